@@ -1,0 +1,107 @@
+"""Every refusal the system can answer with, as one tree.
+
+    CreditsError
+    ├── InvalidInput            the request is malformed: names each field, and the fix
+    ├── NotFound                no such user, transaction or batch
+    ├── InsufficientCredits     fewer credits are available than asked for; nothing was spent
+    ├── IdempotencyKeyReused    the key already belongs to a different request
+    ├── NotAllowed              understood, but against a rule: the detail says which
+    ├── VersionConflict         the subscription was edited by someone else meanwhile
+    ├── Contention              other writers kept winning; retry later, nothing was written
+    └── LedgerCorrupt           a ledger entry does not follow from the entries before it
+
+Whatever raises one of these has changed nothing. Every class has a stable ``code`` for programs;
+``str(error)`` is a sentence for people.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+class CreditsError(Exception):
+    """The root of the tree; never raised itself."""
+
+    code: ClassVar[str] = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One wrong field: its name as the caller wrote it, and a sentence that says the fix."""
+
+    field: str
+    message: str
+
+
+class InvalidInput(CreditsError):
+    """One or more fields of a request are wrong."""
+
+    code = "invalid_input"
+
+    def __init__(self, errors: Iterable[FieldError]) -> None:
+        self.errors = tuple(errors)
+        super().__init__("; ".join(f"{error.field}: {error.message}" for error in self.errors))
+
+    @classmethod
+    def of(cls, field: str, message: str) -> "InvalidInput":
+        """The common case: exactly one field is wrong."""
+        return cls([FieldError(field, message)])
+
+
+class NotFound(CreditsError):
+    """The thing named in the request does not exist."""
+
+    code = "not_found"
+
+
+class InsufficientCredits(CreditsError):
+    """The available balance does not cover the amount; short credits are refused whole."""
+
+    code = "insufficient_credits"
+
+    def __init__(self, requested: int, available: int) -> None:
+        self.requested = requested
+        self.available = available
+        super().__init__(f"{requested} credits were asked for, {available} are available")
+
+
+class IdempotencyKeyReused(CreditsError):
+    """The idempotency key was used before, with another request."""
+
+    code = "idempotency_key_reused"
+
+    def __init__(self, key: str) -> None:
+        super().__init__(
+            f"the idempotency key {key!r} was already used for a different request; "
+            "send the same request again, or a new key"
+        )
+
+
+class NotAllowed(CreditsError):
+    """The request is well formed but a rule of the product forbids it."""
+
+    code = "not_allowed"
+
+
+class VersionConflict(CreditsError):
+    """An edit was based on a version that is no longer the current one."""
+
+    code = "version_conflict"
+
+
+class Contention(CreditsError):
+    """Bounded retries were used up because others kept writing; nothing was written."""
+
+    code = "contention"
+
+
+class LedgerCorrupt(CreditsError):
+    """A ledger entry contradicts the entries before it, or its own hash."""
+
+    code = "ledger_corrupt"
+
+    def __init__(self, user_id: str, number: int, reason: str) -> None:
+        self.user_id = user_id
+        self.number = number
+        self.reason = reason
+        super().__init__(f"ledger of user {user_id}, entry {number}: {reason}")
