@@ -1,0 +1,56 @@
+# Credits. `make help` lists what there is. Everything needs Python 3.11 or newer and make, nothing else:
+# the first target that needs it makes .venv, and nothing is installed outside of it.
+
+PYTHON ?= python3
+STAGE ?=
+VENV := .venv
+READY := $(VENV)/.ready
+RUN := $(VENV)/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help run up test check format deploy import sample clean
+
+help:  ## list what there is
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(READY)  ## the whole story on this machine: emulator, stack, data, a turn of the month (CSV=mine.csv, EXIT=1)
+	@$(RUN) -m infra.run $(if $(CSV),--csv "$(CSV)") $(if $(EXIT),--exit)
+
+up: $(READY)  ## the stack on this machine without data; prints one line of JSON, stays until Ctrl-C
+	@$(RUN) -m infra.local
+
+test: $(READY)  ## all tests (ARGS="-k name tests/unit" picks some)
+	@$(RUN) -m pytest $(ARGS)
+
+check: $(READY)  ## format, lint, types and the direction of imports
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports
+
+format: $(READY)  ## put the sources into shape
+	@$(VENV)/bin/ruff format .
+	@$(VENV)/bin/ruff check --fix .
+
+deploy: $(READY)  ## deploy to AWS with your credentials: STAGE=dev or STAGE=prod (REGION=..., YES=1)
+	@$(RUN) -m infra.deploy $(if $(STAGE),--stage "$(STAGE)") $(if $(REGION),--region "$(REGION)") $(if $(YES),--yes)
+
+import: $(READY)  ## import subscriptions: CSV=file.csv (STAGE=prod for AWS, SKIP_INVALID=1 to leave bad rows out)
+	@$(RUN) -m infra.import_subscriptions $(if $(CSV),"$(CSV)") $(if $(STAGE),--stage "$(STAGE)") $(if $(SKIP_INVALID),--skip-invalid)
+
+sample: $(READY)  ## make infra/sample/subscriptions.csv again
+	@$(RUN) -m infra.sample
+
+clean:  ## remove everything that was made, .venv too
+	rm -rf $(VENV) build .chalice/deployments .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# pip takes a minute or so to install everything the first time, and is not worth watching.
+$(READY): requirements.txt requirements-dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo 'error: Credits needs Python 3.11 or newer, and "$(PYTHON)" is not. Name one: make PYTHON=python3.12 ...' >&2; exit 1; }
+	@echo 'Making $(VENV) (once, about a minute) ...' >&2
+	@$(PYTHON) -m venv --clear $(VENV) >&2 || { \
+	  echo 'error: Python has no venv module. On Debian and Ubuntu: apt install python3-venv' >&2; exit 1; }
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements-dev.txt >&2
+	@touch $@

@@ -1,0 +1,76 @@
+"""Every Lambda entry point of Credits, one line each. Nothing is decided here.
+
+The jobs are imported when they run, not when this file does: a cold start then loads the modules of
+one function and not of all, and packaging the app needs none of them.
+"""
+
+from typing import Any
+
+from chalice.app import Chalice, SQSEvent
+
+from chalicelib.services import services
+
+app = Chalice(app_name="credits", configure_logs=False)
+
+Json = dict[str, Any]
+
+
+@app.route("/api/health", methods=["GET"])
+def health() -> Json:
+    """Answer that the API is up; touches no table."""
+    return {"status": "ok"}
+
+
+# The two ticks are plain functions, and infra/resources.yaml gives them their schedule: Chalice's
+# own schedule wrapper demands every key of an EventBridge event, and an admin who replays a moment
+# sends {"time": "2027-02-01T05:00:00Z", "zones": ["America/New_York"]} and wants the answer back.
+
+
+@app.lambda_function(name="allocation-tick")
+def allocation_tick(event: Json, context: Any) -> Json:
+    """Start the allocation sweep of every timezone in which a month has begun."""
+    from chalicelib.jobs.messages import SweepKind
+    from chalicelib.jobs.ticks import start_sweeps
+
+    return start_sweeps(services(), SweepKind.ALLOCATION, event)
+
+
+@app.lambda_function(name="expiry-tick")
+def expiry_tick(event: Json, context: Any) -> Json:
+    """Start the expiry sweep of every timezone in which a day has begun."""
+    from chalicelib.jobs.messages import SweepKind
+    from chalicelib.jobs.ticks import start_sweeps
+
+    return start_sweeps(services(), SweepKind.EXPIRY, event)
+
+
+@app.on_sqs_message(queue="sweeps", name="sweep-zone")
+def sweep_zone(event: SQSEvent) -> Json:
+    """Page through one timezone's index and hand its users on to the workers."""
+    from chalicelib.jobs.sweeps import sweep_zones
+
+    return sweep_zones(services(), event.to_dict(), event.context)
+
+
+@app.on_sqs_message(queue="allocations", name="allocate-accounts")
+def allocate_accounts(event: SQSEvent) -> Json:
+    """Post the allocations due to the users named in the messages."""
+    from chalicelib.jobs import workers
+
+    return workers.allocate_accounts(services(), event.to_dict())
+
+
+@app.on_sqs_message(queue="expiries", name="expire-batches")
+def expire_batches(event: SQSEvent) -> Json:
+    """Post the expiration of the credit batches that are past their end."""
+    from chalicelib.jobs import workers
+
+    return workers.expire_batches(services(), event.to_dict())
+
+
+@app.lambda_function(name="manual-allocate")
+def manual_allocate(event: Json, context: Any) -> Json:
+    """Grant or claw back credits by hand, in an admin's name."""
+    from chalicelib.jobs import manual
+
+    return manual.manual_allocate(services(), event)

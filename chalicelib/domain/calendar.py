@@ -1,0 +1,351 @@
+"""When a day, a month and a sweep begin, in every IANA timezone.
+
+Three words, used with care:
+
+*instant*   an aware ``datetime`` in UTC. Naive datetimes are refused everywhere: Python would read
+            them in the timezone of the machine.
+*midnight*  the instant at which a local day begins. Usually the wall clock shows 00:00, but some
+            days have no such moment (the clock jumped over it) and some have two.
+*period*    a local calendar month, ``2026-07``; an allocation is *for* a period.
+
+The zone data is the ``tzdata`` package, pinned in requirements.txt, and never the zone files of the
+system: Lambda's own files are updated when AWS wants to, and a month must not start at a different
+moment after a redeployment.
+
+Nothing here reads a clock: ``now`` is always an argument, so every moment of the past and of the
+future can be replayed.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from enum import Enum
+from functools import lru_cache
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import tzdata  # type: ignore[import-untyped]
+
+from .errors import InvalidInput
+from .instants import as_utc, check_year
+
+_TZDATA = Path(tzdata.__file__).parent
+
+# In the list of the package, yet not a place: tz's placeholder for "nobody has set this machine's
+# timezone". Its rules say UTC and its abbreviation says "-00"; no user lives there.
+_NOT_A_PLACE = frozenset({"Factory"})
+
+# The longest IANA name has 32 characters. What is longer is not worth comparing with all of them.
+_LONGEST_NAME = 64
+
+_PERIOD = re.compile(r"(?P<year>[0-9]{4})-(?P<month>[0-9]{2})")
+
+_MONTHS = range(1, 13)
+_DAY = timedelta(days=1)
+_SECOND = timedelta(seconds=1)
+
+TICK = timedelta(minutes=15)
+"""Time between two ticks. Over all zones the midnights of the 1st since 1980 fall on quarter hours
+(asserted in the tests), so a tick every quarter of an hour starts each sweep at its very moment."""
+
+RESWEEP_AGES: tuple[timedelta, ...] = (
+    timedelta(0),
+    timedelta(minutes=15),
+    timedelta(hours=1),
+    timedelta(hours=6),
+    *(timedelta(days=days) for days in range(1, 8)),
+)
+"""How long after its midnight a zone is swept: at once, and then ever less often for a week. The
+first is the run; the others repair what failed, and cost one read a user."""
+
+
+# --- Zones --------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=1)
+def zone_names() -> tuple[str, ...]:
+    """Every timezone a user can have, sorted.
+
+    These are the IANA names, links such as ``Asia/Calcutta`` and fixed zones such as ``Etc/GMT+12``
+    included.
+    """
+    names = (_TZDATA / "zones").read_text(encoding="ascii").split()
+    return tuple(sorted(set(names) - _NOT_A_PLACE))
+
+
+def zone(name: object, field: str = "timezone") -> ZoneInfo:
+    """The rules of the timezone called ``name``; names are case-sensitive, as in the database.
+
+    Whatever is not the name of one raises InvalidInput on ``field``, with the nearest name where
+    there is one.
+    """
+    if not isinstance(name, str):
+        raise InvalidInput.of(field, "must be an IANA timezone name such as 'Europe/Paris'")
+    if len(name) > _LONGEST_NAME:
+        raise InvalidInput.of(
+            field,
+            f"must be an IANA timezone name such as 'Europe/Paris', is {len(name)} characters long",
+        )
+    known = _load(name)
+    if known is None:
+        nearest = _nearest(name)
+        advice = f"did you mean {nearest!r}?" if nearest else "use a name such as 'Europe/Paris'"
+        raise InvalidInput.of(field, f"unknown timezone {name!r}; {advice}")
+    return known
+
+
+@lru_cache(maxsize=1024)
+def _load(name: str) -> ZoneInfo | None:
+    if name not in _known_names():  # also keeps "../" out of the path below
+        return None
+    with (_TZDATA / "zoneinfo" / name).open("rb") as file:
+        return ZoneInfo.from_file(file, key=name)
+
+
+@lru_cache(maxsize=1)
+def _known_names() -> frozenset[str]:
+    return frozenset(zone_names())
+
+
+def _nearest(name: str) -> str | None:
+    # Imported here because it is needed for mistakes only, and a cold start pays for every import.
+    from difflib import get_close_matches
+
+    wanted = name.strip().lower().replace(" ", "_")
+    by_name = {known.lower(): known for known in zone_names()}
+    # "Paris", "paris" and "France/Paris" are as common a mistake as a wrong letter.
+    by_city = {known.rpartition("/")[2].lower(): known for known in zone_names()}
+    if wanted in by_name:
+        return by_name[wanted]
+    if wanted in by_city:
+        return by_city[wanted]
+    for candidates, word in ((by_name, wanted), (by_city, wanted.rpartition("/")[2])):
+        close = get_close_matches(word, candidates, n=1, cutoff=0.75)
+        if close:
+            return candidates[close[0]]
+    return None
+
+
+# --- Periods ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Period:
+    """An allocation period: a local month. Periods are ordered, earliest first."""
+
+    year: int
+    month: int
+
+    def __post_init__(self) -> None:
+        if self.month not in _MONTHS:
+            raise ValueError(f"a month is 1 to 12, not {self.month}")
+
+    @classmethod
+    def parse(cls, text: object, field: str = "period") -> "Period":
+        """Read ``2026-07``, exactly so written; anything else is InvalidInput on ``field``."""
+        match = _PERIOD.fullmatch(text) if isinstance(text, str) else None
+        if match is None or int(match["month"]) not in _MONTHS:
+            raise InvalidInput.of(field, "must be a month written like 2026-07")
+        check_year(int(match["year"]), field)
+        return cls(int(match["year"]), int(match["month"]))
+
+    @classmethod
+    def of(cls, day: date) -> "Period":
+        """The period that a local date lies in."""
+        return cls(day.year, day.month)
+
+    @property
+    def first_day(self) -> date:
+        """The local date of the 1st."""
+        return date(self.year, self.month, 1)
+
+    def plus(self, months: int) -> "Period":
+        """The period ``months`` later; earlier if negative."""
+        year, month = divmod(self.year * 12 + self.month - 1 + months, 12)
+        return Period(year, month + 1)
+
+    def next(self) -> "Period":
+        """The period after this one."""
+        return self.plus(1)
+
+    def previous(self) -> "Period":
+        """The period before this one."""
+        return self.plus(-1)
+
+    def months_until(self, later: "Period") -> int:
+        """How many months ``later`` is after this period; negative if it is before."""
+        return (later.year - self.year) * 12 + later.month - self.month
+
+    def __str__(self) -> str:
+        return f"{self.year:04d}-{self.month:02d}"
+
+
+def parse_timezone(field: str, value: object) -> str:
+    """The name of an IANA timezone; raises InvalidInput on ``field``, with the nearest name."""
+    return zone(value, field).key
+
+
+# --- Midnights ----------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=32768)
+def midnight(timezone: str, day: date) -> datetime:
+    """The instant at which the local date ``day`` begins (design, rule 1).
+
+    That is the first instant whose local date is ``day``. Where the clock jumps over midnight it is
+    the instant of the jump; where midnight comes twice, the first; where a zone skipped the whole
+    day (Apia, 2011-12-30), the first instant of the day that came instead.
+    """
+    rules = zone(timezone)
+    # fold=0 is the first of two, and in a gap the reading by the offset that was valid before.
+    wall = datetime.combine(day, time.min, tzinfo=rules)
+    instant = wall.astimezone(UTC)
+    # Compared without timezones: two datetimes of one timezone compare by wall clock alone, and two
+    # of different ones are never equal when they lie in a gap.
+    if instant.astimezone(rules).replace(tzinfo=None) == wall.replace(tzinfo=None):
+        return instant
+    # A gap. It is as wide as the offsets before and after it differ, so reading the missing wall
+    # time by the one and by the other gives instants on either side of the jump (or, for the later
+    # one, on it). The local date changes once between them: halve the interval until it is found.
+    before, after = wall.replace(fold=1).astimezone(UTC), instant
+    while after - before > _SECOND:
+        middle = before + (after - before) // _SECOND // 2 * _SECOND
+        if middle.astimezone(rules).date() < day:
+            before = middle
+        else:
+            after = middle
+    return after
+
+
+def month_start(timezone: str, period: Period) -> datetime:
+    """The instant at which ``period`` begins in a timezone: midnight of its 1st."""
+    return midnight(timezone, period.first_day)
+
+
+def period_at(timezone: str, instant: datetime) -> Period:
+    """The period that is running at ``instant``: the latest that has begun.
+
+    Not simply the local month. At St John's, 2009-11-01 00:01, the clock went back to 23:01 on
+    31 October; November had begun, its credits were there, and it did not end again.
+    """
+    period = Period.of(local_date(timezone, instant))
+    while month_start(timezone, period.next()) <= instant:
+        period = period.next()
+    return period
+
+
+def local_date(timezone: str, instant: datetime) -> date:
+    """What a calendar on the wall shows at ``instant``."""
+    return as_utc(instant).astimezone(zone(timezone)).date()
+
+
+def day_start(timezone: str, instant: datetime) -> datetime:
+    """The latest midnight at or before ``instant``."""
+    return midnight(timezone, _running_day(timezone, instant))
+
+
+def next_midnight(timezone: str, instant: datetime) -> datetime:
+    """The first midnight strictly after ``instant``."""
+    return midnight(timezone, _running_day(timezone, instant) + _DAY)
+
+
+def _running_day(timezone: str, instant: datetime) -> date:
+    """The latest local day that has begun at ``instant``.
+
+    Not always the local date: see period_at.
+    """
+    day = local_date(timezone, instant)
+    while midnight(timezone, day + _DAY) <= instant:
+        day += _DAY
+    return day
+
+
+def expires_at(timezone: str, granted_at: datetime, lifetime_days: int) -> datetime:
+    """When credits granted at ``granted_at`` can no longer be spent (design, rule 6).
+
+    ``lifetime_days`` whole local days are promised. Granted at a midnight, that day is the first of
+    them; granted later, the rest of that day comes on top. So the answer is always a midnight:
+
+    - granted at midnight on 1 May, 30 days: midnight on 31 May;
+    - granted on 18 May at 10:00, 30 days: midnight on 18 June.
+
+    A local day of 23 hours is a day. A day that a zone skipped is none, and does not count. Granted
+    later never means expiring earlier, even while the clock goes back.
+    """
+    if lifetime_days < 1:
+        raise ValueError(f"a lifetime is 1 day or more, not {lifetime_days}")
+    granted_on = _running_day(timezone, granted_at)
+    counts_from = midnight(timezone, granted_on)
+    days = lifetime_days if counts_from == granted_at else lifetime_days + 1
+    expires_on = granted_on + days * _DAY
+    # Clock changes move the end by an hour or two, a skipped day by about 24: half a day tells
+    # them apart. (Days that came twice only make the life longer.)
+    while midnight(timezone, expires_on) - counts_from < days * _DAY - _DAY / 2:
+        expires_on += _DAY
+    return midnight(timezone, expires_on)
+
+
+# --- What is due --------------------------------------------------------------------------------
+
+
+class Turn(Enum):
+    """Which midnights start a sweep."""
+
+    MONTH = "month"
+    """Midnights of the 1st: allocation."""
+
+    DAY = "day"
+    """Every midnight: expiry."""
+
+
+@dataclass(frozen=True, slots=True)
+class SweepDue:
+    """One zone that a tick must start a sweep of."""
+
+    timezone: str
+    midnight: datetime
+    """The instant the sweep is about, in UTC; not the moment of the tick."""
+    age: timedelta
+    """One of RESWEEP_AGES: zero for the run, more for a re-sweep."""
+
+
+def tick_at(instant: datetime) -> datetime:
+    """The quarter of an hour, in UTC, that ``instant`` lies in."""
+    instant = as_utc(instant)
+    return instant.replace(minute=instant.minute // 15 * 15, second=0, microsecond=0)
+
+
+def sweeps_due(
+    tick: datetime, turn: Turn, zones: Iterable[str] | None = None, field: str = "zones"
+) -> list[SweepDue]:
+    """The sweeps that the tick at ``tick`` starts: the runs first, then the re-sweeps by age.
+
+    A sweep is due at the first tick at or after its midnight plus one of RESWEEP_AGES. ``tick`` is
+    taken down to its quarter of an hour, so consecutive ticks leave nothing out and repeat nothing.
+    ``zones`` restricts the answer; an unknown name in it raises InvalidInput on ``field``.
+    """
+    tick = tick_at(tick)
+    names = zone_names() if zones is None else tuple(sorted({*_checked(zones, field)}))
+    due = []
+    for age in RESWEEP_AGES:
+        until = tick - age
+        if turn is Turn.MONTH and not _near_a_first(until):
+            continue
+        for timezone in names:
+            begun = _running_day(timezone, until)
+            start = midnight(timezone, begun)
+            if start > until - TICK and (turn is Turn.DAY or begun.day == 1):
+                due.append(SweepDue(timezone, start, age))
+    return due
+
+
+def _near_a_first(instant: datetime) -> bool:
+    # No zone is, or ever was, 24 hours away from UTC: spares 597 questions a tick on most days.
+    return (instant - _DAY).month != (instant + _DAY).month
+
+
+def _checked(zones: Iterable[str], field: str) -> Iterator[str]:
+    for name in zones:
+        zone(name, field)
+        yield name

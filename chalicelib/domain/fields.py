@@ -1,0 +1,189 @@
+"""Reading untrusted values: one parser per kind of field, every error collected, leftovers refused.
+
+A parser takes the field's name and its raw value and returns the domain's value, or raises
+`InvalidInput` naming the field and the fix. `FieldReader` applies parsers to a whole mapping, so
+that one answer reports everything that is wrong with it.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from typing import TypeVar, cast
+
+from .errors import FieldError, InvalidInput
+
+MAXIMUM_AMOUNT = 1_000_000_000
+"""The most credits one operation may move."""
+
+MAXIMUM_TEXT = 500
+"""The longest reason or description, in characters."""
+
+MAXIMUM_KEY = 255
+"""The longest idempotency key, in characters."""
+
+USER_ID_ALPHABET = "letters, digits and . _ : @ | + = -"
+_USER_ID = re.compile(r"[A-Za-z0-9._:@|+=-]{1,128}")
+_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+_EMAIL = re.compile(
+    r"[^@\s\"(),:;<>\[\]\\\x00-\x1f]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})+"
+)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+Parsed = TypeVar("Parsed")
+Choice = TypeVar("Choice", bound=StrEnum)
+Parser = Callable[[str, object], Parsed]
+
+
+def parse_user_id(field: str, value: object) -> str:
+    """A user id: a string of the documented alphabet, or a whole number of 0 or more."""
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**18:
+        return str(value)
+    if isinstance(value, str) and _USER_ID.fullmatch(value):
+        return value
+    raise InvalidInput.of(
+        field, f"must be 1 to 128 {USER_ID_ALPHABET}, or a whole number; is {shown(value)}"
+    )
+
+
+def parse_amount(field: str, value: object) -> int:
+    """A positive number of whole credits, at most `MAXIMUM_AMOUNT`."""
+    if type(value) is int and 1 <= value <= MAXIMUM_AMOUNT:
+        return value
+    raise InvalidInput.of(
+        field, f"must be a whole number from 1 to {MAXIMUM_AMOUNT:,}; is {shown(value)}"
+    )
+
+
+def parse_signed_amount(field: str, value: object) -> int:
+    """A number of whole credits to grant (positive) or claw back (negative); never 0."""
+    if type(value) is int and 1 <= abs(value) <= MAXIMUM_AMOUNT:
+        return value
+    raise InvalidInput.of(
+        field,
+        f"must be a whole number other than 0, of at most {MAXIMUM_AMOUNT:,} either way; "
+        f"is {shown(value)}",
+    )
+
+
+def parse_text(field: str, value: object) -> str:
+    """A sentence for people: not blank, one line, at most `MAXIMUM_TEXT` characters."""
+    if not isinstance(value, str) or not value.strip():
+        raise InvalidInput.of(field, f"must be a text that is not blank; is {shown(value)}")
+    if len(value) > MAXIMUM_TEXT:
+        raise InvalidInput.of(field, f"must be at most {MAXIMUM_TEXT} characters; has {len(value)}")
+    if _CONTROL.search(value):
+        raise InvalidInput.of(field, "must be one line without control characters")
+    if not _is_encodable(value):
+        raise InvalidInput.of(field, "must be valid Unicode text")
+    return value.strip()
+
+
+def parse_key(field: str, value: object) -> str:
+    """An idempotency key: 1 to 255 visible ASCII characters."""
+    if isinstance(value, str) and _KEY.fullmatch(value):
+        return value
+    raise InvalidInput.of(
+        field,
+        f"must be 1 to {MAXIMUM_KEY} visible ASCII characters without spaces; is {shown(value)}",
+    )
+
+
+def parse_email(field: str, value: object) -> str:
+    """An address of the form ``name@domain``; whether it exists is for the mail to find out."""
+    if isinstance(value, str) and len(value) <= 254 and value.isascii() and _EMAIL.fullmatch(value):
+        return value
+    raise InvalidInput.of(field, "must be an email address such as ada@example.com")
+
+
+def parse_days(field: str, value: object) -> int:
+    """A lifetime in whole days, from 1 to 3,650."""
+    if type(value) is int and 1 <= value <= 3650:
+        return value
+    raise InvalidInput.of(
+        field, f"must be a whole number of days from 1 to 3650; is {shown(value)}"
+    )
+
+
+def parse_choice(choices: type[Choice]) -> Parser[Choice]:
+    """A parser for one of a fixed set of words."""
+
+    def parse(field: str, value: object) -> Choice:
+        for choice in choices:
+            if value == choice.value:
+                return choice
+        words = ", ".join(choice.value for choice in choices)
+        raise InvalidInput.of(field, f"must be one of {words}; is {shown(value)}")
+
+    return parse
+
+
+def shown(value: object) -> str:
+    """``value`` as an error message shows it: never longer than a line."""
+    if value is None:
+        return "missing"
+    text = ascii(value) if isinstance(value, str) else f"{value!a} ({type(value).__name__})"
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _is_encodable(value: str) -> bool:
+    """Lone surrogates are legal in JSON escapes and in Python, but not in UTF-8 or DynamoDB."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+class FieldReader:
+    """Reads a mapping field by field and reports every wrong field at once.
+
+    >>> fields = FieldReader({"amount": 5})
+    >>> amount = fields.required("amount", parse_amount)
+    >>> fields.finish()
+    >>> amount
+    5
+
+    Values returned before `finish` has passed may be placeholders: use them only after it.
+    """
+
+    def __init__(self, values: object, what: str = "body") -> None:
+        if not isinstance(values, Mapping) or not all(isinstance(name, str) for name in values):
+            raise InvalidInput.of(what, f"must be an object with named fields; is {shown(values)}")
+        self._values = cast(Mapping[str, object], values)
+        self._known: set[str] = set()
+        self._errors: list[FieldError] = []
+
+    def required(self, name: str, parser: Parser[Parsed]) -> Parsed:
+        """The parsed value of a field that must be there."""
+        self._known.add(name)
+        if self._values.get(name) is None:
+            self.reject(name, "is required")
+            return cast(Parsed, None)
+        return self._parsed(name, parser)
+
+    def optional(self, name: str, parser: Parser[Parsed]) -> Parsed | None:
+        """The parsed value of a field that may be absent or null; None then."""
+        self._known.add(name)
+        if self._values.get(name) is None:
+            return None
+        return self._parsed(name, parser)
+
+    def reject(self, name: str, message: str) -> None:
+        """Reports one more wrong field, for rules that span several."""
+        self._errors.append(FieldError(name, message))
+
+    def finish(self) -> None:
+        """Raises `InvalidInput` with all that was wrong, unknown fields included."""
+        known = ", ".join(sorted(self._known))
+        for name in self._values:
+            if name not in self._known:
+                self.reject(name[:100], f"is not a known field; the fields are {known}")
+        if self._errors:
+            raise InvalidInput(self._errors)
+
+    def _parsed(self, name: str, parser: Parser[Parsed]) -> Parsed:
+        try:
+            return parser(name, self._values[name])
+        except InvalidInput as error:
+            self._errors.extend(error.errors)
+            return cast(Parsed, None)

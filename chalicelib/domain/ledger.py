@@ -1,0 +1,406 @@
+"""The ledger: a passbook whose last line is the account, and the decisions that write the next.
+
+Every decision has the shape ``(last entry, request, now) -> next entry``, or it raises a refusal
+from `errors`. It performs nothing: the store appends the entry exactly once, or asks for a new
+decision.
+
+    1  allocation  +100   balance 100   open: batch 1 (100)
+    2  usage        -30   balance  70   open: batch 1 (70)
+    3  manual       +50   balance 120   open: batch 1 (70), batch 3 (50)
+    4  expiration   -70   balance  50   open: batch 3 (50)
+
+Amounts are whole credits; instants are aware UTC datetimes, kept to the millisecond. The time of a
+ledger never runs backwards: an entry is posted at ``now`` or, where the clocks of two machines
+disagree, at the instant of the entry before it.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from . import calendar
+from .batches import (
+    Batches,
+    CreditBatch,
+    Leg,
+    Legs,
+    available,
+    burn_down,
+    expired,
+    in_burn_down_order,
+    move,
+    returned,
+)
+from .calendar import Period
+from .errors import InsufficientCredits, InvalidInput, LedgerCorrupt, NotAllowed
+from .instants import format_instant, from_milliseconds, to_millisecond, to_milliseconds
+
+SCHEMA = 1
+"""The form entries are written in. Entries of every earlier form stay readable."""
+
+MOST_OPEN_BATCHES = 1_000
+"""Grants on request are refused beyond this many open batches: an entry holds them all."""
+
+FIRST_HASH = "0" * 64
+"""What the first entry of a ledger has in place of the hash of an entry before it."""
+
+SYSTEM = "system"
+"""The actor of scheduled work."""
+
+
+class EntryType(StrEnum):
+    """What an entry does. Of the grants only `ALLOCATION` advances the allocated period."""
+
+    ALLOCATION = "allocation"
+    EXPIRATION = "expiration"
+    USAGE = "usage"
+    MANUAL = "manual"
+    REVERSAL = "reversal"
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEntry:
+    """One immutable line: the change, and the account after it.
+
+    ``amount`` is the signed change of the ledger balance and the sum of ``legs``; ``balance`` and
+    ``batches`` (the open ones, in burn-down order) are the state after. ``effective_at`` is when
+    the change was due, ``posted_at`` when it was written. ``expiry_timezone`` names the zone whose
+    sweep will expire the batch granted here, if one was granted that can expire.
+    """
+
+    user_id: str
+    number: int
+    type: EntryType
+    amount: int
+    balance: int
+    batches: Batches
+    legs: Legs
+    allocated_through: Period | None
+    operation: str
+    description: str
+    actor: str
+    effective_at: datetime
+    posted_at: datetime
+    expiry_timezone: str | None
+
+    @property
+    def granted_batch(self) -> CreditBatch | None:
+        """The batch this entry granted, if any: a batch bears the number of its grant."""
+        return next((batch for batch in self.batches if batch.number == self.number), None)
+
+    @property
+    def transaction_id(self) -> str:
+        """The entry's name outside the ledger, unique over all users."""
+        return f"{self.user_id}-{self.number}"
+
+    def available_balance(self, at: datetime | None = None) -> int:
+        """What could be spent at an instant, by default the one it was posted at."""
+        return available(self.batches, at or self.posted_at)
+
+    def body(self) -> str:
+        """The canonical JSON text: what is hashed is, byte for byte, what is stored."""
+        return json.dumps(
+            {
+                "schema": SCHEMA,
+                "number": self.number,
+                "type": self.type.value,
+                "amount": self.amount,
+                "balance": self.balance,
+                "batches": [
+                    (
+                        batch.number,
+                        batch.granted,
+                        batch.remaining,
+                        to_milliseconds(batch.granted_at),
+                        batch.expires_at and to_milliseconds(batch.expires_at),
+                    )
+                    for batch in self.batches
+                ],
+                "legs": self.legs,
+                "through": self.allocated_through and str(self.allocated_through),
+                "operation": self.operation,
+                "description": self.description,
+                "actor": self.actor,
+                "effective": to_milliseconds(self.effective_at),
+                "posted": to_milliseconds(self.posted_at),
+                "zone": self.expiry_timezone,
+            },
+            ensure_ascii=False,
+            separators=(",", ":"),
+        )
+
+    @classmethod
+    def from_body(cls, user_id: str, number: int, body: str) -> "LedgerEntry":
+        """Reads what `body` wrote. Raises `LedgerCorrupt` for anything else."""
+        try:
+            entry = cls._from_values(user_id, json.loads(body))
+        except _UNREADABLE as error:
+            raise LedgerCorrupt(user_id, number, f"the body cannot be read ({error!r})") from error
+        if entry.number != number:
+            raise LedgerCorrupt(user_id, number, f"the body says number {entry.number}")
+        return entry
+
+    @classmethod
+    def _from_values(cls, user_id: str, values: dict[str, Any]) -> "LedgerEntry":
+        if values["schema"] != SCHEMA:
+            raise ValueError(f"entries of schema {values['schema']} are not known here")
+        return cls(
+            user_id=user_id,
+            number=values["number"],
+            type=EntryType(values["type"]),
+            amount=values["amount"],
+            balance=values["balance"],
+            batches=tuple(
+                CreditBatch(
+                    number,
+                    granted,
+                    remaining,
+                    from_milliseconds(granted_at),
+                    None if expires_at is None else from_milliseconds(expires_at),
+                )
+                for number, granted, remaining, granted_at, expires_at in values["batches"]
+            ),
+            legs=tuple(Leg(batch, amount) for batch, amount in values["legs"]),
+            allocated_through=values["through"] and Period.parse(values["through"]),
+            operation=values["operation"],
+            description=values["description"],
+            actor=values["actor"],
+            effective_at=from_milliseconds(values["effective"]),
+            posted_at=from_milliseconds(values["posted"]),
+            expiry_timezone=values["zone"],
+        )
+
+
+_UNREADABLE = (ArithmeticError, AttributeError, InvalidInput, LookupError, TypeError, ValueError)
+"""What reading a body that we did not write can raise."""
+
+
+def entry_hash(previous_hash: str, user_id: str, body: str) -> str:
+    """What seals an entry: SHA-256 over the hash of the entry before, the user and the body."""
+    return hashlib.sha256("\n".join((previous_hash, user_id, body)).encode()).hexdigest()
+
+
+class Account(NamedTuple):
+    """A user's ledger as a decision sees it: whose it is, its last entry and that entry's hash."""
+
+    user_id: str
+    last: LedgerEntry | None = None
+    last_hash: str = FIRST_HASH
+
+    @property
+    def batches(self) -> Batches:
+        """The open batches, in burn-down order."""
+        return self.last.batches if self.last else ()
+
+    @property
+    def allocated_through(self) -> Period | None:
+        """The last period that has been allocated."""
+        return self.last.allocated_through if self.last else None
+
+    @property
+    def next_number(self) -> int:
+        """The number of the entry to come, and so of the batch it may grant."""
+        return self.last.number + 1 if self.last else 1
+
+    @property
+    def ledger_balance(self) -> int:
+        """The sum of all open batches, expired or not."""
+        return self.last.balance if self.last else 0
+
+    def available_balance(self, now: datetime) -> int:
+        """What can be spent at ``now``."""
+        return available(self.batches, now)
+
+    def time(self, now: datetime) -> datetime:
+        """``now`` in this ledger: to the millisecond, and never before the last entry."""
+        now = to_millisecond(now)
+        return max(now, self.last.posted_at) if self.last else now
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What every operation on request carries: its business name, who asked, and why."""
+
+    operation: str
+    actor: str
+    description: str
+
+
+class Reversal(NamedTuple):
+    """A reversal's entry, what of it had expired meanwhile, and the usage's total given back."""
+
+    entry: LedgerEntry
+    expired: int
+    reversed_in_all: int
+
+
+def allocate(
+    account: Account,
+    period: Period,
+    amount: int,
+    timezone: str,
+    credit_lifetime_days: int | None,
+    now: datetime,
+) -> LedgerEntry:
+    """The monthly grant of a period, whose month has begun in ``timezone``.
+
+    Its credits count from the start of the local day it is posted on: at midnight for one in time,
+    and for a late one so that the user still gets every promised day.
+    """
+    if account.allocated_through is not None and period <= account.allocated_through:
+        raise NotAllowed(f"period {period} was allocated before")
+    now = account.time(now)
+    month_start = calendar.month_start(timezone, period)
+    granted_at = max(month_start, calendar.day_start(timezone, now))
+    expires_at = (
+        calendar.expires_at(timezone, granted_at, credit_lifetime_days)
+        if credit_lifetime_days
+        else None
+    )
+    batch = CreditBatch(account.next_number, amount, amount, granted_at, expires_at)
+    request = Request(f"allocation#{period}", SYSTEM, f"Monthly credits for {period}")
+    return _grant(account, EntryType.ALLOCATION, batch, request, now, timezone, month_start, period)
+
+
+def expire(account: Account, now: datetime) -> LedgerEntry | None:
+    """The entry that books out every batch past its expiry, or None when there is none."""
+    now = account.time(now)
+    dead = expired(account.batches, now)
+    if not dead:
+        return None
+    latest = max(batch.expires_at for batch in dead if batch.expires_at)
+    legs = tuple(Leg(batch.number, -batch.remaining) for batch in dead)
+    request = Request(
+        f"expiration#{format_instant(latest)}", SYSTEM, "Credits reached their expiry"
+    )
+    batches = move(account.batches, legs)
+    return _entry(account, EntryType.EXPIRATION, legs, batches, request, now, latest)
+
+
+def use(account: Account, amount: int, request: Request, now: datetime) -> LedgerEntry:
+    """Spends credits, oldest batch first. Raises `InsufficientCredits`; never spends a part."""
+    return _take(account, EntryType.USAGE, amount, request, now)
+
+
+def claw_back(account: Account, amount: int, request: Request, now: datetime) -> LedgerEntry:
+    """Takes credits back by hand, oldest batch first. Raises `InsufficientCredits`."""
+    return _take(account, EntryType.MANUAL, amount, request, now)
+
+
+def grant(
+    account: Account,
+    amount: int,
+    request: Request,
+    now: datetime,
+    timezone: str,
+    expires_in_days: int | None,
+) -> LedgerEntry:
+    """Grants a batch by hand. It never expires unless ``expires_in_days`` (local days) is given."""
+    if len(account.batches) >= MOST_OPEN_BATCHES:
+        raise NotAllowed(
+            f"the user already has {len(account.batches)} open credit batches, the most allowed "
+            "on request; use, claw back or void some first"
+        )
+    now = account.time(now)
+    expires_at = calendar.expires_at(timezone, now, expires_in_days) if expires_in_days else None
+    batch = CreditBatch(account.next_number, amount, amount, now, expires_at)
+    return _grant(account, EntryType.MANUAL, batch, request, now, timezone)
+
+
+def reverse(
+    account: Account,
+    usage: LedgerEntry,
+    before_usage: LedgerEntry,
+    reversed_before: int,
+    amount: int | None,
+    request: Request,
+    now: datetime,
+) -> Reversal:
+    """Gives ``amount`` credits of a usage (None: all that is left) back to their batches.
+
+    ``before_usage`` is the entry before the usage: it describes every batch the usage spent, also
+    those that were closed since. Raises `NotAllowed` for an entry that is no usage, and for more
+    than was used over all its reversals. Credits whose batch has expired stay expired.
+    """
+    if usage.type is not EntryType.USAGE:
+        raise NotAllowed(f"transaction {usage.transaction_id} is no usage but {usage.type.value}")
+    left = -usage.amount - reversed_before
+    amount = left if amount is None else amount
+    if left == 0 or amount > left:
+        raise NotAllowed(
+            f"of the {-usage.amount} credits of transaction {usage.transaction_id} "
+            f"{reversed_before} were given back before; {left} can be"
+        )
+    now = account.time(now)
+    origin = {batch.number: batch for batch in before_usage.batches}
+    legs = returned(usage.legs, reversed_before, amount)
+    alive = tuple(leg for leg in legs if origin[leg.batch].is_usable(now))
+    batches = move(account.batches, alive, known=before_usage.batches)
+    entry = _entry(account, EntryType.REVERSAL, alive, batches, request, now)
+    return Reversal(entry, amount - entry.amount, reversed_before + amount)
+
+
+def _take(
+    account: Account, type: EntryType, amount: int, request: Request, now: datetime
+) -> LedgerEntry:
+    now = account.time(now)
+    if amount > account.available_balance(now):
+        raise InsufficientCredits(amount, account.available_balance(now))
+    legs = burn_down(account.batches, amount, now)
+    return _entry(account, type, legs, move(account.batches, legs), request, now)
+
+
+def _grant(
+    account: Account,
+    type: EntryType,
+    batch: CreditBatch,
+    request: Request,
+    now: datetime,
+    timezone: str,
+    effective_at: datetime | None = None,
+    allocated_through: Period | None = None,
+) -> LedgerEntry:
+    return _entry(
+        account,
+        type,
+        (Leg(batch.number, batch.granted),),
+        in_burn_down_order((*account.batches, batch)),
+        request,
+        now,
+        effective_at,
+        allocated_through,
+        timezone if batch.expires_at else None,
+    )
+
+
+def _entry(
+    account: Account,
+    type: EntryType,
+    legs: Legs,
+    batches: Batches,
+    request: Request,
+    now: datetime,
+    effective_at: datetime | None = None,
+    allocated_through: Period | None = None,
+    expiry_timezone: str | None = None,
+) -> LedgerEntry:
+    amount = sum(leg.amount for leg in legs)
+    return LedgerEntry(
+        user_id=account.user_id,
+        number=account.next_number,
+        type=type,
+        amount=amount,
+        balance=account.ledger_balance + amount,
+        batches=batches,
+        legs=legs,
+        allocated_through=allocated_through or account.allocated_through,
+        operation=request.operation,
+        description=request.description,
+        actor=request.actor,
+        effective_at=effective_at or now,
+        posted_at=now,
+        expiry_timezone=expiry_timezone,
+    )

@@ -1,0 +1,231 @@
+"""Who the user is to the credit system, and when credits are due to them.
+
+A subscription is a plain fact sheet: changing it never touches the ledger. What follows from it
+(the next allocation and its amount, or the reason there is none) is derived whenever it is asked
+for, and so is never stale.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import NamedTuple
+
+from . import calendar
+from .calendar import Period
+from .fields import (
+    FieldReader,
+    Parser,
+    parse_amount,
+    parse_choice,
+    parse_email,
+    parse_user_id,
+)
+from .instants import parse_instant, to_millisecond
+from .plans import PlanCatalogue
+
+MOST_MISSED_PERIODS = 12
+"""An outage is made good for this many periods back, the current one included; older ones lapse."""
+
+
+class BillingInterval(StrEnum):
+    """How often the user pays. Only yearly subscriptions receive monthly credits."""
+
+    MONTHLY = "monthly"
+    YEARLY = "yearly"
+
+
+class SubscriptionStatus(StrEnum):
+    """Only active subscriptions receive credits."""
+
+    ACTIVE = "active"
+    PAUSED = "paused"
+    CANCELLED = "cancelled"
+
+
+class NotAllocatedBecause(StrEnum):
+    """Why no allocation will ever be due as the subscription stands, as a code."""
+
+    PAUSED = "subscription_paused"
+    CANCELLED = "subscription_cancelled"
+    BILLED_MONTHLY = "billed_monthly"
+    PLAN_GRANTS_NOTHING = "plan_grants_nothing"
+
+    @property
+    def words(self) -> str:
+        """The same for people."""
+        return _WORDS[self]
+
+
+_WORDS = {
+    NotAllocatedBecause.PAUSED: "The subscription is paused.",
+    NotAllocatedBecause.CANCELLED: "The subscription is cancelled.",
+    NotAllocatedBecause.BILLED_MONTHLY: "Monthly credits come with yearly billing only.",
+    NotAllocatedBecause.PLAN_GRANTS_NOTHING: "The plan grants no monthly credits.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """One user's subscription.
+
+    ``eligible_from``: only periods that start at or after it are ever allocated.
+    ``allocation_amount``: the user's own monthly amount; None means the plan's.
+    ``version`` counts the edits, from 1; it is what concurrent editors compare.
+    """
+
+    user_id: str
+    email: str | None
+    timezone: str
+    plan: str
+    billing_interval: BillingInterval
+    status: SubscriptionStatus
+    started_at: datetime
+    eligible_from: datetime
+    allocation_amount: int | None = None
+    version: int = 1
+
+    @property
+    def can_receive(self) -> bool:
+        """Whether sweeps should look at it at all, whatever its plan grants."""
+        return (
+            self.status is SubscriptionStatus.ACTIVE
+            and self.billing_interval is BillingInterval.YEARLY
+        )
+
+
+class NextAllocation(NamedTuple):
+    """The next allocation of a subscription: of which period, from which instant on, how much."""
+
+    period: Period
+    at: datetime
+    amount: int
+
+
+def monthly_amount(subscription: Subscription, catalogue: PlanCatalogue) -> int:
+    """Credits per period: the subscription's own amount, else its plan's."""
+    if subscription.allocation_amount is not None:
+        return subscription.allocation_amount
+    return catalogue.get(subscription.plan).monthly_credits
+
+
+def not_allocated_because(
+    subscription: Subscription, catalogue: PlanCatalogue
+) -> NotAllocatedBecause | None:
+    """The reason no allocation is to come; None when one is."""
+    if subscription.status is SubscriptionStatus.PAUSED:
+        return NotAllocatedBecause.PAUSED
+    if subscription.status is SubscriptionStatus.CANCELLED:
+        return NotAllocatedBecause.CANCELLED
+    if subscription.billing_interval is BillingInterval.MONTHLY:
+        return NotAllocatedBecause.BILLED_MONTHLY
+    if monthly_amount(subscription, catalogue) == 0:
+        return NotAllocatedBecause.PLAN_GRANTS_NOTHING
+    return None
+
+
+def due_periods(
+    subscription: Subscription,
+    catalogue: PlanCatalogue,
+    allocated_through: Period | None,
+    as_of: datetime,
+) -> tuple[Period, ...]:
+    """The periods to allocate as of an instant, oldest first, at most `MOST_MISSED_PERIODS`."""
+    if not_allocated_because(subscription, catalogue):
+        return ()
+    current = calendar.period_at(subscription.timezone, as_of)
+    due: list[Period] = []
+    period = current
+    while (
+        len(due) < MOST_MISSED_PERIODS
+        and (allocated_through is None or period > allocated_through)
+        and calendar.month_start(subscription.timezone, period) >= subscription.eligible_from
+    ):
+        due.append(period)
+        period = period.previous()
+    return tuple(reversed(due))
+
+
+def next_allocation(
+    subscription: Subscription,
+    catalogue: PlanCatalogue,
+    allocated_through: Period | None,
+    now: datetime,
+) -> NextAllocation | None:
+    """The first allocation that is still to be made, an overdue one included; None when none is."""
+    if not_allocated_because(subscription, catalogue):
+        return None
+    due = due_periods(subscription, catalogue, allocated_through, now)
+    period = due[0] if due else _first_period_to_come(subscription, allocated_through, now)
+    return NextAllocation(
+        period,
+        calendar.month_start(subscription.timezone, period),
+        monthly_amount(subscription, catalogue),
+    )
+
+
+def _first_period_to_come(
+    subscription: Subscription, allocated_through: Period | None, now: datetime
+) -> Period:
+    timezone = subscription.timezone
+    first = calendar.period_at(timezone, max(now, subscription.eligible_from))
+    if allocated_through is not None:
+        first = max(first, allocated_through)
+    # A period whose start is past is not to come, unless eligibility begins exactly there.
+    if first != allocated_through and calendar.month_start(timezone, first) >= max(
+        subscription.eligible_from, now
+    ):
+        return first
+    return first.next()
+
+
+def register(
+    values: Mapping[str, object],
+    catalogue: PlanCatalogue,
+    now: datetime,
+    existing: Subscription | None = None,
+) -> Subscription:
+    """The subscription that ``values`` describe in full, as the successor of ``existing``.
+
+    Optional fields: ``eligible_from``, ``allocation_amount``. Raises `InvalidInput` naming every
+    wrong field. Without an explicit ``eligible_from`` a new subscription is eligible from the later
+    of its start and ``now``, so that importing years of old subscribers grants nothing for the
+    past; one that comes back from a state without allocations is eligible from ``now``. Answers
+    ``existing`` itself when nothing changes.
+    """
+    now = to_millisecond(now)
+    fields = FieldReader(values, "subscription")
+    user_id = fields.required("user_id", parse_user_id)
+    email = fields.required("email", parse_email)
+    timezone = fields.required("timezone", calendar.parse_timezone)
+    plan = fields.required("plan", _parse_plan(catalogue))
+    billing_interval = fields.required("billing_interval", parse_choice(BillingInterval))
+    status = fields.required("status", parse_choice(SubscriptionStatus))
+    started_at = fields.required("started_at", parse_instant)
+    eligible_from = fields.optional("eligible_from", parse_instant)
+    allocation_amount = fields.optional("allocation_amount", parse_amount)
+    fields.finish()
+    described = Subscription(
+        user_id=user_id,
+        email=email,
+        timezone=timezone,
+        plan=plan,
+        billing_interval=billing_interval,
+        status=status,
+        started_at=started_at,
+        eligible_from=eligible_from or max(started_at, now),
+        allocation_amount=allocation_amount,
+    )
+    if existing is None:
+        return described
+    if eligible_from is None:
+        resumes = described.can_receive and not existing.can_receive
+        described = replace(
+            described, eligible_from=max(now, started_at) if resumes else existing.eligible_from
+        )
+    described = replace(described, version=existing.version)
+    return existing if described == existing else replace(described, version=existing.version + 1)
+
+
+def _parse_plan(catalogue: PlanCatalogue) -> Parser[str]:
+    return lambda field, value: catalogue.get(value, field).id  # type: ignore[arg-type]

@@ -1,0 +1,143 @@
+"""Walks a ledger from its first line and names the first that is wrong.
+
+Three things must hold of every line: its hash chains it to the line before, its state follows from
+the state before by its own legs, and the legs obey the rules of its type. The walk recomputes all
+of it from the lines alone; of the decisions it shares only the order in which batches are spent.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import NamedTuple
+
+from .batches import CreditBatch, Leg, in_burn_down_order
+from .errors import LedgerCorrupt
+from .ledger import Account, EntryType, LedgerEntry, entry_hash
+
+
+class StoredLine(NamedTuple):
+    """One line as it is stored: the number in its key, its canonical body, its hash."""
+
+    number: int
+    body: str
+    hash: str
+
+
+def verify(user_id: str, lines: Iterable[StoredLine]) -> Account:
+    """The account that a whole ledger, oldest line first, adds up to.
+
+    Raises `LedgerCorrupt` with the number of the first wrong line and what is wrong with it.
+    """
+    account = Account(user_id)
+    granted: dict[int, CreditBatch] = {}
+    for line in lines:
+        entry = _read(account, line)
+        batch = entry.granted_batch
+        if batch:
+            granted[batch.number] = replace(batch, remaining=0)
+        for holds, problem in _rules(account, entry, granted):
+            if not holds:
+                raise LedgerCorrupt(user_id, line.number, problem)
+        account = Account(user_id, entry, line.hash)
+    return account
+
+
+def _read(account: Account, line: StoredLine) -> LedgerEntry:
+    """The entry of a line that is the next one, unaltered and in canonical form."""
+
+    def corrupt(problem: str) -> LedgerCorrupt:
+        return LedgerCorrupt(account.user_id, line.number, problem)
+
+    if line.number != account.next_number:
+        raise corrupt(f"entry {account.next_number} is missing before it")
+    if entry_hash(account.last_hash, account.user_id, line.body) != line.hash:
+        raise corrupt("the hash does not match the body and the entry before")
+    entry = LedgerEntry.from_body(account.user_id, line.number, line.body)
+    if entry.body() != line.body:
+        raise corrupt("the body is not in its canonical form")
+    return entry
+
+
+Rule = tuple[bool, str]
+
+
+def _rules(
+    account: Account, entry: LedgerEntry, granted: Mapping[int, CreditBatch]
+) -> Iterator[Rule]:
+    """Every rule a line must obey, with what to say when it does not."""
+    legs = {leg.batch: leg.amount for leg in entry.legs}
+    yield len(legs) == len(entry.legs), "a batch has two legs"
+    yield set(legs) <= set(granted), "a leg moves a batch that was never granted"
+    yield entry.amount == sum(legs.values()), "the amount is not the sum of the legs"
+    yield entry.balance == account.ledger_balance + entry.amount, "the balance does not add up"
+    yield _open_after(account, legs, granted) == entry.batches, "the open batches do not add up"
+    yield all(batch.remaining > 0 for batch in entry.batches), "an open batch holds nothing"
+    yield (
+        all(batch.remaining <= batch.granted for batch in entry.batches),
+        "a batch holds more than it was granted",
+    )
+    yield (
+        account.last is None or entry.posted_at >= account.last.posted_at,
+        "it was posted before the entry before it",
+    )
+    yield from _rules_of_type(account, entry)
+
+
+def _open_after(
+    account: Account, legs: Mapping[int, int], granted: Mapping[int, CreditBatch]
+) -> tuple[CreditBatch, ...]:
+    remaining = {batch.number: batch.remaining for batch in account.batches}
+    for number, amount in legs.items():
+        remaining[number] = remaining.get(number, 0) + amount
+    return in_burn_down_order(
+        replace(granted[number], remaining=amount) for number, amount in remaining.items() if amount
+    )
+
+
+def _rules_of_type(account: Account, entry: LedgerEntry) -> Iterator[Rule]:
+    usable = [batch for batch in account.batches if batch.is_usable(entry.posted_at)]
+    grants = entry.granted_batch is not None
+    match entry.type:
+        case EntryType.ALLOCATION:
+            yield grants and entry.amount > 0, "an allocation grants a batch"
+            yield (
+                entry.allocated_through is not None
+                and (
+                    account.allocated_through is None
+                    or entry.allocated_through > account.allocated_through
+                ),
+                "the allocated period did not move forward",
+            )
+            yield (
+                entry.operation == f"allocation#{entry.allocated_through}",
+                "the operation names another period",
+            )
+        case EntryType.EXPIRATION:
+            dead = tuple(
+                Leg(batch.number, -batch.remaining)
+                for batch in account.batches
+                if not batch.is_usable(entry.posted_at)
+            )
+            yield entry.legs == dead and dead != (), "it does not expire exactly what is due"
+        case EntryType.USAGE:
+            yield entry.amount < 0, "a usage takes credits"
+            yield _is_burn_down(usable, entry.legs), "credits were not taken oldest first"
+        case EntryType.MANUAL:
+            yield grants == (entry.amount > 0) and entry.amount != 0, "it neither grants nor takes"
+            yield grants or _is_burn_down(usable, entry.legs), "credits were not taken oldest first"
+        case EntryType.REVERSAL:
+            yield not grants and all(leg.amount > 0 for leg in entry.legs), "a reversal gives back"
+    if entry.type is not EntryType.ALLOCATION:
+        yield (
+            entry.allocated_through == account.allocated_through,
+            "the allocated period moved without an allocation",
+        )
+
+
+def _is_burn_down(usable: list[CreditBatch], legs: tuple[Leg, ...]) -> bool:
+    """Whether the legs empty the oldest usable batches, but for the last, which they may not."""
+    if not legs or len(legs) > len(usable):
+        return False
+    *emptied, last = zip(usable, legs, strict=False)
+    return all(leg == (batch.number, -batch.remaining) for batch, leg in emptied) and (
+        last[1].batch == last[0].number and -last[0].remaining <= last[1].amount < 0
+    )

@@ -1,0 +1,55 @@
+"""The manual-allocate Lambda: an admin grants or claws back credits, with a reason."""
+
+from typing import Any
+
+from chalicelib.domain.errors import CreditsError
+from chalicelib.domain.fields import (
+    FieldReader,
+    parse_days,
+    parse_key,
+    parse_signed_amount,
+    parse_text,
+    parse_user_id,
+)
+from chalicelib.observability import logger
+from chalicelib.operations import allocate_by_hand
+from chalicelib.refusals import refusal
+from chalicelib.services import Services
+
+CALLER = "lambda"
+"""Whose idempotency keys these are: all who may invoke the function share them."""
+
+
+def manual_allocate(services: Services, event: object) -> dict[str, Any]:
+    """Answers ``{"success": true, "new_balance", "transaction_id"}``, or the refusal.
+
+    ``event``: ``user_id``, ``amount`` (negative claws back), ``reason``, ``actor``,
+    ``idempotency_key`` and, optionally, ``expires_in_days``.
+    """
+    try:
+        fields = FieldReader(event, "event")
+        user_id = fields.required("user_id", parse_user_id)
+        amount = fields.required("amount", parse_signed_amount)
+        reason = fields.required("reason", parse_text)
+        actor = fields.required("actor", parse_text)
+        key = fields.required("idempotency_key", parse_key)
+        expires_in_days = fields.optional("expires_in_days", parse_days)
+        fields.finish()
+        entry = allocate_by_hand(
+            services,
+            user_id,
+            amount,
+            reason,
+            actor=actor,
+            caller=CALLER,
+            key=key,
+            expires_in_days=expires_in_days,
+        ).entry
+    except CreditsError as error:
+        logger().warning("manual allocation refused", code=error.code, detail=str(error))
+        return refusal(error)
+    return {
+        "success": True,
+        "new_balance": entry.available_balance(),
+        "transaction_id": entry.transaction_id,
+    }

@@ -1,0 +1,112 @@
+"""What travels through the queues: small JSON messages, checked strictly when they arrive."""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from chalicelib.domain import calendar
+from chalicelib.domain.calendar import Turn
+from chalicelib.domain.errors import InvalidInput
+from chalicelib.domain.fields import FieldReader, parse_choice, parse_user_id, shown
+from chalicelib.domain.instants import format_instant, parse_instant
+
+USERS_A_MESSAGE = 100
+"""How many users one worker message carries: as many subscriptions as one batch read takes."""
+
+
+class SweepKind(StrEnum):
+    """What a sweep is for."""
+
+    ALLOCATION = "allocation"
+    EXPIRY = "expiry"
+
+    @property
+    def turn(self) -> Turn:
+        """Which midnights start it: those of the 1st, or every one."""
+        return Turn.MONTH if self is SweepKind.ALLOCATION else Turn.DAY
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """One pass over one timezone.
+
+    ``midnight`` started it, ``as_of`` is the tick's instant: what is due by then is done.
+    ``cursor`` is where an earlier invocation stopped; it begins with the timezone's own name.
+    """
+
+    kind: SweepKind
+    timezone: str
+    midnight: datetime
+    as_of: datetime
+    cursor: str | None = None
+
+    def body(self) -> str:
+        """The message text."""
+        return _encode(
+            {
+                "kind": self.kind.value,
+                "timezone": self.timezone,
+                "midnight": format_instant(self.midnight),
+                "as_of": format_instant(self.as_of),
+                "cursor": self.cursor,
+            }
+        )
+
+    @classmethod
+    def parse(cls, body: str) -> "Sweep":
+        """Reads a message. Raises `InvalidInput` naming every wrong field."""
+        fields = FieldReader(_decode(body))
+        kind = fields.required("kind", parse_choice(SweepKind))
+        timezone = fields.required("timezone", calendar.parse_timezone)
+        midnight = fields.required("midnight", parse_instant)
+        as_of = fields.required("as_of", parse_instant)
+        cursor = fields.optional("cursor", _parse_cursor)
+        fields.finish()
+        if cursor is not None and not cursor.startswith(f"{timezone} "):
+            raise InvalidInput.of("cursor", f"is of another zone than {timezone}: {shown(cursor)}")
+        return cls(kind, timezone, midnight, as_of, cursor)
+
+
+@dataclass(frozen=True, slots=True)
+class UsersMessage:
+    """The users of a page of a sweep, at most `USERS_A_MESSAGE`: allocate or expire for each."""
+
+    as_of: datetime
+    user_ids: tuple[str, ...]
+
+    def body(self) -> str:
+        """The message text."""
+        return _encode({"as_of": format_instant(self.as_of), "user_ids": list(self.user_ids)})
+
+    @classmethod
+    def parse(cls, body: str) -> "UsersMessage":
+        """Reads a message. Raises `InvalidInput` naming every wrong field."""
+        fields = FieldReader(_decode(body))
+        as_of = fields.required("as_of", parse_instant)
+        user_ids = fields.required("user_ids", _parse_user_ids)
+        fields.finish()
+        return cls(as_of, user_ids)
+
+
+def _parse_user_ids(field: str, value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not 1 <= len(value) <= USERS_A_MESSAGE:
+        raise InvalidInput.of(field, f"must be a list of 1 to {USERS_A_MESSAGE} user ids")
+    return tuple(parse_user_id(f"{field}[{place}]", item) for place, item in enumerate(value))
+
+
+def _parse_cursor(field: str, value: object) -> str:
+    if isinstance(value, str) and len(value) <= 400:
+        return value
+    raise InvalidInput.of(field, f"must be a cursor a sweep gave out; is {shown(value)}")
+
+
+def _encode(values: dict[str, object]) -> str:
+    return json.dumps(values, separators=(",", ":"))
+
+
+def _decode(body: str) -> object:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput.of("body", f"must be JSON ({error})") from error

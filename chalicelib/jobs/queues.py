@@ -1,0 +1,70 @@
+"""Sending to SQS: ten messages a request, and what SQS takes only in part is sent again."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, TypeVar
+
+import botocore.session
+from botocore.config import Config
+
+from chalicelib.domain.errors import Contention
+from chalicelib.settings import Settings
+from chalicelib.store.database import Pause, attempts, pause_with_jitter
+
+MESSAGES_A_REQUEST = 10
+"""What one SendMessageBatch takes (SQS's limit)."""
+
+Element = TypeVar("Element")
+
+
+class Queues:
+    """The work queues of this stage."""
+
+    def __init__(self, settings: Settings, pause: Pause = pause_with_jitter) -> None:
+        self._settings = settings
+        self._pause = pause
+        self._client: Any = botocore.session.get_session().create_client(
+            "sqs",
+            region_name=settings.region,
+            config=Config(
+                connect_timeout=2,
+                read_timeout=10,
+                retries={"mode": "standard", "total_max_attempts": 4},
+            ),
+        )
+
+    def send_sweeps(self, bodies: Iterable[str]) -> int:
+        """Enqueues sweeps; answers how many."""
+        return self._send(self._settings.sweeps_queue_url, bodies)
+
+    def send_allocations(self, bodies: Iterable[str]) -> int:
+        """Enqueues users to allocate to; answers how many messages."""
+        return self._send(self._settings.allocations_queue_url, bodies)
+
+    def send_expiries(self, bodies: Iterable[str]) -> int:
+        """Enqueues users whose batches may have expired; answers how many messages."""
+        return self._send(self._settings.expiries_queue_url, bodies)
+
+    def _send(self, queue_url: str, bodies: Iterable[str]) -> int:
+        sent = 0
+        for chunk in chunks(bodies, MESSAGES_A_REQUEST):
+            self._send_chunk(queue_url, chunk)
+            sent += len(chunk)
+        return sent
+
+    def _send_chunk(self, queue_url: str, bodies: Sequence[str]) -> None:
+        entries = [{"Id": str(place), "MessageBody": body} for place, body in enumerate(bodies)]
+        for _ in attempts(self._pause):
+            answer = self._client.send_message_batch(QueueUrl=queue_url, Entries=entries)
+            failed = {failure["Id"] for failure in answer.get("Failed", ())}
+            entries = [entry for entry in entries if entry["Id"] in failed]
+            if not entries:
+                return
+        raise Contention(f"SQS did not take {len(entries)} messages")
+
+
+def chunks(elements: Iterable[Element], size: int) -> Iterator[list[Element]]:
+    """The elements in lists of ``size``, the last one shorter."""
+    iterator = iter(elements)
+    while chunk := list(islice(iterator, size)):
+        yield chunk

@@ -1,0 +1,104 @@
+"""Sweeps: page through one timezone's index and hand its users on, a hundred to a message.
+
+A sweep that runs out of time sends itself on with a cursor. One that dies is delivered again and
+starts from its own cursor; what it hands on twice changes nothing, the workers see to that.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from chalicelib.domain import calendar
+from chalicelib.domain.errors import InvalidInput
+from chalicelib.domain.fields import shown
+from chalicelib.observability import logger
+from chalicelib.services import Services
+from chalicelib.store.ledger import EXPIRY_SHARDS
+
+from .messages import USERS_A_MESSAGE, Sweep, SweepKind, UsersMessage
+from .queues import MESSAGES_A_REQUEST, chunks
+from .records import Answer, Event, handle_records
+
+USERS_A_PAGE = USERS_A_MESSAGE * MESSAGES_A_REQUEST
+"""A page of the index fills exactly one request to SQS."""
+
+TIME_TO_HAND_OVER = 10_000
+"""Milliseconds before its timeout at which a function stops paging and hands the sweep on."""
+
+Page = tuple[list[str], str | None]
+"""Users of a zone, and the cursor behind them (None: the zone is done)."""
+
+
+def sweep_zones(services: Services, event: Event, context: Any) -> Answer:
+    """Handles the sweeps in an SQS event; answers those that failed."""
+    remaining_time: Callable[[], int] = context.get_remaining_time_in_millis
+
+    def is_time_up() -> bool:
+        return remaining_time() < TIME_TO_HAND_OVER
+
+    return handle_records(event, lambda body: _sweep(services, Sweep.parse(body), is_time_up))
+
+
+def _sweep(services: Services, sweep: Sweep, is_time_up: Callable[[], bool]) -> None:
+    if sweep.kind is SweepKind.ALLOCATION:
+        pages, send = _allocation_pages(services, sweep), services.queues.send_allocations
+    else:
+        pages, send = _expiry_pages(services, sweep), services.queues.send_expiries
+    users = 0
+    for user_ids, cursor in pages:
+        users += len(user_ids)
+        send(
+            UsersMessage(sweep.as_of, tuple(chunk)).body()
+            for chunk in chunks(user_ids, USERS_A_MESSAGE)
+        )
+        if cursor and is_time_up():
+            services.queues.send_sweeps([replace(sweep, cursor=cursor).body()])
+            break
+    if users:
+        logger().info("sweep", kind=sweep.kind.value, timezone=sweep.timezone, users=users)
+
+
+def _allocation_pages(services: Services, sweep: Sweep) -> Iterator[Page]:
+    """The users of the zone who can receive allocations."""
+    after = sweep.cursor.removeprefix(f"{sweep.timezone} ") if sweep.cursor else None
+    while True:
+        page = services.subscriptions.users_of(sweep.timezone, after, USERS_A_PAGE)
+        after = page.last_user_id
+        yield page.user_ids, f"{sweep.timezone} {after}" if after else None
+        if after is None:
+            return
+
+
+def _expiry_pages(services: Services, sweep: Sweep) -> Iterator[Page]:
+    """The users with batches that expire on the day that ends at the sweep's midnight.
+
+    The whole day and not its midnight alone: a change of the zone's rules may have moved it since.
+    """
+    day_before = calendar.day_start(sweep.timezone, sweep.midnight - timedelta(seconds=1))
+    shard, key = _expiry_position(sweep)
+    users: dict[str, None] = {}  # a user with several batches is named once
+    while shard < EXPIRY_SHARDS:
+        page = services.ledger.expiring(
+            sweep.timezone, shard, day_before, sweep.midnight, key, USERS_A_PAGE - len(users)
+        )
+        users.update(dict.fromkeys(page.user_ids))
+        key = page.last_key
+        if key is None:
+            shard += 1
+        if len(users) >= USERS_A_PAGE:
+            yield list(users), f"{sweep.timezone} {shard:02} {key or ''}"
+            users = {}
+    yield list(users), None
+
+
+def _expiry_position(sweep: Sweep) -> tuple[int, str | None]:
+    """The shard and the key in it to go on after."""
+    if sweep.cursor is None:
+        return 0, None
+    shard, _, key = sweep.cursor.removeprefix(f"{sweep.timezone} ").partition(" ")
+    if not (shard.isascii() and shard.isdigit()):
+        raise InvalidInput.of(
+            "cursor", f"must be a cursor a sweep gave out; is {shown(sweep.cursor)}"
+        )
+    return int(shard), key or None

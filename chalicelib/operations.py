@@ -1,0 +1,51 @@
+"""The operations on request: what a person or a product asks for, done once per idempotency key.
+
+Every operation is named ``<type>#<caller>#<key>``: two callers can use the same key, one caller
+cannot use it for two requests.
+"""
+
+from chalicelib.domain import ledger
+from chalicelib.domain.errors import InvalidInput
+from chalicelib.domain.ledger import Account, LedgerEntry, Request
+from chalicelib.services import Services
+from chalicelib.store.ledger import Outcome
+
+
+def allocate_by_hand(
+    services: Services,
+    user_id: str,
+    amount: int,
+    reason: str,
+    *,
+    actor: str,
+    caller: str,
+    key: str,
+    expires_in_days: int | None = None,
+) -> Outcome:
+    """Grants (positive) or claws back (negative) credits in an admin's name.
+
+    A grant never expires unless ``expires_in_days`` says so, in local days of the user. Raises
+    `NotFound` for an unknown user and `InsufficientCredits` for a claw-back the balance cannot
+    cover.
+    """
+    if amount < 0 and expires_in_days is not None:
+        raise InvalidInput.of(
+            "expires_in_days", "goes with a grant only; a claw-back has no expiry"
+        )
+    request = Request(f"manual#{caller}#{key}", actor, reason)
+    now = services.now()
+
+    def decide(account: Account) -> LedgerEntry:
+        subscription = services.subscriptions.get(user_id)
+        if amount < 0:
+            return ledger.claw_back(account, -amount, request, now)
+        return ledger.grant(account, amount, request, now, subscription.timezone, expires_in_days)
+
+    described = {
+        "user_id": user_id,
+        "amount": amount,
+        "reason": reason,
+        "actor": actor,
+        "expires_in_days": expires_in_days,
+    }
+    return services.ledger.perform(user_id, request.operation, described, decide)

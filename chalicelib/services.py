@@ -1,0 +1,83 @@
+"""What the handlers work with, made once per process at the first event and never at import.
+
+Each part is made when it is first used, so that a function pays only for what it needs.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import cache, cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from chalicelib.domain.plans import PlanCatalogue, parse_catalogue
+from chalicelib.settings import Settings, settings
+
+if TYPE_CHECKING:
+    from pynamodb.connection import Connection
+
+    from chalicelib.jobs.queues import Queues
+    from chalicelib.store.ledger import LedgerStore
+    from chalicelib.store.subscriptions import SubscriptionStore
+
+PLANS_FILE = Path(__file__).parent / "plans.toml"
+
+THREADS = 16
+"""How many users a worker handles at once: it waits for DynamoDB most of the time."""
+
+
+def read_clock() -> datetime:
+    """The present instant."""
+    return datetime.now(UTC)
+
+
+class Services:
+    """The stores, the queues, the plans and the clock."""
+
+    def __init__(self, settings: Settings, clock: Callable[[], datetime] = read_clock) -> None:
+        self.settings = settings
+        self.now = clock
+
+    @cached_property
+    def catalogue(self) -> PlanCatalogue:
+        """The plans on offer."""
+        return parse_catalogue(PLANS_FILE.read_text(encoding="utf-8"), PLANS_FILE.name)
+
+    @cached_property
+    def ledger(self) -> "LedgerStore":
+        """The ledger table."""
+        from chalicelib.store.ledger import LedgerStore
+
+        return LedgerStore(self._connection, self.settings.ledger_table)
+
+    @cached_property
+    def subscriptions(self) -> "SubscriptionStore":
+        """The subscriptions table."""
+        from chalicelib.store.subscriptions import SubscriptionStore
+
+        return SubscriptionStore(self._connection, self.settings.subscriptions_table)
+
+    @cached_property
+    def queues(self) -> "Queues":
+        """The work queues."""
+        from chalicelib.jobs.queues import Queues
+
+        return Queues(self.settings)
+
+    @cached_property
+    def _connection(self) -> "Connection":
+        from chalicelib.store.database import connect
+
+        return connect(self.settings.region, THREADS)
+
+    def posting_time(self, moment: datetime) -> datetime:
+        """When work of a scheduled moment is posted: now, whatever moment is replayed.
+
+        In the local stage the moment may be ahead of the clock, and is then the present.
+        """
+        return max(self.now(), moment) if self.settings.is_local else self.now()
+
+
+@cache
+def services() -> Services:
+    """The services of this process."""
+    return Services(settings())

@@ -1,0 +1,437 @@
+"""The ledger table: appends entries exactly once and reads them back.
+
+Keys of table ``ledger`` (partition ``user_id``, sort ``entry``):
+
+    <user id>                entry#000000000042       entry 42 of the user's ledger
+    <user id>                reversal#000000000042#000001  first reversal of the usage in entry 42
+    operation#<operation id> operation                marker of an operation on request, forever
+
+    index ``expiring``       <timezone>#<shard>       <expires_at>#<user id>#<batch>
+
+Every write is an insert under the condition that nothing is there. For an entry this one condition
+is the optimistic lock (only one writer gets number n+1), the order, and for scheduled work the
+idempotency; for work on request the marker in the same transaction adds it.
+
+    writer A                      writer B
+    reads entry 7                 reads entry 7
+    puts entry 8: accepted
+                                  puts entry 8: refused
+                                  reads entry 8, decides again
+"""
+
+import hashlib
+import json
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from pynamodb.connection import Connection
+from pynamodb.exceptions import PutError, TransactGetError, TransactWriteError
+from pynamodb.expressions.condition import Condition
+from pynamodb.expressions.operand import Path
+
+from chalicelib.domain import ledger
+from chalicelib.domain.errors import Contention, CreditsError, IdempotencyKeyReused, NotFound
+from chalicelib.domain.instants import format_instant
+from chalicelib.domain.ledger import Account, LedgerEntry, Request, entry_hash
+from chalicelib.domain.verification import StoredLine, verify
+
+from .database import (
+    IS_NEW,
+    Item,
+    Pause,
+    attempts,
+    describe,
+    error_code,
+    number,
+    pause_with_jitter,
+    text,
+)
+
+EXPIRY_SHARDS = 32
+"""Index partitions per timezone: one takes 1,000 writes a second, a midnight can bring more."""
+
+Decide = Callable[[Account], LedgerEntry]
+DecideOrStop = Callable[[Account], LedgerEntry | None]
+
+
+class Outcome(NamedTuple):
+    """What an operation on request came to.
+
+    ``replayed``: the entry was there before, this request repeats an earlier one.
+    ``expired``: of a reversal, the credits that could not return because their batch expired.
+    """
+
+    entry: LedgerEntry
+    replayed: bool
+    expired: int = 0
+
+
+class ExpiringPage(NamedTuple):
+    """One page of the expiry index: whose batches, and the sort key to go on after, if any."""
+
+    user_ids: list[str]
+    last_key: str | None
+
+
+class _Posting(NamedTuple):
+    """An entry with what must be written with it or not at all."""
+
+    entry: LedgerEntry
+    also: Sequence[Item] = ()
+    expired: int = 0
+
+
+def fingerprint(request: Mapping[str, object]) -> str:
+    """What tells one request from another under the same idempotency key."""
+    canonical = json.dumps(request, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+class LedgerStore:
+    """All access to the ledger table."""
+
+    def __init__(
+        self, connection: Connection, table: str, pause: Pause = pause_with_jitter
+    ) -> None:
+        self._connection = connection
+        self._table = table
+        self._pause = pause
+        describe(
+            connection,
+            table,
+            ("user_id", "entry"),
+            expiring=("expiry_partition", "expiry_key"),
+        )
+
+    # ── reading ──────────────────────────────────────────────────────────────────────────────────
+
+    def account(self, user_id: str) -> Account:
+        """The user's account as of now: one strongly consistent query."""
+        items = self._query(user_id, Path("entry").startswith("entry#"), limit=1)
+        return _account(items[0]) if items else Account(user_id)
+
+    def entry(self, user_id: str, entry_number: int) -> LedgerEntry:
+        """One entry. Raises `NotFound`."""
+        return _entry(self._entry_item(user_id, entry_number))
+
+    def history(
+        self, user_id: str, below: int | None = None, limit: int = 100
+    ) -> list[LedgerEntry]:
+        """Entries newest first, those numbered less than ``below`` when given."""
+        if below is not None and below <= 1:
+            return []
+        highest = _entry_key(below - 1) if below else "entry$"
+        items = self._query(user_id, Path("entry").between("entry#", highest), limit=limit)
+        return [_entry(item) for item in items]
+
+    def account_at(self, user_id: str, instant: datetime) -> Account:
+        """The account as it was at an instant: a binary search over the entry numbers."""
+        account = self.account(user_id)
+        if account.last is None or account.last.posted_at <= instant:
+            return account
+        low, high = 0, account.last.number  # entry `low` is posted by then, entry `high` is not
+        found = Account(user_id)
+        while high - low > 1:
+            middle = (low + high) // 2
+            candidate = _account(self._entry_item(user_id, middle))
+            assert candidate.last is not None
+            if candidate.last.posted_at <= instant:
+                low, found = middle, candidate
+            else:
+                high = middle
+        return found
+
+    def lines(self, user_id: str) -> Iterator[StoredLine]:
+        """Every line as stored, oldest first."""
+        after = "entry#"
+        while True:
+            items = self._query(
+                user_id, Path("entry").between(after, "entry$"), limit=1000, newest_first=False
+            )
+            for item in items:
+                yield StoredLine(_number(item), item["body"]["S"], item["hash"]["S"])
+            if not items:
+                return
+            after = _entry_key(_number(items[-1]) + 1)
+
+    def verify(self, user_id: str) -> Account:
+        """Walks the whole ledger; raises `LedgerCorrupt` at the first wrong line."""
+        return verify(user_id, self.lines(user_id))
+
+    def expiring(
+        self,
+        timezone: str,
+        shard: int,
+        after: datetime,
+        until: datetime,
+        last_key: str | None,
+        limit: int,
+    ) -> ExpiringPage:
+        """Whose batches expire in ``(after, until]``, from one shard of a timezone's index."""
+        # '$' sorts directly after '#': both bounds stand behind every key of their instant.
+        lower = f"{last_key}\0" if last_key else f"{format_instant(after)}$"
+        upper = f"{format_instant(until)}$"
+        response = self._connection.query(
+            self._table,
+            f"{timezone}#{shard:02}",
+            Path("expiry_key").between(lower, upper),
+            index_name="expiring",
+            limit=limit,
+        )
+        items = response["Items"]
+        more = "LastEvaluatedKey" in response and items
+        return ExpiringPage(
+            [item["user_id"]["S"] for item in items], items[-1]["expiry_key"]["S"] if more else None
+        )
+
+    # ── writing ──────────────────────────────────────────────────────────────────────────────────
+
+    def post(self, user_id: str, decide: DecideOrStop) -> list[LedgerEntry]:
+        """Scheduled work: appends what ``decide`` says until it says None.
+
+        Idempotent by state: ``decide`` sees in the account what has been done before. Answers the
+        entries appended. Raises `Contention` when others keep winning the race for the next number.
+        """
+        posted: list[LedgerEntry] = []
+        for _ in attempts(self._pause):
+            account = self.account(user_id)
+            while entry := decide(account):
+                item = _item(entry, account.last_hash)
+                if not self._append(item):
+                    break
+                posted.append(entry)
+                account = Account(user_id, entry, item["hash"]["S"])
+            else:
+                return posted
+        raise Contention(f"the ledger of user {user_id} is written too often at the moment")
+
+    def perform(
+        self, user_id: str, operation: str, request: Mapping[str, object], decide: Decide
+    ) -> Outcome:
+        """Work on request, once per ``operation``: the same request again answers the first entry.
+
+        Raises what ``decide`` raises, `IdempotencyKeyReused` for another request under the same
+        operation, and `Contention` when bounded retries do not suffice.
+        """
+        return self._perform(
+            user_id, operation, fingerprint(request), lambda account: _Posting(decide(account))
+        )
+
+    def reverse(
+        self,
+        user_id: str,
+        usage_number: int,
+        amount: int | None,
+        request: Request,
+        now: datetime,
+    ) -> Outcome:
+        """Gives a usage back, wholly (``amount`` None) or partly; see `domain.ledger.reverse`."""
+        described = {"user_id": user_id, "usage": usage_number, "amount": amount} | {
+            "description": request.description
+        }
+
+        def decide(account: Account) -> _Posting:
+            usage = self.entry(user_id, usage_number)
+            # Entry 1 cannot be a usage: the domain refuses it before it looks at the one before.
+            before = self.entry(user_id, usage_number - 1) if usage_number > 1 else usage
+            sequence, reversed_before = self._last_reversal(user_id, usage_number)
+            reversal = ledger.reverse(account, usage, before, reversed_before, amount, request, now)
+            # Its own condition makes a reversal that has not seen the one before it fail.
+            link: Item = {
+                "user_id": text(user_id),
+                "entry": text(f"{_reversals_key(usage_number)}{sequence + 1:06}"),
+                "sequence": number(sequence + 1),
+                "reversed_in_all": number(reversal.reversed_in_all),
+            }
+            return _Posting(reversal.entry, (link,), reversal.expired)
+
+        return self._perform(user_id, request.operation, fingerprint(described), decide)
+
+    def _perform(
+        self, user_id: str, operation: str, request_hash: str, decide: Callable[[Account], _Posting]
+    ) -> Outcome:
+        for _ in attempts(self._pause):
+            account = self.account(user_id)
+            try:
+                posting = decide(account)
+            except CreditsError:
+                # Refused as things stand now, but it may have been granted before: then replay.
+                marker = self._marker(operation)
+                if marker:
+                    return self._replay(operation, request_hash, marker)
+                raise
+            marker_item: Item = {
+                "user_id": text(_marker_key(operation)),
+                "entry": text("operation"),
+                "request": text(request_hash),
+                "owner": text(user_id),
+                "number": number(posting.entry.number),
+                "expired": number(posting.expired),
+            }
+            items = (_item(posting.entry, account.last_hash), marker_item, *posting.also)
+            try:
+                self._transact(items)
+            except TransactWriteError as error:
+                marker = _existing_marker(error)
+                if marker:
+                    return self._replay(operation, request_hash, marker)
+                if not _is_lost_race(error):
+                    raise
+            else:
+                return Outcome(posting.entry, replayed=False, expired=posting.expired)
+        raise Contention(f"the ledger of user {user_id} is written too often at the moment")
+
+    def _replay(self, operation: str, request_hash: str, marker: Item) -> Outcome:
+        if marker["request"]["S"] != request_hash:
+            raise IdempotencyKeyReused(operation.split("#", 2)[-1])
+        entry = self.entry(marker["owner"]["S"], int(marker["number"]["N"]))
+        return Outcome(entry, replayed=True, expired=int(marker["expired"]["N"]))
+
+    def _append(self, item: Item) -> bool:
+        """Whether the entry was inserted; False when its number is taken."""
+        try:
+            self._connection.put_item(
+                self._table,
+                item["user_id"]["S"],
+                item["entry"]["S"],
+                attributes=item,
+                condition=IS_NEW,
+            )
+        except PutError as error:
+            if error_code(error) == "ConditionalCheckFailedException":
+                return False
+            raise
+        return True
+
+    def _transact(self, items: Sequence[Item]) -> None:
+        self._connection.transact_write_items(
+            (),
+            (),
+            [
+                {
+                    "TableName": self._table,
+                    "Item": item,
+                    "ConditionExpression": "attribute_not_exists(user_id)",
+                    "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+                }
+                for item in items
+            ],
+            (),
+        )
+
+    def _marker(self, operation: str) -> Item | None:
+        """The marker of an operation, read so that one still being committed is not overlooked."""
+        key = {"user_id": text(_marker_key(operation)), "entry": text("operation")}
+        for _ in attempts(self._pause):
+            try:
+                response = self._connection.transact_get_items(
+                    [{"TableName": self._table, "Key": key}]
+                )
+            except TransactGetError as error:
+                if error_code(error) != "TransactionCanceledException":
+                    raise
+            else:
+                return response["Responses"][0].get("Item") or None
+        raise Contention(f"operation {operation} is being written at the moment")
+
+    def _last_reversal(self, user_id: str, usage_number: int) -> tuple[int, int]:
+        """How many reversals a usage has had, and how many credits they gave back."""
+        items = self._query(
+            user_id, Path("entry").startswith(_reversals_key(usage_number)), limit=1
+        )
+        if not items:
+            return 0, 0
+        return int(items[0]["sequence"]["N"]), int(items[0]["reversed_in_all"]["N"])
+
+    def _query(
+        self, user_id: str, condition: Condition, limit: int, newest_first: bool = True
+    ) -> list[Item]:
+        response = self._connection.query(
+            self._table,
+            user_id,
+            condition,
+            limit=limit,
+            consistent_read=True,
+            scan_index_forward=not newest_first,
+        )
+        items: list[Item] = response["Items"]
+        return items
+
+    def _entry_item(self, user_id: str, entry_number: int) -> Item:
+        response = self._connection.get_item(
+            self._table, user_id, _entry_key(entry_number), consistent_read=True
+        )
+        item: Item | None = response.get("Item")
+        if item is None:
+            raise NotFound(f"user {user_id} has no transaction {user_id}-{entry_number}")
+        return item
+
+
+def _entry_key(entry_number: int) -> str:
+    return f"entry#{entry_number:012}"
+
+
+def _reversals_key(usage_number: int) -> str:
+    return f"reversal#{usage_number:012}#"
+
+
+def _marker_key(operation: str) -> str:
+    return f"operation#{operation}"
+
+
+def _number(item: Item) -> int:
+    return int(item["entry"]["S"].removeprefix("entry#"))
+
+
+def _item(entry: LedgerEntry, previous_hash: str) -> Item:
+    body = entry.body()
+    item = {
+        "user_id": text(entry.user_id),
+        "entry": text(_entry_key(entry.number)),
+        "body": text(body),
+        "hash": text(entry_hash(previous_hash, entry.user_id, body)),
+    }
+    batch = entry.granted_batch
+    if entry.expiry_timezone and batch and batch.expires_at:
+        shard = zlib.crc32(entry.user_id.encode()) % EXPIRY_SHARDS
+        item["expiry_partition"] = text(f"{entry.expiry_timezone}#{shard:02}")
+        item["expiry_key"] = text(
+            f"{format_instant(batch.expires_at)}#{entry.user_id}#{batch.number}"
+        )
+    return item
+
+
+def _entry(item: Item) -> LedgerEntry:
+    return LedgerEntry.from_body(item["user_id"]["S"], _number(item), item["body"]["S"])
+
+
+def _account(item: Item) -> Account:
+    return Account(item["user_id"]["S"], _entry(item), item["hash"]["S"])
+
+
+def _existing_marker(error: TransactWriteError) -> Item | None:
+    """The marker that made a transaction fail; found by content, for the order is not ours."""
+    for reason in error.cancellation_reasons:
+        item = reason.raw_item if reason else None
+        if item and item["entry"]["S"] == "operation":
+            return item
+    return None
+
+
+def _is_lost_race(error: TransactWriteError) -> bool:
+    """Whether other writers stood in the way, or too many: then a new decision is worth a try.
+
+    The SDK retries no cancelled transaction, whatever the reason: it is for us to do.
+    """
+    codes = {reason.code for reason in error.cancellation_reasons if reason}
+    return bool(codes) and codes <= _PASSING_REASONS
+
+
+_PASSING_REASONS = {
+    "ConditionalCheckFailed",
+    "TransactionConflict",
+    "ThrottlingError",
+    "ProvisionedThroughputExceeded",
+}

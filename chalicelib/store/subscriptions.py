@@ -1,0 +1,185 @@
+"""The subscriptions table: one item a user, edited under optimistic locking.
+
+Keys of table ``subscriptions``: partition ``user_id``. Index ``by_timezone``: partition
+``allocation_timezone``, sort ``user_id``, keys only. Only subscriptions that can receive
+allocations carry ``allocation_timezone``, so a sweep reads nobody else.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from pynamodb.connection import Connection
+from pynamodb.exceptions import PutError
+from pynamodb.expressions.operand import Path
+
+from chalicelib.domain.errors import Contention, NotFound, VersionConflict
+from chalicelib.domain.instants import from_milliseconds, to_milliseconds
+from chalicelib.domain.subscriptions import BillingInterval, Subscription, SubscriptionStatus
+
+from .database import (
+    IS_NEW,
+    Item,
+    Pause,
+    attempts,
+    describe,
+    error_code,
+    number,
+    pause_with_jitter,
+    text,
+)
+
+MOST_KEYS_A_BATCH = 100
+"""What one BatchGetItem takes (DynamoDB's limit)."""
+
+
+class UsersPage(NamedTuple):
+    """One page of a timezone's users, and the user id to go on after (None: the end)."""
+
+    user_ids: list[str]
+    last_user_id: str | None
+
+
+class SubscriptionStore:
+    """All access to the subscriptions table."""
+
+    def __init__(
+        self, connection: Connection, table: str, pause: Pause = pause_with_jitter
+    ) -> None:
+        self._connection = connection
+        self._table = table
+        self._pause = pause
+        describe(connection, table, ("user_id",), by_timezone=("allocation_timezone", "user_id"))
+
+    def get(self, user_id: str) -> Subscription:
+        """The subscription as of now (strongly consistent). Raises `NotFound`."""
+        subscription = self.find(user_id)
+        if subscription is None:
+            raise NotFound(f"there is no user {user_id}")
+        return subscription
+
+    def find(self, user_id: str) -> Subscription | None:
+        """The same, None when there is no such user."""
+        item = self._connection.get_item(self._table, user_id, consistent_read=True).get("Item")
+        return _subscription(item) if item else None
+
+    def get_many(self, user_ids: Iterable[str]) -> dict[str, Subscription]:
+        """Subscriptions by user id, those that exist; may lag behind writes by a second.
+
+        What DynamoDB leaves unprocessed is asked for again. Raises `Contention` if it never
+        answers.
+        """
+        unique = list(dict.fromkeys(user_ids))
+        found: dict[str, Subscription] = {}
+        for start in range(0, len(unique), MOST_KEYS_A_BATCH):
+            for subscription in self._get_batch(unique[start : start + MOST_KEYS_A_BATCH]):
+                found[subscription.user_id] = subscription
+        return found
+
+    def put(self, subscription: Subscription) -> None:
+        """Writes version n over version n-1, or version 1 over nothing.
+
+        Raises `VersionConflict` when another version is stored.
+        """
+        condition = (
+            IS_NEW
+            if subscription.version == 1
+            else Path("version") == number(subscription.version - 1)
+        )
+        try:
+            self._connection.put_item(
+                self._table,
+                subscription.user_id,
+                attributes=_item(subscription),
+                condition=condition,
+            )
+        except PutError as error:
+            if error_code(error) == "ConditionalCheckFailedException":
+                raise VersionConflict(
+                    f"the subscription of user {subscription.user_id} was changed meanwhile; "
+                    "read it again and repeat the change"
+                ) from error
+            raise
+
+    def change(
+        self, user_id: str, decide: Callable[[Subscription | None], Subscription]
+    ) -> Subscription:
+        """Writes what ``decide`` makes of the present subscription, deciding again after a race.
+
+        Nothing is written when ``decide`` answers the present one. Raises `Contention` after
+        bounded retries, and whatever ``decide`` raises.
+        """
+        for _ in attempts(self._pause):
+            present = self.find(user_id)
+            wanted = decide(present)
+            if wanted == present:
+                return wanted
+            try:
+                self.put(wanted)
+            except VersionConflict:
+                continue
+            return wanted
+        raise Contention(f"the subscription of user {user_id} is edited too often at the moment")
+
+    def users_of(self, timezone: str, after_user_id: str | None, limit: int) -> UsersPage:
+        """A page of the users of a timezone who can receive allocations, ordered by user id."""
+        response = self._connection.query(
+            self._table,
+            timezone,
+            Path("user_id") > after_user_id if after_user_id else None,
+            index_name="by_timezone",
+            limit=limit,
+        )
+        user_ids = [item["user_id"]["S"] for item in response["Items"]]
+        more = "LastEvaluatedKey" in response and user_ids
+        return UsersPage(user_ids, user_ids[-1] if more else None)
+
+    def _get_batch(self, user_ids: list[str]) -> list[Subscription]:
+        found: list[Subscription] = []
+        missing = user_ids
+        for _ in attempts(self._pause):
+            response = self._connection.batch_get_item(
+                self._table, [{"user_id": user_id} for user_id in missing]
+            )
+            found += [_subscription(item) for item in response["Responses"].get(self._table, ())]
+            unprocessed = response.get("UnprocessedKeys", {}).get(self._table, {})
+            missing = [key["user_id"]["S"] for key in unprocessed.get("Keys", ())]
+            if not missing:
+                return found
+        raise Contention(f"{len(missing)} subscriptions could not be read at the moment")
+
+
+def _item(subscription: Subscription) -> Item:
+    item: Item = {
+        "user_id": text(subscription.user_id),
+        "timezone": text(subscription.timezone),
+        "plan": text(subscription.plan),
+        "billing_interval": text(subscription.billing_interval.value),
+        "status": text(subscription.status.value),
+        "started_at": number(to_milliseconds(subscription.started_at)),
+        "eligible_from": number(to_milliseconds(subscription.eligible_from)),
+        "version": number(subscription.version),
+    }
+    if subscription.email is not None:
+        item["email"] = text(subscription.email)
+    if subscription.allocation_amount is not None:
+        item["allocation_amount"] = number(subscription.allocation_amount)
+    if subscription.can_receive:
+        item["allocation_timezone"] = text(subscription.timezone)
+    return item
+
+
+def _subscription(item: Item) -> Subscription:
+    email = item.get("email")
+    amount = item.get("allocation_amount")
+    return Subscription(
+        user_id=item["user_id"]["S"],
+        email=email["S"] if email else None,
+        timezone=item["timezone"]["S"],
+        plan=item["plan"]["S"],
+        billing_interval=BillingInterval(item["billing_interval"]["S"]),
+        status=SubscriptionStatus(item["status"]["S"]),
+        started_at=from_milliseconds(int(item["started_at"]["N"])),
+        eligible_from=from_milliseconds(int(item["eligible_from"]["N"])),
+        allocation_amount=int(amount["N"]) if amount else None,
+        version=int(item["version"]["N"]),
+    )

@@ -1,0 +1,1 @@
+"""How Credits is packaged, deployed and run on a developer's machine."""

@@ -1,0 +1,526 @@
+"""The one way to deploy Credits: to AWS and, with the same steps, to the local emulator.
+
+    python -m infra.deploy --stage prod
+
+packages the app, uploads it, shows the changes that CloudFormation would make, asks, makes them,
+and prints the stack's events as they happen. When the stack fails it names the resource that failed
+first and why, and ends with exit status 1. Deploying what is already deployed changes nothing and
+says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, TypeVar
+
+import botocore.session
+from botocore.exceptions import (
+    ClientError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    NoRegionError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    TokenRetrievalError,
+    WaiterError,
+)
+
+from infra import packaging
+
+APP_NAME = "credits"
+
+# How long a change set may take to be computed, and a stack to be changed, in seconds.
+CHANGE_SET_DEADLINE = 300.0
+STACK_DEADLINE = 1800.0
+
+Say = Callable[[str], None]
+Confirm = Callable[[], bool]
+ClientFactory = Callable[[str], Any]
+T = TypeVar("T")
+
+_NO_CHANGES = ("didn't contain changes", "No updates are to be performed")
+_CREDENTIAL_CODES = frozenset(
+    {
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "InvalidClientTokenId",
+        "RequestExpired",
+        "SignatureDoesNotMatch",
+        "UnrecognizedClientException",
+    }
+)
+
+
+class DeployError(Exception):
+    """The deployment did not happen, or did not succeed; the message says why and what to do."""
+
+
+class CredentialsError(DeployError):
+    """AWS does not know who is calling."""
+
+
+@dataclass(frozen=True)
+class ResourceFailure:
+    """The first resource of a stack that CloudFormation could not bring about."""
+
+    logical_id: str
+    resource_type: str
+    status: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.logical_id} ({self.resource_type}) {self.status}: {self.reason}"
+
+
+class StackFailedError(DeployError):
+    """CloudFormation could not bring the stack about, and went back to what was before."""
+
+    def __init__(self, stack: str, status: str, failure: ResourceFailure | None) -> None:
+        cause = (
+            f"The first resource that failed:\n  {failure}" if failure else "No resource failed."
+        )
+        super().__init__(f"Stack {stack} ended in {status}. {cause}")
+        self.stack = stack
+        self.status = status
+        self.failure = failure
+
+
+@dataclass(frozen=True)
+class Change:
+    """One line of a change set."""
+
+    action: str
+    logical_id: str
+    resource_type: str
+    replacement: str
+
+    def __str__(self) -> str:
+        text = f"{self.action:<7} {self.logical_id} ({self.resource_type})"
+        return f"{text}  REPLACES IT" if self.replacement == "True" else text
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A deployed stack: its names by their short keys, e.g. `tables["ledger"]`."""
+
+    stack: str
+    stage: str
+    changed: bool
+    api_id: str
+    api_url: str
+    functions: dict[str, str]
+    tables: dict[str, str]
+    queues: dict[str, str]
+    outputs: dict[str, str] = field(repr=False)
+
+
+def say_nothing(_line: str) -> None:
+    """Keep progress to oneself."""
+
+
+def agree() -> bool:
+    """Agree to any change."""
+    return True
+
+
+def stack_name(stage: str) -> str:
+    """The name of a stage's stack."""
+    return f"{APP_NAME}-{stage}"
+
+
+def deploy(
+    stage: str,
+    client: ClientFactory,
+    *,
+    region: str,
+    say: Say,
+    say_detail: Say = say_nothing,
+    confirm: Confirm = agree,
+    package: packaging.Package | None = None,
+) -> Deployment:
+    """Deploy `stage` and return what the stack is then made of.
+
+    `client` makes a botocore client for a service, and so decides where this deploys to. `confirm`
+    is asked once the changes have been shown; when it says no, nothing has been changed. `say` is
+    told each step, `say_detail` each change and each event of the stack. Raises `DeployError`, and
+    what `packaging.package` raises.
+    """
+    try:
+        account = client("sts").get_caller_identity()["Account"]
+        if package is None:
+            say(f"Packaging stage {stage} ...")
+            package = packaging.package(stage, region=region)
+        size = package.archive.stat().st_size / 1e6
+        say(f"Uploading the Lambda archive ({size:.1f} MB) ...")
+        template_url = _upload(client("s3"), package, account=account, region=region)
+        stack = _Stack(client("cloudformation"), stack_name(stage), say, say_detail)
+        changed = stack.apply(template_url, {"Stage": stage}, confirm)
+        return describe(stage, client, changed=changed)
+    except ClientError as error:
+        kind = (
+            CredentialsError
+            if error.response["Error"]["Code"] in _CREDENTIAL_CODES
+            else DeployError
+        )
+        raise kind(str(error)) from error
+    except (NoCredentialsError, PartialCredentialsError, TokenRetrievalError) as error:
+        raise CredentialsError(str(error)) from error
+    except (EndpointConnectionError, WaiterError) as error:
+        raise DeployError(str(error)) from error
+
+
+def describe(stage: str, client: ClientFactory, *, changed: bool = False) -> Deployment:
+    """Look up a stage that has been deployed.
+
+    Raises `DeployError` when there is no such stack.
+    """
+    name = stack_name(stage)
+    description = _describe_stack(client("cloudformation"), name)
+    if description is None:
+        raise DeployError(f"There is no stack {name}. Deploy it first: make deploy STAGE={stage}")
+    outputs = {item["OutputKey"]: item["OutputValue"] for item in description.get("Outputs", [])}
+    return Deployment(
+        stack=name,
+        stage=stage,
+        changed=changed,
+        api_id=outputs["RestAPIId"],
+        api_url=outputs["EndpointURL"].rstrip("/"),
+        functions=_with_suffix(outputs, "FunctionName"),
+        tables=_with_suffix(outputs, "TableName"),
+        queues=_with_suffix(outputs, "QueueUrl"),
+        outputs=outputs,
+    )
+
+
+def _with_suffix(outputs: dict[str, str], suffix: str) -> dict[str, str]:
+    """The outputs whose names end in `suffix`: `SweepsDlqQueueUrl` becomes `sweeps-dlq`."""
+    return {
+        re.sub(r"(?<!^)(?=[A-Z])", "-", key.removesuffix(suffix)).lower(): value
+        for key, value in sorted(outputs.items())
+        if key.endswith(suffix)
+    }
+
+
+# --- The artifacts --------------------------------------------------------------------------------
+
+
+def _upload(s3: Any, package: packaging.Package, *, account: str, region: str) -> str:
+    """Upload the archive and the template that names it; the template's address.
+
+    Both are named by their content, so what has been uploaded before is not uploaded again.
+    """
+    bucket = f"{APP_NAME}-artifacts-{account}-{region}"
+    _ensure_bucket(s3, bucket, account=account, region=region)
+    archive_key = f"{package.digest}.zip"
+    if not _object_exists(s3, bucket, archive_key):
+        s3.put_object(Bucket=bucket, Key=archive_key, Body=package.archive.read_bytes())
+    template = package.template_for(f"s3://{bucket}/{archive_key}")
+    template_key = f"{packaging.digest_of(template)}.json"
+    s3.put_object(Bucket=bucket, Key=template_key, Body=json.dumps(template).encode())
+    return f"{s3.meta.endpoint_url}/{bucket}/{template_key}"
+
+
+def _ensure_bucket(s3: Any, bucket: str, *, account: str, region: str) -> None:
+    if _bucket_exists(s3, bucket, account=account):
+        return
+    # us-east-1 is the one region that must not be named.
+    location = {"CreateBucketConfiguration": {"LocationConstraint": region}}
+    s3.create_bucket(Bucket=bucket, **({} if region == "us-east-1" else location))
+    s3.put_public_access_block(
+        Bucket=bucket,
+        PublicAccessBlockConfiguration={
+            "BlockPublicAcls": True,
+            "IgnorePublicAcls": True,
+            "BlockPublicPolicy": True,
+            "RestrictPublicBuckets": True,
+        },
+    )
+    s3.put_bucket_encryption(
+        Bucket=bucket,
+        ServerSideEncryptionConfiguration={
+            "Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]
+        },
+    )
+
+
+def _bucket_exists(s3: Any, bucket: str, *, account: str) -> bool:
+    """Whether the bucket exists and is ours: bucket names are shared by all of AWS."""
+    try:
+        s3.head_bucket(Bucket=bucket, ExpectedBucketOwner=account)
+    except ClientError as error:
+        if _status(error) == 404:
+            return False
+        if _status(error) == 403:
+            raise DeployError(
+                f"Bucket {bucket} belongs to another account, or you may not use it. "
+                "Ask for s3:ListBucket, s3:GetObject and s3:PutObject on it."
+            ) from error
+        raise
+    return True
+
+
+def _object_exists(s3: Any, bucket: str, key: str) -> bool:
+    try:
+        s3.head_object(Bucket=bucket, Key=key)
+    except ClientError as error:
+        if _status(error) in (403, 404):
+            return False
+        raise
+    return True
+
+
+def _status(error: ClientError) -> int:
+    status: int = error.response["ResponseMetadata"]["HTTPStatusCode"]
+    return status
+
+
+# --- The stack ------------------------------------------------------------------------------------
+
+
+class _Stack:
+    """One CloudFormation stack, changed through change sets."""
+
+    def __init__(self, cloudformation: Any, name: str, say: Say, say_detail: Say) -> None:
+        self._cloudformation = cloudformation
+        self._name = name
+        self._say = say
+        self._say_detail = say_detail
+
+    def apply(self, template_url: str, parameters: dict[str, str], confirm: Confirm) -> bool:
+        """Bring the stack to the template; whether that changed anything."""
+        exists = self._make_way()
+        change_set = self._create_change_set(template_url, parameters, exists=exists)
+        changes = self._changes(change_set)
+        if changes is None:
+            self._cloudformation.delete_change_set(ChangeSetName=change_set)
+            self._say(f"No changes: stack {self._name} is up to date.")
+            return False
+        self._say(f"Changing stack {self._name}: {len(changes)} resources ...")
+        for change in changes:
+            self._say_detail(f"  {change}")
+        if not confirm():
+            self._discard(change_set, exists=exists)
+            raise DeployError("Not deployed: the changes were declined and nothing was changed.")
+        self._execute(change_set)
+        return True
+
+    def _make_way(self) -> bool:
+        """Whether the stack exists and can be changed; what a failed creation left is removed."""
+        description = _describe_stack(self._cloudformation, self._name)
+        if description is None:
+            return False
+        status = description["StackStatus"]
+        if status == "REVIEW_IN_PROGRESS":
+            return False
+        if status in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED"):
+            self._say(f"Removing stack {self._name}, whose first creation failed ...")
+            self._cloudformation.delete_stack(StackName=self._name)
+            self._cloudformation.get_waiter("stack_delete_complete").wait(StackName=self._name)
+            return False
+        if status.endswith("_IN_PROGRESS"):
+            raise DeployError(
+                f"Stack {self._name} is {status}: wait for it to end, then try again."
+            )
+        return True
+
+    def _create_change_set(
+        self, template_url: str, parameters: dict[str, str], *, exists: bool
+    ) -> str:
+        answer = self._cloudformation.create_change_set(
+            StackName=self._name,
+            ChangeSetName=f"deploy-{int(time.time() * 1000)}",
+            ChangeSetType="UPDATE" if exists else "CREATE",
+            TemplateURL=template_url,
+            Parameters=[
+                {"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()
+            ],
+            Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
+            Tags=[{"Key": "app", "Value": APP_NAME}],
+        )
+        change_set: str = answer["Id"]
+        return change_set
+
+    def _changes(self, change_set: str) -> list[Change] | None:
+        """The changes, once they have been computed; none when there is nothing to change."""
+        for description in self._poll(
+            lambda: self._cloudformation.describe_change_set(ChangeSetName=change_set),
+            deadline=CHANGE_SET_DEADLINE,
+            what=f"the change set of stack {self._name}",
+        ):
+            if description["Status"] == "FAILED":
+                reason = description.get("StatusReason", "no reason given")
+                if any(text in reason for text in _NO_CHANGES):
+                    return None
+                raise DeployError(f"CloudFormation refused the template: {reason}")
+            if description["Status"] == "CREATE_COMPLETE":
+                break
+        pages = self._cloudformation.get_paginator("describe_change_set")
+        return [
+            Change(
+                action=change["ResourceChange"]["Action"],
+                logical_id=change["ResourceChange"]["LogicalResourceId"],
+                resource_type=change["ResourceChange"]["ResourceType"],
+                replacement=change["ResourceChange"].get("Replacement", "False"),
+            )
+            for page in pages.paginate(ChangeSetName=change_set)
+            for change in page["Changes"]
+        ]
+
+    def _discard(self, change_set: str, *, exists: bool) -> None:
+        self._cloudformation.delete_change_set(ChangeSetName=change_set)
+        if not exists:
+            self._cloudformation.delete_stack(StackName=self._name)
+
+    def _execute(self, change_set: str) -> None:
+        seen = {event["EventId"] for event in self._events()}
+        self._cloudformation.execute_change_set(ChangeSetName=change_set)
+        failure: ResourceFailure | None = None
+        for status in self._poll(self._status, deadline=STACK_DEADLINE, what=f"stack {self._name}"):
+            # The events are read after the status, so that the last ones are not missed.
+            for event in self._new_events(seen):
+                self._say_detail(f"  {_event_line(event)}")
+                if failure is None:
+                    failure = _failure_in(event)
+            if status in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
+                return
+            if not status.endswith("_IN_PROGRESS"):
+                raise StackFailedError(self._name, status, failure)
+
+    def _status(self) -> str:
+        description = _describe_stack(self._cloudformation, self._name)
+        return "DELETE_COMPLETE" if description is None else str(description["StackStatus"])
+
+    def _new_events(self, seen: set[str]) -> list[dict[str, Any]]:
+        """The events not seen before, oldest first."""
+        events = [event for event in self._events() if event["EventId"] not in seen]
+        seen.update(event["EventId"] for event in events)
+        return events[::-1]
+
+    def _events(self) -> list[dict[str, Any]]:
+        pages = self._cloudformation.get_paginator("describe_stack_events")
+        return [
+            event for page in pages.paginate(StackName=self._name) for event in page["StackEvents"]
+        ]
+
+    @staticmethod
+    def _poll(ask: Callable[[], T], *, deadline: float, what: str) -> Iterator[T]:
+        """Ask again and again, a little less often each time, until the caller stops."""
+        end = time.monotonic() + deadline
+        pause = 0.1
+        while time.monotonic() < end:
+            yield ask()
+            time.sleep(pause)
+            pause = min(pause * 1.5, 3.0)
+        raise DeployError(f"Waited {deadline:.0f} s for {what}, in vain. See its events in AWS.")
+
+
+def _describe_stack(cloudformation: Any, name: str) -> dict[str, Any] | None:
+    try:
+        stacks = cloudformation.describe_stacks(StackName=name)["Stacks"]
+    except ClientError as error:
+        if "does not exist" in error.response["Error"]["Message"]:
+            return None
+        raise
+    description: dict[str, Any] = stacks[0]
+    return description
+
+
+def _event_line(event: dict[str, Any]) -> str:
+    moment: datetime = event["Timestamp"]
+    line = (
+        f"{moment:%H:%M:%S}  {event['ResourceStatus']:<28}  "
+        f"{event['LogicalResourceId']} ({event['ResourceType']})"
+    )
+    reason = event.get("ResourceStatusReason")
+    return f"{line}: {reason}" if reason else line
+
+
+def _failure_in(event: dict[str, Any]) -> ResourceFailure | None:
+    """The failure an event tells of, unless it is only the echo of an earlier one."""
+    reason = event.get("ResourceStatusReason", "no reason given")
+    is_stack = event["PhysicalResourceId"] == event["StackId"]
+    if not event["ResourceStatus"].endswith("_FAILED") or is_stack or "cancelled" in reason:
+        return None
+    return ResourceFailure(
+        logical_id=event["LogicalResourceId"],
+        resource_type=event["ResourceType"],
+        status=event["ResourceStatus"],
+        reason=reason,
+    )
+
+
+# --- The command ----------------------------------------------------------------------------------
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="make deploy", description="Deploy Credits to AWS with your own credentials."
+    )
+    deployable = [stage for stage in packaging.stages() if stage != "local"]
+    parser.add_argument("--stage", required=True, choices=deployable, help="what to deploy")
+    parser.add_argument("--region", help="AWS region (default: that of your AWS configuration)")
+    parser.add_argument("--yes", action="store_true", help="do not ask before changing anything")
+    return parser.parse_args()
+
+
+def _ask() -> bool:
+    if not sys.stdin.isatty():
+        raise DeployError(
+            "There is nobody to ask. Add --yes (make deploy YES=1) to deploy unasked."
+        )
+    return input("Make these changes? [y/N] ").strip().lower() in ("y", "yes")
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def main() -> int:
+    """Deploy a stage to AWS; the exit status."""
+    arguments = _arguments()
+    try:
+        session = botocore.session.get_session()
+        region = arguments.region or session.get_config_variable("region")
+        if not region:
+            raise NoRegionError
+        deployment = deploy(
+            arguments.stage,
+            lambda service: session.create_client(service, region_name=region),
+            region=region,
+            say=_say,
+            say_detail=_say,
+            confirm=agree if arguments.yes else _ask,
+        )
+    except (CredentialsError, ProfileNotFound) as error:
+        print(
+            f"error: AWS does not accept your credentials: {error}\n"
+            "Log in first, for example: aws sso login --profile NAME; export AWS_PROFILE=NAME\n"
+            "To try Credits without AWS:  make run",
+            file=sys.stderr,
+        )
+        return 1
+    except NoRegionError:
+        print(
+            "error: which region? Add REGION=eu-west-1, or set AWS_DEFAULT_REGION.", file=sys.stderr
+        )
+        return 1
+    except (DeployError, packaging.PackagingError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Interrupted. CloudFormation goes on with what it has begun.", file=sys.stderr)
+        return 130
+    for key, value in sorted(deployment.outputs.items()):
+        _say(f"{key:<32} {value}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,188 @@
+"""Credits on this machine: the emulator, with the stage `local` deployed to it by
+`infra/deploy.py`.
+
+    python -m infra.local        (make up)
+
+prints one line of JSON when the stack is ready, and stays until SIGINT or SIGTERM.
+
+For programs: `with local_stack() as stack:` gives a `LocalStack` of one's own, and
+`running_stack()` the one that `make up` or `make run` keeps running.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import botocore.session
+from botocore.config import Config
+
+from infra import deploy, emulator, packaging
+
+STAGE = "local"
+STATE_FILE = packaging.BUILD / "local.json"
+
+# As many connections as any of our programs has threads.
+_CONNECTIONS = 64
+
+# How often `stay` looks whether the emulator is still there, in seconds.
+_HEALTH_INTERVAL = 2.0
+
+
+class NotRunningError(Exception):
+    """There is no local stack to talk to."""
+
+
+@dataclass(frozen=True)
+class LocalStack:
+    """A running local stack and the names of its parts, by the same short keys everywhere."""
+
+    endpoint_url: str
+    api_url: str
+    stack: str
+    stage: str
+    functions: dict[str, str]
+    tables: dict[str, str]
+    queues: dict[str, str]
+    mail_url: str
+
+    def client(self, service: str, **settings: Any) -> Any:
+        """A botocore client of the emulator's root user, for `service`.
+
+        `settings` are those of `botocore.config.Config`. Making one takes a tenth of a second: keep
+        it. Clients may be shared by threads.
+        """
+        return _client(self.endpoint_url, service, **settings)
+
+    def to_json(self) -> str:
+        """The one line that `make up` prints."""
+        return json.dumps(asdict(self))
+
+
+def _client(endpoint_url: str, service: str, **settings: Any) -> Any:
+    return botocore.session.get_session().create_client(
+        service,
+        region_name=emulator.REGION,
+        endpoint_url=endpoint_url,
+        aws_access_key_id=emulator.ACCESS_KEY,
+        aws_secret_access_key=emulator.SECRET_KEY,
+        config=Config(**({"max_pool_connections": _CONNECTIONS} | settings)),
+    )
+
+
+@contextmanager
+def local_stack(
+    *, say: deploy.Say = deploy.say_nothing, schedules: bool = True, publish: bool = False
+) -> Iterator[LocalStack]:
+    """Start an emulator, deploy the stage `local` to it, and end it all when the block ends.
+
+    `say` is told what is happening. Without `schedules` the ticks come only when they are invoked,
+    not from the clock. With `publish`, `running_stack()` finds this stack from other processes.
+    Raises `EmulatorError`, `PackagingError` or `DeployError`.
+    """
+    say("Starting the emulator ...")
+    with emulator.emulator() as endpoint_url:
+        stack = _deploy(endpoint_url, say)
+        if not schedules:
+            _disable_schedules(stack)
+        if publish:
+            STATE_FILE.write_text(stack.to_json() + "\n")
+        try:
+            yield stack
+        finally:
+            if publish:
+                STATE_FILE.unlink(missing_ok=True)
+
+
+def _deploy(endpoint_url: str, say: deploy.Say) -> LocalStack:
+    deployment = deploy.deploy(
+        STAGE, lambda service: _client(endpoint_url, service), region=emulator.REGION, say=say
+    )
+    return LocalStack(
+        endpoint_url=endpoint_url,
+        # By path, not by host: <id>.execute-api.localhost resolves on some machines only.
+        api_url=f"{endpoint_url}/_aws/execute-api/{deployment.api_id}/v1",
+        stack=deployment.stack,
+        stage=deployment.stage,
+        functions=deployment.functions,
+        tables=deployment.tables,
+        queues=deployment.queues,
+        mail_url=f"{endpoint_url}/_ministack/ses/messages",
+    )
+
+
+def _disable_schedules(stack: LocalStack) -> None:
+    events = stack.client("events")
+    for rule in events.list_rules(NamePrefix=stack.stack)["Rules"]:
+        events.disable_rule(Name=rule["Name"])
+
+
+def running_stack() -> LocalStack:
+    """The stack that `make up` or `make run` keeps running.
+
+    Raises `NotRunningError`, which says how to start one.
+    """
+    # The file outlives its stack when that was killed.
+    if STATE_FILE.exists():
+        stack = LocalStack(**json.loads(STATE_FILE.read_text()))
+        if emulator.is_healthy(stack.endpoint_url):
+            return stack
+    raise NotRunningError("No local stack is running. Start one in another terminal: make up")
+
+
+def stay(stack: LocalStack) -> None:
+    """Return when the user presses Ctrl-C, or SIGTERM comes after `end_on_sigterm`.
+
+    Raises `EmulatorError` when the emulator is gone.
+    """
+    try:
+        while emulator.is_healthy(stack.endpoint_url):
+            time.sleep(_HEALTH_INTERVAL)
+    except KeyboardInterrupt:
+        return
+    raise emulator.EmulatorError(f"The emulator is gone. Its log: {emulator.LOG_FILE}")
+
+
+def end_on_sigterm() -> None:
+    """Treat SIGTERM as Ctrl-C, so that either ends the stack and every process of it."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # A shell starts background jobs with SIGINT ignored; whoever sends it means it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def progress() -> deploy.Say:
+    """A `say` that prints to standard error, with the seconds since it was made."""
+    start = time.monotonic()
+
+    def say(line: str) -> None:
+        print(f"{time.monotonic() - start:6.1f} s  {line}", file=sys.stderr, flush=True)
+
+    return say
+
+
+def main() -> int:
+    """Run the local stack until a signal comes; the exit status."""
+    end_on_sigterm()
+    say = progress()
+    try:
+        with local_stack(say=say, publish=True) as stack:
+            print(stack.to_json(), flush=True)
+            say("Ready. Ctrl-C ends it.")
+            stay(stack)
+            say("Ending ...")
+    except (emulator.EmulatorError, packaging.PackagingError, deploy.DeployError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Sample subscriptions, and the generator that makes them."""

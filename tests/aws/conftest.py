@@ -1,0 +1,25 @@
+"""Fixtures of the tests that run the real handlers over moto."""
+
+from collections.abc import Iterator
+
+import pytest
+from moto import mock_aws
+
+from tests.aws.world import REGION, World
+
+
+@pytest.fixture(autouse=True)
+def _in_process_aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", "credits")
+    with mock_aws():
+        yield
+
+
+@pytest.fixture
+def world() -> World:
+    return World()

@@ -1,0 +1,227 @@
+"""A whole world in one process: the real handlers over moto, with a clock that only tests move.
+
+Tables and queues are created from ``infra/resources.yaml``, so keys and indexes are the deployed ones.
+Messages wait in the queues until a test delivers them, in the order and as often as it likes.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import boto3
+import yaml
+
+from chalicelib.domain.instants import format_instant, parse_instant
+from chalicelib.domain.ledger import LedgerEntry
+from chalicelib.domain.subscriptions import Subscription, register
+from chalicelib.jobs import manual, sweeps, ticks, workers
+from chalicelib.jobs.messages import SweepKind
+from chalicelib.services import Services
+from chalicelib.settings import Settings
+
+REGION = "eu-west-1"
+RESOURCES = Path(__file__).parents[2] / "infra" / "resources.yaml"
+
+Handler = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+def at(text: str) -> datetime:
+    """An instant, as RFC 3339 text has it."""
+    return parse_instant("at", text)
+
+
+class Context:
+    """What Lambda tells a function about its invocation."""
+
+    def __init__(self, remaining_milliseconds: int = 30_000) -> None:
+        self.remaining_milliseconds = remaining_milliseconds
+
+    def get_remaining_time_in_millis(self) -> int:
+        return self.remaining_milliseconds
+
+
+def create_stack(stage: str) -> None:
+    """Creates the tables and queues of ``infra/resources.yaml`` in moto."""
+    resources = yaml.safe_load(RESOURCES.read_text(encoding="utf-8"))["Resources"].values()
+    dynamodb = boto3.client("dynamodb", region_name=REGION)
+    sqs = boto3.client("sqs", region_name=REGION)
+    for resource in resources:
+        properties = resource["Properties"]
+        if resource.get("Type") == "AWS::DynamoDB::Table":
+            names = ("BillingMode", "AttributeDefinitions", "KeySchema", "GlobalSecondaryIndexes")
+            dynamodb.create_table(
+                TableName=_named(properties["TableName"], stage),
+                **{name: properties[name] for name in names},
+            )
+        if resource.get("Type") == "AWS::SQS::Queue":
+            sqs.create_queue(QueueName=_named(properties["QueueName"], stage))
+
+
+def _named(substitution: dict[str, str], stage: str) -> str:
+    return substitution["Fn::Sub"].replace("${Stage}", stage)
+
+
+@dataclass
+class World:
+    """The clock, the services over moto, and the hands that deliver messages."""
+
+    stage: str = "dev"
+    now: datetime = field(default_factory=lambda: at("2026-01-15T12:00:00Z"))
+
+    def __post_init__(self) -> None:
+        create_stack(self.stage)
+        self.sqs = boto3.client("sqs", region_name=REGION)
+        self.settings = Settings(
+            stage=self.stage,
+            region=REGION,
+            ledger_table=f"credits-{self.stage}-ledger",
+            subscriptions_table=f"credits-{self.stage}-subscriptions",
+            sweeps_queue_url=self.queue_url("sweeps"),
+            allocations_queue_url=self.queue_url("allocations"),
+            expiries_queue_url=self.queue_url("expiries"),
+        )
+        self.services = self.restarted()
+        self.context = Context()
+
+    def restarted(self) -> Services:
+        """Fresh services, as a new process has them."""
+        return Services(self.settings, clock=lambda: self.now)
+
+    def queue_url(self, name: str) -> str:
+        return str(self.sqs.get_queue_url(QueueName=f"credits-{self.stage}-{name}")["QueueUrl"])
+
+    def subscribe(self, user_id: str = "1", **changes: object) -> Subscription:
+        """Registers a user, by default a yearly pro user in Paris, or changes one."""
+        values: dict[str, object] = {
+            "user_id": user_id,
+            "email": f"user{user_id}@example.com",
+            "timezone": "Europe/Paris",
+            "plan": "pro",
+            "billing_interval": "yearly",
+            "status": "active",
+            "started_at": "2025-01-01T00:00:00Z",
+        }
+        present = self.services.subscriptions.find(user_id)
+        if present:
+            values.update(
+                timezone=present.timezone,
+                plan=present.plan,
+                billing_interval=present.billing_interval.value,
+                status=present.status.value,
+                allocation_amount=present.allocation_amount,
+            )
+        values.update(changes)
+        return self.services.subscriptions.change(
+            user_id,
+            lambda existing: register(values, self.services.catalogue, self.now, existing),
+        )
+
+    # What happens ---------------------------------------------------------------------------------
+
+    def tick(self, kind: SweepKind, time: str, **event: object) -> dict[str, Any]:
+        """A tick of a moment; the clock follows when it is behind."""
+        self.now = max(self.now, at(time))
+        return ticks.start_sweeps(self.services, kind, {"time": time, **event})
+
+    def allocation_tick(self, time: str, **event: object) -> dict[str, Any]:
+        return self.tick(SweepKind.ALLOCATION, time, **event)
+
+    def expiry_tick(self, time: str, **event: object) -> dict[str, Any]:
+        return self.tick(SweepKind.EXPIRY, time, **event)
+
+    def allocate_at(self, time: str) -> None:
+        """A tick and all that follows from it."""
+        self.allocation_tick(time)
+        self.drain()
+
+    def expire_at(self, time: str) -> None:
+        """The same for expiry."""
+        self.expiry_tick(time)
+        self.drain()
+
+    def grant(self, user_id: str, amount: int, key: str, **event: object) -> dict[str, Any]:
+        """What an admin gets from the manual-allocate Lambda."""
+        return manual.manual_allocate(
+            self.services,
+            {
+                "user_id": user_id,
+                "amount": amount,
+                "reason": "Goodwill",
+                "actor": "ada",
+                "idempotency_key": key,
+                **event,
+            },
+        )
+
+    # Delivery -------------------------------------------------------------------------------------
+
+    def handlers(self) -> Mapping[str, Handler]:
+        """What consumes each queue."""
+        return {
+            "sweeps": lambda event: sweeps.sweep_zones(self.services, event, self.context),
+            "allocations": lambda event: workers.allocate_accounts(self.services, event),
+            "expiries": lambda event: workers.expire_batches(self.services, event),
+        }
+
+    def take(self, name: str) -> list[str]:
+        """Takes all waiting message bodies out of a queue."""
+        bodies: list[str] = []
+        url = self.queue_url(name)
+        while messages := self.sqs.receive_message(
+            QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=0
+        ).get("Messages"):
+            for message in messages:
+                bodies.append(message["Body"])
+                self.sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+        return bodies
+
+    def deliver(self, name: str, bodies: Iterable[str]) -> list[str]:
+        """Delivers bodies as one batch of records; answers those the handler reported as failed."""
+        bodies = list(bodies)
+        event = {
+            "Records": [
+                {"messageId": f"m{place}", "body": body} for place, body in enumerate(bodies)
+            ]
+        }
+        answer = self.handlers()[name](event)
+        failed = {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
+        return [body for place, body in enumerate(bodies) if f"m{place}" in failed]
+
+    def drain(self) -> None:
+        """Delivers everything, once, until the queues are empty."""
+        while any([self.deliver_waiting(name) for name in self.handlers()]):
+            pass
+
+    def deliver_waiting(self, name: str) -> int:
+        """Delivers what waits in one queue; answers how many messages that were."""
+        bodies = self.take(name)
+        failed = self.deliver(name, bodies)
+        assert failed == [], failed
+        return len(bodies)
+
+    # What is to be seen ---------------------------------------------------------------------------
+
+    def balance(self, user_id: str = "1") -> int:
+        return self.services.ledger.account(user_id).available_balance(self.now)
+
+    def history(self, user_id: str = "1") -> list[LedgerEntry]:
+        """All entries, oldest first; the ledger must verify."""
+        self.services.ledger.verify(user_id)
+        return self.services.ledger.history(user_id, limit=1000)[::-1]
+
+    def summary(self, user_id: str = "1") -> list[tuple[str, int, int]]:
+        """Type, amount and balance of every entry, oldest first."""
+        return [(entry.type.value, entry.amount, entry.balance) for entry in self.history(user_id)]
+
+    def lines(self) -> list[Any]:
+        """Everything in the ledger table, in a stable order."""
+        table = boto3.resource("dynamodb", region_name=REGION).Table(self.settings.ledger_table)
+        items = table.scan()["Items"]
+        return sorted(items, key=lambda item: (item["user_id"], item["entry"]))
+
+
+def tomorrow(text: str) -> str:
+    """An instant text a day later."""
+    return format_instant(at(text).replace(day=at(text).day + 1))

@@ -1,0 +1,692 @@
+"""The calendar, against a second way of computing it and against days that history made strange.
+
+The second way reads the compiled zone files itself (RFC 9636: the list of transitions, then the
+rule for all later years), cuts time into segments of constant offset, and takes the first instant
+whose local date is the day. It knows nothing of ``zoneinfo``, of folds or of gaps, and shares no
+line with the code it checks.
+"""
+
+import re
+import struct
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from zoneinfo import TZPATH, ZoneInfo, reset_tzpath
+
+import pytest
+import tzdata  # type: ignore[import-untyped]
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chalicelib.domain import calendar
+from chalicelib.domain.calendar import (
+    RESWEEP_AGES,
+    TICK,
+    Period,
+    SweepDue,
+    Turn,
+    day_start,
+    expires_at,
+    local_date,
+    midnight,
+    month_start,
+    next_midnight,
+    period_at,
+    sweeps_due,
+    tick_at,
+    zone,
+    zone_names,
+)
+from chalicelib.domain.errors import InvalidInput
+from chalicelib.domain.instants import format_instant
+
+DAY = timedelta(days=1)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+SECONDS_A_DAY = 86_400
+ALL_MONTHS = [Period(2015, 1).plus(months) for months in range(23 * 12)]
+
+# Zones of every kind: the extremes, :30 and :45, no rule, rules of both hemispheres, clock changes
+# at midnight, just after midnight, of half an hour and of two hours, and a day that was skipped.
+SAMPLE = (
+    "Africa/Cairo",
+    "Africa/Casablanca",
+    "America/Asuncion",
+    "America/Havana",
+    "America/New_York",
+    "America/Santiago",
+    "America/Sao_Paulo",
+    "America/Scoresbysund",
+    "America/St_Johns",
+    "Antarctica/Troll",
+    "Asia/Amman",
+    "Asia/Beirut",
+    "Asia/Gaza",
+    "Asia/Kathmandu",
+    "Asia/Kolkata",
+    "Asia/Pyongyang",
+    "Australia/Lord_Howe",
+    "Etc/GMT+12",
+    "Europe/Dublin",
+    "Europe/London",
+    "Pacific/Apia",
+    "Pacific/Chatham",
+    "Pacific/Kiritimati",
+    "Pacific/Marquesas",
+    "Pacific/Midway",
+    "UTC",
+)
+
+
+def utc(year: int, month: int, day: int, hour: int = 0, minute: int = 0) -> datetime:
+    return datetime(year, month, day, hour, minute, tzinfo=UTC)
+
+
+def message(error: pytest.ExceptionInfo[InvalidInput]) -> str:
+    return str(error.value)
+
+
+# --- The second way: zone files read by hand ----------------------------------------------------
+
+Segment = tuple[int, int]
+"""The second (since 1970, UTC) from which an offset holds, and the offset in seconds east."""
+
+_NAME = r"(?:<[^>]+>|[A-Za-z]+)"
+_OFFSET = r"[+-]?\d+(?::\d+)*"
+_DATE = r"[MJ]?[\d.]+(?:/[+-]?[\d:]+)?"
+_FOOTER = re.compile(
+    rf"{_NAME}(?P<standard>{_OFFSET})"
+    rf"(?:{_NAME}(?P<summer>{_OFFSET})?,(?P<start>{_DATE}),(?P<end>{_DATE}))?"
+)
+
+
+def zone_file(name: str) -> bytes:
+    return (Path(tzdata.__file__).parent / "zoneinfo" / name).read_bytes()
+
+
+@cache
+def segments(file: bytes) -> list[Segment]:
+    """All offsets of a zone up to 2040, earliest first."""
+
+    def header(at: int) -> tuple[int, ...]:
+        assert file[at : at + 4] == b"TZif"
+        return struct.unpack(">6l", file[at + 20 : at + 44])
+
+    # The first block has 32-bit times and is for readers of before 2005.
+    isutc, isstd, leaps, times, types, characters = header(0)
+    second = 44 + times * 5 + types * 6 + characters + leaps * 8 + isstd + isutc
+    isutc, isstd, leaps, times, types, characters = header(second)
+    at = second + 44
+    moments = struct.unpack(f">{times}q", file[at : at + times * 8])
+    at += times * 8
+    indices = file[at : at + times]
+    at += times
+    offsets = [struct.unpack(">l", file[at + i * 6 : at + i * 6 + 4])[0] for i in range(types)]
+    at += types * 6 + characters + leaps * 12 + isstd + isutc
+    found = [(-(2**62), offsets[0])]
+    found += [(moment, offsets[index]) for moment, index in zip(moments, indices, strict=True)]
+    last = found[-1][0]
+    found += [change for change in footer_changes(file[at:].decode().strip()) if change[0] > last]
+    return found
+
+
+def footer_changes(footer: str) -> list[Segment]:
+    rule = _FOOTER.fullmatch(footer)
+    assert rule is not None, footer
+    standard = -seconds(rule["standard"])
+    if rule["start"] is None:
+        return []
+    summer = -seconds(rule["summer"]) if rule["summer"] else standard + 3600
+    changes = []
+    for year in range(1970, 2041):
+        changes.append((rule_time(rule["start"], year) - standard, summer))
+        changes.append((rule_time(rule["end"], year) - summer, standard))
+    return sorted(changes)
+
+
+def rule_time(rule: str, year: int) -> int:
+    """The wall time of a rule in a year, as seconds since 1970 on that wall."""
+    when, _, clock = rule.partition("/")
+    start_of_year = (date(year, 1, 1) - date(1970, 1, 1)).days
+    if when.startswith("M"):
+        month, week, weekday = map(int, when[1:].split("."))
+        days = [
+            day
+            for number in range(31)
+            if (day := date(year, month, 1) + number * DAY).month == month
+            and day.isoweekday() % 7 == weekday
+        ]
+        day_number = (days[min(week, len(days)) - 1] - date(1970, 1, 1)).days
+    elif when.startswith("J"):  # 1 to 365, 29 February is never counted
+        first_of_march = (date(year, 3, 1) - date(1970, 1, 1)).days
+        number = int(when[1:])
+        day_number = start_of_year + number - 1 if number < 60 else first_of_march + number - 60
+    else:
+        day_number = start_of_year + int(when)
+    return day_number * SECONDS_A_DAY + seconds(clock or "2")
+
+
+def seconds(clock: str) -> int:
+    parts = [int(part) for part in clock.lstrip("+-").split(":")] + [0, 0]
+    return (-1 if clock.startswith("-") else 1) * (parts[0] * 3600 + parts[1] * 60 + parts[2])
+
+
+def first_instant(changes: list[Segment], day: date) -> datetime:
+    """The first instant whose local date is ``day``, or, without one, whose date is later."""
+    opens = (day - date(1970, 1, 1)).days * SECONDS_A_DAY
+    nearest = bisect_right(changes, (opens, 2**62))
+    beyond = []
+    # No clock change moves a date by more than a day and a bit: five segments to either side, and
+    # never one that was over two days before.
+    for index in range(max(0, nearest - 5), min(len(changes), nearest + 5)):
+        start, offset = changes[index]
+        end = changes[index + 1][0] if index + 1 < len(changes) else 2**62
+        if end < opens - 2 * SECONDS_A_DAY:
+            continue
+        candidate = max(start, opens - offset)
+        if candidate < end and candidate + offset < opens + SECONDS_A_DAY:
+            return EPOCH + timedelta(seconds=candidate)
+        if candidate < end:
+            beyond.append(candidate)
+    return EPOCH + timedelta(seconds=min(beyond))
+
+
+def test_the_second_way_reads_every_rule_of_the_zone_files_as_zoneinfo_does() -> None:
+    """The footers have rules with week 5, negative hours, hours over 24 and negative summer time;
+    were they misread, comparing midnights would show errors that are the test's own."""
+    for name in zone_names():
+        changes = segments(zone_file(name))
+        for month in range(0, 23 * 12, 5):
+            instant = utc(2015 + month // 12, month % 12 + 1, 15, 12)
+            position = bisect_right(changes, ((instant - EPOCH).total_seconds(), 2**62)) - 1
+            offset = instant.astimezone(zone(name)).utcoffset()
+            assert offset == timedelta(seconds=changes[position][1]), (name, instant)
+
+
+# --- Midnights and months -----------------------------------------------------------------------
+
+
+def test_every_month_starts_at_the_first_instant_of_its_1st_in_every_zone_from_2015_to_2037() -> (
+    None
+):
+    for name in zone_names():
+        changes = segments(zone_file(name))
+        for period in ALL_MONTHS:
+            assert month_start(name, period) == first_instant(changes, period.first_day), (
+                name,
+                str(period),
+            )
+
+
+def test_every_day_round_every_clock_change_of_history_starts_at_its_first_instant() -> None:
+    """Days without a clock change near them are all alike; these are all the others, 1840 to 2040,
+    with local mean times, double summer times, half hours and calendars that skipped a day."""
+    days = 0
+    for name, changes in different_zones():
+        near = {
+            (EPOCH + timedelta(seconds=moment + offset)).date() + shift * DAY
+            for moment, offset in changes[1:]
+            for shift in (-1, 0, 1, 2)
+        }
+        for day in near:
+            assert midnight.__wrapped__(name, day) == first_instant(changes, day), (name, day)
+        days += len(near)
+    assert days > 90_000
+
+
+def test_every_day_of_2011_and_2026_starts_at_its_first_instant_in_every_different_zone() -> None:
+    for name, changes in different_zones():
+        for year in (2011, 2026):
+            for number in range(365):
+                day = date(year, 1, 1) + number * DAY
+                assert midnight.__wrapped__(name, day) == first_instant(changes, day), (name, day)
+
+
+def different_zones() -> Iterator[tuple[str, list[Segment]]]:
+    """One name for each different zone file; the others are links to it."""
+    seen = set()
+    for name in zone_names():
+        file = zone_file(name)
+        if file not in seen:
+            seen.add(file)
+            yield name, segments(file)
+
+
+@pytest.mark.parametrize(
+    ("timezone", "day", "expected"),
+    [
+        pytest.param("America/Havana", date(2025, 11, 2), utc(2025, 11, 2, 4), id="comes twice"),
+        # Twice by the rules of before tzdata 2026f, which has Cuba stay on summer time that winter;
+        # the first of the two is where the only one is.
+        pytest.param("America/Havana", date(2026, 11, 1), utc(2026, 11, 1, 4), id="came twice"),
+        pytest.param("America/Asuncion", date(2023, 10, 1), utc(2023, 10, 1, 4), id="is missing"),
+        pytest.param("Asia/Amman", date(2016, 4, 1), utc(2016, 3, 31, 22), id="missing on a 1st"),
+        pytest.param("America/St_Johns", date(2009, 11, 1), utc(2009, 11, 1, 2, 30), id="00:01"),
+        pytest.param("America/St_Johns", date(2009, 11, 2), utc(2009, 11, 2, 3, 30), id="a day on"),
+        pytest.param("Pacific/Apia", date(2011, 12, 29), utc(2011, 12, 29, 10), id="before a skip"),
+        pytest.param("Pacific/Apia", date(2011, 12, 30), utc(2011, 12, 30, 10), id="skipped"),
+        pytest.param("Pacific/Apia", date(2011, 12, 31), utc(2011, 12, 30, 10), id="after a skip"),
+        pytest.param("Pacific/Apia", date(2012, 1, 1), utc(2011, 12, 31, 10), id="a day after"),
+        pytest.param("Pacific/Kiritimati", date(2026, 7, 1), utc(2026, 6, 30, 10), id="earliest"),
+        pytest.param("Etc/GMT+12", date(2026, 7, 1), utc(2026, 7, 1, 12), id="latest"),
+        pytest.param("Asia/Kathmandu", date(2026, 7, 1), utc(2026, 6, 30, 18, 15), id="on :45"),
+        pytest.param(
+            "America/Toronto", date(1919, 3, 31), utc(1919, 3, 31, 4, 30), id="gap from 23:30"
+        ),
+        pytest.param(
+            "Africa/Monrovia",
+            date(1971, 7, 1),
+            datetime(1971, 7, 1, 0, 44, 30, tzinfo=UTC),
+            id="offset with seconds",
+        ),
+    ],
+)
+def test_midnight_is_where_history_put_it(timezone: str, day: date, expected: datetime) -> None:
+    assert midnight(timezone, day) == expected
+    assert midnight(timezone, day).tzinfo is UTC
+
+
+@pytest.mark.parametrize("timezone", SAMPLE)
+def test_scanning_utc_second_by_second_round_a_midnight_finds_it_at_the_same_instant(
+    timezone: str,
+) -> None:
+    """A third way, slow and plain: the date is earlier the second before, and not at midnight."""
+    for day in (date(2023, 10, 1), date(2016, 4, 1), date(2025, 11, 2), date(2027, 3, 1)):
+        start = midnight(timezone, day)
+        rules = zone(timezone)
+        for seconds_before in range(1, 3 * 3600, 61):
+            earlier = start - timedelta(seconds=seconds_before)
+            assert earlier.astimezone(rules).date() < day
+        assert start.astimezone(rules).date() == day
+
+
+def test_the_month_starts_fall_on_38_instants_in_26_hours_all_of_them_on_quarter_hours() -> None:
+    """What the tick of 15 minutes rests on. In 23 years there are never more than 41."""
+    instants_of = {
+        period: {month_start(name, period) for name in zone_names()} for period in ALL_MONTHS
+    }
+    assert {len(instants_of[Period(2026, month)]) for month in range(1, 13)} == {38}
+    assert Counter(len(instants) for instants in instants_of.values()).most_common(1)[0][0] == 38
+    assert all(37 <= len(instants) <= 41 for instants in instants_of.values())
+    for period, instants in instants_of.items():
+        assert max(instants) - min(instants) == timedelta(hours=26), str(period)
+        assert all(instant == tick_at(instant) for instant in instants), str(period)
+
+
+def test_a_period_has_begun_at_its_start_and_not_a_second_earlier() -> None:
+    for name in SAMPLE:
+        for period in ALL_MONTHS:
+            start = month_start(name, period)
+            assert period_at(name, start) == period
+            assert period_at(name, start - timedelta(seconds=1)) == period.previous()
+
+
+def test_a_month_that_began_does_not_end_when_the_clock_goes_back_to_the_day_before() -> None:
+    second_time = utc(2009, 11, 1, 3)  # 23:30 on 31 October for the second time
+    assert local_date("America/St_Johns", second_time) == date(2009, 10, 31)
+    assert period_at("America/St_Johns", second_time) == Period(2009, 11)
+    assert day_start("America/St_Johns", second_time) == utc(2009, 11, 1, 2, 30)
+    assert next_midnight("America/St_Johns", second_time) == utc(2009, 11, 2, 3, 30)
+
+
+def test_the_day_of_an_instant_starts_at_or_before_it_and_the_next_one_after_it() -> None:
+    start = midnight("America/Havana", date(2025, 11, 2))
+    second_midnight = start + timedelta(hours=1)
+    assert day_start("America/Havana", start) == start
+    assert day_start("America/Havana", second_midnight) == start
+    assert next_midnight("America/Havana", start) == utc(2025, 11, 3, 5)
+    assert next_midnight("America/Havana", second_midnight) == utc(2025, 11, 3, 5)
+    assert next_midnight("America/Havana", start - timedelta(seconds=1)) == start
+    assert day_start("America/Havana", start - timedelta(seconds=1)) == utc(2025, 11, 1, 4)
+    # A skipped day is no day: one midnight after the 29th begins the 31st.
+    assert next_midnight("Pacific/Apia", utc(2011, 12, 29, 20)) == utc(2011, 12, 30, 10)
+    assert next_midnight("Pacific/Apia", utc(2011, 12, 30, 10)) == utc(2011, 12, 31, 10)
+
+
+@pytest.mark.parametrize("ask", [local_date, period_at, day_start, next_midnight])
+def test_an_instant_without_a_timezone_is_refused(
+    ask: Callable[[str, datetime], object],
+) -> None:
+    with pytest.raises(ValueError, match="needs a timezone"):
+        ask("Europe/Paris", utc(2026, 7, 1).replace(tzinfo=None))
+
+
+def test_an_instant_in_another_timezone_is_the_same_instant() -> None:
+    tokyo = datetime(2026, 7, 1, 5, tzinfo=zone("Asia/Tokyo"))
+    assert local_date("America/New_York", tokyo) == date(2026, 6, 30)
+    assert tick_at(tokyo) == utc(2026, 6, 30, 20)
+    assert tick_at(tokyo).tzinfo is UTC
+    assert format_instant(tokyo) == "2026-06-30T20:00:00Z"
+
+
+# --- Zones --------------------------------------------------------------------------------------
+
+
+def test_every_name_in_the_database_is_a_timezone_except_the_placeholder_that_is_no_place() -> None:
+    assert len(zone_names()) > 590
+    assert list(zone_names()) == sorted(set(zone_names()))
+    for name in ("Asia/Calcutta", "Etc/GMT+12", "UTC", "Europe/Kyiv", "US/Pacific"):
+        assert zone(name).key == name
+    for name in ("Factory", "localtime", "posixrules"):
+        assert name not in zone_names()
+        with pytest.raises(InvalidInput):
+            zone(name)
+
+
+def test_the_zone_files_of_the_system_are_never_read() -> None:
+    before = TZPATH
+    try:
+        reset_tzpath([])
+        ZoneInfo.clear_cache()
+        calendar._load.cache_clear()
+        for name in zone_names():
+            assert zone(name) is zone(name)
+        assert calendar._load.cache_info().misses == len(zone_names())
+    finally:
+        reset_tzpath(before)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "advice"),
+    [
+        ("Europe/Pariss", "unknown timezone 'Europe/Pariss'; did you mean 'Europe/Paris'?"),
+        ("europe/paris", "unknown timezone 'europe/paris'; did you mean 'Europe/Paris'?"),
+        ("America/New York", "did you mean 'America/New_York'?"),
+        ("Paris", "did you mean 'Europe/Paris'?"),
+        ("Asia/Calcuta", "did you mean 'Asia/Calcutta'?"),
+        (" Europe/Paris", "did you mean 'Europe/Paris'?"),
+        ("PST", "use a name such as 'Europe/Paris'"),
+        ("", "use a name such as 'Europe/Paris'"),
+        ("../zones", "unknown timezone '../zones'; use a name such as 'Europe/Paris'"),
+        ("Europe/Paris\x00", "did you mean 'Europe/Paris'?"),
+        ("E" * 65, "must be an IANA timezone name such as 'Europe/Paris', is 65 characters long"),
+        (None, "must be an IANA timezone name such as 'Europe/Paris'"),
+        (5, "must be an IANA timezone name such as 'Europe/Paris'"),
+        (["Europe/Paris"], "must be an IANA timezone name such as 'Europe/Paris'"),
+    ],
+)
+def test_an_unknown_timezone_is_refused_with_the_nearest_name(wrong: object, advice: str) -> None:
+    with pytest.raises(InvalidInput) as error:
+        zone(wrong, field="home")
+    assert [error.field for error in error.value.errors] == ["home"]
+    assert message(error).endswith(advice)
+
+
+# --- Periods ------------------------------------------------------------------------------------
+
+
+def test_a_period_is_read_and_written_like_2026_07() -> None:
+    assert Period.parse("2026-07") == Period(2026, 7)
+    assert str(Period(2026, 7)) == "2026-07"
+    assert Period.of(date(2026, 7, 31)) == Period(2026, 7)
+    assert Period(2026, 7).first_day == date(2026, 7, 1)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "2026-7",
+        "2026-13",
+        "2026-00",
+        "26-07",
+        "2026-07-01",
+        " 2026-07",
+        "2026-07\n",
+        "202\N{FULLWIDTH DIGIT SIX}-07",
+        "",
+        "1969-12",
+        "3000-01",
+        "0000-01",
+        None,
+        202607,
+    ],
+)
+def test_anything_else_is_no_period(wrong: object) -> None:
+    with pytest.raises(InvalidInput) as error:
+        Period.parse(wrong, field="through")
+    assert error.value.errors[0].field == "through"
+
+
+def test_months_are_counted_across_years() -> None:
+    assert Period(2026, 12).next() == Period(2027, 1)
+    assert Period(2026, 1).previous() == Period(2025, 12)
+    assert Period(2026, 11).plus(14) == Period(2028, 1)
+    assert Period(2026, 11).plus(-11) == Period(2025, 12)
+    assert Period(2026, 11).months_until(Period(2028, 1)) == 14
+    assert Period(2028, 1).months_until(Period(2026, 11)) == -14
+    assert Period(2025, 12) < Period(2026, 1) < Period(2026, 11)
+    for month in (0, 13):
+        with pytest.raises(ValueError, match="a month is 1 to 12"):
+            Period(2026, month)
+
+
+# --- Expiry -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("timezone", "granted", "days", "expected"),
+    [
+        pytest.param("UTC", utc(2026, 5, 1), 30, utc(2026, 5, 31), id="at midnight"),
+        pytest.param("UTC", utc(2026, 5, 18, 10), 30, utc(2026, 6, 18), id="in the morning"),
+        pytest.param("UTC", utc(2026, 5, 1), 1, utc(2026, 5, 2), id="one day"),
+        pytest.param(
+            "America/New_York", utc(2026, 3, 1, 5), 30, utc(2026, 3, 31, 4), id="into summer time"
+        ),
+        pytest.param(
+            "America/Havana", utc(2025, 11, 2, 4), 30, utc(2025, 12, 2, 5), id="first midnight"
+        ),
+        pytest.param(
+            "America/Havana", utc(2025, 11, 2, 5), 30, utc(2025, 12, 3, 5), id="second midnight"
+        ),
+        pytest.param(
+            # The day began at 01:00: that is its midnight, and it counts whole.
+            "America/Asuncion",
+            utc(2023, 10, 1, 4),
+            30,
+            utc(2023, 10, 31, 3),
+            id="no midnight",
+        ),
+        pytest.param(
+            "Pacific/Apia", utc(2011, 12, 29, 10), 1, utc(2011, 12, 30, 10), id="before a skip"
+        ),
+        pytest.param(
+            "Pacific/Apia", utc(2011, 12, 29, 20), 1, utc(2011, 12, 31, 10), id="over a skip"
+        ),
+        pytest.param(
+            # Through 31 December there were 29 days in December: the 30th does not count.
+            "Pacific/Apia",
+            utc(2011, 12, 1, 10),
+            30,
+            utc(2011, 12, 31, 10),
+            id="a month with a skip",
+        ),
+        pytest.param(
+            "America/St_Johns", utc(2009, 11, 1, 3), 30, utc(2009, 12, 2, 3, 30), id="clock back"
+        ),
+    ],
+)
+def test_credits_expire_at_the_midnight_after_the_promised_days(
+    timezone: str, granted: datetime, days: int, expected: datetime
+) -> None:
+    assert expires_at(timezone, granted, days) == expected
+
+
+def test_a_second_after_midnight_is_granted_for_the_rest_of_that_day_on_top() -> None:
+    later = utc(2026, 5, 1) + timedelta(seconds=1)
+    assert expires_at("UTC", later, 30) == utc(2026, 6, 1)
+
+
+def test_a_lifetime_of_no_days_is_refused() -> None:
+    for days in (0, -1):
+        with pytest.raises(ValueError, match="a lifetime is 1 day or more"):
+            expires_at("UTC", utc(2026, 5, 1), days)
+
+
+instants = st.one_of(
+    st.integers(0, 28 * 366 * 86_400).map(lambda later: utc(2009, 1, 1) + timedelta(seconds=later)),
+    # Near the strange days, where chance alone would seldom look.
+    st.builds(
+        lambda centre, offset: centre + timedelta(minutes=offset),
+        st.sampled_from(
+            [
+                utc(2009, 11, 1, 3),
+                utc(2011, 12, 30, 10),
+                utc(2016, 3, 31, 22),
+                utc(2023, 10, 1, 4),
+                utc(2025, 11, 2, 5),
+            ]
+        ),
+        st.integers(-3000, 3000),
+    ),
+)
+zones = st.one_of(st.sampled_from(SAMPLE), st.sampled_from(zone_names()))
+lifetimes = st.integers(1, 400)
+few = settings(max_examples=300, deadline=None, derandomize=True)
+
+
+@few
+@given(zones, instants, lifetimes)
+def test_never_less_than_the_promised_number_of_local_days(
+    timezone: str, granted: datetime, days: int
+) -> None:
+    """Walked midnight by midnight: the days that begin while the credits are usable, with the day
+    of the grant if all of it is left, are exactly the promised ones."""
+    end = expires_at(timezone, granted, days)
+    whole_days = 0
+    start = granted if day_start(timezone, granted) == granted else next_midnight(timezone, granted)
+    while start < end:
+        whole_days += 1
+        start = next_midnight(timezone, start)
+    assert start == end, "ends at a midnight"
+    assert whole_days == days
+    # In hours: 24 each, less only what a clock change takes away.
+    assert end - granted >= days * DAY - timedelta(hours=3)
+
+
+@few
+@given(zones, instants, st.timedeltas(timedelta(0), 3 * DAY), lifetimes)
+def test_what_is_granted_later_never_expires_earlier(
+    timezone: str, granted: datetime, later: timedelta, days: int
+) -> None:
+    end = expires_at(timezone, granted, days)
+    assert end <= expires_at(timezone, granted + later, days)
+    assert end < expires_at(timezone, granted, days + 1)
+
+
+@few
+@given(zones, instants)
+def test_every_instant_lies_in_exactly_one_day_and_one_period(
+    timezone: str, instant: datetime
+) -> None:
+    assert day_start(timezone, instant) <= instant < next_midnight(timezone, instant)
+    period = period_at(timezone, instant)
+    assert month_start(timezone, period) <= instant < month_start(timezone, period.next())
+
+
+# --- What is due --------------------------------------------------------------------------------
+
+
+def ticks(start: datetime, end: datetime) -> Iterator[datetime]:
+    while start < end:
+        yield start
+        start += TICK
+
+
+def test_over_a_month_of_ticks_every_zone_is_run_at_its_month_start_and_re_swept_once_an_age() -> (
+    None
+):
+    """October 2023, with no midnight in Asunción; the window holds all its re-sweeps and none of
+    the next month's runs."""
+    period = Period(2023, 10)
+    runs: Counter[tuple[str, timedelta]] = Counter()
+    for tick in ticks(utc(2023, 9, 30, 10), utc(2023, 10, 31, 10)):
+        for due in sweeps_due(tick, Turn.MONTH):
+            assert due.midnight == month_start(due.timezone, period)
+            assert tick == due.midnight + due.age
+            runs[due.timezone, due.age] += 1
+    assert runs == Counter((name, age) for name in zone_names() for age in RESWEEP_AGES)
+
+
+def test_every_local_day_is_run_once_and_re_swept_once_an_age() -> None:
+    first, last = utc(2025, 10, 20), utc(2025, 11, 10)  # Havana has two midnights on 2 November
+    runs: Counter[SweepDue] = Counter()
+    for tick in ticks(first, last + 8 * DAY):
+        for due in sweeps_due(tick, Turn.DAY, SAMPLE):
+            assert tick == due.midnight + due.age
+            if first <= due.midnight < last:
+                runs[due] += 1
+    expected: Counter[SweepDue] = Counter()
+    for name in SAMPLE:
+        start = day_start(name, first - timedelta(seconds=1))
+        while (start := next_midnight(name, start)) < last:
+            expected.update(SweepDue(name, start, age) for age in RESWEEP_AGES)
+    assert runs == expected
+
+
+def test_the_ages_are_the_run_and_ten_re_sweeps_within_a_week() -> None:
+    hours = [age / timedelta(hours=1) for age in RESWEEP_AGES]
+    assert hours == [0, 0.25, 1, 6, 24, 48, 72, 96, 120, 144, 168]
+
+
+def test_a_midnight_between_two_ticks_is_taken_by_the_later_one() -> None:
+    """Monrovia was 44 minutes and 30 seconds behind Greenwich until 1972."""
+    start = datetime(1971, 7, 1, 0, 44, 30, tzinfo=UTC)
+    found = {
+        tick: [due.midnight for due in sweeps_due(tick, Turn.MONTH, ["Africa/Monrovia"])]
+        for tick in ticks(utc(1971, 7, 1), utc(1971, 7, 1, 1, 30))
+    }
+    assert {tick: midnights for tick, midnights in found.items() if midnights} == {
+        utc(1971, 7, 1, 0, 45): [start],
+        utc(1971, 7, 1, 1): [start],
+    }
+
+
+def test_a_month_that_began_before_the_clock_went_back_is_run_then_and_not_again() -> None:
+    due = {
+        tick: [(sweep.midnight, sweep.age) for sweep in found]
+        for tick in ticks(utc(2009, 11, 1), utc(2009, 11, 1, 5))
+        if (found := sweeps_due(tick, Turn.MONTH, ["America/St_Johns"]))
+    }
+    start = utc(2009, 11, 1, 2, 30)
+    assert due == {start + age: [(start, age)] for age in RESWEEP_AGES[:3]}
+
+
+def test_the_first_day_of_a_month_is_run_though_it_has_no_midnight() -> None:
+    for name, start in (
+        ("America/Asuncion", utc(2023, 10, 1, 4)),
+        ("Asia/Amman", utc(2016, 3, 31, 22)),
+    ):
+        assert sweeps_due(start, Turn.MONTH, [name]) == [SweepDue(name, start, timedelta(0))]
+        assert sweeps_due(start - TICK, Turn.MONTH, [name]) == []
+
+
+def test_a_tick_that_comes_late_within_its_quarter_starts_the_same_sweeps() -> None:
+    on_time, late = utc(2026, 11, 1, 4), datetime(2026, 11, 1, 4, 14, 59, 999999, tzinfo=UTC)
+    assert tick_at(late) == on_time
+    assert sweeps_due(late, Turn.MONTH) == sweeps_due(on_time, Turn.MONTH) != []
+    with pytest.raises(ValueError, match="needs a timezone"):
+        sweeps_due(utc(2026, 11, 1, 4).replace(tzinfo=None), Turn.MONTH)
+
+
+def test_runs_come_before_re_sweeps() -> None:
+    ages = [due.age for due in sweeps_due(utc(2026, 11, 1, 4), Turn.MONTH)]
+    assert ages == sorted(ages)
+    assert ages[0] == timedelta(0) < ages[-1]
+
+
+def test_zones_restrict_what_is_due_and_are_checked() -> None:
+    tick = utc(2026, 11, 1, 4)
+    assert sweeps_due(tick, Turn.MONTH, ["America/Havana", "Asia/Tokyo", "America/Havana"]) == [
+        SweepDue("America/Havana", tick, timedelta(0))
+    ]
+    assert sweeps_due(tick, Turn.MONTH, []) == []
+    # Refused even where nothing could be due.
+    with pytest.raises(InvalidInput, match=r"zones: .*did you mean 'Europe/Paris'"):
+        sweeps_due(utc(2026, 11, 15), Turn.MONTH, ["Asia/Tokyo", "Europe/Pariss"])
+
+
+def test_in_the_middle_of_a_month_no_month_starts() -> None:
+    assert sweeps_due(utc(2026, 11, 15), Turn.MONTH) == []
+    assert sweeps_due(utc(2026, 11, 15), Turn.DAY) != []

@@ -1,0 +1,283 @@
+"""The plan catalogue: what ships, and every mistake with the line to fix."""
+
+from pathlib import Path
+
+import pytest
+
+import chalicelib
+from chalicelib.domain.errors import InvalidInput
+from chalicelib.domain.plans import CatalogueError, Plan, PlanCatalogue, parse_catalogue
+
+SHIPPED = (Path(chalicelib.__file__).parent / "plans.toml").read_text(encoding="utf-8")
+
+RIGHT = """\
+# Two plans; the lines are counted in the tests below.
+
+[[plans]]
+id = "free"
+name = "Free"
+monthly_credits = 10
+credit_lifetime_days = 30
+lowest = true
+
+[[plans]]  # line 10
+id = "gold"
+name = "Gold"
+monthly_credits = 500
+"""
+
+
+def problems(text: str) -> list[str]:
+    """What is wrong with a catalogue, one mistake a line."""
+    with pytest.raises(CatalogueError) as error:
+        parse_catalogue(text)
+    assert str(error.value) == "\n".join(error.value.problems)
+    return list(error.value.problems)
+
+
+def with_line(number: int, line: str) -> str:
+    """The right catalogue with one line replaced."""
+    lines = RIGHT.split("\n")
+    lines[number - 1] = line
+    return "\n".join(lines)
+
+
+def without_line(number: int) -> str:
+    lines = RIGHT.split("\n")
+    del lines[number - 1]
+    return "\n".join(lines)
+
+
+# --- What ships ---------------------------------------------------------------------------------
+
+
+def test_three_plans_ship_and_only_the_credits_of_the_lowest_expire() -> None:
+    catalogue = parse_catalogue(SHIPPED)
+    assert catalogue.plans == (
+        Plan("starter", "Starter", 100, 30, lowest=True),
+        Plan("pro", "Pro", 500, None, lowest=False),
+        Plan("business", "Business", 2_000, None, lowest=False),
+    )
+    assert catalogue.lowest == catalogue.get("starter")
+
+
+def test_every_key_that_a_plan_can_have_is_explained_in_the_file_that_ships() -> None:
+    for key in Plan.__dataclass_fields__:
+        assert f"\n#   {key} " in SHIPPED
+
+
+# --- Looking a plan up --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def catalogue() -> PlanCatalogue:
+    return parse_catalogue(RIGHT)
+
+
+def test_a_plan_is_found_by_its_id(catalogue: PlanCatalogue) -> None:
+    assert catalogue.get("gold") == Plan("gold", "Gold", 500, None, lowest=False)
+    assert catalogue.lowest.id == "free"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("golf", "plan: unknown plan 'golf'; did you mean 'gold'?"),
+        ("Gold", "plan: unknown plan 'Gold'; did you mean 'gold'?"),
+        ("silver", "plan: unknown plan 'silver'; the plans are 'free', 'gold'"),
+        ("", "plan: unknown plan ''; the plans are 'free', 'gold'"),
+        ("x" * 100_000, "plan: unknown plan of 100000 characters; the plans are 'free', 'gold'"),
+        (None, "plan: must be the id of a plan: 'free', 'gold'"),
+        (1, "plan: must be the id of a plan: 'free', 'gold'"),
+        (["gold"], "plan: must be the id of a plan: 'free', 'gold'"),
+    ],
+)
+def test_an_unknown_plan_is_refused_with_the_nearest_or_with_all(
+    catalogue: PlanCatalogue, wrong: object, message: str
+) -> None:
+    with pytest.raises(InvalidInput) as error:
+        catalogue.get(wrong)
+    assert str(error.value) == message
+    assert [error.field for error in error.value.errors] == ["plan"]
+
+
+def test_the_field_that_named_the_plan_is_the_one_reported(catalogue: PlanCatalogue) -> None:
+    with pytest.raises(InvalidInput, match="new_plan: unknown plan"):
+        catalogue.get("golf", field="new_plan")
+
+
+# --- Mistakes -----------------------------------------------------------------------------------
+
+CREDITS = "plans[0].monthly_credits must be a whole number of 0 or more"
+LIFETIME = "plans[0].credit_lifetime_days must be a whole number of 1 or more"
+OMIT = "(leave it out for credits that never expire)"
+KEYS = "id, name, monthly_credits, credit_lifetime_days, lowest"
+ID = "plans[1].id must be 1 to 64 of the characters a-z, 0-9, _ and -"
+NAME = "plans[1].name must be a text of 1 to 100 printable characters"
+
+
+@pytest.mark.parametrize(
+    ("number", "line", "message"),
+    [
+        (6, "monthly_credits = -5", f"{CREDITS}, is -5"),
+        (6, "monthly_credits = 10.0", f"{CREDITS}, is 10.0"),
+        (6, "monthly_credits = true", f"{CREDITS}, is true"),
+        (6, 'monthly_credits = "10"', f"{CREDITS}, is '10'"),
+        (6, "monthly_credits = nan", f"{CREDITS}, is nan"),
+        (
+            6,
+            "monthly_credits = 1_000_000_001",
+            "plans[0].monthly_credits must be at most 1,000,000,000, is 1000000001",
+        ),
+        (7, "credit_lifetime_days = 0", f"{LIFETIME} {OMIT}, is 0"),
+        (7, "credit_lifetime_days = -1", f"{LIFETIME} {OMIT}, is -1"),
+        (7, "credit_lifetime_days = 30.5", f"{LIFETIME} {OMIT}, is 30.5"),
+        (7, "credit_lifetime_days = true", f"{LIFETIME} {OMIT}, is true"),
+        (7, 'credit_lifetime_days = "none"', f"{LIFETIME} {OMIT}, is 'none'"),
+        (
+            7,
+            "credit_lifetime_days = 3_651",
+            f"plans[0].credit_lifetime_days must be at most 3,650 {OMIT}, is 3651",
+        ),
+        (8, 'lowest = "yes"', "plans[0].lowest must be true or false, is 'yes'"),
+        (8, "lowest = 1", "plans[0].lowest must be true or false, is 1"),
+        (11, 'id = ""', f"{ID}, is ''"),
+        (11, 'id = "Gold"', f"{ID}, is 'Gold'"),
+        (11, 'id = "gold plan"', f"{ID}, is 'gold plan'"),
+        (11, 'id = "gold\\n"', f"{ID}, is 'gold\\n'"),
+        (11, "id = 7", f"{ID}, is 7"),
+        (11, f'id = "{"g" * 65}"', f"{ID}, is '{'g' * 65}'"),
+        (11, 'id = "free"', "plans[1].id 'free' is already the id of plans[0] on line 3"),
+        (12, 'name = ""', f"{NAME}, is ''"),
+        (12, 'name = " Gold"', f"{NAME}, is ' Gold'"),
+        (12, 'name = "Gold\\nBcc: all"', f"{NAME}, is 'Gold\\nBcc: all'"),
+        (12, "name = 5", f"{NAME}, is 5"),
+        (12, f'name = "{"g" * 101}"', f"{NAME}, is '{'g' * 76}..."),
+        (
+            9,
+            "credit_lifetime_day = 30",
+            "plans[0].credit_lifetime_day is not a known key; did you mean 'credit_lifetime_days'?",
+        ),
+        (9, "colour = 1", f"plans[0].colour is not a known key; the known keys are {KEYS}"),
+        (14, "lowest = true", "plans[1].lowest is true, but plans[0] is the lowest already"),
+        (1, "plan = 1", "plan is not a known key; did you mean 'plans'?"),
+        (2, "[currency]", "currency is not a known key; the known keys are plans"),
+    ],
+)
+def test_a_wrong_line_is_named_with_the_rule_it_breaks(
+    number: int, line: str, message: str
+) -> None:
+    found = [p for p in problems(with_line(number, line)) if "no plan is the lowest" not in p]
+    assert found == [f"plans.toml, line {number}: {message}"]
+
+
+@pytest.mark.parametrize(
+    ("removed", "message"),
+    [
+        (4, "line 3: plans[0].id is missing"),
+        (5, "line 3: plans[0].name is missing"),
+        (8, "line 3: no plan is the lowest; add lowest = true to the one that is"),
+        (11, "line 10: plans[1].id is missing"),
+        (13, "line 10: plans[1].monthly_credits is missing"),
+    ],
+)
+def test_a_missing_line_is_named_by_the_table_it_is_missing_from(
+    removed: int, message: str
+) -> None:
+    assert problems(without_line(removed)) == [f"plans.toml, {message}"]
+
+
+@pytest.mark.parametrize("removed", [7, 1])
+def test_a_lifetime_and_comments_can_be_left_out(removed: int) -> None:
+    assert parse_catalogue(without_line(removed)).lowest.id == "free"
+
+
+def test_the_limits_themselves_are_allowed() -> None:
+    assert parse_catalogue(with_line(6, "monthly_credits = 0")).lowest.monthly_credits == 0
+    most = parse_catalogue(with_line(6, "monthly_credits = 1_000_000_000"))
+    assert most.lowest.monthly_credits == 1_000_000_000
+    longest = parse_catalogue(with_line(7, "credit_lifetime_days = 3_650"))
+    assert longest.lowest.credit_lifetime_days == 3_650
+    assert (
+        parse_catalogue(with_line(7, "credit_lifetime_days = 1")).lowest.credit_lifetime_days == 1
+    )
+    assert parse_catalogue(with_line(11, f'id = "{"g" * 64}"')).get("g" * 64).name == "Gold"
+    assert len(parse_catalogue(with_line(12, f'name = "{"g" * 100}"')).get("gold").name) == 100
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "line 1: has no plans; add a [[plans]] table for each"),
+        ("# nothing yet\n", "line 1: has no plans; add a [[plans]] table for each"),
+        ("\nplans = []\n", "line 2: has no plans; add a [[plans]] table for each"),
+        ("\n\nplans = 5\n", "line 3: plans must be written as [[plans]] tables"),
+        ("\nplans = [5]\n", "line 2: plans must be written as [[plans]] tables"),
+        ("\n[plans]\nid = 'a'\n", "line 2: plans must be written as [[plans]] tables"),
+    ],
+)
+def test_a_file_without_plans_is_refused(text: str, message: str) -> None:
+    assert problems(text) == [f"plans.toml, {message}"]
+
+
+@pytest.mark.parametrize(
+    ("number", "line"),
+    [
+        (10, "[[plans]"),
+        (6, "monthly_credits = "),
+        (6, "monthly_credits: 10"),
+        (6, "monthly_credits = 10 credits"),
+        (5, 'name = "Free'),
+        (5, 'name = """Free'),  # never closed: the end of the file is not the line to fix
+        (6, "monthly_credits = ["),
+        (13, "monthly_credits = ["),
+        (5, 'id = "twice"'),
+        (14, "lowest = yes"),
+    ],
+)
+def test_what_is_not_toml_is_refused_with_the_line_on_which_it_goes_wrong(
+    number: int, line: str
+) -> None:
+    (problem,) = problems(with_line(number, line))
+    assert problem.startswith(f"plans.toml, line {number}: is not valid TOML: ")
+    assert not problem.endswith(")"), "one place is named, not two"
+
+
+def test_every_mistake_is_reported_at_once_in_the_order_of_the_lines() -> None:
+    text = RIGHT.replace("= 10\n", "= -1\n").replace("= 500", "= 0.5").replace("lowest = true", "")
+    text += "price = 9\n"
+    assert [problem.partition(": ")[0] for problem in problems(text)] == [
+        "plans.toml, line 3",  # no lowest
+        "plans.toml, line 6",
+        "plans.toml, line 13",
+        "plans.toml, line 14",
+    ]
+
+
+def test_the_line_is_right_however_the_file_is_written() -> None:
+    """Words in a text or in a comment that look like tables and keys do not mislead it."""
+    text = (
+        '# [[plans]]\n[[plans]]\nname = """\\\n'
+        "   [[plans]] monthly_credits = 1 \\\n"
+        '   id"""\n"id" = "free"\nlowest = true\n\n\n'
+        "  monthly_credits   = -1 # monthly_credits = 1\n"
+    )
+    assert problems(text) == [f"plans.toml, line 10: {CREDITS}, is -1"]
+    assert problems(text.replace("\n", "\r\n")) == [f"plans.toml, line 10: {CREDITS}, is -1"]
+    inline = 'plans = [{id = "free", name = "Free", monthly_credits = -1, lowest = true}]'
+    assert problems(f"\n{inline}") == [f"plans.toml, line 2: {CREDITS}, is -1"]
+    # A value on several lines is named by the first of them.
+    several = with_line(12, 'name = """\nGold\nand\nmore"""\nprice = 9')
+    assert problems(several) == [
+        f"plans.toml, line 12: {NAME}, is 'Gold\\nand\\nmore'",
+        f"plans.toml, line 16: plans[1].price is not a known key; the known keys are {KEYS}",
+    ]
+
+
+def test_a_byte_order_mark_does_no_harm() -> None:
+    assert parse_catalogue("\ufeff" + RIGHT) == parse_catalogue(RIGHT)
+
+
+def test_the_mistakes_are_reported_under_the_name_of_the_file() -> None:
+    with pytest.raises(CatalogueError, match=r"^chalicelib/plans\.toml, line 1: has no plans"):
+        parse_catalogue("", source="chalicelib/plans.toml")
