@@ -39,7 +39,7 @@ import: $(READY)  ## import subscriptions: CSV=file.csv (STAGE=prod for AWS, SKI
 	@$(RUN) -m infra.import_subscriptions $(if $(CSV),"$(CSV)") $(if $(STAGE),--stage "$(STAGE)") $(if $(SKIP_INVALID),--skip-invalid)
 
 sample: $(READY)  ## make infra/sample/subscriptions.csv again
-	@$(RUN) -m infra.sample
+	@$(RUN) -m infra.sample.generate
 
 clean:  ## remove everything that was made, .venv too
 	rm -rf $(VENV) build .chalice/deployments .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
@@ -50,7 +50,7 @@ $(READY): requirements.txt requirements-dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo 'error: Credits needs Python 3.11 or newer, and "$(PYTHON)" is not. Name one: make PYTHON=python3.12 ...' >&2; exit 1; }
 	@echo 'Making $(VENV) (once, about a minute) ...' >&2
-	@$(PYTHON) -m venv --clear $(VENV) >&2 || { \
+	@$(PYTHON) -m venv $(VENV) >&2 || { \
 	  echo 'error: Python has no venv module. On Debian and Ubuntu: apt install python3-venv' >&2; exit 1; }
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements-dev.txt >&2
 	@touch $@

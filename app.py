@@ -1,13 +1,14 @@
 """Every Lambda entry point of Credits, one line each. Nothing is decided here.
 
-The jobs are imported when they run, not when this file does: a cold start then loads the modules of
-one function and not of all, and packaging the app needs none of them.
+The jobs, and what answers the routes, are imported when they run, not when this file does: a cold
+start then loads the modules of one function and not of all, and packaging the app needs none.
 """
 
 from typing import Any
 
 from chalice.app import Chalice, SQSEvent
 
+from chalicelib.api.routes import blueprint
 from chalicelib.services import services
 
 app = Chalice(app_name="credits", configure_logs=False)
@@ -15,11 +16,7 @@ app = Chalice(app_name="credits", configure_logs=False)
 Json = dict[str, Any]
 
 
-@app.route("/api/health", methods=["GET"])
-def health() -> Json:
-    """Answer that the API is up; touches no table."""
-    return {"status": "ok"}
-
+app.register_blueprint(blueprint())
 
 # The two ticks are plain functions, and infra/resources.yaml gives them their schedule: Chalice's
 # own schedule wrapper demands every key of an EventBridge event, and an admin who replays a moment
@@ -29,8 +26,8 @@ def health() -> Json:
 @app.lambda_function(name="allocation-tick")
 def allocation_tick(event: Json, context: Any) -> Json:
     """Start the allocation sweep of every timezone in which a month has begun."""
-    from chalicelib.jobs.messages import SweepKind
     from chalicelib.jobs.ticks import start_sweeps
+    from chalicelib.messages import SweepKind
 
     return start_sweeps(services(), SweepKind.ALLOCATION, event)
 
@@ -38,8 +35,8 @@ def allocation_tick(event: Json, context: Any) -> Json:
 @app.lambda_function(name="expiry-tick")
 def expiry_tick(event: Json, context: Any) -> Json:
     """Start the expiry sweep of every timezone in which a day has begun."""
-    from chalicelib.jobs.messages import SweepKind
     from chalicelib.jobs.ticks import start_sweeps
+    from chalicelib.messages import SweepKind
 
     return start_sweeps(services(), SweepKind.EXPIRY, event)
 

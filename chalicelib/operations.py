@@ -4,8 +4,10 @@ Every operation is named ``<type>#<caller>#<key>``: two callers can use the same
 cannot use it for two requests.
 """
 
+import re
+
 from chalicelib.domain import ledger
-from chalicelib.domain.errors import InvalidInput
+from chalicelib.domain.errors import InvalidInput, NotFound
 from chalicelib.domain.ledger import Account, LedgerEntry, Request
 from chalicelib.services import Services
 from chalicelib.store.ledger import Outcome
@@ -49,3 +51,47 @@ def allocate_by_hand(
         "expires_in_days": expires_in_days,
     }
     return services.ledger.perform(user_id, request.operation, described, decide)
+
+
+def use_credits(
+    services: Services, user_id: str, amount: int, description: str, *, caller: str, key: str
+) -> Outcome:
+    """Spends a user's credits, oldest first.
+
+    Raises `InsufficientCredits` when fewer are available, and `NotFound` for an unknown user.
+    """
+    request = Request(f"usage#{caller}#{key}", caller, description)
+    now = services.now()
+
+    def decide(account: Account) -> LedgerEntry:
+        if account.last is None:
+            services.subscriptions.get(user_id)  # no credits yet, or no such user
+        return ledger.use(account, amount, request, now)
+
+    described = {"user_id": user_id, "amount": amount, "description": description}
+    return services.ledger.perform(user_id, request.operation, described, decide)
+
+
+def reverse_usage(
+    services: Services,
+    user_id: str,
+    transaction_id: str,
+    amount: int | None,
+    reason: str,
+    *,
+    caller: str,
+    key: str,
+) -> Outcome:
+    """Gives a usage back to the batches it came from: ``amount`` of it, or all that is left.
+
+    Raises `NotFound` for a transaction the user does not have, and `NotAllowed` for one that is no
+    usage, and for more than was used over all its reversals.
+    """
+    owner, _, number = transaction_id.rpartition("-")
+    if owner != user_id or not _NUMBER.fullmatch(number):
+        raise NotFound(f"user {user_id} has no transaction {transaction_id}")
+    request = Request(f"reversal#{caller}#{key}", caller, reason)
+    return services.ledger.reverse(user_id, int(number), amount, request, services.now())
+
+
+_NUMBER = re.compile(r"[1-9][0-9]{0,11}")

@@ -15,7 +15,7 @@ from chalicelib.settings import Settings, settings
 if TYPE_CHECKING:
     from pynamodb.connection import Connection
 
-    from chalicelib.jobs.queues import Queues
+    from chalicelib.queues import Queues
     from chalicelib.store.ledger import LedgerStore
     from chalicelib.store.subscriptions import SubscriptionStore
 
@@ -33,9 +33,17 @@ def read_clock() -> datetime:
 class Services:
     """The stores, the queues, the plans and the clock."""
 
-    def __init__(self, settings: Settings, clock: Callable[[], datetime] = read_clock) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Callable[[], datetime] = read_clock,
+        connection: "Connection | None" = None,
+        threads: int = THREADS,
+    ) -> None:
         self.settings = settings
         self.now = clock
+        self.threads = threads
+        self._given_connection = connection
 
     @cached_property
     def catalogue(self) -> PlanCatalogue:
@@ -59,7 +67,7 @@ class Services:
     @cached_property
     def queues(self) -> "Queues":
         """The work queues."""
-        from chalicelib.jobs.queues import Queues
+        from chalicelib.queues import Queues
 
         return Queues(self.settings)
 
@@ -67,7 +75,7 @@ class Services:
     def _connection(self) -> "Connection":
         from chalicelib.store.database import connect
 
-        return connect(self.settings.region, THREADS)
+        return self._given_connection or connect(self.settings.region, self.threads)
 
     def posting_time(self, moment: datetime) -> datetime:
         """When work of a scheduled moment is posted: now, whatever moment is replayed.

@@ -14,11 +14,13 @@ import argparse
 import json
 import re
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 import botocore.session
 from botocore.exceptions import (
@@ -43,6 +45,15 @@ STACK_DEADLINE = 1800.0
 Say = Callable[[str], None]
 Confirm = Callable[[], bool]
 ClientFactory = Callable[[str], Any]
+
+
+class PackageMaker(Protocol):
+    """What makes the package to deploy; `packaging.package` does."""
+
+    def __call__(self, stage: str, output: Path, /, *, region: str) -> packaging.Package:
+        """Package `stage` into the empty directory `output`."""
+
+
 T = TypeVar("T")
 
 _NO_CHANGES = ("didn't contain changes", "No updates are to be performed")
@@ -143,7 +154,7 @@ def deploy(
     say: Say,
     say_detail: Say = say_nothing,
     confirm: Confirm = agree,
-    package: packaging.Package | None = None,
+    make_package: PackageMaker = packaging.package,
 ) -> Deployment:
     """Deploy `stage` and return what the stack is then made of.
 
@@ -154,12 +165,12 @@ def deploy(
     """
     try:
         account = client("sts").get_caller_identity()["Account"]
-        if package is None:
+        with tempfile.TemporaryDirectory() as output:
             say(f"Packaging stage {stage} ...")
-            package = packaging.package(stage, region=region)
-        size = package.archive.stat().st_size / 1e6
-        say(f"Uploading the Lambda archive ({size:.1f} MB) ...")
-        template_url = _upload(client("s3"), package, account=account, region=region)
+            package = make_package(stage, Path(output), region=region)
+            size = package.archive.stat().st_size / 1e6
+            say(f"Uploading the Lambda archive ({size:.1f} MB) ...")
+            template_url = _upload(client("s3"), package, account=account, region=region)
         stack = _Stack(client("cloudformation"), stack_name(stage), say, say_detail)
         changed = stack.apply(template_url, {"Stage": stage}, confirm)
         return describe(stage, client, changed=changed)
@@ -382,20 +393,21 @@ class _Stack:
         seen = {event["EventId"] for event in self._events()}
         self._cloudformation.execute_change_set(ChangeSetName=change_set)
         failure: ResourceFailure | None = None
-        for status in self._poll(self._status, deadline=STACK_DEADLINE, what=f"stack {self._name}"):
-            # The events are read after the status, so that the last ones are not missed.
-            for event in self._new_events(seen):
+        # The stack's own events say when it has ended. Its status would, too, but for a moment it
+        # is still that of the deployment before.
+        for events in self._poll(
+            lambda: self._new_events(seen), deadline=STACK_DEADLINE, what=f"stack {self._name}"
+        ):
+            for event in events:
                 self._say_detail(f"  {_event_line(event)}")
-                if failure is None:
-                    failure = _failure_in(event)
-            if status in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
-                return
-            if not status.endswith("_IN_PROGRESS"):
-                raise StackFailedError(self._name, status, failure)
-
-    def _status(self) -> str:
-        description = _describe_stack(self._cloudformation, self._name)
-        return "DELETE_COMPLETE" if description is None else str(description["StackStatus"])
+                failure = failure or _failure_in(event)
+                status = event["ResourceStatus"]
+                if not _is_of_stack(event) or status.endswith("_IN_PROGRESS"):
+                    continue
+                if status in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
+                    return
+                if status.endswith(("ROLLBACK_COMPLETE", "ROLLBACK_FAILED")):
+                    raise StackFailedError(self._name, status, failure)
 
     def _new_events(self, seen: set[str]) -> list[dict[str, Any]]:
         """The events not seen before, oldest first."""
@@ -442,11 +454,18 @@ def _event_line(event: dict[str, Any]) -> str:
     return f"{line}: {reason}" if reason else line
 
 
+def _is_of_stack(event: dict[str, Any]) -> bool:
+    """Whether an event is about the stack as a whole."""
+    return bool(event.get("PhysicalResourceId") == event["StackId"])
+
+
 def _failure_in(event: dict[str, Any]) -> ResourceFailure | None:
     """The failure an event tells of, unless it is only the echo of an earlier one."""
     reason = event.get("ResourceStatusReason", "no reason given")
-    is_stack = event["PhysicalResourceId"] == event["StackId"]
-    if not event["ResourceStatus"].endswith("_FAILED") or is_stack or "cancelled" in reason:
+    if not event["ResourceStatus"].endswith("_FAILED") or _is_of_stack(event):
+        return None
+    # "Resource creation cancelled": because another one failed.
+    if "cancelled" in reason:
         return None
     return ResourceFailure(
         logical_id=event["LogicalResourceId"],

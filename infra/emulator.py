@@ -1,5 +1,4 @@
-"""The emulator of AWS that everything local runs on: ministack, on loopback, in a process group of
-its own.
+"""The emulator of AWS that everything local runs on: ministack, on loopback only.
 
 Run as a program, this file *is* the emulator: it watches its standard input, which is a pipe from
 the process that started it, and takes its whole process group (the emulated Lambda functions are
@@ -26,6 +25,8 @@ from pathlib import Path
 REGION = "us-east-1"
 
 WORKSPACE = Path(__file__).resolve().parent.parent / "build"
+
+# Where the log of the emulator that ended last is kept.
 LOG_FILE = WORKSPACE / "emulator.log"
 
 # ministack takes these for the account's root user. Functions never see them: with AUTH=true each
@@ -33,8 +34,7 @@ LOG_FILE = WORKSPACE / "emulator.log"
 ACCESS_KEY = "test"
 SECRET_KEY = "test"  # noqa: S105 - not a secret: the emulator's well-known key
 
-# How long the emulator may take to start, in seconds. It takes about one; a busy machine needs
-# more.
+# How long the emulator may take to start, in seconds. It takes less than one on an idle machine.
 START_DEADLINE = 60.0
 _ATTEMPTS = 3
 _LOG_LINES_SHOWN = 15
@@ -52,15 +52,17 @@ class _PortTaken(EmulatorError):
 def emulator() -> Iterator[str]:
     """Run an emulator with nothing in it and yield its address, e.g. `http://127.0.0.1:51234`.
 
-    Its log is `LOG_FILE`; its temporary files are removed at the end. Raises `EmulatorError`.
+    All its files are in a directory of its own, which is removed at the end; only the log is kept,
+    as `LOG_FILE`. Raises `EmulatorError`.
     """
     WORKSPACE.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix="emulator-", dir=WORKSPACE))
+    log = temporary / LOG_FILE.name
     try:
         for attempt in range(1, _ATTEMPTS + 1):
-            process, url = _start(temporary)
+            process, url = _start(temporary, log)
             try:
-                _wait_until_healthy(process, url)
+                _wait_until_healthy(process, url, log)
             except _PortTaken:
                 _stop(process)
                 if attempt == _ATTEMPTS:
@@ -75,6 +77,8 @@ def emulator() -> Iterator[str]:
         finally:
             _stop(process)
     finally:
+        with suppress(FileNotFoundError):
+            log.replace(LOG_FILE)
         shutil.rmtree(temporary, ignore_errors=True)
 
 
@@ -87,7 +91,7 @@ def is_healthy(url: str) -> bool:
         return False
 
 
-def _start(temporary: Path) -> tuple[subprocess.Popen[bytes], str]:
+def _start(temporary: Path, log: Path) -> tuple[subprocess.Popen[bytes], str]:
     port = _free_port()
     # The caller's own AWS settings must not leak into the emulator, nor from it into the functions:
     # they name real accounts. PYTHONPATH would let the functions import what the archive does not
@@ -111,7 +115,7 @@ def _start(temporary: Path) -> tuple[subprocess.Popen[bytes], str]:
         "TMPDIR": str(temporary),
         "PYTHONUNBUFFERED": "1",
     }
-    with LOG_FILE.open("wb") as output:
+    with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, str(Path(__file__).resolve())],
             env=environment,
@@ -132,28 +136,28 @@ def _free_port() -> int:
         return port
 
 
-def _wait_until_healthy(process: subprocess.Popen[bytes], url: str) -> None:
+def _wait_until_healthy(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
     end = time.monotonic() + START_DEADLINE
     while time.monotonic() < end:
         if process.poll() is not None:
-            said = _last_lines()
+            said = _last_lines(log)
             kind = _PortTaken if "in use" in said else EmulatorError
             raise kind(f"The emulator ended with status {process.returncode}:\n{said}")
         if is_healthy(url):
             return
         time.sleep(0.05)
     raise EmulatorError(
-        f"The emulator did not answer within {START_DEADLINE:.0f} s. It said:\n{_last_lines()}"
+        f"The emulator did not answer within {START_DEADLINE:.0f} s. It said:\n{_last_lines(log)}"
     )
 
 
-def _last_lines() -> str:
-    lines = LOG_FILE.read_text(errors="replace").splitlines()
+def _last_lines(log: Path) -> str:
+    lines = log.read_text(errors="replace").splitlines()
     return "\n".join(f"  {line}" for line in lines[-_LOG_LINES_SHOWN:])
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End the emulator and every function it runs, at once: it keeps nothing that is worth saving."""
+    """End the emulator and every function it runs, at once: nothing in it is worth saving."""
     # When it has ended by itself, so have its children: they end when their input does.
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
@@ -163,9 +167,10 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def _die_with_starter() -> None:
-    """Wait for the starter's end of the pipe to close, then end this process group."""
+    """Wait for the starter's end of the pipe to close, then clean up and end this process group."""
     while os.read(0, 4096):
         pass
+    shutil.rmtree(os.environ["TMPDIR"], ignore_errors=True)
     os.killpg(0, signal.SIGKILL)
 
 

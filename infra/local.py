@@ -1,5 +1,4 @@
-"""Credits on this machine: the emulator, with the stage `local` deployed to it by
-`infra/deploy.py`.
+"""Credits on this machine: the emulator, with the stage `local` deployed to it.
 
     python -m infra.local        (make up)
 
@@ -12,12 +11,14 @@ For programs: `with local_stack() as stack:` gives a `LocalStack` of one's own, 
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import botocore.session
@@ -26,7 +27,9 @@ from botocore.config import Config
 from infra import deploy, emulator, packaging
 
 STAGE = "local"
-STATE_FILE = packaging.BUILD / "local.json"
+
+# Where other processes find the running stack; a second one at the same time needs another file.
+STATE_FILE = Path(os.environ.get("CREDITS_STATE_FILE", packaging.BUILD / "local.json"))
 
 # As many connections as any of our programs has threads.
 _CONNECTIONS = 64
@@ -78,7 +81,11 @@ def _client(endpoint_url: str, service: str, **settings: Any) -> Any:
 
 @contextmanager
 def local_stack(
-    *, say: deploy.Say = deploy.say_nothing, schedules: bool = True, publish: bool = False
+    *,
+    say: deploy.Say = deploy.say_nothing,
+    schedules: bool = True,
+    publish: bool = False,
+    make_package: deploy.PackageMaker = packaging.package,
 ) -> Iterator[LocalStack]:
     """Start an emulator, deploy the stage `local` to it, and end it all when the block ends.
 
@@ -88,21 +95,28 @@ def local_stack(
     """
     say("Starting the emulator ...")
     with emulator.emulator() as endpoint_url:
-        stack = _deploy(endpoint_url, say)
+        stack = _deploy(endpoint_url, say, make_package)
         if not schedules:
             _disable_schedules(stack)
-        if publish:
-            STATE_FILE.write_text(stack.to_json() + "\n")
+        if not publish:
+            yield stack
+            return
+        STATE_FILE.write_text(stack.to_json())
         try:
             yield stack
         finally:
-            if publish:
-                STATE_FILE.unlink(missing_ok=True)
+            # Unless a later stack has taken its place.
+            if STATE_FILE.exists() and STATE_FILE.read_text() == stack.to_json():
+                STATE_FILE.unlink()
 
 
-def _deploy(endpoint_url: str, say: deploy.Say) -> LocalStack:
+def _deploy(endpoint_url: str, say: deploy.Say, make_package: deploy.PackageMaker) -> LocalStack:
     deployment = deploy.deploy(
-        STAGE, lambda service: _client(endpoint_url, service), region=emulator.REGION, say=say
+        STAGE,
+        lambda service: _client(endpoint_url, service),
+        region=emulator.REGION,
+        say=say,
+        make_package=make_package,
     )
     return LocalStack(
         endpoint_url=endpoint_url,
@@ -146,7 +160,7 @@ def stay(stack: LocalStack) -> None:
             time.sleep(_HEALTH_INTERVAL)
     except KeyboardInterrupt:
         return
-    raise emulator.EmulatorError(f"The emulator is gone. Its log: {emulator.LOG_FILE}")
+    raise emulator.EmulatorError(f"The emulator is gone. Its log is {emulator.LOG_FILE}")
 
 
 def end_on_sigterm() -> None:

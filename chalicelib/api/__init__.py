@@ -1,0 +1,7 @@
+"""The API: routes, who may do what, and the shapes of requests, answers and problems.
+
+`openapi.json` in this directory is the contract; a test holds the code to it and it to the code.
+"""
+
+VERSION = "1.0.0"
+"""The version of the contract, the same as in `openapi.json`."""

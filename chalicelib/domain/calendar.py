@@ -112,12 +112,13 @@ def _nearest(name: str) -> str | None:
     # Imported here because it is needed for mistakes only, and a cold start pays for every import.
     from difflib import get_close_matches
 
-    wanted = name.strip().lower().replace(" ", "_")
+    # "GMT+2" is meant to be east of Greenwich, and "Etc/GMT+2", its nearest name, is west of it.
+    if any(character.isdigit() for character in name):
+        return None
+    wanted = name.lower().replace(" ", "_")
     by_name = {known.lower(): known for known in zone_names()}
     # "Paris", "paris" and "France/Paris" are as common a mistake as a wrong letter.
     by_city = {known.rpartition("/")[2].lower(): known for known in zone_names()}
-    if wanted in by_name:
-        return by_name[wanted]
     if wanted in by_city:
         return by_city[wanted]
     for candidates, word in ((by_name, wanted), (by_city, wanted.rpartition("/")[2])):
@@ -184,6 +185,13 @@ class Period:
 def parse_timezone(field: str, value: object) -> str:
     """The name of an IANA timezone; raises InvalidInput on ``field``, with the nearest name."""
     return zone(value, field).key
+
+
+def parse_timezones(field: str, value: object) -> list[str]:
+    """A list of timezone names, for requests that are about some zones and not about all."""
+    if not isinstance(value, list) or not value:
+        raise InvalidInput.of(field, "must be a list of timezone names; leave it out for all zones")
+    return [parse_timezone(f"{field}[{place}]", name) for place, name in enumerate(value)]
 
 
 # --- Midnights ----------------------------------------------------------------------------------

@@ -25,9 +25,10 @@ USER_ID_ALPHABET = "letters, digits and . _ : @ | + = -"
 _USER_ID = re.compile(r"[A-Za-z0-9._:@|+=-]{1,128}")
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _EMAIL = re.compile(
-    r"[^@\s\"(),:;<>\[\]\\\x00-\x1f]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})+"
+    r"[^@\s\"(),:;<>\[\]\\\x00-\x1f\x7f]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})+"
 )
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# Beside the ASCII ones those of C1, and the two separators at which Unicode ends a line.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 Parsed = TypeVar("Parsed")
 Choice = TypeVar("Choice", bound=StrEnum)
@@ -104,6 +105,13 @@ def parse_days(field: str, value: object) -> int:
     )
 
 
+def parse_boolean(field: str, value: object) -> bool:
+    """True or false, as JSON writes them."""
+    if isinstance(value, bool):
+        return value
+    raise InvalidInput.of(field, f"must be true or false; is {shown(value)}")
+
+
 def parse_choice(choices: type[Choice]) -> Parser[Choice]:
     """A parser for one of a fixed set of words."""
 
@@ -121,7 +129,11 @@ def shown(value: object) -> str:
     """``value`` as an error message shows it: never longer than a line."""
     if value is None:
         return "missing"
-    text = ascii(value) if isinstance(value, str) else f"{value!a} ({type(value).__name__})"
+    kind = type(value).__name__
+    try:
+        text = ascii(value) if isinstance(value, str) else f"{value!a} ({kind})"
+    except (RecursionError, ValueError):  # nested too deep, or of too many digits, to be written
+        return f"a value that is too large to show ({kind})"
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
@@ -174,10 +186,12 @@ class FieldReader:
 
     def finish(self) -> None:
         """Raises `InvalidInput` with all that was wrong, unknown fields included."""
-        known = ", ".join(sorted(self._known))
+        known = ", ".join(sorted(self._known)) or "none"
         for name in self._values:
             if name not in self._known:
-                self.reject(name[:100], f"is not a known field; the fields are {known}")
+                # A lone surrogate in the name could not be sent back, nor logged.
+                shown_name = name[:100].encode(errors="backslashreplace").decode()
+                self.reject(shown_name, f"is not a known field; the fields are {known}")
         if self._errors:
             raise InvalidInput(self._errors)
 

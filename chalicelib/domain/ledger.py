@@ -36,6 +36,7 @@ from .batches import (
 )
 from .calendar import Period
 from .errors import InsufficientCredits, InvalidInput, LedgerCorrupt, NotAllowed
+from .fields import shown
 from .instants import format_instant, from_milliseconds, to_millisecond, to_milliseconds
 
 SCHEMA = 1
@@ -145,37 +146,63 @@ class LedgerEntry:
 
     @classmethod
     def _from_values(cls, user_id: str, values: dict[str, Any]) -> "LedgerEntry":
-        if values["schema"] != SCHEMA:
+        if _whole(values["schema"]) != SCHEMA:
             raise ValueError(f"entries of schema {values['schema']} are not known here")
+        through, zone = values["through"], values["zone"]
         return cls(
             user_id=user_id,
-            number=values["number"],
+            number=_whole(values["number"]),
             type=EntryType(values["type"]),
-            amount=values["amount"],
-            balance=values["balance"],
+            amount=_whole(values["amount"]),
+            balance=_whole(values["balance"]),
             batches=tuple(
                 CreditBatch(
-                    number,
-                    granted,
-                    remaining,
-                    from_milliseconds(granted_at),
-                    None if expires_at is None else from_milliseconds(expires_at),
+                    _whole(number),
+                    _whole(granted),
+                    _whole(remaining),
+                    _instant(granted_at),
+                    None if expires_at is None else _instant(expires_at),
                 )
                 for number, granted, remaining, granted_at, expires_at in values["batches"]
             ),
-            legs=tuple(Leg(batch, amount) for batch, amount in values["legs"]),
-            allocated_through=values["through"] and Period.parse(values["through"]),
-            operation=values["operation"],
-            description=values["description"],
-            actor=values["actor"],
-            effective_at=from_milliseconds(values["effective"]),
-            posted_at=from_milliseconds(values["posted"]),
-            expiry_timezone=values["zone"],
+            legs=tuple(Leg(_whole(batch), _whole(amount)) for batch, amount in values["legs"]),
+            allocated_through=None if through is None else Period.parse(through),
+            operation=_text(values["operation"]),
+            description=_text(values["description"]),
+            actor=_text(values["actor"]),
+            effective_at=_instant(values["effective"]),
+            posted_at=_instant(values["posted"]),
+            expiry_timezone=None if zone is None else _text(zone),
         )
 
 
-_UNREADABLE = (ArithmeticError, AttributeError, InvalidInput, LookupError, TypeError, ValueError)
+_UNREADABLE = (
+    ArithmeticError,
+    AttributeError,
+    InvalidInput,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
 """What reading a body that we did not write can raise."""
+
+
+def _whole(value: object) -> int:
+    # To Python, 1.0 and True equal the number 1: neither is an amount of credits.
+    if type(value) is not int:
+        raise TypeError(f"{shown(value)} is no whole number")
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{shown(value)} is no text")
+    return value
+
+
+def _instant(value: object) -> datetime:
+    return from_milliseconds(_whole(value))
 
 
 def entry_hash(previous_hash: str, user_id: str, body: str) -> str:

@@ -61,14 +61,14 @@ class PlanCatalogue:
         """The plan called ``plan_id``; raises InvalidInput on ``field``, with the nearest id."""
         if not isinstance(plan_id, str):
             raise InvalidInput.of(field, f"must be the id of a plan: {self._choices()}")
+        if len(plan_id) > _LONGEST_ID:
+            length = f"is {len(plan_id)} characters long"
+            raise InvalidInput.of(field, f"must be the id of a plan: {self._choices()}; {length}")
         plan = self._by_id.get(plan_id)
         if plan is None:
             nearest = _nearest(plan_id, self._by_id)
             advice = f"did you mean {nearest!r}?" if nearest else f"the plans are {self._choices()}"
-            shown = (
-                repr(plan_id) if len(plan_id) <= _LONGEST_ID else f"of {len(plan_id)} characters"
-            )
-            raise InvalidInput.of(field, f"unknown plan {shown}; {advice}")
+            raise InvalidInput.of(field, f"unknown plan {plan_id!r}; {advice}")
         return plan
 
     @cached_property
@@ -284,5 +284,5 @@ def _nearest(wrong: str, known: Iterable[str]) -> str | None:
     from difflib import get_close_matches
 
     by_lower_case = {word.lower(): word for word in known}
-    close = get_close_matches(wrong[:_LONGEST_ID].strip().lower(), by_lower_case, n=1, cutoff=0.6)
+    close = get_close_matches(wrong.strip().lower(), by_lower_case, n=1, cutoff=0.6)
     return by_lower_case[close[0]] if close else None

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from . import calendar
 from .calendar import Period
+from .errors import InvalidInput
 from .fields import (
     FieldReader,
     Parser,
@@ -190,7 +191,8 @@ def register(
     Optional fields: ``eligible_from``, ``allocation_amount``. Raises `InvalidInput` naming every
     wrong field. Without an explicit ``eligible_from`` a new subscription is eligible from the later
     of its start and ``now``, so that importing years of old subscribers grants nothing for the
-    past; one that comes back from a state without allocations is eligible from ``now``. Answers
+    past; one that comes back from a state without allocations (paused, cancelled, billed monthly,
+    a plan that grants nothing) is eligible from ``now`` and never earlier than before. Answers
     ``existing`` itself when nothing changes.
     """
     now = to_millisecond(now)
@@ -219,13 +221,23 @@ def register(
     if existing is None:
         return described
     if eligible_from is None:
-        resumes = described.can_receive and not existing.can_receive
+        resumes = _receives(described, catalogue) and not _receives(existing, catalogue)
         described = replace(
-            described, eligible_from=max(now, started_at) if resumes else existing.eligible_from
+            described,
+            eligible_from=max(now, started_at, existing.eligible_from)
+            if resumes
+            else existing.eligible_from,
         )
     described = replace(described, version=existing.version)
     return existing if described == existing else replace(described, version=existing.version + 1)
 
 
+def _receives(subscription: Subscription, catalogue: PlanCatalogue) -> bool:
+    try:
+        return not_allocated_because(subscription, catalogue) is None
+    except InvalidInput:
+        return True  # its plan has left the catalogue: it has missed what we owe it
+
+
 def _parse_plan(catalogue: PlanCatalogue) -> Parser[str]:
-    return lambda field, value: catalogue.get(value, field).id  # type: ignore[arg-type]
+    return lambda field, value: catalogue.get(value, field).id

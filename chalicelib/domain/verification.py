@@ -5,6 +5,7 @@ the state before by its own legs, and the legs obey the rules of its type. The w
 of it from the lines alone; of the decisions it shares only the order in which batches are spent.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
@@ -29,14 +30,17 @@ def verify(user_id: str, lines: Iterable[StoredLine]) -> Account:
     """
     account = Account(user_id)
     granted: dict[int, CreditBatch] = {}
+    used: Counter[int] = Counter()
     for line in lines:
         entry = _read(account, line)
         batch = entry.granted_batch
         if batch:
             granted[batch.number] = replace(batch, remaining=0)
-        for holds, problem in _rules(account, entry, granted):
+        for holds, problem in _rules(account, entry, granted, used):
             if not holds:
                 raise LedgerCorrupt(user_id, line.number, problem)
+        if entry.type in (EntryType.USAGE, EntryType.REVERSAL):
+            used.subtract(dict(entry.legs))
         account = Account(user_id, entry, line.hash)
     return account
 
@@ -61,9 +65,15 @@ Rule = tuple[bool, str]
 
 
 def _rules(
-    account: Account, entry: LedgerEntry, granted: Mapping[int, CreditBatch]
+    account: Account,
+    entry: LedgerEntry,
+    granted: Mapping[int, CreditBatch],
+    used: Counter[int],
 ) -> Iterator[Rule]:
-    """Every rule a line must obey, with what to say when it does not."""
+    """Every rule a line must obey, with what to say when it does not.
+
+    ``used`` holds what usages took from each batch, less what reversals gave back.
+    """
     legs = {leg.batch: leg.amount for leg in entry.legs}
     yield len(legs) == len(entry.legs), "a batch has two legs"
     yield set(legs) <= set(granted), "a leg moves a batch that was never granted"
@@ -79,7 +89,11 @@ def _rules(
         account.last is None or entry.posted_at >= account.last.posted_at,
         "it was posted before the entry before it",
     )
+    yield entry.effective_at <= entry.posted_at, "it was posted before it was due"
+    yield from _rules_of_grant(entry)
     yield from _rules_of_type(account, entry)
+    if entry.type is EntryType.REVERSAL:
+        yield from _rules_of_reversal(entry, granted, used)
 
 
 def _open_after(
@@ -93,12 +107,38 @@ def _open_after(
     )
 
 
+def _rules_of_grant(entry: LedgerEntry) -> Iterator[Rule]:
+    batch = entry.granted_batch
+    expires = batch is not None and batch.expires_at is not None
+    yield (entry.expiry_timezone is not None) == expires, "the zone of its expiry is wrong"
+    if batch:
+        yield (
+            entry.legs == ((batch.number, batch.granted),),
+            "a grant moves its own batch, whole, and no other",
+        )
+        yield batch.granted_at <= entry.posted_at, "it grants credits of a later time"
+        yield batch.is_usable(entry.posted_at), "it grants credits that have expired"
+
+
+def _rules_of_reversal(
+    entry: LedgerEntry, granted: Mapping[int, CreditBatch], used: Counter[int]
+) -> Iterator[Rule]:
+    yield (
+        all(granted[leg.batch].is_usable(entry.posted_at) for leg in entry.legs),
+        "a reversal revives expired credits",
+    )
+    yield (
+        all(leg.amount <= used[leg.batch] for leg in entry.legs),
+        "a reversal gives back more than was used",
+    )
+
+
 def _rules_of_type(account: Account, entry: LedgerEntry) -> Iterator[Rule]:
     usable = [batch for batch in account.batches if batch.is_usable(entry.posted_at)]
     grants = entry.granted_batch is not None
     match entry.type:
         case EntryType.ALLOCATION:
-            yield grants and entry.amount > 0, "an allocation grants a batch"
+            yield grants, "an allocation grants a batch"
             yield (
                 entry.allocated_through is not None
                 and (
@@ -122,7 +162,7 @@ def _rules_of_type(account: Account, entry: LedgerEntry) -> Iterator[Rule]:
             yield entry.amount < 0, "a usage takes credits"
             yield _is_burn_down(usable, entry.legs), "credits were not taken oldest first"
         case EntryType.MANUAL:
-            yield grants == (entry.amount > 0) and entry.amount != 0, "it neither grants nor takes"
+            yield grants or entry.amount < 0, "it neither grants nor takes"
             yield grants or _is_burn_down(usable, entry.legs), "credits were not taken oldest first"
         case EntryType.REVERSAL:
             yield not grants and all(leg.amount > 0 for leg in entry.legs), "a reversal gives back"

@@ -6,7 +6,6 @@ from typing import Any
 
 from chalicelib.domain.errors import CreditsError
 from chalicelib.observability import logger
-from chalicelib.services import THREADS
 from chalicelib.store.database import FAULTS
 
 FAILURES = (CreditsError, *FAULTS)
@@ -40,8 +39,8 @@ def handle_records(event: Event, handle: Callable[[str], None]) -> Answer:
     return {"batchItemFailures": failed}
 
 
-def for_each_user(user_ids: Iterable[str], handle: Callable[[str], int]) -> list[int]:
-    """Runs ``handle`` for many users at once and answers its results.
+def for_each_user(threads: int, user_ids: Iterable[str], handle: Callable[[str], int]) -> list[int]:
+    """Runs ``handle`` for ``threads`` users at a time and answers its results.
 
     One user's failure stops nobody else; at the end `SomeUsersFailed` says who failed and why.
     """
@@ -54,7 +53,7 @@ def for_each_user(user_ids: Iterable[str], handle: Callable[[str], int]) -> list
             failures[user_id] = describe_failure(error)
             return 0
 
-    with ThreadPoolExecutor(THREADS) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         results = list(pool.map(attempt, user_ids))
     if failures:
         first = dict(sorted(failures.items())[:10])

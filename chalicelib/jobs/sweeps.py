@@ -12,12 +12,12 @@ from typing import Any
 from chalicelib.domain import calendar
 from chalicelib.domain.errors import InvalidInput
 from chalicelib.domain.fields import shown
+from chalicelib.messages import USERS_A_MESSAGE, Sweep, SweepKind, UsersMessage
 from chalicelib.observability import logger
+from chalicelib.queues import MESSAGES_A_REQUEST, chunks
 from chalicelib.services import Services
 from chalicelib.store.ledger import EXPIRY_SHARDS
 
-from .messages import USERS_A_MESSAGE, Sweep, SweepKind, UsersMessage
-from .queues import MESSAGES_A_REQUEST, chunks
 from .records import Answer, Event, handle_records
 
 USERS_A_PAGE = USERS_A_MESSAGE * MESSAGES_A_REQUEST
@@ -71,16 +71,16 @@ def _allocation_pages(services: Services, sweep: Sweep) -> Iterator[Page]:
 
 
 def _expiry_pages(services: Services, sweep: Sweep) -> Iterator[Page]:
-    """The users with batches that expire on the day that ends at the sweep's midnight.
+    """The users with batches that expire on the days that end at the sweep's midnights.
 
-    The whole day and not its midnight alone: a change of the zone's rules may have moved it since.
+    Whole days and not their midnights alone: a change of the zone's rules may have moved those.
     """
-    day_before = calendar.day_start(sweep.timezone, sweep.midnight - timedelta(seconds=1))
+    after = calendar.day_start(sweep.timezone, sweep.first_midnight - timedelta(seconds=1))
     shard, key = _expiry_position(sweep)
     users: dict[str, None] = {}  # a user with several batches is named once
     while shard < EXPIRY_SHARDS:
         page = services.ledger.expiring(
-            sweep.timezone, shard, day_before, sweep.midnight, key, USERS_A_PAGE - len(users)
+            sweep.timezone, shard, after, sweep.midnight, key, USERS_A_PAGE - len(users)
         )
         users.update(dict.fromkeys(page.user_ids))
         key = page.last_key

@@ -12,11 +12,10 @@ from chalicelib.domain import calendar
 from chalicelib.domain.errors import CreditsError, InvalidInput
 from chalicelib.domain.fields import FieldReader
 from chalicelib.domain.instants import format_instant, parse_instant
+from chalicelib.messages import Sweep, SweepKind
 from chalicelib.observability import logger
 from chalicelib.refusals import refusal
 from chalicelib.services import Services
-
-from .messages import Sweep, SweepKind
 
 FARTHEST_AHEAD = timedelta(minutes=5)
 """How far a tick's time may be ahead of the clock."""
@@ -34,17 +33,19 @@ def start_sweeps(services: Services, kind: SweepKind, event: object) -> dict[str
         logger().error("tick refused", kind=kind.value, error=str(error))
         return refusal(error)
     tick = calendar.tick_at(time)
-    due = calendar.sweeps_due(tick, kind.turn, zones)
+    midnights: dict[str, list[datetime]] = {}
+    for due in calendar.sweeps_due(tick, kind.turn, zones):
+        midnights.setdefault(due.timezone, []).append(due.midnight)
     services.queues.send_sweeps(
-        Sweep(kind, sweep.timezone, sweep.midnight, as_of=time).body() for sweep in due
+        Sweep(kind, zone, min(instants), max(instants), as_of=time).body()
+        for zone, instants in midnights.items()
     )
     answer = {
         "success": True,
         "tick": format_instant(tick),
-        "sweeps": len(due),
-        "zones": sorted({sweep.timezone for sweep in due}),
+        "zones": sorted(midnights),
     }
-    logger().info("tick", kind=kind.value, tick=answer["tick"], sweeps=len(due))
+    logger().info("tick", kind=kind.value, tick=answer["tick"], zones=len(midnights))
     return answer
 
 
@@ -53,16 +54,10 @@ def _parse(services: Services, event: object) -> tuple[datetime, list[str] | Non
         event = {"time": event.get("time")}
     fields = FieldReader(event, "event")
     time = fields.required("time", parse_instant)
-    zones = fields.optional("zones", _parse_zones)
+    zones = fields.optional("zones", calendar.parse_timezones)
     fields.finish()
     if time > services.posting_time(time) + FARTHEST_AHEAD:
         raise InvalidInput.of(
             "time", f"must not be ahead of the clock, which reads {services.now():%Y-%m-%dT%H:%MZ}"
         )
     return time, zones
-
-
-def _parse_zones(field: str, value: object) -> list[str]:
-    if not isinstance(value, list) or not value:
-        raise InvalidInput.of(field, "must be a list of timezone names; leave it out for all zones")
-    return [calendar.parse_timezone(f"{field}[{place}]", name) for place, name in enumerate(value)]

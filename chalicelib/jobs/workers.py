@@ -4,15 +4,12 @@ Whether something is due is decided from the subscription and the last ledger en
 everybody, however often the message comes: that is what makes a delivery safe to repeat.
 """
 
-from datetime import datetime
-
+from chalicelib.allocations import next_due_allocation
 from chalicelib.domain import ledger
-from chalicelib.domain.ledger import Account, LedgerEntry
-from chalicelib.domain.subscriptions import Subscription, due_periods, monthly_amount
+from chalicelib.messages import UsersMessage
 from chalicelib.observability import logger
 from chalicelib.services import Services
 
-from .messages import UsersMessage
 from .records import Answer, Event, for_each_user, handle_records
 
 
@@ -39,30 +36,8 @@ def _allocate(services: Services, message: UsersMessage) -> None:
         )
         return sum(entry.amount for entry in posted)
 
-    credits = for_each_user(subscriptions, allocate)
+    credits = for_each_user(services.threads, subscriptions, allocate)
     _log("allocated", message, credits)
-
-
-def next_due_allocation(
-    services: Services,
-    account: Account,
-    subscription: Subscription,
-    as_of: datetime,
-    now: datetime,
-) -> LedgerEntry | None:
-    """The oldest allocation still due to an account, None when nothing is."""
-    catalogue = services.catalogue
-    due = due_periods(subscription, catalogue, account.allocated_through, as_of)
-    if not due:
-        return None
-    return ledger.allocate(
-        account,
-        due[0],
-        monthly_amount(subscription, catalogue),
-        subscription.timezone,
-        catalogue.get(subscription.plan).credit_lifetime_days,
-        now,
-    )
 
 
 def _expire(services: Services, message: UsersMessage) -> None:
@@ -72,7 +47,7 @@ def _expire(services: Services, message: UsersMessage) -> None:
         posted = services.ledger.post(user_id, lambda account: ledger.expire(account, now))
         return sum(entry.amount for entry in posted)
 
-    credits = for_each_user(dict.fromkeys(message.user_ids), expire)
+    credits = for_each_user(services.threads, dict.fromkeys(message.user_ids), expire)
     _log("expired", message, credits)
 
 

@@ -34,13 +34,23 @@ def pause_with_jitter(attempt: int) -> None:
     time.sleep(random.uniform(0, ceiling))  # noqa: S311 - spreads retries, guards nothing
 
 
-def connect(region: str, threads: int = 1) -> Connection:
+def connect(
+    region: str,
+    threads: int = 1,
+    *,
+    endpoint_url: str | None = None,
+    access_key: str | None = None,
+    secret_key: str | None = None,
+) -> Connection:
     """A connection whose client is made now, so that threads find it ready.
 
-    The endpoint is the SDK's own business (``AWS_ENDPOINT_URL`` moves it).
+    Endpoint and credentials are the SDK's own business unless they are given.
     """
     connection = Connection(
         region=region,
+        host=endpoint_url,
+        aws_access_key_id=access_key,
+        aws_secret_access_key=secret_key,
         connect_timeout_seconds=CONNECT_TIMEOUT_SECONDS,
         read_timeout_seconds=READ_TIMEOUT_SECONDS,
         max_retry_attempts=MOST_SDK_RETRIES,

@@ -34,7 +34,7 @@ from pynamodb.expressions.operand import Path
 from chalicelib.domain import ledger
 from chalicelib.domain.errors import Contention, CreditsError, IdempotencyKeyReused, NotFound
 from chalicelib.domain.instants import format_instant
-from chalicelib.domain.ledger import Account, LedgerEntry, Request, entry_hash
+from chalicelib.domain.ledger import Account, EntryType, LedgerEntry, Request, entry_hash
 from chalicelib.domain.verification import StoredLine, verify
 
 from .database import (
@@ -52,6 +52,9 @@ from .database import (
 EXPIRY_SHARDS = 32
 """Index partitions per timezone: one takes 1,000 writes a second, a midnight can bring more."""
 
+ENTRIES_A_SEARCH = 1_000
+"""How many entries are searched for one page of a type: a rare one must not cost a whole ledger."""
+
 Decide = Callable[[Account], LedgerEntry]
 DecideOrStop = Callable[[Account], LedgerEntry | None]
 
@@ -66,6 +69,13 @@ class Outcome(NamedTuple):
     entry: LedgerEntry
     replayed: bool
     expired: int = 0
+
+
+class HistoryPage(NamedTuple):
+    """Some of the wanted entries, newest first, and the number to go on below (None: the end)."""
+
+    entries: list[LedgerEntry]
+    below: int | None
 
 
 class ExpiringPage(NamedTuple):
@@ -125,6 +135,37 @@ class LedgerStore:
         highest = _entry_key(below - 1) if below else "entry$"
         items = self._query(user_id, Path("entry").between("entry#", highest), limit=limit)
         return [_entry(item) for item in items]
+
+    def page(
+        self,
+        user_id: str,
+        limit: int,
+        below: int | None = None,
+        *,
+        kind: EntryType | None = None,
+        since: datetime | None = None,
+    ) -> HistoryPage:
+        """A page of the history: entries of a type if given, none posted before ``since``.
+
+        A page can hold fewer than ``limit`` entries and still not be the last: entries of a type
+        are searched for among `ENTRIES_A_SEARCH` at a time.
+        """
+        found: list[LedgerEntry] = []
+        searched = 0
+        while len(found) < limit and searched < ENTRIES_A_SEARCH and below != 1:
+            entries = self.history(user_id, below, limit=limit if kind is None else 250)
+            for entry in entries:
+                if since is not None and entry.posted_at < since:
+                    return HistoryPage(found, None)
+                below = entry.number
+                if kind is None or entry.type is kind:
+                    found.append(entry)
+                if len(found) == limit:
+                    break
+            if not entries:
+                return HistoryPage(found, None)
+            searched += len(entries)
+        return HistoryPage(found, below if below != 1 else None)
 
     def account_at(self, user_id: str, instant: datetime) -> Account:
         """The account as it was at an instant: a binary search over the entry numbers."""

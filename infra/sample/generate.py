@@ -174,7 +174,7 @@ def subscriptions(seed: int = SEED, count: int = COUNT) -> Iterator[dict[str, st
 
     With fewer rows than CERTAIN_ZONES has zones, only the first of those zones are in it.
     """
-    chance = random.Random(seed)  # noqa: S311 - a sample keeps no secret
+    chance = random.Random(seed)
     certain = CERTAIN_ZONES[:count]
     zones = [(zone, True) for zone in certain]
     zones += [(zone, False) for zone in _chosen(chance, ZONE_WEIGHTS, count - len(certain))]

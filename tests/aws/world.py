@@ -13,11 +13,11 @@ from typing import Any
 import boto3
 import yaml
 
-from chalicelib.domain.instants import format_instant, parse_instant
+from chalicelib.domain.instants import parse_instant
 from chalicelib.domain.ledger import LedgerEntry
 from chalicelib.domain.subscriptions import Subscription, register
 from chalicelib.jobs import manual, sweeps, ticks, workers
-from chalicelib.jobs.messages import SweepKind
+from chalicelib.messages import SweepKind
 from chalicelib.services import Services
 from chalicelib.settings import Settings
 
@@ -70,6 +70,8 @@ class World:
     stage: str = "dev"
     now: datetime = field(default_factory=lambda: at("2026-01-15T12:00:00Z"))
 
+    zones: set[str] = field(default_factory=set)
+
     def __post_init__(self) -> None:
         create_stack(self.stage)
         self.sqs = boto3.client("sqs", region_name=REGION)
@@ -86,8 +88,8 @@ class World:
         self.context = Context()
 
     def restarted(self) -> Services:
-        """Fresh services, as a new process has them."""
-        return Services(self.settings, clock=lambda: self.now)
+        """Fresh services, as a new process has them. One thread: moto is not safe with more."""
+        return Services(self.settings, clock=lambda: self.now, threads=1)
 
     def queue_url(self, name: str) -> str:
         return str(self.sqs.get_queue_url(QueueName=f"credits-{self.stage}-{name}")["QueueUrl"])
@@ -113,6 +115,7 @@ class World:
                 allocation_amount=present.allocation_amount,
             )
         values.update(changes)
+        self.zones.add(str(values["timezone"]))
         return self.services.subscriptions.change(
             user_id,
             lambda existing: register(values, self.services.catalogue, self.now, existing),
@@ -121,9 +124,10 @@ class World:
     # What happens ---------------------------------------------------------------------------------
 
     def tick(self, kind: SweepKind, time: str, **event: object) -> dict[str, Any]:
-        """A tick of a moment; the clock follows when it is behind."""
+        """A tick of a moment, for all zones ever lived in; the clock follows when it is behind."""
         self.now = max(self.now, at(time))
-        return ticks.start_sweeps(self.services, kind, {"time": time, **event})
+        event = {"time": time, "zones": sorted(self.zones), **event}
+        return ticks.start_sweeps(self.services, kind, event)
 
     def allocation_tick(self, time: str, **event: object) -> dict[str, Any]:
         return self.tick(SweepKind.ALLOCATION, time, **event)
@@ -197,9 +201,18 @@ class World:
     def deliver_waiting(self, name: str) -> int:
         """Delivers what waits in one queue; answers how many messages that were."""
         bodies = self.take(name)
-        failed = self.deliver(name, bodies)
+        try:
+            failed = self.deliver(name, bodies)
+        except BaseException:
+            self.put_back(name, bodies)  # unacknowledged: SQS would deliver them again
+            raise
         assert failed == [], failed
         return len(bodies)
+
+    def put_back(self, name: str, bodies: Iterable[str]) -> None:
+        """Puts message bodies into a queue."""
+        for body in bodies:
+            self.sqs.send_message(QueueUrl=self.queue_url(name), MessageBody=body)
 
     # What is to be seen ---------------------------------------------------------------------------
 
@@ -220,8 +233,3 @@ class World:
         table = boto3.resource("dynamodb", region_name=REGION).Table(self.settings.ledger_table)
         items = table.scan()["Items"]
         return sorted(items, key=lambda item: (item["user_id"], item["entry"]))
-
-
-def tomorrow(text: str) -> str:
-    """An instant text a day later."""
-    return format_instant(at(text).replace(day=at(text).day + 1))

@@ -375,17 +375,24 @@ def test_every_name_in_the_database_is_a_timezone_except_the_placeholder_that_is
             zone(name)
 
 
-def test_the_zone_files_of_the_system_are_never_read() -> None:
+def test_the_zone_files_of_the_system_are_never_read(tmp_path: Path) -> None:
+    """On a system whose file for Paris says Tokyo, it is still midnight in Paris."""
+    (tmp_path / "Europe").mkdir()
+    (tmp_path / "Europe" / "Paris").write_bytes(zone_file("Asia/Tokyo"))
     before = TZPATH
     try:
-        reset_tzpath([])
+        reset_tzpath([str(tmp_path)])
         ZoneInfo.clear_cache()
         calendar._load.cache_clear()
-        for name in zone_names():
-            assert zone(name) is zone(name)
-        assert calendar._load.cache_info().misses == len(zone_names())
+        midnight.cache_clear()
+        assert midnight("Europe/Paris", date(2026, 7, 1)) == utc(2026, 6, 30, 22)
     finally:
         reset_tzpath(before)
+        ZoneInfo.clear_cache()
+
+
+def test_a_zone_is_read_once() -> None:
+    assert all(zone(name) is zone(name) for name in zone_names())
 
 
 @pytest.mark.parametrize(
@@ -397,6 +404,11 @@ def test_the_zone_files_of_the_system_are_never_read() -> None:
         ("Paris", "did you mean 'Europe/Paris'?"),
         ("Asia/Calcuta", "did you mean 'Asia/Calcutta'?"),
         (" Europe/Paris", "did you mean 'Europe/Paris'?"),
+        ("Hong Kong", "did you mean 'Asia/Hong_Kong'?"),
+        ("France/Paris", "did you mean 'Europe/Paris'?"),
+        # Not Etc/GMT+2: by its sign, which POSIX turned round, that is west of Greenwich.
+        ("GMT+2", "unknown timezone 'GMT+2'; use a name such as 'Europe/Paris'"),
+        ("UTC+02:00", "unknown timezone 'UTC+02:00'; use a name such as 'Europe/Paris'"),
         ("PST", "use a name such as 'Europe/Paris'"),
         ("", "use a name such as 'Europe/Paris'"),
         ("../zones", "unknown timezone '../zones'; use a name such as 'Europe/Paris'"),
@@ -641,6 +653,9 @@ def test_a_midnight_between_two_ticks_is_taken_by_the_later_one() -> None:
         utc(1971, 7, 1, 0, 45): [start],
         utc(1971, 7, 1, 1): [start],
     }
+    # By the quarter of an hour that a tick stands for, not by the second at which it came.
+    late = utc(1971, 7, 1, 0, 30) + timedelta(minutes=14, seconds=50)
+    assert sweeps_due(late, Turn.MONTH, ["Africa/Monrovia"]) == []
 
 
 def test_a_month_that_began_before_the_clock_went_back_is_run_then_and_not_again() -> None:

@@ -31,12 +31,14 @@ class SweepKind(StrEnum):
 class Sweep:
     """One pass over one timezone.
 
-    ``midnight`` started it, ``as_of`` is the tick's instant: what is due by then is done.
-    ``cursor`` is where an earlier invocation stopped; it begins with the timezone's own name.
+    It covers the midnights from ``first_midnight`` to ``midnight``, which differ where a tick finds
+    a zone due for several days at once. ``as_of`` is the tick's instant: what is due by then is
+    done. ``cursor`` is where an earlier invocation stopped; it begins with the timezone's own name.
     """
 
     kind: SweepKind
     timezone: str
+    first_midnight: datetime
     midnight: datetime
     as_of: datetime
     cursor: str | None = None
@@ -47,6 +49,7 @@ class Sweep:
             {
                 "kind": self.kind.value,
                 "timezone": self.timezone,
+                "first_midnight": format_instant(self.first_midnight),
                 "midnight": format_instant(self.midnight),
                 "as_of": format_instant(self.as_of),
                 "cursor": self.cursor,
@@ -59,13 +62,14 @@ class Sweep:
         fields = FieldReader(_decode(body))
         kind = fields.required("kind", parse_choice(SweepKind))
         timezone = fields.required("timezone", calendar.parse_timezone)
+        first_midnight = fields.required("first_midnight", parse_instant)
         midnight = fields.required("midnight", parse_instant)
         as_of = fields.required("as_of", parse_instant)
         cursor = fields.optional("cursor", _parse_cursor)
         fields.finish()
         if cursor is not None and not cursor.startswith(f"{timezone} "):
             raise InvalidInput.of("cursor", f"is of another zone than {timezone}: {shown(cursor)}")
-        return cls(kind, timezone, midnight, as_of, cursor)
+        return cls(kind, timezone, first_midnight, midnight, as_of, cursor)
 
 
 @dataclass(frozen=True, slots=True)

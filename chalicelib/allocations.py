@@ -1,0 +1,134 @@
+"""What is due to an account, and runs of the monthly allocation that an admin asks for.
+
+The workers grant what `next_due_allocation` decides, and a preview shows what it would decide:
+there is no second opinion.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from chalicelib.domain import calendar, ledger
+from chalicelib.domain.calendar import Period
+from chalicelib.domain.ledger import Account, LedgerEntry
+from chalicelib.domain.subscriptions import Subscription, due_periods, monthly_amount
+from chalicelib.messages import Sweep, SweepKind
+from chalicelib.services import Services
+
+MOST_QUERIES = 100
+"""Queries of the timezone index for one page of a preview: most zones have no users at all."""
+
+
+class Zones(NamedTuple):
+    """The zones of a run: those where the period has begun, and those where it has not."""
+
+    begun: list[str]
+    not_begun: list[str]
+
+
+class Due(NamedTuple):
+    """An allocation that a run would post."""
+
+    entry: LedgerEntry
+    timezone: str
+
+
+class Position(NamedTuple):
+    """Where a preview goes on: in a zone, after a user (None: before the first)."""
+
+    timezone: str
+    after_user_id: str | None
+
+
+class PreviewPage(NamedTuple):
+    """Some of what a run would post, and where to go on (None: the end)."""
+
+    due: list[Due]
+    position: Position | None
+
+
+def next_due_allocation(
+    services: Services,
+    account: Account,
+    subscription: Subscription,
+    as_of: datetime,
+    now: datetime,
+) -> LedgerEntry | None:
+    """The oldest allocation still due to an account, None when nothing is."""
+    catalogue = services.catalogue
+    due = due_periods(subscription, catalogue, account.allocated_through, as_of)
+    if not due:
+        return None
+    return ledger.allocate(
+        account,
+        due[0],
+        monthly_amount(subscription, catalogue),
+        subscription.timezone,
+        catalogue.get(subscription.plan).credit_lifetime_days,
+        now,
+    )
+
+
+def zones_of_run(services: Services, period: Period, zones: Sequence[str] | None) -> Zones:
+    """Sorts the chosen zones, or all of them, by whether a period has begun there."""
+    sorted_zones = Zones([], [])
+    for timezone in sorted({*(zones or calendar.zone_names())}):
+        start = calendar.month_start(timezone, period)
+        has_begun = start <= services.posting_time(start)
+        (sorted_zones.begun if has_begun else sorted_zones.not_begun).append(timezone)
+    return sorted_zones
+
+
+def start_run(services: Services, period: Period, zones: Sequence[str]) -> int:
+    """Enqueues a sweep of each zone as of the period's start there; answers how many.
+
+    What was allocated before is not allocated again, so a run can be repeated at will.
+    """
+    starts = ((timezone, calendar.month_start(timezone, period)) for timezone in zones)
+    return services.queues.send_sweeps(
+        Sweep(SweepKind.ALLOCATION, timezone, start, start, as_of=start).body()
+        for timezone, start in starts
+    )
+
+
+def preview_run(
+    services: Services,
+    period: Period,
+    zones: Sequence[str],
+    position: Position | None,
+    limit: int,
+) -> PreviewPage:
+    """What a run would post to the next ``limit`` users; writes nothing.
+
+    A page can hold less than there are users, even nothing, and still not be the last.
+    """
+    due: list[Due] = []
+    users = queries = 0
+    remaining = [zone for zone in zones if position is None or zone >= position.timezone]
+    for place, timezone in enumerate(remaining):
+        after = position.after_user_id if position and timezone == position.timezone else None
+        while users < limit and queries < MOST_QUERIES:
+            page = services.subscriptions.users_of(timezone, after, limit - users)
+            due += _due_to(services, period, timezone, page.user_ids)
+            users += len(page.user_ids)
+            queries += 1
+            after = page.last_user_id
+            if after is None:
+                break
+        if after is not None:
+            return PreviewPage(due, Position(timezone, after))
+        if (users >= limit or queries >= MOST_QUERIES) and place + 1 < len(remaining):
+            return PreviewPage(due, Position(remaining[place + 1], None))
+    return PreviewPage(due, None)
+
+
+def _due_to(
+    services: Services, period: Period, timezone: str, user_ids: list[str]
+) -> Iterator[Due]:
+    as_of = calendar.month_start(timezone, period)
+    now = services.posting_time(as_of)
+    for user_id, subscription in services.subscriptions.get_many(user_ids).items():
+        account = services.ledger.account(user_id)
+        while entry := next_due_allocation(services, account, subscription, as_of, now):
+            yield Due(entry, subscription.timezone)
+            account = Account(user_id, entry)

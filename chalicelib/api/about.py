@@ -1,0 +1,39 @@
+"""What the product offers, and what the API says of itself."""
+
+from pathlib import Path
+
+from . import VERSION
+from .answers import Answer
+from .calls import Call
+
+CONTRACT = Path(__file__).parent / "openapi.json"
+
+_CACHED = {"Cache-Control": "public, max-age=300"}
+
+
+def plans(call: Call) -> Answer:
+    """The plans, in the order of the catalogue; for whoever has a token."""
+    call.authenticated().without_query()
+    offered = [
+        {
+            "id": plan.id,
+            "name": plan.name,
+            "monthly_credits": plan.monthly_credits,
+            "credit_lifetime_days": plan.credit_lifetime_days,
+            "lowest": plan.lowest,
+        }
+        for plan in call.services.catalogue.plans
+    ]
+    return Answer({"plans": offered})
+
+
+def health(call: Call) -> Answer:
+    """That the API is up, and its version."""
+    call.without_query()
+    return Answer({"status": "ok", "version": VERSION})
+
+
+def openapi(call: Call) -> Answer:
+    """The contract, as it is in the repository; the same for everybody."""
+    call.without_query()
+    return Answer(CONTRACT.read_text(encoding="utf-8"), headers=_CACHED)

@@ -1,0 +1,120 @@
+"""What admins do: grant and claw back by hand, and run the monthly allocation."""
+
+from typing import Any
+
+from chalicelib import allocations, operations
+from chalicelib.allocations import Position, Zones
+from chalicelib.domain import calendar
+from chalicelib.domain.calendar import Period
+from chalicelib.domain.errors import InvalidInput
+from chalicelib.domain.fields import (
+    parse_boolean,
+    parse_days,
+    parse_signed_amount,
+    parse_text,
+    parse_user_id,
+)
+from chalicelib.domain.instants import format_instant
+
+from . import cursors
+from .answers import Answer, performed
+from .calls import LARGEST_PAGE, Call, parse_limit
+
+
+def allocate(call: Call) -> Answer:
+    """Grants (positive) or claws back (negative) credits, in the caller's name."""
+    call.principal.may_allocate()
+    key = call.idempotency_key()
+    body = call.body()
+    user_id = body.required("user_id", parse_user_id)
+    amount = body.required("amount", parse_signed_amount)
+    reason = body.required("reason", parse_text)
+    expires_in_days = body.optional("expires_in_days", parse_days)
+    body.finish()
+    caller = call.principal.caller
+    return performed(
+        operations.allocate_by_hand(
+            call.services,
+            user_id,
+            amount,
+            reason,
+            actor=caller,
+            caller=caller,
+            key=key,
+            expires_in_days=expires_in_days,
+        )
+    )
+
+
+def allocation_runs(call: Call) -> Answer:
+    """Starts the allocation of a period in the chosen zones, or shows who would get what."""
+    call.principal.may_allocate()
+    body = call.body()
+    period = body.required("period", lambda field, value: Period.parse(value, field))
+    names = body.optional("zones", calendar.parse_timezones)
+    dry_run = body.optional("dry_run", parse_boolean)
+    limit = body.optional("limit", parse_limit)
+    cursor = body.optional("cursor", cursors.parse_cursor)
+    if not dry_run:
+        for field, value in (("limit", limit), ("cursor", cursor)):
+            if value is not None:
+                body.reject(field, "goes with dry_run: true only")
+    body.finish()
+    zones = allocations.zones_of_run(call.services, period, names)
+    if not zones.begun:
+        where = "in the chosen zones" if names else "anywhere"
+        raise InvalidInput.of("period", f"must have begun; {period} has not begun {where} yet")
+    if dry_run:
+        return _preview(call, period, zones, limit or LARGEST_PAGE, cursor)
+    return Answer(
+        {
+            "period": str(period),
+            "dry_run": False,
+            "sweeps": allocations.start_run(call.services, period, zones.begun),
+            "zones_not_begun": zones.not_begun,
+        },
+        status=202,
+    )
+
+
+def _preview(call: Call, period: Period, zones: Zones, limit: int, cursor: str | None) -> Answer:
+    # Of the chosen zones, not of those that have begun: another may begin between two pages.
+    listing = f"preview {period} {sorted({*zones.begun, *zones.not_begun})}"
+    position = _position(cursors.decode(listing, cursor, _POSITION))
+    page = allocations.preview_run(call.services, period, zones.begun, position, limit)
+    return Answer(
+        {
+            "period": str(period),
+            "dry_run": True,
+            "items": [_item(due) for due in page.due],
+            "next_cursor": page.position and cursors.encode(listing, _text(page.position)),
+            "zones_not_begun": zones.not_begun,
+        }
+    )
+
+
+def _item(due: allocations.Due) -> dict[str, Any]:
+    entry = due.entry
+    expires_at = entry.granted_batch and entry.granted_batch.expires_at
+    return {
+        "user_id": entry.user_id,
+        "timezone": due.timezone,
+        "allocation_period": str(entry.allocated_through),
+        "amount": entry.amount,
+        "expires_at": expires_at and format_instant(expires_at),
+    }
+
+
+_POSITION = r"[\w/+-]{1,64} [!-~]{0,128}"
+"""A timezone and, in it, the user id to go on after."""
+
+
+def _text(position: Position) -> str:
+    return f"{position.timezone} {position.after_user_id or ''}"
+
+
+def _position(text: str | None) -> Position | None:
+    if text is None:
+        return None
+    timezone, _, user_id = text.partition(" ")
+    return Position(timezone, user_id or None)

@@ -1,0 +1,47 @@
+"""What every route answers with, and the shapes that several of them share."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from chalicelib.domain.ledger import LedgerEntry
+
+if TYPE_CHECKING:
+    from chalicelib.store.ledger import Outcome
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A body, as JSON or, when it is a text, as it is; its status and headers of its own."""
+
+    body: Json | str
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def performed(outcome: "Outcome", **more: object) -> Answer:
+    """The answer of an operation on request; a repeated request is told so in a header."""
+    entry = outcome.entry
+    return Answer(
+        {
+            "success": True,
+            "new_balance": entry.available_balance(),
+            "transaction_id": entry.transaction_id,
+            **more,
+        },
+        headers={"Idempotency-Replayed": "true"} if outcome.replayed else {},
+    )
+
+
+def moves(entry: LedgerEntry) -> list[Json]:
+    """Which credit batches an entry moved, and by how much."""
+    return [
+        {"batch_id": batch_id(entry.user_id, leg.batch), "amount": leg.amount} for leg in entry.legs
+    ]
+
+
+def batch_id(user_id: str, number: int) -> str:
+    """A credit batch's name: that of the transaction that granted it."""
+    return f"{user_id}-{number}"

@@ -1,0 +1,134 @@
+"""One request as the routes see it: strict readers for its path, query, headers and body.
+
+Nothing is guessed and nothing is ignored: what a route does not know is refused by name.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from functools import cached_property
+from urllib.parse import unquote
+
+from chalice.app import Request
+
+from chalicelib.domain.errors import FieldError, InvalidInput
+from chalicelib.domain.fields import FieldReader, parse_key, parse_user_id
+from chalicelib.services import Services
+
+from .principal import Principal
+from .refusals import BodyTooLarge, UnsupportedMediaType
+
+LARGEST_BODY = 16 * 1024
+"""The longest body, in bytes."""
+
+LARGEST_PAGE = 100
+"""The most elements one page of a listing holds."""
+
+_JSON = re.compile(r"application/json\s*(;\s*charset=\"?utf-8\"?\s*)?", re.IGNORECASE)
+_LIMIT = re.compile(r"[1-9][0-9]{0,2}")
+
+
+class Call:
+    """A request, who sent it, and the services to answer it with."""
+
+    def __init__(self, request: Request, services: Services) -> None:
+        self._request = request
+        self.services = services
+
+    @cached_property
+    def principal(self) -> Principal:
+        """The caller. Raises `Unauthenticated`."""
+        return Principal.of(self._request.context)
+
+    def authenticated(self) -> "Call":
+        """This call. Raises `Unauthenticated`: for what every known caller may do."""
+        _ = self.principal
+        return self
+
+    def query(self) -> FieldReader:
+        """The query parameters. Raises `InvalidInput` for one that is given twice."""
+        parameters = self._request.query_params
+        given = {name: parameters.getlist(name) for name in parameters} if parameters else {}
+        repeated = [name for name, values in given.items() if len(values) > 1]
+        if repeated:
+            raise InvalidInput(
+                FieldError(name[:100], "must be given only once") for name in repeated
+            )
+        return FieldReader({name: values[0] for name, values in given.items()}, "query")
+
+    def without_query(self) -> "Call":
+        """This call. Raises `InvalidInput` when it has query parameters."""
+        self.query().finish()
+        return self
+
+    def body(self) -> FieldReader:
+        """The fields of the body. Raises what `json` raises."""
+        return FieldReader(self.json())
+
+    def json(self) -> Mapping[str, object]:
+        """The body, a JSON object; goes with no query parameters.
+
+        Raises `UnsupportedMediaType`, `BodyTooLarge`, and `InvalidInput` on ``body`` for what is
+        not JSON, or for an object that names a field twice: of two amounts none is the right one.
+        """
+        self.without_query()
+        media_type = self._request.headers.get("content-type", "application/json")
+        if not _JSON.fullmatch(media_type.strip()):
+            raise UnsupportedMediaType(
+                "the body must be JSON in UTF-8, sent with Content-Type: application/json"
+            )
+        raw = self._request.raw_body
+        if len(raw) > LARGEST_BODY:
+            raise BodyTooLarge(f"the body has {len(raw)} bytes; at most {LARGEST_BODY} are read")
+        try:
+            # As text: from bytes the parser would guess among the encodings.
+            values = json.loads(
+                raw.decode("utf-8") if isinstance(raw, bytes) else raw,
+                object_pairs_hook=_object,
+                parse_constant=_no_constant,
+            )
+        except (ValueError, RecursionError) as error:
+            raise InvalidInput.of("body", f"must be JSON in UTF-8 ({error})") from error
+        if not isinstance(values, dict):
+            raise InvalidInput.of("body", "must be a JSON object")
+        return values
+
+    def header(self, name: str) -> str | None:
+        """The value of a header, None when it is absent."""
+        value: str | None = self._request.headers.get(name)
+        return value
+
+    def idempotency_key(self) -> str:
+        """The key that makes the request safe to repeat. Raises `InvalidInput` without one."""
+        headers = FieldReader({"Idempotency-Key": self.header("idempotency-key")}, "headers")
+        key = headers.required("Idempotency-Key", parse_key)
+        headers.finish()
+        return key
+
+    def path_user_id(self) -> str:
+        """The user id in the path."""
+        # API Gateway hands path parameters over as they were sent, percent-encoded. An emulator may
+        # have decoded them already; no user id contains a %, so decoding again changes nothing.
+        parameters = self._request.uri_params or {}
+        return parse_user_id("user_id", unquote(parameters["user_id"]))
+
+
+def parse_limit(field: str, value: object) -> int:
+    """The size of a page, as text or as a number."""
+    text = str(value) if type(value) is int else value
+    if isinstance(text, str) and _LIMIT.fullmatch(text) and int(text) <= LARGEST_PAGE:
+        return int(text)
+    raise InvalidInput.of(field, f"must be a whole number from 1 to {LARGEST_PAGE}")
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the field {twice[:100]!a} is given more than once")
+    return values
+
+
+def _no_constant(name: str) -> object:
+    raise ValueError(f"{name} is not JSON")

@@ -1,0 +1,94 @@
+"""From API Gateway's request to its response: what all routes have in common.
+
+    request ─► dress ─► Chalice's routing ─► respond ─► the route
+                 ▲                             │
+                 └── headers of every answer ◄─┴── refusals and outages as problems
+
+Chalice answers what is none of the routes' business (no such method, a bug) in a shape of its own;
+`dress` turns that into a problem too.
+"""
+
+import json
+import uuid
+from collections.abc import Callable
+
+from chalice.app import Request, Response
+
+from chalicelib.domain.errors import CreditsError
+from chalicelib.observability import logger
+from chalicelib.services import services
+
+from . import problems
+from .answers import Answer
+from .calls import Call
+
+View = Callable[[Call], Answer]
+
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "Strict-Transport-Security": "max-age=63072000; includeSubDomains",
+    "X-Content-Type-Options": "nosniff",
+}
+"""On every answer, unless the route knows better."""
+
+
+def respond(request: Request, view: View) -> Response:
+    """Answers a request with a route's view; a refusal is an answer too.
+
+    What is neither refused nor an outage of AWS is a bug: it is raised on, for Chalice to log and
+    to answer with 500.
+    """
+    request_id = request_id_of(request)
+    try:
+        answer = view(Call(request, services()))
+    except CreditsError as error:
+        refused = problems.of_refusal(error, request_id)
+        if refused is None:
+            _log_with(request_id)
+            raise
+        answer = refused
+    except Exception as error:
+        _log_with(request_id)
+        # Late, because the routes that touch no table need not load what DynamoDB can raise.
+        from chalicelib.store.database import FAULTS
+
+        if not isinstance(error, FAULTS):
+            raise
+        logger().exception("AWS did not answer", path=request.path)
+        answer = problems.of_outage(request_id)
+    return _response(answer)
+
+
+def dress(request: Request, get_response: Callable[[Request], Response]) -> Response:
+    """Gives every answer its headers, and Chalice's own errors the shape of all others."""
+    response = get_response(request)
+    request_id = request_id_of(request)
+    if isinstance(response.body, dict):  # ours are texts
+        problem = _response(problems.of_framework(response.status_code, request_id))
+        problem.headers = {**response.headers, **problem.headers}
+        response = problem
+    response.headers = {**HEADERS, **response.headers, "X-Request-Id": request_id}
+    return response
+
+
+def request_id_of(request: Request) -> str:
+    """API Gateway's id of the request, the one in its access log."""
+    if "requestId" not in request.context:
+        request.context["requestId"] = str(uuid.uuid4())
+    request_id: str = request.context["requestId"]
+    return request_id
+
+
+def _log_with(request_id: str) -> None:
+    # Chalice logs through the logger of the app's name, which is ours: this reaches its line too.
+    logger().append_keys(request_id=request_id)
+
+
+def _response(answer: Answer) -> Response:
+    headers: dict[str, str | list[str]] = {"Content-Type": "application/json", **answer.headers}
+    body = answer.body
+    if not isinstance(body, str):
+        body = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    return Response(body, headers, answer.status)

@@ -1,0 +1,98 @@
+"""Who is calling, and the one place where it is decided who may do what to whose credits.
+
+    scope             own credits      anybody's credits
+    credits:read      read             -
+    credits:use       use              -
+    credits:backend   -                use, reverse; read and edit subscriptions
+    credits:admin     -                read, reverse, allocate, run allocations;
+                                       read and edit subscriptions
+
+A scope gives what its line says and nothing more; a token can carry several. Whoever is refused
+learns nothing: the refusal is the same whether the other user exists or not.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from chalicelib.domain.errors import InvalidInput
+
+from .refusals import Forbidden, Unauthenticated
+
+
+class Scope(StrEnum):
+    """What a token allows, by our names; the authorizer translates the issuer's."""
+
+    READ = "credits:read"
+    USE = "credits:use"
+    BACKEND = "credits:backend"
+    ADMIN = "credits:admin"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """The authenticated caller of one request.
+
+    ``caller`` is the token's subject: the actor of what is written, and the owner of its
+    idempotency keys. ``user_id`` is the user the token stands for, None for a backend or an admin
+    who has no credits.
+    """
+
+    caller: str
+    user_id: str | None
+    scopes: frozenset[str]
+
+    @classmethod
+    def of(cls, context: Mapping[str, Any]) -> "Principal":
+        """The caller that the authorizer put into a request's context.
+
+        Raises `Unauthenticated` when there is none: a route that is deployed without its authorizer
+        by mistake answers nobody.
+        """
+        authorized = context.get("authorizer") or {}
+        caller = authorized.get("caller")
+        if not caller:
+            raise Unauthenticated("a valid bearer token is required")
+        return cls(
+            caller=caller,
+            user_id=authorized.get("user_id") or None,
+            scopes=frozenset(authorized.get("scopes", "").split()),
+        )
+
+    def reads_credits_of(self, user_id: str | None) -> str:
+        """Whose credits a request to read is about; None asks for the caller's own."""
+        return self._whose(user_id, own=Scope.READ, anybodys=Scope.ADMIN)
+
+    def uses_credits_of(self, user_id: str | None) -> str:
+        """Whose credits a request to use them is about; None means the caller's own."""
+        return self._whose(user_id, own=Scope.USE, anybodys=Scope.BACKEND)
+
+    def may_reverse(self) -> None:
+        """Passes those who may give a usage back to its user."""
+        self._needs(Scope.BACKEND, Scope.ADMIN)
+
+    def may_allocate(self) -> None:
+        """Passes those who may grant and claw back by hand, and run allocations."""
+        self._needs(Scope.ADMIN)
+
+    def may_manage_subscriptions(self) -> None:
+        """Passes those who may read and edit anybody's subscription."""
+        self._needs(Scope.BACKEND, Scope.ADMIN)
+
+    def _whose(self, user_id: str | None, *, own: Scope, anybodys: Scope) -> str:
+        whose = self.user_id if user_id is None else user_id
+        if anybodys in self.scopes:
+            if whose is None:
+                raise InvalidInput.of("user_id", "is required: the token stands for no user")
+            return whose
+        if whose is None or whose != self.user_id or own not in self.scopes:
+            raise Forbidden(_REFUSED)
+        return whose
+
+    def _needs(self, *scopes: Scope) -> None:
+        if self.scopes.isdisjoint(scopes):
+            raise Forbidden(_REFUSED)
+
+
+_REFUSED = "the token does not allow this"

@@ -1,0 +1,34 @@
+"""What the API refuses before the domain is asked; the rest of the tree is in `domain.errors`.
+
+CreditsError
+├── Unauthenticated         the request names no caller
+├── Forbidden               the caller may not do this, or not to this user
+├── BodyTooLarge            the body is longer than any request of ours
+└── UnsupportedMediaType    the body is not JSON
+"""
+
+from chalicelib.domain.errors import CreditsError
+
+
+class Unauthenticated(CreditsError):
+    """The request comes without a caller whom the authorizer vouches for."""
+
+    code = "unauthenticated"
+
+
+class Forbidden(CreditsError):
+    """The caller is known and may not do this."""
+
+    code = "forbidden"
+
+
+class BodyTooLarge(CreditsError):
+    """The body is over the limit."""
+
+    code = "body_too_large"
+
+
+class UnsupportedMediaType(CreditsError):
+    """The body is of another media type than JSON."""
+
+    code = "unsupported_media_type"

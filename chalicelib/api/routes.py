@@ -1,0 +1,182 @@
+"""The routes, one line each: what answers a request is imported when the first one comes.
+
+So a cold start of any other function of the app, which loads this file with `app.py`, pays for no
+more than the table of routes.
+"""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from chalice.app import Authorizer, Blueprint, Request, Response
+
+if TYPE_CHECKING:
+    from .answers import Answer
+    from .calls import Call
+
+    View = Callable[[Call], Answer]
+
+
+class _Route(NamedTuple):
+    method: str
+    path: str
+    view: "View"
+    is_public: bool
+
+
+_ROUTES: list[_Route] = []
+
+
+def blueprint(authorizer: Authorizer | None = None) -> Blueprint:
+    """The routes, all but the public ones behind ``authorizer``."""
+    routes = Blueprint(__name__)
+    for route in _ROUTES:
+        register = routes.route(
+            route.path,
+            methods=[route.method],
+            name=route.view.__name__,
+            authorizer=None if route.is_public else authorizer,
+            content_types=["*/*"],  # which one a body must have is checked where it is read
+        )
+        register(_answering(routes, route.view))
+    routes.register_middleware(_dress, "http")
+    return routes
+
+
+def _answering(routes: Blueprint, view: "View") -> Callable[..., Response]:
+    @wraps(view)
+    def answer(**_: str) -> Response:
+        from .exchange import respond
+
+        return respond(routes.current_request, view)
+
+    return answer
+
+
+def _dress(request: Request, get_response: Callable[[Request], Response]) -> Any:
+    from .exchange import dress
+
+    return dress(request, get_response)
+
+
+def _route(method: str, path: str, *, is_public: bool = False) -> Callable[["View"], "View"]:
+    """Puts a view into the table of routes."""
+
+    def add(view: "View") -> "View":
+        _ROUTES.append(_Route(method, path, view, is_public))
+        return view
+
+    return add
+
+
+# --- A user's credits ---------------------------------------------------------------------------
+
+
+@_route("GET", "/api/credits/allocation-schedule")
+def allocation_schedule(call: "Call") -> "Answer":
+    """When the next credits come, and which expire."""
+    from . import account
+
+    return account.allocation_schedule(call)
+
+
+@_route("GET", "/api/credits/balance")
+def balance(call: "Call") -> "Answer":
+    """What a user has, batch by batch, now or at a past instant."""
+    from . import account
+
+    return account.balance(call)
+
+
+@_route("GET", "/api/credits/history")
+def history(call: "Call") -> "Answer":
+    """Everything that happened to a user's credits, newest first."""
+    from . import account
+
+    return account.history(call)
+
+
+@_route("POST", "/api/credits/use")
+def use(call: "Call") -> "Answer":
+    """Spend credits, oldest first."""
+    from . import account
+
+    return account.use(call)
+
+
+@_route("POST", "/api/credits/reverse")
+def reverse(call: "Call") -> "Answer":
+    """Give a usage back, wholly or partly."""
+    from . import account
+
+    return account.reverse(call)
+
+
+# --- Administration -----------------------------------------------------------------------------
+
+
+@_route("POST", "/api/credits/allocate")
+def allocate(call: "Call") -> "Answer":
+    """Grant or claw back credits by hand."""
+    from . import administration
+
+    return administration.allocate(call)
+
+
+@_route("POST", "/api/credits/allocation-runs")
+def allocation_runs(call: "Call") -> "Answer":
+    """Run the monthly allocation now, or show what it would do."""
+    from . import administration
+
+    return administration.allocation_runs(call)
+
+
+@_route("GET", "/api/subscriptions/{user_id}")
+def get_subscription(call: "Call") -> "Answer":
+    """A user's subscription."""
+    from . import subscriptions
+
+    return subscriptions.get(call)
+
+
+@_route("PUT", "/api/subscriptions/{user_id}")
+def put_subscription(call: "Call") -> "Answer":
+    """Register a user, or replace the whole subscription."""
+    from . import subscriptions
+
+    return subscriptions.put(call)
+
+
+@_route("PATCH", "/api/subscriptions/{user_id}")
+def patch_subscription(call: "Call") -> "Answer":
+    """Change some fields of a subscription."""
+    from . import subscriptions
+
+    return subscriptions.patch(call)
+
+
+# --- What the product offers, and the API itself ------------------------------------------------
+
+
+@_route("GET", "/api/plans")
+def plans(call: "Call") -> "Answer":
+    """The plans on offer."""
+    from . import about
+
+    return about.plans(call)
+
+
+@_route("GET", "/api/health", is_public=True)
+def health(call: "Call") -> "Answer":
+    """Whether the API is up; touches no table."""
+    from . import about
+
+    return about.health(call)
+
+
+@_route("GET", "/api/openapi.json", is_public=True)
+def openapi(call: "Call") -> "Answer":
+    """The contract of this API."""
+    from . import about
+
+    return about.openapi(call)

@@ -1,0 +1,155 @@
+"""Subscriptions as the product's backend and the admins see and edit them.
+
+Concurrent edits are safe: every answer carries the subscription's version as its ``ETag``, and an
+edit with ``If-Match`` is made on that version or not at all. A PATCH without it is merged onto
+whatever is there when it is written, so two that change different fields lose nothing.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from chalicelib.domain.errors import InvalidInput, NotFound, VersionConflict
+from chalicelib.domain.fields import FieldReader, parse_user_id
+from chalicelib.domain.instants import format_instant
+from chalicelib.domain.subscriptions import Subscription, next_allocation, register
+
+from .answers import Answer
+from .calls import Call
+
+_ANY = "*"
+_ETAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e]*"')
+_ETAGS = re.compile(rf"{_ETAG.pattern}(?:\s*,\s*{_ETAG.pattern})*")
+
+
+@dataclass(frozen=True, slots=True)
+class Precondition:
+    """What an edit says of the version it is to be made on.
+
+    ``versions``: the ETags one of which it must have (``*``: any), None for no such wish.
+    ``is_new``: whether it must not exist yet.
+    """
+
+    versions: frozenset[str] | None
+    is_new: bool
+
+    @classmethod
+    def of(cls, call: Call) -> "Precondition":
+        """The precondition in a request's headers. Raises `InvalidInput` for malformed ones."""
+        headers = FieldReader(
+            {"If-Match": call.header("if-match"), "If-None-Match": call.header("if-none-match")},
+            "headers",
+        )
+        versions = headers.optional("If-Match", _parse_etags)
+        is_new = headers.optional("If-None-Match", _parse_any)
+        headers.finish()
+        return cls(versions, is_new is not None)
+
+    def check(self, present: Subscription | None) -> None:
+        """Raises `VersionConflict` unless the present subscription is the one that is meant."""
+        if present is not None and self.is_new:
+            raise VersionConflict(f"user {present.user_id} is registered already")
+        if self.versions is None or (present is not None and _ANY in self.versions):
+            return
+        if present is None:
+            raise VersionConflict("there is no subscription yet; leave If-Match out to make one")
+        if etag(present) not in self.versions:
+            raise VersionConflict(
+                f"the subscription of user {present.user_id} is of version {etag(present)} now; "
+                "read it again and repeat the change"
+            )
+
+
+def etag(subscription: Subscription) -> str:
+    """The subscription's version as an ETag."""
+    return f'"{subscription.version}"'
+
+
+def get(call: Call) -> Answer:
+    """The subscription, and what follows from it."""
+    call.principal.may_manage_subscriptions()
+    user_id = call.without_query().path_user_id()
+    return _answer(call, call.services.subscriptions.get(user_id))
+
+
+def put(call: Call) -> Answer:
+    """Registers a user, or replaces the whole subscription; what is left out gets its default."""
+    precondition, user_id, values = _edit(call)
+    is_registered = False
+
+    def decide(present: Subscription | None) -> Subscription:
+        nonlocal is_registered
+        is_registered = present is not None
+        precondition.check(present)
+        return register(values, call.services.catalogue, call.services.now(), present)
+
+    subscription = call.services.subscriptions.change(user_id, decide)
+    return _answer(call, subscription, status=200 if is_registered else 201)
+
+
+def patch(call: Call) -> Answer:
+    """Changes the fields that are given; null takes a field back to its default."""
+    precondition, user_id, values = _edit(call)
+
+    def decide(present: Subscription | None) -> Subscription:
+        if present is None:
+            raise NotFound(f"there is no user {user_id}")
+        precondition.check(present)
+        merged = {**_present_values(present), **values}
+        return register(merged, call.services.catalogue, call.services.now(), present)
+
+    return _answer(call, call.services.subscriptions.change(user_id, decide))
+
+
+def _edit(call: Call) -> tuple[Precondition, str, Mapping[str, object]]:
+    """The precondition, the user id of the path, and the fields with that user id among them."""
+    call.principal.may_manage_subscriptions()
+    user_id = call.path_user_id()
+    precondition = Precondition.of(call)
+    values = call.json()
+    if values.get("user_id") is not None and parse_user_id("user_id", values["user_id"]) != user_id:
+        raise InvalidInput.of("user_id", f"must be {user_id!r}, as in the path, or be left out")
+    return precondition, user_id, {**values, "user_id": user_id}
+
+
+def _present_values(present: Subscription) -> dict[str, object]:
+    # Without eligible_from: `register` keeps it, or moves it when the subscription is resumed.
+    return {
+        "email": present.email,
+        "timezone": present.timezone,
+        "plan": present.plan,
+        "billing_interval": present.billing_interval.value,
+        "status": present.status.value,
+        "started_at": format_instant(present.started_at),
+        "allocation_amount": present.allocation_amount,
+    }
+
+
+def _answer(call: Call, subscription: Subscription, status: int = 200) -> Answer:
+    account = call.services.ledger.account(subscription.user_id)
+    now = account.time(call.services.now())
+    upcoming = next_allocation(
+        subscription, call.services.catalogue, account.allocated_through, now
+    )
+    body = {
+        "user_id": subscription.user_id,
+        **_present_values(subscription),
+        "eligible_from": format_instant(subscription.eligible_from),
+        "next_credit_allocation": upcoming and upcoming.period.first_day.isoformat(),
+        "credit_allocation_amount": upcoming.amount if upcoming else 0,
+    }
+    return Answer(body, status, {"ETag": etag(subscription)})
+
+
+def _parse_etags(field: str, value: object) -> frozenset[str]:
+    if value == _ANY:
+        return frozenset({_ANY})
+    if isinstance(value, str) and _ETAGS.fullmatch(value):
+        return frozenset(_ETAG.findall(value))
+    raise InvalidInput.of(field, 'must be * or an ETag such as "3", with its quotation marks')
+
+
+def _parse_any(field: str, value: object) -> str:
+    if value == _ANY:
+        return _ANY
+    raise InvalidInput.of(field, "must be *")

@@ -1,0 +1,92 @@
+"""The main job on this machine: a month turns for a file of subscriptions, and its credits expire.
+
+    python -m infra.run [--csv mine.csv] [--exit]        (make run CSV=mine.csv EXIT=1)
+
+Starts the emulator, deploys the stack, imports the file, invokes the ticks of the next turn of the
+month and of the expiry turn 30 days later, shows both, and checks what must always hold. Then it
+stays until Ctrl-C, so that one can look around.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from infra import deploy, emulator, import_subscriptions, local, packaging, stacks, turn
+from infra.subscriptions_csv import UnreadableFileError
+
+SAMPLE = Path(__file__).parent / "sample" / "subscriptions.csv"
+
+
+def story(stack: local.LocalStack, file: Path, console: Console) -> bool:
+    """Imports, turns, shows and checks; whether every invariant holds.
+
+    Raises `UnreadableFileError` when the file has a row that cannot be imported.
+    """
+    services = stacks.services_of_local(stack)
+    checked = import_subscriptions.read_file(services, file)
+    if checked.problems:
+        import_subscriptions.show_problems(console, checked.problems)
+        raise UnreadableFileError(f"{len(checked.bad)} rows are wrong; correct them and run again")
+    imported = import_subscriptions.import_with_progress(services, checked.good, console)
+    console.print(f"Imported {len(checked.good):,} subscriptions: {imported}.\n")
+    if imported.failures:
+        import_subscriptions.show_problems(console, imported.failures)
+        return False
+    user_ids = [row.values["user_id"].strip() for row in checked.good]
+    month = turn.Turning(stack, services, user_ids, console)
+    month.allocate()
+    month.expire()
+    return month.check()
+
+
+def show_how_to_call(stack: local.LocalStack, console: Console) -> None:
+    """Prints the addresses of the running stack and what to try."""
+    console.print(
+        f"\n[bold]The API[/]    {stack.api_url}\n"
+        f"[bold]Try[/]        curl {stack.api_url}/api/health\n"
+        f"[bold]Mails[/]      {stack.mail_url}\n"
+        f"[bold]AWS calls[/]  {stack.endpoint_url} (any AWS SDK, as its endpoint URL)\n",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def main(words: list[str] | None = None) -> int:
+    """Reads the command line and runs; the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m infra.run",
+        description="Turns a month on the embedded emulator and shows what happened.",
+    )
+    parser.add_argument(
+        "--csv", type=Path, default=SAMPLE, help="subscriptions to import (default: the sample)"
+    )
+    parser.add_argument("--exit", action="store_true", help="end when done instead of staying up")
+    arguments = parser.parse_args(words)
+    console = Console()
+    local.end_on_sigterm()
+    try:
+        # The month is turned by hand here: the clock's own ticks would only get in between.
+        with local.local_stack(say=local.progress(), schedules=False, publish=True) as stack:
+            holds = story(stack, arguments.csv, console)
+            show_how_to_call(stack, console)
+            if not arguments.exit:
+                console.print("The stack stays up until Ctrl-C.")
+                local.stay(stack)
+            return 0 if holds else 1
+    except UnreadableFileError as error:
+        console.print(f"error: {arguments.csv}: {error}", markup=False)
+    except (emulator.EmulatorError, packaging.PackagingError, deploy.DeployError) as error:
+        console.print(f"error: {error}", markup=False)
+    except turn.TurnFailedError as error:
+        console.print(f"error: {error}", markup=False)
+    except KeyboardInterrupt:
+        return 130
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

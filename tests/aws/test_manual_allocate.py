@@ -1,0 +1,88 @@
+"""The manual-allocate Lambda: once per key, whoever asks how often."""
+
+from tests.aws.world import World, at
+
+
+def test_a_grant_answers_the_new_balance_and_the_transaction(world: World) -> None:
+    world.subscribe("42")
+    assert world.grant("42", 50, "a") == {
+        "success": True,
+        "new_balance": 50,
+        "transaction_id": "42-1",
+    }
+    (entry,) = world.history("42")
+    assert (entry.type.value, entry.amount, entry.actor) == ("manual", 50, "ada")
+    assert entry.description == "Goodwill"
+    assert entry.batches[0].expires_at is None
+
+
+def test_a_user_id_may_be_a_number_or_a_string(world: World) -> None:
+    world.subscribe("42")
+    assert world.grant("42", 50, "a") == world.grant(42, 50, "a")  # type: ignore[arg-type]
+    assert world.balance("42") == 50
+
+
+def test_the_same_key_twice_answers_the_same_and_writes_one_entry(world: World) -> None:
+    world.subscribe("1")
+    first = world.grant("1", 50, "a")
+    world.grant("1", 7, "b")
+    world.now = at("2036-01-15T12:00:00Z")
+    assert world.grant("1", 50, "a") == first
+    assert world.summary() == [("manual", 50, 50), ("manual", 7, 57)]
+
+
+def test_the_same_key_with_another_request_is_refused(world: World) -> None:
+    world.subscribe("1")
+    world.subscribe("2")
+    world.grant("1", 50, "a")
+    for other in (
+        world.grant("1", 51, "a"),
+        world.grant("2", 50, "a"),
+        world.grant("1", 50, "a", reason="Another"),
+        world.grant("1", 50, "a", actor="bob"),
+        world.grant("1", 50, "a", expires_in_days=5),
+        world.grant("1", -50, "a"),
+    ):
+        assert other["error"]["code"] == "idempotency_key_reused"
+        assert "'a'" in other["error"]["detail"]
+    assert world.summary("1") == [("manual", 50, 50)]
+    assert world.summary("2") == []
+
+
+def test_a_claw_back_takes_the_oldest_credits_and_never_more_than_there_are(world: World) -> None:
+    world.subscribe("1")
+    world.grant("1", 50, "a")
+    world.grant("1", 30, "b")
+    assert world.grant("1", -60, "c")["new_balance"] == 20
+    refusal = world.grant("1", -21, "d")
+    assert refusal["error"] == {
+        "code": "insufficient_credits",
+        "detail": "21 credits were asked for, 20 are available",
+    }
+    assert [(batch.number, batch.remaining) for batch in world.history()[-1].batches] == [(2, 20)]
+
+
+def test_a_claw_back_that_succeeded_is_replayed_even_when_the_credits_are_gone(
+    world: World,
+) -> None:
+    world.subscribe("1")
+    world.grant("1", 50, "a")
+    first = world.grant("1", -50, "b")
+    assert first["new_balance"] == 0
+    assert world.grant("1", -50, "b") == first
+    assert len(world.history()) == 2
+
+
+def test_a_refusal_is_not_remembered(world: World) -> None:
+    world.subscribe("1")
+    assert world.grant("1", -50, "a")["success"] is False
+    world.grant("1", 50, "b")
+    assert world.grant("1", -50, "a")["success"] is True
+
+
+def test_a_grant_with_a_lifetime_expires_at_the_users_midnight(world: World) -> None:
+    world.now = at("2026-05-18T08:00:00Z")
+    world.subscribe("1", timezone="Europe/Paris")
+    world.grant("1", 50, "a", expires_in_days=30)
+    (entry,) = world.history()
+    assert entry.batches[0].expires_at == at("2026-06-17T22:00:00Z")

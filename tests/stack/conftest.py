@@ -1,0 +1,100 @@
+"""The deployed stack, on an emulator of its own that enforces IAM; shared by all stack tests."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from infra import emulator, packaging
+from infra.local import LocalStack, local_stack
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Packaged:
+    """A `make_package` that has made its package already, and adds `resources` to its template."""
+
+    package: packaging.Package
+    resources: dict[str, Any] = field(default_factory=dict)
+
+    def __call__(self, _stage: str, _output: Path, /, *, region: str) -> packaging.Package:
+        assert region == emulator.REGION
+        resources = self.package.template["Resources"] | self.resources
+        return replace(self.package, template=self.package.template | {"Resources": resources})
+
+
+@pytest.fixture(scope="session")
+def packaged(tmp_path_factory: pytest.TempPathFactory) -> Packaged:
+    """The source tree, packaged once for all deployments to the emulator."""
+    output = tmp_path_factory.mktemp("local-package")
+    return Packaged(packaging.package("local", output, region=emulator.REGION))
+
+
+@pytest.fixture(scope="session")
+def stack(packaged: Packaged) -> Iterator[LocalStack]:
+    """The stage `local`, deployed. Its ticks come only when a test sends them."""
+    with local_stack(schedules=False, make_package=packaged) as deployed:
+        yield deployed
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a Lambda answered; `error` is what it died of, if it did."""
+
+    payload: Any
+    error: str | None
+
+
+Invoke = Callable[[str, Any], Answer]
+
+
+@pytest.fixture(scope="session")
+def invoke(stack: LocalStack) -> Invoke:
+    """Invoke a function of the stack by its short name, e.g. `invoke("manual-allocate", {...})`."""
+    client = stack.client("lambda", read_timeout=120)
+
+    def invoke(function: str, event: Any) -> Answer:
+        answer = client.invoke(
+            FunctionName=stack.functions[function], Payload=json.dumps(event).encode()
+        )
+        payload = json.loads(answer["Payload"].read() or b"null")
+        error = payload["errorMessage"] if "FunctionError" in answer else None
+        return Answer(payload, error)
+
+    return invoke
+
+
+@pytest.fixture(scope="session")
+def package(tmp_path_factory: pytest.TempPathFactory) -> packaging.Package:
+    """The source tree, packaged for production."""
+    return packaging.package("prod", tmp_path_factory.mktemp("package"), region="eu-west-1")
+
+
+@pytest.fixture(scope="session")
+def template(package: packaging.Package) -> dict[str, Any]:
+    """The production stack's template, as it is deployed."""
+    return package.template_for("s3://bucket/code.zip")
+
+
+@pytest.fixture(scope="session")
+def template_file(template: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same template in a file."""
+    file = tmp_path_factory.mktemp("template") / "template.json"
+    file.write_text(json.dumps(template))
+    return file
+
+
+def wait_for(condition: Callable[[], T | None], what: str, deadline: float = 30.0) -> T:
+    """Return the first answer of `condition` that is not falsy; fail after `deadline` seconds."""
+    end = time.monotonic() + deadline
+    while time.monotonic() < end:
+        answer = condition()
+        if answer:
+            return answer
+        time.sleep(0.05)
+    pytest.fail(f"waited {deadline:.0f} s in vain for {what}")

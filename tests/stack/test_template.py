@@ -1,0 +1,380 @@
+"""The template that is deployed, as packaged for production."""
+
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra import packaging
+
+FUNCTION = "AWS::Serverless::Function"
+
+# Which function reads which queue, and through which event source.
+READERS = {
+    "SweepZone": "SweepsQueue",
+    "AllocateAccounts": "AllocationsQueue",
+    "ExpireBatches": "ExpiriesQueue",
+}
+FUNCTIONS = {
+    "AllocationTick",
+    "ExpiryTick",
+    "ManualAllocate",
+    "APIHandler",
+    *READERS,
+}
+QUEUES = {
+    "SweepsQueue": "SweepsDlq",
+    "AllocationsQueue": "AllocationsDlq",
+    "ExpiriesQueue": "ExpiriesDlq",
+}
+STAGE = {"Ref": "Stage"}
+
+Template = dict[str, Any]
+
+
+def resources_of_type(template: Template, resource_type: str) -> dict[str, Any]:
+    return {
+        name: resource
+        for name, resource in template["Resources"].items()
+        if resource["Type"] == resource_type
+    }
+
+
+def properties(template: Template, name: str) -> Any:
+    return template["Resources"][name]["Properties"]
+
+
+def setting(template: Template, value: Any, stage: str) -> Any:
+    """What a value that is looked up in the stages' settings is in `stage`."""
+    stages, of_stage, key = value["Fn::FindInMap"]
+    assert of_stage == STAGE
+    return template["Mappings"][stages][stage][key]
+
+
+def statements(template: Template, function: str) -> list[Any]:
+    role = properties(template, function)["Role"]["Fn::GetAtt"][0]
+    (policy,) = properties(template, role)["Policies"]
+    found: list[Any] = policy["PolicyDocument"]["Statement"]
+    return found
+
+
+def as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def rights(template: Template, function: str) -> set[tuple[str, str]]:
+    """The (action, resource) pairs that a function's role allows, its own logs left out."""
+    return {
+        (action, resource_name(resource))
+        for statement in statements(template, function)
+        for action in as_list(statement["Action"])
+        for resource in as_list(statement["Resource"])
+        if not action.startswith("logs:")
+    }
+
+
+def resource_name(resource: Any) -> str:
+    match resource:
+        case {"Fn::GetAtt": [name, "Arn"]}:
+            return str(name)
+        case {"Fn::Sub": text}:
+            return str(text).replace("${", "").replace(".Arn}", "")
+        case _:
+            return pytest.fail(f"names its resource in an unexpected way: {resource}")
+
+
+def test_cfn_lint_has_nothing_to_say(template_file: Path) -> None:
+    program = Path(sys.executable).with_name("cfn-lint")
+    lint = subprocess.run([program, template_file], capture_output=True, text=True, check=False)
+    assert (lint.stdout, lint.stderr, lint.returncode) == ("", "", 0)
+
+
+def test_there_are_exactly_the_functions_we_know(template: Template) -> None:
+    assert set(resources_of_type(template, FUNCTION)) == FUNCTIONS
+
+
+def test_every_stage_configures_the_same_functions_with_their_own_policies() -> None:
+    config = json.loads((packaging.ROOT / ".chalice" / "config.json").read_text())
+    expected: dict[str, str] | None = None
+    for stage in config["stages"].values():
+        policies = {
+            name: function["iam_policy_file"]
+            for name, function in stage["lambda_functions"].items()
+        }
+        assert len(set(policies.values())) == len(FUNCTIONS)
+        assert expected in (None, policies)
+        expected = policies
+
+
+def test_every_stage_that_can_be_deployed_has_its_settings(template: Template) -> None:
+    assert template["Parameters"]["Stage"]["AllowedValues"] == packaging.stages()
+    assert set(template["Mappings"]["Stages"]) == set(packaging.stages())
+
+
+@pytest.mark.parametrize("tick", ["AllocationTick", "ExpiryTick"])
+def test_ticks_come_on_the_quarter_hours(template: Template, tick: str) -> None:
+    (event,) = properties(template, tick)["Events"].values()
+    assert event["Type"] == "Schedule"
+    assert event["Properties"]["Schedule"] == "cron(0/15 * * * ? *)"
+    assert event["Properties"]["Enabled"] is True
+
+
+@pytest.mark.parametrize(("function", "queue"), READERS.items())
+def test_a_queue_feeds_its_function_and_is_told_which_messages_failed(
+    template: Template, function: str, queue: str
+) -> None:
+    (event,) = properties(template, function)["Events"].values()
+    assert event["Type"] == "SQS"
+    source = event["Properties"]
+    assert source["Queue"] == {"Fn::Sub": f"${{{queue}.Arn}}"}
+    assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert source["BatchSize"] == 10
+    assert setting(template, source["ScalingConfig"]["MaximumConcurrency"], "prod") == 20
+
+
+def test_no_other_function_has_an_event_source(template: Template) -> None:
+    functions = resources_of_type(template, FUNCTION)
+    fed = {name for name, function in functions.items() if "Events" in function["Properties"]}
+    assert fed == {"AllocationTick", "ExpiryTick", *READERS}
+
+
+@pytest.mark.parametrize(("queue", "dead_letter_queue"), QUEUES.items())
+def test_a_message_that_keeps_failing_is_kept_for_two_weeks(
+    template: Template, queue: str, dead_letter_queue: str
+) -> None:
+    redrive = properties(template, queue)["RedrivePolicy"]
+    assert redrive["deadLetterTargetArn"] == {"Fn::GetAtt": [dead_letter_queue, "Arn"]}
+    assert setting(template, redrive["maxReceiveCount"], "prod") == 5
+    two_weeks = 14 * 24 * 60 * 60
+    assert properties(template, dead_letter_queue)["MessageRetentionPeriod"] == two_weeks
+
+
+def test_there_is_a_dead_letter_queue_behind_every_queue(template: Template) -> None:
+    queues = set(resources_of_type(template, "AWS::SQS::Queue"))
+    assert queues == {*QUEUES, *QUEUES.values()}
+
+
+@pytest.mark.parametrize("stage", ["dev", "prod"])
+@pytest.mark.parametrize(("function", "queue"), READERS.items())
+def test_a_message_is_not_delivered_again_while_its_function_may_still_be_trying(
+    template: Template, stage: str, function: str, queue: str
+) -> None:
+    timeout = properties(template, function)["Timeout"]
+    visibility = setting(template, properties(template, queue)["VisibilityTimeout"], stage)
+    assert visibility == 6 * timeout
+
+
+def test_tables_are_on_demand_encrypted_and_protected(template: Template) -> None:
+    tables = resources_of_type(template, "AWS::DynamoDB::Table")
+    assert set(tables) == {"LedgerTable", "SubscriptionsTable"}
+    keeps_data = {"Fn::If": ["KeepsData", True, False]}
+    assert template["Conditions"]["KeepsData"] == {"Fn::Equals": [STAGE, "prod"]}
+    for table in tables.values():
+        settings = table["Properties"]
+        assert settings["BillingMode"] == "PAY_PER_REQUEST"
+        assert settings["SSESpecification"] == {"SSEEnabled": True}
+        assert settings["DeletionProtectionEnabled"] == keeps_data
+        recovery = settings["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"]
+        assert recovery == keeps_data
+        assert setting(template, table["DeletionPolicy"], "prod") == "RetainExceptOnCreate"
+        assert setting(template, table["UpdateReplacePolicy"], "prod") == "Retain"
+        assert setting(template, table["DeletionPolicy"], "local") == "Delete"
+
+
+def test_queues_are_encrypted(template: Template) -> None:
+    for queue in resources_of_type(template, "AWS::SQS::Queue").values():
+        assert queue["Properties"]["SqsManagedSseEnabled"] is True
+
+
+def test_the_ledger_streams_its_new_entries(template: Template) -> None:
+    ledger = properties(template, "LedgerTable")
+    assert ledger["StreamSpecification"] == {"StreamViewType": "NEW_IMAGE"}
+
+
+def test_tables_have_the_keys_of_the_store(template: Template) -> None:
+    def keys(schema: list[Any]) -> list[tuple[str, str]]:
+        return [(key["AttributeName"], key["KeyType"]) for key in schema]
+
+    ledger = properties(template, "LedgerTable")
+    (expiring,) = ledger["GlobalSecondaryIndexes"]
+    assert keys(ledger["KeySchema"]) == [("user_id", "HASH"), ("entry", "RANGE")]
+    assert keys(expiring["KeySchema"]) == [("expiry_partition", "HASH"), ("expiry_key", "RANGE")]
+
+    subscriptions = properties(template, "SubscriptionsTable")
+    (by_timezone,) = subscriptions["GlobalSecondaryIndexes"]
+    assert keys(subscriptions["KeySchema"]) == [("user_id", "HASH")]
+    assert keys(by_timezone["KeySchema"]) == [("allocation_timezone", "HASH"), ("user_id", "RANGE")]
+
+    for index in (expiring, by_timezone):
+        assert index["Projection"] == {"ProjectionType": "KEYS_ONLY"}
+
+
+def test_every_function_has_a_role_and_a_name_of_its_own(template: Template) -> None:
+    functions = resources_of_type(template, FUNCTION).values()
+    roles = {function["Properties"]["Role"]["Fn::GetAtt"][0] for function in functions}
+    names = {function["Properties"]["FunctionName"]["Fn::Sub"] for function in functions}
+    assert len(roles) == len(names) == len(FUNCTIONS)
+
+
+def test_every_function_may_write_its_own_log_and_no_other(template: Template) -> None:
+    groups = resources_of_type(template, "AWS::Logs::LogGroup").values()
+    assert {group["Properties"]["LogGroupName"]["Fn::Sub"] for group in groups} == {
+        f"/aws/lambda/${{{function}}}" for function in FUNCTIONS
+    }
+    assert {group["Properties"]["RetentionInDays"] for group in groups} == {365}
+    for function in FUNCTIONS:
+        (logging,) = [s for s in statements(template, function) if s["Sid"] == "WriteOwnLogs"]
+        assert logging["Action"] == ["logs:CreateLogStream", "logs:PutLogEvents"]
+        name = properties(template, function)["FunctionName"]["Fn::Sub"]
+        assert logging["Resource"]["Fn::Sub"].endswith(f":log-group:/aws/lambda/{name}:*")
+
+
+def all_statements(template: Template) -> Iterator[Any]:
+    for role in resources_of_type(template, "AWS::IAM::Role").values():
+        for policy in role["Properties"]["Policies"]:
+            yield from policy["PolicyDocument"]["Statement"]
+
+
+def test_no_role_is_open_to_every_resource_or_every_action(template: Template) -> None:
+    for statement in all_statements(template):
+        assert statement["Effect"] == "Allow"
+        assert "NotAction" not in statement
+        assert "NotResource" not in statement
+        for resource in as_list(statement["Resource"]):
+            assert resource != "*"
+            assert isinstance(resource, dict)
+        for action in as_list(statement["Action"]):
+            # In AWS this is sqs:SendMessage alone, which covers SendMessageBatch; the emulator
+            # takes the batch for an action of its own.
+            assert "*" not in action or action == "sqs:SendMessage*"
+
+
+CONSUME = {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}
+APPEND = {
+    ("dynamodb:Query", "LedgerTable"),
+    ("dynamodb:GetItem", "LedgerTable"),
+    ("dynamodb:PutItem", "LedgerTable"),
+}
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        ("AllocationTick", {("sqs:SendMessage*", "SweepsQueue")}),
+        ("ExpiryTick", {("sqs:SendMessage*", "SweepsQueue")}),
+        (
+            "SweepZone",
+            {
+                *((action, "SweepsQueue") for action in CONSUME),
+                ("dynamodb:Query", "SubscriptionsTable/index/by_timezone"),
+                ("dynamodb:Query", "LedgerTable/index/expiring"),
+                ("sqs:SendMessage*", "AllocationsQueue"),
+                ("sqs:SendMessage*", "ExpiriesQueue"),
+                ("sqs:SendMessage*", "SweepsQueue"),
+            },
+        ),
+        (
+            "AllocateAccounts",
+            {
+                *((action, "AllocationsQueue") for action in CONSUME),
+                *APPEND,
+                ("dynamodb:GetItem", "SubscriptionsTable"),
+                ("dynamodb:BatchGetItem", "SubscriptionsTable"),
+            },
+        ),
+        ("ExpireBatches", {*((action, "ExpiriesQueue") for action in CONSUME), *APPEND}),
+        ("ManualAllocate", {*APPEND, ("dynamodb:GetItem", "SubscriptionsTable")}),
+        ("APIHandler", set()),
+    ],
+)
+def test_a_role_allows_what_its_function_does_and_nothing_else(
+    template: Template, function: str, expected: set[tuple[str, str]]
+) -> None:
+    assert rights(template, function) == expected
+
+
+def test_every_function_is_told_only_what_it_may_use(template: Template) -> None:
+    named = {
+        "LEDGER_TABLE": "LedgerTable",
+        "SUBSCRIPTIONS_TABLE": "SubscriptionsTable",
+        "SWEEPS_QUEUE_URL": "SweepsQueue",
+        "ALLOCATIONS_QUEUE_URL": "AllocationsQueue",
+        "EXPIRIES_QUEUE_URL": "ExpiriesQueue",
+    }
+    for function in FUNCTIONS:
+        variables = properties(template, function)["Environment"]["Variables"]
+        assert variables["STAGE"] == "prod"
+        assert all(variables[name] == {"Ref": named[name]} for name in named if name in variables)
+        consumed = READERS.get(function)
+        usable = {
+            resource.split("/")[0]
+            for action, resource in rights(template, function)
+            if action not in CONSUME or resource != consumed
+        }
+        assert {named[name] for name in variables if name in named} == usable
+
+
+def test_the_api_is_regional_and_has_a_stage_of_its_own(template: Template) -> None:
+    api = properties(template, "RestAPI")
+    assert api["EndpointConfiguration"] == "REGIONAL"
+    assert api["StageName"] == "v1"
+    assert "/api/health" in api["DefinitionBody"]["paths"]
+
+
+def test_packaging_twice_gives_the_same_bytes(tmp_path: Path) -> None:
+    # A copy, so that nobody's editor comes between the two.
+    tree = tmp_path / "tree"
+    for name in ("app.py", "requirements.txt", "chalicelib", ".chalice", "infra"):
+        source = packaging.ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, tree / name)
+        else:
+            tree.mkdir(exist_ok=True)
+            shutil.copy(source, tree / name)
+    first, second = (
+        packaging.package(stage, tmp_path / stage, region="eu-west-1", root=tree).digest
+        for stage in ("dev", "prod")
+    )
+    assert first == second
+
+
+def test_the_archive_is_small_and_holds_no_leftovers(package: packaging.Package) -> None:
+    assert package.archive.stat().st_size < 8_000_000
+    with zipfile.ZipFile(package.archive) as archive:
+        names = archive.namelist()
+    assert "app.py" in names
+    assert not [name for name in names if name.startswith(("boto3/", "tests/", "infra/"))]
+    assert not [name for name in names if name.startswith("chalicelib/") and "__pycache__" in name]
+
+
+def test_the_archive_lacks_nothing_that_its_functions_import(
+    package: packaging.Package, tmp_path: Path
+) -> None:
+    """The emulator's functions could borrow from the virtual environment. Lambda's cannot."""
+    with zipfile.ZipFile(package.archive) as archive:
+        archive.extractall(tmp_path)
+    script = """
+import importlib, pathlib, sys
+root = pathlib.Path(sys.argv[1])
+sys.path.insert(0, str(root))
+import app, zoneinfo
+zoneinfo.reset_tzpath([])
+zoneinfo.ZoneInfo("Asia/Kathmandu")
+for source in sorted(root.glob("chalicelib/**/*.py")):
+    parts = source.relative_to(root).with_suffix("").parts
+    importlib.import_module(".".join(parts).removesuffix(".__init__"))
+import botocore.session
+session = botocore.session.get_session()
+for service in ("dynamodb", "sqs"):
+    session.create_client(service, region_name="eu-west-1")
+"""
+    # -I and -S: neither the working directory, nor the environment, nor any installed package.
+    command = [sys.executable, "-I", "-S", "-c", script, str(tmp_path)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (run.stderr, run.returncode) == ("", 0)

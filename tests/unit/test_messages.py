@@ -1,0 +1,270 @@
+"""The messages in the queues: what is written is read, and anything else is refused by name."""
+
+import json
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chalicelib.domain.calendar import Turn
+from chalicelib.domain.errors import FieldError, InvalidInput
+from chalicelib.messages import USERS_A_MESSAGE, Sweep, SweepKind, UsersMessage
+
+MIDNIGHT = datetime(2026, 6, 30, 22, tzinfo=UTC)
+FIRST_MIDNIGHT = MIDNIGHT - timedelta(days=2)
+AS_OF = MIDNIGHT + timedelta(minutes=15)
+
+SWEEP = {
+    "kind": "allocation",
+    "timezone": "Europe/Paris",
+    "first_midnight": "2026-06-28T22:00:00Z",
+    "midnight": "2026-06-30T22:00:00Z",
+    "as_of": "2026-06-30T22:15:00Z",
+    "cursor": "Europe/Paris 42",
+}
+USERS = {"as_of": "2026-06-30T22:15:00Z", "user_ids": ["1", "2"]}
+
+IS_NO_INSTANT = "must be a date and time written like 2026-07-01T04:00:00Z"
+
+# Bodies that can be no message of any kind. The queues are ours, but whoever may send to them may
+# send anything.
+MALFORMED = {
+    "nothing": "",
+    "half of it": '{"kind": "allocation"',
+    "two values": "{} {}",
+    "Python": "{'kind': 'allocation'}",
+    "nested deep": "[" * 100_000,
+    "nested deep in a field": '{"cursor":' * 100_000,
+    "a number of too many digits": '{"as_of": ' + "9" * 5_000 + "}",
+    "a list": "[]",
+    "a text": '"kind"',
+    "a number": "5",
+    "null": "null",
+    "NaN": "NaN",
+    "infinity": "-Infinity",
+}
+
+
+def errors(parse: Callable[[str], object], body: str) -> tuple[FieldError, ...]:
+    with pytest.raises(InvalidInput) as caught:
+        parse(body)
+    return caught.value.errors
+
+
+def sweep_errors(**changes: object) -> tuple[FieldError, ...]:
+    return errors(Sweep.parse, json.dumps(SWEEP | changes))
+
+
+def users_errors(**changes: object) -> tuple[FieldError, ...]:
+    return errors(UsersMessage.parse, json.dumps(USERS | changes))
+
+
+# --- Both kinds ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("parse", [Sweep.parse, UsersMessage.parse])
+@pytest.mark.parametrize("body", MALFORMED.values(), ids=MALFORMED)
+def test_a_malformed_body_is_refused(parse: Callable[[str], object], body: str) -> None:
+    (error,) = errors(parse, body)
+    assert error.field == "body"
+    assert error.message.startswith(("must be JSON (", "must be an object with named fields; is "))
+    assert len(error.message) < 200
+
+
+def test_a_body_that_is_no_json_is_refused_with_the_place() -> None:
+    (error,) = errors(Sweep.parse, '{"kind": }')
+    assert error.message == "must be JSON (Expecting value: line 1 column 10 (char 9))"
+
+
+# --- Sweeps -------------------------------------------------------------------------------------
+
+
+def test_an_allocation_sweep_starts_at_month_starts_and_an_expiry_sweep_at_every_midnight() -> None:
+    assert SweepKind.ALLOCATION.turn is Turn.MONTH
+    assert SweepKind.EXPIRY.turn is Turn.DAY
+
+
+def test_a_sweep_is_written_as_compact_json() -> None:
+    sweep = Sweep(SweepKind.EXPIRY, "Asia/Kathmandu", FIRST_MIDNIGHT, MIDNIGHT, AS_OF)
+    assert sweep.body() == (
+        '{"kind":"expiry","timezone":"Asia/Kathmandu","first_midnight":"2026-06-28T22:00:00Z",'
+        '"midnight":"2026-06-30T22:00:00Z","as_of":"2026-06-30T22:15:00Z","cursor":null}'
+    )
+
+
+@pytest.mark.parametrize("kind", SweepKind)
+@pytest.mark.parametrize("cursor", [None, "Europe/Paris 42", "Europe/Paris 07 key"])
+def test_a_sweep_is_read_as_it_was_written(kind: SweepKind, cursor: str | None) -> None:
+    as_of = AS_OF + timedelta(milliseconds=7)
+    sweep = Sweep(kind, "Europe/Paris", FIRST_MIDNIGHT, MIDNIGHT, as_of, cursor)
+    assert Sweep.parse(sweep.body()) == sweep
+
+
+def test_a_sweep_without_a_cursor_starts_at_the_beginning() -> None:
+    body = json.dumps({name: value for name, value in SWEEP.items() if name != "cursor"})
+    assert Sweep.parse(body) == Sweep(
+        SweepKind.ALLOCATION, "Europe/Paris", FIRST_MIDNIGHT, MIDNIGHT, AS_OF, None
+    )
+
+
+@pytest.mark.parametrize("field", ["kind", "timezone", "first_midnight", "midnight", "as_of"])
+def test_a_sweep_needs_each_of_its_other_fields(field: str) -> None:
+    body = json.dumps({name: value for name, value in SWEEP.items() if name != field})
+    assert errors(Sweep.parse, body) == (FieldError(field, "is required"),)
+    assert sweep_errors(**{field: None}) == (FieldError(field, "is required"),)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "message"),
+    [
+        ({"kind": "usage"}, "kind", "must be one of allocation, expiry; is 'usage'"),
+        ({"kind": ["expiry"]}, "kind", "must be one of allocation, expiry; is ['expiry'] (list)"),
+        ({"kind": float("nan")}, "kind", "must be one of allocation, expiry; is nan (float)"),
+        ({"first_midnight": "2026-06-28"}, "first_midnight", IS_NO_INSTANT),
+        ({"midnight": 1782856800000}, "midnight", IS_NO_INSTANT),
+        ({"midnight": float("nan")}, "midnight", IS_NO_INSTANT),
+        ({"as_of": float("inf")}, "as_of", IS_NO_INSTANT),
+        ({"as_of": "x" * 100_000}, "as_of", IS_NO_INSTANT),
+        ({"as_of": {}}, "as_of", IS_NO_INSTANT),
+        ({"cursor": 5}, "cursor", "must be a cursor a sweep gave out; is 5 (int)"),
+        (
+            {"cursor": "Europe/Paris " + "x" * 388},
+            "cursor",
+            "must be a cursor a sweep gave out; is 'Europe/Paris " + "x" * 43 + "...",
+        ),
+        (
+            {"extra": 1},
+            "extra",
+            "is not a known field; the fields are as_of, cursor, first_midnight, ",
+        ),
+    ],
+)
+def test_a_wrong_field_of_a_sweep_is_named(
+    changes: dict[str, Any], field: str, message: str
+) -> None:
+    (error,) = sweep_errors(**changes)
+    assert error.field == field
+    assert error.message.startswith(message)
+
+
+def test_all_wrong_fields_of_a_sweep_are_named_at_once() -> None:
+    wrong = sweep_errors(
+        kind=1,
+        timezone="Europe/Pariss",
+        first_midnight=2,
+        midnight=3,
+        as_of=4,
+        cursor=5,
+        extra=6,
+    )
+    assert [error.field for error in wrong] == [
+        "kind",
+        "timezone",
+        "first_midnight",
+        "midnight",
+        "as_of",
+        "cursor",
+        "extra",
+    ]
+    assert wrong[1].message == "unknown timezone 'Europe/Pariss'; did you mean 'Europe/Paris'?"
+
+
+@pytest.mark.parametrize(
+    "cursor",
+    ["", "42", "Europe/Paris", "Europe/Paris42", "Asia/Tokyo 42", " Europe/Paris 42", "EUROPE"],
+)
+def test_a_cursor_of_another_zone_is_refused(cursor: str) -> None:
+    message = f"is of another zone than Europe/Paris: '{cursor}'"
+    assert sweep_errors(cursor=cursor) == (FieldError("cursor", message),)
+
+
+def test_a_cursor_has_at_most_400_characters() -> None:
+    longest = "Europe/Paris ".ljust(400, "x")
+    assert Sweep.parse(json.dumps(SWEEP | {"cursor": longest})).cursor == longest
+
+
+# --- Users --------------------------------------------------------------------------------------
+
+
+def test_the_users_of_a_page_are_written_as_compact_json() -> None:
+    assert UsersMessage(AS_OF, ("1", "b")).body() == (
+        '{"as_of":"2026-06-30T22:15:00Z","user_ids":["1","b"]}'
+    )
+
+
+user_ids = st.from_regex(r"[A-Za-z0-9._:@|+=-]{1,128}", fullmatch=True)
+
+
+@given(
+    st.lists(user_ids, min_size=1, max_size=USERS_A_MESSAGE),
+    st.datetimes(datetime(1970, 1, 1), datetime(2999, 12, 31)),  # noqa: DTZ001
+)
+def test_the_users_of_a_page_are_read_as_they_were_written(
+    ids: list[str], instant: datetime
+) -> None:
+    as_of = instant.replace(microsecond=instant.microsecond // 1000 * 1000, tzinfo=UTC)
+    message = UsersMessage(as_of, tuple(ids))
+    assert UsersMessage.parse(message.body()) == message
+
+
+def test_a_number_among_the_users_means_its_digits() -> None:
+    assert UsersMessage.parse(json.dumps(USERS | {"user_ids": [42]})).user_ids == ("42",)
+
+
+@pytest.mark.parametrize("count", [1, 100])
+def test_a_message_names_one_to_a_hundred_users(count: int) -> None:
+    ids = [str(number) for number in range(count)]
+    assert UsersMessage.parse(json.dumps(USERS | {"user_ids": ids})).user_ids == tuple(ids)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [[], [str(number) for number in range(101)], "1", 5, {"1": "2"}, True, float("nan")],
+    ids=["0 users", "101 users", "text", "number", "object", "bool", "NaN"],
+)
+def test_anything_but_a_list_of_one_to_a_hundred_users_is_refused(wrong: object) -> None:
+    message = "must be a list of 1 to 100 user ids"
+    assert users_errors(user_ids=wrong) == (FieldError("user_ids", message),)
+
+
+@pytest.mark.parametrize("wrong", ["", "a b", "x" * 129, -1, 1.5, True, None, ["1"], "\ud800"])
+def test_a_wrong_user_id_is_named_by_its_place(wrong: object) -> None:
+    (error,) = users_errors(user_ids=["1", wrong, "2"])
+    assert error.field == "user_ids[1]"
+    assert error.message.startswith("must be 1 to 128 letters, digits and . _ : @ | + = -, or")
+
+
+@pytest.mark.parametrize("field", ["as_of", "user_ids"])
+def test_a_message_to_a_worker_needs_both_fields(field: str) -> None:
+    body = json.dumps({name: value for name, value in USERS.items() if name != field})
+    assert errors(UsersMessage.parse, body) == (FieldError(field, "is required"),)
+
+
+def test_all_wrong_fields_of_a_message_to_a_worker_are_named_at_once() -> None:
+    assert users_errors(as_of="today", user_ids=[], kind="expiry") == (
+        FieldError("as_of", IS_NO_INSTANT),
+        FieldError("user_ids", "must be a list of 1 to 100 user ids"),
+        FieldError("kind", "is not a known field; the fields are as_of, user_ids"),
+    )
+
+
+def test_a_message_nested_as_deep_as_json_can_be_read_is_refused_and_no_crash() -> None:
+    """Where reading succeeds and showing what was read is one level too much."""
+    for depth in range(850, 1_000):
+        for body in (
+            '{"kind":' + "[" * depth + "]" * depth + "}",
+            '{"user_ids":[' + "[" * depth + "]" * depth + "]}",
+        ):
+            for parse in (Sweep.parse, UsersMessage.parse):
+                with pytest.raises(InvalidInput):
+                    parse(body)
+
+
+def test_instants_that_are_no_instants_name_the_field() -> None:
+    pattern = re.escape(IS_NO_INSTANT)
+    with pytest.raises(InvalidInput, match=f"^as_of: {pattern}$"):
+        UsersMessage.parse(json.dumps(USERS | {"as_of": "2026-07-01"}))

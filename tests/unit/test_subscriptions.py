@@ -1,0 +1,641 @@
+"""Subscriptions: what is due, what comes next and why nothing does, and what an edit changes."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chalicelib.domain import calendar
+from chalicelib.domain.calendar import Period, month_start, period_at
+from chalicelib.domain.errors import FieldError, InvalidInput
+from chalicelib.domain.instants import parse_instant
+from chalicelib.domain.plans import parse_catalogue
+from chalicelib.domain.subscriptions import (
+    BillingInterval,
+    NextAllocation,
+    NotAllocatedBecause,
+    Subscription,
+    SubscriptionStatus,
+    due_periods,
+    monthly_amount,
+    next_allocation,
+    not_allocated_because,
+    register,
+)
+
+CATALOGUE = parse_catalogue(
+    """
+    [[plans]]
+    id = "free"
+    name = "Free"
+    monthly_credits = 0
+    lowest = true
+
+    [[plans]]
+    id = "starter"
+    name = "Starter"
+    monthly_credits = 100
+    credit_lifetime_days = 30
+
+    [[plans]]
+    id = "pro"
+    name = "Pro"
+    monthly_credits = 500
+    """
+)
+
+MILLISECOND = timedelta(milliseconds=1)
+MICROSECOND = timedelta(microseconds=1)
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+
+KIRITIMATI = "Pacific/Kiritimati"  # UTC+14
+MIDWAY = "Pacific/Midway"  # UTC-11
+
+
+def at(text: str) -> datetime:
+    return parse_instant("at", text)
+
+
+def periods(*texts: str) -> tuple[Period, ...]:
+    return tuple(Period.parse(text) for text in texts)
+
+
+ADA = Subscription(
+    user_id="42",
+    email="ada@example.com",
+    timezone="Europe/Paris",
+    plan="pro",
+    billing_interval=BillingInterval.YEARLY,
+    status=SubscriptionStatus.ACTIVE,
+    started_at=at("2025-01-01T00:00:00Z"),
+    eligible_from=at("2025-01-01T00:00:00Z"),
+)
+
+PAUSED = {"status": SubscriptionStatus.PAUSED}
+CANCELLED = {"status": SubscriptionStatus.CANCELLED}
+MONTHLY = {"billing_interval": BillingInterval.MONTHLY}
+FREE = {"plan": "free"}
+NOTHING_OF_THE_OWN = {"allocation_amount": 0}
+
+JULY_IN_PARIS = at("2026-06-30T22:00:00Z")
+
+
+# --- What a subscription is given, and why nothing ----------------------------------------------
+
+
+def test_the_amount_is_the_plans_or_the_subscriptions_own() -> None:
+    assert monthly_amount(ADA, CATALOGUE) == 500
+    assert monthly_amount(replace(ADA, plan="starter"), CATALOGUE) == 100
+    assert monthly_amount(replace(ADA, allocation_amount=7), CATALOGUE) == 7
+    assert monthly_amount(replace(ADA, plan="free", allocation_amount=7), CATALOGUE) == 7
+    assert monthly_amount(replace(ADA, allocation_amount=0), CATALOGUE) == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason", "code", "words"),
+    [
+        (
+            PAUSED,
+            NotAllocatedBecause.PAUSED,
+            "subscription_paused",
+            "The subscription is paused.",
+        ),
+        (
+            CANCELLED,
+            NotAllocatedBecause.CANCELLED,
+            "subscription_cancelled",
+            "The subscription is cancelled.",
+        ),
+        (
+            MONTHLY,
+            NotAllocatedBecause.BILLED_MONTHLY,
+            "billed_monthly",
+            "Monthly credits come with yearly billing only.",
+        ),
+        (
+            FREE,
+            NotAllocatedBecause.PLAN_GRANTS_NOTHING,
+            "plan_grants_nothing",
+            "The plan grants no monthly credits.",
+        ),
+        (
+            NOTHING_OF_THE_OWN,
+            NotAllocatedBecause.PLAN_GRANTS_NOTHING,
+            "plan_grants_nothing",
+            "The plan grants no monthly credits.",
+        ),
+        (
+            FREE | MONTHLY | CANCELLED,
+            NotAllocatedBecause.CANCELLED,
+            "subscription_cancelled",
+            "The subscription is cancelled.",
+        ),
+    ],
+)
+def test_a_subscription_that_is_given_nothing_says_why(
+    changes: dict[str, object], reason: NotAllocatedBecause, code: str, words: str
+) -> None:
+    subscription = replace(ADA, **changes)  # type: ignore[arg-type]
+    assert not_allocated_because(subscription, CATALOGUE) is reason
+    assert (reason.value, reason.words) == (code, words)
+    # However much was missed, and whatever is to come.
+    assert due_periods(subscription, CATALOGUE, None, JULY_IN_PARIS) == ()
+    assert next_allocation(subscription, CATALOGUE, None, JULY_IN_PARIS) is None
+
+
+def test_a_subscription_that_is_given_credits_has_no_reason_not_to() -> None:
+    assert not_allocated_because(ADA, CATALOGUE) is None
+    free_with_own_amount = replace(ADA, plan="free", allocation_amount=1)
+    assert not_allocated_because(free_with_own_amount, CATALOGUE) is None
+    assert due_periods(free_with_own_amount, CATALOGUE, Period(2026, 6), JULY_IN_PARIS) == (
+        periods("2026-07")
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "can"),
+    [({}, True), (FREE, True), (PAUSED, False), (CANCELLED, False), (MONTHLY, False)],
+)
+def test_sweeps_look_at_active_yearly_subscriptions_whatever_the_plan(
+    changes: dict[str, object],
+    can: bool,  # noqa: FBT001
+) -> None:
+    assert replace(ADA, **changes).can_receive is can  # type: ignore[arg-type]
+
+
+def test_a_plan_that_left_the_catalogue_is_reported_and_grants_nothing_silently() -> None:
+    stranded = replace(ADA, plan="gold")
+    with pytest.raises(InvalidInput, match="plan: unknown plan 'gold'"):
+        due_periods(stranded, CATALOGUE, None, JULY_IN_PARIS)
+
+
+# --- What is due --------------------------------------------------------------------------------
+
+
+def test_a_period_is_due_from_its_start_and_not_a_millisecond_earlier() -> None:
+    june = Period(2026, 6)
+    assert due_periods(ADA, CATALOGUE, june, JULY_IN_PARIS - MILLISECOND) == ()
+    assert due_periods(ADA, CATALOGUE, june, JULY_IN_PARIS) == periods("2026-07")
+    assert due_periods(ADA, CATALOGUE, june, JULY_IN_PARIS + 30 * DAY) == periods("2026-07")
+
+
+@pytest.mark.parametrize("through", ["2026-07", "2026-08", "2027-01"])
+def test_a_period_that_was_allocated_is_not_due_nor_is_one_before_it(through: str) -> None:
+    assert due_periods(ADA, CATALOGUE, Period.parse(through), JULY_IN_PARIS) == ()
+
+
+@pytest.mark.parametrize(
+    ("eligible_from", "due"),
+    [
+        (JULY_IN_PARIS - MILLISECOND, periods("2026-07")),
+        (JULY_IN_PARIS, periods("2026-07")),
+        (JULY_IN_PARIS + MILLISECOND, ()),
+        (at("2026-05-31T22:00:00Z"), periods("2026-06", "2026-07")),
+        (at("2026-05-31T22:00:00.001Z"), periods("2026-07")),
+        (at("2030-01-01T00:00:00Z"), ()),
+    ],
+)
+def test_only_periods_that_start_at_or_after_eligible_from_are_due(
+    eligible_from: datetime, due: tuple[Period, ...]
+) -> None:
+    subscription = replace(ADA, eligible_from=eligible_from)
+    assert due_periods(subscription, CATALOGUE, None, JULY_IN_PARIS + DAY) == due
+
+
+def test_a_missed_march_and_april_are_due_in_may_oldest_first() -> None:
+    in_may = at("2026-05-02T00:00:00Z")
+    due = due_periods(ADA, CATALOGUE, Period(2026, 2), in_may)
+    assert due == periods("2026-03", "2026-04", "2026-05")
+    # One by one: each that is granted leaves the others.
+    assert due_periods(ADA, CATALOGUE, due[0], in_may) == due[1:]
+    assert due_periods(ADA, CATALOGUE, due[1], in_may) == due[2:]
+    assert due_periods(ADA, CATALOGUE, due[2], in_may) == ()
+
+
+@pytest.mark.parametrize(
+    ("through", "first", "count"),
+    [
+        (None, "2025-08", 12),
+        ("2025-06", "2025-08", 12),
+        ("2025-07", "2025-08", 12),
+        ("2025-08", "2025-09", 11),
+    ],
+)
+def test_at_most_twelve_periods_are_made_good_the_latest_ones(
+    through: str | None, first: str, count: int
+) -> None:
+    allocated = None if through is None else Period.parse(through)
+    due = due_periods(ADA, CATALOGUE, allocated, JULY_IN_PARIS)
+    assert due == tuple(Period.parse(first).plus(months) for months in range(count))
+    assert due[-1] == Period(2026, 7)
+
+
+def replay(moves: dict[datetime, str], until: datetime) -> Iterator[tuple[datetime, Period]]:
+    """What a user who moves between timezones is allocated, and when, looked at every hour."""
+    now = min(moves)
+    subscription = replace(ADA, eligible_from=now)
+    through: Period | None = None
+    while now <= until:
+        if now in moves:
+            subscription = replace(subscription, timezone=moves[now])
+        for period in due_periods(subscription, CATALOGUE, through, now):
+            through = period
+            yield now, period
+        now += HOUR
+
+
+@pytest.mark.parametrize("there", range(-48, 49, 7))
+@pytest.mark.parametrize("stays", [1, 6, 25, 26, 49])
+@pytest.mark.parametrize(("home", "away"), [(KIRITIMATI, MIDWAY), (MIDWAY, KIRITIMATI)])
+def test_moving_round_the_date_line_and_back_round_a_1st_repeats_and_skips_no_month(
+    there: int, stays: int, home: str, away: str
+) -> None:
+    first_of_july = at("2026-07-01T00:00:00Z")
+    moves = {
+        at("2026-05-20T00:00:00Z"): home,
+        first_of_july + there * HOUR: away,
+        first_of_july + (there + stays) * HOUR: home,
+    }
+    granted = list(replay(moves, until=at("2026-09-03T00:00:00Z")))
+    assert [period for _, period in granted] == list(
+        periods("2026-06", "2026-07", "2026-08", "2026-09")
+    )
+
+
+def test_the_month_comes_early_to_who_moves_east_and_not_again_to_who_moves_back() -> None:
+    moves = {
+        at("2026-06-20T00:00:00Z"): MIDWAY,
+        at("2026-06-30T12:00:00Z"): KIRITIMATI,  # where July began two hours ago
+        at("2026-07-01T00:00:00Z"): MIDWAY,  # where it is June
+    }
+    assert list(replay(moves, until=at("2026-08-02T00:00:00Z"))) == [
+        (at("2026-06-30T12:00:00Z"), Period(2026, 7)),
+        (at("2026-08-01T11:00:00Z"), Period(2026, 8)),
+    ]
+
+
+# --- What comes next ----------------------------------------------------------------------------
+
+
+def upcoming(
+    now: datetime, through: str | None = None, **changes: object
+) -> tuple[str, datetime, int]:
+    subscription = replace(ADA, **changes)  # type: ignore[arg-type]
+    allocated = None if through is None else Period.parse(through)
+    coming = next_allocation(subscription, CATALOGUE, allocated, now)
+    assert coming is not None
+    return str(coming.period), coming.at, coming.amount
+
+
+def test_the_next_allocation_is_the_next_local_month_start_with_its_amount() -> None:
+    now = at("2026-06-15T00:00:00Z")
+    coming = next_allocation(ADA, CATALOGUE, Period(2026, 6), now)
+    assert coming == NextAllocation(Period(2026, 7), JULY_IN_PARIS, 500)
+    assert upcoming(now, "2026-06", allocation_amount=7) == ("2026-07", JULY_IN_PARIS, 7)
+    assert upcoming(now, "2026-06", timezone=MIDWAY) == (
+        "2026-07",
+        at("2026-07-01T11:00:00Z"),
+        500,
+    )
+
+
+def test_an_allocation_that_is_overdue_is_the_next_and_the_oldest_of_several() -> None:
+    april = at("2026-03-31T22:00:00Z")
+    assert upcoming(JULY_IN_PARIS + DAY, "2026-06") == ("2026-07", JULY_IN_PARIS, 500)
+    assert upcoming(JULY_IN_PARIS, "2026-06") == ("2026-07", JULY_IN_PARIS, 500)
+    assert upcoming(JULY_IN_PARIS, "2026-03") == ("2026-04", april, 500)
+    assert upcoming(JULY_IN_PARIS - MILLISECOND, "2026-06") == ("2026-07", JULY_IN_PARIS, 500)
+
+
+def test_once_the_running_month_is_allocated_the_next_one_is_to_come() -> None:
+    august = at("2026-07-31T22:00:00Z")
+    assert upcoming(JULY_IN_PARIS, "2026-07") == ("2026-08", august, 500)
+    assert upcoming(august - MILLISECOND, "2026-07") == ("2026-08", august, 500)
+
+
+@pytest.mark.parametrize(
+    ("eligible_from", "through", "period", "starts"),
+    [
+        # Who comes in the middle of a month waits for the next.
+        ("2026-07-10T00:00:00Z", None, "2026-08", "2026-07-31T22:00:00Z"),
+        ("2026-06-30T22:00:00.001Z", None, "2026-08", "2026-07-31T22:00:00Z"),
+        # Who will be eligible waits until then, and for the month start after.
+        ("2026-10-15T00:00:00Z", None, "2026-11", "2026-10-31T23:00:00Z"),
+        ("2026-09-30T22:00:00Z", None, "2026-10", "2026-09-30T22:00:00Z"),
+        ("2026-09-30T22:00:00.001Z", None, "2026-11", "2026-10-31T23:00:00Z"),
+        ("2026-09-30T21:59:59.999Z", None, "2026-10", "2026-09-30T22:00:00Z"),
+        # What has been allocated does not come again, wherever and however it was.
+        ("2026-07-10T00:00:00Z", "2026-06", "2026-08", "2026-07-31T22:00:00Z"),
+        ("2026-09-30T22:00:00Z", "2026-09", "2026-10", "2026-09-30T22:00:00Z"),
+        ("2026-09-30T22:00:00Z", "2026-10", "2026-11", "2026-10-31T23:00:00Z"),
+        ("2026-09-30T22:00:00Z", "2026-12", "2027-01", "2026-12-31T23:00:00Z"),
+        ("2025-01-01T00:00:00Z", "2026-08", "2026-09", "2026-08-31T22:00:00Z"),
+        ("2025-01-01T00:00:00Z", "2026-12", "2027-01", "2026-12-31T23:00:00Z"),
+    ],
+)
+def test_the_next_allocation_respects_eligibility_and_what_has_been_allocated(
+    eligible_from: str, through: str | None, period: str, starts: str
+) -> None:
+    now = at("2026-07-12T00:00:00Z")
+    coming = upcoming(now, through, eligible_from=at(eligible_from))
+    assert coming == (period, at(starts), 500)
+
+
+def test_who_was_allocated_a_month_ahead_of_the_zone_waits_for_the_one_after() -> None:
+    """Allocated July in Kiritimati, then moved to Midway, where it is June for another day."""
+    now = at("2026-06-30T11:00:00Z")
+    coming = upcoming(now, "2026-07", timezone=MIDWAY)
+    assert coming == ("2026-08", at("2026-08-01T11:00:00Z"), 500)
+
+
+zones = st.sampled_from(
+    ["Europe/Paris", KIRITIMATI, MIDWAY, "America/Havana", "Asia/Kathmandu", "America/St_Johns"]
+)
+instants = st.datetimes(datetime(2026, 1, 1), datetime(2027, 12, 31)).map(  # noqa: DTZ001
+    lambda moment: at(moment.isoformat(timespec="seconds") + "Z")
+)
+month_starts = st.builds(
+    lambda zone, months: month_start(zone, Period(2026, 1).plus(months)), zones, st.integers(0, 23)
+)
+moments = instants | month_starts
+through_periods = st.none() | st.integers(0, 30).map(lambda months: Period(2025, 11).plus(months))
+
+
+@settings(max_examples=300, deadline=None)
+@given(zones, moments, moments, through_periods)
+def test_what_is_announced_is_the_first_that_falls_due(
+    timezone: str, eligible_from: datetime, now: datetime, through: Period | None
+) -> None:
+    subscription = replace(ADA, timezone=timezone, eligible_from=eligible_from)
+    coming = next_allocation(subscription, CATALOGUE, through, now)
+    assert coming is not None
+    assert coming.at == month_start(timezone, coming.period)
+    moment = max(now, coming.at)
+    assert due_periods(subscription, CATALOGUE, through, moment)[0] == coming.period
+    if moment > now:
+        assert due_periods(subscription, CATALOGUE, through, moment - MILLISECOND) == ()
+
+
+@settings(max_examples=300, deadline=None)
+@given(zones, moments, moments, through_periods)
+def test_due_periods_are_those_that_the_rule_says_and_no_others(
+    timezone: str, eligible_from: datetime, now: datetime, through: Period | None
+) -> None:
+    """The rule as it is written, asked of every month there is."""
+    subscription = replace(ADA, timezone=timezone, eligible_from=eligible_from)
+    every = [Period(2025, 1).plus(months) for months in range(60)]
+    expected = [
+        period
+        for period in every
+        if eligible_from <= calendar.month_start(timezone, period) <= now
+        and (through is None or through < period)
+    ]
+    due = due_periods(subscription, CATALOGUE, through, now)
+    assert due == tuple(expected[-12:])
+    assert all(later == earlier.next() for earlier, later in pairwise(due))
+    assert not due or due[-1] == period_at(timezone, now)
+
+
+# --- Registering --------------------------------------------------------------------------------
+
+NOW = at("2026-07-12T10:00:00.123Z")
+
+VALUES: dict[str, object] = {
+    "user_id": 42,
+    "email": "ada@example.com",
+    "timezone": "Europe/Paris",
+    "plan": "pro",
+    "billing_interval": "yearly",
+    "status": "active",
+    "started_at": "2025-01-01T00:00:00Z",
+}
+
+
+def registered(
+    existing: Subscription | None = None, now: datetime = NOW, **changes: object
+) -> Subscription:
+    return register(VALUES | changes, CATALOGUE, now, existing)
+
+
+def test_a_new_subscription_is_what_its_values_say() -> None:
+    assert registered() == Subscription(
+        user_id="42",
+        email="ada@example.com",
+        timezone="Europe/Paris",
+        plan="pro",
+        billing_interval=BillingInterval.YEARLY,
+        status=SubscriptionStatus.ACTIVE,
+        started_at=at("2025-01-01T00:00:00Z"),
+        eligible_from=NOW,
+        allocation_amount=None,
+        version=1,
+    )
+    assert registered(allocation_amount=7).allocation_amount == 7
+
+
+@pytest.mark.parametrize(
+    ("started_at", "eligible_from"),
+    [
+        ("2019-03-01T00:00:00Z", NOW),
+        ("2026-07-12T10:00:00.122Z", NOW),
+        ("2026-07-12T10:00:00.124Z", NOW + MILLISECOND),
+        ("2027-01-01T00:00:00Z", at("2027-01-01T00:00:00Z")),
+    ],
+)
+def test_a_new_subscription_is_eligible_from_its_start_or_from_now_whichever_is_later(
+    started_at: str, eligible_from: datetime
+) -> None:
+    assert registered(started_at=started_at).eligible_from == eligible_from
+    assert registered(started_at=started_at, eligible_from=None).eligible_from == eligible_from
+
+
+def test_importing_an_old_subscriber_grants_nothing_for_the_past() -> None:
+    old = registered(started_at="2019-03-01T00:00:00Z")
+    assert due_periods(old, CATALOGUE, None, NOW) == ()
+    assert upcoming(NOW, None, eligible_from=old.eligible_from)[0] == "2026-08"
+
+
+@pytest.mark.parametrize("explicit", ["2019-03-01T00:00:00Z", "2030-01-01T00:00:00.500Z"])
+def test_an_explicit_eligible_from_is_kept_earlier_or_later(explicit: str) -> None:
+    new = registered(eligible_from=explicit)
+    assert new.eligible_from == at(explicit)
+    paused = registered(new, status="paused")
+    resumed = registered(paused, status="active", eligible_from=explicit)
+    assert resumed.eligible_from == at(explicit)
+
+
+def test_now_is_kept_to_the_millisecond() -> None:
+    assert registered(now=NOW + 999 * MICROSECOND).eligible_from == NOW
+
+
+STATES_WITHOUT_ALLOCATIONS: list[dict[str, Any]] = [
+    {"status": "paused"},
+    {"status": "cancelled"},
+    {"billing_interval": "monthly"},
+    {"plan": "free"},
+]
+
+
+@pytest.mark.parametrize("state", STATES_WITHOUT_ALLOCATIONS)
+def test_who_comes_back_from_a_state_without_allocations_is_eligible_from_now(
+    state: dict[str, Any],
+) -> None:
+    before = registered(now=NOW - 400 * DAY, **state)
+    assert before.eligible_from == NOW - 400 * DAY
+    back = registered(before)
+    assert back.eligible_from == NOW
+    assert due_periods(back, CATALOGUE, None, NOW + HOUR) == ()
+
+
+@pytest.mark.parametrize("state", STATES_WITHOUT_ALLOCATIONS)
+@pytest.mark.parametrize("other", STATES_WITHOUT_ALLOCATIONS)
+def test_who_goes_from_one_state_without_allocations_to_another_has_not_come_back(
+    state: dict[str, Any], other: dict[str, Any]
+) -> None:
+    active = registered(now=NOW - 400 * DAY)
+    first = registered(active, now=NOW - 300 * DAY, **state)
+    assert first.eligible_from == NOW - 400 * DAY
+    second = registered(first, now=NOW - 200 * DAY, **(state | other))
+    assert second.eligible_from == NOW - 400 * DAY
+    assert registered(second).eligible_from == NOW
+
+
+def test_an_own_amount_on_a_plan_that_grants_nothing_begins_now() -> None:
+    free = registered(now=NOW - 400 * DAY, plan="free")
+    own = registered(free, plan="free", allocation_amount=5)
+    assert own.eligible_from == NOW
+    # And it is that amount, and not the plan, that was received all the time.
+    moved = registered(own, now=NOW + DAY, plan="pro", allocation_amount=5)
+    assert moved.eligible_from == NOW
+
+
+def test_who_comes_back_at_the_very_start_of_a_month_receives_it() -> None:
+    paused = registered(status="paused", now=NOW - 400 * DAY)
+    back = registered(paused, now=JULY_IN_PARIS)
+    assert due_periods(back, CATALOGUE, None, JULY_IN_PARIS) == periods("2026-07")
+    late = registered(paused, now=JULY_IN_PARIS + MILLISECOND)
+    assert due_periods(late, CATALOGUE, None, JULY_IN_PARIS + DAY) == ()
+
+
+def test_coming_back_makes_nobody_eligible_before_the_start_or_an_agreed_date() -> None:
+    paused = registered(status="paused", now=NOW - 400 * DAY)
+    assert registered(paused, started_at="2027-01-01T00:00:00Z").eligible_from == (
+        at("2027-01-01T00:00:00Z")
+    )
+    agreed = registered(status="paused", eligible_from="2027-03-01T00:00:00Z")
+    assert registered(agreed).eligible_from == at("2027-03-01T00:00:00Z")
+
+
+def test_a_plan_that_left_the_catalogue_does_not_forfeit_what_was_missed_on_it() -> None:
+    """Its allocations failed, which was our fault: the move to another plan is no coming back."""
+    stranded = replace(registered(now=NOW - 70 * DAY), plan="gold")
+    moved = registered(stranded)
+    assert moved.eligible_from == NOW - 70 * DAY
+    assert due_periods(moved, CATALOGUE, Period(2026, 5), NOW) == periods("2026-06", "2026-07")
+    # Unless it was paused as well.
+    paused = replace(stranded, status=SubscriptionStatus.PAUSED)
+    assert registered(paused).eligible_from == NOW
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {"email": "ada@home.example"},
+        {"timezone": MIDWAY},
+        {"plan": "starter"},
+        {"plan": "free"},
+        {"allocation_amount": 5},
+        {"status": "paused"},
+        {"status": "cancelled"},
+        {"billing_interval": "monthly"},
+        {"started_at": "2026-01-01T00:00:00Z"},
+    ],
+)
+def test_any_other_edit_keeps_eligible_from_and_counts_a_version(edit: dict[str, Any]) -> None:
+    before = replace(registered(now=NOW - 40 * DAY), version=7)
+    after = registered(before, **edit)
+    assert after == replace(
+        register(VALUES | edit, CATALOGUE, NOW), eligible_from=NOW - 40 * DAY, version=8
+    )
+
+
+def test_an_edit_that_changes_nothing_answers_the_subscription_itself() -> None:
+    before = replace(registered(now=NOW - 40 * DAY, allocation_amount=5), version=7)
+    assert registered(before, allocation_amount=5) is before
+    explicit = before.eligible_from.isoformat()
+    assert registered(before, allocation_amount=5, eligible_from=explicit) is before
+    assert registered(before, allocation_amount=None) is not before
+
+
+def test_an_explicit_eligible_from_alone_is_a_change() -> None:
+    before = registered(now=NOW - 40 * DAY)
+    after = registered(before, eligible_from="2026-01-01T00:00:00Z")
+    assert after.eligible_from == at("2026-01-01T00:00:00Z")
+    assert after.version == 2
+
+
+def wrong_fields(**changes: Any) -> tuple[FieldError, ...]:
+    with pytest.raises(InvalidInput) as caught:
+        registered(**changes)
+    return caught.value.errors
+
+
+def test_all_wrong_fields_are_reported_at_once() -> None:
+    errors = wrong_fields(
+        user_id="a b",
+        email="ada",
+        timezone="Europe/Pariss",
+        plan="prro",
+        billing_interval="weekly",
+        status="on hold",
+        started_at="yesterday",
+        eligible_from="2026-07-01T00:00:00",
+        allocation_amount=0,
+        colour="red",
+    )
+    is_no_instant = "must be a date and time written like 2026-07-01T04:00:00Z"
+    assert errors == (
+        FieldError(
+            "user_id",
+            "must be 1 to 128 letters, digits and . _ : @ | + = -, or a whole number; is 'a b'",
+        ),
+        FieldError("email", "must be an email address such as ada@example.com"),
+        FieldError("timezone", "unknown timezone 'Europe/Pariss'; did you mean 'Europe/Paris'?"),
+        FieldError("plan", "unknown plan 'prro'; did you mean 'pro'?"),
+        FieldError("billing_interval", "must be one of monthly, yearly; is 'weekly'"),
+        FieldError("status", "must be one of active, paused, cancelled; is 'on hold'"),
+        FieldError("started_at", is_no_instant),
+        FieldError(
+            "eligible_from",
+            "has no UTC offset: add Z for UTC, or an offset such as -04:00, at its end",
+        ),
+        FieldError(
+            "allocation_amount", "must be a whole number from 1 to 1,000,000,000; is 0 (int)"
+        ),
+        FieldError(
+            "colour",
+            "is not a known field; the fields are allocation_amount, billing_interval, "
+            "eligible_from, email, plan, started_at, status, timezone, user_id",
+        ),
+    )
+
+
+def test_wrong_values_are_refused_for_an_edit_too() -> None:
+    with pytest.raises(InvalidInput, match="timezone: unknown timezone"):
+        registered(registered(), timezone="Europe/Pariss")
+
+
+@pytest.mark.parametrize("field", VALUES)
+def test_a_subscription_needs_each_of_its_facts(field: str) -> None:
+    assert wrong_fields(**{field: None}) == (FieldError(field, "is required"),)
+
+
+def test_what_is_no_mapping_is_no_subscription() -> None:
+    with pytest.raises(InvalidInput, match="subscription: must be an object with named fields"):
+        register([VALUES], CATALOGUE, NOW)  # type: ignore[arg-type]
