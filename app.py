@@ -6,17 +6,28 @@ start then loads the modules of one function and not of all, and packaging the a
 
 from typing import Any
 
-from chalice.app import Chalice, SQSEvent
+from chalice.app import AuthRequest, Chalice, SQSEvent
 
+from chalicelib.api.cors import answer_browsers
 from chalicelib.api.routes import blueprint
 from chalicelib.services import services
+from chalicelib.settings import TOKEN_ANSWER_SECONDS
 
 app = Chalice(app_name="credits", configure_logs=False)
 
 Json = dict[str, Any]
 
 
-app.register_blueprint(blueprint())
+@app.authorizer(name="authorizer", ttl_seconds=TOKEN_ANSWER_SECONDS)
+def authorizer(request: AuthRequest) -> Json:
+    """Who is calling the API, by the token that came with the request."""
+    from chalicelib.api.authorizer import authorize
+
+    return authorize(request.token, request.method_arn)
+
+
+app.register_blueprint(blueprint(authorizer))
+app.register_middleware(answer_browsers, "http")
 
 # The two ticks are plain functions, and infra/resources.yaml gives them their schedule: Chalice's
 # own schedule wrapper demands every key of an EventBridge event, and an admin who replays a moment

@@ -20,10 +20,12 @@ Element = TypeVar("Element")
 class Queues:
     """The work queues of this stage."""
 
-    def __init__(self, settings: Settings, pause: Pause = pause_with_jitter) -> None:
+    def __init__(
+        self, settings: Settings, pause: Pause = pause_with_jitter, client: Any = None
+    ) -> None:
         self._settings = settings
         self._pause = pause
-        self._client: Any = botocore.session.get_session().create_client(
+        self._client: Any = client or botocore.session.get_session().create_client(
             "sqs",
             region_name=settings.region,
             config=Config(

@@ -5,6 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
+TOKEN_ANSWER_SECONDS = 60
+"""How long API Gateway keeps what the authorizer answers for a token."""
+
 LOCAL_STAGE = "local"
 """The one stage whose time may be moved ahead of the clock: it is how months are turned there."""
 
@@ -40,7 +43,81 @@ class Settings:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class TokenSettings:
+    """Whose tokens the authorizer takes, and what it reads from them.
+
+    ``issuer`` is what `iss` must be, ``audiences`` is what ``audience_claim`` must name one of,
+    ``jwks_url`` is empty when the issuer's discovery document says it. ``scope_names`` gives our
+    scopes the names that the issuer has for them; the name ``*`` stands for every valid token.
+    """
+
+    issuer: str
+    audiences: tuple[str, ...]
+    audience_claim: str
+    jwks_url: str
+    user_claim: str
+    scope_claims: tuple[str, ...]
+    scope_names: Mapping[str, frozenset[str]]
+    is_http_allowed: bool
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str]) -> "TokenSettings":
+        """The settings in an environment.
+
+        Raises KeyError for a variable that is missing, ValueError for one that makes no sense.
+        """
+        found = cls(
+            issuer=environment["TOKEN_ISSUER"],
+            audiences=_words(environment["TOKEN_AUDIENCE"]),
+            audience_claim=environment.get("TOKEN_AUDIENCE_CLAIM") or "aud",
+            jwks_url=environment.get("TOKEN_JWKS_URL", ""),
+            user_claim=environment.get("TOKEN_USER_CLAIM") or "sub",
+            scope_claims=_words(environment.get("TOKEN_SCOPE_CLAIMS") or "scope"),
+            scope_names=_scope_names(environment.get("TOKEN_SCOPE_NAMES", "")),
+            is_http_allowed=environment["STAGE"] == LOCAL_STAGE,
+        )
+        for name, url in (("TOKEN_ISSUER", found.issuer), ("TOKEN_JWKS_URL", found.jwks_url)):
+            if url and not found.may_fetch(url):
+                raise ValueError(f"{name} must be an https:// address; is {url}")
+        if not found.issuer or not found.audiences:
+            raise ValueError("TOKEN_ISSUER and TOKEN_AUDIENCE must be set")
+        return found
+
+    def may_fetch(self, url: str) -> bool:
+        """Whether keys may come from there: nobody in between can have changed them."""
+        return url.startswith("https://") or (self.is_http_allowed and url.startswith("http://"))
+
+
+def _words(text: str) -> tuple[str, ...]:
+    """The words of a list that is separated by spaces or commas."""
+    return tuple(text.replace(",", " ").split())
+
+
+def _scope_names(text: str) -> dict[str, frozenset[str]]:
+    """The issuer's names of our scopes, from ``ours=theirs`` pairs; a scope can have several."""
+    names: dict[str, set[str]] = {}
+    for pair in _words(text):
+        ours, equals, theirs = pair.partition("=")
+        if not equals or not theirs:
+            raise ValueError(f"TOKEN_SCOPE_NAMES must be ours=theirs pairs; {pair} is none")
+        names.setdefault(ours, set()).add(theirs)
+    return {ours: frozenset(theirs) for ours, theirs in names.items()}
+
+
 @cache
 def settings() -> Settings:
     """The settings of this process."""
     return Settings.read(os.environ)
+
+
+@cache
+def token_settings() -> TokenSettings:
+    """The token settings of this process, which is then the authorizer's."""
+    return TokenSettings.read(os.environ)
+
+
+@cache
+def allowed_origins() -> frozenset[str]:
+    """The origins whose pages may call the API, such as https://app.example.com; `*` is any."""
+    return frozenset(_words(os.environ.get("ALLOWED_ORIGINS", "")))

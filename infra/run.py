@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 from rich.console import Console
@@ -21,8 +22,13 @@ from infra.subscriptions_csv import UnreadableFileError
 SAMPLE = Path(__file__).parent / "sample" / "subscriptions.csv"
 
 
-def story(stack: local.LocalStack, file: Path, console: Console) -> bool:
-    """Imports, turns, shows and checks; whether every invariant holds.
+def story(
+    stack: local.LocalStack,
+    file: Path,
+    console: Console,
+    zones: Collection[str] | None = None,
+) -> bool:
+    """Imports, turns (all zones or some), shows and checks; whether every invariant holds.
 
     Raises `UnreadableFileError` when the file has a row that cannot be imported.
     """
@@ -37,7 +43,7 @@ def story(stack: local.LocalStack, file: Path, console: Console) -> bool:
         import_subscriptions.show_problems(console, imported.failures)
         return False
     user_ids = [row.values["user_id"].strip() for row in checked.good]
-    month = turn.Turning(stack, services, user_ids, console)
+    month = turn.Turning(stack, services, user_ids, console, zones)
     month.allocate()
     month.expire()
     return month.check()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -62,11 +62,18 @@ class Turning:
     """One turn of the month and the expiry turn after it, for the users of one file."""
 
     def __init__(
-        self, stack: local.LocalStack, services: Services, user_ids: list[str], console: Console
+        self,
+        stack: local.LocalStack,
+        services: Services,
+        user_ids: list[str],
+        console: Console,
+        zones: Collection[str] | None = None,
     ) -> None:
+        """``zones`` restricts the turn to some timezones; all of them unless given."""
         self._stack = stack
         self._services = services
         self._console = console
+        self._zones = zones or calendar.zone_names()
         self._functions = stack.client("lambda", read_timeout=120)
         self._sqs = stack.client("sqs")
         self._subscriptions = services.subscriptions.get_many(user_ids)
@@ -92,7 +99,7 @@ class Turning:
         """Invokes the expiry tick of every local midnight 30 days later."""
         day = self.period.first_day + timedelta(days=EXPIRY_TURN_AFTER)
         midnights: dict[datetime, set[str]] = defaultdict(set)
-        for zone in calendar.zone_names():
+        for zone in self._zones:
             midnights[calendar.midnight(zone, day)].add(zone)
         lateness = self._run_ticks("expiry-tick", f"The day turns to {day}", midnights)
         entries = list(self._read_ledgers().of_type(EntryType.EXPIRATION))
@@ -116,7 +123,7 @@ class Turning:
     def _instants_of_midnights(self, period: Period) -> dict[datetime, set[str]]:
         """The instants at which a period begins somewhere, and where."""
         instants: dict[datetime, set[str]] = defaultdict(set)
-        for zone in calendar.zone_names():
+        for zone in self._zones:
             instants[calendar.month_start(zone, period)].add(zone)
         return instants
 

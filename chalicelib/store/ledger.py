@@ -55,6 +55,9 @@ EXPIRY_SHARDS = 32
 ENTRIES_A_SEARCH = 1_000
 """How many entries are searched for one page of a type: a rare one must not cost a whole ledger."""
 
+ENTRIES_A_READ = 250
+"""How many of them one query reads."""
+
 Decide = Callable[[Account], LedgerEntry]
 DecideOrStop = Callable[[Account], LedgerEntry | None]
 
@@ -153,7 +156,7 @@ class LedgerStore:
         found: list[LedgerEntry] = []
         searched = 0
         while len(found) < limit and searched < ENTRIES_A_SEARCH and below != 1:
-            entries = self.history(user_id, below, limit=limit if kind is None else 250)
+            entries = self.history(user_id, below, limit=limit if kind is None else ENTRIES_A_READ)
             for entry in entries:
                 if since is not None and entry.posted_at < since:
                     return HistoryPage(found, None)

@@ -3,12 +3,13 @@
 import itertools
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from chalice.local import LambdaContext, LambdaEventConverter, RouteMatcher
 
 from app import app
+from tests.aws import contract
 
 _REQUEST_IDS = itertools.count(1)
 
@@ -28,7 +29,7 @@ class Reply:
 
 @dataclass(frozen=True)
 class Caller:
-    """What the authorizer says of a token; None of it reaches the app for somebody without one."""
+    """What the authorizer says of a token; nobody without one gets as far as the app."""
 
     caller: str = ""
     user_id: str = ""
@@ -48,11 +49,8 @@ BACKEND = Caller("shop", "", "credits:backend")
 NOBODY = Caller()
 
 
-@dataclass
 class Api:
-    """Sends requests as a caller, and keeps the last answers for whoever checks them."""
-
-    replies: list[tuple[str, str, Reply]] = field(default_factory=list)
+    """Sends requests as a caller, and holds every answer to the contract."""
 
     def send(
         self,
@@ -64,6 +62,7 @@ class Api:
         headers: Mapping[str, str] | None = None,
         key: str | None = None,
         raw: bytes | None = None,
+        request_id: str = "",
     ) -> Reply:
         """``body`` is sent as JSON, ``raw`` as it is; ``key`` is the idempotency key."""
         sent = dict(headers or {})
@@ -77,13 +76,16 @@ class Api:
         event = LambdaEventConverter(RouteMatcher(list(app.routes))).create_lambda_event(
             method, path, sent, raw
         )
-        event["requestContext"]["requestId"] = f"request-{next(_REQUEST_IDS)}"
+        context = event["requestContext"]
+        context["requestId"] = request_id or f"request-{next(_REQUEST_IDS)}"
         if caller.caller:
-            event["requestContext"]["authorizer"] = caller.context()
+            context["authorizer"] = caller.context()
         answer = app(event, LambdaContext("api", 512))
         found = {name.lower(): value for name, value in answer["headers"].items()}
         reply = Reply(answer["statusCode"], found, answer["body"])
-        self.replies.append((method, event["requestContext"]["resourcePath"], reply))
+        route = context["resourcePath"]
+        if (method, route) in contract.operations():
+            contract.check_answer(method, route, reply.status, reply.headers, reply.text)
         return reply
 
     def get(self, path: str, caller: Caller, **more: Any) -> Reply:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 from moto import mock_aws
 
+from tests.aws.api import Api
 from tests.aws.world import REGION, World
 
 
@@ -23,3 +24,9 @@ def _in_process_aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture
 def world() -> World:
     return World()
+
+
+@pytest.fixture
+def api(world: World, monkeypatch: pytest.MonkeyPatch) -> Api:
+    monkeypatch.setattr("chalicelib.api.exchange.services", lambda: world.services)
+    return Api()

@@ -6,6 +6,8 @@ whatever the process would have done after it is not done either.
 """
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,10 +34,17 @@ class Faults:
     dead: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def attach(self, services: Services) -> None:
-        """Watches the clients of these services from now on."""
-        for client in (services._connection.client, services.queues._client):
+    @contextmanager
+    def on(self, services: Services) -> Iterator[None]:
+        """Watches the clients of these services within the block."""
+        clients = (services._connection.client, services.queues._client)
+        for client in clients:
             client.meta.events.register_first("before-send.*.*", self._before_send)
+        try:
+            yield
+        finally:
+            for client in clients:
+                client.meta.events.unregister("before-send.*.*", self._before_send)
 
     def _before_send(
         self, request: AWSPreparedRequest, event_name: str, **_: Any

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from chalicelib.domain import ledger
 from chalicelib.domain.batches import CreditBatch, Leg
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.errors import CreditsError, InsufficientCredits, LedgerCorrupt, NotAllowed
-from chalicelib.domain.instants import parse_instant
+from chalicelib.domain.instants import format_instant, parse_instant
 from chalicelib.domain.ledger import (
     FIRST_HASH,
     MOST_OPEN_BATCHES,
@@ -560,6 +561,33 @@ def test_credits_return_to_a_batch_that_others_have_gone_on_spending_from(book: 
     book.use("2026-07-03T00:00:00Z", 30)
     book.reverse("2026-07-04T00:00:00Z", usage, 20)
     assert book.remaining == {1: 30}
+
+
+# --- The worked example -------------------------------------------------------------------------
+
+README = (Path(ledger.__file__).parent / "README.md").read_text(encoding="utf-8")
+
+
+def as_the_readme_shows(entry: LedgerEntry) -> str:
+    batches = ", ".join(f"{batch.number}: {batch.remaining}" for batch in entry.batches)
+    return (
+        f"{entry.number}  {format_instant(entry.posted_at)}  {entry.type.value:<10}  "
+        f"{entry.amount:>+6}  {entry.balance:>7}  {batches}"
+    )
+
+
+def test_the_ledger_in_the_readme_is_what_comes_of_its_story(book: Book) -> None:
+    book.allocate("2026-05-01T04:00:00Z", period=Period(2026, 5))
+    book.grant("2026-05-18T14:00:00Z", 50, days=30)
+    usage = book.use("2026-05-20T15:00:00Z", 120)
+    book.reverse("2026-05-21T15:00:00Z", usage, 40)
+    book.expire("2026-05-31T04:00:00Z")
+    book.allocate("2026-06-01T04:00:00Z", period=Period(2026, 6))
+    rest = book.reverse("2026-06-02T15:00:00Z", usage, None, 40)
+    assert "\n".join(as_the_readme_shows(entry) for entry in book.entries) in README
+    assert (rest.expired, rest.reversed_in_all) == (80, 120)
+    assert book.entries[1].batches[1].expires_at == at("2026-06-18T04:00:00Z")
+    assert verify("42", book.lines) == book.account
 
 
 # --- The text of a line -------------------------------------------------------------------------

@@ -1,0 +1,180 @@
+"""Allocation runs over the API: what an admin starts, and what a dry run says it would do."""
+
+import json
+from typing import Any
+
+import pytest
+
+from chalicelib import allocations
+from chalicelib.domain.calendar import zone_names
+from tests.aws.api import ADMIN, Api
+from tests.aws.world import World, at
+
+RUNS = "/api/credits/allocation-runs"
+
+
+def fields(reply: Any) -> list[str]:
+    assert reply.status == 400, reply.text
+    return [error["field"] for error in reply.json["errors"]]
+
+
+def preview(api: Api, **body: object) -> list[dict[str, Any]]:
+    """All pages of a dry run."""
+    items = []
+    cursor = None
+    while True:
+        reply = api.post(RUNS, ADMIN, {"dry_run": True, "cursor": cursor, **body})
+        assert reply.status == 200, reply.text
+        items += reply.json["items"]
+        cursor = reply.json["next_cursor"]
+        if cursor is None:
+            return items
+
+
+def test_a_run_makes_good_what_the_schedule_missed(world: World, api: Api) -> None:
+    world.subscribe("1")
+    world.subscribe("2", timezone="Asia/Tokyo")
+    world.now = at("2026-02-20T12:00:00Z")
+    reply = api.post(RUNS, ADMIN, {"period": "2026-02", "zones": ["Europe/Paris"]})
+    assert reply.status == 202
+    assert reply.json == {
+        "period": "2026-02",
+        "dry_run": False,
+        "sweeps": 1,
+        "zones_not_begun": [],
+    }
+    world.drain()
+    assert world.summary("1") == [("allocation", 500, 500)]
+    assert world.summary("2") == []
+
+
+def test_a_run_can_be_repeated_and_gives_nothing_twice(world: World, api: Api) -> None:
+    world.subscribe("1")
+    world.now = at("2026-02-20T12:00:00Z")
+    for _ in range(3):
+        assert api.post(RUNS, ADMIN, {"period": "2026-02"}).json["sweeps"] == len(zone_names())
+        world.drain()
+    assert world.summary("1") == [("allocation", 500, 500)]
+
+
+def test_a_run_of_a_month_allocates_no_later_one(world: World, api: Api) -> None:
+    world.subscribe("1")
+    world.now = at("2026-04-10T12:00:00Z")
+    api.post(RUNS, ADMIN, {"period": "2026-03", "zones": ["Europe/Paris"]})
+    world.drain()
+    assert [str(entry.allocated_through) for entry in world.history()] == ["2026-02", "2026-03"]
+
+
+def test_zones_where_the_month_has_not_begun_are_left_out_and_named(world: World, api: Api) -> None:
+    world.subscribe("1", timezone="Asia/Tokyo")
+    world.subscribe("2", timezone="America/New_York")
+    world.now = at("2026-01-31T20:00:00Z")
+    zones = ["America/New_York", "Asia/Tokyo"]
+    body = {"period": "2026-02", "zones": zones}
+    reply = api.post(RUNS, ADMIN, body)
+    assert (reply.json["sweeps"], reply.json["zones_not_begun"]) == (1, ["America/New_York"])
+    assert [json.loads(message)["timezone"] for message in world.take("sweeps")] == ["Asia/Tokyo"]
+    dry = api.post(RUNS, ADMIN, {**body, "dry_run": True}).json
+    assert [item["user_id"] for item in dry["items"]] == ["1"]
+    assert dry["zones_not_begun"] == ["America/New_York"]
+
+
+def test_a_month_that_has_begun_nowhere_is_refused(world: World, api: Api) -> None:
+    world.now = at("2026-01-31T09:59:59Z")
+    for more in ({}, {"dry_run": True}):
+        reply = api.post(RUNS, ADMIN, {"period": "2026-02", **more})
+        assert fields(reply) == ["period"]
+        assert "has not begun anywhere yet" in reply.json["detail"]
+    in_paris = api.post(RUNS, ADMIN, {"period": "2026-02", "zones": ["Europe/Paris"]})
+    assert "in the chosen zones" in in_paris.json["detail"]
+    assert world.take("sweeps") == []
+    world.now = at("2026-01-31T10:00:00Z")
+    assert api.post(RUNS, ADMIN, {"period": "2026-02"}).status == 202
+
+
+def test_a_dry_run_says_exactly_what_the_run_then_does(world: World, api: Api) -> None:
+    world.subscribe("1")
+    world.subscribe("2", timezone="America/New_York", plan="starter")
+    world.subscribe("3", timezone="Asia/Kathmandu", allocation_amount=77)
+    world.subscribe("4", status="paused")
+    world.subscribe("5", billing_interval="monthly")
+    world.subscribe("6", eligible_from="2026-02-15T00:00:00Z")
+    world.now = at("2026-03-02T12:00:00Z")
+    items = preview(api, period="2026-03")
+    assert world.lines() == []
+    assert world.take("allocations") == world.take("sweeps") == []
+    api.post(RUNS, ADMIN, {"period": "2026-03"})
+    world.drain()
+    done = [
+        {
+            "user_id": entry.user_id,
+            "timezone": world.services.subscriptions.get(entry.user_id).timezone,
+            "allocation_period": str(entry.allocated_through),
+            "amount": entry.amount,
+            "expires_at": "2026-04-02T04:00:00Z" if entry.user_id == "2" else None,
+        }
+        for user_id in ("2", "3", "1", "6")  # zones in alphabetical order
+        for entry in world.history(user_id)
+    ]
+    assert items == done
+    assert [item["user_id"] for item in items] == ["2", "2", "3", "3", "1", "1", "6"]
+    assert preview(api, period="2026-03") == []
+
+
+def test_a_dry_run_comes_in_pages_and_every_user_is_on_one_of_them(
+    world: World, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(allocations, "MOST_QUERIES", 25)
+    zones = ("Africa/Lagos", "Europe/Paris", "Pacific/Apia")
+    for number in range(21):
+        world.subscribe(str(number), timezone=zones[number % 3])
+    world.now = at("2026-02-02T12:00:00Z")
+    whole = preview(api, period="2026-02")
+    assert sorted(int(item["user_id"]) for item in whole) == list(range(21))
+    for limit in (1, 2, 3, 7, 20, 21, 22):
+        assert preview(api, period="2026-02", limit=limit, zones=list(zones)) == whole
+    first = api.post(RUNS, ADMIN, {"period": "2026-02", "dry_run": True, "limit": 1}).json
+    assert len(first["items"]) <= 1
+    assert first["next_cursor"]
+
+
+def test_a_cursor_of_another_dry_run_is_refused(world: World, api: Api) -> None:
+    world.subscribe("1")
+    world.subscribe("2")
+    world.now = at("2026-03-02T12:00:00Z")
+    body = {"period": "2026-03", "zones": ["Europe/Paris"], "dry_run": True, "limit": 1}
+    cursor = api.post(RUNS, ADMIN, body).json["next_cursor"]
+    assert api.post(RUNS, ADMIN, {**body, "cursor": cursor}).status == 200
+    for changed in ({"period": "2026-02"}, {"zones": ["Asia/Tokyo"]}, {"zones": None}):
+        assert fields(api.post(RUNS, ADMIN, {**body, **changed, "cursor": cursor})) == ["cursor"]
+
+
+def test_in_the_local_stage_a_month_ahead_of_the_clock_can_be_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(stage="local")
+    monkeypatch.setattr("chalicelib.api.exchange.services", lambda: world.services)
+    reply = Api().post(RUNS, ADMIN, {"period": "2027-01", "zones": ["Europe/Paris"]})
+    assert reply.status == 202
+
+
+WRONG_FIELDS: tuple[tuple[str, tuple[object, ...]], ...] = (
+    ("period", ("2026", "2026-13", "2026-1", "26-01", 202601, None, "2026-01-01", "3000-01")),
+    ("zones", ([], "Europe/Paris", {}, 5)),
+    ("dry_run", ("true", 1, 0)),
+    ("limit", (0, 101, 1.0, True, "x")),
+    ("cursor", ("", 5, "x" * 513)),
+    ("user_id", ("1",)),
+)
+
+
+def test_a_wrong_field_is_named_and_nothing_is_started(world: World, api: Api) -> None:
+    body = {"period": "2026-01", "dry_run": True}
+    for field, values in WRONG_FIELDS:
+        for value in values:
+            assert fields(api.post(RUNS, ADMIN, {**body, field: value})) == [field], value
+    misspelt = {**body, "zones": ["Europe/Paris", "Asia/Tokio"]}
+    assert fields(api.post(RUNS, ADMIN, misspelt)) == ["zones[1]"]
+    for field, value in (("limit", 5), ("cursor", "x")):
+        assert fields(api.post(RUNS, ADMIN, {"period": "2026-01", field: value})) == [field]
+    assert world.take("sweeps") == []

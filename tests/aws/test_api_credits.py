@@ -1,0 +1,452 @@
+"""Reading over the API: the schedule, the balance and the history of a user's credits."""
+
+import csv
+import io
+from datetime import timedelta
+from itertools import pairwise
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from chalicelib.domain import ledger
+from chalicelib.domain.instants import format_instant
+from chalicelib.domain.ledger import Account, LedgerEntry, Request
+from chalicelib.store import ledger as ledger_store
+from tests.aws.api import ADMIN, Api, user
+from tests.aws.world import World, at
+
+SCHEDULE = "/api/credits/allocation-schedule"
+BALANCE = "/api/credits/balance"
+HISTORY = "/api/credits/history"
+
+
+def spend(api: Api, amount: int, key: str) -> None:
+    reply = api.post(
+        "/api/credits/use", user(), {"amount": amount, "description": "Export"}, key=key
+    )
+    assert reply.status == 200, reply.text
+
+
+# --- The schedule -------------------------------------------------------------------------------
+
+
+def test_the_schedule_is_in_the_users_local_dates(world: World, api: Api) -> None:
+    world.subscribe("1", timezone="Pacific/Kiritimati", plan="starter")
+    world.allocate_at("2026-01-31T10:00:00Z")  # 1 February on Kiritimati, 14 hours ahead
+    spend(api, 40, "a")
+    reply = api.get(SCHEDULE, user())
+    assert reply.json == {
+        "next_allocation_date": "2026-03-01",
+        "allocation_amount": 100,
+        "current_balance": 60,
+        "expiring_credits": [{"amount": 60, "expires_at": "2026-03-03"}],
+        "next_allocation_at": "2026-02-28T10:00:00Z",
+        "timezone": "Pacific/Kiritimati",
+        "not_allocated_because": None,
+    }
+
+
+def test_credits_that_expire_on_the_same_date_are_added_up_and_dates_are_sorted(
+    world: World, api: Api
+) -> None:
+    world.subscribe("1")
+    world.grant("1", 7, "a", expires_in_days=20)
+    world.grant("1", 1, "b", expires_in_days=10)
+    world.now += timedelta(hours=1)
+    world.grant("1", 2, "c", expires_in_days=10)
+    world.grant("1", 1000, "d")
+    schedule = api.get(SCHEDULE, user()).json
+    assert schedule["current_balance"] == 1010
+    assert schedule["expiring_credits"] == [
+        {"amount": 3, "expires_at": "2026-01-26"},
+        {"amount": 7, "expires_at": "2026-02-05"},
+    ]
+
+
+def test_credits_past_their_expiry_are_neither_balance_nor_expiring(world: World, api: Api) -> None:
+    world.subscribe("1")
+    world.grant("1", 5, "a", expires_in_days=1)
+    world.now = at("2026-01-16T22:59:59Z")
+    assert api.get(SCHEDULE, user()).json["current_balance"] == 5
+    world.now = at("2026-01-16T23:00:00Z")  # midnight in Paris; no sweep has come
+    schedule = api.get(SCHEDULE, user()).json
+    assert (schedule["current_balance"], schedule["expiring_credits"]) == (0, [])
+    assert api.get(BALANCE, user()).json["ledger_balance"] == 5
+
+
+def test_where_no_credits_will_come_the_schedule_says_why(world: World, api: Api) -> None:
+    reasons: dict[str, dict[str, object]] = {
+        "subscription_paused": {"status": "paused"},
+        "subscription_cancelled": {"status": "cancelled"},
+        "billed_monthly": {"status": "active", "billing_interval": "monthly"},
+    }
+    for code, changes in reasons.items():
+        world.subscribe("1", **changes)
+        schedule = api.get(SCHEDULE, user()).json
+        assert schedule["next_allocation_date"] is None
+        assert schedule["next_allocation_at"] is None
+        assert schedule["allocation_amount"] == 0
+        assert schedule["not_allocated_because"]["code"] == code
+        assert schedule["not_allocated_because"]["words"].endswith(".")
+
+
+def test_a_users_own_amount_comes_before_the_plans(world: World, api: Api) -> None:
+    world.subscribe("1", allocation_amount=77)
+    assert api.get(SCHEDULE, user()).json["allocation_amount"] == 77
+
+
+# --- The balance --------------------------------------------------------------------------------
+
+
+def test_the_balance_lists_the_batches_in_the_order_they_are_used(world: World, api: Api) -> None:
+    world.subscribe("1", plan="starter")
+    world.grant("1", 10, "a")
+    world.allocate_at("2026-01-31T23:00:00Z")
+    spend(api, 4, "b")
+    assert api.get(BALANCE, user()).json == {
+        "available_balance": 106,
+        "ledger_balance": 106,
+        "as_of": "2026-01-31T23:00:00Z",
+        "batches": [
+            {
+                "batch_id": "1-1",
+                "granted_amount": 10,
+                "remaining_amount": 6,
+                "granted_at": "2026-01-15T12:00:00Z",
+                "expires_at": None,
+            },
+            {
+                "batch_id": "1-2",
+                "granted_amount": 100,
+                "remaining_amount": 100,
+                "granted_at": "2026-01-31T23:00:00Z",
+                "expires_at": "2026-03-02T23:00:00Z",
+            },
+        ],
+    }
+
+
+def test_the_balance_of_every_past_instant_can_be_read(world: World, api: Api) -> None:
+    world.subscribe("1")
+    start = world.now
+    world.grant("1", 100, "grant")
+    for number in range(1, 20):
+        world.now = start + timedelta(hours=number)
+        spend(api, 5, f"key-{number}")
+    for number in range(20):
+        at_the_use = quote(format_instant(start + timedelta(hours=number)))
+        just_before = quote(format_instant(start + timedelta(hours=number + 1, milliseconds=-1)))
+        for text in (at_the_use, just_before)[: 2 if number < 19 else 1]:
+            found = api.get(f"{BALANCE}?at={text}", user()).json
+            assert found["available_balance"] == 100 - 5 * number
+    before = api.get(f"{BALANCE}?at=2026-01-15T11:59:59.999Z", user())
+    assert (before.json["ledger_balance"], before.json["batches"]) == (0, [])
+
+
+def test_an_offset_in_an_instant_is_understood(world: World, api: Api) -> None:
+    world.subscribe("1")
+    world.grant("1", 100, "grant")
+    world.now += timedelta(days=1)
+    reply = api.get(f"{BALANCE}?at={quote('2026-01-15T13:00:00+01:00')}", user())
+    assert reply.json["as_of"] == "2026-01-15T12:00:00Z"
+    assert reply.json["available_balance"] == 100
+
+
+def test_the_future_cannot_be_asked_for(world: World, api: Api) -> None:
+    world.subscribe("1")
+    assert api.get(f"{BALANCE}?at=2026-01-15T12:00:00Z", user()).status == 200
+    reply = api.get(f"{BALANCE}?at=2026-01-15T12:00:00.001Z", user())
+    assert reply.status == 400
+    assert reply.json["errors"] == [
+        {"field": "at", "message": "must not be in the future; it is 2026-01-15T12:00:00Z now"}
+    ]
+
+
+def test_a_user_without_any_entries_has_nothing(world: World, api: Api) -> None:
+    world.subscribe("1")
+    assert api.get(BALANCE, user()).json["available_balance"] == 0
+    assert api.get(HISTORY, user()).json == {"items": [], "next_cursor": None}
+
+
+def test_a_user_who_is_not_registered_is_not_found(api: Api) -> None:
+    for path in (SCHEDULE, BALANCE, f"{BALANCE}?at=2026-01-01T00:00:00Z", HISTORY):
+        reply = api.get(path, user("7"))
+        assert (reply.status, reply.json["code"]) == (404, "not_found")
+
+
+# --- The history --------------------------------------------------------------------------------
+
+
+def with_entries(world: World, count: int) -> None:
+    """A user with so many entries, an hour apart; every tenth is a grant, the others usages."""
+    world.subscribe("1")
+    start = world.now
+
+    def next_entry(account: Account) -> LedgerEntry | None:
+        number = account.next_number
+        if number > count:
+            return None
+        world.now = start + timedelta(hours=number)
+        request = Request(f"manual#ada#{number}", "ada", "Made for a test")
+        if number % 10 == 1:
+            return ledger.grant(account, 100, request, world.now, "Europe/Paris", None)
+        return ledger.claw_back(account, 1, request, world.now)
+
+    world.services.ledger.post("1", next_entry)
+
+
+def pages(api: Api, query: str = "") -> list[list[dict[str, Any]]]:
+    """All pages of a listing of the history."""
+    found = []
+    cursor = ""
+    while True:
+        reply = api.get(f"{HISTORY}?limit=7{query}{cursor}", user())
+        assert reply.status == 200, reply.text
+        found.append(reply.json["items"])
+        if reply.json["next_cursor"] is None:
+            return found
+        cursor = f"&cursor={reply.json['next_cursor']}"
+
+
+def numbers(items: list[dict[str, Any]]) -> list[int]:
+    return [int(item["transaction_id"].removeprefix("1-")) for item in items]
+
+
+def test_the_history_has_every_entry_newest_first(world: World, api: Api) -> None:
+    with_entries(world, 45)
+    found = pages(api)
+    assert [len(page) for page in found] == [7, 7, 7, 7, 7, 7, 3]
+    assert numbers([item for page in found for item in page]) == list(range(45, 0, -1))
+
+
+def test_the_last_page_has_no_cursor_even_when_it_is_full(world: World, api: Api) -> None:
+    with_entries(world, 14)
+    assert [len(page) for page in pages(api)] == [7, 7]
+
+
+def test_while_entries_are_added_none_comes_twice_and_none_is_missed(
+    world: World, api: Api
+) -> None:
+    with_entries(world, 150)
+    seen: list[int] = []
+    cursor = ""
+    while True:
+        reply = api.get(f"{HISTORY}?limit=7{cursor}", user()).json
+        seen += numbers(reply["items"])
+        world.grant("1", 1, f"meanwhile-{len(seen)}")
+        if reply["next_cursor"] is None:
+            break
+        cursor = f"&cursor={reply['next_cursor']}"
+    assert seen == list(range(150, 0, -1))
+
+
+def test_a_page_has_twenty_entries_unless_the_caller_says_otherwise(world: World, api: Api) -> None:
+    with_entries(world, 25)
+    assert len(api.get(HISTORY, user()).json["items"]) == 20
+    assert len(api.get(f"{HISTORY}?limit=100", user()).json["items"]) == 25
+
+
+def test_from_and_to_bound_the_instant_an_entry_was_posted_at(world: World, api: Api) -> None:
+    with_entries(world, 45)
+    start = at("2026-01-15T12:00:00Z")
+
+    def bound(hours: float) -> str:
+        return format_instant(start + timedelta(hours=hours))
+
+    def between(low: float, high: float) -> list[int]:
+        found = pages(api, f"&from={bound(low)}&to={bound(high)}")
+        return numbers([item for page in found for item in page])
+
+    assert between(10, 20) == list(range(19, 9, -1))  # from is inclusive, to is not
+    assert between(9.5, 20.5) == list(range(20, 9, -1))
+    assert between(-5, 0.5) == []
+    assert between(-5, 100) == list(range(45, 0, -1))
+    assert between(45, 46) == [45]
+    assert between(46, 47) == []
+
+
+def test_a_long_ledger_is_entered_in_the_middle_without_reading_what_is_newer(
+    world: World, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_entries(world, 200)
+    store = world.services.ledger
+    reads = []
+    read_entry = store._entry_item
+
+    def counted(user_id: str, number: int) -> Any:
+        reads.append(number)
+        return read_entry(user_id, number)
+
+    monkeypatch.setattr(store, "_entry_item", counted)
+    reply = api.get(f"{HISTORY}?limit=2&to=2026-01-16T12:00:00Z", user())
+    assert numbers(reply.json["items"]) == [23, 22]
+    assert len(reads) <= 8
+
+
+def test_entries_of_one_type_are_found_however_rare(
+    world: World, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_store, "ENTRIES_A_SEARCH", 20)
+    monkeypatch.setattr(ledger_store, "ENTRIES_A_READ", 10)
+    with_entries(world, 45)
+    world.now += timedelta(hours=1)
+    spend(api, 1, "usage")
+    for number in range(45):
+        world.grant("1", 1, f"later-{number}")
+    found = pages(api, "&type=usage")
+    assert numbers([item for page in found for item in page]) == [46]
+    assert [] in found  # a page may be empty and still not be the last
+    assert len(found) <= 6
+    assert len([item for page in pages(api, "&type=manual") for item in page]) == 90
+
+
+def test_an_allocation_names_its_period_and_the_others_do_not(world: World, api: Api) -> None:
+    world.subscribe("1", plan="starter")
+    world.allocate_at("2026-01-31T23:00:00Z")
+    spend(api, 30, "a")
+    newest, oldest = api.get(HISTORY, user()).json["items"]
+    assert oldest["allocation_period"] == "2026-02"
+    assert oldest["actor"] == "system"
+    assert newest == {
+        "transaction_id": "1-2",
+        "type": "usage",
+        "amount": -30,
+        "balance_after": 70,
+        "description": "Export",
+        "actor": "user|1",
+        "effective_at": "2026-01-31T23:00:00Z",
+        "posted_at": "2026-01-31T23:00:00Z",
+        "allocation_period": None,
+        "batches": [{"batch_id": "1-1", "amount": -30}],
+    }
+
+
+def test_balances_run_through_the_history_without_a_break(world: World, api: Api) -> None:
+    with_entries(world, 30)
+    items = [item for page in pages(api) for item in page]
+    for newer, older in pairwise(items):
+        assert newer["balance_after"] == older["balance_after"] + newer["amount"]
+
+
+def test_a_cursor_of_another_listing_is_refused(world: World, api: Api) -> None:
+    with_entries(world, 30)
+    world.subscribe("2")
+    cursor = api.get(f"{HISTORY}?limit=5", user()).json["next_cursor"]
+    same = api.get(f"{HISTORY}?limit=3&cursor={cursor}", user())
+    assert numbers(same.json["items"]) == [25, 24, 23]
+    for other in (
+        api.get(f"{HISTORY}?cursor={cursor}&type=usage", user()),
+        api.get(f"{HISTORY}?cursor={cursor}&from=2026-01-01T00:00:00Z", user()),
+        api.get(f"{HISTORY}?cursor={cursor}", user("2")),
+        api.get(f"{HISTORY}?cursor={cursor}&user_id=2", ADMIN),
+        api.get(f"{HISTORY}?cursor={cursor[:-1]}", user()),
+        api.get(f"{HISTORY}?cursor={cursor}A", user()),
+        api.get(f"{HISTORY}?cursor=%F0%9F%92%A9", user()),
+        api.get(f"{HISTORY}?cursor={'A' * 512}", user()),
+        api.get(f"{HISTORY}?cursor={'A' * 513}", user()),
+        api.get(f"{HISTORY}?cursor=", user()),
+    ):
+        assert other.status == 400
+        assert [error["field"] for error in other.json["errors"]] == ["cursor"]
+
+
+def test_a_forged_cursor_gets_nobody_anywhere(world: World, api: Api) -> None:
+    from chalicelib.api import cursors
+
+    with_entries(world, 5)
+    for position in ("0", "-1", "01", "1.5", "abc", "", "9" * 13, "\N{ARABIC-INDIC DIGIT ONE}"):
+        cursor = cursors.encode("history 1 None None None", position)
+        assert api.get(f"{HISTORY}?cursor={cursor}", user()).status == 400
+    cursor = cursors.encode("history 1 None None None", "1")
+    assert api.get(f"{HISTORY}?cursor={cursor}", user()).json["items"] == []
+
+
+# --- CSV ----------------------------------------------------------------------------------------
+
+
+def test_the_history_comes_as_csv_page_by_page(world: World, api: Api) -> None:
+    with_entries(world, 12)
+    as_csv = {"Accept": "text/csv"}
+    reply = api.get(f"{HISTORY}?limit=8", user(), headers=as_csv)
+    assert reply.headers["content-type"] == "text/csv; charset=utf-8"
+    rows = list(csv.DictReader(io.StringIO(reply.text)))
+    items = api.get(f"{HISTORY}?limit=8", user()).json["items"]
+    assert [row["transaction_id"] for row in rows] == [item["transaction_id"] for item in items]
+    assert list(rows[0]) == list(items[0])
+    assert rows[0]["batches"] == "1-1 -1"
+    rest = api.get(
+        f"{HISTORY}?limit=8&cursor={reply.headers['next-cursor']}", user(), headers=as_csv
+    )
+    assert "next-cursor" not in rest.headers
+    assert len(rest.text.splitlines()) == 5
+
+
+def test_a_description_cannot_smuggle_a_formula_into_a_spreadsheet(world: World, api: Api) -> None:
+    world.subscribe("1")
+    world.grant("1", 5, "a", reason='=HYPERLINK("http://evil.example")', actor="@ada, the admin")
+    reply = api.get(HISTORY, user(), headers={"Accept": "text/csv"})
+    (row,) = csv.DictReader(io.StringIO(reply.text))
+    assert row["description"] == '\'=HYPERLINK("http://evil.example")'
+    assert row["actor"] == "'@ada, the admin"
+
+
+def test_csv_is_for_those_who_prefer_it(world: World, api: Api) -> None:
+    world.subscribe("1")
+    expected = {
+        "text/csv": "text/csv",
+        "TEXT/CSV;q=0.9, application/json;q=0.5": "text/csv",
+        "text/csv, */*": "text/csv",
+        "text/csv;q=0.5, application/json": "application/json",
+        "application/json, text/csv": "application/json",
+        "text/csv;q=0": "application/json",
+        "text/csv;q=x": "application/json",
+        "*/*": "application/json",
+        "image/png": "application/json",
+        "": "application/json",
+    }
+    for accept, media_type in expected.items():
+        reply = api.get(HISTORY, user(), headers={"Accept": accept})
+        assert reply.headers["content-type"].startswith(media_type), accept
+
+
+# --- Bounds -------------------------------------------------------------------------------------
+
+
+WRONG_QUERIES = (
+    (f"{HISTORY}?limit=0", "limit"),
+    (f"{HISTORY}?limit=101", "limit"),
+    (f"{HISTORY}?limit=-1", "limit"),
+    (f"{HISTORY}?limit=1.0", "limit"),
+    (f"{HISTORY}?limit=007", "limit"),
+    (f"{HISTORY}?limit=", "limit"),
+    (f"{HISTORY}?limit=%D9%A3", "limit"),
+    (f"{HISTORY}?type=gift", "type"),
+    (f"{HISTORY}?from=yesterday", "from"),
+    (f"{HISTORY}?from=2026-01-01", "from"),
+    (f"{HISTORY}?to=2026-01-01T00:00:00", "to"),
+    (f"{HISTORY}?to=2026-02-30T00:00:00Z", "to"),
+    (f"{HISTORY}?from=2026-01-02T00:00:00Z&to=2026-01-01T00:00:00Z", "to"),
+    (f"{HISTORY}?page=2", "page"),
+    (f"{HISTORY}?limit=5&limit=6", "limit"),
+    (f"{BALANCE}?at=now", "at"),
+    (f"{BALANCE}?at=1969-12-31T23:59:59Z", "at"),
+    (f"{BALANCE}?user_id=", "user_id"),
+    (f"{BALANCE}?user_id=a%20b", "user_id"),
+    (f"{BALANCE}?user_id={'1' * 129}", "user_id"),
+    (f"{SCHEDULE}?at=2026-01-01T00:00:00Z", "at"),
+)
+
+
+def test_a_wrong_query_parameter_is_named(world: World, api: Api) -> None:
+    world.subscribe("1")
+    for path, field in WRONG_QUERIES:
+        reply = api.get(path, user())
+        assert reply.status == 400, path
+        assert [error["field"] for error in reply.json["errors"]] == [field], path
+
+
+def test_everything_that_is_wrong_is_said_at_once(api: Api) -> None:
+    reply = api.get(f"{HISTORY}?limit=0&type=x&from=x&sort=up", user())
+    fields = [error["field"] for error in reply.json["errors"]]
+    assert fields == ["limit", "type", "from", "sort"]

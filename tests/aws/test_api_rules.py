@@ -1,0 +1,386 @@
+"""What holds for every route: who may do what, what is refused, and what every answer carries."""
+
+import json
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError
+from chalice.local import LambdaContext
+
+from app import app
+from chalicelib.api import VERSION
+from chalicelib.domain.errors import Contention, LedgerCorrupt
+from tests.aws import contract
+from tests.aws.api import ADMIN, BACKEND, NOBODY, Api, Caller, user
+from tests.aws.world import World
+
+USE = "/api/credits/use"
+BALANCE = "/api/credits/balance"
+
+EXPORT = {"amount": 1, "description": "Export"}
+SUBSCRIPTION = {
+    "email": "ada@example.com",
+    "timezone": "Europe/Paris",
+    "plan": "pro",
+    "billing_interval": "yearly",
+    "status": "active",
+    "started_at": "2025-01-01T00:00:00Z",
+}
+
+READER = Caller("reader", "1", "credits:read")
+SPENDER = Caller("spender", "1", "credits:use")
+STRANGER = Caller("stranger", "1", "openid profile credits:everything")
+CALLERS = (NOBODY, STRANGER, READER, SPENDER, user("1"), user("2"), BACKEND, ADMIN)
+
+# What each of CALLERS is answered, when the request is about user 1 and names him where it can.
+TABLE: tuple[tuple[str, str, object, tuple[int, ...]], ...] = (
+    #                                                     nobody    reader    user 1    backend
+    #                                                        stranger  spender   user 2     admin
+    ("GET", "/api/health", None, (200, 200, 200, 200, 200, 200, 200, 200)),
+    ("GET", "/api/openapi.json", None, (200, 200, 200, 200, 200, 200, 200, 200)),
+    ("GET", "/api/plans", None, (401, 200, 200, 200, 200, 200, 200, 200)),
+    (
+        "GET",
+        "/api/credits/allocation-schedule?user_id=1",
+        None,
+        (401, 403, 200, 403, 200, 403, 403, 200),
+    ),
+    ("GET", "/api/credits/balance?user_id=1", None, (401, 403, 200, 403, 200, 403, 403, 200)),
+    ("GET", "/api/credits/history?user_id=1", None, (401, 403, 200, 403, 200, 403, 403, 200)),
+    ("POST", USE, {"user_id": 1, **EXPORT}, (401, 403, 403, 200, 200, 403, 200, 403)),
+    (
+        "POST",
+        "/api/credits/reverse",
+        {"user_id": 1, "transaction_id": "1-2", "amount": 1, "reason": "Oops"},
+        (401, 403, 403, 403, 403, 403, 200, 200),
+    ),
+    (
+        "POST",
+        "/api/credits/allocate",
+        {"user_id": 1, "amount": 1, "reason": "Goodwill"},
+        (401, 403, 403, 403, 403, 403, 403, 200),
+    ),
+    (
+        "POST",
+        "/api/credits/allocation-runs",
+        {"period": "2026-01", "zones": ["Europe/Paris"]},
+        (401, 403, 403, 403, 403, 403, 403, 202),
+    ),
+    ("GET", "/api/subscriptions/1", None, (401, 403, 403, 403, 403, 403, 200, 200)),
+    ("PUT", "/api/subscriptions/1", SUBSCRIPTION, (401, 403, 403, 403, 403, 403, 200, 200)),
+    ("PATCH", "/api/subscriptions/1", {}, (401, 403, 403, 403, 403, 403, 200, 200)),
+)
+
+
+@pytest.fixture
+def two_users(world: World) -> World:
+    """User 1 has credits and a usage to give back; user 2 exists."""
+    world.subscribe("1")
+    world.subscribe("2")
+    world.grant("1", 1000, "credits")
+    return world
+
+
+# --- Who may do what ----------------------------------------------------------------------------
+
+
+def test_who_may_do_what(two_users: World, api: Api) -> None:
+    api.post(USE, user("1"), {"amount": 100, "description": "Export"}, key="to-give-back")
+    assert {(method, path.partition("?")[0]) for method, path, _, _ in TABLE} == {
+        (method, path.replace("{user_id}", "1")) for method, path in contract.operations()
+    }
+    wrong = []
+    for method, path, body, expected in TABLE:
+        for caller, status in zip(CALLERS, expected, strict=True):
+            before = two_users.lines()
+            reply = api.send(method, path, caller, body, key=f"{caller.caller}-key")
+            if reply.status != status:
+                wrong.append(f"{method} {path} as {caller}: {reply.status}, not {status}")
+            if reply.status in (401, 403) and two_users.lines() != before:
+                wrong.append(f"{method} {path} as {caller} was refused and wrote")
+    assert wrong == []
+
+
+def test_it_is_not_revealed_whether_another_user_exists(api: Api, two_users: World) -> None:
+    assert two_users.balance("2") == 0
+    for path in ("allocation-schedule", "balance", "history"):
+        for other in ("2", "nobody-of-this-name"):
+            reply = api.get(f"/api/credits/{path}?user_id={other}", user("1"))
+            assert reply.status == 403
+            del reply.json["request_id"]
+            assert reply.json["detail"] == "the token does not allow this"
+    for other in ("2", "nobody-of-this-name"):
+        reply = api.post(USE, user("1"), {"user_id": other, **EXPORT}, key="a")
+        assert (reply.status, reply.json["detail"]) == (403, "the token does not allow this")
+
+
+def test_a_user_who_names_himself_is_answered_as_if_he_had_not(two_users: World, api: Api) -> None:
+    assert two_users.balance() == 1000
+    own = api.get(BALANCE, user("1")).json
+    assert api.get(f"{BALANCE}?user_id=1", user("1")).json == own
+
+
+def test_an_admin_who_is_a_user_too_reads_his_own_unless_he_names_another(
+    two_users: World, api: Api
+) -> None:
+    assert two_users.balance() == 1000
+    both = Caller("ada", "1", "credits:admin")
+    assert api.get(BALANCE, both).json["available_balance"] == 1000
+    assert api.get(f"{BALANCE}?user_id=2", both).json["available_balance"] == 0
+    assert api.post(USE, both, EXPORT, key="a").status == 403
+
+
+def test_an_admin_or_backend_without_a_user_must_name_one(api: Api) -> None:
+    for reply in (api.get(BALANCE, ADMIN), api.post(USE, BACKEND, EXPORT, key="a")):
+        assert reply.status == 400
+        assert [error["field"] for error in reply.json["errors"]] == ["user_id"]
+
+
+def test_a_token_with_a_users_scopes_and_no_user_reads_nothing(api: Api) -> None:
+    userless = Caller("someone", "", "credits:read credits:use")
+    assert api.get(BALANCE, userless).status == 403
+    assert api.post(USE, userless, EXPORT, key="a").status == 403
+
+
+def test_a_request_without_a_token_is_told_how_to_authenticate(api: Api) -> None:
+    reply = api.get(BALANCE, NOBODY)
+    assert (reply.status, reply.json["code"]) == (401, "unauthenticated")
+    assert reply.headers["www-authenticate"] == "Bearer"
+
+
+# --- What every answer carries ------------------------------------------------------------------
+
+
+def answers(api: Api) -> Iterator[Any]:
+    yield api.get("/api/health", NOBODY)
+    yield api.get("/api/plans", NOBODY)
+    yield api.get(BALANCE, user("1"))
+    yield api.get(BALANCE, user("9"))
+    yield api.get("/api/credits/history", user("1"), headers={"Accept": "text/csv"})
+    yield api.post(USE, user("1"), EXPORT, key="a")
+    yield api.send("DELETE", BALANCE, ADMIN)
+
+
+def test_every_answer_has_an_id_and_may_not_be_stored(two_users: World, api: Api) -> None:
+    assert two_users.balance() == 1000
+    for reply in answers(api):
+        assert reply.headers["x-request-id"].startswith("request-")
+        assert reply.headers["cache-control"] == "no-store"
+        assert reply.headers["x-content-type-options"] == "nosniff"
+        assert reply.headers["strict-transport-security"].startswith("max-age=")
+        assert reply.headers["content-security-policy"].startswith("default-src 'none'")
+        assert reply.headers["referrer-policy"] == "no-referrer"
+        if reply.status >= 400:
+            assert reply.headers["content-type"] == "application/problem+json"
+            assert reply.json["status"] == reply.status
+            assert reply.json["request_id"] == reply.headers["x-request-id"]
+
+
+def test_a_request_that_the_gateway_gave_no_id_gets_one(world: World, api: Api) -> None:
+    assert api
+    assert world
+    event = {
+        "requestContext": {"httpMethod": "GET", "resourcePath": "/api/health"},
+        "headers": None,
+        "pathParameters": None,
+        "multiValueQueryStringParameters": None,
+        "stageVariables": None,
+        "body": None,
+    }
+    answer = app(event, LambdaContext("api", 512))
+    assert answer["statusCode"] == 200
+    uuid.UUID(answer["headers"]["X-Request-Id"])
+
+
+def test_every_route_answers_with_and_without_the_trailing_slash(
+    two_users: World, api: Api
+) -> None:
+    assert two_users.balance() == 1000
+    for method, path, body, _ in TABLE:
+        route, question, query = path.partition("?")
+        caller = BACKEND if path == USE else ADMIN
+        if "reverse" not in path:
+            status = api.send(method, path, caller, body, key="a").status
+            slashed = api.send(method, f"{route}/{question}{query}", caller, body, key="a")
+            assert slashed.status == status < 300, path
+
+
+def test_health_says_that_the_api_is_up_and_nothing_else(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_services() -> Any:
+        return None
+
+    monkeypatch.setattr("chalicelib.api.exchange.services", no_services)
+    assert api.get("/api/health", NOBODY).json == {"status": "ok", "version": VERSION}
+
+
+def test_the_contract_is_served_as_it_is_in_the_repository(api: Api) -> None:
+    reply = api.get("/api/openapi.json", NOBODY)
+    assert reply.text == contract.CONTRACT.read_text(encoding="utf-8")
+    assert reply.headers["cache-control"] == "public, max-age=300"
+
+
+def test_the_plans_are_those_of_the_catalogue(world: World, api: Api) -> None:
+    plans = api.get("/api/plans", user()).json["plans"]
+    assert [plan["id"] for plan in plans] == [plan.id for plan in world.services.catalogue.plans]
+    assert [plan["id"] for plan in plans if plan["lowest"]] == [world.services.catalogue.lowest.id]
+
+
+# --- Bodies and queries -------------------------------------------------------------------------
+
+
+def refused_body(api: Api, raw: bytes, **headers: str) -> tuple[int, str, list[str]]:
+    reply = api.post(USE, user("1"), key="a", raw=raw, headers=headers)
+    problem = reply.json
+    return reply.status, problem["code"], [error["field"] for error in problem["errors"]]
+
+
+def test_what_is_not_a_json_object_is_refused(two_users: World, api: Api) -> None:
+    for raw in (
+        b"",
+        b"{",
+        b"amount=5",
+        b"[]",
+        b'"text"',
+        b"null",
+        b'{"amount": NaN, "description": "x"}',
+        b'{"amount": Infinity, "description": "x"}',
+        b'{"amount": 1, "description": "\xff"}',
+        b'\xef\xbb\xbf{"amount": 1, "description": "x"}',
+        json.dumps(EXPORT).encode("utf-16"),
+        b"[" * 16_000,
+        b'{"a":' * 3_000,
+        b'{"amount": ' + b"9" * 5_000 + b"}",
+    ):
+        assert refused_body(api, raw) == (400, "invalid_input", ["body"]), raw[:40]
+    assert two_users.balance() == 1000
+
+
+def test_a_field_that_is_given_twice_is_refused(two_users: World, api: Api) -> None:
+    raw = b'{"amount": 1, "description": "x", "amount": 2}'
+    reply = api.post(USE, user("1"), key="a", raw=raw)
+    assert reply.status == 400
+    assert "'amount' is given more than once" in reply.json["detail"]
+    assert two_users.balance() == 1000
+
+
+def test_a_number_with_a_point_is_no_whole_number(two_users: World, api: Api) -> None:
+    for number in (b"1.0", b"1e2", b"-0.0"):
+        raw = b'{"amount": ' + number + b', "description": "x"}'
+        assert refused_body(api, raw) == (400, "invalid_input", ["amount"])
+    assert two_users.balance() == 1000
+
+
+def test_a_body_may_have_sixteen_kilobytes_and_no_more(two_users: World, api: Api) -> None:
+    exact = json.dumps(EXPORT).encode()
+    exact += b" " * (16 * 1024 - len(exact))
+    assert refused_body(api, exact + b" ") == (413, "body_too_large", [])
+    assert two_users.balance() == 1000
+    assert api.post(USE, user("1"), key="a", raw=exact).status == 200
+
+
+def test_only_json_is_understood(two_users: World, api: Api) -> None:
+    raw = json.dumps(EXPORT).encode()
+    for media_type in (
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "application/json; charset=utf-16",
+        "application/jsonp",
+        "text/plain, application/json",
+        "*/*",
+    ):
+        reply = api.post(USE, user("1"), key="a", raw=raw, headers={"Content-Type": media_type})
+        assert (reply.status, reply.json["code"]) == (415, "unsupported_media_type"), media_type
+    assert two_users.balance() == 1000
+    for number, media_type in enumerate(
+        ("application/json", "Application/JSON;charset=UTF-8", 'application/json; charset="utf-8"')
+    ):
+        reply = api.post(
+            USE, user("1"), key=f"k{number}", raw=raw, headers={"Content-Type": media_type}
+        )
+        assert reply.status == 200, media_type
+
+
+def test_a_body_without_a_media_type_is_read_as_json(two_users: World) -> None:
+    assert two_users.balance() == 1000
+
+
+def test_every_route_refuses_query_parameters_it_does_not_know(two_users: World, api: Api) -> None:
+    before = two_users.lines()
+    for method, path, body, _ in TABLE:
+        caller = BACKEND if path == USE else ADMIN
+        sign = "&" if "?" in path else "?"
+        for query in (f"{path}{sign}verbose=1", f"{path}{sign}verbose=1&verbose=1"):
+            reply = api.send(method, query, caller, body, key="a")
+            assert reply.status == 400, query
+            assert [error["field"] for error in reply.json["errors"]] == ["verbose"], query
+    assert two_users.lines() == before
+
+
+def test_a_method_that_a_route_does_not_know_is_a_problem_too(api: Api) -> None:
+    reply = api.send("DELETE", "/api/subscriptions/1", ADMIN)
+    assert (reply.status, reply.json["code"]) == (405, "method_not_allowed")
+    assert reply.headers["allow"] == "GET, PUT, PATCH"
+
+
+# --- What is not the caller's fault -------------------------------------------------------------
+
+
+def failing_with(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def fail(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("chalicelib.api.account.balance", fail)
+
+
+def test_an_outage_of_aws_is_told_with_when_to_come_back(
+    api: Api, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for error in (
+        EndpointConnectionError(endpoint_url="https://dynamodb"),
+        ConnectTimeoutError(endpoint_url="https://dynamodb"),
+    ):
+        failing_with(monkeypatch, error)
+        reply = api.get(BALANCE, user("1"))
+        assert (reply.status, reply.json["code"]) == (503, "unavailable")
+        assert reply.headers["retry-after"] == "1"
+        assert "dynamodb" not in reply.text
+        assert caplog.records[-1].levelname == "ERROR"
+        assert caplog.records[-1].exc_info
+
+
+def test_an_error_of_dynamodb_is_an_outage_too(world: World, api: Api) -> None:
+    import boto3
+
+    world.subscribe("1")
+    boto3.client("dynamodb", region_name="eu-west-1").delete_table(
+        TableName=world.settings.ledger_table
+    )
+    reply = api.get(BALANCE, user("1"))
+    assert (reply.status, reply.json["code"]) == (503, "unavailable")
+
+
+def test_contention_is_told_with_when_to_come_back(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failing_with(monkeypatch, Contention("others keep winning"))
+    # The contract has no 409 for a read; of the writes it has been shown in the other tests.
+    monkeypatch.setattr(contract, "check_answer", lambda *_: None)
+    reply = api.get(BALANCE, user("1"))
+    assert (reply.status, reply.headers["retry-after"]) == (409, "1")
+
+
+def test_a_bug_is_told_without_any_detail_and_logged_with_the_requests_id(
+    api: Api, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for error in (ZeroDivisionError("secret"), LedgerCorrupt("1", 3, "secret")):
+        failing_with(monkeypatch, error)
+        reply = api.get(BALANCE, user("1"))
+        assert (reply.status, reply.json["code"]) == (500, "internal_error")
+        assert "secret" not in reply.text
+        line = json.loads(capsys.readouterr().out.splitlines()[-1])
+        assert line["request_id"] == reply.json["request_id"]
+        assert "secret" in line["exception"]

@@ -1,0 +1,274 @@
+"""Subscriptions over the API: registering, replacing, changing, and edits at the same time."""
+
+from typing import Any
+
+from chalicelib.domain.errors import VersionConflict
+from chalicelib.domain.subscriptions import Subscription
+from tests.aws.api import ADMIN, BACKEND, Api, user
+from tests.aws.world import World
+
+PATH = "/api/subscriptions/42"
+
+ADA: dict[str, Any] = {
+    "email": "ada@example.com",
+    "timezone": "Europe/Paris",
+    "plan": "pro",
+    "billing_interval": "yearly",
+    "status": "active",
+    "started_at": "2025-01-01T00:00:00Z",
+}
+
+
+def fields(reply: Any) -> list[str]:
+    assert reply.status == 400, reply.text
+    return [error["field"] for error in reply.json["errors"]]
+
+
+def test_a_new_user_is_registered_with_what_follows_from_it(world: World, api: Api) -> None:
+    reply = api.put(PATH, BACKEND, ADA)
+    assert reply.status == 201
+    assert reply.headers["etag"] == '"1"'
+    assert reply.json == {
+        "user_id": "42",
+        **ADA,
+        "allocation_amount": None,
+        "eligible_from": "2026-01-15T12:00:00Z",
+        "next_credit_allocation": "2026-02-01",
+        "credit_allocation_amount": 500,
+    }
+    assert world.services.subscriptions.get("42").email == "ada@example.com"
+
+
+def test_what_was_written_is_read_at_once(api: Api) -> None:
+    written = api.put(PATH, BACKEND, ADA)
+    read = api.get(PATH, ADMIN)
+    assert (read.status, read.json) == (200, written.json)
+    assert read.headers["etag"] == written.headers["etag"]
+    changed = api.patch(PATH, BACKEND, {"plan": "starter"})
+    assert api.get(PATH, BACKEND).json == changed.json
+    assert changed.json["credit_allocation_amount"] == 100
+
+
+def test_a_subscription_that_is_not_there_is_not_found(api: Api) -> None:
+    assert api.get(PATH, BACKEND).status == 404
+    assert api.patch(PATH, BACKEND, {"plan": "pro"}).status == 404
+    assert api.patch(PATH, BACKEND, {"plan": "pro"}, headers={"If-Match": '"1"'}).status == 404
+
+
+def test_a_put_replaces_the_whole(api: Api) -> None:
+    api.put(PATH, BACKEND, {**ADA, "allocation_amount": 77})
+    reply = api.put(PATH, BACKEND, {**ADA, "plan": "business"})
+    assert (reply.status, reply.headers["etag"]) == (200, '"2"')
+    assert reply.json["allocation_amount"] is None
+    assert reply.json["credit_allocation_amount"] == 2000
+
+
+def test_a_patch_keeps_what_it_does_not_name_and_null_takes_a_value_back(api: Api) -> None:
+    api.put(PATH, BACKEND, {**ADA, "allocation_amount": 77})
+    reply = api.patch(PATH, BACKEND, {"timezone": "Asia/Tokyo"})
+    assert reply.json["allocation_amount"] == 77
+    assert reply.json["timezone"] == "Asia/Tokyo"
+    reply = api.patch(PATH, BACKEND, {"allocation_amount": None})
+    assert reply.json["allocation_amount"] is None
+    assert fields(api.patch(PATH, BACKEND, {"plan": None})) == ["plan"]
+
+
+def test_an_edit_that_changes_nothing_is_no_new_version(api: Api) -> None:
+    api.put(PATH, BACKEND, ADA)
+    assert api.put(PATH, BACKEND, ADA).headers["etag"] == '"1"'
+    assert api.patch(PATH, BACKEND, {}).headers["etag"] == '"1"'
+    assert api.patch(PATH, BACKEND, {"plan": "pro"}).headers["etag"] == '"1"'
+
+
+def test_a_resumed_subscription_is_eligible_from_the_moment_it_resumes(
+    world: World, api: Api
+) -> None:
+    api.put(PATH, BACKEND, ADA)
+    api.patch(PATH, BACKEND, {"status": "paused"})
+    assert api.get(PATH, BACKEND).json["next_credit_allocation"] is None
+    assert api.get(PATH, BACKEND).json["credit_allocation_amount"] == 0
+    world.allocate_at("2026-03-31T22:00:00Z")
+    resumed = api.patch(PATH, BACKEND, {"status": "active"}).json
+    assert resumed["eligible_from"] == "2026-03-31T22:00:00Z"
+    assert (
+        api.patch(PATH, BACKEND, {"plan": "starter"}).json["eligible_from"]
+        == (resumed["eligible_from"])
+    )
+
+
+def test_eligible_from_can_be_set(api: Api) -> None:
+    api.put(PATH, BACKEND, ADA)
+    reply = api.patch(PATH, BACKEND, {"eligible_from": "2026-06-01T02:00:00+02:00"})
+    assert reply.json["eligible_from"] == "2026-06-01T00:00:00Z"
+    assert reply.json["next_credit_allocation"] == "2026-07-01"
+    kept = api.patch(PATH, BACKEND, {"eligible_from": None})
+    assert kept.json["eligible_from"] == "2026-06-01T00:00:00Z"
+
+
+# --- Edits at the same time ---------------------------------------------------------------------
+
+
+def test_an_edit_of_an_old_version_is_refused(api: Api) -> None:
+    api.put(PATH, BACKEND, ADA)
+    first = {"If-Match": '"1"'}
+    assert api.patch(PATH, BACKEND, {"plan": "starter"}, headers=first).status == 200
+    for refused in (
+        api.patch(PATH, BACKEND, {"plan": "business"}, headers=first),
+        api.put(PATH, ADMIN, ADA, headers=first),
+        api.put(PATH, ADMIN, ADA, headers={"If-Match": '"7"'}),
+        api.put(PATH, ADMIN, ADA, headers={"If-Match": 'W/"2"'}),
+    ):
+        assert (refused.status, refused.json["code"]) == (412, "version_conflict")
+    assert api.get(PATH, BACKEND).json["plan"] == "starter"
+    assert api.get(PATH, BACKEND).headers["etag"] == '"2"'
+
+
+def test_if_match_takes_a_list_and_a_star(api: Api) -> None:
+    api.put(PATH, BACKEND, ADA)
+    either = {"If-Match": '"9", "1"'}
+    assert api.patch(PATH, BACKEND, {"plan": "starter"}, headers=either).status == 200
+    assert api.patch(PATH, BACKEND, {"plan": "pro"}, headers={"If-Match": "*"}).status == 200
+
+
+def test_if_match_on_a_user_who_is_not_registered_is_refused(api: Api) -> None:
+    for tags in ("*", '"1"'):
+        assert api.put(PATH, BACKEND, ADA, headers={"If-Match": tags}).status == 412
+    assert api.get(PATH, BACKEND).status == 404
+
+
+def test_if_none_match_registers_and_never_replaces(api: Api) -> None:
+    only_new = {"If-None-Match": "*"}
+    assert api.put(PATH, BACKEND, ADA, headers=only_new).status == 201
+    again = api.put(PATH, BACKEND, {**ADA, "plan": "starter"}, headers=only_new)
+    assert again.status == 412
+    assert api.get(PATH, BACKEND).json["plan"] == "pro"
+
+
+def test_malformed_preconditions_are_refused(api: Api) -> None:
+    for tags in ("1", '"1', '"1""2"', "", '"a b"', "**"):
+        assert fields(api.put(PATH, BACKEND, ADA, headers={"If-Match": tags})) == ["If-Match"]
+    assert fields(api.put(PATH, BACKEND, ADA, headers={"If-None-Match": '"1"'})) == [
+        "If-None-Match"
+    ]
+
+
+def another_edits_before(world: World, monkeypatch: Any, **changes: object) -> None:
+    """Somebody else writes between the reading and the writing of the next edit."""
+    store = world.services.subscriptions
+    put = store.put
+
+    def late(subscription: Subscription) -> None:
+        monkeypatch.setattr(store, "put", put)
+        world.subscribe("42", **changes)
+        put(subscription)
+
+    monkeypatch.setattr(store, "put", late)
+
+
+def test_a_patch_that_loses_a_race_is_merged_onto_the_winner(
+    world: World, api: Api, monkeypatch: Any
+) -> None:
+    api.put(PATH, BACKEND, ADA)
+    another_edits_before(world, monkeypatch, plan="starter")
+    reply = api.patch(PATH, BACKEND, {"timezone": "Asia/Tokyo"})
+    assert (reply.status, reply.headers["etag"]) == (200, '"3"')
+    assert (reply.json["plan"], reply.json["timezone"]) == ("starter", "Asia/Tokyo")
+
+
+def test_an_edit_with_if_match_that_loses_a_race_is_refused(
+    world: World, api: Api, monkeypatch: Any
+) -> None:
+    api.put(PATH, BACKEND, ADA)
+    another_edits_before(world, monkeypatch, plan="starter")
+    reply = api.patch(PATH, BACKEND, {"timezone": "Asia/Tokyo"}, headers={"If-Match": '"1"'})
+    assert reply.status == 412
+    assert api.get(PATH, BACKEND).json["timezone"] == "Europe/Paris"
+
+
+def test_an_edit_that_keeps_losing_is_told_to_come_back(
+    world: World, api: Api, monkeypatch: Any
+) -> None:
+    api.put(PATH, BACKEND, ADA)
+    store = world.services.subscriptions
+    monkeypatch.setattr(store, "_pause", lambda _: None)
+
+    def lose(_: Subscription) -> None:
+        raise VersionConflict("lost again")
+
+    monkeypatch.setattr(store, "put", lose)
+    reply = api.patch(PATH, BACKEND, {"plan": "starter"})
+    assert (reply.status, reply.json["code"]) == (409, "contention")
+    assert reply.headers["retry-after"] == "1"
+
+
+# --- The user id and the fields -----------------------------------------------------------------
+
+
+def test_the_user_id_in_the_path_is_percent_encoded(api: Api) -> None:
+    for encoded, user_id in (
+        ("auth0%7C5f7c%40example.com", "auth0|5f7c@example.com"),
+        ("a%2Bb", "a+b"),
+        ("a+b", "a+b"),
+        ("a%3Ab%3Dc", "a:b=c"),
+    ):
+        reply = api.put(f"/api/subscriptions/{encoded}", BACKEND, ADA)
+        assert reply.json["user_id"] == user_id
+        assert api.get(f"/api/subscriptions/{encoded}/", BACKEND).json["user_id"] == user_id
+
+
+def test_a_wrong_user_id_in_the_path_is_refused(api: Api) -> None:
+    for encoded in ("a%20b", "%FF", "a%2Fb", "%2540", "x" * 129, "%00", "%C3%BC"):
+        assert fields(api.get(f"/api/subscriptions/{encoded}", BACKEND)) == ["user_id"]
+
+
+def test_a_user_id_in_the_body_must_be_that_of_the_path(api: Api) -> None:
+    assert api.put(PATH, BACKEND, {"user_id": 42, **ADA}).status == 201
+    assert api.patch(PATH, BACKEND, {"user_id": "42"}).status == 200
+    assert fields(api.put(PATH, BACKEND, {"user_id": 43, **ADA})) == ["user_id"]
+    assert fields(api.patch(PATH, BACKEND, {"user_id": []})) == ["user_id"]
+
+
+WRONG_FIELDS: tuple[tuple[str, tuple[object, ...]], ...] = (
+    ("email", ("", "ada", "ada@", "a b@example.com", 5, "x" * 255 + "@example.com")),
+    ("timezone", ("Europe/Pariss", "europe/paris", "", 5, "GMT+2", "../etc/passwd")),
+    ("plan", ("gold", "", 5, "x" * 1000)),
+    ("billing_interval", ("weekly", 1, "YEARLY")),
+    ("status", ("gone", True)),
+    ("started_at", ("2026-01-01", "2026-01-01T00:00:00", 0, "3000-01-01T00:00:00Z")),
+    ("eligible_from", ("soon", 5)),
+    ("allocation_amount", (0, -1, 1.0, "5", True, 1_000_000_001)),
+    ("next_credit_allocation", ("2026-02-01",)),
+    ("version", (1,)),
+)
+
+
+def test_a_wrong_field_is_named_and_nothing_is_written(api: Api) -> None:
+    for field, values in WRONG_FIELDS:
+        for value in values:
+            assert fields(api.put(PATH, BACKEND, {**ADA, field: value})) == [field], value
+    assert api.get(PATH, BACKEND).status == 404
+    api.put(PATH, BACKEND, ADA)
+    for field, values in WRONG_FIELDS:
+        for value in values:
+            assert fields(api.patch(PATH, BACKEND, {field: value})) == [field], value
+    assert api.get(PATH, BACKEND).headers["etag"] == '"1"'
+
+
+def test_a_misspelt_timezone_is_answered_with_the_nearest(api: Api) -> None:
+    (error,) = api.put(PATH, BACKEND, {**ADA, "timezone": "Europe/Pariss"}).json["errors"]
+    assert error["message"] == "unknown timezone 'Europe/Pariss'; did you mean 'Europe/Paris'?"
+
+
+def test_all_missing_fields_are_named_at_once(api: Api) -> None:
+    assert fields(api.put(PATH, BACKEND, {})) == list(ADA)
+
+
+def test_users_do_not_see_subscriptions_not_even_their_own(api: Api) -> None:
+    api.put(PATH, BACKEND, ADA)
+    for caller in (user("42"), user("1")):
+        for reply in (
+            api.get(PATH, caller),
+            api.put(PATH, caller, ADA),
+            api.patch(PATH, caller, {"plan": "business"}),
+        ):
+            assert (reply.status, reply.json["code"]) == (403, "forbidden")

@@ -1,0 +1,203 @@
+"""Importing subscriptions: every row is checked before any is written; again changes nothing."""
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from chalicelib.domain.errors import VersionConflict
+from chalicelib.domain.subscriptions import Subscription
+from infra import import_subscriptions, local, stacks
+from infra.import_subscriptions import import_rows, main
+from infra.subscriptions_csv import COLUMNS, UnreadableFileError, check, write
+from tests.aws.world import World, at
+
+HEADER = ",".join(COLUMNS)
+ADA = "1,ada@example.com,Europe/Paris,pro,yearly,active,2025-01-01T00:00:00Z,,"
+BOB = "2,bob@example.com,Asia/Kolkata,starter,monthly,paused,2025-01-01T00:00:00Z,,250"
+
+
+def text(*rows: str) -> str:
+    return "\n".join((HEADER, *rows)) + "\n"
+
+
+@pytest.fixture
+def command(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> "Command":
+    monkeypatch.setattr(stacks, "services_of", lambda _stage: world.services)
+    monkeypatch.setattr(stacks, "THREADS", 1)
+    return Command(monkeypatch, tmp_path)
+
+
+class Command:
+    """The import command, run on files in a temporary directory."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, directory: Path) -> None:
+        self.directory = directory
+        self.output = io.StringIO()
+        console = Console(file=self.output, width=200)
+        monkeypatch.setattr(import_subscriptions, "Console", lambda **_: console)
+
+    def run(self, content: str | bytes, *options: str) -> int:
+        file = self.directory / "people.csv"
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return main([str(file), *options])
+
+
+def test_good_rows_are_imported(world: World, command: Command) -> None:
+    assert command.run(text(ADA, BOB)) == 0
+    ada, bob = world.services.subscriptions.get("1"), world.services.subscriptions.get("2")
+    assert (ada.email, ada.timezone, ada.plan) == ("ada@example.com", "Europe/Paris", "pro")
+    assert (bob.allocation_amount, bob.status.value, bob.billing_interval.value) == (
+        250,
+        "paused",
+        "monthly",
+    )
+    assert ada.eligible_from == world.now
+    assert "Imported 2 subscriptions: 2 new, 0 changed, 0 unchanged." in command.output.getvalue()
+
+
+def test_importing_again_changes_nothing_however_much_later(world: World, command: Command) -> None:
+    command.run(text(ADA, BOB))
+    before = world.services.subscriptions.get("1")
+    world.now = at("2026-09-09T09:09:09Z")
+    assert command.run(text(ADA, BOB)) == 0
+    assert world.services.subscriptions.get("1") == before
+    assert "0 new, 0 changed, 2 unchanged" in command.output.getvalue()
+
+
+def test_an_edited_row_changes_its_subscription(world: World, command: Command) -> None:
+    command.run(text(ADA))
+    assert command.run(text(ADA.replace(",pro,", ",business,"))) == 0
+    assert world.services.subscriptions.get("1").plan == "business"
+    assert "0 new, 1 changed, 0 unchanged" in command.output.getvalue()
+
+
+def test_one_bad_row_and_nothing_is_written(world: World, command: Command) -> None:
+    assert command.run(text(ADA, BOB.replace("Kolkata", "Kolkatta"))) == 1
+    assert world.services.subscriptions.find("1") is None
+    shown = command.output.getvalue()
+    assert "Nothing was written" in shown
+    for words in ("3", "timezone", "'Asia/Kolkatta'", "did you mean 'Asia/Kolkata'?"):
+        assert words in shown
+
+
+def test_with_skip_invalid_the_good_rows_are_written_and_the_bad_ones_saved(
+    world: World, command: Command
+) -> None:
+    bad = BOB.replace("starter", "starterr")
+    assert command.run(text(ADA, bad), "--skip-invalid") == 0
+    assert world.services.subscriptions.find("1") is not None
+    assert world.services.subscriptions.find("2") is None
+    assert (command.directory / "people.invalid.csv").read_text() == text(bad)
+
+
+@pytest.mark.parametrize(
+    ("row", "field", "reason"),
+    [
+        (ADA.replace("1,ada@", ",ada@"), "user_id", "is required"),
+        (ADA.replace("1,ada@", "a b,ada@"), "user_id", "must be 1 to 128"),
+        (ADA.replace("ada@example.com", "ada"), "email", "must be an email address"),
+        (ADA.replace("Europe/Paris", "Mars"), "timezone", "unknown timezone 'Mars'"),
+        (ADA.replace(",pro,", ",gold,"), "plan", "unknown plan 'gold'"),
+        (ADA.replace("yearly", "weekly"), "billing_interval", "must be one of monthly, yearly"),
+        (ADA.replace("active", "asleep"), "status", "must be one of active, paused, cancelled"),
+        (ADA.replace("2025-01-01T00:00:00Z", "2025-01-01"), "started_at", "must be a date and"),
+        (f"{ADA[:-1]}soon,", "eligible_from", "must be a date and time"),
+        (f"{ADA}0", "allocation_amount", "must be a whole number from 1"),
+        (f"{ADA}-5", "allocation_amount", "must be a whole number from 1"),
+        (f"{ADA}1.5", "allocation_amount", "must be a whole number from 1"),
+        (f"{ADA}1000000001", "allocation_amount", "must be a whole number from 1"),
+        (f"{ADA},,", "too many values", "is not a known field"),
+        ("1,ada@example.com", "timezone", "is required"),
+    ],
+)
+def test_each_bad_row_is_reported_with_line_field_value_and_reason(
+    world: World, row: str, field: str, reason: str
+) -> None:
+    checked = check(text(BOB, row), world.services.catalogue, world.now)
+    problem = next(problem for problem in checked.problems if problem.field == field)
+    assert problem.line == 3
+    assert reason in problem.reason
+    assert [good.line for good in checked.good] == [2]
+    assert [bad.line for bad in checked.bad] == [3]
+
+
+def test_a_user_may_be_in_the_file_once_only(world: World) -> None:
+    checked = check(text(ADA, BOB, ADA), world.services.catalogue, world.now)
+    assert checked.problems == [
+        (4, "user_id", "1", "is on line 2 already; keep one of the two"),
+    ]
+
+
+def test_lines_are_counted_as_an_editor_counts_them(world: World) -> None:
+    folded = BOB.replace("bob@example.com", '"bob\n\n@example.com"')
+    checked = check(text(folded, "", ADA.replace("pro", "?")), world.services.catalogue, world.now)
+    assert [problem.line for problem in checked.problems] == [2, 6]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("", "line 1: the columns must be user_id,email"),
+        ("user_id,email\n", "missing: timezone, plan"),
+        (f"{HEADER},colour\n", "unknown: colour"),
+        (f"{HEADER},plan\n", "line 1: the columns must be"),
+        (f'{HEADER}\n1,"ada\n', "this is not CSV"),
+        (f"{HEADER}\n1,{'x' * 20_000}\n", "this is not CSV (field larger than"),
+        (b"\xff\xfe\x00", "is not UTF-8 text"),
+    ],
+)
+def test_a_file_that_is_no_csv_of_subscriptions_is_refused_as_a_whole(
+    command: Command, content: str | bytes, words: str
+) -> None:
+    assert command.run(content) == 1
+    assert words in " ".join(command.output.getvalue().split())
+
+
+def test_a_file_that_is_not_there_is_said_to_be_missing(command: Command) -> None:
+    assert main([str(command.directory / "nowhere.csv")]) == 1
+    assert "cannot be read: No such file or directory" in command.output.getvalue()
+
+
+def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(world: World, command: Command) -> None:
+    assert command.run("\ufeff" + text(ADA).replace("\n", "\r\n")) == 0
+    assert world.services.subscriptions.find("1") is not None
+
+
+def test_without_a_running_stack_the_next_step_is_said(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_runs(_stage: str) -> None:
+        raise local.NotRunningError("No local stack is running. Start one: make up")
+
+    monkeypatch.setattr(stacks, "services_of", none_runs)
+    assert command.run(text(ADA)) == 1
+    assert "make up" in command.output.getvalue()
+
+
+def test_a_row_that_could_not_be_written_is_reported_and_the_others_are_written(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stacks, "THREADS", 1)
+    store = world.services.subscriptions
+    monkeypatch.setattr(store, "_pause", lambda _attempt: None)
+    put = store.put
+
+    def put_unless_ada(subscription: Subscription) -> None:
+        if subscription.user_id == "1":
+            raise VersionConflict("somebody else is always faster")
+        put(subscription)
+
+    monkeypatch.setattr(store, "put", put_unless_ada)
+    rows = check(text(ADA, BOB), world.services.catalogue, world.now).good
+    imported = import_rows(world.services, rows)
+    assert [failure.line for failure in imported.failures] == [2]
+    assert imported.counts == {"new": 1}
+
+
+def test_what_is_written_can_be_read_again(world: World) -> None:
+    rows = check(text(ADA, BOB), world.services.catalogue, world.now).good
+    assert write(rows) == text(ADA, BOB)
+    with pytest.raises(UnreadableFileError):
+        check("nonsense", world.services.catalogue, world.now)

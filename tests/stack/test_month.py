@@ -1,0 +1,129 @@
+"""The month turns on the deployed stack: ticks, queues, workers, each under its own role."""
+
+import io
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from chalicelib.domain.instants import format_instant
+from infra import import_subscriptions, run
+from infra.local import LocalStack
+from infra.stacks import services_of_local
+from infra.subscriptions_csv import UnreadableFileError
+from tests.stack.conftest import wait_for
+
+ROWS = run.SAMPLE.read_text().splitlines()
+
+
+def csv_file(directory: Path, rows: list[str]) -> Path:
+    file = directory / "people.csv"
+    file.write_text("\n".join((ROWS[0], *rows)) + "\n")
+    return file
+
+
+def test_a_file_of_subscriptions_is_imported_turned_shown_and_every_invariant_holds(
+    stack: LocalStack, tmp_path: Path
+) -> None:
+    shown = io.StringIO()
+    console = Console(file=shown, width=140)
+    rows = ROWS[1:61]
+    zones = {row.split(",")[2] for row in rows}
+    assert run.story(stack, csv_file(tmp_path, rows), console, zones)
+    text = shown.getvalue()
+    assert "Imported 60 subscriptions: 60 new, 0 changed, 0 unchanged." in text
+    assert "credits granted" in text
+    assert "credits expired" in text
+    assert text.count("holds") == 6
+    assert "BROKEN" not in text
+
+
+def test_a_file_with_a_bad_row_imports_nothing(stack: LocalStack, tmp_path: Path) -> None:
+    file = csv_file(tmp_path, ["nobody-1,nobody,UTC,pro,yearly,active,2025-01-01T00:00:00Z,,"])
+    with pytest.raises(UnreadableFileError, match="1 rows are wrong"):
+        run.story(stack, file, Console(file=io.StringIO()))
+    assert services_of_local(stack).subscriptions.find("nobody-1") is None
+
+
+@contextmanager
+def quick_redelivery(stack: LocalStack, queue: str) -> Iterator[None]:
+    """Failed messages come back after a second, within the block."""
+    sqs, url = stack.client("sqs"), stack.queues[queue]
+    name = "VisibilityTimeout"
+    before = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=[name])["Attributes"][name]
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={name: "1"})
+    try:
+        yield
+    finally:
+        sqs.set_queue_attributes(QueueUrl=url, Attributes={name: before})
+
+
+@pytest.mark.parametrize("queue", ["sweeps", "allocations", "expiries"])
+def test_a_malformed_message_ends_in_the_dead_letter_queue_with_its_body_intact(
+    stack: LocalStack, queue: str
+) -> None:
+    sqs = stack.client("sqs")
+    body = '{"this is": "no message of ours", "ünïcode": "✓"'
+    with quick_redelivery(stack, queue):
+        sqs.send_message(QueueUrl=stack.queues[queue], MessageBody=body)
+
+        def dead() -> str | None:
+            messages = sqs.receive_message(QueueUrl=stack.queues[f"{queue}-dlq"]).get("Messages")
+            return str(messages[0]["Body"]) if messages else None
+
+        assert wait_for(dead, "the message in the dead-letter queue") == body
+    sqs.purge_queue(QueueUrl=stack.queues[f"{queue}-dlq"])
+
+
+def test_an_admin_invokes_manual_allocate_by_its_name(stack: LocalStack, tmp_path: Path) -> None:
+    services = services_of_local(stack)
+    row = "lambda-1,ada@example.com,Europe/Paris,pro,yearly,active,2025-01-01T00:00:00Z,,"
+    checked = import_subscriptions.read_file(services, csv_file(tmp_path, [row]))
+    import_subscriptions.import_rows(services, checked.good)
+    event = {
+        "user_id": "lambda-1",
+        "amount": 50,
+        "reason": "Goodwill",
+        "actor": "ada",
+        "idempotency_key": "a",
+    }
+    functions = stack.client("lambda")
+
+    def invoke(**changes: object) -> dict[str, object]:
+        answer = functions.invoke(
+            FunctionName="credits-local-manual-allocate",
+            Payload=json.dumps({**event, **changes}).encode(),
+        )
+        assert "FunctionError" not in answer
+        payload: dict[str, object] = json.loads(answer["Payload"].read())
+        return payload
+
+    expected = {"success": True, "new_balance": 50, "transaction_id": "lambda-1-1"}
+    assert invoke() == expected
+    assert invoke() == expected
+    assert invoke(amount=51)["success"] is False
+    assert invoke(amount=0)["error"]["errors"][0]["field"] == "amount"  # type: ignore[index]
+    assert len(services.ledger.history("lambda-1")) == 1
+
+
+def test_the_ledgers_stream_carries_every_entry(stack: LocalStack) -> None:
+    services = services_of_local(stack)
+    entry = services.ledger.history("lambda-1")[0]
+    streams = stack.client("dynamodbstreams")
+    arn = stack.client("dynamodb").describe_table(TableName=stack.tables["ledger"])["Table"][
+        "LatestStreamArn"
+    ]
+    found = []
+    for shard in streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"]:
+        iterator = streams.get_shard_iterator(
+            StreamArn=arn, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
+        )["ShardIterator"]
+        while iterator:
+            page = streams.get_records(ShardIterator=iterator)
+            found += [record["dynamodb"]["Keys"] for record in page["Records"]]
+            iterator = page.get("NextShardIterator") if page["Records"] else None
+    assert {"user_id": {"S": "lambda-1"}, "entry": {"S": "entry#000000000001"}} in found
+    assert format_instant(entry.posted_at)
