@@ -23,10 +23,10 @@ token: $(READY)  ## a token for the running stack: USER_ID=42 (SCOPE="credits:re
 	@$(RUN) -m infra.tokens $(if $(USER_ID),--user-id "$(USER_ID)") $(if $(SCOPE),--scope "$(SCOPE)") $(if $(SECONDS),--seconds "$(SECONDS)")
 
 test: $(READY)  ## all tests (ARGS="-k name tests/unit" picks some)
-	@$(RUN) -m pytest $(ARGS)
+	@$(RUN) -m pytest -n auto --dist loadfile $(ARGS)
 
-contract: $(READY)  ## thousands of made-up requests of each role against the contract (EXAMPLES=100 for each route)
-	@CONTRACT_EXAMPLES=$(or $(EXAMPLES),100) $(RUN) -m pytest -s tests/stack/test_contract.py
+contract: $(READY)  ## thousands of made-up requests of each role against the contract (EXAMPLES=50 for each route)
+	@CONTRACT_EXAMPLES=$(or $(EXAMPLES),50) $(RUN) -m pytest -s tests/stack/test_contract.py
 
 check: $(READY)  ## format, lint, types and the direction of imports
 	@$(VENV)/bin/ruff format --check .

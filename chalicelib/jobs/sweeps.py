@@ -87,9 +87,11 @@ def _expiry_pages(services: Services, sweep: Sweep) -> Iterator[Page]:
         if key is None:
             shard += 1
         if len(users) >= USERS_A_PAGE:
-            yield list(users), f"{sweep.timezone} {shard:02} {key or ''}"
+            more = shard < EXPIRY_SHARDS
+            yield list(users), f"{sweep.timezone} {shard:02} {key or ''}" if more else None
             users = {}
-    yield list(users), None
+    if users:
+        yield list(users), None
 
 
 def _expiry_position(sweep: Sweep) -> tuple[int, str | None]:
@@ -97,7 +99,7 @@ def _expiry_position(sweep: Sweep) -> tuple[int, str | None]:
     if sweep.cursor is None:
         return 0, None
     shard, _, key = sweep.cursor.removeprefix(f"{sweep.timezone} ").partition(" ")
-    if not (shard.isascii() and shard.isdigit()):
+    if not (shard.isascii() and shard.isdigit() and int(shard) < EXPIRY_SHARDS):
         raise InvalidInput.of(
             "cursor", f"must be a cursor a sweep gave out; is {shown(sweep.cursor)}"
         )

@@ -978,3 +978,22 @@ def test_whatever_happens_the_ledger_and_a_box_of_tokens_agree_and_the_ledger_ve
     for entry in entries:
         assert LedgerEntry.from_body("42", entry.number, entry.body()) == entry
     assert all(earlier.posted_at <= later.posted_at for earlier, later in pairwise(entries))
+
+
+@pytest.mark.parametrize("amount", [0, -5])
+def test_no_decision_moves_less_than_one_credit_whoever_forgot_to_check(amount: int) -> None:
+    book = Book()
+    book.grant("2026-07-01T12:00:00Z", 100)
+    usage = book.use("2026-07-01T13:00:00Z", 10)
+    now = at("2026-07-01T14:00:00Z")
+    too_little = pytest.raises(ValueError, match="an amount is 1 credit or more")
+    with too_little:
+        ledger.use(book.account, amount, why(), now)
+    with too_little:
+        ledger.claw_back(book.account, amount, why(), now)
+    with too_little:
+        ledger.grant(book.account, amount, why(), now, NEW_YORK, None)
+    with too_little:
+        ledger.allocate(book.account, JULY, amount, NEW_YORK, None, now)
+    with too_little:
+        ledger.reverse(book.account, usage, book.entries[0], 0, amount, why(), now)
