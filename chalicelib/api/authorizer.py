@@ -194,7 +194,9 @@ class IssuerKeys:
     However many unknown ids come, the issuer is asked once in `REFETCH_SECONDS` at most.
     """
 
-    def __init__(self, fetch: Callable[[], Json], now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, fetch: Callable[[], Json], now: Callable[[], float] = time.monotonic
+    ) -> None:
         self._fetch = fetch
         self._now = now
         self._keys: dict[str, jwt.PyJWK] = {}
