@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help run up test check format deploy import sample clean
+.PHONY: help run up token test check format deploy import units cpu verify sample clean
 
 help:  ## list what there is
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ run: $(READY)  ## the whole story on this machine: emulator, stack, data, a turn
 
 up: $(READY)  ## the stack on this machine without data; prints one line of JSON, stays until Ctrl-C
 	@$(RUN) -m infra.local
+
+token: $(READY)  ## a token for the running stack: USER_ID=42 (SCOPE="credits:read credits:use", SECONDS=3600)
+	@$(RUN) -m infra.tokens $(if $(USER_ID),--user-id "$(USER_ID)") $(if $(SCOPE),--scope "$(SCOPE)") $(if $(SECONDS),--seconds "$(SECONDS)")
 
 test: $(READY)  ## all tests (ARGS="-k name tests/unit" picks some)
 	@$(RUN) -m pytest $(ARGS)
@@ -38,6 +41,15 @@ deploy: $(READY)  ## deploy to AWS with your credentials: STAGE=dev or STAGE=pro
 import: $(READY)  ## import subscriptions: CSV=file.csv (STAGE=prod for AWS, SKIP_INVALID=1 to leave bad rows out)
 	@$(RUN) -m infra.import_subscriptions $(if $(CSV),"$(CSV)") $(if $(STAGE),--stage "$(STAGE)") $(if $(SKIP_INVALID),--skip-invalid)
 
+units: $(READY)  ## count requests and capacity units of each operation
+	@$(RUN) -m bench.units
+
+cpu: $(READY)  ## CPU of cold starts and requests over the bare SDK
+	@$(RUN) -m bench.cpu
+
+verify: $(READY)  ## check a ledger line by line: USER_ID=42 (STAGE=prod)
+	@$(RUN) -m infra.verify $(USER_ID) $(if $(STAGE),--stage "$(STAGE)")
+
 sample: $(READY)  ## make infra/sample/subscriptions.csv again
 	@$(RUN) -m infra.sample.generate
 
@@ -45,12 +57,14 @@ clean:  ## remove everything that was made, .venv too
 	rm -rf $(VENV) build .chalice/deployments .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# pip takes a minute or so to install everything the first time, and is not worth watching.
 $(READY): requirements.txt requirements-dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo 'error: Credits needs Python 3.11 or newer, and "$(PYTHON)" is not. Name one: make PYTHON=python3.12 ...' >&2; exit 1; }
 	@echo 'Making $(VENV) (once, about a minute) ...' >&2
 	@$(PYTHON) -m venv $(VENV) >&2 || { \
 	  echo 'error: Python has no venv module. On Debian and Ubuntu: apt install python3-venv' >&2; exit 1; }
-	@$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements-dev.txt >&2
+	@# Each package is named as it comes; the pipe would hide pip's failure, so a file remembers it.
+	@( $(VENV)/bin/pip install --disable-pip-version-check -r requirements-dev.txt || touch $@.failed ) 2>&1 \
+	  | while read -r word rest; do case $$word in Collecting) echo "  $${rest%% *}";; ERROR:) echo "$$word $$rest";; esac; done >&2
+	@if [ -e $@.failed ]; then rm $@.failed; echo 'error: pip could not install requirements-dev.txt' >&2; exit 1; fi
 	@touch $@

@@ -1,0 +1,1 @@
+"""Credits: everything that runs in Lambda. domain ← store ← operations ← jobs, api ← app.py."""

@@ -1,11 +1,18 @@
 """Structured logs. Users are named by id at most; addresses and tokens never reach a log."""
 
 from functools import cache
+from typing import TYPE_CHECKING
 
-from aws_lambda_powertools import Logger
+if TYPE_CHECKING:
+    from aws_lambda_powertools import Logger
 
 
 @cache
-def logger() -> Logger:
-    """The process's logger; its service name and level come from the environment."""
+def logger() -> "Logger":
+    """The process's logger; its service name and level come from the environment.
+
+    Loaded when the first line is written: a route that has nothing to log does not pay for it.
+    """
+    from aws_lambda_powertools import Logger
+
     return Logger(use_rfc3339=True, utc=True)

@@ -16,7 +16,8 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -41,6 +42,9 @@ APP_NAME = "credits"
 # How long a change set may take to be computed, and a stack to be changed, in seconds.
 CHANGE_SET_DEADLINE = 300.0
 STACK_DEADLINE = 1800.0
+
+PARAMETERS_FILE = Path(__file__).with_name("parameters.toml")
+_REQUIRED_PARAMETERS = ("TokenIssuer", "TokenAudience")
 
 Say = Callable[[str], None]
 Confirm = Callable[[], bool]
@@ -146,11 +150,33 @@ def stack_name(stage: str) -> str:
     return f"{APP_NAME}-{stage}"
 
 
+def parameters_of(stage: str) -> dict[str, str]:
+    """The parameters of a stage in `PARAMETERS_FILE`. Raises `DeployError`."""
+    try:
+        parameters = tomllib.loads(PARAMETERS_FILE.read_text())[stage]
+    except tomllib.TOMLDecodeError as error:
+        raise DeployError(f"{PARAMETERS_FILE} is not TOML: {error}") from error
+    except KeyError as error:
+        raise DeployError(f"There is no [{stage}] in {PARAMETERS_FILE}: add it.") from error
+    return {name: str(value) for name, value in parameters.items()}
+
+
+def _check_parameters(stage: str, parameters: Mapping[str, str]) -> None:
+    missing = [name for name in _REQUIRED_PARAMETERS if not parameters.get(name)]
+    if missing:
+        raise DeployError(
+            f"Stage {stage} does not say whose tokens its API takes. "
+            f"Set {' and '.join(missing)} under [{stage}] in infra/parameters.toml, "
+            "which has examples for Cognito, Auth0 and Clerk."
+        )
+
+
 def deploy(
     stage: str,
     client: ClientFactory,
     *,
     region: str,
+    parameters: Mapping[str, str],
     say: Say,
     say_detail: Say = say_nothing,
     confirm: Confirm = agree,
@@ -158,13 +184,15 @@ def deploy(
 ) -> Deployment:
     """Deploy `stage` and return what the stack is then made of.
 
-    `client` makes a botocore client for a service, and so decides where this deploys to. `confirm`
+    `client` makes a botocore client for a service, and so decides where this deploys to.
+    `parameters` are those of infra/resources.yaml without the stage. `confirm`
     is asked once the changes have been shown; when it says no, nothing has been changed. `say` is
     told each step, `say_detail` each change and each event of the stack. Raises `DeployError`, and
     what `packaging.package` raises.
     """
     try:
         account = client("sts").get_caller_identity()["Account"]
+        _check_parameters(stage, parameters)
         with tempfile.TemporaryDirectory() as output:
             say(f"Packaging stage {stage} ...")
             package = make_package(stage, Path(output), region=region)
@@ -172,7 +200,7 @@ def deploy(
             say(f"Uploading the Lambda archive ({size:.1f} MB) ...")
             template_url = _upload(client("s3"), package, account=account, region=region)
         stack = _Stack(client("cloudformation"), stack_name(stage), say, say_detail)
-        changed = stack.apply(template_url, {"Stage": stage}, confirm)
+        changed = stack.apply(template_url, {**parameters, "Stage": stage}, confirm)
         return describe(stage, client, changed=changed)
     except ClientError as error:
         kind = (
@@ -513,6 +541,7 @@ def main() -> int:
             arguments.stage,
             lambda service: session.create_client(service, region_name=region),
             region=region,
+            parameters=parameters_of(arguments.stage),
             say=_say,
             say_detail=_say,
             confirm=agree if arguments.yes else _ask,

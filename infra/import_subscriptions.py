@@ -2,8 +2,8 @@
 
     python -m infra.import_subscriptions file.csv [--stage prod] [--skip-invalid]
 
-Every row is checked before anything is written. Importing a file again changes nothing, and an import
-that was interrupted is finished by running it again.
+Every row is checked before anything is written. Importing a file again changes nothing, and an
+import that was interrupted is finished by running it again.
 """
 
 from __future__ import annotations

@@ -24,9 +24,13 @@ from typing import Any
 import botocore.session
 from botocore.config import Config
 
-from infra import deploy, emulator, packaging
+from chalicelib.settings import LOCAL_STAGE
+from infra import deploy, emulator, gateway, packaging, tokens
 
-STAGE = "local"
+STAGE = LOCAL_STAGE
+
+# Where a web page under development usually comes from.
+ALLOWED_ORIGINS = "http://localhost:3000,http://localhost:5173,http://localhost:8080"
 
 # Where other processes find the running stack; a second one at the same time needs another file.
 STATE_FILE = Path(os.environ.get("CREDITS_STATE_FILE", packaging.BUILD / "local.json"))
@@ -54,6 +58,7 @@ class LocalStack:
     tables: dict[str, str]
     queues: dict[str, str]
     mail_url: str
+    issuer: str
 
     def client(self, service: str, **settings: Any) -> Any:
         """A botocore client of the emulator's root user, for `service`.
@@ -62,6 +67,10 @@ class LocalStack:
         it. Clients may be shared by threads.
         """
         return _client(self.endpoint_url, service, **settings)
+
+    def token(self, user_id: str, scopes: str = tokens.DEFAULT_SCOPES, **claims: object) -> str:
+        """A token for the API that stands for a user; `claims` are added to it, or replaced."""
+        return tokens.issue(self.issuer, user_id, scopes, claims=claims)
 
     def to_json(self) -> str:
         """The one line that `make up` prints."""
@@ -94,8 +103,8 @@ def local_stack(
     Raises `EmulatorError`, `PackagingError` or `DeployError`.
     """
     say("Starting the emulator ...")
-    with emulator.emulator() as endpoint_url:
-        stack = _deploy(endpoint_url, say, make_package)
+    with tokens.issuer() as issuer, emulator.emulator() as endpoint_url:
+        stack = _deploy(endpoint_url, issuer, say, make_package)
         if not schedules:
             _disable_schedules(stack)
         if not publish:
@@ -110,14 +119,28 @@ def local_stack(
                 STATE_FILE.unlink()
 
 
-def _deploy(endpoint_url: str, say: deploy.Say, make_package: deploy.PackageMaker) -> LocalStack:
+def parameters(issuer: str) -> dict[str, str]:
+    """What the stage `local` is told when it is deployed."""
+    return {
+        "TokenIssuer": issuer,
+        "TokenAudience": tokens.AUDIENCE,
+        "AllowedOrigins": ALLOWED_ORIGINS,
+        "MailsASecond": "0",  # the emulator's outbox takes any number
+    }
+
+
+def _deploy(
+    endpoint_url: str, issuer: str, say: deploy.Say, make_package: deploy.PackageMaker
+) -> LocalStack:
     deployment = deploy.deploy(
         STAGE,
         lambda service: _client(endpoint_url, service),
         region=emulator.REGION,
+        parameters=parameters(issuer),
         say=say,
         make_package=make_package,
     )
+    gateway.put_gateway_responses(_client(endpoint_url, "apigateway"), deployment.api_id, "v1")
     return LocalStack(
         endpoint_url=endpoint_url,
         # By path, not by host: <id>.execute-api.localhost resolves on some machines only.
@@ -128,6 +151,7 @@ def _deploy(endpoint_url: str, say: deploy.Say, make_package: deploy.PackageMake
         tables=deployment.tables,
         queues=deployment.queues,
         mail_url=f"{endpoint_url}/_ministack/ses/messages",
+        issuer=issuer,
     )
 
 

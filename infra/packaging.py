@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,9 @@ from typing import Any
 
 import yaml
 
+from chalicelib.settings import LOCAL_STAGE
+from infra import gateway
+
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build"
 
@@ -31,7 +35,7 @@ BUILD = ROOT / "build"
 BOTOCORE_SERVICES = frozenset({"cloudwatch", "dynamodb", "secretsmanager", "sesv2", "sqs", "sts"})
 
 # What Lambda runs on; only wheels for it, or for any platform, are packed.
-_PLATFORM = "manylinux2014_x86_64"
+_LAMBDA = "manylinux2014_x86_64"
 
 # Counts the changes to what is done to the installed requirements.
 _LAYOUT = 3
@@ -92,7 +96,8 @@ def package(stage: str, output: Path, *, region: str, root: Path = ROOT) -> Pack
         _copy(root / source, project / source)
     # What is in vendor/ goes into the archive as it is. Chalice installs nothing: there is no
     # requirements.txt in this copy.
-    (project / "vendor").symlink_to(_dependencies(root / "requirements.txt"))
+    dependencies = _dependencies(root / "requirements.txt", _platform_of(stage))
+    (project / "vendor").symlink_to(dependencies)
     _run(
         "chalice package",
         [
@@ -106,6 +111,7 @@ def package(stage: str, output: Path, *, region: str, root: Path = ROOT) -> Pack
         environment={"AWS_DEFAULT_REGION": region, "PYTHONDONTWRITEBYTECODE": "1"},
     )
     template = yaml.safe_load((output / "sam.yaml").read_text())
+    gateway.complete(template)
     archive = output / "credits.zip"
     _make_reproducible(output / "deployment.zip", archive)
     return Package(template=template, archive=archive)
@@ -120,11 +126,26 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copy(source, target)
 
 
-def _dependencies(requirements: Path) -> Path:
-    """Where the requirements are installed for Lambda; installs them if they are not there yet."""
+def _platform_of(stage: str) -> str | None:
+    """What a stage's functions run on, as pip calls it; None is this machine.
+
+    The emulator runs them on this machine, which may be a Mac: Lambda's compiled code is of no use
+    there.
+    """
+    is_like_lambda = (
+        sys.platform == "linux"
+        and platform.machine() == "x86_64"
+        and platform.libc_ver()[0] == "glibc"
+    )
+    return _LAMBDA if stage != LOCAL_STAGE or is_like_lambda else None
+
+
+def _dependencies(requirements: Path, target_platform: str | None) -> Path:
+    """Where the requirements are installed for a platform; installs them if they are not yet."""
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     wanted = (
-        f"{_LAYOUT} {python} {_PLATFORM} {sorted(BOTOCORE_SERVICES)} {requirements.read_text()}"
+        f"{_LAYOUT} {python} {target_platform} {sorted(BOTOCORE_SERVICES)} "
+        f"{requirements.read_text()}"
     )
     directory = BUILD / "dependencies" / hashlib.sha256(wanted.encode()).hexdigest()[:16]
     if directory.exists():
@@ -136,7 +157,8 @@ def _dependencies(requirements: Path) -> Path:
             "pip install",
             [
                 *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
-                *("--only-binary", ":all:", "--platform", _PLATFORM, "--python-version", python),
+                *("--only-binary", ":all:", "--python-version", python),
+                *(("--platform", target_platform) if target_platform else ()),
                 *("--no-compile", "--target", str(installed), "--requirement", str(requirements)),
             ],
             directory=requirements.parent,

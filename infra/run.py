@@ -50,10 +50,15 @@ def story(
 
 
 def show_how_to_call(stack: local.LocalStack, console: Console) -> None:
-    """Prints the addresses of the running stack and what to try."""
+    """Prints the addresses of the running stack and what to try, as one of its users."""
+    some = stack.client("dynamodb").scan(TableName=stack.tables["subscriptions"], Limit=1)["Items"]
+    user_id = some[0]["user_id"]["S"] if some else "42"
+    schedule = f"{stack.api_url}/api/credits/allocation-schedule"
     console.print(
         f"\n[bold]The API[/]    {stack.api_url}\n"
-        f"[bold]Try[/]        curl {stack.api_url}/api/health\n"
+        f'[bold]Try[/]        curl -H "Authorization: Bearer $(make token USER_ID={user_id})" '
+        f"{schedule}\n"
+        f"           (an admin: make token USER_ID=ops SCOPE=credits:admin)\n"
         f"[bold]Mails[/]      {stack.mail_url}\n"
         f"[bold]AWS calls[/]  {stack.endpoint_url} (any AWS SDK, as its endpoint URL)\n",
         highlight=False,

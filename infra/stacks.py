@@ -61,4 +61,6 @@ def _settings(stage: str, region: str, tables: dict[str, str], queues: dict[str,
         sweeps_queue_url=queues["sweeps"],
         allocations_queue_url=queues["allocations"],
         expiries_queue_url=queues["expiries"],
+        notifications_queue_url=queues["notifications"],
+        mails_table=tables["mails"],
     )

@@ -210,10 +210,10 @@ class Turning:
     ) -> None:
         """One row per instant at which something happened: zones, users, credits, lateness."""
         users: Counter[datetime] = Counter()
-        credits: Counter[datetime] = Counter()
+        amounts: Counter[datetime] = Counter()
         for entry in entries:
             users[entry.effective_at] += 1
-            credits[entry.effective_at] += abs(entry.amount)
+            amounts[entry.effective_at] += abs(entry.amount)
         table = Table(
             "UTC instant",
             "zones",
@@ -230,14 +230,14 @@ class Turning:
                 f"{instant:%Y-%m-%d %H:%M}",
                 str(len(instants[instant])),
                 f"{users[instant]:,}",
-                f"{credits[instant]:,}",
+                f"{amounts[instant]:,}",
                 f"{lateness[instant]:.1f}",
             )
         footers = (
             f"{len(instants)} instants",
             str(sum(len(zones) for zones in instants.values())),
             f"{users.total():,}",
-            f"{credits.total():,}",
+            f"{amounts.total():,}",
             f"{max(lateness.values()):.1f} at most",
         )
         for column, footer in zip(table.columns, footers, strict=True):

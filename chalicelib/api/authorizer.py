@@ -38,7 +38,7 @@ LEEWAY_SECONDS = 30
 """How far the issuer's clock and ours may be apart."""
 
 KEYS_FRESH_SECONDS = 3600
-"""How long keys are used before they are fetched again: a key withdrawn is a key refused by then."""
+"""How long keys are used before they are fetched again: by then a withdrawn one is refused."""
 
 KEYS_KEPT_SECONDS = 24 * 3600
 """How long keys are used while the issuer cannot be reached."""
@@ -234,7 +234,7 @@ def usable_keys(document: Json) -> dict[str, jwt.PyJWK]:
     for data in document["keys"]:
         if not isinstance(data, dict):
             continue
-        algorithm = _ALGORITHMS.get(data.get("kty"))
+        algorithm = _ALGORITHMS.get(str(data.get("kty")))
         key_id = data.get("kid")
         if (
             algorithm is None

@@ -69,6 +69,8 @@ def dress(request: Request, get_response: Callable[[Request], Response]) -> Resp
         problem = _response(problems.of_framework(response.status_code, request_id))
         problem.headers = {**response.headers, **problem.headers}
         response = problem
+    if response.status_code >= 500:
+        logger().remove_keys([_REQUEST_ID])
     response.headers = {**HEADERS, **response.headers, "X-Request-Id": request_id}
     return response
 
@@ -83,7 +85,10 @@ def request_id_of(request: Request) -> str:
 
 def _log_with(request_id: str) -> None:
     # Chalice logs through the logger of the app's name, which is ours: this reaches its line too.
-    logger().append_keys(request_id=request_id)
+    logger().append_keys(**{_REQUEST_ID: request_id})
+
+
+_REQUEST_ID = "request_id"
 
 
 def _response(answer: Answer) -> Response:

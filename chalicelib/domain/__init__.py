@@ -1,0 +1,1 @@
+"""What credits mean: pure Python, no AWS, no clock, no environment, no randomness."""

@@ -53,7 +53,7 @@ def format_instant(instant: datetime) -> str:
     Milliseconds are written only when there are any. Such texts sort like the instants as long as
     all of them are whole seconds, which midnights are: keep the others out of sort keys.
     """
-    precision = "milliseconds" if instant.microsecond else "seconds"
+    precision = "milliseconds" if instant.microsecond >= 1000 else "seconds"
     return as_utc(instant).replace(tzinfo=None).isoformat(timespec=precision) + "Z"
 
 

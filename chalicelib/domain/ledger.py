@@ -279,6 +279,13 @@ class Reversal(NamedTuple):
     reversed_in_all: int
 
 
+class _Change(NamedTuple):
+    """What an entry moves, and the open batches after it."""
+
+    legs: Legs
+    batches: Batches
+
+
 def allocate(
     account: Account,
     period: Period,
@@ -318,8 +325,8 @@ def expire(account: Account, now: datetime) -> LedgerEntry | None:
     request = Request(
         f"expiration#{format_instant(latest)}", SYSTEM, "Credits reached their expiry"
     )
-    batches = move(account.batches, legs)
-    return _entry(account, EntryType.EXPIRATION, legs, batches, request, now, latest)
+    change = _Change(legs, move(account.batches, legs))
+    return _entry(account, EntryType.EXPIRATION, change, request, now, latest)
 
 
 def use(account: Account, amount: int, request: Request, now: datetime) -> LedgerEntry:
@@ -380,24 +387,24 @@ def reverse(
     origin = {batch.number: batch for batch in before_usage.batches}
     legs = returned(usage.legs, reversed_before, amount)
     alive = tuple(leg for leg in legs if origin[leg.batch].is_usable(now))
-    batches = move(account.batches, alive, known=before_usage.batches)
-    entry = _entry(account, EntryType.REVERSAL, alive, batches, request, now)
+    change = _Change(alive, move(account.batches, alive, known=before_usage.batches))
+    entry = _entry(account, EntryType.REVERSAL, change, request, now)
     return Reversal(entry, amount - entry.amount, reversed_before + amount)
 
 
 def _take(
-    account: Account, type: EntryType, amount: int, request: Request, now: datetime
+    account: Account, kind: EntryType, amount: int, request: Request, now: datetime
 ) -> LedgerEntry:
     now = account.time(now)
     if amount > account.available_balance(now):
         raise InsufficientCredits(amount, account.available_balance(now))
     legs = burn_down(account.batches, amount, now)
-    return _entry(account, type, legs, move(account.batches, legs), request, now)
+    return _entry(account, kind, _Change(legs, move(account.batches, legs)), request, now)
 
 
 def _grant(
     account: Account,
-    type: EntryType,
+    kind: EntryType,
     batch: CreditBatch,
     request: Request,
     now: datetime,
@@ -407,9 +414,11 @@ def _grant(
 ) -> LedgerEntry:
     return _entry(
         account,
-        type,
-        (Leg(batch.number, batch.granted),),
-        in_burn_down_order((*account.batches, batch)),
+        kind,
+        _Change(
+            (Leg(batch.number, batch.granted),),
+            in_burn_down_order((*account.batches, batch)),
+        ),
         request,
         now,
         effective_at,
@@ -420,24 +429,23 @@ def _grant(
 
 def _entry(
     account: Account,
-    type: EntryType,
-    legs: Legs,
-    batches: Batches,
+    kind: EntryType,
+    change: _Change,
     request: Request,
     now: datetime,
     effective_at: datetime | None = None,
     allocated_through: Period | None = None,
     expiry_timezone: str | None = None,
 ) -> LedgerEntry:
-    amount = sum(leg.amount for leg in legs)
+    amount = sum(leg.amount for leg in change.legs)
     return LedgerEntry(
         user_id=account.user_id,
         number=account.next_number,
-        type=type,
+        type=kind,
         amount=amount,
         balance=account.ledger_balance + amount,
-        batches=batches,
-        legs=legs,
+        batches=change.batches,
+        legs=change.legs,
         allocated_through=allocated_through or account.allocated_through,
         operation=request.operation,
         description=request.description,

@@ -35,7 +35,7 @@ def verify(user_id: str, lines: Iterable[StoredLine]) -> Account:
         entry = _read(account, line)
         batch = entry.granted_batch
         if batch:
-            granted[batch.number] = replace(batch, remaining=0)
+            granted[batch.number] = batch
         for holds, problem in _rules(account, entry, granted, used):
             if not holds:
                 raise LedgerCorrupt(user_id, line.number, problem)
@@ -174,8 +174,11 @@ def _rules_of_type(account: Account, entry: LedgerEntry) -> Iterator[Rule]:
 
 
 def _is_burn_down(usable: list[CreditBatch], legs: tuple[Leg, ...]) -> bool:
-    """Whether the legs empty the oldest usable batches, but for the last, which they may not."""
-    if not legs or len(legs) > len(usable):
+    """Whether the legs empty the oldest usable batches, but for the last, which they may not.
+
+    There is at least one leg: the amount, their sum, is known to be negative.
+    """
+    if len(legs) > len(usable):
         return False
     *emptied, last = zip(usable, legs, strict=False)
     return all(leg == (batch.number, -batch.remaining) for batch, leg in emptied) and (

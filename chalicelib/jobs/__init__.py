@@ -1,0 +1,1 @@
+"""Scheduled work: ticks, sweeps and workers, and the manual-allocate function."""

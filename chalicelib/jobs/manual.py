@@ -17,8 +17,9 @@ from chalicelib.operations import allocate_by_hand
 from chalicelib.refusals import refusal
 from chalicelib.services import Services
 
-CALLER = "lambda"
-"""Whose idempotency keys these are: all who may invoke the function share them."""
+CALLER = "lambda/manual-allocate"
+"""Whose idempotency keys these are: all who may invoke the function share them. No token can be
+this caller: a slash is not in the alphabet of subjects."""
 
 
 def manual_allocate(services: Services, event: object) -> dict[str, Any]:

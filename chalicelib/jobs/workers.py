@@ -36,8 +36,8 @@ def _allocate(services: Services, message: UsersMessage) -> None:
         )
         return sum(entry.amount for entry in posted)
 
-    credits = for_each_user(services.threads, subscriptions, allocate)
-    _log("allocated", message, credits)
+    amounts = for_each_user(services.threads, subscriptions, allocate)
+    _log("allocated", message, amounts)
 
 
 def _expire(services: Services, message: UsersMessage) -> None:
@@ -47,14 +47,14 @@ def _expire(services: Services, message: UsersMessage) -> None:
         posted = services.ledger.post(user_id, lambda account: ledger.expire(account, now))
         return sum(entry.amount for entry in posted)
 
-    credits = for_each_user(services.threads, dict.fromkeys(message.user_ids), expire)
-    _log("expired", message, credits)
+    amounts = for_each_user(services.threads, dict.fromkeys(message.user_ids), expire)
+    _log("expired", message, amounts)
 
 
-def _log(what: str, message: UsersMessage, credits: list[int]) -> None:
+def _log(what: str, message: UsersMessage, amounts: list[int]) -> None:
     logger().info(
         what,
         users=len(message.user_ids),
-        users_changed=sum(1 for amount in credits if amount),
-        credits=sum(credits),
+        users_changed=sum(1 for amount in amounts if amount),
+        credits=sum(amounts),
     )

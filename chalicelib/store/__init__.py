@@ -1,0 +1,1 @@
+"""DynamoDB: the only place that knows a table, a key or a condition."""

@@ -208,10 +208,10 @@ class LedgerStore:
         found = Account(user_id)
         while high - low > 1:
             middle = (low + high) // 2
-            candidate = _account(self._entry_item(user_id, middle))
-            assert candidate.last is not None
-            if candidate.last.posted_at <= instant:
-                low, found = middle, candidate
+            item = self._entry_item(user_id, middle)
+            entry = _entry(item)
+            if entry.posted_at <= instant:
+                low, found = middle, Account(user_id, entry, item["hash"]["S"])
             else:
                 high = middle
         return found
@@ -422,7 +422,7 @@ class LedgerStore:
         return int(items[0]["sequence"]["N"]), int(items[0]["reversed_in_all"]["N"])
 
     def _query(
-        self, user_id: str, condition: Condition, limit: int, newest_first: bool = True
+        self, user_id: str, condition: Condition, limit: int, *, newest_first: bool = True
     ) -> list[Item]:
         response = self._connection.query(
             self._table,

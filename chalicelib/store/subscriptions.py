@@ -145,7 +145,8 @@ class SubscriptionStore:
         missing = user_ids
         for _ in attempts(self._pause):
             response = self._connection.batch_get_item(
-                self._table, [{"user_id": user_id} for user_id in missing]
+                self._table,
+                [{"user_id": user_id} for user_id in missing],  # type: ignore[misc] # wrong there
             )
             found += [_subscription(item) for item in response["Responses"].get(self._table, ())]
             unprocessed = response.get("UnprocessedKeys", {}).get(self._table, {})

@@ -62,6 +62,7 @@ class Api:
         headers: Mapping[str, str] | None = None,
         key: str | None = None,
         raw: bytes | None = None,
+        media_type: str | None = "application/json",
         request_id: str = "",
     ) -> Reply:
         """``body`` is sent as JSON, ``raw`` as it is; ``key`` is the idempotency key."""
@@ -70,8 +71,8 @@ class Api:
             sent["Idempotency-Key"] = key
         if body is not None:
             raw = json.dumps(body).encode()
-        if raw is not None:
-            sent = {"Content-Type": "application/json", **sent}
+        if raw is not None and media_type is not None:
+            sent["Content-Type"] = media_type
         # Chalice's own model of API Gateway: it matches the route and leaves %-encoding in paths.
         event = LambdaEventConverter(RouteMatcher(list(app.routes))).create_lambda_event(
             method, path, sent, raw

@@ -5,7 +5,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
+from jsonschema import Draft202012Validator, ValidationError  # type: ignore[import-untyped]
+
+__all__ = ["ValidationError"]
 
 CONTRACT = Path(__file__).parents[2] / "chalicelib" / "api" / "openapi.json"
 

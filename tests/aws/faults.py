@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.awsrequest import AWSPreparedRequest
 from moto.core.models import botocore_stubber
 
 from chalicelib.services import Services
@@ -46,9 +46,7 @@ class Faults:
             for client in clients:
                 client.meta.events.unregister("before-send.*.*", self._before_send)
 
-    def _before_send(
-        self, request: AWSPreparedRequest, event_name: str, **_: Any
-    ) -> AWSResponse | None:
+    def _before_send(self, request: AWSPreparedRequest, event_name: str, **_: Any) -> Any:
         with self._lock:
             if self.dead:
                 raise Killed

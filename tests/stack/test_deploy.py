@@ -17,7 +17,7 @@ import botocore.session
 import pytest
 from botocore.exceptions import ClientError, NoCredentialsError
 
-from infra import deploy, emulator, packaging
+from infra import deploy, emulator, local, packaging
 from infra.local import LocalStack
 from tests.stack.conftest import Invoke, Packaged, wait_for
 
@@ -44,6 +44,7 @@ def deploy_again(stack: LocalStack, packaged: Packaged) -> Deploy:
             stage,
             stack.client,
             region=emulator.REGION,
+            parameters=local.parameters(stack.issuer),
             say=said.append,
             say_detail=said.append,
             confirm=confirm,
@@ -59,7 +60,7 @@ def test_the_stack_comes_up_with_all_its_parts(stack: LocalStack) -> None:
     assert stack.functions["manual-allocate"] == "credits-local-manual-allocate"
     assert set(stack.functions) == {
         *("allocation-tick", "expiry-tick", "sweep-zone", "allocate-accounts"),
-        *("expire-batches", "manual-allocate", "api"),
+        *("expire-batches", "manual-allocate", "api", "authorizer"),
     }
     assert stack.tables == {
         "ledger": "credits-local-ledger",
@@ -73,7 +74,7 @@ def test_the_stack_comes_up_with_all_its_parts(stack: LocalStack) -> None:
 
 def test_the_api_answers(stack: LocalStack) -> None:
     with urllib.request.urlopen(f"{stack.api_url}/api/health", timeout=30) as answer:
-        assert json.load(answer) == {"status": "ok"}
+        assert json.load(answer)["status"] == "ok"
 
 
 @pytest.mark.parametrize("tick", ["allocation-tick", "expiry-tick"])
@@ -177,7 +178,9 @@ def test_a_sweep_may_read_the_indexes_but_not_the_tables(stack: LocalStack) -> N
     assert refusal(partial(dynamodb.query, **of_user)) == "AccessDeniedException"
 
 
-@pytest.mark.parametrize("worker", ["allocate-accounts", "expire-batches", "manual-allocate"])
+@pytest.mark.parametrize(
+    "worker", ["allocate-accounts", "expire-batches", "manual-allocate", "api"]
+)
 def test_whoever_appends_to_the_ledger_cannot_change_or_delete_what_is_in_it(
     stack: LocalStack, worker: str
 ) -> None:
@@ -274,7 +277,25 @@ def test_without_credentials_nothing_is_packaged_and_the_caller_is_told() -> Non
         raise NoCredentialsError
 
     with pytest.raises(deploy.CredentialsError):
-        deploy.deploy("prod", no_client, region="eu-west-1", say=print)
+        deploy.deploy("prod", no_client, region="eu-west-1", parameters={}, say=print)
+
+
+def test_a_stage_that_takes_nobodys_tokens_is_not_deployed_and_the_caller_is_told_what_to_set(
+    stack: LocalStack,
+) -> None:
+    for parameters in ({}, {"TokenIssuer": "https://issuer.example.com", "TokenAudience": ""}):
+        with pytest.raises(deploy.DeployError, match=r"TokenAudience under \[prod\] in infra/par"):
+            deploy.deploy(
+                "prod", stack.client, region=emulator.REGION, parameters=parameters, say=print
+            )
+
+
+def test_every_stage_but_the_local_one_has_its_parameters_in_the_file(template: Any) -> None:
+    for stage in set(packaging.stages()) - {"local"}:
+        assert set(deploy.parameters_of(stage)) <= set(template["Parameters"])
+    assert set(local.parameters("http://127.0.0.1:1")) <= set(template["Parameters"])
+    with pytest.raises(deploy.DeployError, match=r"\[test\]"):
+        deploy.parameters_of("test")
 
 
 def run_deploy(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -1,6 +1,7 @@
 """The template that is deployed, as packaged for production."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -11,7 +12,10 @@ from typing import Any
 
 import pytest
 
-from infra import packaging
+from app import app
+from chalicelib.api import problems
+from infra import gateway, packaging
+from tests.aws import contract
 
 FUNCTION = "AWS::Serverless::Function"
 
@@ -25,6 +29,7 @@ FUNCTIONS = {
     "AllocationTick",
     "ExpiryTick",
     "ManualAllocate",
+    "Authorizer",
     "APIHandler",
     *READERS,
 }
@@ -290,7 +295,18 @@ APPEND = {
         ),
         ("ExpireBatches", {*((action, "ExpiriesQueue") for action in CONSUME), *APPEND}),
         ("ManualAllocate", {*APPEND, ("dynamodb:GetItem", "SubscriptionsTable")}),
-        ("APIHandler", set()),
+        ("Authorizer", set()),
+        (
+            "APIHandler",
+            {
+                *APPEND,
+                ("dynamodb:GetItem", "SubscriptionsTable"),
+                ("dynamodb:BatchGetItem", "SubscriptionsTable"),
+                ("dynamodb:PutItem", "SubscriptionsTable"),
+                ("dynamodb:Query", "SubscriptionsTable/index/by_timezone"),
+                ("sqs:SendMessage*", "SweepsQueue"),
+            },
+        ),
     ],
 )
 def test_a_role_allows_what_its_function_does_and_nothing_else(
@@ -327,6 +343,113 @@ def test_the_api_is_regional_and_has_a_stage_of_its_own(template: Template) -> N
     assert "/api/health" in api["DefinitionBody"]["paths"]
 
 
+PUBLIC = {("/api/health", "get"), ("/api/openapi.json", "get")}
+
+
+def operations(template: Template) -> Iterator[tuple[str, str, Any]]:
+    for path, methods in properties(template, "RestAPI")["DefinitionBody"]["paths"].items():
+        for method, operation in methods.items():
+            yield path, method, operation
+
+
+def test_every_route_but_the_public_ones_is_behind_the_authorizer(template: Template) -> None:
+    for path, method, operation in operations(template):
+        is_route = method.upper() in app.routes[path]
+        is_open = (path, method) in PUBLIC or not is_route
+        assert operation.get("security", []) == ([] if is_open else [{"authorizer": []}])
+
+
+def test_the_app_is_asked_whatever_the_method_so_that_it_can_refuse_it(template: Template) -> None:
+    for path, methods in properties(template, "RestAPI")["DefinitionBody"]["paths"].items():
+        assert set(methods) == set(gateway.METHODS)
+        integrations = [o["x-amazon-apigateway-integration"] for o in methods.values()]
+        assert all(integration == integrations[0] for integration in integrations)
+        names = [[p["name"] for p in o.get("parameters", [])] for o in methods.values()]
+        assert all(name == re.findall(r"{(\w+)}", path) for name in names)
+
+
+def test_the_authorizer_is_asked_for_what_may_be_a_token_and_its_answer_is_kept_for_a_minute(
+    template: Template,
+) -> None:
+    (scheme,) = properties(template, "RestAPI")["DefinitionBody"]["securityDefinitions"].values()
+    assert (scheme["in"], scheme["name"]) == ("header", "Authorization")
+    settings = scheme["x-amazon-apigateway-authorizer"]
+    assert settings["authorizerResultTtlInSeconds"] == 60
+    assert "${Authorizer.Arn}" in settings["authorizerUri"]["Fn::Sub"]
+    expression = re.compile(settings["identityValidationExpression"])
+    token = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiI0Mi1fIn0.c2lnbmF0dXJlXy0"  # noqa: S105 - of nobody
+    assert expression.fullmatch(f"Bearer {token}")
+    assert expression.fullmatch(f"bearer {token}")
+    for garbage in ("", "Bearer", "Bearer x", "Basic YWRhOmFkYQ==", token, "Bearer e.e."):
+        assert not expression.fullmatch(garbage)
+
+
+def test_the_authorizer_is_told_by_the_stacks_parameters_whose_tokens_to_take(
+    template: Template,
+) -> None:
+    variables = properties(template, "Authorizer")["Environment"]["Variables"]
+    tokens = {name: value for name, value in variables.items() if name.startswith("TOKEN_")}
+    for name, value in tokens.items():
+        parameter = "".join(word.capitalize() for word in name.split("_"))
+        assert value == {"Ref": parameter}
+    # What must be set has no default, so that nothing is deployed without it.
+    required = {n for n, p in template["Parameters"].items() if "Default" not in p}
+    assert required == {"Stage", "TokenIssuer", "TokenAudience"}
+
+
+def test_what_the_gateway_answers_by_itself_are_problems(template: Template) -> None:
+    responses = properties(template, "RestAPI")["GatewayResponses"]
+    statuses = {
+        "UNAUTHORIZED": 401,
+        "ACCESS_DENIED": 401,
+        "MISSING_AUTHENTICATION_TOKEN": 404,
+        "REQUEST_TOO_LARGE": 413,
+        "THROTTLED": 429,
+        "QUOTA_EXCEEDED": 429,
+        "AUTHORIZER_FAILURE": 503,
+        "INTEGRATION_TIMEOUT": 504,
+        "DEFAULT_4XX": 404,
+        "DEFAULT_5XX": 500,
+    }
+    assert {name: int(responses[name]["StatusCode"]) for name in statuses} == statuses
+    problem = contract.document()["components"]["schemas"]["Problem"]
+    for name, response in responses.items():
+        body = json.loads(response["ResponseTemplates"]["application/json"])
+        contract.check_value(problem, body)
+        assert body["status"] == int(response["StatusCode"]), name
+        assert body["request_id"] == "$context.requestId"
+        headers = response["ResponseParameters"]["Headers"]
+        assert headers["Content-Type"] == "'application/problem+json'"
+        assert headers["X-Request-Id"] == "context.requestId"
+        assert headers["Access-Control-Allow-Origin"] == "'*'"
+        assert ("WWW-Authenticate" in headers) == (body["status"] == 401)
+        assert ("Retry-After" in headers) == (body["status"] in (429, 503, 504))
+
+
+def test_the_gateway_and_the_app_call_a_problem_the_same(template: Template) -> None:
+    titles = {kind.code: kind.title for kind in problems._KINDS.values()}
+    titles |= {"not_found": problems._NO_ROUTE.title, "forbidden": "The request is not allowed"}
+    for response in properties(template, "RestAPI")["GatewayResponses"].values():
+        body = json.loads(response["ResponseTemplates"]["application/json"])
+        assert body["title"] == titles.get(body["code"], body["title"])
+
+
+def test_requests_are_throttled_method_by_method(template: Template) -> None:
+    settings = {
+        (item["ResourcePath"].replace("~1", "/").replace("//", "/"), item["HttpMethod"]): (
+            setting(template, item["ThrottlingRateLimit"], "prod"),
+            setting(template, item["ThrottlingBurstLimit"], "prod"),
+        )
+        for item in properties(template, "RestAPI")["MethodSettings"]
+    }
+    assert settings.pop(("/*", "*")) == (500, 1000)
+    assert set(settings.values()) == {(5, 10)}
+    assert all(method in app.routes[path] for path, method in settings)
+    plan = properties(template, "UsagePlan")
+    assert plan["ApiStages"] == [{"ApiId": {"Ref": "RestAPI"}, "Stage": {"Ref": "RestAPI.Stage"}}]
+    assert setting(template, plan["Throttle"]["RateLimit"], "prod") == 100
+
+
 def test_packaging_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     # A copy, so that nobody's editor comes between the two.
     tree = tmp_path / "tree"
@@ -345,7 +468,7 @@ def test_packaging_twice_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_the_archive_is_small_and_holds_no_leftovers(package: packaging.Package) -> None:
-    assert package.archive.stat().st_size < 8_000_000
+    assert package.archive.stat().st_size < 13_000_000
     with zipfile.ZipFile(package.archive) as archive:
         names = archive.namelist()
     assert "app.py" in names

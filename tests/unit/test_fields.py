@@ -12,6 +12,7 @@ from chalicelib.domain.errors import FieldError, InvalidInput
 from chalicelib.domain.fields import (
     FieldReader,
     parse_amount,
+    parse_boolean,
     parse_choice,
     parse_days,
     parse_email,
@@ -276,6 +277,16 @@ def test_any_other_choice_is_refused_with_the_words(wrong: object) -> None:
     assert refusal(parse_choice(Colour), wrong) == message
 
 
+@pytest.mark.parametrize("value", [True, False])
+def test_a_boolean_is_true_or_false(value: bool) -> None:  # noqa: FBT001
+    assert parse_boolean("dry_run", value) is value
+
+
+@pytest.mark.parametrize("wrong", [0, 1, "true", "false", "", None, [], [True]])
+def test_what_only_resembles_a_boolean_is_refused(wrong: object) -> None:
+    assert refusal(parse_boolean, wrong) == f"must be true or false; is {shown(wrong)}"
+
+
 # --- Showing a value ----------------------------------------------------------------------------
 
 
@@ -350,6 +361,14 @@ def test_a_wrong_optional_field_is_not_taken_for_an_absent_one() -> None:
     fields.optional("amount", parse_amount)
     with pytest.raises(InvalidInput, match=r"^amount: must be a whole number"):
         fields.finish()
+
+
+def test_an_object_that_is_to_be_empty_has_no_known_fields() -> None:
+    FieldReader({}).finish()
+    with pytest.raises(InvalidInput) as caught:
+        FieldReader({"extra": 1}).finish()
+    message = "is not a known field; the fields are none"
+    assert caught.value.errors == (FieldError("extra", message),)
 
 
 @pytest.mark.parametrize("falsy", [0, False, "", [], {}])

@@ -12,11 +12,16 @@ from chalicelib.domain.instants import (
     parse_date,
     parse_instant,
     to_millisecond,
+    to_milliseconds,
 )
 
 
 def utc(year: int, month: int, day: int, hour: int = 0) -> datetime:
     return datetime(year, month, day, hour, tzinfo=UTC)
+
+
+def after_1970(microseconds: int) -> datetime:
+    return utc(1970, 1, 1) + timedelta(microseconds=microseconds)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +78,7 @@ def test_what_is_not_an_instant_is_refused_with_the_reason(wrong: object, advice
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)
-@given(st.datetimes(datetime(1970, 1, 1), datetime(2999, 1, 1), timezones=st.just(UTC)))
+@given(st.integers(0, to_milliseconds(utc(2999, 1, 1)) * 1000).map(after_1970))
 def test_an_instant_that_is_written_reads_back_as_itself(instant: datetime) -> None:
     assert parse_instant("at", format_instant(instant)) == to_millisecond(instant)
 
@@ -82,8 +87,9 @@ def test_an_instant_is_written_in_utc_with_milliseconds_only_when_there_are_any(
     assert format_instant(utc(2026, 7, 1, 4)) == "2026-07-01T04:00:00Z"
     half = utc(2026, 7, 1, 4) + timedelta(milliseconds=500)
     assert format_instant(half) == "2026-07-01T04:00:00.500Z"
+    assert format_instant(after_1970(999)) == "1970-01-01T00:00:00Z"
     with pytest.raises(ValueError, match="needs a timezone"):
-        format_instant(datetime(2026, 7, 1, 4))
+        format_instant(utc(2026, 7, 1, 4).replace(tzinfo=None))
 
 
 def test_a_date_is_read_like_2026_07_01_and_nothing_else() -> None:

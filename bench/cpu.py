@@ -1,0 +1,322 @@
+"""CPU of a cold start and of one request, as ratios to the bare SDK doing the same calls.
+
+    python -m bench.cpu [--rounds 7]        (make cpu)
+
+A cold start is measured in a fresh process each: importing what a function imports and serving its
+first event, against importing botocore and making one DynamoDB client. A request is measured warm:
+the whole route in this process, against its DynamoDB calls made with bare botocore. The network is
+replaced below the SDK (`bench.transport`), so only CPU counts; all variants are interleaved, and
+the medians are shown with their least and greatest value.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.transport import Transport
+from chalicelib.domain import ledger
+from chalicelib.domain.calendar import Period
+from chalicelib.domain.ledger import Account, LedgerEntry
+
+ENVIRONMENT = {
+    "STAGE": "dev",
+    "AWS_REGION": "eu-west-1",
+    "AWS_DEFAULT_REGION": "eu-west-1",
+    "AWS_ACCESS_KEY_ID": "bench",
+    "AWS_SECRET_ACCESS_KEY": "bench",
+    "LEDGER_TABLE": "ledger",
+    "SUBSCRIPTIONS_TABLE": "subscriptions",
+    "SWEEPS_QUEUE_URL": "https://sqs.invalid/sweeps",
+    "POWERTOOLS_SERVICE_NAME": "credits",
+    "POWERTOOLS_LOG_LEVEL": "ERROR",
+    "POWERTOOLS_METRICS_NAMESPACE": "Credits",
+}
+USER = "42"
+
+Call = Callable[[], object]
+
+
+def subscription_item() -> dict[str, Any]:
+    """A subscription as DynamoDB answers it."""
+    return {
+        "user_id": {"S": USER},
+        "email": {"S": "ada@example.com"},
+        "timezone": {"S": "Europe/Paris"},
+        "plan": {"S": "pro"},
+        "billing_interval": {"S": "yearly"},
+        "status": {"S": "active"},
+        "started_at": {"N": "1735689600000"},
+        "eligible_from": {"N": "1735689600000"},
+        "allocation_timezone": {"S": "Europe/Paris"},
+        "version": {"N": "1"},
+    }
+
+
+def entries() -> list[LedgerEntry]:
+    """An ordinary user's ledger, oldest first: three allocations, three open batches."""
+    account = Account(USER)
+    posted = []
+    for month in (1, 2, 3):
+        now = datetime(2026, month, 2, tzinfo=UTC)
+        entry = ledger.allocate(account, Period(2026, month), 500, "Europe/Paris", None, now)
+        account = Account(USER, entry, "0" * 64)
+        posted.append(entry)
+    return posted
+
+
+def ledger_item(entry: LedgerEntry) -> dict[str, Any]:
+    """An entry as DynamoDB answers it."""
+    return {
+        "user_id": {"S": USER},
+        "entry": {"S": f"entry#{entry.number:012}"},
+        "body": {"S": entry.body()},
+        "hash": {"S": "0" * 64},
+    }
+
+
+def answer_queries(transport: Transport, found: list[LedgerEntry]) -> None:
+    """From now on every query finds these entries."""
+    items = [ledger_item(entry) for entry in found]
+    transport.answer("Query", {"Items": items, "Count": len(items), "ScannedCount": len(items)})
+
+
+def answers() -> Transport:
+    """A transport that knows one user."""
+    transport = Transport()
+    answer_queries(transport, entries()[-1:])
+    transport.answer("GetItem", {"Item": subscription_item()})
+    return transport
+
+
+def api_event(method: str, path: str, body: object = None) -> dict[str, Any]:
+    """An event of API Gateway as it reaches the function, from a user with a user's scopes."""
+    return {
+        "resource": path,
+        "path": path,
+        "httpMethod": method,
+        "headers": {"Content-Type": "application/json", "Idempotency-Key": "order-17"},
+        "multiValueHeaders": {
+            "Content-Type": ["application/json"],
+            "Idempotency-Key": ["order-17"],
+        },
+        "queryStringParameters": None,
+        "multiValueQueryStringParameters": None,
+        "pathParameters": None,
+        "stageVariables": None,
+        "requestContext": {
+            "httpMethod": method,
+            "resourcePath": path,
+            "path": path,
+            "requestId": "bench",
+            "identity": {"sourceIp": "127.0.0.1"},
+            "authorizer": {
+                "user_id": USER,
+                "caller": USER,
+                "scopes": "credits:read credits:use",
+                "principalId": USER,
+            },
+        },
+        "body": json.dumps(body) if body is not None else None,
+        "isBase64Encoded": False,
+    }
+
+
+SCHEDULE = ("GET", "/api/credits/allocation-schedule", None)
+BALANCE = ("GET", "/api/credits/balance", None)
+HISTORY = ("GET", "/api/credits/history", None)
+USE = ("POST", "/api/credits/use", {"amount": 10, "description": "Report"})
+
+
+# ── Cold starts: each runs in a process of its own ──────────────────────────────────────────────
+
+
+def cold_floor() -> None:
+    """Importing botocore and making one DynamoDB client."""
+    import botocore.session
+
+    botocore.session.get_session().create_client("dynamodb", region_name="eu-west-1")
+
+
+def cold_import_api() -> None:
+    """Importing what the API function imports before its first event, its client included."""
+    import app  # noqa: F401
+    from chalicelib.api import account, exchange  # noqa: F401
+    from chalicelib.services import services
+
+    _ = (services().ledger, services().subscriptions, services().catalogue)
+
+
+def cold_import_worker() -> None:
+    """The same for the worker that allocates."""
+    import app  # noqa: F401
+    from chalicelib.jobs import workers  # noqa: F401
+    from chalicelib.services import services
+
+    _ = (services().ledger, services().subscriptions, services().catalogue)
+
+
+COLD: dict[str, Callable[[], None]] = {
+    "botocore and one client": cold_floor,
+    "API function": cold_import_api,
+    "worker": cold_import_worker,
+}
+
+
+def measure_cold(name: str) -> float:
+    """Milliseconds of CPU of one cold start, in a fresh process."""
+    run = subprocess.run(
+        [sys.executable, "-m", "bench.cpu", "--cold", name],
+        env=os.environ | ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return float(run.stdout)
+
+
+# ── One warm request ────────────────────────────────────────────────────────────────────────────
+
+
+def bare_calls(client: Any, *operations: str) -> Callable[[], None]:
+    """The same DynamoDB calls as a route makes, with bare botocore."""
+    keys = {"user_id": {"S": USER}}
+    item = ledger_item(entries()[-1])
+    marker = {"user_id": {"S": "operation#usage#42#order-17"}, "entry": {"S": "operation"}}
+    put = {
+        "TableName": "ledger",
+        "ConditionExpression": "attribute_not_exists(user_id)",
+        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+    }
+
+    def call() -> None:
+        for operation in operations:
+            match operation:
+                case "Query":
+                    client.query(
+                        TableName="ledger",
+                        KeyConditionExpression="user_id = :u AND begins_with(entry, :e)",
+                        ExpressionAttributeValues={":u": {"S": USER}, ":e": {"S": "entry#"}},
+                        ScanIndexForward=False,
+                        ConsistentRead=True,
+                        Limit=1,
+                    )
+                case "GetItem":
+                    client.get_item(TableName="subscriptions", Key=keys, ConsistentRead=True)
+                case "TransactWriteItems":
+                    client.transact_write_items(
+                        TransactItems=[
+                            {"Put": {**put, "Item": item}},
+                            {"Put": {**put, "Item": marker}},
+                        ]
+                    )
+                case _:
+                    raise ValueError(operation)
+
+    return call
+
+
+def serve(app: Callable[[object, object], dict[str, Any]], event: dict[str, Any]) -> None:
+    """One request through the app; anything but 200 is an error of the bench."""
+    answer = app(copy.deepcopy(event), None)
+    if answer["statusCode"] != 200:
+        raise RuntimeError(answer)
+
+
+def routes() -> Iterator[tuple[str, Call, Call]]:
+    """Each route as a warm call, and its floor: the calls it was seen to make."""
+    import botocore.session
+    from botocore.config import Config
+
+    os.environ.update(ENVIRONMENT)
+    transport = answers()
+    transport.install()
+    import app
+
+    client = botocore.session.get_session().create_client(
+        "dynamodb", region_name="eu-west-1", config=Config(parameter_validation=False)
+    )
+    for name, (method, path, body) in {
+        "read the schedule": SCHEDULE,
+        "read the balance": BALANCE,
+        "read a history page": HISTORY,
+        "use credits": USE,
+    }.items():
+        route = partial(serve, app.app, api_event(method, path, body))
+        answer_queries(transport, entries()[::-1] if path == HISTORY[1] else entries()[-1:])
+        route()
+        transport.calls.clear()
+        route()
+        yield name, route, bare_calls(client, *transport.calls)
+
+
+def cpu_of(call: Callable[[], object], times: int = 50) -> float:
+    """Microseconds of CPU of one call."""
+    before = time.process_time_ns()
+    for _ in range(times):
+        call()
+    return (time.process_time_ns() - before) / times / 1000
+
+
+def interleaved(variants: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """Measures A B A B …, so that what disturbs the machine disturbs all of them."""
+    found: dict[str, list[float]] = {name: [] for name in variants}
+    for _ in range(rounds):
+        for name, measure in variants.items():
+            found[name].append(measure())
+    return found
+
+
+def row(table: Table, name: str, ours: list[float], floor: list[float], unit: str) -> None:
+    """One line: medians with least and greatest, and the ratio of the medians."""
+
+    def shown(values: list[float]) -> str:
+        return f"{statistics.median(values):,.0f} ({min(values):,.0f} to {max(values):,.0f}) {unit}"
+
+    ratio = statistics.median(ours) / statistics.median(floor)
+    table.add_row(name, shown(ours), shown(floor), f"{ratio:.2f} ×")
+
+
+def main(words: list[str] | None = None) -> int:
+    """Reads the command line and measures; the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.cpu", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("--rounds", type=int, default=7, help="measurements of each (default 7)")
+    parser.add_argument("--cold", choices=COLD, help=argparse.SUPPRESS)
+    arguments = parser.parse_args(words)
+    if arguments.cold:
+        before = time.process_time_ns()
+        COLD[arguments.cold]()
+        print((time.process_time_ns() - before) / 1e6)
+        return 0
+    table = Table("", "CPU", "bare SDK", "ratio", title="CPU over the bare SDK")
+    cold = interleaved({name: partial(measure_cold, name) for name in COLD}, arguments.rounds)
+    floor = cold.pop("botocore and one client")
+    for name, values in cold.items():
+        row(table, f"cold start of the {name}", values, floor, "ms")
+    for name, route, bare in routes():
+        warm = interleaved(
+            {"ours": partial(cpu_of, route), "bare": partial(cpu_of, bare)},
+            arguments.rounds,
+        )
+        row(table, name, warm["ours"], warm["bare"], "µs")
+    Console().print(table)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

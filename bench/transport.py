@@ -1,0 +1,56 @@
+"""DynamoDB's answers without DynamoDB: the HTTP session of botocore answers from a dictionary.
+
+Everything above the socket is real (signing, serialising, parsing, retries), so what is measured
+with it is our own CPU and the SDK's, and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from unittest.mock import patch
+
+import botocore.httpsession
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.compat import HTTPHeaders
+
+_HEADERS = HTTPHeaders.from_dict(
+    {"content-type": "application/x-amz-json-1.0", "x-amzn-requestid": "bench"}
+)
+
+
+class _Body:
+    """What urllib3 would hand over."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def stream(self, *_: object, **__: object) -> list[bytes]:
+        return [self._content]
+
+    def read(self, *_: object) -> bytes:
+        return self._content
+
+
+class Transport:
+    """Answers by operation name; what it is not told it answers with an empty object."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, bytes] = {}
+        self.calls: list[str] = []
+
+    def answer(self, operation: str, body: dict[str, Any]) -> None:
+        """From now on ``operation`` answers ``body``."""
+        self.answers[operation] = json.dumps(body).encode()
+
+    def install(self) -> None:
+        """Takes the place of the network for the rest of the process."""
+
+        def send(_session: object, request: AWSPreparedRequest) -> AWSResponse:
+            target = request.headers["X-Amz-Target"]
+            operation = (target.decode() if isinstance(target, bytes) else target).split(".")[-1]
+            self.calls.append(operation)
+            content = self.answers.get(operation, b"{}")
+            return AWSResponse(request.url, 200, _HEADERS, _Body(content))
+
+        patch.object(botocore.httpsession.URLLib3Session, "send", send).start()

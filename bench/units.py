@@ -1,0 +1,239 @@
+"""Counts requests and capacity units of each operation, on the emulator's DynamoDB.
+
+    python -m bench.units [--users 300] [--json]        (make units)
+
+The counts are exact: every request is counted below botocore, and the units are those the database
+reports for it (``ReturnConsumedCapacity``). The users a second at the end are not exact: they say
+what one worker does on this machine, with the emulator's own work for every request included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from chalicelib import operations
+from chalicelib.domain import calendar
+from chalicelib.domain.subscriptions import register
+from chalicelib.jobs import workers
+from chalicelib.messages import USERS_A_MESSAGE, UsersMessage
+from chalicelib.queues import chunks
+from chalicelib.services import Services
+from infra import local, stacks
+
+ZONE = "Europe/Paris"
+READS = ("Query", "GetItem", "BatchGetItem", "TransactGetItems")
+
+
+@dataclass
+class Meter:
+    """Requests sent, and the read and write units they consumed."""
+
+    requests: int = 0
+    read_units: float = 0.0
+    write_units: float = 0.0
+
+    def watch(self, client: Any) -> None:
+        """Counts every call of a botocore client from now on."""
+        client.meta.events.register("after-call", self._after_call)
+
+    def _after_call(self, model: Any, parsed: dict[str, Any], **_: Any) -> None:
+        self.requests += 1
+        if model.name == "BatchGetItem" and "ConsumedCapacity" not in parsed:
+            # The emulator reports none for it. AWS: half a unit for each item of up to 4 KB.
+            items = sum(len(items) for items in parsed["Responses"].values())
+            self.read_units += 0.5 * items
+        consumed = parsed.get("ConsumedCapacity", [])
+        for part in consumed if isinstance(consumed, list) else [consumed]:
+            if model.name in READS:
+                self.read_units += part["CapacityUnits"]
+            else:
+                self.write_units += part["CapacityUnits"]
+
+    @contextmanager
+    def measuring(self) -> Iterator[Meter]:
+        """What was counted within the block."""
+        before = (self.requests, self.read_units, self.write_units)
+        measured = Meter()
+        yield measured
+        measured.requests = self.requests - before[0]
+        measured.read_units = self.read_units - before[1]
+        measured.write_units = self.write_units - before[2]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One row of the table: per user or per operation."""
+
+    operation: str
+    requests: float
+    write_units: float
+    read_units: float
+
+
+def _event(*bodies: str) -> dict[str, Any]:
+    return {
+        "Records": [{"messageId": str(place), "body": body} for place, body in enumerate(bodies)]
+    }
+
+
+class Bench:
+    """The operations, run in this process with the deployed code over the emulator."""
+
+    def __init__(self, stack: local.LocalStack, users: int) -> None:
+        self._services: Services = stacks.services_of_local(stack)
+        self._meter = Meter()
+        self._meter.watch(self._services.ledger._connection.client)  # noqa: SLF001
+        self._users = users
+        start = calendar.month_start(ZONE, calendar.period_at(ZONE, self._services.now()).next())
+        self._start: datetime = start
+
+    def figures(self) -> Iterator[Figure]:
+        """Runs everything; one figure per operation."""
+        pro = self._subscribe("pro", "pro")
+        starter = self._subscribe("starter", "starter")
+        yield self._allocate("allocate one user, no expiry", pro)
+        yield self._allocate("allocate one user, expiring plan", starter)
+        yield self._allocate("re-sweep of an allocated user", pro)
+        for batches in (1, 3, 10):
+            yield self._use(batches)
+        yield self._expire(starter)
+
+    def worker_speed(self) -> str:
+        """How fast one worker allocates here, and what of it is its own work."""
+        user_ids = self._subscribe("speed", "pro")
+        wall, cpu = time.perf_counter(), time.process_time()
+        self._allocate("speed", user_ids)
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+        return (
+            f"One worker allocates {len(user_ids) / wall:.0f} users a second here. Each user takes "
+            f"{cpu / len(user_ids) * 1000:.2f} ms of its CPU; the rest of the "
+            f"{wall / len(user_ids) * 1000:.2f} ms it waits for the emulator."
+        )
+
+    def _subscribe(self, prefix: str, plan: str) -> list[str]:
+        user_ids = [f"{prefix}-{number:06}" for number in range(self._users)]
+        now = self._services.now()
+        for user_id in user_ids:
+            values = {
+                "user_id": user_id,
+                "email": f"{user_id}@example.com",
+                "timezone": ZONE,
+                "plan": plan,
+                "billing_interval": "yearly",
+                "status": "active",
+                "started_at": "2026-01-01T00:00:00Z",
+            }
+            self._services.subscriptions.put(register(values, self._services.catalogue, now))
+        return user_ids
+
+    def _allocate(self, name: str, user_ids: list[str]) -> Figure:
+        return self._per_user(name, user_ids, self._start, workers.allocate_accounts)
+
+    def _expire(self, user_ids: list[str]) -> Figure:
+        moment = self._start + timedelta(days=31)
+        return self._per_user(
+            "expire a user's due batches", user_ids, moment, workers.expire_batches
+        )
+
+    def _per_user(
+        self, name: str, user_ids: list[str], as_of: datetime, work: Callable[..., Any]
+    ) -> Figure:
+        bodies = [
+            UsersMessage(as_of, tuple(chunk)).body() for chunk in chunks(user_ids, USERS_A_MESSAGE)
+        ]
+        with self._meter.measuring() as measured:
+            answer = work(self._services, _event(*bodies))
+        if answer["batchItemFailures"]:
+            raise RuntimeError(f"{name}: {answer}")
+        return _figure(name, measured, len(user_ids))
+
+    def _use(self, batches: int) -> Figure:
+        users = [f"use-{batches}-{number}" for number in range(20)]
+        services = self._services
+        for user_id in users:
+            self._register_for_use(user_id)
+            for number in range(batches):
+                operations.allocate_by_hand(
+                    services,
+                    user_id,
+                    10,
+                    "Goodwill",
+                    actor="bench",
+                    caller="bench",
+                    key=f"{user_id}-{number}",
+                )
+        with self._meter.measuring() as measured:
+            for user_id in users:
+                operations.use_credits(
+                    services, user_id, 10 * batches, "Report", caller="bench", key=f"{user_id}-use"
+                )
+        return _figure(f"use credits over {batches} batches", measured, len(users))
+
+    def _register_for_use(self, user_id: str) -> None:
+        values = {
+            "user_id": user_id,
+            "email": "use@example.com",
+            "timezone": ZONE,
+            "plan": "pro",
+            "billing_interval": "monthly",
+            "status": "active",
+            "started_at": "2026-01-01T00:00:00Z",
+        }
+        services = self._services
+        services.subscriptions.put(register(values, services.catalogue, services.now()))
+
+
+def _figure(name: str, measured: Meter, operations_run: int) -> Figure:
+    return Figure(
+        name,
+        round(measured.requests / operations_run, 3),
+        round(measured.write_units / operations_run, 3),
+        round(measured.read_units / operations_run, 3),
+    )
+
+
+def main(words: list[str] | None = None) -> int:
+    """Reads the command line and measures; the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.units",
+        description="Counts the requests and capacity units of each operation.",
+    )
+    parser.add_argument("--users", type=int, default=300, help="users per plan (default 300)")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    arguments = parser.parse_args(words)
+    os.environ.setdefault("POWERTOOLS_LOG_LEVEL", "ERROR")  # a table, not the worker's own lines
+    with local.local_stack(say=local.progress(), schedules=False) as stack:
+        bench = Bench(stack, arguments.users)
+        figures = list(bench.figures())
+        speed = bench.worker_speed()
+    if arguments.json:
+        print(json.dumps([asdict(figure) for figure in figures], indent=2))
+        return 0
+    table = Table("operation", "requests", "write units", "read units", title="Per operation")
+    for figure in figures:
+        table.add_row(
+            figure.operation,
+            f"{figure.requests:g}",
+            f"{figure.write_units:g}",
+            f"{figure.read_units:g}",
+        )
+    console = Console()
+    console.print(table)
+    console.print(speed, highlight=False)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,295 @@
+"""The contract and the code: each route in the file, and every example in it a real answer.
+
+`UPDATE_EXAMPLES=1 make test ARGS=tests/aws/test_api_contract.py` writes the answers into the file.
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+import pytest
+from botocore.exceptions import EndpointConnectionError
+
+from app import app
+from chalicelib.api import VERSION
+from chalicelib.api.principal import Scope
+from chalicelib.domain.errors import Contention
+from chalicelib.domain.ledger import EntryType
+from chalicelib.domain.subscriptions import BillingInterval, NotAllocatedBecause, SubscriptionStatus
+from tests.aws import contract
+from tests.aws.api import ADMIN, BACKEND, NOBODY, Api, Caller, Reply, user
+from tests.aws.world import World, at
+
+REQUEST_ID = "5f7c1b1e-8a52-4f0e-9f6e-3d1c2b4a6978"
+
+ADA: dict[str, object] = {
+    "email": "ada@example.com",
+    "timezone": "America/New_York",
+    "plan": "starter",
+    "billing_interval": "yearly",
+    "status": "active",
+    "started_at": "2025-01-10T09:30:00Z",
+}
+
+GATEWAYS = {"TooManyRequests", "GatewayError"}
+"""Responses that API Gateway gives by itself: the app cannot make their examples."""
+
+
+# --- The same routes, fields and words ----------------------------------------------------------
+
+
+def test_the_file_and_the_code_have_the_same_routes() -> None:
+    assert set(contract.operations()) == {
+        (method, path) for path, methods in app.routes.items() for method in methods
+    }
+
+
+def test_the_file_and_the_code_have_the_same_public_routes_and_version() -> None:
+    assert contract.document()["info"]["version"] == VERSION
+    public = {path for (_, path), found in contract.operations().items() if not found["security"]}
+    assert public == {"/api/health", "/api/openapi.json"}
+
+
+def test_the_words_of_the_file_are_those_of_the_code() -> None:
+    schemas = contract.document()["components"]["schemas"]
+
+    def words(schema: str, field: str) -> list[str]:
+        found: list[str] = schemas[schema]["properties"][field]["enum"]
+        return found
+
+    assert words("Transaction", "type") == [kind.value for kind in EntryType]
+    assert words("NotAllocatedBecause", "code") == [reason.value for reason in NotAllocatedBecause]
+    for schema in ("Subscription", "SubscriptionRequest", "SubscriptionChange"):
+        assert words(schema, "status") == [status.value for status in SubscriptionStatus]
+        assert words(schema, "billing_interval") == [each.value for each in BillingInterval]
+    scopes = {
+        scope
+        for found in contract.operations().values()
+        for requirement in found["security"]
+        for scope in requirement["bearerAuth"]
+    }
+    assert scopes == {scope.value for scope in Scope}
+
+
+def test_everything_in_the_file_is_described_and_used() -> None:
+    components = contract.document()["components"]
+    text = json.dumps(contract.document())
+    for kind in ("schemas", "responses", "parameters", "headers"):
+        for name, component in components[kind].items():
+            assert f'"#/components/{kind}/{name}"' in text, f"nothing uses {kind}/{name}"
+            assert component["description"].endswith("."), f"{kind}/{name}"
+    for name, schema in components["schemas"].items():
+        for field, described in schema["properties"].items():
+            assert described["description"].endswith("."), f"{name}.{field}"
+
+
+# --- The examples -------------------------------------------------------------------------------
+
+
+class Example(NamedTuple):
+    """What was sent and answered, and where in the file that is shown."""
+
+    where: str
+    body: object
+    reply: Reply
+
+
+class Examples:
+    """Sends requests, and notes what the file is to show of them."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+        self.made: list[Example] = []
+
+    def show(
+        self,
+        where: str,
+        method: str,
+        path: str,
+        caller: Caller,
+        body: object = None,
+        **more: Any,
+    ) -> Reply:
+        """``where``: a status, to show the operation's answer, or the name of a response."""
+        reply = self._api.send(method, path, caller, body, request_id=REQUEST_ID, **more)
+        if where.isdigit():
+            assert reply.status == int(where), reply.text
+            route = re.sub(
+                r"/subscriptions/\w+", "/subscriptions/{user_id}", path.partition("?")[0]
+            )
+            where = f"{method} {route} {where}"
+        self.made.append(Example(where, body, reply))
+        return reply
+
+
+@pytest.fixture
+def examples(world: World, api: Api, monkeypatch: pytest.MonkeyPatch) -> list[Example]:
+    """A year in the life of user 42, who lives in New York, as far as the API shows it."""
+    made = Examples(api)
+    show = made.show
+    ada = user("42")
+    subscription = "/api/subscriptions/42"
+    use = "/api/credits/use"
+    world.now = at("2025-05-20T14:00:00Z")
+    show("200", "GET", "/api/health", NOBODY)
+    show("200", "GET", "/api/plans", ada)
+    show("201", "PUT", subscription, BACKEND, ADA)
+    show("200", "PUT", subscription, BACKEND, {**ADA, "allocation_amount": 120})
+    show("200", "PATCH", subscription, BACKEND, {"allocation_amount": None})
+    show("200", "GET", subscription, BACKEND)
+    world.subscribe("43", timezone="America/New_York", started_at="2025-03-01T00:00:00Z")
+    world.now = at("2025-06-02T09:00:00Z")
+    run: dict[str, object] = {"period": "2025-06", "zones": ["America/New_York", "Europe/Paris"]}
+    runs = "/api/credits/allocation-runs"
+    show("200", "POST", runs, ADMIN, {**run, "dry_run": True})
+    show("202", "POST", runs, ADMIN, run)
+    world.drain()
+    world.now += timedelta(hours=1)
+    goodwill = {"user_id": 42, "amount": 20, "reason": "Goodwill", "expires_in_days": 14}
+    show("200", "POST", "/api/credits/allocate", ADMIN, goodwill, key="goodwill-7731")
+    world.now += timedelta(hours=1)
+    export = {"amount": 70, "description": "Export of 70 pages"}
+    usage = show("200", "POST", use, ada, export, key="export-1849").json["transaction_id"]
+    world.now += timedelta(minutes=5)
+    back = {
+        "user_id": 42,
+        "transaction_id": usage,
+        "amount": 10,
+        "reason": "Ten pages came out empty",
+    }
+    show("200", "POST", "/api/credits/reverse", BACKEND, back, key="refund-1849")
+    world.now += timedelta(minutes=5)
+    show("200", "GET", "/api/credits/allocation-schedule", ada)
+    show("200", "GET", "/api/credits/balance", ada)
+    show("200", "GET", "/api/credits/history?limit=3", ada)
+    csv = {"Accept": "text/csv"}
+    show("200", "GET", "/api/credits/history?limit=3", ada, headers=csv)
+
+    show("InvalidInput", "POST", use, ada, {"amount": 1.5, "note": "?"}, key="a")
+    show("Unauthenticated", "GET", "/api/plans", NOBODY)
+    show("InsufficientCredits", "POST", use, ada, {**export, "amount": 71}, key="b")
+    show("Forbidden", "GET", "/api/credits/balance?user_id=7", ada)
+    show("NotFound", "GET", "/api/subscriptions/7", BACKEND)
+    show("VersionConflict", "PATCH", subscription, BACKEND, {}, headers={"If-Match": '"2"'})
+    show("BodyTooLarge", "POST", use, ada, raw=b" " * 16_385, key="c")
+    show(
+        "UnsupportedMediaType", "POST", use, ada, raw=b"amount=5", media_type="text/plain", key="d"
+    )
+    show("Unprocessable", "POST", use, ada, {**export, "amount": 7}, key="export-1849")
+    for where, error in (
+        ("Contention", Contention("the ledger of user 42 is written too often at the moment")),
+        ("Unavailable", EndpointConnectionError(endpoint_url="https://dynamodb")),
+        ("InternalError", ZeroDivisionError()),
+    ):
+
+        def fail(*_: object, error: Exception = error, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr("chalicelib.operations.use_credits", fail)
+        show(where, "POST", use, ada, export, key="e")
+    return made.made
+
+
+def places(document: dict[str, Any], example: Example) -> Iterator[tuple[dict[str, Any], object]]:
+    """The media types in the file that show an example, each with what it is to show."""
+    media_type = example.reply.headers["content-type"].partition(";")[0]
+    answered = example.reply.text if media_type == "text/csv" else example.reply.json
+    if " " not in example.where:
+        response = document["components"]["responses"][example.where]
+        yield response["content"][media_type], answered
+        return
+    method, path, status = example.where.split()
+    operation = document["paths"][path][method.lower()]
+    yield operation["responses"][status]["content"][media_type], answered
+    if "requestBody" in operation and status != "202":
+        yield operation["requestBody"]["content"]["application/json"], example.body
+
+
+def test_the_examples_in_the_file_are_real(examples: list[Example]) -> None:
+    document = json.loads(json.dumps(contract.document()))
+    for example in examples:
+        for media_type, value in places(document, example):
+            media_type["example"] = value
+    if os.environ.get("UPDATE_EXAMPLES"):
+        text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+        contract.CONTRACT.write_text(text, encoding="utf-8")
+    else:
+        assert document == contract.document()
+
+
+def test_every_request_and_answer_in_the_file_has_an_example() -> None:
+    responses = contract.document()["components"]["responses"]
+    for name, response in responses.items():
+        if name not in GATEWAYS:
+            assert "example" in response["content"]["application/problem+json"], name
+    for (method, path), operation in contract.operations().items():
+        bodies = [operation["requestBody"]] if "requestBody" in operation else []
+        for body in [*bodies, *operation["responses"].values()]:
+            for media_type, content in body.get("content", {}).items():
+                if path != "/api/openapi.json":
+                    assert "example" in content, f"{method} {path} {media_type}"
+
+
+def test_the_request_examples_are_valid(examples: list[Example]) -> None:
+    for example in examples:
+        if " " in example.where:
+            method, path, _ = example.where.split()
+            operation = contract.operations()[method, path]
+            if "requestBody" in operation:
+                schema = operation["requestBody"]["content"]["application/json"]["schema"]
+                contract.check_value(schema, example.body)
+
+
+# --- The schemas refuse what the code refuses ---------------------------------------------------
+
+
+def test_what_the_code_takes_and_refuses_the_schemas_take_and_refuse_too() -> None:
+    """Samples at the bounds of each kind of field; the other tests show them of the code."""
+    schemas = contract.document()["components"]["schemas"]
+    cases: tuple[tuple[str, str, tuple[object, ...], tuple[object, ...]], ...] = (
+        (
+            "UseRequest",
+            "user_id",
+            ("1", 0, 10**18 - 1, "a.b_c:d@e|f+g=h-i", "x" * 128, None),
+            ("", "a b", "ü", "x" * 129, -1, 10**18, True, "a/b"),
+        ),
+        ("UseRequest", "amount", (1, 10**9), (0, 1.5, 10**9 + 1, True, "5", None)),
+        (
+            "UseRequest",
+            "description",
+            ("x", " x ", "ß" * 500, "a b"),
+            ("", "  ", "x" * 501, "a\nb", "\x00", "a\u2028b", 5, None),
+        ),
+        ("AllocateRequest", "amount", (1, -1, 10**9, -(10**9)), (0, 10**9 + 1, 1.5, None)),
+        ("AllocateRequest", "expires_in_days", (1, 3650, None), (0, 3651, 1.5, "7")),
+        (
+            "AllocationRunRequest",
+            "period",
+            ("2026-07", "1970-01"),
+            ("2026-13", "2026-7", "3000-01"),
+        ),
+        ("AllocationRunRequest", "zones", (["Etc/GMT+12"], None), ([], "Europe/Paris", [5])),
+        (
+            "SubscriptionRequest",
+            "email",
+            ("ada@example.com", "o'hara+x@a-b.example.co"),
+            ("ada", "ada@", "a b@example.com", "ada@localhost", "ü@example.com", None),
+        ),
+        (
+            "SubscriptionRequest",
+            "started_at",
+            ("2026-01-01T00:00:00Z", "2026-01-01t00:00:00.123456-04:00"),
+            ("2026-01-01", "2026-01-01T00:00:00", "2026-13-01T00:00:00Z", "3000-01-01T00:00:00Z"),
+        ),
+        ("SubscriptionRequest", "allocation_amount", (1, None), (0, 1.5)),
+    )
+    for schema, field, taken, refused in cases:
+        described = schemas[schema]["properties"][field]
+        for value in taken:
+            contract.check_value(described, value)
+        for value in refused:
+            with pytest.raises(contract.ValidationError):
+                contract.check_value(described, value)

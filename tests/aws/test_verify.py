@@ -1,0 +1,37 @@
+"""The verify command: what a person sees of a right ledger and of one that was tampered with."""
+
+import pytest
+
+from infra import stacks
+from infra.verify import main
+from tests.aws.world import World, client
+
+
+@pytest.fixture(autouse=True)
+def _reaches_the_world(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stacks, "services_of", lambda _stage: world.services)
+    world.subscribe("1")
+    world.grant("1", 50, "a")
+    world.grant("1", -20, "b")
+
+
+def test_a_right_ledger_is_said_to_be_right(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["1", "nobody"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "right  user 1: 2 entries, balance 30",
+        "right  user nobody: 0 entries, balance 0",
+    ]
+
+
+def test_the_first_wrong_line_is_named(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    item = next(item for item in world.lines() if item["entry"]["S"] == "entry#000000000002")
+    item["body"]["S"] = item["body"]["S"].replace("Goodwill", "Badwill")
+    client("dynamodb").put_item(TableName=world.settings.ledger_table, Item=item)
+    assert main(["1"]) == 1
+    shown = capsys.readouterr().out
+    assert "WRONG  ledger of user 1, entry 2: the hash does not match" in shown
+
+
+def test_a_user_id_that_cannot_be_one_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["a#b"]) == 1
+    assert "USER_ID: must be 1 to 128" in capsys.readouterr().err

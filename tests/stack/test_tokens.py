@@ -1,0 +1,116 @@
+"""Tokens of the local stack: `make token` and the issuer behind it."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import jwt
+import pytest
+
+from infra import packaging, tokens
+from infra.local import LocalStack
+from tests.stack.api import Api
+
+Run = subprocess.CompletedProcess[str]
+MakeToken = Callable[..., Run]
+
+
+@pytest.fixture
+def make_token(stack: LocalStack, tmp_path: Path) -> MakeToken:
+    """What `make token` runs, with this test's stack as the one that `make up` started."""
+    state_file = tmp_path / "local.json"
+    state_file.write_text(stack.to_json())
+
+    def run(*words: str, state: Path = state_file) -> Run:
+        return subprocess.run(
+            [sys.executable, "-m", "infra.tokens", *words],
+            cwd=packaging.ROOT,
+            env=os.environ | {"CREDITS_STATE_FILE": str(state)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
+def test_a_token_is_printed_and_the_api_takes_it(stack: LocalStack, make_token: MakeToken) -> None:
+    run = make_token("--user-id", "42")
+    assert (run.returncode, run.stderr) == (0, "")
+    token = run.stdout.strip()
+    claims = jwt.decode(token, options={"verify_signature": False})
+    assert (claims["sub"], claims["scope"]) == ("42", "credits:read credits:use")
+    assert claims["iss"] == stack.issuer
+    api = Api(stack)
+    assert api.send("GET", "/api/plans", token).status == 200
+    assert api.send("GET", "/api/subscriptions/42", token).status == 403
+
+
+def test_its_scope_and_lifetime_can_be_chosen(stack: LocalStack, make_token: MakeToken) -> None:
+    run = make_token("--user-id", "ops", "--scope", "credits:admin", "--seconds", "60")
+    token = run.stdout.strip()
+    claims = jwt.decode(token, options={"verify_signature": False})
+    assert claims["exp"] - claims["iat"] == 60
+    assert Api(stack).send("GET", "/api/subscriptions/nobody", token).status == 404
+
+
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        ((), "make token USER_ID=42"),
+        (("--user-id", "42", "--scope", "admin"), "credits:admin"),
+        (("--user-id", "4 2"), "user_id: must be"),
+        (("--user-id", "42", "--seconds", "0"), "1 or more"),
+    ],
+)
+def test_a_wrong_call_is_told_what_to_do(
+    make_token: MakeToken, words: tuple[str, ...], advice: str
+) -> None:
+    run = make_token(*words)
+    assert run.returncode == 2
+    assert run.stdout == ""
+    assert advice in run.stderr
+
+
+def test_without_a_stack_one_is_told_how_to_start_it(
+    stack: LocalStack, make_token: MakeToken, tmp_path: Path
+) -> None:
+    run = make_token("--user-id", "42", state=tmp_path / "none.json")
+    assert (run.returncode, run.stdout) == (1, "")
+    assert "make up" in run.stderr
+    stale = tmp_path / "stale.json"
+    stale.write_text(json.dumps({**json.loads(stack.to_json()), "issuer": "http://127.0.0.1:9"}))
+    run = make_token("--user-id", "42", state=stale)
+    assert (run.returncode, run.stdout) == (1, "")
+    assert "make up" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_an_issuer_ends_with_its_block_and_never_shows_its_key() -> None:
+    with tokens.issuer() as url:
+        with urllib.request.urlopen(f"{url}/jwks.json", timeout=5) as answer:
+            (key,) = json.load(answer)["keys"]
+        assert set(key) <= {"kty", "n", "e", "kid", "alg", "use", "key_ops"}
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(f"{url}/key", timeout=5)
+        # A page in a browser could send this.
+        with pytest.raises(urllib.error.HTTPError, match="400"):
+            urllib.request.urlopen(f"{url}/token", data=b"{}", timeout=5)
+        assert (
+            jwt.decode(
+                tokens.issue(url, "42"),
+                jwt.PyJWK(key),
+                algorithms=["RS256"],
+                audience=tokens.AUDIENCE,
+                issuer=url,
+            )["exp"]
+            > time.time()
+        )
+    with pytest.raises(tokens.TokenError, match="make up"):
+        tokens.issue(url, "42")
