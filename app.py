@@ -84,7 +84,7 @@ def manual_allocate(event: Json, context: Any) -> Json:
     return manual.manual_allocate(services(), event)
 
 
-# The table is named in infra/resources.yaml, which puts the ledger's own stream in this one's place.
+# infra/resources.yaml puts the ledger's own stream in the place of this name.
 @app.on_dynamodb_record(stream_arn="ledger", name="queue-notifications")
 def queue_notifications(event: DynamoDBEvent) -> None:
     """Enqueue what users are to be told, from the ledger's stream."""

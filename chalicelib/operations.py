@@ -13,7 +13,7 @@ from chalicelib.services import Services
 from chalicelib.store.ledger import Outcome
 
 
-def allocate_by_hand(
+def allocate_by_hand(  # noqa: PLR0913 - one for each thing an admin can say
     services: Services,
     user_id: str,
     amount: int,

@@ -1,7 +1,7 @@
 """The pages behind the unsubscribe links in mails: no login, for the link is signed.
 
-Looking changes nothing, since mail scanners look at every link. Posting does: the button on the page
-does it, and so does the button of mail programs (RFC 8058), which shows no page at all.
+Looking changes nothing, since mail scanners look at every link. Posting does: the button on the
+page does it, and so does the button of mail programs (RFC 8058), which shows no page at all.
 """
 
 from html import escape
@@ -9,7 +9,6 @@ from html import escape
 from chalicelib.domain.errors import InvalidInput, NotFound
 from chalicelib.domain.notifications import MailKind
 from chalicelib.domain.subscriptions import Subscription, without_mails
-from chalicelib.mails.links import Unsubscription
 
 from .answers import Answer
 from .calls import Call
@@ -30,7 +29,7 @@ _PAGE = """<!DOCTYPE html>
 <meta name="robots" content="noindex">
 <title>{title}</title>
 <style>
-body {{ font: 17px/1.5 system-ui, sans-serif; margin: 12vh auto; max-width: 30em; padding: 0 1.2em }}
+body {{ font: 17px/1.5 system-ui, sans-serif; max-width: 30em; margin: 12vh auto; padding: 0 1em }}
 h1 {{ font-size: 1.4em }}
 form {{ margin: 1em 0 }}
 button {{ font: inherit; padding: .6em 1em; cursor: pointer }}
@@ -50,11 +49,12 @@ _FORM = """<form method="post" action="?token={token}"><button>{words}</button><
 
 def show(call: Call) -> Answer:
     """The page that asks whether it is meant."""
-    try:
-        asked = _asked(call)
-    except (InvalidInput, NotFound):
-        return _invalid()
+    token = _token(call)
     links = call.services.unsubscribe_links
+    try:
+        asked = links.read(token)
+    except InvalidInput:
+        return _invalid()
     forms = [
         _FORM.format(token=links.token(asked.user_id, kind), words=escape(words))
         for kind, words in _choices(asked.kind)
@@ -64,8 +64,9 @@ def show(call: Call) -> Answer:
 
 def unsubscribe(call: Call) -> Answer:
     """Ends the mails that the link is about; doing it again changes nothing."""
+    token = _token(call)
     try:
-        asked = _asked(call)
+        asked = call.services.unsubscribe_links.read(token)
 
         def decide(present: Subscription | None) -> Subscription:
             if present is None:
@@ -79,11 +80,12 @@ def unsubscribe(call: Call) -> Answer:
     return _page("Done", f"<p>You will get no more mails{about} from us.</p>")
 
 
-def _asked(call: Call) -> Unsubscription:
+def _token(call: Call) -> str:
+    """The token of the link; empty when it has none, which no link of ours is."""
     query = call.query()
-    token = query.required("token", lambda _, value: str(value))
+    token = query.optional("token", lambda _, value: str(value))
     query.finish()
-    return call.services.unsubscribe_links.read(token)
+    return token or ""
 
 
 def _choices(kind: MailKind | None) -> list[tuple[MailKind | None, str]]:

@@ -69,8 +69,8 @@ class LedgerEntry:
     ``amount`` is the signed change of the ledger balance and the sum of ``legs``; ``balance`` and
     ``batches`` (the open ones, in burn-down order) are the state after. ``effective_at`` is when
     the change was due, ``posted_at`` when it was written. ``expiry_timezone`` names the zone whose
-    sweep will expire the batch granted here, if one was granted that can expire. ``silent``: whoever
-    asked for it wants no mail about it.
+    sweep will expire the batch granted here, if one was granted that can expire. ``silent``:
+    whoever asked for it wants no mail about it.
     """
 
     user_id: str

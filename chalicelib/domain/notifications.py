@@ -1,4 +1,4 @@
-"""Which mails a ledger entry calls for: decided from the entry alone, so that it can be asked again.
+"""Which mails a ledger entry calls for: decided from the entry alone, so it can be asked again.
 
 No state says what has been announced. A mail that is asked for twice has the same identity twice,
 and the store sends it once.

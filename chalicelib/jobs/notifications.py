@@ -34,7 +34,6 @@ from chalicelib.mails.facts import Facts
 from chalicelib.mails.rendering import render
 from chalicelib.messages import EntryPosted, ExpiringSoon, Notification, parse_notification
 from chalicelib.observability import logger
-from chalicelib.queues import MESSAGES_A_REQUEST, chunks
 from chalicelib.services import Services
 from chalicelib.store.database import FAULTS
 from chalicelib.store.ledger import read_entry
@@ -143,7 +142,7 @@ def send_notifications(services: Services, event: Event) -> Answer:
         with ThreadPoolExecutor(services.threads) as pool:
             outcomes.update(pool.map(attempt, batch.wanted))
     if batch.wanted:
-        logger().info("mails", **outcomes)
+        logger().info("mails", outcomes=dict(outcomes))
     _hand_back(services, batch)
     return {"batchItemFailures": [{"itemIdentifier": failed} for failed in batch.failed]}
 
@@ -224,10 +223,9 @@ class _Sender:
         elif kind is MailKind.MANUAL:
             told = facts.of_manual_change(entry, subscription)
         else:
-            assert threshold is not None
             identity = f"{kind} {entry.user_id} {last_grant(entry)}"
             told = facts.of_low_balance(
-                entry, threshold, subscription, catalogue, self._services.now()
+                entry, threshold or 0, subscription, catalogue, self._services.now()
             )
         return self._send_once(identity, kind, told, subscription)
 

@@ -23,7 +23,7 @@ FARTHEST_AHEAD = timedelta(minutes=5)
 
 REMINDER_AGES = frozenset({timedelta(0), timedelta(hours=1), timedelta(days=1)})
 """At which ages of a midnight users are reminded of what expires soon: at once, and twice to make
-good what was lost. Every repetition asks about each user again, so they are fewer than re-sweeps."""
+good what was lost. Every repetition asks about each user again: they are fewer than re-sweeps."""
 
 
 def start_sweeps(services: Services, kind: SweepKind, event: object) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import base64
 import binascii
 import hashlib
 import hmac
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import botocore.session
 from botocore.config import Config
@@ -30,7 +30,7 @@ class Unsubscription(NamedTuple):
 
 def read_key(region: str, secret: str) -> bytes:
     """The key, from Secrets Manager: once per process."""
-    client = botocore.session.get_session().create_client(
+    client: Any = botocore.session.get_session().create_client(
         "secretsmanager",
         region_name=region,
         config=Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard"}),

@@ -144,7 +144,11 @@ class LedgerStore:
         ]
         found: dict[tuple[str, int], Item] = {}
         for _ in attempts(self._pause) if missing else ():
-            response = self._connection.batch_get_item(self._table, missing, consistent_read=True)
+            response = self._connection.batch_get_item(
+                self._table,
+                missing,  # type: ignore[arg-type]  # its annotation knows of no sort keys
+                consistent_read=True,
+            )
             for item in response["Responses"].get(self._table, ()):
                 found[item["user_id"]["S"], _number(item)] = item
             unprocessed = response.get("UnprocessedKeys", {}).get(self._table, {})

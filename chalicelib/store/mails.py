@@ -1,7 +1,7 @@
 """The table of mails: which were sent, by what they are about. It is what sends each of them once.
 
-Powertools' idempotency keeps it: a record is put before a mail is handed to SES, under the condition
-that there is none, and is completed with SES's answer.
+Powertools' idempotency keeps it: a record is put before a mail is handed to SES, under the
+condition that there is none, and is completed with SES's answer.
 
     sender A                         sender B
     puts the record: in progress
@@ -10,8 +10,8 @@ that there is none, and is completed with SES's answer.
     completes the record
                                      is answered the record: sent, nothing left to do
 
-One window cannot be closed: a sender that dies between SES's answer and its record leaves a record in
-progress, and nobody can tell whether the mail went out. Such a mail is *never sent again*; its
+One window cannot be closed: a sender that dies between SES's answer and its record leaves a record
+in progress, and nobody can tell whether the mail went out. Such a mail is *never sent again*; its
 message ends in the dead-letter queue, for a person to look. So is what SES did not answer at all.
 Errors thus are on the side of a mail too few, reported, and never on that of a mail twice.
 """
@@ -34,7 +34,7 @@ from pynamodb.connection import Connection
 from chalicelib.mails.errors import MailInDoubt, MailsUnrecorded
 
 KEPT_SECONDS = 90 * 24 * 60 * 60
-"""How long a record is kept; a message lives 14 days at most, also in the dead-letter queue twice."""
+"""How long a record is kept. A message lives 14 days, and as long again after each redrive."""
 
 Json = dict[str, Any]
 
@@ -74,7 +74,7 @@ class MailRecords:
         when the table does not answer.
         """
 
-        @idempotent_function(
+        @idempotent_function(  # type: ignore[untyped-decorator]
             data_keyword_argument="identity",
             persistence_store=self._layer,
             config=self._config,

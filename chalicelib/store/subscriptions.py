@@ -171,8 +171,8 @@ def _item(subscription: Subscription) -> Item:
         item["email"] = text(subscription.email)
     if subscription.allocation_amount is not None:
         item["allocation_amount"] = number(subscription.allocation_amount)
-    # What is unwanted is kept, not what is wanted: a kind of mail that is new is wanted by those who
-    # have never said otherwise, and items from before there were mails say nothing.
+    # What is unwanted is kept, not what is wanted: a kind of mail that is new is wanted by those
+    # who have never said otherwise, and items from before there were mails say nothing.
     unwanted = ALL_KINDS - subscription.notifications
     if unwanted:
         item["unwanted_mails"] = text(" ".join(sorted(unwanted)))

@@ -9,13 +9,11 @@ from botocore.exceptions import ClientError
 
 def ses_error(code: str, status: int, message: str = "No.") -> ClientError:
     """An answer of SES that is no good news."""
-    return ClientError(
-        {
-            "Error": {"Code": code, "Message": message},
-            "ResponseMetadata": {"HTTPStatusCode": status},
-        },  # type: ignore[typeddict-item]
-        "SendEmail",
-    )
+    answer: Any = {
+        "Error": {"Code": code, "Message": message},
+        "ResponseMetadata": {"HTTPStatusCode": status},
+    }
+    return ClientError(answer, "SendEmail")
 
 
 THROTTLED = ("TooManyRequestsException", 429)
@@ -39,7 +37,7 @@ class SentMail:
 
 @dataclass
 class Outbox:
-    """``before`` may refuse a mail by raising; ``after`` may lose the answer of one that is sent."""
+    """``before`` may refuse a mail by raising; ``after`` may lose the answer of a sent one."""
 
     sent: list[SentMail] = field(default_factory=list)
     calls: int = 0

@@ -335,7 +335,7 @@ def test_a_throttled_mail_comes_back_after_delays_that_grow(untouched: World) ->
     body = EntryPosted("1", 1).body()
     longest = []
     for receives in (1, 3, 6, 40):
-        delays = []
+        delays: list[int] = []
         for _ in range(40):
             untouched.deliver_mails([(body, receives)])
             delays += untouched.delays.values()

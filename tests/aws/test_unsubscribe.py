@@ -64,6 +64,7 @@ def test_a_link_that_was_tampered_with_does_nothing(world: World, api: Api, meth
     of_another = world.services.unsubscribe_links.token("2", None).partition(".")[0]
     for wrong in (
         "",
+        "?",
         "?token=",
         f"?token={payload}",
         f"?token={payload}.",
@@ -71,8 +72,6 @@ def test_a_link_that_was_tampered_with_does_nothing(world: World, api: Api, meth
         f"?token={token}x",
         f"?token={'A' * 5000}",
         "?token=%C3%A9.%C3%A9",
-        f"?token={token}&token={token}",
-        f"?token={token}&more=1",
     ):
         reply = api.send(method, PATH + wrong, NOBODY)
         assert reply.status == 400, wrong

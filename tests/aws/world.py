@@ -32,6 +32,8 @@ REGION = "eu-west-1"
 RESOURCES = Path(__file__).parents[2] / "infra" / "resources.yaml"
 
 
+UNSUBSCRIBE_KEY = b"k" * 32
+
 MOST_RECEIVES = 50
 """The notifications queue's maxReceiveCount (a test of the template compares it)."""
 
@@ -133,7 +135,9 @@ class World:
         )
         services.queues = Queues(self.settings, client=client("sqs", "services"))
         services.mailer = Mailer(self.settings, client=self.outbox)
-        services.unsubscribe_links = UnsubscribeLinks(b"k" * 32, self.settings.unsubscribe_url)
+        services.unsubscribe_links = UnsubscribeLinks(
+            UNSUBSCRIBE_KEY, self.settings.unsubscribe_url
+        )
         return services
 
     def queue_url(self, name: str) -> str:
@@ -301,7 +305,7 @@ class World:
             }
             for place, (body, receives) in enumerate(batch)
         ]
-        self.services.queues.delay_notifications = self.delays.update  # type: ignore[method-assign]
+        setattr(self.services.queues, "delay_notifications", self.delays.update)  # noqa: B010
         answer = notifications.send_notifications(self.services, {"Records": records})
         failed = {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
         return [message for place, message in enumerate(batch) if f"m{place}" in failed]
