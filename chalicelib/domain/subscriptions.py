@@ -202,11 +202,11 @@ def register(
 
     Optional fields: ``eligible_from``, ``allocation_amount``, ``notifications`` (left out, the
     user's wishes stay as they are: they are not the caller's to reset). Raises `InvalidInput`
-    naming every wrong field. Without an explicit ``eligible_from`` a new subscription is eligible from the later
-    of its start and ``now``, so that importing years of old subscribers grants nothing for the
-    past; one that comes back from a state without allocations (paused, cancelled, billed monthly,
-    a plan that grants nothing) is eligible from ``now`` and never earlier than before. Answers
-    ``existing`` itself when nothing changes.
+    naming every wrong field. Without an explicit ``eligible_from`` a new subscription is eligible
+    from the later of its start and ``now``, so that importing years of old subscribers grants
+    nothing for the past; one that comes back from a state without allocations (paused, cancelled,
+    billed monthly, a plan that grants nothing) is eligible from ``now`` and never earlier than
+    before. Answers ``existing`` itself when nothing changes.
     """
     now = to_millisecond(now)
     fields = FieldReader(values, "subscription")

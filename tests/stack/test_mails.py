@@ -46,7 +46,7 @@ def grant(invoke: Invoke, user_id: str, amount: int, key: str) -> None:
         "amount": amount,
         "reason": "Goodwill",
         "actor": "ada",
-        "idempotency_key": key,
+        "idempotency_key": f"{user_id} {key}".replace(" ", "-"),
     }
     assert invoke("manual-allocate", event).payload["success"]
 
@@ -117,6 +117,12 @@ def test_a_bounce_that_ses_reports_marks_the_subscription(
         "mail": {"tags": {"user": [b"mail-3".hex()]}},
     }
     topic = f"arn:aws:sns:us-east-1:000000000000:{stack.stack}-mail-events"
-    stack.client("sns").publish(TopicArn=topic, Message=json.dumps(event))
+    stack.client("sns").publish(
+        TopicArn=topic,
+        Subject="Amazon SES Email Event Notification",
+        Message=json.dumps(event),
+        # SNS always names them, the emulator only when there are some; Chalice wants them named.
+        MessageAttributes={"origin": {"DataType": "String", "StringValue": "test"}},
+    )
     subscriptions = services_of_local(stack).subscriptions
     wait_for(lambda: subscriptions.get("mail-3").suppressed, "the mark")
