@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help run up token test check format deploy import units cpu verify mails sample clean
+.PHONY: help run up token test contract check format deploy import units cpu verify mails sample clean
 
 help:  ## list what there is
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,7 +23,10 @@ token: $(READY)  ## a token for the running stack: USER_ID=42 (SCOPE="credits:re
 	@$(RUN) -m infra.tokens $(if $(USER_ID),--user-id "$(USER_ID)") $(if $(SCOPE),--scope "$(SCOPE)") $(if $(SECONDS),--seconds "$(SECONDS)")
 
 test: $(READY)  ## all tests (ARGS="-k name tests/unit" picks some)
-	@$(RUN) -m pytest $(ARGS)
+	@$(RUN) -m pytest -n auto --dist loadfile $(ARGS)
+
+contract: $(READY)  ## thousands of made-up requests of each role against the contract (EXAMPLES=50 for each route)
+	@CONTRACT_EXAMPLES=$(or $(EXAMPLES),50) $(RUN) -m pytest -s tests/stack/test_contract.py
 
 check: $(READY)  ## format, lint, types and the direction of imports
 	@$(VENV)/bin/ruff format --check .
@@ -58,6 +61,7 @@ sample: $(READY)  ## make infra/sample/subscriptions.csv again
 
 clean:  ## remove everything that was made, .venv too
 	rm -rf $(VENV) build .chalice/deployments .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf clients/typescript/node_modules clients/typescript/build clients/typescript/src/contract.ts
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): requirements.txt requirements-dev.txt

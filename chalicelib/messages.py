@@ -1,6 +1,7 @@
 """What travels through the queues: small JSON messages, checked strictly when they arrive."""
 
 import json
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -86,7 +87,7 @@ class UsersMessage:
 
     @classmethod
     def parse(cls, body: str) -> "UsersMessage":
-        """Reads a message. Raises `InvalidInput` naming every wrong field."""
+        """Reads a message. Raises `InvalidInput` naming every wrong field, of the ids the first."""
         fields = FieldReader(_decode(body))
         as_of = fields.required("as_of", parse_instant)
         user_ids = fields.required("user_ids", _parse_user_ids)
@@ -155,8 +156,11 @@ def _parse_user_ids(field: str, value: object) -> tuple[str, ...]:
     return tuple(parse_user_id(f"{field}[{place}]", item) for place, item in enumerate(value))
 
 
+_CURSOR = re.compile(r"[\x20-\x7e]{0,400}")
+
+
 def _parse_cursor(field: str, value: object) -> str:
-    if isinstance(value, str) and len(value) <= 400:
+    if isinstance(value, str) and _CURSOR.fullmatch(value):
         return value
     raise InvalidInput.of(field, f"must be a cursor a sweep gave out; is {shown(value)}")
 

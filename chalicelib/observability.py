@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from aws_lambda_powertools import Logger
 
+SERVICE = "credits"
+"""The service in every line, and the logger that Chalice writes to: it goes by the app's name."""
+
 
 @cache
 def logger() -> "Logger":
-    """The process's logger; its service name and level come from the environment.
+    """The process's logger; its level comes from the environment.
 
     Loaded when the first line is written: a route that has nothing to log does not pay for it.
     """
     from aws_lambda_powertools import Logger
 
-    return Logger(use_rfc3339=True, utc=True)
+    return Logger(SERVICE, use_rfc3339=True, utc=True)

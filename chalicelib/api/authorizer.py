@@ -134,16 +134,13 @@ class TokenChecker:
         Raises `InvalidToken`, and `KeysUnavailable`.
         """
         claims = self._claims(token)
-        user = claims.get(self._settings.user_claim)
-        try:
-            return {
-                "caller": parse_user_id("sub", claims["sub"]),
-                # Empty for a token that stands for no user of ours, such as that of a backend.
-                "user_id": "" if user is None else parse_user_id(self._settings.user_claim, user),
-                "scopes": " ".join(self._scopes(claims)),
-            }
-        except InvalidInput as error:
-            raise InvalidToken(str(error)) from error
+        name = self._settings.user_claim
+        return {
+            "caller": _user_id("sub", claims["sub"]),
+            # Empty for a token that stands for no user of ours, such as that of a backend.
+            "user_id": "" if claims.get(name) is None else _user_id(name, claims[name]),
+            "scopes": " ".join(self._scopes(claims)),
+        }
 
     def _claims(self, token: str) -> Json:
         """The claims of a token whose signature, issuer, audience and times are right."""
@@ -183,6 +180,14 @@ class TokenChecker:
                 given.update(scope for scope in value if isinstance(scope, str))
         names = self._settings.scope_names
         return [scope for scope in Scope if not given.isdisjoint(names.get(scope, {scope.value}))]
+
+
+def _user_id(claim: str, value: object) -> str:
+    try:
+        return parse_user_id(claim, value)
+    except InvalidInput as error:
+        # Without the value, which may be somebody's name or address.
+        raise InvalidToken(f"{claim} is not of the alphabet of user ids") from error
 
 
 # --- The issuer's keys ----------------------------------------------------------------------------

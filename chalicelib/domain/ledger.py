@@ -378,6 +378,8 @@ def reverse(
         raise NotAllowed(f"transaction {usage.transaction_id} is no usage but {usage.type.value}")
     left = -usage.amount - reversed_before
     amount = left if amount is None else amount
+    if left:
+        _check_positive(amount)
     if left == 0 or amount > left:
         raise NotAllowed(
             f"of the {-usage.amount} credits of transaction {usage.transaction_id} "
@@ -392,9 +394,16 @@ def reverse(
     return Reversal(entry, amount - entry.amount, reversed_before + amount)
 
 
+def _check_positive(amount: int) -> None:
+    """Requests are checked where they are read; even so no minus sign may turn a usage round."""
+    if amount < 1:
+        raise ValueError(f"an amount is 1 credit or more, not {amount}")
+
+
 def _take(
     account: Account, kind: EntryType, amount: int, request: Request, now: datetime
 ) -> LedgerEntry:
+    _check_positive(amount)
     now = account.time(now)
     if amount > account.available_balance(now):
         raise InsufficientCredits(amount, account.available_balance(now))
@@ -412,6 +421,7 @@ def _grant(
     effective_at: datetime | None = None,
     allocated_through: Period | None = None,
 ) -> LedgerEntry:
+    _check_positive(batch.granted)
     return _entry(
         account,
         kind,

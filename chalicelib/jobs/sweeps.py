@@ -133,9 +133,11 @@ def _expiring_pages(
         if key is None:
             shard += 1
         if len(found) >= USERS_A_PAGE:
-            yield list(found), f"{sweep.timezone} {shard:02} {key or ''}"
+            more = shard < EXPIRY_SHARDS
+            yield list(found), f"{sweep.timezone} {shard:02} {key or ''}" if more else None
             found = {}
-    yield list(found), None
+    if found:
+        yield list(found), None
 
 
 def _expiry_position(sweep: Sweep) -> tuple[int, str | None]:
@@ -143,7 +145,7 @@ def _expiry_position(sweep: Sweep) -> tuple[int, str | None]:
     if sweep.cursor is None:
         return 0, None
     shard, _, key = sweep.cursor.removeprefix(f"{sweep.timezone} ").partition(" ")
-    if not (shard.isascii() and shard.isdigit()):
+    if not (shard.isascii() and shard.isdigit() and int(shard) < EXPIRY_SHARDS):
         raise InvalidInput.of(
             "cursor", f"must be a cursor a sweep gave out; is {shown(sweep.cursor)}"
         )

@@ -15,23 +15,12 @@ from pathlib import Path
 from typing import TextIO
 
 from chalicelib.domain.instants import format_instant
+from infra.subscriptions_csv import COLUMNS
 
 SEED = 2026
 COUNT = 1_000
 OUTPUT = Path(__file__).with_name("subscriptions.csv")
 MOST_COUNT = 10_000_000
-
-COLUMNS = (
-    "user_id",
-    "email",
-    "timezone",
-    "plan",
-    "billing_interval",
-    "status",
-    "started_at",
-    "eligible_from",
-    "allocation_amount",
-)
 
 CERTAIN_ZONES = (
     # Every name whose offset is not a whole hour, links such as Asia/Calcutta included: what old

@@ -214,12 +214,13 @@ def test_a_sweep_that_makes_no_sense_is_reported_with_the_field(
     assert world.take("allocations") == []
 
 
+@pytest.mark.parametrize("position", ["user", "32 ", "-1 ", "", "\ud800"])
 def test_an_expiry_cursor_without_a_shard_is_reported(
-    world: World, caplog: pytest.LogCaptureFixture
+    world: World, caplog: pytest.LogCaptureFixture, position: str
 ) -> None:
     world.subscribe("1")
     world.expiry_tick("2026-01-14T23:00:00Z")
     body = world.take("sweeps")[0]
-    wrong = json.dumps({**json.loads(body), "cursor": "Europe/Paris user"})
+    wrong = json.dumps({**json.loads(body), "cursor": f"Europe/Paris {position}"})
     assert world.deliver("sweeps", [wrong]) == [wrong]
     assert "cursor: must be a cursor a sweep gave out" in caplog.records[-1].__dict__["error"]

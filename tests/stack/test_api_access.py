@@ -4,16 +4,19 @@ import base64
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from infra import deploy, emulator, gateway, local
 from infra.local import ALLOWED_ORIGINS, LocalStack
 from tests.aws import contract
 from tests.aws.api import Reply
 from tests.stack.api import ADMIN, BACKEND, USER, Api
+from tests.stack.conftest import Packaged
 from tests.stack.test_deploy import as_role_of, refusal
 
 ANN = "access-ann"
@@ -209,6 +212,30 @@ def test_too_many_requests_are_told_when_to_come_back(stack: LocalStack, api: Ap
         assert reply.headers["retry-after"] == "1"
     finally:
         throttle(5000)
+
+
+def test_while_the_issuer_cannot_be_reached_nobody_is_refused(
+    stack: LocalStack, packaged: Packaged
+) -> None:
+    """A token that nobody can check is not a bad one: its bearer is told to come back."""
+    deployment = deploy.deploy(
+        "dev",
+        stack.client,
+        region=emulator.REGION,
+        parameters=local.parameters("http://127.0.0.1:9"),
+        say=deploy.say_nothing,
+        make_package=packaged,
+    )
+    try:
+        gateway.put_gateway_responses(stack.client("apigateway"), deployment.api_id, "v1")
+        url = stack.api_url.replace(stack.api_url.split("/")[-2], deployment.api_id)
+        orphaned = Api(replace(stack, api_url=url))
+        reply = orphaned.send("GET", "/api/plans", stack.token(ANN))
+        assert_is_problem(reply, 503, "unavailable")
+        assert reply.headers["retry-after"] == "1"
+        assert orphaned.send("GET", "/api/health").status == 200
+    finally:
+        stack.client("cloudformation").delete_stack(StackName=deployment.stack)
 
 
 # --- Methods, slashes, pages ----------------------------------------------------------------------

