@@ -3,8 +3,9 @@
     python -m bench.mails [--users 10000] [--duplicates 0.3] [--throttled 0.2] [--json]
 
 The deployed functions do the work, on the emulator: the ledger's own stream, the queues, and as
-many senders as the stage `local` has. Between the sender and AWS stands a relay that counts its requests
-and answers some of those to SES with 429. Some messages are enqueued a second time, in any order.
+many senders as the stage `local` has. Between the sender and AWS stands a relay that counts its
+requests and answers some of those to SES with 429. Some messages are enqueued a second time, in any
+order.
 """
 
 from __future__ import annotations

@@ -139,7 +139,7 @@ def examples() -> Iterator[Mail]:
     allocated = ledger.allocate(Account("42"), Period(2026, 5), 100, zone, 30, start)
     yield mail(MailKind.ALLOCATION, facts.of_allocation(allocated, subscription, catalogue))
     reason = Request("manual", "ada", "Sorry for the long outage on 6 May: these are on us.")
-    granted = ledger.grant(after(allocated), 50, reason, start + 7 * day, zone, 21)
+    granted = ledger.grant(after(allocated), 50, reason, start + 7 * day, zone, 60)
     yield mail(MailKind.MANUAL, facts.of_manual_change(granted, subscription))
     usage = Request("usage", "shop", "Export")
     used = ledger.use(after(granted), 60, usage, start + 20 * day)
