@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import os
 import random
 import sys
 import threading
@@ -178,9 +179,6 @@ def run(stack: local.LocalStack, users: int, duplicates: float, throttled: float
         mails.wait_until_sent(stack)
         counts = dict(between.counts)
     recipients = Counter(address for mail in mails.sent_mails(stack) for address in mail["To"])
-    dead = stack.client("sqs").get_queue_attributes(
-        QueueUrl=stack.queues["notifications-dlq"], AttributeNames=["ApproximateNumberOfMessages"]
-    )["Attributes"]["ApproximateNumberOfMessages"]
     # Each ledger must have the one allocation and nothing else.
     wrong = [user for user in user_ids if services.ledger.account(user).next_number != 2]
     return {
@@ -189,7 +187,7 @@ def run(stack: local.LocalStack, users: int, duplicates: float, throttled: float
         "users_mailed": len(recipients),
         "mailed_twice": sum(1 for count in recipients.values() if count > 1),
         "duplicates_enqueued": again,
-        "dead_letters": int(dead),
+        "dead_letters": mails.dead_letters(stack),
         "ledgers_changed": len(wrong),
         "seconds_to_allocate": round(allocated, 1),
         "seconds_until_mailed": round(time.monotonic() - began - mails.SETTLE_SECONDS, 1),
@@ -218,6 +216,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--throttled", type=float, default=0.2, help="share that SES refuses")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     arguments = parser.parse_args(words)
+    os.environ.setdefault("POWERTOOLS_LOG_LEVEL", "ERROR")  # a table, not the worker's own lines
     with local.local_stack(say=local.progress(), schedules=False) as stack:
         figures = run(stack, arguments.users, arguments.duplicates, arguments.throttled)
     if arguments.json:

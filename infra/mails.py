@@ -76,6 +76,15 @@ def count_by_kind(stack: local.LocalStack) -> Counter[str]:
     return counts
 
 
+def dead_letters(stack: local.LocalStack) -> int:
+    """How many messages of mails were given up."""
+    name = "ApproximateNumberOfMessages"
+    attributes = stack.client("sqs").get_queue_attributes(
+        QueueUrl=stack.queues["notifications-dlq"], AttributeNames=[name]
+    )["Attributes"]
+    return int(attributes[name])
+
+
 def wait_until_sent(stack: local.LocalStack) -> None:
     """Returns when no mail waits and none has been sent for a while."""
     sqs, url = stack.client("sqs"), stack.queues["notifications"]
@@ -102,6 +111,8 @@ def show_sent(stack: local.LocalStack, console: Console) -> None:
         table.add_row(f"about {kind.words}", f"{counts.pop(kind.value, 0):,}")
     for name, count in counts.items():
         table.add_row(name, f"{count:,}")
+    if dead := dead_letters(stack):
+        table.add_row("[red]in the dead-letter queue[/]", f"{dead:,}")
     table.columns[0].footer = "in the outbox"
     table.columns[1].footer = f"{len(sent_mails(stack)):,}"
     console.print(table)

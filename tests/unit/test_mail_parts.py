@@ -174,7 +174,7 @@ class Wire:
         self.requests.append(request)
         said = {"MessageId": "m1"} if self.status == 200 else {"message": "ada@example.com: no"}
         raw = _Raw(json.dumps(said).encode())
-        headers = {"x-amzn-ErrorType": self.code}
+        headers: Any = {"x-amzn-ErrorType": self.code}
         return AWSResponse(request.url, self.status, headers, raw)
 
 
