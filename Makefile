@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help run up token test contract check format deploy import units cpu verify sample clean
+.PHONY: help run up token test contract check format deploy import units cpu verify mails sample clean
 
 help:  ## list what there is
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ cpu: $(READY)  ## CPU of cold starts and requests over the bare SDK
 
 verify: $(READY)  ## check a ledger line by line: USER_ID=42 (STAGE=prod)
 	@$(RUN) -m infra.verify $(USER_ID) $(if $(STAGE),--stage "$(STAGE)")
+
+mails: $(READY)  ## pictures of every kind of mail, into docs/images/mails (needs chromium)
+	@$(RUN) -m infra.mails
 
 sample: $(READY)  ## make infra/sample/subscriptions.csv again
 	@$(RUN) -m infra.sample.generate

@@ -6,7 +6,7 @@ start then loads the modules of one function and not of all, and packaging the a
 
 from typing import Any
 
-from chalice.app import AuthRequest, Chalice, SQSEvent
+from chalice.app import AuthRequest, Chalice, DynamoDBEvent, SNSEvent, SQSEvent
 
 from chalicelib.api.cors import answer_browsers
 from chalicelib.api.routes import blueprint
@@ -82,3 +82,28 @@ def manual_allocate(event: Json, context: Any) -> Json:
     from chalicelib.jobs import manual
 
     return manual.manual_allocate(services(), event)
+
+
+# infra/resources.yaml puts the ledger's own stream in the place of this name.
+@app.on_dynamodb_record(stream_arn="ledger", name="queue-notifications")
+def queue_notifications(event: DynamoDBEvent) -> None:
+    """Enqueue what users are to be told, from the ledger's stream."""
+    from chalicelib.jobs import notifications
+
+    notifications.queue_notifications(services(), event.to_dict())
+
+
+@app.on_sqs_message(queue="notifications", name="send-notifications")
+def send_notifications(event: SQSEvent) -> Json:
+    """Send the mails that the messages ask for, each of them once."""
+    from chalicelib.jobs import notifications
+
+    return notifications.send_notifications(services(), event.to_dict())
+
+
+@app.on_sns_message(topic="mail-events", name="mail-events")
+def mail_events(event: SNSEvent) -> None:
+    """Stop writing to addresses that bounced, or whose owner complained."""
+    from chalicelib.jobs.mail_events import suppress_addresses
+
+    suppress_addresses(services(), event.to_dict())

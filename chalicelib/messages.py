@@ -21,6 +21,7 @@ class SweepKind(StrEnum):
 
     ALLOCATION = "allocation"
     EXPIRY = "expiry"
+    REMINDER = "reminder"
 
     @property
     def turn(self) -> Turn:
@@ -92,6 +93,61 @@ class UsersMessage:
         user_ids = fields.required("user_ids", _parse_user_ids)
         fields.finish()
         return cls(as_of, user_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class EntryPosted:
+    """A ledger entry that calls for a mail. What the mail says is read when it is sent."""
+
+    user_id: str
+    number: int
+
+    def body(self) -> str:
+        """The message text."""
+        return _encode({"user_id": self.user_id, "number": self.number})
+
+
+@dataclass(frozen=True, slots=True)
+class ExpiringSoon:
+    """Credits of a user expire at an instant, if they are not used before; as of a tick's time."""
+
+    user_id: str
+    expires_at: datetime
+    as_of: datetime
+
+    def body(self) -> str:
+        """The message text."""
+        return _encode(
+            {
+                "user_id": self.user_id,
+                "expires_at": format_instant(self.expires_at),
+                "as_of": format_instant(self.as_of),
+            }
+        )
+
+
+Notification = EntryPosted | ExpiringSoon
+
+
+def parse_notification(body: str) -> Notification:
+    """Reads a message of the notifications queue. Raises `InvalidInput` naming wrong fields."""
+    values = _decode(body)
+    fields = FieldReader(values)
+    user_id = fields.required("user_id", parse_user_id)
+    if isinstance(values, dict) and "expires_at" in values:
+        expires_at = fields.required("expires_at", parse_instant)
+        as_of = fields.required("as_of", parse_instant)
+        fields.finish()
+        return ExpiringSoon(user_id, expires_at, as_of)
+    number = fields.required("number", _parse_number)
+    fields.finish()
+    return EntryPosted(user_id, number)
+
+
+def _parse_number(field: str, value: object) -> int:
+    if type(value) is int and 1 <= value < 10**12:
+        return value
+    raise InvalidInput.of(field, f"must be the number of a ledger entry; is {shown(value)}")
 
 
 def _parse_user_ids(field: str, value: object) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from chalicelib.services import Services
 from chalicelib.store.ledger import Outcome
 
 
-def allocate_by_hand(
+def allocate_by_hand(  # noqa: PLR0913 - one for each thing an admin can say
     services: Services,
     user_id: str,
     amount: int,
@@ -23,18 +23,19 @@ def allocate_by_hand(
     caller: str,
     key: str,
     expires_in_days: int | None = None,
+    notify: bool = True,
 ) -> Outcome:
     """Grants (positive) or claws back (negative) credits in an admin's name.
 
-    A grant never expires unless ``expires_in_days`` says so, in local days of the user. Raises
-    `NotFound` for an unknown user and `InsufficientCredits` for a claw-back the balance cannot
-    cover.
+    A grant never expires unless ``expires_in_days`` says so, in local days of the user. The user
+    is told by mail unless ``notify`` is false. Raises `NotFound` for an unknown user and
+    `InsufficientCredits` for a claw-back the balance cannot cover.
     """
     if amount < 0 and expires_in_days is not None:
         raise InvalidInput.of(
             "expires_in_days", "goes with a grant only; a claw-back has no expiry"
         )
-    request = Request(f"manual#{caller}#{key}", actor, reason)
+    request = Request(f"manual#{caller}#{key}", actor, reason, silent=not notify)
     now = services.now()
 
     def decide(account: Account) -> LedgerEntry:
@@ -49,6 +50,8 @@ def allocate_by_hand(
         "reason": reason,
         "actor": actor,
         "expires_in_days": expires_in_days,
+        # Only where it is not the default: keys from before there were mails stay good.
+        **({} if notify else {"notify": False}),
     }
     return services.ledger.perform(user_id, request.operation, described, decide)
 

@@ -1,6 +1,6 @@
 """Sending to SQS: ten messages a request, and what SQS takes only in part is sent again."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -46,6 +46,21 @@ class Queues:
     def send_expiries(self, bodies: Iterable[str]) -> int:
         """Enqueues users whose batches may have expired; answers how many messages."""
         return self._send(self._settings.expiries_queue_url, bodies)
+
+    def send_notifications(self, bodies: Iterable[str]) -> int:
+        """Enqueues what users are to be told; answers how many messages."""
+        return self._send(self._settings.notifications_queue_url, bodies)
+
+    def delay_notifications(self, seconds: Mapping[str, int]) -> None:
+        """Lets messages, by their receipt handles, come back after that many seconds."""
+        for chunk in chunks(seconds.items(), MESSAGES_A_REQUEST):
+            self._client.change_message_visibility_batch(
+                QueueUrl=self._settings.notifications_queue_url,
+                Entries=[
+                    {"Id": str(place), "ReceiptHandle": handle, "VisibilityTimeout": delay}
+                    for place, (handle, delay) in enumerate(chunk)
+                ],
+            )
 
     def _send(self, queue_url: str, bodies: Iterable[str]) -> int:
         sent = 0

@@ -15,8 +15,11 @@ from chalicelib.settings import Settings, settings
 if TYPE_CHECKING:
     from pynamodb.connection import Connection
 
+    from chalicelib.mails.links import UnsubscribeLinks
+    from chalicelib.mails.sending import Mailer
     from chalicelib.queues import Queues
     from chalicelib.store.ledger import LedgerStore
+    from chalicelib.store.mails import MailRecords
     from chalicelib.store.subscriptions import SubscriptionStore
 
 PLANS_FILE = Path(__file__).parent / "plans.toml"
@@ -70,6 +73,28 @@ class Services:
         from chalicelib.queues import Queues
 
         return Queues(self.settings)
+
+    @cached_property
+    def mail_records(self) -> "MailRecords":
+        """The table of which mails were sent."""
+        from chalicelib.store.mails import MailRecords
+
+        return MailRecords(self._connection, self.settings.mails_table)
+
+    @cached_property
+    def mailer(self) -> "Mailer":
+        """What hands mails to SES."""
+        from chalicelib.mails.sending import Mailer
+
+        return Mailer(self.settings)
+
+    @cached_property
+    def unsubscribe_links(self) -> "UnsubscribeLinks":
+        """What signs the unsubscribe links, and checks them."""
+        from chalicelib.mails.links import UnsubscribeLinks, read_key
+
+        key = read_key(self.settings.region, self.settings.unsubscribe_secret)
+        return UnsubscribeLinks(key, self.settings.unsubscribe_url)
 
     @cached_property
     def _connection(self) -> "Connection":

@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from urllib.parse import urljoin
 
 TOKEN_ANSWER_SECONDS = 60
 """How long API Gateway keeps what the authorizer answers for a token."""
@@ -23,6 +24,18 @@ class Settings:
     sweeps_queue_url: str
     allocations_queue_url: str
     expiries_queue_url: str
+    notifications_queue_url: str = ""
+    mails_table: str = ""
+    mail_from: str = ""
+    mail_configuration_set: str = ""
+    mails_a_second: float = 0.0
+    """What one sender may send; 0 for as fast as SES answers."""
+    mail_retry_seconds: int = 10
+    """After how long a mail that could not be sent is tried again first."""
+    expiring_soon_days: int = 3
+    """How many local days ahead users are told that credits expire; 0 for never."""
+    unsubscribe_url: str = ""
+    unsubscribe_secret: str = ""
 
     @property
     def is_local(self) -> bool:
@@ -40,6 +53,19 @@ class Settings:
             sweeps_queue_url=environment.get("SWEEPS_QUEUE_URL", ""),
             allocations_queue_url=environment.get("ALLOCATIONS_QUEUE_URL", ""),
             expiries_queue_url=environment.get("EXPIRIES_QUEUE_URL", ""),
+            notifications_queue_url=environment.get("NOTIFICATIONS_QUEUE_URL", ""),
+            mails_table=environment.get("MAILS_TABLE", ""),
+            mail_from=environment.get("MAIL_FROM", ""),
+            mail_configuration_set=environment.get("MAIL_CONFIGURATION_SET", ""),
+            mails_a_second=float(environment.get("MAILS_A_SECOND") or 0)
+            / int(environment.get("MAIL_SENDERS") or 1),
+            mail_retry_seconds=int(environment.get("MAIL_RETRY_SECONDS") or 10),
+            expiring_soon_days=int(environment.get("EXPIRING_SOON_DAYS") or 3),
+            # On the emulator nobody knows the address beforehand: the path is put behind it here.
+            unsubscribe_url=urljoin(
+                environment.get("AWS_ENDPOINT_URL", ""), environment.get("UNSUBSCRIBE_URL", "")
+            ),
+            unsubscribe_secret=environment.get("UNSUBSCRIBE_SECRET", ""),
         )
 
 

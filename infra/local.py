@@ -125,6 +125,7 @@ def parameters(issuer: str) -> dict[str, str]:
         "TokenIssuer": issuer,
         "TokenAudience": tokens.AUDIENCE,
         "AllowedOrigins": ALLOWED_ORIGINS,
+        "MailsASecond": "0",  # the emulator's outbox takes any number
     }
 
 

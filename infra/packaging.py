@@ -32,13 +32,13 @@ BUILD = ROOT / "build"
 
 # The services a Lambda of Credits may call. A client for any other one fails with
 # UnknownServiceError, on the emulator too, where the functions run from this very archive.
-BOTOCORE_SERVICES = frozenset({"dynamodb", "sqs", "sesv2", "cloudwatch", "sts"})
+BOTOCORE_SERVICES = frozenset({"cloudwatch", "dynamodb", "secretsmanager", "sesv2", "sqs", "sts"})
 
 # What Lambda runs on; only wheels for it, or for any platform, are packed.
 _LAMBDA = "manylinux2014_x86_64"
 
 # Counts the changes to what is done to the installed requirements.
-_LAYOUT = 2
+_LAYOUT = 3
 
 # Of the source tree, what Chalice must see.
 _SOURCES = ("app.py", "chalicelib", ".chalice", "infra/resources.yaml")
@@ -169,6 +169,9 @@ def _dependencies(requirements: Path, target_platform: str | None) -> Path:
             # Files, not directories, concern all services.
             if service.is_dir() and service.name not in BOTOCORE_SERVICES:
                 shutil.rmtree(service)
+        # Of boto3 only what importing it takes: nothing calls AWS through it.
+        for part in ("data", "examples"):
+            shutil.rmtree(installed / "boto3" / part, ignore_errors=True)
         # A cold start spends most of its time compiling: 0.8 s of imports become 0.3 s. The file
         # system of a function is read-only, so what is not compiled here is compiled every time.
         _run(

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from infra import deploy, emulator, import_subscriptions, local, packaging, stacks, turn
+from infra import deploy, emulator, import_subscriptions, local, mails, packaging, stacks, turn
 from infra.subscriptions_csv import UnreadableFileError
 
 SAMPLE = Path(__file__).parent / "sample" / "subscriptions.csv"
@@ -83,6 +83,7 @@ def main(words: list[str] | None = None) -> int:
         # The month is turned by hand here: the clock's own ticks would only get in between.
         with local.local_stack(say=local.progress(), schedules=False, publish=True) as stack:
             holds = story(stack, arguments.csv, console)
+            mails.show_sent(stack, console)
             show_how_to_call(stack, console)
             if not arguments.exit:
                 console.print("The stack stays up until Ctrl-C.")

@@ -7,6 +7,7 @@ from typing import Any
 
 import botocore.session
 
+from chalicelib.queues import Queues
 from chalicelib.services import Services
 from chalicelib.settings import Settings
 from chalicelib.store.database import connect
@@ -52,6 +53,12 @@ def services_of_local(stack: local.LocalStack) -> Services:
     )
 
 
+def queues_of_local(stack: local.LocalStack) -> Queues:
+    """The queues of a local stack, under the emulator's root user."""
+    settings = _settings(stack.stage, emulator.REGION, stack.tables, stack.queues)
+    return Queues(settings, client=stack.client("sqs"))
+
+
 def _settings(stage: str, region: str, tables: dict[str, str], queues: dict[str, str]) -> Settings:
     return Settings(
         stage=stage,
@@ -61,4 +68,6 @@ def _settings(stage: str, region: str, tables: dict[str, str], queues: dict[str,
         sweeps_queue_url=queues["sweeps"],
         allocations_queue_url=queues["allocations"],
         expiries_queue_url=queues["expiries"],
+        notifications_queue_url=queues["notifications"],
+        mails_table=tables["mails"],
     )

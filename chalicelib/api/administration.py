@@ -30,6 +30,7 @@ def allocate(call: Call) -> Answer:
     amount = body.required("amount", parse_signed_amount)
     reason = body.required("reason", parse_text)
     expires_in_days = body.optional("expires_in_days", parse_days)
+    notify = body.optional("notify", parse_boolean)
     body.finish()
     caller = call.principal.caller
     return performed(
@@ -42,6 +43,7 @@ def allocate(call: Call) -> Answer:
             caller=caller,
             key=key,
             expires_in_days=expires_in_days,
+            notify=notify is not False,
         )
     )
 

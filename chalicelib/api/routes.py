@@ -155,6 +155,25 @@ def patch_subscription(call: "Call") -> "Answer":
     return subscriptions.patch(call)
 
 
+# --- Links in mails -----------------------------------------------------------------------------
+
+
+@_route("GET", "/api/unsubscribe", is_public=True)
+def show_unsubscribe(call: "Call") -> "Answer":
+    """The page behind the unsubscribe link of a mail."""
+    from . import unsubscribe
+
+    return unsubscribe.show(call)
+
+
+@_route("POST", "/api/unsubscribe", is_public=True)
+def post_unsubscribe(call: "Call") -> "Answer":
+    """End mails: the page's button, and that of mail programs."""
+    from . import unsubscribe
+
+    return unsubscribe.unsubscribe(call)
+
+
 # --- What the product offers, and the API itself ------------------------------------------------
 
 

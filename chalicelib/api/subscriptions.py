@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from chalicelib.domain.errors import InvalidInput, NotFound, VersionConflict
 from chalicelib.domain.fields import FieldReader, parse_user_id
 from chalicelib.domain.instants import format_instant
+from chalicelib.domain.notifications import MailKind
 from chalicelib.domain.subscriptions import Subscription, next_allocation, register
 
 from .answers import Answer
@@ -122,6 +123,7 @@ def _present_values(present: Subscription) -> dict[str, object]:
         "status": present.status.value,
         "started_at": format_instant(present.started_at),
         "allocation_amount": present.allocation_amount,
+        "notifications": [kind.value for kind in MailKind if kind in present.notifications],
     }
 
 
@@ -134,6 +136,7 @@ def _answer(call: Call, subscription: Subscription, status: int = 200) -> Answer
     body = {
         "user_id": subscription.user_id,
         **_present_values(subscription),
+        "mail_suppressed_because": subscription.suppressed and subscription.suppressed.value,
         "eligible_from": format_instant(subscription.eligible_from),
         "next_credit_allocation": upcoming and upcoming.period.first_day.isoformat(),
         "credit_allocation_amount": upcoming.amount if upcoming else 0,

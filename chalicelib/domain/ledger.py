@@ -69,7 +69,8 @@ class LedgerEntry:
     ``amount`` is the signed change of the ledger balance and the sum of ``legs``; ``balance`` and
     ``batches`` (the open ones, in burn-down order) are the state after. ``effective_at`` is when
     the change was due, ``posted_at`` when it was written. ``expiry_timezone`` names the zone whose
-    sweep will expire the batch granted here, if one was granted that can expire.
+    sweep will expire the batch granted here, if one was granted that can expire. ``silent``:
+    whoever asked for it wants no mail about it.
     """
 
     user_id: str
@@ -86,6 +87,7 @@ class LedgerEntry:
     effective_at: datetime
     posted_at: datetime
     expiry_timezone: str | None
+    silent: bool = False
 
     @property
     def granted_batch(self) -> CreditBatch | None:
@@ -128,6 +130,8 @@ class LedgerEntry:
                 "effective": to_milliseconds(self.effective_at),
                 "posted": to_milliseconds(self.posted_at),
                 "zone": self.expiry_timezone,
+                # Only where it is true: entries from before there were mails keep their text.
+                **({"silent": True} if self.silent else {}),
             },
             ensure_ascii=False,
             separators=(",", ":"),
@@ -173,6 +177,7 @@ class LedgerEntry:
             effective_at=_instant(values["effective"]),
             posted_at=_instant(values["posted"]),
             expiry_timezone=None if zone is None else _text(zone),
+            silent=_flag(values.get("silent", False)),
         )
 
 
@@ -198,6 +203,12 @@ def _whole(value: object) -> int:
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{shown(value)} is no text")
+    return value
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{shown(value)} is neither true nor false")
     return value
 
 
@@ -249,11 +260,15 @@ class Account(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What every operation on request carries: its business name, who asked, and why."""
+    """What every operation on request carries: its business name, who asked, and why.
+
+    ``silent``: the user is not told of it by mail.
+    """
 
     operation: str
     actor: str
     description: str
+    silent: bool = False
 
 
 class Reversal(NamedTuple):
@@ -448,4 +463,5 @@ def _entry(
         effective_at=effective_at or now,
         posted_at=now,
         expiry_timezone=expiry_timezone,
+        silent=request.silent,
     )

@@ -49,6 +49,8 @@ class Plan:
     """For how many local days they can be spent; None for as long as one likes."""
     lowest: bool
     """Whether it is the lowest plan of the product; exactly one is."""
+    low_balance_threshold: int | None = None
+    """A usage that takes the balance below it is worth a mail; None: no usage is."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,7 @@ def parse_catalogue(text: str, source: str = "plans.toml") -> PlanCatalogue:
                 monthly_credits=table["monthly_credits"],
                 credit_lifetime_days=table.get("credit_lifetime_days"),
                 lowest=table.get("lowest", False),
+                low_balance_threshold=table.get("low_balance_threshold"),
             )
             for table in document["plans"]
         )
@@ -257,6 +260,12 @@ def _lowest_rule(value: Any) -> str | None:
     return None if isinstance(value, bool) else "true or false"
 
 
+def _threshold_rule(value: Any) -> str | None:
+    if type(value) is not int or value < 1:
+        return "a whole number of 1 or more (leave it out for no such mails)"
+    return None if value <= MAXIMUM_AMOUNT else f"at most {MAXIMUM_AMOUNT:,}"
+
+
 _REQUIRED = ("id", "name", "monthly_credits")
 _RULES: dict[str, Callable[[Any], str | None]] = {
     "id": _id_rule,
@@ -264,6 +273,7 @@ _RULES: dict[str, Callable[[Any], str | None]] = {
     "monthly_credits": _credits_rule,
     "credit_lifetime_days": _lifetime_rule,
     "lowest": _lowest_rule,
+    "low_balance_threshold": _threshold_rule,
 }
 
 

@@ -23,6 +23,7 @@ from .fields import (
     parse_user_id,
 )
 from .instants import parse_instant, to_millisecond
+from .notifications import ALL_KINDS, MailKind
 from .plans import PlanCatalogue
 
 MOST_MISSED_PERIODS = 12
@@ -42,6 +43,13 @@ class SubscriptionStatus(StrEnum):
     ACTIVE = "active"
     PAUSED = "paused"
     CANCELLED = "cancelled"
+
+
+class SuppressedBecause(StrEnum):
+    """Why an address is not written to any more, whatever its owner wishes."""
+
+    BOUNCE = "bounce"
+    COMPLAINT = "complaint"
 
 
 class NotAllocatedBecause(StrEnum):
@@ -73,6 +81,8 @@ class Subscription:
     ``eligible_from``: only periods that start at or after it are ever allocated.
     ``allocation_amount``: the user's own monthly amount; None means the plan's.
     ``version`` counts the edits, from 1; it is what concurrent editors compare.
+    ``notifications``: the kinds of mails the user wants. ``suppressed``: why the address gets none
+    all the same; another address is written to again.
     """
 
     user_id: str
@@ -85,6 +95,8 @@ class Subscription:
     eligible_from: datetime
     allocation_amount: int | None = None
     version: int = 1
+    notifications: frozenset[MailKind] = ALL_KINDS
+    suppressed: SuppressedBecause | None = None
 
     @property
     def can_receive(self) -> bool:
@@ -188,12 +200,13 @@ def register(
 ) -> Subscription:
     """The subscription that ``values`` describe in full, as the successor of ``existing``.
 
-    Optional fields: ``eligible_from``, ``allocation_amount``. Raises `InvalidInput` naming every
-    wrong field. Without an explicit ``eligible_from`` a new subscription is eligible from the later
-    of its start and ``now``, so that importing years of old subscribers grants nothing for the
-    past; one that comes back from a state without allocations (paused, cancelled, billed monthly,
-    a plan that grants nothing) is eligible from ``now`` and never earlier than before. Answers
-    ``existing`` itself when nothing changes.
+    Optional fields: ``eligible_from``, ``allocation_amount``, ``notifications`` (left out, the
+    user's wishes stay as they are: they are not the caller's to reset). Raises `InvalidInput`
+    naming every wrong field. Without an explicit ``eligible_from`` a new subscription is eligible
+    from the later of its start and ``now``, so that importing years of old subscribers grants
+    nothing for the past; one that comes back from a state without allocations (paused, cancelled,
+    billed monthly, a plan that grants nothing) is eligible from ``now`` and never earlier than
+    before. Answers ``existing`` itself when nothing changes.
     """
     now = to_millisecond(now)
     fields = FieldReader(values, "subscription")
@@ -206,6 +219,7 @@ def register(
     started_at = fields.required("started_at", parse_instant)
     eligible_from = fields.optional("eligible_from", parse_instant)
     allocation_amount = fields.optional("allocation_amount", parse_amount)
+    notifications = fields.optional("notifications", _parse_kinds)
     fields.finish()
     described = Subscription(
         user_id=user_id,
@@ -217,9 +231,15 @@ def register(
         started_at=started_at,
         eligible_from=eligible_from or max(started_at, now),
         allocation_amount=allocation_amount,
+        notifications=ALL_KINDS if notifications is None else notifications,
     )
     if existing is None:
         return described
+    described = replace(
+        described,
+        notifications=existing.notifications if notifications is None else notifications,
+        suppressed=existing.suppressed if email == existing.email else None,
+    )
     if eligible_from is None:
         resumes = _receives(described, catalogue) and not _receives(existing, catalogue)
         described = replace(
@@ -232,6 +252,27 @@ def register(
     return existing if described == existing else replace(described, version=existing.version + 1)
 
 
+def without_mails(subscription: Subscription, kind: MailKind | None) -> Subscription:
+    """The successor that gets no mails of a kind, or with None no mails at all."""
+    unwanted = ALL_KINDS if kind is None else {kind}
+    if subscription.notifications.isdisjoint(unwanted):
+        return subscription
+    return replace(
+        subscription,
+        notifications=subscription.notifications - unwanted,
+        version=subscription.version + 1,
+    )
+
+
+def suppress(subscription: Subscription, address: str, reason: SuppressedBecause) -> Subscription:
+    """The successor whose address is not written to, if it still is that address."""
+    if subscription.email is None or subscription.email.lower() != address.lower():
+        return subscription
+    if subscription.suppressed is reason:
+        return subscription
+    return replace(subscription, suppressed=reason, version=subscription.version + 1)
+
+
 def _receives(subscription: Subscription, catalogue: PlanCatalogue) -> bool:
     try:
         return not_allocated_because(subscription, catalogue) is None
@@ -241,3 +282,11 @@ def _receives(subscription: Subscription, catalogue: PlanCatalogue) -> bool:
 
 def _parse_plan(catalogue: PlanCatalogue) -> Parser[str]:
     return lambda field, value: catalogue.get(value, field).id
+
+
+def _parse_kinds(field: str, value: object) -> frozenset[MailKind]:
+    words = ", ".join(MailKind)
+    if not isinstance(value, list):
+        raise InvalidInput.of(field, f"must be a list of the kinds of mails wanted: {words}")
+    parse = parse_choice(MailKind)
+    return frozenset(parse(f"{field}[{place}]", kind) for place, kind in enumerate(value))

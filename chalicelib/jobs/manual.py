@@ -5,6 +5,7 @@ from typing import Any
 from chalicelib.domain.errors import CreditsError
 from chalicelib.domain.fields import (
     FieldReader,
+    parse_boolean,
     parse_days,
     parse_key,
     parse_signed_amount,
@@ -25,7 +26,7 @@ def manual_allocate(services: Services, event: object) -> dict[str, Any]:
     """Answers ``{"success": true, "new_balance", "transaction_id"}``, or the refusal.
 
     ``event``: ``user_id``, ``amount`` (negative claws back), ``reason``, ``actor``,
-    ``idempotency_key`` and, optionally, ``expires_in_days``.
+    ``idempotency_key`` and, optionally, ``expires_in_days`` and ``notify`` (false: no mail).
     """
     try:
         fields = FieldReader(event, "event")
@@ -35,6 +36,7 @@ def manual_allocate(services: Services, event: object) -> dict[str, Any]:
         actor = fields.required("actor", parse_text)
         key = fields.required("idempotency_key", parse_key)
         expires_in_days = fields.optional("expires_in_days", parse_days)
+        notify = fields.optional("notify", parse_boolean)
         fields.finish()
         entry = allocate_by_hand(
             services,
@@ -45,6 +47,7 @@ def manual_allocate(services: Services, event: object) -> dict[str, Any]:
             caller=CALLER,
             key=key,
             expires_in_days=expires_in_days,
+            notify=notify is not False,
         ).entry
     except CreditsError as error:
         logger().warning("manual allocation refused", code=error.code, detail=str(error))

@@ -6,13 +6,19 @@ starts from its own cursor; what it hands on twice changes nothing, the workers 
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from chalicelib.domain import calendar
 from chalicelib.domain.errors import InvalidInput
 from chalicelib.domain.fields import shown
-from chalicelib.messages import USERS_A_MESSAGE, Sweep, SweepKind, UsersMessage
+from chalicelib.messages import (
+    USERS_A_MESSAGE,
+    ExpiringSoon,
+    Sweep,
+    SweepKind,
+    UsersMessage,
+)
 from chalicelib.observability import logger
 from chalicelib.queues import MESSAGES_A_REQUEST, chunks
 from chalicelib.services import Services
@@ -41,6 +47,9 @@ def sweep_zones(services: Services, event: Event, context: Any) -> Answer:
 
 
 def _sweep(services: Services, sweep: Sweep, is_time_up: Callable[[], bool]) -> None:
+    if sweep.kind is SweepKind.REMINDER:
+        _remind(services, sweep, is_time_up)
+        return
     if sweep.kind is SweepKind.ALLOCATION:
         pages, send = _allocation_pages(services, sweep), services.queues.send_allocations
     else:
@@ -70,28 +79,65 @@ def _allocation_pages(services: Services, sweep: Sweep) -> Iterator[Page]:
             return
 
 
+def _remind(services: Services, sweep: Sweep, is_time_up: Callable[[], bool]) -> None:
+    """Announces what expires on the days that end some days after the sweep's midnights.
+
+    Each user and instant is a message of its own: whether credits are left, and whether the user
+    was told before, is for the sender to see.
+    """
+    days = timedelta(days=services.settings.expiring_soon_days)
+    if not days:
+        return
+    timezone = sweep.timezone
+    first = calendar.local_date(timezone, sweep.first_midnight) + days
+    last = calendar.local_date(timezone, sweep.midnight) + days
+    after = calendar.midnight(timezone, first - timedelta(days=1))
+    reminders = 0
+    for expiring, cursor in _expiring_pages(
+        services, sweep, after, calendar.midnight(timezone, last)
+    ):
+        reminders += services.queues.send_notifications(
+            ExpiringSoon(user_id, expires_at, sweep.as_of).body()
+            for user_id, expires_at in expiring
+        )
+        if cursor and is_time_up():
+            services.queues.send_sweeps([replace(sweep, cursor=cursor).body()])
+            break
+    if reminders:
+        logger().info("sweep", kind=sweep.kind.value, timezone=timezone, users=reminders)
+
+
 def _expiry_pages(services: Services, sweep: Sweep) -> Iterator[Page]:
     """The users with batches that expire on the days that end at the sweep's midnights.
 
     Whole days and not their midnights alone: a change of the zone's rules may have moved those.
     """
     after = calendar.day_start(sweep.timezone, sweep.first_midnight - timedelta(seconds=1))
+    for expiring, cursor in _expiring_pages(services, sweep, after, sweep.midnight):
+        # A user with several batches is named once.
+        yield list(dict.fromkeys(user_id for user_id, _ in expiring)), cursor
+
+
+def _expiring_pages(
+    services: Services, sweep: Sweep, after: datetime, until: datetime
+) -> Iterator[tuple[list[tuple[str, datetime]], str | None]]:
+    """Pages of whose batches expire in ``(after, until]``, and the cursor behind each page."""
     shard, key = _expiry_position(sweep)
-    users: dict[str, None] = {}  # a user with several batches is named once
+    found: dict[tuple[str, datetime], None] = {}
     while shard < EXPIRY_SHARDS:
         page = services.ledger.expiring(
-            sweep.timezone, shard, after, sweep.midnight, key, USERS_A_PAGE - len(users)
+            sweep.timezone, shard, after, until, key, USERS_A_PAGE - len(found)
         )
-        users.update(dict.fromkeys(page.user_ids))
+        found.update(dict.fromkeys(zip(page.user_ids, page.instants, strict=True)))
         key = page.last_key
         if key is None:
             shard += 1
-        if len(users) >= USERS_A_PAGE:
+        if len(found) >= USERS_A_PAGE:
             more = shard < EXPIRY_SHARDS
-            yield list(users), f"{sweep.timezone} {shard:02} {key or ''}" if more else None
-            users = {}
-    if users:
-        yield list(users), None
+            yield list(found), f"{sweep.timezone} {shard:02} {key or ''}" if more else None
+            found = {}
+    if found:
+        yield list(found), None
 
 
 def _expiry_position(sweep: Sweep) -> tuple[int, str | None]:

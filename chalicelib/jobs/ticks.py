@@ -21,8 +21,15 @@ FARTHEST_AHEAD = timedelta(minutes=5)
 """How far a tick's time may be ahead of the clock."""
 
 
+REMINDER_AGES = frozenset({timedelta(0), timedelta(hours=1), timedelta(days=1)})
+"""At which ages of a midnight users are reminded of what expires soon: at once, and twice to make
+good what was lost. Every repetition asks about each user again: they are fewer than re-sweeps."""
+
+
 def start_sweeps(services: Services, kind: SweepKind, event: object) -> dict[str, Any]:
     """Enqueues one sweep for each timezone whose midnight is as old as a sweep is due.
+
+    The expiry tick starts the reminders of what expires soon, too.
 
     ``event`` is EventBridge's, or ``{"time": "2027-02-01T05:00:00Z", "zones": ["Europe/Paris"]}``
     to replay a moment, for all zones or some. Answers what was started, or the refusal.
@@ -34,11 +41,15 @@ def start_sweeps(services: Services, kind: SweepKind, event: object) -> dict[str
         return refusal(error)
     tick = calendar.tick_at(time)
     midnights: dict[str, list[datetime]] = {}
+    reminded: dict[str, list[datetime]] = {}
     for due in calendar.sweeps_due(tick, kind.turn, zones):
         midnights.setdefault(due.timezone, []).append(due.midnight)
+        if kind is SweepKind.EXPIRY and due.age in REMINDER_AGES:
+            reminded.setdefault(due.timezone, []).append(due.midnight)
     services.queues.send_sweeps(
-        Sweep(kind, zone, min(instants), max(instants), as_of=time).body()
-        for zone, instants in midnights.items()
+        Sweep(started, zone, min(instants), max(instants), as_of=time).body()
+        for started, of_kind in ((kind, midnights), (SweepKind.REMINDER, reminded))
+        for zone, instants in of_kind.items()
     )
     answer = {
         "success": True,

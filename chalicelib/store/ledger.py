@@ -22,7 +22,7 @@ idempotency; for work on request the marker in the same transaction adds it.
 import hashlib
 import json
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -33,7 +33,7 @@ from pynamodb.expressions.operand import Path
 
 from chalicelib.domain import ledger
 from chalicelib.domain.errors import Contention, CreditsError, IdempotencyKeyReused, NotFound
-from chalicelib.domain.instants import format_instant
+from chalicelib.domain.instants import format_instant, parse_instant
 from chalicelib.domain.ledger import Account, EntryType, LedgerEntry, Request, entry_hash
 from chalicelib.domain.verification import StoredLine, verify
 
@@ -82,10 +82,14 @@ class HistoryPage(NamedTuple):
 
 
 class ExpiringPage(NamedTuple):
-    """One page of the expiry index: whose batches, and the sort key to go on after, if any."""
+    """One page of the expiry index: whose batches, and the sort key to go on after, if any.
+
+    ``instants``: when each of them expires.
+    """
 
     user_ids: list[str]
     last_key: str | None
+    instants: list[datetime]
 
 
 class _Posting(NamedTuple):
@@ -128,6 +132,35 @@ class LedgerStore:
     def entry(self, user_id: str, entry_number: int) -> LedgerEntry:
         """One entry. Raises `NotFound`."""
         return _entry(self._entry_item(user_id, entry_number))
+
+    def entries(self, places: Iterable[tuple[str, int]]) -> dict[tuple[str, int], Item]:
+        """Entries by user id and number as stored, those that exist; for `read_entry` to read.
+
+        At most 100. Strongly consistent; what DynamoDB leaves unprocessed is asked for again.
+        Raises `Contention` if it never answers.
+        """
+        missing = [
+            {"user_id": user_id, "entry": _entry_key(number)} for user_id, number in {*places}
+        ]
+        found: dict[tuple[str, int], Item] = {}
+        for _ in attempts(self._pause) if missing else ():
+            response = self._connection.batch_get_item(
+                self._table,
+                missing,  # type: ignore[arg-type]  # its annotation knows of no sort keys
+                consistent_read=True,
+            )
+            for item in response["Responses"].get(self._table, ()):
+                found[item["user_id"]["S"], _number(item)] = item
+            unprocessed = response.get("UnprocessedKeys", {}).get(self._table, {})
+            missing = [
+                {"user_id": key["user_id"]["S"], "entry": key["entry"]["S"]}
+                for key in unprocessed.get("Keys", ())
+            ]
+            if not missing:
+                return found
+        if missing:
+            raise Contention(f"{len(missing)} entries could not be read at the moment")
+        return found
 
     def history(
         self, user_id: str, below: int | None = None, limit: int = 100
@@ -226,8 +259,11 @@ class LedgerStore:
         )
         items = response["Items"]
         more = "LastEvaluatedKey" in response and items
+        keys = [item["expiry_key"]["S"] for item in items]
         return ExpiringPage(
-            [item["user_id"]["S"] for item in items], items[-1]["expiry_key"]["S"] if more else None
+            [item["user_id"]["S"] for item in items],
+            keys[-1] if more else None,
+            [parse_instant("expiry_key", key.partition("#")[0]) for key in keys],
         )
 
     # ── writing ──────────────────────────────────────────────────────────────────────────────────
@@ -411,6 +447,11 @@ class LedgerStore:
         if item is None:
             raise NotFound(f"user {user_id} has no transaction {user_id}-{entry_number}")
         return item
+
+
+def read_entry(item: Item) -> LedgerEntry:
+    """An entry as the table and its stream have it. Raises `LedgerCorrupt`."""
+    return _entry(item)
 
 
 def _entry_key(entry_number: int) -> str:

@@ -14,7 +14,13 @@ from pynamodb.expressions.operand import Path
 
 from chalicelib.domain.errors import Contention, NotFound, VersionConflict
 from chalicelib.domain.instants import from_milliseconds, to_milliseconds
-from chalicelib.domain.subscriptions import BillingInterval, Subscription, SubscriptionStatus
+from chalicelib.domain.notifications import ALL_KINDS, MailKind
+from chalicelib.domain.subscriptions import (
+    BillingInterval,
+    Subscription,
+    SubscriptionStatus,
+    SuppressedBecause,
+)
 
 from .database import (
     IS_NEW,
@@ -23,6 +29,7 @@ from .database import (
     attempts,
     describe,
     error_code,
+    get_text,
     number,
     pause_with_jitter,
     text,
@@ -164,6 +171,13 @@ def _item(subscription: Subscription) -> Item:
         item["email"] = text(subscription.email)
     if subscription.allocation_amount is not None:
         item["allocation_amount"] = number(subscription.allocation_amount)
+    # What is unwanted is kept, not what is wanted: a kind of mail that is new is wanted by those
+    # who have never said otherwise, and items from before there were mails say nothing.
+    unwanted = ALL_KINDS - subscription.notifications
+    if unwanted:
+        item["unwanted_mails"] = text(" ".join(sorted(unwanted)))
+    if subscription.suppressed is not None:
+        item["suppressed"] = text(subscription.suppressed.value)
     if subscription.can_receive:
         item["allocation_timezone"] = text(subscription.timezone)
     return item
@@ -172,6 +186,8 @@ def _item(subscription: Subscription) -> Item:
 def _subscription(item: Item) -> Subscription:
     email = item.get("email")
     amount = item.get("allocation_amount")
+    unwanted = (get_text(item, "unwanted_mails") or "").split()
+    suppressed = get_text(item, "suppressed")
     return Subscription(
         user_id=item["user_id"]["S"],
         email=email["S"] if email else None,
@@ -183,4 +199,6 @@ def _subscription(item: Item) -> Subscription:
         eligible_from=from_milliseconds(int(item["eligible_from"]["N"])),
         allocation_amount=int(amount["N"]) if amount else None,
         version=int(item["version"]["N"]),
+        notifications=frozenset(kind for kind in MailKind if kind.value not in unwanted),
+        suppressed=SuppressedBecause(suppressed) if suppressed else None,
     )

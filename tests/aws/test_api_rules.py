@@ -14,10 +14,11 @@ from chalice.local import LambdaContext
 from app import app
 from chalicelib.api import VERSION
 from chalicelib.domain.errors import Contention, LedgerCorrupt
+from chalicelib.mails.links import UnsubscribeLinks
 from chalicelib.observability import logger
 from tests.aws import contract
 from tests.aws.api import ADMIN, BACKEND, NOBODY, Api, Caller, user
-from tests.aws.world import World
+from tests.aws.world import UNSUBSCRIBE_KEY, World
 
 USE = "/api/credits/use"
 BALANCE = "/api/credits/balance"
@@ -37,12 +38,17 @@ SPENDER = Caller("spender", "1", "credits:use")
 STRANGER = Caller("stranger", "1", "openid profile credits:everything")
 CALLERS = (NOBODY, STRANGER, READER, SPENDER, user("1"), user("2"), BACKEND, ADMIN)
 
+# Of an unsubscribe link; the link itself says who is meant.
+TOKEN = UnsubscribeLinks(UNSUBSCRIBE_KEY, "").token("1", None)
+
 # What each of CALLERS is answered, when the request is about user 1 and names him where it can.
 TABLE: tuple[tuple[str, str, object, tuple[int, ...]], ...] = (
     #                                                     nobody    reader    user 1    backend
     #                                                        stranger  spender   user 2     admin
     ("GET", "/api/health", None, (200, 200, 200, 200, 200, 200, 200, 200)),
     ("GET", "/api/openapi.json", None, (200, 200, 200, 200, 200, 200, 200, 200)),
+    ("GET", f"/api/unsubscribe?token={TOKEN}", None, (200,) * 8),
+    ("POST", f"/api/unsubscribe?token={TOKEN}", None, (200,) * 8),
     ("GET", "/api/plans", None, (401, 200, 200, 200, 200, 200, 200, 200)),
     (
         "GET",

@@ -32,6 +32,8 @@ def test_a_new_user_is_registered_with_what_follows_from_it(world: World, api: A
         "user_id": "42",
         **ADA,
         "allocation_amount": None,
+        "notifications": ["allocation", "expiration", "expiring_soon", "manual", "low_balance"],
+        "mail_suppressed_because": None,
         "eligible_from": "2026-01-15T12:00:00Z",
         "next_credit_allocation": "2026-02-01",
         "credit_allocation_amount": 500,

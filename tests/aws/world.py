@@ -18,15 +18,24 @@ from pynamodb.connection import Connection
 from chalicelib.domain.instants import parse_instant
 from chalicelib.domain.ledger import LedgerEntry
 from chalicelib.domain.subscriptions import Subscription, register
-from chalicelib.jobs import manual, sweeps, ticks, workers
+from chalicelib.jobs import manual, notifications, sweeps, ticks, workers
+from chalicelib.mails.links import UnsubscribeLinks
+from chalicelib.mails.sending import Mailer
 from chalicelib.messages import SweepKind
 from chalicelib.queues import Queues
 from chalicelib.services import Services
 from chalicelib.settings import Settings
 from chalicelib.store.database import connect
+from tests.aws.outbox import Outbox
 
 REGION = "eu-west-1"
 RESOURCES = Path(__file__).parents[2] / "infra" / "resources.yaml"
+
+
+UNSUBSCRIBE_KEY = b"k" * 32
+
+MOST_RECEIVES = 50
+"""The notifications queue's maxReceiveCount (a test of the template compares it)."""
 
 
 @cache
@@ -78,7 +87,7 @@ def create_stack(stage: str) -> None:
             names = ("BillingMode", "AttributeDefinitions", "KeySchema", "GlobalSecondaryIndexes")
             dynamodb.create_table(
                 TableName=_named(properties["TableName"], stage),
-                **{name: properties[name] for name in names},
+                **{name: properties[name] for name in names if name in properties},
             )
         if resource.get("Type") == "AWS::SQS::Queue":
             sqs.create_queue(QueueName=_named(properties["QueueName"], stage))
@@ -96,6 +105,7 @@ class World:
     now: datetime = field(default_factory=lambda: at("2026-01-15T12:00:00Z"))
 
     zones: set[str] = field(default_factory=set)
+    delays: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         create_stack(self.stage)
@@ -108,7 +118,13 @@ class World:
             sweeps_queue_url=self.queue_url("sweeps"),
             allocations_queue_url=self.queue_url("allocations"),
             expiries_queue_url=self.queue_url("expiries"),
+            notifications_queue_url=self.queue_url("notifications"),
+            mails_table=f"credits-{self.stage}-mails",
+            mail_from="Credits <credits@example.com>",
+            mail_configuration_set=f"credits-{self.stage}",
+            unsubscribe_url="https://api.example.com/v1/api/unsubscribe",
         )
+        self.outbox = Outbox()
         self.services = self.restarted()
         self.context = Context()
 
@@ -118,6 +134,10 @@ class World:
             self.settings, clock=lambda: self.now, connection=_connection(), threads=1
         )
         services.queues = Queues(self.settings, client=client("sqs", "services"))
+        services.mailer = Mailer(self.settings, client=self.outbox)
+        services.unsubscribe_links = UnsubscribeLinks(
+            UNSUBSCRIBE_KEY, self.settings.unsubscribe_url
+        )
         return services
 
     def queue_url(self, name: str) -> str:
@@ -142,6 +162,7 @@ class World:
                 billing_interval=present.billing_interval.value,
                 status=present.status.value,
                 allocation_amount=present.allocation_amount,
+                email=present.email,
             )
         values.update(changes)
         self.zones.add(str(values["timezone"]))
@@ -237,6 +258,57 @@ class World:
             raise
         assert failed == [], failed
         return len(bodies)
+
+    def stream(self) -> list[dict[str, Any]]:
+        """The records of the ledger's stream, as the event source's filter lets them through."""
+        return [
+            {
+                "eventName": "INSERT",
+                "dynamodb": {
+                    "Keys": {"user_id": item["user_id"], "entry": item["entry"]},
+                    "NewImage": item,
+                },
+            }
+            for item in self.lines()
+            if item["entry"]["S"].startswith("entry#")
+        ]
+
+    def queue_mails(self, records: list[dict[str, Any]] | None = None) -> None:
+        """Hands records of the stream, or all there are, to what queues mails."""
+        event = {"Records": self.stream() if records is None else records}
+        notifications.queue_notifications(self.services, event)
+
+    def send_mails(self, bodies: Iterable[str] | None = None) -> list[str]:
+        """Delivers what waits in the notifications queue, and what fails again and again.
+
+        Answers what would be in the dead-letter queue.
+        """
+        waiting = [(body, 1) for body in (self.take("notifications") if bodies is None else bodies)]
+        dead = []
+        while waiting:
+            batch, waiting = waiting[:10], waiting[10:]
+            for body, receives in self.deliver_mails(batch):
+                if receives == MOST_RECEIVES:
+                    dead.append(body)
+                else:
+                    waiting.append((body, receives + 1))
+        return dead
+
+    def deliver_mails(self, batch: list[tuple[str, int]]) -> list[tuple[str, int]]:
+        """Delivers one batch of bodies, each with how often it was received; answers the failed."""
+        records = [
+            {
+                "messageId": f"m{place}",
+                "receiptHandle": f"handle {place} of {body}",
+                "body": body,
+                "attributes": {"ApproximateReceiveCount": str(receives)},
+            }
+            for place, (body, receives) in enumerate(batch)
+        ]
+        setattr(self.services.queues, "delay_notifications", self.delays.update)  # noqa: B010
+        answer = notifications.send_notifications(self.services, {"Records": records})
+        failed = {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
+        return [message for place, message in enumerate(batch) if f"m{place}" in failed]
 
     def put_back(self, name: str, bodies: Iterable[str]) -> None:
         """Puts message bodies into a queue."""

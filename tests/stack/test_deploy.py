@@ -61,14 +61,17 @@ def test_the_stack_comes_up_with_all_its_parts(stack: LocalStack) -> None:
     assert set(stack.functions) == {
         *("allocation-tick", "expiry-tick", "sweep-zone", "allocate-accounts"),
         *("expire-batches", "manual-allocate", "api", "authorizer"),
+        *("queue-notifications", "send-notifications", "mail-events"),
     }
     assert stack.tables == {
         "ledger": "credits-local-ledger",
         "subscriptions": "credits-local-subscriptions",
+        "mails": "credits-local-mails",
     }
     assert set(stack.queues) == {
         *("sweeps", "allocations", "expiries"),
         *("sweeps-dlq", "allocations-dlq", "expiries-dlq"),
+        *("notifications", "notifications-dlq", "ledger-stream-dlq"),
     }
 
 

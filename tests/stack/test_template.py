@@ -16,6 +16,7 @@ from app import app
 from chalicelib.api import problems
 from infra import gateway, packaging
 from tests.aws import contract
+from tests.aws.world import MOST_RECEIVES
 
 FUNCTION = "AWS::Serverless::Function"
 
@@ -24,6 +25,7 @@ READERS = {
     "SweepZone": "SweepsQueue",
     "AllocateAccounts": "AllocationsQueue",
     "ExpireBatches": "ExpiriesQueue",
+    "SendNotifications": "NotificationsQueue",
 }
 FUNCTIONS = {
     "AllocationTick",
@@ -31,12 +33,15 @@ FUNCTIONS = {
     "ManualAllocate",
     "Authorizer",
     "APIHandler",
+    "QueueNotifications",
+    "MailEvents",
     *READERS,
 }
 QUEUES = {
     "SweepsQueue": "SweepsDlq",
     "AllocationsQueue": "AllocationsDlq",
     "ExpiriesQueue": "ExpiriesDlq",
+    "NotificationsQueue": "NotificationsDlq",
 }
 STAGE = {"Ref": "Stage"}
 
@@ -88,8 +93,14 @@ def resource_name(resource: Any) -> str:
     match resource:
         case {"Fn::GetAtt": [name, "Arn"]}:
             return str(name)
+        case {"Fn::GetAtt": [name, part]}:
+            return f"{name}.{part}"
         case {"Fn::Sub": text}:
-            return str(text).replace("${", "").replace(".Arn}", "")
+            name = str(text).rpartition("${AWS::AccountId}:")[2]
+            return name.replace("${", "").replace(".Arn}", "").replace("}", "")
+        # In the stage `local` alone: the emulator checks SendEmail against no resource.
+        case {"Fn::If": ["IsLocal", "*", {"Fn::Sub": text}]}:
+            return resource_name({"Fn::Sub": text})
         case _:
             return pytest.fail(f"names its resource in an unexpected way: {resource}")
 
@@ -140,13 +151,18 @@ def test_a_queue_feeds_its_function_and_is_told_which_messages_failed(
     assert source["Queue"] == {"Fn::Sub": f"${{{queue}.Arn}}"}
     assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
     assert source["BatchSize"] == 10
-    assert setting(template, source["ScalingConfig"]["MaximumConcurrency"], "prod") == 20
+    # Mails are few at a time: SES refuses what is over the account's rate.
+    concurrency = setting(template, source["ScalingConfig"]["MaximumConcurrency"], "prod")
+    assert concurrency == (2 if function == "SendNotifications" else 20)
 
 
 def test_no_other_function_has_an_event_source(template: Template) -> None:
     functions = resources_of_type(template, FUNCTION)
     fed = {name for name, function in functions.items() if "Events" in function["Properties"]}
-    assert fed == {"AllocationTick", "ExpiryTick", *READERS}
+    assert fed == {
+        *("AllocationTick", "ExpiryTick", "QueueNotifications", "MailEvents"),
+        *READERS,
+    }
 
 
 @pytest.mark.parametrize(("queue", "dead_letter_queue"), QUEUES.items())
@@ -155,14 +171,19 @@ def test_a_message_that_keeps_failing_is_kept_for_two_weeks(
 ) -> None:
     redrive = properties(template, queue)["RedrivePolicy"]
     assert redrive["deadLetterTargetArn"] == {"Fn::GetAtt": [dead_letter_queue, "Arn"]}
-    assert setting(template, redrive["maxReceiveCount"], "prod") == 5
+    receives = redrive["maxReceiveCount"]
+    if queue == "NotificationsQueue":
+        assert receives == MOST_RECEIVES
+    else:
+        assert setting(template, receives, "prod") == 5
     two_weeks = 14 * 24 * 60 * 60
     assert properties(template, dead_letter_queue)["MessageRetentionPeriod"] == two_weeks
 
 
 def test_there_is_a_dead_letter_queue_behind_every_queue(template: Template) -> None:
     queues = set(resources_of_type(template, "AWS::SQS::Queue"))
-    assert queues == {*QUEUES, *QUEUES.values()}
+    # The ledger's stream has one too, and no queue in front of it.
+    assert queues == {*QUEUES, *QUEUES.values(), "LedgerStreamDlq"}
 
 
 @pytest.mark.parametrize("stage", ["dev", "prod"])
@@ -177,7 +198,7 @@ def test_a_message_is_not_delivered_again_while_its_function_may_still_be_trying
 
 def test_tables_are_on_demand_encrypted_and_protected(template: Template) -> None:
     tables = resources_of_type(template, "AWS::DynamoDB::Table")
-    assert set(tables) == {"LedgerTable", "SubscriptionsTable"}
+    assert set(tables) == {"LedgerTable", "SubscriptionsTable", "MailsTable"}
     keeps_data = {"Fn::If": ["KeepsData", True, False]}
     assert template["Conditions"]["KeepsData"] == {"Fn::Equals": [STAGE, "prod"]}
     for table in tables.values():
@@ -257,7 +278,11 @@ def test_no_role_is_open_to_every_resource_or_every_action(template: Template) -
         for action in as_list(statement["Action"]):
             # In AWS this is sqs:SendMessage alone, which covers SendMessageBatch; the emulator
             # takes the batch for an action of its own.
-            assert "*" not in action or action == "sqs:SendMessage*"
+            # So it does with sqs:ChangeMessageVisibilityBatch.
+            assert "*" not in action or action in {
+                "sqs:SendMessage*",
+                "sqs:ChangeMessageVisibility*",
+            }
 
 
 CONSUME = {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}
@@ -282,6 +307,7 @@ APPEND = {
                 ("sqs:SendMessage*", "AllocationsQueue"),
                 ("sqs:SendMessage*", "ExpiriesQueue"),
                 ("sqs:SendMessage*", "SweepsQueue"),
+                ("sqs:SendMessage*", "NotificationsQueue"),
             },
         ),
         (
@@ -295,6 +321,41 @@ APPEND = {
         ),
         ("ExpireBatches", {*((action, "ExpiriesQueue") for action in CONSUME), *APPEND}),
         ("ManualAllocate", {*APPEND, ("dynamodb:GetItem", "SubscriptionsTable")}),
+        (
+            "QueueNotifications",
+            {
+                ("dynamodb:DescribeStream", "LedgerTable.StreamArn"),
+                ("dynamodb:GetRecords", "LedgerTable.StreamArn"),
+                ("dynamodb:GetShardIterator", "LedgerTable.StreamArn"),
+                ("dynamodb:ListStreams", "LedgerTable/stream/*"),
+                ("sqs:SendMessage*", "NotificationsQueue"),
+                ("sqs:SendMessage*", "LedgerStreamDlq"),
+            },
+        ),
+        (
+            "SendNotifications",
+            {
+                *((action, "NotificationsQueue") for action in CONSUME),
+                ("sqs:ChangeMessageVisibility*", "NotificationsQueue"),
+                ("dynamodb:Query", "LedgerTable"),
+                ("dynamodb:BatchGetItem", "LedgerTable"),
+                ("dynamodb:BatchGetItem", "SubscriptionsTable"),
+                *(
+                    (f"dynamodb:{action}Item", "MailsTable")
+                    for action in ("Get", "Put", "Update", "Delete")
+                ),
+                ("ses:SendEmail", "identity/MailIdentity"),
+                ("ses:SendEmail", "configuration-set/MailConfigurationSet"),
+                ("secretsmanager:GetSecretValue", "UnsubscribeSecret.Id"),
+            },
+        ),
+        (
+            "MailEvents",
+            {
+                ("dynamodb:GetItem", "SubscriptionsTable"),
+                ("dynamodb:PutItem", "SubscriptionsTable"),
+            },
+        ),
         ("Authorizer", set()),
         (
             "APIHandler",
@@ -305,6 +366,7 @@ APPEND = {
                 ("dynamodb:PutItem", "SubscriptionsTable"),
                 ("dynamodb:Query", "SubscriptionsTable/index/by_timezone"),
                 ("sqs:SendMessage*", "SweepsQueue"),
+                ("secretsmanager:GetSecretValue", "UnsubscribeSecret.Id"),
             },
         ),
     ],
@@ -322,16 +384,23 @@ def test_every_function_is_told_only_what_it_may_use(template: Template) -> None
         "SWEEPS_QUEUE_URL": "SweepsQueue",
         "ALLOCATIONS_QUEUE_URL": "AllocationsQueue",
         "EXPIRIES_QUEUE_URL": "ExpiriesQueue",
+        "NOTIFICATIONS_QUEUE_URL": "NotificationsQueue",
+        "MAILS_TABLE": "MailsTable",
+        "UNSUBSCRIBE_SECRET": "UnsubscribeSecret",
+        "MAIL_CONFIGURATION_SET": "MailConfigurationSet",
     }
+    # What AWS itself uses for a function, and what is named in a function's other settings.
+    unnamed = {"LedgerTable.StreamArn", "LedgerTable/stream", "LedgerStreamDlq", "identity"}
     for function in FUNCTIONS:
         variables = properties(template, function)["Environment"]["Variables"]
         assert variables["STAGE"] == "prod"
         assert all(variables[name] == {"Ref": named[name]} for name in named if name in variables)
         consumed = READERS.get(function)
         usable = {
-            resource.split("/")[0]
+            resource.removeprefix("configuration-set/").removesuffix(".Id").split("/")[0]
             for action, resource in rights(template, function)
-            if action not in CONSUME or resource != consumed
+            if (action not in CONSUME or resource != consumed)
+            and not resource.startswith(tuple(unnamed))
         }
         assert {named[name] for name in variables if name in named} == usable
 
@@ -343,7 +412,12 @@ def test_the_api_is_regional_and_has_a_stage_of_its_own(template: Template) -> N
     assert "/api/health" in api["DefinitionBody"]["paths"]
 
 
-PUBLIC = {("/api/health", "get"), ("/api/openapi.json", "get")}
+PUBLIC = {
+    ("/api/health", "get"),
+    ("/api/openapi.json", "get"),
+    ("/api/unsubscribe", "get"),
+    ("/api/unsubscribe", "post"),
+}
 
 
 def operations(template: Template) -> Iterator[tuple[str, str, Any]]:
@@ -472,7 +546,7 @@ def test_the_archive_is_small_and_holds_no_leftovers(package: packaging.Package)
     with zipfile.ZipFile(package.archive) as archive:
         names = archive.namelist()
     assert "app.py" in names
-    assert not [name for name in names if name.startswith(("boto3/", "tests/", "infra/"))]
+    assert not [name for name in names if name.startswith(("boto3/data", "tests/", "infra/"))]
     assert not [name for name in names if name.startswith("chalicelib/") and "__pycache__" in name]
 
 
@@ -494,7 +568,7 @@ for source in sorted(root.glob("chalicelib/**/*.py")):
     importlib.import_module(".".join(parts).removesuffix(".__init__"))
 import botocore.session
 session = botocore.session.get_session()
-for service in ("dynamodb", "sqs"):
+for service in ("dynamodb", "sqs", "sesv2", "secretsmanager"):
     session.create_client(service, region_name="eu-west-1")
 """
     # -I and -S: neither the working directory, nor the environment, nor any installed package.

@@ -54,9 +54,9 @@ def without_line(number: int) -> str:
 def test_three_plans_ship_and_only_the_credits_of_the_lowest_expire() -> None:
     catalogue = parse_catalogue(SHIPPED)
     assert catalogue.plans == (
-        Plan("starter", "Starter", 100, 30, lowest=True),
-        Plan("pro", "Pro", 500, None, lowest=False),
-        Plan("business", "Business", 2_000, None, lowest=False),
+        Plan("starter", "Starter", 100, 30, lowest=True, low_balance_threshold=20),
+        Plan("pro", "Pro", 500, None, lowest=False, low_balance_threshold=50),
+        Plan("business", "Business", 2_000, None, lowest=False, low_balance_threshold=200),
     )
     assert catalogue.lowest == catalogue.get("starter")
 
@@ -111,7 +111,7 @@ def test_the_field_that_named_the_plan_is_the_one_reported(catalogue: PlanCatalo
 CREDITS = "plans[0].monthly_credits must be a whole number of 0 or more"
 LIFETIME = "plans[0].credit_lifetime_days must be a whole number of 1 or more"
 OMIT = "(leave it out for credits that never expire)"
-KEYS = "id, name, monthly_credits, credit_lifetime_days, lowest"
+KEYS = "id, name, monthly_credits, credit_lifetime_days, lowest, low_balance_threshold"
 ID = "plans[1].id must be 1 to 64 of the characters a-z, 0-9, _ and -"
 NAME = "plans[1].name must be a text of 1 to 100 printable characters"
 
@@ -143,6 +143,14 @@ NAME = "plans[1].name must be a text of 1 to 100 printable characters"
         (8, "lowest = 1", "plans[0].lowest must be true or false, is 1"),
         (11, 'id = ""', f"{ID}, is ''"),
         (11, 'id = "Gold"', f"{ID}, is 'Gold'"),
+        (
+            8,
+            "low_balance_threshold = 0",
+            (
+                "plans[0].low_balance_threshold must be a whole number of 1 or more "
+                "(leave it out for no such mails), is 0"
+            ),
+        ),
         (11, 'id = "gold plan"', f"{ID}, is 'gold plan'"),
         (11, 'id = "gold\\n"', f"{ID}, is 'gold\\n'"),
         (11, "id = 7", f"{ID}, is 7"),

@@ -1,0 +1,231 @@
+"""Many allocations at once, mailed under duplicate deliveries and throttling: one mail for each.
+
+    python -m bench.mails [--users 10000] [--duplicates 0.3] [--throttled 0.2] [--json]
+
+The deployed functions do the work, on the emulator: the ledger's own stream, the queues, and as
+many senders as the stage `local` has. Between the sender and AWS stands a relay that counts its
+requests and answers some of those to SES with 429. Some messages are enqueued a second time, in any
+order.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import os
+import random
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import urlsplit
+
+from rich.console import Console
+from rich.table import Table
+
+from chalicelib.domain.subscriptions import register
+from chalicelib.jobs import workers
+from chalicelib.messages import USERS_A_MESSAGE, EntryPosted, UsersMessage
+from chalicelib.queues import chunks
+from chalicelib.services import Services
+from infra import local, mails, stacks
+
+START = datetime(2026, 9, 30, 22, 0, tzinfo=UTC)  # October begins in Paris
+RELAYED = ("DYNAMODB", "SQS", "SESV2", "SECRETS_MANAGER")
+DEADLINE_SECONDS = 3600.0
+_HOP_BY_HOP = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length"})
+
+
+class Relay:
+    """Passes requests on to the emulator, counts them, and throttles some of those to SES."""
+
+    def __init__(self, target: str, throttled: float) -> None:
+        self.counts: Counter[str] = Counter()
+        self._host = urlsplit(target).netloc
+        self._throttled = throttled
+        self._dice = random.Random(1)  # noqa: S311 - a measurement that can be repeated
+        self._lock = threading.Lock()
+        self._connections = threading.local()
+
+    def is_throttled(self, name: str) -> bool:
+        """Whether SES refuses this request; counts it under what comes of it."""
+        with self._lock:
+            refused = name == "ses SendEmail" and self._dice.random() < self._throttled
+            self.counts[f"{name} (throttled)" if refused else name] += 1
+            return refused
+
+    def forward(
+        self, method: str, path: str, headers: dict[str, str], body: bytes
+    ) -> tuple[int, dict[str, str], bytes]:
+        """What the emulator answers."""
+        if not hasattr(self._connections, "one"):
+            self._connections.one = http.client.HTTPConnection(self._host, timeout=120)
+        connection: http.client.HTTPConnection = self._connections.one
+        connection.request(method, path, body, headers)
+        answer = connection.getresponse()
+        return answer.status, dict(answer.getheaders()), answer.read()
+
+
+def _handler(relay: Relay) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            if relay.is_throttled(_name(self.path, self.headers.get("X-Amz-Target", ""))):
+                refusal = b'{"message":"Maximum sending rate exceeded."}'
+                self._answer(429, {"x-amzn-ErrorType": "TooManyRequestsException"}, refusal)
+                return
+            self._answer(*relay.forward("POST", self.path, dict(self.headers), body))
+
+        def _answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
+            self.send_response(status)
+            for name, value in headers.items():
+                if name.lower() not in _HOP_BY_HOP:
+                    self.send_header(name, value)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            """Says nothing."""
+
+    return Handler
+
+
+def _name(path: str, target: str) -> str:
+    if path.startswith("/v2/email/outbound-emails"):
+        return "ses SendEmail"
+    service, _, operation = target.partition(".")
+    return f"{service.partition('_')[0].lower()} {operation}"
+
+
+@contextmanager
+def relay(stack: local.LocalStack, throttled: float) -> Iterator[Relay]:
+    """Puts a relay between the sender and the emulator."""
+    between = Relay(stack.endpoint_url, throttled)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(between))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    functions, name = stack.client("lambda"), stack.functions["send-notifications"]
+    variables = functions.get_function_configuration(FunctionName=name)["Environment"]["Variables"]
+    address = f"http://127.0.0.1:{server.server_port}"
+    named = {f"AWS_ENDPOINT_URL_{service}": address for service in RELAYED}
+    functions.update_function_configuration(
+        FunctionName=name, Environment={"Variables": variables | named}
+    )
+    try:
+        yield between
+    finally:
+        server.shutdown()
+
+
+def subscribe(services: Services, user_ids: list[str]) -> None:
+    """Registers users in Paris, on the plan whose credits expire."""
+
+    def put(user_id: str) -> None:
+        values = {
+            "user_id": user_id,
+            "email": f"{user_id}@example.com",
+            "timezone": "Europe/Paris",
+            "plan": "starter",
+            "billing_interval": "yearly",
+            "status": "active",
+            "started_at": "2026-01-01T00:00:00Z",
+            "eligible_from": "2026-09-30T22:00:00Z",
+        }
+        services.subscriptions.put(register(values, services.catalogue, START))
+
+    with ThreadPoolExecutor(stacks.THREADS) as pool:
+        list(pool.map(put, user_ids))
+
+
+def allocate(services: Services, user_ids: list[str]) -> None:
+    """What the deployed worker does with the messages of a month's turn, in this process."""
+    for chunk in chunks(user_ids, USERS_A_MESSAGE):
+        record = {"messageId": chunk[0], "body": UsersMessage(START, tuple(chunk)).body()}
+        if workers.allocate_accounts(services, {"Records": [record]})["batchItemFailures"]:
+            raise RuntimeError("an allocation failed")
+
+
+def deliver_again(services: Services, user_ids: list[str], share: float) -> int:
+    """Enqueues the mails of some users once more; answers how many."""
+    dice = random.Random(2)  # noqa: S311 - a measurement that can be repeated
+    again = dice.sample(user_ids, int(len(user_ids) * share))
+    # The first entry of each user is October's allocation, the only one due.
+    return services.queues.send_notifications(EntryPosted(user_id, 1).body() for user_id in again)
+
+
+def run(stack: local.LocalStack, users: int, duplicates: float, throttled: float) -> dict[str, Any]:
+    """Allocates, waits for the mails, counts."""
+    services = stacks.services_of_local(stack)
+    services.queues = stacks.queues_of_local(stack)
+    user_ids = [f"user-{number}" for number in range(users)]
+    subscribe(services, user_ids)
+    with relay(stack, throttled) as between:
+        began = time.monotonic()
+        allocate(services, user_ids)
+        allocated = time.monotonic() - began
+        again = deliver_again(services, user_ids, duplicates)
+        deadline = time.monotonic() + DEADLINE_SECONDS
+        while len(mails.sent_mails(stack)) < users and time.monotonic() < deadline:
+            time.sleep(2)
+        mails.wait_until_sent(stack)
+        counts = dict(between.counts)
+    recipients = Counter(address for mail in mails.sent_mails(stack) for address in mail["To"])
+    # Each ledger must have the one allocation and nothing else.
+    wrong = [user for user in user_ids if services.ledger.account(user).next_number != 2]
+    return {
+        "users": users,
+        "mails": recipients.total(),
+        "users_mailed": len(recipients),
+        "mailed_twice": sum(1 for count in recipients.values() if count > 1),
+        "duplicates_enqueued": again,
+        "dead_letters": mails.dead_letters(stack),
+        "ledgers_changed": len(wrong),
+        "seconds_to_allocate": round(allocated, 1),
+        "seconds_until_mailed": round(time.monotonic() - began - mails.SETTLE_SECONDS, 1),
+        "requests": counts,
+        "requests_a_mail": round(sum(counts.values()) / max(1, recipients.total()), 2),
+    }
+
+
+def show(figures: dict[str, Any], console: Console) -> None:
+    """Prints the figures as a table."""
+    table = Table("", "", title="Mails of a month's turn", show_header=False)
+    table.columns[1].justify = "right"
+    for name, value in figures.items():
+        if name != "requests":
+            table.add_row(name.replace("_", " "), f"{value:,}")
+    for name, count in sorted(figures["requests"].items()):
+        table.add_row(f"  {name}", f"{count:,}")
+    console.print(table)
+
+
+def main(words: list[str] | None = None) -> int:
+    """Reads the command line and measures; the exit status: 1 unless all were mailed once."""
+    parser = argparse.ArgumentParser(prog="python -m bench.mails")
+    parser.add_argument("--users", type=int, default=10_000)
+    parser.add_argument("--duplicates", type=float, default=0.3, help="share delivered again")
+    parser.add_argument("--throttled", type=float, default=0.2, help="share that SES refuses")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    arguments = parser.parse_args(words)
+    os.environ.setdefault("POWERTOOLS_LOG_LEVEL", "ERROR")  # a table, not the worker's own lines
+    with local.local_stack(say=local.progress(), schedules=False) as stack:
+        figures = run(stack, arguments.users, arguments.duplicates, arguments.throttled)
+    if arguments.json:
+        print(json.dumps(figures))
+    else:
+        show(figures, Console())
+    is_right = figures["mails"] == figures["users_mailed"] == figures["users"]
+    return 0 if is_right and not figures["dead_letters"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,105 @@
+"""The pages behind the unsubscribe links in mails: no login, for the link is signed.
+
+Looking changes nothing, since mail scanners look at every link. Posting does: the button on the
+page does it, and so does the button of mail programs (RFC 8058), which shows no page at all.
+"""
+
+from html import escape
+
+from chalicelib.domain.errors import InvalidInput, NotFound
+from chalicelib.domain.notifications import MailKind
+from chalicelib.domain.subscriptions import Subscription, without_mails
+
+from .answers import Answer
+from .calls import Call
+
+_HEADERS = {
+    "Content-Type": "text/html; charset=utf-8",
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'"
+    ),
+}
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta name="robots" content="noindex">
+<title>{title}</title>
+<style>
+body {{ font: 17px/1.5 system-ui, sans-serif; max-width: 30em; margin: 12vh auto; padding: 0 1em }}
+h1 {{ font-size: 1.4em }}
+form {{ margin: 1em 0 }}
+button {{ font: inherit; padding: .6em 1em; cursor: pointer }}
+</style>
+</head>
+<body>
+<main>
+<h1>{title}</h1>
+{content}
+</main>
+</body>
+</html>
+"""
+
+_FORM = """<form method="post" action="?token={token}"><button>{words}</button></form>"""
+
+
+def show(call: Call) -> Answer:
+    """The page that asks whether it is meant."""
+    token = _token(call)
+    links = call.services.unsubscribe_links
+    try:
+        asked = links.read(token)
+    except InvalidInput:
+        return _invalid()
+    forms = [
+        _FORM.format(token=links.token(asked.user_id, kind), words=escape(words))
+        for kind, words in _choices(asked.kind)
+    ]
+    return _page("Which mails should stop?", "\n".join(forms))
+
+
+def unsubscribe(call: Call) -> Answer:
+    """Ends the mails that the link is about; doing it again changes nothing."""
+    token = _token(call)
+    try:
+        asked = call.services.unsubscribe_links.read(token)
+
+        def decide(present: Subscription | None) -> Subscription:
+            if present is None:
+                raise NotFound(f"there is no user {asked.user_id}")
+            return without_mails(present, asked.kind)
+
+        call.services.subscriptions.change(asked.user_id, decide)
+    except (InvalidInput, NotFound):
+        return _invalid()
+    about = f" about {escape(asked.kind.words)}" if asked.kind else ""
+    return _page("Done", f"<p>You will get no more mails{about} from us.</p>")
+
+
+def _token(call: Call) -> str:
+    """The token of the link; empty when it has none, which no link of ours is."""
+    query = call.query()
+    token = query.optional("token", lambda _, value: str(value))
+    query.finish()
+    return token or ""
+
+
+def _choices(kind: MailKind | None) -> list[tuple[MailKind | None, str]]:
+    everything: tuple[MailKind | None, str] = (None, "Stop all mails about credits")
+    return [everything] if kind is None else [(kind, f"Stop mails about {kind.words}"), everything]
+
+
+def _page(title: str, content: str, status: int = 200) -> Answer:
+    return Answer(_PAGE.format(title=escape(title), content=content), status, _HEADERS)
+
+
+def _invalid() -> Answer:
+    return _page(
+        "This link does not work",
+        "<p>It is not complete. Please use the link in the mail as it is.</p>",
+        status=400,
+    )

@@ -1,0 +1,74 @@
+"""What SES tells of mails that came back: their addresses are not written to again.
+
+The events come over SNS and name addresses. They are in no queue of ours, and nothing of them is
+logged but whose mail it was: that is in a tag which the sender gave the mail.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from chalicelib.domain.errors import CreditsError
+from chalicelib.domain.subscriptions import Subscription, SuppressedBecause, suppress
+from chalicelib.mails.sending import USER_TAG, user_of_tag
+from chalicelib.observability import logger
+from chalicelib.services import Services
+from chalicelib.store.database import FAULTS
+
+from .records import Event, describe_failure
+
+
+class SomeEventsFailed(CreditsError):
+    """Some events of an invocation could not be handled; SNS and Lambda bring them again."""
+
+    code = "some_events_failed"
+
+
+def suppress_addresses(services: Services, event: Event) -> None:
+    """Marks the subscriptions whose address bounced for good, or whose owner complained.
+
+    Raises `SomeEventsFailed` after all events have had their turn.
+    """
+    failures = 0
+    for record in event["Records"]:
+        try:
+            _handle(services, json.loads(record["Sns"]["Message"]))
+        except (CreditsError, *FAULTS) as error:
+            failures += 1
+            logger().error("mail event failed", error=describe_failure(error))
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            # Not what it says: a message that we cannot read may well quote an address.
+            failures += 1
+            logger().error("mail event unreadable", error=type(error).__name__)
+    if failures:
+        raise SomeEventsFailed(f"{failures} of {len(event['Records'])} events failed")
+
+
+def _handle(services: Services, event: Mapping[str, Any]) -> None:
+    kind = event["eventType"]
+    if kind == "Bounce":
+        # A full mailbox, or a server that is down, is not for good.
+        is_final = event["bounce"]["bounceType"] == "Permanent"
+        reason, who = SuppressedBecause.BOUNCE, event["bounce"]["bouncedRecipients"]
+    elif kind == "Complaint":
+        is_final = event["complaint"].get("complaintFeedbackType") != "not-spam"
+        reason, who = SuppressedBecause.COMPLAINT, event["complaint"]["complainedRecipients"]
+    else:
+        return
+    (tag,) = event["mail"]["tags"][USER_TAG]
+    user_id = user_of_tag(tag)
+    logger().info("mail came back", user_id=user_id, because=reason.value, is_final=is_final)
+    if not is_final:
+        return
+    addresses = [recipient["emailAddress"] for recipient in who]
+
+    def decide(present: Subscription) -> Subscription:
+        for address in addresses:
+            present = suppress(present, address, reason)
+        return present
+
+    # A user who is gone needs no mark.
+    if services.subscriptions.find(user_id):
+        services.subscriptions.change(
+            user_id, lambda present: decide(present or services.subscriptions.get(user_id))
+        )

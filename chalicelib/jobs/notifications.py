@@ -1,0 +1,337 @@
+"""From the ledger's stream to the users' mailboxes.
+
+    ledger ─► stream ─► queue_notifications ─► SQS ─► send_notifications ─► SES
+    index `expiring` ─► reminder sweeps ────────┘
+
+The stream is the outbox: whatever is committed comes out of it, at least once. What travels in the
+queue says whose entry it is and not a word more; what a mail says, and to which address it goes, is
+read when it is sent. Nothing here writes to the ledger: whatever becomes of a mail, credits are as
+they were.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from chalicelib.domain import calendar
+from chalicelib.domain.errors import (
+    Contention,
+    CreditsError,
+    InvalidInput,
+    LedgerCorrupt,
+    NotFound,
+)
+from chalicelib.domain.ledger import EntryType, LedgerEntry
+from chalicelib.domain.notifications import MailKind, kind_of, last_grant, may_call_for_a_mail
+from chalicelib.domain.subscriptions import Subscription
+from chalicelib.mails import facts
+from chalicelib.mails.errors import MailPostponed, MailsUnrecorded, NoAddress
+from chalicelib.mails.facts import Facts
+from chalicelib.mails.rendering import render
+from chalicelib.messages import EntryPosted, ExpiringSoon, Notification, parse_notification
+from chalicelib.observability import logger
+from chalicelib.services import Services
+from chalicelib.store.database import FAULTS
+from chalicelib.store.ledger import read_entry
+
+from .records import FAILURES, Answer, Event, describe_failure
+
+ENTRIES_A_READ = 10
+"""Entries one query reads in search of the other expirations of a day: mostly there is none."""
+
+LONGEST_DELAY = 90
+"""The longest a mail is put off before it is tried again, in units of the first such delay."""
+
+LONGEST_VISIBILITY = timedelta(hours=12) - timedelta(minutes=5)
+"""How long SQS hides a message at most, with what the function itself has used of it."""
+
+Said = dict[str, Any]
+
+
+# --- From the stream to the queue ---------------------------------------------------------------
+
+
+def queue_notifications(services: Services, event: Event) -> None:
+    """Enqueues the entries that call for a mail.
+
+    Raises when SQS does not take them: the stream then delivers the same records again.
+    """
+    records = event["Records"]
+    notifications = list(_called_for(services, (record["dynamodb"] for record in records)))
+    services.queues.send_notifications(notification.body() for notification in notifications)
+    if notifications:
+        logger().info("mails called for", entries=len(records), mails=len(notifications))
+
+
+def _called_for(services: Services, changes: Iterable[Mapping[str, Any]]) -> Iterator[EntryPosted]:
+    for change in changes:
+        keys = change["Keys"]
+        posted = EntryPosted(keys["user_id"]["S"], int(keys["entry"]["S"].removeprefix("entry#")))
+        try:
+            entry = read_entry(change["NewImage"])
+        except LedgerCorrupt:
+            # Not the stream's to stumble over: the sender will, and the dead-letter queue keeps
+            # the message that names the entry.
+            yield posted
+        else:
+            if may_call_for_a_mail(entry, services.catalogue):
+                yield posted
+
+
+# --- From the queue to SES ----------------------------------------------------------------------
+
+
+class MailHeldBack(CreditsError):
+    """A mail of this kind went out today; what it did not say waits for tomorrow."""
+
+    code = "mail_held_back"
+
+    def __init__(self, until: datetime) -> None:
+        self.until = until
+        super().__init__("a mail of this kind was sent today; the rest is for tomorrow's")
+
+
+@dataclass
+class _Batch:
+    """The records of one event: what they ask for, and what has become of them."""
+
+    handles: dict[str, str] = field(default_factory=dict)
+    receives: dict[str, int] = field(default_factory=dict)
+    wanted: dict[str, Notification] = field(default_factory=dict)
+    failed: dict[str, Exception] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, event: Event) -> "_Batch":
+        batch = cls()
+        for record in event["Records"]:
+            message_id = record["messageId"]
+            batch.handles[message_id] = record["receiptHandle"]
+            batch.receives[message_id] = int(record["attributes"]["ApproximateReceiveCount"])
+            try:
+                batch.wanted[message_id] = parse_notification(record["body"])
+            except InvalidInput as error:
+                batch.failed[message_id] = error
+        return batch
+
+
+def send_notifications(services: Services, event: Event) -> Answer:
+    """Sends the mails that the messages of an SQS event ask for; answers what failed.
+
+    A message that failed comes back after a while that grows with each failure, and in the end is
+    in the dead-letter queue. No failure stops another message.
+    """
+    batch = _Batch.of(event)
+    outcomes: Counter[str] = Counter()
+    try:
+        sender = _Sender(services, batch.wanted.values())
+    except FAILURES as error:
+        batch.failed |= dict.fromkeys(batch.wanted, error)
+    else:
+
+        def attempt(message_id: str) -> str:
+            try:
+                return sender.send(batch.wanted[message_id])
+            except FAILURES as error:
+                batch.failed[message_id] = error
+                return "failed"
+
+        with ThreadPoolExecutor(services.threads) as pool:
+            outcomes.update(pool.map(attempt, batch.wanted))
+    if batch.wanted:
+        logger().info("mails", outcomes=dict(outcomes))
+    _hand_back(services, batch)
+    return {"batchItemFailures": [{"itemIdentifier": failed} for failed in batch.failed]}
+
+
+def _hand_back(services: Services, batch: _Batch) -> None:
+    delays = {}
+    for message_id, error in batch.failed.items():
+        delay = _delay(services, error, batch.receives[message_id])
+        delays[batch.handles[message_id]] = delay
+        notification = batch.wanted.get(message_id)
+        logger().warning(
+            "mail not sent",
+            message_id=message_id,
+            user_id=notification and notification.user_id,
+            number=notification.number if isinstance(notification, EntryPosted) else None,
+            error=describe_failure(error),
+            receives=batch.receives[message_id],
+            again_in_seconds=delay,
+        )
+    try:
+        services.queues.delay_notifications(delays)
+    except FAULTS as error:
+        # They come back all the same, when the queue's own timeout is over.
+        logger().warning("mails not delayed", error=describe_failure(error))
+
+
+def _delay(services: Services, error: Exception, receives: int) -> int:
+    """After how many seconds a message is to come back."""
+    unit = services.settings.mail_retry_seconds
+    if isinstance(error, MailHeldBack):
+        wait = min(error.until - services.now(), LONGEST_VISIBILITY)
+        return max(unit, int(wait.total_seconds()) + 1)
+    if isinstance(error, (MailPostponed, MailsUnrecorded, Contention, *FAULTS)):
+        ceiling = unit * min(LONGEST_DELAY, 2 ** min(receives, 16))
+        return random.randint(unit, ceiling)  # noqa: S311 - spreads retries, guards nothing
+    # Waiting mends nothing: it is on its way to the dead-letter queue.
+    return unit
+
+
+class _Sender:
+    """Sends the mails of one batch, whose entries and subscriptions it has read at once."""
+
+    def __init__(self, services: Services, notifications: Iterable[Notification]) -> None:
+        self._services = services
+        notifications = list(notifications)
+        self._subscriptions = services.subscriptions.get_many(
+            notification.user_id for notification in notifications
+        )
+        self._entries = services.ledger.entries(
+            (notification.user_id, notification.number)
+            for notification in notifications
+            if isinstance(notification, EntryPosted)
+        )
+
+    def send(self, notification: Notification) -> str:
+        """Sends a mail unless it was sent before or is not wanted; answers in a word which."""
+        subscription = self._subscriptions.get(notification.user_id)
+        if subscription is None:
+            raise NotFound(f"there is no user {notification.user_id}")
+        if isinstance(notification, ExpiringSoon):
+            return self._remind(notification, subscription)
+        place = (notification.user_id, notification.number)
+        if place not in self._entries:
+            raise NotFound(f"user {place[0]} has no transaction {place[0]}-{place[1]}")
+        entry = read_entry(self._entries[place])
+        threshold = self._low_balance_threshold(subscription)
+        kind = kind_of(entry, threshold)
+        if kind is None:
+            return "not called for"
+        if kind not in subscription.notifications:
+            return "not wanted"
+        if kind is MailKind.EXPIRATION:
+            return self._send_expirations(entry, subscription)
+        catalogue = self._services.catalogue
+        identity = f"{kind} {entry.transaction_id}"
+        if kind is MailKind.ALLOCATION:
+            told = facts.of_allocation(entry, subscription, catalogue)
+        elif kind is MailKind.MANUAL:
+            told = facts.of_manual_change(entry, subscription)
+        else:
+            identity = f"{kind} {entry.user_id} {last_grant(entry)}"
+            told = facts.of_low_balance(
+                entry, threshold or 0, subscription, catalogue, self._services.now()
+            )
+        return self._send_once(identity, kind, told, subscription)
+
+    def _send_expirations(self, entry: LedgerEntry, subscription: Subscription) -> str:
+        """One mail a day: it says everything that expired on the day, as far as it is known then.
+
+        What is posted later that day (only batches granted in another timezone can be) is told the
+        day after.
+        """
+        timezone = subscription.timezone
+        day = calendar.local_date(timezone, entry.effective_at)
+        identity = f"{MailKind.EXPIRATION} {entry.user_id} {day}"
+        found = self._expirations_of(entry, subscription)
+
+        def tell(pairs: list[tuple[LedgerEntry, LedgerEntry]], identity: str) -> Said:
+            numbers = [posted.number for _, posted in pairs]
+            told = facts.of_expirations(pairs, subscription)
+            return self._once(identity, MailKind.EXPIRATION, told, subscription, numbers=numbers)
+
+        said = tell(found, identity)
+        if entry.number in said["numbers"]:
+            return _outcome(said)
+        now = self._services.now()
+        if calendar.local_date(timezone, now) <= day:
+            raise MailHeldBack(calendar.next_midnight(timezone, now))
+        rest = [pair for pair in found if pair[1].number not in said["numbers"]]
+        return _outcome(tell(rest, f"{identity} late"))
+
+    def _expirations_of(
+        self, entry: LedgerEntry, subscription: Subscription
+    ) -> list[tuple[LedgerEntry, LedgerEntry]]:
+        """The expirations of an entry's day, each with the entry before it, oldest first."""
+        timezone = subscription.timezone
+        day = calendar.local_date(timezone, entry.effective_at)
+        since = calendar.midnight(timezone, day)
+        history: list[LedgerEntry] = []
+        below: int | None = None
+        while not history or (history[-1].posted_at >= since and history[-1].number > 1):
+            history += self._services.ledger.history(entry.user_id, below, ENTRIES_A_READ)
+            below = history[-1].number
+        return [
+            (before, posted)
+            for posted, before in zip(history[-2::-1], history[:0:-1], strict=True)
+            if posted.type is EntryType.EXPIRATION
+            and calendar.local_date(timezone, posted.effective_at) == day
+        ]
+
+    def _remind(self, reminder: ExpiringSoon, subscription: Subscription) -> str:
+        """Tells once of the credits that expire at an instant, if any of them are left by now."""
+        if MailKind.EXPIRING_SOON not in subscription.notifications:
+            return "not wanted"
+        now = self._services.posting_time(reminder.as_of)
+        account = self._services.ledger.account(reminder.user_id)
+        amount = sum(
+            batch.remaining
+            for batch in account.batches
+            if batch.expires_at == reminder.expires_at and batch.is_usable(now)
+        )
+        if not amount:
+            return "not called for"
+        told = facts.of_credits_expiring_soon(
+            amount, reminder.expires_at, account, subscription, now
+        )
+        milliseconds = int(reminder.expires_at.timestamp() * 1000)
+        identity = f"{MailKind.EXPIRING_SOON} {reminder.user_id} {milliseconds}"
+        return self._send_once(identity, MailKind.EXPIRING_SOON, told, subscription)
+
+    def _low_balance_threshold(self, subscription: Subscription) -> int | None:
+        try:
+            return self._services.catalogue.get(subscription.plan).low_balance_threshold
+        except InvalidInput:
+            return None  # the plan has left the catalogue: nobody says what is low on it
+
+    def _send_once(
+        self, identity: str, kind: MailKind, told: Facts, subscription: Subscription
+    ) -> str:
+        return _outcome(self._once(identity, kind, told, subscription))
+
+    def _once(
+        self, identity: str, kind: MailKind, told: Facts, subscription: Subscription, **more: object
+    ) -> Said:
+        """Sends a mail that was not sent before; answers what is recorded of it."""
+        if subscription.suppressed:
+            return {"outcome": "suppressed", **more}
+        address = subscription.email
+        if address is None:
+            raise NoAddress(f"user {subscription.user_id} has no email address on file")
+        links = self._services.unsubscribe_links
+        sent_now = False
+
+        def send() -> Said:
+            nonlocal sent_now
+            mail = render(
+                kind,
+                told,
+                links.link(subscription.user_id, kind),
+                links.link(subscription.user_id, None),
+            )
+            message_id = self._services.mailer.send(subscription.user_id, address, mail)
+            sent_now = True
+            return {"kind": kind.value, "message_id": message_id, **more}
+
+        said = self._services.mail_records.once(identity, send)
+        return {**said, "outcome": "sent" if sent_now else "sent before"}
+
+
+def _outcome(said: Said) -> str:
+    outcome: str = said["outcome"]
+    return outcome

@@ -1,0 +1,1 @@
+"""Mails: what they say, the links in them, and handing them to SES."""

@@ -1,0 +1,48 @@
+"""What can become of a mail that was not sent. No message names an address or quotes SES, who does.
+
+CreditsError
+└── MailNotSent
+    ├── MailPostponed     SES takes no mail at the moment: try again later
+    ├── MailRefused       SES refuses this mail, and will again until somebody mends something
+    ├── MailInDoubt       nobody can tell whether it was sent: it must not be sent again
+    ├── MailsUnrecorded   the table of mails did not answer: later, or in doubt, as it then says
+    └── NoAddress         there is no address on file
+"""
+
+from chalicelib.domain.errors import CreditsError
+
+
+class MailNotSent(CreditsError):
+    """The root of the tree; never raised itself."""
+
+    code = "mail_not_sent"
+
+
+class MailPostponed(MailNotSent):
+    """SES takes no mail at the moment; this one was certainly not sent."""
+
+    code = "mail_postponed"
+
+
+class MailRefused(MailNotSent):
+    """SES refuses this mail; it was certainly not sent."""
+
+    code = "mail_refused"
+
+
+class MailInDoubt(MailNotSent):
+    """The mail may have been sent."""
+
+    code = "mail_in_doubt"
+
+
+class MailsUnrecorded(MailNotSent):
+    """What was, or is to be, sent could not be recorded."""
+
+    code = "mails_unrecorded"
+
+
+class NoAddress(MailNotSent):
+    """The user has no address."""
+
+    code = "no_address"

@@ -1,0 +1,152 @@
+"""Handing mails to SES, no faster than it takes them.
+
+SES refuses what is over the account's rate; it does not queue. And it knows no idempotency: a
+request whose answer is lost may have been carried out, so nothing here is ever tried a second time.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import botocore.session
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    ProxyConnectionError,
+    SSLError,
+)
+
+from chalicelib.settings import Settings
+
+from .errors import MailInDoubt, MailPostponed, MailRefused
+from .rendering import Mail
+
+_NOT_CONNECTED = (ConnectTimeoutError, EndpointConnectionError, ProxyConnectionError, SSLError)
+
+_NOT_NOW = frozenset(
+    {"TooManyRequestsException", "LimitExceededException", "SendingPausedException", "Throttling"}
+)
+
+_LONGEST_IDLE_SECONDS = 5.0
+
+USER_TAG = "user"
+KIND_TAG = "kind"
+
+
+class Pace:
+    """Lets callers pass so many times a second, evenly, whichever thread they are in."""
+
+    def __init__(
+        self,
+        a_second: float,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._interval = 1 / a_second if a_second else 0.0
+        self._clock = clock
+        self._sleep = sleep
+        self._next = 0.0
+        self._lock = threading.Lock()
+
+    def wait(self) -> None:
+        """Returns when it is the caller's turn."""
+        with self._lock:
+            now = self._clock()
+            turn = max(now, self._next)
+            self._next = turn + self._interval
+        if turn > now:
+            self._sleep(turn - now)
+
+
+class Mailer:
+    """Sends mails in our name."""
+
+    def __init__(self, settings: Settings, client: Any = None, pace: Pace | None = None) -> None:
+        self._settings = settings
+        self._pace = pace or Pace(settings.mails_a_second)
+        self._last_call = 0.0
+        self._client: Any = client or botocore.session.get_session().create_client(
+            "sesv2",
+            region_name=settings.region,
+            config=Config(
+                connect_timeout=2,
+                read_timeout=10,
+                # One attempt: see above.
+                retries={"mode": "standard", "total_max_attempts": 1},
+            ),
+        )
+
+    def send(self, user_id: str, address: str, mail: Mail) -> str:
+        """Sends a mail; answers SES's id of it.
+
+        Raises `MailPostponed`, `MailRefused` or `MailInDoubt`, none of which names the address.
+        """
+        self._pace.wait()
+        self._drop_old_connections()
+        try:
+            answer = self._client.send_email(
+                FromEmailAddress=self._settings.mail_from,
+                Destination={"ToAddresses": [address]},
+                ConfigurationSetName=self._settings.mail_configuration_set,
+                # What comes back with a bounce: whose mail it was, without looking the address up.
+                EmailTags=[
+                    {"Name": USER_TAG, "Value": user_id.encode().hex()},
+                    {"Name": KIND_TAG, "Value": mail.kind.value},
+                ],
+                Content={
+                    "Simple": {
+                        "Subject": _text(mail.subject),
+                        "Body": {"Text": _text(mail.text), "Html": _text(mail.html)},
+                        "Headers": _headers(mail),
+                    }
+                },
+            )
+        except ClientError as error:
+            # From None: SES's own words name the address.
+            raise _refusal(error) from None
+        except _NOT_CONNECTED as error:
+            raise MailPostponed(f"SES cannot be reached ({type(error).__name__})") from None
+        except BotoCoreError as error:
+            raise MailInDoubt(f"SES did not answer ({type(error).__name__})") from None
+        message_id: str = answer["MessageId"]
+        return message_id
+
+    def _drop_old_connections(self) -> None:
+        # A function sleeps between two events, and the far end does not wait for it. A mail sent
+        # into a connection that is dead would be one in doubt.
+        now = time.monotonic()
+        if now - self._last_call > _LONGEST_IDLE_SECONDS:
+            self._client.close()
+        self._last_call = now
+
+
+def user_of_tag(value: str) -> str:
+    """The user id in a tag that SES sends back. Raises ValueError for one that is not ours."""
+    return bytes.fromhex(value).decode()
+
+
+def _text(value: str) -> dict[str, str]:
+    return {"Data": value, "Charset": "UTF-8"}
+
+
+def _headers(mail: Mail) -> list[dict[str, str]]:
+    # RFC 2369 and RFC 8058: mail programs show a button, and post to the link when it is pressed.
+    return [
+        {"Name": "List-Unsubscribe", "Value": f"<{mail.unsubscribe_url}>"},
+        {"Name": "List-Unsubscribe-Post", "Value": "List-Unsubscribe=One-Click"},
+        # No holiday replies, please.
+        {"Name": "Auto-Submitted", "Value": "auto-generated"},
+    ]
+
+
+def _refusal(error: ClientError) -> MailPostponed | MailRefused | MailInDoubt:
+    code = error.response["Error"]["Code"]
+    status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+    said = f"SES answered {status} {code}"
+    if code in _NOT_NOW or status in (429, 503):
+        return MailPostponed(said)
+    return MailRefused(said) if status < 500 else MailInDoubt(said)

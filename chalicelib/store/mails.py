@@ -1,0 +1,92 @@
+"""The table of mails: which were sent, by what they are about. It is what sends each of them once.
+
+Powertools' idempotency keeps it: a record is put before a mail is handed to SES, under the
+condition that there is none, and is completed with SES's answer.
+
+    sender A                         sender B
+    puts the record: in progress
+                                     is refused the record: in progress, so not its to send
+    SES takes the mail
+    completes the record
+                                     is answered the record: sent, nothing left to do
+
+One window cannot be closed: a sender that dies between SES's answer and its record leaves a record
+in progress, and nobody can tell whether the mail went out. Such a mail is *never sent again*; its
+message ends in the dead-letter queue, for a person to look. So is what SES did not answer at all.
+Errors thus are on the side of a mail too few, reported, and never on that of a mail twice.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from aws_lambda_powertools.utilities.idempotency import (
+    DynamoDBPersistenceLayer,
+    IdempotencyConfig,
+    idempotent_function,
+)
+from aws_lambda_powertools.utilities.idempotency.exceptions import (
+    IdempotencyAlreadyInProgressError,
+    IdempotencyInconsistentStateError,
+    IdempotencyPersistenceLayerError,
+)
+from pynamodb.connection import Connection
+
+from chalicelib.mails.errors import MailInDoubt, MailsUnrecorded
+
+KEPT_SECONDS = 90 * 24 * 60 * 60
+"""How long a record is kept. A message lives 14 days, and as long again after each redrive."""
+
+Json = dict[str, Any]
+
+
+class _Records(DynamoDBPersistenceLayer):
+    def delete_record(self, data: Any, exception: Exception) -> None:
+        # Powertools forgets what failed, so that it can be tried again. A mail that may have been
+        # sent must not be.
+        if not isinstance(exception, MailInDoubt):
+            super().delete_record(data, exception)
+
+
+class _Lasting:
+    """In place of a Lambda's context: a record in progress stays so for as long as it is kept."""
+
+    def get_remaining_time_in_millis(self) -> int:
+        return KEPT_SECONDS * 1000
+
+
+class MailRecords:
+    """All access to the table of mails."""
+
+    def __init__(self, connection: Connection, table: str) -> None:
+        # The layer takes any client: this one is the process's only one for DynamoDB.
+        self._layer = _Records(table_name=table, boto3_client=connection.client)
+        self._config = IdempotencyConfig(
+            expires_after_seconds=KEPT_SECONDS,
+            hash_function="sha256",
+            lambda_context=_Lasting(),  # type: ignore[arg-type]  # of it only the time is asked
+        )
+
+    def once(self, identity: str, send: Callable[[], Json]) -> Json:
+        """What ``send`` answered the one time it is called for this identity, now or before.
+
+        Raises what ``send`` raises, and it may then be called again, unless that was `MailInDoubt`.
+        Raises `MailInDoubt` where another sender is at it or died over it, and `MailsUnrecorded`
+        when the table does not answer.
+        """
+
+        @idempotent_function(  # type: ignore[untyped-decorator]
+            data_keyword_argument="identity",
+            persistence_store=self._layer,
+            config=self._config,
+            key_prefix="mail",
+        )
+        def perform(*, identity: str) -> Json:  # noqa: ARG001 - it is what Powertools looks at
+            return send()
+
+        try:
+            answer: Json = perform(identity=identity)
+        except IdempotencyAlreadyInProgressError as error:
+            raise MailInDoubt("another sender is at it, or died over it") from error
+        except (IdempotencyInconsistentStateError, IdempotencyPersistenceLayerError) as error:
+            raise MailsUnrecorded(f"the table of mails did not do its part: {error}") from error
+        return answer

@@ -1,0 +1,92 @@
+"""Addresses that bounce or complain are not written to again, and nobody reads them in a log."""
+
+import json
+from typing import Any
+
+import pytest
+
+from chalicelib.jobs.mail_events import SomeEventsFailed, suppress_addresses
+from tests.aws.world import World
+
+
+def event(*messages: object) -> dict[str, Any]:
+    return {
+        "Records": [
+            {"Sns": {"Message": text if isinstance(text, str) else json.dumps(text)}}
+            for text in messages
+        ]
+    }
+
+
+def bounce(
+    user_id: str = "1", address: str = "user1@example.com", kind: str = "Permanent"
+) -> dict[str, Any]:
+    """As SES publishes it (the parts we read)."""
+    return {
+        "eventType": "Bounce",
+        "bounce": {"bounceType": kind, "bouncedRecipients": [{"emailAddress": address}]},
+        "mail": {"tags": {"user": [user_id.encode().hex()], "kind": ["allocation"]}},
+    }
+
+
+def complaint(feedback: str = "abuse") -> dict[str, Any]:
+    return {
+        "eventType": "Complaint",
+        "complaint": {
+            "complaintFeedbackType": feedback,
+            "complainedRecipients": [{"emailAddress": "User1@Example.com"}],
+        },
+        "mail": {"tags": {"user": [b"1".hex()]}},
+    }
+
+
+def suppressed(world: World, user_id: str = "1") -> str | None:
+    reason = world.services.subscriptions.get(user_id).suppressed
+    return reason.value if reason else None
+
+
+def test_a_bounce_for_good_marks_the_subscription_whatever_its_user_wishes(world: World) -> None:
+    before = world.subscribe(notifications=["manual"])
+    suppress_addresses(world.services, event(bounce()))
+    after = world.services.subscriptions.get("1")
+    assert suppressed(world) == "bounce"
+    assert after.notifications == before.notifications
+    suppress_addresses(world.services, event(bounce()))
+    assert world.services.subscriptions.get("1") == after
+
+
+def test_a_bounce_that_may_pass_marks_nothing(world: World) -> None:
+    world.subscribe()
+    suppress_addresses(world.services, event(bounce(kind="Transient")))
+    assert suppressed(world) is None
+
+
+def test_a_complaint_marks_the_subscription_unless_it_says_that_it_is_no_spam(
+    world: World,
+) -> None:
+    world.subscribe()
+    suppress_addresses(world.services, event(complaint("not-spam")))
+    assert suppressed(world) is None
+    suppress_addresses(world.services, event(complaint()))
+    assert suppressed(world) == "complaint"
+
+
+def test_the_bounce_of_an_old_address_does_not_mark_the_new_one(world: World) -> None:
+    world.subscribe(email="new@example.com")
+    suppress_addresses(world.services, event(bounce()))
+    assert suppressed(world) is None
+
+
+def test_an_event_of_a_user_who_is_gone_or_of_another_kind_is_passed_over(world: World) -> None:
+    suppress_addresses(world.services, event(bounce("nobody"), {"eventType": "Delivery"}))
+
+
+def test_an_event_that_cannot_be_read_fails_after_the_others_and_is_not_quoted(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.subscribe()
+    for broken in ("{ user1@example.com", {"eventType": "Bounce"}, "[]"):
+        with pytest.raises(SomeEventsFailed, match="1 of 2"):
+            suppress_addresses(world.services, event(broken, bounce()))
+    assert suppressed(world) == "bounce"
+    assert "@" not in json.dumps([vars(record) for record in caplog.records], default=str)

@@ -1,0 +1,542 @@
+"""Users are told, once; and whatever becomes of a mail, credits are as they were."""
+
+import json
+import random
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import count
+from typing import Any
+
+import pytest
+from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
+
+from chalicelib import operations
+from chalicelib.domain.notifications import ALL_KINDS, MailKind
+from chalicelib.domain.plans import PlanCatalogue
+from chalicelib.domain.subscriptions import SuppressedBecause
+from chalicelib.messages import EntryPosted, ExpiringSoon
+from tests.aws.faults import Killed
+from tests.aws.outbox import THROTTLED, ses_error
+from tests.aws.world import World, at, client
+
+MIDNIGHT = "2026-01-31T23:00:00Z"  # the 1st of February in Paris
+
+
+def use(world: World, amount: int, key: str, user_id: str = "1") -> None:
+    operations.use_credits(world.services, user_id, amount, "Export", caller="shop", key=key)
+
+
+def tell(world: World) -> list[str]:
+    """All the way from the stream to SES; answers what would be in the dead-letter queue."""
+    world.queue_mails()
+    return world.send_mails()
+
+
+@pytest.fixture
+def ten(world: World) -> World:
+    """Ten users with an allocation each, queued for mail."""
+    for number in range(10):
+        world.subscribe(str(number))
+    world.allocate_at(MIDNIGHT)
+    world.queue_mails()
+    return world
+
+
+@pytest.fixture
+def untouched(ten: World) -> Iterator[World]:
+    """The same; at the end the ledger must be what it was."""
+    before = ten.lines()
+    yield ten
+    assert ten.lines() == before
+
+
+# --- The kinds ----------------------------------------------------------------------------------
+
+
+def test_an_allocation_is_told_with_its_amount_its_period_and_its_expiry(world: World) -> None:
+    world.subscribe(plan="starter")
+    world.allocate_at(MIDNIGHT)
+    assert tell(world) == []
+    (mail,) = world.outbox.sent
+    assert mail.to == "user1@example.com"
+    assert mail.subject == "100 credits added for 2026-02"
+    for text in (mail.text, mail.html):
+        assert "Starter" in text
+        assert "2026-03-03" in text  # the date of the API's expires_at
+        assert "2026-03-02" in text  # the last day
+    assert mail.tags == {"user": b"1".hex(), "kind": "allocation"}
+
+
+def test_what_expires_on_a_day_is_told_in_one_mail_with_all_batches_in_it(world: World) -> None:
+    world.subscribe(plan="starter")
+    world.allocate_at(MIDNIGHT)
+    world.now = at("2026-02-01T00:30:00Z")
+    world.grant("1", 30, "a", expires_in_days=29, notify=False)
+    world.expire_at("2026-03-02T23:00:00Z")
+    assert tell(world) == []
+    mail = world.outbox.sent[-1]
+    assert Counter(mail.kind for mail in world.outbox.sent)["expiration"] == 1
+    assert mail.subject == "130 credits expired on 2026-03-03"
+    assert mail.text.count("granted on 2026-02-01") == 2
+
+
+def test_two_expirations_of_one_day_are_one_mail_whichever_message_comes_first(
+    world: World,
+) -> None:
+    world.subscribe(plan="starter", timezone="Asia/Tokyo")
+    world.grant("1", 10, "tokyo", expires_in_days=10, notify=False)
+    world.subscribe(timezone="Europe/Paris")
+    world.grant("1", 20, "paris", expires_in_days=10, notify=False)
+    world.expire_at("2026-01-25T15:00:00Z")
+    world.expire_at("2026-01-25T23:00:00Z")
+    assert [entry.type.value for entry in world.history()].count("expiration") == 2
+    world.subscribe(timezone="America/New_York")  # where both instants are on the 25th
+    world.queue_mails(world.stream()[::-1])
+    assert world.send_mails() == []
+    assert world.outbox.subjects() == ["30 credits expired on 2026-01-25"]
+
+
+def test_what_expires_after_the_mail_of_the_day_is_told_on_the_next(world: World) -> None:
+    world.subscribe(plan="starter", timezone="Asia/Tokyo")
+    world.grant("1", 10, "tokyo", expires_in_days=10, notify=False)
+    world.subscribe(timezone="Europe/Paris")
+    world.grant("1", 20, "paris", expires_in_days=10, notify=False)
+    world.subscribe(timezone="America/New_York")
+    world.zones |= {"Asia/Tokyo", "Europe/Paris"}
+    world.expire_at("2026-01-25T15:00:00Z")
+    assert tell(world) == []
+    world.expire_at("2026-01-25T23:00:00Z")
+    late = EntryPosted("1", world.history()[-1].number).body()
+    assert world.deliver_mails([(late, 1)]) == [(late, 1)]
+    (delay,) = world.delays.values()
+    assert at("2026-01-26T05:00:00Z") <= world.now.fromtimestamp(
+        world.now.timestamp() + delay, world.now.tzinfo
+    )
+    world.now = at("2026-01-26T05:00:01Z")
+    assert world.send_mails([late, late]) == []
+    assert world.outbox.subjects() == [
+        "10 credits expired on 2026-01-25",
+        "20 credits expired on 2026-01-25",
+    ]
+
+
+def remind(world: World, time: str) -> list[str]:
+    world.expiry_tick(time)
+    world.deliver_waiting("sweeps")
+    return world.send_mails()
+
+
+def test_credits_that_expire_in_three_days_are_announced_once_with_what_is_left(
+    world: World,
+) -> None:
+    world.subscribe(plan="starter")
+    world.allocate_at(MIDNIGHT)
+    use(world, 40, "a")
+    assert remind(world, "2026-02-26T23:00:00Z") == []
+    assert world.outbox.sent == []  # four days are not three
+    for time in ("2026-02-27T23:00:00Z", "2026-02-27T23:00:00Z", "2026-02-28T00:00:00Z"):
+        assert remind(world, time) == []
+    (mail,) = world.outbox.sent
+    assert mail.subject == "60 credits will expire on 2026-03-03"
+    assert mail.kind == "expiring_soon"
+
+
+def test_a_reminder_whose_tick_was_lost_comes_a_day_later_and_after_that_no_more(
+    world: World,
+) -> None:
+    world.subscribe(plan="starter")
+    world.allocate_at(MIDNIGHT)
+    assert remind(world, "2026-03-01T23:00:00Z") == []
+    assert world.outbox.sent == []
+    assert remind(world, "2026-02-28T23:00:00Z") == []
+    assert world.outbox.subjects() == ["100 credits will expire on 2026-03-03"]
+
+
+def test_credits_that_are_spent_when_the_reminder_is_sent_are_not_announced(world: World) -> None:
+    world.subscribe(plan="starter")
+    world.allocate_at(MIDNIGHT)
+    world.expiry_tick("2026-02-27T23:00:00Z")
+    world.deliver_waiting("sweeps")
+    use(world, 100, "a")
+    assert world.send_mails() == []
+    assert world.outbox.sent == []
+
+
+def test_a_manual_allocation_and_a_claw_back_are_told_with_the_reason_made_harmless(
+    world: World,
+) -> None:
+    world.subscribe()
+    world.grant("1", 50, "a", reason="<script>alert(1)</script>", expires_in_days=5)
+    world.grant("1", -20, "b", reason="Mistake")
+    assert tell(world) == []
+    granted, taken = world.outbox.sent
+    assert granted.subject == "50 credits added to your account"
+    assert "<script" not in granted.html
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in granted.html
+    assert "<script>alert(1)</script>" in granted.text
+    assert taken.subject == "20 credits taken back from your account"
+    assert "Mistake" in taken.text
+    assert "30 credits" in taken.text
+
+
+def test_a_manual_allocation_without_notify_is_not_told_and_is_the_same_request_ever_after(
+    world: World,
+) -> None:
+    world.subscribe()
+    silent = world.grant("1", 50, "a", notify=False)
+    assert silent["success"]
+    assert tell(world) == []
+    assert world.outbox.sent == []
+    assert world.grant("1", 50, "a", notify=False) == silent
+    assert world.grant("1", 50, "a")["error"]["code"] == "idempotency_key_reused"
+    assert world.history()[0].silent
+
+
+def test_a_low_balance_is_told_once_per_crossing_and_again_after_a_grant(world: World) -> None:
+    world.subscribe()  # pro: below 50
+    world.grant("1", 100, "a", notify=False)
+    use(world, 50, "exactly at the threshold")
+    use(world, 1, "below it")
+    use(world, 1, "further below")
+    assert tell(world) == []
+    assert world.outbox.subjects() == ["49 credits left"]
+    assert "2026-02-01" in world.outbox.sent[0].text  # when the next come
+    world.grant("1", 100, "b", notify=False)
+    use(world, 140, "c")
+    assert tell(world) == []
+    assert world.outbox.subjects() == ["49 credits left", "8 credits left"]
+
+
+def test_credits_given_back_do_not_arm_the_low_balance_mail_again(world: World) -> None:
+    world.subscribe()
+    world.grant("1", 100, "a", notify=False)
+    use(world, 60, "b")
+    usage = world.history()[-1].transaction_id
+    operations.reverse_usage(
+        world.services, "1", usage, None, "Oops", caller="shop", key="reversal"
+    )
+    use(world, 70, "c")
+    assert tell(world) == []
+    assert len(world.outbox.sent) == 1
+
+
+def test_most_usages_do_not_even_get_into_the_queue(world: World) -> None:
+    world.subscribe()
+    world.grant("1", 1000, "a", notify=False)
+    for number in range(10):
+        use(world, 10, str(number))
+    world.queue_mails()
+    assert world.take("notifications") == []
+
+
+# --- Wishes -------------------------------------------------------------------------------------
+
+
+def test_who_does_not_want_a_kind_gets_none_of_it_and_all_others(world: World) -> None:
+    world.subscribe(notifications=["manual"])
+    world.allocate_at(MIDNIGHT)
+    world.grant("1", 5, "a")
+    assert tell(world) == []
+    assert [mail.kind for mail in world.outbox.sent] == ["manual"]
+
+
+def test_wishes_outlive_a_backend_that_does_not_know_of_them(world: World) -> None:
+    world.subscribe(notifications=[])
+    world.subscribe(plan="business")
+    assert world.services.subscriptions.get("1").notifications == frozenset()
+    world.subscribe(notifications=["manual", "allocation"])
+    assert world.services.subscriptions.get("1").notifications == {
+        MailKind.MANUAL,
+        MailKind.ALLOCATION,
+    }
+
+
+def test_a_subscription_from_before_there_were_mails_wants_all_of_them(world: World) -> None:
+    world.subscribe()
+    subscription = world.services.subscriptions.get("1")
+    assert (subscription.notifications, subscription.suppressed) == (ALL_KINDS, None)
+    item = client("dynamodb").scan(TableName=world.settings.subscriptions_table)["Items"][0]
+    assert not {"unwanted_mails", "suppressed", "notifications"} & set(item)
+
+
+def test_an_unknown_kind_is_refused_by_name(world: World) -> None:
+    from chalicelib.domain.errors import InvalidInput
+
+    with pytest.raises(InvalidInput, match=r"notifications\[1\]: must be one of allocation"):
+        world.subscribe(notifications=["manual", "carrier_pigeon"])
+
+
+def test_every_mail_can_be_ended_with_one_click(world: World) -> None:
+    world.subscribe()
+    world.grant("1", 5, "a")
+    tell(world)
+    (mail,) = world.outbox.sent
+    link = mail.headers["List-Unsubscribe"]
+    assert mail.headers["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+    assert link.strip("<>") in mail.text
+    asked = world.services.unsubscribe_links.read(link.strip("<>").partition("token=")[2])
+    assert asked == ("1", MailKind.MANUAL)
+
+
+# --- Bad input and faults -----------------------------------------------------------------------
+
+
+def forget_address(world: World, user_id: str) -> None:
+    subscription = world.services.subscriptions.get(user_id)
+    world.services.subscriptions.put(
+        replace(subscription, email=None, version=subscription.version + 1)
+    )
+
+
+def logged(caplog: pytest.LogCaptureFixture) -> str:
+    """Everything that was logged, with all its fields."""
+    return json.dumps([vars(record) for record in caplog.records], default=str)
+
+
+def everybody_but(*numbers: int) -> list[str]:
+    return [f"user{number}@example.com" for number in range(10) if number not in numbers]
+
+
+def test_who_has_no_address_on_file_is_reported_and_the_others_are_told(untouched: World) -> None:
+    forget_address(untouched, "3")
+    assert untouched.send_mails() == [EntryPosted("3", 1).body()]
+    assert untouched.outbox.recipients() == everybody_but(3)
+
+
+def test_a_plan_that_has_left_the_catalogue_is_not_named_and_the_mail_is_sent(
+    untouched: World,
+) -> None:
+    plans = tuple(plan for plan in untouched.services.catalogue.plans if plan.id != "pro")
+    untouched.services.catalogue = PlanCatalogue(plans)
+    assert untouched.send_mails() == []
+    assert untouched.outbox.recipients() == everybody_but()
+    assert "Pro" not in untouched.outbox.sent[0].text
+
+
+def test_nine_of_ten_calls_throttled_and_still_every_mail_is_sent_once(untouched: World) -> None:
+    calls = count(1)
+
+    def throttle(_: str) -> None:
+        if next(calls) % 10:
+            raise ses_error(*THROTTLED)
+
+    untouched.outbox.before = throttle
+    assert untouched.send_mails() == []
+    assert untouched.outbox.recipients() == everybody_but()
+    assert untouched.outbox.calls == 100
+
+
+def test_a_throttled_mail_comes_back_after_delays_that_grow(untouched: World) -> None:
+    def throttle(_: str) -> None:
+        raise ses_error(*THROTTLED)
+
+    untouched.outbox.before = throttle
+    body = EntryPosted("1", 1).body()
+    longest = []
+    for receives in (1, 3, 6, 40):
+        delays: list[int] = []
+        for _ in range(40):
+            untouched.deliver_mails([(body, receives)])
+            delays += untouched.delays.values()
+        unit = untouched.settings.mail_retry_seconds
+        assert unit <= min(delays)
+        assert max(delays) <= unit * min(90, 2**receives)
+        longest.append(max(delays))
+    assert longest == sorted(longest)
+    assert untouched.outbox.sent == []
+
+
+def test_an_address_that_ses_refuses_for_good_is_reported_and_the_others_are_told(
+    untouched: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(address: str) -> None:
+        if address == "user4@example.com":
+            raise ses_error("MessageRejected", 400, f"{address} is not verified")
+
+    untouched.outbox.before = refuse
+    assert untouched.send_mails() == [EntryPosted("4", 1).body()]
+    assert untouched.outbox.recipients() == everybody_but(4)
+    assert "SES answered 400 MessageRejected" in logged(caplog)
+    assert "@" not in logged(caplog)
+
+
+def test_the_same_stream_record_five_times_is_one_mail(untouched: World) -> None:
+    for _ in range(4):
+        untouched.queue_mails()
+    assert untouched.send_mails() == []
+    assert untouched.outbox.recipients() == everybody_but()
+
+
+def test_records_out_of_order_are_the_same_mails(world: World) -> None:
+    world.subscribe(plan="starter")
+    world.allocate_at(MIDNIGHT)
+    for number in range(5):
+        world.grant("1", 10 + number, str(number))
+    records = world.stream()
+    random.Random(1).shuffle(records)
+    world.queue_mails(records)
+    bodies = world.take("notifications")
+    random.Random(2).shuffle(bodies)
+    assert world.send_mails(bodies) == []
+    assert sorted(world.outbox.subjects()) == sorted(
+        ["100 credits added for 2026-02"]
+        + [f"{10 + number} credits added to your account" for number in range(5)]
+    )
+    balances = {mail.subject: mail.text for mail in world.outbox.sent}
+    assert "110 credits" in balances["10 credits added to your account"]  # as it was then
+
+
+def die(_: str) -> None:
+    raise Killed
+
+
+def test_a_sender_killed_after_ses_took_the_mail_does_not_send_it_again(untouched: World) -> None:
+    bodies = untouched.take("notifications")
+    untouched.outbox.after = die
+    with pytest.raises(Killed):
+        untouched.deliver_mails([(bodies[0], 1)])
+    untouched.outbox.after = lambda _: None
+    untouched.services = untouched.restarted()
+    # It was sent, but nobody can know: so it is reported, too.
+    assert untouched.send_mails(bodies) == [bodies[0]]
+    assert untouched.outbox.recipients() == everybody_but()
+
+
+def test_a_sender_killed_before_ses_took_the_mail_reports_it(untouched: World) -> None:
+    bodies = untouched.take("notifications")
+    untouched.outbox.before = die
+    with pytest.raises(Killed):
+        untouched.deliver_mails([(bodies[0], 1)])
+    untouched.outbox.before = lambda _: None
+    untouched.services = untouched.restarted()
+    assert untouched.send_mails(bodies) == [bodies[0]]
+    killed = int(json.loads(bodies[0])["user_id"])
+    assert untouched.outbox.recipients() == everybody_but(killed)
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
+        ReadTimeoutError(endpoint_url="https://ses"),
+        ses_error("InternalFailure", 500),
+    ],
+)
+def test_a_mail_that_ses_may_have_taken_is_not_sent_again_but_reported(
+    untouched: World, lost: Exception
+) -> None:
+    def lose(address: str) -> None:
+        if address == "user7@example.com":
+            raise lost
+
+    untouched.outbox.after = lose
+    assert untouched.send_mails() == [EntryPosted("7", 1).body()]
+    assert untouched.outbox.recipients() == everybody_but()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        EndpointConnectionError(endpoint_url="https://ses"),
+        ses_error("ServiceUnavailable", 503),
+        ses_error("SendingPausedException", 400),
+    ],
+)
+def test_a_mail_that_ses_certainly_has_not_taken_is_sent_later(
+    untouched: World, fault: Exception
+) -> None:
+    failures = iter([fault] * 3)
+
+    def fail(_: str) -> None:
+        for error in failures:
+            raise error
+
+    untouched.outbox.before = fail
+    assert untouched.send_mails() == []
+    assert untouched.outbox.recipients() == everybody_but()
+
+
+def test_without_the_table_of_records_nothing_is_sent_and_all_is_reported(
+    untouched: World,
+) -> None:
+    name = untouched.settings.mails_table
+    dynamodb = client("dynamodb")
+    table = dynamodb.describe_table(TableName=name)["Table"]
+    dynamodb.delete_table(TableName=name)
+    bodies = untouched.take("notifications")
+    assert sorted(untouched.send_mails(bodies)) == sorted(bodies)
+    assert untouched.outbox.sent == []
+    # The table is back, and what was in the dead-letter queue is sent to the sender again.
+    dynamodb.create_table(
+        TableName=name,
+        BillingMode="PAY_PER_REQUEST",
+        KeySchema=table["KeySchema"],
+        AttributeDefinitions=table["AttributeDefinitions"],
+    )
+    assert untouched.send_mails(bodies) == []
+    assert untouched.outbox.recipients() == everybody_but()
+
+
+@pytest.mark.parametrize(
+    "poison",
+    [
+        "no JSON",
+        '{"user_id":"1"}',
+        '{"user_id":"1","number":0}',
+        '{"user_id":"1","number":1,"email":"ada@example.com"}',
+        '{"user_id":"1","expires_at":"tomorrow","as_of":"2026-01-01T00:00:00Z"}',
+        EntryPosted("1", 99).body(),
+        EntryPosted("nobody", 1).body(),
+    ],
+)
+def test_a_poison_message_ends_in_the_dead_letter_queue_and_its_neighbours_are_sent(
+    untouched: World, poison: str
+) -> None:
+    bodies = untouched.take("notifications")
+    assert untouched.send_mails([*bodies[:5], poison, *bodies[5:]]) == [poison]
+    assert untouched.outbox.recipients() == everybody_but()
+
+
+def test_an_entry_that_cannot_be_read_does_not_stop_the_stream(untouched: World) -> None:
+    untouched.take("notifications")
+    records = untouched.stream()
+    broken: dict[str, Any] = records[4]["dynamodb"]["NewImage"]
+    client("dynamodb").put_item(
+        TableName=untouched.settings.ledger_table, Item={**broken, "body": {"S": "{}"}}
+    )
+    untouched.queue_mails()
+    (dead,) = untouched.send_mails()
+    assert json.loads(dead)["user_id"] == broken["user_id"]["S"]
+    assert len(untouched.outbox.sent) == 9
+    client("dynamodb").put_item(TableName=untouched.settings.ledger_table, Item=broken)
+
+
+def test_no_address_is_in_a_message_a_log_or_a_record(
+    ten: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    ten.services.queues.send_notifications(
+        [ExpiringSoon("1", at("2026-03-01T00:00:00Z"), ten.now).body()]
+    )
+    bodies = ten.take("notifications")
+    assert ten.send_mails(bodies) == []
+    records = client("dynamodb").scan(TableName=ten.settings.mails_table)["Items"]
+    assert len(records) == 10
+    assert "mails" in caplog.messages
+    for text in (json.dumps(bodies), json.dumps(records), logged(caplog)):
+        assert "@" not in text
+
+
+def test_a_suppressed_address_is_not_written_to_and_another_one_is(world: World) -> None:
+    world.subscribe()
+    present = world.services.subscriptions.get("1")
+    world.services.subscriptions.put(
+        replace(present, suppressed=SuppressedBecause.BOUNCE, version=present.version + 1)
+    )
+    world.subscribe(plan="business")
+    world.grant("1", 5, "a")
+    assert tell(world) == []
+    assert world.outbox.sent == []
+    world.subscribe(email="new@example.com")
+    world.grant("1", 5, "b")
+    assert tell(world) == []
+    assert [mail.to for mail in world.outbox.sent][-1] == "new@example.com"

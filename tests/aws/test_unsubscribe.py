@@ -1,0 +1,83 @@
+"""The pages behind the links in mails."""
+
+import re
+
+import pytest
+
+from chalicelib.domain.notifications import ALL_KINDS, MailKind
+from tests.aws.api import NOBODY, Api
+from tests.aws.world import World
+
+PATH = "/api/unsubscribe"
+
+
+def path(world: World, kind: MailKind | None, user_id: str = "1") -> str:
+    return f"{PATH}?token={world.services.unsubscribe_links.token(user_id, kind)}"
+
+
+def wishes(world: World) -> frozenset[MailKind]:
+    return world.services.subscriptions.get("1").notifications
+
+
+def test_looking_changes_nothing_and_offers_both_choices(world: World, api: Api) -> None:
+    world.subscribe()
+    reply = api.get(path(world, MailKind.LOW_BALANCE), NOBODY)
+    assert reply.status == 200
+    assert reply.headers["content-type"] == "text/html; charset=utf-8"
+    assert "default-src 'none'" in reply.headers["content-security-policy"]
+    assert "Stop mails about a low balance" in reply.text
+    assert wishes(world) == ALL_KINDS
+
+
+def test_the_buttons_of_the_page_do_what_they_say(world: World, api: Api) -> None:
+    world.subscribe()
+    page = api.get(path(world, MailKind.LOW_BALANCE), NOBODY).text
+    one, everything = re.findall(r'action="(\?token=[\w.-]+)"', page)
+    assert api.post(PATH + one, NOBODY).status == 200
+    assert wishes(world) == ALL_KINDS - {MailKind.LOW_BALANCE}
+    assert api.post(PATH + everything, NOBODY).status == 200
+    assert wishes(world) == frozenset()
+
+
+def test_one_click_of_a_mail_program_ends_the_kind_and_a_second_changes_nothing(
+    world: World, api: Api
+) -> None:
+    world.subscribe()
+    for _ in range(2):
+        reply = api.post(
+            path(world, MailKind.ALLOCATION),
+            NOBODY,
+            raw=b"List-Unsubscribe=One-Click",
+            headers={"Content-Type": "application/x-www-form-urlencoded"},
+        )
+        assert reply.status == 200
+        assert "monthly credits" in reply.text
+    assert wishes(world) == ALL_KINDS - {MailKind.ALLOCATION}
+    assert world.services.subscriptions.get("1").version == 2
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_link_that_was_tampered_with_does_nothing(world: World, api: Api, method: str) -> None:
+    world.subscribe()
+    token = world.services.unsubscribe_links.token("1", None)
+    payload, signature = token.split(".")
+    of_another = world.services.unsubscribe_links.token("2", None).partition(".")[0]
+    for wrong in (
+        "",
+        "?",
+        "?token=",
+        f"?token={payload}",
+        f"?token={payload}.",
+        f"?token={of_another}.{signature}",
+        f"?token={token}x",
+        f"?token={'A' * 5000}",
+        "?token=%C3%A9.%C3%A9",
+    ):
+        reply = api.send(method, PATH + wrong, NOBODY)
+        assert reply.status == 400, wrong
+        assert "This link does not work" in reply.text
+    assert wishes(world) == ALL_KINDS
+
+
+def test_the_link_of_a_user_who_is_gone_does_not_work(world: World, api: Api) -> None:
+    assert api.post(path(world, None, "nobody"), NOBODY).status == 400

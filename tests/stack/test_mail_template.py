@@ -1,0 +1,82 @@
+"""What mails stand on, as packaged for production."""
+
+import json
+
+from tests.stack.test_template import Template, properties, setting
+
+
+def test_the_stream_wakes_its_reader_for_new_entries_only(template: Template) -> None:
+    (event,) = properties(template, "QueueNotifications")["Events"].values()
+    assert event["Type"] == "DynamoDB"
+    source = event["Properties"]
+    assert source["Stream"] == {"Fn::GetAtt": ["LedgerTable", "StreamArn"]}
+    assert source["StartingPosition"] == "TRIM_HORIZON"
+    (pattern,) = source["FilterCriteria"]["Filters"]
+    assert json.loads(pattern["Pattern"]) == {
+        "eventName": ["INSERT"],
+        "dynamodb": {"Keys": {"entry": {"S": [{"prefix": "entry#"}]}}},
+    }
+
+
+def test_what_the_stream_cannot_hand_over_is_reported_before_it_is_forgotten(
+    template: Template,
+) -> None:
+    (event,) = properties(template, "QueueNotifications")["Events"].values()
+    source = event["Properties"]
+    assert source["BisectBatchOnFunctionError"] is True
+    assert source["MaximumRecordAgeInSeconds"] < 24 * 60 * 60
+    assert source["DestinationConfig"]["OnFailure"]["Destination"] == {
+        "Fn::GetAtt": ["LedgerStreamDlq", "Arn"]
+    }
+
+
+def test_records_of_mails_are_forgotten_in_the_end(template: Template) -> None:
+    table = properties(template, "MailsTable")
+    assert table["TimeToLiveSpecification"] == {"AttributeName": "expiration", "Enabled": True}
+
+
+def test_bounces_and_complaints_reach_their_function(template: Template) -> None:
+    destination = properties(template, "MailEventDestination")
+    assert destination["ConfigurationSetName"] == {"Ref": "MailConfigurationSet"}
+    event_destination = destination["EventDestination"]
+    assert event_destination["MatchingEventTypes"] == ["bounce", "complaint"]
+    assert event_destination["SnsDestination"] == {"TopicARN": {"Ref": "MailEventsTopic"}}
+    (subscription,) = properties(template, "MailEvents")["Events"].values()
+    assert subscription["Type"] == "SNS"
+    assert subscription["Properties"]["Topic"] == {"Fn::Sub": "${MailEventsTopic}"}
+    (statement,) = properties(template, "MailEventsTopicPolicy")["PolicyDocument"]["Statement"]
+    assert statement["Principal"] == {"Service": "ses.amazonaws.com"}
+    assert statement["Condition"] == {
+        "StringEquals": {"AWS:SourceAccount": {"Ref": "AWS::AccountId"}}
+    }
+
+
+def test_alarms_ring_at_half_of_what_makes_ses_review_an_account(template: Template) -> None:
+    thresholds = {
+        properties(template, name)["MetricName"]: properties(template, name)["Threshold"]
+        for name in ("MailBounceAlarm", "MailComplaintAlarm")
+    }
+    assert thresholds == {"Reputation.BounceRate": 0.025, "Reputation.ComplaintRate": 0.0005}
+
+
+def test_ses_keeps_addresses_that_came_back(template: Template) -> None:
+    configuration = properties(template, "MailConfigurationSet")
+    assert configuration["SuppressionOptions"] == {"SuppressedReasons": ["BOUNCE", "COMPLAINT"]}
+
+
+def test_no_secret_is_in_the_template(template: Template) -> None:
+    secret = properties(template, "UnsubscribeSecret")
+    assert "SecretString" not in secret
+    assert secret["GenerateSecretString"]["PasswordLength"] == 64
+
+
+def test_the_senders_share_the_rate_of_the_account(template: Template) -> None:
+    sender = properties(template, "SendNotifications")
+    variables = sender["Environment"]["Variables"]
+    assert variables["MAILS_A_SECOND"] == {"Fn::Sub": "${MailsASecond}"}
+    text, values = variables["MAIL_SENDERS"]["Fn::Sub"]
+    assert text == "${Senders}"
+    (event,) = sender["Events"].values()
+    concurrency = event["Properties"]["ScalingConfig"]["MaximumConcurrency"]
+    assert values["Senders"] == concurrency
+    assert setting(template, concurrency, "prod") == 2

@@ -1,0 +1,243 @@
+"""The parts of sending a mail: templates, links, the pace, and what is asked of SES."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import botocore.session
+import pytest
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.config import Config
+from jinja2 import UndefinedError
+
+from chalicelib.domain.errors import InvalidInput
+from chalicelib.domain.notifications import MailKind
+from chalicelib.mails.errors import MailInDoubt, MailPostponed, MailRefused
+from chalicelib.mails.links import UnsubscribeLinks
+from chalicelib.mails.rendering import TEMPLATES, Mail, credits_in_words, render
+from chalicelib.mails.sending import Mailer, Pace, user_of_tag
+from chalicelib.settings import Settings
+from infra.mails import examples
+
+LINKS = UnsubscribeLinks(b"k" * 32, "https://api.example.com/v1/api/unsubscribe")
+
+# --- Templates ----------------------------------------------------------------------------------
+
+
+def test_there_is_an_example_of_every_kind_and_each_says_its_fact_in_the_subject() -> None:
+    subjects = {mail.kind: mail.subject for mail in examples()}
+    assert subjects == {
+        MailKind.ALLOCATION: "100 credits added for 2026-05",
+        MailKind.MANUAL: "50 credits added to your account",
+        MailKind.EXPIRING_SOON: "40 credits will expire on 2026-05-31",
+        MailKind.EXPIRATION: "40 credits expired on 2026-05-31",
+        MailKind.LOW_BALANCE: "15 credits left",
+    }
+
+
+def test_every_mail_has_both_forms_and_both_links_in_both() -> None:
+    for mail in examples():
+        for text in (mail.text, mail.html):
+            assert text.count("https://api.example.com/v1/api/unsubscribe?token=") >= 2
+        assert "<" not in mail.text
+        assert "{" not in mail.text
+        assert f"<title>{mail.subject}</title>" in mail.html
+        assert "prefers-color-scheme: dark" in mail.html
+
+
+def test_the_text_has_no_gaps_where_lines_were_left_out() -> None:
+    for mail in examples():
+        assert "\n\n\n" not in mail.text, mail.text
+
+
+def test_every_template_belongs_to_a_kind() -> None:
+    kinds = {kind.value for kind in MailKind}
+    for suffix in (".html", ".txt"):
+        names = {path.stem for path in TEMPLATES.glob(f"*{suffix}")}
+        assert {name for name in names if not name.startswith("_")} == kinds
+
+
+MANUAL: dict[str, Any] = {
+    "amount": 1,
+    "is_grant": True,
+    "reason": "Because",
+    "balance": 1,
+    "expiry": None,
+}
+
+
+def test_what_is_missing_from_the_facts_is_an_error_and_not_a_gap() -> None:
+    facts = {name: value for name, value in MANUAL.items() if name != "reason"}
+    with pytest.raises(UndefinedError, match="reason"):
+        render(MailKind.MANUAL, facts, "one", "all")
+
+
+@pytest.mark.parametrize("reason", ["<script>alert(1)</script>", '"><img src=x>', "{{ 7 * 7 }}"])
+def test_whatever_a_reason_holds_it_is_text(reason: str) -> None:
+    mail = render(MailKind.MANUAL, {**MANUAL, "reason": reason}, "one", "all")
+    assert reason in mail.text
+    assert "<script" not in mail.html
+    assert "<img" not in mail.html
+    assert "49" not in mail.html
+
+
+def test_one_credit_is_a_credit() -> None:
+    assert [credits_in_words(amount) for amount in (0, 1, 2, 2_000)] == [
+        "0 credits",
+        "1 credit",
+        "2 credits",
+        "2,000 credits",
+    ]
+
+
+# --- Links --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [*MailKind, None])
+def test_a_link_says_whose_mails_of_which_kind_end(kind: MailKind | None) -> None:
+    for user_id in ("42", "a.b_c:d@e|f+g=h-i", "x" * 128):
+        token = LINKS.link(user_id, kind).partition("?token=")[2]
+        assert LINKS.read(token) == (user_id, kind)
+
+
+def test_a_link_of_another_key_is_refused() -> None:
+    other = UnsubscribeLinks(b"j" * 32, "https://api.example.com")
+    with pytest.raises(InvalidInput, match="token"):
+        LINKS.read(other.token("42", None))
+
+
+def test_changing_any_character_of_a_token_breaks_it() -> None:
+    token = LINKS.token("42", MailKind.MANUAL)
+    for place in range(len(token) - 1):  # the last one carries bits that are not used
+        changed = "A" if token[place] != "A" else "B"
+        with pytest.raises(InvalidInput):
+            LINKS.read(token[:place] + changed + token[place + 1 :])
+
+
+def test_a_short_key_is_refused() -> None:
+    with pytest.raises(ValueError, match="32 bytes"):
+        UnsubscribeLinks(b"short", "https://api.example.com")
+
+
+# --- The pace -----------------------------------------------------------------------------------
+
+
+def test_a_pace_lets_pass_evenly_and_no_faster() -> None:
+    now = 100.0
+    slept: list[float] = []
+    pace = Pace(4, clock=lambda: now, sleep=slept.append)
+    for _ in range(4):
+        pace.wait()
+    assert slept == [0.25, 0.5, 0.75]
+    now = 110.0
+    pace.wait()
+    assert len(slept) == 3  # what was not used is not caught up on in a burst, nor waited for
+    pace.wait()
+    assert slept[-1] == 0.25
+
+
+def test_without_a_rate_nobody_waits() -> None:
+    slept: list[float] = []
+    pace = Pace(0, sleep=slept.append)
+    for _ in range(100):
+        pace.wait()
+    assert slept == []
+
+
+def test_senders_share_the_rate_of_the_account() -> None:
+    environment = {"STAGE": "prod", "AWS_REGION": "eu-west-1"}
+    shared = {**environment, "MAILS_A_SECOND": "14", "MAIL_SENDERS": "2"}
+    assert Settings.read(shared).mails_a_second == 7
+    assert Settings.read(environment).mails_a_second == 0
+
+
+# --- SES ----------------------------------------------------------------------------------------
+
+SETTINGS = replace(
+    Settings.read({"STAGE": "prod", "AWS_REGION": "eu-west-1"}),
+    mail_from="Credits <credits@example.com>",
+    mail_configuration_set="credits-prod",
+)
+MAIL = Mail(MailKind.MANUAL, "50 credits", "Text", "<p>HTML</p>", LINKS.link("1", None))
+
+
+class Wire:
+    """What goes over the wire to SES, and what comes back."""
+
+    def __init__(self, status: int = 200, code: str = "") -> None:
+        self.status = status
+        self.code = code
+        self.requests: list[AWSPreparedRequest] = []
+
+    def __call__(self, request: AWSPreparedRequest, **_: Any) -> AWSResponse:
+        self.requests.append(request)
+        said = {"MessageId": "m1"} if self.status == 200 else {"message": "ada@example.com: no"}
+        raw = _Raw(json.dumps(said).encode())
+        headers: Any = {"x-amzn-ErrorType": self.code}
+        return AWSResponse(request.url, self.status, headers, raw)
+
+
+class _Raw:
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def stream(self, **_: Any) -> Iterator[bytes]:
+        yield self._content
+
+
+def mailer(wire: Wire) -> Mailer:
+    client: Any = botocore.session.get_session().create_client(
+        "sesv2",
+        region_name="eu-west-1",
+        aws_access_key_id="testing",
+        aws_secret_access_key="testing",  # noqa: S106 - of nobody
+        config=Config(retries={"mode": "standard", "total_max_attempts": 1}),
+    )
+    client.meta.events.register("before-send.sesv2.SendEmail", wire)
+    return Mailer(SETTINGS, client=client)
+
+
+def test_what_is_asked_of_ses_is_complete() -> None:
+    wire = Wire()
+    assert mailer(wire).send("user|1", "ada@example.com", MAIL) == "m1"
+    (request,) = wire.requests
+    body: Any = request.body
+    asked = json.loads(body)
+    assert asked["FromEmailAddress"] == "Credits <credits@example.com>"
+    assert asked["Destination"] == {"ToAddresses": ["ada@example.com"]}
+    assert asked["ConfigurationSetName"] == "credits-prod"
+    tags = {tag["Name"]: tag["Value"] for tag in asked["EmailTags"]}
+    assert (user_of_tag(tags["user"]), tags["kind"]) == ("user|1", "manual")
+    content = asked["Content"]["Simple"]
+    assert content["Subject"] == {"Data": "50 credits", "Charset": "UTF-8"}
+    headers = {header["Name"]: header["Value"] for header in content["Headers"]}
+    assert headers["List-Unsubscribe"] == f"<{MAIL.unsubscribe_url}>"
+    assert headers["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "expected"),
+    [
+        (429, "TooManyRequestsException", MailPostponed),
+        (400, "LimitExceededException", MailPostponed),
+        (400, "SendingPausedException", MailPostponed),
+        (503, "ServiceUnavailable", MailPostponed),
+        (400, "MessageRejected", MailRefused),
+        (400, "BadRequestException", MailRefused),
+        (403, "AccessDeniedException", MailRefused),
+        (404, "NotFoundException", MailRefused),
+        (500, "InternalFailure", MailInDoubt),
+        (504, "GatewayTimeout", MailInDoubt),
+    ],
+)
+def test_what_ses_answers_is_told_apart_asked_once_and_never_quoted(
+    status: int, code: str, expected: type[Exception]
+) -> None:
+    wire = Wire(status, code)
+    with pytest.raises(expected) as raised:
+        mailer(wire).send("1", "ada@example.com", MAIL)
+    assert type(raised.value) is expected
+    assert len(wire.requests) == 1
+    assert str(raised.value) == f"SES answered {status} {code}"
+    assert raised.value.__suppress_context__
