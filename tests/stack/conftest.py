@@ -56,6 +56,11 @@ Invoke = Callable[[str, Any], Answer]
 @pytest.fixture(scope="session")
 def invoke(stack: LocalStack) -> Invoke:
     """Invoke a function of the stack by its short name, e.g. `invoke("manual-allocate", {...})`."""
+    return invoker_of(stack)
+
+
+def invoker_of(stack: LocalStack) -> Invoke:
+    """What invokes the functions of a stack."""
     client = stack.client("lambda", read_timeout=120)
 
     def invoke(function: str, event: Any) -> Answer:

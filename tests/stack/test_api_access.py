@@ -90,6 +90,9 @@ BAD = (401,) * 6
 TABLE: tuple[tuple[str, str, object, tuple[int, ...]], ...] = (
     ("GET", "/api/health", None, (200,) * 10),
     ("GET", "/api/openapi.json", None, (200,) * 10),
+    # The link in a mail is its own right: no token of any caller is asked for, or helps.
+    ("GET", "/api/unsubscribe", None, (400,) * 10),
+    ("POST", "/api/unsubscribe", None, (400,) * 10),
     ("GET", "/api/plans", None, (*BAD, 200, 200, 200, 200)),
     ("GET", "/api/credits/allocation-schedule", None, (*BAD, 200, 200, 403, 404)),
     ("GET", f"/api/credits/allocation-schedule?user_id={ANN}", None, (*BAD, 200, 403, 403, 200)),

@@ -3,19 +3,31 @@
 import json
 import re
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from chalicelib.domain.notifications import ALL_KINDS, MailKind
 from chalicelib.domain.subscriptions import register
-from infra.local import LocalStack
+from infra.local import LocalStack, local_stack
 from infra.mails import sent_mails
 from infra.stacks import services_of_local
-from tests.stack.conftest import Invoke, wait_for
+from tests.stack.conftest import Invoke, Packaged, invoker_of, wait_for
 
 Subscribe = Callable[[str], None]
+
+
+@pytest.fixture(scope="module")
+def stack(packaged: Packaged) -> Iterator[LocalStack]:
+    """A stack for these tests alone: no other test's entries stand in the stream before theirs."""
+    with local_stack(schedules=False, make_package=packaged) as deployed:
+        yield deployed
+
+
+@pytest.fixture(scope="module")
+def invoke(stack: LocalStack) -> Invoke:
+    return invoker_of(stack)
 
 
 @pytest.fixture(scope="module")

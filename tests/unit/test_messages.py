@@ -121,9 +121,17 @@ def test_a_sweep_needs_each_of_its_other_fields(field: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "field", "message"),
     [
-        ({"kind": "usage"}, "kind", "must be one of allocation, expiry; is 'usage'"),
-        ({"kind": ["expiry"]}, "kind", "must be one of allocation, expiry; is ['expiry'] (list)"),
-        ({"kind": float("nan")}, "kind", "must be one of allocation, expiry; is nan (float)"),
+        ({"kind": "usage"}, "kind", "must be one of allocation, expiry, reminder; is 'usage'"),
+        (
+            {"kind": ["expiry"]},
+            "kind",
+            "must be one of allocation, expiry, reminder; is ['expiry'] (list)",
+        ),
+        (
+            {"kind": float("nan")},
+            "kind",
+            "must be one of allocation, expiry, reminder; is nan (float)",
+        ),
         ({"first_midnight": "2026-06-28"}, "first_midnight", IS_NO_INSTANT),
         ({"midnight": 1782856800000}, "midnight", IS_NO_INSTANT),
         ({"midnight": float("nan")}, "midnight", IS_NO_INSTANT),
