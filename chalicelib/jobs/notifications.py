@@ -128,6 +128,7 @@ def send_notifications(services: Services, event: Event) -> Answer:
     outcomes: Counter[str] = Counter()
     try:
         sender = _Sender(services, batch.wanted.values())
+        services.mailer.drop_old_connections()
     except FAILURES as error:
         batch.failed |= dict.fromkeys(batch.wanted, error)
     else:
