@@ -21,7 +21,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -52,7 +52,6 @@ class Relay:
         self._throttled = throttled
         self._dice = random.Random(1)  # noqa: S311 - a measurement that can be repeated
         self._lock = threading.Lock()
-        self._connections = threading.local()
 
     def is_throttled(self, name: str) -> bool:
         """Whether SES refuses this request; counts it under what comes of it."""
@@ -65,12 +64,12 @@ class Relay:
         self, method: str, path: str, headers: dict[str, str], body: bytes
     ) -> tuple[int, dict[str, str], bytes]:
         """What the emulator answers."""
-        if not hasattr(self._connections, "one"):
-            self._connections.one = http.client.HTTPConnection(self._host, timeout=120)
-        connection: http.client.HTTPConnection = self._connections.one
-        connection.request(method, path, body, headers)
-        answer = connection.getresponse()
-        return answer.status, dict(answer.getheaders()), answer.read()
+        # A connection for each request: a kept one that the emulator has closed meanwhile would be
+        # a fault nobody asked for.
+        with closing(http.client.HTTPConnection(self._host, timeout=120)) as connection:
+            connection.request(method, path, body, headers)
+            answer = connection.getresponse()
+            return answer.status, dict(answer.getheaders()), answer.read()
 
 
 def _handler(relay: Relay) -> type[BaseHTTPRequestHandler]:
@@ -174,8 +173,8 @@ def run(stack: local.LocalStack, users: int, duplicates: float, throttled: float
         allocated = time.monotonic() - began
         again = deliver_again(services, user_ids, duplicates)
         deadline = time.monotonic() + DEADLINE_SECONDS
-        while len(mails.sent_mails(stack)) < users and time.monotonic() < deadline:
-            time.sleep(2)
+        while _done(stack) < users and time.monotonic() < deadline:
+            time.sleep(5)
         mails.wait_until_sent(stack)
         counts = dict(between.counts)
     recipients = Counter(address for mail in mails.sent_mails(stack) for address in mail["To"])
@@ -194,6 +193,11 @@ def run(stack: local.LocalStack, users: int, duplicates: float, throttled: float
         "requests": counts,
         "requests_a_mail": round(sum(counts.values()) / max(1, recipients.total()), 2),
     }
+
+
+def _done(stack: local.LocalStack) -> int:
+    """Mails that were sent, or given up."""
+    return mails.count_by_kind(stack)["allocation"] + mails.dead_letters(stack)
 
 
 def show(figures: dict[str, Any], console: Console) -> None:

@@ -128,6 +128,7 @@ def send_notifications(services: Services, event: Event) -> Answer:
     outcomes: Counter[str] = Counter()
     try:
         sender = _Sender(services, batch.wanted.values())
+        services.mailer.drop_old_connections()
     except FAILURES as error:
         batch.failed |= dict.fromkeys(batch.wanted, error)
     else:
@@ -263,9 +264,11 @@ class _Sender:
         since = calendar.midnight(timezone, day)
         history: list[LedgerEntry] = []
         below: int | None = None
-        while not history or (history[-1].posted_at >= since and history[-1].number > 1):
-            history += self._services.ledger.history(entry.user_id, below, ENTRIES_A_READ)
-            below = history[-1].number
+        while page := self._services.ledger.history(entry.user_id, below, ENTRIES_A_READ):
+            history += page
+            below = page[-1].number
+            if page[-1].posted_at < since:
+                break
         return [
             (before, posted)
             for posted, before in zip(history[-2::-1], history[:0:-1], strict=True)

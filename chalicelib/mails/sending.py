@@ -15,7 +15,10 @@ from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     ConnectTimeoutError,
+    CredentialRetrievalError,
     EndpointConnectionError,
+    NoCredentialsError,
+    ParamValidationError,
     ProxyConnectionError,
     SSLError,
 )
@@ -25,7 +28,14 @@ from chalicelib.settings import Settings
 from .errors import MailInDoubt, MailPostponed, MailRefused
 from .rendering import Mail
 
-_NOT_CONNECTED = (ConnectTimeoutError, EndpointConnectionError, ProxyConnectionError, SSLError)
+_NOT_CONNECTED = (
+    ConnectTimeoutError,
+    CredentialRetrievalError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    ProxyConnectionError,
+    SSLError,
+)
 
 _NOT_NOW = frozenset(
     {"TooManyRequestsException", "LimitExceededException", "SendingPausedException", "Throttling"}
@@ -80,13 +90,22 @@ class Mailer:
             ),
         )
 
+    def drop_old_connections(self) -> None:
+        """Call it before the first mail of an event, while nothing is under way.
+
+        A function sleeps between two events, and the far end does not wait for it. A mail sent into
+        a connection that is dead would be one in doubt.
+        """
+        if time.monotonic() - self._last_call > _LONGEST_IDLE_SECONDS:
+            self._client.close()
+
     def send(self, user_id: str, address: str, mail: Mail) -> str:
         """Sends a mail; answers SES's id of it.
 
         Raises `MailPostponed`, `MailRefused` or `MailInDoubt`, none of which names the address.
         """
         self._pace.wait()
-        self._drop_old_connections()
+        self._last_call = time.monotonic()
         try:
             answer = self._client.send_email(
                 FromEmailAddress=self._settings.mail_from,
@@ -110,18 +129,12 @@ class Mailer:
             raise _refusal(error) from None
         except _NOT_CONNECTED as error:
             raise MailPostponed(f"SES cannot be reached ({type(error).__name__})") from None
+        except ParamValidationError:
+            raise MailRefused("the SDK refuses what SES was to be asked") from None
         except BotoCoreError as error:
             raise MailInDoubt(f"SES did not answer ({type(error).__name__})") from None
         message_id: str = answer["MessageId"]
         return message_id
-
-    def _drop_old_connections(self) -> None:
-        # A function sleeps between two events, and the far end does not wait for it. A mail sent
-        # into a connection that is dead would be one in doubt.
-        now = time.monotonic()
-        if now - self._last_call > _LONGEST_IDLE_SECONDS:
-            self._client.close()
-        self._last_call = now
 
 
 def user_of_tag(value: str) -> str:

@@ -142,6 +142,18 @@ def test_credits_that_expire_in_three_days_are_announced_once_with_what_is_left(
     assert mail.kind == "expiring_soon"
 
 
+@pytest.mark.parametrize(("days", "mails"), [(0, 0), (1, 0), (2, 1)])
+def test_how_many_days_ahead_is_a_setting_and_zero_is_never(
+    world: World, days: int, mails: int
+) -> None:
+    world.settings = replace(world.settings, expiring_soon_days=days)
+    world.services = world.restarted()
+    world.subscribe(plan="starter")
+    world.allocate_at(MIDNIGHT)
+    assert remind(world, "2026-02-28T23:00:00Z") == []
+    assert len(world.outbox.sent) == mails
+
+
 def test_a_reminder_whose_tick_was_lost_comes_a_day_later_and_after_that_no_more(
     world: World,
 ) -> None:

@@ -59,6 +59,12 @@ def test_alarms_ring_at_half_of_what_makes_ses_review_an_account(template: Templ
     assert thresholds == {"Reputation.BounceRate": 0.025, "Reputation.ComplaintRate": 0.0005}
 
 
+def test_the_days_of_a_reminder_are_a_setting(template: Template) -> None:
+    assert template["Parameters"]["ExpiringSoonDays"]["Default"] == 3
+    variables = properties(template, "SweepZone")["Environment"]["Variables"]
+    assert variables["EXPIRING_SOON_DAYS"] == {"Fn::Sub": "${ExpiringSoonDays}"}
+
+
 def test_ses_keeps_addresses_that_came_back(template: Template) -> None:
     configuration = properties(template, "MailConfigurationSet")
     assert configuration["SuppressionOptions"] == {"SuppressedReasons": ["BOUNCE", "COMPLAINT"]}

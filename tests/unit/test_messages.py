@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 
 from chalicelib.domain.calendar import Turn
 from chalicelib.domain.errors import FieldError, InvalidInput
-from chalicelib.messages import USERS_A_MESSAGE, Sweep, SweepKind, UsersMessage
+from chalicelib.messages import (
+    USERS_A_MESSAGE,
+    EntryPosted,
+    ExpiringSoon,
+    Notification,
+    Sweep,
+    SweepKind,
+    UsersMessage,
+    parse_notification,
+)
 
 MIDNIGHT = datetime(2026, 6, 30, 22, tzinfo=UTC)
 FIRST_MIDNIGHT = MIDNIGHT - timedelta(days=2)
@@ -277,3 +286,18 @@ def test_instants_that_are_no_instants_name_the_field() -> None:
     pattern = re.escape(IS_NO_INSTANT)
     with pytest.raises(InvalidInput, match=f"^as_of: {pattern}$"):
         UsersMessage.parse(json.dumps(USERS | {"as_of": "2026-07-01"}))
+
+
+# --- What users are told ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "notification",
+    [
+        EntryPosted("a|b", 1),
+        EntryPosted("1", 999_999_999_999),
+        ExpiringSoon("1", MIDNIGHT, AS_OF),
+    ],
+)
+def test_a_notification_reads_back_as_itself(notification: Notification) -> None:
+    assert parse_notification(notification.body()) == notification
