@@ -68,7 +68,7 @@ $(READY): requirements.txt requirements-dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo 'error: Credits needs Python 3.11 or newer, and "$(PYTHON)" is not. Name one: make PYTHON=python3.12 ...' >&2; exit 1; }
 	@echo 'Making $(VENV) (once, about a minute) ...' >&2
-	@$(PYTHON) -m venv $(VENV) >&2 || { \
+	@$(PYTHON) -m venv --clear $(VENV) >&2 || { \
 	  echo 'error: Python has no venv module. On Debian and Ubuntu: apt install python3-venv' >&2; exit 1; }
 	@# Each package is named as it comes; the pipe would hide pip's failure, so a file remembers it.
 	@( $(VENV)/bin/pip install --disable-pip-version-check -r requirements-dev.txt || touch $@.failed ) 2>&1 \
