@@ -119,12 +119,17 @@ def local_stack(
                 STATE_FILE.unlink()
 
 
-def parameters(issuer: str) -> dict[str, str]:
-    """What the stage `local` is told when it is deployed."""
+def parameters(issuer: str, stage: str = STAGE) -> dict[str, str]:
+    """What a stage is told when it is deployed to the emulator.
+
+    Its mail domain is its own: a domain is one identity of the account, which two stacks cannot
+    share.
+    """
     return {
         "TokenIssuer": issuer,
         "TokenAudience": tokens.AUDIENCE,
         "AllowedOrigins": ALLOWED_ORIGINS,
+        "MailDomain": f"{stage}.example.com",
         "MailsASecond": "0",  # the emulator's outbox takes any number
     }
 

@@ -225,7 +225,7 @@ def test_while_the_issuer_cannot_be_reached_nobody_is_refused(
         "dev",
         stack.client,
         region=emulator.REGION,
-        parameters=local.parameters("http://127.0.0.1:9"),
+        parameters=local.parameters("http://127.0.0.1:9", "dev"),
         say=deploy.say_nothing,
         make_package=packaged,
     )

@@ -44,7 +44,7 @@ def deploy_again(stack: LocalStack, packaged: Packaged) -> Deploy:
             stage,
             stack.client,
             region=emulator.REGION,
-            parameters=local.parameters(stack.issuer),
+            parameters=local.parameters(stack.issuer, stage),
             say=said.append,
             say_detail=said.append,
             confirm=confirm,
