@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help run up token test contract check format deploy import units cpu verify mails sample clean
+.PHONY: help run up token test contract check format deploy import units cpu verify mails dashboard sample clean
 
 help:  ## list what there is
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ verify: $(READY)  ## check a ledger line by line: USER_ID=42 (STAGE=prod)
 
 mails: $(READY)  ## pictures of every kind of mail, into docs/images/mails (needs chromium)
 	@$(RUN) -m infra.mails
+
+dashboard: $(READY)  ## a picture of the dashboard from sample data, into docs/images/dashboard
+	@$(RUN) -m infra.dashboard_picture
 
 sample: $(READY)  ## make infra/sample/subscriptions.csv again
 	@$(RUN) -m infra.sample.generate

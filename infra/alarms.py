@@ -105,7 +105,8 @@ class Symptom:
 # --- What there is to watch, in a template --------------------------------------------------------
 
 
-def _of_type(template: Json, resource_type: str) -> Iterator[tuple[str, Json]]:
+def of_type(template: Json, resource_type: str) -> Iterator[tuple[str, Json]]:
+    """The resources of a type: their names in the template, and their properties."""
     for logical_id, resource in sorted(template["Resources"].items()):
         if resource["Type"] == resource_type:
             yield logical_id, resource["Properties"]
@@ -125,41 +126,48 @@ def _whole_account(_template: Json) -> Iterator[Part]:
     yield Part("", {})
 
 
-def _api(template: Json) -> Iterator[Part]:
+def the_api(template: Json) -> Iterator[Part]:
+    """The API, as CloudWatch knows it."""
     api = template["Resources"]["RestAPI"]["Properties"]
     yield Part("", {"ApiName": api["Name"], "Stage": api["StageName"]})
 
 
-def _all_queues(template: Json) -> Iterator[Part]:
-    for logical_id, queue in _of_type(template, "AWS::SQS::Queue"):
+def all_queues(template: Json) -> Iterator[Part]:
+    """Every queue, dead-letter queues too."""
+    for logical_id, queue in of_type(template, "AWS::SQS::Queue"):
         dimensions = {"QueueName": {"Fn::GetAtt": [logical_id, "QueueName"]}}
         yield Part(_short_name(queue["QueueName"]), dimensions)
 
 
-def _queues(template: Json) -> Iterator[Part]:
-    return (part for part in _all_queues(template) if not part.name.endswith("-dlq"))
+def queues(template: Json) -> Iterator[Part]:
+    """The queues that are worked off."""
+    return (part for part in all_queues(template) if not part.name.endswith("-dlq"))
 
 
-def _dead_letter_queues(template: Json) -> Iterator[Part]:
-    for part in _all_queues(template):
+def dead_letter_queues(template: Json) -> Iterator[Part]:
+    """The dead-letter queues, by the names of what is in front of them."""
+    for part in all_queues(template):
         if part.name.endswith("-dlq"):
             yield Part(part.name.removesuffix("-dlq"), part.dimensions)
 
 
-def _functions(template: Json) -> Iterator[Part]:
-    for logical_id, function in _of_type(template, "AWS::Serverless::Function"):
+def functions(template: Json) -> Iterator[Part]:
+    """Every function."""
+    for logical_id, function in of_type(template, "AWS::Serverless::Function"):
         yield Part(_short_name(function["FunctionName"]), {"FunctionName": {"Ref": logical_id}})
 
 
-def _stream_readers(template: Json) -> Iterator[Part]:
-    for logical_id, function in _of_type(template, "AWS::Serverless::Function"):
+def stream_readers(template: Json) -> Iterator[Part]:
+    """The functions that read a table's stream."""
+    for logical_id, function in of_type(template, "AWS::Serverless::Function"):
         events = function.get("Events", {}).values()
         if any(event["Type"] == "DynamoDB" for event in events):
             yield Part(_short_name(function["FunctionName"]), {"FunctionName": {"Ref": logical_id}})
 
 
-def _tables_and_indexes(template: Json) -> Iterator[Part]:
-    for logical_id, table in _of_type(template, "AWS::DynamoDB::Table"):
+def tables_and_indexes(template: Json) -> Iterator[Part]:
+    """Every table, and every index: an index throttles on its own account."""
+    for logical_id, table in of_type(template, "AWS::DynamoDB::Table"):
         name = _short_name(table["TableName"])
         yield Part(name, {"TableName": {"Ref": logical_id}})
         for index in table.get("GlobalSecondaryIndexes", ()):
@@ -176,7 +184,7 @@ SYMPTOMS = (
     Symptom(
         "dead-letters",
         "Messages of {part} failed for good and wait in its dead-letter queue.",
-        _dead_letter_queues,
+        dead_letter_queues,
         "AWS/SQS",
         "ApproximateNumberOfMessagesVisible",
         Statistic.MAXIMUM,
@@ -189,7 +197,7 @@ SYMPTOMS = (
     Symptom(
         "queue-age",
         "The queue {part} is not worked off: its oldest message waits too long.",
-        _queues,
+        queues,
         "AWS/SQS",
         "ApproximateAgeOfOldestMessage",
         Statistic.MAXIMUM,
@@ -201,7 +209,7 @@ SYMPTOMS = (
     Symptom(
         "function-errors",
         "The function {part} keeps failing: it raises, times out, or runs out of memory.",
-        _functions,
+        functions,
         "AWS/Lambda",
         "Errors",
         Statistic.SUM,
@@ -211,7 +219,7 @@ SYMPTOMS = (
     Symptom(
         "function-throttles",
         "Lambda refuses to run the function {part}: the account's concurrency is used up.",
-        _functions,
+        functions,
         "AWS/Lambda",
         "Throttles",
         Statistic.SUM,
@@ -220,7 +228,7 @@ SYMPTOMS = (
     Symptom(
         "stream-age",
         "The function {part} is behind the ledger's stream, which forgets after 24 hours.",
-        _stream_readers,
+        stream_readers,
         "AWS/Lambda",
         "IteratorAge",
         Statistic.MAXIMUM,
@@ -230,7 +238,7 @@ SYMPTOMS = (
     Symptom(
         "table-read-throttles",
         "DynamoDB throttles reads of {part}.",
-        _tables_and_indexes,
+        tables_and_indexes,
         "AWS/DynamoDB",
         "ReadThrottleEvents",
         Statistic.SUM,
@@ -240,7 +248,7 @@ SYMPTOMS = (
     Symptom(
         "table-write-throttles",
         "DynamoDB throttles writes to {part}.",
-        _tables_and_indexes,
+        tables_and_indexes,
         "AWS/DynamoDB",
         "WriteThrottleEvents",
         Statistic.SUM,
@@ -250,7 +258,7 @@ SYMPTOMS = (
     Symptom(
         "api-5xx",
         "The API answers too many requests with an error of ours.",
-        _api,
+        the_api,
         "AWS/ApiGateway",
         "5XXError",
         Statistic.AVERAGE,
@@ -260,7 +268,7 @@ SYMPTOMS = (
     Symptom(
         "api-latency",
         "One request in a hundred to the API takes too long.",
-        _api,
+        the_api,
         "AWS/ApiGateway",
         "Latency",
         Statistic.P99,
@@ -389,7 +397,7 @@ class Alarm:
     @property
     def logical_id(self) -> str:
         """Its name in the template."""
-        return _camel(self.name) + "Alarm"
+        return camel(self.name) + "Alarm"
 
     @property
     def threshold(self) -> PerStage:
@@ -401,7 +409,7 @@ class Alarm:
     def setting(self) -> str:
         """The name of the threshold among the settings of each stage."""
         is_own = self.part.name in self.symptom.parts_with_own_threshold
-        return _camel(self.name if is_own else self.symptom.name)
+        return camel(self.name if is_own else self.symptom.name)
 
     def resource(self) -> Json:
         """The alarm as CloudFormation takes it."""
@@ -432,7 +440,8 @@ class Alarm:
         }
 
 
-def _camel(name: str) -> str:
+def camel(name: str) -> str:
+    """`dead-letters` as CloudFormation takes names: DeadLetters."""
     return "".join(word.capitalize() for word in re.split(r"\W+", name))
 
 
