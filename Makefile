@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help run up token test contract check format deploy import units cpu verify mails sample clean
+.PHONY: help run up token test contract check format deploy import units cost cpu verify mails sample clean
 
 help:  ## list what there is
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ import: $(READY)  ## import subscriptions: CSV=file.csv (STAGE=prod for AWS, SKI
 
 units: $(READY)  ## count requests and capacity units of each operation
 	@$(RUN) -m bench.units
+
+cost: $(READY)  ## what a month on AWS costs, in dollars (USERS=50000 USAGES=20 READS=30 MAILS=2)
+	@$(RUN) -m bench.cost $(if $(USERS),--users $(USERS)) $(if $(USAGES),--usages $(USAGES)) $(if $(READS),--reads $(READS)) $(if $(MAILS),--mails $(MAILS))
 
 cpu: $(READY)  ## CPU of cold starts and requests over the bare SDK
 	@$(RUN) -m bench.cpu
