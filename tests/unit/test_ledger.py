@@ -435,6 +435,8 @@ def test_the_thousandth_open_batch_is_the_last_that_is_granted_on_request(book: 
     )
     with pytest.raises(NotAllowed, match=f"^{re.escape(message)}$"):
         ledger.grant(full, 1, why(), now, NEW_YORK, None)
+    with pytest.raises(NotAllowed, match=f"^{re.escape(message)}$"):
+        ledger.carry_over(full, 1, now, None, why(), now, NEW_YORK)
     # What is promised is granted all the same.
     assert ledger.allocate(full, JULY, 1, NEW_YORK, None, now).balance == 1_001
 
