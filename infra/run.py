@@ -16,7 +16,18 @@ from pathlib import Path
 
 from rich.console import Console
 
-from infra import csv_file, deploy, emulator, importing, local, mails, packaging, stacks, turn
+from infra import (
+    csv_file,
+    deploy,
+    emulator,
+    importing,
+    local,
+    mails,
+    packaging,
+    stacks,
+    ticks,
+    turn,
+)
 from infra.csv_file import UnreadableFileError
 from infra.import_subscriptions import SUBSCRIPTIONS
 
@@ -94,7 +105,7 @@ def main(words: list[str] | None = None) -> int:
         console.print(f"error: {arguments.csv}: {error}", markup=False)
     except (emulator.EmulatorError, packaging.PackagingError, deploy.DeployError) as error:
         console.print(f"error: {error}", markup=False)
-    except turn.TurnFailedError as error:
+    except ticks.TickFailedError as error:
         console.print(f"error: {error}", markup=False)
     except KeyboardInterrupt:
         return 130
