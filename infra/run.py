@@ -17,6 +17,7 @@ from pathlib import Path
 from rich.console import Console
 
 from infra import (
+    clock,
     csv_file,
     deploy,
     emulator,
@@ -28,6 +29,7 @@ from infra import (
     ticks,
     turn,
 )
+from infra.console import server
 from infra.csv_file import UnreadableFileError
 from infra.import_subscriptions import SUBSCRIPTIONS
 
@@ -39,9 +41,12 @@ def story(
     file: Path,
     console: Console,
     zones: Collection[str] | None = None,
+    *,
+    moves_clock: bool = False,
 ) -> bool:
     """Imports, turns (all zones or some), shows and checks; whether every invariant holds.
 
+    With ``moves_clock`` the stack's clock then stands where the turn has ended.
     Raises `UnreadableFileError` when the file has a row that cannot be imported.
     """
     services = stacks.services_of_local(stack)
@@ -58,6 +63,8 @@ def story(
     month = turn.Turning(stack, services, user_ids, console, zones)
     month.allocate()
     month.expire()
+    if moves_clock:
+        clock.LocalClock(stack).set(month.ended_at)
     return month.check()
 
 
@@ -93,11 +100,18 @@ def main(words: list[str] | None = None) -> int:
     local.end_on_sigterm()
     try:
         # The month is turned by hand here: the clock's own ticks would only get in between.
-        with local.local_stack(say=local.progress(), schedules=False, publish=True) as stack:
-            holds = story(stack, arguments.csv, console)
+        with (
+            server.console() as page,
+            local.local_stack(
+                say=local.progress(), schedules=False, publish=True, origins=[page.url]
+            ) as stack,
+        ):
+            holds = story(stack, arguments.csv, console, moves_clock=True)
             mails.show_sent(stack, console)
             show_how_to_call(stack, console)
             if not arguments.exit:
+                page.show(stack)
+                console.print(f"[bold]The console[/]  {page.url}\n", highlight=False)
                 console.print("The stack stays up until Ctrl-C.")
                 local.stay(stack)
             return 0 if holds else 1

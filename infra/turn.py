@@ -104,6 +104,15 @@ class Turning:
         entries = list(self._read_ledgers().of_type(EntryType.EXPIRATION))
         self._show(f"Credits expired on {day}", "credits expired", midnights, lateness, entries)
 
+    @property
+    def ended_at(self) -> datetime:
+        """When the expiry turn is over, or before that a tick before the next month begins."""
+        zones = calendar.zone_names()
+        day = self.period.first_day + timedelta(days=EXPIRY_TURN_AFTER)
+        expired = max(calendar.midnight(zone, day) for zone in zones)
+        following = min(calendar.month_start(zone, self.period.next()) for zone in zones)
+        return min(expired, following - calendar.TICK)
+
     def check(self) -> bool:
         """Checks what must always hold, shows each with its count; whether all of it does."""
         checks = list(self._invariants())
