@@ -46,18 +46,19 @@ function drawn(item, zone, giveBack) {
   const title = item.type === "allocation" || item.type === "expiration" ? NAMES[item.type] : item.description;
   const about = [moment(item.effective_at, zone)];
   if (title !== NAMES[item.type]) about.unshift(NAMES[item.type]);
-  const line = make(
+  const small = make("small", {}, about.join(" · "));
+  if (item.type === "usage") {
+    const label = `Give back ${count(-item.amount)} for ${item.description}`;
+    small.append(
+      " ",
+      make("button", { type: "button", className: "back", ariaLabel: label, onclick: () => giveBack(item) }, "Give back"),
+    );
+  }
+  return make(
     "li",
     { className: `${direction} ${item.type}`, "data-transaction": item.transaction_id },
     make("span", { className: "mark", ariaHidden: "true" }, MARKS[item.type]),
-    make("span", { className: "what" }, title, make("small", {}, about.join(" · "))),
+    make("span", { className: "what" }, title, small),
     make("span", { className: "much" }, signed(item.amount), make("small", {}, `balance ${count(item.balance_after)}`)),
   );
-  if (item.type === "usage") {
-    const label = `Give back ${count(-item.amount)} for ${item.description}`;
-    line.append(
-      make("button", { type: "button", className: "back quiet", ariaLabel: label, onclick: () => giveBack(item) }, "Give back"),
-    );
-  }
-  return line;
 }

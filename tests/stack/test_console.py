@@ -32,8 +32,9 @@ from tests.stack.conftest import Packaged, wait_for
 ANN = "ann"
 PICTURES = packaging.ROOT / "docs" / "images" / "console"
 
-WIDE, NARROW = 1440, 360
+WIDE, NARROW = 1440, 390
 MOVING_SECONDS = 120.0
+IS_PICTURED = bool(os.environ.get("SCREENSHOTS"))
 
 NEW_YORK = "America/New_York"
 
@@ -64,10 +65,11 @@ def stage(packaged: Packaged, tmp_path_factory: pytest.TempPathFactory) -> Itera
     ):
         file = tmp_path_factory.mktemp("people") / "people.csv"
         # Some people round the world, so that the month has somewhere to turn.
-        file.write_text("\n".join(run.SAMPLE.read_text().splitlines()[:81]) + "\n")
+        people = 400 if IS_PICTURED else 80
+        file.write_text("\n".join(run.SAMPLE.read_text().splitlines()[: people + 1]) + "\n")
         services = stacks.services_of_local(stack)
-        people = SUBSCRIPTIONS.check(services, csv_file.read(file)).good
-        importing.import_rows(SUBSCRIPTIONS, services, people)
+        rows = SUBSCRIPTIONS.check(services, csv_file.read(file)).good
+        importing.import_rows(SUBSCRIPTIONS, services, rows)
         clock = page.show(stack)
         yield Stage(stack, clock, page.url, Api(stack))
 
@@ -400,7 +402,7 @@ def test_every_text_stands_out_from_its_ground(page: Page, stage: Stage, *, is_d
     assert [(round(ratio, 2), text) for ratio, text in texts if ratio < 4.5] == []
 
 
-@pytest.mark.parametrize("width", [320, NARROW, 768, WIDE, 2200])
+@pytest.mark.parametrize("width", [320, 360, NARROW, 768, WIDE, 2200])
 def test_nothing_is_cut_off_at_any_width(page: Page, width: int) -> None:
     page.resize(width, 900)
     assert page.js("return document.documentElement.scrollWidth") <= width
@@ -535,8 +537,9 @@ def test_a_mail_can_do_nothing_in_the_page(stage: Stage) -> None:
 def ada(stage: Stage) -> str:
     """Somebody in New York, for whom a month has just begun, while it has not further west."""
     ada = "ada"
-    stage.api.subscribe(ada, timezone=NEW_YORK, plan="starter", email="ada@example.com")
-    stage.api.grant(ada, 250, key="picture-1")
+    stage.api.subscribe(ada, timezone=NEW_YORK, plan="starter", email="ada@example.org")
+    body = {"user_id": ada, "amount": 250, "reason": "Welcome"}
+    stage.api.send("POST", "/api/credits/allocate", stage.api.admin, body, key="picture-1")
     period = calendar.period_at(NEW_YORK, stage.clock.now()).next()
     stage.clock.move(calendar.month_start(NEW_YORK, period) + timedelta(minutes=12))
     for number, (amount, what) in enumerate(
@@ -554,7 +557,7 @@ def ada(stage: Stage) -> str:
 def test_the_console_can_be_pictured(
     page: Page, stage: Stage, ada: str, tmp_path: Path, width: int, *, is_dark: bool
 ) -> None:
-    directory = PICTURES if os.environ.get("SCREENSHOTS") else tmp_path
+    directory = PICTURES if IS_PICTURED else tmp_path
     name = f"{'wide' if width == WIDE else 'narrow'}-{'dark' if is_dark else 'light'}.png"
     show(page, stage, ada)
     spend(page, 3)
