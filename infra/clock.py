@@ -97,6 +97,10 @@ class LocalClock:
         """The present instant of the stack."""
         return self._services.now()
 
+    def is_tick_due(self) -> bool:
+        """Whether a quarter of an hour has begun since, at which the schedule would have ticked."""
+        return calendar.tick_at(self.now()) > calendar.tick_at(self._done_through)
+
     def set(self, instant: datetime) -> None:
         """Moves the clock and does nothing of what is due on the way. Never moves it back."""
         ahead = (instant - read_clock()).total_seconds()

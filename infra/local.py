@@ -219,12 +219,19 @@ def progress() -> deploy.Say:
 
 def main() -> int:
     """Run the local stack until a signal comes; the exit status."""
+    # Late, because the console stands on this module.
+    from infra.console import server
+
     end_on_sigterm()
     say = progress()
     try:
-        with local_stack(say=say, publish=True) as stack:
+        with (
+            server.console() as page,
+            local_stack(say=say, publish=True, origins=[page.url]) as stack,
+            page.showing(stack),
+        ):
             print(stack.to_json(), flush=True)
-            say("Ready. Ctrl-C ends it.")
+            say(f"Ready. Its console is {page.url} and Ctrl-C ends it.")
             stay(stack)
             say("Ending ...")
     except (emulator.EmulatorError, packaging.PackagingError, deploy.DeployError) as error:

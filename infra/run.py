@@ -46,7 +46,7 @@ def story(
 ) -> bool:
     """Imports, turns (all zones or some), shows and checks; whether every invariant holds.
 
-    With ``moves_clock`` the stack's clock then stands where the turn has ended.
+    With ``moves_clock`` the stack's clock is then just before the month after.
     Raises `UnreadableFileError` when the file has a row that cannot be imported.
     """
     services = stacks.services_of_local(stack)
@@ -64,7 +64,7 @@ def story(
     month.allocate()
     month.expire()
     if moves_clock:
-        clock.LocalClock(stack).set(month.ended_at)
+        clock.LocalClock(stack).set(month.left_at)
     return month.check()
 
 
@@ -110,10 +110,10 @@ def main(words: list[str] | None = None) -> int:
             mails.show_sent(stack, console)
             show_how_to_call(stack, console)
             if not arguments.exit:
-                page.show(stack)
                 console.print(f"[bold]The console[/]  {page.url}\n", highlight=False)
                 console.print("The stack stays up until Ctrl-C.")
-                local.stay(stack)
+                with page.showing(stack):
+                    local.stay(stack)
             return 0 if holds else 1
     except UnreadableFileError as error:
         console.print(f"error: {arguments.csv}: {error}", markup=False)

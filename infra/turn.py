@@ -105,13 +105,11 @@ class Turning:
         self._show(f"Credits expired on {day}", "credits expired", midnights, lateness, entries)
 
     @property
-    def ended_at(self) -> datetime:
-        """When the expiry turn is over, or before that a tick before the next month begins."""
-        zones = calendar.zone_names()
-        day = self.period.first_day + timedelta(days=EXPIRY_TURN_AFTER)
-        expired = max(calendar.midnight(zone, day) for zone in zones)
-        following = min(calendar.month_start(zone, self.period.next()) for zone in zones)
-        return min(expired, following - calendar.TICK)
+    def left_at(self) -> datetime:
+        """Where the clock is left: a tick before the month after this one begins anywhere."""
+        following = self.period.next()
+        starts = (calendar.month_start(zone, following) for zone in calendar.zone_names())
+        return min(starts) - calendar.TICK
 
     def check(self) -> bool:
         """Checks what must always hold, shows each with its count; whether all of it does."""

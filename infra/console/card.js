@@ -47,6 +47,14 @@ export function countDown(now) {
   }
 }
 
+/** Whether what is shown is of before a midnight at which credits come or go. */
+export function isNewsDue(now) {
+  if (!schedule) return false;
+  const { next_allocation_at, expiring_credits, timezone } = schedule;
+  const has_come = next_allocation_at !== null && Date.parse(next_allocation_at) <= now;
+  return has_come || expiring_credits.some(({ expires_at }) => expires_at <= localDate(now, timezone));
+}
+
 function share({ current_balance, expiring_credits }) {
   if (current_balance === 0) return [];
   const soon = expiring_credits.reduce((sum, part) => sum + part.amount, 0);

@@ -1,7 +1,7 @@
 // The console: puts the parts together, keeps them up to date, and does what its buttons say.
 
 import { OPS, Refusal, call, connect, local, localAction, signIn, userOf } from "./api.js";
-import { countDown, showCard, showNothing, showSessionExpired } from "./card.js";
+import { countDown, isNewsDue, showCard, showNothing, showSessionExpired } from "./card.js";
 import { clearHistory, showHistory } from "./history.js";
 import { clock, complain, count, credits, find, make, place, say } from "./page.js";
 import { bindStrip, showTurn, shownTurn } from "./turn.js";
@@ -146,11 +146,11 @@ async function refresh() {
   const moving = await readClock();
   if (moving) showMoving(moving);
   await Promise.all([showWorld(), showQueues(), showMails()]);
-  if (!was_moving && !moving) return;
+  if (!was_moving && !moving && !isNewsDue(now())) return;
   await showCredits();
   await showLines();
   // It has arrived when everything is shown as it is then, and not before.
-  if (!moving) {
+  if (was_moving && !moving) {
     showMoving(null);
     say(`The clock stands at ${clock(now(), zone)} in ${place(zone)}.`);
   }

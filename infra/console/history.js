@@ -9,7 +9,8 @@ const NAMES = {
   manual: "By hand",
   reversal: "Given back",
 };
-const MARKS = { allocation: "+", expiration: "⌛\uFE0E", usage: "−", manual: "✎", reversal: "↩\uFE0E" };
+// Characters that every font has.
+const MARKS = { allocation: "+", expiration: "×", usage: "−", manual: "±", reversal: "←" };
 
 let shown = new Set();
 

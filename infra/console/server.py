@@ -28,6 +28,7 @@ from chalicelib.domain.calendar import Period
 from chalicelib.domain.errors import CreditsError, InvalidInput
 from chalicelib.domain.fields import FieldReader, parse_user_id
 from chalicelib.domain.instants import format_instant
+from chalicelib.store.database import FAULTS
 from infra import local, ticks, tokens
 from infra.clock import LocalClock, parse_moment
 from infra.console.world import World
@@ -76,6 +77,9 @@ def _refused(status: int, detail: str) -> Answer:
     return _json({"detail": detail}, status)
 
 
+_STOPPED_BY = (ticks.TickFailedError, CreditsError, BotoCoreError, ClientError, *FAULTS)
+
+
 class Mover:
     """Moves the clock in a thread of its own, and says how far it is."""
 
@@ -100,16 +104,25 @@ class Mover:
             if self._way is not None:
                 return False
             self._way, self._failure = (self._clock.now(), to), None
-        threading.Thread(target=self._move, args=(to,), daemon=True, name="clock").start()
+        threading.Thread(target=self._arrive, args=(to,), daemon=True, name="clock").start()
         return True
+
+    def keep_up(self) -> None:
+        """Does what has become due by itself, every quarter of an hour, as the schedule would."""
+        if self._way is None and self._clock.is_tick_due():
+            self._move(self._clock.now())
+
+    def _arrive(self, to: datetime) -> None:
+        try:
+            self._move(to)
+        finally:
+            self._way = None
 
     def _move(self, to: datetime) -> None:
         try:
             self._clock.move(to)
-        except (ticks.TickFailedError, CreditsError, BotoCoreError, ClientError) as error:
+        except _STOPPED_BY as error:
             self._failure = f"the clock stopped on its way: {error}"
-        finally:
-            self._way = None
 
 
 class _Stage:
@@ -140,10 +153,24 @@ class Console(ThreadingHTTPServer):
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
-    def show(self, stack: local.LocalStack) -> LocalClock:
-        """Shows a stack from now on; answers its clock."""
-        self.stage = _Stage(stack)
-        return self.stage.clock
+    @contextmanager
+    def showing(self, stack: local.LocalStack) -> Iterator[LocalClock]:
+        """Shows a stack for the length of the block, and ticks for it; yields the stack's clock."""
+        stage = self.stage = _Stage(stack)
+        ended = threading.Event()
+
+        def keep_time() -> None:
+            while not ended.wait(1):
+                stage.mover.keep_up()
+
+        keeper = threading.Thread(target=keep_time, daemon=True, name="keeper")
+        keeper.start()
+        try:
+            yield stage.clock
+        finally:
+            self.stage = None
+            ended.set()
+            keeper.join()
 
 
 @contextmanager

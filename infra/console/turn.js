@@ -73,7 +73,7 @@ function paint() {
     bar.style.setProperty("--landed", `${users_due ? (100 * users_landed) / users_due : 0}%`);
     bar.classList.toggle("passed", has_passed);
     bar.tabIndex = index === described ? 0 : -1;
-    bar.toggleAttribute("aria-current", index === described);
+    bar.setAttribute("aria-current", String(index === described));
     bar.setAttribute("aria-label", sentence(instants[index]));
   });
   const sum = (name) => instants.reduce((total, instant) => total + instant[name], 0);

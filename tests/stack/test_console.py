@@ -11,11 +11,13 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from io import StringIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from rich.console import Console
 from selenium.webdriver.common.keys import Keys
 
 from chalicelib.domain import calendar
@@ -47,6 +49,7 @@ class Stage:
     clock: LocalClock
     url: str
     api: Api
+    began_at: datetime
 
     def schedule(self, user_id: str) -> dict[str, Any]:
         reply = self.api.send(
@@ -64,14 +67,19 @@ def stage(packaged: Packaged, tmp_path_factory: pytest.TempPathFactory) -> Itera
         local_stack(schedules=False, make_package=packaged, origins=[page.url]) as stack,
     ):
         file = tmp_path_factory.mktemp("people") / "people.csv"
-        # Some people round the world, so that the month has somewhere to turn.
-        people = 400 if IS_PICTURED else 80
-        file.write_text("\n".join(run.SAMPLE.read_text().splitlines()[: people + 1]) + "\n")
+        # As `make run` does: a month turns, and the clock stands where it has ended.
+        people = run.SAMPLE.read_text().splitlines()
+        file.write_text("\n".join(people[:16]) + "\n")
+        zones = {person.split(",")[2] for person in people[1:16]}
+        assert run.story(stack, file, Console(file=StringIO()), zones, moves_clock=True)
+        began_at = LocalClock(stack).now()
+        # More people round the world, so that the next month has somewhere to turn.
+        file.write_text("\n".join(people[: 401 if IS_PICTURED else 81]) + "\n")
         services = stacks.services_of_local(stack)
         rows = SUBSCRIPTIONS.check(services, csv_file.read(file)).good
         importing.import_rows(SUBSCRIPTIONS, services, rows)
-        clock = page.show(stack)
-        yield Stage(stack, clock, page.url, Api(stack))
+        with page.showing(stack) as clock:
+            yield Stage(stack, clock, page.url, Api(stack), began_at)
 
 
 @pytest.fixture(scope="module")
@@ -282,6 +290,36 @@ def test_credits_land_as_the_clock_passes_midnight_and_expire_thirty_days_later(
     spend(page, 101)
     page.wait_for_text("#trouble", "available")
     assert [error for error in page.errors() if "402" not in error] == []
+
+
+def test_credits_come_too_when_the_clock_passes_midnight_by_itself(
+    page: Page, stage: Stage
+) -> None:
+    stage.api.subscribe("tick", timezone=NEW_YORK, plan="pro")
+    period = calendar.period_at(NEW_YORK, stage.clock.now()).next()
+    stage.clock.move(calendar.month_start(NEW_YORK, period) - timedelta(seconds=12))
+    assert stage.api.balance("tick") == 0
+    show(page, stage, "tick")
+    page.wait_for_text("#balance", "500", 60)
+    wait_for(lambda: "Monthly credits" in page.text("#history"), "the line in the history")
+
+
+def test_after_a_turn_the_clock_stands_a_tick_before_the_next_month(
+    page: Page, stage: Stage
+) -> None:
+    starts = [
+        calendar.month_start(zone, calendar.period_at(zone, stage.began_at).next())
+        for zone in calendar.zone_names()
+    ]
+    assert calendar.TICK - timedelta(minutes=2) < min(starts) - stage.began_at <= calendar.TICK
+    # Whoever was in the file has been given credits, and those of the lowest plan have expired.
+    show(page, stage, "1")
+    page.click("input[value=expiration]")
+    wait_for(lambda: len(page.texts("#history > li")) >= 1, "the expiration of last month's")
+    page.click("#turn-previous")
+    wait_for(lambda: page.text("#turn-sums dd") == "38 of 38", "the month that has turned")
+    users = page.texts("#turn-sums dd")[1]
+    assert users.split(" of ")[0] == users.split(" of ")[1] != "0"
 
 
 def test_the_clock_is_moved_from_the_command_line_too(

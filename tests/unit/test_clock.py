@@ -1,5 +1,6 @@
 """The clock of a stage, and where the one of the local stack can be moved."""
 
+import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,7 +11,9 @@ from chalicelib.domain.errors import InvalidInput
 from chalicelib.domain.instants import format_instant
 from chalicelib.services import Services, clock_of, read_clock
 from chalicelib.settings import Settings
-from infra.clock import parse_moment
+from infra.clock import LocalClock, parse_moment
+from infra.console.server import Mover
+from infra.ticks import TickFailedError
 
 NOW = datetime(2026, 5, 18, 14, 30, tzinfo=UTC)
 A_MOMENT = timedelta(seconds=5)
@@ -78,3 +81,71 @@ def test_the_clock_goes_neither_back_nor_too_far_nor_to_nonsense(text: object, a
     with pytest.raises(InvalidInput, match=advice) as refusal:
         parse_moment(text, NOW, "UTC")
     assert [error.field for error in refusal.value.errors] == ["to"]
+
+
+class SlowClock(LocalClock):
+    """Stands still until it may go on, and then may fail."""
+
+    def __init__(self, failure: TickFailedError | None = None) -> None:
+        self.may_go_on = threading.Event()
+        self.failure = failure
+        self.at = NOW
+
+    def now(self) -> datetime:
+        return self.at
+
+    def move(self, to: datetime, watch: object = None) -> None:
+        assert self.may_go_on.wait(30), watch
+        if self.failure:
+            raise self.failure
+        self.at = to
+
+    def is_tick_due(self) -> bool:
+        return True
+
+
+def arrive(clock: SlowClock) -> None:
+    clock.may_go_on.set()
+    for thread in threading.enumerate():
+        if thread.name == "clock":
+            thread.join(30)
+
+
+def test_a_clock_that_moves_says_how_far_it_is_and_takes_no_second_order() -> None:
+    clock = SlowClock()
+    mover = Mover(clock)
+    assert mover.state()["moving"] is None
+    assert mover.start(NOW + timedelta(days=10))
+    assert not mover.start(NOW + timedelta(days=20))
+    clock.at = NOW + timedelta(days=4)
+    assert mover.state()["moving"] == {"to": "2026-05-28T14:30:00Z", "done": 0.4}
+    arrive(clock)
+    assert mover.state() == {"now": "2026-05-28T14:30:00Z", "moving": None, "failure": None}
+    assert mover.start(NOW + timedelta(days=20))
+    arrive(clock)
+    assert mover.state()["now"] == "2026-06-07T14:30:00Z"
+
+
+def test_a_clock_that_moves_is_not_in_need_of_ticks_of_its_own() -> None:
+    clock = SlowClock()
+    mover = Mover(clock)
+    assert mover.start(NOW + timedelta(days=10))
+    mover.keep_up()  # would stand still, too
+    arrive(clock)
+    clock.failure = TickFailedError("3 messages still wait")
+    mover.keep_up()
+    assert mover.state()["failure"] == "the clock stopped on its way: 3 messages still wait"
+
+
+def test_a_clock_that_is_stopped_says_why_until_it_is_moved_again() -> None:
+    clock = SlowClock(TickFailedError("3 messages still wait"))
+    mover = Mover(clock)
+    assert mover.start(NOW + timedelta(days=10))
+    arrive(clock)
+    state = mover.state()
+    assert state["moving"] is None
+    assert state["failure"] == "the clock stopped on its way: 3 messages still wait"
+    clock.failure = None
+    assert mover.start(NOW + timedelta(days=10))
+    arrive(clock)
+    assert mover.state()["failure"] is None
