@@ -51,7 +51,6 @@ function drawn(item, zone, giveBack) {
   if (item.type === "usage") {
     const label = `Give back ${count(-item.amount)} for ${item.description}`;
     small.append(
-      " ",
       make("button", { type: "button", className: "back", ariaLabel: label, onclick: () => giveBack(item) }, "Give back"),
     );
   }
