@@ -67,7 +67,7 @@ export async function call(who, method, path, { body, key, quiet } = {}) {
   const scope = who.scope === USER_SCOPE ? "" : ` SCOPE="${who.scope}"`;
   const line = [
     `curl${method === "GET" ? "" : ` -X ${method}`} ${quoted(base + path)}`,
-    `-H "Authorization: Bearer $(make -s token USER_ID=${who.user_id}${scope})"`,
+    `-H "Authorization: Bearer $(make -s token USER_ID=${quoted(who.user_id)}${scope})"`,
     ...(key ? [`-H "Idempotency-Key: ${key}"`] : []),
     ...(body ? [`-H "Content-Type: application/json"`, `-d ${quoted(JSON.stringify(body))}`] : []),
   ];
@@ -89,4 +89,4 @@ async function told(method, path, line, send) {
 }
 
 /** For a shell. */
-const quoted = (text) => (/^[\w:/.?=&@%+-]*$/.test(text) && !text.includes("&") ? text : `'${text.replaceAll("'", `'\\''`)}'`);
+const quoted = (text) => (/^[\w:/.@%+-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`);

@@ -4,7 +4,7 @@ import { OPS, Refusal, call, connect, local, localAction, signIn, userOf } from 
 import { countDown, isNewsDue, showCard, showNothing, showSessionExpired } from "./card.js";
 import { clearHistory, showHistory } from "./history.js";
 import { clock, complain, count, credits, find, make, place, say } from "./page.js";
-import { bindStrip, showTurn, shownTurn } from "./turn.js";
+import { bindStrip, followClock, showTurn, shownTurn } from "./turn.js";
 
 const PAGE = 8;
 const MOST_CALLS = 12;
@@ -256,6 +256,7 @@ async function giveBack({ transaction_id }) {
 
 async function move(to) {
   period = null;
+  followClock();
   await attempt(async () => {
     const { moving } = await localAction("/local/clock", { to, timezone: zone });
     showMoving(moving ?? { done: 1 }); // however soon it arrives, that it did is to be said

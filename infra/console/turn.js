@@ -3,7 +3,7 @@
 import { count, credits, find, make, moment, month, place } from "./page.js";
 
 let turn = null;
-let chosen = null; // the index of the bar that is described, null: the one the clock has passed last
+let chosen = null; // the index of the bar that is described; null for the one that the clock has passed last
 
 /** Shows `GET /local/turn`. */
 export function showTurn(answer) {
@@ -15,6 +15,11 @@ export function showTurn(answer) {
     build();
   }
   paint();
+}
+
+/** Describes what the clock passes, and no longer what was chosen. */
+export function followClock() {
+  chosen = null;
 }
 
 export const shownTurn = () => turn;
@@ -64,7 +69,8 @@ function paint() {
   const { instants } = turn;
   const highest = Math.max(1, ...instants.map(({ credits_due }) => credits_due));
   const passed = instants.filter(({ has_passed }) => has_passed).length;
-  const described = chosen ?? Math.max(0, passed - 1);
+  const first = instants.findIndex(({ users_due }) => users_due > 0);
+  const described = chosen ?? (passed ? passed - 1 : Math.max(0, first));
   [...find("#strip").children].forEach((bar, index) => {
     const { credits_due, users_due, users_landed, has_passed } = instants[index];
     // By the square root: an instant with one user is to be seen beside one with a hundred.
