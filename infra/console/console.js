@@ -77,8 +77,8 @@ async function showQueues() {
       make(
         "tr", {},
         make("th", { scope: "row" }, name),
-        make("td", { className: waiting ? "some" : "" }, count(waiting)),
-        make("td", { className: dead ? "dead" : "" }, count(dead)),
+        make("td", { className: waiting ? "some" : "" }, waiting === null ? "–" : count(waiting)),
+        make("td", { className: dead ? "dead" : "" }, dead === null ? "–" : count(dead)),
       ),
     ),
   );

@@ -20,7 +20,7 @@ from infra.turn import instants_of_start, is_due
 
 Json = dict[str, Any]
 
-QUEUES = ("sweeps", "allocations", "expiries", "notifications")
+_DEAD = "-dlq"
 
 SHOWN_AFTER_ITS_END = timedelta(hours=12)
 """For how long a turn that is over is the one to show; after that, the next one is."""
@@ -141,19 +141,25 @@ class World:
     # Queues and mails -----------------------------------------------------------------------------
 
     def queues(self) -> Json:
-        """How many messages are in each queue, and in its dead-letter queue."""
+        """How many messages are in each queue, and how many in its dead-letter queue.
+
+        What has dead letters and no queue (the ledger's stream) has no number of messages.
+        """
+        names = dict.fromkeys(name.removesuffix(_DEAD) for name in self._stack.queues)
         return {
             "queues": [
                 {
                     "name": name,
                     "waiting": self._messages(name),
-                    "dead": self._messages(f"{name}-dlq"),
+                    "dead": self._messages(name + _DEAD),
                 }
-                for name in QUEUES
+                for name in names
             ]
         }
 
-    def _messages(self, queue: str) -> int:
+    def _messages(self, queue: str) -> int | None:
+        if queue not in self._stack.queues:
+            return None
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
         attributes = self._sqs.get_queue_attributes(
             QueueUrl=self._stack.queues[queue], AttributeNames=names
