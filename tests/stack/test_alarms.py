@@ -31,7 +31,8 @@ def client(endpoint_url: str, service: str) -> Any:
 @pytest.fixture(scope="module")
 def production(packaged: Packaged) -> Iterator[str]:
     """The address of an emulator on which `prod` is deployed; its schedules are off."""
-    with emulator.emulator() as endpoint_url:
+    with emulator.emulator() as running:
+        endpoint_url = running.url
         deploy.deploy(
             "prod",
             lambda service: client(endpoint_url, service),
