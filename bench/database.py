@@ -284,6 +284,10 @@ class Store:
         rows.sort()
         return b"{}"
 
+    def _control_write(self, values: Values) -> bytes:
+        """Any number of items, unconditionally."""
+        return self._BatchWriteItem(values)
+
     def _control_forget(self, values: Values) -> bytes:
         """Empties a table and its indexes: the same work can then be done again."""
         for table in values["tables"]:
