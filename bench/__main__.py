@@ -214,7 +214,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--without-celery", action="store_true", help="needs no servers then")
     parser.add_argument("--only", default="", help="only work whose name begins so; keeps no file")
     arguments = parser.parse_args(words)
-    console = Console()
+    console = Console(width=130)
     with Progress(console=Console(stderr=True)) as progress:
         try:
             results: Figures = {

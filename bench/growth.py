@@ -123,7 +123,7 @@ def _compared(sizes: dict[int, list[dict[str, float]]]) -> dict[str, float]:
     ratios: dict[str, Any] = {
         name: round(large[name] / small[name], 3) for name in small if small[name]
     }
-    return {"ratio": max(ratios.values()), **ratios}
+    return {"ratio": max(ratios.values()), **ratios, "cpu_us": round(large["cpu"] * 1e6, 2)}
 
 
 

@@ -284,6 +284,19 @@ class Floor:
             self.query(user_id)
             self.put(user_id, 1, is_expiring=True)
 
+    def allocate_batched(self, user_ids: list[str]) -> None:
+        """A query each, and the inserts in batches of 25 PartiQL statements: tried, not used."""
+        insert = "INSERT INTO \"%s\" VALUE {'user_id':?,'entry':?,'body':?,'hash':?}" % self._table
+        for start in range(0, len(user_ids), 25):
+            statements = []
+            for user_id in user_ids[start : start + 25]:
+                self.query(user_id)
+                item = self._item(user_id, 1)
+                statements.append({"Statement": insert, "Parameters": list(item.values())})
+            answer = self.client.batch_execute_statement(Statements=statements)
+            if any("Error" in each for each in answer["Responses"]):
+                raise RuntimeError(answer)
+
     def resweep(self, user_ids: list[str]) -> None:
         """A query."""
         for user_id in user_ids:
