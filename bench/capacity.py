@@ -2,10 +2,10 @@
 
     python -m bench.capacity [--json]        (make capacity)
 
-A discrete-event simulation: a sweep pages a zone and enqueues its users, a hundred a message; Lambda
-takes ten messages an invocation with as many invocations at once as its poller has grown to; each
-user takes CPU, two round trips and write units, which the table and its expiry index give out at the
-rates they are good for. What it does not know is AWS itself: latencies are assumptions, and marked.
+A discrete-event simulation: a sweep pages a zone and enqueues its users, a hundred a message;
+Lambda takes ten messages an invocation with as many invocations at once as its poller has grown to; each
+user takes CPU, two round trips and write units, which the table and its expiry index give out at
+the rates they are good for. What it does not know is AWS itself: latencies are assumptions, and marked.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ POPULATION = {
     "Asia/Colombo": 23,
     "Pacific/Auckland": 5,
 }
-"""Millions of people in the most populous zones: UN World Population Prospects 2024 (medium, rounded),
+"""Millions of people in the most populous zones: UN World Population Prospects 2024 (rounded),
 https://population.un.org/wpp/ ; countries with several zones split by their regions, roughly."""
 
 
@@ -231,7 +231,7 @@ def simulate(setting: Setting) -> Turn:
         peak_writes=round(min(peak, table_rate + index_rate * setting.expiring)),
         most_concurrent=started,
         first_saturated=max(waits, key=lambda name: waits[name]),
-        curve=tuple(curve[::step]) + (curve[-1],),
+        curve=(*curve[::step], curve[-1]),
     )
 
 
@@ -296,7 +296,9 @@ def main(words: list[str] | None = None) -> int:
             turn.first_saturated,
         )
     Console(width=150).print(table)
-    million = {name: turn.curve for name, (_, turn) in turns.items() if name.startswith("1,000,000")}
+    million = {
+        name: turn.curve for name, (_, turn) in turns.items() if name.startswith("1,000,000")
+    }
     plots.write(
         "turn",
         plots.lines(

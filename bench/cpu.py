@@ -250,15 +250,16 @@ def handle(request: Any, view: Any) -> None:
 
 
 def routes() -> Iterator[tuple[str, Call, Call, Call]]:
-    """Each route as a warm call, its handler alone, and its floor: the calls it was seen to make."""
+    """Each route as a warm call, its handler alone, and its floor: the calls it made."""
     import botocore.session
     from botocore.config import Config
 
     os.environ.update(ENVIRONMENT)
     transport = answers()
     transport.install()
-    import app
     from chalice.app import Request
+
+    import app
     from chalicelib.api import account
 
     views = {

@@ -4,7 +4,7 @@
         database.endpoint, database.control("seed", ...)
 
 It is there so that what is measured is the *client*: it answers over loopback what DynamoDB would,
-in a few microseconds, and holds a million users (items are kept as the bytes they came in). It knows
+in a few microseconds, and holds a million users (items are kept as bytes). It knows
 the conditions, transactions and index queries that this project and its rivals in the benchmark
 use, and refuses everything else. It is no emulator: that is what the tests run on. The units it
 reports follow DynamoDB's published rules and are those of the emulator (`make units`).
@@ -155,7 +155,9 @@ class Store:
         parts = []
         for name, wanted in values["RequestItems"].items():
             found = [
-                item for key in wanted["Keys"] if (item := self._find(_short(name), key)) is not None
+                item
+                for key in wanted["Keys"]
+                if (item := self._find(_short(name), key)) is not None
             ]
             self.read_units += sum(
                 _read_units(len(item), consistent=wanted.get("ConsistentRead")) for item in found
@@ -182,7 +184,9 @@ class Store:
         table, item = _table(values), values["Item"]
         present = self._find(table, item)
         if not _holds(values, present):
-            raise Refused("ConditionalCheckFailedException", message="The conditional request failed")
+            raise Refused(
+                "ConditionalCheckFailedException", message="The conditional request failed"
+            )
         units = self._put(table, item)
         return b'{"ConsumedCapacity":%b}' % _capacity(units)
 
@@ -374,7 +378,7 @@ _ABSENT = re.compile(r"attribute_not_exists ?\((\S+?)\)")
 _COMPARED = re.compile(r"(\S+) (=|>=) (:\w+)")
 
 
-def _holds(part: Values, present: bytes | None) -> bool:
+def _holds(part: Values, present: bytes | None) -> bool:  # noqa: PLR0911 - one for each form
     """Whether a condition holds for what is stored."""
     condition = part.get("ConditionExpression")
     if condition is None:

@@ -1,8 +1,8 @@
 """Whether an operation costs the same when ledgers and zones have grown.
 
 One user's ledger of 10, 1,000 and 100,000 entries: balance, a page of history, a use. A zone of
-1,000 and of 100,000 users: each page of its sweep. Requests, units and CPU, in this process, against
-`bench.database`, interleaved.
+1,000 and of 100,000 users: each page of its sweep. Requests, units and CPU, in this process,
+against `bench.database`, interleaved.
 """
 
 from __future__ import annotations
@@ -73,7 +73,10 @@ def measure(rounds: int) -> dict[str, dict[str, float]]:
         for size in SIZES:
             _ledger(database, f"of-{size}", size)
         for zone, users in ZONES.items():
-            item = subscription("pro") | {"timezone": {"S": zone}, "allocation_timezone": {"S": zone}}
+            item = subscription("pro") | {
+                "timezone": {"S": zone},
+                "allocation_timezone": {"S": zone},
+            }
             database.control("seed", prefix=zone.replace("/", "-"), users=users, subscription=item)
         keys = iter(range(10**9))
 
@@ -124,6 +127,3 @@ def _compared(sizes: dict[int, list[dict[str, float]]]) -> dict[str, float]:
         name: round(large[name] / small[name], 3) for name in small if small[name]
     }
     return {"ratio": max(ratios.values()), **ratios, "cpu_us": round(large["cpu"] * 1e6, 2)}
-
-
-

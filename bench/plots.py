@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -71,7 +70,9 @@ def lines(
             f'<text x="{left + 10}" y="{top + 16 + 18 * place}" style="fill:{colour}">'
             f"{escape(name)}</text>"
         )
-    parts.append(f'<text x="{width / 2}" y="{height - 8}" text-anchor="middle">{escape(x_name)}</text>')
+    parts.append(
+        f'<text x="{width / 2}" y="{height - 8}" text-anchor="middle">{escape(x_name)}</text>'
+    )
     parts.append(f'<text x="{left}" y="{top - 6}" text-anchor="end">{escape(y_name)}</text>')
     return _svg(width, height, title, parts)
 

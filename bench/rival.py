@@ -1,7 +1,7 @@
 """Starts Celery, Redis and PostgreSQL, gives them the month's allocation, and counts their CPU.
 
 All three are Debian's or PyPI's, with their usual settings: PostgreSQL makes every commit durable
-(`fsync`, `synchronous_commit`), Redis is a broker without persistence, two worker processes prefork.
+(`fsync`, `synchronous_commit`), Redis is a broker without persistence, two workers prefork.
 They listen on loopback, in a temporary directory, and end with the block.
 """
 

@@ -82,9 +82,7 @@ def allocate(connection: Connection, user_id: str, period: str, amount: int) -> 
     balance.version = version + 1
     with TransactWrite(connection=connection) as transaction:
         transaction.save(
-            Batch(
-                user_id, f"batch#{period}", granted=amount, remaining=amount, granted_at=now
-            ),
+            Batch(user_id, f"batch#{period}", granted=amount, remaining=amount, granted_at=now),
             condition=Batch.pk.does_not_exist(),
         )
         transaction.save(
@@ -113,9 +111,7 @@ def allocate(connection: Connection, user_id: str, period: str, amount: int) -> 
 def use(connection: Connection, user_id: str, amount: int, key: str) -> None:
     """Spends credits, oldest batch first, once per key."""
     balance = Balance.get(user_id, "balance", consistent_read=True)
-    batches = Batch.query(
-        user_id, Batch.sk.startswith("batch#"), consistent_read=True
-    )
+    batches = Batch.query(user_id, Batch.sk.startswith("batch#"), consistent_read=True)
     version = int(balance.version)
     now = datetime.now(UTC)
     left = amount

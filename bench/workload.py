@@ -176,7 +176,12 @@ class Ours:
 
         for user_id in user_ids:
             operations.use_credits(
-                services(), user_id, 10 * batches, "Report", caller="backend", key=f"order-{user_id}"
+                services(),
+                user_id,
+                10 * batches,
+                "Report",
+                caller="backend",
+                key=f"order-{user_id}",
             )
 
 
@@ -286,7 +291,8 @@ class Floor:
 
     def allocate_batched(self, user_ids: list[str]) -> None:
         """A query each, and the inserts in batches of 25 PartiQL statements: tried, not used."""
-        insert = "INSERT INTO \"%s\" VALUE {'user_id':?,'entry':?,'body':?,'hash':?}" % self._table
+        insert = f'INSERT INTO "{self._table}" VALUE '
+        insert += "{'user_id':?,'entry':?,'body':?,'hash':?}"
         for start in range(0, len(user_ids), 25):
             statements = []
             for user_id in user_ids[start : start + 25]:

@@ -1,14 +1,18 @@
 """What the bench asks for: the tables, the users, a run, and whether it is done.
 
-    python -m rival.control tables | seed <users> <plan> | run <how> | done
+python -m rival.control tables | seed <users> <plan> | run <how> | done
 """
 
 import sys
 from datetime import UTC, datetime
 
-from rival.tasks import PLANS, sweep  # its import sets Django up
-from django.db import connection  # noqa: I001
+import django
+from django.db import connection
+
+django.setup()
+
 from rival.models import Account, Batch, Entry
+from rival.tasks import PLANS, sweep
 
 ZONE = "Europe/Paris"
 PERIOD = "2027-03"

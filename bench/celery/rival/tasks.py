@@ -1,7 +1,7 @@
 """The month's allocation as Celery tasks: for each user, for a hundred, and for a hundred in bulk.
 
-All are safe to run twice (`acks_late`: a task that a crash interrupted is run again): the account is
-locked, it says which period it was allocated last, and an operation is unique.
+All are safe to run twice (`acks_late`: a task that a crash interrupted is run again): the account
+is locked, it says which period it was allocated last, and an operation is unique.
 """
 
 import os
@@ -16,7 +16,7 @@ from django.utils import timezone
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "rival.settings")
 django.setup()
 
-from rival.models import Account, Batch, Entry  # noqa: E402 - after Django's set-up
+from rival.models import Account, Batch, Entry
 
 app = Celery("rival", broker=os.environ["RIVAL_REDIS"])
 app.conf.update(
@@ -35,7 +35,7 @@ MONTH_START = datetime(2027, 2, 28, 23, tzinfo=UTC)
 DAY_START = datetime(2027, 3, 30, 22, tzinfo=UTC)
 
 
-def _due(zone: str, period: str):  # noqa: ANN202
+def _due(zone: str, period: str):
     return Account.objects.filter(
         timezone=zone,
         status="active",
@@ -45,7 +45,7 @@ def _due(zone: str, period: str):  # noqa: ANN202
     ).order_by("pk")
 
 
-def _pages(keys):  # noqa: ANN001, ANN202
+def _pages(keys):
     page = []
     for key in keys.iterator(chunk_size=2000):
         page.append(key)
