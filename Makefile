@@ -85,6 +85,9 @@ clean:  ## remove everything that was made, .venv too
 $(READY): requirements.txt requirements-dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo 'error: Credits needs Python 3.11 or newer, and "$(PYTHON)" is not. Name one: make PYTHON=python3.12 ...' >&2; exit 1; }
+	@# --clear would follow a link and empty an environment that others use.
+	@if [ -L $(VENV) ]; then \
+	  echo 'error: $(VENV) is a link to an environment that is out of date. Renew it where it is, or remove the link.' >&2; exit 1; fi
 	@echo 'Making $(VENV) (once, about a minute) ...' >&2
 	@$(PYTHON) -m venv --clear $(VENV) >&2 || { \
 	  echo 'error: Python has no venv module. On Debian and Ubuntu: apt install python3-venv' >&2; exit 1; }

@@ -3,9 +3,10 @@
     python -m bench.capacity [--json]        (make capacity)
 
 A discrete-event simulation: a sweep pages a zone and enqueues its users, a hundred a message;
-Lambda takes ten messages an invocation with as many invocations at once as its poller has grown to; each
-user takes CPU, two round trips and write units, which the table and its expiry index give out at
-the rates they are good for. What it does not know is AWS itself: latencies are assumptions, and marked.
+Lambda takes ten messages an invocation, with as many invocations at once as its poller has grown
+to; each user takes CPU, two round trips and write units, which the table and its expiry index give
+out at the rates they are good for. What it does not know is AWS itself: latencies are assumptions,
+and marked.
 """
 
 from __future__ import annotations

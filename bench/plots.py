@@ -54,7 +54,8 @@ def lines(
         x = left + step / 4 * (width - left - right)
         parts.append(
             f'<line x1="{left}" x2="{width - right}" y1="{y:.1f}" y2="{y:.1f}"/>'
-            f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{most_y * step / 4:,.3g}</text>'
+            f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">'
+            f"{most_y * step / 4:,.3g}</text>"
             f'<text x="{x:.1f}" y="{height - bottom + 18}" text-anchor="middle">'
             f"{most_x * step / 4:,.3g}</text>"
         )
