@@ -110,7 +110,7 @@ class Store:
             return self._query_index(values["IndexName"], key, low, high, limit)
         partition = self.tables[_table(values)].get(key)
         if partition is None:
-            return self._read([], 0.5)
+            return self._read([], _read_units(0, consistent=values.get("ConsistentRead")))
         start, end = bisect_left(partition.keys, low), bisect_right(partition.keys, high)
         if values.get("ScanIndexForward", True):
             found = partition.items[start : min(end, start + limit)]

@@ -550,6 +550,18 @@ def test_the_archive_is_small_and_holds_no_leftovers(package: packaging.Package)
     assert not [name for name in names if name.startswith("chalicelib/") and "__pycache__" in name]
 
 
+def test_every_module_in_the_archive_is_compiled(package: packaging.Package) -> None:
+    with zipfile.ZipFile(package.archive) as archive:
+        names = set(archive.namelist())
+    modules = [Path(name) for name in names if name.endswith(".py")]
+    compiled = {
+        str(path.parent / "__pycache__" / f"{path.stem}.{sys.implementation.cache_tag}.pyc"): path
+        for path in modules
+    }
+    assert {Path("app.py"), Path("chalice/app.py")} <= set(modules)
+    assert {path for cache, path in compiled.items() if cache not in names} == set()
+
+
 def test_the_archive_lacks_nothing_that_its_functions_import(
     package: packaging.Package, tmp_path: Path
 ) -> None:
