@@ -62,7 +62,7 @@ SOURCES = {
         "https://docs.aws.amazon.com/ses/latest/dg/quotas.html",
     ),
 }
-"""Looked up on 2026-11-23."""
+"""Looked up in stored copies of these pages on 2026-11-23; SES is named only, not simulated."""
 
 POPULATION = {
     "Asia/Kolkata": 1451,
@@ -118,8 +118,10 @@ POPULATION = {
     "Asia/Colombo": 23,
     "Pacific/Auckland": 5,
 }
-"""Millions of people in the most populous zones: UN World Population Prospects 2024 (rounded),
-https://population.un.org/wpp/ ; countries with several zones split by their regions, roughly."""
+"""Millions of people in the most populous zones, after the UN's World Population Prospects 2024
+(https://population.un.org/wpp/). Approximate: entered by hand, not checked number by number, and
+countries with several zones are split by their regions, roughly. What is used is the largest share.
+"""
 
 
 @dataclass(frozen=True)
