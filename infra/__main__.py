@@ -22,8 +22,13 @@ COMMANDS = {
     "verify": ("infra.verify", "check ledgers line by line"),
     "mails": ("infra.mails", "pictures of every kind of mail"),
     "dashboard": ("infra.dashboard_picture", "a picture of the dashboard from sample data"),
+    "reference": ("infra.reference", "the page of the API, from its contract"),
+    "sample": ("infra.sample.generate", "the sample subscriptions, made again"),
     "cost": ("bench.cost", "what a month on AWS costs"),
     "units": ("bench.units", "requests and capacity units of each operation"),
+    "bench": ("bench", "everything measured, against what else a team would run"),
+    "capacity": ("bench.capacity", "how long a turn of the month takes, by simulation"),
+    "scale": ("bench.scale", "a sweep over a million users"),
 }
 """The module of each command, and what it is for."""
 
