@@ -56,6 +56,40 @@ def allocate_by_hand(  # noqa: PLR0913 - one for each thing an admin can say
     return services.ledger.perform(user_id, request.operation, described, decide)
 
 
+def void_batch(
+    services: Services,
+    user_id: str,
+    batch_number: int,
+    reason: str,
+    *,
+    actor: str,
+    caller: str,
+    key: str,
+    notify: bool = True,
+) -> Outcome:
+    """Takes back all that remains of one credit batch, in an admin's name.
+
+    Raises `NotFound` when the user was never granted such a batch, and `NotAllowed` when nothing
+    usable remains of it.
+    """
+    request = Request(f"{ledger.VOID}{caller}#{key}", actor, reason, silent=not notify)
+    now = services.now()
+
+    def decide(account: Account) -> LedgerEntry:
+        if services.ledger.entry(user_id, batch_number).granted_batch is None:
+            raise NotFound(f"user {user_id} has no credit batch {user_id}-{batch_number}")
+        return ledger.void(account, batch_number, request, now)
+
+    described = {
+        "user_id": user_id,
+        "batch": batch_number,
+        "reason": reason,
+        "actor": actor,
+        **({} if notify else {"notify": False}),
+    }
+    return services.ledger.perform(user_id, request.operation, described, decide)
+
+
 def use_credits(
     services: Services, user_id: str, amount: int, description: str, *, caller: str, key: str
 ) -> Outcome:

@@ -38,7 +38,7 @@ def performed(outcome: "Outcome", **more: object) -> Answer:
 
 def why_not(reason: NotAllocatedBecause | None) -> Json | None:
     """Why no allocation is to come, for programs and for people."""
-    return reason and {"code": reason.value, "words": reason.words}
+    return None if reason is None else {"code": reason.value, "words": reason.words}
 
 
 def moves(entry: LedgerEntry) -> list[Json]:

@@ -94,7 +94,7 @@ _PERIOD_WORDS = {
     NotDueBecause.ALLOCATED_BEFORE: "This period, or a later one, has been allocated before.",
     NotDueBecause.NOT_BEGUN: "The period has not begun where the user lives.",
     NotDueBecause.NOT_ELIGIBLE: "The period began before the subscription was eligible.",
-    NotDueBecause.LAPSED: f"The period has lapsed: only the latest {MOST_MISSED_PERIODS} are made good.",
+    NotDueBecause.LAPSED: f"The period has lapsed: the latest {MOST_MISSED_PERIODS} are made good.",
 }
 
 

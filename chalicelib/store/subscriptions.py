@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from pynamodb.connection import Connection
-from pynamodb.exceptions import PutError
+from pynamodb.exceptions import DeleteError, PutError
 from pynamodb.expressions.operand import Path
 
 from chalicelib.domain.errors import Contention, NotFound, VersionConflict
@@ -126,6 +126,16 @@ class SubscriptionStore:
                 continue
             return wanted
         raise Contention(f"the subscription of user {user_id} is edited too often at the moment")
+
+    def remove(self, user_id: str) -> bool:
+        """Removes a subscription for good; whether there was one."""
+        try:
+            self._connection.delete_item(self._table, user_id, condition=Path("user_id").exists())
+        except DeleteError as error:
+            if error_code(error) == "ConditionalCheckFailedException":
+                return False
+            raise
+        return True
 
     def users_of(self, timezone: str, after_user_id: str | None, limit: int) -> UsersPage:
         """A page of the users of a timezone who can receive allocations, ordered by user id."""
