@@ -309,6 +309,14 @@ class LedgerStore:
             user_id, operation, fingerprint(request), lambda account: _Posting(decide(account))
         )
 
+    def performed(self, operation: str, request: Mapping[str, object]) -> Outcome | None:
+        """What an operation came to that was performed before, None when it was not.
+
+        Raises `IdempotencyKeyReused` when it was performed for another request.
+        """
+        marker = self._marker(operation)
+        return self._replay(operation, fingerprint(request), marker) if marker else None
+
     def reverse(
         self,
         user_id: str,

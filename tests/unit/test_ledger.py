@@ -930,7 +930,7 @@ class Model:
     def available(self) -> int:
         return sum(self.lots[number].tokens for number in self.in_order() if self.is_alive(number))
 
-    def take_step(self, step: Step, number: int) -> int | None:
+    def take_step(self, step: Step, number: int) -> int | None:  # noqa: PLR0911
         """Takes a step that, if anything comes of it, makes entry ``number``."""
         match step:
             case ("allocate", amount, days, months_ago):
@@ -1034,7 +1034,9 @@ class Twins:
         usages = list(self.model.spent)
         return usages[place % len(usages)] if usages else 0
 
-    def _decide(self, step: Step, now: datetime) -> LedgerEntry | None:
+    def _decide(  # noqa: PLR0911
+        self, step: Step, now: datetime
+    ) -> LedgerEntry | None:
         account = self.book.account
         match step:
             case ("allocate", amount, days, months_ago):

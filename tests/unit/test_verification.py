@@ -245,7 +245,7 @@ def test_any_single_altered_byte_of_an_erased_line_is_found_in_that_line() -> No
         assert line.erased
         for name in ("body", "hash", "erased"):
             for text in one_byte_off(getattr(line, name)):
-                damaged = line._replace(**{name: text})
+                damaged = line._replace(**{name: text})  # type: ignore[arg-type]
                 lines = [*ERASED_LINES[:place], damaged, *ERASED_LINES[place + 1 :]]
                 assert fault(lines) == (line.number, message)
                 found += 1
