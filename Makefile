@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help run up token test contract check format deploy import units cpu verify mails sample clean
+.PHONY: help run up token test contract check format deploy import balances units cost cpu verify mails sample clean
 
 help:  ## list what there is
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,8 +44,14 @@ deploy: $(READY)  ## deploy to AWS with your credentials: STAGE=dev or STAGE=pro
 import: $(READY)  ## import subscriptions: CSV=file.csv (STAGE=prod for AWS, SKIP_INVALID=1 to leave bad rows out)
 	@$(RUN) -m infra.import_subscriptions $(if $(CSV),"$(CSV)") $(if $(STAGE),--stage "$(STAGE)") $(if $(SKIP_INVALID),--skip-invalid)
 
+balances: $(READY)  ## import credits that users have elsewhere: CSV=file.csv (STAGE=prod, SKIP_INVALID=1; docs/migrating.md)
+	@$(RUN) -m infra.import_balances $(if $(CSV),"$(CSV)") $(if $(STAGE),--stage "$(STAGE)") $(if $(SKIP_INVALID),--skip-invalid)
+
 units: $(READY)  ## count requests and capacity units of each operation
 	@$(RUN) -m bench.units
+
+cost: $(READY)  ## what a month on AWS costs, in dollars (USERS=50000 USAGES=20 READS=30 MAILS=2)
+	@$(RUN) -m bench.cost $(if $(USERS),--users $(USERS)) $(if $(USAGES),--usages $(USAGES)) $(if $(READS),--reads $(READS)) $(if $(MAILS),--mails $(MAILS))
 
 cpu: $(READY)  ## CPU of cold starts and requests over the bare SDK
 	@$(RUN) -m bench.cpu

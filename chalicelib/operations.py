@@ -6,9 +6,11 @@ cannot use it for two requests.
 
 import re
 from dataclasses import asdict, dataclass
+from datetime import datetime
 
 from chalicelib.domain import ledger
 from chalicelib.domain.errors import InvalidInput, NotFound
+from chalicelib.domain.instants import format_instant
 from chalicelib.domain.ledger import Account, LedgerEntry, Request
 from chalicelib.services import Services
 from chalicelib.store.ledger import Outcome
@@ -107,6 +109,38 @@ def void_batch(services: Services, void: Void) -> Outcome:
         void.described(),
         lambda account: void.decide(services, account),
     )
+
+
+def carry_over(
+    services: Services,
+    user_id: str,
+    amount: int,
+    granted_at: datetime,
+    expires_at: datetime | None,
+    description: str,
+    *,
+    caller: str,
+    key: str,
+) -> Outcome:
+    """Takes over what is left of a batch of another system; see `domain.ledger.carry_over`.
+
+    The user is told nothing: he has these credits already. Raises `NotFound` for an unknown user.
+    """
+    request = Request(f"manual#{caller}#{key}", caller, description, silent=True)
+    now = services.now()
+
+    def decide(account: Account) -> LedgerEntry:
+        timezone = services.subscriptions.get(user_id).timezone
+        return ledger.carry_over(account, amount, granted_at, expires_at, request, now, timezone)
+
+    described = {
+        "user_id": user_id,
+        "amount": amount,
+        "granted_at": format_instant(granted_at),
+        "expires_at": expires_at and format_instant(expires_at),
+        "description": description,
+    }
+    return services.ledger.perform(user_id, request.operation, described, decide)
 
 
 def use_credits(

@@ -16,8 +16,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from infra import deploy, emulator, import_subscriptions, local, mails, packaging, stacks, turn
-from infra.subscriptions_csv import UnreadableFileError
+from infra import csv_file, deploy, emulator, importing, local, mails, packaging, stacks, turn
+from infra.csv_file import UnreadableFileError
+from infra.import_subscriptions import SUBSCRIPTIONS
 
 SAMPLE = Path(__file__).parent / "sample" / "subscriptions.csv"
 
@@ -33,14 +34,14 @@ def story(
     Raises `UnreadableFileError` when the file has a row that cannot be imported.
     """
     services = stacks.services_of_local(stack)
-    checked = import_subscriptions.read_file(services, file)
+    checked = SUBSCRIPTIONS.check(services, csv_file.read(file))
     if checked.problems:
-        import_subscriptions.show_problems(console, checked.problems)
+        importing.show_problems(console, checked.problems)
         raise UnreadableFileError(f"{len(checked.bad)} rows are wrong; correct them and run again")
-    imported = import_subscriptions.import_with_progress(services, checked.good, console)
+    imported = importing.import_with_progress(SUBSCRIPTIONS, services, checked.good, console)
     console.print(f"Imported {len(checked.good):,} subscriptions: {imported}.\n")
     if imported.failures:
-        import_subscriptions.show_problems(console, imported.failures)
+        importing.show_problems(console, imported.failures)
         return False
     user_ids = [row.values["user_id"].strip() for row in checked.good]
     month = turn.Turning(stack, services, user_ids, console, zones)

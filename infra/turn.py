@@ -23,7 +23,7 @@ from chalicelib.domain.ledger import EntryType, LedgerEntry
 from chalicelib.domain.subscriptions import Subscription, due_periods, monthly_amount
 from chalicelib.services import Services
 from infra import local, stacks
-from infra.import_subscriptions import progress_bar
+from infra.importing import progress_bar
 
 EXPIRY_TURN_AFTER = 30
 """Days from the turn of the month to the expiry turn: what the lowest plan's credits live."""
