@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help run up token test contract check format deploy import balances units cost cpu verify mails sample clean
+.PHONY: help run up token clock test contract check format deploy import balances units cost cpu verify mails screenshots sample clean
 
 help:  ## list what there is
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ up: $(READY)  ## the stack on this machine without data; prints one line of JSON
 
 token: $(READY)  ## a token for the running stack: USER_ID=42 (SCOPE="credits:read credits:use", SECONDS=3600)
 	@$(RUN) -m infra.tokens $(if $(USER_ID),--user-id "$(USER_ID)") $(if $(SCOPE),--scope "$(SCOPE)") $(if $(SECONDS),--seconds "$(SECONDS)")
+
+clock: $(READY)  ## move the running stack's clock: TO="next midnight", "next 1st", "+30 days" or an instant (ZONE=...)
+	@$(RUN) -m infra.clock $(if $(TO),--to "$(TO)") $(if $(ZONE),--zone "$(ZONE)")
 
 test: $(READY)  ## all tests (ARGS="-k name tests/unit" picks some)
 	@$(RUN) -m pytest -n auto --dist loadfile $(ARGS)
@@ -61,6 +64,9 @@ verify: $(READY)  ## check a ledger line by line: USER_ID=42 (STAGE=prod)
 
 mails: $(READY)  ## pictures of every kind of mail, into docs/images/mails (needs chromium)
 	@$(RUN) -m infra.mails
+
+screenshots: $(READY)  ## pictures of the console, into docs/images/console (needs chromium and chromium-driver)
+	@SCREENSHOTS=1 $(RUN) -m pytest -q -n 0 tests/stack/test_console.py -k pictured
 
 sample: $(READY)  ## make infra/sample/subscriptions.csv again
 	@$(RUN) -m infra.sample.generate
