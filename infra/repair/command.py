@@ -22,7 +22,7 @@ from chalicelib.domain.errors import CreditsError
 from chalicelib.domain.fields import FieldReader, Parser
 from chalicelib.store.database import FAULTS
 from infra import deploy, local, stacks
-from infra.import_subscriptions import progress_bar
+from infra.importing import progress_bar
 
 Element = TypeVar("Element")
 Result = TypeVar("Result")
@@ -143,7 +143,7 @@ def parser_of(name: str, description: str, *, changes: bool = True) -> argparse.
     parser = argparse.ArgumentParser(
         prog=f"python -m infra.repair.{name}",
         description=description,
-        epilog=f"docs/repair.md has an example, and says when to use it. With make: make {name} ...",
+        epilog=f"docs/repair.md says when to use it, with an example. With make: make {name} ...",
     )
     parser.add_argument("--stage", default=local.STAGE, help="default: the running local stack")
     parser.add_argument("--dry-run", action="store_true", help="show what would be done, only")

@@ -261,7 +261,9 @@ def _by_task(repair: Repair, dead: DeadLetters, facts: dict[str, Any]) -> Summar
         return Summary(f"Moved {facts['moved']:,} messages back to {dead.name}.", facts)
     why = latest.get("FailureReason") or f"it is {latest['Status']}"
     return Summary(
-        f"SQS moved {facts['moved']:,} messages and not all: {why}. Run it again.", facts, False
+        f"SQS moved {facts['moved']:,} messages and not all: {why}. Run it again.",
+        facts,
+        is_complete=False,
     )
 
 

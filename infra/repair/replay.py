@@ -8,7 +8,6 @@ Each tick is an invocation of the deployed tick function. Replaying what was don
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
 from datetime import datetime, timedelta
@@ -21,6 +20,7 @@ from chalicelib.domain.instants import format_instant, parse_instant
 from chalicelib.messages import SweepKind
 from infra.repair import command
 from infra.repair.command import Repair, Summary, parsed
+from infra.ticks import TickFailedError, Ticks
 
 TICK = timedelta(minutes=15)
 
@@ -28,9 +28,6 @@ LONGEST_RANGE = timedelta(days=7)
 """What one replay covers at most: every zone's midnight is swept again for so long anyway."""
 
 FUNCTIONS = {SweepKind.ALLOCATION: "allocation-tick", SweepKind.EXPIRY: "expiry-tick"}
-
-INVOCATION_SECONDS = 90
-"""A tick may run for 60 seconds."""
 
 _WITHOUT_SECONDS = re.compile(r"(T[0-9]{2}:[0-9]{2})(?![:0-9])")
 
@@ -82,39 +79,32 @@ def replay(repair: Repair, arguments: argparse.Namespace) -> Summary:
         if (found := calendar.sweeps_due(tick, kind.turn, zones))
     }
     facts: dict[str, Any] = {"kind": kind.value, "ticks": len(ticks), "replayed": [], "failed": []}
-    range_ = (
+    moments = (
         format_instant(first)
         if first == last
-        else (f"{format_instant(first)} to {format_instant(last)}")
+        else f"{format_instant(first)} to {format_instant(last)}"
     )
     if not due:
         where = "in the chosen zones" if zones else "anywhere"
-        return Summary(f"At {range_} no {kind.value} sweep was due {where}.", facts)
+        return Summary(f"At {moments} no {kind.value} sweep was due {where}.", facts)
     repair.show(
-        f"{kind.value} ticks of {range_} that start sweeps",
+        f"{kind.value} ticks of {moments} that start sweeps",
         ("tick", "#zones"),
         [(format_instant(tick), count) for tick, count in due.items()],
     )
     if not repair.is_agreed(f"replay {len(due)} ticks, which sweep {sum(due.values()):,} zones"):
         return Summary(f"{len(due)} of {len(ticks)} ticks have something to sweep.", facts)
-    function = repair.reach.functions[FUNCTIONS[kind]]
-    functions = repair.reach.client("lambda", read_timeout=INVOCATION_SECONDS)
+    invoker = Ticks(repair.reach)
     for tick in repair.follow("Replaying ticks", due, len(due)):
-        event = {"time": format_instant(tick), **({"zones": zones} if zones else {})}
-        answer = _invoke(functions, function, event)
-        if answer.get("success"):
-            facts["replayed"].append(event["time"])
+        try:
+            invoker.invoke(FUNCTIONS[kind], tick, zones)
+        except TickFailedError as error:
+            facts["failed"].append({"time": format_instant(tick), "why": str(error)})
+            repair.say(f"FAILED: {error}")
         else:
-            facts["failed"].append({"time": event["time"], "answer": answer})
-            repair.say(f"{event['time']} failed: {answer}")
+            facts["replayed"].append(format_instant(tick))
     text = f"Replayed {len(facts['replayed'])} of {len(due)} ticks; their sweeps run now."
     return Summary(text, facts, is_complete=not facts["failed"])
-
-
-def _invoke(functions: Any, function: str, event: dict[str, Any]) -> dict[str, Any]:
-    answer = functions.invoke(FunctionName=function, Payload=json.dumps(event).encode())
-    payload: dict[str, Any] = json.loads(answer["Payload"].read())
-    return payload
 
 
 def main(words: list[str] | None = None) -> int:

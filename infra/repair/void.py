@@ -16,6 +16,7 @@ from typing import Any
 from chalicelib.domain.errors import InvalidInput
 from chalicelib.domain.fields import parse_key, parse_text, parse_user_id
 from chalicelib.domain.instants import format_instant
+from chalicelib.domain.ledger import LedgerEntry
 from chalicelib.operations import Void, preview_void, void_batch
 from infra.repair import command
 from infra.repair.command import Repair, Summary, parsed
@@ -52,17 +53,10 @@ def void(repair: Repair, arguments: argparse.Namespace) -> Summary:
     facts: dict[str, Any] = {"user_id": user_id, "batch": batch, "replayed": preview.replayed}
     if preview.replayed:
         return _voided_before(repair, wanted, facts | _voided(preview.entry))
-    account = services.ledger.account(user_id)
-    before = next(found for found in account.batches if found.number == batch)
-    until = (
-        "never expires"
-        if before.expires_at is None
-        else (f"expires {format_instant(before.expires_at)}")
-    )
     mail = "is told by mail" if wanted.notify else "is not told"
     what = (
-        f"void batch {user_id}-{batch}: {before.remaining:,} of {before.granted:,} credits remain, "
-        f"granted {format_instant(before.granted_at)}, {until}; the ledger balance becomes "
+        f"void batch {user_id}-{batch}: {-preview.entry.amount:,} credits remain of "
+        f"{_granted(services.ledger.entry(user_id, batch))}; the ledger balance becomes "
         f"{preview.entry.balance:,}; the user {mail}"
     )
     if not repair.is_agreed(what):
@@ -73,7 +67,13 @@ def void(repair: Repair, arguments: argparse.Namespace) -> Summary:
     return Summary(f"{text}{facts['transaction_id']}.", facts)
 
 
-def _voided(entry: Any) -> dict[str, Any]:
+def _granted(entry: LedgerEntry) -> str:
+    expires_at = entry.granted_batch and entry.granted_batch.expires_at
+    until = f"expires {format_instant(expires_at)}" if expires_at else "never expires"
+    return f"{entry.amount:,} granted {format_instant(entry.effective_at)}, {until}"
+
+
+def _voided(entry: LedgerEntry) -> dict[str, Any]:
     return {
         "voided": -entry.amount,
         "transaction_id": entry.transaction_id,
@@ -87,8 +87,8 @@ def _voided_before(repair: Repair, wanted: Void, facts: dict[str, Any]) -> Summa
     returned = sum(batch.remaining for batch in account.batches if batch.number == wanted.batch)
     if returned:
         text += (
-            f" Since then {returned:,} credits of usages have returned to the batch; to void those, "
-            "give another key: --key (KEY=... with make)."
+            f" Since then {returned:,} credits of usages have returned to the batch; to void those "
+            "too, give another key: --key (KEY=... with make)."
         )
     return Summary(text, facts | {"returned_since": returned}, is_complete=not returned)
 
