@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from difflib import get_close_matches
@@ -21,7 +20,6 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from chalicelib.domain.instants import format_instant
-from infra import local
 from infra.repair import command
 from infra.repair.command import Repair, RepairError, Summary
 
@@ -47,8 +45,6 @@ HIDDEN_SECONDS = 60
 
 MESSAGES_A_REQUEST = 10
 MOST_LOG_PAGES = 10
-TASK_POLL_SECONDS = 2.0
-TASK_DEADLINE_SECONDS = 3600.0
 
 
 class DeadLetters:
@@ -127,23 +123,6 @@ class DeadLetters:
             most -= len(arrived)
             yield len(arrived)
 
-    def start_task(self) -> None:
-        """Lets SQS move all of them by itself."""
-        self._sqs.start_message_move_task(
-            SourceArn=self._arn(self.url), DestinationArn=self._arn(self.target)
-        )
-
-    def task(self) -> Iterator[dict[str, Any]]:
-        """What SQS tells of its moving, again and again until it has ended."""
-        arn = self._arn(self.url)
-        deadline = time.monotonic() + TASK_DEADLINE_SECONDS
-        while time.monotonic() < deadline:
-            latest = self._sqs.list_message_move_tasks(SourceArn=arn, MaxResults=1)["Results"][0]
-            yield latest
-            if latest["Status"] not in ("RUNNING", "CANCELLING"):
-                return
-            time.sleep(TASK_POLL_SECONDS)
-
     def _receive(self, most: int, hidden_seconds: int) -> list[dict[str, Any]]:
         answer = self._sqs.receive_message(
             QueueUrl=self.url,
@@ -173,9 +152,6 @@ class DeadLetters:
                 asked["nextToken"] = page["nextToken"]
         except ClientError as error:
             yield f"its log could not be read: {error}"
-
-    def _arn(self, url: str) -> str:
-        return str(self._attributes(url, "QueueArn")["QueueArn"])
 
     def _attributes(self, url: str, *names: str) -> dict[str, str]:
         answer = self._sqs.get_queue_attributes(QueueUrl=url, AttributeNames=list(names))
@@ -237,8 +213,6 @@ def redrive(repair: Repair, arguments: argparse.Namespace) -> Summary:
     most = min(waiting, arguments.limit or waiting)
     if not repair.is_agreed(f"move {most:,} of {waiting:,} messages back to {name}"):
         return Summary(f"{waiting:,} messages wait in {name}{SUFFIX}.", facts)
-    if arguments.limit is None and repair.reach.stage != local.STAGE:
-        return _by_task(repair, dead, facts)
     for moved in repair.follow(f"Moving to {name}", dead.move(most)):
         facts["moved"] += moved
     facts["waiting"] = dead.count()
@@ -246,24 +220,6 @@ def redrive(repair: Repair, arguments: argparse.Namespace) -> Summary:
     rest = "" if is_complete else ": others are hidden for the moment. Run it again in a minute"
     return Summary(
         f"Moved {facts['moved']:,} of {most:,} messages back to {name}{rest}.", facts, is_complete
-    )
-
-
-def _by_task(repair: Repair, dead: DeadLetters, facts: dict[str, Any]) -> Summary:
-    """The emulator knows no such tasks, and a task knows no limit: all, and on AWS."""
-    dead.start_task()
-    repair.say("SQS moves them. It goes on doing so when this command is interrupted.")
-    latest: dict[str, Any] = {}
-    for latest in repair.follow(f"Moving to {dead.name}", dead.task()):
-        facts["moved"] = latest.get("ApproximateNumberOfMessagesMoved", 0)
-    facts["waiting"] = dead.count()
-    if latest["Status"] == "COMPLETED":
-        return Summary(f"Moved {facts['moved']:,} messages back to {dead.name}.", facts)
-    why = latest.get("FailureReason") or f"it is {latest['Status']}"
-    return Summary(
-        f"SQS moved {facts['moved']:,} messages and not all: {why}. Run it again.",
-        facts,
-        is_complete=False,
     )
 
 
