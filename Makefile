@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help run up token clock test contract check format deploy import balances units cost cpu verify redrive replay allocate void mails dashboard screenshots sample clean
+.PHONY: help run up token clock test contract check format deploy import balances units cost cpu verify redrive replay allocate void export erase mails dashboard screenshots sample clean
 
 help:  ## list what there is
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +74,12 @@ allocate: $(READY)  ## grant what is due: PERIOD=2026-07 and USER_ID=42, FILE=us
 
 void: $(READY)  ## take back a credit batch: USER_ID=42 BATCH=7 REASON=... ACTOR=... (KEY=..., NO_MAIL=1, STAGE, DRY_RUN, YES, JSON)
 	@$(RUN) -m infra.repair.void $(if $(USER_ID),--user-id "$(USER_ID)") $(if $(BATCH),--batch "$(BATCH)") $(if $(REASON),--reason "$$REASON") $(if $(ACTOR),--actor "$$ACTOR") $(if $(KEY),--key "$(KEY)") $(if $(NO_MAIL),--no-mail) $(REPAIR)
+
+export: $(READY)  ## all that is kept of a user, as JSON: USER_ID=42 > 42.json (STAGE=prod, DRY_RUN=1)
+	@$(RUN) -m infra.repair.export $(if $(USER_ID),--user-id "$(USER_ID)") $(if $(STAGE),--stage "$(STAGE)") $(if $(DRY_RUN),--dry-run)
+
+erase: $(READY)  ## erase a person, not the numbers: USER_ID=42 (SUBJECT="auth0|42", STAGE, DRY_RUN, YES, JSON)
+	@$(RUN) -m infra.repair.erase $(if $(USER_ID),--user-id "$(USER_ID)") $(if $(SUBJECT),--subject "$(SUBJECT)") $(REPAIR)
 
 mails: $(READY)  ## pictures of every kind of mail, into docs/images/mails (needs chromium)
 	@$(RUN) -m infra.mails

@@ -6,9 +6,9 @@ import pytest
 
 from chalicelib.domain.calendar import Period
 from chalicelib.messages import UsersMessage
-from infra.repair import allocate, redrive, replay, void
+from infra.repair import allocate, erase, export, redrive, replay, void
 from tests.aws.repair import Main, Terminal
-from tests.aws.world import World, at
+from tests.aws.world import World, at, client
 
 MIDNIGHT = "2026-01-31T23:00:00Z"  # in Paris
 FEBRUARY = ("--period", "2026-02")
@@ -334,6 +334,139 @@ def test_a_batch_that_is_not_there_or_a_word_that_is_missing_voids_nothing(
     assert [entry.amount for entry in world.history()] == [30]
 
 
+# Export -------------------------------------------------------------------------------------------
+
+
+def test_an_export_is_everything_that_is_kept_of_one_user_and_nothing_of_another(
+    world: World, terminal: Terminal
+) -> None:
+    world.subscribe("1")
+    world.subscribe("2")
+    world.grant("1", 30, "a", reason="Sorry, Ünal")
+    world.grant("2", 99, "b")
+    world.queue_mails()
+    assert world.send_mails() == []
+    ran = terminal.run(export.main, "--user-id", "1")
+    assert ran.status == 0
+    assert ran.facts["user_id"] == "1"
+    assert ran.facts["subscription"]["email"] == "user1@example.com"
+    (line,) = ran.facts["ledger"]
+    assert (line["transaction_id"], line["entry"]["amount"]) == ("1-1", 30)
+    assert "Sorry, Ünal" in ran.printed
+    (mail,) = ran.facts["mails"]
+    assert (mail["identity"], mail["status"]) == ("manual 1-1", "COMPLETED")
+    assert "user2@" not in ran.printed
+    assert "1 ledger entries and 1 mails" in ran.said
+
+
+def test_an_export_has_every_entry_of_a_long_ledger_in_order(
+    world: World, terminal: Terminal
+) -> None:
+    world.subscribe()
+    for number in range(12):
+        world.grant("1", number + 1, f"key-{number}")
+    ledger = terminal.run(export.main, "--user-id", "1").facts["ledger"]
+    assert [line["entry"]["amount"] for line in ledger] == [*range(1, 13)]
+
+
+def test_a_ledger_that_is_wrong_is_exported_as_it_is(world: World, terminal: Terminal) -> None:
+    world.subscribe()
+    world.grant("1", 30, "a")
+    world.grant("1", 40, "b")
+    item = next(item for item in world.lines() if item["entry"]["S"] == "entry#000000000002")
+    item["body"]["S"] = "tampered"
+    client("dynamodb").put_item(TableName=world.settings.ledger_table, Item=item)
+    first, second = terminal.run(export.main, "--user-id", "1").facts["ledger"]
+    assert first["entry"]["amount"] == 30
+    assert second["entry"] == "tampered"
+
+
+def test_nobody_and_a_user_id_that_cannot_be_one_are_not_exported(terminal: Terminal) -> None:
+    for user_id, said in (("1", "Nothing is kept of user 1"), ("a#b", "--user-id")):
+        ran = terminal.run(export.main, "--user-id", user_id)
+        assert (ran.status, ran.printed) == (1, "")
+        assert said in ran.said
+
+
+def test_a_dry_export_says_what_there_is_and_writes_nothing(
+    world: World, terminal: Terminal
+) -> None:
+    world.subscribe()
+    world.grant("1", 30, "a")
+    ran = terminal.run(export.main, "--user-id", "1", "--dry-run")
+    assert (ran.status, ran.printed) == (0, "")
+    assert "a subscription and 1 ledger entries" in ran.said
+
+
+# Erase --------------------------------------------------------------------------------------------
+
+
+def test_an_erased_person_leaves_numbers_that_verify_and_again_changes_nothing(
+    world: World, terminal: Terminal
+) -> None:
+    world.subscribe("1")
+    world.subscribe("2")
+    world.grant("1", 30, "a", reason="For Grace Hopper", actor="auth0|1")
+    world.grant("1", -10, "b", reason="Grace asked for it")
+    world.grant("2", 5, "c", reason="Another person")
+    erase_1 = ("--user-id", "1", "--subject", "auth0|1", "--yes", "--json")
+    ran = terminal.run(erase.main, *erase_1)
+    assert ran.status == 0
+    assert ran.facts["texts_erased"] == 2
+    assert ran.facts["subscription_removed"] is True
+    assert world.summary("1") == [("manual", 30, 30), ("manual", -10, 20)]
+    assert world.services.subscriptions.find("1") is None
+    kept = str(world.lines())
+    assert "Grace" not in kept
+    assert "auth0|1" not in kept
+    assert "Another person" in kept
+    assert world.services.subscriptions.find("2") is not None
+    before = world.lines()
+    again = terminal.run(erase.main, *erase_1)
+    assert (again.status, again.facts["texts_erased"]) == (0, 0)
+    assert "Nothing is kept of user 1 that could be erased" in again.said
+    assert world.lines() == before
+
+
+def test_an_erasure_that_was_interrupted_is_finished_by_the_next(
+    world: World, terminal: Terminal
+) -> None:
+    world.subscribe()
+    world.grant("1", 30, "a")
+    world.grant("1", 40, "b")
+    world.services.subscriptions.remove("1")
+    assert next(world.services.ledger.erase("1"))
+    ran = terminal.run(erase.main, "--user-id", "1", "--yes", "--json")
+    assert (ran.status, ran.facts["texts_erased"]) == (0, 1)
+    assert "Goodwill" not in str(world.lines())
+
+
+def test_a_ledger_that_is_wrong_is_not_erased_nor_is_its_owner(
+    world: World, terminal: Terminal
+) -> None:
+    world.subscribe()
+    world.grant("1", 30, "a")
+    (item,) = (item for item in world.lines() if item["entry"]["S"].startswith("entry#"))
+    item["body"]["S"] = item["body"]["S"].replace("Goodwill", "Badwill")
+    client("dynamodb").put_item(TableName=world.settings.ledger_table, Item=item)
+    ran = terminal.run(erase.main, "--user-id", "1", "--yes")
+    assert ran.status == 1
+    assert "entry 1" in ran.said
+    assert "Badwill" in str(world.lines())
+    assert world.services.subscriptions.find("1") is not None
+
+
+def test_a_user_id_or_a_subject_that_cannot_be_one_erases_nothing(
+    world: World, terminal: Terminal
+) -> None:
+    world.subscribe()
+    for words in (("--user-id", "a#b"), ("--user-id", "1", "--subject", "")):
+        ran = terminal.run(erase.main, *words, "--yes")
+        assert ran.status == 1
+        assert words[-2] in ran.said
+    assert world.services.subscriptions.find("1") is not None
+
+
 # All of them --------------------------------------------------------------------------------------
 
 
@@ -348,6 +481,7 @@ def test_nothing_changes_in_a_dry_run_when_nobody_is_there_or_when_the_person_sa
         (replay.main, ("--from", "2026-01-31T23:00Z", *REPLAY)),
         (allocate.main, (*FEBRUARY, "--user-id", "1")),
         (void.main, (*VOID, "--batch", "1")),
+        (erase.main, ("--user-id", "1")),
     ]
     before = world.lines()
     for main, words in commands:
@@ -365,6 +499,7 @@ def test_nothing_changes_in_a_dry_run_when_nobody_is_there_or_when_the_person_sa
         assert declined.status == 1
         assert "nothing was changed" in declined.said
     assert world.lines() == before
+    assert world.services.subscriptions.find("1") is not None
     assert terminal.functions.events == []
     assert world.take("allocations") == []
     assert len(world.take("allocations-dlq")) == 1
