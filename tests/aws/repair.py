@@ -71,6 +71,7 @@ class Terminal:
         keyboard = io.StringIO("" if self.answer is None else f"{self.answer}\n")
         setattr(keyboard, "isatty", lambda: self.answer is not None)  # noqa: B010
         self._monkeypatch.setattr(sys, "stdin", keyboard)
+        self._capsys.readouterr()  # what the world's own functions have logged
         status = main(list(words))
         shown = self._capsys.readouterr()
         return Ran(status, shown.err, shown.out)
