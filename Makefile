@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help run up token clock test contract check format deploy import balances units cost cpu verify redrive replay allocate void export erase mails dashboard screenshots sample clean
+.PHONY: help run up token clock test contract check format deploy import balances units cost bench capacity scale verify redrive replay allocate void export erase mails dashboard screenshots sample clean
 
 help:  ## list what there is
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,8 +57,14 @@ units: $(READY)  ## count requests and capacity units of each operation
 cost: $(READY)  ## what a month on AWS costs, in dollars (USERS=50000 USAGES=20 READS=30 MAILS=2)
 	@$(RUN) -m bench.cost $(if $(USERS),--users $(USERS)) $(if $(USAGES),--usages $(USAGES)) $(if $(READS),--reads $(READS)) $(if $(MAILS),--mails $(MAILS))
 
-cpu: $(READY)  ## CPU of cold starts and requests over the bare SDK
-	@$(RUN) -m bench.cpu
+bench: $(READY)  ## everything measured, beside Celery and others, into bench/results.json (USERS=10000 ROUNDS=5 CELERY=no)
+	@$(RUN) -m bench $(if $(USERS),--users $(USERS)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(filter no,$(CELERY)),--without-celery)
+
+capacity: $(READY)  ## how long a month's turn takes on AWS, simulated from what `make bench` measured
+	@$(RUN) -m bench.capacity
+
+scale: $(READY)  ## a sweep of a million users in one zone, killed on its way (USERS=1000000)
+	@$(RUN) -m bench.scale $(if $(USERS),--users $(USERS))
 
 verify: $(READY)  ## check a ledger line by line: USER_ID=42 (STAGE=prod)
 	@$(RUN) -m infra.verify $(USER_ID) $(if $(STAGE),--stage "$(STAGE)")
@@ -101,6 +107,9 @@ clean:  ## remove everything that was made, .venv too
 $(READY): requirements.txt requirements-dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo 'error: Credits needs Python 3.11 or newer, and "$(PYTHON)" is not. Name one: make PYTHON=python3.12 ...' >&2; exit 1; }
+	@# --clear would follow a link and empty an environment that others use.
+	@if [ -L $(VENV) ]; then \
+	  echo 'error: $(VENV) is a link to an environment that is out of date. Renew it where it is, or remove the link.' >&2; exit 1; fi
 	@echo 'Making $(VENV) (once, about a minute) ...' >&2
 	@$(PYTHON) -m venv --clear $(VENV) >&2 || { \
 	  echo 'error: Python has no venv module. On Debian and Ubuntu: apt install python3-venv' >&2; exit 1; }
