@@ -3,12 +3,13 @@
 
 PYTHON ?= python3
 STAGE ?=
+REPAIR = $(if $(STAGE),--stage "$(STAGE)") $(if $(DRY_RUN),--dry-run) $(if $(YES),--yes) $(if $(JSON),--json)
 VENV := .venv
 READY := $(VENV)/.ready
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help run up token clock test contract check format deploy import balances units cost bench capacity scale verify mails dashboard reference screenshots sample clean
+.PHONY: help run up token clock test contract check format deploy import balances units cost bench capacity scale verify redrive replay allocate void export erase mails dashboard reference screenshots sample clean
 
 help:  ## list what there is
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +68,24 @@ scale: $(READY)  ## a sweep of a million users in one zone, killed on its way (U
 
 verify: $(READY)  ## check a ledger line by line: USER_ID=42 (STAGE=prod)
 	@$(RUN) -m infra.verify $(USER_ID) $(if $(STAGE),--stage "$(STAGE)")
+
+redrive: $(READY)  ## list dead letters, or move them back: QUEUE=allocations LIMIT=10 (STAGE, DRY_RUN=1, YES=1, JSON=1; docs/repair.md)
+	@$(RUN) -m infra.repair.redrive $(if $(QUEUE),--queue "$(QUEUE)") $(if $(LIMIT),--limit "$(LIMIT)") $(REPAIR)
+
+replay: $(READY)  ## replay ticks: FROM=2026-07-01T00:00Z TO=... KIND=allocation or expiry (ZONES=..., STAGE, DRY_RUN, YES, JSON)
+	@$(RUN) -m infra.repair.replay $(if $(FROM),--from "$(FROM)") $(if $(TO),--to "$(TO)") $(if $(KIND),--kind "$(KIND)") $(if $(ZONES),--zones "$(ZONES)") $(REPAIR)
+
+allocate: $(READY)  ## grant what is due: PERIOD=2026-07 and USER_ID=42, FILE=users.txt or ZONE=... (STAGE, DRY_RUN, YES, JSON)
+	@$(RUN) -m infra.repair.allocate $(if $(PERIOD),--period "$(PERIOD)") $(if $(USER_ID),--user-id "$(USER_ID)") $(if $(FILE),--file "$(FILE)") $(if $(ZONE),--zone "$(ZONE)") $(REPAIR)
+
+void: $(READY)  ## take back a credit batch: USER_ID=42 BATCH=7 REASON=... ACTOR=... (KEY=..., NO_MAIL=1, STAGE, DRY_RUN, YES, JSON)
+	@$(RUN) -m infra.repair.void $(if $(USER_ID),--user-id "$(USER_ID)") $(if $(BATCH),--batch "$(BATCH)") $(if $(REASON),--reason "$$REASON") $(if $(ACTOR),--actor "$$ACTOR") $(if $(KEY),--key "$(KEY)") $(if $(NO_MAIL),--no-mail) $(REPAIR)
+
+export: $(READY)  ## all that is kept of a user, as JSON: USER_ID=42 > 42.json (STAGE=prod, DRY_RUN=1)
+	@$(RUN) -m infra.repair.export $(if $(USER_ID),--user-id "$(USER_ID)") $(if $(STAGE),--stage "$(STAGE)") $(if $(DRY_RUN),--dry-run)
+
+erase: $(READY)  ## erase a person, not the numbers: USER_ID=42 (SUBJECT="auth0|42", STAGE, DRY_RUN, YES, JSON)
+	@$(RUN) -m infra.repair.erase $(if $(USER_ID),--user-id "$(USER_ID)") $(if $(SUBJECT),--subject "$(SUBJECT)") $(REPAIR)
 
 mails: $(READY)  ## pictures of every kind of mail, into docs/images/mails (needs chromium)
 	@$(RUN) -m infra.mails

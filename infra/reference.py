@@ -35,9 +35,11 @@ class _Writer:
         yield "edit it here. What a contract cannot say is in [api.md](api.md)."
         yield ""
         for path, operations in self._contract["paths"].items():
+            shared = operations.get("parameters", [])
             for method, operation in operations.items():
-                if "operationId" in operation:
-                    yield from self._operation(f"{method.upper()} {path}", operation)
+                if method != "parameters":
+                    own = {"parameters": [*shared, *operation.get("parameters", ())]}
+                    yield from self._operation(f"{method.upper()} {path}", operation | own)
         yield "# Shapes"
         yield ""
         for name, schema in self._contract["components"]["schemas"].items():
@@ -56,7 +58,7 @@ class _Writer:
         ]
         yield f"Who may: a token with {' or '.join(scopes)}." if scopes else "Who may: anyone."
         yield ""
-        parameters = [self._resolved(each) for each in operation.get("parameters", ())]
+        parameters = [self._resolved(each) for each in operation["parameters"]]
         if parameters:
             yield "| parameter | in | | meaning |"
             yield "|---|---|---|---|"

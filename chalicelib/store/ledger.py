@@ -10,7 +10,8 @@ Keys of table ``ledger`` (partition ``user_id``, sort ``entry``):
 
 Every write is an insert under the condition that nothing is there. For an entry this one condition
 is the optimistic lock (only one writer gets number n+1), the order, and for scheduled work the
-idempotency; for work on request the marker in the same transaction adds it.
+idempotency; for work on request the marker in the same transaction adds it. The exception is
+`erase`, which takes the texts out of the entries of a person: none of our functions may update.
 
     writer A                      writer B
     reads entry 7                 reads entry 7
@@ -22,19 +23,28 @@ idempotency; for work on request the marker in the same transaction adds it.
 import hashlib
 import json
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from botocore.exceptions import ClientError
 from pynamodb.connection import Connection
-from pynamodb.exceptions import TransactGetError
+from pynamodb.exceptions import TransactGetError, UpdateError
 from pynamodb.expressions.operand import Path
 
 from chalicelib.domain import ledger
 from chalicelib.domain.errors import Contention, CreditsError, IdempotencyKeyReused, NotFound
 from chalicelib.domain.instants import format_instant, parse_instant
-from chalicelib.domain.ledger import Account, EntryType, LedgerEntry, Request, entry_hash
+from chalicelib.domain.ledger import (
+    FIRST_HASH,
+    Account,
+    EntryType,
+    LedgerEntry,
+    Request,
+    entry_hash,
+    erased_hash,
+    without_texts,
+)
 from chalicelib.domain.verification import StoredLine, verify
 
 from .database import (
@@ -43,6 +53,7 @@ from .database import (
     attempts,
     describe,
     error_code,
+    get_text,
     number,
     pause_with_jitter,
     text,
@@ -233,8 +244,7 @@ class LedgerStore:
         after = "entry#"
         while True:
             items = self._query(user_id, after, "entry$", limit=1000, newest_first=False)
-            for item in items:
-                yield StoredLine(_number(item), item["body"]["S"], item["hash"]["S"])
+            yield from map(_line, items)
             if not items:
                 return
             after = _entry_key(_number(items[-1]) + 1)
@@ -305,6 +315,14 @@ class LedgerStore:
             user_id, operation, fingerprint(request), lambda account: _Posting(decide(account))
         )
 
+    def performed(self, operation: str, request: Mapping[str, object]) -> Outcome | None:
+        """What an operation came to that was performed before, None when it was not.
+
+        Raises `IdempotencyKeyReused` when it was performed for another request.
+        """
+        marker = self._marker(operation)
+        return self._replay(operation, fingerprint(request), marker) if marker else None
+
     def reverse(
         self,
         user_id: str,
@@ -334,6 +352,40 @@ class LedgerStore:
             return _Posting(reversal.entry, (link,), reversal.expired)
 
         return self._perform(user_id, request.operation, fingerprint(described), decide)
+
+    def erase(self, user_id: str, names: Collection[str] = ()) -> Iterator[bool]:
+        """Takes the texts out of a ledger, entry by entry; whether each was changed by this.
+
+        See `domain.ledger.without_texts` for ``names``. What was erased before is left as it is, so
+        that an erasure that was killed is finished by another. Amounts, numbers and the hash that
+        the next entry is chained to stay; writers may go on meanwhile. Raises `LedgerCorrupt`
+        before anything is changed: an erasure must not seal what somebody tampered with.
+        """
+        self.verify(user_id)
+        previous_hash = FIRST_HASH
+        for line in self.lines(user_id):
+            entry = LedgerEntry.from_body(user_id, line.number, line.body)
+            erased = without_texts(entry, names)
+            yield erased != entry and self._replace_body(line, erased, previous_hash)
+            previous_hash = line.hash
+
+    def _replace_body(self, line: StoredLine, entry: LedgerEntry, previous_hash: str) -> bool:
+        """Whether the entry was stored over the line; False when another did so meanwhile."""
+        body = entry.body()
+        seal = erased_hash(previous_hash, entry.user_id, body, line.hash)
+        try:
+            self._connection.update_item(
+                self._table,
+                entry.user_id,
+                _entry_key(entry.number),
+                actions=[Path("body").set(text(body)), Path("erased").set(text(seal))],
+                condition=(Path("body") == text(line.body)) & (Path("hash") == text(line.hash)),
+            )
+        except UpdateError as error:
+            if error_code(error) == "ConditionalCheckFailedException":
+                return False
+            raise
+        return True
 
     def _perform(
         self, user_id: str, operation: str, request_hash: str, decide: Callable[[Account], _Posting]
@@ -500,6 +552,10 @@ def _item(entry: LedgerEntry, previous_hash: str) -> Item:
 
 def _entry(item: Item) -> LedgerEntry:
     return LedgerEntry.from_body(item["user_id"]["S"], _number(item), item["body"]["S"])
+
+
+def _line(item: Item) -> StoredLine:
+    return StoredLine(_number(item), item["body"]["S"], item["hash"]["S"], get_text(item, "erased"))
 
 
 def _account(item: Item) -> Account:

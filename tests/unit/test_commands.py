@@ -19,7 +19,7 @@ def test_the_page_of_the_api_is_that_of_its_contract() -> None:
     contract = json.loads(reference.CONTRACT.read_text(encoding="utf-8"))
     assert reference.PAGE.read_text(encoding="utf-8") == reference.page(contract)
     for path, operations in contract["paths"].items():
-        for method in operations:
+        for method in set(operations) - {"parameters"}:
             assert f"## {method.upper()} {path}\n" in reference.page(contract)
 
 
