@@ -9,6 +9,7 @@ is there, and right, or it is not.
 import hashlib
 import itertools
 import json
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -171,15 +172,13 @@ class Oracle:
     # --- Ledgers ----------------------------------------------------------------------------------
 
     def _observe_ledger(self, user_id: str) -> None:
-        rows = self.world.table("ledger").partitions.get("", {}).get(user_id, [])
+        table = self.world.table("ledger")
+        rows = table.partitions.get("", {}).get(user_id, [])
+        count = bisect_left(rows, ("entry$", ("", "")))  # behind them are links of reversals
         known = len(self.ledger(user_id).lines)
-        if len(rows) == known:
-            return
-        items = self.world.table("ledger").items
-        keys = [key for name, key in rows if name.startswith("entry#")]
-        for key in keys[known:]:
-            self._accept(user_id, items[key])
-        require(len(keys) >= known, "lines are gone from the ledger of", user_id)
+        require(count >= known, "lines are gone from the ledger of", user_id)
+        for _, key in rows[known:count]:
+            self._accept(user_id, table.items[key])
 
     def _accept(self, user_id: str, item: Json) -> None:
         ledger = self.ledger(user_id)
@@ -456,6 +455,7 @@ class Oracle:
             account = self.world.services.ledger.verify(user_id)
             require(
                 account.ledger_balance == ledger.balance
+                and account.last_hash == self.hashes.get(user_id, account.last_hash)
                 and account.next_number == len(ledger.lines) + 1,
                 "verification adds up to something else:",
                 account,

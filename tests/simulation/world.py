@@ -374,7 +374,7 @@ def ticks_between(
     """
     found = set()
     for timezone in zones:
-        day = local_day(timezone, start) - timedelta(days=1)
+        day = local_day(timezone, start - timedelta(minutes=max(ages), days=1))
         while day <= local_day(timezone, end) + timedelta(days=1):
             for age in ages:
                 instant = midnight(timezone, day) + timedelta(minutes=age)
