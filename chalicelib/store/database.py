@@ -94,8 +94,12 @@ IS_NEW = Path("user_id").does_not_exist()
 
 
 def error_code(error: PynamoDBException) -> str | None:
-    """The service's own code of a failed call, such as ``ConditionalCheckFailedException``."""
-    return error.cause_response_code
+    """The service's own code of a failed call, such as ``ConditionalCheckFailedException``.
+
+    None where there was no answer. PynamoDB's own way to the code fails there: what botocore raises
+    of a timeout has a response, which is None.
+    """
+    return error.cause_response_code if isinstance(error.cause, ClientError) else None
 
 
 def attempts(pause: Pause) -> Iterator[int]:
