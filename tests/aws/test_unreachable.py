@@ -1,5 +1,7 @@
 """AWS that does not answer at all is an outage, and reported as one: it is no bug of ours."""
 
+from typing import Any
+
 import pytest
 from botocore.exceptions import ConnectTimeoutError, ReadTimeoutError
 
@@ -19,7 +21,7 @@ def fall_silent(world: World, monkeypatch: pytest.MonkeyPatch, what: str, error:
     client = world.services._connection.client
     original = client._make_api_call
 
-    def call(operation: str, arguments: object) -> object:
+    def call(operation: str, arguments: Any) -> Any:
         if operation == what:
             raise error
         return original(operation, arguments)

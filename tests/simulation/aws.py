@@ -168,7 +168,7 @@ class _Condition:
     def value(self, word: str) -> str | int:
         return _plain(self.values[word])
 
-    def holds(self, item: Json, node: Any = None) -> bool:
+    def holds(self, item: Json, node: Any = None) -> bool:  # noqa: PLR0911 - as above
         node = node or self.parsed
         match node:
             case ("AND", left, right):
@@ -187,7 +187,7 @@ class _Condition:
                 right_value: Any = self.value(value)
                 if type(left_value) is not type(right_value):
                     return False
-                compared = {
+                compared: dict[Any, bool] = {
                     "=": left_value == right_value,
                     "<": left_value < right_value,
                     ">": left_value > right_value,
@@ -412,7 +412,7 @@ class Tables:
     def _TransactGetItems(self, parameters: Json) -> Json:  # noqa: N802
         return {"Responses": [self._GetItem(entry["Get"]) for entry in parameters["TransactItems"]]}
 
-    def _TransactWriteItems(self, parameters: Json) -> Json:  # noqa: N802
+    def _TransactWriteItems(self, parameters: Json) -> Json:  # noqa: C901, N802
         token = parameters["ClientRequestToken"]
         asked = json.dumps(parameters["TransactItems"], sort_keys=True)
         if token in self.tokens:
@@ -436,7 +436,8 @@ class Tables:
                 self._check(put, "ConditionalCheckFailed")
             except Refused as error:
                 body = error.body
-                reasons.append({"Code": body["__type"], **{"Item": body["Item"]}})
+                more = {"Item": body["Item"]} if "Item" in body else {}
+                reasons.append({"Code": body["__type"], **more})
             else:
                 reasons.append({"Code": "None"})
         if any(reason["Code"] != "None" for reason in reasons):
@@ -469,7 +470,7 @@ class Tables:
         present = table.get({name: put["Item"][name] for name in table.keys})
         if not _Condition.of(put).holds(present or {}):
             returned = put.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD"
-            more = {"Item": present} if returned and present else {}
+            more: Json = {"Item": present} if returned and present else {}
             raise Refused(code, **more)
 
     def _insert(self, name: str, item: Json) -> None:
@@ -672,9 +673,11 @@ def _before_send(request: AWSPreparedRequest, event_name: str, **_: object) -> A
     try:
         status, answer = 200, _ANSWERING[-1].answer(call)
     except Refused as error:
-        status, answer = error.status, error.body
+        status, answer = error.status, dict(error.body)
     raw = _Body(json.dumps(answer).encode())
-    headers = {"x-amzn-errortype": answer["__type"]} if status >= 400 else {}
+    headers: dict[str, Any] = {}
+    if status >= 400:
+        headers["x-amzn-errortype"] = answer["__type"]
     return AWSResponse(request.url, status, headers, raw)  # type: ignore[arg-type]
 
 
@@ -685,7 +688,7 @@ _BUCKETS: list[quota.RetryQuota] = []
 def refill_retries() -> None:
     """A client retries less once it had to retry much: makes it forget."""
     for bucket in _BUCKETS:
-        bucket.release(bucket._max_capacity)
+        bucket.release(bucket.INITIAL_CAPACITY)
 
 
 class _KnownQuota(quota.RetryQuota):

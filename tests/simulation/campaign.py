@@ -1,6 +1,6 @@
 """Runs the simulation: many lives, and of the first that fails the shortest story.
 
-    python -m tests.simulation.campaign [--lives 100] [--steps 40] [--seed 1] [--replay BLOB]
+python -m tests.simulation.campaign [--lives 100] [--steps 40] [--seed 1] [--replay BLOB]
 """
 
 import argparse
@@ -61,15 +61,15 @@ def campaign(
     )
     machine: type[Machine] = type("Machine", (Machine,), {})
     if replay:
-        machine = hypothesis.reproduce_failure(hypothesis.__version__, replay.encode())(machine)  # type: ignore[arg-type,assignment]
+        machine = hypothesis.reproduce_failure(hypothesis.__version__, replay.encode())(machine)
     elif seed is not None:
-        machine = hypothesis.seed(seed)(machine)  # type: ignore[arg-type,assignment]
+        machine = hypothesis.seed(seed)(machine)
     Machine.lives = Machine.steps = Machine.struck = 0
     Machine.story_of_failure = []
     began = time.perf_counter()
     failure: BaseException | None = None
     try:
-        run_state_machine_as_test(machine, settings=wanted)  # type: ignore[no-untyped-call]
+        run_state_machine_as_test(machine, settings=wanted)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is what the campaign found
         failure = error
     seconds = time.perf_counter() - began

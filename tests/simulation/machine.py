@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from pynamodb.exceptions import PynamoDBException
 
 from tests.simulation import reference
@@ -57,18 +57,20 @@ EDITS: dict[str, Any] = {
     ),
     "email": st.sampled_from(("old@example.com", "new@example.com")),
 }
-edits = st.sampled_from(tuple(EDITS)).flatmap(
-    lambda name: st.tuples(st.just(name), EDITS[name])
-)
+edits = st.sampled_from(tuple(EDITS)).flatmap(lambda name: st.tuples(st.just(name), EDITS[name]))
 meanwhiles = st.tuples(
     st.sampled_from(("use", "use", "grant", "edit", "deliver")), amounts, keys, edits
 )
-troubles = st.none() | st.none() | st.builds(
-    lambda fault, place, times, meanwhile: (fault, place, times, meanwhile),
-    st.sampled_from(tuple(Fault)),
-    st.integers(0, 7),
-    st.sampled_from((1, 1, 1, 2, 3, 5, 40)),
-    meanwhiles,
+troubles = (
+    st.none()
+    | st.none()
+    | st.builds(
+        lambda fault, place, times, meanwhile: (fault, place, times, meanwhile),
+        st.sampled_from(tuple(Fault)),
+        st.integers(0, 7),
+        st.sampled_from((1, 1, 1, 2, 3, 5, 40)),
+        meanwhiles,
+    )
 )
 
 
@@ -98,7 +100,7 @@ class Machine(RuleBasedStateMachine):
         self.oracle = Oracle(self.world)
         self.story: list[str] = []
         self.is_broken = False
-        self.past = self.world.aws.state.copy()
+        self.past = self.present = self.world.aws.state.copy()
         self.archive: dict[str, list[str]] = {name: [] for name in (*WORK_QUEUES, "notifications")}
         self.later: list[Callable[[], None]] = []
         Machine.lives += 1
@@ -110,6 +112,8 @@ class Machine(RuleBasedStateMachine):
         """One step: what happens in it is told, observed and judged."""
         Machine.steps += 1
         trouble = self._trouble(drawn)
+        # Who reads late reads what was there before the step before this one.
+        self.past, self.present = self.present, self.world.aws.state.copy()
         told = f"{words}; {trouble}" if trouble else words
         self.story.append(f"{show(self.world.now)}  {told}")
         before = {name: len(self.world.queue(name)) for name in self.archive}
@@ -119,8 +123,6 @@ class Machine(RuleBasedStateMachine):
             if trouble and trouble.struck:
                 Machine.struck += 1
                 self.story[-1] += f" ({', '.join(sorted({str(c) for c in trouble.struck}))})"
-                if trouble.fault is Fault.STALE:
-                    self.past = self.world.aws.state.copy()
             for check in self.later:
                 check()
         except BaseException as error:
@@ -155,9 +157,6 @@ class Machine(RuleBasedStateMachine):
         except Killed:
             answer = None
         self.oracle.end()
-        if trouble is not None and trouble.fault is Fault.STALE and trouble.struck:
-            # What is served once as the past is not served again by a newer reader.
-            self.past = self.world.aws.state.copy()
         return answer
 
     def smooth(self, trouble: Trouble | None) -> bool:
@@ -441,9 +440,7 @@ class Machine(RuleBasedStateMachine):
         headers = {"Idempotency-Key": key}
         return lambda: self.world.call("POST", f"/api/credits/{name}", caller, body, headers)
 
-    def _perform(
-        self, intent: Intent, send: Callable[[], Reply], trouble: Trouble | None
-    ) -> None:
+    def _perform(self, intent: Intent, send: Callable[[], Reply], trouble: Trouble | None) -> None:
         judge = self._asked(intent)
         judge(self.attempt(trouble, send), trouble)
 
@@ -490,7 +487,7 @@ class Machine(RuleBasedStateMachine):
             require(replayed == "true", "a repeated request was not told so:", reply)
 
     def _refused(self, intent: Intent, reply: Reply) -> None:
-        reasons: list[object] = []
+        reasons: list[tuple[int, int | None]] = []
         for ledger in self.oracle.visited(intent.user_id):
             try:
                 number = intent.usage
@@ -504,7 +501,7 @@ class Machine(RuleBasedStateMachine):
                 reasons.append((422, None))
         found = (reply.status, reply.json.get("available_balance"))
         if intent.operation.startswith(f"manual#{LAMBDA}"):
-            reasons = [(status, None) for status, _ in reasons]  # type: ignore[misc]
+            reasons = [(status, None) for status, _ in reasons]
         require(found in reasons, "refused for no reason:", intent, reply, reasons)
 
     @rule(place=st.integers(0, 50), other=st.booleans(), trouble=troubles)
@@ -615,7 +612,10 @@ class Machine(RuleBasedStateMachine):
     def batch_expires(self, who: str, offset: int, is_swept: bool) -> None:  # noqa: FBT001
         """The clock goes to where a user's next batch expires, to the millisecond."""
         grants = self.oracle.ledger(self.user(who)).alive(self.world.now)
-        ends = sorted((grant.expires_at, grant) for grant in grants if grant.expires_at)
+        ends = sorted(
+            ((grant.expires_at, grant) for grant in grants if grant.expires_at),
+            key=lambda pair: pair[0],
+        )
         if not ends:
             return
         end, grant = ends[0]
@@ -721,7 +721,10 @@ class Machine(RuleBasedStateMachine):
             self.world.skew = timedelta(seconds=seconds)
 
     @rule(
-        who=users, months_ago=st.integers(0, 3), limit=st.sampled_from((1, 2, 100)), trouble=troubles
+        who=users,
+        months_ago=st.integers(0, 3),
+        limit=st.sampled_from((1, 2, 100)),
+        trouble=troubles,
     )
     def preview(self, who: str, months_ago: int, limit: int, trouble: Any) -> None:
         """An admin asks what a run would post."""
@@ -803,7 +806,7 @@ class Machine(RuleBasedStateMachine):
         def act() -> bool:
             try:
                 self.world.deliver_stream(records)
-            except Exception as error:  # noqa: BLE001 - Lambda tries it again, whatever it is
+            except Exception as error:
                 if isinstance(error, (BotoCoreError, ClientError)) or trouble is not None:
                     return False
                 raise
@@ -811,9 +814,7 @@ class Machine(RuleBasedStateMachine):
 
         return bool(self.attempt(trouble, act))
 
-    @rule(
-        places=st.lists(st.integers(0, 9), min_size=1, max_size=6, unique=True), trouble=troubles
-    )
+    @rule(places=st.lists(st.integers(0, 9), min_size=1, max_size=6, unique=True), trouble=troubles)
     def send_mails(self, places: list[int], trouble: Any) -> None:
         waiting = self.world.waiting("notifications")
         messages = [waiting[place] for place in places if place < len(waiting)]
@@ -845,9 +846,7 @@ class Machine(RuleBasedStateMachine):
 
     def _read(self, words: str, path: str, query: Json, drawn: Any, right: Any) -> None:
         with self.step(words, drawn) as trouble:
-            reply = self.attempt(
-                trouble, lambda: self.world.call("GET", path, ADMIN, query=query)
-            )
+            reply = self.attempt(trouble, lambda: self.world.call("GET", path, ADMIN, query=query))
             if reply is None or reply.status in (409, 503):
                 require(not self.smooth(trouble), "reading failed for no reason:", reply)
                 return
@@ -946,9 +945,7 @@ class Machine(RuleBasedStateMachine):
             if reply.status != 200:
                 return reply
             page = reply.json
-            items += [
-                {name: item[name] for name in _HISTORY} for item in page["items"]
-            ]
+            items += [{name: item[name] for name in _HISTORY} for item in page["items"]]
             require(len(page["items"]) <= int(query["limit"]), "a page is too long")
             if page["next_cursor"] is None:
                 return items
@@ -958,7 +955,9 @@ class Machine(RuleBasedStateMachine):
 
     def _live_until(self, end: datetime, ages: Sequence[int] = (0, 15, 60, 360)) -> None:
         """Ticks come on time, and everything is delivered at once."""
-        lived_in = {version.timezone for known in self.oracle.subscriptions.values() for version in known}
+        lived_in = {
+            version.timezone for known in self.oracle.subscriptions.values() for version in known
+        }
         for moment in ticks_between(self.world.now, end, sorted(lived_in), ages):
             self.world.now = moment
             for kind in ("allocation", "expiry"):
@@ -1042,9 +1041,6 @@ class Machine(RuleBasedStateMachine):
             before = [(message, self.oracle.predictions(message)) for message in messages]
             failed = self.world.deliver("notifications", messages)
             self.oracle.sent_now(before, failed, smoothly=True)
-
-
-precondition  # noqa: B018 - rules say themselves when they have nothing to do
 
 
 def _first_day(period: str | None) -> str | None:

@@ -144,17 +144,18 @@ class Oracle:
     def _observe_subscriptions(self) -> None:
         table = self.world.table("subscriptions").items
         for (user_id, _), item in table.items():
-            present = self.subscriptions.get(user_id, [None])[-1]
+            known = self.subscriptions.get(user_id)
+            present = known[-1] if known else None
             if present is not None and int(item["version"]["N"]) == present.version:
                 require(_read(item) == present, "a subscription changed silently:", user_id, item)
                 continue
             found = _read(item)
             for order in self._orders():
                 states: list[Subscription] = []
-                state: Subscription | None = present
+                state = present
                 for edit in order:
                     state = edit(state)
-                    if state is not None and state != (states or [present])[-1]:
+                    if state is not None and state != (states[-1] if states else present):
                         states.append(state)
                 if states and states[-1] == found:
                     self.subscriptions.setdefault(user_id, []).extend(states)
@@ -193,12 +194,14 @@ class Oracle:
         require(item["hash"]["S"] == sealed, f"user {user_id}: entry {number} is not sealed")
         expected = list(self._expected(user_id, ledger, body))
         require(
-            bool(expected), f"user {user_id}: nothing called for entry {number} at this time: {body}"
+            bool(expected),
+            f"user {user_id}: nothing called for entry {number} at this time: {body}",
         )
         described = [_described(ledger, line) for line in expected]
         found = {name: body.get(name) for name in described[0]}
-        for line, description in zip(expected, described, strict=True):
+        for right, description in zip(expected, described, strict=True):
             if description == found:
+                line = right
                 break
         else:
             difference = {
@@ -236,7 +239,9 @@ class Oracle:
                 for subscription in self.candidates(user_id):
                     yield intent.line(ledger, subscription.timezone, now)
             except Short as short:
-                raise Violation(f"{intent} took more than the {short.available} there are") from short
+                raise Violation(
+                    f"{intent} took more than the {short.available} there are"
+                ) from short
             except Forbidden as error:
                 raise Violation(f"{intent} is against the rules and was done") from error
 
@@ -288,9 +293,7 @@ class Oracle:
             for ledger in self.visited(user_id)
         ]
 
-    def _reminder(
-        self, body: Json, subscription: Subscription, ledger: Ledger
-    ) -> tuple[Any, ...]:
+    def _reminder(self, body: Json, subscription: Subscription, ledger: Ledger) -> tuple[Any, ...]:
         end = datetime.fromisoformat(body["expires_at"])
         now = self.world.clock
         left = sum(
@@ -303,9 +306,7 @@ class Oracle:
         subject = reference.sent_subject("expiring_soon", left, day)
         return ("send", ("expiring_soon", subscription.user_id, end), subject, "")
 
-    def _mail(
-        self, number: int, subscription: Subscription, ledger: Ledger
-    ) -> tuple[Any, ...]:
+    def _mail(self, number: int, subscription: Subscription, ledger: Ledger) -> tuple[Any, ...]:
         if number > len(ledger.lines):
             return ("nothing",)  # of a moment of the step before it was there
         line, before = ledger.lines[number - 1], ledger.until(number - 1)
@@ -336,8 +337,8 @@ class Oracle:
             return ("nothing",)
         if told and reference.local_day(timezone, self.world.clock) <= day:
             return ("wait",)
-        untold = {n: line for n, line in of_day.items() if n not in told}
-        amount = sum(line.amount for line in untold.values())
+        untold = {n: posted for n, posted in of_day.items() if n not in told}
+        amount = sum(posted.amount for posted in untold.values())
         latest = list(untold.values())[-1]
         shown_on = str(reference.local_day(timezone, latest.effective_at))
         subject = reference.sent_subject("expiration", amount, shown_on)

@@ -143,8 +143,7 @@ class Subscription:
         return next(
             period
             for period in months_around(local_day(self.timezone, later), 2, 30)
-            if (through is None or period > through)
-            and month_start(self.timezone, period) >= later
+            if (through is None or period > through) and month_start(self.timezone, period) >= later
         )
 
     def successor(self, now: datetime, **changes: object) -> "Subscription":
@@ -353,7 +352,11 @@ def mail_of(line: Line, before: Ledger, subscription: Subscription) -> str | Non
         limit = subscription.threshold
         crossed = limit is not None and after < limit <= after - line.amount
         return "low_balance" if crossed else None
-    return line.type if line.type in ("allocation", "expiration", "manual") and not line.silent else None
+    return (
+        line.type
+        if line.type in ("allocation", "expiration", "manual") and not line.silent
+        else None
+    )
 
 
 def newest_grant(line: Line, before: Ledger) -> int:

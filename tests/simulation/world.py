@@ -74,6 +74,11 @@ class _Heard(logging.Handler):
         _Heard.last = record
 
 
+def _last_error() -> BaseException | None:
+    heard = _Heard.last
+    return heard.exc_info[1] if heard and heard.exc_info else None
+
+
 @cache
 def _listen() -> None:
     """Nothing is printed; what went wrong is kept for whoever reports it."""
@@ -89,7 +94,9 @@ def _listen() -> None:
 
 
 @contextmanager
-def simulated(zones: Sequence[str] = ZONES, users_a_page: int = 4, shards: int = 2) -> Iterator[None]:
+def simulated(
+    zones: Sequence[str] = ZONES, users_a_page: int = 4, shards: int = 2
+) -> Iterator[None]:
     """Within the block the product is small enough to be driven hard: few zones, small pages.
 
     Nothing sleeps. Everything else is as it is deployed.
@@ -159,7 +166,7 @@ class World:
     requests: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def __post_init__(self) -> None:
-        self.aws = aws.Services(aws.create(STAGE), clock=lambda: self.now.timestamp())
+        self.aws = aws.Services(aws.create(STAGE), clock=lambda: self.now.timestamp())  # noqa: PLW0108 - it moves
         self.restart()
 
     @contextmanager
@@ -182,7 +189,9 @@ class World:
         connection = Connection(region=aws.REGION)
         connection._client = aws.dynamodb()
         # One thread, and one order of calls for one seed.
-        self.services = Services(SETTINGS, clock=lambda: self.clock, connection=connection, threads=1)
+        self.services = Services(
+            SETTINGS, clock=lambda: self.clock, connection=connection, threads=1
+        )
         self.services.queues = Queues(SETTINGS, client=aws.client("sqs", 4))
         self.services.mailer = Mailer(SETTINGS, client=aws.client("sesv2", 1))
         self.services.unsubscribe_links = UnsubscribeLinks(b"k" * 32, SETTINGS.unsubscribe_url)
@@ -240,10 +249,7 @@ class World:
         found = {name.lower(): value for name, value in answer["headers"].items()}
         reply = Reply(answer["statusCode"], found, answer["body"])
         if reply.status == 500:
-            heard = _Heard.last
-            raise AssertionError(f"{method} {path} answered 500") from (
-                heard.exc_info[1] if heard and heard.exc_info else None
-            )
+            raise AssertionError(f"{method} {path} answered 500") from _last_error()
         return reply
 
     def tick(self, kind: str, time: datetime, zones: Iterable[str] = ()) -> Json:
@@ -366,9 +372,12 @@ class World:
 
 
 def ticks_between(
-    start: datetime, end: datetime, zones: Iterable[str] = ZONES, ages: Sequence[int] = (0, 15, 60, 360)
+    start: datetime,
+    end: datetime,
+    zones: Iterable[str] = ZONES,
+    ages: Sequence[int] = (0, 15, 60, 360),
 ) -> list[datetime]:
-    """The quarter hours in ``(start, end]`` at which a day has begun somewhere, or some minutes ago.
+    """The quarter hours in ``(start, end]`` at which a day has begun, or did some minutes ago.
 
     At all others a tick has nothing to do.
     """
