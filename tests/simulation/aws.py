@@ -42,7 +42,7 @@ class Refused(Exception):
     def __init__(self, code: str, status: int = 400, **more: object) -> None:
         super().__init__(code)
         self.status = status
-        self.body = {"__type": code, "message": code, **more}
+        self.body: Json = {"__type": code, "message": code, **more}
 
 
 @dataclass(frozen=True)
@@ -671,9 +671,10 @@ def _before_send(request: AWSPreparedRequest, event_name: str, **_: object) -> A
     body: Any = request.body or b"{}"
     call = Call(service, operation, json.loads(body))
     try:
-        status, answer = 200, _ANSWERING[-1].answer(call)
+        answer: Json = _ANSWERING[-1].answer(call)
+        status = 200
     except Refused as error:
-        status, answer = error.status, dict(error.body)
+        status, answer = error.status, {**error.body}
     raw = _Body(json.dumps(answer).encode())
     headers: dict[str, Any] = {}
     if status >= 400:
