@@ -667,14 +667,14 @@ def answering(services: Services) -> Iterator[None]:
 
 
 def _before_send(request: AWSPreparedRequest, event_name: str, **_: object) -> AWSResponse:
-    _, service, operation = event_name.split(".")
-    body: Any = request.body or b"{}"
-    call = Call(service, operation, json.loads(body))
+    service, operation = event_name.split(".")[1:]
+    sent: Any = request.body or b"{}"
+    call = Call(service, operation, json.loads(sent))
+    status, answer = 200, Json()
     try:
-        answer: Json = _ANSWERING[-1].answer(call)
-        status = 200
+        answer = _ANSWERING[-1].answer(call)
     except Refused as error:
-        status, answer = error.status, {**error.body}
+        status, answer = error.status, error.body
     raw = _Body(json.dumps(answer).encode())
     headers: dict[str, Any] = {}
     if status >= 400:

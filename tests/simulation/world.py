@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import cache
 from typing import Any
 from unittest.mock import patch
 
 from chalice.local import LambdaContext
 from pynamodb.connection import Connection
 
+from chalicelib.domain import calendar
 from chalicelib.domain.instants import format_instant, parse_instant
 from chalicelib.mails.links import UnsubscribeLinks
 from chalicelib.mails.sending import Mailer
@@ -79,18 +79,34 @@ def _last_error() -> BaseException | None:
     return heard.exc_info[1] if heard and heard.exc_info else None
 
 
-@cache
-def _listen() -> None:
+@contextmanager
+def _listening() -> Iterator[None]:
     """Nothing is printed; what went wrong is kept for whoever reports it."""
-    os.environ["POWERTOOLS_LOG_LEVEL"] = "ERROR"
-    os.environ.setdefault("POWERTOOLS_SERVICE_NAME", "credits")
-    os.environ.setdefault("AWS_DEFAULT_REGION", aws.REGION)
-    from chalicelib.observability import logger
+    with patch.dict(os.environ, POWERTOOLS_SERVICE_NAME="credits"):
+        from chalicelib.observability import logger
 
-    _ = logger()
+        _ = logger()
     heard = logging.getLogger("credits")
-    heard.handlers[:] = [_Heard(level=logging.ERROR)]
+    before = heard.handlers, heard.level, heard.propagate
+    heard.handlers = [_Heard(level=logging.ERROR)]
+    heard.setLevel(logging.ERROR)
     heard.propagate = False
+    try:
+        yield
+    finally:
+        heard.handlers, heard.level, heard.propagate = before
+        heard.setLevel(before[1])  # forgets which levels are enabled
+
+
+@contextmanager
+def _few_zones(zones: Sequence[str]) -> Iterator[None]:
+    """Within the block there are no others; the product keeps the names it knows."""
+    with patch("chalicelib.domain.calendar.zone_names", lambda: tuple(zones)):
+        calendar._known_names.cache_clear()
+        try:
+            yield
+        finally:
+            calendar._known_names.cache_clear()
 
 
 @contextmanager
@@ -104,10 +120,10 @@ def simulated(
     import app
     from chalicelib.api import exchange
 
-    _listen()
     with ExitStack() as stack:
+        stack.enter_context(_listening())
+        stack.enter_context(_few_zones(zones))
         for target, value in (
-            ("chalicelib.domain.calendar.zone_names", lambda: tuple(zones)),
             ("chalicelib.jobs.sweeps.USERS_A_MESSAGE", max(1, users_a_page // 2)),
             ("chalicelib.jobs.sweeps.USERS_A_PAGE", users_a_page),
             ("chalicelib.jobs.sweeps.EXPIRY_SHARDS", shards),
