@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help run up token test contract check format deploy import units cpu verify mails sample clean
+.PHONY: help run up token clock test contract check format deploy import balances units cost cpu verify mails dashboard screenshots sample clean
 
 help:  ## list what there is
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ up: $(READY)  ## the stack on this machine without data; prints one line of JSON
 
 token: $(READY)  ## a token for the running stack: USER_ID=42 (SCOPE="credits:read credits:use", SECONDS=3600)
 	@$(RUN) -m infra.tokens $(if $(USER_ID),--user-id "$(USER_ID)") $(if $(SCOPE),--scope "$(SCOPE)") $(if $(SECONDS),--seconds "$(SECONDS)")
+
+clock: $(READY)  ## move the running stack's clock: TO="next midnight", "next 1st", "+30 days" or an instant (ZONE=...)
+	@$(RUN) -m infra.clock $(if $(TO),--to "$(TO)") $(if $(ZONE),--zone "$(ZONE)")
 
 test: $(READY)  ## all tests (ARGS="-k name tests/unit" picks some)
 	@$(RUN) -m pytest -n auto --dist loadfile $(ARGS)
@@ -44,8 +47,14 @@ deploy: $(READY)  ## deploy to AWS with your credentials: STAGE=dev or STAGE=pro
 import: $(READY)  ## import subscriptions: CSV=file.csv (STAGE=prod for AWS, SKIP_INVALID=1 to leave bad rows out)
 	@$(RUN) -m infra.import_subscriptions $(if $(CSV),"$(CSV)") $(if $(STAGE),--stage "$(STAGE)") $(if $(SKIP_INVALID),--skip-invalid)
 
+balances: $(READY)  ## import credits that users have elsewhere: CSV=file.csv (STAGE=prod, SKIP_INVALID=1; docs/migrating.md)
+	@$(RUN) -m infra.import_balances $(if $(CSV),"$(CSV)") $(if $(STAGE),--stage "$(STAGE)") $(if $(SKIP_INVALID),--skip-invalid)
+
 units: $(READY)  ## count requests and capacity units of each operation
 	@$(RUN) -m bench.units
+
+cost: $(READY)  ## what a month on AWS costs, in dollars (USERS=50000 USAGES=20 READS=30 MAILS=2)
+	@$(RUN) -m bench.cost $(if $(USERS),--users $(USERS)) $(if $(USAGES),--usages $(USAGES)) $(if $(READS),--reads $(READS)) $(if $(MAILS),--mails $(MAILS))
 
 cpu: $(READY)  ## CPU of cold starts and requests over the bare SDK
 	@$(RUN) -m bench.cpu
@@ -55,6 +64,12 @@ verify: $(READY)  ## check a ledger line by line: USER_ID=42 (STAGE=prod)
 
 mails: $(READY)  ## pictures of every kind of mail, into docs/images/mails (needs chromium)
 	@$(RUN) -m infra.mails
+
+dashboard: $(READY)  ## a picture of the dashboard from sample data, into docs/images/dashboard
+	@$(RUN) -m infra.dashboard_picture
+
+screenshots: $(READY)  ## pictures of the console, into docs/images/console (needs chromium and chromium-driver)
+	@SCREENSHOTS=1 $(RUN) -m pytest -q -n 0 tests/stack/test_console.py -k pictured
 
 sample: $(READY)  ## make infra/sample/subscriptions.csv again
 	@$(RUN) -m infra.sample.generate

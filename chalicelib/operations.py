@@ -5,9 +5,11 @@ cannot use it for two requests.
 """
 
 import re
+from datetime import datetime
 
 from chalicelib.domain import ledger
 from chalicelib.domain.errors import InvalidInput, NotFound
+from chalicelib.domain.instants import format_instant
 from chalicelib.domain.ledger import Account, LedgerEntry, Request
 from chalicelib.services import Services
 from chalicelib.store.ledger import Outcome
@@ -52,6 +54,38 @@ def allocate_by_hand(  # noqa: PLR0913 - one for each thing an admin can say
         "expires_in_days": expires_in_days,
         # Only where it is not the default: keys from before there were mails stay good.
         **({} if notify else {"notify": False}),
+    }
+    return services.ledger.perform(user_id, request.operation, described, decide)
+
+
+def carry_over(
+    services: Services,
+    user_id: str,
+    amount: int,
+    granted_at: datetime,
+    expires_at: datetime | None,
+    description: str,
+    *,
+    caller: str,
+    key: str,
+) -> Outcome:
+    """Takes over what is left of a batch of another system; see `domain.ledger.carry_over`.
+
+    The user is told nothing: he has these credits already. Raises `NotFound` for an unknown user.
+    """
+    request = Request(f"manual#{caller}#{key}", caller, description, silent=True)
+    now = services.now()
+
+    def decide(account: Account) -> LedgerEntry:
+        timezone = services.subscriptions.get(user_id).timezone
+        return ledger.carry_over(account, amount, granted_at, expires_at, request, now, timezone)
+
+    described = {
+        "user_id": user_id,
+        "amount": amount,
+        "granted_at": format_instant(granted_at),
+        "expires_at": expires_at and format_instant(expires_at),
+        "description": description,
     }
     return services.ledger.perform(user_id, request.operation, described, decide)
 

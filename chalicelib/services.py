@@ -4,7 +4,7 @@ Each part is made when it is first used, so that a function pays only for what i
 """
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,18 +33,29 @@ def read_clock() -> datetime:
     return datetime.now(UTC)
 
 
+def clock_of(settings: Settings) -> Callable[[], datetime]:
+    """The clock of a stage: that of `local` is ahead by what a file says (`make clock` writes it).
+
+    No other stage looks for such a file, whatever its environment says.
+    """
+    if not (settings.is_local and settings.clock_file):
+        return read_clock
+    seconds_ahead = Path(settings.clock_file)
+    return lambda: read_clock() + timedelta(seconds=float(seconds_ahead.read_text()))
+
+
 class Services:
     """The stores, the queues, the plans and the clock."""
 
     def __init__(
         self,
         settings: Settings,
-        clock: Callable[[], datetime] = read_clock,
+        clock: Callable[[], datetime] | None = None,
         connection: "Connection | None" = None,
         threads: int = THREADS,
     ) -> None:
         self.settings = settings
-        self.now = clock
+        self.now = clock or clock_of(settings)
         self.threads = threads
         self._given_connection = connection
 

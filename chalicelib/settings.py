@@ -36,6 +36,8 @@ class Settings:
     """How many local days ahead users are told that credits expire; 0 for never."""
     unsubscribe_url: str = ""
     unsubscribe_secret: str = ""
+    clock_file: str = ""
+    """Where the stage `local` is told how many seconds ahead of the clock it is; see `clock_of`."""
 
     @property
     def is_local(self) -> bool:
@@ -66,6 +68,7 @@ class Settings:
                 environment.get("AWS_ENDPOINT_URL", ""), environment.get("UNSUBSCRIBE_URL", "")
             ),
             unsubscribe_secret=environment.get("UNSUBSCRIBE_SECRET", ""),
+            clock_file=environment.get("CLOCK_FILE", ""),
         )
 
 

@@ -21,6 +21,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NamedTuple
 
 REGION = "us-east-1"
 
@@ -48,9 +49,19 @@ class _PortTaken(EmulatorError):
     """Another process took the port between our choosing and our using it."""
 
 
+class Emulator(NamedTuple):
+    """A running emulator: its address, e.g. `http://127.0.0.1:51234`, and its clock.
+
+    The clock is a file that says how many seconds the functions are ahead of this machine.
+    """
+
+    url: str
+    clock_file: Path
+
+
 @contextmanager
-def emulator() -> Iterator[str]:
-    """Run an emulator with nothing in it and yield its address, e.g. `http://127.0.0.1:51234`.
+def emulator() -> Iterator[Emulator]:
+    """Run an emulator with nothing in it.
 
     All its files are in a directory of its own, which is removed at the end; only the log is kept,
     as `LOG_FILE`. Raises `EmulatorError`.
@@ -58,9 +69,11 @@ def emulator() -> Iterator[str]:
     WORKSPACE.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix="emulator-", dir=WORKSPACE))
     log = temporary / LOG_FILE.name
+    clock_file = temporary / "clock"
+    clock_file.write_text("0")
     try:
         for attempt in range(1, _ATTEMPTS + 1):
-            process, url = _start(temporary, log)
+            process, url = _start(temporary, log, clock_file)
             try:
                 _wait_until_healthy(process, url, log)
             except _PortTaken:
@@ -73,7 +86,7 @@ def emulator() -> Iterator[str]:
                 raise
             break
         try:
-            yield url
+            yield Emulator(url, clock_file)
         finally:
             _stop(process)
     finally:
@@ -91,7 +104,7 @@ def is_healthy(url: str) -> bool:
         return False
 
 
-def _start(temporary: Path, log: Path) -> tuple[subprocess.Popen[bytes], str]:
+def _start(temporary: Path, log: Path, clock_file: Path) -> tuple[subprocess.Popen[bytes], str]:
     port = _free_port()
     # The caller's own AWS settings must not leak into the emulator, nor from it into the functions:
     # they name real accounts. PYTHONPATH would let the functions import what the archive does not
@@ -113,6 +126,8 @@ def _start(temporary: Path, log: Path) -> tuple[subprocess.Popen[bytes], str]:
         "IOT_MTLS_ENABLED": "0",
         "DOCKER_HOST": f"unix://{temporary}/no-docker.sock",
         "TMPDIR": str(temporary),
+        # Not for the emulator: the functions it runs inherit it.
+        "CLOCK_FILE": str(clock_file),
         "PYTHONUNBUFFERED": "1",
     }
     with log.open("wb") as output:

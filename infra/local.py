@@ -15,7 +15,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -59,6 +59,7 @@ class LocalStack:
     queues: dict[str, str]
     mail_url: str
     issuer: str
+    clock_file: str
 
     def client(self, service: str, **settings: Any) -> Any:
         """A botocore client of the emulator's root user, for `service`.
@@ -94,17 +95,19 @@ def local_stack(
     say: deploy.Say = deploy.say_nothing,
     schedules: bool = True,
     publish: bool = False,
+    origins: Collection[str] = (),
     make_package: deploy.PackageMaker = packaging.package,
 ) -> Iterator[LocalStack]:
     """Start an emulator, deploy the stage `local` to it, and end it all when the block ends.
 
     `say` is told what is happening. Without `schedules` the ticks come only when they are invoked,
     not from the clock. With `publish`, `running_stack()` finds this stack from other processes.
+    `origins` are those of more web pages that may call the API.
     Raises `EmulatorError`, `PackagingError` or `DeployError`.
     """
     say("Starting the emulator ...")
-    with tokens.issuer() as issuer, emulator.emulator() as endpoint_url:
-        stack = _deploy(endpoint_url, issuer, say, make_package)
+    with tokens.issuer() as issuer, emulator.emulator() as emulated:
+        stack = _deploy(emulated, parameters(issuer, origins=origins), say, make_package)
         if not schedules:
             _disable_schedules(stack)
         if not publish:
@@ -119,7 +122,7 @@ def local_stack(
                 STATE_FILE.unlink()
 
 
-def parameters(issuer: str, stage: str = STAGE) -> dict[str, str]:
+def parameters(issuer: str, stage: str = STAGE, origins: Collection[str] = ()) -> dict[str, str]:
     """What a stage is told when it is deployed to the emulator.
 
     Its mail domain is its own: a domain is one identity of the account, which two stacks cannot
@@ -128,20 +131,24 @@ def parameters(issuer: str, stage: str = STAGE) -> dict[str, str]:
     return {
         "TokenIssuer": issuer,
         "TokenAudience": tokens.AUDIENCE,
-        "AllowedOrigins": ALLOWED_ORIGINS,
+        "AllowedOrigins": ",".join((ALLOWED_ORIGINS, *origins)),
         "MailDomain": f"{stage}.example.com",
         "MailsASecond": "0",  # the emulator's outbox takes any number
     }
 
 
 def _deploy(
-    endpoint_url: str, issuer: str, say: deploy.Say, make_package: deploy.PackageMaker
+    emulated: emulator.Emulator,
+    parameters: dict[str, str],
+    say: deploy.Say,
+    make_package: deploy.PackageMaker,
 ) -> LocalStack:
+    endpoint_url = emulated.url
     deployment = deploy.deploy(
         STAGE,
         lambda service: _client(endpoint_url, service),
         region=emulator.REGION,
-        parameters=parameters(issuer),
+        parameters=parameters,
         say=say,
         make_package=make_package,
     )
@@ -156,7 +163,8 @@ def _deploy(
         tables=deployment.tables,
         queues=deployment.queues,
         mail_url=f"{endpoint_url}/_ministack/ses/messages",
-        issuer=issuer,
+        issuer=parameters["TokenIssuer"],
+        clock_file=str(emulated.clock_file),
     )
 
 
@@ -211,12 +219,19 @@ def progress() -> deploy.Say:
 
 def main() -> int:
     """Run the local stack until a signal comes; the exit status."""
+    # Late, because the console stands on this module.
+    from infra.console import server
+
     end_on_sigterm()
     say = progress()
     try:
-        with local_stack(say=say, publish=True) as stack:
+        with (
+            server.console() as page,
+            local_stack(say=say, publish=True, origins=[page.url]) as stack,
+            page.showing(stack),
+        ):
             print(stack.to_json(), flush=True)
-            say("Ready. Ctrl-C ends it.")
+            say(f"Ready. Its console is {page.url} and Ctrl-C ends it.")
             stay(stack)
             say("Ending ...")
     except (emulator.EmulatorError, packaging.PackagingError, deploy.DeployError) as error:

@@ -16,8 +16,22 @@ from pathlib import Path
 
 from rich.console import Console
 
-from infra import deploy, emulator, import_subscriptions, local, mails, packaging, stacks, turn
-from infra.subscriptions_csv import UnreadableFileError
+from infra import (
+    clock,
+    csv_file,
+    deploy,
+    emulator,
+    importing,
+    local,
+    mails,
+    packaging,
+    stacks,
+    ticks,
+    turn,
+)
+from infra.console import server
+from infra.csv_file import UnreadableFileError
+from infra.import_subscriptions import SUBSCRIPTIONS
 
 SAMPLE = Path(__file__).parent / "sample" / "subscriptions.csv"
 
@@ -27,25 +41,30 @@ def story(
     file: Path,
     console: Console,
     zones: Collection[str] | None = None,
+    *,
+    moves_clock: bool = False,
 ) -> bool:
     """Imports, turns (all zones or some), shows and checks; whether every invariant holds.
 
+    With ``moves_clock`` the stack's clock is then just before the month after.
     Raises `UnreadableFileError` when the file has a row that cannot be imported.
     """
     services = stacks.services_of_local(stack)
-    checked = import_subscriptions.read_file(services, file)
+    checked = SUBSCRIPTIONS.check(services, csv_file.read(file))
     if checked.problems:
-        import_subscriptions.show_problems(console, checked.problems)
+        importing.show_problems(console, checked.problems)
         raise UnreadableFileError(f"{len(checked.bad)} rows are wrong; correct them and run again")
-    imported = import_subscriptions.import_with_progress(services, checked.good, console)
+    imported = importing.import_with_progress(SUBSCRIPTIONS, services, checked.good, console)
     console.print(f"Imported {len(checked.good):,} subscriptions: {imported}.\n")
     if imported.failures:
-        import_subscriptions.show_problems(console, imported.failures)
+        importing.show_problems(console, imported.failures)
         return False
     user_ids = [row.values["user_id"].strip() for row in checked.good]
     month = turn.Turning(stack, services, user_ids, console, zones)
     month.allocate()
     month.expire()
+    if moves_clock:
+        clock.LocalClock(stack).set(month.left_at)
     return month.check()
 
 
@@ -81,19 +100,26 @@ def main(words: list[str] | None = None) -> int:
     local.end_on_sigterm()
     try:
         # The month is turned by hand here: the clock's own ticks would only get in between.
-        with local.local_stack(say=local.progress(), schedules=False, publish=True) as stack:
-            holds = story(stack, arguments.csv, console)
+        with (
+            server.console() as page,
+            local.local_stack(
+                say=local.progress(), schedules=False, publish=True, origins=[page.url]
+            ) as stack,
+        ):
+            holds = story(stack, arguments.csv, console, moves_clock=True)
             mails.show_sent(stack, console)
             show_how_to_call(stack, console)
             if not arguments.exit:
+                console.print(f"[bold]The console[/]  {page.url}\n", highlight=False)
                 console.print("The stack stays up until Ctrl-C.")
-                local.stay(stack)
+                with page.showing(stack):
+                    local.stay(stack)
             return 0 if holds else 1
     except UnreadableFileError as error:
         console.print(f"error: {arguments.csv}: {error}", markup=False)
     except (emulator.EmulatorError, packaging.PackagingError, deploy.DeployError) as error:
         console.print(f"error: {error}", markup=False)
-    except turn.TurnFailedError as error:
+    except ticks.TickFailedError as error:
         console.print(f"error: {error}", markup=False)
     except KeyboardInterrupt:
         return 130

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any
 
 import botocore.session
@@ -40,9 +41,12 @@ def services_of(stage: str) -> Services:
 
 
 def services_of_local(stack: local.LocalStack) -> Services:
-    """The services of a local stack, under the emulator's root user."""
+    """The services of a local stack, by its own clock, under the emulator's root user."""
     return Services(
-        _settings(stack.stage, emulator.REGION, stack.tables, stack.queues),
+        replace(
+            _settings(stack.stage, emulator.REGION, stack.tables, stack.queues),
+            clock_file=stack.clock_file,
+        ),
         connection=connect(
             emulator.REGION,
             THREADS,

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import time
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -20,28 +17,29 @@ from chalicelib.domain.calendar import Period
 from chalicelib.domain.errors import LedgerCorrupt
 from chalicelib.domain.instants import format_instant
 from chalicelib.domain.ledger import EntryType, LedgerEntry
+from chalicelib.domain.plans import PlanCatalogue
 from chalicelib.domain.subscriptions import Subscription, due_periods, monthly_amount
 from chalicelib.services import Services
 from infra import local, stacks
-from infra.import_subscriptions import progress_bar
+from infra.importing import progress_bar
+from infra.ticks import QUEUES, Ticks
 
 EXPIRY_TURN_AFTER = 30
 """Days from the turn of the month to the expiry turn: what the lowest plan's credits live."""
 
-QUEUES = ("sweeps", "allocations", "expiries")
-DRAIN_DEADLINE_SECONDS = 180.0
-_POLL_SECONDS = 0.1
+
+def instants_of_start(period: Period, zones: Iterable[str]) -> dict[datetime, set[str]]:
+    """The instants at which a period begins in some of the zones, and in which."""
+    instants: dict[datetime, set[str]] = defaultdict(set)
+    for zone in zones:
+        instants[calendar.month_start(zone, period)].add(zone)
+    return instants
 
 
-class TurnFailedError(Exception):
-    """The stack did not do what a tick asked of it; the message says what and where to look."""
-
-
-class Lateness(NamedTuple):
-    """How long after a tick was invoked its last message was done, in seconds."""
-
-    instant: datetime
-    seconds: float
+def is_due(subscription: Subscription, catalogue: PlanCatalogue, period: Period) -> bool:
+    """Whether a subscription, as it is now, was or will be due for a period at its start."""
+    start = calendar.month_start(subscription.timezone, period)
+    return period in due_periods(subscription, catalogue, None, start)
 
 
 @dataclass
@@ -70,12 +68,10 @@ class Turning:
         zones: Collection[str] | None = None,
     ) -> None:
         """``zones`` restricts the turn to some timezones; all of them unless given."""
-        self._stack = stack
         self._services = services
         self._console = console
         self._zones = zones or calendar.zone_names()
-        self._functions = stack.client("lambda", read_timeout=120)
-        self._sqs = stack.client("sqs")
+        self._ticks = Ticks(stack)
         self._subscriptions = services.subscriptions.get_many(user_ids)
         # The next month that has begun nowhere yet.
         self.period = max(
@@ -84,7 +80,7 @@ class Turning:
 
     def allocate(self) -> None:
         """Invokes the allocation tick of every instant at which the month begins somewhere."""
-        starts = self._instants_of_midnights(self.period)
+        starts = instants_of_start(self.period, self._zones)
         lateness = self._run_ticks("allocation-tick", f"The month turns to {self.period}", starts)
         entries = [
             entry
@@ -108,6 +104,13 @@ class Turning:
         entries = list(self._read_ledgers().of_type(EntryType.EXPIRATION))
         self._show(f"Credits expired on {day}", "credits expired", midnights, lateness, entries)
 
+    @property
+    def left_at(self) -> datetime:
+        """Where the clock is left: a tick before the month after this one begins anywhere."""
+        following = self.period.next()
+        starts = (calendar.month_start(zone, following) for zone in calendar.zone_names())
+        return min(starts) - calendar.TICK
+
     def check(self) -> bool:
         """Checks what must always hold, shows each with its count; whether all of it does."""
         checks = list(self._invariants())
@@ -123,66 +126,22 @@ class Turning:
 
     # What is due ----------------------------------------------------------------------------------
 
-    def _instants_of_midnights(self, period: Period) -> dict[datetime, set[str]]:
-        """The instants at which a period begins somewhere, and where."""
-        instants: dict[datetime, set[str]] = defaultdict(set)
-        for zone in self._zones:
-            instants[calendar.month_start(zone, period)].add(zone)
-        return instants
-
     def _is_due(self, subscription: Subscription) -> bool:
-        start = calendar.month_start(subscription.timezone, self.period)
-        return self.period in due_periods(subscription, self._services.catalogue, None, start)
+        return is_due(subscription, self._services.catalogue, self.period)
 
     # Ticks ----------------------------------------------------------------------------------------
 
     def _run_ticks(
         self, function: str, what: str, instants: dict[datetime, set[str]]
     ) -> dict[datetime, float]:
-        """Invokes the tick of each instant and waits until all its work is done.
-
-        Each tick is told its zones, which leaves out the re-sweeps of zones that had their turn.
-        """
+        """Invokes the tick of each instant and waits until all its work is done."""
         lateness = {}
         with progress_bar(self._console) as progress:
             task = progress.add_task(what, total=len(instants))
             for instant in sorted(instants):
-                began = time.monotonic()
-                zones = sorted(instants[instant])
-                self._invoke(function, {"time": format_instant(instant), "zones": zones})
-                self._wait_until_drained()
-                lateness[instant] = time.monotonic() - began
+                lateness[instant] = self._ticks.run(function, instant, instants[instant])
                 progress.advance(task)
         return lateness
-
-    def _invoke(self, function: str, event: dict[str, object]) -> None:
-        answer = self._functions.invoke(
-            FunctionName=self._stack.functions[function], Payload=json.dumps(event).encode()
-        )
-        payload = json.loads(answer["Payload"].read())
-        if not payload.get("success"):
-            raise TurnFailedError(f"{function} of {event['time']} answered {payload}")
-
-    def _wait_until_drained(self) -> None:
-        deadline = time.monotonic() + DRAIN_DEADLINE_SECONDS
-        while waiting := {name: count for name in QUEUES if (count := self._messages_in(name))}:
-            if time.monotonic() > deadline:
-                raise TurnFailedError(
-                    f"after {DRAIN_DEADLINE_SECONDS:.0f} s messages still wait: {waiting}"
-                )
-            time.sleep(_POLL_SECONDS)
-
-    def _messages_in(self, queue: str) -> int:
-        """Messages of a queue that wait, are being handled, or are delayed."""
-        names = (
-            "ApproximateNumberOfMessages",
-            "ApproximateNumberOfMessagesNotVisible",
-            "ApproximateNumberOfMessagesDelayed",
-        )
-        attributes = self._sqs.get_queue_attributes(
-            QueueUrl=self._stack.queues[queue], AttributeNames=list(names)
-        )["Attributes"]
-        return sum(int(attributes[name]) for name in names)
 
     # What is to be seen ---------------------------------------------------------------------------
 
@@ -284,7 +243,7 @@ class Turning:
             sum(len(entries[-1].batches) for entries in ledgers.entries.values() if entries),
             list(self._wrongly_open(ledgers)),
         )
-        dead = {name: self._messages_in(f"{name}-dlq") for name in QUEUES}
+        dead = {name: self._ticks.messages_in(f"{name}-dlq") for name in QUEUES}
         yield (
             "no message in a dead-letter queue",
             len(dead),

@@ -348,14 +348,40 @@ def grant(
     expires_in_days: int | None,
 ) -> LedgerEntry:
     """Grants a batch by hand. It never expires unless ``expires_in_days`` (local days) is given."""
-    if len(account.batches) >= MOST_OPEN_BATCHES:
-        raise NotAllowed(
-            f"the user already has {len(account.batches)} open credit batches, the most allowed "
-            "on request; use, claw back or void some first"
-        )
+    _check_open_batches(account)
     now = account.time(now)
     expires_at = calendar.expires_at(timezone, now, expires_in_days) if expires_in_days else None
     batch = CreditBatch(account.next_number, amount, amount, now, expires_at)
+    return _grant(account, EntryType.MANUAL, batch, request, now, timezone)
+
+
+def carry_over(
+    account: Account,
+    amount: int,
+    granted_at: datetime,
+    expires_at: datetime | None,
+    request: Request,
+    now: datetime,
+    timezone: str,
+) -> LedgerEntry:
+    """Takes over what is left of a batch that another system granted, with its own dates.
+
+    Its place in the burn-down order is that of ``granted_at``. Raises `NotAllowed` for credits of a
+    later time, and for those that have expired.
+    """
+    _check_open_batches(account)
+    now = account.time(now)
+    batch = CreditBatch(
+        account.next_number,
+        amount,
+        amount,
+        to_millisecond(granted_at),
+        expires_at and to_millisecond(expires_at),
+    )
+    if batch.granted_at > now:
+        raise NotAllowed(f"credits granted at {format_instant(granted_at)} are of a later time")
+    if not batch.is_usable(now):
+        raise NotAllowed("the credits have expired")
     return _grant(account, EntryType.MANUAL, batch, request, now, timezone)
 
 
@@ -392,6 +418,14 @@ def reverse(
     change = _Change(alive, move(account.batches, alive, known=before_usage.batches))
     entry = _entry(account, EntryType.REVERSAL, change, request, now)
     return Reversal(entry, amount - entry.amount, reversed_before + amount)
+
+
+def _check_open_batches(account: Account) -> None:
+    if len(account.batches) >= MOST_OPEN_BATCHES:
+        raise NotAllowed(
+            f"the user already has {len(account.batches)} open credit batches, the most allowed "
+            "on request; use, claw back or void some first"
+        )
 
 
 def _check_positive(amount: int) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TextIO
 
 from chalicelib.domain.instants import format_instant
-from infra.subscriptions_csv import COLUMNS
+from infra.import_subscriptions import COLUMNS
 
 SEED = 2026
 COUNT = 1_000
@@ -194,7 +194,7 @@ def subscriptions(seed: int = SEED, count: int = COUNT) -> Iterator[dict[str, st
 
 def write_csv(file: TextIO, seed: int = SEED, count: int = COUNT) -> None:
     """Write the rows with their header, as the import reads them."""
-    writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(file, COLUMNS.all, lineterminator="\n")
     writer.writeheader()
     writer.writerows(subscriptions(seed, count))
 

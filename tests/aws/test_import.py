@@ -9,11 +9,12 @@ from rich.console import Console
 from chalicelib.domain.errors import VersionConflict
 from chalicelib.domain.subscriptions import Subscription
 from infra import import_subscriptions, local, stacks
-from infra.import_subscriptions import import_rows, main
-from infra.subscriptions_csv import COLUMNS, UnreadableFileError, check, write
+from infra.csv_file import UnreadableFileError, write
+from infra.import_subscriptions import COLUMNS, SUBSCRIPTIONS, check, main
+from infra.importing import import_rows
 from tests.aws.world import World, at
 
-HEADER = ",".join(COLUMNS)
+HEADER = ",".join(COLUMNS.all)
 ADA = "1,ada@example.com,Europe/Paris,pro,yearly,active,2025-01-01T00:00:00Z,,"
 BOB = "2,bob@example.com,Asia/Kolkata,starter,monthly,paused,2025-01-01T00:00:00Z,,250"
 
@@ -115,7 +116,7 @@ def test_with_skip_invalid_the_good_rows_are_written_and_the_bad_ones_saved(
 def test_each_bad_row_is_reported_with_line_field_value_and_reason(
     world: World, row: str, field: str, reason: str
 ) -> None:
-    checked = check(text(BOB, row), world.services.catalogue, world.now)
+    checked = check(world.services, text(BOB, row))
     problem = next(problem for problem in checked.problems if problem.field == field)
     assert problem.line == 3
     assert reason in problem.reason
@@ -124,7 +125,7 @@ def test_each_bad_row_is_reported_with_line_field_value_and_reason(
 
 
 def test_a_user_may_be_in_the_file_once_only(world: World) -> None:
-    checked = check(text(ADA, BOB, ADA), world.services.catalogue, world.now)
+    checked = check(world.services, text(ADA, BOB, ADA))
     assert checked.problems == [
         (4, "user_id", "1", "is on line 2 already; keep one of the two"),
     ]
@@ -132,7 +133,7 @@ def test_a_user_may_be_in_the_file_once_only(world: World) -> None:
 
 def test_lines_are_counted_as_an_editor_counts_them(world: World) -> None:
     folded = BOB.replace("bob@example.com", '"bob\n\n@example.com"')
-    checked = check(text(folded, "", ADA.replace("pro", "?")), world.services.catalogue, world.now)
+    checked = check(world.services, text(folded, "", ADA.replace("pro", "?")))
     assert [problem.line for problem in checked.problems] == [2, 6]
 
 
@@ -190,14 +191,14 @@ def test_a_row_that_could_not_be_written_is_reported_and_the_others_are_written(
         put(subscription)
 
     monkeypatch.setattr(store, "put", put_unless_ada)
-    rows = check(text(ADA, BOB), world.services.catalogue, world.now).good
-    imported = import_rows(world.services, rows)
+    rows = check(world.services, text(ADA, BOB)).good
+    imported = import_rows(SUBSCRIPTIONS, world.services, rows)
     assert [failure.line for failure in imported.failures] == [2]
     assert imported.counts == {"new": 1}
 
 
 def test_what_is_written_can_be_read_again(world: World) -> None:
-    rows = check(text(ADA, BOB), world.services.catalogue, world.now).good
-    assert write(rows) == text(ADA, BOB)
+    rows = check(world.services, text(ADA, BOB)).good
+    assert write(rows, COLUMNS) == text(ADA, BOB)
     with pytest.raises(UnreadableFileError):
-        check("nonsense", world.services.catalogue, world.now)
+        check(world.services, "nonsense")

@@ -10,10 +10,13 @@ import pytest
 from rich.console import Console
 
 from chalicelib.domain.instants import format_instant
-from infra import import_subscriptions, run
+from infra import run
+from infra.csv_file import UnreadableFileError
+from infra.csv_file import read as read_csv
+from infra.import_subscriptions import SUBSCRIPTIONS
+from infra.importing import import_rows
 from infra.local import LocalStack
 from infra.stacks import services_of_local
-from infra.subscriptions_csv import UnreadableFileError
 from tests.stack.conftest import wait_for
 
 ROWS = run.SAMPLE.read_text().splitlines()
@@ -81,8 +84,8 @@ def test_a_malformed_message_ends_in_the_dead_letter_queue_with_its_body_intact(
 def test_an_admin_invokes_manual_allocate_by_its_name(stack: LocalStack, tmp_path: Path) -> None:
     services = services_of_local(stack)
     row = "lambda-1,ada@example.com,Europe/Paris,pro,yearly,active,2025-01-01T00:00:00Z,,"
-    checked = import_subscriptions.read_file(services, csv_file(tmp_path, [row]))
-    import_subscriptions.import_rows(services, checked.good)
+    checked = SUBSCRIPTIONS.check(services, read_csv(csv_file(tmp_path, [row])))
+    import_rows(SUBSCRIPTIONS, services, checked.good)
     event = {
         "user_id": "lambda-1",
         "amount": 50,

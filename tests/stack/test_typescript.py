@@ -90,6 +90,18 @@ def test_a_refusal_is_an_error_with_what_the_api_said(stack: LocalStack, program
     assert "401 unauthenticated: " in run.stderr
 
 
+def test_the_client_and_the_components_pass_their_own_tests(program: Path) -> None:
+    assert program.exists()
+    npm("test")
+
+
+def test_the_client_needs_nothing_at_run_time() -> None:
+    package = json.loads((CLIENT / "package.json").read_text())
+    assert "dependencies" not in package
+    assert set(package["peerDependencies"]) == {"react"}
+    assert package["peerDependenciesMeta"]["react"]["optional"]
+
+
 def test_the_lock_file_names_no_registry() -> None:
     lock = json.loads((CLIENT / "package-lock.json").read_text())
     assert not [name for name, package in lock["packages"].items() if "resolved" in package]

@@ -435,6 +435,8 @@ def test_the_thousandth_open_batch_is_the_last_that_is_granted_on_request(book: 
     )
     with pytest.raises(NotAllowed, match=f"^{re.escape(message)}$"):
         ledger.grant(full, 1, why(), now, NEW_YORK, None)
+    with pytest.raises(NotAllowed, match=f"^{re.escape(message)}$"):
+        ledger.carry_over(full, 1, now, None, why(), now, NEW_YORK)
     # What is promised is granted all the same.
     assert ledger.allocate(full, JULY, 1, NEW_YORK, None, now).balance == 1_001
 
@@ -997,3 +999,32 @@ def test_no_decision_moves_less_than_one_credit_whoever_forgot_to_check(amount: 
         ledger.allocate(book.account, JULY, amount, NEW_YORK, None, now)
     with too_little:
         ledger.reverse(book.account, usage, book.entries[0], 0, amount, why(), now)
+
+
+def test_credits_carried_over_keep_their_dates_and_their_place_in_the_order() -> None:
+    now = datetime(2026, 7, 10, tzinfo=UTC)
+    request = Request("manual#import#b-1", "import", "Carried over")
+    given = ledger.grant(Account("42"), 10, request, now, "UTC", None)
+    granted_at, expires_at = now - timedelta(days=90), now + timedelta(microseconds=1_500)
+    entry = ledger.carry_over(
+        Account("42", given, "0" * 64), 40, granted_at, expires_at, request, now, "Europe/Paris"
+    )
+    assert [(batch.number, batch.remaining) for batch in entry.batches] == [(2, 40), (1, 10)]
+    assert entry.batches[0].granted_at == granted_at
+    assert entry.batches[0].expires_at == now + timedelta(milliseconds=1)
+    assert (entry.type, entry.posted_at, entry.expiry_timezone) == (
+        EntryType.MANUAL,
+        now,
+        "Europe/Paris",
+    )
+
+
+def test_credits_of_the_future_or_that_have_expired_are_not_carried_over() -> None:
+    now = datetime(2026, 7, 10, tzinfo=UTC)
+    request = Request("manual#import#b-1", "import", "Carried over")
+    for granted_at, expires_at in (
+        (now + timedelta(milliseconds=1), None),
+        (now - timedelta(days=1), now),
+    ):
+        with pytest.raises(NotAllowed, match=r"later time|have expired"):
+            ledger.carry_over(Account("42"), 40, granted_at, expires_at, request, now, "UTC")

@@ -1,0 +1,299 @@
+"""What Credits costs a month on AWS: measured units times published prices.
+
+    python -m bench.cost [--users 1000000] [--usages 4] [--json]        (make cost)
+
+Requests, capacity units and bytes are counted by `make units` and the tests; how often a product
+asks is an assumption, and can be changed on the command line. Durations of functions are estimates
+and marked as such: they are the one part that only a deployed stack can measure. Free tiers and
+discounts are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from decimal import Decimal
+
+from rich.console import Console
+from rich.table import Table
+
+MILLION = Decimal(1_000_000)
+
+PRICES = {
+    "DynamoDB write unit": Decimal("0.625") / MILLION,
+    "DynamoDB read unit": Decimal("0.125") / MILLION,
+    "DynamoDB storage": Decimal("0.25"),
+    "DynamoDB point-in-time recovery": Decimal("0.20"),
+    "Lambda request": Decimal("0.20") / MILLION,
+    "Lambda GB-second": Decimal("0.0000166667"),
+    "SQS request": Decimal("0.40") / MILLION,
+    "API Gateway request": Decimal("3.50") / MILLION,
+    "SES mail": Decimal("0.10") / 1000,
+    "CloudWatch logs": Decimal("0.50"),
+    "CloudWatch metric": Decimal("0.30"),
+    "CloudWatch alarm metric": Decimal("0.10"),
+    "CloudWatch dashboard": Decimal("3.00"),
+    "Secrets Manager secret": Decimal("0.40"),
+}
+"""US dollars a unit (a GB is a GB-month, or a GB taken in), us-east-1, read on 2026-11-23."""
+
+SOURCES = {
+    "DynamoDB": "https://aws.amazon.com/dynamodb/pricing/on-demand/",
+    "Lambda": "https://aws.amazon.com/lambda/pricing/",
+    "SQS": "https://aws.amazon.com/sqs/pricing/",
+    "API Gateway": "https://aws.amazon.com/api-gateway/pricing/",
+    "SES": "https://aws.amazon.com/ses/pricing/",
+    "CloudWatch": "https://aws.amazon.com/cloudwatch/pricing/",
+    "Secrets Manager": "https://aws.amazon.com/secrets-manager/pricing/",
+}
+
+SWEEPS = 11
+"""The run and its re-sweeps: `calendar.RESWEEP_AGES`."""
+
+ENTRY_BYTES = 900
+"""An ordinary entry with its keys and its place in the expiry index; tests hold it below."""
+
+MARKER_BYTES = 300
+"""The marker of an operation on request."""
+
+POLLING_REQUESTS = 5 * 3 * 60 * 24 * 30
+"""A month of long polls of an idle queue: Lambda keeps five under way, of 20 seconds each."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """How a product uses Credits: numbers for each user and month where nothing else is said."""
+
+    users: int = 1_000_000
+    expiring: Decimal = Decimal("0.3")
+    """The share of users whose plan's credits expire."""
+    usages: Decimal = Decimal(4)
+    reads: Decimal = Decimal(4)
+    """Schedules, balances and pages of history."""
+    mails: Decimal = Decimal("1.5")
+    """The allocation, and for those whose credits expire a reminder or an expiration."""
+    months_kept: int = 12
+    """How old the ledgers are: they only grow."""
+    queues: int = 5
+    alarms: int = 80
+    metrics: int = 25
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the bill: a quantity of something that has a price."""
+
+    what: str
+    arithmetic: str
+    quantity: Decimal
+    price: str
+
+    @property
+    def dollars(self) -> Decimal:
+        """What it costs a month."""
+        return self.quantity * PRICES[self.price]
+
+
+def lines(scenario: Scenario) -> Iterator[Line]:
+    """The bill of a month."""
+    users = Decimal(scenario.users)
+    expiring, usages, reads = scenario.expiring, scenario.usages, scenario.reads
+    mails, calls = scenario.mails, usages + reads
+    entries = 1 + expiring + usages
+    yield Line(
+        "allocate: write",
+        f"1 + {expiring} expiring × 1",
+        users * (1 + expiring),
+        "DynamoDB write unit",
+    )
+    yield Line(
+        "allocate and re-sweep: read",
+        f"{SWEEPS} sweeps × 1.5",
+        users * SWEEPS * Decimal("1.5"),
+        "DynamoDB read unit",
+    )
+    yield Line("expire: write", f"{expiring} × 1", users * expiring, "DynamoDB write unit")
+    yield Line(
+        "expire and re-sweep: read",
+        f"{expiring} × {SWEEPS} sweeps × 1",
+        users * expiring * SWEEPS,
+        "DynamoDB read unit",
+    )
+    yield Line(
+        "use: write",
+        f"{usages} × 4",
+        users * usages * 4,
+        "DynamoDB write unit",
+    )
+    yield Line("use: read", f"{usages} × 1", users * usages, "DynamoDB read unit")
+    yield Line("read by API", f"{reads} × 2", users * reads * 2, "DynamoDB read unit")
+    yield Line("mail: records", f"{mails} × 2", users * mails * 2, "DynamoDB write unit")
+    yield Line("mail: read", f"{mails} × 2", users * mails * 2, "DynamoDB read unit")
+    yield Line(
+        "completeness, twice", "2 × (0.5 + 1)", users * 2 * Decimal("1.5"), "DynamoDB read unit"
+    )
+    stored = (
+        users * scenario.months_kept * (entries * ENTRY_BYTES + usages * MARKER_BYTES) / 1024**3
+    )
+    growth = (
+        f"{scenario.months_kept} months × "
+        f"({entries} × {ENTRY_BYTES} B + {usages} × {MARKER_BYTES} B)"
+    )
+    yield Line("ledger kept", growth, stored, "DynamoDB storage")
+    yield Line("ledger's backup", "the same GB", stored, "DynamoDB point-in-time recovery")
+
+    # A message is 100 users; ten messages are one request to send, to receive and to delete.
+    swept = users * SWEEPS * (1 + expiring) / 1000
+    told = users * mails / 10
+    yield Line(
+        "messages",
+        f"3 × ({SWEEPS} sweeps × {1 + expiring} / 1,000 + {mails} mails / 10)",
+        3 * (swept + told),
+        "SQS request",
+    )
+    idle = Decimal(POLLING_REQUESTS * scenario.queues)
+    yield Line(
+        "polling",
+        f"{scenario.queues} queues × {POLLING_REQUESTS:,}, whoever comes",
+        idle,
+        "SQS request",
+    )
+    streamed = users * entries / 100
+    invocations = users * calls * Decimal("1.5") + swept + told + streamed
+    yield Line(
+        "invocations",
+        f"{calls} × 1.5 with authorizer + sweeps + mails / 10 + entries / 100",
+        invocations,
+        "Lambda request",
+    )
+    yield Line(
+        "duration of the API (estimate)",
+        f"{calls} × (25 ms + half of them 10 ms) × 0.5 GB",
+        users * calls * Decimal("0.030") * Decimal("0.5"),
+        "Lambda GB-second",
+    )
+    yield Line(
+        "duration of workers (estimate)",
+        f"(10 ms + {SWEEPS - 1} × 3 ms) × {1 + expiring} × 1 GB",
+        users * (Decimal("0.010") + (SWEEPS - 1) * Decimal("0.003")) * (1 + expiring),
+        "Lambda GB-second",
+    )
+    yield Line(
+        "duration of mails (estimate)",
+        f"{mails} × 30 ms × 0.5 GB",
+        users * mails * Decimal("0.030") * Decimal("0.5"),
+        "Lambda GB-second",
+    )
+    yield Line("requests", f"{calls}", users * calls, "API Gateway request")
+    yield Line("mails", f"{mails}", users * mails, "SES mail")
+    yield Line(
+        "logs",
+        "1 KB an invocation, 0.5 KB an API request",
+        (invocations * 1024 + users * calls * 512) / 1024**3,
+        "CloudWatch logs",
+    )
+    yield Line(
+        "metrics",
+        f"{scenario.metrics}, for any number of users",
+        Decimal(scenario.metrics),
+        "CloudWatch metric",
+    )
+    yield Line(
+        "alarms",
+        f"{scenario.alarms}, for any number of users",
+        Decimal(scenario.alarms),
+        "CloudWatch alarm metric",
+    )
+    yield Line("dashboard", "1", Decimal(1), "CloudWatch dashboard")
+    yield Line("unsubscribe key", "1", Decimal(1), "Secrets Manager secret")
+
+
+def markdown(scenario: Scenario) -> str:
+    """The bill as docs/cost.md shows it."""
+    bill = list(lines(scenario))
+    rows = [
+        "| what | a user and month | quantity | unit | price of a unit | dollars a month |",
+        "|---|---|--:|---|--:|--:|",
+        *(
+            f"| {line.what} | {line.arithmetic} | {_quantity(line.quantity)} | {line.price} "
+            f"| {_price(PRICES[line.price])} | {line.dollars:,.2f} |"
+            for line in bill
+        ),
+        f"| **together** | | | | | **{sum(line.dollars for line in bill):,.2f}** |",
+    ]
+    return "\n".join(rows)
+
+
+def by_service(scenario: Scenario) -> dict[str, Decimal]:
+    """Dollars a month of each service, the greatest first."""
+    totals = dict.fromkeys(SOURCES, Decimal(0))
+    for line in lines(scenario):
+        totals[next(name for name in SOURCES if line.price.startswith(name))] += line.dollars
+    return dict(sorted(totals.items(), key=lambda item: -item[1]))
+
+
+def _quantity(quantity: Decimal) -> str:
+    return f"{quantity:,.0f}" if quantity >= 100 else f"{quantity:,.1f}"
+
+
+def _price(price: Decimal) -> str:
+    return f"{price * MILLION:g} / million" if price < Decimal("0.001") else f"{price:g}"
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Reads the command line and prints the bill; the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.cost", description="What Credits costs a month on AWS, in dollars."
+    )
+    usual = Scenario()
+    parser.add_argument("--users", type=int, default=usual.users, help="default 1,000,000")
+    parser.add_argument(
+        "--expiring", type=Decimal, default=usual.expiring, help="share on an expiring plan"
+    )
+    parser.add_argument(
+        "--usages", type=Decimal, default=usual.usages, help="a user and month (default 4)"
+    )
+    parser.add_argument(
+        "--reads", type=Decimal, default=usual.reads, help="a user and month (default 4)"
+    )
+    parser.add_argument(
+        "--mails", type=Decimal, default=usual.mails, help="a user and month (default 1.5)"
+    )
+    parser.add_argument(
+        "--months-kept", type=int, default=usual.months_kept, help="age of the ledgers (default 12)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--markdown", action="store_true", help="print the table of docs/cost.md")
+    options = vars(parser.parse_args(words))
+    as_json, as_markdown = options.pop("json"), options.pop("markdown")
+    scenario = Scenario(**options)
+    bill = list(lines(scenario))
+    if as_json:
+        print(json.dumps([asdict(line) | {"dollars": line.dollars} for line in bill], default=str))
+        return 0
+    if as_markdown:
+        print(markdown(scenario))
+        return 0
+    table = Table(title=f"A month of {scenario.users:,} users, in dollars", show_footer=True)
+    together = sum(line.dollars for line in bill)
+    table.add_column("what", "together")
+    table.add_column("a user and month")
+    table.add_column("quantity", justify="right")
+    table.add_column("unit")
+    table.add_column("dollars", f"{together:,.2f}", justify="right")
+    for line in bill:
+        table.add_row(
+            line.what, line.arithmetic, _quantity(line.quantity), line.price, f"{line.dollars:,.2f}"
+        )
+    console = Console()
+    console.print(table)
+    for service, dollars in by_service(scenario).items():
+        console.print(f"{service:<16} {dollars:>10,.2f}", highlight=False)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

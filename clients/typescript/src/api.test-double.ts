@@ -1,0 +1,49 @@
+// An API that answers what a test says, and remembers what it was asked.
+
+import type { Problem } from "./client.js";
+
+export interface Request {
+  method: string;
+  path: string;
+  query: Record<string, string>;
+  headers: Record<string, string>;
+  body: unknown;
+}
+
+export type Answer = { status?: number; body: unknown; headers?: Record<string, string> } | Error;
+
+export class FakeApi {
+  readonly requests: Request[] = [];
+  readonly pauses: number[] = [];
+
+  /** `answer` is asked for each request; the last argument counts them from 0. */
+  constructor(private readonly answer: (request: Request, number: number) => Answer) {}
+
+  readonly fetch: typeof fetch = async (input, settings) => {
+    settings?.signal?.throwIfAborted();
+    const url = new URL(String(input));
+    const request = {
+      method: settings?.method ?? "GET",
+      path: url.pathname,
+      query: Object.fromEntries(url.searchParams),
+      headers: Object.fromEntries(new Headers(settings?.headers)),
+      body: settings?.body ? JSON.parse(String(settings.body)) : undefined,
+    };
+    this.requests.push(request);
+    const answer = this.answer(request, this.requests.length - 1);
+    if (answer instanceof Error) throw answer;
+    return new Response(typeof answer.body === "string" ? answer.body : JSON.stringify(answer.body), {
+      status: answer.status ?? 200,
+      headers: { "Content-Type": "application/json", ...answer.headers },
+    });
+  };
+
+  readonly sleep = async (milliseconds: number) => {
+    this.pauses.push(milliseconds);
+  };
+}
+
+export function problem(status: number, code: string, more: Partial<Problem> = {}): Problem {
+  const type = `urn:credits:problem:${code}`;
+  return { type, title: code, status, code, detail: "because", errors: [], request_id: "r-1", ...more };
+}

@@ -1,0 +1,297 @@
+// A client of the Credits API that depends on nothing but `fetch`.
+//
+//     const credits = new CreditsClient({ url: "https://api.example.com/v1", token: () => session.accessToken() });
+//     await credits.use({ amount: 10, description: "Report" }, `report-${report.id}`);
+//
+// Its types are generated from the API's contract: a field that does not exist is an error of the compiler.
+
+import type { components, operations } from "./contract.js";
+
+type Schemas = components["schemas"];
+type QueryOf<Operation extends keyof operations> = NonNullable<operations[Operation]["parameters"]["query"]>;
+
+export type AllocationSchedule = Schemas["AllocationSchedule"];
+export type Balance = Schemas["Balance"];
+export type HistoryPage = Schemas["HistoryPage"];
+export type Transaction = Schemas["Transaction"];
+export type TransactionType = Transaction["type"];
+export type Plan = Schemas["Plan"];
+export type Subscription = Schemas["Subscription"];
+export type SubscriptionRequest = Schemas["SubscriptionRequest"];
+export type SubscriptionChange = Schemas["SubscriptionChange"];
+export type UseRequest = Schemas["UseRequest"];
+export type UseAnswer = Schemas["UseAnswer"];
+export type ReverseRequest = Schemas["ReverseRequest"];
+export type ReverseAnswer = Schemas["ReverseAnswer"];
+/** Negative amounts claw back. */
+export type AllocateRequest = Omit<Schemas["AllocateRequest"], "amount"> & { amount: number };
+export type AllocateAnswer = Schemas["AllocateAnswer"];
+export type HistoryQuery = QueryOf<"listHistory">;
+export type Problem = Schemas["Problem"];
+
+/** What a problem's `code` can be; docs/api.md says what to do about each. */
+export type ProblemCode =
+  | "invalid_input"
+  | "unauthenticated"
+  | "insufficient_credits"
+  | "forbidden"
+  | "not_found"
+  | "contention"
+  | "version_conflict"
+  | "body_too_large"
+  | "unsupported_media_type"
+  | "idempotency_key_reused"
+  | "not_allowed"
+  | "too_many_requests"
+  | "internal_error"
+  | "unavailable";
+
+/** A refusal of the API: the problem it answered with, whose `detail` is the message. */
+export class CreditsError extends Error {
+  override readonly name: string = "CreditsError";
+
+  constructor(readonly problem: Problem) {
+    super(`${problem.status} ${problem.code}: ${problem.detail}`);
+  }
+
+  get status(): number {
+    return this.problem.status;
+  }
+
+  /** Whether it is a problem of this code. */
+  is(code: ProblemCode): boolean {
+    return this.problem.code === code;
+  }
+}
+
+/** There are fewer credits than were to be used; nothing was used. */
+export class InsufficientCreditsError extends CreditsError {
+  override readonly name = "InsufficientCreditsError";
+
+  get availableBalance(): number {
+    return this.problem.available_balance ?? 0;
+  }
+}
+
+/** The token is not taken, and there is no other: the user has to sign in again. */
+export class UnauthenticatedError extends CreditsError {
+  override readonly name = "UnauthenticatedError";
+}
+
+/** There was no answer, or one that the API did not give. Whether the request was carried out is not known. */
+export class NoAnswerError extends Error {
+  override readonly name = "NoAnswerError";
+}
+
+export interface ClientOptions {
+  /** Where the API is, without `/api`. */
+  url: string;
+  /** The bearer token to send. `refused` is the one that was not taken just now, if one was: give a newer one. */
+  token: (refused?: string) => string | Promise<string>;
+  /** How often one request is sent at most; 4 unless given. */
+  attempts?: number;
+  /** After how many milliseconds without an answer a request is given up; 10,000 unless given. */
+  timeout?: number;
+  /** In place of the global one. */
+  fetch?: typeof fetch;
+  /** How to wait, in milliseconds; for tests. */
+  sleep?: (milliseconds: number) => Promise<void>;
+}
+
+/** The subscription, and its version: give it back with a change to be sure that nobody was faster. */
+export interface Versioned<Value> {
+  value: Value;
+  etag: string;
+}
+
+interface Asked {
+  query?: Record<string, unknown>;
+  body?: unknown;
+  headers?: Record<string, string>;
+  signal?: AbortSignal | undefined;
+}
+
+/** The statuses whose problems go away by themselves: sent again, the request may succeed. */
+const PASSING = new Set([409, 429, 503, 504]);
+
+const FIRST_PAUSE = 250;
+const LONGEST_PAUSE = 20_000;
+
+export class CreditsClient {
+  readonly #url: string;
+  readonly #token: ClientOptions["token"];
+  readonly #attempts: number;
+  readonly #timeout: number;
+  readonly #fetch: typeof fetch;
+  readonly #sleep: (milliseconds: number) => Promise<void>;
+
+  constructor(options: ClientOptions) {
+    this.#url = options.url.replace(/\/+$/, "");
+    this.#token = options.token;
+    this.#attempts = options.attempts ?? 4;
+    this.#timeout = options.timeout ?? 10_000;
+    this.#fetch = options.fetch ?? ((...words) => fetch(...words));
+    this.#sleep = options.sleep ?? ((milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds)));
+  }
+
+  // --- A user's credits ----------------------------------------------------------------------------
+
+  /** When the next credits come, what is there now, and what of it expires. */
+  schedule(query: QueryOf<"getAllocationSchedule"> = {}, signal?: AbortSignal): Promise<AllocationSchedule> {
+    return this.#data("GET", "/api/credits/allocation-schedule", { query, signal });
+  }
+
+  /** What there is, batch by batch: now, or at a past instant. */
+  balance(query: QueryOf<"getBalance"> = {}, signal?: AbortSignal): Promise<Balance> {
+    return this.#data("GET", "/api/credits/balance", { query, signal });
+  }
+
+  /** One page of the history, newest first. */
+  historyPage(query: HistoryQuery = {}, signal?: AbortSignal): Promise<HistoryPage> {
+    return this.#data("GET", "/api/credits/history", { query, signal });
+  }
+
+  /** The pages of the history, each fetched when it is asked for. */
+  async *historyPages(query: HistoryQuery = {}, signal?: AbortSignal): AsyncGenerator<HistoryPage, void> {
+    let cursor = query.cursor;
+    for (;;) {
+      const page = await this.historyPage({ ...query, ...(cursor && { cursor }) }, signal);
+      yield page;
+      if (page.next_cursor === null) return;
+      cursor = page.next_cursor;
+    }
+  }
+
+  /** The whole history, line by line, newest first. */
+  async *history(query: HistoryQuery = {}, signal?: AbortSignal): AsyncGenerator<Transaction, void> {
+    for await (const page of this.historyPages(query, signal)) yield* page.items;
+  }
+
+  /**
+   * Uses credits, oldest first: all of them or, with `InsufficientCreditsError`, none.
+   *
+   * The key names what they are used for. However often it is sent, it is done once: give one of your own, such
+   * as an order's id, where the same thing could be asked for a second time (a reload, a second click).
+   */
+  use(body: UseRequest, key: string = crypto.randomUUID()): Promise<UseAnswer> {
+    return this.#keyed("/api/credits/use", body, key);
+  }
+
+  /** Gives a usage back, wholly or partly. For backends and admins. */
+  reverse(body: ReverseRequest, key: string = crypto.randomUUID()): Promise<ReverseAnswer> {
+    return this.#keyed("/api/credits/reverse", body, key);
+  }
+
+  /** Grants or claws back by hand. For admins. */
+  allocate(body: AllocateRequest, key: string = crypto.randomUUID()): Promise<AllocateAnswer> {
+    return this.#keyed("/api/credits/allocate", body, key);
+  }
+
+  // --- Subscriptions and plans ---------------------------------------------------------------------
+
+  /** The plans on offer. */
+  async plans(signal?: AbortSignal): Promise<Plan[]> {
+    const { plans } = await this.#data<Schemas["Plans"]>("GET", "/api/plans", { signal });
+    return plans;
+  }
+
+  /** A user's subscription and its version. For backends and admins, as the two below. */
+  subscription(userId: string): Promise<Versioned<Subscription>> {
+    return this.#versioned("GET", userId, {});
+  }
+
+  /** Registers a user, or replaces the whole subscription. */
+  putSubscription(userId: string, body: SubscriptionRequest, etag?: string): Promise<Versioned<Subscription>> {
+    return this.#versioned("PUT", userId, { body, ...(etag && { headers: { "If-Match": etag } }) });
+  }
+
+  /** Changes some fields of a subscription. */
+  patchSubscription(userId: string, body: SubscriptionChange, etag?: string): Promise<Versioned<Subscription>> {
+    return this.#versioned("PATCH", userId, { body, ...(etag && { headers: { "If-Match": etag } }) });
+  }
+
+  // --- Sending -------------------------------------------------------------------------------------
+
+  #keyed<Data>(path: string, body: unknown, key: string): Promise<Data> {
+    return this.#data("POST", path, { body, headers: { "Idempotency-Key": key } });
+  }
+
+  async #versioned(method: string, userId: string, asked: Asked): Promise<Versioned<Subscription>> {
+    const answer = await this.#send(method, `/api/subscriptions/${encodeURIComponent(userId)}`, asked);
+    return { value: (await answer.json()) as Subscription, etag: answer.headers.get("ETag") ?? "" };
+  }
+
+  async #data<Data>(method: string, path: string, asked: Asked): Promise<Data> {
+    return (await (await this.#send(method, path, asked)).json()) as Data;
+  }
+
+  /** Sends a request until it is answered for good. Every request of this API can be repeated. */
+  async #send(method: string, path: string, asked: Asked): Promise<Response> {
+    let token = await this.#token();
+    let hasNewToken = false;
+    for (let attempt = 1; ; attempt += 1) {
+      const isLast = attempt >= this.#attempts;
+      const answer = await this.#try(method, path, asked, token, isLast);
+      if (answer?.ok) return answer;
+      if (answer) {
+        const problem = await problemOf(answer);
+        if (answer.status === 401 && !hasNewToken) {
+          const newer = await this.#token(token);
+          hasNewToken = true;
+          if (newer !== token) {
+            token = newer;
+            continue;
+          }
+        }
+        if (isLast || !PASSING.has(answer.status)) throw errorOf(problem);
+      }
+      await this.#sleep(pause(attempt, answer?.headers.get("Retry-After")));
+      asked.signal?.throwIfAborted();
+    }
+  }
+
+  /** The answer to one attempt; undefined when there was none, and it was not the last. */
+  async #try(method: string, path: string, asked: Asked, token: string, isLast: boolean): Promise<Response | undefined> {
+    const limit = AbortSignal.timeout(this.#timeout);
+    const given = Object.entries(asked.query ?? {}).filter(([, value]) => value !== undefined && value !== null);
+    const query = new URLSearchParams(given.map(([name, value]) => [name, String(value)])).toString();
+    try {
+      return await this.#fetch(`${this.#url}${path}${query && `?${query}`}`, {
+        method,
+        headers: {
+          Accept: "application/json",
+          Authorization: `Bearer ${token}`,
+          ...(asked.body !== undefined && { "Content-Type": "application/json" }),
+          ...asked.headers,
+        },
+        ...(asked.body !== undefined && { body: JSON.stringify(asked.body) }),
+        signal: asked.signal ? AbortSignal.any([asked.signal, limit]) : limit,
+      });
+    } catch (error) {
+      if (asked.signal?.aborted) throw error;
+      if (isLast) throw new NoAnswerError(`${method} ${path} was not answered`, { cause: error });
+      return undefined;
+    }
+  }
+}
+
+async function problemOf(answer: Response): Promise<Problem> {
+  try {
+    return (await answer.json()) as Problem;
+  } catch (error) {
+    throw new NoAnswerError(`an answer ${answer.status} that is not the API's`, { cause: error });
+  }
+}
+
+function errorOf(problem: Problem): CreditsError {
+  if (problem.code === "insufficient_credits") return new InsufficientCreditsError(problem);
+  if (problem.code === "unauthenticated") return new UnauthenticatedError(problem);
+  return new CreditsError(problem);
+}
+
+/** How long to wait after an attempt, in milliseconds: what the API says, else ever longer; never all at once. */
+function pause(attempt: number, retryAfter: string | null | undefined): number {
+  const asked = Number(retryAfter) * 1000;
+  const shortest = asked > 0 ? asked : FIRST_PAUSE * 2 ** (attempt - 1);
+  return Math.min(shortest * (1 + Math.random() / 2), LONGEST_PAUSE);
+}

@@ -1,0 +1,95 @@
+import { useCallback, useEffect, useId, useState } from "react";
+import type { AllocationSchedule, CreditsClient } from "../client.js";
+import { Trouble } from "./Trouble.js";
+import { useLoaded } from "./useLoaded.js";
+
+export interface CreditsCardProps {
+  client: CreditsClient;
+  /** The language to write numbers and dates in; the browser's unless given. */
+  locale?: string;
+  /** The present, in milliseconds; for tests and previews. */
+  now?: () => number;
+}
+
+/** What a user has, when more comes, and what expires. Unstyled: the class names are yours to dress. */
+export function CreditsCard({ client, locale, now = Date.now }: CreditsCardProps) {
+  const title = useId();
+  const { value, error, isLoading, reload } = useLoaded(useCallback((signal: AbortSignal) => client.schedule({}, signal), [client]));
+  return (
+    <section className="credits-card" aria-labelledby={title} aria-busy={isLoading}>
+      <h2 id={title}>Your credits</h2>
+      {error ? <Trouble error={error} onRetry={reload} /> : null}
+      {value ? <Contents schedule={value} locale={locale} now={now} onDue={reload} /> : null}
+      {!value && !error ? <p>Loading …</p> : null}
+    </section>
+  );
+}
+
+interface ContentsProps {
+  schedule: AllocationSchedule;
+  locale: string | undefined;
+  now: () => number;
+  onDue: () => void;
+}
+
+function Contents({ schedule, locale, now, onDue }: ContentsProps) {
+  const count = (number: number) => number.toLocaleString(locale);
+  const day = (date: string) => formatDay(date, locale);
+  const lasting = schedule.current_balance - schedule.expiring_credits.reduce((sum, { amount }) => sum + amount, 0);
+  return (
+    <>
+      <p className="credits-balance">
+        <strong>{count(schedule.current_balance)}</strong> available
+      </p>
+      <h3>Next credits</h3>
+      {schedule.next_allocation_date && schedule.next_allocation_at ? (
+        <p className="credits-next">
+          +{count(schedule.allocation_amount)} on <time dateTime={schedule.next_allocation_at}>{day(schedule.next_allocation_date)}</time>
+          , <Countdown until={schedule.next_allocation_at} now={now} onDue={onDue} />
+        </p>
+      ) : (
+        <p className="credits-next">None. {schedule.not_allocated_because?.words}</p>
+      )}
+      <h3>What expires</h3>
+      <ul className="credits-expiring">
+        {schedule.expiring_credits.map(({ amount, expires_at }) => (
+          <li key={expires_at}>
+            {count(amount)} can be used through <time dateTime={dayBefore(expires_at)}>{day(dayBefore(expires_at))}</time>
+          </li>
+        ))}
+        {lasting > 0 ? <li>{count(lasting)} never expire</li> : null}
+        {schedule.current_balance === 0 ? <li>Nothing: there are no credits.</li> : null}
+      </ul>
+    </>
+  );
+}
+
+/** The time that is left, to the second; asks for the news when there is none left. */
+function Countdown({ until, now, onDue }: { until: string; now: () => number; onDue: () => void }) {
+  const left = () => Math.max(0, Math.ceil((Date.parse(until) - now()) / 1000));
+  const [seconds, setSeconds] = useState(left);
+  useEffect(() => {
+    const timer = setInterval(() => setSeconds(left()), 1000);
+    return () => clearInterval(timer);
+  }, [until, now]);
+  const isDue = seconds === 0;
+  useEffect(() => {
+    // Not at once: the credits are posted after midnight, not at it.
+    const timer = isDue ? setInterval(onDue, 10_000) : undefined;
+    return () => clearInterval(timer);
+  }, [isDue, onDue]);
+  const two = (number: number) => String(Math.floor(number)).padStart(2, "0");
+  const days = Math.floor(seconds / 86_400);
+  const time = `${two((seconds % 86_400) / 3600)}:${two((seconds % 3600) / 60)}:${two(seconds % 60)}`;
+  return <span role="timer">{isDue ? "any moment now" : `in ${days ? `${days} ${days === 1 ? "day" : "days"} and ` : ""}${time}`}</span>;
+}
+
+/** A local date in words. Dates are of the user's own timezone already, and are not to be moved by the browser's. */
+function formatDay(date: string, locale: string | undefined): string {
+  return new Intl.DateTimeFormat(locale, { dateStyle: "long", timeZone: "UTC" }).format(new Date(`${date}T00:00:00Z`));
+}
+
+/** The last day on which credits can be used that are gone on `date`. */
+function dayBefore(date: string): string {
+  return new Date(Date.parse(`${date}T00:00:00Z`) - 86_400_000).toISOString().slice(0, 10);
+}

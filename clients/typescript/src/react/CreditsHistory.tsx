@@ -1,0 +1,116 @@
+import { useCallback, useId, useState } from "react";
+import type { CreditsClient, HistoryPage, Transaction, TransactionType } from "../client.js";
+import { Trouble } from "./Trouble.js";
+import { useLoaded } from "./useLoaded.js";
+
+const NAMES: Record<TransactionType, string> = {
+  allocation: "Monthly credits",
+  usage: "Used",
+  expiration: "Expired",
+  manual: "Changed by hand",
+  reversal: "Given back",
+};
+
+export interface CreditsHistoryProps {
+  client: CreditsClient;
+  /** The timezone to show times in; the browser's unless given. */
+  timeZone?: string;
+  locale?: string;
+  /** Lines to a page. */
+  pageSize?: number;
+}
+
+/** Everything that happened to a user's credits, newest first: by type, and page by page. */
+export function CreditsHistory({ client, timeZone, locale, pageSize = 20 }: CreditsHistoryProps) {
+  const title = useId();
+  const group = useId();
+  const [type, setType] = useState<TransactionType | null>(null);
+  const { lines, error, isLoading, hasMore, more, reload } = useLines(client, type, pageSize);
+  return (
+    <section className="credits-history" aria-labelledby={title} aria-busy={isLoading}>
+      <h2 id={title}>History</h2>
+      <fieldset>
+        <legend>Show</legend>
+        {[null, ...(Object.keys(NAMES) as TransactionType[])].map((choice) => (
+          <label key={choice ?? ""}>
+            <input type="radio" name={group} checked={type === choice} onChange={() => setType(choice)} />
+            {choice ? NAMES[choice] : "Everything"}
+          </label>
+        ))}
+      </fieldset>
+      {error ? <Trouble error={error} onRetry={reload} /> : null}
+      <ol>
+        {lines.map((line) => (
+          <Line key={line.transaction_id} line={line} timeZone={timeZone} locale={locale} />
+        ))}
+      </ol>
+      {!error && !isLoading && lines.length === 0 && !hasMore ? <p>Nothing of this kind has happened yet.</p> : null}
+      {hasMore && !error ? (
+        <button type="button" onClick={more} disabled={isLoading}>
+          Show older
+        </button>
+      ) : null}
+      <p role="status" className="credits-said">
+        {isLoading ? "Loading …" : `${lines.length} lines are shown.`}
+      </p>
+    </section>
+  );
+}
+
+function Line({ line, timeZone, locale }: { line: Transaction; timeZone: string | undefined; locale: string | undefined }) {
+  const count = new Intl.NumberFormat(locale, { signDisplay: "exceptZero" });
+  const when = new Intl.DateTimeFormat(locale, { dateStyle: "medium", timeStyle: "short", ...(timeZone && { timeZone }) });
+  return (
+    <li className={`credits-line credits-${line.type}`}>
+      <span className="credits-what">{line.description}</span> <span className="credits-type">{NAMES[line.type]}</span>{" "}
+      <time dateTime={line.effective_at}>{when.format(new Date(line.effective_at))}</time>{" "}
+      <strong className="credits-amount">{count.format(line.amount)}</strong>{" "}
+      <span className="credits-balance-after">balance {line.balance_after.toLocaleString(locale)}</span>
+    </li>
+  );
+}
+
+interface Older {
+  /** The pages that these lines are of: those of another choice are none of ours. */
+  of: AsyncGenerator<HistoryPage, void>;
+  lines: Transaction[];
+  hasMore: boolean;
+  error: unknown;
+  isLoading: boolean;
+}
+
+/** The lines so far. Pages are asked for one by one, and what another choice has left behind is dropped. */
+function useLines(client: CreditsClient, type: TransactionType | null, pageSize: number) {
+  const first = useLoaded(
+    useCallback(
+      async (signal: AbortSignal) => {
+        const pages = client.historyPages({ limit: pageSize, ...(type && { type }) }, signal);
+        const { value } = await pages.next();
+        return { pages, lines: value?.items ?? [], hasMore: !!value?.next_cursor };
+      },
+      [client, type, pageSize],
+    ),
+  );
+  const [kept, setOlder] = useState<Older | null>(null);
+  const older = kept && kept.of === first.value?.pages ? kept : null;
+  const more = async () => {
+    if (!first.value) return;
+    const of = first.value.pages;
+    const lines = older?.lines ?? [];
+    setOlder({ of, lines, hasMore: true, error: null, isLoading: true });
+    try {
+      const { value } = await of.next();
+      setOlder({ of, lines: [...lines, ...(value?.items ?? [])], hasMore: !!value?.next_cursor, error: null, isLoading: false });
+    } catch (error) {
+      setOlder({ of, lines, hasMore: false, error, isLoading: false });
+    }
+  };
+  return {
+    lines: [...(first.value?.lines ?? []), ...(older?.lines ?? [])],
+    hasMore: (older ?? first.value)?.hasMore ?? false,
+    error: first.error ?? older?.error,
+    isLoading: first.isLoading || !!older?.isLoading,
+    more: () => void more(),
+    reload: first.reload,
+  };
+}

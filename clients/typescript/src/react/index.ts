@@ -1,0 +1,2 @@
+export { CreditsCard, type CreditsCardProps } from "./CreditsCard.js";
+export { CreditsHistory, type CreditsHistoryProps } from "./CreditsHistory.js";

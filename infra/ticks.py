@@ -1,0 +1,66 @@
+"""Invokes the ticks of a running local stack, as its schedule would, and waits for their work."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Collection
+from datetime import datetime
+
+from chalicelib.domain.instants import format_instant
+from infra import local
+
+QUEUES = ("sweeps", "allocations", "expiries")
+DRAIN_DEADLINE_SECONDS = 180.0
+_POLL_SECONDS = 0.1
+
+
+class TickFailedError(Exception):
+    """The stack did not do what a tick asked of it; the message says what and where to look."""
+
+
+class Ticks:
+    """The two ticks of a stack, and its queues."""
+
+    def __init__(self, stack: local.LocalStack) -> None:
+        self._stack = stack
+        self._functions = stack.client("lambda", read_timeout=120)
+        self._sqs = stack.client("sqs")
+
+    def run(self, function: str, instant: datetime, zones: Collection[str]) -> float:
+        """Invokes the tick of an instant and waits until its work is done; the seconds it took.
+
+        The tick is told its zones, which leaves out the re-sweeps of zones that had their turn.
+        Raises `TickFailedError`.
+        """
+        began = time.monotonic()
+        event = {"time": format_instant(instant), "zones": sorted(zones)}
+        answer = self._functions.invoke(
+            FunctionName=self._stack.functions[function], Payload=json.dumps(event).encode()
+        )
+        payload = json.loads(answer["Payload"].read())
+        if not payload.get("success"):
+            raise TickFailedError(f"{function} of {event['time']} answered {payload}")
+        self._wait_until_drained()
+        return time.monotonic() - began
+
+    def messages_in(self, queue: str) -> int:
+        """Messages of a queue that wait, are being handled, or are delayed."""
+        names = (
+            "ApproximateNumberOfMessages",
+            "ApproximateNumberOfMessagesNotVisible",
+            "ApproximateNumberOfMessagesDelayed",
+        )
+        attributes = self._sqs.get_queue_attributes(
+            QueueUrl=self._stack.queues[queue], AttributeNames=list(names)
+        )["Attributes"]
+        return sum(int(attributes[name]) for name in names)
+
+    def _wait_until_drained(self) -> None:
+        deadline = time.monotonic() + DRAIN_DEADLINE_SECONDS
+        while waiting := {name: count for name in QUEUES if (count := self.messages_in(name))}:
+            if time.monotonic() > deadline:
+                raise TickFailedError(
+                    f"after {DRAIN_DEADLINE_SECONDS:.0f} s messages still wait: {waiting}"
+                )
+            time.sleep(_POLL_SECONDS)

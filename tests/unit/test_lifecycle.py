@@ -1,0 +1,148 @@
+"""The examples of docs/credit-lifecycle.md, as they stand there."""
+
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from chalicelib.domain import ledger
+from chalicelib.domain.calendar import Period, expires_at, month_start
+from chalicelib.domain.instants import parse_instant
+from chalicelib.domain.ledger import Account, LedgerEntry, Request
+from chalicelib.domain.plans import parse_catalogue
+from chalicelib.domain.subscriptions import due_periods, register
+
+PARIS = "Europe/Paris"
+CATALOGUE = parse_catalogue(
+    """
+    [[plans]]
+    id = "starter"
+    name = "Starter"
+    monthly_credits = 100
+    credit_lifetime_days = 30
+    lowest = true
+    """
+)
+MILLISECOND = timedelta(milliseconds=1)
+
+
+def in_paris(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(PARIS))
+
+
+def utc(text: str) -> datetime:
+    return parse_instant("example", text)
+
+
+def after(entry: LedgerEntry) -> Account:
+    return Account(entry.user_id, entry, "0" * 64)
+
+
+def by_hand(account: Account, amount: int, moment: datetime) -> LedgerEntry:
+    return ledger.grant(account, amount, Request("manual#a#1", "ada", "Gift"), moment, PARIS, None)
+
+
+def spend(account: Account, amount: int, moment: datetime) -> LedgerEntry:
+    return ledger.use(account, amount, Request("usage#a#1", "backend", "Report"), moment)
+
+
+def test_december_begins_first_in_kiritimati_and_last_on_baker_island() -> None:
+    december = Period(2026, 12)
+    assert month_start("Pacific/Kiritimati", december) == utc("2026-11-30T10:00:00Z")
+    assert month_start("Europe/London", december) == utc("2026-12-01T00:00:00Z")
+    assert month_start("Etc/GMT+12", december) == utc("2026-12-01T12:00:00Z")
+
+
+def test_who_was_paused_over_a_month_is_not_given_it_later() -> None:
+    values = {
+        "user_id": "42",
+        "email": "ada@example.com",
+        "timezone": PARIS,
+        "plan": "starter",
+        "billing_interval": "yearly",
+        "status": "active",
+        "started_at": "2026-01-20T00:00:00Z",
+    }
+    subscription = register(values, CATALOGUE, utc("2026-01-20T00:00:00Z"))
+    march = utc("2026-03-01T00:00:00Z")
+    assert due_periods(subscription, CATALOGUE, None, march) == (Period(2026, 2), Period(2026, 3))
+    paused = register(
+        values | {"status": "paused"}, CATALOGUE, utc("2026-03-20T00:00:00Z"), subscription
+    )
+    resumed = register(values, CATALOGUE, utc("2026-04-20T00:00:00Z"), paused)
+    due = due_periods(resumed, CATALOGUE, Period(2026, 3), utc("2026-06-01T00:00:00Z"))
+    assert due == (Period(2026, 5), Period(2026, 6))
+
+
+@pytest.mark.parametrize(
+    ("granted", "expires"),
+    [("2026-05-01T00:00", "2026-05-31T00:00"), ("2026-05-18T10:00", "2026-06-18T00:00")],
+)
+def test_thirty_days_end_at_a_local_midnight(granted: str, expires: str) -> None:
+    assert expires_at(PARIS, in_paris(granted), 30) == in_paris(expires)
+
+
+def test_an_allocation_posted_late_still_lives_for_all_its_days() -> None:
+    entry = ledger.allocate(
+        Account("42"), Period(2026, 5), 100, PARIS, 30, in_paris("2026-05-03T15:00")
+    )
+    (batch,) = entry.batches
+    assert batch.expires_at == in_paris("2026-06-02T00:00")
+    assert batch.is_usable(in_paris("2026-06-02T00:00") - MILLISECOND)
+    assert not batch.is_usable(in_paris("2026-06-02T00:00"))
+
+
+def test_the_oldest_is_spent_first_and_the_newest_is_given_back_first() -> None:
+    april = ledger.allocate(
+        Account("42"), Period(2026, 4), 30, PARIS, 60, in_paris("2026-04-01T00:00")
+    )
+    may = ledger.allocate(
+        after(april), Period(2026, 5), 100, PARIS, None, in_paris("2026-05-01T00:00")
+    )
+    given = by_hand(after(may), 50, in_paris("2026-05-12T10:00"))
+    usage = spend(after(given), 60, in_paris("2026-05-13T10:00"))
+    assert usage.legs == ((1, -30), (2, -30))
+    assert [(batch.number, batch.remaining) for batch in usage.batches] == [(2, 70), (3, 50)]
+    # Batch 1 expires on 31 May.
+    reversal = ledger.reverse(
+        after(usage),
+        usage,
+        given,
+        0,
+        None,
+        Request("reversal#a#1", "ada", "Sorry"),
+        utc("2026-06-10T00:00:00Z"),
+    )
+    assert (reversal.entry.legs, reversal.expired) == (((2, 30),), 30)
+
+
+def test_the_lines_of_a_history() -> None:
+    lines = [
+        ledger.allocate(
+            Account("42"), Period(2026, 5), 100, PARIS, 30, in_paris("2026-05-01T00:00")
+        )
+    ]
+    lines.append(spend(after(lines[-1]), 30, in_paris("2026-05-10T00:00")))
+    lines.append(by_hand(after(lines[-1]), 50, in_paris("2026-05-12T00:00")))
+    expiration = ledger.expire(after(lines[-1]), in_paris("2026-05-31T00:00"))
+    assert expiration is not None
+    lines.append(expiration)
+    june = in_paris("2026-06-01T00:00")
+    lines.append(ledger.allocate(after(lines[-1]), Period(2026, 6), 100, PARIS, 30, june))
+    told = [
+        (
+            line.type.value,
+            line.amount,
+            line.balance,
+            {batch.number: batch.remaining for batch in line.batches},
+            line.operation,
+        )
+        for line in lines
+    ]
+    assert told == [
+        ("allocation", 100, 100, {1: 100}, "allocation#2026-05"),
+        ("usage", -30, 70, {1: 70}, "usage#a#1"),
+        ("manual", 50, 120, {1: 70, 3: 50}, "manual#a#1"),
+        ("expiration", -70, 50, {3: 50}, "expiration#2026-05-30T22:00:00Z"),
+        ("allocation", 100, 150, {3: 50, 5: 100}, "allocation#2026-06"),
+    ]
