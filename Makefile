@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help run up token clock test contract check format deploy import balances units cost cpu verify mails dashboard screenshots sample clean
+.PHONY: help run up token clock test contract check format deploy import balances units cost cpu verify mutants mails dashboard screenshots sample clean
 
 help:  ## list what there is
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ cpu: $(READY)  ## CPU of cold starts and requests over the bare SDK
 
 verify: $(READY)  ## check a ledger line by line: USER_ID=42 (STAGE=prod)
 	@$(RUN) -m infra.verify $(USER_ID) $(if $(STAGE),--stage "$(STAGE)")
+
+mutants: $(READY)  ## every small mistake in domain and store: does a test notice? Takes hours (FILES="chalicelib/domain/batches.py")
+	@$(RUN) -m tests.mutants $(FILES)
 
 mails: $(READY)  ## pictures of every kind of mail, into docs/images/mails (needs chromium)
 	@$(RUN) -m infra.mails

@@ -69,7 +69,7 @@ def _run(files: list[str], write: str | None, *, is_whole: bool) -> int:
     console = Console(stderr=True)
     fates: list[tuple[Mutant, Fate]] = []
     console.print(f"{len(mutants)} mutants; first, which test runs which line ...")
-    with prepared(ROOT, files) as plan, _progress(console) as progress:
+    with prepared(ROOT) as plan, _progress(console) as progress:
         task = progress.add_task("mutants", total=len(mutants))
         for mutant, fate in try_all(plan, mutants):
             fates.append((mutant, fate))

@@ -41,7 +41,7 @@ SECONDS_A_TEST = 10.0
 
 SECONDS_ALL_ANEW = 600
 MOST_MEMORY = 4 * 1024**3
-_SURVIVED, _KILLED = 0, 1
+_SURVIVED, _KILLED, _BROKEN = 0, 1, 70
 _OPTIONS = ("-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist")
 _PRELOADED = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
 
@@ -96,8 +96,8 @@ class Plan:
 
 
 @contextmanager
-def prepared(root: Path, files: Sequence[str]) -> Iterator[Plan]:
-    """The plan for some files: taken from the last time, when nothing has changed since."""
+def prepared(root: Path) -> Iterator[Plan]:
+    """The plan: taken from the last time, when nothing has changed since."""
     kept = root / "build" / "mutants" / f"{_state_of(root)}.json"
     if not kept.exists():
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -154,7 +154,7 @@ def _in_child(work: Any, seconds: float) -> int | None:
     """The exit status of what a forked process does; None when it ran out of time or was killed."""
     child = os.fork()
     if child == 0:
-        code = 70
+        code = _BROKEN
         try:
             quiet = os.open(os.devnull, os.O_WRONLY)
             os.dup2(quiet, 1)
@@ -173,6 +173,8 @@ def _in_child(work: Any, seconds: float) -> int | None:
 def _fate(status: int | None) -> Fate:
     if status is None:
         return Fate.TIMED_OUT
+    if status == _BROKEN:  # else a fault of this runner would pass for a test that notices
+        raise SystemExit("error: a mutant could not be tried; run it alone to see why")
     return Fate.SURVIVED if status == _SURVIVED else Fate.KILLED
 
 
@@ -259,7 +261,7 @@ class _Forker:
             tests = self._plan.tests_of(mutant)
             reading, writing = os.pipe()
             status = _in_child(
-                lambda mutant=mutant, tests=tests, writing=writing: self._try(  # type: ignore[misc]
+                lambda mutant=mutant, tests=tests, writing=writing: self._try(
                     session, items, mutant, tests, writing
                 ),
                 seconds=SECONDS_ALL_ANEW,
