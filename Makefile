@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help run up token clock test contract check format deploy import balances units cost bench capacity scale verify redrive replay allocate void export erase mails dashboard reference screenshots sample clean
+.PHONY: help run up token clock test contract check format deploy import balances units cost bench capacity scale verify redrive replay allocate void export erase mails dashboard reference screenshots sample cpu mutants clean
 
 help:  ## list what there is
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,6 +86,8 @@ export: $(READY)  ## all that is kept of a user, as JSON: USER_ID=42 > 42.json (
 
 erase: $(READY)  ## erase a person, not the numbers: USER_ID=42 (SUBJECT="auth0|42", STAGE, DRY_RUN, YES, JSON)
 	@$(RUN) -m infra.repair.erase $(if $(USER_ID),--user-id "$(USER_ID)") $(if $(SUBJECT),--subject "$(SUBJECT)") $(REPAIR)
+mutants: $(READY)  ## every small mistake in domain and store: does a test notice? Takes hours (FILES="chalicelib/domain/batches.py")
+	@$(RUN) -m tests.mutants $(FILES)
 
 mails: $(READY)  ## pictures of every kind of mail, into docs/images/mails (needs chromium)
 	@$(RUN) -m infra.mails

@@ -5,6 +5,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
@@ -559,6 +560,17 @@ def test_no_address_is_in_a_message_a_log_or_a_record(
     assert "mails" in caplog.messages
     for text in (json.dumps(bodies), json.dumps(records), logged(caplog)):
         assert "@" not in text
+
+
+def test_a_record_is_kept_for_ninety_days(ten: World) -> None:
+    before = datetime.now(UTC).timestamp()
+    assert ten.send_mails() == []
+    records = client("dynamodb").scan(TableName=ten.settings.mails_table)["Items"]
+    for record in records:
+        kept = float(record["expiration"]["N"]) - before
+        # Powertools writes whole seconds, and the mails took a moment.
+        assert timedelta(days=90) - timedelta(seconds=2) <= timedelta(seconds=kept)
+        assert timedelta(seconds=kept) <= timedelta(days=90, minutes=1)
 
 
 def test_a_suppressed_address_is_not_written_to_and_another_one_is(world: World) -> None:
