@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help run up token clock test contract check format deploy import balances units cost bench capacity scale verify redrive replay allocate void export erase mails dashboard reference screenshots sample cpu mutants clean
+.PHONY: help run up token clock test contract check format deploy import balances units cost bench capacity scale verify redrive replay allocate void export erase mails dashboard reference screenshots sample mutants clean
 
 help:  ## list what there is
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -212,7 +212,7 @@ class _Mapper(_Failures):
                 item.ihook.pytest_runtest_protocol(item=item, nextitem=None)
             finally:
                 sys.settrace(None)
-                threading.settrace(None)  # type: ignore[arg-type]
+                threading.settrace(None)
             self.seconds[item.nodeid] = time.monotonic() - started
             found: dict[str, list[int]] = defaultdict(list)
             for file, line in sorted(self._seen):
