@@ -35,13 +35,18 @@ from botocore.exceptions import (
     WaiterError,
 )
 
-from infra import packaging
+from infra import alarms, packaging
 
 APP_NAME = "credits"
 
 # How long a change set may take to be computed, and a stack to be changed, in seconds.
 CHANGE_SET_DEADLINE = 300.0
 STACK_DEADLINE = 1800.0
+
+# For how many minutes after an update CloudFormation waits for an alarm that takes it back. In
+# `prod` a little longer than the quarter of an hour in which everything has run once. The other
+# stages are not waited for: their alarms take an update back only while it is being made.
+MONITORING_MINUTES = {"prod": 20}
 
 PARAMETERS_FILE = Path(__file__).with_name("parameters.toml")
 _REQUIRED_PARAMETERS = ("TokenIssuer", "TokenAudience")
@@ -200,7 +205,8 @@ def deploy(
             say(f"Uploading the Lambda archive ({size:.1f} MB) ...")
             template_url = _upload(client("s3"), package, account=account, region=region)
         stack = _Stack(client("cloudformation"), stack_name(stage), say, say_detail)
-        changed = stack.apply(template_url, {**parameters, "Stage": stage}, confirm)
+        rollback = _rollback_on_alarms(client("cloudwatch"), stage, say)
+        changed = stack.apply(template_url, {**parameters, "Stage": stage}, rollback, confirm)
         return describe(stage, client, changed=changed)
     except ClientError as error:
         kind = (
@@ -323,6 +329,29 @@ def _status(error: ClientError) -> int:
 # --- The stack ------------------------------------------------------------------------------------
 
 
+def _rollback_on_alarms(cloudwatch: Any, stage: str, say: Say) -> dict[str, Any]:
+    """The alarms that take an update back, as CloudFormation takes them.
+
+    Those that do not exist yet are left out, which would fail the update, and those that ring
+    already, which would take back the very update that is to end them.
+    """
+    prefix = f"{stack_name(stage)}-"
+    found = cloudwatch.describe_alarms(
+        AlarmNames=[prefix + name for name in alarms.ROLLBACK_ALARMS], AlarmTypes=["MetricAlarm"]
+    )["MetricAlarms"]
+    ringing = sorted(alarm["AlarmName"] for alarm in found if alarm["StateValue"] == "ALARM")
+    if ringing:
+        say(f"Ringing already, so they will not take this deployment back: {', '.join(ringing)}")
+    triggers = [
+        {"Arn": alarm["AlarmArn"], "Type": "AWS::CloudWatch::Alarm"}
+        for alarm in sorted(found, key=lambda alarm: str(alarm["AlarmName"]))
+        if alarm["AlarmName"] not in ringing
+    ]
+    # Without triggers it would wait for nothing. An empty list forgets those of the last update.
+    minutes = MONITORING_MINUTES.get(stage, 0) if triggers else 0
+    return {"RollbackTriggers": triggers, "MonitoringTimeInMinutes": minutes}
+
+
 class _Stack:
     """One CloudFormation stack, changed through change sets."""
 
@@ -332,10 +361,23 @@ class _Stack:
         self._say = say
         self._say_detail = say_detail
 
-    def apply(self, template_url: str, parameters: dict[str, str], confirm: Confirm) -> bool:
-        """Bring the stack to the template; whether that changed anything."""
+    def apply(
+        self,
+        template_url: str,
+        parameters: dict[str, str],
+        rollback: dict[str, Any],
+        confirm: Confirm,
+    ) -> bool:
+        """Bring the stack to the template; whether that changed anything.
+
+        `rollback` is a RollbackConfiguration, for updates only: what a stack is created with has
+        no alarms yet.
+        """
         exists = self._make_way()
-        change_set = self._create_change_set(template_url, parameters, exists=exists)
+        only_for_updates = {"RollbackConfiguration": rollback} if exists else {}
+        change_set = self._create_change_set(
+            template_url, parameters, exists=exists, **only_for_updates
+        )
         changes = self._changes(change_set)
         if changes is None:
             self._cloudformation.delete_change_set(ChangeSetName=change_set)
@@ -347,7 +389,10 @@ class _Stack:
         if not confirm():
             self._discard(change_set, exists=exists)
             raise DeployError("Not deployed: the changes were declined and nothing was changed.")
-        self._execute(change_set)
+        minutes = rollback["MonitoringTimeInMinutes"] if exists else 0
+        if minutes:
+            self._say(f"Watched for {minutes} minutes after that; Ctrl-C ends nothing but this.")
+        self._execute(change_set, deadline=STACK_DEADLINE + 60 * minutes)
         return True
 
     def _make_way(self) -> bool:
@@ -358,7 +403,7 @@ class _Stack:
         status = description["StackStatus"]
         if status == "REVIEW_IN_PROGRESS":
             return False
-        if status in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED"):
+        if status in ("CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED"):
             self._say(f"Removing stack {self._name}, whose first creation failed ...")
             self._cloudformation.delete_stack(StackName=self._name)
             self._cloudformation.get_waiter("stack_delete_complete").wait(StackName=self._name)
@@ -370,7 +415,7 @@ class _Stack:
         return True
 
     def _create_change_set(
-        self, template_url: str, parameters: dict[str, str], *, exists: bool
+        self, template_url: str, parameters: dict[str, str], *, exists: bool, **settings: Any
     ) -> str:
         answer = self._cloudformation.create_change_set(
             StackName=self._name,
@@ -382,6 +427,7 @@ class _Stack:
             ],
             Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
             Tags=[{"Key": "app", "Value": APP_NAME}],
+            **settings,
         )
         change_set: str = answer["Id"]
         return change_set
@@ -417,14 +463,14 @@ class _Stack:
         if not exists:
             self._cloudformation.delete_stack(StackName=self._name)
 
-    def _execute(self, change_set: str) -> None:
+    def _execute(self, change_set: str, *, deadline: float) -> None:
         seen = {event["EventId"] for event in self._events()}
         self._cloudformation.execute_change_set(ChangeSetName=change_set)
         failure: ResourceFailure | None = None
         # The stack's own events say when it has ended. Its status would, too, but for a moment it
         # is still that of the deployment before.
         for events in self._poll(
-            lambda: self._new_events(seen), deadline=STACK_DEADLINE, what=f"stack {self._name}"
+            lambda: self._new_events(seen), deadline=deadline, what=f"stack {self._name}"
         ):
             for event in events:
                 self._say_detail(f"  {_event_line(event)}")
@@ -434,8 +480,15 @@ class _Stack:
                     continue
                 if status in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
                     return
-                if status.endswith(("ROLLBACK_COMPLETE", "ROLLBACK_FAILED")):
+                if status.endswith("ROLLBACK_COMPLETE") or self._stays_failed(status):
                     raise StackFailedError(self._name, status, failure)
+
+    def _stays_failed(self, status: str) -> bool:
+        """Whether a stack that failed stays so: CREATE_FAILED may be followed by a rollback."""
+        if not status.endswith("_FAILED"):
+            return False
+        description = _describe_stack(self._cloudformation, self._name)
+        return description is None or description["StackStatus"] == status
 
     def _new_events(self, seen: set[str]) -> list[dict[str, Any]]:
         """The events not seen before, oldest first."""

@@ -461,6 +461,13 @@ def test_an_alarm_is_about_a_resource_that_there_is(template: Template) -> None:
                     assert name in template["Resources"]
 
 
+def test_the_alarms_that_take_a_deployment_back_exist_and_are_as_many_as_cloudformation_takes(
+    template: Template,
+) -> None:
+    assert len(set(alarms.ROLLBACK_ALARMS)) <= 5
+    assert set(alarms.ROLLBACK_ALARMS) <= names_of(template)
+
+
 def test_alarms_are_named_after_what_they_are_about(template: Template) -> None:
     names = [
         alarm["Properties"]["AlarmName"]["Fn::Sub"]

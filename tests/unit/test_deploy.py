@@ -1,0 +1,201 @@
+"""Deploying, against a CloudFormation that answers as the test says."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from infra import alarms, deploy, packaging
+
+PARAMETERS = {"TokenIssuer": "https://issuer.example.com", "TokenAudience": "credits"}
+STACK_ID = "arn:aws:cloudformation:eu-west-1:000000000000:stack/credits-prod/1"
+
+
+def event(number: int, name: str, status: str, reason: str = "") -> dict[str, Any]:
+    is_stack = name == "credits-prod"
+    return {
+        "EventId": str(number),
+        "StackId": STACK_ID,
+        "PhysicalResourceId": STACK_ID if is_stack else name,
+        "LogicalResourceId": name,
+        "ResourceType": "AWS::CloudFormation::Stack" if is_stack else "AWS::SQS::Queue",
+        "ResourceStatus": status,
+        "Timestamp": datetime(2026, 11, 23, tzinfo=UTC),
+        **({"ResourceStatusReason": reason} if reason else {}),
+    }
+
+
+@dataclass
+class Aws:
+    """An account with one stack, `credits-prod`, which becomes what `events` say."""
+
+    status: str | None = "UPDATE_COMPLETE"
+    events: list[dict[str, Any]] = field(
+        default_factory=lambda: [event(1, "credits-prod", "UPDATE_COMPLETE")]
+    )
+    alarm_states: dict[str, str] = field(default_factory=dict)
+    sent: dict[str, Any] = field(default_factory=dict)
+    executed: bool = False
+    deleted: bool = False
+
+    meta = SimpleNamespace(endpoint_url="https://s3.eu-west-1.amazonaws.com")
+
+    def client(self, _service: str) -> Any:
+        return self
+
+    def get_caller_identity(self) -> dict[str, Any]:
+        return {"Account": "000000000000"}
+
+    def head_bucket(self, **_: Any) -> None: ...
+
+    def head_object(self, **_: Any) -> None: ...
+
+    def put_object(self, **_: Any) -> None: ...
+
+    def describe_alarms(self, AlarmNames: list[str], AlarmTypes: list[str]) -> dict[str, Any]:  # noqa: N803
+        assert AlarmTypes == ["MetricAlarm"]
+        assert len(AlarmNames) <= 5
+        return {
+            "MetricAlarms": [
+                {
+                    "AlarmName": name,
+                    "AlarmArn": f"arn:{name}",
+                    "StateValue": self.alarm_states[name],
+                }
+                for name in AlarmNames
+                if name in self.alarm_states
+            ]
+        }
+
+    def describe_stacks(self, **_: Any) -> dict[str, Any]:
+        if self.status is None:
+            raise ClientError(
+                {"Error": {"Code": "ValidationError", "Message": "credits-prod does not exist"}},
+                "DescribeStacks",
+            )
+        status = self.events[-1]["ResourceStatus"] if self.executed else self.status
+        outputs = {"RestAPIId": "1", "EndpointURL": "https://api.example.com/v1/"}
+        listed = [{"OutputKey": key, "OutputValue": value} for key, value in outputs.items()]
+        return {"Stacks": [{"StackStatus": status, "Outputs": listed}]}
+
+    def delete_stack(self, **_: Any) -> None:
+        self.deleted = True
+
+    def get_waiter(self, _name: str) -> Any:
+        return SimpleNamespace(wait=lambda **_: None)
+
+    def create_change_set(self, **sent: Any) -> dict[str, Any]:
+        self.sent = sent
+        return {"Id": "1"}
+
+    def describe_change_set(self, **_: Any) -> dict[str, Any]:
+        return {"Status": "CREATE_COMPLETE"}
+
+    def execute_change_set(self, **_: Any) -> None:
+        self.executed = True
+        self.status = self.status or "CREATE_IN_PROGRESS"
+
+    def get_paginator(self, name: str) -> Any:
+        def paginate(**_: Any) -> Iterator[dict[str, Any]]:
+            if name == "describe_change_set":
+                yield {"Changes": []}
+            else:
+                yield {"StackEvents": self.events[::-1] if self.executed else []}
+
+        return SimpleNamespace(paginate=paginate)
+
+    def deploy(self) -> list[str]:
+        """Deploys to it; what was said."""
+
+        def make_package(_stage: str, output: Path, /, *, region: str) -> packaging.Package:
+            assert region == "eu-west-1"
+            archive = output / "credits.zip"
+            archive.write_bytes(b"code")
+            return packaging.Package(template={"Resources": {}}, archive=archive)
+
+        said: list[str] = []
+        deploy.deploy(
+            "prod",
+            self.client,
+            region="eu-west-1",
+            parameters=PARAMETERS,
+            say=said.append,
+            make_package=make_package,
+        )
+        return said
+
+
+def test_a_stack_that_stays_failed_ends_the_deployment_at_once_with_the_failure() -> None:
+    aws = Aws(
+        status=None,
+        events=[
+            event(1, "SweepsQueue", "CREATE_FAILED", "there is one of that name"),
+            event(2, "credits-prod", "CREATE_FAILED", "SweepsQueue failed"),
+        ],
+    )
+    with pytest.raises(deploy.StackFailedError, match=r"SweepsQueue .* there is one") as failed:
+        aws.deploy()
+    assert failed.value.status == "CREATE_FAILED"
+
+
+def test_a_stack_that_failed_and_is_then_rolled_back_is_waited_for() -> None:
+    aws = Aws(
+        status=None,
+        events=[
+            event(1, "credits-prod", "CREATE_FAILED", "1 error"),
+            event(2, "credits-prod", "ROLLBACK_IN_PROGRESS"),
+            event(3, "credits-prod", "ROLLBACK_COMPLETE"),
+        ],
+    )
+    with pytest.raises(deploy.StackFailedError) as failed:
+        aws.deploy()
+    assert failed.value.status == "ROLLBACK_COMPLETE"
+
+
+def test_a_stack_whose_creation_failed_is_removed_before_the_next_deployment() -> None:
+    aws = Aws(status="CREATE_FAILED", events=[event(1, "credits-prod", "CREATE_COMPLETE")])
+    aws.deploy()
+    assert aws.deleted
+    assert aws.sent["ChangeSetType"] == "CREATE"
+
+
+def test_an_update_is_taken_back_by_the_alarms_that_exist_and_are_silent() -> None:
+    aws = Aws(
+        alarm_states={
+            "credits-prod-api-5xx": "OK",
+            "credits-prod-api-latency": "ALARM",
+            "credits-prod-function-errors-sweep-zone": "INSUFFICIENT_DATA",
+            "credits-prod-dead-letters-sweeps": "OK",
+        }
+    )
+    said = aws.deploy()
+    assert aws.sent["RollbackConfiguration"] == {
+        "RollbackTriggers": [
+            {"Arn": "arn:credits-prod-api-5xx", "Type": "AWS::CloudWatch::Alarm"},
+            {
+                "Arn": "arn:credits-prod-function-errors-sweep-zone",
+                "Type": "AWS::CloudWatch::Alarm",
+            },
+        ],
+        "MonitoringTimeInMinutes": 20,
+    }
+    (ringing,) = [line for line in said if "Ringing already" in line]
+    assert ringing.endswith(": credits-prod-api-latency")
+
+
+def test_an_update_that_no_alarm_watches_waits_for_nothing_and_forgets_earlier_alarms() -> None:
+    aws = Aws(alarm_states={f"credits-prod-{name}": "ALARM" for name in alarms.ROLLBACK_ALARMS})
+    aws.deploy()
+    nothing = {"RollbackTriggers": [], "MonitoringTimeInMinutes": 0}
+    assert aws.sent["RollbackConfiguration"] == nothing
+
+
+def test_what_is_created_is_watched_by_no_alarm_for_there_are_none_yet() -> None:
+    aws = Aws(status=None, events=[event(1, "credits-prod", "CREATE_COMPLETE")])
+    aws.deploy()
+    assert "RollbackConfiguration" not in aws.sent
