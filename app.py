@@ -10,12 +10,15 @@ from chalice.app import AuthRequest, Chalice, DynamoDBEvent, SNSEvent, SQSEvent
 
 from chalicelib.api.cors import answer_browsers
 from chalicelib.api.routes import blueprint
+from chalicelib.observability import observe
 from chalicelib.services import services
 from chalicelib.settings import TOKEN_ANSWER_SECONDS
 
 app = Chalice(app_name="credits", configure_logs=False)
 
 Json = dict[str, Any]
+
+app.register_middleware(observe, "all")
 
 
 @app.authorizer(name="authorizer", ttl_seconds=TOKEN_ANSWER_SECONDS)

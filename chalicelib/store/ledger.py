@@ -23,6 +23,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import NamedTuple
 
@@ -36,6 +37,8 @@ from chalicelib.domain.errors import Contention, CreditsError, IdempotencyKeyReu
 from chalicelib.domain.instants import format_instant, parse_instant
 from chalicelib.domain.ledger import Account, EntryType, LedgerEntry, Request, entry_hash
 from chalicelib.domain.verification import StoredLine, verify
+from chalicelib.metrics import Metric, count
+from chalicelib.observability import correlation_id
 
 from .database import (
     IS_NEW,
@@ -46,6 +49,7 @@ from .database import (
     error_code,
     number,
     pause_with_jitter,
+    races,
     text,
 )
 
@@ -275,9 +279,10 @@ class LedgerStore:
         entries appended. Raises `Contention` when others keep winning the race for the next number.
         """
         posted: list[LedgerEntry] = []
-        for _ in attempts(self._pause):
+        for _ in races(self._pause):
             account = self.account(user_id)
-            while entry := decide(account):
+            while decided := decide(account):
+                entry = _correlated(decided)
                 item = _item(entry, account.last_hash)
                 if not self._append(item):
                     break
@@ -332,7 +337,7 @@ class LedgerStore:
     def _perform(
         self, user_id: str, operation: str, request_hash: str, decide: Callable[[Account], _Posting]
     ) -> Outcome:
-        for _ in attempts(self._pause):
+        for _ in races(self._pause):
             account = self.account(user_id)
             try:
                 posting = decide(account)
@@ -342,15 +347,16 @@ class LedgerStore:
                 if marker:
                     return self._replay(operation, request_hash, marker)
                 raise
+            entry = _correlated(posting.entry)
             marker_item: Item = {
                 "user_id": text(_marker_key(operation)),
                 "entry": text("operation"),
                 "request": text(request_hash),
                 "owner": text(user_id),
-                "number": number(posting.entry.number),
+                "number": number(entry.number),
                 "expired": number(posting.expired),
             }
-            items = (_item(posting.entry, account.last_hash), marker_item, *posting.also)
+            items = (_item(entry, account.last_hash), marker_item, *posting.also)
             try:
                 self._transact(items)
             except TransactWriteError as error:
@@ -360,13 +366,14 @@ class LedgerStore:
                 if not _is_lost_race(error):
                     raise
             else:
-                return Outcome(posting.entry, replayed=False, expired=posting.expired)
+                return Outcome(entry, replayed=False, expired=posting.expired)
         raise Contention(f"the ledger of user {user_id} is written too often at the moment")
 
     def _replay(self, operation: str, request_hash: str, marker: Item) -> Outcome:
         if marker["request"]["S"] != request_hash:
             raise IdempotencyKeyReused(operation.split("#", 2)[-1])
         entry = self.entry(marker["owner"]["S"], int(marker["number"]["N"]))
+        count(Metric.DUPLICATES_REFUSED)
         return Outcome(entry, replayed=True, expired=int(marker["expired"]["N"]))
 
     def _append(self, item: Item) -> bool:
@@ -404,7 +411,7 @@ class LedgerStore:
     def _marker(self, operation: str) -> Item | None:
         """The marker of an operation, read so that one still being committed is not overlooked."""
         key = {"user_id": text(_marker_key(operation)), "entry": text("operation")}
-        for _ in attempts(self._pause):
+        for _ in races(self._pause):
             try:
                 response = self._connection.transact_get_items(
                     [{"TableName": self._table, "Key": key}]
@@ -452,6 +459,11 @@ class LedgerStore:
 def read_entry(item: Item) -> LedgerEntry:
     """An entry as the table and its stream have it. Raises `LedgerCorrupt`."""
     return _entry(item)
+
+
+def _correlated(entry: LedgerEntry) -> LedgerEntry:
+    """The entry with the id of the operation under way: it joins the ledger to the logs."""
+    return replace(entry, correlation_id=correlation_id())
 
 
 def _entry_key(entry_number: int) -> str:

@@ -32,6 +32,7 @@ from .database import (
     get_text,
     number,
     pause_with_jitter,
+    races,
     text,
 )
 
@@ -115,7 +116,7 @@ class SubscriptionStore:
         Nothing is written when ``decide`` answers the present one. Raises `Contention` after
         bounded retries, and whatever ``decide`` raises.
         """
-        for _ in attempts(self._pause):
+        for _ in races(self._pause):
             present = self.find(user_id)
             wanted = decide(present)
             if wanted == present:

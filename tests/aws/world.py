@@ -22,6 +22,7 @@ from chalicelib.jobs import manual, notifications, sweeps, ticks, workers
 from chalicelib.mails.links import UnsubscribeLinks
 from chalicelib.mails.sending import Mailer
 from chalicelib.messages import SweepKind
+from chalicelib.observability import correlated
 from chalicelib.queues import Queues
 from chalicelib.services import Services
 from chalicelib.settings import Settings
@@ -33,6 +34,9 @@ RESOURCES = Path(__file__).parents[2] / "infra" / "resources.yaml"
 
 
 UNSUBSCRIBE_KEY = b"k" * 32
+
+CORRELATION_ID = "tick"
+"""What all that follows from a tick bears."""
 
 MOST_RECEIVES = 50
 """The notifications queue's maxReceiveCount (a test of the template compares it)."""
@@ -177,7 +181,8 @@ class World:
         """A tick of a moment, for all zones ever lived in; the clock follows when it is behind."""
         self.now = max(self.now, at(time))
         event = {"time": time, "zones": sorted(self.zones), **event}
-        return ticks.start_sweeps(self.services, kind, event)
+        with correlated(CORRELATION_ID):
+            return ticks.start_sweeps(self.services, kind, event)
 
     def allocation_tick(self, time: str, **event: object) -> dict[str, Any]:
         return self.tick(SweepKind.ALLOCATION, time, **event)
