@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help run up token clock test contract check format deploy import balances units cost cpu verify mails screenshots sample clean
+.PHONY: help run up token clock test contract check format deploy import balances units cost cpu verify mails dashboard screenshots sample clean
 
 help:  ## list what there is
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ verify: $(READY)  ## check a ledger line by line: USER_ID=42 (STAGE=prod)
 
 mails: $(READY)  ## pictures of every kind of mail, into docs/images/mails (needs chromium)
 	@$(RUN) -m infra.mails
+
+dashboard: $(READY)  ## a picture of the dashboard from sample data, into docs/images/dashboard
+	@$(RUN) -m infra.dashboard_picture
 
 screenshots: $(READY)  ## pictures of the console, into docs/images/console (needs chromium and chromium-driver)
 	@SCREENSHOTS=1 $(RUN) -m pytest -q -n 0 tests/stack/test_console.py -k pictured

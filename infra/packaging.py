@@ -25,7 +25,7 @@ from typing import Any
 import yaml
 
 from chalicelib.settings import LOCAL_STAGE
-from infra import gateway
+from infra import alarms, dashboard, gateway
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build"
@@ -112,6 +112,8 @@ def package(stage: str, output: Path, *, region: str, root: Path = ROOT) -> Pack
     )
     template = yaml.safe_load((output / "sam.yaml").read_text())
     gateway.complete(template)
+    alarms.complete(template)
+    dashboard.complete(template)
     archive = output / "credits.zip"
     _make_reproducible(output / "deployment.zip", archive)
     return Package(template=template, archive=archive)

@@ -51,14 +51,6 @@ def test_bounces_and_complaints_reach_their_function(template: Template) -> None
     }
 
 
-def test_alarms_ring_at_half_of_what_makes_ses_review_an_account(template: Template) -> None:
-    thresholds = {
-        properties(template, name)["MetricName"]: properties(template, name)["Threshold"]
-        for name in ("MailBounceAlarm", "MailComplaintAlarm")
-    }
-    assert thresholds == {"Reputation.BounceRate": 0.025, "Reputation.ComplaintRate": 0.0005}
-
-
 def test_the_days_of_a_reminder_are_a_setting(template: Template) -> None:
     assert template["Parameters"]["ExpiringSoonDays"]["Default"] == 3
     variables = properties(template, "SweepZone")["Environment"]["Variables"]
