@@ -595,7 +595,7 @@ def test_the_ledger_in_the_readme_is_what_comes_of_its_story(book: Book) -> None
 # --- The text of a line -------------------------------------------------------------------------
 
 # The form in which every ledger that exists is stored. If one of these two must change, SCHEMA
-# must change with it, and lines of the old form must stay readable: test_schemas.py has some of each.
+# must change with it, and lines of the old form must stay readable: test_signals.py has some.
 GRANT_BODY = (
     '{"schema":2,"number":1,"type":"allocation","amount":100,"balance":100,'
     '"batches":[[1,100,100,1782878400000,1785470400000]],"legs":[[1,100]],"through":"2026-07",'
