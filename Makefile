@@ -59,8 +59,8 @@ cost: $(READY)  ## what a month on AWS costs, in dollars (USERS=50000 USAGES=20 
 cpu: $(READY)  ## CPU of cold starts and requests over the bare SDK
 	@$(RUN) -m bench.cpu
 
-verify: $(READY)  ## check a ledger line by line: USER_ID=42 (STAGE=prod)
-	@$(RUN) -m infra.verify $(USER_ID) $(if $(STAGE),--stage "$(STAGE)")
+verify: $(READY)  ## check ledgers line by line: USER_ID=42, ZONE=Europe/Paris or SAMPLE=1000 (STAGE=prod)
+	@$(RUN) -m infra.verify $(USER_ID) $(if $(ZONE),--zone "$(ZONE)") $(if $(SAMPLE),--sample "$(SAMPLE)") $(if $(STAGE),--stage "$(STAGE)")
 
 mails: $(READY)  ## pictures of every kind of mail, into docs/images/mails (needs chromium)
 	@$(RUN) -m infra.mails

@@ -87,6 +87,14 @@ def manual_allocate(event: Json, context: Any) -> Json:
     return manual.manual_allocate(services(), event)
 
 
+@app.lambda_function(name="audit-ledgers")
+def audit_ledgers(event: Json, context: Any) -> Json:
+    """Walk a sample of the ledgers, or those that were asked for, and name what is wrong."""
+    from chalicelib.jobs import audits
+
+    return audits.audit_ledgers(services(), event, context)
+
+
 # infra/resources.yaml puts the ledger's own stream in the place of this name.
 @app.on_dynamodb_record(stream_arn="ledger", name="queue-notifications")
 def queue_notifications(event: DynamoDBEvent) -> None:

@@ -21,6 +21,7 @@ idempotency; for work on request the marker in the same transaction adds it.
 
 import hashlib
 import json
+import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -33,9 +34,22 @@ from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.operand import Path
 
 from chalicelib.domain import ledger
-from chalicelib.domain.errors import Contention, CreditsError, IdempotencyKeyReused, NotFound
+from chalicelib.domain.errors import (
+    Contention,
+    CreditsError,
+    IdempotencyKeyReused,
+    LedgerCorrupt,
+    NotFound,
+)
 from chalicelib.domain.instants import format_instant, parse_instant
-from chalicelib.domain.ledger import Account, EntryType, LedgerEntry, Request, entry_hash
+from chalicelib.domain.ledger import (
+    FIRST_HASH,
+    Account,
+    EntryType,
+    LedgerEntry,
+    Request,
+    entry_hash,
+)
 from chalicelib.domain.verification import StoredLine, verify
 from chalicelib.metrics import Metric, count
 from chalicelib.observability import correlation_id
@@ -61,6 +75,8 @@ ENTRIES_A_SEARCH = 1_000
 
 ENTRIES_A_READ = 250
 """How many of them one query reads."""
+
+_ENTRY_KEY = re.compile(r"entry#[0-9]{12,}")
 
 Decide = Callable[[Account], LedgerEntry]
 DecideOrStop = Callable[[Account], LedgerEntry | None]
@@ -225,21 +241,40 @@ class LedgerStore:
         return found
 
     def lines(self, user_id: str) -> Iterator[StoredLine]:
-        """Every line as stored, oldest first."""
-        after = "entry#"
+        """Every line as stored, oldest first. Raises `LedgerCorrupt` for a key that is none."""
+        return (line for line, _ in self._stored(user_id))
+
+    def verify(self, user_id: str) -> Account:
+        """Walks the whole ledger; raises `LedgerCorrupt` at the first wrong line."""
+        return verify(user_id, self._checked_lines(user_id))
+
+    def _checked_lines(self, user_id: str) -> Iterator[StoredLine]:
+        """Every line; once it has been verified, what the table keeps beside it is checked."""
+        previous_hash = FIRST_HASH
+        for line, item in self._stored(user_id):
+            yield line
+            entry = LedgerEntry.from_body(user_id, line.number, line.body)
+            if item != _item(entry, previous_hash):
+                raise LedgerCorrupt(
+                    user_id, line.number, "its index keys are not those of the body"
+                )
+            previous_hash = line.hash
+
+    def _stored(self, user_id: str) -> Iterator[tuple[StoredLine, Item]]:
+        last, after = 0, "entry#"
         while True:
             items = self._query(
                 user_id, Path("entry").between(after, "entry$"), limit=1000, newest_first=False
             )
             for item in items:
-                yield StoredLine(_number(item), item["body"]["S"], item["hash"]["S"])
+                key = item["entry"]["S"]
+                if not _ENTRY_KEY.fullmatch(key):
+                    raise LedgerCorrupt(user_id, last + 1, f"its key is {key!r}")
+                last = _number(item)
+                yield StoredLine(last, item["body"]["S"], item["hash"]["S"]), item
             if not items:
                 return
-            after = _entry_key(_number(items[-1]) + 1)
-
-    def verify(self, user_id: str) -> Account:
-        """Walks the whole ledger; raises `LedgerCorrupt` at the first wrong line."""
-        return verify(user_id, self.lines(user_id))
+            after = _entry_key(last + 1)
 
     def expiring(
         self,

@@ -5,7 +5,7 @@ Keys of table ``subscriptions``: partition ``user_id``. Index ``by_timezone``: p
 allocations carry ``allocation_timezone``, so a sweep reads nobody else.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from pynamodb.connection import Connection
@@ -140,6 +140,30 @@ class SubscriptionStore:
         user_ids = [item["user_id"]["S"] for item in response["Items"]]
         more = "LastEvaluatedKey" in response and user_ids
         return UsersPage(user_ids, user_ids[-1] if more else None)
+
+    def scan(self, start: str, page: int) -> Iterator[str]:
+        """Every user id once, in the table's own order, beginning somewhere that ``start`` says."""
+        after: str | None = start
+        seen: set[str] = set()
+        # From the place to the table's end, and then from its beginning.
+        for _ in range(2):
+            while True:
+                response = self._connection.scan(
+                    self._table,
+                    attributes_to_get=["user_id"],
+                    exclusive_start_key={"user_id": text(after)} if after else None,  # type: ignore[arg-type]  # wrong there
+                    limit=page,
+                )
+                for item in response["Items"]:
+                    user_id = item["user_id"]["S"]
+                    if user_id not in seen:
+                        seen.add(user_id)
+                        yield user_id
+                last = response.get("LastEvaluatedKey")
+                if not last:
+                    break
+                after = last["user_id"]["S"]
+            after = None
 
     def _get_batch(self, user_ids: list[str]) -> list[Subscription]:
         found: list[Subscription] = []

@@ -35,6 +35,7 @@ FUNCTIONS = {
     "APIHandler",
     "QueueNotifications",
     "MailEvents",
+    "AuditLedgers",
     *READERS,
 }
 QUEUES = {
@@ -160,7 +161,7 @@ def test_no_other_function_has_an_event_source(template: Template) -> None:
     functions = resources_of_type(template, FUNCTION)
     fed = {name for name, function in functions.items() if "Events" in function["Properties"]}
     assert fed == {
-        *("AllocationTick", "ExpiryTick", "QueueNotifications", "MailEvents"),
+        *("AllocationTick", "ExpiryTick", "QueueNotifications", "MailEvents", "AuditLedgers"),
         *READERS,
     }
 
@@ -354,6 +355,14 @@ APPEND = {
             {
                 ("dynamodb:GetItem", "SubscriptionsTable"),
                 ("dynamodb:PutItem", "SubscriptionsTable"),
+            },
+        ),
+        (
+            "AuditLedgers",
+            {
+                ("dynamodb:Query", "LedgerTable"),
+                ("dynamodb:Scan", "SubscriptionsTable"),
+                ("dynamodb:Query", "SubscriptionsTable/index/by_timezone"),
             },
         ),
         ("Authorizer", set()),
