@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help run up token clock test contract check format deploy import balances units cost cpu verify mails dashboard screenshots sample clean
+.PHONY: help run up token clock test contract check format deploy import balances units cost cpu verify completeness mails dashboard screenshots sample clean
 
 help:  ## list what there is
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ cpu: $(READY)  ## CPU of cold starts and requests over the bare SDK
 
 verify: $(READY)  ## check ledgers line by line: USER_ID=42, ZONE=Europe/Paris or SAMPLE=1000 (STAGE=prod)
 	@$(RUN) -m infra.verify $(USER_ID) $(if $(ZONE),--zone "$(ZONE)") $(if $(SAMPLE),--sample "$(SAMPLE)") $(if $(STAGE),--stage "$(STAGE)")
+
+completeness: $(READY)  ## count who was due and who was allocated: PERIOD=2026-07 (ZONES=Europe/Paris,Asia/Tokyo STAGE=prod)
+	@$(RUN) -m infra.completeness $(PERIOD) $(if $(ZONES),--zones "$(ZONES)") $(if $(STAGE),--stage "$(STAGE)")
 
 mails: $(READY)  ## pictures of every kind of mail, into docs/images/mails (needs chromium)
 	@$(RUN) -m infra.mails

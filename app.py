@@ -87,6 +87,22 @@ def manual_allocate(event: Json, context: Any) -> Json:
     return manual.manual_allocate(services(), event)
 
 
+@app.lambda_function(name="check-completeness")
+def check_completeness(event: Json, context: Any) -> Json:
+    """Start the count of who was due for a period and who was allocated."""
+    from chalicelib.jobs import completeness
+
+    return completeness.start_checks(services(), event)
+
+
+@app.on_sqs_message(queue="checks", name="check-zone")
+def check_zone(event: SQSEvent) -> Json:
+    """Count one timezone for a period, and write what was found."""
+    from chalicelib.jobs import completeness
+
+    return completeness.check_zones(services(), event.to_dict(), event.context)
+
+
 @app.lambda_function(name="audit-ledgers")
 def audit_ledgers(event: Json, context: Any) -> Json:
     """Walk a sample of the ledgers, or those that were asked for, and name what is wrong."""

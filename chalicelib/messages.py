@@ -6,12 +6,13 @@ as long again in a dead-letter queue: those from before there was one are read, 
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
 from chalicelib.domain import calendar
-from chalicelib.domain.calendar import Turn
+from chalicelib.domain.calendar import Period, Turn
+from chalicelib.domain.completeness import Tally
 from chalicelib.domain.errors import InvalidInput
 from chalicelib.domain.fields import (
     FieldReader,
@@ -117,6 +118,50 @@ class UsersMessage:
 
 
 @dataclass(frozen=True, slots=True)
+class ZoneCheck:
+    """The count of one zone for a period, one of the ``zones`` of a run.
+
+    ``after`` is the user an earlier invocation stopped at, and ``tally`` what it had counted.
+    """
+
+    run: str
+    period: Period
+    timezone: str
+    zones: int
+    after: str | None = None
+    tally: Tally = field(default_factory=Tally)
+    correlation_id: str | None = None
+
+    def body(self) -> str:
+        """The message text."""
+        return _encode(
+            {
+                "run": self.run,
+                "period": str(self.period),
+                "timezone": self.timezone,
+                "zones": self.zones,
+                "after": self.after,
+                "tally": self.tally.values(),
+                "correlation_id": self.correlation_id,
+            }
+        )
+
+    @classmethod
+    def parse(cls, body: str) -> "ZoneCheck":
+        """Reads a message. Raises `InvalidInput` naming every wrong field."""
+        fields = FieldReader(_decode(body))
+        run = fields.required("run", parse_correlation_id)
+        period = fields.required("period", lambda field, value: Period.parse(value, field))
+        timezone = fields.required("timezone", calendar.parse_timezone)
+        zones = fields.required("zones", _parse_zones)
+        after = fields.optional("after", parse_user_id)
+        tally = fields.required("tally", Tally.parse)
+        correlation_id = fields.optional("correlation_id", parse_correlation_id)
+        fields.finish()
+        return cls(run, period, timezone, zones, after, tally, correlation_id)
+
+
+@dataclass(frozen=True, slots=True)
 class EntryPosted:
     """A ledger entry that calls for a mail. What the mail says is read when it is sent."""
 
@@ -179,6 +224,12 @@ def _parse_number(field: str, value: object) -> int:
     if type(value) is int and 1 <= value < 10**12:
         return value
     raise InvalidInput.of(field, f"must be the number of a ledger entry; is {shown(value)}")
+
+
+def _parse_zones(field: str, value: object) -> int:
+    if type(value) is int and value >= 1:
+        return value
+    raise InvalidInput.of(field, f"must be how many zones are counted; is {shown(value)}")
 
 
 def _parse_user_ids(field: str, value: object) -> tuple[str, ...]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import botocore.session
 
@@ -38,6 +39,32 @@ def services_of(stage: str) -> Services:
         _settings(stage, region, deployment.tables, deployment.queues),
         connection=connect(region, THREADS),
     )
+
+
+class Clients(NamedTuple):
+    """What calls the services of a stage, and the names of its functions."""
+
+    client: Callable[[str], Any]
+    functions: dict[str, str]
+
+
+def clients_of(stage: str) -> Clients:
+    """The same of the running local stack, or of a stage deployed to AWS.
+
+    Raises `NotRunningError` or `DeployError`, which say what to do.
+    """
+    if stage == local.STAGE:
+        stack = local.running_stack()
+        return Clients(stack.client, stack.functions)
+    session = botocore.session.get_session()
+    region = session.get_config_variable("region") or os.environ.get("AWS_REGION")
+    if not region:
+        raise deploy.DeployError("No region is set. Set one: export AWS_REGION=eu-west-1")
+
+    def client(service: str) -> Any:
+        return session.create_client(service, region_name=region)
+
+    return Clients(client, deploy.describe(stage, client).functions)
 
 
 def services_of_local(stack: local.LocalStack) -> Services:

@@ -31,7 +31,7 @@ def audit_ledgers(services: Services, event: object, context: Any) -> dict[str, 
     ``event``: EventBridge's, ``{"user_id": …}``, ``{"sample": n}`` for so many users at random, or
     ``{"timezone": …}`` for those of a zone who can receive credits, optionally ``after`` one of
     them. Answers ``{"success", "verified", "corrupt": [{"user_id", "number", "problem"}],
-    "next"}``: ``next`` is the last user of a zone that was not finished (go on ``after`` him), else null.
+    "next"}``, where ``next`` is the last user of a zone that was not finished, to go on ``after``.
     """
     try:
         user_ids, may_go_on = _users_asked_for(services, event)

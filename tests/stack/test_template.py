@@ -26,6 +26,7 @@ READERS = {
     "AllocateAccounts": "AllocationsQueue",
     "ExpireBatches": "ExpiriesQueue",
     "SendNotifications": "NotificationsQueue",
+    "CheckZone": "ChecksQueue",
 }
 FUNCTIONS = {
     "AllocationTick",
@@ -36,6 +37,7 @@ FUNCTIONS = {
     "QueueNotifications",
     "MailEvents",
     "AuditLedgers",
+    "CheckCompleteness",
     *READERS,
 }
 QUEUES = {
@@ -43,6 +45,7 @@ QUEUES = {
     "AllocationsQueue": "AllocationsDlq",
     "ExpiriesQueue": "ExpiriesDlq",
     "NotificationsQueue": "NotificationsDlq",
+    "ChecksQueue": "ChecksDlq",
 }
 STAGE = {"Ref": "Stage"}
 
@@ -161,7 +164,8 @@ def test_no_other_function_has_an_event_source(template: Template) -> None:
     functions = resources_of_type(template, FUNCTION)
     fed = {name for name, function in functions.items() if "Events" in function["Properties"]}
     assert fed == {
-        *("AllocationTick", "ExpiryTick", "QueueNotifications", "MailEvents", "AuditLedgers"),
+        *("AllocationTick", "ExpiryTick", "QueueNotifications", "MailEvents"),
+        *("AuditLedgers", "CheckCompleteness"),
         *READERS,
     }
 
@@ -212,6 +216,16 @@ def test_tables_are_on_demand_encrypted_and_protected(template: Template) -> Non
         assert setting(template, table["DeletionPolicy"], "prod") == "RetainExceptOnCreate"
         assert setting(template, table["UpdateReplacePolicy"], "prod") == "Retain"
         assert setting(template, table["DeletionPolicy"], "local") == "Delete"
+
+
+def test_the_reports_are_private_encrypted_versioned_and_kept(template: Template) -> None:
+    (bucket,) = resources_of_type(template, "AWS::S3::Bucket").values()
+    settings = bucket["Properties"]
+    assert set(settings["PublicAccessBlockConfiguration"].values()) == {True}
+    assert settings["VersioningConfiguration"] == {"Status": "Enabled"}
+    (rule,) = settings["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    assert rule == {"ServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
+    assert setting(template, bucket["DeletionPolicy"], "prod") == "RetainExceptOnCreate"
 
 
 def test_queues_are_encrypted(template: Template) -> None:
@@ -355,6 +369,20 @@ APPEND = {
             {
                 ("dynamodb:GetItem", "SubscriptionsTable"),
                 ("dynamodb:PutItem", "SubscriptionsTable"),
+            },
+        ),
+        ("CheckCompleteness", {("sqs:SendMessage*", "ChecksQueue")}),
+        (
+            "CheckZone",
+            {
+                *((action, "ChecksQueue") for action in CONSUME),
+                ("sqs:SendMessage*", "ChecksQueue"),
+                ("dynamodb:Query", "SubscriptionsTable/index/by_timezone"),
+                ("dynamodb:BatchGetItem", "SubscriptionsTable"),
+                ("dynamodb:Query", "LedgerTable"),
+                ("s3:ListBucket", "ReportsBucket"),
+                ("s3:PutObject", "ReportsBucket/completeness/*"),
+                ("s3:GetObject", "ReportsBucket/completeness/*"),
             },
         ),
         (
