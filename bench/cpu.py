@@ -1,21 +1,16 @@
-"""CPU of a cold start and of one request, as ratios to the bare SDK doing the same calls.
-
-    python -m bench.cpu [--rounds 7]        (make cpu)
+"""CPU of a cold start and of one request, beside the bare SDK doing the same calls.
 
 A cold start is measured in a fresh process each: importing what a function imports and serving its
 first event, against importing botocore and making one DynamoDB client. A request is measured warm:
 the whole route in this process, against its DynamoDB calls made with bare botocore. The network is
-replaced below the SDK (`bench.transport`), so only CPU counts; all variants are interleaved, and
-the medians are shown with their least and greatest value.
+replaced below the SDK (`bench.transport`), so only CPU counts; `make bench` interleaves them.
 """
 
 from __future__ import annotations
 
-import argparse
 import copy
 import json
 import os
-import statistics
 import subprocess
 import sys
 import time
@@ -23,9 +18,6 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
-
-from rich.console import Console
-from rich.table import Table
 
 from bench.transport import Transport
 from chalicelib.domain import ledger
@@ -144,48 +136,60 @@ USE = ("POST", "/api/credits/use", {"amount": 10, "description": "Report"})
 # ── Cold starts: each runs in a process of its own ──────────────────────────────────────────────
 
 
-def cold_floor() -> None:
-    """Importing botocore and making one DynamoDB client."""
-    import botocore.session
-
-    botocore.session.get_session().create_client("dynamodb", region_name="eu-west-1")
-
-
-def cold_import_api() -> None:
-    """Importing what the API function imports before its first event, its client included."""
-    import app  # noqa: F401
-    from chalicelib.api import account, exchange  # noqa: F401
-    from chalicelib.services import services
-
-    _ = (services().ledger, services().subscriptions, services().catalogue)
-
-
-def cold_import_worker() -> None:
-    """The same for the worker that allocates."""
-    import app  # noqa: F401
-    from chalicelib.jobs import workers  # noqa: F401
-    from chalicelib.services import services
-
-    _ = (services().ledger, services().subscriptions, services().catalogue)
-
-
-COLD: dict[str, Callable[[], None]] = {
-    "botocore and one client": cold_floor,
-    "API function": cold_import_api,
-    "worker": cold_import_worker,
+COLD = {
+    "floor": """
+import botocore.session
+botocore.session.get_session().create_client("dynamodb", region_name="eu-west-1")
+""",
+    "api": """
+import app
+from chalicelib.api import account, exchange
+from chalicelib.services import services
+_ = (services().ledger, services().subscriptions, services().catalogue)
+""",
+    "worker": """
+import app
+from chalicelib.jobs import workers
+from chalicelib.services import services
+_ = (services().ledger, services().subscriptions, services().catalogue)
+""",
 }
+"""Cold starts up to where a function can take its first event: importing botocore and making one
+DynamoDB client; what the API function imports, its client included; what a worker imports."""
+
+TIMED = """
+import time
+before = time.process_time_ns()
+{script}
+print((time.process_time_ns() - before) / 1e6)
+"""
 
 
 def measure_cold(name: str) -> float:
-    """Milliseconds of CPU of one cold start, in a fresh process."""
+    """Milliseconds of CPU of one cold start, in a process that has imported nothing else."""
+    return _cold(COLD[name])
+
+
+def measure_first_event(function: str, event: dict[str, Any]) -> float:
+    """The same for importing `app.py` and serving a first event, its transport stubbed."""
+    # The stub is installed beforehand, and imports botocore: that is given back below.
+    stub = (
+        "from bench.cpu import answers\nanswers().install()\nimport sys\n"
+        "for name in [name for name in sys.modules if name.startswith('chalice')]:\n"
+        "    del sys.modules[name]\n"
+    )
+    return _cold(f"import app\napp.{function}({event!r}, None)", stub)
+
+
+def _cold(script: str, before: str = "") -> float:
     run = subprocess.run(
-        [sys.executable, "-m", "bench.cpu", "--cold", name],
-        env=os.environ | ENVIRONMENT,
+        [sys.executable, "-c", before + TIMED.format(script=script)],
+        env=os.environ | ENVIRONMENT | {"PYTHONPATH": "."},
         capture_output=True,
         text=True,
         check=True,
     )
-    return float(run.stdout)
+    return float(run.stdout.splitlines()[-1])
 
 
 # ── One warm request ────────────────────────────────────────────────────────────────────────────
@@ -236,16 +240,34 @@ def serve(app: Callable[[object, object], dict[str, Any]], event: dict[str, Any]
         raise RuntimeError(answer)
 
 
-def routes() -> Iterator[tuple[str, Call, Call]]:
-    """Each route as a warm call, and its floor: the calls it was seen to make."""
+def handle(request: Any, view: Any) -> None:
+    """One request through its handler, without Chalice's routing."""
+    from chalicelib.api import exchange
+
+    answer = exchange.respond(request, view)
+    if answer.status_code != 200:
+        raise RuntimeError(answer.body)
+
+
+def routes() -> Iterator[tuple[str, Call, Call, Call]]:
+    """Each route as a warm call, its handler alone, and its floor: the calls it made."""
     import botocore.session
     from botocore.config import Config
 
     os.environ.update(ENVIRONMENT)
     transport = answers()
     transport.install()
-    import app
+    from chalice.app import Request
 
+    import app
+    from chalicelib.api import account
+
+    views = {
+        SCHEDULE[1]: account.allocation_schedule,
+        BALANCE[1]: account.balance,
+        HISTORY[1]: account.history,
+        USE[1]: account.use,
+    }
     client = botocore.session.get_session().create_client(
         "dynamodb", region_name="eu-west-1", config=Config(parameter_validation=False)
     )
@@ -260,7 +282,8 @@ def routes() -> Iterator[tuple[str, Call, Call]]:
         route()
         transport.calls.clear()
         route()
-        yield name, route, bare_calls(client, *transport.calls)
+        handler = partial(handle, Request(api_event(method, path, body), None), views[path])
+        yield name, route, handler, bare_calls(client, *transport.calls)
 
 
 def cpu_of(call: Callable[[], object], times: int = 50) -> float:
@@ -278,45 +301,3 @@ def interleaved(variants: dict[str, Callable[[], float]], rounds: int) -> dict[s
         for name, measure in variants.items():
             found[name].append(measure())
     return found
-
-
-def row(table: Table, name: str, ours: list[float], floor: list[float], unit: str) -> None:
-    """One line: medians with least and greatest, and the ratio of the medians."""
-
-    def shown(values: list[float]) -> str:
-        return f"{statistics.median(values):,.0f} ({min(values):,.0f} to {max(values):,.0f}) {unit}"
-
-    ratio = statistics.median(ours) / statistics.median(floor)
-    table.add_row(name, shown(ours), shown(floor), f"{ratio:.2f} ×")
-
-
-def main(words: list[str] | None = None) -> int:
-    """Reads the command line and measures; the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.cpu", description=__doc__.splitlines()[0]
-    )
-    parser.add_argument("--rounds", type=int, default=7, help="measurements of each (default 7)")
-    parser.add_argument("--cold", choices=COLD, help=argparse.SUPPRESS)
-    arguments = parser.parse_args(words)
-    if arguments.cold:
-        before = time.process_time_ns()
-        COLD[arguments.cold]()
-        print((time.process_time_ns() - before) / 1e6)
-        return 0
-    table = Table("", "CPU", "bare SDK", "ratio", title="CPU over the bare SDK")
-    cold = interleaved({name: partial(measure_cold, name) for name in COLD}, arguments.rounds)
-    floor = cold.pop("botocore and one client")
-    for name, values in cold.items():
-        row(table, f"cold start of the {name}", values, floor, "ms")
-    for name, route, bare in routes():
-        warm = interleaved(
-            {"ours": partial(cpu_of, route), "bare": partial(cpu_of, bare)},
-            arguments.rounds,
-        )
-        row(table, name, warm["ours"], warm["bare"], "µs")
-    Console().print(table)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -5,6 +5,7 @@ cannot use it for two requests.
 """
 
 import re
+from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from chalicelib.domain import ledger
@@ -56,6 +57,58 @@ def allocate_by_hand(  # noqa: PLR0913 - one for each thing an admin can say
         **({} if notify else {"notify": False}),
     }
     return services.ledger.perform(user_id, request.operation, described, decide)
+
+
+@dataclass(frozen=True, slots=True)
+class Void:
+    """Asks to take back all that remains of one credit batch, in an admin's name."""
+
+    user_id: str
+    batch: int
+    reason: str
+    actor: str
+    caller: str
+    key: str
+    notify: bool = True
+
+    @property
+    def operation(self) -> str:
+        """Its business name: done once under it."""
+        return f"{ledger.VOID}{self.caller}#{self.key}"
+
+    def described(self) -> dict[str, object]:
+        """What the same void again must ask for, too."""
+        return asdict(self)
+
+    def decide(self, services: Services, account: Account) -> LedgerEntry:
+        """The entry it makes. Raises `NotFound` and `NotAllowed`."""
+        if services.ledger.entry(self.user_id, self.batch).granted_batch is None:
+            raise NotFound(f"user {self.user_id} has no credit batch {self.user_id}-{self.batch}")
+        request = Request(self.operation, self.actor, self.reason, silent=not self.notify)
+        return ledger.void(account, self.batch, request, services.now())
+
+
+def preview_void(services: Services, void: Void) -> Outcome:
+    """What `void_batch` would come to, or has come to before; writes nothing."""
+    before = services.ledger.performed(void.operation, void.described())
+    if before:
+        return before
+    account = services.ledger.account(void.user_id)
+    return Outcome(void.decide(services, account), replayed=False)
+
+
+def void_batch(services: Services, void: Void) -> Outcome:
+    """Takes back all that remains of one credit batch.
+
+    Raises `NotFound` when the user was never granted such a batch, and `NotAllowed` when nothing
+    usable remains of it.
+    """
+    return services.ledger.perform(
+        void.user_id,
+        void.operation,
+        void.described(),
+        lambda account: void.decide(services, account),
+    )
 
 
 def carry_over(

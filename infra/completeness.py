@@ -34,13 +34,13 @@ def main(words: list[str] | None = None) -> int:
     if arguments.zones:
         event["zones"] = [zone.strip() for zone in arguments.zones.split(",")]
     try:
-        return _count(stacks.clients_of(arguments.stage), event)
+        return _count(stacks.reach(arguments.stage), event)
     except (local.NotRunningError, deploy.DeployError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 
 
-def _count(stage: stacks.Clients, event: dict[str, object]) -> int:
+def _count(stage: stacks.Reach, event: dict[str, object]) -> int:
     answer = stage.client("lambda").invoke(
         FunctionName=stage.functions["check-completeness"], Payload=json.dumps(event).encode()
     )

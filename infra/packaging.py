@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import platform
+import py_compile
 import shutil
 import subprocess
 import sys
@@ -220,8 +221,36 @@ def _make_reproducible(source: Path, target: Path) -> None:
         zipfile.ZipFile(source) as packed,
         zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive,
     ):
-        for name in sorted(packed.namelist()):
+        contents = {name: packed.read(name) for name in packed.namelist()}
+        contents |= _compiled(contents)
+        for name in sorted(contents):
             member = zipfile.ZipInfo(name, date_time=_EPOCH)
             member.external_attr = 0o644 << 16
             member.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(member, packed.read(name))
+            archive.writestr(member, contents[name])
+
+
+def _compiled(contents: dict[str, bytes]) -> dict[str, bytes]:
+    """The modules that are not compiled yet, compiled: ours, and the runtime that Chalice adds.
+
+    A function's file system is read-only: it would compile them again at every cold start.
+    """
+    compiled: dict[str, bytes] = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        source, target = Path(temporary) / "source.py", Path(temporary) / "source.pyc"
+        for name, text in contents.items():
+            path = Path(name)
+            cache = path.parent / "__pycache__" / f"{path.stem}.{sys.implementation.cache_tag}.pyc"
+            if path.suffix != ".py" or str(cache) in contents:
+                continue
+            source.write_bytes(text)
+            # Its name in tracebacks is where Lambda has it.
+            py_compile.compile(
+                str(source),
+                cfile=str(target),
+                dfile=f"/var/task/{name}",
+                doraise=True,
+                invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+            )
+            compiled[str(cache)] = target.read_bytes()
+    return compiled

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import replace
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import botocore.session
+from botocore.config import Config
 
 from chalicelib.queues import Queues
 from chalicelib.services import Services
@@ -19,52 +19,60 @@ THREADS = 32
 """How many requests a command keeps under way."""
 
 
-def services_of(stage: str) -> Services:
-    """The services of the running local stack, or of a stage deployed to AWS.
+class ClientFactory(Protocol):
+    """Makes botocore clients; ``settings`` are those of `botocore.config.Config`."""
+
+    def __call__(self, service: str, **settings: Any) -> Any:
+        """A client for ``service``."""
+
+
+@dataclass(frozen=True)
+class Reach:
+    """What a command can get hold of in a stage: services, and names by their short keys."""
+
+    stage: str
+    services: Services
+    functions: dict[str, str]
+    queues: dict[str, str]
+    client: ClientFactory
+
+
+def reach(stage: str) -> Reach:
+    """The running local stack, or a stage deployed to AWS.
 
     Raises `NotRunningError` or `DeployError`, which say what to do.
     """
     if stage == local.STAGE:
-        return services_of_local(local.running_stack())
+        return reach_local(local.running_stack())
     session = botocore.session.get_session()
     region = session.get_config_variable("region") or os.environ.get("AWS_REGION")
     if not region:
         raise deploy.DeployError("No region is set. Set one: export AWS_REGION=eu-west-1")
 
-    def client(service: str) -> Any:
-        return session.create_client(service, region_name=region)
+    def client(service: str, **settings: Any) -> Any:
+        return session.create_client(service, region_name=region, config=Config(**settings))
 
     deployment = deploy.describe(stage, client)
-    return Services(
-        _settings(stage, region, deployment.tables, deployment.queues),
-        connection=connect(region, THREADS),
+    settings = _settings(stage, region, deployment.tables, deployment.queues)
+    return Reach(
+        stage,
+        Services(settings, connection=connect(region, THREADS)),
+        deployment.functions,
+        deployment.queues,
+        client,
     )
 
 
-class Clients(NamedTuple):
-    """What calls the services of a stage, and the names of its functions."""
+def reach_local(stack: local.LocalStack) -> Reach:
+    """A local stack, under the emulator's root user."""
+    services = services_of_local(stack)
+    services.queues = queues_of_local(stack)
+    return Reach(stack.stage, services, stack.functions, stack.queues, stack.client)
 
-    client: Callable[[str], Any]
-    functions: dict[str, str]
 
-
-def clients_of(stage: str) -> Clients:
-    """The same of the running local stack, or of a stage deployed to AWS.
-
-    Raises `NotRunningError` or `DeployError`, which say what to do.
-    """
-    if stage == local.STAGE:
-        stack = local.running_stack()
-        return Clients(stack.client, stack.functions)
-    session = botocore.session.get_session()
-    region = session.get_config_variable("region") or os.environ.get("AWS_REGION")
-    if not region:
-        raise deploy.DeployError("No region is set. Set one: export AWS_REGION=eu-west-1")
-
-    def client(service: str) -> Any:
-        return session.create_client(service, region_name=region)
-
-    return Clients(client, deploy.describe(stage, client).functions)
+def services_of(stage: str) -> Services:
+    """The services of a stage; see `reach`."""
+    return reach(stage).services
 
 
 def services_of_local(stack: local.LocalStack) -> Services:

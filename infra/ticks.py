@@ -1,4 +1,4 @@
-"""Invokes the ticks of a running local stack, as its schedule would, and waits for their work."""
+"""Invokes the ticks of a stack, as its schedule would, and waits for their work."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Collection
 from datetime import datetime
 
 from chalicelib.domain.instants import format_instant
-from infra import local
+from infra import local, stacks
 
 QUEUES = ("sweeps", "allocations", "expiries")
 DRAIN_DEADLINE_SECONDS = 180.0
@@ -22,7 +22,7 @@ class TickFailedError(Exception):
 class Ticks:
     """The two ticks of a stack, and its queues."""
 
-    def __init__(self, stack: local.LocalStack) -> None:
+    def __init__(self, stack: local.LocalStack | stacks.Reach) -> None:
         self._stack = stack
         self._functions = stack.client("lambda", read_timeout=120)
         self._sqs = stack.client("sqs")
@@ -34,15 +34,24 @@ class Ticks:
         Raises `TickFailedError`.
         """
         began = time.monotonic()
-        event = {"time": format_instant(instant), "zones": sorted(zones)}
+        self.invoke(function, instant, zones)
+        self._wait_until_drained()
+        return time.monotonic() - began
+
+    def invoke(self, function: str, instant: datetime, zones: Collection[str] | None) -> None:
+        """Invokes the tick of an instant, for some zones or (None) for all that are due.
+
+        Its sweeps have been started when this returns. Raises `TickFailedError`.
+        """
+        event: dict[str, object] = {"time": format_instant(instant)}
+        if zones is not None:
+            event["zones"] = sorted(zones)
         answer = self._functions.invoke(
             FunctionName=self._stack.functions[function], Payload=json.dumps(event).encode()
         )
         payload = json.loads(answer["Payload"].read())
         if not payload.get("success"):
             raise TickFailedError(f"{function} of {event['time']} answered {payload}")
-        self._wait_until_drained()
-        return time.monotonic() - began
 
     def messages_in(self, queue: str) -> int:
         """Messages of a queue that wait, are being handled, or are delayed."""

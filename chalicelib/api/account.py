@@ -14,7 +14,7 @@ from chalicelib.domain.subscriptions import next_allocation, not_allocated_becau
 from chalicelib.services import Services
 
 from . import cursors
-from .answers import Answer, Json, batch_id, moves, performed
+from .answers import Answer, Json, batch_id, moves, performed, why_not
 from .calls import Call, parse_limit
 
 DEFAULT_PAGE = 20
@@ -40,7 +40,7 @@ def allocation_schedule(call: Call) -> Answer:
             "expiring_credits": _expiring(account, subscription.timezone, now),
             "next_allocation_at": upcoming and format_instant(upcoming.at),
             "timezone": subscription.timezone,
-            "not_allocated_because": reason and {"code": reason.value, "words": reason.words},
+            "not_allocated_because": why_not(reason),
         }
     )
 

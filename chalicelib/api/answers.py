@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from chalicelib.domain.ledger import LedgerEntry
+from chalicelib.domain.subscriptions import NotAllocatedBecause
 
 if TYPE_CHECKING:
     from chalicelib.store.ledger import Outcome
@@ -33,6 +34,11 @@ def performed(outcome: "Outcome", **more: object) -> Answer:
         },
         headers={"Idempotency-Replayed": "true"} if outcome.replayed else {},
     )
+
+
+def why_not(reason: NotAllocatedBecause | None) -> Json | None:
+    """Why no allocation is to come, for programs and for people."""
+    return None if reason is None else {"code": reason.value, "words": reason.words}
 
 
 def moves(entry: LedgerEntry) -> list[Json]:

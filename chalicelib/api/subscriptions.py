@@ -13,9 +13,14 @@ from chalicelib.domain.errors import InvalidInput, NotFound, VersionConflict
 from chalicelib.domain.fields import FieldReader, parse_user_id
 from chalicelib.domain.instants import format_instant
 from chalicelib.domain.notifications import MailKind
-from chalicelib.domain.subscriptions import Subscription, next_allocation, register
+from chalicelib.domain.subscriptions import (
+    Subscription,
+    next_allocation,
+    not_allocated_because,
+    register,
+)
 
-from .answers import Answer
+from .answers import Answer, why_not
 from .calls import Call
 
 _ANY = "*"
@@ -96,8 +101,10 @@ def patch(call: Call) -> Answer:
         if present is None:
             raise NotFound(f"there is no user {user_id}")
         precondition.check(present)
+        kept = {"email", "plan"} - values.keys()
         merged = {**_present_values(present), **values}
-        return register(merged, call.services.catalogue, call.services.now(), present)
+        merged = {name: value for name, value in merged.items() if name not in kept}
+        return register(merged, call.services.catalogue, call.services.now(), present, kept)
 
     return _answer(call, call.services.subscriptions.change(user_id, decide))
 
@@ -133,6 +140,7 @@ def _answer(call: Call, subscription: Subscription, status: int = 200) -> Answer
     upcoming = next_allocation(
         subscription, call.services.catalogue, account.allocated_through, now
     )
+    reason = not_allocated_because(subscription, call.services.catalogue)
     body = {
         "user_id": subscription.user_id,
         **_present_values(subscription),
@@ -140,6 +148,7 @@ def _answer(call: Call, subscription: Subscription, status: int = 200) -> Answer
         "eligible_from": format_instant(subscription.eligible_from),
         "next_credit_allocation": upcoming and upcoming.period.first_day.isoformat(),
         "credit_allocation_amount": upcoming.amount if upcoming else 0,
+        "not_allocated_because": why_not(reason),
     }
     return Answer(body, status, {"ETag": etag(subscription)})
 

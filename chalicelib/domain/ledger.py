@@ -16,7 +16,8 @@ disagree, at the instant of the entry before it.
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -47,13 +48,19 @@ SCHEMA = 2
 """
 
 MOST_OPEN_BATCHES = 1_000
-"""Grants on request are refused beyond this many open batches: an entry holds them all."""
+"""Beyond this many open batches nothing on request may open another: an entry holds them all."""
 
 FIRST_HASH = "0" * 64
 """What the first entry of a ledger has in place of the hash of an entry before it."""
 
 SYSTEM = "system"
 """The actor of scheduled work."""
+
+VOID = "void#"
+"""How the operation of a void begins: its legs follow the batch it names, not the burn-down."""
+
+ERASED = "(erased)"
+"""What stands in place of a text about a person who has been erased."""
 
 
 class EntryType(StrEnum):
@@ -233,6 +240,32 @@ def entry_hash(previous_hash: str, user_id: str, body: str) -> str:
     return hashlib.sha256("\n".join((previous_hash, user_id, body)).encode()).hexdigest()
 
 
+def erased_hash(previous_hash: str, user_id: str, body: str, original_hash: str) -> str:
+    """What seals an entry whose texts were erased, beside the hash it was written with.
+
+    That one is what the next entry is chained to. Nobody can compute it again without the texts,
+    so it is sealed here together with the body that is left.
+    """
+    return entry_hash(previous_hash, user_id, f"{body}\n{original_hash}")
+
+
+def without_texts(entry: LedgerEntry, names: Collection[str] = ()) -> LedgerEntry:
+    """The entry without what people wrote in it, and without who did if that was the user.
+
+    ``names``: what the user is called as an actor, such as the subject of their tokens; their user
+    id is one of them anyway. What scheduled work wrote is about nobody and stays. Numbers, amounts,
+    batches and instants are untouched.
+    """
+    if entry.actor == SYSTEM:
+        return entry
+    erased = replace(entry, description=ERASED)
+    if entry.actor not in {entry.user_id, *names}:
+        return erased
+    # The operation is named after the caller, too.
+    operation = entry.operation.replace(f"#{entry.actor}#", f"#{ERASED}#", 1)
+    return replace(erased, actor=ERASED, operation=operation)
+
+
 class Account(NamedTuple):
     """A user's ledger as a decision sees it: whose it is, its last entry and that entry's hash."""
 
@@ -351,6 +384,24 @@ def claw_back(account: Account, amount: int, request: Request, now: datetime) ->
     return _take(account, EntryType.MANUAL, amount, request, now)
 
 
+def void(account: Account, batch_number: int, request: Request, now: datetime) -> LedgerEntry:
+    """Takes back by hand all that remains of one batch, whatever is older.
+
+    It bears the type of every change by hand; its operation says that it is a void. Raises
+    `NotAllowed` when nothing usable remains: what has expired is for its expiration to book out.
+    """
+    now = account.time(now)
+    batch = next((batch for batch in account.batches if batch.number == batch_number), None)
+    name = f"batch {account.user_id}-{batch_number}"
+    if batch is None:
+        raise NotAllowed(f"nothing remains of {name}")
+    if not batch.is_usable(now):
+        raise NotAllowed(f"{name} has expired: nothing usable remains of it")
+    legs = (Leg(batch.number, -batch.remaining),)
+    change = _Change(legs, move(account.batches, legs))
+    return _entry(account, EntryType.MANUAL, change, request, now)
+
+
 def grant(
     account: Account,
     amount: int,
@@ -428,6 +479,14 @@ def reverse(
     legs = returned(usage.legs, reversed_before, amount)
     alive = tuple(leg for leg in legs if origin[leg.batch].is_usable(now))
     change = _Change(alive, move(account.batches, alive, known=before_usage.batches))
+    # Usages close batches and reversals open them again: without this, usages, grants and
+    # reversals in turn would open any number.
+    if len(change.batches) > max(MOST_OPEN_BATCHES, len(account.batches)):
+        raise NotAllowed(
+            f"the user would have {len(change.batches)} open credit batches, and "
+            f"{MOST_OPEN_BATCHES} are the most allowed on request; give back less, or use, claw "
+            "back or void some first"
+        )
     entry = _entry(account, EntryType.REVERSAL, change, request, now)
     return Reversal(entry, amount - entry.amount, reversed_before + amount)
 

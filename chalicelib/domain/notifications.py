@@ -4,8 +4,11 @@ No state says what has been announced. A mail that is asked for twice has the sa
 and the store sends it once.
 """
 
+from datetime import date, datetime
 from enum import StrEnum
 
+from . import calendar
+from .instants import to_milliseconds
 from .ledger import EntryType, LedgerEntry
 from .plans import PlanCatalogue
 
@@ -67,3 +70,50 @@ def last_grant(entry: LedgerEntry) -> int:
     A balance that is low is told once for each: a grant re-arms it, and credits given back do not.
     """
     return max((*(leg.batch for leg in entry.legs), *(batch.number for batch in entry.batches)))
+
+
+# --- What a mail is known by: the same thing told twice is known by the same name ----------------
+
+
+def of_entry(kind: MailKind, entry: LedgerEntry) -> str:
+    """One for each entry: allocations, and changes by hand."""
+    return f"{kind} {entry.transaction_id}"
+
+
+def of_low_balance(usage: LedgerEntry) -> str:
+    """One for each grant, which arms it."""
+    return f"{MailKind.LOW_BALANCE} {usage.user_id} {last_grant(usage)}"
+
+
+def of_expirations(user_id: str, day: date) -> str:
+    """One for each local day."""
+    return f"{MailKind.EXPIRATION} {user_id} {day}"
+
+
+def late(identity: str) -> str:
+    """What was not known yet when the mail of that day was sent."""
+    return f"{identity} late"
+
+
+def of_expiring_soon(user_id: str, expires_at: datetime) -> str:
+    """One for each instant of expiry."""
+    return f"{MailKind.EXPIRING_SOON} {user_id} {to_milliseconds(expires_at)}"
+
+
+def identities(entry: LedgerEntry, timezone: str) -> frozenset[str]:
+    """Every mail that can have been sent on account of an entry, with the user in a timezone."""
+    found: set[str] = set()
+    match entry.type:
+        case EntryType.ALLOCATION | EntryType.MANUAL:
+            found.add(of_entry(_KINDS[entry.type], entry))
+        case EntryType.USAGE:
+            found.add(of_low_balance(entry))
+        case EntryType.EXPIRATION:
+            identity = of_expirations(
+                entry.user_id, calendar.local_date(timezone, entry.effective_at)
+            )
+            found |= {identity, late(identity)}
+    batch = entry.granted_batch
+    if batch and batch.expires_at:
+        found.add(of_expiring_soon(entry.user_id, batch.expires_at))
+    return frozenset(found)

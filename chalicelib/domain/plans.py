@@ -73,6 +73,9 @@ class PlanCatalogue:
             raise InvalidInput.of(field, f"unknown plan {plan_id!r}; {advice}")
         return plan
 
+    def __contains__(self, plan_id: object) -> bool:
+        return plan_id in self._by_id
+
     @cached_property
     def lowest(self) -> Plan:
         """The lowest plan of the product."""

@@ -5,7 +5,7 @@ A subscription is a plain fact sheet: changing it never touches the ledger. What
 for, and so is never stale.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -59,6 +59,7 @@ class NotAllocatedBecause(StrEnum):
     CANCELLED = "subscription_cancelled"
     BILLED_MONTHLY = "billed_monthly"
     PLAN_GRANTS_NOTHING = "plan_grants_nothing"
+    PLAN_UNKNOWN = "plan_unknown"
 
     @property
     def words(self) -> str:
@@ -71,6 +72,29 @@ _WORDS = {
     NotAllocatedBecause.CANCELLED: "The subscription is cancelled.",
     NotAllocatedBecause.BILLED_MONTHLY: "Monthly credits come with yearly billing only.",
     NotAllocatedBecause.PLAN_GRANTS_NOTHING: "The plan grants no monthly credits.",
+    NotAllocatedBecause.PLAN_UNKNOWN: "The plan is no longer in the catalogue of plans.",
+}
+
+
+class NotDueBecause(StrEnum):
+    """Why the allocation of one period is not due, though allocations are to come, as a code."""
+
+    ALLOCATED_BEFORE = "allocated_before"
+    NOT_BEGUN = "not_begun"
+    NOT_ELIGIBLE = "not_eligible"
+    LAPSED = "lapsed"
+
+    @property
+    def words(self) -> str:
+        """The same for people."""
+        return _PERIOD_WORDS[self]
+
+
+_PERIOD_WORDS = {
+    NotDueBecause.ALLOCATED_BEFORE: "This period, or a later one, has been allocated before.",
+    NotDueBecause.NOT_BEGUN: "The period has not begun where the user lives.",
+    NotDueBecause.NOT_ELIGIBLE: "The period began before the subscription was eligible.",
+    NotDueBecause.LAPSED: f"The period has lapsed: the latest {MOST_MISSED_PERIODS} are made good.",
 }
 
 
@@ -125,13 +149,19 @@ def monthly_amount(subscription: Subscription, catalogue: PlanCatalogue) -> int:
 def not_allocated_because(
     subscription: Subscription, catalogue: PlanCatalogue
 ) -> NotAllocatedBecause | None:
-    """The reason no allocation is to come; None when one is."""
+    """The reason no allocation is to come; None when one is.
+
+    A plan that has left the catalogue is a reason like the others for whoever asks. It is none for
+    `due_periods`: nobody knows what is owed then, and it must not pass for nothing.
+    """
     if subscription.status is SubscriptionStatus.PAUSED:
         return NotAllocatedBecause.PAUSED
     if subscription.status is SubscriptionStatus.CANCELLED:
         return NotAllocatedBecause.CANCELLED
     if subscription.billing_interval is BillingInterval.MONTHLY:
         return NotAllocatedBecause.BILLED_MONTHLY
+    if subscription.plan not in catalogue:
+        return NotAllocatedBecause.PLAN_UNKNOWN
     if monthly_amount(subscription, catalogue) == 0:
         return NotAllocatedBecause.PLAN_GRANTS_NOTHING
     return None
@@ -143,7 +173,13 @@ def due_periods(
     allocated_through: Period | None,
     as_of: datetime,
 ) -> tuple[Period, ...]:
-    """The periods to allocate as of an instant, oldest first, at most `MOST_MISSED_PERIODS`."""
+    """The periods to allocate as of an instant, oldest first, at most `MOST_MISSED_PERIODS`.
+
+    Raises `InvalidInput` for a subscription that can receive and whose plan is not in the
+    catalogue: what is owed to it cannot be told, and is not nothing.
+    """
+    if subscription.can_receive:
+        catalogue.get(subscription.plan)
     if not_allocated_because(subscription, catalogue):
         return ()
     current = calendar.period_at(subscription.timezone, as_of)
@@ -157,6 +193,28 @@ def due_periods(
         due.append(period)
         period = period.previous()
     return tuple(reversed(due))
+
+
+def not_due_because(
+    subscription: Subscription,
+    catalogue: PlanCatalogue,
+    allocated_through: Period | None,
+    period: Period,
+    now: datetime,
+) -> NotAllocatedBecause | NotDueBecause | None:
+    """The reason a period's allocation is not due at ``now``; None when it is."""
+    start = calendar.month_start(subscription.timezone, period)
+    if allocated_through is not None and period <= allocated_through:
+        return NotDueBecause.ALLOCATED_BEFORE
+    if reason := not_allocated_because(subscription, catalogue):
+        return reason
+    if now < start:
+        return NotDueBecause.NOT_BEGUN
+    if start < subscription.eligible_from:
+        return NotDueBecause.NOT_ELIGIBLE
+    if period not in due_periods(subscription, catalogue, allocated_through, now):
+        return NotDueBecause.LAPSED
+    return None
 
 
 def next_allocation(
@@ -197,8 +255,13 @@ def register(
     catalogue: PlanCatalogue,
     now: datetime,
     existing: Subscription | None = None,
+    kept: Collection[str] = (),
 ) -> Subscription:
     """The subscription that ``values`` describe in full, as the successor of ``existing``.
+
+    ``kept``: of ``email`` and ``plan``, what is not in ``values`` and stays as it is in
+    ``existing``, whatever today's rules are: an address that was never given, a plan that has left
+    the catalogue.
 
     Optional fields: ``eligible_from``, ``allocation_amount``, ``notifications`` (left out, the
     user's wishes stay as they are: they are not the caller's to reset). Raises `InvalidInput`
@@ -211,9 +274,15 @@ def register(
     now = to_millisecond(now)
     fields = FieldReader(values, "subscription")
     user_id = fields.required("user_id", parse_user_id)
-    email = fields.required("email", parse_email)
+    email = (
+        existing.email if existing and "email" in kept else fields.required("email", parse_email)
+    )
     timezone = fields.required("timezone", calendar.parse_timezone)
-    plan = fields.required("plan", _parse_plan(catalogue))
+    plan = (
+        existing.plan
+        if existing and "plan" in kept
+        else fields.required("plan", _parse_plan(catalogue))
+    )
     billing_interval = fields.required("billing_interval", parse_choice(BillingInterval))
     status = fields.required("status", parse_choice(SubscriptionStatus))
     started_at = fields.required("started_at", parse_instant)
@@ -274,10 +343,9 @@ def suppress(subscription: Subscription, address: str, reason: SuppressedBecause
 
 
 def _receives(subscription: Subscription, catalogue: PlanCatalogue) -> bool:
-    try:
-        return not_allocated_because(subscription, catalogue) is None
-    except InvalidInput:
-        return True  # its plan has left the catalogue: it has missed what we owe it
+    # One whose plan has left the catalogue does: it has missed what we owe it.
+    reason = not_allocated_because(subscription, catalogue)
+    return reason in (None, NotAllocatedBecause.PLAN_UNKNOWN)
 
 
 def _parse_plan(catalogue: PlanCatalogue) -> Parser[str]:

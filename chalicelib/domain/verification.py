@@ -12,15 +12,29 @@ from typing import NamedTuple
 
 from .batches import CreditBatch, Leg, in_burn_down_order
 from .errors import LedgerCorrupt
-from .ledger import Account, EntryType, LedgerEntry, entry_hash
+from .ledger import (
+    ERASED,
+    VOID,
+    Account,
+    EntryType,
+    LedgerEntry,
+    entry_hash,
+    erased_hash,
+    without_texts,
+)
 
 
 class StoredLine(NamedTuple):
-    """One line as it is stored: the number in its key, its canonical body, its hash."""
+    """One line as it is stored: the number in its key, its canonical body, its hash.
+
+    ``erased``: of a line whose texts were erased, the seal of the body that is left. Its ``hash``
+    is still the one it was written with, which the next line is chained to.
+    """
 
     number: int
     body: str
     hash: str
+    erased: str | None = None
 
 
 def verify(user_id: str, lines: Iterable[StoredLine]) -> Account:
@@ -53,12 +67,22 @@ def _read(account: Account, line: StoredLine) -> LedgerEntry:
 
     if line.number != account.next_number:
         raise corrupt(f"entry {account.next_number} is missing before it")
-    if entry_hash(account.last_hash, account.user_id, line.body) != line.hash:
+    if not _is_sealed(account, line):
         raise corrupt("the hash does not match the body and the entry before")
     entry = LedgerEntry.from_body(account.user_id, line.number, line.body)
     if entry.body() != line.body:
         raise corrupt("the body is not in its canonical form")
+    if line.erased is not None and (entry.description != ERASED or without_texts(entry) != entry):
+        raise corrupt("it is marked as erased and still has its texts")
     return entry
+
+
+def _is_sealed(account: Account, line: StoredLine) -> bool:
+    """Whether the line is, byte for byte, what was written or what its erasure left of it."""
+    if line.erased is None:
+        return entry_hash(account.last_hash, account.user_id, line.body) == line.hash
+    left = erased_hash(account.last_hash, account.user_id, line.body, line.hash)
+    return left == line.erased
 
 
 Rule = tuple[bool, str]
@@ -163,7 +187,13 @@ def _rules_of_type(account: Account, entry: LedgerEntry) -> Iterator[Rule]:
             yield _is_burn_down(usable, entry.legs), "credits were not taken oldest first"
         case EntryType.MANUAL:
             yield grants or entry.amount < 0, "it neither grants nor takes"
-            yield grants or _is_burn_down(usable, entry.legs), "credits were not taken oldest first"
+            if entry.operation.startswith(VOID):
+                yield _is_void(usable, entry.legs), "a void takes all of one batch and no other"
+            else:
+                yield (
+                    grants or _is_burn_down(usable, entry.legs),
+                    "credits were not taken oldest first",
+                )
         case EntryType.REVERSAL:
             yield not grants and all(leg.amount > 0 for leg in entry.legs), "a reversal gives back"
     if entry.type is not EntryType.ALLOCATION:
@@ -171,6 +201,11 @@ def _rules_of_type(account: Account, entry: LedgerEntry) -> Iterator[Rule]:
             entry.allocated_through == account.allocated_through,
             "the allocated period moved without an allocation",
         )
+
+
+def _is_void(usable: list[CreditBatch], legs: tuple[Leg, ...]) -> bool:
+    """Whether there is one leg, and it empties a usable batch."""
+    return len(legs) == 1 and legs[0] in {Leg(batch.number, -batch.remaining) for batch in usable}
 
 
 def _is_burn_down(usable: list[CreditBatch], legs: tuple[Leg, ...]) -> bool:

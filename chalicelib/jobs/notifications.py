@@ -18,6 +18,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from chalicelib.domain import calendar
+from chalicelib.domain import notifications as identities
 from chalicelib.domain.errors import (
     Contention,
     CreditsError,
@@ -26,7 +27,7 @@ from chalicelib.domain.errors import (
     NotFound,
 )
 from chalicelib.domain.ledger import EntryType, LedgerEntry
-from chalicelib.domain.notifications import MailKind, kind_of, last_grant, may_call_for_a_mail
+from chalicelib.domain.notifications import MailKind, kind_of, may_call_for_a_mail
 from chalicelib.domain.subscriptions import Subscription
 from chalicelib.mails import facts
 from chalicelib.mails.errors import MailPostponed, MailsUnrecorded, NoAddress
@@ -253,9 +254,13 @@ class _Sender:
 
     def send(self, notification: Notification) -> str:
         """Sends a mail unless it was sent before or is not wanted; answers in a word which."""
-        subscription = self._subscriptions.get(notification.user_id)
+        user_id = notification.user_id
+        subscription = self._subscriptions.get(user_id) or self._not_seen_yet(user_id)
         if subscription is None:
-            raise NotFound(f"there is no user {notification.user_id}")
+            # Entries without a subscription: the user has been erased since.
+            if self._services.ledger.account(user_id).last:
+                return "user is gone"
+            raise NotFound(f"there is no user {user_id}")
         if isinstance(notification, ExpiringSoon):
             return self._remind(notification, subscription)
         place = (notification.user_id, notification.number)
@@ -271,17 +276,21 @@ class _Sender:
         if kind is MailKind.EXPIRATION:
             return self._send_expirations(entry, subscription)
         catalogue = self._services.catalogue
-        identity = f"{kind} {entry.transaction_id}"
+        identity = identities.of_entry(kind, entry)
         if kind is MailKind.ALLOCATION:
             told = facts.of_allocation(entry, subscription, catalogue)
         elif kind is MailKind.MANUAL:
             told = facts.of_manual_change(entry, subscription)
         else:
-            identity = f"{kind} {entry.user_id} {last_grant(entry)}"
+            identity = identities.of_low_balance(entry)
             told = facts.of_low_balance(
                 entry, threshold or 0, subscription, catalogue, self._services.now()
             )
         return self._send_once(identity, kind, told, subscription)
+
+    def _not_seen_yet(self, user_id: str) -> Subscription | None:
+        """The subscription after all, where reading many at once lagged behind its writing."""
+        return self._services.subscriptions.get_many([user_id], consistent=True).get(user_id)
 
     def _send_expirations(self, entry: LedgerEntry, subscription: Subscription) -> str:
         """One mail a day: it says everything that expired on the day, as far as it is known then.
@@ -291,7 +300,7 @@ class _Sender:
         """
         timezone = subscription.timezone
         day = calendar.local_date(timezone, entry.effective_at)
-        identity = f"{MailKind.EXPIRATION} {entry.user_id} {day}"
+        identity = identities.of_expirations(entry.user_id, day)
         found = self._expirations_of(entry, subscription)
 
         def tell(pairs: list[tuple[LedgerEntry, LedgerEntry]], identity: str) -> Said:
@@ -306,7 +315,7 @@ class _Sender:
         if calendar.local_date(timezone, now) <= day:
             raise MailHeldBack(calendar.next_midnight(timezone, now))
         rest = [pair for pair in found if pair[1].number not in said["numbers"]]
-        return _outcome(tell(rest, f"{identity} late"))
+        return _outcome(tell(rest, identities.late(identity)))
 
     def _expirations_of(
         self, entry: LedgerEntry, subscription: Subscription
@@ -345,8 +354,7 @@ class _Sender:
         told = facts.of_credits_expiring_soon(
             amount, reminder.expires_at, account, subscription, now
         )
-        milliseconds = int(reminder.expires_at.timestamp() * 1000)
-        identity = f"{MailKind.EXPIRING_SOON} {reminder.user_id} {milliseconds}"
+        identity = identities.of_expiring_soon(reminder.user_id, reminder.expires_at)
         return self._send_once(identity, MailKind.EXPIRING_SOON, told, subscription)
 
     def _low_balance_threshold(self, subscription: Subscription) -> int | None:

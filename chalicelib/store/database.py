@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from botocore import __version__ as botocore_version
+from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from pynamodb.connection import Connection
 from pynamodb.connection.base import MetaTable
@@ -58,6 +60,10 @@ def connect(
         max_retry_attempts=MOST_SDK_RETRIES,
         max_pool_connections=max(10, threads),
     )
+    # Given, it is not put together again out of its twenty parts, twice a request: a tenth of the
+    # CPU of a call.
+    user_agent = Config(user_agent=f"credits botocore/{botocore_version}")
+    connection.session.set_default_client_config(user_agent)
     _ = connection.client
     return connection
 
@@ -95,8 +101,10 @@ IS_NEW = Path("user_id").does_not_exist()
 """The condition that no item is stored under the key yet: the whole of our idempotency."""
 
 
-def error_code(error: PynamoDBException) -> str | None:
+def error_code(error: PynamoDBException | ClientError) -> str | None:
     """The service's own code of a failed call, such as ``ConditionalCheckFailedException``."""
+    if isinstance(error, ClientError):
+        return error.response["Error"]["Code"]
     return error.cause_response_code
 
 

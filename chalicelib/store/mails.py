@@ -16,8 +16,11 @@ message ends in the dead-letter queue, for a person to look. So is what SES did 
 Errors thus are on the side of a mail too few, reported, and never on that of a mail twice.
 """
 
-from collections.abc import Callable
-from typing import Any
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Any, NamedTuple
 
 from aws_lambda_powertools.utilities.idempotency import (
     DynamoDBPersistenceLayer,
@@ -31,12 +34,25 @@ from aws_lambda_powertools.utilities.idempotency.exceptions import (
 )
 from pynamodb.connection import Connection
 
+from chalicelib.domain.errors import Contention
+from chalicelib.domain.instants import from_milliseconds
 from chalicelib.mails.errors import MailInDoubt, MailsUnrecorded
+
+from .database import Pause, attempts, pause_with_jitter
 
 KEPT_SECONDS = 90 * 24 * 60 * 60
 """How long a record is kept. A message lives 14 days, and as long again after each redrive."""
 
 Json = dict[str, Any]
+
+
+class MailRecord(NamedTuple):
+    """What is recorded of a mail. ``status``: COMPLETED, or INPROGRESS for one in doubt."""
+
+    identity: str
+    status: str
+    kept_until: datetime
+    said: Json
 
 
 class _Records(DynamoDBPersistenceLayer):
@@ -57,7 +73,12 @@ class _Lasting:
 class MailRecords:
     """All access to the table of mails."""
 
-    def __init__(self, connection: Connection, table: str) -> None:
+    def __init__(
+        self, connection: Connection, table: str, pause: Pause = pause_with_jitter
+    ) -> None:
+        self._connection = connection
+        self._table = table
+        self._pause = pause
         # The layer takes any client: this one is the process's only one for DynamoDB.
         self._layer = _Records(table_name=table, boto3_client=connection.client)
         self._config = IdempotencyConfig(
@@ -90,3 +111,32 @@ class MailRecords:
         except (IdempotencyInconsistentStateError, IdempotencyPersistenceLayerError) as error:
             raise MailsUnrecorded(f"the table of mails did not do its part: {error}") from error
         return answer
+
+    def find(self, identities: Iterable[str]) -> list[MailRecord]:
+        """The records there are, of at most 100 identities. Raises `Contention`."""
+        names = {record_id(identity): identity for identity in identities}
+        missing = [{"id": {"S": name}} for name in names]
+        found: list[MailRecord] = []
+        for _ in attempts(self._pause) if missing else ():
+            client: Any = self._connection.client  # more than its annotation says
+            response = client.batch_get_item(RequestItems={self._table: {"Keys": missing}})
+            found += [
+                MailRecord(
+                    identity=names[item["id"]["S"]],
+                    status=item["status"]["S"],
+                    kept_until=from_milliseconds(int(item["expiration"]["N"]) * 1000),
+                    said=json.loads(item["data"]["S"]) if "data" in item else {},
+                )
+                for item in response["Responses"].get(self._table, ())
+            ]
+            missing = response.get("UnprocessedKeys", {}).get(self._table, {}).get("Keys", [])
+            if not missing:
+                return found
+        if missing:
+            raise Contention(f"{len(missing)} records of mails could not be read at the moment")
+        return found
+
+
+def record_id(identity: str) -> str:
+    """The key under which Powertools keeps the record of an identity."""
+    return f"mail#{hashlib.sha256(json.dumps(identity).encode()).hexdigest()}"

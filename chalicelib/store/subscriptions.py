@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from pynamodb.connection import Connection
-from pynamodb.exceptions import PutError
+from pynamodb.exceptions import DeleteError, PutError
 from pynamodb.expressions.operand import Path
 
 from chalicelib.domain.errors import Contention, NotFound, VersionConflict
@@ -70,16 +70,20 @@ class SubscriptionStore:
         item = self._connection.get_item(self._table, user_id, consistent_read=True).get("Item")
         return _subscription(item) if item else None
 
-    def get_many(self, user_ids: Iterable[str]) -> dict[str, Subscription]:
-        """Subscriptions by user id, those that exist; may lag behind writes by a second.
+    def get_many(
+        self, user_ids: Iterable[str], *, consistent: bool = False
+    ) -> dict[str, Subscription]:
+        """Subscriptions by user id, those that exist.
 
+        May lag behind writes by a second, unless it is to be ``consistent``, at twice the cost.
         What DynamoDB leaves unprocessed is asked for again. Raises `Contention` if it never
         answers.
         """
         unique = list(dict.fromkeys(user_ids))
         found: dict[str, Subscription] = {}
         for start in range(0, len(unique), MOST_KEYS_A_BATCH):
-            for subscription in self._get_batch(unique[start : start + MOST_KEYS_A_BATCH]):
+            batch = unique[start : start + MOST_KEYS_A_BATCH]
+            for subscription in self._get_batch(batch, consistent=consistent):
                 found[subscription.user_id] = subscription
         return found
 
@@ -128,6 +132,16 @@ class SubscriptionStore:
             return wanted
         raise Contention(f"the subscription of user {user_id} is edited too often at the moment")
 
+    def remove(self, user_id: str) -> bool:
+        """Removes a subscription for good; whether there was one."""
+        try:
+            self._connection.delete_item(self._table, user_id, condition=Path("user_id").exists())
+        except DeleteError as error:
+            if error_code(error) == "ConditionalCheckFailedException":
+                return False
+            raise
+        return True
+
     def users_of(self, timezone: str, after_user_id: str | None, limit: int) -> UsersPage:
         """A page of the users of a timezone who can receive allocations, ordered by user id."""
         response = self._connection.query(
@@ -165,13 +179,14 @@ class SubscriptionStore:
                 after = last["user_id"]["S"]
             after = None
 
-    def _get_batch(self, user_ids: list[str]) -> list[Subscription]:
+    def _get_batch(self, user_ids: list[str], *, consistent: bool) -> list[Subscription]:
         found: list[Subscription] = []
         missing = user_ids
         for _ in attempts(self._pause):
             response = self._connection.batch_get_item(
                 self._table,
                 [{"user_id": user_id} for user_id in missing],  # type: ignore[misc] # wrong there
+                consistent_read=consistent,
             )
             found += [_subscription(item) for item in response["Responses"].get(self._table, ())]
             unprocessed = response.get("UnprocessedKeys", {}).get(self._table, {})

@@ -5,7 +5,7 @@ from typing import Any
 from chalicelib.domain.errors import VersionConflict
 from chalicelib.domain.subscriptions import Subscription
 from tests.aws.api import ADMIN, BACKEND, Api, user
-from tests.aws.world import World
+from tests.aws.world import World, client
 
 PATH = "/api/subscriptions/42"
 
@@ -37,6 +37,7 @@ def test_a_new_user_is_registered_with_what_follows_from_it(world: World, api: A
         "eligible_from": "2026-01-15T12:00:00Z",
         "next_credit_allocation": "2026-02-01",
         "credit_allocation_amount": 500,
+        "not_allocated_because": None,
     }
     assert world.services.subscriptions.get("42").email == "ada@example.com"
 
@@ -105,6 +106,70 @@ def test_eligible_from_can_be_set(api: Api) -> None:
     assert reply.json["next_credit_allocation"] == "2026-07-01"
     kept = api.patch(PATH, BACKEND, {"eligible_from": None})
     assert kept.json["eligible_from"] == "2026-06-01T00:00:00Z"
+
+
+# --- What is stored and would not be taken today ------------------------------------------------
+
+
+def stored_otherwise(world: World, **attributes: str | None) -> None:
+    """Alters the stored subscription past all checks, as an older version may have written it."""
+    table = world.settings.subscriptions_table
+    item = client("dynamodb").get_item(TableName=table, Key={"user_id": {"S": "42"}})["Item"]
+    for name, value in attributes.items():
+        item.pop(name)
+        if value is not None:
+            item[name] = {"S": value}
+    client("dynamodb").put_item(TableName=table, Item=item)
+
+
+def test_a_subscription_without_an_address_can_be_changed_without_giving_one(
+    world: World, api: Api
+) -> None:
+    api.put(PATH, BACKEND, ADA)
+    stored_otherwise(world, email=None)
+    reply = api.patch(PATH, BACKEND, {"timezone": "Asia/Tokyo"})
+    assert (reply.status, reply.json["email"], reply.json["timezone"]) == (200, None, "Asia/Tokyo")
+    assert fields(api.patch(PATH, BACKEND, {"email": None})) == ["email"]
+    assert fields(api.put(PATH, BACKEND, {**ADA, "email": None})) == ["email"]
+    given = api.patch(PATH, BACKEND, {"email": "ada@example.com"})
+    assert given.json["email"] == "ada@example.com"
+
+
+def test_an_address_cannot_be_taken_away(api: Api) -> None:
+    api.put(PATH, BACKEND, ADA)
+    assert fields(api.patch(PATH, BACKEND, {"email": None})) == ["email"]
+
+
+PLAN_UNKNOWN = {
+    "code": "plan_unknown",
+    "words": "The plan is no longer in the catalogue of plans.",
+}
+
+
+def test_a_plan_that_left_the_catalogue_is_named_as_the_reason_and_breaks_no_reading(
+    world: World, api: Api
+) -> None:
+    api.put(PATH, BACKEND, ADA)
+    world.grant("42", 50, "a")
+    stored_otherwise(world, plan="discontinued")
+    read = api.get(PATH, ADMIN).json
+    assert (read["plan"], read["next_credit_allocation"]) == ("discontinued", None)
+    assert (read["credit_allocation_amount"], read["not_allocated_because"]) == (0, PLAN_UNKNOWN)
+    schedule = api.get("/api/credits/allocation-schedule", user("42")).json
+    assert (schedule["current_balance"], schedule["next_allocation_date"]) == (50, None)
+    assert schedule["not_allocated_because"] == PLAN_UNKNOWN
+
+
+def test_a_user_of_a_plan_that_left_the_catalogue_can_be_changed_and_moved_to_another(
+    world: World, api: Api
+) -> None:
+    api.put(PATH, BACKEND, ADA)
+    stored_otherwise(world, plan="discontinued")
+    paused = api.patch(PATH, BACKEND, {"status": "paused"})
+    assert (paused.status, paused.json["plan"]) == (200, "discontinued")
+    assert fields(api.patch(PATH, BACKEND, {"plan": "discontinued"})) == ["plan"]
+    moved = api.patch(PATH, BACKEND, {"plan": "pro", "status": "active"}).json
+    assert (moved["next_credit_allocation"], moved["not_allocated_because"]) == ("2026-02-01", None)
 
 
 # --- Edits at the same time ---------------------------------------------------------------------

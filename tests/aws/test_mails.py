@@ -14,7 +14,7 @@ from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
 from chalicelib import operations
 from chalicelib.domain.notifications import ALL_KINDS, MailKind
 from chalicelib.domain.plans import PlanCatalogue
-from chalicelib.domain.subscriptions import SuppressedBecause
+from chalicelib.domain.subscriptions import Subscription, SuppressedBecause
 from chalicelib.messages import EntryPosted, ExpiringSoon
 from tests.aws.faults import Killed
 from tests.aws.outbox import THROTTLED, ses_error
@@ -506,6 +506,29 @@ def test_a_poison_message_ends_in_the_dead_letter_queue_and_its_neighbours_are_s
 ) -> None:
     bodies = untouched.take("notifications")
     assert untouched.send_mails([*bodies[:5], poison, *bodies[5:]]) == [poison]
+    assert untouched.outbox.recipients() == everybody_but()
+
+
+def test_a_user_who_is_gone_is_told_nothing_and_is_no_failure(untouched: World) -> None:
+    bodies, gone = untouched.take("notifications"), "3"
+    reminder = ExpiringSoon(gone, at("2026-03-01T00:00:00Z"), untouched.now).body()
+    untouched.services.subscriptions.remove(gone)
+    assert untouched.send_mails([*bodies, reminder]) == []
+    assert untouched.outbox.recipients() == everybody_but(int(gone))
+
+
+def test_a_user_whom_a_read_of_many_overlooks_is_told_all_the_same(
+    untouched: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading many at once may lag behind a subscription that was just written."""
+    store = untouched.services.subscriptions
+    read = store._get_batch
+
+    def lagging(user_ids: list[str], *, consistent: bool) -> list[Subscription]:
+        return read(user_ids, consistent=True) if consistent else []
+
+    monkeypatch.setattr(store, "_get_batch", lagging)
+    assert untouched.send_mails() == []
     assert untouched.outbox.recipients() == everybody_but()
 
 

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -103,3 +104,16 @@ def wait_for(condition: Callable[[], T | None], what: str, deadline: float = 30.
             return answer
         time.sleep(0.05)
     pytest.fail(f"waited {deadline:.0f} s in vain for {what}")
+
+
+@contextmanager
+def quick_redelivery(stack: LocalStack, queue: str) -> Iterator[None]:
+    """Failed messages come back after a second, within the block."""
+    sqs, url = stack.client("sqs"), stack.queues[queue]
+    name = "VisibilityTimeout"
+    before = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=[name])["Attributes"][name]
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={name: "1"})
+    try:
+        yield
+    finally:
+        sqs.set_queue_attributes(QueueUrl=url, Attributes={name: before})

@@ -10,8 +10,8 @@ from tests.stack.conftest import Invoke
 def test_a_month_is_counted_and_its_table_printed(
     stack: LocalStack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    clients = stacks.Clients(stack.client, stack.functions)
-    monkeypatch.setattr(stacks, "clients_of", lambda _stage: clients)
+    reached = stacks.reach_local(stack)
+    monkeypatch.setattr(stacks, "reach", lambda _stage: reached)
     assert completeness.main(["2026-01", "--zones", "Europe/Paris,Asia/Tokyo"]) == 0
     shown = capsys.readouterr().out
     assert "Allocations of 2026-01, 2 zones" in shown

@@ -2,8 +2,6 @@
 
 import io
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,7 +15,7 @@ from infra.import_subscriptions import SUBSCRIPTIONS
 from infra.importing import import_rows
 from infra.local import LocalStack
 from infra.stacks import services_of_local
-from tests.stack.conftest import wait_for
+from tests.stack.conftest import quick_redelivery, wait_for
 
 ROWS = run.SAMPLE.read_text().splitlines()
 
@@ -49,19 +47,6 @@ def test_a_file_with_a_bad_row_imports_nothing(stack: LocalStack, tmp_path: Path
     with pytest.raises(UnreadableFileError, match="1 rows are wrong"):
         run.story(stack, file, Console(file=io.StringIO()))
     assert services_of_local(stack).subscriptions.find("nobody-1") is None
-
-
-@contextmanager
-def quick_redelivery(stack: LocalStack, queue: str) -> Iterator[None]:
-    """Failed messages come back after a second, within the block."""
-    sqs, url = stack.client("sqs"), stack.queues[queue]
-    name = "VisibilityTimeout"
-    before = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=[name])["Attributes"][name]
-    sqs.set_queue_attributes(QueueUrl=url, Attributes={name: "1"})
-    try:
-        yield
-    finally:
-        sqs.set_queue_attributes(QueueUrl=url, Attributes={name: before})
 
 
 @pytest.mark.parametrize("queue", ["sweeps", "allocations", "expiries"])

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from chalicelib.domain.ledger import (
     Request,
     Reversal,
     entry_hash,
+    erased_hash,
+    without_texts,
 )
 from chalicelib.domain.verification import StoredLine, verify
 
@@ -441,6 +444,120 @@ def test_the_thousandth_open_batch_is_the_last_that_is_granted_on_request(book: 
     assert ledger.allocate(full, JULY, 1, NEW_YORK, None, now).balance == 1_001
 
 
+def test_reversals_open_no_more_batches_than_grants_may(book: Book) -> None:
+    """Usages close batches and reversals open them again: in turn they would open any number."""
+    first = book.grant("2026-06-01T00:00:00Z", 1)
+    many = tuple(replace(first.batches[0], number=number) for number in range(1, 1_001))
+    now = at("2026-07-01T04:00:00Z")
+    full = Account("42", replace(first, number=1_000, balance=1_000, batches=many))
+    usage = ledger.use(full, 1_000, why(), now)
+    granted = ledger.grant(Account("42", usage), 1, why(), now, NEW_YORK, None)
+    assert full.last
+    reverse = partial(ledger.reverse, Account("42", granted), usage, full.last, 0)
+    message = (
+        "the user would have 1001 open credit batches, and 1000 are the most allowed on request; "
+        "give back less, or use, claw back or void some first"
+    )
+    with pytest.raises(NotAllowed, match=f"^{re.escape(message)}$"):
+        reverse(None, why(), now)
+    assert len(reverse(999, why(), now).entry.batches) == 1_000
+    # Where promises have opened more, what opens none more is given back all the same.
+    more = tuple(replace(first.batches[0], number=n, granted=2) for n in range(1, 1_002))
+    over = Account("42", replace(first, number=1_001, balance=1_001, batches=more))
+    small = ledger.use(over, 1, why(), now)
+    promised = ledger.allocate(Account("42", small), JULY, 1, NEW_YORK, None, now)
+    partly = replace(promised.batches[0], number=1, granted=2)
+    account = Account("42", replace(promised, batches=(partly, *promised.batches)))
+    assert over.last
+    assert ledger.reverse(account, small, over.last, 0, 1, why(), now).entry.amount == 1
+
+
+# --- Void ---------------------------------------------------------------------------------------
+
+
+def test_a_void_takes_all_that_remains_of_the_batch_it_names_and_nothing_else(book: Book) -> None:
+    book.grant("2026-07-01T00:00:00Z", 100)
+    book.grant("2026-07-02T00:00:00Z", 50)
+    book.use("2026-07-03T00:00:00Z", 120)
+    book.grant("2026-07-04T00:00:00Z", 7)
+    request = Request("void#ops#key", "ada", "Granted to the wrong user")
+    entry = book.post(ledger.void(book.account, 4, request, at("2026-07-05T00:00:00Z")))
+    assert (entry.type, entry.amount, entry.legs) == (EntryType.MANUAL, -7, (Leg(4, -7),))
+    assert (entry.actor, entry.description) == ("ada", "Granted to the wrong user")
+    assert book.remaining == {2: 30}
+    book.post(ledger.void(book.account, 2, request, at("2026-07-05T00:00:00Z")))
+    assert (book.remaining, book.account.ledger_balance) == ({}, 0)
+    assert verify("42", book.lines) == book.account
+
+
+@pytest.mark.parametrize(
+    ("number", "message"),
+    [
+        (1, "batch 42-1 has expired: nothing usable remains of it"),
+        (2, "nothing remains of batch 42-2"),
+        (3, "nothing remains of batch 42-3"),
+        (9, "nothing remains of batch 42-9"),
+    ],
+)
+def test_where_nothing_usable_remains_there_is_nothing_to_void(
+    book: Book, number: int, message: str
+) -> None:
+    book.grant("2026-07-01T00:00:00Z", 100, days=1)
+    book.grant("2026-07-02T00:00:00Z", 50)
+    book.post(ledger.void(book.account, 2, why("void#a#1"), at("2026-07-02T00:00:00Z")))
+    with pytest.raises(NotAllowed, match=f"^{re.escape(message)}$"):
+        ledger.void(book.account, number, why("void#a#2"), at("2026-07-03T04:00:00Z"))
+
+
+def test_a_batch_that_was_voided_takes_back_what_is_returned_of_a_usage(book: Book) -> None:
+    book.grant("2026-07-01T00:00:00Z", 100)
+    usage = book.use("2026-07-02T00:00:00Z", 40)
+    book.post(ledger.void(book.account, 1, why("void#a#1"), at("2026-07-03T00:00:00Z")))
+    book.reverse("2026-07-04T00:00:00Z", usage, None)
+    assert book.remaining == {1: 40}
+    book.post(ledger.void(book.account, 1, why("void#a#2"), at("2026-07-05T00:00:00Z")))
+    assert book.remaining == {}
+    assert verify("42", book.lines) == book.account
+
+
+# --- Erased texts -------------------------------------------------------------------------------
+
+
+def test_of_an_entry_on_request_only_the_texts_are_erased(book: Book) -> None:
+    book.grant("2026-07-01T00:00:00Z", 100)
+    request = Request("usage#shop#order-17", "shop", "A poem for Zoë", silent=True)
+    entry = book.post(ledger.use(book.account, 1, request, at("2026-07-02T00:00:00Z")))
+    assert without_texts(entry) == replace(entry, description="(erased)")
+    assert without_texts(without_texts(entry)) == without_texts(entry)
+
+
+@pytest.mark.parametrize(("actor", "names"), [("42", ()), ("auth0|zoe", ("auth0|zoe",))])
+def test_a_user_is_erased_as_an_actor_an_admin_is_not(
+    book: Book, actor: str, names: tuple[str, ...]
+) -> None:
+    book.grant("2026-07-01T00:00:00Z", 100)
+    request = Request(f"usage#{actor}#order-17", actor, "A poem")
+    entry = book.post(ledger.use(book.account, 1, request, at("2026-07-02T00:00:00Z")))
+    erased = without_texts(entry, names)
+    assert (erased.actor, erased.operation) == ("(erased)", "usage#(erased)#order-17")
+    assert actor not in erased.body()
+    granted = without_texts(book.entries[0], names)
+    assert (granted.actor, granted.description) == ("ada", "(erased)")
+
+
+def test_what_scheduled_work_wrote_is_about_nobody(book: Book) -> None:
+    entry = book.allocate("2026-07-01T04:00:00Z")
+    assert without_texts(entry, ("system",)) == entry
+
+
+def test_the_seal_of_an_erased_line_is_of_the_hash_before_the_user_the_body_and_its_own_hash() -> (
+    None
+):
+    assert erased_hash("a" * 64, "42", "{}", "b" * 64) == entry_hash(
+        "a" * 64, "42", "{}\n" + "b" * 64
+    )
+
+
 # --- Reversal -----------------------------------------------------------------------------------
 
 
@@ -819,7 +936,7 @@ class Model:
     def available(self) -> int:
         return sum(self.lots[number].tokens for number in self.in_order() if self.is_alive(number))
 
-    def take_step(self, step: Step, number: int) -> int | None:
+    def take_step(self, step: Step, number: int) -> int | None:  # noqa: PLR0911
         """Takes a step that, if anything comes of it, makes entry ``number``."""
         match step:
             case ("allocate", amount, days, months_ago):
@@ -837,6 +954,8 @@ class Model:
                 return -len(taken) or None
             case ("expire",):
                 return self._bury()
+            case ("void", lot):
+                return self._void(lot)
             case ("reverse", usage, amount):
                 return self._give_back(usage, amount)
         raise AssertionError(step)
@@ -863,6 +982,12 @@ class Model:
                 buried += lot.tokens
                 lot.tokens = 0
         return -buried or None
+
+    def _void(self, lot: int) -> int | None:
+        if lot not in self.lots or not self.is_alive(lot):
+            return None
+        tokens, self.lots[lot].tokens = self.lots[lot].tokens, 0
+        return -tokens or None
 
     def _give_back(self, usage: int, amount: int | None) -> int | None:
         left = self.spent.get(usage, [])
@@ -915,7 +1040,9 @@ class Twins:
         usages = list(self.model.spent)
         return usages[place % len(usages)] if usages else 0
 
-    def _decide(self, step: Step, now: datetime) -> LedgerEntry | None:
+    def _decide(  # noqa: PLR0911
+        self, step: Step, now: datetime
+    ) -> LedgerEntry | None:
         account = self.book.account
         match step:
             case ("allocate", amount, days, months_ago):
@@ -927,6 +1054,8 @@ class Twins:
                 return ledger.use(account, amount, why(), now)
             case ("claw back", amount):
                 return ledger.claw_back(account, amount, why(), now)
+            case ("void", lot):
+                return ledger.void(account, lot, why("void#app#1"), now)
             case ("reverse", usage, amount):
                 return self._reverse(usage, amount, now) if usage else None
         return ledger.expire(account, now)
@@ -967,6 +1096,7 @@ steps = st.one_of(
     st.tuples(st.just("use"), amounts),
     st.tuples(st.just("claw back"), amounts),
     st.tuples(st.just("expire")),
+    st.tuples(st.just("void"), st.integers(1, 9)),
     st.tuples(st.just("reverse"), st.integers(0, 5), st.none() | st.integers(1, 30)),
 )
 

@@ -16,15 +16,18 @@ from chalicelib.domain.errors import FieldError, InvalidInput
 from chalicelib.domain.instants import parse_instant
 from chalicelib.domain.plans import parse_catalogue
 from chalicelib.domain.subscriptions import (
+    MOST_MISSED_PERIODS,
     BillingInterval,
     NextAllocation,
     NotAllocatedBecause,
+    NotDueBecause,
     Subscription,
     SubscriptionStatus,
     due_periods,
     monthly_amount,
     next_allocation,
     not_allocated_because,
+    not_due_because,
     register,
 )
 
@@ -173,6 +176,72 @@ def test_a_plan_that_left_the_catalogue_is_reported_and_grants_nothing_silently(
     stranded = replace(ADA, plan="gold")
     with pytest.raises(InvalidInput, match="plan: unknown plan 'gold'"):
         due_periods(stranded, CATALOGUE, None, JULY_IN_PARIS)
+    # An amount of the own does not say for how long its credits live.
+    with pytest.raises(InvalidInput, match="plan: unknown plan 'gold'"):
+        due_periods(replace(stranded, allocation_amount=7), CATALOGUE, None, JULY_IN_PARIS)
+    # Whoever only asks is told.
+    assert not_allocated_because(stranded, CATALOGUE) is NotAllocatedBecause.PLAN_UNKNOWN
+    assert next_allocation(stranded, CATALOGUE, None, JULY_IN_PARIS) is None
+    assert due_periods(replace(stranded, **PAUSED), CATALOGUE, None, JULY_IN_PARIS) == ()  # type: ignore[arg-type]
+
+
+def test_what_an_edit_keeps_is_not_checked_again() -> None:
+    stranded = replace(ADA, plan="gold", email=None)
+    values = {
+        "user_id": "42",
+        "timezone": "Asia/Tokyo",
+        "billing_interval": "yearly",
+        "status": "active",
+        "started_at": "2025-01-01T00:00:00Z",
+    }
+    edited = register(values, CATALOGUE, JULY_IN_PARIS, stranded, kept=("email", "plan"))
+    assert edited == replace(stranded, timezone="Asia/Tokyo", version=2)
+    # There is nothing to keep of a subscription that is new.
+    with pytest.raises(InvalidInput, match="email: is required; plan: is required"):
+        register(values, CATALOGUE, JULY_IN_PARIS, None, kept=("email", "plan"))
+
+
+# --- Why one period is not due ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("period", "through", "changes", "reason"),
+    [
+        ("2026-07", None, {}, None),
+        ("2026-06", None, {}, None),
+        ("2025-08", None, {}, None),
+        ("2025-07", None, {}, NotDueBecause.LAPSED),
+        ("2026-08", None, {}, NotDueBecause.NOT_BEGUN),
+        ("2026-07", "2026-07", {}, NotDueBecause.ALLOCATED_BEFORE),
+        ("2026-06", "2026-07", {}, NotDueBecause.ALLOCATED_BEFORE),
+        ("2026-07", "2026-07", PAUSED, NotDueBecause.ALLOCATED_BEFORE),
+        ("2026-07", "2026-06", PAUSED, NotAllocatedBecause.PAUSED),
+        ("2026-07", None, {"plan": "gold"}, NotAllocatedBecause.PLAN_UNKNOWN),
+        (
+            "2026-07",
+            None,
+            {"eligible_from": JULY_IN_PARIS + MILLISECOND},
+            NotDueBecause.NOT_ELIGIBLE,
+        ),
+        ("2026-07", None, {"eligible_from": JULY_IN_PARIS}, None),
+    ],
+)
+def test_why_a_period_is_not_due(
+    period: str,
+    through: str | None,
+    changes: dict[str, object],
+    reason: NotAllocatedBecause | NotDueBecause | None,
+) -> None:
+    subscription = replace(ADA, **changes)  # type: ignore[arg-type]
+    allocated_through = Period.parse(through) if through else None
+    asked = Period.parse(period)
+    found = not_due_because(subscription, CATALOGUE, allocated_through, asked, JULY_IN_PARIS)
+    assert found is reason
+    assert reason is None or reason.words.endswith(".")
+
+
+def test_the_latest_twelve_periods_are_the_ones_an_outage_is_made_good_for() -> None:
+    assert str(MOST_MISSED_PERIODS) in NotDueBecause.LAPSED.words
 
 
 # --- What is due --------------------------------------------------------------------------------

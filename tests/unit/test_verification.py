@@ -205,6 +205,86 @@ def test_a_body_that_bears_another_number_is_named_though_its_hash_is_right() ->
     assert fault([line]) == (1, "the body says number 2")
 
 
+# --- Erased lines -------------------------------------------------------------------------------
+
+
+def erased(line: StoredLine, previous_hash: str, entry: LedgerEntry | None = None) -> StoredLine:
+    """The line as an erasure leaves it; with another entry, as a forger would."""
+    read = ledger.LedgerEntry.from_body(USER, line.number, line.body)
+    body = (entry or ledger.without_texts(read)).body()
+    seal = ledger.erased_hash(previous_hash, USER, body, line.hash)
+    return StoredLine(line.number, body, line.hash, seal)
+
+
+def all_erased(lines: list[StoredLine]) -> list[StoredLine]:
+    before = [FIRST_HASH, *(line.hash for line in lines)]
+    return [erased(line, hash_) for line, hash_ in zip(lines, before, strict=False)]
+
+
+# Scheduled work writes nothing about anybody: its lines are never erased.
+PERSONAL = [line.number for line in LINES if '"ada"' in line.body]
+ERASED_LINES = [
+    left if left.number in PERSONAL else line
+    for left, line in zip(all_erased(LINES), LINES, strict=True)
+]
+
+
+@pytest.mark.parametrize("count", range(len(LINES) + 1))
+def test_a_ledger_passes_while_it_is_erased_line_by_line_and_after(count: int) -> None:
+    assert PERSONAL
+    lines = [*ERASED_LINES[:count], *LINES[count:]]
+    assert verify(USER, lines).ledger_balance == 100
+    assert verify(USER, lines).last_hash == LINES[-1].hash
+
+
+def test_any_single_altered_byte_of_an_erased_line_is_found_in_that_line() -> None:
+    message = "the hash does not match the body and the entry before"
+    found = 0
+    # The last line among them, whose hash no later line is chained to.
+    for place in (1, len(LINES) - 1):
+        line = ERASED_LINES[place]
+        assert line.erased
+        for name in ("body", "hash", "erased"):
+            for text in one_byte_off(getattr(line, name)):
+                damaged = line._replace(**{name: text})  # type: ignore[arg-type]
+                lines = [*ERASED_LINES[:place], damaged, *ERASED_LINES[place + 1 :]]
+                assert fault(lines) == (line.number, message)
+                found += 1
+    assert found > 2 * (64 + 64 + 250)
+
+
+def test_an_erased_line_that_loses_its_seal_is_found() -> None:
+    line = ERASED_LINES[1]._replace(erased=None)
+    message = "the hash does not match the body and the entry before"
+    assert fault([LINES[0], line]) == (2, message)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_line_marked_as_erased_must_be_without_its_texts(number: int) -> None:
+    line, before = LINES[number - 1], (FIRST_HASH, LINES[0].hash)[number - 1]
+    marked = erased(line, before, ENTRIES[number - 1])
+    message = "it is marked as erased and still has its texts"
+    assert fault([*LINES[: number - 1], marked]) == (number, message)
+
+
+@pytest.mark.parametrize(
+    ("number", "changes", "message"),
+    [
+        (2, {"balance": 151}, "the balance does not add up"),
+        (3, {"amount": -109}, "the amount is not the sum of the legs"),
+        (3, {"legs": (Leg(1, -60), Leg(2, -50))}, "the open batches do not add up"),
+        (5, {"allocated_through": Period(2026, 9)}, "the allocated period moved without"),
+    ],
+)
+def test_the_arithmetic_of_an_erased_line_is_checked_in_full(
+    number: int, changes: dict[str, object], message: str
+) -> None:
+    entry = ledger.without_texts(replace(ENTRIES[number - 1], **changes))  # type: ignore[arg-type]
+    forged = erased(LINES[number - 1], LINES[number - 2].hash, entry)
+    found_number, found = fault([*LINES[: number - 1], forged])
+    assert (found_number, found[: len(message)]) == (number, message)
+
+
 # --- Forgery ------------------------------------------------------------------------------------
 #
 # Lines whose hashes are right and that break a rule: what a bug of ours would write. Each is the
@@ -394,6 +474,27 @@ FORGERIES: dict[str, tuple[int, Forgery, str]] = {
         6,
         lambda entry: regranted(entry, expires_at=entry.posted_at),
         "it grants credits that have expired",
+    ),
+    # Void
+    "a void that leaves something": (
+        5,
+        lambda entry: replace(moved(entry, (1, -19)), operation="void#ops#1"),
+        "a void takes all of one batch and no other",
+    ),
+    "a void of two batches": (
+        5,
+        lambda entry: replace(moved(entry, (1, -20), (2, -50)), operation="void#ops#1"),
+        "a void takes all of one batch and no other",
+    ),
+    "a void that grants": (
+        2,
+        lambda entry: replace(entry, operation="void#ops#1"),
+        "a void takes all of one batch and no other",
+    ),
+    "a claw-back of one younger batch that is no void": (
+        5,
+        lambda entry: moved(entry, (2, -50)),
+        "credits were not taken oldest first",
     ),
     # Allocation
     "an allocation that takes": (

@@ -1,0 +1,1 @@
+"""Monthly credits with Celery, Redis, the Django ORM and PostgreSQL."""

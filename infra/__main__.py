@@ -1,0 +1,67 @@
+"""Every command there is, under one name.
+
+    python -m infra                        lists them
+    python -m infra verify --help          what one of them takes
+
+They are the ones that `make` runs; make sets up what they need first.
+"""
+
+from __future__ import annotations
+
+import runpy
+import sys
+
+COMMANDS = {
+    "run": ("infra.run", "turn a month on this machine, and look at it"),
+    "up": ("infra.local", "the empty stack on this machine"),
+    "token": ("infra.tokens", "a token for the running stack"),
+    "clock": ("infra.clock", "move the running stack's clock"),
+    "deploy": ("infra.deploy", "deploy to AWS"),
+    "import": ("infra.import_subscriptions", "import subscriptions from a CSV file"),
+    "balances": ("infra.import_balances", "import credits that users have elsewhere"),
+    "verify": ("infra.verify", "check ledgers line by line"),
+    "redrive": ("infra.repair.redrive", "list dead letters, or move them back"),
+    "replay": ("infra.repair.replay", "replay the ticks of an instant or a range"),
+    "allocate": ("infra.repair.allocate", "grant what is due for a period"),
+    "void": ("infra.repair.void", "take back what is left of a credit batch"),
+    "export": ("infra.repair.export", "all that is kept of a user, as JSON"),
+    "erase": ("infra.repair.erase", "erase a person, not the numbers"),
+    "mails": ("infra.mails", "pictures of every kind of mail"),
+    "dashboard": ("infra.dashboard_picture", "a picture of the dashboard from sample data"),
+    "reference": ("infra.reference", "the page of the API, from its contract"),
+    "sample": ("infra.sample.generate", "the sample subscriptions, made again"),
+    "cost": ("bench.cost", "what a month on AWS costs"),
+    "units": ("bench.units", "requests and capacity units of each operation"),
+    "bench": ("bench", "everything measured, against what else a team would run"),
+    "capacity": ("bench.capacity", "how long a turn of the month takes, by simulation"),
+    "scale": ("bench.scale", "a sweep over a million users"),
+}
+"""The module of each command, and what it is for."""
+
+
+def overview() -> str:
+    """What there is, a line each."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {purpose}" for name, (_, purpose) in COMMANDS.items()]
+    return "\n".join(
+        ["usage: python -m infra COMMAND [--help]", "", *lines, "", "With set-up: make COMMAND"]
+    )
+
+
+def main() -> int:
+    """Runs a command as if it had been called by its module; the exit status."""
+    name = sys.argv[1] if len(sys.argv) > 1 else ""
+    if name in ("", "-h", "--help", "help"):
+        print(overview())
+        return 0
+    if name not in COMMANDS:
+        print(f"error: there is no command {name!r}.\n\n{overview()}", file=sys.stderr)
+        return 2
+    module, _ = COMMANDS[name]
+    sys.argv = [f"python -m infra {name}", *sys.argv[2:]]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,194 @@
+"""What the commands of repair by hand share: options, asking, a dry run, progress, a summary.
+
+A command looks first, says what it is about to do and calls `Repair.is_agreed`, then does it and
+answers a `Summary`. Standard output is for machines (`--json`, exported data); people are spoken
+to on standard error. Whatever was interrupted is finished by running the same command again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from rich.console import Console
+from rich.table import Table
+
+from chalicelib.domain.errors import CreditsError
+from chalicelib.domain.fields import FieldReader, Parser
+from chalicelib.store.database import FAULTS
+from infra import deploy, local, stacks
+from infra.importing import progress_bar
+
+Element = TypeVar("Element")
+Result = TypeVar("Result")
+Parsed = TypeVar("Parsed")
+
+FAILURES = (CreditsError, *FAULTS)
+"""What one part of a command's work can come to without ending the command."""
+
+INTERRUPTED = 130
+"""The exit status of a program that was ended by Ctrl-C."""
+
+
+class RepairError(Exception):
+    """The command cannot do what it was asked; the message says why, and what to do."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What came of a command: a sentence for people, facts for machines.
+
+    ``is_complete``: whether all of what was asked for is done; if not, the exit status is 1.
+    """
+
+    text: str
+    facts: dict[str, Any]
+    is_complete: bool = True
+
+
+class Repair:
+    """A stage within reach, and the person at the terminal."""
+
+    def __init__(
+        self,
+        reach: stacks.Reach,
+        console: Console,
+        *,
+        is_dry_run: bool = False,
+        is_unasked: bool = False,
+    ) -> None:
+        self.reach = reach
+        self.services = reach.services
+        self.is_dry_run = is_dry_run
+        self._console = console
+        self._is_unasked = is_unasked
+
+    def say(self, line: str) -> None:
+        """Tells the person something."""
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def show(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+        """Shows the person a table; columns whose name begins with # are numbers."""
+        table = Table(title=title, title_justify="left")
+        for column in columns:
+            is_number = column.startswith("#")
+            table.add_column(
+                column.lstrip("#"), justify="right" if is_number else "left", overflow="fold"
+            )
+        for row in rows:
+            table.add_row(
+                *(f"{cell:,}" if isinstance(cell, int) else _plain(str(cell)) for cell in row)
+            )
+        self._console.print(table)
+
+    def is_agreed(self, what: str) -> bool:
+        """Says what is about to be done, and whether to: False in a dry run.
+
+        Raises `RepairError` when the person says no, and when there is nobody to ask.
+        """
+        if self.is_dry_run:
+            self.say(f"Would {what}. This is a dry run: nothing is changed.")
+            return False
+        self.say(f"About to {what}.")
+        if self._is_unasked:
+            return True
+        if not sys.stdin.isatty():
+            raise RepairError(
+                "There is nobody to ask. Add --yes (YES=1 with make) to do it unasked."
+            )
+        answer = self._console.input("Go on? \\[y/N] ")
+        if answer.strip().lower() not in ("y", "yes"):
+            raise RepairError("Declined: nothing was changed.")
+        return True
+
+    def follow(
+        self, what: str, elements: Iterable[Element], total: int | None = None
+    ) -> Iterator[Element]:
+        """The elements one by one, behind a progress bar."""
+        with progress_bar(self._console) as progress:
+            task = progress.add_task(what, total=total)
+            for element in elements:
+                yield element
+                progress.advance(task)
+
+    def each(
+        self, what: str, elements: Sequence[Element], do: Callable[[Element], Result]
+    ) -> dict[Element, Result | Exception]:
+        """What ``do`` answers for each element, many at once, behind a progress bar.
+
+        A failure is the answer for its own element and stops no other.
+        """
+        results: dict[Element, Result | Exception] = {}
+        with ThreadPoolExecutor(self.services.threads) as pool:
+            futures = {pool.submit(do, element): element for element in elements}
+            try:
+                for future in self.follow(what, as_completed(futures), len(futures)):
+                    try:
+                        results[futures[future]] = future.result()
+                    except FAILURES as error:
+                        results[futures[future]] = error
+            except KeyboardInterrupt:
+                pool.shutdown(cancel_futures=True)
+                raise
+        return {element: results[element] for element in elements if element in results}
+
+
+def parser_of(name: str, description: str, *, changes: bool = True) -> argparse.ArgumentParser:
+    """The parser of a command, with the options that all have."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m infra.repair.{name}",
+        description=description,
+        epilog=f"docs/repair.md says when to use it, with an example. With make: make {name} ...",
+    )
+    parser.add_argument("--stage", default=local.STAGE, help="default: the running local stack")
+    parser.add_argument("--dry-run", action="store_true", help="show what would be done, only")
+    if changes:
+        parser.add_argument("--yes", action="store_true", help="do it without asking")
+        parser.add_argument("--json", action="store_true", help="print the outcome as JSON, too")
+    return parser
+
+
+def run(
+    parser: argparse.ArgumentParser,
+    command: Callable[[Repair, argparse.Namespace], Summary],
+    words: list[str] | None = None,
+) -> int:
+    """Reads the command line and runs the command; the exit status."""
+    arguments = parser.parse_args(words)
+    console = Console(stderr=True)
+    try:
+        repair = Repair(
+            stacks.reach(arguments.stage),
+            console,
+            is_dry_run=arguments.dry_run,
+            is_unasked=getattr(arguments, "yes", False),
+        )
+        summary = command(repair, arguments)
+    except (RepairError, local.NotRunningError, deploy.DeployError, *FAILURES) as error:
+        console.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
+        return 1
+    except KeyboardInterrupt:
+        console.print("Interrupted. Run the same command again to finish what it began.")
+        return INTERRUPTED
+    repair.say(summary.text)
+    if getattr(arguments, "json", False):
+        print(json.dumps({"dry_run": repair.is_dry_run, **summary.facts}))
+    return 0 if summary.is_complete else 1
+
+
+def parsed(field: str, parser: Parser[Parsed], value: object) -> Parsed:
+    """One option's value, read as the API reads it. Raises `InvalidInput` naming the option."""
+    reader = FieldReader({field: value}, "options")
+    result = reader.required(field, parser)
+    reader.finish()
+    return result
+
+
+def _plain(text: str) -> str:
+    """A text that rich prints as it is."""
+    return text.replace("[", "\\[")

@@ -1,0 +1,72 @@
+"""Erases a person: the subscription with its address, and the texts in the ledger.
+
+    python -m infra.repair.erase --user-id 42 [--subject "auth0|42"]     (make erase USER_ID=42)
+
+Amounts, instants, numbers and the chain of hashes stay: accounts must be kept, and `infra.verify`
+still finds the ledger right. An erasure that was interrupted is finished by the same command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from chalicelib.domain.fields import parse_text, parse_user_id
+from chalicelib.domain.ledger import LedgerEntry, without_texts
+from infra.repair import command
+from infra.repair.command import Repair, Summary, parsed
+
+
+def erase(repair: Repair, arguments: argparse.Namespace) -> Summary:
+    """The command."""
+    user_id = parsed("--user-id", parse_user_id, arguments.user_id)
+    subjects = [parsed("--subject", parse_text, subject) for subject in arguments.subject]
+    services = repair.services
+    account = services.ledger.verify(user_id)
+    has_subscription = services.subscriptions.find(user_id) is not None
+    entries = account.next_number - 1
+    texts = sum(
+        without_texts(entry, subjects) != entry
+        for line in services.ledger.lines(user_id)
+        for entry in [LedgerEntry.from_body(user_id, line.number, line.body)]
+    )
+    facts: dict[str, Any] = {"user_id": user_id, "subscription_removed": False, "texts_erased": 0}
+    if not has_subscription and not texts:
+        return Summary(f"Nothing is kept of user {user_id} that could be erased.", facts)
+    subscription = "the subscription, with its address," if has_subscription else "no subscription"
+    what = (
+        f"erase for good {subscription} and the texts of {texts:,} of {entries:,} ledger entries "
+        f"of user {user_id}, whose ledger balance of {account.ledger_balance:,} credits stays; "
+        "nobody can undo it"
+    )
+    if not repair.is_agreed(what):
+        return Summary("Nothing was erased.", facts)
+    # First what brings new texts and mails: no sweep finds the user from here on.
+    facts["subscription_removed"] = services.subscriptions.remove(user_id)
+    erasing = services.ledger.erase(user_id, subjects)
+    facts["texts_erased"] = sum(repair.follow("Erasing texts", erasing, entries))
+    services.ledger.verify(user_id)
+    removed = "the subscription and " if facts["subscription_removed"] else ""
+    return Summary(
+        f"Erased {removed}the texts of {facts['texts_erased']:,} entries of user {user_id}; the "
+        "ledger is right.",
+        facts,
+    )
+
+
+def main(words: list[str] | None = None) -> int:
+    """Runs the command; the exit status."""
+    parser = command.parser_of("erase", "Erases a person; the numbers of the ledger stay.")
+    parser.add_argument("--user-id", required=True, help="whom")
+    parser.add_argument(
+        "--subject",
+        action="append",
+        default=[],
+        help="what their tokens call them, if that is not the user id; can be repeated",
+    )
+    return command.run(parser, erase, words)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""Voids a credit batch: takes back all that remains of it, in an admin's name.
+
+    python -m infra.repair.void --user-id 42 --batch 7 --reason "..." --actor ada   (make void ...)
+
+The same command again does nothing more: it is done once for each key, and the key is that of the
+batch unless it is given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from typing import Any
+
+from chalicelib.domain.errors import InvalidInput
+from chalicelib.domain.fields import parse_key, parse_text, parse_user_id
+from chalicelib.domain.instants import format_instant
+from chalicelib.domain.ledger import LedgerEntry
+from chalicelib.operations import Void, preview_void, void_batch
+from infra.repair import command
+from infra.repair.command import Repair, Summary, parsed
+
+CALLER = "command/void"
+"""Whose keys these are. No token can be this caller: a slash is not in the alphabet of subjects."""
+
+_NUMBER = re.compile(r"[1-9][0-9]{0,11}")
+
+
+def parse_batch(field: str, value: object, user_id: str) -> int:
+    """The number of a batch, from that or from its name: ``7`` or ``42-7``."""
+    number = value.removeprefix(f"{user_id}-") if isinstance(value, str) else ""
+    if not _NUMBER.fullmatch(number):
+        raise InvalidInput.of(field, f"must be a batch of user {user_id}: 7, or {user_id}-7")
+    return int(number)
+
+
+def void(repair: Repair, arguments: argparse.Namespace) -> Summary:
+    """The command."""
+    user_id = parsed("--user-id", parse_user_id, arguments.user_id)
+    batch = parse_batch("--batch", arguments.batch, user_id)
+    wanted = Void(
+        user_id=user_id,
+        batch=batch,
+        reason=parsed("--reason", parse_text, arguments.reason),
+        actor=parsed("--actor", parse_text, arguments.actor),
+        caller=CALLER,
+        key=parsed("--key", parse_key, arguments.key or f"batch-{user_id}-{batch}"),
+        notify=not arguments.no_mail,
+    )
+    services = repair.services
+    preview = preview_void(services, wanted)
+    facts: dict[str, Any] = {"user_id": user_id, "batch": batch, "replayed": preview.replayed}
+    if preview.replayed:
+        return _voided_before(repair, wanted, facts | _voided(preview.entry))
+    mail = "is told by mail" if wanted.notify else "is not told"
+    what = (
+        f"void batch {user_id}-{batch}: {-preview.entry.amount:,} credits remain of "
+        f"{_granted(services.ledger.entry(user_id, batch))}; the ledger balance becomes "
+        f"{preview.entry.balance:,}; the user {mail}"
+    )
+    if not repair.is_agreed(what):
+        return Summary("Nothing was voided.", facts | {"voided": 0})
+    outcome = void_batch(services, wanted)
+    facts |= _voided(outcome.entry)
+    text = f"Voided {facts['voided']:,} credits of batch {user_id}-{batch} in transaction "
+    return Summary(f"{text}{facts['transaction_id']}.", facts)
+
+
+def _granted(entry: LedgerEntry) -> str:
+    expires_at = entry.granted_batch and entry.granted_batch.expires_at
+    until = f"expires {format_instant(expires_at)}" if expires_at else "never expires"
+    return f"{entry.amount:,} granted {format_instant(entry.effective_at)}, {until}"
+
+
+def _voided(entry: LedgerEntry) -> dict[str, Any]:
+    return {
+        "voided": -entry.amount,
+        "transaction_id": entry.transaction_id,
+        "new_balance": entry.available_balance(),
+    }
+
+
+def _voided_before(repair: Repair, wanted: Void, facts: dict[str, Any]) -> Summary:
+    text = f"Voided before, in transaction {facts['transaction_id']}: nothing to do."
+    account = repair.services.ledger.account(wanted.user_id)
+    returned = sum(batch.remaining for batch in account.batches if batch.number == wanted.batch)
+    if returned:
+        text += (
+            f" Since then {returned:,} credits of usages have returned to the batch; to void those "
+            "too, give another key: --key (KEY=... with make)."
+        )
+    return Summary(text, facts | {"returned_since": returned}, is_complete=not returned)
+
+
+def main(words: list[str] | None = None) -> int:
+    """Runs the command; the exit status."""
+    parser = command.parser_of("void", "Takes back all that remains of one credit batch.")
+    parser.add_argument("--user-id", required=True, help="whose batch it is")
+    parser.add_argument("--batch", required=True, help="its number or its name: 7, or 42-7")
+    parser.add_argument("--reason", required=True, help="why; the user can read it")
+    parser.add_argument("--actor", required=True, help="in whose name")
+    parser.add_argument("--key", help="idempotency key; default: one for each batch")
+    parser.add_argument("--no-mail", action="store_true", help="do not tell the user")
+    return command.run(parser, void, words)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

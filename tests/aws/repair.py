@@ -1,0 +1,90 @@
+"""The hands of the repair commands' tests: a command line that reaches the world of a test."""
+
+import io
+import json
+import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pytest
+
+from chalicelib.messages import SweepKind
+from infra import stacks
+from infra.stacks import Reach
+from tests.aws.world import World, client
+
+QUEUES = ("sweeps", "allocations", "expiries", "notifications")
+
+TICKS = {"allocation-tick": SweepKind.ALLOCATION, "expiry-tick": SweepKind.EXPIRY}
+
+Main = Callable[[list[str] | None], int]
+
+
+class Ran(NamedTuple):
+    """What a person at a terminal saw of a command."""
+
+    status: int
+    said: str
+    printed: str
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What `--json` printed."""
+        facts: dict[str, Any] = json.loads(self.printed)
+        return facts
+
+
+class Functions:
+    """In place of a client of Lambda: the ticks of a world, by their short names."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.events: list[dict[str, Any]] = []
+
+    def invoke(self, FunctionName: str, Payload: bytes) -> dict[str, Any]:  # noqa: N803
+        event = json.loads(Payload)
+        self.events.append(event)
+        now = self.world.now
+        answer = self.world.tick(TICKS[FunctionName], **event)
+        self.world.now = now
+        return {"Payload": io.BytesIO(json.dumps(answer).encode())}
+
+
+class Terminal:
+    """Runs commands against a world; ``answer`` is what the person types, None: nobody is there."""
+
+    def __init__(
+        self, world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        self.world = world
+        self.functions = Functions(world)
+        self.answer: str | None = None
+        self._capsys = capsys
+        self._monkeypatch = monkeypatch
+        names = (*QUEUES, *(f"{name}-dlq" for name in QUEUES), "ledger-stream-dlq")
+        self._queues = {name: world.queue_url(name) for name in names}
+        monkeypatch.setattr(stacks, "reach", self._reach)
+        monkeypatch.setenv("COLUMNS", "200")
+
+    def run(self, main: Main, *words: str) -> Ran:
+        """Runs a command."""
+        keyboard = io.StringIO("" if self.answer is None else f"{self.answer}\n")
+        setattr(keyboard, "isatty", lambda: self.answer is not None)  # noqa: B010
+        self._monkeypatch.setattr(sys, "stdin", keyboard)
+        self._capsys.readouterr()  # what the world's own functions have logged
+        status = main(list(words))
+        shown = self._capsys.readouterr()
+        return Ran(status, shown.err, shown.out)
+
+    def refused(self, main: Main, *words: str) -> str:
+        """What argparse says to a command line that it cannot read."""
+        with pytest.raises(SystemExit):
+            main(list(words))
+        return self._capsys.readouterr().err
+
+    def _reach(self, stage: str) -> Reach:
+        functions = {name: name for name in TICKS}
+        return Reach(stage, self.world.services, functions, self._queues, self._client)
+
+    def _client(self, service: str, **_: object) -> Any:
+        return self.functions if service == "lambda" else client(service)

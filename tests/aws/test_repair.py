@@ -1,0 +1,513 @@
+"""Repair by hand: each command does its one thing, once, and only when somebody says so."""
+
+from pathlib import Path
+
+import pytest
+
+from chalicelib.domain.calendar import Period
+from chalicelib.messages import UsersMessage
+from infra.repair import allocate, erase, export, redrive, replay, void
+from tests.aws.repair import Main, Terminal
+from tests.aws.world import World, at, client
+
+MIDNIGHT = "2026-01-31T23:00:00Z"  # in Paris
+FEBRUARY = ("--period", "2026-02")
+
+
+@pytest.fixture
+def terminal(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Terminal:
+    return Terminal(world, monkeypatch, capsys)
+
+
+# Redrive ------------------------------------------------------------------------------------------
+
+
+def dead_allocation(world: World, *user_ids: str) -> str:
+    """A message for the workers that has ended in the dead-letter queue."""
+    world.now = max(world.now, at("2026-02-01T00:00:00Z"))
+    body = UsersMessage(at(MIDNIGHT), user_ids).body()
+    world.put_back("allocations-dlq", [body])
+    return body
+
+
+def test_without_a_queue_all_dead_letter_queues_are_listed(
+    world: World, terminal: Terminal
+) -> None:
+    dead_allocation(world, "1")
+    ran = terminal.run(redrive.main, "--json")
+    assert ran.status == 0
+    assert ran.facts["queues"] == {
+        "allocations": 1,
+        "expiries": 0,
+        "ledger-stream": 0,
+        "notifications": 0,
+        "sweeps": 0,
+    }
+    assert "1 messages wait" in ran.said
+
+
+def test_a_redriven_message_is_done_and_redriving_it_twice_changes_nothing(
+    world: World, terminal: Terminal
+) -> None:
+    world.subscribe()
+    body = dead_allocation(world, "1")
+    ran = terminal.run(redrive.main, "--queue", "allocations", "--yes", "--json")
+    assert (ran.status, ran.facts["moved"], ran.facts["waiting"]) == (0, 1, 0)
+    world.drain()
+    world.put_back("allocations-dlq", [body])
+    assert terminal.run(redrive.main, "--queue", "allocations", "--yes").status == 0
+    world.drain()
+    assert world.summary() == [("allocation", 500, 500)]
+    assert world.take("allocations-dlq") == []
+    assert "nothing to move" in terminal.run(redrive.main, "--queue", "allocations", "--yes").said
+
+
+def test_a_limit_moves_so_many_and_leaves_the_rest(world: World, terminal: Terminal) -> None:
+    bodies = {dead_allocation(world, str(number)) for number in range(1, 14)}
+    ran = terminal.run(redrive.main, "--queue", "allocations", "--limit", "11", "--yes", "--json")
+    assert (ran.status, ran.facts["moved"], ran.facts["waiting"]) == (0, 11, 2)
+    moved = world.take("allocations")
+    assert len(moved) == 11
+    assert {*moved, *world.take("allocations-dlq")} == bodies
+
+
+def test_before_it_moves_anything_it_shows_messages_and_why_they_failed(
+    world: World, terminal: Terminal
+) -> None:
+    dead_allocation(world, "1")
+    ran = terminal.run(redrive.main, "--queue", "allocations", "--dry-run", "--json")
+    (message,) = ran.facts["messages"]
+    assert '"1"' in message["body"]
+    assert message["why"] == "not known"
+    assert "Would move 1 of 1 messages back to allocations" in ran.said
+    assert len(world.take("allocations-dlq")) == 1
+    assert world.take("allocations") == []
+
+
+def test_a_queue_that_does_not_exist_is_refused_with_the_one_that_was_meant(
+    terminal: Terminal,
+) -> None:
+    ran = terminal.run(redrive.main, "--queue", "alocations", "--yes")
+    assert ran.status == 1
+    assert "did you mean allocations?" in ran.said
+
+
+def test_stream_ranges_cannot_be_moved_back_and_it_says_what_to_do(
+    world: World, terminal: Terminal
+) -> None:
+    world.put_back("ledger-stream-dlq", ["{}"])
+    ran = terminal.run(redrive.main, "--queue", "ledger-stream", "--yes")
+    assert ran.status == 1
+    assert "docs/mail.md" in ran.said
+    assert world.take("ledger-stream-dlq") == ["{}"]
+
+
+# Replay -------------------------------------------------------------------------------------------
+
+
+REPLAY = ("--kind", "allocation", "--zones", "Europe/Paris")
+
+
+def test_replaying_the_tick_of_midnight_allocates_and_again_changes_nothing(
+    world: World, terminal: Terminal
+) -> None:
+    world.subscribe()
+    world.now = at("2026-02-03T12:00:00Z")
+    for _ in range(2):
+        ran = terminal.run(replay.main, "--from", "2026-01-31T23:00Z", *REPLAY, "--yes", "--json")
+        assert ran.status == 0
+        assert ran.facts["replayed"] == [MIDNIGHT]
+        world.drain()
+    assert world.summary() == [("allocation", 500, 500)]
+
+
+def test_a_range_replays_only_the_ticks_that_start_something(
+    world: World, terminal: Terminal
+) -> None:
+    world.now = at("2026-02-03T12:00:00Z")
+    ran = terminal.run(
+        replay.main, "--from", "2026-01-31T22:00Z", "--to", "2026-01-31T23:15Z", *REPLAY, "--yes"
+    )
+    assert ran.status == 0
+    assert [event["time"] for event in terminal.functions.events] == [
+        MIDNIGHT,
+        "2026-01-31T23:15:00Z",
+    ]
+    assert all(event["zones"] == ["Europe/Paris"] for event in terminal.functions.events)
+
+
+def test_the_expiry_is_replayed_by_the_tick_of_its_own(world: World, terminal: Terminal) -> None:
+    world.subscribe(plan="starter")
+    world.allocate_at(MIDNIGHT)
+    world.now = at("2026-03-03T12:00:00Z")
+    ran = terminal.run(
+        replay.main,
+        "--from",
+        "2026-03-02T23:00Z",
+        "--kind",
+        "expiry",
+        "--yes",
+    )
+    assert ran.status == 0
+    world.drain()
+    assert world.summary() == [("allocation", 100, 100), ("expiration", -100, 0)]
+
+
+def test_a_tick_that_is_refused_is_reported_and_the_exit_status_says_so(
+    world: World, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.now = at("2026-02-03T12:00:00Z")
+    monkeypatch.setattr(
+        world, "tick", lambda kind, **_: {"success": False, "error": f"no {kind.value} today"}
+    )
+    ran = terminal.run(replay.main, "--from", "2026-01-31T23:00Z", *REPLAY, "--yes", "--json")
+    assert ran.status == 1
+    assert "no allocation today" in ran.facts["failed"][0]["why"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--from", "2026-01-31T23:07Z"), "--from: must be a quarter of an hour"),
+        (("--from", "yesterday"), "--from"),
+        (("--from", "2026-01-10T00:00Z", "--to", "2026-01-09T00:00Z"), "--to: must not be before"),
+        (("--from", "2026-01-01T00:00Z", "--to", "2026-01-09T00:00Z"), "at most 7 days"),
+        (("--from", "2026-03-01T00:00Z"), "--to: must not be ahead of the clock"),
+        (("--from", "2026-01-01T00:00Z", "--zones", "Mars/Base"), "--zones"),
+    ],
+)
+def test_a_moment_that_cannot_be_replayed_is_refused_by_the_name_of_its_option(
+    terminal: Terminal, words: tuple[str, ...], said: str
+) -> None:
+    ran = terminal.run(replay.main, *words, "--kind", "allocation", "--yes")
+    assert ran.status == 1
+    assert said in ran.said
+    assert terminal.functions.events == []
+
+
+# Allocate -----------------------------------------------------------------------------------------
+
+
+def test_what_is_due_is_granted_by_the_workers_rules_and_never_twice(
+    world: World, terminal: Terminal
+) -> None:
+    world.subscribe()
+    world.now = at("2026-02-03T12:00:00Z")
+    ran = terminal.run(allocate.main, *FEBRUARY, "--user-id", "1", "--yes", "--json")
+    assert ran.status == 0
+    assert ran.facts["users"] == [
+        {
+            "user_id": "1",
+            "granted": [{"period": "2026-02", "amount": 500, "transaction_id": "1-1"}],
+        }
+    ]
+    by_hand = world.lines()
+    again = terminal.run(allocate.main, *FEBRUARY, "--user-id", "1", "--yes", "--json")
+    assert again.facts["users"][0]["because"]["code"] == "allocated_before"
+    world.allocate_at(MIDNIGHT)
+    assert world.lines() == by_hand
+
+
+def test_missed_months_come_first_and_nothing_after_the_period_asked_for(
+    world: World, terminal: Terminal
+) -> None:
+    world.subscribe()
+    world.now = at("2026-04-03T12:00:00Z")
+    ran = terminal.run(allocate.main, "--period", "2026-03", "--user-id", "1", "--yes", "--json")
+    granted = ran.facts["users"][0]["granted"]
+    assert [each["period"] for each in granted] == ["2026-02", "2026-03"]
+    assert [entry.allocated_through for entry in world.history()] == [
+        Period(2026, 2),
+        Period(2026, 3),
+    ]
+
+
+def test_a_file_says_of_each_user_what_was_granted_or_why_not(
+    world: World, terminal: Terminal, tmp_path: Path
+) -> None:
+    world.subscribe("1")
+    world.subscribe("2", status="paused")
+    world.now = at("2026-02-03T12:00:00Z")
+    file = tmp_path / "users.txt"
+    file.write_text("1\n2\n\n3\n1\n")
+    ran = terminal.run(allocate.main, *FEBRUARY, "--file", str(file), "--yes", "--json")
+    assert ran.status == 0
+    users = {user["user_id"]: user for user in ran.facts["users"]}
+    assert users["1"]["granted"][0]["amount"] == 500
+    assert users["2"]["because"]["code"]
+    assert users["3"]["because"]["code"] == "no_such_user"
+    assert "to 1 of 3 users" in ran.said
+    assert len(world.lines()) == 1
+
+
+def test_a_zone_is_all_who_live_there_and_nobody_else(world: World, terminal: Terminal) -> None:
+    for user_id in ("1", "2"):
+        world.subscribe(user_id)
+    world.subscribe("3", timezone="Asia/Tokyo")
+    world.now = at("2026-02-03T12:00:00Z")
+    ran = terminal.run(allocate.main, *FEBRUARY, "--zone", "Europe/Paris", "--yes")
+    assert ran.status == 0
+    assert "1,000 credits in 2 allocations" in ran.said
+    assert [world.balance(user_id) for user_id in ("1", "2", "3")] == [500, 500, 0]
+
+
+def test_a_period_that_has_not_begun_for_the_user_is_not_granted(
+    world: World, terminal: Terminal
+) -> None:
+    world.subscribe()
+    world.now = at("2026-01-31T22:59:59Z")
+    ran = terminal.run(allocate.main, *FEBRUARY, "--user-id", "1", "--yes", "--json")
+    assert ran.facts["users"][0]["because"]["code"] == "not_begun"
+    assert world.lines() == []
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [("1\na#b\n", "line 2"), ("\n", "names nobody"), (None, "cannot be read")],
+)
+def test_a_file_that_cannot_be_used_allocates_nothing(
+    world: World, terminal: Terminal, tmp_path: Path, content: str | None, said: str
+) -> None:
+    world.subscribe()
+    world.now = at("2026-02-03T12:00:00Z")
+    file = tmp_path / "users.txt"
+    if content is not None:
+        file.write_text(content)
+    ran = terminal.run(allocate.main, *FEBRUARY, "--file", str(file), "--yes")
+    assert ran.status == 1
+    assert said in ran.said
+    assert world.lines() == []
+
+
+def test_a_period_that_is_none_is_refused_by_the_name_of_its_option(terminal: Terminal) -> None:
+    ran = terminal.run(allocate.main, "--period", "2026-13", "--user-id", "1", "--yes")
+    assert ran.status == 1
+    assert "--period" in ran.said
+
+
+def test_whom_to_allocate_to_must_be_said(terminal: Terminal) -> None:
+    assert "--user-id --file --zone is required" in terminal.refused(allocate.main, *FEBRUARY)
+
+
+# Void ---------------------------------------------------------------------------------------------
+
+VOID = ("--user-id", "1", "--reason", "Granted by mistake", "--actor", "ada")
+
+
+def test_a_voided_batch_is_gone_the_others_are_not_and_again_changes_nothing(
+    world: World, terminal: Terminal
+) -> None:
+    world.subscribe()
+    world.grant("1", 30, "a")
+    world.grant("1", 50, "b")
+    ran = terminal.run(void.main, *VOID, "--batch", "1-1", "--yes", "--json")
+    assert ran.status == 0
+    assert (ran.facts["voided"], ran.facts["new_balance"]) == (30, 50)
+    assert "30 credits remain of 30" in ran.said
+    again = terminal.run(void.main, *VOID, "--batch", "1", "--yes", "--json")
+    assert again.status == 0
+    assert again.facts["replayed"] is True
+    last = world.history()[-1]
+    assert (last.actor, last.description) == ("ada", "Granted by mistake")
+    assert [entry.amount for entry in world.history()] == [30, 50, -30]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--batch", "x"), "--batch: must be a batch of user 1"),
+        (("--batch", "2-1"), "--batch: must be a batch of user 1"),
+        (("--batch", "9"), "1-9"),
+        (("--batch", "1", "--actor", ""), "--actor"),
+    ],
+)
+def test_a_batch_that_is_not_there_or_a_word_that_is_missing_voids_nothing(
+    world: World, terminal: Terminal, words: tuple[str, ...], said: str
+) -> None:
+    world.subscribe()
+    world.grant("1", 30, "a")
+    ran = terminal.run(void.main, *VOID, *words, "--yes")
+    assert ran.status == 1
+    assert said in ran.said
+    assert [entry.amount for entry in world.history()] == [30]
+
+
+# Export -------------------------------------------------------------------------------------------
+
+
+def test_an_export_is_everything_that_is_kept_of_one_user_and_nothing_of_another(
+    world: World, terminal: Terminal
+) -> None:
+    world.subscribe("1")
+    world.subscribe("2")
+    world.grant("1", 30, "a", reason="Sorry, Ünal")
+    world.grant("2", 99, "b")
+    world.queue_mails()
+    assert world.send_mails() == []
+    ran = terminal.run(export.main, "--user-id", "1")
+    assert ran.status == 0
+    assert ran.facts["user_id"] == "1"
+    assert ran.facts["subscription"]["email"] == "user1@example.com"
+    (line,) = ran.facts["ledger"]
+    assert (line["transaction_id"], line["entry"]["amount"]) == ("1-1", 30)
+    assert "Sorry, Ünal" in ran.printed
+    (mail,) = ran.facts["mails"]
+    assert (mail["identity"], mail["status"]) == ("manual 1-1", "COMPLETED")
+    assert "user2@" not in ran.printed
+    assert "1 ledger entries and 1 mails" in ran.said
+
+
+def test_an_export_has_every_entry_of_a_long_ledger_in_order(
+    world: World, terminal: Terminal
+) -> None:
+    world.subscribe()
+    for number in range(12):
+        world.grant("1", number + 1, f"key-{number}")
+    ledger = terminal.run(export.main, "--user-id", "1").facts["ledger"]
+    assert [line["entry"]["amount"] for line in ledger] == [*range(1, 13)]
+
+
+def test_a_ledger_that_is_wrong_is_exported_as_it_is(world: World, terminal: Terminal) -> None:
+    world.subscribe()
+    world.grant("1", 30, "a")
+    world.grant("1", 40, "b")
+    item = next(item for item in world.lines() if item["entry"]["S"] == "entry#000000000002")
+    item["body"]["S"] = "tampered"
+    client("dynamodb").put_item(TableName=world.settings.ledger_table, Item=item)
+    first, second = terminal.run(export.main, "--user-id", "1").facts["ledger"]
+    assert first["entry"]["amount"] == 30
+    assert second["entry"] == "tampered"
+
+
+def test_nobody_and_a_user_id_that_cannot_be_one_are_not_exported(terminal: Terminal) -> None:
+    for user_id, said in (("1", "Nothing is kept of user 1"), ("a#b", "--user-id")):
+        ran = terminal.run(export.main, "--user-id", user_id)
+        assert (ran.status, ran.printed) == (1, "")
+        assert said in ran.said
+
+
+def test_a_dry_export_says_what_there_is_and_writes_nothing(
+    world: World, terminal: Terminal
+) -> None:
+    world.subscribe()
+    world.grant("1", 30, "a")
+    ran = terminal.run(export.main, "--user-id", "1", "--dry-run")
+    assert (ran.status, ran.printed) == (0, "")
+    assert "a subscription and 1 ledger entries" in ran.said
+
+
+# Erase --------------------------------------------------------------------------------------------
+
+
+def test_an_erased_person_leaves_numbers_that_verify_and_again_changes_nothing(
+    world: World, terminal: Terminal
+) -> None:
+    world.subscribe("1")
+    world.subscribe("2")
+    world.grant("1", 30, "a", reason="For Grace Hopper", actor="auth0|1")
+    world.grant("1", -10, "b", reason="Grace asked for it")
+    world.grant("2", 5, "c", reason="Another person")
+    erase_1 = ("--user-id", "1", "--subject", "auth0|1", "--yes", "--json")
+    ran = terminal.run(erase.main, *erase_1)
+    assert ran.status == 0
+    assert ran.facts["texts_erased"] == 2
+    assert ran.facts["subscription_removed"] is True
+    assert world.summary("1") == [("manual", 30, 30), ("manual", -10, 20)]
+    assert world.services.subscriptions.find("1") is None
+    kept = str(world.lines())
+    assert "Grace" not in kept
+    assert "auth0|1" not in kept
+    assert "Another person" in kept
+    assert world.services.subscriptions.find("2") is not None
+    before = world.lines()
+    again = terminal.run(erase.main, *erase_1)
+    assert (again.status, again.facts["texts_erased"]) == (0, 0)
+    assert "Nothing is kept of user 1 that could be erased" in again.said
+    assert world.lines() == before
+
+
+def test_an_erasure_that_was_interrupted_is_finished_by_the_next(
+    world: World, terminal: Terminal
+) -> None:
+    world.subscribe()
+    world.grant("1", 30, "a")
+    world.grant("1", 40, "b")
+    world.services.subscriptions.remove("1")
+    assert next(world.services.ledger.erase("1"))
+    ran = terminal.run(erase.main, "--user-id", "1", "--yes", "--json")
+    assert (ran.status, ran.facts["texts_erased"]) == (0, 1)
+    assert "Goodwill" not in str(world.lines())
+
+
+def test_a_ledger_that_is_wrong_is_not_erased_nor_is_its_owner(
+    world: World, terminal: Terminal
+) -> None:
+    world.subscribe()
+    world.grant("1", 30, "a")
+    (item,) = (item for item in world.lines() if item["entry"]["S"].startswith("entry#"))
+    item["body"]["S"] = item["body"]["S"].replace("Goodwill", "Badwill")
+    client("dynamodb").put_item(TableName=world.settings.ledger_table, Item=item)
+    ran = terminal.run(erase.main, "--user-id", "1", "--yes")
+    assert ran.status == 1
+    assert "entry 1" in ran.said
+    assert "Badwill" in str(world.lines())
+    assert world.services.subscriptions.find("1") is not None
+
+
+def test_a_user_id_or_a_subject_that_cannot_be_one_erases_nothing(
+    world: World, terminal: Terminal
+) -> None:
+    world.subscribe()
+    for words in (("--user-id", "a#b"), ("--user-id", "1", "--subject", "")):
+        ran = terminal.run(erase.main, *words, "--yes")
+        assert ran.status == 1
+        assert words[-2] in ran.said
+    assert world.services.subscriptions.find("1") is not None
+
+
+# All of them --------------------------------------------------------------------------------------
+
+
+def test_nothing_changes_in_a_dry_run_when_nobody_is_there_or_when_the_person_says_no(
+    world: World, terminal: Terminal
+) -> None:
+    world.subscribe()
+    world.grant("1", 30, "a")
+    dead_allocation(world, "1")
+    commands: list[tuple[Main, tuple[str, ...]]] = [
+        (redrive.main, ("--queue", "allocations")),
+        (replay.main, ("--from", "2026-01-31T23:00Z", *REPLAY)),
+        (allocate.main, (*FEBRUARY, "--user-id", "1")),
+        (void.main, (*VOID, "--batch", "1")),
+        (erase.main, ("--user-id", "1")),
+    ]
+    before = world.lines()
+    for main, words in commands:
+        terminal.answer = "y"
+        dry = terminal.run(main, *words, "--dry-run", "--yes", "--json")
+        assert dry.status == 0, dry.said
+        assert dry.facts["dry_run"] is True
+        assert "Would " in dry.said
+        terminal.answer = None
+        unasked = terminal.run(main, *words)
+        assert unasked.status == 1
+        assert "Add --yes" in unasked.said
+        terminal.answer = "n"
+        declined = terminal.run(main, *words)
+        assert declined.status == 1
+        assert "nothing was changed" in declined.said
+    assert world.lines() == before
+    assert world.services.subscriptions.find("1") is not None
+    assert terminal.functions.events == []
+    assert world.take("allocations") == []
+    assert len(world.take("allocations-dlq")) == 1
+
+
+def test_who_says_yes_is_asked_no_further(world: World, terminal: Terminal) -> None:
+    world.subscribe()
+    world.grant("1", 30, "a")
+    terminal.answer = "y"
+    assert terminal.run(void.main, *VOID, "--batch", "1").status == 0
+    assert world.balance() == 0

@@ -1,0 +1,32 @@
+"""What holds for all tests: those of the console need a browser, and say so where there is none."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from infra.mails import BROWSERS
+
+DRIVER = "chromedriver"
+
+
+def _lacks_browser() -> bool:
+    return not (any(map(shutil.which, BROWSERS)) and shutil.which(DRIVER))
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Leaves out the console's tests on a machine that cannot run them.
+
+    Python and make are all that this repository asks of a machine; a browser is more than that.
+    """
+    return True if collection_path.name == "test_console.py" and _lacks_browser() else None
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says what was left out, where it is seen."""
+    if _lacks_browser():
+        terminalreporter.write_line(
+            "The tests of the console were left out: they need Chromium and its driver. "
+            "On Debian and Ubuntu: apt install chromium chromium-driver",
+            yellow=True,
+        )
