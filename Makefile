@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help run up token clock test contract check format deploy import balances units cost bench capacity scale verify redrive replay allocate void export erase mails dashboard reference screenshots sample mutants clean
+.PHONY: help run up token clock test contract check format deploy import balances units cost bench capacity scale verify redrive replay allocate void export erase mails dashboard reference screenshots sample mutants completeness clean
 
 help:  ## list what there is
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,8 +66,11 @@ capacity: $(READY)  ## how long a month's turn takes on AWS, simulated from what
 scale: $(READY)  ## a sweep of a million users in one zone, killed on its way (USERS=1000000)
 	@$(RUN) -m bench.scale $(if $(USERS),--users $(USERS))
 
-verify: $(READY)  ## check a ledger line by line: USER_ID=42 (STAGE=prod)
-	@$(RUN) -m infra.verify $(USER_ID) $(if $(STAGE),--stage "$(STAGE)")
+verify: $(READY)  ## check ledgers line by line: USER_ID=42, ZONE=Europe/Paris or SAMPLE=1000 (STAGE=prod)
+	@$(RUN) -m infra.verify $(USER_ID) $(if $(ZONE),--zone "$(ZONE)") $(if $(SAMPLE),--sample "$(SAMPLE)") $(if $(STAGE),--stage "$(STAGE)")
+
+completeness: $(READY)  ## count who was due and who was allocated: PERIOD=2026-07 (ZONES=Europe/Paris,Asia/Tokyo STAGE=prod)
+	@$(RUN) -m infra.completeness $(PERIOD) $(if $(ZONES),--zones "$(ZONES)") $(if $(STAGE),--stage "$(STAGE)")
 
 redrive: $(READY)  ## list dead letters, or move them back: QUEUE=allocations LIMIT=10 (STAGE, DRY_RUN=1, YES=1, JSON=1; docs/repair.md)
 	@$(RUN) -m infra.repair.redrive $(if $(QUEUE),--queue "$(QUEUE)") $(if $(LIMIT),--limit "$(LIMIT)") $(REPAIR)

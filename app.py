@@ -10,12 +10,15 @@ from chalice.app import AuthRequest, Chalice, DynamoDBEvent, SNSEvent, SQSEvent
 
 from chalicelib.api.cors import answer_browsers
 from chalicelib.api.routes import blueprint
+from chalicelib.observability import observe
 from chalicelib.services import services
 from chalicelib.settings import TOKEN_ANSWER_SECONDS
 
 app = Chalice(app_name="credits", configure_logs=False)
 
 Json = dict[str, Any]
+
+app.register_middleware(observe, "all")
 
 
 @app.authorizer(name="authorizer", ttl_seconds=TOKEN_ANSWER_SECONDS)
@@ -82,6 +85,30 @@ def manual_allocate(event: Json, context: Any) -> Json:
     from chalicelib.jobs import manual
 
     return manual.manual_allocate(services(), event)
+
+
+@app.lambda_function(name="check-completeness")
+def check_completeness(event: Json, context: Any) -> Json:
+    """Start the count of who was due for a period and who was allocated."""
+    from chalicelib.jobs import completeness
+
+    return completeness.start_checks(services(), event)
+
+
+@app.on_sqs_message(queue="checks", name="check-zone")
+def check_zone(event: SQSEvent) -> Json:
+    """Count one timezone for a period, and write what was found."""
+    from chalicelib.jobs import completeness
+
+    return completeness.check_zones(services(), event.to_dict(), event.context)
+
+
+@app.lambda_function(name="audit-ledgers")
+def audit_ledgers(event: Json, context: Any) -> Json:
+    """Walk a sample of the ledgers, or those that were asked for, and name what is wrong."""
+    from chalicelib.jobs import audits
+
+    return audits.audit_ledgers(services(), event, context)
 
 
 # infra/resources.yaml puts the ledger's own stream in the place of this name.

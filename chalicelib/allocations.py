@@ -13,6 +13,7 @@ from chalicelib.domain.calendar import Period
 from chalicelib.domain.ledger import Account, LedgerEntry
 from chalicelib.domain.subscriptions import Subscription, due_periods, monthly_amount
 from chalicelib.messages import Sweep, SweepKind
+from chalicelib.observability import correlation_id
 from chalicelib.services import Services
 
 MOST_QUERIES = 100
@@ -86,7 +87,14 @@ def start_run(services: Services, period: Period, zones: Sequence[str]) -> int:
     """
     starts = ((timezone, calendar.month_start(timezone, period)) for timezone in zones)
     return services.queues.send_sweeps(
-        Sweep(SweepKind.ALLOCATION, timezone, start, start, as_of=start).body()
+        Sweep(
+            SweepKind.ALLOCATION,
+            timezone,
+            start,
+            start,
+            as_of=start,
+            correlation_id=correlation_id(),
+        ).body()
         for timezone, start in starts
     )
 

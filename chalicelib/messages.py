@@ -1,15 +1,26 @@
-"""What travels through the queues: small JSON messages, checked strictly when they arrive."""
+"""What travels through the queues: small JSON messages, checked strictly when they arrive.
+
+Each carries the correlation id of the operation it belongs to. A message can wait for 14 days, and
+as long again in a dead-letter queue: those from before there was one are read, too.
+"""
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
 from chalicelib.domain import calendar
-from chalicelib.domain.calendar import Turn
+from chalicelib.domain.calendar import Period, Turn
+from chalicelib.domain.completeness import Tally
 from chalicelib.domain.errors import InvalidInput
-from chalicelib.domain.fields import FieldReader, parse_choice, parse_user_id, shown
+from chalicelib.domain.fields import (
+    FieldReader,
+    parse_choice,
+    parse_correlation_id,
+    parse_user_id,
+    shown,
+)
 from chalicelib.domain.instants import format_instant, parse_instant
 
 USERS_A_MESSAGE = 100
@@ -44,6 +55,7 @@ class Sweep:
     midnight: datetime
     as_of: datetime
     cursor: str | None = None
+    correlation_id: str | None = None
 
     def body(self) -> str:
         """The message text."""
@@ -55,6 +67,7 @@ class Sweep:
                 "midnight": format_instant(self.midnight),
                 "as_of": format_instant(self.as_of),
                 "cursor": self.cursor,
+                "correlation_id": self.correlation_id,
             }
         )
 
@@ -68,10 +81,11 @@ class Sweep:
         midnight = fields.required("midnight", parse_instant)
         as_of = fields.required("as_of", parse_instant)
         cursor = fields.optional("cursor", _parse_cursor)
+        correlation_id = fields.optional("correlation_id", parse_correlation_id)
         fields.finish()
         if cursor is not None and not cursor.startswith(f"{timezone} "):
             raise InvalidInput.of("cursor", f"is of another zone than {timezone}: {shown(cursor)}")
-        return cls(kind, timezone, first_midnight, midnight, as_of, cursor)
+        return cls(kind, timezone, first_midnight, midnight, as_of, cursor, correlation_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,10 +94,17 @@ class UsersMessage:
 
     as_of: datetime
     user_ids: tuple[str, ...]
+    correlation_id: str | None = None
 
     def body(self) -> str:
         """The message text."""
-        return _encode({"as_of": format_instant(self.as_of), "user_ids": list(self.user_ids)})
+        return _encode(
+            {
+                "as_of": format_instant(self.as_of),
+                "user_ids": list(self.user_ids),
+                "correlation_id": self.correlation_id,
+            }
+        )
 
     @classmethod
     def parse(cls, body: str) -> "UsersMessage":
@@ -91,8 +112,53 @@ class UsersMessage:
         fields = FieldReader(_decode(body))
         as_of = fields.required("as_of", parse_instant)
         user_ids = fields.required("user_ids", _parse_user_ids)
+        correlation_id = fields.optional("correlation_id", parse_correlation_id)
         fields.finish()
-        return cls(as_of, user_ids)
+        return cls(as_of, user_ids, correlation_id)
+
+
+@dataclass(frozen=True, slots=True)
+class ZoneCheck:
+    """The count of one zone for a period, one of the ``zones`` of a run.
+
+    ``after`` is the user an earlier invocation stopped at, and ``tally`` what it had counted.
+    """
+
+    run: str
+    period: Period
+    timezone: str
+    zones: int
+    after: str | None = None
+    tally: Tally = field(default_factory=Tally)
+    correlation_id: str | None = None
+
+    def body(self) -> str:
+        """The message text."""
+        return _encode(
+            {
+                "run": self.run,
+                "period": str(self.period),
+                "timezone": self.timezone,
+                "zones": self.zones,
+                "after": self.after,
+                "tally": self.tally.values(),
+                "correlation_id": self.correlation_id,
+            }
+        )
+
+    @classmethod
+    def parse(cls, body: str) -> "ZoneCheck":
+        """Reads a message. Raises `InvalidInput` naming every wrong field."""
+        fields = FieldReader(_decode(body))
+        run = fields.required("run", parse_correlation_id)
+        period = fields.required("period", lambda field, value: Period.parse(value, field))
+        timezone = fields.required("timezone", calendar.parse_timezone)
+        zones = fields.required("zones", _parse_zones)
+        after = fields.optional("after", parse_user_id)
+        tally = fields.required("tally", Tally.parse)
+        correlation_id = fields.optional("correlation_id", parse_correlation_id)
+        fields.finish()
+        return cls(run, period, timezone, zones, after, tally, correlation_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +167,17 @@ class EntryPosted:
 
     user_id: str
     number: int
+    correlation_id: str | None = None
 
     def body(self) -> str:
         """The message text."""
-        return _encode({"user_id": self.user_id, "number": self.number})
+        return _encode(
+            {
+                "user_id": self.user_id,
+                "number": self.number,
+                "correlation_id": self.correlation_id,
+            }
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +187,7 @@ class ExpiringSoon:
     user_id: str
     expires_at: datetime
     as_of: datetime
+    correlation_id: str | None = None
 
     def body(self) -> str:
         """The message text."""
@@ -122,6 +196,7 @@ class ExpiringSoon:
                 "user_id": self.user_id,
                 "expires_at": format_instant(self.expires_at),
                 "as_of": format_instant(self.as_of),
+                "correlation_id": self.correlation_id,
             }
         )
 
@@ -134,20 +209,27 @@ def parse_notification(body: str) -> Notification:
     values = _decode(body)
     fields = FieldReader(values)
     user_id = fields.required("user_id", parse_user_id)
+    correlation_id = fields.optional("correlation_id", parse_correlation_id)
     if isinstance(values, dict) and "expires_at" in values:
         expires_at = fields.required("expires_at", parse_instant)
         as_of = fields.required("as_of", parse_instant)
         fields.finish()
-        return ExpiringSoon(user_id, expires_at, as_of)
+        return ExpiringSoon(user_id, expires_at, as_of, correlation_id)
     number = fields.required("number", _parse_number)
     fields.finish()
-    return EntryPosted(user_id, number)
+    return EntryPosted(user_id, number, correlation_id)
 
 
 def _parse_number(field: str, value: object) -> int:
     if type(value) is int and 1 <= value < 10**12:
         return value
     raise InvalidInput.of(field, f"must be the number of a ledger entry; is {shown(value)}")
+
+
+def _parse_zones(field: str, value: object) -> int:
+    if type(value) is int and value >= 1:
+        return value
+    raise InvalidInput.of(field, f"must be how many zones are counted; is {shown(value)}")
 
 
 def _parse_user_ids(field: str, value: object) -> tuple[str, ...]:

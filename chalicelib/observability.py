@@ -1,13 +1,64 @@
-"""Structured logs. Users are named by id at most; addresses and tokens never reach a log."""
+"""Structured logs, and the correlation id that joins the lines of one operation.
 
+    API request, tick, manual-allocate ─► messages ─► ledger entry ─► stream ─► mail
+
+An operation gets its id where it comes in, and messages and entries carry it on; every line that
+is logged meanwhile has it. Users are named by id at most; addresses and tokens never reach a log.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from chalicelib import metrics
+from chalicelib.domain.errors import InvalidInput
+from chalicelib.domain.fields import parse_correlation_id
 
 if TYPE_CHECKING:
     from aws_lambda_powertools import Logger
 
 SERVICE = "credits"
 """The service in every line, and the logger that Chalice writes to: it goes by the app's name."""
+
+_correlation_id: ContextVar[str | None] = ContextVar("correlation_id", default=None)
+
+
+def correlation_id() -> str | None:
+    """The id of the operation that is under way; None outside of any."""
+    return _correlation_id.get()
+
+
+@contextmanager
+def correlated(candidate: object) -> Iterator[None]:
+    """Within the block, the operation under way has this id.
+
+    What cannot be one (a message from before there were any has none) is not taken: the id of what
+    is around the block stays. Threads have the id if they run in a copy of the context.
+    """
+    try:
+        token = _correlation_id.set(parse_correlation_id("correlation_id", candidate))
+    except InvalidInput:
+        yield
+        return
+    try:
+        yield
+    finally:
+        _correlation_id.reset(token)
+
+
+def observe(event: Any, handle: Callable[[Any], Any]) -> Any:
+    """Middleware of every function: its lines have an id, and what it counted is written.
+
+    The id is Lambda's own of the invocation, where the event does not bring a better one.
+    """
+    with correlated(getattr(event.context, "aws_request_id", None)):
+        try:
+            return handle(event)
+        finally:
+            metrics.flush()
 
 
 @cache
@@ -18,4 +69,13 @@ def logger() -> "Logger":
     """
     from aws_lambda_powertools import Logger
 
-    return Logger(SERVICE, use_rfc3339=True, utc=True)
+    logger = Logger(SERVICE, use_rfc3339=True, utc=True)
+    # A filter and no key of Powertools': Chalice's own lines pass it, and threads differ.
+    logging.getLogger(SERVICE).addFilter(_add_correlation_id)
+    return logger
+
+
+def _add_correlation_id(record: logging.LogRecord) -> bool:
+    if not hasattr(record, "correlation_id"):
+        record.correlation_id = correlation_id()
+    return True

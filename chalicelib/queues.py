@@ -47,6 +47,10 @@ class Queues:
         """Enqueues users whose batches may have expired; answers how many messages."""
         return self._send(self._settings.expiries_queue_url, bodies)
 
+    def send_checks(self, bodies: Iterable[str]) -> int:
+        """Enqueues zones to count; answers how many."""
+        return self._send(self._settings.checks_queue_url, bodies)
+
     def send_notifications(self, bodies: Iterable[str]) -> int:
         """Enqueues what users are to be told; answers how many messages."""
         return self._send(self._settings.notifications_queue_url, bodies)

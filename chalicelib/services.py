@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from chalicelib.mails.links import UnsubscribeLinks
     from chalicelib.mails.sending import Mailer
     from chalicelib.queues import Queues
+    from chalicelib.reports import Reports
     from chalicelib.store.ledger import LedgerStore
     from chalicelib.store.mails import MailRecords
     from chalicelib.store.subscriptions import SubscriptionStore
@@ -84,6 +85,13 @@ class Services:
         from chalicelib.queues import Queues
 
         return Queues(self.settings)
+
+    @cached_property
+    def reports(self) -> "Reports":
+        """The reports bucket."""
+        from chalicelib.reports import Reports
+
+        return Reports(self.settings)
 
     @cached_property
     def mail_records(self) -> "MailRecords":

@@ -25,6 +25,8 @@ class Settings:
     allocations_queue_url: str
     expiries_queue_url: str
     notifications_queue_url: str = ""
+    checks_queue_url: str = ""
+    reports_bucket: str = ""
     mails_table: str = ""
     mail_from: str = ""
     mail_configuration_set: str = ""
@@ -56,6 +58,8 @@ class Settings:
             allocations_queue_url=environment.get("ALLOCATIONS_QUEUE_URL", ""),
             expiries_queue_url=environment.get("EXPIRIES_QUEUE_URL", ""),
             notifications_queue_url=environment.get("NOTIFICATIONS_QUEUE_URL", ""),
+            checks_queue_url=environment.get("CHECKS_QUEUE_URL", ""),
+            reports_bucket=environment.get("REPORTS_BUCKET", ""),
             mails_table=environment.get("MAILS_TABLE", ""),
             mail_from=environment.get("MAIL_FROM", ""),
             mail_configuration_set=environment.get("MAIL_CONFIGURATION_SET", ""),

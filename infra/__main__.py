@@ -20,6 +20,7 @@ COMMANDS = {
     "import": ("infra.import_subscriptions", "import subscriptions from a CSV file"),
     "balances": ("infra.import_balances", "import credits that users have elsewhere"),
     "verify": ("infra.verify", "check ledgers line by line"),
+    "completeness": ("infra.completeness", "who was due for a month, and who was allocated"),
     "redrive": ("infra.repair.redrive", "list dead letters, or move them back"),
     "replay": ("infra.repair.replay", "replay the ticks of an instant or a range"),
     "allocate": ("infra.repair.allocate", "grant what is due for a period"),

@@ -33,7 +33,9 @@ BUILD = ROOT / "build"
 
 # The services a Lambda of Credits may call. A client for any other one fails with
 # UnknownServiceError, on the emulator too, where the functions run from this very archive.
-BOTOCORE_SERVICES = frozenset({"cloudwatch", "dynamodb", "secretsmanager", "sesv2", "sqs", "sts"})
+BOTOCORE_SERVICES = frozenset(
+    {"cloudwatch", "dynamodb", "s3", "secretsmanager", "sesv2", "sqs", "sts"}
+)
 
 # What Lambda runs on; only wheels for it, or for any platform, are packed.
 _LAMBDA = "manylinux2014_x86_64"

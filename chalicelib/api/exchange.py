@@ -15,7 +15,7 @@ from collections.abc import Callable
 from chalice.app import Request, Response
 
 from chalicelib.domain.errors import CreditsError
-from chalicelib.observability import logger
+from chalicelib.observability import correlated, logger
 from chalicelib.services import services
 
 from . import problems
@@ -46,11 +46,11 @@ def respond(request: Request, view: View) -> Response:
     except CreditsError as error:
         refused = problems.of_refusal(error, request_id)
         if refused is None:
-            _log_with(request_id)
+            logger()  # made now, so that Chalice logs a fault of ours in its form
             raise
         answer = refused
     except Exception as error:
-        _log_with(request_id)
+        logger()  # the same
         # Late, because the routes that touch no table need not load what DynamoDB can raise.
         from chalicelib.store.database import FAULTS
 
@@ -63,32 +63,23 @@ def respond(request: Request, view: View) -> Response:
 
 def dress(request: Request, get_response: Callable[[Request], Response]) -> Response:
     """Gives every answer its headers, and Chalice's own errors the shape of all others."""
-    response = get_response(request)
     request_id = request_id_of(request)
+    with correlated(request_id):
+        response = get_response(request)
     if isinstance(response.body, dict):  # ours are texts
         problem = _response(problems.of_framework(response.status_code, request_id))
         problem.headers = {**response.headers, **problem.headers}
         response = problem
-    if response.status_code >= 500:
-        logger().remove_keys([_REQUEST_ID])
     response.headers = {**HEADERS, **response.headers, "X-Request-Id": request_id}
     return response
 
 
 def request_id_of(request: Request) -> str:
-    """API Gateway's id of the request, the one in its access log."""
+    """API Gateway's id of the request, the one in its access log and the correlation id in ours."""
     if "requestId" not in request.context:
         request.context["requestId"] = str(uuid.uuid4())
     request_id: str = request.context["requestId"]
     return request_id
-
-
-def _log_with(request_id: str) -> None:
-    # Chalice logs through the logger of the app's name, which is ours: this reaches its line too.
-    logger().append_keys(**{_REQUEST_ID: request_id})
-
-
-_REQUEST_ID = "request_id"
 
 
 def _response(answer: Answer) -> Response:

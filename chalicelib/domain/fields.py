@@ -24,6 +24,7 @@ MAXIMUM_KEY = 255
 USER_ID_ALPHABET = "letters, digits and . _ : @ | + = -"
 _USER_ID = re.compile(r"[A-Za-z0-9._:@|+=-]{1,128}")
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
+_CORRELATION_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 _EMAIL = re.compile(
     r"[^@\s\"(),:;<>\[\]\\\x00-\x1f\x7f]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})+"
 )
@@ -87,6 +88,13 @@ def parse_key(field: str, value: object) -> str:
         field,
         f"must be 1 to {MAXIMUM_KEY} visible ASCII characters without spaces; is {shown(value)}",
     )
+
+
+def parse_correlation_id(field: str, value: object) -> str:
+    """What joins the traces of one operation: the ids that AWS gives requests and events fit."""
+    if isinstance(value, str) and _CORRELATION_ID.fullmatch(value):
+        return value
+    raise InvalidInput.of(field, f"must be 1 to 64 letters, digits and -; is {shown(value)}")
 
 
 def parse_email(field: str, value: object) -> str:

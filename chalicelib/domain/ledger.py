@@ -40,8 +40,12 @@ from .errors import InsufficientCredits, InvalidInput, LedgerCorrupt, NotAllowed
 from .fields import shown
 from .instants import format_instant, from_milliseconds, to_millisecond, to_milliseconds
 
-SCHEMA = 1
-"""The form entries are written in. Entries of every earlier form stay readable."""
+SCHEMA = 2
+"""The form entries are written in. Entries of every earlier form stay readable, and keep it:
+
+1  the first
+2  has the correlation id
+"""
 
 MOST_OPEN_BATCHES = 1_000
 """Beyond this many open batches nothing on request may open another: an entry holds them all."""
@@ -77,7 +81,8 @@ class LedgerEntry:
     ``batches`` (the open ones, in burn-down order) are the state after. ``effective_at`` is when
     the change was due, ``posted_at`` when it was written. ``expiry_timezone`` names the zone whose
     sweep will expire the batch granted here, if one was granted that can expire. ``silent``:
-    whoever asked for it wants no mail about it.
+    whoever asked for it wants no mail about it. ``correlation_id``: the operation that wrote it, as
+    the logs name it. ``schema``: the form it is stored in.
     """
 
     user_id: str
@@ -95,6 +100,8 @@ class LedgerEntry:
     posted_at: datetime
     expiry_timezone: str | None
     silent: bool = False
+    correlation_id: str | None = None
+    schema: int = SCHEMA
 
     @property
     def granted_batch(self) -> CreditBatch | None:
@@ -114,7 +121,7 @@ class LedgerEntry:
         """The canonical JSON text: what is hashed is, byte for byte, what is stored."""
         return json.dumps(
             {
-                "schema": SCHEMA,
+                "schema": self.schema,
                 "number": self.number,
                 "type": self.type.value,
                 "amount": self.amount,
@@ -139,6 +146,7 @@ class LedgerEntry:
                 "zone": self.expiry_timezone,
                 # Only where it is true: entries from before there were mails keep their text.
                 **({"silent": True} if self.silent else {}),
+                **({"correlation": self.correlation_id} if self.schema >= 2 else {}),
             },
             ensure_ascii=False,
             separators=(",", ":"),
@@ -157,9 +165,11 @@ class LedgerEntry:
 
     @classmethod
     def _from_values(cls, user_id: str, values: dict[str, Any]) -> "LedgerEntry":
-        if _whole(values["schema"]) != SCHEMA:
-            raise ValueError(f"entries of schema {values['schema']} are not known here")
+        schema = _whole(values["schema"])
+        if not 1 <= schema <= SCHEMA:
+            raise ValueError(f"entries of schema {schema} are not known here")
         through, zone = values["through"], values["zone"]
+        correlation = values["correlation"] if schema >= 2 else None
         return cls(
             user_id=user_id,
             number=_whole(values["number"]),
@@ -185,6 +195,8 @@ class LedgerEntry:
             posted_at=_instant(values["posted"]),
             expiry_timezone=None if zone is None else _text(zone),
             silent=_flag(values.get("silent", False)),
+            correlation_id=None if correlation is None else _text(correlation),
+            schema=schema,
         )
 
 

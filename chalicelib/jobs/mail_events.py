@@ -10,8 +10,8 @@ from typing import Any
 
 from chalicelib.domain.errors import CreditsError
 from chalicelib.domain.subscriptions import Subscription, SuppressedBecause, suppress
-from chalicelib.mails.sending import USER_TAG, user_of_tag
-from chalicelib.observability import logger
+from chalicelib.mails.sending import CORRELATION_TAG, USER_TAG, user_of_tag
+from chalicelib.observability import correlated, logger
 from chalicelib.services import Services
 from chalicelib.store.database import FAULTS
 
@@ -55,9 +55,12 @@ def _handle(services: Services, event: Mapping[str, Any]) -> None:
         reason, who = SuppressedBecause.COMPLAINT, event["complaint"]["complainedRecipients"]
     else:
         return
-    (tag,) = event["mail"]["tags"][USER_TAG]
+    tags = event["mail"]["tags"]
+    (tag,) = tags[USER_TAG]
     user_id = user_of_tag(tag)
-    logger().info("mail came back", user_id=user_id, because=reason.value, is_final=is_final)
+    (operation,) = tags.get(CORRELATION_TAG) or (None,)
+    with correlated(operation):
+        logger().info("mail came back", user_id=user_id, because=reason.value, is_final=is_final)
     if not is_final:
         return
     addresses = [recipient["emailAddress"] for recipient in who]

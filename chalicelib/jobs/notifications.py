@@ -11,7 +11,7 @@ they were.
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -34,7 +34,8 @@ from chalicelib.mails.errors import MailPostponed, MailsUnrecorded, NoAddress
 from chalicelib.mails.facts import Facts
 from chalicelib.mails.rendering import render
 from chalicelib.messages import EntryPosted, ExpiringSoon, Notification, parse_notification
-from chalicelib.observability import logger
+from chalicelib.metrics import Metric, count
+from chalicelib.observability import correlated, correlation_id, logger
 from chalicelib.services import Services
 from chalicelib.store.database import FAULTS
 from chalicelib.store.ledger import read_entry
@@ -62,25 +63,50 @@ def queue_notifications(services: Services, event: Event) -> None:
     Raises when SQS does not take them: the stream then delivers the same records again.
     """
     records = event["Records"]
-    notifications = list(_called_for(services, (record["dynamodb"] for record in records)))
-    services.queues.send_notifications(notification.body() for notification in notifications)
-    if notifications:
-        logger().info("mails called for", entries=len(records), mails=len(notifications))
-
-
-def _called_for(services: Services, changes: Iterable[Mapping[str, Any]]) -> Iterator[EntryPosted]:
-    for change in changes:
+    called_for: list[EntryPosted] = []
+    entries: list[LedgerEntry] = []
+    for record in records:
+        change = record["dynamodb"]
         keys = change["Keys"]
-        posted = EntryPosted(keys["user_id"]["S"], int(keys["entry"]["S"].removeprefix("entry#")))
+        user_id, number = keys["user_id"]["S"], int(keys["entry"]["S"].removeprefix("entry#"))
         try:
             entry = read_entry(change["NewImage"])
         except LedgerCorrupt:
             # Not the stream's to stumble over: the sender will, and the dead-letter queue keeps
             # the message that names the entry.
-            yield posted
+            called_for.append(EntryPosted(user_id, number, correlation_id()))
         else:
+            entries.append(entry)
             if may_call_for_a_mail(entry, services.catalogue):
-                yield posted
+                of_entry = entry.correlation_id or correlation_id()
+                called_for.append(EntryPosted(user_id, number, of_entry))
+    services.queues.send_notifications(notification.body() for notification in called_for)
+    for operation, mails in Counter(posted.correlation_id for posted in called_for).items():
+        with correlated(operation):
+            logger().info("mails called for", mails=mails)
+    _count_movements(entries)
+
+
+_CREDITS = {
+    EntryType.ALLOCATION: Metric.CREDITS_ALLOCATED,
+    EntryType.EXPIRATION: Metric.CREDITS_EXPIRED,
+    EntryType.USAGE: Metric.CREDITS_USED,
+    EntryType.REVERSAL: Metric.CREDITS_REVERSED,
+}
+
+
+def _count_movements(entries: Iterable[LedgerEntry]) -> None:
+    for entry in entries:
+        if entry.type is EntryType.ALLOCATION:
+            count(Metric.ALLOCATIONS)
+        if metric := _movement(entry):
+            count(metric, abs(entry.amount))
+
+
+def _movement(entry: LedgerEntry) -> Metric | None:
+    if entry.type is EntryType.MANUAL:
+        return Metric.CREDITS_GRANTED if entry.amount > 0 else Metric.CREDITS_CLAWED_BACK
+    return _CREDITS.get(entry.type) if entry.amount else None
 
 
 # --- From the queue to SES ----------------------------------------------------------------------
@@ -94,6 +120,12 @@ class MailHeldBack(CreditsError):
     def __init__(self, until: datetime) -> None:
         self.until = until
         super().__init__("a mail of this kind was sent today; the rest is for tomorrow's")
+
+
+_NOT_YET = (MailHeldBack, MailPostponed)
+"""What puts a mail off without anything being wrong with it."""
+
+_SENT = "sent"
 
 
 @dataclass
@@ -118,6 +150,11 @@ class _Batch:
                 batch.failed[message_id] = error
         return batch
 
+    def operation(self, message_id: str) -> str:
+        """The correlation id of a message, or SQS's id of one that has none."""
+        notification = self.wanted.get(message_id)
+        return (notification and notification.correlation_id) or message_id
+
 
 def send_notifications(services: Services, event: Event) -> Answer:
     """Sends the mails that the messages of an SQS event ask for; answers what failed.
@@ -126,7 +163,7 @@ def send_notifications(services: Services, event: Event) -> Answer:
     in the dead-letter queue. No failure stops another message.
     """
     batch = _Batch.of(event)
-    outcomes: Counter[str] = Counter()
+    outcomes: dict[str, str] = {}
     try:
         sender = _Sender(services, batch.wanted.values())
         services.mailer.drop_old_connections()
@@ -134,19 +171,34 @@ def send_notifications(services: Services, event: Event) -> Answer:
         batch.failed |= dict.fromkeys(batch.wanted, error)
     else:
 
-        def attempt(message_id: str) -> str:
-            try:
-                return sender.send(batch.wanted[message_id])
-            except FAILURES as error:
-                batch.failed[message_id] = error
-                return "failed"
+        def attempt(message_id: str) -> None:
+            with correlated(batch.operation(message_id)):
+                try:
+                    outcomes[message_id] = sender.send(batch.wanted[message_id])
+                except FAILURES as error:
+                    batch.failed[message_id] = error
 
         with ThreadPoolExecutor(services.threads) as pool:
-            outcomes.update(pool.map(attempt, batch.wanted))
-    if batch.wanted:
-        logger().info("mails", outcomes=dict(outcomes))
+            list(pool.map(attempt, batch.wanted))
+    _report(batch, outcomes)
     _hand_back(services, batch)
     return {"batchItemFailures": [{"itemIdentifier": failed} for failed in batch.failed]}
+
+
+def _report(batch: _Batch, outcomes: Mapping[str, str]) -> None:
+    """A line for each operation with what became of its mails, and the metrics of all."""
+    by_operation: dict[str, Counter[str]] = {}
+    for message_id in batch.wanted:
+        counted = by_operation.setdefault(batch.operation(message_id), Counter())
+        counted[outcomes.get(message_id, "failed")] += 1
+    for operation, counted in by_operation.items():
+        with correlated(operation):
+            logger().info("mails", outcomes=dict(counted))
+    sent = sum(counted[_SENT] for counted in by_operation.values())
+    failed = sum(not isinstance(error, _NOT_YET) for error in batch.failed.values())
+    for metric, mails in ((Metric.MAILS_SENT, sent), (Metric.MAILS_FAILED, failed)):
+        if mails:
+            count(metric, mails)
 
 
 def _hand_back(services: Services, batch: _Batch) -> None:
@@ -155,15 +207,16 @@ def _hand_back(services: Services, batch: _Batch) -> None:
         delay = _delay(services, error, batch.receives[message_id])
         delays[batch.handles[message_id]] = delay
         notification = batch.wanted.get(message_id)
-        logger().warning(
-            "mail not sent",
-            message_id=message_id,
-            user_id=notification and notification.user_id,
-            number=notification.number if isinstance(notification, EntryPosted) else None,
-            error=describe_failure(error),
-            receives=batch.receives[message_id],
-            again_in_seconds=delay,
-        )
+        with correlated(batch.operation(message_id)):
+            logger().warning(
+                "mail not sent",
+                message_id=message_id,
+                user_id=notification and notification.user_id,
+                number=notification.number if isinstance(notification, EntryPosted) else None,
+                error=describe_failure(error),
+                receives=batch.receives[message_id],
+                again_in_seconds=delay,
+            )
     try:
         services.queues.delay_notifications(delays)
     except FAULTS as error:
@@ -340,7 +393,7 @@ class _Sender:
             return {"kind": kind.value, "message_id": message_id, **more}
 
         said = self._services.mail_records.once(identity, send)
-        return {**said, "outcome": "sent" if sent_now else "sent before"}
+        return {**said, "outcome": _SENT if sent_now else "sent before"}
 
 
 def _outcome(said: Said) -> str:

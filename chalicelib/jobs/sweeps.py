@@ -19,7 +19,7 @@ from chalicelib.messages import (
     SweepKind,
     UsersMessage,
 )
-from chalicelib.observability import logger
+from chalicelib.observability import correlation_id, logger
 from chalicelib.queues import MESSAGES_A_REQUEST, chunks
 from chalicelib.services import Services
 from chalicelib.store.ledger import EXPIRY_SHARDS
@@ -43,7 +43,7 @@ def sweep_zones(services: Services, event: Event, context: Any) -> Answer:
     def is_time_up() -> bool:
         return remaining_time() < TIME_TO_HAND_OVER
 
-    return handle_records(event, lambda body: _sweep(services, Sweep.parse(body), is_time_up))
+    return handle_records(event, Sweep.parse, lambda sweep: _sweep(services, sweep, is_time_up))
 
 
 def _sweep(services: Services, sweep: Sweep, is_time_up: Callable[[], bool]) -> None:
@@ -58,11 +58,13 @@ def _sweep(services: Services, sweep: Sweep, is_time_up: Callable[[], bool]) -> 
     for user_ids, cursor in pages:
         users += len(user_ids)
         send(
-            UsersMessage(sweep.as_of, tuple(chunk)).body()
+            UsersMessage(sweep.as_of, tuple(chunk), correlation_id()).body()
             for chunk in chunks(user_ids, USERS_A_MESSAGE)
         )
         if cursor and is_time_up():
-            services.queues.send_sweeps([replace(sweep, cursor=cursor).body()])
+            services.queues.send_sweeps(
+                [replace(sweep, cursor=cursor, correlation_id=correlation_id()).body()]
+            )
             break
     if users:
         logger().info("sweep", kind=sweep.kind.value, timezone=sweep.timezone, users=users)
@@ -97,11 +99,13 @@ def _remind(services: Services, sweep: Sweep, is_time_up: Callable[[], bool]) ->
         services, sweep, after, calendar.midnight(timezone, last)
     ):
         reminders += services.queues.send_notifications(
-            ExpiringSoon(user_id, expires_at, sweep.as_of).body()
+            ExpiringSoon(user_id, expires_at, sweep.as_of, correlation_id()).body()
             for user_id, expires_at in expiring
         )
         if cursor and is_time_up():
-            services.queues.send_sweeps([replace(sweep, cursor=cursor).body()])
+            services.queues.send_sweeps(
+                [replace(sweep, cursor=cursor, correlation_id=correlation_id()).body()]
+            )
             break
     if reminders:
         logger().info("sweep", kind=sweep.kind.value, timezone=timezone, users=reminders)

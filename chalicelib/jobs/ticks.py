@@ -6,20 +6,23 @@ replayed. Ahead of the clock it may be only by what clocks differ, except in the
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeGuard
 
 from chalicelib.domain import calendar
 from chalicelib.domain.errors import CreditsError, InvalidInput
 from chalicelib.domain.fields import FieldReader
 from chalicelib.domain.instants import format_instant, parse_instant
 from chalicelib.messages import Sweep, SweepKind
-from chalicelib.observability import logger
+from chalicelib.metrics import Metric, count
+from chalicelib.observability import correlated, correlation_id, logger
 from chalicelib.refusals import refusal
 from chalicelib.services import Services
 
 FARTHEST_AHEAD = timedelta(minutes=5)
 """How far a tick's time may be ahead of the clock."""
 
+
+_TICKS = {SweepKind.ALLOCATION: Metric.ALLOCATION_TICKS, SweepKind.EXPIRY: Metric.EXPIRY_TICKS}
 
 REMINDER_AGES = frozenset({timedelta(0), timedelta(hours=1), timedelta(days=1)})
 """At which ages of a midnight users are reminded of what expires soon: at once, and twice to make
@@ -32,13 +35,21 @@ def start_sweeps(services: Services, kind: SweepKind, event: object) -> dict[str
     The expiry tick starts the reminders of what expires soon, too.
 
     ``event`` is EventBridge's, or ``{"time": "2027-02-01T05:00:00Z", "zones": ["Europe/Paris"]}``
-    to replay a moment, for all zones or some. Answers what was started, or the refusal.
+    to replay a moment, for all zones or some. Answers what was started, or the refusal. All that
+    follows from EventBridge's event has its id, and from a replay that of the invocation.
     """
-    try:
-        time, zones = _parse(services, event)
-    except CreditsError as error:
-        logger().error("tick refused", kind=kind.value, error=str(error))
-        return refusal(error)
+    with correlated(event.get("id") if _is_from_eventbridge(event) else None):
+        try:
+            time, zones = _parse(services, event)
+        except CreditsError as error:
+            logger().error("tick refused", kind=kind.value, error=str(error))
+            return refusal(error)
+        return _start(services, kind, time, zones)
+
+
+def _start(
+    services: Services, kind: SweepKind, time: datetime, zones: list[str] | None
+) -> dict[str, Any]:
     tick = calendar.tick_at(time)
     midnights: dict[str, list[datetime]] = {}
     reminded: dict[str, list[datetime]] = {}
@@ -47,10 +58,18 @@ def start_sweeps(services: Services, kind: SweepKind, event: object) -> dict[str
         if kind is SweepKind.EXPIRY and due.age in REMINDER_AGES:
             reminded.setdefault(due.timezone, []).append(due.midnight)
     services.queues.send_sweeps(
-        Sweep(started, zone, min(instants), max(instants), as_of=time).body()
+        Sweep(
+            started,
+            zone,
+            min(instants),
+            max(instants),
+            as_of=time,
+            correlation_id=correlation_id(),
+        ).body()
         for started, of_kind in ((kind, midnights), (SweepKind.REMINDER, reminded))
         for zone, instants in of_kind.items()
     )
+    count(_TICKS[kind])
     answer = {
         "success": True,
         "tick": format_instant(tick),
@@ -60,8 +79,12 @@ def start_sweeps(services: Services, kind: SweepKind, event: object) -> dict[str
     return answer
 
 
+def _is_from_eventbridge(event: object) -> TypeGuard[Mapping[str, Any]]:
+    return isinstance(event, Mapping) and "detail-type" in event
+
+
 def _parse(services: Services, event: object) -> tuple[datetime, list[str] | None]:
-    if isinstance(event, Mapping) and "detail-type" in event:
+    if _is_from_eventbridge(event):
         event = {"time": event.get("time")}
     fields = FieldReader(event, "event")
     time = fields.required("time", parse_instant)

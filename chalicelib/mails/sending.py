@@ -23,6 +23,7 @@ from botocore.exceptions import (
     SSLError,
 )
 
+from chalicelib.observability import correlation_id
 from chalicelib.settings import Settings
 
 from .errors import MailInDoubt, MailPostponed, MailRefused
@@ -45,6 +46,7 @@ _LONGEST_IDLE_SECONDS = 5.0
 
 USER_TAG = "user"
 KIND_TAG = "kind"
+CORRELATION_TAG = "correlation"
 
 
 class Pace:
@@ -111,10 +113,16 @@ class Mailer:
                 FromEmailAddress=self._settings.mail_from,
                 Destination={"ToAddresses": [address]},
                 ConfigurationSetName=self._settings.mail_configuration_set,
-                # What comes back with a bounce: whose mail it was, without looking the address up.
+                # What comes back with a bounce: whose mail it was, without looking the address up,
+                # and the operation it tells of.
                 EmailTags=[
-                    {"Name": USER_TAG, "Value": user_id.encode().hex()},
-                    {"Name": KIND_TAG, "Value": mail.kind.value},
+                    {"Name": name, "Value": value}
+                    for name, value in (
+                        (USER_TAG, user_id.encode().hex()),
+                        (KIND_TAG, mail.kind.value),
+                        (CORRELATION_TAG, correlation_id()),
+                    )
+                    if value
                 ],
                 Content={
                     "Simple": {

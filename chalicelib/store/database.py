@@ -17,6 +17,8 @@ from pynamodb.connection.base import MetaTable
 from pynamodb.exceptions import PynamoDBException
 from pynamodb.expressions.operand import Path
 
+from chalicelib.metrics import Metric, count
+
 Item = dict[str, dict[str, Any]]
 """An item as DynamoDB's API has it: attribute name to type and value."""
 
@@ -114,6 +116,14 @@ def attempts(pause: Pause) -> Iterator[int]:
     for attempt in range(MOST_ATTEMPTS):
         if attempt:
             pause(attempt)
+        yield attempt
+
+
+def races(pause: Pause) -> Iterator[int]:
+    """The same for what other writers can win; every race that was lost is counted."""
+    for attempt in attempts(pause):
+        if attempt:
+            count(Metric.CONFLICTS_RETRIED)
         yield attempt
 
 

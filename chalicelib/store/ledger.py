@@ -22,8 +22,10 @@ idempotency; for work on request the marker in the same transaction adds it. The
 
 import hashlib
 import json
+import re
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -33,7 +35,13 @@ from pynamodb.exceptions import TransactGetError, UpdateError
 from pynamodb.expressions.operand import Path
 
 from chalicelib.domain import ledger
-from chalicelib.domain.errors import Contention, CreditsError, IdempotencyKeyReused, NotFound
+from chalicelib.domain.errors import (
+    Contention,
+    CreditsError,
+    IdempotencyKeyReused,
+    LedgerCorrupt,
+    NotFound,
+)
 from chalicelib.domain.instants import format_instant, parse_instant
 from chalicelib.domain.ledger import (
     FIRST_HASH,
@@ -46,6 +54,8 @@ from chalicelib.domain.ledger import (
     without_texts,
 )
 from chalicelib.domain.verification import StoredLine, verify
+from chalicelib.metrics import Metric, count
+from chalicelib.observability import correlation_id
 
 from .database import (
     Item,
@@ -56,6 +66,7 @@ from .database import (
     get_text,
     number,
     pause_with_jitter,
+    races,
     text,
 )
 
@@ -67,6 +78,8 @@ ENTRIES_A_SEARCH = 1_000
 
 ENTRIES_A_READ = 250
 """How many of them one query reads."""
+
+_ENTRY_KEY = re.compile(r"entry#[0-9]{12,}")
 
 Decide = Callable[[Account], LedgerEntry]
 DecideOrStop = Callable[[Account], LedgerEntry | None]
@@ -240,18 +253,43 @@ class LedgerStore:
         return found
 
     def lines(self, user_id: str) -> Iterator[StoredLine]:
-        """Every line as stored, oldest first."""
-        after = "entry#"
-        while True:
-            items = self._query(user_id, after, "entry$", limit=1000, newest_first=False)
-            yield from map(_line, items)
-            if not items:
-                return
-            after = _entry_key(_number(items[-1]) + 1)
+        """Every line as stored, oldest first. Raises `LedgerCorrupt` for a key that is none."""
+        return (line for line, _ in self._stored(user_id))
 
     def verify(self, user_id: str) -> Account:
         """Walks the whole ledger; raises `LedgerCorrupt` at the first wrong line."""
-        return verify(user_id, self.lines(user_id))
+        return verify(user_id, self._checked_lines(user_id))
+
+    def _checked_lines(self, user_id: str) -> Iterator[StoredLine]:
+        """Every line; once it has been verified, what the table keeps beside it is checked."""
+        previous_hash = FIRST_HASH
+        for line, item in self._stored(user_id):
+            yield line
+            entry = LedgerEntry.from_body(user_id, line.number, line.body)
+            # The hash of a line whose texts were erased is that of its former body.
+            as_written = _item(entry, previous_hash) | {"hash": text(line.hash)}
+            if line.erased is not None:
+                as_written["erased"] = text(line.erased)
+            if item != as_written:
+                raise LedgerCorrupt(
+                    user_id, line.number, "its index keys are not those of the body"
+                )
+            previous_hash = line.hash
+
+    def _stored(self, user_id: str) -> Iterator[tuple[StoredLine, Item]]:
+        last, after = 0, "entry#"
+        while True:
+            items = self._query(user_id, after, "entry$", limit=1000, newest_first=False)
+            for item in items:
+                key = item["entry"]["S"]
+                if not _ENTRY_KEY.fullmatch(key):
+                    raise LedgerCorrupt(user_id, last + 1, f"its key is {key!r}")
+                line = _line(item)
+                last = line.number
+                yield line, item
+            if not items:
+                return
+            after = _entry_key(last + 1)
 
     def expiring(
         self,
@@ -291,9 +329,10 @@ class LedgerStore:
         entries appended. Raises `Contention` when others keep winning the race for the next number.
         """
         posted: list[LedgerEntry] = []
-        for _ in attempts(self._pause):
+        for _ in races(self._pause):
             account = self.account(user_id)
-            while entry := decide(account):
+            while decided := decide(account):
+                entry = _correlated(decided)
                 item = _item(entry, account.last_hash)
                 if not self._append(item):
                     break
@@ -390,7 +429,7 @@ class LedgerStore:
     def _perform(
         self, user_id: str, operation: str, request_hash: str, decide: Callable[[Account], _Posting]
     ) -> Outcome:
-        for _ in attempts(self._pause):
+        for _ in races(self._pause):
             account = self.account(user_id)
             try:
                 posting = decide(account)
@@ -400,15 +439,16 @@ class LedgerStore:
                 if marker:
                     return self._replay(operation, request_hash, marker)
                 raise
+            entry = _correlated(posting.entry)
             marker_item: Item = {
                 "user_id": text(_marker_key(operation)),
                 "entry": text("operation"),
                 "request": text(request_hash),
                 "owner": text(user_id),
-                "number": number(posting.entry.number),
+                "number": number(entry.number),
                 "expired": number(posting.expired),
             }
-            items = (_item(posting.entry, account.last_hash), marker_item, *posting.also)
+            items = (_item(entry, account.last_hash), marker_item, *posting.also)
             try:
                 self._transact(items)
             except ClientError as error:
@@ -418,13 +458,14 @@ class LedgerStore:
                 if not _is_lost_race(error):
                     raise
             else:
-                return Outcome(posting.entry, replayed=False, expired=posting.expired)
+                return Outcome(entry, replayed=False, expired=posting.expired)
         raise Contention(f"the ledger of user {user_id} is written too often at the moment")
 
     def _replay(self, operation: str, request_hash: str, marker: Item) -> Outcome:
         if marker["request"]["S"] != request_hash:
             raise IdempotencyKeyReused(operation.split("#", 2)[-1])
         entry = self.entry(marker["owner"]["S"], int(marker["number"]["N"]))
+        count(Metric.DUPLICATES_REFUSED)
         return Outcome(entry, replayed=True, expired=int(marker["expired"]["N"]))
 
     def _append(self, item: Item) -> bool:
@@ -461,7 +502,7 @@ class LedgerStore:
     def _marker(self, operation: str) -> Item | None:
         """The marker of an operation, read so that one still being committed is not overlooked."""
         key = {"user_id": text(_marker_key(operation)), "entry": text("operation")}
-        for _ in attempts(self._pause):
+        for _ in races(self._pause):
             try:
                 response = self._connection.transact_get_items(
                     [{"TableName": self._table, "Key": key}]
@@ -514,6 +555,11 @@ class LedgerStore:
 def read_entry(item: Item) -> LedgerEntry:
     """An entry as the table and its stream have it. Raises `LedgerCorrupt`."""
     return _entry(item)
+
+
+def _correlated(entry: LedgerEntry) -> LedgerEntry:
+    """The entry with the id of the operation under way: it joins the ledger to the logs."""
+    return replace(entry, correlation_id=correlation_id())
 
 
 def _entry_key(entry_number: int) -> str:

@@ -5,7 +5,7 @@ Keys of table ``subscriptions``: partition ``user_id``. Index ``by_timezone``: p
 allocations carry ``allocation_timezone``, so a sweep reads nobody else.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from pynamodb.connection import Connection
@@ -32,6 +32,7 @@ from .database import (
     get_text,
     number,
     pause_with_jitter,
+    races,
     text,
 )
 
@@ -119,7 +120,7 @@ class SubscriptionStore:
         Nothing is written when ``decide`` answers the present one. Raises `Contention` after
         bounded retries, and whatever ``decide`` raises.
         """
-        for _ in attempts(self._pause):
+        for _ in races(self._pause):
             present = self.find(user_id)
             wanted = decide(present)
             if wanted == present:
@@ -153,6 +154,30 @@ class SubscriptionStore:
         user_ids = [item["user_id"]["S"] for item in response["Items"]]
         more = "LastEvaluatedKey" in response and user_ids
         return UsersPage(user_ids, user_ids[-1] if more else None)
+
+    def scan(self, start: str, page: int) -> Iterator[str]:
+        """Every user id once, in the table's own order, beginning somewhere that ``start`` says."""
+        after: str | None = start
+        seen: set[str] = set()
+        # From the place to the table's end, and then from its beginning.
+        for _ in range(2):
+            while True:
+                response = self._connection.scan(
+                    self._table,
+                    attributes_to_get=["user_id"],
+                    exclusive_start_key={"user_id": text(after)} if after else None,  # type: ignore[arg-type]  # wrong there
+                    limit=page,
+                )
+                for item in response["Items"]:
+                    user_id = item["user_id"]["S"]
+                    if user_id not in seen:
+                        seen.add(user_id)
+                        yield user_id
+                last = response.get("LastEvaluatedKey")
+                if not last:
+                    break
+                after = last["user_id"]["S"]
+            after = None
 
     def _get_batch(self, user_ids: list[str], *, consistent: bool) -> list[Subscription]:
         found: list[Subscription] = []

@@ -393,7 +393,7 @@ def test_a_bug_is_told_without_any_detail_and_logged_with_the_requests_id(
         assert (reply.status, reply.json["code"]) == (500, "internal_error")
         assert "secret" not in reply.text
         line = json.loads(written.getvalue().splitlines()[-1])
-        assert line["request_id"] == reply.json["request_id"]
+        assert line["correlation_id"] == reply.json["request_id"]
         assert "secret" in line["exception"]
     logger().info("something else")
-    assert "request_id" not in json.loads(written.getvalue().splitlines()[-1])
+    assert reply.json["request_id"] not in written.getvalue().splitlines()[-1]

@@ -19,7 +19,7 @@ from chalicelib.domain.subscriptions import Subscription, SuppressedBecause
 from chalicelib.messages import EntryPosted, ExpiringSoon
 from tests.aws.faults import Killed
 from tests.aws.outbox import THROTTLED, ses_error
-from tests.aws.world import World, at, client
+from tests.aws.world import CORRELATION_ID, World, at, client
 
 MIDNIGHT = "2026-01-31T23:00:00Z"  # the 1st of February in Paris
 
@@ -66,7 +66,7 @@ def test_an_allocation_is_told_with_its_amount_its_period_and_its_expiry(world: 
         assert "Starter" in text
         assert "2026-03-03" in text  # the date of the API's expires_at
         assert "2026-03-02" in text  # the last day
-    assert mail.tags == {"user": b"1".hex(), "kind": "allocation"}
+    assert mail.tags == {"user": b"1".hex(), "kind": "allocation", "correlation": CORRELATION_ID}
 
 
 def test_what_expires_on_a_day_is_told_in_one_mail_with_all_batches_in_it(world: World) -> None:
@@ -313,7 +313,7 @@ def everybody_but(*numbers: int) -> list[str]:
 
 def test_who_has_no_address_on_file_is_reported_and_the_others_are_told(untouched: World) -> None:
     forget_address(untouched, "3")
-    assert untouched.send_mails() == [EntryPosted("3", 1).body()]
+    assert untouched.send_mails() == [EntryPosted("3", 1, CORRELATION_ID).body()]
     assert untouched.outbox.recipients() == everybody_but(3)
 
 
@@ -345,7 +345,7 @@ def test_a_throttled_mail_comes_back_after_delays_that_grow(untouched: World) ->
         raise ses_error(*THROTTLED)
 
     untouched.outbox.before = throttle
-    body = EntryPosted("1", 1).body()
+    body = EntryPosted("1", 1, CORRELATION_ID).body()
     longest = []
     for receives in (1, 3, 6, 40):
         delays: list[int] = []
@@ -368,7 +368,7 @@ def test_an_address_that_ses_refuses_for_good_is_reported_and_the_others_are_tol
             raise ses_error("MessageRejected", 400, f"{address} is not verified")
 
     untouched.outbox.before = refuse
-    assert untouched.send_mails() == [EntryPosted("4", 1).body()]
+    assert untouched.send_mails() == [EntryPosted("4", 1, CORRELATION_ID).body()]
     assert untouched.outbox.recipients() == everybody_but(4)
     assert "SES answered 400 MessageRejected" in logged(caplog)
     assert "@" not in logged(caplog)
@@ -443,7 +443,7 @@ def test_a_mail_that_ses_may_have_taken_is_not_sent_again_but_reported(
             raise lost
 
     untouched.outbox.after = lose
-    assert untouched.send_mails() == [EntryPosted("7", 1).body()]
+    assert untouched.send_mails() == [EntryPosted("7", 1, CORRELATION_ID).body()]
     assert untouched.outbox.recipients() == everybody_but()
 
 

@@ -35,3 +35,27 @@ def test_the_first_wrong_line_is_named(world: World, capsys: pytest.CaptureFixtu
 def test_a_user_id_that_cannot_be_one_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["a#b"]) == 1
     assert "USER_ID: must be 1 to 128" in capsys.readouterr().err
+
+
+def test_a_zone_and_a_sample_are_verified_with_a_summary(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for words in (["--zone", "Europe/Paris"], ["--sample", "10"]):
+        assert main(words) == 0
+        assert capsys.readouterr().out == "1 ledgers verified, 0 of them wrong\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "needs one of USER_ID=42, ZONE=..., SAMPLE=1000"),
+        (["1", "--sample", "2"], "needs one of"),
+        (["--sample", "0"], "SAMPLE: must be a whole number of 1 to 10,000"),
+        (["--zone", "Europe/Pari"], "ZONE: "),
+    ],
+)
+def test_what_to_verify_must_be_said_once_and_clearly(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 1
+    assert said in capsys.readouterr().err

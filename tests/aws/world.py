@@ -18,11 +18,13 @@ from pynamodb.connection import Connection
 from chalicelib.domain.instants import parse_instant
 from chalicelib.domain.ledger import LedgerEntry
 from chalicelib.domain.subscriptions import Subscription, register
-from chalicelib.jobs import manual, notifications, sweeps, ticks, workers
+from chalicelib.jobs import completeness, manual, notifications, sweeps, ticks, workers
 from chalicelib.mails.links import UnsubscribeLinks
 from chalicelib.mails.sending import Mailer
 from chalicelib.messages import SweepKind
+from chalicelib.observability import correlated
 from chalicelib.queues import Queues
+from chalicelib.reports import Reports
 from chalicelib.services import Services
 from chalicelib.settings import Settings
 from chalicelib.store.database import connect
@@ -33,6 +35,9 @@ RESOURCES = Path(__file__).parents[2] / "infra" / "resources.yaml"
 
 
 UNSUBSCRIBE_KEY = b"k" * 32
+
+CORRELATION_ID = "tick"
+"""What all that follows from a tick bears."""
 
 MOST_RECEIVES = 50
 """The notifications queue's maxReceiveCount (a test of the template compares it)."""
@@ -91,6 +96,11 @@ def create_stack(stage: str) -> None:
             )
         if resource.get("Type") == "AWS::SQS::Queue":
             sqs.create_queue(QueueName=_named(properties["QueueName"], stage))
+        if resource.get("Type") == "AWS::S3::Bucket":
+            client("s3").create_bucket(
+                Bucket=f"credits-{stage}-reports",
+                CreateBucketConfiguration={"LocationConstraint": REGION},
+            )
 
 
 def _named(substitution: dict[str, str], stage: str) -> str:
@@ -119,6 +129,8 @@ class World:
             allocations_queue_url=self.queue_url("allocations"),
             expiries_queue_url=self.queue_url("expiries"),
             notifications_queue_url=self.queue_url("notifications"),
+            checks_queue_url=self.queue_url("checks"),
+            reports_bucket=f"credits-{self.stage}-reports",
             mails_table=f"credits-{self.stage}-mails",
             mail_from="Credits <credits@example.com>",
             mail_configuration_set=f"credits-{self.stage}",
@@ -134,6 +146,7 @@ class World:
             self.settings, clock=lambda: self.now, connection=_connection(), threads=1
         )
         services.queues = Queues(self.settings, client=client("sqs", "services"))
+        services.reports = Reports(self.settings, client=client("s3", "services"))
         services.mailer = Mailer(self.settings, client=self.outbox)
         services.unsubscribe_links = UnsubscribeLinks(
             UNSUBSCRIBE_KEY, self.settings.unsubscribe_url
@@ -177,7 +190,8 @@ class World:
         """A tick of a moment, for all zones ever lived in; the clock follows when it is behind."""
         self.now = max(self.now, at(time))
         event = {"time": time, "zones": sorted(self.zones), **event}
-        return ticks.start_sweeps(self.services, kind, event)
+        with correlated(CORRELATION_ID):
+            return ticks.start_sweeps(self.services, kind, event)
 
     def allocation_tick(self, time: str, **event: object) -> dict[str, Any]:
         return self.tick(SweepKind.ALLOCATION, time, **event)
@@ -216,6 +230,7 @@ class World:
         return {
             "sweeps": lambda event: sweeps.sweep_zones(self.services, event, self.context),
             "allocations": lambda event: workers.allocate_accounts(self.services, event),
+            "checks": lambda event: completeness.check_zones(self.services, event, self.context),
             "expiries": lambda event: workers.expire_batches(self.services, event),
         }
 

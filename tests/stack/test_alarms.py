@@ -111,9 +111,9 @@ TICKS = [
 FUNCTIONS = (
     *("allocation-tick", "expiry-tick", "sweep-zone", "allocate-accounts", "expire-batches"),
     *("manual-allocate", "api", "authorizer", "queue-notifications", "send-notifications"),
-    "mail-events",
+    *("mail-events", "check-completeness", "check-zone", "audit-ledgers"),
 )
-WORKED_OFF_AT_ONCE = ("sweeps", "allocations", "expiries")
+WORKED_OFF_AT_ONCE = ("sweeps", "allocations", "expiries", "checks")
 WITH_DEAD_LETTERS = (*WORKED_OFF_AT_ONCE, "notifications", "ledger-stream")
 TABLES = (
     ("ledger", ""),

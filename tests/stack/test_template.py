@@ -27,6 +27,7 @@ READERS = {
     "AllocateAccounts": "AllocationsQueue",
     "ExpireBatches": "ExpiriesQueue",
     "SendNotifications": "NotificationsQueue",
+    "CheckZone": "ChecksQueue",
 }
 FUNCTIONS = {
     "AllocationTick",
@@ -36,6 +37,8 @@ FUNCTIONS = {
     "APIHandler",
     "QueueNotifications",
     "MailEvents",
+    "AuditLedgers",
+    "CheckCompleteness",
     *READERS,
 }
 QUEUES = {
@@ -43,6 +46,7 @@ QUEUES = {
     "AllocationsQueue": "AllocationsDlq",
     "ExpiriesQueue": "ExpiriesDlq",
     "NotificationsQueue": "NotificationsDlq",
+    "ChecksQueue": "ChecksDlq",
 }
 STAGE = {"Ref": "Stage"}
 
@@ -162,6 +166,7 @@ def test_no_other_function_has_an_event_source(template: Template) -> None:
     fed = {name for name, function in functions.items() if "Events" in function["Properties"]}
     assert fed == {
         *("AllocationTick", "ExpiryTick", "QueueNotifications", "MailEvents"),
+        *("AuditLedgers", "CheckCompleteness"),
         *READERS,
     }
 
@@ -212,6 +217,16 @@ def test_tables_are_on_demand_encrypted_and_protected(template: Template) -> Non
         assert setting(template, table["DeletionPolicy"], "prod") == "RetainExceptOnCreate"
         assert setting(template, table["UpdateReplacePolicy"], "prod") == "Retain"
         assert setting(template, table["DeletionPolicy"], "local") == "Delete"
+
+
+def test_the_reports_are_private_encrypted_versioned_and_kept(template: Template) -> None:
+    (bucket,) = resources_of_type(template, "AWS::S3::Bucket").values()
+    settings = bucket["Properties"]
+    assert set(settings["PublicAccessBlockConfiguration"].values()) == {True}
+    assert settings["VersioningConfiguration"] == {"Status": "Enabled"}
+    (rule,) = settings["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+    assert rule == {"ServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
+    assert setting(template, bucket["DeletionPolicy"], "prod") == "RetainExceptOnCreate"
 
 
 def test_queues_are_encrypted(template: Template) -> None:
@@ -357,6 +372,28 @@ APPEND = {
                 ("dynamodb:PutItem", "SubscriptionsTable"),
             },
         ),
+        ("CheckCompleteness", {("sqs:SendMessage*", "ChecksQueue")}),
+        (
+            "CheckZone",
+            {
+                *((action, "ChecksQueue") for action in CONSUME),
+                ("sqs:SendMessage*", "ChecksQueue"),
+                ("dynamodb:Query", "SubscriptionsTable/index/by_timezone"),
+                ("dynamodb:BatchGetItem", "SubscriptionsTable"),
+                ("dynamodb:Query", "LedgerTable"),
+                ("s3:ListBucket", "ReportsBucket"),
+                ("s3:PutObject", "ReportsBucket/completeness/*"),
+                ("s3:GetObject", "ReportsBucket/completeness/*"),
+            },
+        ),
+        (
+            "AuditLedgers",
+            {
+                ("dynamodb:Query", "LedgerTable"),
+                ("dynamodb:Scan", "SubscriptionsTable"),
+                ("dynamodb:Query", "SubscriptionsTable/index/by_timezone"),
+            },
+        ),
         ("Authorizer", set()),
         (
             "APIHandler",
@@ -386,12 +423,15 @@ def test_every_function_is_told_only_what_it_may_use(template: Template) -> None
         "ALLOCATIONS_QUEUE_URL": "AllocationsQueue",
         "EXPIRIES_QUEUE_URL": "ExpiriesQueue",
         "NOTIFICATIONS_QUEUE_URL": "NotificationsQueue",
+        "CHECKS_QUEUE_URL": "ChecksQueue",
         "MAILS_TABLE": "MailsTable",
         "UNSUBSCRIBE_SECRET": "UnsubscribeSecret",
         "MAIL_CONFIGURATION_SET": "MailConfigurationSet",
     }
     # What AWS itself uses for a function, and what is named in a function's other settings.
     unnamed = {"LedgerTable.StreamArn", "LedgerTable/stream", "LedgerStreamDlq", "identity"}
+    # The function that starts the count has no rights to the bucket: it answers its name.
+    unnamed.add("ReportsBucket")
     for function in FUNCTIONS:
         variables = properties(template, function)["Environment"]["Variables"]
         assert variables["STAGE"] == "prod"

@@ -712,19 +712,19 @@ def test_the_ledger_in_the_readme_is_what_comes_of_its_story(book: Book) -> None
 # --- The text of a line -------------------------------------------------------------------------
 
 # The form in which every ledger that exists is stored. If one of these two must change, SCHEMA
-# must change with it, and lines of the old form must stay readable.
+# must change with it, and lines of the old form must stay readable: test_signals.py has some.
 GRANT_BODY = (
-    '{"schema":1,"number":1,"type":"allocation","amount":100,"balance":100,'
+    '{"schema":2,"number":1,"type":"allocation","amount":100,"balance":100,'
     '"batches":[[1,100,100,1782878400000,1785470400000]],"legs":[[1,100]],"through":"2026-07",'
     '"operation":"allocation#2026-07","description":"Monthly credits for 2026-07",'
     '"actor":"system","effective":1782878400000,"posted":1782878400000,'
-    '"zone":"America/New_York"}'
+    '"zone":"America/New_York","correlation":null}'
 )
 USAGE_BODY = (
-    '{"schema":1,"number":3,"type":"usage","amount":-120,"balance":30,'
+    '{"schema":2,"number":3,"type":"usage","amount":-120,"balance":30,'
     '"batches":[[2,50,30,1782950400250,null]],"legs":[[1,-100],[2,-20]],"through":"2026-07",'
     '"operation":"usage#app#1","description":"Zoë — 日本","actor":"ada","effective":1783036800123,'
-    '"posted":1783036800123,"zone":null}'
+    '"posted":1783036800123,"zone":null,"correlation":"c2-4f"}'
 )
 
 
@@ -733,7 +733,8 @@ def test_a_line_is_kept_as_exactly_this_text(book: Book) -> None:
     book.grant("2026-07-02T00:00:00.250Z", 50)
     request = Request("usage#app#1", "ada", "Zoë — 日本")
     now = at("2026-07-03T00:00:00.123Z")
-    assert ledger.use(book.account, 120, request, now).body() == USAGE_BODY
+    usage = ledger.use(book.account, 120, request, now)
+    assert replace(usage, correlation_id="c2-4f").body() == USAGE_BODY
 
 
 def test_a_line_is_read_as_it_was_written(book: Book) -> None:
@@ -745,6 +746,7 @@ def test_a_line_is_read_as_it_was_written(book: Book) -> None:
     assert usage.batches == (CreditBatch(2, 50, 30, at("2026-07-02T00:00:00.250Z"), None),)
     assert usage.legs == (Leg(1, -100), Leg(2, -20))
     assert usage.expiry_timezone is None
+    assert usage.correlation_id == "c2-4f"
     never = LedgerEntry.from_body("42", 1, GRANT_BODY.replace('"2026-07"', "null"))
     assert never.allocated_through is None
 
@@ -753,7 +755,8 @@ def test_the_line_of_an_ordinary_user_fits_into_a_write_unit(book: Book) -> None
     """One KB for the item: the body, and some 200 bytes of keys, hash and attribute names."""
     for month in range(1, 6):
         book.allocate(f"2026-{month:02}-01T12:00:00Z", period=Period(2026, month), amount=2_000)
-    assert len(book.entries[-1].body().encode()) < 1024 - 200
+    entry = replace(book.entries[-1], correlation_id="4f2c7c52-6f0d-4f5e-9d6f-0d9a4b8f3c11")
+    assert len(entry.body().encode()) < 1024 - 200
 
 
 def test_the_hash_of_a_line_is_sha_256_over_the_hash_before_the_user_and_the_body() -> None:
@@ -786,7 +789,8 @@ NO_TEXT: list[object] = [None, 5, True, ["a"], {}]
 NO_INSTANT: list[object] = [*NO_NUMBER, 10**18, -(10**18)]
 
 WRONG: dict[str, list[object]] = {
-    "schema": [*NO_NUMBER, 0, 2],
+    "schema": [*NO_NUMBER, 0, 3],
+    "correlation": [5, 0, False, [], {}],
     "number": NO_NUMBER,
     "type": ["grant", "Allocation", "", 5, None, []],
     "amount": NO_NUMBER,
@@ -864,7 +868,7 @@ def test_what_is_no_line_cannot_be_read(body: str) -> None:
 @pytest.mark.parametrize(
     ("right", "wrong", "error"),
     [
-        ('"schema":1', '"schema":2', "ValueError('entries of schema 2 are not known here')"),
+        ('"schema":2', '"schema":3', "ValueError('entries of schema 3 are not known here')"),
         ('"amount":100', '"amount":1.5', "TypeError('1.5 (float) is no whole number')"),
         ('"system"', "5", "TypeError('5 (int) is no text')"),
         ('"2026-07"', "7", "InvalidInput('period: must be a month written like 2026-07')"),

@@ -101,7 +101,8 @@ def test_a_sweep_is_written_as_compact_json() -> None:
     sweep = Sweep(SweepKind.EXPIRY, "Asia/Kathmandu", FIRST_MIDNIGHT, MIDNIGHT, AS_OF)
     assert sweep.body() == (
         '{"kind":"expiry","timezone":"Asia/Kathmandu","first_midnight":"2026-06-28T22:00:00Z",'
-        '"midnight":"2026-06-30T22:00:00Z","as_of":"2026-06-30T22:15:00Z","cursor":null}'
+        '"midnight":"2026-06-30T22:00:00Z","as_of":"2026-06-30T22:15:00Z","cursor":null,'
+        '"correlation_id":null}'
     )
 
 
@@ -156,7 +157,7 @@ def test_a_sweep_needs_each_of_its_other_fields(field: str) -> None:
         (
             {"extra": 1},
             "extra",
-            "is not a known field; the fields are as_of, cursor, first_midnight, ",
+            "is not a known field; the fields are as_of, correlation_id, cursor, ",
         ),
     ],
 )
@@ -209,7 +210,7 @@ def test_a_cursor_has_at_most_400_characters() -> None:
 
 def test_the_users_of_a_page_are_written_as_compact_json() -> None:
     assert UsersMessage(AS_OF, ("1", "b")).body() == (
-        '{"as_of":"2026-06-30T22:15:00Z","user_ids":["1","b"]}'
+        '{"as_of":"2026-06-30T22:15:00Z","user_ids":["1","b"],"correlation_id":null}'
     )
 
 
@@ -266,7 +267,7 @@ def test_all_wrong_fields_of_a_message_to_a_worker_are_named_at_once() -> None:
     assert users_errors(as_of="today", user_ids=[], kind="expiry") == (
         FieldError("as_of", IS_NO_INSTANT),
         FieldError("user_ids", "must be a list of 1 to 100 user ids"),
-        FieldError("kind", "is not a known field; the fields are as_of, user_ids"),
+        FieldError("kind", "is not a known field; the fields are as_of, correlation_id, user_ids"),
     )
 
 

@@ -79,7 +79,7 @@ def test_a_silent_entry_calls_for_no_mail_and_says_so_in_its_body() -> None:
     silent = granted(request=replace(WHY, silent=True))
     assert kind_of(silent, 20) is None
     assert not may_call_for_a_mail(silent, CATALOGUE)
-    assert silent.body().endswith(',"silent":true}')
+    assert silent.body().endswith(',"silent":true,"correlation":null}')
     assert LedgerEntry.from_body("42", 1, silent.body()) == silent
 
 

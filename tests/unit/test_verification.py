@@ -170,10 +170,11 @@ def test_a_line_that_is_there_twice_is_found() -> None:
 @pytest.mark.parametrize(
     ("right", "other"),
     [
-        ('"schema":1', '"schema": 1'),
+        ('"schema":2', '"schema": 2'),
+        ('"correlation":null', '"correlation":null,"silent":false'),
         ('"number":1', '"extra":1,"number":1'),
         ('"number":1', '"number":1,"number":1'),
-        ('"schema":1,"number":1', '"number":1,"schema":1'),
+        ('"schema":2,"number":1', '"number":1,"schema":2'),
         ('"ada"', '"\\u0061da"'),
         ('"zone":null', '"zone":null\n'),
         ('"legs":[]', '"legs":{}'),

@@ -1,0 +1,106 @@
+"""Whether everybody who was due for a period was allocated, once: the rules of the monthly count.
+
+Who is due is decided by the very rules that the workers allocate by, from the subscription and the
+ledger as they are now: a user who is missing is one whom the next sweep would allocate.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from . import calendar
+from .calendar import Period
+from .errors import InvalidInput
+from .fields import FieldReader, parse_user_id
+from .ledger import EntryType, LedgerEntry
+from .plans import PlanCatalogue
+from .subscriptions import Subscription, due_periods
+
+MOST_NAMED = 20
+"""How many users of each kind a tally names; it counts all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """So many users were due, allocated, missing, allocated twice, or could not be judged.
+
+    ``unchecked``: the ledger cannot be read, or the plan has left the catalogue.
+    """
+
+    due: int = 0
+    allocated: int = 0
+    missing: int = 0
+    duplicate: int = 0
+    unchecked: int = 0
+    missing_users: tuple[str, ...] = ()
+    duplicate_users: tuple[str, ...] = ()
+    unchecked_users: tuple[str, ...] = ()
+
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(
+            self.due + other.due,
+            self.allocated + other.allocated,
+            self.missing + other.missing,
+            self.duplicate + other.duplicate,
+            self.unchecked + other.unchecked,
+            (self.missing_users + other.missing_users)[:MOST_NAMED],
+            (self.duplicate_users + other.duplicate_users)[:MOST_NAMED],
+            (self.unchecked_users + other.unchecked_users)[:MOST_NAMED],
+        )
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether everybody was judged, and nobody was left out or allocated twice."""
+        return not (self.missing or self.duplicate or self.unchecked)
+
+    def values(self) -> dict[str, Any]:
+        """The tally as JSON has it."""
+        return asdict(self)
+
+    @classmethod
+    def parse(cls, field: str, values: object) -> "Tally":
+        """Reads what `values` wrote. Raises `InvalidInput`."""
+        fields = FieldReader(values, field)
+        counts = ("due", "allocated", "missing", "duplicate", "unchecked")
+        names = ("missing_users", "duplicate_users", "unchecked_users")
+        counted = [fields.required(name, _parse_count) for name in counts]
+        named = [fields.required(name, _parse_names) for name in names]
+        fields.finish()
+        return cls(*counted, *named)  # type: ignore[arg-type]  # five counts, then three lists
+
+
+def tally_of(
+    subscription: Subscription,
+    catalogue: PlanCatalogue,
+    period: Period,
+    entries: Sequence[LedgerEntry],
+) -> Tally:
+    """One user's part: ``entries``, newest first, have all since the period began anywhere.
+
+    Raises `InvalidInput` when the plan is not in the catalogue.
+    """
+    user = (subscription.user_id,)
+    allocations = sum(
+        entry.type is EntryType.ALLOCATION and entry.allocated_through == period
+        for entry in entries
+    )
+    if allocations:
+        is_twice = allocations > 1
+        return Tally(1, 1, duplicate=int(is_twice), duplicate_users=user if is_twice else ())
+    allocated_through = entries[0].allocated_through if entries else None
+    start = calendar.month_start(subscription.timezone, period)
+    if period in due_periods(subscription, catalogue, allocated_through, start):
+        return Tally(1, missing=1, missing_users=user)
+    return Tally()
+
+
+def _parse_count(field: str, value: object) -> int:
+    if type(value) is int and value >= 0:
+        return value
+    raise InvalidInput.of(field, "must be a whole number of 0 or more")
+
+
+def _parse_names(field: str, value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or len(value) > MOST_NAMED:
+        raise InvalidInput.of(field, f"must be a list of at most {MOST_NAMED} user ids")
+    return tuple(parse_user_id(f"{field}[{place}]", name) for place, name in enumerate(value))

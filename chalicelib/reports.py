@@ -1,0 +1,43 @@
+"""The reports bucket: what was counted, kept as objects."""
+
+from typing import Any
+
+import botocore.session
+from botocore.config import Config
+
+from chalicelib.settings import Settings
+
+
+class Reports:
+    """Reports by key."""
+
+    def __init__(self, settings: Settings, client: Any = None) -> None:
+        self.bucket = settings.reports_bucket
+        self._client: Any = client or botocore.session.get_session().create_client(
+            "s3",
+            region_name=settings.region,
+            config=Config(
+                connect_timeout=2,
+                read_timeout=10,
+                retries={"mode": "standard", "total_max_attempts": 4},
+                s3={"addressing_style": "path" if settings.is_local else "virtual"},
+            ),
+        )
+
+    def put(self, key: str, text: str, content_type: str = "application/json") -> None:
+        """Writes a report, or writes it again."""
+        self._client.put_object(
+            Bucket=self.bucket, Key=key, Body=text.encode(), ContentType=content_type
+        )
+
+    def get(self, key: str) -> str:
+        """A report that is there."""
+        body: bytes = self._client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+        return body.decode()
+
+    def keys(self, prefix: str) -> list[str]:
+        """The keys that begin so; what was put before is among them."""
+        pages = self._client.get_paginator("list_objects_v2").paginate(
+            Bucket=self.bucket, Prefix=prefix
+        )
+        return [found["Key"] for page in pages for found in page.get("Contents", ())]

@@ -1,0 +1,79 @@
+"""Counts who was due for a month and who was allocated, and prints what was found.
+
+python -m infra.completeness 2026-07 [--zones Europe/Paris,Asia/Tokyo] [--stage prod]
+(make completeness PERIOD=2026-07)
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+
+from botocore.exceptions import ClientError
+from rich.console import Console
+
+from infra import deploy, local, stacks
+
+DEADLINE_SECONDS = 900.0
+_POLL_SECONDS = 1.0
+
+
+def main(words: list[str] | None = None) -> int:
+    """Reads the command line and counts; the exit status: 1 when the month is not complete."""
+    parser = argparse.ArgumentParser(
+        prog="python -m infra.completeness",
+        description="Counts who was due for a month and who was allocated, zone by zone.",
+    )
+    parser.add_argument("period", metavar="PERIOD", help="the month, such as 2026-07")
+    parser.add_argument("--zones", help="only these timezones, separated by commas")
+    parser.add_argument("--stage", default=local.STAGE, help="default: the running local stack")
+    arguments = parser.parse_args(words)
+    event: dict[str, object] = {"period": arguments.period}
+    if arguments.zones:
+        event["zones"] = [zone.strip() for zone in arguments.zones.split(",")]
+    try:
+        return _count(stacks.reach(arguments.stage), event)
+    except (local.NotRunningError, deploy.DeployError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def _count(stage: stacks.Reach, event: dict[str, object]) -> int:
+    answer = stage.client("lambda").invoke(
+        FunctionName=stage.functions["check-completeness"], Payload=json.dumps(event).encode()
+    )
+    started = json.loads(answer["Payload"].read())
+    if not started.get("success"):
+        print(f"error: {started.get('error', started)}", file=sys.stderr)
+        return 1
+    s3 = stage.client("s3")
+    deadline = time.monotonic() + DEADLINE_SECONDS
+
+    def read(key: str) -> str | None:
+        try:
+            body: bytes = s3.get_object(Bucket=started["bucket"], Key=key)["Body"].read()
+        except ClientError as error:
+            if error.response["Error"]["Code"] in ("NoSuchKey", "404"):
+                return None
+            raise
+        return body.decode()
+
+    with Console(stderr=True).status(f"Counting {started['zones']} zones ..."):
+        while not (summary := read(f"{started['summary']}.json")):
+            if time.monotonic() > deadline:
+                print(
+                    f"error: not counted within {DEADLINE_SECONDS:.0f} s. Are there messages in "
+                    "the dead-letter queue of checks?",
+                    file=sys.stderr,
+                )
+                return 1
+            time.sleep(_POLL_SECONDS)
+    print(read(f"{started['summary']}.txt"), end="")
+    print(f"s3://{started['bucket']}/{started['summary']}.json")
+    return 0 if json.loads(summary)["complete"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

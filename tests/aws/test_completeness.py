@@ -1,0 +1,174 @@
+"""The monthly count: who was left out or allocated twice is found, and what is mended is seen."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from chalicelib import metrics
+from chalicelib.domain import calendar, ledger
+from chalicelib.domain.calendar import Period
+from chalicelib.jobs.completeness import start_checks
+from chalicelib.observability import correlated
+from chalicelib.store.ledger import _item
+from tests.aws.world import Context, World, at, client
+
+FEBRUARY = Period(2026, 2)
+PARIS_FEBRUARY = "2026-01-31T23:00:00Z"
+
+
+@pytest.fixture
+def three(world: World) -> World:
+    """Three users of one zone, allocated for February, and one of another zone."""
+    for number in ("1", "2", "3"):
+        world.subscribe(number)
+    world.subscribe("4", timezone="Asia/Tokyo")
+    world.allocate_at("2026-01-31T15:00:00Z")
+    world.allocation_tick(PARIS_FEBRUARY)
+    return world
+
+
+def summary(world: World, run: str = "r1", **event: Any) -> dict[str, Any]:
+    """Counts February, in the zones people live in, and answers the summary."""
+    metrics.flush()
+    with correlated(run):
+        answer = start_checks(
+            world.services, {"period": "2026-02", "zones": sorted(world.zones), **event}
+        )
+    assert answer["success"], answer
+    world.drain()
+    found: dict[str, Any] = json.loads(world.services.reports.get(f"{answer['summary']}.json"))
+    return found
+
+
+def counts(found: dict[str, Any]) -> tuple[int, int, int, int]:
+    return found["due"], found["allocated"], found["missing"], found["duplicate"]
+
+
+def lose_the_message_of(world: World, user_id: str) -> None:
+    """Lets the sweep hand everybody on but one."""
+    world.deliver_waiting("sweeps")
+    for body in world.take("allocations"):
+        message = json.loads(body)
+        message["user_ids"] = [user for user in message["user_ids"] if user != user_id]
+        assert world.deliver("allocations", [json.dumps(message)]) == []
+
+
+def forge_a_second_allocation(world: World, user_id: str) -> None:
+    """What no decision makes: an allocation of a period that was allocated, chained rightly."""
+    account = world.services.ledger.account(user_id)
+    fooled = replace(account.last or pytest.fail("empty"), allocated_through=None)
+    entry = ledger.allocate(
+        account._replace(last=fooled), FEBRUARY, 500, "Europe/Paris", None, world.now
+    )
+    client("dynamodb").put_item(
+        TableName=world.settings.ledger_table, Item=_item(entry, account.last_hash)
+    )
+
+
+def test_a_month_in_which_everybody_was_allocated_is_complete(
+    three: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    three.subscribe("5", status="paused")
+    three.drain()
+    capsys.readouterr()
+    found = summary(three)
+    assert counts(found) == (4, 4, 0, 0)
+    assert found["complete"]
+    assert {zone: tally["due"] for zone, tally in found["by_zone"].items()} == {
+        "Asia/Tokyo": 1,
+        "Europe/Paris": 3,
+    }
+    capsys.readouterr()
+    metrics.flush()
+    written = json.loads(capsys.readouterr().out)
+    assert (written["Due"], written["Missing"], written["Duplicate"]) == ([4], [0], [0])
+
+
+def test_a_user_who_was_left_out_is_found_repaired_by_the_next_sweep_and_no_more(
+    three: World,
+) -> None:
+    lose_the_message_of(three, "2")
+    found = summary(three)
+    assert counts(found) == (4, 3, 1, 0)
+    assert found["missing_users"] == ["2"]
+    assert not found["complete"]
+    table = three.services.reports.get("completeness/2026-02/r1/summary.txt")
+    assert "missing: 2\nNOT complete\n" in table
+    three.allocate_at("2026-01-31T23:15:00Z")
+    assert counts(summary(three, "r2")) == (4, 4, 0, 0)
+
+
+def test_a_forged_second_allocation_is_found(three: World) -> None:
+    three.drain()
+    forge_a_second_allocation(three, "3")
+    found = summary(three)
+    assert counts(found) == (4, 4, 0, 1)
+    assert found["duplicate_users"] == ["3"]
+
+
+def test_a_user_whose_ledger_cannot_be_read_is_named_and_the_others_are_counted(
+    three: World,
+) -> None:
+    three.drain()
+    (item,) = [item for item in three.lines() if item["user_id"]["S"] == "1"]
+    item["body"]["S"] = "{}"
+    client("dynamodb").put_item(TableName=three.settings.ledger_table, Item=item)
+    found = summary(three)
+    assert counts(found) == (3, 3, 0, 0)
+    assert found["unchecked_users"] == ["1"]
+    assert not found["complete"]
+
+
+def test_allocations_are_found_behind_many_other_entries(three: World) -> None:
+    three.drain()
+    for number in range(30):
+        three.grant("1", 1, f"k{number}")
+    assert counts(summary(three)) == (4, 4, 0, 0)
+
+
+def test_a_count_that_runs_out_of_time_carries_on_what_it_counted(
+    three: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chalicelib.jobs.completeness.USERS_A_PAGE", 1)
+    lose_the_message_of(three, "1")
+    three.context = Context(remaining_milliseconds=9_999)
+    with correlated("r1"):
+        start_checks(three.services, {"period": "2026-02", "zones": ["Europe/Paris"]})
+    (first,) = three.take("checks")
+    three.deliver("checks", [first])
+    (second,) = three.take("checks")
+    assert json.loads(second)["after"] == "1"
+    assert json.loads(second)["tally"]["missing_users"] == ["1"]
+    # The first one comes again, too.
+    assert three.deliver("checks", [first, second]) == []
+    three.drain()
+    found = json.loads(three.services.reports.get("completeness/2026-02/r1/summary.json"))
+    assert counts(found) == (3, 2, 1, 0)
+
+
+def test_the_schedule_counts_its_own_month_in_every_zone(three: World) -> None:
+    three.now = at("2026-02-02T13:30:00Z")
+    event = {"detail-type": "Scheduled Event", "id": "e-1", "time": "2026-02-02T13:30:00Z"}
+    answer = start_checks(three.services, event)
+    assert answer["period"] == "2026-02"
+    assert answer["zones"] == len(calendar.zone_names())
+    attributes = three.sqs.get_queue_attributes(
+        QueueUrl=three.queue_url("checks"), AttributeNames=["ApproximateNumberOfMessages"]
+    )["Attributes"]
+    assert attributes == {"ApproximateNumberOfMessages": str(answer["zones"])}
+
+
+@pytest.mark.parametrize(
+    ("event", "field"),
+    [
+        ({}, "period"),
+        ({"period": "July"}, "period"),
+        ({"period": "2026-03"}, "period"),
+        ({"period": "2026-01", "zones": []}, "zones"),
+    ],
+)
+def test_what_cannot_be_counted_is_refused(three: World, event: dict[str, Any], field: str) -> None:
+    answer = start_checks(three.services, event)
+    assert [error["field"] for error in answer["error"]["errors"]] == [field]

@@ -1,0 +1,231 @@
+"""What an operation leaves behind for those who watch: metrics, and one id in all of its lines."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from chalicelib import metrics
+from chalicelib.domain.instants import format_instant
+from chalicelib.jobs.ticks import start_sweeps
+from chalicelib.messages import SweepKind
+from chalicelib.observability import SERVICE, observe
+from tests.aws.world import CORRELATION_ID, World, at, client
+
+PARIS_FEBRUARY = "2026-01-31T23:00:00Z"
+PARIS_MARCH_3 = "2026-03-02T23:00:00Z"
+
+Emitted = dict[str, list[float]]
+
+
+@pytest.fixture
+def emitted(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[[], Emitted]:
+    """The values of each metric written since the last call; every line must be of our form."""
+    monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", "credits-dev")
+    metrics.flush()
+    capsys.readouterr()
+
+    def read() -> Emitted:
+        metrics.flush()
+        found: Emitted = {}
+        for line in capsys.readouterr().out.splitlines():
+            written = json.loads(line)
+            if "_aws" not in written:
+                continue
+            (described,) = written["_aws"]["CloudWatchMetrics"]
+            assert described["Namespace"] == "Credits"
+            assert described["Dimensions"] == [["service"]]
+            names = {metric["Name"]: metric["Unit"] for metric in described["Metrics"]}
+            for name, unit in names.items():
+                assert unit == ("Seconds" if name == "AllocationLateness" else "Count")
+                found[name] = found.get(name, []) + written[name]
+            # Nothing else goes with it: no user, no address, no zone.
+            assert set(written) == {"_aws", "service", *names}
+            assert written["service"] == "credits-dev"
+        return found
+
+    return read
+
+
+def test_a_month_is_counted_where_it_passes(world: World, emitted: Callable[[], Emitted]) -> None:
+    world.subscribe("1", plan="starter")
+    world.subscribe("2", plan="starter")
+    world.allocation_tick(PARIS_FEBRUARY)
+    assert emitted() == {"AllocationTicks": [1]}
+    world.deliver_waiting("sweeps")
+    assert emitted() == {}
+    world.deliver_waiting("allocations")
+    assert emitted() == {"AllocationLateness": [0]}
+    world.queue_mails()
+    assert emitted() == {"Allocations": [2], "CreditsAllocated": [200]}
+    assert world.send_mails() == []
+    assert emitted() == {"MailsSent": [2]}
+
+
+def test_every_kind_of_movement_has_its_metric(
+    world: World, emitted: Callable[[], Emitted]
+) -> None:
+    world.subscribe("1", plan="starter")
+    world.allocate_at(PARIS_FEBRUARY)
+    world.grant("1", 50, "a")
+    world.grant("1", -20, "b")
+    world.expire_at(PARIS_MARCH_3)
+    emitted()
+    world.queue_mails()
+    assert emitted() == {
+        "Allocations": [1],
+        "CreditsAllocated": [100],
+        "CreditsGranted": [50],
+        "CreditsClawedBack": [20],
+        "CreditsExpired": [80],
+    }
+
+
+def test_an_expiry_tick_is_counted_and_a_refused_tick_is_not(
+    world: World, emitted: Callable[[], Emitted]
+) -> None:
+    world.subscribe("1")
+    assert world.expiry_tick("2026-01-15T23:00:00Z")["success"]
+    assert emitted() == {"ExpiryTicks": [1]}
+    assert not world.expiry_tick("2026-01-15T23:00:00Z", zones=["Nowhere"])["success"]
+    assert emitted() == {}
+
+
+def test_what_a_resweep_posted_is_counted_as_repaired_and_late(
+    world: World, emitted: Callable[[], Emitted]
+) -> None:
+    world.subscribe("1")
+    world.allocate_at("2026-02-01T00:00:00Z")
+    found = emitted()
+    assert found["AllocationsRepaired"] == [1]
+    assert found["AllocationLateness"] == [3600]
+
+
+def test_a_request_that_comes_again_is_counted(
+    world: World, emitted: Callable[[], Emitted]
+) -> None:
+    world.subscribe("1")
+    world.grant("1", 50, "a")
+    assert emitted() == {}
+    world.grant("1", 50, "a")
+    assert emitted() == {"DuplicatesRefused": [1]}
+
+
+def test_a_lost_race_is_counted(world: World, emitted: Callable[[], Emitted]) -> None:
+    world.subscribe("1")
+    ledger = world.services.ledger
+    account = ledger.account("1")
+    world.grant("1", 50, "a")
+    stale = iter([account])
+    reads_again = ledger.account
+    setattr(ledger, "account", lambda user: next(stale, None) or reads_again(user))  # noqa: B010
+    world.grant("1", 60, "b")
+    assert world.balance() == 110
+    assert emitted() == {"ConflictsRetried": [1]}
+
+
+def test_a_mail_that_fails_is_counted(world: World, emitted: Callable[[], Emitted]) -> None:
+    unknown = '{"user_id":"nobody","number":1}'
+    assert world.deliver_mails([(unknown, 1)]) == [(unknown, 1)]
+    assert emitted() == {"MailsFailed": [1]}
+
+
+def test_an_invocation_writes_what_it_counted_also_when_it_fails(
+    emitted: Callable[[], Emitted], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_event: Any) -> None:
+        metrics.count(metrics.Metric.MAILS_FAILED, 2)
+        raise KeyError("bug")
+
+    emitted()
+    with pytest.raises(KeyError):
+        observe(SimpleNamespace(context=None), fail)
+    assert json.loads(capsys.readouterr().out)["MailsFailed"] == [2]
+
+
+def test_one_id_goes_from_the_tick_to_the_mail_in_every_line(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    world.subscribe("1", plan="starter")
+    world.allocation_tick(PARIS_FEBRUARY)
+    (sweep,) = world.take("sweeps")
+    world.deliver("sweeps", [sweep])
+    (users,) = world.take("allocations")
+    world.deliver("allocations", [users])
+    world.queue_mails()
+    (mail,) = world.take("notifications")
+    assert world.send_mails([mail]) == []
+    for body in (sweep, users, mail):
+        assert json.loads(body)["correlation_id"] == CORRELATION_ID
+    (entry,) = world.history()
+    assert entry.correlation_id == CORRELATION_ID
+    lines = [vars(record) for record in caplog.records if record.name == SERVICE]
+    assert [line["msg"] for line in lines] == [
+        "tick",
+        "sweep",
+        "allocated",
+        "mails called for",
+        "mails",
+    ]
+    assert {line["correlation_id"] for line in lines} == {CORRELATION_ID}
+    assert "@" not in json.dumps(lines, default=str)
+
+
+def test_what_eventbridge_starts_has_the_id_of_its_event(world: World) -> None:
+    world.subscribe("1")
+    event = {"id": "e-17", "detail-type": "Scheduled Event", "time": PARIS_FEBRUARY}
+    world.now = at(PARIS_FEBRUARY)
+    start_sweeps(world.services, SweepKind.ALLOCATION, event)
+    bodies = world.take("sweeps")
+    assert bodies
+    assert {json.loads(body)["correlation_id"] for body in bodies} == {"e-17"}
+
+
+def test_messages_from_before_there_were_ids_are_handled(world: World) -> None:
+    world.subscribe("1")
+    world.allocation_tick(PARIS_FEBRUARY)
+    (body,) = world.take("sweeps")
+    old = json.loads(body)
+    del old["correlation_id"]
+    assert world.deliver("sweeps", [json.dumps(old)]) == []
+    (users,) = world.take("allocations")
+    # What follows has the id of the message it began with.
+    assert json.loads(users)["correlation_id"] == "m0"
+    world.deliver("allocations", [users])
+    assert world.balance() == 500
+
+
+def test_a_ledger_of_the_first_schema_is_read_verified_and_continued(world: World) -> None:
+    world.subscribe("42", timezone="America/New_York", plan="starter")
+    for item in schema_1():
+        client("dynamodb").put_item(TableName=world.settings.ledger_table, Item=item)
+    before = world.services.ledger.verify("42")
+    assert (before.next_number, before.ledger_balance) == (9, 157)
+    assert before.last
+    assert (before.last.schema, before.last.correlation_id) == (1, None)
+    world.now = at("2026-03-10T12:00:00Z")
+    assert world.grant("42", 5, "m9")["success"]
+    after = world.services.ledger.verify("42")
+    assert after.last
+    assert (after.last.schema, after.last.number) == (2, 9)
+    assert format_instant(after.last.posted_at) == "2026-03-10T12:00:00Z"
+    assert after.ledger_balance == 162
+    stored = [line.body for line in world.services.ledger.lines("42")]
+    assert stored[:8] == [item["body"]["S"] for item in schema_1() if "body" in item]
+
+
+def schema_1() -> list[dict[str, Any]]:
+    text = (Path(__file__).parents[1] / "fixtures" / "ledger-schema-1.json").read_text("utf-8")
+    return [
+        {
+            name: {"N": str(value)} if isinstance(value, int) else {"S": value}
+            for name, value in item.items()
+        }
+        for item in json.loads(text)
+    ]

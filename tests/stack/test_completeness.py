@@ -1,0 +1,28 @@
+"""The monthly count and the audit on the deployed stack, each function with its own rights."""
+
+import pytest
+
+from infra import completeness, stacks
+from infra.local import LocalStack
+from tests.stack.conftest import Invoke
+
+
+def test_a_month_is_counted_and_its_table_printed(
+    stack: LocalStack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reached = stacks.reach_local(stack)
+    monkeypatch.setattr(stacks, "reach", lambda _stage: reached)
+    assert completeness.main(["2026-01", "--zones", "Europe/Paris,Asia/Tokyo"]) == 0
+    shown = capsys.readouterr().out
+    assert "Allocations of 2026-01, 2 zones" in shown
+    assert "\ncomplete\n" in shown
+    assert completeness.main(["July"]) == 1
+    assert "must be a month written like 2026-07" in capsys.readouterr().err
+
+
+def test_a_sample_and_a_zone_are_audited(invoke: Invoke) -> None:
+    for event in ({"sample": 10}, {"timezone": "Europe/Paris"}, {"user_id": "42"}):
+        answer = invoke("audit-ledgers", event)
+        assert answer.error is None
+        assert answer.payload["success"]
+        assert answer.payload["corrupt"] == []
