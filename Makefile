@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help run up token clock test contract check format deploy import balances units cost bench capacity scale verify redrive replay allocate void export erase mails dashboard screenshots sample clean
+.PHONY: help run up token clock test contract check format deploy import balances units cost bench capacity scale verify redrive replay allocate void export erase mails dashboard reference screenshots sample clean
 
 help:  ## list what there is
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -92,6 +92,9 @@ mails: $(READY)  ## pictures of every kind of mail, into docs/images/mails (need
 
 dashboard: $(READY)  ## a picture of the dashboard from sample data, into docs/images/dashboard
 	@$(RUN) -m infra.dashboard_picture
+
+reference: $(READY)  ## write docs/api-reference.md again, from the contract
+	@$(RUN) -m infra.reference
 
 screenshots: $(READY)  ## pictures of the console, into docs/images/console (needs chromium and chromium-driver)
 	@SCREENSHOTS=1 $(RUN) -m pytest -q -n 0 tests/stack/test_console.py -k pictured

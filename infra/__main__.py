@@ -20,10 +20,21 @@ COMMANDS = {
     "import": ("infra.import_subscriptions", "import subscriptions from a CSV file"),
     "balances": ("infra.import_balances", "import credits that users have elsewhere"),
     "verify": ("infra.verify", "check ledgers line by line"),
+    "redrive": ("infra.repair.redrive", "list dead letters, or move them back"),
+    "replay": ("infra.repair.replay", "replay the ticks of an instant or a range"),
+    "allocate": ("infra.repair.allocate", "grant what is due for a period"),
+    "void": ("infra.repair.void", "take back what is left of a credit batch"),
+    "export": ("infra.repair.export", "all that is kept of a user, as JSON"),
+    "erase": ("infra.repair.erase", "erase a person, not the numbers"),
     "mails": ("infra.mails", "pictures of every kind of mail"),
     "dashboard": ("infra.dashboard_picture", "a picture of the dashboard from sample data"),
+    "reference": ("infra.reference", "the page of the API, from its contract"),
+    "sample": ("infra.sample.generate", "the sample subscriptions, made again"),
     "cost": ("bench.cost", "what a month on AWS costs"),
     "units": ("bench.units", "requests and capacity units of each operation"),
+    "bench": ("bench", "everything measured, against what else a team would run"),
+    "capacity": ("bench.capacity", "how long a turn of the month takes, by simulation"),
+    "scale": ("bench.scale", "a sweep over a million users"),
 }
 """The module of each command, and what it is for."""
 

@@ -9,6 +9,7 @@ standing for 200; everything else is made up to fit them. The same every time.
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 import math
@@ -452,8 +453,13 @@ def filled_in(template: Json) -> Json:
     return page
 
 
-def main() -> None:
+def main(words: list[str] | None = None) -> None:
     """Draws the picture again."""
+    parser = argparse.ArgumentParser(
+        prog="python -m infra.dashboard_picture",
+        description="Draws docs/images/dashboard anew, from sample data.",
+    )
+    parser.parse_args(words)
     with tempfile.TemporaryDirectory() as output:
         template = packaging.package("prod", Path(output), region="eu-west-1").template
     PICTURE.parent.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ For programs: `with local_stack() as stack:` gives a `LocalStack` of one's own, 
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import signal
@@ -217,8 +218,14 @@ def progress() -> deploy.Say:
     return say
 
 
-def main() -> int:
+def main(words: list[str] | None = None) -> int:
     """Run the local stack until a signal comes; the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m infra.local",
+        description="The empty stack on this machine, until Ctrl-C. Prints one line of JSON with "
+        "every name and address.",
+    )
+    parser.parse_args(words)
     # Late, because the console stands on this module.
     from infra.console import server
 

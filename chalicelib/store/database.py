@@ -100,10 +100,13 @@ IS_NEW = Path("user_id").does_not_exist()
 
 
 def error_code(error: PynamoDBException | ClientError) -> str | None:
-    """The service's own code of a failed call, such as ``ConditionalCheckFailedException``."""
-    if isinstance(error, ClientError):
-        return error.response["Error"]["Code"]
-    return error.cause_response_code
+    """The service's own code of a failed call, such as ``ConditionalCheckFailedException``.
+
+    None where there was no answer. PynamoDB's own way to the code fails there: what botocore raises
+    of a timeout has a response, which is None.
+    """
+    cause = error.cause if isinstance(error, PynamoDBException) else error
+    return cause.response["Error"]["Code"] if isinstance(cause, ClientError) else None
 
 
 def attempts(pause: Pause) -> Iterator[int]:

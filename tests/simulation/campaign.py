@@ -1,0 +1,109 @@
+"""Runs the simulation: many lives, and of the first that fails the shortest story.
+
+python -m tests.simulation.campaign [--lives 100] [--steps 40] [--seed 1] [--replay BLOB]
+"""
+
+import argparse
+import re
+import sys
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+
+import hypothesis
+from hypothesis import HealthCheck, Phase, Verbosity, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from tests.simulation.machine import Machine
+from tests.simulation.oracle import Violation
+
+
+@dataclass
+class Result:
+    """What came of a campaign."""
+
+    lives: int
+    steps: int
+    struck: int
+    seconds: float
+    failure: BaseException | None = None
+    story: tuple[str, ...] = ()
+    replay: str = ""
+
+    def told(self) -> str:
+        """The story of the failure, for people."""
+        lines = [f"  {place}. {line}" for place, line in enumerate(self.story, 1)]
+        command = f"python -m tests.simulation.campaign --replay {self.replay}"
+        return "\n".join(["The shortest story that fails:", *lines, f"Replay it: {command}"])
+
+
+def campaign(
+    lives: int,
+    steps: int = 40,
+    seed: int | None = None,
+    replay: str = "",
+    *,
+    shrink: bool = True,
+) -> Result:
+    """Lives through the simulation; stops at the first failure and shrinks it."""
+    phases = [Phase.generate, Phase.shrink] if shrink else [Phase.generate]
+    wanted = settings(
+        max_examples=lives,
+        stateful_step_count=steps,
+        deadline=None,
+        database=None,
+        derandomize=False,
+        print_blob=True,
+        phases=[Phase.reuse, Phase.explicit, *phases],
+        suppress_health_check=list(HealthCheck),
+        report_multiple_bugs=False,
+        verbosity=Verbosity.quiet,
+    )
+    machine: type[Machine] = type("Machine", (Machine,), {})
+    if replay:
+        machine = hypothesis.reproduce_failure(hypothesis.__version__, replay.encode())(machine)
+    elif seed is not None:
+        machine = hypothesis.seed(seed)(machine)
+    Machine.lives = Machine.steps = Machine.struck = 0
+    Machine.story_of_failure = []
+    began = time.perf_counter()
+    failure: BaseException | None = None
+    try:
+        run_state_machine_as_test(machine, settings=wanted)
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is what the campaign found
+        failure = error
+    seconds = time.perf_counter() - began
+    notes = " ".join(getattr(failure, "__notes__", ()))
+    blob = re.search(r"reproduce_failure\('[^']*', b'([^']*)'\)", notes)
+    return Result(
+        Machine.lives,
+        Machine.steps,
+        Machine.struck,
+        seconds,
+        failure,
+        tuple(Machine.story_of_failure) if failure else (),
+        blob[1] if blob else replay,
+    )
+
+
+def main() -> int:
+    """Reads the command line; the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--lives", type=int, default=100, help="how many worlds are lived through")
+    parser.add_argument("--steps", type=int, default=40, help="how many steps each has at most")
+    parser.add_argument("--seed", type=int, default=None, help="the same seed, the same lives")
+    parser.add_argument("--replay", default="", help="what an earlier failure printed")
+    arguments = parser.parse_args()
+    result = campaign(arguments.lives, arguments.steps, arguments.seed, arguments.replay)
+    took = timedelta(seconds=round(result.seconds))
+    print(f"{result.lives:,} lives, {result.steps:,} steps, {result.struck:,} faults in {took}")  # noqa: T201
+    if result.failure is None:
+        return 0
+    print(result.told())  # noqa: T201
+    if not isinstance(result.failure, Violation):
+        raise result.failure
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

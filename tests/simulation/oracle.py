@@ -1,0 +1,515 @@
+"""Holds a world to the reference: every new line, every answer, every mail, and what must come.
+
+The ledger table is read behind the product's back after each step. A line must be the one that the
+reference would have written for something that was asked for, at that place, at that time; nothing
+else may be there. So an operation that got lost in a crash needs no special case: either its line
+is there, and right, or it is not.
+"""
+
+import hashlib
+import itertools
+import json
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from tests.simulation import reference
+from tests.simulation.aws import Message
+from tests.simulation.reference import Forbidden, Ledger, Line, Short, Subscription
+from tests.simulation.world import World
+
+Json = dict[str, Any]
+Edit = Callable[[Subscription | None], Subscription | None]
+
+ALL_KINDS = frozenset({"allocation", "expiration", "expiring_soon", "manual", "low_balance"})
+
+
+class Violation(AssertionError):
+    """The product did what it promised not to do."""
+
+
+def require(holds: bool, *words: object) -> None:  # noqa: FBT001 - it reads as a sentence
+    """Raises `Violation` unless it holds."""
+    if not holds:
+        raise Violation(" ".join(str(word) for word in words))
+
+
+@dataclass(frozen=True)
+class Intent:
+    """An operation on request: what was asked for under its name."""
+
+    operation: str
+    user_id: str
+    kind: str
+    amount: int | None
+    text: str
+    days: int | None = None
+    silent: bool = False
+    usage: int = 0
+
+    def line(self, ledger: Ledger, timezone: str, now: datetime) -> Line:
+        """The line it should become. Raises `Short` or `Forbidden`."""
+        if self.kind == "usage":
+            return ledger.take("usage", self.amount or 0, now, self.operation, self.text)
+        if self.kind == "reversal":
+            return ledger.reverse(self.usage, self.amount, now, self.operation, self.text)
+        amount = self.amount or 0
+        if amount < 0:
+            line = ledger.take("manual", -amount, now, self.operation, self.text)
+        else:
+            line = ledger.give(amount, now, self.operation, self.text, timezone, self.days)
+        return Line(**{**vars(line), "silent": self.silent})
+
+
+def milliseconds(instant: datetime | None) -> int | None:
+    if instant is None:
+        return None
+    return (instant - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+
+
+def instant(value: Json) -> datetime:
+    return datetime(1970, 1, 1, tzinfo=UTC) + int(value["N"]) * timedelta(milliseconds=1)
+
+
+@dataclass
+class Oracle:
+    """What must be, beside what is."""
+
+    world: World
+    subscriptions: dict[str, list[Subscription]] = field(default_factory=dict)
+    """Every version a user's subscription has had."""
+    ledgers: dict[str, Ledger] = field(default_factory=dict)
+    hashes: dict[str, str] = field(default_factory=dict)
+    intents: dict[str, Intent] = field(default_factory=dict)
+    performed: dict[str, tuple[str, int]] = field(default_factory=dict)
+    acknowledged: set[tuple[str, int]] = field(default_factory=set)
+    """Entries whose message the sender has handled."""
+    sent: dict[tuple[Any, ...], str] = field(default_factory=dict)
+    """The mails that went out, by what they are about."""
+    told: dict[tuple[Any, ...], set[int]] = field(default_factory=dict)
+    """The expirations told to a user on a day's account."""
+    doubtful: set[tuple[Any, ...]] = field(default_factory=set)
+    """Mails that somebody was about to send when something went wrong."""
+    lines_seen: int = 0
+    # Of the present step:
+    edits: list[Edit] = field(default_factory=list)
+    versions_before: dict[str, int] = field(default_factory=dict)
+    lines_before: dict[str, int] = field(default_factory=dict)
+    mails_before: int = 0
+    allocating: dict[str, list[datetime]] = field(default_factory=dict)
+    expiring: set[str] = field(default_factory=set)
+
+    # --- Steps ------------------------------------------------------------------------------------
+
+    def begin(self, lag: int = 0) -> None:
+        """A step begins; what it reads may lag behind by so many edits."""
+        self.edits = []
+        self.versions_before = {
+            user_id: max(0, len(versions) - 1 - lag)
+            for user_id, versions in self.subscriptions.items()
+        }
+        self.lines_before = {user: len(ledger.lines) for user, ledger in self.ledgers.items()}
+        self.mails_before = len(self.world.aws.state.mails)
+        self.allocating = {}
+        self.expiring = set()
+
+    def end(self) -> None:
+        """A step is over: reads what it has left behind, and judges it."""
+        self._observe_subscriptions()
+        for user_id in self.subscriptions:
+            self._observe_ledger(user_id)
+
+    def subscription(self, user_id: str) -> Subscription:
+        return self.subscriptions[user_id][-1]
+
+    def ledger(self, user_id: str) -> Ledger:
+        return self.ledgers.setdefault(user_id, Ledger())
+
+    def candidates(self, user_id: str) -> list[Subscription]:
+        """The subscription as the step may have read it: at its beginning, or since."""
+        versions = self.subscriptions[user_id]
+        return versions[self.versions_before.get(user_id, 0) :]
+
+    def visited(self, user_id: str) -> Iterator[Ledger]:
+        """The ledger at every moment of the step."""
+        ledger = self.ledger(user_id)
+        yield ledger
+        for number in range(self.lines_before.get(user_id, 0), len(ledger.lines)):
+            yield ledger.until(number)
+
+    # --- Subscriptions ----------------------------------------------------------------------------
+
+    def _observe_subscriptions(self) -> None:
+        table = self.world.table("subscriptions").items
+        for (user_id, _), item in table.items():
+            known = self.subscriptions.get(user_id)
+            present = known[-1] if known else None
+            if present is not None and int(item["version"]["N"]) == present.version:
+                require(_read(item) == present, "a subscription changed silently:", user_id, item)
+                continue
+            found = _read(item)
+            for order in self._orders():
+                states: list[Subscription] = []
+                state = present
+                for edit in order:
+                    state = edit(state)
+                    if state is not None and state != (states[-1] if states else present):
+                        states.append(state)
+                if states and states[-1] == found:
+                    self.subscriptions.setdefault(user_id, []).extend(states)
+                    break
+            else:
+                raise Violation(f"nobody asked for this subscription: {found}; it was {present}")
+        require(
+            len(table) == len(self.subscriptions), "a subscription is gone:", self.subscriptions
+        )
+
+    def _orders(self) -> Iterator[tuple[Edit, ...]]:
+        for count in range(1, len(self.edits) + 1):
+            yield from itertools.permutations(self.edits, count)
+
+    # --- Ledgers ----------------------------------------------------------------------------------
+
+    def _observe_ledger(self, user_id: str) -> None:
+        table = self.world.table("ledger")
+        rows = table.partitions.get("", {}).get(user_id, [])
+        count = bisect_left(rows, ("entry$", ("", "")))  # behind them are links of reversals
+        known = len(self.ledger(user_id).lines)
+        require(count >= known, "lines are gone from the ledger of", user_id)
+        for _, key in rows[known:count]:
+            self._accept(user_id, table.items[key])
+
+    def _accept(self, user_id: str, item: Json) -> None:
+        ledger = self.ledger(user_id)
+        number = len(ledger.lines) + 1
+        body: Json = json.loads(item["body"]["S"])
+        require(
+            item["entry"]["S"] == f"entry#{number:012}" and body["number"] == number,
+            f"user {user_id}: entry {number} should be next, it is {item['entry']['S']}",
+        )
+        before = self.hashes.get(user_id, "0" * 64)
+        sealed = hashlib.sha256(f"{before}\n{user_id}\n{item['body']['S']}".encode()).hexdigest()
+        require(item["hash"]["S"] == sealed, f"user {user_id}: entry {number} is not sealed")
+        expected = list(self._expected(user_id, ledger, body))
+        require(
+            bool(expected),
+            f"user {user_id}: nothing called for entry {number} at this time: {body}",
+        )
+        described = [_described(ledger, line) for line in expected]
+        found = {name: body.get(name) for name in described[0]}
+        for right, description in zip(expected, described, strict=True):
+            if description == found:
+                line = right
+                break
+        else:
+            difference = {
+                name: f"{value} should be {described[0][name]}"
+                for name, value in found.items()
+                if value != described[0][name]
+            }
+            raise Violation(f"user {user_id}: entry {number} ({body['type']}): {difference}")
+        ledger.add(line)
+        self.lines_seen += 1
+        self.hashes[user_id] = sealed
+        if body["operation"] in self.intents:
+            self.performed[body["operation"]] = (user_id, number)
+
+    def _expected(self, user_id: str, ledger: Ledger, body: Json) -> Iterator[Line]:
+        """The lines that would be right here; several where the step read while others wrote."""
+        now = self.world.clock
+        if body["type"] == "expiration":
+            line = ledger.expire(now) if user_id in self.expiring else None
+            if line:
+                yield line
+        elif body["type"] == "allocation":
+            for subscription in self.candidates(user_id):
+                for as_of in self.allocating.get(user_id, ()):
+                    due = subscription.due(ledger.through, min(as_of, now))
+                    if due:
+                        yield ledger.allocate(subscription, due[0], now)
+        else:
+            intent = self.intents.get(body["operation"])
+            require(intent is not None, "nobody asked for", body)
+            assert intent is not None
+            require(intent.user_id == user_id, "entry of another user:", user_id, intent)
+            require(intent.operation not in self.performed, "done a second time:", intent)
+            try:
+                for subscription in self.candidates(user_id):
+                    yield intent.line(ledger, subscription.timezone, now)
+            except Short as short:
+                raise Violation(
+                    f"{intent} took more than the {short.available} there are"
+                ) from short
+            except Forbidden as error:
+                raise Violation(f"{intent} is against the rules and was done") from error
+
+    # --- Messages ---------------------------------------------------------------------------------
+
+    def delivering(self, queue: str, messages: Sequence[Message]) -> None:
+        """Messages are about to be delivered: what they allow to happen."""
+        for message in messages:
+            body = json.loads(message.body)
+            if queue == "allocations":
+                as_of = datetime.fromisoformat(body["as_of"])
+                for user_id in body["user_ids"]:
+                    self.allocating.setdefault(user_id, []).append(as_of)
+            if queue == "expiries":
+                self.expiring.update(body["user_ids"])
+
+    def delivered(self, queue: str, failed: Sequence[Message], *, smoothly: bool) -> None:
+        """They were delivered: without trouble, what was due to their users must be done."""
+        if not smoothly:
+            return
+        require(not failed, "messages failed for no reason:", [m.body for m in failed])
+        now = self.world.clock
+        for user_id, instants in self.allocating.items():
+            if queue == "allocations" and user_id in self.subscriptions:
+                # Whatever was read: if all of it says the same, then that must be done.
+                for as_of in instants:
+                    due = [
+                        c.due(self.ledger(user_id).through, min(as_of, now))
+                        for c in self.candidates(user_id)
+                    ]
+                    require(not all(due), "not allocated to user", user_id, due)
+        for user_id in self.expiring if queue == "expiries" else ():
+            require(self.ledger(user_id).expire(now) is None, "not expired for user", user_id)
+
+    # --- Mails ------------------------------------------------------------------------------------
+
+    def predictions(self, message: Message) -> list[tuple[Any, ...]]:
+        """What may become of a message: ("send", identity, subject, text), ("nothing",), ("wait",).
+
+        The numbers of the expirations that a mail tells come last, where there are any.
+        """
+        body = json.loads(message.body)
+        user_id = body["user_id"]
+        return [
+            self._reminder(body, subscription, ledger)
+            if "expires_at" in body
+            else self._mail(body["number"], subscription, ledger)
+            for subscription in self.candidates(user_id)
+            for ledger in self.visited(user_id)
+        ]
+
+    def _reminder(self, body: Json, subscription: Subscription, ledger: Ledger) -> tuple[Any, ...]:
+        end = datetime.fromisoformat(body["expires_at"])
+        now = self.world.clock
+        left = sum(
+            ledger.left[grant.number] for grant in ledger.alive(now) if grant.expires_at == end
+        )
+        unwanted = "expiring_soon" not in subscription.notifications or subscription.suppressed
+        if unwanted or not left:
+            return ("nothing",)
+        day = str(reference.local_day(subscription.timezone, end))
+        subject = reference.sent_subject("expiring_soon", left, day)
+        return ("send", ("expiring_soon", subscription.user_id, end), subject, "")
+
+    def _mail(self, number: int, subscription: Subscription, ledger: Ledger) -> tuple[Any, ...]:
+        if number > len(ledger.lines):
+            return ("nothing",)  # of a moment of the step before it was there
+        line, before = ledger.lines[number - 1], ledger.until(number - 1)
+        kind = reference.mail_of(line, before, subscription)
+        if kind is None or kind not in subscription.notifications:
+            return ("nothing",)
+        user_id = subscription.user_id
+        if kind == "expiration":
+            return self._expiration(number, line, subscription, ledger)
+        if subscription.suppressed:
+            return ("nothing",)
+        available = ledger.until(number).available(line.posted_at)
+        if kind == "low_balance":
+            identity = (kind, user_id, reference.newest_grant(line, before))
+            return ("send", identity, reference.sent_subject(kind, available, ""), "")
+        subject = reference.sent_subject(kind, line.amount, line.through or "")
+        left = f"Available now: {reference.credits_in_words(available)}\n"
+        return ("send", (kind, user_id, number), subject, left)
+
+    def _expiration(
+        self, number: int, line: Line, subscription: Subscription, ledger: Ledger
+    ) -> tuple[Any, ...]:
+        timezone, user_id = subscription.timezone, subscription.user_id
+        day = reference.local_day(timezone, line.effective_at)
+        of_day = dict(reference.expirations_of(ledger, timezone, day))
+        told = self.told.get((user_id, day), set())
+        if number in told or subscription.suppressed:
+            return ("nothing",)
+        if told and reference.local_day(timezone, self.world.clock) <= day:
+            return ("wait",)
+        untold = {n: posted for n, posted in of_day.items() if n not in told}
+        amount = sum(posted.amount for posted in untold.values())
+        latest = list(untold.values())[-1]
+        shown_on = str(reference.local_day(timezone, latest.effective_at))
+        subject = reference.sent_subject("expiration", amount, shown_on)
+        return ("send", ("expiration", user_id, day, min(untold)), subject, "", (day, set(untold)))
+
+    def sent_now(
+        self,
+        predicted: Sequence[tuple[Message, Sequence[tuple[Any, ...]]]],
+        failed: Sequence[Message],
+        *,
+        smoothly: bool,
+    ) -> None:
+        """Mails may have been sent, and messages handled: were they the right ones, and once?
+
+        What was predicted before the delivery and what would be now are both right: the messages
+        of a batch can be about the same mail.
+        """
+        possible = [
+            (message, [*before, *self.predictions(message)]) for message, before in predicted
+        ]
+        offers = [offer for _, offers in possible for offer in offers if offer[0] == "send"]
+        for mail in self.world.aws.state.mails[self.mails_before :]:
+            offer = next(
+                (
+                    offer
+                    for offer in offers
+                    if offer[1][:2] == (mail.kind, mail.user_id)
+                    and offer[2] == mail.subject
+                    and offer[3] in mail.text
+                    and offer[1] not in self.sent
+                ),
+                None,
+            )
+            require(offer is not None, "this mail is wrong, or was sent before:", mail, offers)
+            assert offer is not None
+            require(
+                mail.address in {c.email for c in self.candidates(mail.user_id)},
+                "a mail to an address of before:",
+                mail,
+            )
+            self.sent[offer[1]] = mail.subject
+            if len(offer) == 5:
+                day, numbers = offer[4]
+                self.told.setdefault((mail.user_id, day), set()).update(numbers)
+        for message, offers in possible:
+            self._handled(message, offers, message in failed, smoothly=smoothly)
+
+    def _handled(
+        self,
+        message: Message,
+        offers: Sequence[tuple[Any, ...]],
+        has_failed: bool,  # noqa: FBT001
+        *,
+        smoothly: bool,
+    ) -> None:
+        mails = [offer for offer in offers if offer[0] == "send"]
+        if not smoothly:
+            self.doubtful.update(offer[1] for offer in mails)
+        body = json.loads(message.body)
+        if has_failed:
+            require(
+                not smoothly
+                or any(offer[0] == "wait" for offer in offers)
+                or any(offer[1] in self.doubtful for offer in mails),
+                "a mail failed for no reason:",
+                message,
+                offers,
+            )
+            return
+        told = self.told.items()
+        require(
+            any(offer[0] == "nothing" for offer in offers)
+            or any(offer[1] in self.sent for offer in mails)
+            or any(user == body["user_id"] and body.get("number") in n for (user, _), n in told),
+            "a mail was not sent and its message is gone:",
+            message,
+            offers,
+        )
+        if "number" in body:
+            self.acknowledged.add((body["user_id"], body["number"]))
+
+    # --- When everything is quiet -----------------------------------------------------------------
+
+    def nothing_is_due(self) -> None:
+        """Everything that was to happen by now has happened."""
+        now = self.world.now
+        for user_id, versions in self.subscriptions.items():
+            ledger = self.ledger(user_id)
+            due = versions[-1].due(ledger.through, now)
+            require(not due, "never allocated to user", user_id, due, versions[-1])
+            line = ledger.expire(now)
+            require(line is None, "never expired for user", user_id, line)
+
+    def everybody_was_told(self) -> None:
+        """Every line that calls for a mail was handled by the sender, or its message is parked."""
+        parked = {
+            (body["user_id"], body["number"])
+            for message in self.world.queue("notifications-dlq")
+            if "number" in (body := json.loads(message.body))
+        }
+        for user_id, ledger in self.ledgers.items():
+            before = Ledger()
+            for number, line in enumerate(ledger.lines, 1):
+                if reference.mail_of(line, before, self.subscription(user_id)):
+                    require(
+                        (user_id, number) in self.acknowledged | parked,
+                        f"user {user_id} was never told of entry {number}:",
+                        line,
+                    )
+                before.add(line)
+
+    def ledgers_verify(self) -> None:
+        """The product's own walk over every ledger agrees, and adds up to the same."""
+        for user_id, ledger in self.ledgers.items():
+            account = self.world.services.ledger.verify(user_id)
+            require(
+                account.ledger_balance == ledger.balance
+                and account.last_hash == self.hashes.get(user_id, account.last_hash)
+                and account.next_number == len(ledger.lines) + 1,
+                "verification adds up to something else:",
+                account,
+            )
+
+
+def _described(ledger: Ledger, line: Line) -> Json:
+    """A line as the body of an entry should say it."""
+    after = Ledger(list(ledger.lines), dict(ledger.grants), ledger.left.copy())
+    after.add(line)
+    description: Json = {
+        "type": line.type,
+        "amount": line.amount,
+        "balance": after.balance,
+        "batches": [
+            [
+                grant.number,
+                grant.amount,
+                after.left[grant.number],
+                milliseconds(grant.granted_at),
+                milliseconds(grant.expires_at),
+            ]
+            for grant in after.open()
+        ],
+        "legs": [list(leg) for leg in line.legs],
+        "through": line.through,
+        "effective": milliseconds(line.effective_at),
+        "posted": milliseconds(line.posted_at),
+        "zone": line.grant.timezone if line.grant and line.grant.expires_at else None,
+        "silent": True if line.silent else None,
+    }
+    if line.type != "expiration":
+        description["operation"] = line.operation
+    if line.description:
+        description["description"] = line.description
+    return description
+
+
+def _read(item: Json) -> Subscription:
+    """A subscription as the table has it."""
+    unwanted = item.get("unwanted_mails", {"S": ""})["S"].split()
+    own = item.get("allocation_amount")
+    return Subscription(
+        user_id=item["user_id"]["S"],
+        email=item["email"]["S"],
+        timezone=item["timezone"]["S"],
+        plan=item["plan"]["S"],
+        billing_interval=item["billing_interval"]["S"],
+        status=item["status"]["S"],
+        started_at=instant(item["started_at"]),
+        eligible_from=instant(item["eligible_from"]),
+        allocation_amount=int(own["N"]) if own else None,
+        notifications=ALL_KINDS - set(unwanted),
+        suppressed=item["suppressed"]["S"] if "suppressed" in item else None,
+        version=int(item["version"]["N"]),
+    )

@@ -1,0 +1,383 @@
+"""What should happen, said a second time and in the plainest way: the oracle of the simulation.
+
+It shares no line with the product. Where the product keeps an account in its last line, this adds
+up legs from the beginning; where the product computes a midnight, this looks at one quarter of an
+hour after the other until the date has changed. Slow, short, and easy to check by reading.
+"""
+
+import tomllib
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import tzdata  # type: ignore[import-untyped]
+
+DAY = timedelta(days=1)
+QUARTER = timedelta(minutes=15)
+PLANS = {
+    plan["id"]: plan
+    for plan in tomllib.loads(
+        (Path(__file__).parents[2] / "chalicelib" / "plans.toml").read_text(encoding="utf-8")
+    )["plans"]
+}
+
+
+# --- The calendar ---------------------------------------------------------------------------------
+
+
+@cache
+def zone(name: str) -> ZoneInfo:
+    """The rules of a timezone, from the same edition of the zone data."""
+    with (Path(tzdata.__file__).parent / "zoneinfo" / name).open("rb") as file:
+        return ZoneInfo.from_file(file, name)
+
+
+def local_day(timezone: str, instant: datetime) -> date:
+    """The date on a wall there."""
+    return instant.astimezone(zone(timezone)).date()
+
+
+@cache
+def midnight(timezone: str, day: date) -> datetime:
+    """The first quarter of an hour at which the date there is that day, or later."""
+    instant = datetime(day.year, day.month, day.day, tzinfo=UTC) - 15 * timedelta(hours=1)
+    while local_day(timezone, instant) < day:
+        instant += QUARTER
+    return instant
+
+
+def running_day(timezone: str, instant: datetime) -> date:
+    """The latest day that has begun there."""
+    day = local_day(timezone, instant) + DAY
+    while midnight(timezone, day) > instant:
+        day -= DAY
+    return day
+
+
+@cache
+def month_start(timezone: str, period: str) -> datetime:
+    """When a month, ``2026-07``, begins there."""
+    return midnight(timezone, date.fromisoformat(f"{period}-01"))
+
+
+def months_around(day: date, before: int = 15, after: int = 3) -> list[str]:
+    """The names of the months around a date, in order."""
+    months = range(day.year * 12 + day.month - 1 - before, day.year * 12 + day.month + after)
+    return [f"{month // 12:04}-{month % 12 + 1:02}" for month in months]
+
+
+def end_of_life(timezone: str, granted_at: datetime, days: int) -> datetime:
+    """When credits that live so many whole local days are gone."""
+    first = running_day(timezone, granted_at)
+    rest_of_the_day_on_top = granted_at != midnight(timezone, first)
+    return midnight(timezone, first + (days + rest_of_the_day_on_top) * DAY)
+
+
+# --- Subscriptions --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Subscription:
+    """What the product should know of a user."""
+
+    user_id: str
+    email: str
+    timezone: str
+    plan: str
+    billing_interval: str
+    status: str
+    started_at: datetime
+    eligible_from: datetime
+    allocation_amount: int | None
+    notifications: frozenset[str]
+    suppressed: str | None = None
+    version: int = 1
+
+    @property
+    def amount(self) -> int:
+        own = self.allocation_amount
+        return own if own is not None else int(PLANS[self.plan]["monthly_credits"])
+
+    @property
+    def lifetime(self) -> int | None:
+        days: int | None = PLANS[self.plan].get("credit_lifetime_days")
+        return days
+
+    @property
+    def threshold(self) -> int | None:
+        amount: int | None = PLANS[self.plan].get("low_balance_threshold")
+        return amount
+
+    @property
+    def is_swept(self) -> bool:
+        return self.status == "active" and self.billing_interval == "yearly"
+
+    @property
+    def receives(self) -> bool:
+        return self.is_swept and self.amount > 0
+
+    def due(self, through: str | None, as_of: datetime) -> list[str]:
+        """The periods to be allocated as of an instant, oldest first."""
+        if not self.receives:
+            return []
+        periods = months_around(local_day(self.timezone, as_of))
+        return [
+            period
+            for period in periods
+            if (through is None or period > through)
+            and self.eligible_from <= month_start(self.timezone, period) <= as_of
+        ][-12:]
+
+    def next_period(self, through: str | None, now: datetime) -> str | None:
+        """The next period to come, or the oldest that is overdue."""
+        if not self.receives:
+            return None
+        due = self.due(through, now)
+        if due:
+            return due[0]
+        later = max(now, self.eligible_from)
+        return next(
+            period
+            for period in months_around(local_day(self.timezone, later), 2, 30)
+            if (through is None or period > through) and month_start(self.timezone, period) >= later
+        )
+
+    def successor(self, now: datetime, **changes: object) -> "Subscription":
+        """The subscription after an edit: who comes back is owed nothing for the time between."""
+        changed = replace(self, **changes)  # type: ignore[arg-type]
+        if changed.email != self.email:
+            changed = replace(changed, suppressed=None)
+        if changed.receives and not self.receives:
+            eligible = max(now, changed.started_at, self.eligible_from)
+            changed = replace(changed, eligible_from=eligible)
+        return self if changed == self else replace(changed, version=self.version + 1)
+
+
+# --- The ledger -----------------------------------------------------------------------------------
+
+
+class Short(Exception):
+    """Fewer credits are available than asked for."""
+
+    def __init__(self, available: int) -> None:
+        super().__init__(available)
+        self.available = available
+
+
+class Forbidden(Exception):
+    """A rule does not allow it."""
+
+
+@dataclass(frozen=True)
+class Grant:
+    """A credit batch as it was granted; what is left of it is the sum of its legs."""
+
+    number: int
+    amount: int
+    granted_at: datetime
+    expires_at: datetime | None
+    timezone: str
+
+    def is_alive(self, at: datetime) -> bool:
+        return self.expires_at is None or at < self.expires_at
+
+
+Legs = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the ledger."""
+
+    type: str
+    legs: Legs
+    posted_at: datetime
+    effective_at: datetime
+    through: str | None
+    operation: str
+    grant: Grant | None = None
+    expired: int = 0
+    """Of a reversal: what could not return."""
+    asked: int = 0
+    """Of a reversal: what was to return."""
+    reverses: int = 0
+    """Of a reversal: the number of the usage."""
+    silent: bool = False
+    description: str = ""
+
+    @property
+    def amount(self) -> int:
+        return sum(amount for _, amount in self.legs)
+
+
+@dataclass
+class Ledger:
+    """A user's lines, and what they add up to."""
+
+    lines: list[Line] = field(default_factory=list)
+    grants: dict[int, Grant] = field(default_factory=dict)
+    left: Counter[int] = field(default_factory=Counter)
+
+    @property
+    def through(self) -> str | None:
+        return self.lines[-1].through if self.lines else None
+
+    @property
+    def balance(self) -> int:
+        return sum(self.left.values())
+
+    def time(self, now: datetime) -> datetime:
+        """To the millisecond, and never backwards."""
+        now = now.replace(microsecond=now.microsecond // 1000 * 1000)
+        return max(now, self.lines[-1].posted_at) if self.lines else now
+
+    def open(self) -> list[Grant]:
+        """What is not empty, first granted first."""
+        found = [self.grants[number] for number, left in self.left.items() if left]
+        return sorted(found, key=lambda grant: (grant.granted_at, grant.number))
+
+    def alive(self, at: datetime) -> list[Grant]:
+        return [grant for grant in self.open() if grant.is_alive(at)]
+
+    def available(self, at: datetime) -> int:
+        return sum(self.left[grant.number] for grant in self.alive(at))
+
+    def add(self, line: Line) -> None:
+        self.lines.append(line)
+        if line.grant:
+            self.grants[line.grant.number] = line.grant
+        for batch, amount in line.legs:
+            self.left[batch] += amount
+            assert 0 <= self.left[batch] <= self.grants[batch].amount
+
+    def at(self, instant: datetime) -> "Ledger":
+        """What it was at an instant: the lines until then, added up anew."""
+        return self.until(sum(1 for line in self.lines if line.posted_at <= instant))
+
+    def until(self, number: int) -> "Ledger":
+        """What it was after a line."""
+        past = Ledger()
+        for line in self.lines[:number]:
+            past.add(line)
+        return past
+
+    # What the next line should be.
+
+    def take(self, kind: str, amount: int, now: datetime, operation: str, text: str) -> Line:
+        at = self.time(now)
+        if amount > self.available(at):
+            raise Short(self.available(at))
+        legs = []
+        for grant in self.alive(at):
+            taken = min(amount, self.left[grant.number])
+            amount -= taken
+            if taken:
+                legs.append((grant.number, -taken))
+        return Line(kind, tuple(legs), at, at, self.through, operation, description=text)
+
+    def give(
+        self, amount: int, now: datetime, operation: str, text: str, timezone: str, days: int | None
+    ) -> Line:
+        at = self.time(now)
+        end = end_of_life(timezone, at, days) if days else None
+        grant = Grant(len(self.lines) + 1, amount, at, end, timezone)
+        legs = ((grant.number, amount),)
+        return Line("manual", legs, at, at, self.through, operation, grant, description=text)
+
+    def allocate(self, subscription: Subscription, period: str, now: datetime) -> Line:
+        at, timezone = self.time(now), subscription.timezone
+        start = month_start(timezone, period)
+        today = midnight(timezone, running_day(timezone, at))
+        days = subscription.lifetime
+        counts_from = max(start, today)
+        end = end_of_life(timezone, counts_from, days) if days else None
+        grant = Grant(len(self.lines) + 1, subscription.amount, counts_from, end, timezone)
+        legs = ((grant.number, grant.amount),)
+        return Line("allocation", legs, at, start, period, f"allocation#{period}", grant)
+
+    def expire(self, now: datetime) -> Line | None:
+        at = self.time(now)
+        dead = [grant for grant in self.open() if not grant.is_alive(at)]
+        if not dead:
+            return None
+        latest = max(grant.expires_at for grant in dead if grant.expires_at)
+        legs = tuple((grant.number, -self.left[grant.number]) for grant in dead)
+        return Line("expiration", legs, at, latest, self.through, "expiration")
+
+    def reverse(
+        self, number: int, amount: int | None, now: datetime, operation: str, text: str
+    ) -> Line:
+        """What was spent last is given back first; what is dead stays dead."""
+        at = self.time(now)
+        usage = self.lines[number - 1]
+        if usage.type != "usage":
+            raise Forbidden
+        before = sum(line.asked for line in self.lines if line.reverses == number)
+        asked = -usage.amount - before if amount is None else amount
+        if not 0 < asked <= -usage.amount - before:
+            raise Forbidden
+        one_by_one = [batch for batch, spent in reversed(usage.legs) for _ in range(-spent)]
+        returning = Counter(one_by_one[before : before + asked])
+        legs = tuple((b, n) for b, n in returning.items() if self.grants[b].is_alive(at))
+        expired = asked - sum(amount for _, amount in legs)
+        return Line(
+            "reversal",
+            legs,
+            at,
+            at,
+            self.through,
+            operation,
+            expired=expired,
+            asked=asked,
+            reverses=number,
+            description=text,
+        )
+
+
+# --- Mails ----------------------------------------------------------------------------------------
+
+
+def credits_in_words(amount: int) -> str:
+    return f"{amount:,} credit{'' if amount == 1 else 's'}"
+
+
+def mail_of(line: Line, before: Ledger, subscription: Subscription) -> str | None:
+    """Which kind of mail a line calls for."""
+    if line.type == "usage":
+        after = before.available(line.posted_at) + line.amount
+        limit = subscription.threshold
+        crossed = limit is not None and after < limit <= after - line.amount
+        return "low_balance" if crossed else None
+    return (
+        line.type
+        if line.type in ("allocation", "expiration", "manual") and not line.silent
+        else None
+    )
+
+
+def newest_grant(line: Line, before: Ledger) -> int:
+    """The newest grant that a usage, or what was open at it, knows of."""
+    return max(grant.number for grant in before.open()) if before.open() else line.legs[-1][0]
+
+
+def sent_subject(kind: str, amount: int, more: str) -> str:
+    """The subject a mail should have."""
+    words = credits_in_words(abs(amount))
+    return {
+        "allocation": f"{words} added for {more}",
+        "expiration": f"{words} expired on {more}",
+        "expiring_soon": f"{words} will expire on {more}",
+        "low_balance": f"{words} left",
+        "manual": f"{words} {'added to' if amount > 0 else 'taken back from'} your account",
+    }[kind]
+
+
+def expirations_of(ledger: Ledger, timezone: str, day: date) -> Iterable[tuple[int, Line]]:
+    """The expirations whose day it is, where the user now lives, by their numbers."""
+    for number, line in enumerate(ledger.lines, 1):
+        if line.type == "expiration" and local_day(timezone, line.effective_at) == day:
+            yield number, line

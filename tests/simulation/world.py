@@ -1,0 +1,418 @@
+"""The product as it is deployed, in one process: its entry points, AWS in memory, and a clock.
+
+Everything goes through `app.py` with the events that AWS sends. Nothing happens by itself: messages
+wait in the queues, and records in the stream, until somebody delivers them.
+"""
+
+import itertools
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from unittest.mock import patch
+
+from chalice.local import LambdaContext
+from pynamodb.connection import Connection
+
+from chalicelib.domain import calendar
+from chalicelib.domain.instants import format_instant, parse_instant
+from chalicelib.mails.links import UnsubscribeLinks
+from chalicelib.mails.sending import Mailer
+from chalicelib.queues import Queues
+from chalicelib.services import Services
+from chalicelib.settings import Settings
+from tests.simulation import aws
+from tests.simulation.aws import Message
+from tests.simulation.faults import Killed, Trouble
+from tests.simulation.reference import QUARTER, local_day, midnight
+
+ZONES = (
+    "Africa/Cairo",  # a midnight that does not exist, in April
+    "America/Havana",  # a midnight that comes twice, on 1 November
+    "America/New_York",
+    "America/Santiago",
+    "Asia/Kolkata",
+    "Atlantic/Azores",  # a midnight that does not exist, in March
+    "Europe/Paris",
+    "Pacific/Chatham",
+    "Pacific/Kiritimati",  # the first in the world
+    "Pacific/Pago_Pago",  # the last
+)
+STAGE = "dev"
+WORK_QUEUES = ("sweeps", "allocations", "expiries")
+MOST_RECEIVES = {"sweeps": 5, "allocations": 5, "expiries": 5, "notifications": 50}
+"""As in ``infra/resources.yaml``; a test compares them."""
+
+Json = dict[str, Any]
+
+
+class Context:
+    """What Lambda tells a function about its invocation."""
+
+    function_name = "simulated"
+    function_version = "$LATEST"
+    memory_limit_in_mb = 512
+    invoked_function_arn = "arn:aws:lambda:eu-west-1:123456789012:function:simulated"
+    aws_request_id = "simulated"
+
+    def __init__(self, milliseconds: int = 30_000) -> None:
+        self.milliseconds = milliseconds
+
+    def get_remaining_time_in_millis(self) -> int:
+        return self.milliseconds
+
+
+class _Heard(logging.Handler):
+    """Keeps the last error that was logged: what a 500 is about."""
+
+    last: logging.LogRecord | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        _Heard.last = record
+
+
+def _last_error() -> BaseException | None:
+    heard = _Heard.last
+    return heard.exc_info[1] if heard and heard.exc_info else None
+
+
+@contextmanager
+def _listening() -> Iterator[None]:
+    """Nothing is printed; what went wrong is kept for whoever reports it."""
+    with patch.dict(os.environ, POWERTOOLS_SERVICE_NAME="credits"):
+        from chalicelib.observability import logger
+
+        _ = logger()
+    heard = logging.getLogger("credits")
+    before = heard.handlers, heard.level, heard.propagate
+    heard.handlers = [_Heard(level=logging.ERROR)]
+    heard.setLevel(logging.ERROR)
+    heard.propagate = False
+    try:
+        yield
+    finally:
+        heard.handlers, heard.level, heard.propagate = before
+        heard.setLevel(before[1])  # forgets which levels are enabled
+
+
+@contextmanager
+def _few_zones(zones: Sequence[str]) -> Iterator[None]:
+    """Within the block there are no others; the product keeps the names it knows."""
+    with patch("chalicelib.domain.calendar.zone_names", lambda: tuple(zones)):
+        calendar._known_names.cache_clear()
+        try:
+            yield
+        finally:
+            calendar._known_names.cache_clear()
+
+
+@contextmanager
+def simulated(
+    zones: Sequence[str] = ZONES, users_a_page: int = 4, shards: int = 2
+) -> Iterator[None]:
+    """Within the block the product is small enough to be driven hard: few zones, small pages.
+
+    Nothing sleeps. Everything else is as it is deployed.
+    """
+    import app
+    from chalicelib.api import exchange
+
+    with ExitStack() as stack:
+        stack.enter_context(_listening())
+        stack.enter_context(_few_zones(zones))
+        for target, value in (
+            ("chalicelib.jobs.sweeps.USERS_A_MESSAGE", max(1, users_a_page // 2)),
+            ("chalicelib.jobs.sweeps.USERS_A_PAGE", users_a_page),
+            ("chalicelib.jobs.sweeps.EXPIRY_SHARDS", shards),
+            ("chalicelib.store.ledger.EXPIRY_SHARDS", shards),
+            ("time.sleep", lambda _: None),
+        ):
+            stack.enter_context(patch(target, value))
+        for module in (app, exchange):
+            stack.enter_context(patch.object(module, "services", lambda: _CURRENT[-1].services))
+        yield
+
+
+_CURRENT: list["World"] = []
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer of the API."""
+
+    status: int
+    headers: Mapping[str, str]
+    text: str
+
+    @property
+    def json(self) -> Any:
+        import json
+
+        return json.loads(self.text)
+
+
+SETTINGS = Settings(
+    stage=STAGE,
+    region=aws.REGION,
+    ledger_table=f"credits-{STAGE}-ledger",
+    subscriptions_table=f"credits-{STAGE}-subscriptions",
+    sweeps_queue_url=f"https://sqs/credits-{STAGE}-sweeps",
+    allocations_queue_url=f"https://sqs/credits-{STAGE}-allocations",
+    expiries_queue_url=f"https://sqs/credits-{STAGE}-expiries",
+    notifications_queue_url=f"https://sqs/credits-{STAGE}-notifications",
+    mails_table=f"credits-{STAGE}-mails",
+    mail_from="Credits <credits@example.com>",
+    mail_configuration_set=f"credits-{STAGE}",
+    unsubscribe_url="https://api.example.com/v1/api/unsubscribe",
+)
+
+
+@dataclass
+class World:
+    """The clock, AWS, and the hands that deliver."""
+
+    now: datetime = field(default_factory=lambda: at("2026-01-15T12:00:00Z"))
+    skew: timedelta = timedelta(0)
+    """How far the clock of the machine that works at the moment is ahead."""
+    streamed: int = 0
+    """How many records of the stream have been handled."""
+    requests: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    def __post_init__(self) -> None:
+        self.aws = aws.Services(aws.create(STAGE), clock=lambda: self.now.timestamp())  # noqa: PLW0108 - it moves
+        self.restart()
+
+    @contextmanager
+    def running(self) -> Iterator["World"]:
+        """Within the block the product runs in this world."""
+        _CURRENT.append(self)
+        try:
+            with aws.answering(self.aws):
+                yield self
+        finally:
+            _CURRENT.pop()
+
+    @property
+    def clock(self) -> datetime:
+        """What the working machine takes for the present."""
+        return self.now + self.skew
+
+    def restart(self) -> None:
+        """A new process: whatever the old one knew is forgotten."""
+        connection = Connection(region=aws.REGION)
+        connection._client = aws.dynamodb()
+        # One thread, and one order of calls for one seed.
+        self.services = Services(
+            SETTINGS, clock=lambda: self.clock, connection=connection, threads=1
+        )
+        self.services.queues = Queues(SETTINGS, client=aws.client("sqs", 4))
+        self.services.mailer = Mailer(SETTINGS, client=aws.client("sesv2", 1))
+        self.services.unsubscribe_links = UnsubscribeLinks(b"k" * 32, SETTINGS.unsubscribe_url)
+
+    @contextmanager
+    def troubled(self, trouble: Trouble | None) -> Iterator[None]:
+        """Within the block something goes wrong."""
+        aws.refill_retries()
+        before, self.aws.interfere = self.aws.interfere, trouble
+        try:
+            yield
+        finally:
+            self.aws.interfere = before
+            if trouble is not None and trouble.is_dead:
+                self.restart()
+
+    # --- What reaches the entry points ------------------------------------------------------------
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        caller: Mapping[str, str],
+        body: object = None,
+        headers: Mapping[str, str] | None = None,
+        query: Mapping[str, str] | None = None,
+    ) -> Reply:
+        """A request to the API, as API Gateway hands it over."""
+        import json
+
+        import app
+
+        parts = path.split("/")
+        is_of_user = parts[2] == "subscriptions"
+        event: Json = {
+            "resource": "/api/subscriptions/{user_id}" if is_of_user else path,
+            "path": path,
+            "httpMethod": method,
+            "headers": {"Content-Type": "application/json", **(headers or {})},
+            "multiValueQueryStringParameters": {k: [v] for k, v in (query or {}).items()} or None,
+            "pathParameters": {"user_id": parts[3]} if is_of_user else {},
+            "body": None if body is None else json.dumps(body),
+            "isBase64Encoded": False,
+            "stageVariables": {},
+        }
+        event["requestContext"] = {
+            "httpMethod": method,
+            "resourcePath": event["resource"],
+            "path": path,
+            "requestId": f"request-{next(self.requests)}",
+            "authorizer": dict(caller),
+        }
+        _Heard.last = None
+        answer = app.app(event, LambdaContext("api", 512))
+        found = {name.lower(): value for name, value in answer["headers"].items()}
+        reply = Reply(answer["statusCode"], found, answer["body"])
+        if reply.status == 500:
+            raise AssertionError(f"{method} {path} answered 500") from _last_error()
+        return reply
+
+    def tick(self, kind: str, time: datetime, zones: Iterable[str] = ()) -> Json:
+        """A tick: EventBridge's own event, or one that an operator sends for some zones."""
+        import app
+
+        event: Json = {"time": format_instant(time)}
+        if zones:
+            event["zones"] = sorted(zones)
+        else:
+            event |= {"detail-type": "Scheduled Event", "source": "aws.events", "detail": {}}
+        function = app.allocation_tick if kind == "allocation" else app.expiry_tick
+        answer: Json = function(event, Context())
+        return answer
+
+    def manual_allocate(self, event: Json) -> Json:
+        """The Lambda that admins invoke."""
+        import app
+
+        answer: Json = app.manual_allocate(event, Context())
+        return answer
+
+    def deliver(
+        self, queue: str, messages: Sequence[Message], milliseconds: int = 30_000
+    ) -> list[Message]:
+        """Hands messages of a queue, one after the other, to its function; answers the failed.
+
+        What it has handled is deleted; what failed can be received again, and ends in the
+        dead-letter queue after so many receives. A process that dies has handled nothing.
+        """
+        for message in messages:
+            message.receives += 1
+        failed = list(messages)
+        try:
+            failed = self.hand_over(queue, messages, milliseconds)
+        finally:
+            waiting = self.queue(queue)
+            # By identity: a message can be delivered again that is in no queue any more.
+            for message in messages:
+                if message not in failed or message.receives >= MOST_RECEIVES[queue]:
+                    waiting[:] = [other for other in waiting if other is not message]
+                if message in failed and message.receives >= MOST_RECEIVES[queue]:
+                    self.queue(f"{queue}-dlq").append(message)
+        return failed
+
+    def hand_over(
+        self, queue: str, messages: Sequence[Message], milliseconds: int = 30_000
+    ) -> list[Message]:
+        """One invocation of a queue's function; answers what it reported as failed."""
+        import app
+
+        functions: dict[str, Callable[[Json, Context], Any]] = {
+            "sweeps": app.sweep_zone,
+            "allocations": app.allocate_accounts,
+            "expiries": app.expire_batches,
+            "notifications": app.send_notifications,
+        }
+        records = [
+            {
+                "messageId": message.id,
+                "receiptHandle": f"receipt of {message.id}",
+                "body": message.body,
+                "attributes": {"ApproximateReceiveCount": str(message.receives)},
+                "messageAttributes": {},
+                "eventSource": "aws:sqs",
+                "eventSourceARN": f"arn:aws:sqs:eu-west-1:123456789012:credits-{STAGE}-{queue}",
+                "awsRegion": aws.REGION,
+            }
+            for message in messages
+        ]
+        answer = functions[queue]({"Records": records}, Context(milliseconds))
+        failed = {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
+        return [message for message in messages if message.id in failed]
+
+    def deliver_stream(self, records: Sequence[Json]) -> None:
+        """Hands records of the ledger's stream to what queues mails."""
+        import app
+
+        wanted = [
+            {**record, "eventID": record["dynamodb"]["SequenceNumber"]}
+            for record in records
+            if record["eventName"] == "INSERT"
+            and record["dynamodb"]["Keys"]["entry"]["S"].startswith("entry#")
+        ]
+        if wanted:
+            app.queue_notifications({"Records": wanted}, Context())
+
+    # --- What is to be seen -----------------------------------------------------------------------
+
+    def queue(self, name: str) -> list[Message]:
+        return self.aws.state.queues[f"credits-{STAGE}-{name}"]
+
+    def waiting(self, name: str) -> list[Message]:
+        """What can be received now."""
+        return [m for m in self.queue(name) if m.visible_at <= self.now.timestamp()]
+
+    def table(self, name: str) -> aws.Table:
+        return self.aws.state.dynamodb.tables[f"credits-{STAGE}-{name}"]
+
+    @property
+    def stream(self) -> list[Json]:
+        return self.aws.state.dynamodb.stream
+
+    # --- When nothing goes wrong ------------------------------------------------------------------
+
+    def drain(self, queues: Sequence[str] = WORK_QUEUES) -> None:
+        """Delivers everything that can be received, once, until the queues are empty."""
+        while any(self.waiting(queue) for queue in queues):
+            for queue in queues:
+                waiting = self.waiting(queue)
+                for place in range(0, len(waiting), 10):
+                    self.deliver(queue, waiting[place : place + 10])
+
+    def drain_stream(self) -> None:
+        """Hands over what has not been handed over."""
+        while self.streamed < len(self.stream):
+            records = self.stream[self.streamed : self.streamed + 100]
+            self.deliver_stream(records)
+            self.streamed += len(records)
+
+
+def ticks_between(
+    start: datetime,
+    end: datetime,
+    zones: Iterable[str] = ZONES,
+    ages: Sequence[int] = (0, 15, 60, 360),
+) -> list[datetime]:
+    """The quarter hours in ``(start, end]`` at which a day has begun, or did some minutes ago.
+
+    At all others a tick has nothing to do.
+    """
+    found = set()
+    for timezone in zones:
+        day = local_day(timezone, start - timedelta(minutes=max(ages), days=1))
+        while day <= local_day(timezone, end) + timedelta(days=1):
+            for age in ages:
+                instant = midnight(timezone, day) + timedelta(minutes=age)
+                instant += -(instant - at("2026-01-01T00:00:00Z")) % QUARTER
+                if start < instant <= end:
+                    found.add(instant)
+            day += timedelta(days=1)
+    return sorted(found)
+
+
+def at(text: str) -> datetime:
+    """An instant, as RFC 3339 text has it."""
+    return parse_instant("at", text)
+
+
+__all__ = ["Context", "Killed", "Reply", "World", "at", "simulated", "ticks_between"]
