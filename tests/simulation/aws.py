@@ -2,8 +2,7 @@
 
 Clients are the real ones. What they would put on the wire is answered here (`before-send`), so the
 serializers, the parsers and the retries of the SDK all take part. An operation or a parameter that
-is not modelled stops the simulation by name: nothing is answered by guessing. A test compares the
-tables with moto's.
+is not modelled stops the simulation by name: nothing is answered by guessing.
 """
 
 import io

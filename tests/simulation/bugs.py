@@ -93,8 +93,8 @@ def _timeouts_crash() -> AbstractContextManager[object]:
 def _failures_swallowed() -> AbstractContextManager[object]:
     original = records.handle_records
 
-    def handle_records(event: Any, handle: Any) -> Any:
-        original(event, handle)
+    def handle_records(event: Any, parse: Any, handle: Any) -> Any:
+        original(event, parse, handle)
         return {"batchItemFailures": []}
 
     return patch("chalicelib.jobs.workers.handle_records", handle_records)
