@@ -20,6 +20,8 @@ from decimal import Decimal
 from rich.console import Console
 from rich.table import Table
 
+from chalicelib.metrics import Metric
+
 MILLION = Decimal(1_000_000)
 
 PRICES = {
@@ -37,6 +39,7 @@ PRICES = {
     "CloudWatch alarm metric": Decimal("0.10"),
     "CloudWatch dashboard": Decimal("3.00"),
     "Secrets Manager secret": Decimal("0.40"),
+    "KMS key": Decimal("1.00"),
 }
 """US dollars a unit (a GB is a GB-month, or a GB taken in), us-east-1, read on 2026-11-23."""
 
@@ -48,6 +51,7 @@ SOURCES = {
     "SES": "https://aws.amazon.com/ses/pricing/",
     "CloudWatch": "https://aws.amazon.com/cloudwatch/pricing/",
     "Secrets Manager": "https://aws.amazon.com/secrets-manager/pricing/",
+    "KMS": "https://aws.amazon.com/kms/pricing/",
 }
 
 SWEEPS = 11
@@ -78,8 +82,8 @@ class Scenario:
     months_kept: int = 12
     """How old the ledgers are: they only grow."""
     queues: int = 5
-    alarms: int = 80
-    metrics: int = 25
+    alarms: int = 61
+    metrics: int = len(Metric)
 
 
 @dataclass(frozen=True)
@@ -209,6 +213,7 @@ def lines(scenario: Scenario) -> Iterator[Line]:
     )
     yield Line("dashboard", "1", Decimal(1), "CloudWatch dashboard")
     yield Line("unsubscribe key", "1", Decimal(1), "Secrets Manager secret")
+    yield Line("key of the alarms' topic", "1", Decimal(1), "KMS key")
 
 
 def markdown(scenario: Scenario) -> str:
