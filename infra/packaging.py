@@ -26,7 +26,7 @@ from typing import Any
 import yaml
 
 from chalicelib.settings import LOCAL_STAGE
-from infra import alarms, dashboard, gateway
+from infra import alarms, dashboard, gateway, tracing
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build"
@@ -117,6 +117,7 @@ def package(stage: str, output: Path, *, region: str, root: Path = ROOT) -> Pack
     gateway.complete(template)
     alarms.complete(template)
     dashboard.complete(template)
+    tracing.complete(template)
     archive = output / "credits.zip"
     _make_reproducible(output / "deployment.zip", archive)
     return Package(template=template, archive=archive)

@@ -114,7 +114,7 @@ FUNCTIONS = (
     *("mail-events", "check-completeness", "check-zone", "audit-ledgers"),
 )
 WORKED_OFF_AT_ONCE = ("sweeps", "allocations", "expiries", "checks")
-WITH_DEAD_LETTERS = (*WORKED_OFF_AT_ONCE, "notifications", "ledger-stream")
+WITH_DEAD_LETTERS = (*WORKED_OFF_AT_ONCE, "notifications", "ledger-stream", "mail-events")
 TABLES = (
     ("ledger", ""),
     ("ledger", "expiring"),
@@ -450,7 +450,7 @@ def test_a_dead_letter_queue_is_known_by_its_name(template: Template) -> None:
         logical_id
         for logical_id, queue in resources_of_type(template, "AWS::SQS::Queue").items()
         if queue["Properties"]["QueueName"]["Fn::Sub"].endswith("-dlq")
-    } == {*QUEUES.values(), "LedgerStreamDlq"}
+    } == {*QUEUES.values(), "LedgerStreamDlq", "MailEventsDlq"}
 
 
 def test_an_alarm_is_about_a_resource_that_there_is(template: Template) -> None:

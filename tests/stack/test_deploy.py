@@ -71,7 +71,7 @@ def test_the_stack_comes_up_with_all_its_parts(stack: LocalStack) -> None:
     assert set(stack.queues) == {
         *("sweeps", "allocations", "expiries"),
         *("sweeps-dlq", "allocations-dlq", "expiries-dlq"),
-        *("notifications", "notifications-dlq", "ledger-stream-dlq"),
+        *("notifications", "notifications-dlq", "ledger-stream-dlq", "mail-events-dlq"),
     }
 
 

@@ -188,8 +188,25 @@ def test_a_message_that_keeps_failing_is_kept_for_two_weeks(
 
 def test_there_is_a_dead_letter_queue_behind_every_queue(template: Template) -> None:
     queues = set(resources_of_type(template, "AWS::SQS::Queue"))
-    # The ledger's stream has one too, and no queue in front of it.
-    assert queues == {*QUEUES, *QUEUES.values(), "LedgerStreamDlq"}
+    # The ledger's stream and the mail events have one too, and no queue in front of it.
+    assert queues == {*QUEUES, *QUEUES.values(), "LedgerStreamDlq", "MailEventsDlq"}
+
+
+def test_a_mail_event_that_keeps_failing_is_kept(template: Template) -> None:
+    assert properties(template, "MailEvents")["DeadLetterQueue"] == {
+        "Type": "SQS",
+        "TargetArn": {"Fn::GetAtt": ["MailEventsDlq", "Arn"]},
+    }
+
+
+def test_a_stage_is_traced_when_its_parameter_says_so_and_only_then(template: Template) -> None:
+    assert template["Parameters"]["Tracing"]["Default"] == "PassThrough"
+    assert template["Globals"]["Function"]["Tracing"] == {"Ref": "Tracing"}
+    assert template["Globals"]["Api"]["TracingEnabled"] == {"Fn::If": ["IsTraced", True, False]}
+    policy = template["Resources"]["TracingPolicy"]
+    assert policy["Condition"] == "IsTraced"
+    roles = resources_of_type(template, "AWS::IAM::Role")
+    assert {role["Ref"] for role in policy["Properties"]["Roles"]} == set(roles)
 
 
 @pytest.mark.parametrize("stage", ["dev", "prod"])
@@ -370,6 +387,7 @@ APPEND = {
             {
                 ("dynamodb:GetItem", "SubscriptionsTable"),
                 ("dynamodb:PutItem", "SubscriptionsTable"),
+                ("sqs:SendMessage", "MailEventsDlq"),
             },
         ),
         ("CheckCompleteness", {("sqs:SendMessage*", "ChecksQueue")}),
@@ -430,6 +448,7 @@ def test_every_function_is_told_only_what_it_may_use(template: Template) -> None
     }
     # What AWS itself uses for a function, and what is named in a function's other settings.
     unnamed = {"LedgerTable.StreamArn", "LedgerTable/stream", "LedgerStreamDlq", "identity"}
+    unnamed.add("MailEventsDlq")
     # The function that starts the count has no rights to the bucket: it answers its name.
     unnamed.add("ReportsBucket")
     for function in FUNCTIONS:
