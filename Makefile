@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 RUN := $(VENV)/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help run up token clock test contract check format deploy import balances units cost bench capacity scale verify redrive replay allocate void export erase mails dashboard reference screenshots sample mutants completeness clean
+.PHONY: help run up token clock test contract check security format deploy import balances units cost bench capacity scale verify redrive replay allocate void export erase mails dashboard reference screenshots sample mutants completeness clean
 
 help:  ## list what there is
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ check: $(READY)  ## format, lint, types and the direction of imports
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports
+
+security: $(READY)  ## look for weaknesses in the packaged template, with checkov (infra/checkov.yaml says what is passed over)
+	@$(RUN) -m infra.security
 
 format: $(READY)  ## put the sources into shape
 	@$(VENV)/bin/ruff format .

@@ -82,7 +82,7 @@ class Scenario:
     months_kept: int = 12
     """How old the ledgers are: they only grow."""
     queues: int = 5
-    alarms: int = 61
+    alarms: int = 62
     metrics: int = len(Metric)
 
 

@@ -14,6 +14,7 @@ import sys
 COMMANDS = {
     "run": ("infra.run", "turn a month on this machine, and look at it"),
     "up": ("infra.local", "the empty stack on this machine"),
+    "security": ("infra.security", "look for weaknesses in the packaged template"),
     "token": ("infra.tokens", "a token for the running stack"),
     "clock": ("infra.clock", "move the running stack's clock"),
     "deploy": ("infra.deploy", "deploy to AWS"),

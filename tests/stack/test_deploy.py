@@ -62,6 +62,7 @@ def test_the_stack_comes_up_with_all_its_parts(stack: LocalStack) -> None:
         *("allocation-tick", "expiry-tick", "sweep-zone", "allocate-accounts"),
         *("expire-batches", "manual-allocate", "api", "authorizer"),
         *("queue-notifications", "send-notifications", "mail-events"),
+        *("check-completeness", "check-zone", "audit-ledgers"),
     }
     assert stack.tables == {
         "ledger": "credits-local-ledger",
@@ -72,6 +73,7 @@ def test_the_stack_comes_up_with_all_its_parts(stack: LocalStack) -> None:
         *("sweeps", "allocations", "expiries"),
         *("sweeps-dlq", "allocations-dlq", "expiries-dlq"),
         *("notifications", "notifications-dlq", "ledger-stream-dlq", "mail-events-dlq"),
+        *("checks", "checks-dlq"),
     }
 
 
