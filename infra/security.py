@@ -12,6 +12,7 @@ import argparse
 import json
 import subprocess
 import sys
+import tempfile
 import venv
 from pathlib import Path
 
@@ -46,17 +47,16 @@ def main(words: list[str] | None = None) -> int:
     except subprocess.CalledProcessError:
         print(f"error: {CHECKOV} could not be installed; see pip's words above", file=sys.stderr)
         return 1
-    output = packaging.BUILD / "security"
-    output.mkdir(parents=True, exist_ok=True)
-    template = output / "template.json"
-    try:
-        package = packaging.package("prod", output, region="eu-west-1")
-    except packaging.PackagingError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    template.write_text(json.dumps(package.template, indent=1))
-    command = [str(program), "--config-file", str(SETTINGS), "--file", str(template)]
-    found = subprocess.run(command, check=False).returncode
+    with tempfile.TemporaryDirectory() as output:
+        template = Path(output) / "template.json"
+        try:
+            package = packaging.package("prod", Path(output) / "package", region="eu-west-1")
+        except packaging.PackagingError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+        template.write_text(json.dumps(package.template, indent=1))
+        command = [str(program), "--config-file", str(SETTINGS), "--file", str(template)]
+        found = subprocess.run(command, check=False).returncode
     if not found:
         print("checkov finds nothing that infra/checkov.yaml does not explain.")
     return 1 if found else 0
