@@ -1,0 +1,100 @@
+"""Each function's role, tried: all that the template does not allow it is refused by IAM.
+
+`test_template.py` says what each role allows. This asks the emulator, which enforces it, for
+everything else that Credits does anywhere, so that a right too many is seen as a call that works.
+"""
+
+from collections.abc import Callable, Iterator
+from fnmatch import fnmatch
+from functools import partial
+from typing import Any, NamedTuple
+
+import pytest
+
+from infra.local import LocalStack
+from tests.stack.test_deploy import as_role_of, refusal
+from tests.stack.test_template import FUNCTIONS, QUEUES, Template, rights
+
+NAMES = {
+    name: "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in name).strip(
+        "-"
+    )
+    for name in FUNCTIONS
+} | {"APIHandler": "api"}
+TABLES = {"LedgerTable": "ledger", "SubscriptionsTable": "subscriptions", "MailsTable": "mails"}
+KEYS = {
+    "LedgerTable": {"user_id": {"S": "refused"}, "entry": {"S": "entry#000000000001"}},
+    "SubscriptionsTable": {"user_id": {"S": "refused"}},
+    "MailsTable": {"id": {"S": "refused"}},
+}
+
+
+class Deed(NamedTuple):
+    """Something that a role may or may not do: a right, and the call that needs it."""
+
+    action: str
+    resource: str
+    service: str
+    call: Callable[[Any], Callable[[], object]]
+
+
+def deeds(stack: LocalStack) -> Iterator[Deed]:
+    for resource, table in TABLES.items():
+        of_table = {"TableName": stack.tables[table]}
+        key = of_table | {"Key": KEYS[resource]}
+        for action, method, arguments in (
+            ("GetItem", "get_item", key),
+            ("PutItem", "put_item", of_table | {"Item": KEYS[resource]}),
+            ("UpdateItem", "update_item", key),
+            ("DeleteItem", "delete_item", key),
+            ("Scan", "scan", of_table | {"Limit": 1}),
+        ):
+            yield Deed(
+                f"dynamodb:{action}",
+                resource,
+                "dynamodb",
+                lambda client, method=method, arguments=arguments: partial(  # type: ignore[misc]
+                    getattr(client, method), **arguments
+                ),
+            )
+    for resource in QUEUES:
+        url = stack.queues[resource.removesuffix("Queue").lower()]
+        for action, method, more in (
+            ("SendMessage", "send_message", {"MessageBody": "refused"}),
+            ("ReceiveMessage", "receive_message", {}),
+            ("PurgeQueue", "purge_queue", {}),
+        ):
+            yield Deed(
+                f"sqs:{action}",
+                resource,
+                "sqs",
+                lambda client, method=method, more=more, url=url: partial(  # type: ignore[misc]
+                    getattr(client, method), QueueUrl=url, **more
+                ),
+            )
+    yield Deed(
+        "secretsmanager:GetSecretValue",
+        "UnsubscribeSecret.Id",
+        "secretsmanager",
+        lambda client: partial(
+            client.get_secret_value, SecretId=f"credits-{stack.stage}-unsubscribe-links"
+        ),
+    )
+
+
+@pytest.mark.parametrize("function", sorted(FUNCTIONS))
+def test_a_function_is_refused_whatever_it_does_not_need(
+    stack: LocalStack, template: Template, function: str
+) -> None:
+    allowed = rights(template, function)
+    clients: dict[str, Any] = {}
+    refused = 0
+    for deed in deeds(stack):
+        if any(fnmatch(deed.action, a) and deed.resource == r for a, r in allowed):
+            continue
+        if deed.service not in clients:
+            clients[deed.service] = as_role_of(stack, NAMES[function], deed.service)
+        code = refusal(deed.call(clients[deed.service]))
+        assert code.startswith("AccessDenied"), f"{deed.action} on {deed.resource}: {code}"
+        refused += 1
+    assert refused >= len(TABLES) + len(QUEUES)
