@@ -86,6 +86,7 @@ def write(name: str, picture: str) -> None:
 
 NAMES = {
     "floor": "bare botocore, no logic",
+    "batched": "bare botocore, in batches",
     "ours": "Credits",
     "usual": "usual DynamoDB design",
     "celery_user": "Celery, a task a user",
