@@ -133,7 +133,7 @@ def measure_cold(rounds: int) -> Figures:
 
 def ratio(figures: Figures, over: Figures) -> float:
     """Of the medians."""
-    return round(figures["median"] / over["median"], 2)
+    return round(float(figures["median"]) / float(over["median"]), 2)
 
 
 def targets(  # noqa: C901 - a list, not a decision

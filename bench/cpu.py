@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -338,7 +338,7 @@ def cpu_of(call: Callable[[], object], times: int = 50) -> float:
     return (time.process_time_ns() - before) / times / 1000
 
 
-def interleaved(variants: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+def interleaved(variants: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
     """Measures A B A B …, so that what disturbs the machine disturbs all of them."""
     found: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(rounds):

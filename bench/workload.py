@@ -235,7 +235,7 @@ class Floor:
         from chalicelib.domain.calendar import Period
         from chalicelib.domain.ledger import Account
 
-        self.client = botocore.session.get_session().create_client(
+        self.client: Any = botocore.session.get_session().create_client(
             "dynamodb",
             region_name="us-east-1",
             endpoint_url=database.endpoint,
