@@ -18,18 +18,16 @@ import json
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from bench import plots
 from bench.population import people
+from bench.report import RESULTS
 from chalicelib.domain import calendar
 from chalicelib.domain.calendar import Period
 from chalicelib.jobs.sweeps import USERS_A_PAGE
-
-RESULTS = Path(__file__).parent / "results.json"
 
 PERIOD = Period(2027, 3)
 """The month that begins; another one moves some zones by an hour."""

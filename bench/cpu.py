@@ -194,8 +194,8 @@ print((time.process_time_ns() - before) / 1e6)
 
 
 @contextmanager
-def packaged() -> Iterator[dict[str, Path]]:
-    """Where each variant of a cold start imports from.
+def packaged() -> Iterator[tuple[int, dict[str, Path]]]:
+    """The bytes of the archive, and where each variant of a cold start imports from.
 
     The functions from the archive that is deployed, unpacked as Lambda has it. The floor from the
     SDK as pip installs it; ``floor, packed`` from the archive's.
@@ -207,7 +207,8 @@ def packaged() -> Iterator[dict[str, Path]]:
         with zipfile.ZipFile(package.archive) as packed:
             packed.extractall(archive)
         as_installed = ("floor", "floor, first call")
-        yield dict.fromkeys(COLD, archive) | dict.fromkeys(as_installed, installed)
+        places = dict.fromkeys(COLD, archive) | dict.fromkeys(as_installed, installed)
+        yield package.archive.stat().st_size, places
 
 
 def measure_cold(variant: str, imported_from: Path, database: Database) -> float:
