@@ -69,7 +69,7 @@ class Settings:
             mails_table=environment.get("MAILS_TABLE", ""),
             mail_from=environment.get("MAIL_FROM", ""),
             mail_configuration_set=environment.get("MAIL_CONFIGURATION_SET", ""),
-            mails_a_second=_number(environment, "MAILS_A_SECOND", float, 0, 0, 1_000_000)
+            mails_a_second=_number(environment, "MAILS_A_SECOND", float, 0.0, 0.0, 1e6)
             / _number(environment, "MAIL_SENDERS", int, 1, 1, 1_000),
             mail_retry_seconds=_number(environment, "MAIL_RETRY_SECONDS", int, 10, 1, 400),
             expiring_soon_days=_number(environment, "EXPIRING_SOON_DAYS", int, 3, 0, 60),

@@ -65,6 +65,7 @@ LONGEST_REFUSAL = 32_000
 NOW = datetime(2026, 1, 15, 12, tzinfo=UTC)
 INSTANT = "2026-02-01T00:00:00Z"
 CHATHAM = "Pacific/Chatham"
+VALID = (INSTANT, "1970-01-01T00:00:00Z", "2999-12-31T23:59:59Z", "Europe/Paris", CHATHAM, "42", "1")
 CATALOGUE = parse_catalogue(PLANS_FILE.read_text(encoding="utf-8"))
 
 Json = Any
@@ -254,7 +255,7 @@ MESSAGES = (
         ),
         Sweep.parse,
         write=Sweep.body,
-        words=("allocation", "expiry", "reminder", "Europe/Paris ", "Europe/Paris 31 "),
+        words=(*VALID, "allocation", "expiry", "reminder", "Europe/Paris 31 "),
     ),
     reader(
         "message: users",
@@ -262,6 +263,7 @@ MESSAGES = (
         (UsersMessage(NOW, ("1", "auth0|2"), "tick").body(), UsersMessage(NOW, ("1",)).body()),
         UsersMessage.parse,
         write=UsersMessage.body,
+        words=VALID,
     ),
     reader(
         "message: check of a zone",
@@ -272,6 +274,7 @@ MESSAGES = (
         ),
         ZoneCheck.parse,
         write=ZoneCheck.body,
+        words=VALID,
     ),
     reader(
         "message: notification",
@@ -279,6 +282,7 @@ MESSAGES = (
         (EntryPosted("1", 3, "tick").body(), ExpiringSoon("1", NOW, NOW, "tick").body()),
         parse_notification,
         write=lambda notification: notification.body(),
+        words=VALID,
     ),
 )
 

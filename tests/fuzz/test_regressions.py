@@ -43,6 +43,12 @@ REGRESSIONS: list[tuple[str, Any]] = [
         "queue: sweeps",
         f'{SWEEP},"first_midnight":"2026-02-02T23:00:00Z","cursor":"Europe/Paris 00 zzz"}}',
     ),
+    # The tag names a user of no letters, whom DynamoDB does not look for.
+    (
+        "SNS: mail event",
+        '{"eventType":"Bounce","mail":{"tags":{"user":[""]}},'
+        '"bounce":{"bounceType":"Permanent","bouncedRecipients":[]}}',
+    ),
 ]
 
 
