@@ -129,7 +129,9 @@ def run(
     seen: set[Hashable] = set()
     for number in range(executions):
         is_seed = number < len(target.seeds)
-        given = kept[number] if is_seed else mutate(kept[int(chance.random() * len(kept))])
+        # Every other one is made of a seed: those that are kept have something wrong already.
+        choices = target.seeds if number % 2 else kept
+        given = kept[number] if is_seed else mutate(choices[int(chance.random() * len(choices))])
         answer = execute(target, given)
         result.executions += 1
         if isinstance(answer, Failure):

@@ -65,7 +65,15 @@ LONGEST_REFUSAL = 32_000
 NOW = datetime(2026, 1, 15, 12, tzinfo=UTC)
 INSTANT = "2026-02-01T00:00:00Z"
 CHATHAM = "Pacific/Chatham"
-VALID = (INSTANT, "1970-01-01T00:00:00Z", "2999-12-31T23:59:59Z", "Europe/Paris", CHATHAM, "42", "1")
+VALID = (
+    INSTANT,
+    "1970-01-01T00:00:00Z",
+    "2999-12-31T23:59:59Z",
+    "Europe/Paris",
+    CHATHAM,
+    "42",
+    "1",
+)
 CATALOGUE = parse_catalogue(PLANS_FILE.read_text(encoding="utf-8"))
 
 Json = Any
