@@ -17,6 +17,7 @@ from urllib.parse import quote
 import app
 from chalicelib.api import cursors
 from chalicelib.api.routes import _ROUTES
+from chalicelib.domain.calendar import Period
 from chalicelib.jobs.mail_events import SomeEventsFailed
 from chalicelib.messages import (
     EntryPosted,
@@ -27,11 +28,10 @@ from chalicelib.messages import (
     UsersMessage,
     ZoneCheck,
 )
-from chalicelib.domain.calendar import Period
 from chalicelib.queues import Queues
 from chalicelib.reports import Reports
 from chalicelib.services import Services
-from tests.fuzz.engine import Answer, Kind, Target
+from tests.fuzz.engine import Answer, Kind, Target, accepted, declined
 from tests.fuzz.readers import CHATHAM, INSTANT, LINKS, LONGEST_REFUSAL, NOW, SUBSCRIPTION, sendable
 from tests.simulation import aws
 from tests.simulation.world import SETTINGS, STAGE, ZONES, Context, World, at, simulated
@@ -191,14 +191,14 @@ def invoked(function: Callable[[Json, Any], Json]) -> Callable[[Json], Answer]:
         said.encode()
         assert len(said) <= 10 * LONGEST_REFUSAL, f"an answer of {len(said)} characters"
         if answer["success"] is True:
-            return Answer(True, tuple(answer))
+            return accepted(tuple(answer))
         error = answer["error"]
         assert set(error) <= {"code", "detail", "errors"}
         assert error["detail"]
         wrong = error.get("errors", [])
         assert all(set(each) == {"field", "message"} for each in wrong)
         first = (wrong[0]["field"][:12], wrong[0]["message"][:16]) if wrong else ()
-        return Answer(False, (error["code"], len(wrong), first))
+        return declined((error["code"], len(wrong), first))
 
     return call
 
@@ -343,7 +343,7 @@ def streamed(body: str) -> Answer:
     record = {"eventName": "INSERT", "eventID": "1", "dynamodb": {"Keys": keys, "NewImage": image}}
     app.queue_notifications({"Records": [record]}, Context())
     (message,) = scene.world.queue("notifications") or (None,)
-    return Answer(True, message is not None and len(message.body) // 50)
+    return accepted(message is not None and len(message.body) // 50)
 
 
 def returned(message: str) -> Answer:
@@ -354,11 +354,11 @@ def returned(message: str) -> Answer:
     try:
         app.mail_events({"Records": [record]}, Context())
     except SomeEventsFailed as error:
-        return Answer(False, str(error))
+        return declined(str(error))
     versions = [
         item["version"]["N"] for item in _SCENES[0].world.table("subscriptions").items.values()
     ]
-    return Answer(True, tuple(versions))
+    return accepted(tuple(versions))
 
 
 def entry_bodies() -> tuple[str, ...]:
@@ -368,7 +368,7 @@ def entry_bodies() -> tuple[str, ...]:
     return tuple(replace(entry, number=1).body() for entry in LEDGER)
 
 
-MAIL = {"tags": {"user": ["42".encode().hex()], "correlation": ["tick"], "kind": ["manual"]}}
+MAIL = {"tags": {"user": [b"42".hex()], "correlation": ["tick"], "kind": ["manual"]}}
 BOUNCE = {
     "eventType": "Bounce",
     "mail": MAIL,
@@ -469,9 +469,9 @@ def judged(answer: Json) -> Answer:
         f"{name}: {value}".encode("latin-1")
         assert not re.search(r"[\r\n\0]", f"{name}{value}"), f"a header {name}: {value!r}"
     if status < 400:
-        return Answer(True, (status, len(body) // 200))
+        return accepted((status, len(body) // 200))
     if headers["Content-Type"].startswith("text/html"):
-        return Answer(False, status)
+        return declined(status)
     assert headers["Content-Type"] == "application/problem+json"
     problem = json.loads(body)
     assert problem["status"] == status
@@ -479,7 +479,7 @@ def judged(answer: Json) -> Answer:
     assert problem["detail"]
     wrong = problem["errors"]
     first = (wrong[0]["field"][:12], wrong[0]["message"][:16]) if wrong else ()
-    return Answer(False, (status, problem["code"], len(wrong), first))
+    return declined((status, problem["code"], len(wrong), first))
 
 
 def _last_error() -> BaseException | None:

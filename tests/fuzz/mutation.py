@@ -189,7 +189,7 @@ class Mutator:
             return self._pick((value + 1, value - 1, -value, value * 10, float(value), str(value)))
         return self._anything(value)
 
-    def _anything(self, value: Json) -> Json:
+    def _anything(self, value: Json) -> Json:  # noqa: PLR0911 - one for each thing to put there
         """A value of any type, with or without the present one in it."""
         match self._below(9):
             case 0 | 1:
@@ -208,7 +208,7 @@ class Mutator:
 
     # --- Texts ------------------------------------------------------------------------------------
 
-    def _spelt(self, text: str) -> str:
+    def _spelt(self, text: str) -> str:  # noqa: PLR0911 - one for each way
         """``text`` with one change."""
         start = self._below(len(text) + 1)
         end = min(len(text), start + self._pick((0, 1, 1, 2, 4, 8, 32)))

@@ -18,7 +18,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
-from chalicelib.api import account, calls, cursors
+from chalicelib.api import account, authorizer, calls, cursors
 from chalicelib.api import subscriptions as routes
 from chalicelib.api.authorizer import (
     InvalidToken,
@@ -57,7 +57,7 @@ from infra.clock import parse_moment
 from infra.console import server as console
 from infra.csv_file import UnreadableFileError
 from infra.repair import redrive, replay, void
-from tests.fuzz.engine import Answer, Kind, Target
+from tests.fuzz.engine import Answer, Kind, Target, accepted, declined
 
 LONGEST_REFUSAL = 32_000
 """In characters. Lambda answers 6 MB at most and a log event has 256 KB at most."""
@@ -92,8 +92,8 @@ def refused(error: Exception) -> Answer:
     assert 0 < len(said) <= LONGEST_REFUSAL, f"a refusal of {len(said)} characters"
     if isinstance(error, InvalidInput):
         wrong = error.errors[0]
-        return Answer(False, (len(error.errors), wrong.field[:12], wrong.message[:16]))
-    return Answer(False, (type(error), said[:16]))
+        return declined((len(error.errors), wrong.field[:12], wrong.message[:16]))
+    return declined((type(error).__name__, said[:16]))
 
 
 def reader(
@@ -119,7 +119,7 @@ def reader(
         if write is not None:
             again = read(write(value))
             assert again == value, f"{value!r} was written and read as {again!r}"
-        return Answer(True, type(value))
+        return accepted(type(value).__name__)
 
     return Target(name, kind, seeds, call, share, words)
 
@@ -158,7 +158,7 @@ FIELDS = (
     field(fields.parse_correlation_id, "53dc4d37-cffa-4f76-80c9-8b7d4a4d2eaa"),
     field(fields.parse_email, "ada@example.com", "a.b+c@mail.example.co.uk", check=str.isascii),
     field(fields.parse_days, 1, 3650, check=lambda days: 1 <= days <= 3650),
-    field(fields.parse_boolean, True, False, check=lambda value: type(value) is bool),
+    field(fields.parse_boolean, *(True, False), check=lambda value: type(value) is bool),
     field(
         fields.parse_choice(MailKind),
         *(kind.value for kind in MailKind),
@@ -175,7 +175,7 @@ FIELDS = (
     ),
     field(instants.parse_date, "2026-07-01", "2028-02-29", write=str),
     field(
-        lambda field, value: Period.parse(value, field),
+        lambda name, value: Period.parse(value, name),
         "2026-07",
         "2999-12",
         "1970-01",
@@ -196,12 +196,12 @@ FIELDS = (
     field(calls.parse_limit, 1, "20", "100", check=lambda limit: 1 <= limit <= 100),
     field(cursors.parse_cursor, "MGJhZGY4ZTYx"),
     field(account._parse_transaction_id, "42-7"),
-    field(routes._parse_etags, '"3"', 'W/"3", "4"', "*", write=lambda tags: ", ".join(tags)),
+    field(routes._parse_etags, '"3"', 'W/"3", "4"', "*", write=", ".join),
     field(routes._parse_any, "*"),
     field(console._parse_scopes, "credits:read credits:use", *(scope.value for scope in Scope)),
     field(console._parse_seconds, 3600, -60),
     field(
-        lambda field, value: Tally.parse(field, value),
+        Tally.parse,
         Tally(3, 1, 1, 1, 1, ("a",), ("b",), ("c",)).values()
         | {"missing_users": ["a"], "duplicate_users": [], "unchecked_users": ["b", "c"]},
         name="tally",
@@ -319,7 +319,7 @@ LEDGER = _ledger()
 
 
 def body_of(values: Json) -> str:
-    """A line as somebody would store it who writes to the table; half characters only as escapes."""
+    """A line as somebody would store it; half a character can be stored as an escape only."""
     body = json.dumps(values, ensure_ascii=False, separators=(",", ":"))
     return body if body.isprintable() else json.dumps(values, separators=(",", ":"))
 
@@ -398,7 +398,7 @@ CURSORS = (
     reader(
         "user of a mail's tag",
         Kind.TEXT,
-        ("auth0|42".encode().hex(),),
+        (b"auth0|42".hex(),),
         user_of_tag,
         write=lambda user_id: user_id.encode().hex(),
         own=ValueError,
@@ -419,10 +419,15 @@ KEY_SET = {
         },
     ]
 }
-CHECKER = TokenChecker(
-    TokenSettings.read({"STAGE": "prod", "TOKEN_ISSUER": ISSUER, "TOKEN_AUDIENCE": "credits-api"}),
-    IssuerKeys(lambda: KEY_SET, now=lambda: 0.0),
+TOKEN_SETTINGS = TokenSettings.read(
+    {
+        "STAGE": "prod",
+        "TOKEN_ISSUER": ISSUER,
+        "TOKEN_AUDIENCE": "credits-api",
+        "TOKEN_JWKS_URL": f"{ISSUER}keys?version=1",
+    }
 )
+CHECKER = TokenChecker(TOKEN_SETTINGS, IssuerKeys(lambda: KEY_SET, now=lambda: 0.0))
 HEADER = {"alg": "ES256", "typ": "JWT", "kid": "ec"}
 CLAIMS = {
     "iss": ISSUER,
@@ -452,7 +457,7 @@ def authorized(authorization: str) -> Answer:
     (statement,) = policy["policyDocument"]["Statement"]
     assert all(isinstance(value, str) for value in policy["context"].values())
     assert statement["Effect"] == "Allow"
-    return Answer(True, policy["context"]["scopes"])
+    return accepted(policy["context"]["scopes"])
 
 
 def signed(parts: Json) -> Answer:
@@ -470,11 +475,36 @@ def unsigned(parts: Json) -> Answer:
     return authorized("Bearer " + ".".join(part(sendable(text).encode()) for text in texts))
 
 
+class FakeConnection:
+    """A connection to the issuer, whose every document is the same."""
+
+    document = b""
+
+    def __init__(self, *_: object, **__: object) -> None:
+        self.status = 200
+
+    def request(self, *_: object, **__: object) -> None:
+        """Asks."""
+
+    def getresponse(self) -> "FakeConnection":
+        """The answer."""
+        return self
+
+    def read(self, size: int) -> bytes:
+        """So much of it."""
+        return self.document[:size]
+
+    def close(self) -> None:
+        """The end."""
+
+
 def keys_of(document: str) -> Any:
-    """What is made of a key set that the issuer's address answers with."""
-    found = IssuerKeys(lambda: json.loads(document), now=lambda: 0.0)
-    found.find("ec")
-    return found
+    """What is made of what the issuer's address answers."""
+    FakeConnection.document = sendable(document).encode()
+    with patch.object(authorizer, "HTTPSConnection", FakeConnection):
+        keys = IssuerKeys(lambda: authorizer.fetch_keys(TOKEN_SETTINGS), now=lambda: 0.0)
+        keys.find("ec")
+    return keys
 
 
 TOKENS = (
@@ -605,7 +635,7 @@ FILES_AND_SETTINGS = (
         own=CatalogueError,
         check=lambda catalogue: catalogue.lowest in catalogue.plans,
         share=1,
-        words=("[[plans]]", "[plans]", "[", "a.b = 1", "lowest = true", "monthly_credits = 5", "="),
+        words=("[[plans]]", "[plans]", "[", "a.b = 1", "lowest = true", "="),
     ),
     reader(
         "parameters.toml",
@@ -665,8 +695,8 @@ FILES_AND_SETTINGS = (
         own=(KeyError, ValueError),
         check=lambda found: (
             0 <= found.mails_a_second < 10**9
-            and 0 < found.mail_retry_seconds
-            and 0 <= found.expiring_soon_days
+            and found.mail_retry_seconds > 0
+            and found.expiring_soon_days >= 0
         ),
         share=5,
     ),

@@ -12,6 +12,10 @@ LONG = "9" * 5_000
 ODDLY_NAMED = {f"x{place}": 1 for place in range(3_000)}
 MIDNIGHT = '"midnight":"2026-02-02T23:00:00Z","as_of":"2026-02-02T23:00:00Z"'
 SWEEP = f'{{"kind":"expiry","timezone":"Europe/Paris",{MIDNIGHT}'
+BOUNCE_OF_NOBODY = (
+    '{"eventType":"Bounce","mail":{"tags":{"user":[""]}},'
+    '"bounce":{"bounceType":"Permanent","bouncedRecipients":[]}}'
+)
 
 REGRESSIONS: list[tuple[str, Any]] = [
     # Each field that nobody asked for was named, with a list of those that are known: the answer
@@ -44,11 +48,7 @@ REGRESSIONS: list[tuple[str, Any]] = [
         f'{SWEEP},"first_midnight":"2026-02-02T23:00:00Z","cursor":"Europe/Paris 00 zzz"}}',
     ),
     # The tag names a user of no letters, whom DynamoDB does not look for.
-    (
-        "SNS: mail event",
-        '{"eventType":"Bounce","mail":{"tags":{"user":[""]}},'
-        '"bounce":{"bounceType":"Permanent","bouncedRecipients":[]}}',
-    ),
+    ("SNS: mail event", BOUNCE_OF_NOBODY),
 ]
 
 

@@ -25,8 +25,8 @@ def main(words: list[str] | None = None) -> int:
     """Reads the command line; the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.zones",
-        description=f"Every local midnight of every timezone, {FIRST:%Y} to {LAST:%Y}: the calendar "
-        "against a reader of the zone files and against the C library.",
+        description=f"Every local midnight of every timezone, {FIRST:%Y} to {LAST:%Y}: the "
+        "calendar against a reader of the zone files and against the C library.",
     )
     parser.add_argument("zones", nargs="*", metavar="ZONE", help="default: all")
     arguments = parser.parse_args(words)
@@ -41,8 +41,8 @@ def main(words: list[str] | None = None) -> int:
         )
     Console(width=100).print(_table(compared))
     for disagreement in compared.disagreements[:MOST_SHOWN]:
-        print(disagreement)
-    print(
+        print(disagreement)  # noqa: T201
+    print(  # noqa: T201
         f"{compared.midnights:,} midnights of {compared.zones} zones, {compared.month_starts:,} of "
         f"them month starts, {FIRST:%Y} to {LAST:%Y}, compared with the zone files and the C "
         f"library: {len(compared.disagreements):,} disagreements"
