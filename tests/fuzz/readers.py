@@ -357,7 +357,7 @@ LEDGERS = (
         verified,
         write=None,
         own=LedgerCorrupt,
-        share=3,
+        share=2,
     ),
 )
 
@@ -528,7 +528,7 @@ TOKENS = (
         Kind.VALUE,
         ([HEADER, CLAIMS, "x"], [{**HEADER, "alg": "none"}, CLAIMS, ""], ["[" * 4_000, "", ""]),
         unsigned,
-        share=5,
+        share=2,
         words=("ES256", "RS256", "HS256", "none", "b64", "crit"),
     ),
     reader(
@@ -655,7 +655,8 @@ FILES_AND_SETTINGS = (
             ",".join(import_subscriptions.COLUMNS.all)
             + "\n42,ada@example.com,Europe/Paris,pro,yearly,active,2025-01-01T00:00:00Z,,5\n",
             ",".join(import_subscriptions.COLUMNS.required)
-            + '\r\n42,"a@b.example",Pacific/Chatham,starter,monthly,paused,2025-01-01T00:00:00Z\r\n\r\n',
+            + '\r\n42,"a@b.example",Pacific/Chatham,starter,monthly,paused,'
+            "2025-01-01T00:00:00Z\r\n\r\n",
         ),
         imported(import_subscriptions),
         write=None,
