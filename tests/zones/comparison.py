@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from chalicelib.domain import calendar
 from chalicelib.domain.calendar import Period
@@ -45,19 +45,20 @@ def compare(
     """
     compared = Compared()
     checked: dict[bytes, list[int]] = {}
+    dates = [date_of(day) for day in days]
     for name in names:
         file = zone_path(name).read_bytes()
-        found = [(_midnight(name, date_of(day)) - _EPOCH) // _SECOND for day in days]
+        found = [(_midnight(name, day) - _EPOCH) // _SECOND for day in dates]
         if file not in checked:
             checked[file] = midnights_of(stretches_of(file), days)
             _ask_wall_clock(name, found, days, compared)
-        for day, ours, theirs in zip(days, found, checked[file], strict=True):
+        for day, ours, theirs in zip(dates, found, checked[file], strict=True):
             if ours != theirs:
                 compared.disagreements.append(
-                    f"{name} {date_of(day)}: {_at(ours)} here, {_at(theirs)} by the zone file"
+                    f"{name} {day}: {_at(ours)} here, {_at(theirs)} by the zone file"
                 )
         compared.midnights += len(found)
-        _note_months(name, found, days, compared)
+        _note_months(name, zip(dates, found, strict=True), compared)
         compared.zones += 1
         tell(name)
     compared.files = len(checked)
@@ -74,9 +75,8 @@ def _ask_wall_clock(name: str, found: list[int], days: Sequence[int], compared: 
                 )
 
 
-def _note_months(name: str, found: list[int], days: Sequence[int], compared: Compared) -> None:
-    for day, midnight in zip(days, found, strict=True):
-        first = date_of(day)
+def _note_months(name: str, found: Iterable[tuple[date, int]], compared: Compared) -> None:
+    for first, midnight in found:
         if first.day != 1:
             continue
         period = Period.of(first)
