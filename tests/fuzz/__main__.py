@@ -46,6 +46,8 @@ def main(words: list[str] | None = None) -> int:
         except ValueError:
             parser.error(f"--replay: neither a file nor hexadecimal: {arguments.replay[:40]}")
         return _replay(TARGETS[arguments.target], raw)
+    if arguments.executions < len(TARGETS):
+        parser.error(f"--executions must be {len(TARGETS)} or more")
     targets = [TARGETS[arguments.target]] if arguments.target else list(TARGETS.values())
     return _run(targets, arguments.executions, arguments.seed)
 

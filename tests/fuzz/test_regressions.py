@@ -1,9 +1,12 @@
 """Inputs that once came to something else than a valid value or an error of our own."""
 
+from io import BytesIO
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from infra.console import server
 from tests.fuzz.engine import Failure, execute
 from tests.fuzz.targets import TARGETS, staged
 
@@ -62,3 +65,9 @@ def test_what_once_failed_is_refused(target: str, given: Any) -> None:
         answer = execute(TARGETS[target], given)
     assert not isinstance(answer, Failure), answer.error
     assert not answer.is_accepted or target == "line of a function's log"
+
+
+def test_a_request_of_the_page_that_is_nested_too_deep_is_refused() -> None:
+    headers = {"Content-Length": str(len(NESTED)), "Content-Type": "application/json"}
+    request: Any = SimpleNamespace(headers=headers, rfile=BytesIO(NESTED.encode()))
+    assert server._Handler._post(request).status == 400
