@@ -99,6 +99,7 @@ def main(words: list[str] | None = None) -> int:
     console = Console()
     local.end_on_sigterm()
     try:
+        csv_file.read(arguments.csv)  # a wrong name is told at once, not when the stack is up
         # The month is turned by hand here: the clock's own ticks would only get in between.
         with (
             server.console() as page,
@@ -108,8 +109,8 @@ def main(words: list[str] | None = None) -> int:
         ):
             holds = story(stack, arguments.csv, console, moves_clock=True)
             mails.show_sent(stack, console)
-            show_how_to_call(stack, console)
             if not arguments.exit:
+                show_how_to_call(stack, console)
                 console.print(f"[bold]The console[/]  {page.url}\n", highlight=False)
                 console.print("The stack stays up until Ctrl-C.")
                 with page.showing(stack):
