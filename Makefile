@@ -30,7 +30,7 @@ up: $(READY) | writable  ## the empty stack; prints one line of JSON with every 
 token: $(READY)  ## a token for the running stack: USER_ID=42 (SCOPE="credits:admin" SECONDS=3600)
 	@$(RUN) -m infra token $(if $(USER_ID),--user-id "$(USER_ID)") $(if $(SCOPE),--scope "$(SCOPE)") $(if $(SECONDS),--seconds "$(SECONDS)")
 
-clock: $(READY)  ## show or move the running stack's clock: TO="next midnight", "next 1st", "+30 days" (ZONE=)
+clock: $(READY)  ## read or move the local stack's clock: TO="next midnight", "next 1st", "+30 days" (ZONE=)
 	@$(RUN) -m infra clock $(if $(TO),--to "$(TO)") $(if $(ZONE),--zone "$(ZONE)")
 
 test: $(READY) | writable  ## all tests (ARGS="-k name tests/unit" picks some)
