@@ -23,7 +23,7 @@ _POLL_SECONDS = 1.0
 def main(words: list[str] | None = None) -> int:
     """Reads the command line and counts; the exit status: 1 when the month is not complete."""
     parser = argparse.ArgumentParser(
-        prog="python -m infra.completeness",
+        prog="python -m infra completeness",
         description="Counts who was due for a month and who was allocated, zone by zone.",
     )
     parser.add_argument("period", metavar="PERIOD", help="the month, such as 2026-07")

@@ -88,7 +88,7 @@ def show_how_to_call(stack: local.LocalStack, console: Console) -> None:
 def main(words: list[str] | None = None) -> int:
     """Reads the command line and runs; the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m infra.run",
+        prog="python -m infra run",
         description="Turns a month on the embedded emulator and shows what happened.",
     )
     parser.add_argument(

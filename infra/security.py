@@ -105,7 +105,7 @@ def advisories(packages: list[dict[str, Any]]) -> Iterator[str]:
 def main(words: list[str] | None = None) -> int:
     """Reads the command line and looks; the exit status: 1 when something is found."""
     parser = argparse.ArgumentParser(
-        prog="python -m infra.security",
+        prog="python -m infra security",
         description="Looks for weaknesses in the packaged template of prod (checkov; "
         "infra/checkov.yaml says what is passed over and why) and for advisories about the "
         "packages that are deployed (pip-audit). The first run installs both under build/.",

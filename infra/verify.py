@@ -28,7 +28,7 @@ from infra.importing import progress_bar
 def main(words: list[str] | None = None) -> int:
     """Reads the command line and verifies; the exit status: 1 when a ledger is wrong."""
     parser = argparse.ArgumentParser(
-        prog="python -m infra.verify",
+        prog="python -m infra verify",
         description="Checks the hash chain and the arithmetic of users' ledgers, from line 1.",
     )
     parser.add_argument("user_ids", nargs="*", metavar="USER_ID", help="whose ledgers to walk")

@@ -36,7 +36,9 @@ def test_every_command_says_what_it_takes(
         main()
     said = capsys.readouterr()
     assert (ended.value.code, said.err) == (0, "")
-    assert said.out.startswith("usage: ")
+    package = COMMANDS[name][0].partition(".")[0]
+    by_name = f"python -m infra {name} " if package == "infra" else "python -m bench"
+    assert said.out.startswith(f"usage: {by_name}")
 
 
 def test_a_command_that_is_not_there_is_answered_with_those_that_are(
