@@ -9,6 +9,7 @@ They are the ones that `make` runs; make sets up what they need first.
 from __future__ import annotations
 
 import errno
+import os
 import runpy
 import sys
 
@@ -65,7 +66,14 @@ def main() -> int:
     module, _ = COMMANDS[name]
     sys.argv = [f"python -m infra {name}", *sys.argv[2:]]
     try:
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        try:
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read it, such as `head`, has seen enough; Python is not to complain at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except OSError as error:
         if error.errno not in _NOT_WRITABLE or error.filename is None:
             raise

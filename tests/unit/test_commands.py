@@ -5,6 +5,7 @@ import importlib.util
 import json
 import re
 import runpy
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -96,6 +97,14 @@ def test_help_shows_every_target_under_a_heading_and_fits_a_wide_terminal() -> N
     assert max(map(len, shown.splitlines())) <= 110
     phony = " ".join(re.findall(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)).split()
     assert set(phony) == targets | {"writable"}
+
+
+def test_a_reader_that_has_seen_enough_is_no_failure_to_talk_about() -> None:
+    command = f"{shlex.quote(sys.executable)} -m infra cost | true"
+    ended = subprocess.run(
+        ["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 @pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
