@@ -115,6 +115,7 @@ def main(words: list[str] | None = None) -> int:
                 console.print("The stack stays up until Ctrl-C.")
                 with page.showing(stack):
                     local.stay(stack)
+                console.print("Ending ...")
             return 0 if holds else 1
     except UnreadableFileError as error:
         console.print(f"error: {arguments.csv}: {error}", markup=False)

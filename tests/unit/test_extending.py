@@ -103,6 +103,7 @@ def test_an_example_works_as_the_page_shows_it(title: str, tmp_path: Path) -> No
     made = {file for file, is_new, _ in steps(EXAMPLES[title]) if is_new and "test_" in str(file)}
     assert made
     assert made <= ran, "an example's own tests are among those it runs"
-    ruff = Path(sys.executable).with_name("ruff")
-    run([str(ruff), "format", "--check", "."], tree)
-    run([str(ruff), "check", "--no-cache", "."], tree)
+    ruff = str(Path(sys.executable).with_name("ruff"))
+    touched = {file for file, _, _ in steps(EXAMPLES[title]) if file and file.endswith(".py")}
+    run([ruff, "format", "--check", *sorted(touched)], tree)
+    run([ruff, "check", "--no-cache", *sorted(touched)], tree)
