@@ -103,13 +103,13 @@ erase: $(READY)  ## erase a person, not the numbers: USER_ID=42 (SUBJECT="auth0|
 	@$(RUN) -m infra erase --user-id "$(USER_ID)" $(if $(SUBJECT),--subject "$(SUBJECT)") $(REPAIR)
 
 ##@ Proof and figures
-.PHONY: contract mutants units cost bench capacity scale
+.PHONY: contract prove units cost bench capacity scale
 
 contract: $(READY) | writable  ## thousands of made-up requests against the API's contract (EXAMPLES=50 a route)
 	@CONTRACT_EXAMPLES=$(or $(EXAMPLES),50) $(RUN) -m pytest -s tests/stack/test_contract.py
 
-mutants: $(READY) | writable  ## does a test notice each small mistake? Takes hours (FILES=chalicelib/domain/batches.py)
-	@$(RUN) -m tests.mutants $(FILES)
+prove: $(READY) | writable  ## all that proves the guarantee: hours (PARTS="zones crashes"; docs/proof.md)
+	@$(RUN) -m tests.prove $(PARTS)
 
 units: $(READY) | writable  ## requests and capacity units of each operation, counted
 	@$(RUN) -m infra units
