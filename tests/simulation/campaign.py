@@ -7,6 +7,7 @@ import argparse
 import re
 import sys
 import time
+import traceback
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -14,8 +15,9 @@ import hypothesis
 from hypothesis import HealthCheck, Phase, Verbosity, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from tests.simulation.life import Life
 from tests.simulation.machine import Machine
-from tests.simulation.oracle import Violation
+from tests.simulation.reference import Violation
 
 
 @dataclass
@@ -64,8 +66,8 @@ def campaign(
         machine = hypothesis.reproduce_failure(hypothesis.__version__, replay.encode())(machine)
     elif seed is not None:
         machine = hypothesis.seed(seed)(machine)
-    Machine.lives = Machine.steps = Machine.struck = 0
-    Machine.story_of_failure = []
+    Life.lives = Life.steps = Life.struck = 0
+    Life.story_of_failure = []
     began = time.perf_counter()
     failure: BaseException | None = None
     try:
@@ -76,12 +78,12 @@ def campaign(
     notes = " ".join(getattr(failure, "__notes__", ()))
     blob = re.search(r"reproduce_failure\('[^']*', b'([^']*)'\)", notes)
     return Result(
-        Machine.lives,
-        Machine.steps,
-        Machine.struck,
+        Life.lives,
+        Life.steps,
+        Life.struck,
         seconds,
         failure,
-        tuple(Machine.story_of_failure) if failure else (),
+        tuple(Life.story_of_failure) if failure else (),
         blob[1] if blob else replay,
     )
 
@@ -93,15 +95,18 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=40, help="how many steps each has at most")
     parser.add_argument("--seed", type=int, default=None, help="the same seed, the same lives")
     parser.add_argument("--replay", default="", help="what an earlier failure printed")
+    parser.add_argument("--long", action="store_true", help="leave a story as long as it is found")
     arguments = parser.parse_args()
-    result = campaign(arguments.lives, arguments.steps, arguments.seed, arguments.replay)
+    result = campaign(
+        arguments.lives, arguments.steps, arguments.seed, arguments.replay, shrink=not arguments.long
+    )
     took = timedelta(seconds=round(result.seconds))
     print(f"{result.lives:,} lives, {result.steps:,} steps, {result.struck:,} faults in {took}")  # noqa: T201
     if result.failure is None:
         return 0
     print(result.told())  # noqa: T201
     if not isinstance(result.failure, Violation):
-        raise result.failure
+        traceback.print_exception(result.failure)
     return 1
 
 

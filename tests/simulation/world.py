@@ -26,7 +26,7 @@ from chalicelib.services import Services
 from chalicelib.settings import Settings
 from tests.simulation import aws
 from tests.simulation.aws import Message
-from tests.simulation.faults import Killed, Trouble
+from tests.simulation.faults import Killed, Trouble, Troubles
 from tests.simulation.reference import QUARTER, local_day, midnight
 
 ZONES = (
@@ -115,7 +115,7 @@ def simulated(
 ) -> Iterator[None]:
     """Within the block the product is small enough to be driven hard: few zones, small pages.
 
-    Nothing sleeps. Everything else is as it is deployed.
+    Nothing sleeps, and metrics are counted and not written. Everything else is as it is deployed.
     """
     import app
     from chalicelib.api import exchange
@@ -128,6 +128,7 @@ def simulated(
             ("chalicelib.jobs.sweeps.USERS_A_PAGE", users_a_page),
             ("chalicelib.jobs.sweeps.EXPIRY_SHARDS", shards),
             ("chalicelib.store.ledger.EXPIRY_SHARDS", shards),
+            ("chalicelib.metrics._write", lambda _: None),
             ("time.sleep", lambda _: None),
         ):
             stack.enter_context(patch(target, value))
@@ -180,6 +181,8 @@ class World:
     streamed: int = 0
     """How many records of the stream have been handled."""
     requests: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    operations: list[str] = field(default_factory=list)
+    """The correlation ids that requests to the API have had."""
 
     def __post_init__(self) -> None:
         self.aws = aws.Services(aws.create(STAGE), clock=lambda: self.now.timestamp())  # noqa: PLW0108 - it moves
@@ -213,7 +216,7 @@ class World:
         self.services.unsubscribe_links = UnsubscribeLinks(b"k" * 32, SETTINGS.unsubscribe_url)
 
     @contextmanager
-    def troubled(self, trouble: Trouble | None) -> Iterator[None]:
+    def troubled(self, trouble: Trouble | Troubles | None) -> Iterator[None]:
         """Within the block something goes wrong."""
         aws.refill_retries()
         before, self.aws.interfere = self.aws.interfere, trouble
@@ -253,11 +256,13 @@ class World:
             "isBase64Encoded": False,
             "stageVariables": {},
         }
+        request_id = f"request-{next(self.requests)}"
+        self.operations.append(request_id)
         event["requestContext"] = {
             "httpMethod": method,
             "resourcePath": event["resource"],
             "path": path,
-            "requestId": f"request-{next(self.requests)}",
+            "requestId": request_id,
             "authorizer": dict(caller),
         }
         _Heard.last = None
