@@ -42,7 +42,9 @@ profiles = st.builds(
     zones=st.lists(st.sampled_from(ZONES), min_size=1, max_size=3, unique=True).map(tuple),
     users=st.integers(1, 5),
     users_a_page=st.sampled_from((2, 4)),
-    faults=st.lists(st.sampled_from(tuple(Fault)), max_size=8, unique=True).map(tuple),
+    faults=st.lists(st.sampled_from(tuple(Fault)), min_size=1, max_size=8, unique=True).map(
+        tuple
+    ),
 )
 
 places = st.integers(0, 6)
@@ -96,18 +98,18 @@ spans = st.sampled_from(
 Drawn = list[tuple[int, int, int, int, tuple[str, int, str, Change]]]
 """Troubles as they are drawn: which fault and which aim of those there are, where, how often."""
 
-troubles: st.SearchStrategy[Drawn] = st.lists(
+_trouble = st.tuples(
+    st.integers(0, 15),
+    st.integers(0, 7),
+    st.sampled_from((0, 0, 0, 1, 2, 3)),
+    st.sampled_from((1, 1, 1, 2, 3, 5, 40)),
     st.tuples(
-        st.integers(0, 15),
-        st.integers(0, 7),
-        st.sampled_from((0, 0, 0, 1, 2, 3)),
-        st.sampled_from((1, 1, 1, 2, 3, 5, 40)),
-        st.tuples(
-            st.sampled_from(("again", "again", "use", "grant", "reverse", "edit", "deliver")),
-            amounts,
-            keys,
-            edits,
-        ),
+        st.sampled_from(("again", "again", "use", "grant", "reverse", "edit", "deliver")),
+        amounts,
+        keys,
+        edits,
     ),
-    max_size=2,
 )
+troubles: st.SearchStrategy[Drawn] = st.lists(_trouble, max_size=2)
+trouble: st.SearchStrategy[Drawn] = st.lists(_trouble, min_size=1, max_size=3)
+"""The same, and at least one."""

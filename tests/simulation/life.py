@@ -112,6 +112,7 @@ class Life(RuleBasedStateMachine):
         self.is_over = True
         self.archive: dict[str, list[str]] = {name: [] for name in (*WORK_QUEUES, "notifications")}
         self.later: list[Callable[[], None]] = []
+        self.meanwhiles = 0
         self.again: Callable[[], None] | None = None
         """Does what the present step does a second time, as somebody else."""
 
@@ -227,7 +228,8 @@ class Life(RuleBasedStateMachine):
                 self._deliver_meanwhile()
                 return "what waits is delivered"
             # Of another backend: its keys are its own.
-            asked = self._ask_meanwhile(what, who, amount, f"{key}-meanwhile")
+            self.meanwhiles += 1
+            asked = self._ask_meanwhile(what, who, amount, f"{key}-meanwhile-{self.meanwhiles}")
             judge = self.asked(asked[0])
             reply = asked[1]()
             self.later.append(lambda: judge(reply, CALM))
@@ -636,7 +638,7 @@ class Life(RuleBasedStateMachine):
 
     # --- The end ----------------------------------------------------------------------------------
 
-    def live_until(self, end: datetime, ages: Sequence[int] = (0, 15, 60, 360)) -> None:
+    def live_until(self, end: datetime, ages: Sequence[int] = (0, 15)) -> None:
         """Ticks come on time, and everything is delivered at once."""
         zones = self.profile.zones
         for moment in ticks_between(self.world.now, end, zones, ages):

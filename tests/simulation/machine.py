@@ -30,6 +30,7 @@ from tests.simulation.drawn import (
     places,
     profiles,
     spans,
+    trouble,
     troubles,
 )
 from tests.simulation.life import ADMIN, LAMBDA, MILLISECOND, SHOP, Life
@@ -161,7 +162,7 @@ class Machine(Life):
         self.deliver_all("sweeps", [])
         self.deliver_all("allocations", [])
 
-    @rule(who=places, zone=places, change=edits, drawn=troubles, offset=offsets)
+    @rule(who=places, zone=places, change=edits, drawn=trouble, offset=offsets)
     def story_of_a_move(
         self, who: int, zone: int, change: Change, drawn: Drawn, offset: int
     ) -> None:
@@ -299,10 +300,10 @@ class Machine(Life):
         with self.step(f"{span} pass, and no tick comes"):
             self.world.now += span
 
-    @rule(days=st.integers(1, 3))
-    def days_pass(self, days: int) -> None:
-        with self.step(f"{days} days pass, and all is as it should be"):
-            self.live_until(self.world.now + days * reference.DAY)
+    @rule()
+    def a_day_passes(self) -> None:
+        with self.step("a day passes, and all is as it should be"):
+            self.live_until(self.world.now + reference.DAY)
 
     def _month_start(self, who: str, months: int) -> Any:
         """When the next month begins where somebody lives, or one of those after it."""
@@ -322,7 +323,7 @@ class Machine(Life):
         change=st.none() | edits,
         in_haste=st.booleans(),
         before=troubles,
-        drawn=troubles,
+        drawn=trouble,
     )
     def story_of_a_month(
         self,
@@ -352,7 +353,7 @@ class Machine(Life):
         grants = [g for g in self.oracle.ledger(who).alive(self.world.now) if g.expires_at]
         return min(grants, key=lambda grant: (grant.expires_at, grant.number), default=None)
 
-    @rule(who=places, offset=offsets, is_swept=st.booleans(), before=troubles, drawn=troubles)
+    @rule(who=places, offset=offsets, is_swept=st.booleans(), before=troubles, drawn=trouble)
     def story_of_an_expiry(
         self,
         who: int,
@@ -479,7 +480,7 @@ class Machine(Life):
             self.world.queue("notifications").append(message)
             self.send_now([message], drawn)
 
-    @rule(times=st.integers(1, 3), before=troubles, drawn=troubles)
+    @rule(times=st.integers(1, 3), before=troubles, drawn=trouble)
     def story_of_the_mails(self, times: int, before: Drawn, drawn: Drawn) -> None:
         """All that was posted is told, and told again."""
         self.hand_over(100, before)

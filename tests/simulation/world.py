@@ -4,6 +4,7 @@ Everything goes through `app.py` with the events that AWS sends. Nothing happens
 wait in the queues, and records in the stream, until somebody delivers them.
 """
 
+import contextvars
 import itertools
 import logging
 import os
@@ -109,6 +110,26 @@ def _few_zones(zones: Sequence[str]) -> Iterator[None]:
             calendar._known_names.cache_clear()
 
 
+_USER_AGENT = "aws_lambda_powertools.shared.user_agent"
+
+
+class _InTurn:
+    """A pool of no threads: one call after the other, each in a context of its own like theirs."""
+
+    def __init__(self, threads: int) -> None:
+        assert threads == 1
+
+    def __enter__(self) -> "_InTurn":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is left to wait for."""
+
+    def map(self, call: Callable[[Any], object], values: Iterable[Any]) -> Iterator[object]:
+        for value in values:
+            yield contextvars.Context().run(call, value)
+
+
 @contextmanager
 def simulated(
     zones: Sequence[str] = ZONES, users_a_page: int = 4, shards: int = 2
@@ -129,6 +150,10 @@ def simulated(
             ("chalicelib.jobs.sweeps.EXPIRY_SHARDS", shards),
             ("chalicelib.store.ledger.EXPIRY_SHARDS", shards),
             ("chalicelib.metrics._write", lambda _: None),
+            ("chalicelib.jobs.records.ThreadPoolExecutor", _InTurn),
+            ("chalicelib.jobs.notifications.ThreadPoolExecutor", _InTurn),
+            # It would add one more line to the headers of the one client with every new process.
+            (f"{_USER_AGENT}.register_feature_to_client", lambda **_: None),
             ("time.sleep", lambda _: None),
         ):
             stack.enter_context(patch(target, value))
