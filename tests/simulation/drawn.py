@@ -41,7 +41,7 @@ profiles = st.builds(
     ),
     zones=st.lists(st.sampled_from(ZONES), min_size=1, max_size=3, unique=True).map(tuple),
     users=st.integers(1, 5),
-    users_a_page=st.sampled_from((2, 4)),
+    users_a_page=st.sampled_from((2, 4, 8)),
     faults=st.lists(st.sampled_from(tuple(Fault)), min_size=1, max_size=8, unique=True).map(
         tuple
     ),

@@ -64,17 +64,16 @@ def kind_of(call: Call) -> str:
     return f"{call.operation} {place.rpartition('-')[2]}".strip()
 
 
-def user_of(call: Call) -> str | None:
-    """Whom a call is about, if one can tell; of several users it is the first."""
+def users_of(call: Call) -> list[str]:
+    """Whom a call is about, as far as one can tell: of many that are read at once, the first."""
     asked = call.parameters
+    if "Statements" in asked:
+        return [statement["Parameters"][0]["S"] for statement in asked["Statements"]]
     found = re.search(r'"user_id": \{"S": "([^"#]+)"\}', json.dumps(asked))
     if found:
-        return found[1]
-    values = asked.get("ExpressionAttributeValues") or {}
-    for statement in asked.get("Statements", ()):
-        values = {"first": statement["Parameters"][0]}
-        break
-    return next((str(value["S"]) for value in values.values() if "S" in value), None)
+        return [found[1]]
+    values = (asked.get("ExpressionAttributeValues") or {}).values()
+    return [str(value["S"]) for value in values if "S" in value][:1]
 
 
 @dataclass

@@ -18,7 +18,7 @@ from chalicelib.domain.errors import CreditsError
 from tests.simulation import acknowledged, answers, reference
 from tests.simulation.aws import Call, Message
 from tests.simulation.drawn import Change, Drawn, Profile
-from tests.simulation.faults import Fault, Killed, Trouble, Troubles, kind_of, user_of
+from tests.simulation.faults import Fault, Killed, Trouble, Troubles, kind_of, users_of
 from tests.simulation.oracle import Edit, Intent, Oracle, require
 from tests.simulation.reference import Forbidden, Short, Subscription, Violation, show
 from tests.simulation.world import WORK_QUEUES, Reply, World, simulated, ticks_between
@@ -88,8 +88,8 @@ AIMS: dict[str, tuple[str, ...]] = {
 """At which calls trouble can aim in each kind of step; any call is an aim, too."""
 
 CALM = Troubles()
-OF_ONE_USER = frozenset({"Query ledger", "PutItem ledger"})
-"""Calls of a worker that are about one of its users."""
+OF_NAMED_USERS = frozenset({"Query ledger", "PutItem ledger", "BatchExecuteStatement ledger"})
+"""Calls of a worker that are about some of its users, whom they name."""
 
 
 class Life(RuleBasedStateMachine):
@@ -212,8 +212,8 @@ class Life(RuleBasedStateMachine):
     def _meanwhile(self, call: Call, what: str, amount: int, key: str, change: Change) -> str:
         """Another process does something, whole, in the middle of a call of this one."""
         known = self.oracle.subscriptions
-        about = user_of(call)
-        who = about if about in known else next(iter(known), None)
+        about = [user for user in users_of(call) if user in known]
+        who = next(iter(about or known), None)
         interference, self.world.aws.interfere = self.world.aws.interfere, None
         try:
             if what == "again" and self.again:
@@ -731,7 +731,7 @@ def void(_: object) -> None:
 
 
 def _spared(troubles: Troubles) -> list[str] | None:
-    """Whose calls met trouble, where all of it is about single users; None where it is not."""
-    if troubles.is_dead or not all(kind_of(call) in OF_ONE_USER for call in troubles.struck):
+    """Whose calls met trouble, where all of it is about some users; None where it is not."""
+    if troubles.is_dead or not all(kind_of(call) in OF_NAMED_USERS for call in troubles.struck):
         return None
-    return [who for call in troubles.struck if (who := user_of(call))]
+    return [who for call in troubles.struck for who in users_of(call)]

@@ -149,6 +149,7 @@ def simulated(
             ("chalicelib.jobs.sweeps.USERS_A_PAGE", users_a_page),
             ("chalicelib.jobs.sweeps.EXPIRY_SHARDS", shards),
             ("chalicelib.store.ledger.EXPIRY_SHARDS", shards),
+            ("chalicelib.jobs.workers.INSERTS_A_REQUEST", 2),
             ("chalicelib.metrics._write", lambda _: None),
             ("chalicelib.jobs.records.ThreadPoolExecutor", _InTurn),
             ("chalicelib.jobs.notifications.ThreadPoolExecutor", _InTurn),
