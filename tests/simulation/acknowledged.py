@@ -60,9 +60,7 @@ def message_is_done(oracle: "Oracle", queue: str, message: Message) -> None:
         users_are_done(oracle, queue, message, spared=())
 
 
-def users_are_done(
-    oracle: "Oracle", queue: str, message: Message, spared: Iterable[str]
-) -> None:
+def users_are_done(oracle: "Oracle", queue: str, message: Message, spared: Iterable[str]) -> None:
     """Nothing is left due to the users of a message, but for those who are ``spared``."""
     body = json.loads(message.body)
     now = oracle.world.clock
@@ -100,7 +98,8 @@ def _sweep_is_done(oracle: "Oracle", sweep: Json) -> None:
     rest = [
         body["cursor"]
         for body in oracle.sent_to("sweeps")
-        if body["cursor"] and {**body, "cursor": 0, "correlation_id": 0}
+        if body["cursor"]
+        and {**body, "cursor": 0, "correlation_id": 0}
         == {**sweep, "cursor": 0, "correlation_id": 0}
     ]
     missing = [
@@ -116,7 +115,9 @@ def _asked_of_sweep(oracle: "Oracle", sweep: Json) -> Iterator[tuple[str, str]]:
     timezone = sweep["timezone"]
     for user_id in oracle.subscriptions:
         if sweep["kind"] == "allocation":
-            is_found = all(c.is_swept and c.timezone == timezone for c in oracle.candidates(user_id))
+            is_found = all(
+                c.is_swept and c.timezone == timezone for c in oracle.candidates(user_id)
+            )
             if is_found and not oracle.may_be_unseen(user_id):
                 found = [(user_id, user_id)]
             else:
@@ -178,4 +179,3 @@ def stream_is_done(oracle: "Oracle", records: Sequence[Json]) -> None:
             require(
                 (user_id, number) in asked, "no mail was asked for entry", number, "of", user_id
             )
-

@@ -504,7 +504,9 @@ class Tables:
 
 _READ = {"Keys", "ConsistentRead"}
 
-_INSERT = re.compile(r"""INSERT INTO "(?P<table>[\w.-]+)" VALUE \{(?P<pairs>'\w+': \?(, '\w+': \?)*)\}""")
+_INSERT = re.compile(
+    r"""INSERT INTO "(?P<table>[\w.-]+)" VALUE \{(?P<pairs>'\w+': \?(, '\w+': \?)*)\}"""
+)
 
 
 def _insertion(statement: Json) -> tuple[str, Json]:

@@ -98,7 +98,11 @@ def main() -> int:
     parser.add_argument("--long", action="store_true", help="leave a story as long as it is found")
     arguments = parser.parse_args()
     result = campaign(
-        arguments.lives, arguments.steps, arguments.seed, arguments.replay, shrink=not arguments.long
+        arguments.lives,
+        arguments.steps,
+        arguments.seed,
+        arguments.replay,
+        shrink=not arguments.long,
     )
     took = timedelta(seconds=round(result.seconds))
     print(f"{result.lives:,} lives, {result.steps:,} steps, {result.struck:,} faults in {took}")  # noqa: T201

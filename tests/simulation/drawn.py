@@ -20,31 +20,43 @@ NAMES = ("ada", "bob", "cem", "dua", "eva", "fay", "gus")
 
 @dataclass(frozen=True)
 class Profile:
-    """What a life is like: when it begins, where people live, how many, and what can go wrong."""
+    """What a life is like: when it begins, where people live, who there is, what can go wrong."""
 
     start: datetime
     zones: tuple[str, ...]
-    users: int
+    people: tuple[tuple[str, int | None], ...]
+    """Of each user there is at first the plan, and the amount that was agreed with him."""
     users_a_page: int
     faults: tuple[Fault, ...]
 
 
+def _profile(
+    moment: tuple[datetime, str], zones: list[str], people: Any, users_a_page: int, faults: Any
+) -> Profile:
+    start, special = moment
+    there = tuple(dict.fromkeys((special, *zones)))
+    return Profile(start, there, tuple(people), users_a_page, tuple(faults))
+
+
 profiles = st.builds(
-    Profile,
-    start=st.sampled_from(
+    _profile,
+    moment=st.sampled_from(
         (
-            at("2026-01-15T12:00:00Z"),
-            at("2026-03-24T12:00:00Z"),  # then clocks change, and a midnight is missing
-            at("2026-04-22T12:00:00Z"),
-            at("2026-10-27T12:00:00Z"),  # and one comes twice
+            (at("2026-01-15T12:00:00Z"), "Europe/Paris"),
+            (at("2026-10-27T12:00:00Z"), "America/Havana"),  # where a month begins twice
+            (at("2026-03-24T12:00:00Z"), "Atlantic/Azores"),  # where a midnight is missing
+            (at("2026-04-22T12:00:00Z"), "Africa/Cairo"),
+            (at("2026-06-20T12:00:00Z"), "Pacific/Kiritimati"),
         )
     ),
-    zones=st.lists(st.sampled_from(ZONES), min_size=1, max_size=3, unique=True).map(tuple),
-    users=st.integers(1, 5),
-    users_a_page=st.sampled_from((2, 4, 8)),
-    faults=st.lists(st.sampled_from(tuple(Fault)), min_size=1, max_size=8, unique=True).map(
-        tuple
+    zones=st.lists(st.sampled_from(ZONES), max_size=2, unique=True),
+    people=st.lists(
+        st.tuples(st.sampled_from(tuple(reference.PLANS)), st.none() | st.integers(1, 300)),
+        min_size=1,
+        max_size=5,
     ),
+    users_a_page=st.sampled_from((2, 4, 8)),
+    faults=st.lists(st.sampled_from(tuple(Fault)), min_size=1, max_size=8, unique=True),
 )
 
 places = st.integers(0, 6)

@@ -282,6 +282,4 @@ def every_other(call: Call, perform: Perform, code: str) -> Json:
         answers = perform(others)["Responses"]
     done = iter(answers)
     error = {"Error": {"Code": code, "Message": code}}
-    return {
-        "Responses": [next(done) if place % 2 else error for place in range(len(statements))]
-    }
+    return {"Responses": [next(done) if place % 2 else error for place in range(len(statements))]}

@@ -176,7 +176,9 @@ class Life(RuleBasedStateMachine):
             faults = (*faults, Fault.MEANWHILE, Fault.MEANWHILE)
         return Troubles(
             [
-                self._trouble(faults[fault % len(faults)], (*aims, "")[aim % (len(aims) + 1)], *more)
+                self._trouble(
+                    faults[fault % len(faults)], (*aims, "")[aim % (len(aims) + 1)], *more
+                )
                 for fault, aim, *more in drawn
                 if faults
             ]

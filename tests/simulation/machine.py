@@ -46,11 +46,12 @@ class Machine(Life):
 
     # --- Subscriptions ----------------------------------------------------------------------------
 
-    @initialize(profile=profiles, plan=EDITS["plan"])
-    def the_first_subscribe(self, profile: Profile, plan: str) -> None:
+    @initialize(profile=profiles)
+    def the_first_subscribe(self, profile: Profile) -> None:
         self.live(profile)
-        for place in range(profile.users):
-            self._register(NAMES[place], self.zone(place // 3), plan, "yearly", None, [])
+        for place, (plan, amount) in enumerate(profile.people):
+            zone = self.zone(place // 3)
+            self._register(NAMES[place], zone, plan, "yearly", None, [], amount=amount)
 
     @rule(
         zone=places,
@@ -74,6 +75,8 @@ class Machine(Life):
         interval: str,
         months_back: int | None,
         drawn: Drawn,
+        *,
+        amount: int | None = None,
     ) -> None:
         now = self.instant
         wanted = Subscription(
@@ -85,7 +88,7 @@ class Machine(Life):
             status="active",
             started_at=at("2024-01-01T00:00:00Z"),
             eligible_from=now if months_back is None else now - 30 * months_back * reference.DAY,
-            allocation_amount=None,
+            allocation_amount=amount,
             notifications=ALL_KINDS,
         )
         body: Json = {
@@ -100,6 +103,9 @@ class Machine(Life):
         if months_back is not None:
             body["eligible_from"] = show(wanted.eligible_from)
             owed = f", eligible since {body['eligible_from']}"
+        if amount is not None:
+            body["allocation_amount"] = amount
+            owed += f", with {amount} credits a month"
         words = f"{who} subscribes to {plan}, billed {interval}, in {timezone}{owed}"
         with self.step(words, drawn, "edit") as troubles:
             path = f"/api/subscriptions/{who}"
@@ -197,7 +203,9 @@ class Machine(Life):
             with self.step(words, drawn, "use") as troubles:
                 self.perform(*self.use_of(user, amount, key, own=False), troubles)
 
-    @rule(who=places, place=st.integers(0, 30), amount=st.none() | amounts, key=keys, drawn=troubles)
+    @rule(
+        who=places, place=st.integers(0, 30), amount=st.none() | amounts, key=keys, drawn=troubles
+    )
     def reverse(self, who: int, place: int, amount: int | None, key: str, drawn: Drawn) -> None:
         user = self.user(who)
         usages = self.usages(user)
@@ -235,13 +243,23 @@ class Machine(Life):
             asked = self.by_hand(user, amount, days, key, silent=silent, by_lambda=by_lambda)
             self.perform(*asked, troubles)
 
-    @rule(who=places, amount=amounts, key=keys, drawn=troubles)
-    def claw_back(self, who: int, amount: int, key: str, drawn: Drawn) -> None:
+    @rule(
+        who=places,
+        amount=st.none() | amounts,
+        more=st.sampled_from((0, 1, 50)),
+        key=keys,
+        drawn=troubles,
+    )
+    def claw_back(self, who: int, amount: int | None, more: int, key: str, drawn: Drawn) -> None:
+        """Some credits, or all there are, or more than that."""
         user = self.user(who)
-        words = f"{amount} credits of {user} are clawed back, key {key}"
-        with self.step(words, drawn, "by hand") as troubles:
-            asked = self.by_hand(user, -amount, None, key, silent=False, by_lambda=False)
-            self.perform(*asked, troubles)
+        ledger = self.oracle.ledger(user)
+        amount = amount or ledger.available(ledger.time(self.world.clock)) + more
+        if amount:
+            words = f"{amount} credits of {user} are clawed back, key {key}"
+            with self.step(words, drawn, "by hand") as troubles:
+                asked = self.by_hand(user, -amount, None, key, silent=False, by_lambda=False)
+                self.perform(*asked, troubles)
 
     @rule(place=st.integers(0, 50), other=st.booleans(), drawn=troubles)
     def ask_again(self, place: int, other: bool, drawn: Drawn) -> None:  # noqa: FBT001
@@ -445,6 +463,15 @@ class Machine(Life):
         """The next requests are served by a machine whose clock is ahead, or behind."""
         with self.step(f"the clock of the machine is {seconds} seconds ahead"):
             self.world.skew = timedelta(seconds=seconds)
+
+    @rule(who=places, key=keys, seconds=st.integers(1, 4), drawn=troubles)
+    def story_of_two_clocks(self, who: int, key: str, seconds: int, drawn: Drawn) -> None:
+        """A machine that is ahead writes, and then one that is behind."""
+        self.clocks_differ(2)
+        self.grant(who, 30, 1, False, f"{key}-ahead", False, [])
+        self.clocks_differ(2 - seconds)
+        self.use(who, 1, f"{key}-behind", False, drawn)
+        self.read_balance(who, drawn)
 
     # --- Mails ------------------------------------------------------------------------------------
 

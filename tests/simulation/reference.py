@@ -94,9 +94,10 @@ def midnights_swept(timezone: str, tick: datetime, kind: str) -> list[datetime]:
 
     ``kind``: an allocation is about the 1st of a month, an expiry or a reminder about every day.
     """
-    quarter = datetime(2020, 1, 1, tzinfo=UTC) + (tick - datetime(2020, 1, 1, tzinfo=UTC)) // (
-        QUARTER
-    ) * QUARTER
+    quarter = (
+        datetime(2020, 1, 1, tzinfo=UTC)
+        + (tick - datetime(2020, 1, 1, tzinfo=UTC)) // (QUARTER) * QUARTER
+    )
     found = []
     for age in REMINDER_AGES if kind == "reminder" else AGES:
         day = running_day(timezone, quarter - age)
