@@ -542,6 +542,7 @@ class Mail:
     address: str
     subject: str
     text: str
+    correlation: str = ""
 
 
 @dataclass
@@ -634,6 +635,7 @@ class Services:
                 address,
                 content["Subject"]["Data"],
                 content["Body"]["Text"]["Data"],
+                tags.get("correlation", ""),
             )
         )
         return {"MessageId": f"mail-{len(self.state.mails)}"}

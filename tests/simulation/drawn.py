@@ -43,7 +43,7 @@ profiles = st.builds(
     moment=st.sampled_from(
         (
             (at("2026-01-15T12:00:00Z"), "Europe/Paris"),
-            (at("2026-10-27T12:00:00Z"), "America/Havana"),  # where a month begins twice
+            (at("2037-10-27T12:00:00Z"), "America/Havana"),  # where a month begins twice
             (at("2026-03-24T12:00:00Z"), "Atlantic/Azores"),  # where a midnight is missing
             (at("2026-04-22T12:00:00Z"), "Africa/Cairo"),
             (at("2026-06-20T12:00:00Z"), "Pacific/Kiritimati"),

@@ -72,6 +72,12 @@ class Intent:
         return Line(**{**vars(line), "silent": self.silent})
 
 
+def operation_of(message: Message) -> str:
+    """The correlation id that a message brings, or SQS's id of one that brings none."""
+    operation: str = json.loads(message.body).get("correlation_id") or message.id
+    return operation
+
+
 def milliseconds(instant: datetime | None) -> int | None:
     if instant is None:
         return None
@@ -308,7 +314,7 @@ class Oracle:
         """Messages are about to be delivered: what they allow to happen."""
         for message in messages:
             body = json.loads(message.body)
-            self.correlations.add(body.get("correlation_id") or message.id)
+            self.correlations.add(operation_of(message))
             if queue == "allocations":
                 as_of = datetime.fromisoformat(body["as_of"])
                 for user_id in body["user_ids"]:
@@ -425,13 +431,19 @@ class Oracle:
         possible = [
             (message, [*before, *self.predictions(message)]) for message, before in predicted
         ]
-        offers = [offer for _, offers in possible for offer in offers if offer[0] == "send"]
+        offers = [
+            (operation_of(message), offer)
+            for message, offers in possible
+            for offer in offers
+            if offer[0] == "send"
+        ]
         for mail in self.world.aws.state.mails[self.mails_before :]:
             offer = next(
                 (
                     offer
-                    for offer in offers
-                    if offer[1][:2] == (mail.kind, mail.user_id)
+                    for operation, offer in offers
+                    if operation == mail.correlation
+                    and offer[1][:2] == (mail.kind, mail.user_id)
                     and offer[2] == mail.subject
                     and offer[3] in mail.text
                     and offer[1] not in self.sent

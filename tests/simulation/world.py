@@ -32,7 +32,7 @@ from tests.simulation.reference import QUARTER, local_day, midnight
 
 ZONES = (
     "Africa/Cairo",  # a midnight that does not exist, in April
-    "America/Havana",  # a midnight that comes twice, on 1 November
+    "America/Havana",  # a midnight that comes twice, on 1 November 2037
     "America/New_York",
     "America/Santiago",
     "Asia/Kolkata",
