@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from chalicelib.jobs import sweeps
+from chalicelib.store import ledger as ledger_store
 from tests.simulation import reference
 from tests.simulation.aws import Message
 from tests.simulation.reference import DAY, Grant, Ledger, require, show
@@ -81,12 +81,12 @@ def _sweep_is_done(oracle: "Oracle", sweep: Json) -> None:
     kind = sweep["kind"]
     asked = _asked_of_sweep(oracle, sweep)
     if kind == "reminder":
-        handed_on = {
+        reminded = {
             (body["user_id"], body["expires_at"])
             for body in oracle.sent_to("notifications")
             if "expires_at" in body
         }
-        missing = [(u, key) for u, key in asked if (u, key.partition("#")[0]) not in handed_on]
+        missing = [(u, key) for u, key in asked if (u, key.partition("#")[0]) not in reminded]
     else:
         handed_on = {
             user_id
@@ -115,13 +115,10 @@ def _asked_of_sweep(oracle: "Oracle", sweep: Json) -> Iterator[tuple[str, str]]:
     timezone = sweep["timezone"]
     for user_id in oracle.subscriptions:
         if sweep["kind"] == "allocation":
-            is_found = all(
-                c.is_swept and c.timezone == timezone for c in oracle.candidates(user_id)
-            )
-            if is_found and not oracle.may_be_unseen(user_id):
-                found = [(user_id, user_id)]
-            else:
-                found = []
+            known = oracle.candidates(user_id)
+            is_found = all(version.is_swept and version.timezone == timezone for version in known)
+            is_sure = is_found and not oracle.may_be_unseen(user_id)
+            found = [(user_id, user_id)] if is_sure else []
         else:
             found = [
                 (user_id, f"{show(grant.expires_at)}#{user_id}#{grant.number}")
@@ -154,7 +151,7 @@ def _is_behind(sweep: Json, cursor: str, user_id: str, key: str) -> bool:
     if sweep["kind"] == "allocation":
         return user_id > place
     shard, _, after = place.partition(" ")
-    return (zlib.crc32(user_id.encode()) % sweeps.EXPIRY_SHARDS, key) > (int(shard), after)
+    return (zlib.crc32(user_id.encode()) % ledger_store.EXPIRY_SHARDS, key) > (int(shard), after)
 
 
 # --- The stream -----------------------------------------------------------------------------------

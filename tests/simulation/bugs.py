@@ -33,13 +33,13 @@ def main() -> int:
         found += is_found
         most = max(most, result.lives if is_found else 0)
         word = "found" if is_found else "HIDDEN"
-        print(f"{word:6} {result.lives:4} lives {result.steps:6,} steps  {name}", flush=True)  # noqa: T201
+        found_after = f"{result.lives:4} lives {result.steps:6,} steps"
+        print(f"{word:6} {found_after}  {name}", flush=True)  # noqa: T201
         if is_found:
             print(f"       {_cause(result)}")  # noqa: T201
     hidden = len(wanted) - found
-    print(  # noqa: T201
-        f"{found} of {len(wanted)} planted bugs found, each in at most {most} lives; {hidden} hidden"
-    )
+    told = f"{found} of {len(wanted)} planted bugs found, each in {most} lives at most"
+    print(f"{told}; {hidden} hidden")  # noqa: T201
     return 1 if hidden else 0
 
 

@@ -8,7 +8,8 @@ import re
 import sys
 import time
 import traceback
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from unittest.mock import patch
@@ -101,29 +102,38 @@ def campaign(
 
 
 def main() -> int:
-    """Reads the command line; the exit status."""
+    """Reads the command line; the exit status: 1 when something is wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lives", type=int, default=100, help="how many worlds are lived through")
     parser.add_argument("--steps", type=int, default=40, help="how many steps each has at most")
     parser.add_argument("--seed", type=int, default=None, help="the same seed, the same lives")
     parser.add_argument("--replay", default="", help="what an earlier failure printed")
     parser.add_argument("--long", action="store_true", help="leave a story as long as it is found")
-    arguments = parser.parse_args()
-    result = campaign(
-        arguments.lives,
-        arguments.steps,
-        arguments.seed,
-        arguments.replay,
-        shrink=not arguments.long,
-    )
+    asked = parser.parse_args()
+    with _progress(asked.lives):
+        result = campaign(asked.lives, asked.steps, asked.seed, asked.replay, shrink=not asked.long)
+    if result.failure is not None:
+        print(result.told())  # noqa: T201
+        if not isinstance(result.failure, Violation):
+            traceback.print_exception(result.failure)
     took = timedelta(seconds=round(result.seconds))
-    print(f"{result.lives:,} lives, {result.steps:,} steps, {result.struck:,} faults in {took}")  # noqa: T201
-    if result.failure is None:
-        return 0
-    print(result.told())  # noqa: T201
-    if not isinstance(result.failure, Violation):
-        traceback.print_exception(result.failure)
-    return 1
+    lived = f"{result.steps:,} steps in {result.lives:,} lives with {result.struck:,} faults"
+    print(f"{lived} in {took}, {0 if result.failure is None else 1} violations")  # noqa: T201
+    return 0 if result.failure is None else 1
+
+
+@contextmanager
+def _progress(lives: int) -> Iterator[None]:
+    """Within the block, a bar on a terminal shows how many lives there have been."""
+    if not sys.stdout.isatty():
+        yield
+        return
+    from rich.progress import Progress
+
+    with Progress() as bar:
+        task = bar.add_task("lives", total=lives)
+        with patch.object(Life, "born", staticmethod(lambda: bar.advance(task))):
+            yield
 
 
 if __name__ == "__main__":

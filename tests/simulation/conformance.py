@@ -40,7 +40,7 @@ class Calls:
     """
 
     def __init__(self, seed: int, stage: str, owner: str) -> None:
-        self._random = random.Random(seed)  # noqa: S311 - it draws examples
+        self._random = random.Random(seed)
         self._ledger = f"credits-{stage}-ledger"
         self._subscriptions = f"credits-{stage}-subscriptions"
         self._mails = f"credits-{stage}-mails"

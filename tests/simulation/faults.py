@@ -121,7 +121,7 @@ class Trouble:
             return perform(call)
         return self._strike(call, perform)
 
-    def _strike(self, call: Call, perform: Perform) -> Json:  # noqa: C901 - one line for each fault
+    def _strike(self, call: Call, perform: Perform) -> Json:  # noqa: C901, PLR0911, PLR0912 - a line for each
         if self.fault is Fault.STALE:
             return self._stale(call, perform)
         if self.fault is Fault.PARTIAL and not can_be_partial(call):

@@ -19,8 +19,15 @@ from tests.simulation import acknowledged, answers, reference
 from tests.simulation.aws import Call, Message
 from tests.simulation.drawn import Change, Drawn, Profile
 from tests.simulation.faults import Fault, Killed, Trouble, Troubles, kind_of, users_of
-from tests.simulation.oracle import Edit, Intent, Oracle, require
-from tests.simulation.reference import Forbidden, Short, Subscription, Violation, show
+from tests.simulation.oracle import Edit, Intent, Oracle
+from tests.simulation.reference import (
+    Forbidden,
+    Short,
+    Subscription,
+    Violation,
+    require,
+    show,
+)
 from tests.simulation.world import WORK_QUEUES, Reply, World, simulated, ticks_between
 
 Json = dict[str, Any]
@@ -116,6 +123,10 @@ class Life(RuleBasedStateMachine):
         self.again: Callable[[], None] | None = None
         """Does what the present step does a second time, as somebody else."""
 
+    @staticmethod
+    def born() -> None:
+        """A life begins: for whoever counts them."""
+
     def live(self, profile: Profile) -> None:
         """A life begins."""
         self.profile = profile
@@ -126,6 +137,7 @@ class Life(RuleBasedStateMachine):
         self.past = self.present = self.world.aws.state.copy()
         self.is_over = False
         Life.lives += 1
+        self.born()
 
     # --- How a step goes --------------------------------------------------------------------------
 
@@ -174,13 +186,13 @@ class Life(RuleBasedStateMachine):
         faults = self.profile.faults
         if Fault.MEANWHILE in faults:
             faults = (*faults, Fault.MEANWHILE, Fault.MEANWHILE)
+        aims = (*aims, "")
         return Troubles(
             [
                 self._trouble(
-                    faults[fault % len(faults)], (*aims, "")[aim % (len(aims) + 1)], *more
+                    faults[fault % len(faults)], aims[aim % len(aims)], at, times, meanwhile
                 )
-                for fault, aim, *more in drawn
-                if faults
+                for fault, aim, at, times, meanwhile in drawn
             ]
         )
 

@@ -34,8 +34,8 @@ from tests.simulation.drawn import (
     troubles,
 )
 from tests.simulation.life import ADMIN, LAMBDA, MILLISECOND, SHOP, Life
-from tests.simulation.oracle import ALL_KINDS, Intent, require
-from tests.simulation.reference import Grant, Subscription, show
+from tests.simulation.oracle import ALL_KINDS, Intent
+from tests.simulation.reference import Grant, Subscription, require, show
 from tests.simulation.world import WORK_QUEUES, Reply, at
 
 Json = dict[str, Any]
@@ -173,8 +173,8 @@ class Machine(Life):
         self, who: int, zone: int, change: Change, drawn: Drawn, offset: int
     ) -> None:
         """Somebody has been given a month's credits, moves, and the month begins once more."""
-        self.story_of_a_month(who, 0, offset, change, False, [], drawn)
         user = self.user(who)
+        self._month(user, 0, offset, change, [], drawn)
         self.changed(user, "a move", ("timezone", zone), [])
         timezone = self.oracle.subscription(user).timezone
         day = reference.local_day(timezone, self.world.now - timedelta(hours=26))
@@ -189,7 +189,9 @@ class Machine(Life):
 
     @rule(who=places, amount=amounts, key=keys, own=st.booleans(), drawn=troubles)
     def use(self, who: int, amount: int, key: str, own: bool, drawn: Drawn) -> None:  # noqa: FBT001
-        user = self.user(who)
+        self._use(self.user(who), amount, key, drawn, own=own)
+
+    def _use(self, user: str, amount: int, key: str, drawn: Drawn, *, own: bool = False) -> None:
         with self.step(f"{user} uses {amount} credits, key {key}", drawn, "use") as troubles:
             self.perform(*self.use_of(user, amount, key, own=own), troubles)
 
@@ -236,7 +238,19 @@ class Machine(Life):
         by_lambda: bool,  # noqa: FBT001
         drawn: Drawn,
     ) -> None:
-        user = self.user(who)
+        self._grant(self.user(who), amount, days, key, drawn, silent=silent, by_lambda=by_lambda)
+
+    def _grant(
+        self,
+        user: str,
+        amount: int,
+        days: int | None,
+        key: str,
+        drawn: Drawn,
+        *,
+        silent: bool = False,
+        by_lambda: bool = False,
+    ) -> None:
         lives = f" for {days} days" if days else ""
         words = f"{user} is granted {amount} credits{lives}, key {key}"
         with self.step(words, drawn, "by hand") as troubles:
@@ -300,7 +314,7 @@ class Machine(Life):
     ) -> None:
         """Credits that live some days are used, in part given back, then die, and the rest is."""
         user = self.user(who)
-        self.grant(who, 60, 2, False, f"{key}-granted", False, [])
+        self._grant(user, 60, 2, f"{key}-granted", [])
         self.use_up(who, f"{key}-used", 0, [])
         usages = self.usages(user)
         if usages:
@@ -308,7 +322,7 @@ class Machine(Life):
                 self._reverse(user, usages[-1], part, f"{key}-part", [])
             self.story_of_an_expiry(who, offset, part == 1, [], [])
             self._reverse(user, usages[-1], None, f"{key}-rest", drawn)
-            self.use(who, 1, f"{key}-after", False, [])
+            self._use(user, 1, f"{key}-after", [])
 
     # --- Time and scheduled work ------------------------------------------------------------------
 
@@ -357,7 +371,19 @@ class Machine(Life):
 
         Somebody may change his subscription between the sweep and the allocation.
         """
-        user = self.user(who)
+        self._month(self.user(who), months, offset, change, before, drawn, in_haste=in_haste)
+
+    def _month(
+        self,
+        user: str,
+        months: int,
+        offset: int,
+        change: Change | None,
+        before: Drawn,
+        drawn: Drawn,
+        *,
+        in_haste: bool = False,
+    ) -> None:
         timezone = self.oracle.subscription(user).timezone
         start = self._month_start(user, months)
         self.go_to(start + offset * MILLISECOND, f"a month begins in {timezone} at {show(start)}")
@@ -467,10 +493,11 @@ class Machine(Life):
     @rule(who=places, key=keys, seconds=st.integers(1, 4), drawn=troubles)
     def story_of_two_clocks(self, who: int, key: str, seconds: int, drawn: Drawn) -> None:
         """A machine that is ahead writes, and then one that is behind."""
+        user = self.user(who)
         self.clocks_differ(2)
-        self.grant(who, 30, 1, False, f"{key}-ahead", False, [])
+        self._grant(user, 30, 1, f"{key}-ahead", [])
         self.clocks_differ(2 - seconds)
-        self.use(who, 1, f"{key}-behind", False, drawn)
+        self._use(user, 1, f"{key}-behind", drawn)
         self.read_balance(who, drawn)
 
     # --- Mails ------------------------------------------------------------------------------------

@@ -243,8 +243,8 @@ def _resuming_pays_for_the_pause() -> AbstractContextManager[object]:
 @bug("the amount that was agreed with a user is not looked at")
 def _amount_of_the_plan() -> AbstractContextManager[object]:
     def monthly_amount(subscription: Any, catalogue: Any) -> int:
-        credits: int = catalogue.get(subscription.plan).monthly_credits
-        return credits
+        of_plan: int = catalogue.get(subscription.plan).monthly_credits
+        return of_plan
 
     return patch.object(allocations, "monthly_amount", monthly_amount)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Self
 from unittest.mock import patch
 
 from chalice.local import LambdaContext
@@ -119,7 +119,7 @@ class _InTurn:
     def __init__(self, threads: int) -> None:
         assert threads == 1
 
-    def __enter__(self) -> "_InTurn":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
