@@ -235,7 +235,7 @@ class Life(RuleBasedStateMachine):
                 return "the same again"
             if who is None:
                 return "nothing"
-            if what == "edit":
+            if what == "edit" or kind_of(call) == "PutItem subscriptions":
                 self.edit(who, change, None)()
                 return f"the {change[0]} of {who} is changed to {self.shown(change)}"
             if what == "deliver":

@@ -106,7 +106,8 @@ class Oracle:
     told: dict[tuple[Any, ...], set[int]] = field(default_factory=dict)
     """The expirations told to a user on a day's account."""
     doubtful: set[tuple[Any, ...]] = field(default_factory=set)
-    """Mails that somebody was about to send when something went wrong."""
+    """Mails that somebody was about to send when something went wrong, by what they are about,
+    and the expirations that were in one of them."""
     lines_seen: int = 0
     # Of the present step:
     edits: list[Edit] = field(default_factory=list)
@@ -473,14 +474,18 @@ class Oracle:
         smoothly: bool,
     ) -> None:
         mails = [offer for offer in offers if offer[0] == "send"]
+        body = json.loads(message.body)
+        entries = {(body["user_id"], body.get("number"))}
         if not smoothly:
             self.doubtful.update(offer[1] for offer in mails)
-        body = json.loads(message.body)
+            told_together = {n for offer in mails if len(offer) == 5 for n in offer[4][1]}
+            self.doubtful.update((body["user_id"], number) for number in told_together)
         if has_failed:
             require(
                 not smoothly
                 or any(offer[0] == "wait" for offer in offers)
-                or any(offer[1] in self.doubtful for offer in mails),
+                or any(offer[1] in self.doubtful for offer in mails)
+                or not self.doubtful.isdisjoint(entries),
                 "a mail failed for no reason:",
                 message,
                 offers,
