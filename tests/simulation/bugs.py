@@ -34,12 +34,12 @@ def main() -> int:
         most = max(most, result.lives if is_found else 0)
         word = "found" if is_found else "HIDDEN"
         found_after = f"{result.lives:4} lives {result.steps:6,} steps"
-        print(f"{word:6} {found_after}  {name}", flush=True)  # noqa: T201
+        print(f"{word:6} {found_after}  {name}", flush=True)
         if is_found:
-            print(f"       {_cause(result)}")  # noqa: T201
+            print(f"       {_cause(result)}")
     hidden = len(wanted) - found
     told = f"{found} of {len(wanted)} planted bugs found, each in {most} lives at most"
-    print(f"{told}; {hidden} hidden")  # noqa: T201
+    print(f"{told}; {hidden} hidden")
     return 1 if hidden else 0
 
 

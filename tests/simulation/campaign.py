@@ -116,12 +116,12 @@ def main() -> int:
     with _progress(asked.lives):
         result = campaign(asked.lives, asked.steps, asked.seed, asked.replay, shrink=not asked.long)
     if result.failure is not None:
-        print(result.told())  # noqa: T201
+        print(result.told())
         if not isinstance(result.failure, Violation):
             traceback.print_exception(result.failure)
     took = timedelta(seconds=round(result.seconds))
     lived = f"{result.steps:,} steps in {result.lives:,} lives with {result.struck:,} faults"
-    print(f"{lived} in {took}, {0 if result.failure is None else 1} violations")  # noqa: T201
+    print(f"{lived} in {took}, {0 if result.failure is None else 1} violations")
     return 0 if result.failure is None else 1
 
 

@@ -11,10 +11,10 @@ from tests.simulation.world import MOST_RECEIVES
 
 
 def test_whatever_happens_the_product_does_what_the_reference_says() -> None:
-    result = campaign(lives=25, seed=2)
+    result = campaign(lives=20, seed=2)
     assert result.failure is None, result.told()
-    assert result.steps > 800
-    assert result.struck > 150
+    assert result.steps > 600
+    assert result.struck > 100
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,6 @@ def test_whatever_happens_the_product_does_what_the_reference_says() -> None:
     [
         "the period that was allocated last is forgotten",
         "another request under the same key is taken for the same",
-        "who resumes is paid for the pause",
         "an entry is put without a condition",
         "a worker acknowledges what failed",
     ],
