@@ -90,9 +90,12 @@ def of_expirations(user_id: str, day: date) -> str:
     return f"{MailKind.EXPIRATION} {user_id} {day}"
 
 
-def late(identity: str) -> str:
-    """What was not known yet when the mail of that day was sent."""
-    return f"{identity} late"
+def late(identity: str, number: int) -> str:
+    """What was not known yet when the mail of that day was sent, from an expiration on.
+
+    It bears the number of the first that no mail has told of: each can begin one more mail.
+    """
+    return f"{identity} late {number}"
 
 
 def of_expiring_soon(user_id: str, expires_at: datetime) -> str:
@@ -112,7 +115,7 @@ def identities(entry: LedgerEntry, timezone: str) -> frozenset[str]:
             identity = of_expirations(
                 entry.user_id, calendar.local_date(timezone, entry.effective_at)
             )
-            found |= {identity, late(identity)}
+            found |= {identity, late(identity, entry.number)}
     batch = entry.granted_batch
     if batch and batch.expires_at:
         found.add(of_expiring_soon(entry.user_id, batch.expires_at))

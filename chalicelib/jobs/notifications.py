@@ -295,8 +295,8 @@ class _Sender:
     def _send_expirations(self, entry: LedgerEntry, subscription: Subscription) -> str:
         """One mail a day: it says everything that expired on the day, as far as it is known then.
 
-        What is posted later that day (only batches granted in another timezone can be) is told the
-        day after.
+        What is posted later (only batches granted in another timezone can be) is told the day
+        after, and what comes later still in a mail of its own.
         """
         timezone = subscription.timezone
         day = calendar.local_date(timezone, entry.effective_at)
@@ -309,13 +309,14 @@ class _Sender:
             return self._once(identity, MailKind.EXPIRATION, told, subscription, numbers=numbers)
 
         said = tell(found, identity)
-        if entry.number in said["numbers"]:
-            return _outcome(said)
+        untold = _untold(found, said)
         now = self._services.now()
-        if calendar.local_date(timezone, now) <= day:
+        if entry.number in untold and calendar.local_date(timezone, now) <= day:
             raise MailHeldBack(calendar.next_midnight(timezone, now))
-        rest = [pair for pair in found if pair[1].number not in said["numbers"]]
-        return _outcome(tell(rest, identities.late(identity)))
+        while entry.number in untold:
+            said = tell(list(untold.values()), identities.late(identity, min(untold)))
+            untold = _untold(untold.values(), said)
+        return _outcome(said)
 
     def _expirations_of(
         self, entry: LedgerEntry, subscription: Subscription
@@ -394,6 +395,13 @@ class _Sender:
 
         said = self._services.mail_records.once(identity, send)
         return {**said, "outcome": _SENT if sent_now else "sent before"}
+
+
+def _untold(
+    pairs: Iterable[tuple[LedgerEntry, LedgerEntry]], said: Said
+) -> dict[int, tuple[LedgerEntry, LedgerEntry]]:
+    """The expirations, by their numbers, that a mail did not tell of."""
+    return {pair[1].number: pair for pair in pairs if pair[1].number not in said["numbers"]}
 
 
 def _outcome(said: Said) -> str:

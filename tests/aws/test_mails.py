@@ -16,7 +16,7 @@ from chalicelib import operations
 from chalicelib.domain.notifications import ALL_KINDS, MailKind
 from chalicelib.domain.plans import PlanCatalogue
 from chalicelib.domain.subscriptions import Subscription, SuppressedBecause
-from chalicelib.messages import EntryPosted, ExpiringSoon
+from chalicelib.messages import EntryPosted, ExpiringSoon, UsersMessage
 from tests.aws.faults import Killed
 from tests.aws.outbox import THROTTLED, ses_error
 from tests.aws.world import CORRELATION_ID, World, at, client
@@ -119,6 +119,34 @@ def test_what_expires_after_the_mail_of_the_day_is_told_on_the_next(world: World
     assert world.outbox.subjects() == [
         "10 credits expired on 2026-01-25",
         "20 credits expired on 2026-01-25",
+    ]
+
+
+def test_what_expired_on_a_day_and_is_posted_after_both_of_its_mails_is_told_too(
+    world: World,
+) -> None:
+    places = ("Asia/Tokyo", "Europe/Paris", "Europe/London")
+    for place, timezone in enumerate(places, 1):
+        world.subscribe(plan="starter", timezone=timezone)
+        world.grant("1", 10 * place, timezone, expires_in_days=10, notify=False)
+    world.subscribe(timezone="America/New_York")
+    world.zones |= {*places}
+    world.expire_at("2026-01-25T15:00:00Z")
+    assert tell(world) == []
+    world.expire_at("2026-01-25T23:00:00Z")
+    second = EntryPosted("1", world.history()[-1].number).body()
+    world.now = at("2026-01-26T05:00:01Z")
+    assert world.send_mails([second]) == []
+    # The sweep of London comes late; its midnight, too, was on the 25th in New York.
+    world.now = at("2026-01-26T06:00:00Z")
+    sweep = UsersMessage(at("2026-01-26T00:00:00Z"), ("1",))
+    assert world.deliver("expiries", [sweep.body()]) == []
+    third = EntryPosted("1", world.history()[-1].number).body()
+    assert world.send_mails([third, third, second]) == []
+    assert world.outbox.subjects() == [
+        "10 credits expired on 2026-01-25",
+        "20 credits expired on 2026-01-25",
+        "30 credits expired on 2026-01-25",
     ]
 
 

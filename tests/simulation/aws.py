@@ -322,6 +322,7 @@ class Table:
 
 
 _PARAMETERS = {
+    "BatchExecuteStatement": {"Statements"},
     "BatchGetItem": {"RequestItems"},
     "DeleteItem": {"TableName", "Key"},
     "GetItem": {"TableName", "Key", "ConsistentRead"},
@@ -462,6 +463,25 @@ class Tables:
                 unprocessed[name] = {**wanted, "Keys": left}
         return {"Responses": responses, "UnprocessedKeys": unprocessed}
 
+    def _BatchExecuteStatement(self, parameters: Json) -> Json:  # noqa: N802
+        """Inserts, each for itself: what stands in the way of one is no matter to the others."""
+        statements = parameters["Statements"]
+        if not 1 <= len(statements) <= 25:
+            raise Refused("ValidationException")
+        inserts = [_insertion(statement) for statement in statements]
+        places = {(name, self.tables[name].key_of(item)) for name, item in inserts}
+        if len(places) < len(inserts):
+            raise NotModelledError("two statements of a batch about one item")
+        return {"Responses": [self._insert_new(name, item) for name, item in inserts]}
+
+    def _insert_new(self, name: str, item: Json) -> Json:
+        """A statement's own answer: PartiQL inserts only what is not there."""
+        if self.tables[name].key_of(item) in self.tables[name].items:
+            words = "Duplicate primary key exists in table"
+            return {"Error": {"Code": "DuplicateItem", "Message": words}}
+        self._insert(name, item)
+        return {"TableName": name}
+
     def _check(self, put: Json, code: str) -> None:
         table = self.tables[put["TableName"]]
         if "ConditionExpression" not in put:
@@ -483,6 +503,21 @@ class Tables:
 
 
 _READ = {"Keys", "ConsistentRead"}
+
+_INSERT = re.compile(
+    r"""INSERT INTO "(?P<table>[\w.-]+)" VALUE \{(?P<pairs>'\w+': \?(, '\w+': \?)*)\}"""
+)
+
+
+def _insertion(statement: Json) -> tuple[str, Json]:
+    """The table and the item of ``INSERT INTO "table" VALUE {'name': ?, …}``."""
+    match = _INSERT.fullmatch(statement["Statement"])
+    if match is None or set(statement) != {"Statement", "Parameters"}:
+        raise NotModelledError(f"statement {statement}")
+    names = re.findall(r"'(\w+)'", match["pairs"])
+    if len({*names}) < len(names) or len(names) != len(statement["Parameters"]):
+        raise Refused("ValidationException")
+    return match["table"], dict(zip(names, statement["Parameters"], strict=True))
 
 
 # --- SQS, SES, Secrets Manager --------------------------------------------------------------------
@@ -507,6 +542,7 @@ class Mail:
     address: str
     subject: str
     text: str
+    correlation: str = ""
 
 
 @dataclass
@@ -534,6 +570,8 @@ class Services:
     clock: Callable[[], float] = lambda: 0.0
     calls: int = 0
     interfere: "Interference | None" = None
+    sent: list[tuple[str, str]] = field(default_factory=list)
+    """The queue and the body of every message that was ever taken, in that order."""
 
     def answer(self, call: Call) -> Json:
         """Performs a call, unless something interferes."""
@@ -555,7 +593,8 @@ class Services:
         raise NotModelledError(str(call))
 
     def _send(self, parameters: Json, most: int | None) -> Json:
-        queue = self.state.queues[parameters["QueueUrl"].rpartition("/")[2]]
+        name = parameters["QueueUrl"].rpartition("/")[2]
+        queue = self.state.queues[name]
         entries = parameters["Entries"]
         if not 1 <= len(entries) <= 10 or len({entry["Id"] for entry in entries}) < len(entries):
             raise Refused("AWS.SimpleQueueService.BatchEntryIdsNotDistinct")
@@ -563,6 +602,7 @@ class Services:
         for entry in taken:
             self.state.messages += 1
             queue.append(Message(f"message-{self.state.messages}", entry["MessageBody"]))
+            self.sent.append((name, entry["MessageBody"]))
         failed = [
             {"Id": entry["Id"], "Code": "InternalError", "SenderFault": False}
             for entry in entries[len(taken) :]
@@ -595,6 +635,7 @@ class Services:
                 address,
                 content["Subject"]["Data"],
                 content["Body"]["Text"]["Data"],
+                tags.get("correlation", ""),
             )
         )
         return {"MessageId": f"mail-{len(self.state.mails)}"}

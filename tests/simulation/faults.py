@@ -1,8 +1,14 @@
-"""What can go wrong with a call to AWS. It happens below botocore: the product knows nothing."""
+"""What can go wrong with a call to AWS. It happens below botocore: the product knows nothing.
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+A trouble aims at calls of a kind, such as "PutItem ledger", and strikes some of them in a row.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import partial
 
 from botocore.exceptions import ConnectTimeoutError, ReadTimeoutError
 
@@ -31,54 +37,98 @@ class Fault(Enum):
 
 TRANSACTIONS = ("TransactWriteItems", "TransactGetItems")
 WRITES = ("PutItem", "UpdateItem", "DeleteItem")
+READS = ("Query", "GetItem", "BatchGetItem")
+
+_RETRIED_BY_SDK = (
+    Fault.UNREACHED,
+    Fault.LOST,
+    Fault.THROTTLED,
+    Fault.BROKEN,
+    Fault.BROKEN_AFTER,
+)
+_TABLE_OF_STATEMENT = re.compile(r'INSERT INTO "([^"]+)"')
+
+
+def kind_of(call: Call) -> str:
+    """What a call is, in words: the operation and the table, index or queue it goes to."""
+    asked = call.parameters
+    if "Statements" in asked:
+        (place,) = _TABLE_OF_STATEMENT.match(asked["Statements"][0]["Statement"]).groups()  # type: ignore[union-attr]
+    elif "TransactItems" in asked:
+        ((_, first),) = asked["TransactItems"][0].items()
+        place = first["TableName"]
+    elif "RequestItems" in asked:
+        place = next(iter(asked["RequestItems"]))
+    else:
+        place = asked.get("IndexName") or asked.get("TableName") or asked.get("QueueUrl") or ""
+    return f"{call.operation} {place.rpartition('-')[2]}".strip()
+
+
+def users_of(call: Call) -> list[str]:
+    """Whom a call is about, as far as one can tell: of many that are read at once, the first."""
+    asked = call.parameters
+    if "Statements" in asked:
+        return [statement["Parameters"][0]["S"] for statement in asked["Statements"]]
+    found = re.search(r'"user_id": \{"S": "([^"#]+)"\}', json.dumps(asked))
+    if found:
+        return [found[1]]
+    values = (asked.get("ExpressionAttributeValues") or {}).values()
+    return [str(value["S"]) for value in values if "S" in value][:1]
 
 
 @dataclass
 class Trouble:
-    """Strikes ``times`` calls in a row, from call number ``at`` on (the first is 0)."""
+    """Strikes ``times`` calls in a row, from call number ``at`` of its ``aim`` on (0: the first).
+
+    ``aim``: a kind of calls, as `kind_of` says it; nothing means every call.
+    """
 
     fault: Fault
     at: int = 0
     times: int = 1
-    meanwhile: Callable[[], None] | None = None
+    aim: str = ""
+    meanwhile: Callable[[Call], str] | None = None
+    """Does something whole in the middle of a call, and says what."""
     past: State | None = None
     seen: int = 0
     struck: list[Call] = field(default_factory=list)
     is_dead: bool = False
+    meanwhile_happened: str = ""
 
     def __str__(self) -> str:
         times = f", {self.times} times in a row" if self.times > 1 else ""
-        return f"call {self.at + 1} {self.fault.value}{times}"
+        which = f"{self.aim} {self.at + 1}" if self.aim else f"call {self.at + 1}"
+        if self.fault is Fault.STALE:
+            return f"every read that may lag {self.fault.value}"
+        return f"{which} {self.fault.value}{times}"
 
-    @property
-    def is_absorbed(self) -> bool:
-        """Whether the product promises that nobody notices."""
+    def told(self) -> str:
+        """What it did, for the story; nothing when it met no call."""
         if not self.struck:
-            return True
-        if self.fault in (Fault.PARTIAL, Fault.CONFLICT):
-            return self.times <= 5
-        if self.fault is Fault.MEANWHILE:
-            return True
-        # Who reads what was there a moment ago may overlook a user: the next sweep does not.
-        if self.fault in (Fault.STALE, Fault.KILLED_BEFORE, Fault.KILLED_AFTER):
-            return False
-        # The SDK asks four times; SES it asks once only, and a mail's record may then be in doubt.
-        return self.times <= 3 and not any(
-            call.service == "sesv2" or call.parameters.get("TableName", "").endswith("-mails")
-            for call in self.struck
-        )
+            return ""
+        kinds = ", ".join(sorted({kind_of(call) for call in self.struck}))
+        happened = f": {self.meanwhile_happened}" if self.meanwhile_happened else ""
+        return f"{self} ({kinds}{happened})"
 
     def __call__(self, call: Call, perform: Perform) -> Json:
         if self.is_dead:
             raise Killed
+        if self.aim and kind_of(call) != self.aim:
+            return perform(call)
         place = self.seen
         self.seen += 1
         if not self.at <= place < self.at + self.times:
             return perform(call)
-        self.struck.append(call)
         return self._strike(call, perform)
 
-    def _strike(self, call: Call, perform: Perform) -> Json:  # noqa: C901 - one line for each fault
+    def _strike(self, call: Call, perform: Perform) -> Json:  # noqa: C901, PLR0911, PLR0912 - a line for each
+        if self.fault is Fault.STALE:
+            return self._stale(call, perform)
+        if self.fault is Fault.PARTIAL and not can_be_partial(call):
+            return perform(call)
+        if self.fault is Fault.CONFLICT and not can_conflict(call):
+            return perform(call)
+        self.struck.append(call)
         match self.fault:
             case Fault.UNREACHED:
                 raise ConnectTimeoutError(endpoint_url=call.service)
@@ -90,8 +140,7 @@ class Trouble:
             case Fault.BROKEN:
                 raise Refused("InternalServerError", 500)
             case Fault.BROKEN_AFTER:
-                perform(call)
-                raise Refused("InternalServerError", 500)
+                return broken_after(call, perform)
             case Fault.KILLED_BEFORE:
                 self.is_dead = True
                 raise Killed
@@ -100,22 +149,69 @@ class Trouble:
                 perform(call)
                 raise Killed
             case Fault.MEANWHILE:
-                if self.meanwhile and len(self.struck) == 1:
-                    self.meanwhile()
+                if self.meanwhile and not self.meanwhile_happened:
+                    self.meanwhile_happened = "something"
+                    self.meanwhile_happened = self.meanwhile(call)
                 return perform(call)
             case Fault.CONFLICT:
                 return conflict(call, perform)
             case Fault.PARTIAL:
-                return partial(call, perform)
-            case Fault.STALE:
-                return self._stale(call, perform)
+                return partly(call, perform)
+        raise AssertionError(self.fault)
 
     def _stale(self, call: Call, perform: Perform) -> Json:
         request = next(iter(call.parameters.get("RequestItems", {}).values()), call.parameters)
-        is_read = call.operation in ("Query", "GetItem", "BatchGetItem")
-        if self.past is None or not is_read or request.get("ConsistentRead"):
+        if self.past is None or call.operation not in READS or request.get("ConsistentRead"):
             return perform(call)
+        self.struck.append(call)
         return self.past.dynamodb.perform(call.operation, call.parameters)
+
+
+@dataclass
+class Troubles:
+    """All that goes wrong in one step; none is the good case."""
+
+    all: list[Trouble] = field(default_factory=list)
+
+    def __call__(self, call: Call, perform: Perform) -> Json:
+        if self.is_dead:
+            raise Killed
+        for trouble in self.all:
+            perform = partial(_through, trouble, perform)
+        return perform(call)
+
+    @property
+    def is_dead(self) -> bool:
+        return any(trouble.is_dead for trouble in self.all)
+
+    @property
+    def struck(self) -> list[Call]:
+        return [call for trouble in self.all for call in trouble.struck]
+
+    def has_struck(self, *faults: Fault) -> bool:
+        return any(trouble.struck and trouble.fault in faults for trouble in self.all)
+
+    @property
+    def is_absorbed(self) -> bool:
+        """Whether the product promises that nobody notices."""
+        # Who reads what was there a moment ago may overlook a user: the next sweep does not.
+        if self.has_struck(Fault.STALE, Fault.KILLED_BEFORE, Fault.KILLED_AFTER):
+            return False
+        by_sdk = [c for t in self.all if t.fault in _RETRIED_BY_SDK for c in t.struck]
+        by_us = [
+            c for t in self.all if t.fault in (Fault.PARTIAL, Fault.CONFLICT) for c in t.struck
+        ]
+        # The SDK asks four times; SES it asks once only, and a mail's record may then be in doubt.
+        return (
+            len(by_sdk) <= 3
+            and len(by_us) <= 5
+            and not any(c.service == "sesv2" or kind_of(c).endswith(" mails") for c in by_sdk)
+        )
+
+
+def _through(trouble: Trouble, perform: Perform, call: Call, most: int | None = None) -> Json:
+    # A part of a call that another trouble has cut up already is not struck again.
+    return perform(call, most) if most is not None else trouble(call, perform)
 
 
 def throttled(call: Call) -> Refused:
@@ -130,23 +226,60 @@ def throttled(call: Call) -> Refused:
     return Refused("ThrottlingException")
 
 
+def can_conflict(call: Call) -> bool:
+    """Whether it can meet a transaction under way: only the ledger is written in some."""
+    return kind_of(call).endswith(" ledger") and (
+        call.operation in (*TRANSACTIONS, *WRITES, "BatchExecuteStatement")
+    )
+
+
 def conflict(call: Call, perform: Perform) -> Json:
-    """DynamoDB refuses what meets a transaction under way; only the ledger is written in some."""
+    """DynamoDB refuses what meets a transaction under way."""
     if call.operation in TRANSACTIONS:
         reasons = [{"Code": "TransactionConflict"} for _ in call.parameters["TransactItems"]]
         raise Refused("TransactionCanceledException", CancellationReasons=reasons)
-    if call.operation in WRITES and call.parameters["TableName"].endswith("-ledger"):
-        raise Refused("TransactionConflictException")
-    return perform(call)
+    if call.operation == "BatchExecuteStatement":
+        return every_other(call, perform, "TransactionConflict")
+    raise Refused("TransactionConflictException")
 
 
-def partial(call: Call, perform: Perform) -> Json:
+def can_be_partial(call: Call) -> bool:
+    """Whether it asks for several things, some of which can be left out."""
+    return call.operation in ("BatchGetItem", "SendMessageBatch", "Query", "BatchExecuteStatement")
+
+
+def partly(call: Call, perform: Perform) -> Json:
     """A batch is done in part; a page is shorter than it was to be."""
     if call.operation == "BatchGetItem":
         ((_, wanted),) = call.parameters["RequestItems"].items()
         return perform(call, len(wanted["Keys"]) // 2)
     if call.operation == "SendMessageBatch":
         return perform(call, len(call.parameters["Entries"]) // 2)
-    if call.operation == "Query":
-        return perform(call, 1)
-    return perform(call)
+    if call.operation == "BatchExecuteStatement":
+        return every_other(call, perform, "ThrottlingError")
+    return perform(call, 1)
+
+
+def broken_after(call: Call, perform: Perform) -> Json:
+    """It is carried out and said to have failed: as a whole or, of a batch, statement by statement.
+
+    Statements fail one by one in a batch that is answered.
+    """
+    done = perform(call)
+    if call.operation == "BatchExecuteStatement":
+        error = {"Error": {"Code": "InternalServerError", "Message": "InternalServerError"}}
+        return {"Responses": [error for _ in done["Responses"]]}
+    raise Refused("InternalServerError", 500)
+
+
+def every_other(call: Call, perform: Perform, code: str) -> Json:
+    """Of a batch of statements every second is refused, the first one too; the others are done."""
+    statements = call.parameters["Statements"]
+    left = statements[1::2]
+    answers: Iterable[Json] = ()
+    if left:
+        others = replace(call, parameters={**call.parameters, "Statements": left})
+        answers = perform(others)["Responses"]
+    done = iter(answers)
+    error = {"Error": {"Code": code, "Message": code}}
+    return {"Responses": [next(done) if place % 2 else error for place in range(len(statements))]}

@@ -1,197 +1,71 @@
 """The simulation: a Hypothesis state machine that lives through anything and checks everything.
 
-Each rule is one thing that can happen in the world, most of them with some trouble on the way. A
-machine tells its story as it goes; Hypothesis shrinks the example that fails, and so the story.
+Each rule is one thing that can happen in the world, most of them with some trouble on the way. The
+ones called stories are several things in the order in which they matter: single rules seldom meet
+at the turn of a month.
 """
 
-import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime, timedelta
-from typing import Any, ClassVar
+from datetime import timedelta
+from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
-from pynamodb.exceptions import PynamoDBException
+from hypothesis.stateful import initialize, rule
 
-from tests.simulation import reference
+from tests.simulation import acknowledged, answers, reference
 from tests.simulation.aws import Message
-from tests.simulation.faults import Fault, Killed, Trouble
-from tests.simulation.oracle import ALL_KINDS, Intent, Oracle, Violation, require
-from tests.simulation.reference import Forbidden, Ledger, Line, Short, Subscription
-from tests.simulation.world import WORK_QUEUES, ZONES, Reply, World, at, simulated, ticks_between
+from tests.simulation.drawn import (
+    EDITS,
+    NAMES,
+    Change,
+    Drawn,
+    Profile,
+    amounts,
+    departures,
+    edits,
+    keys,
+    lifetimes,
+    offsets,
+    places,
+    profiles,
+    spans,
+    trouble,
+    troubles,
+)
+from tests.simulation.life import ADMIN, LAMBDA, MILLISECOND, SHOP, Life
+from tests.simulation.oracle import ALL_KINDS, Intent
+from tests.simulation.reference import Grant, Subscription, require, show
+from tests.simulation.world import WORK_QUEUES, Reply, at
 
 Json = dict[str, Any]
 
-USERS = ("ada", "bob", "cem")
-ADMIN = {"caller": "admin", "user_id": "", "scopes": "credits:admin"}
-SHOP = {"caller": "shop", "user_id": "", "scopes": "credits:backend"}
-LAMBDA = "lambda/manual-allocate"
-MILLISECOND = timedelta(milliseconds=1)
-STATUS_OF = {
-    "insufficient_credits": 402,
-    "idempotency_key_reused": 422,
-    "not_allowed": 422,
-    "not_found": 404,
-    "contention": 409,
-}
-BEFORE = (datetime.fromisoformat("2025-01-01T00:00:00Z"),)
 
-# --- What can be drawn ----------------------------------------------------------------------------
-
-users = st.sampled_from(USERS)
-keys = st.sampled_from(("k1", "k2", "k3", "k4", "k5", "k6"))
-zones = st.sampled_from(ZONES)
-amounts = st.sampled_from((1, 5, 30, 60, 81, 100, 451, 600))
-lifetimes = st.none() | st.integers(1, 40)
-EDITS: dict[str, Any] = {
-    "plan": st.sampled_from(tuple(reference.PLANS)),
-    "timezone": zones,
-    "status": st.sampled_from(("active", "active", "paused", "cancelled")),
-    "billing_interval": st.sampled_from(("yearly", "yearly", "monthly")),
-    "allocation_amount": st.none() | st.integers(1, 300),
-    "notifications": st.sampled_from(
-        (sorted(ALL_KINDS), [], ["manual"], ["allocation", "expiration", "low_balance"])
-    ),
-    "email": st.sampled_from(("old@example.com", "new@example.com")),
-}
-edits = st.sampled_from(tuple(EDITS)).flatmap(lambda name: st.tuples(st.just(name), EDITS[name]))
-meanwhiles = st.tuples(
-    st.sampled_from(("use", "use", "grant", "edit", "deliver")), amounts, keys, edits
-)
-troubles = (
-    st.none()
-    | st.none()
-    | st.builds(
-        lambda fault, place, times, meanwhile: (fault, place, times, meanwhile),
-        st.sampled_from(tuple(Fault)),
-        st.integers(0, 7),
-        st.sampled_from((1, 1, 1, 2, 3, 5, 40)),
-        meanwhiles,
-    )
-)
-
-
-def show(value: object) -> str:
-    """An instant as the API writes it."""
-    if not isinstance(value, datetime):
-        return str(value)
-    precision = "milliseconds" if value.microsecond else "seconds"
-    return value.replace(tzinfo=None).isoformat(timespec=precision) + "Z"
-
-
-class Machine(RuleBasedStateMachine):
-    """The world, the oracle, and everything that can happen."""
-
-    story_of_failure: ClassVar[list[str]] = []
-    """Of the last machine that failed: after shrinking, the shortest story there is."""
-    steps: ClassVar[int] = 0
-    lives: ClassVar[int] = 0
-    struck: ClassVar[int] = 0
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stack = ExitStack()
-        self.stack.enter_context(simulated())
-        self.world = World()
-        self.stack.enter_context(self.world.running())
-        self.oracle = Oracle(self.world)
-        self.story: list[str] = []
-        self.is_broken = False
-        self.past = self.present = self.world.aws.state.copy()
-        self.archive: dict[str, list[str]] = {name: [] for name in (*WORK_QUEUES, "notifications")}
-        self.later: list[Callable[[], None]] = []
-        Machine.lives += 1
-
-    # --- How a step goes --------------------------------------------------------------------------
-
-    @contextmanager
-    def step(self, words: str, drawn: Any = None) -> Iterator[Trouble | None]:
-        """One step: what happens in it is told, observed and judged."""
-        Machine.steps += 1
-        trouble = self._trouble(drawn)
-        # Who reads late reads what was there before the step before this one.
-        self.past, self.present = self.present, self.world.aws.state.copy()
-        told = f"{words}; {trouble}" if trouble else words
-        self.story.append(f"{show(self.world.now)}  {told}")
-        before = {name: len(self.world.queue(name)) for name in self.archive}
-        self.oracle.begin(lag=1 if trouble and trouble.fault is Fault.STALE else 0)
-        try:
-            yield trouble
-            if trouble and trouble.struck:
-                Machine.struck += 1
-                self.story[-1] += f" ({', '.join(sorted({str(c) for c in trouble.struck}))})"
-            for check in self.later:
-                check()
-        except BaseException as error:
-            self.is_broken = True
-            if isinstance(error, Violation):
-                self.story.append(f"VIOLATED: {error}")
-                Machine.story_of_failure = self.story
-            raise
-        finally:
-            self.later = []
-        for name, archive in self.archive.items():
-            new = self.world.queue(name)[before[name] :]
-            archive.extend(message.body for message in new)
-            del archive[:-40]
-
-    def _trouble(self, drawn: Any) -> Trouble | None:
-        if drawn is None:
-            return None
-        fault, place, times, meanwhile = drawn
-        trouble = Trouble(fault, place, times if fault is not Fault.MEANWHILE else 1)
-        if fault is Fault.STALE:
-            trouble.past, trouble.at, trouble.times = self.past, 0, 1000
-        if fault is Fault.MEANWHILE:
-            trouble.meanwhile = lambda: self._meanwhile(*meanwhile)
-        return trouble
-
-    def attempt(self, trouble: Trouble | None, act: Callable[[], Any]) -> Any:
-        """What ``act`` answers under trouble; None when its process died."""
-        try:
-            with self.world.troubled(trouble):
-                answer = act()
-        except Killed:
-            answer = None
-        self.oracle.end()
-        return answer
-
-    def smooth(self, trouble: Trouble | None) -> bool:
-        return trouble is None or trouble.is_absorbed
-
-    def user(self, wanted: str) -> str:
-        """A user who is registered: the one wanted, or else the first."""
-        known = self.oracle.subscriptions
-        return wanted if wanted in known else next(iter(known))
+class Machine(Life):
+    """Everything that can happen."""
 
     # --- Subscriptions ----------------------------------------------------------------------------
 
-    @initialize(timezone=zones, plan=EDITS["plan"])
-    def somebody_subscribes(self, timezone: str, plan: str) -> None:
-        self._register("ada", timezone, plan, "yearly", None, None)
+    @initialize(profile=profiles)
+    def the_first_subscribe(self, profile: Profile) -> None:
+        self.live(profile)
+        for place, (plan, amount) in enumerate(profile.people):
+            zone = self.zone(place // 3)
+            self._register(NAMES[place], zone, plan, "yearly", None, [], amount=amount)
 
     @rule(
-        who=users,
-        timezone=zones,
+        zone=places,
         plan=EDITS["plan"],
         interval=EDITS["billing_interval"],
         months_back=st.none() | st.integers(1, 16),
-        trouble=troubles,
+        drawn=troubles,
     )
     def subscribe(
-        self,
-        who: str,
-        timezone: str,
-        plan: str,
-        interval: str,
-        months_back: int | None,
-        trouble: Any,
+        self, zone: int, plan: str, interval: str, months_back: int | None, drawn: Drawn
     ) -> None:
-        if who not in self.oracle.subscriptions:
-            self._register(who, timezone, plan, interval, months_back, trouble)
+        free = [name for name in NAMES if name not in self.oracle.subscriptions]
+        if free:
+            self._register(free[0], self.zone(zone), plan, interval, months_back, drawn)
 
     def _register(
         self,
@@ -200,9 +74,11 @@ class Machine(RuleBasedStateMachine):
         plan: str,
         interval: str,
         months_back: int | None,
-        drawn: Any,
+        drawn: Drawn,
+        *,
+        amount: int | None = None,
     ) -> None:
-        now = self.world.clock.replace(microsecond=self.world.clock.microsecond // 1000 * 1000)
+        now = self.instant
         wanted = Subscription(
             user_id=who,
             email=f"{who}@example.com",
@@ -210,9 +86,9 @@ class Machine(RuleBasedStateMachine):
             plan=plan,
             billing_interval=interval,
             status="active",
-            started_at=at("2025-01-01T00:00:00Z"),
+            started_at=at("2024-01-01T00:00:00Z"),
             eligible_from=now if months_back is None else now - 30 * months_back * reference.DAY,
-            allocation_amount=None,
+            allocation_amount=amount,
             notifications=ALL_KINDS,
         )
         body: Json = {
@@ -227,285 +103,180 @@ class Machine(RuleBasedStateMachine):
         if months_back is not None:
             body["eligible_from"] = show(wanted.eligible_from)
             owed = f", eligible since {body['eligible_from']}"
+        if amount is not None:
+            body["allocation_amount"] = amount
+            owed += f", with {amount} credits a month"
         words = f"{who} subscribes to {plan}, billed {interval}, in {timezone}{owed}"
-        with self.step(words, drawn) as trouble:
-            self.oracle.edits.append(lambda present: present or wanted)
+        with self.step(words, drawn, "edit") as troubles:
             path = f"/api/subscriptions/{who}"
-            reply = self.attempt(trouble, lambda: self.world.call("PUT", path, SHOP, body))
-            self._edited(who, reply, trouble, (200, 201))
+            send = self.known(
+                lambda present: present or wanted,
+                lambda: self.world.call("PUT", path, SHOP, body),
+            )
+            self.edited(who, send, troubles, (200, 201))
 
-    @rule(who=users, edit=edits, if_match=st.booleans(), trouble=troubles)
-    def change(self, who: str, edit: tuple[str, Any], if_match: bool, trouble: Any) -> None:  # noqa: FBT001
-        who = self.user(who)
-        version = self.oracle.subscription(who).version
-        words = f"the {edit[0]} of {who} is changed to {edit[1]}"
-        if if_match:
-            words += f" if it is still version {version}"
-        with self.step(words, trouble) as struck:
-            send = self._edit(who, edit, f'"{version}"' if if_match else None)
-            reply = self.attempt(struck, send)
-            # Who loses the answer to an edit on a version cannot tell it from a lost race.
-            lost = struck is not None and bool(struck.struck) and if_match
-            self._edited(who, reply, struck, (200, 412) if lost else (200,))
+    @rule(who=places, change=edits, if_match=st.booleans(), drawn=troubles)
+    def change(self, who: int, change: Change, if_match: bool, drawn: Drawn) -> None:  # noqa: FBT001
+        self.changed(self.user(who), "an edit", change, drawn, if_match=if_match)
 
-    def _edit(self, who: str, edit: tuple[str, Any], if_match: str | None) -> Callable[[], Reply]:
-        name, value = edit
-        now = self.world.clock.replace(microsecond=self.world.clock.microsecond // 1000 * 1000)
-        kept: Any = frozenset(value) if name == "notifications" else value
-        base = self.oracle.subscription(who).version
-
-        def apply(present: Subscription | None) -> Subscription | None:
-            if present is None or (present.user_id != who):
-                return present
-            if if_match is not None and present.version != base:
-                return present
-            return present.successor(now, **{name: kept})
-
-        self.oracle.edits.append(apply)
-        headers = {} if if_match is None else {"If-Match": if_match}
-        path = f"/api/subscriptions/{who}"
-        return lambda: self.world.call("PATCH", path, SHOP, {name: value}, headers)
-
-    def _edited(
-        self, who: str, reply: Reply | None, trouble: Trouble | None, allowed: Sequence[int]
-    ) -> None:
-        if reply is None or reply.status in (409, 503):
-            require(not self.smooth(trouble), "an edit failed for no reason:", reply)
-            return
-        require(reply.status in allowed, "an edit was answered", reply)
-        if reply.status == 412:
-            return
-        found = reply.json
-        now = self.world.clock
-        require(
-            any(
-                found["timezone"] == version.timezone
-                and found["plan"] == version.plan
-                and found["status"] == version.status
-                and found["eligible_from"] == show(version.eligible_from)
-                and reply.headers["etag"] == f'"{version.version}"'
-                and found["next_credit_allocation"]
-                == _first_day(version.next_period(ledger.through, ledger.time(now)))
-                for version in self.oracle.candidates(who)
-                for ledger in self.oracle.visited(who)
-            ),
-            "the answer to an edit is not what it became:",
-            found,
-            self.oracle.subscription(who),
-        )
-
-    @rule(who=users, kind=st.none() | st.sampled_from(sorted(ALL_KINDS)), trouble=troubles)
-    def unsubscribe(self, who: str, kind: str | None, trouble: Any) -> None:
+    @rule(who=places, kind=st.none() | st.sampled_from(sorted(ALL_KINDS)), drawn=troubles)
+    def unsubscribe(self, who: int, kind: str | None, drawn: Drawn) -> None:
         from chalicelib.domain.notifications import MailKind
 
-        who = self.user(who)
-        words = f"{who} follows the link that ends mails about {kind or 'anything'}"
-        with self.step(words, trouble) as struck:
+        user = self.user(who)
+        words = f"{user} follows the link that ends mails about {kind or 'anything'}"
+        with self.step(words, drawn, "edit") as troubles:
             unwanted = ALL_KINDS if kind is None else {kind}
 
             def apply(present: Subscription | None) -> Subscription | None:
-                if present is None or present.user_id != who:
+                if present is None or present.user_id != user:
                     return present
                 left = present.notifications - unwanted
                 if left == present.notifications:
                     return present
                 return replace(present, notifications=left, version=present.version + 1)
 
-            self.oracle.edits.append(apply)
             link = self.world.services.unsubscribe_links
-            token = link.token(who, MailKind(kind) if kind else None)
+            token = link.token(user, MailKind(kind) if kind else None)
             reply = self.attempt(
-                struck,
-                lambda: self.world.call("POST", "/api/unsubscribe", {}, query={"token": token}),
+                troubles,
+                self.known(
+                    apply,
+                    lambda: self.world.call("POST", "/api/unsubscribe", {}, query={"token": token}),
+                ),
             )
             if reply is None or reply.status in (409, 503):
-                require(not self.smooth(struck), "unsubscribing failed for no reason:", reply)
+                require(not self.smooth(troubles), "unsubscribing failed for no reason:", reply)
             else:
                 require(reply.status == 200, "unsubscribing was answered", reply)
-                wanted = self.oracle.subscription(who).notifications
-                require(not wanted & unwanted, "still subscribed:", wanted)
+
+    @rule(who=places, away=departures, months=st.integers(0, 2), span=spans, drawn=troubles)
+    def story_of_a_pause(
+        self, who: int, away: tuple[Change, Change], months: int, span: timedelta, drawn: Drawn
+    ) -> None:
+        """Somebody is away over the start of a month, or of none, and comes back."""
+        user = self.user(who)
+        self.changed(user, "the pause begins", away[0], [])
+        if months:
+            start = self._month_start(user, months - 1)
+            self.go_to(start + timedelta(hours=1), "a month begins, and nobody is swept")
+        else:
+            self.time_passes(span)
+        self.changed(user, "the pause is over", away[1], drawn)
+        timezone = self.oracle.subscription(user).timezone
+        self.start("allocation", self._running_month(user), (timezone,), [])
+        self.deliver_all("sweeps", [])
+        self.deliver_all("allocations", [])
+
+    @rule(who=places, zone=places, change=edits, drawn=trouble, offset=offsets)
+    def story_of_a_move(
+        self, who: int, zone: int, change: Change, drawn: Drawn, offset: int
+    ) -> None:
+        """Somebody has been given a month's credits, moves, and the month begins once more."""
+        user = self.user(who)
+        self._month(user, 0, offset, change, [], drawn)
+        self.changed(user, "a move", ("timezone", zone), [])
+        timezone = self.oracle.subscription(user).timezone
+        day = reference.local_day(timezone, self.world.now - timedelta(hours=26))
+        period = reference.months_around(day, 0, 2)[1 if day.day > 20 else 0]
+        start = reference.month_start(timezone, period)
+        self.go_to(start, f"{period} begins in {timezone}")
+        self.start("allocation", start, (timezone,), [])
+        self.deliver_all("sweeps", [])
+        self.deliver_all("allocations", drawn)
 
     # --- Credits ----------------------------------------------------------------------------------
 
-    @rule(who=users, amount=amounts, key=keys, own=st.booleans(), trouble=troubles)
-    def use(self, who: str, amount: int, key: str, own: bool, trouble: Any) -> None:  # noqa: FBT001
-        who = self.user(who)
-        with self.step(f"{who} uses {amount} credits, key {key}", trouble) as struck:
-            self._perform(*self._use(who, amount, key, own=own), struck)
+    @rule(who=places, amount=amounts, key=keys, own=st.booleans(), drawn=troubles)
+    def use(self, who: int, amount: int, key: str, own: bool, drawn: Drawn) -> None:  # noqa: FBT001
+        self._use(self.user(who), amount, key, drawn, own=own)
 
-    @rule(who=users, key=keys, more=st.sampled_from((0, 0, 1)), trouble=troubles)
-    def use_up(self, who: str, key: str, more: int, trouble: Any) -> None:
-        who = self.user(who)
-        ledger = self.oracle.ledger(who)
+    def _use(self, user: str, amount: int, key: str, drawn: Drawn, *, own: bool = False) -> None:
+        with self.step(f"{user} uses {amount} credits, key {key}", drawn, "use") as troubles:
+            self.perform(*self.use_of(user, amount, key, own=own), troubles)
+
+    @rule(who=places, key=keys, more=st.sampled_from((0, 0, 1, -10)), drawn=troubles)
+    def use_up(self, who: int, key: str, more: int, drawn: Drawn) -> None:
+        user = self.user(who)
+        ledger = self.oracle.ledger(user)
         amount = ledger.available(ledger.time(self.world.clock)) + more
-        if amount:
-            with self.step(f"{who} uses all {amount} credits, key {key}", trouble) as struck:
-                self._perform(*self._use(who, amount, key, own=False), struck)
-
-    def _use(
-        self, who: str, amount: int, key: str, *, own: bool
-    ) -> tuple[Intent, Callable[[], Reply]]:
-        caller = (
-            {"caller": f"user|{who}", "user_id": who, "scopes": "credits:read credits:use"}
-            if own
-            else SHOP
-        )
-        intent = Intent(f"usage#{caller['caller']}#{key}", who, "usage", amount, "Report")
-        body: Json = {"amount": amount, "description": "Report"}
-        if not own:
-            body["user_id"] = who
-        return intent, self._post("use", caller, body, key)
+        if amount > 0:
+            words = f"{user} uses {amount} credits, {more:+} of all, key {key}"
+            with self.step(words, drawn, "use") as troubles:
+                self.perform(*self.use_of(user, amount, key, own=False), troubles)
 
     @rule(
-        who=users,
-        place=st.integers(0, 30),
-        amount=st.none() | amounts,
-        key=keys,
-        trouble=troubles,
+        who=places, place=st.integers(0, 30), amount=st.none() | amounts, key=keys, drawn=troubles
     )
-    def reverse(self, who: str, place: int, amount: int | None, key: str, trouble: Any) -> None:
-        who = self.user(who)
-        lines = self.oracle.ledger(who).lines
-        usages = [number for number, line in enumerate(lines, 1) if line.type == "usage"]
+    def reverse(self, who: int, place: int, amount: int | None, key: str, drawn: Drawn) -> None:
+        user = self.user(who)
+        usages = self.usages(user)
         number = usages[-1 - place % len(usages)] if usages else place + 1
+        self._reverse(user, number, amount, key, drawn)
+
+    def _reverse(self, who: str, number: int, amount: int | None, key: str, drawn: Drawn) -> None:
         words = f"{amount or 'what is left'} of entry {number} is given back to {who}, key {key}"
-        with self.step(words, trouble) as struck:
-            operation = f"reversal#shop#{key}"
-            intent = Intent(operation, who, "reversal", amount, "Oops", usage=number)
-            body = {"user_id": who, "transaction_id": f"{who}-{number}", "reason": "Oops"}
-            if amount is not None:
-                body |= {"amount": amount}  # type: ignore[dict-item]
-            self._perform(intent, self._post("reverse", SHOP, body, key), struck)
+        with self.step(words, drawn, "reverse") as troubles:
+            self.perform(*self.give_back(who, number, amount, key), troubles)
 
     @rule(
-        who=users,
+        who=places,
         amount=amounts,
         days=lifetimes,
         silent=st.booleans(),
         key=keys,
         by_lambda=st.booleans(),
-        trouble=troubles,
+        drawn=troubles,
     )
     def grant(
         self,
-        who: str,
+        who: int,
         amount: int,
         days: int | None,
         silent: bool,  # noqa: FBT001
         key: str,
         by_lambda: bool,  # noqa: FBT001
-        trouble: Any,
+        drawn: Drawn,
     ) -> None:
-        who = self.user(who)
+        self._grant(self.user(who), amount, days, key, drawn, silent=silent, by_lambda=by_lambda)
+
+    def _grant(
+        self,
+        user: str,
+        amount: int,
+        days: int | None,
+        key: str,
+        drawn: Drawn,
+        *,
+        silent: bool = False,
+        by_lambda: bool = False,
+    ) -> None:
         lives = f" for {days} days" if days else ""
-        words = f"{who} is granted {amount} credits{lives}, key {key}"
-        with self.step(words, trouble) as struck:
-            self._perform(
-                *self._by_hand(who, amount, days, key, silent=silent, by_lambda=by_lambda), struck
-            )
+        words = f"{user} is granted {amount} credits{lives}, key {key}"
+        with self.step(words, drawn, "by hand") as troubles:
+            asked = self.by_hand(user, amount, days, key, silent=silent, by_lambda=by_lambda)
+            self.perform(*asked, troubles)
 
-    @rule(who=users, amount=amounts, key=keys, trouble=troubles)
-    def claw_back(self, who: str, amount: int, key: str, trouble: Any) -> None:
-        who = self.user(who)
-        with self.step(f"{amount} credits of {who} are clawed back, key {key}", trouble) as struck:
-            self._perform(
-                *self._by_hand(who, -amount, None, key, silent=False, by_lambda=False), struck
-            )
+    @rule(
+        who=places,
+        amount=st.none() | amounts,
+        more=st.sampled_from((0, 1, 50)),
+        key=keys,
+        drawn=troubles,
+    )
+    def claw_back(self, who: int, amount: int | None, more: int, key: str, drawn: Drawn) -> None:
+        """Some credits, or all there are, or more than that."""
+        user = self.user(who)
+        ledger = self.oracle.ledger(user)
+        amount = amount or ledger.available(ledger.time(self.world.clock)) + more
+        if amount:
+            words = f"{amount} credits of {user} are clawed back, key {key}"
+            with self.step(words, drawn, "by hand") as troubles:
+                asked = self.by_hand(user, -amount, None, key, silent=False, by_lambda=False)
+                self.perform(*asked, troubles)
 
-    def _by_hand(
-        self, who: str, amount: int, days: int | None, key: str, *, silent: bool, by_lambda: bool
-    ) -> tuple[Intent, Callable[[], Reply]]:
-        caller = LAMBDA if by_lambda else "admin"
-        intent = Intent(
-            f"manual#{caller}#{key}", who, "manual", amount, "Goodwill", days, silent=silent
-        )
-        body: Json = {"user_id": who, "amount": amount, "reason": "Goodwill"}
-        body |= {"expires_in_days": days} if days else {}
-        body |= {"notify": False} if silent else {}
-        if not by_lambda:
-            return intent, self._post("allocate", ADMIN, body, key)
-        event = {**body, "actor": "admin", "idempotency_key": key}
-
-        def invoke() -> Reply:
-            try:
-                answer = self.world.manual_allocate(event)
-            except (BotoCoreError, ClientError, PynamoDBException):
-                return Reply(503, {}, "")
-            status = 200 if answer["success"] else STATUS_OF[answer["error"]["code"]]
-            return Reply(status, {}, json.dumps(answer | answer.get("error", {})))
-
-        return intent, invoke
-
-    def _post(self, name: str, caller: Json, body: Json, key: str) -> Callable[[], Reply]:
-        headers = {"Idempotency-Key": key}
-        return lambda: self.world.call("POST", f"/api/credits/{name}", caller, body, headers)
-
-    def _perform(self, intent: Intent, send: Callable[[], Reply], trouble: Trouble | None) -> None:
-        judge = self._asked(intent)
-        judge(self.attempt(trouble, send), trouble)
-
-    def _asked(self, intent: Intent) -> Callable[[Reply | None, Trouble | None], None]:
-        """An operation is about to be asked for; what judges the answer."""
-        was_performed = intent.operation in self.oracle.performed
-        if not was_performed:
-            self.oracle.intents[intent.operation] = intent
-
-        def judge(reply: Reply | None, trouble: Trouble | None) -> None:
-            if reply is None or reply.status in (409, 503):
-                require(not self.smooth(trouble), "failed for no reason:", reply, intent)
-                return
-            known = self.oracle.intents[intent.operation]
-            performed = self.oracle.performed.get(intent.operation)
-            if reply.status == 200:
-                require(performed is not None, "said to be done, and is not:", intent, reply)
-                require(known == intent, "answered with another request's result:", intent, known)
-                assert performed is not None
-                self._answered(intent, reply, *performed, was_performed=was_performed)
-            elif reply.status == 422 and reply.json["code"] == "idempotency_key_reused":
-                require(known != intent, "refused to repeat the same request:", intent)
-            else:
-                require(performed is None, "done, and refused all the same:", intent, reply)
-                self._refused(intent, reply)
-
-        return judge
-
-    def _answered(
-        self, intent: Intent, reply: Reply, who: str, number: int, *, was_performed: bool
-    ) -> None:
-        ledger = self.oracle.ledger(who).until(number)
-        line = ledger.lines[-1]
-        found = reply.json
-        right = {"success": True, "transaction_id": f"{who}-{number}"}
-        right["new_balance"] = ledger.available(line.posted_at)
-        if intent.kind != "manual":
-            right["batches"] = _moves(who, line)
-        if intent.kind == "reversal":
-            right |= {"returned_amount": line.amount, "expired_amount": line.expired}
-        require(found == right, "the answer is", found, "and should be", right)
-        if was_performed and not intent.operation.startswith(f"manual#{LAMBDA}"):
-            replayed = reply.headers.get("idempotency-replayed")
-            require(replayed == "true", "a repeated request was not told so:", reply)
-
-    def _refused(self, intent: Intent, reply: Reply) -> None:
-        reasons: list[tuple[int, int | None]] = []
-        for ledger in self.oracle.visited(intent.user_id):
-            try:
-                number = intent.usage
-                if number > len(ledger.lines):
-                    reasons.append((404, None))
-                    continue
-                intent.line(ledger, "Europe/Paris", self.world.clock)
-            except Short as short:
-                reasons.append((402, short.available))
-            except Forbidden:
-                reasons.append((422, None))
-        found = (reply.status, reply.json.get("available_balance"))
-        if intent.operation.startswith(f"manual#{LAMBDA}"):
-            reasons = [(status, None) for status, _ in reasons]
-        require(found in reasons, "refused for no reason:", intent, reply, reasons)
-
-    @rule(place=st.integers(0, 50), other=st.booleans(), trouble=troubles)
-    def ask_again(self, place: int, other: bool, trouble: Any) -> None:  # noqa: FBT001
+    @rule(place=st.integers(0, 50), other=st.booleans(), drawn=troubles)
+    def ask_again(self, place: int, other: bool, drawn: Drawn) -> None:  # noqa: FBT001
         """The same request under the same key, or another one under it."""
         operations = list(self.oracle.intents.values())
         if not operations:
@@ -518,12 +289,14 @@ class Machine(RuleBasedStateMachine):
         words = f"{kind} of {intent.user_id}, key {key}, is asked for again"
         if other:
             words += f" with {amount} in place of {intent.amount}"
-        with self.step(words, trouble) as struck:
-            if intent.kind == "usage":
+        aims = {"usage": "use", "manual": "by hand", "reversal": "reverse"}[kind]
+        with self.step(words, drawn, aims) as troubles:
+            asked: tuple[Intent, Any]
+            if kind == "usage":
                 own = caller.startswith("user|")
-                asked = self._use(intent.user_id, amount or 1, key, own=own)
-            elif intent.kind == "manual":
-                asked = self._by_hand(
+                asked = self.use_of(intent.user_id, amount or 1, key, own=own)
+            elif kind == "manual":
+                asked = self.by_hand(
                     intent.user_id,
                     amount or 1,
                     intent.days,
@@ -532,176 +305,173 @@ class Machine(RuleBasedStateMachine):
                     by_lambda=caller == LAMBDA,
                 )
             else:
-                body: Json = {
-                    "user_id": intent.user_id,
-                    "transaction_id": f"{intent.user_id}-{intent.usage}",
-                    "reason": "Oops",
-                } | ({"amount": amount} if amount is not None else {})
-                asked = replace(intent, amount=amount), self._post("reverse", SHOP, body, key)
-            self._perform(*asked, struck)
+                asked = self.give_back(intent.user_id, intent.usage, amount, key)
+            self.perform(*asked, troubles)
 
-    def _meanwhile(self, what: str, amount: int, key: str, edit: tuple[str, Any]) -> None:
-        """Another process does something, whole, in the middle of a call of this one."""
-        who = next(iter(self.oracle.subscriptions), None)
-        if who is None:
-            return
-        interference, self.world.aws.interfere = self.world.aws.interfere, None
-        try:
-            if what == "edit":
-                self._edit(who, edit, None)()
-            elif what == "deliver":
-                for queue in WORK_QUEUES:
-                    messages = self.world.waiting(queue)[:10]
-                    if messages:
-                        self.oracle.delivering(queue, messages)
-                        self.world.deliver(queue, messages)
-            else:
-                # Of another backend: its keys are its own.
-                intent, send = (
-                    self._use(who, amount, f"{key}-meanwhile", own=False)
-                    if what == "use"
-                    else self._by_hand(
-                        who, amount, None, f"{key}-meanwhile", silent=False, by_lambda=False
-                    )
-                )
-                judge = self._asked(intent)
-                reply = send()
-                self.later.append(lambda: judge(reply, None))
-        finally:
-            self.world.aws.interfere = interference
-        self.story[-1] += f" [meanwhile: {what} of {who}]"
+    @rule(who=places, key=keys, part=st.sampled_from((1, 30, None)), offset=offsets, drawn=troubles)
+    def story_of_a_late_reversal(
+        self, who: int, key: str, part: int | None, offset: int, drawn: Drawn
+    ) -> None:
+        """Credits that live some days are used, in part given back, then die, and the rest is."""
+        user = self.user(who)
+        self._grant(user, 60, 2, f"{key}-granted", [])
+        self.use_up(who, f"{key}-used", 0, [])
+        usages = self.usages(user)
+        if usages:
+            if part:
+                self._reverse(user, usages[-1], part, f"{key}-part", [])
+            self.story_of_an_expiry(who, offset, part == 1, [], [])
+            self._reverse(user, usages[-1], None, f"{key}-rest", drawn)
+            self._use(user, 1, f"{key}-after", [])
 
     # --- Time and scheduled work ------------------------------------------------------------------
 
-    @rule(
-        span=st.sampled_from(
-            (
-                timedelta(milliseconds=1),
-                timedelta(minutes=1),
-                timedelta(minutes=15),
-                timedelta(hours=5),
-                timedelta(days=1),
-                timedelta(days=8),
-                timedelta(days=29),
-                timedelta(days=150),
-            )
-        )
-    )
+    @rule(span=spans)
     def time_passes(self, span: timedelta) -> None:
         """Nothing happens in it: an outage, if it is long."""
         with self.step(f"{span} pass, and no tick comes"):
             self.world.now += span
 
-    @rule(days=st.integers(1, 3))
-    def days_pass(self, days: int) -> None:
-        with self.step(f"{days} days pass, and all is as it should be"):
-            self._live_until(self.world.now + days * reference.DAY)
+    @rule()
+    def a_day_passes(self) -> None:
+        with self.step("a day passes, and all is as it should be"):
+            self.live_until(self.world.now + reference.DAY)
 
-    @rule(who=users, months=st.integers(0, 2), offset=st.sampled_from((-1, 0, 0, 0, 1, 60_000)))
-    def month_begins(self, who: str, months: int, offset: int) -> None:
-        """The clock goes to the turn of a month where a user lives, and their zone is swept."""
-        timezone = self.oracle.subscription(self.user(who)).timezone
+    def _month_start(self, who: str, months: int) -> Any:
+        """When the next month begins where somebody lives, or one of those after it."""
+        timezone = self.oracle.subscription(who).timezone
         day = reference.local_day(timezone, self.world.now)
-        period = reference.months_around(day, 0, 4)[1 + months]
-        start = reference.month_start(timezone, period)
-        self._go_to(start + offset * MILLISECOND, f"{period} begins in {timezone}")
-        self._tick("allocation", start, (timezone,), None)
-        self._deliver_all(("sweeps", "allocations"))
+        return reference.month_start(timezone, reference.months_around(day, 0, 4)[1 + months])
 
-    @rule(who=users, offset=st.sampled_from((-1, 0, 0, 1)), is_swept=st.booleans())
-    def batch_expires(self, who: str, offset: int, is_swept: bool) -> None:  # noqa: FBT001
+    def _running_month(self, who: str) -> Any:
+        timezone = self.oracle.subscription(who).timezone
+        day = reference.running_day(timezone, self.world.now)
+        return reference.month_start(timezone, reference.months_around(day, 0, 0)[-1])
+
+    @rule(
+        who=places,
+        months=st.integers(0, 2),
+        offset=offsets,
+        change=st.none() | edits,
+        in_haste=st.booleans(),
+        before=troubles,
+        drawn=trouble,
+    )
+    def story_of_a_month(
+        self,
+        who: int,
+        months: int,
+        offset: int,
+        change: Change | None,
+        in_haste: bool,  # noqa: FBT001
+        before: Drawn,
+        drawn: Drawn,
+    ) -> None:
+        """A month begins where a user lives: his zone is swept, and its users are allocated to.
+
+        Somebody may change his subscription between the sweep and the allocation.
+        """
+        self._month(self.user(who), months, offset, change, before, drawn, in_haste=in_haste)
+
+    def _month(
+        self,
+        user: str,
+        months: int,
+        offset: int,
+        change: Change | None,
+        before: Drawn,
+        drawn: Drawn,
+        *,
+        in_haste: bool = False,
+    ) -> None:
+        timezone = self.oracle.subscription(user).timezone
+        start = self._month_start(user, months)
+        self.go_to(start + offset * MILLISECOND, f"a month begins in {timezone} at {show(start)}")
+        self.start("allocation", start, (timezone,), before)
+        self.deliver_all("sweeps", before, in_haste=in_haste)
+        if change:
+            self.changed(user, "between sweep and allocation", change, [])
+        self.deliver_all("allocations", drawn)
+
+    def _next_to_expire(self, who: str) -> Grant | None:
+        grants = [g for g in self.oracle.ledger(who).alive(self.world.now) if g.expires_at]
+        return min(grants, key=lambda grant: (grant.expires_at, grant.number), default=None)
+
+    @rule(who=places, offset=offsets, is_swept=st.booleans(), before=troubles, drawn=trouble)
+    def story_of_an_expiry(
+        self,
+        who: int,
+        offset: int,
+        is_swept: bool,  # noqa: FBT001
+        before: Drawn,
+        drawn: Drawn,
+    ) -> None:
         """The clock goes to where a user's next batch expires, to the millisecond."""
-        grants = self.oracle.ledger(self.user(who)).alive(self.world.now)
-        ends = sorted(
-            ((grant.expires_at, grant) for grant in grants if grant.expires_at),
-            key=lambda pair: pair[0],
-        )
-        if not ends:
+        user = self.user(who)
+        grant = self._next_to_expire(user)
+        if grant is None or grant.expires_at is None:
             return
-        end, grant = ends[0]
-        assert end is not None
-        self._go_to(end + offset * MILLISECOND, f"batch {grant.number} of {who} expires")
+        end = grant.expires_at
+        self.go_to(end + offset * MILLISECOND, f"batch {grant.number} of {user} expires")
         if is_swept:
-            self._tick("expiry", end, (grant.timezone,), None)
-            self._deliver_all(("sweeps", "expiries"))
-
-    def _go_to(self, moment: datetime, why: str) -> None:
-        if moment > self.world.now:
-            with self.step(f"the clock goes to {show(moment)}: {why}"):
-                self.world.now = moment
+            self.start("expiry", end, (grant.timezone,), before)
+            self.deliver_all("sweeps", before)
+            self.deliver_all("expiries", drawn)
 
     @rule(
         kind=st.sampled_from(("allocation", "expiry")),
         hours_ago=st.sampled_from((0, 0, 1, 24, 24 * 7, 24 * 31)),
-        trouble=troubles,
+        drawn=troubles,
     )
-    def tick(self, kind: str, hours_ago: int, trouble: Any) -> None:
-        self._tick(kind, self.world.now - timedelta(hours=hours_ago), (), trouble)
+    def tick(self, kind: str, hours_ago: int, drawn: Drawn) -> None:
+        self.start(kind, self.world.now - timedelta(hours=hours_ago), (), drawn)
 
-    def _tick(self, kind: str, time: datetime, of: Sequence[str], drawn: Any) -> None:
-        time = min(time, self.world.clock)
-        where = f" for {', '.join(of)}" if of else ""
-        with self.step(f"{kind} tick of {show(time)}{where}", drawn) as trouble:
-
-            def send() -> Any:
-                try:
-                    return self.world.tick(kind, time, of)
-                except (BotoCoreError, ClientError, PynamoDBException) as error:
-                    return {"success": False, "error": error}
-
-            answer = self.attempt(trouble, send)
-            if self.smooth(trouble):
-                require(answer is not None and answer["success"], "a tick failed:", answer)
+    @rule(who=places, months_ago=st.integers(0, 3), drawn=troubles)
+    def run(self, who: int, months_ago: int, drawn: Drawn) -> None:
+        """An admin has a month allocated in a zone once more."""
+        user = self.user(who)
+        timezone = self.oracle.subscription(user).timezone
+        day = reference.running_day(timezone, self.world.clock)
+        period = reference.months_around(day, 4, 0)[-1 - months_ago]
+        start = reference.month_start(timezone, period)
+        body = {"period": period, "zones": [timezone]}
+        with self.step(f"an admin runs {period} in {timezone}", drawn, "tick") as troubles:
+            reply = self.attempt(
+                troubles,
+                lambda: self.world.call("POST", "/api/credits/allocation-runs", ADMIN, body),
+            )
+            if reply is None or reply.status in (409, 503):
+                require(not self.smooth(troubles), "a run failed for no reason:", reply)
+                return
+            require(reply.status == 202, "a run was answered", reply)
+            acknowledged.run_is_started(self.oracle, timezone, start)
 
     @rule(
         queue=st.sampled_from(WORK_QUEUES),
-        places=st.lists(st.integers(0, 9), min_size=1, max_size=6, unique=True),
+        chosen=st.lists(st.integers(0, 9), min_size=1, max_size=6, unique=True),
         in_haste=st.booleans(),
-        trouble=troubles,
+        drawn=troubles,
     )
-    def deliver(self, queue: str, places: list[int], in_haste: bool, trouble: Any) -> None:  # noqa: FBT001
+    def deliver(self, queue: str, chosen: list[int], in_haste: bool, drawn: Drawn) -> None:  # noqa: FBT001
         """Some of what waits in a queue, in any order."""
         waiting = self.world.waiting(queue)
-        messages = [waiting[place] for place in places if place < len(waiting)]
+        messages = [waiting[place] for place in chosen if place < len(waiting)]
         if messages:
-            self._deliver(queue, messages, trouble, in_haste=in_haste)
+            self.deliver_now(queue, messages, drawn, in_haste=in_haste)
 
-    @rule(queue=st.sampled_from(WORK_QUEUES), trouble=troubles)
-    def deliver_ten(self, queue: str, trouble: Any) -> None:
+    @rule(queue=st.sampled_from(WORK_QUEUES), drawn=troubles)
+    def deliver_ten(self, queue: str, drawn: Drawn) -> None:
         messages = self.world.waiting(queue)[:10]
         if messages:
-            self._deliver(queue, messages, trouble)
+            self.deliver_now(queue, messages, drawn)
 
-    @rule(queue=st.sampled_from(WORK_QUEUES), place=st.integers(0, 39), trouble=troubles)
-    def deliver_again(self, queue: str, place: int, trouble: Any) -> None:
+    @rule(queue=st.sampled_from(WORK_QUEUES), place=st.integers(0, 39), drawn=troubles)
+    def deliver_again(self, queue: str, place: int, drawn: Drawn) -> None:
         """What was delivered before, however long ago."""
         old = self.archive[queue]
         if old:
             body = old[-1 - place % len(old)]
-            self._deliver(queue, [Message(f"again-{place}", body)], trouble, words="again ")
-
-    def _deliver(
-        self,
-        queue: str,
-        messages: list[Message],
-        drawn: Any,
-        *,
-        words: str = "",
-        in_haste: bool = False,
-    ) -> None:
-        bodies = " and ".join(message.body for message in messages)
-        with self.step(f"{words}delivered from {queue}: {bodies}", drawn) as trouble:
-            self.oracle.delivering(queue, messages)
-            time_left = 5_000 if in_haste else 30_000
-            failed = self.attempt(trouble, lambda: self.world.deliver(queue, messages, time_left))
-            self.oracle.delivered(queue, failed or [], smoothly=self.smooth(trouble))
-
-    def _deliver_all(self, queues: Sequence[str]) -> None:
-        while any(self.world.waiting(queue) for queue in queues):
-            for queue in queues:
-                messages = self.world.waiting(queue)[:10]
-                if messages:
-                    self._deliver(queue, messages, None)
+            self.deliver_now(queue, [Message(f"again-{place}", body)], drawn, words="again ")
 
     @rule(queue=st.sampled_from((*WORK_QUEUES, "notifications")))
     def redrive(self, queue: str) -> None:
@@ -720,155 +490,78 @@ class Machine(RuleBasedStateMachine):
         with self.step(f"the clock of the machine is {seconds} seconds ahead"):
             self.world.skew = timedelta(seconds=seconds)
 
-    @rule(
-        who=users,
-        months_ago=st.integers(0, 3),
-        limit=st.sampled_from((1, 2, 100)),
-        trouble=troubles,
-    )
-    def preview(self, who: str, months_ago: int, limit: int, trouble: Any) -> None:
-        """An admin asks what a run would post."""
-        timezone = self.oracle.subscription(self.user(who)).timezone
-        day = reference.local_day(timezone, self.world.clock)
-        period = reference.months_around(day, 4, 0)[-1 - months_ago]
-        start = reference.month_start(timezone, period)
-        if start > self.world.clock:
-            return
-        body = {"period": period, "zones": [timezone], "dry_run": True, "limit": limit}
-        with self.step(f"an admin previews {period} in {timezone}", trouble) as struck:
-            replies = self.attempt(struck, lambda: self._pages_of_preview(body))
-            if replies is None or replies[-1].status != 200:
-                require(not self.smooth(struck), "a preview failed:", replies)
-                return
-            found = [item for reply in replies for item in reply.json["items"]]
-            if struck is None or not struck.struck or struck.fault is not Fault.STALE:
-                require(
-                    any(found == right for right in self._previews(timezone, start)),
-                    "a preview shows",
-                    found,
-                    "and not",
-                    *self._previews(timezone, start),
-                )
-
-    def _pages_of_preview(self, body: Json) -> list[Reply]:
-        replies = [self.world.call("POST", "/api/credits/allocation-runs", ADMIN, body)]
-        while replies[-1].status == 200 and replies[-1].json["next_cursor"]:
-            body = {**body, "cursor": replies[-1].json["next_cursor"]}
-            replies.append(self.world.call("POST", "/api/credits/allocation-runs", ADMIN, body))
-        return replies
-
-    def _previews(self, timezone: str, start: datetime) -> Iterator[list[Json]]:
-        """What the preview may show: as of the beginning of the step, or of its end."""
-        for place in (0, -1):
-            items = []
-            for who in sorted(self.oracle.subscriptions):
-                subscription = self.oracle.candidates(who)[place]
-                ledger = list(self.oracle.visited(who))[-1 if place == 0 else 0]
-                if subscription.timezone != timezone or not subscription.is_swept:
-                    continue
-                for period in subscription.due(ledger.through, start):
-                    line = ledger.allocate(subscription, period, self.world.clock)
-                    assert line.grant is not None
-                    end = line.grant.expires_at
-                    items.append(
-                        {
-                            "user_id": who,
-                            "timezone": timezone,
-                            "allocation_period": period,
-                            "amount": line.amount,
-                            "expires_at": end and show(end),
-                        }
-                    )
-            yield items
+    @rule(who=places, key=keys, seconds=st.integers(1, 4), drawn=troubles)
+    def story_of_two_clocks(self, who: int, key: str, seconds: int, drawn: Drawn) -> None:
+        """A machine that is ahead writes, and then one that is behind."""
+        user = self.user(who)
+        self.clocks_differ(2)
+        self._grant(user, 30, 1, f"{key}-ahead", [])
+        self.clocks_differ(2 - seconds)
+        self._use(user, 1, f"{key}-behind", drawn)
+        self.read_balance(who, drawn)
 
     # --- Mails ------------------------------------------------------------------------------------
 
-    @rule(count=st.integers(1, 8), trouble=troubles)
-    def stream(self, count: int, trouble: Any) -> None:
-        """The next records of the ledger's stream are handed over."""
-        records = self.world.stream[self.world.streamed : self.world.streamed + count]
-        if records:
-            with self.step(f"{len(records)} stream records are handed over", trouble) as struck:
-                if self._hand_over(records, struck):
-                    self.world.streamed += len(records)
-                else:
-                    require(not self.smooth(struck), "the stream stopped for no reason")
+    @rule(count=st.integers(1, 8), drawn=troubles)
+    def stream(self, count: int, drawn: Drawn) -> None:
+        self.hand_over(count, drawn)
 
-    @rule(place=st.integers(0, 20), count=st.integers(1, 5), trouble=troubles)
-    def stream_again(self, place: int, count: int, trouble: Any) -> None:
+    @rule(place=st.integers(0, 20), count=st.integers(1, 5), drawn=troubles)
+    def stream_again(self, place: int, count: int, drawn: Drawn) -> None:
         start = max(0, self.world.streamed - place)
         records = self.world.stream[start : min(start + count, self.world.streamed)]
         if records:
-            with self.step(f"{len(records)} stream records come again", trouble) as struck:
-                self._hand_over(records, struck)
+            with self.step(f"{len(records)} stream records come again", drawn, "stream") as t:
+                self.handed_over(records, t)
 
-    def _hand_over(self, records: Sequence[Json], trouble: Trouble | None) -> bool:
-        def act() -> bool:
-            try:
-                self.world.deliver_stream(records)
-            except Exception as error:
-                if isinstance(error, (BotoCoreError, ClientError)) or trouble is not None:
-                    return False
-                raise
-            return True
-
-        return bool(self.attempt(trouble, act))
-
-    @rule(places=st.lists(st.integers(0, 9), min_size=1, max_size=6, unique=True), trouble=troubles)
-    def send_mails(self, places: list[int], trouble: Any) -> None:
+    @rule(
+        chosen=st.lists(st.integers(0, 9), min_size=1, max_size=6, unique=True),
+        drawn=troubles,
+    )
+    def send_mails(self, chosen: list[int], drawn: Drawn) -> None:
         waiting = self.world.waiting("notifications")
-        messages = [waiting[place] for place in places if place < len(waiting)]
+        messages = [waiting[place] for place in chosen if place < len(waiting)]
         if messages:
-            self._send_mails(messages, trouble)
+            self.send_now(messages, drawn)
 
-    @rule(place=st.integers(0, 39), trouble=troubles)
-    def send_again(self, place: int, trouble: Any) -> None:
+    @rule(place=st.integers(0, 39), drawn=troubles)
+    def send_again(self, place: int, drawn: Drawn) -> None:
         old = self.archive["notifications"]
         if old:
             body = old[-1 - place % len(old)]
             self.world.aws.state.messages += 1
             message = Message(f"again-{self.world.aws.state.messages}", body)
             self.world.queue("notifications").append(message)
-            self._send_mails([message], trouble)
+            self.send_now([message], drawn)
 
-    def _send_mails(self, messages: list[Message], drawn: Any) -> None:
-        bodies = " and ".join(message.body for message in messages)
-        with self.step(f"mails are sent for {bodies}", drawn) as trouble:
-            before = [(message, self.oracle.predictions(message)) for message in messages]
-            failed = self.attempt(trouble, lambda: self.world.deliver("notifications", messages))
-            self.oracle.sent_now(
-                before,
-                messages if failed is None else failed,
-                smoothly=self.smooth(trouble),
-            )
+    @rule(times=st.integers(1, 3), before=troubles, drawn=trouble)
+    def story_of_the_mails(self, times: int, before: Drawn, drawn: Drawn) -> None:
+        """All that was posted is told, and told again."""
+        self.hand_over(100, before)
+        for place in range(times):
+            messages = self.world.waiting("notifications")[:10]
+            if messages:
+                self.send_now(messages, [] if place else drawn)
+                with self.step("a quarter of an hour passes"):
+                    self.world.now += reference.QUARTER
 
     # --- Reading ----------------------------------------------------------------------------------
 
-    def _read(self, words: str, path: str, query: Json, drawn: Any, right: Any) -> None:
-        with self.step(words, drawn) as trouble:
-            reply = self.attempt(trouble, lambda: self.world.call("GET", path, ADMIN, query=query))
-            if reply is None or reply.status in (409, 503):
-                require(not self.smooth(trouble), "reading failed for no reason:", reply)
-                return
-            require(reply.status == 200, words, "was answered", reply)
-            answers = list(right())
-            require(reply.json in answers, words, "answered", reply.json, "and not", *answers)
-
-    @rule(who=users, trouble=troubles)
-    def read_balance(self, who: str, trouble: Any) -> None:
-        who = self.user(who)
+    @rule(who=places, drawn=troubles)
+    def read_balance(self, who: int, drawn: Drawn) -> None:
+        user = self.user(who)
 
         def right() -> Iterator[Json]:
-            for ledger in self.oracle.visited(who):
-                yield _balance(who, ledger, ledger.time(self.world.clock))
+            for ledger in self.oracle.visited(user):
+                yield answers.balance(user, ledger, ledger.time(self.world.clock))
 
-        words = f"the balance of {who} is read"
-        self._read(words, "/api/credits/balance", {"user_id": who}, trouble, right)
+        words = f"the balance of {user} is read"
+        self.read(words, "/api/credits/balance", {"user_id": user}, drawn, right)
 
-    @rule(who=users, place=st.integers(0, 30), offset=st.sampled_from((-1, 0, 1)), trouble=troubles)
-    def read_balance_of_the_past(self, who: str, place: int, offset: int, trouble: Any) -> None:
-        who = self.user(who)
-        lines = self.oracle.ledger(who).lines
+    @rule(who=places, place=st.integers(0, 30), offset=st.sampled_from((-1, 0, 1)), drawn=troubles)
+    def read_balance_of_the_past(self, who: int, place: int, offset: int, drawn: Drawn) -> None:
+        user = self.user(who)
+        lines = self.oracle.ledger(user).lines
         if not lines:
             return
         moment = lines[-1 - place % len(lines)].posted_at + offset * MILLISECOND
@@ -876,67 +569,68 @@ class Machine(RuleBasedStateMachine):
             return
 
         def right() -> Iterator[Json]:
-            yield _balance(who, self.oracle.ledger(who).at(moment), moment)
+            for ledger in self.oracle.visited(user):
+                yield answers.balance(user, ledger.at(moment), moment)
 
-        query = {"user_id": who, "at": show(moment)}
-        words = f"the balance of {who} at {show(moment)} is read"
-        self._read(words, "/api/credits/balance", query, trouble, right)
+        query = {"user_id": user, "at": show(moment)}
+        words = f"the balance of {user} at {show(moment)} is read"
+        self.read(words, "/api/credits/balance", query, drawn, right)
 
-    @rule(who=users, trouble=troubles)
-    def read_schedule(self, who: str, trouble: Any) -> None:
-        who = self.user(who)
+    @rule(who=places, drawn=troubles)
+    def read_schedule(self, who: int, drawn: Drawn) -> None:
+        user = self.user(who)
 
         def right() -> Iterator[Json]:
-            for ledger in self.oracle.visited(who):
-                for subscription in self.oracle.candidates(who):
-                    yield _schedule(subscription, ledger, ledger.time(self.world.clock))
+            for ledger in self.oracle.visited(user):
+                for subscription in self.oracle.candidates(user):
+                    yield answers.schedule(subscription, ledger, ledger.time(self.world.clock))
 
         path = "/api/credits/allocation-schedule"
-        self._read(f"the schedule of {who} is read", path, {"user_id": who}, trouble, right)
+        self.read(f"the schedule of {user} is read", path, {"user_id": user}, drawn, right)
 
     @rule(
-        who=users,
+        who=places,
         limit=st.sampled_from((1, 2, 3, 100)),
         kind=st.none() | st.sampled_from(("usage", "allocation", "expiration", "reversal")),
         since=st.none() | st.integers(0, 20),
         until=st.none() | st.integers(0, 20),
-        trouble=troubles,
+        drawn=troubles,
     )
     def read_history(
         self,
-        who: str,
+        who: int,
         limit: int,
         kind: str | None,
         since: int | None,
         until: int | None,
-        trouble: Any,
+        drawn: Drawn,
     ) -> None:
-        who = self.user(who)
-        lines = self.oracle.ledger(who).lines
+        user = self.user(who)
+        lines = self.oracle.ledger(user).lines
         first = None if since is None or not lines else lines[since % len(lines)].posted_at
         last = None if until is None or not lines else lines[until % len(lines)].posted_at
         if first and last and first >= last:
             return
-        query = {"user_id": who, "limit": str(limit)}
+        query = {"user_id": user, "limit": str(limit)}
         query |= {"type": kind} if kind else {}
         query |= {"from": show(first)} if first else {}
         query |= {"to": show(last)} if last else {}
-        with self.step(f"the history of {who} is read: {query}", trouble) as struck:
-            found = self.attempt(struck, lambda: self._pages_of_history(query))
+        with self.step(f"the history of {user} is read: {query}", drawn, "read") as troubles:
+            found = self.attempt(troubles, lambda: self._pages_of_history(query))
             if found is None or isinstance(found, Reply):
-                require(not self.smooth(struck), "the history failed:", found)
+                require(not self.smooth(troubles), "the history failed:", found)
                 return
-            answers = [
+            possible = [
                 [
-                    _history_item(who, number, line, ledger)
-                    for number, line in reversed(list(enumerate(ledger.lines, 1)))
+                    item
+                    for line, item in answers.history(user, ledger)
                     if (kind is None or line.type == kind)
                     and (first is None or line.posted_at >= first)
                     and (last is None or line.posted_at < last)
                 ]
-                for ledger in self.oracle.visited(who)
+                for ledger in self.oracle.visited(user)
             ]
-            require(found in answers, "the history is", found, "and not", *answers)
+            require(found in possible, "the history is", found, "and not", *possible)
 
     def _pages_of_history(self, query: Json) -> list[Json] | Reply:
         items: list[Json] = []
@@ -945,181 +639,55 @@ class Machine(RuleBasedStateMachine):
             if reply.status != 200:
                 return reply
             page = reply.json
-            items += [{name: item[name] for name in _HISTORY} for item in page["items"]]
+            items += [{name: item[name] for name in answers.HISTORY} for item in page["items"]]
             require(len(page["items"]) <= int(query["limit"]), "a page is too long")
             if page["next_cursor"] is None:
                 return items
             query = {**query, "cursor": page["next_cursor"]}
 
-    # --- The end ----------------------------------------------------------------------------------
-
-    def _live_until(self, end: datetime, ages: Sequence[int] = (0, 15, 60, 360)) -> None:
-        """Ticks come on time, and everything is delivered at once."""
-        lived_in = {
-            version.timezone for known in self.oracle.subscriptions.values() for version in known
-        }
-        for moment in ticks_between(self.world.now, end, sorted(lived_in), ages):
-            self.world.now = moment
-            for kind in ("allocation", "expiry"):
-                require(self.world.tick(kind, moment)["success"], "a tick failed")
-            self._work()
-        self.world.now = max(self.world.now, end)
-
-    def _work(self) -> None:
-        """All that waits in the work queues, seen by the oracle batch by batch."""
-        while any(self.world.waiting(queue) for queue in WORK_QUEUES):
-            for queue in WORK_QUEUES:
-                messages = self.world.waiting(queue)[:10]
-                if messages:
-                    self.oracle.begin()
-                    self.oracle.delivering(queue, messages)
-                    failed = self.world.deliver(queue, messages)
-                    self.oracle.end()
-                    self.oracle.delivered(queue, failed, smoothly=True)
-
-    def teardown(self) -> None:
-        try:
-            if not self.is_broken:
-                self._settle()
-        finally:
-            self.stack.close()
-
-    def _settle(self) -> None:
-        """Nothing goes wrong any more: everything that is due happens, everybody is told."""
-        with self.step("from here on nothing goes wrong"):
-            self.world.skew = timedelta(0)
-            # A machine that was ahead may have posted in what is still the future.
-            self.world.now += timedelta(seconds=3)
-            self._work()
-            start = self.world.now
-            weekly = (0, 15, 60, 360, *(1440 * day for day in range(1, 8)))
-            self._live_until(start + timedelta(hours=27), weekly)
-            self._mended_itself(start - 6 * reference.DAY)
-        with self.step("what nobody swept for more than a week is replayed"):
-            self._replay()
-            self._work()
-            self.oracle.nothing_is_due()
-        with self.step("all mails are sent"):
-            self.world.drain_stream()
-            self._tell_everybody()
-            self.oracle.everybody_was_told()
-            self.oracle.ledgers_verify()
-
-    def _mended_itself(self, since: datetime) -> None:
-        """What became due within the last days was done without anybody's help."""
-        now = self.world.now
-        for who in self.oracle.subscriptions:
-            ledger, subscription = self.oracle.ledger(who), self.oracle.subscription(who)
-            for period in subscription.due(ledger.through, now):
-                start = reference.month_start(subscription.timezone, period)
-                require(start < since, f"{period} was never allocated to {who}:", subscription)
-            for grant in ledger.open():
-                end = grant.expires_at
-                overdue = end is not None and since <= end <= now
-                require(not overdue, f"a batch of {who} was never expired:", grant)
-
-    def _replay(self) -> None:
-        for who in self.oracle.subscriptions:
-            ledger, subscription = self.oracle.ledger(who), self.oracle.subscription(who)
-            for period in subscription.due(ledger.through, self.world.now)[-1:]:
-                start = reference.month_start(subscription.timezone, period)
-                self.world.tick("allocation", start, (subscription.timezone,))
-            for grant in ledger.open():
-                if grant.expires_at and not grant.is_alive(self.world.now):
-                    self.world.tick("expiry", grant.expires_at, (grant.timezone,))
-
-    def _tell_everybody(self) -> None:
-        queue = self.world.queue("notifications")
-        while queue:
-            waiting = self.world.waiting("notifications")
-            if not waiting:
-                later = min(message.visible_at for message in queue)
-                self.world.now += timedelta(seconds=later - self.world.now.timestamp() + 1)
-                continue
-            messages = waiting[:10]
-            self.oracle.begin()
-            before = [(message, self.oracle.predictions(message)) for message in messages]
-            failed = self.world.deliver("notifications", messages)
-            self.oracle.sent_now(before, failed, smoothly=True)
-
-
-def _first_day(period: str | None) -> str | None:
-    return period and f"{period}-01"
-
-
-def _moves(who: str, line: Line) -> list[Json]:
-    return [{"batch_id": f"{who}-{batch}", "amount": amount} for batch, amount in line.legs]
-
-
-def _balance(who: str, ledger: Ledger, moment: datetime) -> Json:
-    return {
-        "available_balance": ledger.available(moment),
-        "ledger_balance": ledger.balance,
-        "as_of": show(moment),
-        "batches": [
-            {
-                "batch_id": f"{who}-{grant.number}",
-                "granted_amount": grant.amount,
-                "remaining_amount": ledger.left[grant.number],
-                "granted_at": show(grant.granted_at),
-                "expires_at": grant.expires_at and show(grant.expires_at),
-            }
-            for grant in ledger.open()
-        ],
-    }
-
-
-REASONS = {
-    "subscription_paused": "The subscription is paused.",
-    "subscription_cancelled": "The subscription is cancelled.",
-    "billed_monthly": "Monthly credits come with yearly billing only.",
-}
-
-
-def _schedule(subscription: Subscription, ledger: Ledger, now: datetime) -> Json:
-    period = subscription.next_period(ledger.through, now)
-    code = {"paused": "subscription_paused", "cancelled": "subscription_cancelled"}.get(
-        subscription.status, None if subscription.receives else "billed_monthly"
+    @rule(
+        who=places,
+        months_ago=st.integers(0, 3),
+        limit=st.sampled_from((1, 2, 100)),
+        drawn=troubles,
     )
-    timezone = subscription.timezone
-    days: dict[str, int] = {}
-    for grant in ledger.alive(now):
-        if grant.expires_at:
-            day = str(reference.local_day(timezone, grant.expires_at))
-            days[day] = days.get(day, 0) + ledger.left[grant.number]
-    return {
-        "next_allocation_date": _first_day(period),
-        "allocation_amount": subscription.amount if period else 0,
-        "current_balance": ledger.available(now),
-        "expiring_credits": [
-            {"amount": amount, "expires_at": day} for day, amount in sorted(days.items())
-        ],
-        "next_allocation_at": period and show(reference.month_start(timezone, period)),
-        "timezone": timezone,
-        "not_allocated_because": code and {"code": code, "words": REASONS[code]},
-    }
+    def preview(self, who: int, months_ago: int, limit: int, drawn: Drawn) -> None:
+        """An admin asks what a run would post."""
+        timezone = self.oracle.subscription(self.user(who)).timezone
+        day = reference.local_day(timezone, self.world.clock)
+        period = reference.months_around(day, 4, 0)[-1 - months_ago]
+        start = reference.month_start(timezone, period)
+        if start > self.world.clock:
+            return
+        body = {"period": period, "zones": [timezone], "dry_run": True, "limit": limit}
+        with self.step(f"an admin previews {period} in {timezone}", drawn, "preview") as troubles:
+            replies = self.attempt(troubles, lambda: self._pages_of_preview(body))
+            if replies is None or replies[-1].status != 200:
+                require(not self.smooth(troubles), "a preview failed:", replies)
+                return
+            found = [item for reply in replies for item in reply.json["items"]]
+            named = [item["user_id"] for item in found]
+            require(named == sorted(named), "a preview is not in order:", named)
+            for user in self.oracle.subscriptions:
+                of_user = [item for item in found if item["user_id"] == user]
+                possible = list(self._previews(user, timezone, start))
+                require(of_user in possible, "a preview shows", of_user, "and not", *possible)
 
+    def _pages_of_preview(self, body: Json) -> list[Reply]:
+        replies = [self.world.call("POST", "/api/credits/allocation-runs", ADMIN, body)]
+        while replies[-1].status == 200 and replies[-1].json["next_cursor"]:
+            body = {**body, "cursor": replies[-1].json["next_cursor"]}
+            replies.append(self.world.call("POST", "/api/credits/allocation-runs", ADMIN, body))
+        return replies
 
-_HISTORY = (
-    "transaction_id",
-    "type",
-    "amount",
-    "balance_after",
-    "effective_at",
-    "posted_at",
-    "allocation_period",
-    "batches",
-)
-
-
-def _history_item(who: str, number: int, line: Line, ledger: Ledger) -> Json:
-    return {
-        "transaction_id": f"{who}-{number}",
-        "type": line.type,
-        "amount": line.amount,
-        "balance_after": sum(earlier.amount for earlier in ledger.lines[:number]),
-        "effective_at": show(line.effective_at),
-        "posted_at": show(line.posted_at),
-        "allocation_period": line.through if line.type == "allocation" else None,
-        "batches": _moves(who, line),
-    }
+    def _previews(self, user: str, timezone: str, start: Any) -> Iterator[list[Json]]:
+        """What a preview may show of a user: the index and the subscription can lag apart."""
+        known = self.oracle.candidates(user)
+        if self.oracle.may_be_unseen(user) or not all(
+            version.is_swept and version.timezone == timezone for version in known
+        ):
+            yield []
+        if any(version.is_swept and version.timezone == timezone for version in known):
+            for version in known:
+                for ledger in self.oracle.visited(user):
+                    yield answers.previewed(user, version, ledger, start, self.world.clock)

@@ -10,30 +10,39 @@ import hashlib
 import itertools
 import json
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tests.simulation import reference
+from tests.simulation import acknowledged, reference
 from tests.simulation.aws import Message
-from tests.simulation.reference import Forbidden, Ledger, Line, Short, Subscription
+from tests.simulation.reference import (
+    Forbidden,
+    Ledger,
+    Line,
+    Short,
+    Subscription,
+    Violation,
+    require,
+)
 from tests.simulation.world import World
 
 Json = dict[str, Any]
-Edit = Callable[[Subscription | None], Subscription | None]
 
 ALL_KINDS = frozenset({"allocation", "expiration", "expiring_soon", "manual", "low_balance"})
 
 
-class Violation(AssertionError):
-    """The product did what it promised not to do."""
+@dataclass(eq=False)
+class Edit:
+    """A change of a subscription that somebody asks for, and whether he was told that it is made.
 
+    It can be made again: who gets no answer asks a second time.
+    """
 
-def require(holds: bool, *words: object) -> None:  # noqa: FBT001 - it reads as a sentence
-    """Raises `Violation` unless it holds."""
-    if not holds:
-        raise Violation(" ".join(str(word) for word in words))
+    apply: Callable[[Subscription | None], Subscription | None]
+    is_done: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,6 +70,12 @@ class Intent:
         else:
             line = ledger.give(amount, now, self.operation, self.text, timezone, self.days)
         return Line(**{**vars(line), "silent": self.silent})
+
+
+def operation_of(message: Message) -> str:
+    """The correlation id that a message brings, or SQS's id of one that brings none."""
+    operation: str = json.loads(message.body).get("correlation_id") or message.id
+    return operation
 
 
 def milliseconds(instant: datetime | None) -> int | None:
@@ -91,29 +106,51 @@ class Oracle:
     told: dict[tuple[Any, ...], set[int]] = field(default_factory=dict)
     """The expirations told to a user on a day's account."""
     doubtful: set[tuple[Any, ...]] = field(default_factory=set)
-    """Mails that somebody was about to send when something went wrong."""
+    """Mails that somebody was about to send when something went wrong, by what they are about,
+    and the expirations that were in one of them."""
     lines_seen: int = 0
     # Of the present step:
     edits: list[Edit] = field(default_factory=list)
     versions_before: dict[str, int] = field(default_factory=dict)
     lines_before: dict[str, int] = field(default_factory=dict)
     mails_before: int = 0
+    sent_before: int = 0
+    operations_before: int = 0
     allocating: dict[str, list[datetime]] = field(default_factory=dict)
     expiring: set[str] = field(default_factory=set)
+    correlations: set[str] = field(default_factory=set)
+    # How many versions and lines there were when this step began, and the one before it:
+    present: tuple[Counter[str], Counter[str]] = field(
+        default_factory=lambda: (Counter(), Counter())
+    )
+    past: tuple[Counter[str], Counter[str]] = field(default_factory=lambda: (Counter(), Counter()))
+    reads_the_past: bool = False
 
     # --- Steps ------------------------------------------------------------------------------------
 
-    def begin(self, lag: int = 0) -> None:
-        """A step begins; what it reads may lag behind by so many edits."""
+    def remember(self) -> None:
+        """A step of the story begins: what there is now, the step after it can still read."""
+        self.past, self.present = self.present, self._count()
+
+    def _count(self) -> tuple[Counter[str], Counter[str]]:
+        return (
+            Counter({user: len(versions) for user, versions in self.subscriptions.items()}),
+            Counter({user: len(ledger.lines) for user, ledger in self.ledgers.items()}),
+        )
+
+    def begin(self, *, reads_the_past: bool = False) -> None:
+        """Something begins; what it reads may be what there was a step ago."""
         self.edits = []
-        self.versions_before = {
-            user_id: max(0, len(versions) - 1 - lag)
-            for user_id, versions in self.subscriptions.items()
-        }
-        self.lines_before = {user: len(ledger.lines) for user, ledger in self.ledgers.items()}
+        self.reads_the_past = reads_the_past
+        versions, lines = self._count()
+        self.versions_before = dict(self.past[0] if reads_the_past else versions)
+        self.lines_before = dict(lines)
         self.mails_before = len(self.world.aws.state.mails)
+        self.sent_before = len(self.world.aws.sent)
+        self.operations_before = len(self.world.operations)
         self.allocating = {}
         self.expiring = set()
+        self.correlations = set()
 
     def end(self) -> None:
         """A step is over: reads what it has left behind, and judges it."""
@@ -130,7 +167,25 @@ class Oracle:
     def candidates(self, user_id: str) -> list[Subscription]:
         """The subscription as the step may have read it: at its beginning, or since."""
         versions = self.subscriptions[user_id]
-        return versions[self.versions_before.get(user_id, 0) :]
+        return versions[max(0, self.versions_before.get(user_id, 0) - 1) :]
+
+    def may_be_unseen(self, user_id: str) -> bool:
+        """Whether the step may have read what there was before the user subscribed."""
+        return not self.versions_before.get(user_id)
+
+    def ledger_seen(self, user_id: str) -> Ledger:
+        """The lines that the step cannot have overlooked in an index."""
+        if not self.reads_the_past:
+            return self.ledger(user_id).until(self.lines_before.get(user_id, 0))
+        return self.ledger(user_id).until(self.past[1][user_id])
+
+    def sent_to(self, queue: str) -> list[Json]:
+        """The messages that a queue has taken in this step."""
+        return [
+            json.loads(body)
+            for name, body in self.world.aws.sent[self.sent_before :]
+            if name.endswith(f"-{queue}")
+        ]
 
     def visited(self, user_id: str) -> Iterator[Ledger]:
         """The ledger at every moment of the step."""
@@ -154,7 +209,7 @@ class Oracle:
                 states: list[Subscription] = []
                 state = present
                 for edit in order:
-                    state = edit(state)
+                    state = edit.apply(state)
                     if state is not None and state != (states[-1] if states else present):
                         states.append(state)
                 if states and states[-1] == found:
@@ -167,8 +222,12 @@ class Oracle:
         )
 
     def _orders(self) -> Iterator[tuple[Edit, ...]]:
-        for count in range(1, len(self.edits) + 1):
-            yield from itertools.permutations(self.edits, count)
+        """The edits of this step in any order, one of them again; who was answered is in it."""
+        done = [edit for edit in self.edits if edit.is_done]
+        for count in range(1, len(self.edits) + 2):
+            for order in itertools.product(self.edits, repeat=count):
+                if all(edit in order for edit in done):
+                    yield order
 
     # --- Ledgers ----------------------------------------------------------------------------------
 
@@ -192,6 +251,11 @@ class Oracle:
         before = self.hashes.get(user_id, "0" * 64)
         sealed = hashlib.sha256(f"{before}\n{user_id}\n{item['body']['S']}".encode()).hexdigest()
         require(item["hash"]["S"] == sealed, f"user {user_id}: entry {number} is not sealed")
+        operations = {*self.correlations, *self.world.operations[self.operations_before :]}
+        require(
+            body["correlation"] in operations or body["operation"].startswith("manual#lambda/"),
+            f"user {user_id}: entry {number} is of another operation than {operations}: {body}",
+        )
         expected = list(self._expected(user_id, ledger, body))
         require(
             bool(expected),
@@ -251,6 +315,7 @@ class Oracle:
         """Messages are about to be delivered: what they allow to happen."""
         for message in messages:
             body = json.loads(message.body)
+            self.correlations.add(operation_of(message))
             if queue == "allocations":
                 as_of = datetime.fromisoformat(body["as_of"])
                 for user_id in body["user_ids"]:
@@ -258,23 +323,31 @@ class Oracle:
             if queue == "expiries":
                 self.expiring.update(body["user_ids"])
 
-    def delivered(self, queue: str, failed: Sequence[Message], *, smoothly: bool) -> None:
-        """They were delivered: without trouble, what was due to their users must be done."""
-        if not smoothly:
+    def delivered(
+        self,
+        queue: str,
+        messages: Sequence[Message],
+        failed: Sequence[Message] | None,
+        *,
+        smoothly: bool,
+        spared: Iterable[str] | None = None,
+    ) -> None:
+        """They were delivered, and some have failed (None: the process died, all come again).
+
+        ``spared``: whose calls met trouble, if one can tell; nobody else may suffer from it.
+        """
+        if failed is None:
             return
-        require(not failed, "messages failed for no reason:", [m.body for m in failed])
-        now = self.world.clock
-        for user_id, instants in self.allocating.items():
-            if queue == "allocations" and user_id in self.subscriptions:
-                # Whatever was read: if all of it says the same, then that must be done.
-                for as_of in instants:
-                    due = [
-                        c.due(self.ledger(user_id).through, min(as_of, now))
-                        for c in self.candidates(user_id)
-                    ]
-                    require(not all(due), "not allocated to user", user_id, due)
-        for user_id in self.expiring if queue == "expiries" else ():
-            require(self.ledger(user_id).expire(now) is None, "not expired for user", user_id)
+        require(
+            not failed or not smoothly,
+            "messages failed for no reason:",
+            [message.body for message in failed],
+        )
+        for message in messages:
+            if message not in failed:
+                acknowledged.message_is_done(self, queue, message)
+            elif spared is not None and queue in ("allocations", "expiries"):
+                acknowledged.users_are_done(self, queue, message, spared)
 
     # --- Mails ------------------------------------------------------------------------------------
 
@@ -359,13 +432,19 @@ class Oracle:
         possible = [
             (message, [*before, *self.predictions(message)]) for message, before in predicted
         ]
-        offers = [offer for _, offers in possible for offer in offers if offer[0] == "send"]
+        offers = [
+            (operation_of(message), offer)
+            for message, offers in possible
+            for offer in offers
+            if offer[0] == "send"
+        ]
         for mail in self.world.aws.state.mails[self.mails_before :]:
             offer = next(
                 (
                     offer
-                    for offer in offers
-                    if offer[1][:2] == (mail.kind, mail.user_id)
+                    for operation, offer in offers
+                    if operation == mail.correlation
+                    and offer[1][:2] == (mail.kind, mail.user_id)
                     and offer[2] == mail.subject
                     and offer[3] in mail.text
                     and offer[1] not in self.sent
@@ -395,14 +474,18 @@ class Oracle:
         smoothly: bool,
     ) -> None:
         mails = [offer for offer in offers if offer[0] == "send"]
+        body = json.loads(message.body)
+        entries = {(body["user_id"], body.get("number"))}
         if not smoothly:
             self.doubtful.update(offer[1] for offer in mails)
-        body = json.loads(message.body)
+            told_together = {n for offer in mails if len(offer) == 5 for n in offer[4][1]}
+            self.doubtful.update((body["user_id"], number) for number in told_together)
         if has_failed:
             require(
                 not smoothly
                 or any(offer[0] == "wait" for offer in offers)
-                or any(offer[1] in self.doubtful for offer in mails),
+                or any(offer[1] in self.doubtful for offer in mails)
+                or not self.doubtful.isdisjoint(entries),
                 "a mail failed for no reason:",
                 message,
                 offers,

@@ -26,6 +26,16 @@ PLANS = {
 }
 
 
+class Violation(AssertionError):
+    """The product did what it promised not to do."""
+
+
+def require(holds: bool, *words: object) -> None:  # noqa: FBT001 - it reads as a sentence
+    """Raises `Violation` unless it holds."""
+    if not holds:
+        raise Violation(" ".join(str(word) for word in words))
+
+
 # --- The calendar ---------------------------------------------------------------------------------
 
 
@@ -50,6 +60,14 @@ def midnight(timezone: str, day: date) -> datetime:
     return instant
 
 
+def show(value: object) -> str:
+    """An instant as texts have it; anything else as it is."""
+    if not isinstance(value, datetime):
+        return str(value)
+    precision = "milliseconds" if value.microsecond else "seconds"
+    return value.replace(tzinfo=None).isoformat(timespec=precision) + "Z"
+
+
 def running_day(timezone: str, instant: datetime) -> date:
     """The latest day that has begun there."""
     day = local_day(timezone, instant) + DAY
@@ -62,6 +80,31 @@ def running_day(timezone: str, instant: datetime) -> date:
 def month_start(timezone: str, period: str) -> datetime:
     """When a month, ``2026-07``, begins there."""
     return midnight(timezone, date.fromisoformat(f"{period}-01"))
+
+
+MINUTE = timedelta(minutes=1)
+AGES = tuple(MINUTE * age for age in (0, 15, 60, 360, *(1440 * day for day in range(1, 8))))
+"""How old a midnight is when its zone is swept."""
+REMINDER_AGES = tuple(MINUTE * age for age in (0, 60, 1440))
+"""How old it is when users are reminded."""
+
+
+def midnights_swept(timezone: str, tick: datetime, kind: str) -> list[datetime]:
+    """The midnights of a zone that a tick is about: those as old as a sweep is due, to a quarter.
+
+    ``kind``: an allocation is about the 1st of a month, an expiry or a reminder about every day.
+    """
+    quarter = (
+        datetime(2020, 1, 1, tzinfo=UTC)
+        + (tick - datetime(2020, 1, 1, tzinfo=UTC)) // (QUARTER) * QUARTER
+    )
+    found = []
+    for age in REMINDER_AGES if kind == "reminder" else AGES:
+        day = running_day(timezone, quarter - age)
+        start = midnight(timezone, day)
+        if start > quarter - age - QUARTER and (kind != "allocation" or day.day == 1):
+            found.append(start)
+    return found
 
 
 def months_around(day: date, before: int = 15, after: int = 3) -> list[str]:

@@ -4,6 +4,7 @@ Everything goes through `app.py` with the events that AWS sends. Nothing happens
 wait in the queues, and records in the stream, until somebody delivers them.
 """
 
+import contextvars
 import itertools
 import logging
 import os
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Self
 from unittest.mock import patch
 
 from chalice.local import LambdaContext
@@ -26,12 +27,12 @@ from chalicelib.services import Services
 from chalicelib.settings import Settings
 from tests.simulation import aws
 from tests.simulation.aws import Message
-from tests.simulation.faults import Killed, Trouble
+from tests.simulation.faults import Killed, Trouble, Troubles
 from tests.simulation.reference import QUARTER, local_day, midnight
 
 ZONES = (
     "Africa/Cairo",  # a midnight that does not exist, in April
-    "America/Havana",  # a midnight that comes twice, on 1 November
+    "America/Havana",  # a midnight that comes twice, on 1 November 2037
     "America/New_York",
     "America/Santiago",
     "Asia/Kolkata",
@@ -109,13 +110,33 @@ def _few_zones(zones: Sequence[str]) -> Iterator[None]:
             calendar._known_names.cache_clear()
 
 
+_USER_AGENT = "aws_lambda_powertools.shared.user_agent"
+
+
+class _InTurn:
+    """A pool of no threads: one call after the other, each in a context of its own like theirs."""
+
+    def __init__(self, threads: int) -> None:
+        assert threads == 1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is left to wait for."""
+
+    def map(self, call: Callable[[Any], object], values: Iterable[Any]) -> Iterator[object]:
+        for value in values:
+            yield contextvars.Context().run(call, value)
+
+
 @contextmanager
 def simulated(
     zones: Sequence[str] = ZONES, users_a_page: int = 4, shards: int = 2
 ) -> Iterator[None]:
     """Within the block the product is small enough to be driven hard: few zones, small pages.
 
-    Nothing sleeps. Everything else is as it is deployed.
+    Nothing sleeps, and metrics are counted and not written. Everything else is as it is deployed.
     """
     import app
     from chalicelib.api import exchange
@@ -128,6 +149,12 @@ def simulated(
             ("chalicelib.jobs.sweeps.USERS_A_PAGE", users_a_page),
             ("chalicelib.jobs.sweeps.EXPIRY_SHARDS", shards),
             ("chalicelib.store.ledger.EXPIRY_SHARDS", shards),
+            ("chalicelib.jobs.workers.INSERTS_A_REQUEST", 2),
+            ("chalicelib.metrics._write", lambda _: None),
+            ("chalicelib.jobs.records.ThreadPoolExecutor", _InTurn),
+            ("chalicelib.jobs.notifications.ThreadPoolExecutor", _InTurn),
+            # It would add one more line to the headers of the one client with every new process.
+            (f"{_USER_AGENT}.register_feature_to_client", lambda **_: None),
             ("time.sleep", lambda _: None),
         ):
             stack.enter_context(patch(target, value))
@@ -180,6 +207,8 @@ class World:
     streamed: int = 0
     """How many records of the stream have been handled."""
     requests: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    operations: list[str] = field(default_factory=list)
+    """The correlation ids that requests to the API have had."""
 
     def __post_init__(self) -> None:
         self.aws = aws.Services(aws.create(STAGE), clock=lambda: self.now.timestamp())  # noqa: PLW0108 - it moves
@@ -213,7 +242,7 @@ class World:
         self.services.unsubscribe_links = UnsubscribeLinks(b"k" * 32, SETTINGS.unsubscribe_url)
 
     @contextmanager
-    def troubled(self, trouble: Trouble | None) -> Iterator[None]:
+    def troubled(self, trouble: Trouble | Troubles | None) -> Iterator[None]:
         """Within the block something goes wrong."""
         aws.refill_retries()
         before, self.aws.interfere = self.aws.interfere, trouble
@@ -253,11 +282,13 @@ class World:
             "isBase64Encoded": False,
             "stageVariables": {},
         }
+        request_id = f"request-{next(self.requests)}"
+        self.operations.append(request_id)
         event["requestContext"] = {
             "httpMethod": method,
             "resourcePath": event["resource"],
             "path": path,
-            "requestId": f"request-{next(self.requests)}",
+            "requestId": request_id,
             "authorizer": dict(caller),
         }
         _Heard.last = None

@@ -1,0 +1,178 @@
+"""What is acknowledged was done: nobody will ask for it again.
+
+A tick that succeeded has started its sweeps; a sweep that is off its queue has handed on every
+user, or the rest of the sweep; a worker's message has left nothing due; the stream's records have
+their mails asked for. It holds whatever went wrong on the way, for what went wrong is reported.
+"""
+
+import json
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from chalicelib.store import ledger as ledger_store
+from tests.simulation import reference
+from tests.simulation.aws import Message
+from tests.simulation.reference import DAY, Grant, Ledger, require, show
+
+if TYPE_CHECKING:
+    from tests.simulation.oracle import Oracle
+
+Json = dict[str, Any]
+
+REMINDED_DAYS = 3
+"""How many days before credits expire their user is told (``EXPIRING_SOON_DAYS``)."""
+
+
+def tick_is_done(oracle: "Oracle", kind: str, time: datetime, zones: Iterable[str]) -> None:
+    """A tick has succeeded."""
+    wanted = set()
+    for sweep in (kind, "reminder") if kind == "expiry" else (kind,):
+        for timezone in zones:
+            midnights = reference.midnights_swept(timezone, time, sweep)
+            if midnights:
+                wanted.add((sweep, timezone, show(min(midnights)), show(max(midnights))))
+    found = {
+        (body["kind"], body["timezone"], body["first_midnight"], body["midnight"])
+        for body in oracle.sent_to("sweeps")
+        if body["as_of"] == show(time) and body["cursor"] is None
+    }
+    require(wanted <= found, "sweeps were not started:", wanted - found)
+    require(found <= wanted, "sweeps were started that are not due:", found - wanted)
+
+
+def run_is_started(oracle: "Oracle", timezone: str, start: datetime) -> None:
+    """An admin's run of a zone was accepted."""
+    found = [(body["kind"], body["timezone"], body["as_of"]) for body in oracle.sent_to("sweeps")]
+    require(("allocation", timezone, show(start)) in found, "the run was not started:", found)
+
+
+# --- Messages -------------------------------------------------------------------------------------
+
+
+def message_is_done(oracle: "Oracle", queue: str, message: Message) -> None:
+    """A message will not be delivered again."""
+    body = json.loads(message.body)
+    if queue == "sweeps":
+        _sweep_is_done(oracle, body)
+    elif queue in ("allocations", "expiries"):
+        users_are_done(oracle, queue, message, spared=())
+
+
+def users_are_done(oracle: "Oracle", queue: str, message: Message, spared: Iterable[str]) -> None:
+    """Nothing is left due to the users of a message, but for those who are ``spared``."""
+    body = json.loads(message.body)
+    now = oracle.world.clock
+    as_of = min(datetime.fromisoformat(body["as_of"]), now)
+    for user_id in body["user_ids"]:
+        if user_id in spared or user_id not in oracle.subscriptions:
+            continue
+        ledger = oracle.ledger(user_id)
+        if queue == "expiries":
+            require(ledger.expire(now) is None, "not expired for user", user_id)
+        elif not oracle.may_be_unseen(user_id):
+            # Whatever was read: if all of it says the same, then that must be done.
+            due = [c.due(ledger.through, as_of) for c in oracle.candidates(user_id)]
+            require(not all(due), "not allocated to user", user_id, due)
+
+
+def _sweep_is_done(oracle: "Oracle", sweep: Json) -> None:
+    kind = sweep["kind"]
+    asked = _asked_of_sweep(oracle, sweep)
+    if kind == "reminder":
+        reminded = {
+            (body["user_id"], body["expires_at"])
+            for body in oracle.sent_to("notifications")
+            if "expires_at" in body
+        }
+        missing = [(u, key) for u, key in asked if (u, key.partition("#")[0]) not in reminded]
+    else:
+        handed_on = {
+            user_id
+            for body in oracle.sent_to("allocations" if kind == "allocation" else "expiries")
+            if body["as_of"] == sweep["as_of"]
+            for user_id in body["user_ids"]
+        }
+        missing = [(u, key) for u, key in asked if u not in handed_on]
+    rest = [
+        body["cursor"]
+        for body in oracle.sent_to("sweeps")
+        if body["cursor"]
+        and {**body, "cursor": 0, "correlation_id": 0}
+        == {**sweep, "cursor": 0, "correlation_id": 0}
+    ]
+    missing = [
+        (user, key)
+        for user, key in missing
+        if not any(_is_behind(sweep, cursor, user, key) for cursor in rest)
+    ]
+    require(not missing, "a sweep is over and has left out", missing, "of", sweep)
+
+
+def _asked_of_sweep(oracle: "Oracle", sweep: Json) -> Iterator[tuple[str, str]]:
+    """Whom a sweep must hand on, each with the key by which an expiry is found."""
+    timezone = sweep["timezone"]
+    for user_id in oracle.subscriptions:
+        if sweep["kind"] == "allocation":
+            known = oracle.candidates(user_id)
+            is_found = all(version.is_swept and version.timezone == timezone for version in known)
+            is_sure = is_found and not oracle.may_be_unseen(user_id)
+            found = [(user_id, user_id)] if is_sure else []
+        else:
+            found = [
+                (user_id, f"{show(grant.expires_at)}#{user_id}#{grant.number}")
+                for grant in _grants_of_sweep(oracle.ledger_seen(user_id), sweep)
+            ]
+        for user, key in found:
+            if sweep["cursor"] is None or _is_behind(sweep, sweep["cursor"], user, key):
+                yield user, key
+
+
+def _grants_of_sweep(ledger: Ledger, sweep: Json) -> Iterator[Grant]:
+    timezone = sweep["timezone"]
+    first, last = (datetime.fromisoformat(sweep[name]) for name in ("first_midnight", "midnight"))
+    if sweep["kind"] == "expiry":
+        day_before = reference.running_day(timezone, first - timedelta(seconds=1))
+        after, until = reference.midnight(timezone, day_before), last
+    else:
+        days = REMINDED_DAYS * DAY
+        first_day = reference.local_day(timezone, first) + days
+        after = reference.midnight(timezone, first_day - DAY)
+        until = reference.midnight(timezone, reference.local_day(timezone, last) + days)
+    for grant in ledger.grants.values():
+        if grant.timezone == timezone and grant.expires_at and after < grant.expires_at <= until:
+            yield grant
+
+
+def _is_behind(sweep: Json, cursor: str, user_id: str, key: str) -> bool:
+    """Whether a sweep that goes on after a cursor comes to a user, or to a batch of his."""
+    place = cursor.removeprefix(f"{sweep['timezone']} ")
+    if sweep["kind"] == "allocation":
+        return user_id > place
+    shard, _, after = place.partition(" ")
+    return (zlib.crc32(user_id.encode()) % ledger_store.EXPIRY_SHARDS, key) > (int(shard), after)
+
+
+# --- The stream -----------------------------------------------------------------------------------
+
+
+def stream_is_done(oracle: "Oracle", records: Sequence[Json]) -> None:
+    """Records of the stream will not come again: each mail they call for is asked for."""
+    asked = {
+        (body["user_id"], body["number"])
+        for body in oracle.sent_to("notifications")
+        if "number" in body
+    }
+    for record in records:
+        keys = record["dynamodb"]["Keys"]
+        user_id, key = keys["user_id"]["S"], keys["entry"]["S"]
+        if not key.startswith("entry#"):
+            continue
+        number = int(key.removeprefix("entry#"))
+        before = oracle.ledger(user_id).until(number - 1)
+        line = oracle.ledger(user_id).lines[number - 1]
+        if any(reference.mail_of(line, before, c) for c in oracle.candidates(user_id)):
+            require(
+                (user_id, number) in asked, "no mail was asked for entry", number, "of", user_id
+            )

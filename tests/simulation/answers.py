@@ -1,0 +1,134 @@
+"""What the API should answer, made from the reference."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from tests.simulation import reference
+from tests.simulation.reference import Ledger, Line, Subscription, show
+
+Json = dict[str, Any]
+
+REASONS = {
+    "subscription_paused": "The subscription is paused.",
+    "subscription_cancelled": "The subscription is cancelled.",
+    "billed_monthly": "Monthly credits come with yearly billing only.",
+    "plan_grants_nothing": "The plan grants no monthly credits.",
+}
+
+
+def first_day(period: str | None) -> str | None:
+    """The local date on which a period begins."""
+    return period and f"{period}-01"
+
+
+def moves(who: str, line: Line) -> list[Json]:
+    """Which batches a line moved by how much."""
+    return [{"batch_id": f"{who}-{batch}", "amount": amount} for batch, amount in line.legs]
+
+
+def balance(who: str, ledger: Ledger, moment: datetime) -> Json:
+    """The balance, batch by batch."""
+    return {
+        "available_balance": ledger.available(moment),
+        "ledger_balance": ledger.balance,
+        "as_of": show(moment),
+        "batches": [
+            {
+                "batch_id": f"{who}-{grant.number}",
+                "granted_amount": grant.amount,
+                "remaining_amount": ledger.left[grant.number],
+                "granted_at": show(grant.granted_at),
+                "expires_at": grant.expires_at and show(grant.expires_at),
+            }
+            for grant in ledger.open()
+        ],
+    }
+
+
+def why_not(subscription: Subscription) -> Json | None:
+    """Why no allocation is to come."""
+    if subscription.receives:
+        return None
+    code = {"paused": "subscription_paused", "cancelled": "subscription_cancelled"}.get(
+        subscription.status,
+        "plan_grants_nothing" if subscription.is_swept else "billed_monthly",
+    )
+    return {"code": code, "words": REASONS[code]}
+
+
+def schedule(subscription: Subscription, ledger: Ledger, now: datetime) -> Json:
+    """When the next credits come, what is there now, and what of it expires when."""
+    period = subscription.next_period(ledger.through, now)
+    timezone = subscription.timezone
+    days: dict[str, int] = {}
+    for grant in ledger.alive(now):
+        if grant.expires_at:
+            day = str(reference.local_day(timezone, grant.expires_at))
+            days[day] = days.get(day, 0) + ledger.left[grant.number]
+    return {
+        "next_allocation_date": first_day(period),
+        "allocation_amount": subscription.amount if period else 0,
+        "current_balance": ledger.available(now),
+        "expiring_credits": [
+            {"amount": amount, "expires_at": day} for day, amount in sorted(days.items())
+        ],
+        "next_allocation_at": period and show(reference.month_start(timezone, period)),
+        "timezone": timezone,
+        "not_allocated_because": why_not(subscription),
+    }
+
+
+HISTORY = (
+    "transaction_id",
+    "type",
+    "amount",
+    "balance_after",
+    "effective_at",
+    "posted_at",
+    "allocation_period",
+    "batches",
+)
+
+
+def history(who: str, ledger: Ledger) -> Iterator[tuple[Line, Json]]:
+    """Every line and its item of the history, newest first."""
+    balance = 0
+    items = []
+    for number, line in enumerate(ledger.lines, 1):
+        balance += line.amount
+        item = {
+            "transaction_id": f"{who}-{number}",
+            "type": line.type,
+            "amount": line.amount,
+            "balance_after": balance,
+            "effective_at": show(line.effective_at),
+            "posted_at": show(line.posted_at),
+            "allocation_period": line.through if line.type == "allocation" else None,
+            "batches": moves(who, line),
+        }
+        items.append((line, item))
+    yield from reversed(items)
+
+
+def previewed(
+    who: str, subscription: Subscription, ledger: Ledger, start: datetime, now: datetime
+) -> list[Json]:
+    """What a run as of an instant would post to a user."""
+    ledger = ledger.until(len(ledger.lines))
+    items = []
+    for period in subscription.due(ledger.through, start):
+        line = ledger.allocate(subscription, period, now)
+        ledger.add(line)
+        assert line.grant is not None
+        end = line.grant.expires_at
+        items.append(
+            {
+                "user_id": who,
+                "timezone": subscription.timezone,
+                "allocation_period": period,
+                "amount": line.amount,
+                "expires_at": end and show(end),
+            }
+        )
+    return items

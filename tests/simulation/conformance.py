@@ -1,0 +1,340 @@
+"""The calls the product makes of DynamoDB, at random, sent to two of them: the answers must agree.
+
+What is compared is what the product looks at: items, the pages they come on, codes of errors,
+reasons of cancelled transactions. The first call that is answered differently is named.
+"""
+
+import json
+import random
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from tests.simulation.aws import Table
+
+Json = dict[str, Any]
+Call = tuple[str, Json]
+
+IS_NEW = "attribute_not_exists(user_id)"
+MAIL_IS_FREE = (
+    "attribute_not_exists(#id) OR #expiry < :now OR "
+    "(#status = :inprogress AND attribute_exists(#running) AND #running < :now)"
+)
+
+
+def text(value: str) -> Json:
+    """A string attribute."""
+    return {"S": value}
+
+
+def number(value: int) -> Json:
+    """A number attribute."""
+    return {"N": str(value)}
+
+
+class Calls:
+    """Random calls to the tables of a stage, about a few keys, so that they meet.
+
+    ``owner`` is in every partition key: what others keep in the same tables does not interfere.
+    """
+
+    def __init__(self, seed: int, stage: str, owner: str) -> None:
+        self._random = random.Random(seed)
+        self._ledger = f"credits-{stage}-ledger"
+        self._subscriptions = f"credits-{stage}-subscriptions"
+        self._mails = f"credits-{stage}-mails"
+        self._owner = owner
+        self._kinds: tuple[Callable[[], Call], ...] = (
+            self._put_entry,
+            self._insert_entries,
+            self._transact,
+            self._transact_get,
+            self._query_entries,
+            self._query_expiring,
+            self._put_subscription,
+            self._delete_subscription,
+            self._query_zone,
+            self._get_many,
+            self._get_entry,
+            self._put_mail,
+            self._update_mail,
+            self._delete_mail,
+        )
+
+    def some(self, count: int) -> Iterator[Call]:
+        """So many calls."""
+        for _ in range(count):
+            yield self._random.choice(self._kinds)()
+
+    # --- The ledger -------------------------------------------------------------------------------
+
+    def _user(self) -> str:
+        return f"{self._owner}-{self._random.choice('ab')}"
+
+    def _entry(self) -> Json:
+        entry = {
+            "user_id": text(self._user()),
+            "entry": text(f"entry#{self._random.randint(1, 5):012}"),
+            "body": text(self._random.choice(("{}", '{"amount":1}', "größer"))),
+            "hash": text(str(self._random.randint(1, 3))),
+        }
+        if self._random.random() < 0.5:
+            entry["expiry_partition"] = text(f"{self._owner}-zone#00")
+            entry["expiry_key"] = text(
+                f"2026-0{self._random.randint(1, 3)}-01#{self._random.random()}"
+            )
+        return entry
+
+    def _put_entry(self) -> Call:
+        asked = {"TableName": self._ledger, "Item": self._entry(), "ConditionExpression": IS_NEW}
+        return "put_item", asked
+
+    def _insert_entries(self) -> Call:
+        entries = {str(item["entry"]): item for item in (self._entry() for _ in range(3))}
+        statements = [self._insertion(item) for item in entries.values()]
+        return "batch_execute_statement", {"Statements": statements}
+
+    def _insertion(self, item: Json) -> Json:
+        names = ", ".join(f"'{name}': ?" for name in item)
+        return {
+            "Statement": f'INSERT INTO "{self._ledger}" VALUE {{{names}}}',
+            "Parameters": list(item.values()),
+        }
+
+    def _transact(self) -> Call:
+        marker = {
+            "user_id": text(f"operation#{self._owner}#{self._random.randint(1, 4)}"),
+            "entry": text("operation"),
+            "number": number(self._random.randint(1, 3)),
+        }
+        items = [self._entry(), marker]
+        if self._random.random() < 0.1:
+            items.append(marker)  # one item twice: against the rules
+        return "transact_write_items", {
+            "TransactItems": [
+                {
+                    "Put": {
+                        "TableName": self._ledger,
+                        "Item": item,
+                        "ConditionExpression": IS_NEW,
+                        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+                    }
+                }
+                for item in items
+            ],
+            "ClientRequestToken": f"{self._owner}-{self._random.randint(1, 10**9)}",
+        }
+
+    def _transact_get(self) -> Call:
+        key = f"operation#{self._owner}#{self._random.randint(1, 4)}"
+        wanted = {"user_id": text(key), "entry": text("operation")}
+        get = {"Get": {"TableName": self._ledger, "Key": wanted}}
+        return "transact_get_items", {"TransactItems": [get]}
+
+    def _get_entry(self) -> Call:
+        entry = self._entry()
+        key = {"user_id": entry["user_id"], "entry": entry["entry"]}
+        return "get_item", {"TableName": self._ledger, "Key": key, "ConsistentRead": True}
+
+    def _query_entries(self) -> Call:
+        first, last = sorted(self._random.randint(0, 6) for _ in range(2))
+        asked: Json = {
+            "TableName": self._ledger,
+            "KeyConditionExpression": "user_id = :user AND entry BETWEEN :first AND :last",
+            "ExpressionAttributeValues": {
+                ":user": text(self._user()),
+                ":first": text(f"entry#{first:012}" if first else "entry#"),
+                ":last": text(f"entry#{last:012}" if last < 6 else "entry$"),
+            },
+            "Limit": self._random.choice((1, 2, 250)),
+            "ConsistentRead": True,
+            "ScanIndexForward": self._random.random() < 0.5,
+        }
+        return "query", asked
+
+    def _query_expiring(self) -> Call:
+        first, last = sorted(self._random.randint(1, 3) for _ in range(2))
+        return "query", {
+            "TableName": self._ledger,
+            "IndexName": "expiring",
+            "KeyConditionExpression": "#0 = :0 AND #1 BETWEEN :1 AND :2",
+            "ExpressionAttributeNames": {"#0": "expiry_partition", "#1": "expiry_key"},
+            "ExpressionAttributeValues": {
+                ":0": text(f"{self._owner}-zone#00"),
+                ":1": text(f"2026-0{first}-01$" if first > 1 else "2026-01-01"),
+                ":2": text(f"2026-0{last}-01$"),
+            },
+            "Limit": self._random.choice((1, 2, 100)),
+        }
+
+    # --- Subscriptions ----------------------------------------------------------------------------
+
+    def _put_subscription(self) -> Call:
+        version = self._random.randint(1, 3)
+        item = {"user_id": text(self._user()), "version": number(version)}
+        if self._random.random() < 0.7:
+            item["allocation_timezone"] = text(f"{self._owner}-zone")
+        asked: Json = {"TableName": self._subscriptions, "Item": item}
+        if version == 1:
+            asked |= {
+                "ConditionExpression": "attribute_not_exists (#0)",
+                "ExpressionAttributeNames": {"#0": "user_id"},
+            }
+        else:
+            asked |= {
+                "ConditionExpression": "#0 = :0",
+                "ExpressionAttributeNames": {"#0": "version"},
+                "ExpressionAttributeValues": {":0": number(version - 1)},
+            }
+        return "put_item", asked
+
+    def _delete_subscription(self) -> Call:
+        return "delete_item", {
+            "TableName": self._subscriptions,
+            "Key": {"user_id": text(self._user())},
+        }
+
+    def _query_zone(self) -> Call:
+        values = {":0": text(f"{self._owner}-zone")}
+        names = {"#0": "allocation_timezone"}
+        condition = "#0 = :0"
+        if self._random.random() < 0.5:
+            condition += " AND #1 > :1"
+            values[":1"] = text(self._user())
+            names["#1"] = "user_id"
+        return "query", {
+            "TableName": self._subscriptions,
+            "IndexName": "by_timezone",
+            "KeyConditionExpression": condition,
+            "ExpressionAttributeNames": names,
+            "ExpressionAttributeValues": values,
+            "Limit": self._random.choice((1, 2, 100)),
+        }
+
+    def _get_many(self) -> Call:
+        users = [self._user() for _ in range(self._random.randint(1, 2))]
+        wanted = {"Keys": [{"user_id": text(user)} for user in users], "ConsistentRead": True}
+        return "batch_get_item", {"RequestItems": {self._subscriptions: wanted}}
+
+    # --- Mails ------------------------------------------------------------------------------------
+
+    def _mail(self) -> Json:
+        return {"id": text(f"mail#{self._owner}#{self._random.randint(1, 2)}")}
+
+    def _put_mail(self) -> Call:
+        item = {
+            **self._mail(),
+            "expiration": number(self._random.randint(1, 9)),
+            "status": text(self._random.choice(("INPROGRESS", "COMPLETED"))),
+        }
+        if self._random.random() < 0.5:
+            item["in_progress_expiration"] = number(self._random.randint(1, 9))
+        return "put_item", {
+            "TableName": self._mails,
+            "Item": item,
+            "ConditionExpression": MAIL_IS_FREE,
+            "ExpressionAttributeNames": {
+                "#id": "id",
+                "#expiry": "expiration",
+                "#status": "status",
+                "#running": "in_progress_expiration",
+            },
+            "ExpressionAttributeValues": {
+                ":now": number(self._random.randint(1, 9)),
+                ":inprogress": text("INPROGRESS"),
+            },
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+        }
+
+    def _update_mail(self) -> Call:
+        return "update_item", {
+            "TableName": self._mails,
+            "Key": self._mail(),
+            "UpdateExpression": "SET #data = :data, #status = :status",
+            "ExpressionAttributeNames": {"#data": "data", "#status": "status"},
+            "ExpressionAttributeValues": {":data": text("{}"), ":status": text("COMPLETED")},
+        }
+
+    def _delete_mail(self) -> Call:
+        return "delete_item", {"TableName": self._mails, "Key": self._mail()}
+
+
+def answer(client: Any, operation: str, asked: Json) -> Json:
+    """What the product would see of an answer; of a query, all pages."""
+    try:
+        found = getattr(client, operation)(**asked)
+    except ClientError as error:
+        said: Json = dict(error.response)
+        return {
+            "error": said["Error"]["Code"],
+            "item": said.get("Item"),
+            "reasons": [
+                (reason["Code"], reason.get("Item"))
+                for reason in said.get("CancellationReasons", ())
+            ],
+        }
+    if operation == "query":
+        return {"pages": _pages(client, asked, found)}
+    if operation == "batch_get_item":
+        items = [item for of_table in found["Responses"].values() for item in of_table]
+        return {"items": sorted(items, key=json.dumps), "left": found.get("UnprocessedKeys", {})}
+    if operation == "batch_execute_statement":
+        errors = (answer.get("Error") for answer in found["Responses"])
+        return {"statements": [error and error["Code"] for error in errors]}
+    if operation == "transact_get_items":
+        return {"items": [response.get("Item") for response in found["Responses"]]}
+    return {"item": found.get("Item")}
+
+
+def _pages(client: Any, asked: Json, page: Json) -> list[list[Json]]:
+    """Pages that have items: whether an empty one follows is for each database to decide."""
+    pages = [page["Items"]]
+    while "LastEvaluatedKey" in page:
+        page = client.query(**asked, ExclusiveStartKey=page["LastEvaluatedKey"])
+        pages.append(page["Items"])
+    return [items for items in pages if items]
+
+
+def difference(first: Any, second: Any, calls: Iterator[Call]) -> str | None:
+    """The first call that two databases answer differently, None when they agree on all."""
+    for place, (operation, asked) in enumerate(calls, 1):
+        ours, theirs = answer(first, operation, asked), answer(second, operation, asked)
+        if ours != theirs:
+            return f"call {place}: {operation} {asked}\nours:   {ours}\ntheirs: {theirs}"
+    return None
+
+
+def create_tables(client: Any, tables: Iterable[Table]) -> None:
+    """The same tables elsewhere."""
+    for table in tables:
+        names = {*table.keys, *(name for keys in table.indexes.values() for name in keys)}
+        client.create_table(
+            TableName=table.name,
+            BillingMode="PAY_PER_REQUEST",
+            AttributeDefinitions=[
+                {"AttributeName": name, "AttributeType": "S"} for name in sorted(names)
+            ],
+            KeySchema=_schema(table.keys),
+            **(
+                {
+                    "GlobalSecondaryIndexes": [
+                        {
+                            "IndexName": name,
+                            "KeySchema": _schema(keys),
+                            "Projection": {"ProjectionType": "KEYS_ONLY"},
+                        }
+                        for name, keys in table.indexes.items()
+                    ]
+                }
+                if table.indexes
+                else {}
+            ),
+        )
+
+
+def _schema(keys: tuple[str, ...]) -> list[dict[str, str]]:
+    return [
+        {"AttributeName": name, "KeyType": kind}
+        for name, kind in zip(keys, ("HASH", "RANGE"), strict=False)
+    ]

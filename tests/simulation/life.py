@@ -1,0 +1,751 @@
+"""One life of the world: its steps, the trouble in them, what people ask for, and how it ends.
+
+`machine.Machine` has the rules of what can happen; here is what they are made of. A life tells its
+story as it goes; Hypothesis shrinks the example that fails, and so the story.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import datetime, timedelta
+from typing import Any, ClassVar
+
+from botocore.exceptions import BotoCoreError, ClientError
+from hypothesis.stateful import RuleBasedStateMachine
+from pynamodb.exceptions import PynamoDBException
+
+from chalicelib.domain.errors import CreditsError
+from tests.simulation import acknowledged, answers, reference
+from tests.simulation.aws import Call, Message
+from tests.simulation.drawn import Change, Drawn, Profile
+from tests.simulation.faults import Fault, Killed, Trouble, Troubles, kind_of, users_of
+from tests.simulation.oracle import Edit, Intent, Oracle
+from tests.simulation.reference import (
+    Forbidden,
+    Short,
+    Subscription,
+    Violation,
+    require,
+    show,
+)
+from tests.simulation.world import WORK_QUEUES, Reply, World, simulated, ticks_between
+
+Json = dict[str, Any]
+
+ADMIN = {"caller": "admin", "user_id": "", "scopes": "credits:admin"}
+SHOP = {"caller": "shop", "user_id": "", "scopes": "credits:backend"}
+LAMBDA = "lambda/manual-allocate"
+MILLISECOND = timedelta(milliseconds=1)
+STATUS_OF = {
+    "insufficient_credits": 402,
+    "idempotency_key_reused": 422,
+    "not_allowed": 422,
+    "not_found": 404,
+    "contention": 409,
+}
+FAILURES = (BotoCoreError, ClientError, PynamoDBException, CreditsError)
+"""What an invocation of ours may end with: whoever invoked it tries again."""
+
+AIMS: dict[str, tuple[str, ...]] = {
+    "edit": ("GetItem subscriptions", "PutItem subscriptions", "PutItem subscriptions"),
+    "use": (
+        "Query ledger",
+        "TransactWriteItems ledger",
+        "TransactWriteItems ledger",
+        "TransactGetItems ledger",
+    ),
+    "reverse": (
+        "Query ledger",
+        "GetItem ledger",
+        "TransactWriteItems ledger",
+        "TransactWriteItems ledger",
+        "TransactGetItems ledger",
+    ),
+    "by hand": ("Query ledger", "GetItem subscriptions", "TransactWriteItems ledger"),
+    "tick": ("SendMessageBatch sweeps",),
+    "sweeps": (
+        "Query by_timezone",
+        "Query expiring",
+        "SendMessageBatch allocations",
+        "SendMessageBatch expiries",
+        "SendMessageBatch notifications",
+        "SendMessageBatch sweeps",
+    ),
+    "allocations": (
+        "BatchGetItem subscriptions",
+        "Query ledger",
+        "PutItem ledger",
+        "PutItem ledger",
+        "BatchExecuteStatement ledger",
+    ),
+    "expiries": ("Query ledger", "PutItem ledger", "BatchExecuteStatement ledger"),
+    "stream": ("SendMessageBatch notifications",),
+    "notifications": (
+        "BatchGetItem subscriptions",
+        "BatchGetItem ledger",
+        "PutItem mails",
+        "SendEmail",
+        "SendEmail",
+        "UpdateItem mails",
+        "ChangeMessageVisibilityBatch notifications",
+    ),
+    "read": ("GetItem subscriptions", "Query ledger", "GetItem ledger"),
+    "preview": ("Query by_timezone", "BatchGetItem subscriptions", "Query ledger"),
+}
+"""At which calls trouble can aim in each kind of step; any call is an aim, too."""
+
+CALM = Troubles()
+OF_NAMED_USERS = frozenset({"Query ledger", "PutItem ledger", "BatchExecuteStatement ledger"})
+"""Calls of a worker that are about some of its users, whom they name."""
+
+
+class Life(RuleBasedStateMachine):
+    """The world, the oracle, and everything that can be done."""
+
+    story_of_failure: ClassVar[list[str]] = []
+    """Of the last life that failed: after shrinking, the shortest story there is."""
+    steps: ClassVar[int] = 0
+    lives: ClassVar[int] = 0
+    struck: ClassVar[int] = 0
+
+    profile: Profile
+    world: World
+    oracle: Oracle
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stack = ExitStack()
+        self.story: list[str] = []
+        self.is_over = True
+        self.archive: dict[str, list[str]] = {name: [] for name in (*WORK_QUEUES, "notifications")}
+        self.later: list[Callable[[], None]] = []
+        self.meanwhiles = 0
+        self.again: Callable[[], None] | None = None
+        """Does what the present step does a second time, as somebody else."""
+
+    @staticmethod
+    def born() -> None:
+        """A life begins: for whoever counts them."""
+
+    def live(self, profile: Profile) -> None:
+        """A life begins."""
+        self.profile = profile
+        self.stack.enter_context(simulated(profile.zones, profile.users_a_page))
+        self.world = World(profile.start)
+        self.stack.enter_context(self.world.running())
+        self.oracle = Oracle(self.world)
+        self.past = self.present = self.world.aws.state.copy()
+        self.is_over = False
+        Life.lives += 1
+        self.born()
+
+    # --- How a step goes --------------------------------------------------------------------------
+
+    @contextmanager
+    def step(self, words: str, drawn: Drawn | None = None, kind: str = "") -> Iterator[Troubles]:
+        """One step: what happens in it is told, observed and judged."""
+        Life.steps += 1
+        # Who reads late reads what was there before the step before this one.
+        self.past, self.present = self.present, self.world.aws.state.copy()
+        self.oracle.remember()
+        troubles = self._troubles(drawn or [], AIMS.get(kind, ()))
+        self.story.append(f"{show(self.world.now)}  {words}")
+        before = {name: len(self.world.queue(name)) for name in self.archive}
+        reads_the_past = any(trouble.fault is Fault.STALE for trouble in troubles.all)
+        self.oracle.begin(reads_the_past=reads_the_past)
+        try:
+            yield troubles
+            for check in self.later:
+                check()
+        except BaseException as error:
+            self.is_over = True
+            self._tell(troubles)
+            if isinstance(error, Violation):
+                self.story.append(f"VIOLATED: {error}")
+            else:
+                self.story.append(f"CRASHED: {type(error).__name__}: {error}")
+            Life.story_of_failure = self.story
+            raise
+        else:
+            self._tell(troubles)
+        finally:
+            self.later = []
+            self.again = None
+        for name, archive in self.archive.items():
+            new = self.world.queue(name)[before[name] :]
+            archive.extend(message.body for message in new)
+            del archive[:-40]
+
+    def _tell(self, troubles: Troubles) -> None:
+        Life.struck += sum(bool(trouble.struck) for trouble in troubles.all)
+        told = [trouble.told() for trouble in troubles.all if trouble.struck]
+        self.story[-1] = "; ".join((self.story[-1], *told))
+
+    def _troubles(self, drawn: Drawn, aims: Sequence[str]) -> Troubles:
+        """What was drawn, among the faults of this life and the aims of this step."""
+        faults = self.profile.faults
+        if Fault.MEANWHILE in faults:
+            faults = (*faults, Fault.MEANWHILE, Fault.MEANWHILE)
+        aims = (*aims, "")
+        return Troubles(
+            [
+                self._trouble(
+                    faults[fault % len(faults)], aims[aim % len(aims)], at, times, meanwhile
+                )
+                for fault, aim, at, times, meanwhile in drawn
+            ]
+        )
+
+    def _trouble(
+        self, fault: Fault, aim: str, at: int, times: int, meanwhile: tuple[str, int, str, Change]
+    ) -> Trouble:
+        trouble = Trouble(fault, at, times, aim)
+        if fault is Fault.STALE:
+            trouble.past, trouble.aim, trouble.at, trouble.times = self.past, "", 0, 1000
+        if fault is Fault.MEANWHILE:
+            trouble.times = 1
+            trouble.meanwhile = lambda call: self._meanwhile(call, *meanwhile)
+        return trouble
+
+    def attempt(
+        self, troubles: Troubles, act: Callable[[], Any], again: Callable[[], None] | None = None
+    ) -> Any:
+        """What ``act`` answers under trouble; None when its process died."""
+        self.again = again
+        try:
+            with self.world.troubled(troubles):
+                answer = act()
+        except Killed:
+            answer = None
+        self.oracle.end()
+        return answer
+
+    def smooth(self, troubles: Troubles) -> bool:
+        return troubles.is_absorbed
+
+    def _meanwhile(self, call: Call, what: str, amount: int, key: str, change: Change) -> str:
+        """Another process does something, whole, in the middle of a call of this one."""
+        known = self.oracle.subscriptions
+        about = [user for user in users_of(call) if user in known]
+        who = next(iter(about or known), None)
+        interference, self.world.aws.interfere = self.world.aws.interfere, None
+        try:
+            if what == "again" and self.again:
+                self.again()
+                return "the same again"
+            if who is None:
+                return "nothing"
+            if what == "edit" or kind_of(call) == "PutItem subscriptions":
+                self.edit(who, change, None)()
+                return f"the {change[0]} of {who} is changed to {self.shown(change)}"
+            if what == "deliver":
+                self._deliver_meanwhile()
+                return "what waits is delivered"
+            # Of another backend: its keys are its own.
+            self.meanwhiles += 1
+            asked = self._ask_meanwhile(what, who, amount, f"{key}-meanwhile-{self.meanwhiles}")
+            judge = self.asked(asked[0])
+            reply = asked[1]()
+            self.later.append(lambda: judge(reply, CALM))
+            return f"{asked[0].kind} of {asked[0].amount or 'all'} for {who}"
+        finally:
+            self.world.aws.interfere = interference
+
+    def _deliver_meanwhile(self) -> None:
+        for queue in WORK_QUEUES:
+            messages = self.world.waiting(queue)[:10]
+            if messages:
+                self.oracle.delivering(queue, messages)
+                failed = self.world.deliver(queue, messages)
+                self.later.append(self._judged(queue, messages, failed))
+
+    def _judged(
+        self, queue: str, messages: Sequence[Message], failed: Sequence[Message]
+    ) -> Callable[[], None]:
+        return lambda: self.oracle.delivered(queue, messages, failed, smoothly=True)
+
+    def _ask_meanwhile(
+        self, what: str, who: str, amount: int, key: str
+    ) -> tuple[Intent, Callable[[], Reply]]:
+        usages = self.usages(who)
+        if what == "reverse" and usages:
+            return self.give_back(who, usages[-1], None, key)
+        if what == "grant":
+            return self.by_hand(who, amount, None, key, silent=False, by_lambda=False)
+        return self.use_of(who, amount, key, own=False)
+
+    # --- Who and where ----------------------------------------------------------------------------
+
+    def user(self, place: int) -> str:
+        """One of the users there are."""
+        known = list(self.oracle.subscriptions)
+        return known[place % len(known)]
+
+    def zone(self, place: int) -> str:
+        """One of the zones of this life."""
+        return self.profile.zones[place % len(self.profile.zones)]
+
+    def usages(self, who: str) -> list[int]:
+        """The numbers of what a user has used."""
+        lines = self.oracle.ledger(who).lines
+        return [number for number, line in enumerate(lines, 1) if line.type == "usage"]
+
+    @property
+    def instant(self) -> datetime:
+        """What the working machine's clock says, to the millisecond."""
+        clock = self.world.clock
+        return clock.replace(microsecond=clock.microsecond // 1000 * 1000)
+
+    def shown(self, change: Change) -> object:
+        name, value = change
+        return self.zone(value) if name == "timezone" else value
+
+    # --- Subscriptions ----------------------------------------------------------------------------
+
+    def edit(self, who: str, change: Change, if_match: str | None) -> Callable[[], Reply]:
+        """What sends an edit; the oracle knows of it."""
+        name, value = change[0], self.shown(change)
+        now = self.instant
+        kept: Any = frozenset(value) if name == "notifications" else value  # type: ignore[call-overload]
+        base = self.oracle.subscription(who).version
+
+        def apply(present: Subscription | None) -> Subscription | None:
+            if present is None or (present.user_id != who):
+                return present
+            if if_match is not None and present.version != base:
+                return present
+            return present.successor(now, **{name: kept})
+
+        headers = {} if if_match is None else {"If-Match": if_match}
+        path = f"/api/subscriptions/{who}"
+        return self.known(
+            apply, lambda: self.world.call("PATCH", path, SHOP, {name: value}, headers)
+        )
+
+    def known(
+        self,
+        apply: Callable[[Subscription | None], Subscription | None],
+        send: Callable[[], Reply],
+    ) -> Callable[[], Reply]:
+        """The sender of an edit that the oracle knows of, and whether it was acknowledged."""
+        edit = Edit(apply)
+        self.oracle.edits.append(edit)
+
+        def sent() -> Reply:
+            reply = send()
+            edit.is_done |= reply.status in (200, 201)
+            return reply
+
+        return sent
+
+    def changed(
+        self, who: str, words: str, change: Change, drawn: Drawn, *, if_match: bool = False
+    ) -> None:
+        """A step in which a subscription is changed."""
+        version = self.oracle.subscription(who).version
+        words += f": the {change[0]} of {who} is changed to {self.shown(change)}"
+        if if_match:
+            words += f" if it is still version {version}"
+        with self.step(words, drawn, "edit") as troubles:
+            send = self.edit(who, change, f'"{version}"' if if_match else None)
+            self.edited(who, send, troubles, (200,), is_conditional=if_match)
+
+    def edited(
+        self,
+        who: str,
+        send: Callable[[], Reply],
+        troubles: Troubles,
+        allowed: Sequence[int],
+        *,
+        is_conditional: bool = False,
+    ) -> None:
+        """Sends an edit, and judges the answer."""
+
+        def again() -> None:
+            reply = send()
+            self.later.append(lambda: self._edit_answered(who, reply, CALM, expected))
+
+        # Who loses the answer to an edit on a version cannot tell it from a lost race.
+        expected = (*allowed, 412) if is_conditional and troubles.all else allowed
+        reply = self.attempt(troubles, send, again)
+        if is_conditional and not troubles.struck:
+            expected = allowed
+        self._edit_answered(who, reply, troubles, expected)
+
+    def _edit_answered(
+        self, who: str, reply: Reply | None, troubles: Troubles, allowed: Sequence[int]
+    ) -> None:
+        if reply is None or reply.status in (409, 503):
+            require(not self.smooth(troubles), "an edit failed for no reason:", reply)
+            return
+        require(reply.status in allowed, "an edit was answered", reply)
+        if reply.status == 412:
+            return
+        found = reply.json
+        now = self.world.clock
+        require(
+            any(
+                found["timezone"] == version.timezone
+                and found["plan"] == version.plan
+                and found["status"] == version.status
+                and found["eligible_from"] == show(version.eligible_from)
+                and reply.headers["etag"] == f'"{version.version}"'
+                and found["next_credit_allocation"]
+                == answers.first_day(version.next_period(ledger.through, ledger.time(now)))
+                for version in self.oracle.candidates(who)
+                for ledger in self.oracle.visited(who)
+            ),
+            "the answer to an edit is not what it became:",
+            found,
+            self.oracle.subscription(who),
+        )
+
+    # --- Credits ----------------------------------------------------------------------------------
+
+    def use_of(
+        self, who: str, amount: int, key: str, *, own: bool
+    ) -> tuple[Intent, Callable[[], Reply]]:
+        """A use of credits: what is wanted, and what sends it."""
+        caller = (
+            {"caller": f"user|{who}", "user_id": who, "scopes": "credits:read credits:use"}
+            if own
+            else SHOP
+        )
+        intent = Intent(f"usage#{caller['caller']}#{key}", who, "usage", amount, "Report")
+        body: Json = {"amount": amount, "description": "Report"}
+        if not own:
+            body["user_id"] = who
+        return intent, self._post("use", caller, body, key)
+
+    def give_back(
+        self, who: str, number: int, amount: int | None, key: str
+    ) -> tuple[Intent, Callable[[], Reply]]:
+        """The same of a reversal; without an amount it is of all that is left."""
+        intent = Intent(f"reversal#shop#{key}", who, "reversal", amount, "Oops", usage=number)
+        body: Json = {"user_id": who, "transaction_id": f"{who}-{number}", "reason": "Oops"}
+        body |= {} if amount is None else {"amount": amount}
+        return intent, self._post("reverse", SHOP, body, key)
+
+    def by_hand(
+        self, who: str, amount: int, days: int | None, key: str, *, silent: bool, by_lambda: bool
+    ) -> tuple[Intent, Callable[[], Reply]]:
+        """The same of a change by an admin; a negative amount claws back."""
+        caller = LAMBDA if by_lambda else "admin"
+        intent = Intent(
+            f"manual#{caller}#{key}", who, "manual", amount, "Goodwill", days, silent=silent
+        )
+        body: Json = {"user_id": who, "amount": amount, "reason": "Goodwill"}
+        body |= {"expires_in_days": days} if days else {}
+        body |= {"notify": False} if silent else {}
+        if not by_lambda:
+            return intent, self._post("allocate", ADMIN, body, key)
+        event = {**body, "actor": "admin", "idempotency_key": key}
+
+        def invoke() -> Reply:
+            try:
+                answer = self.world.manual_allocate(event)
+            except FAILURES:
+                return Reply(503, {}, "")
+            status = 200 if answer["success"] else STATUS_OF[answer["error"]["code"]]
+            return Reply(status, {}, json.dumps(answer | answer.get("error", {})))
+
+        return intent, invoke
+
+    def _post(self, name: str, caller: Json, body: Json, key: str) -> Callable[[], Reply]:
+        headers = {"Idempotency-Key": key}
+        return lambda: self.world.call("POST", f"/api/credits/{name}", caller, body, headers)
+
+    def perform(self, intent: Intent, send: Callable[[], Reply], troubles: Troubles) -> None:
+        """Asks for an operation, and judges the answer."""
+        judge = self.asked(intent)
+
+        def again() -> None:
+            reply = send()
+            self.later.append(lambda: judge(reply, CALM))
+
+        judge(self.attempt(troubles, send, again), troubles)
+
+    def asked(self, intent: Intent) -> Callable[[Reply | None, Troubles], None]:
+        """An operation is about to be asked for; what judges the answer."""
+        was_performed = intent.operation in self.oracle.performed
+        if not was_performed:
+            self.oracle.intents[intent.operation] = intent
+
+        def judge(reply: Reply | None, troubles: Troubles) -> None:
+            if reply is None or reply.status in (409, 503):
+                require(not self.smooth(troubles), "failed for no reason:", reply, intent)
+                return
+            known = self.oracle.intents[intent.operation]
+            performed = self.oracle.performed.get(intent.operation)
+            if reply.status == 200:
+                require(performed is not None, "said to be done, and is not:", intent, reply)
+                require(known == intent, "answered with another request's result:", intent, known)
+                assert performed is not None
+                self._answered(intent, reply, *performed, was_performed=was_performed)
+            elif reply.status == 422 and reply.json["code"] == "idempotency_key_reused":
+                require(known != intent, "refused to repeat the same request:", intent)
+            else:
+                require(performed is None, "done, and refused all the same:", intent, reply)
+                self._refused(intent, reply)
+
+        return judge
+
+    def _answered(
+        self, intent: Intent, reply: Reply, who: str, number: int, *, was_performed: bool
+    ) -> None:
+        ledger = self.oracle.ledger(who).until(number)
+        line = ledger.lines[-1]
+        found = reply.json
+        right = {"success": True, "transaction_id": f"{who}-{number}"}
+        right["new_balance"] = ledger.available(line.posted_at)
+        if intent.kind != "manual":
+            right["batches"] = answers.moves(who, line)
+        if intent.kind == "reversal":
+            right |= {"returned_amount": line.amount, "expired_amount": line.expired}
+        require(found == right, "the answer is", found, "and should be", right)
+        if was_performed and not intent.operation.startswith(f"manual#{LAMBDA}"):
+            replayed = reply.headers.get("idempotency-replayed")
+            require(replayed == "true", "a repeated request was not told so:", reply)
+
+    def _refused(self, intent: Intent, reply: Reply) -> None:
+        reasons: list[tuple[int, int | None]] = []
+        for ledger in self.oracle.visited(intent.user_id):
+            try:
+                number = intent.usage
+                if number > len(ledger.lines):
+                    reasons.append((404, None))
+                    continue
+                intent.line(ledger, self.profile.zones[0], self.world.clock)
+            except Short as short:
+                reasons.append((402, short.available))
+            except Forbidden:
+                reasons.append((422, None))
+        found = (reply.status, reply.json.get("available_balance"))
+        if intent.operation.startswith(f"manual#{LAMBDA}"):
+            reasons = [(status, None) for status, _ in reasons]
+        require(found in reasons, "refused for no reason:", intent, reply, reasons)
+
+    # --- Time and scheduled work ------------------------------------------------------------------
+
+    def go_to(self, moment: datetime, why: str) -> None:
+        """The clock goes on to a moment, if it is still to come."""
+        if moment > self.world.now:
+            with self.step(f"the clock goes to {show(moment)}: {why}"):
+                self.world.now = moment
+
+    def start(self, kind: str, time: datetime, of: Sequence[str], drawn: Drawn) -> None:
+        """A tick: for all zones, or as an operator sends it for some."""
+        time = min(time, self.world.clock).replace(microsecond=0)
+        where = f" for {', '.join(of)}" if of else ""
+        with self.step(f"{kind} tick of {show(time)}{where}", drawn, "tick") as troubles:
+
+            def send() -> Json:
+                try:
+                    return self.world.tick(kind, time, of)
+                except FAILURES as error:
+                    return {"success": False, "error": error}
+
+            answer = self.attempt(troubles, send, lambda: void(send()))
+            has_succeeded = answer is not None and answer["success"]
+            require(has_succeeded or not self.smooth(troubles), "a tick failed:", answer)
+            if has_succeeded:
+                acknowledged.tick_is_done(self.oracle, kind, time, of or self.profile.zones)
+
+    def deliver_now(
+        self,
+        queue: str,
+        messages: list[Message],
+        drawn: Drawn,
+        *,
+        words: str = "",
+        in_haste: bool = False,
+    ) -> None:
+        """Messages of a work queue are delivered."""
+        bodies = " and ".join(message.body for message in messages)
+        with self.step(f"{words}delivered from {queue}: {bodies}", drawn, queue) as troubles:
+            self.oracle.delivering(queue, messages)
+            time_left = 5_000 if in_haste else 30_000
+
+            def again() -> None:
+                failed = self.world.hand_over(queue, messages, time_left)
+                self.later.append(self._judged(queue, messages, failed))
+
+            failed = self.attempt(
+                troubles, lambda: self.world.deliver(queue, messages, time_left), again
+            )
+            self.oracle.delivered(
+                queue,
+                messages,
+                failed,
+                smoothly=self.smooth(troubles),
+                spared=_spared(troubles),
+            )
+
+    def deliver_all(self, queue: str, drawn: Drawn, *, in_haste: bool = False) -> None:
+        """All that waits in a queue now, ten at a time; it is the first ten that meet trouble."""
+        waiting = self.world.waiting(queue)
+        for place in range(0, len(waiting), 10):
+            messages = waiting[place : place + 10]
+            self.deliver_now(queue, messages, [] if place else drawn, in_haste=in_haste)
+
+    # --- Mails ------------------------------------------------------------------------------------
+
+    def hand_over(self, count: int, drawn: Drawn) -> None:
+        """The next records of the stream."""
+        records = self.world.stream[self.world.streamed : self.world.streamed + count]
+        if records:
+            with self.step(f"{len(records)} stream records are handed over", drawn, "stream") as t:
+                if self.handed_over(records, t):
+                    self.world.streamed += len(records)
+                else:
+                    require(not self.smooth(t), "the stream stopped for no reason")
+
+    def handed_over(self, records: Sequence[Json], troubles: Troubles) -> bool:
+        def act() -> bool:
+            try:
+                self.world.deliver_stream(records)
+            except Exception as error:
+                if isinstance(error, FAILURES) or troubles.struck:
+                    return False
+                raise
+            return True
+
+        is_done = bool(self.attempt(troubles, act, lambda: void(act())))
+        if is_done:
+            acknowledged.stream_is_done(self.oracle, records)
+        return is_done
+
+    def send_now(self, messages: list[Message], drawn: Drawn) -> None:
+        """Mails are sent."""
+        bodies = " and ".join(message.body for message in messages)
+        with self.step(f"mails are sent for {bodies}", drawn, "notifications") as troubles:
+            before = [(message, self.oracle.predictions(message)) for message in messages]
+
+            def again() -> None:
+                self.world.hand_over("notifications", messages)
+
+            failed = self.attempt(
+                troubles, lambda: self.world.deliver("notifications", messages), again
+            )
+            # Of two senders of one mail the second does not know what becomes of it.
+            is_alone = not troubles.has_struck(Fault.MEANWHILE)
+            self.oracle.sent_now(
+                before,
+                messages if failed is None else failed,
+                smoothly=self.smooth(troubles) and is_alone,
+            )
+
+    # --- Reading ----------------------------------------------------------------------------------
+
+    def read(
+        self, words: str, path: str, query: Json, drawn: Drawn, right: Callable[[], Iterator[Json]]
+    ) -> None:
+        """Something is read, and must be one of what is right."""
+        with self.step(words, drawn, "read") as troubles:
+            reply = self.attempt(troubles, lambda: self.world.call("GET", path, ADMIN, query=query))
+            if reply is None or reply.status in (409, 503):
+                require(not self.smooth(troubles), "reading failed for no reason:", reply)
+                return
+            require(reply.status == 200, words, "was answered", reply)
+            possible = list(right())
+            require(reply.json in possible, words, "answered", reply.json, "and not", *possible)
+
+    # --- The end ----------------------------------------------------------------------------------
+
+    def live_until(self, end: datetime, ages: Sequence[int] = (0, 15)) -> None:
+        """Ticks come on time, and everything is delivered at once."""
+        zones = self.profile.zones
+        for moment in ticks_between(self.world.now, end, zones, ages):
+            self.world.now = moment
+            for kind in ("allocation", "expiry"):
+                require(self.world.tick(kind, moment)["success"], "a tick failed")
+            self.work()
+        self.world.now = max(self.world.now, end)
+
+    def work(self) -> None:
+        """All that waits in the work queues, seen by the oracle batch by batch."""
+        while any(self.world.waiting(queue) for queue in WORK_QUEUES):
+            for queue in WORK_QUEUES:
+                messages = self.world.waiting(queue)[:10]
+                if messages:
+                    self.oracle.begin()
+                    self.oracle.delivering(queue, messages)
+                    failed = self.world.deliver(queue, messages)
+                    self.oracle.end()
+                    self.oracle.delivered(queue, messages, failed, smoothly=True)
+
+    def teardown(self) -> None:
+        try:
+            if not self.is_over:
+                self._settle()
+        finally:
+            self.stack.close()
+
+    def _settle(self) -> None:
+        """Nothing goes wrong any more: everything that is due happens, everybody is told."""
+        with self.step("from here on nothing goes wrong"):
+            self.world.skew = timedelta(0)
+            # A machine that was ahead may have posted in what is still the future.
+            self.world.now += timedelta(seconds=3)
+            self.work()
+            start = self.world.now
+            weekly = (0, 15, 60, 360, *(1440 * day for day in range(1, 8)))
+            self.live_until(start + timedelta(hours=27), weekly)
+            self._mended_itself(start - 6 * reference.DAY)
+        with self.step("what nobody swept for more than a week is replayed"):
+            self._replay()
+            self.work()
+            self.oracle.nothing_is_due()
+        with self.step("all mails are sent"):
+            self.world.drain_stream()
+            self._tell_everybody()
+            self.oracle.everybody_was_told()
+            self.oracle.ledgers_verify()
+
+    def _mended_itself(self, since: datetime) -> None:
+        """What became due within the last days was done without anybody's help."""
+        now = self.world.now
+        for who in self.oracle.subscriptions:
+            ledger, subscription = self.oracle.ledger(who), self.oracle.subscription(who)
+            for period in subscription.due(ledger.through, now):
+                start = reference.month_start(subscription.timezone, period)
+                require(start < since, f"{period} was never allocated to {who}:", subscription)
+            for grant in ledger.open():
+                end = grant.expires_at
+                overdue = end is not None and since <= end <= now
+                require(not overdue, f"a batch of {who} was never expired:", grant)
+
+    def _replay(self) -> None:
+        for who in self.oracle.subscriptions:
+            ledger, subscription = self.oracle.ledger(who), self.oracle.subscription(who)
+            for period in subscription.due(ledger.through, self.world.now)[-1:]:
+                start = reference.month_start(subscription.timezone, period)
+                self.world.tick("allocation", start, (subscription.timezone,))
+            for grant in ledger.open():
+                if grant.expires_at and not grant.is_alive(self.world.now):
+                    self.world.tick("expiry", grant.expires_at, (grant.timezone,))
+
+    def _tell_everybody(self) -> None:
+        queue = self.world.queue("notifications")
+        while queue:
+            waiting = self.world.waiting("notifications")
+            if not waiting:
+                later = min(message.visible_at for message in queue)
+                self.world.now += timedelta(seconds=later - self.world.now.timestamp() + 1)
+                continue
+            messages = waiting[:10]
+            self.oracle.begin()
+            before = [(message, self.oracle.predictions(message)) for message in messages]
+            failed = self.world.deliver("notifications", messages)
+            self.oracle.sent_now(before, failed, smoothly=True)
+
+
+def void(_: object) -> None:
+    """Nobody hears the answer."""
+
+
+def _spared(troubles: Troubles) -> list[str] | None:
+    """Whose calls met trouble, where all of it is about some users; None where it is not."""
+    if troubles.is_dead or not all(kind_of(call) in OF_NAMED_USERS for call in troubles.struck):
+        return None
+    return [who for call in troubles.struck for who in users_of(call)]

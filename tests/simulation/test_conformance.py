@@ -1,0 +1,41 @@
+"""The DynamoDB in memory answers as moto does: the same random calls, one after the other."""
+
+from unittest.mock import patch
+
+import boto3
+import pytest
+from moto import mock_aws
+from moto.core.models import botocore_stubber
+from moto.dynamodb.models import DynamoDBBackend
+
+from tests.aws.partiql import batch_execute_statement
+from tests.simulation import aws
+from tests.simulation.conformance import Calls, create_tables, difference
+
+SEQUENCES, CALLS = 12, 60
+
+
+def _differences(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    monkeypatch.setattr(DynamoDBBackend, "batch_execute_statement", batch_execute_statement)
+    services = aws.Services(aws.create("dev"))
+    # A client asks everybody who could answer: moto would carry out our calls, too.
+    aws.dynamodb().meta.events.unregister("before-send", botocore_stubber)
+    with mock_aws(), aws.answering(services):
+        moto = boto3.client("dynamodb", region_name=aws.REGION)
+        create_tables(moto, services.state.dynamodb.tables.values())
+        found = (
+            difference(aws.dynamodb(), moto, Calls(seed, "dev", f"sequence{seed}").some(CALLS))
+            for seed in range(SEQUENCES)
+        )
+        return [each for each in found if each]
+
+
+def test_the_database_in_memory_answers_as_moto_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _differences(monkeypatch) == []
+
+
+def test_a_database_that_answers_otherwise_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    with patch.object(aws.Tables, "_check", lambda *_: None):
+        assert _differences(monkeypatch)

@@ -1,0 +1,33 @@
+"""The DynamoDB in memory, the simulation's, answers as the emulator's does."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from infra.local import LocalStack
+from tests.simulation import aws
+from tests.simulation.conformance import Calls, create_tables, difference
+
+STAGE = "conformance"
+SEQUENCES, CALLS = 12, 60
+
+
+@pytest.fixture
+def tables(stack: LocalStack) -> Iterator[aws.State]:
+    """The tables of a stage of its own, in both: nobody listens to their stream."""
+    state = aws.create(STAGE)
+    client = stack.client("dynamodb")
+    create_tables(client, state.dynamodb.tables.values())
+    yield state
+    for table in state.dynamodb.tables:
+        client.delete_table(TableName=table)
+
+
+def test_the_database_in_memory_answers_as_the_emulator_does(
+    stack: LocalStack, tables: aws.State
+) -> None:
+    emulator = stack.client("dynamodb")
+    with aws.answering(aws.Services(tables)):
+        for seed in range(SEQUENCES):
+            calls = Calls(seed, STAGE, f"sequence{seed}").some(CALLS)
+            assert difference(aws.dynamodb(), emulator, calls) is None
