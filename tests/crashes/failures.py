@@ -1,0 +1,166 @@
+"""What can happen at a call to AWS, and which mails it leaves in doubt."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import Enum
+
+from botocore.exceptions import ConnectTimeoutError, ReadTimeoutError
+
+from tests.crashes.cloud import ISSUER
+from tests.simulation.aws import Call, Json, Perform, Refused
+from tests.simulation.faults import Killed
+
+
+class Kind(Enum):
+    """The failures, in words that follow a call's name."""
+
+    KILLED_BEFORE = "the process dies before it"
+    KILLED_AFTER = "the process dies after it, before it has read the answer"
+    FAILS = "it fails, however often the SDK asks, and is not carried out"
+    LOST_ONCE = "it is carried out, the answer is lost, and the SDK asks again"
+    LOST = "it is carried out, and no answer comes, however often the SDK asks"
+    IN_PART = "it does a part, and says so"
+    KILLED_IN_PART = "it does a part, and the process dies"
+
+
+BATCHES = {
+    "BatchGetItem": lambda call: sum(
+        len(wanted["Keys"]) for wanted in call.parameters["RequestItems"].values()
+    ),
+    "SendMessageBatch": lambda call: len(call.parameters["Entries"]),
+    "BatchExecuteStatement": lambda call: len(call.parameters["Statements"]),
+}
+"""The operations that can be done in part, and of how many parts a call of theirs consists."""
+
+ATTEMPTS = {"sesv2": 1, ISSUER: 1}
+"""How often the SDK asks: four times, these once."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A failure at a call; the place counts calls from 0, and each attempt of the SDK is one."""
+
+    place: int
+    kind: Kind
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A call as it was seen: its name, and of how many parts it consists (None: it has none)."""
+
+    name: str
+    parts: int | None
+    service: str
+
+    def kinds(self) -> list[Kind]:
+        """What can happen at it that would make a difference."""
+        kinds = [Kind.KILLED_BEFORE, Kind.KILLED_AFTER, Kind.FAILS, Kind.LOST]
+        if ATTEMPTS.get(self.service, 4) > 1:
+            kinds.append(Kind.LOST_ONCE)
+        if self.parts is not None:
+            kinds.append(Kind.IN_PART)
+            if self.parts > 1:
+                kinds.append(Kind.KILLED_IN_PART)
+        return kinds
+
+
+@dataclass
+class Failures:
+    """Interferes with the calls at the given points, and watches all of them."""
+
+    points: Sequence[Point] = ()
+    seen: list[Seen] = field(default_factory=list)
+    is_dead: bool = False
+    in_doubt: dict[str, bool] = field(default_factory=dict)
+    """The records of the mails that nobody can tell of, and whether they were sent in fact."""
+    about: str = ""
+    """The record of the mail that is being sent."""
+    recorded: list[str] = field(default_factory=list)
+    """The records that were asked for, in order."""
+    sent: list[str] = field(default_factory=list)
+    """The records of the mails that SES was asked to send, in order."""
+    struck_at: list[int] = field(default_factory=list)
+    """At which calls it struck last, for each point."""
+    _attempts_left: int = 0
+
+    def __call__(self, call: Call, perform: Perform) -> Json:
+        if self.is_dead:
+            raise Killed
+        table = str(call.parameters.get("TableName", ""))
+        is_of_mails = table.endswith("-mails")
+        if is_of_mails and call.operation == "PutItem":
+            self.about = call.parameters["Item"]["id"]["S"]
+            self.recorded.append(self.about)
+        if call.service == "sesv2":
+            self.sent.append(self.about)
+        count = BATCHES.get(call.operation)
+        self.seen.append(
+            Seen(f"{call} {table}".strip(), count(call) if count else None, call.service)
+        )
+        if not self._attempts_left:
+            if len(self.struck_at) == len(self.points):
+                return perform(call)
+            point = self.points[len(self.struck_at)]
+            if len(self.seen) - 1 < point.place:
+                return perform(call)
+            again = point.kind in (Kind.FAILS, Kind.LOST)
+            self._attempts_left = ATTEMPTS.get(call.service, 4) if again else 1
+            self.struck_at.append(0)
+        self._attempts_left -= 1
+        self.struck_at[-1] = len(self.seen) - 1
+        kind = self.points[len(self.struck_at) - 1].kind
+        watched = _Watched(call, perform)
+        try:
+            return self._strike(kind, call, watched)
+        finally:
+            if is_of_mails or call.service == "sesv2":
+                self._doubt(kind, call, is_done=watched.is_done)
+
+    def _strike(self, kind: Kind, call: Call, perform: "_Watched") -> Json:
+        half = (self.seen[-1].parts or 0) // 2
+        match kind:
+            case Kind.KILLED_BEFORE:
+                self.is_dead = True
+                raise Killed
+            case Kind.KILLED_AFTER | Kind.KILLED_IN_PART:
+                self.is_dead = True
+                with suppress(Refused):
+                    perform(half if kind is Kind.KILLED_IN_PART else None)
+                raise Killed
+            case Kind.FAILS:
+                raise ConnectTimeoutError(endpoint_url=call.service)
+            case Kind.LOST | Kind.LOST_ONCE:
+                with suppress(Refused):
+                    perform(None)
+                raise ReadTimeoutError(endpoint_url=call.service)
+            case Kind.IN_PART:
+                return perform(half)
+
+    def _doubt(self, kind: Kind, call: Call, *, is_done: bool) -> None:
+        """Whether this leaves a mail in doubt, as docs/mail.md has it: never sent again.
+
+        Its record says that somebody is at it, and nobody is.
+        """
+        if call.service == "sesv2":
+            if kind is not Kind.FAILS:
+                self.in_doubt[self.about] = is_done
+        elif call.operation == "PutItem":
+            if is_done:
+                self.in_doubt[self.about] = False
+        elif call.operation in ("UpdateItem", "DeleteItem") and not is_done:
+            self.in_doubt[self.about] = call.operation == "UpdateItem"
+
+
+@dataclass
+class _Watched:
+    """Performs a call, or a part of it, and knows whether that was done."""
+
+    call: Call
+    perform: Perform
+    is_done: bool = False
+
+    def __call__(self, most: int | None) -> Json:
+        answer = self.perform(self.call) if most is None else self.perform(self.call, most)
+        self.is_done = True
+        return answer

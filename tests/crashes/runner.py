@@ -1,0 +1,128 @@
+"""Runs workflows with failures at every point, and compares how they end with the clean run."""
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+from unittest.mock import patch
+
+from tests.crashes.failures import Failures, Point
+from tests.crashes.workflows import WORKFLOWS, Workflow
+from tests.crashes.world import CrashingWorld, Json
+from tests.simulation import world as simulation
+
+PARKED = ("sweeps", "allocations")
+
+
+@dataclass
+class Course:
+    """A workflow with its clean run: the calls it makes, and how it ends."""
+
+    workflow: Workflow
+    prepared: CrashingWorld
+    clean: Failures
+    expected: Json
+    mail_of: dict[str, Json] = field(default_factory=dict)
+    """By the record of a mail, the mail."""
+    asked_for: dict[str, set[str]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, name: str) -> "Course":
+        workflow = WORKFLOWS[name]
+        prepared = CrashingWorld()
+        with prepared.running():
+            for step in workflow.before:
+                step(prepared)
+            prepared.settle()
+        prepared.answers = []
+        clean = Failures()
+        world = _run(workflow, prepared.copy(clean))
+        # Once more, with one message at a time: which mail does which message ask for?
+        alone = Failures()
+        asking = _run(workflow, prepared.copy(alone, at_once=1))
+        course = cls(workflow, prepared, clean, world.end_state(), asked_for=asking.asked_for)
+        assert course.expected == asking.end_state(), "messages must not depend on their company"
+        course.mail_of = dict(zip(alone.sent, asking.cloud.state.mails[-len(alone.sent) :]))
+        return course
+
+    def points(self, failures: Failures, after: int = -1) -> Iterator[Point]:
+        """Every failure at every call that was seen after a place."""
+        for place, seen in enumerate(failures.seen):
+            if place > after:
+                yield from (Point(place, kind) for kind in seen.kinds())
+
+    def singles(self) -> Iterator[tuple[Point]]:
+        """One failure at each point."""
+        for point in self.points(self.clean):
+            yield (point,)
+
+    def pairs(self, first: Point, failures: Failures) -> Iterator[tuple[Point, Point]]:
+        """A second failure at each point of the recovery from a first one."""
+        for point in self.points(failures, failures.struck_at[0]):
+            yield first, point
+
+    def attempt(self, *points: Point) -> tuple[Failures, str]:
+        """Runs it with failures at these points; answers in what its end is wrong, if in anything."""
+        failures = Failures(points)
+        try:
+            world = _run(self.workflow, self.prepared.copy(failures))
+            found = world.end_state()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is what the failure led to
+            return failures, f"{type(error).__name__}: {error}"
+        return failures, difference(self.expectation(failures), found)
+
+    def expectation(self, failures: Failures) -> Json:
+        """The clean run's end, but for mails that are in doubt by what docs/mail.md says."""
+        expected = dict(self.expected)
+        records, mails = dict(expected["records of mails"]), list(expected["mails"])
+        for record, was_sent in failures.in_doubt.items():
+            records[record] = {"status": "INPROGRESS", "said": None}
+            if not was_sent:
+                mails.remove(self.mail_of[record])
+        parked = {
+            body
+            for body, asked_for in self.asked_for.items()
+            if asked_for & failures.in_doubt.keys()
+        }
+        queues = {**expected["queues"], "credits-dev-notifications-dlq": sorted(parked)}
+        return {**expected, "records of mails": records, "mails": mails, "queues": queues}
+
+    def told(self, points: tuple[Point, ...], failures: Failures) -> str:
+        """Points in words."""
+        return "; then ".join(
+            f"call {point.place + 1}, {failures.seen[point.place].name}: {point.kind.value}"
+            for point in points
+            if point.place < len(failures.seen)
+        )
+
+
+def _run(workflow: Workflow, world: CrashingWorld) -> CrashingWorld:
+    with ExitStack() as stack:
+        stack.enter_context(world.running())
+        if workflow.parks:
+            at_once = dict.fromkeys(PARKED, 1)
+            stack.enter_context(patch.dict(simulation.MOST_RECEIVES, at_once))
+        world.milliseconds = workflow.milliseconds
+        workflow.run(world)
+        world.settle()
+        if workflow.parks:
+            for queue in PARKED:
+                world.queue(f"{queue}-dlq").clear()
+    return world
+
+
+def difference(expected: Any, found: Any, where: str = "") -> str:
+    """Where two ends of a workflow differ first; empty when they do not."""
+    if expected == found:
+        return ""
+    if isinstance(expected, dict) and isinstance(found, dict):
+        for key in sorted({*expected, *found}, key=str):
+            if expected.get(key) != found.get(key):
+                return difference(expected.get(key), found.get(key), f"{where} {key}".strip())
+    return f"{where}: {_short(found)} should be {_short(expected)}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, default=str, ensure_ascii=False)
+    return text if len(text) < 600 else f"{text[:600]} …"
