@@ -75,16 +75,15 @@ def s3() -> Any:
                 request_checksum_calculation="when_required",
             ),
         )
-    client.meta.events.register_first("before-send.s3.*", _before_send)
+    client.meta.events.register_first("before-send.s3.*", _before_send)  # type: ignore[arg-type]
     return client
 
 
 def _before_send(request: AWSPreparedRequest, event_name: str, **_: object) -> AWSResponse:
     operation = event_name.split(".")[2]
     url = urlsplit(request.url)
-    bucket, _, key = unquote(url.path).lstrip("/").partition("/")
-    assert bucket == BUCKET
-    parameters = {"key": key}
+    key = unquote(url.path).removeprefix(f"/{BUCKET}").lstrip("/")
+    parameters: Json = {"key": key}
     if operation == "ListObjectsV2":
         query = dict(part.split("=", 1) for part in url.query.split("&"))
         parameters["key"] = unquote(query["prefix"])
@@ -94,10 +93,10 @@ def _before_send(request: AWSPreparedRequest, event_name: str, **_: object) -> A
     try:
         answer, status = aws._ANSWERING[-1].answer(Call("s3", operation, parameters)), 200
     except aws.Refused as error:
-        answer, status = {"keys": ()}, error.status
-    text = answer.get("text", "")
+        answer, status = {"keys": []}, error.status
+    text = str(answer.get("text", ""))
     if operation == "ListObjectsV2":
         names = "".join(f"<Contents><Key>{name}</Key></Contents>" for name in answer["keys"])
         text = f"<ListBucketResult><IsTruncated>false</IsTruncated>{names}</ListBucketResult>"
     headers: Any = {"content-length": str(len(text.encode()))}
-    return AWSResponse(request.url, status, headers, aws._Body(text.encode()))  # type: ignore[arg-type]
+    return AWSResponse(request.url, status, headers, aws._Body(text.encode()))

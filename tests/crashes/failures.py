@@ -1,9 +1,10 @@
 """What can happen at a call to AWS, and which mails it leaves in doubt."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import partial
 
 from botocore.exceptions import ConnectTimeoutError, ReadTimeoutError
 
@@ -24,6 +25,9 @@ class Kind(Enum):
     KILLED_IN_PART = "it does a part, and the process dies"
 
 
+GRAVE = (Kind.KILLED_BEFORE, Kind.KILLED_AFTER, Kind.LOST)
+"""What strikes a recovery: the others are milder cases of these."""
+
 BATCHES = {
     "BatchGetItem": lambda call: sum(
         len(wanted["Keys"]) for wanted in call.parameters["RequestItems"].values()
@@ -43,6 +47,15 @@ class Point:
 
     place: int
     kind: Kind
+
+    def __str__(self) -> str:
+        return f"{self.place}:{self.kind.name}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Point":
+        """The opposite. Raises ValueError and KeyError."""
+        place, _, kind = text.partition(":")
+        return cls(int(place), Kind[kind])
 
 
 @dataclass(frozen=True)
@@ -83,17 +96,20 @@ class Failures:
     struck_at: list[int] = field(default_factory=list)
     """At which calls it struck last, for each point."""
     _attempts_left: int = 0
+    _begun: set[str] = field(default_factory=set)
+    """The records that say that somebody is at a mail."""
 
     def __call__(self, call: Call, perform: Perform) -> Json:
         if self.is_dead:
             raise Killed
         table = str(call.parameters.get("TableName", ""))
-        is_of_mails = table.endswith("-mails")
-        if is_of_mails and call.operation == "PutItem":
+        if table.endswith("-mails") and call.operation == "PutItem":
             self.about = call.parameters["Item"]["id"]["S"]
             self.recorded.append(self.about)
         if call.service == "sesv2":
             self.sent.append(self.about)
+        if table.endswith("-mails") or call.service == "sesv2":
+            perform = _Noted(perform, self._begun)
         count = BATCHES.get(call.operation)
         self.seen.append(
             Seen(f"{call} {table}".strip(), count(call) if count else None, call.service)
@@ -110,14 +126,13 @@ class Failures:
         self._attempts_left -= 1
         self.struck_at[-1] = len(self.seen) - 1
         kind = self.points[len(self.struck_at) - 1].kind
-        watched = _Watched(call, perform)
         try:
-            return self._strike(kind, call, watched)
+            return self._strike(kind, call, partial(_perform, call, perform))
         finally:
-            if is_of_mails or call.service == "sesv2":
-                self._doubt(kind, call, is_done=watched.is_done)
+            if isinstance(perform, _Noted):
+                self._doubt(kind, call, is_done=perform.is_done)
 
-    def _strike(self, kind: Kind, call: Call, perform: "_Watched") -> Json:
+    def _strike(self, kind: Kind, call: Call, perform: Callable[[int | None], Json]) -> Json:
         half = (self.seen[-1].parts or 0) // 2
         match kind:
             case Kind.KILLED_BEFORE:
@@ -148,19 +163,39 @@ class Failures:
         elif call.operation == "PutItem":
             if is_done:
                 self.in_doubt[self.about] = False
-        elif call.operation in ("UpdateItem", "DeleteItem") and not is_done:
+        elif call.operation in ("UpdateItem", "DeleteItem") and self.about in self._begun:
             self.in_doubt[self.about] = call.operation == "UpdateItem"
 
 
 @dataclass
-class _Watched:
-    """Performs a call, or a part of it, and knows whether that was done."""
+class _Noted:
+    """Performs a call about mails; notes whether it was done, and which records it leaves begun."""
 
-    call: Call
     perform: Perform
+    begun: set[str]
     is_done: bool = False
 
-    def __call__(self, most: int | None) -> Json:
-        answer = self.perform(self.call) if most is None else self.perform(self.call, most)
+    def __call__(self, call: Call, most: int | None = None) -> Json:
+        answer = self.perform(call) if most is None else self.perform(call, most)
         self.is_done = True
+        if call.operation == "PutItem":
+            self.begun.add(call.parameters["Item"]["id"]["S"])
+        if call.operation in ("UpdateItem", "DeleteItem"):
+            self.begun.discard(call.parameters["Key"]["id"]["S"])
         return answer
+
+
+def _perform(call: Call, perform: Perform, most: int | None) -> Json:
+    """The call, or the first so many of its parts."""
+    if most is None:
+        return perform(call)
+    if call.operation != "BatchExecuteStatement":
+        return perform(call, most)
+    # Statements succeed and fail one by one.
+    statements = call.parameters["Statements"]
+    error = {"Error": {"Code": "ThrottlingError", "Message": "ThrottlingError"}}
+    answers = [error] * (len(statements) - most)
+    if most:
+        parameters = {**call.parameters, "Statements": statements[:most]}
+        answers = perform(replace(call, parameters=parameters))["Responses"] + answers
+    return {"Responses": answers}

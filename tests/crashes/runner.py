@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 from unittest.mock import patch
 
-from tests.crashes.failures import Failures, Point
+from tests.crashes.failures import GRAVE, Failures, Kind, Point
 from tests.crashes.workflows import WORKFLOWS, Workflow
 from tests.crashes.world import CrashingWorld, Json
 from tests.simulation import world as simulation
+from tests.simulation.aws import Mail
 
 PARKED = ("sweeps", "allocations")
 
@@ -23,7 +24,7 @@ class Course:
     prepared: CrashingWorld
     clean: Failures
     expected: Json
-    mail_of: dict[str, Json] = field(default_factory=dict)
+    mail_of: dict[str, Mail] = field(default_factory=dict)
     """By the record of a mail, the mail."""
     asked_for: dict[str, set[str]] = field(default_factory=dict)
 
@@ -34,42 +35,42 @@ class Course:
         with prepared.running():
             for step in workflow.before:
                 step(prepared)
-            prepared.settle()
         prepared.answers = []
         clean = Failures()
         world = _run(workflow, prepared.copy(clean))
         # Once more, with one message at a time: which mail does which message ask for?
         alone = Failures()
         asking = _run(workflow, prepared.copy(alone, at_once=1))
+        already = len(prepared.cloud.state.mails)
         course = cls(workflow, prepared, clean, world.end_state(), asked_for=asking.asked_for)
         assert course.expected == asking.end_state(), "messages must not depend on their company"
-        course.mail_of = dict(zip(alone.sent, asking.cloud.state.mails[-len(alone.sent) :]))
+        course.mail_of = dict(zip(alone.sent, asking.cloud.state.mails[already:], strict=True))
         return course
 
-    def points(self, failures: Failures, after: int = -1) -> Iterator[Point]:
-        """Every failure at every call that was seen after a place."""
-        for place, seen in enumerate(failures.seen):
-            if place > after:
-                yield from (Point(place, kind) for kind in seen.kinds())
-
-    def singles(self) -> Iterator[tuple[Point]]:
-        """One failure at each point."""
-        for point in self.points(self.clean):
-            yield (point,)
+    def singles(self) -> Iterator[Point]:
+        """Every failure at every call of the clean run."""
+        for place, seen in enumerate(self.clean.seen):
+            yield from (Point(place, kind) for kind in seen.kinds())
 
     def pairs(self, first: Point, failures: Failures) -> Iterator[tuple[Point, Point]]:
-        """A second failure at each point of the recovery from a first one."""
-        for point in self.points(failures, failures.struck_at[0]):
-            yield first, point
+        """A second failure at every call of the recovery from a first one.
+
+        What the SDK mends by itself has none.
+        """
+        if first.kind is not Kind.LOST_ONCE:
+            for place in range(failures.struck_at[0] + 1, len(failures.seen)):
+                yield from ((first, Point(place, kind)) for kind in GRAVE)
 
     def attempt(self, *points: Point) -> tuple[Failures, str]:
-        """Runs it with failures at these points; answers in what its end is wrong, if in anything."""
+        """Runs it with failures at these points; answers what is wrong with its end, if it is."""
         failures = Failures(points)
         try:
             world = _run(self.workflow, self.prepared.copy(failures))
             found = world.end_state()
         except Exception as error:  # noqa: BLE001 - whatever it is, it is what the failure led to
             return failures, f"{type(error).__name__}: {error}"
+        if len(failures.struck_at) < len(points):
+            return failures, "the call never came: a run is not like another"
         return failures, difference(self.expectation(failures), found)
 
     def expectation(self, failures: Failures) -> Json:
@@ -88,13 +89,33 @@ class Course:
         queues = {**expected["queues"], "credits-dev-notifications-dlq": sorted(parked)}
         return {**expected, "records of mails": records, "mails": mails, "queues": queues}
 
-    def told(self, points: tuple[Point, ...], failures: Failures) -> str:
-        """Points in words."""
-        return "; then ".join(
-            f"call {point.place + 1}, {failures.seen[point.place].name}: {point.kind.value}"
-            for point in points
-            if point.place < len(failures.seen)
-        )
+    def check(self, *points: Point) -> tuple[Failures, "Wrong | None"]:
+        """The same; what is wrong with all that it takes to tell it, or None."""
+        failures, difference = self.attempt(*points)
+        return failures, Wrong(
+            self.workflow.name, points, failures, difference
+        ) if difference else None
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """A workflow that ended in another way than its clean run."""
+
+    workflow: str
+    points: tuple[Point, ...]
+    failures: Failures
+    difference: str
+
+    def told(self) -> str:
+        """The failures and what came of them, and how to see it again."""
+        story = [
+            f"  call {point.place + 1}, {self.failures.seen[point.place].name}: {point.kind.value}"
+            for point in self.points
+            if point.place < len(self.failures.seen)
+        ]
+        replay = " ".join(map(str, self.points))
+        again = f'python -m tests.crashes --workflow "{self.workflow}" --replay "{replay}"'
+        return "\n".join([f"{self.workflow}:", *story, f"  {self.difference}", f"  again: {again}"])
 
 
 def _run(workflow: Workflow, world: CrashingWorld) -> CrashingWorld:

@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cache, partial
 from typing import Any
 
@@ -17,7 +18,6 @@ from jwt.algorithms import ECAlgorithm
 
 from chalicelib import operations
 from tests.crashes.world import CrashingWorld, Json
-from tests.simulation import world as simulation
 from tests.simulation.world import Context, at
 
 ADMIN = {"caller": "admin", "user_id": "", "scopes": "credits:admin"}
@@ -61,16 +61,19 @@ def workflow(group: str, name: str, *before: Step, **more: Any) -> Callable[[Ste
 # --- What was before ------------------------------------------------------------------------------
 
 
-def subscribed(*users: str, plan: str = "starter", timezone: str = "Europe/Paris") -> Step:
+def subscribed(*users: str, **more: Any) -> Step:
     def step(world: CrashingWorld) -> None:
         for user_id in users:
-            world.ask("PUT", f"/api/subscriptions/{user_id}", SHOP, subscription(plan, timezone))
+            world.ask("PUT", f"/api/subscriptions/{user_id}", SHOP, subscription(**more))
 
     return step
 
 
-def subscription(plan: str = "starter", timezone: str = "Europe/Paris") -> Json:
+def subscription(
+    plan: str = "starter", timezone: str = "Europe/Paris", **more: object
+) -> dict[str, object]:
     return {
+        **more,
         "email": "user@example.com",
         "timezone": timezone,
         "plan": plan,
@@ -138,59 +141,71 @@ def reverse(world: CrashingWorld, number: int, amount: int | None, key: str) -> 
     world.ask("POST", "/api/credits/reverse", SHOP, body, key)
 
 
-# --- Scheduled work -------------------------------------------------------------------------------
+# --- Allocation -----------------------------------------------------------------------------------
 
 
-@workflow("scheduled", "allocation to one user", subscribed("ada"))
+@workflow("allocation", "allocation to one user", subscribed("ada"))
 def _allocation(world: CrashingWorld) -> None:
     tick(world, "allocation", FEBRUARY)
 
 
 @workflow(
-    "scheduled",
+    "allocation",
     "allocation to users on several pages",
-    subscribed("ada", "bob"),
-    subscribed("cem", plan="pro"),
+    subscribed("ada", "bob", "cem", "dan", notifications=[]),
+    subscribed("eva", plan="pro", notifications=[]),
 )
 def _allocation_of_several(world: CrashingWorld) -> None:
     tick(world, "allocation", FEBRUARY)
 
 
 @workflow(
-    "scheduled",
+    "allocation",
     "allocation by sweeps that run out of time",
-    subscribed("ada", "bob", "cem", plan="pro"),
+    subscribed("ada", "bob", "cem", "dan", "eva", plan="pro", notifications=[]),
     milliseconds=5_000,
 )
 def _allocation_in_haste(world: CrashingWorld) -> None:
     tick(world, "allocation", FEBRUARY)
 
 
-@workflow("scheduled", "allocation of missed months", subscribed("ada", plan="pro"))
+@workflow(
+    "allocation",
+    "allocation of missed months",
+    subscribed("ada", plan="pro", notifications=[]),
+    subscribed("bob", notifications=[]),
+)
 def _missed_months(world: CrashingWorld) -> None:
+    """Of two users in one message: their entries share requests, month by month."""
     tick(world, "allocation", "2026-03-31T22:00:00Z")
 
 
 @workflow(
-    "scheduled", "allocation mended by the re-sweep alone", subscribed("ada", "bob"), parks=True
+    "allocation",
+    "allocation mended by the re-sweep alone",
+    subscribed("ada", "bob", "cem", notifications=[]),
+    parks=True,
 )
 def _re_sweep(world: CrashingWorld) -> None:
     """Nobody repeats a tick, or delivers a message again: a later tick finds what was left."""
     world.now = at("2026-01-31T23:15:00Z")
-    for time in (FEBRUARY, "2026-01-31T23:15:00Z", "2026-01-31T23:15:00Z"):
-        world.once(lambda: world.tick("allocation", at(time)))  # noqa: B023 - it is run at once
+    for moment in (FEBRUARY, "2026-01-31T23:15:00Z", "2026-01-31T23:15:00Z"):
+        world.once(partial(world.tick, "allocation", at(moment)))
         world.settle()
 
 
-@workflow("scheduled", "allocation run by an admin", subscribed("ada", "bob"))
+@workflow("allocation", "allocation run by an admin", subscribed("ada", "bob"))
 def _allocation_run(world: CrashingWorld) -> None:
     world.now = at("2026-02-03T10:00:00Z")
     body = {"period": "2026-02", "zones": ["Europe/Paris", "America/New_York"]}
     world.ask("POST", "/api/credits/allocation-runs", ADMIN, body)
 
 
+# --- Other scheduled work -------------------------------------------------------------------------
+
+
 @workflow(
-    "scheduled", "expiry to several users", subscribed("ada", "bob"), allocated, granted
+    "scheduled", "expiry of several users' batches", subscribed("ada", "bob"), allocated, granted
 )
 def _expiry(world: CrashingWorld) -> None:
     tick(world, "expiry", EXPIRY)
@@ -237,12 +252,15 @@ def _audit(world: CrashingWorld) -> None:
 # --- Requests -------------------------------------------------------------------------------------
 
 
-@workflow("requests", "use of one batch", subscribed("ada"), allocated)
+@workflow("requests", "use of all there is", subscribed("ada"), allocated)
 def _use(world: CrashingWorld) -> None:
-    use(world, 10, "key")
+    """Asked again, it could no longer be granted: the answer must be the one that was lost."""
+    use(world, 100, "key")
 
 
-@workflow("requests", "use of several batches, down to little", subscribed("ada"), allocated, granted)
+@workflow(
+    "requests", "use of several batches, down to little", subscribed("ada"), allocated, granted
+)
 def _use_of_several(world: CrashingWorld) -> None:
     use(world, 170, "key")
 
@@ -400,7 +418,7 @@ def _token(world: CrashingWorld) -> None:
         try:
             return world.check_token(token)
         except KeysUnavailable:
-            world.now += RETRY_SECONDS * simulation.timedelta(seconds=1)
+            world.now += timedelta(seconds=RETRY_SECONDS)
             return None
 
     world.answers.append(world.until_done(check))
@@ -434,7 +452,7 @@ def _bounce(world: CrashingWorld) -> None:
             },
             "mail": {"tags": {"user": [user_id.encode().hex()], "kind": ["allocation"]}},
         }
-        return {"Sns": {"Message": json.dumps(message)}}
+        return {"Sns": {"Subject": "", "Message": json.dumps(message), "MessageAttributes": {}}}
 
     def deliver() -> bool:
         app.mail_events({"Records": [event("ada"), event("bob")]}, Context())

@@ -21,6 +21,7 @@ from chalicelib.domain.errors import CreditsError
 from chalicelib.queues import Queues
 from chalicelib.reports import Reports
 from chalicelib.services import Services
+from chalicelib.settings import TokenSettings
 from chalicelib.store.database import FAULTS
 from tests.crashes.cloud import BUCKET, ISSUER, Cloud, s3
 from tests.crashes.failures import Failures
@@ -41,7 +42,9 @@ MOST_TRIES = 6
 NEVER_QUIET = 400
 
 SETTINGS = replace(
-    simulation.SETTINGS, checks_queue_url=f"https://sqs/credits-{STAGE}-checks", reports_bucket=BUCKET
+    simulation.SETTINGS,
+    checks_queue_url=f"https://sqs/credits-{STAGE}-checks",
+    reports_bucket=BUCKET,
 )
 
 
@@ -60,7 +63,7 @@ class CrashingWorld(World):
     """For each message of the notifications queue, the records of the mails it asks for."""
 
     def __post_init__(self) -> None:
-        self.aws = self.cloud = Cloud(aws.create(STAGE), clock=lambda: self.now.timestamp())
+        self.aws = self.cloud = Cloud(aws.create(STAGE), clock=lambda: self.now.timestamp())  # noqa: PLW0108 - it moves
         self.cloud.interfere = self.failures
         self.restart()
 
@@ -130,9 +133,12 @@ class CrashingWorld(World):
             lambda: self.call(method, path, caller, body, headers, query),
             lambda reply: reply.status not in (409, 503),
         )
-        is_json = reply.headers["content-type"].startswith("application/json")
+        is_json = "json" in reply.headers["content-type"]
+        answer: Any = reply.json if is_json else reply.text
+        if isinstance(answer, dict):
+            answer.pop("request_id", None)  # each request has its own
         # Who registers again is told that it is there (200) and not that it is new (201).
-        self.answers.append((reply.status // 100, reply.json if is_json else reply.text))
+        self.answers.append((reply.status // 100, answer))
         return reply
 
     def settle(self) -> None:
@@ -197,7 +203,8 @@ class CrashingWorld(World):
                     raise OSError("the issuer does not answer") from error
 
             self.token_checker = authorizer.TokenChecker(
-                TOKENS, authorizer.IssuerKeys(fetch, lambda: self.now.timestamp())
+                TOKENS,
+                authorizer.IssuerKeys(fetch, lambda: self.now.timestamp()),  # noqa: PLW0108 - as above
             )
         return self.token_checker
 
@@ -257,6 +264,7 @@ def _CATALOGUE() -> Any:  # noqa: N802 - it is one
 # --- Around it ------------------------------------------------------------------------------------
 
 
+@cache
 def functions() -> dict[str, str]:
     """Every Lambda function of ``app.py``: its name, by the attribute that it is there."""
     import app
@@ -268,6 +276,12 @@ def functions() -> dict[str, str]:
         if id(value) in by_handler
     }
     return {"app": "api", **found}
+
+
+def _checker() -> authorizer.TokenChecker:
+    world = simulation._CURRENT[-1]
+    assert isinstance(world, CrashingWorld)
+    return world.checker()
 
 
 @contextmanager
@@ -285,13 +299,15 @@ def crashing() -> Iterator[set[str]]:
         return invoke
 
     with ExitStack() as stack:
-        stack.enter_context(simulation.simulated(zones=ZONES, users_a_page=2))
+        stack.enter_context(simulation.simulated(zones=ZONES, users_a_page=4))
         stack.enter_context(patch.dict(simulation.MOST_RECEIVES, MOST_RECEIVES))
         # Nobody reads the metrics: they would be on standard output.
         stack.enter_context(patch("chalicelib.metrics._write", lambda _: None))
+        # Each new process would have the one client announce Powertools once more, for good.
         stack.enter_context(
-            patch.object(authorizer, "token_checker", lambda: simulation._CURRENT[-1].checker())
+            patch("aws_lambda_powertools.shared.user_agent.register_feature_to_client")
         )
+        stack.enter_context(patch.object(authorizer, "token_checker", _checker))
         for attribute, name in functions().items():
             handler = getattr(app, attribute)
             stack.enter_context(patch.object(app, attribute, noting(name, handler)))
@@ -299,8 +315,6 @@ def crashing() -> Iterator[set[str]]:
 
 
 ZONES = ("America/New_York", "Europe/Paris", "Pacific/Kiritimati")
-TOKENS = authorizer.TokenSettings.read(
+TOKENS = TokenSettings.read(
     {"STAGE": STAGE, "TOKEN_ISSUER": "https://issuer.example.com/", "TOKEN_AUDIENCE": "credits-api"}
 )
-
-
