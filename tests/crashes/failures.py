@@ -28,6 +28,9 @@ class Kind(Enum):
 GRAVE = (Kind.KILLED_BEFORE, Kind.KILLED_AFTER, Kind.LOST)
 """What strikes a recovery: the others are milder cases of these."""
 
+IN_PARTS = (Kind.IN_PART, Kind.KILLED_IN_PART)
+"""They strike the first call from their place on that has parts."""
+
 BATCHES = {
     "BatchGetItem": lambda call: sum(
         len(wanted["Keys"]) for wanted in call.parameters["RequestItems"].values()
@@ -118,7 +121,8 @@ class Failures:
             if len(self.struck_at) == len(self.points):
                 return perform(call)
             point = self.points[len(self.struck_at)]
-            if len(self.seen) - 1 < point.place:
+            can_strike = self.seen[-1].parts is not None or point.kind not in IN_PARTS
+            if len(self.seen) - 1 < point.place or not can_strike:
                 return perform(call)
             again = point.kind in (Kind.FAILS, Kind.LOST)
             self._attempts_left = ATTEMPTS.get(call.service, 4) if again else 1

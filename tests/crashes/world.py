@@ -8,7 +8,7 @@ under the same key, and Lambda and people repeat what failed. That is all the re
 import hashlib
 import json
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -39,7 +39,7 @@ MOST_RECEIVES = {"sweeps": 5, "allocations": 5, "expiries": 5, "checks": 5, "not
 """Fewer than the stack has for notifications: a mail in doubt is on its way sooner."""
 
 MOST_TRIES = 6
-NEVER_QUIET = 400
+NEVER_QUIET = 2_000
 
 SETTINGS = replace(
     simulation.SETTINGS,
@@ -142,27 +142,35 @@ class CrashingWorld(World):
         return reply
 
     def settle(self) -> None:
-        """Everything that was set off comes to its end."""
-        for _ in range(NEVER_QUIET):
-            if self.streamed < len(self.stream):
-                records = self.stream[self.streamed : self.streamed + 100]
-
-                def hand_over(records: list[Json] = records) -> bool:
-                    self.deliver_stream(records)
-                    return True
-
-                self.until_done(hand_over)
-                self.streamed += len(records)
-                continue
-            queue = next((name for name in QUEUES if self.waiting(name)), None)
-            if queue is not None:
-                self._deliver_some(queue)
-                continue
+        """Everything that was set off comes to its end, however late it is to be received."""
+        while True:
+            self.settle_now()
             later = [message.visible_at for name in QUEUES for message in self.queue(name)]
             if not later:
                 return
-            self.now = max(self.now, datetime.fromtimestamp(min(later) + 1, UTC))
+            self.now = max(self.now, datetime.fromtimestamp(int(min(later)) + 1, UTC))
+
+    def settle_now(self, queues: Sequence[str] = QUEUES) -> None:
+        """Everything in the stream and in these queues that can be received now."""
+        for _ in range(NEVER_QUIET):
+            queue = next((name for name in queues if self.waiting(name)), None)
+            if "notifications" in queues and self.streamed < len(self.stream):
+                self._hand_over_stream()
+            elif queue is not None:
+                self._deliver_some(queue)
+            else:
+                return
         raise AssertionError("it is never quiet")
+
+    def _hand_over_stream(self) -> None:
+        records = self.stream[self.streamed : self.streamed + 100]
+
+        def hand_over() -> bool:
+            self.deliver_stream(records)
+            return True
+
+        self.until_done(hand_over)
+        self.streamed += len(records)
 
     def _deliver_some(self, queue: str) -> None:
         messages = self.waiting(queue)[: self.at_once]
