@@ -1,10 +1,11 @@
-"""What the simulation's AWS in memory lacks and the workflows need: S3, and DynamoDB's Scan.
+"""What the workflows need and the simulation's AWS in memory lacks.
 
-Both are answered where the rest is, below botocore. The issuer's keys, which come over HTTPS and
-not from AWS, are a call here like all others, so that they can fail like all others.
+It is S3, and of DynamoDB the scan and the conditions of updates and deletions. They are answered
+where the rest is, below botocore. The issuer's keys, which come over HTTPS and not from AWS, are a
+call here like all others, so that they can fail like all others.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -35,6 +36,8 @@ class Cloud(aws.Services):
             return self._perform_s3(call)
         if call.operation == "Scan":
             return self._scan(call.parameters)
+        if call.operation in ("UpdateItem", "DeleteItem"):
+            call = replace(call, parameters=self._without_condition(call.parameters))
         return super().perform(call, most)
 
     def _perform_s3(self, call: Call) -> Json:
@@ -47,6 +50,16 @@ class Cloud(aws.Services):
         if call.operation == "ListObjectsV2":
             return {"keys": sorted(name for name in self.objects if name.startswith(key))}
         raise aws.NotModelledError(str(call))
+
+    def _without_condition(self, parameters: Json) -> Json:
+        """The same request, once its condition holds."""
+        if "ConditionExpression" not in parameters:
+            return parameters
+        present = self.state.dynamodb.tables[parameters["TableName"]].get(parameters["Key"])
+        if not aws._Condition.of(parameters).holds(present or {}):
+            raise aws.Refused("ConditionalCheckFailedException")
+        known = aws._PARAMETERS["UpdateItem" if "UpdateExpression" in parameters else "DeleteItem"]
+        return {name: value for name, value in parameters.items() if name in known}
 
     def _scan(self, parameters: Json) -> Json:
         table = self.state.dynamodb.tables[parameters["TableName"]]

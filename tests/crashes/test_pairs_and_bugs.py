@@ -8,7 +8,7 @@ from tests.crashes.bugs import BUGS
 from tests.crashes.failures import Failures, Kind, Point
 from tests.crashes.runner import Course
 from tests.crashes.workflows import WORKFLOWS
-from tests.crashes.world import functions
+from tests.crashes.world import reachable
 
 FIRST_FAILURES = 2
 SECOND_FAILURES = 3
@@ -29,10 +29,12 @@ def test_a_second_failure_in_the_recovery_makes_no_difference_either(name: str) 
             assert wrong is None, wrong.told()
 
 
-def test_every_function_of_the_app_is_invoked_by_some_workflow(invoked: set[str]) -> None:
+def test_every_function_and_every_route_of_the_app_is_invoked_by_some_workflow(
+    invoked: set[str],
+) -> None:
     for name in WORKFLOWS:
         Course.of(name)
-    assert invoked == {*functions().values()}
+    assert invoked == reachable()
 
 
 @pytest.mark.parametrize("bug", BUGS)

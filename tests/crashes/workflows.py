@@ -106,6 +106,12 @@ def used(world: CrashingWorld) -> None:
     world.settle()
 
 
+def used_little(world: CrashingWorld) -> None:
+    for key in ("one", "two"):
+        use(world, 5, key)
+    world.settle()
+
+
 def expired(world: CrashingWorld) -> None:
     tick(world, "expiry", EXPIRY)
     world.settle()
@@ -346,6 +352,18 @@ def _carry_over(world: CrashingWorld) -> None:
     world.answers.append(world.until_done(import_rows))
 
 
+@workflow("requests", "erasure of a person", subscribed("ada"), allocated, used_little)
+def _erase(world: CrashingWorld) -> None:
+    """The command is run again, and finds what it had not come to."""
+
+    def erase() -> bool:
+        world.services.subscriptions.remove("ada")
+        list(world.services.ledger.erase("ada"))
+        return bool(world.services.ledger.verify("ada"))
+
+    world.until_done(erase)
+
+
 @workflow("requests", "registration of a subscription")
 def _put(world: CrashingWorld) -> None:
     world.ask("PUT", "/api/subscriptions/ada", SHOP, subscription())
@@ -391,7 +409,8 @@ def _reading(world: CrashingWorld) -> None:
     world.ask("GET", "/api/credits/allocation-schedule", ADA)
     world.ask("GET", "/api/credits/history", ADA, type="usage")
     world.ask("GET", "/api/subscriptions/ada", ADMIN)
-    world.ask("GET", "/api/plans", ADA)
+    for path in ("/api/plans", "/api/health", "/api/openapi.json"):
+        world.ask("GET", path, ADA)
     body = {"period": "2026-02", "zones": ["Europe/Paris"], "dry_run": True}
     world.ask("POST", "/api/credits/allocation-runs", ADMIN, body)
 
