@@ -78,6 +78,14 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--singles", action="store_true", help="leave out the pairs")
     parser.add_argument("--replay", default="", help="what an earlier failure printed")
     parser.add_argument("--list", action="store_true", help="name the workflows, and end")
+    parser.add_argument(
+        "--shares",
+        type=int,
+        choices=range(1, SHARES + 1),
+        default=SHARES,
+        metavar="N",
+        help=f"how many {SHARES}ths of all failures to try ({SHARES}: all)",
+    )
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="at a time")
     arguments = parser.parse_args(words)
     if arguments.list:
@@ -92,7 +100,8 @@ def main(words: list[str] | None = None) -> int:
             parser.error("--replay takes what a failure printed, such as '3:KILLED_AFTER 5:LOST'")
         return replay(arguments.workflow, points)
     names = [arguments.workflow] if arguments.workflow else list(WORKFLOWS)
-    return examine_all(names, arguments.processes, in_pairs=not arguments.singles)
+    in_pairs = not arguments.singles
+    return examine_all(names, arguments.shares, arguments.processes, in_pairs=in_pairs)
 
 
 def replay(name: str, points: list[Point]) -> int:
@@ -106,7 +115,7 @@ def replay(name: str, points: list[Point]) -> int:
     return 1 if wrong else 0
 
 
-def examine_all(names: list[str], processes: int, *, in_pairs: bool) -> int:
+def examine_all(names: list[str], shares: int, processes: int, *, in_pairs: bool) -> int:
     """Runs all of them and prints the table; the exit status."""
     began = time.monotonic()
     tallies = {name: Tally(name) for name in names}
@@ -115,8 +124,8 @@ def examine_all(names: list[str], processes: int, *, in_pairs: bool) -> int:
     with Progress(
         *columns, TimeElapsedColumn(), console=console, disable=not console.is_terminal
     ) as progress:
-        task = progress.add_task("failures", total=len(names) * SHARES)
-        for tally in _in_processes(names, processes, in_pairs=in_pairs):
+        task = progress.add_task("failures", total=len(names) * shares)
+        for tally in _in_processes(names, shares, processes, in_pairs=in_pairs):
             tallies[tally.workflow].add(tally)
             progress.advance(task)
     print_table(tallies.values())
@@ -126,8 +135,9 @@ def examine_all(names: list[str], processes: int, *, in_pairs: bool) -> int:
         for told in tally.told:
             print(f"\n{told}")
     minutes = (time.monotonic() - began) / 60
+    part = "" if shares == SHARES else f"{shares} of {SHARES} parts: "
     print(
-        f"{len(found)} workflows of {sum(tally.calls for tally in found)} calls to AWS: "
+        f"{part}{len(found)} workflows of {sum(tally.calls for tally in found)} calls to AWS: "
         f"{sum(tally.points for tally in found):,} single failures and "
         f"{sum(tally.pairs for tally in found):,} pairs in {minutes:.0f} minutes, "
         f"{failures:,} of them ended otherwise than the clean run"
@@ -135,14 +145,16 @@ def examine_all(names: list[str], processes: int, *, in_pairs: bool) -> int:
     return 1 if failures else 0
 
 
-def _in_processes(names: list[str], processes: int, *, in_pairs: bool) -> Iterator[Tally]:
+def _in_processes(
+    names: list[str], shares: int, processes: int, *, in_pairs: bool
+) -> Iterator[Tally]:
     # Neighbours are of different workflows: the long ones do not come all at the end.
-    shares = [(name, number, in_pairs) for number in range(SHARES) for name in names]
+    work = [(name, number, in_pairs) for number in range(shares) for name in names]
     if processes == 1:
-        yield from map(examine, shares)
+        yield from map(examine, work)
         return
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        yield from pool.imap_unordered(examine, shares)
+        yield from pool.imap_unordered(examine, work)
 
 
 def print_table(tallies: Iterable[Tally]) -> None:

@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 from unittest.mock import patch
 
 from chalicelib.api import authorizer
@@ -297,6 +297,19 @@ def reachable() -> set[str]:
     return {*functions().values()} - {"api"} | routes
 
 
+class OneAfterAnother:
+    """In place of a pool of one thread: the same order, and nobody waits for a thread to begin."""
+
+    def __init__(self, _threads: int) -> None: ...
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    map = staticmethod(map)
+
+
 def _checker() -> authorizer.TokenChecker:
     world = simulation._CURRENT[-1]
     assert isinstance(world, CrashingWorld)
@@ -328,6 +341,9 @@ def crashing() -> Iterator[set[str]]:
             patch("aws_lambda_powertools.shared.user_agent.register_feature_to_client")
         )
         stack.enter_context(patch.object(authorizer, "token_checker", _checker))
+        for module in ("completeness", "notifications", "records"):
+            pool = f"chalicelib.jobs.{module}.ThreadPoolExecutor"
+            stack.enter_context(patch(pool, OneAfterAnother))
         for attribute, name in functions().items():
             handler = getattr(app, attribute)
             stack.enter_context(patch.object(app, attribute, noting(name, handler)))
