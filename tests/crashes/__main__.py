@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from rich.console import Console
@@ -73,7 +74,10 @@ def examine(share: tuple[str, int, bool]) -> Tally:
 
 def main(words: list[str] | None = None) -> int:
     """Runs the command; the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m tests.crashes", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.crashes",
+        description=f"{__doc__} Ctrl-C ends it early: what was tried until then is reported.",
+    )
     parser.add_argument("--workflow", choices=WORKFLOWS, metavar="NAME", help="only this one")
     parser.add_argument("--singles", action="store_true", help="leave out the pairs")
     parser.add_argument("--replay", default="", help="what an earlier failure printed")
@@ -125,9 +129,12 @@ def examine_all(names: list[str], shares: int, processes: int, *, in_pairs: bool
         *columns, TimeElapsedColumn(), console=console, disable=not console.is_terminal
     ) as progress:
         task = progress.add_task("failures", total=len(names) * shares)
-        for tally in _in_processes(names, shares, processes, in_pairs=in_pairs):
-            tallies[tally.workflow].add(tally)
-            progress.advance(task)
+        done = 0
+        with suppress(KeyboardInterrupt):
+            for tally in _in_processes(names, shares, processes, in_pairs=in_pairs):
+                tallies[tally.workflow].add(tally)
+                progress.advance(task)
+                done += 1
     print_table(tallies.values())
     found = list(tallies.values())
     failures = sum(tally.failures for tally in found)
@@ -135,14 +142,15 @@ def examine_all(names: list[str], shares: int, processes: int, *, in_pairs: bool
         for told in tally.told:
             print(f"\n{told}")
     minutes = (time.monotonic() - began) / 60
-    part = "" if shares == SHARES else f"{shares} of {SHARES} parts: "
+    whole = len(names) * SHARES
+    part = "" if done == whole else f"{done} of {whole} parts: "
     print(
         f"{part}{len(found)} workflows of {sum(tally.calls for tally in found)} calls to AWS: "
         f"{sum(tally.points for tally in found):,} single failures and "
         f"{sum(tally.pairs for tally in found):,} pairs in {minutes:.0f} minutes, "
         f"{failures:,} of them ended otherwise than the clean run"
     )
-    return 1 if failures else 0
+    return 1 if failures or done < len(names) * shares else 0
 
 
 def _in_processes(
