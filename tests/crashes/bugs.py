@@ -10,12 +10,12 @@ from unittest.mock import patch
 from aws_lambda_powertools.utilities.idempotency import DynamoDBPersistenceLayer
 
 from chalicelib.domain.errors import Contention
-from chalicelib.jobs import notifications
+from chalicelib.jobs import notifications, records
 from chalicelib.queues import Queues
 from chalicelib.store.database import FAULTS, Item
 from chalicelib.store.ledger import Draft, Inserted, LedgerStore
 from chalicelib.store.mails import MailRecords, _Records, record_id
-from tests.simulation import bugs as simulated
+from chalicelib.store.subscriptions import SubscriptionStore
 
 Bug = Callable[[], AbstractContextManager[object]]
 
@@ -83,6 +83,27 @@ def _stream_acknowledges_what_failed() -> AbstractContextManager[object]:
     return patch.object(notifications, "queue_notifications", queue)
 
 
+def _worker_acknowledges_what_failed() -> AbstractContextManager[object]:
+    def handle(event: Any, parse: Any, handle: Any) -> Any:
+        records.handle_records(event, parse, handle)
+        return {"batchItemFailures": []}
+
+    return patch("chalicelib.jobs.workers.handle_records", handle)
+
+
+def _unprocessed_forgotten() -> AbstractContextManager[object]:
+    original = SubscriptionStore.get_many
+
+    def get_many(self: SubscriptionStore, user_ids: Any) -> Any:
+        with patch("chalicelib.store.subscriptions.attempts", lambda _: iter((0,))):
+            try:
+                return original(self, user_ids)
+            except Contention:
+                return {}
+
+    return patch.object(SubscriptionStore, "get_many", get_many)
+
+
 BUGS: dict[str, tuple[str, Bug]] = {
     "the marker is written after the entry, and not with it": (
         "grant by hand",
@@ -108,11 +129,11 @@ BUGS: dict[str, tuple[str, Bug]] = {
     ),
     "a worker acknowledges what failed": (
         "expiry of several users' batches",
-        simulated._failures_swallowed,
+        _worker_acknowledges_what_failed,
     ),
     "what a batch read left out is not asked for again": (
         "allocation of missed months",
-        simulated._unprocessed_forgotten,
+        _unprocessed_forgotten,
     ),
 }
 """What each is, in which workflow it shows, and how it is planted."""
