@@ -25,8 +25,20 @@ class Kind(Enum):
     KILLED_IN_PART = "it does a part, and the process dies"
 
 
-GRAVE = (Kind.KILLED_BEFORE, Kind.KILLED_AFTER, Kind.LOST)
+GRAVE = {Kind.KILLED_BEFORE, Kind.KILLED_AFTER, Kind.FAILS, Kind.LOST}
 """What strikes a recovery: the others are milder cases of these."""
+
+READS = {
+    "BatchGetItem",
+    "GetItem",
+    "GetKeys",
+    "GetObject",
+    "ListObjectsV2",
+    "Query",
+    "Scan",
+    "TransactGetItems",
+}
+"""The operations that leave everything as it was, whether they are carried out or not."""
 
 IN_PARTS = (Kind.IN_PART, Kind.KILLED_IN_PART)
 """They strike the first call from their place on that has parts."""
@@ -68,15 +80,21 @@ class Seen:
     name: str
     parts: int | None
     service: str
+    is_read: bool
 
     def kinds(self) -> list[Kind]:
-        """What can happen at it that would make a difference."""
-        kinds = [Kind.KILLED_BEFORE, Kind.KILLED_AFTER, Kind.FAILS, Kind.LOST]
-        if ATTEMPTS.get(self.service, 4) > 1:
-            kinds.append(Kind.LOST_ONCE)
+        """What can happen at it that would make a difference.
+
+        Of a read that is lost nobody can tell whether it was carried out, not even afterwards.
+        """
+        kinds = [Kind.KILLED_BEFORE, Kind.FAILS]
+        if not self.is_read:
+            kinds += [Kind.KILLED_AFTER, Kind.LOST]
+            if ATTEMPTS.get(self.service, 4) > 1:
+                kinds.append(Kind.LOST_ONCE)
         if self.parts is not None:
             kinds.append(Kind.IN_PART)
-            if self.parts > 1:
+            if self.parts > 1 and not self.is_read:
                 kinds.append(Kind.KILLED_IN_PART)
         return kinds
 
@@ -114,9 +132,9 @@ class Failures:
         if table.endswith("-mails") or call.service == "sesv2":
             perform = _Noted(perform, self._begun)
         count = BATCHES.get(call.operation)
-        self.seen.append(
-            Seen(f"{call} {table}".strip(), count(call) if count else None, call.service)
-        )
+        parts = count(call) if count else None
+        name = f"{call} {table}".strip()
+        self.seen.append(Seen(name, parts, call.service, call.operation in READS))
         if not self._attempts_left:
             if len(self.struck_at) == len(self.points):
                 return perform(call)

@@ -59,7 +59,9 @@ class Course:
         """
         if first.kind is not Kind.LOST_ONCE:
             for place in range(failures.struck_at[0] + 1, len(failures.seen)):
-                yield from ((first, Point(place, kind)) for kind in GRAVE)
+                for kind in failures.seen[place].kinds():
+                    if kind in GRAVE:
+                        yield first, Point(place, kind)
 
     def attempt(self, *points: Point) -> tuple[Failures, str]:
         """Runs it with failures at these points; answers what is wrong with its end, if it is."""

@@ -11,7 +11,7 @@ from tests.crashes.workflows import WORKFLOWS
 from tests.crashes.world import reachable
 
 FIRST_FAILURES = 2
-SECOND_FAILURES = 3
+SECOND_FAILURES = 2
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
