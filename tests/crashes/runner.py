@@ -81,7 +81,7 @@ class Course:
         records, mails = dict(expected["records of mails"]), list(expected["mails"])
         for record, was_sent in failures.in_doubt.items():
             records[record] = {"status": "INPROGRESS", "said": None}
-            if not was_sent:
+            if not was_sent and self.mail_of.get(record) in mails:
                 mails.remove(self.mail_of[record])
         parked = {
             body
