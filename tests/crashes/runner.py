@@ -9,9 +9,8 @@ from unittest.mock import patch
 
 from tests.crashes.failures import GRAVE, Failures, Kind, Point
 from tests.crashes.workflows import WORKFLOWS, Workflow
-from tests.crashes.world import CrashingWorld, Json
+from tests.crashes.world import CrashingWorld, Json, told
 from tests.simulation import world as simulation
-from tests.simulation.aws import Mail
 
 PARKED = ("sweeps", "allocations")
 
@@ -24,7 +23,7 @@ class Course:
     prepared: CrashingWorld
     clean: Failures
     expected: Json
-    mail_of: dict[str, Mail] = field(default_factory=dict)
+    mail_of: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """By the record of a mail, the mail."""
     asked_for: dict[str, set[str]] = field(default_factory=dict)
 
@@ -44,7 +43,8 @@ class Course:
         already = len(prepared.cloud.state.mails)
         course = cls(workflow, prepared, clean, world.end_state(), asked_for=asking.asked_for)
         assert course.expected == asking.end_state(), "messages must not depend on their company"
-        course.mail_of = dict(zip(alone.sent, asking.cloud.state.mails[already:], strict=True))
+        mails = map(told, asking.cloud.state.mails[already:])
+        course.mail_of = dict(zip(alone.sent, mails, strict=True))
         return course
 
     def singles(self) -> Iterator[Point]:
