@@ -17,9 +17,9 @@ from chalicelib.domain.notifications import ALL_KINDS, MailKind
 from chalicelib.domain.plans import PlanCatalogue
 from chalicelib.domain.subscriptions import Subscription, SuppressedBecause
 from chalicelib.messages import EntryPosted, ExpiringSoon, UsersMessage
-from tests.aws.faults import Killed
 from tests.aws.outbox import THROTTLED, ses_error
 from tests.aws.world import CORRELATION_ID, World, at, client
+from tests.simulation.faults import Killed
 
 MIDNIGHT = "2026-01-31T23:00:00Z"  # the 1st of February in Paris
 

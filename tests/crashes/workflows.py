@@ -1,0 +1,480 @@
+"""Everything the product does, each as a workflow: what was before, and what sets it off.
+
+A workflow whose `run` meets a new call to AWS, or a new function of ``app.py``, needs no line here.
+A new function that none of them reaches fails a test.
+"""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache, partial
+from typing import Any
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import ec
+from jwt.algorithms import ECAlgorithm
+
+from chalicelib import operations
+from tests.crashes.world import CrashingWorld, Json
+from tests.simulation.world import Context, at
+
+ADMIN = {"caller": "admin", "user_id": "", "scopes": "credits:admin"}
+SHOP = {"caller": "shop", "user_id": "", "scopes": "credits:backend"}
+ADA = {"caller": "ada", "user_id": "ada", "scopes": "credits:read credits:use"}
+
+START = "2026-01-15T12:00:00Z"
+FEBRUARY = "2026-01-31T23:00:00Z"  # begins in Paris
+REMINDER = "2026-02-27T23:00:00Z"
+EXPIRY = "2026-03-02T23:00:00Z"
+
+Step = Callable[[CrashingWorld], None]
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """``before`` goes well. What ``run`` sets off may fail anywhere, and is settled afterwards."""
+
+    group: str
+    name: str
+    before: Sequence[Step]
+    run: Step
+    milliseconds: int = 30_000
+    parks: bool = False
+    """Whether messages are parked at once when they fail, and dead letters left where they are."""
+
+
+WORKFLOWS: dict[str, Workflow] = {}
+
+
+def workflow(group: str, name: str, *before: Step, **more: Any) -> Callable[[Step], Step]:
+    """Makes a workflow of the function that runs it."""
+
+    def add(run: Step) -> Step:
+        WORKFLOWS[name] = Workflow(group, name, before, run, **more)
+        return run
+
+    return add
+
+
+# --- What was before ------------------------------------------------------------------------------
+
+
+def subscribed(*users: str, **more: Any) -> Step:
+    def step(world: CrashingWorld) -> None:
+        for user_id in users:
+            world.ask("PUT", f"/api/subscriptions/{user_id}", SHOP, subscription(**more))
+
+    return step
+
+
+def subscription(
+    plan: str = "starter", timezone: str = "Europe/Paris", **more: object
+) -> dict[str, object]:
+    return {
+        **more,
+        "email": "user@example.com",
+        "timezone": timezone,
+        "plan": plan,
+        "billing_interval": "yearly",
+        "status": "active",
+        "started_at": "2025-01-01T00:00:00Z",
+    }
+
+
+def tick(world: CrashingWorld, kind: str, time: str) -> None:
+    """EventBridge's tick of a moment. Lambda repeats an invocation that failed."""
+    world.now = max(world.now, at(time))
+    world.until_done(lambda: world.tick(kind, at(time)), lambda answer: answer["success"])
+
+
+def allocated(world: CrashingWorld) -> None:
+    tick(world, "allocation", FEBRUARY)
+    world.settle()
+
+
+def granted(world: CrashingWorld) -> None:
+    """Two batches more, one of which expires."""
+    by_hand(world, 50, "first")
+    by_hand(world, 30, "second", expires_in_days=60)
+    world.settle()
+
+
+def used(world: CrashingWorld) -> None:
+    use(world, 170, "used")
+    world.settle()
+
+
+def used_little(world: CrashingWorld) -> None:
+    for key in ("one", "two"):
+        use(world, 5, key)
+    world.settle()
+
+
+def expired(world: CrashingWorld) -> None:
+    tick(world, "expiry", EXPIRY)
+    world.settle()
+
+
+# --- What is asked for ----------------------------------------------------------------------------
+
+
+def by_hand(world: CrashingWorld, amount: int, key: str, **more: object) -> None:
+    body = {"user_id": "ada", "amount": amount, "reason": "Goodwill", **more}
+    world.ask("POST", "/api/credits/allocate", ADMIN, body, key)
+
+
+def by_lambda(world: CrashingWorld, amount: int) -> None:
+    event = {
+        "user_id": "ada",
+        "amount": amount,
+        "reason": "Goodwill",
+        "actor": "admin",
+        "idempotency_key": "key",
+    }
+    world.answers.append(world.until_done(lambda: world.manual_allocate(event)))
+
+
+def use(world: CrashingWorld, amount: int, key: str) -> None:
+    body = {"user_id": "ada", "amount": amount, "description": "Report"}
+    world.ask("POST", "/api/credits/use", SHOP, body, key)
+
+
+def reverse(world: CrashingWorld, number: int, amount: int | None, key: str) -> None:
+    body: Json = {"user_id": "ada", "transaction_id": f"ada-{number}", "reason": "Oops"}
+    body |= {} if amount is None else {"amount": amount}
+    world.ask("POST", "/api/credits/reverse", SHOP, body, key)
+
+
+# --- Allocation -----------------------------------------------------------------------------------
+
+
+@workflow("allocation", "allocation to one user", subscribed("ada"))
+def _allocation(world: CrashingWorld) -> None:
+    tick(world, "allocation", FEBRUARY)
+
+
+@workflow(
+    "allocation",
+    "allocation to users on several pages",
+    subscribed("ada", "bob", "cem", "dan", notifications=[]),
+    subscribed("eva", plan="pro", notifications=[]),
+)
+def _allocation_of_several(world: CrashingWorld) -> None:
+    tick(world, "allocation", FEBRUARY)
+
+
+@workflow(
+    "allocation",
+    "allocation by sweeps that run out of time",
+    subscribed("ada", "bob", "cem", "dan", "eva", plan="pro", notifications=[]),
+    milliseconds=5_000,
+)
+def _allocation_in_haste(world: CrashingWorld) -> None:
+    tick(world, "allocation", FEBRUARY)
+
+
+@workflow(
+    "allocation",
+    "allocation of missed months",
+    subscribed("ada", plan="pro", notifications=[]),
+    subscribed("bob", notifications=[]),
+)
+def _missed_months(world: CrashingWorld) -> None:
+    """Of two users in one message: their entries share requests, month by month."""
+    tick(world, "allocation", "2026-03-31T22:00:00Z")
+
+
+@workflow(
+    "allocation",
+    "allocation mended by the re-sweep alone",
+    subscribed("ada", "bob", notifications=[]),
+    parks=True,
+)
+def _re_sweep(world: CrashingWorld) -> None:
+    """Nobody repeats a tick, or delivers a message again: a later tick finds what was left."""
+    world.now = at("2026-01-31T23:15:00Z")
+    for moment in (FEBRUARY, "2026-01-31T23:15:00Z", "2026-01-31T23:15:00Z"):
+        world.once(partial(world.tick, "allocation", at(moment)))
+        world.settle_now()
+
+
+@workflow("allocation", "allocation run by an admin", subscribed("ada", "bob"))
+def _allocation_run(world: CrashingWorld) -> None:
+    world.now = at("2026-02-03T10:00:00Z")
+    body = {"period": "2026-02", "zones": ["Europe/Paris", "America/New_York"]}
+    world.ask("POST", "/api/credits/allocation-runs", ADMIN, body)
+
+
+# --- Other scheduled work -------------------------------------------------------------------------
+
+
+@workflow(
+    "scheduled", "expiry of several users' batches", subscribed("ada", "bob"), allocated, granted
+)
+def _expiry(world: CrashingWorld) -> None:
+    tick(world, "expiry", EXPIRY)
+
+
+def granted_for_longer(world: CrashingWorld) -> None:
+    """One that expires two days after those of the month."""
+    by_hand(world, 40, "longer", expires_in_days=32)
+    world.settle()
+
+
+@workflow(
+    "scheduled",
+    "expiry of several batches of a user after days without ticks",
+    subscribed("ada"),
+    allocated,
+    granted_for_longer,
+)
+def _late_expiry(world: CrashingWorld) -> None:
+    tick(world, "expiry", "2026-03-05T23:00:00Z")
+
+
+@workflow("scheduled", "reminders", subscribed("ada", "bob"), allocated)
+def _reminders(world: CrashingWorld) -> None:
+    tick(world, "expiry", REMINDER)
+
+
+@workflow("scheduled", "completeness check", subscribed("ada", "bob"), allocated)
+def _completeness(world: CrashingWorld) -> None:
+    import app
+
+    event = {"period": "2026-02", "zones": ["Europe/Paris", "Pacific/Kiritimati"]}
+    world.answers.append(world.until_done(lambda: app.check_completeness(event, Context())))
+
+
+@workflow("scheduled", "audit", subscribed("ada", "bob"), allocated, granted)
+def _audit(world: CrashingWorld) -> None:
+    import app
+
+    for event in ({"user_id": "ada"}, {"timezone": "Europe/Paris"}, {"sample": 5}):
+        world.answers.append(world.until_done(partial(app.audit_ledgers, event, Context())))
+
+
+# --- Requests -------------------------------------------------------------------------------------
+
+
+@workflow("requests", "use of all there is", subscribed("ada"), allocated)
+def _use(world: CrashingWorld) -> None:
+    """Asked again, it could no longer be granted: the answer must be the one that was lost."""
+    use(world, 100, "key")
+
+
+@workflow(
+    "requests", "use of several batches, down to little", subscribed("ada"), allocated, granted
+)
+def _use_of_several(world: CrashingWorld) -> None:
+    use(world, 170, "key")
+
+
+@workflow("requests", "use of more than there is", subscribed("ada"), allocated)
+def _refused(world: CrashingWorld) -> None:
+    use(world, 101, "key")
+
+
+@workflow("requests", "use by a user who never had credits", subscribed("ada"))
+def _never(world: CrashingWorld) -> None:
+    use(world, 1, "key")
+
+
+@workflow("requests", "reversal of a whole usage", subscribed("ada"), allocated, granted, used)
+def _reversal(world: CrashingWorld) -> None:
+    reverse(world, 4, None, "key")
+
+
+@workflow("requests", "two reversals of parts", subscribed("ada"), allocated, granted, used)
+def _reversals(world: CrashingWorld) -> None:
+    reverse(world, 4, 60, "key-1")
+    reverse(world, 4, None, "key-2")
+
+
+@workflow(
+    "requests", "reversal of what has expired", subscribed("ada"), allocated, granted, used, expired
+)
+def _late_reversal(world: CrashingWorld) -> None:
+    reverse(world, 4, 170, "key")
+
+
+@workflow("requests", "grant by hand", subscribed("ada"))
+def _grant(world: CrashingWorld) -> None:
+    by_hand(world, 50, "key", expires_in_days=10)
+
+
+@workflow("requests", "grant by the Lambda function", subscribed("ada"))
+def _grant_by_lambda(world: CrashingWorld) -> None:
+    by_lambda(world, 50)
+
+
+@workflow("requests", "claw-back by hand", subscribed("ada"), allocated, granted)
+def _claw_back(world: CrashingWorld) -> None:
+    by_hand(world, -120, "key")
+
+
+@workflow("requests", "claw-back by the Lambda function", subscribed("ada"), allocated)
+def _claw_back_by_lambda(world: CrashingWorld) -> None:
+    by_lambda(world, -30)
+
+
+@workflow("requests", "void of a batch", subscribed("ada"), allocated, granted)
+def _void(world: CrashingWorld) -> None:
+    wanted = operations.Void("ada", 2, "Mistake", "ops", "infra", "key")
+
+    def void() -> Json:
+        entry = operations.void_batch(world.services, wanted).entry
+        return {"transaction": entry.transaction_id, "amount": entry.amount}
+
+    world.answers.append(world.until_done(void))
+
+
+@workflow("requests", "import of credits from elsewhere", subscribed("ada"))
+def _carry_over(world: CrashingWorld) -> None:
+    """The command is run again, and begins with its first row again."""
+
+    def import_rows() -> list[int]:
+        return [
+            operations.carry_over(
+                world.services,
+                "ada",
+                amount,
+                at("2025-12-20T10:00:00Z"),
+                at("2026-02-20T23:00:00Z"),
+                "Carried over",
+                caller="infra",
+                key=str(amount),
+            ).entry.number
+            for amount in (70, 20)
+        ]
+
+    world.answers.append(world.until_done(import_rows))
+
+
+@workflow("requests", "erasure of a person", subscribed("ada"), allocated, used_little)
+def _erase(world: CrashingWorld) -> None:
+    """The command is run again, and finds what it had not come to."""
+
+    def erase() -> bool:
+        world.services.subscriptions.remove("ada")
+        list(world.services.ledger.erase("ada"))
+        return bool(world.services.ledger.verify("ada"))
+
+    world.until_done(erase)
+
+
+@workflow("requests", "registration of a subscription")
+def _put(world: CrashingWorld) -> None:
+    world.ask("PUT", "/api/subscriptions/ada", SHOP, subscription())
+
+
+@workflow("requests", "replacement of a subscription", subscribed("ada"))
+def _put_again(world: CrashingWorld) -> None:
+    body = subscription("pro", "America/New_York")
+    world.ask("PUT", "/api/subscriptions/ada", SHOP, body)
+
+
+@workflow("requests", "pause and return", subscribed("ada"))
+def _patch(world: CrashingWorld) -> None:
+    for status in ("paused", "active"):
+        world.ask("PATCH", "/api/subscriptions/ada", SHOP, {"status": status})
+
+
+@workflow("requests", "edit of one version of a subscription", subscribed("ada"))
+def _patch_version(world: CrashingWorld) -> None:
+    """Who is told that it was changed meanwhile looks who did it: it may have been oneself."""
+    path, wanted = "/api/subscriptions/ada", {"plan": "pro"}
+
+    def edit() -> bool:
+        reply = world.call("PATCH", path, SHOP, wanted, {"If-Match": '"1"'})
+        if reply.status == 412:
+            reply = world.call("GET", path, SHOP)
+        return reply.status == 200 and bool(reply.json["plan"] == "pro")
+
+    world.until_done(edit)
+
+
+@workflow("requests", "end of mails by a link", subscribed("ada"))
+def _unsubscribe(world: CrashingWorld) -> None:
+    token = world.services.unsubscribe_links.token("ada", None)
+    for method in ("GET", "POST"):
+        world.ask(method, "/api/unsubscribe", {}, token=token)
+
+
+@workflow("requests", "reading", subscribed("ada"), allocated, granted, used)
+def _reading(world: CrashingWorld) -> None:
+    world.ask("GET", "/api/credits/balance", ADA)
+    world.ask("GET", "/api/credits/balance", ADA, at=FEBRUARY)
+    world.ask("GET", "/api/credits/allocation-schedule", ADA)
+    world.ask("GET", "/api/credits/history", ADA, type="usage")
+    world.ask("GET", "/api/subscriptions/ada", ADMIN)
+    for path in ("/api/plans", "/api/health", "/api/openapi.json"):
+        world.ask("GET", path, ADA)
+    body = {"period": "2026-02", "zones": ["Europe/Paris"], "dry_run": True}
+    world.ask("POST", "/api/credits/allocation-runs", ADMIN, body)
+
+
+@cache
+def _issuer() -> tuple[str, Json]:
+    """A token, and the keys to check it with."""
+    key = ec.derive_private_key(42, ec.SECP256R1())
+    now = int(time.time())
+    claims = {"iss": "https://issuer.example.com/", "aud": "credits-api", "sub": "ada"}
+    claims |= {"scope": "credits:read", "iat": now, "exp": now + 86_400}  # type: ignore[dict-item]
+    token = jwt.encode(claims, key, algorithm="ES256", headers={"kid": "one"})
+    public = {**ECAlgorithm.to_jwk(key.public_key(), as_dict=True), "kid": "one"}
+    return token, {"keys": [public]}
+
+
+@workflow("requests", "check of a token")
+def _token(world: CrashingWorld) -> None:
+    token, world.cloud.keys = _issuer()
+
+    def check() -> Json | None:
+        from chalicelib.api.authorizer import RETRY_SECONDS, KeysUnavailable
+
+        try:
+            return world.check_token(token)
+        except KeysUnavailable:
+            world.now += timedelta(seconds=RETRY_SECONDS)
+            return None
+
+    world.answers.append(world.until_done(check))
+
+
+# --- Mails ----------------------------------------------------------------------------------------
+
+
+def unheard(world: CrashingWorld) -> None:
+    """Allocations of which the stream has not told yet."""
+    world.now = at(FEBRUARY)
+    world.tick("allocation", world.now)
+    world.drain()
+
+
+@workflow("mails", "mails of allocations", subscribed("ada", "bob", "cem", plan="pro"), unheard)
+def _mails(world: CrashingWorld) -> None:
+    """Nothing but what the stream sets off: one batch of three."""
+
+
+@workflow("mails", "an address that bounces", subscribed("ada", "bob"))
+def _bounce(world: CrashingWorld) -> None:
+    import app
+
+    def event(user_id: str) -> Json:
+        message = {
+            "eventType": "Bounce",
+            "bounce": {
+                "bounceType": "Permanent",
+                "bouncedRecipients": [{"emailAddress": "user@example.com"}],
+            },
+            "mail": {"tags": {"user": [user_id.encode().hex()], "kind": ["allocation"]}},
+        }
+        return {"Sns": {"Subject": "", "Message": json.dumps(message), "MessageAttributes": {}}}
+
+    def deliver() -> bool:
+        app.mail_events({"Records": [event("ada"), event("bob")]}, Context())
+        return True
+
+    world.until_done(deliver)

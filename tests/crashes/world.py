@@ -1,0 +1,361 @@
+"""The product in one process, and whoever invokes it: they do not give up, and neither lose nor
+double anything on purpose.
+
+A queue delivers a message again that was not handled, the stream its records; clients ask again
+under the same key, and Lambda and people repeat what failed. That is all the recovery there is.
+"""
+
+import hashlib
+import json
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any, Self, TypeVar
+from unittest.mock import patch
+
+from chalicelib.api import authorizer
+from chalicelib.domain.errors import CreditsError
+from chalicelib.queues import Queues
+from chalicelib.reports import Reports
+from chalicelib.services import Services
+from chalicelib.settings import TokenSettings
+from chalicelib.store.database import FAULTS
+from tests.crashes.cloud import BUCKET, ISSUER, Cloud, s3
+from tests.crashes.failures import Failures
+from tests.simulation import aws
+from tests.simulation import world as simulation
+from tests.simulation.aws import Call, Mail, Message, Refused
+from tests.simulation.faults import Killed
+from tests.simulation.world import STAGE, Context, Reply, World
+
+Json = dict[str, Any]
+T = TypeVar("T")
+
+QUEUES = ("sweeps", "allocations", "expiries", "checks", "notifications")
+MOST_RECEIVES = {"sweeps": 5, "allocations": 5, "expiries": 5, "checks": 5, "notifications": 5}
+"""Fewer than the stack has for notifications: a mail in doubt is on its way sooner."""
+
+MOST_TRIES = 6
+NEVER_QUIET = 2_000
+
+SETTINGS = replace(
+    simulation.SETTINGS,
+    checks_queue_url=f"https://sqs/credits-{STAGE}-checks",
+    reports_bucket=BUCKET,
+)
+
+
+@dataclass
+class CrashingWorld(World):
+    """A world whose calls to AWS fail where they are told to, and whose invokers repeat."""
+
+    failures: Failures = field(default_factory=Failures)
+    at_once: int = 10
+    """How many messages one invocation gets."""
+    milliseconds: int = 30_000
+    """How much time an invocation has."""
+    answers: list[Any] = field(default_factory=list)
+    """What those who asked were answered in the end."""
+    asked_for: dict[str, set[str]] = field(default_factory=dict)
+    """For each message of the notifications queue, the records of the mails it asks for."""
+
+    def __post_init__(self) -> None:
+        self.aws = self.cloud = Cloud(aws.create(STAGE), clock=lambda: self.now.timestamp())  # noqa: PLW0108 - it moves
+        self.cloud.interfere = self.failures
+        self.restart()
+
+    def restart(self) -> None:
+        """A new process: whatever the old one knew is forgotten."""
+        super().restart()
+        old = self.services
+        self.services = Services(
+            SETTINGS, clock=old.now, connection=old._given_connection, threads=1
+        )
+        self.services.queues = Queues(SETTINGS, client=aws.client("sqs", 4))
+        self.services.mailer = old.mailer
+        self.services.unsubscribe_links = old.unsubscribe_links
+        self.services.reports = Reports(SETTINGS, client=s3())
+        self.services.catalogue = _CATALOGUE()
+        self.token_checker: authorizer.TokenChecker | None = None
+
+    def copy(self, failures: Failures, at_once: int = 10) -> "CrashingWorld":
+        """The same world, to go on in another way."""
+        random.seed(1)
+        aws.refill_retries()
+        other = CrashingWorld(now=self.now, failures=failures, at_once=at_once)
+        other.cloud.state = self.cloud.state.copy()
+        other.cloud.objects = dict(self.cloud.objects)
+        other.cloud.keys = self.cloud.keys
+        other.streamed = self.streamed
+        return other
+
+    # --- Those who invoke -------------------------------------------------------------------------
+
+    def until_done(self, act: Callable[[], T], is_done: Callable[[T], bool] = bool) -> T:
+        """What ``act`` answers when it is done at last."""
+        for _ in range(MOST_TRIES):
+            answer = self._attempt(act)
+            if answer is not None and is_done(answer):
+                return answer
+        raise AssertionError(f"not done after {MOST_TRIES} tries")
+
+    def once(self, act: Callable[[], object]) -> None:
+        """Nobody repeats this one."""
+        self._attempt(act)
+
+    def _attempt(self, act: Callable[[], T]) -> T | None:
+        try:
+            return act()
+        except Killed:
+            self.failures.is_dead = False
+            self.restart()
+        except (CreditsError, *FAULTS):
+            pass  # the invocation has failed
+        finally:
+            aws.refill_retries()
+        return None
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        caller: Mapping[str, str],
+        body: object = None,
+        key: str = "",
+        **query: str,
+    ) -> Reply:
+        """A client of the API: asks again while nobody answers, or not for good."""
+        headers = {"Idempotency-Key": key} if key else {}
+        reply = self.until_done(
+            lambda: self.call(method, path, caller, body, headers, query),
+            lambda reply: reply.status not in (409, 503),
+        )
+        is_json = "json" in reply.headers["content-type"]
+        answer: Any = reply.json if is_json else reply.text
+        if isinstance(answer, dict):
+            answer.pop("request_id", None)  # each request has its own
+        # Who registers again is told that it is there (200) and not that it is new (201).
+        self.answers.append((reply.status // 100, answer))
+        return reply
+
+    def settle(self) -> None:
+        """Everything that was set off comes to its end, however late it is to be received."""
+        while True:
+            self.settle_now()
+            later = [message.visible_at for name in QUEUES for message in self.queue(name)]
+            if not later:
+                return
+            self.now = max(self.now, datetime.fromtimestamp(int(min(later)) + 1, UTC))
+
+    def settle_now(self, queues: Sequence[str] = QUEUES) -> None:
+        """Everything in the stream and in these queues that can be received now."""
+        for _ in range(NEVER_QUIET):
+            queue = next((name for name in queues if self.waiting(name)), None)
+            if "notifications" in queues and self.streamed < len(self.stream):
+                self._hand_over_stream()
+            elif queue is not None:
+                self._deliver_some(queue)
+            else:
+                return
+        raise AssertionError("it is never quiet")
+
+    def _hand_over_stream(self) -> None:
+        records = self.stream[self.streamed : self.streamed + 100]
+
+        def hand_over() -> bool:
+            self.deliver_stream(records)
+            return True
+
+        self.until_done(hand_over)
+        self.streamed += len(records)
+
+    def _deliver_some(self, queue: str) -> None:
+        messages = self.waiting(queue)[: self.at_once]
+        recorded = len(self.failures.recorded)
+        self._attempt(lambda: self.deliver(queue, messages, self.milliseconds))
+        if queue == "notifications" and len(messages) == 1:
+            asked = self.asked_for.setdefault(_uncorrelated(messages[0].body), set())
+            asked.update(self.failures.recorded[recorded:])
+
+    def hand_over(self, queue: str, messages: Any, milliseconds: int = 30_000) -> list[Message]:
+        """One invocation of a queue's function; answers what it reported as failed."""
+        if queue != "checks":
+            return super().hand_over(queue, messages, milliseconds)
+        import app
+
+        records = [{"messageId": message.id, "body": message.body} for message in messages]
+        answer = app.check_zone({"Records": records}, Context(milliseconds))
+        failed = {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
+        return [message for message in messages if message.id in failed]
+
+    def check_token(self, token: str) -> Json:
+        """What API Gateway does before the first request with a token."""
+        import app
+
+        method = "arn:aws:execute-api:eu-west-1:123456789012:api/v1/GET/api/plans"
+        event = {"type": "TOKEN", "authorizationToken": f"Bearer {token}", "methodArn": method}
+        answer: Json = app.authorizer(event, Context())
+        return answer
+
+    def checker(self) -> authorizer.TokenChecker:
+        """The checker of this process. Its clock is the world's, and a fetch a call like others."""
+        if self.token_checker is None:
+
+            def fetch() -> Json:
+                try:
+                    return self.cloud.answer(Call(ISSUER, "GetKeys", {}))
+                except (Refused, *FAULTS) as error:
+                    raise OSError("the issuer does not answer") from error
+
+            self.token_checker = authorizer.TokenChecker(
+                TOKENS,
+                authorizer.IssuerKeys(fetch, lambda: self.now.timestamp()),  # noqa: PLW0108 - as above
+            )
+        return self.token_checker
+
+    # --- What is to be compared -------------------------------------------------------------------
+
+    def end_state(self) -> Json:
+        """All there is, without what says when, in which invocation, and how it is sealed."""
+        self._check_seals()
+        return {
+            "ledger": {key: _entry(item) for key, item in self.table("ledger").items.items()},
+            "subscriptions": dict(self.table("subscriptions").items),
+            "records of mails": {
+                key: _record(item) for (key, _), item in self.table("mails").items.items()
+            },
+            "mails": sorted(map(told, self.cloud.state.mails)),
+            "queues": {
+                name: sorted({_uncorrelated(message.body) for message in messages})
+                for name, messages in self.cloud.state.queues.items()
+            },
+            "reports": dict(self.cloud.objects),
+            "answers": self.answers,
+        }
+
+    def _check_seals(self) -> None:
+        hashes: dict[str, str] = {}
+        for (user_id, key), item in sorted(self.table("ledger").items.items()):
+            if "erased" in item:
+                hashes[user_id] = item["hash"]["S"]
+            elif key.startswith("entry#"):
+                text = f"{hashes.get(user_id, '0' * 64)}\n{user_id}\n{item['body']['S']}"
+                hashes[user_id] = hashlib.sha256(text.encode()).hexdigest()
+                assert item["hash"]["S"] == hashes[user_id], f"{user_id}: {key} is not sealed"
+
+
+def told(mail: Mail) -> tuple[str, ...]:
+    """What a user sees of a mail."""
+    return mail.user_id, mail.kind, mail.address, mail.subject, mail.text
+
+
+def _entry(item: Json) -> Json:
+    if "body" not in item:
+        return item
+    body = json.loads(item["body"]["S"])
+    body.pop("correlation", None)
+    return {**item, "body": body, "hash": None}
+
+
+def _record(item: Json) -> Json:
+    said = json.loads(item["data"]["S"]) if "data" in item else None
+    return {"status": item["status"]["S"], "said": said and {**said, "message_id": None}}
+
+
+def _uncorrelated(body: str) -> str:
+    values = json.loads(body)
+    values.pop("correlation_id", None)
+    return json.dumps(values, sort_keys=True)
+
+
+@cache
+def _CATALOGUE() -> Any:  # noqa: N802 - it is one
+    return Services(SETTINGS).catalogue
+
+
+# --- Around it ------------------------------------------------------------------------------------
+
+
+@cache
+def functions() -> dict[str, str]:
+    """Every Lambda function of ``app.py``: its name, by the attribute that it is there."""
+    import app
+
+    by_handler = {id(handler): name for name, handler in app.app.handler_map.items()}
+    found = {
+        attribute: by_handler[id(value)]
+        for attribute, value in vars(app).items()
+        if id(value) in by_handler
+    }
+    return {"app": "api", **found}
+
+
+@cache
+def reachable() -> set[str]:
+    """The names of all functions but the API's, and of this one all routes."""
+    import app
+
+    routes = {f"{method} {path}" for path, found in app.app.routes.items() for method in found}
+    return {*functions().values()} - {"api"} | routes
+
+
+class OneAfterAnother:
+    """In place of a pool of one thread: the same order, and nobody waits for a thread to begin."""
+
+    def __init__(self, _threads: int) -> None: ...
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    map = staticmethod(map)
+
+
+def _checker() -> authorizer.TokenChecker:
+    world = simulation._CURRENT[-1]
+    assert isinstance(world, CrashingWorld)
+    return world.checker()
+
+
+@contextmanager
+def crashing() -> Iterator[set[str]]:
+    """Within the block the product is small; gives the names of the functions that were invoked."""
+    import app
+
+    invoked: set[str] = set()
+    reachable()  # looked up while everything is in its place
+
+    def noting(name: str, handler: Any) -> Any:
+        def invoke(event: Any, context: Any) -> Any:
+            invoked.add(name if name != "api" else f"{event['httpMethod']} {event['resource']}")
+            return handler(event, context)
+
+        return invoke
+
+    with ExitStack() as stack:
+        stack.enter_context(simulation.simulated(zones=ZONES, users_a_page=4))
+        stack.enter_context(patch.dict(simulation.MOST_RECEIVES, MOST_RECEIVES))
+        # Nobody reads the metrics: they would be on standard output.
+        stack.enter_context(patch("chalicelib.metrics._write", lambda _: None))
+        # Each new process would have the one client announce Powertools once more, for good.
+        stack.enter_context(
+            patch("aws_lambda_powertools.shared.user_agent.register_feature_to_client")
+        )
+        stack.enter_context(patch.object(authorizer, "token_checker", _checker))
+        for module in ("completeness", "notifications", "records"):
+            pool = f"chalicelib.jobs.{module}.ThreadPoolExecutor"
+            stack.enter_context(patch(pool, OneAfterAnother))
+        for attribute, name in functions().items():
+            handler = getattr(app, attribute)
+            stack.enter_context(patch.object(app, attribute, noting(name, handler)))
+        yield invoked
+
+
+ZONES = ("America/New_York", "Europe/Paris", "Pacific/Kiritimati")
+TOKENS = TokenSettings.read(
+    {"STAGE": STAGE, "TOKEN_ISSUER": "https://issuer.example.com/", "TOKEN_AUDIENCE": "credits-api"}
+)
