@@ -3,7 +3,7 @@
 Each ends as its clean run, or it is told where it does not and how to see it again.
 """
 
-# ruff: noqa: T201 - a command talks to a person
+
 
 import argparse
 import multiprocessing

@@ -61,10 +61,10 @@ def _replay(target: Target, raw: bytes) -> int:
     with staged():
         answer = execute(target, target.kind.decode(raw))
     if isinstance(answer, Failure):
-        print(answer.error)  # noqa: T201
-        print(f"{target.name}: {answer.where}")  # noqa: T201
+        print(answer.error)
+        print(f"{target.name}: {answer.where}")
         return 1
-    print(f"{target.name}: {'accepted' if answer.is_accepted else 'refused'}, {answer.how}")  # noqa: T201
+    print(f"{target.name}: {'accepted' if answer.is_accepted else 'refused'}, {answer.how}")
     return 0
 
 
@@ -83,7 +83,7 @@ def _run(targets: list[Target], executions: int, seed: int) -> int:
             _tell(result.target, failure)
     done = sum(result.executions for result in results)
     accepted = sum(result.accepted for result in results)
-    print(  # noqa: T201
+    print(
         f"{done:,} executions of {len(results)} readers with hostile input ({accepted:,} accepted, "
         f"the others refused): {failures} {'failure' if failures == 1 else 'failures'}"
     )
@@ -109,10 +109,10 @@ def _tell(target: Target, failure: Failure) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(raw)
         replay = str(path.relative_to(ROOT))
-    print(f"\n{target.name}: {failure.where}, {failure.times:,} times")  # noqa: T201
-    print(f"  {failure.error.strip().splitlines()[-1][:200]}")  # noqa: T201
-    print(f"  the smallest input: {raw[:200]!r}")  # noqa: T201
-    print(f'  python -m tests.fuzz --target "{target.name}" --replay {replay}')  # noqa: T201
+    print(f"\n{target.name}: {failure.where}, {failure.times:,} times")
+    print(f"  {failure.error.strip().splitlines()[-1][:200]}")
+    print(f"  the smallest input: {raw[:200]!r}")
+    print(f'  python -m tests.fuzz --target "{target.name}" --replay {replay}')
 
 
 def _progress() -> Progress:

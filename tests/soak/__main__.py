@@ -1,6 +1,6 @@
 """Years of random lives in one run of the product: every ledger is verified, and memory is flat."""
 
-# ruff: noqa: T201 - a command talks to a person
+
 
 import argparse
 import sys

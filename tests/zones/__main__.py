@@ -41,8 +41,8 @@ def main(words: list[str] | None = None) -> int:
         )
     Console(width=100).print(_table(compared))
     for disagreement in compared.disagreements[:MOST_SHOWN]:
-        print(disagreement)  # noqa: T201
-    print(  # noqa: T201
+        print(disagreement)
+    print(
         f"{compared.midnights:,} midnights of {compared.zones} zones, {compared.month_starts:,} of "
         f"them month starts, {FIRST:%Y} to {LAST:%Y}, compared with the zone files and the C "
         f"library: {len(compared.disagreements):,} disagreements"
