@@ -20,7 +20,7 @@ from rich.table import Table
 
 from .guard import GROUPS, Guard, LostGuardError, listed
 from .infrastructure import found
-from .runner import Fate, Verdict, copied_tree, preload, without_guard, without_removal
+from .runner import Fate, TestsFailError, Verdict, verdicts
 
 INFRASTRUCTURE = "infrastructure"
 _error = Console(stderr=True, markup=False)
@@ -61,41 +61,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.group in (None, guard.group) and (not options.only or guard.name in options.only)
     ]
     try:
-        return _run(chosen, options.among)
-    except LostGuardError as error:
+        return _run(chosen, options.among or [])
+    except (LostGuardError, TestsFailError) as error:
         _error.print(f"error: {error}", soft_wrap=True)
         return 1
 
 
-def _run(guards: list[Guard], among: list[str] | None) -> int:
+def _run(guards: list[Guard], among: list[str]) -> int:
     for guard in guards:
         guard.removed()  # raises here what would be raised half an hour later
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
     started = time.monotonic()
-    verdicts: list[tuple[Guard, Verdict]] = []
-    preload()
-    with copied_tree() as tree, _progress(console) as progress:
-        named = among or sorted({test for guard in guards for test in guard.tests})
-        task = progress.add_task("the tests as they are", total=len(guards))
+    tried: list[tuple[Guard, Verdict]] = []
+    with _progress(console) as progress:
+        task = progress.add_task("the tests as they are".ljust(48), total=len(guards))
         progress.refresh()
-        as_it_is = without_removal(tree, named)
-        if as_it_is.fate is not Fate.NOT_NOTICED:
-            _error.print(f"error: the tests fail as they are: {as_it_is.by}", soft_wrap=True)
-            return 1
-        for guard in guards:
-            progress.update(task, description=guard.name[:48].ljust(48))
-            progress.refresh()
-            verdict = without_guard(tree, guard, among or guard.tests)
-            verdicts.append((guard, verdict))
+        for guard, verdict in verdicts(guards, among):
+            tried.append((guard, verdict))
             if verdict.fate not in _IS_GOOD or not console.is_terminal:
-                console.print(
-                    f"{guard.name}: {verdict.fate.value} {verdict.by}",
-                    highlight=False,
-                    soft_wrap=True,
-                )
-            progress.advance(task)
+                console.print(f"{guard.name}: {verdict.fate.value} {verdict.by}")
+            progress.update(task, advance=1, description=guard.name[:48].ljust(48))
             progress.refresh()
-    return _say(verdicts, time.monotonic() - started)
+    return _say(tried, time.monotonic() - started)
 
 
 def _progress(console: Console) -> Progress:
@@ -111,23 +98,23 @@ def _progress(console: Console) -> Progress:
     )
 
 
-def _say(verdicts: list[tuple[Guard, Verdict]], seconds: float) -> int:
+def _say(tried: list[tuple[Guard, Verdict]], seconds: float) -> int:
     console = Console(markup=False, highlight=False, soft_wrap=True)
     table = Table("group", "guards", "noticed", "not noticed", title="Guards removed one at a time")
     for group in (*GROUPS, INFRASTRUCTURE):
         fates = Counter(
-            verdict.fate in _IS_GOOD for guard, verdict in verdicts if guard.group == group
+            verdict.fate in _IS_GOOD for guard, verdict in tried if guard.group == group
         )
         if fates:
             table.add_row(group, str(fates.total()), str(fates[True]), str(fates[False]))
     console.print(table)
-    bad = [(guard, verdict) for guard, verdict in verdicts if verdict.fate not in _IS_GOOD]
+    bad = [(guard, verdict) for guard, verdict in tried if verdict.fate not in _IS_GOOD]
     for guard, verdict in bad:
         console.print(f"\n{guard.name}: {verdict.fate.value} ({verdict.by})")
         console.print(f"  {guard.file} keeps from happening: {guard.what}")
         console.print(f"  again: python -m tests.guards --only {guard.name}")
     console.print(
-        f"{len(verdicts)} guards removed one at a time, {len(verdicts) - len(bad)} noticed, "
+        f"{len(tried)} guards removed one at a time, {len(tried) - len(bad)} noticed, "
         f"in {seconds / 60:.0f} minutes"
     )
     return 1 if bad else 0
