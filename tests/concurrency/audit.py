@@ -11,12 +11,14 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from chalicelib.domain import calendar
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.errors import LedgerCorrupt
 from chalicelib.domain.instants import parse_instant, to_milliseconds
+from chalicelib.domain.subscriptions import Subscription
 from chalicelib.services import Services
 
 from .plan import BEGIN, FIRST_AMOUNT, Plan
@@ -60,15 +62,15 @@ def audit(plan: Plan, services: Services, advance: Callable[[], None] = lambda: 
     """Compares the journals with the tables; ``advance`` is called after each user."""
     findings = Findings()
     for process in range(plan.processes):
-        life = 0
-        while plan.journal(process, life).exists():
-            _read(findings, plan, process, life)
-            life += 1
+        for journal in plan.journals(process):
+            _read(findings, process, journal)
     ledgers, markers, links = _stored(services)
     findings.entries = sum(len(entries) for entries in ledgers.values())
     findings.wrong += _operations(findings, ledgers)
     findings.wrong += _markers(ledgers, markers)
+    subscriptions = services.subscriptions.get_many(plan.users, consistent=True)
     for user_id in plan.users:
+        subscription = subscriptions[user_id]
         entries = ledgers.get(user_id, [])
         try:
             services.ledger.verify(user_id)
@@ -76,16 +78,16 @@ def audit(plan: Plan, services: Services, advance: Callable[[], None] = lambda: 
             findings.wrong.append(str(error))
         findings.wrong += _ledger(user_id, entries)
         findings.wrong += _reversals(user_id, entries, links)
-        findings.wrong += _scheduled(user_id, entries, findings, services, plan.clock()())
-        findings.wrong += _subscription(user_id, findings, services)
+        findings.wrong += _scheduled(subscription, entries, findings, plan.clock()())
+        findings.wrong += _subscription(subscription, findings)
         advance()
     return findings
 
 
-def _read(findings: Findings, plan: Plan, process: int, life: int) -> None:
+def _read(findings: Findings, process: int, journal: Path) -> None:
     begun: dict[int, Task] = {}
     lost = 0
-    for line in read_journal(plan.journal(process, life)):
+    for line in read_journal(journal):
         if "task" in line:
             begun[line["place"]] = Task.read(line["task"])
             continue
@@ -246,10 +248,10 @@ def _reversals(
 
 
 def _scheduled(
-    user_id: str, entries: list[Entry], findings: Findings, services: Services, now: datetime
+    subscription: Subscription, entries: list[Entry], findings: Findings, now: datetime
 ) -> Iterator[str]:
     """Whose message was acknowledged has all that was due by then, and nobody anything early."""
-    zone = services.subscriptions.get(user_id).timezone
+    user_id, zone = subscription.user_id, subscription.timezone
     allocated = {
         Period.parse(entry["operation"].removeprefix("allocation#")): entry
         for entry in entries
@@ -271,10 +273,9 @@ def _scheduled(
             yield f"{remaining} of batch {number} of {user_id} expired and are still there"
 
 
-def _subscription(user_id: str, findings: Findings, services: Services) -> Iterator[str]:
+def _subscription(stored: Subscription, findings: Findings) -> Iterator[str]:
     """Each edit that was acknowledged made a version of its own, on top of all before it."""
-    stored = services.subscriptions.get(user_id)
-    versions = findings.versions[user_id]
+    user_id, versions = stored.user_id, findings.versions[stored.user_id]
     if len(set(versions)) != len(versions):
         yield f"two edits of {user_id} made the same version: {sorted(versions)}"
     if stored.allocation_amount != FIRST_AMOUNT + stored.version - 1:

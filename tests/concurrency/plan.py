@@ -81,6 +81,10 @@ class Plan:
         """What a process writes down in one of its lives."""
         return Path(self.folder) / f"{process}-{life}.jsonl"
 
+    def journals(self, process: int) -> list[Path]:
+        """All that there are of a process. One that was killed while it started has none."""
+        return sorted(Path(self.folder).glob(f"{process}-*.jsonl"))
+
     def services(self, threads: int) -> Services:
         """The product's own services, over the emulator."""
         tables = names_of_tables()

@@ -101,12 +101,12 @@ def _supervise(plan: Plan, say: Say) -> int:
                 if process.returncode not in (None, 0):
                     raise RuntimeError(f"process {place} ended by itself: {process.returncode}")
             victim = dice.randrange(plan.processes)
-            if plan.kills is None:
-                is_time = next_kill <= now < end - 1
-            else:
-                journal = plan.journal(victim, lives[victim])
-                is_far_enough = journal.exists() and _lines(journal) >= _LINES_BEFORE_A_KILL
-                is_time = kills < plan.kills and is_far_enough
+            journal = plan.journal(victim, lives[victim])
+            # One that has not begun yet is not worth killing.
+            is_at_work = journal.exists() and _lines(journal) >= _LINES_BEFORE_A_KILL
+            is_time = (
+                next_kill <= now < end - 1 if plan.kills is None else kills < plan.kills
+            ) and is_at_work
             if is_time and processes[victim].poll() is None:
                 processes[victim].kill()
                 processes[victim].wait()
