@@ -7,7 +7,6 @@ infrastructure are found in the files themselves (`infrastructure.py`), so none 
 """
 
 import ast
-import difflib
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -60,13 +59,11 @@ class Guard:
     def lines(self) -> frozenset[int]:
         """The lines of the file that removing it changes, from 1."""
         before, after = self.text.splitlines(), self.removed().splitlines()
-        changed: set[int] = set()
-        for what, first, last, _, _ in difflib.SequenceMatcher(
-            None, before, after, autojunk=False
-        ).get_opcodes():
-            if what != "equal":
-                changed.update(range(first + 1, last + 1))
-        return frozenset(changed)
+        shortest = min(len(before), len(after))
+        first = next((n for n in range(shortest) if before[n] != after[n]), shortest)
+        rest = range(1, shortest - first + 1)
+        last = next((n for n in rest if before[-n] != after[-n]), len(rest) + 1)
+        return frozenset(range(first + 1, len(before) - last + 2))
 
 
 def listed(group: str) -> list[Guard]:
