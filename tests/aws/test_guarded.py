@@ -36,7 +36,7 @@ from chalicelib.store.database import connect
 from chalicelib.store.ledger import ExpiringPage, draft
 from chalicelib.store.subscriptions import UsersPage
 from tests.aws.api import ADMIN, NOBODY, Api, user
-from tests.aws.world import REGION, Context, World, at
+from tests.aws.world import REGION, Context, World, at, client
 
 LONGEST_REQUEST = 29.0
 LONGEST_WORK = 60.0
@@ -46,15 +46,15 @@ def watch(
     world: World, monkeypatch: pytest.MonkeyPatch, change: Callable[[str, Any, Any], Any]
 ) -> list[tuple[str, Any]]:
     """The calls to DynamoDB from now on; ``change`` may answer another answer."""
-    client: Any = world.services._connection.client
-    original = client._make_api_call
+    dynamodb: Any = world.services._connection.client
+    original = dynamodb._make_api_call
     calls: list[tuple[str, Any]] = []
 
     def call(operation: str, arguments: Any) -> Any:
         calls.append((operation, arguments))
         return change(operation, arguments, lambda: original(operation, arguments))
 
-    monkeypatch.setattr(client, "_make_api_call", call)
+    monkeypatch.setattr(dynamodb, "_make_api_call", call)
     return calls
 
 
@@ -335,6 +335,19 @@ def test_an_erasure_replaces_only_the_line_that_it_has_read(
     with monkeypatch.context() as late:
         late.setattr(ledger, "lines", lambda _user_id: iter(before))
         assert list(ledger.erase("1")) == [False]
+    assert world.lines() == stored
+
+
+def test_an_erasure_does_not_seal_what_was_tampered_with(world: World) -> None:
+    world.subscribe()
+    world.grant("1", 5, "a")
+    table, key = world.settings.ledger_table, {"user_id": {"S": "1"}}
+    (item,) = (line for line in world.lines() if line["entry"]["S"].startswith("entry#"))
+    item["body"]["S"] = item["body"]["S"].replace("Goodwill", "Badwill")
+    client("dynamodb").put_item(TableName=table, Item=item | key)
+    stored = world.lines()
+    with pytest.raises(LedgerCorrupt):
+        list(world.services.ledger.erase("1"))
     assert world.lines() == stored
 
 

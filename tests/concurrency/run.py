@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 SECONDS_TO_END = 120
 """How long after its time a process may take to end, and to do a number of operations at most."""
 
-_SECONDS_BETWEEN_KILLS = (2.0, 6.0)
+_SECONDS_BETWEEN_KILLS = (3.0, 9.0)
 _LINES_BEFORE_A_KILL = 40
 _REGISTERING = 16
 

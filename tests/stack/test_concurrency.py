@@ -20,7 +20,7 @@ def test_what_processes_were_told_is_in_the_ledgers_once_though_one_was_killed()
     assert outcome.findings.wrong == []
     assert outcome.kills == 1
     assert outcome.findings.entries > 0
-    for kind in ("use", "grant", "claw", "reverse", "allocate", "expire", "edit"):
+    for kind in ("use", "grant", "allocate", "expire", "edit"):
         assert outcome.findings.ended[kind]["done"], kind
     assert outcome.findings.races_lost > 0
 
