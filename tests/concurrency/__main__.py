@@ -18,9 +18,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from infra.emulator import EmulatorError
+
 from .plan import Plan
 from .plants import PLANTS
-from .run import Outcome, run
+from .run import JOURNALS, Outcome, RunFailedError, run
 
 MOST_MINUTES = 30
 MOST_PROCESSES = 16
@@ -69,13 +71,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         disable=not errors.is_terminal,
     ) as progress:
         task = progress.add_task("starting the emulator", total=1.0)
-        outcome = run(
-            plan, lambda what, done: progress.update(task, description=what, completed=done)
-        )
-    return _say(outcome)
+        try:
+            outcome = run(
+                plan, lambda what, done: progress.update(task, description=what, completed=done)
+            )
+        except (RunFailedError, EmulatorError) as error:
+            errors.print(f"error: {error}", markup=False)
+            return 1
+    return _say(outcome, plan)
 
 
-def _say(outcome: Outcome) -> int:
+def _say(outcome: Outcome, plan: Plan) -> int:
     findings = outcome.findings
     console = Console(markup=False, highlight=False, soft_wrap=True)
     table = Table("operation", *(f"{how}" for how in _HOW), title="What was asked for")
@@ -88,6 +94,8 @@ def _say(outcome: Outcome) -> int:
         console.print(f"wrong: {violation}")
     if len(findings.wrong) > MOST_SHOWN:
         console.print(f"... and {len(findings.wrong) - MOST_SHOWN:,} more")
+    if findings.wrong:
+        console.print(f"The journals are in {JOURNALS}; the same dice again: --seed {plan.seed}")
     console.print(
         f"{findings.attempts:,} operations in {outcome.seconds:.0f} s, {outcome.kills} processes "
         f"killed, {findings.races_lost:,} races lost and decided again, {findings.entries:,} "

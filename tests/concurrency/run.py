@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,12 +22,20 @@ from .audit import Findings, audit
 from .plan import BEGIN, FIRST_AMOUNT, PLANS, ZONES, Plan, create_tables
 
 ROOT = Path(__file__).parents[2]
+JOURNALS = ROOT / "build" / "concurrency"
+"""Where the journals of a run are kept in which something was wrong."""
+
 SECONDS_TO_END = 120
 """How long after its time a process may take to end, and to do a number of operations at most."""
 
 _SECONDS_BETWEEN_KILLS = (3.0, 9.0)
 _LINES_BEFORE_A_KILL = 40
 _REGISTERING = 16
+
+
+class RunFailedError(Exception):
+    """The run itself did not work: nothing is known of the product."""
+
 
 Say = Callable[[str, float], None]
 """Is told what is going on, and how much of it is done, from 0 to 1."""
@@ -60,6 +69,9 @@ def run(plan: Plan, say: Say = lambda _what, _done: None) -> Outcome:
             say(f"auditing {audited} ledgers", audited / len(plan.users))
 
         findings = audit(plan, plan.services(_REGISTERING), advance)
+        if findings.wrong:
+            shutil.rmtree(JOURNALS, ignore_errors=True)
+            shutil.copytree(folder, JOURNALS)
     return Outcome(findings, kills, seconds)
 
 
@@ -95,11 +107,11 @@ def _supervise(plan: Plan, say: Say) -> int:
             time.sleep(0.05)
             now = time.time()
             if now > end + SECONDS_TO_END:
-                raise TimeoutError("the processes of the run do not end")
+                raise RunFailedError("the processes do not end")
             say(f"{kills} kills", min(1.0, (now - plan.began) / plan.seconds))
             for place, process in enumerate(processes):
                 if process.returncode not in (None, 0):
-                    raise RuntimeError(f"process {place} ended by itself: {process.returncode}")
+                    raise RunFailedError(f"process {place} ended by itself: {process.returncode}")
             victim = dice.randrange(plan.processes)
             journal = plan.journal(victim, lives[victim])
             # One that has not begun yet is not worth killing.
@@ -115,7 +127,7 @@ def _supervise(plan: Plan, say: Say) -> int:
                 processes[victim] = _start(plan, victim, lives[victim])
                 next_kill = time.time() + dice.uniform(*_SECONDS_BETWEEN_KILLS)
         if any(process.returncode for process in processes):
-            raise RuntimeError("a process of the run ended by itself")
+            raise RunFailedError("a process ended by itself")
     finally:
         for process in processes:
             process.kill()
