@@ -680,6 +680,29 @@ def test_keys_of_voids_and_reversals_belong_to_their_callers(world: World) -> No
     assert len(voids) == 2
 
 
+def test_the_usage_of_one_user_is_not_given_back_as_that_of_another(world: World) -> None:
+    for user_id in "12":
+        world.subscribe(user_id)
+        world.grant(user_id, 50, user_id)
+        operations.use_credits(world.services, user_id, 10, "Export", caller="shop", key=user_id)
+    # Both have a usage of this number.
+    with pytest.raises(NotFound):
+        operations.reverse_usage(
+            world.services, "1", "2-2", None, "Oops", caller="shop", key="back"
+        )
+    assert (world.balance("1"), world.balance("2")) == (40, 40)
+
+
+def test_keys_of_grants_belong_to_their_callers(world: World) -> None:
+    world.subscribe()
+    for caller in ("ada", "eve"):
+        outcome = operations.allocate_by_hand(
+            world.services, "1", 5, "Gift", actor="ada", caller=caller, key="k"
+        )
+        assert not outcome.replayed
+    assert world.balance() == 10
+
+
 def test_a_transaction_id_that_cannot_be_one_is_not_looked_for(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

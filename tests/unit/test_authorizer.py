@@ -246,6 +246,17 @@ def test_what_is_no_bearer_token_is_refused(header: str) -> None:
     assert policy["policyDocument"]["Statement"][0]["Effect"] == "Deny"
 
 
+def test_a_good_token_under_another_scheme_is_refused() -> None:
+    policy = answer(checker(), f"Basic {token()}", ARN)
+    assert policy["policyDocument"]["Statement"][0]["Effect"] == "Deny"
+
+
+def test_a_subject_that_is_no_user_id_is_refused_whoever_the_user_is() -> None:
+    for subject in ("ada#other", "a b", "x" * 129):
+        with pytest.raises(InvalidToken, match="alphabet"):
+            checker(user_claim="uid").check(token(sub=subject, uid="42"))
+
+
 def test_the_scheme_is_bearer_however_it_is_written() -> None:
     for header in (f"Bearer {token()}", f"bearer {token()}", f"BEARER  {token()} "):
         policy = answer(checker(), header, ARN)
@@ -551,6 +562,21 @@ def test_a_key_set_without_a_key_for_us_is_none_and_the_one_before_stays(
     issuer.time += authorizer.KEYS_FRESH_SECONDS + 1
     assert issuer.keys.find("ec") is not None
     assert issuer.fetches == 2
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"kty": "oct", "kid": "other", "k": part(b"k" * 32)},
+        public(EC_KEY, "other", use="enc"),
+        public(EC_KEY, "other", alg="ES384"),
+        public(SHORT_KEY, "other"),
+        {**public(EC_KEY, ""), "kid": 7},
+    ],
+)
+def test_a_key_that_is_not_for_us_is_left_out(other: Json) -> None:
+    keys = authorizer.usable_keys({"keys": [other, public(RSA_KEY, "ours")]})
+    assert list(keys) == ["ours"]
 
 
 def test_a_key_for_us_is_found_among_others() -> None:
