@@ -35,7 +35,7 @@ from chalicelib.store import database
 from chalicelib.store.database import connect
 from chalicelib.store.ledger import ExpiringPage, draft
 from chalicelib.store.subscriptions import UsersPage
-from tests.aws.api import ADMIN, NOBODY, Api, user
+from tests.aws.api import ADMIN, BACKEND, NOBODY, Api, user
 from tests.aws.world import REGION, Context, World, at, client
 
 LONGEST_REQUEST = 29.0
@@ -349,6 +349,16 @@ def test_an_erasure_does_not_seal_what_was_tampered_with(world: World) -> None:
     with pytest.raises(LedgerCorrupt):
         list(world.services.ledger.erase("1"))
     assert world.lines() == stored
+
+
+def test_an_entry_under_a_key_that_is_too_short_is_named(world: World) -> None:
+    world.subscribe()
+    world.grant("1", 5, "a")
+    (item,) = (line for line in world.lines() if line["entry"]["S"].startswith("entry#"))
+    item["entry"]["S"] = "entry#2"
+    client("dynamodb").put_item(TableName=world.settings.ledger_table, Item=item)
+    with pytest.raises(LedgerCorrupt, match="its key is 'entry#2'"):
+        world.services.ledger.verify("1")
 
 
 # --- Reading --------------------------------------------------------------------------------------
@@ -777,3 +787,17 @@ def test_a_forged_position_of_a_preview_is_refused(world: World, api: Api) -> No
         cursor = cursors.encode(listing, position)
         reply = api.post("/api/credits/allocation-runs", ADMIN, body | {"cursor": cursor})
         assert reply.status == status, position
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+def test_a_subscription_that_is_no_object_is_refused(api: Api, method: str) -> None:
+    for body in (b"[]", b"1", b'"pro"', b"null"):
+        reply = api.send(method, "/api/subscriptions/1", BACKEND, raw=body)
+        assert (reply.status, reply.json["errors"][0]["field"]) == (400, "body")
+
+
+def test_a_cursor_of_kilobytes_is_not_even_decoded() -> None:
+    assert cursors.parse_cursor("cursor", "A" * 512)
+    for wrong in ("A" * 513, "", None, 7):
+        with pytest.raises(InvalidInput):
+            cursors.parse_cursor("cursor", wrong)

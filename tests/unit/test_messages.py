@@ -302,3 +302,10 @@ def test_instants_that_are_no_instants_name_the_field() -> None:
 )
 def test_a_notification_reads_back_as_itself(notification: Notification) -> None:
     assert parse_notification(notification.body()) == notification
+
+
+@pytest.mark.parametrize("number", [0, -1, 10**12, True, 1.0, "1"])
+def test_a_notification_names_an_entry_by_a_number_of_twelve_digits_at_most(number: object) -> None:
+    assert parse_notification(json.dumps({"user_id": "1", "number": 10**12 - 1}))
+    with pytest.raises(InvalidInput):
+        parse_notification(json.dumps({"user_id": "1", "number": number}))
