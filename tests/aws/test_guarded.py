@@ -4,6 +4,7 @@
 test missed.
 """
 
+import json
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from http.client import HTTPConnection
@@ -534,10 +535,11 @@ def test_a_check_reads_a_hundred_users_and_few_entries_at_a_time(
 def test_a_tally_names_twenty_users_and_counts_all() -> None:
     tally = sum((Tally(1, missing=1, missing_users=(str(n),)) for n in range(30)), Tally())
     assert (tally.missing, len(tally.missing_users), MOST_NAMED) == (30, 20, 20)
-    with pytest.raises(InvalidInput):
-        Tally.parse("tally", tally.values() | {"missing_users": ["1"] * 21})
-    with pytest.raises(InvalidInput):
-        Tally.parse("tally", tally.values() | {"missing": -1})
+    values = json.loads(json.dumps(tally.values()))
+    assert Tally.parse("tally", values) == tally
+    for wrong in ({"missing_users": ["1"] * 21}, {"missing": -1}):
+        with pytest.raises(InvalidInput):
+            Tally.parse("tally", values | wrong)
 
 
 def test_the_days_audit_is_of_two_hundred_and_names_twenty(

@@ -656,6 +656,15 @@ def test_an_answer_that_is_no_key_set_is_refused(page: tuple[int, bytes]) -> Non
         fetch_keys(local(url, jwks_url=f"{url}/jwks.json"))
 
 
+def test_a_key_set_that_was_read_in_part_is_refused() -> None:
+    padded = json.dumps(KEY_SET).encode() + b" " * 300_000
+    with (
+        web_server({"/jwks.json": (200, padded)}) as url,
+        pytest.raises(ValueError, match="bytes"),
+    ):
+        fetch_keys(local(url, jwks_url=f"{url}/jwks.json"))
+
+
 def test_the_discovery_document_of_another_issuer_is_refused() -> None:
     pages: Pages = {"/keys": document(KEY_SET)}
     with web_server(pages) as url:

@@ -292,6 +292,6 @@ def test_the_mistakes_are_reported_under_the_name_of_the_file() -> None:
 
 
 def test_a_low_balance_is_of_a_billion_credits_at_most() -> None:
-    assert parse_catalogue(f"{RIGHT}low_balance_threshold = 1_000_000_000\n")
+    parse_catalogue(f"{RIGHT}low_balance_threshold = 1_000_000_000\n")
     (problem,) = problems(f"{RIGHT}low_balance_threshold = 1_000_000_001\n")
     assert "low_balance_threshold must be at most 1,000,000,000, is 1000000001" in problem
