@@ -83,6 +83,8 @@ class Sweep:
         cursor = fields.optional("cursor", _parse_cursor)
         correlation_id = fields.optional("correlation_id", parse_correlation_id)
         fields.finish()
+        if first_midnight > midnight:
+            raise InvalidInput.of("first_midnight", "must not be after midnight")
         if cursor is not None and not cursor.startswith(f"{timezone} "):
             raise InvalidInput.of("cursor", f"is of another zone than {timezone}: {shown(cursor)}")
         return cls(kind, timezone, first_midnight, midnight, as_of, cursor, correlation_id)

@@ -1,9 +1,10 @@
 """What the environment tells a function: read once, at its first event, and nowhere else."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import TypeVar
 from urllib.parse import urljoin
 
 TOKEN_ANSWER_SECONDS = 60
@@ -11,6 +12,8 @@ TOKEN_ANSWER_SECONDS = 60
 
 LOCAL_STAGE = "local"
 """The one stage whose time may be moved ahead of the clock: it is how months are turned there."""
+
+Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,10 @@ class Settings:
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> "Settings":
-        """The settings in an environment. Raises KeyError naming a variable that is missing."""
+        """The settings in an environment.
+
+        Raises KeyError for a variable that is missing, ValueError for one that makes no sense.
+        """
         return cls(
             stage=environment["STAGE"],
             region=environment["AWS_REGION"],
@@ -63,10 +69,10 @@ class Settings:
             mails_table=environment.get("MAILS_TABLE", ""),
             mail_from=environment.get("MAIL_FROM", ""),
             mail_configuration_set=environment.get("MAIL_CONFIGURATION_SET", ""),
-            mails_a_second=float(environment.get("MAILS_A_SECOND") or 0)
-            / int(environment.get("MAIL_SENDERS") or 1),
-            mail_retry_seconds=int(environment.get("MAIL_RETRY_SECONDS") or 10),
-            expiring_soon_days=int(environment.get("EXPIRING_SOON_DAYS") or 3),
+            mails_a_second=_number(environment, "MAILS_A_SECOND", float, 0.0, 0.0, 1e6)
+            / _number(environment, "MAIL_SENDERS", int, 1, 1, 1_000),
+            mail_retry_seconds=_number(environment, "MAIL_RETRY_SECONDS", int, 10, 1, 400),
+            expiring_soon_days=_number(environment, "EXPIRING_SOON_DAYS", int, 3, 0, 60),
             # On the emulator nobody knows the address beforehand: the path is put behind it here.
             unsubscribe_url=urljoin(
                 environment.get("AWS_ENDPOINT_URL", ""), environment.get("UNSUBSCRIBE_URL", "")
@@ -120,6 +126,28 @@ class TokenSettings:
     def may_fetch(self, url: str) -> bool:
         """Whether keys may come from there: nobody in between can have changed them."""
         return url.startswith("https://") or (self.is_http_allowed and url.startswith("http://"))
+
+
+def _number(
+    environment: Mapping[str, str],
+    name: str,
+    read: Callable[[str], Number],
+    default: Number,
+    least: Number,
+    most: Number,
+) -> Number:
+    """A number in an environment. Raises ValueError naming the variable."""
+    text = environment.get(name)
+    if not text:
+        return default
+    try:
+        value = read(text)
+    except ValueError:
+        value = None
+    # A comparison with NaN is false.
+    if value is None or not least <= value <= most:
+        raise ValueError(f"{name} must be a number from {least} to {most}; is {text}")
+    return value
 
 
 def _words(text: str) -> tuple[str, ...]:

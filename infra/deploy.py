@@ -158,11 +158,11 @@ def stack_name(stage: str) -> str:
 def parameters_of(stage: str) -> dict[str, str]:
     """The parameters of a stage in `PARAMETERS_FILE`. Raises `DeployError`."""
     try:
-        parameters = tomllib.loads(PARAMETERS_FILE.read_text())[stage]
-    except tomllib.TOMLDecodeError as error:
+        parameters = tomllib.loads(PARAMETERS_FILE.read_text(encoding="utf-8")).get(stage)
+    except (ValueError, RecursionError) as error:
         raise DeployError(f"{PARAMETERS_FILE} is not TOML: {error}") from error
-    except KeyError as error:
-        raise DeployError(f"There is no [{stage}] in {PARAMETERS_FILE}: add it.") from error
+    if not isinstance(parameters, dict):
+        raise DeployError(f"There is no [{stage}] in {PARAMETERS_FILE}: add it.")
     return {name: str(value) for name, value in parameters.items()}
 
 

@@ -222,7 +222,14 @@ class IssuerKeys:
         self._tried_at = self._now()
         try:
             keys = usable_keys(self._fetch())
-        except (OSError, HTTPException, ValueError, LookupError, TypeError) as error:
+        except (
+            OSError,
+            HTTPException,
+            ValueError,
+            LookupError,
+            RecursionError,
+            TypeError,
+        ) as error:
             logger().warning("The issuer's keys could not be fetched", reason=repr(error))
             return
         self._keys = keys

@@ -21,6 +21,9 @@ MAXIMUM_TEXT = 500
 MAXIMUM_KEY = 255
 """The longest idempotency key, in characters."""
 
+MOST_UNKNOWN_NAMED = 20
+"""How many fields that nobody knows a refusal names: it must not be many times the request."""
+
 USER_ID_ALPHABET = "letters, digits and . _ : @ | + = -"
 _USER_ID = re.compile(r"[A-Za-z0-9._:@|+=-]{1,128}")
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
@@ -195,11 +198,13 @@ class FieldReader:
     def finish(self) -> None:
         """Raises `InvalidInput` with all that was wrong, unknown fields included."""
         known = ", ".join(sorted(self._known)) or "none"
-        for name in self._values:
-            if name not in self._known:
-                # A lone surrogate in the name could not be sent back, nor logged.
-                shown_name = name[:100].encode(errors="backslashreplace").decode()
-                self.reject(shown_name, f"is not a known field; the fields are {known}")
+        unknown = [name for name in self._values if name not in self._known]
+        more = len(unknown) - MOST_UNKNOWN_NAMED
+        others = f", nor are {more} others" if more > 0 else ""
+        for name in unknown[:MOST_UNKNOWN_NAMED]:
+            # A lone surrogate in the name could not be sent back, nor logged.
+            shown_name = name[:100].encode(errors="backslashreplace").decode()
+            self.reject(shown_name, f"is not a known field{others}; the fields are {known}")
         if self._errors:
             raise InvalidInput(self._errors)
 

@@ -23,6 +23,10 @@ _ID = re.compile(r"[a-z0-9_-]{1,64}")
 _LONGEST_ID = 64
 _LONGEST_NAME = 100
 _LONGEST_SHOWN = 80
+
+# A TOMLDecodeError is a ValueError, and so is what Python says of a number of thousands of digits.
+_UNREADABLE = (ValueError, RecursionError)
+
 _NEVER = "(leave it out for credits that never expire)"
 
 
@@ -99,7 +103,7 @@ def parse_catalogue(text: str, source: str = "plans.toml") -> PlanCatalogue:
     lines = _Lines(text)
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except _UNREADABLE as error:
         # What tomllib says without where it says it: it names the place at which it gave up, which
         # for a bracket or a quote that is never closed is far below the one to fix.
         reason = str(error).rpartition(" (at ")[0] or str(error)
@@ -147,7 +151,7 @@ class _Lines:
         for count in range(1, len(lines) + 1):
             try:
                 found.append((count, tomllib.loads("\n".join(lines[:count]))))
-            except tomllib.TOMLDecodeError:
+            except _UNREADABLE:
                 continue  # in the middle of a statement, or after a mistake
         return found
 

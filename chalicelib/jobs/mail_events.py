@@ -36,7 +36,7 @@ def suppress_addresses(services: Services, event: Event) -> None:
         except (CreditsError, *FAULTS) as error:
             failures += 1
             logger().error("mail event failed", error=describe_failure(error))
-        except (AttributeError, LookupError, TypeError, ValueError) as error:
+        except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
             # Not what it says: a message that we cannot read may well quote an address.
             failures += 1
             logger().error("mail event unreadable", error=type(error).__name__)

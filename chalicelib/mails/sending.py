@@ -23,6 +23,8 @@ from botocore.exceptions import (
     SSLError,
 )
 
+from chalicelib.domain.errors import InvalidInput
+from chalicelib.domain.fields import parse_user_id
 from chalicelib.observability import correlation_id
 from chalicelib.settings import Settings
 
@@ -147,7 +149,11 @@ class Mailer:
 
 def user_of_tag(value: str) -> str:
     """The user id in a tag that SES sends back. Raises ValueError for one that is not ours."""
-    return bytes.fromhex(value).decode()
+    user_id = bytes.fromhex(value).decode()
+    try:
+        return parse_user_id("tag", user_id)
+    except InvalidInput:
+        raise ValueError("the tag holds no user id") from None
 
 
 def _text(value: str) -> dict[str, str]:

@@ -39,9 +39,11 @@ from chalicelib.domain.errors import (
     Contention,
     CreditsError,
     IdempotencyKeyReused,
+    InvalidInput,
     LedgerCorrupt,
     NotFound,
 )
+from chalicelib.domain.fields import shown
 from chalicelib.domain.instants import format_instant, parse_instant
 from chalicelib.domain.ledger import (
     FIRST_HASH,
@@ -322,10 +324,15 @@ class LedgerStore:
         last_key: str | None,
         limit: int,
     ) -> ExpiringPage:
-        """Whose batches expire in ``(after, until]``, from one shard of a timezone's index."""
+        """Whose batches expire in ``(after, until]``, from one shard of a timezone's index.
+
+        Raises `InvalidInput` for a ``last_key`` that lies behind them all.
+        """
         # '$' sorts directly after '#': both bounds stand behind every key of their instant.
         lower = f"{last_key}\0" if last_key else f"{format_instant(after)}$"
         upper = f"{format_instant(until)}$"
+        if lower > upper:  # DynamoDB would refuse that as if it were our mistake
+            raise InvalidInput.of("cursor", f"lies behind the sweep; is {shown(last_key)}")
         response = self._connection.query(
             self._table,
             f"{timezone}#{shard:02}",

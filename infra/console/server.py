@@ -317,7 +317,7 @@ class _Handler(BaseHTTPRequestHandler):
             return _refused(400, "the body must be JSON, sent with Content-Type: application/json")
         try:
             body = json.loads(self.rfile.read(int(length)))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             return _refused(400, f"the body must be JSON ({error})")
         return self._routed(_POST.get(urlsplit(self.path).path), body)
 

@@ -163,7 +163,7 @@ def _error_in(line: str) -> str:
     """What a line of a function's log gives as the error; the line itself if it is of no JSON."""
     try:
         logged = json.loads(line[line.index("{") :])
-    except ValueError:
+    except (ValueError, RecursionError):
         return line.strip()
     return str(logged.get("error") or logged.get("message") or line.strip())
 

@@ -1,0 +1,633 @@
+"""The entry points of `app.py`, with events that hold hostile input, over AWS in memory.
+
+A function must answer in the shape that its caller expects, a route with less than 500; and AWS
+must never be asked for what it does not take: that would be input that nobody had looked at.
+"""
+
+import itertools
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from io import BytesIO
+from typing import Any
+from unittest.mock import patch
+from urllib.parse import quote
+
+from botocore.exceptions import ClientError
+from pynamodb.connection import Connection
+
+import app
+from chalicelib.api import cursors
+from chalicelib.api.routes import _ROUTES
+from chalicelib.domain.calendar import Period
+from chalicelib.jobs.mail_events import SomeEventsFailed
+from chalicelib.messages import (
+    EntryPosted,
+    ExpiringSoon,
+    Notification,
+    Sweep,
+    SweepKind,
+    UsersMessage,
+    ZoneCheck,
+)
+from chalicelib.queues import Queues
+from chalicelib.reports import Reports
+from chalicelib.services import Services
+from tests.fuzz.engine import Answer, Kind, Target, accepted, declined
+from tests.fuzz.readers import CHATHAM, INSTANT, LINKS, LONGEST_REFUSAL, NOW, SUBSCRIPTION, sendable
+from tests.simulation import aws
+from tests.simulation.world import SETTINGS, STAGE, ZONES, Context, World, at, simulated
+
+Json = Any
+
+LONGEST_KEYS = {"user_id": 2048, "allocation_timezone": 2048, "expiry_partition": 2048}
+LONGEST_SORT_KEY = 1024
+
+
+class AskedAmissError(BaseException):
+    """AWS is asked for something it does not take; no handler may catch it."""
+
+
+class Bucket:
+    """The reports bucket: a client of S3, as far as `Reports` uses one."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, bytes] = {}
+
+    def put_object(self, *, Key: str, Body: bytes, **_: object) -> None:  # noqa: N803 - S3's names
+        """Keeps an object. A key is UTF-8 of 1,024 bytes at most."""
+        if not 0 < len(Key.encode()) <= 1024:
+            raise AskedAmissError(f"a key of S3 like {Key!r}")
+        self.objects[Key] = Body
+
+    def get_object(self, *, Key: str, **_: object) -> Json:  # noqa: N803
+        """An object that is there."""
+        return {"Body": BytesIO(self.objects[Key])}
+
+    def get_paginator(self, _: str) -> "Bucket":
+        """Itself: it has one page."""
+        return self
+
+    def paginate(self, *, Prefix: str, **_: object) -> Json:  # noqa: N803
+        """The one page."""
+        return [{"Contents": [{"Key": key} for key in self.objects if key.startswith(Prefix)]}]
+
+
+class Direct:
+    """A client that asks AWS in memory without the SDK, which takes most of the time."""
+
+    _request_signer = None  # PynamoDB asks whether a client has found no credentials
+
+    def __init__(self, service: str, services: aws.Services) -> None:
+        self._service = service
+        self._services = services
+        self._tokens = itertools.count()
+
+    def __getattr__(self, name: str) -> Callable[..., Json]:
+        operation = "".join(word.capitalize() for word in name.split("_"))
+        return lambda **parameters: self._make_api_call(operation, parameters)
+
+    def _make_api_call(self, operation: str, parameters: Json) -> Json:
+        if operation == "TransactWriteItems":
+            parameters = {**parameters, "ClientRequestToken": str(next(self._tokens))}
+        try:
+            return self._services.answer(aws.Call(self._service, operation, parameters))
+        except aws.Refused as error:
+            said = {"Code": error.body["__type"], "Message": error.body["message"]}
+            answered: Json = {
+                **error.body,
+                "Error": said,
+                "ResponseMetadata": {"HTTPStatusCode": error.status},
+            }
+            raise ClientError(answered, operation) from error
+
+
+class Scene:
+    """A small world that is the same before every execution: one user who has done a few things."""
+
+    def __init__(self) -> None:
+        self.world = World()
+        settings = replace(
+            SETTINGS,
+            checks_queue_url=f"https://sqs/credits-{STAGE}-checks",
+            reports_bucket=f"credits-{STAGE}-reports",
+        )
+        connection = Connection(region=aws.REGION)
+        connection._client = Direct("dynamodb", self.world.aws)  # type: ignore[assignment]
+        services = Services(
+            settings, clock=lambda: self.world.clock, connection=connection, threads=1
+        )
+        services.queues = Queues(settings, client=Direct("sqs", self.world.aws))
+        services.mailer, services.unsubscribe_links = self.world.services.mailer, LINKS
+        self.world.services = services
+        self.bucket = Bucket()
+        services.reports = Reports(settings, client=self.bucket)
+        with self.world.running():
+            self._happen()
+        self._pristine = self.world.aws.state
+        self._reports = dict(self.bucket.objects)
+        self.world.aws.interfere = strictly
+
+    def _happen(self) -> None:
+        world = self.world
+        for user_id, timezone in (("42", "Europe/Paris"), ("7", CHATHAM)):
+            values = {**SUBSCRIPTION, "timezone": timezone, "plan": "starter"}
+            del values["user_id"]
+            world.call("PUT", f"/api/subscriptions/{user_id}", ADMIN, values)
+        world.now = at("2026-02-01T00:00:00Z")
+        world.tick("allocation", at("2026-01-31T23:00:00Z"), ["Europe/Paris"])
+        world.drain()
+        for key, amount in (("a", 50), ("b", 5)):
+            asked = {"user_id": "42", "amount": amount, "description": "Report"}
+            world.call("POST", "/api/credits/use", ADMIN, asked, {"Idempotency-Key": key})
+
+    def reset(self) -> None:
+        """Forgets what the last execution did."""
+        self.world.aws.state = self._pristine.copy()
+        self.bucket.objects = dict(self._reports)
+
+
+def strictly(call: aws.Call, perform: Callable[..., Json]) -> Json:
+    """Performs a call to AWS, unless AWS would say that it makes no sense."""
+    try:
+        json.dumps(call.parameters, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise AskedAmissError(f"{call} with half a character") from error
+    if call.operation == "Query":
+        low, high = (_bound(call.parameters, place) for place in (1, 2))
+        if low > high:
+            raise AskedAmissError(f"{call} between {low!r} and {high!r}, which is before it")
+    for key in _keys(call.parameters):
+        for name, attribute in key.items():
+            size = len(str(attribute.get("S", "x")).encode())
+            if not 0 < size <= LONGEST_KEYS.get(name, LONGEST_SORT_KEY):
+                raise AskedAmissError(f"{call} with a key {name} of {size} bytes")
+    if call.operation == "Scan":
+        items = _SCENES[0].world.table("subscriptions").items.values()
+        return {"Items": [{"user_id": item["user_id"]} for item in items]}
+    try:
+        return perform(call)
+    except aws.Refused as error:
+        if error.body["__type"] == "ValidationException":
+            raise AskedAmissError(f"{call} is not valid") from error
+        raise
+
+
+def _bound(parameters: Json, place: int) -> str:
+    """A bound of a query between two; with any other condition both are the same."""
+    between = re.search(r"(\S+) BETWEEN (\S+) AND ([^\s)]+)", parameters["KeyConditionExpression"])
+    if between is None:
+        return ""
+    return str(parameters["ExpressionAttributeValues"][between[place + 1]]["S"])
+
+
+def _keys(parameters: Json) -> Iterator[Json]:
+    """The keys that a call names."""
+    if "Key" in parameters:
+        yield parameters["Key"]
+    for wanted in parameters.get("RequestItems", {}).values():
+        yield from wanted["Keys"]
+    for entry in parameters.get("TransactItems", ()):
+        yield from (key for action in entry.values() for key in _keys(action))
+    if "Item" in parameters:
+        names = ("user_id", "entry", "allocation_timezone", "expiry_partition", "expiry_key")
+        yield {name: parameters["Item"][name] for name in names if name in parameters["Item"]}
+
+
+_SCENES: list[Scene] = []
+"""The one scene of this process, once it is set."""
+
+
+@contextmanager
+def staged() -> Iterator[None]:
+    """Within the block the targets of this module can be run."""
+    with ExitStack() as stack:
+        stack.enter_context(simulated((*ZONES, "UTC")))
+        stack.enter_context(patch("chalicelib.metrics._write", lambda _: None))
+        if not _SCENES:
+            _SCENES.append(Scene())
+        stack.enter_context(_SCENES[0].world.running())
+        yield
+
+
+# --- Functions that are invoked -------------------------------------------------------------------
+
+
+def invoked(function: Callable[[Json, Any], Json]) -> Callable[[Json], Answer]:
+    """A function that answers ``{"success": true, …}`` or the refusal."""
+
+    def call(event: Json) -> Answer:
+        _SCENES[0].reset()
+        answer = function(event, Context())
+        said = json.dumps(answer, ensure_ascii=False)
+        said.encode()
+        assert len(said) <= 10 * LONGEST_REFUSAL, f"an answer of {len(said)} characters"
+        if answer["success"] is True:
+            return accepted(tuple(answer))
+        error = answer["error"]
+        assert set(error) <= {"code", "detail", "errors"}
+        assert error["detail"]
+        wrong = error.get("errors", [])
+        assert all(set(each) == {"field", "message"} for each in wrong)
+        first = (wrong[0]["field"][:12], wrong[0]["message"][:16]) if wrong else ()
+        return declined((error["code"], len(wrong), first))
+
+    return call
+
+
+MANUAL = {
+    "user_id": 42,
+    "amount": 50,
+    "reason": "Goodwill",
+    "actor": "ada",
+    "idempotency_key": "key-1",
+}
+SCHEDULED = {
+    "version": "0",
+    "id": "53dc4d37-cffa-4f76-80c9-8b7d4a4d2eaa",
+    "detail-type": "Scheduled Event",
+    "source": "aws.events",
+    "time": INSTANT,
+    "detail": {},
+}
+REPLAY = {"time": "2026-01-31T23:00:00Z", "zones": ["Europe/Paris", CHATHAM]}
+INVOKED = tuple(
+    Target(f"event: {name}", Kind.VALUE, seeds, invoked(function), share=2, words=words)
+    for name, function, seeds, words in (
+        ("allocation tick", app.allocation_tick, (REPLAY, SCHEDULED), ("detail-type", "zones")),
+        ("expiry tick", app.expiry_tick, (REPLAY, SCHEDULED), ("detail-type", "zones")),
+        (
+            "manual-allocate",
+            app.manual_allocate,
+            (MANUAL, {**MANUAL, "expires_in_days": 30, "notify": False}, {**MANUAL, "amount": -5}),
+            ("42", "7", "notify"),
+        ),
+        (
+            "check-completeness",
+            app.check_completeness,
+            ({"period": "2026-02", "zones": ["Europe/Paris"]}, {"period": "2025-12"}, SCHEDULED),
+            ("2026-01", "2999-12", "1970-01"),
+        ),
+        (
+            "audit",
+            app.audit_ledgers,
+            (
+                {"user_id": "42"},
+                {"sample": 5},
+                {"timezone": "Europe/Paris", "after": "1"},
+                SCHEDULED,
+            ),
+            ("sample", "timezone", "after"),
+        ),
+    )
+)
+
+# --- Functions that read queues, the stream and SNS -----------------------------------------------
+
+
+def delivered(function: Callable[[Json, Any], Json]) -> Callable[[str], Answer]:
+    """A function that reads a queue: it answers whether the message failed."""
+
+    def call(body: str) -> Answer:
+        _SCENES[0].reset()
+        record = {
+            "messageId": "message-1",
+            "receiptHandle": "receipt of message-1",
+            "body": sendable(body),
+            "attributes": {"ApproximateReceiveCount": "1"},
+        }
+        # The handle is of a message that is in the queue: it can be put off.
+        _SCENES[0].world.queue("notifications").append(aws.Message("message-1", body))
+        answer = function({"Records": [record]}, Context())
+        failed = answer["batchItemFailures"]
+        assert failed in ([], [{"itemIdentifier": "message-1"}])
+        return Answer(not failed, len(_SCENES[0].world.aws.state.mails))
+
+    return call
+
+
+def sweep(kind: SweepKind, timezone: str = "Europe/Paris", cursor: str | None = None) -> str:
+    """A message of the queue of sweeps."""
+    midnight = at("2026-02-02T23:00:00Z")
+    return Sweep(kind, timezone, midnight, midnight, midnight, cursor, "tick").body()
+
+
+def posted(notification: Notification) -> str:
+    """A message of the queue of notifications."""
+    return notification.body()
+
+
+DELIVERED = tuple(
+    Target(f"queue: {name}", Kind.JSON, seeds, delivered(function), share=2, words=words)
+    for name, function, seeds, words in (
+        (
+            "sweeps",
+            app.sweep_zone,
+            (
+                *(sweep(kind) for kind in SweepKind),
+                sweep(SweepKind.EXPIRY, CHATHAM, f"{CHATHAM} 01 "),
+                sweep(SweepKind.ALLOCATION, CHATHAM, f"{CHATHAM} 5"),
+                sweep(SweepKind.REMINDER, CHATHAM, f"{CHATHAM} 00 2026-02-03T10:15:00Z#7#1"),
+            ),
+            ("allocation", "expiry", "reminder", INSTANT, "Europe/Paris ", "Europe/Paris 01 "),
+        ),
+        (
+            "allocations",
+            app.allocate_accounts,
+            (UsersMessage(NOW, ("42", "7"), "tick").body(), UsersMessage(NOW, ("8",)).body()),
+            ("42", "7", INSTANT),
+        ),
+        (
+            "expiries",
+            app.expire_batches,
+            (UsersMessage(NOW, ("42", "7"), "tick").body(), UsersMessage(NOW, ("8",)).body()),
+            ("42", "7", INSTANT),
+        ),
+        (
+            "checks",
+            app.check_zone,
+            (
+                ZoneCheck("run", Period(2026, 2), "Europe/Paris", 1).body(),
+                ZoneCheck("run", Period(2026, 1), CHATHAM, 2, "6", correlation_id="x").body(),
+            ),
+            ("42", "2026-01", "2999-12", "1970-01", CHATHAM),
+        ),
+        (
+            "notifications",
+            app.send_notifications,
+            (
+                posted(EntryPosted("42", 1, "tick")),
+                posted(EntryPosted("42", 2)),
+                posted(ExpiringSoon("42", at("2026-03-03T23:00:00Z"), NOW, "tick")),
+            ),
+            ("42", "7", INSTANT),
+        ),
+    )
+)
+
+
+def streamed(body: str) -> Answer:
+    """The stream brings an entry, whatever somebody wrote into its body."""
+    scene = _SCENES[0]
+    scene.reset()
+    keys = {"user_id": {"S": "42"}, "entry": {"S": "entry#000000000001"}}
+    image = {**keys, "body": {"S": sendable(body)}, "hash": {"S": "0" * 64}}
+    record = {"eventName": "INSERT", "eventID": "1", "dynamodb": {"Keys": keys, "NewImage": image}}
+    app.queue_notifications({"Records": [record]}, Context())
+    (message,) = scene.world.queue("notifications") or (None,)
+    return accepted(message is not None and len(message.body) // 50)
+
+
+def returned(message: str) -> Answer:
+    """SES tells of a mail that came back."""
+    _SCENES[0].reset()
+    notice = {"Message": sendable(message), "Subject": "SES", "MessageAttributes": {}}
+    record = {"Sns": notice}
+    try:
+        app.mail_events({"Records": [record]}, Context())
+    except SomeEventsFailed as error:
+        return declined(str(error))
+    versions = [
+        item["version"]["N"] for item in _SCENES[0].world.table("subscriptions").items.values()
+    ]
+    return accepted(tuple(versions))
+
+
+def entry_bodies() -> tuple[str, ...]:
+    """Bodies of entries as the product wrote them."""
+    from tests.fuzz.readers import LEDGER
+
+    return tuple(replace(entry, number=1).body() for entry in LEDGER)
+
+
+MAIL = {"tags": {"user": [b"42".hex()], "correlation": ["tick"], "kind": ["manual"]}}
+BOUNCE = {
+    "eventType": "Bounce",
+    "mail": MAIL,
+    "bounce": {
+        "bounceType": "Permanent",
+        "bouncedRecipients": [{"emailAddress": "ada@example.com"}],
+    },
+}
+COMPLAINT = {
+    "eventType": "Complaint",
+    "mail": MAIL,
+    "complaint": {
+        "complaintFeedbackType": "abuse",
+        "complainedRecipients": [{"emailAddress": "ada@example.com"}],
+    },
+}
+STREAM_AND_MAIL = (
+    Target("stream: ledger entry", Kind.JSON, entry_bodies(), streamed, share=2),
+    Target(
+        "SNS: mail event",
+        Kind.JSON,
+        (json.dumps(BOUNCE), json.dumps(COMPLAINT), '{"eventType":"Delivery"}'),
+        returned,
+        share=3,
+        words=("Bounce", "Complaint", "Permanent", "not-spam", "3432", "00", "ada@example.com"),
+    ),
+)
+
+# --- The API --------------------------------------------------------------------------------------
+
+ADMIN = {"caller": "ada", "user_id": "", "scopes": "credits:admin credits:backend"}
+CALLERS: Mapping[str, Mapping[str, str]] = {
+    "admin": ADMIN,
+    "backend": {"caller": "shop", "user_id": "", "scopes": "credits:backend"},
+    "user": {"caller": "user|42", "user_id": "42", "scopes": "credits:read credits:use"},
+}
+
+
+def texts(value: Json) -> dict[str, str]:
+    """Whatever it is, as names and texts: API Gateway hands over nothing else."""
+    if not isinstance(value, dict):
+        return {}
+    return {sendable(name): _text(given) for name, given in value.items() if given is not None}
+
+
+def _text(value: Json) -> str:
+    return sendable(value if isinstance(value, str) else json.dumps(value))
+
+
+def route(method: str, path: str) -> Callable[[Json], Answer]:
+    """A route, with a request whose every part somebody made up."""
+
+    def call(request: Json) -> Answer:
+        scene = _SCENES[0]
+        scene.reset()
+        request = request if isinstance(request, dict) else {}
+        caller = request.get("caller")
+        user_id = quote(_text(request.get("user_id", "42")), safe="%")
+        query = request.get("query")
+        pairs = {
+            name: [_text(each) for each in value] if isinstance(value, list) else [_text(value)]
+            for name, value in (query.items() if isinstance(query, dict) else ())
+        }
+        body = request.get("body")
+        event = {
+            "resource": path,
+            "path": path.replace("{user_id}", user_id),
+            "httpMethod": method,
+            "headers": texts(request.get("headers")),
+            "multiValueQueryStringParameters": {sendable(n): v for n, v in pairs.items() if v}
+            or None,
+            "pathParameters": {"user_id": user_id} if "{user_id}" in path else None,
+            "body": None if body is None else _text(body),
+            "isBase64Encoded": False,
+            "stageVariables": None,
+            "requestContext": {
+                "httpMethod": method,
+                "resourcePath": path,
+                "path": path,
+                "requestId": "request-1",
+                "authorizer": dict(CALLERS.get(caller if isinstance(caller, str) else "", {})),
+            },
+        }
+        answer = app.app(event, Context())
+        return judged(answer)
+
+    return call
+
+
+def judged(answer: Json) -> Answer:
+    """An answer of the API: less than 500, and a problem where it is a refusal."""
+    status, headers, body = answer["statusCode"], answer["headers"], answer["body"]
+    if status >= 500:
+        raise AssertionError(f"answered {status}") from _last_error()
+    body.encode()
+    assert len(body) <= 10 * LONGEST_REFUSAL, f"an answer of {len(body)} characters"
+    for name, value in headers.items():
+        f"{name}: {value}".encode("latin-1")
+        assert not re.search(r"[\r\n\0]", f"{name}{value}"), f"a header {name}: {value!r}"
+    if status < 400:
+        return accepted((status, len(body) // 200))
+    if headers["Content-Type"].startswith("text/html"):
+        return declined(status)
+    assert headers["Content-Type"] == "application/problem+json"
+    problem = json.loads(body)
+    assert problem["status"] == status
+    assert problem["request_id"] == "request-1"
+    assert problem["detail"]
+    wrong = problem["errors"]
+    first = (wrong[0]["field"][:12], wrong[0]["message"][:16]) if wrong else ()
+    return declined((status, problem["code"], len(wrong), first))
+
+
+def _last_error() -> BaseException | None:
+    from tests.simulation.world import _last_error as last
+
+    return last()
+
+
+def body_of(**values: Json) -> str:
+    """A request's body."""
+    return json.dumps(values)
+
+
+KEYED = {"Idempotency-Key": "order-17", "Content-Type": "application/json"}
+REQUESTS: dict[str, tuple[Json, ...]] = {
+    "GET /api/credits/allocation-schedule": ({"caller": "user"},),
+    "GET /api/credits/balance": (
+        {"caller": "user", "query": {"at": "2026-01-31T00:00:00Z"}},
+        {"caller": "admin", "query": {"user_id": "42"}},
+    ),
+    "GET /api/credits/history": (
+        {
+            "caller": "user",
+            "query": {"limit": "1", "type": "usage", "from": "2026-01-01T00:00:00Z"},
+            "headers": {"Accept": "text/csv", "Origin": "https://app.example.com"},
+        },
+        {
+            "caller": "admin",
+            "query": {
+                "user_id": "42",
+                "cursor": cursors.encode("history 42 None None None", "2"),
+            },
+        },
+    ),
+    "POST /api/credits/use": (
+        {
+            "caller": "user",
+            "headers": KEYED,
+            "body": body_of(amount=5, description="Report"),
+        },
+    ),
+    "POST /api/credits/reverse": (
+        {
+            "caller": "admin",
+            "headers": KEYED,
+            "body": body_of(user_id="42", transaction_id="42-2", amount=5, reason="Broken"),
+        },
+    ),
+    "POST /api/credits/allocate": (
+        {
+            "caller": "admin",
+            "headers": KEYED,
+            "body": body_of(user_id=42, amount=5, reason="Goodwill", expires_in_days=30),
+        },
+    ),
+    "POST /api/credits/allocation-runs": (
+        {
+            "caller": "admin",
+            "body": body_of(period="2026-01", zones=["Europe/Paris"], dry_run=True, limit=1),
+        },
+        {"caller": "admin", "body": body_of(period="2026-01")},
+    ),
+    "GET /api/subscriptions/{user_id}": ({"caller": "admin", "user_id": "42"},),
+    "PUT /api/subscriptions/{user_id}": (
+        {
+            "caller": "backend",
+            "user_id": "42",
+            "headers": {"If-Match": '"1"'},
+            "body": body_of(**SUBSCRIPTION),
+        },
+        {
+            "caller": "backend",
+            "user_id": "auth0%7C1",
+            "headers": {"If-None-Match": "*"},
+            "body": body_of(**{**SUBSCRIPTION, "user_id": "auth0|1"}),
+        },
+    ),
+    "PATCH /api/subscriptions/{user_id}": (
+        {"caller": "admin", "user_id": "42", "body": body_of(timezone=CHATHAM, plan="pro")},
+    ),
+    "GET /api/unsubscribe": ({"query": {"token": LINKS.token("42", None)}},),
+    "POST /api/unsubscribe": (
+        {"query": {"token": LINKS.token("42", None)}, "body": "List-Unsubscribe=One-Click"},
+    ),
+    "GET /api/plans": ({"caller": "user"},),
+    "GET /api/health": ({"query": {}},),
+    "GET /api/openapi.json": ({"query": {}},),
+}
+"""A request to every route; a test compares them with the routes there are."""
+
+ROUTES = tuple(
+    Target(
+        f"route: {name}",
+        Kind.VALUE,
+        REQUESTS[name],
+        route(*name.split(" ")),
+        share=1,
+        words=(
+            *(
+                "42",
+                "7",
+                "admin",
+                "backend",
+                "user",
+                INSTANT,
+                "user_id",
+                "Content-Type",
+                "If-Match",
+            ),
+            *("application/json", "text/csv", '"1"', "*", "limit", "cursor", "order-17"),
+        ),
+    )
+    for name in REQUESTS
+)
+NAMES_OF_ROUTES = {f"{route.method} {route.path}" for route in _ROUTES}
+
+HANDLERS = (*INVOKED, *DELIVERED, *STREAM_AND_MAIL, *ROUTES)
