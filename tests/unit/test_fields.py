@@ -413,3 +413,11 @@ def test_a_correlation_id_is_one_to_64_letters_digits_and_hyphens(wrong: object)
     assert parse_correlation_id("id", "A-1" + "x" * 61) == "A-1" + "x" * 61
     with pytest.raises(InvalidInput):
         parse_correlation_id("id", wrong)
+
+
+def test_a_refusal_names_twenty_unknown_fields_and_counts_the_others() -> None:
+    fields = FieldReader({f"x{number}": 1 for number in range(25)})
+    with pytest.raises(InvalidInput) as refused:
+        fields.finish()
+    assert len(refused.value.errors) == 20
+    assert "nor are 5 others" in refused.value.errors[0].message

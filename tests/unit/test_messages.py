@@ -318,3 +318,13 @@ def test_a_check_is_of_one_zone_at_least(zones: object) -> None:
     ZoneCheck.parse(json.dumps(values))
     with pytest.raises(InvalidInput):
         ZoneCheck.parse(json.dumps(values | {"zones": zones}))
+
+
+def test_a_sweep_covers_its_midnights_from_the_first_to_the_last() -> None:
+    for first, is_right in ((MIDNIGHT, True), (MIDNIGHT + timedelta(days=1), False)):
+        body = Sweep(SweepKind.EXPIRY, "Europe/Paris", first, MIDNIGHT, MIDNIGHT).body()
+        if is_right:
+            assert Sweep.parse(body).first_midnight == first
+        else:
+            with pytest.raises(InvalidInput, match="first_midnight"):
+                Sweep.parse(body)
