@@ -8,13 +8,14 @@ They are the ones that `make` runs; make sets up what they need first.
 
 from __future__ import annotations
 
+import errno
+import os
 import runpy
 import sys
 
 COMMANDS = {
     "run": ("infra.run", "turn a month on this machine, and look at it"),
     "up": ("infra.local", "the empty stack on this machine"),
-    "security": ("infra.security", "look for weaknesses in the packaged template"),
     "token": ("infra.tokens", "a token for the running stack"),
     "clock": ("infra.clock", "move the running stack's clock"),
     "deploy": ("infra.deploy", "deploy to AWS"),
@@ -22,6 +23,7 @@ COMMANDS = {
     "balances": ("infra.import_balances", "import credits that users have elsewhere"),
     "verify": ("infra.verify", "check ledgers line by line"),
     "completeness": ("infra.completeness", "who was due for a month, and who was allocated"),
+    "security": ("infra.security", "look for known weaknesses in template and packages"),
     "redrive": ("infra.repair.redrive", "list dead letters, or move them back"),
     "replay": ("infra.repair.replay", "replay the ticks of an instant or a range"),
     "allocate": ("infra.repair.allocate", "grant what is due for a period"),
@@ -39,6 +41,8 @@ COMMANDS = {
     "scale": ("bench.scale", "a sweep over a million users"),
 }
 """The module of each command, and what it is for."""
+
+_NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def overview() -> str:
@@ -61,7 +65,24 @@ def main() -> int:
         return 2
     module, _ = COMMANDS[name]
     sys.argv = [f"python -m infra {name}", *sys.argv[2:]]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    try:
+        try:
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read it, such as `head`, has seen enough; Python is not to complain at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        if error.errno not in _NOT_WRITABLE or error.filename is None:
+            raise
+        print(
+            f"error: {error.filename}: {error.strerror}. Commands write into build/ and docs/ of "
+            "their checkout: clone it where you can write.",
+            file=sys.stderr,
+        )
+        return 1
     return 0
 
 

@@ -193,7 +193,7 @@ class LocalClock:
 def main(words: list[str] | None = None) -> int:
     """Moves the clock of the running local stack; the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m infra.clock",
+        prog="python -m infra clock",
         description="Shows the clock of the running local stack, or moves it forward.",
         epilog='make clock TO="next 1st" ZONE=Europe/Paris',
     )

@@ -23,24 +23,25 @@ _POLL_SECONDS = 1.0
 def main(words: list[str] | None = None) -> int:
     """Reads the command line and counts; the exit status: 1 when the month is not complete."""
     parser = argparse.ArgumentParser(
-        prog="python -m infra.completeness",
+        prog="python -m infra completeness",
         description="Counts who was due for a month and who was allocated, zone by zone.",
     )
     parser.add_argument("period", metavar="PERIOD", help="the month, such as 2026-07")
     parser.add_argument("--zones", help="only these timezones, separated by commas")
     parser.add_argument("--stage", default=local.STAGE, help="default: the running local stack")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON instead")
     arguments = parser.parse_args(words)
     event: dict[str, object] = {"period": arguments.period}
     if arguments.zones:
         event["zones"] = [zone.strip() for zone in arguments.zones.split(",")]
     try:
-        return _count(stacks.reach(arguments.stage), event)
+        return _count(stacks.reach(arguments.stage), event, as_json=arguments.json)
     except (local.NotRunningError, deploy.DeployError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 
 
-def _count(stage: stacks.Reach, event: dict[str, object]) -> int:
+def _count(stage: stacks.Reach, event: dict[str, object], *, as_json: bool) -> int:
     answer = stage.client("lambda").invoke(
         FunctionName=stage.functions["check-completeness"], Payload=json.dumps(event).encode()
     )
@@ -70,8 +71,11 @@ def _count(stage: stacks.Reach, event: dict[str, object]) -> int:
                 )
                 return 1
             time.sleep(_POLL_SECONDS)
-    print(read(f"{started['summary']}.txt"), end="")
-    print(f"s3://{started['bucket']}/{started['summary']}.json")
+    if as_json:
+        print(json.dumps(json.loads(summary)))
+    else:
+        print(read(f"{started['summary']}.txt"), end="")
+        print(f"s3://{started['bucket']}/{started['summary']}.json")
     return 0 if json.loads(summary)["complete"] else 1
 
 

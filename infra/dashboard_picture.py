@@ -456,7 +456,7 @@ def filled_in(template: Json) -> Json:
 def main(words: list[str] | None = None) -> None:
     """Draws the picture again."""
     parser = argparse.ArgumentParser(
-        prog="python -m infra.dashboard_picture",
+        prog="python -m infra dashboard",
         description="Draws docs/images/dashboard anew, from sample data.",
     )
     parser.parse_args(words)

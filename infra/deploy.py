@@ -561,7 +561,8 @@ def _failure_in(event: dict[str, Any]) -> ResourceFailure | None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="make deploy", description="Deploy Credits to AWS with your own credentials."
+        prog="python -m infra deploy",
+        description="Deploy Credits to AWS with your own credentials.",
     )
     deployable = [stage for stage in packaging.stages() if stage != "local"]
     parser.add_argument("--stage", required=True, choices=deployable, help="what to deploy")

@@ -110,7 +110,7 @@ BALANCES = Import(
 
 def main(words: list[str] | None = None) -> int:
     """Reads the command line and runs the import; the exit status."""
-    return command(BALANCES, words, "python -m infra.import_balances", Console(stderr=True))
+    return command(BALANCES, words, "python -m infra balances", Console(stderr=True))
 
 
 if __name__ == "__main__":

@@ -74,9 +74,7 @@ SUBSCRIPTIONS = Import(
 
 def main(words: list[str] | None = None) -> int:
     """Reads the command line and runs the import; the exit status."""
-    return command(
-        SUBSCRIPTIONS, words, "python -m infra.import_subscriptions", Console(stderr=True)
-    )
+    return command(SUBSCRIPTIONS, words, "python -m infra import", Console(stderr=True))
 
 
 if __name__ == "__main__":

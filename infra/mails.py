@@ -206,7 +206,7 @@ def take_pictures(browser: str, directory: Path) -> list[Path]:
 def main(words: list[str] | None = None) -> int:
     """Reads the command line and takes the pictures; the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m infra.mails", description="Shows what every kind of mail looks like."
+        prog="python -m infra mails", description="Shows what every kind of mail looks like."
     )
     parser.add_argument("--to", type=Path, default=PICTURES, help=f"default: {PICTURES}")
     arguments = parser.parse_args(words)

@@ -152,7 +152,7 @@ def _cell(text: str) -> str:
 def main(words: list[str] | None = None) -> int:
     """Writes the page; the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m infra.reference", description="Writes docs/api-reference.md anew."
+        prog="python -m infra reference", description="Writes docs/api-reference.md anew."
     )
     parser.parse_args(words)
     PAGE.write_text(page(json.loads(CONTRACT.read_text(encoding="utf-8"))), encoding="utf-8")

@@ -68,18 +68,19 @@ def story(
     return month.check()
 
 
-def show_how_to_call(stack: local.LocalStack, console: Console) -> None:
+def show_how_to_call(stack: local.LocalStack, page_url: str, console: Console) -> None:
     """Prints the addresses of the running stack and what to try, as one of its users."""
     some = stack.client("dynamodb").scan(TableName=stack.tables["subscriptions"], Limit=1)["Items"]
     user_id = some[0]["user_id"]["S"] if some else "42"
     schedule = f"{stack.api_url}/api/credits/allocation-schedule"
     console.print(
-        f"\n[bold]The API[/]    {stack.api_url}\n"
-        f'[bold]Try[/]        curl -H "Authorization: Bearer $(make token USER_ID={user_id})" '
+        f"\n[bold]Console[/]    {page_url}  (open it in a browser)\n"
+        f"[bold]API[/]        {stack.api_url}\n"
+        f'[bold]Try[/]        curl -H "Authorization: Bearer $(make -s token USER_ID={user_id})" '
         f"{schedule}\n"
-        f"           (an admin: make token USER_ID=ops SCOPE=credits:admin)\n"
+        f"           (for an admin's token: make -s token USER_ID=ops SCOPE=credits:admin)\n"
         f"[bold]Mails[/]      {stack.mail_url}\n"
-        f"[bold]AWS calls[/]  {stack.endpoint_url} (any AWS SDK, as its endpoint URL)\n",
+        f"[bold]AWS calls[/]  {stack.endpoint_url}  (the endpoint URL of any AWS SDK)\n",
         highlight=False,
         soft_wrap=True,
     )
@@ -88,7 +89,7 @@ def show_how_to_call(stack: local.LocalStack, console: Console) -> None:
 def main(words: list[str] | None = None) -> int:
     """Reads the command line and runs; the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m infra.run",
+        prog="python -m infra run",
         description="Turns a month on the embedded emulator and shows what happened.",
     )
     parser.add_argument(
@@ -99,6 +100,7 @@ def main(words: list[str] | None = None) -> int:
     console = Console()
     local.end_on_sigterm()
     try:
+        csv_file.read(arguments.csv)  # a wrong name is told at once, not when the stack is up
         # The month is turned by hand here: the clock's own ticks would only get in between.
         with (
             server.console() as page,
@@ -108,12 +110,12 @@ def main(words: list[str] | None = None) -> int:
         ):
             holds = story(stack, arguments.csv, console, moves_clock=True)
             mails.show_sent(stack, console)
-            show_how_to_call(stack, console)
             if not arguments.exit:
-                console.print(f"[bold]The console[/]  {page.url}\n", highlight=False)
+                show_how_to_call(stack, page.url, console)
                 console.print("The stack stays up until Ctrl-C.")
                 with page.showing(stack):
                     local.stay(stack)
+                console.print("Ending ...")
             return 0 if holds else 1
     except UnreadableFileError as error:
         console.print(f"error: {arguments.csv}: {error}", markup=False)

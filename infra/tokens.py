@@ -158,7 +158,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _arguments(words: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m infra.tokens",
+        prog="python -m infra token",
         description="Prints a token for the API of the running local stack.",
         epilog='make token USER_ID=42 SCOPE="credits:read credits:use" SECONDS=3600',
     )

@@ -8,6 +8,7 @@ python -m infra.verify --sample 1000               (make verify SAMPLE=1000)
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -27,20 +28,26 @@ from infra.importing import progress_bar
 def main(words: list[str] | None = None) -> int:
     """Reads the command line and verifies; the exit status: 1 when a ledger is wrong."""
     parser = argparse.ArgumentParser(
-        prog="python -m infra.verify",
+        prog="python -m infra verify",
         description="Checks the hash chain and the arithmetic of users' ledgers, from line 1.",
     )
     parser.add_argument("user_ids", nargs="*", metavar="USER_ID", help="whose ledgers to walk")
     parser.add_argument("--zone", help="of all in a timezone who can receive credits")
     parser.add_argument("--sample", type=int, help="of so many users at random")
     parser.add_argument("--stage", default=local.STAGE, help="default: the running local stack")
+    parser.add_argument("--json", action="store_true", help="print the outcome as JSON instead")
     arguments = parser.parse_args(words)
     try:
         services = stacks.services_of(arguments.stage)
-        return _verify(services, list(_users(services, arguments)), names_all=arguments.user_ids)
+        found = _verify(services, list(_users(services, arguments)))
     except (InvalidInput, local.NotRunningError, deploy.DeployError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    if arguments.json:
+        print(_as_json(found))
+    else:
+        _show(found, names_all=bool(arguments.user_ids))
+    return 1 if any(isinstance(outcome, LedgerCorrupt) for outcome in found.values()) else 0
 
 
 def _users(services: Services, arguments: argparse.Namespace) -> Iterable[str]:
@@ -54,8 +61,8 @@ def _users(services: Services, arguments: argparse.Namespace) -> Iterable[str]:
     return [parse_user_id("USER_ID", user_id) for user_id in arguments.user_ids]
 
 
-def _verify(services: Services, user_ids: list[str], *, names_all: bool) -> int:
-    """Walks ledgers behind a progress bar; of many, only what is wrong is named."""
+def _verify(services: Services, user_ids: list[str]) -> dict[str, Account | LedgerCorrupt]:
+    """Walks ledgers behind a progress bar: what each adds up to, or its first wrong line."""
 
     def verify(user_id: str) -> Account | LedgerCorrupt:
         try:
@@ -63,24 +70,41 @@ def _verify(services: Services, user_ids: list[str], *, names_all: bool) -> int:
         except LedgerCorrupt as error:
             return error
 
-    wrong = 0
+    found: dict[str, Account | LedgerCorrupt] = {}
     threads = min(stacks.THREADS, services.threads)
     with (
         progress_bar(Console(stderr=True)) as progress,
         ThreadPoolExecutor(threads) as pool,
     ):
         task = progress.add_task("Verifying ledgers", total=len(user_ids))
-        for user_id, found in zip(user_ids, pool.map(verify, user_ids), strict=True):
-            if isinstance(found, LedgerCorrupt):
-                wrong += 1
-                print(f"WRONG  {found}")
-            elif names_all:
-                lines = found.next_number - 1
-                print(f"right  user {user_id}: {lines} entries, balance {found.ledger_balance}")
+        for user_id, outcome in zip(user_ids, pool.map(verify, user_ids), strict=True):
+            found[user_id] = outcome
             progress.advance(task)
+    return found
+
+
+def _show(found: dict[str, Account | LedgerCorrupt], *, names_all: bool) -> None:
+    """For people; of many ledgers, only what is wrong is named."""
+    wrong = 0
+    for user_id, outcome in found.items():
+        if isinstance(outcome, LedgerCorrupt):
+            wrong += 1
+            print(f"WRONG  {outcome}")
+        elif names_all:
+            lines = outcome.next_number - 1
+            print(f"right  user {user_id}: {lines} entries, balance {outcome.ledger_balance}")
     if not names_all:
-        print(f"{len(user_ids):,} ledgers verified, {wrong:,} of them wrong")
-    return 1 if wrong else 0
+        print(f"{len(found):,} ledgers verified, {wrong:,} of them wrong")
+
+
+def _as_json(found: dict[str, Account | LedgerCorrupt]) -> str:
+    """For machines: how many were verified, and each that is wrong."""
+    wrong = [
+        {"user_id": error.user_id, "number": error.number, "reason": error.reason}
+        for error in found.values()
+        if isinstance(error, LedgerCorrupt)
+    ]
+    return json.dumps({"verified": len(found), "wrong": wrong})
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """A user's credits: the schedule, the balance, the history; using credits and giving them back."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -195,13 +196,13 @@ def _number(text: str) -> float:
 
 
 def _parse_transaction_id(field: str, value: object) -> str:
-    if isinstance(value, str) and 0 < len(value) <= _LONGEST_TRANSACTION_ID:
+    if isinstance(value, str) and _TRANSACTION_ID.fullmatch(value):
         return value
     raise InvalidInput.of(field, "must be the transaction_id of a usage")
 
 
-_LONGEST_TRANSACTION_ID = 141
-"""A user id, a hyphen and twelve digits."""
+_TRANSACTION_ID = re.compile(r"[^\ud800-\udfff]{1,141}")
+"""As long as a user id, a hyphen and twelve digits. Half a character could not be sent back."""
 
 
 def _ensure_user(services: Services, user_id: str, *, has_entries: bool) -> None:

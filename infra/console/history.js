@@ -9,8 +9,8 @@ const NAMES = {
   manual: "By hand",
   reversal: "Given back",
 };
-// Characters that every font has.
-const MARKS = { allocation: "+", expiration: "×", usage: "−", manual: "±", reversal: "←" };
+// Characters that every font has. What is not here is marked by its sign.
+const MARKS = { expiration: "×", reversal: "←" };
 
 let shown = new Set();
 
@@ -57,7 +57,7 @@ function drawn(item, zone, giveBack) {
   return make(
     "li",
     { className: `${direction} ${item.type}`, "data-transaction": item.transaction_id },
-    make("span", { className: "mark", ariaHidden: "true" }, MARKS[item.type]),
+    make("span", { className: "mark", ariaHidden: "true" }, MARKS[item.type] ?? (item.amount > 0 ? "+" : "−")),
     make("span", { className: "what" }, title, small),
     make("span", { className: "much" }, signed(item.amount), make("small", {}, `balance ${count(item.balance_after)}`)),
   );

@@ -141,7 +141,7 @@ class Repair:
 def parser_of(name: str, description: str, *, changes: bool = True) -> argparse.ArgumentParser:
     """The parser of a command, with the options that all have."""
     parser = argparse.ArgumentParser(
-        prog=f"python -m infra.repair.{name}",
+        prog=f"python -m infra {name}",
         description=description,
         epilog=f"docs/repair.md says when to use it, with an example. With make: make {name} ...",
     )

@@ -240,7 +240,7 @@ def _count(text: str) -> int:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m infra.sample.generate",
+        prog="python -m infra sample",
         description="Write sample subscriptions as a CSV file that `make import` reads.",
         epilog="The same seed and count always make the same file.",
     )

@@ -1,5 +1,7 @@
 """The verify command: what a person sees of a right ledger and of one that was tampered with."""
 
+import json
+
 import pytest
 
 from infra import stacks
@@ -30,6 +32,20 @@ def test_the_first_wrong_line_is_named(world: World, capsys: pytest.CaptureFixtu
     assert main(["1"]) == 1
     shown = capsys.readouterr().out
     assert "WRONG  ledger of user 1, entry 2: the hash does not match" in shown
+
+
+def test_machines_are_told_the_same_as_json(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"verified": 1, "wrong": []}
+    item = next(item for item in world.lines() if item["entry"]["S"] == "entry#000000000001")
+    item["body"]["S"] = item["body"]["S"].replace("Goodwill", "Badwill")
+    client("dynamodb").put_item(TableName=world.settings.ledger_table, Item=item)
+    assert main(["--zone", "Europe/Paris", "--json"]) == 1
+    (wrong,) = json.loads(capsys.readouterr().out)["wrong"]
+    assert (wrong["user_id"], wrong["number"]) == ("1", 1)
+    assert wrong["reason"].startswith("the hash does not match")
 
 
 def test_a_user_id_that_cannot_be_one_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

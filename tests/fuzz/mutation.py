@@ -183,6 +183,8 @@ class Mutator:
     def _scalar(self, value: Json) -> Json:
         if self._words and self._random() < 0.3:
             return self._pick(self._words)
+        if isinstance(value, str) and value.startswith("{") and self._random() < 0.6:
+            return self.json_text(value)  # a request's body
         if isinstance(value, str) and self._random() < 0.7:
             return self._spelt(value)
         if type(value) is int and abs(value) < 10**30 and self._random() < 0.5:

@@ -52,6 +52,15 @@ REGRESSIONS: list[tuple[str, Any]] = [
     ),
     # The tag names a user of no letters, whom DynamoDB does not look for.
     ("SNS: mail event", BOUNCE_OF_NOBODY),
+    # The refusal repeated half a character, and could not be sent: 500.
+    (
+        "route: POST /api/credits/reverse",
+        {
+            "caller": "admin",
+            "headers": {"Idempotency-Key": "7"},
+            "body": r'{"user_id":"42","transaction_id":"\ud800","reason":"Broken"}',
+        },
+    ),
 ]
 
 

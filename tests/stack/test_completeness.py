@@ -1,5 +1,7 @@
 """The monthly count and the audit on the deployed stack, each function with its own rights."""
 
+import json
+
 import pytest
 
 from infra import completeness, stacks
@@ -16,6 +18,8 @@ def test_a_month_is_counted_and_its_table_printed(
     shown = capsys.readouterr().out
     assert "Allocations of 2026-01, 2 zones" in shown
     assert "\ncomplete\n" in shown
+    assert completeness.main(["2026-01", "--zones", "Europe/Paris", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["complete"] is True
     assert completeness.main(["July"]) == 1
     assert "must be a month written like 2026-07" in capsys.readouterr().err
 

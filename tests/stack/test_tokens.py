@@ -2,18 +2,21 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 
 import jwt
 import pytest
+from rich.console import Console
 
-from infra import packaging, tokens
+from infra import packaging, run, tokens
 from infra.local import LocalStack
 from tests.stack.api import Api
 
@@ -114,3 +117,15 @@ def test_an_issuer_ends_with_its_block_and_never_shows_its_key() -> None:
         )
     with pytest.raises(tokens.TokenError, match="make up"):
         tokens.issue(url, "42")
+
+
+def test_what_make_run_prints_to_try_is_answered(stack: LocalStack, make_token: MakeToken) -> None:
+    Api(stack).subscribe("somebody")
+    printed = StringIO()
+    run.show_how_to_call(stack, "http://127.0.0.1:1", Console(file=printed))
+    assert printed.getvalue().split()[:2] == ["Console", "http://127.0.0.1:1"]
+    ((user_id, url),) = re.findall(r'make -s token USER_ID=(\S+)\)" (\S+)', printed.getvalue())
+    token = make_token("--user-id", user_id).stdout.strip()
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        assert json.load(answer)["current_balance"] >= 0

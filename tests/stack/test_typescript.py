@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,35 @@ def test_a_refusal_is_an_error_with_what_the_api_said(stack: LocalStack, program
 def test_the_client_and_the_components_pass_their_own_tests(program: Path) -> None:
     assert program.exists()
     npm("test")
+
+
+# What the app around a snippet has.
+AROUND = """
+declare const session: { accessToken(options: { fresh: boolean }): Promise<string> };
+declare const report: { id: string };
+declare function offerMore(available: number): void;
+"""
+
+
+@pytest.mark.parametrize("page", ["README.md", "clients/typescript/README.md"])
+@pytest.mark.usefixtures("program")
+def test_what_a_page_shows_of_it_compiles(page: str, tmp_path: Path) -> None:
+    text = (packaging.ROOT / page).read_text(encoding="utf-8")
+    (snippet,) = re.findall(r"^```ts\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    snippet = snippet.replace('"./client.js"', json.dumps(str(CLIENT / "src" / "client.js")))
+    (tmp_path / "snippet.ts").write_text(snippet + AROUND, encoding="utf-8")
+    (tmp_path / "package.json").write_text('{"type": "module"}')
+    settings = {
+        "extends": str(CLIENT / "tsconfig.json"),
+        "compilerOptions": {
+            "noEmit": True,
+            "rootDir": "/",
+            "typeRoots": [str(CLIENT / "node_modules" / "@types")],
+        },
+        "include": ["snippet.ts"],
+    }
+    (tmp_path / "tsconfig.json").write_text(json.dumps(settings))
+    npm("exec", "--", "tsc", "--project", str(tmp_path))
 
 
 def test_the_client_needs_nothing_at_run_time() -> None:

@@ -1,8 +1,12 @@
 """The commands: one name for all, help for each, and pages that are what they would write."""
 
+import errno
 import importlib.util
 import json
 import re
+import runpy
+import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -33,7 +37,9 @@ def test_every_command_says_what_it_takes(
         main()
     said = capsys.readouterr()
     assert (ended.value.code, said.err) == (0, "")
-    assert said.out.startswith("usage: ")
+    package = COMMANDS[name][0].partition(".")[0]
+    by_name = f"python -m infra {name} " if package == "infra" else "python -m bench"
+    assert said.out.startswith(f"usage: {by_name}")
 
 
 def test_a_command_that_is_not_there_is_answered_with_those_that_are(
@@ -48,8 +54,69 @@ def test_a_command_that_is_not_there_is_answered_with_those_that_are(
 
 def test_what_make_runs_of_ours_is_a_command() -> None:
     """So that nobody has to look in two places for what there is."""
-    modules = set(re.findall(r"\$\(RUN\) -m ((?:infra|bench)[\w.]*)", MAKEFILE))
-    known = {module for module, _ in COMMANDS.values()}
-    assert modules <= known
-    for module in known:
+    run = re.findall(r"\$\(RUN\) -m (infra|bench)\b(?: (\w+))?", MAKEFILE)
+    assert {package for package, _ in run} == {"infra"}
+    assert {name for _, name in run} == set(COMMANDS)
+    for module, _ in COMMANDS.values():
         assert importlib.util.find_spec(module) is not None
+
+
+def make(*words: str) -> subprocess.CompletedProcess[str]:
+    """Make, told that .venv is up to date: only what it says before it runs anything matters."""
+    return subprocess.run(
+        ["make", "--old-file=.venv/.ready", *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("target", "missing", "example"),
+    [
+        (["import"], "CSV", "make import CSV=subscribers.csv"),
+        (["deploy"], "STAGE", "make deploy STAGE=dev"),
+        (["replay", "FROM=2026-07-01T00:00Z"], "KIND", "make replay FROM="),
+        (["void", "USER_ID=42", "BATCH=42-7", "ACTOR=ada"], "REASON", "make void USER_ID=42"),
+    ],
+)
+def test_a_target_without_its_variables_names_the_first_and_an_example(
+    target: list[str], missing: str, example: str
+) -> None:
+    ended = make(*target)
+    assert ended.returncode == 2
+    assert f"make {target[0]} needs {missing}. For example: {example}" in ended.stderr
+
+
+def test_help_shows_every_target_under_a_heading_and_fits_a_wide_terminal() -> None:
+    shown = make("help").stdout
+    targets = set(re.findall(r"^([a-z]+):.*## ", MAKEFILE, re.MULTILINE))
+    assert set(re.findall(r"^  make ([a-z]+) ", shown, re.MULTILINE)) == targets
+    assert {*COMMANDS} <= targets
+    assert max(map(len, shown.splitlines())) <= 110
+    phony = " ".join(re.findall(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)).split()
+    assert set(phony) == targets | {"writable"}
+
+
+def test_a_reader_that_has_seen_enough_is_no_failure_to_talk_about() -> None:
+    command = f"{shlex.quote(sys.executable)} -m infra cost | true"
+    ended = subprocess.run(
+        ["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
+def test_what_cannot_be_written_is_named_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "build"))
+
+    monkeypatch.setattr(runpy, "run_module", refuse)
+    monkeypatch.setattr(sys, "argv", ["infra", "units"])
+    assert main() == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {tmp_path / 'build'}: Permission denied.")
+    assert "clone it where you can write" in said
