@@ -380,6 +380,10 @@ def sections() -> set[str]:
     }
 
 
+def test_every_symptom_has_its_section_of_the_runbook() -> None:
+    assert {symptom.name for symptom in alarms.SYMPTOMS} == set(sections())
+
+
 def test_every_alarm_has_its_section_of_the_runbook_and_every_section_an_alarm(
     deployed: dict[str, Any],
 ) -> None:

@@ -246,6 +246,17 @@ def test_what_is_no_bearer_token_is_refused(header: str) -> None:
     assert policy["policyDocument"]["Statement"][0]["Effect"] == "Deny"
 
 
+def test_a_good_token_under_another_scheme_is_refused() -> None:
+    policy = answer(checker(), f"Basic {token()}", ARN)
+    assert policy["policyDocument"]["Statement"][0]["Effect"] == "Deny"
+
+
+def test_a_subject_that_is_no_user_id_is_refused_whoever_the_user_is() -> None:
+    for subject in ("ada#other", "a b", "x" * 129):
+        with pytest.raises(InvalidToken, match="alphabet"):
+            checker(user_claim="uid").check(token(sub=subject, uid="42"))
+
+
 def test_the_scheme_is_bearer_however_it_is_written() -> None:
     for header in (f"Bearer {token()}", f"bearer {token()}", f"BEARER  {token()} "):
         policy = answer(checker(), header, ARN)
@@ -553,6 +564,21 @@ def test_a_key_set_without_a_key_for_us_is_none_and_the_one_before_stays(
     assert issuer.fetches == 2
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"kty": "oct", "kid": "other", "k": part(b"k" * 32)},
+        public(EC_KEY, "other", use="enc"),
+        public(EC_KEY, "other", alg="ES384"),
+        public(SHORT_KEY, "other"),
+        {**public(EC_KEY, ""), "kid": 7},
+    ],
+)
+def test_a_key_that_is_not_for_us_is_left_out(other: Json) -> None:
+    keys = authorizer.usable_keys({"keys": [other, public(RSA_KEY, "ours")]})
+    assert list(keys) == ["ours"]
+
+
 def test_a_key_for_us_is_found_among_others() -> None:
     others = [{"kty": "OKP"}, {"kty": "oct", "k": "AA"}, public(RSA_KEY, "x", alg="RSA-OAEP")]
     keys = authorizer.usable_keys({"keys": [*others, public(EC_KEY, "ours")]})
@@ -626,6 +652,15 @@ def test_an_answer_that_is_no_key_set_is_refused(page: tuple[int, bytes]) -> Non
     with (
         web_server({"/jwks.json": page, "/other": document(KEY_SET)}) as url,
         pytest.raises(ValueError),  # noqa: PT011 - of its own making, or json's
+    ):
+        fetch_keys(local(url, jwks_url=f"{url}/jwks.json"))
+
+
+def test_a_key_set_that_was_read_in_part_is_refused() -> None:
+    padded = json.dumps(KEY_SET).encode() + b" " * 300_000
+    with (
+        web_server({"/jwks.json": (200, padded)}) as url,
+        pytest.raises(ValueError, match="bytes"),
     ):
         fetch_keys(local(url, jwks_url=f"{url}/jwks.json"))
 

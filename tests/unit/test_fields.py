@@ -14,6 +14,7 @@ from chalicelib.domain.fields import (
     parse_amount,
     parse_boolean,
     parse_choice,
+    parse_correlation_id,
     parse_days,
     parse_email,
     parse_key,
@@ -405,3 +406,18 @@ def test_what_is_no_object_with_named_fields_is_refused(values: object) -> None:
 def test_an_object_nested_too_deep_to_print_is_refused() -> None:
     with pytest.raises(InvalidInput, match=r"is a value that is too large to show \(list\)$"):
         FieldReader(nested(100_000))
+
+
+@pytest.mark.parametrize("wrong", ["", "a" * 65, "a b", "a\n", "a_b", None, 7])
+def test_a_correlation_id_is_one_to_64_letters_digits_and_hyphens(wrong: object) -> None:
+    assert parse_correlation_id("id", "A-1" + "x" * 61) == "A-1" + "x" * 61
+    with pytest.raises(InvalidInput):
+        parse_correlation_id("id", wrong)
+
+
+def test_a_refusal_names_twenty_unknown_fields_and_counts_the_others() -> None:
+    fields = FieldReader({f"x{number}": 1 for number in range(25)})
+    with pytest.raises(InvalidInput) as refused:
+        fields.finish()
+    assert len(refused.value.errors) == 20
+    assert "nor are 5 others" in refused.value.errors[0].message

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chalicelib.domain.calendar import Turn
+from chalicelib.domain.calendar import Period, Turn
 from chalicelib.domain.errors import FieldError, InvalidInput
 from chalicelib.messages import (
     USERS_A_MESSAGE,
@@ -20,6 +20,7 @@ from chalicelib.messages import (
     Sweep,
     SweepKind,
     UsersMessage,
+    ZoneCheck,
     parse_notification,
 )
 
@@ -302,3 +303,28 @@ def test_instants_that_are_no_instants_name_the_field() -> None:
 )
 def test_a_notification_reads_back_as_itself(notification: Notification) -> None:
     assert parse_notification(notification.body()) == notification
+
+
+@pytest.mark.parametrize("number", [0, -1, 10**12, True, 1.0, "1"])
+def test_a_notification_names_an_entry_by_a_number_of_twelve_digits_at_most(number: object) -> None:
+    parse_notification(json.dumps({"user_id": "1", "number": 10**12 - 1}))
+    with pytest.raises(InvalidInput):
+        parse_notification(json.dumps({"user_id": "1", "number": number}))
+
+
+@pytest.mark.parametrize("zones", [0, -1, True, 1.0, "1", None])
+def test_a_check_is_of_one_zone_at_least(zones: object) -> None:
+    values = json.loads(ZoneCheck("run", Period(2026, 7), "Europe/Paris", 1).body())
+    ZoneCheck.parse(json.dumps(values))
+    with pytest.raises(InvalidInput):
+        ZoneCheck.parse(json.dumps(values | {"zones": zones}))
+
+
+def test_a_sweep_covers_its_midnights_from_the_first_to_the_last() -> None:
+    for first, is_right in ((MIDNIGHT, True), (MIDNIGHT + timedelta(days=1), False)):
+        body = Sweep(SweepKind.EXPIRY, "Europe/Paris", first, MIDNIGHT, MIDNIGHT).body()
+        if is_right:
+            assert Sweep.parse(body).first_midnight == first
+        else:
+            with pytest.raises(InvalidInput, match="first_midnight"):
+                Sweep.parse(body)

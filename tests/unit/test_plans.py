@@ -289,3 +289,9 @@ def test_a_byte_order_mark_does_no_harm() -> None:
 def test_the_mistakes_are_reported_under_the_name_of_the_file() -> None:
     with pytest.raises(CatalogueError, match=r"^chalicelib/plans\.toml, line 1: has no plans"):
         parse_catalogue("", source="chalicelib/plans.toml")
+
+
+def test_a_low_balance_is_of_a_billion_credits_at_most() -> None:
+    parse_catalogue(f"{RIGHT}low_balance_threshold = 1_000_000_000\n")
+    (problem,) = problems(f"{RIGHT}low_balance_threshold = 1_000_000_001\n")
+    assert "low_balance_threshold must be at most 1,000,000,000, is 1000000001" in problem

@@ -1,0 +1,68 @@
+"""Bugs to plant: what the audit must find, or it proves nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+from chalicelib.domain.subscriptions import Subscription
+from chalicelib.store.ledger import Draft, Inserted, LedgerStore
+from chalicelib.store.subscriptions import SubscriptionStore, _item
+
+
+@contextmanager
+def _entries_without_condition() -> Iterator[None]:
+    """An entry is put whatever is there: alone, in a transaction, and in a batch."""
+
+    def insert(self: LedgerStore, drafts: Sequence[Draft]) -> Inserted:
+        for each in drafts:
+            self._client.put_item(TableName=self._table, Item=each.item)
+        return Inserted(list(drafts), [])
+
+    always = "attribute_not_exists(user_id) OR attribute_exists(user_id)"
+    with (
+        patch("chalicelib.store.ledger._IS_NEW", always),
+        patch.object(LedgerStore, "insert", insert),
+    ):
+        yield
+
+
+def _batches_without_condition() -> AbstractContextManager[Any]:
+    """An entry of a batch is put whatever is there, and nothing else."""
+
+    def insert(self: LedgerStore, drafts: Sequence[Draft]) -> Inserted:
+        for each in drafts:
+            self._client.put_item(TableName=self._table, Item=each.item)
+        return Inserted(list(drafts), [])
+
+    return patch.object(LedgerStore, "insert", insert)
+
+
+def _versions_without_condition() -> AbstractContextManager[Any]:
+    """A subscription is put whatever its version."""
+
+    def put(self: SubscriptionStore, subscription: Subscription) -> None:
+        item = _item(subscription)
+        self._connection.put_item(self._table, subscription.user_id, attributes=item)
+
+    return patch.object(SubscriptionStore, "put", put)
+
+
+def _keys_forgotten() -> AbstractContextManager[Any]:
+    """No operation leaves its marker, so that each can be done again."""
+    original = LedgerStore._transact
+
+    def transact(self: LedgerStore, items: Sequence[Any]) -> None:
+        original(self, [item for item in items if item["entry"]["S"] != "operation"])
+
+    return patch.object(LedgerStore, "_transact", transact)
+
+
+PLANTS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
+    "entries-without-condition": _entries_without_condition,
+    "batches-without-condition": _batches_without_condition,
+    "versions-without-condition": _versions_without_condition,
+    "keys-forgotten": _keys_forgotten,
+}

@@ -1,0 +1,603 @@
+"""The guards of the infrastructure, found in the files that declare it.
+
+One is made for each queue, event source, table, policy statement and alarm there is, so that what
+is added has its guards at once. What is left of a file without one of them is written as JSON,
+which is YAML, too.
+"""
+
+import ast
+import json
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any
+
+import yaml
+
+from .guard import ROOT, Guard, LostGuardError
+
+RESOURCES = "infra/resources.yaml"
+CONFIG = ".chalice/config.json"
+ALARMS = "infra/alarms.py"
+
+Json = dict[str, Any]
+Step = str | int | tuple[str, str]
+Place = tuple[Step, ...]
+"""Where something is: keys, places in a list, or (key, value) of an element of a list."""
+
+_GONE = object()
+_TEMPLATE = "tests/stack/test_template.py::test_"
+_MAILS = "tests/stack/test_mail_template.py::test_"
+_RINGS = "tests/stack/test_alarms.py::test_"
+_GUARDED = "tests/stack/test_guarded_template.py::test_"
+_ASKED = "the_authorizer_is_asked_for_what_may_be_a_token_and_its_answer_is_kept_for_a_minute"
+
+
+def found() -> list[Guard]:
+    """All of them."""
+    resources = _load(RESOURCES)["Resources"]
+    return [
+        *_queues(resources),
+        *_event_sources(resources),
+        *_kept(resources),
+        *_single(),
+        *_policies(),
+        *_timeouts(),
+        *_symptoms(),
+    ]
+
+
+# --- Taking something out of a file ---------------------------------------------------------------
+
+
+@cache
+def _as_json(file: str) -> str:
+    text = (ROOT / file).read_text(encoding="utf-8")
+    return json.dumps(yaml.safe_load(text)) if file.endswith(".yaml") else text
+
+
+def _load(file: str) -> Any:
+    """What is in a file: a copy of one's own, in which nothing is shared as YAML's anchors do."""
+    return json.loads(_as_json(file))
+
+
+def _guard(
+    file: str, path: Place, what: str, *tests: str, becomes: object = _GONE, name: str = ""
+) -> Guard:
+    """A guard that is a value in a file of YAML or JSON; it is taken away, or becomes another."""
+    words = [step[1] if isinstance(step, tuple) else str(step) for step in path]
+    name = name or ".".join(word for word in words if word not in ("Resources", "Properties"))
+
+    def remove(_text: str) -> str:
+        data = _load(file)
+        parent = data
+        try:
+            for step in path[:-1]:
+                parent = parent[_key(parent, step)]
+            last = _key(parent, path[-1])
+            before = parent[last]
+        except (LookupError, TypeError, StopIteration) as error:
+            raise LostGuardError(f"{name}: {file} has no such value ({error!r})") from error
+        if before == becomes:
+            raise LostGuardError(f"{name}: removing it changes nothing in {file}")
+        if becomes is _GONE:
+            del parent[last]
+        else:
+            parent[last] = becomes
+        return json.dumps(data)
+
+    return Guard(name, "infrastructure", file, what, tests, remove)
+
+
+def _key(parent: Any, step: Step) -> Any:
+    if isinstance(step, tuple):
+        return next(place for place, item in enumerate(parent) if item.get(step[0]) == step[1])
+    return step
+
+
+def _of_type(resources: Json, kind: str) -> Iterator[tuple[str, Json]]:
+    return (
+        (name, resource["Properties"])
+        for name, resource in resources.items()
+        if resource.get("Type") == kind
+    )
+
+
+def _property(resource: str, *path: Step) -> Place:
+    return ("Resources", resource, "Properties", *path)
+
+
+# --- What there is one of for each queue, event source, table, statement and alarm ----------------
+
+
+def _queues(resources: Json) -> Iterator[Guard]:
+    for name, queue in _of_type(resources, "AWS::SQS::Queue"):
+        yield _guard(
+            RESOURCES,
+            _property(name, "SqsManagedSseEnabled"),
+            "messages that are stored without encryption",
+            f"{_TEMPLATE}queues_are_encrypted",
+            becomes=False,
+        )
+        yield _guard(
+            RESOURCES,
+            _property(name, "MessageRetentionPeriod"),
+            "a message that is forgotten after four days",
+            f"{_GUARDED}every_queue_keeps_its_messages_for_two_weeks",
+        )
+        if "RedrivePolicy" not in queue:
+            continue
+        kept = f"{_TEMPLATE}a_message_that_keeps_failing_is_kept_for_two_weeks"
+        yield _guard(
+            RESOURCES,
+            _property(name, "RedrivePolicy"),
+            "a poison message that is tried for ever and then forgotten",
+            kept,
+        )
+        yield _guard(
+            RESOURCES,
+            _property(name, "RedrivePolicy", "maxReceiveCount"),
+            "a poison message that is tried for days",
+            kept,
+            becomes=1000,
+        )
+        yield _guard(
+            RESOURCES,
+            _property(name, "VisibilityTimeout"),
+            "a message that is delivered again while its function is at it",
+            f"{_TEMPLATE}a_message_is_not_delivered_again_while_its_function_may_still_be_trying",
+            becomes=30,
+        )
+
+
+def _event_sources(resources: Json) -> Iterator[Guard]:
+    fed = f"{_TEMPLATE}a_queue_feeds_its_function_and_is_told_which_messages_failed"
+    for name, resource in resources.items():
+        for event, declared in resource.get("Properties", {}).get("Events", {}).items():
+            path = _property(name, "Events", event, "Properties")
+            source = declared["Properties"]
+            if "Queue" in source:
+                yield _guard(
+                    RESOURCES,
+                    (*path, "FunctionResponseTypes"),
+                    "a message that failed and is deleted with its neighbours",
+                    fed,
+                    name=f"{name}.FunctionResponseTypes",
+                )
+                yield _guard(
+                    RESOURCES,
+                    (*path, "ScalingConfig"),
+                    "a turn of the month that takes all of the account's concurrency",
+                    fed,
+                    name=f"{name}.ScalingConfig",
+                )
+                yield _guard(
+                    RESOURCES,
+                    (*path, "BatchSize"),
+                    "an invocation that has more to do than it has time for",
+                    fed,
+                    becomes=10_000,
+                    name=f"{name}.BatchSize",
+                )
+            if "Schedule" in source:
+                yield _guard(
+                    RESOURCES,
+                    (*path, "Enabled"),
+                    "a schedule that never comes",
+                    f"{_GUARDED}every_schedule_is_on_and_at_a_time_of_the_clock",
+                    becomes=False,
+                    name=f"{name}.Enabled",
+                )
+                yield _guard(
+                    RESOURCES,
+                    (*path, "Schedule"),
+                    "a schedule that is not aligned to the midnights",
+                    f"{_GUARDED}every_schedule_is_on_and_at_a_time_of_the_clock",
+                    becomes="rate(15 minutes)",
+                    name=f"{name}.Schedule",
+                )
+
+
+def _kept(resources: Json) -> Iterator[Guard]:
+    kept = f"{_GUARDED}what_is_kept_outlives_its_stack_in_production"
+    for name, resource in resources.items():
+        for policy in ("DeletionPolicy", "UpdateReplacePolicy"):
+            if policy in resource:
+                yield _guard(
+                    RESOURCES,
+                    ("Resources", name, policy),
+                    "a stack that takes what is kept with it",
+                    kept,
+                    becomes="Delete",
+                )
+    for name, _ in _of_type(resources, "AWS::DynamoDB::Table"):
+        for path, what in (
+            (("SSESpecification", "SSEEnabled"), "a table without encryption"),
+            (
+                ("PointInTimeRecoverySpecification", "PointInTimeRecoveryEnabled"),
+                "a table that cannot be restored",
+            ),
+            (("DeletionProtectionEnabled",), "a table that a slip of the mouse deletes"),
+        ):
+            yield _guard(
+                RESOURCES,
+                _property(name, *path),
+                what,
+                f"{_TEMPLATE}tables_are_on_demand_encrypted_and_protected",
+                becomes=False,
+                name=f"{name}.{path[-1]}",
+            )
+
+
+def _policies() -> Iterator[Guard]:
+    rights = f"{_TEMPLATE}a_role_allows_what_its_function_does_and_nothing_else"
+    logs = f"{_TEMPLATE}every_function_may_write_its_own_log_and_no_other"
+    for path in sorted((ROOT / ".chalice").glob("policy-*.json")):
+        file = f".chalice/{path.name}"
+        for statement in _load(file)["Statement"]:
+            sid = statement["Sid"]
+            test = logs if sid == "WriteOwnLogs" else rights
+            actions = statement["Action"]
+            service = (actions if isinstance(actions, str) else actions[0]).partition(":")[0]
+            for key, becomes, what in (
+                ("Resource", "*", "a function that does so to whatever there is"),
+                ("Action", f"{service}:*", "a function that does to it whatever there is to do"),
+            ):
+                yield _guard(
+                    file,
+                    ("Statement", ("Sid", sid), key),
+                    what,
+                    test,
+                    becomes=becomes,
+                    name=f"{path.stem}.{sid}.{key}",
+                )
+
+
+def _timeouts() -> Iterator[Guard]:
+    functions = _load(CONFIG)["stages"]["prod"]["lambda_functions"]
+    for name in functions:
+        yield _guard(
+            CONFIG,
+            ("stages", "prod", "lambda_functions", name, "lambda_timeout"),
+            "a function that hangs for a quarter of an hour",
+            f"{_GUARDED}every_function_ends_in_time",
+            becomes=900,
+            name=f"{name}.lambda_timeout",
+        )
+
+
+def _symptoms() -> Iterator[Guard]:
+    test = f"{_RINGS}every_symptom_has_its_section_of_the_runbook"
+    text = (ROOT / ALARMS).read_text(encoding="utf-8")
+    for element in _elements(text, "SYMPTOMS"):
+        name = ast.literal_eval(_args(element)[0])
+        yield Guard(
+            f"alarm.{name}",
+            "infrastructure",
+            ALARMS,
+            f"nobody who is woken when: {ast.literal_eval(_args(element)[1])}",
+            (test,),
+            _without_element("SYMPTOMS", name),
+        )
+    for element in _elements(text, "ROLLBACK_ALARMS"):
+        name = ast.literal_eval(element)
+        yield Guard(
+            f"rollback.{name}",
+            "infrastructure",
+            ALARMS,
+            "a deployment that stays though it rings an alarm",
+            (f"{_GUARDED}five_alarms_of_what_runs_all_the_time_take_a_deployment_back",),
+            _without_element("ROLLBACK_ALARMS", name),
+        )
+    for action in ("AlarmActions", "OKActions"):
+        line = f'                "{action}": [{{"Ref": "AlarmsTopic"}}],\n'
+        yield Guard(
+            f"alarms.{action}",
+            "infrastructure",
+            ALARMS,
+            "an alarm that nobody hears",
+            (f"{_GUARDED}every_alarm_is_heard_when_it_rings_and_when_it_ends",),
+            _without_text(f"alarms.{action}", line),
+        )
+
+
+def _elements(text: str, constant: str) -> list[ast.expr]:
+    for statement in ast.parse(text).body:
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == constant:
+            assert isinstance(statement.value, ast.Tuple)
+            return statement.value.elts
+    raise LostGuardError(f"{ALARMS} has no {constant}")
+
+
+def _args(element: ast.expr) -> list[ast.expr]:
+    assert isinstance(element, ast.Call)
+    return element.args
+
+
+def _without_element(constant: str, name: str) -> Callable[[str], str]:
+    def remove(text: str) -> str:
+        for element in _elements(text, constant):
+            first = _args(element)[0] if isinstance(element, ast.Call) else element
+            if ast.literal_eval(first) == name:
+                lines = text.splitlines(keepends=True)
+                assert element.end_lineno is not None
+                del lines[element.lineno - 1 : element.end_lineno]
+                return "".join(lines)
+        raise LostGuardError(f"{constant} has no {name}")
+
+    return remove
+
+
+def _without_text(name: str, line: str) -> Callable[[str], str]:
+    def remove(text: str) -> str:
+        if text.count(line) != 1:
+            raise LostGuardError(f"{name}: its line is there {text.count(line)} times")
+        return text.replace(line, "")
+
+    return remove
+
+
+# --- What there is one of -------------------------------------------------------------------------
+
+
+def _single() -> Iterator[Guard]:
+    stream = _property(
+        "QueueNotifications", "Events", "QueueNotificationsDynamodbEventSource", "Properties"
+    )
+    wakes = f"{_MAILS}the_stream_wakes_its_reader_for_new_entries_only"
+    reported = f"{_MAILS}what_the_stream_cannot_hand_over_is_reported_before_it_is_forgotten"
+    topics = f"{_RINGS}topics_are_encrypted_with_a_key_that_those_who_publish_may_use"
+    bucket = f"{_TEMPLATE}the_reports_are_private_encrypted_versioned_and_kept"
+    blocks = ("PublicAccessBlockConfiguration",)
+    throttled = f"{_TEMPLATE}requests_are_throttled_method_by_method"
+    mails = f"{_GUARDED}mails_are_signed_and_what_comes_back_is_heard"
+    parameters = f"{_GUARDED}parameters_that_make_no_sense_are_refused"
+    for path, becomes, what, test in (
+        ((*stream, "StartingPosition"), "LATEST", "mails of a deployment that are lost", wakes),
+        ((*stream, "FilterCriteria"), _GONE, "an invocation for every marker", wakes),
+        (
+            (*stream, "BisectBatchOnFunctionError"),
+            False,
+            "a record that holds up a hundred",
+            reported,
+        ),
+        (
+            (*stream, "MaximumRecordAgeInSeconds"),
+            86_400,
+            "records that are forgotten before they are reported",
+            reported,
+        ),
+        ((*stream, "DestinationConfig"), _GONE, "records that nobody knows of", reported),
+        (
+            _property("MailEvents", "DeadLetterQueue"),
+            _GONE,
+            "a bounce that is lost",
+            f"{_TEMPLATE}a_mail_event_that_keeps_failing_is_kept",
+        ),
+        (
+            _property("LedgerTable", "StreamSpecification"),
+            {"StreamViewType": "KEYS_ONLY"},
+            "an outbox that says nothing",
+            f"{_TEMPLATE}the_ledger_streams_its_new_entries",
+        ),
+        (
+            _property("MailsTable", "TimeToLiveSpecification"),
+            _GONE,
+            "records of mails that are kept for ever",
+            f"{_MAILS}records_of_mails_are_forgotten_in_the_end",
+        ),
+        *(
+            (
+                _property("ReportsBucket", *blocks, block),
+                False,
+                "reports that somebody makes public",
+                bucket,
+            )
+            for block in (
+                *("BlockPublicAcls", "BlockPublicPolicy"),
+                *("IgnorePublicAcls", "RestrictPublicBuckets"),
+            )
+        ),
+        (_property("ReportsBucket", "BucketEncryption"), _GONE, "reports in the clear", bucket),
+        (
+            _property("ReportsBucket", "VersioningConfiguration", "Status"),
+            "Suspended",
+            "a report that is overwritten",
+            bucket,
+        ),
+        (
+            _property("ReportsBucket", "OwnershipControls"),
+            _GONE,
+            "reports that belong to who wrote them",
+            f"{_GUARDED}the_reports_belong_to_the_account",
+        ),
+        *(
+            (
+                _property(topic, "KmsMasterKeyId"),
+                _GONE,
+                "addresses and alarms in the clear",
+                topics,
+            )
+            for topic in ("MailEventsTopic", "AlarmsTopic")
+        ),
+        *(
+            (
+                _property(f"{topic}Policy", "PolicyDocument", "Statement", 0, key),
+                becomes,
+                "another account that publishes to the topic",
+                topics,
+            )
+            for topic in ("MailEventsTopic", "AlarmsTopic")
+            for key, becomes in (("Condition", _GONE), ("Principal", "*"))
+        ),
+        (
+            _property(
+                "TopicsKey",
+                "KeyPolicy",
+                "Statement",
+                ("Sid", "AlarmsAndMailEventsPublish"),
+                "Condition",
+            ),
+            _GONE,
+            "another account that uses the key",
+            topics,
+        ),
+        (_property("TopicsKey", "EnableKeyRotation"), False, "a key that is never new", topics),
+        (
+            _property("UnsubscribeSecret", "GenerateSecretString", "PasswordLength"),
+            8,
+            "a key of the unsubscribe links that can be guessed",
+            f"{_MAILS}no_secret_is_in_the_template",
+        ),
+        (
+            _property(
+                *("RestAPI", "DefinitionBody", "securityDefinitions", "authorizer"),
+                *("x-amazon-apigateway-authorizer", "identityValidationExpression"),
+            ),
+            _GONE,
+            "an invocation for whatever is no token",
+            _TEMPLATE + _ASKED,
+        ),
+        *(
+            (
+                _property("RestAPI", "MethodSettings", place, key),
+                {"Fn::FindInMap": ["Stages", {"Ref": "Stage"}, "VisibilityTimeout"]},
+                "requests without a limit",
+                throttled,
+            )
+            for place in range(3)
+            for key in ("ThrottlingRateLimit", "ThrottlingBurstLimit")
+        ),
+        (
+            _property("UsagePlan", "Throttle", "RateLimit"),
+            {"Fn::FindInMap": ["Stages", {"Ref": "Stage"}, "VisibilityTimeout"]},
+            "requests of one API key without a limit",
+            throttled,
+        ),
+        (
+            _property("UsagePlan", "Quota"),
+            _GONE,
+            "requests of one API key without a limit",
+            f"{_GUARDED}an_api_key_has_a_quota",
+        ),
+        (
+            _property("MailIdentity", "DkimAttributes", "SigningEnabled"),
+            False,
+            "mails that anybody can forge",
+            mails,
+        ),
+        (
+            _property("MailIdentity", "DkimSigningAttributes", "NextSigningKeyLength"),
+            "RSA_1024_BIT",
+            "mails that anybody can forge",
+            mails,
+        ),
+        (
+            _property("MailConfigurationSet", "SuppressionOptions"),
+            _GONE,
+            "mails to addresses that came back",
+            f"{_MAILS}ses_keeps_addresses_that_came_back",
+        ),
+        (
+            _property("MailConfigurationSet", "ReputationOptions", "ReputationMetricsEnabled"),
+            False,
+            "alarms about bounces that have nothing to ring by",
+            mails,
+        ),
+        (
+            _property("MailEventDestination", "EventDestination", "MatchingEventTypes"),
+            ["bounce"],
+            "complaints that nobody hears",
+            f"{_MAILS}bounces_and_complaints_reach_their_function",
+        ),
+        *(
+            (("Parameters", name, key), becomes, "a deployment that cannot work", parameters)
+            for name, key, becomes in (
+                ("TokenIssuer", "AllowedPattern", ".*"),
+                ("TokenAudience", "MinLength", 0),
+                ("TokenJwksUrl", "AllowedPattern", ".*"),
+                ("MailDomain", "AllowedPattern", ".*"),
+                ("AlarmEmail", "AllowedPattern", ".*"),
+            )
+        ),
+        (
+            ("Parameters", "Tracing", "Default"),
+            "Active",
+            "traces that are paid for and not asked for",
+            f"{_TEMPLATE}a_stage_is_traced_when_its_parameter_says_so_and_only_then",
+        ),
+        (
+            ("Conditions", "KeepsData"),
+            {"Fn::Equals": [{"Ref": "Stage"}, "dev"]},
+            "a production without recovery and protection",
+            f"{_TEMPLATE}tables_are_on_demand_encrypted_and_protected",
+        ),
+        *(
+            (("Mappings", "Stages", "prod", key), becomes, what, test)
+            for key, becomes, what, test in _SETTINGS_OF_PRODUCTION
+        ),
+    ):
+        yield _guard(RESOURCES, path, what, test, becomes=becomes)
+    yield _guard(
+        CONFIG,
+        ("stages", "prod", "log_retention_in_days"),
+        "logs that are forgotten before anybody asks",
+        f"{_TEMPLATE}every_function_may_write_its_own_log_and_no_other",
+        becomes=1,
+    )
+    yield _guard(
+        CONFIG,
+        ("autogen_policy",),
+        "rights that Chalice makes up",
+        f"{_GUARDED}rights_are_written_by_hand",
+        becomes=True,
+    )
+
+
+_SETTINGS_OF_PRODUCTION = (
+    (
+        *("Concurrency", 1_000, "a turn of the month that takes all of the account's concurrency"),
+        f"{_TEMPLATE}a_queue_feeds_its_function_and_is_told_which_messages_failed",
+    ),
+    (
+        *("MailSenders", 1_000, "mails over the rate of the account"),
+        f"{_TEMPLATE}a_queue_feeds_its_function_and_is_told_which_messages_failed",
+    ),
+    (
+        *("MaximumReceives", 1_000, "a poison message that is tried for days"),
+        f"{_TEMPLATE}a_message_that_keeps_failing_is_kept_for_two_weeks",
+    ),
+    (
+        *("VisibilityTimeout", 30, "a message that is delivered while its function is at it"),
+        f"{_TEMPLATE}a_message_is_not_delivered_again_while_its_function_may_still_be_trying",
+    ),
+    *(
+        (
+            key,
+            1_000_000,
+            "requests without a limit",
+            f"{_TEMPLATE}requests_are_throttled_method_by_method",
+        )
+        for key in (
+            *("RequestRate", "RequestBurst", "ManagementRate", "ManagementBurst", "KeyRate"),
+        )
+    ),
+    ("KeyBurst", 1_000_000, "requests without a limit", f"{_GUARDED}an_api_key_has_a_quota"),
+    (
+        "MailRetrySeconds",
+        0,
+        "a mail that is tried again at once",
+        f"{_GUARDED}mails_wait_before_they_are_tried_again",
+    ),
+    (
+        "DeletionPolicy",
+        "Delete",
+        "a stack that takes what is kept with it",
+        f"{_GUARDED}what_is_kept_outlives_its_stack_in_production",
+    ),
+    (
+        "UpdateReplacePolicy",
+        "Delete",
+        "a stack that takes what is kept with it",
+        f"{_GUARDED}what_is_kept_outlives_its_stack_in_production",
+    ),
+)
