@@ -30,7 +30,7 @@ class Queues:
             region_name=settings.region,
             config=Config(
                 connect_timeout=2,
-                read_timeout=10,
+                read_timeout=5,
                 retries={"mode": "standard", "total_max_attempts": 4},
             ),
         )

@@ -85,6 +85,9 @@ def test_every_client_gives_up_before_its_function_is_ended(
     for config in made.values():
         attempts = (config.retries or {}).get("total_max_attempts", 3)
         assert attempts * max(config.connect_timeout, config.read_timeout) < LONGEST_WORK
+    # The API starts runs: it must still be there to say that SQS is not.
+    sqs = made["sqs"]
+    assert sqs.retries["total_max_attempts"] * sqs.read_timeout < LONGEST_REQUEST
     # A mail that SES may have taken must not be sent again by the SDK.
     assert made["sesv2"].retries["total_max_attempts"] == 1
 
