@@ -166,5 +166,5 @@ $(READY): requirements.txt requirements-dev.txt
 	@( $(VENV)/bin/pip install --disable-pip-version-check -r requirements-dev.txt || touch $@.failed ) 2>&1 \
 	  | while read -r word rest; do case $$word in Collecting) echo "  $${rest%% *}";; ERROR:) echo "$$word $$rest";; esac; done >&2
 	@if [ -e $@.failed ]; then rm $@.failed; echo 'error: pip could not install requirements-dev.txt.' \
-	  'Is there a network? Only this step needs one; make goes on here when you run it again.' >&2; exit 1; fi
+	  'Is there a network, and a package index? Installing needs them; run make again when they are there.' >&2; exit 1; fi
 	@touch $@
