@@ -195,14 +195,14 @@ class Machine(Life):
         with self.step(f"{user} uses {amount} credits, key {key}", drawn, "use") as troubles:
             self.perform(*self.use_of(user, amount, key, own=own), troubles)
 
-    @rule(who=places, key=keys, more=st.sampled_from((0, 0, 1, -10)), drawn=troubles)
+    @rule(who=places, key=keys, more=st.sampled_from((0, 1, 1, -10)), drawn=trouble)
     def use_up(self, who: int, key: str, more: int, drawn: Drawn) -> None:
         user = self.user(who)
         ledger = self.oracle.ledger(user)
         amount = ledger.available(ledger.time(self.world.clock)) + more
         if amount > 0:
             words = f"{user} uses {amount} credits, {more:+} of all, key {key}"
-            with self.step(words, drawn, "use") as troubles:
+            with self.step(words, drawn, "refusal" if more > 0 else "use") as troubles:
                 self.perform(*self.use_of(user, amount, key, own=False), troubles)
 
     @rule(
