@@ -545,6 +545,18 @@ class Machine(Life):
                 with self.step("a quarter of an hour passes"):
                     self.world.now += reference.QUARTER
 
+    @rule(who=places, key=keys, before=troubles, drawn=troubles)
+    def story_of_a_low_balance(self, who: int, key: str, before: Drawn, drawn: Drawn) -> None:
+        """A balance is low, is not when credits come back, and then is again."""
+        user = self.user(who)
+        used = len(self.usages(user))
+        self.use_up(who, f"{key}-low", -10, [])
+        if len(self.usages(user)) > used:
+            self.story_of_the_mails(1, [], before)
+            self._reverse(user, self.usages(user)[-1], None, f"{key}-back", [])
+            self.use_up(who, f"{key}-low-again", -10, [])
+            self.story_of_the_mails(1, [], drawn)
+
     # --- Reading ----------------------------------------------------------------------------------
 
     @rule(who=places, drawn=troubles)
