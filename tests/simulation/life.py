@@ -61,6 +61,8 @@ AIMS: dict[str, tuple[str, ...]] = {
         "TransactWriteItems ledger",
         "TransactGetItems ledger",
     ),
+    # Who is refused may have been served before: that is looked up.
+    "refusal": ("TransactGetItems ledger", "TransactGetItems ledger", "Query ledger"),
     "by hand": ("Query ledger", "GetItem subscriptions", "TransactWriteItems ledger"),
     "tick": ("SendMessageBatch sweeps",),
     "sweeps": (

@@ -195,14 +195,14 @@ class Machine(Life):
         with self.step(f"{user} uses {amount} credits, key {key}", drawn, "use") as troubles:
             self.perform(*self.use_of(user, amount, key, own=own), troubles)
 
-    @rule(who=places, key=keys, more=st.sampled_from((0, 0, 1, -10)), drawn=troubles)
+    @rule(who=places, key=keys, more=st.sampled_from((0, 1, 1, -10)), drawn=trouble)
     def use_up(self, who: int, key: str, more: int, drawn: Drawn) -> None:
         user = self.user(who)
         ledger = self.oracle.ledger(user)
         amount = ledger.available(ledger.time(self.world.clock)) + more
         if amount > 0:
             words = f"{user} uses {amount} credits, {more:+} of all, key {key}"
-            with self.step(words, drawn, "use") as troubles:
+            with self.step(words, drawn, "refusal" if more > 0 else "use") as troubles:
                 self.perform(*self.use_of(user, amount, key, own=False), troubles)
 
     @rule(
@@ -544,6 +544,18 @@ class Machine(Life):
                 self.send_now(messages, [] if place else drawn)
                 with self.step("a quarter of an hour passes"):
                     self.world.now += reference.QUARTER
+
+    @rule(who=places, key=keys, before=troubles, drawn=troubles)
+    def story_of_a_low_balance(self, who: int, key: str, before: Drawn, drawn: Drawn) -> None:
+        """A balance is low, is not when credits come back, and then is again."""
+        user = self.user(who)
+        used = len(self.usages(user))
+        self.use_up(who, f"{key}-low", -10, [])
+        if len(self.usages(user)) > used:
+            self.story_of_the_mails(1, [], before)
+            self._reverse(user, self.usages(user)[-1], None, f"{key}-back", [])
+            self.use_up(who, f"{key}-low-again", -10, [])
+            self.story_of_the_mails(1, [], drawn)
 
     # --- Reading ----------------------------------------------------------------------------------
 
