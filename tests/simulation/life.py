@@ -62,7 +62,7 @@ AIMS: dict[str, tuple[str, ...]] = {
         "TransactGetItems ledger",
     ),
     # Who is refused may have been served before: that is looked up.
-    "refusal": ("TransactGetItems ledger", "TransactGetItems ledger", "Query ledger"),
+    "refusal": ("TransactGetItems ledger", "TransactGetItems ledger"),
     "by hand": ("Query ledger", "GetItem subscriptions", "TransactWriteItems ledger"),
     "tick": ("SendMessageBatch sweeps",),
     "sweeps": (

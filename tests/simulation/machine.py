@@ -205,6 +205,10 @@ class Machine(Life):
             with self.step(words, drawn, "refusal" if more > 0 else "use") as troubles:
                 self.perform(*self.use_of(user, amount, key, own=False), troubles)
 
+    @rule(who=places, key=keys, drawn=trouble)
+    def use_too_much(self, who: int, key: str, drawn: Drawn) -> None:
+        self.use_up(who, key, 1, drawn)
+
     @rule(
         who=places, place=st.integers(0, 30), amount=st.none() | amounts, key=keys, drawn=troubles
     )
