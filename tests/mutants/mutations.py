@@ -6,8 +6,9 @@ comparison turned round, an argument forgotten, a statement left out, a word mis
 
 import ast
 import copy
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 _COMPARISONS: dict[type[ast.cmpop], tuple[type[ast.cmpop], ...]] = {
@@ -41,7 +42,10 @@ _TYPES_ONLY = {"TypeVar", "cast"}
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """One mistake. ``function`` is empty for one in the body of a module or of a class."""
+    """One mistake. ``function`` is empty for one in the body of a module or of a class.
+
+    ``occurrence`` counts those that look the same: a line can be in a function twice.
+    """
 
     file: str
     function: str
@@ -50,6 +54,7 @@ class Mutant:
     before: str
     after: str
     text: str
+    occurrence: int = 0
 
     @property
     def key(self) -> tuple[str, str, str, str]:
@@ -60,7 +65,12 @@ class Mutant:
 def mutants_of(root: Path, file: str) -> list[Mutant]:
     """Every mutant of a file."""
     text = (root / file).read_text(encoding="utf-8")
-    return list(_Mutations(file, text).all())
+    seen: Counter[tuple[str, str, str, str]] = Counter()
+    found = []
+    for mutant in _Mutations(file, text).all():
+        found.append(replace(mutant, occurrence=seen[mutant.key]))
+        seen[mutant.key] += 1
+    return found
 
 
 class _Mutations:
