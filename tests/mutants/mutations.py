@@ -142,8 +142,9 @@ class _Mutations:
         made: list[str] = []
         match statement:
             case ast.Expr() | ast.Raise() | ast.Continue() | ast.Break() if inside:
-                made = ["pass"]
-            case ast.Return(value=value) if value and ast.unparse(value) != "None":
+                # A method that names no super has other free variables: it cannot be swapped.
+                made = ["super()" if "super()" in ast.unparse(statement) else "pass"]
+            case ast.Return(value=value) if value and not _is_as_good_as_none(value):
                 made = ["return None"]
             case ast.Assign(targets=targets, value=value) if inside:
                 if not (isinstance(value, ast.Constant) and value.value is None):
@@ -292,6 +293,13 @@ def _changes(  # noqa: C901, PLR0912 - a case for each kind of expression
                 yield ast.Call(func, nothing, keywords)
             for place in range(len(keywords)):
                 yield ast.Call(func, args, keywords[:place] + keywords[place + 1 :])
+
+
+def _is_as_good_as_none(node: ast.expr) -> bool:
+    """Whether it is None, or False: where the answer is yes or no, None says the same."""
+    if isinstance(node, ast.Call) and ast.unparse(node.func) in _TYPES_ONLY:
+        return _is_as_good_as_none(node.args[-1])
+    return isinstance(node, ast.Constant) and (node.value is None or node.value is False)
 
 
 def _is_none(node: ast.expr) -> bool:

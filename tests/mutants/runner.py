@@ -31,7 +31,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import spec_from_loader
@@ -46,7 +46,7 @@ TESTS = ("tests/unit", "tests/aws")
 LEFT_OUT = "tests/aws/test_crashes.py"
 """Takes half a minute, and runs no line that others do not run."""
 
-SECONDS_A_MUTANT = 6.0
+SECONDS_A_MUTANT = 3.0
 """How many seconds of tests, by what they took before, a mutant has to survive."""
 
 SECONDS_A_TEST = 2.0
@@ -92,7 +92,7 @@ class Plan:
         return found
 
     def tests_of(self, mutant: Mutant, known: "Verdict | None") -> list[str]:
-        """The tests to try: who noticed it before, who noticed its neighbours, then by speed.
+        """The tests to try: who noticed it before, who noticed its neighbours, its own, the others.
 
         Those that it is known to survive are left out.
         """
@@ -102,10 +102,12 @@ class Plan:
             for test in self._by_line.get((mutant.file, line), ())
         }
         good = self.killers[mutant.file, mutant.function]
+        own = f"test_{Path(mutant.file).stem}.py"
         order = sorted(
             found,
             key=lambda test: (
                 -good.index(test) - 1 if test in good else 0,
+                not _file_of(test).endswith(own),
                 not test.startswith(TESTS[0]),
                 self.seconds[test],
                 test,
@@ -137,7 +139,7 @@ class Plan:
             runs, key=lambda file: (not file.endswith(own), TESTS[0] not in file, cost[file])
         )
         chosen: list[str] = []
-        left = 2 * SECONDS_A_MUTANT
+        left = 4 * SECONDS_A_MUTANT
         for file in order:
             if not chosen or cost[file] <= left:
                 chosen.append(file)
@@ -245,20 +247,49 @@ def _digest(content: bytes) -> str:
 
 
 def _states(root: Path) -> dict[str, str]:
-    """Of each file of tests, a digest of it, the product, and the helpers of the tests."""
-    tests = [path for folder in TESTS for path in sorted((root / folder).glob("test_*.py"))]
-    helpers = [path for folder in TESTS for path in (root / folder).glob("*.py")]
+    """Of each file of tests, a digest of it and of whatever its tests depend on."""
     common = hashlib.sha256(repr(SECONDS_A_MUTANT).encode())
-    for path in sorted(
-        {*root.glob("chalicelib/**/*.py"), *root.glob("chalicelib/**/*.toml"), *helpers}
-        - set(tests)
-    ):
-        common.update(f"{path.relative_to(root)}\n".encode() + path.read_bytes())
-    return {
-        str(path.relative_to(root)): _digest(common.digest() + path.read_bytes())
-        for path in tests
-        if str(path.relative_to(root)) != LEFT_OUT
-    }
+    for path in sorted((*root.glob("chalicelib/**/*"), *root.glob("tests/fixtures/*"))):
+        if path.suffix not in (".py", ".pyc") and path.is_file():
+            common.update(f"{path.relative_to(root)}\n".encode() + path.read_bytes())
+    states = {}
+    for folder in TESTS:
+        for test in sorted((root / folder).glob("test_*.py")):
+            needed: set[Path] = set()
+            for file in (test, root / "tests" / "conftest.py", test.with_name("conftest.py")):
+                _add_imports(root, file, needed)
+            content = b"".join(_content(path) for path in sorted(needed))
+            states[str(test.relative_to(root))] = _digest(common.digest() + content)
+    states.pop(LEFT_OUT, None)
+    return states
+
+
+def _add_imports(root: Path, path: Path, found: set[Path]) -> None:
+    """Adds a module of this repository and all that it imports of it, whether late or at once."""
+    if path in found or not path.exists():
+        return
+    found.add(path)
+    for imported in _imports(root, path):
+        _add_imports(root, imported, found)
+
+
+@cache
+def _imports(root: Path, path: Path) -> tuple[Path, ...]:
+    places: list[Path] = []
+    for node in ast.walk(ast.parse(_content(path))):
+        if isinstance(node, ast.Import):
+            places += [root / alias.name.replace(".", "/") for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = path.parents[node.level - 1] if node.level else root
+            place = base / (node.module or "").replace(".", "/")
+            places += [place, *(place / alias.name for alias in node.names)]
+    files = (file for place in places for file in (place.with_suffix(".py"), place / "__init__.py"))
+    return tuple(file for file in files if file.exists())
+
+
+@cache
+def _content(path: Path) -> bytes:
+    return path.read_bytes()
 
 
 def _preload() -> None:

@@ -14,6 +14,7 @@ from chalicelib.domain.fields import (
     parse_amount,
     parse_boolean,
     parse_choice,
+    parse_correlation_id,
     parse_days,
     parse_email,
     parse_key,
@@ -405,3 +406,18 @@ def test_what_is_no_object_with_named_fields_is_refused(values: object) -> None:
 def test_an_object_nested_too_deep_to_print_is_refused() -> None:
     with pytest.raises(InvalidInput, match=r"is a value that is too large to show \(list\)$"):
         FieldReader(nested(100_000))
+
+
+@pytest.mark.parametrize(
+    "text", ["a", "Z", "0", "-", "1-5759e988-bd862e3fe1be46a994272793", "x" * 64]
+)
+def test_a_correlation_id_is_letters_digits_and_hyphens(text: str) -> None:
+    assert parse_correlation_id("id", text) == text
+
+
+@pytest.mark.parametrize("wrong", ["", "x" * 65, "a b", "a_b", "a\n", "é", 5, None, ["a"]])
+def test_any_other_correlation_id_is_refused(wrong: object) -> None:
+    assert (
+        refusal(parse_correlation_id, wrong)
+        == f"must be 1 to 64 letters, digits and -; is {shown(wrong)}"
+    )
