@@ -39,15 +39,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--write", help="write the survivors to this file, ready to be explained")
     options = parser.parse_args(arguments)
     os.chdir(ROOT)
-    files = options.files or _all_files()
+    files = options.files or all_files()
     for file in files:
-        if file not in _all_files():
+        if file not in all_files():
             print(f"error: {file} is no file of the domain or the store", file=sys.stderr)
             return 2
     return _run(files, options.write, is_whole=not options.files)
 
 
-def _all_files() -> list[str]:
+def all_files() -> list[str]:
+    """The files that mistakes are made in."""
     return [
         str(path.relative_to(ROOT))
         for package in ("domain", "store")
