@@ -159,13 +159,13 @@ class _Mutations:
             yield self._mutant(statement, statement, after, inside)
 
     def _of_expression(self, node: ast.expr, around: ast.AST, inside: str) -> Iterator[Mutant]:
-        for after in _changes(node):
-            yield self._mutant(node, around, ast.unparse(after), inside)
         if isinstance(node, ast.Call) and ast.unparse(node.func) in _TYPES_ONLY:
             # Of a cast only the value is more than a type.
             for argument in node.args[1:]:
                 yield from self._of_expression(argument, around, inside)
             return
+        for after in _changes(node):
+            yield self._mutant(node, around, ast.unparse(after), inside)
         if isinstance(node, ast.JoinedStr):
             for part in node.values:
                 if isinstance(part, ast.FormattedValue):
