@@ -57,7 +57,10 @@ SECONDS_STUCK = 120
 
 MOST_MEMORY = 4 * 1024**3
 _SURVIVED, _KILLED, _BROKEN = 0, 1, 70
-_OPTIONS = ("-q", "-x", "-p", "no:cacheprovider", "-p", "no:xdist", f"--ignore={LEFT_OUT}")
+_OPTIONS = (
+    *("-q", "-x", "--tb=no", f"--ignore={LEFT_OUT}"),
+    *("-p", "no:cacheprovider", "-p", "no:xdist"),
+)
 _PRELOADED = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
 
 

@@ -89,7 +89,7 @@ def test_an_instant_is_written_in_utc_with_milliseconds_only_when_there_are_any(
     assert format_instant(half) == "2026-07-01T04:00:00.500Z"
     assert format_instant(after_1970(999)) == "1970-01-01T00:00:00Z"
     assert format_instant(after_1970(1000)) == "1970-01-01T00:00:00.001Z"
-    with pytest.raises(ValueError, match="^an instant needs a timezone, and .* has none$"):
+    with pytest.raises(ValueError, match=r"^an instant needs a timezone, and .* has none$"):
         format_instant(utc(2026, 7, 1, 4).replace(tzinfo=None))
 
 
