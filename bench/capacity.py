@@ -2,11 +2,12 @@
 
     python -m bench.capacity [--json]        (make capacity)
 
-A discrete-event simulation: a sweep pages a zone and enqueues its users, a hundred a message;
-Lambda takes ten messages an invocation, with as many invocations at once as its poller has grown
-to; each user takes CPU, two round trips and write units, which the table and its expiry index give
-out at the rates they are good for. What it does not know is AWS itself: latencies are assumptions,
-and marked.
+A discrete-event simulation: a sweep pages each zone that has the same midnight and enqueues its
+users, a hundred a message; Lambda takes ten messages an invocation, with as many invocations at
+once as its poller has grown to; each user takes CPU, a round trip, a part of another and write
+units, which the table and its expiry index give out at the rates they are good for. Users live
+where people live (`bench.population`). What it does not know is AWS itself: latencies are
+assumptions, and marked.
 """
 
 from __future__ import annotations
@@ -14,15 +15,24 @@ from __future__ import annotations
 import argparse
 import heapq
 import json
+from collections import Counter
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from bench import plots
+from bench.population import people
+from chalicelib.domain import calendar
+from chalicelib.domain.calendar import Period
+from chalicelib.jobs.sweeps import USERS_A_PAGE
 
 RESULTS = Path(__file__).parent / "results.json"
+
+PERIOD = Period(2027, 3)
+"""The month that begins; another one moves some zones by an hour."""
 
 SOURCES = {
     "SQS pollers": (
@@ -64,71 +74,13 @@ SOURCES = {
 }
 """Looked up in stored copies of these pages on 2026-11-23; SES is named only, not simulated."""
 
-POPULATION = {
-    "Asia/Kolkata": 1451,
-    "Asia/Shanghai": 1419,
-    "Africa/Lagos": 233,
-    "Asia/Karachi": 251,
-    "Asia/Jakarta": 230,
-    "Asia/Makassar": 53,
-    "Asia/Dhaka": 174,
-    "America/New_York": 164,
-    "America/Chicago": 101,
-    "America/Denver": 24,
-    "America/Los_Angeles": 54,
-    "America/Sao_Paulo": 196,
-    "America/Manaus": 16,
-    "Europe/Moscow": 98,
-    "Asia/Yekaterinburg": 22,
-    "Asia/Novosibirsk": 25,
-    "Africa/Addis_Ababa": 132,
-    "America/Mexico_City": 131,
-    "Asia/Tokyo": 124,
-    "Africa/Cairo": 117,
-    "Asia/Manila": 116,
-    "Africa/Kinshasa": 109,
-    "Asia/Ho_Chi_Minh": 101,
-    "Asia/Tehran": 92,
-    "Europe/Istanbul": 87,
-    "Europe/Berlin": 85,
-    "Asia/Bangkok": 72,
-    "Europe/London": 69,
-    "Africa/Dar_es_Salaam": 69,
-    "Europe/Paris": 67,
-    "Africa/Johannesburg": 64,
-    "Europe/Rome": 59,
-    "Africa/Nairobi": 56,
-    "Asia/Yangon": 55,
-    "America/Bogota": 53,
-    "Asia/Seoul": 52,
-    "Europe/Madrid": 48,
-    "Africa/Algiers": 47,
-    "Asia/Baghdad": 46,
-    "America/Argentina/Buenos_Aires": 46,
-    "Asia/Kabul": 43,
-    "Europe/Warsaw": 39,
-    "Africa/Casablanca": 38,
-    "Europe/Kyiv": 38,
-    "America/Toronto": 25,
-    "Asia/Tashkent": 36,
-    "Asia/Riyadh": 34,
-    "America/Lima": 34,
-    "Asia/Kathmandu": 30,
-    "Australia/Sydney": 24,
-    "Asia/Colombo": 23,
-    "Pacific/Auckland": 5,
-}
-"""Millions of people in the most populous zones, after the UN's World Population Prospects 2024
-(https://population.un.org/wpp/). Approximate: entered by hand, not checked number by number, and
-countries with several zones are split by their regions, roughly. What is used is the largest share.
-"""
-
 
 @dataclass(frozen=True)
 class Setting:
     """What is deployed, and what is assumed."""
 
-    users: int = 1_000_000
+    zones: tuple[int, ...] = (1_000_000,)
+    """Users of each of the zones whose month begins at this instant."""
     expiring: float = 0.3
     """The share of users whose grant is in the expiry index too."""
     memory_mb: int = 1024
@@ -144,12 +96,19 @@ class Setting:
     sweep_cpu_ms: float = 0.02
     """CPU of a user in the sweep; measured."""
     round_trip_ms: float = 5.0
-    """Assumed, for each of the two requests of a user."""
+    """Assumed, of the query of a user's last entry."""
+    insert_ms: float = 15.0
+    """Assumed, of a request that inserts 25 entries."""
     page_ms: float = 35.0
     """Assumed: a query of 1,000 keys, and a request to SQS."""
     threads: int = 16
     cold_ms: float = 600.0
     """Assumed, of an environment's first invocation."""
+
+    @property
+    def users(self) -> int:
+        """All whose month begins."""
+        return sum(self.zones)
 
     @property
     def vcpu(self) -> float:
@@ -169,27 +128,32 @@ class Turn:
 
 
 def simulate(setting: Setting) -> Turn:
-    """One zone's midnight, message by message."""
+    """One instant's midnights, page by page: a page of a sweep is an invocation of a worker."""
     page_seconds = setting.page_ms / 1000 + setting.sweep_cpu_ms / min(
         1.0, setting.sweep_memory_mb / 1769
     )
-    messages = -(-setting.users // 100)
-    invocations = -(-messages // 10)
+    pages = sorted(
+        (
+            start // USERS_A_PAGE * page_seconds + page_seconds + 0.02,
+            min(USERS_A_PAGE, users - start),
+        )
+        for users in setting.zones
+        for start in range(0, users, USERS_A_PAGE)
+    )
     cpu_bound = 100 * setting.cpu_ms / 1000 / setting.vcpu
-    waiting_bound = 100 * 2 * setting.round_trip_ms / 1000 / setting.threads
+    queries = -(-100 // setting.threads) * setting.round_trip_ms / 1000
+    waiting_bound = queries + setting.insert_ms / 1000  # four inserts at once
     message_seconds = max(cpu_bound, waiting_bound) + 0.01
-    writes = 100 * (1 + setting.expiring)
     table_rate = setting.warm_writes
     index_rate = min(setting.warm_writes, setting.shards * 1_000)
-    # A message is written no faster than table, index and reads give units out.
-    pace = max(100 / table_rate, 100 * setting.expiring / index_rate, 150 / setting.warm_reads)
+    # Users are written no faster than table, index and reads give units out.
+    pace = max(1 / table_rate, setting.expiring / index_rate, 1.5 / setting.warm_reads)
     free: list[float] = []
     started = 0
     limit = min(setting.concurrency, 1_250)
-    units_until, now, most, last = 0.0, 0.0, 0, 0.0
-    finished: list[float] = []
-    for number in range(invocations):
-        ready = (number + 1) * page_seconds + 0.02
+    units_until, now, last = 0.0, 0.0, 0.0
+    finished: list[tuple[float, int]] = []
+    for ready, users in pages:
         # A place: a new one when the pollers have grown to it, else the one that is free first.
         grown_at = max(
             0.0, (started + 1 - setting.pollers_at_first) / setting.pollers_a_minute * 60
@@ -203,24 +167,27 @@ def simulate(setting: Setting) -> Turn:
             now = max(ready, heapq.heappop(free))
             begin = now
         # Units are given out in turn; whoever is late waits for them.
-        worked = begin + 10 * message_seconds
-        units_until = max(units_until, begin) + 10 * pace
+        worked = begin + -(-users // 100) * message_seconds
+        units_until = max(units_until, begin) + users * pace
         end = max(worked, units_until)
         heapq.heappush(free, end)
-        most = max(most, sum(1 for until in free if until > now) if number % 50 == 0 else most)
-        finished.append(end)
+        finished.append((end, users))
         last = max(last, end)
     finished.sort()
-    per_second: dict[int, float] = {}
-    for end in finished:
-        per_second[int(end)] = per_second.get(int(end), 0) + 10 * writes
+    per_second: Counter[int] = Counter()
+    curve, credited = [(0.0, 0.0)], 0
+    for end, users in finished:
+        per_second[int(end)] += users
+        credited += users
+        curve.append((end, float(credited)))
     step = max(1, len(finished) // 60)
-    curve = [(0.0, 0.0), *((end, (place + 1) * 1000.0) for place, end in enumerate(finished))]
-    peak = max(per_second.values()) if last > 3 else setting.users * (1 + setting.expiring) / last
+    most = max(per_second.values()) if last > 3 else setting.users / last
     return Turn(
         seconds=round(last, 1),
-        enqueued_seconds=round(invocations * page_seconds, 1),
-        peak_writes=round(min(peak, table_rate + index_rate * setting.expiring)),
+        enqueued_seconds=round(pages[-1][0], 1),
+        peak_writes=round(
+            min(most * (1 + setting.expiring), table_rate + index_rate * setting.expiring)
+        ),
         most_concurrent=started,
         curve=(*curve[::step], curve[-1]),
     )
@@ -247,9 +214,22 @@ def saturated(setting: Setting) -> str:
     return min(better, key=lambda name: simulate(better[name]).seconds)
 
 
-def largest_share() -> float:
-    """Of all people, those in the most populous zone."""
-    return max(POPULATION.values()) / sum(POPULATION.values())
+def instants() -> dict[datetime, dict[str, float]]:
+    """The instants at which a month begins somewhere, with the share of people of each zone."""
+    population = people()
+    everybody = sum(population.values())
+    found: dict[datetime, dict[str, float]] = {}
+    for timezone, count in population.items():
+        start = calendar.month_start(timezone, PERIOD)
+        found.setdefault(start, {})[timezone] = count / everybody
+    return dict(sorted(found.items()))
+
+
+def busiest(users: int) -> tuple[int, ...]:
+    """Of so many users over the world, those of each zone at the instant that has the most."""
+    shares = max(instants().values(), key=lambda zones: sum(zones.values()))
+    counts = (round(users * share) for share in shares.values())
+    return tuple(count for count in counts if count)
 
 
 def measured() -> Setting:
@@ -272,13 +252,12 @@ def cases(setting: Setting) -> dict[str, Setting]:
         warm_reads=40_000,
         page_ms=20,
     )
-    share = largest_share()
     found: dict[str, Setting] = {}
     for users in (10_000, 1_000_000, 10_000_000):
-        spread = int(users * share)
-        found[f"{users:,} over the world, as deployed"] = replace(setting, users=spread)
-        found[f"{users:,} in one zone, as deployed"] = replace(setting, users=users)
-        found[f"{users:,} in one zone, tuned"] = replace(tuned, users=users)
+        found[f"{users:,} over the world, as deployed"] = replace(setting, zones=busiest(users))
+        found[f"{users:,} over the world, tuned"] = replace(tuned, zones=busiest(users))
+        found[f"{users:,} in one zone, as deployed"] = replace(setting, zones=(users,))
+        found[f"{users:,} in one zone, tuned"] = replace(tuned, zones=(users,))
     return found
 
 
@@ -294,7 +273,7 @@ def main(words: list[str] | None = None) -> int:
     if arguments.json:
         print(json.dumps({name: asdict(turn) for name, (_, turn) in turns.items()}, indent=1))
         return 0
-    table = Table("users", "busiest zone", "last credit s", "enqueued s", title="A month's turn")
+    table = Table("users", "busiest instant", "last credit s", "enqueued s", title="A month's turn")
     for column in ("writes/s at most", "concurrent", "held up by"):
         table.add_column(column, justify="right")
     for name, (case, turn) in turns.items():
@@ -316,8 +295,16 @@ def main(words: list[str] | None = None) -> int:
         plots.lines(
             "A million users: credits posted after midnight",
             million,
-            "seconds after midnight of the busiest zone",
+            "seconds after midnight at the busiest instant",
             "users",
+        ),
+    )
+    plots.write(
+        "instants",
+        plots.columns(
+            "People whose month begins, by UTC hour of the turn",
+            {f"{start:%H:%M}": 100 * sum(zones.values()) for start, zones in instants().items()},
+            "%",
         ),
     )
     return 0

@@ -1,9 +1,10 @@
 """CPU of a cold start and of one request, beside the bare SDK doing the same calls.
 
-A cold start is measured in a fresh process each: importing what a function imports and serving its
-first event, against importing botocore and making one DynamoDB client. A request is measured warm:
-the whole route in this process, against its DynamoDB calls made with bare botocore. The network is
-replaced below the SDK (`bench.transport`), so only CPU counts; `make bench` interleaves them.
+A cold start is measured in a fresh process each, from the archive that is deployed: importing what
+a function imports and making its client, against importing botocore and making one DynamoDB client.
+A request is measured warm: the whole route in this process, against its DynamoDB calls made with
+bare botocore, with the network replaced below the SDK (`bench.transport`), so only CPU counts.
+`make bench` interleaves them.
 """
 
 from __future__ import annotations
@@ -13,16 +14,25 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import botocore
+
+from bench import workload
+from bench.database import Database
 from bench.transport import Transport
 from chalicelib.domain import ledger
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.ledger import Account, LedgerEntry
+from infra import packaging
 
 ENVIRONMENT = {
     "STAGE": "dev",
@@ -94,7 +104,7 @@ def answers() -> Transport:
     return transport
 
 
-def api_event(method: str, path: str, body: object = None) -> dict[str, Any]:
+def api_event(method: str, path: str, body: object = None, user_id: str = USER) -> dict[str, Any]:
     """An event of API Gateway as it reaches the function, from a user with a user's scopes."""
     return {
         "resource": path,
@@ -116,10 +126,10 @@ def api_event(method: str, path: str, body: object = None) -> dict[str, Any]:
             "requestId": "bench",
             "identity": {"sourceIp": "127.0.0.1"},
             "authorizer": {
-                "user_id": USER,
-                "caller": USER,
+                "user_id": user_id,
+                "caller": user_id,
                 "scopes": "credits:read credits:use",
-                "principalId": USER,
+                "principalId": user_id,
             },
         },
         "body": json.dumps(body) if body is not None else None,
@@ -136,26 +146,44 @@ USE = ("POST", "/api/credits/use", {"amount": 10, "description": "Report"})
 # ── Cold starts: each runs in a process of its own ──────────────────────────────────────────────
 
 
-COLD = {
-    "floor": """
+_SDK = """
 import botocore.session
-botocore.session.get_session().create_client("dynamodb", region_name="eu-west-1")
-""",
-    "api": """
+client = botocore.session.get_session().create_client("dynamodb", region_name="us-east-1")
+"""
+_API = """
 import app
 from chalicelib.api import account, exchange
 from chalicelib.services import services
 _ = (services().ledger, services().subscriptions, services().catalogue)
-""",
-    "worker": """
+"""
+_WORKER = """
 import app
 from chalicelib.jobs import workers
 from chalicelib.services import services
 _ = (services().ledger, services().subscriptions, services().catalogue)
-""",
+"""
+_FIRST = """
+import json, os
+class Context:
+    aws_request_id = "bench"
+answer = app.{function}(json.loads(os.environ["EVENT"]), Context())
+assert answer in ({{"batchItemFailures": []}},) or answer["statusCode"] == 200, answer
+"""
+COLD_USER = "user-0000000"
+
+COLD = {
+    "floor": _SDK,
+    "floor, packed": _SDK,
+    "api": _API,
+    "worker": _WORKER,
+    "floor, first call": _SDK
+    + f'client.get_item(TableName="b-subscriptions", Key={{"user_id": {{"S": "{COLD_USER}"}}}})',
+    "api, first request": _API + _FIRST.format(function="app"),
+    "worker, first message": _WORKER + _FIRST.format(function="allocate_accounts"),
 }
-"""Cold starts up to where a function can take its first event: importing botocore and making one
-DynamoDB client; what the API function imports, its client included; what a worker imports."""
+"""Cold starts. Up to where a function can take its first event: importing botocore and making one
+DynamoDB client, what the API function imports and its client, what a worker imports and its client.
+And with the first event: one call, the balance of a user, the allocation of a user."""
 
 TIMED = """
 import time
@@ -165,30 +193,46 @@ print((time.process_time_ns() - before) / 1e6)
 """
 
 
-def measure_cold(name: str) -> float:
+@contextmanager
+def packaged() -> Iterator[dict[str, Path]]:
+    """Where each variant of a cold start imports from.
+
+    The functions from the archive that is deployed, unpacked as Lambda has it. The floor from the
+    SDK as pip installs it; ``floor, packed`` from the archive's.
+    """
+    installed = Path(botocore.__file__).parents[1]
+    with tempfile.TemporaryDirectory(prefix="credits-bench-") as name:
+        package = packaging.package("dev", Path(name) / "package", region="us-east-1")
+        archive = Path(name) / "archive"
+        with zipfile.ZipFile(package.archive) as packed:
+            packed.extractall(archive)
+        as_installed = ("floor", "floor, first call")
+        yield dict.fromkeys(COLD, archive) | dict.fromkeys(as_installed, installed)
+
+
+def measure_cold(variant: str, imported_from: Path, database: Database) -> float:
     """Milliseconds of CPU of one cold start, in a process that has imported nothing else."""
-    return _cold(COLD[name])
-
-
-def measure_first_event(function: str, event: dict[str, Any]) -> float:
-    """The same for importing `app.py` and serving a first event, its transport stubbed."""
-    # The stub is installed beforehand, and imports botocore: that is given back below.
-    stub = (
-        "from bench.cpu import answers\nanswers().install()\nimport sys\n"
-        "for name in [name for name in sys.modules if name.startswith('chalice')]:\n"
-        "    del sys.modules[name]\n"
+    database.control("forget", tables=["ledger"])
+    message = {"as_of": workload.MIDNIGHT, "user_ids": [COLD_USER], "correlation_id": None}
+    event = (
+        workload.sqs_event([json.dumps(message)], "allocations")
+        if variant.startswith("worker")
+        else api_event(*BALANCE, user_id=COLD_USER)
     )
-    return _cold(f"import app\napp.{function}({event!r}, None)", stub)
-
-
-def _cold(script: str, before: str = "") -> float:
     run = subprocess.run(
-        [sys.executable, "-c", before + TIMED.format(script=script)],
-        env=os.environ | ENVIRONMENT | {"PYTHONPATH": "."},
+        # -S: nothing that happens to be installed here.
+        [sys.executable, "-S", "-c", TIMED.format(script=COLD[variant])],
+        env=os.environ
+        | workload.ENVIRONMENT
+        | {"PYTHONPATH": str(imported_from), "AWS_ENDPOINT_URL": database.endpoint}
+        | {"EVENT": json.dumps(event)},
+        cwd=imported_from,
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
     )
+    if run.returncode:
+        raise RuntimeError(f"{variant}: {run.stderr}")
     return float(run.stdout.splitlines()[-1])
 
 
@@ -294,7 +338,7 @@ def cpu_of(call: Callable[[], object], times: int = 50) -> float:
     return (time.process_time_ns() - before) / times / 1000
 
 
-def interleaved(variants: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+def interleaved(variants: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
     """Measures A B A B …, so that what disturbs the machine disturbs all of them."""
     found: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(rounds):

@@ -176,7 +176,9 @@ class Store:
     def _find(self, table: str, key: Values) -> bytes | None:
         partition_name, sort_name = KEYS[table]
         partition = self.tables[table].get(key[partition_name]["S"])
-        return partition and partition.get(key[sort_name]["S"] if sort_name else "")
+        if partition is None:
+            return None
+        return partition.get(key[sort_name]["S"] if sort_name else "")
 
     # ── writing ──────────────────────────────────────────────────────────────────────────────────
 
@@ -479,7 +481,12 @@ async def _serve(listening: socket.socket) -> None:
     server = await loop.create_server(lambda: _Connection(store), sock=listening)
     # Whoever started us holds the other end of standard input; when it closes, we end.
     ended: asyncio.Future[None] = loop.create_future()
-    loop.add_reader(0, lambda: ended.done() or os.read(0, 1) or ended.set_result(None))
+
+    def end_with_starter() -> None:
+        if not ended.done() and not os.read(0, 1):
+            ended.set_result(None)
+
+    loop.add_reader(0, end_with_starter)
     async with server:
         await ended
 

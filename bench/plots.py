@@ -40,6 +40,30 @@ def bars(title: str, values: Mapping[str, float], unit: str = "") -> str:
     return _svg(740, 56 + 28 * len(values), title, parts)
 
 
+def columns(title: str, values: Mapping[str, float], unit: str = "") -> str:
+    """Columns side by side; the highest ones say how high they are."""
+    width, height, top, bottom = 740, 260, 50, 50
+    greatest = max(values.values())
+    each = (width - 20) / len(values)
+    parts = []
+    for place, (name, value) in enumerate(values.items()):
+        tall = max(1, value / greatest * (height - top - bottom))
+        x = 10 + place * each
+        middle = x + each / 2
+        parts.append(
+            f'<rect x="{x:.1f}" y="{height - bottom - tall:.1f}" width="{each - 2:.1f}" '
+            f'height="{tall:.1f}" rx="2" fill="{COLOURS[0]}"/>'
+            f'<text transform="translate({middle + 4:.1f} {height - 8}) rotate(-90)">'
+            f"{escape(name)}</text>"
+        )
+        if value >= greatest / 20:
+            parts.append(
+                f'<text x="{middle:.1f}" y="{height - bottom - tall - 5:.1f}" '
+                f'text-anchor="middle">{value:.0f}{escape(unit)}</text>'
+            )
+    return _svg(width, height, title, parts)
+
+
 def lines(
     title: str, series: Mapping[str, Sequence[tuple[float, float]]], x_name: str, y_name: str
 ) -> str:
@@ -86,6 +110,7 @@ def write(name: str, picture: str) -> None:
 
 NAMES = {
     "floor": "bare botocore, no logic",
+    "batched": "bare botocore, in batches",
     "ours": "Credits",
     "usual": "usual DynamoDB design",
     "celery_user": "Celery, a task a user",

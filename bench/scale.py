@@ -81,7 +81,9 @@ def run(users: int, *, kill: bool) -> dict[str, Any]:
         seed(database, "user", users)
         sweep = {"kind": "allocation", "timezone": ZONE, "cursor": None}
         sweep |= dict.fromkeys(("first_midnight", "midnight", "as_of"), MIDNIGHT)
-        waiting, handed, memory = [json.dumps(sweep)], [], []
+        waiting = [json.dumps(sweep)]
+        handed: list[str] = []
+        memory: list[float] = []
         kills = int(kill)
         invocations = 0
         database.control("counts")

@@ -62,7 +62,7 @@ class Done(_Item):
 
 def connect(endpoint: str, table: str = TABLE) -> Connection:
     """One connection for all models: each would otherwise make a client of its own."""
-    _Item.Meta.host = endpoint
+    _Item.Meta.host = endpoint  # type: ignore[attr-defined]  # PynamoDB reads it
     _Item.Meta.table_name = table
     return _Item._get_connection().connection  # noqa: SLF001 - the way its documentation shows
 
@@ -73,7 +73,7 @@ def allocate(connection: Connection, user_id: str, period: str, amount: int) -> 
         balance = Balance.get(user_id, "balance", consistent_read=True)
     except Balance.DoesNotExist:
         balance = Balance(user_id, "balance")
-    if balance.allocated_through is not None and balance.allocated_through >= period:
+    if (balance.allocated_through or "") >= period:
         return False
     now = datetime.now(UTC)
     version = int(balance.version)

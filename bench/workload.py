@@ -5,7 +5,7 @@
 prints what it took, as JSON: CPU of this process for each user (all of its threads, the database's
 process not included), and what the database counted. Sides: ``ours``, the handlers of `app.py` with
 the events that Lambda hands them; ``usual``, the usual DynamoDB design; ``floor``, the same
-requests with bare botocore and nothing else.
+requests with bare botocore and nothing else; ``batched``, that with its inserts in batches.
 """
 
 from __future__ import annotations
@@ -235,7 +235,7 @@ class Floor:
         from chalicelib.domain.calendar import Period
         from chalicelib.domain.ledger import Account
 
-        self.client = botocore.session.get_session().create_client(
+        self.client: Any = botocore.session.get_session().create_client(
             "dynamodb",
             region_name="us-east-1",
             endpoint_url=database.endpoint,
@@ -289,20 +289,6 @@ class Floor:
             self.query(user_id)
             self.put(user_id, 1, is_expiring=True)
 
-    def allocate_batched(self, user_ids: list[str]) -> None:
-        """A query each, and the inserts in batches of 25 PartiQL statements: tried, not used."""
-        insert = f'INSERT INTO "{self._table}" VALUE '
-        insert += "{'user_id':?,'entry':?,'body':?,'hash':?}"
-        for start in range(0, len(user_ids), 25):
-            statements = []
-            for user_id in user_ids[start : start + 25]:
-                self.query(user_id)
-                item = self._item(user_id, 1)
-                statements.append({"Statement": insert, "Parameters": list(item.values())})
-            answer = self.client.batch_execute_statement(Statements=statements)
-            if any("Error" in each for each in answer["Responses"]):
-                raise RuntimeError(answer)
-
     def resweep(self, user_ids: list[str]) -> None:
         """A query."""
         for user_id in user_ids:
@@ -345,6 +331,26 @@ class Floor:
             )
 
 
+class Batched(Floor):
+    """The floor with inserts 25 to a request, which is how ours are written."""
+
+    def allocate(self, user_ids: list[str]) -> None:
+        """A query each, and an insert each as one statement of a batch."""
+        insert = f'INSERT INTO "{self._table}" VALUE '
+        insert += "{'user_id': ?, 'entry': ?, 'body': ?, 'hash': ?}"
+        for start in range(0, len(user_ids), 25):
+            statements = []
+            for user_id in user_ids[start : start + 25]:
+                self.query(user_id)
+                item = self._item(user_id, 1)
+                statements.append({"Statement": insert, "Parameters": list(item.values())})
+            answer = self.client.batch_execute_statement(Statements=statements)
+            if any("Error" in each for each in answer["Responses"]):
+                raise RuntimeError(answer)
+
+
+SIDES = {"ours": Ours, "usual": Usual, "floor": Floor, "batched": Batched}
+
 # ── Measuring ────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -357,7 +363,7 @@ def seed(database: Database, prefix: str, users: int, plan: str = "pro") -> list
 def prepare(database: Database, side: str, work: str, users: int) -> Callable[[], None]:
     """Brings the database into the state before the work; answers the work."""
     plan = "starter" if work in ("allocate_expiring", "expire") else "pro"
-    ours_or_other: Any = {"ours": Ours, "usual": Usual, "floor": Floor}[side](database)
+    ours_or_other: Any = SIDES[side](database)
     if work.startswith("use"):
         batches = int(work.removeprefix("use"))
         # Twice the warm-up and then the users: nobody uses credits twice.
@@ -415,7 +421,7 @@ def measure(database: Database, side: str, work: str, users: int) -> Measured:
 def main() -> int:
     """Reads the command line, measures, prints; the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench.workload")
-    parser.add_argument("side", choices=("ours", "usual", "floor"))
+    parser.add_argument("side", choices=tuple(SIDES))
     parser.add_argument("work")
     parser.add_argument("--users", type=int, required=True)
     parser.add_argument("--endpoint", required=True)

@@ -8,7 +8,9 @@ nothing is ever left behind, not even by `kill -9`.
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -189,11 +191,39 @@ def _die_with_starter() -> None:
     os.killpg(0, signal.SIGKILL)
 
 
+def _authorize_inserts() -> None:
+    """Has a batch of PartiQL inserts authorized as AWS does: each as `PartiQLInsert` on its table.
+
+    ministack asks for the right `dynamodb:BatchExecuteStatement`, which IAM does not have. Batches
+    of anything but inserts are left to it, and so are refused.
+    """
+    from ministack.core import iam_actions
+
+    known = iam_actions.dynamodb_transaction_checks
+
+    def checks(action: str, body: bytes, region: str, account: str) -> list[tuple[str, str]]:
+        if action != "dynamodb:BatchExecuteStatement":
+            return known(action, body, region, account)  # type: ignore[no-any-return]
+        statements = [each["Statement"] for each in json.loads(body)["Statements"]]
+        inserts = [_INSERT_INTO.match(statement) for statement in statements]
+        return [
+            ("dynamodb:PartiQLInsert", f"arn:aws:dynamodb:{region}:{account}:table/{insert[1]}")
+            for insert in inserts
+            if insert and all(inserts)
+        ]
+
+    iam_actions.dynamodb_transaction_checks = checks
+
+
+_INSERT_INTO = re.compile(r'INSERT INTO "([\w.-]+)" ')
+
+
 def _main() -> None:
     threading.Thread(target=_die_with_starter, daemon=True, name="die-with-starter").start()
     # Not at the top of the file: only the emulator's own process needs (and waits for) this import.
     from ministack.app import main
 
+    _authorize_inserts()
     # ministack reads the command line, of which this program's has nothing for it.
     sys.argv[1:] = []
     main()

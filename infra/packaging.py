@@ -8,6 +8,7 @@ can be recognised; and the requirements are installed once, not again for every 
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import os
@@ -41,7 +42,7 @@ BOTOCORE_SERVICES = frozenset(
 _LAMBDA = "manylinux2014_x86_64"
 
 # Counts the changes to what is done to the installed requirements.
-_LAYOUT = 3
+_LAYOUT = 4
 
 # Of the source tree, what Chalice must see.
 _SOURCES = ("app.py", "chalicelib", ".chalice", "infra/resources.yaml")
@@ -171,10 +172,7 @@ def _dependencies(requirements: Path, target_platform: str | None) -> Path:
             environment={},
         )
         shutil.rmtree(installed / "bin", ignore_errors=True)
-        for service in (installed / "botocore" / "data").iterdir():
-            # Files, not directories, concern all services.
-            if service.is_dir() and service.name not in BOTOCORE_SERVICES:
-                shutil.rmtree(service)
+        _strip_descriptions(installed / "botocore" / "data")
         # Of boto3 only what importing it takes: nothing calls AWS through it.
         for part in ("data", "examples"):
             shutil.rmtree(installed / "boto3" / part, ignore_errors=True)
@@ -200,6 +198,44 @@ def _dependencies(requirements: Path, target_platform: str | None) -> Path:
         with suppress(OSError):
             installed.rename(directory)
     return directory
+
+
+def _strip_descriptions(data: Path) -> None:
+    """Leaves of botocore's descriptions of services those that are used, and no more than is used.
+
+    A cold start reads them: without the other services' endpoints, without the documentation of
+    every shape and without the examples it takes a fifth less CPU (`make bench`).
+    """
+    prefixes = set()
+    for service in data.iterdir():
+        if not service.is_dir():
+            continue  # files concern all services
+        if service.name not in BOTOCORE_SERVICES:
+            shutil.rmtree(service)
+            continue
+        for examples in service.glob("*/examples-1.json*"):
+            examples.unlink()
+        for file in service.glob("*/service-2.json.gz"):
+            model = _undocumented(json.loads(gzip.decompress(file.read_bytes())))
+            prefixes.add(model["metadata"]["endpointPrefix"])
+            # No moment in the file: the same requirements give the same bytes.
+            file.write_bytes(gzip.compress(json.dumps(model).encode(), mtime=0))
+    endpoints = json.loads((data / "endpoints.json").read_text())
+    for partition in endpoints["partitions"]:
+        services = partition["services"]
+        partition["services"] = {name: services[name] for name in services.keys() & prefixes}
+    (data / "endpoints.json").write_text(json.dumps(endpoints, sort_keys=True))
+
+
+def _undocumented(model: Any) -> Any:
+    """A service's description without the texts about it. A member may be called as they are."""
+    if isinstance(model, dict):
+        return {
+            name: _undocumented(value)
+            for name, value in model.items()
+            if not (name == "documentation" and isinstance(value, str))
+        }
+    return [_undocumented(value) for value in model] if isinstance(model, list) else model
 
 
 def _run(what: str, command: list[str], *, directory: Path, environment: dict[str, str]) -> None:

@@ -1,7 +1,8 @@
 """Handling a batch of SQS records one by one, and telling SQS which of them failed."""
 
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
 from contextvars import copy_context
 from typing import Any, Protocol, TypeVar
 
@@ -25,6 +26,8 @@ class Message(Protocol):
 
 
 AnyMessage = TypeVar("AnyMessage", bound=Message)
+Part = TypeVar("Part")
+Result = TypeVar("Result")
 
 
 class SomeUsersFailed(CreditsError):
@@ -64,25 +67,44 @@ def _failed(message_id: str, error: Exception) -> dict[str, str]:
     return {"itemIdentifier": message_id}
 
 
-def for_each_user(threads: int, user_ids: Iterable[str], handle: Callable[[str], object]) -> None:
-    """Runs ``handle`` for ``threads`` users at a time.
+class Users:
+    """Work for many users, some of them at a time; one user's failure stops nobody else."""
 
-    One user's failure stops nobody else; at the end `SomeUsersFailed` says who failed and why.
-    """
-    failures: dict[str, str] = {}
-    context = copy_context()  # threads begin without the correlation id
+    def __init__(self, pool: Executor) -> None:
+        self._pool = pool
+        self._context = copy_context()  # threads begin without the correlation id
+        self.failures: dict[str, str] = {}
 
-    def attempt(user_id: str) -> None:
-        try:
-            context.copy().run(handle, user_id)
-        except FAILURES as error:
-            failures[user_id] = describe_failure(error)
+    def each(
+        self,
+        parts: Iterable[Part],
+        handle: Callable[[Part], Result],
+        users_of: Callable[[Part], Iterable[str]],
+    ) -> list[Result]:
+        """What ``handle`` answers to the parts, without those that failed, in their order.
 
+        ``users_of`` says which users' work a part is: they are the ones whose failure it is.
+        """
+
+        def attempt(part: Part) -> list[Result]:
+            try:
+                return [self._context.copy().run(handle, part)]
+            except FAILURES as error:
+                self.failures.update(dict.fromkeys(users_of(part), describe_failure(error)))
+                return []
+
+        return [answer for answers in self._pool.map(attempt, parts) for answer in answers]
+
+
+@contextmanager
+def handling_users(threads: int) -> Iterator[Users]:
+    """Within the block, users can be worked for; behind it `SomeUsersFailed` says who failed."""
     with ThreadPoolExecutor(threads) as pool:
-        users = len(list(pool.map(attempt, user_ids)))
-    if failures:
-        first = dict(sorted(failures.items())[:10])
-        raise SomeUsersFailed(f"{len(failures)} of {users} users failed, such as {first}")
+        users = Users(pool)
+        yield users
+    if users.failures:
+        first = dict(sorted(users.failures.items())[:10])
+        raise SomeUsersFailed(f"{len(users.failures)} users failed, such as {first}")
 
 
 def describe_failure(error: Exception) -> str:

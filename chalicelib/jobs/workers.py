@@ -4,17 +4,20 @@ Whether something is due is decided from the subscription and the last ledger en
 everybody, however often the message comes: that is what makes a delivery safe to repeat.
 """
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from chalicelib.allocations import next_due_allocation
 from chalicelib.domain import calendar, ledger
-from chalicelib.domain.ledger import LedgerEntry
+from chalicelib.domain.ledger import Account, LedgerEntry
 from chalicelib.messages import UsersMessage
 from chalicelib.metrics import Metric, count
 from chalicelib.observability import logger
+from chalicelib.queues import chunks
 from chalicelib.services import Services
+from chalicelib.store.ledger import INSERTS_A_REQUEST, DecideOrStop, Draft, draft
 
-from .records import Answer, Event, for_each_user, handle_records
+from .records import Answer, Event, handle_records, handling_users
 
 
 def allocate_accounts(services: Services, event: Event) -> Answer:
@@ -31,19 +34,14 @@ def _allocate(services: Services, message: UsersMessage) -> None:
     now = services.posting_time(message.as_of)
     as_of = min(message.as_of, now)
     subscriptions = services.subscriptions.get_many(message.user_ids)
+
+    def next_allocation(account: Account) -> LedgerEntry | None:
+        subscription = subscriptions[account.user_id]
+        return next_due_allocation(services, account, subscription, as_of, now)
+
     posted: list[LedgerEntry] = []
-
-    def allocate(user_id: str) -> None:
-        subscription = subscriptions[user_id]
-        posted.extend(
-            services.ledger.post(
-                user_id,
-                lambda account: next_due_allocation(services, account, subscription, as_of, now),
-            )
-        )
-
     try:
-        for_each_user(services.threads, subscriptions, allocate)
+        _post(services, subscriptions, next_allocation, posted)
     finally:
         _log("allocated", message, posted)
         _count_allocations(posted, message.as_of)
@@ -52,14 +50,44 @@ def _allocate(services: Services, message: UsersMessage) -> None:
 def _expire(services: Services, message: UsersMessage) -> None:
     now = services.posting_time(message.as_of)
     posted: list[LedgerEntry] = []
-
-    def expire(user_id: str) -> None:
-        posted.extend(services.ledger.post(user_id, lambda account: ledger.expire(account, now)))
-
     try:
-        for_each_user(services.threads, dict.fromkeys(message.user_ids), expire)
+        user_ids = dict.fromkeys(message.user_ids)
+        _post(services, user_ids, lambda account: ledger.expire(account, now), posted)
     finally:
         _log("expired", message, posted)
+
+
+def _post(
+    services: Services, user_ids: Iterable[str], decide: DecideOrStop, posted: list[LedgerEntry]
+) -> None:
+    """Posts to each user what ``decide`` wants, until it wants no more; adds it to ``posted``.
+
+    Entries of different users share a request. Whose entry was refused there is read and decided
+    again, alone.
+    """
+    store = services.ledger
+    with handling_users(services.threads) as users:
+        drafts = users.each(user_ids, lambda user_id: draft(store.account(user_id), decide), _alone)
+        while wanted := [each for each in drafts if each]:
+            batches = list(chunks(wanted, INSERTS_A_REQUEST))
+            inserted = users.each(batches, store.insert, _users_of)
+            appended = [each for batch in inserted for each in batch.appended]
+            posted.extend(each.entry for each in appended)
+            refused = _users_of(each for batch in inserted for each in batch.refused)
+            for entries in users.each(refused, lambda user_id: store.post(user_id, decide), _alone):
+                posted.extend(entries)
+            # Who missed several months has another entry to come.
+            drafts = users.each(
+                appended, lambda each: draft(each.account, decide), lambda each: _users_of([each])
+            )
+
+
+def _alone(user_id: str) -> list[str]:
+    return [user_id]
+
+
+def _users_of(drafts: Iterable[Draft]) -> list[str]:
+    return [each.entry.user_id for each in drafts]
 
 
 def _count_allocations(posted: list[LedgerEntry], as_of: datetime) -> None:

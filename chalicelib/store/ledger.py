@@ -79,6 +79,9 @@ ENTRIES_A_SEARCH = 1_000
 ENTRIES_A_READ = 250
 """How many of them one query reads."""
 
+INSERTS_A_REQUEST = 25
+"""DynamoDB's limit of statements in a batch."""
+
 _ENTRY_KEY = re.compile(r"entry#[0-9]{12,}")
 
 Decide = Callable[[Account], LedgerEntry]
@@ -113,6 +116,25 @@ class ExpiringPage(NamedTuple):
     user_ids: list[str]
     last_key: str | None
     instants: list[datetime]
+
+
+class Draft(NamedTuple):
+    """An entry that was decided on and is not written yet, and what is to be stored of it."""
+
+    entry: LedgerEntry
+    item: Item
+
+    @property
+    def account(self) -> Account:
+        """The account once it is written."""
+        return Account(self.entry.user_id, self.entry, self.item["hash"]["S"])
+
+
+class Inserted(NamedTuple):
+    """What became of some drafts: those that are written now, and those to be decided again."""
+
+    appended: list[Draft]
+    refused: list[Draft]
 
 
 class _Posting(NamedTuple):
@@ -331,16 +353,45 @@ class LedgerStore:
         posted: list[LedgerEntry] = []
         for _ in races(self._pause):
             account = self.account(user_id)
-            while decided := decide(account):
-                entry = _correlated(decided)
-                item = _item(entry, account.last_hash)
-                if not self._append(item):
+            while drafted := draft(account, decide):
+                if not self._append(drafted.item):
                     break
-                posted.append(entry)
-                account = Account(user_id, entry, item["hash"]["S"])
+                posted.append(drafted.entry)
+                account = drafted.account
             else:
                 return posted
         raise Contention(f"the ledger of user {user_id} is written too often at the moment")
+
+    def insert(self, drafts: Sequence[Draft]) -> Inserted:
+        """Appends entries of as many users, at most `INSERTS_A_REQUEST`, in one request.
+
+        It is no transaction: each entry is inserted if its number is free, whatever becomes of the
+        others. What lost a race or was throttled is refused: `post` then decides it again, from
+        what is stored, and so after an answer that was lost. Raises what no other try can mend.
+
+        PartiQL's INSERT is the condition of every other write: it never replaces an item
+        (https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ql-reference.insert.html).
+        """
+        response = self._client.batch_execute_statement(
+            Statements=[self._insertion(each.item) for each in drafts],
+            ReturnConsumedCapacity="TOTAL",
+        )
+        inserted = Inserted([], [])
+        for each, answer in zip(drafts, response["Responses"], strict=True):
+            error = answer.get("Error")
+            if error and error["Code"] not in _PASSING_ERRORS:
+                raise ClientError({"Error": error}, "BatchExecuteStatement")
+            (inserted.refused if error else inserted.appended).append(each)
+        if inserted.refused:
+            count(Metric.CONFLICTS_RETRIED, len(inserted.refused))
+        return inserted
+
+    def _insertion(self, item: Item) -> dict[str, Any]:
+        names = ", ".join(f"'{name}': ?" for name in item)
+        return {
+            "Statement": f'INSERT INTO "{self._table}" VALUE {{{names}}}',
+            "Parameters": list(item.values()),
+        }
 
     def perform(
         self, user_id: str, operation: str, request: Mapping[str, object], decide: Decide
@@ -469,7 +520,7 @@ class LedgerStore:
         return Outcome(entry, replayed=True, expired=int(marker["expired"]["N"]))
 
     def _append(self, item: Item) -> bool:
-        """Whether the entry was inserted; False when its number is taken."""
+        """Whether the entry was inserted; False when its number is taken, or just being taken."""
         try:
             self._client.put_item(
                 TableName=self._table,
@@ -478,7 +529,7 @@ class LedgerStore:
                 ReturnConsumedCapacity="TOTAL",
             )
         except ClientError as error:
-            if error_code(error) == "ConditionalCheckFailedException":
+            if error_code(error) in _LOST_RACES:
                 return False
             raise
         return True
@@ -550,6 +601,15 @@ class LedgerStore:
         if item is None:
             raise NotFound(f"user {user_id} has no transaction {user_id}-{entry_number}")
         return item
+
+
+def draft(account: Account, decide: DecideOrStop) -> Draft | None:
+    """The entry that ``decide`` wants next, ready to be written; None when it wants none."""
+    decided = decide(account)
+    if decided is None:
+        return None
+    entry = _correlated(decided)
+    return Draft(entry, _item(entry, account.last_hash))
 
 
 def read_entry(item: Item) -> LedgerEntry:
@@ -637,9 +697,21 @@ def _reasons(error: ClientError) -> list[dict[str, Any]]:
 _IS_NEW = "attribute_not_exists(user_id)"
 """The condition that no item is stored under the key yet: the whole of our idempotency."""
 
+_LOST_RACES = {"ConditionalCheckFailedException", "TransactionConflictException"}
+"""How DynamoDB says that somebody else has written an item, or is about to."""
+
 _PASSING_REASONS = {
     "ConditionalCheckFailed",
     "TransactionConflict",
     "ThrottlingError",
     "ProvisionedThroughputExceeded",
 }
+"""Why a transaction was cancelled that may succeed when it is decided again."""
+
+_PASSING_ERRORS = {
+    *_PASSING_REASONS,
+    "DuplicateItem",
+    "InternalServerError",
+    "RequestLimitExceeded",
+}
+"""The same of one statement of a batch; what stands there already is a `DuplicateItem`."""

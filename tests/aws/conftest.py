@@ -4,8 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 from moto import mock_aws
+from moto.dynamodb.models import DynamoDBBackend
 
 from tests.aws.api import Api
+from tests.aws.partiql import batch_execute_statement
 from tests.aws.world import REGION, World
 
 
@@ -17,6 +19,7 @@ def _in_process_aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("AWS_PROFILE", raising=False)
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
     monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", "credits")
+    monkeypatch.setattr(DynamoDBBackend, "batch_execute_statement", batch_execute_statement)
     with mock_aws():
         yield
 

@@ -97,5 +97,5 @@ def test_the_calls_of_an_allocation_are_those_the_budget_allows(world: World) ->
         "sqs.SendMessageBatch": 2,  # the tick's and the sweep's
         "dynamodb.Query": 1 + 10,  # the index page, and each user's last entry
         "dynamodb.BatchGetItem": 1,
-        "dynamodb.PutItem": 10,
+        "dynamodb.BatchExecuteStatement": 1,  # all ten inserts
     }

@@ -55,7 +55,7 @@ def test_a_worker_whose_writes_are_not_answered_reports_its_messages_and_does_no
     world.deliver_waiting("sweeps")
     bodies = world.take("allocations")
     with monkeypatch.context() as outage:
-        fall_silent(world, outage, "PutItem", error)
+        fall_silent(world, outage, "BatchExecuteStatement", error)
         assert world.deliver("allocations", bodies) == bodies
     assert world.deliver("allocations", bodies) == []
     assert world.balance() == 500

@@ -38,6 +38,14 @@ class Deed(NamedTuple):
     call: Callable[[Any], Callable[[], object]]
 
 
+def insertion(resource: str, stack: LocalStack) -> dict[str, Any]:
+    names = ", ".join(f"'{name}': ?" for name in KEYS[resource])
+    return {
+        "Statement": f'INSERT INTO "{stack.tables[TABLES[resource]]}" VALUE {{{names}}}',
+        "Parameters": list(KEYS[resource].values()),
+    }
+
+
 def deeds(stack: LocalStack) -> Iterator[Deed]:
     for resource, table in TABLES.items():
         of_table = {"TableName": stack.tables[table]}
@@ -48,6 +56,11 @@ def deeds(stack: LocalStack) -> Iterator[Deed]:
             ("UpdateItem", "update_item", key),
             ("DeleteItem", "delete_item", key),
             ("Scan", "scan", of_table | {"Limit": 1}),
+            (
+                "PartiQLInsert",
+                "batch_execute_statement",
+                {"Statements": [insertion(resource, stack)]},
+            ),
         ):
             yield Deed(
                 f"dynamodb:{action}",

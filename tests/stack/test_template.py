@@ -1,5 +1,6 @@
 """The template that is deployed, as packaged for production."""
 
+import gzip
 import json
 import marshal
 import re
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import botocore
 import pytest
 
 from app import app
@@ -324,6 +326,7 @@ APPEND = {
     ("dynamodb:GetItem", "LedgerTable"),
     ("dynamodb:PutItem", "LedgerTable"),
 }
+APPEND_TO_MANY = {*APPEND, ("dynamodb:PartiQLInsert", "LedgerTable")}
 
 
 @pytest.mark.parametrize(
@@ -347,12 +350,12 @@ APPEND = {
             "AllocateAccounts",
             {
                 *((action, "AllocationsQueue") for action in CONSUME),
-                *APPEND,
+                *APPEND_TO_MANY,
                 ("dynamodb:GetItem", "SubscriptionsTable"),
                 ("dynamodb:BatchGetItem", "SubscriptionsTable"),
             },
         ),
-        ("ExpireBatches", {*((action, "ExpiriesQueue") for action in CONSUME), *APPEND}),
+        ("ExpireBatches", {*((action, "ExpiriesQueue") for action in CONSUME), *APPEND_TO_MANY}),
         ("ManualAllocate", {*APPEND, ("dynamodb:GetItem", "SubscriptionsTable")}),
         (
             "QueueNotifications",
@@ -663,3 +666,71 @@ for service in ("dynamodb", "sqs", "sesv2", "secretsmanager"):
     command = [sys.executable, "-I", "-S", "-c", script, str(tmp_path)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (run.stderr, run.returncode) == ("", 0)
+
+
+def test_the_archive_describes_services_to_the_sdk_as_botocore_does(
+    package: packaging.Package, tmp_path: Path
+) -> None:
+    """What is stripped from the descriptions (other services, texts) changes no client."""
+    with zipfile.ZipFile(package.archive) as archive:
+        archive.extractall(tmp_path)
+    script = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import botocore.session
+session = botocore.session.get_session()
+session.set_credentials("key", "secret")
+
+def described(shape, above=()):
+    if shape is None or shape.name in above:
+        return shape and shape.name
+    above = (*above, shape.name)
+    members = getattr(shape, "members", {})
+    inner = {name: described(member, above) for name, member in members.items()}
+    for part in ("member", "key", "value"):
+        if hasattr(shape, part):
+            inner[part + " of all"] = described(getattr(shape, part), above)
+    return [shape.type_name, sorted(shape.metadata), sorted(shape.serialization), inner]
+
+found = {}
+for service in sys.argv[2:]:
+    for region in ("us-east-1", "eu-central-1", "ap-southeast-4", "us-gov-west-1", "cn-north-1"):
+        client = session.create_client(service, region_name=region)
+        found[service + region] = client.meta.endpoint_url
+    model = client.meta.service_model
+    found[service] = {
+        name: [described(operation.input_shape), described(operation.output_shape)]
+        for name in model.operation_names
+        for operation in [model.operation_model(name)]
+    }
+print(json.dumps(found, sort_keys=True))
+"""
+    installed = Path(botocore.__file__).parents[1]
+    as_packed, as_installed = (
+        subprocess.run(
+            [sys.executable, "-I", "-S", "-c", script, path, *sorted(packaging.BOTOCORE_SERVICES)],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for path in (str(tmp_path), str(installed))
+    )
+    assert as_packed == as_installed
+    assert "BatchExecuteStatement" in as_packed
+
+
+def test_the_archive_holds_no_texts_about_services(package: packaging.Package) -> None:
+    """They are read at every cold start."""
+    with zipfile.ZipFile(package.archive) as archive:
+        names = archive.namelist()
+        models = [name for name in names if name.endswith("/service-2.json.gz")]
+        texts = [
+            gzip.decompress(archive.read(name)).count(b'"documentation": "') for name in models
+        ]
+        endpoints = json.loads(archive.read("botocore/data/endpoints.json"))
+    assert len(models) == len(packaging.BOTOCORE_SERVICES)
+    assert set(texts) == {0}
+    assert not [name for name in names if "examples-1.json" in name]
+    kept = {name for partition in endpoints["partitions"] for name in partition["services"]}
+    assert {"dynamodb", "sqs", "email"} <= kept
+    assert len(kept) <= len(packaging.BOTOCORE_SERVICES)

@@ -2,28 +2,44 @@
 
 from dataclasses import replace
 
-from bench.capacity import POPULATION, Setting, largest_share, saturated, simulate
+import pytest
+
+from bench.capacity import Setting, busiest, instants, saturated, simulate
+from bench.population import people
 from chalicelib.domain import calendar
 
 
 def test_more_users_take_longer_and_more_places_less_long() -> None:
-    usual = Setting(users=1_000_000, warm_writes=40_000, warm_reads=40_000)
-    assert simulate(replace(usual, users=2_000_000)).seconds > simulate(usual).seconds
+    usual = Setting(zones=(1_000_000,), warm_writes=40_000, warm_reads=40_000)
+    assert simulate(replace(usual, zones=(2_000_000,))).seconds > simulate(usual).seconds
     assert simulate(replace(usual, concurrency=200)).seconds < simulate(usual).seconds
 
 
 def test_nobody_is_credited_before_being_enqueued_and_everybody_is() -> None:
-    turn = simulate(Setting(users=100_000))
+    turn = simulate(Setting(zones=(99_500, 500)))
     assert turn.seconds >= turn.enqueued_seconds
     assert turn.curve[-1][1] == 100_000
 
 
 def test_the_table_gives_out_no_more_than_its_rate() -> None:
-    slow = Setting(users=1_000_000, concurrency=1_000, warm_writes=4_000)
+    slow = Setting(zones=(1_000_000,), concurrency=1_000, warm_writes=4_000)
     assert simulate(slow).seconds >= 1_000_000 / 4_000
     assert saturated(slow) == "DynamoDB's rates"
 
 
+def test_zones_with_the_same_midnight_are_paged_beside_each_other() -> None:
+    alone = simulate(Setting(zones=(100_000,))).enqueued_seconds
+    assert simulate(Setting(zones=(50_000, 50_000))).enqueued_seconds < alone
+
+
 def test_the_zones_with_people_are_zones_of_the_calendar() -> None:
-    assert set(POPULATION) <= set(calendar.zone_names())
-    assert 0.1 < largest_share() < 0.3
+    assert set(people()) <= set(calendar.zone_names())
+    assert 7_000_000_000 < sum(people().values()) < 9_000_000_000
+
+
+def test_everybody_has_one_instant_at_which_the_month_begins() -> None:
+    shares = [sum(zones.values()) for zones in instants().values()]
+    assert sum(shares) == pytest.approx(1)
+    # China and those who share its clock.
+    assert sum(busiest(1_000_000)) == pytest.approx(1_000_000 * max(shares), abs=20)
+    assert len(busiest(1_000_000)) > 5
