@@ -489,7 +489,8 @@ class _Forker:
         self._answers = answers
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
-        items = {item.nodeid: item for item in session.items}
+        known_tests = self._plan.seconds  # one that was written a moment ago is not planned with
+        items = {item.nodeid: item for item in session.items if item.nodeid in known_tests}
         self._warm_up(items)
         gc.collect()
         gc.freeze()  # else the children would copy what their collectors touch
