@@ -94,7 +94,8 @@ def test_parts_add_up_and_name_the_first_twenty_users_of_each_kind() -> None:
 @pytest.mark.parametrize("wrong", ["missing", "duplicate", "unchecked"])
 def test_a_month_is_complete_when_nobody_is_missing_twice_or_unchecked(wrong: str) -> None:
     assert Tally(due=1, allocated=1).is_complete
-    assert not Tally(**{wrong: 1}).is_complete
+    found: dict[str, Any] = {wrong: 1}
+    assert not Tally(**found).is_complete
 
 
 def test_a_tally_survives_being_written_and_read() -> None:
