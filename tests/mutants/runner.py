@@ -46,7 +46,7 @@ TESTS = ("tests/unit", "tests/aws")
 LEFT_OUT = "tests/aws/test_crashes.py"
 """Takes half a minute, and runs no line that others do not run."""
 
-SECONDS_A_MUTANT = 3.0
+SECONDS_A_MUTANT = 1.5
 """How many seconds of tests, by what they took before, a mutant has to survive."""
 
 SECONDS_A_TEST = 2.0
