@@ -294,3 +294,10 @@ def test_a_byte_order_mark_does_no_harm() -> None:
 def test_the_mistakes_are_reported_under_the_name_of_the_file() -> None:
     with pytest.raises(CatalogueError, match=r"^chalicelib/plans\.toml, line 1: has no plans"):
         parse_catalogue("", source="chalicelib/plans.toml")
+
+
+def test_the_mistake_on_the_first_line_is_the_first_whatever_it_says() -> None:
+    assert problems("zoo = 1\n" + with_line(6, "monthly_credits = -5")) == [
+        "plans.toml, line 1: zoo is not a known key; the known keys are plans",
+        f"plans.toml, line 7: {CREDITS}, is -5",
+    ]
