@@ -115,6 +115,10 @@ LIFETIME = "plans[0].credit_lifetime_days must be a whole number of 1 or more"
 OMIT = "(leave it out for credits that never expire)"
 KEYS = "id, name, monthly_credits, credit_lifetime_days, lowest, low_balance_threshold"
 ID = "plans[1].id must be 1 to 64 of the characters a-z, 0-9, _ and -"
+THRESHOLD = (
+    "plans[0].low_balance_threshold must be a whole number of 1 or more "
+    "(leave it out for no such mails)"
+)
 NAME = "plans[1].name must be a text of 1 to 100 printable characters"
 
 
@@ -145,17 +149,20 @@ NAME = "plans[1].name must be a text of 1 to 100 printable characters"
         (8, "lowest = 1", "plans[0].lowest must be true or false, is 1"),
         (11, 'id = ""', f"{ID}, is ''"),
         (11, 'id = "Gold"', f"{ID}, is 'Gold'"),
+        (9, "low_balance_threshold = 0", f"{THRESHOLD}, is 0"),
+        (9, "low_balance_threshold = 1.5", f"{THRESHOLD}, is 1.5"),
+        (9, "low_balance_threshold = true", f"{THRESHOLD}, is true"),
         (
-            8,
-            "low_balance_threshold = 0",
-            (
-                "plans[0].low_balance_threshold must be a whole number of 1 or more "
-                "(leave it out for no such mails), is 0"
-            ),
+            9,
+            "low_balance_threshold = 1_000_000_001",
+            "plans[0].low_balance_threshold must be at most 1,000,000,000, is 1000000001",
         ),
         (11, 'id = "gold plan"', f"{ID}, is 'gold plan'"),
         (11, 'id = "gold\\n"', f"{ID}, is 'gold\\n'"),
         (11, "id = 7", f"{ID}, is 7"),
+        (11, "id = [7]", f"{ID}, is [7]"),
+        (11, f'id = "{"g" * 78}"', f"{ID}, is '{'g' * 78}'"),
+        (11, f'id = "{"g" * 79}"', f"{ID}, is '{'g' * 76}..."),
         (11, f'id = "{"g" * 65}"', f"{ID}, is '{'g' * 65}'"),
         (11, 'id = "free"', "plans[1].id 'free' is already the id of plans[0] on line 3"),
         (12, 'name = ""', f"{NAME}, is ''"),
@@ -212,6 +219,10 @@ def test_the_limits_themselves_are_allowed() -> None:
         parse_catalogue(with_line(7, "credit_lifetime_days = 1")).lowest.credit_lifetime_days == 1
     )
     assert parse_catalogue(with_line(11, f'id = "{"g" * 64}"')).get("g" * 64).name == "Gold"
+    for threshold in (1, 1_000_000_000):
+        told = parse_catalogue(with_line(9, f"low_balance_threshold = {threshold}"))
+        assert told.lowest.low_balance_threshold == threshold
+    assert parse_catalogue(with_line(12, 'name = "G"')).get("gold").name == "G"
     assert len(parse_catalogue(with_line(12, f'name = "{"g" * 100}"')).get("gold").name) == 100
 
 
