@@ -413,6 +413,7 @@ def test_a_zone_is_read_once() -> None:
         ("", "use a name such as 'Europe/Paris'"),
         ("../zones", "unknown timezone '../zones'; use a name such as 'Europe/Paris'"),
         ("Europe/Paris\x00", "did you mean 'Europe/Paris'?"),
+        ("E" * 64, f"unknown timezone '{'E' * 64}'; use a name such as 'Europe/Paris'"),
         ("E" * 65, "must be an IANA timezone name such as 'Europe/Paris', is 65 characters long"),
         (None, "must be an IANA timezone name such as 'Europe/Paris'"),
         (5, "must be an IANA timezone name such as 'Europe/Paris'"),
