@@ -427,6 +427,20 @@ def test_an_unknown_timezone_is_refused_with_the_nearest_name(wrong: object, adv
     assert message(error).endswith(advice)
 
 
+def test_a_timezone_that_is_asked_for_is_known_by_its_name() -> None:
+    assert calendar.parse_timezone("timezone", "Europe/Paris") == "Europe/Paris"
+    assert calendar.parse_timezones("zones", ["Asia/Calcutta", "UTC"]) == ["Asia/Calcutta", "UTC"]
+    with pytest.raises(InvalidInput, match=r"^zones\[1\]: unknown timezone 'Nowhere'"):
+        calendar.parse_timezones("zones", ["UTC", "Nowhere"])
+    for wrong in ([], "UTC", None, {"UTC": 1}):
+        with pytest.raises(InvalidInput) as refused:
+            calendar.parse_timezones("zones", wrong)
+        assert (
+            str(refused.value)
+            == "zones: must be a list of timezone names; leave it out for all zones"
+        )
+
+
 # --- Periods ------------------------------------------------------------------------------------
 
 
@@ -471,7 +485,7 @@ def test_months_are_counted_across_years() -> None:
     assert Period(2028, 1).months_until(Period(2026, 11)) == -14
     assert Period(2025, 12) < Period(2026, 1) < Period(2026, 11)
     for month in (0, 13):
-        with pytest.raises(ValueError, match="a month is 1 to 12"):
+        with pytest.raises(ValueError, match="^a month is 1 to 12, not "):
             Period(2026, month)
 
 
