@@ -432,7 +432,8 @@ def test_a_timezone_that_is_asked_for_is_known_by_its_name() -> None:
     assert calendar.parse_timezones("zones", ["Asia/Calcutta", "UTC"]) == ["Asia/Calcutta", "UTC"]
     with pytest.raises(InvalidInput, match=r"^zones\[1\]: unknown timezone 'Nowhere'"):
         calendar.parse_timezones("zones", ["UTC", "Nowhere"])
-    for wrong in ([], "UTC", None, {"UTC": 1}):
+    wrongs: list[object] = [[], "UTC", None, {"UTC": 1}]
+    for wrong in wrongs:
         with pytest.raises(InvalidInput) as refused:
             calendar.parse_timezones("zones", wrong)
         assert (
@@ -485,7 +486,7 @@ def test_months_are_counted_across_years() -> None:
     assert Period(2028, 1).months_until(Period(2026, 11)) == -14
     assert Period(2025, 12) < Period(2026, 1) < Period(2026, 11)
     for month in (0, 13):
-        with pytest.raises(ValueError, match="^a month is 1 to 12, not "):
+        with pytest.raises(ValueError, match=r"^a month is 1 to 12, not "):
             Period(2026, month)
 
 
