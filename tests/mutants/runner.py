@@ -10,8 +10,9 @@ A fork takes milliseconds where starting Python and collecting the tests takes s
 A mutant survives when no test failed in `SECONDS_A_MUTANT` of tests; that a slower test would have
 noticed it is not looked for. So the share that is noticed can be too low by this, never too high.
 
-What was found is kept in `build/mutants`, and holds for as long as the product, the helpers of the
-tests and the file of the test that noticed stay as they are. A run that was interrupted goes on.
+What was found is kept in `build/mutants`, and holds for as long as the test that noticed stays as
+it is, and all that it imports. So a run that was interrupted goes on, and a new test is tried only
+on what has survived so far.
 """
 
 import ast
@@ -27,7 +28,7 @@ import sys
 import time
 import types
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
@@ -76,7 +77,7 @@ class Fate(Enum):
 class Plan:
     """Which tests run which lines of the files, and how long each takes in seconds.
 
-    ``states``: of each file of tests, what it and all it depends on looks like now.
+    ``states``: of each test and each file of them, what it and all it depends on looks like now.
     """
 
     root: Path
@@ -122,12 +123,15 @@ class Plan:
         chosen: list[str] = []
         left = SECONDS_A_MUTANT
         for test in order:
-            if chosen and self.seconds[test] > left:
-                continue
-            left -= self.seconds[test]
-            if not (known and self.states[_file_of(test)] in known.survives):
+            is_tried = known and self.state_of(test) in known.survives
+            if not is_tried and (not chosen or self.seconds[test] <= left):
                 chosen.append(test)
+                left -= self.seconds[test]
         return chosen
+
+    def state_of(self, test: str) -> str:
+        """What a test, or a file of them, looks like now; empty for one there is not any more."""
+        return self.states.get(_function_of(test), "")
 
     def files_of(self, mutant: Mutant) -> list[str]:
         """The test files that run anything of a mutant's file: its own, then the fast ones."""
@@ -154,15 +158,20 @@ def _file_of(test: str) -> str:
     return test.partition("::")[0]
 
 
+def _function_of(test: str) -> str:
+    return test.partition("[")[0]
+
+
 @contextmanager
 def prepared(root: Path) -> Iterator[Plan]:
     """The plan: taken from the last time, but for the files of tests that have changed since."""
     kept = root / "build" / "mutants" / "plan.json"
     kept.parent.mkdir(parents=True, exist_ok=True)
     states = _states(root)
+    functions = {function: state for function, state in states.items() if "::" in function}
     stored = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
-    stored = {state: stored[state] for state in states.values() if state in stored}
-    unknown = [file for file, state in states.items() if state not in stored]
+    stored = {state: stored[state] for state in functions.values() if state in stored}
+    unknown = {function: state for function, state in functions.items() if state not in stored}
     _preload()
     if unknown:
         status = _in_child(lambda: _write_plan(root, kept, stored, unknown), seconds=3600)
@@ -178,7 +187,7 @@ def prepared(root: Path) -> Iterator[Plan]:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What is known of a mutant: who noticed it, or the states of the test files it survives."""
+    """What is known of a mutant: who noticed it, and the states of the tests that did not."""
 
     fate: Fate
     killer: str = ""
@@ -205,16 +214,21 @@ class Records:
     def fate(self, mutant: Mutant) -> Fate | None:
         """The fate of a mutant, if nothing has changed that it depends on."""
         known = self.of(mutant)
-        if known and known.fate is not Fate.SURVIVED and known.state in self._plan.states.values():
+        if known and known.killer and known.state == self._plan.state_of(known.killer):
             return known.fate
         return None
 
-    def add(self, mutant: Mutant, fate: Fate, killer: str) -> None:
-        """Remembers a verdict of now."""
-        states = self._plan.states
-        survives = tuple(sorted(states.values())) if fate is Fate.SURVIVED else ()
-        file = _file_of(killer)
-        verdict = Verdict(fate, killer, survives, states.get(file, ""))
+    def add(self, mutant: Mutant, fate: Fate, tried: Sequence[str]) -> None:
+        """Remembers a verdict of now, and which tests it took; the last one is who noticed."""
+        known = self.of(mutant)
+        killer = tried[-1] if fate is not Fate.SURVIVED else ""
+        survives: set[str] = set()
+        if not killer:
+            now = set(self._plan.states.values())
+            survives = {self._plan.state_of(test) for test in tried}
+            survives |= now.intersection(known.survives if known else ())
+        state = self._plan.state_of(killer)
+        verdict = Verdict(fate, killer, tuple(sorted(survives)), state)
         self._known[_name(mutant)] = verdict
         with self._path.open("a", encoding="utf-8") as file_of_verdicts:
             line = [_name(mutant), fate.value, killer, verdict.survives, verdict.state]
@@ -236,12 +250,12 @@ def try_all(plan: Plan, mutants: Sequence[Mutant]) -> Iterator[tuple[Mutant, Fat
             yield mutant, fate
         else:
             (within if mutant.function else anew).append(mutant)
-    for mutant, fate, killer in _try_within(plan, records, within):
-        records.add(mutant, fate, killer)
+    for mutant, fate, tried in _try_within(plan, records, within):
+        records.add(mutant, fate, tried)
         yield mutant, fate
     for mutant in anew:
-        fate, killer = _try_anew(plan, records, mutant)
-        records.add(mutant, fate, killer)
+        fate, tried = _try_anew(plan, records, mutant)
+        records.add(mutant, fate, tried)
         yield mutant, fate
 
 
@@ -250,21 +264,38 @@ def _digest(content: bytes) -> str:
 
 
 def _states(root: Path) -> dict[str, str]:
-    """Of each file of tests, a digest of it and of whatever its tests depend on."""
-    common = hashlib.sha256(repr(SECONDS_A_MUTANT).encode())
+    """Of each test and each file of them, a digest of it and of whatever it depends on."""
+    data = hashlib.sha256()
     for path in sorted((*root.glob("chalicelib/**/*"), *root.glob("tests/fixtures/*"))):
         if path.suffix not in (".py", ".pyc") and path.is_file():
-            common.update(f"{path.relative_to(root)}\n".encode() + path.read_bytes())
+            data.update(f"{path.relative_to(root)}\n".encode() + path.read_bytes())
     states = {}
-    for folder in TESTS:
-        for test in sorted((root / folder).glob("test_*.py")):
-            needed: set[Path] = set()
-            for file in (test, root / "tests" / "conftest.py", test.with_name("conftest.py")):
-                _add_imports(root, file, needed)
-            content = b"".join(_content(path) for path in sorted(needed))
-            states[str(test.relative_to(root))] = _digest(common.digest() + content)
-    states.pop(LEFT_OUT, None)
+    for path in [path for folder in TESTS for path in sorted((root / folder).glob("test_*.py"))]:
+        file = str(path.relative_to(root))
+        if file == LEFT_OUT:
+            continue
+        needed: set[Path] = set()
+        for one in (path, root / "tests" / "conftest.py", path.with_name("conftest.py")):
+            _add_imports(root, one, needed)
+        imported = b"".join(_content(one) for one in sorted(needed - {path}))
+        functions, rest = _parts(path)
+        common = data.digest() + imported + rest.encode()
+        for name, text in functions.items():
+            states[f"{file}::{name}"] = _digest(common + text.encode())
+        states[file] = _digest(common + "".join(functions.values()).encode())
     return states
+
+
+def _parts(path: Path) -> tuple[dict[str, str], str]:
+    """The text of each test of a file, by name, and all that is left."""
+    lines = _content(path).decode().split("\n")
+    functions = {}
+    for node in reversed(ast.parse(_content(path)).body):
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+            first = min((node.lineno, *(one.lineno for one in node.decorator_list))) - 1
+            functions[node.name] = "\n".join(lines[first : node.end_lineno])
+            lines[first : node.end_lineno] = []
+    return functions, "\n".join(line for line in lines if line)
 
 
 def _add_imports(root: Path, path: Path, found: set[Path]) -> None:
@@ -459,17 +490,17 @@ def _is_docstring_or_noted(statement: ast.stmt) -> bool:
     )
 
 
-def _write_plan(root: Path, kept: Path, stored: dict[str, Any], unknown: list[str]) -> int:
+def _write_plan(root: Path, kept: Path, stored: dict[str, Any], unknown: Mapping[str, str]) -> int:
     mapper = _Mapper(root)
-    pytest.main([*_OPTIONS, *_PRELOADED, *unknown], plugins=[mapper])
+    files = sorted({_file_of(function) for function in unknown})
+    pytest.main([*_OPTIONS, *_PRELOADED, *files], plugins=[mapper])
     if mapper.failed or not mapper.lines:
         return 1
-    for file, state in _states(root).items():
-        if file in unknown:
-            stored[state] = {
-                name: {test: found for test, found in part.items() if _file_of(test) == file}
-                for name, part in (("lines", mapper.lines), ("seconds", mapper.seconds))
-            }
+    for function, state in unknown.items():
+        stored[state] = {
+            name: {test: found for test, found in part.items() if _function_of(test) == function}
+            for name, part in (("lines", mapper.lines), ("seconds", mapper.seconds))
+        }
     kept.write_text(json.dumps(stored), encoding="utf-8")
     return 0
 
@@ -508,13 +539,13 @@ class _Forker:
             # Written before each test: the last one is the one that failed or never ended.
             tried = os.read(reading, 1 << 20).decode().splitlines()
             os.close(reading)
-            killer = tried[-1] if tried and status != _SURVIVED else ""
-            if killer:
+            if tried and status != _SURVIVED:
+                killer = tried[-1]
                 good = self._plan.killers[mutant.file, mutant.function]
                 if killer in good:
                     good.remove(killer)
                 good.append(killer)
-            self._answers.write(json.dumps([place, status, killer]) + "\n")
+            self._answers.write(json.dumps([place, status, tried]) + "\n")
             self._answers.flush()
         return True
 
@@ -549,7 +580,7 @@ class _Forker:
 
 def _try_within(
     plan: Plan, records: Records, mutants: Sequence[Mutant]
-) -> Iterator[tuple[Mutant, Fate, str]]:
+) -> Iterator[tuple[Mutant, Fate, list[str]]]:
     if not mutants:
         return
     reading, writing = os.pipe()
@@ -569,9 +600,9 @@ def _try_within(
     answered = 0
     with os.fdopen(reading) as answers:
         for line in answers:
-            place, status, killer = json.loads(line)
+            place, status, tried = json.loads(line)
             answered += 1
-            yield mutants[place], _fate(status), killer
+            yield mutants[place], _fate(status), tried
     os.waitpid(child, 0)
     if answered < len(mutants):
         raise SystemExit(f"error: {len(mutants) - answered} mutants could not be tried")
@@ -612,13 +643,14 @@ def _code(code: types.CodeType, qualified: str) -> types.CodeType:
 # --- Mutants of a module's or a class's body ------------------------------------------------------
 
 
-def _try_anew(plan: Plan, records: Records, mutant: Mutant) -> tuple[Fate, str]:
+def _try_anew(plan: Plan, records: Records, mutant: Mutant) -> tuple[Fate, list[str]]:
     files = plan.files_of(mutant)
     known = records.of(mutant)
     if known and known.killer in files:
-        files = [known.killer]
+        files.remove(known.killer)
+        files.insert(0, known.killer)
     elif known:
-        files = [file for file in files if plan.states[file] not in known.survives]
+        files = [file for file in files if plan.state_of(file) not in known.survives]
 
     def work(file: str) -> int:
         path = plan.root / mutant.file
@@ -628,8 +660,10 @@ def _try_anew(plan: Plan, records: Records, mutant: Mutant) -> tuple[Fate, str]:
         found = pytest.main([*_OPTIONS, *_PRELOADED, file])
         return _SURVIVED if found == pytest.ExitCode.OK else _KILLED
 
+    tried: list[str] = []
     for file in files:
+        tried.append(file)
         fate = _fate(_in_child(lambda file=file: work(file), seconds=3600))  # type: ignore[misc]
         if fate is not Fate.SURVIVED:
-            return fate, file
-    return Fate.SURVIVED, ""
+            return fate, tried
+    return Fate.SURVIVED, tried
