@@ -20,6 +20,7 @@ from chalicelib.domain.calendar import Period
 from chalicelib.domain.errors import CreditsError, InsufficientCredits, LedgerCorrupt, NotAllowed
 from chalicelib.domain.instants import format_instant, parse_instant
 from chalicelib.domain.ledger import (
+    ERASED,
     FIRST_HASH,
     MOST_OPEN_BATCHES,
     Account,
@@ -728,6 +729,19 @@ USAGE_BODY = (
 )
 
 
+def test_a_line_of_the_first_form_is_read_and_keeps_its_form() -> None:
+    body = GRANT_BODY.replace('"schema":2', '"schema":1').replace(',"correlation":null', "")
+    entry = LedgerEntry.from_body("42", 1, body)
+    assert (entry.schema, entry.correlation_id) == (1, None)
+    assert entry.body() == body
+
+
+def test_of_an_operation_only_who_asked_for_it_is_erased_and_the_key_stays() -> None:
+    entry = LedgerEntry.from_body("42", 3, USAGE_BODY)
+    asked = replace(entry, operation="usage#ada#for#ada#1")
+    assert without_texts(asked, ["ada"]).operation == f"usage#{ERASED}#for#ada#1"
+
+
 def test_a_line_is_kept_as_exactly_this_text(book: Book) -> None:
     assert book.allocate("2026-07-01T04:00:00Z").body() == GRANT_BODY
     book.grant("2026-07-02T00:00:00.250Z", 50)
@@ -871,6 +885,8 @@ def test_what_is_no_line_cannot_be_read(body: str) -> None:
         ('"schema":2', '"schema":3', "ValueError('entries of schema 3 are not known here')"),
         ('"amount":100', '"amount":1.5', "TypeError('1.5 (float) is no whole number')"),
         ('"system"', "5", "TypeError('5 (int) is no text')"),
+        ('"schema":2', '"schema":2,"silent":1', "TypeError('1 (int) is neither true nor false')"),
+        ('"schema":2', '"schema":0', "ValueError('entries of schema 0 are not known here')"),
         ('"2026-07"', "7", "InvalidInput('period: must be a month written like 2026-07')"),
     ],
 )

@@ -751,3 +751,27 @@ def test_the_address_that_bounced_is_suppressed_and_no_other() -> None:
     assert suppress(ADA, "old@example.com", SuppressedBecause.BOUNCE) is ADA
     unknown = replace(ADA, email=None)
     assert suppress(unknown, "ada@example.com", SuppressedBecause.BOUNCE) is unknown
+
+
+@pytest.mark.parametrize(
+    ("wishes", "field", "message"),
+    [
+        (
+            "manual",
+            "notifications",
+            "must be a list of the kinds of mails wanted: "
+            "allocation, expiration, expiring_soon, manual, low_balance",
+        ),
+        (
+            ["manual", "all"],
+            "notifications[1]",
+            "must be one of allocation, expiration, expiring_soon, manual, low_balance; is 'all'",
+        ),
+    ],
+)
+def test_what_is_no_list_of_kinds_of_mails_is_refused_with_the_kinds(
+    wishes: object, field: str, message: str
+) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        registered(notifications=wishes)
+    assert refused.value.errors == (FieldError(field, message),)
