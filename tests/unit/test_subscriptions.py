@@ -759,8 +759,10 @@ def test_the_address_that_bounced_is_suppressed_and_no_other() -> None:
         (
             "manual",
             "notifications",
-            "must be a list of the kinds of mails wanted: "
-            "allocation, expiration, expiring_soon, manual, low_balance",
+            (
+                "must be a list of the kinds of mails wanted: "
+                "allocation, expiration, expiring_soon, manual, low_balance"
+            ),
         ),
         (
             ["manual", "all"],
