@@ -26,6 +26,7 @@ import resource
 import signal
 import sys
 import time
+import traceback
 import types
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -57,6 +58,7 @@ SECONDS_STUCK = 120
 """How long a test may wait beyond twenty times what it took before: then it waits for ever."""
 
 MOST_MEMORY = 4 * 1024**3
+_ERROR = Path("build/mutants/error.txt")
 _SURVIVED, _KILLED, _BROKEN = 0, 1, 70
 _OPTIONS = (
     *("-q", "-x", "--tb=no", f"--ignore={LEFT_OUT}"),
@@ -360,6 +362,8 @@ def _in_child(work: Callable[[], int], seconds: float) -> int | None:
             code = work()
         except MemoryError:
             code = _KILLED
+        except BaseException:  # noqa: BLE001 - whatever it is, it is told
+            _ERROR.write_text(traceback.format_exc(), encoding="utf-8")
         finally:
             os._exit(code)
     _, status = os.waitpid(child, 0)
@@ -378,7 +382,7 @@ def _fate(status: int | None) -> Fate:
     if status is None:
         return Fate.TIMED_OUT
     if status == _BROKEN:  # else a fault of this runner would pass for a test that notices
-        raise SystemExit("error: a mutant could not be tried; run it alone to see why")
+        raise SystemExit(f"error: a mutant could not be tried; {_ERROR} says why")
     return Fate.SURVIVED if status == _SURVIVED else Fate.KILLED
 
 
@@ -611,7 +615,7 @@ def _try_within(
 def _swap(root: Path, mutant: Mutant) -> None:
     """Puts the mutated code into the living function."""
     whole = compile(mutant.text, str(root / mutant.file), "exec")
-    found: Any = sys.modules[_module_of(mutant.file)]
+    found: Any = importlib.import_module(_module_of(mutant.file))
     for name in mutant.function.split("."):
         found = inspect.getattr_static(found, name)
     if isinstance(found, property):
