@@ -108,7 +108,7 @@ class Plan:
             for test in self._by_line.get((mutant.file, line), ())
         }
         good = self.killers[mutant.file, mutant.function]
-        own = f"test_{Path(mutant.file).stem}.py"
+        own = _own_files(mutant)
         order = sorted(
             found,
             key=lambda test: (
@@ -143,7 +143,7 @@ class Plan:
             cost[_file_of(test)] += self.seconds[test]
             if mutant.file in files:
                 runs.add(_file_of(test))
-        own = f"test_{Path(mutant.file).stem}.py"
+        own = _own_files(mutant)
         order = sorted(
             runs, key=lambda file: (not file.endswith(own), TESTS[0] not in file, cost[file])
         )
@@ -154,6 +154,12 @@ class Plan:
                 chosen.append(file)
                 left -= cost[file]
         return chosen
+
+
+def _own_files(mutant: Mutant) -> tuple[str, str]:
+    """How the files of tests end that are about a mutant's file, or its package."""
+    path = Path(mutant.file)
+    return f"test_{path.stem}.py", f"test_{path.parent.name}.py"
 
 
 def _file_of(test: str) -> str:
