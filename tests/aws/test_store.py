@@ -3,15 +3,29 @@
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
+from hashlib import sha256
 from typing import Any
 
 import pytest
 
-from chalicelib.domain.errors import Contention, NotFound, VersionConflict
+from chalicelib.domain import ledger as domain
+from chalicelib.domain.errors import (
+    Contention,
+    IdempotencyKeyReused,
+    InsufficientCredits,
+    LedgerCorrupt,
+    NotAllowed,
+    NotFound,
+    VersionConflict,
+)
+from chalicelib.domain.ledger import Account, EntryType, LedgerEntry, Request
 from chalicelib.mails.errors import MailInDoubt
+from chalicelib.observability import correlated
 from chalicelib.store.database import MOST_ATTEMPTS
+from chalicelib.store.ledger import Outcome, draft, fingerprint, read_entry
 from chalicelib.store.mails import MailRecords, record_id
-from tests.aws.world import World, client
+from tests.aws.world import World, at, client
 
 DAY = 24 * 60 * 60
 
@@ -229,3 +243,303 @@ def test_who_loses_every_race_for_a_subscription_is_told_and_pauses_between(
         store.change("1", decide)
     assert str(refused.value) == "the subscription of user 1 is edited too often at the moment"
     assert pauses == list(range(1, MOST_ATTEMPTS))
+
+
+# --- The ledger -----------------------------------------------------------------------------------
+
+
+def why(key: str, text: str = "Because") -> Request:
+    return Request(f"manual#app#{key}", "app", text)
+
+
+def granted(world: World, count: int, *, days: int | None = None) -> list[LedgerEntry]:
+    """So many grants to user 1, a second apart."""
+    entries = []
+    for number in range(count):
+        world.now += timedelta(seconds=1)
+        outcome = world.services.ledger.perform(
+            "1",
+            f"manual#app#{number}",
+            {"amount": 10},
+            lambda account, number=number: domain.grant(  # type: ignore[misc]
+                account, 10, why(str(number)), world.now, "Europe/Paris", days
+            ),
+        )
+        entries.append(outcome.entry)
+    return entries
+
+
+def used(world: World, key: str, amount: int, user_id: str = "1") -> Outcome:
+    return world.services.ledger.perform(
+        user_id,
+        f"usage#app#{key}",
+        {"amount": amount},
+        lambda account: domain.use(
+            account, amount, Request(f"usage#app#{key}", "app", "Because"), world.now
+        ),
+    )
+
+
+def stored(user_id: str, key: str) -> dict[str, Any]:
+    item: dict[str, Any] = (
+        client("dynamodb")
+        .get_item(
+            TableName="credits-dev-ledger", Key={"user_id": {"S": user_id}, "entry": {"S": key}}
+        )
+        .get("Item", {})
+    )
+    return item
+
+
+def test_an_entry_is_stored_under_these_keys_and_its_operation_under_its_name(world: World) -> None:
+    (entry,) = granted(world, 1, days=1)
+    item = stored("1", "entry#000000000001")
+    assert item == {
+        "user_id": {"S": "1"},
+        "entry": {"S": "entry#000000000001"},
+        "body": {"S": entry.body()},
+        "hash": {"S": domain.entry_hash("0" * 64, "1", entry.body())},
+        "expiry_partition": {"S": "Europe/Paris#23"},
+        "expiry_key": {"S": "2026-01-16T23:00:00Z#1#1"},
+    }
+    marker = stored("operation#manual#app#0", "operation")
+    assert marker == {
+        "user_id": {"S": "operation#manual#app#0"},
+        "entry": {"S": "operation"},
+        "request": {"S": fingerprint({"amount": 10})},
+        "owner": {"S": "1"},
+        "number": {"N": "1"},
+        "expired": {"N": "0"},
+    }
+    assert fingerprint({"b": "é", "a": 1}) == sha256('{"a":1,"b":"é"}'.encode()).hexdigest()
+
+
+def test_entries_are_read_by_number_from_below_a_number_and_by_type(world: World) -> None:
+    one, two, three = granted(world, 3)
+    four = used(world, "a", 5).entry
+    store = world.services.ledger
+    assert store.entry("1", 2) == two
+    with pytest.raises(NotFound, match=r"^user 1 has no transaction 1-9$"):
+        store.entry("1", 9)
+    assert store.history("1") == [four, three, two, one]
+    assert store.history("1", limit=2) == [four, three]
+    assert store.history("1", below=3) == [two, one]
+    assert store.history("1", below=2) == [one]
+    assert store.history("1", below=1) == store.history("2") == []
+
+    assert store.page("1", 4) == ([four, three, two, one], None)
+    assert store.page("1", 3) == ([four, three, two], 2)
+    assert store.page("1", 3, 2) == ([one], None)
+    assert store.page("1", 2, kind=EntryType.MANUAL) == ([three, two], 2)
+    assert store.page("1", 1, kind=EntryType.USAGE) == ([four], 4)
+    assert store.page("1", 9, 4, kind=EntryType.USAGE) == ([], None)
+    assert store.page("1", 9, since=three.posted_at) == ([four, three], None)
+    assert store.page("2", 9) == ([], None)
+
+
+def test_the_account_of_every_past_instant_is_that_of_the_entry_before_it(world: World) -> None:
+    entries = granted(world, 6)
+    store = world.services.ledger
+    before = entries[0].posted_at - timedelta(milliseconds=1)
+    assert store.account_at("1", before).last is None
+    assert store.account_at("2", before).last is None
+    lines = list(store.lines("1"))
+    for entry, line in zip(entries, lines, strict=True):
+        for instant in (entry.posted_at, entry.posted_at + timedelta(milliseconds=999)):
+            found = store.account_at("1", instant)
+            assert (found.user_id, found.last, found.last_hash) == ("1", entry, line.hash)
+    assert store.account("1") == store.verify("1") == store.account_at("1", world.now)
+
+
+def test_entries_that_are_left_out_are_asked_for_again_and_then_reported(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = granted(world, 2)
+    store = world.services.ledger
+    pauses: list[int] = []
+    monkeypatch.setattr(store, "_pause", pauses.append)
+    assert store.entries([]) == {}
+    table = "credits-dev-ledger"
+    times = [1]
+
+    def leave_out(response: Any) -> None:
+        if times[0]:
+            times[0] -= 1
+            item = response["Responses"][table].pop()
+            key = {"user_id": item["user_id"], "entry": item["entry"]}
+            response["UnprocessedKeys"] = {table: {"Keys": [key]}}
+
+    answering(world, monkeypatch, "BatchGetItem", leave_out)
+    found = store.entries([("1", 1), ("1", 2), ("1", 3), ("2", 1), ("1", 2)])
+    assert {place: read_entry(item) for place, item in found.items()} == {
+        ("1", 1): one,
+        ("1", 2): two,
+    }
+    assert pauses == [1]
+    times[0] = MOST_ATTEMPTS
+    with pytest.raises(Contention, match=r"^1 entries could not be read at the moment$"):
+        store.entries([("1", 1)])
+
+
+def test_the_same_request_is_answered_again_and_another_under_its_key_is_refused(
+    world: World,
+) -> None:
+    granted(world, 1)
+    first = used(world, "a", 4)
+    assert (first.replayed, first.expired) == (False, 0)
+    assert used(world, "a", 4) == first._replace(replayed=True)
+    store = world.services.ledger
+    assert store.performed("usage#app#a", {"amount": 4}) == first._replace(replayed=True)
+    assert store.performed("usage#app#b", {"amount": 4}) is None
+    other: list[Callable[[], object]] = [
+        lambda: used(world, "a", 5),
+        lambda: store.performed("usage#app#a", {"amount": 5}),
+    ]
+    for attempt in other:
+        with pytest.raises(IdempotencyKeyReused) as refused:
+            attempt()
+        assert "the idempotency key 'a' " in str(refused.value)
+    # Nothing would be left for it: yet it was granted before.
+    used(world, "rest", 6)
+    assert used(world, "a", 4).replayed
+    with pytest.raises(InsufficientCredits):
+        used(world, "b", 1)
+
+
+def test_who_loses_every_race_for_a_number_is_told_and_pauses_between(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = world.services.ledger
+    pauses: list[int] = []
+    monkeypatch.setattr(store, "_pause", pauses.append)
+    keys = iter(range(10 * MOST_ATTEMPTS))
+
+    def decide(account: Account) -> LedgerEntry:
+        def entry(key: str) -> LedgerEntry:
+            return domain.grant(account, 1, why(key), world.now, "UTC", None)
+
+        faster = draft(account, lambda _: entry(f"faster-{next(keys)}"))
+        assert faster
+        assert store._append(faster.item)
+        assert not store._append(faster.item)
+        return entry("slower")
+
+    message = r"^the ledger of user 1 is written too often at the moment$"
+    with pytest.raises(Contention, match=message):
+        store.perform("1", "manual#app#slower", {}, decide)
+    assert pauses == list(range(1, MOST_ATTEMPTS))
+    pauses.clear()
+    with pytest.raises(Contention, match=message):
+        store.post("1", decide)
+    assert pauses == list(range(1, MOST_ATTEMPTS))
+    assert store.verify("1").last == store.account("1").last
+
+
+def test_scheduled_work_is_appended_until_there_is_none(world: World) -> None:
+    store = world.services.ledger
+
+    def decide(account: Account) -> LedgerEntry | None:
+        if account.next_number > 3:
+            return None
+        key = str(account.next_number)
+        return domain.grant(account, 1, why(key), world.now, "UTC", None)
+
+    with correlated("c-1"):
+        posted = store.post("1", decide)
+    assert posted == store.history("1")[::-1]
+    assert [(entry.number, entry.correlation_id) for entry in posted] == [
+        (1, "c-1"),
+        (2, "c-1"),
+        (3, "c-1"),
+    ]
+    assert store.post("1", decide) == []
+
+
+def test_a_usage_is_given_back_in_parts_and_each_part_once(world: World) -> None:
+    granted(world, 1)
+    usage = used(world, "a", 7).entry.number
+    store = world.services.ledger
+
+    def back(key: str, amount: int | None) -> Outcome:
+        request = Request(f"reversal#app#{key}", "app", "Because")
+        return store.reverse("1", usage, amount, request, world.now)
+
+    assert back("x", 3).entry.amount == 3
+    assert back("x", 3).replayed
+    assert stored("1", "reversal#000000000002#000001") == {
+        "user_id": {"S": "1"},
+        "entry": {"S": "reversal#000000000002#000001"},
+        "sequence": {"N": "1"},
+        "reversed_in_all": {"N": "3"},
+    }
+    with pytest.raises(IdempotencyKeyReused):
+        back("x", 4)
+    with pytest.raises(NotAllowed, match="3 were given back before; 4 can be"):
+        back("y", 5)
+    assert back("y", None).entry.amount == 4
+    assert stored("1", "reversal#000000000002#000002")["reversed_in_all"] == {"N": "7"}
+    with pytest.raises(NotAllowed):
+        back("z", 1)
+    with pytest.raises(NotAllowed, match="is no usage but manual"):
+        store.reverse("1", 1, 1, Request("reversal#app#m", "app", "Because"), world.now)
+    assert store.account("1").ledger_balance == 10
+
+
+def test_what_of_a_reversal_had_expired_is_told_again_when_it_is_repeated(world: World) -> None:
+    granted(world, 1, days=1)
+    usage = used(world, "a", 7).entry.number
+    world.now += timedelta(days=3)
+    request = Request("reversal#app#x", "app", "Because")
+    first = world.services.ledger.reverse("1", usage, None, request, world.now)
+    assert (first.entry.amount, first.expired, first.replayed) == (0, 7, False)
+    again = world.services.ledger.reverse("1", usage, None, request, world.now)
+    assert again == first._replace(replayed=True)
+
+
+def test_batches_that_expire_are_found_by_zone_shard_and_instant_in_pages(world: World) -> None:
+    granted(world, 3, days=1)
+    store = world.services.ledger
+    expiry = at("2026-01-16T23:00:00Z")
+    second = timedelta(seconds=1)
+    shard, zone = 23, "Europe/Paris"
+    page = store.expiring(zone, shard, expiry - second, expiry, None, 2)
+    last_key = "2026-01-16T23:00:00Z#1#2"
+    assert page == (["1", "1"], last_key, [expiry, expiry])
+    rest = store.expiring(zone, shard, expiry - second, expiry, last_key, 2)
+    assert rest == (["1"], None, [expiry])
+    assert store.expiring(zone, shard, expiry, expiry + second, None, 9) == ([], None, [])
+    assert store.expiring(zone, shard, expiry - 2 * second, expiry - second, None, 9).user_ids == []
+    assert store.expiring(zone, 22, expiry - second, expiry, None, 9).user_ids == []
+
+
+@pytest.mark.parametrize("name", ["expiry_key", "expiry_partition", "erased"])
+def test_what_stands_beside_a_line_is_verified_too(world: World, name: str) -> None:
+    granted(world, 2, days=1)
+    item = stored("1", "entry#000000000002")
+    client("dynamodb").put_item(
+        TableName="credits-dev-ledger", Item={**item, name: {"S": "somewhere else"}}
+    )
+    with pytest.raises(LedgerCorrupt, match=r"^ledger of user 1, entry 2: "):
+        world.services.ledger.verify("1")
+
+
+def test_a_key_that_is_none_is_named_with_the_number_that_should_be_there(world: World) -> None:
+    granted(world, 1)
+    item = stored("1", "entry#000000000001")
+    client("dynamodb").put_item(
+        TableName="credits-dev-ledger", Item={**item, "entry": {"S": "entry#2"}}
+    )
+    with pytest.raises(LedgerCorrupt, match=r"^ledger of user 1, entry 2: its key is 'entry#2'$"):
+        world.services.ledger.verify("1")
+
+
+def test_an_erasure_takes_each_text_once_and_the_ledger_still_verifies(world: World) -> None:
+    granted(world, 2)
+    store = world.services.ledger
+    before = store.account("1")
+    assert list(store.erase("1")) == [True, True]
+    assert list(store.erase("1")) == [False, False]
+    assert {entry.description for entry in store.history("1")} == {domain.ERASED}
+    assert store.verify("1").last_hash == before.last_hash
+    assert used(world, "a", 5).entry.number == 3
+    assert store.verify("1").ledger_balance == 15
