@@ -20,7 +20,7 @@ from chalicelib.domain.errors import (
     VersionConflict,
 )
 from chalicelib.domain.ledger import Account, EntryType, LedgerEntry, Request
-from chalicelib.mails.errors import MailInDoubt
+from chalicelib.mails.errors import MailInDoubt, MailsUnrecorded
 from chalicelib.observability import correlated
 from chalicelib.store.database import MOST_ATTEMPTS
 from chalicelib.store.ledger import Outcome, draft, fingerprint, read_entry
@@ -40,6 +40,20 @@ def mails(world: World, pauses: list[int]) -> MailRecords:
     return MailRecords(world.services._connection, "credits-dev-mails", pauses.append)
 
 
+def asked(world: World, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
+    """The calls to DynamoDB from now on, by name and arguments."""
+    dynamodb = world.services._connection.client
+    original = dynamodb._make_api_call
+    calls: list[tuple[str, Any]] = []
+
+    def call(name: str, arguments: Any) -> Any:
+        calls.append((name, arguments))
+        return original(name, arguments)
+
+    monkeypatch.setattr(dynamodb, "_make_api_call", call)
+    return calls
+
+
 def answering(
     world: World, monkeypatch: pytest.MonkeyPatch, operation: str, change: Callable[[Any], None]
 ) -> None:
@@ -54,6 +68,33 @@ def answering(
         return response
 
     monkeypatch.setattr(dynamodb, "_make_api_call", call)
+
+
+def test_what_decides_is_read_strongly_consistent(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    granted(world, 1)
+    world.subscribe("1")
+    calls = asked(world, monkeypatch)
+    world.services.subscriptions.find("1")
+    world.services.subscriptions.get_many(["1"], consistent=True)
+    world.services.ledger.account("1")
+    world.services.ledger.entry("1", 1)
+    world.services.ledger.entries([("1", 1)])
+    for name, arguments in calls:
+        reads = [*arguments.get("RequestItems", {}).values()] or [arguments]
+        assert [read["ConsistentRead"] for read in reads] == [True], name
+    assert [name for name, _ in calls] == [
+        "GetItem",
+        "BatchGetItem",
+        "Query",
+        "GetItem",
+        "BatchGetItem",
+    ]
+    calls.clear()
+    world.services.subscriptions.get_many(["1"])  # half the cost, for what may lag behind
+    (request,) = calls[0][1]["RequestItems"].values()
+    assert not request.get("ConsistentRead")
 
 
 # --- Mails ----------------------------------------------------------------------------------------
@@ -148,6 +189,12 @@ def test_records_that_are_always_left_out_are_reported(
     with pytest.raises(Contention, match=r"^1 records of mails could not be read at the moment$"):
         mails.find(["manual 42-1"])
     assert pauses == list(range(1, MOST_ATTEMPTS))
+
+
+def test_a_table_of_mails_that_does_not_answer_is_reported(world: World) -> None:
+    mails = MailRecords(world.services._connection, "no-such-table")
+    with pytest.raises(MailsUnrecorded, match=r"^the table of mails did not do its part: \S"):
+        mails.once("manual 42-1", dict)
 
 
 # --- Subscriptions --------------------------------------------------------------------------------

@@ -482,6 +482,8 @@ def _noting(file: str, block_of: ast.AST, block: list[ast.stmt]) -> Iterator[ast
     for statement in block:
         if not _is_docstring_or_noted(statement):
             lines.add(statement.lineno)
+            if isinstance(statement, ast.FunctionDef):
+                lines |= {decorator.lineno for decorator in statement.decorator_list}
             if isinstance(statement, ast.Match):
                 lines |= {case.guard.lineno for case in statement.cases if case.guard}
             for line in sorted(lines):
