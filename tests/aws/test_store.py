@@ -8,6 +8,8 @@ from hashlib import sha256
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
+from pynamodb.exceptions import DeleteError
 
 from chalicelib.domain import ledger as domain
 from chalicelib.domain.errors import (
@@ -23,8 +25,9 @@ from chalicelib.domain.ledger import Account, EntryType, LedgerEntry, Request
 from chalicelib.mails.errors import MailInDoubt, MailsUnrecorded
 from chalicelib.observability import correlated
 from chalicelib.store.database import MOST_ATTEMPTS
-from chalicelib.store.ledger import Outcome, draft, fingerprint, read_entry
+from chalicelib.store.ledger import LedgerStore, Outcome, draft, fingerprint, read_entry
 from chalicelib.store.mails import MailRecords, record_id
+from chalicelib.store.subscriptions import SubscriptionStore
 from tests.aws.world import World, at, client
 
 DAY = 24 * 60 * 60
@@ -84,6 +87,7 @@ def test_what_decides_is_read_strongly_consistent(
     for name, arguments in calls:
         reads = [*arguments.get("RequestItems", {}).values()] or [arguments]
         assert [read["ConsistentRead"] for read in reads] == [True], name
+    assert calls[2][1]["Limit"] == 1, "however long the ledger"
     assert [name for name, _ in calls] == [
         "GetItem",
         "BatchGetItem",
@@ -221,6 +225,68 @@ def test_a_subscription_is_kept_and_read_whole(world: World) -> None:
     assert store.find("1") is None
 
 
+def test_a_subscription_is_stored_as_these_attributes(world: World) -> None:
+    world.subscribe(
+        "1",
+        allocation_amount=7,
+        notifications=["manual", "allocation", "low_balance"],
+        eligible_from="2026-02-03T04:05:06.789Z",
+    )
+    found = client("dynamodb").get_item(
+        TableName="credits-dev-subscriptions", Key={"user_id": {"S": "1"}}
+    )
+    assert found["Item"] == {
+        "user_id": {"S": "1"},
+        "email": {"S": "user1@example.com"},
+        "timezone": {"S": "Europe/Paris"},
+        "allocation_timezone": {"S": "Europe/Paris"},
+        "plan": {"S": "pro"},
+        "billing_interval": {"S": "yearly"},
+        "status": {"S": "active"},
+        "started_at": {"N": "1735689600000"},
+        "eligible_from": {"N": "1770091506789"},
+        "allocation_amount": {"N": "7"},
+        "unwanted_mails": {"S": "expiration expiring_soon"},
+        "version": {"N": "1"},
+    }
+
+
+def test_a_failure_to_remove_a_subscription_is_not_taken_for_its_removal(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def throttle(_: Any) -> None:
+        raise ClientError({"Error": {"Code": "ThrottlingException", "Message": "no"}}, "DeleteItem")
+
+    world.subscribe("1")
+    answering(world, monkeypatch, "DeleteItem", throttle)
+    with pytest.raises(DeleteError):
+        world.services.subscriptions.remove("1")
+
+
+def test_an_empty_page_of_a_zone_is_the_last(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def empty(response: Any) -> None:
+        response["Items"] = []
+        response["LastEvaluatedKey"] = {"user_id": {"S": "1"}}
+
+    answering(world, monkeypatch, "Query", empty)
+    assert world.services.subscriptions.users_of("Europe/Paris", None, 2) == ([], None)
+    now = world.now
+    assert world.services.ledger.expiring("Europe/Paris", 1, now, now, None, 9) == ([], None, [])
+
+
+def test_a_scan_reads_pages_of_user_ids_and_nothing_else(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for user_id in ("1", "2", "3"):
+        world.subscribe(user_id)
+    calls = asked(world, monkeypatch)
+    assert sorted(world.services.subscriptions.scan("zzz", 2)) == ["1", "2", "3"]
+    for _, arguments in calls:
+        assert arguments["Limit"] == 2
+        assert set(arguments["ExpressionAttributeNames"].values()) == {"user_id"}
+        assert arguments["ProjectionExpression"] in arguments["ExpressionAttributeNames"]
+
+
 def test_a_version_is_written_over_the_one_before_and_no_other(world: World) -> None:
     store = world.services.subscriptions
     first = world.subscribe("1")
@@ -250,9 +316,9 @@ def test_the_users_of_a_zone_come_in_pages_and_only_those_who_can_receive(world:
 def test_subscriptions_that_are_left_out_are_asked_for_again_and_then_reported(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = world.services.subscriptions
     pauses: list[int] = []
-    monkeypatch.setattr(store, "_pause", pauses.append)
+    connection = world.restarted()._connection
+    store = SubscriptionStore(connection, "credits-dev-subscriptions", pauses.append)
     users = {user_id: world.subscribe(user_id) for user_id in ("1", "2")}
     table = "credits-dev-subscriptions"
     times = [1]
@@ -262,6 +328,8 @@ def test_subscriptions_that_are_left_out_are_asked_for_again_and_then_reported(
             times[0] -= 1
             item = response["Responses"][table].pop()
             response["UnprocessedKeys"] = {table: {"Keys": [{"user_id": item["user_id"]}]}}
+            if not response["Responses"][table]:
+                del response["Responses"][table]
 
     answering(world, monkeypatch, "BatchGetItem", leave_out)
     assert store.get_many(["1", "2"]) == users
@@ -273,11 +341,11 @@ def test_subscriptions_that_are_left_out_are_asked_for_again_and_then_reported(
 
 
 def test_who_loses_every_race_for_a_subscription_is_told_and_pauses_between(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World,
 ) -> None:
-    store = world.services.subscriptions
     pauses: list[int] = []
-    monkeypatch.setattr(store, "_pause", pauses.append)
+    connection = world.restarted()._connection
+    store = SubscriptionStore(connection, "credits-dev-subscriptions", pauses.append)
     world.subscribe("1")
     plans = iter(["starter", "pro"] * MOST_ATTEMPTS)
 
@@ -402,9 +470,8 @@ def test_entries_that_are_left_out_are_asked_for_again_and_then_reported(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, two = granted(world, 2)
-    store = world.services.ledger
     pauses: list[int] = []
-    monkeypatch.setattr(store, "_pause", pauses.append)
+    store = LedgerStore(world.restarted()._connection, "credits-dev-ledger", pauses.append)
     assert store.entries([]) == {}
     table = "credits-dev-ledger"
     times = [1]
@@ -415,6 +482,8 @@ def test_entries_that_are_left_out_are_asked_for_again_and_then_reported(
             item = response["Responses"][table].pop()
             key = {"user_id": item["user_id"], "entry": item["entry"]}
             response["UnprocessedKeys"] = {table: {"Keys": [key]}}
+            if not response["Responses"][table]:
+                del response["Responses"][table]
 
     answering(world, monkeypatch, "BatchGetItem", leave_out)
     found = store.entries([("1", 1), ("1", 2), ("1", 3), ("2", 1), ("1", 2)])
@@ -453,12 +522,9 @@ def test_the_same_request_is_answered_again_and_another_under_its_key_is_refused
         used(world, "b", 1)
 
 
-def test_who_loses_every_race_for_a_number_is_told_and_pauses_between(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = world.services.ledger
+def test_who_loses_every_race_for_a_number_is_told_and_pauses_between(world: World) -> None:
     pauses: list[int] = []
-    monkeypatch.setattr(store, "_pause", pauses.append)
+    store = LedgerStore(world.restarted()._connection, "credits-dev-ledger", pauses.append)
     keys = iter(range(10 * MOST_ATTEMPTS))
 
     def decide(account: Account) -> LedgerEntry:
