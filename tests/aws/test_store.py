@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from pynamodb.exceptions import DeleteError
+from pynamodb.exceptions import DeleteError, TransactGetError, UpdateError
 
+from chalicelib import metrics
 from chalicelib.domain import ledger as domain
 from chalicelib.domain.errors import (
     Contention,
@@ -23,6 +24,7 @@ from chalicelib.domain.errors import (
 )
 from chalicelib.domain.ledger import Account, EntryType, LedgerEntry, Request
 from chalicelib.mails.errors import MailInDoubt, MailsUnrecorded
+from chalicelib.metrics import Metric
 from chalicelib.observability import correlated
 from chalicelib.store.database import MOST_ATTEMPTS
 from chalicelib.store.ledger import LedgerStore, Outcome, draft, fingerprint, read_entry
@@ -456,8 +458,8 @@ def test_the_account_of_every_past_instant_is_that_of_the_entry_before_it(world:
     entries = granted(world, 6)
     store = world.services.ledger
     before = entries[0].posted_at - timedelta(milliseconds=1)
-    assert store.account_at("1", before).last is None
-    assert store.account_at("2", before).last is None
+    assert store.account_at("1", before) == Account("1")
+    assert store.account_at("2", before) == Account("2")
     lines = list(store.lines("1"))
     for entry, line in zip(entries, lines, strict=True):
         for instant in (entry.posted_at, entry.posted_at + timedelta(milliseconds=999)):
@@ -615,6 +617,8 @@ def test_batches_that_expire_are_found_by_zone_shard_and_instant_in_pages(world:
     expiry = at("2026-01-16T23:00:00Z")
     second = timedelta(seconds=1)
     shard, zone = 23, "Europe/Paris"
+    one = store.expiring(zone, shard, expiry - second, expiry, None, 1)
+    assert one == (["1"], "2026-01-16T23:00:00Z#1#1", [expiry])
     page = store.expiring(zone, shard, expiry - second, expiry, None, 2)
     last_key = "2026-01-16T23:00:00Z#1#2"
     assert page == (["1", "1"], last_key, [expiry, expiry])
@@ -632,8 +636,11 @@ def test_what_stands_beside_a_line_is_verified_too(world: World, name: str) -> N
     client("dynamodb").put_item(
         TableName="credits-dev-ledger", Item={**item, name: {"S": "somewhere else"}}
     )
-    with pytest.raises(LedgerCorrupt, match=r"^ledger of user 1, entry 2: "):
+    with pytest.raises(LedgerCorrupt) as corrupt:
         world.services.ledger.verify("1")
+    assert corrupt.value.number == 2
+    wrong_key = corrupt.value.reason == "its index keys are not those of the body"
+    assert wrong_key == (name != "erased")
 
 
 def test_a_key_that_is_none_is_named_with_the_number_that_should_be_there(world: World) -> None:
@@ -644,6 +651,12 @@ def test_a_key_that_is_none_is_named_with_the_number_that_should_be_there(world:
     )
     with pytest.raises(LedgerCorrupt, match=r"^ledger of user 1, entry 2: its key is 'entry#2'$"):
         world.services.ledger.verify("1")
+    client("dynamodb").put_item(
+        TableName="credits-dev-ledger",
+        Item={**item, "user_id": {"S": "9"}, "entry": {"S": "entry#x"}},
+    )
+    with pytest.raises(LedgerCorrupt, match=r"^ledger of user 9, entry 1: its key is 'entry#x'$"):
+        world.services.ledger.verify("9")
 
 
 def test_an_erasure_takes_each_text_once_and_the_ledger_still_verifies(world: World) -> None:
@@ -656,3 +669,182 @@ def test_an_erasure_takes_each_text_once_and_the_ledger_still_verifies(world: Wo
     assert store.verify("1").last_hash == before.last_hash
     assert used(world, "a", 5).entry.number == 3
     assert store.verify("1").ledger_balance == 15
+
+
+# --- What DynamoDB answers, and how often it is asked ----------------------------------------------
+
+
+def failing(world: World, monkeypatch: pytest.MonkeyPatch, operation: str, *codes: str) -> None:
+    """The next calls of an operation fail with these codes, the last of them for ever."""
+    left = list(codes)
+
+    def fail(_: Any) -> None:
+        if code := left[0] if len(left) == 1 else left.pop(0):
+            raise ClientError({"Error": {"Code": code, "Message": "no"}}, operation)
+
+    answering(world, monkeypatch, operation, fail)
+
+
+def test_a_page_of_a_rare_type_costs_a_bounded_search(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    granted(world, 7)
+    store = world.services.ledger
+    monkeypatch.setattr("chalicelib.store.ledger.ENTRIES_A_READ", 2)
+    calls = asked(world, monkeypatch)
+    for most, below in ((4, 4), (5, 2)):
+        monkeypatch.setattr("chalicelib.store.ledger.ENTRIES_A_SEARCH", most)
+        assert store.page("1", 1, kind=EntryType.USAGE) == ([], below)
+    assert [arguments["Limit"] for _, arguments in calls] == [2] * 5
+    calls.clear()
+    store.page("1", 3)
+    assert [arguments["Limit"] for _, arguments in calls] == [3]
+    calls.clear()
+    assert store.history("1", below=1) == []
+    assert calls == []
+
+
+def test_lines_are_read_page_by_page_and_none_is_left_out(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    granted(world, 5)
+
+    def cut(response: Any) -> None:
+        del response["Items"][2:]
+
+    answering(world, monkeypatch, "Query", cut)
+    assert [line.number for line in world.services.ledger.lines("1")] == [1, 2, 3, 4, 5]
+
+
+def test_entries_of_many_users_are_inserted_by_this_statement_and_losses_are_counted(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = world.services.ledger
+    drafts = []
+    for user_id in ("1", "2"):
+        made = draft(
+            Account(user_id), lambda who: domain.grant(who, 1, why("a"), world.now, "UTC", 1)
+        )
+        assert made
+        drafts.append(made)
+    assert store._append(drafts[1].item)
+    calls = asked(world, monkeypatch)
+    metrics.flush()
+    inserted = store.insert(drafts)
+    assert inserted == ([drafts[0]], [drafts[1]])
+    assert metrics._counted.get(Metric.CONFLICTS_RETRIED) == [1]
+    ((_, arguments),) = calls
+    assert arguments["Statements"][0] == {
+        "Statement": (
+            "INSERT INTO \"credits-dev-ledger\" VALUE {'user_id': ?, 'entry': ?, 'body': ?, "
+            "'hash': ?, 'expiry_partition': ?, 'expiry_key': ?}"
+        ),
+        "Parameters": list(drafts[0].item.values()),
+    }
+
+    def deny(response: Any) -> None:
+        response["Responses"][0] = {"Error": {"Code": "AccessDenied", "Message": "no"}}
+
+    answering(world, monkeypatch, "BatchExecuteStatement", deny)
+    with pytest.raises(ClientError) as refused:
+        store.insert(drafts)
+    assert refused.value.response["Error"]["Code"] == "AccessDenied"
+    assert refused.value.operation_name == "BatchExecuteStatement"
+
+
+def test_what_every_call_of_the_daily_work_costs_is_asked_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = asked(world, monkeypatch)
+    (entry,) = granted(world, 1)
+    made = draft(Account("2"), lambda who: domain.grant(who, 1, why("a"), world.now, "UTC", 1))
+    assert made
+    assert world.services.ledger._append(made.item)
+    world.services.ledger.insert([made])
+    assert entry.number == 1
+    assert {name: arguments["ReturnConsumedCapacity"] for name, arguments in calls} == {
+        "Query": "TOTAL",
+        "TransactWriteItems": "TOTAL",
+        "PutItem": "TOTAL",
+        "BatchExecuteStatement": "TOTAL",
+    }
+
+
+def test_a_failure_that_is_no_lost_race_is_raised_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    granted(world, 1)
+    store = world.services.ledger
+    (line,) = store.lines("1")
+    entry = store.entry("1", 1)
+    for operation in ("TransactWriteItems", "PutItem", "UpdateItem", "TransactGetItems"):
+        failing(world, monkeypatch, operation, "AccessDeniedException")
+    with pytest.raises(ClientError):
+        used(world, "a", 1)
+    with pytest.raises(ClientError):
+        store.post("1", lambda who: domain.grant(who, 1, why("b"), world.now, "UTC", None))
+    with pytest.raises(UpdateError):
+        store._replace_body(line, entry, domain.FIRST_HASH)
+    with pytest.raises(TransactGetError):
+        store.performed("usage#app#a", {})
+
+
+def test_an_operation_that_is_just_being_written_is_waited_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    granted(world, 1)
+    pauses: list[int] = []
+    store = LedgerStore(world.restarted()._connection, "credits-dev-ledger", pauses.append)
+    failing(world, monkeypatch, "TransactGetItems", "TransactionCanceledException", "")
+    found = store.performed("manual#app#0", {"amount": 10})
+    assert found
+    assert found.entry.number == 1
+    assert pauses == [1]
+    pauses.clear()
+    failing(world, monkeypatch, "TransactGetItems", "TransactionCanceledException")
+    with pytest.raises(
+        Contention, match=r"^operation manual#app#0 is being written at the moment$"
+    ):
+        store.performed("manual#app#0", {"amount": 10})
+    assert pauses == list(range(1, MOST_ATTEMPTS))
+
+
+def test_a_key_is_named_whole_when_it_is_used_for_something_else(world: World) -> None:
+    granted(world, 1)
+    used(world, "a#b", 10)
+    # This one would be refused anyway: nothing is left.
+    with pytest.raises(IdempotencyKeyReused, match="the idempotency key 'a#b' "):
+        used(world, "a#b", 500)
+
+
+def test_what_a_reversal_asked_for_is_kept_in_this_form(world: World) -> None:
+    granted(world, 1)
+    usage = used(world, "a", 10).entry.number  # it closes the only batch
+    request = Request("reversal#app#x", "app", "Because")
+    outcome = world.services.ledger.reverse("1", usage, 4, request, world.now)
+    assert (usage, outcome.entry.amount) == (2, 4)
+    assert stored("operation#reversal#app#x", "operation")["request"] == {
+        "S": fingerprint({"user_id": "1", "usage": 2, "amount": 4, "description": "Because"})
+    }
+
+
+def test_an_erasure_changes_nothing_of_a_ledger_that_somebody_tampered_with(world: World) -> None:
+    granted(world, 2)
+    item = stored("1", "entry#000000000002")
+    forged = {**item, "body": {"S": item["body"]["S"].replace("Because", "Becaus3")}}
+    client("dynamodb").put_item(TableName="credits-dev-ledger", Item=forged)
+    first = stored("1", "entry#000000000001")
+    with pytest.raises(LedgerCorrupt):
+        list(world.services.ledger.erase("1"))
+    assert stored("1", "entry#000000000001") == first
+
+
+def test_a_line_that_was_erased_meanwhile_is_left_to_who_did_it(world: World) -> None:
+    (entry,) = granted(world, 1)
+    store = world.services.ledger
+    (line,) = store.lines("1")
+    erased = domain.without_texts(entry)
+    assert store._replace_body(line, erased, domain.FIRST_HASH)
+    once = stored("1", "entry#000000000001")
+    assert not store._replace_body(line, erased, domain.FIRST_HASH)
+    assert stored("1", "entry#000000000001") == once
