@@ -27,7 +27,14 @@ from chalicelib.mails.errors import MailInDoubt, MailsUnrecorded
 from chalicelib.metrics import Metric
 from chalicelib.observability import correlated
 from chalicelib.store.database import MOST_ATTEMPTS
-from chalicelib.store.ledger import LedgerStore, Outcome, draft, fingerprint, read_entry
+from chalicelib.store.ledger import (
+    LedgerStore,
+    Outcome,
+    _is_lost_race,
+    draft,
+    fingerprint,
+    read_entry,
+)
 from chalicelib.store.mails import MailRecords, record_id
 from chalicelib.store.subscriptions import SubscriptionStore
 from tests.aws.world import World, at, client
@@ -671,7 +678,7 @@ def test_an_erasure_takes_each_text_once_and_the_ledger_still_verifies(world: Wo
     assert store.verify("1").ledger_balance == 15
 
 
-# --- What DynamoDB answers, and how often it is asked ----------------------------------------------
+# --- What DynamoDB answers, and how often it is asked ---------------------------------------------
 
 
 def failing(world: World, monkeypatch: pytest.MonkeyPatch, operation: str, *codes: str) -> None:
@@ -848,3 +855,32 @@ def test_a_line_that_was_erased_meanwhile_is_left_to_who_did_it(world: World) ->
     once = stored("1", "entry#000000000001")
     assert not store._replace_body(line, erased, domain.FIRST_HASH)
     assert stored("1", "entry#000000000001") == once
+
+
+@pytest.mark.parametrize(
+    ("codes", "expected"),
+    [
+        (["None", "ConditionalCheckFailed"], True),
+        (["TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"], True),
+        (
+            [
+                "ConditionalCheckFailed",
+                "TransactionConflict",
+                "ThrottlingError",
+                "ProvisionedThroughputExceeded",
+            ],
+            True,
+        ),
+        (["ConditionalCheckFailed", "ValidationError"], False),
+        (["None", "None"], False),
+        ([], False),
+    ],
+)
+def test_a_cancelled_transaction_is_a_lost_race_if_others_are_the_only_reason(
+    codes: list[str], *, expected: bool
+) -> None:
+    response: Any = {
+        "Error": {"Code": "TransactionCanceledException", "Message": "no"},
+        "CancellationReasons": [{"Code": code} for code in codes],
+    }
+    assert _is_lost_race(ClientError(response, "TransactWriteItems")) is expected
