@@ -248,23 +248,29 @@ def _name(mutant: Mutant) -> str:
 
 
 def try_all(plan: Plan, mutants: Sequence[Mutant]) -> Iterator[tuple[Mutant, Fate]]:
-    """The fate of each mutant, as it becomes known."""
+    """The fate of each mutant, as it becomes known.
+
+    First what is known, then what is not or has survived, then what is likely as it was.
+    """
     records = Records(plan)
-    within: list[Mutant] = []
-    anew: list[Mutant] = []
+    open_: list[Mutant] = []
+    likely: list[Mutant] = []
     for mutant in mutants:
-        fate = records.fate(mutant)
+        fate, known = records.fate(mutant), records.of(mutant)
         if fate:
             yield mutant, fate
         else:
-            (within if mutant.function else anew).append(mutant)
-    for mutant, fate, tried in _try_within(plan, records, within):
-        records.add(mutant, fate, tried)
-        yield mutant, fate
-    for mutant in anew:
-        fate, tried = _try_anew(plan, records, mutant)
-        records.add(mutant, fate, tried)
-        yield mutant, fate
+            (likely if known and known.killer else open_).append(mutant)
+    for group in (open_, likely):
+        within = [mutant for mutant in group if mutant.function]
+        anew = [mutant for mutant in group if not mutant.function]
+        for mutant, fate, tried in _try_within(plan, records, within):
+            records.add(mutant, fate, tried)
+            yield mutant, fate
+        for mutant in anew:
+            fate, tried = _try_anew(plan, records, mutant)
+            records.add(mutant, fate, tried)
+            yield mutant, fate
 
 
 def _digest(content: bytes) -> str:
