@@ -705,7 +705,8 @@ def test_a_page_of_a_rare_type_costs_a_bounded_search(
     assert [arguments["Limit"] for _, arguments in calls] == [2] * 5
     calls.clear()
     store.page("1", 3)
-    assert [arguments["Limit"] for _, arguments in calls] == [3]
+    store.history("1")
+    assert [arguments["Limit"] for _, arguments in calls] == [3, 100]
     calls.clear()
     assert store.history("1", below=1) == []
     assert calls == []
