@@ -885,3 +885,49 @@ def test_a_cancelled_transaction_is_a_lost_race_if_others_are_the_only_reason(
         "CancellationReasons": [{"Code": code} for code in codes],
     }
     assert _is_lost_race(ClientError(response, "TransactWriteItems")) is expected
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "ConditionalCheckFailed",
+        "DuplicateItem",
+        "InternalServerError",
+        "ProvisionedThroughputExceeded",
+        "RequestLimitExceeded",
+        "ThrottlingError",
+        "TransactionConflict",
+    ],
+)
+def test_an_insert_that_may_succeed_later_is_to_be_decided_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    made = draft(Account("1"), lambda who: domain.grant(who, 1, why("a"), world.now, "UTC", 1))
+    assert made
+
+    def refuse(response: Any) -> None:
+        response["Responses"][0] = {"Error": {"Code": code, "Message": "no"}}
+
+    answering(world, monkeypatch, "BatchExecuteStatement", refuse)
+    assert world.services.ledger.insert([made]) == ([], [made])
+
+
+@pytest.mark.parametrize(
+    "code", ["ConditionalCheckFailedException", "TransactionConflictException"]
+)
+def test_an_entry_whose_number_is_taken_or_just_being_taken_was_not_appended(
+    world: World, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    made = draft(Account("1"), lambda who: domain.grant(who, 1, why("a"), world.now, "UTC", 1))
+    assert made
+    failing(world, monkeypatch, "PutItem", code)
+    assert not world.services.ledger._append(made.item)
+
+
+def test_a_hundred_subscriptions_are_read_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = asked(world, monkeypatch)
+    assert world.services.subscriptions.get_many(str(number) for number in range(201)) == {}
+    requests = [request for _, call in calls for request in call["RequestItems"].values()]
+    assert [len(request["Keys"]) for request in requests] == [100, 100, 1]
