@@ -777,3 +777,20 @@ def test_what_is_no_list_of_kinds_of_mails_is_refused_with_the_kinds(
     with pytest.raises(InvalidInput) as refused:
         registered(notifications=wishes)
     assert refused.value.errors == (FieldError(field, message),)
+
+
+def test_the_codes_that_others_store_and_compare_stay_as_they_are() -> None:
+    assert [str(each) for each in SuppressedBecause] == ["bounce", "complaint"]
+    assert [str(each) for each in NotDueBecause] == [
+        "allocated_before",
+        "not_begun",
+        "not_eligible",
+        "lapsed",
+    ]
+    assert [str(each) for each in NotAllocatedBecause] == [
+        "subscription_paused",
+        "subscription_cancelled",
+        "billed_monthly",
+        "plan_grants_nothing",
+        "plan_unknown",
+    ]
