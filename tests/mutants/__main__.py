@@ -39,15 +39,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--write", help="write the survivors to this file, ready to be explained")
     options = parser.parse_args(arguments)
     os.chdir(ROOT)
-    files = options.files or _all_files()
+    files = options.files or all_files()
     for file in files:
-        if file not in _all_files():
+        if file not in all_files():
             print(f"error: {file} is no file of the domain or the store", file=sys.stderr)
             return 2
     return _run(files, options.write, is_whole=not options.files)
 
 
-def _all_files() -> list[str]:
+def all_files() -> list[str]:
+    """The files that mistakes are made in."""
     return [
         str(path.relative_to(ROOT))
         for package in ("domain", "store")
@@ -67,37 +68,49 @@ def _run(files: list[str], write: str | None, *, is_whole: bool) -> int:
     mutants = [mutant for file in files for mutant in mutants_of(ROOT, file)]
     started = time.monotonic()
     console = Console(stderr=True)
-    fates: list[tuple[Mutant, Fate]] = []
+    fates: dict[str, Counter[Fate]] = {file: Counter() for file in files}
+    survivors: list[Mutant] = []
     console.print(f"{len(mutants)} mutants; first, which test runs which line ...")
     with prepared(ROOT) as plan, _progress(console) as progress:
         task = progress.add_task("mutants", total=len(mutants))
         for mutant, fate in try_all(plan, mutants):
-            fates.append((mutant, fate))
+            fates[mutant.file][fate] += 1
+            if fate is Fate.SURVIVED:
+                survivors.append(mutant)
             progress.advance(task)
-    counts = Counter(fate for _, fate in fates)
-    survivors = [mutant for mutant, fate in fates if fate is Fate.SURVIVED]
     if write:
         Path(write).write_text("".join(_toml(survivors)), encoding="utf-8")
     known = explained()
     unexplained = [mutant for mutant in survivors if mutant.key not in known]
     here = {mutant.key for mutant in survivors}
     stale = [key for key in known if key[0] in files and key not in here]
-    share = 1 - counts[Fate.SURVIVED] / len(mutants)
-    minutes = (time.monotonic() - started) / 60
-    print(
-        f"{len(mutants)} mutants: {counts[Fate.KILLED]} killed, {counts[Fate.TIMED_OUT]} ran out "
-        f"of time, {counts[Fate.SURVIVED]} survived ({len(survivors) - len(unexplained)} of them "
-        f"explained); {share:.1%} noticed, in {minutes:.0f} minutes"
-    )
     for mutant in unexplained:
-        print(f"\nnoticed by no test: {mutant.file}, line {mutant.first_line}, {mutant.function}")
-        print(f"  - {mutant.before}\n  + {mutant.after}")
+        print(f"noticed by no test: {mutant.file}, line {mutant.first_line}, {mutant.function}")
+        print(f"  - {mutant.before}\n  + {mutant.after}\n")
     for key in stale:
-        print(f"\nexplained, but there is no such survivor: {key[0]}, {key[1]}")
-        print(f"  - {key[2]}\n  + {key[3]}")
+        print(f"explained, but there is no such survivor: {key[0]}, {key[1]}")
+        print(f"  - {key[2]}\n  + {key[3]}\n")
     if unexplained or stale:
-        print(f"\nWrite a test for each, or explain it in {SURVIVORS.relative_to(ROOT)}.")
-    return 1 if unexplained or stale or (is_whole and share < LEAST_KILLED) else 0
+        print(f"Write a test for each, or explain it in {SURVIVORS.relative_to(ROOT)}.\n")
+    for file, counts in fates.items():
+        if len(files) > 1 and counts:
+            print(f"{file}: {_words(counts)}")
+    counts = sum(fates.values(), Counter[Fate]())
+    share = 1 - counts[Fate.SURVIVED] / max(1, len(mutants))
+    minutes = (time.monotonic() - started) / 60
+    is_bad = bool(unexplained or stale or (is_whole and share < LEAST_KILLED))
+    print(
+        f"{_words(counts)} ({len(survivors) - len(unexplained)} of them explained); "
+        f"{share:.1%} noticed, in {minutes:.0f} minutes"
+    )
+    return 1 if is_bad else 0
+
+
+def _words(counts: Counter[Fate]) -> str:
+    return (
+        f"{counts.total():,} mutants: {counts[Fate.KILLED]:,} killed, "
+        f"{counts[Fate.TIMED_OUT]:,} ran out of time, {counts[Fate.SURVIVED]:,} survived"
+    )
 
 
 def _progress(console: Console) -> Progress:

@@ -6,8 +6,9 @@ comparison turned round, an argument forgotten, a statement left out, a word mis
 
 import ast
 import copy
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 _COMPARISONS: dict[type[ast.cmpop], tuple[type[ast.cmpop], ...]] = {
@@ -41,7 +42,10 @@ _TYPES_ONLY = {"TypeVar", "cast"}
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """One mistake. ``function`` is empty for one in the body of a module or of a class."""
+    """One mistake. ``function`` is empty for one in the body of a module or of a class.
+
+    ``occurrence`` counts those that look the same: a line can be in a function twice.
+    """
 
     file: str
     function: str
@@ -50,6 +54,7 @@ class Mutant:
     before: str
     after: str
     text: str
+    occurrence: int = 0
 
     @property
     def key(self) -> tuple[str, str, str, str]:
@@ -60,7 +65,12 @@ class Mutant:
 def mutants_of(root: Path, file: str) -> list[Mutant]:
     """Every mutant of a file."""
     text = (root / file).read_text(encoding="utf-8")
-    return list(_Mutations(file, text).all())
+    seen: Counter[tuple[str, str, str, str]] = Counter()
+    found = []
+    for mutant in _Mutations(file, text).all():
+        found.append(replace(mutant, occurrence=seen[mutant.key]))
+        seen[mutant.key] += 1
+    return found
 
 
 class _Mutations:
@@ -132,8 +142,9 @@ class _Mutations:
         made: list[str] = []
         match statement:
             case ast.Expr() | ast.Raise() | ast.Continue() | ast.Break() if inside:
-                made = ["pass"]
-            case ast.Return(value=value) if value and ast.unparse(value) != "None":
+                # A method that names no super has other free variables: it cannot be swapped.
+                made = ["super()" if "super()" in ast.unparse(statement) else "pass"]
+            case ast.Return(value=value) if value and not _is_as_good_as_none(value):
                 made = ["return None"]
             case ast.Assign(targets=targets, value=value) if inside:
                 if not (isinstance(value, ast.Constant) and value.value is None):
@@ -148,13 +159,13 @@ class _Mutations:
             yield self._mutant(statement, statement, after, inside)
 
     def _of_expression(self, node: ast.expr, around: ast.AST, inside: str) -> Iterator[Mutant]:
-        for after in _changes(node):
-            yield self._mutant(node, around, ast.unparse(after), inside)
         if isinstance(node, ast.Call) and ast.unparse(node.func) in _TYPES_ONLY:
             # Of a cast only the value is more than a type.
             for argument in node.args[1:]:
                 yield from self._of_expression(argument, around, inside)
             return
+        for after in _changes(node):
+            yield self._mutant(node, around, ast.unparse(after), inside)
         if isinstance(node, ast.JoinedStr):
             for part in node.values:
                 if isinstance(part, ast.FormattedValue):
@@ -282,6 +293,13 @@ def _changes(  # noqa: C901, PLR0912 - a case for each kind of expression
                 yield ast.Call(func, nothing, keywords)
             for place in range(len(keywords)):
                 yield ast.Call(func, args, keywords[:place] + keywords[place + 1 :])
+
+
+def _is_as_good_as_none(node: ast.expr) -> bool:
+    """Whether it is None, or False: where the answer is yes or no, None says the same."""
+    if isinstance(node, ast.Call) and ast.unparse(node.func) in _TYPES_ONLY:
+        return _is_as_good_as_none(node.args[-1])
+    return isinstance(node, ast.Constant) and (node.value is None or node.value is False)
 
 
 def _is_none(node: ast.expr) -> bool:

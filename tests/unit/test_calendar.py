@@ -413,6 +413,7 @@ def test_a_zone_is_read_once() -> None:
         ("", "use a name such as 'Europe/Paris'"),
         ("../zones", "unknown timezone '../zones'; use a name such as 'Europe/Paris'"),
         ("Europe/Paris\x00", "did you mean 'Europe/Paris'?"),
+        ("E" * 64, f"unknown timezone '{'E' * 64}'; use a name such as 'Europe/Paris'"),
         ("E" * 65, "must be an IANA timezone name such as 'Europe/Paris', is 65 characters long"),
         (None, "must be an IANA timezone name such as 'Europe/Paris'"),
         (5, "must be an IANA timezone name such as 'Europe/Paris'"),
@@ -424,6 +425,21 @@ def test_an_unknown_timezone_is_refused_with_the_nearest_name(wrong: object, adv
         zone(wrong, field="home")
     assert [error.field for error in error.value.errors] == ["home"]
     assert message(error).endswith(advice)
+
+
+def test_a_timezone_that_is_asked_for_is_known_by_its_name() -> None:
+    assert calendar.parse_timezone("timezone", "Europe/Paris") == "Europe/Paris"
+    assert calendar.parse_timezones("zones", ["Asia/Calcutta", "UTC"]) == ["Asia/Calcutta", "UTC"]
+    with pytest.raises(InvalidInput, match=r"^zones\[1\]: unknown timezone 'Nowhere'"):
+        calendar.parse_timezones("zones", ["UTC", "Nowhere"])
+    wrongs: list[object] = [[], "UTC", None, {"UTC": 1}]
+    for wrong in wrongs:
+        with pytest.raises(InvalidInput) as refused:
+            calendar.parse_timezones("zones", wrong)
+        assert (
+            str(refused.value)
+            == "zones: must be a list of timezone names; leave it out for all zones"
+        )
 
 
 # --- Periods ------------------------------------------------------------------------------------
@@ -470,7 +486,7 @@ def test_months_are_counted_across_years() -> None:
     assert Period(2028, 1).months_until(Period(2026, 11)) == -14
     assert Period(2025, 12) < Period(2026, 1) < Period(2026, 11)
     for month in (0, 13):
-        with pytest.raises(ValueError, match="a month is 1 to 12"):
+        with pytest.raises(ValueError, match=r"^a month is 1 to 12, not "):
             Period(2026, month)
 
 
@@ -532,7 +548,7 @@ def test_a_second_after_midnight_is_granted_for_the_rest_of_that_day_on_top() ->
 
 def test_a_lifetime_of_no_days_is_refused() -> None:
     for days in (0, -1):
-        with pytest.raises(ValueError, match="a lifetime is 1 day or more"):
+        with pytest.raises(ValueError, match=r"^a lifetime is 1 day or more, not "):
             expires_at("UTC", utc(2026, 5, 1), days)
 
 

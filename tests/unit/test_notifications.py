@@ -11,6 +11,7 @@ from chalicelib.domain.ledger import Account, LedgerEntry, Request
 from chalicelib.domain.notifications import (
     MailKind,
     crosses,
+    identities,
     kind_of,
     last_grant,
     may_call_for_a_mail,
@@ -104,3 +105,24 @@ def test_the_last_grant_is_known_from_the_batches_and_the_legs() -> None:
     assert last_grant(used(10, first)) == 1  # its batch is closed by this very usage
     second = ledger.grant(Account("42", first), 10, WHY, NOW, "UTC", None)
     assert last_grant(used(5, second)) == 2
+
+
+def test_what_mails_are_known_by_stays_as_it_is_for_else_all_would_be_sent_again() -> None:
+    allocated = ledger.allocate(Account("42"), Period(2026, 7), 100, "Europe/Paris", 1, NOW)
+    expires_at = allocated.batches[0].expires_at
+    assert expires_at is not None
+    expired = ledger.expire(Account("42", allocated), expires_at)
+    assert expired is not None
+    reversal = ledger.reverse(Account("42", used(90)), used(90), granted(), 0, None, WHY, NOW).entry
+
+    assert identities(allocated, "Europe/Paris") == {
+        "allocation 42-1",
+        "expiring_soon 42 1782943200000",
+    }
+    assert identities(granted(), "Europe/Paris") == {"manual 42-1"}
+    assert identities(used(1), "Europe/Paris") == {"low_balance 42 1"}
+    assert identities(expired, "Europe/Paris") == {
+        "expiration 42 2026-07-02",
+        "expiration 42 2026-07-02 late",
+    }
+    assert identities(reversal, "Europe/Paris") == set()

@@ -14,6 +14,7 @@ from chalicelib.domain import calendar
 from chalicelib.domain.calendar import Period, month_start, period_at
 from chalicelib.domain.errors import FieldError, InvalidInput
 from chalicelib.domain.instants import parse_instant
+from chalicelib.domain.notifications import ALL_KINDS, MailKind
 from chalicelib.domain.plans import parse_catalogue
 from chalicelib.domain.subscriptions import (
     MOST_MISSED_PERIODS,
@@ -23,12 +24,15 @@ from chalicelib.domain.subscriptions import (
     NotDueBecause,
     Subscription,
     SubscriptionStatus,
+    SuppressedBecause,
     due_periods,
     monthly_amount,
     next_allocation,
     not_allocated_because,
     not_due_because,
     register,
+    suppress,
+    without_mails,
 )
 
 CATALOGUE = parse_catalogue(
@@ -709,3 +713,84 @@ def test_a_subscription_needs_each_of_its_facts(field: str) -> None:
 def test_what_is_no_mapping_is_no_subscription() -> None:
     with pytest.raises(InvalidInput, match="subscription: must be an object with named fields"):
         register([VALUES], CATALOGUE, NOW)  # type: ignore[arg-type]
+
+
+# --- Wishes about mails, and addresses that are not written to ------------------------------------
+
+
+def test_who_says_nothing_about_mails_wants_all_and_keeps_a_wish_through_edits() -> None:
+    assert registered().notifications == ALL_KINDS
+    wish = frozenset({MailKind.ALLOCATION})
+    chosen = registered(notifications=["allocation"])
+    assert chosen.notifications == wish
+    assert registered(chosen, plan="starter").notifications == wish
+    assert registered(chosen, notifications=[]).notifications == frozenset()
+
+
+def test_an_address_stays_suppressed_until_there_is_another() -> None:
+    bounced = replace(registered(), suppressed=SuppressedBecause.BOUNCE)
+    assert registered(bounced, plan="starter").suppressed is SuppressedBecause.BOUNCE
+    assert registered(bounced, email="new@example.com").suppressed is None
+
+
+def test_a_kind_of_mail_can_be_declined_or_all_of_them_once() -> None:
+    without_one = without_mails(ADA, MailKind.MANUAL)
+    assert without_one == replace(ADA, notifications=ALL_KINDS - {MailKind.MANUAL}, version=2)
+    assert without_mails(without_one, MailKind.MANUAL) is without_one
+    without_any = without_mails(without_one, None)
+    assert without_any == replace(ADA, notifications=frozenset(), version=3)
+    assert without_mails(without_any, None) is without_any
+
+
+def test_the_address_that_bounced_is_suppressed_and_no_other() -> None:
+    bounced = suppress(ADA, "ADA@Example.com", SuppressedBecause.BOUNCE)
+    assert bounced == replace(ADA, suppressed=SuppressedBecause.BOUNCE, version=2)
+    assert suppress(bounced, "ada@example.com", SuppressedBecause.BOUNCE) is bounced
+    complained = suppress(bounced, "ada@example.com", SuppressedBecause.COMPLAINT)
+    assert complained == replace(bounced, suppressed=SuppressedBecause.COMPLAINT, version=3)
+    assert suppress(ADA, "old@example.com", SuppressedBecause.BOUNCE) is ADA
+    unknown = replace(ADA, email=None)
+    assert suppress(unknown, "ada@example.com", SuppressedBecause.BOUNCE) is unknown
+
+
+@pytest.mark.parametrize(
+    ("wishes", "field", "message"),
+    [
+        (
+            "manual",
+            "notifications",
+            (
+                "must be a list of the kinds of mails wanted: "
+                "allocation, expiration, expiring_soon, manual, low_balance"
+            ),
+        ),
+        (
+            ["manual", "all"],
+            "notifications[1]",
+            "must be one of allocation, expiration, expiring_soon, manual, low_balance; is 'all'",
+        ),
+    ],
+)
+def test_what_is_no_list_of_kinds_of_mails_is_refused_with_the_kinds(
+    wishes: object, field: str, message: str
+) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        registered(notifications=wishes)
+    assert refused.value.errors == (FieldError(field, message),)
+
+
+def test_the_codes_that_others_store_and_compare_stay_as_they_are() -> None:
+    assert [str(each) for each in SuppressedBecause] == ["bounce", "complaint"]
+    assert [str(each) for each in NotDueBecause] == [
+        "allocated_before",
+        "not_begun",
+        "not_eligible",
+        "lapsed",
+    ]
+    assert [str(each) for each in NotAllocatedBecause] == [
+        "subscription_paused",
+        "subscription_cancelled",
+        "billed_monthly",
+        "plan_grants_nothing",
+        "plan_unknown",
+    ]

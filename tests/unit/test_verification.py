@@ -267,6 +267,13 @@ def test_a_line_marked_as_erased_must_be_without_its_texts(number: int) -> None:
     assert fault([*LINES[: number - 1], marked]) == (number, message)
 
 
+def test_a_line_marked_as_erased_must_not_name_the_user_as_its_actor() -> None:
+    entry = replace(ENTRIES[1], description=ledger.ERASED, actor=USER)
+    marked = erased(LINES[1], LINES[0].hash, entry)
+    message = "it is marked as erased and still has its texts"
+    assert fault([LINES[0], marked]) == (2, message)
+
+
 @pytest.mark.parametrize(
     ("number", "changes", "message"),
     [

@@ -1,0 +1,933 @@
+"""The stores by themselves: what is asked for again, what is refused, what is kept for how long."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from hashlib import sha256
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+from pynamodb.exceptions import DeleteError, TransactGetError, UpdateError
+
+from chalicelib import metrics
+from chalicelib.domain import ledger as domain
+from chalicelib.domain.errors import (
+    Contention,
+    IdempotencyKeyReused,
+    InsufficientCredits,
+    LedgerCorrupt,
+    NotAllowed,
+    NotFound,
+    VersionConflict,
+)
+from chalicelib.domain.ledger import Account, EntryType, LedgerEntry, Request
+from chalicelib.mails.errors import MailInDoubt, MailsUnrecorded
+from chalicelib.metrics import Metric
+from chalicelib.observability import correlated
+from chalicelib.store.database import MOST_ATTEMPTS
+from chalicelib.store.ledger import (
+    LedgerStore,
+    Outcome,
+    _is_lost_race,
+    draft,
+    fingerprint,
+    read_entry,
+)
+from chalicelib.store.mails import MailRecords, record_id
+from chalicelib.store.subscriptions import SubscriptionStore
+from tests.aws.world import World, at, client
+
+DAY = 24 * 60 * 60
+
+
+@pytest.fixture
+def pauses() -> list[int]:
+    return []
+
+
+@pytest.fixture
+def mails(world: World, pauses: list[int]) -> MailRecords:
+    return MailRecords(world.services._connection, "credits-dev-mails", pauses.append)
+
+
+def asked(world: World, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
+    """The calls to DynamoDB from now on, by name and arguments."""
+    dynamodb = world.services._connection.client
+    original = dynamodb._make_api_call
+    calls: list[tuple[str, Any]] = []
+
+    def call(name: str, arguments: Any) -> Any:
+        calls.append((name, arguments))
+        return original(name, arguments)
+
+    monkeypatch.setattr(dynamodb, "_make_api_call", call)
+    return calls
+
+
+def answering(
+    world: World, monkeypatch: pytest.MonkeyPatch, operation: str, change: Callable[[Any], None]
+) -> None:
+    """From now on DynamoDB's answers to an operation are changed before anybody sees them."""
+    dynamodb = world.services._connection.client
+    original = dynamodb._make_api_call
+
+    def call(name: str, arguments: Any) -> Any:
+        response = original(name, arguments)
+        if name == operation:
+            change(response)
+        return response
+
+    monkeypatch.setattr(dynamodb, "_make_api_call", call)
+
+
+def test_what_decides_is_read_strongly_consistent(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    granted(world, 1)
+    world.subscribe("1")
+    calls = asked(world, monkeypatch)
+    world.services.subscriptions.find("1")
+    world.services.subscriptions.get_many(["1"], consistent=True)
+    world.services.ledger.account("1")
+    world.services.ledger.entry("1", 1)
+    world.services.ledger.entries([("1", 1)])
+    for name, arguments in calls:
+        reads = [*arguments.get("RequestItems", {}).values()] or [arguments]
+        assert [read["ConsistentRead"] for read in reads] == [True], name
+    assert calls[2][1]["Limit"] == 1, "however long the ledger"
+    assert [name for name, _ in calls] == [
+        "GetItem",
+        "BatchGetItem",
+        "Query",
+        "GetItem",
+        "BatchGetItem",
+    ]
+    calls.clear()
+    world.services.subscriptions.get_many(["1"])  # half the cost, for what may lag behind
+    (request,) = calls[0][1]["RequestItems"].values()
+    assert not request.get("ConsistentRead")
+
+
+# --- Mails ----------------------------------------------------------------------------------------
+
+
+def test_what_was_sent_is_answered_and_not_sent_again(mails: MailRecords) -> None:
+    sent: list[str] = []
+
+    def send() -> dict[str, Any]:
+        sent.append("mail")
+        return {"message_id": "m-1"}
+
+    assert mails.once("allocation 42-1", send) == {"message_id": "m-1"}
+    assert mails.once("allocation 42-1", send) == {"message_id": "m-1"}
+    assert len(sent) == 1
+    mails.once("allocation 42-2", send)
+    assert len(sent) == 2
+
+
+def test_a_mail_that_certainly_failed_can_be_sent_and_one_in_doubt_never_again(
+    mails: MailRecords,
+) -> None:
+    def refuse() -> dict[str, Any]:
+        raise LookupError("no such address")
+
+    def lose() -> dict[str, Any]:
+        raise MailInDoubt("no answer")
+
+    with pytest.raises(LookupError):
+        mails.once("manual 42-1", refuse)
+    with pytest.raises(MailInDoubt, match="no answer"):
+        mails.once("manual 42-1", lose)
+    with pytest.raises(MailInDoubt, match=r"^another sender is at it, or died over it$"):
+        mails.once("manual 42-1", refuse)
+
+
+def test_a_record_is_kept_for_ninety_days_and_is_in_progress_for_as_long(
+    mails: MailRecords,
+) -> None:
+    def lose() -> dict[str, Any]:
+        raise MailInDoubt("no answer")
+
+    mails.once("manual 42-1", lambda: {"message_id": "m-1"})
+    with pytest.raises(MailInDoubt):
+        mails.once("manual 42-2", lose)
+
+    done, doubtful = sorted(
+        mails.find(["manual 42-1", "manual 42-2", "manual 42-3"]), key=lambda found: found.identity
+    )
+    assert (done.identity, done.status) == ("manual 42-1", "COMPLETED")
+    assert done.said == {"message_id": "m-1"}
+    assert (doubtful.identity, doubtful.status, doubtful.said) == ("manual 42-2", "INPROGRESS", {})
+    key = {"id": {"S": record_id("manual 42-2")}}
+    item = client("dynamodb").get_item(TableName="credits-dev-mails", Key=key)["Item"]
+    until = time.time() + 90 * DAY
+    assert int(item["in_progress_expiration"]["N"]) == pytest.approx(1000 * until, abs=60_000)
+    for record in (done, doubtful):
+        assert record.kept_until.timestamp() == pytest.approx(until, abs=60)
+
+
+def test_records_that_are_left_out_are_asked_for_again_and_nobody_asks_for_none(
+    world: World, mails: MailRecords, pauses: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mails.once("manual 42-1", dict)
+    mails.once("manual 42-2", dict)
+    left_out = [2, 1]
+
+    def leave_out(response: Any) -> None:
+        if left_out:
+            found = response["Responses"]["credits-dev-mails"]
+            rest = found[-left_out.pop() :]
+            del found[-len(rest) :]
+            keys = [{"id": item["id"]} for item in rest]
+            response["UnprocessedKeys"] = {"credits-dev-mails": {"Keys": keys}}
+
+    answering(world, monkeypatch, "BatchGetItem", leave_out)
+    found = mails.find(["manual 42-1", "manual 42-2"])
+    assert sorted(record.identity for record in found) == ["manual 42-1", "manual 42-2"]
+    assert pauses == [1, 2]
+    assert mails.find([]) == []
+
+
+def test_records_that_are_always_left_out_are_reported(
+    world: World, mails: MailRecords, pauses: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def leave_out(response: Any) -> None:
+        response["Responses"] = {}
+        keys = [{"id": {"S": record_id("manual 42-1")}}]
+        response["UnprocessedKeys"] = {"credits-dev-mails": {"Keys": keys}}
+
+    answering(world, monkeypatch, "BatchGetItem", leave_out)
+    with pytest.raises(Contention, match=r"^1 records of mails could not be read at the moment$"):
+        mails.find(["manual 42-1"])
+    assert pauses == list(range(1, MOST_ATTEMPTS))
+
+
+def test_a_table_of_mails_that_does_not_answer_is_reported(world: World) -> None:
+    mails = MailRecords(world.services._connection, "no-such-table")
+    with pytest.raises(MailsUnrecorded, match=r"^the table of mails did not do its part: \S"):
+        mails.once("manual 42-1", dict)
+
+
+# --- Subscriptions --------------------------------------------------------------------------------
+
+
+def test_a_subscription_is_kept_and_read_whole(world: World) -> None:
+    store = world.services.subscriptions
+    plain = world.subscribe("1")
+    rich = world.subscribe(
+        "2",
+        allocation_amount=7,
+        notifications=["manual", "allocation"],
+        eligible_from="2026-02-03T04:05:06.789Z",
+        status="paused",
+    )
+    assert store.get("1") == plain
+    assert store.get("2") == rich
+    assert store.get_many(["2", "1", "3", "2"], consistent=True) == {"1": plain, "2": rich}
+    assert store.find("3") is None
+    with pytest.raises(NotFound, match=r"^there is no user 3$"):
+        store.get("3")
+    assert store.remove("1")
+    assert not store.remove("1")
+    assert store.find("1") is None
+
+
+def test_a_subscription_is_stored_as_these_attributes(world: World) -> None:
+    world.subscribe(
+        "1",
+        allocation_amount=7,
+        notifications=["manual", "allocation", "low_balance"],
+        eligible_from="2026-02-03T04:05:06.789Z",
+    )
+    found = client("dynamodb").get_item(
+        TableName="credits-dev-subscriptions", Key={"user_id": {"S": "1"}}
+    )
+    assert found["Item"] == {
+        "user_id": {"S": "1"},
+        "email": {"S": "user1@example.com"},
+        "timezone": {"S": "Europe/Paris"},
+        "allocation_timezone": {"S": "Europe/Paris"},
+        "plan": {"S": "pro"},
+        "billing_interval": {"S": "yearly"},
+        "status": {"S": "active"},
+        "started_at": {"N": "1735689600000"},
+        "eligible_from": {"N": "1770091506789"},
+        "allocation_amount": {"N": "7"},
+        "unwanted_mails": {"S": "expiration expiring_soon"},
+        "version": {"N": "1"},
+    }
+
+
+def test_a_failure_to_remove_a_subscription_is_not_taken_for_its_removal(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def throttle(_: Any) -> None:
+        raise ClientError({"Error": {"Code": "ThrottlingException", "Message": "no"}}, "DeleteItem")
+
+    world.subscribe("1")
+    answering(world, monkeypatch, "DeleteItem", throttle)
+    with pytest.raises(DeleteError):
+        world.services.subscriptions.remove("1")
+
+
+def test_an_empty_page_of_a_zone_is_the_last(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def empty(response: Any) -> None:
+        response["Items"] = []
+        response["LastEvaluatedKey"] = {"user_id": {"S": "1"}}
+
+    answering(world, monkeypatch, "Query", empty)
+    assert world.services.subscriptions.users_of("Europe/Paris", None, 2) == ([], None)
+    now = world.now
+    assert world.services.ledger.expiring("Europe/Paris", 1, now, now, None, 9) == ([], None, [])
+
+
+def test_a_scan_reads_pages_of_user_ids_and_nothing_else(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for user_id in ("1", "2", "3"):
+        world.subscribe(user_id)
+    calls = asked(world, monkeypatch)
+    assert sorted(world.services.subscriptions.scan("zzz", 2)) == ["1", "2", "3"]
+    for _, arguments in calls:
+        assert arguments["Limit"] == 2
+        assert set(arguments["ExpressionAttributeNames"].values()) == {"user_id"}
+        assert arguments["ProjectionExpression"] in arguments["ExpressionAttributeNames"]
+
+
+def test_a_version_is_written_over_the_one_before_and_no_other(world: World) -> None:
+    store = world.services.subscriptions
+    first = world.subscribe("1")
+    second = world.subscribe("1", plan="starter")
+    assert (first.version, second.version) == (1, 2)
+    for stale in (first, second):
+        with pytest.raises(VersionConflict) as refused:
+            store.put(stale)
+        assert str(refused.value) == (
+            "the subscription of user 1 was changed meanwhile; read it again and repeat the change"
+        )
+    assert store.get("1") == second
+
+
+def test_the_users_of_a_zone_come_in_pages_and_only_those_who_can_receive(world: World) -> None:
+    for user_id in ("1", "2", "3"):
+        world.subscribe(user_id)
+    world.subscribe("4", status="paused")
+    world.subscribe("5", timezone="UTC")
+    store = world.services.subscriptions
+    assert store.users_of("Europe/Paris", None, 2) == (["1", "2"], "2")
+    assert store.users_of("Europe/Paris", "2", 2) == (["3"], None)
+    assert store.users_of("Asia/Tokyo", None, 2) == ([], None)
+    assert sorted(store.scan("zzz", 2)) == ["1", "2", "3", "4", "5"]
+
+
+def test_subscriptions_that_are_left_out_are_asked_for_again_and_then_reported(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[int] = []
+    connection = world.restarted()._connection
+    store = SubscriptionStore(connection, "credits-dev-subscriptions", pauses.append)
+    users = {user_id: world.subscribe(user_id) for user_id in ("1", "2")}
+    table = "credits-dev-subscriptions"
+    times = [1]
+
+    def leave_out(response: Any) -> None:
+        if times[0]:
+            times[0] -= 1
+            item = response["Responses"][table].pop()
+            response["UnprocessedKeys"] = {table: {"Keys": [{"user_id": item["user_id"]}]}}
+            if not response["Responses"][table]:
+                del response["Responses"][table]
+
+    answering(world, monkeypatch, "BatchGetItem", leave_out)
+    assert store.get_many(["1", "2"]) == users
+    assert pauses == [1]
+    times[0] = MOST_ATTEMPTS
+    with pytest.raises(Contention, match=r"^1 subscriptions could not be read at the moment$"):
+        store.get_many(["1"])
+    assert pauses == [1, *range(1, MOST_ATTEMPTS)]
+
+
+def test_who_loses_every_race_for_a_subscription_is_told_and_pauses_between(
+    world: World,
+) -> None:
+    pauses: list[int] = []
+    connection = world.restarted()._connection
+    store = SubscriptionStore(connection, "credits-dev-subscriptions", pauses.append)
+    world.subscribe("1")
+    plans = iter(["starter", "pro"] * MOST_ATTEMPTS)
+
+    def decide(present: Any) -> Any:
+        other = replace(present, plan=next(plans), version=present.version + 1)
+        store.put(other)  # somebody else was faster
+        return replace(present, plan="free", version=present.version + 1)
+
+    with pytest.raises(Contention) as refused:
+        store.change("1", decide)
+    assert str(refused.value) == "the subscription of user 1 is edited too often at the moment"
+    assert pauses == list(range(1, MOST_ATTEMPTS))
+
+
+# --- The ledger -----------------------------------------------------------------------------------
+
+
+def why(key: str, text: str = "Because") -> Request:
+    return Request(f"manual#app#{key}", "app", text)
+
+
+def granted(world: World, count: int, *, days: int | None = None) -> list[LedgerEntry]:
+    """So many grants to user 1, a second apart."""
+    entries = []
+    for number in range(count):
+        world.now += timedelta(seconds=1)
+        outcome = world.services.ledger.perform(
+            "1",
+            f"manual#app#{number}",
+            {"amount": 10},
+            lambda account, number=number: domain.grant(  # type: ignore[misc]
+                account, 10, why(str(number)), world.now, "Europe/Paris", days
+            ),
+        )
+        entries.append(outcome.entry)
+    return entries
+
+
+def used(world: World, key: str, amount: int, user_id: str = "1") -> Outcome:
+    return world.services.ledger.perform(
+        user_id,
+        f"usage#app#{key}",
+        {"amount": amount},
+        lambda account: domain.use(
+            account, amount, Request(f"usage#app#{key}", "app", "Because"), world.now
+        ),
+    )
+
+
+def stored(user_id: str, key: str) -> dict[str, Any]:
+    item: dict[str, Any] = (
+        client("dynamodb")
+        .get_item(
+            TableName="credits-dev-ledger", Key={"user_id": {"S": user_id}, "entry": {"S": key}}
+        )
+        .get("Item", {})
+    )
+    return item
+
+
+def test_an_entry_is_stored_under_these_keys_and_its_operation_under_its_name(world: World) -> None:
+    (entry,) = granted(world, 1, days=1)
+    item = stored("1", "entry#000000000001")
+    assert item == {
+        "user_id": {"S": "1"},
+        "entry": {"S": "entry#000000000001"},
+        "body": {"S": entry.body()},
+        "hash": {"S": domain.entry_hash("0" * 64, "1", entry.body())},
+        "expiry_partition": {"S": "Europe/Paris#23"},
+        "expiry_key": {"S": "2026-01-16T23:00:00Z#1#1"},
+    }
+    marker = stored("operation#manual#app#0", "operation")
+    assert marker == {
+        "user_id": {"S": "operation#manual#app#0"},
+        "entry": {"S": "operation"},
+        "request": {"S": fingerprint({"amount": 10})},
+        "owner": {"S": "1"},
+        "number": {"N": "1"},
+        "expired": {"N": "0"},
+    }
+    assert fingerprint({"b": "é", "a": 1}) == sha256('{"a":1,"b":"é"}'.encode()).hexdigest()
+
+
+def test_entries_are_read_by_number_from_below_a_number_and_by_type(world: World) -> None:
+    one, two, three = granted(world, 3)
+    four = used(world, "a", 5).entry
+    store = world.services.ledger
+    assert store.entry("1", 2) == two
+    with pytest.raises(NotFound, match=r"^user 1 has no transaction 1-9$"):
+        store.entry("1", 9)
+    assert store.history("1") == [four, three, two, one]
+    assert store.history("1", limit=2) == [four, three]
+    assert store.history("1", below=3) == [two, one]
+    assert store.history("1", below=2) == [one]
+    assert store.history("1", below=1) == store.history("2") == []
+
+    assert store.page("1", 4) == ([four, three, two, one], None)
+    assert store.page("1", 3) == ([four, three, two], 2)
+    assert store.page("1", 3, 2) == ([one], None)
+    assert store.page("1", 2, kind=EntryType.MANUAL) == ([three, two], 2)
+    assert store.page("1", 1, kind=EntryType.USAGE) == ([four], 4)
+    assert store.page("1", 9, 4, kind=EntryType.USAGE) == ([], None)
+    assert store.page("1", 9, since=three.posted_at) == ([four, three], None)
+    assert store.page("2", 9) == ([], None)
+
+
+def test_the_account_of_every_past_instant_is_that_of_the_entry_before_it(world: World) -> None:
+    entries = granted(world, 6)
+    store = world.services.ledger
+    before = entries[0].posted_at - timedelta(milliseconds=1)
+    assert store.account_at("1", before) == Account("1")
+    assert store.account_at("2", before) == Account("2")
+    lines = list(store.lines("1"))
+    for entry, line in zip(entries, lines, strict=True):
+        for instant in (entry.posted_at, entry.posted_at + timedelta(milliseconds=999)):
+            found = store.account_at("1", instant)
+            assert (found.user_id, found.last, found.last_hash) == ("1", entry, line.hash)
+    assert store.account("1") == store.verify("1") == store.account_at("1", world.now)
+
+
+def test_entries_that_are_left_out_are_asked_for_again_and_then_reported(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = granted(world, 2)
+    pauses: list[int] = []
+    store = LedgerStore(world.restarted()._connection, "credits-dev-ledger", pauses.append)
+    assert store.entries([]) == {}
+    table = "credits-dev-ledger"
+    times = [1]
+
+    def leave_out(response: Any) -> None:
+        if times[0]:
+            times[0] -= 1
+            item = response["Responses"][table].pop()
+            key = {"user_id": item["user_id"], "entry": item["entry"]}
+            response["UnprocessedKeys"] = {table: {"Keys": [key]}}
+            if not response["Responses"][table]:
+                del response["Responses"][table]
+
+    answering(world, monkeypatch, "BatchGetItem", leave_out)
+    found = store.entries([("1", 1), ("1", 2), ("1", 3), ("2", 1), ("1", 2)])
+    assert {place: read_entry(item) for place, item in found.items()} == {
+        ("1", 1): one,
+        ("1", 2): two,
+    }
+    assert pauses == [1]
+    times[0] = MOST_ATTEMPTS
+    with pytest.raises(Contention, match=r"^1 entries could not be read at the moment$"):
+        store.entries([("1", 1)])
+
+
+def test_the_same_request_is_answered_again_and_another_under_its_key_is_refused(
+    world: World,
+) -> None:
+    granted(world, 1)
+    first = used(world, "a", 4)
+    assert (first.replayed, first.expired) == (False, 0)
+    assert used(world, "a", 4) == first._replace(replayed=True)
+    store = world.services.ledger
+    assert store.performed("usage#app#a", {"amount": 4}) == first._replace(replayed=True)
+    assert store.performed("usage#app#b", {"amount": 4}) is None
+    other: list[Callable[[], object]] = [
+        lambda: used(world, "a", 5),
+        lambda: store.performed("usage#app#a", {"amount": 5}),
+    ]
+    for attempt in other:
+        with pytest.raises(IdempotencyKeyReused) as refused:
+            attempt()
+        assert "the idempotency key 'a' " in str(refused.value)
+    # Nothing would be left for it: yet it was granted before.
+    used(world, "rest", 6)
+    assert used(world, "a", 4).replayed
+    with pytest.raises(InsufficientCredits):
+        used(world, "b", 1)
+
+
+def test_who_loses_every_race_for_a_number_is_told_and_pauses_between(world: World) -> None:
+    pauses: list[int] = []
+    store = LedgerStore(world.restarted()._connection, "credits-dev-ledger", pauses.append)
+    keys = iter(range(10 * MOST_ATTEMPTS))
+
+    def decide(account: Account) -> LedgerEntry:
+        def entry(key: str) -> LedgerEntry:
+            return domain.grant(account, 1, why(key), world.now, "UTC", None)
+
+        faster = draft(account, lambda _: entry(f"faster-{next(keys)}"))
+        assert faster
+        assert store._append(faster.item)
+        assert not store._append(faster.item)
+        return entry("slower")
+
+    message = r"^the ledger of user 1 is written too often at the moment$"
+    with pytest.raises(Contention, match=message):
+        store.perform("1", "manual#app#slower", {}, decide)
+    assert pauses == list(range(1, MOST_ATTEMPTS))
+    pauses.clear()
+    with pytest.raises(Contention, match=message):
+        store.post("1", decide)
+    assert pauses == list(range(1, MOST_ATTEMPTS))
+    assert store.verify("1").last == store.account("1").last
+
+
+def test_scheduled_work_is_appended_until_there_is_none(world: World) -> None:
+    store = world.services.ledger
+
+    def decide(account: Account) -> LedgerEntry | None:
+        if account.next_number > 3:
+            return None
+        key = str(account.next_number)
+        return domain.grant(account, 1, why(key), world.now, "UTC", None)
+
+    with correlated("c-1"):
+        posted = store.post("1", decide)
+    assert posted == store.history("1")[::-1]
+    assert [(entry.number, entry.correlation_id) for entry in posted] == [
+        (1, "c-1"),
+        (2, "c-1"),
+        (3, "c-1"),
+    ]
+    assert store.post("1", decide) == []
+
+
+def test_a_usage_is_given_back_in_parts_and_each_part_once(world: World) -> None:
+    granted(world, 1)
+    usage = used(world, "a", 7).entry.number
+    store = world.services.ledger
+
+    def back(key: str, amount: int | None) -> Outcome:
+        request = Request(f"reversal#app#{key}", "app", "Because")
+        return store.reverse("1", usage, amount, request, world.now)
+
+    assert back("x", 3).entry.amount == 3
+    assert back("x", 3).replayed
+    assert stored("1", "reversal#000000000002#000001") == {
+        "user_id": {"S": "1"},
+        "entry": {"S": "reversal#000000000002#000001"},
+        "sequence": {"N": "1"},
+        "reversed_in_all": {"N": "3"},
+    }
+    with pytest.raises(IdempotencyKeyReused):
+        back("x", 4)
+    with pytest.raises(NotAllowed, match="3 were given back before; 4 can be"):
+        back("y", 5)
+    assert back("y", None).entry.amount == 4
+    assert stored("1", "reversal#000000000002#000002")["reversed_in_all"] == {"N": "7"}
+    with pytest.raises(NotAllowed):
+        back("z", 1)
+    with pytest.raises(NotAllowed, match="is no usage but manual"):
+        store.reverse("1", 1, 1, Request("reversal#app#m", "app", "Because"), world.now)
+    assert store.account("1").ledger_balance == 10
+
+
+def test_what_of_a_reversal_had_expired_is_told_again_when_it_is_repeated(world: World) -> None:
+    granted(world, 1, days=1)
+    usage = used(world, "a", 7).entry.number
+    world.now += timedelta(days=3)
+    request = Request("reversal#app#x", "app", "Because")
+    first = world.services.ledger.reverse("1", usage, None, request, world.now)
+    assert (first.entry.amount, first.expired, first.replayed) == (0, 7, False)
+    again = world.services.ledger.reverse("1", usage, None, request, world.now)
+    assert again == first._replace(replayed=True)
+
+
+def test_batches_that_expire_are_found_by_zone_shard_and_instant_in_pages(world: World) -> None:
+    granted(world, 3, days=1)
+    store = world.services.ledger
+    expiry = at("2026-01-16T23:00:00Z")
+    second = timedelta(seconds=1)
+    shard, zone = 23, "Europe/Paris"
+    one = store.expiring(zone, shard, expiry - second, expiry, None, 1)
+    assert one == (["1"], "2026-01-16T23:00:00Z#1#1", [expiry])
+    page = store.expiring(zone, shard, expiry - second, expiry, None, 2)
+    last_key = "2026-01-16T23:00:00Z#1#2"
+    assert page == (["1", "1"], last_key, [expiry, expiry])
+    rest = store.expiring(zone, shard, expiry - second, expiry, last_key, 2)
+    assert rest == (["1"], None, [expiry])
+    assert store.expiring(zone, shard, expiry, expiry + second, None, 9) == ([], None, [])
+    assert store.expiring(zone, shard, expiry - 2 * second, expiry - second, None, 9).user_ids == []
+    assert store.expiring(zone, 22, expiry - second, expiry, None, 9).user_ids == []
+
+
+@pytest.mark.parametrize("name", ["expiry_key", "expiry_partition", "erased"])
+def test_what_stands_beside_a_line_is_verified_too(world: World, name: str) -> None:
+    granted(world, 2, days=1)
+    item = stored("1", "entry#000000000002")
+    client("dynamodb").put_item(
+        TableName="credits-dev-ledger", Item={**item, name: {"S": "somewhere else"}}
+    )
+    with pytest.raises(LedgerCorrupt) as corrupt:
+        world.services.ledger.verify("1")
+    assert corrupt.value.number == 2
+    wrong_key = corrupt.value.reason == "its index keys are not those of the body"
+    assert wrong_key == (name != "erased")
+
+
+def test_a_key_that_is_none_is_named_with_the_number_that_should_be_there(world: World) -> None:
+    granted(world, 1)
+    item = stored("1", "entry#000000000001")
+    client("dynamodb").put_item(
+        TableName="credits-dev-ledger", Item={**item, "entry": {"S": "entry#2"}}
+    )
+    with pytest.raises(LedgerCorrupt, match=r"^ledger of user 1, entry 2: its key is 'entry#2'$"):
+        world.services.ledger.verify("1")
+    client("dynamodb").put_item(
+        TableName="credits-dev-ledger",
+        Item={**item, "user_id": {"S": "9"}, "entry": {"S": "entry#x"}},
+    )
+    with pytest.raises(LedgerCorrupt, match=r"^ledger of user 9, entry 1: its key is 'entry#x'$"):
+        world.services.ledger.verify("9")
+
+
+def test_an_erasure_takes_each_text_once_and_the_ledger_still_verifies(world: World) -> None:
+    granted(world, 2)
+    store = world.services.ledger
+    before = store.account("1")
+    assert list(store.erase("1")) == [True, True]
+    assert list(store.erase("1")) == [False, False]
+    assert {entry.description for entry in store.history("1")} == {domain.ERASED}
+    assert store.verify("1").last_hash == before.last_hash
+    assert used(world, "a", 5).entry.number == 3
+    assert store.verify("1").ledger_balance == 15
+
+
+# --- What DynamoDB answers, and how often it is asked ---------------------------------------------
+
+
+def failing(world: World, monkeypatch: pytest.MonkeyPatch, operation: str, *codes: str) -> None:
+    """The next calls of an operation fail with these codes, the last of them for ever."""
+    left = list(codes)
+
+    def fail(_: Any) -> None:
+        if code := left[0] if len(left) == 1 else left.pop(0):
+            raise ClientError({"Error": {"Code": code, "Message": "no"}}, operation)
+
+    answering(world, monkeypatch, operation, fail)
+
+
+def test_a_page_of_a_rare_type_costs_a_bounded_search(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    granted(world, 7)
+    store = world.services.ledger
+    monkeypatch.setattr("chalicelib.store.ledger.ENTRIES_A_READ", 2)
+    calls = asked(world, monkeypatch)
+    for most, below in ((4, 4), (5, 2)):
+        monkeypatch.setattr("chalicelib.store.ledger.ENTRIES_A_SEARCH", most)
+        assert store.page("1", 1, kind=EntryType.USAGE) == ([], below)
+    assert [arguments["Limit"] for _, arguments in calls] == [2] * 5
+    calls.clear()
+    store.page("1", 3)
+    store.history("1")
+    assert [arguments["Limit"] for _, arguments in calls] == [3, 100]
+    calls.clear()
+    assert store.history("1", below=1) == []
+    assert calls == []
+
+
+def test_lines_are_read_page_by_page_and_none_is_left_out(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    granted(world, 5)
+
+    def cut(response: Any) -> None:
+        del response["Items"][2:]
+
+    answering(world, monkeypatch, "Query", cut)
+    assert [line.number for line in world.services.ledger.lines("1")] == [1, 2, 3, 4, 5]
+
+
+def test_entries_of_many_users_are_inserted_by_this_statement_and_losses_are_counted(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = world.services.ledger
+    drafts = []
+    for user_id in ("1", "2"):
+        made = draft(
+            Account(user_id), lambda who: domain.grant(who, 1, why("a"), world.now, "UTC", 1)
+        )
+        assert made
+        drafts.append(made)
+    assert store._append(drafts[1].item)
+    calls = asked(world, monkeypatch)
+    metrics.flush()
+    inserted = store.insert(drafts)
+    assert inserted == ([drafts[0]], [drafts[1]])
+    assert metrics._counted.get(Metric.CONFLICTS_RETRIED) == [1]
+    ((_, arguments),) = calls
+    assert arguments["Statements"][0] == {
+        "Statement": (
+            "INSERT INTO \"credits-dev-ledger\" VALUE {'user_id': ?, 'entry': ?, 'body': ?, "
+            "'hash': ?, 'expiry_partition': ?, 'expiry_key': ?}"
+        ),
+        "Parameters": list(drafts[0].item.values()),
+    }
+
+    def deny(response: Any) -> None:
+        response["Responses"][0] = {"Error": {"Code": "AccessDenied", "Message": "no"}}
+
+    answering(world, monkeypatch, "BatchExecuteStatement", deny)
+    with pytest.raises(ClientError) as refused:
+        store.insert(drafts)
+    assert refused.value.response["Error"]["Code"] == "AccessDenied"
+    assert refused.value.operation_name == "BatchExecuteStatement"
+
+
+def test_what_every_call_of_the_daily_work_costs_is_asked_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = asked(world, monkeypatch)
+    (entry,) = granted(world, 1)
+    made = draft(Account("2"), lambda who: domain.grant(who, 1, why("a"), world.now, "UTC", 1))
+    assert made
+    assert world.services.ledger._append(made.item)
+    world.services.ledger.insert([made])
+    assert entry.number == 1
+    assert {name: arguments["ReturnConsumedCapacity"] for name, arguments in calls} == {
+        "Query": "TOTAL",
+        "TransactWriteItems": "TOTAL",
+        "PutItem": "TOTAL",
+        "BatchExecuteStatement": "TOTAL",
+    }
+
+
+def test_a_failure_that_is_no_lost_race_is_raised_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    granted(world, 1)
+    store = world.services.ledger
+    (line,) = store.lines("1")
+    entry = store.entry("1", 1)
+    for operation in ("TransactWriteItems", "PutItem", "UpdateItem", "TransactGetItems"):
+        failing(world, monkeypatch, operation, "AccessDeniedException")
+    with pytest.raises(ClientError):
+        used(world, "a", 1)
+    with pytest.raises(ClientError):
+        store.post("1", lambda who: domain.grant(who, 1, why("b"), world.now, "UTC", None))
+    with pytest.raises(UpdateError):
+        store._replace_body(line, entry, domain.FIRST_HASH)
+    with pytest.raises(TransactGetError):
+        store.performed("usage#app#a", {})
+
+
+def test_an_operation_that_is_just_being_written_is_waited_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    granted(world, 1)
+    pauses: list[int] = []
+    store = LedgerStore(world.restarted()._connection, "credits-dev-ledger", pauses.append)
+    failing(world, monkeypatch, "TransactGetItems", "TransactionCanceledException", "")
+    found = store.performed("manual#app#0", {"amount": 10})
+    assert found
+    assert found.entry.number == 1
+    assert pauses == [1]
+    pauses.clear()
+    failing(world, monkeypatch, "TransactGetItems", "TransactionCanceledException")
+    with pytest.raises(
+        Contention, match=r"^operation manual#app#0 is being written at the moment$"
+    ):
+        store.performed("manual#app#0", {"amount": 10})
+    assert pauses == list(range(1, MOST_ATTEMPTS))
+
+
+def test_a_key_is_named_whole_when_it_is_used_for_something_else(world: World) -> None:
+    granted(world, 1)
+    used(world, "a#b", 10)
+    # This one would be refused anyway: nothing is left.
+    with pytest.raises(IdempotencyKeyReused, match="the idempotency key 'a#b' "):
+        used(world, "a#b", 500)
+
+
+def test_what_a_reversal_asked_for_is_kept_in_this_form(world: World) -> None:
+    granted(world, 1)
+    usage = used(world, "a", 10).entry.number  # it closes the only batch
+    request = Request("reversal#app#x", "app", "Because")
+    outcome = world.services.ledger.reverse("1", usage, 4, request, world.now)
+    assert (usage, outcome.entry.amount) == (2, 4)
+    assert stored("operation#reversal#app#x", "operation")["request"] == {
+        "S": fingerprint({"user_id": "1", "usage": 2, "amount": 4, "description": "Because"})
+    }
+
+
+def test_an_erasure_changes_nothing_of_a_ledger_that_somebody_tampered_with(world: World) -> None:
+    granted(world, 2)
+    item = stored("1", "entry#000000000002")
+    forged = {**item, "body": {"S": item["body"]["S"].replace("Because", "Becaus3")}}
+    client("dynamodb").put_item(TableName="credits-dev-ledger", Item=forged)
+    first = stored("1", "entry#000000000001")
+    with pytest.raises(LedgerCorrupt):
+        list(world.services.ledger.erase("1"))
+    assert stored("1", "entry#000000000001") == first
+
+
+def test_a_line_that_was_erased_meanwhile_is_left_to_who_did_it(world: World) -> None:
+    (entry,) = granted(world, 1)
+    store = world.services.ledger
+    (line,) = store.lines("1")
+    erased = domain.without_texts(entry)
+    assert store._replace_body(line, erased, domain.FIRST_HASH)
+    once = stored("1", "entry#000000000001")
+    assert not store._replace_body(line, erased, domain.FIRST_HASH)
+    assert stored("1", "entry#000000000001") == once
+
+
+@pytest.mark.parametrize(
+    ("codes", "expected"),
+    [
+        (["None", "ConditionalCheckFailed"], True),
+        (["TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"], True),
+        (
+            [
+                "ConditionalCheckFailed",
+                "TransactionConflict",
+                "ThrottlingError",
+                "ProvisionedThroughputExceeded",
+            ],
+            True,
+        ),
+        (["ConditionalCheckFailed", "ValidationError"], False),
+        (["None", "None"], False),
+        ([], False),
+    ],
+)
+def test_a_cancelled_transaction_is_a_lost_race_if_others_are_the_only_reason(
+    codes: list[str], *, expected: bool
+) -> None:
+    response: Any = {
+        "Error": {"Code": "TransactionCanceledException", "Message": "no"},
+        "CancellationReasons": [{"Code": code} for code in codes],
+    }
+    assert _is_lost_race(ClientError(response, "TransactWriteItems")) is expected
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "ConditionalCheckFailed",
+        "DuplicateItem",
+        "InternalServerError",
+        "ProvisionedThroughputExceeded",
+        "RequestLimitExceeded",
+        "ThrottlingError",
+        "TransactionConflict",
+    ],
+)
+def test_an_insert_that_may_succeed_later_is_to_be_decided_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    made = draft(Account("1"), lambda who: domain.grant(who, 1, why("a"), world.now, "UTC", 1))
+    assert made
+
+    def refuse(response: Any) -> None:
+        response["Responses"][0] = {"Error": {"Code": code, "Message": "no"}}
+
+    answering(world, monkeypatch, "BatchExecuteStatement", refuse)
+    assert world.services.ledger.insert([made]) == ([], [made])
+
+
+@pytest.mark.parametrize(
+    "code", ["ConditionalCheckFailedException", "TransactionConflictException"]
+)
+def test_an_entry_whose_number_is_taken_or_just_being_taken_was_not_appended(
+    world: World, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    made = draft(Account("1"), lambda who: domain.grant(who, 1, why("a"), world.now, "UTC", 1))
+    assert made
+    failing(world, monkeypatch, "PutItem", code)
+    assert not world.services.ledger._append(made.item)
+
+
+def test_a_hundred_subscriptions_are_read_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = asked(world, monkeypatch)
+    assert world.services.subscriptions.get_many(str(number) for number in range(201)) == {}
+    requests = [request for _, call in calls for request in call["RequestItems"].values()]
+    assert [len(request["Keys"]) for request in requests] == [100, 100, 1]
