@@ -123,6 +123,6 @@ def test_what_mails_are_known_by_stays_as_it_is_for_else_all_would_be_sent_again
     assert identities(used(1), "Europe/Paris") == {"low_balance 42 1"}
     assert identities(expired, "Europe/Paris") == {
         "expiration 42 2026-07-02",
-        "expiration 42 2026-07-02 late",
+        "expiration 42 2026-07-02 late 2",
     }
     assert identities(reversal, "Europe/Paris") == set()
