@@ -99,7 +99,7 @@ class Setting:
     """Assumed, of a request that inserts 25 entries."""
     page_ms: float = 35.0
     """Assumed: a query of 1,000 keys, and a request to SQS."""
-    threads: int = 16
+    threads: int = 8
     cold_ms: float = 600.0
     """Assumed, of an environment's first invocation."""
 

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
 PLANS_FILE = Path(__file__).parent / "plans.toml"
 
-THREADS = 16
-"""How many users a worker handles at once: it waits for DynamoDB most of the time."""
+THREADS = 8
+"""How many users a worker handles at once. It waits for DynamoDB most of the time; with more
+threads than keep its share of a CPU busy they only get in each other's way (bench/README.md)."""
 
 
 def read_clock() -> datetime:

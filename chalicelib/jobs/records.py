@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 from chalicelib.domain.errors import CreditsError
 from chalicelib.observability import correlated, logger
+from chalicelib.queues import chunks
 from chalicelib.store.database import FAULTS
 
 FAILURES = (CreditsError, *FAULTS)
@@ -70,8 +71,9 @@ def _failed(message_id: str, error: Exception) -> dict[str, str]:
 class Users:
     """Work for many users, some of them at a time; one user's failure stops nobody else."""
 
-    def __init__(self, pool: Executor) -> None:
+    def __init__(self, pool: Executor, threads: int) -> None:
         self._pool = pool
+        self._threads = threads
         self._context = copy_context()  # threads begin without the correlation id
         self.failures: dict[str, str] = {}
 
@@ -86,21 +88,27 @@ class Users:
         ``users_of`` says which users' work a part is: they are the ones whose failure it is.
         """
 
-        def attempt(part: Part) -> list[Result]:
+        def attempt(part: Part) -> Iterator[Result]:
             try:
-                return [self._context.copy().run(handle, part)]
+                yield handle(part)
             except FAILURES as error:
                 self.failures.update(dict.fromkeys(users_of(part), describe_failure(error)))
-                return []
 
-        return [answer for answers in self._pool.map(attempt, parts) for answer in answers]
+        def attempt_all(share: list[Part]) -> list[Result]:
+            return [answer for part in share for answer in attempt(part)]
+
+        # A task for each thread and not for each user: handing out tasks costs, too.
+        waiting = list(parts)
+        shares = chunks(waiting, max(1, -(-len(waiting) // self._threads)))
+        done = self._pool.map(lambda share: self._context.copy().run(attempt_all, share), shares)
+        return [answer for answers in done for answer in answers]
 
 
 @contextmanager
 def handling_users(threads: int) -> Iterator[Users]:
     """Within the block, users can be worked for; behind it `SomeUsersFailed` says who failed."""
     with ThreadPoolExecutor(threads) as pool:
-        users = Users(pool)
+        users = Users(pool, threads)
         yield users
     if users.failures:
         first = dict(sorted(users.failures.items())[:10])

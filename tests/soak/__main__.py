@@ -1,7 +1,5 @@
 """Years of random lives in one run of the product: every ledger is verified, and memory is flat."""
 
-
-
 import argparse
 import sys
 import time
