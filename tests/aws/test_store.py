@@ -17,6 +17,7 @@ from chalicelib.domain.errors import (
     Contention,
     IdempotencyKeyReused,
     InsufficientCredits,
+    InvalidInput,
     LedgerCorrupt,
     NotAllowed,
     NotFound,
@@ -281,6 +282,18 @@ def test_an_empty_page_of_a_zone_is_the_last(world: World, monkeypatch: pytest.M
     assert world.services.subscriptions.users_of("Europe/Paris", None, 2) == ([], None)
     now = world.now
     assert world.services.ledger.expiring("Europe/Paris", 1, now, now, None, 9) == ([], None, [])
+
+
+def test_a_cursor_behind_the_end_of_its_sweep_is_refused_and_dynamodb_is_not_asked(
+    world: World,
+) -> None:
+    until = at("2026-03-01T00:00:00Z")
+    key = "2026-03-02T00:00:00Z#1#1"
+    with pytest.raises(InvalidInput) as refused:
+        world.services.ledger.expiring("UTC", 1, until - timedelta(days=1), until, key, 9)
+    (error,) = refused.value.errors
+    assert error.field == "cursor"
+    assert error.message == f"lies behind the sweep; is '{key}'"
 
 
 def test_a_scan_reads_pages_of_user_ids_and_nothing_else(

@@ -416,6 +416,14 @@ def test_a_refusal_names_twenty_unknown_fields_and_counts_the_others() -> None:
     assert "nor are 5 others" in refused.value.errors[0].message
 
 
+@pytest.mark.parametrize(("unknown", "others"), [(20, ""), (21, ", nor are 1 others")])
+def test_a_refusal_speaks_of_others_only_where_there_are_some(unknown: int, others: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        FieldReader({f"x{number}": 1 for number in range(unknown)}).finish()
+    message = f"is not a known field{others}; the fields are none"
+    assert {error.message for error in refused.value.errors} == {message}
+
+
 @pytest.mark.parametrize(
     "text", ["a", "Z", "0", "-", "1-5759e988-bd862e3fe1be46a994272793", "x" * 64]
 )
