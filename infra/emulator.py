@@ -23,7 +23,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 REGION = "us-east-1"
 
@@ -215,6 +215,24 @@ def _authorize_inserts() -> None:
     iam_actions.dynamodb_transaction_checks = checks
 
 
+def _stream_inserts() -> None:
+    """Has what PartiQL inserts appear in the table's stream, as AWS does: ministack forgets it."""
+    from ministack.services import dynamodb
+
+    known = dynamodb._partiql_insert  # noqa: SLF001 - it has no other door
+
+    def insert(table: dict[str, Any], parsed: dict[str, Any]) -> tuple[int, Any, Any]:
+        status, headers, body = known(table, parsed)
+        if status == 200:
+            item = parsed["item"]
+            # A document that came as a parameter is wrapped in its type.
+            item = item["M"] if set(item) == {"M"} else item
+            dynamodb._emit_stream_event(parsed["table"], "INSERT", None, item)  # noqa: SLF001
+        return status, headers, body
+
+    dynamodb._partiql_insert = insert  # noqa: SLF001
+
+
 _INSERT_INTO = re.compile(r'INSERT INTO "([\w.-]+)" ')
 
 
@@ -224,6 +242,7 @@ def _main() -> None:
     from ministack.app import main
 
     _authorize_inserts()
+    _stream_inserts()
     # ministack reads the command line, of which this program's has nothing for it.
     sys.argv[1:] = []
     main()

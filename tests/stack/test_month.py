@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from chalicelib.domain import ledger
 from chalicelib.domain.instants import format_instant
+from chalicelib.domain.ledger import Request
+from chalicelib.store.ledger import draft
 from infra import run
 from infra.csv_file import UnreadableFileError
 from infra.csv_file import read as read_csv
@@ -100,6 +103,13 @@ def test_an_admin_invokes_manual_allocate_by_its_name(stack: LocalStack, tmp_pat
 def test_the_ledgers_stream_carries_every_entry(stack: LocalStack) -> None:
     services = services_of_local(stack)
     entry = services.ledger.history("lambda-1")[0]
+    request = Request("manual#test#batch", "test", "Inserted in a batch", silent=True)
+    second = draft(
+        services.ledger.account("lambda-1"),
+        lambda account: ledger.grant(account, 1, request, services.now(), "UTC", None),
+    )
+    assert second
+    assert services.ledger.insert([second]).appended == [second]
     streams = stack.client("dynamodbstreams")
     arn = stack.client("dynamodb").describe_table(TableName=stack.tables["ledger"])["Table"][
         "LatestStreamArn"
@@ -113,5 +123,6 @@ def test_the_ledgers_stream_carries_every_entry(stack: LocalStack) -> None:
             page = streams.get_records(ShardIterator=iterator)
             found += [record["dynamodb"]["Keys"] for record in page["Records"]]
             iterator = page.get("NextShardIterator") if page["Records"] else None
-    assert {"user_id": {"S": "lambda-1"}, "entry": {"S": "entry#000000000001"}} in found
+    for number in (1, 2):
+        assert {"user_id": {"S": "lambda-1"}, "entry": {"S": f"entry#{number:012}"}} in found
     assert format_instant(entry.posted_at)
