@@ -13,11 +13,11 @@ import sys
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from tests.fuzz.engine import ROOT, Failure, Result, Target, execute, run
 from tests.fuzz.targets import TARGETS, shares, staged
+from tests.progress import progress_bar
 
 EXECUTIONS = 10_000_000
 LONGEST_HEX = 300
@@ -70,7 +70,7 @@ def _replay(target: Target, raw: bytes) -> int:
 
 def _run(targets: list[Target], executions: int, seed: int) -> int:
     results: list[Result] = []
-    with staged(), _progress() as progress:
+    with staged(), progress_bar(Console(stderr=True), 40) as progress:
         task = progress.add_task("", total=executions)
         for target in targets:
             progress.update(task, description=target.name)
@@ -113,18 +113,6 @@ def _tell(target: Target, failure: Failure) -> None:
     print(f"  {failure.error.strip().splitlines()[-1][:200]}")
     print(f"  the smallest input: {raw[:200]!r}")
     print(f'  python -m tests.fuzz --target "{target.name}" --replay {replay}')
-
-
-def _progress() -> Progress:
-    console = Console(stderr=True)
-    return Progress(
-        TextColumn("{task.description:<40}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    )
 
 
 if __name__ == "__main__":

@@ -15,8 +15,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+
+from tests.progress import progress_bar
 
 from .guard import GROUPS, Guard, LostGuardError, listed
 from .infrastructure import found
@@ -73,7 +74,7 @@ def _run(guards: list[Guard], among: list[str]) -> int:
     console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
     started = time.monotonic()
     tried: list[tuple[Guard, Verdict]] = []
-    with _progress(console) as progress:
+    with progress_bar(console, auto_refresh=False) as progress:
         task = progress.add_task("the tests as they are".ljust(48), total=len(guards))
         progress.refresh()
         for guard, verdict in verdicts(guards, among):
@@ -83,19 +84,6 @@ def _run(guards: list[Guard], among: list[str]) -> int:
             progress.update(task, advance=1, description=guard.name[:48].ljust(48))
             progress.refresh()
     return _say(tried, time.monotonic() - started)
-
-
-def _progress(console: Console) -> Progress:
-    # Refreshed by hand: a thread that draws would be in the middle of something at each fork.
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-        auto_refresh=False,
-    )
 
 
 def _say(tried: list[tuple[Guard, Verdict]], seconds: float) -> int:

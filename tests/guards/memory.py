@@ -32,14 +32,14 @@ def replace(file: str, before: str, after: str) -> None:
     for old, new in _changed(ast.parse(before).body, ast.parse(after).body):
         match new:
             case ast.FunctionDef():
-                _swap(vars(module)[new.name], whole, new.name)
+                swap(vars(module)[new.name], whole, new.name)
             case ast.ClassDef():
                 _replace_in_class(vars(module)[new.name], old, new, whole)
             case ast.Assign() | ast.AnnAssign():
                 _assign(module, new)
             case _:
                 raise NotInMemoryError(ast.unparse(new)[:80])
-    _forget()
+    forget()
 
 
 def _changed(before: list[ast.stmt], after: list[ast.stmt]) -> Iterator[tuple[ast.stmt, ast.stmt]]:
@@ -57,10 +57,11 @@ def _replace_in_class(cls: type, old: ast.stmt, new: ast.ClassDef, whole: types.
     for _, member in _changed(old.body, new.body):
         if not isinstance(member, ast.FunctionDef):
             raise NotInMemoryError(f"{new.name} has another body")
-        _swap(inspect.getattr_static(cls, member.name), whole, f"{new.name}.{member.name}")
+        swap(inspect.getattr_static(cls, member.name), whole, f"{new.name}.{member.name}")
 
 
-def _swap(found: Any, whole: types.CodeType, qualified: str) -> None:
+def swap(found: Any, whole: types.CodeType, qualified: str) -> None:
+    """Puts the code that a function has in a compiled module into the living function."""
     if isinstance(found, property):
         found = found.fget
     elif isinstance(found, cached_property):
@@ -111,7 +112,7 @@ def _imports(importer: types.ModuleType, source: str, name: str) -> Iterator[str
                         yield alias.asname or name
 
 
-def _forget() -> None:
+def forget() -> None:
     """What was worked out before the removal must be worked out again."""
     for loaded in list(sys.modules.values()):
         if getattr(loaded, "__name__", "").startswith("chalicelib."):

@@ -17,10 +17,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from tests.mutants.mutations import Mutant, mutants_of
 from tests.mutants.runner import Fate, prepared, try_all
+from tests.progress import progress_bar
 
 ROOT = Path(__file__).parents[2]
 SURVIVORS = Path(__file__).with_name("survivors.toml")
@@ -71,7 +71,7 @@ def _run(files: list[str], write: str | None, *, is_whole: bool) -> int:
     fates: dict[str, Counter[Fate]] = {file: Counter() for file in files}
     survivors: list[Mutant] = []
     console.print(f"{len(mutants)} mutants; first, which test runs which line ...")
-    with prepared(ROOT) as plan, _progress(console) as progress:
+    with prepared(ROOT) as plan, progress_bar(console) as progress:
         task = progress.add_task("mutants", total=len(mutants))
         for mutant, fate in try_all(plan, mutants):
             fates[mutant.file][fate] += 1
@@ -110,17 +110,6 @@ def _words(counts: Counter[Fate]) -> str:
     return (
         f"{counts.total():,} mutants: {counts[Fate.KILLED]:,} killed, "
         f"{counts[Fate.TIMED_OUT]:,} ran out of time, {counts[Fate.SURVIVED]:,} survived"
-    )
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
     )
 
 

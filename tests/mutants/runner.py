@@ -42,6 +42,7 @@ from typing import Any, TextIO
 
 import pytest
 
+from tests.guards.memory import forget, swap
 from tests.mutants.mutations import Mutant
 
 TESTS = ("tests/unit", "tests/aws")
@@ -632,30 +633,8 @@ def _swap(root: Path, mutant: Mutant) -> None:
     found: Any = importlib.import_module(_module_of(mutant.file))
     for name in mutant.function.split("."):
         found = inspect.getattr_static(found, name)
-    if isinstance(found, property):
-        found = found.fget
-    elif isinstance(found, cached_property):
-        found = found.func
-    elif isinstance(found, (classmethod, staticmethod)):
-        found = found.__func__
-    function = inspect.unwrap(found)
-    function.__code__ = _code(whole, mutant.function)
-    # What was worked out before the change must be worked out again.
-    for loaded in list(sys.modules.values()):
-        if getattr(loaded, "__name__", "").startswith("chalicelib."):
-            for value in vars(loaded).values():
-                if hasattr(value, "cache_clear"):
-                    value.cache_clear()
-
-
-def _code(code: types.CodeType, qualified: str) -> types.CodeType:
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            if constant.co_qualname == qualified:
-                return constant
-            if qualified.startswith(f"{constant.co_qualname}."):
-                return _code(constant, qualified)
-    raise LookupError(qualified)
+    swap(found, whole, mutant.function)
+    forget()
 
 
 # --- Mutants of a module's or a class's body ------------------------------------------------------

@@ -11,10 +11,10 @@ import sys
 from collections import Counter
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from chalicelib.domain import calendar
+from tests.progress import progress_bar
 from tests.zones.comparison import Compared, compare
 from tests.zones.oracles import FIRST, LAST
 
@@ -34,7 +34,7 @@ def main(words: list[str] | None = None) -> int:
     if unknown:
         parser.error(f"no timezones: {', '.join(sorted(unknown))}")
     names = arguments.zones or calendar.zone_names()
-    with _progress() as progress:
+    with progress_bar(Console(stderr=True), 32) as progress:
         task = progress.add_task("", total=len(names))
         compared = compare(
             names, tell=lambda name: progress.update(task, advance=1, description=name)
@@ -71,18 +71,6 @@ def _table(compared: Compared) -> Table:
     ):
         table.add_row(what, figure)
     return table
-
-
-def _progress() -> Progress:
-    console = Console(stderr=True)
-    return Progress(
-        TextColumn("{task.description:<32}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    )
 
 
 if __name__ == "__main__":
