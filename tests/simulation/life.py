@@ -5,6 +5,7 @@ story as it goes; Hypothesis shrinks the example that fails, and so the story.
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
@@ -247,8 +248,8 @@ class Life(RuleBasedStateMachine):
             self.meanwhiles += 1
             asked = self._ask_meanwhile(what, who, amount, f"{key}-meanwhile-{self.meanwhiles}")
             judge = self.asked(asked[0])
-            reply = asked[1]()
-            self.later.append(lambda: judge(reply, CALM))
+            reply, posted = asked[1](), self.oracle.posted()
+            self.later.append(lambda: judge(reply, CALM, posted))
             return f"{asked[0].kind} of {asked[0].amount or 'all'} for {who}"
         finally:
             self.world.aws.interfere = interference
@@ -462,18 +463,18 @@ class Life(RuleBasedStateMachine):
         judge = self.asked(intent)
 
         def again() -> None:
-            reply = send()
-            self.later.append(lambda: judge(reply, CALM))
+            reply, posted = send(), self.oracle.posted()
+            self.later.append(lambda: judge(reply, CALM, posted))
 
-        judge(self.attempt(troubles, send, again), troubles)
+        judge(self.attempt(troubles, send, again), troubles, self.oracle.posted())
 
-    def asked(self, intent: Intent) -> Callable[[Reply | None, Troubles], None]:
-        """An operation is about to be asked for; what judges the answer."""
+    def asked(self, intent: Intent) -> Callable[[Reply | None, Troubles, Counter[str]], None]:
+        """An operation is about to be asked for; what judges the answer, and the lines by then."""
         was_performed = intent.operation in self.oracle.performed
         if not was_performed:
             self.oracle.intents[intent.operation] = intent
 
-        def judge(reply: Reply | None, troubles: Troubles) -> None:
+        def judge(reply: Reply | None, troubles: Troubles, posted: Counter[str]) -> None:
             if reply is None or reply.status in (409, 503):
                 require(not self.smooth(troubles), "failed for no reason:", reply, intent)
                 return
@@ -487,7 +488,12 @@ class Life(RuleBasedStateMachine):
             elif reply.status == 422 and reply.json["code"] == "idempotency_key_reused":
                 require(known != intent, "refused to repeat the same request:", intent)
             else:
-                require(performed is None, "done, and refused all the same:", intent, reply)
+                # Who is refused can ask again, and have it by then.
+                is_later = performed is not None and performed[1] > posted[performed[0]]
+                require(
+                    performed is None or is_later,
+                    *("done, and refused all the same:", intent, reply),
+                )
                 self._refused(intent, reply)
 
         return judge

@@ -231,14 +231,21 @@ class Oracle:
 
     # --- Ledgers ----------------------------------------------------------------------------------
 
+    def posted(self) -> Counter[str]:
+        """How many lines each ledger has at this moment, be it in the middle of a step."""
+        return Counter({user_id: len(self._rows(user_id)) for user_id in self.subscriptions})
+
+    def _rows(self, user_id: str) -> list[tuple[str, tuple[str, str]]]:
+        rows = self.world.table("ledger").partitions.get("", {}).get(user_id, [])
+        return rows[: bisect_left(rows, ("entry$", ("", "")))]  # behind them are links of reversals
+
     def _observe_ledger(self, user_id: str) -> None:
-        table = self.world.table("ledger")
-        rows = table.partitions.get("", {}).get(user_id, [])
-        count = bisect_left(rows, ("entry$", ("", "")))  # behind them are links of reversals
+        items = self.world.table("ledger").items
+        rows = self._rows(user_id)
         known = len(self.ledger(user_id).lines)
-        require(count >= known, "lines are gone from the ledger of", user_id)
-        for _, key in rows[known:count]:
-            self._accept(user_id, table.items[key])
+        require(len(rows) >= known, "lines are gone from the ledger of", user_id)
+        for _, key in rows[known:]:
+            self._accept(user_id, items[key])
 
     def _accept(self, user_id: str, item: Json) -> None:
         ledger = self.ledger(user_id)

@@ -6,8 +6,11 @@ import pytest
 
 from tests.simulation.bugs import hunt
 from tests.simulation.campaign import campaign
+from tests.simulation.drawn import Change, Profile
+from tests.simulation.faults import Fault
+from tests.simulation.machine import Machine
 from tests.simulation.planted import BUGS
-from tests.simulation.world import MOST_RECEIVES
+from tests.simulation.world import MOST_RECEIVES, at
 
 
 def test_whatever_happens_the_product_does_what_the_reference_says() -> None:
@@ -53,3 +56,23 @@ def test_messages_are_given_up_after_as_many_receives_as_in_the_stack() -> None:
     }
     assert found["notifications"] == MOST_RECEIVES["notifications"]
     assert {"sweeps", "allocations", "expiries"} <= set(found)
+
+
+def test_who_is_refused_may_ask_again_and_have_it_by_then() -> None:
+    def meanwhile(what: str) -> tuple[int, int, int, int, tuple[str, int, str, Change]]:
+        return 0, 0, 0, 1, (what, 1, "other", ("plan", "starter"))
+
+    life = Machine()
+    life.the_first_subscribe(
+        Profile(
+            start=at("2026-01-15T12:00:00Z"),
+            zones=("Europe/Paris",),
+            people=(("starter", None),),
+            users_a_page=2,
+            faults=(Fault.MEANWHILE,),
+        )
+    )
+    # The last one comes first: refused; then there is a credit; then it is used.
+    life.use_up(0, "k1", 1, [meanwhile("again"), meanwhile("grant"), meanwhile("again")])
+    assert [line.type for line in life.oracle.ledger("ada").lines] == ["manual", "usage"]
+    life.teardown()
