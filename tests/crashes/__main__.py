@@ -4,15 +4,13 @@ Each ends as its clean run, or it is told where it does not and how to see it ag
 """
 
 import argparse
-import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from tests.crashes.failures import Point
@@ -20,6 +18,8 @@ from tests.crashes.runner import Course
 from tests.crashes.shares import SHARES, Tally, examine
 from tests.crashes.workflows import WORKFLOWS
 from tests.crashes.world import crashing
+from tests.parallel import in_processes
+from tests.progress import progress_bar
 
 
 def main(words: list[str] | None = None) -> int:
@@ -73,15 +73,13 @@ def examine_all(names: list[str], shares: int, processes: int, *, in_pairs: bool
     """Runs all of them and prints the table; the exit status."""
     began = time.monotonic()
     tallies = {name: Tally(name) for name in names}
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(
-        *columns, TimeElapsedColumn(), console=console, disable=not console.is_terminal
-    ) as progress:
+    # Neighbours are of different workflows: the long ones do not come all at the end.
+    work = [(name, number, in_pairs) for number in range(shares) for name in names]
+    with progress_bar(Console(stderr=True)) as progress:
         task = progress.add_task("failures", total=len(names) * shares)
         done = 0
         with suppress(KeyboardInterrupt):
-            for tally in _in_processes(names, shares, processes, in_pairs=in_pairs):
+            for tally in in_processes(examine, work, processes):
                 tallies[tally.workflow].add(tally)
                 progress.advance(task)
                 done += 1
@@ -101,18 +99,6 @@ def examine_all(names: list[str], shares: int, processes: int, *, in_pairs: bool
         f"{failures:,} of them ended otherwise than the clean run"
     )
     return 1 if failures or done < len(names) * shares else 0
-
-
-def _in_processes(
-    names: list[str], shares: int, processes: int, *, in_pairs: bool
-) -> Iterator[Tally]:
-    # Neighbours are of different workflows: the long ones do not come all at the end.
-    work = [(name, number, in_pairs) for number in range(shares) for name in names]
-    if processes == 1:
-        yield from map(examine, work)
-        return
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        yield from pool.imap_unordered(examine, work)
 
 
 def print_table(tallies: Iterable[Tally]) -> None:

@@ -1,6 +1,6 @@
 """Tries mutants against the tests that run their lines: who noticed before first, then the fastest.
 
-    this process ──fork──► a process that has collected all tests and knows who runs which line
+    this process ──fork──► on each core one that has collected all tests and knows who runs what
          │                       ├─fork─► swaps one function's code, runs tests until one fails
          │                       ├─fork─► ...
          └──fork──► for what is not within a function: imports everything anew, with that change
@@ -33,12 +33,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from importlib.util import spec_from_loader
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NoReturn
 
 import pytest
 
@@ -61,6 +63,9 @@ SECONDS_STUCK = 120
 MOST_MEMORY = 4 * 1024**3
 _ERROR = Path("build/mutants/error.txt")
 _SURVIVED, _KILLED, _BROKEN = 0, 1, 70
+Answer = Callable[[Mutant, int | None, list[str]], None]
+"""Takes of a mutant the exit status of its tests, None for no end, and which of them were tried."""
+
 _OPTIONS = (
     *("-q", "-x", "--tb=no", f"--ignore={LEFT_OUT}"),
     *("-p", "no:cacheprovider", "-p", "no:xdist"),
@@ -265,13 +270,76 @@ def try_all(plan: Plan, mutants: Sequence[Mutant]) -> Iterator[tuple[Mutant, Fat
     for group in (open_, likely):
         within = [mutant for mutant in group if mutant.function]
         anew = [mutant for mutant in group if not mutant.function]
-        for mutant, fate, tried in _try_within(plan, records, within):
-            records.add(mutant, fate, tried)
-            yield mutant, fate
-        for mutant in anew:
-            fate, tried = _try_anew(plan, records, mutant)
-            records.add(mutant, fate, tried)
-            yield mutant, fate
+        for work, mutants_of_work in ((_try_within, within), (_try_anew, anew)):
+            attempts = partial(work, plan, records)
+            for mutant, fate, tried in _in_processes(attempts, mutants_of_work):
+                records.add(mutant, fate, tried)
+                yield mutant, fate
+
+
+def _in_processes(
+    work: Callable[[Sequence[Mutant], Answer], None], mutants: Sequence[Mutant]
+) -> Iterator[tuple[Mutant, Fate, list[str]]]:
+    """What a process on each core answers about its share of the mutants."""
+    functions = list(dict.fromkeys(map(_function_or_own, mutants)))
+    cores = os.cpu_count() or 1
+    # Mutants of a function stay together: who notices one is likely to notice the next.
+    share_of = {function: place % cores for place, function in enumerate(functions)}
+    shares: list[dict[Mutant, int]] = [{} for _ in range(cores)]
+    for place, mutant in enumerate(mutants):
+        shares[share_of[_function_or_own(mutant)]][mutant] = place
+    children: dict[Connection[Any, Any], int] = {}
+    for share in filter(None, shares):
+        reading, writing = Pipe(duplex=False)
+        child = os.fork()
+        if child == 0:
+            _work_on(share, work, writing)
+        writing.close()
+        children[reading] = child
+    try:
+        yield from _answers(children, mutants)
+    finally:
+        for child in children.values():
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+
+
+def _function_or_own(mutant: Mutant) -> tuple[str, ...]:
+    return (mutant.file, mutant.function) if mutant.function else (*mutant.key, "own")
+
+
+def _work_on(
+    share: Mapping[Mutant, int],
+    work: Callable[[Sequence[Mutant], Answer], None],
+    writing: "Connection[Any, Any]",
+) -> NoReturn:
+    quiet = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(quiet, 1)
+    os.dup2(quiet, 2)
+    try:
+        work(list(share), lambda mutant, *found: writing.send((share[mutant], *found)))
+    except BaseException:  # noqa: BLE001 - whatever it is, it is told
+        _ERROR.write_text(traceback.format_exc(), encoding="utf-8")
+    finally:
+        os._exit(0)
+
+
+def _answers(
+    children: dict["Connection[Any, Any]", int], mutants: Sequence[Mutant]
+) -> Iterator[tuple[Mutant, Fate, list[str]]]:
+    left = len(mutants)
+    while children:
+        ready = wait(list(children))
+        for reading in [one for one in children if one in ready]:
+            try:
+                place, status, tried = reading.recv()
+            except EOFError:
+                os.waitpid(children.pop(reading), 0)
+                continue
+            left -= 1
+            yield mutants[place], _fate(status), tried
+    if left:
+        raise SystemExit(f"error: {left} mutants could not be tried; {_ERROR} may say why")
 
 
 def _digest(content: bytes) -> str:
@@ -531,12 +599,12 @@ class _Forker:
     """A pytest plugin: once all tests are collected, a fork of the process for each mutant."""
 
     def __init__(
-        self, plan: Plan, records: Records, mutants: Sequence[Mutant], answers: TextIO
+        self, plan: Plan, records: Records, mutants: Sequence[Mutant], answer: Answer
     ) -> None:
         self._plan = plan
         self._records = records
         self._mutants = mutants
-        self._answers = answers
+        self._answer = answer
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         known_tests = self._plan.seconds  # one that was written a moment ago is not planned with
@@ -544,7 +612,7 @@ class _Forker:
         self._warm_up(items)
         gc.collect()
         gc.freeze()  # else the children would copy what their collectors touch
-        for place, mutant in enumerate(self._mutants):
+        for mutant in self._mutants:
             known = self._records.of(mutant)
             tests = self._plan.tests_of(mutant, known)
             reading, writing = os.pipe()
@@ -564,8 +632,7 @@ class _Forker:
                 if killer in good:
                     good.remove(killer)
                 good.append(killer)
-            self._answers.write(json.dumps([place, status, tried]) + "\n")
-            self._answers.flush()
+            self._answer(mutant, status, tried)
         return True
 
     def _warm_up(self, items: dict[str, pytest.Item]) -> None:
@@ -597,34 +664,9 @@ class _Forker:
         return _SURVIVED
 
 
-def _try_within(
-    plan: Plan, records: Records, mutants: Sequence[Mutant]
-) -> Iterator[tuple[Mutant, Fate, list[str]]]:
-    if not mutants:
-        return
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(reading)
-        quiet = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(quiet, 1)
-        os.dup2(quiet, 2)
-        try:
-            with os.fdopen(writing, "w") as answers:
-                forker = _Forker(plan, records, mutants, answers)
-                pytest.main([*_OPTIONS, *_PRELOADED, *TESTS], plugins=[forker])
-        finally:
-            os._exit(0)
-    os.close(writing)
-    answered = 0
-    with os.fdopen(reading) as answers:
-        for line in answers:
-            place, status, tried = json.loads(line)
-            answered += 1
-            yield mutants[place], _fate(status), tried
-    os.waitpid(child, 0)
-    if answered < len(mutants):
-        raise SystemExit(f"error: {len(mutants) - answered} mutants could not be tried")
+def _try_within(plan: Plan, records: Records, mutants: Sequence[Mutant], answer: Answer) -> None:
+    forker = _Forker(plan, records, mutants, answer)
+    pytest.main([*_OPTIONS, *_PRELOADED, *TESTS], plugins=[forker])
 
 
 def _swap(root: Path, mutant: Mutant) -> None:
@@ -640,27 +682,32 @@ def _swap(root: Path, mutant: Mutant) -> None:
 # --- Mutants of a module's or a class's body ------------------------------------------------------
 
 
-def _try_anew(plan: Plan, records: Records, mutant: Mutant) -> tuple[Fate, list[str]]:
+def _try_anew(plan: Plan, records: Records, mutants: Sequence[Mutant], answer: Answer) -> None:
+    for mutant in mutants:
+        status: int | None = _SURVIVED
+        tried: list[str] = []
+        for file in _files_to_try(plan, mutant, records.of(mutant)):
+            tried.append(file)
+            status = _in_child(partial(_import_and_test, plan, mutant, file), seconds=3600)
+            if status != _SURVIVED:
+                break
+        answer(mutant, status, tried)
+
+
+def _files_to_try(plan: Plan, mutant: Mutant, known: Verdict | None) -> list[str]:
     files = plan.files_of(mutant)
-    known = records.of(mutant)
     if known and known.killer in files:
         files.remove(known.killer)
         files.insert(0, known.killer)
     elif known:
         files = [file for file in files if plan.state_of(file) not in known.survives]
+    return files
 
-    def work(file: str) -> int:
-        path = plan.root / mutant.file
-        code = compile(mutant.text, str(path), "exec")
-        sys.meta_path.insert(0, _Importer(_module_of(mutant.file), path, code))
-        _limit(sum(seconds for test, seconds in plan.seconds.items() if _file_of(test) == file))
-        found = pytest.main([*_OPTIONS, *_PRELOADED, file])
-        return _SURVIVED if found == pytest.ExitCode.OK else _KILLED
 
-    tried: list[str] = []
-    for file in files:
-        tried.append(file)
-        fate = _fate(_in_child(lambda file=file: work(file), seconds=3600))  # type: ignore[misc]
-        if fate is not Fate.SURVIVED:
-            return fate, tried
-    return Fate.SURVIVED, tried
+def _import_and_test(plan: Plan, mutant: Mutant, file: str) -> int:
+    path = plan.root / mutant.file
+    code = compile(mutant.text, str(path), "exec")
+    sys.meta_path.insert(0, _Importer(_module_of(mutant.file), path, code))
+    _limit(sum(seconds for test, seconds in plan.seconds.items() if _file_of(test) == file))
+    found = pytest.main([*_OPTIONS, *_PRELOADED, file])
+    return _SURVIVED if found == pytest.ExitCode.OK else _KILLED

@@ -1,16 +1,14 @@
-"""Runs the simulation: many lives, and of the first that fails the shortest story.
-
-python -m tests.simulation.campaign [--lives 100] [--steps 40] [--seed 1] [--replay BLOB]
-"""
+"""Runs the simulation: many lives, and of the first that fails the shortest story."""
 
 import argparse
+import os
 import re
+import secrets
 import sys
 import time
 import traceback
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from unittest.mock import patch
 
@@ -19,7 +17,10 @@ from hypothesis import HealthCheck, Phase, Verbosity, settings
 from hypothesis.errors import DidNotReproduce
 from hypothesis.internal.conjecture.engine import ConjectureRunner
 from hypothesis.stateful import run_state_machine_as_test
+from rich.console import Console
 
+from tests.parallel import in_processes
+from tests.progress import progress_bar
 from tests.simulation.life import Life
 from tests.simulation.machine import Machine
 from tests.simulation.reference import Violation
@@ -32,8 +33,10 @@ class Result:
     lives: int
     steps: int
     struck: int
-    seconds: float
-    failure: BaseException | None = None
+    failure: str = ""
+    """What failed, in a line; nothing when all is well."""
+    traceback: str = ""
+    """Where, if what failed is not a rule of the reference."""
     story: tuple[str, ...] = ()
     replay: str = ""
 
@@ -41,7 +44,9 @@ class Result:
         """The story of the failure, for people."""
         lines = [f"  {place}. {line}" for place, line in enumerate(self.story, 1)]
         command = f"python -m tests.simulation.campaign --replay {self.replay}"
-        return "\n".join(["The shortest story that fails:", *lines, f"Replay it: {command}"])
+        return "\n".join(
+            ["The shortest story that fails:", *lines, f"Replay it: {command}", self.traceback]
+        ).rstrip()
 
 
 def _every_life_anew() -> AbstractContextManager[object]:
@@ -55,7 +60,7 @@ def _every_life_anew() -> AbstractContextManager[object]:
 def campaign(
     lives: int,
     steps: int = 40,
-    seed: int | None = None,
+    seed: int | str | None = None,
     replay: str = "",
     *,
     shrink: bool = True,
@@ -81,7 +86,6 @@ def campaign(
         machine = hypothesis.seed(seed)(machine)
     Life.lives = Life.steps = Life.struck = 0
     Life.story_of_failure = []
-    began = time.perf_counter()
     failure: BaseException | None = None
     try:
         with _every_life_anew():
@@ -90,53 +94,98 @@ def campaign(
         pass  # what an earlier failure printed does not fail any more
     except Exception as error:  # noqa: BLE001 - whatever it is, it is what the campaign found
         failure = error
-    seconds = time.perf_counter() - began
     notes = " ".join(getattr(failure, "__notes__", ()))
     blob = re.search(r"reproduce_failure\('[^']*', b'([^']*)'\)", notes)
     return Result(
         Life.lives,
         Life.steps,
         Life.struck,
-        seconds,
-        failure,
+        _cause(failure) if failure else "",
+        _traceback(failure) if failure and not isinstance(failure, Violation) else "",
         tuple(Life.story_of_failure) if failure else (),
         blob[1] if blob else replay,
     )
 
 
-def main() -> int:
+def _cause(failure: BaseException) -> str:
+    cause = failure.__cause__ or failure
+    return f"{type(cause).__name__}: {cause}"
+
+
+def _traceback(failure: BaseException) -> str:
+    return "".join(traceback.format_exception(failure))
+
+
+LIVES_A_SHARE = 20
+"""How many lives a process lives through at a time; each share has a seed of its own."""
+
+
+def main(words: list[str] | None = None) -> int:
     """Reads the command line; the exit status: 1 when something is wrong."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.simulation.campaign",
+        description="Lives through many simulated worlds, and tells the shortest story of the "
+        "first that fails. Ctrl-C ends it early: what was lived until then is reported.",
+    )
     parser.add_argument("--lives", type=int, default=100, help="how many worlds are lived through")
     parser.add_argument("--steps", type=int, default=40, help="how many steps each has at most")
-    parser.add_argument("--seed", type=int, default=None, help="the same seed, the same lives")
+    parser.add_argument("--seed", type=int, help="the same seed, the same lives (default: any)")
     parser.add_argument("--replay", default="", help="what an earlier failure printed")
     parser.add_argument("--long", action="store_true", help="leave a story as long as it is found")
-    asked = parser.parse_args()
-    with _progress(asked.lives):
-        result = campaign(asked.lives, asked.steps, asked.seed, asked.replay, shrink=not asked.long)
-    if result.failure is not None:
-        print(result.told())
-        if not isinstance(result.failure, Violation):
-            traceback.print_exception(result.failure)
-    took = timedelta(seconds=round(result.seconds))
-    lived = f"{result.steps:,} steps in {result.lives:,} lives with {result.struck:,} faults"
-    print(f"{lived} in {took}, {0 if result.failure is None else 1} violations")
-    return 0 if result.failure is None else 1
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="at a time")
+    asked = parser.parse_args(words)
+    began = time.monotonic()
+    seed = secrets.randbelow(1_000_000) if asked.seed is None else asked.seed
+    if asked.replay:
+        total = campaign(1, asked.steps, replay=asked.replay, shrink=not asked.long)
+    else:
+        shares = [
+            Share(
+                min(LIVES_A_SHARE, asked.lives - first), asked.steps, f"{seed}/{first}", asked.long
+            )
+            for first in range(0, asked.lives, LIVES_A_SHARE)
+        ]
+        total = _live_all(shares, asked.processes)
+    if total.failure:
+        print(total.told())
+    took = timedelta(seconds=round(time.monotonic() - began))
+    lived = f"{total.steps:,} steps in {total.lives:,} lives with {total.struck:,} faults"
+    of_seed = "" if asked.replay else f" of seed {seed}"
+    print(f"{lived}{of_seed} in {took}, {1 if total.failure else 0} violations")
+    return 1 if total.failure or total.lives < asked.lives else 0
 
 
-@contextmanager
-def _progress(lives: int) -> Iterator[None]:
-    """Within the block, a bar on a terminal shows how many lives there have been."""
-    if not sys.stdout.isatty():
-        yield
-        return
-    from rich.progress import Progress
+@dataclass(frozen=True)
+class Share:
+    """Lives that one process lives through."""
 
-    with Progress() as bar:
-        task = bar.add_task("lives", total=lives)
-        with patch.object(Life, "born", staticmethod(lambda: bar.advance(task))):
-            yield
+    lives: int
+    steps: int
+    seed: str
+    is_long: bool
+
+
+def _live(share: Share) -> Result:
+    return campaign(share.lives, share.steps, share.seed, shrink=not share.is_long)
+
+
+def _live_all(shares: list[Share], processes: int) -> Result:
+    """All shares, or those up to the first that fails."""
+    console = Console(stderr=True)
+    total = Result(0, 0, 0)
+    with progress_bar(console) as bar, suppress(KeyboardInterrupt):
+        task = bar.add_task("lives", total=sum(share.lives for share in shares))
+        for found in in_processes(_live, shares, processes):
+            total = replace(
+                found,
+                lives=total.lives + found.lives,
+                steps=total.steps + found.steps,
+                struck=total.struck + found.struck,
+            )
+            bar.update(task, completed=total.lives)
+            if total.failure:
+                break
+    return total
 
 
 if __name__ == "__main__":

@@ -126,10 +126,6 @@ class Life(RuleBasedStateMachine):
         self.again: Callable[[], None] | None = None
         """Does what the present step does a second time, as somebody else."""
 
-    @staticmethod
-    def born() -> None:
-        """A life begins: for whoever counts them."""
-
     def live(self, profile: Profile) -> None:
         """A life begins."""
         self.profile = profile
@@ -140,7 +136,6 @@ class Life(RuleBasedStateMachine):
         self.past = self.present = self.world.aws.state.copy()
         self.is_over = False
         Life.lives += 1
-        self.born()
 
     # --- How a step goes --------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from tests.simulation.world import MOST_RECEIVES, at
 
 def test_whatever_happens_the_product_does_what_the_reference_says() -> None:
     result = campaign(lives=20, seed=2)
-    assert result.failure is None, result.told()
+    assert not result.failure, result.told()
     assert result.steps > 600
     assert result.struck > 100
 
@@ -31,7 +31,7 @@ def test_whatever_happens_the_product_does_what_the_reference_says() -> None:
 )
 def test_a_planted_bug_is_found(name: str) -> None:
     assert name in BUGS
-    assert hunt(name).failure is not None
+    assert hunt(name).failure
 
 
 def test_a_failure_tells_its_story_and_how_to_replay_it() -> None:
@@ -40,7 +40,7 @@ def test_a_failure_tells_its_story_and_how_to_replay_it() -> None:
         assert found.story[-1].startswith("VIOLATED: ")
         (blob,) = re.findall(r"--replay (\S+)$", found.told())
         again = campaign(lives=1, replay=blob)
-    assert again.failure is not None
+    assert again.failure
     assert again.story == found.story
 
 
