@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from enum import Enum
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -63,7 +63,7 @@ first is the run; the others repair what failed, and cost one read a user."""
 # --- Zones --------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=1)
+@cache
 def zone_names() -> tuple[str, ...]:
     """Every timezone a user can have, sorted.
 
@@ -103,7 +103,7 @@ def _load(name: str) -> ZoneInfo | None:
         return ZoneInfo.from_file(file, key=name)
 
 
-@lru_cache(maxsize=1)
+@cache
 def _known_names() -> frozenset[str]:
     return frozenset(zone_names())
 
@@ -199,7 +199,7 @@ def parse_timezones(field: str, value: object) -> list[str]:
 
 @lru_cache(maxsize=32768)
 def midnight(timezone: str, day: date) -> datetime:
-    """The instant at which the local date ``day`` begins (design, rule 1).
+    """The instant at which the local date ``day`` begins.
 
     That is the first instant whose local date is ``day``. Where the clock jumps over midnight it is
     the instant of the jump; where midnight comes twice, the first; where a zone skipped the whole
@@ -270,7 +270,7 @@ def _running_day(timezone: str, instant: datetime) -> date:
 
 
 def expires_at(timezone: str, granted_at: datetime, lifetime_days: int) -> datetime:
-    """When credits granted at ``granted_at`` can no longer be spent (design, rule 6).
+    """When credits granted at ``granted_at`` can no longer be spent (invariant 7 of the README here).
 
     ``lifetime_days`` whole local days are promised. Granted at a midnight, that day is the first of
     them; granted later, the rest of that day comes on top. So the answer is always a midnight:

@@ -309,6 +309,17 @@ def test_a_scan_reads_pages_of_user_ids_and_nothing_else(
         assert arguments["ProjectionExpression"] in arguments["ExpressionAttributeNames"]
 
 
+@pytest.mark.parametrize("start", ["1", "2", "3"])
+def test_a_scan_from_the_middle_of_the_table_comes_to_every_user_once(
+    world: World, start: str
+) -> None:
+    for user_id in ("1", "2", "3"):
+        world.subscribe(user_id)
+    found = list(world.services.subscriptions.scan(start, 2))
+    assert sorted(found) == ["1", "2", "3"]
+    assert found[-1] == start, "its own user comes last"
+
+
 def test_a_version_is_written_over_the_one_before_and_no_other(world: World) -> None:
     store = world.services.subscriptions
     first = world.subscribe("1")

@@ -539,6 +539,8 @@ class _Mapper(_Failures):
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         for item in session.items:
             self._seen.clear()
+            # Else what is worked out once would be run by the first test that needs it, and only it.
+            forget()
             started = time.process_time()
             item.ihook.pytest_runtest_protocol(item=item, nextitem=None)
             self.seconds[item.nodeid] = time.process_time() - started

@@ -427,6 +427,12 @@ def test_an_unknown_timezone_is_refused_with_the_nearest_name(wrong: object, adv
     assert message(error).endswith(advice)
 
 
+def test_where_nothing_else_is_said_a_timezone_is_the_field_of_that_name() -> None:
+    with pytest.raises(InvalidInput) as error:
+        zone("Nowhere")
+    assert [error.field for error in error.value.errors] == ["timezone"]
+
+
 def test_a_timezone_that_is_asked_for_is_known_by_its_name() -> None:
     assert calendar.parse_timezone("timezone", "Europe/Paris") == "Europe/Paris"
     assert calendar.parse_timezones("zones", ["Asia/Calcutta", "UTC"]) == ["Asia/Calcutta", "UTC"]
