@@ -8,6 +8,7 @@ from chalicelib.domain import errors
 @pytest.mark.parametrize(
     ("error", "code"),
     [
+        (errors.CreditsError, "error"),
         (errors.InvalidInput, "invalid_input"),
         (errors.NotFound, "not_found"),
         (errors.InsufficientCredits, "insufficient_credits"),
