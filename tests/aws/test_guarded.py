@@ -27,7 +27,7 @@ from chalicelib.mails import links
 from chalicelib.mails.errors import MailPostponed
 from chalicelib.mails.rendering import Mail
 from chalicelib.mails.sending import Mailer
-from chalicelib.messages import ExpiringSoon, UsersMessage
+from chalicelib.messages import ExpiringSoon
 from chalicelib.operations import Void
 from chalicelib.queues import Queues
 from chalicelib.reports import Reports
@@ -208,24 +208,6 @@ def test_a_worker_whose_entry_is_refused_in_a_batch_decides_again(
     monkeypatch.setattr(world.services.ledger, "insert", overtaken)
     assert world.deliver("allocations", world.take("allocations")) == []
     assert [entry.amount for entry in world.history()] == [7, 500]
-
-
-def test_a_worker_inserts_twenty_five_entries_a_request_and_reads_a_hundred_at_a_time(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    users = [str(number) for number in range(101)]
-    for user_id in users:
-        world.subscribe(user_id)
-    calls = watch(world, monkeypatch, as_ever)
-    assert len(world.services.subscriptions.get_many(users)) == 101
-    reads = [arguments["RequestItems"] for _, arguments in calls]
-    assert [len(keys["Keys"]) for read in reads for keys in read.values()] == [100, 1]
-    calls.clear()
-    world.now = at("2026-01-31T23:00:00Z")
-    body = UsersMessage(world.now, tuple(users[:26])).body()
-    assert world.deliver("allocations", [body]) == []
-    inserts = [a["Statements"] for name, a in calls if name == "BatchExecuteStatement"]
-    assert [len(statements) for statements in inserts] == [25, 1]
 
 
 def test_a_batch_that_fails_for_good_is_a_failure(

@@ -25,6 +25,7 @@ from chalicelib.domain.errors import (
 )
 from chalicelib.domain.ledger import Account, EntryType, LedgerEntry, Request
 from chalicelib.mails.errors import MailInDoubt, MailsUnrecorded
+from chalicelib.messages import UsersMessage
 from chalicelib.metrics import Metric
 from chalicelib.observability import correlated
 from chalicelib.store.database import MOST_ATTEMPTS
@@ -307,6 +308,24 @@ def test_a_scan_reads_pages_of_user_ids_and_nothing_else(
         assert arguments["Limit"] == 2
         assert set(arguments["ExpressionAttributeNames"].values()) == {"user_id"}
         assert arguments["ProjectionExpression"] in arguments["ExpressionAttributeNames"]
+
+
+def test_a_worker_inserts_twenty_five_entries_a_request_and_reads_a_hundred_at_a_time(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    users = [str(number) for number in range(101)]
+    for user_id in users:
+        world.subscribe(user_id)
+    calls = asked(world, monkeypatch)
+    assert len(world.services.subscriptions.get_many(users)) == 101
+    reads = [arguments["RequestItems"] for _, arguments in calls]
+    assert [len(keys["Keys"]) for read in reads for keys in read.values()] == [100, 1]
+    calls.clear()
+    world.now = at("2026-01-31T23:00:00Z")
+    body = UsersMessage(world.now, tuple(users[:26])).body()
+    assert world.deliver("allocations", [body]) == []
+    inserts = [a["Statements"] for name, a in calls if name == "BatchExecuteStatement"]
+    assert [len(statements) for statements in inserts] == [25, 1]
 
 
 @pytest.mark.parametrize("start", ["1", "2", "3"])

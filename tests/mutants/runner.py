@@ -539,7 +539,7 @@ class _Mapper(_Failures):
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         for item in session.items:
             self._seen.clear()
-            # Else what is worked out once would be run by the first test that needs it, and only it.
+            # Else what is worked out once is run by the first test that needs it, and no other.
             forget()
             started = time.process_time()
             item.ihook.pytest_runtest_protocol(item=item, nextitem=None)
