@@ -270,7 +270,7 @@ def _running_day(timezone: str, instant: datetime) -> date:
 
 
 def expires_at(timezone: str, granted_at: datetime, lifetime_days: int) -> datetime:
-    """When credits granted at ``granted_at`` can no longer be spent (invariant 7 of README.md here).
+    """When credits granted at ``granted_at`` can no longer be spent (invariant 7 of the README).
 
     ``lifetime_days`` whole local days are promised. Granted at a midnight, that day is the first of
     them; granted later, the rest of that day comes on top. So the answer is always a midnight:
