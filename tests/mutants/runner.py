@@ -281,13 +281,13 @@ def _in_processes(
     work: Callable[[Sequence[Mutant], Answer], None], mutants: Sequence[Mutant]
 ) -> Iterator[tuple[Mutant, Fate, list[str]]]:
     """What a process on each core answers about its share of the mutants."""
-    functions = list(dict.fromkeys(map(_function_or_own, mutants)))
     cores = os.cpu_count() or 1
-    # Mutants of a function stay together: who notices one is likely to notice the next.
-    share_of = {function: place % cores for place, function in enumerate(functions)}
     shares: list[dict[Mutant, int]] = [{} for _ in range(cores)]
+    share_of: dict[tuple[str, ...], int] = {}
     for place, mutant in enumerate(mutants):
-        shares[share_of[_function_or_own(mutant)]][mutant] = place
+        # Mutants of a function stay together: who notices one is likely to notice the next.
+        number = share_of.setdefault(_function_or_own(mutant), len(share_of) % cores)
+        shares[number][mutant] = place
     children: dict[Connection[Any, Any], int] = {}
     for share in filter(None, shares):
         reading, writing = Pipe(duplex=False)

@@ -136,14 +136,13 @@ def main(words: list[str] | None = None) -> int:
     asked = parser.parse_args(words)
     began = time.monotonic()
     seed = secrets.randbelow(1_000_000) if asked.seed is None else asked.seed
+    lives = 0 if asked.replay else asked.lives
     if asked.replay:
         total = campaign(1, asked.steps, replay=asked.replay, shrink=not asked.long)
     else:
         shares = [
-            Share(
-                min(LIVES_A_SHARE, asked.lives - first), asked.steps, f"{seed}/{first}", asked.long
-            )
-            for first in range(0, asked.lives, LIVES_A_SHARE)
+            Share(min(LIVES_A_SHARE, lives - first), asked.steps, f"{seed}/{first}", asked.long)
+            for first in range(0, lives, LIVES_A_SHARE)
         ]
         total = _live_all(shares, asked.processes)
     if total.failure:
@@ -152,7 +151,7 @@ def main(words: list[str] | None = None) -> int:
     lived = f"{total.steps:,} steps in {total.lives:,} lives with {total.struck:,} faults"
     of_seed = "" if asked.replay else f" of seed {seed}"
     print(f"{lived}{of_seed} in {took}, {1 if total.failure else 0} violations")
-    return 1 if total.failure or total.lives < asked.lives else 0
+    return 1 if total.failure or total.lives < lives else 0
 
 
 @dataclass(frozen=True)
