@@ -24,6 +24,8 @@ from chalicelib.domain.errors import (
     VersionConflict,
 )
 from chalicelib.domain.ledger import Account, EntryType, LedgerEntry, Request
+from chalicelib.domain.notifications import MailKind
+from chalicelib.domain.subscriptions import SuppressedBecause
 from chalicelib.mails.errors import MailInDoubt, MailsUnrecorded
 from chalicelib.messages import UsersMessage
 from chalicelib.metrics import Metric
@@ -337,6 +339,20 @@ def test_a_scan_from_the_middle_of_the_table_comes_to_every_user_once(
     found = list(world.services.subscriptions.scan(start, 2))
     assert sorted(found) == ["1", "2", "3"]
     assert found[-1] == start, "its own user comes last"
+
+
+def test_a_subscription_is_read_as_it_was_written(world: World) -> None:
+    store = world.services.subscriptions
+    first = world.subscribe("1")
+    later = (
+        replace(first, version=2, suppressed=SuppressedBecause.COMPLAINT),
+        replace(first, version=3, notifications=frozenset({MailKind.MANUAL})),
+        replace(first, version=4, allocation_amount=7),
+        replace(first, version=5, email=None),
+    )
+    for written in later:
+        store.put(written)
+        assert store.get("1") == written
 
 
 def test_a_version_is_written_over_the_one_before_and_no_other(world: World) -> None:
@@ -953,6 +969,16 @@ def test_an_insert_that_may_succeed_later_is_to_be_decided_again(
 
     answering(world, monkeypatch, "BatchExecuteStatement", refuse)
     assert world.services.ledger.insert([made]) == ([], [made])
+
+
+def test_an_insert_that_is_not_answered_is_taken_neither_for_done_nor_for_refused(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = draft(Account("1"), lambda who: domain.grant(who, 1, why("a"), world.now, "UTC", 1))
+    assert made
+    answering(world, monkeypatch, "BatchExecuteStatement", lambda found: found["Responses"].pop())
+    with pytest.raises(ValueError, match="shorter"):
+        world.services.ledger.insert([made])
 
 
 @pytest.mark.parametrize(

@@ -142,14 +142,15 @@ class Plan:
         return self.states.get(_function_of(test), "")
 
     def files_of(self, mutant: Mutant) -> list[str]:
-        """The test files that run anything of a mutant's file: its own, then the fast ones."""
+        """The test files about a mutant's file, then those that run anything of it, the fast first."""
+        own = _own_files(mutant)
         cost: dict[str, float] = defaultdict(float)
         runs: set[str] = set()
         for test, files in self.lines.items():
-            cost[_file_of(test)] += self.seconds[test]
-            if mutant.file in files:
-                runs.add(_file_of(test))
-        own = _own_files(mutant)
+            file = _file_of(test)
+            cost[file] += self.seconds[test]
+            if mutant.file in files or file.endswith(own):
+                runs.add(file)
         order = sorted(
             runs, key=lambda file: (not file.endswith(own), TESTS[0] not in file, cost[file])
         )
