@@ -108,7 +108,7 @@ erase: $(READY)  ## erase a person, not the numbers: USER_ID=42 (SUBJECT="auth0|
 contract: $(READY) | writable  ## thousands of made-up requests against the API's contract (EXAMPLES=50 a route)
 	@CONTRACT_EXAMPLES=$(or $(EXAMPLES),50) $(RUN) -m pytest -s tests/stack/test_contract.py
 
-prove: $(READY) | writable  ## all that proves the guarantee: hours (PARTS="zones crashes"; docs/proof.md)
+prove: $(READY) | writable  ## all that proves the guarantee: an hour (PARTS="zones crashes"; docs/proof.md)
 	@$(RUN) -m tests.prove $(PARTS)
 
 units: $(READY) | writable  ## requests and capacity units of each operation, counted

@@ -142,7 +142,7 @@ class Plan:
         return self.states.get(_function_of(test), "")
 
     def files_of(self, mutant: Mutant) -> list[str]:
-        """The test files about a mutant's file, then those that run anything of it, the fast first."""
+        """The test files about a mutant's file, then others that run any of it, the fast first."""
         own = _own_files(mutant)
         cost: dict[str, float] = defaultdict(float)
         runs: set[str] = set()
