@@ -1,23 +1,18 @@
 """The calendar, against a second way of computing it and against days that history made strange.
 
-The second way reads the compiled zone files itself (RFC 9636: the list of transitions, then the
-rule for all later years), cuts time into segments of constant offset, and takes the first instant
-whose local date is the day. It knows nothing of ``zoneinfo``, of folds or of gaps, and shares no
-line with the code it checks.
+The second way is that of `tests/zones/oracles.py`, which reads the compiled zone files itself. It
+knows nothing of ``zoneinfo``, of folds or of gaps, and shares no line with the code it checks.
 """
 
-import re
-import struct
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from zoneinfo import TZPATH, ZoneInfo, reset_tzpath
 
 import pytest
-import tzdata  # type: ignore[import-untyped]
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -42,10 +37,10 @@ from chalicelib.domain.calendar import (
 )
 from chalicelib.domain.errors import InvalidInput
 from chalicelib.domain.instants import format_instant
+from tests.zones.oracles import FIRST, Stretch, midnights_of, stretches_of, zone_path
 
 DAY = timedelta(days=1)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-SECONDS_A_DAY = 86_400
 ALL_MONTHS = [Period(2015, 1).plus(months) for months in range(23 * 12)]
 
 # Zones of every kind: the extremes, :30 and :45, no rule, rules of both hemispheres, clock changes
@@ -88,116 +83,25 @@ def message(error: pytest.ExceptionInfo[InvalidInput]) -> str:
     return str(error.value)
 
 
-# --- The second way: zone files read by hand ----------------------------------------------------
-
-Segment = tuple[int, int]
-"""The second (since 1970, UTC) from which an offset holds, and the offset in seconds east."""
-
-_NAME = r"(?:<[^>]+>|[A-Za-z]+)"
-_OFFSET = r"[+-]?\d+(?::\d+)*"
-_DATE = r"[MJ]?[\d.]+(?:/[+-]?[\d:]+)?"
-_FOOTER = re.compile(
-    rf"{_NAME}(?P<standard>{_OFFSET})"
-    rf"(?:{_NAME}(?P<summer>{_OFFSET})?,(?P<start>{_DATE}),(?P<end>{_DATE}))?"
-)
-
-
-def zone_file(name: str) -> bytes:
-    return (Path(tzdata.__file__).parent / "zoneinfo" / name).read_bytes()
+# --- The second way: the bytes of the zone files --------------------------------------------------
 
 
 @cache
-def segments(file: bytes) -> list[Segment]:
-    """All offsets of a zone up to 2040, earliest first."""
-
-    def header(at: int) -> tuple[int, ...]:
-        assert file[at : at + 4] == b"TZif"
-        return struct.unpack(">6l", file[at + 20 : at + 44])
-
-    # The first block has 32-bit times and is for readers of before 2005.
-    isutc, isstd, leaps, times, types, characters = header(0)
-    second = 44 + times * 5 + types * 6 + characters + leaps * 8 + isstd + isutc
-    isutc, isstd, leaps, times, types, characters = header(second)
-    at = second + 44
-    moments = struct.unpack(f">{times}q", file[at : at + times * 8])
-    at += times * 8
-    indices = file[at : at + times]
-    at += times
-    offsets = [struct.unpack(">l", file[at + i * 6 : at + i * 6 + 4])[0] for i in range(types)]
-    at += types * 6 + characters + leaps * 12 + isstd + isutc
-    found = [(-(2**62), offsets[0])]
-    found += [(moment, offsets[index]) for moment, index in zip(moments, indices, strict=True)]
-    last = found[-1][0]
-    found += [change for change in footer_changes(file[at:].decode().strip()) if change[0] > last]
-    return found
+def changes_of(name: str) -> list[Stretch]:
+    return stretches_of(zone_path(name).read_bytes())
 
 
-def footer_changes(footer: str) -> list[Segment]:
-    rule = _FOOTER.fullmatch(footer)
-    assert rule is not None, footer
-    standard = -seconds(rule["standard"])
-    if rule["start"] is None:
-        return []
-    summer = -seconds(rule["summer"]) if rule["summer"] else standard + 3600
-    changes = []
-    for year in range(1970, 2041):
-        changes.append((rule_time(rule["start"], year) - standard, summer))
-        changes.append((rule_time(rule["end"], year) - summer, standard))
-    return sorted(changes)
-
-
-def rule_time(rule: str, year: int) -> int:
-    """The wall time of a rule in a year, as seconds since 1970 on that wall."""
-    when, _, clock = rule.partition("/")
-    start_of_year = (date(year, 1, 1) - date(1970, 1, 1)).days
-    if when.startswith("M"):
-        month, week, weekday = map(int, when[1:].split("."))
-        days = [
-            day
-            for number in range(31)
-            if (day := date(year, month, 1) + number * DAY).month == month
-            and day.isoweekday() % 7 == weekday
-        ]
-        day_number = (days[min(week, len(days)) - 1] - date(1970, 1, 1)).days
-    elif when.startswith("J"):  # 1 to 365, 29 February is never counted
-        first_of_march = (date(year, 3, 1) - date(1970, 1, 1)).days
-        number = int(when[1:])
-        day_number = start_of_year + number - 1 if number < 60 else first_of_march + number - 60
-    else:
-        day_number = start_of_year + int(when)
-    return day_number * SECONDS_A_DAY + seconds(clock or "2")
-
-
-def seconds(clock: str) -> int:
-    parts = [int(part) for part in clock.lstrip("+-").split(":")] + [0, 0]
-    return (-1 if clock.startswith("-") else 1) * (parts[0] * 3600 + parts[1] * 60 + parts[2])
-
-
-def first_instant(changes: list[Segment], day: date) -> datetime:
-    """The first instant whose local date is ``day``, or, without one, whose date is later."""
-    opens = (day - date(1970, 1, 1)).days * SECONDS_A_DAY
-    nearest = bisect_right(changes, (opens, 2**62))
-    beyond = []
-    # No clock change moves a date by more than a day and a bit: five segments to either side, and
-    # never one that was over two days before.
-    for index in range(max(0, nearest - 5), min(len(changes), nearest + 5)):
-        start, offset = changes[index]
-        end = changes[index + 1][0] if index + 1 < len(changes) else 2**62
-        if end < opens - 2 * SECONDS_A_DAY:
-            continue
-        candidate = max(start, opens - offset)
-        if candidate < end and candidate + offset < opens + SECONDS_A_DAY:
-            return EPOCH + timedelta(seconds=candidate)
-        if candidate < end:
-            beyond.append(candidate)
-    return EPOCH + timedelta(seconds=min(beyond))
+def first_instants(changes: list[Stretch], days: Sequence[date]) -> list[datetime]:
+    """The first instant whose local date is a day, or, without one, whose date is later."""
+    seconds = midnights_of(changes, [(day - FIRST).days for day in days])
+    return [EPOCH + timedelta(seconds=second) for second in seconds]
 
 
 def test_the_second_way_reads_every_rule_of_the_zone_files_as_zoneinfo_does() -> None:
     """The footers have rules with week 5, negative hours, hours over 24 and negative summer time;
     were they misread, comparing midnights would show errors that are the test's own."""
     for name in zone_names():
-        changes = segments(zone_file(name))
+        changes = changes_of(name)
         for month in range(0, 23 * 12, 5):
             instant = utc(2015 + month // 12, month % 12 + 1, 15, 12)
             position = bisect_right(changes, ((instant - EPOCH).total_seconds(), 2**62)) - 1
@@ -212,46 +116,44 @@ def test_every_month_starts_at_the_first_instant_of_its_1st_in_every_zone_from_2
     None
 ):
     for name in zone_names():
-        changes = segments(zone_file(name))
-        for period in ALL_MONTHS:
-            assert month_start(name, period) == first_instant(changes, period.first_day), (
-                name,
-                str(period),
-            )
+        starts = first_instants(changes_of(name), [period.first_day for period in ALL_MONTHS])
+        for period, start in zip(ALL_MONTHS, starts, strict=True):
+            assert month_start(name, period) == start, (name, str(period))
 
 
 def test_every_day_round_every_clock_change_of_history_starts_at_its_first_instant() -> None:
-    """Days without a clock change near them are all alike; these are all the others, 1840 to 2040,
+    """Days without a clock change near them are all alike; these are all the others, 1840 to 2051,
     with local mean times, double summer times, half hours and calendars that skipped a day."""
     days = 0
     for name, changes in different_zones():
-        near = {
-            (EPOCH + timedelta(seconds=moment + offset)).date() + shift * DAY
-            for moment, offset in changes[1:]
-            for shift in (-1, 0, 1, 2)
-        }
-        for day in near:
-            assert midnight.__wrapped__(name, day) == first_instant(changes, day), (name, day)
+        near = list(
+            {
+                (EPOCH + timedelta(seconds=moment + offset)).date() + shift * DAY
+                for moment, offset in changes[1:]
+                for shift in (-1, 0, 1, 2)
+            }
+        )
+        for day, start in zip(near, first_instants(changes, near), strict=True):
+            assert midnight.__wrapped__(name, day) == start, (name, day)
         days += len(near)
     assert days > 90_000
 
 
 def test_every_day_of_2011_and_2026_starts_at_its_first_instant_in_every_different_zone() -> None:
+    days = [date(year, 1, 1) + number * DAY for year in (2011, 2026) for number in range(365)]
     for name, changes in different_zones():
-        for year in (2011, 2026):
-            for number in range(365):
-                day = date(year, 1, 1) + number * DAY
-                assert midnight.__wrapped__(name, day) == first_instant(changes, day), (name, day)
+        for day, start in zip(days, first_instants(changes, days), strict=True):
+            assert midnight.__wrapped__(name, day) == start, (name, day)
 
 
-def different_zones() -> Iterator[tuple[str, list[Segment]]]:
+def different_zones() -> Iterator[tuple[str, list[Stretch]]]:
     """One name for each different zone file; the others are links to it."""
     seen = set()
     for name in zone_names():
-        file = zone_file(name)
+        file = zone_path(name).read_bytes()
         if file not in seen:
             seen.add(file)
-            yield name, segments(file)
+            yield name, changes_of(name)
 
 
 @pytest.mark.parametrize(
@@ -378,7 +280,7 @@ def test_every_name_in_the_database_is_a_timezone_except_the_placeholder_that_is
 def test_the_zone_files_of_the_system_are_never_read(tmp_path: Path) -> None:
     """On a system whose file for Paris says Tokyo, it is still midnight in Paris."""
     (tmp_path / "Europe").mkdir()
-    (tmp_path / "Europe" / "Paris").write_bytes(zone_file("Asia/Tokyo"))
+    (tmp_path / "Europe" / "Paris").write_bytes(zone_path("Asia/Tokyo").read_bytes())
     before = TZPATH
     try:
         reset_tzpath([str(tmp_path)])
