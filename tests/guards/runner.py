@@ -26,6 +26,8 @@ from typing import Any, NoReturn
 
 import pytest
 
+from tests.forks import Failures, load_beforehand, write_into
+
 from . import memory
 from .guard import ROOT, Guard
 
@@ -75,7 +77,7 @@ def verdicts(guards: Sequence[Guard], among: Sequence[str] = ()) -> Iterator[tup
 
     ``among``: the tests to run in place of those that the guards name. Raises `TestsFailError`.
     """
-    _preload()
+    load_beforehand(_PRELOADED)
     with _copied_tree() as tree:
         reading, writing = os.pipe()
         child = os.fork()
@@ -114,27 +116,9 @@ def _copied_tree() -> Iterator[Path]:
         yield tree
 
 
-def _preload() -> None:
-    """Loads what no guard is in."""
-    for name in _PRELOADED:
-        importlib.import_module(name)
-    hypothesis: Any = importlib.import_module("hypothesis")
-    # The same examples each time, nothing remembered, and no time spent on the smallest example.
-    hypothesis.settings.register_profile(
-        "guards",
-        derandomize=True,
-        database=None,
-        deadline=None,
-        phases=(hypothesis.Phase.explicit, hypothesis.Phase.generate),
-    )
-    hypothesis.settings.load_profile("guards")
-
-
 def _enter(tree: Path) -> None:
     """Makes this process, a fork, one that runs in the copy and is quiet."""
-    quiet = os.open(tree.parent / "output", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    os.dup2(quiet, 1)
-    os.dup2(quiet, 2)
+    write_into(tree.parent / "output")
     # A file that changes twice within a second would pass for the same.
     sys.dont_write_bytecode = True
     for name in list(sys.modules):
@@ -153,22 +137,6 @@ def _without(tree: Path, guard: Guard) -> Iterator[None]:
         yield
     finally:
         path.write_text(guard.text, encoding="utf-8")
-
-
-class _Failures:
-    """A pytest plugin that remembers which tests failed."""
-
-    def __init__(self) -> None:
-        self.failed: list[str] = []
-        self.broken: list[str] = []
-
-    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        if report.failed:
-            self.broken.append(f"{report.nodeid} cannot be collected: {report.longreprtext[-500:]}")
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.failed:
-            self.failed.append(report.nodeid)
 
 
 # --- In forks of a process that has collected the tests -------------------------------------------
@@ -199,7 +167,7 @@ class _Forker:
         self._guards = guards
         self._among = among
         self._answers = answers
-        self.failures = _Failures()
+        self.failures = Failures()
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         if self.failures.broken:
@@ -320,7 +288,7 @@ def _in_fork(work: Any, seconds: float) -> Verdict:
 def _tried_anew(tree: Path, guard: Guard, tests: Sequence[str]) -> Verdict:
     def work() -> Verdict:
         _enter(tree)
-        failures = _Failures()
+        failures = Failures()
         code = pytest.main([*_OPTIONS, "-x", f"--rootdir={tree}", *tests], plugins=[failures])
         if failures.failed:
             return Verdict(Fate.NOTICED, failures.failed[0])

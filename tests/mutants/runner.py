@@ -44,7 +44,8 @@ from typing import Any, NoReturn
 
 import pytest
 
-from tests.guards.memory import forget, swap
+from tests.forks import Failures, load_beforehand, write_into
+from tests.guards.memory import forget, module_name, swap
 from tests.mutants.mutations import Mutant
 
 TESTS = ("tests/unit", "tests/aws")
@@ -71,6 +72,11 @@ _OPTIONS = (
     *("-p", "no:cacheprovider", "-p", "no:xdist"),
 )
 _PRELOADED = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
+_LOADED_BEFOREHAND = (
+    *("boto3", "chalice.app", "chalice.local", "hypothesis", "jsonschema", "jwt", "moto"),
+    *("moto.core.models", "moto.dynamodb.models", "moto.sqs.models", "pynamodb.connection"),
+    *("yaml", "zoneinfo", "aws_lambda_powertools", "jinja2"),
+)
 
 
 class Fate(Enum):
@@ -187,7 +193,7 @@ def prepared(root: Path) -> Iterator[Plan]:
     stored = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
     stored = {state: stored[state] for state in functions.values() if state in stored}
     unknown = {function: state for function, state in functions.items() if state not in stored}
-    _preload()
+    load_beforehand(_LOADED_BEFOREHAND)
     if unknown:
         status = _in_child(lambda: _write_plan(root, kept, stored, unknown), seconds=3600)
         if status != 0:
@@ -314,9 +320,7 @@ def _work_on(
     work: Callable[[Sequence[Mutant], Answer], None],
     writing: "Connection[Any, Any]",
 ) -> NoReturn:
-    quiet = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(quiet, 1)
-    os.dup2(quiet, 2)
+    write_into(os.devnull)
     try:
         work(list(share), lambda mutant, *found: writing.send((share[mutant], *found)))
     except BaseException:  # noqa: BLE001 - whatever it is, it is told
@@ -410,35 +414,13 @@ def _content(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def _preload() -> None:
-    """What every child needs and no mutant changes."""
-    for name in ("boto3", "chalice.app", "chalice.local", "hypothesis", "jsonschema", "jwt"):
-        importlib.import_module(name)
-    for name in ("moto", "moto.core.models", "moto.dynamodb.models", "moto.sqs.models"):
-        importlib.import_module(name)
-    for name in ("pynamodb.connection", "yaml", "zoneinfo", "aws_lambda_powertools", "jinja2"):
-        importlib.import_module(name)
-    hypothesis: Any = importlib.import_module("hypothesis")
-    # The same examples each time, nothing remembered, and no time spent on the smallest example.
-    hypothesis.settings.register_profile(
-        "mutants",
-        derandomize=True,
-        database=None,
-        deadline=None,
-        phases=(hypothesis.Phase.explicit, hypothesis.Phase.generate),
-    )
-    hypothesis.settings.load_profile("mutants")
-
-
 def _in_child(work: Callable[[], int], seconds: float) -> int | None:
     """The exit status of what a forked process does; None when it ran out of time."""
     child = os.fork()
     if child == 0:
         code = _BROKEN
         try:
-            quiet = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(quiet, 1)
-            os.dup2(quiet, 2)
+            write_into(os.devnull)
             resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
             signal.setitimer(signal.ITIMER_REAL, seconds)
             code = work()
@@ -489,24 +471,10 @@ class _Importer(MetaPathFinder):
         exec(self._code, vars(module))  # noqa: S102
 
 
-def _module_of(file: str) -> str:
-    return file.removesuffix(".py").replace("/", ".")
-
-
 # --- Which test runs which line -------------------------------------------------------------------
 
 
-class _Failures:
-    """A pytest plugin that sees whether a test failed."""
-
-    def __init__(self) -> None:
-        self.failed = False
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        self.failed = self.failed or report.failed
-
-
-class _Mapper(_Failures):
+class _Mapper(Failures):
     """Runs every test and notes which lines of the domain and the store it runs.
 
     A tracer would be told of every call within every library, which makes tests five times as
@@ -522,7 +490,7 @@ class _Mapper(_Failures):
             for path in (root / "chalicelib" / package).glob("[!_]*.py"):
                 file = str(path.relative_to(root))
                 code = compile(self._noting(file, path), str(path), "exec")
-                sys.meta_path.insert(0, _Importer(_module_of(file), path, code, _ran=self._ran))
+                sys.meta_path.insert(0, _Importer(module_name(file), path, code, _ran=self._ran))
 
     def _ran(self, file: str, line: int) -> None:
         self._seen.add((file, line))
@@ -655,7 +623,7 @@ class _Forker:
         tests: list[str],
         writing: int,
     ) -> int:
-        failures = _Failures()
+        failures = Failures()
         session.config.pluginmanager.register(failures)
         _swap(self._plan.root, mutant)
         for test in tests:
@@ -675,7 +643,7 @@ def _try_within(plan: Plan, records: Records, mutants: Sequence[Mutant], answer:
 def _swap(root: Path, mutant: Mutant) -> None:
     """Puts the mutated code into the living function."""
     whole = compile(mutant.text, str(root / mutant.file), "exec")
-    found: Any = importlib.import_module(_module_of(mutant.file))
+    found: Any = importlib.import_module(module_name(mutant.file))
     for name in mutant.function.split("."):
         found = inspect.getattr_static(found, name)
     swap(found, whole, mutant.function)
@@ -710,7 +678,7 @@ def _files_to_try(plan: Plan, mutant: Mutant, known: Verdict | None) -> list[str
 def _import_and_test(plan: Plan, mutant: Mutant, file: str) -> int:
     path = plan.root / mutant.file
     code = compile(mutant.text, str(path), "exec")
-    sys.meta_path.insert(0, _Importer(_module_of(mutant.file), path, code))
+    sys.meta_path.insert(0, _Importer(module_name(mutant.file), path, code))
     _limit(sum(seconds for test, seconds in plan.seconds.items() if _file_of(test) == file))
     found = pytest.main([*_OPTIONS, *_PRELOADED, file])
     return _SURVIVED if found == pytest.ExitCode.OK else _KILLED
