@@ -8,11 +8,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 from rich.table import Table
 
+from tests.progress import progress_bar
+from tests.simulation.reference import Violation
 from tests.simulation.world import simulated
-from tests.soak.lives import Figures, Soak, Wrong
+from tests.soak.lives import Figures, Soak
 from tests.soak.product import SHARDS, USERS_A_PAGE
 from tests.soak.verdict import Credits, credits_of, judge
 
@@ -49,7 +51,7 @@ def soaking(users: int, seed: int) -> Iterator[Soak]:
 
 
 def run(users: int, days: int, seed: int, advance: Progress | None = None) -> Course:
-    """Lives through so many days, and judges. Raises `Wrong`."""
+    """Lives through so many days, and judges. Raises `Violation`."""
     course = Course(users, seed)
     task = advance.add_task("days", total=days) if advance else None
     with soaking(users, seed) as soak:
@@ -77,14 +79,10 @@ def main(words: list[str] | None = None) -> int:
     if arguments.users < 1 or arguments.years < 1:
         parser.error("--users and --years must be at least 1")
     began = time.monotonic()
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     try:
-        with Progress(
-            *columns, TimeElapsedColumn(), console=console, disable=not console.is_terminal
-        ) as progress:
+        with progress_bar(Console(stderr=True)) as progress:
             course = run(arguments.users, arguments.years * YEAR, arguments.seed, progress)
-    except Wrong as wrong:
+    except Violation as wrong:
         print(f"WRONG: {wrong}")
         print(
             f"again: python -m tests.soak --users {arguments.users} --years {arguments.years} "

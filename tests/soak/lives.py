@@ -20,7 +20,7 @@ from chalicelib.domain.instants import format_instant
 from tests.crashes.failures import Failures, Kind, Point
 from tests.crashes.world import CrashingWorld, functions
 from tests.simulation import reference
-from tests.simulation.reference import DAY, Ledger, Line, Short, Subscription
+from tests.simulation.reference import DAY, Ledger, Line, Short, Subscription, require
 from tests.simulation.world import WORK_QUEUES, Reply, at, ticks_between
 from tests.soak.product import Broken, Product
 
@@ -52,16 +52,6 @@ IRREGULAR_IN_1000 = 20
 """How many ticks of a thousand are skipped, and as many late, and as many twice."""
 EVENTS_A_DAY = 0.02
 """What a user does, or has done to them."""
-
-
-class Wrong(AssertionError):
-    """The product did what it should not have done."""
-
-
-def require(holds: bool, *words: object) -> None:  # noqa: FBT001 - it reads as a sentence
-    """Raises `Wrong` unless it holds."""
-    if not holds:
-        raise Wrong(" ".join(map(str, words)))
 
 
 @dataclass

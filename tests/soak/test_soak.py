@@ -5,9 +5,10 @@ from unittest.mock import patch
 
 import pytest
 
+from tests.simulation.reference import Violation
 from tests.soak import lives
 from tests.soak.__main__ import Course, soaking
-from tests.soak.lives import Soak, Wrong
+from tests.soak.lives import Soak
 from tests.soak.verdict import credits_of, judge
 
 USERS = 12
@@ -38,13 +39,13 @@ def test_random_lives_come_to_what_the_reference_expects(soak: Soak) -> None:
 
 def test_a_mail_sent_twice_is_wrong(soak: Soak) -> None:
     mails = soak.cloud.state.mails
-    with patch.object(soak.cloud.state, "mails", [*mails, mails[0]]), pytest.raises(Wrong):
+    with patch.object(soak.cloud.state, "mails", [*mails, mails[0]]), pytest.raises(Violation):
         judge(soak)
 
 
 def test_a_mail_that_was_not_sent_is_wrong(soak: Soak) -> None:
     mails = soak.cloud.state.mails
-    with patch.object(soak.cloud.state, "mails", mails[1:]), pytest.raises(Wrong):
+    with patch.object(soak.cloud.state, "mails", mails[1:]), pytest.raises(Violation):
         judge(soak)
 
 
@@ -53,7 +54,7 @@ def test_a_month_too_many_or_too_few_is_wrong(soak: Soak) -> None:
     place = [line.type for line in person.ledger.lines].index("allocation")
     without = [*person.ledger.lines[:place], *person.ledger.lines[place + 1 :]]
     for lines in (without, [*person.ledger.lines, person.ledger.lines[place]]):
-        with patch.object(person.ledger, "lines", lines), pytest.raises(Wrong):
+        with patch.object(person.ledger, "lines", lines), pytest.raises(Violation):
             judge(soak)
 
 

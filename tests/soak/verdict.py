@@ -6,9 +6,9 @@ from collections import Counter
 from dataclasses import dataclass
 
 from tests.simulation.oracle import _read
-from tests.simulation.reference import DAY, local_day, mail_of
+from tests.simulation.reference import DAY, local_day, mail_of, require
 from tests.simulation.world import Context
-from tests.soak.lives import Json, Person, Soak, require
+from tests.soak.lives import Json, Person, Soak
 
 _AMOUNT = re.compile(r"([\d,]+) credit")
 
@@ -30,7 +30,7 @@ class Credits:
 
 
 def judge(soak: Soak) -> None:
-    """Raises `Wrong` at the first thing that is not as it should be."""
+    """Raises `Violation` at the first thing that is not as it should be."""
     for person in soak.people.values():
         _judge_ledger(soak, person)
         _judge_verification(soak, person)
