@@ -55,16 +55,10 @@ class Call:
     def __str__(self) -> str:
         return f"{self.service}.{self.operation}"
 
-    @property
-    def is_index_query(self) -> bool:
-        return self.operation == "Query" and "IndexName" in self.parameters
-
 
 # --- DynamoDB -------------------------------------------------------------------------------------
 
 _TOKEN = re.compile(r"\s*([#:]?[A-Za-z_][\w.]*|[#:]\d+|<>|<=|>=|[()=<>,])")
-
-Test = Callable[[Json, Mapping[str, str], Mapping[str, Json]], bool]
 
 
 class _Parser:

@@ -108,7 +108,6 @@ class Oracle:
     doubtful: set[tuple[Any, ...]] = field(default_factory=set)
     """Mails that somebody was about to send when something went wrong, by what they are about,
     and the expirations that were in one of them."""
-    lines_seen: int = 0
     # Of the present step:
     edits: list[Edit] = field(default_factory=list)
     versions_before: dict[str, int] = field(default_factory=dict)
@@ -282,7 +281,6 @@ class Oracle:
             }
             raise Violation(f"user {user_id}: entry {number} ({body['type']}): {difference}")
         ledger.add(line)
-        self.lines_seen += 1
         self.hashes[user_id] = sealed
         if body["operation"] in self.intents:
             self.performed[body["operation"]] = (user_id, number)
