@@ -116,6 +116,11 @@ def _marker_not_seen() -> AbstractContextManager[object]:
     return patch("chalicelib.store.ledger._existing_marker", lambda _: None)
 
 
+@bug("who was served before is refused once the credits are gone")
+def _marker_not_looked_up() -> AbstractContextManager[object]:
+    return patch.object(LedgerStore, "_marker", lambda _self, _operation: None)
+
+
 @bug("the time of a ledger follows a clock that is behind")
 def _time_runs_backwards() -> AbstractContextManager[object]:
     return patch.object(Account, "time", lambda _self, now: to_millisecond(now))

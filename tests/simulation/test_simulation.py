@@ -25,6 +25,7 @@ def test_whatever_happens_the_product_does_what_the_reference_says() -> None:
     [
         "the period that was allocated last is forgotten",
         "another request under the same key is taken for the same",
+        "who was served before is refused once the credits are gone",
         "an entry is put without a condition",
         "a worker acknowledges what failed",
     ],
