@@ -642,7 +642,10 @@ FILES_AND_SETTINGS = (
         own=CatalogueError,
         check=lambda catalogue: catalogue.lowest in catalogue.plans,
         share=1,
-        words=("[[plans]]", "[plans]", "[", "a.b = 1", "lowest = true", "="),
+        words=(
+            *("[[plans]]", "[plans]", "[", "a.b = 1", "lowest = true", "="),
+            *("grants_since = 2027-01-01", "0001-01-01", "T00:00:00Z"),
+        ),
     ),
     reader(
         "parameters.toml",
