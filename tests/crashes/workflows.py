@@ -395,6 +395,17 @@ def _patch_version(world: CrashingWorld) -> None:
     world.until_done(edit)
 
 
+@workflow("requests", "edit that makes a month due", subscribed("ada"))
+def _patch_makes_due(world: CrashingWorld) -> None:
+    """Who sees that the month is still overdue sends the edit again, and it is posted then."""
+
+    def edit() -> bool:
+        reply = world.call("PATCH", "/api/subscriptions/ada", SHOP, {"eligible_from": "2026-01-01"})
+        return reply.status == 200 and bool(reply.json["next_credit_allocation"] == "2026-02-01")
+
+    world.until_done(edit)
+
+
 @workflow("requests", "end of mails by a link", subscribed("ada"))
 def _unsubscribe(world: CrashingWorld) -> None:
     token = world.services.unsubscribe_links.token("ada", None)
