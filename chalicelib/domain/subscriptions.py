@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from . import calendar
+from .addresses import parse_email, same_address
 from .calendar import Period
 from .errors import InvalidInput
 from .fields import (
@@ -19,7 +20,6 @@ from .fields import (
     Parser,
     parse_amount,
     parse_choice,
-    parse_email,
     parse_user_id,
 )
 from .instants import parse_instant, to_millisecond
@@ -106,7 +106,7 @@ class Subscription:
     ``allocation_amount``: the user's own monthly amount; None means the plan's.
     ``version`` counts the edits, from 1; it is what concurrent editors compare.
     ``notifications``: the kinds of mails the user wants. ``suppressed``: why the address gets none
-    all the same; another address is written to again.
+    all the same; another address is written to again. ``email``: None for a user who gets none.
     """
 
     user_id: str
@@ -263,7 +263,7 @@ def register(
     ``existing``, whatever today's rules are: an address that was never given, a plan that has left
     the catalogue.
 
-    Optional fields: ``eligible_from``, ``allocation_amount``, ``notifications`` (left out, the
+    Optional fields: ``email``, ``eligible_from``, ``allocation_amount``, ``notifications`` (left out, the
     user's wishes stay as they are: they are not the caller's to reset). Raises `InvalidInput`
     naming every wrong field. Without an explicit ``eligible_from`` a new subscription is eligible
     from the later of its start and ``now``, so that importing years of old subscribers grants
@@ -275,7 +275,7 @@ def register(
     fields = FieldReader(values, "subscription")
     user_id = fields.required("user_id", parse_user_id)
     email = (
-        existing.email if existing and "email" in kept else fields.required("email", parse_email)
+        existing.email if existing and "email" in kept else fields.optional("email", parse_email)
     )
     timezone = fields.required("timezone", calendar.parse_timezone)
     plan = (
@@ -307,7 +307,7 @@ def register(
     described = replace(
         described,
         notifications=existing.notifications if notifications is None else notifications,
-        suppressed=existing.suppressed if email == existing.email else None,
+        suppressed=existing.suppressed if same_address(email, existing.email) else None,
     )
     if eligible_from is None:
         resumes = _receives(described, catalogue) and not _receives(existing, catalogue)
@@ -333,9 +333,16 @@ def without_mails(subscription: Subscription, kind: MailKind | None) -> Subscrip
     )
 
 
+def without_suppression(subscription: Subscription, version: int) -> Subscription:
+    """The successor, of a version, whose address is written to again, if it was not."""
+    if subscription.suppressed is None:
+        return subscription
+    return replace(subscription, suppressed=None, version=version)
+
+
 def suppress(subscription: Subscription, address: str, reason: SuppressedBecause) -> Subscription:
     """The successor whose address is not written to, if it still is that address."""
-    if subscription.email is None or subscription.email.lower() != address.lower():
+    if not same_address(subscription.email, address):
         return subscription
     if subscription.suppressed is reason:
         return subscription
