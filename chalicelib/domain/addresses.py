@@ -41,10 +41,14 @@ def parse_email(field: str, value: object) -> str:
     if not _LOCAL.fullmatch(local):
         raise _refused(field, "1 to 64 letters, digits and !#$%&'*+/=?^_`{|}~.- stand before the @")
     if _AMBIGUOUS & set(domain):
-        raise _refused(field, "this domain has two spellings in ASCII: give the one that begins xn--")
+        raise _refused(
+            field, "this domain has two spellings in ASCII: give the one that begins xn--"
+        )
     punycode = _ascii(domain)
     if punycode is None or not _DOMAIN.fullmatch(punycode):
-        raise _refused(field, "a domain stands behind the @: names of letters, digits and -, with dots")
+        raise _refused(
+            field, "a domain stands behind the @: names of letters, digits and -, with dots"
+        )
     address = f"{local}@{punycode}"
     if len(address) > MAXIMUM_ADDRESS:
         raise _refused(field, f"it has more than {MAXIMUM_ADDRESS} characters as punycode")

@@ -27,7 +27,7 @@ from zoneinfo import ZoneInfo
 
 import tzdata  # type: ignore[import-untyped]
 
-from .errors import InvalidInput
+from .errors import InvalidInput, TimezoneUnknown
 from .instants import as_utc, check_year
 from .nearest import is_slip, spelling
 
@@ -109,6 +109,33 @@ def zone(name: object, field: str = "timezone") -> ZoneInfo:
         nearest = _nearest(name)
         advice = f"did you mean {nearest!r}?" if nearest else "use a name such as 'Europe/Paris'"
         raise InvalidInput.of(field, f"unknown timezone {name!r}; {advice}")
+    return known
+
+
+def is_known(timezone: str) -> bool:
+    """Whether the database still has a timezone that was stored."""
+    return timezone in _known_names()
+
+
+def check_known(timezone: str) -> None:
+    """Raises `TimezoneUnknown` for a stored timezone that the database does not have any more."""
+    if not is_known(timezone):
+        raise TimezoneUnknown(timezone)
+
+
+def known_or_utc(timezone: str) -> str:
+    """A stored timezone, or UTC in place of one that the database does not have any more.
+
+    For what is shown, or can be a day off. Nothing is granted by it.
+    """
+    return timezone if is_known(timezone) else "UTC"
+
+
+def _rules(timezone: str) -> ZoneInfo:
+    """The rules of a timezone that was checked when it was given, and is stored since."""
+    known = _load(timezone)
+    if known is None:
+        raise TimezoneUnknown(timezone)
     return known
 
 
@@ -251,7 +278,7 @@ def midnight(timezone: str, day: date) -> datetime:
     the instant of the jump; where midnight comes twice, the first; where a zone skipped the whole
     day (Apia, 2011-12-30), the first instant of the day that came instead.
     """
-    rules = zone(timezone)
+    rules = _rules(timezone)
     # fold=0 is the first of two, and in a gap the reading by the offset that was valid before.
     wall = datetime.combine(day, time.min, tzinfo=rules)
     instant = wall.astimezone(UTC)
@@ -291,7 +318,7 @@ def period_at(timezone: str, instant: datetime) -> Period:
 
 def local_date(timezone: str, instant: datetime) -> date:
     """What a calendar on the wall shows at ``instant``."""
-    return as_utc(instant).astimezone(zone(timezone)).date()
+    return as_utc(instant).astimezone(_rules(timezone)).date()
 
 
 def day_start(timezone: str, instant: datetime) -> datetime:
