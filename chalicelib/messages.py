@@ -127,7 +127,7 @@ UNKNOWN_ZONES = "unknown"
 class ZoneCheck:
     """The count of one zone for a period, one of the ``zones`` of a run.
 
-    ``timezone`` can be `UNKNOWN_ZONES`: everybody who lives in a zone that the database has no more.
+    ``timezone`` can be `UNKNOWN_ZONES`: who lives in a zone that the database has no more.
     ``after`` is the user an earlier invocation stopped at, and ``tally`` what it had counted.
     """
 

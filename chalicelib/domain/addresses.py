@@ -1,9 +1,8 @@
 """Email addresses: which SES would send to, and when two are the same.
 
-SES refuses what its parser refuses, after we have accepted it and with a mail already due: the rules
-here are SES's (the local part is ASCII atoms with single dots between them, the domain is ASCII or
-becomes it by punycode), so that a wrong address is refused where it is given. Two rules are
-narrower on purpose: no quoted local parts, and no domain without a dot.
+What SES's parser refuses, it refuses when a mail is already due. So the rules here are SES's: ASCII
+before the @, with single dots between other characters; a domain in ASCII, or in punycode. Two are
+narrower on purpose: nothing in quotation marks before the @, and no domain without a dot.
 """
 
 import re

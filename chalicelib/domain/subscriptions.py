@@ -90,6 +90,12 @@ _WORDS = {
 }
 
 
+_OF_STATUS = {
+    SubscriptionStatus.PAUSED: NotAllocatedBecause.PAUSED,
+    SubscriptionStatus.CANCELLED: NotAllocatedBecause.CANCELLED,
+}
+
+
 class NotDueBecause(StrEnum):
     """Why the allocation of one period is not due, though allocations are to come, as a code."""
 
@@ -181,10 +187,8 @@ def not_allocated_because(
     timezone that has left its database. Neither is one for `due_periods`: nobody knows what is owed
     then, and it must not pass for nothing.
     """
-    if subscription.status is SubscriptionStatus.PAUSED:
-        return NotAllocatedBecause.PAUSED
-    if subscription.status is SubscriptionStatus.CANCELLED:
-        return NotAllocatedBecause.CANCELLED
+    if subscription.status in _OF_STATUS:
+        return _OF_STATUS[subscription.status]
     if subscription.billing_interval is BillingInterval.MONTHLY:
         return NotAllocatedBecause.BILLED_MONTHLY
     if not calendar.is_known(subscription.timezone):
