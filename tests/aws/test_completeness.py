@@ -183,6 +183,7 @@ def test_users_whose_timezone_is_unknown_are_counted_named_and_ring_an_alarm(
     live_nowhere(three, "2")
     live_nowhere(three, "5", "Mars/Olympus")
     monkeypatch.setattr("chalicelib.domain.calendar.zone_names", lambda: zones)
+    metrics.flush()
     capsys.readouterr()
     found = summary(three, zones=None)
     assert counts(found) == (3, 3, 0, 0)
@@ -206,6 +207,7 @@ def test_where_every_timezone_is_known_the_count_of_all_zones_ends_the_alarm(
     three.drain()
     zones = tuple(sorted(three.zones))
     monkeypatch.setattr("chalicelib.domain.calendar.zone_names", lambda: zones)
+    metrics.flush()
     capsys.readouterr()
     found = summary(three, zones=None)
     assert found["complete"]
