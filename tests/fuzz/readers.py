@@ -18,16 +18,10 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
-from chalicelib.api import account, authorizer, calls, cursors
+from chalicelib.api import account, calls, cursors, issuer_keys
 from chalicelib.api import subscriptions as routes
-from chalicelib.api.authorizer import (
-    InvalidToken,
-    IssuerKeys,
-    KeysUnavailable,
-    TokenChecker,
-    answer,
-    bearer_token,
-)
+from chalicelib.api.authorizer import InvalidToken, TokenChecker, answer, bearer_token
+from chalicelib.api.issuer_keys import IssuerKeys, KeysUnavailable
 from chalicelib.api.principal import Scope
 from chalicelib.domain import calendar, fields, instants, ledger
 from chalicelib.domain.calendar import Period
@@ -501,8 +495,8 @@ class FakeConnection:
 def keys_of(document: str) -> Any:
     """What is made of what the issuer's address answers."""
     FakeConnection.document = sendable(document).encode()
-    with patch.object(authorizer, "HTTPSConnection", FakeConnection):
-        keys = IssuerKeys(lambda: authorizer.fetch_keys(TOKEN_SETTINGS), now=lambda: 0.0)
+    with patch.object(issuer_keys, "HTTPSConnection", FakeConnection):
+        keys = IssuerKeys(lambda: issuer_keys.fetch_keys(TOKEN_SETTINGS), now=lambda: 0.0)
         keys.find("ec")
     return keys
 
