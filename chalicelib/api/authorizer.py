@@ -99,12 +99,14 @@ def answer(checker: "TokenChecker", authorization: str, method_arn: str) -> Json
         context = checker.check(bearer_token(authorization))
     except InvalidToken as refusal:
         settings = checker.settings
+        key, algorithm = _named(authorization)
         logger().info(
             "Token refused",
             code=refusal.code,
             reason=str(refusal),
             issuer=settings.issuer,
-            **_named(authorization),
+            key=key,
+            algorithm=algorithm,
         )
         # API Gateway puts it between the quotes of a JSON text (see `infra/gateway.py`).
         why = {"reason": json.dumps(str(refusal))[1:-1]} if settings.is_local else {}
@@ -127,13 +129,13 @@ def bearer_token(authorization: str) -> str:
     return token.strip()
 
 
-def _named(authorization: str) -> dict[str, str]:
+def _named(authorization: str) -> tuple[str, str]:
     """The key and the algorithm that a refused token names, as far as it can be read."""
     try:
         header = jwt.get_unverified_header(bearer_token(authorization))
     except (InvalidToken, jwt.PyJWTError):
-        return {}
-    return {"key": shown(header.get("kid")), "algorithm": shown(header.get("alg"))}
+        return "unreadable", "unreadable"
+    return shown(header.get("kid")), shown(header.get("alg"))
 
 
 def _policy(effect: str, principal: str, method_arn: str, context: Mapping[str, str]) -> Json:
@@ -197,13 +199,16 @@ class TokenChecker:
     def context_of(self, claims: Json) -> dict[str, str]:
         """What the routes need to know of claims that have been checked. Raises `InvalidToken`."""
         return {
-            "caller": self._caller(claims),
-            "user_id": self._user_id(claims),
-            "scopes": " ".join(self._scopes(claims)),
+            "caller": self.caller(claims),
+            "user_id": self.user_id(claims),
+            "scopes": " ".join(self.scopes(claims)),
         }
 
-    def _caller(self, claims: Json) -> str:
-        """Whose idempotency keys these are, and who did it: the subject, as it may be written."""
+    def caller(self, claims: Json) -> str:
+        """Whose idempotency keys these are, and who did it: the subject, as it may be written.
+
+        Raises `InvalidToken`.
+        """
         if claims.get("sub") is None:
             raise InvalidToken(
                 Refusal.WRONG_SUBJECT, 'the token is missing the claim "sub": who calls'
@@ -214,8 +219,11 @@ class TokenChecker:
             # Without the value, which may be somebody's name or address.
             raise InvalidToken(Refusal.WRONG_SUBJECT, str(error)) from error
 
-    def _user_id(self, claims: Json) -> str:
-        """The user, empty for a token that stands for none of ours, such as that of a backend."""
+    def user_id(self, claims: Json) -> str:
+        """The user, empty for a token that stands for none of ours, such as that of a backend.
+
+        Raises `InvalidToken`.
+        """
         name = self.settings.user_claim
         value = claim_of(claims, name)
         if value is None:
@@ -230,7 +238,7 @@ class TokenChecker:
                 + (advice if name == "sub" else ""),
             ) from error
 
-    def _scopes(self, claims: Json) -> list[Scope]:
+    def scopes(self, claims: Json) -> list[Scope]:
         """Our scopes among those of the token, whatever the issuer calls them."""
         given = {"*"}
         for name in self.settings.scope_claims:
