@@ -464,6 +464,19 @@ def test_why_a_token_is_refused_is_logged_with_what_it_names_and_nobody(
     assert all(len(str(value)) <= 600 for value in more.values())
 
 
+def test_what_a_refusal_shows_of_a_token_is_short() -> None:
+    for bad in (token(iss="i" * 5000), token(aud=["a" * 50] * 60), with_header(crit=["c" * 5000])):
+        with pytest.raises(InvalidToken) as refused:
+            checker().check(bad)
+        assert len(str(refused.value)) < 400
+
+
+def test_a_refusal_names_five_keys_of_the_issuer_at_most() -> None:
+    many = checker_of(*(public(EC_KEY, f"key {number}") for number in range(100)))
+    with pytest.raises(InvalidToken, match=r"'key 4'$"):
+        many.check(token(key_id="another"))
+
+
 @pytest.mark.parametrize(
     "header", ["", "Bearer", "Bearer ", "Basic YWRhOmFkYQ==", "Token abc", "Bearertoken"]
 )
