@@ -110,7 +110,8 @@ class IssuerKeys:
         """The keys of that id, none when the issuer has none. Raises `KeysUnavailable`."""
         is_stale = self._now() - self._fetched_at > KEYS_FRESH_SECONDS
         pause = REFETCH_SECONDS if self.known.keys else RETRY_SECONDS
-        is_wanted = is_stale or not self.known.find(key_id)
+        # A token that names no key cannot say that it was signed with a new one.
+        is_wanted = is_stale or key_id is None or not self.known.find(key_id)
         if is_wanted and self._now() - self._tried_at >= pause:
             self._refresh()
         if self._now() - self._fetched_at > KEYS_KEPT_SECONDS:
@@ -193,6 +194,10 @@ def fetch_keys(settings: TokenSettings) -> Json:
     return _get(url, settings)
 
 
+_HEADERS = {"Accept": "application/json", "User-Agent": "credits-authorizer"}
+"""Firewalls, AWS's among them by its common rules, refuse who does not say what they are."""
+
+
 def _get(url: str, settings: TokenSettings) -> Json:
     """The JSON document at an address; redirects are not followed."""
     if not settings.may_fetch(url):
@@ -202,7 +207,7 @@ def _get(url: str, settings: TokenSettings) -> Json:
     connection = make(parts.netloc, timeout=FETCH_TIMEOUT_SECONDS)
     try:
         target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
-        connection.request("GET", target, headers={"Accept": "application/json"})
+        connection.request("GET", target, headers=_HEADERS)
         response = connection.getresponse()
         body = response.read(_LARGEST_DOCUMENT + 1)
     finally:

@@ -1076,6 +1076,18 @@ def test_a_rotation_is_followed_at_the_first_token_with_the_new_key(issuer: Issu
     assert issuer.keys.find("ec") == ()
 
 
+def test_a_rotation_is_followed_in_half_a_minute_where_tokens_name_no_key(issuer: Issuer) -> None:
+    one = TokenChecker(settings(), issuer.keys)
+    issuer.document = {"keys": [public(EC_KEY, "old")]}
+    for _ in range(100):
+        assert one.check(token(key_id=None))["user_id"] == "42"
+    assert issuer.fetches == 1
+    issuer.document = {"keys": [public(STRANGERS_KEY, "new")]}
+    issuer.time += issuer_keys.REFETCH_SECONDS
+    assert one.check(token(STRANGERS_KEY, None))["user_id"] == "42"
+    assert issuer.fetches == 2
+
+
 def test_a_key_that_was_withdrawn_is_refused_within_the_hour(issuer: Issuer) -> None:
     assert issuer.keys.find("ec")
     issuer.document = {"keys": [public(STRANGERS_KEY, "new")]}
@@ -1187,9 +1199,13 @@ Pages = dict[str, tuple[int, bytes]]
 
 
 @contextmanager
-def web_server(pages: Pages) -> Iterator[str]:
+def web_server(pages: Pages, agents: list[str | None] | None = None) -> Iterator[str]:
+    """Answers with pages, and notes who asks, by their `User-Agent`."""
+
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            if agents is not None:
+                agents.append(self.headers["User-Agent"])
             status, body = pages.get(self.path, (404, b"{}"))
             self.send_response(status)
             if status == 302:
@@ -1225,6 +1241,14 @@ def test_the_keys_are_where_the_issuer_says(slash: str) -> None:
     with web_server(pages) as url:
         pages[DISCOVERY] = document({"issuer": url + slash, "jwks_uri": f"{url}/keys?v=1"})
         assert fetch_keys(local(url + slash)) == KEY_SET
+
+
+def test_the_issuers_firewall_is_told_who_asks() -> None:
+    """AWS's own, with its common rules, answers 403 to a request without a `User-Agent`."""
+    asked: list[str | None] = []
+    with web_server({"/jwks.json": document(KEY_SET)}, asked) as url:
+        fetch_keys(local(url, jwks_url=f"{url}/jwks.json"))
+    assert asked == ["credits-authorizer"]
 
 
 def test_the_keys_are_where_they_are_configured_to_be() -> None:
