@@ -68,12 +68,25 @@ _FAILED = "the request failed"
 _NO_ANSWER = "there was no answer; send the request again, with the same idempotency key"
 
 
-def gateway_responses() -> Iterator[GatewayResponse]:
-    """Every case there is. A default would change the status of those that are not named."""
+_MISSING = (
+    "a valid bearer token is required: the header Authorization must be Bearer, a space and a JSON "
+    "Web Token, which has three parts with dots between"
+)
+_REFUSED = "the bearer token is not valid"
+_WHY = "$context.authorizer.reason"
+"""What the authorizer says of a token that it refuses, already escaped for a JSON text."""
+
+
+def gateway_responses(*, says_why: bool = False) -> Iterator[GatewayResponse]:
+    """Every case there is. A default would change the status of those that are not named.
+
+    With ``says_why`` a token that is refused is answered with the reason: in the local stage alone.
+    """
+    bad_token = f"{_REFUSED}: {_WHY}" if says_why else _REFUSED
     for case, status, code, detail, headers in (
-        ("UNAUTHORIZED", 401, "unauthenticated", "a valid bearer token is required", _BEARER),
+        ("UNAUTHORIZED", 401, "unauthenticated", _MISSING, _BEARER),
         # The authorizer denies bad tokens and nothing else: what a caller may do, the routes say.
-        ("ACCESS_DENIED", 401, "unauthenticated", "the bearer token is not valid", _BEARER),
+        ("ACCESS_DENIED", 401, "unauthenticated", bad_token, _BEARER),
         # What API Gateway calls a path that does not exist.
         ("MISSING_AUTHENTICATION_TOKEN", 404, "not_found", _NO_ROUTE, {}),
         ("RESOURCE_NOT_FOUND", 404, "not_found", _NO_ROUTE, {}),
@@ -126,12 +139,12 @@ def complete(template: Json) -> None:
             path.setdefault(method, refused)
 
 
-def put_gateway_responses(client: Any, api_id: str, stage: str) -> None:
+def put_gateway_responses(client: Any, api_id: str, stage: str, *, says_why: bool = False) -> None:
     """Gives an API of the emulator, which ignores them in the template, its own answers.
 
-    `client` is one for API Gateway.
+    `client` is one for API Gateway; for ``says_why`` see `gateway_responses`.
     """
-    for response in gateway_responses():
+    for response in gateway_responses(says_why=says_why):
         client.put_gateway_response(
             restApiId=api_id,
             responseType=response.type,

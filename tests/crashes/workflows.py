@@ -443,7 +443,7 @@ def _token(world: CrashingWorld) -> None:
     token, world.cloud.keys = _issuer()
 
     def check() -> Json | None:
-        from chalicelib.api.authorizer import RETRY_SECONDS, KeysUnavailable
+        from chalicelib.api.issuer_keys import RETRY_SECONDS, KeysUnavailable
 
         try:
             return world.check_token(token)

@@ -10,6 +10,8 @@ import json
 import re
 from argparse import ArgumentTypeError
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from unittest.mock import patch
@@ -18,16 +20,10 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
-from chalicelib.api import account, authorizer, calls, cursors
+from chalicelib.api import account, authorizer, calls, cursors, issuer_keys
 from chalicelib.api import subscriptions as routes
-from chalicelib.api.authorizer import (
-    InvalidToken,
-    IssuerKeys,
-    KeysUnavailable,
-    TokenChecker,
-    answer,
-    bearer_token,
-)
+from chalicelib.api.authorizer import InvalidToken, TokenChecker, answer, bearer_token
+from chalicelib.api.issuer_keys import IssuerKeys, KeysUnavailable
 from chalicelib.api.principal import Scope
 from chalicelib.domain import addresses, calendar, fields, instants, ledger
 from chalicelib.domain.calendar import Period
@@ -441,6 +437,11 @@ TOKEN_SETTINGS = TokenSettings.read(
     }
 )
 CHECKER = TokenChecker(TOKEN_SETTINGS, IssuerKeys(lambda: KEY_SET, now=lambda: 0.0))
+NESTED = TokenChecker(
+    replace(TOKEN_SETTINGS, user_claim="app_metadata.user_id", scope_claims=("realm.roles",)),
+    IssuerKeys(lambda: KEY_SET, now=lambda: 0.0),
+)
+LONGEST_NAME = 60
 HEADER = {"alg": "ES256", "typ": "JWT", "kid": "ec"}
 CLAIMS = {
     "iss": ISSUER,
@@ -461,9 +462,13 @@ def part(content: bytes) -> str:
 def authorized(authorization: str) -> Answer:
     """What the authorizer answers to a header: a policy, whatever is in it."""
     authorization = sendable(authorization)
+    with suppress(InvalidToken):
+        NESTED.check(bearer_token(authorization))
     try:
         CHECKER.check(bearer_token(authorization))
     except InvalidToken as error:
+        # What is logged of it.
+        assert all(len(name) <= LONGEST_NAME for name in authorizer._named(authorization))
         return refused(error)
     policy = answer(CHECKER, authorization, ARN)
     json.dumps(policy).encode()
@@ -514,8 +519,8 @@ class FakeConnection:
 def keys_of(document: str) -> Any:
     """What is made of what the issuer's address answers."""
     FakeConnection.document = sendable(document).encode()
-    with patch.object(authorizer, "HTTPSConnection", FakeConnection):
-        keys = IssuerKeys(lambda: authorizer.fetch_keys(TOKEN_SETTINGS), now=lambda: 0.0)
+    with patch.object(issuer_keys, "HTTPSConnection", FakeConnection):
+        keys = IssuerKeys(lambda: issuer_keys.fetch_keys(TOKEN_SETTINGS), now=lambda: 0.0)
         keys.find("ec")
     return keys
 
@@ -531,10 +536,24 @@ TOKENS = (
     Target(
         "token, signed by the issuer",
         Kind.VALUE,
-        ([HEADER, CLAIMS], [HEADER, {**CLAIMS, "scope": ["credits:admin"], "nbf": 1}]),
+        (
+            [HEADER, CLAIMS],
+            [HEADER, {**CLAIMS, "scope": ["credits:admin"], "nbf": 1}],
+            [HEADER, {**CLAIMS, "app_metadata": {"user_id": 42}, "realm": {"roles": ["x"]}}],
+        ),
         signed,
         share=2,
-        words=("ES256", "RS256", "HS256", "none", "b64", "crit", "nbf"),
+        words=(
+            "ES256",
+            "app_metadata.user_id",
+            "realm",
+            "RS256",
+            "HS256",
+            "none",
+            "b64",
+            "crit",
+            "nbf",
+        ),
     ),
     Target(
         "token, signed by nobody",
@@ -552,7 +571,22 @@ TOKENS = (
         write=None,
         own=KeysUnavailable,
         share=2,
-        words=("RSA", "EC", "oct", "OKP", "P-256", "P-384", "RS256", "enc", "AQAB"),
+        words=(
+            "RSA",
+            "EC",
+            "oct",
+            "OKP",
+            "P-256",
+            "P-384",
+            "P-521",
+            "Ed25519",
+            "Ed448",
+            "EdDSA",
+            "d",
+            "RS256",
+            "enc",
+            "AQAB",
+        ),
     ),
 )
 
