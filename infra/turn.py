@@ -152,12 +152,13 @@ class Turning:
 
     # What is to be seen ---------------------------------------------------------------------------
 
-    def _read_ledgers(self) -> Ledgers:
-        """Reads and verifies the ledger of every user."""
+    def _read_ledgers(self, *, verified: bool = False) -> Ledgers:
+        """Reads the ledger of every user, and verifies it if asked to."""
         ledgers = Ledgers()
 
         def read(user_id: str) -> list[LedgerEntry]:
-            self._services.ledger.verify(user_id)
+            if verified:
+                self._services.ledger.verify(user_id)
             return self._services.ledger.history(user_id, limit=1000)[::-1]
 
         with ThreadPoolExecutor(stacks.THREADS) as pool:
@@ -218,7 +219,7 @@ class Turning:
 
     def _invariants(self) -> Iterator[tuple[str, int, list[str]]]:
         """Each invariant, how much was checked, and what breaks it."""
-        ledgers = self._read_ledgers()
+        ledgers = self._read_ledgers(verified=True)
         yield (
             "every ledger verifies: numbers, hashes, balances, order of spending",
             sum(len(entries) for entries in ledgers.entries.values()),
