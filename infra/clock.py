@@ -292,8 +292,12 @@ class LocalClock:
         ]
         for chunk in chunks(grants, _ITEMS_A_READ):
             for item in self._services.ledger.entries(chunk).values():
-                entry = read_entry(item)
-                if entry.expiry_timezone:
+                try:
+                    entry = read_entry(item)
+                except LedgerCorrupt:
+                    continue  # as in `_account`
+                # A zone that has left tzdata is swept by nobody.
+                if entry.expiry_timezone in calendar.zone_names():
                     self._zones_of_batches[entry.user_id, entry.number] = entry.expiry_timezone
 
     def _ends(self, account: Account) -> Iterator[tuple[datetime, Midnight]]:
@@ -310,23 +314,24 @@ class LocalClock:
     ) -> dict[str, set[Midnight]]:
         """The midnights at which users are to be reminded, and have not been."""
         days = timedelta(days=self._services.settings.expiring_soon_days)
-        reminders: dict[str, set[Midnight]] = defaultdict(set)
-        in_question: dict[str, tuple[str, Midnight]] = {}
+        wanted: list[tuple[str, str, Midnight]] = []
         for account in accounts:
             user_id = account.user_id
+            if not (days and _is_reminded(subscriptions[user_id])):
+                continue
             for expires_at, (zone, end) in self._ends(account):
                 day = calendar.local_date(zone, end) - days
                 reminder = Midnight(zone, calendar.midnight(zone, day))
-                if not days or not _is_reminded(subscriptions[user_id]):
-                    continue
-                if reminder.at > done:
-                    reminders[user_id].add(reminder)
-                elif reminder.next_tick(REMINDER_AGES, done):
-                    in_question[of_expiring_soon(user_id, expires_at)] = (user_id, reminder)
-        for chunk in chunks(list(in_question), _ITEMS_A_READ):
-            sent = {record.identity for record in self._services.mail_records.find(chunk)}
-            for identity in set(chunk) - sent:
-                user_id, reminder = in_question[identity]
+                if reminder.next_tick(REMINDER_AGES, done):
+                    wanted.append((of_expiring_soon(user_id, expires_at), user_id, reminder))
+        sent = {
+            record.identity
+            for identities in chunks({identity for identity, _, _ in wanted}, _ITEMS_A_READ)
+            for record in self._services.mail_records.find(identities)
+        }
+        reminders: dict[str, set[Midnight]] = defaultdict(set)
+        for identity, user_id, reminder in wanted:
+            if identity not in sent:
                 reminders[user_id].add(reminder)
         return reminders
 
