@@ -4,6 +4,7 @@ import threading
 from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -13,8 +14,10 @@ from chalicelib.domain.errors import InvalidInput
 from chalicelib.domain.instants import format_instant, parse_instant
 from chalicelib.services import Services, clock_of, read_clock
 from chalicelib.settings import Settings
+from infra import ticks
 from infra.clock import LocalClock, Midnight, Open, Step, next_step, parse_moment
 from infra.console.server import Mover
+from infra.local import LocalStack
 from infra.ticks import TickFailedError
 
 NOW = datetime(2026, 5, 18, 14, 30, tzinfo=UTC)
@@ -244,3 +247,47 @@ def test_a_clock_that_is_stopped_says_why_until_it_is_moved_again() -> None:
     assert mover.start(NOW + timedelta(days=10))
     arrive(clock)
     assert mover.state()["failure"] is None
+
+
+# --- The mails on the way -------------------------------------------------------------------------
+
+
+class Mails:
+    """In place of a stack and its SQS: the counts of the mails' queue, one after the other."""
+
+    def __init__(self, *counts: tuple[int, int]) -> None:
+        self.queues = {"notifications": "http://queue"}
+        self.counts = list(counts)
+        self.asked = 0
+
+    def client(self, _service: str, **_: object) -> Any:
+        return self
+
+    def get_queue_attributes(self, QueueUrl: str, AttributeNames: list[str]) -> Any:  # noqa: N803
+        self.asked += len(AttributeNames) > 1
+        waiting, hidden = self.counts[min(self.asked, len(self.counts)) - 1]
+        numbers = {"": waiting, "NotVisible": hidden, "Delayed": 0}
+        return {
+            "Attributes": {
+                name: str(numbers[name.removeprefix("ApproximateNumberOfMessages")])
+                for name in AttributeNames
+                if QueueUrl == self.queues["notifications"]
+            }
+        }
+
+
+def test_the_clock_waits_until_each_mail_has_been_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ticks, "_POLL_SECONDS", 0.0)
+    queue = Mails((2, 0), (1, 1), (0, 1), (0, 0))
+    ticks.Ticks(cast("LocalStack", queue)).wait_for_mails()
+    assert queue.asked == 4
+
+
+def test_the_clock_does_not_wait_for_a_mail_that_is_held_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ticks, "_POLL_SECONDS", 0.0)
+    monkeypatch.setattr(ticks, "MAIL_SECONDS", 0.01)
+    queue = Mails((1, 1), (0, 1))
+    ticks.Ticks(cast("LocalStack", queue)).wait_for_mails()
+    assert queue.asked >= 2
