@@ -11,7 +11,7 @@ TOKEN_ANSWER_SECONDS = 60
 """How long API Gateway keeps what the authorizer answers for a token."""
 
 LOCAL_STAGE = "local"
-"""The one stage whose time may be moved ahead of the clock: it is how months are turned there."""
+"""The one stage whose clock can be moved ahead of the machine's: it is how months turn there."""
 
 Number = TypeVar("Number", int, float)
 

@@ -2,9 +2,9 @@
 
     python -m infra.run [--csv mine.csv] [--exit]        (make run CSV=mine.csv EXIT=1)
 
-Starts the emulator, deploys the stack, imports the file, invokes the ticks of the next turn of the
-month and of the expiry turn 30 days later, shows both, and checks what must always hold. Then it
-stays until Ctrl-C, so that one can look around.
+Starts the emulator, deploys the stack, imports the file, moves the stack's clock through the next
+turn of the month and to where its credits expire 30 days later, shows both, and checks what must
+always hold. Then it stays until Ctrl-C, so that one can look around.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from pathlib import Path
 from rich.console import Console
 
 from infra import (
-    clock,
     csv_file,
     deploy,
     emulator,
@@ -41,12 +40,10 @@ def story(
     file: Path,
     console: Console,
     zones: Collection[str] | None = None,
-    *,
-    moves_clock: bool = False,
 ) -> bool:
     """Imports, turns (all zones or some), shows and checks; whether every invariant holds.
 
-    With ``moves_clock`` the stack's clock is then just before the month after.
+    The stack's clock then stands where credits have expired everywhere: it was moved there.
     Raises `UnreadableFileError` when the file has a row that cannot be imported.
     """
     services = stacks.services_of_local(stack)
@@ -63,8 +60,6 @@ def story(
     month = turn.Turning(stack, services, user_ids, console, zones)
     month.allocate()
     month.expire()
-    if moves_clock:
-        clock.LocalClock(stack).set(month.left_at)
     return month.check()
 
 
@@ -108,7 +103,7 @@ def main(words: list[str] | None = None) -> int:
                 say=local.progress(), schedules=False, publish=True, origins=[page.url]
             ) as stack,
         ):
-            holds = story(stack, arguments.csv, console, moves_clock=True)
+            holds = story(stack, arguments.csv, console)
             mails.show_sent(stack, console)
             if not arguments.exit:
                 show_how_to_call(stack, page.url, console)

@@ -265,6 +265,24 @@ def test_a_period_that_has_not_begun_for_the_user_is_not_granted(
     assert world.lines() == []
 
 
+@pytest.mark.parametrize("how", [("--dry-run",), ("--yes",)], ids=["dry", "for_good"])
+def test_the_local_stage_does_not_grant_a_period_ahead_of_its_clock_either(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], how: tuple[str, ...]
+) -> None:
+    world = World(stage="local")
+    terminal = Terminal(world, monkeypatch, capsys)
+    world.subscribe()
+    world.now = at("2027-01-01T00:00:00Z")
+    words = ("--period", "2027-05", "--user-id", "1", *how, "--json")
+    ran = terminal.run(allocate.main, *words)
+    assert ran.facts["users"][0]["because"]["code"] == "not_begun"
+    assert "has not begun where the user lives" in ran.said
+    assert world.lines() == []
+    replayed = ("--from", "2027-05-01T00:00Z", "--kind", "allocation", *how)
+    assert "must not be ahead of the clock" in terminal.run(replay.main, *replayed).said
+    assert terminal.functions.events == []
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [("1\na#b\n", "line 2"), ("\n", "names nobody"), (None, "cannot be read")],
