@@ -38,7 +38,7 @@ def test_a_file_of_subscriptions_is_imported_turned_shown_and_every_invariant_ho
     zones = {row.split(",")[2] for row in rows}
     assert run.story(stack, csv_file(tmp_path, rows), console, zones)
     text = shown.getvalue()
-    assert "Imported 60 subscriptions: 60 new, 0 changed, 0 unchanged." in text
+    assert "Imported 60 subscriptions: 60 new, 0 changed, 0 unchanged, 0 outdated." in text
     assert "credits granted" in text
     assert "credits expired" in text
     assert text.count("holds") == 6
