@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from chalicelib.domain import calendar, ledger
 from chalicelib.domain.calendar import Period
-from chalicelib.domain.errors import CreditsError, InvalidInput, LedgerCorrupt
+from chalicelib.domain.errors import CreditsError, InvalidInput, LedgerCorrupt, TimezoneUnknown
 from chalicelib.domain.ledger import Account, LedgerEntry
 from chalicelib.domain.subscriptions import Subscription, due_periods, monthly_amount
 from chalicelib.messages import Sweep, SweepKind
@@ -182,5 +182,5 @@ def _due_to(
             while entry := next_due_allocation(services, account, subscription, as_of, now):
                 yield Due(entry, subscription.timezone)
                 account = Account(user_id, entry)
-        except (InvalidInput, LedgerCorrupt) as error:
+        except (InvalidInput, LedgerCorrupt, TimezoneUnknown) as error:
             yield NotJudged(user_id, timezone, error.code, str(error))

@@ -5,7 +5,7 @@
     credits:use       use              -
     credits:backend   -                use, reverse; read and edit subscriptions
     credits:admin     -                read, reverse, allocate, run allocations;
-                                       read and edit subscriptions
+                                       read and edit subscriptions, lift a suppression of mails
 
 A scope gives what its line says and nothing more; a token can carry several. Whoever is refused
 learns nothing: the refusal is the same whether the other user exists or not.
@@ -79,6 +79,10 @@ class Principal:
     def may_manage_subscriptions(self) -> None:
         """Passes those who may read and edit anybody's subscription."""
         self._needs(Scope.BACKEND, Scope.ADMIN)
+
+    def may_lift_suppression(self) -> None:
+        """Passes those who may have an address written to again that SES said not to."""
+        self._needs(Scope.ADMIN)
 
     def _whose(self, user_id: str | None, *, own: Scope, anybodys: Scope) -> str:
         whose = self.user_id if user_id is None else user_id

@@ -28,9 +28,6 @@ USER_ID_ALPHABET = "letters, digits and . _ : @ | + = -"
 _USER_ID = re.compile(r"[A-Za-z0-9._:@|+=-]{1,128}")
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _CORRELATION_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
-_EMAIL = re.compile(
-    r"[^@\s\"(),:;<>\[\]\\\x00-\x1f\x7f]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})+"
-)
 # Beside the ASCII ones those of C1, and the two separators at which Unicode ends a line.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -98,13 +95,6 @@ def parse_correlation_id(field: str, value: object) -> str:
     if isinstance(value, str) and _CORRELATION_ID.fullmatch(value):
         return value
     raise InvalidInput.of(field, f"must be 1 to 64 letters, digits and -; is {shown(value)}")
-
-
-def parse_email(field: str, value: object) -> str:
-    """An address of the form ``name@domain``; whether it exists is for the mail to find out."""
-    if isinstance(value, str) and len(value) <= 254 and value.isascii() and _EMAIL.fullmatch(value):
-        return value
-    raise InvalidInput.of(field, "must be an email address such as ada@example.com")
 
 
 def parse_days(field: str, value: object) -> int:

@@ -10,7 +10,7 @@ from chalicelib.domain.errors import VersionConflict
 from chalicelib.domain.subscriptions import Subscription
 from infra import import_subscriptions, local, run, stacks
 from infra.console import server
-from infra.csv_file import CheckedFile, UnreadableFileError
+from infra.csv_file import CheckedFile
 from infra.import_subscriptions import SUBSCRIPTIONS, main
 from infra.importing import import_rows
 from tests.aws.world import World, at
@@ -238,8 +238,8 @@ def test_the_run_checks_its_file_before_it_builds_anything(
     said = " ".join(capsys.readouterr().out.split())
     assert "unknown plan 'gold'" in said
     assert "1 rows are wrong; correct them and run again" in said
+    file.write_text(text(ADA))
     with pytest.raises(AssertionError, match="is being built"):
-        file.write_text(text(ADA))
         run.main(["--csv", str(file), "--exit"])
 
 

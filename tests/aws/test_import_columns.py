@@ -141,29 +141,31 @@ NEW_YEAR = "2027-01-01T00:00:00Z"
 def test_a_midnight_of_utc_that_costs_a_month_is_said_for_each_zone(world: World) -> None:
     zones = ("Asia/Tokyo", "Europe/Berlin", "Europe/Berlin", "UTC", "America/New_York")
     rows = [{"timezone": zone, "eligible_from": NEW_YEAR} for zone in zones]
+    said = (
+        "eligible_from 2027-01-01T00:00:00Z is {} there on 2027-01-01, so that the first month is "
+        "2027-02. If 2027-01 is meant, write 2027-01-01, the midnight where the user lives."
+    )
     assert warnings_of(world, *rows) == [
-        "Asia/Tokyo, 1 row: eligible_from 2027-01-01T00:00:00Z is 09:00 there on 2027-01-01, so "
-        "that the first month is 2027-02. If 2027-01 is meant, write 2027-01-01, the midnight "
-        "where the user lives.",
-        "Europe/Berlin, 2 rows: eligible_from 2027-01-01T00:00:00Z is 01:00 there on 2027-01-01, "
-        "so that the first month is 2027-02. If 2027-01 is meant, write 2027-01-01, the midnight "
-        "where the user lives.",
+        f"Asia/Tokyo, 1 row: {said.format('09:00')}",
+        f"Europe/Berlin, 2 rows: {said.format('01:00')}",
     ]
 
 
+@pytest.mark.parametrize(
+    ("column", "months"),
+    [
+        ("started_at", "the first month is 2027-02. If 2027-01 is meant"),
+        ("ends_at", "the last month is 2027-01. If 2026-12 is meant"),
+    ],
+)
 def test_a_start_and_an_end_at_the_midnight_of_utc_are_said_with_the_local_one(
-    world: World,
+    world: World, column: str, months: str
 ) -> None:
-    rows = ({"timezone": "Asia/Tokyo", "started_at": NEW_YEAR, "ends_at": ""},)
-    assert warnings_of(world, *rows) == [
-        "Asia/Tokyo, 1 row: started_at 2027-01-01T00:00:00Z is 09:00 there on 2027-01-01, so that "
-        "the first month is 2027-02. If 2027-01 is meant, write 2027-01-01T00:00:00+09:00."
-    ]
-    rows = ({"timezone": "Asia/Tokyo", "ends_at": NEW_YEAR},)
-    assert warnings_of(world, *rows) == [
-        "Asia/Tokyo, 1 row: ends_at 2027-01-01T00:00:00Z is 09:00 there on 2027-01-01, so that the "
-        "last month is 2027-01. If 2026-12 is meant, write 2027-01-01T00:00:00+09:00."
-    ]
+    (warning,) = warnings_of(world, {"timezone": "Asia/Tokyo", column: NEW_YEAR})
+    assert warning == (
+        f"Asia/Tokyo, 1 row: {column} 2027-01-01T00:00:00Z is 09:00 there on 2027-01-01, so that "
+        f"{months}, write 2027-01-01T00:00:00+09:00."
+    )
 
 
 @pytest.mark.parametrize(

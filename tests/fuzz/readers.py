@@ -29,7 +29,7 @@ from chalicelib.api.authorizer import (
     bearer_token,
 )
 from chalicelib.api.principal import Scope
-from chalicelib.domain import calendar, fields, instants, ledger
+from chalicelib.domain import addresses, calendar, fields, instants, ledger
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.completeness import Tally
 from chalicelib.domain.errors import InvalidInput, LedgerCorrupt
@@ -157,7 +157,13 @@ FIELDS = (
     ),
     field(fields.parse_key, "order-17", check=lambda key: 0 < len(key) <= 255),
     field(fields.parse_correlation_id, "53dc4d37-cffa-4f76-80c9-8b7d4a4d2eaa"),
-    field(fields.parse_email, "ada@example.com", "a.b+c@mail.example.co.uk", check=str.isascii),
+    field(
+        addresses.parse_email,
+        "ada@example.com",
+        "a.b+c@mail.example.co.uk",
+        "ada@exämple.de",
+        check=str.isascii,
+    ),
     field(fields.parse_days, 1, 3650, check=lambda days: 1 <= days <= 3650),
     field(fields.parse_boolean, *(True, False), check=lambda value: type(value) is bool),
     field(
