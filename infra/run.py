@@ -16,6 +16,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from chalicelib.domain.plans import CatalogueError
+from chalicelib.services import read_clock
 from infra import (
     csv_file,
     deploy,
@@ -29,7 +31,7 @@ from infra import (
     turn,
 )
 from infra.console import server
-from infra.csv_file import UnreadableFileError
+from infra.csv_file import CheckedFile, UnreadableFileError
 from infra.import_subscriptions import SUBSCRIPTIONS
 
 SAMPLE = Path(__file__).parent / "sample" / "subscriptions.csv"
@@ -47,10 +49,8 @@ def story(
     Raises `UnreadableFileError` when the file has a row that cannot be imported.
     """
     services = stacks.services_of_local(stack)
-    checked = SUBSCRIPTIONS.check(services, csv_file.read(file))
-    if checked.problems:
-        importing.show_problems(console, checked.problems)
-        raise UnreadableFileError(f"{len(checked.bad)} rows are wrong; correct them and run again")
+    checked = importing.check_with_progress(SUBSCRIPTIONS, services, csv_file.read(file), console)
+    _refuse_wrong_rows(checked, console)
     imported = importing.import_with_progress(SUBSCRIPTIONS, services, checked.good, console)
     console.print(f"Imported {len(checked.good):,} subscriptions: {imported}.\n")
     if imported.failures:
@@ -61,6 +61,12 @@ def story(
     month.allocate()
     month.expire()
     return month.check()
+
+
+def _refuse_wrong_rows(checked: CheckedFile, console: Console) -> None:
+    if checked.problems:
+        importing.show_problems(console, checked.problems)
+        raise UnreadableFileError(f"{len(checked.bad)} rows are wrong; correct them and run again")
 
 
 def show_how_to_call(stack: local.LocalStack, page_url: str, console: Console) -> None:
@@ -95,7 +101,10 @@ def main(words: list[str] | None = None) -> int:
     console = Console()
     local.end_on_sigterm()
     try:
-        csv_file.read(arguments.csv)  # a wrong name is told at once, not when the stack is up
+        # What is wrong with the file is told at once, not when the stack is up.
+        text = csv_file.read(arguments.csv)
+        alone = SUBSCRIPTIONS.check_alone(text, importing.catalogue(), read_clock())
+        _refuse_wrong_rows(alone, console)
         # The month is turned by hand here: the clock's own ticks would only get in between.
         with (
             server.console() as page,
@@ -114,7 +123,12 @@ def main(words: list[str] | None = None) -> int:
             return 0 if holds else 1
     except UnreadableFileError as error:
         console.print(f"error: {arguments.csv}: {error}", markup=False)
-    except (emulator.EmulatorError, packaging.PackagingError, deploy.DeployError) as error:
+    except (
+        CatalogueError,
+        emulator.EmulatorError,
+        packaging.PackagingError,
+        deploy.DeployError,
+    ) as error:
         console.print(f"error: {error}", markup=False)
     except ticks.TickFailedError as error:
         console.print(f"error: {error}", markup=False)

@@ -338,13 +338,15 @@ def _carry_over(world: CrashingWorld) -> None:
         return [
             operations.carry_over(
                 world.services,
-                "ada",
-                amount,
-                at("2025-12-20T10:00:00Z"),
-                at("2026-02-20T23:00:00Z"),
-                "Carried over",
-                caller="infra",
-                key=str(amount),
+                operations.CarryOver(
+                    "ada",
+                    amount,
+                    at("2025-12-20T10:00:00Z"),
+                    at("2026-02-20T23:00:00Z"),
+                    "Carried over",
+                    caller="infra",
+                    key=str(amount),
+                ),
             ).entry.number
             for amount in (70, 20)
         ]

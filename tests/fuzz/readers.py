@@ -51,7 +51,8 @@ from chalicelib.settings import Settings, TokenSettings
 from infra import csv_file, deploy, import_balances, import_subscriptions
 from infra.clock import parse_moment
 from infra.console import server as console
-from infra.csv_file import UnreadableFileError
+from infra.csv_file import CheckedFile, Row, UnreadableFileError
+from infra.importing import Import
 from infra.repair import redrive, replay, void
 from tests.fuzz.engine import Answer, Kind, Target, accepted, declined
 
@@ -599,41 +600,33 @@ class FakeFile:
     def __init__(self, content: bytes) -> None:
         self._content = content
 
+    def read_bytes(self) -> bytes:
+        """Reads as `Path.read_bytes` does."""
+        return self._content
+
     def read_text(self, encoding: str = "utf-8") -> str:
         """Decodes as `Path.read_text` does."""
         return io.TextIOWrapper(io.BytesIO(self._content), encoding=encoding).read()
 
 
-def text_of_file(text: str) -> str:
-    """A text as it is read from a file."""
-    return sendable(text).replace("\r\n", "\n").replace("\r", "\n")
-
-
-class FakeServices:
-    """What checking a file needs of the services."""
-
-    catalogue = CATALOGUE
-
-    @staticmethod
-    def now() -> datetime:
-        """The present."""
-        return NOW
-
-
-def imported(kind: Any) -> Callable[[str], Any]:
+def imported(kind: Import) -> Callable[[str], Any]:
     """A check of a CSV text. Wrong rows are saved, and what is saved is a file of ours again."""
 
     def read(text: str) -> Any:
-        checked = kind.check(FakeServices(), text_of_file(text))
+        checked = kind.check_alone(sendable(text), CATALOGUE, NOW)
         assert {problem.line for problem in checked.problems} == {row.line for row in checked.bad}
         for problem in checked.problems:
             "".join((problem.field, problem.reason)).encode()
-        saved = csv_file.write(checked.bad, kind.COLUMNS)
-        again = kind.check(FakeServices(), saved)
-        assert len(again.good) + len(again.bad) == len(checked.bad), "a wrong row is not saved"
+        again = kind.check_alone(checked.rejected, CATALOGUE, NOW)
+        assert [row.raw for row in sorted_rows(again)] == [row.raw for row in checked.bad]
         return checked
 
     return read
+
+
+def sorted_rows(checked: CheckedFile) -> list[Row]:
+    """All rows of a file, as they stand in it."""
+    return sorted([*checked.good, *checked.bad], key=lambda row: row.line)
 
 
 def parameters_of(content: str) -> Any:
@@ -703,12 +696,12 @@ FILES_AND_SETTINGS = (
         Kind.TEXT,
         (
             ",".join(import_subscriptions.COLUMNS.all)
-            + "\n42,ada@example.com,Europe/Paris,pro,yearly,active,2025-01-01T00:00:00Z,,5\n",
+            + "\n42,Europe/Paris,pro,yearly,active,2025-01-01T00:00:00Z,ada@example.com,"
+            "2026-01-01,5,2027-01-01T00:00:00Z,\n",
             ",".join(import_subscriptions.COLUMNS.required)
-            + '\r\n42,"a@b.example",Pacific/Chatham,starter,monthly,paused,'
-            "2025-01-01T00:00:00Z\r\n\r\n",
+            + '\r\n42,"Pacific/Chatham",starter,monthly,paused,2025-01-01T00:00:00Z\r\n\r\n',
         ),
-        imported(import_subscriptions),
+        imported(import_subscriptions.SUBSCRIPTIONS),
         write=None,
         own=UnreadableFileError,
         share=2,
@@ -721,7 +714,7 @@ FILES_AND_SETTINGS = (
             ",".join(import_balances.COLUMNS.all)
             + "\na-1,42,5,2025-01-01T00:00:00Z,2027-01-01T00:00:00Z,Left over\n",
         ),
-        imported(import_balances),
+        imported(import_balances.BALANCES),
         write=None,
         own=UnreadableFileError,
         share=2,

@@ -18,6 +18,7 @@ from infra import completeness, run, stacks
 from infra.clock import LocalClock
 from infra.csv_file import UnreadableFileError
 from infra.csv_file import read as read_csv
+from infra.import_balances import BALANCES
 from infra.import_subscriptions import SUBSCRIPTIONS
 from infra.importing import import_rows
 from infra.local import LocalStack, local_stack
@@ -51,7 +52,7 @@ def test_a_file_of_subscriptions_is_imported_turned_shown_and_every_invariant_ho
     zones = {row.split(",")[2] for row in rows}
     assert run.story(stack, csv_file(tmp_path, rows), console, zones)
     text = shown.getvalue()
-    assert "Imported 60 subscriptions: 60 new, 0 changed, 0 unchanged." in text
+    assert "Imported 60 subscriptions: 60 new, 0 changed, 0 unchanged, 0 outdated." in text
     assert "credits granted" in text
     assert "credits expired" in text
     assert text.count("holds") == 6
@@ -192,6 +193,29 @@ def test_an_admin_invokes_manual_allocate_by_its_name(stack: LocalStack, tmp_pat
     assert invoke(amount=51)["success"] is False
     assert invoke(amount=0)["error"]["errors"][0]["field"] == "amount"  # type: ignore[index]
     assert len(services.ledger.history("lambda-1")) == 1
+
+
+def test_a_users_many_batches_are_all_written_in_the_order_of_the_file(
+    stack: LocalStack, tmp_path: Path
+) -> None:
+    services = services_of_local(stack)
+    users = ("many-1", "many-2")
+    rows = [f"{user},,UTC,pro,yearly,active,2025-01-01T00:00:00Z,," for user in users]
+    people = SUBSCRIPTIONS.check(services, read_csv(csv_file(tmp_path, rows)))
+    import_rows(SUBSCRIPTIONS, services, people.good)
+    batches = [
+        f"{user}/{place},{user},{place},2025-01-01T00:00:00Z"
+        for place in range(1, 41)
+        for user in users
+    ]
+    text = "\n".join(("reference,user_id,amount,granted_at", *batches))
+    imported = import_rows(BALANCES, services, BALANCES.check(services, text).good)
+    assert (imported.counts, imported.failures) == ({"new": 80}, [])
+    for user in users:
+        account = services.ledger.verify(user)
+        assert [batch.remaining for batch in account.batches] == list(range(1, 41))
+    again = import_rows(BALANCES, services, BALANCES.check(services, text).good)
+    assert again.counts == {"unchanged": 80}
 
 
 def test_the_ledgers_stream_carries_every_entry(stack: LocalStack) -> None:
