@@ -65,6 +65,7 @@ class GatewayResponse(NamedTuple):
 
 _NO_ROUTE = "there is no such route"
 _FAILED = "the request failed"
+_UNCHECKED = "the token could not be checked"
 _NO_ANSWER = "there was no answer; send the request again, with the same idempotency key"
 
 
@@ -100,9 +101,10 @@ def gateway_responses(*, says_why: bool = False) -> Iterator[GatewayResponse]:
         ("UNSUPPORTED_MEDIA_TYPE", 415, "unsupported_media_type", "the body must be JSON", {}),
         ("THROTTLED", 429, "too_many_requests", "slow down, and send the request again", _RETRY),
         ("QUOTA_EXCEEDED", 429, "too_many_requests", "the API key's quota is used up", _RETRY),
-        # The issuer's keys cannot be had.
-        ("AUTHORIZER_FAILURE", 503, "unavailable", "the token could not be checked", _RETRY),
-        ("AUTHORIZER_CONFIGURATION_ERROR", 500, "internal_error", _FAILED, {}),
+        # The issuer's keys cannot be had, or the authorizer did not answer. AWS's pages do not say
+        # which of the two it is for a function that fails, is throttled or takes too long.
+        ("AUTHORIZER_FAILURE", 503, "unavailable", _UNCHECKED, _RETRY),
+        ("AUTHORIZER_CONFIGURATION_ERROR", 503, "unavailable", _UNCHECKED, _RETRY),
         ("API_CONFIGURATION_ERROR", 500, "internal_error", _FAILED, {}),
         ("INTEGRATION_FAILURE", 504, "unavailable", _NO_ANSWER, _RETRY),
         ("INTEGRATION_TIMEOUT", 504, "unavailable", _NO_ANSWER, _RETRY),
