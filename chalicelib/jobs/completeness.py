@@ -129,11 +129,9 @@ def _entries_since(services: Services, user_id: str, period: Period) -> list[Led
     # No zone is ahead of UTC by a day.
     since = datetime(period.year, period.month, 1, tzinfo=UTC) - timedelta(days=1)
     entries: list[LedgerEntry] = []
-    below = None
-    while page := services.ledger.history(user_id, below, ENTRIES_A_READ):
-        entries += page
-        below = page[-1].number
-        if len(page) < ENTRIES_A_READ or page[-1].posted_at < since:
+    for entry in services.ledger.newest_first(user_id, page=ENTRIES_A_READ):
+        entries.append(entry)
+        if entry.posted_at < since:
             break
     return entries
 
