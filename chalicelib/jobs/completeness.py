@@ -180,7 +180,8 @@ def _table(period: Period, by_zone: dict[str, Tally], total: Tally) -> str:
         if users := getattr(total, f"{what}_users"):
             more = getattr(total, what) - len(users)
             lines.append(f"{what}: {', '.join(users)}" + (f" and {more} more" if more else ""))
-    lines.append("complete" if total.is_complete else "NOT complete")
+    verdict = "complete" if total.due else "nobody was due"
+    lines.append(verdict if total.is_complete else "NOT complete")
     return "\n".join(lines) + "\n"
 
 

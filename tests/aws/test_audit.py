@@ -101,6 +101,14 @@ def test_what_cannot_be_audited_is_refused_by_name(
     assert [error["field"] for error in answer["error"]["errors"]] == [field]
 
 
+def test_a_ledger_of_nobody_is_not_verified(world: World, audit: Audit) -> None:
+    refused = audit(user_id="nobody")
+    assert (refused["success"], refused["error"]["code"]) == (False, "not_found")
+    assert "there is no user nobody" in refused["error"]["detail"]
+    world.subscribe("new")
+    assert audit(user_id="new")["verified"] == 1
+
+
 def test_a_single_altered_byte_anywhere_in_a_stored_entry_is_found_and_named(
     world: World, audit: Audit
 ) -> None:
