@@ -93,7 +93,7 @@ def at_http(
 
     What is raised there, the SDK takes for a fault of the network, and asks again.
     """
-    endpoint = world.services._connection.client._endpoint
+    endpoint: Any = world.services._connection.client._endpoint
     original = endpoint._get_response
 
     def get_response(request: Any, operation_model: Any, context: Any) -> Any:
