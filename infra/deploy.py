@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import secrets
 import sys
 import tempfile
 import time
@@ -417,9 +418,12 @@ class _Stack:
     def _create_change_set(
         self, template_url: str, parameters: dict[str, str], *, exists: bool, **settings: Any
     ) -> str:
+        name = f"deploy-{int(time.time() * 1000)}"
         answer = self._cloudformation.create_change_set(
             StackName=self._name,
-            ChangeSetName=f"deploy-{int(time.time() * 1000)}",
+            ChangeSetName=name,
+            # If the answer is lost the SDK asks again: by this it is known to be the same request.
+            ClientToken=name,
             ChangeSetType="UPDATE" if exists else "CREATE",
             TemplateURL=template_url,
             Parameters=[
@@ -465,7 +469,9 @@ class _Stack:
 
     def _execute(self, change_set: str, *, deadline: float) -> None:
         seen = {event["EventId"] for event in self._events()}
-        self._cloudformation.execute_change_set(ChangeSetName=change_set)
+        self._cloudformation.execute_change_set(
+            ChangeSetName=change_set, ClientRequestToken=secrets.token_hex(8)
+        )
         failure: ResourceFailure | None = None
         # The stack's own events say when it has ended. Its status would, too, but for a moment it
         # is still that of the deployment before.

@@ -320,6 +320,7 @@ def _ledger() -> list[LedgerEntry]:
     reversal = ledger.reverse(account_now(), entries[2], entries[1], 0, 40, request, NOW)
     entries.append(reversal.entry)
     entries.append(ledger.claw_back(account_now(), 5, request, NOW))
+    entries.append(ledger.claw_back_what_is_left(account_now(), 5, request, NOW))
     expiration = ledger.expire(account_now(), datetime(2026, 3, 1, tzinfo=UTC))
     assert expiration is not None
     return [*entries, expiration]

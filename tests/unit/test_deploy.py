@@ -1,5 +1,6 @@
 """Deploying, against a CloudFormation that answers as the test says."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -40,6 +41,7 @@ class Aws:
     )
     alarm_states: dict[str, str] = field(default_factory=dict)
     sent: dict[str, Any] = field(default_factory=dict)
+    sent_to_execute: dict[str, Any] = field(default_factory=dict)
     executed: bool = False
     deleted: bool = False
 
@@ -96,7 +98,8 @@ class Aws:
     def describe_change_set(self, **_: Any) -> dict[str, Any]:
         return {"Status": "CREATE_COMPLETE"}
 
-    def execute_change_set(self, **_: Any) -> None:
+    def execute_change_set(self, **sent: Any) -> None:
+        self.sent_to_execute = sent
         self.executed = True
         self.status = self.status or "CREATE_IN_PROGRESS"
 
@@ -162,6 +165,18 @@ def test_a_stack_whose_creation_failed_is_removed_before_the_next_deployment() -
     aws.deploy()
     assert aws.deleted
     assert aws.sent["ChangeSetType"] == "CREATE"
+
+
+def test_a_request_that_the_sdk_sends_again_is_known_to_be_the_same() -> None:
+    """Otherwise a lost answer would be followed by the refusal of a second change set."""
+    tokens = []
+    for _ in range(2):
+        aws = Aws()
+        aws.deploy()
+        tokens += [aws.sent["ClientToken"], aws.sent_to_execute["ClientRequestToken"]]
+    assert aws.sent["ClientToken"] == aws.sent["ChangeSetName"]
+    assert len({*tokens}) == 4
+    assert all(re.fullmatch("[A-Za-z0-9][-A-Za-z0-9]{0,127}", token) for token in tokens)
 
 
 def test_an_update_is_taken_back_by_the_alarms_that_exist_and_are_silent() -> None:
