@@ -19,23 +19,24 @@ import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import botocore.session
 from botocore.exceptions import (
+    BotoCoreError,
     ClientError,
-    EndpointConnectionError,
     NoCredentialsError,
     NoRegionError,
     PartialCredentialsError,
     ProfileNotFound,
+    SSOError,
     TokenRetrievalError,
-    WaiterError,
 )
 
-from infra import alarms, packaging
+from chalicelib.domain.plans import PlanCatalogue
+from infra import alarms, packaging, plan_changes
 
 APP_NAME = "credits"
 
@@ -75,6 +76,15 @@ _CREDENTIAL_CODES = frozenset(
         "SignatureDoesNotMatch",
         "UnrecognizedClientException",
     }
+)
+
+
+_CREDENTIAL_ERRORS = (
+    NoCredentialsError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    SSOError,
+    TokenRetrievalError,
 )
 
 
@@ -166,6 +176,25 @@ def parameters_of(stage: str) -> dict[str, str]:
     return {name: str(value) for name, value in parameters.items()}
 
 
+def _compare_plans(stage: str, lambda_: Any, after: PlanCatalogue, now: datetime) -> list[str]:
+    """What a deployment changes about the plans. Raises `DeployError` for what it must not."""
+    # Of the function that posts allocations: its plans are the ones that count.
+    deployed = plan_changes.deployed(lambda_, f"{stack_name(stage)}-allocate-accounts")
+    if deployed is None:
+        return []
+    try:
+        before = plan_changes.terms_of(deployed)
+    except ValueError as error:
+        # Nothing was granted by it, and whoever mends it must not be stopped.
+        return [f"The deployed plans have a mistake, so nothing is compared with them: {error}"]
+    refused = plan_changes.refusals(before, after, now)
+    if refused:
+        raise DeployError(
+            "\n".join([*refused, "Nobody is granted anything for the time before a deployment."])
+        )
+    return list(plan_changes.changes(before, after))
+
+
 def _check_parameters(stage: str, parameters: Mapping[str, str]) -> None:
     missing = [name for name in _REQUIRED_PARAMETERS if not parameters.get(name)]
     if missing:
@@ -195,9 +224,11 @@ def deploy(
     told each step, `say_detail` each change and each event of the stack. Raises `DeployError`, and
     what `packaging.package` raises.
     """
+    plans = packaging.catalogue()
     try:
         account = client("sts").get_caller_identity()["Account"]
         _check_parameters(stage, parameters)
+        plan_lines = _compare_plans(stage, client("lambda"), plans, datetime.now(UTC))
         with tempfile.TemporaryDirectory() as output:
             say(f"Packaging stage {stage} ...")
             package = make_package(stage, Path(output), region=region)
@@ -205,6 +236,8 @@ def deploy(
             say(f"Uploading the Lambda archive ({size:.1f} MB) ...")
             template_url = _upload(client("s3"), package, account=account, region=region)
         stack = _Stack(client("cloudformation"), stack_name(stage), say, say_detail)
+        for line in plan_lines:
+            say(line)
         rollback = _rollback_on_alarms(client("cloudwatch"), stage, say)
         changed = stack.apply(template_url, {**parameters, "Stage": stage}, rollback, confirm)
         return describe(stage, client, changed=changed)
@@ -215,9 +248,9 @@ def deploy(
             else DeployError
         )
         raise kind(str(error)) from error
-    except (NoCredentialsError, PartialCredentialsError, TokenRetrievalError) as error:
+    except _CREDENTIAL_ERRORS as error:
         raise CredentialsError(str(error)) from error
-    except (EndpointConnectionError, WaiterError) as error:
+    except (BotoCoreError, plan_changes.UnreadableDeploymentError) as error:
         raise DeployError(str(error)) from error
 
 

@@ -106,6 +106,7 @@ def local_stack(
     `origins` are those of more web pages that may call the API.
     Raises `EmulatorError`, `PackagingError` or `DeployError`.
     """
+    packaging.catalogue()  # a mistake is told at once, not when the stack is up
     say("Starting the emulator ...")
     with tokens.issuer() as issuer, emulator.emulator() as emulated:
         stack = _deploy(emulated, parameters(issuer, origins=origins), say, make_package)

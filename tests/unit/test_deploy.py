@@ -1,5 +1,7 @@
 """Deploying, against a CloudFormation that answers as the test says."""
 
+import io
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -10,7 +12,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from infra import alarms, deploy, packaging
+from chalicelib.domain.plans import PlanCatalogue, parse_catalogue
+from infra import alarms, deploy, emulator, local, packaging, plan_changes
 
 PARAMETERS = {"TokenIssuer": "https://issuer.example.com", "TokenAudience": "credits"}
 STACK_ID = "arn:aws:cloudformation:eu-west-1:000000000000:stack/credits-prod/1"
@@ -42,6 +45,8 @@ class Aws:
     sent: dict[str, Any] = field(default_factory=dict)
     executed: bool = False
     deleted: bool = False
+    code: str | None = None
+    uploaded: bool = False
 
     meta = SimpleNamespace(endpoint_url="https://s3.eu-west-1.amazonaws.com")
 
@@ -55,7 +60,15 @@ class Aws:
 
     def head_object(self, **_: Any) -> None: ...
 
-    def put_object(self, **_: Any) -> None: ...
+    def put_object(self, **_: Any) -> None:
+        self.uploaded = True
+
+    def get_function(self, FunctionName: str) -> dict[str, Any]:  # noqa: N803
+        assert FunctionName == "credits-prod-allocate-accounts"
+        if self.code is None:
+            error = {"Error": {"Code": "ResourceNotFoundException", "Message": "there is none"}}
+            raise ClientError(error, "GetFunction")  # type: ignore[arg-type]
+        return {"Code": {"Location": self.code}}
 
     def describe_alarms(self, AlarmNames: list[str], AlarmTypes: list[str]) -> dict[str, Any]:  # noqa: N803
         assert AlarmTypes == ["MetricAlarm"]
@@ -199,3 +212,92 @@ def test_what_is_created_is_watched_by_no_alarm_for_there_are_none_yet() -> None
     aws = Aws(status=None, events=[event(1, "credits-prod", "CREATE_COMPLETE")])
     aws.deploy()
     assert "RollbackConfiguration" not in aws.sent
+
+
+# --- The plans ----------------------------------------------------------------------------------
+
+FREE = '[[plans]]\nid = "free"\nname = "Free"\nmonthly_credits = 0\nlowest = true\n'
+
+
+def packed(plans: str) -> bytes:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("chalicelib/plans.toml", plans)
+    return archive.getvalue()
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch) -> Aws:
+    """An account in which a plan is deployed that grants nothing."""
+    monkeypatch.setattr(plan_changes, "_download", {"free": packed(FREE)}.get)
+    return Aws(code="free")
+
+
+def to_deploy(monkeypatch: pytest.MonkeyPatch, plans: str) -> None:
+    monkeypatch.setattr(packaging, "catalogue", lambda: parse_catalogue(plans))
+
+
+def test_a_plan_that_begins_to_grant_without_a_date_is_refused_before_anything_is_made(
+    aws: Aws, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    to_deploy(monkeypatch, FREE.replace("= 0", "= 10"))
+    with pytest.raises(deploy.DeployError) as refused:
+        aws.deploy()
+    said = str(refused.value)
+    assert "Plan 'free' begins to grant 10 credits a month and does not say since when." in said
+    assert 'Add to the table with id = "free" in chalicelib/plans.toml: grants_since = 20' in said
+    assert not aws.uploaded
+    assert not aws.sent
+
+
+def test_what_changes_about_the_plans_is_told_before_anybody_is_asked(
+    aws: Aws, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    to_deploy(monkeypatch, FREE.replace("= 0", "= 10\ngrants_since = 2099-12-01"))
+    said = aws.deploy()
+    assert "Plan 'free' grants 10 credits a month since 2099-12-01, not 0, from now on" in said
+    assert aws.executed
+
+
+def test_deployed_plans_with_a_mistake_do_not_stop_who_mends_them(
+    aws: Aws, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan_changes, "_download", lambda _: packed("[[plans]"))
+    to_deploy(monkeypatch, FREE)
+    said = aws.deploy()
+    assert any(line.startswith("The deployed plans have a mistake, so nothing is") for line in said)
+    assert aws.executed
+
+
+def test_a_mistake_in_the_plans_is_told_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "chalicelib").mkdir()
+    file = tmp_path / "chalicelib" / "plans.toml"
+    for text, line in ((FREE.replace("= 0", "= -1"), 4), (FREE + "[[plans]", 6)):
+        file.write_text(text)
+        with pytest.raises(packaging.PackagingError, match=rf"^chalicelib/plans.toml, line {line}"):
+            packaging.catalogue(tmp_path)
+        with pytest.raises(packaging.PackagingError, match=r"^chalicelib/plans.toml, line"):
+            packaging.package("local", tmp_path / "output", region="eu-west-1", root=tmp_path)
+    file.write_bytes(b"\xff")
+    with pytest.raises(packaging.PackagingError, match=r"plans.toml cannot be read"):
+        packaging.catalogue(tmp_path)
+    file.unlink()
+    with pytest.raises(packaging.PackagingError, match=r"plans.toml cannot be read"):
+        packaging.catalogue(tmp_path)
+
+
+def test_with_a_mistake_in_the_plans_nothing_is_started_and_nobody_called(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def mistaken() -> PlanCatalogue:
+        raise packaging.PackagingError("chalicelib/plans.toml, line 4: ...")
+
+    def nobody(*_: object) -> Any:
+        pytest.fail("something was started or called")
+
+    monkeypatch.setattr(packaging, "catalogue", mistaken)
+    monkeypatch.setattr(emulator, "emulator", nobody)
+    with pytest.raises(packaging.PackagingError, match="line 4"), local.local_stack():
+        pass
+    with pytest.raises(packaging.PackagingError, match="line 4"):
+        deploy.deploy("prod", nobody, region="eu-west-1", parameters=PARAMETERS, say=print)
