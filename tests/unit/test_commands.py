@@ -91,8 +91,8 @@ def test_a_target_without_its_variables_names_the_first_and_an_example(
 
 def test_help_shows_every_target_under_a_heading_and_fits_a_wide_terminal() -> None:
     shown = make("help").stdout
-    targets = set(re.findall(r"^([a-z]+):.*## ", MAKEFILE, re.MULTILINE))
-    assert set(re.findall(r"^  make ([a-z]+) ", shown, re.MULTILINE)) == targets
+    targets = set(re.findall(r"^([a-z-]+):.*## ", MAKEFILE, re.MULTILINE))
+    assert set(re.findall(r"^  make ([a-z-]+) ", shown, re.MULTILINE)) == targets
     assert {*COMMANDS} <= targets
     assert max(map(len, shown.splitlines())) <= 110
     phony = " ".join(re.findall(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)).split()
