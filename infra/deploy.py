@@ -18,12 +18,15 @@ import tempfile
 import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import botocore.session
+import yaml
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -49,9 +52,13 @@ STACK_DEADLINE = 1800.0
 # stages are not waited for: their alarms take an update back only while it is being made.
 MONITORING_MINUTES = {"prod": 20}
 
+TEMPLATE_FILE = Path(__file__).with_name("resources.yaml")
 PARAMETERS_FILE = Path(__file__).with_name("parameters.toml")
+_LARGEST_NUMBER = 1_000_000
+_LONGEST_SHOWN = 80
 _REQUIRED_PARAMETERS = ("TokenIssuer", "TokenAudience")
 
+Json = dict[str, Any]
 Say = Callable[[str], None]
 Confirm = Callable[[], bool]
 ClientFactory = Callable[[str], Any]
@@ -94,6 +101,13 @@ class DeployError(Exception):
 
 class CredentialsError(DeployError):
     """AWS does not know who is calling."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"AWS does not accept your credentials: {reason}\n"
+            "Log in first, for example: aws sso login --profile NAME; export AWS_PROFILE=NAME\n"
+            "To try Credits without AWS:  make run"
+        )
 
 
 @dataclass(frozen=True)
@@ -166,14 +180,57 @@ def stack_name(stage: str) -> str:
 
 
 def parameters_of(stage: str) -> dict[str, str]:
-    """The parameters of a stage in `PARAMETERS_FILE`. Raises `DeployError`."""
+    """The parameters of a stage in `PARAMETERS_FILE`.
+
+    Raises `DeployError` for a file that cannot be read, and with each parameter that the template
+    does not have, or not with such a value. Whether one is missing, `deploy` looks.
+    """
     try:
         parameters = tomllib.loads(PARAMETERS_FILE.read_text(encoding="utf-8")).get(stage)
     except (ValueError, RecursionError) as error:
         raise DeployError(f"{PARAMETERS_FILE} is not TOML: {error}") from error
     if not isinstance(parameters, dict):
         raise DeployError(f"There is no [{stage}] in {PARAMETERS_FILE}: add it.")
+    declared = yaml.safe_load(TEMPLATE_FILE.read_text(encoding="utf-8"))["Parameters"]
+    problems = [
+        f"{name} {problem}"
+        for name, value in parameters.items()
+        if (problem := _problem_of(name, value, declared))
+    ]
+    if problems:
+        lines = "\n".join(f"infra/parameters.toml, [{stage}]: {problem}" for problem in problems)
+        raise DeployError(lines)
     return {name: str(value) for name, value in parameters.items()}
+
+
+def _problem_of(name: str, value: object, declared: Mapping[str, Json]) -> str | None:
+    """What is wrong with a parameter, by what the template says of it."""
+    known = [other for other in declared if other != "Stage"]
+    if name not in known:
+        near = get_close_matches(name, known, n=1)
+        advice = f"did you mean {near[0]}?" if near else f"the parameters are {', '.join(known)}"
+        return f"is no parameter; {advice}"
+    rule = declared[name]
+    expected = _not_a_number(rule, value) if rule["Type"] == "Number" else _not_a_text(rule, value)
+    return expected and f"must be {expected}; is {repr(value)[:_LONGEST_SHOWN]}"
+
+
+def _not_a_number(rule: Json, value: Any) -> str | None:
+    least, most = rule.get("MinValue", 0), rule.get("MaxValue", _LARGEST_NUMBER)
+    # Not isinstance: to Python, true is the number 1.
+    fits = type(value) in (int, float) and least <= value <= most
+    return None if fits else f"a number from {least} to {most:,}, without quotes"
+
+
+def _not_a_text(rule: Json, value: Any) -> str | None:
+    if not isinstance(value, str):
+        return "a text, in quotes"
+    if "AllowedValues" in rule and value not in rule["AllowedValues"]:
+        return f"one of {', '.join(rule['AllowedValues'])}"
+    # An empty one that is needed is asked for with words of its own.
+    if value and not re.fullmatch(rule.get("AllowedPattern", r"(?s).*"), value):
+        return f"of the form {rule['AllowedPattern']}"
+    return None
 
 
 def _compare_plans(stage: str, lambda_: Any, after: PlanCatalogue, now: datetime) -> list[str]:
@@ -225,7 +282,7 @@ def deploy(
     what `packaging.package` raises.
     """
     plans = packaging.catalogue()
-    try:
+    with told_as_deploy_errors():
         account = client("sts").get_caller_identity()["Account"]
         _check_parameters(stage, parameters)
         plan_lines = _compare_plans(stage, client("lambda"), plans, datetime.now(UTC))
@@ -241,6 +298,13 @@ def deploy(
         rollback = _rollback_on_alarms(client("cloudwatch"), stage, say)
         changed = stack.apply(template_url, {**parameters, "Stage": stage}, rollback, confirm)
         return describe(stage, client, changed=changed)
+
+
+@contextmanager
+def told_as_deploy_errors() -> Iterator[None]:
+    """Raises `DeployError`, which says what to do, for what AWS or botocore refuses meanwhile."""
+    try:
+        yield
     except ClientError as error:
         kind = (
             CredentialsError
@@ -260,7 +324,8 @@ def describe(stage: str, client: ClientFactory, *, changed: bool = False) -> Dep
     Raises `DeployError` when there is no such stack.
     """
     name = stack_name(stage)
-    description = _describe_stack(client("cloudformation"), name)
+    with told_as_deploy_errors():
+        description = _describe_stack(client("cloudformation"), name)
     if description is None:
         raise DeployError(f"There is no stack {name}. Deploy it first: make deploy STAGE={stage}")
     outputs = {item["OutputKey"]: item["OutputValue"] for item in description.get("Outputs", [])}
@@ -620,27 +685,21 @@ def main() -> int:
     """Deploy a stage to AWS; the exit status."""
     arguments = _arguments()
     try:
+        parameters = parameters_of(arguments.stage)
         session = botocore.session.get_session()
-        region = arguments.region or session.get_config_variable("region")
+        with told_as_deploy_errors():
+            region = arguments.region or session.get_config_variable("region")
         if not region:
             raise NoRegionError
         deployment = deploy(
             arguments.stage,
             lambda service: session.create_client(service, region_name=region),
             region=region,
-            parameters=parameters_of(arguments.stage),
+            parameters=parameters,
             say=_say,
             say_detail=_say,
             confirm=agree if arguments.yes else _ask,
         )
-    except (CredentialsError, ProfileNotFound) as error:
-        print(
-            f"error: AWS does not accept your credentials: {error}\n"
-            "Log in first, for example: aws sso login --profile NAME; export AWS_PROFILE=NAME\n"
-            "To try Credits without AWS:  make run",
-            file=sys.stderr,
-        )
-        return 1
     except NoRegionError:
         print(
             "error: which region? Add REGION=eu-west-1, or set AWS_DEFAULT_REGION.", file=sys.stderr

@@ -13,7 +13,7 @@ from chalicelib.queues import Queues
 from chalicelib.services import Services
 from chalicelib.settings import Settings
 from chalicelib.store.database import connect
-from infra import deploy, emulator, local
+from infra import deploy, emulator, local, packaging
 
 THREADS = 32
 """How many requests a command keeps under way."""
@@ -42,10 +42,12 @@ def reach(stage: str) -> Reach:
 
     Raises `NotRunningError` or `DeployError`, which say what to do.
     """
+    check_name(stage)
     if stage == local.STAGE:
         return reach_local(local.running_stack())
     session = botocore.session.get_session()
-    region = session.get_config_variable("region") or os.environ.get("AWS_REGION")
+    with deploy.told_as_deploy_errors():
+        region = session.get_config_variable("region") or os.environ.get("AWS_REGION")
     if not region:
         raise deploy.DeployError("No region is set. Set one: export AWS_REGION=eu-west-1")
 
@@ -61,6 +63,13 @@ def reach(stage: str) -> Reach:
         deployment.queues,
         client,
     )
+
+
+def check_name(stage: str) -> None:
+    """Raises `DeployError` unless there is a stage of that name, deployed or not."""
+    names = packaging.stages()
+    if stage not in names:
+        raise deploy.DeployError(f"There is no stage {stage!r}; the stages are {', '.join(names)}")
 
 
 def reach_local(stack: local.LocalStack) -> Reach:

@@ -301,3 +301,55 @@ def test_with_a_mistake_in_the_plans_nothing_is_started_and_nobody_called(
         pass
     with pytest.raises(packaging.PackagingError, match="line 4"):
         deploy.deploy("prod", nobody, region="eu-west-1", parameters=PARAMETERS, say=print)
+
+
+# --- The parameters -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        (
+            'TokenIsuer = "https://a.example"',
+            "TokenIsuer is no parameter; did you mean TokenIssuer",
+        ),
+        ("Stage = 1", "Stage is no parameter; "),
+        ('Zzz = ""', "Zzz is no parameter; the parameters are TokenIssuer, TokenAudience, "),
+        ('TokenIssuer = "a.example"', "TokenIssuer must be of the form https?://\\S+; is 'a.exam"),
+        ("TokenAudience = ['a']", "TokenAudience must be a text, in quotes; is ['a']"),
+        ("AlarmEmail = true", "AlarmEmail must be a text, in quotes; is True"),
+        ('AlarmEmail = "a"', "AlarmEmail must be of the form"),
+        ('MailsASecond = "14"', "MailsASecond must be a number from 0 to 1,000,000, without quo"),
+        ("MailsASecond = true", "MailsASecond must be a number"),
+        ("MailsASecond = -1", "MailsASecond must be a number"),
+        ("MailsASecond = inf", "MailsASecond must be a number"),
+        ("MailsASecond = nan", "MailsASecond must be a number"),
+        ("ExpiringSoonDays = 61", "ExpiringSoonDays must be a number from 0 to 60"),
+        ('Tracing = "on"', "Tracing must be one of Active, PassThrough; is 'on'"),
+    ],
+)
+def test_a_parameter_that_the_template_would_not_take_is_named_first(
+    line: str, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "parameters.toml"
+    monkeypatch.setattr(deploy, "PARAMETERS_FILE", file)
+    file.write_text(f"[prod]\n{line}\n")
+    with pytest.raises(deploy.DeployError) as refused:
+        deploy.parameters_of("prod")
+    assert str(refused.value).startswith(f"infra/parameters.toml, [prod]: {problem}")
+
+
+def test_parameters_at_the_limits_are_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "parameters.toml"
+    monkeypatch.setattr(deploy, "PARAMETERS_FILE", file)
+    file.write_text(
+        '[prod]\nMailsASecond = 0\nExpiringSoonDays = 60\nTokenIssuer = ""\nTracing = "Active"\n'
+    )
+    assert deploy.parameters_of("prod") == {
+        "MailsASecond": "0",
+        "ExpiringSoonDays": "60",
+        "TokenIssuer": "",
+        "Tracing": "Active",
+    }
