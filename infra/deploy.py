@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -191,7 +192,7 @@ def parameters_of(stage: str) -> dict[str, str]:
         raise DeployError(f"{PARAMETERS_FILE} is not TOML: {error}") from error
     if not isinstance(parameters, dict):
         raise DeployError(f"There is no [{stage}] in {PARAMETERS_FILE}: add it.")
-    declared = yaml.safe_load(TEMPLATE_FILE.read_text(encoding="utf-8"))["Parameters"]
+    declared = _declared_parameters()
     problems = [
         f"{name} {problem}"
         for name, value in parameters.items()
@@ -201,6 +202,13 @@ def parameters_of(stage: str) -> dict[str, str]:
         lines = "\n".join(f"infra/parameters.toml, [{stage}]: {problem}" for problem in problems)
         raise DeployError(lines)
     return {name: str(value) for name, value in parameters.items()}
+
+
+@cache
+def _declared_parameters() -> dict[str, Json]:
+    """What the template says of its parameters."""
+    declared: dict[str, Json] = yaml.safe_load(TEMPLATE_FILE.read_text("utf-8"))["Parameters"]
+    return declared
 
 
 def _problem_of(name: str, value: object, declared: Mapping[str, Json]) -> str | None:
