@@ -241,10 +241,14 @@ def _not_a_text(rule: Json, value: Any) -> str | None:
     return None
 
 
+def deployed_plans(stage: str, lambda_: Any) -> str | None:
+    """The catalogue by which a stage's allocations are posted; None if it is not deployed."""
+    return plan_changes.deployed(lambda_, f"{stack_name(stage)}-allocate-accounts")
+
+
 def _compare_plans(stage: str, lambda_: Any, after: PlanCatalogue, now: datetime) -> list[str]:
     """What a deployment changes about the plans. Raises `DeployError` for what it must not."""
-    # Of the function that posts allocations: its plans are the ones that count.
-    deployed = plan_changes.deployed(lambda_, f"{stack_name(stage)}-allocate-accounts")
+    deployed = deployed_plans(stage, lambda_)
     if deployed is None:
         return []
     try:

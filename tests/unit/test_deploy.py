@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from botocore.exceptions import ClientError
 
 from chalicelib.domain.plans import PlanCatalogue, parse_catalogue
-from infra import alarms, deploy, emulator, local, packaging, plan_changes
+from chalicelib.settings import Settings
+from infra import alarms, deploy, emulator, local, packaging, plan_changes, stacks
 
 PARAMETERS = {"TokenIssuer": "https://issuer.example.com", "TokenAudience": "credits"}
 STACK_ID = "arn:aws:cloudformation:eu-west-1:000000000000:stack/credits-prod/1"
@@ -301,6 +302,25 @@ def test_with_a_mistake_in_the_plans_nothing_is_started_and_nobody_called(
         pass
     with pytest.raises(packaging.PackagingError, match="line 4"):
         deploy.deploy("prod", nobody, region="eu-west-1", parameters=PARAMETERS, say=print)
+
+
+def test_a_command_goes_by_the_plans_that_are_deployed_not_by_those_of_the_checkout(
+    aws: Aws, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    to_deploy(monkeypatch, FREE.replace("= 0", "= 10"))
+    settings = cast("Settings", SimpleNamespace(stage="prod", is_local=False))
+
+    def services() -> stacks.StageServices:
+        return stacks.StageServices(settings, lambda *_, **__: aws, cast("Any", None))
+
+    assert services().catalogue == parse_catalogue(FREE)
+    newer = FREE + "colour = 1\n"
+    monkeypatch.setattr(plan_changes, "_download", lambda _: packed(newer))
+    with pytest.raises(deploy.DeployError, match=r"the deployed chalicelib/plans.toml, line 6: .*"):
+        services().catalogue  # noqa: B018 - reading it is what is refused
+    aws.code = None
+    with pytest.raises(deploy.DeployError, match="has no plans"):
+        services().catalogue  # noqa: B018 - reading it is what is refused
 
 
 # --- The parameters -----------------------------------------------------------------------------
