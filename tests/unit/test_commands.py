@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from chalicelib.domain.plans import PlanCatalogue
-from infra import packaging, reference
+from infra import local, packaging, reference
 from infra.__main__ import COMMANDS, main, overview
 
 ROOT = Path(__file__).parents[2]
@@ -180,3 +180,14 @@ def test_a_wrong_value_is_named_before_anything_is_looked_for(
     assert ended.value.code in (1, 2)
     said = capsys.readouterr()
     assert message in said.err + said.out
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"endpoint_url": "http://127.0.0.1:1"}'])
+def test_what_an_ended_or_older_stack_left_behind_is_no_running_stack(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "local.json"
+    file.write_text(text)
+    monkeypatch.setattr(local, "STATE_FILE", file)
+    with pytest.raises(local.NotRunningError, match="make up"):
+        local.running_stack()
