@@ -126,8 +126,8 @@ def parse_choice(choices: type[Choice]) -> Parser[Choice]:
     return parse
 
 
-def shown(value: object) -> str:
-    """``value`` as an error message shows it: never longer than a line."""
+def shown(value: object, longest: int = 60) -> str:
+    """``value`` as an error message shows it: never longer than a line, or ``longest``."""
     if value is None:
         return "missing"
     kind = type(value).__name__
@@ -135,7 +135,7 @@ def shown(value: object) -> str:
         text = ascii(value) if isinstance(value, str) else f"{value!a} ({kind})"
     except (RecursionError, ValueError):  # nested too deep, or of too many digits, to be written
         return f"a value that is too large to show ({kind})"
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
 def _is_encodable(value: str) -> bool:

@@ -343,7 +343,7 @@ class _Sender:
         """Tells once of the credits that expire at an instant, if any of them are left by now."""
         if MailKind.EXPIRING_SOON not in subscription.notifications:
             return "not wanted"
-        now = self._services.posting_time(reminder.as_of)
+        now = self._services.now()
         account = self._services.ledger.account(reminder.user_id)
         amount = sum(
             batch.remaining

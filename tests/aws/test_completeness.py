@@ -263,3 +263,20 @@ def test_one_user_of_a_zones_index_whose_timezone_is_unknown_stops_nobody_else(
 def test_what_cannot_be_counted_is_refused(three: World, event: dict[str, Any], field: str) -> None:
     answer = start_checks(three.services, event)
     assert [error["field"] for error in answer["error"]["errors"]] == [field]
+
+
+def test_where_the_month_has_not_begun_nobody_is_missing_in_any_stage() -> None:
+    world = World(stage="local", now=at("2026-12-15T12:00:00Z"))
+    world.subscribe("1", timezone="Europe/Paris")
+    world.subscribe("2", timezone="America/Los_Angeles")
+    world.subscribe("3", timezone="Pacific/Honolulu")
+    for midnight in ("2026-12-31T23:00:00Z", "2027-01-01T08:00:00Z"):
+        world.allocate_at(midnight)
+    world.now = at("2027-01-01T08:01:00Z")
+    for zones in ({"zones": sorted(world.zones)}, {}):
+        found = summary(world, run=f"r{len(zones)}", **{"period": "2027-01", **zones})
+        assert found["complete"] is True
+        assert counts(found) == (2, 2, 0, 0)
+        assert "Pacific/Honolulu" not in found["by_zone"]
+    only = {"period": "2027-01", "zones": ["Pacific/Honolulu"]}
+    assert start_checks(world.services, only)["error"]["code"] == "invalid_input"

@@ -518,9 +518,16 @@ def test_topics_are_encrypted_with_a_key_that_those_who_publish_may_use(template
         assert topic["Properties"]["KmsMasterKeyId"] == {"Ref": "TopicsKey"}
     key = properties(template, "TopicsKey")
     assert key["EnableKeyRotation"] is True
-    (publishers,) = [s for s in key["KeyPolicy"]["Statement"] if "Service" in s["Principal"]]
-    assert publishers["Principal"]["Service"] == ["cloudwatch.amazonaws.com", "ses.amazonaws.com"]
-    assert publishers["Action"] == ["kms:Decrypt", "kms:GenerateDataKey*"]
+    publishers = [s for s in key["KeyPolicy"]["Statement"] if "Service" in s["Principal"]]
+    assert [statement["Principal"]["Service"] for statement in publishers] == [
+        "cloudwatch.amazonaws.com",
+        "ses.amazonaws.com",
+    ]
+    for statement in publishers:
+        assert statement["Action"] == ["kms:Decrypt", "kms:GenerateDataKey*"]
+    of_this_account = {"StringEquals": {"AWS:SourceAccount": {"Ref": "AWS::AccountId"}}}
+    # SES does not say to KMS for whom it asks.
+    assert [statement.get("Condition") for statement in publishers] == [of_this_account, None]
     for name, service in (("AlarmsTopic", "cloudwatch"), ("MailEventsTopic", "ses")):
         policy = properties(template, f"{name}Policy")
         assert policy["Topics"] == [{"Ref": name}]
@@ -528,7 +535,7 @@ def test_topics_are_encrypted_with_a_key_that_those_who_publish_may_use(template
         assert statement["Principal"] == {"Service": f"{service}.amazonaws.com"}
         assert as_list(statement["Action"]) == ["sns:Publish"]
         assert statement["Resource"] == {"Ref": name}
-        assert statement["Condition"] == publishers["Condition"]
+        assert statement["Condition"] == of_this_account
 
 
 def test_an_address_is_subscribed_when_one_is_given(template: Template) -> None:
