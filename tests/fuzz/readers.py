@@ -38,6 +38,7 @@ from chalicelib.jobs.audits import parse_sample
 from chalicelib.mails.links import UnsubscribeLinks
 from chalicelib.mails.sending import user_of_tag
 from chalicelib.messages import (
+    UNKNOWN_ZONES,
     EntryPosted,
     ExpiringSoon,
     Sweep,
@@ -289,6 +290,7 @@ MESSAGES = (
         (
             ZoneCheck("run", Period(2026, 1), "Europe/Paris", 2).body(),
             ZoneCheck("run", Period(2026, 1), CHATHAM, 2, "7", Tally(1, 1), "tick").body(),
+            ZoneCheck("run", Period(2026, 1), UNKNOWN_ZONES, 2).body(),
         ),
         ZoneCheck.parse,
         write=ZoneCheck.body,
