@@ -123,7 +123,7 @@ def test_a_token_that_the_stack_takes_passes_every_check(
 ) -> None:
     token = stack.token("42")
     for ran in (make_token_check("JSON=1", token=token), make_token_check("JSON=1", stdin=token)):
-        assert (ran.returncode, run.stderr) == (0, "")
+        assert (ran.returncode, ran.stderr) == (0, "")
         report = json.loads(ran.stdout)
         assert (report["stage"], report["issuer"]) == ("local", stack.issuer)
         assert report["context"]["user_id"] == "42"
