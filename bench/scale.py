@@ -23,7 +23,17 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.database import Database, serving
-from bench.workload import ENVIRONMENT, MIDNIGHT, ZONE, Context, peak_rss_mb, seed, sqs_event
+from bench.workload import (
+    ENVIRONMENT,
+    MIDNIGHT,
+    ZONE,
+    Context,
+    peak_rss_mb,
+    seed,
+    set_clock,
+    sqs_event,
+)
+from infra.arguments import whole_number
 
 WORKED = 50
 """How many messages the worker is given."""
@@ -79,6 +89,7 @@ def run(users: int, *, kill: bool) -> dict[str, Any]:
     """Sweeps that many users; what it took."""
     with serving() as database:
         seed(database, "user", users)
+        set_clock(MIDNIGHT)
         sweep = {"kind": "allocation", "timezone": ZONE, "cursor": None}
         sweep |= dict.fromkeys(("first_midnight", "midnight", "as_of"), MIDNIGHT)
         waiting = [json.dumps(sweep)]
@@ -125,7 +136,7 @@ def run(users: int, *, kill: bool) -> dict[str, Any]:
 def main(words: list[str] | None = None) -> int:
     """Reads the command line, sweeps, prints; the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench.scale")
-    parser.add_argument("--users", type=int, default=1_000_000, help="default 1,000,000")
+    parser.add_argument("--users", type=whole_number(), default=1_000_000, help="default 1,000,000")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--endpoint", help=argparse.SUPPRESS)
     arguments = parser.parse_args(words)

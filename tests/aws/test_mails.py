@@ -339,10 +339,22 @@ def everybody_but(*numbers: int) -> list[str]:
     return [f"user{number}@example.com" for number in range(10) if number not in numbers]
 
 
-def test_who_has_no_address_on_file_is_reported_and_the_others_are_told(untouched: World) -> None:
+def test_who_has_no_address_gets_no_mail_and_the_others_are_told(untouched: World) -> None:
     forget_address(untouched, "3")
-    assert untouched.send_mails() == [EntryPosted("3", 1, CORRELATION_ID).body()]
+    assert untouched.send_mails() == []
     assert untouched.outbox.recipients() == everybody_but(3)
+
+
+def test_a_mail_that_found_no_address_is_not_recorded_and_is_sent_when_there_is_one(
+    world: World,
+) -> None:
+    world.subscribe(email=None)
+    world.grant("1", 5, "a")
+    assert tell(world) == []
+    assert world.outbox.sent == []
+    world.subscribe(email="user1@example.com")
+    assert tell(world) == []  # the stream delivers the entry again
+    assert world.outbox.recipients() == ["user1@example.com"]
 
 
 def test_a_plan_that_has_left_the_catalogue_is_not_named_and_the_mail_is_sent(
