@@ -24,6 +24,7 @@ from chalicelib.domain.subscriptions import (
 
 from .database import (
     IS_NEW,
+    MOST_KEYS_A_BATCH,
     Item,
     Pause,
     attempts,
@@ -35,9 +36,6 @@ from .database import (
     races,
     text,
 )
-
-MOST_KEYS_A_BATCH = 100
-"""What one BatchGetItem takes (DynamoDB's limit)."""
 
 
 class UsersPage(NamedTuple):
