@@ -78,13 +78,12 @@ def export(repair: Repair, arguments: argparse.Namespace) -> Summary:
         entries = sum(1 for _ in lines)
         return Summary(f"Would write {has} and {entries:,} ledger entries of user {user_id}.", {})
     mails: set[str] = set()
-    timezone = subscription.timezone if subscription else "UTC"
     operations: list[str] = []
 
     def described() -> Iterator[dict[str, Any]]:
         for line in repair.follow("Writing entries", lines):
             if entry := _entry(user_id, line):
-                mails.update(notifications.identities(entry, timezone))
+                mails.update(notifications.identities(entry))
                 if entry.type not in SCHEDULED:
                     operations.append(digest_of(entry))
             yield _described(user_id, line)
