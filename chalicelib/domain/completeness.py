@@ -6,6 +6,7 @@ ledger as they are now: a user who is missing is one whom the next sweep would a
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
 from . import calendar
@@ -24,7 +25,8 @@ MOST_NAMED = 20
 class Tally:
     """So many users were due, allocated, missing, allocated twice, or could not be judged.
 
-    ``unchecked``: the ledger cannot be read, or the plan has left the catalogue.
+    ``unchecked``: the ledger cannot be read, the plan has left the catalogue, or the timezone its
+    database.
     """
 
     due: int = 0
@@ -47,6 +49,11 @@ class Tally:
             (self.duplicate_users + other.duplicate_users)[:MOST_NAMED],
             (self.unchecked_users + other.unchecked_users)[:MOST_NAMED],
         )
+
+    @classmethod
+    def unchecked_of(cls, *user_ids: str) -> "Tally":
+        """Of users who could not be judged."""
+        return cls(unchecked=len(user_ids), unchecked_users=user_ids[:MOST_NAMED])
 
     @property
     def is_complete(self) -> bool:
@@ -74,8 +81,11 @@ def tally_of(
     catalogue: PlanCatalogue,
     period: Period,
     entries: Sequence[LedgerEntry],
+    now: datetime,
 ) -> Tally:
     """One user's part: ``entries``, newest first, have all since the period began anywhere.
+
+    A period that has lapsed at ``now`` is due to nobody: no sweep would allocate it any more.
 
     Raises `InvalidInput` when the plan is not in the catalogue.
     """
@@ -89,7 +99,7 @@ def tally_of(
         return Tally(1, 1, duplicate=int(is_twice), duplicate_users=user if is_twice else ())
     allocated_through = entries[0].allocated_through if entries else None
     start = calendar.month_start(subscription.timezone, period)
-    if period in due_periods(subscription, catalogue, allocated_through, start):
+    if period in due_periods(subscription, catalogue, allocated_through, start, now):
         return Tally(1, missing=1, missing_users=user)
     return Tally()
 

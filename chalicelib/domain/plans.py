@@ -9,12 +9,14 @@ import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import date, time
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
 from .errors import InvalidInput
 from .fields import MAXIMUM_AMOUNT
+from .nearest import nearest
 
 LONGEST_LIFETIME_DAYS = 3_650
 """Longer than ten years is a slip of the keyboard: credits that never expire omit the key."""
@@ -28,6 +30,10 @@ _LONGEST_SHOWN = 80
 _UNREADABLE = (ValueError, RecursionError)
 
 _NEVER = "(leave it out for credits that never expire)"
+_ALWAYS = "(leave it out for a plan that has always granted)"
+
+# A slip in the century would grant twelve months at once, or nothing for a lifetime.
+_YEARS_TO_GRANT_SINCE = range(2000, 2100)
 
 
 class CatalogueError(ValueError):
@@ -53,6 +59,9 @@ class Plan:
     """For how many local days they can be spent; None for as long as one likes."""
     lowest: bool
     """Whether it is the lowest plan of the product; exactly one is."""
+    grants_since: date | None = None
+    """The local day on which the plan began to grant: months that began earlier are never granted
+    its amount. None for a plan that always has."""
     low_balance_threshold: int | None = None
     """A usage that takes the balance below it is worth a mail; None: no usage is."""
 
@@ -64,7 +73,7 @@ class PlanCatalogue:
     plans: tuple[Plan, ...]
 
     def get(self, plan_id: object, field: str = "plan") -> Plan:
-        """The plan called ``plan_id``; raises InvalidInput on ``field``, with the nearest id."""
+        """The plan called ``plan_id``; raises InvalidInput on ``field``."""
         if not isinstance(plan_id, str):
             raise InvalidInput.of(field, f"must be the id of a plan: {self._choices()}")
         if len(plan_id) > _LONGEST_ID:
@@ -72,8 +81,8 @@ class PlanCatalogue:
             raise InvalidInput.of(field, f"must be the id of a plan: {self._choices()}; {length}")
         plan = self._by_id.get(plan_id)
         if plan is None:
-            nearest = _nearest(plan_id, self._by_id)
-            advice = f"did you mean {nearest!r}?" if nearest else f"the plans are {self._choices()}"
+            meant = nearest(plan_id, self._by_id)
+            advice = f"did you mean {meant!r}?" if meant else f"the plans are {self._choices()}"
             raise InvalidInput.of(field, f"unknown plan {plan_id!r}; {advice}")
         return plan
 
@@ -120,6 +129,7 @@ def parse_catalogue(text: str, source: str = "plans.toml") -> PlanCatalogue:
                 monthly_credits=table["monthly_credits"],
                 credit_lifetime_days=table.get("credit_lifetime_days"),
                 lowest=table.get("lowest", False),
+                grants_since=table.get("grants_since"),
                 low_balance_threshold=table.get("low_balance_threshold"),
             )
             for table in document["plans"]
@@ -267,6 +277,14 @@ def _lowest_rule(value: Any) -> str | None:
     return None if isinstance(value, bool) else "true or false"
 
 
+def _since_rule(value: Any) -> str | None:
+    # Not isinstance: to Python, a date and time is a date.
+    if type(value) is not date:
+        return f"a date written like 2027-01-01, without quotes and without a time {_ALWAYS}"
+    years = _YEARS_TO_GRANT_SINCE
+    return None if value.year in years else f"in a year from {years[0]} to {years[-1]} {_ALWAYS}"
+
+
 def _threshold_rule(value: Any) -> str | None:
     if type(value) is not int or value < 1:
         return "a whole number of 1 or more (leave it out for no such mails)"
@@ -280,26 +298,21 @@ _RULES: dict[str, Callable[[Any], str | None]] = {
     "monthly_credits": _credits_rule,
     "credit_lifetime_days": _lifetime_rule,
     "lowest": _lowest_rule,
+    "grants_since": _since_rule,
     "low_balance_threshold": _threshold_rule,
 }
 
 
 def _shown(value: Any) -> str:
     """A value as TOML writes it, cut to what fits on a line."""
-    text = str(value).lower() if isinstance(value, bool) else repr(value)
+    if isinstance(value, date | time):
+        text = str(value)
+    else:
+        text = str(value).lower() if isinstance(value, bool) else repr(value)
     return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 3] + "..."
 
 
 def _advice(wrong: str, known: Iterable[str]) -> str:
     known = list(known)
-    nearest = _nearest(wrong, known)
-    return f"did you mean {nearest!r}?" if nearest else f"the known keys are {', '.join(known)}"
-
-
-def _nearest(wrong: str, known: Iterable[str]) -> str | None:
-    # Imported here because it is needed for mistakes only, and a cold start pays for every import.
-    from difflib import get_close_matches
-
-    by_lower_case = {word.lower(): word for word in known}
-    close = get_close_matches(wrong.strip().lower(), by_lower_case, n=1, cutoff=0.6)
-    return by_lower_case[close[0]] if close else None
+    meant = nearest(wrong, known)
+    return f"did you mean {meant!r}?" if meant else f"the known keys are {', '.join(known)}"

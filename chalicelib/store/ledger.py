@@ -105,6 +105,13 @@ class Outcome(NamedTuple):
     expired: int = 0
 
 
+class Performed(NamedTuple):
+    """The entry of an operation that was performed before, and whether by the same request."""
+
+    entry: LedgerEntry
+    is_same: bool
+
+
 class HistoryPage(NamedTuple):
     """Some of the wanted entries, newest first, and the number to go on below (None: the end)."""
 
@@ -198,8 +205,34 @@ class LedgerStore:
         Strongly consistent; what DynamoDB leaves unprocessed is asked for again. Raises
         `Contention` if it never answers.
         """
-        found = self._get_items((user_id, _entry_key(number)) for user_id, number in places)
-        return {(item["user_id"]["S"], _number(item)): item for item in found}
+        items = self._get_many((user_id, _entry_key(number)) for user_id, number in places)
+        return {(item["user_id"]["S"], _number(item)): item for item in items}
+
+    def performed_before(
+        self, requests: Mapping[str, Mapping[str, object]]
+    ) -> dict[str, Performed]:
+        """Of the requests by operation, those whose operation was performed before.
+
+        One that is just being performed may be missing: whoever performs it meets the marker.
+        Raises `Contention` if DynamoDB never answers.
+        """
+        operations = {_marker_key(operation_digest(operation)): operation for operation in requests}
+        markers = {
+            operations[marker["user_id"]["S"]]: marker
+            for marker in self._get_many((key, _MARKER) for key in operations)
+        }
+        places = {
+            operation: (marker["owner"]["S"], int(marker["number"]["N"]))
+            for operation, marker in markers.items()
+        }
+        entries = self.entries(places.values())
+        return {
+            operation: Performed(
+                _entry(entries[place]),
+                markers[operation]["request"]["S"] == fingerprint(requests[operation]),
+            )
+            for operation, place in places.items()
+        }
 
     def history(
         self, user_id: str, below: int | None = None, limit: int = 100
@@ -300,7 +333,7 @@ class LedgerStore:
 
     def markers(self, digests: Iterable[str]) -> Iterator[Item]:
         """The markers of operations as stored, those that exist: by `domain.ledger.digest_of`."""
-        return self._get_items((_marker_key(digest), _MARKER) for digest in digests)
+        return self._get_many((_marker_key(digest), _MARKER) for digest in digests)
 
     def reversals(self, user_id: str) -> Iterator[Item]:
         """The links of a user's reversals as stored, usage by usage."""
@@ -594,7 +627,7 @@ class LedgerStore:
         items: list[Item] = response["Items"]
         return items
 
-    def _get_items(self, keys: Iterable[tuple[str, str]]) -> Iterator[Item]:
+    def _get_many(self, keys: Iterable[tuple[str, str]]) -> Iterator[Item]:
         """Items by partition and sort key, those that exist, in no order."""
         wanted = [{"user_id": user_id, "entry": entry} for user_id, entry in {*keys}]
         for start in range(0, len(wanted), MOST_KEYS_A_BATCH):

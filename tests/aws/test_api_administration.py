@@ -12,7 +12,7 @@ from chalicelib.domain.calendar import zone_names
 from chalicelib.domain.instants import format_instant
 from chalicelib.domain.ledger import LedgerEntry
 from tests.aws.api import ADMIN, Api
-from tests.aws.world import World, at
+from tests.aws.world import World, at, client
 
 RUNS = "/api/credits/allocation-runs"
 
@@ -146,6 +146,44 @@ def test_a_dry_run_says_exactly_what_the_run_then_does(world: World, api: Api) -
     assert preview(api, period="2026-03", zones=zones) == []
 
 
+def test_a_run_of_a_month_that_has_lapsed_grants_nothing_and_its_dry_run_says_so(
+    world: World, api: Api
+) -> None:
+    world.subscribe("1", eligible_from="2025-01-01T00:00:00Z")
+    world.now = at("2027-03-02T12:00:00Z")
+    for period, granted in (("2025-06", []), ("2026-03", []), ("2026-04", ["2026-04"])):
+        body = {"period": period, "zones": ["Europe/Paris"]}
+        items = preview(api, **body)
+        assert [item["allocation_period"] for item in items] == granted
+        api.post(RUNS, ADMIN, body)
+        world.drain()
+        assert [str(entry.allocated_through) for entry in world.history("1")] == granted
+
+
+def test_a_dry_run_names_whom_nobody_can_judge_and_goes_on_with_the_others(
+    world: World, api: Api
+) -> None:
+    for user_id in ("1", "2", "3", "4"):
+        world.subscribe(user_id)
+    table = {"TableName": world.settings.subscriptions_table}
+    item = client("dynamodb").get_item(**table, Key={"user_id": {"S": "2"}})["Item"]
+    client("dynamodb").put_item(**table, Item={**item, "plan": {"S": "gone"}})
+    world.grant("3", 5, "a")
+    (line,) = world.lines()[:1]
+    ledger_table = world.settings.ledger_table
+    client("dynamodb").put_item(TableName=ledger_table, Item={**line, "body": {"S": "{"}})
+    world.now = at("2026-02-02T12:00:00Z")
+    body = {"period": "2026-02", "zones": ["Europe/Paris"], "dry_run": True}
+    reply = api.post(RUNS, ADMIN, body)
+    assert reply.status == 200
+    assert [item["user_id"] for item in reply.json["items"]] == ["1", "4"]
+    assert [(user["user_id"], user["code"]) for user in reply.json["not_judged"]] == [
+        ("2", "invalid_input"),
+        ("3", "ledger_corrupt"),
+    ]
+    assert "unknown plan 'gone'" in reply.json["not_judged"][0]["words"]
+
+
 def test_a_dry_run_comes_in_pages_and_every_user_is_on_one_of_them(
     world: World, api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,13 +212,18 @@ def test_a_cursor_of_another_dry_run_is_refused(world: World, api: Api) -> None:
         assert fields(api.post(RUNS, ADMIN, {**body, **changed, "cursor": cursor})) == ["cursor"]
 
 
-def test_in_the_local_stage_a_month_ahead_of_the_clock_can_be_run(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("is_dry", [True, False], ids=["dry", "for_good"])
+def test_the_local_stage_does_not_run_a_month_ahead_of_its_clock_either(
+    monkeypatch: pytest.MonkeyPatch, *, is_dry: bool
 ) -> None:
     world = World(stage="local")
     monkeypatch.setattr("chalicelib.api.exchange.services", lambda: world.services)
-    reply = Api().post(RUNS, ADMIN, {"period": "2027-01", "zones": ["Europe/Paris"]})
-    assert reply.status == 202
+    world.subscribe("1")
+    body = {"period": "2026-05", "zones": ["Europe/Paris"], "dry_run": is_dry}
+    reply = Api().post(RUNS, ADMIN, body)
+    assert reply.status == 400
+    assert "has not begun" in reply.text
+    assert world.take("sweeps") == []
 
 
 WRONG_FIELDS: tuple[tuple[str, tuple[object, ...]], ...] = (

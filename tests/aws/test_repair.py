@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from chalicelib import operations
+from chalicelib.api.principal import caller_of
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.errors import IdempotencyKeyReused
 from chalicelib.messages import UsersMessage
-from chalicelib.operations import Void, void_batch
+from chalicelib.operations import CarryOver, Void, void_batch
 from chalicelib.store.ledger import Outcome
 from infra.repair import allocate, erase, export, redrive, replay, void
 from tests.aws.repair import Main, Terminal
@@ -269,6 +270,24 @@ def test_a_period_that_has_not_begun_for_the_user_is_not_granted(
     assert world.lines() == []
 
 
+@pytest.mark.parametrize("how", [("--dry-run",), ("--yes",)], ids=["dry", "for_good"])
+def test_the_local_stage_does_not_grant_a_period_ahead_of_its_clock_either(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], how: tuple[str, ...]
+) -> None:
+    world = World(stage="local")
+    terminal = Terminal(world, monkeypatch, capsys)
+    world.subscribe()
+    world.now = at("2027-01-01T00:00:00Z")
+    words = ("--period", "2027-05", "--user-id", "1", *how, "--json")
+    ran = terminal.run(allocate.main, *words)
+    assert ran.facts["users"][0]["because"]["code"] == "not_begun"
+    assert "has not begun where the user lives" in ran.said
+    assert world.lines() == []
+    replayed = ("--from", "2027-05-01T00:00Z", "--kind", "allocation", *how)
+    assert "must not be ahead of the clock" in terminal.run(replay.main, *replayed).said
+    assert terminal.functions.events == []
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [("1\na#b\n", "line 2"), ("\n", "names nobody"), (None, "cannot be read")],
@@ -445,16 +464,9 @@ def full_life(world: World) -> None:
     world.allocate_at(MIDNIGHT)
     world.grant("1", 30, "for-grace@navy.example", reason="For Grace Hopper", actor="auth0|1")
     world.grant("1", 9, "system-1", reason="COBOL", actor="system")
-    operations.carry_over(
-        services,
-        "1",
-        12,
-        world.now - timedelta(days=3),
-        None,
-        "From the navy",
-        caller="infra",
-        key="hopper-1",
-    )
+    since = world.now - timedelta(days=3)
+    carried = CarryOver("1", 12, since, None, "From the navy", caller="infra", key="hopper-1")
+    operations.carry_over(services, carried)
     spent = operations.use_credits(
         services, "1", 7, "A COBOL report", caller="auth0|1", key="hopper@navy.example#1"
     )
@@ -548,6 +560,21 @@ def test_an_export_has_the_markers_and_the_reversals_of_the_user_before_and_afte
         assert len(exported["mails"]) == 4
     of_another = terminal.run(export.main, "--user-id", "2").facts
     assert (len(of_another["markers"]), of_another["reversals"]) == (1, [])
+
+
+def test_an_erased_person_is_found_by_the_subject_that_their_tokens_have(
+    world: World, terminal: Terminal
+) -> None:
+    """The API writes the subject in its own way where it names operations after callers."""
+    world.subscribe("1")
+    world.grant("1", 30, "a")
+    subject = "https://example.com/users#1"
+    caller = caller_of("sub", subject)
+    operations.use_credits(world.services, "1", 5, "Export", caller=caller, key="k")
+    assert terminal.run(erase.main, "--user-id", "1", "--subject", subject, "--yes").status == 0
+    entries = [line["body"]["S"] for line in world.lines() if "body" in line]
+    assert len(entries) == 2
+    assert not any("example.com" in entry for entry in entries)
 
 
 def test_an_erasure_that_was_interrupted_is_finished_by_the_next(

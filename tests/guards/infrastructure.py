@@ -434,7 +434,7 @@ def _single() -> Iterator[Guard]:
                 "TopicsKey",
                 "KeyPolicy",
                 "Statement",
-                ("Sid", "AlarmsAndMailEventsPublish"),
+                ("Sid", "AlarmsPublish"),
                 "Condition",
             ),
             _GONE,

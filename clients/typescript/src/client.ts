@@ -41,9 +41,11 @@ export type ProblemCode =
   | "body_too_large"
   | "unsupported_media_type"
   | "idempotency_key_reused"
+  | "outdated_edit"
   | "not_allowed"
   | "too_many_requests"
   | "internal_error"
+  | "timezone_unknown"
   | "unavailable";
 
 /** A refusal of the API: the problem it answered with, whose `detail` is the message. */
