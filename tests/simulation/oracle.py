@@ -103,11 +103,8 @@ class Oracle:
     """Entries whose message the sender has handled."""
     sent: dict[tuple[Any, ...], str] = field(default_factory=dict)
     """The mails that went out, by what they are about."""
-    told: dict[tuple[Any, ...], set[int]] = field(default_factory=dict)
-    """The expirations told to a user on a day's account."""
     doubtful: set[tuple[Any, ...]] = field(default_factory=set)
-    """Mails that somebody was about to send when something went wrong, by what they are about,
-    and the expirations that were in one of them."""
+    """Mails that somebody was about to send when something went wrong, by what they are about."""
     # Of the present step:
     edits: list[Edit] = field(default_factory=list)
     versions_before: dict[str, int] = field(default_factory=dict)
@@ -357,10 +354,7 @@ class Oracle:
     # --- Mails ------------------------------------------------------------------------------------
 
     def predictions(self, message: Message) -> list[tuple[Any, ...]]:
-        """What may become of a message: ("send", identity, subject, text), ("nothing",), ("wait",).
-
-        The numbers of the expirations that a mail tells come last, where there are any.
-        """
+        """What may become of a message: ("send", identity, subject, text), or ("nothing",)."""
         body = json.loads(message.body)
         user_id = body["user_id"]
         return [
@@ -374,13 +368,13 @@ class Oracle:
     def _reminder(self, body: Json, subscription: Subscription, ledger: Ledger) -> tuple[Any, ...]:
         end = datetime.fromisoformat(body["expires_at"])
         now = self.world.clock
-        left = sum(
-            ledger.left[grant.number] for grant in ledger.alive(now) if grant.expires_at == end
-        )
+        ending = [grant for grant in ledger.alive(now) if grant.expires_at == end]
+        left = sum(ledger.left[grant.number] for grant in ending)
         unwanted = "expiring_soon" not in subscription.notifications or subscription.suppressed
         if unwanted or not left:
             return ("nothing",)
-        day = str(reference.local_day(subscription.timezone, end))
+        oldest = min(ending, key=lambda grant: (grant.granted_at, grant.number))
+        day = str(reference.local_day(oldest.timezone, end))
         subject = reference.sent_subject("expiring_soon", left, day)
         return ("send", ("expiring_soon", subscription.user_id, end), subject, "")
 
@@ -389,38 +383,17 @@ class Oracle:
             return ("nothing",)  # of a moment of the step before it was there
         line, before = ledger.lines[number - 1], ledger.until(number - 1)
         kind = reference.mail_of(line, before, subscription)
-        if kind is None or kind not in subscription.notifications:
+        if kind is None or kind not in subscription.notifications or subscription.suppressed:
             return ("nothing",)
         user_id = subscription.user_id
-        if kind == "expiration":
-            return self._expiration(number, line, subscription, ledger)
-        if subscription.suppressed:
-            return ("nothing",)
         available = ledger.until(number).available(line.posted_at)
         if kind == "low_balance":
             identity = (kind, user_id, reference.newest_grant(line, before))
             return ("send", identity, reference.sent_subject(kind, available, ""), "")
-        subject = reference.sent_subject(kind, line.amount, line.through or "")
-        left = f"Available now: {reference.credits_in_words(available)}\n"
+        day = str(reference.day_of(line, before)) if kind == "expiration" else None
+        subject = reference.sent_subject(kind, line.amount, day or line.through or "")
+        left = f"Available after that: {reference.credits_in_words(available)}\n"
         return ("send", (kind, user_id, number), subject, left)
-
-    def _expiration(
-        self, number: int, line: Line, subscription: Subscription, ledger: Ledger
-    ) -> tuple[Any, ...]:
-        timezone, user_id = subscription.timezone, subscription.user_id
-        day = reference.local_day(timezone, line.effective_at)
-        of_day = dict(reference.expirations_of(ledger, timezone, day))
-        told = self.told.get((user_id, day), set())
-        if number in told or subscription.suppressed:
-            return ("nothing",)
-        if told and reference.local_day(timezone, self.world.clock) <= day:
-            return ("wait",)
-        untold = {n: posted for n, posted in of_day.items() if n not in told}
-        amount = sum(posted.amount for posted in untold.values())
-        latest = list(untold.values())[-1]
-        shown_on = str(reference.local_day(timezone, latest.effective_at))
-        subject = reference.sent_subject("expiration", amount, shown_on)
-        return ("send", ("expiration", user_id, day, min(untold)), subject, "", (day, set(untold)))
 
     def sent_now(
         self,
@@ -464,9 +437,6 @@ class Oracle:
                 mail,
             )
             self.sent[offer[1]] = mail.subject
-            if len(offer) == 5:
-                day, numbers = offer[4]
-                self.told.setdefault((mail.user_id, day), set()).update(numbers)
         for message, offers in possible:
             self._handled(message, offers, message in failed, smoothly=smoothly)
 
@@ -480,27 +450,19 @@ class Oracle:
     ) -> None:
         mails = [offer for offer in offers if offer[0] == "send"]
         body = json.loads(message.body)
-        entries = {(body["user_id"], body.get("number"))}
         if not smoothly:
             self.doubtful.update(offer[1] for offer in mails)
-            told_together = {n for offer in mails if len(offer) == 5 for n in offer[4][1]}
-            self.doubtful.update((body["user_id"], number) for number in told_together)
         if has_failed:
             require(
-                not smoothly
-                or any(offer[0] == "wait" for offer in offers)
-                or any(offer[1] in self.doubtful for offer in mails)
-                or not self.doubtful.isdisjoint(entries),
+                not smoothly or any(offer[1] in self.doubtful for offer in mails),
                 "a mail failed for no reason:",
                 message,
                 offers,
             )
             return
-        told = self.told.items()
         require(
             any(offer[0] == "nothing" for offer in offers)
-            or any(offer[1] in self.sent for offer in mails)
-            or any(user == body["user_id"] and body.get("number") in n for (user, _), n in told),
+            or any(offer[1] in self.sent for offer in mails),
             "a mail was not sent and its message is gone:",
             message,
             offers,

@@ -7,7 +7,6 @@ hour after the other until the date has changed. Slow, short, and easy to check 
 
 import tomllib
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
@@ -419,8 +418,11 @@ def sent_subject(kind: str, amount: int, more: str) -> str:
     }[kind]
 
 
-def expirations_of(ledger: Ledger, timezone: str, day: date) -> Iterable[tuple[int, Line]]:
-    """The expirations whose day it is, where the user now lives, by their numbers."""
-    for number, line in enumerate(ledger.lines, 1):
-        if line.type == "expiration" and local_day(timezone, line.effective_at) == day:
-            yield number, line
+def day_of(expiration: Line, ledger: Ledger) -> date:
+    """The day on which credits expired, where the user lived when they were granted."""
+    ends = [
+        (grant.expires_at, local_day(grant.timezone, grant.expires_at))
+        for number, _ in expiration.legs
+        if (grant := ledger.grants[number]).expires_at
+    ]
+    return max(ends)[1]
