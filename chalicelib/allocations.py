@@ -4,16 +4,17 @@ The workers grant what `next_due_allocation` decides, and a preview shows what i
 there is no second opinion.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
 from chalicelib.domain import calendar, ledger
 from chalicelib.domain.calendar import Period
+from chalicelib.domain.errors import CreditsError, InvalidInput, LedgerCorrupt
 from chalicelib.domain.ledger import Account, LedgerEntry
 from chalicelib.domain.subscriptions import Subscription, due_periods, monthly_amount
 from chalicelib.messages import Sweep, SweepKind
-from chalicelib.observability import correlation_id
+from chalicelib.observability import correlation_id, logger
 from chalicelib.services import Services
 
 MOST_QUERIES = 100
@@ -41,10 +42,20 @@ class Position(NamedTuple):
     after_user_id: str | None
 
 
+class NotJudged(NamedTuple):
+    """A user of whom nobody can say what is due, and why."""
+
+    user_id: str
+    timezone: str
+    code: str
+    words: str
+
+
 class PreviewPage(NamedTuple):
-    """Some of what a run would post, and where to go on (None: the end)."""
+    """Some of what a run would post, of whom it cannot be said, and where to go on (None: the end)."""
 
     due: list[Due]
+    not_judged: list[NotJudged]
     position: Position | None
 
 
@@ -57,7 +68,7 @@ def next_due_allocation(
 ) -> LedgerEntry | None:
     """The oldest allocation still due to an account, None when nothing is."""
     catalogue = services.catalogue
-    due = due_periods(subscription, catalogue, account.allocated_through, as_of)
+    due = due_periods(subscription, catalogue, account.allocated_through, as_of, now)
     if not due:
         return None
     return ledger.allocate(
@@ -68,6 +79,31 @@ def next_due_allocation(
         catalogue.get(subscription.plan).credit_lifetime_days,
         now,
     )
+
+
+def save_subscription(
+    services: Services, user_id: str, decide: Callable[[Subscription | None], Subscription]
+) -> Subscription:
+    """Writes what ``decide`` makes of a subscription, and posts what is due to it from then on.
+
+    Sweeps end a week after a month's start: what an edit makes due would wait for the next month.
+    If it cannot be posted, the edit stands, and the next sweep of the zone posts it.
+    """
+    # Not imported by those who only read.
+    from chalicelib.store.database import FAULTS
+
+    subscription = services.subscriptions.change(user_id, decide)
+    now = services.now()
+    try:
+        # Most edits make nothing due, whatever the ledger says: they need not read it.
+        if due_periods(subscription, services.catalogue, None, now, now):
+            services.ledger.post(
+                user_id,
+                lambda account: next_due_allocation(services, account, subscription, now, now),
+            )
+    except (CreditsError, *FAULTS) as error:
+        logger().warning("due allocation not posted", user_id=user_id, error=str(error))
+    return subscription
 
 
 def zones_of_run(services: Services, period: Period, zones: Sequence[str] | None) -> Zones:
@@ -111,32 +147,40 @@ def preview_run(
     A page can hold less than there are users, even nothing, and still not be the last.
     """
     due: list[Due] = []
+    not_judged: list[NotJudged] = []
     users = queries = 0
     remaining = [zone for zone in zones if position is None or zone >= position.timezone]
     for place, timezone in enumerate(remaining):
         after = position.after_user_id if position and timezone == position.timezone else None
         while users < limit and queries < MOST_QUERIES:
             page = services.subscriptions.users_of(timezone, after, limit - users)
-            due += _due_to(services, period, timezone, page.user_ids)
+            for found in _due_to(services, period, timezone, page.user_ids):
+                if isinstance(found, Due):
+                    due.append(found)
+                else:
+                    not_judged.append(found)
             users += len(page.user_ids)
             queries += 1
             after = page.last_user_id
             if after is None:
                 break
         if after is not None:
-            return PreviewPage(due, Position(timezone, after))
+            return PreviewPage(due, not_judged, Position(timezone, after))
         if (users >= limit or queries >= MOST_QUERIES) and place + 1 < len(remaining):
-            return PreviewPage(due, Position(remaining[place + 1], None))
-    return PreviewPage(due, None)
+            return PreviewPage(due, not_judged, Position(remaining[place + 1], None))
+    return PreviewPage(due, not_judged, None)
 
 
 def _due_to(
     services: Services, period: Period, timezone: str, user_ids: list[str]
-) -> Iterator[Due]:
+) -> Iterator[Due | NotJudged]:
     as_of = calendar.month_start(timezone, period)
     now = services.posting_time(as_of)
     for user_id, subscription in services.subscriptions.get_many(user_ids).items():
-        account = services.ledger.account(user_id)
-        while entry := next_due_allocation(services, account, subscription, as_of, now):
-            yield Due(entry, subscription.timezone)
-            account = Account(user_id, entry)
+        try:
+            account = services.ledger.account(user_id)
+            while entry := next_due_allocation(services, account, subscription, as_of, now):
+                yield Due(entry, subscription.timezone)
+                account = Account(user_id, entry)
+        except (InvalidInput, LedgerCorrupt) as error:
+            yield NotJudged(user_id, timezone, error.code, str(error))

@@ -39,7 +39,7 @@ def instants_of_start(period: Period, zones: Iterable[str]) -> dict[datetime, se
 def is_due(subscription: Subscription, catalogue: PlanCatalogue, period: Period) -> bool:
     """Whether a subscription, as it is now, was or will be due for a period at its start."""
     start = calendar.month_start(subscription.timezone, period)
-    return period in due_periods(subscription, catalogue, None, start)
+    return period in due_periods(subscription, catalogue, None, start, start)
 
 
 @dataclass

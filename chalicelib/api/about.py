@@ -21,6 +21,7 @@ def plans(call: Call) -> Answer:
             "monthly_credits": plan.monthly_credits,
             "credit_lifetime_days": plan.credit_lifetime_days,
             "lowest": plan.lowest,
+            "grants_since": plan.grants_since and plan.grants_since.isoformat(),
         }
         for plan in call.services.catalogue.plans
     ]

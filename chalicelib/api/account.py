@@ -11,7 +11,7 @@ from chalicelib.domain.errors import InvalidInput
 from chalicelib.domain.fields import parse_amount, parse_choice, parse_text, parse_user_id
 from chalicelib.domain.instants import format_instant, parse_instant
 from chalicelib.domain.ledger import Account, EntryType, LedgerEntry
-from chalicelib.domain.subscriptions import next_allocation, not_allocated_because
+from chalicelib.domain.subscriptions import next_allocation, no_allocation_because
 from chalicelib.services import Services
 
 from . import cursors
@@ -32,7 +32,7 @@ def allocation_schedule(call: Call) -> Answer:
     account = services.ledger.account(subscription.user_id)
     now = account.time(services.now())
     upcoming = next_allocation(subscription, services.catalogue, account.allocated_through, now)
-    reason = not_allocated_because(subscription, services.catalogue)
+    reason = no_allocation_because(subscription, services.catalogue, account.allocated_through, now)
     return Answer(
         {
             "next_allocation_date": upcoming and upcoming.period.first_day.isoformat(),

@@ -89,6 +89,7 @@ def _preview(call: Call, period: Period, zones: Zones, limit: int, cursor: str |
             "period": str(period),
             "dry_run": True,
             "items": [_item(due) for due in page.due],
+            "not_judged": [user._asdict() for user in page.not_judged],
             "next_cursor": page.position and cursors.encode(listing, _text(page.position)),
             "zones_not_begun": zones.not_begun,
         }

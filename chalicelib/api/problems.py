@@ -15,6 +15,7 @@ from chalicelib.domain.errors import (
     InvalidInput,
     NotAllowed,
     NotFound,
+    OutdatedEdit,
     VersionConflict,
 )
 from chalicelib.refusals import field_errors
@@ -51,6 +52,7 @@ _KINDS: dict[type[CreditsError], _Kind] = {
         (BodyTooLarge, 413, "The body is too large", _NONE),
         (UnsupportedMediaType, 415, "The body is not JSON", _NONE),
         (IdempotencyKeyReused, 422, "The idempotency key belongs to another request", _NONE),
+        (OutdatedEdit, 422, "What is stored was observed later", _NONE),
         (NotAllowed, 422, "A rule of the product forbids this", _NONE),
     )
 }

@@ -8,15 +8,19 @@ whatever is there when it is written, so two that change different fields lose n
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
+from chalicelib.allocations import save_subscription
 from chalicelib.domain.errors import InvalidInput, NotFound, VersionConflict
 from chalicelib.domain.fields import FieldReader, parse_user_id
 from chalicelib.domain.instants import format_instant
 from chalicelib.domain.notifications import MailKind
 from chalicelib.domain.subscriptions import (
+    FIELDS,
+    Moment,
     Subscription,
     next_allocation,
-    not_allocated_because,
+    no_allocation_because,
     register,
 )
 
@@ -89,7 +93,7 @@ def put(call: Call) -> Answer:
         precondition.check(present)
         return register(values, call.services.catalogue, call.services.now(), present)
 
-    subscription = call.services.subscriptions.change(user_id, decide)
+    subscription = save_subscription(call.services, user_id, decide)
     return _answer(call, subscription, status=200 if is_registered else 201)
 
 
@@ -101,12 +105,10 @@ def patch(call: Call) -> Answer:
         if present is None:
             raise NotFound(f"there is no user {user_id}")
         precondition.check(present)
-        kept = {"email", "plan"} - values.keys()
-        merged = {**_present_values(present), **values}
-        merged = {name: value for name, value in merged.items() if name not in kept}
-        return register(merged, call.services.catalogue, call.services.now(), present, kept)
+        services = call.services
+        return register(values, services.catalogue, services.now(), present, kept=FIELDS)
 
-    return _answer(call, call.services.subscriptions.change(user_id, decide))
+    return _answer(call, save_subscription(call.services, user_id, decide))
 
 
 def _edit(call: Call) -> tuple[Precondition, str, Mapping[str, object]]:
@@ -120,8 +122,8 @@ def _edit(call: Call) -> tuple[Precondition, str, Mapping[str, object]]:
     return precondition, user_id, {**values, "user_id": user_id}
 
 
-def _present_values(present: Subscription) -> dict[str, object]:
-    # Without eligible_from: `register` keeps it, or moves it when the subscription is resumed.
+def _values(present: Subscription) -> dict[str, object]:
+    """What can be edited, as an edit may send it back."""
     return {
         "email": present.email,
         "timezone": present.timezone,
@@ -129,6 +131,8 @@ def _present_values(present: Subscription) -> dict[str, object]:
         "billing_interval": present.billing_interval.value,
         "status": present.status.value,
         "started_at": format_instant(present.started_at),
+        "eligible_from": _moment(present.eligible_from),
+        "ends_at": _shown(present.ends_at),
         "allocation_amount": present.allocation_amount,
         "notifications": [kind.value for kind in MailKind if kind in present.notifications],
     }
@@ -140,17 +144,28 @@ def _answer(call: Call, subscription: Subscription, status: int = 200) -> Answer
     upcoming = next_allocation(
         subscription, call.services.catalogue, account.allocated_through, now
     )
-    reason = not_allocated_because(subscription, call.services.catalogue)
+    reason = no_allocation_because(
+        subscription, call.services.catalogue, account.allocated_through, now
+    )
     body = {
         "user_id": subscription.user_id,
-        **_present_values(subscription),
+        **_values(subscription),
         "mail_suppressed_because": subscription.suppressed and subscription.suppressed.value,
-        "eligible_from": format_instant(subscription.eligible_from),
+        "resumed_at": _shown(subscription.resumed_at),
+        "observed_at": _shown(subscription.observed_at),
         "next_credit_allocation": upcoming and upcoming.period.first_day.isoformat(),
         "credit_allocation_amount": upcoming.amount if upcoming else 0,
         "not_allocated_because": why_not(reason),
     }
     return Answer(body, status, {"ETag": etag(subscription)})
+
+
+def _moment(moment: Moment) -> str:
+    return format_instant(moment) if isinstance(moment, datetime) else moment.isoformat()
+
+
+def _shown(instant: datetime | None) -> str | None:
+    return instant and format_instant(instant)
 
 
 def _parse_etags(field: str, value: object) -> frozenset[str]:

@@ -6,6 +6,7 @@ ledger as they are now: a user who is missing is one whom the next sweep would a
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
 from . import calendar
@@ -74,8 +75,11 @@ def tally_of(
     catalogue: PlanCatalogue,
     period: Period,
     entries: Sequence[LedgerEntry],
+    now: datetime,
 ) -> Tally:
     """One user's part: ``entries``, newest first, have all since the period began anywhere.
+
+    A period that has lapsed at ``now`` is due to nobody: no sweep would allocate it any more.
 
     Raises `InvalidInput` when the plan is not in the catalogue.
     """
@@ -89,7 +93,7 @@ def tally_of(
         return Tally(1, 1, duplicate=int(is_twice), duplicate_users=user if is_twice else ())
     allocated_through = entries[0].allocated_through if entries else None
     start = calendar.month_start(subscription.timezone, period)
-    if period in due_periods(subscription, catalogue, allocated_through, start):
+    if period in due_periods(subscription, catalogue, allocated_through, start, now):
         return Tally(1, missing=1, missing_users=user)
     return Tally()
 

@@ -7,6 +7,7 @@
     ├── IdempotencyKeyReused    the key already belongs to a different request
     ├── NotAllowed              understood, but against a rule: the detail says which
     ├── VersionConflict         the subscription was edited by someone else meanwhile
+    ├── OutdatedEdit            the edit reports what was seen before what is stored
     ├── Contention              other writers kept winning; retry later, nothing was written
     └── LedgerCorrupt           a ledger entry does not follow from the entries before it
 
@@ -87,6 +88,12 @@ class VersionConflict(CreditsError):
     """An edit was based on a version that is no longer the current one."""
 
     code = "version_conflict"
+
+
+class OutdatedEdit(CreditsError):
+    """An edit reports what was observed before what is stored, and must not overwrite it."""
+
+    code = "outdated_edit"
 
 
 class Contention(CreditsError):

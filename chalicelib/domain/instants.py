@@ -13,6 +13,9 @@ from .errors import InvalidInput
 _FIRST_YEAR = 1970
 _LAST_YEAR = 2999
 
+CLOCKS_DIFFER = timedelta(minutes=5)
+"""How far the clocks of two machines may differ: what is farther ahead of ours is of the future."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -67,6 +70,19 @@ def parse_date(field: str, value: object) -> date:
         raise InvalidInput.of(field, f"is not a date that exists: {error}") from error
     check_year(day.year, field)
     return day
+
+
+def parse_date_or_instant(field: str, value: object) -> datetime | date:
+    """Read a local date where there is nothing but a date, else an instant."""
+    if isinstance(value, str) and _DATE.fullmatch(value):
+        return parse_date(field, value)
+    try:
+        return parse_instant(field, value)
+    except InvalidInput as error:
+        (wrong,) = error.errors
+        raise InvalidInput.of(
+            field, f"{wrong.message}; or a local date written like 2026-07-01"
+        ) from error
 
 
 def check_year(year: int, field: str) -> None:

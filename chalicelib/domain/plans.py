@@ -9,6 +9,7 @@ import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import date, time
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -28,6 +29,10 @@ _LONGEST_SHOWN = 80
 _UNREADABLE = (ValueError, RecursionError)
 
 _NEVER = "(leave it out for credits that never expire)"
+_ALWAYS = "(leave it out for a plan that has always granted)"
+
+# A slip in the century would grant twelve months at once, or nothing for a lifetime.
+_YEARS_TO_GRANT_SINCE = range(2000, 2100)
 
 
 class CatalogueError(ValueError):
@@ -53,6 +58,9 @@ class Plan:
     """For how many local days they can be spent; None for as long as one likes."""
     lowest: bool
     """Whether it is the lowest plan of the product; exactly one is."""
+    grants_since: date | None = None
+    """The local day on which the plan began to grant: months that began earlier are never granted
+    its amount. None for a plan that always has."""
     low_balance_threshold: int | None = None
     """A usage that takes the balance below it is worth a mail; None: no usage is."""
 
@@ -120,6 +128,7 @@ def parse_catalogue(text: str, source: str = "plans.toml") -> PlanCatalogue:
                 monthly_credits=table["monthly_credits"],
                 credit_lifetime_days=table.get("credit_lifetime_days"),
                 lowest=table.get("lowest", False),
+                grants_since=table.get("grants_since"),
                 low_balance_threshold=table.get("low_balance_threshold"),
             )
             for table in document["plans"]
@@ -267,6 +276,14 @@ def _lowest_rule(value: Any) -> str | None:
     return None if isinstance(value, bool) else "true or false"
 
 
+def _since_rule(value: Any) -> str | None:
+    # Not isinstance: to Python, a date and time is a date.
+    if type(value) is not date:
+        return f"a date written like 2027-01-01, without quotes and without a time {_ALWAYS}"
+    years = _YEARS_TO_GRANT_SINCE
+    return None if value.year in years else f"in a year from {years[0]} to {years[-1]} {_ALWAYS}"
+
+
 def _threshold_rule(value: Any) -> str | None:
     if type(value) is not int or value < 1:
         return "a whole number of 1 or more (leave it out for no such mails)"
@@ -280,13 +297,17 @@ _RULES: dict[str, Callable[[Any], str | None]] = {
     "monthly_credits": _credits_rule,
     "credit_lifetime_days": _lifetime_rule,
     "lowest": _lowest_rule,
+    "grants_since": _since_rule,
     "low_balance_threshold": _threshold_rule,
 }
 
 
 def _shown(value: Any) -> str:
     """A value as TOML writes it, cut to what fits on a line."""
-    text = str(value).lower() if isinstance(value, bool) else repr(value)
+    if isinstance(value, date | time):
+        text = str(value)
+    else:
+        text = str(value).lower() if isinstance(value, bool) else repr(value)
     return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 3] + "..."
 
 

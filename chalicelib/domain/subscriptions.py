@@ -7,24 +7,34 @@ for, and so is never stale.
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import date, datetime
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from . import calendar
 from .calendar import Period
-from .errors import InvalidInput
+from .errors import InvalidInput, OutdatedEdit
 from .fields import (
     FieldReader,
+    Parsed,
     Parser,
     parse_amount,
     parse_choice,
     parse_email,
     parse_user_id,
 )
-from .instants import parse_instant, to_millisecond
+from .instants import (
+    CLOCKS_DIFFER,
+    format_instant,
+    parse_date_or_instant,
+    parse_instant,
+    to_millisecond,
+)
 from .notifications import ALL_KINDS, MailKind
 from .plans import PlanCatalogue
+
+Moment = datetime | date
+"""An instant, or a local date: the midnight at which it begins where the user lives."""
 
 MOST_MISSED_PERIODS = 12
 """An outage is made good for this many periods back, the current one included; older ones lapse."""
@@ -60,6 +70,7 @@ class NotAllocatedBecause(StrEnum):
     BILLED_MONTHLY = "billed_monthly"
     PLAN_GRANTS_NOTHING = "plan_grants_nothing"
     PLAN_UNKNOWN = "plan_unknown"
+    ENDED = "subscription_ended"
 
     @property
     def words(self) -> str:
@@ -73,6 +84,7 @@ _WORDS = {
     NotAllocatedBecause.BILLED_MONTHLY: "Monthly credits come with yearly billing only.",
     NotAllocatedBecause.PLAN_GRANTS_NOTHING: "The plan grants no monthly credits.",
     NotAllocatedBecause.PLAN_UNKNOWN: "The plan is no longer in the catalogue of plans.",
+    NotAllocatedBecause.ENDED: "The subscription ends before the next allocation.",
 }
 
 
@@ -82,6 +94,7 @@ class NotDueBecause(StrEnum):
     ALLOCATED_BEFORE = "allocated_before"
     NOT_BEGUN = "not_begun"
     NOT_ELIGIBLE = "not_eligible"
+    ENDED = "subscription_ended"
     LAPSED = "lapsed"
 
     @property
@@ -94,6 +107,7 @@ _PERIOD_WORDS = {
     NotDueBecause.ALLOCATED_BEFORE: "This period, or a later one, has been allocated before.",
     NotDueBecause.NOT_BEGUN: "The period has not begun where the user lives.",
     NotDueBecause.NOT_ELIGIBLE: "The period began before the subscription was eligible.",
+    NotDueBecause.ENDED: "The subscription ends before the period begins.",
     NotDueBecause.LAPSED: f"The period has lapsed: the latest {MOST_MISSED_PERIODS} are made good.",
 }
 
@@ -102,7 +116,11 @@ _PERIOD_WORDS = {
 class Subscription:
     """One user's subscription.
 
-    ``eligible_from``: only periods that start at or after it are ever allocated.
+    Only periods are ever allocated that start at or after ``eligible_from``, ``started_at`` and
+    ``resumed_at``, and before ``ends_at``. ``eligible_from`` is what somebody asked for, and nothing
+    but a changed wish moves it; by itself it is ``registered_at``, the first registration.
+    ``resumed_at``: when the subscription last came back from a state without allocations.
+    ``observed_at``: when the newest edit that says so saw what it reports.
     ``allocation_amount``: the user's own monthly amount; None means the plan's.
     ``version`` counts the edits, from 1; it is what concurrent editors compare.
     ``notifications``: the kinds of mails the user wants. ``suppressed``: why the address gets none
@@ -116,11 +134,15 @@ class Subscription:
     billing_interval: BillingInterval
     status: SubscriptionStatus
     started_at: datetime
-    eligible_from: datetime
+    eligible_from: Moment
     allocation_amount: int | None = None
     version: int = 1
     notifications: frozenset[MailKind] = ALL_KINDS
     suppressed: SuppressedBecause | None = None
+    registered_at: datetime | None = None
+    resumed_at: datetime | None = None
+    ends_at: datetime | None = None
+    observed_at: datetime | None = None
 
     @property
     def can_receive(self) -> bool:
@@ -167,13 +189,31 @@ def not_allocated_because(
     return None
 
 
+def no_allocation_because(
+    subscription: Subscription,
+    catalogue: PlanCatalogue,
+    allocated_through: Period | None,
+    now: datetime,
+) -> NotAllocatedBecause | None:
+    """The reason `next_allocation` knows of none; None when it knows one."""
+    reason = not_allocated_because(subscription, catalogue)
+    if reason or next_allocation(subscription, catalogue, allocated_through, now):
+        return reason
+    return NotAllocatedBecause.ENDED
+
+
 def due_periods(
     subscription: Subscription,
     catalogue: PlanCatalogue,
     allocated_through: Period | None,
     as_of: datetime,
+    now: datetime,
 ) -> tuple[Period, ...]:
-    """The periods to allocate as of an instant, oldest first, at most `MOST_MISSED_PERIODS`.
+    """The periods to allocate that had begun at ``as_of``, oldest first.
+
+    A period lapses by the clock: of those that have begun at ``now``, the latest
+    `MOST_MISSED_PERIODS` can be due, whatever moment of the past is asked about. Nothing is due
+    that has not begun at ``now``.
 
     Raises `InvalidInput` for a subscription that can receive and whose plan is not in the
     catalogue: what is owed to it cannot be told, and is not nothing.
@@ -182,15 +222,19 @@ def due_periods(
         catalogue.get(subscription.plan)
     if not_allocated_because(subscription, catalogue):
         return ()
-    current = calendar.period_at(subscription.timezone, as_of)
+    timezone = subscription.timezone
+    first_instant = _first_instant(subscription, catalogue)
+    oldest = calendar.period_at(timezone, now).plus(1 - MOST_MISSED_PERIODS)
+    if allocated_through is not None:
+        oldest = max(oldest, allocated_through.next())
     due: list[Period] = []
-    period = current
-    while (
-        len(due) < MOST_MISSED_PERIODS
-        and (allocated_through is None or period > allocated_through)
-        and calendar.month_start(subscription.timezone, period) >= subscription.eligible_from
-    ):
-        due.append(period)
+    period = calendar.period_at(timezone, min(as_of, now))
+    while period >= oldest:
+        start = calendar.month_start(timezone, period)
+        if start < first_instant:
+            break
+        if not _has_ended(subscription, start):
+            due.append(period)
         period = period.previous()
     return tuple(reversed(due))
 
@@ -210,9 +254,11 @@ def not_due_because(
         return reason
     if now < start:
         return NotDueBecause.NOT_BEGUN
-    if start < subscription.eligible_from:
+    if start < _first_instant(subscription, catalogue):
         return NotDueBecause.NOT_ELIGIBLE
-    if period not in due_periods(subscription, catalogue, allocated_through, now):
+    if _has_ended(subscription, start):
+        return NotDueBecause.ENDED
+    if period not in due_periods(subscription, catalogue, allocated_through, now, now):
         return NotDueBecause.LAPSED
     return None
 
@@ -226,28 +272,70 @@ def next_allocation(
     """The first allocation that is still to be made, an overdue one included; None when none is."""
     if not_allocated_because(subscription, catalogue):
         return None
-    due = due_periods(subscription, catalogue, allocated_through, now)
-    period = due[0] if due else _first_period_to_come(subscription, allocated_through, now)
-    return NextAllocation(
-        period,
-        calendar.month_start(subscription.timezone, period),
-        monthly_amount(subscription, catalogue),
-    )
+    due = due_periods(subscription, catalogue, allocated_through, now, now)
+    period = due[0] if due else _first_to_come(subscription, catalogue, allocated_through, now)
+    start = calendar.month_start(subscription.timezone, period)
+    if _has_ended(subscription, start):
+        return None
+    return NextAllocation(period, start, monthly_amount(subscription, catalogue))
 
 
-def _first_period_to_come(
-    subscription: Subscription, allocated_through: Period | None, now: datetime
+def _first_to_come(
+    subscription: Subscription,
+    catalogue: PlanCatalogue,
+    allocated_through: Period | None,
+    now: datetime,
 ) -> Period:
     timezone = subscription.timezone
-    first = calendar.period_at(timezone, max(now, subscription.eligible_from))
-    if allocated_through is not None:
-        first = max(first, allocated_through)
+    earliest = max(now, _first_instant(subscription, catalogue))
+    first = calendar.period_at(timezone, earliest)
     # A period whose start is past is not to come, unless eligibility begins exactly there.
-    if first != allocated_through and calendar.month_start(timezone, first) >= max(
-        subscription.eligible_from, now
-    ):
-        return first
-    return first.next()
+    if calendar.month_start(timezone, first) < earliest:
+        first = first.next()
+    return first if allocated_through is None else max(first, allocated_through.next())
+
+
+def _first_instant(subscription: Subscription, catalogue: PlanCatalogue) -> datetime:
+    """No period that begins earlier is due."""
+    timezone = subscription.timezone
+    instants = [_instant(subscription.eligible_from, timezone), subscription.started_at]
+    if subscription.resumed_at is not None:
+        instants.append(subscription.resumed_at)
+    if subscription.allocation_amount is None and subscription.plan in catalogue:
+        grants_since = catalogue.get(subscription.plan).grants_since
+        if grants_since is not None:
+            instants.append(calendar.midnight(timezone, grants_since))
+    return max(instants)
+
+
+def _has_ended(subscription: Subscription, instant: datetime) -> bool:
+    return subscription.ends_at is not None and subscription.ends_at <= instant
+
+
+def _instant(moment: Moment, timezone: str) -> datetime:
+    # To Python, an instant is a date too.
+    return moment if isinstance(moment, datetime) else calendar.midnight(timezone, moment)
+
+
+# --- Edits --------------------------------------------------------------------------------------
+
+FIELDS = frozenset(
+    {
+        "user_id",
+        "email",
+        "timezone",
+        "plan",
+        "billing_interval",
+        "status",
+        "started_at",
+        "eligible_from",
+        "ends_at",
+        "allocation_amount",
+        "notifications",
+        "observed_at",
+    }
+)
+"""What `register` reads. An edit that is to keep all it does not name is given these to keep."""
 
 
 def register(
@@ -257,40 +345,68 @@ def register(
     existing: Subscription | None = None,
     kept: Collection[str] = (),
 ) -> Subscription:
-    """The subscription that ``values`` describe in full, as the successor of ``existing``.
+    """The subscription that ``values`` describe, as the successor of ``existing``.
 
-    ``kept``: of ``email`` and ``plan``, what is not in ``values`` and stays as it is in
-    ``existing``, whatever today's rules are: an address that was never given, a plan that has left
-    the catalogue.
+    ``kept``: the fields that stay as they are in ``existing`` when they are not in ``values``,
+    whatever today's rules are: an address that was never given, a plan that has left the catalogue.
+    Any other field that is left out, or null, gets its default. Whatever is kept,
+    ``notifications`` stay as they are: they are not the caller's to reset.
 
-    Optional fields: ``eligible_from``, ``allocation_amount``, ``notifications`` (left out, the
-    user's wishes stay as they are: they are not the caller's to reset). Raises `InvalidInput`
-    naming every wrong field. Without an explicit ``eligible_from`` a new subscription is eligible
-    from the later of its start and ``now``, so that importing years of old subscribers grants
-    nothing for the past; one that comes back from a state without allocations (paused, cancelled,
-    billed monthly, a plan that grants nothing) is eligible from ``now`` and never earlier than
-    before. Answers ``existing`` itself when nothing changes.
+    Raises `InvalidInput` naming every wrong field, and `OutdatedEdit` when the stored subscription
+    was observed after ``observed_at``. Answers ``existing`` itself when nothing changes.
+
+    Nobody is given anything for a time without allocations. So ``eligible_from`` is by itself the
+    first registration: importing years of old subscribers grants nothing for the past. And who
+    comes back (from a pause, a cancellation, monthly billing, a plan that grants nothing, an end, a
+    start or an eligibility that lay ahead) has resumed ``now``. Only a changed ``eligible_from`` is
+    a decision to the contrary; to repeat the one there is decides nothing.
     """
     now = to_millisecond(now)
+    described = _described(values, catalogue, now, existing, kept)
+    if existing is None:
+        return described
+    return _successor(existing, described, catalogue, now)
+
+
+def _described(
+    values: Mapping[str, object],
+    catalogue: PlanCatalogue,
+    now: datetime,
+    existing: Subscription | None,
+    kept: Collection[str],
+) -> Subscription:
+    """What an edit asks for: the values as they are given, the defaults and what is kept."""
     fields = FieldReader(values, "subscription")
+    before: Any = existing
+    stays = frozenset(kept) - values.keys() if existing else frozenset()
+
+    def required(name: str, parser: Parser[Parsed]) -> Parsed:
+        value: Parsed = getattr(before, name) if name in stays else fields.required(name, parser)
+        return value
+
+    def optional(name: str, parser: Parser[Parsed]) -> Parsed | None:
+        value: Parsed | None = (
+            getattr(before, name) if name in stays else fields.optional(name, parser)
+        )
+        return value
+
+    registered_at = existing.registered_at if existing else now
     user_id = fields.required("user_id", parse_user_id)
-    email = (
-        existing.email if existing and "email" in kept else fields.required("email", parse_email)
-    )
-    timezone = fields.required("timezone", calendar.parse_timezone)
-    plan = (
-        existing.plan
-        if existing and "plan" in kept
-        else fields.required("plan", _parse_plan(catalogue))
-    )
-    billing_interval = fields.required("billing_interval", parse_choice(BillingInterval))
-    status = fields.required("status", parse_choice(SubscriptionStatus))
-    started_at = fields.required("started_at", parse_instant)
-    eligible_from = fields.optional("eligible_from", parse_instant)
-    allocation_amount = fields.optional("allocation_amount", parse_amount)
-    notifications = fields.optional("notifications", _parse_kinds)
+    email = required("email", parse_email)
+    timezone = required("timezone", calendar.parse_timezone)
+    plan = required("plan", _parse_plan(catalogue))
+    billing_interval = required("billing_interval", parse_choice(BillingInterval))
+    status = required("status", parse_choice(SubscriptionStatus))
+    started_at = required("started_at", parse_instant)
+    eligible_from = optional("eligible_from", parse_date_or_instant)
+    ends_at = optional("ends_at", parse_instant)
+    allocation_amount = optional("allocation_amount", parse_amount)
+    notifications = optional("notifications", _parse_kinds)
+    observed_at = fields.optional("observed_at", _parse_past(now))
     fields.finish()
-    described = Subscription(
+    if notifications is None:
+        notifications = existing.notifications if existing else ALL_KINDS
+    return Subscription(
         user_id=user_id,
         email=email,
         timezone=timezone,
@@ -298,27 +414,45 @@ def register(
         billing_interval=billing_interval,
         status=status,
         started_at=started_at,
-        eligible_from=eligible_from or max(started_at, now),
+        # Of a subscription from before registrations were kept, only this is known.
+        eligible_from=eligible_from or registered_at or before.eligible_from,
         allocation_amount=allocation_amount,
-        notifications=ALL_KINDS if notifications is None else notifications,
+        notifications=notifications,
+        registered_at=registered_at,
+        ends_at=ends_at,
+        observed_at=observed_at,
     )
-    if existing is None:
-        return described
+
+
+def _successor(
+    existing: Subscription, described: Subscription, catalogue: PlanCatalogue, now: datetime
+) -> Subscription:
+    observed_before, observed_now = existing.observed_at, described.observed_at
+    if observed_before and observed_now and observed_now < observed_before:
+        raise OutdatedEdit(
+            f"what is stored of user {existing.user_id} was observed at "
+            f"{format_instant(observed_before)}, after what this edit reports"
+        )
     described = replace(
         described,
-        notifications=existing.notifications if notifications is None else notifications,
-        suppressed=existing.suppressed if email == existing.email else None,
+        version=existing.version,
+        observed_at=observed_now or observed_before,
+        suppressed=existing.suppressed if described.email == existing.email else None,
+        resumed_at=existing.resumed_at,
     )
-    if eligible_from is None:
-        resumes = _receives(described, catalogue) and not _receives(existing, catalogue)
-        described = replace(
-            described,
-            eligible_from=max(now, started_at, existing.eligible_from)
-            if resumes
-            else existing.eligible_from,
-        )
-    described = replace(described, version=existing.version)
+    if _decides(existing, described):
+        described = replace(described, resumed_at=None)
+    elif _receives(described, catalogue, now) and not _receives(existing, catalogue, now):
+        described = replace(described, resumed_at=now)
     return existing if described == existing else replace(described, version=existing.version + 1)
+
+
+def _decides(existing: Subscription, described: Subscription) -> bool:
+    """Whether an edit names another ``eligible_from`` than there is; the default is nobody's."""
+    if described.eligible_from == described.registered_at:
+        return False
+    timezone = existing.timezone
+    return _instant(described.eligible_from, timezone) != _instant(existing.eligible_from, timezone)
 
 
 def without_mails(subscription: Subscription, kind: MailKind | None) -> Subscription:
@@ -342,10 +476,15 @@ def suppress(subscription: Subscription, address: str, reason: SuppressedBecause
     return replace(subscription, suppressed=reason, version=subscription.version + 1)
 
 
-def _receives(subscription: Subscription, catalogue: PlanCatalogue) -> bool:
+def _receives(subscription: Subscription, catalogue: PlanCatalogue, now: datetime) -> bool:
+    """Whether a period that began now would be due."""
     # One whose plan has left the catalogue does: it has missed what we owe it.
     reason = not_allocated_because(subscription, catalogue)
-    return reason in (None, NotAllocatedBecause.PLAN_UNKNOWN)
+    return (
+        reason in (None, NotAllocatedBecause.PLAN_UNKNOWN)
+        and _first_instant(subscription, catalogue) <= now
+        and not _has_ended(subscription, now)
+    )
 
 
 def _parse_plan(catalogue: PlanCatalogue) -> Parser[str]:
@@ -358,3 +497,13 @@ def _parse_kinds(field: str, value: object) -> frozenset[MailKind]:
         raise InvalidInput.of(field, f"must be a list of the kinds of mails wanted: {words}")
     parse = parse_choice(MailKind)
     return frozenset(parse(f"{field}[{place}]", kind) for place, kind in enumerate(value))
+
+
+def _parse_past(now: datetime) -> Parser[datetime]:
+    def parse(field: str, value: object) -> datetime:
+        instant = parse_instant(field, value)
+        if instant > now + CLOCKS_DIFFER:
+            raise InvalidInput.of(field, "must not be ahead of the clock")
+        return instant
+
+    return parse

@@ -109,13 +109,14 @@ def _check(services: Services, check: ZoneCheck, is_time_up: Callable[[], bool])
 
 
 def _tallies(services: Services, period: Period, user_ids: list[str]) -> list[Tally]:
+    now = services.now()
     subscriptions = services.subscriptions.get_many(user_ids).values()
 
     def tally(subscription: Subscription) -> Tally:
         user_id = subscription.user_id
         try:
             entries = _entries_since(services, user_id, period)
-            return tally_of(subscription, services.catalogue, period, entries)
+            return tally_of(subscription, services.catalogue, period, entries, now)
         except (LedgerCorrupt, InvalidInput) as error:
             logger().error("user not checked", user_id=user_id, error=str(error))
             return Tally(unchecked=1, unchecked_users=(user_id,))

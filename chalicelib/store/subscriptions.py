@@ -5,7 +5,8 @@ Keys of table ``subscriptions``: partition ``user_id``. Index ``by_timezone``: p
 allocations carry ``allocation_timezone``, so a sweep reads nobody else.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import date, datetime
 from typing import NamedTuple
 
 from pynamodb.connection import Connection
@@ -17,6 +18,7 @@ from chalicelib.domain.instants import from_milliseconds, to_milliseconds
 from chalicelib.domain.notifications import ALL_KINDS, MailKind
 from chalicelib.domain.subscriptions import (
     BillingInterval,
+    Moment,
     Subscription,
     SubscriptionStatus,
     SuppressedBecause,
@@ -204,13 +206,17 @@ def _item(subscription: Subscription) -> Item:
         "billing_interval": text(subscription.billing_interval.value),
         "status": text(subscription.status.value),
         "started_at": number(to_milliseconds(subscription.started_at)),
-        "eligible_from": number(to_milliseconds(subscription.eligible_from)),
+        "eligible_from": _moment(subscription.eligible_from),
         "version": number(subscription.version),
     }
     if subscription.email is not None:
         item["email"] = text(subscription.email)
     if subscription.allocation_amount is not None:
         item["allocation_amount"] = number(subscription.allocation_amount)
+    for name in _INSTANTS:
+        instant = getattr(subscription, name)
+        if instant is not None:
+            item[name] = number(to_milliseconds(instant))
     # What is unwanted is kept, not what is wanted: a kind of mail that is new is wanted by those
     # who have never said otherwise, and items from before there were mails say nothing.
     unwanted = ALL_KINDS - subscription.notifications
@@ -236,9 +242,27 @@ def _subscription(item: Item) -> Subscription:
         billing_interval=BillingInterval(item["billing_interval"]["S"]),
         status=SubscriptionStatus(item["status"]["S"]),
         started_at=from_milliseconds(int(item["started_at"]["N"])),
-        eligible_from=from_milliseconds(int(item["eligible_from"]["N"])),
+        eligible_from=_read_moment(item["eligible_from"]),
         allocation_amount=int(amount["N"]) if amount else None,
         version=int(item["version"]["N"]),
         notifications=frozenset(kind for kind in MailKind if kind.value not in unwanted),
         suppressed=SuppressedBecause(suppressed) if suppressed else None,
+        **{name: from_milliseconds(int(item[name]["N"])) for name in _INSTANTS if name in item},
     )
+
+
+_INSTANTS = ("registered_at", "resumed_at", "ends_at", "observed_at")
+"""What an item has only where it is known."""
+
+
+def _moment(moment: Moment) -> Mapping[str, str]:
+    """An instant is a number, and a local date a text."""
+    if isinstance(moment, datetime):
+        return number(to_milliseconds(moment))
+    return text(moment.isoformat())
+
+
+def _read_moment(value: Mapping[str, str]) -> Moment:
+    if "S" in value:
+        return date.fromisoformat(value["S"])
+    return from_milliseconds(int(value["N"]))

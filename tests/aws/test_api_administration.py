@@ -146,6 +146,44 @@ def test_a_dry_run_says_exactly_what_the_run_then_does(world: World, api: Api) -
     assert preview(api, period="2026-03", zones=zones) == []
 
 
+def test_a_run_of_a_month_that_has_lapsed_grants_nothing_and_its_dry_run_says_so(
+    world: World, api: Api
+) -> None:
+    world.subscribe("1", eligible_from="2025-01-01T00:00:00Z")
+    world.now = at("2027-03-02T12:00:00Z")
+    for period, granted in (("2025-06", []), ("2026-03", []), ("2026-04", ["2026-04"])):
+        body = {"period": period, "zones": ["Europe/Paris"]}
+        items = preview(api, **body)
+        assert [item["allocation_period"] for item in items] == granted
+        api.post(RUNS, ADMIN, body)
+        world.drain()
+        assert [str(entry.allocated_through) for entry in world.history("1")] == granted
+
+
+def test_a_dry_run_names_whom_nobody_can_judge_and_goes_on_with_the_others(
+    world: World, api: Api
+) -> None:
+    for user_id in ("1", "2", "3", "4"):
+        world.subscribe(user_id)
+    table = {"TableName": world.settings.subscriptions_table}
+    item = client("dynamodb").get_item(**table, Key={"user_id": {"S": "2"}})["Item"]
+    client("dynamodb").put_item(**table, Item={**item, "plan": {"S": "gone"}})
+    world.grant("3", 5, "a")
+    (line,) = world.lines()[:1]
+    ledger_table = world.settings.ledger_table
+    client("dynamodb").put_item(TableName=ledger_table, Item={**line, "body": {"S": "{"}})
+    world.now = at("2026-02-02T12:00:00Z")
+    body = {"period": "2026-02", "zones": ["Europe/Paris"], "dry_run": True}
+    reply = api.post(RUNS, ADMIN, body)
+    assert reply.status == 200
+    assert [item["user_id"] for item in reply.json["items"]] == ["1", "4"]
+    assert [(user["user_id"], user["code"]) for user in reply.json["not_judged"]] == [
+        ("2", "invalid_input"),
+        ("3", "ledger_corrupt"),
+    ]
+    assert "unknown plan 'gone'" in reply.json["not_judged"][0]["words"]
+
+
 def test_a_dry_run_comes_in_pages_and_every_user_is_on_one_of_them(
     world: World, api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:

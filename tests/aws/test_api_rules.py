@@ -5,6 +5,8 @@ import json
 import logging
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import date
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from chalice.local import LambdaContext
 from app import app
 from chalicelib.api import VERSION
 from chalicelib.domain.errors import Contention, LedgerCorrupt
+from chalicelib.domain.plans import PlanCatalogue
 from chalicelib.mails.links import UnsubscribeLinks
 from chalicelib.observability import logger
 from tests.aws import contract
@@ -235,6 +238,11 @@ def test_the_plans_are_those_of_the_catalogue(world: World, api: Api) -> None:
     plans = api.get("/api/plans", user()).json["plans"]
     assert [plan["id"] for plan in plans] == [plan.id for plan in world.services.catalogue.plans]
     assert [plan["id"] for plan in plans if plan["lowest"]] == [world.services.catalogue.lowest.id]
+    assert {plan["grants_since"] for plan in plans} == {None}
+    since = replace(world.services.catalogue.lowest, grants_since=date(2027, 1, 1))
+    world.services.catalogue = PlanCatalogue((since,))
+    (plan,) = api.get("/api/plans", user()).json["plans"]
+    assert plan["grants_since"] == "2027-01-01"
 
 
 # --- Bodies and queries -------------------------------------------------------------------------

@@ -2,10 +2,12 @@
 
 from typing import Any
 
-from chalicelib.domain.errors import VersionConflict
+import pytest
+
+from chalicelib.domain.errors import Contention, VersionConflict
 from chalicelib.domain.subscriptions import Subscription
 from tests.aws.api import ADMIN, BACKEND, Api, user
-from tests.aws.world import World, client
+from tests.aws.world import World, at, client
 
 PATH = "/api/subscriptions/42"
 
@@ -35,6 +37,9 @@ def test_a_new_user_is_registered_with_what_follows_from_it(world: World, api: A
         "notifications": ["allocation", "expiration", "expiring_soon", "manual", "low_balance"],
         "mail_suppressed_because": None,
         "eligible_from": "2026-01-15T12:00:00Z",
+        "ends_at": None,
+        "resumed_at": None,
+        "observed_at": None,
         "next_credit_allocation": "2026-02-01",
         "credit_allocation_amount": 500,
         "not_allocated_because": None,
@@ -83,7 +88,7 @@ def test_an_edit_that_changes_nothing_is_no_new_version(api: Api) -> None:
     assert api.patch(PATH, BACKEND, {"plan": "pro"}).headers["etag"] == '"1"'
 
 
-def test_a_resumed_subscription_is_eligible_from_the_moment_it_resumes(
+def test_a_resumed_subscription_is_given_nothing_for_the_time_before_it_resumed(
     world: World, api: Api
 ) -> None:
     api.put(PATH, BACKEND, ADA)
@@ -92,11 +97,101 @@ def test_a_resumed_subscription_is_eligible_from_the_moment_it_resumes(
     assert api.get(PATH, BACKEND).json["credit_allocation_amount"] == 0
     world.allocate_at("2026-03-31T22:00:00Z")
     resumed = api.patch(PATH, BACKEND, {"status": "active"}).json
-    assert resumed["eligible_from"] == "2026-03-31T22:00:00Z"
+    assert resumed["resumed_at"] == "2026-03-31T22:00:00Z"
+    assert resumed["eligible_from"] == "2026-01-15T12:00:00Z"
     assert (
-        api.patch(PATH, BACKEND, {"plan": "starter"}).json["eligible_from"]
-        == (resumed["eligible_from"])
+        api.patch(PATH, BACKEND, {"plan": "starter"}).json["resumed_at"] == (resumed["resumed_at"])
     )
+
+
+EDITABLE = ("email", "timezone", "plan", "billing_interval", "status", "started_at")
+MORE = ("eligible_from", "ends_at", "allocation_amount", "notifications", "observed_at")
+
+
+def read_to_write_back(api: Api) -> dict[str, Any]:
+    """What a program sends back that reads a subscription to change one field."""
+    read = api.get(PATH, BACKEND).json
+    return {name: read[name] for name in (*EDITABLE, *MORE)}
+
+
+@pytest.mark.parametrize("eligible_from", [None, "2026-01-01T00:00:00Z", "2026-01-01"])
+def test_a_put_of_what_was_read_pays_for_no_pause_however_often_it_is_sent(
+    world: World, api: Api, eligible_from: str | None
+) -> None:
+    world.now = at("2026-11-01T12:00:00Z")
+    api.put(PATH, BACKEND, {**ADA, "eligible_from": eligible_from})
+    world.now = at("2026-11-28T12:00:00Z")
+    api.patch(PATH, BACKEND, {"status": "paused"})
+    world.allocate_at("2026-11-30T23:00:00Z")
+    world.allocate_at("2026-12-31T23:00:00Z")
+    paused = read_to_write_back(api)
+    world.now = at("2027-01-02T12:00:00Z")
+    before = world.history("42")
+    for _ in range(2):
+        reply = api.put(PATH, BACKEND, {**paused, "status": "active"})
+        assert reply.json["resumed_at"] == "2027-01-02T12:00:00Z"
+        assert reply.json["next_credit_allocation"] == "2027-02-01"
+    assert world.history("42") == before
+    world.allocate_at("2027-01-31T23:00:00Z")
+    granted = world.history("42")[len(before) :]
+    assert [str(entry.allocated_through) for entry in granted] == ["2027-02"]
+
+
+def test_an_eligible_from_that_is_set_back_in_mid_month_is_posted_by_the_edit(
+    world: World, api: Api
+) -> None:
+    api.put(PATH, BACKEND, ADA)
+    assert world.history("42") == []
+    reply = api.patch(PATH, BACKEND, {"eligible_from": "2026-01-01"})
+    assert reply.json["next_credit_allocation"] == "2026-02-01"
+    (entry,) = world.history("42")
+    assert (str(entry.allocated_through), entry.amount) == ("2026-01", 500)
+    schedule = api.get("/api/credits/allocation-schedule?user_id=42", ADMIN).json
+    assert schedule["next_allocation_at"] == "2026-01-31T23:00:00Z"
+    api.patch(PATH, BACKEND, {"eligible_from": "2026-01-01"})
+    assert world.history("42") == [entry]
+
+
+def test_an_edit_stands_though_what_it_makes_due_cannot_be_posted_and_the_next_one_posts_it(
+    world: World, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.put(PATH, BACKEND, ADA)
+    with monkeypatch.context() as broken:
+
+        def post(*_: object) -> None:
+            raise Contention("somebody writes all the time")
+
+        broken.setattr(world.services.ledger, "post", post)
+        reply = api.patch(PATH, BACKEND, {"eligible_from": "2026-01-01"})
+    assert (reply.status, reply.json["eligible_from"]) == (200, "2026-01-01")
+    assert world.history("42") == []
+    api.patch(PATH, BACKEND, {})
+    assert [str(entry.allocated_through) for entry in world.history("42")] == ["2026-01"]
+
+
+def test_a_subscription_ends_and_says_why_nothing_more_comes(world: World, api: Api) -> None:
+    api.put(PATH, BACKEND, {**ADA, "ends_at": "2026-02-28T23:00:00Z"})
+    assert api.get(PATH, BACKEND).json["next_credit_allocation"] == "2026-02-01"
+    world.allocate_at("2026-01-31T23:00:00Z")
+    ending = api.get(PATH, BACKEND).json
+    assert ending["ends_at"] == "2026-02-28T23:00:00Z"
+    assert ending["next_credit_allocation"] is None
+    assert ending["not_allocated_because"]["code"] == "subscription_ended"
+    world.allocate_at("2026-02-28T23:00:00Z")
+    assert len(world.history("42")) == 1
+    schedule = api.get("/api/credits/allocation-schedule?user_id=42", ADMIN).json
+    assert schedule["not_allocated_because"]["code"] == "subscription_ended"
+
+
+def test_an_edit_that_was_observed_earlier_than_the_stored_one_is_refused(api: Api) -> None:
+    api.put(PATH, BACKEND, {**ADA, "observed_at": "2026-01-15T11:00:00Z"})
+    outdated = {"plan": "starter", "observed_at": "2026-01-15T10:59:59Z"}
+    for refused in (api.patch(PATH, BACKEND, outdated), api.put(PATH, BACKEND, ADA | outdated)):
+        assert (refused.status, refused.json["code"]) == (422, "outdated_edit")
+    read = api.get(PATH, BACKEND)
+    assert (read.json["plan"], read.headers["etag"]) == ("pro", '"1"')
+    newer = api.patch(PATH, BACKEND, {"plan": "starter", "observed_at": "2026-01-15T11:00:00Z"})
+    assert (newer.status, newer.json["plan"]) == (200, "starter")
 
 
 def test_eligible_from_can_be_set(api: Api) -> None:
@@ -104,8 +199,14 @@ def test_eligible_from_can_be_set(api: Api) -> None:
     reply = api.patch(PATH, BACKEND, {"eligible_from": "2026-06-01T02:00:00+02:00"})
     assert reply.json["eligible_from"] == "2026-06-01T00:00:00Z"
     assert reply.json["next_credit_allocation"] == "2026-07-01"
-    kept = api.patch(PATH, BACKEND, {"eligible_from": None})
-    assert kept.json["eligible_from"] == "2026-06-01T00:00:00Z"
+    # By a PATCH with null and by a PUT without it: back to the first registration.
+    freed = api.patch(PATH, BACKEND, {"eligible_from": None})
+    assert freed.json["eligible_from"] == "2026-01-15T12:00:00Z"
+    assert freed.json["next_credit_allocation"] == "2026-02-01"
+    api.patch(PATH, BACKEND, {"eligible_from": "2062-01-01T00:00:00Z"})
+    replaced = api.put(PATH, BACKEND, ADA)
+    assert replaced.json["eligible_from"] == "2026-01-15T12:00:00Z"
+    assert replaced.json["next_credit_allocation"] == "2026-02-01"
 
 
 # --- What is stored and would not be taken today ------------------------------------------------

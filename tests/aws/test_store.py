@@ -260,8 +260,46 @@ def test_a_subscription_is_stored_as_these_attributes(world: World) -> None:
         "eligible_from": {"N": "1770091506789"},
         "allocation_amount": {"N": "7"},
         "unwanted_mails": {"S": "expiration expiring_soon"},
+        "registered_at": {"N": "1768478400000"},
         "version": {"N": "1"},
     }
+
+
+def test_what_an_edit_leaves_behind_is_kept_and_a_local_date_as_a_text(world: World) -> None:
+    world.subscribe("1", eligible_from="2026-02-01", status="paused")
+    world.now = at("2026-03-04T05:06:07.089Z")
+    edited = world.subscribe(
+        "1",
+        status="active",
+        ends_at="2027-01-01T00:00:00Z",
+        observed_at="2026-03-04T05:06:07.008Z",
+    )
+    assert edited.resumed_at == world.now
+    assert world.services.subscriptions.get("1") == edited
+    found = client("dynamodb").get_item(
+        TableName="credits-dev-subscriptions", Key={"user_id": {"S": "1"}}
+    )["Item"]
+    kept = ("eligible_from", "resumed_at", "ends_at", "observed_at")
+    assert {name: found[name] for name in kept} == {
+        "eligible_from": {"S": "2026-02-01"},
+        "resumed_at": {"N": "1772600767089"},
+        "ends_at": {"N": "1798761600000"},
+        "observed_at": {"N": "1772600767008"},
+    }
+
+
+def test_a_subscription_from_before_registrations_were_kept_is_read_and_edited(
+    world: World,
+) -> None:
+    world.subscribe("1", eligible_from="2026-01-01T00:00:00Z")
+    table = {"TableName": "credits-dev-subscriptions"}
+    item = client("dynamodb").get_item(**table, Key={"user_id": {"S": "1"}})["Item"]
+    del item["registered_at"]
+    client("dynamodb").put_item(**table, Item=item)
+    old = world.services.subscriptions.get("1")
+    assert old.registered_at is None
+    edited = world.subscribe("1", plan="starter", eligible_from=None)
+    assert edited == replace(old, plan="starter", version=2)
 
 
 def test_a_failure_to_remove_a_subscription_is_not_taken_for_its_removal(

@@ -17,7 +17,7 @@ from pynamodb.connection import Connection
 
 from chalicelib.domain.instants import parse_instant
 from chalicelib.domain.ledger import LedgerEntry
-from chalicelib.domain.subscriptions import Subscription, register
+from chalicelib.domain.subscriptions import FIELDS, Subscription, register
 from chalicelib.jobs import completeness, manual, notifications, sweeps, ticks, workers
 from chalicelib.mails.links import UnsubscribeLinks
 from chalicelib.mails.sending import Mailer
@@ -158,8 +158,7 @@ class World:
 
     def subscribe(self, user_id: str = "1", **changes: object) -> Subscription:
         """Registers a user, by default a yearly pro user in Paris, or changes one."""
-        values: dict[str, object] = {
-            "user_id": user_id,
+        at_first: dict[str, object] = {
             "email": f"user{user_id}@example.com",
             "timezone": "Europe/Paris",
             "plan": "pro",
@@ -167,22 +166,14 @@ class World:
             "status": "active",
             "started_at": "2025-01-01T00:00:00Z",
         }
-        present = self.services.subscriptions.find(user_id)
-        if present:
-            values.update(
-                timezone=present.timezone,
-                plan=present.plan,
-                billing_interval=present.billing_interval.value,
-                status=present.status.value,
-                allocation_amount=present.allocation_amount,
-                email=present.email,
-            )
-        values.update(changes)
-        self.zones.add(str(values["timezone"]))
-        return self.services.subscriptions.change(
-            user_id,
-            lambda existing: register(values, self.services.catalogue, self.now, existing),
-        )
+
+        def decide(existing: Subscription | None) -> Subscription:
+            values = {"user_id": user_id, **({} if existing else at_first), **changes}
+            return register(values, self.services.catalogue, self.now, existing, kept=FIELDS)
+
+        subscription = self.services.subscriptions.change(user_id, decide)
+        self.zones.add(subscription.timezone)
+        return subscription
 
     # What happens ---------------------------------------------------------------------------------
 

@@ -238,13 +238,20 @@ SUBSCRIPTIONS = (
                 "eligible_from": "2999-12-31T23:59:59Z",
                 "allocation_amount": 5,
                 "notifications": ["manual"],
+                "ends_at": "2026-12-31T23:59:59Z",
+                "observed_at": "2026-01-01T00:00:00.5Z",
             },
+            SUBSCRIPTION | {"eligible_from": "2026-02-28"},
         ),
         registered,
         write=lambda found: {
-            **routes._present_values(found),
+            **routes._values(found),
             "user_id": found.user_id,
-            "eligible_from": instants.format_instant(found.eligible_from),
+            **(
+                {}
+                if found.observed_at is None
+                else {"observed_at": instants.format_instant(found.observed_at)}
+            ),
         },
         words=("yearly", "monthly", "active", "paused", "cancelled", "starter", "pro"),
     ),
@@ -635,7 +642,10 @@ FILES_AND_SETTINGS = (
         own=CatalogueError,
         check=lambda catalogue: catalogue.lowest in catalogue.plans,
         share=1,
-        words=("[[plans]]", "[plans]", "[", "a.b = 1", "lowest = true", "="),
+        words=(
+            *("[[plans]]", "[plans]", "[", "a.b = 1", "lowest = true", "="),
+            *("grants_since = 2027-01-01", "0001-01-01", "T00:00:00Z"),
+        ),
     ),
     reader(
         "parameters.toml",

@@ -1,7 +1,7 @@
 """The monthly count's rules: who was due, who was left out, and how parts add up."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -39,9 +39,16 @@ def granted(before: LedgerEntry | None = None) -> LedgerEntry:
     return ledger.grant(Account("ada", before), 5, Request("m#1", "a", "b"), NOW, "UTC", None)
 
 
-def tally(*entries: LedgerEntry, subscription: Subscription = ADA) -> Tally:
+def tally(*entries: LedgerEntry, subscription: Subscription = ADA, now: datetime = NOW) -> Tally:
     """What the count for February makes of these entries, newest first."""
-    return tally_of(subscription, CATALOGUE, FEBRUARY, entries)
+    return tally_of(subscription, CATALOGUE, FEBRUARY, entries, now)
+
+
+def test_a_month_that_has_lapsed_is_due_to_nobody_any_more() -> None:
+    in_a_year = datetime(2027, 1, 31, tzinfo=UTC)
+    assert tally(now=in_a_year) == Tally(due=1, missing=1, missing_users=("ada",))
+    assert tally(now=in_a_year + timedelta(days=1)) == Tally()
+    assert tally(allocated(FEBRUARY), now=in_a_year + timedelta(days=1)) == Tally(1, 1)
 
 
 def test_who_was_due_and_has_the_months_allocation_is_allocated() -> None:

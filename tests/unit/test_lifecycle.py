@@ -65,12 +65,16 @@ def test_who_was_paused_over_a_month_is_not_given_it_later() -> None:
     }
     subscription = register(values, CATALOGUE, utc("2026-01-20T00:00:00Z"))
     march = utc("2026-03-01T00:00:00Z")
-    assert due_periods(subscription, CATALOGUE, None, march) == (Period(2026, 2), Period(2026, 3))
+    assert due_periods(subscription, CATALOGUE, None, march, march) == (
+        Period(2026, 2),
+        Period(2026, 3),
+    )
     paused = register(
         values | {"status": "paused"}, CATALOGUE, utc("2026-03-20T00:00:00Z"), subscription
     )
     resumed = register(values, CATALOGUE, utc("2026-04-20T00:00:00Z"), paused)
-    due = due_periods(resumed, CATALOGUE, Period(2026, 3), utc("2026-06-01T00:00:00Z"))
+    june = utc("2026-06-01T00:00:00Z")
+    due = due_periods(resumed, CATALOGUE, Period(2026, 3), june, june)
     assert due == (Period(2026, 5), Period(2026, 6))
 
 

@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,11 @@ def test_every_key_that_a_plan_can_have_is_explained_in_the_file_that_ships() ->
         assert f"\n#   {key} " in SHIPPED
 
 
+def test_a_plan_grants_since_the_day_that_its_file_says_and_else_always_has() -> None:
+    catalogue = parse_catalogue(with_line(9, "grants_since = 2027-01-01"))
+    assert [plan.grants_since for plan in catalogue.plans] == [date(2027, 1, 1), None]
+
+
 # --- Looking a plan up --------------------------------------------------------------------------
 
 
@@ -113,12 +119,20 @@ def test_the_field_that_named_the_plan_is_the_one_reported(catalogue: PlanCatalo
 CREDITS = "plans[0].monthly_credits must be a whole number of 0 or more"
 LIFETIME = "plans[0].credit_lifetime_days must be a whole number of 1 or more"
 OMIT = "(leave it out for credits that never expire)"
-KEYS = "id, name, monthly_credits, credit_lifetime_days, lowest, low_balance_threshold"
+KEYS = (
+    "id, name, monthly_credits, credit_lifetime_days, lowest, grants_since, low_balance_threshold"
+)
 ID = "plans[1].id must be 1 to 64 of the characters a-z, 0-9, _ and -"
 THRESHOLD = (
     "plans[0].low_balance_threshold must be a whole number of 1 or more "
     "(leave it out for no such mails)"
 )
+ALWAYS = "(leave it out for a plan that has always granted)"
+SINCE = (
+    "plans[0].grants_since must be a date written like 2027-01-01, without quotes and without a "
+    f"time {ALWAYS}"
+)
+SINCE_YEARS = f"plans[0].grants_since must be in a year from 2000 to 2099 {ALWAYS}"
 NAME = "plans[1].name must be a text of 1 to 100 printable characters"
 
 
@@ -157,6 +171,20 @@ NAME = "plans[1].name must be a text of 1 to 100 printable characters"
             "low_balance_threshold = 1_000_000_001",
             "plans[0].low_balance_threshold must be at most 1,000,000,000, is 1000000001",
         ),
+        *(
+            (9, f"grants_since = {written}", f"{SINCE}, is {shown}")
+            for written, shown in [
+                ('"2027-01-01"', "'2027-01-01'"),
+                ("2027-01-01T00:00:00", "2027-01-01 00:00:00"),
+                ("2027-01-01T00:00:00Z", "2027-01-01 00:00:00+00:00"),
+                ("08:00:00", "08:00:00"),
+                ("20270101", "20270101"),
+                ("true", "true"),
+            ]
+        ),
+        (9, "grants_since = 1999-12-31", f"{SINCE_YEARS}, is 1999-12-31"),
+        (9, "grants_since = 2100-01-01", f"{SINCE_YEARS}, is 2100-01-01"),
+        (6, "monthly_credits = 2027-01-01", f"{CREDITS}, is 2027-01-01"),
         (11, 'id = "gold plan"', f"{ID}, is 'gold plan'"),
         (11, 'id = "gold\\n"', f"{ID}, is 'gold\\n'"),
         (11, "id = 7", f"{ID}, is 7"),
@@ -219,6 +247,9 @@ def test_the_limits_themselves_are_allowed() -> None:
         parse_catalogue(with_line(7, "credit_lifetime_days = 1")).lowest.credit_lifetime_days == 1
     )
     assert parse_catalogue(with_line(11, f'id = "{"g" * 64}"')).get("g" * 64).name == "Gold"
+    for since in (date(2000, 1, 1), date(2099, 12, 31)):
+        began = parse_catalogue(with_line(9, f"grants_since = {since}"))
+        assert began.lowest.grants_since == since
     for threshold in (1, 1_000_000_000):
         told = parse_catalogue(with_line(9, f"low_balance_threshold = {threshold}"))
         assert told.lowest.low_balance_threshold == threshold

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from chalicelib.domain import calendar
 from chalicelib.domain.calendar import Period, month_start, period_at
-from chalicelib.domain.errors import FieldError, InvalidInput
+from chalicelib.domain.errors import FieldError, InvalidInput, OutdatedEdit
 from chalicelib.domain.instants import parse_instant
 from chalicelib.domain.notifications import ALL_KINDS, MailKind
 from chalicelib.domain.plans import parse_catalogue
 from chalicelib.domain.subscriptions import (
+    FIELDS,
     MOST_MISSED_PERIODS,
     BillingInterval,
     NextAllocation,
@@ -28,6 +29,7 @@ from chalicelib.domain.subscriptions import (
     due_periods,
     monthly_amount,
     next_allocation,
+    no_allocation_because,
     not_allocated_because,
     not_due_because,
     register,
@@ -71,6 +73,12 @@ def at(text: str) -> datetime:
 
 def periods(*texts: str) -> tuple[Period, ...]:
     return tuple(Period.parse(text) for text in texts)
+
+
+def due_at(
+    subscription: Subscription, allocated_through: Period | None, now: datetime
+) -> tuple[Period, ...]:
+    return due_periods(subscription, CATALOGUE, allocated_through, now, now)
 
 
 ADA = Subscription(
@@ -152,7 +160,7 @@ def test_a_subscription_that_is_given_nothing_says_why(
     assert not_allocated_because(subscription, CATALOGUE) is reason
     assert (reason.value, reason.words) == (code, words)
     # However much was missed, and whatever is to come.
-    assert due_periods(subscription, CATALOGUE, None, JULY_IN_PARIS) == ()
+    assert due_at(subscription, None, JULY_IN_PARIS) == ()
     assert next_allocation(subscription, CATALOGUE, None, JULY_IN_PARIS) is None
 
 
@@ -160,9 +168,7 @@ def test_a_subscription_that_is_given_credits_has_no_reason_not_to() -> None:
     assert not_allocated_because(ADA, CATALOGUE) is None
     free_with_own_amount = replace(ADA, plan="free", allocation_amount=1)
     assert not_allocated_because(free_with_own_amount, CATALOGUE) is None
-    assert due_periods(free_with_own_amount, CATALOGUE, Period(2026, 6), JULY_IN_PARIS) == (
-        periods("2026-07")
-    )
+    assert due_at(free_with_own_amount, Period(2026, 6), JULY_IN_PARIS) == (periods("2026-07"))
 
 
 @pytest.mark.parametrize(
@@ -179,14 +185,14 @@ def test_sweeps_look_at_active_yearly_subscriptions_whatever_the_plan(
 def test_a_plan_that_left_the_catalogue_is_reported_and_grants_nothing_silently() -> None:
     stranded = replace(ADA, plan="gold")
     with pytest.raises(InvalidInput, match="plan: unknown plan 'gold'"):
-        due_periods(stranded, CATALOGUE, None, JULY_IN_PARIS)
+        due_at(stranded, None, JULY_IN_PARIS)
     # An amount of the own does not say for how long its credits live.
     with pytest.raises(InvalidInput, match="plan: unknown plan 'gold'"):
-        due_periods(replace(stranded, allocation_amount=7), CATALOGUE, None, JULY_IN_PARIS)
+        due_at(replace(stranded, allocation_amount=7), None, JULY_IN_PARIS)
     # Whoever only asks is told.
     assert not_allocated_because(stranded, CATALOGUE) is NotAllocatedBecause.PLAN_UNKNOWN
     assert next_allocation(stranded, CATALOGUE, None, JULY_IN_PARIS) is None
-    assert due_periods(replace(stranded, **PAUSED), CATALOGUE, None, JULY_IN_PARIS) == ()  # type: ignore[arg-type]
+    assert due_at(replace(stranded, **PAUSED), None, JULY_IN_PARIS) == ()  # type: ignore[arg-type]
 
 
 def test_what_an_edit_keeps_is_not_checked_again() -> None:
@@ -253,14 +259,14 @@ def test_the_latest_twelve_periods_are_the_ones_an_outage_is_made_good_for() -> 
 
 def test_a_period_is_due_from_its_start_and_not_a_millisecond_earlier() -> None:
     june = Period(2026, 6)
-    assert due_periods(ADA, CATALOGUE, june, JULY_IN_PARIS - MILLISECOND) == ()
-    assert due_periods(ADA, CATALOGUE, june, JULY_IN_PARIS) == periods("2026-07")
-    assert due_periods(ADA, CATALOGUE, june, JULY_IN_PARIS + 30 * DAY) == periods("2026-07")
+    assert due_at(ADA, june, JULY_IN_PARIS - MILLISECOND) == ()
+    assert due_at(ADA, june, JULY_IN_PARIS) == periods("2026-07")
+    assert due_at(ADA, june, JULY_IN_PARIS + 30 * DAY) == periods("2026-07")
 
 
 @pytest.mark.parametrize("through", ["2026-07", "2026-08", "2027-01"])
 def test_a_period_that_was_allocated_is_not_due_nor_is_one_before_it(through: str) -> None:
-    assert due_periods(ADA, CATALOGUE, Period.parse(through), JULY_IN_PARIS) == ()
+    assert due_at(ADA, Period.parse(through), JULY_IN_PARIS) == ()
 
 
 @pytest.mark.parametrize(
@@ -278,17 +284,17 @@ def test_only_periods_that_start_at_or_after_eligible_from_are_due(
     eligible_from: datetime, due: tuple[Period, ...]
 ) -> None:
     subscription = replace(ADA, eligible_from=eligible_from)
-    assert due_periods(subscription, CATALOGUE, None, JULY_IN_PARIS + DAY) == due
+    assert due_at(subscription, None, JULY_IN_PARIS + DAY) == due
 
 
 def test_a_missed_march_and_april_are_due_in_may_oldest_first() -> None:
     in_may = at("2026-05-02T00:00:00Z")
-    due = due_periods(ADA, CATALOGUE, Period(2026, 2), in_may)
+    due = due_at(ADA, Period(2026, 2), in_may)
     assert due == periods("2026-03", "2026-04", "2026-05")
     # One by one: each that is granted leaves the others.
-    assert due_periods(ADA, CATALOGUE, due[0], in_may) == due[1:]
-    assert due_periods(ADA, CATALOGUE, due[1], in_may) == due[2:]
-    assert due_periods(ADA, CATALOGUE, due[2], in_may) == ()
+    assert due_at(ADA, due[0], in_may) == due[1:]
+    assert due_at(ADA, due[1], in_may) == due[2:]
+    assert due_at(ADA, due[2], in_may) == ()
 
 
 @pytest.mark.parametrize(
@@ -304,7 +310,7 @@ def test_at_most_twelve_periods_are_made_good_the_latest_ones(
     through: str | None, first: str, count: int
 ) -> None:
     allocated = None if through is None else Period.parse(through)
-    due = due_periods(ADA, CATALOGUE, allocated, JULY_IN_PARIS)
+    due = due_at(ADA, allocated, JULY_IN_PARIS)
     assert due == tuple(Period.parse(first).plus(months) for months in range(count))
     assert due[-1] == Period(2026, 7)
 
@@ -317,7 +323,7 @@ def replay(moves: dict[datetime, str], until: datetime) -> Iterator[tuple[dateti
     while now <= until:
         if now in moves:
             subscription = replace(subscription, timezone=moves[now])
-        for period in due_periods(subscription, CATALOGUE, through, now):
+        for period in due_at(subscription, through, now):
             through = period
             yield now, period
         now += HOUR
@@ -450,9 +456,9 @@ def test_what_is_announced_is_the_first_that_falls_due(
     assert coming is not None
     assert coming.at == month_start(timezone, coming.period)
     moment = max(now, coming.at)
-    assert due_periods(subscription, CATALOGUE, through, moment)[0] == coming.period
+    assert due_at(subscription, through, moment)[0] == coming.period
     if moment > now:
-        assert due_periods(subscription, CATALOGUE, through, moment - MILLISECOND) == ()
+        assert due_at(subscription, through, moment - MILLISECOND) == ()
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
@@ -469,7 +475,7 @@ def test_due_periods_are_those_that_the_rule_says_and_no_others(
         if eligible_from <= calendar.month_start(timezone, period) <= now
         and (through is None or through < period)
     ]
-    due = due_periods(subscription, CATALOGUE, through, now)
+    due = due_at(subscription, through, now)
     assert due == tuple(expected[-12:])
     assert all(later == earlier.next() for earlier, later in pairwise(due))
     assert not due or due[-1] == period_at(timezone, now)
@@ -508,29 +514,38 @@ def test_a_new_subscription_is_what_its_values_say() -> None:
         eligible_from=NOW,
         allocation_amount=None,
         version=1,
+        registered_at=NOW,
     )
     assert registered(allocation_amount=7).allocation_amount == 7
 
 
 @pytest.mark.parametrize(
-    ("started_at", "eligible_from"),
+    ("started_at", "first"),
     [
-        ("2019-03-01T00:00:00Z", NOW),
-        ("2026-07-12T10:00:00.122Z", NOW),
-        ("2026-07-12T10:00:00.124Z", NOW + MILLISECOND),
-        ("2027-01-01T00:00:00Z", at("2027-01-01T00:00:00Z")),
+        ("2019-03-01T00:00:00Z", "2026-08"),
+        ("2026-07-12T10:00:00.124Z", "2026-08"),
+        ("2026-07-31T22:00:00Z", "2026-08"),
+        ("2026-07-31T22:00:00.001Z", "2026-09"),
+        ("2027-01-05T00:00:00Z", "2027-02"),
     ],
 )
-def test_a_new_subscription_is_eligible_from_its_start_or_from_now_whichever_is_later(
-    started_at: str, eligible_from: datetime
+def test_a_new_subscription_waits_for_the_month_after_its_start_and_its_registration(
+    started_at: str, first: str
 ) -> None:
-    assert registered(started_at=started_at).eligible_from == eligible_from
-    assert registered(started_at=started_at, eligible_from=None).eligible_from == eligible_from
+    without = {name: value for name, value in VALUES.items() if name != "eligible_from"}
+    for values in (without, without | {"eligible_from": None}):
+        new = register(values | {"started_at": started_at}, CATALOGUE, NOW)
+        assert new.eligible_from == NOW
+        coming = next_allocation(new, CATALOGUE, None, NOW)
+        assert coming is not None
+        assert str(coming.period) == first
+        assert due_at(new, None, coming.at) == (coming.period,)
+        assert due_at(new, None, coming.at - MILLISECOND) == ()
 
 
 def test_importing_an_old_subscriber_grants_nothing_for_the_past() -> None:
     old = registered(started_at="2019-03-01T00:00:00Z")
-    assert due_periods(old, CATALOGUE, None, NOW) == ()
+    assert due_at(old, None, NOW) == ()
     assert upcoming(NOW, None, eligible_from=old.eligible_from)[0] == "2026-08"
 
 
@@ -556,14 +571,16 @@ STATES_WITHOUT_ALLOCATIONS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("state", STATES_WITHOUT_ALLOCATIONS)
-def test_who_comes_back_from_a_state_without_allocations_is_eligible_from_now(
+def test_who_comes_back_from_a_state_without_allocations_is_given_nothing_for_it(
     state: dict[str, Any],
 ) -> None:
     before = registered(now=NOW - 400 * DAY, **state)
-    assert before.eligible_from == NOW - 400 * DAY
+    assert before.resumed_at is None
     back = registered(before)
-    assert back.eligible_from == NOW
-    assert due_periods(back, CATALOGUE, None, NOW + HOUR) == ()
+    assert back.resumed_at == NOW
+    assert back.eligible_from == NOW - 400 * DAY
+    assert due_at(back, None, NOW + HOUR) == ()
+    assert due_at(back, None, at("2026-07-31T22:00:00Z")) == periods("2026-08")
 
 
 @pytest.mark.parametrize("state", STATES_WITHOUT_ALLOCATIONS)
@@ -573,47 +590,46 @@ def test_who_goes_from_one_state_without_allocations_to_another_has_not_come_bac
 ) -> None:
     active = registered(now=NOW - 400 * DAY)
     first = registered(active, now=NOW - 300 * DAY, **state)
-    assert first.eligible_from == NOW - 400 * DAY
+    assert first.resumed_at is None
     second = registered(first, now=NOW - 200 * DAY, **(state | other))
-    assert second.eligible_from == NOW - 400 * DAY
-    assert registered(second).eligible_from == NOW
+    assert second.resumed_at is None
+    assert registered(second).resumed_at == NOW
 
 
 def test_an_own_amount_on_a_plan_that_grants_nothing_begins_now() -> None:
     free = registered(now=NOW - 400 * DAY, plan="free")
     own = registered(free, plan="free", allocation_amount=5)
-    assert own.eligible_from == NOW
+    assert own.resumed_at == NOW
     # And it is that amount, and not the plan, that was received all the time.
     moved = registered(own, now=NOW + DAY, plan="pro", allocation_amount=5)
-    assert moved.eligible_from == NOW
+    assert moved.resumed_at == NOW
 
 
 def test_who_comes_back_at_the_very_start_of_a_month_receives_it() -> None:
     paused = registered(status="paused", now=NOW - 400 * DAY)
     back = registered(paused, now=JULY_IN_PARIS)
-    assert due_periods(back, CATALOGUE, None, JULY_IN_PARIS) == periods("2026-07")
+    assert due_at(back, None, JULY_IN_PARIS) == periods("2026-07")
     late = registered(paused, now=JULY_IN_PARIS + MILLISECOND)
-    assert due_periods(late, CATALOGUE, None, JULY_IN_PARIS + DAY) == ()
+    assert due_at(late, None, JULY_IN_PARIS + DAY) == ()
 
 
-def test_coming_back_makes_nobody_eligible_before_the_start_or_an_agreed_date() -> None:
+def test_coming_back_gives_nobody_anything_before_the_start_or_an_agreed_date() -> None:
     paused = registered(status="paused", now=NOW - 400 * DAY)
-    assert registered(paused, started_at="2027-01-01T00:00:00Z").eligible_from == (
-        at("2027-01-01T00:00:00Z")
-    )
+    later = registered(paused, started_at="2027-01-01T00:00:00Z")
+    assert upcoming_of(later) == "2027-02"
     agreed = registered(status="paused", eligible_from="2027-03-01T00:00:00Z")
-    assert registered(agreed).eligible_from == at("2027-03-01T00:00:00Z")
+    assert upcoming_of(registered(agreed, eligible_from="2027-03-01T00:00:00Z")) == "2027-04"
 
 
 def test_a_plan_that_left_the_catalogue_does_not_forfeit_what_was_missed_on_it() -> None:
     """Its allocations failed, which was our fault: the move to another plan is no coming back."""
     stranded = replace(registered(now=NOW - 70 * DAY), plan="gold")
     moved = registered(stranded)
-    assert moved.eligible_from == NOW - 70 * DAY
-    assert due_periods(moved, CATALOGUE, Period(2026, 5), NOW) == periods("2026-06", "2026-07")
+    assert moved.resumed_at is None
+    assert due_at(moved, Period(2026, 5), NOW) == periods("2026-06", "2026-07")
     # Unless it was paused as well.
     paused = replace(stranded, status=SubscriptionStatus.PAUSED)
-    assert registered(paused).eligible_from == NOW
+    assert registered(paused).resumed_at == NOW
 
 
 @pytest.mark.parametrize(
@@ -634,7 +650,10 @@ def test_any_other_edit_keeps_eligible_from_and_counts_a_version(edit: dict[str,
     before = replace(registered(now=NOW - 40 * DAY), version=7)
     after = registered(before, **edit)
     assert after == replace(
-        register(VALUES | edit, CATALOGUE, NOW), eligible_from=NOW - 40 * DAY, version=8
+        register(VALUES | edit, CATALOGUE, NOW),
+        eligible_from=NOW - 40 * DAY,
+        registered_at=NOW - 40 * DAY,
+        version=8,
     )
 
 
@@ -651,6 +670,227 @@ def test_an_explicit_eligible_from_alone_is_a_change() -> None:
     after = registered(before, eligible_from="2026-01-01T00:00:00Z")
     assert after.eligible_from == at("2026-01-01T00:00:00Z")
     assert after.version == 2
+
+
+def upcoming_of(subscription: Subscription, now: datetime = NOW) -> str:
+    coming = next_allocation(subscription, CATALOGUE, None, now)
+    assert coming is not None
+    return str(coming.period)
+
+
+# --- Nobody is given anything for a time without allocations --------------------------------------
+
+LONG_AGO = "2025-03-01T00:00:00Z"
+
+
+@pytest.mark.parametrize("given", [LONG_AGO, "2025-03-01", None])
+@pytest.mark.parametrize("state", STATES_WITHOUT_ALLOCATIONS)
+def test_an_eligible_from_that_is_repeated_is_no_decision_however_often(
+    state: dict[str, Any], given: str | None
+) -> None:
+    """As a nightly file does, and a program that reads, changes one field and writes all back."""
+    active = registered(now=NOW - 90 * DAY, eligible_from=given)
+    for away, back in ((60, 50), (40, 30), (20, 0)):
+        gone = registered(active, now=NOW - away * DAY, eligible_from=given, **state)
+        for _ in range(2):
+            active = registered(gone, now=NOW - back * DAY, eligible_from=given)
+            gone = active
+        assert active.resumed_at == NOW - back * DAY
+    assert due_at(active, Period(2026, 4), NOW) == ()
+    assert upcoming_of(active) == "2026-08"
+
+
+def test_an_eligible_from_that_changes_is_a_decision_and_pays_for_a_pause() -> None:
+    paused = registered(now=NOW - 90 * DAY, status="paused", eligible_from=LONG_AGO)
+    resumed = registered(paused, now=NOW - DAY, eligible_from=LONG_AGO)
+    assert due_at(resumed, Period(2026, 4), NOW) == ()
+    decided = registered(resumed, eligible_from="2026-05-31T22:00:00Z")
+    assert due_at(decided, Period(2026, 4), NOW) == periods("2026-06", "2026-07")
+    # At once with the return, too.
+    at_once = registered(paused, eligible_from="2026-05-31T22:00:00Z")
+    assert due_at(at_once, Period(2026, 4), NOW) == periods("2026-06", "2026-07")
+    # But not when it was decided during the pause: that paid for nothing yet.
+    during = registered(paused, now=NOW - DAY, status="paused", eligible_from="2026-05-31")
+    assert due_at(registered(during, eligible_from="2026-05-31"), Period(2026, 4), NOW) == ()
+
+
+def test_a_local_date_is_the_midnight_where_the_user_lives_and_moves_with_them() -> None:
+    new = registered(eligible_from="2026-09-01")
+    for timezone in ("Europe/Paris", "Asia/Tokyo", MIDWAY):
+        moved = registered(new, timezone=timezone, eligible_from="2026-09-01")
+        assert upcoming_of(moved) == "2026-09"
+        assert moved.resumed_at is None
+    # At midnight in UTC, September has begun in Paris and in Tokyo, and not on Midway.
+    for timezone, first in (
+        ("Europe/Paris", "2026-10"),
+        ("Asia/Tokyo", "2026-10"),
+        (MIDWAY, "2026-09"),
+    ):
+        in_utc = registered(timezone=timezone, eligible_from="2026-09-01T00:00:00Z")
+        assert upcoming_of(in_utc) == first
+
+
+def test_a_date_that_is_repeated_after_a_move_is_no_decision() -> None:
+    paused = registered(now=NOW - 90 * DAY, status="paused", eligible_from="2025-03-01")
+    resumed = registered(paused, now=NOW - DAY, eligible_from="2025-03-01")
+    moved = registered(resumed, timezone="Asia/Tokyo", eligible_from="2025-03-01")
+    assert moved.resumed_at == NOW - DAY
+    again = registered(moved, timezone="Asia/Tokyo", eligible_from="2025-03-01")
+    assert again is moved
+
+
+@pytest.mark.parametrize("blocked_until", ["2062-01-01T00:00:00Z", "2062-01-01"])
+def test_eligibility_goes_back_to_the_rules_and_pays_nothing_for_the_time_before(
+    blocked_until: str,
+) -> None:
+    blocked = registered(now=NOW - 90 * DAY, eligible_from=blocked_until)
+    assert upcoming_of(blocked) in ("2062-01", "2062-02")
+    freed = registered(blocked)
+    assert freed.eligible_from == NOW - 90 * DAY
+    assert due_at(freed, None, NOW) == ()
+    assert upcoming_of(freed) == "2026-08"
+    # Who was eligible all the time loses nothing that is still owed.
+    early = registered(now=NOW - 90 * DAY, eligible_from=LONG_AGO)
+    assert due_at(registered(early), Period(2026, 5), NOW) == periods("2026-06", "2026-07")
+
+
+def test_no_period_begins_before_the_start_wherever_it_is_moved() -> None:
+    new = registered(now=NOW - 90 * DAY)
+    later = registered(new, started_at="2026-10-10T00:00:00Z")
+    assert upcoming_of(later) == "2026-11"
+    assert due_at(later, Period(2026, 4), at("2026-10-31T22:00:00Z")) == ()
+    # Back to an earlier one: the next 1st, and nothing for the time in which it lay ahead.
+    back = registered(later, now=NOW + DAY)
+    assert upcoming_of(back, NOW + DAY) == "2026-08"
+    assert due_at(back, Period(2026, 4), NOW + DAY) == ()
+
+
+def test_a_start_ahead_that_is_moved_to_the_past_is_a_start_now() -> None:
+    new = registered(started_at="2027-01-05T00:00:00Z")
+    assert upcoming_of(new) == "2027-02"
+    moved = registered(new, now=NOW + 40 * DAY, started_at="2026-06-01T00:00:00Z")
+    assert due_at(moved, None, NOW + 40 * DAY) == ()
+    assert upcoming_of(moved, NOW + 40 * DAY) == "2026-09"
+
+
+def test_an_eligible_from_before_the_start_allocates_nothing_before_the_start() -> None:
+    new = registered(started_at="2026-09-15T00:00:00Z", eligible_from="2026-05-01")
+    assert due_at(new, None, NOW) == ()
+    assert upcoming_of(new) == "2026-10"
+
+
+def test_no_period_is_due_that_begins_at_the_end_or_after_it() -> None:
+    august = at("2026-07-31T22:00:00Z")
+    last = registered(now=NOW - 90 * DAY, ends_at="2026-07-31T22:00:00Z")
+    assert due_at(last, Period(2026, 5), august) == periods("2026-06", "2026-07")
+    assert next_allocation(last, CATALOGUE, Period(2026, 7), NOW) is None
+    assert no_allocation_because(last, CATALOGUE, Period(2026, 7), NOW) is NotAllocatedBecause.ENDED
+    assert no_allocation_because(last, CATALOGUE, Period(2026, 6), NOW) is None
+    reason = not_due_because(last, CATALOGUE, Period(2026, 7), Period(2026, 8), august)
+    assert reason is NotDueBecause.ENDED
+    a_moment_more = registered(now=NOW - 90 * DAY, ends_at="2026-07-31T22:00:00.001Z")
+    assert due_at(a_moment_more, Period(2026, 7), august) == periods("2026-08")
+
+
+def test_an_end_that_is_put_off_in_time_skips_nothing_and_one_that_was_over_is_a_return() -> None:
+    ending = registered(now=NOW - 90 * DAY, ends_at="2026-06-15T00:00:00Z")
+    in_time = registered(ending, now=at("2026-06-14T00:00:00Z"), ends_at="2027-06-15T00:00:00Z")
+    assert due_at(in_time, Period(2026, 6), NOW) == periods("2026-07")
+    too_late = registered(ending, ends_at="2027-06-15T00:00:00Z")
+    assert too_late.resumed_at == NOW
+    assert due_at(too_late, Period(2026, 6), NOW) == ()
+    assert due_at(registered(ending), Period(2026, 6), NOW) == ()
+
+
+GRANTING_SINCE = parse_catalogue(
+    """
+    [[plans]]
+    id = "pro"
+    name = "Pro"
+    monthly_credits = 10
+    grants_since = 2026-07-01
+    lowest = true
+
+    [[plans]]
+    id = "soon"
+    name = "Soon"
+    monthly_credits = 10
+    grants_since = 2026-09-02
+    """
+)
+
+
+@pytest.mark.parametrize("timezone", ["Europe/Paris", KIRITIMATI, MIDWAY])
+def test_a_plan_that_begins_to_grant_grants_nothing_for_the_time_before(timezone: str) -> None:
+    subscriber = replace(ADA, timezone=timezone)
+    now = at("2026-07-12T00:00:00Z")
+    assert due_periods(subscriber, GRANTING_SINCE, None, now, now) == periods("2026-07")
+    reason = not_due_because(subscriber, GRANTING_SINCE, None, Period(2026, 6), now)
+    assert reason is NotDueBecause.NOT_ELIGIBLE
+    # An amount of the own is no plan's.
+    own = replace(subscriber, allocation_amount=7)
+    assert due_periods(own, GRANTING_SINCE, None, now, now)[-2:] == periods("2026-06", "2026-07")
+    soon = next_allocation(replace(subscriber, plan="soon"), GRANTING_SINCE, None, now)
+    assert soon is not None
+    assert str(soon.period) == "2026-10"
+
+
+def test_a_plan_that_will_grant_is_a_state_without_allocations() -> None:
+    waiting = register(VALUES | {"plan": "soon"}, GRANTING_SINCE, NOW - 90 * DAY)
+    moved = register(VALUES, GRANTING_SINCE, NOW, waiting)
+    assert moved.resumed_at == NOW
+    assert due_periods(moved, GRANTING_SINCE, None, NOW, NOW) == ()
+
+
+def test_what_has_lapsed_by_the_clock_is_not_due_whatever_moment_is_asked_about() -> None:
+    years_ago = at("2025-03-15T00:00:00Z")
+    assert due_periods(ADA, CATALOGUE, None, years_ago, JULY_IN_PARIS) == ()
+    a_year_ago = at("2025-09-15T00:00:00Z")
+    asked = due_periods(ADA, CATALOGUE, None, a_year_ago, JULY_IN_PARIS)
+    assert asked == periods("2025-08", "2025-09")
+
+
+def test_nothing_is_due_ahead_of_the_clock_whatever_moment_is_asked_about() -> None:
+    assert due_periods(
+        ADA, CATALOGUE, Period(2026, 6), at("2026-12-05T00:00:00Z"), JULY_IN_PARIS
+    ) == (periods("2026-07"))
+
+
+def test_edits_that_were_observed_arrive_in_any_order_and_the_newest_stays() -> None:
+    first, second = NOW - 2 * HOUR, NOW - HOUR
+    stored = registered(now=NOW - DAY)
+    newer = registered(stored, plan="starter", observed_at=second.isoformat())
+    assert newer.observed_at == second
+    with pytest.raises(OutdatedEdit, match="observed at 2026-07-12T09:00:00.123Z"):
+        registered(newer, plan="free", observed_at=first.isoformat())
+    assert registered(newer, plan="starter", observed_at=second.isoformat()) is newer
+    # An edit that says nothing of it is somebody's wish of now.
+    unsaid = registered(newer, plan="free")
+    assert (unsaid.plan, unsaid.observed_at) == ("free", second)
+    ahead = (NOW + timedelta(minutes=5, milliseconds=1)).isoformat()
+    assert wrong_fields(observed_at=ahead) == (
+        FieldError("observed_at", "must not be ahead of the clock"),
+    )
+
+
+def test_every_field_can_be_kept() -> None:
+    before = registered(
+        now=NOW - DAY,
+        eligible_from="2026-08-01",
+        ends_at="2027-01-01T00:00:00Z",
+        allocation_amount=7,
+        notifications=["manual"],
+    )
+    assert register({"user_id": "42"}, CATALOGUE, NOW, before, kept=FIELDS) is before
+    cleared = {"eligible_from": None, "ends_at": None, "allocation_amount": None}
+    assert register({"user_id": "42", **cleared}, CATALOGUE, NOW, before, kept=FIELDS) == replace(
+        before,
+        eligible_from=NOW - DAY,
+        resumed_at=NOW,
+        ends_at=None,
+        allocation_amount=None,
+        version=2,
+    )
 
 
 def wrong_fields(**changes: Any) -> tuple[FieldError, ...]:
@@ -686,7 +926,8 @@ def test_all_wrong_fields_are_reported_at_once() -> None:
         FieldError("started_at", is_no_instant),
         FieldError(
             "eligible_from",
-            "has no UTC offset: add Z for UTC, or an offset such as -04:00, at its end",
+            "has no UTC offset: add Z for UTC, or an offset such as -04:00, at its end; "
+            "or a local date written like 2026-07-01",
         ),
         FieldError(
             "allocation_amount", "must be a whole number from 1 to 1,000,000,000; is 0 (int)"
@@ -694,8 +935,8 @@ def test_all_wrong_fields_are_reported_at_once() -> None:
         FieldError(
             "colour",
             "is not a known field; the fields are allocation_amount, billing_interval, "
-            "eligible_from, email, notifications, plan, started_at, status, timezone, "
-            "user_id",
+            "eligible_from, email, ends_at, notifications, observed_at, plan, started_at, "
+            "status, timezone, user_id",
         ),
     )
 
@@ -785,6 +1026,7 @@ def test_the_codes_that_others_store_and_compare_stay_as_they_are() -> None:
         "allocated_before",
         "not_begun",
         "not_eligible",
+        "subscription_ended",
         "lapsed",
     ]
     assert [str(each) for each in NotAllocatedBecause] == [
@@ -793,4 +1035,5 @@ def test_the_codes_that_others_store_and_compare_stay_as_they_are() -> None:
         "billed_monthly",
         "plan_grants_nothing",
         "plan_unknown",
+        "subscription_ended",
     ]

@@ -41,6 +41,7 @@ export type ProblemCode =
   | "body_too_large"
   | "unsupported_media_type"
   | "idempotency_key_reused"
+  | "outdated_edit"
   | "not_allowed"
   | "too_many_requests"
   | "internal_error"
