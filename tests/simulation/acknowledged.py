@@ -58,6 +58,17 @@ def message_is_done(oracle: "Oracle", queue: str, message: Message) -> None:
         _sweep_is_done(oracle, body)
     elif queue in ("allocations", "expiries"):
         users_are_done(oracle, queue, message, spared=())
+        if queue == "allocations":
+            _nobody_is_stranded(oracle, body["user_ids"])
+
+
+def _nobody_is_stranded(oracle: "Oracle", user_ids: Iterable[str]) -> None:
+    """Of a plan that has left the catalogue nobody knows what it owes: that is not nothing."""
+    for user_id in user_ids:
+        if user_id in oracle.subscriptions and not oracle.may_be_unseen(user_id):
+            known = oracle.candidates(user_id)
+            is_stranded = all(version.is_stranded for version in known)
+            require(not is_stranded, "what is owed to a stranded user is forgotten:", known[-1])
 
 
 def users_are_done(oracle: "Oracle", queue: str, message: Message, spared: Iterable[str]) -> None:
@@ -76,8 +87,6 @@ def users_are_done(oracle: "Oracle", queue: str, message: Message, spared: Itera
             known = oracle.candidates(user_id)
             due = [version.due(ledger.through, as_of, now) for version in known]
             require(not all(due), "not allocated to user", user_id, due)
-            is_stranded = all(version.is_stranded for version in known)
-            require(not is_stranded, "nothing is said to be owed, and nobody knows:", known[-1])
 
 
 def _sweep_is_done(oracle: "Oracle", sweep: Json) -> None:

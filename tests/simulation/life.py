@@ -39,7 +39,7 @@ ADMIN = {"caller": "admin", "user_id": "", "scopes": "credits:admin"}
 SHOP = {"caller": "shop", "user_id": "", "scopes": "credits:backend"}
 LAMBDA = "lambda/manual-allocate"
 MILLISECOND = timedelta(milliseconds=1)
-OUTDATED = 409
+OUTDATED = 422
 """What an edit is answered that was observed before what is stored."""
 STATUS_OF = {
     "insufficient_credits": 402,

@@ -241,14 +241,18 @@ class Subscription:
             if version.has_come_back:
                 return False
             version = version.before
-        return version.gives(start, plans_at(max(start, version.known_since)))
+        # What was known then, where the user lives now: a month is a name, and no stretch of time.
+        known_then = replace(version, timezone=self.timezone)
+        return known_then.gives(start, plans_at(max(start, version.known_since)))
 
     @property
     def has_come_back(self) -> bool:
-        """Whether this version ended a time without allocations."""
-        now, before = self.known_since, self.before
-        plans = plans_at(now)
-        return before is not None and self.gives(now, plans) and not before.gives(now, plans)
+        """Whether this version ended a time without allocations; to move ends none."""
+        if self.before is None:
+            return False
+        now, plans = self.known_since, plans_at(self.known_since)
+        before = replace(self.before, timezone=self.timezone)
+        return self.gives(now, plans) and not before.gives(now, plans)
 
     def due(self, through: str | None, as_of: datetime, now: datetime) -> list[str]:
         """The periods that have begun by an instant and are to be allocated, oldest first."""
