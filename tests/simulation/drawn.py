@@ -151,6 +151,27 @@ deployments: st.SearchStrategy[Deployment] = st.one_of(
     st.tuples(st.sampled_from(tuple(PLANS)), st.just("presence"), st.none()),
 )
 
+Carried = tuple[int, int, int, int | None]
+"""A row of a file of balances: its reference, amount, age and rest of life in days."""
+
+CARRIED: st.SearchStrategy[list[Carried]] = st.lists(
+    st.tuples(
+        st.integers(1, 12),
+        st.sampled_from((1, 30, 100)),
+        st.sampled_from((0, 0, 10, 40)),
+        st.none() | st.sampled_from((1, 3, 30)),
+    ),
+    min_size=1,
+    max_size=6,
+    unique_by=lambda row: row[0],
+)
+
+columns: st.SearchStrategy[dict[str, str]] = st.dictionaries(
+    st.sampled_from(("eligible_from", "allocation_amount", "ends_at")),
+    st.sampled_from(("as ever", "as ever", "empty")),
+)
+"""The optional columns that a file of subscribers has; all others it does not."""
+
 spans = st.sampled_from(
     (
         timedelta(milliseconds=1),

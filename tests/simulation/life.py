@@ -53,7 +53,12 @@ FAILURES = (BotoCoreError, ClientError, PynamoDBException, CreditsError)
 """What an invocation of ours may end with: whoever invoked it tries again."""
 
 AIMS: dict[str, tuple[str, ...]] = {
-    "edit": ("GetItem subscriptions", "PutItem subscriptions", "PutItem subscriptions"),
+    "edit": (
+        "GetItem subscriptions",
+        "PutItem subscriptions",
+        "PutItem subscriptions",
+        "PutItem ledger",
+    ),
     "use": (
         "Query ledger",
         "TransactWriteItems ledger",
@@ -98,6 +103,22 @@ AIMS: dict[str, tuple[str, ...]] = {
         "ChangeMessageVisibilityBatch notifications",
     ),
     "read": ("GetItem subscriptions", "Query ledger", "GetItem ledger"),
+    "balances": (
+        "BatchGetItem ledger",
+        "BatchGetItem subscriptions",
+        "GetItem subscriptions",
+        "TransactWriteItems ledger",
+        "TransactWriteItems ledger",
+        "TransactWriteItems ledger",
+    ),
+    "subscribers": (
+        "BatchGetItem subscriptions",
+        "GetItem subscriptions",
+        "PutItem subscriptions",
+        "PutItem subscriptions",
+        "PutItem ledger",
+    ),
+    "count": ("SendMessageBatch checks", "Query by_timezone", "Query ledger", "Query ledger"),
     "preview": ("Query by_timezone", "BatchGetItem subscriptions", "Query ledger"),
 }
 """At which calls trouble can aim in each kind of step; any call is an aim, too."""
@@ -352,9 +373,7 @@ class Life(RuleBasedStateMachine):
 
         headers = {} if if_match is None else {"If-Match": f'"{if_match}"'}
         path = f"/api/subscriptions/{who}"
-        sender = self.known(
-            who, apply, lambda: self.world.call(method, path, SHOP, body, headers)
-        )
+        sender = self.known(who, apply, lambda: self.world.call(method, path, SHOP, body, headers))
         sender.status = lambda present: self._status(present, asked, if_match)
         return sender
 
@@ -805,8 +824,8 @@ class Life(RuleBasedStateMachine):
                 start = reference.month_start(subscription.timezone, period)
                 require(start < since, f"{period} was never allocated to {who}:", subscription)
             for grant in ledger.open():
-                end = grant.expires_at
-                overdue = end is not None and since <= end <= now
+                swept_at = grant.swept_at
+                overdue = swept_at is not None and since <= swept_at <= now
                 require(not overdue, f"a batch of {who} was never expired:", grant)
 
     def _replay(self) -> None:
@@ -817,8 +836,8 @@ class Life(RuleBasedStateMachine):
                 start = reference.month_start(subscription.timezone, period)
                 self.world.tick("allocation", start, (subscription.timezone,))
             for grant in ledger.open():
-                if grant.expires_at and not grant.is_alive(self.world.now):
-                    self.world.tick("expiry", grant.expires_at, (grant.timezone,))
+                if grant.swept_at and grant.swept_at <= self.world.now:
+                    self.world.tick("expiry", grant.swept_at, (grant.timezone,))
 
     def _tell_everybody(self) -> None:
         queue = self.world.queue("notifications")

@@ -19,12 +19,10 @@ from tests.simulation.drawn import (
     EDITS,
     NAMES,
     Change,
-    Deployment,
     Drawn,
     Profile,
     amounts,
     departures,
-    deployments,
     editors,
     edits,
     keys,
@@ -37,7 +35,8 @@ from tests.simulation.drawn import (
     trouble,
     troubles,
 )
-from tests.simulation.life import ADMIN, LAMBDA, MILLISECOND, SHOP, Life
+from tests.simulation.life import ADMIN, LAMBDA, MILLISECOND, SHOP
+from tests.simulation.office import Office
 from tests.simulation.oracle import ALL_KINDS, Intent
 from tests.simulation.reference import Grant, Subscription, require, show
 from tests.simulation.world import WORK_QUEUES, Reply
@@ -45,7 +44,7 @@ from tests.simulation.world import WORK_QUEUES, Reply
 Json = dict[str, Any]
 
 
-class Machine(Life):
+class Machine(Office):
     """Everything that can happen."""
 
     # --- Subscriptions ----------------------------------------------------------------------------
@@ -154,28 +153,6 @@ class Machine(Life):
     ) -> None:
         user = self.user(who)
         self.changed(user, "an edit", change, drawn, by=by, if_match=if_match, observed=observed)
-
-    @rule(change=deployments)
-    def deploy(self, change: Deployment) -> None:
-        """The engineers change the catalogue; where a plan begins to grant, they say since when."""
-        name, what, value = change
-        plans = dict(reference.plans_at())
-        if what == "presence" and name in plans:
-            self.withdrawn[name] = plans.pop(name)
-        elif name not in plans:
-            plans[name] = self.withdrawn.pop(name)
-        elif what == "monthly_credits":
-            amount, days = value
-            is_beginning = amount and not plans[name][what]
-            plans[name] = {**plans[name], what: amount}
-            if is_beginning:
-                plans[name]["grants_since"] = (self.world.now + days * reference.DAY).date()
-        else:
-            plans[name] = {**plans[name], what: value}
-        if plans and plans != reference.plans_at():
-            with self.step(f"another catalogue is deployed: {name} has another {what}: {value}"):
-                self.deployed(plans)
-
 
     @rule(who=places, kind=st.none() | st.sampled_from(sorted(ALL_KINDS)), drawn=troubles)
     def unsubscribe(self, who: int, kind: str | None, drawn: Drawn) -> None:
@@ -352,7 +329,7 @@ class Machine(Life):
     @rule(place=st.integers(0, 50), other=st.booleans(), drawn=troubles)
     def ask_again(self, place: int, other: bool, drawn: Drawn) -> None:  # noqa: FBT001
         """The same request under the same key, or another one under it."""
-        operations = list(self.oracle.intents.values())
+        operations = [each for each in self.oracle.intents.values() if not each.dates]
         if not operations:
             return
         intent = operations[-1 - place % len(operations)]

@@ -288,7 +288,7 @@ class Oracle:
         require(
             body.get("correlation") in operations
             or body["operation"].startswith(("manual#lambda/", "manual#import/"))
-            or (self.is_importing and "correlation" not in body),
+            or (self.is_importing and body.get("correlation") is None),
             f"user {user_id}: entry {number} is of another operation than {operations}: {body}",
         )
         expected = list(self._expected(user_id, ledger, body))
@@ -375,7 +375,9 @@ class Oracle:
         if failed is None:
             return
         for_no_reason = [
-            message.body for message in failed if smoothly and not self._has_stranded(queue, message)
+            message.body
+            for message in failed
+            if smoothly and not self._has_stranded(queue, message)
         ]
         require(not for_no_reason, "messages failed for no reason:", for_no_reason)
         for message in messages:
@@ -531,8 +533,9 @@ class Oracle:
             ledger = self.ledger(user_id)
             due = versions[-1].due(ledger.through, now, now)
             require(not due, "never allocated to user", user_id, due, versions[-1])
-            line = ledger.expire(now)
-            require(line is None, "never expired for user", user_id, line)
+            ends = [grant.swept_at for grant in ledger.open()]
+            overdue = [end for end in ends if end is not None and end <= now]
+            require(not overdue, "never expired for user", user_id, overdue)
 
     def everybody_was_told(self) -> None:
         """Every line that calls for a mail was handled by the sender, or its message is parked."""

@@ -237,7 +237,9 @@ class Subscription:
         if not self.gives(start, plans_at()):
             return False
         version = self
-        while version.before is not None and not version.has_decided and version.known_since > start:
+        while (
+            version.before is not None and not version.has_decided and version.known_since > start
+        ):
             if version.has_come_back:
                 return False
             version = version.before
@@ -355,6 +357,16 @@ class Grant:
 
     def is_alive(self, at: datetime) -> bool:
         return self.expires_at is None or at < self.expires_at
+
+    @property
+    def swept_at(self) -> datetime | None:
+        """The midnight at which it is booked out: at its end, or the next if its end is none."""
+        if self.expires_at is None:
+            return None
+        day = running_day(self.timezone, self.expires_at)
+        if midnight(self.timezone, day) < self.expires_at:
+            day += DAY
+        return midnight(self.timezone, day)
 
 
 Legs = tuple[tuple[int, int], ...]

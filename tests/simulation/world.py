@@ -156,6 +156,8 @@ def simulated(
             ("chalicelib.metrics._write", lambda _: None),
             ("chalicelib.jobs.records.ThreadPoolExecutor", _InTurn),
             ("chalicelib.jobs.notifications.ThreadPoolExecutor", _InTurn),
+            ("chalicelib.jobs.completeness.ThreadPoolExecutor", _InTurn),
+            ("chalicelib.jobs.completeness.USERS_A_PAGE", users_a_page),
             # It would add one more line to the headers of the one client with every new process.
             (f"{_USER_AGENT}.register_feature_to_client", lambda **_: None),
             ("time.sleep", lambda _: None),
