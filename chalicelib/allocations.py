@@ -52,7 +52,7 @@ class NotJudged(NamedTuple):
 
 
 class PreviewPage(NamedTuple):
-    """Some of what a run would post, of whom it cannot be said, and where to go on (None: the end)."""
+    """Some of what a run would post, and where to go on (None: the end)."""
 
     due: list[Due]
     not_judged: list[NotJudged]

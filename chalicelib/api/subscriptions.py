@@ -165,7 +165,7 @@ def _moment(moment: Moment) -> str:
 
 
 def _shown(instant: datetime | None) -> str | None:
-    return instant and format_instant(instant)
+    return format_instant(instant) if instant else None
 
 
 def _parse_etags(field: str, value: object) -> frozenset[str]:

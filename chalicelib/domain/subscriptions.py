@@ -116,9 +116,11 @@ _PERIOD_WORDS = {
 class Subscription:
     """One user's subscription.
 
-    Only periods are ever allocated that start at or after ``eligible_from``, ``started_at`` and
-    ``resumed_at``, and before ``ends_at``. ``eligible_from`` is what somebody asked for, and nothing
-    but a changed wish moves it; by itself it is ``registered_at``, the first registration.
+    A period is allocated only if it starts at or after ``eligible_from``, ``started_at`` and
+    ``resumed_at``, and before ``ends_at``.
+
+    ``eligible_from`` is what somebody asked for: the system never moves it. The default is
+    ``registered_at``, the first registration.
     ``resumed_at``: when the subscription last came back from a state without allocations.
     ``observed_at``: when the newest edit that says so saw what it reports.
     ``allocation_amount``: the user's own monthly amount; None means the plan's.
@@ -258,9 +260,8 @@ def not_due_because(
         return NotDueBecause.NOT_ELIGIBLE
     if _has_ended(subscription, start):
         return NotDueBecause.ENDED
-    if period not in due_periods(subscription, catalogue, allocated_through, now, now):
-        return NotDueBecause.LAPSED
-    return None
+    is_due = period in due_periods(subscription, catalogue, allocated_through, now, now)
+    return None if is_due else NotDueBecause.LAPSED
 
 
 def next_allocation(

@@ -255,7 +255,7 @@ _INSTANTS = ("registered_at", "resumed_at", "ends_at", "observed_at")
 """What an item has only where it is known."""
 
 
-def _moment(moment: Moment) -> Mapping[str, str]:
+def _moment(moment: Moment) -> dict[str, str]:
     """An instant is a number, and a local date a text."""
     if isinstance(moment, datetime):
         return number(to_milliseconds(moment))

@@ -12,7 +12,7 @@ from chalicelib.domain.calendar import zone_names
 from chalicelib.domain.instants import format_instant
 from chalicelib.domain.ledger import LedgerEntry
 from tests.aws.api import ADMIN, Api
-from tests.aws.world import World, at
+from tests.aws.world import World, at, client
 
 RUNS = "/api/credits/allocation-runs"
 

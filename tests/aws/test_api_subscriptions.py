@@ -119,6 +119,7 @@ def test_a_put_of_what_was_read_pays_for_no_pause_however_often_it_is_sent(
     world: World, api: Api, eligible_from: str | None
 ) -> None:
     world.now = at("2026-11-01T12:00:00Z")
+    world.zones.add("Europe/Paris")
     api.put(PATH, BACKEND, {**ADA, "eligible_from": eligible_from})
     world.now = at("2026-11-28T12:00:00Z")
     api.patch(PATH, BACKEND, {"status": "paused"})
@@ -170,6 +171,7 @@ def test_an_edit_stands_though_what_it_makes_due_cannot_be_posted_and_the_next_o
 
 
 def test_a_subscription_ends_and_says_why_nothing_more_comes(world: World, api: Api) -> None:
+    world.zones.add("Europe/Paris")
     api.put(PATH, BACKEND, {**ADA, "ends_at": "2026-02-28T23:00:00Z"})
     assert api.get(PATH, BACKEND).json["next_credit_allocation"] == "2026-02-01"
     world.allocate_at("2026-01-31T23:00:00Z")

@@ -179,8 +179,8 @@ def _tick_by_the_clock() -> AbstractContextManager[object]:
 def _period_forgotten() -> AbstractContextManager[object]:
     original, allocate = subscriptions.due_periods, ledger.allocate
 
-    def due_periods(subscription: Any, catalogue: Any, through: Any, as_of: Any) -> Any:
-        due = original(subscription, catalogue, None, as_of)
+    def due_periods(subscription: Any, catalogue: Any, through: Any, as_of: Any, now: Any) -> Any:
+        due = original(subscription, catalogue, None, as_of, now)
         return due[-1:] if through and due and due[-1] <= through else due
 
     def unchecked(account: Account, period: Any, *rest: Any) -> Any:
@@ -501,7 +501,7 @@ def _schedule_without_overdue() -> AbstractContextManager[object]:
     def next_allocation(subscription: Any, catalogue: Any, through: Any, now: Any) -> Any:
         if subscriptions.not_allocated_because(subscription, catalogue):
             return None
-        period = subscriptions._first_period_to_come(subscription, through, now)
+        period = subscriptions._first_to_come(subscription, catalogue, through, now)
         return subscriptions.NextAllocation(
             period,
             calendar.month_start(subscription.timezone, period),

@@ -861,7 +861,7 @@ def test_edits_that_were_observed_arrive_in_any_order_and_the_newest_stays() -> 
     stored = registered(now=NOW - DAY)
     newer = registered(stored, plan="starter", observed_at=second.isoformat())
     assert newer.observed_at == second
-    with pytest.raises(OutdatedEdit, match="observed at 2026-07-12T09:00:00.123Z"):
+    with pytest.raises(OutdatedEdit, match=r"observed at 2026-07-12T09:00:00\.123Z"):
         registered(newer, plan="free", observed_at=first.isoformat())
     assert registered(newer, plan="starter", observed_at=second.isoformat()) is newer
     # An edit that says nothing of it is somebody's wish of now.
