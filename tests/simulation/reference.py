@@ -211,11 +211,9 @@ class Subscription:
 
     def gives(self, moment: datetime, plans: Plans) -> bool:
         """Whether a month that begins at a moment is given, as this version and catalogue say."""
-        if not self.is_swept or moment < self.started_at:
-            return False
-        if moment < in_zone(self.eligible_from, self.timezone):
-            return False
-        if self.ends_at is not None and moment >= self.ends_at:
+        first = max(self.started_at, in_zone(self.eligible_from, self.timezone))
+        has_ended = self.ends_at is not None and moment >= self.ends_at
+        if not self.is_swept or moment < first or has_ended:
             return False
         if self.plan not in plans:
             return True  # it will be known what is owed once the plan is back
@@ -223,9 +221,8 @@ class Subscription:
             return self.allocation_amount > 0
         plan = plans[self.plan]
         since = plan.get("grants_since")
-        if since is not None and moment < midnight(self.timezone, since):
-            return False
-        return int(plan["monthly_credits"]) > 0
+        has_begun = since is None or moment >= midnight(self.timezone, since)
+        return has_begun and int(plan["monthly_credits"]) > 0
 
     def owes(self, start: datetime) -> bool:
         """Whether a month that began at an instant is owed.
@@ -236,16 +233,14 @@ class Subscription:
         """
         if not self.gives(start, plans_at()):
             return False
-        version = self
-        while (
-            version.before is not None and not version.has_decided and version.known_since > start
-        ):
+        version, plans = self, plans_at()
+        while version.before is not None and not version.has_decided and version.known_since > start:
             if version.has_come_back:
                 return False
-            version = version.before
+            version, plans = version.before, plans_at(version.known_since)
         # What was known then, where the user lives now: a month is a name, and no stretch of time.
-        known_then = replace(version, timezone=self.timezone)
-        return known_then.gives(start, plans_at(max(start, version.known_since)))
+        # Since when a plan grants is what the catalogue said to the last.
+        return replace(version, timezone=self.timezone).gives(start, plans)
 
     @property
     def has_come_back(self) -> bool:
