@@ -497,6 +497,15 @@ class Machine(Office):
             require(reply.status == 202, "a run was answered", reply)
             acknowledged.run_is_started(self.oracle, timezone, start)
 
+    @rule(who=places, months_ago=st.sampled_from((12, 13, 14)))
+    def story_of_an_old_run(self, who: int, months_ago: int) -> None:
+        """Nobody was allocated for more than a year, and somebody asks for an old month."""
+        with self.step("430 days pass, and no tick comes"):
+            self.world.now += 430 * reference.DAY
+        self.run(who, months_ago, [])
+        self.deliver_all("sweeps", [])
+        self.deliver_all("allocations", [])
+
     @rule(
         queue=st.sampled_from(WORK_QUEUES),
         chosen=st.lists(st.integers(0, 9), min_size=1, max_size=6, unique=True),

@@ -234,7 +234,9 @@ class Subscription:
         if not self.gives(start, plans_at()):
             return False
         version, plans = self, plans_at()
-        while version.before is not None and not version.has_decided and version.known_since > start:
+        while (
+            version.before is not None and not version.has_decided and version.known_since > start
+        ):
             if version.has_come_back:
                 return False
             version, plans = version.before, plans_at(version.known_since)
