@@ -19,7 +19,7 @@ needs = $(foreach name,$(1),$(if $($(name)),,$(error make $@ needs $(name). For 
 
 help:  ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} \
-	  /^[a-z]+:.*## / {printf "  make %-12s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	  /^[a-z-]+:.*## / {printf "  make %-12s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(READY) | writable  ## see it work: emulator, stack, sample data, a month that turns (CSV=mine.csv EXIT=1)
 	@$(RUN) -m infra run $(if $(CSV),--csv "$(CSV)") $(if $(EXIT),--exit)
@@ -52,11 +52,14 @@ clean:  ## remove everything that was made, .venv too
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 ##@ Deploy and operate (the running local stack, or STAGE=prod with your AWS credentials)
-.PHONY: deploy import balances verify completeness security
+.PHONY: deploy token-check import balances verify completeness security
 
 deploy: $(READY) | writable  ## deploy to AWS, after showing what would change: STAGE=dev or prod (REGION= YES=1)
 	$(call needs,STAGE,STAGE=dev)
 	@$(RUN) -m infra deploy --stage "$(STAGE)" $(if $(REGION),--region "$(REGION)") $(if $(YES),--yes)
+
+token-check: $(READY)  ## why a token is accepted or refused: TOKEN=eyJ... or on standard input (JSON=1)
+	@$(RUN) -m infra token-check $(if $(STAGE),--stage "$$STAGE") $(if $(JSON),--json)
 
 import: $(READY)  ## import subscriptions: CSV=subscribers.csv (SKIP_INVALID=1 leaves bad rows out)
 	$(call needs,CSV,CSV=subscribers.csv)

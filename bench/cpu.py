@@ -214,6 +214,7 @@ def packaged() -> Iterator[tuple[int, dict[str, Path]]]:
 def measure_cold(variant: str, imported_from: Path, database: Database) -> float:
     """Milliseconds of CPU of one cold start, in a process that has imported nothing else."""
     database.control("forget", tables=["ledger"])
+    workload.set_clock(workload.MIDNIGHT)
     message = {"as_of": workload.MIDNIGHT, "user_ids": [COLD_USER], "correlation_id": None}
     event = (
         workload.sqs_event([json.dumps(message)], "allocations")

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from bench.database import Database, serving
-from bench.workload import ENVIRONMENT, Context, sqs_event, subscription
+from bench.workload import ENVIRONMENT, MIDNIGHT, Context, set_clock, sqs_event, subscription
 
 SIZES = (10, 100_000)
 ZONES = {"Europe/Paris": 1_000, "Europe/Berlin": 100_000}
@@ -68,6 +68,7 @@ def _cost(database: Database, act: Callable[[], object], times: int) -> dict[str
 def measure(rounds: int) -> dict[str, dict[str, float]]:
     """For each operation the greatest ratio of large to small, over requests, units and CPU."""
     with serving() as database:
+        set_clock(MIDNIGHT)
         os.environ.update(ENVIRONMENT | {"AWS_ENDPOINT_URL": database.endpoint})
         import app
         from chalicelib import operations
@@ -106,9 +107,7 @@ def measure(rounds: int) -> dict[str, dict[str, float]]:
         for _ in range(rounds):
             for zone, users in ZONES.items():
                 sweep = {"kind": "allocation", "timezone": zone, "cursor": None}
-                sweep |= dict.fromkeys(
-                    ("first_midnight", "midnight", "as_of"), "2027-02-28T23:00:00Z"
-                )
+                sweep |= dict.fromkeys(("first_midnight", "midnight", "as_of"), MIDNIGHT)
                 event = sqs_event([json.dumps(sweep)], "sweeps")
                 times = 100_000 // users
                 cost = _cost(database, lambda event=event: app.sweep_zone(event, Context()), times)  # type: ignore[misc]

@@ -23,7 +23,16 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.database import Database, serving
-from bench.workload import ENVIRONMENT, MIDNIGHT, ZONE, Context, peak_rss_mb, seed, sqs_event
+from bench.workload import (
+    ENVIRONMENT,
+    MIDNIGHT,
+    ZONE,
+    Context,
+    peak_rss_mb,
+    seed,
+    set_clock,
+    sqs_event,
+)
 
 WORKED = 50
 """How many messages the worker is given."""
@@ -79,6 +88,7 @@ def run(users: int, *, kill: bool) -> dict[str, Any]:
     """Sweeps that many users; what it took."""
     with serving() as database:
         seed(database, "user", users)
+        set_clock(MIDNIGHT)
         sweep = {"kind": "allocation", "timezone": ZONE, "cursor": None}
         sweep |= dict.fromkeys(("first_midnight", "midnight", "as_of"), MIDNIGHT)
         waiting = [json.dumps(sweep)]

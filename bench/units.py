@@ -104,6 +104,9 @@ class Bench:
         self._users = users
         start = calendar.month_start(ZONE, calendar.period_at(ZONE, self._services.now()).next())
         self._start: datetime = start
+        # The clock of this process alone: each operation is measured at the moment it is due.
+        self._now = start
+        self._services.now = lambda: self._now
 
     def figures(self) -> Iterator[Figure]:
         """Runs everything; one figure per operation."""
@@ -130,7 +133,6 @@ class Bench:
 
     def _subscribe(self, prefix: str, plan: str) -> list[str]:
         user_ids = [f"{prefix}-{number:06}" for number in range(self._users)]
-        now = self._services.now()
         for user_id in user_ids:
             values = {
                 "user_id": user_id,
@@ -141,7 +143,8 @@ class Bench:
                 "status": "active",
                 "started_at": "2026-01-01T00:00:00Z",
             }
-            self._services.subscriptions.put(register(values, self._services.catalogue, now))
+            described = register(values, self._services.catalogue, self._start)
+            self._services.subscriptions.put(described)
         return user_ids
 
     def _allocate(self, name: str, user_ids: list[str]) -> Figure:
@@ -159,6 +162,7 @@ class Bench:
         bodies = [
             UsersMessage(as_of, tuple(chunk)).body() for chunk in chunks(user_ids, USERS_A_MESSAGE)
         ]
+        self._now = as_of
         with self._meter.measuring() as measured:
             answer = work(self._services, _event(*bodies))
         if answer["batchItemFailures"]:

@@ -29,8 +29,11 @@ MIDNIGHT = "2027-02-28T23:00:00Z"
 EXPIRED = "2027-03-30T22:00:00Z"
 WARM_UP = 100
 
+CLOCK_FILE = Path(__file__).parents[1] / "build" / "bench-clock"
+
 ENVIRONMENT = {
-    "STAGE": "local",  # the one stage in which a moment may be ahead of the clock
+    "STAGE": "local",  # the one stage whose clock can be moved
+    "CLOCK_FILE": str(CLOCK_FILE),
     "AWS_REGION": "us-east-1",
     "AWS_DEFAULT_REGION": "us-east-1",
     "AWS_ACCESS_KEY_ID": "bench",
@@ -45,6 +48,13 @@ ENVIRONMENT = {
     "POWERTOOLS_METRICS_NAMESPACE": "Credits",
     "AWS_LAMBDA_FUNCTION_NAME": "credits-bench",
 }
+
+
+def set_clock(instant: str) -> None:
+    """Moves the clock of the functions that are measured: nothing is posted ahead of it."""
+    ahead = datetime.fromisoformat(instant) - datetime.now(UTC)
+    CLOCK_FILE.parent.mkdir(exist_ok=True)
+    CLOCK_FILE.write_text(str(ahead.total_seconds()))
 
 
 @dataclass
@@ -115,6 +125,7 @@ class Ours:
     """The functions of `app.py`."""
 
     def __init__(self, database: Database) -> None:
+        set_clock(MIDNIGHT)
         os.environ.update(ENVIRONMENT | {"AWS_ENDPOINT_URL": database.endpoint})
         import app
 
@@ -123,6 +134,7 @@ class Ours:
 
     def turn(self, kind: str, moment: str) -> None:
         """A sweep of the zone, and then the worker for every message it sent."""
+        set_clock(moment)
         sweep = {
             "kind": kind,
             "timezone": ZONE,

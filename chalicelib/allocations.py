@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from chalicelib.domain import calendar, ledger
 from chalicelib.domain.calendar import Period
-from chalicelib.domain.errors import CreditsError, InvalidInput, LedgerCorrupt
+from chalicelib.domain.errors import CreditsError, InvalidInput, LedgerCorrupt, TimezoneUnknown
 from chalicelib.domain.ledger import Account, LedgerEntry
 from chalicelib.domain.subscriptions import Subscription, due_periods, monthly_amount
 from chalicelib.messages import Sweep, SweepKind
@@ -109,9 +109,9 @@ def save_subscription(
 def zones_of_run(services: Services, period: Period, zones: Sequence[str] | None) -> Zones:
     """Sorts the chosen zones, or all of them, by whether a period has begun there."""
     sorted_zones = Zones([], [])
+    now = services.now()
     for timezone in sorted({*(zones or calendar.zone_names())}):
-        start = calendar.month_start(timezone, period)
-        has_begun = start <= services.posting_time(start)
+        has_begun = calendar.month_start(timezone, period) <= now
         (sorted_zones.begun if has_begun else sorted_zones.not_begun).append(timezone)
     return sorted_zones
 
@@ -175,12 +175,12 @@ def _due_to(
     services: Services, period: Period, timezone: str, user_ids: list[str]
 ) -> Iterator[Due | NotJudged]:
     as_of = calendar.month_start(timezone, period)
-    now = services.posting_time(as_of)
+    now = services.now()
     for user_id, subscription in services.subscriptions.get_many(user_ids).items():
         try:
             account = services.ledger.account(user_id)
             while entry := next_due_allocation(services, account, subscription, as_of, now):
                 yield Due(entry, subscription.timezone)
                 account = Account(user_id, entry)
-        except (InvalidInput, LedgerCorrupt) as error:
+        except (InvalidInput, LedgerCorrupt, TimezoneUnknown) as error:
             yield NotJudged(user_id, timezone, error.code, str(error))

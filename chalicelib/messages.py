@@ -119,10 +119,15 @@ class UsersMessage:
         return cls(as_of, user_ids, correlation_id)
 
 
+UNKNOWN_ZONES = "unknown"
+"""In the place of a zone in a count: all those that are none, or none any more."""
+
+
 @dataclass(frozen=True, slots=True)
 class ZoneCheck:
     """The count of one zone for a period, one of the ``zones`` of a run.
 
+    ``timezone`` can be `UNKNOWN_ZONES`: who lives in a zone that the database has no more.
     ``after`` is the user an earlier invocation stopped at, and ``tally`` what it had counted.
     """
 
@@ -154,7 +159,7 @@ class ZoneCheck:
         fields = FieldReader(_decode(body))
         run = fields.required("run", parse_correlation_id)
         period = fields.required("period", lambda field, value: Period.parse(value, field))
-        timezone = fields.required("timezone", calendar.parse_timezone)
+        timezone = fields.required("timezone", _parse_checked_zone)
         zones = fields.required("zones", _parse_zones)
         after = fields.optional("after", parse_user_id)
         tally = fields.required("tally", Tally.parse)
@@ -226,6 +231,10 @@ def _parse_number(field: str, value: object) -> int:
     if type(value) is int and 1 <= value < 10**12:
         return value
     raise InvalidInput.of(field, f"must be the number of a ledger entry; is {shown(value)}")
+
+
+def _parse_checked_zone(field: str, value: object) -> str:
+    return UNKNOWN_ZONES if value == UNKNOWN_ZONES else calendar.parse_timezone(field, value)
 
 
 def _parse_zones(field: str, value: object) -> int:

@@ -57,6 +57,9 @@ class Metric(StrEnum):
     DUPLICATE = "Duplicate"
     """Users with more than one allocation of the period."""
 
+    TIMEZONE_UNKNOWN = "TimezoneUnknown"
+    """Users whose timezone the database has no more, by the completeness check of all zones."""
+
     LEDGERS_VERIFIED = "LedgersVerified"
     """Ledgers that an audit walked."""
     LEDGERS_CORRUPT = "LedgersCorrupt"

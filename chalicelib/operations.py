@@ -111,36 +111,49 @@ def void_batch(services: Services, void: Void) -> Outcome:
     )
 
 
-def carry_over(
-    services: Services,
-    user_id: str,
-    amount: int,
-    granted_at: datetime,
-    expires_at: datetime | None,
-    description: str,
-    *,
-    caller: str,
-    key: str,
-) -> Outcome:
-    """Takes over what is left of a batch of another system; see `domain.ledger.carry_over`.
+@dataclass(frozen=True, slots=True)
+class CarryOver:
+    """Asks to take over what is left of a batch of another system; see `domain.ledger.carry_over`.
 
-    The user is told nothing: he has these credits already. Raises `NotFound` for an unknown user.
+    ``key`` is the batch's name there. The user is told nothing: they have these credits already.
     """
-    request = Request(f"manual#{caller}#{key}", caller, description, silent=True)
+
+    user_id: str
+    amount: int
+    granted_at: datetime
+    expires_at: datetime | None
+    description: str
+    caller: str
+    key: str
+
+    @property
+    def operation(self) -> str:
+        """Its business name: done once under it."""
+        return f"manual#{self.caller}#{self.key}"
+
+    def described(self) -> dict[str, object]:
+        """What the same batch again must be."""
+        return {
+            "user_id": self.user_id,
+            "amount": self.amount,
+            "granted_at": format_instant(self.granted_at),
+            "expires_at": self.expires_at and format_instant(self.expires_at),
+            "description": self.description,
+        }
+
+
+def carry_over(services: Services, batch: CarryOver) -> Outcome:
+    """Takes a batch over. Raises `NotFound` for an unknown user, and `NotAllowed`."""
+    request = Request(batch.operation, batch.caller, batch.description, silent=True)
     now = services.now()
 
     def decide(account: Account) -> LedgerEntry:
-        timezone = services.subscriptions.get(user_id).timezone
-        return ledger.carry_over(account, amount, granted_at, expires_at, request, now, timezone)
+        timezone = services.subscriptions.get(batch.user_id).timezone
+        return ledger.carry_over(
+            account, batch.amount, batch.granted_at, batch.expires_at, request, now, timezone
+        )
 
-    described = {
-        "user_id": user_id,
-        "amount": amount,
-        "granted_at": format_instant(granted_at),
-        "expires_at": expires_at and format_instant(expires_at),
-        "description": description,
-    }
-    return services.ledger.perform(user_id, request.operation, described, decide)
+    return services.ledger.perform(batch.user_id, batch.operation, batch.described(), decide)
 
 
 def use_credits(

@@ -122,13 +122,6 @@ class Services:
 
         return self._given_connection or connect(self.settings.region, self.threads)
 
-    def posting_time(self, moment: datetime) -> datetime:
-        """When work of a scheduled moment is posted: now, whatever moment is replayed.
-
-        In the local stage the moment may be ahead of the clock, and is then the present.
-        """
-        return max(self.now(), moment) if self.settings.is_local else self.now()
-
 
 @cache
 def services() -> Services:

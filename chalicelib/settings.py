@@ -11,7 +11,7 @@ TOKEN_ANSWER_SECONDS = 60
 """How long API Gateway keeps what the authorizer answers for a token."""
 
 LOCAL_STAGE = "local"
-"""The one stage whose time may be moved ahead of the clock: it is how months are turned there."""
+"""The one stage whose clock can be moved ahead of the machine's: it is how months turn there."""
 
 Number = TypeVar("Number", int, float)
 
@@ -89,6 +89,8 @@ class TokenSettings:
     ``issuer`` is what `iss` must be, ``audiences`` is what ``audience_claim`` must name one of,
     ``jwks_url`` is empty when the issuer's discovery document says it. ``scope_names`` gives our
     scopes the names that the issuer has for them; the name ``*`` stands for every valid token.
+    Each claim can be a dotted path, such as ``app_metadata.user_id``. ``is_local``: the stage is on
+    this machine, where keys come without https and an answer says why a token is refused.
     """
 
     issuer: str
@@ -98,7 +100,7 @@ class TokenSettings:
     user_claim: str
     scope_claims: tuple[str, ...]
     scope_names: Mapping[str, frozenset[str]]
-    is_http_allowed: bool
+    is_local: bool
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> "TokenSettings":
@@ -112,9 +114,9 @@ class TokenSettings:
             audience_claim=environment.get("TOKEN_AUDIENCE_CLAIM") or "aud",
             jwks_url=environment.get("TOKEN_JWKS_URL", ""),
             user_claim=environment.get("TOKEN_USER_CLAIM") or "sub",
-            scope_claims=_words(environment.get("TOKEN_SCOPE_CLAIMS") or "scope"),
+            scope_claims=_words(environment.get("TOKEN_SCOPE_CLAIMS") or "scope,scp"),
             scope_names=_scope_names(environment.get("TOKEN_SCOPE_NAMES", "")),
-            is_http_allowed=environment["STAGE"] == LOCAL_STAGE,
+            is_local=environment["STAGE"] == LOCAL_STAGE,
         )
         for name, url in (("TOKEN_ISSUER", found.issuer), ("TOKEN_JWKS_URL", found.jwks_url)):
             if url and not found.may_fetch(url):
@@ -125,7 +127,7 @@ class TokenSettings:
 
     def may_fetch(self, url: str) -> bool:
         """Whether keys may come from there: nobody in between can have changed them."""
-        return url.startswith("https://") or (self.is_http_allowed and url.startswith("http://"))
+        return url.startswith("https://") or (self.is_local and url.startswith("http://"))
 
 
 def _number(

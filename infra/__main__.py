@@ -17,6 +17,7 @@ COMMANDS = {
     "run": ("infra.run", "turn a month on this machine, and look at it"),
     "up": ("infra.local", "the empty stack on this machine"),
     "token": ("infra.tokens", "a token for the running stack"),
+    "token-check": ("infra.token_check", "why a stage accepts or refuses a token"),
     "clock": ("infra.clock", "move the running stack's clock"),
     "deploy": ("infra.deploy", "deploy to AWS"),
     "import": ("infra.import_subscriptions", "import subscriptions from a CSV file"),

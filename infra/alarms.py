@@ -330,6 +330,17 @@ SYMPTOMS = (
         PerStage(dev=1, prod=1),
         missing=Missing.SAYS_NOTHING,
     ),
+    # Their sweeps have no midnight any more: nobody else would notice.
+    Symptom(
+        "timezone-unknown",
+        "Users live in a timezone that is no longer in the database: they are not swept.",
+        _whole_service,
+        NAMESPACE,
+        "TimezoneUnknown",
+        Statistic.MAXIMUM,
+        PerStage(dev=1, prod=1),
+        missing=Missing.SAYS_NOTHING,
+    ),
     Symptom(
         "ledger-corrupt",
         "A ledger does not verify: a line is missing, changed or wrong.",

@@ -1,11 +1,17 @@
-"""CSV files that people hand in: read strictly, so that every row is checked before any is used."""
+"""CSV files that people hand in: read strictly, so that every row is checked before any is used.
+
+What spreadsheets add, and what can mean nothing else, is read past: a byte order mark, semicolons
+or tabs between the columns, blanks and capitals in the header, columns and rows without a value.
+What they have changed is refused with the cause: digits that are lost cannot be guessed.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +19,17 @@ from chalicelib.domain.errors import InvalidInput
 
 # Longer ones are refused by the fields anyway; this keeps a file that is no CSV out of memory.
 _LONGEST_FIELD = 10_000
+
+_SEPARATORS = ",;\t"
+_BYTE_ORDER_MARK = "\ufeff"
+
+_OTHER_FILES = {
+    b"PK\x03\x04": "is a spreadsheet or an archive, not text",
+    b"\xd0\xcf\x11\xe0": "is a spreadsheet, not text",
+    b"\xff\xfe": "is not UTF-8 text but UTF-16",
+    b"\xfe\xff": "is not UTF-8 text but UTF-16",
+}
+"""How files begin that are saved in another form by mistake."""
 
 
 class UnreadableFileError(Exception):
@@ -22,28 +39,34 @@ class UnreadableFileError(Exception):
 class Columns(NamedTuple):
     """The columns of a kind of file; the optional ones may be empty or left out.
 
-    ``amounts`` are those whose plain digits are read as numbers.
+    ``amounts`` are those whose plain digits are read as numbers. ``texts`` are those that people
+    may fill as they like: nothing in them looks like a spreadsheet's mistake.
     """
 
     required: tuple[str, ...]
     optional: tuple[str, ...]
     amounts: frozenset[str]
+    texts: frozenset[str]
 
     @property
     def all(self) -> tuple[str, ...]:
-        """All of them, in the order they are written in."""
+        """All of them, the required ones first."""
         return (*self.required, *self.optional)
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row and the line of the file it starts on."""
+    """A row, the line of the file it starts on, and what exactly stands there."""
 
     line: int
+    raw: str
     values: dict[str, str]
 
     def fields(self, columns: Columns) -> dict[str, object]:
-        """The values as parsers take them: empty means absent, amounts are numbers."""
+        """The values as parsers take them: an empty one is None, amounts are numbers.
+
+        A column that the file does not have is not among them.
+        """
         values: dict[str, object] = {
             name: value.strip() or None for name, value in self.values.items()
         }
@@ -73,24 +96,65 @@ class Problem(NamedTuple):
     reason: str
 
 
+class Finding(NamedTuple):
+    """A problem, and the rows that cannot be imported for it."""
+
+    problem: Problem
+    rows: list[Row]
+
+
 @dataclass(frozen=True)
 class CheckedFile:
-    """The rows that can be imported, those that cannot, and why."""
+    """The rows that can be imported, those that cannot, and why.
 
+    ``header``: the header as it stands in the file. ``warnings``: what can be imported and is
+    probably meant otherwise.
+    """
+
+    header: str
     good: list[Row]
     bad: list[Row]
     problems: list[Problem]
+    warnings: list[str]
+
+    def rejecting(self, findings: Iterable[Finding], warnings: list[str]) -> CheckedFile:
+        """The same file when something more was found in its good rows."""
+        findings = list(findings)
+        rejected = {row.line for finding in findings for row in finding.rows}
+        by_line = {row.line: row for row in (*self.good, *self.bad)}
+        bad = rejected | {row.line for row in self.bad}
+        return replace(
+            self,
+            good=[row for row in self.good if row.line not in rejected],
+            bad=[by_line[line] for line in sorted(bad)],
+            problems=sorted([*self.problems, *(finding.problem for finding in findings)]),
+            warnings=warnings,
+        )
+
+    @property
+    def rejected(self) -> str:
+        """The rows that cannot be imported as a file of their own: byte for byte what they were."""
+        return self.header + "".join(row.raw for row in self.bad)
 
 
 def read(path: Path) -> str:
-    """The text of a file. Raises `UnreadableFileError`, which says what to do."""
+    """The text of a file, as it is. Raises `UnreadableFileError`, which says what to do."""
     try:
-        # utf-8-sig: spreadsheets like to put a byte order mark in front.
-        return path.read_text(encoding="utf-8-sig")
+        content = path.read_bytes()
     except OSError as error:
         raise UnreadableFileError(f"cannot be read: {error.strerror}") from error
+    advice = "save it as UTF-8 CSV (Excel calls that CSV UTF-8)"
+    for beginning, what in _OTHER_FILES.items():
+        if content.startswith(beginning):
+            raise UnreadableFileError(f"{what}; {advice}")
+    try:
+        text = content.decode()
     except UnicodeDecodeError as error:
-        raise UnreadableFileError("is not UTF-8 text; save it as UTF-8 CSV") from error
+        line = content.count(b"\n", 0, error.start) + 1
+        raise UnreadableFileError(f"line {line} is not UTF-8 text; {advice}") from error
+    if "\0" in text:
+        raise UnreadableFileError(f"has zero bytes in it, as UTF-16 text has; {advice}")
+    return text
 
 
 def check(text: str, columns: Columns, name_of: Callable[[Row], tuple[str, str]]) -> CheckedFile:
@@ -99,63 +163,189 @@ def check(text: str, columns: Columns, name_of: Callable[[Row], tuple[str, str]]
     ``name_of`` parses a row, raising `InvalidInput` for a wrong one, and answers the column and the
     value that no other row may have. Raises `UnreadableFileError` for a text without our columns.
     """
-    checked = CheckedFile([], [], [])
+    csv.field_size_limit(_LONGEST_FIELD)
+    file = _File(text, columns)
+    checked = CheckedFile(file.header, [], [], [], [])
     seen: dict[str, int] = {}
-    for row in _rows(text, columns):
-        try:
-            column, name = name_of(row)
-        except InvalidInput as error:
-            problems = [row.problem(wrong.field, wrong.message) for wrong in error.errors]
-        else:
-            first = seen.setdefault(name, row.line)
-            problems = (
-                [row.problem(column, f"is on line {first} already; keep one of the two")]
-                if first != row.line
-                else []
-            )
+    for row, of_shape in file.rows():
+        problems = of_shape or _problems_of_values(row, columns, name_of, seen)
         checked.problems.extend(problems)
         (checked.bad if problems else checked.good).append(row)
     return checked
 
 
-def write(rows: list[Row], columns: Columns) -> str:
-    """Rows as a CSV text that can be imported once it is corrected."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns.all, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(row.values for row in rows)
-    return text.getvalue()
-
-
-def _rows(text: str, columns: Columns) -> Iterator[Row]:
-    csv.field_size_limit(_LONGEST_FIELD)
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+def _problems_of_values(
+    row: Row, columns: Columns, name_of: Callable[[Row], tuple[str, str]], seen: dict[str, int]
+) -> list[Problem]:
+    problems = _mangled(row, columns)
+    fields = {problem.field for problem in problems}
     try:
-        header = next(reader, [])
-        _check_header(header, columns)
-        line = reader.line_num + 1
-        for values in reader:
-            if values:
-                yield Row(line, _named(header, values))
-            line = reader.line_num + 1
-    except csv.Error as error:
-        raise UnreadableFileError(f"line {reader.line_num}: this is not CSV ({error})") from error
+        column, name = name_of(row)
+    except InvalidInput as error:
+        others = [wrong for wrong in error.errors if wrong.field not in fields]
+        return problems + [row.problem(wrong.field, wrong.message) for wrong in others]
+    first = seen.setdefault(name, row.line)
+    if first != row.line:
+        problems.append(row.problem(column, f"is on line {first} already; keep one of the two"))
+    return problems
 
 
-def _check_header(header: list[str], columns: Columns) -> None:
-    missing = [name for name in columns.required if name not in header]
-    unknown = [name for name in header if name not in columns.all]
-    if missing or unknown or len(set(header)) != len(header):
+# --- The file as a whole --------------------------------------------------------------------------
+
+
+class _Lines:
+    """The lines of a text one by one, and what was taken of them for the row at hand."""
+
+    def __init__(self, text: str) -> None:
+        self._lines = io.StringIO(text, newline="")
+        self._taken = ""
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = next(self._lines)
+        self._taken += line
+        return line.removeprefix(_BYTE_ORDER_MARK)
+
+    def taken(self) -> str:
+        """What was taken since this was last asked, as it stands in the file."""
+        taken, self._taken = self._taken, ""
+        return taken
+
+
+class _File:
+    """A CSV text whose header is one of ours."""
+
+    def __init__(self, text: str, columns: Columns) -> None:
+        self._lines = _Lines(text)
+        self._reader = csv.reader(
+            self._lines, strict=True, delimiter=_separator(text), skipinitialspace=True
+        )
+        self._names = [_column(name) for name in self._next() or ()]
+        self.header = self._lines.taken()
+        _check_header(self._names, columns)
+
+    def rows(self) -> Iterator[tuple[Row, list[Problem]]]:
+        """Each row that has any value, and what is wrong with its shape."""
+        while True:
+            line = self._reader.line_num + 1
+            cells = self._next()
+            raw = self._lines.taken()
+            if cells is None:
+                return
+            if any(cell.strip() for cell in cells):
+                values = {
+                    name: cell for name, cell in zip(self._names, cells, strict=False) if name
+                }
+                row = Row(line, raw, values)
+                yield row, list(self._problems_of_shape(row, cells))
+
+    def _problems_of_shape(self, row: Row, cells: list[str]) -> Iterator[Problem]:
+        # A cell for each column: where a row is cut off, an empty cell would clear what is stored.
+        for name in self._names[len(cells) :]:
+            if name:
+                yield row.problem(
+                    name,
+                    f"the row ends before this column: it has {len(cells)} values, and the header "
+                    f"{len(self._names)} columns; an empty value needs its separator, too",
+                )
+                return
+        for place, cell in enumerate(cells):
+            if cell.strip() and not (place < len(self._names) and self._names[place]):
+                reason = "the header names no such column; a value with a separator needs quotes"
+                yield Problem(row.line, f"column {place + 1}", cell, reason)
+
+    def _next(self) -> list[str] | None:
+        try:
+            return next(self._reader, None)
+        except csv.Error as error:
+            raise UnreadableFileError(
+                f"line {self._reader.line_num}: this is not CSV ({error})"
+            ) from error
+
+
+def _separator(text: str) -> str:
+    """What separates the columns of the header; no column has one of them in its name."""
+    header = next(io.StringIO(text, newline=""), "")
+    found = [separator for separator in _SEPARATORS if separator in header]
+    if len(found) > 1:
+        names = {",": "commas", ";": "semicolons", "\t": "tabs"}
+        raise UnreadableFileError(
+            f"line 1: has {' and '.join(names[each] for each in found)}; separate the columns with "
+            "one of them only"
+        )
+    return found[0] if found else ","
+
+
+def _column(name: str) -> str:
+    """A column's name without what people and spreadsheets do to it: `User ID ` is `user_id`."""
+    return re.sub(r"[\s_-]+", "_", name.strip().lower())
+
+
+def _check_header(names: list[str], columns: Columns) -> None:
+    named = [name for name in names if name]
+    missing = [name for name in columns.required if name not in named]
+    unknown = [name for name in named if name not in columns.all]
+    twice = sorted({name for name in named if named.count(name) > 1})
+    if missing or unknown or twice:
         raise UnreadableFileError(
             f"line 1: the columns must be {','.join(columns.all)} "
             f"({', '.join(columns.optional)} may be left out)"
             + (f"; missing: {', '.join(missing)}" if missing else "")
             + (f"; unknown: {', '.join(name[:40] for name in unknown[:10])}" if unknown else "")
+            + (f"; twice: {', '.join(name[:40] for name in twice[:10])}" if twice else "")
         )
 
 
-def _named(header: list[str], values: list[str]) -> dict[str, str]:
-    named = dict(zip(header, values, strict=False))
-    if len(values) > len(header):
-        named["too many values"] = ",".join(values[len(header) :])
-    return named
+# --- What programs do to values -------------------------------------------------------------------
+
+_OF_ANY = (
+    (
+        re.compile(r"NULL|null|None|NaN|nan|undefined|\\N"),
+        "is what programs write for no value; leave it empty",
+    ),
+    (
+        re.compile(r"#(?:N/A|REF!|VALUE!|NAME\?|DIV/0!|NUM!|NULL!)"),
+        "is an error of a spreadsheet; correct its formula",
+    ),
+)
+"""What is no value in any column, and what to do."""
+
+_OF_NUMBERS = (
+    (
+        # With decimals or a sign: `5e12` can be an id, and no program writes a number like that.
+        re.compile(r"[0-9]+[.,][0-9]+[eE][+-]?[0-9]+|[0-9]+[eE][+-][0-9]+"),
+        (
+            "is a number that a spreadsheet has shortened, and its digits are lost; format the "
+            "column as text and export it again"
+        ),
+    ),
+    (
+        re.compile(r"[0-9]{1,3}(?:[, '’\u00a0\u202f][0-9]{3})+"),
+        "has thousands separators; write its digits only",
+    ),
+    (
+        re.compile(r"[0-9]+[.,]0+"),
+        (
+            "is a number that a program has given decimals; write what is before them, and format "
+            "the column as text"
+        ),
+    ),
+    (
+        re.compile("'.*"),
+        "begins with the apostrophe by which spreadsheets tell text; leave it out",
+    ),
+)
+"""The same of columns in which people do not write as they like: ids, numbers and times."""
+
+
+def _mangled(row: Row, columns: Columns) -> list[Problem]:
+    """The values that a program has made of others: most would pass for user ids."""
+    problems = []
+    for name, cell in row.values.items():
+        for pattern, reason in _OF_ANY if name in columns.texts else _OF_ANY + _OF_NUMBERS:
+            if pattern.fullmatch(cell.strip()):
+                problems.append(row.problem(name, reason))
+                break
+    return problems

@@ -172,7 +172,7 @@ def _check_parameters(stage: str, parameters: Mapping[str, str]) -> None:
         raise DeployError(
             f"Stage {stage} does not say whose tokens its API takes. "
             f"Set {' and '.join(missing)} under [{stage}] in infra/parameters.toml, "
-            "which has examples for Cognito, Auth0 and Clerk."
+            "which has examples for Cognito, Auth0, Clerk and others."
         )
 
 

@@ -22,6 +22,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -233,6 +234,44 @@ def _stream_inserts() -> None:
     dynamodb._partiql_insert = insert  # noqa: SLF001
 
 
+def _tell_what_authorizers_say() -> None:
+    """Has API Gateway's own answers replace `$context.authorizer.<property>`, as AWS does.
+
+    It is one of its variables for data transformations: a property of the context that the
+    authorizer returned with its policy. ministack drops that context when the policy denies.
+    """
+    from ministack.services import apigateway_v1 as api_gateway
+
+    keep = api_gateway._cache_authorizer_result  # noqa: SLF001 - it has no other door
+    evaluate = api_gateway._evaluate_policy  # noqa: SLF001
+    respond = api_gateway._gateway_error_response  # noqa: SLF001
+    said: ContextVar[dict[str, str]] = ContextVar("said")
+
+    def kept(key: Any, expires_at: float, policy: dict[str, Any], context: dict[str, str]) -> None:
+        # Beside the statements, which are what is evaluated.
+        policy["context"] = context
+        keep(key, expires_at, policy, context)
+
+    def evaluated(policy: dict[str, Any], method_arn: str) -> Any:
+        said.set(policy.get("context", {}))
+        return evaluate(policy, method_arn)
+
+    def responded(error: Any, request: dict[str, Any]) -> tuple[int, Any, bytes]:
+        status, headers, body = respond(error, request)
+        context = said.get({})
+        return (
+            status,
+            headers,
+            _OF_AUTHORIZER.sub(lambda found: context.get(found[1].decode(), "").encode(), body),
+        )
+
+    api_gateway._cache_authorizer_result = kept  # noqa: SLF001
+    api_gateway._evaluate_policy = evaluated  # noqa: SLF001
+    api_gateway._gateway_error_response = responded  # noqa: SLF001
+
+
+_OF_AUTHORIZER = re.compile(rb"\$context\.authorizer\.(\w+)")
+
 _INSERT_INTO = re.compile(r'INSERT INTO "([\w.-]+)" ')
 
 
@@ -243,6 +282,7 @@ def _main() -> None:
 
     _authorize_inserts()
     _stream_inserts()
+    _tell_what_authorizers_say()
     # ministack reads the command line, of which this program's has nothing for it.
     sys.argv[1:] = []
     main()

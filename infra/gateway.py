@@ -65,15 +65,29 @@ class GatewayResponse(NamedTuple):
 
 _NO_ROUTE = "there is no such route"
 _FAILED = "the request failed"
+_UNCHECKED = "the token could not be checked"
 _NO_ANSWER = "there was no answer; send the request again, with the same idempotency key"
 
 
-def gateway_responses() -> Iterator[GatewayResponse]:
-    """Every case there is. A default would change the status of those that are not named."""
+_MISSING = (
+    "a valid bearer token is required: the header Authorization must be Bearer, a space and a JSON "
+    "Web Token, which has three parts with dots between"
+)
+_REFUSED = "the bearer token is not valid"
+_WHY = "$context.authorizer.reason"
+"""What the authorizer says of a token that it refuses, already escaped for a JSON text."""
+
+
+def gateway_responses(*, says_why: bool = False) -> Iterator[GatewayResponse]:
+    """Every case there is. A default would change the status of those that are not named.
+
+    With ``says_why`` a token that is refused is answered with the reason: in the local stage alone.
+    """
+    bad_token = f"{_REFUSED}: {_WHY}" if says_why else _REFUSED
     for case, status, code, detail, headers in (
-        ("UNAUTHORIZED", 401, "unauthenticated", "a valid bearer token is required", _BEARER),
+        ("UNAUTHORIZED", 401, "unauthenticated", _MISSING, _BEARER),
         # The authorizer denies bad tokens and nothing else: what a caller may do, the routes say.
-        ("ACCESS_DENIED", 401, "unauthenticated", "the bearer token is not valid", _BEARER),
+        ("ACCESS_DENIED", 401, "unauthenticated", bad_token, _BEARER),
         # What API Gateway calls a path that does not exist.
         ("MISSING_AUTHENTICATION_TOKEN", 404, "not_found", _NO_ROUTE, {}),
         ("RESOURCE_NOT_FOUND", 404, "not_found", _NO_ROUTE, {}),
@@ -87,9 +101,10 @@ def gateway_responses() -> Iterator[GatewayResponse]:
         ("UNSUPPORTED_MEDIA_TYPE", 415, "unsupported_media_type", "the body must be JSON", {}),
         ("THROTTLED", 429, "too_many_requests", "slow down, and send the request again", _RETRY),
         ("QUOTA_EXCEEDED", 429, "too_many_requests", "the API key's quota is used up", _RETRY),
-        # The issuer's keys cannot be had.
-        ("AUTHORIZER_FAILURE", 503, "unavailable", "the token could not be checked", _RETRY),
-        ("AUTHORIZER_CONFIGURATION_ERROR", 500, "internal_error", _FAILED, {}),
+        # The issuer's keys cannot be had, or the authorizer did not answer. AWS's pages do not say
+        # which of the two it is for a function that fails, is throttled or takes too long.
+        ("AUTHORIZER_FAILURE", 503, "unavailable", _UNCHECKED, _RETRY),
+        ("AUTHORIZER_CONFIGURATION_ERROR", 503, "unavailable", _UNCHECKED, _RETRY),
         ("API_CONFIGURATION_ERROR", 500, "internal_error", _FAILED, {}),
         ("INTEGRATION_FAILURE", 504, "unavailable", _NO_ANSWER, _RETRY),
         ("INTEGRATION_TIMEOUT", 504, "unavailable", _NO_ANSWER, _RETRY),
@@ -126,12 +141,12 @@ def complete(template: Json) -> None:
             path.setdefault(method, refused)
 
 
-def put_gateway_responses(client: Any, api_id: str, stage: str) -> None:
+def put_gateway_responses(client: Any, api_id: str, stage: str, *, says_why: bool = False) -> None:
     """Gives an API of the emulator, which ignores them in the template, its own answers.
 
-    `client` is one for API Gateway.
+    `client` is one for API Gateway; for ``says_why`` see `gateway_responses`.
     """
-    for response in gateway_responses():
+    for response in gateway_responses(says_why=says_why):
         client.put_gateway_response(
             restApiId=api_id,
             responseType=response.type,

@@ -8,39 +8,80 @@
 from __future__ import annotations
 
 import sys
+from datetime import datetime
 
 from rich.console import Console
 
+from chalicelib.allocations import save_subscription
+from chalicelib.domain.errors import InvalidInput, OutdatedEdit
+from chalicelib.domain.plans import PlanCatalogue
 from chalicelib.domain.subscriptions import Subscription, register
 from chalicelib.services import Services
-from infra import csv_file
-from infra.csv_file import CheckedFile, Columns, Row
-from infra.importing import Import, ImportRow, command
+from infra.csv_file import Columns, Finding, Row
+from infra.importing import (
+    Examined,
+    Import,
+    ImportRow,
+    Watch,
+    command,
+    read_many,
+    user_id_of,
+)
+from infra.midnights import MisreadMidnights
 
 COLUMNS = Columns(
     required=(
         "user_id",
-        "email",
         "timezone",
         "plan",
         "billing_interval",
         "status",
         "started_at",
     ),
-    optional=("eligible_from", "allocation_amount"),
+    optional=("email", "eligible_from", "allocation_amount", "ends_at", "observed_at"),
     amounts=frozenset({"allocation_amount"}),
+    texts=frozenset({"email"}),
 )
 
 
-def check(services: Services, text: str) -> CheckedFile:
-    """Checks every row. Raises `UnreadableFileError` for a text without our columns."""
+def subscription_of(
+    row: Row, catalogue: PlanCatalogue, now: datetime, existing: Subscription | None
+) -> Subscription:
+    """What a row makes of a subscription: a column that the file does not have stays as it is.
+
+    Raises `InvalidInput` naming every wrong column, and `OutdatedEdit`.
+    """
+    return register(row.fields(COLUMNS), catalogue, now, existing, kept=COLUMNS.optional)
+
+
+def name_of(row: Row, catalogue: PlanCatalogue, now: datetime) -> tuple[str, str]:
+    """Checks a row by itself; each user is in the file once."""
+    return "user_id", subscription_of(row, catalogue, now, None).user_id
+
+
+def examine(services: Services, rows: list[Row], watch: Watch) -> Examined:
+    """Compares rows with the subscriptions that they change."""
     now = services.now()
-
-    def name_of(row: Row) -> tuple[str, str]:
-        subscription = register(row.fields(COLUMNS), services.catalogue, now, None)
-        return "user_id", subscription.user_id
-
-    return csv_file.check(text, COLUMNS, name_of)
+    stored = read_many(
+        [user_id_of(row) for row in rows],
+        lambda user_ids: services.subscriptions.get_many(user_ids, consistent=True),
+        watch("Comparing with the subscriptions", len(rows)),
+    )
+    findings: list[Finding] = []
+    midnights = MisreadMidnights(now)
+    for row in rows:
+        existing = stored.get(user_id_of(row))
+        try:
+            subscription = subscription_of(row, services.catalogue, now, existing)
+        except InvalidInput as error:
+            findings += [
+                Finding(row.problem(wrong.field, wrong.message), [row]) for wrong in error.errors
+            ]
+        except OutdatedEdit:
+            pass  # no mistake of the file: the writer says what becomes of it
+        else:
+            midnights.look_at(subscription, existing)
+    return Examined(findings, midnights.warnings())
 
 
 def writer(services: Services) -> ImportRow:
@@ -52,9 +93,12 @@ def writer(services: Services) -> ImportRow:
 
         def decide(existing: Subscription | None) -> Subscription:
             before.append(existing)
-            return register(row.fields(COLUMNS), services.catalogue, now, existing)
+            return subscription_of(row, services.catalogue, now, existing)
 
-        after = services.subscriptions.change(row.values["user_id"].strip(), decide)
+        try:
+            after = save_subscription(services, user_id_of(row), decide)
+        except OutdatedEdit:
+            return "outdated"
         if before[-1] is None:
             return "new"
         return "unchanged" if after == before[-1] else "changed"
@@ -65,10 +109,12 @@ def writer(services: Services) -> ImportRow:
 SUBSCRIPTIONS = Import(
     noun="subscriptions",
     columns=COLUMNS,
-    outcomes=("new", "changed", "unchanged"),
-    check=check,
+    outcomes=("new", "changed", "unchanged", "outdated"),
+    name_of=name_of,
+    examine=examine,
     writer=writer,
-    column_notes="The last two may be empty or left out.",
+    column_notes=f"{', '.join(COLUMNS.optional)} may be left out, and then stay as they are; an "
+    "empty one is cleared. Of a new user they get their defaults.",
 )
 
 

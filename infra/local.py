@@ -153,7 +153,9 @@ def _deploy(
         say=say,
         make_package=make_package,
     )
-    gateway.put_gateway_responses(_client(endpoint_url, "apigateway"), deployment.api_id, "v1")
+    gateway.put_gateway_responses(
+        _client(endpoint_url, "apigateway"), deployment.api_id, "v1", says_why=True
+    )
     return LocalStack(
         endpoint_url=endpoint_url,
         # By path, not by host: <id>.execute-api.localhost resolves on some machines only.

@@ -2,9 +2,9 @@
 
     python -m infra.run [--csv mine.csv] [--exit]        (make run CSV=mine.csv EXIT=1)
 
-Starts the emulator, deploys the stack, imports the file, invokes the ticks of the next turn of the
-month and of the expiry turn 30 days later, shows both, and checks what must always hold. Then it
-stays until Ctrl-C, so that one can look around.
+Starts the emulator, deploys the stack, imports the file, moves the stack's clock through the next
+turn of the month and to where its credits expire 30 days later, shows both, and checks what must
+always hold. Then it stays until Ctrl-C, so that one can look around.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from chalicelib.domain.plans import CatalogueError
+from chalicelib.services import read_clock
 from infra import (
-    clock,
     csv_file,
     deploy,
     emulator,
@@ -30,7 +31,7 @@ from infra import (
     turn,
 )
 from infra.console import server
-from infra.csv_file import UnreadableFileError
+from infra.csv_file import CheckedFile, UnreadableFileError
 from infra.import_subscriptions import SUBSCRIPTIONS
 
 SAMPLE = Path(__file__).parent / "sample" / "subscriptions.csv"
@@ -41,19 +42,15 @@ def story(
     file: Path,
     console: Console,
     zones: Collection[str] | None = None,
-    *,
-    moves_clock: bool = False,
 ) -> bool:
     """Imports, turns (all zones or some), shows and checks; whether every invariant holds.
 
-    With ``moves_clock`` the stack's clock is then just before the month after.
+    The stack's clock then stands where credits have expired everywhere: it was moved there.
     Raises `UnreadableFileError` when the file has a row that cannot be imported.
     """
     services = stacks.services_of_local(stack)
-    checked = SUBSCRIPTIONS.check(services, csv_file.read(file))
-    if checked.problems:
-        importing.show_problems(console, checked.problems)
-        raise UnreadableFileError(f"{len(checked.bad)} rows are wrong; correct them and run again")
+    checked = importing.check_with_progress(SUBSCRIPTIONS, services, csv_file.read(file), console)
+    _refuse_wrong_rows(checked, console)
     imported = importing.import_with_progress(SUBSCRIPTIONS, services, checked.good, console)
     console.print(f"Imported {len(checked.good):,} subscriptions: {imported}.\n")
     if imported.failures:
@@ -63,9 +60,13 @@ def story(
     month = turn.Turning(stack, services, user_ids, console, zones)
     month.allocate()
     month.expire()
-    if moves_clock:
-        clock.LocalClock(stack).set(month.left_at)
     return month.check()
+
+
+def _refuse_wrong_rows(checked: CheckedFile, console: Console) -> None:
+    if checked.problems:
+        importing.show_problems(console, checked.problems)
+        raise UnreadableFileError(f"{len(checked.bad)} rows are wrong; correct them and run again")
 
 
 def show_how_to_call(stack: local.LocalStack, page_url: str, console: Console) -> None:
@@ -100,7 +101,10 @@ def main(words: list[str] | None = None) -> int:
     console = Console()
     local.end_on_sigterm()
     try:
-        csv_file.read(arguments.csv)  # a wrong name is told at once, not when the stack is up
+        # What is wrong with the file is told at once, not when the stack is up.
+        text = csv_file.read(arguments.csv)
+        alone = SUBSCRIPTIONS.check_alone(text, importing.catalogue(), read_clock())
+        _refuse_wrong_rows(alone, console)
         # The month is turned by hand here: the clock's own ticks would only get in between.
         with (
             server.console() as page,
@@ -108,7 +112,7 @@ def main(words: list[str] | None = None) -> int:
                 say=local.progress(), schedules=False, publish=True, origins=[page.url]
             ) as stack,
         ):
-            holds = story(stack, arguments.csv, console, moves_clock=True)
+            holds = story(stack, arguments.csv, console)
             mails.show_sent(stack, console)
             if not arguments.exit:
                 show_how_to_call(stack, page.url, console)
@@ -119,7 +123,12 @@ def main(words: list[str] | None = None) -> int:
             return 0 if holds else 1
     except UnreadableFileError as error:
         console.print(f"error: {arguments.csv}: {error}", markup=False)
-    except (emulator.EmulatorError, packaging.PackagingError, deploy.DeployError) as error:
+    except (
+        CatalogueError,
+        emulator.EmulatorError,
+        packaging.PackagingError,
+        deploy.DeployError,
+    ) as error:
         console.print(f"error: {error}", markup=False)
     except ticks.TickFailedError as error:
         console.print(f"error: {error}", markup=False)

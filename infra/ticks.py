@@ -12,6 +12,9 @@ from infra import local, stacks
 
 QUEUES = ("sweeps", "allocations", "expiries")
 DRAIN_DEADLINE_SECONDS = 180.0
+MAIL_SECONDS = 3.0
+"""How long a mail is being tried at most; what is not visible for longer waits after a failure."""
+
 _POLL_SECONDS = 0.1
 
 
@@ -55,15 +58,32 @@ class Ticks:
 
     def messages_in(self, queue: str) -> int:
         """Messages of a queue that wait, are being handled, or are delayed."""
-        names = (
+        return self._count(
+            queue,
             "ApproximateNumberOfMessages",
             "ApproximateNumberOfMessagesNotVisible",
             "ApproximateNumberOfMessagesDelayed",
         )
+
+    def _count(self, queue: str, *names: str) -> int:
         attributes = self._sqs.get_queue_attributes(
             QueueUrl=self._stack.queues[queue], AttributeNames=list(names)
         )["Attributes"]
         return sum(int(attributes[name]) for name in names)
+
+    def wait_for_mails(self) -> None:
+        """Waits until every mail that is asked for has been tried.
+
+        One that failed comes back by the machine's time, and is not waited for.
+        """
+        deadline = time.monotonic() + DRAIN_DEADLINE_SECONDS
+        quiet_since = time.monotonic()
+        while self.messages_in("notifications") and time.monotonic() < deadline:
+            if self._count("notifications", "ApproximateNumberOfMessages"):
+                quiet_since = time.monotonic()
+            elif time.monotonic() - quiet_since > MAIL_SECONDS:
+                return
+            time.sleep(_POLL_SECONDS)
 
     def _wait_until_drained(self) -> None:
         deadline = time.monotonic() + DRAIN_DEADLINE_SECONDS

@@ -21,7 +21,7 @@ from chalicelib.domain.plans import PlanCatalogue
 from chalicelib.domain.subscriptions import Subscription, due_periods, monthly_amount
 from chalicelib.services import Services
 from infra import local, stacks
-from infra.importing import progress_bar
+from infra.clock import LocalClock, Step, moving_bar
 from infra.ticks import QUEUES, Ticks
 
 EXPIRY_TURN_AFTER = 30
@@ -72,6 +72,7 @@ class Turning:
         self._console = console
         self._zones = zones or calendar.zone_names()
         self._ticks = Ticks(stack)
+        self._clock = LocalClock(stack)
         self._subscriptions = services.subscriptions.get_many(user_ids)
         # The next month that has begun nowhere yet.
         self.period = max(
@@ -79,37 +80,41 @@ class Turning:
         ).next()
 
     def allocate(self) -> None:
-        """Invokes the allocation tick of every instant at which the month begins somewhere."""
+        """Moves the clock to where the month has begun in every zone."""
         starts = instants_of_start(self.period, self._zones)
-        lateness = self._run_ticks("allocation-tick", f"The month turns to {self.period}", starts)
+        steps = self._move_clock(f"The month turns to {self.period}", max(starts), self._zones)
         entries = [
             entry
             for entry in self._read_ledgers().of_type(EntryType.ALLOCATION)
             if entry.allocated_through == self.period
         ]
         self._show(
-            f"Credits allocated for {self.period}", "credits granted", starts, lateness, entries
+            f"Credits allocated for {self.period}",
+            "credits granted",
+            {step.at: (len(step.allocation), took) for step, took in steps if step.at in starts},
+            entries,
         )
 
     def expire(self) -> None:
-        """Invokes the expiry tick of every midnight 30 days later, in the zones that have users.
+        """Moves the clock to where the day 30 days later has begun in every zone with users.
 
-        A sweep of a zone asks 32 index partitions, which the emulator takes a while to answer.
+        On the way users are reminded, and the next month begins where it begins before that.
         """
         day = self.period.first_day + timedelta(days=EXPIRY_TURN_AFTER)
-        midnights: dict[datetime, set[str]] = defaultdict(set)
-        for zone in {subscription.timezone for subscription in self._subscriptions.values()}:
-            midnights[calendar.midnight(zone, day)].add(zone)
-        lateness = self._run_ticks("expiry-tick", f"The day turns to {day}", midnights)
-        entries = list(self._read_ledgers().of_type(EntryType.EXPIRATION))
-        self._show(f"Credits expired on {day}", "credits expired", midnights, lateness, entries)
-
-    @property
-    def left_at(self) -> datetime:
-        """Where the clock is left: a tick before the month after this one begins anywhere."""
-        following = self.period.next()
-        starts = (calendar.month_start(zone, following) for zone in calendar.zone_names())
-        return min(starts) - calendar.TICK
+        zones = {subscription.timezone for subscription in self._subscriptions.values()}
+        midnights = {calendar.midnight(zone, day) for zone in zones}
+        steps = self._move_clock(f"The days turn to {day}", max(midnights))
+        entries = [
+            entry
+            for entry in self._read_ledgers().of_type(EntryType.EXPIRATION)
+            if entry.effective_at in midnights
+        ]
+        self._show(
+            f"Credits expired on {day}",
+            "credits expired",
+            {step.at: (len(step.expiry), took) for step, took in steps if step.at in midnights},
+            entries,
+        )
 
     def check(self) -> bool:
         """Checks what must always hold, shows each with its count; whether all of it does."""
@@ -129,28 +134,31 @@ class Turning:
     def _is_due(self, subscription: Subscription) -> bool:
         return is_due(subscription, self._services.catalogue, self.period)
 
-    # Ticks ----------------------------------------------------------------------------------------
+    # The clock ------------------------------------------------------------------------------------
 
-    def _run_ticks(
-        self, function: str, what: str, instants: dict[datetime, set[str]]
-    ) -> dict[datetime, float]:
-        """Invokes the tick of each instant and waits until all its work is done."""
-        lateness = {}
-        with progress_bar(self._console) as progress:
-            task = progress.add_task(what, total=len(instants))
-            for instant in sorted(instants):
-                lateness[instant] = self._ticks.run(function, instant, instants[instant])
-                progress.advance(task)
-        return lateness
+    def _move_clock(
+        self, what: str, to: datetime, everywhere: Collection[str] = ()
+    ) -> list[tuple[Step, float]]:
+        """Moves the clock; what it did on its way, and the seconds that each of it took."""
+        steps = []
+
+        def watch(step: Step, took: float) -> None:
+            steps.append((step, took))
+            show(step.at)
+
+        with moving_bar(self._console, what, self._clock.now(), to) as show:
+            self._clock.move(to, watch, everywhere)
+        return steps
 
     # What is to be seen ---------------------------------------------------------------------------
 
-    def _read_ledgers(self) -> Ledgers:
-        """Reads and verifies the ledger of every user."""
+    def _read_ledgers(self, *, verified: bool = False) -> Ledgers:
+        """Reads the ledger of every user, and verifies it if asked to."""
         ledgers = Ledgers()
 
         def read(user_id: str) -> list[LedgerEntry]:
-            self._services.ledger.verify(user_id)
+            if verified:
+                self._services.ledger.verify(user_id)
             return self._services.ledger.history(user_id, limit=1000)[::-1]
 
         with ThreadPoolExecutor(stacks.THREADS) as pool:
@@ -166,11 +174,13 @@ class Turning:
         self,
         title: str,
         credits_column: str,
-        instants: dict[datetime, set[str]],
-        lateness: dict[datetime, float],
+        instants: dict[datetime, tuple[int, float]],
         entries: Iterable[LedgerEntry],
     ) -> None:
-        """One row per instant at which something happened: zones, users, credits, lateness."""
+        """One row per instant at which something happened: zones, users, credits, lateness.
+
+        ``instants``: the number of zones, and the seconds until all was done.
+        """
         users: Counter[datetime] = Counter()
         amounts: Counter[datetime] = Counter()
         for entry in entries:
@@ -187,20 +197,21 @@ class Turning:
         )
         for column in table.columns[1:]:
             column.justify = "right"
-        for instant in sorted(instants):
+        for instant, (zones, took) in sorted(instants.items()):
             table.add_row(
                 f"{instant:%Y-%m-%d %H:%M}",
-                str(len(instants[instant])),
+                str(zones),
                 f"{users[instant]:,}",
                 f"{amounts[instant]:,}",
-                f"{lateness[instant]:.1f}",
+                f"{took:.1f}",
             )
+        latest = max((took for _, took in instants.values()), default=0.0)
         footers = (
             f"{len(instants)} instants",
-            str(sum(len(zones) for zones in instants.values())),
+            str(sum(zones for zones, _ in instants.values())),
             f"{users.total():,}",
             f"{amounts.total():,}",
-            f"{max(lateness.values()):.1f} at most",
+            f"{latest:.1f} at most",
         )
         for column, footer in zip(table.columns, footers, strict=True):
             column.footer = footer
@@ -208,7 +219,7 @@ class Turning:
 
     def _invariants(self) -> Iterator[tuple[str, int, list[str]]]:
         """Each invariant, how much was checked, and what breaks it."""
-        ledgers = self._read_ledgers()
+        ledgers = self._read_ledgers(verified=True)
         yield (
             "every ledger verifies: numbers, hashes, balances, order of spending",
             sum(len(entries) for entries in ledgers.entries.values()),

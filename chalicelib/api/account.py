@@ -38,7 +38,9 @@ def allocation_schedule(call: Call) -> Answer:
             "next_allocation_date": upcoming and upcoming.period.first_day.isoformat(),
             "allocation_amount": upcoming.amount if upcoming else 0,
             "current_balance": account.available_balance(now),
-            "expiring_credits": _expiring(account, subscription.timezone, now),
+            "expiring_credits": _expiring(
+                account, calendar.known_or_utc(subscription.timezone), now
+            ),
             "next_allocation_at": upcoming and format_instant(upcoming.at),
             "timezone": subscription.timezone,
             "not_allocated_because": why_not(reason),

@@ -9,7 +9,11 @@ A token that is good allows the whole stage, and one that is not denies the whol
 keeps the policy for `TOKEN_ANSWER_SECONDS` and uses it for whatever the same token asks for next.
 So a token is accepted for at most that long after it has expired.
 
-API Gateway answers a denial with 401 (see the gateway responses in `infra/resources.yaml`): it is
+Every refusal has a `Refusal` and words that say which check failed, what was found and what was
+expected. The log has them always, the answer in the local stage alone: who tries tokens learns
+nothing elsewhere. `make token-check` (infra/token_check.py) takes the same steps one by one.
+
+API Gateway answers a denial with 401 (see `infra/gateway.py`): it is
 the token that is refused here, never the request. What cannot be decided, because the issuer's keys
 cannot be had, is raised instead; it is answered with 503 and not kept.
 """
@@ -17,19 +21,21 @@ cannot be had, is raised instead; it is answered with 503 and not kept.
 import json
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
 from functools import cache
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any
-from urllib.parse import urlsplit
 
 import jwt
 
 from chalicelib.domain.errors import InvalidInput
-from chalicelib.domain.fields import parse_user_id
+from chalicelib.domain.fields import USER_ID_ALPHABET, parse_user_id, shown
+from chalicelib.domain.instants import format_instant
 from chalicelib.observability import logger
 from chalicelib.settings import TokenSettings, token_settings
 
-from .principal import Scope
+from .issuer_keys import IssuerKey, IssuerKeys, Json, fetch_keys
+from .principal import Scope, caller_of
 
 LARGEST_TOKEN = 8192
 """The longest token that is looked at, in characters. API Gateway takes 10,240 of all headers."""
@@ -37,34 +43,43 @@ LARGEST_TOKEN = 8192
 LEEWAY_SECONDS = 30
 """How far the issuer's clock and ours may be apart."""
 
-KEYS_FRESH_SECONDS = 3600
-"""How long keys are used before they are fetched again: by then a withdrawn one is refused."""
+_LONGEST_SHOWN = 200
+_LATEST = 253_402_300_799
 
-KEYS_KEPT_SECONDS = 24 * 3600
-"""How long keys are used while the issuer cannot be reached."""
+_CLAIMS = ("aud", "exp", "iat", "iss", "jti", "nbf", "sub")
+_SIGNATURE_ALONE: Any = {"verify_signature": True} | {f"verify_{claim}": False for claim in _CLAIMS}
+"""The library checks the signature. The claims are checked here, each with words that say why."""
 
-REFETCH_SECONDS = 30
-"""The pause between two fetches, whatever tokens come: who makes up key ids reaches us only."""
+_NAMES_OF_CLIENTS = ("client_id", "azp", "cid", "appid")
+"""Where issuers say whom they made a token for, if not in `aud`."""
 
-RETRY_SECONDS = 2
-"""The same while there are no keys at all, and so no token can be checked."""
 
-FETCH_TIMEOUT_SECONDS = 3
-"""How long the issuer may take, for each step of a fetch."""
+class Refusal(StrEnum):
+    """Which check a token did not pass."""
 
-_LARGEST_DOCUMENT = 256 * 1024
-_ALGORITHMS = {"RSA": "RS256", "EC": "ES256"}
-_SMALLEST_RSA_KEY = 2048
-
-Json = dict[str, Any]
+    NOT_BEARER = "not_bearer"
+    TOO_LARGE = "too_large"
+    MALFORMED = "malformed"
+    UNKNOWN_KEY = "unknown_key"
+    WRONG_ALGORITHM = "wrong_algorithm"
+    WRONG_SIGNATURE = "wrong_signature"
+    WRONG_ISSUER = "wrong_issuer"
+    WRONG_AUDIENCE = "wrong_audience"
+    EXPIRED = "expired"
+    NOT_YET_VALID = "not_yet_valid"
+    WRONG_SUBJECT = "wrong_subject"
+    WRONG_USER = "wrong_user"
 
 
 class InvalidToken(Exception):
-    """The token is not one of a caller of ours; the message says why, without quoting it."""
+    """The token is not one of a caller of ours; the message says why, without quoting it.
 
+    The message names keys, algorithms, issuers, audiences and instants, never a person.
+    """
 
-class KeysUnavailable(Exception):
-    """The issuer's keys are not known and cannot be had."""
+    def __init__(self, code: Refusal, message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 # --- What API Gateway asks and is answered --------------------------------------------------------
@@ -83,8 +98,19 @@ def answer(checker: "TokenChecker", authorization: str, method_arn: str) -> Json
     try:
         context = checker.check(bearer_token(authorization))
     except InvalidToken as refusal:
-        logger().info("Token refused", reason=str(refusal))
-        return _policy("Deny", "nobody", method_arn, {})
+        settings = checker.settings
+        key, algorithm = _named(authorization)
+        logger().info(
+            "Token refused",
+            code=refusal.code,
+            reason=str(refusal),
+            issuer=settings.issuer,
+            key=key,
+            algorithm=algorithm,
+        )
+        # API Gateway puts it between the quotes of a JSON text (see `infra/gateway.py`).
+        why = {"reason": json.dumps(str(refusal))[1:-1]} if settings.is_local else {}
+        return _policy("Deny", "nobody", method_arn, why)
     return _policy("Allow", context["caller"], method_arn, context)
 
 
@@ -99,8 +125,17 @@ def bearer_token(authorization: str) -> str:
     """The token in a header ``Authorization: Bearer …``. Raises `InvalidToken`."""
     scheme, _, token = authorization.strip().partition(" ")
     if scheme.lower() != "bearer":
-        raise InvalidToken("the scheme is not Bearer")
+        raise InvalidToken(Refusal.NOT_BEARER, 'the header must be "Authorization: Bearer <token>"')
     return token.strip()
+
+
+def _named(authorization: str) -> tuple[str, str]:
+    """The key and the algorithm that a refused token names, as far as it can be read."""
+    try:
+        header = jwt.get_unverified_header(bearer_token(authorization))
+    except (InvalidToken, jwt.PyJWTError):
+        return "unreadable", "unreadable"
+    return shown(header.get("kid")), shown(header.get("alg"))
 
 
 def _policy(effect: str, principal: str, method_arn: str, context: Mapping[str, str]) -> Json:
@@ -121,11 +156,14 @@ def _policy(effect: str, principal: str, method_arn: str, context: Mapping[str, 
 class TokenChecker:
     """Checks tokens of one issuer and reads from them what the routes need to know."""
 
-    def __init__(self, settings: TokenSettings, keys: "IssuerKeys") -> None:
+    def __init__(
+        self, settings: TokenSettings, keys: IssuerKeys, now: Callable[[], float] = time.time
+    ) -> None:
         unknown = set(settings.scope_names) - set(Scope)
         if unknown:
             raise ValueError(f"TOKEN_SCOPE_NAMES names {', '.join(unknown)}; we have no such scope")
-        self._settings = settings
+        self.settings = settings
+        self.now = now
         self._keys = keys
 
     def check(self, token: str) -> dict[str, str]:
@@ -133,172 +171,243 @@ class TokenChecker:
 
         Raises `InvalidToken`, and `KeysUnavailable`.
         """
-        claims = self._claims(token)
-        name = self._settings.user_claim
+        claims = verified_claims(token, self.key_of(header_of(token)))
+        for check in CLAIM_CHECKS.values():
+            check(self.settings, claims, self.now())
+        return self.context_of(claims)
+
+    def key_of(self, header: Json) -> IssuerKey:
+        """The issuer's key that a token with such a header is to be checked with.
+
+        The header names the key; what the key may sign with, the issuer says. Raises
+        `InvalidToken`, and `KeysUnavailable`.
+        """
+        key_id, algorithm = header.get("kid"), header.get("alg")
+        found = self._keys.find(key_id)
+        if not found:
+            raise InvalidToken(Refusal.UNKNOWN_KEY, self._keys.known.without(key_id))
+        keys = [key for key in found if algorithm in key.algorithms]
+        if not keys:
+            allowed = " or ".join(name for key in found for name in key.algorithms)
+            raise InvalidToken(
+                Refusal.WRONG_ALGORITHM,
+                f"the token is signed with {shown(algorithm)} (alg), and the issuer's key "
+                f"{shown(key_id)} is for {allowed}",
+            )
+        return keys[0]
+
+    def context_of(self, claims: Json) -> dict[str, str]:
+        """What the routes need to know of claims that have been checked. Raises `InvalidToken`."""
         return {
-            "caller": _user_id("sub", claims["sub"]),
-            # Empty for a token that stands for no user of ours, such as that of a backend.
-            "user_id": "" if claims.get(name) is None else _user_id(name, claims[name]),
-            "scopes": " ".join(self._scopes(claims)),
+            "caller": self.caller(claims),
+            "user_id": self.user_id(claims),
+            "scopes": " ".join(self.scopes(claims)),
         }
 
-    def _claims(self, token: str) -> Json:
-        """The claims of a token whose signature, issuer, audience and times are right."""
-        if len(token) > LARGEST_TOKEN:
-            raise InvalidToken(f"the token has {len(token)} characters")
-        settings = self._settings
-        has_audience = settings.audience_claim == "aud"
-        try:
-            key = self._keys.find(jwt.get_unverified_header(token).get("kid"))
-            if key is None:
-                raise InvalidToken("the issuer has no such key")
-            claims = jwt.decode(
-                token,
-                key,
-                algorithms=[key.algorithm_name],  # the key's, never the token's own choice
-                issuer=settings.issuer,
-                audience=settings.audiences if has_audience else None,
-                leeway=LEEWAY_SECONDS,
-                options={"require": ["exp", "iat", "iss", "sub"], "verify_aud": has_audience},
-            )
-        except jwt.PyJWTError as error:
-            raise InvalidToken(f"{type(error).__name__}: {error}") from error
-        # Access tokens of Cognito name their client, and session tokens of Clerk their origin,
-        # where those of others have an audience.
-        if not has_audience and claims.get(settings.audience_claim) not in settings.audiences:
-            raise InvalidToken(f"{settings.audience_claim} is none of ours")
-        return claims
+    def caller(self, claims: Json) -> str:
+        """Whose idempotency keys these are, and who did it: the subject, as it may be written.
 
-    def _scopes(self, claims: Json) -> list[Scope]:
+        Raises `InvalidToken`.
+        """
+        if claims.get("sub") is None:
+            raise InvalidToken(
+                Refusal.WRONG_SUBJECT, 'the token is missing the claim "sub": who calls'
+            )
+        try:
+            return caller_of("sub", claims["sub"])
+        except InvalidInput as error:
+            # Without the value, which may be somebody's name or address.
+            raise InvalidToken(Refusal.WRONG_SUBJECT, str(error)) from error
+
+    def user_id(self, claims: Json) -> str:
+        """The user, empty for a token that stands for none of ours, such as that of a backend.
+
+        Raises `InvalidToken`.
+        """
+        name = self.settings.user_claim
+        value = claim_of(claims, name)
+        if value is None:
+            return ""
+        try:
+            return parse_user_id(name, value)
+        except InvalidInput as error:
+            advice = "; if another claim has the user id, name it in TokenUserClaim"
+            raise InvalidToken(
+                Refusal.WRONG_USER,
+                f"{name} names the user: it must be 1 to 128 {USER_ID_ALPHABET}, or a whole number"
+                + (advice if name == "sub" else ""),
+            ) from error
+
+    def scopes(self, claims: Json) -> list[Scope]:
         """Our scopes among those of the token, whatever the issuer calls them."""
         given = {"*"}
-        for name in self._settings.scope_claims:
-            value = claims.get(name)
+        for name in self.settings.scope_claims:
+            value = claim_of(claims, name)
             if isinstance(value, str):
                 given.update(value.split())
             elif isinstance(value, list):
+                # Not their words: a group "former admins" is not the group "admins".
                 given.update(scope for scope in value if isinstance(scope, str))
-        names = self._settings.scope_names
+        names = self.settings.scope_names
         return [scope for scope in Scope if not given.isdisjoint(names.get(scope, {scope.value}))]
 
 
-def _user_id(claim: str, value: object) -> str:
+def header_of(token: str) -> Json:
+    """The header of a token of the right form, which nobody has vouched for yet.
+
+    Raises `InvalidToken`.
+    """
+    if len(token) > LARGEST_TOKEN:
+        raise InvalidToken(
+            Refusal.TOO_LARGE,
+            f"the token has {len(token):,} characters, and at most {LARGEST_TOKEN:,} are read: "
+            "have the issuer leave claims out of it",
+        )
     try:
-        return parse_user_id(claim, value)
-    except InvalidInput as error:
-        # Without the value, which may be somebody's name or address.
-        raise InvalidToken(f"{claim} is not of the alphabet of user ids") from error
+        return jwt.get_unverified_header(token)
+    except jwt.PyJWTError as error:
+        raise _malformed(error) from error
 
 
-# --- The issuer's keys ----------------------------------------------------------------------------
+def verified_claims(token: str, key: IssuerKey) -> Json:
+    """The claims of a token that was signed with the key. Raises `InvalidToken`."""
+    try:
+        claims: Json = jwt.decode(
+            token, key.public, algorithms=key.algorithms, options=_SIGNATURE_ALONE
+        )
+    except jwt.InvalidSignatureError as error:
+        raise InvalidToken(
+            Refusal.WRONG_SIGNATURE,
+            f"Signature verification failed with the issuer's key {shown(key.id)}",
+        ) from error
+    except jwt.PyJWTError as error:
+        raise _malformed(error) from error
+    return claims
 
 
-class IssuerKeys:
-    """The issuer's public keys by their ids: kept, refreshed, and fetched anew for an unknown id.
+def _malformed(error: jwt.PyJWTError) -> InvalidToken:
+    return InvalidToken(Refusal.MALFORMED, f"the token is malformed: {error}"[:_LONGEST_SHOWN])
 
-    However many unknown ids come, the issuer is asked once in `REFETCH_SECONDS` at most.
+
+def claim_of(claims: Json, path: str) -> object:
+    """The claim of that name, or what a dotted path leads to; None when there is no such claim.
+
+    >>> claim_of({"app_metadata": {"user_id": 42}}, "app_metadata.user_id")
+    42
+
+    A name may have dots of its own, as in `https://example.com/claims.user_id`: at each step the
+    longest name that is there is taken.
     """
-
-    def __init__(
-        self, fetch: Callable[[], Json], now: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._fetch = fetch
-        self._now = now
-        self._keys: dict[str, jwt.PyJWK] = {}
-        self._fetched_at = float("-inf")
-        self._tried_at = float("-inf")
-
-    def find(self, key_id: str | None) -> jwt.PyJWK | None:
-        """The key of that id, None when the issuer has none. Raises `KeysUnavailable`."""
-        is_stale = self._now() - self._fetched_at > KEYS_FRESH_SECONDS
-        pause = REFETCH_SECONDS if self._keys else RETRY_SECONDS
-        if (is_stale or key_id not in self._keys) and self._now() - self._tried_at >= pause:
-            self._refresh()
-        if self._now() - self._fetched_at > KEYS_KEPT_SECONDS:
-            raise KeysUnavailable("the issuer's keys could not be fetched")
-        return None if key_id is None else self._keys.get(key_id)
-
-    def _refresh(self) -> None:
-        self._tried_at = self._now()
-        try:
-            keys = usable_keys(self._fetch())
-        except (
-            OSError,
-            HTTPException,
-            ValueError,
-            LookupError,
-            RecursionError,
-            TypeError,
-        ) as error:
-            logger().warning("The issuer's keys could not be fetched", reason=repr(error))
-            return
-        self._keys = keys
-        self._fetched_at = self._tried_at
+    if path in claims:
+        return claims[path]
+    for end in (place for place in range(len(path) - 1, 0, -1) if path[place] == "."):
+        inner = claims.get(path[:end])
+        if isinstance(inner, dict):
+            return claim_of(inner, path[end + 1 :])
+    return None
 
 
-def usable_keys(document: Json) -> dict[str, jwt.PyJWK]:
-    """The keys of a JSON Web Key Set that tokens for us may be signed with, by their ids.
+def _check_issuer(settings: TokenSettings, claims: Json, _: float) -> str:
+    found, expected = claims.get("iss"), settings.issuer
+    if found is None:
+        raise InvalidToken(Refusal.WRONG_ISSUER, 'the token is missing the claim "iss"')
+    if found != expected:
+        is_slash = isinstance(found, str) and found.rstrip("/") == expected.rstrip("/")
+        raise InvalidToken(
+            Refusal.WRONG_ISSUER,
+            f"wrong issuer: iss is {shown(found, _LONGEST_SHOWN)}, and TokenIssuer is '{expected}'"
+            + ("; a slash at the end makes another issuer" if is_slash else ""),
+        )
+    return f"iss is {shown(found, _LONGEST_SHOWN)}"
 
-    Left out are symmetric keys, keys for encryption, for other algorithms, and short ones. Raises
-    ValueError when none is left: that is no key set, and no reason to forget the one before.
-    """
-    found = {}
-    for data in document["keys"]:
-        if not isinstance(data, dict):
-            continue
-        algorithm = _ALGORITHMS.get(str(data.get("kty")))
-        key_id = data.get("kid")
-        if (
-            algorithm is None
-            or not isinstance(key_id, str)
-            or data.get("alg", algorithm) != algorithm
-            or data.get("use", "sig") != "sig"
-        ):
-            continue
-        try:
-            key = jwt.PyJWK(data, algorithm)
-        except jwt.PyJWTError:  # malformed, or on another curve
-            continue
-        if algorithm == "RS256" and key.key.key_size < _SMALLEST_RSA_KEY:
-            continue
-        found[key_id] = key
+
+def _check_audience(settings: TokenSettings, claims: Json, _: float) -> str:
+    name, expected = settings.audience_claim, settings.audiences
+    found = claim_of(claims, name)
+    # Access tokens of Cognito name their client, and session tokens of Clerk their origin, where
+    # those of others have an audience, or several.
+    several = found if name == "aud" and isinstance(found, list) else [found]
     if not found:
-        raise ValueError("there is no RS256 or ES256 key in the key set")
-    return found
+        others = [other for other in _NAMES_OF_CLIENTS if other != name and claims.get(other)]
+        advice = f"; it has {', '.join(others)}: is that TokenAudienceClaim?" if others else ""
+        raise InvalidToken(
+            Refusal.WRONG_AUDIENCE, f'the token is missing the claim "{name}"{advice}'
+        )
+    if not any(audience in several for audience in expected):
+        raise InvalidToken(
+            Refusal.WRONG_AUDIENCE,
+            f"wrong audience: {name} is {shown(found, _LONGEST_SHOWN)}, and TokenAudience is "
+            f"{', '.join(expected)}",
+        )
+    return f"{name} is {shown(found, _LONGEST_SHOWN)}"
 
 
-def fetch_keys(settings: TokenSettings) -> Json:
-    """The issuer's key set, from where it is configured to be or the issuer says it is.
+def _check_expiry(_: TokenSettings, claims: Json, now: float) -> str:
+    if claims.get("exp") is None:
+        raise InvalidToken(
+            Refusal.EXPIRED, 'the token is missing the claim "exp": it would never expire'
+        )
+    exp = _seconds(claims, "exp")
+    if exp <= now - LEEWAY_SECONDS:
+        raise InvalidToken(
+            Refusal.EXPIRED,
+            f"the token has expired: exp is {_instant(exp)}, {_duration(now - exp)} ago",
+        )
+    return f"exp is {_instant(exp)}, in {_duration(exp - now)}"
 
-    Raises OSError, HTTPException, ValueError or LookupError.
-    """
-    url = settings.jwks_url
-    if not url:
-        discovery = f"{settings.issuer.rstrip('/')}/.well-known/openid-configuration"
-        document = _get(discovery, settings)
-        if document["issuer"] != settings.issuer:
-            raise ValueError(f"{discovery} is of another issuer: {document['issuer']}")
-        url = document["jwks_uri"]
-    return _get(url, settings)
+
+def _check_beginning(_: TokenSettings, claims: Json, now: float) -> str:
+    said = []
+    for name in ("nbf", "iat"):
+        if name not in claims:
+            continue
+        instant = _seconds(claims, name)
+        if instant > now + LEEWAY_SECONDS:
+            raise InvalidToken(
+                Refusal.NOT_YET_VALID,
+                f"the token is not valid yet: {name} is {_instant(instant)}, "
+                f"{_duration(instant - now)} ahead of our clock, and {LEEWAY_SECONDS} seconds are "
+                "allowed",
+            )
+        said.append(f"{name} is {_instant(instant)}")
+    return ", ".join(said) or "there is no nbf or iat"
 
 
-def _get(url: str, settings: TokenSettings) -> Json:
-    """The JSON document at an address; redirects are not followed."""
-    if not settings.may_fetch(url):
-        raise ValueError(f"{url} is not an https:// address")
-    parts = urlsplit(url)
-    make = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-    connection = make(parts.netloc, timeout=FETCH_TIMEOUT_SECONDS)
+Check = Callable[[TokenSettings, Json, float], str]
+
+CLAIM_CHECKS: dict[str, Check] = {
+    "issuer": _check_issuer,
+    "audience": _check_audience,
+    "expiry": _check_expiry,
+    "beginning": _check_beginning,
+}
+"""What the claims of a signed token must say. Each answers what it found, or raises
+`InvalidToken`."""
+
+
+def _seconds(claims: Json, name: str) -> int:
     try:
-        target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
-        connection.request("GET", target, headers={"Accept": "application/json"})
-        response = connection.getresponse()
-        body = response.read(_LARGEST_DOCUMENT + 1)
-    finally:
-        connection.close()
-    if response.status != 200 or len(body) > _LARGEST_DOCUMENT:
-        raise ValueError(f"{url} answered {response.status} with {len(body)} bytes")
-    document = json.loads(body)
-    if not isinstance(document, dict):
-        raise ValueError(f"{url} is not a JSON object")  # noqa: TRY004 - of a document, not a type
-    return document
+        seconds = int(claims[name])
+    except (ValueError, TypeError, OverflowError):
+        seconds = -1
+    if not 0 <= seconds <= _LATEST:
+        raise InvalidToken(
+            Refusal.MALFORMED,
+            f"{name} must be a number of seconds since 1970, before the year 10000",
+        )
+    return seconds
+
+
+def _instant(seconds: int) -> str:
+    return format_instant(datetime.fromtimestamp(seconds, UTC))
+
+
+def _duration(seconds: float) -> str:
+    """So many seconds in the largest unit of which there are two."""
+    size, unit = next(
+        ((size, unit) for size, unit in _UNITS if abs(seconds) >= 2 * size), (1, "seconds")
+    )
+    return f"{seconds / size:,.0f} {unit}"
+
+
+_UNITS = ((86_400, "days"), (3_600, "hours"), (60, "minutes"))

@@ -11,6 +11,7 @@ Chalice answers what is none of the routes' business (no such method, a bug) in 
 import json
 import uuid
 from collections.abc import Callable
+from http import HTTPStatus
 
 from chalice.app import Request, Response
 
@@ -48,6 +49,8 @@ def respond(request: Request, view: View) -> Response:
         if refused is None:
             logger()  # made now, so that Chalice logs a fault of ours in its form
             raise
+        if refused.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            logger().error("what is stored is wrong", path=request.path, error=str(error))
         answer = refused
     except Exception as error:
         logger()  # the same

@@ -5,7 +5,7 @@
     credits:use       use              -
     credits:backend   -                use, reverse; read and edit subscriptions
     credits:admin     -                read, reverse, allocate, run allocations;
-                                       read and edit subscriptions
+                                       read and edit subscriptions, lift a suppression of mails
 
 A scope gives what its line says and nothing more; a token can carry several. Whoever is refused
 learns nothing: the refusal is the same whether the other user exists or not.
@@ -30,13 +30,48 @@ class Scope(StrEnum):
     ADMIN = "credits:admin"
 
 
+LONGEST_SUBJECT = 255
+"""The longest subject of a token, in characters: what OpenID Connect allows an issuer."""
+
+_WRITTEN = str.maketrans({"%": "%25", "#": "%23", "/": "%2F"})
+
+
+def caller_of(field: str, subject: object) -> str:
+    r"""The name of a caller in the ledger, from the subject of their token.
+
+    >>> caller_of("sub", "CORP\\ada"), caller_of("sub", "team#1/ada"), caller_of("sub", 42)
+    ('CORP\\ada', 'team%231%2Fada', '42')
+
+    Any printable text is taken, or a whole number. No two subjects have one name. A name has no
+    `#`, which ends the caller in the name of an operation, and no `/`, by which callers that no
+    token can be are known. Raises `InvalidInput`, which does not quote the subject.
+    """
+    text = str(subject) if type(subject) is int and subject >= 0 else subject
+    if (
+        not isinstance(text, str)
+        or len(text) > LONGEST_SUBJECT
+        or not text.strip()
+        or not text.isprintable()
+    ):
+        raise InvalidInput.of(
+            field, f"must be 1 to {LONGEST_SUBJECT} printable characters, or a whole number"
+        )
+    if text in _RESERVED:
+        raise InvalidInput.of(field, "is a name that the ledger has for no person")
+    return text.translate(_WRITTEN)
+
+
+_RESERVED = frozenset({"system", "(erased)"})
+"""The actors `domain.ledger.SYSTEM` and `ERASED`. Loading the ledger takes the authorizer long."""
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
     """The authenticated caller of one request.
 
-    ``caller`` is the token's subject: the actor of what is written, and the owner of its
-    idempotency keys. ``user_id`` is the user the token stands for, None for a backend or an admin
-    who has no credits.
+    ``caller`` is the token's subject, as `caller_of` writes it: the actor of what is written, and
+    the owner of its idempotency keys. ``user_id`` is the user the token stands for, None for a
+    backend or an admin who has no credits.
     """
 
     caller: str
@@ -79,6 +114,10 @@ class Principal:
     def may_manage_subscriptions(self) -> None:
         """Passes those who may read and edit anybody's subscription."""
         self._needs(Scope.BACKEND, Scope.ADMIN)
+
+    def may_lift_suppression(self) -> None:
+        """Passes those who may have an address written to again that SES said not to."""
+        self._needs(Scope.ADMIN)
 
     def _whose(self, user_id: str | None, *, own: Scope, anybodys: Scope) -> str:
         whose = self.user_id if user_id is None else user_id

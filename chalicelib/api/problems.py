@@ -16,6 +16,7 @@ from chalicelib.domain.errors import (
     NotAllowed,
     NotFound,
     OutdatedEdit,
+    TimezoneUnknown,
     VersionConflict,
 )
 from chalicelib.refusals import field_errors
@@ -54,6 +55,7 @@ _KINDS: dict[type[CreditsError], _Kind] = {
         (IdempotencyKeyReused, 422, "The idempotency key belongs to another request", _NONE),
         (OutdatedEdit, 422, "What is stored was observed later", _NONE),
         (NotAllowed, 422, "A rule of the product forbids this", _NONE),
+        (TimezoneUnknown, 500, "What is stored of the user is wrong", _NONE),
     )
 }
 

@@ -19,10 +19,13 @@ from chalicelib.domain.subscriptions import (
     FIELDS,
     Moment,
     Subscription,
+    SuppressedBecause,
     next_allocation,
     no_allocation_because,
     register,
+    without_suppression,
 )
+from chalicelib.observability import logger
 
 from .answers import Answer, why_not
 from .calls import Call
@@ -100,15 +103,39 @@ def put(call: Call) -> Answer:
 def patch(call: Call) -> Answer:
     """Changes the fields that are given; null takes a field back to its default."""
     precondition, user_id, values = _edit(call)
+    lifts_suppression = _SUPPRESSION in values
+    if lifts_suppression:
+        call.principal.may_lift_suppression()
+        values = _without_suppression(values)
+    lifted: SuppressedBecause | None = None
 
     def decide(present: Subscription | None) -> Subscription:
+        nonlocal lifted
         if present is None:
             raise NotFound(f"there is no user {user_id}")
         precondition.check(present)
         services = call.services
-        return register(values, services.catalogue, services.now(), present, kept=FIELDS)
+        edited = register(values, services.catalogue, services.now(), present, kept=FIELDS)
+        lifted = edited.suppressed if lifts_suppression else None
+        return without_suppression(edited, present.version + 1) if lifted else edited
 
-    return _answer(call, save_subscription(call.services, user_id, decide))
+    subscription = save_subscription(call.services, user_id, decide)
+    if lifted:
+        actor = call.principal.caller
+        logger().info("mails resumed", user_id=user_id, actor=actor, suppressed=lifted.value)
+    return _answer(call, subscription)
+
+
+_SUPPRESSION = "mail_suppressed_because"
+
+
+def _without_suppression(values: Mapping[str, object]) -> Mapping[str, object]:
+    """The other fields of an edit that lifts the suppression. Raises `InvalidInput`."""
+    if values[_SUPPRESSION] is not None:
+        raise InvalidInput.of(
+            _SUPPRESSION, "can only be null, to write to the address again; SES sets the reason"
+        )
+    return {name: value for name, value in values.items() if name != _SUPPRESSION}
 
 
 def _edit(call: Call) -> tuple[Precondition, str, Mapping[str, object]]:
@@ -150,7 +177,7 @@ def _answer(call: Call, subscription: Subscription, status: int = 200) -> Answer
     body = {
         "user_id": subscription.user_id,
         **_values(subscription),
-        "mail_suppressed_because": subscription.suppressed and subscription.suppressed.value,
+        _SUPPRESSION: subscription.suppressed and subscription.suppressed.value,
         "resumed_at": _shown(subscription.resumed_at),
         "observed_at": _shown(subscription.observed_at),
         "next_credit_allocation": upcoming and upcoming.period.first_day.isoformat(),

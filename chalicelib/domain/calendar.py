@@ -27,8 +27,9 @@ from zoneinfo import ZoneInfo
 
 import tzdata  # type: ignore[import-untyped]
 
-from .errors import InvalidInput
+from .errors import InvalidInput, TimezoneUnknown
 from .instants import as_utc, check_year
+from .nearest import is_slip, spelling
 
 _TZDATA = Path(tzdata.__file__).parent
 
@@ -38,6 +39,22 @@ _NOT_A_PLACE = frozenset({"Factory"})
 
 # The longest IANA name has 32 characters. What is longer is not worth comparing with all of them.
 _LONGEST_NAME = 64
+
+# Of the 69,000 cities of GeoNames, those that are one slip from a zone's name and lie elsewhere.
+_OTHER_PLACES = frozenset(
+    {
+        "africa/kamala",
+        "america/coal_harbour",
+        "america/kingstown",
+        "america/mazatan",
+        "america/monterey",
+        "america/rosarito",
+        "europe/moncao",
+    }
+)
+# Letters that a city has so that one missing or extra, or one wrong, does not make another of it.
+_SHORT, _LONG = 5, 8
+_VOWELS = frozenset("aeiou")
 
 _PERIOD = re.compile(r"(?P<year>[0-9]{4})-(?P<month>[0-9]{2})")
 
@@ -77,8 +94,8 @@ def zone_names() -> tuple[str, ...]:
 def zone(name: object, field: str = "timezone") -> ZoneInfo:
     """The rules of the timezone called ``name``; names are case-sensitive, as in the database.
 
-    Whatever is not the name of one raises InvalidInput on ``field``, with the nearest name where
-    there is one.
+    Whatever is not the name of one raises InvalidInput on ``field``, with the name that was meant
+    where that is sure.
     """
     if not isinstance(name, str):
         raise InvalidInput.of(field, "must be an IANA timezone name such as 'Europe/Paris'")
@@ -95,6 +112,33 @@ def zone(name: object, field: str = "timezone") -> ZoneInfo:
     return known
 
 
+def is_known(timezone: str) -> bool:
+    """Whether the database still has a timezone that was stored."""
+    return timezone in _known_names()
+
+
+def check_known(timezone: str) -> None:
+    """Raises `TimezoneUnknown` for a stored timezone that the database does not have any more."""
+    if not is_known(timezone):
+        raise TimezoneUnknown(timezone)
+
+
+def known_or_utc(timezone: str) -> str:
+    """A stored timezone, or UTC in place of one that the database does not have any more.
+
+    For what is shown, or can be a day off. Nothing is granted by it.
+    """
+    return timezone if is_known(timezone) else "UTC"
+
+
+def _rules(timezone: str) -> ZoneInfo:
+    """The rules of a timezone that was checked when it was given, and is stored since."""
+    known = _load(timezone)
+    if known is None:
+        raise TimezoneUnknown(timezone)
+    return known
+
+
 @lru_cache(maxsize=1024)
 def _load(name: str) -> ZoneInfo | None:
     if name not in _known_names():  # also keeps "../" out of the path below
@@ -108,24 +152,53 @@ def _known_names() -> frozenset[str]:
     return frozenset(zone_names())
 
 
+@lru_cache(maxsize=256)
 def _nearest(name: str) -> str | None:
-    # Imported here because it is needed for mistakes only, and a cold start pays for every import.
-    from difflib import get_close_matches
-
+    """The place itself, or the full name that ``name`` misspells; never another place nearby."""
     # "GMT+2" is meant to be east of Greenwich, and "Etc/GMT+2", its nearest name, is west of it.
     if any(character.isdigit() for character in name):
         return None
-    wanted = name.lower().replace(" ", "_")
-    by_name = {known.lower(): known for known in zone_names()}
-    # "Paris", "paris" and "France/Paris" are as common a mistake as a wrong letter.
-    by_city = {known.rpartition("/")[2].lower(): known for known in zone_names()}
-    if wanted in by_city:
-        return by_city[wanted]
-    for candidates, word in ((by_name, wanted), (by_city, wanted.rpartition("/")[2])):
-        close = get_close_matches(word, candidates, n=1, cutoff=0.75)
-        if close:
-            return candidates[close[0]]
-    return None
+    wanted = spelling(name)
+    by_name = {spelling(known): known for known in zone_names()}
+    if found := by_name.get(wanted) or _places().get(wanted):
+        return found
+    if "/" not in wanted or wanted in _OTHER_PLACES:  # AEST is near to EST, and MSK to Omsk
+        return None
+    return next((known for written, known in by_name.items() if _misspells(wanted, written)), None)
+
+
+def _misspells(wanted: str, name: str) -> bool:
+    """Whether it is this very place with a slip in it, and not one that is called nearly so.
+
+    Kiel is not Kiev, St John not St John's, Male not Mahe, Dumai not Dubai: people keep the ends of
+    a word, and what they take for another letter, where the word is long, is a vowel.
+    """
+    city, meant = wanted.rpartition("/")[2], name.rpartition("/")[2]
+    if (city[:1], city[-1:]) != (meant[:1], meant[-1:]) or not is_slip(wanted, name):
+        return False
+    wrong = [pair for pair in zip(city, meant, strict=False) if pair[0] != pair[1]]
+    if len(city) == len(meant) and len(wrong) == 1:
+        return len(city) >= _LONG and set(wrong[0]) <= _VOWELS
+    return min(len(city), len(meant)) >= _SHORT
+
+
+def _places() -> dict[str, str]:
+    """The zones by their cities alone, ``paris``, and with their countries, ``france/paris``."""
+    rows = _table("zone.tab")
+    countries = {code: spelling(country) for code, country in _table("iso3166.tab")}
+    places = {}
+    for code, _, name, *_ in rows:
+        region, _, city = name.rpartition("/")
+        places[f"{countries[code]}/{spelling(city)}"] = name
+        # Petersburg, Vincennes and Center are better known elsewhere than in Indiana and Dakota.
+        if "/" not in region:
+            places[spelling(city)] = name
+    return places
+
+
+def _table(name: str) -> list[list[str]]:
+    lines = (_TZDATA / "zoneinfo" / name).read_text(encoding="utf-8").splitlines()
+    return [line.split("\t") for line in lines if not line.startswith("#")]
 
 
 # --- Periods ------------------------------------------------------------------------------------
@@ -205,7 +278,7 @@ def midnight(timezone: str, day: date) -> datetime:
     the instant of the jump; where midnight comes twice, the first; where a zone skipped the whole
     day (Apia, 2011-12-30), the first instant of the day that came instead.
     """
-    rules = zone(timezone)
+    rules = _rules(timezone)
     # fold=0 is the first of two, and in a gap the reading by the offset that was valid before.
     wall = datetime.combine(day, time.min, tzinfo=rules)
     instant = wall.astimezone(UTC)
@@ -245,7 +318,7 @@ def period_at(timezone: str, instant: datetime) -> Period:
 
 def local_date(timezone: str, instant: datetime) -> date:
     """What a calendar on the wall shows at ``instant``."""
-    return as_utc(instant).astimezone(zone(timezone)).date()
+    return as_utc(instant).astimezone(_rules(timezone)).date()
 
 
 def day_start(timezone: str, instant: datetime) -> datetime:

@@ -25,7 +25,8 @@ MOST_NAMED = 20
 class Tally:
     """So many users were due, allocated, missing, allocated twice, or could not be judged.
 
-    ``unchecked``: the ledger cannot be read, or the plan has left the catalogue.
+    ``unchecked``: the ledger cannot be read, the plan has left the catalogue, or the timezone its
+    database.
     """
 
     due: int = 0
@@ -48,6 +49,11 @@ class Tally:
             (self.duplicate_users + other.duplicate_users)[:MOST_NAMED],
             (self.unchecked_users + other.unchecked_users)[:MOST_NAMED],
         )
+
+    @classmethod
+    def unchecked_of(cls, *user_ids: str) -> "Tally":
+        """Of users who could not be judged."""
+        return cls(unchecked=len(user_ids), unchecked_users=user_ids[:MOST_NAMED])
 
     @property
     def is_complete(self) -> bool:

@@ -9,6 +9,7 @@
     ├── VersionConflict         the subscription was edited by someone else meanwhile
     ├── OutdatedEdit            the edit reports what was seen before what is stored
     ├── Contention              other writers kept winning; retry later, nothing was written
+    ├── TimezoneUnknown         a stored timezone is not in the database of timezones any more
     └── LedgerCorrupt           a ledger entry does not follow from the entries before it
 
 Whatever raises one of these has changed nothing. Every class has a stable ``code`` for programs;
@@ -100,6 +101,18 @@ class Contention(CreditsError):
     """Bounded retries were used up because others kept writing; nothing was written."""
 
     code = "contention"
+
+
+class TimezoneUnknown(CreditsError):
+    """What is stored names a timezone that this release does not know; no caller is to blame."""
+
+    code = "timezone_unknown"
+
+    def __init__(self, timezone: str) -> None:
+        super().__init__(
+            f"the stored timezone {timezone!r} is no longer in the database of timezones; "
+            "an admin must change the subscription's timezone"
+        )
 
 
 class LedgerCorrupt(CreditsError):

@@ -28,9 +28,6 @@ USER_ID_ALPHABET = "letters, digits and . _ : @ | + = -"
 _USER_ID = re.compile(r"[A-Za-z0-9._:@|+=-]{1,128}")
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _CORRELATION_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
-_EMAIL = re.compile(
-    r"[^@\s\"(),:;<>\[\]\\\x00-\x1f\x7f]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})+"
-)
 # Beside the ASCII ones those of C1, and the two separators at which Unicode ends a line.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -100,13 +97,6 @@ def parse_correlation_id(field: str, value: object) -> str:
     raise InvalidInput.of(field, f"must be 1 to 64 letters, digits and -; is {shown(value)}")
 
 
-def parse_email(field: str, value: object) -> str:
-    """An address of the form ``name@domain``; whether it exists is for the mail to find out."""
-    if isinstance(value, str) and len(value) <= 254 and value.isascii() and _EMAIL.fullmatch(value):
-        return value
-    raise InvalidInput.of(field, "must be an email address such as ada@example.com")
-
-
 def parse_days(field: str, value: object) -> int:
     """A lifetime in whole days, from 1 to 3,650."""
     if type(value) is int and 1 <= value <= 3650:
@@ -136,8 +126,8 @@ def parse_choice(choices: type[Choice]) -> Parser[Choice]:
     return parse
 
 
-def shown(value: object) -> str:
-    """``value`` as an error message shows it: never longer than a line."""
+def shown(value: object, longest: int = 60) -> str:
+    """``value`` as an error message shows it: never longer than a line, or ``longest``."""
     if value is None:
         return "missing"
     kind = type(value).__name__
@@ -145,7 +135,7 @@ def shown(value: object) -> str:
         text = ascii(value) if isinstance(value, str) else f"{value!a} ({kind})"
     except (RecursionError, ValueError):  # nested too deep, or of too many digits, to be written
         return f"a value that is too large to show ({kind})"
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
 def _is_encodable(value: str) -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 
 from .errors import InvalidInput
 from .fields import MAXIMUM_AMOUNT
+from .nearest import nearest
 
 LONGEST_LIFETIME_DAYS = 3_650
 """Longer than ten years is a slip of the keyboard: credits that never expire omit the key."""
@@ -72,7 +73,7 @@ class PlanCatalogue:
     plans: tuple[Plan, ...]
 
     def get(self, plan_id: object, field: str = "plan") -> Plan:
-        """The plan called ``plan_id``; raises InvalidInput on ``field``, with the nearest id."""
+        """The plan called ``plan_id``; raises InvalidInput on ``field``."""
         if not isinstance(plan_id, str):
             raise InvalidInput.of(field, f"must be the id of a plan: {self._choices()}")
         if len(plan_id) > _LONGEST_ID:
@@ -80,8 +81,8 @@ class PlanCatalogue:
             raise InvalidInput.of(field, f"must be the id of a plan: {self._choices()}; {length}")
         plan = self._by_id.get(plan_id)
         if plan is None:
-            nearest = _nearest(plan_id, self._by_id)
-            advice = f"did you mean {nearest!r}?" if nearest else f"the plans are {self._choices()}"
+            meant = nearest(plan_id, self._by_id)
+            advice = f"did you mean {meant!r}?" if meant else f"the plans are {self._choices()}"
             raise InvalidInput.of(field, f"unknown plan {plan_id!r}; {advice}")
         return plan
 
@@ -313,14 +314,5 @@ def _shown(value: Any) -> str:
 
 def _advice(wrong: str, known: Iterable[str]) -> str:
     known = list(known)
-    nearest = _nearest(wrong, known)
-    return f"did you mean {nearest!r}?" if nearest else f"the known keys are {', '.join(known)}"
-
-
-def _nearest(wrong: str, known: Iterable[str]) -> str | None:
-    # Imported here because it is needed for mistakes only, and a cold start pays for every import.
-    from difflib import get_close_matches
-
-    by_lower_case = {word.lower(): word for word in known}
-    close = get_close_matches(wrong.strip().lower(), by_lower_case, n=1, cutoff=0.6)
-    return by_lower_case[close[0]] if close else None
+    meant = nearest(wrong, known)
+    return f"did you mean {meant!r}?" if meant else f"the known keys are {', '.join(known)}"

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from . import calendar
+from .addresses import parse_email, same_address
 from .calendar import Period
 from .errors import InvalidInput, OutdatedEdit
 from .fields import (
@@ -20,7 +21,6 @@ from .fields import (
     Parser,
     parse_amount,
     parse_choice,
-    parse_email,
     parse_user_id,
 )
 from .instants import (
@@ -70,6 +70,7 @@ class NotAllocatedBecause(StrEnum):
     BILLED_MONTHLY = "billed_monthly"
     PLAN_GRANTS_NOTHING = "plan_grants_nothing"
     PLAN_UNKNOWN = "plan_unknown"
+    TIMEZONE_UNKNOWN = "timezone_unknown"
     ENDED = "subscription_ended"
 
     @property
@@ -84,7 +85,14 @@ _WORDS = {
     NotAllocatedBecause.BILLED_MONTHLY: "Monthly credits come with yearly billing only.",
     NotAllocatedBecause.PLAN_GRANTS_NOTHING: "The plan grants no monthly credits.",
     NotAllocatedBecause.PLAN_UNKNOWN: "The plan is no longer in the catalogue of plans.",
+    NotAllocatedBecause.TIMEZONE_UNKNOWN: "The timezone is no longer in the database of timezones.",
     NotAllocatedBecause.ENDED: "The subscription ends before the next allocation.",
+}
+
+
+_OF_STATUS = {
+    SubscriptionStatus.PAUSED: NotAllocatedBecause.PAUSED,
+    SubscriptionStatus.CANCELLED: NotAllocatedBecause.CANCELLED,
 }
 
 
@@ -175,15 +183,16 @@ def not_allocated_because(
 ) -> NotAllocatedBecause | None:
     """The reason no allocation is to come; None when one is.
 
-    A plan that has left the catalogue is a reason like the others for whoever asks. It is none for
-    `due_periods`: nobody knows what is owed then, and it must not pass for nothing.
+    A plan that has left the catalogue is a reason like the others for whoever asks, and so is a
+    timezone that has left its database. Neither is one for `due_periods`: nobody knows what is owed
+    then, and it must not pass for nothing.
     """
-    if subscription.status is SubscriptionStatus.PAUSED:
-        return NotAllocatedBecause.PAUSED
-    if subscription.status is SubscriptionStatus.CANCELLED:
-        return NotAllocatedBecause.CANCELLED
+    if subscription.status in _OF_STATUS:
+        return _OF_STATUS[subscription.status]
     if subscription.billing_interval is BillingInterval.MONTHLY:
         return NotAllocatedBecause.BILLED_MONTHLY
+    if not calendar.is_known(subscription.timezone):
+        return NotAllocatedBecause.TIMEZONE_UNKNOWN
     if subscription.plan not in catalogue:
         return NotAllocatedBecause.PLAN_UNKNOWN
     if monthly_amount(subscription, catalogue) == 0:
@@ -218,9 +227,11 @@ def due_periods(
     that has not begun at ``now``.
 
     Raises `InvalidInput` for a subscription that can receive and whose plan is not in the
-    catalogue: what is owed to it cannot be told, and is not nothing.
+    catalogue, and `TimezoneUnknown` for one whose timezone is none: what is owed to it cannot be
+    told, and is not nothing.
     """
     if subscription.can_receive:
+        calendar.check_known(subscription.timezone)
         catalogue.get(subscription.plan)
     if not_allocated_because(subscription, catalogue):
         return ()
@@ -249,11 +260,11 @@ def not_due_because(
     now: datetime,
 ) -> NotAllocatedBecause | NotDueBecause | None:
     """The reason a period's allocation is not due at ``now``; None when it is."""
-    start = calendar.month_start(subscription.timezone, period)
     if allocated_through is not None and period <= allocated_through:
         return NotDueBecause.ALLOCATED_BEFORE
     if reason := not_allocated_because(subscription, catalogue):
         return reason
+    start = calendar.month_start(subscription.timezone, period)
     if now < start:
         return NotDueBecause.NOT_BEGUN
     if start < _first_instant(subscription, catalogue):
@@ -298,7 +309,7 @@ def _first_to_come(
 
 def _first_instant(subscription: Subscription, catalogue: PlanCatalogue) -> datetime:
     """No period that begins earlier is due."""
-    timezone = subscription.timezone
+    timezone = calendar.known_or_utc(subscription.timezone)
     instants = [_instant(subscription.eligible_from, timezone), subscription.started_at]
     if subscription.resumed_at is not None:
         instants.append(subscription.resumed_at)
@@ -393,7 +404,7 @@ def _described(
 
     registered_at = existing.registered_at if existing else now
     user_id = fields.required("user_id", parse_user_id)
-    email = required("email", parse_email)
+    email = optional("email", parse_email)
     timezone = required("timezone", calendar.parse_timezone)
     plan = required("plan", _parse_plan(catalogue))
     billing_interval = required("billing_interval", parse_choice(BillingInterval))
@@ -438,7 +449,7 @@ def _successor(
         described,
         version=existing.version,
         observed_at=observed_now or observed_before,
-        suppressed=existing.suppressed if described.email == existing.email else None,
+        suppressed=existing.suppressed if same_address(described.email, existing.email) else None,
         resumed_at=existing.resumed_at,
     )
     if _decides(existing, described):
@@ -452,7 +463,7 @@ def _decides(existing: Subscription, described: Subscription) -> bool:
     """Whether an edit names another ``eligible_from`` than there is; the default is nobody's."""
     if described.eligible_from == described.registered_at:
         return False
-    timezone = existing.timezone
+    timezone = calendar.known_or_utc(existing.timezone)
     return _instant(described.eligible_from, timezone) != _instant(existing.eligible_from, timezone)
 
 
@@ -468,9 +479,14 @@ def without_mails(subscription: Subscription, kind: MailKind | None) -> Subscrip
     )
 
 
+def without_suppression(subscription: Subscription, version: int) -> Subscription:
+    """The successor, of ``version``, whose address is written to again."""
+    return replace(subscription, suppressed=None, version=version)
+
+
 def suppress(subscription: Subscription, address: str, reason: SuppressedBecause) -> Subscription:
     """The successor whose address is not written to, if it still is that address."""
-    if subscription.email is None or subscription.email.lower() != address.lower():
+    if not same_address(subscription.email, address):
         return subscription
     if subscription.suppressed is reason:
         return subscription
@@ -479,10 +495,10 @@ def suppress(subscription: Subscription, address: str, reason: SuppressedBecause
 
 def _receives(subscription: Subscription, catalogue: PlanCatalogue, now: datetime) -> bool:
     """Whether a period that began now would be due."""
-    # One whose plan has left the catalogue does: it has missed what we owe it.
+    # One whose plan or timezone is known no more does: it has missed what we owe it.
     reason = not_allocated_because(subscription, catalogue)
     return (
-        reason in (None, NotAllocatedBecause.PLAN_UNKNOWN)
+        reason in (None, NotAllocatedBecause.PLAN_UNKNOWN, NotAllocatedBecause.TIMEZONE_UNKNOWN)
         and _first_instant(subscription, catalogue) <= now
         and not _has_ended(subscription, now)
     )

@@ -3,12 +3,16 @@
     check-completeness ─► queue `checks` ─► check-zone ─► completeness/<period>/<run>/zones/<zone>
                           one per timezone                 the last one: …/summary.json and .txt
 
+A zone that has left the database of timezones is swept by no tick and would be counted by nobody:
+one check more goes through all users and counts those who live in such a zone.
+
 Counting changes nothing but reports, and a message that comes again writes the same ones. Users are
 counted where they live now, those who can receive credits now.
 """
 
 import json
 import secrets
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -19,12 +23,12 @@ from chalicelib.allocations import zones_of_run
 from chalicelib.domain import calendar
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.completeness import Tally, tally_of
-from chalicelib.domain.errors import CreditsError, InvalidInput, LedgerCorrupt
+from chalicelib.domain.errors import CreditsError, InvalidInput, LedgerCorrupt, TimezoneUnknown
 from chalicelib.domain.fields import FieldReader
 from chalicelib.domain.instants import parse_instant
 from chalicelib.domain.ledger import LedgerEntry
 from chalicelib.domain.subscriptions import Subscription
-from chalicelib.messages import ZoneCheck
+from chalicelib.messages import UNKNOWN_ZONES, ZoneCheck
 from chalicelib.metrics import Metric, count
 from chalicelib.observability import correlation_id, logger
 from chalicelib.refusals import refusal
@@ -54,9 +58,10 @@ def start_checks(services: Services, event: object) -> dict[str, Any]:
         logger().warning("check refused", code=error.code, detail=str(error))
         return refusal(error)
     run = correlation_id() or secrets.token_hex(8)
+    checked = zones if chosen else [*zones, UNKNOWN_ZONES]
     services.queues.send_checks(
-        ZoneCheck(run, period, zone, len(zones), correlation_id=correlation_id()).body()
-        for zone in zones
+        ZoneCheck(run, period, zone, len(checked), correlation_id=correlation_id()).body()
+        for zone in checked
     )
     logger().info("check", period=str(period), zones=len(zones))
     return {
@@ -89,16 +94,18 @@ def _parse(event: object) -> tuple[Period, list[str] | None]:
 
 
 def _check(services: Services, check: ZoneCheck, is_time_up: Callable[[], bool]) -> None:
+    count_page = _count_strangers if check.timezone == UNKNOWN_ZONES else _count_users
     tally, after = check.tally, check.after
     while True:
-        page = services.subscriptions.users_of(check.timezone, after, USERS_A_PAGE)
-        tally = sum(_tallies(services, check.period, page.user_ids), tally)
-        after = page.last_user_id
+        counted_now, after = count_page(services, check, after)
+        tally += counted_now
         if after is None:
             break
         if is_time_up():
             services.queues.send_checks([replace(check, after=after, tally=tally).body()])
             return
+    if check.timezone == UNKNOWN_ZONES:
+        count(Metric.TIMEZONE_UNKNOWN, tally.unchecked)
     folder = f"{_folder(check.period, check.run)}/zones/"
     counted = {"period": str(check.period), "timezone": check.timezone, **tally.values()}
     services.reports.put(f"{folder}{check.timezone}.json", json.dumps(counted))
@@ -106,6 +113,25 @@ def _check(services: Services, check: ZoneCheck, is_time_up: Callable[[], bool])
     keys = services.reports.keys(folder)
     if len(keys) >= check.zones:
         _summarize(services, check, keys)
+
+
+def _count_users(
+    services: Services, check: ZoneCheck, after: str | None
+) -> tuple[Tally, str | None]:
+    """A page of the users of a zone, and after whom to go on."""
+    page = services.subscriptions.users_of(check.timezone, after, USERS_A_PAGE)
+    return sum(_tallies(services, check.period, page.user_ids), Tally()), page.last_user_id
+
+
+def _count_strangers(
+    services: Services, _check: ZoneCheck, after: str | None
+) -> tuple[Tally, str | None]:
+    """Those of a page of all users whose zone is unknown, and after whom to go on."""
+    page = services.subscriptions.timezones(after)
+    lost = {user: zone for user, zone in page.timezones.items() if not calendar.is_known(zone)}
+    if lost:
+        logger().error("timezones unknown", users=len(lost), zones=dict(Counter(lost.values())))
+    return Tally.unchecked_of(*lost), page.last_user_id
 
 
 def _tallies(services: Services, period: Period, user_ids: list[str]) -> list[Tally]:
@@ -117,9 +143,9 @@ def _tallies(services: Services, period: Period, user_ids: list[str]) -> list[Ta
         try:
             entries = _entries_since(services, user_id, period)
             return tally_of(subscription, services.catalogue, period, entries, now)
-        except (LedgerCorrupt, InvalidInput) as error:
+        except (LedgerCorrupt, InvalidInput, TimezoneUnknown) as error:
             logger().error("user not checked", user_id=user_id, error=str(error))
-            return Tally(unchecked=1, unchecked_users=(user_id,))
+            return Tally.unchecked_of(user_id)
 
     with ThreadPoolExecutor(services.threads) as pool:
         return list(pool.map(tally, subscriptions))
@@ -155,7 +181,7 @@ def _summarize(services: Services, check: ZoneCheck, keys: list[str]) -> None:
     )
     summary = {
         "period": str(check.period),
-        "zones": len(by_zone),
+        "zones": len(by_zone.keys() - {UNKNOWN_ZONES}),
         "complete": total.is_complete,
         **total.values(),
         "by_zone": {zone: tally.values() for zone, tally in by_zone.items() if tally != Tally()},
@@ -174,7 +200,8 @@ def _table(period: Period, by_zone: dict[str, Tally], total: Tally) -> str:
     """The summary for people: zones with users, the sum, and who is wrong."""
     heads = ("zone", "due", "allocated", "missing", "duplicate", "unchecked")
     rows = [(zone, tally) for zone, tally in sorted(by_zone.items()) if tally != Tally()]
-    lines = [f"Allocations of {period}, {len(by_zone)} zones", "", _row(heads)]
+    zones = len(by_zone.keys() - {UNKNOWN_ZONES})
+    lines = [f"Allocations of {period}, {zones} zones", "", _row(heads)]
     lines += [
         _row((zone, *(str(getattr(tally, head)) for head in heads[1:])))
         for zone, tally in [*rows, ("all", total)]
@@ -183,6 +210,11 @@ def _table(period: Period, by_zone: dict[str, Tally], total: Tally) -> str:
         if users := getattr(total, f"{what}_users"):
             more = getattr(total, what) - len(users)
             lines.append(f"{what}: {', '.join(users)}" + (f" and {more} more" if more else ""))
+    if strangers := by_zone.get(UNKNOWN_ZONES, Tally()).unchecked:
+        lines.append(
+            f"{UNKNOWN_ZONES}: {strangers} users live in a timezone that is no longer in the "
+            'database; give each another: PATCH /api/subscriptions/{user_id} {"timezone": "..."}'
+        )
     lines.append("complete" if total.is_complete else "NOT complete")
     return "\n".join(lines) + "\n"
 

@@ -19,7 +19,7 @@ from chalicelib.services import Services
 
 CALLER = "lambda/manual-allocate"
 """Whose idempotency keys these are: all who may invoke the function share them. No token can be
-this caller: a slash is not in the alphabet of subjects."""
+this caller: the slash of a subject is written as %2F."""
 
 
 def manual_allocate(services: Services, event: object) -> dict[str, Any]:

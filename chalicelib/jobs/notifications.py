@@ -30,7 +30,7 @@ from chalicelib.domain.ledger import EntryType, LedgerEntry
 from chalicelib.domain.notifications import MailKind, kind_of, may_call_for_a_mail
 from chalicelib.domain.subscriptions import Subscription
 from chalicelib.mails import facts
-from chalicelib.mails.errors import MailPostponed, MailsUnrecorded, NoAddress
+from chalicelib.mails.errors import MailPostponed, MailsUnrecorded
 from chalicelib.mails.facts import Facts
 from chalicelib.mails.rendering import render
 from chalicelib.messages import EntryPosted, ExpiringSoon, Notification, parse_notification
@@ -343,7 +343,7 @@ class _Sender:
         """Tells once of the credits that expire at an instant, if any of them are left by now."""
         if MailKind.EXPIRING_SOON not in subscription.notifications:
             return "not wanted"
-        now = self._services.posting_time(reminder.as_of)
+        now = self._services.now()
         account = self._services.ledger.account(reminder.user_id)
         amount = sum(
             batch.remaining
@@ -373,11 +373,11 @@ class _Sender:
         self, identity: str, kind: MailKind, told: Facts, subscription: Subscription, **more: object
     ) -> Said:
         """Sends a mail that was not sent before; answers what is recorded of it."""
-        if subscription.suppressed:
-            return {"outcome": "suppressed", **more}
         address = subscription.email
         if address is None:
-            raise NoAddress(f"user {subscription.user_id} has no email address on file")
+            return {"outcome": "no address", **more}
+        if subscription.suppressed:
+            return {"outcome": "suppressed", **more}
         links = self._services.unsubscribe_links
         sent_now = False
 

@@ -1,7 +1,7 @@
 """The ticks: every quarter of an hour, start the sweeps of the zones where it is time.
 
 A tick decides by the ``time`` of its event and never by the clock, so that any past moment can be
-replayed. Ahead of the clock it may be only by what clocks differ, except in the local stage.
+replayed. Ahead of the clock it may be only by what clocks differ.
 """
 
 from collections.abc import Mapping
@@ -90,8 +90,9 @@ def _parse(services: Services, event: object) -> tuple[datetime, list[str] | Non
     time = fields.required("time", parse_instant)
     zones = fields.optional("zones", calendar.parse_timezones)
     fields.finish()
-    if time > services.posting_time(time) + FARTHEST_AHEAD:
+    now = services.now()
+    if time > now + FARTHEST_AHEAD:
         raise InvalidInput.of(
-            "time", f"must not be ahead of the clock, which reads {services.now():%Y-%m-%dT%H:%MZ}"
+            "time", f"must not be ahead of the clock, which reads {now:%Y-%m-%dT%H:%MZ}"
         )
     return time, zones

@@ -31,7 +31,7 @@ def expire_batches(services: Services, event: Event) -> Answer:
 
 
 def _allocate(services: Services, message: UsersMessage) -> None:
-    now = services.posting_time(message.as_of)
+    now = services.now()
     as_of = min(message.as_of, now)
     subscriptions = services.subscriptions.get_many(message.user_ids)
 
@@ -48,7 +48,7 @@ def _allocate(services: Services, message: UsersMessage) -> None:
 
 
 def _expire(services: Services, message: UsersMessage) -> None:
-    now = services.posting_time(message.as_of)
+    now = services.now()
     posted: list[LedgerEntry] = []
     try:
         user_ids = dict.fromkeys(message.user_ids)

@@ -5,8 +5,7 @@ CreditsError
     ├── MailPostponed     SES takes no mail at the moment: try again later
     ├── MailRefused       SES refuses this mail, and will again until somebody mends something
     ├── MailInDoubt       nobody can tell whether it was sent: it must not be sent again
-    ├── MailsUnrecorded   the table of mails did not answer: later, or in doubt, as it then says
-    └── NoAddress         there is no address on file
+    └── MailsUnrecorded   the table of mails did not answer: later, or in doubt, as it then says
 """
 
 from chalicelib.domain.errors import CreditsError
@@ -40,9 +39,3 @@ class MailsUnrecorded(MailNotSent):
     """What was, or is to be, sent could not be recorded."""
 
     code = "mails_unrecorded"
-
-
-class NoAddress(MailNotSent):
-    """The user has no address."""
-
-    code = "no_address"

@@ -102,6 +102,13 @@ class Outcome(NamedTuple):
     expired: int = 0
 
 
+class Performed(NamedTuple):
+    """The entry of an operation that was performed before, and whether by the same request."""
+
+    entry: LedgerEntry
+    is_same: bool
+
+
 class HistoryPage(NamedTuple):
     """Some of the wanted entries, newest first, and the number to go on below (None: the end)."""
 
@@ -195,18 +202,45 @@ class LedgerStore:
         At most 100. Strongly consistent; what DynamoDB leaves unprocessed is asked for again.
         Raises `Contention` if it never answers.
         """
-        missing = [
-            {"user_id": user_id, "entry": _entry_key(number)} for user_id, number in {*places}
-        ]
-        found: dict[tuple[str, int], Item] = {}
+        items = self._get_many((user_id, _entry_key(number)) for user_id, number in {*places})
+        return {(item["user_id"]["S"], _number(item)): item for item in items}
+
+    def performed_before(
+        self, requests: Mapping[str, Mapping[str, object]]
+    ) -> dict[str, Performed]:
+        """Of the requests by operation, those whose operation was performed before.
+
+        At most 100. One that is just being performed may be missing: whoever performs it meets the
+        marker. Raises `Contention` if DynamoDB never answers.
+        """
+        operations = {_marker_key(operation): operation for operation in requests}
+        markers = {
+            operations[marker["user_id"]["S"]]: marker
+            for marker in self._get_many((key, "operation") for key in operations)
+        }
+        places = {
+            operation: (marker["owner"]["S"], int(marker["number"]["N"]))
+            for operation, marker in markers.items()
+        }
+        entries = self.entries(places.values())
+        return {
+            operation: Performed(
+                _entry(entries[place]),
+                markers[operation]["request"]["S"] == fingerprint(requests[operation]),
+            )
+            for operation, place in places.items()
+        }
+
+    def _get_many(self, keys: Iterable[tuple[str, str]]) -> list[Item]:
+        missing = [{"user_id": user_id, "entry": entry} for user_id, entry in keys]
+        found: list[Item] = []
         for _ in attempts(self._pause) if missing else ():
             response = self._connection.batch_get_item(
                 self._table,
                 missing,  # type: ignore[arg-type]  # its annotation knows of no sort keys
                 consistent_read=True,
             )
-            for item in response["Responses"].get(self._table, ()):
-                found[item["user_id"]["S"], _number(item)] = item
+            found += response["Responses"].get(self._table, ())
             unprocessed = response.get("UnprocessedKeys", {}).get(self._table, {})
             missing = [
                 {"user_id": key["user_id"]["S"], "entry": key["entry"]["S"]}

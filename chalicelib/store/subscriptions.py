@@ -49,6 +49,13 @@ class UsersPage(NamedTuple):
     last_user_id: str | None
 
 
+class TimezonesPage(NamedTuple):
+    """Some users and where they live, and the user id to go on after (None: the end)."""
+
+    timezones: dict[str, str]
+    last_user_id: str | None
+
+
 class SubscriptionStore:
     """All access to the subscriptions table."""
 
@@ -156,6 +163,18 @@ class SubscriptionStore:
         user_ids = [item["user_id"]["S"] for item in response["Items"]]
         more = "LastEvaluatedKey" in response and user_ids
         return UsersPage(user_ids, user_ids[-1] if more else None)
+
+    def timezones(self, after_user_id: str | None) -> TimezonesPage:
+        """A page of all users, a megabyte of the table in its own order, with their timezones."""
+        start = {"user_id": text(after_user_id)} if after_user_id else None
+        response = self._connection.scan(
+            self._table,
+            attributes_to_get=["user_id", "timezone"],
+            exclusive_start_key=start,  # type: ignore[arg-type]  # wrong there
+        )
+        timezones = {item["user_id"]["S"]: item["timezone"]["S"] for item in response["Items"]}
+        last = response.get("LastEvaluatedKey")
+        return TimezonesPage(timezones, last["user_id"]["S"] if last else None)
 
     def scan(self, start: str, page: int) -> Iterator[str]:
         """Every user id once, in the table's own order, beginning somewhere that ``start`` says."""

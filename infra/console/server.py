@@ -20,17 +20,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from chalicelib.api.principal import Scope
 from chalicelib.domain import calendar
 from chalicelib.domain.calendar import Period
-from chalicelib.domain.errors import CreditsError, InvalidInput
+from chalicelib.domain.errors import InvalidInput
 from chalicelib.domain.fields import FieldReader, parse_user_id
 from chalicelib.domain.instants import format_instant
-from chalicelib.store.database import FAULTS
-from infra import local, ticks, tokens
-from infra.clock import LocalClock, parse_moment
+from infra import local, tokens
+from infra.clock import STOPPED_BY, LocalClock, parse_moment
 from infra.console.world import World
 
 FILES = {
@@ -77,9 +74,6 @@ def _refused(status: int, detail: str) -> Answer:
     return _json({"detail": detail}, status)
 
 
-_STOPPED_BY = (ticks.TickFailedError, CreditsError, BotoCoreError, ClientError, *FAULTS)
-
-
 class Mover:
     """Moves the clock in a thread of its own, and says how far it is."""
 
@@ -121,7 +115,7 @@ class Mover:
     def _move(self, to: datetime) -> None:
         try:
             self._clock.move(to)
-        except _STOPPED_BY as error:
+        except STOPPED_BY as error:
             self._failure = f"the clock stopped on its way: {error}"
 
 

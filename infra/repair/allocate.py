@@ -88,20 +88,16 @@ class Allocating:
             self._services.catalogue,
             account.allocated_through,
             self._period,
-            self._now(subscription),
+            self._services.now(),
         )
         return Reason(reason.value, reason.words) if reason else None
 
     def _next(self, account: Account, subscription: Subscription) -> LedgerEntry | None:
-        now = self._now(subscription)
+        now = self._services.now()
         entry = next_due_allocation(self._services, account, subscription, now, now)
         if entry is None or entry.allocated_through is None:
             return None
         return entry if entry.allocated_through <= self._period else None
-
-    def _now(self, subscription: Subscription) -> Any:
-        start = calendar.month_start(subscription.timezone, self._period)
-        return self._services.posting_time(start)
 
 
 def users_of(services: Services, arguments: argparse.Namespace) -> list[str]:

@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import suppress
 from typing import Any
 
+from chalicelib.api.principal import caller_of
+from chalicelib.domain.errors import InvalidInput
 from chalicelib.domain.fields import parse_text, parse_user_id
 from chalicelib.domain.ledger import LedgerEntry, without_texts
 from infra.repair import command
@@ -21,7 +24,7 @@ from infra.repair.command import Repair, Summary, parsed
 def erase(repair: Repair, arguments: argparse.Namespace) -> Summary:
     """The command."""
     user_id = parsed("--user-id", parse_user_id, arguments.user_id)
-    subjects = [parsed("--subject", parse_text, subject) for subject in arguments.subject]
+    subjects = [name for subject in arguments.subject for name in _names(subject)]
     services = repair.services
     account = services.ledger.verify(user_id)
     has_subscription = services.subscriptions.find(user_id) is not None
@@ -53,6 +56,14 @@ def erase(repair: Repair, arguments: argparse.Namespace) -> Summary:
         "ledger is right.",
         facts,
     )
+
+
+def _names(subject: str) -> list[str]:
+    """What a ledger may call them as an actor: what somebody typed, and what the API wrote."""
+    names = [parsed("--subject", parse_text, subject)]
+    with suppress(InvalidInput):  # too long for a subject of a token
+        names.append(caller_of("--subject", subject))
+    return names
 
 
 def main(words: list[str] | None = None) -> int:

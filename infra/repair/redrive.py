@@ -14,12 +14,12 @@ import json
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from difflib import get_close_matches
 from typing import Any
 
 from botocore.exceptions import ClientError
 
 from chalicelib.domain.instants import format_instant
+from chalicelib.domain.nearest import nearest
 from infra.repair import command
 from infra.repair.command import Repair, RepairError, Summary
 
@@ -195,8 +195,8 @@ def redrive(repair: Repair, arguments: argparse.Namespace) -> Summary:
     names = dead_letter_queues(repair)
     name = arguments.queue.removesuffix(SUFFIX)
     if name not in names:
-        close = get_close_matches(name, names, n=1)
-        advice = f"did you mean {close[0]}?" if close else f"the queues are {', '.join(names)}"
+        meant = nearest(name, names)
+        advice = f"did you mean {meant}?" if meant else f"the queues are {', '.join(names)}"
         raise RepairError(f"There is no dead-letter queue of {name}: {advice}")
     dead = DeadLetters(repair, name)
     waiting = dead.count()

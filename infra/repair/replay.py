@@ -70,7 +70,7 @@ def replay(repair: Repair, arguments: argparse.Namespace) -> Summary:
         else None
     )
     ticks = ticks_between(first, last)
-    now = repair.services.posting_time(last)
+    now = repair.services.now()
     if last > now:
         raise InvalidInput.of("--to", f"must not be ahead of the clock: {format_instant(now)}")
     due = {

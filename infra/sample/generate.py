@@ -10,12 +10,23 @@ import argparse
 import csv
 import random
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TextIO
 
 from chalicelib.domain.instants import format_instant
-from infra.import_subscriptions import COLUMNS
+
+COLUMNS = (
+    "user_id",
+    "email",
+    "timezone",
+    "plan",
+    "billing_interval",
+    "status",
+    "started_at",
+    "eligible_from",
+    "allocation_amount",
+)
 
 SEED = 2026
 COUNT = 1_000
@@ -187,14 +198,14 @@ def subscriptions(seed: int = SEED, count: int = COUNT) -> Iterator[dict[str, st
             "billing_interval": billing_interval,
             "status": status,
             "started_at": format_instant(started_at),
-            "eligible_from": format_instant(_eligible_from(chance)) if is_eligible_later else "",
+            "eligible_from": _eligible_from(chance).isoformat() if is_eligible_later else "",
             "allocation_amount": str(own_amount) if has_own_amount else "",
         }
 
 
 def write_csv(file: TextIO, seed: int = SEED, count: int = COUNT) -> None:
     """Write the rows with their header, as the import reads them."""
-    writer = csv.DictWriter(file, COLUMNS.all, lineterminator="\n")
+    writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(subscriptions(seed, count))
 
@@ -211,10 +222,10 @@ def _started_at(chance: random.Random) -> datetime:
     )
 
 
-def _eligible_from(chance: random.Random) -> datetime:
+def _eligible_from(chance: random.Random) -> date:
     # A prepaid contract whose credits begin later. So much later that the sample is granted the
     # same credits in any of the coming years: what is due from the past is made good at import.
-    return datetime(2030 + int(chance.random() * 5), 1, 1, tzinfo=UTC)
+    return date(2030 + int(chance.random() * 5), 1, 1)
 
 
 def _email(chance: random.Random, number: int) -> str:

@@ -212,13 +212,18 @@ def test_a_cursor_of_another_dry_run_is_refused(world: World, api: Api) -> None:
         assert fields(api.post(RUNS, ADMIN, {**body, **changed, "cursor": cursor})) == ["cursor"]
 
 
-def test_in_the_local_stage_a_month_ahead_of_the_clock_can_be_run(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("is_dry", [True, False], ids=["dry", "for_good"])
+def test_the_local_stage_does_not_run_a_month_ahead_of_its_clock_either(
+    monkeypatch: pytest.MonkeyPatch, *, is_dry: bool
 ) -> None:
     world = World(stage="local")
     monkeypatch.setattr("chalicelib.api.exchange.services", lambda: world.services)
-    reply = Api().post(RUNS, ADMIN, {"period": "2027-01", "zones": ["Europe/Paris"]})
-    assert reply.status == 202
+    world.subscribe("1")
+    body = {"period": "2026-05", "zones": ["Europe/Paris"], "dry_run": is_dry}
+    reply = Api().post(RUNS, ADMIN, body)
+    assert reply.status == 400
+    assert "has not begun" in reply.text
+    assert world.take("sweeps") == []
 
 
 WRONG_FIELDS: tuple[tuple[str, tuple[object, ...]], ...] = (

@@ -275,8 +275,17 @@ def test_what_the_code_takes_and_refuses_the_schemas_take_and_refuse_too() -> No
         (
             "SubscriptionRequest",
             "email",
-            ("ada@example.com", "o'hara+x@a-b.example.co"),
-            ("ada", "ada@", "a b@example.com", "ada@localhost", "ü@example.com", None),
+            ("ada@example.com", "o'hara+x@a-b.example.co", "ada@exämple.de", None),
+            (
+                *("ada", "ada@", "a b@example.com", "ada@localhost", "ü@example.com"),
+                *(
+                    "taro..05@example.com",
+                    ".a@example.com",
+                    "a.@example.com",
+                    "a@-b.com",
+                    "a@b-.com",
+                ),
+            ),
         ),
         (
             "SubscriptionRequest",

@@ -1,11 +1,12 @@
 """Subscriptions over the API: registering, replacing, changing, and edits at the same time."""
 
+import json
 from typing import Any
 
 import pytest
 
 from chalicelib.domain.errors import Contention, VersionConflict
-from chalicelib.domain.subscriptions import Subscription
+from chalicelib.domain.subscriptions import Subscription, SuppressedBecause, suppress
 from tests.aws.api import ADMIN, BACKEND, Api, user
 from tests.aws.world import World, at, client
 
@@ -219,7 +220,7 @@ def stored_otherwise(world: World, **attributes: str | None) -> None:
     table = world.settings.subscriptions_table
     item = client("dynamodb").get_item(TableName=table, Key={"user_id": {"S": "42"}})["Item"]
     for name, value in attributes.items():
-        item.pop(name)
+        item.pop(name, None)
         if value is not None:
             item[name] = {"S": value}
     client("dynamodb").put_item(TableName=table, Item=item)
@@ -232,15 +233,153 @@ def test_a_subscription_without_an_address_can_be_changed_without_giving_one(
     stored_otherwise(world, email=None)
     reply = api.patch(PATH, BACKEND, {"timezone": "Asia/Tokyo"})
     assert (reply.status, reply.json["email"], reply.json["timezone"]) == (200, None, "Asia/Tokyo")
-    assert fields(api.patch(PATH, BACKEND, {"email": None})) == ["email"]
-    assert fields(api.put(PATH, BACKEND, {**ADA, "email": None})) == ["email"]
     given = api.patch(PATH, BACKEND, {"email": "ada@example.com"})
     assert given.json["email"] == "ada@example.com"
 
 
-def test_an_address_cannot_be_taken_away(api: Api) -> None:
+def test_a_user_needs_no_address_and_it_can_be_taken_away(api: Api) -> None:
+    nameless = {name: value for name, value in ADA.items() if name != "email"}
+    for body in (nameless, {**ADA, "email": None}):
+        reply = api.put(PATH, BACKEND, body)
+        assert (reply.status // 100, reply.json["email"]) == (2, None)
+    assert api.patch(PATH, BACKEND, {"email": "ada@example.com"}).json["email"] == ADA["email"]
+    assert api.patch(PATH, BACKEND, {"plan": "pro"}).json["email"] == ADA["email"]
+    assert api.patch(PATH, BACKEND, {"email": None}).json["email"] is None
+    assert api.get(PATH, BACKEND).json["email"] is None
+
+
+def test_an_address_that_ses_would_refuse_is_refused_with_the_cause(api: Api) -> None:
+    causes = {
+        "taro..05@example.com": "a dot stands at the start or the end before the @",
+        "müller@example.com": "SES sends to ASCII letters alone before the @",
+    }
+    for email, cause in causes.items():
+        (error,) = api.put(PATH, BACKEND, {**ADA, "email": email}).json["errors"]
+        assert error["field"] == "email"
+        assert cause in error["message"]
+    reply = api.put(PATH, BACKEND, {**ADA, "email": "ada@exämple.de"})
+    assert (reply.status, reply.json["email"]) == (201, "ada@xn--exmple-cua.de")
+
+
+# --- Suppressed addresses -----------------------------------------------------------------------
+
+BOUNCED = {"mail_suppressed_because": None}
+
+
+def bounce(world: World, address: str = "ada@example.com") -> None:
+    world.services.subscriptions.change(
+        "42",
+        lambda present: suppress(present or pytest.fail("none"), address, SuppressedBecause.BOUNCE),
+    )
+
+
+def test_another_spelling_of_an_address_lifts_no_suppression(world: World, api: Api) -> None:
+    api.put(PATH, BACKEND, {**ADA, "email": "ada@xn--exmple-cua.de"})
+    bounce(world, "ADA@exämple.de")
+    for spelling in ("Ada@XN--exmple-cua.DE", "ada@exämple.de", "ADA@EXÄMPLE.DE"):
+        for reply in (
+            api.patch(PATH, BACKEND, {"email": spelling}),
+            api.put(PATH, BACKEND, {**ADA, "email": spelling}),
+        ):
+            assert (reply.status, reply.json["mail_suppressed_because"]) == (200, "bounce")
+    assert (
+        api.patch(PATH, BACKEND, {"email": "ada@example.org"}).json["mail_suppressed_because"]
+        is None
+    )
+
+
+def test_an_admin_lifts_a_suppression_on_purpose_and_the_log_says_who(
+    world: World, api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
     api.put(PATH, BACKEND, ADA)
-    assert fields(api.patch(PATH, BACKEND, {"email": None})) == ["email"]
+    bounce(world)
+    assert api.get(PATH, ADMIN).json["mail_suppressed_because"] == "bounce"
+    reply = api.patch(PATH, ADMIN, {**BOUNCED, "plan": "business"})
+    assert (reply.status, reply.json["mail_suppressed_because"]) == (200, None)
+    assert (reply.json["plan"], reply.headers["etag"]) == ("business", '"3"')
+    (line,) = [vars(r) for r in caplog.records if r.getMessage() == "mails resumed"]
+    assert (line["user_id"], line["actor"], line["suppressed"]) == ("42", "ada", "bounce")
+    assert "ada@" not in json.dumps(line, default=str)
+    # Again, or where nothing is suppressed: nothing to do.
+    again = api.patch(PATH, ADMIN, BOUNCED)
+    assert (again.status, again.headers["etag"]) == (200, '"3"')
+    assert len([r for r in caplog.records if r.getMessage() == "mails resumed"]) == 1
+
+
+def test_nobody_but_an_admin_lifts_a_suppression_and_nobody_sets_one(
+    world: World, api: Api
+) -> None:
+    api.put(PATH, BACKEND, ADA)
+    bounce(world)
+    before = api.get(PATH, ADMIN)
+    assert api.patch(PATH, BACKEND, BOUNCED).status == 403
+    assert api.patch(PATH, BACKEND, {"mail_suppressed_because": "complaint"}).status == 403
+    assert fields(api.patch(PATH, ADMIN, {"mail_suppressed_because": "complaint"})) == [
+        "mail_suppressed_because"
+    ]
+    for caller in (BACKEND, ADMIN):
+        assert fields(api.put(PATH, caller, {**ADA, **BOUNCED})) == ["mail_suppressed_because"]
+    after = api.get(PATH, ADMIN)
+    assert (after.json, after.headers["etag"]) == (before.json, before.headers["etag"])
+
+
+# --- Timezones that leave the database ----------------------------------------------------------
+
+TIMEZONE_UNKNOWN = {
+    "code": "timezone_unknown",
+    "words": "The timezone is no longer in the database of timezones.",
+}
+
+
+def test_a_timezone_that_left_the_database_is_named_as_the_reason_and_breaks_no_reading(
+    world: World, api: Api
+) -> None:
+    api.put(PATH, BACKEND, ADA)
+    world.grant("42", 5, "a", expires_in_days=10)
+    stored_otherwise(world, timezone="Asia/Gone")
+    reply = api.get(PATH, BACKEND)
+    assert (reply.status, reply.json["timezone"]) == (200, "Asia/Gone")
+    assert reply.json["next_credit_allocation"] is None
+    assert reply.json["not_allocated_because"] == TIMEZONE_UNKNOWN
+    schedule = api.get("/api/credits/allocation-schedule", user("42"))
+    assert schedule.status == 200, schedule.text
+    assert schedule.json["not_allocated_because"] == TIMEZONE_UNKNOWN
+    assert [expiring["amount"] for expiring in schedule.json["expiring_credits"]] == [5]
+    assert api.get("/api/credits/balance", user("42")).json["available_balance"] == 5
+    assert api.get("/api/credits/history", user("42")).status == 200
+    used = {"amount": 1, "description": "x"}
+    assert api.post("/api/credits/use", user("42"), used, key="k").status == 200
+
+
+def test_an_edit_of_other_fields_leaves_an_unknown_timezone_alone_and_a_known_one_mends_it(
+    world: World, api: Api
+) -> None:
+    api.put(PATH, BACKEND, {**ADA, "eligible_from": "2025-12-01"})
+    stored_otherwise(world, timezone="Asia/Gone", allocation_timezone="Asia/Gone")
+    reply = api.patch(PATH, BACKEND, {"plan": "business"})
+    assert (reply.status, reply.json["timezone"]) == (200, "Asia/Gone")
+    assert reply.json["not_allocated_because"] == TIMEZONE_UNKNOWN
+    # Whoever names the unknown zone is the one to blame.
+    assert fields(api.patch(PATH, BACKEND, {"timezone": "Asia/Gone"})) == ["timezone"]
+    mended = api.patch(PATH, BACKEND, {"timezone": "Asia/Tokyo"})
+    assert (mended.status, mended.json["not_allocated_because"]) == (200, None)
+    # They were owed their months all the time: they have not resumed now.
+    assert mended.json["resumed_at"] is None
+
+
+def test_a_grant_that_needs_the_unknown_timezone_blames_the_data_and_says_what_to_do(
+    world: World, api: Api
+) -> None:
+    api.put(PATH, BACKEND, ADA)
+    stored_otherwise(world, timezone="Asia/Gone")
+    body = {"user_id": "42", "amount": 5, "reason": "x", "expires_in_days": 10}
+    reply = api.post("/api/credits/allocate", ADMIN, body, key="k")
+    assert (reply.status, reply.json["code"], reply.json["errors"]) == (500, "timezone_unknown", [])
+    assert reply.json["detail"] == (
+        "the stored timezone 'Asia/Gone' is no longer in the database of timezones; "
+        "an admin must change the subscription's timezone"
+    )
+    assert api.get("/api/credits/balance", user("42")).json["available_balance"] == 0
 
 
 PLAN_UNKNOWN = {
@@ -430,7 +569,7 @@ def test_a_misspelt_timezone_is_answered_with_the_nearest(api: Api) -> None:
 
 
 def test_all_missing_fields_are_named_at_once(api: Api) -> None:
-    assert fields(api.put(PATH, BACKEND, {})) == list(ADA)
+    assert fields(api.put(PATH, BACKEND, {})) == [name for name in ADA if name != "email"]
 
 
 def test_users_do_not_see_subscriptions_not_even_their_own(api: Api) -> None:

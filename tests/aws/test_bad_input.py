@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from chalicelib.jobs import manual, ticks
-from chalicelib.messages import SweepKind
+from chalicelib.messages import SweepKind, UsersMessage
 from tests.aws.world import World, at
 
 GOOD = {
@@ -129,15 +129,30 @@ def test_a_tick_may_be_ahead_of_the_clock_by_what_clocks_differ_but_grants_nothi
     assert world.summary() == [("allocation", 500, 500)]
 
 
-def test_in_the_local_stage_a_tick_may_be_of_any_future_moment() -> None:
-    world = World(stage="local")
+@pytest.mark.parametrize("stage", ["local", "dev", "prod"])
+def test_a_tick_of_the_future_is_refused_in_any_stage(stage: str) -> None:
+    world = World(stage=stage)
+    world.subscribe("1", timezone="UTC")
+    for kind in (SweepKind.ALLOCATION, SweepKind.EXPIRY):
+        answer = ticks.start_sweeps(world.services, kind, {"time": "2026-02-01T00:00:00Z"})
+        ((field, said),) = refused(answer)
+        assert (field, said[:30]) == ("time", "must not be ahead of the clock")
+    assert world.take("sweeps") == []
+
+
+@pytest.mark.parametrize("stage", ["local", "dev", "prod"])
+def test_a_message_of_the_future_grants_nothing_and_expires_nothing_in_any_stage(
+    stage: str,
+) -> None:
+    world = World(stage=stage)
     world.subscribe("1", timezone="UTC", plan="starter")
-    before = world.now
-    ticks.start_sweeps(world.services, SweepKind.ALLOCATION, {"time": "2026-02-01T00:00:00Z"})
-    world.drain()
-    assert world.now == before
-    (entry,) = world.history()
-    assert entry.posted_at == at("2026-02-01T00:00:00Z")
+    world.allocate_at("2026-02-01T00:00:00Z")
+    world.now = at("2026-02-28T12:00:00Z")
+    before = world.lines()
+    future = UsersMessage(at("2026-04-01T00:00:00Z"), ("1",)).body()
+    for queue in ("allocations", "expiries"):
+        assert world.deliver(queue, [future]) == []
+    assert world.lines() == before
 
 
 def test_eventbridges_own_event_is_understood(world: World) -> None:

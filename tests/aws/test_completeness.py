@@ -157,7 +157,98 @@ def test_the_schedule_counts_its_own_month_in_every_zone(three: World) -> None:
     attributes = three.sqs.get_queue_attributes(
         QueueUrl=three.queue_url("checks"), AttributeNames=["ApproximateNumberOfMessages"]
     )["Attributes"]
-    assert attributes == {"ApproximateNumberOfMessages": str(answer["zones"])}
+    # One more goes through everybody, for those whose zone is none of these.
+    assert attributes == {"ApproximateNumberOfMessages": str(answer["zones"] + 1)}
+
+
+def live_nowhere(world: World, user_id: str, timezone: str = "Asia/Gone") -> None:
+    """As it is after an update of the database of timezones that has this one no more."""
+    table = world.settings.subscriptions_table
+    item = client("dynamodb").get_item(TableName=table, Key={"user_id": {"S": user_id}})["Item"]
+    item["timezone"] = {"S": timezone}
+    if "allocation_timezone" in item:
+        item["allocation_timezone"] = {"S": timezone}
+    client("dynamodb").put_item(TableName=table, Item=item)
+
+
+def test_users_whose_timezone_is_unknown_are_counted_named_and_ring_an_alarm(
+    three: World,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    three.drain()
+    zones = tuple(sorted(three.zones))
+    three.subscribe("5", status="paused")
+    live_nowhere(three, "2")
+    live_nowhere(three, "5", "Mars/Olympus")
+    monkeypatch.setattr("chalicelib.domain.calendar.zone_names", lambda: zones)
+    metrics.flush()
+    capsys.readouterr()
+    found = summary(three, zones=None)
+    assert counts(found) == (3, 3, 0, 0)
+    assert found["zones"] == len(zones)
+    assert found["by_zone"]["unknown"]["unchecked"] == found["unchecked"] == 2
+    assert sorted(found["unchecked_users"]) == ["2", "5"]
+    assert not found["complete"]
+    table = three.services.reports.get("completeness/2026-02/r1/summary.txt")
+    assert "unknown: 2 users live in a timezone that is no longer in the database" in table
+    assert "PATCH /api/subscriptions/{user_id}" in table
+    metrics.flush()
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["TimezoneUnknown"] for line in lines if "TimezoneUnknown" in line] == [[2]]
+    (logged,) = [vars(r) for r in caplog.records if r.getMessage() == "timezones unknown"]
+    assert logged["zones"] == {"Asia/Gone": 1, "Mars/Olympus": 1}
+
+
+def test_where_every_timezone_is_known_the_count_of_all_zones_ends_the_alarm(
+    three: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    three.drain()
+    zones = tuple(sorted(three.zones))
+    monkeypatch.setattr("chalicelib.domain.calendar.zone_names", lambda: zones)
+    metrics.flush()
+    capsys.readouterr()
+    found = summary(three, zones=None)
+    assert found["complete"]
+    assert "unknown" not in found["by_zone"]
+    metrics.flush()
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["TimezoneUnknown"] for line in lines if "TimezoneUnknown" in line] == [[0]]
+
+
+def test_the_count_of_unknown_timezones_carries_on_where_it_ran_out_of_time(
+    three: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    three.drain()
+    zones = tuple(sorted(three.zones))
+    for user_id in ("1", "2", "3", "4"):
+        live_nowhere(three, user_id)
+    monkeypatch.setattr("chalicelib.domain.calendar.zone_names", lambda: zones)
+    scan = three.services.subscriptions._connection.scan
+    monkeypatch.setattr(
+        three.services.subscriptions._connection,
+        "scan",
+        lambda *arguments, **more: scan(*arguments, **{**more, "limit": 1}),
+    )
+    three.context = Context(remaining_milliseconds=9_999)
+    found = summary(three, zones=None)
+    assert (found["unchecked"], found["due"]) == (4, 0)
+    assert sorted(found["unchecked_users"]) == ["1", "2", "3", "4"]
+
+
+def test_one_user_of_a_zones_index_whose_timezone_is_unknown_stops_nobody_else(
+    three: World,
+) -> None:
+    """The index lags behind: it still has the user in the zone that is counted."""
+    three.drain()
+    three.subscribe("6")
+    table = three.settings.subscriptions_table
+    item = client("dynamodb").get_item(TableName=table, Key={"user_id": {"S": "6"}})["Item"]
+    client("dynamodb").put_item(TableName=table, Item={**item, "timezone": {"S": "Asia/Gone"}})
+    found = summary(three)
+    assert counts(found) == (4, 4, 0, 0)
+    assert found["unchecked_users"] == ["6"]
 
 
 @pytest.mark.parametrize(
@@ -172,3 +263,20 @@ def test_the_schedule_counts_its_own_month_in_every_zone(three: World) -> None:
 def test_what_cannot_be_counted_is_refused(three: World, event: dict[str, Any], field: str) -> None:
     answer = start_checks(three.services, event)
     assert [error["field"] for error in answer["error"]["errors"]] == [field]
+
+
+def test_where_the_month_has_not_begun_nobody_is_missing_in_any_stage() -> None:
+    world = World(stage="local", now=at("2026-12-15T12:00:00Z"))
+    world.subscribe("1", timezone="Europe/Paris")
+    world.subscribe("2", timezone="America/Los_Angeles")
+    world.subscribe("3", timezone="Pacific/Honolulu")
+    for midnight in ("2026-12-31T23:00:00Z", "2027-01-01T08:00:00Z"):
+        world.allocate_at(midnight)
+    world.now = at("2027-01-01T08:01:00Z")
+    for zones in ({"zones": sorted(world.zones)}, {}):
+        found = summary(world, run=f"r{len(zones)}", **{"period": "2027-01", **zones})
+        assert found["complete"] is True
+        assert counts(found) == (2, 2, 0, 0)
+        assert "Pacific/Honolulu" not in found["by_zone"]
+    only = {"period": "2027-01", "zones": ["Pacific/Honolulu"]}
+    assert start_checks(world.services, only)["error"]["code"] == "invalid_input"

@@ -15,7 +15,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from chalicelib import allocations, operations
-from chalicelib.api import authorizer, cursors
+from chalicelib.api import cursors, issuer_keys
 from chalicelib.domain.calendar import Period, zone_names
 from chalicelib.domain.completeness import MOST_NAMED, Tally
 from chalicelib.domain.errors import Contention, InvalidInput, LedgerCorrupt, NotFound
@@ -112,12 +112,12 @@ def test_the_issuer_is_given_up_before_api_gateway_gives_up(
         def request(self, *_: Any, **__: Any) -> None:
             raise TimeoutError
 
-    monkeypatch.setattr(authorizer, "HTTPSConnection", Silent)
+    monkeypatch.setattr(issuer_keys, "HTTPSConnection", Silent)
     settings = TokenSettings.read(
         {"TOKEN_ISSUER": "https://issuer.example.com", "TOKEN_AUDIENCE": "a", "STAGE": "prod"}
     )
     with pytest.raises(TimeoutError):
-        authorizer._get("https://issuer.example.com/keys", settings)
+        issuer_keys._get("https://issuer.example.com/keys", settings)
     # Connecting, sending and reading, each of two documents, and the authorizer has ten seconds.
     assert [wait is not None and 0 < wait <= 3 for wait in waited] == [True]
 

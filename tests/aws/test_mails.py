@@ -339,10 +339,19 @@ def everybody_but(*numbers: int) -> list[str]:
     return [f"user{number}@example.com" for number in range(10) if number not in numbers]
 
 
-def test_who_has_no_address_on_file_is_reported_and_the_others_are_told(untouched: World) -> None:
+def test_who_has_no_address_gets_no_mail_and_the_others_are_told(untouched: World) -> None:
     forget_address(untouched, "3")
-    assert untouched.send_mails() == [EntryPosted("3", 1, CORRELATION_ID).body()]
+    assert untouched.send_mails() == []
     assert untouched.outbox.recipients() == everybody_but(3)
+
+
+def test_who_gives_an_address_later_is_told_what_comes_then(world: World) -> None:
+    world.subscribe(email=None)
+    for key in ("a", "b"):
+        world.grant("1", 5, key)
+        assert tell(world) == []
+        assert len(world.outbox.sent) == (0 if key == "a" else 1)
+        world.subscribe(email="user1@example.com")
 
 
 def test_a_plan_that_has_left_the_catalogue_is_not_named_and_the_mail_is_sent(

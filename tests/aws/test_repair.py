@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from chalicelib import operations
+from chalicelib.api.principal import caller_of
 from chalicelib.domain.calendar import Period
 from chalicelib.messages import UsersMessage
 from infra.repair import allocate, erase, export, redrive, replay, void
@@ -263,6 +265,24 @@ def test_a_period_that_has_not_begun_for_the_user_is_not_granted(
     assert world.lines() == []
 
 
+@pytest.mark.parametrize("how", [("--dry-run",), ("--yes",)], ids=["dry", "for_good"])
+def test_the_local_stage_does_not_grant_a_period_ahead_of_its_clock_either(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], how: tuple[str, ...]
+) -> None:
+    world = World(stage="local")
+    terminal = Terminal(world, monkeypatch, capsys)
+    world.subscribe()
+    world.now = at("2027-01-01T00:00:00Z")
+    words = ("--period", "2027-05", "--user-id", "1", *how, "--json")
+    ran = terminal.run(allocate.main, *words)
+    assert ran.facts["users"][0]["because"]["code"] == "not_begun"
+    assert "has not begun where the user lives" in ran.said
+    assert world.lines() == []
+    replayed = ("--from", "2027-05-01T00:00Z", "--kind", "allocation", *how)
+    assert "must not be ahead of the clock" in terminal.run(replay.main, *replayed).said
+    assert terminal.functions.events == []
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [("1\na#b\n", "line 2"), ("\n", "names nobody"), (None, "cannot be read")],
@@ -426,6 +446,21 @@ def test_an_erased_person_leaves_numbers_that_verify_and_again_changes_nothing(
     assert (again.status, again.facts["texts_erased"]) == (0, 0)
     assert "Nothing is kept of user 1 that could be erased" in again.said
     assert world.lines() == before
+
+
+def test_an_erased_person_is_found_by_the_subject_that_their_tokens_have(
+    world: World, terminal: Terminal
+) -> None:
+    """The API writes the subject in its own way where it names operations after callers."""
+    world.subscribe("1")
+    world.grant("1", 30, "a")
+    subject = "https://example.com/users#1"
+    caller = caller_of("sub", subject)
+    operations.use_credits(world.services, "1", 5, "Export", caller=caller, key="k")
+    assert terminal.run(erase.main, "--user-id", "1", "--subject", subject, "--yes").status == 0
+    entries = [line["body"]["S"] for line in world.lines() if "body" in line]
+    assert len(entries) == 2
+    assert not any("example.com" in entry for entry in entries)
 
 
 def test_an_erasure_that_was_interrupted_is_finished_by_the_next(

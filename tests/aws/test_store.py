@@ -34,6 +34,7 @@ from chalicelib.store.database import MOST_ATTEMPTS
 from chalicelib.store.ledger import (
     LedgerStore,
     Outcome,
+    Performed,
     _is_lost_race,
     draft,
     fingerprint,
@@ -601,6 +602,25 @@ def test_entries_that_are_left_out_are_asked_for_again_and_then_reported(
     times[0] = MOST_ATTEMPTS
     with pytest.raises(Contention, match=r"^1 entries could not be read at the moment$"):
         store.entries([("1", 1)])
+
+
+def test_what_was_performed_before_is_found_many_at_once_and_told_from_other_requests(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = granted(world, 2)
+    store = world.services.ledger
+    assert store.performed_before({}) == {}
+    requests = {
+        "manual#app#0": {"amount": 10},
+        "manual#app#1": {"amount": 11},
+        "manual#app#2": {"amount": 10},
+    }
+    calls = asked(world, monkeypatch)
+    assert store.performed_before(requests) == {
+        "manual#app#0": Performed(one, is_same=True),
+        "manual#app#1": Performed(two, is_same=False),
+    }
+    assert [name for name, _ in calls] == ["BatchGetItem", "BatchGetItem"]
 
 
 def test_the_same_request_is_answered_again_and_another_under_its_key_is_refused(

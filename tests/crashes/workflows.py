@@ -338,13 +338,15 @@ def _carry_over(world: CrashingWorld) -> None:
         return [
             operations.carry_over(
                 world.services,
-                "ada",
-                amount,
-                at("2025-12-20T10:00:00Z"),
-                at("2026-02-20T23:00:00Z"),
-                "Carried over",
-                caller="infra",
-                key=str(amount),
+                operations.CarryOver(
+                    "ada",
+                    amount,
+                    at("2025-12-20T10:00:00Z"),
+                    at("2026-02-20T23:00:00Z"),
+                    "Carried over",
+                    caller="infra",
+                    key=str(amount),
+                ),
             ).entry.number
             for amount in (70, 20)
         ]
@@ -395,6 +397,17 @@ def _patch_version(world: CrashingWorld) -> None:
     world.until_done(edit)
 
 
+@workflow("requests", "edit that makes a month due", subscribed("ada"))
+def _patch_makes_due(world: CrashingWorld) -> None:
+    """Who sees that the month is still overdue sends the edit again, and it is posted then."""
+
+    def edit() -> bool:
+        reply = world.call("PATCH", "/api/subscriptions/ada", SHOP, {"eligible_from": "2026-01-01"})
+        return reply.status == 200 and bool(reply.json["next_credit_allocation"] == "2026-02-01")
+
+    world.until_done(edit)
+
+
 @workflow("requests", "end of mails by a link", subscribed("ada"))
 def _unsubscribe(world: CrashingWorld) -> None:
     token = world.services.unsubscribe_links.token("ada", None)
@@ -432,7 +445,7 @@ def _token(world: CrashingWorld) -> None:
     token, world.cloud.keys = _issuer()
 
     def check() -> Json | None:
-        from chalicelib.api.authorizer import RETRY_SECONDS, KeysUnavailable
+        from chalicelib.api.issuer_keys import RETRY_SECONDS, KeysUnavailable
 
         try:
             return world.check_token(token)

@@ -17,6 +17,7 @@ from typing import Any, Self, TypeVar
 from unittest.mock import patch
 
 from chalicelib.api import authorizer
+from chalicelib.api.issuer_keys import IssuerKeys
 from chalicelib.domain.errors import CreditsError
 from chalicelib.queues import Queues
 from chalicelib.reports import Reports
@@ -212,7 +213,7 @@ class CrashingWorld(World):
 
             self.token_checker = authorizer.TokenChecker(
                 TOKENS,
-                authorizer.IssuerKeys(fetch, lambda: self.now.timestamp()),  # noqa: PLW0108 - as above
+                IssuerKeys(fetch, lambda: self.now.timestamp()),  # noqa: PLW0108 - as above
             )
         return self.token_checker
 

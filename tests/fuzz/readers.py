@@ -10,6 +10,8 @@ import json
 import re
 from argparse import ArgumentTypeError
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from unittest.mock import patch
@@ -18,18 +20,12 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
-from chalicelib.api import account, authorizer, calls, cursors
+from chalicelib.api import account, authorizer, calls, cursors, issuer_keys
 from chalicelib.api import subscriptions as routes
-from chalicelib.api.authorizer import (
-    InvalidToken,
-    IssuerKeys,
-    KeysUnavailable,
-    TokenChecker,
-    answer,
-    bearer_token,
-)
+from chalicelib.api.authorizer import InvalidToken, TokenChecker, answer, bearer_token
+from chalicelib.api.issuer_keys import IssuerKeys, KeysUnavailable
 from chalicelib.api.principal import Scope
-from chalicelib.domain import calendar, fields, instants, ledger
+from chalicelib.domain import addresses, calendar, fields, instants, ledger
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.completeness import Tally
 from chalicelib.domain.errors import InvalidInput, LedgerCorrupt
@@ -55,7 +51,8 @@ from chalicelib.settings import Settings, TokenSettings
 from infra import csv_file, deploy, import_balances, import_subscriptions
 from infra.clock import parse_moment
 from infra.console import server as console
-from infra.csv_file import UnreadableFileError
+from infra.csv_file import CheckedFile, Row, UnreadableFileError
+from infra.importing import Import
 from infra.repair import redrive, replay, void
 from tests.fuzz.engine import Answer, Kind, Target, accepted, declined
 
@@ -156,7 +153,13 @@ FIELDS = (
     ),
     field(fields.parse_key, "order-17", check=lambda key: 0 < len(key) <= 255),
     field(fields.parse_correlation_id, "53dc4d37-cffa-4f76-80c9-8b7d4a4d2eaa"),
-    field(fields.parse_email, "ada@example.com", "a.b+c@mail.example.co.uk", check=str.isascii),
+    field(
+        addresses.parse_email,
+        "ada@example.com",
+        "a.b+c@mail.example.co.uk",
+        "ada@exämple.de",
+        check=str.isascii,
+    ),
     field(fields.parse_days, 1, 3650, check=lambda days: 1 <= days <= 3650),
     field(fields.parse_boolean, *(True, False), check=lambda value: type(value) is bool),
     field(
@@ -435,6 +438,11 @@ TOKEN_SETTINGS = TokenSettings.read(
     }
 )
 CHECKER = TokenChecker(TOKEN_SETTINGS, IssuerKeys(lambda: KEY_SET, now=lambda: 0.0))
+NESTED = TokenChecker(
+    replace(TOKEN_SETTINGS, user_claim="app_metadata.user_id", scope_claims=("realm.roles",)),
+    IssuerKeys(lambda: KEY_SET, now=lambda: 0.0),
+)
+LONGEST_NAME = 60
 HEADER = {"alg": "ES256", "typ": "JWT", "kid": "ec"}
 CLAIMS = {
     "iss": ISSUER,
@@ -455,9 +463,13 @@ def part(content: bytes) -> str:
 def authorized(authorization: str) -> Answer:
     """What the authorizer answers to a header: a policy, whatever is in it."""
     authorization = sendable(authorization)
+    with suppress(InvalidToken):
+        NESTED.check(bearer_token(authorization))
     try:
         CHECKER.check(bearer_token(authorization))
     except InvalidToken as error:
+        # What is logged of it.
+        assert all(len(name) <= LONGEST_NAME for name in authorizer._named(authorization))
         return refused(error)
     policy = answer(CHECKER, authorization, ARN)
     json.dumps(policy).encode()
@@ -508,8 +520,8 @@ class FakeConnection:
 def keys_of(document: str) -> Any:
     """What is made of what the issuer's address answers."""
     FakeConnection.document = sendable(document).encode()
-    with patch.object(authorizer, "HTTPSConnection", FakeConnection):
-        keys = IssuerKeys(lambda: authorizer.fetch_keys(TOKEN_SETTINGS), now=lambda: 0.0)
+    with patch.object(issuer_keys, "HTTPSConnection", FakeConnection):
+        keys = IssuerKeys(lambda: issuer_keys.fetch_keys(TOKEN_SETTINGS), now=lambda: 0.0)
         keys.find("ec")
     return keys
 
@@ -525,10 +537,24 @@ TOKENS = (
     Target(
         "token, signed by the issuer",
         Kind.VALUE,
-        ([HEADER, CLAIMS], [HEADER, {**CLAIMS, "scope": ["credits:admin"], "nbf": 1}]),
+        (
+            [HEADER, CLAIMS],
+            [HEADER, {**CLAIMS, "scope": ["credits:admin"], "nbf": 1}],
+            [HEADER, {**CLAIMS, "app_metadata": {"user_id": 42}, "realm": {"roles": ["x"]}}],
+        ),
         signed,
         share=2,
-        words=("ES256", "RS256", "HS256", "none", "b64", "crit", "nbf"),
+        words=(
+            "ES256",
+            "app_metadata.user_id",
+            "realm",
+            "RS256",
+            "HS256",
+            "none",
+            "b64",
+            "crit",
+            "nbf",
+        ),
     ),
     Target(
         "token, signed by nobody",
@@ -546,7 +572,22 @@ TOKENS = (
         write=None,
         own=KeysUnavailable,
         share=2,
-        words=("RSA", "EC", "oct", "OKP", "P-256", "P-384", "RS256", "enc", "AQAB"),
+        words=(
+            "RSA",
+            "EC",
+            "oct",
+            "OKP",
+            "P-256",
+            "P-384",
+            "P-521",
+            "Ed25519",
+            "Ed448",
+            "EdDSA",
+            "d",
+            "RS256",
+            "enc",
+            "AQAB",
+        ),
     ),
 )
 
@@ -559,41 +600,33 @@ class FakeFile:
     def __init__(self, content: bytes) -> None:
         self._content = content
 
+    def read_bytes(self) -> bytes:
+        """Reads as `Path.read_bytes` does."""
+        return self._content
+
     def read_text(self, encoding: str = "utf-8") -> str:
         """Decodes as `Path.read_text` does."""
         return io.TextIOWrapper(io.BytesIO(self._content), encoding=encoding).read()
 
 
-def text_of_file(text: str) -> str:
-    """A text as it is read from a file."""
-    return sendable(text).replace("\r\n", "\n").replace("\r", "\n")
-
-
-class FakeServices:
-    """What checking a file needs of the services."""
-
-    catalogue = CATALOGUE
-
-    @staticmethod
-    def now() -> datetime:
-        """The present."""
-        return NOW
-
-
-def imported(kind: Any) -> Callable[[str], Any]:
+def imported(kind: Import) -> Callable[[str], Any]:
     """A check of a CSV text. Wrong rows are saved, and what is saved is a file of ours again."""
 
     def read(text: str) -> Any:
-        checked = kind.check(FakeServices(), text_of_file(text))
+        checked = kind.check_alone(sendable(text), CATALOGUE, NOW)
         assert {problem.line for problem in checked.problems} == {row.line for row in checked.bad}
         for problem in checked.problems:
             "".join((problem.field, problem.reason)).encode()
-        saved = csv_file.write(checked.bad, kind.COLUMNS)
-        again = kind.check(FakeServices(), saved)
-        assert len(again.good) + len(again.bad) == len(checked.bad), "a wrong row is not saved"
+        again = kind.check_alone(checked.rejected, CATALOGUE, NOW)
+        assert [row.raw for row in sorted_rows(again)] == [row.raw for row in checked.bad]
         return checked
 
     return read
+
+
+def sorted_rows(checked: CheckedFile) -> list[Row]:
+    """All rows of a file, as they stand in it."""
+    return sorted([*checked.good, *checked.bad], key=lambda row: row.line)
 
 
 def parameters_of(content: str) -> Any:
@@ -663,12 +696,12 @@ FILES_AND_SETTINGS = (
         Kind.TEXT,
         (
             ",".join(import_subscriptions.COLUMNS.all)
-            + "\n42,ada@example.com,Europe/Paris,pro,yearly,active,2025-01-01T00:00:00Z,,5\n",
+            + "\n42,Europe/Paris,pro,yearly,active,2025-01-01T00:00:00Z,ada@example.com,"
+            "2026-01-01,5,2027-01-01T00:00:00Z,\n",
             ",".join(import_subscriptions.COLUMNS.required)
-            + '\r\n42,"a@b.example",Pacific/Chatham,starter,monthly,paused,'
-            "2025-01-01T00:00:00Z\r\n\r\n",
+            + '\r\n42,"Pacific/Chatham",starter,monthly,paused,2025-01-01T00:00:00Z\r\n\r\n',
         ),
-        imported(import_subscriptions),
+        imported(import_subscriptions.SUBSCRIPTIONS),
         write=None,
         own=UnreadableFileError,
         share=2,
@@ -681,7 +714,7 @@ FILES_AND_SETTINGS = (
             ",".join(import_balances.COLUMNS.all)
             + "\na-1,42,5,2025-01-01T00:00:00Z,2027-01-01T00:00:00Z,Left over\n",
         ),
-        imported(import_balances),
+        imported(import_balances.BALANCES),
         write=None,
         own=UnreadableFileError,
         share=2,

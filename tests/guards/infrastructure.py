@@ -242,6 +242,8 @@ def _policies() -> Iterator[Guard]:
                 ("Resource", "*", "a function that does so to whatever there is"),
                 ("Action", f"{service}:*", "a function that does to it whatever there is to do"),
             ):
+                if statement[key] == becomes:
+                    continue  # AWS knows no finer resource of that action
                 yield _guard(
                     file,
                     ("Statement", ("Sid", sid), key),
@@ -434,7 +436,7 @@ def _single() -> Iterator[Guard]:
                 "TopicsKey",
                 "KeyPolicy",
                 "Statement",
-                ("Sid", "AlarmsAndMailEventsPublish"),
+                ("Sid", "AlarmsPublish"),
                 "Condition",
             ),
             _GONE,

@@ -249,6 +249,11 @@ FAILURES: list[Row] = [
         {"allocations-duplicate"},
     ),
     (
+        "the check finds users of a timezone that has left the database",
+        [of_credits("Missing", once(0)), of_credits("TimezoneUnknown", once(12))],
+        {"timezone-unknown"},
+    ),
+    (
         "the audit finds a ledger that does not verify",
         [of_credits("LedgersVerified", once(499)), of_credits("LedgersCorrupt", once(1))],
         {"ledger-corrupt"},
@@ -315,7 +320,10 @@ NO_FAILURES: list[Row] = [
     (
         "the check and the audit find everything in order",
         [
-            *(of_credits(name, once(0)) for name in ("Missing", "Duplicate", "LedgersCorrupt")),
+            *(
+                of_credits(name, once(0))
+                for name in ("Missing", "Duplicate", "TimezoneUnknown", "LedgersCorrupt")
+            ),
             of_credits("LedgersVerified", once(500)),
         ],
         set(),
@@ -354,7 +362,11 @@ def test_every_alarm_is_rung_by_some_failure(deployed: dict[str, Any]) -> None:
 
 
 def test_what_was_found_rings_until_it_is_looked_at_again(deployed: dict[str, Any]) -> None:
-    for name, metric in (("allocations-missing", "Missing"), ("ledger-corrupt", "LedgersCorrupt")):
+    for name, metric in (
+        ("allocations-missing", "Missing"),
+        ("timezone-unknown", "TimezoneUnknown"),
+        ("ledger-corrupt", "LedgersCorrupt"),
+    ):
         alarm = deployed[name]
         assert state_of(alarm, [of_credits(metric, once(1, 200))], before="ALARM") == "ALARM"
         assert state_of(alarm, [of_credits(metric, [(200, 1), (0, 0)])], before="ALARM") == "OK"
@@ -506,9 +518,16 @@ def test_topics_are_encrypted_with_a_key_that_those_who_publish_may_use(template
         assert topic["Properties"]["KmsMasterKeyId"] == {"Ref": "TopicsKey"}
     key = properties(template, "TopicsKey")
     assert key["EnableKeyRotation"] is True
-    (publishers,) = [s for s in key["KeyPolicy"]["Statement"] if "Service" in s["Principal"]]
-    assert publishers["Principal"]["Service"] == ["cloudwatch.amazonaws.com", "ses.amazonaws.com"]
-    assert publishers["Action"] == ["kms:Decrypt", "kms:GenerateDataKey*"]
+    publishers = [s for s in key["KeyPolicy"]["Statement"] if "Service" in s["Principal"]]
+    assert [statement["Principal"]["Service"] for statement in publishers] == [
+        "cloudwatch.amazonaws.com",
+        "ses.amazonaws.com",
+    ]
+    for statement in publishers:
+        assert statement["Action"] == ["kms:Decrypt", "kms:GenerateDataKey*"]
+    of_this_account = {"StringEquals": {"AWS:SourceAccount": {"Ref": "AWS::AccountId"}}}
+    # SES does not say to KMS for whom it asks.
+    assert [statement.get("Condition") for statement in publishers] == [of_this_account, None]
     for name, service in (("AlarmsTopic", "cloudwatch"), ("MailEventsTopic", "ses")):
         policy = properties(template, f"{name}Policy")
         assert policy["Topics"] == [{"Ref": name}]
@@ -516,7 +535,7 @@ def test_topics_are_encrypted_with_a_key_that_those_who_publish_may_use(template
         assert statement["Principal"] == {"Service": f"{service}.amazonaws.com"}
         assert as_list(statement["Action"]) == ["sns:Publish"]
         assert statement["Resource"] == {"Ref": name}
-        assert statement["Condition"] == publishers["Condition"]
+        assert statement["Condition"] == of_this_account
 
 
 def test_an_address_is_subscribed_when_one_is_given(template: Template) -> None:

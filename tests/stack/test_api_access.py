@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import jwt
 import pytest
@@ -182,6 +183,30 @@ def test_what_is_no_token_is_told_to_bring_one(api: Api, authorization: str | No
     reply = api.send("GET", "/api/credits/balance", headers=headers)
     assert_is_problem(reply, 401, "unauthenticated")
     assert reply.headers["www-authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize(
+    ("claims", "why"),
+    [
+        ({"exp": 1_700_000_000}, "the token has expired: exp is 2023-11-14T22:13:20Z, "),
+        ({"aud": 'the "other" \\ api'}, "wrong audience: aud is 'the \"other\" \\\\ api', and"),
+        ({"iss": "https://issuer.example.com"}, "wrong issuer: iss is 'https://issuer.example"),
+        ({"sub": "4 2"}, "sub names the user: it must be 1 to 128 letters"),
+    ],
+)
+def test_a_bad_token_is_told_why_in_the_local_stage(
+    api: Api, claims: dict[str, Any], why: str
+) -> None:
+    token = api.stack.token(ANN, **claims)
+    for _ in range(2):  # from the authorizer, and from what API Gateway keeps of its answer
+        reply = api.send("GET", "/api/credits/balance", token)
+        assert_is_problem(reply, 401, "unauthenticated")
+        assert reply.json["detail"].startswith(f"the bearer token is not valid: {why}")
+
+
+def test_no_other_stage_says_why() -> None:
+    details = [response.detail for response in gateway.gateway_responses()]
+    assert not any("$context" in detail for detail in details)
 
 
 def test_a_bad_token_is_told_so(api: Api) -> None:

@@ -95,6 +95,58 @@ def test_without_a_stack_one_is_told_how_to_start_it(
     assert "Traceback" not in run.stderr
 
 
+# --- make token-check -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def make_token_check(stack: LocalStack, tmp_path: Path) -> Callable[..., Run]:
+    """`make token-check` itself, with this test's stack as the one that `make up` started."""
+    state_file = tmp_path / "local.json"
+    state_file.write_text(stack.to_json())
+
+    def run(*words: str, token: str = "", stdin: str = "") -> Run:
+        return subprocess.run(
+            ["make", "--no-print-directory", "token-check", *words],
+            cwd=packaging.ROOT,
+            env=os.environ | {"CREDITS_STATE_FILE": str(state_file), "TOKEN": token},
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
+def test_a_token_that_the_stack_takes_passes_every_check(
+    stack: LocalStack, make_token_check: Callable[..., Run]
+) -> None:
+    token = stack.token("42")
+    for ran in (make_token_check("JSON=1", token=token), make_token_check("JSON=1", stdin=token)):
+        assert (ran.returncode, ran.stderr) == (0, "")
+        report = json.loads(ran.stdout)
+        assert (report["stage"], report["issuer"]) == ("local", stack.issuer)
+        assert report["context"]["user_id"] == "42"
+        assert token not in ran.stdout
+
+
+def test_a_token_that_the_stack_refuses_is_told_why_and_what_to_do(
+    stack: LocalStack, make_token_check: Callable[..., Run]
+) -> None:
+    run = make_token_check(f"TOKEN={stack.token('42', exp=1_700_000_000)}")
+    assert "FAILED  expiry     the token has expired: exp is 2023-11-14T22:13:20Z" in run.stdout
+    assert "Get a new token" in run.stdout
+    assert "Refused, for its expiry." in run.stdout
+    assert run.returncode == 2  # make's own status for a command that failed
+
+
+def test_without_a_token_one_is_told_how_to_give_one(make_token_check: Callable[..., Run]) -> None:
+    run = make_token_check()
+    assert run.returncode == 2
+    assert "error: there is no token. make token-check STAGE=prod TOKEN=" in run.stderr
+    assert "Traceback" not in run.stderr
+
+
 def test_an_issuer_ends_with_its_block_and_never_shows_its_key() -> None:
     with tokens.issuer() as url:
         with urllib.request.urlopen(f"{url}/jwks.json", timeout=5) as answer:

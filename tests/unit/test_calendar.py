@@ -4,6 +4,7 @@ The second way is that of `tests/zones/oracles.py`, which reads the compiled zon
 knows nothing of ``zoneinfo``, of folds or of gaps, and shares no line with the code it checks.
 """
 
+import re
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -327,6 +328,107 @@ def test_an_unknown_timezone_is_refused_with_the_nearest_name(wrong: object, adv
         zone(wrong, field="home")
     assert [error.field for error in error.value.errors] == ["home"]
     assert message(error).endswith(advice)
+
+
+MEANT = {
+    # Otherwise written.
+    "europe/paris": "Europe/Paris",
+    "EUROPE/PARIS": "Europe/Paris",
+    "America/new york": "America/New_York",
+    "America/Los Angeles": "America/Los_Angeles",
+    "America/Los-Angeles": "America/Los_Angeles",
+    "America/Port au Prince": "America/Port-au-Prince",
+    "utc": "UTC",
+    " Asia/Tokyo ": "Asia/Tokyo",
+    "Asia/Ho Chi Minh": "Asia/Ho_Chi_Minh",
+    # One slip in a full name.
+    "Europe/Pariss": "Europe/Paris",
+    "Europ/Paris": "Europe/Paris",
+    "Euorpe/Berlin": "Europe/Berlin",
+    "America/Los_Angelos": "America/Los_Angeles",
+    "Amercia/New_York": "America/New_York",
+    "Asia/Kolkatta": "Asia/Kolkata",
+    "Asia/Hongkong": "Asia/Hong_Kong",
+    "Asia/Sinagpore": "Asia/Singapore",
+    "Asia/Bankok": "Asia/Bangkok",
+    "Australia/Melborne": "Australia/Melbourne",
+    "Australia/Sidney": None,  # Sydney is too short a word for another vowel: Peris is not Paris
+    "Europe/Amsterdm": "Europe/Amsterdam",
+    "Africa/Johanesburg": "Africa/Johannesburg",
+    "Pacific/Aukland": "Pacific/Auckland",
+    # The city alone, or with its country.
+    "Paris": "Europe/Paris",
+    "tokyo": "Asia/Tokyo",
+    "Mexico City": "America/Mexico_City",
+    "France/Paris": "Europe/Paris",
+    "Argentina/Buenos Aires": "America/Argentina/Buenos_Aires",
+    "Vietnam/Ho Chi Minh": "Asia/Ho_Chi_Minh",
+    # Cities whose zone has another name, each near to a place that is elsewhere.
+    "Asia/Mumbai": None,
+    "Asia/Dumai": None,
+    "Asia/Ajman": None,
+    "Asia/Beijing": None,
+    "Asia/Orsk": None,
+    "Asia/Gaya": None,
+    "Europe/Milan": None,
+    "Europe/Kiel": None,
+    "Europe/Bern": None,
+    "Europe/Lublin": None,
+    "Europe/Peris": None,
+    "Europe/Soria": None,
+    "Europe/Moncao": None,
+    "Indian/Male": None,
+    "Africa/Harar": None,
+    "Africa/Juja": None,
+    "America/San_Francisco": None,
+    "America/Kingstown": None,
+    "America/St_John": None,
+    "America/Monterey": None,
+    "America/Cajamarca": None,
+    "America/Rosarito": None,
+    # Another place of the name, in Canada, Texas and Indiana.
+    "Canada/London": None,
+    "America/London": None,
+    "Texas/Paris": None,
+    "Petersburg": None,
+    # Abbreviations: near to names, and of several places at once.
+    "AEST": None,
+    "MSK": None,
+    "PST": None,
+    "IST": None,
+    "CEST": None,
+    "BST": None,
+    # Parts of the world, and what is no place at all.
+    "Asia": None,
+    "Europe/": None,
+    "/Paris": None,
+    "Central": None,
+    "East": None,
+    "India": None,
+    "-": None,
+}
+
+
+def test_a_suggested_timezone_is_the_place_itself_or_its_misspelt_name_or_there_is_none() -> None:
+    assert len(MEANT) >= 60
+    advice = {}
+    for wrong in MEANT:
+        with pytest.raises(InvalidInput) as error:
+            zone(wrong)
+        advice[wrong] = message(error).partition("; ")[2]
+    assert advice == {
+        wrong: f"did you mean {meant!r}?" if meant else "use a name such as 'Europe/Paris'"
+        for wrong, meant in MEANT.items()
+    }
+
+
+def test_every_name_is_found_by_other_capitals_and_blanks() -> None:
+    for name in zone_names():
+        for written in {name.lower(), name.upper().replace("_", " ")} - {name}:
+            # The sign of "Etc/GMT+2" is the other way round: digits get no advice.
+            if not any(character.isdigit() for character in name):
+                with pytest.raises(InvalidInput, match=re.escape(f"did you mean {name!r}?")):
+                    zone(written)
 
 
 def test_where_nothing_else_is_said_a_timezone_is_the_field_of_that_name() -> None:

@@ -1,18 +1,23 @@
 """The clock of a stage, and where the one of the local stack can be moved."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
+from chalicelib.domain import calendar
+from chalicelib.domain.calendar import TICK, Period, Turn
 from chalicelib.domain.errors import InvalidInput
-from chalicelib.domain.instants import format_instant
+from chalicelib.domain.instants import format_instant, parse_instant
 from chalicelib.services import Services, clock_of, read_clock
 from chalicelib.settings import Settings
-from infra.clock import LocalClock, parse_moment
+from infra import ticks
+from infra.clock import LocalClock, Midnight, Open, Step, next_step, parse_moment
 from infra.console.server import Mover
+from infra.local import LocalStack
 from infra.ticks import TickFailedError
 
 NOW = datetime(2026, 5, 18, 14, 30, tzinfo=UTC)
@@ -83,6 +88,99 @@ def test_the_clock_goes_neither_back_nor_too_far_nor_to_nonsense(text: object, a
     assert [error.field for error in refusal.value.errors] == ["to"]
 
 
+# --- The way of the clock -------------------------------------------------------------------------
+
+PARIS, TOKYO, LORD_HOWE = "Europe/Paris", "Asia/Tokyo", "Australia/Lord_Howe"
+JUNE = Midnight(PARIS, datetime(2026, 5, 31, 22, tzinfo=UTC))
+
+
+def steps_of(users: Collection[Open], to: datetime, *everywhere: str) -> Iterator[Step]:
+    """The way from NOW on, if nothing of what is open is ever done."""
+    done = NOW
+    while step := next_step(users, done, to, everywhere):
+        assert done < step.at <= to
+        done = step.at
+        yield step
+
+
+def ticks_of(turn: Turn, midnight: Midnight, to: datetime) -> list[datetime]:
+    """Every tick of EventBridge from NOW on that sweeps for a midnight."""
+    first = calendar.tick_at(NOW) + TICK
+    ticks = (first + place * TICK for place in range((to - first) // TICK + 1))
+    return [
+        tick
+        for tick in ticks
+        if any(
+            due.midnight == midnight.at
+            for due in calendar.sweeps_due(tick, turn, [midnight.timezone])
+        )
+    ]
+
+
+def test_a_month_is_swept_for_where_somebody_lives_at_its_beginning() -> None:
+    users = [Open(PARIS), Open(TOKYO), Open(PARIS), Open(None)]
+    to = NOW + timedelta(days=60)
+    assert [(format_instant(step.at), *step.allocation) for step in steps_of(users, to)] == [
+        ("2026-05-31T15:00:00Z", TOKYO),
+        ("2026-05-31T22:00:00Z", PARIS),
+        ("2026-06-30T15:00:00Z", TOKYO),
+        ("2026-06-30T22:00:00Z", PARIS),
+    ]
+    assert not any(step.expiry or step.reminders for step in steps_of(users, to))
+
+
+def test_where_nobody_lives_a_month_is_swept_for_only_when_asked() -> None:
+    to = NOW + timedelta(days=20)
+    assert list(steps_of([], to)) == []
+    (step,) = steps_of([], to, TOKYO, "Asia/Seoul")
+    assert step.allocation == {TOKYO, "Asia/Seoul"}
+
+
+def test_while_somebody_is_overdue_every_re_sweep_of_the_schedule_is_on_the_way() -> None:
+    to = JUNE.at + timedelta(days=40)
+    way = [step.at for step in steps_of([Open(PARIS, is_overdue=True)], to)]
+    july = Midnight(PARIS, calendar.month_start(PARIS, Period(2026, 7)))
+    of_june, of_july = (ticks_of(Turn.MONTH, month, to) for month in (JUNE, july))
+    assert way == of_june + of_july
+    assert len(of_june) == len(of_july) == len(calendar.RESWEEP_AGES)
+
+
+def test_while_a_batch_is_open_every_sweep_of_its_last_midnight_is_on_the_way() -> None:
+    end = Midnight(LORD_HOWE, calendar.next_midnight(LORD_HOWE, NOW + timedelta(days=2)))
+    to = NOW + timedelta(days=12)
+    way = list(steps_of([Open(None, ends=frozenset({end}))], to))
+    assert [step.at for step in way] == ticks_of(Turn.DAY, end, to)
+    assert all(step.expiry == {LORD_HOWE} and not step.allocation for step in way)
+
+
+def test_a_reminder_that_was_not_sent_is_tried_twice_again() -> None:
+    reminder = Midnight(PARIS, calendar.next_midnight(PARIS, NOW))
+    way = list(steps_of([Open(None, reminders=frozenset({reminder}))], NOW + timedelta(days=12)))
+    assert [step.at - reminder.at for step in way] == [
+        timedelta(0),
+        timedelta(hours=1),
+        timedelta(days=1),
+    ]
+    assert all(step.reminders == {PARIS} and not step.expiry for step in way)
+
+
+def test_what_is_due_at_one_tick_is_one_step() -> None:
+    users = [Open(PARIS), Open(None, ends=frozenset({JUNE}), reminders=frozenset({JUNE}))]
+    step = next_step(users, NOW, JUNE.at)
+    paris = frozenset({PARIS})
+    assert step == Step(JUNE.at, paris, paris, paris)
+    assert next_step(users, NOW, JUNE.at - timedelta(milliseconds=1)) is None
+
+
+def test_a_midnight_between_two_ticks_is_swept_for_by_the_later_one() -> None:
+    monrovia = Midnight("Africa/Monrovia", parse_instant("at", "1971-06-01T00:44:30Z"))
+    ticks = [monrovia.next_tick(calendar.RESWEEP_AGES, monrovia.at - TICK)]
+    assert ticks == [parse_instant("at", "1971-06-01T00:45:00Z")]
+
+
+# --- The console moves it -------------------------------------------------------------------------
+
+
 class SlowClock(LocalClock):
     """Stands still until it may go on, and then may fail."""
 
@@ -94,8 +192,8 @@ class SlowClock(LocalClock):
     def now(self) -> datetime:
         return self.at
 
-    def move(self, to: datetime, watch: object = None) -> None:
-        assert self.may_go_on.wait(30), watch
+    def move(self, to: datetime, watch: object = None, everywhere: Collection[str] = ()) -> None:
+        assert self.may_go_on.wait(30), (watch, everywhere)
         if self.failure:
             raise self.failure
         self.at = to
@@ -149,3 +247,47 @@ def test_a_clock_that_is_stopped_says_why_until_it_is_moved_again() -> None:
     assert mover.start(NOW + timedelta(days=10))
     arrive(clock)
     assert mover.state()["failure"] is None
+
+
+# --- The mails on the way -------------------------------------------------------------------------
+
+
+class Mails:
+    """In place of a stack and its SQS: the counts of the mails' queue, one after the other."""
+
+    def __init__(self, *counts: tuple[int, int]) -> None:
+        self.queues = {"notifications": "http://queue"}
+        self.counts = list(counts)
+        self.asked = 0
+
+    def client(self, _service: str, **_: object) -> Any:
+        return self
+
+    def get_queue_attributes(self, QueueUrl: str, AttributeNames: list[str]) -> Any:  # noqa: N803
+        self.asked += len(AttributeNames) > 1
+        waiting, hidden = self.counts[min(self.asked, len(self.counts)) - 1]
+        numbers = {"": waiting, "NotVisible": hidden, "Delayed": 0}
+        return {
+            "Attributes": {
+                name: str(numbers[name.removeprefix("ApproximateNumberOfMessages")])
+                for name in AttributeNames
+                if QueueUrl == self.queues["notifications"]
+            }
+        }
+
+
+def test_the_clock_waits_until_each_mail_has_been_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ticks, "_POLL_SECONDS", 0.0)
+    queue = Mails((2, 0), (1, 1), (0, 1), (0, 0))
+    ticks.Ticks(cast("LocalStack", queue)).wait_for_mails()
+    assert queue.asked == 4
+
+
+def test_the_clock_does_not_wait_for_a_mail_that_is_held_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ticks, "_POLL_SECONDS", 0.0)
+    monkeypatch.setattr(ticks, "MAIL_SECONDS", 0.01)
+    queue = Mails((1, 1), (0, 1))
+    ticks.Ticks(cast("LocalStack", queue)).wait_for_mails()
+    assert queue.asked >= 2

@@ -54,7 +54,7 @@ def test_a_command_that_is_not_there_is_answered_with_those_that_are(
 
 def test_what_make_runs_of_ours_is_a_command() -> None:
     """So that nobody has to look in two places for what there is."""
-    run = re.findall(r"\$\(RUN\) -m (infra|bench)\b(?: (\w+))?", MAKEFILE)
+    run = re.findall(r"\$\(RUN\) -m (infra|bench)\b(?: ([\w-]+))?", MAKEFILE)
     assert {package for package, _ in run} == {"infra"}
     assert {name for _, name in run} == set(COMMANDS)
     for module, _ in COMMANDS.values():
@@ -91,8 +91,8 @@ def test_a_target_without_its_variables_names_the_first_and_an_example(
 
 def test_help_shows_every_target_under_a_heading_and_fits_a_wide_terminal() -> None:
     shown = make("help").stdout
-    targets = set(re.findall(r"^([a-z]+):.*## ", MAKEFILE, re.MULTILINE))
-    assert set(re.findall(r"^  make ([a-z]+) ", shown, re.MULTILINE)) == targets
+    targets = set(re.findall(r"^([a-z-]+):.*## ", MAKEFILE, re.MULTILINE))
+    assert set(re.findall(r"^  make ([a-z-]+) ", shown, re.MULTILINE)) == targets
     assert {*COMMANDS} <= targets
     assert max(map(len, shown.splitlines())) <= 110
     phony = " ".join(re.findall(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)).split()

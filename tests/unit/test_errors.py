@@ -16,6 +16,7 @@ from chalicelib.domain import errors
         (errors.NotAllowed, "not_allowed"),
         (errors.VersionConflict, "version_conflict"),
         (errors.Contention, "contention"),
+        (errors.TimezoneUnknown, "timezone_unknown"),
         (errors.LedgerCorrupt, "ledger_corrupt"),
     ],
 )

@@ -16,7 +16,6 @@ from chalicelib.domain.fields import (
     parse_choice,
     parse_correlation_id,
     parse_days,
-    parse_email,
     parse_key,
     parse_signed_amount,
     parse_text,
@@ -208,61 +207,6 @@ def test_any_other_idempotency_key_is_refused(wrong: object) -> None:
     assert refusal(parse_key, wrong) == (
         f"must be 1 to 255 visible ASCII characters without spaces; is {shown(wrong)}"
     )
-
-
-LONGEST_DOMAIN = ".".join(["d" * 63, "d" * 63, "d" * 61])
-
-
-@pytest.mark.parametrize(
-    "email",
-    [
-        "ada@example.com",
-        "a@b.c",
-        "first.last+tag/1=2'x!@sub-1.example.co.uk",
-        "a" * 64 + "@example.com",
-        "a" * 64 + "@" + LONGEST_DOMAIN,
-    ],
-)
-def test_an_email_address_has_a_name_and_a_domain(email: str) -> None:
-    assert len(email) <= 254
-    assert parse_email("email", email) == email
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        "",
-        "ada",
-        "ada@",
-        "@example.com",
-        "ada@example",
-        "ada@example.",
-        "ada@.com",
-        "ada@exa_mple.com",
-        "ada@@example.com",
-        "ada@home@example.com",
-        "a" * 65 + "@example.com",
-        "ada@" + "d" * 64 + ".com",
-        "ada@example." + "d" * 64,
-        "a" * 64 + "@d" + LONGEST_DOMAIN,
-        "adä@example.com",
-        "ada@exämple.com",
-        "ada@example.com\n",
-        "ada@example.com ",
-        "ada\r\nBcc: eve@example.com",
-        *[f"a{character}a@example.com" for character in '\x00\x1f\x7f\t "(),:;<>[]\\'],
-        *NO_STRING,
-    ],
-)
-def test_what_is_no_email_address_is_refused_with_an_example(wrong: object) -> None:
-    assert refusal(parse_email, wrong) == "must be an email address such as ada@example.com"
-
-
-def test_an_email_address_of_255_characters_is_refused() -> None:
-    email = "a" * 64 + "@" + "d." * 93 + "com"
-    assert len(email) == 254
-    assert parse_email("email", email) == email
-    assert refusal(parse_email, email + "m") == "must be an email address such as ada@example.com"
 
 
 # --- Choices ------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from chalicelib.domain import calendar
 from chalicelib.domain.calendar import Period, month_start, period_at
-from chalicelib.domain.errors import FieldError, InvalidInput, OutdatedEdit
+from chalicelib.domain.errors import FieldError, InvalidInput, OutdatedEdit, TimezoneUnknown
 from chalicelib.domain.instants import parse_instant
 from chalicelib.domain.notifications import ALL_KINDS, MailKind
 from chalicelib.domain.plans import parse_catalogue
@@ -35,6 +35,7 @@ from chalicelib.domain.subscriptions import (
     register,
     suppress,
     without_mails,
+    without_suppression,
 )
 
 CATALOGUE = parse_catalogue(
@@ -207,8 +208,43 @@ def test_what_an_edit_keeps_is_not_checked_again() -> None:
     edited = register(values, CATALOGUE, JULY_IN_PARIS, stranded, kept=("email", "plan"))
     assert edited == replace(stranded, timezone="Asia/Tokyo", version=2)
     # There is nothing to keep of a subscription that is new.
-    with pytest.raises(InvalidInput, match="email: is required; plan: is required"):
+    with pytest.raises(InvalidInput, match="plan: is required"):
         register(values, CATALOGUE, JULY_IN_PARIS, None, kept=("email", "plan"))
+
+
+def test_who_lives_in_a_timezone_that_left_the_database_is_owed_nobody_knows_what() -> None:
+    stranded = replace(ADA, timezone="Asia/Gone")
+    gone = NotAllocatedBecause.TIMEZONE_UNKNOWN
+    with pytest.raises(TimezoneUnknown, match="'Asia/Gone' is no longer in the database"):
+        due_periods(stranded, CATALOGUE, None, JULY_IN_PARIS, JULY_IN_PARIS)
+    # Whoever only asks is told.
+    assert not_allocated_because(stranded, CATALOGUE) is gone
+    assert next_allocation(stranded, CATALOGUE, None, JULY_IN_PARIS) is None
+    assert not_due_because(stranded, CATALOGUE, None, Period(2026, 7), JULY_IN_PARIS) is gone
+    paused = replace(stranded, **PAUSED)  # type: ignore[arg-type]
+    assert due_periods(paused, CATALOGUE, None, JULY_IN_PARIS, JULY_IN_PARIS) == ()
+    assert not_allocated_because(paused, CATALOGUE) is NotAllocatedBecause.PAUSED
+
+
+@pytest.mark.parametrize("eligible_from", [ADA.eligible_from, date(2026, 5, 1)])
+def test_who_moves_out_of_an_unknown_timezone_gets_what_was_missed(
+    eligible_from: datetime | date,
+) -> None:
+    stranded = replace(ADA, timezone="Asia/Gone", eligible_from=eligible_from)
+    values = {"user_id": "42", "timezone": "Europe/Paris"}
+    mended = register(values, CATALOGUE, JULY_IN_PARIS, stranded, kept=FIELDS)
+    assert mended == replace(stranded, timezone="Europe/Paris", version=2)
+    assert due_periods(mended, CATALOGUE, None, JULY_IN_PARIS, JULY_IN_PARIS) != ()
+    # What is kept is not checked again, and another wish is one there, too.
+    other = register(
+        {"user_id": "42", "eligible_from": "2026-06-01"},
+        CATALOGUE,
+        JULY_IN_PARIS,
+        replace(stranded, resumed_at=JULY_IN_PARIS),
+        kept=FIELDS,
+    )
+    assert (other.timezone, other.eligible_from) == ("Asia/Gone", date(2026, 6, 1))
+    assert other.resumed_at is None
 
 
 # --- Why one period is not due ------------------------------------------------------------------
@@ -946,9 +982,16 @@ def test_wrong_values_are_refused_for_an_edit_too() -> None:
         registered(registered(), timezone="Europe/Pariss")
 
 
-@pytest.mark.parametrize("field", VALUES)
+@pytest.mark.parametrize("field", VALUES.keys() - {"email"})
 def test_a_subscription_needs_each_of_its_facts(field: str) -> None:
     assert wrong_fields(**{field: None}) == (FieldError(field, "is required"),)
+
+
+def test_a_subscription_needs_no_address() -> None:
+    nameless = registered(email=None)
+    assert nameless.email is None
+    assert registered(nameless, email="ada@example.com").email == "ada@example.com"
+    assert registered(registered(), email=None).email is None
 
 
 def test_what_is_no_mapping_is_no_subscription() -> None:
@@ -972,6 +1015,9 @@ def test_an_address_stays_suppressed_until_there_is_another() -> None:
     bounced = replace(registered(), suppressed=SuppressedBecause.BOUNCE)
     assert registered(bounced, plan="starter").suppressed is SuppressedBecause.BOUNCE
     assert registered(bounced, email="new@example.com").suppressed is None
+    other_capitals = registered(bounced, email="ADA@Example.COM")
+    assert other_capitals.suppressed is SuppressedBecause.BOUNCE
+    assert without_suppression(bounced, 9) == replace(bounced, suppressed=None, version=9)
 
 
 def test_a_kind_of_mail_can_be_declined_or_all_of_them_once() -> None:
@@ -1035,5 +1081,6 @@ def test_the_codes_that_others_store_and_compare_stay_as_they_are() -> None:
         "billed_monthly",
         "plan_grants_nothing",
         "plan_unknown",
+        "timezone_unknown",
         "subscription_ended",
     ]

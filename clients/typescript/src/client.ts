@@ -45,6 +45,7 @@ export type ProblemCode =
   | "not_allowed"
   | "too_many_requests"
   | "internal_error"
+  | "timezone_unknown"
   | "unavailable";
 
 /** A refusal of the API: the problem it answered with, whose `detail` is the message. */

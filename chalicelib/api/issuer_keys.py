@@ -1,0 +1,220 @@
+"""The issuer's public keys: which of them are for us, and how often they are fetched.
+
+What a key may have signed with follows from the key, as the issuer publishes it: its type, its
+curve and its `alg`. A token only chooses among that, so that none can choose by itself how it is
+checked. No symmetric algorithm is among them.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from typing import Any
+from urllib.parse import urlsplit
+
+import jwt
+
+from chalicelib.domain.fields import shown
+from chalicelib.observability import logger
+from chalicelib.settings import TokenSettings
+
+KEYS_FRESH_SECONDS = 3600
+"""How long keys are used before they are fetched again: by then a withdrawn one is refused."""
+
+KEYS_KEPT_SECONDS = 24 * 3600
+"""How long keys are used while the issuer cannot be reached."""
+
+REFETCH_SECONDS = 30
+"""The pause between two fetches, whatever tokens come: who makes up key ids reaches us only."""
+
+RETRY_SECONDS = 2
+"""The same while there are no keys at all, and so no token can be checked."""
+
+FETCH_TIMEOUT_SECONDS = 3
+"""How long the issuer may take, for each step of a fetch."""
+
+_LARGEST_DOCUMENT = 256 * 1024
+_SMALLEST_RSA_KEY = 2048
+_MOST_KEYS_NAMED = 5
+
+_ALGORITHMS: dict[tuple[object, object], tuple[str, ...]] = {
+    ("RSA", None): ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
+    ("EC", "P-256"): ("ES256",),
+    ("EC", "P-384"): ("ES384",),
+    ("EC", "P-521"): ("ES512",),
+    ("OKP", "Ed25519"): ("EdDSA",),
+    ("OKP", "Ed448"): ("EdDSA",),
+}
+"""What a key can sign with, by its type and curve."""
+
+Json = dict[str, Any]
+
+
+class KeysUnavailable(Exception):
+    """The issuer's keys are not known and cannot be had."""
+
+
+@dataclass(frozen=True, slots=True)
+class IssuerKey:
+    """A public key of the issuer, and what it may have signed with."""
+
+    id: str | None
+    algorithms: tuple[str, ...]
+    public: Any
+
+
+@dataclass(frozen=True, slots=True)
+class KeySet:
+    """The keys that tokens for us may be signed with, and why the others are left out."""
+
+    keys: tuple[IssuerKey, ...] = ()
+    left_out: tuple[tuple[object, str], ...] = ()
+
+    def find(self, key_id: str | None) -> tuple[IssuerKey, ...]:
+        """The keys of that id: two can share it, with different algorithms.
+
+        A token that names no key was signed with the issuer's only one.
+        """
+        if key_id is None:
+            return self.keys if len(self.keys) == 1 else ()
+        return tuple(key for key in self.keys if key.id == key_id)
+
+    def without(self, key_id: str | None) -> str:
+        """Why there is no key of that id."""
+        names = ", ".join(shown(key.id) for key in self.keys[:_MOST_KEYS_NAMED])
+        if key_id is None:
+            return f"the token names no key (kid), and the issuer has {len(self.keys)}: {names}"
+        for name, why in self.left_out:
+            if name == key_id:
+                return f"the issuer's key {shown(key_id)} is not for tokens like this: {why}"
+        return f"the issuer has no such key: kid is {shown(key_id)}, and its keys are {names}"
+
+
+class IssuerKeys:
+    """The issuer's public keys by their ids: kept, refreshed, and fetched anew for an unknown id.
+
+    However many unknown ids come, the issuer is asked once in `REFETCH_SECONDS` at most.
+    """
+
+    def __init__(
+        self, fetch: Callable[[], Json], now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._fetch = fetch
+        self._now = now
+        self.known = KeySet()
+        self._fetched_at = float("-inf")
+        self._tried_at = float("-inf")
+
+    def find(self, key_id: str | None) -> tuple[IssuerKey, ...]:
+        """The keys of that id, none when the issuer has none. Raises `KeysUnavailable`."""
+        is_stale = self._now() - self._fetched_at > KEYS_FRESH_SECONDS
+        pause = REFETCH_SECONDS if self.known.keys else RETRY_SECONDS
+        # A token that names no key cannot say that it was signed with a new one.
+        is_wanted = is_stale or key_id is None or not self.known.find(key_id)
+        if is_wanted and self._now() - self._tried_at >= pause:
+            self._refresh()
+        if self._now() - self._fetched_at > KEYS_KEPT_SECONDS:
+            raise KeysUnavailable("the issuer's keys could not be fetched")
+        return self.known.find(key_id)
+
+    def _refresh(self) -> None:
+        self._tried_at = self._now()
+        try:
+            keys = usable_keys(self._fetch())
+        except FETCH_FAULTS as error:
+            logger().warning("The issuer's keys could not be fetched", reason=repr(error))
+            return
+        self.known = keys
+        self._fetched_at = self._tried_at
+
+
+FETCH_FAULTS = (OSError, HTTPException, ValueError, LookupError, RecursionError, TypeError)
+"""What fetching and reading the issuer's keys can come to."""
+
+
+def usable_keys(document: Json) -> KeySet:
+    """The keys of a JSON Web Key Set that tokens for us may be signed with.
+
+    Raises ValueError when there is none: that is no key set, and no reason to forget the one
+    before.
+    """
+    found, left_out = [], []
+    for data in document["keys"]:
+        try:
+            found.append(_issuer_key(data))
+        except ValueError as error:
+            left_out.append((data.get("kid") if isinstance(data, dict) else None, str(error)))
+    if not found:
+        whys = "; ".join(f"{shown(name)}: {why}" for name, why in left_out[:_MOST_KEYS_NAMED])
+        raise ValueError(f"there is no key for us in the key set ({whys or 'it is empty'})")
+    return KeySet(tuple(found), tuple(left_out))
+
+
+def _issuer_key(data: object) -> IssuerKey:
+    """A key of a key set. Raises ValueError saying why tokens for us cannot be signed with it."""
+    if not isinstance(data, dict):
+        raise ValueError("it is not an object")  # noqa: TRY004 - of a document, not a type
+    family, curve, key_id = data.get("kty"), data.get("crv"), data.get("kid")
+    known = isinstance(family, str) and isinstance(curve, str | None)
+    algorithms = _ALGORITHMS.get((family, curve)) if known else None
+    if algorithms is None:
+        raise ValueError(f"its type {shown(family)}, curve {shown(curve)}, is none of ours")
+    if not isinstance(key_id, str | None):
+        raise ValueError("its id (kid) is not a text")  # noqa: TRY004 - as above
+    if data.get("use", "sig") != "sig":
+        raise ValueError(f"it is for {shown(data['use'])} (use), not for signatures")
+    if data.get("alg") is not None:
+        algorithms = tuple(name for name in algorithms if name == data["alg"])
+    if not algorithms:
+        raise ValueError(f"its algorithm {shown(data['alg'])} is none of ours")
+    if "d" in data:
+        raise ValueError("its private half is published: whoever reads it can sign with it")
+    try:
+        public = jwt.PyJWK(data, algorithms[0]).key
+    except jwt.PyJWTError as error:
+        raise ValueError("it is malformed") from error
+    if family == "RSA" and public.key_size < _SMALLEST_RSA_KEY:
+        raise ValueError(f"it has {public.key_size} bits, fewer than {_SMALLEST_RSA_KEY}")
+    return IssuerKey(key_id, algorithms, public)
+
+
+def fetch_keys(settings: TokenSettings) -> Json:
+    """The issuer's key set, from where it is configured to be or the issuer says it is.
+
+    Raises OSError, HTTPException, ValueError or LookupError.
+    """
+    url = settings.jwks_url
+    if not url:
+        discovery = f"{settings.issuer.rstrip('/')}/.well-known/openid-configuration"
+        document = _get(discovery, settings)
+        if document["issuer"] != settings.issuer:
+            raise ValueError(f"{discovery} is of another issuer: {document['issuer']}")
+        url = document["jwks_uri"]
+    return _get(url, settings)
+
+
+_HEADERS = {"Accept": "application/json", "User-Agent": "credits-authorizer"}
+"""Firewalls, AWS's among them by its common rules, refuse who does not say what they are."""
+
+
+def _get(url: str, settings: TokenSettings) -> Json:
+    """The JSON document at an address; redirects are not followed."""
+    if not settings.may_fetch(url):
+        raise ValueError(f"{url} is not an https:// address")
+    parts = urlsplit(url)
+    make = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+    connection = make(parts.netloc, timeout=FETCH_TIMEOUT_SECONDS)
+    try:
+        target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
+        connection.request("GET", target, headers=_HEADERS)
+        response = connection.getresponse()
+        body = response.read(_LARGEST_DOCUMENT + 1)
+    finally:
+        connection.close()
+    if response.status != 200 or len(body) > _LARGEST_DOCUMENT:
+        raise ValueError(f"{url} answered {response.status} with {len(body)} bytes")
+    document = json.loads(body)
+    if not isinstance(document, dict):
+        raise ValueError(f"{url} is not a JSON object")  # noqa: TRY004 - of a document, not a type
+    return document

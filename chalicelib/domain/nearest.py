@@ -1,0 +1,43 @@
+"""What somebody meant who wrote a name nearly right: for the "did you mean" of a refusal.
+
+A wrong suggestion is worse than none, because people follow it. So only a slip counts: other
+capitals, a blank for an underscore, or one letter that is missing, extra, wrong or in its
+neighbour's place.
+"""
+
+import re
+from collections.abc import Iterable
+
+_NOT_WRITTEN = re.compile(r"^[\s\x00-\x1f]+|[\s\x00-\x1f]+$")
+_SEPARATORS = re.compile(r"[\s_-]+")
+
+
+def spelling(name: str) -> str:
+    """A name without what people do not see or do not mean: capitals, blanks around it, ``_``."""
+    return _SEPARATORS.sub("_", _NOT_WRITTEN.sub("", name)).lower()
+
+
+def nearest(wrong: str, known: Iterable[str]) -> str | None:
+    """The one of the known names that ``wrong`` is a slip of; None when there is none, or more."""
+    wanted = spelling(wrong)
+    spellings = {spelling(name): name for name in known}
+    if wanted in spellings:
+        return spellings[wanted]
+    slips = [name for written, name in spellings.items() if is_slip(wanted, written)]
+    return slips[0] if len(slips) == 1 else None
+
+
+def is_slip(written: str, meant: str) -> bool:
+    """Whether one letter is missing, extra, wrong, or has changed places with the next."""
+    if abs(len(written) - len(meant)) > 1:
+        return False
+    same = 0
+    while same < min(len(written), len(meant)) and written[same] == meant[same]:
+        same += 1
+    rest, rest_meant = written[same:], meant[same:]
+    return (
+        rest[1:] == rest_meant[1:]
+        or rest[1:] == rest_meant
+        or rest == rest_meant[1:]
+        or rest[:2] + rest_meant[2:] == rest_meant[1::-1] + rest[2:]
+    )

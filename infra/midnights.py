@@ -1,0 +1,118 @@
+"""Midnights of UTC that are probably meant where the user lives.
+
+`2027-01-01T00:00:00Z` is 01:00 in Berlin and 09:00 in Tokyo. January has begun there by then, so
+users who are eligible from it get February first. Nobody would notice the missing month: an import
+says so before it writes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from datetime import date, datetime, time
+from typing import NamedTuple
+
+from chalicelib.domain import calendar
+from chalicelib.domain.calendar import Period
+from chalicelib.domain.instants import format_instant
+from chalicelib.domain.subscriptions import MOST_MISSED_PERIODS, Subscription
+
+
+class _Misread(NamedTuple):
+    """A midnight that gives users of a zone another month than is probably meant."""
+
+    timezone: str
+    column: str
+    value: datetime
+    month: Period
+    meant: Period
+
+
+class MisreadMidnights:
+    """Counts them over the subscriptions of a file, zone by zone."""
+
+    def __init__(self, now: datetime) -> None:
+        self._now = now
+        self._rows: Counter[_Misread] = Counter()
+
+    def look_at(self, subscription: Subscription, existing: Subscription | None) -> None:
+        """Looks at what an import makes of a subscription, if it changes when credits come."""
+        if subscription.can_receive and (
+            existing is None or _times(existing) != _times(subscription)
+        ):
+            self._rows.update(self._misread_starts(subscription))
+            self._rows.update(self._misread_ends(subscription))
+
+    def warnings(self) -> list[str]:
+        """A sentence for each zone and value."""
+        return [_warning(misread, rows) for misread, rows in sorted(self._rows.items())]
+
+    def _misread_starts(self, subscription: Subscription) -> Iterable[_Misread]:
+        timezone = subscription.timezone
+        given = {
+            "eligible_from": _instant(subscription.eligible_from, timezone),
+            "started_at": subscription.started_at,
+        }
+        # What has lapsed is lost either way.
+        oldest = calendar.period_at(timezone, self._now).plus(1 - MOST_MISSED_PERIODS)
+        month = max(oldest, _first_month(timezone, max(given.values())))
+        as_meant = max(_meant(timezone, instant) for instant in given.values())
+        meant = max(oldest, _first_month(timezone, as_meant))
+        if month == meant:
+            return
+        for column, instant in given.items():
+            if instant > calendar.month_start(timezone, meant):
+                yield _Misread(timezone, column, instant, month, meant)
+
+    def _misread_ends(self, subscription: Subscription) -> Iterable[_Misread]:
+        ends_at, timezone = subscription.ends_at, subscription.timezone
+        if ends_at is None or ends_at <= self._now:
+            return
+        month = _first_month(timezone, ends_at).previous()
+        meant = _first_month(timezone, _meant(timezone, ends_at)).previous()
+        if month != meant:
+            yield _Misread(timezone, "ends_at", ends_at, month, meant)
+
+
+def _times(subscription: Subscription) -> tuple[object, ...]:
+    return (
+        subscription.timezone,
+        subscription.eligible_from,
+        subscription.started_at,
+        subscription.ends_at,
+    )
+
+
+def _instant(moment: datetime | date, timezone: str) -> datetime:
+    # To Python, an instant is a date too.
+    return moment if isinstance(moment, datetime) else calendar.midnight(timezone, moment)
+
+
+def _meant(timezone: str, instant: datetime) -> datetime:
+    """The midnight of a zone, of an instant that is the midnight of UTC; others mean themselves."""
+    if instant.time() != time.min:
+        return instant
+    return calendar.midnight(timezone, instant.date())
+
+
+def _first_month(timezone: str, instant: datetime) -> Period:
+    """The first that begins at an instant or after it."""
+    period = calendar.period_at(timezone, instant)
+    return period if calendar.month_start(timezone, period) == instant else period.next()
+
+
+def _warning(misread: _Misread, rows: int) -> str:
+    timezone, column, value, month, meant = misread
+    which = "last" if column == "ends_at" else "first"
+    local = value.astimezone(calendar.zone(timezone))
+    midnight = calendar.midnight(timezone, value.date()).astimezone(calendar.zone(timezone))
+    better = (
+        f"{value.date().isoformat()}, the midnight where the user lives"
+        if column == "eligible_from"
+        else f"{midnight.isoformat(timespec='seconds')}"
+    )
+    return (
+        f"{timezone}, {rows:,} {'row' if rows == 1 else 'rows'}: {column} {format_instant(value)} "
+        f"is {local:%H:%M} there on {local:%Y-%m-%d}, so that the {which} month is {month}. If "
+        f"{meant} is meant, write {better}."
+    )

@@ -1,0 +1,255 @@
+"""The clock of the local stack over the real handlers: what happens on its way is what AWS does."""
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from chalicelib.domain import calendar
+from chalicelib.domain.ledger import EntryType, LedgerEntry
+from chalicelib.jobs import notifications, ticks
+from chalicelib.messages import SweepKind
+from chalicelib.services import clock_of
+from infra import stacks
+from infra.clock import LocalClock
+from infra.local import LocalStack
+from infra.ticks import QUEUES
+from tests.aws.world import World, client
+
+PARIS, NEW_YORK, TOKYO = "Europe/Paris", "America/New_York", "Asia/Tokyo"
+KINDS = {"allocation-tick": SweepKind.ALLOCATION, "expiry-tick": SweepKind.EXPIRY}
+A_LITTLE = timedelta(minutes=5)
+
+Loses = Callable[[str, datetime], bool]
+"""Whether the messages of a queue are lost at an instant."""
+
+
+class Stage:
+    """In place of a local stack: a world whose clock is the file that a local clock moves.
+
+    A tick is all that follows from it, mails too. ``loses`` says what is lost on the way.
+    """
+
+    def __init__(self, world: World, clock_file: Path) -> None:
+        self.world = world
+        clock_file.write_text("0")
+        self.clock_file = str(clock_file)
+        self.tables = {"subscriptions": world.settings.subscriptions_table}
+        self.functions = {name: name for name in KINDS}
+        self.queues = {name: world.queue_url(name) for name in (*QUEUES, "notifications")}
+        self.loses: Loses = lambda _queue, _at: False
+        self.ticks: list[tuple[str, datetime, list[str]]] = []
+        world.settings = replace(world.settings, clock_file=self.clock_file)
+        world.services = world.restarted()
+        world.services.now = clock_of(world.settings)
+        self._streamed = 0
+
+    def client(self, service: str, **_: object) -> Any:
+        return self if service == "lambda" else client(service)
+
+    def invoke(self, FunctionName: str, Payload: bytes) -> dict[str, Any]:  # noqa: N803
+        event = json.loads(Payload)
+        now = self.world.now = self.world.services.now()
+        self.ticks.append((FunctionName, now, event["zones"]))
+        answer = ticks.start_sweeps(self.world.services, KINDS[FunctionName], event)
+        self._work(now)
+        return {"Payload": io.BytesIO(json.dumps(answer).encode())}
+
+    def _work(self, now: datetime) -> None:
+        for queue in QUEUES:
+            bodies = self.world.take(queue)
+            if not self.loses(queue, now):
+                assert self.world.deliver(queue, bodies) == []
+        records = self.world.stream()[self._streamed :]
+        notifications.queue_notifications(self.world.services, {"Records": records})
+        self._streamed += len(records)
+        bodies = self.world.take("notifications")
+        if not self.loses("notifications", now):
+            self.world.send_mails(bodies)
+
+    def subscribe(self, user_id: str = "1", **changes: object) -> None:
+        self.world.now = self.world.services.now()
+        self.world.subscribe(user_id, **changes)
+
+    def allocations(self, user_id: str = "1") -> list[LedgerEntry]:
+        return [
+            entry for entry in self.world.history(user_id) if entry.type is EntryType.ALLOCATION
+        ]
+
+    def months(self, timezone: str, how_many: int) -> list[datetime]:
+        """When the next months begin in a zone."""
+        this = calendar.period_at(timezone, self.world.services.now())
+        return [calendar.month_start(timezone, this.plus(1 + more)) for more in range(how_many)]
+
+
+@pytest.fixture
+def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    stage = Stage(World(stage="local"), tmp_path / "clock")
+    monkeypatch.setattr(stacks, "services_of_local", lambda _: stage.world.services)
+    monkeypatch.setattr(stacks, "THREADS", 1)
+    return stage
+
+
+def clock_for(stage: Stage) -> LocalClock:
+    return LocalClock(cast("LocalStack", stage))
+
+
+@pytest.fixture
+def clock(stage: Stage) -> LocalClock:
+    return clock_for(stage)
+
+
+def test_whoever_is_passed_by_a_month_is_given_its_credits_then_and_not_before(
+    stage: Stage, clock: LocalClock
+) -> None:
+    zones = {"1": PARIS, "2": NEW_YORK, "3": TOKYO}
+    for user_id, timezone in zones.items():
+        stage.subscribe(user_id, timezone=timezone)
+    starts = {user_id: stage.months(zone, 3) for user_id, zone in zones.items()}
+    clock.move(starts["1"][1] + timedelta(days=3))
+    assert timedelta(0) <= clock.now() - starts["1"][1] - timedelta(days=3) < A_LITTLE
+    for user_id in zones:
+        granted = stage.allocations(user_id)
+        assert [entry.effective_at for entry in granted] == starts[user_id][:2]
+        assert all(
+            timedelta(0) <= each.posted_at - each.effective_at < A_LITTLE for each in granted
+        )
+    assert all(at <= clock.now() for _, at, _ in stage.ticks)
+
+
+def test_the_clock_stands_on_the_tick_that_it_invokes(stage: Stage, clock: LocalClock) -> None:
+    stage.subscribe(plan="starter")
+    (start,) = stage.months(PARIS, 1)
+    clock.move(start + timedelta(days=34))
+    assert stage.ticks
+    for _, at, zones in stage.ticks:
+        assert at - calendar.tick_at(at) < A_LITTLE
+        assert zones == [PARIS]
+
+
+def test_a_tick_between_the_old_time_and_the_new_is_not_run_twice(
+    stage: Stage, clock: LocalClock
+) -> None:
+    stage.subscribe()
+    (start,) = stage.months(PARIS, 1)
+    clock.move(start + timedelta(minutes=1))
+    clock.move(start + timedelta(minutes=2))
+    clock_for(stage).move(start + timedelta(days=1))
+    assert [at - start < A_LITTLE for _, at, _ in stage.ticks] == [True]
+
+
+@pytest.mark.parametrize("lost", range(len(calendar.RESWEEP_AGES)))
+def test_what_sweeps_lost_is_made_good_by_the_next_re_sweep(
+    stage: Stage, clock: LocalClock, lost: int
+) -> None:
+    stage.subscribe()
+    (start,) = stage.months(PARIS, 1)
+    age = calendar.RESWEEP_AGES[lost]
+    stage.loses = lambda queue, at: queue == "allocations" and at < start + age
+    clock.move(start + timedelta(days=9))
+    (entry,) = stage.allocations()
+    assert timedelta(0) <= entry.posted_at - start - age < A_LITTLE
+    assert entry.effective_at == start
+    assert len(stage.ticks) == lost + 1
+
+
+def test_what_a_week_of_re_sweeps_lost_comes_with_the_next_month(
+    stage: Stage, clock: LocalClock
+) -> None:
+    stage.subscribe()
+    first, second = stage.months(PARIS, 2)
+    stage.loses = lambda queue, at: queue == "sweeps" and at < first + timedelta(days=8)
+    clock.move(second - timedelta(minutes=1))
+    assert stage.allocations() == []
+    assert len(stage.ticks) == len(calendar.RESWEEP_AGES)
+    clock.move(second)
+    assert [entry.effective_at for entry in stage.allocations()] == [first, second]
+    assert all(entry.posted_at >= second for entry in stage.allocations())
+
+
+def test_a_re_sweep_is_run_by_a_clock_that_is_moved_later_by_somebody_else(
+    stage: Stage, clock: LocalClock
+) -> None:
+    stage.subscribe()
+    (start,) = stage.months(PARIS, 1)
+    stage.loses = lambda queue, at: queue == "allocations" and at < start + calendar.TICK
+    clock.move(start + timedelta(minutes=5))
+    assert stage.allocations() == []
+    clock_for(stage).move(start + timedelta(minutes=16))
+    assert len(stage.allocations()) == 1
+    assert not clock.is_tick_due()
+
+
+def test_credits_that_a_sweep_left_are_booked_out_by_the_next_re_sweep(
+    stage: Stage, clock: LocalClock
+) -> None:
+    stage.subscribe(plan="starter")
+    (start,) = stage.months(PARIS, 1)
+    end = calendar.expires_at(PARIS, start, 30)
+    stage.loses = lambda queue, at: queue == "expiries" and at < end + timedelta(hours=1)
+    clock.move(end + timedelta(hours=2))
+    (expired,) = (entry for entry in stage.world.history() if entry.type is EntryType.EXPIRATION)
+    assert expired.amount == -100
+    assert expired.effective_at == end
+    assert timedelta(0) <= expired.posted_at - end - timedelta(hours=1) < A_LITTLE
+
+
+@pytest.mark.parametrize("age", [timedelta(0), timedelta(hours=1), timedelta(days=1)])
+def test_users_are_reminded_once_three_days_before_or_by_the_next_repetition(
+    stage: Stage, clock: LocalClock, age: timedelta
+) -> None:
+    stage.subscribe(plan="starter")
+    (start,) = stage.months(PARIS, 1)
+    end = calendar.expires_at(PARIS, start, 30)
+    reminder = calendar.midnight(PARIS, calendar.local_date(PARIS, end) - timedelta(days=3))
+    told: list[datetime] = []
+    send = stage.world.services.mailer.send
+
+    def note(*mail: Any) -> str:
+        told.append(stage.world.services.now())
+        return send(*mail)
+
+    setattr(stage.world.services.mailer, "send", note)  # noqa: B010
+    stage.loses = lambda queue, at: queue == "notifications" and at < reminder + age
+    clock.move(end - timedelta(minutes=1))
+    assert [timedelta(0) <= at - reminder - age < A_LITTLE for at in told] == [True]
+
+
+def test_whoever_wants_no_reminder_takes_no_time(stage: Stage, clock: LocalClock) -> None:
+    stage.subscribe(plan="starter", notifications=[])
+    (start,) = stage.months(PARIS, 1)
+    clock.move(calendar.expires_at(PARIS, start, 30) - timedelta(minutes=1))
+    assert [name for name, _, _ in stage.ticks] == ["allocation-tick"]
+
+
+def test_a_year_takes_few_ticks(stage: Stage, clock: LocalClock) -> None:
+    stage.subscribe()
+    clock.move(clock.now() + timedelta(days=366))
+    assert len(stage.allocations()) == len(stage.ticks) == 12
+
+
+def test_a_ledger_that_cannot_be_read_stops_nobody_elses_clock(
+    stage: Stage, clock: LocalClock
+) -> None:
+    for user_id in ("1", "2"):
+        stage.subscribe(user_id, timezone=PARIS if user_id == "1" else TOKYO)
+    stage.world.grant("1", 30, "a")
+    (item,) = (line for line in stage.world.lines() if line["entry"]["S"].startswith("entry#"))
+    item["body"]["S"] = "tampered"
+    client("dynamodb").put_item(TableName=stage.world.settings.ledger_table, Item=item)
+    clock.move(stage.months(TOKYO, 1)[0])
+    assert len(stage.allocations("2")) == 1
+
+
+def test_the_clock_never_goes_back(stage: Stage, clock: LocalClock) -> None:
+    stage.subscribe()
+    clock.move(clock.now() + timedelta(days=3))
+    before = clock.now()
+    clock.move(before - timedelta(days=2))
+    assert clock.now() >= before
+    assert not clock.is_tick_due()

@@ -1,0 +1,196 @@
+"""What a file of subscriptions says by a column that is empty, and by one that is not there."""
+
+import pytest
+
+from chalicelib.domain.notifications import MailKind
+from infra import stacks
+from infra.import_subscriptions import COLUMNS, SUBSCRIPTIONS
+from infra.importing import Imported, import_rows
+from tests.aws.world import World, at
+
+REQUIRED = {
+    "user_id": "1",
+    "timezone": "Europe/Paris",
+    "plan": "pro",
+    "billing_interval": "yearly",
+    "status": "active",
+    "started_at": "2025-01-01T00:00:00Z",
+}
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stacks, "THREADS", 1)
+
+
+def text(**columns: str) -> str:
+    """A file of one row."""
+    row = REQUIRED | columns
+    return f"{','.join(row)}\n{','.join(row.values())}\n"
+
+
+def load(world: World, **columns: str) -> Imported:
+    checked = SUBSCRIPTIONS.check(world.services, text(**columns))
+    assert checked.problems == []
+    return import_rows(SUBSCRIPTIONS, world.services, checked.good)
+
+
+GIVEN = {
+    "email": "ada@example.com",
+    "eligible_from": "2026-03-01",
+    "allocation_amount": "1200",
+    "ends_at": "2027-01-01T00:00:00Z",
+    "observed_at": "2026-01-10T00:00:00Z",
+}
+
+
+def test_the_optional_columns_are_these() -> None:
+    assert set(COLUMNS.optional) == set(GIVEN)
+    assert set(COLUMNS.required) == set(REQUIRED)
+
+
+@pytest.mark.parametrize("column", GIVEN)
+def test_a_column_that_the_file_does_not_have_stays_as_it_is(world: World, column: str) -> None:
+    load(world, **GIVEN)
+    before = world.services.subscriptions.get("1")
+    world.now = at("2026-01-20T12:00:00Z")
+    others = {name: value for name, value in GIVEN.items() if name != column}
+    assert load(world, **others).counts == {"unchanged": 1}
+    after = world.services.subscriptions.get("1")
+    assert getattr(after, column) == getattr(before, column) is not None
+
+
+def test_a_file_of_required_columns_only_changes_what_it_has_and_nothing_else(world: World) -> None:
+    load(world, **GIVEN)
+    before = world.services.subscriptions.get("1")
+    assert load(world, plan="business").counts == {"changed": 1}
+    after = world.services.subscriptions.get("1")
+    assert after.plan == "business"
+    for column in GIVEN:
+        assert getattr(after, column) == getattr(before, column), column
+
+
+@pytest.mark.parametrize("column", ["allocation_amount", "ends_at"])
+def test_an_empty_cell_clears_what_is_stored(world: World, column: str) -> None:
+    load(world, **GIVEN)
+    assert load(world, **(GIVEN | {column: ""})).counts == {"changed": 1}
+    assert getattr(world.services.subscriptions.get("1"), column) is None
+
+
+def test_an_empty_eligible_from_is_the_registration_again(world: World) -> None:
+    registered_at = world.now
+    load(world, **GIVEN)
+    world.now = at("2026-01-20T12:00:00Z")
+    assert load(world, **(GIVEN | {"eligible_from": ""})).counts == {"changed": 1}
+    assert world.services.subscriptions.get("1").eligible_from == registered_at
+
+
+def test_the_users_wishes_are_not_a_files_to_reset(world: World) -> None:
+    load(world, **GIVEN)
+    world.subscribe("1", notifications=[], allocation_amount=None)
+    assert load(world, **(GIVEN | {"plan": "starter"})).counts == {"changed": 1}
+    assert world.services.subscriptions.get("1").notifications == frozenset[MailKind]()
+
+
+def test_an_edit_that_was_observed_before_the_stored_one_is_outdated_and_no_failure(
+    world: World,
+) -> None:
+    load(world, **GIVEN)
+    imported = load(world, **(GIVEN | {"observed_at": "2026-01-09T00:00:00Z", "plan": "starter"}))
+    assert (imported.counts, imported.failures) == ({"outdated": 1}, [])
+    assert str(imported) == "0 new, 0 changed, 0 unchanged, 1 outdated"
+    assert world.services.subscriptions.get("1").plan == "pro"
+
+
+def test_what_was_observed_ahead_of_the_clock_is_refused(world: World) -> None:
+    (problem,) = SUBSCRIPTIONS.check(
+        world.services, text(observed_at="2026-02-01T00:00:00Z")
+    ).problems
+    assert problem.field == "observed_at"
+
+
+def test_a_local_date_is_the_midnight_where_the_user_lives(world: World) -> None:
+    for user_id, timezone in (("1", "Asia/Tokyo"), ("2", "America/New_York")):
+        load(world, user_id=user_id, timezone=timezone, eligible_from="2026-02-01")
+    world.zones |= {"Asia/Tokyo", "America/New_York"}
+    world.allocate_at("2026-01-31T15:00:00Z")
+    world.allocate_at("2026-02-01T05:00:00Z")
+    assert [len(world.history(user_id)) for user_id in ("1", "2")] == [1, 1]
+
+
+def test_what_an_import_makes_due_is_posted_with_it(world: World) -> None:
+    world.now = at("2026-01-20T12:00:00Z")
+    load(world, eligible_from="2026-01-01")
+    assert world.summary("1") == [("allocation", 500, 500)]
+
+
+# --- Midnights of UTC -----------------------------------------------------------------------------
+
+
+def warnings_of(world: World, *rows: dict[str, str]) -> list[str]:
+    described = [REQUIRED | {"user_id": str(place)} | row for place, row in enumerate(rows)]
+    lines = [",".join(described[0]), *(",".join(row.values()) for row in described)]
+    checked = SUBSCRIPTIONS.check(world.services, "\n".join(lines))
+    assert checked.problems == []
+    return checked.warnings
+
+
+NEW_YEAR = "2027-01-01T00:00:00Z"
+
+
+def test_a_midnight_of_utc_that_costs_a_month_is_said_for_each_zone(world: World) -> None:
+    zones = ("Asia/Tokyo", "Europe/Berlin", "Europe/Berlin", "UTC", "America/New_York")
+    rows = [{"timezone": zone, "eligible_from": NEW_YEAR} for zone in zones]
+    said = (
+        "eligible_from 2027-01-01T00:00:00Z is {} there on 2027-01-01, so that the first month is "
+        "2027-02. If 2027-01 is meant, write 2027-01-01, the midnight where the user lives."
+    )
+    assert warnings_of(world, *rows) == [
+        f"Asia/Tokyo, 1 row: {said.format('09:00')}",
+        f"Europe/Berlin, 2 rows: {said.format('01:00')}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("column", "months"),
+    [
+        ("started_at", "the first month is 2027-02. If 2027-01 is meant"),
+        ("ends_at", "the last month is 2027-01. If 2026-12 is meant"),
+    ],
+)
+def test_a_start_and_an_end_at_the_midnight_of_utc_are_said_with_the_local_one(
+    world: World, column: str, months: str
+) -> None:
+    (warning,) = warnings_of(world, {"timezone": "Asia/Tokyo", column: NEW_YEAR})
+    assert warning == (
+        f"Asia/Tokyo, 1 row: {column} 2027-01-01T00:00:00Z is 09:00 there on 2027-01-01, so that "
+        f"{months}, write 2027-01-01T00:00:00+09:00."
+    )
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"eligible_from": "2027-01-01"},
+        {"eligible_from": "2026-12-31T15:00:00Z"},  # its own midnight
+        {"eligible_from": "2027-01-02T00:00:00Z"},  # February either way
+        {"eligible_from": "2027-01-01T00:00:01Z"},
+        {"eligible_from": NEW_YEAR, "started_at": "2027-01-20T00:00:00Z"},
+        {"eligible_from": NEW_YEAR, "status": "paused"},
+        {"eligible_from": NEW_YEAR, "billing_interval": "monthly"},
+        {"eligible_from": "2020-01-01T00:00:00Z"},  # lapsed either way
+        {"started_at": "2026-01-01T00:00:00Z"},  # registered after it
+        {"ends_at": "2026-01-01T00:00:00Z"},  # over
+    ],
+)
+def test_where_no_other_month_can_be_meant_nothing_is_said(
+    world: World, row: dict[str, str]
+) -> None:
+    assert warnings_of(world, {"timezone": "Asia/Tokyo"} | row) == []
+
+
+def test_a_file_that_repeats_what_is_stored_is_not_warned_of_again(world: World) -> None:
+    row = {"user_id": "1", "timezone": "Asia/Tokyo", "eligible_from": NEW_YEAR}
+    assert len(warnings_of(world, row)) == 1
+    load(world, **row)
+    assert warnings_of(world, row) == []

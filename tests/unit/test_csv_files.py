@@ -1,0 +1,185 @@
+"""Files as spreadsheets and other programs write them: read where nothing else can be meant."""
+
+from pathlib import Path
+
+import pytest
+
+from infra.csv_file import CheckedFile, UnreadableFileError, read
+from infra.import_balances import BALANCES
+from infra.import_subscriptions import SUBSCRIPTIONS
+from infra.importing import Import, catalogue
+from tests.aws.world import at
+
+NOW = at("2026-05-20T12:00:00Z")
+HEADER = "user_id,email,timezone,plan,billing_interval,status,started_at,allocation_amount"
+ADA = "1,ada@example.com,Europe/Paris,pro,yearly,active,2025-01-01T00:00:00Z,"
+BOB = "2,bob@example.com,Asia/Kolkata,starter,monthly,paused,2025-01-01T00:00:00Z,250"
+BATCHES = "reference,user_id,amount,granted_at,description"
+
+
+def check(text: str, kind: Import = SUBSCRIPTIONS) -> CheckedFile:
+    return kind.check_alone(text, catalogue(), NOW)
+
+
+def values(checked: CheckedFile) -> list[dict[str, object]]:
+    assert checked.problems == []
+    return [row.fields(SUBSCRIPTIONS.columns) for row in checked.good]
+
+
+PLAIN = f"{HEADER}\n{ADA}\n{BOB}\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufeff" + PLAIN,
+        PLAIN.replace("\n", "\r\n"),
+        PLAIN.replace("\n", "\r"),
+        PLAIN.rstrip("\n"),
+        PLAIN.replace(",", ";"),
+        PLAIN.replace(",", "\t"),
+        PLAIN.replace(",", ", "),
+        PLAIN.replace(",pro,", ', "pro",'),
+        PLAIN.replace(",pro,", ",\u00a0pro ,"),
+        PLAIN.replace(HEADER, HEADER.upper()),
+        PLAIN.replace(HEADER, HEADER.title().replace("_", " ").replace(",", " ,")),
+        PLAIN.replace(HEADER, HEADER.replace("_", "-")),
+        PLAIN.replace(HEADER, f'"{HEADER}"'.replace(",", '","')),
+        PLAIN.replace("\n", ",,\n"),
+        PLAIN.replace(ADA, f"{ADA},,"),
+        PLAIN.replace("user_id", "user_id,").replace("1,ada", "1,,ada").replace("2,bob", "2,,bob"),
+        PLAIN + ",,,,,,,\n , ,\n\n   \n",
+        PLAIN.replace(f"{ADA}\n", f",,,\n\n{ADA}\n"),
+        PLAIN.replace("Z,\n", 'Z,""\n').replace("Z,\n", 'Z," "\n'),
+    ],
+)
+def test_what_can_mean_nothing_else_is_accepted(text: str) -> None:
+    assert values(check(text)) == values(check(PLAIN))
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        (PLAIN.replace(",plan,", ";plan;"), "line 1: has commas and semicolons"),
+        (PLAIN.replace("email", "user id"), "twice: user_id"),
+        (PLAIN.replace("plan", "tariff"), "missing: plan; unknown: tariff"),
+        (f"sep=;\n{PLAIN}", "unknown: sep="),
+        (f"\n{PLAIN}", "line 1: the columns must be"),
+    ],
+)
+def test_a_header_that_can_mean_two_things_is_refused_with_the_cause(text: str, cause: str) -> None:
+    with pytest.raises(UnreadableFileError, match=cause):
+        check(text)
+
+
+@pytest.mark.parametrize(
+    ("content", "cause"),
+    [
+        (PLAIN.encode("utf-16"), "is not UTF-8 text but UTF-16; save it as UTF-8 CSV"),
+        (PLAIN.encode("utf-16-le"), "has zero bytes in it, as UTF-16 text has"),
+        (PLAIN.replace("ada", "Zoë").encode("cp1252"), "line 2 is not UTF-8 text"),
+        (b"PK\x03\x04 and more", "is a spreadsheet or an archive, not text"),
+        (b"\xd0\xcf\x11\xe0 and more", "is a spreadsheet, not text"),
+    ],
+)
+def test_a_file_in_another_form_is_refused_with_the_cause(
+    tmp_path: Path, content: bytes, cause: str
+) -> None:
+    file = tmp_path / "people.csv"
+    file.write_bytes(content)
+    with pytest.raises(UnreadableFileError, match=cause):
+        read(file)
+
+
+SHORTENED = "is a number that a spreadsheet has shortened, and its digits are lost"
+DECIMALS = "is a number that a program has given decimals"
+NO_VALUE = "is what programs write for no value; leave it empty"
+THOUSANDS = "has thousands separators; write its digits only"
+APOSTROPHE = "begins with the apostrophe"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "field", "cause"),
+    [
+        ("1,ada", "1.23457E+17,ada", "user_id", SHORTENED),
+        ("1,ada", "1.23457e17,ada", "user_id", SHORTENED),
+        ("1,ada", "1E+17,ada", "user_id", SHORTENED),
+        ("1,ada", '"1,23457E+17",ada', "user_id", SHORTENED),
+        ("1,ada", "42.0,ada", "user_id", DECIMALS),
+        ("1,ada", "42.00,ada", "user_id", DECIMALS),
+        ("1,ada", '"1,234,567",ada', "user_id", THOUSANDS),
+        ("1,ada", "1 234 567,ada", "user_id", THOUSANDS),
+        ("1,ada", "'00042,ada", "user_id", APOSTROPHE),
+        ("1,ada", "NULL,ada", "user_id", NO_VALUE),
+        ("1,ada", "nan,ada", "user_id", NO_VALUE),
+        ("1,ada", "None,ada", "user_id", NO_VALUE),
+        ("1,ada", "4\u200b2,ada", "user_id", "must be 1 to 128 letters, digits"),
+        (",pro,", ",#N/A,", "plan", "is an error of a spreadsheet"),
+        (",250", ",250.0", "allocation_amount", DECIMALS),
+        (",250", ',"250,00"', "allocation_amount", DECIMALS),
+        (",250", ',"1,250"', "allocation_amount", THOUSANDS),
+        (",250", ",1\u202f250", "allocation_amount", THOUSANDS),
+        (",250", ",1.250", "allocation_amount", "must be a whole number from 1"),
+        (",250", ",2.5E+02", "allocation_amount", SHORTENED),
+        (",250", ",NULL", "allocation_amount", NO_VALUE),
+        ("2025-01-01T00:00:00Z,250", "1/1/2025 0:00,250", "started_at", "must be a date and time"),
+        ("2025-01-01T00:00:00Z,250", "45658,250", "started_at", "must be a date and time"),
+        ("2025-01-01T00:00:00Z,250", "45658.0,250", "started_at", DECIMALS),
+        ("2025-01-01T00:00:00Z,250", "2025-01-01T00:00:00,250", "started_at", "no UTC offset"),
+    ],
+)
+def test_what_a_program_has_made_of_a_value_is_refused_with_the_cause(
+    old: str, new: str, field: str, cause: str
+) -> None:
+    assert old in PLAIN
+    (problem,) = check(PLAIN.replace(old, new)).problems
+    assert problem.field == field
+    assert cause in problem.reason
+
+
+@pytest.mark.parametrize(
+    "user_id", ["42", "007", "5e12", "1.5", "4.2.0", "auth0|1.0", "a@b.example", "+4912345", "1e5"]
+)
+def test_ids_that_only_look_like_numbers_are_ids(user_id: str) -> None:
+    (row, _) = values(check(PLAIN.replace("1,ada", f"{user_id},ada")))
+    assert row["user_id"] == user_id
+
+
+def test_a_reference_is_an_id_and_a_description_is_what_people_write() -> None:
+    checked = check(f"{BATCHES}\n1.2E+10,1,5,2025-01-01T00:00:00Z,'42.0 1E+3'\n", BALANCES)
+    assert [problem.field for problem in checked.problems] == ["reference"]
+    checked = check(f"{BATCHES}\nb-1,1,5,2025-01-01T00:00:00Z,#N/A\n", BALANCES)
+    assert [problem.field for problem in checked.problems] == ["description"]
+
+
+def test_a_row_that_is_cut_off_is_no_row_with_empty_cells() -> None:
+    (problem,) = check(PLAIN.replace(ADA, ADA.rstrip(","))).problems
+    assert (problem.line, problem.field) == (2, "allocation_amount")
+    assert "it has 7 values, and the header 8 columns" in problem.reason
+
+
+def test_a_value_without_a_column_is_refused_and_named() -> None:
+    (problem,) = check(PLAIN.replace(BOB, BOB.replace("250", "1,500"))).problems
+    assert (problem.line, problem.field, problem.value) == (3, "column 9", "500")
+    (problem,) = check(PLAIN.replace(",email,", ",,")).problems[:1]
+    assert (problem.field, problem.value) == ("column 2", "ada@example.com")
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_rejected_rows_are_saved_byte_for_byte(line_end: str, mark: str) -> None:
+    bad = (
+        BOB.replace(",250", ",1,500"),
+        '"3", "c""d",  Nowhere,pro,yearly,"act\nive",x,',
+        ADA.replace("1,ada", "4,ada").rstrip(","),
+    )
+    header = f'"User ID", {HEADER.partition(",")[2]}'
+    lines = (header, bad[0], "", ADA, ",,,,,,,", *bad[1:])
+    checked = check(mark + line_end.join(lines))
+    assert [row.line for row in checked.good] == [4]
+    assert checked.rejected == mark + line_end.join((header, *bad))
+    again = check(checked.rejected)
+    assert again.good == []
+    assert [problem[1:] for problem in again.problems] == [
+        problem[1:] for problem in checked.problems
+    ]
