@@ -150,12 +150,19 @@ class Office(Life):
 
             found = self.attempt(troubles, act, lambda: void(act()))
             if found is None or found["failures"]:
-                require(not self.smooth(troubles), "an import failed for no reason:", found)
+                is_late = any(self._has_expired(row) for row in file)
+                is_smooth = self.smooth(troubles) and not is_late
+                require(not is_smooth, "an import failed for no reason:", found)
                 return
             is_alone = not troubles.has_struck(Fault.MEANWHILE)
             require(found["wrong"] == (not is_right) or not is_alone, "the file was taken:", found)
             missing = [row for row in file if row.intent.operation not in self.oracle.performed]
             require(found["wrong"] or not missing, "rows are said to be imported:", missing)
+
+    def _has_expired(self, row: Row) -> bool:
+        """Whether it has by the time of the ledger, which may be ahead of the clock."""
+        now = self.oracle.ledger(row.user_id).time(self.world.clock)
+        return row.expires_at is not None and row.expires_at <= now
 
     def _expect_rows(self, file: Sequence[Row]) -> bool:
         """The oracle learns of the rows; whether the file is right as a whole."""
