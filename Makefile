@@ -3,14 +3,33 @@
 # sets up and passes its variables on; `.venv/bin/python -m infra COMMAND --help` says what a command takes.
 
 PYTHON ?= python3
-STAGE ?=
-REPAIR = $(if $(STAGE),--stage "$(STAGE)") $(if $(DRY_RUN),--dry-run) $(if $(YES),--yes) $(if $(JSON),--json)
-VENV := .venv
-READY := $(VENV)/.ready
-RUN := $(VENV)/bin/python
+override VENV := .venv
+override READY := $(VENV)/.ready
+override RUN := $(VENV)/bin/python
+
+# A value arrives as it was given, whatever is in it. It meets neither make, which would read a $ in it, nor
+# the shell: recipes name the variable of the environment that holds it. $(value) is what make does not read.
+#
+# make reads what it hands on, too; so what was given on its command line is made plain text first.
+$(foreach name,$(.VARIABLES),$(if $(filter command,$(origin $(name))),$(eval override $(name) := $$(value $(name)))$(eval export $(name))))
+
+# $(call exported,CSV): "$GIVEN_CSV", for the shell. Its own name, because some names mean something to a shell.
+exported = $(eval export GIVEN_$(1) := $$(value $(1)))"$$GIVEN_$(1)"
+# $(call option,csv,CSV): --csv="$GIVEN_CSV", or nothing. With the = a value may begin with a dash.
+option = $(if $(value $(2)),--$(1)=$(call exported,$(2)))
+# $(call flag,yes,YES): --yes for YES=1, nothing for YES=0 or no YES at all.
+flag = $(if $(call is,$(2),$(ON)),--$(1))
+# $(call is,YES,1 yes true): whether it is one of these words; ends with a message if it is none that is known.
+is = $(filter $(2),$(or $(call one-word,$(filter $(ON) $(OFF),$(value $(1))),$(value $(1))),$(if $(value $(1)),$(error $(1) must be 1 or 0))))
+one-word = $(if $(word 2,$(2)),,$(1))
+override ON := 1 yes true
+override OFF := 0 no false
 
 # $(call needs,A B,example): ends with the example unless all the variables are given.
-needs = $(foreach name,$(1),$(if $($(name)),,$(error make $@ needs $(name). For example: make $@ $(2))))
+needs = $(foreach name,$(1),$(if $(value $(name)),,$(error make $@ needs $(name). For example: make $@ $(2))))
+
+STAGED = $(call option,stage,STAGE)
+REPAIR = $(STAGED) $(call flag,dry-run,DRY_RUN) $(call flag,yes,YES) $(call flag,json,JSON)
 
 .DEFAULT_GOAL := help
 
@@ -19,22 +38,22 @@ needs = $(foreach name,$(1),$(if $($(name)),,$(error make $@ needs $(name). For 
 
 help:  ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} \
-	  /^[a-z-]+:.*## / {printf "  make %-12s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	  /^[a-z-]+:.*## / {printf "  make %-12s  %s\n", $$1, $$2}' Makefile
 
 run: $(READY) | writable  ## see it work: emulator, stack, sample data, a month that turns (CSV=mine.csv EXIT=1)
-	@$(RUN) -m infra run $(if $(CSV),--csv "$(CSV)") $(if $(EXIT),--exit)
+	@$(RUN) -m infra run $(call option,csv,CSV) $(call flag,exit,EXIT)
 
 up: $(READY) | writable  ## the empty stack; prints one line of JSON with every name, stays until Ctrl-C
 	@$(RUN) -m infra up
 
 token: $(READY)  ## a token for the running stack: USER_ID=42 (SCOPE="credits:admin" SECONDS=3600)
-	@$(RUN) -m infra token $(if $(USER_ID),--user-id "$(USER_ID)") $(if $(SCOPE),--scope "$(SCOPE)") $(if $(SECONDS),--seconds "$(SECONDS)")
+	@$(RUN) -m infra token $(call option,user-id,USER_ID) $(call option,scope,SCOPE) $(call option,seconds,SECONDS)
 
 clock: $(READY)  ## read or move the local stack's clock: TO="next midnight", "next 1st", "+30 days" (ZONE=)
-	@$(RUN) -m infra clock $(if $(TO),--to "$(TO)") $(if $(ZONE),--zone "$(ZONE)")
+	@$(RUN) -m infra clock $(call option,to,TO) $(call option,zone,ZONE)
 
 test: $(READY) | writable  ## all tests (ARGS="-k name tests/unit" picks some)
-	@$(RUN) -m pytest -n auto --dist loadfile $(ARGS)
+	@ARGS=$(call exported,ARGS) $(RUN) -m tests
 
 check: $(READY) | writable  ## format, lint, types and the direction of imports
 	@$(VENV)/bin/ruff format --check .
@@ -56,78 +75,78 @@ clean:  ## remove everything that was made, .venv too
 
 deploy: $(READY) | writable  ## deploy to AWS, after showing what would change: STAGE=dev or prod (REGION= YES=1)
 	$(call needs,STAGE,STAGE=dev)
-	@$(RUN) -m infra deploy --stage "$(STAGE)" $(if $(REGION),--region "$(REGION)") $(if $(YES),--yes)
+	@$(RUN) -m infra deploy $(STAGED) $(call option,region,REGION) $(call flag,yes,YES)
 
 token-check: $(READY)  ## why a token is accepted or refused: TOKEN=eyJ... or on standard input (JSON=1)
-	@$(RUN) -m infra token-check $(if $(STAGE),--stage "$$STAGE") $(if $(JSON),--json)
+	@TOKEN=$(call exported,TOKEN) $(RUN) -m infra token-check $(STAGED) $(call flag,json,JSON)
 
 import: $(READY)  ## import subscriptions: CSV=subscribers.csv (SKIP_INVALID=1 leaves bad rows out)
 	$(call needs,CSV,CSV=subscribers.csv)
-	@$(RUN) -m infra import "$(CSV)" $(if $(STAGE),--stage "$(STAGE)") $(if $(SKIP_INVALID),--skip-invalid)
+	@$(RUN) -m infra import $(STAGED) $(call flag,skip-invalid,SKIP_INVALID) -- $(call exported,CSV)
 
 balances: $(READY)  ## import credits that users have elsewhere: CSV=balances.csv (docs/migrating.md)
 	$(call needs,CSV,CSV=balances.csv)
-	@$(RUN) -m infra balances "$(CSV)" $(if $(STAGE),--stage "$(STAGE)") $(if $(SKIP_INVALID),--skip-invalid)
+	@$(RUN) -m infra balances $(STAGED) $(call flag,skip-invalid,SKIP_INVALID) -- $(call exported,CSV)
 
 verify: $(READY)  ## check ledgers line by line: USER_ID=42, ZONE=Europe/Paris or SAMPLE=1000 (JSON=1)
-	@$(RUN) -m infra verify $(USER_ID) $(if $(ZONE),--zone "$(ZONE)") $(if $(SAMPLE),--sample "$(SAMPLE)") $(if $(STAGE),--stage "$(STAGE)") $(if $(JSON),--json)
+	@$(RUN) -m infra verify $(call option,zone,ZONE) $(call option,sample,SAMPLE) $(STAGED) $(call flag,json,JSON) $(if $(value USER_ID),-- $(call exported,USER_ID))
 
 completeness: $(READY)  ## who was due for a month, and who was allocated: PERIOD=2026-07 (ZONES= JSON=1)
 	$(call needs,PERIOD,PERIOD=2026-07)
-	@$(RUN) -m infra completeness "$(PERIOD)" $(if $(ZONES),--zones "$(ZONES)") $(if $(STAGE),--stage "$(STAGE)") $(if $(JSON),--json)
+	@$(RUN) -m infra completeness $(call option,zones,ZONES) $(STAGED) $(call flag,json,JSON) -- $(call exported,PERIOD)
 
 security: $(READY) | writable  ## known weaknesses in the template and the deployed packages (OFFLINE=1)
-	@$(RUN) -m infra security $(if $(OFFLINE),--offline)
+	@$(RUN) -m infra security $(call flag,offline,OFFLINE)
 
 ##@ Repair (all take STAGE, DRY_RUN=1, YES=1 and JSON=1; docs/repair.md)
 .PHONY: redrive replay allocate void export erase
 
 redrive: $(READY)  ## list dead letters, or move them back: QUEUE=allocations (LIMIT=10)
-	@$(RUN) -m infra redrive $(if $(QUEUE),--queue "$(QUEUE)") $(if $(LIMIT),--limit "$(LIMIT)") $(REPAIR)
+	@$(RUN) -m infra redrive $(call option,queue,QUEUE) $(call option,limit,LIMIT) $(REPAIR)
 
 replay: $(READY)  ## replay ticks: FROM=2026-07-01T00:00Z KIND=allocation or expiry (TO= ZONES=)
 	$(call needs,FROM KIND,FROM=2026-07-01T00:00Z KIND=allocation)
-	@$(RUN) -m infra replay --from "$(FROM)" $(if $(TO),--to "$(TO)") --kind "$(KIND)" $(if $(ZONES),--zones "$(ZONES)") $(REPAIR)
+	@$(RUN) -m infra replay $(call option,from,FROM) $(call option,to,TO) $(call option,kind,KIND) $(call option,zones,ZONES) $(REPAIR)
 
 allocate: $(READY)  ## grant what is due: PERIOD=2026-07 and USER_ID=42, FILE=users.txt or ZONE=
 	$(call needs,PERIOD,PERIOD=2026-07 USER_ID=42)
-	@$(RUN) -m infra allocate --period "$(PERIOD)" $(if $(USER_ID),--user-id "$(USER_ID)") $(if $(FILE),--file "$(FILE)") $(if $(ZONE),--zone "$(ZONE)") $(REPAIR)
+	@$(RUN) -m infra allocate $(call option,period,PERIOD) $(call option,user-id,USER_ID) $(call option,file,FILE) $(call option,zone,ZONE) $(REPAIR)
 
 void: $(READY)  ## take back a credit batch: USER_ID=42 BATCH=42-7 REASON="..." ACTOR=ada (KEY= NO_MAIL=1)
 	$(call needs,USER_ID BATCH REASON ACTOR,USER_ID=42 BATCH=42-7 REASON="Granted twice" ACTOR=ada)
-	@$(RUN) -m infra void --user-id "$(USER_ID)" --batch "$(BATCH)" --reason "$$REASON" --actor "$$ACTOR" $(if $(KEY),--key "$(KEY)") $(if $(NO_MAIL),--no-mail) $(REPAIR)
+	@$(RUN) -m infra void $(call option,user-id,USER_ID) $(call option,batch,BATCH) $(call option,reason,REASON) $(call option,actor,ACTOR) $(call option,key,KEY) $(call flag,no-mail,NO_MAIL) $(REPAIR)
 
 export: $(READY)  ## all that is kept of a user, as JSON: USER_ID=42 > 42.json
 	$(call needs,USER_ID,USER_ID=42 > 42.json)
-	@$(RUN) -m infra export --user-id "$(USER_ID)" $(if $(STAGE),--stage "$(STAGE)") $(if $(DRY_RUN),--dry-run)
+	@$(RUN) -m infra export $(call option,user-id,USER_ID) $(STAGED) $(call flag,dry-run,DRY_RUN)
 
 erase: $(READY)  ## erase a person, not the numbers: USER_ID=42 (SUBJECT="auth0|42")
 	$(call needs,USER_ID,USER_ID=42)
-	@$(RUN) -m infra erase --user-id "$(USER_ID)" $(if $(SUBJECT),--subject "$(SUBJECT)") $(REPAIR)
+	@$(RUN) -m infra erase $(call option,user-id,USER_ID) $(call option,subject,SUBJECT) $(REPAIR)
 
 ##@ Proof and figures
 .PHONY: contract prove units cost bench capacity scale
 
 contract: $(READY) | writable  ## thousands of made-up requests against the API's contract (EXAMPLES=50 a route)
-	@CONTRACT_EXAMPLES=$(or $(EXAMPLES),50) $(RUN) -m pytest -s tests/stack/test_contract.py
+	@CONTRACT_EXAMPLES=$(if $(value EXAMPLES),$(call exported,EXAMPLES),50) $(RUN) -m pytest -s tests/stack/test_contract.py
 
 prove: $(READY) | writable  ## all that proves the guarantee: an hour (PARTS="zones crashes"; docs/proof.md)
-	@$(RUN) -m tests.prove $(PARTS)
+	@set -f; PARTS=$(call exported,PARTS); $(RUN) -m tests.prove $$PARTS
 
 units: $(READY) | writable  ## requests and capacity units of each operation, counted
 	@$(RUN) -m infra units
 
 cost: $(READY)  ## what a month on AWS costs, in dollars (USERS=50000 USAGES= READS= MAILS=)
-	@$(RUN) -m infra cost $(if $(USERS),--users $(USERS)) $(if $(USAGES),--usages $(USAGES)) $(if $(READS),--reads $(READS)) $(if $(MAILS),--mails $(MAILS))
+	@$(RUN) -m infra cost $(call option,users,USERS) $(call option,usages,USAGES) $(call option,reads,READS) $(call option,mails,MAILS)
 
 bench: $(READY) | writable  ## CPU beside Celery and the bare SDK, into bench/results.json (USERS= ROUNDS= CELERY=no)
-	@$(RUN) -m infra bench $(if $(USERS),--users $(USERS)) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(filter no,$(CELERY)),--without-celery)
+	@$(RUN) -m infra bench $(call option,users,USERS) $(call option,rounds,ROUNDS) $(if $(call is,CELERY,$(OFF)),--without-celery)
 
 capacity: $(READY)  ## how long a month's turn takes on AWS, simulated from what `make bench` measured
 	@$(RUN) -m infra capacity
 
 scale: $(READY) | writable  ## a sweep of a million users in one zone, killed on its way (USERS=1000000)
-	@$(RUN) -m infra scale $(if $(USERS),--users $(USERS))
+	@$(RUN) -m infra scale $(call option,users,USERS)
 
 ##@ Pages and pictures, made again
 .PHONY: reference screenshots mails dashboard sample
@@ -156,15 +175,15 @@ writable:
 
 $(READY): requirements.txt requirements-dev.txt
 	@test -w . || $(MAKE) --no-print-directory writable
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-	  echo 'error: Credits needs Python 3.11 or newer, and "$(PYTHON)" is not. Name one: make PYTHON=python3.12 ...' >&2; exit 1; }
+	@$(call exported,PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  printf 'error: Credits needs Python 3.11 or newer, and "%s" is not. Name one: make PYTHON=python3.12 ...\n' $(call exported,PYTHON) >&2; exit 1; }
 	@# --clear would follow a link and empty an environment that others use.
 	@if [ -L $(VENV) ]; then \
 	  echo 'error: $(VENV) is a link to an environment that is out of date. Renew it where it is, or remove the link.' >&2; exit 1; fi
 	@echo 'Making $(VENV) (once, about a minute) ...' >&2
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	@$(call exported,PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	  echo 'error: Python has no venv module. On Debian and Ubuntu: apt install python3-venv' >&2; exit 1; }
-	@$(PYTHON) -m venv --clear $(VENV) >&2
+	@$(call exported,PYTHON) -m venv --clear $(VENV) >&2
 	@# Each package is named as it comes; the pipe would hide pip's failure, so a file remembers it.
 	@( $(VENV)/bin/pip install --disable-pip-version-check -r requirements-dev.txt || touch $@.failed ) 2>&1 \
 	  | while read -r word rest; do case $$word in Collecting) echo "  $${rest%% *}";; ERROR:) echo "$$word $$rest";; esac; done >&2

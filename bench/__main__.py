@@ -29,6 +29,7 @@ from bench.database import Database, serving
 from bench.report import RESULTS
 from bench.targets import ratio, targets
 from bench.workload import seed
+from infra.arguments import whole_number
 
 WORK = {
     "allocate": ("floor", "batched", "ours", "usual"),
@@ -174,8 +175,13 @@ def show(results: Figures, console: Console) -> None:
 def main(words: list[str] | None = None) -> int:
     """Reads the command line and measures; the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.splitlines()[0])
-    parser.add_argument("--users", type=int, default=10_000, help="default 10,000")
-    parser.add_argument("--rounds", type=int, default=5, help="measurements of each (default 5)")
+    parser.add_argument("--users", type=whole_number(), default=10_000, help="default 10,000")
+    parser.add_argument(
+        "--rounds",
+        type=whole_number(most=1_000),
+        default=5,
+        help="measurements of each (default 5)",
+    )
     parser.add_argument("--without-celery", action="store_true", help="needs no servers then")
     parser.add_argument("--only", default="", help="only work whose name begins so; keeps no file")
     arguments = parser.parse_args(words)

@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from chalicelib.metrics import Metric
+from infra.arguments import number, whole_number
 
 MILLION = Decimal(1_000_000)
 
@@ -254,21 +255,26 @@ def main(words: Sequence[str] | None = None) -> int:
         prog="python -m bench.cost", description="What Credits costs a month on AWS, in dollars."
     )
     usual = Scenario()
-    parser.add_argument("--users", type=int, default=usual.users, help="default 1,000,000")
     parser.add_argument(
-        "--expiring", type=Decimal, default=usual.expiring, help="share on an expiring plan"
+        "--users", type=whole_number(), default=usual.users, help="default 1,000,000"
     )
     parser.add_argument(
-        "--usages", type=Decimal, default=usual.usages, help="a user and month (default 4)"
+        "--expiring", type=number(most=1), default=usual.expiring, help="share on an expiring plan"
     )
     parser.add_argument(
-        "--reads", type=Decimal, default=usual.reads, help="a user and month (default 4)"
+        "--usages", type=number(), default=usual.usages, help="a user and month (default 4)"
     )
     parser.add_argument(
-        "--mails", type=Decimal, default=usual.mails, help="a user and month (default 1.5)"
+        "--reads", type=number(), default=usual.reads, help="a user and month (default 4)"
     )
     parser.add_argument(
-        "--months-kept", type=int, default=usual.months_kept, help="age of the ledgers (default 12)"
+        "--mails", type=number(), default=usual.mails, help="a user and month (default 1.5)"
+    )
+    parser.add_argument(
+        "--months-kept",
+        type=whole_number(most=1_200),
+        default=usual.months_kept,
+        help="age of the ledgers (default 12)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--markdown", action="store_true", help="print the table of docs/cost.md")

@@ -33,6 +33,7 @@ from bench.workload import (
     set_clock,
     sqs_event,
 )
+from infra.arguments import whole_number
 
 WORKED = 50
 """How many messages the worker is given."""
@@ -135,7 +136,7 @@ def run(users: int, *, kill: bool) -> dict[str, Any]:
 def main(words: list[str] | None = None) -> int:
     """Reads the command line, sweeps, prints; the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench.scale")
-    parser.add_argument("--users", type=int, default=1_000_000, help="default 1,000,000")
+    parser.add_argument("--users", type=whole_number(), default=1_000_000, help="default 1,000,000")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--endpoint", help=argparse.SUPPRESS)
     arguments = parser.parse_args(words)

@@ -31,6 +31,7 @@ from chalicelib.messages import USERS_A_MESSAGE, UsersMessage
 from chalicelib.queues import chunks
 from chalicelib.services import Services
 from infra import local, stacks
+from infra.arguments import whole_number
 
 ZONE = "Europe/Paris"
 READS = ("Query", "GetItem", "BatchGetItem", "TransactGetItems")
@@ -220,7 +221,9 @@ def main(words: list[str] | None = None) -> int:
         prog="python -m bench.units",
         description="Counts the requests and capacity units of each operation.",
     )
-    parser.add_argument("--users", type=int, default=300, help="users per plan (default 300)")
+    parser.add_argument(
+        "--users", type=whole_number(), default=300, help="users per plan (default 300)"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     arguments = parser.parse_args(words)
     os.environ.setdefault("POWERTOOLS_LOG_LEVEL", "ERROR")  # a table, not the worker's own lines

@@ -27,13 +27,19 @@ def allocate_by_hand(  # noqa: PLR0913 - one for each thing an admin can say
     key: str,
     expires_in_days: int | None = None,
     notify: bool = True,
+    up_to_available: bool = False,
 ) -> Outcome:
     """Grants (positive) or claws back (negative) credits in an admin's name.
 
     A grant never expires unless ``expires_in_days`` says so, in local days of the user. The user
     is told by mail unless ``notify`` is false. Raises `NotFound` for an unknown user and
-    `InsufficientCredits` for a claw-back the balance cannot cover.
+    `InsufficientCredits` for a claw-back the balance cannot cover; with ``up_to_available`` one
+    takes what is left.
     """
+    if amount > 0 and up_to_available:
+        raise InvalidInput.of(
+            "up_to_available", "goes with a claw-back only; a grant gives the whole amount"
+        )
     if amount < 0 and expires_in_days is not None:
         raise InvalidInput.of(
             "expires_in_days", "goes with a grant only; a claw-back has no expiry"
@@ -43,6 +49,8 @@ def allocate_by_hand(  # noqa: PLR0913 - one for each thing an admin can say
 
     def decide(account: Account) -> LedgerEntry:
         subscription = services.subscriptions.get(user_id)
+        if amount < 0 and up_to_available:
+            return ledger.claw_back_what_is_left(account, -amount, request, now)
         if amount < 0:
             return ledger.claw_back(account, -amount, request, now)
         return ledger.grant(account, amount, request, now, subscription.timezone, expires_in_days)
@@ -53,8 +61,9 @@ def allocate_by_hand(  # noqa: PLR0913 - one for each thing an admin can say
         "reason": reason,
         "actor": actor,
         "expires_in_days": expires_in_days,
-        # Only where it is not the default: keys from before there were mails stay good.
+        # Only where they are not the default: keys from before there were these stay good.
         **({} if notify else {"notify": False}),
+        **({"up_to_available": True} if up_to_available else {}),
     }
     return services.ledger.perform(user_id, request.operation, described, decide)
 

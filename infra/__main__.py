@@ -13,6 +13,8 @@ import os
 import runpy
 import sys
 
+from infra import packaging
+
 COMMANDS = {
     "run": ("infra.run", "turn a month on this machine, and look at it"),
     "up": ("infra.local", "the empty stack on this machine"),
@@ -56,7 +58,10 @@ def overview() -> str:
 
 
 def main() -> int:
-    """Runs a command as if it had been called by its module; the exit status."""
+    """Runs a command as if it had been called by its module; the exit status.
+
+    Whatever the command: a mistake in the plans is told first, with its line, and nothing is done.
+    """
     name = sys.argv[1] if len(sys.argv) > 1 else ""
     if name in ("", "-h", "--help", "help"):
         print(overview())
@@ -64,6 +69,12 @@ def main() -> int:
     if name not in COMMANDS:
         print(f"error: there is no command {name!r}.\n\n{overview()}", file=sys.stderr)
         return 2
+    if not {"-h", "--help"} & set(sys.argv[2:]):
+        try:
+            packaging.catalogue()
+        except packaging.PackagingError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
     module, _ = COMMANDS[name]
     sys.argv = [f"python -m infra {name}", *sys.argv[2:]]
     try:

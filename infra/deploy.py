@@ -13,29 +13,35 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import secrets
 import sys
 import tempfile
 import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import botocore.session
+import yaml
 from botocore.exceptions import (
+    BotoCoreError,
     ClientError,
-    EndpointConnectionError,
     NoCredentialsError,
     NoRegionError,
     PartialCredentialsError,
     ProfileNotFound,
+    SSOError,
     TokenRetrievalError,
-    WaiterError,
 )
 
-from infra import alarms, packaging
+from chalicelib.domain.plans import PlanCatalogue
+from infra import alarms, packaging, plan_changes
 
 APP_NAME = "credits"
 
@@ -48,9 +54,13 @@ STACK_DEADLINE = 1800.0
 # stages are not waited for: their alarms take an update back only while it is being made.
 MONITORING_MINUTES = {"prod": 20}
 
+TEMPLATE_FILE = Path(__file__).with_name("resources.yaml")
 PARAMETERS_FILE = Path(__file__).with_name("parameters.toml")
+_LARGEST_NUMBER = 1_000_000
+_LONGEST_SHOWN = 80
 _REQUIRED_PARAMETERS = ("TokenIssuer", "TokenAudience")
 
+Json = dict[str, Any]
 Say = Callable[[str], None]
 Confirm = Callable[[], bool]
 ClientFactory = Callable[[str], Any]
@@ -78,12 +88,28 @@ _CREDENTIAL_CODES = frozenset(
 )
 
 
+_CREDENTIAL_ERRORS = (
+    NoCredentialsError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    SSOError,
+    TokenRetrievalError,
+)
+
+
 class DeployError(Exception):
     """The deployment did not happen, or did not succeed; the message says why and what to do."""
 
 
 class CredentialsError(DeployError):
     """AWS does not know who is calling."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"AWS does not accept your credentials: {reason}\n"
+            "Log in first, for example: aws sso login --profile NAME; export AWS_PROFILE=NAME\n"
+            "To try Credits without AWS:  make run"
+        )
 
 
 @dataclass(frozen=True)
@@ -156,14 +182,87 @@ def stack_name(stage: str) -> str:
 
 
 def parameters_of(stage: str) -> dict[str, str]:
-    """The parameters of a stage in `PARAMETERS_FILE`. Raises `DeployError`."""
+    """The parameters of a stage in `PARAMETERS_FILE`.
+
+    Raises `DeployError` for a file that cannot be read, and with each parameter that the template
+    does not have, or not with such a value. Whether one is missing, `deploy` looks.
+    """
     try:
         parameters = tomllib.loads(PARAMETERS_FILE.read_text(encoding="utf-8")).get(stage)
     except (ValueError, RecursionError) as error:
         raise DeployError(f"{PARAMETERS_FILE} is not TOML: {error}") from error
     if not isinstance(parameters, dict):
         raise DeployError(f"There is no [{stage}] in {PARAMETERS_FILE}: add it.")
+    declared = _declared_parameters()
+    problems = [
+        f"{name} {problem}"
+        for name, value in parameters.items()
+        if (problem := _problem_of(name, value, declared))
+    ]
+    if problems:
+        lines = "\n".join(f"infra/parameters.toml, [{stage}]: {problem}" for problem in problems)
+        raise DeployError(lines)
     return {name: str(value) for name, value in parameters.items()}
+
+
+@cache
+def _declared_parameters() -> dict[str, Json]:
+    """What the template says of its parameters."""
+    declared: dict[str, Json] = yaml.safe_load(TEMPLATE_FILE.read_text("utf-8"))["Parameters"]
+    return declared
+
+
+def _problem_of(name: str, value: object, declared: Mapping[str, Json]) -> str | None:
+    """What is wrong with a parameter, by what the template says of it."""
+    known = [other for other in declared if other != "Stage"]
+    if name not in known:
+        near = get_close_matches(name, known, n=1)
+        advice = f"did you mean {near[0]}?" if near else f"the parameters are {', '.join(known)}"
+        return f"is no parameter; {advice}"
+    rule = declared[name]
+    expected = _not_a_number(rule, value) if rule["Type"] == "Number" else _not_a_text(rule, value)
+    return expected and f"must be {expected}; is {repr(value)[:_LONGEST_SHOWN]}"
+
+
+def _not_a_number(rule: Json, value: Any) -> str | None:
+    least, most = rule.get("MinValue", 0), rule.get("MaxValue", _LARGEST_NUMBER)
+    # Not isinstance: to Python, true is the number 1.
+    fits = type(value) in (int, float) and least <= value <= most
+    return None if fits else f"a number from {least} to {most:,}, without quotes"
+
+
+def _not_a_text(rule: Json, value: Any) -> str | None:
+    if not isinstance(value, str):
+        return "a text, in quotes"
+    if "AllowedValues" in rule and value not in rule["AllowedValues"]:
+        return f"one of {', '.join(rule['AllowedValues'])}"
+    # An empty one that is needed is asked for with words of its own.
+    if value and not re.fullmatch(rule.get("AllowedPattern", r"(?s).*"), value):
+        return f"of the form {rule['AllowedPattern']}"
+    return None
+
+
+def deployed_plans(stage: str, lambda_: Any) -> str | None:
+    """The catalogue by which a stage's allocations are posted; None if it is not deployed."""
+    return plan_changes.deployed(lambda_, f"{stack_name(stage)}-allocate-accounts")
+
+
+def _compare_plans(stage: str, lambda_: Any, after: PlanCatalogue, now: datetime) -> list[str]:
+    """What a deployment changes about the plans. Raises `DeployError` for what it must not."""
+    deployed = deployed_plans(stage, lambda_)
+    if deployed is None:
+        return []
+    try:
+        before = plan_changes.terms_of(deployed)
+    except ValueError as error:
+        # Nothing was granted by it, and whoever mends it must not be stopped.
+        return [f"The deployed plans have a mistake, so nothing is compared with them: {error}"]
+    refused = plan_changes.refusals(before, after, now)
+    if refused:
+        raise DeployError(
+            "\n".join([*refused, "Nobody is granted anything for the time before a deployment."])
+        )
+    return list(plan_changes.changes(before, after))
 
 
 def _check_parameters(stage: str, parameters: Mapping[str, str]) -> None:
@@ -195,9 +294,11 @@ def deploy(
     told each step, `say_detail` each change and each event of the stack. Raises `DeployError`, and
     what `packaging.package` raises.
     """
-    try:
+    plans = packaging.catalogue()
+    with told_as_deploy_errors():
         account = client("sts").get_caller_identity()["Account"]
         _check_parameters(stage, parameters)
+        plan_lines = _compare_plans(stage, client("lambda"), plans, datetime.now(UTC))
         with tempfile.TemporaryDirectory() as output:
             say(f"Packaging stage {stage} ...")
             package = make_package(stage, Path(output), region=region)
@@ -205,9 +306,18 @@ def deploy(
             say(f"Uploading the Lambda archive ({size:.1f} MB) ...")
             template_url = _upload(client("s3"), package, account=account, region=region)
         stack = _Stack(client("cloudformation"), stack_name(stage), say, say_detail)
+        for line in plan_lines:
+            say(line)
         rollback = _rollback_on_alarms(client("cloudwatch"), stage, say)
         changed = stack.apply(template_url, {**parameters, "Stage": stage}, rollback, confirm)
         return describe(stage, client, changed=changed)
+
+
+@contextmanager
+def told_as_deploy_errors() -> Iterator[None]:
+    """Raises `DeployError`, which says what to do, for what AWS or botocore refuses meanwhile."""
+    try:
+        yield
     except ClientError as error:
         kind = (
             CredentialsError
@@ -215,9 +325,9 @@ def deploy(
             else DeployError
         )
         raise kind(str(error)) from error
-    except (NoCredentialsError, PartialCredentialsError, TokenRetrievalError) as error:
+    except _CREDENTIAL_ERRORS as error:
         raise CredentialsError(str(error)) from error
-    except (EndpointConnectionError, WaiterError) as error:
+    except (BotoCoreError, plan_changes.UnreadableDeploymentError) as error:
         raise DeployError(str(error)) from error
 
 
@@ -227,7 +337,8 @@ def describe(stage: str, client: ClientFactory, *, changed: bool = False) -> Dep
     Raises `DeployError` when there is no such stack.
     """
     name = stack_name(stage)
-    description = _describe_stack(client("cloudformation"), name)
+    with told_as_deploy_errors():
+        description = _describe_stack(client("cloudformation"), name)
     if description is None:
         raise DeployError(f"There is no stack {name}. Deploy it first: make deploy STAGE={stage}")
     outputs = {item["OutputKey"]: item["OutputValue"] for item in description.get("Outputs", [])}
@@ -417,9 +528,12 @@ class _Stack:
     def _create_change_set(
         self, template_url: str, parameters: dict[str, str], *, exists: bool, **settings: Any
     ) -> str:
+        name = f"deploy-{int(time.time() * 1000)}"
         answer = self._cloudformation.create_change_set(
             StackName=self._name,
-            ChangeSetName=f"deploy-{int(time.time() * 1000)}",
+            ChangeSetName=name,
+            # If the answer is lost the SDK asks again: by this it is known to be the same request.
+            ClientToken=name,
             ChangeSetType="UPDATE" if exists else "CREATE",
             TemplateURL=template_url,
             Parameters=[
@@ -465,7 +579,9 @@ class _Stack:
 
     def _execute(self, change_set: str, *, deadline: float) -> None:
         seen = {event["EventId"] for event in self._events()}
-        self._cloudformation.execute_change_set(ChangeSetName=change_set)
+        self._cloudformation.execute_change_set(
+            ChangeSetName=change_set, ClientRequestToken=secrets.token_hex(8)
+        )
         failure: ResourceFailure | None = None
         # The stack's own events say when it has ended. Its status would, too, but for a moment it
         # is still that of the deployment before.
@@ -587,27 +703,21 @@ def main() -> int:
     """Deploy a stage to AWS; the exit status."""
     arguments = _arguments()
     try:
+        parameters = parameters_of(arguments.stage)
         session = botocore.session.get_session()
-        region = arguments.region or session.get_config_variable("region")
+        with told_as_deploy_errors():
+            region = arguments.region or session.get_config_variable("region")
         if not region:
             raise NoRegionError
         deployment = deploy(
             arguments.stage,
             lambda service: session.create_client(service, region_name=region),
             region=region,
-            parameters=parameters_of(arguments.stage),
+            parameters=parameters,
             say=_say,
             say_detail=_say,
             confirm=agree if arguments.yes else _ask,
         )
-    except (CredentialsError, ProfileNotFound) as error:
-        print(
-            f"error: AWS does not accept your credentials: {error}\n"
-            "Log in first, for example: aws sso login --profile NAME; export AWS_PROFILE=NAME\n"
-            "To try Credits without AWS:  make run",
-            file=sys.stderr,
-        )
-        return 1
     except NoRegionError:
         print(
             "error: which region? Add REGION=eu-west-1, or set AWS_DEFAULT_REGION.", file=sys.stderr

@@ -17,7 +17,7 @@ import signal
 import sys
 import time
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -106,6 +106,10 @@ def local_stack(
     `origins` are those of more web pages that may call the API.
     Raises `EmulatorError`, `PackagingError` or `DeployError`.
     """
+    # What is wrong is told at once, not when the stack is up.
+    packaging.catalogue()
+    if publish:
+        STATE_FILE.parent.mkdir(parents=True, exist_ok=True)
     say("Starting the emulator ...")
     with tokens.issuer() as issuer, emulator.emulator() as emulated:
         stack = _deploy(emulated, parameters(issuer, origins=origins), say, make_package)
@@ -182,11 +186,12 @@ def running_stack() -> LocalStack:
 
     Raises `NotRunningError`, which says how to start one.
     """
-    # The file outlives its stack when that was killed.
+    # The file outlives its stack when that was killed; it may be of another version, or cut off.
     if STATE_FILE.exists():
-        stack = LocalStack(**json.loads(STATE_FILE.read_text()))
-        if emulator.is_healthy(stack.endpoint_url):
-            return stack
+        with suppress(ValueError, TypeError):
+            stack = LocalStack(**json.loads(STATE_FILE.read_text()))
+            if emulator.is_healthy(stack.endpoint_url):
+                return stack
     raise NotRunningError("No local stack is running. Start one in another terminal: make up")
 
 

@@ -26,6 +26,7 @@ from typing import Any
 
 import yaml
 
+from chalicelib.domain.plans import CatalogueError, PlanCatalogue, parse_catalogue
 from chalicelib.settings import LOCAL_STAGE
 from infra import alarms, dashboard, gateway, tracing
 
@@ -37,6 +38,9 @@ BUILD = ROOT / "build"
 BOTOCORE_SERVICES = frozenset(
     {"cloudwatch", "dynamodb", "s3", "secretsmanager", "sesv2", "sqs", "sts"}
 )
+
+PLANS = "chalicelib/plans.toml"
+"""The catalogue, in the source tree and in the archive."""
 
 # What Lambda runs on; only wheels for it, or for any platform, are packed.
 _LAMBDA = "manylinux2014_x86_64"
@@ -90,11 +94,23 @@ def stages(root: Path = ROOT) -> list[str]:
     return list(config["stages"])
 
 
+def catalogue(root: Path = ROOT) -> PlanCatalogue:
+    """The plans of the source tree. Raises `PackagingError` with each mistake and its line."""
+    try:
+        return parse_catalogue((root / PLANS).read_text(encoding="utf-8"), PLANS)
+    except CatalogueError as error:
+        raise PackagingError(str(error)) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise PackagingError(f"{PLANS} cannot be read: {error}") from error
+
+
 def package(stage: str, output: Path, *, region: str, root: Path = ROOT) -> Package:
     """Package the source tree at `root` for `stage` into the empty directory `output`.
 
-    Raises `PackagingError` when pip or Chalice refuses, with what they said.
+    Raises `PackagingError` when the plans have a mistake, or when pip or Chalice refuses, with what
+    they said.
     """
+    catalogue(root)
     project = output / "project"
     for source in _SOURCES:
         _copy(root / source, project / source)

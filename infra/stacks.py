@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
 
 import botocore.session
 from botocore.config import Config
 
+from chalicelib.domain.plans import CatalogueError, PlanCatalogue, parse_catalogue
 from chalicelib.queues import Queues
 from chalicelib.services import Services
 from chalicelib.settings import Settings
 from chalicelib.store.database import connect
-from infra import deploy, emulator, local
+from infra import deploy, emulator, local, packaging
+
+if TYPE_CHECKING:
+    from pynamodb.connection import Connection
 
 THREADS = 32
 """How many requests a command keeps under way."""
@@ -24,6 +29,31 @@ class ClientFactory(Protocol):
 
     def __call__(self, service: str, **settings: Any) -> Any:
         """A client for ``service``."""
+
+
+class StageServices(Services):
+    """The services of a stage, by the plans that are deployed: those of this checkout may differ.
+
+    A plan that begins to grant in an edited file would else be granted by a command, for months
+    that a deployment refuses.
+    """
+
+    def __init__(self, settings: Settings, client: ClientFactory, connection: Connection) -> None:
+        super().__init__(settings, connection=connection)
+        self._client = client
+
+    @cached_property
+    def catalogue(self) -> PlanCatalogue:
+        """The plans on offer. Raises `DeployError` when they cannot be read."""
+        stage = self.settings.stage
+        with deploy.told_as_deploy_errors():
+            text = deploy.deployed_plans(stage, self._client("lambda"))
+        try:
+            return parse_catalogue(text or "", f"the deployed {packaging.PLANS}")
+        except CatalogueError as error:
+            raise deploy.DeployError(
+                f"{error}\nUse the checkout that stage {stage} was deployed from."
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -42,10 +72,12 @@ def reach(stage: str) -> Reach:
 
     Raises `NotRunningError` or `DeployError`, which say what to do.
     """
+    check_name(stage)
     if stage == local.STAGE:
         return reach_local(local.running_stack())
     session = botocore.session.get_session()
-    region = session.get_config_variable("region") or os.environ.get("AWS_REGION")
+    with deploy.told_as_deploy_errors():
+        region = session.get_config_variable("region") or os.environ.get("AWS_REGION")
     if not region:
         raise deploy.DeployError("No region is set. Set one: export AWS_REGION=eu-west-1")
 
@@ -56,11 +88,18 @@ def reach(stage: str) -> Reach:
     settings = _settings(stage, region, deployment.tables, deployment.queues)
     return Reach(
         stage,
-        Services(settings, connection=connect(region, THREADS)),
+        StageServices(settings, client, connect(region, THREADS)),
         deployment.functions,
         deployment.queues,
         client,
     )
+
+
+def check_name(stage: str) -> None:
+    """Raises `DeployError` unless there is a stage of that name, deployed or not."""
+    names = packaging.stages()
+    if stage not in names:
+        raise deploy.DeployError(f"There is no stage {stage!r}; the stages are {', '.join(names)}")
 
 
 def reach_local(stack: local.LocalStack) -> Reach:
@@ -77,12 +116,13 @@ def services_of(stage: str) -> Services:
 
 def services_of_local(stack: local.LocalStack) -> Services:
     """The services of a local stack, by its own clock, under the emulator's root user."""
-    return Services(
+    return StageServices(
         replace(
             _settings(stack.stage, emulator.REGION, stack.tables, stack.queues),
             clock_file=stack.clock_file,
         ),
-        connection=connect(
+        stack.client,
+        connect(
             emulator.REGION,
             THREADS,
             endpoint_url=stack.endpoint_url,

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from rich.console import Console
 
 from chalicelib.domain import calendar
-from chalicelib.domain.errors import InvalidInput, LedgerCorrupt
+from chalicelib.domain.errors import InvalidInput, LedgerCorrupt, NotFound
 from chalicelib.domain.fields import parse_user_id
 from chalicelib.domain.ledger import Account
 from chalicelib.jobs import audits
@@ -26,7 +26,10 @@ from infra.importing import progress_bar
 
 
 def main(words: list[str] | None = None) -> int:
-    """Reads the command line and verifies; the exit status: 1 when a ledger is wrong."""
+    """Reads the command line and verifies; the exit status.
+
+    It is 1 when a ledger is wrong, when there is no such user, and when nothing was verified.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m infra verify",
         description="Checks the hash chain and the arithmetic of users' ledgers, from line 1.",
@@ -47,7 +50,13 @@ def main(words: list[str] | None = None) -> int:
         print(_as_json(found))
     else:
         _show(found, names_all=bool(arguments.user_ids))
-    return 1 if any(isinstance(outcome, LedgerCorrupt) for outcome in found.values()) else 0
+    if not found:
+        whom = (
+            f"lives in {arguments.zone} and can receive credits" if arguments.zone else "is there"
+        )
+        print(f"error: nobody {whom}: nothing was verified", file=sys.stderr)
+    is_right = all(isinstance(outcome, Account) for outcome in found.values())
+    return 0 if found and is_right else 1
 
 
 def _users(services: Services, arguments: argparse.Namespace) -> Iterable[str]:
@@ -61,16 +70,20 @@ def _users(services: Services, arguments: argparse.Namespace) -> Iterable[str]:
     return [parse_user_id("USER_ID", user_id) for user_id in arguments.user_ids]
 
 
-def _verify(services: Services, user_ids: list[str]) -> dict[str, Account | LedgerCorrupt]:
-    """Walks ledgers behind a progress bar: what each adds up to, or its first wrong line."""
+Outcome = Account | LedgerCorrupt | NotFound
+"""What a ledger adds up to, or its first wrong line, or that there is no such user."""
 
-    def verify(user_id: str) -> Account | LedgerCorrupt:
+
+def _verify(services: Services, user_ids: list[str]) -> dict[str, Outcome]:
+    """Walks ledgers behind a progress bar."""
+
+    def verify(user_id: str) -> Outcome:
         try:
-            return services.ledger.verify(user_id)
-        except LedgerCorrupt as error:
+            return audits.verify_user(services, user_id)
+        except (LedgerCorrupt, NotFound) as error:
             return error
 
-    found: dict[str, Account | LedgerCorrupt] = {}
+    found: dict[str, Outcome] = {}
     threads = min(stacks.THREADS, services.threads)
     with (
         progress_bar(Console(stderr=True)) as progress,
@@ -83,28 +96,36 @@ def _verify(services: Services, user_ids: list[str]) -> dict[str, Account | Ledg
     return found
 
 
-def _show(found: dict[str, Account | LedgerCorrupt], *, names_all: bool) -> None:
+def _show(found: dict[str, Outcome], *, names_all: bool) -> None:
     """For people; of many ledgers, only what is wrong is named."""
     wrong = 0
     for user_id, outcome in found.items():
         if isinstance(outcome, LedgerCorrupt):
             wrong += 1
             print(f"WRONG  {outcome}")
+        elif isinstance(outcome, NotFound):
+            print(f"NONE   {outcome}")
         elif names_all:
             lines = outcome.next_number - 1
-            print(f"right  user {user_id}: {lines} entries, balance {outcome.ledger_balance}")
+            entries = f"{lines} entries" if lines else "no entries yet"
+            print(f"right  user {user_id}: {entries}, balance {outcome.ledger_balance}")
     if not names_all:
-        print(f"{len(found):,} ledgers verified, {wrong:,} of them wrong")
+        print(f"{_verified(found):,} ledgers verified, {wrong:,} of them wrong")
 
 
-def _as_json(found: dict[str, Account | LedgerCorrupt]) -> str:
-    """For machines: how many were verified, and each that is wrong."""
+def _verified(found: dict[str, Outcome]) -> int:
+    return sum(not isinstance(outcome, NotFound) for outcome in found.values())
+
+
+def _as_json(found: dict[str, Outcome]) -> str:
+    """For machines: how many were verified, each that is wrong, and who there is not."""
     wrong = [
         {"user_id": error.user_id, "number": error.number, "reason": error.reason}
         for error in found.values()
         if isinstance(error, LedgerCorrupt)
     ]
-    return json.dumps({"verified": len(found), "wrong": wrong})
+    unknown = [user_id for user_id, outcome in found.items() if isinstance(outcome, NotFound)]
+    return json.dumps({"verified": _verified(found), "wrong": wrong, "unknown": unknown})
 
 
 if __name__ == "__main__":

@@ -31,21 +31,24 @@ def allocate(call: Call) -> Answer:
     reason = body.required("reason", parse_text)
     expires_in_days = body.optional("expires_in_days", parse_days)
     notify = body.optional("notify", parse_boolean)
+    up_to_available = body.optional("up_to_available", parse_boolean)
     body.finish()
     caller = call.principal.caller
-    return performed(
-        operations.allocate_by_hand(
-            call.services,
-            user_id,
-            amount,
-            reason,
-            actor=caller,
-            caller=caller,
-            key=key,
-            expires_in_days=expires_in_days,
-            notify=notify is not False,
-        )
+    outcome = operations.allocate_by_hand(
+        call.services,
+        user_id,
+        amount,
+        reason,
+        actor=caller,
+        caller=caller,
+        key=key,
+        expires_in_days=expires_in_days,
+        notify=notify is not False,
+        up_to_available=up_to_available is True,
     )
+    # Who asks for what is left cannot know how much that is.
+    taken = {"amount": outcome.entry.amount} if up_to_available else {}
+    return performed(outcome, **taken)
 
 
 def allocation_runs(call: Call) -> Answer:

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from chalice.app import Request
 
 from chalicelib.domain.errors import FieldError, InvalidInput
-from chalicelib.domain.fields import FieldReader, parse_key, parse_user_id
+from chalicelib.domain.fields import FieldReader, parse_key, parse_user_id, shown
 from chalicelib.services import Services
 
 from .principal import Principal
@@ -22,10 +22,16 @@ from .refusals import BodyTooLarge, UnsupportedMediaType
 LARGEST_BODY = 16 * 1024
 """The longest body, in bytes."""
 
+MOST_DIGITS = 1_000
+"""The longest number in a body: more digits than any field has, and few enough for Python."""
+
 LARGEST_PAGE = 100
 """The most elements one page of a listing holds."""
 
-_JSON = re.compile(r"application/json\s*(;\s*charset=\"?utf-8\"?\s*)?", re.IGNORECASE)
+# UTF-8 in all the ways that HTTP clients write it.
+_JSON = re.compile(
+    r"application/json\s*(;\s*(charset\s*=\s*(utf-?8|\"utf-?8\")\s*;?\s*)?)?", re.IGNORECASE
+)
 _LIMIT = re.compile(r"[1-9][0-9]{0,2}")
 
 
@@ -76,7 +82,8 @@ class Call:
         media_type = self._request.headers.get("content-type", "application/json")
         if not _JSON.fullmatch(media_type.strip()):
             raise UnsupportedMediaType(
-                "the body must be JSON in UTF-8, sent with Content-Type: application/json"
+                "the body must be JSON in UTF-8, sent with Content-Type: application/json; "
+                f"is {shown(media_type)}"
             )
         try:
             raw = cast("bytes", self._request.raw_body)  # it is, whatever its annotation says
@@ -86,7 +93,10 @@ class Call:
                 )
             # As text: from bytes the parser would guess among the encodings.
             values = json.loads(
-                raw.decode(), object_pairs_hook=_object, parse_constant=_no_constant
+                raw.decode(),
+                object_pairs_hook=_object,
+                parse_constant=_no_constant,
+                parse_int=_whole,
             )
         except (ValueError, RecursionError) as error:
             raise InvalidInput.of("body", f"must be JSON in UTF-8 ({error})") from error
@@ -129,6 +139,12 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"the field {twice[:100]!a} is given more than once")
     return values
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > MOST_DIGITS:
+        raise ValueError(f"a number has {len(digits)} digits; at most {MOST_DIGITS} are read")
+    return int(digits)
 
 
 def _no_constant(name: str) -> object:

@@ -37,11 +37,17 @@ Parser = Callable[[str, object], Parsed]
 
 
 def parse_user_id(field: str, value: object) -> str:
-    """A user id: a string of the documented alphabet, or a whole number of 0 or more."""
+    """A user id: a string of the documented alphabet, or a whole number of at most 18 digits."""
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**18:
         return str(value)
     if isinstance(value, str) and _USER_ID.fullmatch(value):
         return value
+    if isinstance(value, int) and value >= 10**18:
+        raise InvalidInput.of(
+            field,
+            "must have at most 18 digits as a number; send a longer one as a text, in quotation "
+            f"marks; is {shown(value)}",
+        )
     raise InvalidInput.of(
         field, f"must be 1 to 128 {USER_ID_ALPHABET}, or a whole number; is {shown(value)}"
     )

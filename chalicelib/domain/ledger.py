@@ -384,6 +384,21 @@ def claw_back(account: Account, amount: int, request: Request, now: datetime) ->
     return _take(account, EntryType.MANUAL, amount, request, now)
 
 
+def claw_back_what_is_left(
+    account: Account, amount: int, request: Request, now: datetime
+) -> LedgerEntry:
+    """Takes ``amount`` back by hand or, where fewer credits are left, all of those.
+
+    Where none are left, the entry moves nothing: it tells who asked, and why.
+    """
+    left = account.available_balance(account.time(now))
+    if left:
+        return claw_back(account, min(amount, left), request, now)
+    return _entry(
+        account, EntryType.MANUAL, _Change((), account.batches), request, account.time(now)
+    )
+
+
 def void(account: Account, batch_number: int, request: Request, now: datetime) -> LedgerEntry:
     """Takes back by hand all that remains of one batch, whatever is older.
 

@@ -49,7 +49,8 @@ def kind_of(entry: LedgerEntry, low_balance_threshold: int | None) -> MailKind |
     """What the user is told about an entry, None for nothing."""
     if entry.type is EntryType.USAGE:
         return MailKind.LOW_BALANCE if crosses(entry, low_balance_threshold) else None
-    return None if entry.silent else _KINDS.get(entry.type)
+    # A claw-back that found nothing left is of no news to them.
+    return None if entry.silent or not entry.amount else _KINDS.get(entry.type)
 
 
 def crosses(usage: LedgerEntry, threshold: int | None) -> bool:

@@ -186,12 +186,14 @@ def _rules_of_type(account: Account, entry: LedgerEntry) -> Iterator[Rule]:
             yield entry.amount < 0, "a usage takes credits"
             yield _is_burn_down(usable, entry.legs), "credits were not taken oldest first"
         case EntryType.MANUAL:
-            yield grants or entry.amount < 0, "it neither grants nor takes"
+            # One that was to take what is left tells, where nothing is, that it was asked for.
+            is_empty = entry.legs == () and not usable
+            yield grants or entry.amount < 0 or is_empty, "it neither grants nor takes"
             if entry.operation.startswith(VOID):
                 yield _is_void(usable, entry.legs), "a void takes all of one batch and no other"
             else:
                 yield (
-                    grants or _is_burn_down(usable, entry.legs),
+                    grants or is_empty or _is_burn_down(usable, entry.legs),
                     "credits were not taken oldest first",
                 )
         case EntryType.REVERSAL:

@@ -6,8 +6,9 @@ from itertools import islice
 from typing import Any
 
 from chalicelib.domain import calendar
-from chalicelib.domain.errors import CreditsError, InvalidInput, LedgerCorrupt
+from chalicelib.domain.errors import CreditsError, InvalidInput, LedgerCorrupt, NotFound
 from chalicelib.domain.fields import FieldReader, parse_user_id, shown
+from chalicelib.domain.ledger import Account
 from chalicelib.metrics import Metric, count
 from chalicelib.observability import logger
 from chalicelib.refusals import refusal
@@ -32,6 +33,7 @@ def audit_ledgers(services: Services, event: object, context: Any) -> dict[str, 
     ``{"timezone": …}`` for those of a zone who can receive credits, optionally ``after`` one of
     them. Answers ``{"success", "verified", "corrupt": [{"user_id", "number", "problem"}],
     "next"}``, where ``next`` is the last user of a zone that was not finished, to go on ``after``.
+    A ``user_id`` that nobody has is refused.
     """
     try:
         user_ids, may_go_on = _users_asked_for(services, event)
@@ -44,7 +46,12 @@ def audit_ledgers(services: Services, event: object, context: Any) -> dict[str, 
     for user_id in user_ids:
         verified += 1
         try:
-            services.ledger.verify(user_id)
+            verify_user(services, user_id)
+        except NotFound as error:
+            if not isinstance(event, dict) or "user_id" not in event:
+                continue  # removed since they were listed
+            logger().warning("audit refused", code=error.code, detail=str(error))
+            return refusal(error)
         except LedgerCorrupt as error:
             named = {"user_id": user_id, "number": error.number, "problem": error.reason}
             corrupt.append(named)
@@ -62,6 +69,17 @@ def audit_ledgers(services: Services, event: object, context: Any) -> dict[str, 
         "corrupt": corrupt[:MOST_NAMED],
         "next": stopped_after if may_go_on else None,
     }
+
+
+def verify_user(services: Services, user_id: str) -> Account:
+    """The account that a user's ledger adds up to; see `domain.verification.verify`.
+
+    A ledger without lines is right. Raises `NotFound` where nobody is there to have one.
+    """
+    account = services.ledger.verify(user_id)
+    if account.last is None and services.subscriptions.find(user_id) is None:
+        raise NotFound(f"there is no user {user_id}: no subscription and no ledger entries")
+    return account
 
 
 def users_of_zone(services: Services, timezone: str, after: str | None = None) -> Iterator[str]:

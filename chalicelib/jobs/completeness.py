@@ -156,11 +156,9 @@ def _entries_since(services: Services, user_id: str, period: Period) -> list[Led
     # No zone is ahead of UTC by a day.
     since = datetime(period.year, period.month, 1, tzinfo=UTC) - timedelta(days=1)
     entries: list[LedgerEntry] = []
-    below = None
-    while page := services.ledger.history(user_id, below, ENTRIES_A_READ):
-        entries += page
-        below = page[-1].number
-        if len(page) < ENTRIES_A_READ or page[-1].posted_at < since:
+    for entry in services.ledger.newest_first(user_id, page=ENTRIES_A_READ):
+        entries.append(entry)
+        if entry.posted_at < since:
             break
     return entries
 
@@ -215,7 +213,8 @@ def _table(period: Period, by_zone: dict[str, Tally], total: Tally) -> str:
             f"{UNKNOWN_ZONES}: {strangers} users live in a timezone that is no longer in the "
             'database; give each another: PATCH /api/subscriptions/{user_id} {"timezone": "..."}'
         )
-    lines.append("complete" if total.is_complete else "NOT complete")
+    verdict = "complete" if total.due else "nobody was due"
+    lines.append(verdict if total.is_complete else "NOT complete")
     return "\n".join(lines) + "\n"
 
 

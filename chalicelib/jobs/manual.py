@@ -26,7 +26,8 @@ def manual_allocate(services: Services, event: object) -> dict[str, Any]:
     """Answers ``{"success": true, "new_balance", "transaction_id"}``, or the refusal.
 
     ``event``: ``user_id``, ``amount`` (negative claws back), ``reason``, ``actor``,
-    ``idempotency_key`` and, optionally, ``expires_in_days`` and ``notify`` (false: no mail).
+    ``idempotency_key`` and, optionally, ``expires_in_days``, ``notify`` (false: no mail) and
+    ``up_to_available`` (true: claw back what is left, and answer the ``amount`` it was).
     """
     try:
         fields = FieldReader(event, "event")
@@ -37,6 +38,7 @@ def manual_allocate(services: Services, event: object) -> dict[str, Any]:
         key = fields.required("idempotency_key", parse_key)
         expires_in_days = fields.optional("expires_in_days", parse_days)
         notify = fields.optional("notify", parse_boolean)
+        up_to_available = fields.optional("up_to_available", parse_boolean)
         fields.finish()
         entry = allocate_by_hand(
             services,
@@ -48,6 +50,7 @@ def manual_allocate(services: Services, event: object) -> dict[str, Any]:
             key=key,
             expires_in_days=expires_in_days,
             notify=notify is not False,
+            up_to_available=up_to_available is True,
         ).entry
     except CreditsError as error:
         logger().warning("manual allocation refused", code=error.code, detail=str(error))
@@ -56,4 +59,5 @@ def manual_allocate(services: Services, event: object) -> dict[str, Any]:
         "success": True,
         "new_balance": entry.available_balance(),
         "transaction_id": entry.transaction_id,
+        **({"amount": entry.amount} if up_to_available else {}),
     }

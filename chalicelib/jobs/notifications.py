@@ -104,9 +104,11 @@ def _count_movements(entries: Iterable[LedgerEntry]) -> None:
 
 
 def _movement(entry: LedgerEntry) -> Metric | None:
+    if not entry.amount:
+        return None
     if entry.type is EntryType.MANUAL:
         return Metric.CREDITS_GRANTED if entry.amount > 0 else Metric.CREDITS_CLAWED_BACK
-    return _CREDITS.get(entry.type) if entry.amount else None
+    return _CREDITS.get(entry.type)
 
 
 # --- From the queue to SES ----------------------------------------------------------------------

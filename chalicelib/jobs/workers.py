@@ -73,17 +73,21 @@ def _post(
             inserted = users.each(batches, store.insert, _users_of)
             appended = [each for batch in inserted for each in batch.appended]
             posted.extend(each.entry for each in appended)
-            refused = _users_of(each for batch in inserted for each in batch.refused)
-            for entries in users.each(refused, lambda user_id: store.post(user_id, decide), _alone):
+            refused = [each for batch in inserted for each in batch.refused]
+            for entries in users.each(
+                refused, lambda each: store.post(each.entry.user_id, decide, each), _user_of
+            ):
                 posted.extend(entries)
             # Who missed several months has another entry to come.
-            drafts = users.each(
-                appended, lambda each: draft(each.account, decide), lambda each: _users_of([each])
-            )
+            drafts = users.each(appended, lambda each: draft(each.account, decide), _user_of)
 
 
 def _alone(user_id: str) -> list[str]:
     return [user_id]
+
+
+def _user_of(each: Draft) -> list[str]:
+    return [each.entry.user_id]
 
 
 def _users_of(drafts: Iterable[Draft]) -> list[str]:

@@ -143,5 +143,17 @@ def get_text(item: Mapping[str, Mapping[str, str]], name: str) -> str | None:
     return attribute["S"] if attribute else None
 
 
+def end_of_page(response: Mapping[str, Any], name: str) -> str | None:
+    """The key attribute after which the next page of a query or scan begins, None for the last.
+
+    DynamoDB alone says which page is the last. One ends at 1 MB whatever its limit, so a page that
+    is shorter than it was to be, or empty, can have others behind it
+    (https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Query.Pagination.html).
+    """
+    key = response.get("LastEvaluatedKey")
+    end: str | None = key[name]["S"] if key else None
+    return end
+
+
 FAULTS = (PynamoDBException, BotoCoreError, ClientError)
 """What a call to AWS can raise: faults of the world, to be reported and retried, not decided on."""

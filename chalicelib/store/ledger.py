@@ -27,6 +27,7 @@ import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from itertools import islice
 from typing import Any, NamedTuple
 
 from botocore.exceptions import ClientError
@@ -64,6 +65,7 @@ from .database import (
     Pause,
     attempts,
     describe,
+    end_of_page,
     error_code,
     get_text,
     number,
@@ -189,8 +191,8 @@ class LedgerStore:
 
     def account(self, user_id: str) -> Account:
         """The user's account as of now: one strongly consistent query."""
-        items = self._query(user_id, "entry#", "entry$", limit=1)
-        return _account(items[0]) if items else Account(user_id)
+        last = next(self._items(user_id, "entry#", "entry$", page=1), None)
+        return _account(last) if last else Account(user_id)
 
     def entry(self, user_id: str, entry_number: int) -> LedgerEntry:
         """One entry. Raises `NotFound`."""
@@ -252,15 +254,24 @@ class LedgerStore:
             raise Contention(f"{len(missing)} entries could not be read at the moment")
         return found
 
+    def newest_first(
+        self, user_id: str, below: int | None = None, page: int = ENTRIES_A_READ
+    ) -> Iterator[LedgerEntry]:
+        """All entries, those numbered less than ``below`` when given.
+
+        They are read ``page`` at a time, as they are wanted.
+        """
+        if below is not None and below <= 1:
+            return
+        highest = _entry_key(below - 1) if below else "entry$"
+        for item in self._items(user_id, "entry#", highest, page=page):
+            yield _entry(item)
+
     def history(
         self, user_id: str, below: int | None = None, limit: int = 100
     ) -> list[LedgerEntry]:
-        """Entries newest first, those numbered less than ``below`` when given."""
-        if below is not None and below <= 1:
-            return []
-        highest = _entry_key(below - 1) if below else "entry$"
-        items = self._query(user_id, "entry#", highest, limit=limit)
-        return [_entry(item) for item in items]
+        """The first ``limit`` of them; fewer are all there are."""
+        return list(islice(self.newest_first(user_id, below, limit), limit))
 
     def page(
         self,
@@ -277,21 +288,15 @@ class LedgerStore:
         are searched for among `ENTRIES_A_SEARCH` at a time.
         """
         found: list[LedgerEntry] = []
-        searched = 0
-        while len(found) < limit and searched < ENTRIES_A_SEARCH and below != 1:
-            entries = self.history(user_id, below, limit=limit if kind is None else ENTRIES_A_READ)
-            for entry in entries:
-                if since is not None and entry.posted_at < since:
-                    return HistoryPage(found, None)
-                below = entry.number
-                if kind is None or entry.type is kind:
-                    found.append(entry)
-                if len(found) == limit:
-                    break
-            if not entries:
-                return HistoryPage(found, None)
-            searched += len(entries)
-        return HistoryPage(found, below if below != 1 else None)
+        entries = self.newest_first(user_id, below, limit if kind is None else ENTRIES_A_READ)
+        for searched, entry in enumerate(entries, 1):
+            if since is not None and entry.posted_at < since:
+                break
+            if kind is None or entry.type is kind:
+                found.append(entry)
+            if len(found) == limit or searched == ENTRIES_A_SEARCH:
+                return HistoryPage(found, entry.number if entry.number > 1 else None)
+        return HistoryPage(found, None)
 
     def account_at(self, user_id: str, instant: datetime) -> Account:
         """The account as it was at an instant: a binary search over the entry numbers."""
@@ -335,19 +340,14 @@ class LedgerStore:
             previous_hash = line.hash
 
     def _stored(self, user_id: str) -> Iterator[tuple[StoredLine, Item]]:
-        last, after = 0, "entry#"
-        while True:
-            items = self._query(user_id, after, "entry$", limit=1000, newest_first=False)
-            for item in items:
-                key = item["entry"]["S"]
-                if not _ENTRY_KEY.fullmatch(key):
-                    raise LedgerCorrupt(user_id, last + 1, f"its key is {key!r}")
-                line = _line(item)
-                last = line.number
-                yield line, item
-            if not items:
-                return
-            after = _entry_key(last + 1)
+        last = 0
+        for item in self._items(user_id, "entry#", "entry$", page=1000, newest_first=False):
+            key = item["entry"]["S"]
+            if not _ENTRY_KEY.fullmatch(key):
+                raise LedgerCorrupt(user_id, last + 1, f"its key is {key!r}")
+            line = _line(item)
+            last = line.number
+            yield line, item
 
     def expiring(
         self,
@@ -360,6 +360,7 @@ class LedgerStore:
     ) -> ExpiringPage:
         """Whose batches expire in ``(after, until]``, from one shard of a timezone's index.
 
+        A page can hold fewer than ``limit``, even none, and still not be the last.
         Raises `InvalidInput` for a ``last_key`` that lies behind them all.
         """
         # '$' sorts directly after '#': both bounds stand behind every key of their instant.
@@ -375,30 +376,35 @@ class LedgerStore:
             limit=limit,
         )
         items = response["Items"]
-        more = "LastEvaluatedKey" in response and items
         keys = [item["expiry_key"]["S"] for item in items]
         return ExpiringPage(
             [item["user_id"]["S"] for item in items],
-            keys[-1] if more else None,
+            end_of_page(response, "expiry_key"),
             [parse_instant("expiry_key", key.partition("#")[0]) for key in keys],
         )
 
     # ── writing ──────────────────────────────────────────────────────────────────────────────────
 
-    def post(self, user_id: str, decide: DecideOrStop) -> list[LedgerEntry]:
+    def post(
+        self, user_id: str, decide: DecideOrStop, tried: Draft | None = None
+    ) -> list[LedgerEntry]:
         """Scheduled work: appends what ``decide`` says until it says None.
 
         Idempotent by state: ``decide`` sees in the account what has been done before. Answers the
-        entries appended. Raises `Contention` when others keep winning the race for the next number.
+        entries appended; one that was refused because it was there already, its answer having been
+        lost, is one of them. ``tried``: what `insert` refused. Raises `Contention` when others keep
+        winning the race for the next number.
         """
         posted: list[LedgerEntry] = []
         for _ in races(self._pause):
             account = self.account(user_id)
-            while drafted := draft(account, decide):
-                if not self._append(drafted.item):
+            if tried and account.last_hash == tried.account.last_hash:
+                posted.append(tried.entry)
+            while tried := draft(account, decide):
+                if not self._append(tried.item):
                     break
-                posted.append(drafted.entry)
-                account = drafted.account
+                posted.append(tried.entry)
+                account = tried.account
             else:
                 return posted
         raise Contention(f"the ledger of user {user_id} is written too often at the moment")
@@ -609,30 +615,38 @@ class LedgerStore:
     def _last_reversal(self, user_id: str, usage_number: int) -> tuple[int, int]:
         """How many reversals a usage has had, and how many credits they gave back."""
         key = _reversals_key(usage_number)
-        items = self._query(user_id, key, f"{key[:-1]}$", limit=1)
-        if not items:
+        last = next(self._items(user_id, key, f"{key[:-1]}$", page=1), None)
+        if last is None:
             return 0, 0
-        return int(items[0]["sequence"]["N"]), int(items[0]["reversed_in_all"]["N"])
+        return int(last["sequence"]["N"]), int(last["reversed_in_all"]["N"])
 
-    def _query(
-        self, user_id: str, first: str, last: str, limit: int, *, newest_first: bool = True
-    ) -> list[Item]:
-        """Items of a user with sort keys from ``first`` to ``last``, strongly consistent."""
-        response = self._client.query(
-            TableName=self._table,
-            KeyConditionExpression="user_id = :user AND entry BETWEEN :first AND :last",
-            ExpressionAttributeValues={
-                ":user": {"S": user_id},
-                ":first": {"S": first},
-                ":last": {"S": last},
-            },
-            Limit=limit,
-            ConsistentRead=True,
-            ScanIndexForward=not newest_first,
-            ReturnConsumedCapacity="TOTAL",
-        )
-        items: list[Item] = response["Items"]
-        return items
+    def _items(
+        self, user_id: str, first: str, last: str, page: int, *, newest_first: bool = True
+    ) -> Iterator[Item]:
+        """All items of a user with sort keys from ``first`` to ``last``, strongly consistent.
+
+        They are read ``page`` at a time, and no page before its first item is wanted.
+        """
+        after: str | None = None
+        while True:
+            response = self._client.query(
+                TableName=self._table,
+                KeyConditionExpression="user_id = :user AND entry BETWEEN :first AND :last",
+                ExpressionAttributeValues={
+                    ":user": {"S": user_id},
+                    ":first": {"S": first},
+                    ":last": {"S": last},
+                },
+                Limit=page,
+                ConsistentRead=True,
+                ScanIndexForward=not newest_first,
+                ReturnConsumedCapacity="TOTAL",
+                **({"ExclusiveStartKey": _key(user_id, after)} if after else {}),
+            )
+            yield from response["Items"]
+            after = end_of_page(response, "entry")
+            if after is None:
+                return
 
     def _entry_item(self, user_id: str, entry_number: int) -> Item:
         response = self._connection.get_item(
@@ -665,6 +679,10 @@ def _correlated(entry: LedgerEntry) -> LedgerEntry:
 
 def _entry_key(entry_number: int) -> str:
     return f"entry#{entry_number:012}"
+
+
+def _key(user_id: str, entry: str) -> Item:
+    return {"user_id": text(user_id), "entry": text(entry)}
 
 
 def _reversals_key(usage_number: int) -> str:

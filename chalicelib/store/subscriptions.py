@@ -3,14 +3,23 @@
 Keys of table ``subscriptions``: partition ``user_id``. Index ``by_timezone``: partition
 ``allocation_timezone``, sort ``user_id``, keys only. Only subscriptions that can receive
 allocations carry ``allocation_timezone``, so a sweep reads nobody else.
+
+An item also keeps the ids of its latest edits. The SDK asks again when an answer was lost, and is
+then refused by what it wrote itself; the id tells that from the edit of somebody else:
+
+    puts version 3, edit a: written, but the answer is lost
+                                              another writer puts version 4, edit b
+    puts version 3, edit a: refused
+    reads the edits b, a: it was written
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from typing import NamedTuple
 
 from pynamodb.connection import Connection
-from pynamodb.exceptions import DeleteError, PutError
+from pynamodb.exceptions import PutError
 from pynamodb.expressions.operand import Path
 
 from chalicelib.domain.errors import Contention, NotFound, VersionConflict
@@ -30,6 +39,7 @@ from .database import (
     Pause,
     attempts,
     describe,
+    end_of_page,
     error_code,
     get_text,
     number,
@@ -40,6 +50,15 @@ from .database import (
 
 MOST_KEYS_A_BATCH = 100
 """What one BatchGetItem takes (DynamoDB's limit)."""
+
+MOST_EDITS_KEPT = 10
+"""How many edits an item remembers. While the SDK tries one edit again, others can be made on top
+of it: more than a race leaves room for, and few enough to cost no more write units."""
+
+
+def new_edit_id() -> str:
+    """A name for one edit that no other has."""
+    return secrets.token_hex(8)
 
 
 class UsersPage(NamedTuple):
@@ -60,11 +79,16 @@ class SubscriptionStore:
     """All access to the subscriptions table."""
 
     def __init__(
-        self, connection: Connection, table: str, pause: Pause = pause_with_jitter
+        self,
+        connection: Connection,
+        table: str,
+        pause: Pause = pause_with_jitter,
+        new_id: Callable[[], str] = new_edit_id,
     ) -> None:
         self._connection = connection
         self._table = table
         self._pause = pause
+        self._new_id = new_id
         describe(connection, table, ("user_id",), by_timezone=("allocation_timezone", "user_id"))
 
     def get(self, user_id: str) -> Subscription:
@@ -76,7 +100,7 @@ class SubscriptionStore:
 
     def find(self, user_id: str) -> Subscription | None:
         """The same, None when there is no such user."""
-        item = self._connection.get_item(self._table, user_id, consistent_read=True).get("Item")
+        item = self._read(user_id)
         return _subscription(item) if item else None
 
     def get_many(
@@ -96,30 +120,34 @@ class SubscriptionStore:
                 found[subscription.user_id] = subscription
         return found
 
-    def put(self, subscription: Subscription) -> None:
+    def put(self, subscription: Subscription, earlier: Sequence[str] = ()) -> None:
         """Writes version n over version n-1, or version 1 over nothing.
 
-        Raises `VersionConflict` when another version is stored.
+        ``earlier``: the ids of the edits before it, the latest first; they are kept beside its own.
+        Raises `VersionConflict` when another version is stored and this edit is not part of it.
         """
         condition = (
             IS_NEW
             if subscription.version == 1
             else Path("version") == number(subscription.version - 1)
         )
+        edit = self._new_id()
+        edits = (edit, *earlier)[:MOST_EDITS_KEPT]
         try:
             self._connection.put_item(
                 self._table,
                 subscription.user_id,
-                attributes=_item(subscription),
+                attributes={**_item(subscription), "edits": text(" ".join(edits))},
                 condition=condition,
             )
         except PutError as error:
-            if error_code(error) == "ConditionalCheckFailedException":
+            if error_code(error) != "ConditionalCheckFailedException":
+                raise
+            if edit not in _edits(self._read(subscription.user_id)):
                 raise VersionConflict(
                     f"the subscription of user {subscription.user_id} was changed meanwhile; "
                     "read it again and repeat the change"
                 ) from error
-            raise
 
     def change(
         self, user_id: str, decide: Callable[[Subscription | None], Subscription]
@@ -130,29 +158,34 @@ class SubscriptionStore:
         bounded retries, and whatever ``decide`` raises.
         """
         for _ in races(self._pause):
-            present = self.find(user_id)
+            item = self._read(user_id)
+            present = _subscription(item) if item else None
             wanted = decide(present)
             if wanted == present:
                 return wanted
             try:
-                self.put(wanted)
+                self.put(wanted, _edits(item))
             except VersionConflict:
                 continue
             return wanted
         raise Contention(f"the subscription of user {user_id} is edited too often at the moment")
 
     def remove(self, user_id: str) -> bool:
-        """Removes a subscription for good; whether there was one."""
-        try:
-            self._connection.delete_item(self._table, user_id, condition=Path("user_id").exists())
-        except DeleteError as error:
-            if error_code(error) == "ConditionalCheckFailedException":
-                return False
-            raise
+        """Removes a subscription for good; whether there was one.
+
+        Whether there was is read beforehand: a removal whose answer was lost is tried again by the
+        SDK, and then finds none. It needs no condition, for twice is once.
+        """
+        if self._read(user_id) is None:
+            return False
+        self._connection.delete_item(self._table, user_id)
         return True
 
     def users_of(self, timezone: str, after_user_id: str | None, limit: int) -> UsersPage:
-        """A page of the users of a timezone who can receive allocations, ordered by user id."""
+        """A page of the users of a timezone who can receive allocations, ordered by user id.
+
+        A page can hold fewer than ``limit``, even nobody, and still not be the last.
+        """
         response = self._connection.query(
             self._table,
             timezone,
@@ -160,9 +193,9 @@ class SubscriptionStore:
             index_name="by_timezone",
             limit=limit,
         )
-        user_ids = [item["user_id"]["S"] for item in response["Items"]]
-        more = "LastEvaluatedKey" in response and user_ids
-        return UsersPage(user_ids, user_ids[-1] if more else None)
+        return UsersPage(
+            [item["user_id"]["S"] for item in response["Items"]], end_of_page(response, "user_id")
+        )
 
     def timezones(self, after_user_id: str | None) -> TimezonesPage:
         """A page of all users, a megabyte of the table in its own order, with their timezones."""
@@ -194,11 +227,15 @@ class SubscriptionStore:
                     if user_id not in seen:
                         seen.add(user_id)
                         yield user_id
-                last = response.get("LastEvaluatedKey")
-                if not last:
+                after = end_of_page(response, "user_id")
+                if after is None:
                     break
-                after = last["user_id"]["S"]
-            after = None
+
+    def _read(self, user_id: str) -> Item | None:
+        """The item as of now (strongly consistent), None when there is none."""
+        response = self._connection.get_item(self._table, user_id, consistent_read=True)
+        item: Item | None = response.get("Item")
+        return item
 
     def _get_batch(self, user_ids: list[str], *, consistent: bool) -> list[Subscription]:
         found: list[Subscription] = []
@@ -215,6 +252,11 @@ class SubscriptionStore:
             if not missing:
                 return found
         raise Contention(f"{len(missing)} subscriptions could not be read at the moment")
+
+
+def _edits(item: Item | None) -> list[str]:
+    """The ids of the latest edits of an item, the latest first."""
+    return (get_text(item, "edits") or "").split() if item else []
 
 
 def _item(subscription: Subscription) -> Item:

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeVar
 
 from rich.console import Console
@@ -20,6 +21,7 @@ from rich.table import Table
 
 from chalicelib.domain.errors import CreditsError
 from chalicelib.domain.fields import FieldReader, Parser
+from chalicelib.services import Services
 from chalicelib.store.database import FAULTS
 from infra import deploy, local, stacks
 from infra.importing import progress_bar
@@ -56,17 +58,26 @@ class Repair:
 
     def __init__(
         self,
-        reach: stacks.Reach,
+        stage: str,
         console: Console,
         *,
         is_dry_run: bool = False,
         is_unasked: bool = False,
     ) -> None:
-        self.reach = reach
-        self.services = reach.services
+        self._stage = stage
         self.is_dry_run = is_dry_run
         self._console = console
         self._is_unasked = is_unasked
+
+    @cached_property
+    def reach(self) -> stacks.Reach:
+        """What the stage has; looked for only once the options have been read."""
+        return stacks.reach(self._stage)
+
+    @property
+    def services(self) -> Services:
+        """The services of the stage."""
+        return self.reach.services
 
     def say(self, line: str) -> None:
         """Tells the person something."""
@@ -162,8 +173,9 @@ def run(
     arguments = parser.parse_args(words)
     console = Console(stderr=True)
     try:
+        stacks.check_name(arguments.stage)
         repair = Repair(
-            stacks.reach(arguments.stage),
+            arguments.stage,
             console,
             is_dry_run=arguments.dry_run,
             is_unasked=getattr(arguments, "yes", False),

@@ -20,6 +20,7 @@ from botocore.exceptions import ClientError
 
 from chalicelib.domain.instants import format_instant
 from chalicelib.domain.nearest import nearest
+from infra.arguments import whole_number
 from infra.repair import command
 from infra.repair.command import Repair, RepairError, Summary
 
@@ -234,17 +235,13 @@ def _described(dead: DeadLetters, message: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _limit(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise argparse.ArgumentTypeError("must be a whole number of 1 or more")
-    return int(text)
-
-
 def main(words: list[str] | None = None) -> int:
     """Runs the command; the exit status."""
     parser = command.parser_of("redrive", "Moves dead letters back to the queue they come from.")
     parser.add_argument("--queue", help="such as allocations; without it all queues are listed")
-    parser.add_argument("--limit", type=_limit, help="how many messages at most; default: all")
+    parser.add_argument(
+        "--limit", type=whole_number(), help="how many messages at most; default: all"
+    )
     return command.run(parser, redrive, words)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from chalicelib.store.ledger import fingerprint
 from tests.aws.api import ADMIN, BACKEND, Api, Caller, user
 from tests.aws.world import World, at
 
@@ -219,6 +220,61 @@ def test_granted_credits_can_expire_and_negative_ones_are_clawed_back(
     assert (too_much.status, too_much.json["available_balance"]) == (402, 30)
     both = api.post(ALLOCATE, ADMIN, {**claw_back, "expires_in_days": 7}, key="d")
     assert fields(both) == ["expires_in_days"]
+
+
+def test_what_is_left_is_clawed_back_once_and_the_answer_says_how_much(
+    world: World, api: Api
+) -> None:
+    world.subscribe("1")
+    api.post(ALLOCATE, ADMIN, {"user_id": 1, "amount": 50, "reason": "Trial"}, key="a")
+    wanted = {"user_id": 1, "amount": -30, "reason": "Refund of the pack", "up_to_available": True}
+    taken = [(api.post(ALLOCATE, ADMIN, wanted, key=key).json) for key in ("b", "c", "d")]
+    assert [(each["amount"], each["new_balance"]) for each in taken] == [
+        (-30, 20),
+        (-20, 0),
+        (0, 0),
+    ]
+    assert all(each["success"] for each in taken)
+    api.post(ALLOCATE, ADMIN, {"user_id": 1, "amount": 7, "reason": "Trial"}, key="e")
+    for key, before in zip(("b", "c", "d"), taken, strict=True):
+        again = api.post(ALLOCATE, ADMIN, wanted, key=key)
+        assert (again.headers["idempotency-replayed"], again.json) == ("true", before)
+    assert world.balance("1") == 7
+    other = api.post(ALLOCATE, ADMIN, {**wanted, "up_to_available": False}, key="d")
+    assert other.json["code"] == "idempotency_key_reused"
+    line = api.get("/api/credits/history?user_id=1&limit=2", ADMIN).json["items"][1]
+    assert (line["transaction_id"], line["type"], line["amount"]) == ("1-4", "manual", 0)
+    assert (line["actor"], line["description"]) == ("ada", "Refund of the pack")
+    assert line["batches"] == []
+
+
+def test_a_claw_back_that_is_not_to_take_what_is_left_keeps_its_key(world: World, api: Api) -> None:
+    """Keys from before one could ask for what is left stay good."""
+    world.subscribe("1")
+    api.post(ALLOCATE, ADMIN, {"user_id": 1, "amount": 50, "reason": "Trial"}, key="a")
+    claw_back = {"user_id": 1, "amount": -20, "reason": "Mistake"}
+    first = api.post(ALLOCATE, ADMIN, claw_back, key="b")
+    (marker,) = [line for line in world.lines() if line["user_id"]["S"].endswith("#b")]
+    described = {
+        "user_id": "1",
+        "amount": -20,
+        "reason": "Mistake",
+        "actor": "ada",
+        "expires_in_days": None,
+    }
+    assert marker["request"]["S"] == fingerprint(described)
+    again = api.post(ALLOCATE, ADMIN, {**claw_back, "up_to_available": False}, key="b")
+    assert again.json == first.json
+    assert "amount" not in first.json
+
+
+def test_a_grant_has_nothing_that_is_left_to_take(world: World, api: Api) -> None:
+    world.subscribe("1")
+    grant = {"user_id": 1, "amount": 50, "reason": "Trial", "up_to_available": True}
+    assert fields(api.post(ALLOCATE, ADMIN, grant, key="a")) == ["up_to_available"]
+    claw_back = {**grant, "amount": -5, "up_to_available": "yes"}
+    assert fields(api.post(ALLOCATE, ADMIN, claw_back, key="a")) == ["up_to_available"]
+    assert world.lines() == []
 
 
 def test_nothing_is_granted_to_a_user_who_does_not_exist(world: World, api: Api) -> None:

@@ -304,23 +304,56 @@ def test_only_json_is_understood(two_users: World, api: Api) -> None:
         "text/plain",
         "application/x-www-form-urlencoded",
         "application/json; charset=utf-16",
+        "application/json; charset=iso-8859-1",
+        "application/json; charset=utf88",
+        'application/json; charset="utf8',
+        "application/json; charset=",
+        "application/json charset=utf-8",
         "application/jsonp",
         "text/plain, application/json",
         "*/*",
     ):
         reply = api.post(USE, user("1"), key="a", raw=raw, media_type=media_type)
         assert (reply.status, reply.json["code"]) == (415, "unsupported_media_type"), media_type
+        assert reply.json["detail"] == (
+            "the body must be JSON in UTF-8, sent with Content-Type: application/json; "
+            f"is {media_type!r}"
+        )
     assert two_users.balance() == 1000
     for accepted in (
         "application/json",
         "Application/JSON;charset=UTF-8",
         'application/json; charset="utf-8"',
+        'application/json;charset="UTF8"',
+        "application/json; charset=utf8",
+        "application/json; Charset = Utf-8 ;",
+        "application/json;",
         None,  # a body without a media type is read as what it must be
     ):
         reply = api.post(
             USE, user("1"), key=f"as-{accepted}".replace(" ", ""), raw=raw, media_type=accepted
         )
         assert reply.status == 200, accepted
+
+
+def test_a_number_that_is_too_long_to_be_read_is_refused_with_the_bound(
+    two_users: World, api: Api
+) -> None:
+    for digits, field, message in (
+        (
+            19,
+            "amount",
+            "must be a whole number from 1 to 1,000,000,000; is 1111111111111111111 (int)",
+        ),
+        (1000, "amount", "must be a whole number from 1 to 1,000,000,000; is 1111"),
+        (1001, "body", "must be JSON in UTF-8 (a number has 1001 digits; at most 1000 are read)"),
+    ):
+        raw = b'{"description": "Export", "amount": ' + b"1" * digits + b"}"
+        reply = api.post(USE, user("1"), key="a", raw=raw)
+        (error,) = reply.json["errors"]
+        assert (reply.status, error["field"]) == (400, field)
+        assert error["message"].startswith(message)
+    assert two_users.balance() == 1000
 
 
 def test_every_route_refuses_query_parameters_it_does_not_know(two_users: World, api: Api) -> None:

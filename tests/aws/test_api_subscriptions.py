@@ -1,6 +1,7 @@
 """Subscriptions over the API: registering, replacing, changing, and edits at the same time."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -432,6 +433,28 @@ def test_an_edit_of_an_old_version_is_refused(api: Api) -> None:
     assert api.get(PATH, BACKEND).headers["etag"] == '"2"'
 
 
+def test_an_edit_of_a_version_whose_answer_was_lost_is_answered_with_success(
+    world: World, api: Api, monkeypatch: Any
+) -> None:
+    """The SDK asks again and is refused, for what it wrote the first time is there."""
+    dynamodb = world.services._connection.client
+    original = dynamodb._make_api_call
+
+    def twice(name: str, arguments: Any) -> Any:
+        if name == "PutItem":
+            original(name, arguments)
+        return original(name, arguments)
+
+    monkeypatch.setattr(dynamodb, "_make_api_call", twice)
+    assert api.put(PATH, BACKEND, ADA, headers={"If-None-Match": "*"}).status == 201
+    starter = {"If-Match": '"1"'}
+    reply = api.patch(PATH, BACKEND, {"plan": "starter"}, headers=starter)
+    assert (reply.status, reply.headers["etag"], reply.json["plan"]) == (200, '"2"', "starter")
+    reply = api.put(PATH, BACKEND, ADA, headers={"If-Match": '"2"'})
+    assert (reply.status, reply.headers["etag"]) == (200, '"3"')
+    assert api.patch(PATH, BACKEND, {"plan": "free"}, headers=starter).status == 412
+
+
 def test_if_match_takes_a_list_and_a_star(api: Api) -> None:
     api.put(PATH, BACKEND, ADA)
     either = {"If-Match": '"9", "1"'}
@@ -466,10 +489,10 @@ def another_edits_before(world: World, monkeypatch: Any, **changes: object) -> N
     store = world.services.subscriptions
     put = store.put
 
-    def late(subscription: Subscription) -> None:
+    def late(subscription: Subscription, earlier: Sequence[str]) -> None:
         monkeypatch.setattr(store, "put", put)
         world.subscribe("42", **changes)
-        put(subscription)
+        put(subscription, earlier)
 
     monkeypatch.setattr(store, "put", late)
 
@@ -501,7 +524,7 @@ def test_an_edit_that_keeps_losing_is_told_to_come_back(
     store = world.services.subscriptions
     monkeypatch.setattr(store, "_pause", lambda _: None)
 
-    def lose(_: Subscription) -> None:
+    def lose(*_: object) -> None:
         raise VersionConflict("lost again")
 
     monkeypatch.setattr(store, "put", lose)

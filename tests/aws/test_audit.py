@@ -101,6 +101,14 @@ def test_what_cannot_be_audited_is_refused_by_name(
     assert [error["field"] for error in answer["error"]["errors"]] == [field]
 
 
+def test_a_ledger_of_nobody_is_not_verified(world: World, audit: Audit) -> None:
+    refused = audit(user_id="nobody")
+    assert (refused["success"], refused["error"]["code"]) == (False, "not_found")
+    assert "there is no user nobody" in refused["error"]["detail"]
+    world.subscribe("new")
+    assert audit(user_id="new")["verified"] == 1
+
+
 def test_a_single_altered_byte_anywhere_in_a_stored_entry_is_found_and_named(
     world: World, audit: Audit
 ) -> None:
@@ -126,8 +134,7 @@ def test_a_single_altered_byte_anywhere_in_a_stored_entry_is_found_and_named(
             return
         forged = [dict(item) for item in stored]
         forged[number - 1][name] = {"S": value[:place] + byte + value[place + 1 :]}
-        pages = iter([forged, []])
-        setattr(ledger, "_query", lambda *_, **__: next(pages))  # noqa: B010
+        setattr(ledger, "_items", lambda *_, **__: iter(forged))  # noqa: B010
         with pytest.raises(LedgerCorrupt) as found:
             ledger.verify("1")
         assert (found.value.user_id, found.value.number) == ("1", number)

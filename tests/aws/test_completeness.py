@@ -11,7 +11,7 @@ from chalicelib.domain import calendar, ledger
 from chalicelib.domain.calendar import Period
 from chalicelib.jobs.completeness import start_checks
 from chalicelib.observability import correlated
-from chalicelib.store.ledger import _item
+from chalicelib.store.ledger import _item, draft
 from tests.aws.world import Context, World, at, client
 
 FEBRUARY = Period(2026, 2)
@@ -65,6 +65,25 @@ def forge_a_second_allocation(world: World, user_id: str) -> None:
     client("dynamodb").put_item(
         TableName=world.settings.ledger_table, Item=_item(entry, account.last_hash)
     )
+
+
+def test_a_user_with_more_than_a_megabyte_of_entries_since_then_is_counted(three: World) -> None:
+    """A query ends at 1 MB, whatever its limit: what it has not read yet is no end."""
+    three.drain()
+    account = three.services.ledger.account("1")
+    last = account.last or pytest.fail("empty")
+    many = tuple(
+        replace(last.batches[0], number=number, granted=1_000_000, remaining=1_000_000)
+        for number in range(1_000_001, 1_000_991)
+    )
+    account = account._replace(last=replace(last, batches=(*last.batches, *many)))
+    request = ledger.Request("usage#shop#key", "shop", "Work")
+    for _ in range(30):
+        drafted = draft(account, lambda who: ledger.use(who, 1, request, three.now))
+        assert drafted
+        client("dynamodb").put_item(TableName=three.settings.ledger_table, Item=drafted.item)
+        account = drafted.account
+    assert counts(summary(three)) == (4, 4, 0, 0)
 
 
 def test_a_month_in_which_everybody_was_allocated_is_complete(

@@ -403,13 +403,13 @@ def test_a_search_for_a_rare_type_is_bounded(world: World, monkeypatch: pytest.M
     (entry,) = world.history()
     asked: list[int] = []
 
-    def history(_user_id: str, below: int | None = None, limit: int = 100) -> list[Any]:
-        asked.append(limit)
-        top = (below or 1_000_000) - 1
-        numbers = range(top, max(0, top - limit), -1)
-        return [type(entry)(**_values(entry, number=number)) for number in numbers]
+    def newest_first(_user_id: str, _below: int | None, page: int) -> Iterator[Any]:
+        for number in range(999_999, 0, -1):
+            if number % page == 999_999 % page:
+                asked.append(page)
+            yield type(entry)(**_values(entry, number=number))
 
-    monkeypatch.setattr(world.services.ledger, "history", history)
+    monkeypatch.setattr(world.services.ledger, "newest_first", newest_first)
     page = world.services.ledger.page("1", 20, kind=EntryType.USAGE)
     assert page.entries == []
     assert page.below == 999_000
@@ -500,18 +500,21 @@ def test_a_check_reads_a_hundred_users_and_few_entries_at_a_time(
     world.allocate_at("2026-01-31T23:00:00Z")
     users: list[int] = []
     entries: list[int] = []
-    users_of, history = world.services.subscriptions.users_of, world.services.ledger.history
+    users_of, newest_first = (
+        world.services.subscriptions.users_of,
+        world.services.ledger.newest_first,
+    )
 
     def watched_users(zone: str, after: str | None, limit: int) -> UsersPage:
         users.append(limit)
         return users_of(zone, after, limit)
 
-    def watched_history(user_id: str, below: int | None = None, limit: int = 100) -> Any:
-        entries.append(limit)
-        return history(user_id, below, limit)
+    def watched_entries(user_id: str, *, page: int) -> Any:
+        entries.append(page)
+        return newest_first(user_id, page=page)
 
     monkeypatch.setattr(world.services.subscriptions, "users_of", watched_users)
-    monkeypatch.setattr(world.services.ledger, "history", watched_history)
+    monkeypatch.setattr(world.services.ledger, "newest_first", watched_entries)
     completeness.start_checks(world.services, {"period": "2026-02", "zones": ["Europe/Paris"]})
     assert world.deliver("checks", world.take("checks")) == []
     assert (users, entries) == ([100], [25])

@@ -1,6 +1,7 @@
 """Importing subscriptions: every row is checked before any is written; again changes nothing."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -199,10 +200,10 @@ def test_a_row_that_could_not_be_written_is_reported_and_the_others_are_written(
     monkeypatch.setattr(store, "_pause", lambda _attempt: None)
     put = store.put
 
-    def put_unless_ada(subscription: Subscription) -> None:
+    def put_unless_ada(subscription: Subscription, earlier: Sequence[str]) -> None:
         if subscription.user_id == "1":
             raise VersionConflict("somebody else is always faster")
-        put(subscription)
+        put(subscription, earlier)
 
     monkeypatch.setattr(store, "put", put_unless_ada)
     rows = check(world, text(ADA, BOB)).good

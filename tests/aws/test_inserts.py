@@ -90,9 +90,12 @@ def test_who_is_refused_in_a_batch_is_allocated_alone_and_the_others_are_not_ask
 
 
 def test_a_batch_that_was_carried_out_and_asked_for_again_gives_nothing_twice(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The answer was lost and the SDK has asked again: every entry is a duplicate of itself."""
+    """The answer was lost and the SDK has asked again: every entry is a duplicate of itself.
+
+    They are counted as posted all the same.
+    """
     for user_id in USERS[:10]:
         world.subscribe(user_id)
 
@@ -105,6 +108,8 @@ def test_a_batch_that_was_carried_out_and_asked_for_again_gives_nothing_twice(
     answering(world, monkeypatch, twice)
     assert turn(world) == []
     assert all(allocations(world, user_id) == [1] for user_id in USERS[:10])
+    (line,) = [vars(record) for record in caplog.records if record.getMessage() == "allocated"]
+    assert (line["users_changed"], line["credits"]) == (10, 5000)
 
 
 def test_a_usage_that_takes_the_number_first_stays_and_the_allocation_follows_it(

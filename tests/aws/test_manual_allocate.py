@@ -49,6 +49,24 @@ def test_the_same_key_with_another_request_is_refused(world: World) -> None:
     assert world.summary("2") == []
 
 
+def test_what_is_left_is_clawed_back_and_nothing_left_is_a_success(world: World) -> None:
+    world.subscribe("1")
+    world.grant("1", 50, "a")
+    for key, amount in (("b", -50), ("c", 0)):
+        answer = world.grant("1", -60, key, up_to_available=True)
+        assert answer["success"]
+        assert (answer["amount"], answer["new_balance"]) == (amount, 0)
+    assert world.summary() == [("manual", 50, 50), ("manual", -50, 0), ("manual", 0, 0)]
+    refused = world.grant("1", 5, "d", up_to_available=True)["error"]
+    assert refused["errors"] == [
+        {
+            "field": "up_to_available",
+            "message": "goes with a claw-back only; a grant gives the whole amount",
+        }
+    ]
+    assert world.grant("nobody", -5, "e", up_to_available=True)["error"]["code"] == "not_found"
+
+
 def test_a_claw_back_takes_the_oldest_credits_and_never_more_than_there_are(world: World) -> None:
     world.subscribe("1")
     world.grant("1", 50, "a")

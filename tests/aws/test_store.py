@@ -8,7 +8,7 @@ from hashlib import sha256
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, ReadTimeoutError
 from pynamodb.exceptions import DeleteError, TransactGetError, UpdateError
 
 from chalicelib import metrics
@@ -25,7 +25,7 @@ from chalicelib.domain.errors import (
 )
 from chalicelib.domain.ledger import Account, EntryType, LedgerEntry, Request
 from chalicelib.domain.notifications import MailKind
-from chalicelib.domain.subscriptions import SuppressedBecause
+from chalicelib.domain.subscriptions import Subscription, SuppressedBecause
 from chalicelib.mails.errors import MailInDoubt, MailsUnrecorded
 from chalicelib.messages import UsersMessage
 from chalicelib.metrics import Metric
@@ -41,7 +41,7 @@ from chalicelib.store.ledger import (
     read_entry,
 )
 from chalicelib.store.mails import MailRecords, record_id
-from chalicelib.store.subscriptions import SubscriptionStore
+from chalicelib.store.subscriptions import MOST_EDITS_KEPT, SubscriptionStore
 from tests.aws.world import World, at, client
 
 DAY = 24 * 60 * 60
@@ -85,6 +85,38 @@ def answering(
         return response
 
     monkeypatch.setattr(dynamodb, "_make_api_call", call)
+
+
+def at_http(
+    world: World, monkeypatch: pytest.MonkeyPatch, operation: str, meddle: Callable[[Any], None]
+) -> None:
+    """From now on something happens to an operation below the SDK, once DynamoDB has done it.
+
+    What is raised there, the SDK takes for a fault of the network, and asks again.
+    """
+    endpoint: Any = world.services._connection.client._endpoint
+    original = endpoint._get_response
+
+    def get_response(request: Any, operation_model: Any, context: Any) -> Any:
+        response = original(request, operation_model, context)
+        try:
+            if operation_model.name == operation:
+                meddle(response)
+        except ReadTimeoutError as error:
+            return None, error
+        return response
+
+    monkeypatch.setattr(endpoint, "_get_response", get_response)
+
+
+def lost_once(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
+    """Loses one answer."""
+
+    def lose(_: Any) -> None:
+        monkeypatch.undo()
+        raise ReadTimeoutError(endpoint_url="dynamodb")
+
+    return lose
 
 
 def test_what_decides_is_read_strongly_consistent(
@@ -240,6 +272,9 @@ def test_a_subscription_is_kept_and_read_whole(world: World) -> None:
 
 
 def test_a_subscription_is_stored_as_these_attributes(world: World) -> None:
+    world.services.subscriptions = SubscriptionStore(
+        world.restarted()._connection, "credits-dev-subscriptions", new_id=lambda: "an-edit"
+    )
     world.subscribe(
         "1",
         allocation_amount=7,
@@ -263,6 +298,7 @@ def test_a_subscription_is_stored_as_these_attributes(world: World) -> None:
         "unwanted_mails": {"S": "expiration expiring_soon"},
         "registered_at": {"N": "1768478400000"},
         "version": {"N": "1"},
+        "edits": {"S": "an-edit"},
     }
 
 
@@ -315,15 +351,114 @@ def test_a_failure_to_remove_a_subscription_is_not_taken_for_its_removal(
         world.services.subscriptions.remove("1")
 
 
-def test_an_empty_page_of_a_zone_is_the_last(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_page_of_a_zone_is_the_last_if_dynamodb_says_so_however_short_it_is(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = world.now
+
     def empty(response: Any) -> None:
         response["Items"] = []
-        response["LastEvaluatedKey"] = {"user_id": {"S": "1"}}
+        response["LastEvaluatedKey"] = {"user_id": {"S": "1"}, "expiry_key": {"S": "key"}}
 
-    answering(world, monkeypatch, "Query", empty)
     assert world.services.subscriptions.users_of("Europe/Paris", None, 2) == ([], None)
-    now = world.now
     assert world.services.ledger.expiring("Europe/Paris", 1, now, now, None, 9) == ([], None, [])
+    answering(world, monkeypatch, "Query", empty)
+    assert world.services.subscriptions.users_of("Europe/Paris", None, 2) == ([], "1")
+    assert world.services.ledger.expiring("Europe/Paris", 1, now, now, None, 9) == ([], "key", [])
+
+
+def test_a_scan_that_dynamodb_ends_early_reaches_everybody(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for user_id in ("1", "2", "3", "4", "5"):
+        world.subscribe(user_id)
+    answering(world, monkeypatch, "Scan", lambda answer: cut(answer, 1, "user_id"))
+    assert sorted(world.services.subscriptions.scan("zzz", 3)) == ["1", "2", "3", "4", "5"]
+
+
+def test_what_was_written_under_a_lost_answer_is_no_edit_of_somebody_else(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = world.services.subscriptions
+    at_http(world, monkeypatch, "PutItem", lost_once(monkeypatch))
+    first = world.subscribe("1")
+    assert store.get("1") == first
+    at_http(world, monkeypatch, "PutItem", lost_once(monkeypatch))
+    second = replace(first, version=2, plan="starter")
+    store.put(second)
+    assert store.get("1") == second
+
+
+def test_an_edit_that_was_made_is_known_though_others_were_made_on_top(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = world.services.subscriptions
+    others = world.restarted().subscriptions
+    first = world.subscribe("1")
+    seen: list[Subscription | None] = []
+
+    def decide(present: Subscription | None) -> Subscription:
+        seen.append(present)
+        assert present
+        return replace(present, version=present.version + 1, plan="starter")
+
+    def lose(_: Any, on_top: int) -> None:
+        monkeypatch.undo()
+        for amount in range(1, on_top + 1):
+            others.change(
+                "1",
+                lambda it, amount=amount: replace(  # type: ignore[misc]
+                    it, version=it.version + 1, allocation_amount=amount
+                ),
+            )
+        raise ReadTimeoutError(endpoint_url="dynamodb")
+
+    at_http(world, monkeypatch, "PutItem", lambda answer: lose(answer, MOST_EDITS_KEPT - 1))
+    changed = store.change("1", decide)
+    assert seen == [first], "it was decided once"
+    assert changed == replace(first, version=2, plan="starter")
+    assert store.get("1").version == 2 + MOST_EDITS_KEPT - 1
+    assert store.get("1").plan == "starter"
+
+
+def test_an_item_remembers_a_few_edits_and_no_more(world: World) -> None:
+    ids = iter(f"edit{number}" for number in range(100))
+    connection = world.restarted()._connection
+    store = SubscriptionStore(connection, "credits-dev-subscriptions", new_id=lambda: next(ids))
+    world.services.subscriptions = store
+    for amount in range(1, 13):
+        world.subscribe("1", allocation_amount=amount)
+    found = client("dynamodb").get_item(
+        TableName="credits-dev-subscriptions", Key={"user_id": {"S": "1"}}
+    )
+    assert found["Item"]["edits"]["S"].split() == [f"edit{n}" for n in range(11, 1, -1)]
+    assert MOST_EDITS_KEPT == 10
+
+
+def test_an_entry_that_was_posted_under_a_lost_answer_is_among_those_posted(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_http(world, monkeypatch, "PutItem", lost_once(monkeypatch))
+    wanted = iter(("a", "b"))
+
+    def decide(account: Account) -> LedgerEntry | None:
+        if account.next_number > 2:
+            return None
+        return domain.grant(account, 5, why(next(wanted)), world.now, "Europe/Paris", None)
+
+    posted = world.services.ledger.post("1", decide)
+    assert [entry.number for entry in posted] == [1, 2]
+    assert posted == world.history()
+
+
+def test_a_removal_whose_answer_was_lost_was_one(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.subscribe("1")
+    at_http(world, monkeypatch, "DeleteItem", lost_once(monkeypatch))
+    assert world.services.subscriptions.remove("1")
+    assert world.services.subscriptions.find("1") is None
+    assert not world.services.subscriptions.remove("1")
 
 
 def test_a_cursor_behind_the_end_of_its_sweep_is_refused_and_dynamodb_is_not_asked(
@@ -816,7 +951,7 @@ def test_a_page_of_a_rare_type_costs_a_bounded_search(
     store = world.services.ledger
     monkeypatch.setattr("chalicelib.store.ledger.ENTRIES_A_READ", 2)
     calls = asked(world, monkeypatch)
-    for most, below in ((4, 4), (5, 2)):
+    for most, below in ((4, 4), (5, 3)):
         monkeypatch.setattr("chalicelib.store.ledger.ENTRIES_A_SEARCH", most)
         assert store.page("1", 1, kind=EntryType.USAGE) == ([], below)
     assert [arguments["Limit"] for _, arguments in calls] == [2] * 5
@@ -829,16 +964,28 @@ def test_a_page_of_a_rare_type_costs_a_bounded_search(
     assert calls == []
 
 
-def test_lines_are_read_page_by_page_and_none_is_left_out(
+def cut(response: Any, most: int, *names: str) -> None:
+    """Ends a page early and says so, as DynamoDB does at 1 MB."""
+    if len(response["Items"]) > most:
+        del response["Items"][most:]
+        last = response["Items"][-1]
+        response["LastEvaluatedKey"] = {name: last[name] for name in names}
+
+
+def test_a_page_that_dynamodb_ends_early_is_never_taken_for_the_last(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     granted(world, 5)
-
-    def cut(response: Any) -> None:
-        del response["Items"][2:]
-
-    answering(world, monkeypatch, "Query", cut)
-    assert [line.number for line in world.services.ledger.lines("1")] == [1, 2, 3, 4, 5]
+    store = world.services.ledger
+    answering(world, monkeypatch, "Query", lambda answer: cut(answer, 2, "user_id", "entry"))
+    assert [line.number for line in store.lines("1")] == [1, 2, 3, 4, 5]
+    assert [entry.number for entry in store.newest_first("1")] == [5, 4, 3, 2, 1]
+    assert [entry.number for entry in store.history("1", limit=4)] == [5, 4, 3, 2]
+    assert [entry.number for entry in store.history("1", below=4)] == [3, 2, 1]
+    page = store.page("1", 3)
+    assert ([entry.number for entry in page.entries], page.below) == ([5, 4, 3], 3)
+    rare = store.page("1", 3, kind=EntryType.USAGE)
+    assert rare == ([], None), "the whole ledger was searched"
 
 
 def test_entries_of_many_users_are_inserted_by_this_statement_and_losses_are_counted(

@@ -17,12 +17,49 @@ def _reaches_the_world(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.grant("1", -20, "b")
 
 
-def test_a_right_ledger_is_said_to_be_right(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["1", "nobody"]) == 0
+def test_a_right_ledger_is_said_to_be_right(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.subscribe("2")
+    assert main(["1", "2"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "right  user 1: 2 entries, balance 30",
-        "right  user nobody: 0 entries, balance 0",
+        "right  user 2: no entries yet, balance 0",
     ]
+
+
+def test_who_is_not_there_is_not_said_to_be_right(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["1", "nobody"]) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        "right  user 1: 2 entries, balance 30",
+        "NONE   there is no user nobody: no subscription and no ledger entries",
+    ]
+    assert main(["1", "nobody", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out) == {
+        "verified": 1,
+        "wrong": [],
+        "unknown": ["nobody"],
+    }
+    world.services.subscriptions.remove("1")
+    assert main(["1"]) == 0, "the ledger of who was erased stays"
+
+
+@pytest.mark.parametrize(
+    ("words", "whom"),
+    [
+        (["--zone", "Asia/Tokyo"], "nobody lives in Asia/Tokyo and can receive credits"),
+        (["--sample", "10"], "nobody is there"),
+    ],
+)
+def test_nothing_to_verify_is_not_said_to_be_right(
+    words: list[str], whom: str, world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.services.subscriptions.remove("1")
+    for more in ([], ["--json"]):
+        assert main([*words, *more]) == 1
+        assert capsys.readouterr().err.endswith(f"error: {whom}: nothing was verified\n")
 
 
 def test_the_first_wrong_line_is_named(world: World, capsys: pytest.CaptureFixture[str]) -> None:
@@ -38,7 +75,7 @@ def test_machines_are_told_the_same_as_json(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["1", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"verified": 1, "wrong": []}
+    assert json.loads(capsys.readouterr().out) == {"verified": 1, "wrong": [], "unknown": []}
     item = next(item for item in world.lines() if item["entry"]["S"] == "entry#000000000001")
     item["body"]["S"] = item["body"]["S"].replace("Goodwill", "Badwill")
     client("dynamodb").put_item(TableName=world.settings.ledger_table, Item=item)

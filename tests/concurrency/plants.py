@@ -43,7 +43,7 @@ def _batches_without_condition() -> AbstractContextManager[Any]:
 def _versions_without_condition() -> AbstractContextManager[Any]:
     """A subscription is put whatever its version."""
 
-    def put(self: SubscriptionStore, subscription: Subscription) -> None:
+    def put(self: SubscriptionStore, subscription: Subscription, _: Sequence[str] = ()) -> None:
         item = _item(subscription)
         self._connection.put_item(self._table, subscription.user_id, attributes=item)
 

@@ -319,6 +319,16 @@ def _claw_back_by_lambda(world: CrashingWorld) -> None:
     by_lambda(world, -30)
 
 
+@workflow("requests", "claw-back of what is left", subscribed("ada"), allocated, granted)
+def _claw_back_what_is_left(world: CrashingWorld) -> None:
+    by_hand(world, -1_000, "key", up_to_available=True)
+
+
+@workflow("requests", "claw-back of what is left where nothing is", subscribed("ada"))
+def _claw_back_nothing(world: CrashingWorld) -> None:
+    by_hand(world, -1_000, "key", up_to_available=True)
+
+
 @workflow("requests", "void of a batch", subscribed("ada"), allocated, granted)
 def _void(world: CrashingWorld) -> None:
     wanted = operations.Void("ada", 2, "Mistake", "ops", "infra", "key")

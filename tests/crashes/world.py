@@ -224,7 +224,9 @@ class CrashingWorld(World):
         self._check_seals()
         return {
             "ledger": {key: _entry(item) for key, item in self.table("ledger").items.items()},
-            "subscriptions": dict(self.table("subscriptions").items),
+            "subscriptions": {
+                key: _subscription(item) for key, item in self.table("subscriptions").items.items()
+            },
             "records of mails": {
                 key: _record(item) for (key, _), item in self.table("mails").items.items()
             },
@@ -259,6 +261,11 @@ def _entry(item: Json) -> Json:
     body = json.loads(item["body"]["S"])
     body.pop("correlation", None)
     return {**item, "body": body, "hash": None}
+
+
+def _subscription(item: Json) -> Json:
+    """An item with the number of edits that it remembers: their ids are new in every run."""
+    return {**item, "edits": len(item["edits"]["S"].split())}
 
 
 def _record(item: Json) -> Json:

@@ -261,8 +261,13 @@ INVOKED = tuple(
         (
             "manual-allocate",
             app.manual_allocate,
-            (MANUAL, {**MANUAL, "expires_in_days": 30, "notify": False}, {**MANUAL, "amount": -5}),
-            ("42", "7", "notify"),
+            (
+                MANUAL,
+                {**MANUAL, "expires_in_days": 30, "notify": False},
+                {**MANUAL, "amount": -5},
+                {**MANUAL, "amount": -5, "up_to_available": True},
+            ),
+            ("42", "7", "notify", "up_to_available"),
         ),
         (
             "check-completeness",
@@ -567,6 +572,11 @@ REQUESTS: dict[str, tuple[Json, ...]] = {
             "caller": "admin",
             "headers": KEYED,
             "body": body_of(user_id=42, amount=5, reason="Goodwill", expires_in_days=30),
+        },
+        {
+            "caller": "admin",
+            "headers": KEYED,
+            "body": body_of(user_id=42, amount=-5, reason="Moved", up_to_available=True),
         },
     ),
     "POST /api/credits/allocation-runs": (

@@ -38,6 +38,7 @@ from chalicelib.jobs.audits import parse_sample
 from chalicelib.mails.links import UnsubscribeLinks
 from chalicelib.mails.sending import user_of_tag
 from chalicelib.messages import (
+    UNKNOWN_ZONES,
     EntryPosted,
     ExpiringSoon,
     Sweep,
@@ -48,7 +49,7 @@ from chalicelib.messages import (
 )
 from chalicelib.services import PLANS_FILE
 from chalicelib.settings import Settings, TokenSettings
-from infra import csv_file, deploy, import_balances, import_subscriptions
+from infra import arguments, csv_file, deploy, import_balances, import_subscriptions, plan_changes
 from infra.clock import parse_moment
 from infra.console import server as console
 from infra.csv_file import CheckedFile, Row, UnreadableFileError
@@ -289,6 +290,7 @@ MESSAGES = (
         (
             ZoneCheck("run", Period(2026, 1), "Europe/Paris", 2).body(),
             ZoneCheck("run", Period(2026, 1), CHATHAM, 2, "7", Tally(1, 1), "tick").body(),
+            ZoneCheck("run", Period(2026, 1), UNKNOWN_ZONES, 2).body(),
         ),
         ZoneCheck.parse,
         write=ZoneCheck.body,
@@ -320,6 +322,7 @@ def _ledger() -> list[LedgerEntry]:
     reversal = ledger.reverse(account_now(), entries[2], entries[1], 0, 40, request, NOW)
     entries.append(reversal.entry)
     entries.append(ledger.claw_back(account_now(), 5, request, NOW))
+    entries.append(ledger.claw_back_what_is_left(account_now(), 5, request, NOW))
     expiration = ledger.expire(account_now(), datetime(2026, 3, 1, tzinfo=UTC))
     assert expiration is not None
     return [*entries, expiration]
@@ -681,6 +684,20 @@ FILES_AND_SETTINGS = (
         ),
     ),
     reader(
+        "plans.toml of what is deployed",
+        Kind.TEXT,
+        (
+            PLANS_FILE.read_text(encoding="utf-8"),
+            '[[plans]]\nid = "a"\nmonthly_credits = 1\ngrants_since = 2027-01-01\n',
+        ),
+        lambda text: plan_changes.terms_of(sendable(text)),
+        write=None,
+        own=ValueError,
+        check=lambda terms: all(type(each.monthly_credits) is int for each in terms.values()),
+        share=1,
+        words=("[[plans]]", "[plans]", "[", "a.b = 1", "id = []", "2027-01-01", "T00:00:00Z"),
+    ),
+    reader(
         "parameters.toml",
         Kind.TEXT,
         ('[dev]\nTokenIssuer = "https://issuer.example.com/"\nMailsASecond = 1\n',),
@@ -785,13 +802,22 @@ COMMANDS = (
         check=lambda number: 1 <= number < 10**12,
     ),
     reader(
-        "limit of a redrive",
+        "whole number of a command",
         Kind.TEXT,
-        ("10",),
-        redrive._limit,
+        ("10", "1000000000"),
+        arguments.whole_number(),
         write=str,
-        own=(ArgumentTypeError, ValueError),  # argparse takes both for a refusal
-        check=lambda limit: limit > 0,
+        own=ArgumentTypeError,
+        check=lambda read: 1 <= read <= arguments.MOST,
+    ),
+    reader(
+        "number of a command",
+        Kind.TEXT,
+        ("10", "1.5", "1e3", "0"),
+        arguments.number(),
+        write=str,
+        own=ArgumentTypeError,
+        check=lambda read: 0 <= read <= arguments.MOST,
     ),
     reader(
         "line of a function's log",

@@ -1,6 +1,6 @@
 """Bugs to plant, each by its sentence: mistakes that somebody could make in the product."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -421,7 +421,7 @@ def _not_correlated() -> AbstractContextManager[object]:
 
 @bug("a subscription is put whatever its version")
 def _versions_not_compared() -> AbstractContextManager[object]:
-    def put(self: SubscriptionStore, subscription: Any) -> None:
+    def put(self: SubscriptionStore, subscription: Any, _: Sequence[str] = ()) -> None:
         item = _item(subscription)
         self._connection.put_item(self._table, subscription.user_id, attributes=item)
 
@@ -432,9 +432,9 @@ def _versions_not_compared() -> AbstractContextManager[object]:
 def _lost_edit() -> AbstractContextManager[object]:
     original = SubscriptionStore.put
 
-    def put(self: SubscriptionStore, subscription: Any) -> None:
+    def put(self: SubscriptionStore, subscription: Any, earlier: Sequence[str] = ()) -> None:
         try:
-            original(self, subscription)
+            original(self, subscription, earlier)
         except VersionConflict:
             return
 

@@ -8,7 +8,7 @@ import sys
 import urllib.request
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import botocore.session
 import pytest
 from botocore.exceptions import ClientError, NoCredentialsError
 
+from chalicelib.domain.plans import Plan, PlanCatalogue
 from infra import deploy, emulator, local, packaging
 from infra.local import LocalStack
 from tests.stack.conftest import Invoke, Packaged, wait_for
@@ -207,6 +208,26 @@ def test_a_second_deployment_has_nothing_to_change(deploy_again: Deploy) -> None
     deployment, said = deploy_again()
     assert not deployment.changed
     assert "No changes: stack credits-local is up to date." in said
+
+
+def test_the_plans_are_compared_with_those_in_the_deployed_code(
+    deploy_again: Deploy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans = packaging.catalogue().plans
+    gold = Plan("gold", "Gold", 10, None, lowest=False)
+    monkeypatch.setattr(packaging, "catalogue", lambda: PlanCatalogue((*plans, gold)))
+    with pytest.raises(deploy.DeployError, match=r"Plan 'gold' begins to grant .* grants_since = "):
+        deploy_again()
+    gold = replace(gold, grants_since=date(2099, 1, 1))
+    cheap = replace(plans[0], monthly_credits=1)
+    after = PlanCatalogue((cheap, *plans[2:], gold))
+    monkeypatch.setattr(packaging, "catalogue", lambda: after)
+    _, said = deploy_again()
+    assert [line.partition(":")[0] for line in said if line.startswith("Plan ")] == [
+        f"Plan {plans[1].id!r} is removed",
+        f"Plan {cheap.id!r} grants 1 credits a month, not {plans[0].monthly_credits}, from now on",
+        "Plan 'gold' is new",
+    ]
 
 
 def test_a_change_is_shown_and_made_only_when_it_is_confirmed(deploy_again: Deploy) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from infra import reference
+from chalicelib.domain.plans import PlanCatalogue
+from infra import local, packaging, reference
 from infra.__main__ import COMMANDS, main, overview
 
 ROOT = Path(__file__).parents[2]
@@ -120,3 +121,73 @@ def test_what_cannot_be_written_is_named_with_what_to_do(
     said = capsys.readouterr().err
     assert said.startswith(f"error: {tmp_path / 'build'}: Permission denied.")
     assert "clone it where you can write" in said
+
+
+# --- What is given is checked first -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_mistake_in_the_plans_is_told_by_every_command_before_it_does_anything(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def mistaken() -> PlanCatalogue:
+        raise packaging.PackagingError("chalicelib/plans.toml, line 29: ...")
+
+    def nobody(*_: object, **__: object) -> None:
+        pytest.fail("it was run")
+
+    monkeypatch.setattr(packaging, "catalogue", mistaken)
+    monkeypatch.setattr(runpy, "run_module", nobody)
+    monkeypatch.setattr(sys, "argv", ["infra", name])
+    assert main() == 1
+    assert capsys.readouterr().err == "error: chalicelib/plans.toml, line 29: ...\n"
+
+
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("cost --users 0", "argument --users: must be a whole number from 1 to 1,000,000,000"),
+        ("cost --users 1e3", "argument --users: must be a whole number"),
+        ("cost --users " + "9" * 5_000, "argument --users: must be a whole number"),
+        ("cost --usages x", "argument --usages: must be a number from 0 to 1,000,000,000"),
+        ("cost --reads NaN", "argument --reads: must be a number from 0"),
+        ("cost --mails=-1", "argument --mails: must be a number from 0"),
+        ("cost --mails Infinity", "argument --mails: must be a number from 0"),
+        ("cost --expiring 1.1", "argument --expiring: must be a number from 0 to 1"),
+        ("cost --months-kept 1201", "argument --months-kept: must be a whole number from 1 to"),
+        ("units --users 0", "argument --users: must be a whole number"),
+        ("scale --users ٣", "argument --users: must be a whole number"),
+        ("bench --rounds 1001", "argument --rounds: must be a whole number from 1 to 1,000"),
+        ("redrive --limit 0", "argument --limit: must be a whole number"),
+        ("import --stage prood x.csv", "There is no stage 'prood'; the stages are local, dev, pr"),
+        ("verify --stage prood 42", "There is no stage 'prood'"),
+        ("completeness --stage prood 2026-07", "There is no stage 'prood'"),
+        ("export --stage prood --user-id 42", "There is no stage 'prood'"),
+        ("deploy --stage prood", "invalid choice: 'prood' (choose from 'dev', 'prod')"),
+        ("allocate --period 2026-13 --user-id 42", "--period: must be a month written like 2026-"),
+        ("void --user-id 42 --batch x --reason a --actor b", "--batch"),
+        ("replay --from x --kind allocation", "--from: must be a date and time written like"),
+        ("erase --user-id=a/b", "--user-id: "),
+    ],
+)
+def test_a_wrong_value_is_named_before_anything_is_looked_for(
+    words: str, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["infra", *words.split()])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code in (1, 2)
+    said = capsys.readouterr()
+    assert message in said.err + said.out
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"endpoint_url": "http://127.0.0.1:1"}'])
+def test_what_an_ended_or_older_stack_left_behind_is_no_running_stack(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "local.json"
+    file.write_text(text)
+    monkeypatch.setattr(local, "STATE_FILE", file)
+    with pytest.raises(local.NotRunningError, match="make up"):
+        local.running_stack()

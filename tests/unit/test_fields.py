@@ -75,7 +75,6 @@ def test_a_whole_number_is_a_user_id_and_means_its_digits(number: int, user_id: 
     ("wrong", "as_shown"),
     [
         (-1, "-1 (int)"),
-        (10**18, "1000000000000000000 (int)"),
         (True, "True (bool)"),
         (1.0, "1.0 (float)"),
         ("", "''"),
@@ -97,6 +96,15 @@ def test_what_is_no_user_id_is_refused_with_the_alphabet(wrong: object, as_shown
     assert refusal(parse_user_id, wrong) == (
         "must be 1 to 128 letters, digits and . _ : @ | + = -, or a whole number; is " + as_shown
     )
+
+
+@pytest.mark.parametrize("number", [10**18, 1312000000000000000, 10**40])
+def test_a_number_that_is_too_long_for_a_user_id_is_refused_with_the_bound(number: int) -> None:
+    assert refusal(parse_user_id, number) == (
+        "must have at most 18 digits as a number; send a longer one as a text, in quotation "
+        f"marks; is {shown(number)}"
+    )
+    assert parse_user_id("user_id", "1312000000000000000") == "1312000000000000000"
 
 
 # --- Amounts ------------------------------------------------------------------------------------

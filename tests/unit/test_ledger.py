@@ -312,6 +312,27 @@ def test_a_claw_back_takes_credits_like_a_usage_in_the_admins_name(book: Book) -
 Take = Callable[[Account, int, Request, datetime], LedgerEntry]
 
 
+def test_a_claw_back_of_what_is_left_takes_the_oldest_credits_that_are_usable(book: Book) -> None:
+    now = at("2026-07-03T00:00:00Z")
+    book.grant("2026-07-01T00:00:00Z", 50)
+    book.grant("2026-07-02T00:00:00Z", 30)
+    some = ledger.claw_back_what_is_left(book.account, 60, why("manual#api#7"), now)
+    assert some == ledger.claw_back(book.account, 60, why("manual#api#7"), now)
+    everything = ledger.claw_back_what_is_left(book.account, 81, why("manual#api#7"), now)
+    assert everything == ledger.claw_back(book.account, 80, why("manual#api#7"), now)
+
+
+def test_a_claw_back_of_what_is_left_where_nothing_is_says_that_it_was_asked_for(
+    book: Book,
+) -> None:
+    granted = book.grant("2026-07-01T00:00:00Z", 50, days=1)
+    now = at("2026-08-03T00:00:00Z")
+    entry = book.post(ledger.claw_back_what_is_left(book.account, 60, why("manual#api#7"), now))
+    assert (entry.type, entry.amount, entry.legs) == (EntryType.MANUAL, 0, ())
+    assert (entry.balance, entry.batches) == (50, granted.batches), "what has expired is not taken"
+    assert (entry.operation, entry.posted_at) == ("manual#api#7", now)
+
+
 @pytest.mark.parametrize("take", [ledger.use, ledger.claw_back])
 def test_all_that_is_available_can_be_taken_and_one_more_is_refused_whole(
     book: Book, take: Take

@@ -46,6 +46,14 @@ def test_a_user_reads_what_a_kind_of_mail_is_about(kind: str, words: str) -> Non
     assert MailKind(kind).words == words
 
 
+def test_a_claw_back_that_found_nothing_left_calls_for_no_mail() -> None:
+    nothing = ledger.claw_back_what_is_left(Account("42"), 5, WHY, NOW)
+    some = ledger.claw_back_what_is_left(Account("42", granted()), 5, WHY, NOW)
+    assert kind_of(nothing, 50) is None
+    assert kind_of(some, 50) is MailKind.MANUAL
+    assert not may_call_for_a_mail(nothing, CATALOGUE)
+
+
 @pytest.mark.parametrize(
     ("amount", "threshold", "expected"),
     [

@@ -92,6 +92,16 @@ def test_a_ledger_with_every_kind_of_line_passes_and_adds_up_to_its_account() ->
     assert [entry.amount for entry in ENTRIES] == [100, 50, -110, 30, -5, 8, -15, 0, 100, -58]
 
 
+def test_a_claw_back_of_what_is_left_may_take_nothing_where_nothing_is_left() -> None:
+    left = ledger.claw_back_what_is_left(
+        Account(USER), 5, why("manual#1"), at("2026-07-01T00:00:00Z")
+    )
+    assert verify(USER, sealed([left])).ledger_balance == 0
+    # A void takes a batch: it is never empty.
+    void = replace(left, operation="void#1")
+    assert fault(sealed([void])) == (1, "a void takes all of one batch and no other")
+
+
 @pytest.mark.parametrize("count", range(len(ENTRIES) + 1))
 def test_every_beginning_of_a_ledger_passes_too(count: int) -> None:
     assert verify(USER, LINES[:count]).next_number == count + 1

@@ -23,7 +23,7 @@ export type UseRequest = Schemas["UseRequest"];
 export type UseAnswer = Schemas["UseAnswer"];
 export type ReverseRequest = Schemas["ReverseRequest"];
 export type ReverseAnswer = Schemas["ReverseAnswer"];
-/** Negative amounts claw back. */
+/** Negative amounts claw back; with `up_to_available`, what is left of them. */
 export type AllocateRequest = Omit<Schemas["AllocateRequest"], "amount"> & { amount: number };
 export type AllocateAnswer = Schemas["AllocateAnswer"];
 export type HistoryQuery = QueryOf<"listHistory">;

@@ -1,0 +1,210 @@
+"""What a deployment changes about the plans: told, or refused with the line to write."""
+
+import io
+import zipfile
+from datetime import UTC, date, datetime
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from chalicelib.domain.plans import Plan, PlanCatalogue
+from infra import plan_changes
+from infra.plan_changes import Terms, UnreadableDeploymentError, changes, refusals, terms_of
+
+NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
+NEXT = "grants_since = 2026-12-01"
+WHERE = 'the table with id = "pro" in chalicelib/plans.toml'
+
+
+def plan(monthly_credits: int, since: str | None = None, days: int | None = None) -> Plan:
+    day = date.fromisoformat(since) if since else None
+    return Plan("pro", "Pro", monthly_credits, days, lowest=True, grants_since=day)
+
+
+def terms(monthly_credits: int, since: str | None = None) -> dict[str, Terms]:
+    return {"pro": Terms(monthly_credits, None, date.fromisoformat(since) if since else None)}
+
+
+def refused(before: dict[str, Terms], after: Plan, now: datetime = NOW) -> str | None:
+    lines = refusals(before, PlanCatalogue((after,)), now)
+    assert len(lines) <= 1
+    return lines[0] if lines else None
+
+
+# --- Beginning to grant -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "before",
+    [terms(0), terms(0, "2026-12-01"), {}, {"other": Terms(5, None, None)}],
+    ids=["granted 0", "granted 0 since a day", "no plans", "was removed, or is new"],
+)
+def test_a_plan_that_begins_to_grant_says_since_which_day_ahead(before: dict[str, Terms]) -> None:
+    begins = "Plan 'pro' begins to grant 10 credits a month"
+    unsaid = f"{begins} and does not say since when. Add to {WHERE}: {NEXT}"
+    assert refused(before, plan(10)) == unsaid
+    past = f"{begins}, and 2026-11-28 is no day ahead. Write in {WHERE}: {NEXT}"
+    assert refused(before, plan(10, "2026-11-28")) == past
+    for since in ("2026-11-30", "2026-12-01", "2027-06-01"):
+        assert refused(before, plan(10, since)) is None
+
+
+def test_the_day_is_ahead_wherever_somebody_lives() -> None:
+    """In Kiritimati a day begins at 10:00 UTC of the day before."""
+    at = datetime(2026, 12, 31, 9, 59, 59, tzinfo=UTC)
+    assert refused(terms(0), plan(10, "2027-01-01"), at) is None
+    begun = refused(terms(0), plan(10, "2027-01-01"), at.replace(hour=10, minute=0, second=0))
+    assert begun is not None
+    assert begun.endswith("grants_since = 2027-02-01")
+
+
+def test_the_same_date_does_not_count_twice() -> None:
+    """A plan that stopped and begins again was without allocations meanwhile."""
+    assert refused(terms(10, "2026-01-01"), plan(0, "2026-01-01")) is None
+    again = refused(terms(0, "2026-01-01"), plan(10, "2026-01-01"))
+    assert again is not None
+    assert again.endswith(NEXT)
+
+
+def test_a_plan_that_grants_nothing_needs_no_date() -> None:
+    for before in (terms(0), terms(10), terms(10, "2026-01-01"), {}):
+        assert refused(before, plan(0)) is None
+
+
+# --- Granting already ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("since", [None, "2026-01-01", "2027-01-01"])
+def test_a_plan_that_grants_already_may_change_its_amount(since: str | None) -> None:
+    assert refused(terms(500, since), plan(10, since)) is None
+    assert refused(terms(500, since), plan(1_000, since)) is None
+
+
+@pytest.mark.parametrize("since", [None, "2025-12-31", "2026-01-31"])
+def test_a_date_is_not_moved_back_nor_taken_out(since: str | None) -> None:
+    given = f"since {since}" if since else "always"
+    assert refused(terms(10, "2026-02-01"), plan(10, since)) == (
+        f"Plan 'pro' has granted since 2026-02-01 and would have granted {given}. "
+        f"Put back in {WHERE}: grants_since = 2026-02-01"
+    )
+
+
+def test_a_date_of_a_plan_that_grants_moves_only_to_a_day_ahead() -> None:
+    assert refused(terms(10), plan(10, "2026-12-01")) is None
+    assert refused(terms(10, "2026-02-01"), plan(10, "2026-12-01")) is None
+    left = "Plan 'pro' grants already, and 2026-11-28 is no day ahead. "
+    assert refused(terms(10, "2026-02-01"), plan(10, "2026-11-28")) == (
+        f"{left}Write in {WHERE}: grants_since = 2026-02-01"
+    )
+    assert refused(terms(10), plan(10, "2026-11-28")) == (f"{left}Take the line out of {WHERE}")
+
+
+def test_each_plan_is_refused_by_itself() -> None:
+    gold = Plan("gold", "Gold", 5, None, lowest=False)
+    lines = refusals(terms(0), PlanCatalogue((plan(10), gold)), NOW)
+    assert [line.split()[1] for line in lines] == ["'pro'", "'gold'"]
+
+
+# --- What is told -------------------------------------------------------------------------------
+
+
+def test_what_changes_is_told_plan_by_plan() -> None:
+    before = {
+        "gone": Terms(7, None, None),
+        "free": Terms(0, None, None),
+        "pro": Terms(500, None, None),
+        "short": Terms(5, 30, None),
+        "late": Terms(5, None, None),
+        "same": Terms(5, 30, date(2026, 1, 1)),
+    }
+    since = date(2027, 1, 1)
+    after = PlanCatalogue(
+        (
+            Plan("free", "Free", 10, None, lowest=True, grants_since=since),
+            Plan("pro", "Pro", 0, None, lowest=False),
+            Plan("short", "Short", 5, None, lowest=False),
+            Plan("late", "Late", 5, 60, lowest=False, grants_since=since),
+            Plan("same", "Another name", 5, 30, lowest=False, grants_since=date(2026, 1, 1)),
+            Plan("new", "New", 1_000, None, lowest=False, grants_since=since),
+        )
+    )
+    assert list(changes(before, after)) == [
+        (
+            "Plan 'gone' is removed: whoever is on it gets no credits until they are moved to "
+            "another plan (it granted 7 a month)"
+        ),
+        "Plan 'free' grants 10 credits a month since 2027-01-01, not 0, from now on",
+        "Plan 'pro' grants 0 credits a month, not 500, from now on",
+        "Plan 'short': credits granted from now on never expire; those before live 30 days",
+        "Plan 'late': credits granted from now on live 60 days; those before never expire",
+        "Plan 'late' grants since 2027-01-01, before always",
+        "Plan 'new' is new: 1,000 credits a month since 2027-01-01",
+    ]
+
+
+# --- What is deployed ---------------------------------------------------------------------------
+
+
+def test_a_catalogue_of_another_version_is_read_for_what_it_says() -> None:
+    text = '[[plans]]\nid = "pro"\nmonthly_credits = 5\ngrants_since = 2027-01-01\ncolour = 1\n'
+    assert terms_of(text) == terms(5, "2027-01-01")
+    assert terms_of('[[plans]]\nid = "pro"\nmonthly_credits = 5\n') == terms(5)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[[plans]",
+        "plans = 1",
+        "plans = [1]",
+        "[plans]\nid = 1",
+        "[[plans]]\nid = 'a'",
+        "[[plans]]\nmonthly_credits = 1",
+        "[[plans]]\nid = []\nmonthly_credits = 1",
+        "[[plans]]\nid = 'a'\nmonthly_credits = '1'",
+        "[[plans]]\nid = 'a'\nmonthly_credits = 1\ncredit_lifetime_days = 'x'",
+        "[[plans]]\nid = 'a'\nmonthly_credits = 1\ngrants_since = 2027-01-01T00:00:00",
+        "plans = " + "[" * 2_000,
+    ],
+)
+def test_what_is_no_catalogue_is_said_to_be_none(text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        terms_of(text)
+
+
+class Functions:
+    """A Lambda service with one function, whose code is at an address."""
+
+    def get_function(self, FunctionName: str) -> dict[str, Any]:  # noqa: N803
+        if FunctionName != "there":
+            error = {"Error": {"Code": "ResourceNotFoundException", "Message": "none"}}
+            raise ClientError(error, "GetFunction")  # type: ignore[arg-type]
+        return {"Code": {"Location": "https://code.example.com"}}
+
+
+def archive(**files: str) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return packed.getvalue()
+
+
+def test_the_deployed_catalogue_is_that_of_the_code_that_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    code = archive(**{"app.py": "", "chalicelib/plans.toml": "plans = []"})
+    monkeypatch.setattr(plan_changes, "_download", lambda _: code)
+    assert plan_changes.deployed(Functions(), "there") == "plans = []"
+    assert plan_changes.deployed(Functions(), "absent") is None
+
+
+@pytest.mark.parametrize("code", [archive(**{"app.py": ""}), b"no archive"])
+def test_code_without_plans_is_no_reason_to_go_on(
+    code: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan_changes, "_download", lambda _: code)
+    with pytest.raises(UnreadableDeploymentError, match="code of function there cannot be read"):
+        plan_changes.deployed(Functions(), "there")
