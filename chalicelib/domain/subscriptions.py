@@ -454,9 +454,28 @@ def _successor(
     )
     if _decides(existing, described):
         described = replace(described, resumed_at=None)
-    elif _receives(described, catalogue, now) and not _receives(existing, catalogue, now):
-        described = replace(described, resumed_at=now)
+    elif since := _nothing_before(existing, described, catalogue, now):
+        described = replace(described, resumed_at=since)
     return existing if described == existing else replace(described, version=existing.version + 1)
+
+
+def _nothing_before(
+    existing: Subscription, described: Subscription, catalogue: PlanCatalogue, now: datetime
+) -> datetime | None:
+    """From when on an edit can make periods due, None when it lifts no bound of the past.
+
+    A time for which nothing was given as things were known then stays one, whatever is said of it
+    now: a start or an end in the past that is moved makes nothing due.
+    """
+    # Both are looked at where the user lives from now on: to move is not to come back.
+    before = replace(existing, timezone=described.timezone)
+    if not _receives(before, catalogue, now):
+        is_prolonged = _has_ended(before, now) and not (
+            described.ends_at and before.ends_at and described.ends_at <= before.ends_at
+        )
+        return now if is_prolonged or _receives(described, catalogue, now) else None
+    first = _first_instant(before, catalogue)
+    return first if _first_instant(described, catalogue) < first else None
 
 
 def _decides(existing: Subscription, described: Subscription) -> bool:

@@ -58,13 +58,24 @@ def message_is_done(oracle: "Oracle", queue: str, message: Message) -> None:
         _sweep_is_done(oracle, body)
     elif queue in ("allocations", "expiries"):
         users_are_done(oracle, queue, message, spared=())
+        if queue == "allocations":
+            _nobody_is_stranded(oracle, body["user_ids"])
+
+
+def _nobody_is_stranded(oracle: "Oracle", user_ids: Iterable[str]) -> None:
+    """Of a plan that has left the catalogue nobody knows what it owes: that is not nothing."""
+    for user_id in user_ids:
+        if user_id in oracle.subscriptions and not oracle.may_be_unseen(user_id):
+            known = oracle.candidates(user_id)
+            is_stranded = all(version.is_stranded for version in known)
+            require(not is_stranded, "what is owed to a stranded user is forgotten:", known[-1])
 
 
 def users_are_done(oracle: "Oracle", queue: str, message: Message, spared: Iterable[str]) -> None:
     """Nothing is left due to the users of a message, but for those who are ``spared``."""
     body = json.loads(message.body)
     now = oracle.world.clock
-    as_of = min(datetime.fromisoformat(body["as_of"]), now)
+    as_of = datetime.fromisoformat(body["as_of"])
     for user_id in body["user_ids"]:
         if user_id in spared or user_id not in oracle.subscriptions:
             continue
@@ -73,7 +84,8 @@ def users_are_done(oracle: "Oracle", queue: str, message: Message, spared: Itera
             require(ledger.expire(now) is None, "not expired for user", user_id)
         elif not oracle.may_be_unseen(user_id):
             # Whatever was read: if all of it says the same, then that must be done.
-            due = [c.due(ledger.through, as_of) for c in oracle.candidates(user_id)]
+            known = oracle.candidates(user_id)
+            due = [version.due(ledger.through, as_of, now) for version in known]
             require(not all(due), "not allocated to user", user_id, due)
 
 

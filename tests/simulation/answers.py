@@ -14,6 +14,8 @@ REASONS = {
     "subscription_cancelled": "The subscription is cancelled.",
     "billed_monthly": "Monthly credits come with yearly billing only.",
     "plan_grants_nothing": "The plan grants no monthly credits.",
+    "plan_unknown": "The plan is no longer in the catalogue of plans.",
+    "subscription_ended": "The subscription ends before the next allocation.",
 }
 
 
@@ -46,15 +48,44 @@ def balance(who: str, ledger: Ledger, moment: datetime) -> Json:
     }
 
 
-def why_not(subscription: Subscription) -> Json | None:
+def why_not(subscription: Subscription, period: str | None) -> Json | None:
     """Why no allocation is to come."""
-    if subscription.receives:
+    if period:
         return None
     code = {"paused": "subscription_paused", "cancelled": "subscription_cancelled"}.get(
-        subscription.status,
-        "plan_grants_nothing" if subscription.is_swept else "billed_monthly",
+        subscription.status, "billed_monthly"
     )
+    if subscription.is_stranded:
+        code = "plan_unknown"
+    elif subscription.is_swept:
+        code = "subscription_ended" if subscription.receives else "plan_grants_nothing"
     return {"code": code, "words": REASONS[code]}
+
+
+def edited(subscription: Subscription, ledger: Ledger, now: datetime) -> Json:
+    """What an editor is told, or a reader: the fields, and what follows from them."""
+    period = subscription.next_period(ledger.through, now)
+    eligible = subscription.eligible_from
+    return {
+        **{
+            name: getattr(subscription, name)
+            for name in (
+                *("user_id", "email", "timezone", "plan", "billing_interval", "status"),
+                "allocation_amount",
+            )
+        },
+        "started_at": show(subscription.started_at),
+        "eligible_from": show(eligible),
+        "ends_at": subscription.ends_at and show(subscription.ends_at),
+        "observed_at": subscription.observed_at and show(subscription.observed_at),
+        "notifications": [kind for kind in KINDS if kind in subscription.notifications],
+        "next_credit_allocation": first_day(period),
+        "credit_allocation_amount": subscription.amount if period else 0,
+        "not_allocated_because": why_not(subscription, period),
+    }
+
+
+KINDS = ("allocation", "expiration", "expiring_soon", "manual", "low_balance")
 
 
 def schedule(subscription: Subscription, ledger: Ledger, now: datetime) -> Json:
@@ -75,7 +106,7 @@ def schedule(subscription: Subscription, ledger: Ledger, now: datetime) -> Json:
         ],
         "next_allocation_at": period and show(reference.month_start(timezone, period)),
         "timezone": timezone,
-        "not_allocated_because": why_not(subscription),
+        "not_allocated_because": why_not(subscription, period),
     }
 
 
@@ -117,7 +148,7 @@ def previewed(
     """What a run as of an instant would post to a user."""
     ledger = ledger.until(len(ledger.lines))
     items = []
-    for period in subscription.due(ledger.through, start):
+    for period in subscription.due(ledger.through, start, now):
         line = ledger.allocate(subscription, period, now)
         ledger.add(line)
         assert line.grant is not None
@@ -132,3 +163,15 @@ def previewed(
             }
         )
     return items
+
+
+def counted(subscription: Subscription, ledger: Ledger, period: str, now: datetime) -> str:
+    """What a user is counted as where it is asked whether a period is complete."""
+    allocations = [line for line in ledger.lines if line.type == "allocation"]
+    given = sum(line.through == period for line in allocations)
+    if given:
+        return "duplicate" if given > 1 else "allocated"
+    if subscription.is_stranded:
+        return "unchecked"
+    start = reference.month_start(subscription.timezone, period)
+    return "missing" if period in subscription.due(ledger.through, start, now) else "not due"

@@ -215,6 +215,19 @@ class _Condition:
 
 _MOST_ITEM_BYTES = 400 * 1024
 
+MOST_PAGE_BYTES = 1_000_000
+"""A page of a query ends there, whatever its limit is
+(https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Query.Pagination.html)."""
+
+
+def bytes_of(item: Json) -> int:
+    """About the size of an item as DynamoDB counts it: names and values."""
+    return sum(
+        len(name.encode()) + len(str(value).encode())
+        for name, attribute in item.items()
+        for value in attribute.values()
+    )
+
 
 @dataclass
 class Table:
@@ -253,7 +266,7 @@ class Table:
         for name, attribute in item.items():
             if "" in attribute.values() and name in {*self.keys, *self._index_keys()}:
                 raise Refused("ValidationException")
-        if sum(len(name) + len(str(value)) for name, value in item.items()) > _MOST_ITEM_BYTES:
+        if bytes_of(item) > _MOST_ITEM_BYTES:
             raise Refused("ValidationException")
         self.delete(item)
         key = self.key_of(item)
@@ -279,8 +292,8 @@ class Table:
                 rows = self.partitions.setdefault(name, {}).setdefault(partition, [])
                 yield rows, (order[0] if order else "", key)
 
-    def query(self, parameters: Json, most: int | None) -> Json:
-        """A page; ``most`` items at most, however many were asked for."""
+    def query(self, parameters: Json, most: int | None, most_bytes: int) -> Json:
+        """A page; ``most`` items and bytes at most, however many were asked for."""
         index = parameters.get("IndexName", "")
         keys = self.indexes[index] if index else self.keys
         if index and parameters.get("ConsistentRead"):
@@ -300,15 +313,22 @@ class Table:
             places = [row[1] for row in found]
             found = found[places.index(self.key_of(start)) + 1 :]
         limit = min(parameters.get("Limit", 1_000_000), most or 1_000_000)
+        # Of an index there are the keys only.
+        names = {*self.keys, *keys} if index else None
+        items: list[Json] = []
+        left = most_bytes
         answer: Json = {}
-        if len(found) >= limit:
+        for _, key in found:
+            item = self.items[key]
+            if names is not None:
+                item = {name: item[name] for name in names}
+            left -= bytes_of(item)
+            if items and (len(items) >= limit or left < 0):
+                break
+            items.append(item)
+        if items and (len(items) >= limit or len(items) < len(found)):
             # As soon as the limit is reached, also when there is nothing behind it.
-            found = found[:limit]
-            answer["LastEvaluatedKey"] = self._last_key(found[-1][1], keys)
-        items = [self.items[key] for _, key in found]
-        if index:  # keys only
-            names = {*self.keys, *keys}
-            items = [{name: item[name] for name in names} for item in items]
+            answer["LastEvaluatedKey"] = self._last_key(found[len(items) - 1][1], keys)
         return {"Items": items, "Count": len(items), "ScannedCount": len(items), **answer}
 
     def _last_key(self, key: Key, keys: tuple[str, ...]) -> Json:
@@ -359,10 +379,12 @@ class Tables:
     tokens: dict[str, str] = field(default_factory=dict)
     stream: list[Json] = field(default_factory=list)
     """New items of tables that have a stream, in the order they were committed."""
+    most_page_bytes: int = MOST_PAGE_BYTES
+    """A life with small pages is as one with many entries."""
 
     def copy(self) -> "Tables":
         tables = {name: table.copy() for name, table in self.tables.items()}
-        return Tables(tables, dict(self.tokens), list(self.stream))
+        return Tables(tables, dict(self.tokens), list(self.stream), self.most_page_bytes)
 
     def perform(self, operation: str, parameters: Json, most: int | None = None) -> Json:
         """``most``: how many items or keys are handled of those that one request may ask for."""
@@ -370,7 +392,8 @@ class Tables:
         if operation not in _PARAMETERS or unknown:
             raise NotModelledError(f"dynamodb.{operation} with {sorted(unknown)}")
         if operation == "Query":
-            return self.tables[parameters["TableName"]].query(parameters, most)
+            table = self.tables[parameters["TableName"]]
+            return table.query(parameters, most, self.most_page_bytes)
         if operation == "BatchGetItem":
             return self._batch_get(parameters, most)
         method: Callable[[Json], Json] = getattr(self, f"_{operation}")

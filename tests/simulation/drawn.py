@@ -11,9 +11,16 @@ from typing import Any
 from hypothesis import strategies as st
 
 from tests.simulation import reference
+from tests.simulation.aws import MOST_PAGE_BYTES
 from tests.simulation.faults import Fault
 from tests.simulation.oracle import ALL_KINDS
 from tests.simulation.world import ZONES, at
+
+PLANS: reference.Plans = {
+    **reference.SHIPPED,
+    "free": {"id": "free", "name": "Free", "monthly_credits": 0},
+}
+"""The plans at the beginning of each life: those of the repository, and one that grants nothing."""
 
 NAMES = ("ada", "bob", "cem", "dua", "eva", "fay", "gus")
 
@@ -28,14 +35,21 @@ class Profile:
     """Of each user there is at first the plan, and the amount that was agreed with him."""
     users_a_page: int
     faults: tuple[Fault, ...]
+    page_bytes: int = MOST_PAGE_BYTES
+    """Where a page of a query ends: less than in truth is as more entries."""
 
 
 def _profile(
-    moment: tuple[datetime, str], zones: list[str], people: Any, users_a_page: int, faults: Any
+    moment: tuple[datetime, str],
+    zones: list[str],
+    people: Any,
+    users_a_page: int,
+    faults: Any,
+    page_bytes: int,
 ) -> Profile:
     start, special = moment
     there = tuple(dict.fromkeys((special, *zones)))
-    return Profile(start, there, tuple(people), users_a_page, tuple(faults))
+    return Profile(start, there, tuple(people), users_a_page, tuple(faults), page_bytes)
 
 
 profiles = st.builds(
@@ -51,12 +65,13 @@ profiles = st.builds(
     ),
     zones=st.lists(st.sampled_from(ZONES), max_size=2, unique=True),
     people=st.lists(
-        st.tuples(st.sampled_from(tuple(reference.PLANS)), st.none() | st.integers(1, 300)),
+        st.tuples(st.sampled_from(tuple(PLANS)), st.none() | st.integers(1, 300)),
         min_size=1,
         max_size=5,
     ),
     users_a_page=st.sampled_from((2, 4, 8)),
     faults=st.lists(st.sampled_from(tuple(Fault)), min_size=1, max_size=8, unique=True),
+    page_bytes=st.sampled_from((MOST_PAGE_BYTES, 5_000, 1_200)),
 )
 
 places = st.integers(0, 6)
@@ -69,10 +84,18 @@ offsets = st.sampled_from((-1, 0, 0, 0, 1, 60_000))
 """Milliseconds from the moment that matters."""
 
 Change = tuple[str, Any]
-"""What of a subscription is changed to what; a timezone is a place in those of the life."""
+"""What of a subscription is changed to what.
+
+A timezone is a place in those of the life. A moment is so many days from now, or the start of the
+month so many months from now where the user lives: as an instant, or as a local date.
+"""
+
+_days = st.tuples(st.just("days"), st.sampled_from((-400, -45, -10, 0, 3, 20, 45)))
+_firsts = st.tuples(st.just("first"), st.sampled_from((-14, -2, -1, 0, 1, 1, 2)))
+_dates = st.tuples(st.just("date"), st.sampled_from((-14, -2, -1, 0, 1, 1, 2)))
 
 EDITS: dict[str, st.SearchStrategy[Any]] = {
-    "plan": st.sampled_from(tuple(reference.PLANS)),
+    "plan": st.sampled_from(tuple(PLANS)),
     "timezone": places,
     "status": st.sampled_from(("active", "active", "paused", "cancelled")),
     "billing_interval": st.sampled_from(("yearly", "yearly", "monthly")),
@@ -81,6 +104,9 @@ EDITS: dict[str, st.SearchStrategy[Any]] = {
         (sorted(ALL_KINDS), [], ["manual"], ["allocation", "expiration", "low_balance"])
     ),
     "email": st.sampled_from(("old@example.com", "new@example.com")),
+    "started_at": _days | _firsts,
+    "eligible_from": st.none() | _days | _firsts | _dates,
+    "ends_at": st.none() | _days | _firsts,
 }
 edits = st.sampled_from(tuple(EDITS)).flatmap(lambda name: st.tuples(st.just(name), EDITS[name]))
 
@@ -89,9 +115,62 @@ departures: st.SearchStrategy[tuple[Change, Change]] = st.sampled_from(
         (("status", "paused"), ("status", "active")),
         (("status", "cancelled"), ("status", "active")),
         (("billing_interval", "monthly"), ("billing_interval", "yearly")),
+        (("plan", "free"), ("plan", "pro")),
+        (("ends_at", ("days", 0)), ("ends_at", None)),
+        (("started_at", ("days", 45)), ("started_at", ("days", -400))),
+        (("eligible_from", ("days", 20)), ("eligible_from", None)),
     )
 )
 """How a subscription stops being given credits, and how it comes back."""
+
+editors = st.sampled_from(("patch", "patch", "put", "put", "stale"))
+"""How an edit is sent: one field, or all that was read just now, or all that was read before."""
+
+observations = st.none() | st.none() | st.sampled_from((0, 1, 30))
+"""How many hours ago an edit was observed, if it says so."""
+
+Deployment = tuple[str, str, Any]
+"""What of a plan is deployed; the date on which it begins to grant is so many days from now."""
+
+deployments: st.SearchStrategy[Deployment] = st.one_of(
+    st.tuples(
+        st.sampled_from(tuple(PLANS)),
+        st.just("monthly_credits"),
+        st.tuples(st.sampled_from((0, 10, 10, 700)), st.sampled_from((0, 1, 1, 40))),
+    ),
+    st.tuples(
+        st.sampled_from(tuple(PLANS)),
+        st.just("credit_lifetime_days"),
+        st.sampled_from((None, 3, 30)),
+    ),
+    st.tuples(
+        st.sampled_from(tuple(PLANS)),
+        st.just("low_balance_threshold"),
+        st.sampled_from((None, 5, 60)),
+    ),
+    st.tuples(st.sampled_from(tuple(PLANS)), st.just("presence"), st.none()),
+)
+
+Carried = tuple[int, int, int, int | None]
+"""A row of a file of balances: its reference, amount, age and rest of life in days."""
+
+CARRIED: st.SearchStrategy[list[Carried]] = st.lists(
+    st.tuples(
+        st.integers(1, 12),
+        st.sampled_from((1, 30, 100)),
+        st.sampled_from((0, 0, 10, 40)),
+        st.none() | st.sampled_from((1, 3, 30)),
+    ),
+    min_size=1,
+    max_size=6,
+    unique_by=lambda row: row[0],
+)
+
+columns: st.SearchStrategy[dict[str, str]] = st.dictionaries(
+    st.sampled_from(("eligible_from", "allocation_amount", "ends_at")),
+    st.sampled_from(("as ever", "as ever", "empty")),
+)
+"""The optional columns that a file of subscribers has; all others it does not."""
 
 spans = st.sampled_from(
     (

@@ -8,7 +8,8 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
 from typing import Any, ClassVar
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -18,11 +19,12 @@ from pynamodb.exceptions import PynamoDBException
 from chalicelib.domain.errors import CreditsError
 from tests.simulation import acknowledged, answers, reference
 from tests.simulation.aws import Call, Message
-from tests.simulation.drawn import Change, Drawn, Profile
+from tests.simulation.drawn import PLANS, Change, Drawn, Profile
 from tests.simulation.faults import Fault, Killed, Trouble, Troubles, kind_of, users_of
 from tests.simulation.oracle import Edit, Intent, Oracle
 from tests.simulation.reference import (
     Forbidden,
+    Outdated,
     Short,
     Subscription,
     Violation,
@@ -37,10 +39,13 @@ ADMIN = {"caller": "admin", "user_id": "", "scopes": "credits:admin"}
 SHOP = {"caller": "shop", "user_id": "", "scopes": "credits:backend"}
 LAMBDA = "lambda/manual-allocate"
 MILLISECOND = timedelta(milliseconds=1)
+OUTDATED = 422
+"""What an edit is answered that was observed before what is stored."""
 STATUS_OF = {
     "insufficient_credits": 402,
     "idempotency_key_reused": 422,
     "not_allowed": 422,
+    "outdated_edit": OUTDATED,
     "not_found": 404,
     "contention": 409,
 }
@@ -48,7 +53,12 @@ FAILURES = (BotoCoreError, ClientError, PynamoDBException, CreditsError)
 """What an invocation of ours may end with: whoever invoked it tries again."""
 
 AIMS: dict[str, tuple[str, ...]] = {
-    "edit": ("GetItem subscriptions", "PutItem subscriptions", "PutItem subscriptions"),
+    "edit": (
+        "GetItem subscriptions",
+        "PutItem subscriptions",
+        "PutItem subscriptions",
+        "PutItem ledger",
+    ),
     "use": (
         "Query ledger",
         "TransactWriteItems ledger",
@@ -93,6 +103,22 @@ AIMS: dict[str, tuple[str, ...]] = {
         "ChangeMessageVisibilityBatch notifications",
     ),
     "read": ("GetItem subscriptions", "Query ledger", "GetItem ledger"),
+    "balances": (
+        "BatchGetItem ledger",
+        "BatchGetItem subscriptions",
+        "GetItem subscriptions",
+        "TransactWriteItems ledger",
+        "TransactWriteItems ledger",
+        "TransactWriteItems ledger",
+    ),
+    "subscribers": (
+        "BatchGetItem subscriptions",
+        "GetItem subscriptions",
+        "PutItem subscriptions",
+        "PutItem subscriptions",
+        "PutItem ledger",
+    ),
+    "count": ("SendMessageBatch checks", "Query by_timezone", "Query ledger", "Query ledger"),
     "preview": ("Query by_timezone", "BatchGetItem subscriptions", "Query ledger"),
 }
 """At which calls trouble can aim in each kind of step; any call is an aim, too."""
@@ -122,6 +148,10 @@ class Life(RuleBasedStateMachine):
         self.is_over = True
         self.archive: dict[str, list[str]] = {name: [] for name in (*WORK_QUEUES, "notifications")}
         self.later: list[Callable[[], None]] = []
+        self.withdrawn: dict[str, reference.Plan] = {}
+        """Plans that have left the catalogue."""
+        self.seen: dict[str, Json] = {}
+        """What editors have read of each user, however long ago."""
         self.meanwhiles = 0
         self.again: Callable[[], None] | None = None
         """Does what the present step does a second time, as somebody else."""
@@ -130,7 +160,10 @@ class Life(RuleBasedStateMachine):
         """A life begins."""
         self.profile = profile
         self.stack.enter_context(simulated(profile.zones, profile.users_a_page))
-        self.world = World(profile.start)
+        self.stack.callback(reference.deploy, reference.SHIPPED)
+        reference.deploy(PLANS)
+        self.world = World(profile.start, plans=PLANS)
+        self.world.aws.state.dynamodb.most_page_bytes = profile.page_bytes
         self.stack.enter_context(self.world.running())
         self.oracle = Oracle(self.world)
         self.past = self.present = self.world.aws.state.copy()
@@ -234,8 +267,8 @@ class Life(RuleBasedStateMachine):
             if who is None:
                 return "nothing"
             if what == "edit" or kind_of(call) == "PutItem subscriptions":
-                self.edit(who, change, None)()
-                return f"the {change[0]} of {who} is changed to {self.shown(change)}"
+                self.edit(who, self.given(who, change)).send()
+                return f"the {change[0]} of {who} is changed to {self.shown(who, change)}"
             if what == "deliver":
                 self._deliver_meanwhile()
                 return "what waits is delivered"
@@ -248,6 +281,11 @@ class Life(RuleBasedStateMachine):
             return f"{asked[0].kind} of {asked[0].amount or 'all'} for {who}"
         finally:
             self.world.aws.interfere = interference
+
+    def deployed(self, plans: reference.Plans) -> None:
+        """Another catalogue counts from now on."""
+        reference.deploy(plans, self.world.now)
+        self.world.deploy(plans)
 
     def _deliver_meanwhile(self) -> None:
         for queue in WORK_QUEUES:
@@ -294,108 +332,179 @@ class Life(RuleBasedStateMachine):
         clock = self.world.clock
         return clock.replace(microsecond=clock.microsecond // 1000 * 1000)
 
-    def shown(self, change: Change) -> object:
+    def shown(self, who: str, change: Change) -> str:
+        """What a change sets, in words."""
+        return show(self.given(who, change)[change[0]])
+
+    def given(self, who: str, change: Change) -> Json:
+        """What a change sets, as the reference has it."""
         name, value = change
-        return self.zone(value) if name == "timezone" else value
+        if name == "timezone":
+            value = self.zone(value)
+        elif name == "notifications":
+            value = frozenset(value)
+        elif isinstance(value, tuple):
+            value = self._moment(who, *value)
+        return {name: value}
+
+    def _moment(self, who: str, kind: str, number: int) -> datetime | date:
+        """A moment that was drawn: so many days from now, or the start of a month there."""
+        if kind == "days":
+            return self.instant + number * reference.DAY
+        timezone = self.oracle.subscription(who).timezone
+        day = reference.running_day(timezone, self.world.now)
+        first = date.fromisoformat(f"{reference.months_around(day, 20, 3)[20 + number]}-01")
+        return first if kind == "date" else reference.midnight(timezone, first)
 
     # --- Subscriptions ----------------------------------------------------------------------------
 
-    def edit(self, who: str, change: Change, if_match: str | None) -> Callable[[], Reply]:
+    def edit(
+        self, who: str, given: Json, method: str = "PATCH", if_match: str | None = None
+    ) -> "Sender":
         """What sends an edit; the oracle knows of it."""
-        name, value = change[0], self.shown(change)
         now = self.instant
-        kept: Any = frozenset(value) if name == "notifications" else value  # type: ignore[call-overload]
-        base = self.oracle.subscription(who).version
+        asked = {**FORGOTTEN, **given} if method == "PUT" else given
+        body = {name: as_json(value) for name, value in given.items()}
 
         def apply(present: Subscription | None) -> Subscription | None:
-            if present is None or (present.user_id != who):
+            if present is None or self._status(present, asked, if_match) != 200:
                 return present
-            if if_match is not None and present.version != base:
-                return present
-            return present.successor(now, **{name: kept})
+            return present.edited(now, asked)
 
-        headers = {} if if_match is None else {"If-Match": if_match}
+        headers = {} if if_match is None else {"If-Match": f'"{if_match}"'}
         path = f"/api/subscriptions/{who}"
-        return self.known(
-            apply, lambda: self.world.call("PATCH", path, SHOP, {name: value}, headers)
-        )
+        sender = self.known(who, apply, lambda: self.world.call(method, path, SHOP, body, headers))
+        sender.status = lambda present: self._status(present, asked, if_match)
+        return sender
+
+    def _status(self, present: Subscription, asked: Json, if_match: str | None) -> int:
+        """What an edit of this version should be answered."""
+        if if_match is not None and str(present.version) != if_match:
+            return 412
+        if "plan" in asked and asked["plan"] not in reference.plans_at():
+            return 400
+        try:
+            present.edited(self.instant, asked)
+        except Outdated:
+            return OUTDATED
+        return 200
 
     def known(
         self,
+        who: str,
         apply: Callable[[Subscription | None], Subscription | None],
         send: Callable[[], Reply],
-    ) -> Callable[[], Reply]:
-        """The sender of an edit that the oracle knows of, and whether it was acknowledged."""
-        edit = Edit(apply)
+    ) -> "Sender":
+        """The sender of an edit that the oracle knows of, and what it was told."""
+        edit = Edit(who, apply)
         self.oracle.edits.append(edit)
 
         def sent() -> Reply:
+            # An edit that makes something due posts it.
+            self.oracle.allocating.setdefault(who, []).append(self.world.clock)
+            edit.attempts += 1
             reply = send()
             edit.is_done |= reply.status in (200, 201)
+            edit.refusals += 400 <= reply.status < 500
             return reply
 
-        return sent
+        return Sender(sent)
 
     def changed(
-        self, who: str, words: str, change: Change, drawn: Drawn, *, if_match: bool = False
-    ) -> None:
-        """A step in which a subscription is changed."""
-        version = self.oracle.subscription(who).version
-        words += f": the {change[0]} of {who} is changed to {self.shown(change)}"
-        if if_match:
-            words += f" if it is still version {version}"
-        with self.step(words, drawn, "edit") as troubles:
-            send = self.edit(who, change, f'"{version}"' if if_match else None)
-            self.edited(who, send, troubles, (200,), is_conditional=if_match)
-
-    def edited(
         self,
         who: str,
-        send: Callable[[], Reply],
-        troubles: Troubles,
-        allowed: Sequence[int],
+        words: str,
+        change: Change,
+        drawn: Drawn,
         *,
-        is_conditional: bool = False,
+        by: str = "patch",
+        if_match: bool = False,
+        observed: int | None = None,
     ) -> None:
+        """A step in which a subscription is changed.
+
+        ``by``: ``patch``, or ``put`` by somebody who reads it, changes one field and puts all of it
+        back, or ``stale``, the same by somebody who has read it some time ago.
+        """
+        if by == "put" or who not in self.seen:
+            self.look(who)
+        version = self.oracle.subscription(who).version
+        if by == "stale":
+            version = self.seen[who]["version"]
+        given = self.given(who, change)
+        if observed is not None:
+            given["observed_at"] = self.instant - timedelta(hours=observed)
+        method = "PATCH"
+        if by != "patch":
+            method, given = "PUT", {**self.seen[who]["given"], **given}
+        words += f": the {change[0]} of {who} is changed to {self.shown(who, change)}"
+        words += "" if by == "patch" else ", all else is put back as it was read"
+        words += f" if it is still version {version}" if if_match else ""
+        words += "" if observed is None else f", observed {observed} hours ago"
+        with self.step(words, drawn, "edit") as troubles:
+            sender = self.edit(who, given, method, str(version) if if_match else None)
+            self.edited(who, sender, troubles)
+
+    def look(self, who: str) -> None:
+        """An editor reads a subscription, and keeps what he may send back."""
+        with self.step(f"an editor reads the subscription of {who}"):
+            reply = self.world.call("GET", f"/api/subscriptions/{who}", SHOP)
+            require(reply.status == 200, "reading a subscription was answered", reply)
+            self._is_told(who, reply)
+            found = reply.json
+            given = {name: from_json(name, found[name]) for name in EDITABLE}
+            self.seen[who] = {"given": given, "version": reply.headers["etag"].strip('"')}
+
+    def edited(self, who: str, sender: "Sender", troubles: Troubles) -> None:
         """Sends an edit, and judges the answer."""
 
         def again() -> None:
-            reply = send()
-            self.later.append(lambda: self._edit_answered(who, reply, CALM, expected))
+            reply = sender.send()
+            self.later.append(lambda: self._edit_answered(who, sender, reply, CALM))
 
-        # Who loses the answer to an edit on a version cannot tell it from a lost race.
-        expected = (*allowed, 412) if is_conditional and troubles.all else allowed
-        reply = self.attempt(troubles, send, again)
-        if is_conditional and not troubles.struck:
-            expected = allowed
-        self._edit_answered(who, reply, troubles, expected)
+        reply = self.attempt(troubles, sender.send, again)
+        self._edit_answered(who, sender, reply, troubles)
 
     def _edit_answered(
-        self, who: str, reply: Reply | None, troubles: Troubles, allowed: Sequence[int]
+        self, who: str, sender: "Sender", reply: Reply | None, troubles: Troubles
     ) -> None:
-        if reply is None or reply.status in (409, 503):
+        if reply is None or _is_passing(reply):
             require(not self.smooth(troubles), "an edit failed for no reason:", reply)
             return
-        require(reply.status in allowed, "an edit was answered", reply)
-        if reply.status == 412:
+        known = self.oracle.candidates(who) if who in self.oracle.subscriptions else []
+        allowed = {sender.status(version) for version in known} or {400}
+        if self.oracle.may_be_unseen(who) and 200 in allowed:
+            allowed.add(201)
+        require(reply.status in allowed, "an edit was answered", reply, "and not", allowed)
+        if reply.status >= 400:
             return
-        found = reply.json
-        now = self.world.clock
+        self._is_told(who, reply)
+        ledger, subscription = self.oracle.ledger(who), self.oracle.subscription(who)
+        due = subscription.due(ledger.through, self.world.clock, self.world.clock)
+        is_alone = not troubles.has_struck(Fault.MEANWHILE)
+        require(
+            not due or not is_alone or not self.smooth(troubles),
+            "an edit has left due what it should have posted:",
+            due,
+            subscription,
+        )
+
+    def _is_told(self, who: str, reply: Reply) -> None:
+        """What an answer says of a subscription is what there was at some moment of the step."""
+        possible = [
+            (answers.edited(version, ledger, ledger.time(self.world.clock)), version.version)
+            for version in self.oracle.candidates(who)
+            for ledger in self.oracle.visited(who)
+        ]
+        found = {name: reply.json[name] for name in possible[0][0]}
         require(
             any(
-                found["timezone"] == version.timezone
-                and found["plan"] == version.plan
-                and found["status"] == version.status
-                and found["eligible_from"] == show(version.eligible_from)
-                and reply.headers["etag"] == f'"{version.version}"'
-                and found["next_credit_allocation"]
-                == answers.first_day(version.next_period(ledger.through, ledger.time(now)))
-                for version in self.oracle.candidates(who)
-                for ledger in self.oracle.visited(who)
+                found == right and reply.headers["etag"] == f'"{version}"'
+                for right, version in possible
             ),
-            "the answer to an edit is not what it became:",
+            "the answer is not what the subscription became:",
             found,
-            self.oracle.subscription(who),
+            possible,
         )
 
     # --- Credits ----------------------------------------------------------------------------------
@@ -688,6 +797,7 @@ class Life(RuleBasedStateMachine):
         """Nothing goes wrong any more: everything that is due happens, everybody is told."""
         with self.step("from here on nothing goes wrong"):
             self.world.skew = timedelta(0)
+            self.deployed({**reference.plans_at(), **self.withdrawn})
             # A machine that was ahead may have posted in what is still the future.
             self.world.now += timedelta(seconds=3)
             self.work()
@@ -710,23 +820,24 @@ class Life(RuleBasedStateMachine):
         now = self.world.now
         for who in self.oracle.subscriptions:
             ledger, subscription = self.oracle.ledger(who), self.oracle.subscription(who)
-            for period in subscription.due(ledger.through, now):
+            for period in subscription.due(ledger.through, now, now):
                 start = reference.month_start(subscription.timezone, period)
                 require(start < since, f"{period} was never allocated to {who}:", subscription)
             for grant in ledger.open():
-                end = grant.expires_at
-                overdue = end is not None and since <= end <= now
+                swept_at = grant.swept_at
+                overdue = swept_at is not None and since <= swept_at <= now
                 require(not overdue, f"a batch of {who} was never expired:", grant)
 
     def _replay(self) -> None:
         for who in self.oracle.subscriptions:
             ledger, subscription = self.oracle.ledger(who), self.oracle.subscription(who)
-            for period in subscription.due(ledger.through, self.world.now)[-1:]:
+            now = self.world.now
+            for period in subscription.due(ledger.through, now, now)[-1:]:
                 start = reference.month_start(subscription.timezone, period)
                 self.world.tick("allocation", start, (subscription.timezone,))
             for grant in ledger.open():
-                if grant.expires_at and not grant.is_alive(self.world.now):
-                    self.world.tick("expiry", grant.expires_at, (grant.timezone,))
+                if grant.swept_at and grant.swept_at <= self.world.now:
+                    self.world.tick("expiry", grant.swept_at, (grant.timezone,))
 
     def _tell_everybody(self) -> None:
         queue = self.world.queue("notifications")
@@ -741,6 +852,47 @@ class Life(RuleBasedStateMachine):
             before = [(message, self.oracle.predictions(message)) for message in messages]
             failed = self.world.deliver("notifications", messages)
             self.oracle.sent_now(before, failed, smoothly=True)
+
+
+@dataclass
+class Sender:
+    """Sends an edit; ``status`` is what an edit of some version should be answered."""
+
+    send: Callable[[], Reply]
+    status: Callable[[Subscription], int] = lambda _: 200
+
+
+EDITABLE = (
+    *("email", "timezone", "plan", "billing_interval", "status", "started_at", "eligible_from"),
+    *("ends_at", "allocation_amount", "notifications", "observed_at"),
+)
+"""What an editor sends back of what he has read."""
+
+FORGOTTEN: Json = {"eligible_from": None, "ends_at": None, "allocation_amount": None}
+"""What gets its default when it is put without them."""
+
+
+def as_json(value: Any) -> Any:
+    """A value of the reference as a request has it."""
+    if isinstance(value, date):
+        return show(value)
+    return sorted(value) if isinstance(value, frozenset) else value
+
+
+def from_json(name: str, value: Any) -> Any:
+    """A value of an answer as the reference has it."""
+    if name == "notifications":
+        return frozenset(value)
+    if value is None or name not in ("started_at", "eligible_from", "ends_at", "observed_at"):
+        return value
+    return date.fromisoformat(value) if len(value) == 10 else datetime.fromisoformat(value)
+
+
+def _is_passing(reply: Reply) -> bool:
+    """Whether it is worth asking again."""
+    if reply.status == 409:
+        return bool(reply.json["code"] != "outdated_edit")
+    return reply.status == 503
 
 
 def void(_: object) -> None:

@@ -24,9 +24,11 @@ from tests.simulation.drawn import (
     Profile,
     amounts,
     departures,
+    editors,
     edits,
     keys,
     lifetimes,
+    observations,
     offsets,
     places,
     profiles,
@@ -34,15 +36,16 @@ from tests.simulation.drawn import (
     trouble,
     troubles,
 )
-from tests.simulation.life import ADMIN, LAMBDA, MILLISECOND, SHOP, Life
+from tests.simulation.life import ADMIN, LAMBDA, MILLISECOND, SHOP
+from tests.simulation.office import Office
 from tests.simulation.oracle import ALL_KINDS, Intent
 from tests.simulation.reference import Grant, Subscription, require, show
-from tests.simulation.world import WORK_QUEUES, Reply, at
+from tests.simulation.world import WORK_QUEUES, Reply
 
 Json = dict[str, Any]
 
 
-class Machine(Life):
+class Machine(Office):
     """Everything that can happen."""
 
     # --- Subscriptions ----------------------------------------------------------------------------
@@ -59,14 +62,23 @@ class Machine(Life):
         plan=EDITS["plan"],
         interval=EDITS["billing_interval"],
         months_back=st.none() | st.integers(1, 16),
+        starts=st.sampled_from((-700, -700, -20, 3, 40)),
         drawn=troubles,
     )
     def subscribe(
-        self, zone: int, plan: str, interval: str, months_back: int | None, drawn: Drawn
+        self,
+        zone: int,
+        plan: str,
+        interval: str,
+        months_back: int | None,
+        starts: int,
+        drawn: Drawn,
     ) -> None:
         free = [name for name in NAMES if name not in self.oracle.subscriptions]
         if free:
-            self._register(free[0], self.zone(zone), plan, interval, months_back, drawn)
+            self._register(
+                free[0], self.zone(zone), plan, interval, months_back, drawn, starts=starts
+            )
 
     def _register(
         self,
@@ -78,6 +90,7 @@ class Machine(Life):
         drawn: Drawn,
         *,
         amount: int | None = None,
+        starts: int = -700,
     ) -> None:
         now = self.instant
         wanted = Subscription(
@@ -87,10 +100,12 @@ class Machine(Life):
             plan=plan,
             billing_interval=interval,
             status="active",
-            started_at=at("2024-01-01T00:00:00Z"),
+            started_at=now + starts * reference.DAY,
+            registered_at=now,
             eligible_from=now if months_back is None else now - 30 * months_back * reference.DAY,
             allocation_amount=amount,
             notifications=ALL_KINDS,
+            known_since=now,
         )
         body: Json = {
             "email": wanted.email,
@@ -107,18 +122,38 @@ class Machine(Life):
         if amount is not None:
             body["allocation_amount"] = amount
             owed += f", with {amount} credits a month"
+        owed += f", from {body['started_at']} on"
         words = f"{who} subscribes to {plan}, billed {interval}, in {timezone}{owed}"
+        is_known = plan in reference.plans_at()
         with self.step(words, drawn, "edit") as troubles:
             path = f"/api/subscriptions/{who}"
-            send = self.known(
-                lambda present: present or wanted,
+            sender = self.known(
+                who,
+                lambda present: present or (wanted if is_known else None),
                 lambda: self.world.call("PUT", path, SHOP, body),
             )
-            self.edited(who, send, troubles, (200, 201))
+            sender.status = lambda _: 200 if is_known else 400
+            self.edited(who, sender, troubles)
 
-    @rule(who=places, change=edits, if_match=st.booleans(), drawn=troubles)
-    def change(self, who: int, change: Change, if_match: bool, drawn: Drawn) -> None:  # noqa: FBT001
-        self.changed(self.user(who), "an edit", change, drawn, if_match=if_match)
+    @rule(
+        who=places,
+        change=edits,
+        by=editors,
+        if_match=st.booleans(),
+        observed=observations,
+        drawn=troubles,
+    )
+    def change(
+        self,
+        who: int,
+        change: Change,
+        by: str,
+        if_match: bool,  # noqa: FBT001
+        observed: int | None,
+        drawn: Drawn,
+    ) -> None:
+        user = self.user(who)
+        self.changed(user, "an edit", change, drawn, by=by, if_match=if_match, observed=observed)
 
     @rule(who=places, kind=st.none() | st.sampled_from(sorted(ALL_KINDS)), drawn=troubles)
     def unsubscribe(self, who: int, kind: str | None, drawn: Drawn) -> None:
@@ -139,21 +174,33 @@ class Machine(Life):
 
             link = self.world.services.unsubscribe_links
             token = link.token(user, MailKind(kind) if kind else None)
-            reply = self.attempt(
-                troubles,
-                self.known(
-                    apply,
-                    lambda: self.world.call("POST", "/api/unsubscribe", {}, query={"token": token}),
-                ),
+            sender = self.known(
+                user,
+                apply,
+                lambda: self.world.call("POST", "/api/unsubscribe", {}, query={"token": token}),
             )
+            reply = self.attempt(troubles, sender.send)
             if reply is None or reply.status in (409, 503):
                 require(not self.smooth(troubles), "unsubscribing failed for no reason:", reply)
             else:
                 require(reply.status == 200, "unsubscribing was answered", reply)
 
-    @rule(who=places, away=departures, months=st.integers(0, 2), span=spans, drawn=troubles)
+    @rule(
+        who=places,
+        away=departures,
+        months=st.integers(0, 2),
+        span=spans,
+        by=editors,
+        drawn=troubles,
+    )
     def story_of_a_pause(
-        self, who: int, away: tuple[Change, Change], months: int, span: timedelta, drawn: Drawn
+        self,
+        who: int,
+        away: tuple[Change, Change],
+        months: int,
+        span: timedelta,
+        by: str,
+        drawn: Drawn,
     ) -> None:
         """Somebody is away over the start of a month, or of none, and comes back."""
         user = self.user(who)
@@ -163,7 +210,7 @@ class Machine(Life):
             self.go_to(start + timedelta(hours=1), "a month begins, and nobody is swept")
         else:
             self.time_passes(span)
-        self.changed(user, "the pause is over", away[1], drawn)
+        self.changed(user, "the pause is over", away[1], drawn, by=by)
         timezone = self.oracle.subscription(user).timezone
         self.start("allocation", self._running_month(user), (timezone,), [])
         self.deliver_all("sweeps", [])
@@ -283,7 +330,7 @@ class Machine(Life):
     @rule(place=st.integers(0, 50), other=st.booleans(), drawn=troubles)
     def ask_again(self, place: int, other: bool, drawn: Drawn) -> None:  # noqa: FBT001
         """The same request under the same key, or another one under it."""
-        operations = list(self.oracle.intents.values())
+        operations = [each for each in self.oracle.intents.values() if not each.dates]
         if not operations:
             return
         intent = operations[-1 - place % len(operations)]
@@ -431,13 +478,13 @@ class Machine(Life):
     def tick(self, kind: str, hours_ago: int, drawn: Drawn) -> None:
         self.start(kind, self.world.now - timedelta(hours=hours_ago), (), drawn)
 
-    @rule(who=places, months_ago=st.integers(0, 3), drawn=troubles)
+    @rule(who=places, months_ago=st.sampled_from((0, 1, 2, 3, 13, 26)), drawn=troubles)
     def run(self, who: int, months_ago: int, drawn: Drawn) -> None:
         """An admin has a month allocated in a zone once more."""
         user = self.user(who)
         timezone = self.oracle.subscription(user).timezone
         day = reference.running_day(timezone, self.world.clock)
-        period = reference.months_around(day, 4, 0)[-1 - months_ago]
+        period = reference.months_around(day, 30, 0)[-1 - months_ago]
         start = reference.month_start(timezone, period)
         body = {"period": period, "zones": [timezone]}
         with self.step(f"an admin runs {period} in {timezone}", drawn, "tick") as troubles:
@@ -450,6 +497,15 @@ class Machine(Life):
                 return
             require(reply.status == 202, "a run was answered", reply)
             acknowledged.run_is_started(self.oracle, timezone, start)
+
+    @rule(who=places, months_ago=st.sampled_from((12, 13, 14)))
+    def story_of_an_old_run(self, who: int, months_ago: int) -> None:
+        """Nobody was allocated for more than a year, and somebody asks for an old month."""
+        with self.step("430 days pass, and no tick comes"):
+            self.world.now += 430 * reference.DAY
+        self.run(who, months_ago, [])
+        self.deliver_all("sweeps", [])
+        self.deliver_all("allocations", [])
 
     @rule(
         queue=st.sampled_from(WORK_QUEUES),
@@ -674,7 +730,7 @@ class Machine(Life):
 
     @rule(
         who=places,
-        months_ago=st.integers(0, 3),
+        months_ago=st.sampled_from((0, 1, 2, 3, 13, 26)),
         limit=st.sampled_from((1, 2, 100)),
         drawn=troubles,
     )
@@ -682,7 +738,7 @@ class Machine(Life):
         """An admin asks what a run would post."""
         timezone = self.oracle.subscription(self.user(who)).timezone
         day = reference.local_day(timezone, self.world.clock)
-        period = reference.months_around(day, 4, 0)[-1 - months_ago]
+        period = reference.months_around(day, 30, 0)[-1 - months_ago]
         start = reference.month_start(timezone, period)
         if start > self.world.clock:
             return

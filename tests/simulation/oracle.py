@@ -13,7 +13,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from tests.simulation import acknowledged, reference
@@ -36,13 +36,21 @@ ALL_KINDS = frozenset({"allocation", "expiration", "expiring_soon", "manual", "l
 
 @dataclass(eq=False)
 class Edit:
-    """A change of a subscription that somebody asks for, and whether he was told that it is made.
+    """A change of a subscription that somebody asks for, and what they were told of it.
 
     It can be made again: who gets no answer asks a second time.
     """
 
+    user_id: str
     apply: Callable[[Subscription | None], Subscription | None]
     is_done: bool = False
+    attempts: int = 0
+    refusals: int = 0
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether everybody who asked for it was refused."""
+        return bool(self.attempts) and self.refusals == self.attempts
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,10 @@ class Intent:
     days: int | None = None
     silent: bool = False
     usage: int = 0
+    dates: tuple[datetime, datetime | None] | None = None
+    """Of what is carried over: when it was granted elsewhere, and when it expires."""
+    after: str = ""
+    """Of what is carried over: the operation of the row before it, which is to be done by then."""
 
     def line(self, ledger: Ledger, timezone: str, now: datetime) -> Line:
         """The line it should become. Raises `Short` or `Forbidden`."""
@@ -65,6 +77,8 @@ class Intent:
         if self.kind == "reversal":
             return ledger.reverse(self.usage, self.amount, now, self.operation, self.text)
         amount = self.amount or 0
+        if self.dates:
+            return ledger.carry(amount, self.dates, now, self.operation, timezone)
         if amount < 0:
             line = ledger.take("manual", -amount, now, self.operation, self.text)
         else:
@@ -115,6 +129,8 @@ class Oracle:
     allocating: dict[str, list[datetime]] = field(default_factory=dict)
     expiring: set[str] = field(default_factory=set)
     correlations: set[str] = field(default_factory=set)
+    is_importing: bool = False
+    """Whether somebody imports a file: their entries bear no id of an operation."""
     # How many versions and lines there were when this step began, and the one before it:
     present: tuple[Counter[str], Counter[str]] = field(
         default_factory=lambda: (Counter(), Counter())
@@ -147,6 +163,7 @@ class Oracle:
         self.allocating = {}
         self.expiring = set()
         self.correlations = set()
+        self.is_importing = False
 
     def end(self) -> None:
         """A step is over: reads what it has left behind, and judges it."""
@@ -197,18 +214,19 @@ class Oracle:
         for (user_id, _), item in table.items():
             known = self.subscriptions.get(user_id)
             present = known[-1] if known else None
-            if present is not None and int(item["version"]["N"]) == present.version:
-                require(_read(item) == present, "a subscription changed silently:", user_id, item)
-                continue
             found = _read(item)
-            for order in self._orders():
+            if present == found and all(
+                edit.apply(present) == present for edit in self._made(user_id)
+            ):
+                continue
+            for order in self._orders(user_id):
                 states: list[Subscription] = []
                 state = present
                 for edit in order:
                     state = edit.apply(state)
                     if state is not None and state != (states[-1] if states else present):
                         states.append(state)
-                if states and states[-1] == found:
+                if (states[-1] if states else present) == found:
                     self.subscriptions.setdefault(user_id, []).extend(states)
                     break
             else:
@@ -217,12 +235,24 @@ class Oracle:
             len(table) == len(self.subscriptions), "a subscription is gone:", self.subscriptions
         )
 
-    def _orders(self) -> Iterator[tuple[Edit, ...]]:
-        """The edits of this step in any order, one of them again; who was answered is in it."""
-        done = [edit for edit in self.edits if edit.is_done]
-        for count in range(1, len(self.edits) + 2):
-            for order in itertools.product(self.edits, repeat=count):
-                if all(edit in order for edit in done):
+    def _made(self, user_id: str) -> list[Edit]:
+        """The edits of this step that are said to be made."""
+        return [edit for edit in self.edits if edit.is_done and edit.user_id == user_id]
+
+    def _orders(self, user_id: str) -> Iterator[tuple[Edit, ...]]:
+        """The edits of this step in any order, one of them again.
+
+        Whoever was told that it is made, is in it. Whoever was only refused changed nothing.
+        """
+        made = self._made(user_id)
+        edits = [
+            edit
+            for edit in self.edits
+            if edit.user_id == user_id and (edit.is_done or not edit.is_refused)
+        ]
+        for count in range(len(made), len(edits) + 2):
+            for order in itertools.product(edits, repeat=count):
+                if all(edit in order for edit in made):
                     yield order
 
     # --- Ledgers ----------------------------------------------------------------------------------
@@ -256,7 +286,9 @@ class Oracle:
         require(item["hash"]["S"] == sealed, f"user {user_id}: entry {number} is not sealed")
         operations = {*self.correlations, *self.world.operations[self.operations_before :]}
         require(
-            body["correlation"] in operations or body["operation"].startswith("manual#lambda/"),
+            body.get("correlation") in operations
+            or body["operation"].startswith(("manual#lambda/", "manual#import/"))
+            or (self.is_importing and body.get("correlation") is None),
             f"user {user_id}: entry {number} is of another operation than {operations}: {body}",
         )
         expected = list(self._expected(user_id, ledger, body))
@@ -292,7 +324,7 @@ class Oracle:
         elif body["type"] == "allocation":
             for subscription in self.candidates(user_id):
                 for as_of in self.allocating.get(user_id, ()):
-                    due = subscription.due(ledger.through, min(as_of, now))
+                    due = subscription.due(ledger.through, as_of, now)
                     if due:
                         yield ledger.allocate(subscription, due[0], now)
         else:
@@ -301,6 +333,8 @@ class Oracle:
             assert intent is not None
             require(intent.user_id == user_id, "entry of another user:", user_id, intent)
             require(intent.operation not in self.performed, "done a second time:", intent)
+            is_in_order = not intent.after or intent.after in self.performed
+            require(is_in_order, "done before the row above it:", intent)
             try:
                 for subscription in self.candidates(user_id):
                     yield intent.line(ledger, subscription.timezone, now)
@@ -340,21 +374,32 @@ class Oracle:
         """
         if failed is None:
             return
-        require(
-            not failed or not smoothly,
-            "messages failed for no reason:",
-            [message.body for message in failed],
-        )
+        for_no_reason = [
+            message.body
+            for message in failed
+            if smoothly and not self._has_stranded(queue, message)
+        ]
+        require(not for_no_reason, "messages failed for no reason:", for_no_reason)
         for message in messages:
             if message not in failed:
                 acknowledged.message_is_done(self, queue, message)
             elif spared is not None and queue in ("allocations", "expiries"):
                 acknowledged.users_are_done(self, queue, message, spared)
 
+    def _has_stranded(self, queue: str, message: Message) -> bool:
+        """Whether a message has users of whom nobody can say what is owed to them."""
+        users = json.loads(message.body)["user_ids"] if queue == "allocations" else ()
+        return any(
+            version.is_stranded
+            for user_id in users
+            if user_id in self.subscriptions
+            for version in self.candidates(user_id)
+        )
+
     # --- Mails ------------------------------------------------------------------------------------
 
     def predictions(self, message: Message) -> list[tuple[Any, ...]]:
-        """What may become of a message: ("send", identity, subject, text), or ("nothing",)."""
+        """What may become of a message: ("send", identity, subject, texts), or ("nothing",)."""
         body = json.loads(message.body)
         user_id = body["user_id"]
         return [
@@ -368,15 +413,14 @@ class Oracle:
     def _reminder(self, body: Json, subscription: Subscription, ledger: Ledger) -> tuple[Any, ...]:
         end = datetime.fromisoformat(body["expires_at"])
         now = self.world.clock
-        ending = [grant for grant in ledger.alive(now) if grant.expires_at == end]
-        left = sum(ledger.left[grant.number] for grant in ending)
+        expiring = [grant for grant in ledger.alive(now) if grant.expires_at == end]
         unwanted = "expiring_soon" not in subscription.notifications or subscription.suppressed
-        if unwanted or not left:
+        if unwanted or not expiring:
             return ("nothing",)
-        oldest = min(ending, key=lambda grant: (grant.granted_at, grant.number))
-        day = str(reference.local_day(oldest.timezone, end))
+        left = sum(ledger.left[grant.number] for grant in expiring)
+        day = str(reference.local_day(expiring[0].timezone, end))
         subject = reference.sent_subject("expiring_soon", left, day)
-        return ("send", ("expiring_soon", subscription.user_id, end), subject, "")
+        return ("send", ("expiring_soon", subscription.user_id, end), subject, ())
 
     def _mail(self, number: int, subscription: Subscription, ledger: Ledger) -> tuple[Any, ...]:
         if number > len(ledger.lines):
@@ -389,11 +433,21 @@ class Oracle:
         available = ledger.until(number).available(line.posted_at)
         if kind == "low_balance":
             identity = (kind, user_id, reference.newest_grant(line, before))
-            return ("send", identity, reference.sent_subject(kind, available, ""), "")
-        day = str(reference.day_of(line, before)) if kind == "expiration" else None
-        subject = reference.sent_subject(kind, line.amount, day or line.through or "")
-        left = f"Available after that: {reference.credits_in_words(available)}\n"
-        return ("send", (kind, user_id, number), subject, left)
+            return ("send", identity, reference.sent_subject(kind, available, ""), ())
+        texts = [f"Available after that: {reference.credits_in_words(available)}\n"]
+        if kind == "expiration":
+            about = str(reference.day_of(line, before))
+            texts += [
+                f"granted on {reference.local_day(grant.timezone, grant.granted_at)}\n"
+                for grant in (before.grants[batch] for batch, _ in line.legs)
+            ]
+        else:
+            about = line.through or ""
+            if line.grant and line.grant.expires_at:
+                day = reference.local_day(line.grant.timezone, line.grant.expires_at)
+                texts.append(f" expire on {day};")
+        subject = reference.sent_subject(kind, line.amount, about)
+        return ("send", (kind, user_id, number), subject, tuple(texts))
 
     def sent_now(
         self,
@@ -424,7 +478,7 @@ class Oracle:
                     if operation == mail.correlation
                     and offer[1][:2] == (mail.kind, mail.user_id)
                     and offer[2] == mail.subject
-                    and offer[3] in mail.text
+                    and all(text in mail.text for text in offer[3])
                     and offer[1] not in self.sent
                 ),
                 None,
@@ -477,10 +531,11 @@ class Oracle:
         now = self.world.now
         for user_id, versions in self.subscriptions.items():
             ledger = self.ledger(user_id)
-            due = versions[-1].due(ledger.through, now)
+            due = versions[-1].due(ledger.through, now, now)
             require(not due, "never allocated to user", user_id, due, versions[-1])
-            line = ledger.expire(now)
-            require(line is None, "never expired for user", user_id, line)
+            ends = [grant.swept_at for grant in ledger.open()]
+            overdue = [end for end in ends if end is not None and end <= now]
+            require(not overdue, "never expired for user", user_id, overdue)
 
     def everybody_was_told(self) -> None:
         """Every line that calls for a mail was handled by the sender, or its message is parked."""
@@ -549,6 +604,7 @@ def _read(item: Json) -> Subscription:
     """A subscription as the table has it."""
     unwanted = item.get("unwanted_mails", {"S": ""})["S"].split()
     own = item.get("allocation_amount")
+    eligible = item["eligible_from"]
     return Subscription(
         user_id=item["user_id"]["S"],
         email=item["email"]["S"],
@@ -557,9 +613,12 @@ def _read(item: Json) -> Subscription:
         billing_interval=item["billing_interval"]["S"],
         status=item["status"]["S"],
         started_at=instant(item["started_at"]),
-        eligible_from=instant(item["eligible_from"]),
+        registered_at=instant(item["registered_at"]),
+        eligible_from=date.fromisoformat(eligible["S"]) if "S" in eligible else instant(eligible),
         allocation_amount=int(own["N"]) if own else None,
         notifications=ALL_KINDS - set(unwanted),
+        ends_at=instant(item["ends_at"]) if "ends_at" in item else None,
+        observed_at=instant(item["observed_at"]) if "observed_at" in item else None,
         suppressed=item["suppressed"]["S"] if "suppressed" in item else None,
         version=int(item["version"]["N"]),
     )

@@ -16,6 +16,7 @@ from chalicelib.domain.batches import CreditBatch
 from chalicelib.domain.errors import Contention, VersionConflict
 from chalicelib.domain.instants import to_millisecond
 from chalicelib.domain.ledger import Account, EntryType
+from chalicelib.domain.plans import PlanCatalogue
 from chalicelib.domain.subscriptions import SubscriptionStatus
 from chalicelib.jobs import records, ticks
 from chalicelib.queues import Queues
@@ -242,7 +243,110 @@ def _paused_meanwhile() -> AbstractContextManager[object]:
 
 @bug("who resumes is paid for the pause")
 def _resuming_pays_for_the_pause() -> AbstractContextManager[object]:
-    return patch.object(subscriptions, "_receives", lambda _subscription, _catalogue: True)
+    return patch.object(subscriptions, "_receives", lambda *_: True)
+
+
+@bug("who repeats the date of eligibility is taken to have chosen it anew")
+def _repeating_is_deciding() -> AbstractContextManager[object]:
+    def decides(_: Any, described: Any) -> bool:
+        return bool(described.eligible_from != described.registered_at)
+
+    return patch.object(subscriptions, "_decides", decides)
+
+
+def _registering(change: Callable[..., Any]) -> AbstractContextManager[object]:
+    """Edits through the API go wrong: ``change`` gets the original, and what it was called with."""
+    original = subscriptions.register
+
+    def register(
+        values: Any, catalogue: Any, now: Any, existing: Any = None, kept: Any = ()
+    ) -> Any:
+        return change(original, values, catalogue, now, existing, kept)
+
+    return patch("chalicelib.api.subscriptions.register", register)
+
+
+@bug("who comes back by a PUT is paid for the time without allocations")
+def _put_does_not_resume() -> AbstractContextManager[object]:
+    def register(original: Any, values: Any, catalogue: Any, now: Any, old: Any, kept: Any) -> Any:
+        new = original(values, catalogue, now, old, kept)
+        return replace(new, resumed_at=old.resumed_at) if old and not kept else new
+
+    return _registering(register)
+
+
+@bug("the date of eligibility cannot go back to the rules")
+def _null_keeps() -> AbstractContextManager[object]:
+    def register(original: Any, values: Any, catalogue: Any, now: Any, old: Any, kept: Any) -> Any:
+        if values.get("eligible_from", now) is None:
+            values = {name: value for name, value in values.items() if name != "eligible_from"}
+            kept = {*kept, "eligible_from"}
+        return original(values, catalogue, now, old, kept)
+
+    return _registering(register)
+
+
+@bug("an edit that was observed before what is stored is made all the same")
+def _outdated_edits() -> AbstractContextManager[object]:
+    original = subscriptions._successor
+
+    def successor(existing: Any, described: Any, *rest: Any) -> Any:
+        before, now = existing.observed_at, described.observed_at
+        if before and now and now < before:
+            existing = replace(existing, observed_at=now)
+        return original(existing, described, *rest)
+
+    return patch.object(subscriptions, "_successor", successor)
+
+
+@bug("an edit leaves to the sweeps of the next month what it makes due")
+def _edits_post_nothing() -> AbstractContextManager[object]:
+    return patch(
+        "chalicelib.api.subscriptions.save_subscription",
+        lambda services, user_id, decide: services.subscriptions.change(user_id, decide),
+    )
+
+
+@bug("the start of a subscription counts for nothing")
+def _start_ignored() -> AbstractContextManager[object]:
+    from tests.simulation.world import at
+
+    return _due_to(started_at=at("2000-01-01T00:00:00Z"))
+
+
+@bug("a start that lay ahead, and is moved into the past, pays for the time before")
+def _start_moved_back() -> AbstractContextManager[object]:
+    def receives(subscription: Any, catalogue: Any, now: Any) -> bool:
+        has_ended = bool(subscription.ends_at and subscription.ends_at <= now)
+        reason = subscriptions.not_allocated_because(subscription, catalogue)
+        return not has_ended and reason in (None, "plan_unknown")
+
+    return patch.object(subscriptions, "_receives", receives)
+
+
+@bug("the end of a subscription counts for nothing")
+def _end_ignored() -> AbstractContextManager[object]:
+    return _due_to(ends_at=None)
+
+
+@bug("a plan that begins to grant grants for the time before")
+def _grants_since_ignored() -> AbstractContextManager[object]:
+    original = PlanCatalogue.get
+
+    def get(self: PlanCatalogue, *asked: Any) -> Any:
+        return replace(original(self, *asked), grants_since=None)
+
+    return patch.object(PlanCatalogue, "get", get)
+
+
+@bug("a month lapses by the moment that a run is about, and not by the clock")
+def _lapse_by_the_run() -> AbstractContextManager[object]:
+    original = subscriptions.due_periods
+
+    def due_periods(subscription: Any, catalogue: Any, through: Any, as_of: Any, now: Any) -> Any:
+        return original(subscription, catalogue, through, as_of, min(as_of, now))
+
+    return patch("chalicelib.allocations.due_periods", due_periods)
 
 
 @bug("the amount that was agreed with a user is not looked at")
@@ -335,6 +439,34 @@ def _lost_edit() -> AbstractContextManager[object]:
             return
 
     return patch.object(SubscriptionStore, "put", put)
+
+
+@bug("the store takes what it wrote itself for the edit of somebody else")
+def _own_edit_forgotten() -> AbstractContextManager[object]:
+    return patch("chalicelib.store.subscriptions._edits", lambda _: [])
+
+
+# --- Files ----------------------------------------------------------------------------------------
+
+
+@bug("the rows of one user are written in any order")
+def _rows_in_any_order() -> AbstractContextManager[object]:
+    return patch("infra.importing.user_id_of", lambda row: f"{row.line}")
+
+
+@bug("a column that a file does not have is reset")
+def _absent_column_resets() -> AbstractContextManager[object]:
+    original = subscriptions.register
+
+    def register(values: Any, catalogue: Any, now: Any, existing: Any, **_: Any) -> Any:
+        return original(values, catalogue, now, existing)
+
+    return patch("infra.import_subscriptions.register", register)
+
+
+@bug("what was imported before with another amount is found out in the middle of the file")
+def _found_out_too_late() -> AbstractContextManager[object]:
+    return patch.object(LedgerStore, "performed_before", lambda _self, _requests: {})
 
 
 # --- Failures that must not be lost ---------------------------------------------------------------
@@ -510,6 +642,35 @@ def _border_of_pages() -> AbstractContextManager[object]:
         return HistoryPage(found.entries, below - 1 if below and below > 1 else below)
 
     return patch.object(LedgerStore, "page", page)
+
+
+@bug("a page that is shorter than it was to be is taken for the last")
+def _short_page_is_the_last() -> AbstractContextManager[object]:
+    def items(
+        self: LedgerStore, user_id: str, first: str, last: str, page: int, **order: bool
+    ) -> Iterator[Any]:
+        after = ""
+        while True:
+            response = self._client.query(
+                TableName=self._table,
+                KeyConditionExpression="user_id = :user AND entry BETWEEN :first AND :last",
+                ExpressionAttributeValues={
+                    ":user": {"S": user_id},
+                    ":first": {"S": first},
+                    ":last": {"S": last},
+                },
+                Limit=page,
+                ConsistentRead=True,
+                ScanIndexForward=not order.get("newest_first", True),
+                **({"ExclusiveStartKey": ledger_store._key(user_id, after)} if after else {}),
+            )
+            found = response["Items"]
+            yield from found
+            if len(found) < page:
+                return
+            after = found[-1]["entry"]["S"]
+
+    return patch.object(LedgerStore, "_items", items)
 
 
 @bug("a balance of the past is that of the millisecond before")

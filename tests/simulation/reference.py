@@ -7,22 +7,47 @@ hour after the other until the date has changed. Slow, short, and easy to check 
 
 import tomllib
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import tzdata  # type: ignore[import-untyped]
 
 DAY = timedelta(days=1)
 QUARTER = timedelta(minutes=15)
-PLANS = {
+Plan = dict[str, Any]
+Plans = Mapping[str, Plan]
+
+SHIPPED: Plans = {
     plan["id"]: plan
     for plan in tomllib.loads(
         (Path(__file__).parents[2] / "chalicelib" / "plans.toml").read_text(encoding="utf-8")
     )["plans"]
 }
+"""The plans in the repository."""
+
+ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
+
+DEPLOYED: list[tuple[datetime, Plans]] = [(ALWAYS, SHIPPED)]
+"""Every catalogue there has been, each with the moment of its deployment; the last one counts."""
+
+
+def deploy(plans: Plans, moment: datetime = ALWAYS) -> None:
+    """From a moment on there is another catalogue; without one there never was any other."""
+    if moment == ALWAYS:
+        DEPLOYED.clear()
+    DEPLOYED.append((moment, plans))
+
+
+def plans_at(moment: datetime | None = None) -> Plans:
+    """The catalogue of a moment; without one, today's."""
+    if moment is None:
+        return DEPLOYED[-1][1]
+    return [plans for since, plans in DEPLOYED if since <= moment][-1]
 
 
 class Violation(AssertionError):
@@ -122,9 +147,17 @@ def end_of_life(timezone: str, granted_at: datetime, days: int) -> datetime:
 # --- Subscriptions --------------------------------------------------------------------------------
 
 
+class Outdated(Exception):
+    """What is stored was observed later than what an edit reports."""
+
+
 @dataclass(frozen=True)
 class Subscription:
-    """What the product should know of a user."""
+    """What the product should know of a user, and what it knew before.
+
+    A month is owed if the user was to be given it as things were known when it began, and still is
+    as they are known now. So the story is kept: each version knows the one before it.
+    """
 
     user_id: str
     email: str
@@ -133,25 +166,38 @@ class Subscription:
     billing_interval: str
     status: str
     started_at: datetime
-    eligible_from: datetime
-    allocation_amount: int | None
-    notifications: frozenset[str]
+    registered_at: datetime
+    eligible_from: datetime | date
+    allocation_amount: int | None = None
+    notifications: frozenset[str] = frozenset()
+    ends_at: datetime | None = None
+    observed_at: datetime | None = None
     suppressed: str | None = None
     version: int = 1
+
+    known_since: datetime = field(default=ALWAYS, compare=False, repr=False)
+    before: "Subscription | None" = field(default=None, compare=False, repr=False)
+    has_decided: bool = field(default=True, compare=False, repr=False)
+    """Whether somebody chose with this version from when on the user is eligible."""
+
+    @property
+    def is_stranded(self) -> bool:
+        """Whether nobody can say what is owed: the plan is in no catalogue."""
+        return self.is_swept and self.plan not in plans_at()
 
     @property
     def amount(self) -> int:
         own = self.allocation_amount
-        return own if own is not None else int(PLANS[self.plan]["monthly_credits"])
+        return own if own is not None else int(plans_at()[self.plan]["monthly_credits"])
 
     @property
     def lifetime(self) -> int | None:
-        days: int | None = PLANS[self.plan].get("credit_lifetime_days")
+        days: int | None = plans_at()[self.plan].get("credit_lifetime_days")
         return days
 
     @property
     def threshold(self) -> int | None:
-        amount: int | None = PLANS[self.plan].get("low_balance_threshold")
+        amount: int | None = plans_at().get(self.plan, {}).get("low_balance_threshold")
         return amount
 
     @property
@@ -160,43 +206,125 @@ class Subscription:
 
     @property
     def receives(self) -> bool:
-        return self.is_swept and self.amount > 0
+        """Whether there is anything to be given, now or later."""
+        return self.is_swept and self.plan in plans_at() and self.amount > 0
 
-    def due(self, through: str | None, as_of: datetime) -> list[str]:
-        """The periods to be allocated as of an instant, oldest first."""
+    def gives(self, moment: datetime, plans: Plans) -> bool:
+        """Whether a month that begins at a moment is given, as this version and catalogue say."""
+        first = max(self.started_at, in_zone(self.eligible_from, self.timezone))
+        has_ended = self.ends_at is not None and moment >= self.ends_at
+        if not self.is_swept or moment < first or has_ended:
+            return False
+        if self.plan not in plans:
+            return True  # it will be known what is owed once the plan is back
+        if self.allocation_amount is not None:
+            return self.allocation_amount > 0
+        plan = plans[self.plan]
+        since = plan.get("grants_since")
+        has_begun = since is None or moment >= midnight(self.timezone, since)
+        return has_begun and int(plan["monthly_credits"]) > 0
+
+    def owes(self, start: datetime) -> bool:
+        """Whether a month that began at an instant is owed.
+
+        A month is not, if things were otherwise known when it began; whoever chooses another
+        ``eligible_from`` decides anew about all the months before. And whoever comes back begins
+        anew: what was missed before that is not made good.
+        """
+        if not self.gives(start, plans_at()):
+            return False
+        version, plans = self, plans_at()
+        while (
+            version.before is not None and not version.has_decided and version.known_since > start
+        ):
+            if version.has_come_back:
+                return False
+            version, plans = version.before, plans_at(version.known_since)
+        # What was known then, where the user lives now: a month is a name, and no stretch of time.
+        # Since when a plan grants is what the catalogue said to the last.
+        return replace(version, timezone=self.timezone).gives(start, plans)
+
+    @property
+    def has_come_back(self) -> bool:
+        """Whether this version ended a time without allocations; to move ends none."""
+        if self.before is None:
+            return False
+        now, plans = self.known_since, plans_at(self.known_since)
+        before = replace(self.before, timezone=self.timezone)
+        return self.gives(now, plans) and not before.gives(now, plans)
+
+    def due(self, through: str | None, as_of: datetime, now: datetime) -> list[str]:
+        """The periods that have begun by an instant and are to be allocated, oldest first."""
         if not self.receives:
             return []
-        periods = months_around(local_day(self.timezone, as_of))
+        starts = {
+            period: month_start(self.timezone, period)
+            for period in months_around(local_day(self.timezone, now))
+        }
+        latest = [period for period, start in starts.items() if start <= now][-12:]
         return [
             period
-            for period in periods
-            if (through is None or period > through)
-            and self.eligible_from <= month_start(self.timezone, period) <= as_of
-        ][-12:]
+            for period in latest
+            if starts[period] <= as_of
+            and (through is None or period > through)
+            and self.owes(starts[period])
+        ]
 
     def next_period(self, through: str | None, now: datetime) -> str | None:
         """The next period to come, or the oldest that is overdue."""
         if not self.receives:
             return None
-        due = self.due(through, now)
+        due = self.due(through, now, now)
         if due:
             return due[0]
-        later = max(now, self.eligible_from)
-        return next(
-            period
-            for period in months_around(local_day(self.timezone, later), 2, 30)
-            if (through is None or period > through) and month_start(self.timezone, period) >= later
+        first = max(now, in_zone(self.eligible_from, self.timezone), self.started_at)
+        since = plans_at()[self.plan].get("grants_since")
+        if since and self.allocation_amount is None:
+            first = max(first, midnight(self.timezone, since))
+        months = [
+            (period, month_start(self.timezone, period))
+            for period in months_around(local_day(self.timezone, first), 2, 30)
+        ]
+        period, start = next(
+            (period, start)
+            for period, start in months
+            if (through is None or period > through) and start >= first
         )
+        return None if self.ends_at is not None and start >= self.ends_at else period
 
-    def successor(self, now: datetime, **changes: object) -> "Subscription":
-        """The subscription after an edit: who comes back is owed nothing for the time between."""
-        changed = replace(self, **changes)  # type: ignore[arg-type]
+    def edited(self, now: datetime, given: Mapping[str, Any]) -> "Subscription":
+        """What an edit makes of it; None takes a field back to its default.
+
+        Raises `Outdated` for an edit that was observed before what is stored.
+        """
+        changes = dict(given)
+        observed = changes.pop("observed_at", None)
+        if observed and self.observed_at and observed < self.observed_at:
+            raise Outdated
+        chosen = changes.get("eligible_from")
+        if "eligible_from" in changes and chosen is None:
+            changes["eligible_from"] = self.registered_at
+        if changes.get("notifications", ()) is None:
+            del changes["notifications"]
+        changed = replace(self, observed_at=observed or self.observed_at, **changes)
         if changed.email != self.email:
             changed = replace(changed, suppressed=None)
-        if changed.receives and not self.receives:
-            eligible = max(now, changed.started_at, self.eligible_from)
-            changed = replace(changed, eligible_from=eligible)
-        return self if changed == self else replace(changed, version=self.version + 1)
+        if changed == self:
+            return self
+        return replace(
+            changed,
+            version=self.version + 1,
+            known_since=now,
+            before=self,
+            has_decided=chosen is not None
+            and chosen != self.registered_at
+            and in_zone(chosen, self.timezone) != in_zone(self.eligible_from, self.timezone),
+        )
+
+
+def in_zone(moment: datetime | date, timezone: str) -> datetime:
+    """An instant; of a date the midnight there."""
+    return moment if isinstance(moment, datetime) else midnight(timezone, moment)
 
 
 # --- The ledger -----------------------------------------------------------------------------------
@@ -226,6 +354,16 @@ class Grant:
 
     def is_alive(self, at: datetime) -> bool:
         return self.expires_at is None or at < self.expires_at
+
+    @property
+    def swept_at(self) -> datetime | None:
+        """The midnight at which it is booked out: at its end, or the next if its end is none."""
+        if self.expires_at is None:
+            return None
+        day = running_day(self.timezone, self.expires_at)
+        if midnight(self.timezone, day) < self.expires_at:
+            day += DAY
+        return midnight(self.timezone, day)
 
 
 Legs = tuple[tuple[int, int], ...]
@@ -329,6 +467,20 @@ class Ledger:
         grant = Grant(len(self.lines) + 1, amount, at, end, timezone)
         legs = ((grant.number, amount),)
         return Line("manual", legs, at, at, self.through, operation, grant, description=text)
+
+    def carry(
+        self,
+        amount: int,
+        dates: tuple[datetime, datetime | None],
+        now: datetime,
+        operation: str,
+        timezone: str,
+    ) -> Line:
+        """What somebody had elsewhere, with the dates it had there; nobody is told."""
+        at, (granted_at, end) = self.time(now), dates
+        grant = Grant(len(self.lines) + 1, amount, granted_at, end, timezone)
+        legs = ((grant.number, amount),)
+        return Line("manual", legs, at, at, self.through, operation, grant, silent=True)
 
     def allocate(self, subscription: Subscription, period: str, now: datetime) -> Line:
         at, timezone = self.time(now), subscription.timezone

@@ -6,12 +6,14 @@ wait in the queues, and records in the stream, until somebody delivers them.
 
 import contextvars
 import itertools
+import json
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
+from functools import cache
 from typing import Any, Self
 from unittest.mock import patch
 
@@ -20,6 +22,7 @@ from pynamodb.connection import Connection
 
 from chalicelib.domain import calendar
 from chalicelib.domain.instants import format_instant, parse_instant
+from chalicelib.domain.plans import parse_catalogue
 from chalicelib.mails.links import UnsubscribeLinks
 from chalicelib.mails.sending import Mailer
 from chalicelib.queues import Queues
@@ -28,7 +31,7 @@ from chalicelib.settings import Settings
 from tests.simulation import aws
 from tests.simulation.aws import Message
 from tests.simulation.faults import Killed, Trouble, Troubles
-from tests.simulation.reference import QUARTER, local_day, midnight
+from tests.simulation.reference import QUARTER, SHIPPED, Plans, local_day, midnight
 
 ZONES = (
     "Africa/Cairo",  # a midnight that does not exist, in April
@@ -44,7 +47,7 @@ ZONES = (
 )
 STAGE = "dev"
 WORK_QUEUES = ("sweeps", "allocations", "expiries")
-MOST_RECEIVES = {"sweeps": 5, "allocations": 5, "expiries": 5, "notifications": 50}
+MOST_RECEIVES = {"sweeps": 5, "allocations": 5, "expiries": 5, "checks": 5, "notifications": 50}
 """As in ``infra/resources.yaml``; a test compares them."""
 
 Json = dict[str, Any]
@@ -153,6 +156,8 @@ def simulated(
             ("chalicelib.metrics._write", lambda _: None),
             ("chalicelib.jobs.records.ThreadPoolExecutor", _InTurn),
             ("chalicelib.jobs.notifications.ThreadPoolExecutor", _InTurn),
+            ("chalicelib.jobs.completeness.ThreadPoolExecutor", _InTurn),
+            ("chalicelib.jobs.completeness.USERS_A_PAGE", users_a_page),
             # It would add one more line to the headers of the one client with every new process.
             (f"{_USER_AGENT}.register_feature_to_client", lambda **_: None),
             ("time.sleep", lambda _: None),
@@ -176,8 +181,6 @@ class Reply:
 
     @property
     def json(self) -> Any:
-        import json
-
         return json.loads(self.text)
 
 
@@ -189,12 +192,49 @@ SETTINGS = Settings(
     sweeps_queue_url=f"https://sqs/credits-{STAGE}-sweeps",
     allocations_queue_url=f"https://sqs/credits-{STAGE}-allocations",
     expiries_queue_url=f"https://sqs/credits-{STAGE}-expiries",
+    checks_queue_url=f"https://sqs/credits-{STAGE}-checks",
     notifications_queue_url=f"https://sqs/credits-{STAGE}-notifications",
     mails_table=f"credits-{STAGE}-mails",
     mail_from="Credits <credits@example.com>",
     mail_configuration_set=f"credits-{STAGE}",
     unsubscribe_url="https://api.example.com/v1/api/unsubscribe",
 )
+
+
+class Bucket:
+    """The reports, kept for as long as the world is."""
+
+    bucket = "reports"
+
+    def __init__(self) -> None:
+        self.texts: dict[str, str] = {}
+
+    def put(self, key: str, text: str, content_type: str = "application/json") -> None:
+        assert content_type
+        self.texts[key] = text
+
+    def get(self, key: str) -> str:
+        return self.texts[key]
+
+    def keys(self, prefix: str) -> list[str]:
+        return sorted(key for key in self.texts if key.startswith(prefix))
+
+
+def catalogue_text(plans: Plans) -> str:
+    """A catalogue as somebody would write it; the first plan is the lowest."""
+    lines: list[str] = []
+    for place, (name, plan) in enumerate(plans.items()):
+        values = {**plan, "id": name, "lowest": place == 0}
+        lines.append("[[plans]]")
+        lines += [
+            f"{key} = {value.isoformat() if isinstance(value, date) else json.dumps(value)}"
+            for key, value in values.items()
+            if value is not None
+        ]
+    return "\n".join(lines)
+
+
+_catalogue = cache(parse_catalogue)
 
 
 @dataclass
@@ -209,6 +249,8 @@ class World:
     requests: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     operations: list[str] = field(default_factory=list)
     """The correlation ids that requests to the API have had."""
+    reports: Bucket = field(default_factory=Bucket)
+    plans: Plans = field(default_factory=lambda: SHIPPED)
 
     def __post_init__(self) -> None:
         self.aws = aws.Services(aws.create(STAGE), clock=lambda: self.now.timestamp())  # noqa: PLW0108 - it moves
@@ -237,6 +279,8 @@ class World:
         self.services = Services(
             SETTINGS, clock=lambda: self.clock, connection=connection, threads=1
         )
+        self.services.catalogue = _catalogue(catalogue_text(self.plans))
+        self.services.reports = self.reports  # type: ignore[assignment]  # S3 answers like a dict
         self.services.queues = Queues(SETTINGS, client=aws.client("sqs", 4))
         self.services.mailer = Mailer(SETTINGS, client=aws.client("sesv2", 1))
         self.services.unsubscribe_links = UnsubscribeLinks(b"k" * 32, SETTINGS.unsubscribe_url)
@@ -265,8 +309,6 @@ class World:
         query: Mapping[str, str] | None = None,
     ) -> Reply:
         """A request to the API, as API Gateway hands it over."""
-        import json
-
         import app
 
         parts = path.split("/")
@@ -312,6 +354,18 @@ class World:
         answer: Json = function(event, Context())
         return answer
 
+    def deploy(self, plans: Plans) -> None:
+        """Another catalogue, and new processes."""
+        self.plans = plans
+        self.restart()
+
+    def check(self, event: Json) -> Json:
+        """Starts to count whether a period is complete."""
+        import app
+
+        answer: Json = app.check_completeness(event, Context())
+        return answer
+
     def manual_allocate(self, event: Json) -> Json:
         """The Lambda that admins invoke."""
         import app
@@ -352,6 +406,7 @@ class World:
             "sweeps": app.sweep_zone,
             "allocations": app.allocate_accounts,
             "expiries": app.expire_batches,
+            "checks": app.check_zone,
             "notifications": app.send_notifications,
         }
         records = [

@@ -221,9 +221,13 @@ class Soak(CrashingWorld):
         for person in self.people.values():
             subscription = person.subscription
             if subscription.timezone in zones and subscription.is_swept:
-                for period in subscription.due(person.ledger.through, min(moment, self.now)):
-                    line = person.ledger.allocate(subscription, period, self.now)
-                    self._add(person, line)
+                self._expect_due(person, moment)
+
+    def _expect_due(self, person: Person, as_of: datetime) -> None:
+        """What is due as of a moment is posted."""
+        subscription, ledger = person.subscription, person.ledger
+        for period in subscription.due(ledger.through, as_of, self.now):
+            self._add(person, ledger.allocate(subscription, period, self.now))
 
     def _expect_expirations(self, swept: dict[str, list[datetime]]) -> None:
         for zone, midnights in swept.items():
@@ -291,7 +295,7 @@ class Soak(CrashingWorld):
 
     def _register(self, name: str) -> None:
         timezone = self.chance.choice(self.zones)
-        plan = self.chance.choice([*reference.PLANS])
+        plan = self.chance.choice([*reference.SHIPPED])
         wanted = Subscription(
             user_id=name,
             email=f"{name}@example.com",
@@ -300,9 +304,10 @@ class Soak(CrashingWorld):
             billing_interval="monthly" if self.chance.random() < 0.1 else "yearly",
             status="active",
             started_at=at("2025-06-01T00:00:00Z"),
+            registered_at=self.now,
             eligible_from=self.now,
-            allocation_amount=None,
             notifications=KINDS,
+            known_since=self.now,
         )
         body = {
             field: getattr(wanted, field)
@@ -397,7 +402,7 @@ class Soak(CrashingWorld):
 
     def _edit(self, person: Person) -> None:
         choices: dict[str, Sequence[object]] = {
-            "plan": [*reference.PLANS],
+            "plan": [*reference.SHIPPED],
             "timezone": self.zones,
             "status": ("paused", "cancelled"),
             "billing_interval": ("monthly", "yearly"),
@@ -415,7 +420,8 @@ class Soak(CrashingWorld):
     def _patch(self, person: Person, name: str, value: object) -> None:
         self.figures.edits += 1
         self._request("PATCH", f"/api/subscriptions/{person.name}", SHOP, {name: value})
-        person.subscription = person.subscription.successor(self.now, **{name: value})
+        person.subscription = person.subscription.edited(self.now, {name: value})
+        self._expect_due(person, self.now)
 
     def _request(self, method: str, path: str, caller: Json, body: object, key: str = "") -> Reply:
         self.figures.requests += 1

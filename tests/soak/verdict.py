@@ -33,7 +33,7 @@ def judge(soak: Soak) -> None:
         _judge_verification(soak, person)
         item = soak.table("subscriptions").items[person.name, ""]
         require(_read(item) == person.subscription, "wrong:", item, person.subscription)
-        due = person.subscription.due(person.ledger.through, soak.now - 8 * DAY)
+        due = person.subscription.due(person.ledger.through, soak.now - 8 * DAY, soak.now)
         require(not due, person.name, "was never given", due)
     found = credits_of(soak)
     require(found.adds_up, "the credits do not add up:", found)

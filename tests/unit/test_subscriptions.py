@@ -809,6 +809,33 @@ def test_a_start_ahead_that_is_moved_to_the_past_is_a_start_now() -> None:
     assert upcoming_of(moved, NOW + 40 * DAY) == "2026-09"
 
 
+@pytest.mark.parametrize("bound", ["started_at", "eligible_from"])
+def test_a_time_before_a_start_that_has_passed_stays_one_whatever_is_said_of_it_now(
+    bound: str,
+) -> None:
+    new = registered(now=NOW - 90 * DAY, **{bound: "2026-06-10T00:00:00Z"})
+    moved = registered(new)
+    assert moved.eligible_from == NOW - 90 * DAY
+    assert due_at(moved, None, NOW) == periods("2026-07")
+    assert due_at(registered(moved, timezone=MIDWAY), None, NOW) == periods("2026-07")
+
+
+def test_an_end_that_was_over_is_no_other_end_in_the_past() -> None:
+    ended = registered(now=NOW - 90 * DAY, ends_at="2026-05-15T00:00:00Z")
+    assert due_at(ended, None, NOW) == periods("2026-05")
+    prolonged = registered(ended, ends_at="2026-06-20T00:00:00Z")
+    assert due_at(prolonged, Period(2026, 5), NOW) == ()
+    cut = registered(ended, ends_at="2026-05-10T00:00:00Z")
+    assert due_at(cut, None, NOW) == periods("2026-05")
+
+
+def test_to_move_is_not_to_come_back() -> None:
+    new = registered(timezone=MIDWAY, eligible_from="2026-08-01")
+    arrives = at("2026-07-31T20:00:00Z")
+    moved = registered(new, now=arrives, timezone=KIRITIMATI, eligible_from="2026-08-01")
+    assert due_at(moved, None, arrives) == periods("2026-08")
+
+
 def test_an_eligible_from_before_the_start_allocates_nothing_before_the_start() -> None:
     new = registered(started_at="2026-09-15T00:00:00Z", eligible_from="2026-05-01")
     assert due_at(new, None, NOW) == ()

@@ -1,0 +1,393 @@
+"""What the office does: it deploys other catalogues, imports files, and counts who was allocated.
+
+Files go through the functions of the commands. Their threads take turns here: the last to be
+started comes first, as it may.
+"""
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, NamedTuple, Self
+from unittest.mock import patch
+
+from hypothesis import strategies as st
+from hypothesis.stateful import rule
+
+from infra import importing
+from infra.import_balances import BALANCES
+from infra.import_subscriptions import SUBSCRIPTIONS
+from infra.importing import Import
+from tests.simulation import answers, reference
+from tests.simulation.drawn import (
+    CARRIED,
+    Carried,
+    Change,
+    Deployment,
+    Drawn,
+    columns,
+    deployments,
+    edits,
+    places,
+    troubles,
+)
+from tests.simulation.faults import Fault
+from tests.simulation.life import FAILURES, Life, as_json
+from tests.simulation.oracle import Edit, Intent
+from tests.simulation.reference import Outdated, Subscription, require
+
+Json = dict[str, Any]
+
+
+class Row(NamedTuple):
+    """A row of a file of balances."""
+
+    reference: str
+    user_id: str
+    amount: int
+    granted_at: datetime
+    expires_at: datetime | None
+
+    @property
+    def intent(self) -> Intent:
+        """What it asks for."""
+        operation = f"manual#import/balances#{self.reference}"
+        dates = (self.granted_at, self.expires_at)
+        return Intent(
+            operation, self.user_id, "manual", self.amount, "Carried over", silent=True, dates=dates
+        )
+
+
+class Office(Life):
+    """The rules of what engineers and admins do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.files: list[list[Row]] = []
+        """The files of balances that were imported, as far as they came."""
+        self.constants: dict[str, Json] = {}
+        """What a nightly file says of each user every night."""
+
+    # --- Plans ------------------------------------------------------------------------------------
+
+    @rule(change=deployments)
+    def deploy(self, change: Deployment) -> None:
+        """The engineers change the catalogue; where a plan begins to grant, they say since when."""
+        name, what, value = change
+        plans = dict(reference.plans_at())
+        if what == "presence" and name in plans:
+            self.withdrawn[name] = plans.pop(name)
+        elif name not in plans:
+            plans[name] = self.withdrawn.pop(name)
+        elif what == "monthly_credits":
+            amount, days = value
+            is_beginning = amount and not plans[name][what]
+            plans[name] = {**plans[name], what: amount}
+            if is_beginning:
+                plans[name]["grants_since"] = (self.world.now + days * reference.DAY).date()
+        else:
+            plans[name] = {**plans[name], what: value}
+        if plans and plans != reference.plans_at():
+            told = plans.get(name, "gone")
+            with self.step(f"another catalogue is deployed, in which {name} is {told}"):
+                self.deployed(plans)
+
+    @rule(who=places, amount=st.sampled_from((10, 700)), days=st.sampled_from((0, 1, 40)))
+    def story_of_a_plan_that_begins_to_grant(self, who: int, amount: int, days: int) -> None:
+        """Somebody is on a plan that grants nothing, and some day it does."""
+        user = self.user(who)
+        self.changed(user, "a change of plans", ("plan", "free"), [])
+        self.changed(user, "with the plan's amount", ("allocation_amount", None), [])
+        with self.step("two months pass, and no tick comes"):
+            self.world.now += 62 * reference.DAY
+        self.deploy(("free", "monthly_credits", (0, 0)))
+        self.deploy(("free", "monthly_credits", (amount, days)))
+        with self.step("some days pass, and no tick comes"):
+            self.world.now += 3 * reference.DAY
+        timezone = self.oracle.subscription(user).timezone
+        day = reference.running_day(timezone, self.world.now)
+        start = reference.month_start(timezone, reference.months_around(day, 0, 0)[-1])
+        self.start("allocation", start, (timezone,), [])
+        self.deliver_all("sweeps", [])
+        self.deliver_all("allocations", [])
+
+    # --- Balances ---------------------------------------------------------------------------------
+
+    @rule(rows=CARRIED, who=places, drawn=troubles)
+    def import_balances(self, rows: list[Carried], who: int, drawn: Drawn) -> None:
+        """What users have elsewhere is imported; most rows of a file are of one user."""
+        now, file = self.instant, []
+        for place, (number, amount, days_ago, days_left) in enumerate(rows):
+            user = self.user(who if place % 4 else who + place)
+            timezone = self.oracle.subscription(user).timezone
+            day = reference.running_day(timezone, now)
+            end = days_left and reference.midnight(timezone, day + days_left * reference.DAY)
+            granted_at = now - days_ago * reference.DAY
+            file.append(Row(f"r{number}", user, amount, granted_at, end or None))
+        self.files.append(file)
+        self._import_balances(file, "a file", drawn)
+
+    @rule(place=st.integers(0, 9), part=st.integers(0, 3), drawn=troubles)
+    def import_balances_again(self, place: int, part: int, drawn: Drawn) -> None:
+        """A file is imported again: an earlier import was interrupted, or somebody is not sure."""
+        if self.files:
+            file = self.files[-1 - place % len(self.files)]
+            self._import_balances(file[part % len(file) :], "an old file", drawn)
+
+    def _import_balances(self, file: Sequence[Row], words: str, drawn: Drawn) -> None:
+        rows = ", ".join(f"{row.reference}: {row.amount} for {row.user_id}" for row in file)
+        with self.step(f"{words} of balances is imported: {rows}", drawn, "balances") as troubles:
+            self.oracle.is_importing = True
+            is_right = self._expect_rows(file)
+            text = _csv(("reference", "user_id", "amount", "granted_at", "expires_at"), file)
+
+            def act() -> Json | None:
+                return self._import(BALANCES, text)
+
+            found = self.attempt(troubles, act, lambda: void(act()))
+            if found is None or found["failures"]:
+                is_late = any(self._has_expired(row) for row in file)
+                is_smooth = self.smooth(troubles) and not is_late
+                require(not is_smooth, "an import failed for no reason:", found)
+                return
+            is_alone = not troubles.has_struck(Fault.MEANWHILE)
+            require(found["wrong"] == (not is_right) or not is_alone, "the file was taken:", found)
+            missing = [row for row in file if row.intent.operation not in self.oracle.performed]
+            require(found["wrong"] or not missing, "rows are said to be imported:", missing)
+
+    def _has_expired(self, row: Row) -> bool:
+        """Whether it has by the time of the ledger, which may be ahead of the clock."""
+        now = self.oracle.ledger(row.user_id).time(self.world.clock)
+        return row.expires_at is not None and row.expires_at <= now
+
+    def _expect_rows(self, file: Sequence[Row]) -> bool:
+        """The oracle learns of the rows; whether the file is right as a whole."""
+        is_right = True
+        last: dict[str, str] = {}
+        for row in file:
+            intent = row.intent
+            if intent.operation in self.oracle.performed:
+                known = replace(self.oracle.intents[intent.operation], after="")
+                is_right &= known == intent
+            else:
+                is_right &= row.expires_at is None or row.expires_at > self.world.clock
+                after = last.get(row.user_id, "")
+                self.oracle.intents[intent.operation] = replace(intent, after=after)
+            last[row.user_id] = intent.operation
+        return is_right and len({row.reference for row in file}) == len(file)
+
+    # --- Subscribers ------------------------------------------------------------------------------
+
+    @rule(who=places, change=edits, columns=columns, drawn=troubles)
+    def import_subscribers(
+        self, who: int, change: Change, columns: dict[str, str], drawn: Drawn
+    ) -> None:
+        """The nightly file of all subscribers, in which somebody has changed."""
+        self._import_subscribers(self.user(who), change, columns, drawn)
+
+    @rule(
+        who=places,
+        columns=columns,
+        months=st.integers(0, 2),
+        status=st.sampled_from(("paused", "cancelled")),
+        drawn=troubles,
+    )
+    def story_of_a_pause_by_file(
+        self, who: int, columns: dict[str, str], months: int, status: str, drawn: Drawn
+    ) -> None:
+        """Night after night a file, with the same columns: active, paused, active."""
+        user = self.user(who)
+        self._import_subscribers(user, ("status", "active"), columns, [])
+        self._import_subscribers(user, ("status", status), columns, [])
+        with self.step(f"{months} months pass, and no tick comes"):
+            self.world.now += months * 31 * reference.DAY
+        self._import_subscribers(user, ("status", "active"), columns, drawn)
+
+    def _import_subscribers(
+        self, who: str, change: Change, columns: dict[str, str], drawn: Drawn
+    ) -> None:
+        if change[0] == "notifications":
+            return
+        given = {user: self._row(user, columns, change[0]) for user in self.oracle.subscriptions}
+        given[who] |= self.given(who, change)
+        names = tuple(given[who])
+        text = _csv(("user_id", *names), [(user, *row.values()) for user, row in given.items()])
+        words = f"the {change[0]} of {who} is {self.shown(who, change)} in the nightly file of all"
+        words += f", which has {', '.join(f'{column} {how}' for column, how in columns.items())}"
+        with self.step(words, drawn, "subscribers") as troubles:
+            self.oracle.is_importing = True
+            right, made = self._expect_edits(given)
+
+            def act() -> Json | None:
+                found = self._import(SUBSCRIPTIONS, text)
+                for edit in made if found and not found["wrong"] and not found["failures"] else ():
+                    edit.is_done = True
+                return found
+
+            found = self.attempt(troubles, act, lambda: void(act()))
+            if found is None or found["failures"]:
+                require(not self.smooth(troubles), "an import failed for no reason:", found)
+                return
+            if not troubles.has_struck(Fault.MEANWHILE):
+                counts = found["counts"]
+                require(found["wrong"] == (right is None), "the file was taken:", found)
+                require(counts == (right or {}), "the file came to", counts, "and not", right)
+
+    def _row(self, user: str, columns: dict[str, str], changed: str) -> Json:
+        """What a file says of a user who has not changed; it has the column that changes."""
+        present = self.oracle.subscription(user)
+        row = {name: getattr(present, name) for name in (*REQUIRED, changed)}
+        constants = self.constants.setdefault(user, {})
+        for name, how in columns.items():
+            constant = constants.setdefault(name, getattr(present, name))
+            row[name] = constant if how == "as ever" else None
+        return row
+
+    def _expect_edits(self, given: dict[str, Json]) -> tuple[Counter[str] | None, list[Edit]]:
+        """The oracle learns of the edits; what they should come to, None if the file is wrong."""
+        now, counts, made = self.instant, Counter[str](), []
+        is_right = all(row["plan"] in reference.plans_at() for row in given.values())
+        for user, row in given.items():
+            present = self.oracle.subscription(user)
+            try:
+                counts["unchanged" if present.edited(now, row) is present else "changed"] += 1
+            except Outdated:
+                counts["outdated"] += 1
+            edit = Edit(user, _importer(row, now) if is_right else lambda present: present)
+            self.oracle.edits.append(edit)
+            made.append(edit)
+            self.oracle.allocating.setdefault(user, []).append(self.world.clock)
+        return (counts if is_right else None), made
+
+    def _import(self, kind: Import, text: str) -> Json | None:
+        """What an import comes to; None when it could not even begin."""
+        with _taking_turns():
+            try:
+                checked = kind.check(self.world.services, text)
+                if checked.problems:
+                    return {"wrong": True, "failures": [], "counts": {}, "why": checked.problems}
+                done = importing.import_rows(kind, self.world.services, checked.good)
+            except FAILURES:
+                return None
+        return {"wrong": False, "failures": done.failures, "counts": +done.counts}
+
+    # --- Completeness -----------------------------------------------------------------------------
+
+    @rule(who=places, months_ago=st.sampled_from((0, 0, 1, 2, 13)), drawn=troubles)
+    def count_the_allocated(self, who: int, months_ago: int, drawn: Drawn) -> None:
+        """It is counted who was due for a month in a zone, and who was allocated."""
+        timezone = self.oracle.subscription(self.user(who)).timezone
+        day = reference.running_day(timezone, self.world.clock)
+        period = reference.months_around(day, 14, 0)[-1 - months_ago]
+        with self.step(f"{period} is counted in {timezone}", drawn, "count") as troubles:
+            found = self.attempt(troubles, lambda: self._counted(timezone, period))
+            if found is None:
+                require(not self.smooth(troubles), "the count failed for no reason")
+            elif not troubles.has_struck(Fault.MEANWHILE, Fault.STALE):
+                right = self._should_be_counted(timezone, period)
+                found = {name: found[name] for name in right}
+                require(found == right, "the count of", period, "is", found, "and not", right)
+
+    def _counted(self, timezone: str, period: str) -> Json | None:
+        """The summary, once all messages of the count are handled; None when they never are."""
+        queue = self.world.queue("checks")
+        queue.clear()
+        try:
+            answer = self.world.check({"period": period, "zones": [timezone]})
+            for _ in range(10):
+                if answer["success"] and queue:
+                    self.world.deliver("checks", queue[:1])
+        except FAILURES:
+            return None
+        key = f"{answer['summary']}.json" if answer["success"] else ""
+        summary: Json | None = json.loads(self.world.reports.texts.get(key, "null"))
+        return None if queue else summary
+
+    def _should_be_counted(self, timezone: str, period: str) -> Json:
+        named: dict[str, list[str]] = {}
+        for user in sorted(self.oracle.subscriptions):
+            subscription = self.oracle.subscription(user)
+            if subscription.is_swept and subscription.timezone == timezone:
+                ledger = self.oracle.ledger(user)
+                what = answers.counted(subscription, ledger, period, self.world.clock)
+                named.setdefault(what, []).append(user)
+        wrong = {what: named.get(what, []) for what in ("missing", "duplicate", "unchecked")}
+        allocated = len(named.get("allocated", ())) + len(wrong["duplicate"])
+        return {
+            "due": allocated + len(wrong["missing"]),
+            "allocated": allocated,
+            "complete": not any(wrong.values()),
+            **{what: len(users) for what, users in wrong.items()},
+            **{f"{what}_users": users for what, users in wrong.items()},
+        }
+
+
+REQUIRED = ("email", "timezone", "plan", "billing_interval", "status", "started_at")
+"""The columns that every file of subscribers has here."""
+
+
+def _importer(row: Json, now: datetime) -> Callable[[Subscription | None], Subscription | None]:
+    def apply(present: Subscription | None) -> Subscription | None:
+        try:
+            return present and present.edited(now, row)
+        except Outdated:
+            return present
+
+    return apply
+
+
+def _csv(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(["" if v is None else as_json(v) for v in row] for row in rows)
+    return text.getvalue()
+
+
+class _Task:
+    """A call that is made when somebody wants to know what it answers."""
+
+    def __init__(self, call: Callable[..., Any], arguments: tuple[object, ...]) -> None:
+        self._call = call
+        self._arguments = arguments
+
+    def result(self) -> Any:
+        return self._call(*self._arguments)
+
+
+class _InTurn:
+    """A pool of no threads."""
+
+    def __init__(self, _threads: int) -> None:
+        """There are none."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is left to wait for."""
+
+    def submit(self, call: Callable[..., Any], *arguments: object) -> _Task:
+        return _Task(call, arguments)
+
+    def map(self, call: Callable[[Any], Any], values: Sequence[object]) -> Iterator[Any]:
+        yield from map(call, values)
+
+
+@contextmanager
+def _taking_turns() -> Iterator[None]:
+    """Within the block, of what is imported at once the last comes first."""
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(importing, "ThreadPoolExecutor", _InTurn))
+        stack.enter_context(
+            patch.object(importing, "as_completed", lambda tasks: reversed(list(tasks)))
+        )
+        yield
+
+
+def void(_: object) -> None:
+    """Nobody hears the answer."""
