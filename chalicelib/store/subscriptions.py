@@ -204,8 +204,7 @@ class SubscriptionStore:
             exclusive_start_key=start,  # type: ignore[arg-type]  # wrong there
         )
         timezones = {item["user_id"]["S"]: item["timezone"]["S"] for item in response["Items"]}
-        last = response.get("LastEvaluatedKey")
-        return TimezonesPage(timezones, last["user_id"]["S"] if last else None)
+        return TimezonesPage(timezones, end_of_page(response, "user_id"))
 
     def scan(self, start: str, page: int) -> Iterator[str]:
         """Every user id once, in the table's own order, beginning somewhere that ``start`` says."""
