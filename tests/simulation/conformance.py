@@ -80,7 +80,9 @@ class Calls:
                     "query",
                     {
                         "TableName": self._ledger,
-                        "KeyConditionExpression": "user_id = :user AND entry BETWEEN :first AND :last",
+                        "KeyConditionExpression": (
+                            "user_id = :user AND entry BETWEEN :first AND :last"
+                        ),
                         "ExpressionAttributeValues": {
                             ":user": user["user_id"],
                             ":first": text("entry#"),
