@@ -43,7 +43,7 @@ from infra import local, stacks, ticks
 from infra.importing import progress_bar
 
 FARTHEST = timedelta(days=366)
-"""How far the clock is moved at once: each month of it takes the better part of a minute."""
+"""How far the clock is moved at once: each month of it takes a minute or two."""
 
 STOPPED_BY = (ticks.TickFailedError, CreditsError, BotoCoreError, ClientError, *FAULTS)
 """What can stop the clock on its way. It then stands at the tick where that happened."""

@@ -276,6 +276,7 @@ def command(kind: Import, words: list[str] | None, program: str, console: Consol
 
 
 def _run(kind: Import, arguments: argparse.Namespace, console: Console) -> int:
+    stacks.check_name(arguments.stage)
     text = csv_file.read(arguments.file)
     services = _services(kind, text, arguments.stage, console)
     checked = check_with_progress(kind, services, text, console)

@@ -148,20 +148,20 @@ def examples() -> Iterator[Mail]:
         return render(kind, told, _UNSUBSCRIBE, _UNSUBSCRIBE)
 
     allocated = ledger.allocate(Account("42"), Period(2026, 5), 100, zone, 30, start)
-    yield mail(MailKind.ALLOCATION, facts.of_allocation(allocated, subscription, catalogue))
+    yield mail(MailKind.ALLOCATION, facts.of_allocation(allocated))
     reason = Request("manual", "ada", "Sorry for the long outage on 6 May: these are on us.")
     granted = ledger.grant(after(allocated), 50, reason, start + 7 * day, zone, 60)
-    yield mail(MailKind.MANUAL, facts.of_manual_change(granted, subscription))
+    yield mail(MailKind.MANUAL, facts.of_manual_change(granted))
     usage = Request("usage", "shop", "Export")
     used = ledger.use(after(granted), 60, usage, start + 20 * day)
     expires_at = calendar.expires_at(zone, start, 30)
     soon = expires_at - 3 * day
     yield mail(
         MailKind.EXPIRING_SOON,
-        facts.of_credits_expiring_soon(40, expires_at, after(used), subscription, soon),
+        facts.of_credits_expiring_soon(40, allocated, after(used), soon),
     )
     if expired := ledger.expire(after(used), expires_at):
-        yield mail(MailKind.EXPIRATION, facts.of_expirations([(used, expired)], subscription))
+        yield mail(MailKind.EXPIRATION, facts.of_expiration(expired, {1: allocated}))
     yield _low_balance(subscription, used, usage, start + 21 * day)
 
 
@@ -170,7 +170,7 @@ def _low_balance(
 ) -> Mail:
     catalogue = parse_catalogue(PLANS_FILE.read_text(encoding="utf-8"), PLANS_FILE.name)
     low = ledger.use(Account("42", before), 75, usage, now)
-    told = facts.of_low_balance(low, 20, subscription, catalogue, now)
+    told = facts.of_low_balance(low, subscription, catalogue, now)
     return render(MailKind.LOW_BALANCE, told, _UNSUBSCRIBE, _UNSUBSCRIBE)
 
 

@@ -4,6 +4,7 @@ Looking changes nothing, since mail scanners look at every link. Posting does: t
 page does it, and so does the button of mail programs (RFC 8058), which shows no page at all.
 """
 
+from contextlib import suppress
 from html import escape
 
 from chalicelib.domain.errors import InvalidInput, NotFound
@@ -63,19 +64,23 @@ def show(call: Call) -> Answer:
 
 
 def unsubscribe(call: Call) -> Answer:
-    """Ends the mails that the link is about; doing it again changes nothing."""
+    """Ends the mails that the link is about; doing it again changes nothing.
+
+    Who was erased gets no more mails either: the answer is the same, and tells nobody.
+    """
     token = _token(call)
     try:
         asked = call.services.unsubscribe_links.read(token)
-
-        def decide(present: Subscription | None) -> Subscription:
-            if present is None:
-                raise NotFound(f"there is no user {asked.user_id}")
-            return without_mails(present, asked.kind)
-
-        call.services.subscriptions.change(asked.user_id, decide)
-    except (InvalidInput, NotFound):
+    except InvalidInput:
         return _invalid()
+
+    def decide(present: Subscription | None) -> Subscription:
+        if present is None:
+            raise NotFound(f"there is no user {asked.user_id}")
+        return without_mails(present, asked.kind)
+
+    with suppress(NotFound):
+        call.services.subscriptions.change(asked.user_id, decide)
     about = f" about {escape(asked.kind.words)}" if asked.kind else ""
     return _page("Done", f"<p>You will get no more mails{about} from us.</p>")
 

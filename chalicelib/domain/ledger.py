@@ -16,6 +16,7 @@ disagree, at the instant of the entry before it.
 
 import hashlib
 import json
+import re
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -54,7 +55,7 @@ FIRST_HASH = "0" * 64
 """What the first entry of a ledger has in place of the hash of an entry before it."""
 
 SYSTEM = "system"
-"""The actor of scheduled work."""
+"""The actor of scheduled work. People may call themselves so, too: what it wrote has its types."""
 
 VOID = "void#"
 """How the operation of a void begins: its legs follow the batch it names, not the burn-down."""
@@ -71,6 +72,10 @@ class EntryType(StrEnum):
     USAGE = "usage"
     MANUAL = "manual"
     REVERSAL = "reversal"
+
+
+SCHEDULED = frozenset({EntryType.ALLOCATION, EntryType.EXPIRATION})
+"""What scheduled work alone writes: its texts are ours, and it leaves no markers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,17 +258,34 @@ def without_texts(entry: LedgerEntry, names: Collection[str] = ()) -> LedgerEntr
     """The entry without what people wrote in it, and without who did if that was the user.
 
     ``names``: what the user is called as an actor, such as the subject of their tokens; their user
-    id is one of them anyway. What scheduled work wrote is about nobody and stays. Numbers, amounts,
-    batches and instants are untouched.
+    id is one of them anyway. Of the operation its kind stays, and the digest of the whole: its
+    caller and its key are texts, too. What scheduled work wrote is about nobody and stays. Numbers,
+    amounts, batches and instants are untouched.
     """
-    if entry.actor == SYSTEM:
+    if entry.type in SCHEDULED:
         return entry
-    erased = replace(entry, description=ERASED)
-    if entry.actor not in {entry.user_id, *names}:
-        return erased
-    # The operation is named after the caller, too.
-    operation = entry.operation.replace(f"#{entry.actor}#", f"#{ERASED}#", 1)
-    return replace(erased, actor=ERASED, operation=operation)
+    kind, _, _ = entry.operation.partition("#")
+    return replace(
+        entry,
+        description=ERASED,
+        actor=ERASED if entry.actor in {entry.user_id, *names} else entry.actor,
+        operation=f"{kind}#{ERASED} {digest_of(entry)}",
+    )
+
+
+def digest_of(entry: LedgerEntry) -> str:
+    """The digest of the operation that wrote an entry, also when its texts were erased since."""
+    erased = _ERASED_OPERATION.fullmatch(entry.operation)
+    return erased[1] if erased else operation_digest(entry.operation)
+
+
+def operation_digest(operation: str) -> str:
+    """What is kept of an operation for ever: enough to know it again, and no text of anybody."""
+    return hashlib.sha256(operation.encode()).hexdigest()
+
+
+_ERASED_OPERATION = re.compile(rf"[a-z]+#{re.escape(ERASED)} ([0-9a-f]{{64}})")
+"""No operation of a request looks like it: keys have no blanks."""
 
 
 class Account(NamedTuple):

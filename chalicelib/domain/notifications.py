@@ -1,13 +1,13 @@
 """Which mails a ledger entry calls for: decided from the entry alone, so it can be asked again.
 
 No state says what has been announced. A mail that is asked for twice has the same identity twice,
-and the store sends it once.
+and the store sends it once. An identity never follows from the subscription or the catalogue: they
+may have changed by the time a message comes again.
 """
 
-from datetime import date, datetime
+from datetime import datetime
 from enum import StrEnum
 
-from . import calendar
 from .instants import to_milliseconds
 from .ledger import EntryType, LedgerEntry
 from .plans import PlanCatalogue
@@ -77,7 +77,7 @@ def last_grant(entry: LedgerEntry) -> int:
 
 
 def of_entry(kind: MailKind, entry: LedgerEntry) -> str:
-    """One for each entry: allocations, and changes by hand."""
+    """One for each entry: allocations, expirations, and changes by hand."""
     return f"{kind} {entry.transaction_id}"
 
 
@@ -86,37 +86,18 @@ def of_low_balance(usage: LedgerEntry) -> str:
     return f"{MailKind.LOW_BALANCE} {usage.user_id} {last_grant(usage)}"
 
 
-def of_expirations(user_id: str, day: date) -> str:
-    """One for each local day."""
-    return f"{MailKind.EXPIRATION} {user_id} {day}"
-
-
-def late(identity: str, number: int) -> str:
-    """What was not known yet when the mail of that day was sent, from an expiration on.
-
-    It bears the number of the first that no mail has told of: each can begin one more mail.
-    """
-    return f"{identity} late {number}"
-
-
 def of_expiring_soon(user_id: str, expires_at: datetime) -> str:
     """One for each instant of expiry."""
     return f"{MailKind.EXPIRING_SOON} {user_id} {to_milliseconds(expires_at)}"
 
 
-def identities(entry: LedgerEntry, timezone: str) -> frozenset[str]:
-    """Every mail that can have been sent on account of an entry, with the user in a timezone."""
+def identities(entry: LedgerEntry) -> frozenset[str]:
+    """Every mail that can have been sent on account of an entry."""
     found: set[str] = set()
-    match entry.type:
-        case EntryType.ALLOCATION | EntryType.MANUAL:
-            found.add(of_entry(_KINDS[entry.type], entry))
-        case EntryType.USAGE:
-            found.add(of_low_balance(entry))
-        case EntryType.EXPIRATION:
-            identity = of_expirations(
-                entry.user_id, calendar.local_date(timezone, entry.effective_at)
-            )
-            found |= {identity, late(identity, entry.number)}
+    if entry.type is EntryType.USAGE:
+        found.add(of_low_balance(entry))
+    elif entry.type in _KINDS:
+        found.add(of_entry(_KINDS[entry.type], entry))
     batch = entry.granted_batch
     if batch and batch.expires_at:
         found.add(of_expiring_soon(entry.user_id, batch.expires_at))

@@ -4,9 +4,9 @@
     index `expiring` ─► reminder sweeps ────────┘
 
 The stream is the outbox: whatever is committed comes out of it, at least once. What travels in the
-queue says whose entry it is and not a word more; what a mail says, and to which address it goes, is
-read when it is sent. Nothing here writes to the ledger: whatever becomes of a mail, credits are as
-they were.
+queue says whose entry it is and not a word more. A mail says what the entry says; whether it is
+wanted and to which address it goes is read when it is sent. Nothing here writes to the ledger:
+whatever becomes of a mail, credits are as they were.
 """
 
 import random
@@ -14,14 +14,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 from typing import Any
 
-from chalicelib.domain import calendar
 from chalicelib.domain import notifications as identities
 from chalicelib.domain.errors import (
     Contention,
-    CreditsError,
     InvalidInput,
     LedgerCorrupt,
     NotFound,
@@ -37,21 +34,13 @@ from chalicelib.messages import EntryPosted, ExpiringSoon, Notification, parse_n
 from chalicelib.metrics import Metric, count
 from chalicelib.observability import correlated, correlation_id, logger
 from chalicelib.services import Services
-from chalicelib.store.database import FAULTS
+from chalicelib.store.database import FAULTS, Item
 from chalicelib.store.ledger import read_entry
 
 from .records import FAILURES, Answer, Event, describe_failure
 
-ENTRIES_A_READ = 10
-"""Entries one query reads in search of the other expirations of a day: mostly there is none."""
-
 LONGEST_DELAY = 90
 """The longest a mail is put off before it is tried again, in units of the first such delay."""
-
-LONGEST_VISIBILITY = timedelta(hours=12) - timedelta(minutes=5)
-"""How long SQS hides a message at most, with what the function itself has used of it."""
-
-Said = dict[str, Any]
 
 
 # --- From the stream to the queue ---------------------------------------------------------------
@@ -113,19 +102,6 @@ def _movement(entry: LedgerEntry) -> Metric | None:
 
 # --- From the queue to SES ----------------------------------------------------------------------
 
-
-class MailHeldBack(CreditsError):
-    """A mail of this kind went out today; what it did not say waits for tomorrow."""
-
-    code = "mail_held_back"
-
-    def __init__(self, until: datetime) -> None:
-        self.until = until
-        super().__init__("a mail of this kind was sent today; the rest is for tomorrow's")
-
-
-_NOT_YET = (MailHeldBack, MailPostponed)
-"""What puts a mail off without anything being wrong with it."""
 
 _SENT = "sent"
 
@@ -197,7 +173,7 @@ def _report(batch: _Batch, outcomes: Mapping[str, str]) -> None:
         with correlated(operation):
             logger().info("mails", outcomes=dict(counted))
     sent = sum(counted[_SENT] for counted in by_operation.values())
-    failed = sum(not isinstance(error, _NOT_YET) for error in batch.failed.values())
+    failed = sum(not isinstance(error, MailPostponed) for error in batch.failed.values())
     for metric, mails in ((Metric.MAILS_SENT, sent), (Metric.MAILS_FAILED, failed)):
         if mails:
             count(metric, mails)
@@ -229,9 +205,6 @@ def _hand_back(services: Services, batch: _Batch) -> None:
 def _delay(services: Services, error: Exception, receives: int) -> int:
     """After how many seconds a message is to come back."""
     unit = services.settings.mail_retry_seconds
-    if isinstance(error, MailHeldBack):
-        wait = min(error.until - services.now(), LONGEST_VISIBILITY)
-        return max(unit, int(wait.total_seconds()) + 1)
     if isinstance(error, (MailPostponed, MailsUnrecorded, Contention, *FAULTS)):
         ceiling = unit * min(LONGEST_DELAY, 2 ** min(receives, 16))
         return random.randint(unit, ceiling)  # noqa: S311 - spreads retries, guards nothing
@@ -265,81 +238,37 @@ class _Sender:
             raise NotFound(f"there is no user {user_id}")
         if isinstance(notification, ExpiringSoon):
             return self._remind(notification, subscription)
-        place = (notification.user_id, notification.number)
-        if place not in self._entries:
-            raise NotFound(f"user {place[0]} has no transaction {place[0]}-{place[1]}")
-        entry = read_entry(self._entries[place])
+        entry = _entry(self._entries, user_id, notification.number)
         threshold = self._low_balance_threshold(subscription)
         kind = kind_of(entry, threshold)
         if kind is None:
             return "not called for"
         if kind not in subscription.notifications:
             return "not wanted"
-        if kind is MailKind.EXPIRATION:
-            return self._send_expirations(entry, subscription)
-        catalogue = self._services.catalogue
         identity = identities.of_entry(kind, entry)
         if kind is MailKind.ALLOCATION:
-            told = facts.of_allocation(entry, subscription, catalogue)
+            told = facts.of_allocation(entry)
         elif kind is MailKind.MANUAL:
-            told = facts.of_manual_change(entry, subscription)
+            told = facts.of_manual_change(entry)
+        elif kind is MailKind.EXPIRATION:
+            told = facts.of_expiration(
+                entry, self._grants(user_id, (leg.batch for leg in entry.legs))
+            )
         else:
             identity = identities.of_low_balance(entry)
-            told = facts.of_low_balance(
-                entry, threshold or 0, subscription, catalogue, self._services.now()
-            )
-        return self._send_once(identity, kind, told, subscription)
+            now = self._services.now()
+            told = facts.of_low_balance(entry, subscription, self._services.catalogue, now)
+        return self._once(identity, kind, told, subscription)
 
     def _not_seen_yet(self, user_id: str) -> Subscription | None:
         """The subscription after all, where reading many at once lagged behind its writing."""
         return self._services.subscriptions.get_many([user_id], consistent=True).get(user_id)
 
-    def _send_expirations(self, entry: LedgerEntry, subscription: Subscription) -> str:
-        """One mail a day: it says everything that expired on the day, as far as it is known then.
-
-        What is posted later (only batches granted in another timezone can be) is told the day
-        after, and what comes later still in a mail of its own.
-        """
-        timezone = subscription.timezone
-        day = calendar.local_date(timezone, entry.effective_at)
-        identity = identities.of_expirations(entry.user_id, day)
-        found = self._expirations_of(entry, subscription)
-
-        def tell(pairs: list[tuple[LedgerEntry, LedgerEntry]], identity: str) -> Said:
-            numbers = [posted.number for _, posted in pairs]
-            told = facts.of_expirations(pairs, subscription)
-            return self._once(identity, MailKind.EXPIRATION, told, subscription, numbers=numbers)
-
-        said = tell(found, identity)
-        untold = _untold(found, said)
-        now = self._services.now()
-        if entry.number in untold and calendar.local_date(timezone, now) <= day:
-            raise MailHeldBack(calendar.next_midnight(timezone, now))
-        while entry.number in untold:
-            said = tell(list(untold.values()), identities.late(identity, min(untold)))
-            untold = _untold(untold.values(), said)
-        return _outcome(said)
-
-    def _expirations_of(
-        self, entry: LedgerEntry, subscription: Subscription
-    ) -> list[tuple[LedgerEntry, LedgerEntry]]:
-        """The expirations of an entry's day, each with the entry before it, oldest first."""
-        timezone = subscription.timezone
-        day = calendar.local_date(timezone, entry.effective_at)
-        since = calendar.midnight(timezone, day)
-        history: list[LedgerEntry] = []
-        below: int | None = None
-        while page := self._services.ledger.history(entry.user_id, below, ENTRIES_A_READ):
-            history += page
-            below = page[-1].number
-            if page[-1].posted_at < since:
-                break
-        return [
-            (before, posted)
-            for posted, before in zip(history[-2::-1], history[:0:-1], strict=True)
-            if posted.type is EntryType.EXPIRATION
-            and calendar.local_date(timezone, posted.effective_at) == day
-        ]
+    def _grants(self, user_id: str, batches: Iterable[int]) -> dict[int, LedgerEntry]:
+        """The entries that granted some batches: a batch bears the number of its grant."""
+        numbers = list(batches)
+        items = self._services.ledger.entries((user_id, number) for number in numbers)
+        return {number: _entry(items, user_id, number) for number in numbers}
 
     def _remind(self, reminder: ExpiringSoon, subscription: Subscription) -> str:
         """Tells once of the credits that expire at an instant, if any of them are left by now."""
@@ -347,18 +276,18 @@ class _Sender:
             return "not wanted"
         now = self._services.now()
         account = self._services.ledger.account(reminder.user_id)
-        amount = sum(
-            batch.remaining
+        expiring = [
+            batch
             for batch in account.batches
             if batch.expires_at == reminder.expires_at and batch.is_usable(now)
-        )
-        if not amount:
+        ]
+        if not expiring:
             return "not called for"
-        told = facts.of_credits_expiring_soon(
-            amount, reminder.expires_at, account, subscription, now
-        )
+        amount, oldest = sum(batch.remaining for batch in expiring), expiring[0].number
+        grant = self._grants(reminder.user_id, [oldest])[oldest]
+        told = facts.of_credits_expiring_soon(amount, grant, account, now)
         identity = identities.of_expiring_soon(reminder.user_id, reminder.expires_at)
-        return self._send_once(identity, MailKind.EXPIRING_SOON, told, subscription)
+        return self._once(identity, MailKind.EXPIRING_SOON, told, subscription)
 
     def _low_balance_threshold(self, subscription: Subscription) -> int | None:
         try:
@@ -366,24 +295,17 @@ class _Sender:
         except InvalidInput:
             return None  # the plan has left the catalogue: nobody says what is low on it
 
-    def _send_once(
-        self, identity: str, kind: MailKind, told: Facts, subscription: Subscription
-    ) -> str:
-        return _outcome(self._once(identity, kind, told, subscription))
-
-    def _once(
-        self, identity: str, kind: MailKind, told: Facts, subscription: Subscription, **more: object
-    ) -> Said:
-        """Sends a mail that was not sent before; answers what is recorded of it."""
+    def _once(self, identity: str, kind: MailKind, told: Facts, subscription: Subscription) -> str:
+        """Sends a mail that was not sent before; answers in a word what became of it."""
         address = subscription.email
         if address is None:
-            return {"outcome": "no address", **more}
+            return "no address"
         if subscription.suppressed:
-            return {"outcome": "suppressed", **more}
+            return "suppressed"
         links = self._services.unsubscribe_links
         sent_now = False
 
-        def send() -> Said:
+        def send() -> dict[str, Any]:
             nonlocal sent_now
             mail = render(
                 kind,
@@ -393,19 +315,14 @@ class _Sender:
             )
             message_id = self._services.mailer.send(subscription.user_id, address, mail)
             sent_now = True
-            return {"kind": kind.value, "message_id": message_id, **more}
+            return {"kind": kind.value, "message_id": message_id}
 
-        said = self._services.mail_records.once(identity, send)
-        return {**said, "outcome": _SENT if sent_now else "sent before"}
-
-
-def _untold(
-    pairs: Iterable[tuple[LedgerEntry, LedgerEntry]], said: Said
-) -> dict[int, tuple[LedgerEntry, LedgerEntry]]:
-    """The expirations, by their numbers, that a mail did not tell of."""
-    return {pair[1].number: pair for pair in pairs if pair[1].number not in said["numbers"]}
+        self._services.mail_records.once(identity, send)
+        return _SENT if sent_now else "sent before"
 
 
-def _outcome(said: Said) -> str:
-    outcome: str = said["outcome"]
-    return outcome
+def _entry(items: Mapping[tuple[str, int], Item], user_id: str, number: int) -> LedgerEntry:
+    """An entry among those that were read. Raises `NotFound`."""
+    if (user_id, number) not in items:
+        raise NotFound(f"user {user_id} has no transaction {user_id}-{number}")
+    return read_entry(items[user_id, number])

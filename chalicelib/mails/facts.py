@@ -1,15 +1,20 @@
 """What each kind of mail tells, as its templates see it: amounts as numbers, dates as texts.
 
-Dates are local dates of the user, written as the API writes them. Credits that expire at a midnight
-carry two: ``expires_on``, the API's date, and ``last_day``, the day before it.
+A mail about an entry tells what the entry says, whenever it is sent: who redelivers it finds
+another subscription, another catalogue and other credits, and the same entry. What is about the
+future, or about the moment of sending, is worded as such.
+
+Dates are local dates of the zone in which the credits were granted, written as the API writes them:
+the grant names that zone wherever credits can expire. Credits that expire at a midnight carry two:
+``expires_on``, the API's date, and ``last_day``, the day before it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from chalicelib.domain import calendar
-from chalicelib.domain.errors import InvalidInput
+from chalicelib.domain.errors import LedgerCorrupt
 from chalicelib.domain.ledger import Account, LedgerEntry
 from chalicelib.domain.plans import PlanCatalogue
 from chalicelib.domain.subscriptions import Subscription, next_allocation
@@ -19,99 +24,100 @@ Facts = dict[str, Any]
 _MILLISECOND = timedelta(milliseconds=1)
 
 
-def of_allocation(
-    entry: LedgerEntry, subscription: Subscription, catalogue: PlanCatalogue
-) -> Facts:
-    """``amount``, ``period``, ``plan`` (or none), ``balance``, ``expiry`` (or none)."""
+def of_allocation(entry: LedgerEntry) -> Facts:
+    """``amount``, ``period``, ``balance``, ``expiry`` (or none)."""
     return {
         "amount": entry.amount,
         "period": str(entry.allocated_through),
-        "plan": plan_name(subscription, catalogue),
         "balance": entry.available_balance(),
-        "expiry": _expiry_of_grant(entry, subscription),
+        "expiry": _expiry_of_grant(entry),
     }
 
 
-def of_manual_change(entry: LedgerEntry, subscription: Subscription) -> Facts:
+def of_manual_change(entry: LedgerEntry) -> Facts:
     """``amount`` (without its sign), ``is_grant``, ``reason``, ``balance``, ``expiry``."""
     return {
         "amount": abs(entry.amount),
         "is_grant": entry.amount > 0,
         "reason": entry.description,
         "balance": entry.available_balance(),
-        "expiry": _expiry_of_grant(entry, subscription),
+        "expiry": _expiry_of_grant(entry),
     }
 
 
-def of_expirations(
-    expirations: Sequence[tuple[LedgerEntry, LedgerEntry]], subscription: Subscription
-) -> Facts:
+def of_expiration(entry: LedgerEntry, grants: Mapping[int, LedgerEntry]) -> Facts:
     """``amount`` in all, ``day``, ``batches`` (``amount``, ``granted_on``), ``balance``.
 
-    Each expiration comes with the entry before it, which still has the batches; oldest first.
+    ``grants``: by number, the entries that granted what has expired. The day is that of the batch
+    that expired last: the entry was due then.
     """
-    batches = []
-    for before, entry in expirations:
-        granted_at = {batch.number: batch.granted_at for batch in before.batches}
-        for leg in entry.legs:
-            granted_on = _date(subscription, granted_at[leg.batch])
-            batches.append({"amount": -leg.amount, "granted_on": granted_on})
-    _, latest = expirations[-1]
+    expired = [(leg.amount, _expiring(grants[leg.batch])) for leg in entry.legs]
+    last = max((batch for _, batch in expired), key=lambda batch: batch.expires_at)
     return {
-        "amount": sum(batch["amount"] for batch in batches),
-        "day": _date(subscription, latest.effective_at),
-        "batches": batches,
-        "balance": latest.available_balance(),
+        "amount": -entry.amount,
+        "day": _date(last.timezone, last.expires_at),
+        "batches": [
+            {"amount": -amount, "granted_on": _date(batch.timezone, batch.granted_at)}
+            for amount, batch in expired
+        ],
+        "balance": entry.available_balance(),
     }
 
 
 def of_credits_expiring_soon(
-    amount: int, expires_at: datetime, account: Account, subscription: Subscription, now: datetime
+    amount: int, grant: LedgerEntry, account: Account, now: datetime
 ) -> Facts:
-    """``amount``, ``expiry``, ``balance``."""
+    """``amount``, ``expiry``, ``balance``: what is left when the mail is sent.
+
+    ``grant``: the entry that granted them, or the oldest of those that did.
+    """
     return {
         "amount": amount,
-        "expiry": _expiry(subscription, expires_at),
+        "expiry": _expiry_of_grant(grant),
         "balance": account.available_balance(now),
     }
 
 
 def of_low_balance(
-    entry: LedgerEntry,
-    threshold: int,
-    subscription: Subscription,
-    catalogue: PlanCatalogue,
-    now: datetime,
+    entry: LedgerEntry, subscription: Subscription, catalogue: PlanCatalogue, now: datetime
 ) -> Facts:
-    """``balance``, ``threshold``, ``next`` (``amount`` and ``on``, or none to come)."""
+    """``balance``, ``next`` (``amount`` and ``on``, or none to come).
+
+    What comes next is what is known of the future when the mail is sent.
+    """
     upcoming = next_allocation(subscription, catalogue, entry.allocated_through, now)
     return {
         "balance": entry.available_balance(),
-        "threshold": threshold,
         "next": upcoming
         and {"amount": upcoming.amount, "on": upcoming.period.first_day.isoformat()},
     }
 
 
-def plan_name(subscription: Subscription, catalogue: PlanCatalogue) -> str | None:
-    """What the user's plan is called; None when it has left the catalogue."""
-    try:
-        return catalogue.get(subscription.plan).name
-    except InvalidInput:
-        return None
+class _Expiring(NamedTuple):
+    """When credits were granted, when they expire, and the zone of both dates."""
+
+    granted_at: datetime
+    expires_at: datetime
+    timezone: str
 
 
-def _expiry_of_grant(entry: LedgerEntry, subscription: Subscription) -> Facts | None:
+def _expiring(grant: LedgerEntry) -> _Expiring:
+    batch, timezone = grant.granted_batch, grant.expiry_timezone
+    if batch is None or batch.expires_at is None or timezone is None:
+        raise LedgerCorrupt(grant.user_id, grant.number, "it granted no credits that can expire")
+    return _Expiring(batch.granted_at, batch.expires_at, timezone)
+
+
+def _expiry_of_grant(entry: LedgerEntry) -> Facts | None:
     batch = entry.granted_batch
-    return _expiry(subscription, batch.expires_at) if batch and batch.expires_at else None
-
-
-def _expiry(subscription: Subscription, expires_at: datetime) -> Facts:
+    if batch is None or batch.expires_at is None:
+        return None
+    expiring = _expiring(entry)
     return {
-        "expires_on": _date(subscription, expires_at),
-        "last_day": _date(subscription, expires_at - _MILLISECOND),
+        "expires_on": _date(expiring.timezone, expiring.expires_at),
+        "last_day": _date(expiring.timezone, expiring.expires_at - _MILLISECOND),
     }
 
 
-def _date(subscription: Subscription, instant: datetime) -> str:
-    return calendar.local_date(subscription.timezone, instant).isoformat()
+def _date(timezone: str, instant: datetime) -> str:
+    return calendar.local_date(timezone, instant).isoformat()

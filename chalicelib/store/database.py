@@ -28,6 +28,9 @@ MOST_SDK_RETRIES = 3
 MOST_ATTEMPTS = 25
 LONGEST_PAUSE_SECONDS = 0.5
 
+MOST_KEYS_A_BATCH = 100
+"""What one BatchGetItem takes (DynamoDB's limit)."""
+
 Pause = Callable[[int], None]
 """Waits before attempt number n (1, 2, …) of something that lost a race."""
 

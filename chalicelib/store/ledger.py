@@ -4,14 +4,15 @@ Keys of table ``ledger`` (partition ``user_id``, sort ``entry``):
 
     <user id>                entry#000000000042       entry 42 of the user's ledger
     <user id>                reversal#000000000042#000001  first reversal of the usage in entry 42
-    operation#<operation id> operation                marker of an operation on request, forever
+    operation#<its SHA-256>  operation                marker of an operation on request, forever
 
     index ``expiring``       <timezone>#<shard>       <expires_at>#<user id>#<batch>
 
 Every write is an insert under the condition that nothing is there. For an entry this one condition
 is the optimistic lock (only one writer gets number n+1), the order, and for scheduled work the
-idempotency; for work on request the marker in the same transaction adds it. The exception is
-`erase`, which takes the texts out of the entries of a person: none of our functions may update.
+idempotency; for work on request the marker in the same transaction adds it. Markers hold no text of
+anybody: callers and their keys are in the entries alone. The exception is `erase`, which takes the
+texts out of the entries of a person: none of our functions may update.
 
     writer A                      writer B
     reads entry 7                 reads entry 7
@@ -54,6 +55,7 @@ from chalicelib.domain.ledger import (
     Request,
     entry_hash,
     erased_hash,
+    operation_digest,
     without_texts,
 )
 from chalicelib.domain.verification import StoredLine, verify
@@ -61,6 +63,7 @@ from chalicelib.metrics import Metric, count
 from chalicelib.observability import correlation_id
 
 from .database import (
+    MOST_KEYS_A_BATCH,
     Item,
     Pause,
     attempts,
@@ -201,10 +204,10 @@ class LedgerStore:
     def entries(self, places: Iterable[tuple[str, int]]) -> dict[tuple[str, int], Item]:
         """Entries by user id and number as stored, those that exist; for `read_entry` to read.
 
-        At most 100. Strongly consistent; what DynamoDB leaves unprocessed is asked for again.
-        Raises `Contention` if it never answers.
+        Strongly consistent; what DynamoDB leaves unprocessed is asked for again. Raises
+        `Contention` if it never answers.
         """
-        items = self._get_many((user_id, _entry_key(number)) for user_id, number in {*places})
+        items = self._get_many((user_id, _entry_key(number)) for user_id, number in places)
         return {(item["user_id"]["S"], _number(item)): item for item in items}
 
     def performed_before(
@@ -212,13 +215,13 @@ class LedgerStore:
     ) -> dict[str, Performed]:
         """Of the requests by operation, those whose operation was performed before.
 
-        At most 100. One that is just being performed may be missing: whoever performs it meets the
-        marker. Raises `Contention` if DynamoDB never answers.
+        One that is just being performed may be missing: whoever performs it meets the marker.
+        Raises `Contention` if DynamoDB never answers.
         """
-        operations = {_marker_key(operation): operation for operation in requests}
+        operations = {_marker_key(operation_digest(operation)): operation for operation in requests}
         markers = {
             operations[marker["user_id"]["S"]]: marker
-            for marker in self._get_many((key, "operation") for key in operations)
+            for marker in self._get_many((key, _MARKER) for key in operations)
         }
         places = {
             operation: (marker["owner"]["S"], int(marker["number"]["N"]))
@@ -232,27 +235,6 @@ class LedgerStore:
             )
             for operation, place in places.items()
         }
-
-    def _get_many(self, keys: Iterable[tuple[str, str]]) -> list[Item]:
-        missing = [{"user_id": user_id, "entry": entry} for user_id, entry in keys]
-        found: list[Item] = []
-        for _ in attempts(self._pause) if missing else ():
-            response = self._connection.batch_get_item(
-                self._table,
-                missing,  # type: ignore[arg-type]  # its annotation knows of no sort keys
-                consistent_read=True,
-            )
-            found += response["Responses"].get(self._table, ())
-            unprocessed = response.get("UnprocessedKeys", {}).get(self._table, {})
-            missing = [
-                {"user_id": key["user_id"]["S"], "entry": key["entry"]["S"]}
-                for key in unprocessed.get("Keys", ())
-            ]
-            if not missing:
-                return found
-        if missing:
-            raise Contention(f"{len(missing)} entries could not be read at the moment")
-        return found
 
     def newest_first(
         self, user_id: str, below: int | None = None, page: int = ENTRIES_A_READ
@@ -348,6 +330,14 @@ class LedgerStore:
             line = _line(item)
             last = line.number
             yield line, item
+
+    def markers(self, digests: Iterable[str]) -> Iterator[Item]:
+        """The markers of operations as stored, those that exist: by `domain.ledger.digest_of`."""
+        return self._get_many((_marker_key(digest), _MARKER) for digest in digests)
+
+    def reversals(self, user_id: str) -> Iterator[Item]:
+        """The links of a user's reversals as stored, usage by usage."""
+        return self._items(user_id, "reversal#", "reversal$", page=1000, newest_first=False)
 
     def expiring(
         self,
@@ -539,8 +529,8 @@ class LedgerStore:
                 raise
             entry = _correlated(posting.entry)
             marker_item: Item = {
-                "user_id": text(_marker_key(operation)),
-                "entry": text("operation"),
+                "user_id": text(_marker_key(operation_digest(operation))),
+                "entry": text(_MARKER),
                 "request": text(request_hash),
                 "owner": text(user_id),
                 "number": number(entry.number),
@@ -599,7 +589,7 @@ class LedgerStore:
 
     def _marker(self, operation: str) -> Item | None:
         """The marker of an operation, read so that one still being committed is not overlooked."""
-        key = {"user_id": text(_marker_key(operation)), "entry": text("operation")}
+        key = {"user_id": text(_marker_key(operation_digest(operation))), "entry": text(_MARKER)}
         for _ in races(self._pause):
             try:
                 response = self._connection.transact_get_items(
@@ -648,6 +638,30 @@ class LedgerStore:
             if after is None:
                 return
 
+    def _get_many(self, keys: Iterable[tuple[str, str]]) -> Iterator[Item]:
+        """Items by partition and sort key, those that exist, in no order."""
+        wanted = [{"user_id": user_id, "entry": entry} for user_id, entry in {*keys}]
+        for start in range(0, len(wanted), MOST_KEYS_A_BATCH):
+            yield from self._get_batch(wanted[start : start + MOST_KEYS_A_BATCH])
+
+    def _get_batch(self, missing: list[dict[str, str]]) -> list[Item]:
+        found: list[Item] = []
+        for _ in attempts(self._pause):
+            response = self._connection.batch_get_item(
+                self._table,
+                missing,  # type: ignore[arg-type]  # its annotation knows of no sort keys
+                consistent_read=True,
+            )
+            found += response["Responses"].get(self._table, ())
+            unprocessed = response.get("UnprocessedKeys", {}).get(self._table, {})
+            missing = [
+                {"user_id": key["user_id"]["S"], "entry": key["entry"]["S"]}
+                for key in unprocessed.get("Keys", ())
+            ]
+            if not missing:
+                return found
+        raise Contention(f"{len(missing)} entries could not be read at the moment")
+
     def _entry_item(self, user_id: str, entry_number: int) -> Item:
         response = self._connection.get_item(
             self._table, user_id, _entry_key(entry_number), consistent_read=True
@@ -689,8 +703,8 @@ def _reversals_key(usage_number: int) -> str:
     return f"reversal#{usage_number:012}#"
 
 
-def _marker_key(operation: str) -> str:
-    return f"operation#{operation}"
+def _marker_key(digest: str) -> str:
+    return f"operation#{digest}"
 
 
 def _number(item: Item) -> int:
@@ -731,7 +745,7 @@ def _existing_marker(error: ClientError) -> Item | None:
     """The marker that made a transaction fail; found by content, for the order is not ours."""
     for reason in _reasons(error):
         item = reason.get("Item")
-        if item and item["entry"]["S"] == "operation":
+        if item and item["entry"]["S"] == _MARKER:
             found: Item = item
             return found
     return None
@@ -752,6 +766,9 @@ def _reasons(error: ClientError) -> list[dict[str, Any]]:
     reasons: list[dict[str, Any]] = response.get("CancellationReasons", [])
     return reasons
 
+
+_MARKER = "operation"
+"""The sort key of every marker."""
 
 _IS_NEW = "attribute_not_exists(user_id)"
 """The condition that no item is stored under the key yet: the whole of our idempotency."""

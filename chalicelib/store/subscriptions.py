@@ -35,6 +35,7 @@ from chalicelib.domain.subscriptions import (
 
 from .database import (
     IS_NEW,
+    MOST_KEYS_A_BATCH,
     Item,
     Pause,
     attempts,
@@ -47,9 +48,6 @@ from .database import (
     races,
     text,
 )
-
-MOST_KEYS_A_BATCH = 100
-"""What one BatchGetItem takes (DynamoDB's limit)."""
 
 MOST_EDITS_KEPT = 10
 """How many edits an item remembers. While the SDK tries one edit again, others can be made on top

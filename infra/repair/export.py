@@ -21,9 +21,10 @@ from chalicelib.domain import notifications
 from chalicelib.domain.errors import LedgerCorrupt
 from chalicelib.domain.fields import parse_user_id
 from chalicelib.domain.instants import format_instant
-from chalicelib.domain.ledger import LedgerEntry
+from chalicelib.domain.ledger import SCHEDULED, LedgerEntry, digest_of
 from chalicelib.domain.verification import StoredLine
 from chalicelib.services import Services
+from chalicelib.store.database import Item
 from infra.repair import command
 from infra.repair.command import Repair, RepairError, Summary, parsed
 
@@ -77,11 +78,14 @@ def export(repair: Repair, arguments: argparse.Namespace) -> Summary:
         entries = sum(1 for _ in lines)
         return Summary(f"Would write {has} and {entries:,} ledger entries of user {user_id}.", {})
     mails: set[str] = set()
-    timezone = subscription.timezone if subscription else "UTC"
+    operations: list[str] = []
 
     def described() -> Iterator[dict[str, Any]]:
         for line in repair.follow("Writing entries", lines):
-            mails.update(_mails_of(user_id, line, timezone))
+            if entry := _entry(user_id, line):
+                mails.update(notifications.identities(entry))
+                if entry.type not in SCHEDULED:
+                    operations.append(digest_of(entry))
             yield _described(user_id, line)
 
     document = Document()
@@ -90,6 +94,8 @@ def export(repair: Repair, arguments: argparse.Namespace) -> Summary:
     document.field("exported_at", services.now())
     document.field("subscription", asdict(subscription) if subscription else None)
     written = document.array("ledger", described())
+    document.array("markers", map(_as_stored, services.ledger.markers(operations)))
+    document.array("reversals", map(_as_stored, services.ledger.reversals(user_id)))
     sent = document.array("mails", _sent(services, sorted(mails)))
     document.end()
     return Summary(f"Wrote {written:,} ledger entries and {sent:,} mails of user {user_id}.", {})
@@ -105,12 +111,20 @@ def _described(user_id: str, line: StoredLine) -> dict[str, Any]:
     return described | ({"erased": line.erased} if line.erased else {})
 
 
-def _mails_of(user_id: str, line: StoredLine, timezone: str) -> frozenset[str]:
+def _entry(user_id: str, line: StoredLine) -> LedgerEntry | None:
+    """What a line says; None where it cannot be read."""
     try:
-        entry = LedgerEntry.from_body(user_id, line.number, line.body)
+        return LedgerEntry.from_body(user_id, line.number, line.body)
     except LedgerCorrupt:
-        return frozenset()
-    return notifications.identities(entry, timezone)
+        return None
+
+
+def _as_stored(item: Item) -> dict[str, object]:
+    """An item with all of its attributes: what is stored tomorrow is in it, too."""
+    return {
+        name: int(value["N"]) if "N" in value else next(iter(value.values()))
+        for name, value in item.items()
+    }
 
 
 def _sent(services: Services, identities: list[str]) -> Iterator[dict[str, Any]]:

@@ -86,6 +86,14 @@ def test_a_user_with_more_than_a_megabyte_of_entries_since_then_is_counted(three
     assert counts(summary(three)) == (4, 4, 0, 0)
 
 
+def test_a_count_in_which_nobody_was_due_does_not_say_that_it_is_complete(world: World) -> None:
+    world.now = at("2026-02-02T00:00:00Z")
+    answer = start_checks(world.services, {"period": "2026-02", "zones": ["Asia/Tokyo"]})
+    world.drain()
+    shown = world.services.reports.get(f"{answer['summary']}.txt")
+    assert shown.splitlines()[-1] == "nobody was due"
+
+
 def test_a_month_in_which_everybody_was_allocated_is_complete(
     three: World, capsys: pytest.CaptureFixture[str]
 ) -> None:

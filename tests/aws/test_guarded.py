@@ -22,7 +22,6 @@ from chalicelib.domain.errors import Contention, InvalidInput, LedgerCorrupt, No
 from chalicelib.domain.fields import parse_user_id
 from chalicelib.domain.ledger import EntryType, Request, grant, use
 from chalicelib.jobs import audits, completeness, manual, notifications
-from chalicelib.jobs.notifications import MailHeldBack
 from chalicelib.mails import links
 from chalicelib.mails.errors import MailPostponed
 from chalicelib.mails.rendering import Mail
@@ -575,32 +574,11 @@ def test_what_sqs_never_takes_is_a_failure(world: World) -> None:
 
 
 def test_a_mail_is_put_off_no_longer_than_sqs_and_the_message_last(world: World) -> None:
-    held = MailHeldBack(world.now + timedelta(days=2))
-    assert notifications._delay(world.services, held, 1) < 12 * 60 * 60
     unit = world.settings.mail_retry_seconds
     longest = max(
         notifications._delay(world.services, MailPostponed("busy"), 50) for _ in range(500)
     )
     assert unit < longest <= 90 * unit
-
-
-def test_the_other_expirations_of_a_day_are_looked_for_among_ten(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    world.subscribe(plan="starter")
-    world.allocate_at("2026-01-31T23:00:00Z")
-    world.expire_at("2026-03-02T23:00:00Z")
-    world.queue_mails(world.stream()[-1:])
-    asked: list[int] = []
-    history = world.services.ledger.history
-
-    def watched(user_id: str, below: int | None = None, limit: int = 100) -> Any:
-        asked.append(limit)
-        return history(user_id, below, limit)
-
-    monkeypatch.setattr(world.services.ledger, "history", watched)
-    assert world.send_mails() == []
-    assert set(asked) == {10}
 
 
 class Ses:

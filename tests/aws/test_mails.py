@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,7 +17,7 @@ from chalicelib import operations
 from chalicelib.domain.notifications import ALL_KINDS, MailKind
 from chalicelib.domain.plans import PlanCatalogue
 from chalicelib.domain.subscriptions import Subscription, SuppressedBecause
-from chalicelib.messages import EntryPosted, ExpiringSoon, UsersMessage
+from chalicelib.messages import EntryPosted, ExpiringSoon
 from tests.aws.outbox import THROTTLED, ses_error
 from tests.aws.world import CORRELATION_ID, World, at, client
 from tests.simulation.faults import Killed
@@ -63,13 +64,13 @@ def test_an_allocation_is_told_with_its_amount_its_period_and_its_expiry(world: 
     assert mail.to == "user1@example.com"
     assert mail.subject == "100 credits added for 2026-02"
     for text in (mail.text, mail.html):
-        assert "Starter" in text
+        assert "Starter" not in text  # the entry does not say on which plan it was granted
         assert "2026-03-03" in text  # the date of the API's expires_at
         assert "2026-03-02" in text  # the last day
     assert mail.tags == {"user": b"1".hex(), "kind": "allocation", "correlation": CORRELATION_ID}
 
 
-def test_what_expires_on_a_day_is_told_in_one_mail_with_all_batches_in_it(world: World) -> None:
+def test_what_one_entry_expires_is_told_in_one_mail_with_all_batches_in_it(world: World) -> None:
     world.subscribe(plan="starter")
     world.allocate_at(MIDNIGHT)
     world.now = at("2026-02-01T00:30:00Z")
@@ -82,72 +83,90 @@ def test_what_expires_on_a_day_is_told_in_one_mail_with_all_batches_in_it(world:
     assert mail.text.count("granted on 2026-02-01") == 2
 
 
-def test_two_expirations_of_one_day_are_one_mail_whichever_message_comes_first(
+def test_each_expiration_is_told_once_though_the_user_moves_before_the_message_comes_again(
     world: World,
 ) -> None:
-    world.subscribe(plan="starter", timezone="Asia/Tokyo")
-    world.grant("1", 10, "tokyo", expires_in_days=10, notify=False)
-    world.subscribe(timezone="Europe/Paris")
-    world.grant("1", 20, "paris", expires_in_days=10, notify=False)
-    world.expire_at("2026-01-25T15:00:00Z")
-    world.expire_at("2026-01-25T23:00:00Z")
-    assert [entry.type.value for entry in world.history()].count("expiration") == 2
-    world.subscribe(timezone="America/New_York")  # where both instants are on the 25th
-    world.queue_mails(world.stream()[::-1])
-    assert world.send_mails() == []
-    assert world.outbox.subjects() == ["30 credits expired on 2026-01-25"]
-
-
-def test_what_expires_after_the_mail_of_the_day_is_told_on_the_next(world: World) -> None:
-    world.subscribe(plan="starter", timezone="Asia/Tokyo")
-    world.grant("1", 10, "tokyo", expires_in_days=10, notify=False)
-    world.subscribe(timezone="Europe/Paris")
-    world.grant("1", 20, "paris", expires_in_days=10, notify=False)
-    world.subscribe(timezone="America/New_York")
+    for timezone, amount in (("Asia/Tokyo", 10), ("Europe/Paris", 20)):
+        world.subscribe(plan="starter", timezone=timezone)
+        world.grant("1", amount, timezone, expires_in_days=10, notify=False)
     world.zones |= {"Asia/Tokyo", "Europe/Paris"}
     world.expire_at("2026-01-25T15:00:00Z")
-    assert tell(world) == []
     world.expire_at("2026-01-25T23:00:00Z")
-    late = EntryPosted("1", world.history()[-1].number).body()
-    assert world.deliver_mails([(late, 1)]) == [(late, 1)]
-    (delay,) = world.delays.values()
-    assert at("2026-01-26T05:00:00Z") <= world.now.fromtimestamp(
-        world.now.timestamp() + delay, world.now.tzinfo
-    )
-    world.now = at("2026-01-26T05:00:01Z")
-    assert world.send_mails([late, late]) == []
-    assert world.outbox.subjects() == [
-        "10 credits expired on 2026-01-25",
-        "20 credits expired on 2026-01-25",
+    world.queue_mails()
+    bodies = world.take("notifications")
+    for timezone in ("Asia/Tokyo", "America/New_York", "Pacific/Kiritimati"):
+        world.subscribe(timezone=timezone)
+        world.services = world.restarted()
+        assert world.send_mails(bodies[::-1]) == []
+    # The days on which they expired where the user lived when they were granted.
+    assert sorted(world.outbox.subjects()) == [
+        "10 credits expired on 2026-01-26",
+        "20 credits expired on 2026-01-26",
     ]
 
 
-def test_what_expired_on_a_day_and_is_posted_after_both_of_its_mails_is_told_too(
+def test_a_mail_says_what_its_entry_says_whatever_the_subscription_says_by_then(
     world: World,
 ) -> None:
-    places = ("Asia/Tokyo", "Europe/Paris", "Europe/London")
-    for place, timezone in enumerate(places, 1):
-        world.subscribe(plan="starter", timezone=timezone)
-        world.grant("1", 10 * place, timezone, expires_in_days=10, notify=False)
-    world.subscribe(timezone="America/New_York")
-    world.zones |= {*places}
-    world.expire_at("2026-01-25T15:00:00Z")
+    for user_id in ("1", "2"):
+        world.subscribe(user_id, plan="starter")
+    world.allocate_at(MIDNIGHT)
+    world.now = at("2026-02-01T00:30:00Z")
+    for user_id in ("1", "2"):
+        world.grant(user_id, 30, user_id, expires_in_days=29)
+        use(world, 5, user_id, user_id)
+    world.expire_at("2026-03-02T23:00:00Z")
+    world.subscribe("2", timezone="America/Los_Angeles", plan="business")
     assert tell(world) == []
+    told: dict[str, set[tuple[str, str]]] = {}
+    for mail in world.outbox.sent:
+        words = re.sub(r"https://\S+", "a link", mail.text)
+        told.setdefault(mail.to, set()).add((mail.subject, words))
+    stayed, moved = told["user1@example.com"], told["user2@example.com"]
+    assert stayed == moved
+    assert {subject for subject, _ in moved} == {
+        "100 credits added for 2026-02",
+        "30 credits added to your account",
+        "125 credits expired on 2026-03-03",
+    }
+
+
+def test_a_reminder_bears_the_date_of_the_place_where_the_credits_were_granted(
+    world: World,
+) -> None:
+    world.subscribe(plan="starter")
+    world.allocate_at(MIDNIGHT)
+    world.subscribe(timezone="America/Los_Angeles")
+    world.zones |= {"Europe/Paris"}
+    for _ in range(2):
+        assert remind(world, "2026-02-27T23:00:00Z") == []
+    assert world.outbox.subjects() == ["100 credits will expire on 2026-03-03"]
+
+
+def test_an_expiration_of_more_batches_than_one_read_takes_is_told_with_all_of_them(
+    world: World,
+) -> None:
+    world.subscribe()
+    for number in range(101):
+        world.grant("1", 1, str(number), expires_in_days=10, notify=False)
     world.expire_at("2026-01-25T23:00:00Z")
-    second = EntryPosted("1", world.history()[-1].number).body()
-    world.now = at("2026-01-26T05:00:01Z")
-    assert world.send_mails([second]) == []
-    # The sweep of London comes late; its midnight, too, was on the 25th in New York.
-    world.now = at("2026-01-26T06:00:00Z")
-    sweep = UsersMessage(at("2026-01-26T00:00:00Z"), ("1",))
-    assert world.deliver("expiries", [sweep.body()]) == []
-    third = EntryPosted("1", world.history()[-1].number).body()
-    assert world.send_mails([third, third, second]) == []
-    assert world.outbox.subjects() == [
-        "10 credits expired on 2026-01-25",
-        "20 credits expired on 2026-01-25",
-        "30 credits expired on 2026-01-25",
-    ]
+    assert tell(world) == []
+    (mail,) = world.outbox.sent
+    assert mail.subject == "101 credits expired on 2026-01-26"
+    assert mail.text.count("1 credit granted on 2026-01-15") == 101
+
+
+def test_the_mail_of_a_grant_that_is_gone_is_a_failure_that_stops_no_other(world: World) -> None:
+    world.subscribe()
+    world.grant("1", 5, "a", expires_in_days=10, notify=False)
+    world.grant("1", 7, "b")
+    world.expire_at("2026-01-25T23:00:00Z")
+    world.queue_mails()
+    key = {"user_id": {"S": "1"}, "entry": {"S": "entry#000000000001"}}
+    client("dynamodb").delete_item(TableName=world.settings.ledger_table, Key=key)
+    (dead,) = world.send_mails()
+    assert json.loads(dead)["number"] == 3
+    assert world.outbox.subjects() == ["7 credits added to your account"]
 
 
 def remind(world: World, time: str) -> list[str]:
@@ -242,7 +261,10 @@ def test_a_low_balance_is_told_once_per_crossing_and_again_after_a_grant(world: 
     use(world, 1, "further below")
     assert tell(world) == []
     assert world.outbox.subjects() == ["49 credits left"]
-    assert "2026-02-01" in world.outbox.sent[0].text  # when the next come
+    assert "As things stand, your next credits come on 2026-02-01" in world.outbox.sent[0].text
+    assert "50" not in world.outbox.sent[0].text.replace(
+        "500", ""
+    )  # whose threshold, no entry says
     world.grant("1", 100, "b", notify=False)
     use(world, 140, "c")
     assert tell(world) == []
@@ -357,14 +379,13 @@ def test_a_mail_that_found_no_address_is_not_recorded_and_is_sent_when_there_is_
     assert world.outbox.recipients() == ["user1@example.com"]
 
 
-def test_a_plan_that_has_left_the_catalogue_is_not_named_and_the_mail_is_sent(
+def test_the_mails_of_a_plan_that_has_left_the_catalogue_are_sent(
     untouched: World,
 ) -> None:
     plans = tuple(plan for plan in untouched.services.catalogue.plans if plan.id != "pro")
     untouched.services.catalogue = PlanCatalogue(plans)
     assert untouched.send_mails() == []
     assert untouched.outbox.recipients() == everybody_but()
-    assert "Pro" not in untouched.outbox.sent[0].text
 
 
 def test_nine_of_ten_calls_throttled_and_still_every_mail_is_sent_once(untouched: World) -> None:

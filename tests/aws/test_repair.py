@@ -1,13 +1,18 @@
 """Repair by hand: each command does its one thing, once, and only when somebody says so."""
 
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from chalicelib import operations
 from chalicelib.api.principal import caller_of
 from chalicelib.domain.calendar import Period
+from chalicelib.domain.errors import IdempotencyKeyReused
 from chalicelib.messages import UsersMessage
+from chalicelib.operations import CarryOver, Void, void_batch
+from chalicelib.store.ledger import Outcome
 from infra.repair import allocate, erase, export, redrive, replay, void
 from tests.aws.repair import Main, Terminal
 from tests.aws.world import World, at, client
@@ -446,6 +451,115 @@ def test_an_erased_person_leaves_numbers_that_verify_and_again_changes_nothing(
     assert (again.status, again.facts["texts_erased"]) == (0, 0)
     assert "Nothing is kept of user 1 that could be erased" in again.said
     assert world.lines() == before
+
+
+TEXTS = ("grace", "hopper", "navy", "cobol", "auth0|1")
+
+
+def full_life(world: World) -> None:
+    """A person who is named wherever somebody can write something."""
+    services = world.services
+    world.subscribe("1", plan="starter", email="Grace.Hopper@navy.example")
+    world.subscribe("2")
+    world.allocate_at(MIDNIGHT)
+    world.grant("1", 30, "for-grace@navy.example", reason="For Grace Hopper", actor="auth0|1")
+    world.grant("1", 9, "system-1", reason="COBOL", actor="system")
+    since = world.now - timedelta(days=3)
+    carried = CarryOver("1", 12, since, None, "From the navy", caller="infra", key="hopper-1")
+    operations.carry_over(services, carried)
+    spent = operations.use_credits(
+        services, "1", 7, "A COBOL report", caller="auth0|1", key="hopper@navy.example#1"
+    )
+    usage = spent.entry.transaction_id
+    operations.reverse_usage(
+        services, "1", usage, 3, "Grace complained", caller="auth0|1", key="grace-2"
+    )
+    void_batch(services, Void("1", 2, "Not for Grace", "ada", "infra", "void-of-hopper"))
+    world.grant("2", 5, "c", reason="Another person")
+    world.queue_mails()
+    assert world.send_mails() == []
+
+
+def everything_kept() -> list[dict[str, Any]]:
+    """Every item of every table."""
+    dynamodb = client("dynamodb")
+    names = dynamodb.list_tables()["TableNames"]
+    return [item for name in names for item in dynamodb.scan(TableName=name)["Items"]]
+
+
+def test_after_an_erasure_no_item_of_any_table_holds_a_text_a_name_or_a_key_of_the_person(
+    world: World, terminal: Terminal
+) -> None:
+    full_life(world)
+    before = str(everything_kept()).lower()
+    assert all(text in before for text in TEXTS)
+    assert all(text not in str(markers(world)).lower() for text in TEXTS)
+    ran = terminal.run(erase.main, "--user-id", "1", "--subject", "auth0|1", "--yes", "--json")
+    assert (ran.status, ran.facts["texts_erased"]) == (0, 6)
+    kept = everything_kept()
+    for item in kept:
+        assert not [text for text in TEXTS if text in str(item).lower()], item
+    assert "Another person" in str(kept)
+    assert "'ada'" in str(kept).replace('"', "'")  # an admin is no part of the person
+    for user_id in ("1", "2"):
+        world.services.ledger.verify(user_id)
+
+
+def test_who_is_erased_without_the_name_their_tokens_give_them_can_be_erased_by_it_later(
+    world: World, terminal: Terminal
+) -> None:
+    full_life(world)
+    for words, entries in (((), 6), (("--subject", "auth0|1"), 3)):
+        ran = terminal.run(erase.main, "--user-id", "1", *words, "--yes", "--json")
+        assert (ran.status, ran.facts["texts_erased"]) == (0, entries)
+    assert "auth0|1" not in str(everything_kept())
+    world.services.ledger.verify("1")
+
+
+def test_after_an_erasure_a_request_that_comes_again_is_still_answered_with_its_entry(
+    world: World, terminal: Terminal
+) -> None:
+    full_life(world)
+    assert terminal.run(erase.main, "--user-id", "1", "--yes").status == 0
+    before = everything_kept()
+
+    def again(amount: int) -> Outcome:
+        return operations.use_credits(
+            world.services,
+            "1",
+            amount,
+            "A COBOL report",
+            caller="auth0|1",
+            key="hopper@navy.example#1",
+        )
+
+    outcome = again(7)
+    assert (outcome.replayed, outcome.entry.number, outcome.entry.amount) == (True, 5, -7)
+    with pytest.raises(IdempotencyKeyReused):
+        again(8)
+    assert everything_kept() == before
+
+
+def markers(world: World) -> list[dict[str, Any]]:
+    return [item for item in world.lines() if item["entry"]["S"] == "operation"]
+
+
+def test_an_export_has_the_markers_and_the_reversals_of_the_user_before_and_after_an_erasure(
+    world: World, terminal: Terminal
+) -> None:
+    full_life(world)
+    own = {item["user_id"]["S"] for item in markers(world) if item["owner"]["S"] == "1"}
+    exports = [terminal.run(export.main, "--user-id", "1").facts]
+    assert terminal.run(erase.main, "--user-id", "1", "--yes").status == 0
+    exports.append(terminal.run(export.main, "--user-id", "1").facts)
+    for exported in exports:
+        assert {marker["user_id"] for marker in exported["markers"]} == own
+        assert sorted(marker["number"] for marker in exported["markers"]) == [2, 3, 4, 5, 6, 7]
+        (link,) = exported["reversals"]
+        assert (link["user_id"], link["reversed_in_all"]) == ("1", 3)
+        assert len(exported["mails"]) == 4
+    of_another = terminal.run(export.main, "--user-id", "2").facts
+    assert (len(of_another["markers"]), of_another["reversals"]) == (1, [])
 
 
 def test_an_erased_person_is_found_by_the_subject_that_their_tokens_have(

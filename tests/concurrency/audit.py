@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,7 @@ def _count(findings: Findings, process: int, task: Task, line: dict[str, Any]) -
 def _stored(
     services: Services,
 ) -> tuple[dict[str, list[Entry]], dict[str, tuple[str, int]], dict[str, list[tuple[int, int]]]]:
-    """The entries by user, the markers by operation, the links of reversals by usage."""
+    """The entries by user, the markers by digest, the links of reversals by usage."""
     ledgers: dict[str, list[Entry]] = defaultdict(list)
     markers: dict[str, tuple[str, int]] = {}
     links: dict[str, list[tuple[int, int]]] = defaultdict(list)
@@ -141,8 +142,8 @@ def _stored(
         for item in page["Items"]:
             user_id, key = item["user_id"]["S"], item["entry"]["S"]
             if key == "operation":
-                name = user_id.removeprefix("operation#")
-                markers[name] = item["owner"]["S"], int(item["number"]["N"])
+                digest = user_id.removeprefix("operation#")
+                markers[digest] = item["owner"]["S"], int(item["number"]["N"])
             elif key.startswith("reversal#"):
                 _, usage, _ = key.split("#")
                 link = int(item["sequence"]["N"]), int(item["reversed_in_all"]["N"])
@@ -200,14 +201,15 @@ def _is_what_was_asked(task: Task, amount: int) -> bool:
 def _markers(ledgers: dict[str, list[Entry]], markers: dict[str, tuple[str, int]]) -> Iterator[str]:
     """Each operation with a key has its marker, and each marker its entry."""
     keyed = {
-        entry["operation"]: (user_id, entry["number"])
+        sha256(entry["operation"].encode()).hexdigest(): (user_id, entry["number"])
         for user_id, entries in ledgers.items()
         for entry in entries
         if entry["type"] not in ("allocation", "expiration")
     }
-    for name in keyed.keys() | markers.keys():
-        if keyed.get(name) != markers.get(name):
-            yield f"{name} is entry {keyed.get(name)}, and its marker says {markers.get(name)}"
+    for digest in keyed.keys() | markers.keys():
+        entry, marked = keyed.get(digest), markers.get(digest)
+        if entry != marked:
+            yield f"the marker {digest} says {marked}, and its entry is {entry}"
 
 
 def _ledger(user_id: str, entries: list[Entry]) -> Iterator[str]:

@@ -24,7 +24,7 @@ from chalicelib.api import account, authorizer, calls, cursors, issuer_keys
 from chalicelib.api import subscriptions as routes
 from chalicelib.api.authorizer import InvalidToken, TokenChecker, answer, bearer_token
 from chalicelib.api.issuer_keys import IssuerKeys, KeysUnavailable
-from chalicelib.api.principal import Scope
+from chalicelib.api.principal import Scope, caller_of
 from chalicelib.domain import addresses, calendar, fields, instants, ledger
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.completeness import Tally
@@ -144,6 +144,13 @@ def is_instant(value: datetime) -> bool:
 
 FIELDS = (
     field(fields.parse_user_id, 42, "auth0|42", "a.b_c:d@e|f+g=h-i", check=str.isascii),
+    field(
+        caller_of,
+        *(42, "auth0|42", "CORP\\ada", "conan.o'brien@example.com", "team#1/ada 100%"),
+        name="subject of a token",
+        write=None,
+        check=lambda caller: caller.isprintable() and not {*"#/"} & {*caller},
+    ),
     field(fields.parse_amount, 1, 10**9, check=lambda value: 0 < value <= 10**9),
     field(fields.parse_signed_amount, 1, -(10**9), check=lambda value: 0 < abs(value) <= 10**9),
     field(

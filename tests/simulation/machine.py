@@ -5,6 +5,7 @@ ones called stories are several things in the order in which they matter: single
 at the turn of a month.
 """
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -604,6 +605,16 @@ class Machine(Office):
                 self.send_now(messages, [] if place else drawn)
                 with self.step("a quarter of an hour passes"):
                     self.world.now += reference.QUARTER
+
+    @rule(place=st.integers(0, 3), zone=places, drawn=troubles)
+    def story_of_a_move_between_deliveries(self, place: int, zone: int, drawn: Drawn) -> None:
+        """Of what a user was told the message comes again, and they live elsewhere by then."""
+        self.story_of_the_mails(1, [], [])
+        old = self.archive["notifications"]
+        if old:
+            user = json.loads(old[-1 - place % len(old)])["user_id"]
+            self.changed(user, "a move", ("timezone", zone), [])
+            self.send_again(place, drawn)
 
     @rule(who=places, key=keys, before=troubles, drawn=troubles)
     def story_of_a_low_balance(self, who: int, key: str, before: Drawn, drawn: Drawn) -> None:

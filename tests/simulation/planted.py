@@ -586,6 +586,32 @@ def _low_balance_every_time() -> AbstractContextManager[object]:
     )
 
 
+@bug("a mail is known by where the user lives when it is sent")
+def _identity_of_today() -> AbstractContextManager[object]:
+    from chalicelib.jobs.notifications import _Sender
+
+    original = _Sender._once
+
+    def once(self: Any, identity: str, kind: Any, told: Any, subscription: Any) -> str:
+        return original(self, f"{identity} {subscription.timezone}", kind, told, subscription)
+
+    return patch.object(_Sender, "_once", once)
+
+
+@bug("a mail bears the dates of where the user lives when it is sent")
+def _dates_of_today() -> AbstractContextManager[object]:
+    from chalicelib.jobs.notifications import _Sender
+
+    original = _Sender._grants
+
+    def grants(self: Any, user_id: str, batches: Any) -> dict[int, Any]:
+        zone = self._subscriptions[user_id].timezone
+        found = original(self, user_id, batches)
+        return {n: replace(grant, expiry_timezone=zone) for n, grant in found.items()}
+
+    return patch.object(_Sender, "_grants", grants)
+
+
 @bug("a user who does not want to hear of something is told all the same")
 def _wishes_ignored() -> AbstractContextManager[object]:
     from chalicelib.jobs.notifications import _Sender

@@ -174,13 +174,11 @@ class Soak(CrashingWorld):
         return int(mean) + (self.chance.random() < mean % 1)
 
     def settle_soon(self) -> None:
-        """What was set off comes to its end, but for mails that are held back until tomorrow."""
-        while True:
-            self.settle_now()
-            later = [m.visible_at for m in self.queue("notifications")]
-            if not later or min(later) > self.now.timestamp() + 3_600:
-                return
+        """What was set off comes to its end, mails that are tried again included."""
+        self.settle_now()
+        while later := [message.visible_at for message in self.queue("notifications")]:
             self.now = max(self.now, datetime.fromtimestamp(int(min(later)) + 1, UTC))
+            self.settle_now()
 
     # --- Ticks ------------------------------------------------------------------------------------
 
@@ -265,7 +263,9 @@ class Soak(CrashingWorld):
         left = sum(ledger.left[g.number] for g in ledger.alive(self.now) if g.expires_at == end)
         if left and end not in person.told:
             person.told.add(end)
-            day = str(reference.local_day(person.subscription.timezone, end))
+            ending = (g for g in ledger.alive(self.now) if g.expires_at == end)
+            oldest = min(ending, key=lambda grant: (grant.granted_at, grant.number))
+            day = str(reference.local_day(oldest.timezone, end))
             subject = reference.sent_subject("expiring_soon", left, day)
             person.mails["expiring_soon", subject] += 1
 
@@ -284,6 +284,9 @@ class Soak(CrashingWorld):
             subject = reference.sent_subject(kind, ledger.available(line.posted_at), "")
         elif kind in ("allocation", "manual"):
             subject = reference.sent_subject(kind, line.amount, line.through or "")
+        elif kind == "expiration":
+            day = str(reference.day_of(line, ledger))
+            subject = reference.sent_subject(kind, line.amount, day)
         else:
             return
         person.mails[kind, subject] += 1

@@ -1,16 +1,13 @@
 """What must hold when the years are over: of every ledger, every credit and every mail."""
 
 import json
-import re
 from collections import Counter
 from dataclasses import dataclass
 
 from tests.simulation.oracle import _read
-from tests.simulation.reference import DAY, local_day, mail_of, require
+from tests.simulation.reference import DAY, mail_of, require
 from tests.simulation.world import Context
 from tests.soak.lives import Json, Person, Soak
-
-_AMOUNT = re.compile(r"([\d,]+) credit")
 
 
 @dataclass
@@ -94,15 +91,9 @@ def credits_of(soak: Soak) -> Credits:
 def _judge_mails(soak: Soak) -> None:
     """Each was sent once. What is missing is in doubt, and its message among the dead letters."""
     sent: dict[str, Counter[tuple[str, str]]] = {name: Counter() for name in soak.people}
-    expired: Counter[str] = Counter()
     for mail in soak.cloud.state.mails:
-        if mail.kind == "expiration":
-            amount = _AMOUNT.match(mail.subject)
-            assert amount is not None
-            expired[mail.user_id] += int(amount[1].replace(",", ""))
-        else:
-            sent[mail.user_id][mail.kind, mail.subject] += 1
-    parked, parked_amount = _parked(soak)
+        sent[mail.user_id][mail.kind, mail.subject] += 1
+    parked = _parked(soak)
     missing = 0
     for person in soak.people.values():
         name = person.name
@@ -112,18 +103,13 @@ def _judge_mails(soak: Soak) -> None:
         missing += lacking.total()
         kinds = Counter(kind for kind, _ in lacking.elements())
         require(kinds <= parked[name], name, "was never told:", lacking, parked[name])
-        gone = -sum(line.amount for line in person.ledger.lines if line.type == "expiration")
-        untold = gone - expired[name]
-        require(0 <= untold <= parked_amount[name], name, untold, "expired credits were not told")
-        missing += untold > 0
     in_doubt = sum(not was_sent for was_sent in soak.in_doubt.values())
     require(missing <= in_doubt, missing, "mails are missing, in doubt are", in_doubt)
 
 
-def _parked(soak: Soak) -> tuple[dict[str, Counter[str]], Counter[str]]:
-    """Of the dead letters, by user: how many of each kind, and the expired credits they tell of."""
+def _parked(soak: Soak) -> dict[str, Counter[str]]:
+    """Of the dead letters, by user: how many of each kind."""
     parked: dict[str, Counter[str]] = {name: Counter() for name in soak.people}
-    amounts: Counter[str] = Counter()
     for message in soak.queue("notifications-dlq"):
         body = json.loads(message.body)
         person = soak.people[body["user_id"]]
@@ -131,18 +117,9 @@ def _parked(soak: Soak) -> tuple[dict[str, Counter[str]], Counter[str]]:
             parked[person.name]["expiring_soon"] += 1
             continue
         line = person.ledger.lines[body["number"] - 1]
-        if line.type == "expiration":
-            # One mail tells all of a day.
-            zone = person.subscription.timezone
-            day = local_day(zone, line.effective_at)
-            amounts[person.name] -= sum(
-                other.amount
-                for other in person.ledger.lines
-                if other.type == "expiration" and local_day(zone, other.effective_at) == day
-            )
-        elif line.type == "usage":
+        if line.type == "usage":
             parked[person.name]["low_balance"] += 1
         else:
             kind = mail_of(line, person.ledger, person.subscription)
             parked[person.name][str(kind)] += 1
-    return parked, amounts
+    return parked

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from chalicelib.domain.calendar import Period
+from chalicelib.messages import UNKNOWN_ZONES, ZoneCheck
 from infra import completeness, stacks
 from infra.local import LocalStack
 from tests.stack.conftest import Invoke
@@ -30,3 +32,10 @@ def test_a_sample_and_a_zone_are_audited(invoke: Invoke) -> None:
         assert answer.error is None
         assert answer.payload["success"]
         assert answer.payload["corrupt"] == []
+
+
+def test_everybody_is_looked_through_for_timezones_that_are_unknown(invoke: Invoke) -> None:
+    check = ZoneCheck("unknown-zones", Period(2026, 1), UNKNOWN_ZONES, zones=1)
+    answer = invoke("check-zone", {"Records": [{"messageId": "1", "body": check.body()}]})
+    assert answer.error is None
+    assert answer.payload == {"batchItemFailures": []}

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,10 @@ from chalicelib.domain.ledger import (
     LedgerEntry,
     Request,
     Reversal,
+    digest_of,
     entry_hash,
     erased_hash,
+    operation_digest,
     without_texts,
 )
 from chalicelib.domain.verification import StoredLine, verify
@@ -549,8 +552,11 @@ def test_of_an_entry_on_request_only_the_texts_are_erased(book: Book) -> None:
     book.grant("2026-07-01T00:00:00Z", 100)
     request = Request("usage#shop#order-17", "shop", "A poem for Zoë", silent=True)
     entry = book.post(ledger.use(book.account, 1, request, at("2026-07-02T00:00:00Z")))
-    assert without_texts(entry) == replace(entry, description="(erased)")
-    assert without_texts(without_texts(entry)) == without_texts(entry)
+    digest = sha256(b"usage#shop#order-17").hexdigest()
+    erased = without_texts(entry)
+    assert erased == replace(entry, description="(erased)", operation=f"usage#(erased) {digest}")
+    assert without_texts(erased) == erased
+    assert digest_of(erased) == digest_of(entry) == operation_digest(entry.operation) == digest
 
 
 @pytest.mark.parametrize(("actor", "names"), [("42", ()), ("auth0|zoe", ("auth0|zoe",))])
@@ -561,8 +567,11 @@ def test_a_user_is_erased_as_an_actor_an_admin_is_not(
     request = Request(f"usage#{actor}#order-17", actor, "A poem")
     entry = book.post(ledger.use(book.account, 1, request, at("2026-07-02T00:00:00Z")))
     erased = without_texts(entry, names)
-    assert (erased.actor, erased.operation) == ("(erased)", "usage#(erased)#order-17")
-    assert actor not in erased.body()
+    assert erased.actor == "(erased)"
+    assert f'"{actor}' not in erased.body()
+    assert f"#{actor}" not in erased.body()
+    # Who names the subject only later erases the rest, and the digest stays that of the operation.
+    assert without_texts(without_texts(entry), names) == erased
     granted = without_texts(book.entries[0], names)
     assert (granted.actor, granted.description) == ("ada", "(erased)")
 
@@ -757,10 +766,23 @@ def test_a_line_of_the_first_form_is_read_and_keeps_its_form() -> None:
     assert entry.body() == body
 
 
-def test_of_an_operation_only_who_asked_for_it_is_erased_and_the_key_stays() -> None:
+@pytest.mark.parametrize(
+    "key", ["ada@example.com", "for#ada#1", "(erased)", "(erased)#" + "0" * 64, "0" * 64]
+)
+def test_of_an_operation_its_kind_and_its_digest_stay_whatever_the_caller_and_the_key_were(
+    key: str,
+) -> None:
     entry = LedgerEntry.from_body("42", 3, USAGE_BODY)
-    asked = replace(entry, operation="usage#ada#for#ada#1")
-    assert without_texts(asked, ["ada"]).operation == f"usage#{ERASED}#for#ada#1"
+    asked = replace(entry, operation=f"usage#ada#{key}")
+    digest = sha256(asked.operation.encode()).hexdigest()
+    assert without_texts(asked).operation == f"usage#{ERASED} {digest}"
+    assert digest_of(without_texts(asked)) == digest_of(asked) == digest
+
+
+def test_who_calls_themselves_as_scheduled_work_does_is_erased_all_the_same() -> None:
+    entry = replace(LedgerEntry.from_body("42", 3, USAGE_BODY), actor="system")
+    assert without_texts(entry).description == ERASED
+    assert without_texts(entry, ["system"]).actor == ERASED
 
 
 def test_a_line_is_kept_as_exactly_this_text(book: Book) -> None:

@@ -59,7 +59,7 @@ FLAGS = {"YES", "DRY_RUN", "JSON", "EXIT", "SKIP_INVALID", "NO_MAIL", "OFFLINE",
 # Their value is a list of words, separated by blanks, which no shell reads: they arrive one by one.
 LISTS = {"PARTS"}
 # Those that arrive in the environment, and the name of each there.
-IN_ENVIRONMENT = {"ARGS": "ARGS", "EXAMPLES": "CONTRACT_EXAMPLES"}
+IN_ENVIRONMENT = {"ARGS": "ARGS", "EXAMPLES": "CONTRACT_EXAMPLES", "TOKEN": "TOKEN"}
 # Of the file itself: how a target passes a value on.
 MACROS = {"call", "if", "value", "STAGED", "REPAIR", "ON", "OFF", "RUN", "VENV", "READY", "MAKE"}
 
