@@ -379,7 +379,7 @@ class Tables:
     tokens: dict[str, str] = field(default_factory=dict)
     stream: list[Json] = field(default_factory=list)
     """New items of tables that have a stream, in the order they were committed."""
-    most_page_bytes: int = MOST_PAGE_BYTES
+    most_page_bytes: int = field(default_factory=lambda: MOST_PAGE_BYTES)
     """A life with small pages is as one with many entries."""
 
     def copy(self) -> "Tables":

@@ -67,6 +67,33 @@ class Calls:
         for _ in range(count):
             yield self._random.choice(self._kinds)()
 
+    def of_many_bytes(self) -> Iterator[Call]:
+        """A user with entries of more bytes than a page takes, read from either end."""
+        user = {"user_id": text(f"{self._owner}-many")}
+        for place in range(1, 8):
+            size = self._random.choice((100_000, 200_000, 350_000))
+            entry = {"entry": text(f"entry#{place:012}"), "body": text("x" * size)}
+            yield "put_item", {"TableName": self._ledger, "Item": {**user, **entry}}
+        for newest_first in (False, True):
+            for limit in (2, 25, 1000):
+                yield (
+                    "query",
+                    {
+                        "TableName": self._ledger,
+                        "KeyConditionExpression": (
+                            "user_id = :user AND entry BETWEEN :first AND :last"
+                        ),
+                        "ExpressionAttributeValues": {
+                            ":user": user["user_id"],
+                            ":first": text("entry#"),
+                            ":last": text("entry$"),
+                        },
+                        "Limit": limit,
+                        "ConsistentRead": True,
+                        "ScanIndexForward": not newest_first,
+                    },
+                )
+
     # --- The ledger -------------------------------------------------------------------------------
 
     def _user(self) -> str:

@@ -103,7 +103,7 @@ EDITS: dict[str, st.SearchStrategy[Any]] = {
     "notifications": st.sampled_from(
         (sorted(ALL_KINDS), [], ["manual"], ["allocation", "expiration", "low_balance"])
     ),
-    "email": st.sampled_from(("old@example.com", "new@example.com")),
+    "email": st.sampled_from(("old@example.com", "new@example.com", None)),
     "started_at": _days | _firsts,
     "eligible_from": st.none() | _days | _firsts | _dates,
     "ends_at": st.none() | _days | _firsts,
@@ -167,7 +167,7 @@ CARRIED: st.SearchStrategy[list[Carried]] = st.lists(
 )
 
 columns: st.SearchStrategy[dict[str, str]] = st.dictionaries(
-    st.sampled_from(("eligible_from", "allocation_amount", "ends_at")),
+    st.sampled_from(("email", "eligible_from", "allocation_amount", "ends_at")),
     st.sampled_from(("as ever", "as ever", "empty")),
 )
 """The optional columns that a file of subscribers has; all others it does not."""

@@ -868,7 +868,7 @@ EDITABLE = (
 )
 """What an editor sends back of what he has read."""
 
-FORGOTTEN: Json = {"eligible_from": None, "ends_at": None, "allocation_amount": None}
+FORGOTTEN: Json = dict.fromkeys(("email", "eligible_from", "ends_at", "allocation_amount"))
 """What gets its default when it is put without them."""
 
 

@@ -190,6 +190,7 @@ class Machine(Office):
         away=departures,
         months=st.integers(0, 2),
         span=spans,
+        chosen=st.none() | st.sampled_from((("days", -10), ("first", -2), ("date", -1))),
         by=editors,
         drawn=troubles,
     )
@@ -199,11 +200,17 @@ class Machine(Office):
         away: tuple[Change, Change],
         months: int,
         span: timedelta,
+        chosen: tuple[str, int] | None,
         by: str,
         drawn: Drawn,
     ) -> None:
-        """Somebody is away over the start of a month, or of none, and comes back."""
+        """Somebody is away over the start of a month, or of none, and comes back.
+
+        Before that it may have been chosen from when on they are eligible.
+        """
         user = self.user(who)
+        if chosen:
+            self.changed(user, "a date is agreed", ("eligible_from", chosen), [])
         self.changed(user, "the pause begins", away[0], [])
         if months:
             start = self._month_start(user, months - 1)

@@ -169,6 +169,7 @@ class Office(Life):
         is_right = True
         last: dict[str, str] = {}
         for row in file:
+            is_right &= row.granted_at <= self.world.clock
             intent = row.intent
             if intent.operation in self.oracle.performed:
                 known = replace(self.oracle.intents[intent.operation], after="")
@@ -326,8 +327,8 @@ class Office(Life):
         }
 
 
-REQUIRED = ("email", "timezone", "plan", "billing_interval", "status", "started_at")
-"""The columns that every file of subscribers has here."""
+REQUIRED = ("timezone", "plan", "billing_interval", "status", "started_at")
+"""The columns that every file of subscribers has."""
 
 
 def _importer(row: Json, now: datetime) -> Callable[[Subscription | None], Subscription | None]:

@@ -414,8 +414,8 @@ class Oracle:
         end = datetime.fromisoformat(body["expires_at"])
         now = self.world.clock
         expiring = [grant for grant in ledger.alive(now) if grant.expires_at == end]
-        unwanted = "expiring_soon" not in subscription.notifications or subscription.suppressed
-        if unwanted or not expiring:
+        is_wanted = "expiring_soon" in subscription.notifications and subscription.is_written_to
+        if not is_wanted or not expiring:
             return ("nothing",)
         left = sum(ledger.left[grant.number] for grant in expiring)
         day = str(reference.local_day(expiring[0].timezone, end))
@@ -427,7 +427,9 @@ class Oracle:
             return ("nothing",)  # of a moment of the step before it was there
         line, before = ledger.lines[number - 1], ledger.until(number - 1)
         kind = reference.mail_of(line, before, subscription)
-        if kind is None or kind not in subscription.notifications or subscription.suppressed:
+        if kind is None or kind not in subscription.notifications:
+            return ("nothing",)
+        if not subscription.is_written_to:
             return ("nothing",)
         user_id = subscription.user_id
         available = ledger.until(number).available(line.posted_at)
@@ -607,7 +609,7 @@ def _read(item: Json) -> Subscription:
     eligible = item["eligible_from"]
     return Subscription(
         user_id=item["user_id"]["S"],
-        email=item["email"]["S"],
+        email=item["email"]["S"] if "email" in item else None,
         timezone=item["timezone"]["S"],
         plan=item["plan"]["S"],
         billing_interval=item["billing_interval"]["S"],

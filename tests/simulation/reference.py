@@ -160,7 +160,7 @@ class Subscription:
     """
 
     user_id: str
-    email: str
+    email: str | None
     timezone: str
     plan: str
     billing_interval: str
@@ -179,6 +179,10 @@ class Subscription:
     before: "Subscription | None" = field(default=None, compare=False, repr=False)
     has_decided: bool = field(default=True, compare=False, repr=False)
     """Whether somebody chose with this version from when on the user is eligible."""
+
+    @property
+    def is_written_to(self) -> bool:
+        return self.email is not None and not self.suppressed
 
     @property
     def is_stranded(self) -> bool:

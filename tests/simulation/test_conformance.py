@@ -1,5 +1,7 @@
 """The DynamoDB in memory answers as moto does: the same random calls, one after the other."""
 
+from collections.abc import Callable, Iterator
+from typing import Any
 from unittest.mock import patch
 
 import boto3
@@ -10,12 +12,12 @@ from moto.dynamodb.models import DynamoDBBackend
 
 from tests.aws.partiql import batch_execute_statement
 from tests.simulation import aws
-from tests.simulation.conformance import Calls, create_tables, difference
+from tests.simulation.conformance import Call, Calls, create_tables, difference
 
 SEQUENCES, CALLS = 12, 60
 
 
-def _differences(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def _differences(monkeypatch: pytest.MonkeyPatch, calls: Callable[[Calls], Any]) -> list[str]:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
     monkeypatch.setattr(DynamoDBBackend, "batch_execute_statement", batch_execute_statement)
@@ -26,16 +28,26 @@ def _differences(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         moto = boto3.client("dynamodb", region_name=aws.REGION)
         create_tables(moto, services.state.dynamodb.tables.values())
         found = (
-            difference(aws.dynamodb(), moto, Calls(seed, "dev", f"sequence{seed}").some(CALLS))
+            difference(aws.dynamodb(), moto, calls(Calls(seed, "dev", f"sequence{seed}")))
             for seed in range(SEQUENCES)
         )
         return [each for each in found if each]
 
 
+def _some(calls: Calls) -> Iterator[Call]:
+    return calls.some(CALLS)
+
+
 def test_the_database_in_memory_answers_as_moto_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert _differences(monkeypatch) == []
+    assert _differences(monkeypatch, _some) == []
+
+
+def test_a_page_ends_at_as_many_bytes_as_in_moto(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _differences(monkeypatch, Calls.of_many_bytes) == []
 
 
 def test_a_database_that_answers_otherwise_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     with patch.object(aws.Tables, "_check", lambda *_: None):
-        assert _differences(monkeypatch)
+        assert _differences(monkeypatch, _some)
+    with patch.object(aws, "MOST_PAGE_BYTES", 2_000_000), monkeypatch.context() as more:
+        assert _differences(more, Calls.of_many_bytes)

@@ -813,8 +813,8 @@ def test_a_start_ahead_that_is_moved_to_the_past_is_a_start_now() -> None:
 def test_a_time_before_a_start_that_has_passed_stays_one_whatever_is_said_of_it_now(
     bound: str,
 ) -> None:
-    changes: dict[str, Any] = {bound: "2026-06-10T00:00:00Z"}
-    new = registered(now=NOW - 90 * DAY, **changes)
+    bounds: dict[str, Any] = {bound: "2026-06-10T00:00:00Z"}
+    new = registered(now=NOW - 90 * DAY, **bounds)
     moved = registered(new)
     assert moved.eligible_from == NOW - 90 * DAY
     assert due_at(moved, None, NOW) == periods("2026-07")
