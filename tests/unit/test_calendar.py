@@ -354,6 +354,13 @@ MEANT = {
     "Australia/Melborne": "Australia/Melbourne",
     "Australia/Sidney": None,  # Sydney is too short a word for another vowel: Peris is not Paris
     "Europe/Amsterdm": "Europe/Amsterdam",
+    "Europe/Helsenki": "Europe/Helsinki",
+    "Atlantic/Bermada": None,
+    "America/Atoka": None,  # in Oklahoma, and not Atka
+    "Africa/Luandaa": "Africa/Luanda",
+    "Asia/Tokio": None,
+    "Asia/Tokoy": None,
+    "Asia/Tookyo": "Asia/Tokyo",
     "Africa/Johanesburg": "Africa/Johannesburg",
     "Pacific/Aukland": "Pacific/Auckland",
     # The city alone, or with its country.
