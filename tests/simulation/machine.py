@@ -223,6 +223,15 @@ class Machine(Office):
         self.deliver_all("sweeps", [])
         self.deliver_all("allocations", [])
 
+    @rule(who=places, changes=st.tuples(edits, edits), by=editors, hours=st.sampled_from((1, 30)))
+    def story_of_reports_in_any_order(
+        self, who: int, changes: tuple[Change, Change], by: str, hours: int
+    ) -> None:
+        """Somebody else's system reports two changes; the one that it saw first comes last."""
+        user = self.user(who)
+        self.changed(user, "a report", changes[0], [], observed=0)
+        self.changed(user, "an older report", changes[1], [], by=by, observed=hours)
+
     @rule(who=places, zone=places, change=edits, drawn=trouble, offset=offsets)
     def story_of_a_move(
         self, who: int, zone: int, change: Change, drawn: Drawn, offset: int
