@@ -324,6 +324,15 @@ def _start_moved_back() -> AbstractContextManager[object]:
     return patch.object(subscriptions, "_receives", receives)
 
 
+@bug("a start or an end that is over, and is moved, pays for the time before")
+def _bounds_of_the_past_move() -> AbstractContextManager[object]:
+    def nothing_before(existing: Any, described: Any, catalogue: Any, now: Any) -> Any:
+        was, is_now = (subscriptions._receives(s, catalogue, now) for s in (existing, described))
+        return now if is_now and not was else None
+
+    return patch.object(subscriptions, "_nothing_before", nothing_before)
+
+
 @bug("the end of a subscription counts for nothing")
 def _end_ignored() -> AbstractContextManager[object]:
     return _due_to(ends_at=None)
@@ -671,6 +680,26 @@ def _short_page_is_the_last() -> AbstractContextManager[object]:
             after = found[-1]["entry"]["S"]
 
     return patch.object(LedgerStore, "_items", items)
+
+
+@bug("whoever counts the allocated looks at one page of entries")
+def _completeness_of_one_page() -> AbstractContextManager[object]:
+    def entries_since(services: Any, user_id: str, _: Any) -> list[Any]:
+        found = services.ledger._client.query(
+            TableName=services.ledger._table,
+            KeyConditionExpression="user_id = :user AND entry BETWEEN :first AND :last",
+            ExpressionAttributeValues={
+                ":user": {"S": user_id},
+                ":first": {"S": "entry#"},
+                ":last": {"S": "entry$"},
+            },
+            Limit=25,
+            ConsistentRead=True,
+            ScanIndexForward=False,
+        )
+        return [ledger_store.read_entry(item) for item in found["Items"]]
+
+    return patch("chalicelib.jobs.completeness._entries_since", entries_since)
 
 
 @bug("a balance of the past is that of the millisecond before")
