@@ -17,6 +17,10 @@ from chalicelib.store.database import FAULTS
 
 from .records import Event, describe_failure
 
+FIRST_MESSAGE = "Successfully validated SNS topic for Amazon SES event publishing."
+"""What SES publishes when it is given a topic: in these words, and not as JSON. AWS does not
+document it; others have received it (github.com/ope-tech/laravel-ses, issue 10)."""
+
 
 class SomeEventsFailed(CreditsError):
     """Some events of an invocation could not be handled; SNS and Lambda bring them again."""
@@ -32,7 +36,9 @@ def suppress_addresses(services: Services, event: Event) -> None:
     failures = 0
     for record in event["Records"]:
         try:
-            _handle(services, json.loads(record["Sns"]["Message"]))
+            message = record["Sns"]["Message"]
+            if message != FIRST_MESSAGE:
+                _handle(services, json.loads(message))
         except (CreditsError, *FAULTS) as error:
             failures += 1
             logger().error("mail event failed", error=describe_failure(error))

@@ -39,7 +39,7 @@ from chalicelib.store.ledger import read_entry
 
 from .records import FAILURES, Answer, Event, describe_failure
 
-LONGEST_DELAY = 90
+LONGEST_DELAY = 360
 """The longest a mail is put off before it is tried again, in units of the first such delay."""
 
 
@@ -207,7 +207,8 @@ def _delay(services: Services, error: Exception, receives: int) -> int:
     unit = services.settings.mail_retry_seconds
     if isinstance(error, (MailPostponed, MailsUnrecorded, Contention, *FAULTS)):
         ceiling = unit * min(LONGEST_DELAY, 2 ** min(receives, 16))
-        return random.randint(unit, ceiling)  # noqa: S311 - spreads retries, guards nothing
+        # Never less than half of it: the retries together must outlast SES's rolling day.
+        return random.randint(ceiling // 2, ceiling)  # noqa: S311 - spreads, guards nothing
     # Waiting mends nothing: it is on its way to the dead-letter queue.
     return unit
 

@@ -41,8 +41,21 @@ _NOT_CONNECTED = (
 )
 
 _NOT_NOW = frozenset(
-    {"TooManyRequestsException", "LimitExceededException", "SendingPausedException", "Throttling"}
+    {
+        "AccountSuspendedException",
+        "LimitExceededException",
+        "MailFromDomainNotVerifiedException",
+        "SendingPausedException",
+        "Throttling",
+        "TooManyRequestsException",
+    }
 )
+
+_NOT_VERIFIED = "is not verified"
+"""In SES's words for an identity that waits for its DNS entries, and in the sandbox for every
+recipient who is none: "Email address is not verified. The following identities failed the check"
+(SES Developer Guide, Amazon SES email sending errors). Both are mended by people, not by the mail.
+"""
 
 _LONGEST_IDLE_SECONDS = 5.0
 
@@ -174,6 +187,7 @@ def _refusal(error: ClientError) -> MailPostponed | MailRefused | MailInDoubt:
     code = error.response["Error"]["Code"]
     status = error.response["ResponseMetadata"]["HTTPStatusCode"]
     said = f"SES answered {status} {code}"
-    if code in _NOT_NOW or status in (429, 503):
+    is_unverified = _NOT_VERIFIED in error.response["Error"].get("Message", "")
+    if code in _NOT_NOW or is_unverified or status in (429, 503):
         return MailPostponed(said)
     return MailRefused(said) if status < 500 else MailInDoubt(said)

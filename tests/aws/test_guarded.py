@@ -5,6 +5,7 @@ test missed.
 """
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
 from http.client import HTTPConnection
@@ -35,6 +36,7 @@ from chalicelib.store import database
 from chalicelib.store.database import connect
 from chalicelib.store.ledger import ExpiringPage, draft
 from chalicelib.store.subscriptions import UsersPage
+from infra import packaging
 from tests.aws.api import ADMIN, BACKEND, NOBODY, Api, user
 from tests.aws.world import REGION, Context, World, at, client
 
@@ -575,10 +577,23 @@ def test_what_sqs_never_takes_is_a_failure(world: World) -> None:
 
 def test_a_mail_is_put_off_no_longer_than_sqs_and_the_message_last(world: World) -> None:
     unit = world.settings.mail_retry_seconds
-    longest = max(
-        notifications._delay(world.services, MailPostponed("busy"), 50) for _ in range(500)
+    delays = [notifications._delay(world.services, MailPostponed("busy"), 50) for _ in range(500)]
+    assert unit < max(delays) <= 360 * unit
+    assert min(delays) >= 180 * unit
+
+
+def test_a_mail_that_ses_postpones_is_tried_for_longer_than_its_rolling_day(world: World) -> None:
+    """The shortest that the retries of a message can take, until its receives are used up."""
+    resources = (packaging.ROOT / "infra" / "resources.yaml").read_text(encoding="utf-8")
+    (receives,) = re.findall(r"maxReceiveCount: (\d+)\n", resources)
+    shortest = sum(
+        min(
+            notifications._delay(world.services, MailPostponed("quota"), receive)
+            for _ in range(200)
+        )
+        for receive in range(1, int(receives))
     )
-    assert unit < longest <= 90 * unit
+    assert 25 * 3600 < shortest < 60 * 3600
 
 
 class Ses:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib.jobs.mail_events import SomeEventsFailed, suppress_addresses
+from chalicelib.jobs.mail_events import FIRST_MESSAGE, SomeEventsFailed, suppress_addresses
 from tests.aws.world import World
 
 
@@ -53,6 +53,17 @@ def test_a_bounce_for_good_marks_the_subscription_whatever_its_user_wishes(world
     assert after.notifications == before.notifications
     suppress_addresses(world.services, event(bounce()))
     assert world.services.subscriptions.get("1") == after
+
+
+def test_the_text_that_ses_publishes_first_is_passed_over_and_no_other_text(world: World) -> None:
+    """It comes when the event destination is made, and used to end as a dead letter."""
+    world.subscribe()
+    suppress_addresses(world.services, event(FIRST_MESSAGE))
+    suppress_addresses(world.services, event(FIRST_MESSAGE, bounce()))
+    assert suppressed(world) == "bounce"
+    for text in (FIRST_MESSAGE.lower(), f"{FIRST_MESSAGE} ", "Successfully validated"):
+        with pytest.raises(SomeEventsFailed):
+            suppress_addresses(world.services, event(text))
 
 
 def test_a_bounce_that_may_pass_marks_nothing(world: World) -> None:

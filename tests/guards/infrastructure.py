@@ -41,6 +41,7 @@ def found() -> list[Guard]:
         *_kept(resources),
         *_single(),
         *_policies(),
+        *_senders(),
         *_timeouts(),
         *_symptoms(),
     ]
@@ -252,6 +253,15 @@ def _policies() -> Iterator[Guard]:
                     becomes=becomes,
                     name=f"{path.stem}.{sid}.{key}",
                 )
+
+
+def _senders() -> Iterator[Guard]:
+    yield _guard(
+        ".chalice/policy-send-notifications.json",
+        ("Statement", ("Sid", "SendMails"), "Condition"),
+        "a function that sends in anybody's name",
+        f"{_TEMPLATE}mails_are_sent_from_one_address_whatever_identity_ses_checks",
+    )
 
 
 def _timeouts() -> Iterator[Guard]:

@@ -397,7 +397,7 @@ APPEND_TO_MANY = {*APPEND, ("dynamodb:PartiQLInsert", "LedgerTable")}
                     (f"dynamodb:{action}Item", "MailsTable")
                     for action in ("Get", "Put", "Update", "Delete")
                 ),
-                ("ses:SendEmail", "identity/MailIdentity"),
+                ("ses:SendEmail", "identity/*"),
                 ("ses:SendEmail", "configuration-set/MailConfigurationSet"),
                 ("secretsmanager:GetSecretValue", "UnsubscribeSecret.Id"),
             },
@@ -451,6 +451,21 @@ def test_a_role_allows_what_its_function_does_and_nothing_else(
     template: Template, function: str, expected: set[tuple[str, str]]
 ) -> None:
     assert rights(template, function) == expected
+
+
+def test_mails_are_sent_from_one_address_whatever_identity_ses_checks(template: Template) -> None:
+    """In the sandbox it can be the recipient's: the condition, and not the identity, binds us."""
+    (statement,) = [s for s in statements(template, "SendNotifications") if s["Sid"] == "SendMails"]
+    address = {"Fn::Sub": "credits@${MailDomain}"}
+    assert statement["Condition"] == {
+        "Fn::If": [
+            "IsLocal",
+            {"Ref": "AWS::NoValue"},
+            {"StringEquals": {"ses:FromAddress": address}},
+        ]
+    }
+    sender = properties(template, "SendNotifications")["Environment"]["Variables"]["MAIL_FROM"]
+    assert sender == {"Fn::Sub": f"Credits <{address['Fn::Sub']}>"}
 
 
 def test_every_function_is_told_only_what_it_may_use(template: Template) -> None:

@@ -222,6 +222,8 @@ def test_what_is_asked_of_ses_is_complete() -> None:
         (429, "TooManyRequestsException", MailPostponed),
         (400, "LimitExceededException", MailPostponed),
         (400, "SendingPausedException", MailPostponed),
+        (400, "AccountSuspendedException", MailPostponed),
+        (400, "MailFromDomainNotVerifiedException", MailPostponed),
         (503, "ServiceUnavailable", MailPostponed),
         (400, "MessageRejected", MailRefused),
         (400, "BadRequestException", MailRefused),
