@@ -549,7 +549,9 @@ class Oracle:
         for user_id, ledger in self.ledgers.items():
             before = Ledger()
             for number, line in enumerate(ledger.lines, 1):
-                if reference.mail_of(line, before, self.subscription(user_id)):
+                if reference.mail_of(
+                    line, before, self.subscription(user_id)
+                ) and reference.was_always_called_for(line, before):
                     require(
                         (user_id, number) in self.acknowledged | parked,
                         f"user {user_id} was never told of entry {number}:",

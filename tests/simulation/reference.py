@@ -546,14 +546,30 @@ def credits_in_words(amount: int) -> str:
 def mail_of(line: Line, before: Ledger, subscription: Subscription) -> str | None:
     """Which kind of mail a line calls for."""
     if line.type == "usage":
-        after = before.available(line.posted_at) + line.amount
-        limit = subscription.threshold
-        crossed = limit is not None and after < limit <= after - line.amount
-        return "low_balance" if crossed else None
+        return "low_balance" if crosses(line, before, subscription.threshold) else None
     return (
         line.type
         if line.type in ("allocation", "expiration", "manual") and not line.silent
         else None
+    )
+
+
+def crosses(usage: Line, before: Ledger, limit: int | None) -> bool:
+    """Whether a usage took what was available from a limit or more to less than it."""
+    after = before.available(usage.posted_at) + usage.amount
+    return limit is not None and after < limit <= after - usage.amount
+
+
+def was_always_called_for(line: Line, before: Ledger) -> bool:
+    """Whether a line has called for a mail under every catalogue since it was posted.
+
+    A low balance is told by the limits there are when its message is made and sent: a limit that is
+    raised later tells nobody of the past.
+    """
+    later = [plans for since, plans in DEPLOYED if since > line.posted_at]
+    return line.type != "usage" or all(
+        any(crosses(line, before, plan.get("low_balance_threshold")) for plan in plans.values())
+        for plans in (plans_at(line.posted_at), *later)
     )
 
 
