@@ -512,7 +512,7 @@ def test_a_removal_that_is_always_overtaken_ends(
     read = store._read
 
     def overtaken(user_id: str) -> Any:
-        item = read(user_id)
+        item = read(user_id) or {}
         store.put(replace(subscription, version=int(item["version"]["N"]) + 1))
         return item
 
