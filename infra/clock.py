@@ -131,26 +131,31 @@ def _by_tick(
     return zones
 
 
-def parse_moment(text: object, now: datetime, timezone: str) -> datetime:
-    """A moment to move to: `next midnight`, `next 1st`, `+30 days`, or an instant.
+def parse_target(text: object, timezone: str) -> Callable[[datetime], datetime]:
+    """Where to move to, seen from now: `next midnight`, `next 1st`, `+30 days`, or an instant.
 
-    Raises `InvalidInput` on ``to``, also for a moment that is past or too far away.
+    Raises `InvalidInput` on ``to``.
     """
     if text == "next midnight":
-        moment = calendar.next_midnight(timezone, now)
-    elif text == "next 1st":
-        moment = calendar.month_start(timezone, calendar.period_at(timezone, now).next())
-    elif isinstance(text, str) and (days := _DAYS.fullmatch(text)):
-        moment = now + timedelta(days=int(days[1]))
-    else:
-        try:
-            moment = parse_instant("to", text)
-        except InvalidInput as error:
-            raise InvalidInput.of(
-                "to",
-                "must be 'next midnight', 'next 1st', '+30 days' or written like "
-                "2026-07-01T04:00:00Z",
-            ) from error
+        return lambda now: calendar.next_midnight(timezone, now)
+    if text == "next 1st":
+        return lambda now: calendar.month_start(timezone, calendar.period_at(timezone, now).next())
+    if isinstance(text, str) and (days := _DAYS.fullmatch(text)):
+        ahead = timedelta(days=int(days[1]))
+        return lambda now: now + ahead
+    try:
+        moment = parse_instant("to", text)
+    except InvalidInput as error:
+        raise InvalidInput.of(
+            "to",
+            "must be 'next midnight', 'next 1st', '+30 days' or written like 2026-07-01T04:00:00Z",
+        ) from error
+    return lambda _: moment
+
+
+def parse_moment(text: object, now: datetime, timezone: str) -> datetime:
+    """The moment of `parse_target`. Raises `InvalidInput` also if it is past or too far away."""
+    moment = parse_target(text, timezone)(now)
     if moment <= now:
         raise InvalidInput.of(
             "to", f"must be after {format_instant(now)}: the clock moves forward only"
@@ -391,9 +396,11 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--zone", default="UTC", help="whose midnight or 1st (default: UTC)")
     arguments = parser.parse_args(words)
     try:
+        zone = calendar.parse_timezone("zone", arguments.zone)
+        if arguments.to is not None:
+            parse_target(arguments.to, zone)
         clock = LocalClock(local.running_stack())
         if arguments.to is not None:
-            zone = calendar.parse_timezone("zone", arguments.zone)
             began = clock.now()
             to = parse_moment(arguments.to, began, zone)
             with moving_bar(Console(stderr=True), "Moving the clock", began, to) as show:

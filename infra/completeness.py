@@ -14,6 +14,9 @@ import time
 from botocore.exceptions import ClientError
 from rich.console import Console
 
+from chalicelib.domain import calendar
+from chalicelib.domain.calendar import Period
+from chalicelib.domain.errors import InvalidInput
 from infra import deploy, local, stacks
 
 DEADLINE_SECONDS = 900.0
@@ -32,11 +35,13 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print the report as JSON instead")
     arguments = parser.parse_args(words)
     event: dict[str, object] = {"period": arguments.period}
-    if arguments.zones:
-        event["zones"] = [zone.strip() for zone in arguments.zones.split(",")]
     try:
+        Period.parse(arguments.period, "PERIOD")
+        if arguments.zones is not None:
+            zones = [zone.strip() for zone in arguments.zones.split(",")]
+            event["zones"] = calendar.parse_timezones("ZONES", zones)
         return _count(stacks.reach(arguments.stage), event, as_json=arguments.json)
-    except (local.NotRunningError, deploy.DeployError) as error:
+    except (InvalidInput, local.NotRunningError, deploy.DeployError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 

@@ -185,6 +185,7 @@ def _numbers() -> Json:
             _ours("AllocationsRepaired", "of these by a re-sweep", AMBER),
             _ours("Missing", "missing", RED, "Maximum"),
             _ours("Duplicate", "duplicate", RED, "Maximum"),
+            _ours("TimezoneUnknown", "timezone unknown", RED, "Maximum"),
         ],
     )
 

@@ -210,6 +210,11 @@ def main(words: list[str] | None = None) -> int:
     )
     parser.add_argument("--to", type=Path, default=PICTURES, help=f"default: {PICTURES}")
     arguments = parser.parse_args(words)
+    try:
+        arguments.to.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        print(f"error: --to: {error.filename} cannot be made: {error.strerror}", file=sys.stderr)
+        return 1
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
         print(

@@ -28,10 +28,12 @@ from jwt.algorithms import RSAAlgorithm
 from chalicelib.api.principal import Scope
 from chalicelib.domain.errors import InvalidInput
 from chalicelib.domain.fields import parse_user_id
+from infra.arguments import whole_number
 
 AUDIENCE = "credits"
 DEFAULT_SCOPES = f"{Scope.READ} {Scope.USE}"
 DEFAULT_SECONDS = 3600
+MOST_SECONDS = 366 * 24 * 3600
 
 _KEY_ID = "local"
 _LARGEST_REQUEST = 16 * 1024
@@ -169,7 +171,10 @@ def _arguments(words: list[str] | None) -> argparse.Namespace:
         help=f"of {', '.join(Scope)}; several with spaces between (default: {DEFAULT_SCOPES})",
     )
     parser.add_argument(
-        "--seconds", type=int, default=DEFAULT_SECONDS, help="how long it is valid (default: 3600)"
+        "--seconds",
+        type=whole_number(most=MOST_SECONDS),
+        default=DEFAULT_SECONDS,
+        help="how long it is valid (default: 3600, at most a year)",
     )
     arguments = parser.parse_args(words)
     if arguments.user_id is None:
@@ -177,8 +182,6 @@ def _arguments(words: list[str] | None) -> argparse.Namespace:
     unknown = sorted(set(arguments.scope.split()) - set(Scope))
     if unknown:
         parser.error(f"there is no scope {', '.join(unknown)}; the scopes are {', '.join(Scope)}")
-    if arguments.seconds < 1:
-        parser.error("--seconds must be 1 or more")
     try:
         parse_user_id("user_id", arguments.user_id)
     except InvalidInput as error:

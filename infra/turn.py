@@ -18,7 +18,12 @@ from chalicelib.domain.errors import LedgerCorrupt
 from chalicelib.domain.instants import format_instant
 from chalicelib.domain.ledger import EntryType, LedgerEntry
 from chalicelib.domain.plans import PlanCatalogue
-from chalicelib.domain.subscriptions import Subscription, due_periods, monthly_amount
+from chalicelib.domain.subscriptions import (
+    Subscription,
+    due_periods,
+    monthly_amount,
+    not_allocated_because,
+)
 from chalicelib.services import Services
 from infra import local, stacks
 from infra.clock import LocalClock, Step, moving_bar
@@ -37,7 +42,12 @@ def instants_of_start(period: Period, zones: Iterable[str]) -> dict[datetime, se
 
 
 def is_due(subscription: Subscription, catalogue: PlanCatalogue, period: Period) -> bool:
-    """Whether a subscription, as it is now, was or will be due for a period at its start."""
+    """Whether a subscription, as it is now, was or will be due for a period at its start.
+
+    It is not where nobody can tell: in a timezone or on a plan that is not known.
+    """
+    if not_allocated_because(subscription, catalogue):
+        return False
     start = calendar.month_start(subscription.timezone, period)
     return period in due_periods(subscription, catalogue, None, start, start)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from rich.console import Console
@@ -41,8 +41,9 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print the outcome as JSON instead")
     arguments = parser.parse_args(words)
     try:
+        users = _users(arguments)
         services = stacks.services_of(arguments.stage)
-        found = _verify(services, list(_users(services, arguments)))
+        found = _verify(services, list(users(services)))
     except (InvalidInput, local.NotRunningError, deploy.DeployError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -59,15 +60,19 @@ def main(words: list[str] | None = None) -> int:
     return 0 if found and is_right else 1
 
 
-def _users(services: Services, arguments: argparse.Namespace) -> Iterable[str]:
+def _users(arguments: argparse.Namespace) -> Callable[[Services], Iterable[str]]:
+    """Whose ledgers are asked for; they are looked up when the stage is there."""
     asked = [arguments.user_ids or None, arguments.zone, arguments.sample]
     if sum(each is not None for each in asked) != 1:
         raise InvalidInput.of("make verify", "needs one of USER_ID=42, ZONE=..., SAMPLE=1000")
     if arguments.zone is not None:
-        return audits.users_of_zone(services, calendar.parse_timezone("ZONE", arguments.zone))
+        zone = calendar.parse_timezone("ZONE", arguments.zone)
+        return lambda services: audits.users_of_zone(services, zone)
     if arguments.sample is not None:
-        return audits.users_at_random(services, audits.parse_sample("SAMPLE", arguments.sample))
-    return [parse_user_id("USER_ID", user_id) for user_id in arguments.user_ids]
+        sample = audits.parse_sample("SAMPLE", arguments.sample)
+        return lambda services: audits.users_at_random(services, sample)
+    user_ids = [parse_user_id("USER_ID", user_id) for user_id in arguments.user_ids]
+    return lambda _: user_ids
 
 
 Outcome = Account | LedgerCorrupt | NotFound

@@ -29,6 +29,7 @@ def manual_allocate(services: Services, event: object) -> dict[str, Any]:
     ``idempotency_key`` and, optionally, ``expires_in_days``, ``notify`` (false: no mail) and
     ``up_to_available`` (true: claw back what is left, and answer the ``amount`` it was).
     """
+    user_id: str | None = None
     try:
         fields = FieldReader(event, "event")
         user_id = fields.required("user_id", parse_user_id)
@@ -53,7 +54,8 @@ def manual_allocate(services: Services, event: object) -> dict[str, Any]:
             up_to_available=up_to_available is True,
         ).entry
     except CreditsError as error:
-        logger().warning("manual allocation refused", code=error.code, detail=str(error))
+        # Not in its words: they can quote the key, the reason or the actor.
+        logger().warning("manual allocation refused", code=error.code, user_id=user_id)
         return refusal(error)
     return {
         "success": True,

@@ -19,7 +19,7 @@ from datetime import date, datetime
 from typing import NamedTuple
 
 from pynamodb.connection import Connection
-from pynamodb.exceptions import PutError
+from pynamodb.exceptions import DeleteError, PutError
 from pynamodb.expressions.operand import Path
 
 from chalicelib.domain.errors import Contention, NotFound, VersionConflict
@@ -169,15 +169,28 @@ class SubscriptionStore:
         raise Contention(f"the subscription of user {user_id} is edited too often at the moment")
 
     def remove(self, user_id: str) -> bool:
-        """Removes a subscription for good; whether there was one.
+        """Removes a subscription for good; whether there was one at first.
 
-        Whether there was is read beforehand: a removal whose answer was lost is tried again by the
-        SDK, and then finds none. It needs no condition, for twice is once.
+        Only the version that was read is removed, so a removal whose answer was lost is refused
+        when the SDK tries it again, and is then found done. Raises `Contention` after bounded
+        retries.
         """
-        if self._read(user_id) is None:
-            return False
-        self._connection.delete_item(self._table, user_id)
-        return True
+        was_there = False
+        for _ in races(self._pause):
+            item = self._read(user_id)
+            if item is None:
+                return was_there
+            was_there = True
+            try:
+                self._connection.delete_item(
+                    self._table, user_id, condition=Path("version") == item["version"]
+                )
+            except DeleteError as error:
+                if error_code(error) != "ConditionalCheckFailedException":
+                    raise
+                continue
+            return True
+        raise Contention(f"the subscription of user {user_id} is edited too often at the moment")
 
     def users_of(self, timezone: str, after_user_id: str | None, limit: int) -> UsersPage:
         """A page of the users of a timezone who can receive allocations, ordered by user id.

@@ -50,12 +50,13 @@ export async function signIn(who, seconds) {
 
 export const userOf = (user_id) => ({ user_id, scope: USER_SCOPE });
 
-/** Sends a request to the API. `quiet` ones are not shown: they only keep the page up to date. */
-export async function call(who, method, path, { body, key, quiet } = {}) {
+/** Sends a request to the API. `isNew` ones are refused if it is there already. `quiet` ones are not shown: they only keep the page up to date. */
+export async function call(who, method, path, { body, key, isNew, quiet } = {}) {
   const name = `${who.user_id} ${who.scope}`;
   if (!tokens.has(name)) await signIn(who);
   const headers = { Authorization: `Bearer ${tokens.get(name)}` };
   if (key) headers["Idempotency-Key"] = key;
+  if (isNew) headers["If-None-Match"] = "*";
   if (body) headers["Content-Type"] = "application/json";
   const send = async () => {
     const answer = await fetch(base + path, { method, headers, body: body && JSON.stringify(body) });
@@ -69,6 +70,7 @@ export async function call(who, method, path, { body, key, quiet } = {}) {
     `curl${method === "GET" ? "" : ` -X ${method}`} ${quoted(base + path)}`,
     `-H "Authorization: Bearer $(make -s token USER_ID=${quoted(who.user_id)}${scope})"`,
     ...(key ? [`-H "Idempotency-Key: ${key}"`] : []),
+    ...(isNew ? [`-H "If-None-Match: *"`] : []),
     ...(body ? [`-H "Content-Type: application/json"`, `-d ${quoted(JSON.stringify(body))}`] : []),
   ];
   return told(method, path, line, send);

@@ -224,7 +224,13 @@ const ACTIONS = {
     const body = {
       email, timezone, plan, billing_interval: "yearly", status: "active", started_at: new Date(now()).toISOString(),
     };
-    await call(OPS, "PUT", `/api/subscriptions/${encodeURIComponent(user_id)}`, { body });
+    try {
+      await call(OPS, "PUT", `/api/subscriptions/${encodeURIComponent(user_id)}`, { body, isNew: true });
+    } catch (error) {
+      if (error.status !== 412) throw error;
+      const detail = `User ${user_id} is there already, and nothing was changed. Edit the user with PATCH instead.`;
+      throw new Refusal({ ...error, detail });
+    }
     await enter(user_id);
     return `User ${user_id} has subscribed.`;
   },

@@ -185,7 +185,9 @@ def _summary(
         text += f" Nothing: {counted}."
     if failures:
         text += f" {len(failures):,} failed: run it again."
-    return Summary(text, {"period": str(period), "users": users}, is_complete=not failures)
+    is_anybody = not users or reasons[NO_SUCH_USER.code] < len(users)
+    is_complete = not failures and is_anybody
+    return Summary(text, {"period": str(period), "users": users}, is_complete=is_complete)
 
 
 def _fact(user_id: str, outcome: Outcome | Exception) -> dict[str, Any]:

@@ -1,5 +1,9 @@
 """The manual-allocate Lambda: once per key, whoever asks how often."""
 
+import json
+
+import pytest
+
 from tests.aws.world import World, at
 
 
@@ -47,6 +51,17 @@ def test_the_same_key_with_another_request_is_refused(world: World) -> None:
         assert "'a'" in other["error"]["detail"]
     assert world.summary("1") == [("manual", 50, 50)]
     assert world.summary("2") == []
+
+
+def test_the_log_says_who_was_refused_and_why_but_quotes_nothing_of_the_request(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.subscribe("1")
+    world.grant("1", 50, "jane.doe")
+    world.grant("1", 51, "jane.doe")
+    (line,) = [vars(each) for each in caplog.records if "refused" in each.getMessage()]
+    assert (line["code"], line["user_id"]) == ("idempotency_key_reused", "1")
+    assert "jane.doe" not in json.dumps(line, default=str)
 
 
 def test_what_is_left_is_clawed_back_and_nothing_left_is_a_success(world: World) -> None:

@@ -231,6 +231,13 @@ def test_missed_months_come_first_and_nothing_after_the_period_asked_for(
     ]
 
 
+def test_an_allocation_for_a_user_who_is_not_there_fails(world: World, terminal: Terminal) -> None:
+    ran = terminal.run(allocate.main, *FEBRUARY, "--user-id", "nobody", "--yes", "--json")
+    assert ran.status == 1
+    assert ran.facts["users"][0]["because"]["code"] == "no_such_user"
+    assert world.lines() == []
+
+
 def test_a_file_says_of_each_user_what_was_granted_or_why_not(
     world: World, terminal: Terminal, tmp_path: Path
 ) -> None:

@@ -461,6 +461,68 @@ def test_a_removal_whose_answer_was_lost_was_one(
     assert not world.services.subscriptions.remove("1")
 
 
+def test_a_removal_that_is_overtaken_by_an_edit_reads_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subscription = world.subscribe("1")
+    store = world.services.subscriptions
+    monkeypatch.setattr(store, "_pause", lambda _: None)
+    read = store._read
+    reads = 0
+
+    def overtaken(user_id: str) -> Any:
+        nonlocal reads
+        item = read(user_id)
+        reads += 1
+        if reads == 1:
+            store.put(replace(subscription, plan="Starter", version=2))
+        return item
+
+    with monkeypatch.context() as late:
+        late.setattr(store, "_read", overtaken)
+        assert store.remove("1")
+    assert (reads, store.find("1")) == (2, None)
+
+
+def test_a_removal_that_another_eraser_overtakes_finds_it_done(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.subscribe("1")
+    store, other = world.services.subscriptions, world.restarted().subscriptions
+    monkeypatch.setattr(store, "_pause", lambda _: None)
+    read = store._read
+
+    def overtaken(user_id: str) -> Any:
+        item = read(user_id)
+        if item is not None:
+            other.remove(user_id)
+        return item
+
+    monkeypatch.setattr(store, "_read", overtaken)
+    assert store.remove("1")
+    assert not store.remove("1")
+
+
+def test_a_removal_that_is_always_overtaken_ends(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subscription = world.subscribe("1")
+    store = world.services.subscriptions
+    monkeypatch.setattr(store, "_pause", lambda _: None)
+    read = store._read
+
+    def overtaken(user_id: str) -> Any:
+        item = read(user_id) or {}
+        store.put(replace(subscription, version=int(item["version"]["N"]) + 1))
+        return item
+
+    with monkeypatch.context() as late:
+        late.setattr(store, "_read", overtaken)
+        with pytest.raises(Contention, match="edited too often"):
+            store.remove("1")
+    assert store.find("1") is not None
+
+
 def test_a_cursor_behind_the_end_of_its_sweep_is_refused_and_dynamodb_is_not_asked(
     world: World,
 ) -> None:

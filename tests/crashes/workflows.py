@@ -481,6 +481,26 @@ def _mails(world: CrashingWorld) -> None:
     """Nothing but what the stream sets off: one batch of three."""
 
 
+def unheard_expirations(world: CrashingWorld) -> None:
+    """The same of expirations, of which a user has two."""
+    for instant in (EXPIRY, "2026-03-04T23:00:00Z"):
+        world.now = at(instant)
+        world.tick("expiry", world.now)
+        world.drain()
+
+
+@workflow(
+    "mails",
+    "mails of expirations",
+    subscribed("ada"),
+    allocated,
+    granted_for_longer,
+    unheard_expirations,
+)
+def _expiration_mails(world: CrashingWorld) -> None:
+    """As above: each expiration is told in a mail of its own."""
+
+
 @workflow("mails", "an address that bounces", subscribed("ada", "bob"))
 def _bounce(world: CrashingWorld) -> None:
     import app

@@ -100,7 +100,7 @@ def test_every_condition_of_a_write_is_guarded() -> None:
             if isinstance(node, ast.Attribute) and node.attr == "does_not_exist":
                 yield path, node
 
-    assert len(list(conditions())) >= 5
+    assert len(list(conditions())) >= 6
     assert unguarded(conditions()) == []
 
 

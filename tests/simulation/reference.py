@@ -151,6 +151,11 @@ class Outdated(Exception):
     """What is stored was observed later than what an edit reports."""
 
 
+def _mailbox(email: str | None) -> str | None:
+    """What is the same of an address however it is spelt: capitals do not count."""
+    return None if email is None else email.lower()
+
+
 @dataclass(frozen=True)
 class Subscription:
     """What the product should know of a user, and what it knew before.
@@ -311,7 +316,7 @@ class Subscription:
         if changes.get("notifications", ()) is None:
             del changes["notifications"]
         changed = replace(self, observed_at=observed or self.observed_at, **changes)
-        if changed.email != self.email:
+        if _mailbox(changed.email) != _mailbox(self.email):
             changed = replace(changed, suppressed=None)
         if changed == self:
             return self

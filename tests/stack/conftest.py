@@ -1,7 +1,9 @@
 """The deployed stack, on an emulator of its own that enforces IAM; shared by all stack tests."""
 
 import json
+import os
 import time
+from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -11,9 +13,18 @@ from typing import Any, TypeVar
 import pytest
 
 from infra import emulator, packaging
+from infra.arguments import whole_number
 from infra.local import LocalStack, local_stack
 
 T = TypeVar("T")
+
+
+def pytest_configure() -> None:
+    """Says what is wrong with EXAMPLES of `make contract` before anything is packaged."""
+    try:
+        whole_number(0, 100_000)(os.environ.get("CONTRACT_EXAMPLES", "0"))
+    except ArgumentTypeError as error:
+        raise pytest.UsageError(f"EXAMPLES {error}") from error
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ def test_its_scope_and_lifetime_can_be_chosen(stack: LocalStack, make_token: Mak
         ((), "make token USER_ID=42"),
         (("--user-id", "42", "--scope", "admin"), "credits:admin"),
         (("--user-id", "4 2"), "user_id: must be"),
-        (("--user-id", "42", "--seconds", "0"), "1 or more"),
+        (("--user-id", "42", "--seconds", "0"), "from 1 to 31,622,400"),
     ],
 )
 def test_a_wrong_call_is_told_what_to_do(

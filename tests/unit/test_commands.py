@@ -169,6 +169,17 @@ def test_a_mistake_in_the_plans_is_told_by_every_command_before_it_does_anything
         ("void --user-id 42 --batch x --reason a --actor b", "--batch"),
         ("replay --from x --kind allocation", "--from: must be a date and time written like"),
         ("erase --user-id=a/b", "--user-id: "),
+        ("verify --zone Mars/Base", "ZONE: unknown timezone"),
+        ("verify --sample 0", "SAMPLE: must be a whole number"),
+        ("verify a/b", "USER_ID: "),
+        ("verify", "needs one of USER_ID=42"),
+        ("completeness 2026-13", "PERIOD: must be a month written like 2026-07"),
+        ("completeness 2026-07 --zones Mars/Base", "ZONES"),
+        ("completeness 2026-07 --zones=", "ZONES"),
+        ("clock --to tomorrow", "to: must be 'next midnight'"),
+        ("clock --zone Mars/Base", "zone: unknown timezone"),
+        ("token --user-id 42 --seconds 99999999999", "must be a whole number from 1 to 31,622,400"),
+        ("mails --to /dev/null/mails", "--to: /dev/null"),
     ],
 )
 def test_a_wrong_value_is_named_before_anything_is_looked_for(

@@ -1,0 +1,34 @@
+"""Who is due in a turn of a month, by the subscription as it is now."""
+
+from dataclasses import replace
+
+import pytest
+
+from chalicelib.domain.calendar import Period
+from chalicelib.domain.instants import parse_instant
+from chalicelib.domain.subscriptions import register
+from infra import packaging
+from infra.turn import is_due
+
+JULY = Period(2026, 7)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [({}, True), ({"plan": "gone"}, False), ({"timezone": "Mars/Base"}, False)],
+)
+def test_who_is_due_is_told_of_each_user_and_an_unknown_plan_or_timezone_is_not(
+    changes: dict[str, str], *, expected: bool
+) -> None:
+    catalogue = packaging.catalogue()
+    values = {
+        "user_id": "1",
+        "email": "1@example.com",
+        "timezone": "Europe/Paris",
+        "plan": "business",
+        "billing_interval": "yearly",
+        "status": "active",
+        "started_at": "2026-06-01T00:00:00Z",
+    }
+    user = register(values, catalogue, parse_instant("now", "2026-06-01T00:00:00Z"))
+    assert is_due(replace(user, **changes), catalogue, JULY) is expected  # type: ignore[arg-type]
