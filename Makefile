@@ -19,7 +19,7 @@ exported = $(eval export GIVEN_$(1) := $$(value $(1)))"$$GIVEN_$(1)"
 option = $(if $(value $(2)),--$(1)=$(call exported,$(2)))
 # $(call flag,yes,YES): --yes for YES=1, nothing for YES=0 or no YES at all.
 flag = $(if $(call is,$(2),$(ON)),--$(1))
-# $(call is,YES,1 yes true): whether it is one of these words; ends with a message if it is none that is known.
+# $(call is,YES,1 yes true): whether it is one of these words; ends with a message for a word that is not known.
 is = $(filter $(2),$(or $(call one-word,$(filter $(ON) $(OFF),$(value $(1))),$(value $(1))),$(if $(value $(1)),$(error $(1) must be 1 or 0))))
 one-word = $(if $(word 2,$(2)),,$(1))
 override ON := 1 yes true

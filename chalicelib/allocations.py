@@ -95,7 +95,8 @@ def save_subscription(
     subscription = services.subscriptions.change(user_id, decide)
     now = services.now()
     try:
-        # Most edits make nothing due, whatever the ledger says: they need not read it.
+        # Where no period is open, whatever the ledger says, it need not be read: of a user who is
+        # new, say, or paused.
         if due_periods(subscription, services.catalogue, None, now, now):
             services.ledger.post(
                 user_id,

@@ -120,7 +120,7 @@ class UsersMessage:
 
 
 UNKNOWN_ZONES = "unknown"
-"""In the place of a zone in a count: all those that are none, or none any more."""
+"""In the place of a zone in a count: all the zones that the database does not have."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -255,7 +255,7 @@ def _compare_plans(stage: str, lambda_: Any, after: PlanCatalogue, now: datetime
     try:
         before = plan_changes.terms_of(deployed)
     except ValueError as error:
-        # Nothing was granted by it, and whoever mends it must not be stopped.
+        # Nothing was granted by it, and a deployment that mends it must not be stopped.
         return [f"The deployed plans have a mistake, so nothing is compared with them: {error}"]
     refused = plan_changes.refusals(before, after, now)
     if refused:

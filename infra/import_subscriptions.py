@@ -86,14 +86,15 @@ def examine(services: Services, rows: list[Row], watch: Watch) -> Examined:
 
 def writer(services: Services) -> ImportRow:
     """Writes each under the condition that nobody edited the subscription meanwhile."""
-    now = services.now()
 
     def import_row(row: Row) -> str:
         before: list[Subscription | None] = []
 
         def decide(existing: Subscription | None) -> Subscription:
             before.append(existing)
-            return subscription_of(row, services.catalogue, now, existing)
+            # By the clock of the row: a month can begin while a long file is written, and a pause
+            # that ends with the row includes that beginning.
+            return subscription_of(row, services.catalogue, services.now(), existing)
 
         try:
             after = save_subscription(services, user_id_of(row), decide)

@@ -150,7 +150,7 @@ def changes(before: Mapping[str, Terms], after: PlanCatalogue) -> Iterator[str]:
     for plan_id, terms in before.items():
         if plan_id not in after:
             yield (
-                f"Plan {plan_id!r} is removed: whoever is on it gets no credits until they are "
+                f"Plan {plan_id!r} is removed: its users get no credits until they are "
                 f"moved to another plan (it granted {terms.monthly_credits:,} a month)"
             )
     for plan in after.plans:

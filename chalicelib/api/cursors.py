@@ -1,8 +1,8 @@
 """Cursors: where the next page of a listing begins, opaque to those who carry it back.
 
 A cursor says nothing but a position, and whose listing it is in is decided anew with every request:
-nobody can read with it what he could not read without. Its check sum only tells a caller who mixes
-up two listings that he does.
+nobody can read with it what they could not read without. Its check sum only tells a caller who
+mixes up two listings that they do.
 """
 
 import base64

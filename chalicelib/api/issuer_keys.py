@@ -159,7 +159,7 @@ def _issuer_key(data: object) -> IssuerKey:
     known = isinstance(family, str) and isinstance(curve, str | None)
     algorithms = _ALGORITHMS.get((family, curve)) if known else None
     if algorithms is None:
-        raise ValueError(f"its type {shown(family)}, curve {shown(curve)}, is none of ours")
+        raise ValueError(f"its type {shown(family)}, curve {shown(curve)}, is not supported")
     if not isinstance(key_id, str | None):
         raise ValueError("its id (kid) is not a text")  # noqa: TRY004 - as above
     if data.get("use", "sig") != "sig":
@@ -167,7 +167,7 @@ def _issuer_key(data: object) -> IssuerKey:
     if data.get("alg") is not None:
         algorithms = tuple(name for name in algorithms if name == data["alg"])
     if not algorithms:
-        raise ValueError(f"its algorithm {shown(data['alg'])} is none of ours")
+        raise ValueError(f"its algorithm {shown(data['alg'])} is not supported")
     if "d" in data:
         raise ValueError("its private half is published: whoever reads it can sign with it")
     try:

@@ -66,7 +66,8 @@ def show(call: Call) -> Answer:
 def unsubscribe(call: Call) -> Answer:
     """Ends the mails that the link is about; doing it again changes nothing.
 
-    Who was erased gets no more mails either: the answer is the same, and tells nobody.
+    A user who was erased gets no more mails either, so the answer is the same: it tells nobody who
+    was erased.
     """
     token = _token(call)
     try:

@@ -183,8 +183,8 @@ def not_allocated_because(
 ) -> NotAllocatedBecause | None:
     """The reason no allocation is to come; None when one is.
 
-    A plan that has left the catalogue is a reason like the others for whoever asks, and so is a
-    timezone that has left its database. Neither is one for `due_periods`: nobody knows what is owed
+    A plan that has left the catalogue is a reason like the others in an answer, and so is a
+    timezone that has left its database. `due_periods` raises for both: nobody knows what is owed
     then, and it must not pass for nothing.
     """
     if subscription.status in _OF_STATUS:
@@ -206,7 +206,7 @@ def no_allocation_because(
     allocated_through: Period | None,
     now: datetime,
 ) -> NotAllocatedBecause | None:
-    """The reason `next_allocation` knows of none; None when it knows one."""
+    """The reason `next_allocation` finds no allocation; None when it finds one."""
     reason = not_allocated_because(subscription, catalogue)
     if reason or next_allocation(subscription, catalogue, allocated_through, now):
         return reason
@@ -227,8 +227,8 @@ def due_periods(
     that has not begun at ``now``.
 
     Raises `InvalidInput` for a subscription that can receive and whose plan is not in the
-    catalogue, and `TimezoneUnknown` for one whose timezone is none: what is owed to it cannot be
-    told, and is not nothing.
+    catalogue, and `TimezoneUnknown` for one whose timezone is not in its database: what is owed to
+    it cannot be told, and is not nothing.
     """
     if subscription.can_receive:
         calendar.check_known(subscription.timezone)
@@ -368,10 +368,10 @@ def register(
     was observed after ``observed_at``. Answers ``existing`` itself when nothing changes.
 
     Nobody is given anything for a time without allocations. So ``eligible_from`` is by itself the
-    first registration: importing years of old subscribers grants nothing for the past. And who
-    comes back (from a pause, a cancellation, monthly billing, a plan that grants nothing, an end, a
-    start or an eligibility that lay ahead) has resumed ``now``. Only a changed ``eligible_from`` is
-    a decision to the contrary; to repeat the one there is decides nothing.
+    first registration: importing years of old subscribers grants nothing for the past. And a user
+    who comes back (from a pause, a cancellation, monthly billing, a plan that grants nothing, an
+    end, a start or an eligibility that lay ahead) has resumed ``now``. Only a changed
+    ``eligible_from`` decides otherwise; to repeat the stored one decides nothing.
     """
     now = to_millisecond(now)
     described = _described(values, catalogue, now, existing, kept)

@@ -52,8 +52,8 @@ _NOT_NOW = frozenset(
 )
 
 _NOT_VERIFIED = "is not verified"
-"""In SES's words for an identity that waits for its DNS entries, and in the sandbox for every
-recipient who is none: "Email address is not verified. The following identities failed the check"
+"""What SES says of an identity that waits for its DNS entries, and in the sandbox of a recipient
+who is not verified: "Email address is not verified. The following identities failed the check"
 (SES Developer Guide, Amazon SES email sending errors). Both are mended by people, not by the mail.
 """
 

@@ -285,3 +285,18 @@ def test_an_interrupted_import_is_said_to_be_finished_by_running_it_again(
     monkeypatch.setattr(import_subscriptions, "save_subscription", interrupted)
     assert command.run(text(ADA, BOB)) == 130
     assert "Run the same import again to finish it" in command.output.getvalue()
+
+
+def test_a_month_that_begins_while_a_file_is_written_is_not_paid_to_who_was_paused_until_their_row(
+    world: World,
+) -> None:
+    world.now = at("2026-01-31T22:50:00Z")
+    world.subscribe("1", status="paused")
+    rows = check(world, text(ADA)).good
+    write = SUBSCRIPTIONS.writer(world.services)
+
+    world.now = at("2026-01-31T23:10:00Z")  # February has begun in Paris
+    assert [write(row) for row in rows] == ["changed"]
+
+    assert world.services.subscriptions.get("1").resumed_at == world.now
+    assert world.services.ledger.account("1").last is None

@@ -446,7 +446,7 @@ class Life(RuleBasedStateMachine):
             self.edited(who, sender, troubles)
 
     def look(self, who: str) -> None:
-        """An editor reads a subscription, and keeps what he may send back."""
+        """An editor reads a subscription, and keeps what they may send back."""
         with self.step(f"an editor reads the subscription of {who}"):
             reply = self.world.call("GET", f"/api/subscriptions/{who}", SHOP)
             require(reply.status == 200, "reading a subscription was answered", reply)
@@ -866,7 +866,7 @@ EDITABLE = (
     *("email", "timezone", "plan", "billing_interval", "status", "started_at", "eligible_from"),
     *("ends_at", "allocation_amount", "notifications", "observed_at"),
 )
-"""What an editor sends back of what he has read."""
+"""What an editor sends back of what they have read."""
 
 FORGOTTEN: Json = dict.fromkeys(("email", "eligible_from", "ends_at", "allocation_amount"))
 """What gets its default when it is put without them."""

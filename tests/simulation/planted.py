@@ -112,7 +112,7 @@ def _marker_not_compared() -> AbstractContextManager[object]:
     return patch("chalicelib.store.ledger.fingerprint", lambda _: "the same for all")
 
 
-@bug("who asked before is not known by his marker")
+@bug("who asked before is not known by their marker")
 def _marker_not_seen() -> AbstractContextManager[object]:
     return patch("chalicelib.store.ledger._existing_marker", lambda _: None)
 
@@ -516,7 +516,7 @@ def _unprocessed_forgotten() -> AbstractContextManager[object]:
     return patch.object(SubscriptionStore, "get_many", get_many)
 
 
-@bug("one user's failure stops the users behind him")
+@bug("one user's failure stops the users behind them")
 def _first_failure_stops() -> AbstractContextManager[object]:
     original = records.Users.each
 

@@ -131,7 +131,7 @@ def test_what_changes_is_told_plan_by_plan() -> None:
     )
     assert list(changes(before, after)) == [
         (
-            "Plan 'gone' is removed: whoever is on it gets no credits until they are moved to "
+            "Plan 'gone' is removed: its users get no credits until they are moved to "
             "another plan (it granted 7 a month)"
         ),
         "Plan 'free' grants 10 credits a month since 2027-01-01, not 0, from now on",
