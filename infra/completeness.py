@@ -14,7 +14,9 @@ import time
 from botocore.exceptions import ClientError
 from rich.console import Console
 
-from infra import deploy, local, stacks
+from chalicelib.store.database import FAULTS
+from infra import local, session, stacks
+from infra.arguments import add_stage
 
 DEADLINE_SECONDS = 900.0
 _POLL_SECONDS = 1.0
@@ -28,16 +30,18 @@ def main(words: list[str] | None = None) -> int:
     )
     parser.add_argument("period", metavar="PERIOD", help="the month, such as 2026-07")
     parser.add_argument("--zones", help="only these timezones, separated by commas")
-    parser.add_argument("--stage", default=local.STAGE, help="default: the running local stack")
+    add_stage(parser)
     parser.add_argument("--json", action="store_true", help="print the report as JSON instead")
     arguments = parser.parse_args(words)
     event: dict[str, object] = {"period": arguments.period}
     if arguments.zones:
         event["zones"] = [zone.strip() for zone in arguments.zones.split(",")]
     try:
-        return _count(stacks.reach(arguments.stage), event, as_json=arguments.json)
-    except (local.NotRunningError, deploy.DeployError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        return _count(
+            stacks.reach(arguments.stage, arguments.region), event, as_json=arguments.json
+        )
+    except (local.NotRunningError, session.AwsError, *FAULTS) as error:
+        print(f"error: {session.words(error)}", file=sys.stderr)
         return 1
 
 

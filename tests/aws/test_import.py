@@ -39,7 +39,7 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def command(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> "Command":
-    monkeypatch.setattr(stacks, "services_of", lambda _stage: world.services)
+    monkeypatch.setattr(stacks, "services_of", lambda *_: world.services)
     return Command(monkeypatch, tmp_path)
 
 
