@@ -628,16 +628,16 @@ class _Stack:
         CloudFormation gives the newest first, and all that ever happened to a stack: the rest is
         not asked for once there is one that was seen.
         """
-        new: list[dict[str, Any]] = []
+        new: dict[str, dict[str, Any]] = {}  # by id: while pages are read, events move down
         for page in self._pages_of_events():
             known = [place for place, event in enumerate(page) if event["EventId"] in seen]
             # What comes late may stand between those that were seen, but not behind all of them.
             ahead = page[: known[-1]] if known else page
-            new += [event for event in ahead if event["EventId"] not in seen]
+            new |= {event["EventId"]: event for event in ahead if event["EventId"] not in seen}
             if known:
                 break
-        seen.update(event["EventId"] for event in new)
-        return new[::-1]
+        seen.update(new)
+        return [*new.values()][::-1]
 
     def _pages_of_events(self) -> Iterator[list[dict[str, Any]]]:
         pages = self._cloudformation.get_paginator("describe_stack_events")

@@ -4,7 +4,7 @@ import io
 import re
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -309,16 +309,18 @@ def test_more_events_than_a_page_has_are_all_read_and_none_of_the_past() -> None
     assert aws.pages_read == 4
 
 
-def test_an_event_that_comes_late_between_those_seen_is_not_lost(clock: Clock) -> None:
+def test_an_event_that_comes_late_between_those_seen_is_not_lost(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     aws = Aws(events=[event(1, "A", "UPDATE_IN_PROGRESS"), event(3, "C", "UPDATE_IN_PROGRESS")])
     said: list[str] = []
-    told = iter(
+    told: Iterator[Callable[[], None]] = iter(
         [
             lambda: aws.events.insert(1, event(2, "B", "CREATE_FAILED", "the cause")),
             lambda: aws.events.append(event(4, "credits-prod", "UPDATE_ROLLBACK_COMPLETE")),
         ]
     )
-    clock.sleep = lambda _: next(told)()  # type: ignore[method-assign]
+    monkeypatch.setattr(clock, "sleep", lambda _: next(told)())
     with pytest.raises(deploy.StackFailedError, match="the cause"):
         aws.deploy(said.append)
     assert [line.split()[2] for line in said] == ["A", "C", "B", "credits-prod"]
@@ -458,7 +460,8 @@ def test_what_is_tested_may_be_deployed_and_is_what_the_workflows_run() -> None:
 
 
 def test_the_pythons_of_lambda_are_those_of_its_api() -> None:
-    runtimes = botocore.session.Session().get_service_model("lambda").shape_for("Runtime").enum
+    lambda_ = botocore.session.Session().get_service_model("lambda")
+    runtimes = cast("Any", lambda_.shape_for("Runtime")).enum
     pythons = [name.removeprefix("python") for name in runtimes if name.startswith("python3.")]
     known = {name for name in pythons if int(name.partition(".")[2]) >= 11}
     assert known == {*packaging.LAMBDA_PYTHONS}
