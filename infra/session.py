@@ -225,7 +225,10 @@ def _of_credentials(error: BaseException) -> AwsError:
             reason, fix = str(error), "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, both."
         case ProfileNotFound():
             reason = str(error)
-            fix = "List those there are: aws configure list-profiles; then: export AWS_PROFILE=NAME"
+            fix = (
+                "List those there are: aws configure list-profiles; then: export AWS_PROFILE=NAME "
+                "(for the local stack: unset AWS_PROFILE)"
+            )
         case SSOError() | TokenRetrievalError():
             reason, fix = f"your SSO login is missing or has expired ({error})", _log_in()
         case LoginError():
