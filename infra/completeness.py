@@ -10,6 +10,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Callable
 
 from botocore.exceptions import ClientError
 from rich.console import Console
@@ -65,8 +66,9 @@ def _count(stage: stacks.Reach, event: dict[str, object], *, as_json: bool) -> i
             raise
         return body.decode()
 
+    report = f"s3://{started['bucket']}/{started['summary']}"
     with Console(stderr=True).status(f"Counting {started['zones']} zones ..."):
-        while not (summary := read(f"{started['summary']}.json")):
+        while not (summary := _watched(lambda: read(f"{started['summary']}.json"), report)):
             if time.monotonic() > deadline:
                 print(
                     f"error: not counted within {DEADLINE_SECONDS:.0f} s. Are there messages in "
@@ -79,8 +81,19 @@ def _count(stage: stacks.Reach, event: dict[str, object], *, as_json: bool) -> i
         print(json.dumps(json.loads(summary)))
     else:
         print(read(f"{started['summary']}.txt"), end="")
-        print(f"s3://{started['bucket']}/{started['summary']}.json")
+        print(f"{report}.json")
     return 0 if json.loads(summary)["complete"] else 1
+
+
+def _watched(ask: Callable[[], str | None], report: str) -> str | None:
+    """What is asked; whatever ends the watching, the count goes on: the error says so."""
+    try:
+        with session.told():
+            return ask()
+    except session.AwsError as error:
+        raise session.AwsError(
+            f"{error}\nThe count goes on without this command. Its report will be {report}.txt"
+        ) from error
 
 
 if __name__ == "__main__":

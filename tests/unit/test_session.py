@@ -1,5 +1,7 @@
 """AWS as commands reach it: which account and region, and what is said when that fails."""
 
+import io
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +27,7 @@ from botocore.exceptions import (
 )
 from pynamodb.exceptions import GetError
 
-from infra import deploy, session, stacks, verify
+from infra import completeness, deploy, session, stacks, verify
 from infra.__main__ import COMMANDS, main
 from infra.session import (
     AwsError,
@@ -392,6 +394,29 @@ def test_a_network_that_is_lost_while_a_command_works_is_no_traceback_either(
     monkeypatch.setattr("chalicelib.jobs.audits.verify_user", lost)
     assert verify.main(["42"]) == 1
     assert "error: AWS cannot be reached: Could not connect" in capsys.readouterr().err
+
+
+def test_a_count_that_is_lost_sight_of_is_said_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    started = {"success": True, "zones": 1, "bucket": "reports", "summary": "2026-07/1"}
+
+    class Aws:
+        def invoke(self, **_: object) -> dict[str, Any]:
+            return {"Payload": io.BytesIO(json.dumps(started).encode())}
+
+        def get_object(self, **_: object) -> None:
+            raise EndpointConnectionError(endpoint_url=URL)
+
+    reach = SimpleNamespace(client=lambda _: Aws(), functions={"check-completeness": "check"})
+    monkeypatch.setattr(stacks, "reach", lambda *_: reach)
+    assert completeness.main(["2026-07"]) == 1
+    said = capsys.readouterr().err
+    assert "error: AWS cannot be reached" in said
+    assert (
+        "The count goes on without this command. Its report will be s3://reports/2026-07/1.txt"
+        in (said)
+    )
 
 
 def test_a_command_that_asks_no_stage_says_it_as_clearly(
