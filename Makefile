@@ -28,7 +28,7 @@ override OFF := 0 no false
 # $(call needs,A B,example): ends with the example unless all the variables are given.
 needs = $(foreach name,$(1),$(if $(value $(name)),,$(error make $@ needs $(name). For example: make $@ $(2))))
 
-STAGED = $(call option,stage,STAGE)
+STAGED = $(call option,stage,STAGE) $(call option,region,REGION)
 REPAIR = $(STAGED) $(call flag,dry-run,DRY_RUN) $(call flag,yes,YES) $(call flag,json,JSON)
 
 .DEFAULT_GOAL := help
@@ -70,12 +70,12 @@ clean:  ## remove everything that was made, .venv too
 	rm -rf clients/typescript/node_modules clients/typescript/build clients/typescript/src/contract.ts
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-##@ Deploy and operate (the running local stack, or STAGE=prod with your AWS credentials)
+##@ Deploy and operate (the running local stack, or STAGE=prod REGION=eu-west-1 in your AWS account)
 .PHONY: deploy token-check import balances verify completeness security
 
 deploy: $(READY) | writable  ## deploy to AWS, after showing what would change: STAGE=dev or prod (REGION= YES=1)
 	$(call needs,STAGE,STAGE=dev)
-	@$(RUN) -m infra deploy $(STAGED) $(call option,region,REGION) $(call flag,yes,YES)
+	@$(RUN) -m infra deploy $(STAGED) $(call flag,yes,YES)
 
 token-check: $(READY)  ## why a token is accepted or refused: TOKEN=eyJ... or on standard input (JSON=1)
 	@TOKEN=$(call exported,TOKEN) $(RUN) -m infra token-check $(STAGED) $(call flag,json,JSON)
@@ -98,7 +98,7 @@ completeness: $(READY)  ## who was due for a month, and who was allocated: PERIO
 security: $(READY) | writable  ## known weaknesses in the template and the deployed packages (OFFLINE=1)
 	@$(RUN) -m infra security $(call flag,offline,OFFLINE)
 
-##@ Repair (all take STAGE, DRY_RUN=1, YES=1 and JSON=1; docs/repair.md)
+##@ Repair (all take STAGE, REGION, DRY_RUN=1, YES=1 and JSON=1; docs/repair.md)
 .PHONY: redrive replay allocate void export erase
 
 redrive: $(READY)  ## list dead letters, or move them back: QUEUE=allocations (LIMIT=10)

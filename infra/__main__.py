@@ -13,7 +13,8 @@ import os
 import runpy
 import sys
 
-from infra import packaging
+from chalicelib.store.database import FAULTS
+from infra import packaging, session
 
 COMMANDS = {
     "run": ("infra.run", "turn a month on this machine, and look at it"),
@@ -86,16 +87,20 @@ def main() -> int:
         # Whoever read it, such as `head`, has seen enough; Python is not to complain at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except (session.AwsError, *FAULTS) as error:
+        # Some of these are errors of the operating system, too, so they come first.
+        said = session.words(error)
     except OSError as error:
         if error.errno not in _NOT_WRITABLE or error.filename is None:
             raise
-        print(
-            f"error: {error.filename}: {error.strerror}. Commands write into build/ and docs/ of "
-            "their checkout: clone it where you can write.",
-            file=sys.stderr,
+        said = (
+            f"{error.filename}: {error.strerror}. Commands write into build/ and docs/ of their "
+            "checkout: clone it where you can write."
         )
-        return 1
-    return 0
+    else:
+        return 0
+    print(f"error: {said}", file=sys.stderr)
+    return 1
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
-"""How commands read the numbers they are given: what cannot be meant is refused, with limits."""
+"""How commands read what they are given: a number that cannot be meant is refused, with limits."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
+
+from chalicelib.settings import LOCAL_STAGE
 
 MOST = 1_000_000_000
 """More users, or more of anything a user, than there will be: a slip of the keyboard."""
@@ -36,3 +38,17 @@ def number(most: int = MOST) -> Callable[[str], Decimal]:
         return value
 
     return read
+
+
+def add_stage(parser: argparse.ArgumentParser) -> None:
+    """What every command takes that reaches a stage: which, and in which region."""
+    parser.add_argument("--stage", default=LOCAL_STAGE, help="default: the running local stack")
+    add_region(parser)
+
+
+def add_region(parser: argparse.ArgumentParser) -> None:
+    """Where in AWS."""
+    parser.add_argument(
+        "--region",
+        help="default: AWS_REGION, AWS_DEFAULT_REGION, or the region of your AWS profile",
+    )

@@ -39,7 +39,7 @@ from chalicelib.queues import chunks
 from chalicelib.services import read_clock
 from chalicelib.store.database import FAULTS
 from chalicelib.store.ledger import read_entry
-from infra import local, stacks, ticks
+from infra import local, session, stacks, ticks
 from infra.importing import progress_bar
 
 FARTHEST = timedelta(days=366)
@@ -407,7 +407,7 @@ def main(words: list[str] | None = None) -> int:
                 clock.move(to, lambda step, _: show(step.at))
         print(format_instant(clock.now()))
     except (local.NotRunningError, *STOPPED_BY) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {session.words(error)}", file=sys.stderr)
         return 1
     return 0
 

@@ -10,6 +10,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Callable
 
 from botocore.exceptions import ClientError
 from rich.console import Console
@@ -17,7 +18,9 @@ from rich.console import Console
 from chalicelib.domain import calendar
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.errors import InvalidInput
-from infra import deploy, local, stacks
+from chalicelib.store.database import FAULTS
+from infra import local, session, stacks
+from infra.arguments import add_stage
 
 DEADLINE_SECONDS = 900.0
 _POLL_SECONDS = 1.0
@@ -31,7 +34,7 @@ def main(words: list[str] | None = None) -> int:
     )
     parser.add_argument("period", metavar="PERIOD", help="the month, such as 2026-07")
     parser.add_argument("--zones", help="only these timezones, separated by commas")
-    parser.add_argument("--stage", default=local.STAGE, help="default: the running local stack")
+    add_stage(parser)
     parser.add_argument("--json", action="store_true", help="print the report as JSON instead")
     arguments = parser.parse_args(words)
     event: dict[str, object] = {"period": arguments.period}
@@ -40,9 +43,11 @@ def main(words: list[str] | None = None) -> int:
         if arguments.zones is not None:
             zones = [zone.strip() for zone in arguments.zones.split(",")]
             event["zones"] = calendar.parse_timezones("ZONES", zones)
-        return _count(stacks.reach(arguments.stage), event, as_json=arguments.json)
-    except (InvalidInput, local.NotRunningError, deploy.DeployError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        return _count(
+            stacks.reach(arguments.stage, arguments.region), event, as_json=arguments.json
+        )
+    except (InvalidInput, local.NotRunningError, session.AwsError, *FAULTS) as error:
+        print(f"error: {session.words(error)}", file=sys.stderr)
         return 1
 
 
@@ -66,8 +71,9 @@ def _count(stage: stacks.Reach, event: dict[str, object], *, as_json: bool) -> i
             raise
         return body.decode()
 
+    report = f"s3://{started['bucket']}/{started['summary']}"
     with Console(stderr=True).status(f"Counting {started['zones']} zones ..."):
-        while not (summary := read(f"{started['summary']}.json")):
+        while not (summary := _watched(lambda: read(f"{started['summary']}.json"), report)):
             if time.monotonic() > deadline:
                 print(
                     f"error: not counted within {DEADLINE_SECONDS:.0f} s. Are there messages in "
@@ -80,8 +86,19 @@ def _count(stage: stacks.Reach, event: dict[str, object], *, as_json: bool) -> i
         print(json.dumps(json.loads(summary)))
     else:
         print(read(f"{started['summary']}.txt"), end="")
-        print(f"s3://{started['bucket']}/{started['summary']}.json")
+        print(f"{report}.json")
     return 0 if json.loads(summary)["complete"] else 1
+
+
+def _watched(ask: Callable[[], str | None], report: str) -> str | None:
+    """What is asked; whatever ends the watching, the count goes on: the error says so."""
+    try:
+        with session.told():
+            return ask()
+    except session.AwsError as error:
+        raise session.AwsError(
+            f"{error}\nThe count goes on without this command. Its report will be {report}.txt"
+        ) from error
 
 
 if __name__ == "__main__":

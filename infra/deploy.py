@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import re
 import secrets
 import sys
@@ -25,29 +26,24 @@ from datetime import UTC, datetime
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeGuard, TypeVar
 
-import botocore.session
 import yaml
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    NoCredentialsError,
-    NoRegionError,
-    PartialCredentialsError,
-    ProfileNotFound,
-    SSOError,
-    TokenRetrievalError,
-)
+from botocore.exceptions import ClientError
 
 from chalicelib.domain.plans import PlanCatalogue
-from infra import alarms, packaging, plan_changes
+from infra import alarms, arguments, packaging, plan_changes
+from infra.session import AwsError, UnreachableError, open_session, told
 
 APP_NAME = "credits"
 
 # How long a change set may take to be computed, and a stack to be changed, in seconds.
 CHANGE_SET_DEADLINE = 300.0
 STACK_DEADLINE = 1800.0
+
+# For how long a network that is lost while a stack is watched is tried again, in seconds.
+NETWORK_PATIENCE = 120.0
+_LONGEST_PAUSE = 3.0
 
 # For how many minutes after an update CloudFormation waits for an alarm that takes it back. In
 # `prod` a little longer than the quarter of an hour in which everything has run once. The other
@@ -76,40 +72,10 @@ class PackageMaker(Protocol):
 T = TypeVar("T")
 
 _NO_CHANGES = ("didn't contain changes", "No updates are to be performed")
-_CREDENTIAL_CODES = frozenset(
-    {
-        "ExpiredToken",
-        "ExpiredTokenException",
-        "InvalidClientTokenId",
-        "RequestExpired",
-        "SignatureDoesNotMatch",
-        "UnrecognizedClientException",
-    }
-)
 
 
-_CREDENTIAL_ERRORS = (
-    NoCredentialsError,
-    PartialCredentialsError,
-    ProfileNotFound,
-    SSOError,
-    TokenRetrievalError,
-)
-
-
-class DeployError(Exception):
+class DeployError(AwsError):
     """The deployment did not happen, or did not succeed; the message says why and what to do."""
-
-
-class CredentialsError(DeployError):
-    """AWS does not know who is calling."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(
-            f"AWS does not accept your credentials: {reason}\n"
-            "Log in first, for example: aws sso login --profile NAME; export AWS_PROFILE=NAME\n"
-            "To try Credits without AWS:  make run"
-        )
 
 
 @dataclass(frozen=True)
@@ -291,13 +257,15 @@ def deploy(
     `client` makes a botocore client for a service, and so decides where this deploys to.
     `parameters` are those of infra/resources.yaml without the stage. `confirm`
     is asked once the changes have been shown; when it says no, nothing has been changed. `say` is
-    told each step, `say_detail` each change and each event of the stack. Raises `DeployError`, and
-    what `packaging.package` raises.
+    told each step, `say_detail` each change and each event of the stack. Raises `AwsError`, and
+    what `packaging.package` raises. A deployment of this stage that is under way is waited for.
     """
     plans = packaging.catalogue()
-    with told_as_deploy_errors():
+    with told():
         account = client("sts").get_caller_identity()["Account"]
         _check_parameters(stage, parameters)
+        stack = _Stack(client("cloudformation"), stack_name(stage), region, say, say_detail)
+        stack.wait_for_what_is_under_way()
         plan_lines = _compare_plans(stage, client("lambda"), plans, datetime.now(UTC))
         with tempfile.TemporaryDirectory() as output:
             say(f"Packaging stage {stage} ...")
@@ -305,30 +273,11 @@ def deploy(
             size = package.archive.stat().st_size / 1e6
             say(f"Uploading the Lambda archive ({size:.1f} MB) ...")
             template_url = _upload(client("s3"), package, account=account, region=region)
-        stack = _Stack(client("cloudformation"), stack_name(stage), say, say_detail)
         for line in plan_lines:
             say(line)
         rollback = _rollback_on_alarms(client("cloudwatch"), stage, say)
         changed = stack.apply(template_url, {**parameters, "Stage": stage}, rollback, confirm)
         return describe(stage, client, changed=changed)
-
-
-@contextmanager
-def told_as_deploy_errors() -> Iterator[None]:
-    """Raises `DeployError`, which says what to do, for what AWS or botocore refuses meanwhile."""
-    try:
-        yield
-    except ClientError as error:
-        kind = (
-            CredentialsError
-            if error.response["Error"]["Code"] in _CREDENTIAL_CODES
-            else DeployError
-        )
-        raise kind(str(error)) from error
-    except _CREDENTIAL_ERRORS as error:
-        raise CredentialsError(str(error)) from error
-    except (BotoCoreError, plan_changes.UnreadableDeploymentError) as error:
-        raise DeployError(str(error)) from error
 
 
 def describe(stage: str, client: ClientFactory, *, changed: bool = False) -> Deployment:
@@ -337,7 +286,7 @@ def describe(stage: str, client: ClientFactory, *, changed: bool = False) -> Dep
     Raises `DeployError` when there is no such stack.
     """
     name = stack_name(stage)
-    with told_as_deploy_errors():
+    with told():
         description = _describe_stack(client("cloudformation"), name)
     if description is None:
         raise DeployError(f"There is no stack {name}. Deploy it first: make deploy STAGE={stage}")
@@ -466,9 +415,12 @@ def _rollback_on_alarms(cloudwatch: Any, stage: str, say: Say) -> dict[str, Any]
 class _Stack:
     """One CloudFormation stack, changed through change sets."""
 
-    def __init__(self, cloudformation: Any, name: str, say: Say, say_detail: Say) -> None:
+    def __init__(
+        self, cloudformation: Any, name: str, region: str, say: Say, say_detail: Say
+    ) -> None:
         self._cloudformation = cloudformation
         self._name = name
+        self._region = region
         self._say = say
         self._say_detail = say_detail
 
@@ -505,6 +457,34 @@ class _Stack:
             self._say(f"Watched for {minutes} minutes after that; Ctrl-C ends nothing but this.")
         self._execute(change_set, deadline=STACK_DEADLINE + 60 * minutes)
         return True
+
+    def wait_for_what_is_under_way(self) -> None:
+        """Watches a deployment that was begun before, and lost sight of, to its end.
+
+        What it came to is said; this deployment goes on from there.
+        """
+        description = _describe_stack(self._cloudformation, self._name)
+        if not _is_under_way(description):
+            return
+        self._say(f"Stack {self._name} is {description['StackStatus']}: waiting for it to end ...")
+        seen = self._newest_events()
+        failure: ResourceFailure | None = None
+
+        def look() -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
+            found = _describe_stack(self._cloudformation, self._name)
+            return found, self._new_events(seen) if found else []
+
+        deadline = STACK_DEADLINE + 60 * max(MONITORING_MINUTES.values())
+        with self._under_way():
+            for description, events in self._poll(
+                look, deadline=deadline, what=f"stack {self._name}"
+            ):
+                told_of = self._tell(events)
+                failure = failure or told_of
+                if not _is_under_way(description):
+                    break
+        status = description["StackStatus"] if description else "DELETE_COMPLETE"
+        self._say(f"It ended in {status}." + (f" What failed first: {failure}" if failure else ""))
 
     def _make_way(self) -> bool:
         """Whether the stack exists and can be changed; what a failed creation left is removed."""
@@ -578,26 +558,58 @@ class _Stack:
             self._cloudformation.delete_stack(StackName=self._name)
 
     def _execute(self, change_set: str, *, deadline: float) -> None:
-        seen = {event["EventId"] for event in self._events()}
-        self._cloudformation.execute_change_set(
-            ChangeSetName=change_set, ClientRequestToken=secrets.token_hex(8)
-        )
+        seen = self._newest_events()
+        try:
+            with told():
+                self._cloudformation.execute_change_set(
+                    ChangeSetName=change_set, ClientRequestToken=secrets.token_hex(8)
+                )
+        except UnreachableError as error:
+            raise DeployError(
+                f"{error}\nIt is not known whether AWS has begun to change stack {self._name}. "
+                f"{self._how_to_go_on()}"
+            ) from error
         failure: ResourceFailure | None = None
         # The stack's own events say when it has ended. Its status would, too, but for a moment it
         # is still that of the deployment before.
-        for events in self._poll(
-            lambda: self._new_events(seen), deadline=deadline, what=f"stack {self._name}"
-        ):
-            for event in events:
-                self._say_detail(f"  {_event_line(event)}")
-                failure = failure or _failure_in(event)
-                status = event["ResourceStatus"]
-                if not _is_of_stack(event) or status.endswith("_IN_PROGRESS"):
-                    continue
-                if status in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
-                    return
-                if status.endswith("ROLLBACK_COMPLETE") or self._stays_failed(status):
-                    raise StackFailedError(self._name, status, failure)
+        with self._under_way():
+            for events in self._poll(
+                lambda: self._new_events(seen), deadline=deadline, what=f"stack {self._name}"
+            ):
+                told_of = self._tell(events)
+                failure = failure or told_of
+                for status in map(_status_of_stack, events):
+                    if status in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
+                        return
+                    if status.endswith("ROLLBACK_COMPLETE") or self._stays_failed(status):
+                        raise StackFailedError(self._name, status, failure)
+
+    def _tell(self, events: list[dict[str, Any]]) -> ResourceFailure | None:
+        """Says what happened; the first failure in it."""
+        for event in events:
+            self._say_detail(f"  {_event_line(event)}")
+        return next(filter(None, map(_failure_in, events)), None)
+
+    @contextmanager
+    def _under_way(self) -> Iterator[None]:
+        """Whatever ends the watching, the deployment goes on in AWS: the error says so."""
+        try:
+            with told():
+                yield
+        except StackFailedError:
+            raise
+        except AwsError as error:
+            raise DeployError(
+                f"{error}\nThe deployment of stack {self._name} goes on in AWS all the same. "
+                f"{self._how_to_go_on()}"
+            ) from error
+
+    def _how_to_go_on(self) -> str:
+        return (
+            "Run the same command again: it waits for what is under way, and goes on from there. "
+            "To look at it without:\n  aws cloudformation describe-stack-events "
+            f"--stack-name {self._name} --region {self._region} --max-items 20"
+        )
 
     def _stays_failed(self, status: str) -> bool:
         """Whether a stack that failed stays so: CREATE_FAILED may be followed by a rollback."""
@@ -606,28 +618,62 @@ class _Stack:
         description = _describe_stack(self._cloudformation, self._name)
         return description is None or description["StackStatus"] == status
 
+    def _newest_events(self) -> set[str]:
+        """The ids of the newest events: a page of them."""
+        return {event["EventId"] for event in next(self._pages_of_events(), [])}
+
     def _new_events(self, seen: set[str]) -> list[dict[str, Any]]:
-        """The events not seen before, oldest first."""
-        events = [event for event in self._events() if event["EventId"] not in seen]
-        seen.update(event["EventId"] for event in events)
-        return events[::-1]
+        """The events not seen before, oldest first.
 
-    def _events(self) -> list[dict[str, Any]]:
+        CloudFormation gives the newest first, and all that ever happened to a stack: the rest is
+        not asked for once there is one that was seen.
+        """
+        new: dict[str, dict[str, Any]] = {}  # by id: while pages are read, events move down
+        for page in self._pages_of_events():
+            known = [place for place, event in enumerate(page) if event["EventId"] in seen]
+            # What comes late may stand between those that were seen, but not behind all of them.
+            ahead = page[: known[-1]] if known else page
+            new |= {event["EventId"]: event for event in ahead if event["EventId"] not in seen}
+            if known:
+                break
+        seen.update(new)
+        return [*new.values()][::-1]
+
+    def _pages_of_events(self) -> Iterator[list[dict[str, Any]]]:
         pages = self._cloudformation.get_paginator("describe_stack_events")
-        return [
-            event for page in pages.paginate(StackName=self._name) for event in page["StackEvents"]
-        ]
+        for page in pages.paginate(StackName=self._name):
+            yield page["StackEvents"]
 
-    @staticmethod
-    def _poll(ask: Callable[[], T], *, deadline: float, what: str) -> Iterator[T]:
-        """Ask again and again, a little less often each time, until the caller stops."""
+    def _poll(self, ask: Callable[[], T], *, deadline: float, what: str) -> Iterator[T]:
+        """Ask again and again, a little less often each time, until the caller stops.
+
+        A network that is lost is waited for, within a bound.
+        """
         end = time.monotonic() + deadline
         pause = 0.1
+        lost_at: float | None = None
         while time.monotonic() < end:
-            yield ask()
-            time.sleep(pause)
-            pause = min(pause * 1.5, 3.0)
-        raise DeployError(f"Waited {deadline:.0f} s for {what}, in vain. See its events in AWS.")
+            try:
+                with told():
+                    answer = ask()
+            except UnreachableError as error:
+                if lost_at is None:
+                    lost_at = time.monotonic()
+                    self._say(f"{error}\nTrying again for {NETWORK_PATIENCE:.0f} s ...")
+                if time.monotonic() - lost_at > NETWORK_PATIENCE:
+                    raise
+            else:
+                lost_at = None
+                yield answer
+            time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - spreads requests, guards nothing
+            pause = min(pause * 1.5, _LONGEST_PAUSE)
+        raise DeployError(f"Waited {deadline:.0f} s for {what}, in vain.")
+
+
+def _is_under_way(description: dict[str, Any] | None) -> TypeGuard[dict[str, Any]]:
+    """Whether a stack is being changed. One that awaits a review is only about to be."""
+    status = description["StackStatus"] if description else ""
+    return status.endswith("_IN_PROGRESS") and status != "REVIEW_IN_PROGRESS"
 
 
 def _describe_stack(cloudformation: Any, name: str) -> dict[str, Any] | None:
@@ -656,6 +702,12 @@ def _is_of_stack(event: dict[str, Any]) -> bool:
     return bool(event.get("PhysicalResourceId") == event["StackId"])
 
 
+def _status_of_stack(event: dict[str, Any]) -> str:
+    """What a stack came to by an event; empty for what is under way, and for its resources."""
+    status: str = event["ResourceStatus"] if _is_of_stack(event) else ""
+    return "" if status.endswith("_IN_PROGRESS") else status
+
+
 def _failure_in(event: dict[str, Any]) -> ResourceFailure | None:
     """The failure an event tells of, unless it is only the echo of an earlier one."""
     reason = event.get("ResourceStatusReason", "no reason given")
@@ -682,7 +734,7 @@ def _arguments() -> argparse.Namespace:
     )
     deployable = [stage for stage in packaging.stages() if stage != "local"]
     parser.add_argument("--stage", required=True, choices=deployable, help="what to deploy")
-    parser.add_argument("--region", help="AWS region (default: that of your AWS configuration)")
+    arguments.add_region(parser)
     parser.add_argument("--yes", action="store_true", help="do not ask before changing anything")
     return parser.parse_args()
 
@@ -701,33 +753,30 @@ def _say(line: str) -> None:
 
 def main() -> int:
     """Deploy a stage to AWS; the exit status."""
-    arguments = _arguments()
+    given = _arguments()
     try:
-        parameters = parameters_of(arguments.stage)
-        session = botocore.session.get_session()
-        with told_as_deploy_errors():
-            region = arguments.region or session.get_config_variable("region")
-        if not region:
-            raise NoRegionError
+        packaging.check_python()
+        parameters = parameters_of(given.stage)
+        aws = open_session(given.region)
+        _say(f"Stage {given.stage} in {aws}")
         deployment = deploy(
-            arguments.stage,
-            lambda service: session.create_client(service, region_name=region),
-            region=region,
+            given.stage,
+            aws.client,
+            region=aws.region.name,
             parameters=parameters,
             say=_say,
             say_detail=_say,
-            confirm=agree if arguments.yes else _ask,
+            confirm=agree if given.yes else _ask,
         )
-    except NoRegionError:
-        print(
-            "error: which region? Add REGION=eu-west-1, or set AWS_DEFAULT_REGION.", file=sys.stderr
-        )
-        return 1
-    except (DeployError, packaging.PackagingError) as error:
+    except (AwsError, packaging.PackagingError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("Interrupted. CloudFormation goes on with what it has begun.", file=sys.stderr)
+        print(
+            "Interrupted. CloudFormation goes on with what it has begun; the same command waits "
+            "for it and goes on from there.",
+            file=sys.stderr,
+        )
         return 130
     for key, value in sorted(deployment.outputs.items()):
         _say(f"{key:<32} {value}")

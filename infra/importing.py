@@ -25,7 +25,8 @@ from chalicelib.domain.errors import CreditsError
 from chalicelib.domain.plans import CatalogueError, PlanCatalogue, parse_catalogue
 from chalicelib.services import PLANS_FILE, Services, read_clock
 from chalicelib.store.database import FAULTS
-from infra import csv_file, deploy, local, stacks
+from infra import csv_file, local, session, stacks
+from infra.arguments import add_stage
 from infra.csv_file import CheckedFile, Columns, Finding, Problem, Row, UnreadableFileError
 
 MOST_PROBLEMS_SHOWN = 50
@@ -145,7 +146,7 @@ def import_rows(
                 of_user.counts[import_row(row)] += 1
             except (CreditsError, *FAULTS) as error:
                 of_user.failures = [
-                    Problem(row.line, "", "", str(error)),
+                    Problem(row.line, "", "", session.words(error)),
                     *(
                         later.problem("user_id", f"comes after line {row.line}, which failed")
                         for later in rows[place + 1 :]
@@ -252,9 +253,7 @@ def command(kind: Import, words: list[str] | None, program: str, console: Consol
         epilog=f"Columns: {','.join(kind.columns.all)}. {kind.column_notes}",
     )
     parser.add_argument("file", type=Path, help="the CSV file")
-    parser.add_argument(
-        "--stage", default=local.STAGE, help="where to: the running local stack unless given"
-    )
+    add_stage(parser)
     parser.add_argument(
         "--skip-invalid",
         action="store_true",
@@ -265,10 +264,11 @@ def command(kind: Import, words: list[str] | None, program: str, console: Consol
         return _run(kind, arguments, console)
     except UnreadableFileError as error:
         console.print(f"error: {arguments.file}: {error}", markup=False, soft_wrap=True)
-    except (CatalogueError, local.NotRunningError, deploy.DeployError) as error:
-        console.print(f"error: {error}", markup=False)
+    except (CatalogueError, local.NotRunningError, session.AwsError) as error:
+        console.print(f"error: {error}", markup=False, soft_wrap=True)
     except (CreditsError, *FAULTS) as error:
-        console.print(f"error: {error}. Nothing was written.", markup=False)
+        said = session.words(error)
+        console.print(f"error: {said}\nNothing was written.", markup=False, soft_wrap=True)
     except KeyboardInterrupt:
         console.print("Interrupted. Run the same import again to finish it.")
         return INTERRUPTED
@@ -278,7 +278,7 @@ def command(kind: Import, words: list[str] | None, program: str, console: Consol
 def _run(kind: Import, arguments: argparse.Namespace, console: Console) -> int:
     stacks.check_name(arguments.stage)
     text = csv_file.read(arguments.file)
-    services = _services(kind, text, arguments.stage, console)
+    services = _services(kind, text, arguments, console)
     checked = check_with_progress(kind, services, text, console)
     if checked.problems:
         show_problems(console, checked.problems)
@@ -299,11 +299,11 @@ def _run(kind: Import, arguments: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def _services(kind: Import, text: str, stage: str, console: Console) -> Services:
+def _services(kind: Import, text: str, arguments: argparse.Namespace, console: Console) -> Services:
     """The services of a stage. When it is out of reach, what is wrong with the file is told too."""
     try:
-        return stacks.services_of(stage)
-    except (local.NotRunningError, deploy.DeployError):
+        return stacks.services_of(arguments.stage, arguments.region)
+    except (local.NotRunningError, session.AwsError):
         checked = kind.check_alone(text, catalogue(), read_clock())
         if checked.problems:
             show_problems(console, checked.problems)

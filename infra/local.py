@@ -26,7 +26,7 @@ import botocore.session
 from botocore.config import Config
 
 from chalicelib.settings import LOCAL_STAGE
-from infra import deploy, emulator, gateway, packaging, tokens
+from infra import deploy, emulator, gateway, packaging, session, tokens
 
 STAGE = LOCAL_STAGE
 
@@ -104,7 +104,7 @@ def local_stack(
     `say` is told what is happening. Without `schedules` the ticks come only when they are invoked,
     not from the clock. With `publish`, `running_stack()` finds this stack from other processes.
     `origins` are those of more web pages that may call the API.
-    Raises `EmulatorError`, `PackagingError` or `DeployError`.
+    Raises `EmulatorError`, `PackagingError` or `AwsError`.
     """
     # What is wrong is told at once, not when the stack is up.
     packaging.catalogue()
@@ -248,7 +248,7 @@ def main(words: list[str] | None = None) -> int:
             say(f"Ready. Its console is {page.url} and Ctrl-C ends it.")
             stay(stack)
             say("Ending ...")
-    except (emulator.EmulatorError, packaging.PackagingError, deploy.DeployError) as error:
+    except (emulator.EmulatorError, packaging.PackagingError, session.AwsError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -45,6 +45,12 @@ PLANS = "chalicelib/plans.toml"
 # What Lambda runs on; only wheels for it, or for any platform, are packed.
 _LAMBDA = "manylinux2014_x86_64"
 
+LAMBDA_PYTHONS = ("3.11", "3.12", "3.13", "3.14", "3.15")
+"""The Pythons from 3.11 on that Lambda runs: `Runtime` in its API, as botocore describes it."""
+
+TESTED_PYTHONS = ("3.11",)
+"""Those that the whole test suite runs on, by .github/workflows. Another is added there first."""
+
 # Counts the changes to what is done to the installed requirements.
 _LAYOUT = 5
 
@@ -86,6 +92,25 @@ class Package:
 def digest_of(template: dict[str, Any]) -> str:
     """A template's SHA-256, in hexadecimal."""
     return hashlib.sha256(json.dumps(template, sort_keys=True).encode()).hexdigest()
+
+
+def check_python(version: tuple[int, int] = sys.version_info[:2]) -> None:
+    """Raises `PackagingError` unless this Python may be what the functions run on in AWS.
+
+    Chalice and pip package for the Python that runs them. The emulator runs the functions on that
+    very one, so for the local stage any will do.
+    """
+    python = ".".join(map(str, version))
+    if python in TESTED_PYTHONS:
+        return
+    why = "was never tested with it" if python in LAMBDA_PYTHONS else "cannot run it on Lambda"
+    tested = " or ".join(TESTED_PYTHONS)
+    raise PackagingError(
+        f"This is Python {python}, and the functions would run on the same. Credits {why}: deploy "
+        f"with {tested}.\n"
+        f"make clean, then: make PYTHON=python{TESTED_PYTHONS[-1]} deploy STAGE=...\n"
+        "docs/deploying.md says how to have another one tested."
+    )
 
 
 def stages(root: Path = ROOT) -> list[str]:

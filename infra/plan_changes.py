@@ -21,12 +21,13 @@ from botocore.httpsession import URLLib3Session
 
 from chalicelib.domain.plans import Plan, PlanCatalogue
 from infra.packaging import PLANS
+from infra.session import AwsError
 
 _FURTHEST_AHEAD = timedelta(hours=14)
 """Where the day begins first, in Kiritimati."""
 
 
-class UnreadableDeploymentError(Exception):
+class UnreadableDeploymentError(AwsError):
     """The plans that are deployed could not be read; the message says why."""
 
 

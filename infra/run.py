@@ -20,12 +20,12 @@ from chalicelib.domain.plans import CatalogueError
 from chalicelib.services import read_clock
 from infra import (
     csv_file,
-    deploy,
     emulator,
     importing,
     local,
     mails,
     packaging,
+    session,
     stacks,
     ticks,
     turn,
@@ -127,7 +127,7 @@ def main(words: list[str] | None = None) -> int:
         CatalogueError,
         emulator.EmulatorError,
         packaging.PackagingError,
-        deploy.DeployError,
+        session.AwsError,
     ) as error:
         console.print(f"error: {error}", markup=False)
     except ticks.TickFailedError as error:

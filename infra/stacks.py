@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
+import sys
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
-
-import botocore.session
-from botocore.config import Config
+from typing import TYPE_CHECKING
 
 from chalicelib.domain.plans import CatalogueError, PlanCatalogue, parse_catalogue
 from chalicelib.queues import Queues
@@ -16,19 +13,13 @@ from chalicelib.services import Services
 from chalicelib.settings import Settings
 from chalicelib.store.database import connect
 from infra import deploy, emulator, local, packaging
+from infra.session import AwsError, ClientFactory, open_session, told
 
 if TYPE_CHECKING:
     from pynamodb.connection import Connection
 
 THREADS = 32
 """How many requests a command keeps under way."""
-
-
-class ClientFactory(Protocol):
-    """Makes botocore clients; ``settings`` are those of `botocore.config.Config`."""
-
-    def __call__(self, service: str, **settings: Any) -> Any:
-        """A client for ``service``."""
 
 
 class StageServices(Services):
@@ -44,9 +35,9 @@ class StageServices(Services):
 
     @cached_property
     def catalogue(self) -> PlanCatalogue:
-        """The plans on offer. Raises `DeployError` when they cannot be read."""
+        """The plans on offer. Raises `AwsError` when they cannot be read."""
         stage = self.settings.stage
-        with deploy.told_as_deploy_errors():
+        with told():
             text = deploy.deployed_plans(stage, self._client("lambda"))
         try:
             return parse_catalogue(text or "", f"the deployed {packaging.PLANS}")
@@ -67,31 +58,31 @@ class Reach:
     client: ClientFactory
 
 
-def reach(stage: str) -> Reach:
-    """The running local stack, or a stage deployed to AWS.
+def reach(stage: str, region: str | None = None) -> Reach:
+    """The running local stack, or a stage deployed to AWS; whose account that is, is shown.
 
-    Raises `NotRunningError` or `DeployError`, which say what to do.
+    Raises `NotRunningError` or `AwsError`, which say what to do.
     """
     check_name(stage)
     if stage == local.STAGE:
+        if region:
+            raise AwsError(
+                "The local stack is in no region. For a stage in AWS: STAGE=prod REGION=..."
+            )
         return reach_local(local.running_stack())
-    session = botocore.session.get_session()
-    with deploy.told_as_deploy_errors():
-        region = session.get_config_variable("region") or os.environ.get("AWS_REGION")
-    if not region:
-        raise deploy.DeployError("No region is set. Set one: export AWS_REGION=eu-west-1")
-
-    def client(service: str, **settings: Any) -> Any:
-        return session.create_client(service, region_name=region, config=Config(**settings))
-
-    deployment = deploy.describe(stage, client)
-    settings = _settings(stage, region, deployment.tables, deployment.queues)
+    aws = open_session(region)
+    # What a command prints for programs goes to standard output.
+    print(f"Stage {stage} in {aws}", file=sys.stderr)
+    deployment = deploy.describe(stage, aws.client)
+    settings = _settings(stage, aws.region.name, deployment.tables, deployment.queues)
+    with told():
+        connection = connect(aws.region.name, THREADS)
     return Reach(
         stage,
-        StageServices(settings, client, connect(region, THREADS)),
+        StageServices(settings, aws.client, connection),
         deployment.functions,
         deployment.queues,
-        client,
+        aws.client,
     )
 
 
@@ -109,9 +100,9 @@ def reach_local(stack: local.LocalStack) -> Reach:
     return Reach(stack.stage, services, stack.functions, stack.queues, stack.client)
 
 
-def services_of(stage: str) -> Services:
+def services_of(stage: str, region: str | None = None) -> Services:
     """The services of a stage; see `reach`."""
-    return reach(stage).services
+    return reach(stage, region).services
 
 
 def services_of_local(stack: local.LocalStack) -> Services:

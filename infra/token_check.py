@@ -22,7 +22,6 @@ from functools import partial
 from typing import TextIO, TypeVar
 
 import jwt
-from botocore.exceptions import BotoCoreError, ClientError
 
 from chalicelib.api.authorizer import (
     CLAIM_CHECKS,
@@ -45,7 +44,9 @@ from chalicelib.api.issuer_keys import (
 from chalicelib.domain.fields import shown
 from chalicelib.domain.instants import format_instant
 from chalicelib.settings import TokenSettings
-from infra import deploy, local, stacks
+from chalicelib.store.database import FAULTS
+from infra import local, session, stacks
+from infra.arguments import add_stage
 
 _PREFIX = re.compile(r"\s*(authorization\s*:)?\s*(bearer\s)?", re.IGNORECASE)
 _NOTHING_GIVEN = (
@@ -236,12 +237,13 @@ def read_token(environment: Mapping[str, str], stream: TextIO) -> str:
     return token
 
 
-def settings_of(stage: str) -> TokenSettings:
+def settings_of(stage: str, region: str | None) -> TokenSettings:
     """What the authorizer of a stage is told.
 
-    Raises `NotRunningError`, `DeployError`, or ValueError for settings that make no sense.
+    Raises `NotRunningError`, `AwsError`, what AWS raises, or ValueError for settings that make no
+    sense.
     """
-    reach = stacks.reach(stage)
+    reach = stacks.reach(stage, region)
     found = reach.client("lambda").get_function_configuration(
         FunctionName=reach.functions["authorizer"]
     )
@@ -274,7 +276,7 @@ def main(words: list[str] | None = None) -> int:
         "TOKEN of the environment, or on standard input.",
         epilog="make token-check STAGE=prod TOKEN=eyJ...",
     )
-    parser.add_argument("--stage", default=local.STAGE, help="default: the running local stack")
+    add_stage(parser)
     parser.add_argument("--json", action="store_true", help="print the report as JSON instead")
     # argparse would print what it does not know, and that can be the token.
     arguments, unknown = parser.parse_known_args(words)
@@ -282,16 +284,15 @@ def main(words: list[str] | None = None) -> int:
         parser.error("give the token in the variable TOKEN or on standard input, and no other word")
     try:
         token = read_token(os.environ, sys.stdin)
-        settings = settings_of(arguments.stage)
+        settings = settings_of(arguments.stage, arguments.region)
     except (
-        BotoCoreError,
-        ClientError,
         KeyError,
         ValueError,
         local.NotRunningError,
-        deploy.DeployError,
+        session.AwsError,
+        *FAULTS,
     ) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {session.words(error)}", file=sys.stderr)
         return 1
     report = examine(token, settings, fetch_keys)
     if arguments.json:

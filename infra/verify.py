@@ -21,7 +21,9 @@ from chalicelib.domain.fields import parse_user_id
 from chalicelib.domain.ledger import Account
 from chalicelib.jobs import audits
 from chalicelib.services import Services
-from infra import deploy, local, stacks
+from chalicelib.store.database import FAULTS
+from infra import local, session, stacks
+from infra.arguments import add_stage
 from infra.importing import progress_bar
 
 
@@ -37,15 +39,15 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("user_ids", nargs="*", metavar="USER_ID", help="whose ledgers to walk")
     parser.add_argument("--zone", help="of all in a timezone who can receive credits")
     parser.add_argument("--sample", type=int, help="of so many users at random")
-    parser.add_argument("--stage", default=local.STAGE, help="default: the running local stack")
+    add_stage(parser)
     parser.add_argument("--json", action="store_true", help="print the outcome as JSON instead")
     arguments = parser.parse_args(words)
     try:
         users = _users(arguments)
-        services = stacks.services_of(arguments.stage)
+        services = stacks.services_of(arguments.stage, arguments.region)
         found = _verify(services, list(users(services)))
-    except (InvalidInput, local.NotRunningError, deploy.DeployError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (InvalidInput, local.NotRunningError, session.AwsError, *FAULTS) as error:
+        print(f"error: {session.words(error)}", file=sys.stderr)
         return 1
     if arguments.json:
         print(_as_json(found))

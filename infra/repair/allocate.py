@@ -22,6 +22,7 @@ from chalicelib.domain.fields import parse_user_id
 from chalicelib.domain.ledger import Account, LedgerEntry
 from chalicelib.domain.subscriptions import Subscription, not_due_because
 from chalicelib.services import Services
+from infra import session
 from infra.repair import command
 from infra.repair.command import Repair, RepairError, Summary, parsed
 
@@ -192,7 +193,7 @@ def _summary(
 
 def _fact(user_id: str, outcome: Outcome | Exception) -> dict[str, Any]:
     if isinstance(outcome, Exception):
-        return {"user_id": user_id, "failure": str(outcome)}
+        return {"user_id": user_id, "failure": session.words(outcome)}
     if outcome.because:
         return {"user_id": user_id, "because": outcome.because._asdict()}
     return {

@@ -23,7 +23,8 @@ from chalicelib.domain.errors import CreditsError
 from chalicelib.domain.fields import FieldReader, Parser
 from chalicelib.services import Services
 from chalicelib.store.database import FAULTS
-from infra import deploy, local, stacks
+from infra import local, session, stacks
+from infra.arguments import add_stage
 from infra.importing import progress_bar
 
 Element = TypeVar("Element")
@@ -61,10 +62,12 @@ class Repair:
         stage: str,
         console: Console,
         *,
+        region: str | None = None,
         is_dry_run: bool = False,
         is_unasked: bool = False,
     ) -> None:
         self._stage = stage
+        self._region = region
         self.is_dry_run = is_dry_run
         self._console = console
         self._is_unasked = is_unasked
@@ -72,7 +75,7 @@ class Repair:
     @cached_property
     def reach(self) -> stacks.Reach:
         """What the stage has; looked for only once the options have been read."""
-        return stacks.reach(self._stage)
+        return stacks.reach(self._stage, self._region)
 
     @property
     def services(self) -> Services:
@@ -156,7 +159,7 @@ def parser_of(name: str, description: str, *, changes: bool = True) -> argparse.
         description=description,
         epilog=f"docs/repair.md says when to use it, with an example. With make: make {name} ...",
     )
-    parser.add_argument("--stage", default=local.STAGE, help="default: the running local stack")
+    add_stage(parser)
     parser.add_argument("--dry-run", action="store_true", help="show what would be done, only")
     if changes:
         parser.add_argument("--yes", action="store_true", help="do it without asking")
@@ -177,12 +180,15 @@ def run(
         repair = Repair(
             arguments.stage,
             console,
+            region=arguments.region,
             is_dry_run=arguments.dry_run,
             is_unasked=getattr(arguments, "yes", False),
         )
         summary = command(repair, arguments)
-    except (RepairError, local.NotRunningError, deploy.DeployError, *FAILURES) as error:
-        console.print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
+    except (RepairError, local.NotRunningError, session.AwsError, *FAILURES) as error:
+        console.print(
+            f"error: {session.words(error)}", markup=False, highlight=False, soft_wrap=True
+        )
         return 1
     except KeyboardInterrupt:
         console.print("Interrupted. Run the same command again to finish what it began.")

@@ -82,7 +82,7 @@ class Terminal:
             main(list(words))
         return self._capsys.readouterr().err
 
-    def _reach(self, stage: str) -> Reach:
+    def _reach(self, stage: str, _region: str | None) -> Reach:
         functions = {name: name for name in TICKS}
         return Reach(stage, self.world.services, functions, self._queues, self._client)
 

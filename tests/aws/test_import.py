@@ -39,7 +39,7 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def command(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> "Command":
-    monkeypatch.setattr(stacks, "services_of", lambda _stage: world.services)
+    monkeypatch.setattr(stacks, "services_of", lambda *_: world.services)
     return Command(monkeypatch, tmp_path)
 
 
@@ -185,7 +185,7 @@ def test_a_byte_order_mark_and_windows_line_ends_do_no_harm(world: World, comman
 def test_without_a_running_stack_the_next_step_is_said(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def none_runs(_stage: str) -> None:
+    def none_runs(*_: object) -> None:
         raise local.NotRunningError("No local stack is running. Start one: make up")
 
     monkeypatch.setattr(stacks, "services_of", none_runs)
@@ -215,7 +215,7 @@ def test_a_row_that_could_not_be_written_is_reported_and_the_others_are_written(
 def test_a_wrong_file_is_told_before_that_no_stack_is_running(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def none_runs(_stage: str) -> None:
+    def none_runs(*_: object) -> None:
         raise local.NotRunningError("No local stack is running. Start one: make up")
 
     monkeypatch.setattr(stacks, "services_of", none_runs)

@@ -43,7 +43,7 @@ def run(
     world: World, monkeypatch: pytest.MonkeyPatch, file: Path, *options: str
 ) -> tuple[int, str]:
     output = io.StringIO()
-    monkeypatch.setattr(stacks, "services_of", lambda _stage: world.services)
+    monkeypatch.setattr(stacks, "services_of", lambda *_: world.services)
     monkeypatch.setattr(import_balances, "Console", lambda **_: Console(file=output, width=300))
     return main([str(file), *options]), output.getvalue()
 

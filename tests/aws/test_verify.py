@@ -11,7 +11,7 @@ from tests.aws.world import World, client
 
 @pytest.fixture(autouse=True)
 def _reaches_the_world(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stacks, "services_of", lambda _stage: world.services)
+    monkeypatch.setattr(stacks, "services_of", lambda *_: world.services)
     world.subscribe("1")
     world.grant("1", 50, "a")
     world.grant("1", -20, "b")

@@ -15,7 +15,7 @@ def test_a_month_is_counted_and_its_table_printed(
     stack: LocalStack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     reached = stacks.reach_local(stack)
-    monkeypatch.setattr(stacks, "reach", lambda _stage: reached)
+    monkeypatch.setattr(stacks, "reach", lambda *_: reached)
     assert completeness.main(["2026-01", "--zones", "Europe/Paris,Asia/Tokyo"]) == 0
     shown = capsys.readouterr().out
     assert "Allocations of 2026-01, 2 zones" in shown

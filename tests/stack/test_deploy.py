@@ -20,6 +20,7 @@ from botocore.exceptions import ClientError, NoCredentialsError
 from chalicelib.domain.plans import Plan, PlanCatalogue
 from infra import deploy, emulator, local, packaging
 from infra.local import LocalStack
+from infra.session import CredentialsError
 from tests.stack.conftest import Invoke, Packaged, wait_for
 
 PAST = "2026-03-01T05:00:00Z"
@@ -302,7 +303,7 @@ def test_without_credentials_nothing_is_packaged_and_the_caller_is_told() -> Non
     def no_client(_service: str) -> Any:
         raise NoCredentialsError
 
-    with pytest.raises(deploy.CredentialsError):
+    with pytest.raises(CredentialsError):
         deploy.deploy("prod", no_client, region="eu-west-1", parameters={}, say=print)
 
 

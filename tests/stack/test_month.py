@@ -70,7 +70,7 @@ def test_neither_a_tick_nor_a_repair_nor_a_count_is_ahead_of_the_clock(
     stack: LocalStack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     reached = stacks.reach_local(stack)
-    monkeypatch.setattr(stacks, "reach", lambda _stage: reached)
+    monkeypatch.setattr(stacks, "reach", lambda *_: reached)
     services = services_of_local(stack)
     timezone = "Pacific/Honolulu"
     values = {

@@ -26,7 +26,7 @@ USERS = [f"killed-{number:03}" for number in range(USERS_A_MESSAGE)]
 
 @pytest.fixture(autouse=True)
 def _commands_reach_the_stack(stack: LocalStack, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stacks, "reach", lambda _stage: stacks.reach_local(stack))
+    monkeypatch.setattr(stacks, "reach", lambda *_: stacks.reach_local(stack))
 
 
 def subscribe(services: Services, user_id: str, timezone: str) -> None:

@@ -2,16 +2,18 @@
 
 import io
 import re
+import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import botocore.session
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, EndpointConnectionError
 
 from chalicelib.domain.plans import PlanCatalogue, parse_catalogue
 from chalicelib.settings import Settings
@@ -50,6 +52,12 @@ class Aws:
     deleted: bool = False
     code: str | None = None
     uploaded: bool = False
+    # What the last deployments left, newest first, and how many events a page of them has.
+    history: list[dict[str, Any]] = field(default_factory=list)
+    page: int = 100
+    pages_read: int = 0
+    # What the network does at each request from the execution on: an error, or nothing.
+    network: list[Exception | None] = field(default_factory=list)
 
     meta = SimpleNamespace(endpoint_url="https://s3.eu-west-1.amazonaws.com")
 
@@ -88,6 +96,13 @@ class Aws:
             ]
         }
 
+    def reach(self) -> None:
+        """Raises what the network does now; the last of it lasts."""
+        if self.network:
+            error = self.network[0] if len(self.network) == 1 else self.network.pop(0)
+            if error is not None:
+                raise error
+
     def describe_stacks(self, **_: Any) -> dict[str, Any]:
         if self.status is None:
             raise ClientError(
@@ -121,12 +136,17 @@ class Aws:
         def paginate(**_: Any) -> Iterator[dict[str, Any]]:
             if name == "describe_change_set":
                 yield {"Changes": []}
-            else:
-                yield {"StackEvents": self.events[::-1] if self.executed else []}
+                return
+            if self.executed:
+                self.reach()
+            found = (self.events[::-1] if self.executed else []) + self.history
+            for first in range(0, max(len(found), 1), self.page):
+                self.pages_read += 1
+                yield {"StackEvents": found[first : first + self.page]}
 
         return SimpleNamespace(paginate=paginate)
 
-    def deploy(self) -> list[str]:
+    def deploy(self, say_detail: deploy.Say = deploy.say_nothing) -> list[str]:
         """Deploys to it; what was said."""
 
         def make_package(_stage: str, output: Path, /, *, region: str) -> packaging.Package:
@@ -142,6 +162,7 @@ class Aws:
             region="eu-west-1",
             parameters=PARAMETERS,
             say=said.append,
+            say_detail=say_detail,
             make_package=make_package,
         )
         return said
@@ -228,6 +249,223 @@ def test_what_is_created_is_watched_by_no_alarm_for_there_are_none_yet() -> None
     aws = Aws(status=None, events=[event(1, "credits-prod", "CREATE_COMPLETE")])
     aws.deploy()
     assert "RollbackConfiguration" not in aws.sent
+
+
+# --- While AWS is at it -------------------------------------------------------------------------
+
+NO_NETWORK = EndpointConnectionError(endpoint_url="https://cloudformation.eu-west-1.amazonaws.com/")
+GOES_ON = "The deployment of stack credits-prod goes on in AWS all the same"
+LOOK = (
+    "aws cloudformation describe-stack-events --stack-name credits-prod --region eu-west-1 "
+    "--max-items 20"
+)
+
+
+class Clock:
+    """A clock that passes only while something sleeps; it cuts off who sleeps for ever."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    time = monotonic
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        assert self.now < 24 * 3600, "this has no bound"
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(deploy, "time", clock)
+    return clock
+
+
+@pytest.mark.usefixtures("clock")
+def test_of_a_stacks_events_only_those_not_seen_yet_are_read() -> None:
+    """A stack keeps the events of all its deployments; this one's are at the top."""
+    aws = Aws(history=[event(-n, "SweepsQueue", "UPDATE_COMPLETE") for n in range(1, 2_000)])
+    aws.deploy()
+    assert aws.pages_read == 2, "one before the change, one at the first look"
+
+
+@pytest.mark.usefixtures("clock")
+def test_more_events_than_a_page_has_are_all_read_and_none_of_the_past() -> None:
+    aws = Aws(
+        events=[
+            event(1, "SweepsQueue", "CREATE_FAILED", "there is one of that name"),
+            *(event(n, f"Queue{n}", "UPDATE_COMPLETE") for n in range(2, 9)),
+            event(9, "credits-prod", "UPDATE_ROLLBACK_COMPLETE"),
+        ],
+        history=[event(-n, f"Old{n}", "CREATE_FAILED", "long ago") for n in range(1, 50)],
+        page=4,
+    )
+    with pytest.raises(deploy.StackFailedError, match=r"SweepsQueue .* there is one") as failed:
+        aws.deploy()
+    assert "Old" not in str(failed.value)
+    assert aws.pages_read == 4
+
+
+def test_an_event_that_comes_late_between_those_seen_is_not_lost(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aws = Aws(events=[event(1, "A", "UPDATE_IN_PROGRESS"), event(3, "C", "UPDATE_IN_PROGRESS")])
+    said: list[str] = []
+    told: Iterator[Callable[[], None]] = iter(
+        [
+            lambda: aws.events.insert(1, event(2, "B", "CREATE_FAILED", "the cause")),
+            lambda: aws.events.append(event(4, "credits-prod", "UPDATE_ROLLBACK_COMPLETE")),
+        ]
+    )
+    monkeypatch.setattr(clock, "sleep", lambda _: next(told)())
+    with pytest.raises(deploy.StackFailedError, match="the cause"):
+        aws.deploy(said.append)
+    assert [line.split()[2] for line in said] == ["A", "C", "B", "credits-prod"]
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_network_that_is_lost_for_a_while_ends_no_deployment() -> None:
+    aws = Aws(network=[NO_NETWORK, NO_NETWORK, NO_NETWORK, None])
+    said = aws.deploy()
+    (lost,) = [line for line in said if "AWS cannot be reached" in line]
+    assert "Trying again for 120 s" in lost
+
+
+def test_a_network_that_stays_lost_ends_the_watching_and_the_deployment_is_said_to_go_on(
+    clock: Clock,
+) -> None:
+    aws = Aws(network=[NO_NETWORK])
+    with pytest.raises(deploy.DeployError) as ended:
+        aws.deploy()
+    for words in ("AWS cannot be reached", GOES_ON, "Run the same command again", LOOK):
+        assert words in str(ended.value)
+    assert deploy.NETWORK_PATIENCE < clock.now < deploy.NETWORK_PATIENCE + 10
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_network_that_comes_and_goes_is_given_all_its_time_each_time() -> None:
+    lost = [NO_NETWORK] * 30
+    aws = Aws(
+        network=[*lost, None, *lost, None, *lost, None],
+        events=[event(1, "A", "UPDATE_IN_PROGRESS")],
+    )
+    with pytest.raises(deploy.DeployError, match=r"Waited 1800 s .*\n.*goes on in AWS"):
+        aws.deploy()
+
+
+def test_a_login_that_expires_meanwhile_ends_the_watching_only(clock: Clock) -> None:
+    expired = ClientError({"Error": {"Code": "ExpiredToken", "Message": "so it says"}}, "Describe")
+    with pytest.raises(deploy.DeployError) as ended:
+        Aws(network=[expired]).deploy()
+    for words in ("your login has expired", "Log in: aws sso login", GOES_ON, LOOK):
+        assert words in str(ended.value)
+    assert clock.now < 1
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_stack_that_failed_is_not_said_to_go_on() -> None:
+    aws = Aws(events=[event(1, "credits-prod", "UPDATE_ROLLBACK_COMPLETE")])
+    with pytest.raises(deploy.StackFailedError) as failed:
+        aws.deploy()
+    assert "goes on" not in str(failed.value)
+
+
+@pytest.mark.usefixtures("clock")
+def test_when_it_is_not_known_whether_aws_has_begun_that_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def lost(*_: object, **__: object) -> None:
+        raise NO_NETWORK
+
+    monkeypatch.setattr(Aws, "execute_change_set", lost)
+    with pytest.raises(deploy.DeployError) as ended:
+        Aws().deploy()
+    assert "It is not known whether AWS has begun to change stack credits-prod" in str(ended.value)
+    assert "Run the same command again" in str(ended.value)
+
+
+def test_what_is_under_way_is_waited_for_and_the_deployment_goes_on_from_there(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aws = Aws(status="UPDATE_IN_PROGRESS")
+
+    def pass_time(seconds: float) -> None:
+        clock.now += seconds
+        if clock.now > 60 and not aws.uploaded:
+            aws.status = "UPDATE_ROLLBACK_COMPLETE"
+            aws.history.insert(0, event(-1, "A", "UPDATE_FAILED", "no such key"))
+
+    monkeypatch.setattr(clock, "sleep", pass_time)
+    said = aws.deploy()
+    assert said[0] == "Stack credits-prod is UPDATE_IN_PROGRESS: waiting for it to end ..."
+    assert said[1].startswith("It ended in UPDATE_ROLLBACK_COMPLETE. What failed first: A ")
+    assert said[2] == "Packaging stage prod ..."
+    assert aws.executed
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_stack_that_only_awaits_a_review_is_not_waited_for() -> None:
+    aws = Aws(status="REVIEW_IN_PROGRESS", events=[event(1, "credits-prod", "CREATE_COMPLETE")])
+    assert aws.deploy()[0] == "Packaging stage prod ..."
+
+
+# --- The Python of the functions ----------------------------------------------------------------
+
+
+def test_a_python_that_was_never_tested_is_refused_before_aws_is_asked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def nobody(*_: object) -> Any:
+        pytest.fail("AWS was asked")
+
+    monkeypatch.setattr(packaging, "TESTED_PYTHONS", ("3.10",))
+    monkeypatch.setattr(packaging, "LAMBDA_PYTHONS", ("3.10", "3.11", "3.12", "3.13", "3.14"))
+    monkeypatch.setattr(deploy, "open_session", nobody)
+    monkeypatch.setattr(sys, "argv", ["deploy", "--stage", "prod"])
+    assert deploy.main() == 1
+    said = capsys.readouterr().err
+    assert "Credits was never tested with it: deploy with 3.10." in said
+    assert "make clean, then: make PYTHON=python3.10 deploy STAGE=" in said
+
+
+@pytest.mark.parametrize(
+    ("version", "why"),
+    [
+        ((3, 12), "was never tested with it"),
+        ((3, 10), "cannot run it on Lambda"),
+        ((3, 99), "cannot run it on Lambda"),
+        ((4, 11), "cannot run it on Lambda"),
+    ],
+)
+def test_the_error_says_whether_lambda_or_the_tests_lack_a_python(
+    version: tuple[int, int], why: str
+) -> None:
+    with pytest.raises(packaging.PackagingError, match=f"This is Python {version[0]}") as refused:
+        packaging.check_python(version)
+    assert why in str(refused.value)
+    assert "PYTHON=python3.11" in str(refused.value)
+
+
+def test_what_is_tested_may_be_deployed_and_is_what_the_workflows_run() -> None:
+    for python in packaging.TESTED_PYTHONS:
+        major, minor = map(int, python.split("."))
+        packaging.check_python((major, minor))
+    run: set[str] = set()
+    for workflow in (packaging.ROOT / ".github" / "workflows").glob("*.yml"):
+        run |= {*re.findall(r'python-version: "([^"]+)"', workflow.read_text())}
+    assert run == {*packaging.TESTED_PYTHONS}
+
+
+def test_the_pythons_of_lambda_are_those_of_its_api() -> None:
+    lambda_ = botocore.session.Session().get_service_model("lambda")
+    runtimes = cast("Any", lambda_.shape_for("Runtime")).enum
+    pythons = [name.removeprefix("python") for name in runtimes if name.startswith("python3.")]
+    known = {name for name in pythons if int(name.partition(".")[2]) >= 11}
+    assert known == {*packaging.LAMBDA_PYTHONS}
+    assert {*packaging.TESTED_PYTHONS} <= known
 
 
 # --- The plans ----------------------------------------------------------------------------------

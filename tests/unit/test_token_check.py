@@ -160,7 +160,7 @@ Run = Callable[..., tuple[int, str, str]]
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """The command, for a stage with the settings of these tests."""
-    monkeypatch.setattr(token_check, "settings_of", lambda _: settings())
+    monkeypatch.setattr(token_check, "settings_of", lambda *_: settings())
     monkeypatch.setattr(token_check, "fetch_keys", keys)
 
     def ran(given: str, *words: str) -> tuple[int, str, str]:
@@ -211,7 +211,7 @@ def test_the_token_is_never_printed_not_even_where_it_does_not_belong(run: Run) 
 def test_a_stage_that_cannot_be_looked_at_is_an_error_that_says_why(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def none(_: str) -> TokenSettings:
+    def none(*_: object) -> TokenSettings:
         raise deploy.DeployError("There is no stack credits-dev. Deploy it first")
 
     monkeypatch.setattr(token_check, "settings_of", none)

@@ -1,0 +1,263 @@
+"""AWS as the commands on this machine reach it: one account, one region, one word for trouble.
+
+Every command that reaches a stage in AWS opens its session here. So all of them go by the same
+region, show the same account, and say of the same trouble the same thing: what to type.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import botocore.session
+from botocore.config import Config
+from botocore.exceptions import (
+    ClientError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    LoginError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    SSOError,
+    TokenRetrievalError,
+)
+from botocore.exceptions import ConnectionError as NoConnectionError
+
+from chalicelib.store.database import FAULTS
+
+EXAMPLE = "eu-west-1"
+
+CONNECT_TIMEOUT_SECONDS = 10
+"""botocore would wait a minute, five times over, where packets are lost without a word."""
+
+# The form of all that botocore knows: us-gov-west-1, cn-north-1 and eu-isoe-west-1, too.
+_REGION = re.compile(r"[a-z]{2,}(-[a-z]+)+-\d{1,2}")
+
+# AWS's own codes, of all its services: each family of protocols spells them another way.
+_EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException"})
+_CLOCK = frozenset(
+    {
+        "InvalidSignatureException",
+        "RequestExpired",
+        "RequestTimeTooSkewed",
+        "SignatureDoesNotMatch",
+    }
+)
+_UNKNOWN = frozenset(
+    {
+        "AuthFailure",
+        "InvalidAccessKeyId",
+        "InvalidClientTokenId",
+        "MissingAuthenticationToken",
+        "MissingAuthenticationTokenException",
+        "UnrecognizedClientException",
+    }
+)
+_DENIED = frozenset(
+    {"AccessDenied", "AccessDeniedException", "ForbiddenException", "UnauthorizedOperation"}
+)
+
+
+class AwsError(Exception):
+    """AWS cannot be asked, or refuses; the message says why and what to do."""
+
+
+class CredentialsError(AwsError):
+    """AWS does not know who is calling."""
+
+    def __init__(self, reason: str, fix: str) -> None:
+        super().__init__(
+            f"AWS does not know who you are: {reason}\n{fix}\nTo try Credits without AWS: make run"
+        )
+
+
+class UnreachableError(AwsError):
+    """No answer came: there is no network, or nothing at that address."""
+
+
+class ClientFactory(Protocol):
+    """Makes botocore clients; ``settings`` are those of `botocore.config.Config`."""
+
+    def __call__(self, service: str, **settings: Any) -> Any:
+        """A client for ``service``."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """Where the commands go, and who said so.
+
+    ``unlike``: what the other variable of the environment says instead, for people to know.
+    """
+
+    name: str
+    source: str
+    unlike: str = ""
+
+    def __str__(self) -> str:
+        but = f"; {self.unlike} is passed over" if self.unlike else ""
+        return f"{self.name} (from {self.source}{but})"
+
+
+@dataclass(frozen=True)
+class Session:
+    """An account and a region of AWS, within reach."""
+
+    account: str
+    region: Region
+    client: ClientFactory
+
+    def __str__(self) -> str:
+        return f"AWS account {self.account}, region {self.region}"
+
+
+def region_of(
+    given: str | None, environment: Mapping[str, str], profile: tuple[str, str]
+) -> Region:
+    """The region to go to: REGION, AWS_REGION, AWS_DEFAULT_REGION, or that of the profile.
+
+    ``profile`` is its name and its region. The order is that of the AWS CLI; botocore itself does
+    not read AWS_REGION. Raises `AwsError` where none is named, or something that cannot be one.
+    """
+    variables = ("AWS_REGION", "AWS_DEFAULT_REGION")
+    said = {"REGION": given or ""}
+    said |= {name: environment.get(name, "") for name in variables}
+    said[f"profile {profile[0]}"] = profile[1]
+    named = {source: name.strip() for source, name in said.items() if name.strip()}
+    if not named:
+        raise AwsError(f"Which region? Add REGION={EXAMPLE}, or: export AWS_REGION={EXAMPLE}")
+    source, name = next(iter(named.items()))
+    if not _REGION.fullmatch(name):
+        raise AwsError(f"{source} must be a region of AWS, such as {EXAMPLE}; is {name!r}")
+    other = named.get("AWS_DEFAULT_REGION", name)
+    differs = source == "AWS_REGION" and other != name
+    return Region(name, source, f"AWS_DEFAULT_REGION={other}" if differs else "")
+
+
+def open_session(region: str | None = None) -> Session:
+    """The account whose credentials this machine has, and the region to go to.
+
+    Asks AWS who is calling, so that whoever reads it knows before anything is asked or changed.
+    Raises `AwsError`.
+    """
+    made = botocore.session.get_session()
+    with told():
+        profile = made.get_scoped_config()
+        found = region_of(region, os.environ, (_profile() or "default", profile.get("region", "")))
+
+        def client(service: str, **settings: Any) -> Any:
+            config = Config(**{"connect_timeout": CONNECT_TIMEOUT_SECONDS, **settings})
+            return made.create_client(service, region_name=found.name, config=config)
+
+        try:
+            account = client("sts").get_caller_identity()["Account"]
+        except FAULTS:
+            raise
+        except (OSError, ValueError, AttributeError, TypeError) as error:
+            # What a credential_process comes to that is not there, or prints something else than
+            # JSON: botocore lets it through as it is.
+            raise _of_program(error) from error
+    return Session(account, found, client)
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Raises `AwsError`, which says what to do, for what AWS or the SDK refuses meanwhile."""
+    try:
+        yield
+    except FAULTS as error:
+        raise explained(error) from error
+
+
+def words(error: Exception) -> str:
+    """What to say of an error, be it AWS's or one of ours that says itself what to do."""
+    return str(explained(error) if isinstance(error, FAULTS) else error)
+
+
+def explained(error: Exception) -> AwsError:
+    """The error of AWS or its SDK, with what to do about it."""
+    cause = getattr(error, "cause", None) or error  # PynamoDB wraps what botocore raises
+    if isinstance(cause, ClientError):
+        return _of_answer(cause)
+    if isinstance(cause, NoConnectionError | HTTPClientError):
+        return _of_network(cause)
+    return _of_credentials(cause)
+
+
+def _of_answer(error: ClientError) -> AwsError:
+    code = error.response["Error"]["Code"]
+    if code in _EXPIRED:
+        return CredentialsError(f"your login has expired ({error})", _log_in())
+    if code in _CLOCK:
+        fix = f"Is the clock of this machine right? If it is: {_log_in()}"
+        return CredentialsError(str(error), fix)
+    if code in _UNKNOWN:
+        fix = f"{_log_in()}\nA region that the account has not enabled answers so, too."
+        return CredentialsError(str(error), fix)
+    if code in _DENIED:
+        return AwsError(
+            f"AWS refuses: {error}\nAsk whoever runs the account for that right, or use another "
+            "profile: export AWS_PROFILE=NAME"
+        )
+    return AwsError(str(error))
+
+
+def _of_network(error: Exception) -> UnreachableError:
+    if re.search(r"//(127\.0\.0\.1|localhost)\b", str(error)):
+        return UnreachableError(
+            f"The local stack does not answer: {error}\nStart one in another terminal: make up"
+        )
+    return UnreachableError(
+        f"AWS cannot be reached: {error}\nIs there a network, and does it want a VPN or a proxy "
+        f"(HTTPS_PROXY)? If the region in that address is wrong, name another: REGION={EXAMPLE}"
+    )
+
+
+def _of_credentials(error: BaseException) -> AwsError:
+    match error:
+        case NoCredentialsError():
+            reason, fix = "there are no credentials.", _log_in()
+        case PartialCredentialsError():
+            reason, fix = str(error), "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, both."
+        case ProfileNotFound():
+            reason = str(error)
+            fix = (
+                "List those there are: aws configure list-profiles; then: export AWS_PROFILE=NAME "
+                "(for the local stack: unset AWS_PROFILE)"
+            )
+        case SSOError() | TokenRetrievalError():
+            reason, fix = f"your SSO login is missing or has expired ({error})", _log_in()
+        case LoginError():
+            reason, fix = str(error), f"Log in: aws login{_of_profile()}"
+        case CredentialRetrievalError():
+            return _of_program(error)
+        case _:
+            return AwsError(str(error))
+    return CredentialsError(reason, fix)
+
+
+def _of_program(error: BaseException) -> CredentialsError:
+    return CredentialsError(
+        f"the credentials of profile {_profile() or 'default'} cannot be had: {error}",
+        "If it has a credential_process in ~/.aws/config, run that by hand: it has to end with "
+        "status 0 and print JSON with Version, AccessKeyId and SecretAccessKey.",
+    )
+
+
+def _profile() -> str:
+    """The profile that botocore goes by; empty for the default one."""
+    return os.environ.get("AWS_DEFAULT_PROFILE") or os.environ.get("AWS_PROFILE") or ""
+
+
+def _of_profile() -> str:
+    return f" --profile {_profile()}" if _profile() else ""
+
+
+def _log_in() -> str:
+    if _profile():
+        return f"Log in: aws sso login --profile {_profile()}"
+    return "Log in: aws sso login --profile NAME; export AWS_PROFILE=NAME"

@@ -1,0 +1,431 @@
+"""AWS as commands reach it: which account and region, and what is said when that fails."""
+
+import io
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import botocore.session
+import pytest
+from botocore.exceptions import (
+    ClientError,
+    ConnectTimeoutError,
+    CredentialRetrievalError,
+    EndpointConnectionError,
+    LoginRefreshRequired,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    ProxyConnectionError,
+    ReadTimeoutError,
+    SSOTokenLoadError,
+    TokenRetrievalError,
+    UnauthorizedSSOTokenError,
+)
+from pynamodb.exceptions import GetError
+
+from infra import completeness, deploy, session, stacks, verify
+from infra.__main__ import COMMANDS, main
+from infra.session import (
+    AwsError,
+    CredentialsError,
+    Region,
+    Session,
+    UnreachableError,
+    explained,
+    open_session,
+    region_of,
+)
+
+URL = "https://sts.eu-west-1.amazonaws.com/"
+VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE", "AWS_DEFAULT_PROFILE")
+CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+
+
+def refused(code: str) -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": "so it says"}}, "DescribeStacks")
+
+
+@pytest.fixture(autouse=True)
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """A machine without credentials, and what writes its ~/.aws/config."""
+    for name in (*VARIABLES, *CREDENTIALS):
+        monkeypatch.delenv(name, raising=False)
+    config = tmp_path / "config"
+    config.touch()
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+    def write(text: str) -> None:
+        config.write_text(text)
+
+    return write
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """The clients that were made, each with its region, in an account that lets everybody in."""
+    clients: list[tuple[str, str]] = []
+
+    def create(_: Any, service: str, region_name: str, **__: Any) -> Any:
+        clients.append((service, region_name))
+        return SimpleNamespace(get_caller_identity=lambda: {"Account": "123456789012"})
+
+    monkeypatch.setattr(botocore.session.Session, "create_client", create)
+    return clients
+
+
+# --- The region -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "first", "second", "profile", "shown"),
+    [
+        ("eu-west-1", "eu-west-2", "eu-west-3", "eu-north-1", "eu-west-1 (from REGION)"),
+        (None, "eu-west-2", "eu-west-2", "eu-north-1", "eu-west-2 (from AWS_REGION)"),
+        (None, "eu-west-2", "", "eu-north-1", "eu-west-2 (from AWS_REGION)"),
+        ("", "", "eu-west-3", "eu-north-1", "eu-west-3 (from AWS_DEFAULT_REGION)"),
+        (None, " ", "", "eu-north-1", "eu-north-1 (from profile prod)"),
+        ("us-gov-west-1\n", "", "", "", "us-gov-west-1 (from REGION)"),
+    ],
+)
+def test_the_region_is_the_one_given_then_aws_region_then_the_default_then_the_profiles(
+    given: str | None, first: str, second: str, profile: str, shown: str
+) -> None:
+    environment = {"AWS_REGION": first, "AWS_DEFAULT_REGION": second}
+    assert str(region_of(given, environment, ("prod", profile))) == shown
+
+
+def test_two_variables_that_disagree_are_both_shown() -> None:
+    environment = {"AWS_REGION": "eu-west-1", "AWS_DEFAULT_REGION": "us-east-1"}
+    assert str(region_of(None, environment, ("default", ""))) == (
+        "eu-west-1 (from AWS_REGION; AWS_DEFAULT_REGION=us-east-1 is passed over)"
+    )
+
+
+def test_without_a_region_the_error_says_how_to_name_one() -> None:
+    with pytest.raises(AwsError, match=r"Add REGION=eu-west-1, or: export AWS_REGION=eu-west-1"):
+        region_of(None, {}, ("default", ""))
+
+
+@pytest.mark.parametrize("name", ["Ireland", "eu west 1", "eu-west", "eu-west-1a", "x/../y-1", "1"])
+def test_what_cannot_be_a_region_is_named_with_where_it_comes_from(name: str) -> None:
+    with pytest.raises(AwsError, match="AWS_REGION must be a region of AWS, such as eu-west-1; is"):
+        region_of(None, {"AWS_REGION": name, "AWS_DEFAULT_REGION": "eu-west-1"}, ("default", ""))
+
+
+def test_the_region_of_a_profile_does_not_win_over_the_environments(
+    machine: Callable[[str], None], made: list[tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine("[profile prod]\nregion = us-east-1\n")
+    monkeypatch.setenv("AWS_PROFILE", "prod")
+    assert open_session().region == Region("us-east-1", "profile prod")
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    aws = open_session()
+    assert str(aws) == "AWS account 123456789012, region eu-west-1 (from AWS_REGION)"
+    aws.client("dynamodb")
+    assert made == [("sts", "us-east-1"), ("sts", "eu-west-1"), ("dynamodb", "eu-west-1")]
+
+
+def test_every_region_that_the_sdk_knows_has_the_form_of_one() -> None:
+    sdk = botocore.session.Session()
+    for partition in sdk.get_available_partitions():
+        for name in sdk.get_available_regions("cloudformation", partition):
+            assert region_of(name, {}, ("default", "")).name == name
+
+
+# --- What stands in the way -----------------------------------------------------------------------
+
+SSO = "aws sso login --profile NAME; export AWS_PROFILE=NAME"
+
+TROUBLE = {
+    "no credentials": (NoCredentialsError(), CredentialsError, SSO),
+    "half of them": (
+        PartialCredentialsError(provider="env", cred_var="AWS_SECRET_ACCESS_KEY"),
+        CredentialsError,
+        "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, both",
+    ),
+    "no such profile": (
+        ProfileNotFound(profile="pord"),
+        CredentialsError,
+        "aws configure list-profiles",
+    ),
+    "not logged in": (SSOTokenLoadError(error_msg="no token"), CredentialsError, SSO),
+    "an SSO login that expired": (UnauthorizedSSOTokenError(), CredentialsError, SSO),
+    "an SSO session that expired": (
+        TokenRetrievalError(provider="sso", error_msg="Token has expired"),
+        CredentialsError,
+        SSO,
+    ),
+    "a login of the console that expired": (LoginRefreshRequired(), CredentialsError, "aws login"),
+    "a credential_process that fails": (
+        CredentialRetrievalError(provider="custom-process", error_msg="no vault"),
+        CredentialsError,
+        "credential_process in ~/.aws/config, run that by hand",
+    ),
+    "an expired token": (refused("ExpiredToken"), CredentialsError, SSO),
+    "an expired token, of other services": (
+        refused("ExpiredTokenException"),
+        CredentialsError,
+        SSO,
+    ),
+    "unknown keys": (refused("InvalidClientTokenId"), CredentialsError, "has not enabled"),
+    "unknown keys, of other services": (
+        refused("UnrecognizedClientException"),
+        CredentialsError,
+        "has not enabled",
+    ),
+    "a clock that is wrong": (
+        refused("SignatureDoesNotMatch"),
+        CredentialsError,
+        "Is the clock of this machine right?",
+    ),
+    "no right": (refused("AccessDenied"), AwsError, "Ask whoever runs the account for that right"),
+    "no network": (
+        EndpointConnectionError(endpoint_url=URL),
+        UnreachableError,
+        "Is there a network",
+    ),
+    "no answer": (ConnectTimeoutError(endpoint_url=URL), UnreachableError, "HTTPS_PROXY"),
+    "an answer that ends": (ReadTimeoutError(endpoint_url=URL), UnreachableError, "REGION=eu-west"),
+    "no proxy": (ProxyConnectionError(proxy_url=URL), UnreachableError, "HTTPS_PROXY"),
+    "a local stack that ended": (
+        EndpointConnectionError(endpoint_url="http://127.0.0.1:4566/"),
+        UnreachableError,
+        "make up",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TROUBLE)
+def test_what_stands_in_the_way_is_said_with_what_to_type(name: str) -> None:
+    error, kind, fix = TROUBLE[name]
+    found = explained(error)
+    assert type(found) is kind
+    assert fix in str(found)
+    # The store's errors have it as their cause.
+    assert str(explained(GetError("Failed to get item", error))) == str(found)
+
+
+def test_the_profile_to_log_in_with_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "prod")
+    assert "aws sso login --profile prod\n" in str(explained(UnauthorizedSSOTokenError()))
+    assert "aws login --profile prod\n" in str(explained(LoginRefreshRequired()))
+
+
+SSO_PROFILE = """
+[default]
+sso_session = ours
+sso_account_id = 123456789012
+sso_role_name = admin
+[sso-session ours]
+sso_region = eu-west-1
+sso_start_url = https://nobody-has-logged-in-here.awsapps.com/start
+"""
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ("", "there are no credentials"),
+        (SSO_PROFILE, "your SSO login is missing or has expired"),
+        ("[default]\ncredential_process = false\n", "cannot be had"),
+        ("[default]\ncredential_process = there-is-no-such-program\n", "cannot be had: .*No such"),
+        ("[default]\ncredential_process = echo hello\n", "cannot be had"),
+        ("[default]\ncredential_process = echo []\n", "cannot be had"),
+        ("[default]\ncredential_process = echo {}\n", "Unsupported version"),
+        ("[default]\ncredential_process = 'a\n", "cannot be had"),
+        ("[default\n", "Unable to parse config file"),
+    ],
+)
+def test_credentials_that_this_machine_cannot_give_are_no_traceback(
+    config: str, said: str, machine: Callable[[str], None]
+) -> None:
+    """These are botocore's own ways to look for them, and none of them asks AWS."""
+    machine(config)
+    with pytest.raises(AwsError, match=said):
+        open_session("eu-west-1")
+
+
+# --- In every command -----------------------------------------------------------------------------
+
+REACHES = {
+    "deploy": "",
+    "token-check": "",
+    "import": "SUBSCRIPTIONS",
+    "balances": "BALANCES",
+    "verify": "42",
+    "completeness": "2026-07",
+    "redrive": "",
+    "replay": "--from 2026-07-01T00:00Z --kind allocation",
+    "allocate": "--period 2026-07 --user-id 42",
+    "void": "--user-id 42 --batch 42-7 --reason r --actor a",
+    "export": "--user-id 42",
+    "erase": "--user-id 42",
+}
+"""The commands that reach a stage, with what they cannot do without."""
+
+FILES = {
+    "SUBSCRIPTIONS": "user_id,timezone,plan,billing_interval,status,started_at\n"
+    "1,Europe/Paris,starter,yearly,active,2023-01-30T21:21:21Z\n",
+    "BALANCES": "reference,user_id,amount,granted_at\na,1,5,2026-01-01T00:00:00Z\n",
+}
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
+
+Ran = tuple[object, str]
+
+
+@pytest.fixture
+def run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Ran]:
+    """A command as `make` runs it: its exit status, and what it said."""
+    for file, text in FILES.items():
+        (tmp_path / file).write_text(text)
+    monkeypatch.setenv("TOKEN", "a.b.c")
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def ran(name: str, *words: str) -> Ran:
+        given = [
+            str(tmp_path / word) if word in FILES else word
+            for word in REACHES.get(name, "").split()
+        ]
+        monkeypatch.setattr(sys, "argv", ["infra", name, *words, *given])
+        try:
+            status: object = main()
+        except SystemExit as ended:
+            status = ended.code
+        said = capsys.readouterr()
+        return status, said.out + said.err
+
+    return ran
+
+
+def test_every_command_that_takes_a_stage_takes_a_region(run: Callable[..., Ran]) -> None:
+    helps = {name: run(name, "--help")[1] for name in COMMANDS}
+    assert {name for name, shown in helps.items() if "--stage" in shown} == {*REACHES}
+    assert {name for name, shown in helps.items() if "--region" in shown} == {*REACHES}
+
+
+@pytest.mark.parametrize("command", REACHES)
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        "no credentials",
+        "no such profile",
+        "an SSO login that expired",
+        "a credential_process that fails",
+        "an expired token",
+        "no network",
+    ],
+)
+def test_no_command_answers_trouble_with_a_traceback(
+    command: str, trouble: str, run: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    error, _, fix = TROUBLE[trouble]
+
+    def create(*_: object, **__: object) -> Any:
+        raise error
+
+    monkeypatch.setattr(botocore.session.Session, "create_client", create)
+    status, said = run(command, "--stage=dev", "--region=eu-west-1")
+    assert status == 1
+    assert "error: " in said
+    assert fix in said
+
+
+@pytest.mark.parametrize("command", [name for name in REACHES if name != "deploy"])
+def test_the_local_stack_is_in_no_region(command: str, run: Callable[..., Ran]) -> None:
+    """Or a stage that was meant to be looked at in AWS would be thought to have been."""
+    status, said = run(command, "--region=eu-west-1")
+    assert status == 1
+    assert "The local stack is in no region. For a stage in AWS: STAGE=prod REGION=..." in said
+
+
+def test_account_and_region_are_shown_before_anything_is_looked_for(
+    made: list[tuple[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def describe(stage: str, client: session.ClientFactory) -> deploy.Deployment:
+        assert capsys.readouterr().err == (
+            "Stage dev in AWS account 123456789012, region eu-west-1 (from REGION)\n"
+        )
+        raise deploy.DeployError(f"there is no {stage}, and {client}")
+
+    monkeypatch.setattr(deploy, "describe", describe)
+    with pytest.raises(deploy.DeployError, match="there is no dev"):
+        stacks.reach("dev", "eu-west-1")
+    assert made == [("sts", "eu-west-1")]
+
+
+def test_a_deployment_shows_account_and_region_before_anything_is_asked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def deployed(*_: object, region: str, **__: object) -> deploy.Deployment:
+        shown = capsys.readouterr().out
+        assert shown == f"Stage prod in AWS account 123456789012, region {region} (from REGION)\n"
+        raise deploy.DeployError("declined")
+
+    def nothing(*_: object, **__: object) -> None: ...
+
+    aws = Session("123456789012", Region("eu-west-1", "REGION"), nothing)
+    monkeypatch.setattr(deploy, "open_session", lambda _: aws)
+    monkeypatch.setattr(deploy, "deploy", deployed)
+    monkeypatch.setattr(deploy, "parameters_of", lambda _: {})
+    monkeypatch.setattr(sys, "argv", ["deploy", "--stage", "prod"])
+    assert deploy.main() == 1
+    assert capsys.readouterr().err == "error: declined\n"
+
+
+def test_a_network_that_is_lost_while_a_command_works_is_no_traceback_either(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def lost(*_: object) -> Any:
+        raise GetError("Failed to get item", EndpointConnectionError(endpoint_url=URL))
+
+    services = SimpleNamespace(threads=1)
+    monkeypatch.setattr(stacks, "services_of", lambda *_: services)
+    monkeypatch.setattr("chalicelib.jobs.audits.verify_user", lost)
+    assert verify.main(["42"]) == 1
+    assert "error: AWS cannot be reached: Could not connect" in capsys.readouterr().err
+
+
+def test_a_count_that_is_lost_sight_of_is_said_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    started = {"success": True, "zones": 1, "bucket": "reports", "summary": "2026-07/1"}
+
+    class Aws:
+        def invoke(self, **_: object) -> dict[str, Any]:
+            return {"Payload": io.BytesIO(json.dumps(started).encode())}
+
+        def get_object(self, **_: object) -> None:
+            raise EndpointConnectionError(endpoint_url=URL)
+
+    reach = SimpleNamespace(client=lambda _: Aws(), functions={"check-completeness": "check"})
+    monkeypatch.setattr(stacks, "reach", lambda *_: reach)
+    assert completeness.main(["2026-07"]) == 1
+    said = capsys.readouterr().err
+    assert "error: AWS cannot be reached" in said
+    assert (
+        "The count goes on without this command. Its report will be s3://reports/2026-07/1.txt"
+        in (said)
+    )
+
+
+def test_a_command_that_asks_no_stage_says_it_as_clearly(
+    run: Callable[..., Ran], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def mistaken(*_: object, **__: object) -> None:
+        raise ProfileNotFound(profile="pord")
+
+    monkeypatch.setattr("runpy.run_module", mistaken)
+    status, said = run("verify")
+    assert status == 1
+    assert said.startswith("error: AWS does not know who you are: The config profile (pord) could")
