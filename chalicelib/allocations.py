@@ -81,9 +81,16 @@ def next_due_allocation(
     )
 
 
+class Saved(NamedTuple):
+    """A subscription as it is written now, and the allocations that this made due."""
+
+    subscription: Subscription
+    posted: list[LedgerEntry]
+
+
 def save_subscription(
     services: Services, user_id: str, decide: Callable[[Subscription | None], Subscription]
-) -> Subscription:
+) -> Saved:
     """Writes what ``decide`` makes of a subscription, and posts what is due to it from then on.
 
     Sweeps end a week after a month's start: what an edit makes due would wait for the next month.
@@ -93,18 +100,19 @@ def save_subscription(
     from chalicelib.store.database import FAULTS
 
     subscription = services.subscriptions.change(user_id, decide)
+    posted: list[LedgerEntry] = []
     now = services.now()
     try:
         # Where no period is open, whatever the ledger says, it need not be read: of a user who is
         # new, say, or paused.
         if due_periods(subscription, services.catalogue, None, now, now):
-            services.ledger.post(
+            posted = services.ledger.post(
                 user_id,
                 lambda account: next_due_allocation(services, account, subscription, now, now),
             )
     except (CreditsError, *FAULTS) as error:
         logger().warning("due allocation not posted", user_id=user_id, error=str(error))
-    return subscription
+    return Saved(subscription, posted)
 
 
 def zones_of_run(services: Services, period: Period, zones: Sequence[str] | None) -> Zones:

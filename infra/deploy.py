@@ -508,7 +508,7 @@ class _Stack:
     def _create_change_set(
         self, template_url: str, parameters: dict[str, str], *, exists: bool, **settings: Any
     ) -> str:
-        name = f"deploy-{int(time.time() * 1000)}"
+        name = f"deploy-{int(time.time() * 1000)}-{secrets.token_hex(4)}"
         answer = self._cloudformation.create_change_set(
             StackName=self._name,
             ChangeSetName=name,

@@ -97,7 +97,7 @@ def writer(services: Services) -> ImportRow:
             return subscription_of(row, services.catalogue, services.now(), existing)
 
         try:
-            after = save_subscription(services, user_id_of(row), decide)
+            after = save_subscription(services, user_id_of(row), decide).subscription
         except OutdatedEdit:
             return "outdated"
         if before[-1] is None:

@@ -6,7 +6,7 @@ whatever is there when it is written, so two that change different fields lose n
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -14,6 +14,7 @@ from chalicelib.allocations import save_subscription
 from chalicelib.domain.errors import InvalidInput, NotFound, VersionConflict
 from chalicelib.domain.fields import FieldReader, parse_user_id
 from chalicelib.domain.instants import format_instant
+from chalicelib.domain.ledger import Account
 from chalicelib.domain.notifications import MailKind
 from chalicelib.domain.subscriptions import (
     FIELDS,
@@ -82,7 +83,8 @@ def get(call: Call) -> Answer:
     """The subscription, and what follows from it."""
     call.principal.may_manage_subscriptions()
     user_id = call.without_query().path_user_id()
-    return _answer(call, call.services.subscriptions.get(user_id))
+    subscription = call.services.subscriptions.get(user_id)
+    return _answer(call, subscription, call.services.ledger.account(user_id))
 
 
 def put(call: Call) -> Answer:
@@ -96,8 +98,8 @@ def put(call: Call) -> Answer:
         precondition.check(present)
         return register(values, call.services.catalogue, call.services.now(), present)
 
-    subscription = save_subscription(call.services, user_id, decide)
-    return _answer(call, subscription, status=200 if is_registered else 201)
+    subscription, account = _save(call, user_id, decide)
+    return _answer(call, subscription, account, status=200 if is_registered else 201)
 
 
 def patch(call: Call) -> Answer:
@@ -119,11 +121,11 @@ def patch(call: Call) -> Answer:
         lifted = edited.suppressed if lifts_suppression else None
         return without_suppression(edited, present.version + 1) if lifted else edited
 
-    subscription = save_subscription(call.services, user_id, decide)
+    subscription, account = _save(call, user_id, decide)
     if lifted:
         actor = call.principal.caller
         logger().info("mails resumed", user_id=user_id, actor=actor, suppressed=lifted.value)
-    return _answer(call, subscription)
+    return _answer(call, subscription, account)
 
 
 _SUPPRESSION = "mail_suppressed_because"
@@ -165,8 +167,19 @@ def _values(present: Subscription) -> dict[str, object]:
     }
 
 
-def _answer(call: Call, subscription: Subscription, status: int = 200) -> Answer:
-    account = call.services.ledger.account(subscription.user_id)
+def _save(
+    call: Call, user_id: str, decide: Callable[[Subscription | None], Subscription]
+) -> tuple[Subscription, Account]:
+    """Makes an edit; the subscription and the account after it.
+
+    The account is read before: an edit that is answered with an error has changed nothing.
+    """
+    account = call.services.ledger.account(user_id)
+    saved = save_subscription(call.services, user_id, decide)
+    return saved.subscription, Account(user_id, saved.posted[-1]) if saved.posted else account
+
+
+def _answer(call: Call, subscription: Subscription, account: Account, status: int = 200) -> Answer:
     now = account.time(call.services.now())
     upcoming = next_allocation(
         subscription, call.services.catalogue, account.allocated_through, now

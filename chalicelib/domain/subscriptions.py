@@ -310,7 +310,7 @@ def _first_to_come(
 def _first_instant(subscription: Subscription, catalogue: PlanCatalogue) -> datetime:
     """No period that begins earlier is due."""
     timezone = calendar.known_or_utc(subscription.timezone)
-    instants = [_instant(subscription.eligible_from, timezone), subscription.started_at]
+    instants = [instant_of(subscription.eligible_from, timezone), subscription.started_at]
     if subscription.resumed_at is not None:
         instants.append(subscription.resumed_at)
     if subscription.allocation_amount is None and subscription.plan in catalogue:
@@ -324,7 +324,8 @@ def _has_ended(subscription: Subscription, instant: datetime) -> bool:
     return subscription.ends_at is not None and subscription.ends_at <= instant
 
 
-def _instant(moment: Moment, timezone: str) -> datetime:
+def instant_of(moment: Moment, timezone: str) -> datetime:
+    """The instant that is meant by one, or by a local date of a timezone."""
     # To Python, an instant is a date too.
     return moment if isinstance(moment, datetime) else calendar.midnight(timezone, moment)
 
@@ -483,7 +484,9 @@ def _decides(existing: Subscription, described: Subscription) -> bool:
     if described.eligible_from == described.registered_at:
         return False
     timezone = calendar.known_or_utc(existing.timezone)
-    return _instant(described.eligible_from, timezone) != _instant(existing.eligible_from, timezone)
+    return instant_of(described.eligible_from, timezone) != instant_of(
+        existing.eligible_from, timezone
+    )
 
 
 def without_mails(subscription: Subscription, kind: MailKind | None) -> Subscription:

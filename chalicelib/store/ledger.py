@@ -228,6 +228,9 @@ class LedgerStore:
             for operation, marker in markers.items()
         }
         entries = self.entries(places.values())
+        for user_id, entry_number in places.values():
+            if (user_id, entry_number) not in entries:
+                raise LedgerCorrupt(user_id, entry_number, "it has a marker and is not there")
         return {
             operation: Performed(
                 _entry(entries[place]),

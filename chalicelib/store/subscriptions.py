@@ -14,7 +14,7 @@ then refused by what it wrote itself; the id tells that from the edit of somebod
 """
 
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date, datetime
 from typing import NamedTuple
 
@@ -22,15 +22,16 @@ from pynamodb.connection import Connection
 from pynamodb.exceptions import DeleteError, PutError
 from pynamodb.expressions.operand import Path
 
+from chalicelib.domain import calendar
 from chalicelib.domain.errors import Contention, NotFound, VersionConflict
 from chalicelib.domain.instants import from_milliseconds, to_milliseconds
 from chalicelib.domain.notifications import ALL_KINDS, MailKind
 from chalicelib.domain.subscriptions import (
     BillingInterval,
-    Moment,
     Subscription,
     SubscriptionStatus,
     SuppressedBecause,
+    instant_of,
 )
 
 from .database import (
@@ -277,9 +278,16 @@ def _item(subscription: Subscription) -> Item:
         "billing_interval": text(subscription.billing_interval.value),
         "status": text(subscription.status.value),
         "started_at": number(to_milliseconds(subscription.started_at)),
-        "eligible_from": _moment(subscription.eligible_from),
+        # A number always: releases that know no local dates read it, too.
+        "eligible_from": number(
+            to_milliseconds(
+                instant_of(subscription.eligible_from, calendar.known_or_utc(subscription.timezone))
+            )
+        ),
         "version": number(subscription.version),
     }
+    if not isinstance(subscription.eligible_from, datetime):
+        item["eligible_on"] = text(subscription.eligible_from.isoformat())
     if subscription.email is not None:
         item["email"] = text(subscription.email)
     if subscription.allocation_amount is not None:
@@ -313,7 +321,9 @@ def _subscription(item: Item) -> Subscription:
         billing_interval=BillingInterval(item["billing_interval"]["S"]),
         status=SubscriptionStatus(item["status"]["S"]),
         started_at=from_milliseconds(int(item["started_at"]["N"])),
-        eligible_from=_read_moment(item["eligible_from"]),
+        eligible_from=date.fromisoformat(day)
+        if (day := get_text(item, "eligible_on"))
+        else from_milliseconds(int(item["eligible_from"]["N"])),
         allocation_amount=int(amount["N"]) if amount else None,
         version=int(item["version"]["N"]),
         notifications=frozenset(kind for kind in MailKind if kind.value not in unwanted),
@@ -324,16 +334,3 @@ def _subscription(item: Item) -> Subscription:
 
 _INSTANTS = ("registered_at", "resumed_at", "ends_at", "observed_at")
 """What an item has only where it is known."""
-
-
-def _moment(moment: Moment) -> dict[str, str]:
-    """An instant is a number, and a local date a text."""
-    if isinstance(moment, datetime):
-        return number(to_milliseconds(moment))
-    return text(moment.isoformat())
-
-
-def _read_moment(value: Mapping[str, str]) -> Moment:
-    if "S" in value:
-        return date.fromisoformat(value["S"])
-    return from_milliseconds(int(value["N"]))

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from chalicelib.domain.ledger import operation_digest
 from chalicelib.store.ledger import fingerprint
 from tests.aws.api import ADMIN, BACKEND, Api, Caller, user
 from tests.aws.world import World, at
@@ -254,7 +255,8 @@ def test_a_claw_back_that_is_not_to_take_what_is_left_keeps_its_key(world: World
     api.post(ALLOCATE, ADMIN, {"user_id": 1, "amount": 50, "reason": "Trial"}, key="a")
     claw_back = {"user_id": 1, "amount": -20, "reason": "Mistake"}
     first = api.post(ALLOCATE, ADMIN, claw_back, key="b")
-    (marker,) = [line for line in world.lines() if line["user_id"]["S"].endswith("#b")]
+    key = f"operation#{operation_digest('manual#ada#b')}"
+    (marker,) = [line for line in world.lines() if line["user_id"]["S"] == key]
     described = {
         "user_id": "1",
         "amount": -20,

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from botocore.exceptions import EndpointConnectionError
 
-from chalicelib.domain.errors import Contention, VersionConflict
+from chalicelib.domain.errors import Contention, LedgerCorrupt, VersionConflict
 from chalicelib.domain.subscriptions import Subscription, SuppressedBecause, suppress
 from tests.aws.api import ADMIN, BACKEND, Api, user
 from tests.aws.world import World, at, client
@@ -170,6 +171,29 @@ def test_an_edit_stands_though_what_it_makes_due_cannot_be_posted_and_the_next_o
     assert world.history("42") == []
     api.patch(PATH, BACKEND, {})
     assert [str(entry.allocated_through) for entry in world.history("42")] == ["2026-01"]
+
+
+@pytest.mark.parametrize(
+    ("failure", "status"),
+    [
+        (EndpointConnectionError(endpoint_url="https://dynamodb"), 503),
+        (LedgerCorrupt("42", 1, "its body cannot be read"), 500),
+    ],
+)
+def test_an_edit_whose_ledger_cannot_be_read_is_an_error_and_changes_nothing(
+    world: World, api: Api, monkeypatch: pytest.MonkeyPatch, failure: Exception, status: int
+) -> None:
+    """Else it would be made, and answered with an error because of what is answered beside it."""
+    api.put(PATH, BACKEND, ADA)
+    before = world.services.subscriptions.get("42")
+
+    def account(_: str) -> None:
+        raise failure
+
+    monkeypatch.setattr(world.services.ledger, "account", account)
+    for send, edit in ((api.patch, {"plan": "starter"}), (api.put, {**ADA, "plan": "starter"})):
+        assert send(PATH, BACKEND, edit).status == status
+    assert world.services.subscriptions.get("42") == before
 
 
 def test_a_subscription_ends_and_says_why_nothing_more_comes(world: World, api: Api) -> None:

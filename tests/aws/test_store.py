@@ -316,9 +316,11 @@ def test_what_an_edit_leaves_behind_is_kept_and_a_local_date_as_a_text(world: Wo
     found = client("dynamodb").get_item(
         TableName="credits-dev-subscriptions", Key={"user_id": {"S": "1"}}
     )["Item"]
-    kept = ("eligible_from", "resumed_at", "ends_at", "observed_at")
+    kept = ("eligible_from", "eligible_on", "resumed_at", "ends_at", "observed_at")
     assert {name: found[name] for name in kept} == {
-        "eligible_from": {"S": "2026-02-01"},
+        # Its midnight in Paris, for releases that know no local dates.
+        "eligible_from": {"N": "1769900400000"},
+        "eligible_on": {"S": "2026-02-01"},
         "resumed_at": {"N": "1772600767089"},
         "ends_at": {"N": "1798761600000"},
         "observed_at": {"N": "1772600767008"},
