@@ -39,7 +39,7 @@ UNSUBSCRIBE_KEY = b"k" * 32
 CORRELATION_ID = "tick"
 """What all that follows from a tick bears."""
 
-MOST_RECEIVES = 50
+MOST_RECEIVES = 60
 """The notifications queue's maxReceiveCount (a test of the template compares it)."""
 
 
