@@ -608,7 +608,7 @@ def _read(item: Json) -> Subscription:
     """A subscription as the table has it."""
     unwanted = item.get("unwanted_mails", {"S": ""})["S"].split()
     own = item.get("allocation_amount")
-    eligible = item["eligible_from"]
+    day = item.get("eligible_on")
     return Subscription(
         user_id=item["user_id"]["S"],
         email=item["email"]["S"] if "email" in item else None,
@@ -618,7 +618,7 @@ def _read(item: Json) -> Subscription:
         status=item["status"]["S"],
         started_at=instant(item["started_at"]),
         registered_at=instant(item["registered_at"]),
-        eligible_from=date.fromisoformat(eligible["S"]) if "S" in eligible else instant(eligible),
+        eligible_from=date.fromisoformat(day["S"]) if day else instant(item["eligible_from"]),
         allocation_amount=int(own["N"]) if own else None,
         notifications=ALL_KINDS - set(unwanted),
         ends_at=instant(item["ends_at"]) if "ends_at" in item else None,
