@@ -12,7 +12,12 @@ from chalicelib.domain import calendar, ledger
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.errors import CreditsError, InvalidInput, LedgerCorrupt, TimezoneUnknown
 from chalicelib.domain.ledger import Account, LedgerEntry
-from chalicelib.domain.subscriptions import Subscription, due_periods, monthly_amount
+from chalicelib.domain.subscriptions import (
+    Subscription,
+    due_periods,
+    monthly_amount,
+    not_allocated_because,
+)
 from chalicelib.messages import Sweep, SweepKind
 from chalicelib.observability import correlation_id, logger
 from chalicelib.services import Services
@@ -192,4 +197,6 @@ def _due_to(
                 yield Due(entry, subscription.timezone)
                 account = Account(user_id, entry)
         except (InvalidInput, LedgerCorrupt, TimezoneUnknown) as error:
-            yield NotJudged(user_id, timezone, error.code, str(error))
+            reason = not_allocated_because(subscription, services.catalogue)
+            code, words = (reason.value, reason.words) if reason else (error.code, str(error))
+            yield NotJudged(user_id, timezone, code, words)

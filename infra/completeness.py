@@ -57,7 +57,8 @@ def _count(stage: stacks.Reach, event: dict[str, object], *, as_json: bool) -> i
     )
     started = json.loads(answer["Payload"].read())
     if not started.get("success"):
-        print(f"error: {started.get('error', started)}", file=sys.stderr)
+        refused = started.get("error", {"detail": started})
+        print(f"error: {refused['detail']}", file=sys.stderr)
         return 1
     s3 = stage.client("s3")
     deadline = time.monotonic() + DEADLINE_SECONDS

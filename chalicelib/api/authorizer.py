@@ -234,7 +234,8 @@ class TokenChecker:
             advice = "; if another claim has the user id, name it in TokenUserClaim"
             raise InvalidToken(
                 Refusal.WRONG_USER,
-                f"{name} names the user: it must be 1 to 128 {USER_ID_ALPHABET}, or a whole number"
+                f"{name} names the user: it must be 1 to 128 {USER_ID_ALPHABET}, or a whole number "
+                "of at most 18 digits; send a longer one as a text"
                 + (advice if name == "sub" else ""),
             ) from error
 

@@ -5,6 +5,7 @@ before the @, with single dots between other characters; a domain in ASCII, or i
 narrower on purpose: nothing in quotation marks before the @, and no domain without a dot.
 """
 
+import hashlib
 import re
 
 from .errors import InvalidInput
@@ -36,7 +37,7 @@ def parse_email(field: str, value: object) -> str:
     if not local.isascii():
         raise _refused(field, "SES sends to ASCII letters alone before the @")
     if ".." in local or local.startswith(".") or local.endswith("."):
-        raise _refused(field, "a dot stands at the start or the end before the @, or after another")
+        raise _refused(field, "before the @, a dot cannot be first, last or follow another")
     if not _LOCAL.fullmatch(local):
         raise _refused(field, "1 to 64 letters, digits and !#$%&'*+/=?^_`{|}~.- stand before the @")
     if _AMBIGUOUS & set(domain):
@@ -62,6 +63,11 @@ def same_address(one: str | None, other: str | None) -> bool:
     another: None is the same as None alone.
     """
     return _compared(one) == _compared(other)
+
+
+def digest_of(address: str) -> str:
+    """What tells whether an address is the same as one that is not kept any more."""
+    return hashlib.sha256((_compared(address) or "").encode()).hexdigest()
 
 
 def _compared(address: str | None) -> str | None:

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from . import calendar
-from .addresses import parse_email, same_address
+from .addresses import digest_of, parse_email, same_address
 from .calendar import Period
 from .errors import InvalidInput, OutdatedEdit
 from .fields import (
@@ -60,6 +60,13 @@ class SuppressedBecause(StrEnum):
 
     BOUNCE = "bounce"
     COMPLAINT = "complaint"
+
+
+class Suppression(NamedTuple):
+    """That an address the user had before is suppressed: ``address_digest`` says which."""
+
+    address_digest: str
+    because: SuppressedBecause
 
 
 class NotAllocatedBecause(StrEnum):
@@ -149,6 +156,7 @@ class Subscription:
     version: int = 1
     notifications: frozenset[MailKind] = ALL_KINDS
     suppressed: SuppressedBecause | None = None
+    suppressed_before: Suppression | None = None
     registered_at: datetime | None = None
     resumed_at: datetime | None = None
     ends_at: datetime | None = None
@@ -450,14 +458,33 @@ def _successor(
         described,
         version=existing.version,
         observed_at=observed_now or observed_before,
-        suppressed=existing.suppressed if same_address(described.email, existing.email) else None,
         resumed_at=existing.resumed_at,
     )
+    described = _with_suppression(existing, described)
     if _decides(existing, described):
         described = replace(described, resumed_at=None)
     elif since := _nothing_before(existing, described, catalogue, now):
         described = replace(described, resumed_at=since)
     return existing if described == existing else replace(described, version=existing.version + 1)
+
+
+def _with_suppression(existing: Subscription, described: Subscription) -> Subscription:
+    """An edit with what is known of its address; an address that comes back is as it was left."""
+    if same_address(described.email, existing.email):
+        return replace(
+            described,
+            suppressed=existing.suppressed,
+            suppressed_before=existing.suppressed_before,
+        )
+    known = existing.suppressed_before
+    if existing.suppressed and existing.email:
+        known = Suppression(digest_of(existing.email), existing.suppressed)
+    is_known = known and described.email and digest_of(described.email) == known.address_digest
+    return replace(
+        described,
+        suppressed=known.because if known and is_known else None,
+        suppressed_before=known,
+    )
 
 
 def _nothing_before(
@@ -503,7 +530,7 @@ def without_mails(subscription: Subscription, kind: MailKind | None) -> Subscrip
 
 def without_suppression(subscription: Subscription, version: int) -> Subscription:
     """The successor, of ``version``, whose address is written to again."""
-    return replace(subscription, suppressed=None, version=version)
+    return replace(subscription, suppressed=None, suppressed_before=None, version=version)
 
 
 def suppress(subscription: Subscription, address: str, reason: SuppressedBecause) -> Subscription:

@@ -31,6 +31,7 @@ from chalicelib.domain.subscriptions import (
     Subscription,
     SubscriptionStatus,
     SuppressedBecause,
+    Suppression,
     instant_of,
 )
 
@@ -303,6 +304,9 @@ def _item(subscription: Subscription) -> Item:
         item["unwanted_mails"] = text(" ".join(sorted(unwanted)))
     if subscription.suppressed is not None:
         item["suppressed"] = text(subscription.suppressed.value)
+    if subscription.suppressed_before is not None:
+        before = subscription.suppressed_before
+        item["suppressed_before"] = text(f"{before.because.value} {before.address_digest}")
     if subscription.can_receive:
         item["allocation_timezone"] = text(subscription.timezone)
     return item
@@ -313,6 +317,7 @@ def _subscription(item: Item) -> Subscription:
     amount = item.get("allocation_amount")
     unwanted = (get_text(item, "unwanted_mails") or "").split()
     suppressed = get_text(item, "suppressed")
+    because, _, digest = (get_text(item, "suppressed_before") or "").partition(" ")
     return Subscription(
         user_id=item["user_id"]["S"],
         email=email["S"] if email else None,
@@ -328,6 +333,7 @@ def _subscription(item: Item) -> Subscription:
         version=int(item["version"]["N"]),
         notifications=frozenset(kind for kind in MailKind if kind.value not in unwanted),
         suppressed=SuppressedBecause(suppressed) if suppressed else None,
+        suppressed_before=Suppression(digest, SuppressedBecause(because)) if because else None,
         **{name: from_milliseconds(int(item[name]["N"])) for name in _INSTANTS if name in item},
     )
 

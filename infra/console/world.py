@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from chalicelib.domain import calendar
+from chalicelib.domain.addresses import same_address
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.instants import format_instant
 from chalicelib.domain.ledger import EntryType
@@ -171,7 +172,11 @@ class World:
         sent = mails.sent_mails(self._stack)[::-1]
         if user_id is not None:
             user = self._services.subscriptions.find(user_id)
-            sent = [mail for mail in sent if user is not None and user.email in mail["To"]]
+            sent = [
+                mail
+                for mail in sent
+                if user and any(same_address(user.email, address) for address in mail["To"])
+            ]
         return {
             "total": len(sent),
             "mails": [

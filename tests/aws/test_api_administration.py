@@ -178,10 +178,10 @@ def test_a_dry_run_names_whom_nobody_can_judge_and_goes_on_with_the_others(
     assert reply.status == 200
     assert [item["user_id"] for item in reply.json["items"]] == ["1", "4"]
     assert [(user["user_id"], user["code"]) for user in reply.json["not_judged"]] == [
-        ("2", "invalid_input"),
+        ("2", "plan_unknown"),
         ("3", "ledger_corrupt"),
     ]
-    assert "unknown plan 'gone'" in reply.json["not_judged"][0]["words"]
+    assert reply.json["not_judged"][0]["words"].startswith("The plan is no longer in the catalogue")
 
 
 def test_a_dry_run_comes_in_pages_and_every_user_is_on_one_of_them(

@@ -275,7 +275,7 @@ def test_a_user_needs_no_address_and_it_can_be_taken_away(api: Api) -> None:
 
 def test_an_address_that_ses_would_refuse_is_refused_with_the_cause(api: Api) -> None:
     causes = {
-        "taro..05@example.com": "a dot stands at the start or the end before the @",
+        "taro..05@example.com": "before the @, a dot cannot be first, last or follow another",
         "müller@example.com": "SES sends to ASCII letters alone before the @",
     }
     for email, cause in causes.items():
@@ -329,6 +329,27 @@ def test_an_admin_lifts_a_suppression_on_purpose_and_the_log_says_who(
     again = api.patch(PATH, ADMIN, BOUNCED)
     assert (again.status, again.headers["etag"]) == (200, '"3"')
     assert len([r for r in caplog.records if r.getMessage() == "mails resumed"]) == 1
+
+
+def test_nobody_lifts_a_suppression_by_taking_the_address_away_and_giving_it_back(
+    world: World, api: Api
+) -> None:
+    api.put(PATH, BACKEND, ADA)
+    world.services.subscriptions.change(
+        "42",
+        lambda present: suppress(
+            present or pytest.fail("nobody"), "ada@example.com", SuppressedBecause.BOUNCE
+        ),
+    )
+    for email in (None, "other@example.com"):
+        assert api.patch(PATH, BACKEND, {"email": email}).json["mail_suppressed_because"] is None
+        back = api.patch(PATH, BACKEND, {"email": "Ada@Example.com"}).json
+        assert back["mail_suppressed_because"] == "bounce"
+    lifted = api.patch(PATH, ADMIN, {"mail_suppressed_because": None}).json
+    assert lifted["mail_suppressed_because"] is None
+    api.patch(PATH, BACKEND, {"email": None})
+    again = api.patch(PATH, BACKEND, {"email": "ada@example.com"}).json
+    assert again["mail_suppressed_because"] is None
 
 
 def test_nobody_but_an_admin_lifts_a_suppression_and_nobody_sets_one(

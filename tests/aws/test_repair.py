@@ -10,6 +10,7 @@ from chalicelib import operations
 from chalicelib.api.principal import caller_of
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.errors import IdempotencyKeyReused
+from chalicelib.domain.subscriptions import SuppressedBecause, suppress
 from chalicelib.messages import UsersMessage
 from chalicelib.operations import CarryOver, Void, void_batch
 from chalicelib.store.ledger import Outcome
@@ -389,6 +390,31 @@ def test_an_export_is_everything_that_is_kept_of_one_user_and_nothing_of_another
     assert (mail["identity"], mail["status"]) == ("manual 1-1", "COMPLETED")
     assert "user2@" not in ran.printed
     assert "1 ledger entries and 1 mails" in ran.said
+
+
+def test_an_export_has_a_form_for_every_field_of_a_subscription(
+    world: World, terminal: Terminal
+) -> None:
+    world.subscribe("1", eligible_from="2026-02-01", status="paused", notifications=["manual"])
+    bounced = suppress(
+        world.services.subscriptions.get("1"), "user1@example.com", SuppressedBecause.BOUNCE
+    )
+    world.services.subscriptions.change("1", lambda _: bounced)
+    world.subscribe(
+        "1",
+        status="active",
+        email="other@example.com",
+        allocation_amount=7,
+        ends_at="2027-01-01T00:00:00Z",
+        observed_at="2026-01-15T11:00:00Z",
+    )
+    ran = terminal.run(export.main, "--user-id", "1")
+    assert ran.status == 0
+    found = ran.facts["subscription"]
+    assert found["eligible_from"] == "2026-02-01"
+    assert found["ends_at"] == "2027-01-01T00:00:00Z"
+    unset = {name for name, value in found.items() if value is None}
+    assert unset <= {"suppressed", "resumed_at"}
 
 
 def test_an_export_has_every_entry_of_a_long_ledger_in_order(

@@ -47,7 +47,7 @@ ZONES = (
 )
 STAGE = "dev"
 WORK_QUEUES = ("sweeps", "allocations", "expiries")
-MOST_RECEIVES = {"sweeps": 5, "allocations": 5, "expiries": 5, "checks": 5, "notifications": 50}
+MOST_RECEIVES = {"sweeps": 5, "allocations": 5, "expiries": 5, "checks": 5, "notifications": 60}
 """As in ``infra/resources.yaml``; a test compares them."""
 
 Json = dict[str, Any]

@@ -20,7 +20,7 @@ from botocore.exceptions import ClientError, NoCredentialsError
 from chalicelib.domain.plans import Plan, PlanCatalogue
 from infra import deploy, emulator, local, packaging
 from infra.local import LocalStack
-from infra.session import CredentialsError
+from infra.session import AwsError, CredentialsError
 from tests.stack.conftest import Invoke, Packaged, wait_for
 
 PAST = "2026-03-01T05:00:00Z"
@@ -280,7 +280,7 @@ def test_a_template_that_makes_no_sense_is_refused_before_anything_changes(
     deploy_again: Deploy,
 ) -> None:
     nonsense = {"Broken": {"Type": "AWS::Serverless::Function", "Properties": {"Events": 1}}}
-    with pytest.raises(deploy.DeployError, match="Broken"):
+    with pytest.raises(AwsError, match="Broken"):
         deploy_again(nonsense)
     assert not deploy_again()[0].changed
 

@@ -6,7 +6,7 @@ from chalicelib.domain.addresses import parse_email, same_address
 from chalicelib.domain.errors import InvalidInput
 
 EXAMPLE = "must be an email address such as ada@example.com"
-DOTS = "a dot stands at the start or the end before the @, or after another"
+DOTS = "before the @, a dot cannot be first, last or follow another"
 LOCAL = "1 to 64 letters, digits and !#$%&'*+/=?^_`{|}~.- stand before the @"
 DOMAIN = "a domain stands behind the @: names of letters, digits and -, with dots"
 ASCII = "SES sends to ASCII letters alone before the @"

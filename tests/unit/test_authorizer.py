@@ -651,6 +651,11 @@ def test_any_other_claim_of_the_user_is_refused_without_being_shown(value: objec
     assert refused.value.code is Refusal.WRONG_USER
 
 
+def test_a_number_that_is_too_long_for_a_user_id_is_told_its_bound() -> None:
+    with pytest.raises(InvalidToken, match="at most 18 digits; send a longer one as a text"):
+        checker().check(signed(claims(sub=1312312312312312312)))
+
+
 def test_a_subject_that_is_a_number_is_the_user_of_that_number() -> None:
     found = checker().check(signed(claims(sub=42)))
     assert (found["caller"], found["user_id"]) == ("42", "42")

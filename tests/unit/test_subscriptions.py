@@ -1048,6 +1048,22 @@ def test_an_address_stays_suppressed_until_there_is_another() -> None:
     assert without_suppression(bounced, 9) == replace(bounced, suppressed=None, version=9)
 
 
+@pytest.mark.parametrize("meanwhile", [None, "other@example.com"])
+def test_an_address_that_comes_back_is_suppressed_as_it_was_left(meanwhile: str | None) -> None:
+    bounced = suppress(registered(), "ada@example.com", SuppressedBecause.BOUNCE)
+    away = registered(bounced, email=meanwhile)
+    assert away.suppressed is None
+    assert away.suppressed_before is not None
+    assert "ada" not in away.suppressed_before.address_digest
+    back = registered(away, email="ADA@Example.com")
+    assert back.suppressed is SuppressedBecause.BOUNCE
+    assert registered(away, email="third@example.com").suppressed is None
+    # An admin lifts it for good.
+    lifted = without_suppression(back, 9)
+    gone = registered(lifted, email=meanwhile)
+    assert registered(gone).suppressed is None
+
+
 def test_a_kind_of_mail_can_be_declined_or_all_of_them_once() -> None:
     without_one = without_mails(ADA, MailKind.MANUAL)
     assert without_one == replace(ADA, notifications=ALL_KINDS - {MailKind.MANUAL}, version=2)
