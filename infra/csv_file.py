@@ -161,22 +161,29 @@ def check(text: str, columns: Columns, name_of: Callable[[Row], tuple[str, str]]
     """Checks every row of a CSV text.
 
     ``name_of`` parses a row, raising `InvalidInput` for a wrong one, and answers the column and the
-    value that no other row may have. Raises `UnreadableFileError` for a text without our columns.
+    value that no other row may have. Of two rows that have it nobody knows which is meant: both are
+    wrong. Raises `UnreadableFileError` for a text without our columns.
     """
     csv.field_size_limit(_LONGEST_FIELD)
     file = _File(text, columns)
     checked = CheckedFile(file.header, [], [], [], [])
-    seen: dict[str, int] = {}
+    seen: dict[str, Row] = {}
+    again: dict[int, Finding] = {}
     for row, of_shape in file.rows():
-        problems = of_shape or _problems_of_values(row, columns, name_of, seen)
+        problems = of_shape or _problems_of_values(row, columns, name_of, seen, again)
         checked.problems.extend(problems)
         (checked.bad if problems else checked.good).append(row)
-    return checked
+    return checked.rejecting(again.values(), [])
 
 
 def _problems_of_values(
-    row: Row, columns: Columns, name_of: Callable[[Row], tuple[str, str]], seen: dict[str, int]
+    row: Row,
+    columns: Columns,
+    name_of: Callable[[Row], tuple[str, str]],
+    seen: dict[str, Row],
+    again: dict[int, Finding],
 ) -> list[Problem]:
+    """What is wrong with a row; what is found of an earlier row by it goes into ``again``."""
     problems = _mangled(row, columns)
     fields = {problem.field for problem in problems}
     try:
@@ -184,9 +191,12 @@ def _problems_of_values(
     except InvalidInput as error:
         others = [wrong for wrong in error.errors if wrong.field not in fields]
         return problems + [row.problem(wrong.field, wrong.message) for wrong in others]
-    first = seen.setdefault(name, row.line)
-    if first != row.line:
-        problems.append(row.problem(column, f"is on line {first} already; keep one of the two"))
+    first = seen.setdefault(name, row)
+    if first is not row:
+        advice = "keep one of the two"
+        problems.append(row.problem(column, f"is on line {first.line}, too; {advice}"))
+        problem = first.problem(column, f"is on line {row.line}, too; {advice}")
+        again.setdefault(first.line, Finding(problem, [first]))
     return problems
 
 

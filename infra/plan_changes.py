@@ -175,7 +175,8 @@ def _changes_of(before: Terms | None, plan: Plan) -> Iterator[str]:
             f"those before {_lifetime(before.credit_lifetime_days)}"
         )
     if before.grants_since != plan.grants_since and before.monthly_credits:
-        yield f"{here} grants since {plan.grants_since}, before {before.grants_since or 'always'}"
+        was = before.grants_since or "always"
+        yield f"{here} grants from {plan.grants_since} on; until now that was: {was}"
 
 
 def _lifetime(days: int | None) -> str:

@@ -501,8 +501,10 @@ def _nothing_before(
         is_prolonged = _has_ended(before, now) and not (
             described.ends_at and before.ends_at and described.ends_at <= before.ends_at
         )
-        return now if is_prolonged or _receives(described, catalogue, now) else None
-    first = _first_instant(before, catalogue)
+        if is_prolonged or _receives(described, catalogue, now):
+            return now
+    # Also of a subscription that has ended: what began before its end can still be due.
+    first = min(_first_instant(before, catalogue), now)
     return first if _first_instant(described, catalogue) < first else None
 
 

@@ -72,7 +72,8 @@ def replay(repair: Repair, arguments: argparse.Namespace) -> Summary:
     ticks = ticks_between(first, last)
     now = repair.services.now()
     if last > now:
-        raise InvalidInput.of("--to", f"must not be ahead of the clock: {format_instant(now)}")
+        option = "--to" if arguments.last else "--from"
+        raise InvalidInput.of(option, f"must not be ahead of the clock: {format_instant(now)}")
     due = {
         tick: len({due.timezone for due in found})
         for tick in ticks

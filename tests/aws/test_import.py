@@ -140,11 +140,14 @@ def test_each_bad_row_is_reported_with_line_field_value_and_reason(
     assert [bad.line for bad in checked.bad] == [3]
 
 
-def test_a_user_may_be_in_the_file_once_only(world: World) -> None:
-    checked = check(world, text(ADA, BOB, ADA))
+def test_of_a_user_who_is_in_the_file_twice_nobody_knows_which_row_is_meant(world: World) -> None:
+    checked = check(world, text(ADA, BOB, ADA.replace("pro", "starter")))
     assert checked.problems == [
-        (4, "user_id", "1", "is on line 2 already; keep one of the two"),
+        (2, "user_id", "1", "is on line 4, too; keep one of the two"),
+        (4, "user_id", "1", "is on line 2, too; keep one of the two"),
     ]
+    assert [row.line for row in checked.good] == [3]
+    assert [row.line for row in checked.bad] == [2, 4]
 
 
 def test_lines_are_counted_as_an_editor_counts_them(world: World) -> None:

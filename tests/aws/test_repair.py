@@ -182,7 +182,7 @@ def test_a_tick_that_is_refused_is_reported_and_the_exit_status_says_so(
         (("--from", "yesterday"), "--from"),
         (("--from", "2026-01-10T00:00Z", "--to", "2026-01-09T00:00Z"), "--to: must not be before"),
         (("--from", "2026-01-01T00:00Z", "--to", "2026-01-09T00:00Z"), "at most 7 days"),
-        (("--from", "2026-03-01T00:00Z"), "--to: must not be ahead of the clock"),
+        (("--from", "2026-03-01T00:00Z"), "--from: must not be ahead of the clock"),
         (("--from", "2026-01-01T00:00Z", "--zones", "Mars/Base"), "--zones"),
     ],
 )

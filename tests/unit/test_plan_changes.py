@@ -138,7 +138,7 @@ def test_what_changes_is_told_plan_by_plan() -> None:
         "Plan 'pro' grants 0 credits a month, not 500, from now on",
         "Plan 'short': credits granted from now on never expire; those before live 30 days",
         "Plan 'late': credits granted from now on live 60 days; those before never expire",
-        "Plan 'late' grants since 2027-01-01, before always",
+        "Plan 'late' grants from 2027-01-01 on; until now that was: always",
         "Plan 'new' is new: 1,000 credits a month since 2027-01-01",
     ]
 

@@ -821,6 +821,17 @@ def test_a_time_before_a_start_that_has_passed_stays_one_whatever_is_said_of_it_
     assert due_at(registered(moved, timezone=MIDWAY), None, NOW) == periods("2026-07")
 
 
+def test_a_date_ahead_that_is_taken_back_pays_nothing_after_an_end_either() -> None:
+    """What began before the end could still be due, and was not while the date lay ahead."""
+    ended = registered(
+        now=NOW - 90 * DAY, ends_at="2026-07-10T00:00:00Z", eligible_from="2026-09-01"
+    )
+    assert due_at(ended, Period(2026, 5), NOW) == ()
+    freed = registered(ended, ends_at="2026-07-10T00:00:00Z")
+    assert due_at(freed, Period(2026, 5), NOW) == ()
+    assert freed.resumed_at == NOW
+
+
 def test_an_end_that_was_over_is_no_other_end_in_the_past() -> None:
     ended = registered(now=NOW - 90 * DAY, ends_at="2026-05-15T00:00:00Z")
     assert due_at(ended, None, NOW) == periods("2026-05")
