@@ -497,12 +497,13 @@ def _nothing_before(
     """
     # Both are looked at where the user lives from now on: to move is not to come back.
     before = replace(existing, timezone=described.timezone)
-    if not _receives(before, catalogue, now):
-        is_prolonged = _has_ended(before, now) and not (
-            described.ends_at and before.ends_at and described.ends_at <= before.ends_at
-        )
-        if is_prolonged or _receives(described, catalogue, now):
-            return now
+    # Whatever bounds there are besides: they can be moved later, and the pause stays a pause.
+    is_back = _is_barred(before, catalogue) and not _is_barred(described, catalogue)
+    is_prolonged = _has_ended(before, now) and not (
+        described.ends_at and before.ends_at and described.ends_at <= before.ends_at
+    )
+    if is_back or is_prolonged:
+        return now
     # Also of a subscription that has ended: what began before its end can still be due.
     first = min(_first_instant(before, catalogue), now)
     return first if _first_instant(described, catalogue) < first else None
@@ -544,14 +545,14 @@ def suppress(subscription: Subscription, address: str, reason: SuppressedBecause
     return replace(subscription, suppressed=reason, version=subscription.version + 1)
 
 
-def _receives(subscription: Subscription, catalogue: PlanCatalogue, now: datetime) -> bool:
-    """Whether a period that began now would be due."""
-    # One whose plan or timezone is known no more does: it has missed what we owe it.
+def _is_barred(subscription: Subscription, catalogue: PlanCatalogue) -> bool:
+    """Whether its state allows no allocations, whatever bounds it has in time."""
+    # One whose plan or timezone is known no more is not: it has missed what we owe it.
     reason = not_allocated_because(subscription, catalogue)
-    return (
-        reason in (None, NotAllocatedBecause.PLAN_UNKNOWN, NotAllocatedBecause.TIMEZONE_UNKNOWN)
-        and _first_instant(subscription, catalogue) <= now
-        and not _has_ended(subscription, now)
+    return reason not in (
+        None,
+        NotAllocatedBecause.PLAN_UNKNOWN,
+        NotAllocatedBecause.TIMEZONE_UNKNOWN,
     )
 
 

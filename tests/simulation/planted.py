@@ -243,7 +243,7 @@ def _paused_meanwhile() -> AbstractContextManager[object]:
 
 @bug("who resumes is paid for the pause")
 def _resuming_pays_for_the_pause() -> AbstractContextManager[object]:
-    return patch.object(subscriptions, "_receives", lambda *_: True)
+    return patch.object(subscriptions, "_is_barred", lambda *_: False)
 
 
 @bug("who repeats the date of eligibility is taken to have chosen it anew")
@@ -316,23 +316,41 @@ def _start_ignored() -> AbstractContextManager[object]:
     return _due_to(started_at=at("2000-01-01T00:00:00Z"))
 
 
+def _bounding_only(where: Callable[..., bool]) -> AbstractContextManager[object]:
+    """Only the edits that ``where`` picks keep the time before from being paid."""
+    original = subscriptions._nothing_before
+
+    def nothing_before(existing: Any, described: Any, catalogue: Any, now: Any) -> Any:
+        floor = original(existing, described, catalogue, now)
+        return floor if where(existing, described, catalogue, now) else None
+
+    return patch.object(subscriptions, "_nothing_before", nothing_before)
+
+
 @bug("a start that lay ahead, and is moved into the past, pays for the time before")
 def _start_moved_back() -> AbstractContextManager[object]:
-    def receives(subscription: Any, catalogue: Any, now: Any) -> bool:
-        has_ended = bool(subscription.ends_at and subscription.ends_at <= now)
-        reason = subscriptions.not_allocated_because(subscription, catalogue)
-        return not has_ended and reason in (None, "plan_unknown")
-
-    return patch.object(subscriptions, "_receives", receives)
+    return _bounding_only(
+        lambda existing, _described, catalogue, now: (
+            subscriptions._first_instant(existing, catalogue) <= now
+        )
+    )
 
 
 @bug("a start or an end that is over, and is moved, pays for the time before")
 def _bounds_of_the_past_move() -> AbstractContextManager[object]:
-    def nothing_before(existing: Any, described: Any, catalogue: Any, now: Any) -> Any:
-        was, is_now = (subscriptions._receives(s, catalogue, now) for s in (existing, described))
-        return now if is_now and not was else None
+    return _bounding_only(
+        lambda existing, _described, catalogue, now: (
+            subscriptions._is_barred(existing, catalogue)
+            or subscriptions._first_instant(existing, catalogue) > now
+        )
+    )
 
-    return patch.object(subscriptions, "_nothing_before", nothing_before)
+
+@bug("who resumes after the end is paid for the pause before it")
+def _resuming_after_the_end() -> AbstractContextManager[object]:
+    return _bounding_only(
+        lambda _existing, described, _catalogue, now: not subscriptions._has_ended(described, now)
+    )
 
 
 @bug("the end of a subscription counts for nothing")

@@ -218,20 +218,25 @@ class Subscription:
         """Whether there is anything to be given, now or later."""
         return self.is_swept and self.plan in plans_at() and self.amount > 0
 
+    def may_receive(self, plans: Plans) -> bool:
+        """Whether its state, apart from all dates, allows allocations."""
+        if not self.is_swept:
+            return False
+        if self.allocation_amount is not None:
+            return self.allocation_amount > 0
+        # What a plan that is in no catalogue owes will be known once it is back.
+        return self.plan not in plans or int(plans[self.plan]["monthly_credits"]) > 0
+
     def gives(self, moment: datetime, plans: Plans) -> bool:
         """Whether a month that begins at a moment is given, as this version and catalogue say."""
         first = max(self.started_at, in_zone(self.eligible_from, self.timezone))
         has_ended = self.ends_at is not None and moment >= self.ends_at
-        if not self.is_swept or moment < first or has_ended:
+        if not self.may_receive(plans) or moment < first or has_ended:
             return False
-        if self.plan not in plans:
-            return True  # it will be known what is owed once the plan is back
-        if self.allocation_amount is not None:
-            return self.allocation_amount > 0
-        plan = plans[self.plan]
-        since = plan.get("grants_since")
-        has_begun = since is None or moment >= midnight(self.timezone, since)
-        return has_begun and int(plan["monthly_credits"]) > 0
+        if self.allocation_amount is not None or self.plan not in plans:
+            return True
+        since = plans[self.plan].get("grants_since")
+        return since is None or moment >= midnight(self.timezone, since)
 
     def owes(self, start: datetime) -> bool:
         """Whether a month that began at an instant is owed.
@@ -255,12 +260,16 @@ class Subscription:
 
     @property
     def has_come_back(self) -> bool:
-        """Whether this version ended a time without allocations; to move ends none."""
+        """Whether this version ended a time without allocations; to move ends none.
+
+        A pause ends also where a date to come, or one that is past, leaves nothing to be given.
+        """
         if self.before is None:
             return False
         now, plans = self.known_since, plans_at(self.known_since)
         before = replace(self.before, timezone=self.timezone)
-        return self.gives(now, plans) and not before.gives(now, plans)
+        resumes = self.may_receive(plans) and not before.may_receive(plans)
+        return resumes or (self.gives(now, plans) and not before.gives(now, plans))
 
     def due(self, through: str | None, as_of: datetime, now: datetime) -> list[str]:
         """The periods that have begun by an instant and are to be allocated, oldest first."""

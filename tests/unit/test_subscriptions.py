@@ -15,7 +15,7 @@ from chalicelib.domain.calendar import Period, month_start, period_at
 from chalicelib.domain.errors import FieldError, InvalidInput, OutdatedEdit, TimezoneUnknown
 from chalicelib.domain.instants import parse_instant
 from chalicelib.domain.notifications import ALL_KINDS, MailKind
-from chalicelib.domain.plans import parse_catalogue
+from chalicelib.domain.plans import PlanCatalogue, parse_catalogue
 from chalicelib.domain.subscriptions import (
     FIELDS,
     MOST_MISSED_PERIODS,
@@ -647,6 +647,26 @@ def test_who_comes_back_at_the_very_start_of_a_month_receives_it() -> None:
     assert due_at(back, None, JULY_IN_PARIS) == periods("2026-07")
     late = registered(paused, now=JULY_IN_PARIS + MILLISECOND)
     assert due_at(late, None, JULY_IN_PARIS + DAY) == ()
+
+
+@pytest.mark.parametrize("state", STATES_WITHOUT_ALLOCATIONS)
+def test_who_comes_back_after_the_end_is_given_nothing_for_the_pause_before_it(
+    state: dict[str, Any],
+) -> None:
+    paused = registered(now=NOW - 400 * DAY, **state)
+    ended = registered(paused, now=NOW - DAY, ends_at="2026-06-20T00:00:00Z", **state)
+    back = registered(ended, ends_at="2026-06-20T00:00:00Z")
+    assert due_at(back, None, NOW) == ()
+    at_once = registered(paused, ends_at="2026-06-20T00:00:00Z")
+    assert due_at(at_once, None, NOW) == ()
+
+
+def test_who_comes_back_before_a_date_to_come_is_given_nothing_for_the_pause_when_it_goes() -> None:
+    pro = replace(CATALOGUE.get("pro"), grants_since=date(2026, 9, 1))
+    later = PlanCatalogue(tuple(pro if plan.id == "pro" else plan for plan in CATALOGUE.plans))
+    paused = registered(now=NOW - 400 * DAY, status="paused")
+    back = register(VALUES, later, NOW, paused)
+    assert due_at(back, None, NOW) == ()
 
 
 def test_coming_back_gives_nobody_anything_before_the_start_or_an_agreed_date() -> None:
