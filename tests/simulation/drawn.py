@@ -123,6 +123,12 @@ departures: st.SearchStrategy[tuple[Change, Change]] = st.sampled_from(
 )
 """How a subscription stops being given credits, and how it comes back."""
 
+_over_by_now = ("ends_at", ("days", 0))
+meanwhiles: st.SearchStrategy[Change | None] = st.sampled_from(
+    (None, _over_by_now, _over_by_now, ("ends_at", ("days", -10)), ("started_at", ("days", 45)))
+)
+"""What else of a subscription changes during a pause."""
+
 editors = st.sampled_from(("patch", "patch", "put", "put", "stale"))
 """How an edit is sent: one field, or all that was read just now, or all that was read before."""
 

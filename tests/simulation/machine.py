@@ -28,6 +28,7 @@ from tests.simulation.drawn import (
     edits,
     keys,
     lifetimes,
+    meanwhiles,
     observations,
     offsets,
     places,
@@ -191,6 +192,7 @@ class Machine(Office):
         months=st.integers(0, 2),
         span=spans,
         chosen=st.none() | st.sampled_from((("days", -10), ("first", -2), ("date", -1))),
+        meanwhile=meanwhiles,
         by=editors,
         drawn=troubles,
     )
@@ -201,12 +203,14 @@ class Machine(Office):
         months: int,
         span: timedelta,
         chosen: tuple[str, int] | None,
+        meanwhile: Change | None,
         by: str,
         drawn: Drawn,
     ) -> None:
         """Somebody is away over the start of a month, or of none, and comes back.
 
-        Before that it may have been chosen from when on they are eligible.
+        Before that it may have been chosen from when on they are eligible; and before they are
+        back, the subscription may have been given a start to come, or an end that is over.
         """
         user = self.user(who)
         if chosen:
@@ -217,6 +221,8 @@ class Machine(Office):
             self.go_to(start + timedelta(hours=1), "a month begins, and nobody is swept")
         else:
             self.time_passes(span)
+        if meanwhile:
+            self.changed(user, "during the pause", meanwhile, [])
         self.changed(user, "the pause is over", away[1], drawn, by=by)
         timezone = self.oracle.subscription(user).timezone
         self.start("allocation", self._running_month(user), (timezone,), [])
