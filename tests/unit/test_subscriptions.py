@@ -669,6 +669,46 @@ def test_who_comes_back_before_a_date_to_come_is_given_nothing_for_the_pause_whe
     assert due_at(back, None, NOW) == ()
 
 
+described = st.fixed_dictionaries(
+    {
+        "timezone": st.sampled_from(("Europe/Paris", KIRITIMATI, MIDWAY)),
+        "plan": st.sampled_from(("free", "starter", "pro")),
+        "billing_interval": st.sampled_from(("yearly", "yearly", "monthly")),
+        "status": st.sampled_from(("active", "active", "paused", "cancelled")),
+        "allocation_amount": st.sampled_from((None, None, 5)),
+        "started_at": st.sampled_from(
+            ("2025-01-01T00:00:00Z", "2026-05-15T00:00:00Z", "2027-01-05T00:00:00Z")
+        ),
+        "ends_at": st.sampled_from(
+            (None, "2026-04-20T00:00:00Z", "2026-06-20T00:00:00Z", "2027-06-20T00:00:00Z")
+        ),
+    }
+)
+"""What can be said of a subscription, apart from the date that is a decision."""
+
+
+@settings(max_examples=400, deadline=None, derandomize=True)
+@given(st.lists(described, min_size=2, max_size=4), st.sampled_from(("2025-09-01", None)))
+def test_no_edit_makes_a_month_due_that_was_not_due_before_it(
+    versions: list[dict[str, Any]], agreed: str | None
+) -> None:
+    later = PlanCatalogue(
+        tuple(
+            replace(plan, grants_since=date(2026, 5, 1)) if plan.id == "starter" else plan
+            for plan in CATALOGUE.plans
+        )
+    )
+    agreed_on = {"eligible_from": agreed} if agreed else {}
+    first, *edits = versions
+    known = register(VALUES | first | agreed_on, later, NOW - 400 * DAY)
+    for edit in edits:
+        edited = register(VALUES | edit | agreed_on, later, NOW, known)
+        before = replace(known, timezone=edited.timezone)
+        allowed = due_periods(before, later, None, NOW, NOW)
+        assert set(due_periods(edited, later, None, NOW, NOW)) <= set(allowed)
+        known = edited
+
+
 def test_coming_back_gives_nobody_anything_before_the_start_or_an_agreed_date() -> None:
     paused = registered(status="paused", now=NOW - 400 * DAY)
     later = registered(paused, started_at="2027-01-01T00:00:00Z")
