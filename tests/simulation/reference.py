@@ -31,6 +31,7 @@ SHIPPED: Plans = {
 """The plans in the repository."""
 
 ALWAYS = datetime(1970, 1, 1, tzinfo=UTC)
+NEVER = datetime(9999, 1, 1, tzinfo=UTC)
 
 DEPLOYED: list[tuple[datetime, Plans]] = [(ALWAYS, SHIPPED)]
 """Every catalogue there has been, each with the moment of its deployment; the last one counts."""
@@ -262,14 +263,17 @@ class Subscription:
     def has_come_back(self) -> bool:
         """Whether this version ended a time without allocations; to move ends none.
 
-        A pause ends also where a date to come, or one that is past, leaves nothing to be given.
+        A pause ends also where a date to come, or one that is past, leaves nothing to be given; and
+        an end that is over, once it is moved on, wherever to.
         """
         if self.before is None:
             return False
         now, plans = self.known_since, plans_at(self.known_since)
         before = replace(self.before, timezone=self.timezone)
         resumes = self.may_receive(plans) and not before.may_receive(plans)
-        return resumes or (self.gives(now, plans) and not before.gives(now, plans))
+        ended = before.ends_at or NEVER
+        goes_on = ended <= now and ended < (self.ends_at or NEVER)
+        return resumes or goes_on or (self.gives(now, plans) and not before.gives(now, plans))
 
     def due(self, through: str | None, as_of: datetime, now: datetime) -> list[str]:
         """The periods that have begun by an instant and are to be allocated, oldest first."""
