@@ -228,23 +228,23 @@ class Subscription:
         # What a plan that is in no catalogue owes will be known once it is back.
         return self.plan not in plans or int(plans[self.plan]["monthly_credits"]) > 0
 
+    def first(self, plans: Plans) -> datetime:
+        """The bound of the past: no month that begins earlier is given."""
+        bounds = [self.started_at, in_zone(self.eligible_from, self.timezone)]
+        since = plans[self.plan].get("grants_since") if self.plan in plans else None
+        if since and self.allocation_amount is None:
+            bounds.append(midnight(self.timezone, since))
+        return max(bounds)
+
     def gives(self, moment: datetime, plans: Plans) -> bool:
         """Whether a month that begins at a moment is given, as this version and catalogue say."""
-        first = max(self.started_at, in_zone(self.eligible_from, self.timezone))
-        has_ended = self.ends_at is not None and moment >= self.ends_at
-        if not self.may_receive(plans) or moment < first or has_ended:
-            return False
-        if self.allocation_amount is not None or self.plan not in plans:
-            return True
-        since = plans[self.plan].get("grants_since")
-        return since is None or moment >= midnight(self.timezone, since)
+        return self.may_receive(plans) and self.first(plans) <= moment < (self.ends_at or NEVER)
 
     def owes(self, start: datetime) -> bool:
         """Whether a month that began at an instant is owed.
 
-        A month is not, if things were otherwise known when it began; whoever chooses another
-        ``eligible_from`` decides anew about all the months before. And whoever comes back begins
-        anew: what was missed before that is not made good.
+        A month is not, if things were otherwise known when it began, or at any edit since; whoever
+        chooses another ``eligible_from`` decides anew about all the months before.
         """
         if not self.gives(start, plans_at()):
             return False
@@ -252,7 +252,7 @@ class Subscription:
         while (
             version.before is not None and not version.has_decided and version.known_since > start
         ):
-            if version.has_come_back:
+            if start < version.begins_anew:
                 return False
             version, plans = version.before, plans_at(version.known_since)
         # What was known then, where the user lives now: a month is a name, and no stretch of time.
@@ -260,20 +260,22 @@ class Subscription:
         return replace(version, timezone=self.timezone).gives(start, plans)
 
     @property
-    def has_come_back(self) -> bool:
-        """Whether this version ended a time without allocations; to move ends none.
+    def begins_anew(self) -> datetime:
+        """From when on this version can owe what the one before it did not. A move changes nothing.
 
-        A pause ends also where a date to come, or one that is past, leaves nothing to be given; and
-        an end that is over, once it is moved on, wherever to.
+        What was missed before a pause, or before an end that is moved on, is not made good either.
+        A pause ends also where a date to come, or one that is past, leaves nothing to be given.
         """
         if self.before is None:
-            return False
+            return ALWAYS
         now, plans = self.known_since, plans_at(self.known_since)
         before = replace(self.before, timezone=self.timezone)
-        resumes = self.may_receive(plans) and not before.may_receive(plans)
         ended = before.ends_at or NEVER
-        goes_on = ended <= now and ended < (self.ends_at or NEVER)
-        return resumes or goes_on or (self.gives(now, plans) and not before.gives(now, plans))
+        resumes = self.may_receive(plans) and not before.may_receive(plans)
+        if resumes or (ended <= now and ended < (self.ends_at or NEVER)):
+            return now
+        bound = min(before.first(plans), now)
+        return bound if self.first(plans) < bound else ALWAYS
 
     def due(self, through: str | None, as_of: datetime, now: datetime) -> list[str]:
         """The periods that have begun by an instant and are to be allocated, oldest first."""
@@ -299,10 +301,7 @@ class Subscription:
         due = self.due(through, now, now)
         if due:
             return due[0]
-        first = max(now, in_zone(self.eligible_from, self.timezone), self.started_at)
-        since = plans_at()[self.plan].get("grants_since")
-        if since and self.allocation_amount is None:
-            first = max(first, midnight(self.timezone, since))
+        first = max(now, self.first(plans_at()))
         months = [
             (period, month_start(self.timezone, period))
             for period in months_around(local_day(self.timezone, first), 2, 30)
