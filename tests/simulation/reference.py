@@ -19,6 +19,8 @@ import tzdata  # type: ignore[import-untyped]
 
 DAY = timedelta(days=1)
 QUARTER = timedelta(minutes=15)
+MOST_AHEAD = timedelta(seconds=4)
+"""How far the clocks of machines are ahead at most."""
 Plan = dict[str, Any]
 Plans = Mapping[str, Plan]
 
@@ -182,6 +184,8 @@ class Subscription:
     version: int = 1
 
     known_since: datetime = field(default=ALWAYS, compare=False, repr=False)
+    known_under: Plans = field(default_factory=plans_at, compare=False, repr=False)
+    """The catalogue of that time, which ``known_since`` does not tell: clocks differ."""
     before: "Subscription | None" = field(default=None, compare=False, repr=False)
     has_decided: bool = field(default=True, compare=False, repr=False)
     """Whether somebody chose with this version from when on the user is eligible."""
@@ -254,7 +258,7 @@ class Subscription:
         ):
             if start < version.begins_anew:
                 return False
-            version, plans = version.before, plans_at(version.known_since)
+            version, plans = version.before, version.known_under
         # What was known then, where the user lives now: a month is a name, and no stretch of time.
         # Since when a plan grants is what the catalogue said to the last.
         return replace(version, timezone=self.timezone).gives(start, plans)
@@ -268,7 +272,7 @@ class Subscription:
         """
         if self.before is None:
             return ALWAYS
-        now, plans = self.known_since, plans_at(self.known_since)
+        now, plans = self.known_since, self.known_under
         before = replace(self.before, timezone=self.timezone)
         ended = before.ends_at or NEVER
         resumes = self.may_receive(plans) and not before.may_receive(plans)
@@ -336,6 +340,7 @@ class Subscription:
             changed,
             version=self.version + 1,
             known_since=now,
+            known_under=plans_at(),
             before=self,
             has_decided=chosen is not None
             and chosen != self.registered_at
@@ -583,10 +588,12 @@ def was_always_called_for(line: Line, before: Ledger) -> bool:
     A low balance is told by the limits there are when its message is made and sent: a limit that is
     raised later tells nobody of the past.
     """
-    later = [plans for since, plans in DEPLOYED if since > line.posted_at]
+    # The machine that posted it may have been ahead of the clock.
+    known_since = line.posted_at - MOST_AHEAD
+    later = [plans for since, plans in DEPLOYED if since > known_since]
     return line.type != "usage" or all(
         any(crosses(line, before, plan.get("low_balance_threshold")) for plan in plans.values())
-        for plans in (plans_at(line.posted_at), *later)
+        for plans in (plans_at(known_since), *later)
     )
 
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chalicelib.domain.errors import InvalidInput
 from chalicelib.domain.plans import parse_catalogue
 from chalicelib.domain.subscriptions import FIELDS, due_periods, register
 from tests.simulation import reference
@@ -45,20 +46,26 @@ changes: st.SearchStrategy[tuple[str, Any]] = st.one_of(
     st.tuples(st.just("ends_at"), st.none() | spans),
     st.tuples(st.just("ends_at"), spans),
     st.tuples(st.just("eligible_from"), st.none() | spans | FIRSTS),
-    st.tuples(st.just(DEPLOYED), st.sampled_from((0, 10))),
+    st.tuples(st.just(DEPLOYED), st.sampled_from((0, 10, None))),
 )
-"""One field and its value, a moment as so far from now; or how much the free plan grants."""
+"""One field and its value, a moment as so far from now; or what the free plan grants, if any."""
 
 steps = st.lists(st.tuples(st.sampled_from((0, 1, 45, 150)), changes), min_size=3, max_size=9)
 """After how many days what changes."""
 
 
-def granting(plans: reference.Plans, amount: int, now: datetime) -> reference.Plans:
-    """The catalogue in which the free plan grants an amount; if it begins to, since today."""
-    free = dict(plans["free"])
+def with_free(plans: reference.Plans, amount: int | None, now: datetime) -> reference.Plans:
+    """The catalogue in which the free plan grants an amount, if it begins to, since today.
+
+    None: the plan is gone. It comes back as it was shipped.
+    """
+    free = dict(plans.get("free", PLANS["free"]))
+    others = {name: plan for name, plan in plans.items() if name != "free"}
+    if amount is None:
+        return others
     if amount and not free["monthly_credits"]:
         free["grants_since"] = now.date()
-    return {**plans, "free": {**free, "monthly_credits": amount}}
+    return {**others, "free": {**free, "monthly_credits": amount}}
 
 
 @settings(max_examples=1500, deadline=None, derandomize=True)
@@ -81,9 +88,11 @@ def test_after_any_edits_what_is_due_is_what_the_reference_says(
     for days, (name, drawn) in story:
         now += timedelta(days)
         if name == DEPLOYED:
-            plans = granting(plans, drawn, now)
+            plans = with_free(plans, drawn, now)
             reference.deploy(plans, now)
             catalogue = parse_catalogue(catalogue_text(plans))
+        elif name == "plan" and drawn not in plans:
+            continue
         else:
             value = now + drawn if isinstance(drawn, timedelta) else drawn
             sent = reference.show(value) if isinstance(value, date) else value
@@ -91,5 +100,26 @@ def test_after_any_edits_what_is_due_is_what_the_reference_says(
                 {"user_id": "ada", name: sent}, catalogue, now, product, kept=FIELDS - {name}
             )
             told = told.edited(now, {name: value})
+        if told.is_stranded:
+            with pytest.raises(InvalidInput, match="plan"):
+                due_periods(product, catalogue, None, now, now)
+            continue
         due = due_periods(product, catalogue, None, now, now)
         assert [str(period) for period in due] == told.due(None, now, now)
+
+
+def test_an_edit_whose_clock_was_ahead_is_judged_by_the_catalogue_it_knew() -> None:
+    now = at("2026-02-01T00:00:00Z")
+    without_free = with_free(PLANS, None, now)
+    reference.deploy(without_free)
+    told = reference.Subscription(
+        **{**VALUES, "plan": "free"},
+        email=None,
+        started_at=at("2025-01-05T00:00:00Z"),
+        registered_at=at("2026-01-15T12:00:00Z"),
+        eligible_from=at("2026-01-15T12:00:00Z"),
+        known_since=at("2026-01-15T12:00:00Z"),
+    ).edited(now + timedelta(seconds=2), {"allocation_amount": 1})
+    reference.deploy(PLANS, now + timedelta(seconds=1))
+    # What the free plan owed nobody could say when February began; and now it owes one.
+    assert told.due(None, now, now + timedelta(seconds=3)) == ["2026-02"]
