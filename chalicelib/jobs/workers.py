@@ -32,12 +32,11 @@ def expire_batches(services: Services, event: Event) -> Answer:
 
 def _allocate(services: Services, message: UsersMessage) -> None:
     now = services.now()
-    as_of = min(message.as_of, now)
     subscriptions = services.subscriptions.get_many(message.user_ids)
 
     def next_allocation(account: Account) -> LedgerEntry | None:
         subscription = subscriptions[account.user_id]
-        return next_due_allocation(services, account, subscription, as_of, now)
+        return next_due_allocation(services, account, subscription, message.as_of, now)
 
     posted: list[LedgerEntry] = []
     try:

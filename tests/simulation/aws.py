@@ -589,6 +589,8 @@ class Services:
     interfere: "Interference | None" = None
     sent: list[tuple[str, str]] = field(default_factory=list)
     """The queue and the body of every message that was ever taken, in that order."""
+    put: list[tuple[str, Json]] = field(default_factory=list)
+    """The table and the item of every plain put that was ever made, in that order."""
 
     def answer(self, call: Call) -> Json:
         """Performs a call, unless something interferes."""
@@ -600,7 +602,10 @@ class Services:
     def perform(self, call: Call, most: int | None = None) -> Json:
         """What the service does. ``most``: a part of what was asked for is enough."""
         if call.service == "dynamodb":
-            return self.state.dynamodb.perform(call.operation, call.parameters, most)
+            answer = self.state.dynamodb.perform(call.operation, call.parameters, most)
+            if call.operation == "PutItem":
+                self.put.append((call.parameters["TableName"], call.parameters["Item"]))
+            return answer
         if call.service == "sqs" and call.operation == "SendMessageBatch":
             return self._send(call.parameters, most)
         if call.service == "sqs" and call.operation == "ChangeMessageVisibilityBatch":

@@ -125,6 +125,7 @@ class Oracle:
     lines_before: dict[str, int] = field(default_factory=dict)
     mails_before: int = 0
     sent_before: int = 0
+    put_before: int = 0
     operations_before: int = 0
     allocating: dict[str, list[datetime]] = field(default_factory=dict)
     expiring: set[str] = field(default_factory=set)
@@ -159,6 +160,7 @@ class Oracle:
         self.lines_before = dict(lines)
         self.mails_before = len(self.world.aws.state.mails)
         self.sent_before = len(self.world.aws.sent)
+        self.put_before = len(self.world.aws.put)
         self.operations_before = len(self.world.operations)
         self.allocating = {}
         self.expiring = set()
@@ -211,13 +213,17 @@ class Oracle:
 
     def _observe_subscriptions(self) -> None:
         table = self.world.table("subscriptions").items
+        written: dict[str, list[Subscription]] = {}
+        for name, item in self.world.aws.put[self.put_before :]:
+            if name.endswith("-subscriptions"):
+                written.setdefault(item["user_id"]["S"], []).append(_read(item))
+        self.put_before = len(self.world.aws.put)
         for (user_id, _), item in table.items():
             known = self.subscriptions.get(user_id)
             present = known[-1] if known else None
-            found = _read(item)
-            if present == found and all(
-                edit.apply(present) == present for edit in self._made(user_id)
-            ):
+            found = written.get(user_id, [])
+            require((found[-1] if found else present) == _read(item), "it was not put:", item)
+            if not found and all(edit.apply(present) == present for edit in self._made(user_id)):
                 continue
             for order in self._orders(user_id):
                 states: list[Subscription] = []
@@ -226,11 +232,12 @@ class Oracle:
                     state = edit.apply(state)
                     if state is not None and state != (states[-1] if states else present):
                         states.append(state)
-                if (states[-1] if states else present) == found:
+                # What came first can matter though the end is the same.
+                if states == found:
                     self.subscriptions.setdefault(user_id, []).extend(states)
                     break
             else:
-                raise Violation(f"nobody asked for this subscription: {found}; it was {present}")
+                raise Violation(f"nobody asked for these edits: {found}; it was {present}")
         require(
             len(table) == len(self.subscriptions), "a subscription is gone:", self.subscriptions
         )

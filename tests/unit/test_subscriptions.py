@@ -1115,7 +1115,7 @@ def test_an_address_stays_suppressed_until_there_is_another() -> None:
     assert registered(bounced, plan="starter").suppressed is SuppressedBecause.BOUNCE
     assert registered(bounced, email="new@example.com").suppressed is None
     other_capitals = registered(bounced, email="ADA@Example.COM")
-    assert other_capitals.suppressed is SuppressedBecause.BOUNCE
+    assert other_capitals == replace(bounced, email=other_capitals.email, version=2)
     assert without_suppression(bounced, 9) == replace(bounced, suppressed=None, version=9)
 
 
