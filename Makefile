@@ -136,8 +136,8 @@ prove: $(READY) | writable  ## all that proves the guarantee: an hour (PARTS="zo
 units: $(READY) | writable  ## requests and capacity units of each operation, counted
 	@$(RUN) -m infra units
 
-cost: $(READY)  ## what a month on AWS costs, in dollars (USERS=50000 USAGES= READS= MAILS=)
-	@$(RUN) -m infra cost $(call option,users,USERS) $(call option,usages,USAGES) $(call option,reads,READS) $(call option,mails,MAILS)
+cost: $(READY)  ## what a month on AWS costs, and both sizes (USERS=50000 USAGES= READS= MAILS= SIZE=small)
+	@$(RUN) -m infra cost $(call option,users,USERS) $(call option,usages,USAGES) $(call option,reads,READS) $(call option,mails,MAILS) $(call option,size,SIZE)
 
 bench: $(READY) | writable  ## CPU beside Celery and the bare SDK, into bench/results.json (USERS= ROUNDS= CELERY=no)
 	@$(RUN) -m infra bench $(call option,users,USERS) $(call option,rounds,ROUNDS) $(if $(call is,CELERY,$(OFF)),--without-celery)
