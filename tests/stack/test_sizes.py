@@ -1,4 +1,4 @@
-"""The two sizes of a stage: what a small one leaves out, and that nothing watches what is not there."""
+"""The two sizes of a stage: what a small one leaves out, and that nothing watches what is not."""
 
 from typing import Any
 
