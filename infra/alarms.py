@@ -8,8 +8,8 @@ section that an alarm's description links to.
 Metric math would need fewer of them in places, but the emulator refuses it in a template.
 
 A stage of the size `small` has those alone that tell of credits lost or missing, and those that
-take a deployment back. Of the metrics of ours it writes those that its alarms read, for each has its
-price. `python -m infra.alarms` prints the tables of docs/operating.md that say which.
+take a deployment back. Of the metrics of ours it writes those that its alarms read, for each has
+its price. `python -m infra.alarms` prints the tables of docs/operating.md that say which.
 """
 
 from __future__ import annotations

@@ -9,9 +9,9 @@ publishes for each type of resource what is called to create, read, update and d
 `handlers` of the type's schema, which cfn-lint brings), and `ONLY_WITH` says what of that is called
 for properties that a resource may not have.
 
-Every right is bound to the names of one stage, and what CloudFormation calls also to being called by
-it (aws:CalledVia): the role itself can read no table and make no queue. CloudFormation User Guide,
-"Forward access sessions (FAS) requests and permission evaluation":
+Every right is bound to the names of one stage, and what CloudFormation calls also to being called
+by it (aws:CalledVia): the role itself can read no table and make no queue. CloudFormation User
+Guide, "Forward access sessions (FAS) requests and permission evaluation":
 https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/fas-requests-and-permission-evaluation.html
 """
 
@@ -61,8 +61,8 @@ OWN_CALLS: Sequence[tuple[tuple[str, ...], tuple[str, ...]]] = (
             "cloudformation:TagResource",
         ),
     ),
-    # The transforms that the template names (CloudFormation User Guide, "Control CloudFormation access
-    # with AWS Identity and Access Management").
+    # The transforms that the template names (CloudFormation User Guide, "Control CloudFormation
+    # access with AWS Identity and Access Management").
     (
         (
             "cloudformation:{region}:aws:transform/LanguageExtensions",
@@ -126,7 +126,7 @@ ARNS: Mapping[str, tuple[str, ...]] = {
     "AWS::SQS::Queue": ("sqs:{region}:{account}:{stack}-*",),
     "AWS::SecretsManager::Secret": ("secretsmanager:{region}:{account}:secret:{stack}-*",),
 }
-"""Which resources of a type a stage has. Ids of APIs, keys and mappings are not known beforehand."""
+"""Which resources of a type a stage has. Ids of APIs, keys and mappings nobody knows beforehand."""
 
 NAMELESS = frozenset(
     {
@@ -257,8 +257,8 @@ ONLY_WITH: Mapping[str, Mapping[str | None, str]] = {
 """What of AWS's lists is called for a property alone, anywhere in a resource: patterns of actions.
 Under None is what no property of the type calls for."""
 
-# API Gateway makes the role that reads certificates with the rights of whoever makes the first domain
-# name (API Gateway Developer Guide, "Using service-linked roles for API Gateway"). It is in no list.
+# API Gateway makes the role that reads certificates with the rights of whoever makes the first
+# domain name (API Gateway Developer Guide, "Using service-linked roles"). It is in no list.
 _ALSO_CALLED = {("AWS::ApiGateway::DomainName", "create"): ("iam:CreateServiceLinkedRole",)}
 
 _SERVICE_LINKED = "ops.apigateway.amazonaws.com"
@@ -359,8 +359,14 @@ def rights(template: Json, names: Names) -> Iterator[Right]:
         yield from (Right(action, names.arns(patterns)) for action in actions)
     for resource in template["Resources"].values():
         resource_type = resource["Type"]
+        if resource_type not in ARNS:
+            raise deploy.DeployError(
+                f"Nobody has said how resources of type {resource_type} are called: add it to ARNS "
+                "in infra/deploy_policy.py."
+            )
         arns = names.arns(ARNS[resource_type])
-        for handler in HANDLERS if arns else ():
+        is_had = len(arns) == len(ARNS[resource_type])
+        for handler in HANDLERS if is_had else ():
             for action in calls(resource_type, handler, resource.get("Properties", {})):
                 yield _via(action, arns, names)
 
@@ -447,6 +453,14 @@ def policies(template: Json, names: Names) -> dict[str, Json]:
     }
 
 
+EXAMPLE = {
+    "MailDomain": "example.com",
+    "ApiDomain": "credits.example.com",
+    "ApiHostedZoneId": "Z0123456789EXAMPLE",
+}
+"""The parameters of the stage whose policies docs/deploying.md shows: one with a domain name."""
+
+
 def text_of(made: Mapping[str, Json]) -> str:
     """The policies as JSON, a statement a line."""
     lines = ["{"]
@@ -478,9 +492,12 @@ def main(words: list[str] | None = None) -> int:
     arguments.add_region(parser)
     parser.add_argument("--account", type=_account, help="default: that of your credentials")
     parser.add_argument("--output", type=Path, help="a folder to write a file for each policy into")
+    parser.add_argument(
+        "--example", action="store_true", help="of a made-up stage, as docs/deploying.md shows them"
+    )
     given = parser.parse_args(words)
     try:
-        parameters = deploy.parameters_of(given.stage)
+        parameters = EXAMPLE if given.example else deploy.parameters_of(given.stage)
         account, region = given.account, given.region
         if not (account and region):
             aws = open_session(region)

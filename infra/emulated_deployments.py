@@ -75,7 +75,7 @@ def _act_with_the_rights_of_the_caller() -> None:
     request says so in aws:CalledVia (CloudFormation User Guide, "FAS requests and permission
     evaluation"; infra/deploy_policy.py has the address). ministack lets it do anything. Which calls
     a resource takes is what AWS publishes in the handlers of its type. The account's root user may
-    do everything, as before.
+    do everything.
     """
     from ministack.services.cloudformation import stacks
 
@@ -160,7 +160,7 @@ def _resources(
 
 
 class _Values(dict[str, Any]):
-    """The properties of a resource; one that it does not have is the id that CloudFormation gave."""
+    """The properties of a resource; one it does not have is the id that CloudFormation gave it."""
 
     def __missing__(self, _key: str) -> object:
         return self["id"]
@@ -192,9 +192,9 @@ def _context(action: str, properties: Json, account: str, region: str) -> Mappin
 def _ask_for_a_certificate_of_the_region() -> None:
     """Has a domain name of an API refused whose certificate ACM does not have in the API's region.
 
-    API Gateway Developer Guide, "Set up a Regional custom domain name in API Gateway"
-    (docs.aws.amazon.com/apigateway/latest/developerguide/, apigateway-regional-api-custom-domain-create).
-    ministack takes any text for a certificate.
+    API Gateway Developer Guide, "Set up a Regional custom domain name in API Gateway":
+    https://docs.aws.amazon.com/apigateway/latest/developerguide/
+    apigateway-regional-api-custom-domain-create.html. ministack takes any text for a certificate.
     """
     from ministack.services import acm
     from ministack.services import apigateway_v1 as api_gateway
