@@ -10,8 +10,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from infra import deploy_policy
-
 Json = dict[str, Any]
 
 _CLOUDFORMATION = "cloudformation.amazonaws.com"
@@ -86,10 +84,9 @@ def _act_with_the_rights_of_the_caller() -> None:
     )
 
     def provisioned(kind: str, logical_id: str, properties: Json, stack: str) -> Any:
-        _refuse_without_rights(kind, "create", properties, f"{stack}-{logical_id}-0123456789AB")
-        made = provision(kind, logical_id, properties, stack)
-        _refuse_without_rights(kind, "read", properties, made[0])
-        return made
+        for handler in ("create", "read"):
+            _refuse_without_rights(kind, handler, properties, f"{stack}-{logical_id}-0123456789AB")
+        return provision(kind, logical_id, properties, stack)
 
     def updated(
         kind: str, physical_id: str, before: Json, after: Json, *others: Any, **named: Any
@@ -115,6 +112,9 @@ def _refuse_without_rights(kind: str, handler: str, properties: Json, physical_i
     caller = iam_evaluator.caller_arn()
     if ":assumed-role/" not in caller:
         return
+    # Late: nobody waits for it when the emulator starts.
+    from infra import deploy_policy
+
     account, region = get_account_id(), get_region()
     role = iam_evaluator._role_name_from_assumed_arn(caller)  # noqa: SLF001 - it has no other door
     policies = iam_evaluator._gather_role_policies(role, account)  # noqa: SLF001
@@ -139,6 +139,8 @@ def _resources(
     action: str, kind: str, properties: Json, physical_id: str, account: str, region: str
 ) -> list[str]:
     """The ARNs that a call for a resource is about, by the resource's real names."""
+    from infra import deploy_policy
+
     if action in deploy_policy.NAMELESS:
         return ["*"]
     match action:

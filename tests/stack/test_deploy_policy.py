@@ -152,11 +152,11 @@ def test_it_changes_the_stage_to_and_fro(
         "cloudwatch:DescribeAlarms",
         "cloudformation:CreateChangeSet",
         "cloudformation:ExecuteChangeSet",
-        # What CloudFormation calls: to change a function, to give roles a policy, to remove alarms.
+        # What CloudFormation calls: to change a function, to give roles a policy, to mail an alarm.
         "lambda:UpdateFunctionConfiguration",
         "iam:PassRole",
         "iam:PutRolePolicy",
-        "cloudwatch:DeleteAlarms",
+        "sns:Subscribe",
     ],
 )
 def test_with_a_right_taken_out_the_stage_stays_as_it_is_and_the_right_is_named(
@@ -165,7 +165,11 @@ def test_with_a_right_taken_out_the_stage_stays_as_it_is_and_the_right_is_named(
     policies: dict[str, Json],
     parameters: dict[str, str],
 ) -> None:
-    changed = parameters | {"ExpiringSoonDays": "5", "Tracing": "Active", "Size": "small"}
+    changed = parameters | {
+        "AlarmEmail": "ops@example.com",
+        "ExpiringSoonDays": "5",
+        "Tracing": "Active",
+    }
     with pytest.raises(AwsError, match=f"is not authorized to perform: {action}"):
         deploy_with(without(policies, action), changed)
 
