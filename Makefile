@@ -38,7 +38,7 @@ REPAIR = $(STAGED) $(call flag,dry-run,DRY_RUN) $(call flag,yes,YES) $(call flag
 
 help:  ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} \
-	  /^[a-z-]+:.*## / {printf "  make %-12s  %s\n", $$1, $$2}' Makefile
+	  /^[a-z-]+:.*## / {printf "  make %-13s  %s\n", $$1, $$2}' Makefile
 
 run: $(READY) | writable  ## see it work: emulator, stack, sample data, a month that turns (CSV=mine.csv EXIT=1)
 	@$(RUN) -m infra run $(call option,csv,CSV) $(call flag,exit,EXIT)
@@ -71,11 +71,15 @@ clean:  ## remove everything that was made, .venv too
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 ##@ Deploy and operate (the running local stack, or STAGE=prod REGION=eu-west-1 in your AWS account)
-.PHONY: deploy token-check import balances verify completeness security
+.PHONY: deploy deploy-policy token-check import balances verify completeness security
 
 deploy: $(READY) | writable  ## deploy to AWS, after showing what would change: STAGE=dev or prod (REGION= YES=1)
 	$(call needs,STAGE,STAGE=dev)
 	@$(RUN) -m infra deploy $(STAGED) $(call flag,yes,YES)
+
+deploy-policy: $(READY) | writable  ## the rights that a deploy role needs, for IAM: STAGE=prod (REGION= ACCOUNT= OUT=folder)
+	$(call needs,STAGE,STAGE=prod)
+	@$(RUN) -m infra deploy-policy $(STAGED) $(call option,account,ACCOUNT) $(call option,output,OUT)
 
 token-check: $(READY)  ## why a token is accepted or refused: TOKEN=eyJ... or on standard input (JSON=1)
 	@TOKEN=$(call exported,TOKEN) $(RUN) -m infra token-check $(STAGED) $(call flag,json,JSON)
@@ -136,8 +140,8 @@ prove: $(READY) | writable  ## all that proves the guarantee: an hour (PARTS="zo
 units: $(READY) | writable  ## requests and capacity units of each operation, counted
 	@$(RUN) -m infra units
 
-cost: $(READY)  ## what a month on AWS costs, in dollars (USERS=50000 USAGES= READS= MAILS=)
-	@$(RUN) -m infra cost $(call option,users,USERS) $(call option,usages,USAGES) $(call option,reads,READS) $(call option,mails,MAILS)
+cost: $(READY)  ## what a month on AWS costs, and both sizes (USERS=50000 USAGES= READS= MAILS= SIZE=small)
+	@$(RUN) -m infra cost $(call option,users,USERS) $(call option,usages,USAGES) $(call option,reads,READS) $(call option,mails,MAILS) $(call option,size,SIZE)
 
 bench: $(READY) | writable  ## CPU beside Celery and the bare SDK, into bench/results.json (USERS= ROUNDS= CELERY=no)
 	@$(RUN) -m infra bench $(call option,users,USERS) $(call option,rounds,ROUNDS) $(if $(call is,CELERY,$(OFF)),--without-celery)

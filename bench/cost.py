@@ -1,6 +1,6 @@
 """What Credits costs a month on AWS: measured units times published prices.
 
-    python -m bench.cost [--users 1000000] [--usages 4] [--json]        (make cost)
+    python -m bench.cost [--users 1000000] [--usages 4] [--size small] [--json]        (make cost)
 
 Requests, capacity units and bytes are counted by `make units` and the tests; how often a product
 asks is an assumption, and can be changed on the command line. Durations of functions are estimates
@@ -14,13 +14,15 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
+from enum import StrEnum
 
 from rich.console import Console
 from rich.table import Table
 
 from chalicelib.metrics import Metric
+from infra.alarms import metrics_of_small
 from infra.arguments import number, whole_number
 
 MILLION = Decimal(1_000_000)
@@ -67,6 +69,34 @@ MARKER_BYTES = 300
 POLLING_REQUESTS = 5 * 3 * 60 * 24 * 30
 """A month of long polls of an idle queue: Lambda keeps five under way, of 20 seconds each."""
 
+HOURS = 30 * 24
+"""A month: CloudWatch counts a metric for each hour in which it is written."""
+
+IDLE_HOURS = {
+    Metric.ALLOCATION_TICKS: HOURS,
+    Metric.EXPIRY_TICKS: HOURS,
+    # The audit of each day, and the two checks of completeness.
+    Metric.LEDGERS_VERIFIED: 30,
+    Metric.LEDGERS_CORRUPT: 30,
+    Metric.DUE: 2,
+    Metric.MISSING: 2,
+    Metric.DUPLICATE: 2,
+    Metric.TIMEZONE_UNKNOWN: 2,
+}
+"""In how many hours of a month a metric is written while nobody comes; others are not."""
+
+
+class Size(StrEnum):
+    """The parameter `Size` of a stage."""
+
+    FULL = "full"
+    SMALL = "small"
+
+
+ALARMS = {Size.FULL: 63, Size.SMALL: 18}
+METRICS = {Size.FULL: tuple(Metric), Size.SMALL: tuple(map(Metric, metrics_of_small()))}
+DASHBOARDS = {Size.FULL: 1, Size.SMALL: 0}
+
 
 @dataclass(frozen=True)
 class Scenario:
@@ -83,8 +113,7 @@ class Scenario:
     months_kept: int = 12
     """How old the ledgers are: they only grow."""
     queues: int = 5
-    alarms: int = 63
-    metrics: int = len(Metric)
+    size: Size = Size.FULL
 
 
 @dataclass(frozen=True)
@@ -204,19 +233,22 @@ def lines(scenario: Scenario) -> Iterator[Line]:
         (invocations * 1024 + users * calls * 512) / 1024**3,
         "CloudWatch logs",
     )
+    metrics, alarms = METRICS[scenario.size], ALARMS[scenario.size]
+    hours = sum(HOURS if users else IDLE_HOURS.get(metric, 0) for metric in metrics)
     yield Line(
         "metrics",
-        f"{scenario.metrics}, for any number of users",
-        Decimal(scenario.metrics),
+        f"{len(metrics)}, for any number of users",
+        Decimal(hours) / HOURS,
         "CloudWatch metric",
     )
     yield Line(
         "alarms",
-        f"{scenario.alarms}, for any number of users",
-        Decimal(scenario.alarms),
+        f"{alarms}, for any number of users",
+        Decimal(alarms),
         "CloudWatch alarm metric",
     )
-    yield Line("dashboard", "1", Decimal(1), "CloudWatch dashboard")
+    dashboards = DASHBOARDS[scenario.size]
+    yield Line("dashboard", f"{dashboards}", Decimal(dashboards), "CloudWatch dashboard")
     yield Line("unsubscribe key", "1", Decimal(1), "Secrets Manager secret")
     yield Line("key of the alarms' topic", "1", Decimal(1), "KMS key")
 
@@ -234,6 +266,38 @@ def markdown(scenario: Scenario) -> str:
         ),
         f"| **together** | | | | | **{sum(line.dollars for line in bill):,.2f}** |",
     ]
+    return "\n".join(rows)
+
+
+def sizes(scenario: Scenario) -> Iterator[tuple[str, Decimal, Decimal]]:
+    """What the two sizes differ in, and the whole bills, while nobody comes and then in a scenario.
+
+    Each with the dollars of the full and those of the small stage.
+    """
+    idle = replace(scenario, users=0)
+    for line, other in zip(*(lines(replace(idle, size=size)) for size in Size), strict=True):
+        if round(line.dollars, 2) or round(other.dollars, 2):
+            yield line.what, line.dollars, other.dollars
+    for what, asked in (("together, while nobody comes", idle), (_users(scenario), scenario)):
+        full, small = (_total(replace(asked, size=size)) for size in Size)
+        yield what, full, small
+
+
+def _users(scenario: Scenario) -> str:
+    return f"together, with {scenario.users:,} users"
+
+
+def _total(scenario: Scenario) -> Decimal:
+    return sum((line.dollars for line in lines(scenario)), Decimal(0))
+
+
+def markdown_of_sizes(scenario: Scenario) -> str:
+    """Both sizes side by side, as docs/cost.md shows them."""
+    rows = ["| dollars a month | `full` | `small` |", "|---|--:|--:|"]
+    for what, full, small in sizes(scenario):
+        cells = (what, f"{full:,.2f}", f"{small:,.2f}")
+        is_total = what.startswith("together")
+        rows.append(f"| {' | '.join(f'**{cell}**' if is_total else cell for cell in cells)} |")
     return "\n".join(rows)
 
 
@@ -280,8 +344,11 @@ def main(words: Sequence[str] | None = None) -> int:
         default=usual.months_kept,
         help="age of the ledgers (default 12)",
     )
+    parser.add_argument(
+        "--size", type=Size, choices=list(Size), default=usual.size, help="of the stage"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    parser.add_argument("--markdown", action="store_true", help="print the table of docs/cost.md")
+    parser.add_argument("--markdown", action="store_true", help="print the tables of docs/cost.md")
     options = vars(parser.parse_args(words))
     as_json, as_markdown = options.pop("json"), options.pop("markdown")
     scenario = Scenario(**options)
@@ -290,7 +357,7 @@ def main(words: Sequence[str] | None = None) -> int:
         print(json.dumps([asdict(line) | {"dollars": line.dollars} for line in bill], default=str))
         return 0
     if as_markdown:
-        print(markdown(scenario))
+        print(markdown(scenario), markdown_of_sizes(scenario), sep="\n\n")
         return 0
     table = Table(title=f"A month of {scenario.users:,} users, in dollars", show_footer=True)
     together = sum(line.dollars for line in bill)
@@ -307,6 +374,12 @@ def main(words: Sequence[str] | None = None) -> int:
     console.print(table)
     for service, dollars in by_service(scenario).items():
         console.print(f"{service:<16} {dollars:>10,.2f}", highlight=False)
+    beside = Table("a stage of the size", title="Both sizes, in dollars a month")
+    for size in Size:
+        beside.add_column(size.value, justify="right")
+    for what, full, small in sizes(scenario):
+        beside.add_row(what, f"{full:,.2f}", f"{small:,.2f}")
+    console.print(beside)
     return 0
 
 

@@ -9,6 +9,8 @@ the stage's name: a user or a timezone is no dimension, each would be a metric t
 from enum import StrEnum
 from threading import Lock
 
+from chalicelib.settings import written_metrics
+
 NAMESPACE = "Credits"
 
 COUNT = "Count"
@@ -86,9 +88,13 @@ def count(metric: Metric, amount: float = 1) -> None:
 
 
 def flush() -> None:
-    """Writes what was counted since the last time. The work is done by then: it never fails."""
+    """Writes what was counted since the last time. The work is done by then: it never fails.
+
+    Of a small stage's metrics, only those that its alarms read.
+    """
+    names = written_metrics()
     with _lock:
-        counted = dict(_counted)
+        counted = {m: values for m, values in _counted.items() if names is None or m in names}
         _counted.clear()
     if counted:
         _write(counted)

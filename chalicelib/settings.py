@@ -184,3 +184,9 @@ def token_settings() -> TokenSettings:
 def allowed_origins() -> frozenset[str]:
     """The origins whose pages may call the API, such as https://app.example.com; `*` is any."""
     return frozenset(_words(os.environ.get("ALLOWED_ORIGINS", "")))
+
+
+@cache
+def written_metrics() -> frozenset[str] | None:
+    """The names of the metrics that are written; None for all. Each one that is has a price."""
+    return frozenset(_words(os.environ.get("METRICS", ""))) or None

@@ -6,6 +6,10 @@ table is derived from the template itself: what is declared is watched. All of t
 section that an alarm's description links to.
 
 Metric math would need fewer of them in places, but the emulator refuses it in a template.
+
+A stage of the size `small` has those alone that tell of credits lost or missing, and those that
+take a deployment back. Of the metrics of ours it writes those that its alarms read, for each has
+its price. `python -m infra.alarms` prints the tables of docs/operating.md that say which.
 """
 
 from __future__ import annotations
@@ -15,6 +19,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
+
+from chalicelib.metrics import Metric
 
 Json = dict[str, Any]
 
@@ -86,6 +92,7 @@ class Symptom:
     It rings when each of the last `periods` periods, of `seconds` each, is on the wrong side of the
     threshold. `meaning` is one sentence, in which `{part}` is the part's name; `name` is also that
     of the runbook's section. `parts_with_own_threshold` has the thresholds of parts that differ.
+    `in_small`: credits may be lost or missing, so a small stage has it, too.
     """
 
     name: str
@@ -100,6 +107,7 @@ class Symptom:
     rings: Rings = Rings.FROM
     missing: Missing = Missing.IS_FINE
     parts_with_own_threshold: Mapping[str, PerStage] = field(default_factory=dict)
+    in_small: bool = False
 
 
 # --- What there is to watch, in a template --------------------------------------------------------
@@ -190,6 +198,7 @@ SYMPTOMS = (
         Statistic.MAXIMUM,
         PerStage(dev=1, prod=1),
         seconds=60,
+        in_small=True,
     ),
     # Not before the next tick has swept the same zones again, nor while a message that failed once
     # or twice waits out its visibility timeout of six minutes. Mails wait on purpose: for the rate
@@ -287,6 +296,7 @@ SYMPTOMS = (
         periods=4,
         rings=Rings.BELOW,
         missing=Missing.IS_THE_FAILURE,
+        in_small=True,
     ),
     Symptom(
         "expiry-ticks",
@@ -299,6 +309,7 @@ SYMPTOMS = (
         periods=4,
         rings=Rings.BELOW,
         missing=Missing.IS_THE_FAILURE,
+        in_small=True,
     ),
     # The first re-sweep comes after a quarter of an hour: what it repaired is no reason to wake up.
     Symptom(
@@ -319,6 +330,7 @@ SYMPTOMS = (
         Statistic.MAXIMUM,
         PerStage(dev=1, prod=1),
         missing=Missing.SAYS_NOTHING,
+        in_small=True,
     ),
     Symptom(
         "allocations-duplicate",
@@ -329,6 +341,7 @@ SYMPTOMS = (
         Statistic.MAXIMUM,
         PerStage(dev=1, prod=1),
         missing=Missing.SAYS_NOTHING,
+        in_small=True,
     ),
     # Their sweeps have no midnight any more: nobody else would notice.
     Symptom(
@@ -340,6 +353,7 @@ SYMPTOMS = (
         Statistic.MAXIMUM,
         PerStage(dev=1, prod=1),
         missing=Missing.SAYS_NOTHING,
+        in_small=True,
     ),
     Symptom(
         "ledger-corrupt",
@@ -350,6 +364,7 @@ SYMPTOMS = (
         Statistic.MAXIMUM,
         PerStage(dev=1, prod=1),
         missing=Missing.SAYS_NOTHING,
+        in_small=True,
     ),
     # Of what is over SES's rate, which is normal, nothing is counted. Some addresses fail always.
     Symptom(
@@ -411,6 +426,11 @@ class Alarm:
         return camel(self.name) + "Alarm"
 
     @property
+    def in_small(self) -> bool:
+        """Whether a small stage has it: a deployment is taken back there, too."""
+        return self.symptom.in_small or self.name in ROLLBACK_ALARMS
+
+    @property
     def threshold(self) -> PerStage:
         """The part's own threshold, or the symptom's."""
         symptom = self.symptom
@@ -430,6 +450,7 @@ class Alarm:
         kind = "ExtendedStatistic" if statistic is Statistic.P99 else "Statistic"
         return {
             "Type": "AWS::CloudWatch::Alarm",
+            **({} if self.in_small else {"Condition": "IsFull"}),
             "Properties": {
                 "AlarmName": {"Fn::Sub": f"credits-${{Stage}}-{self.name}"},
                 "AlarmDescription": f"{meaning} See {RUNBOOK}#{symptom.name}",
@@ -461,11 +482,61 @@ def alarms_of(template: Json) -> list[Alarm]:
     return [Alarm(symptom, part) for symptom in SYMPTOMS for part in symptom.parts(template)]
 
 
+def metrics_of_small() -> list[str]:
+    """The metrics of ours that a small stage writes: those that its alarms read."""
+    return sorted(
+        symptom.metric
+        for symptom in SYMPTOMS
+        if symptom.in_small and symptom.namespace == NAMESPACE
+    )
+
+
 def complete(template: Json) -> None:
-    """Adds to a packaged template its alarms, and the thresholds of each stage."""
+    """Adds to a packaged template its alarms, the thresholds of each stage, and what is counted."""
     found = alarms_of(template)
     thresholds = {alarm.setting: alarm.threshold for alarm in found}
     dev = {name: threshold.dev for name, threshold in thresholds.items()}
     prod = {name: threshold.prod for name, threshold in thresholds.items()}
     template["Mappings"]["Alarms"] = {"local": dev, "dev": dev, "prod": prod}
     template["Resources"] |= {alarm.logical_id: alarm.resource() for alarm in found}
+    # SAM adds the variables of `Globals` to those of each function. Empty is every metric.
+    template["Globals"]["Function"]["Environment"] = {
+        "Variables": {"METRICS": {"Fn::If": ["IsFull", "", ",".join(metrics_of_small())]}}
+    }
+
+
+# --- What the sizes have, for docs/operating.md ---------------------------------------------------
+
+
+def markdown() -> str:
+    """The alarms and the metrics of both sizes, as docs/operating.md shows them."""
+    rows = [f"| [{s.name}](#{s.name}) | {_share_in_small(s)} |" for s in SYMPTOMS]
+    small = metrics_of_small()
+    left_out = sorted(metric.value for metric in Metric if metric.value not in small)
+    return "\n".join(
+        [
+            "| alarm | in a small stage |",
+            "|---|---|",
+            *rows,
+            "",
+            "| our metrics | |",
+            "|---|---|",
+            f"| written by a small stage | {', '.join(small)} |",
+            f"| left out | {', '.join(left_out)} |",
+        ]
+    )
+
+
+def _share_in_small(symptom: Symptom) -> str:
+    if symptom.in_small:
+        return "yes"
+    prefix = symptom.name
+    parts = [name for name in ROLLBACK_ALARMS if name.startswith(prefix)]
+    if parts == [prefix]:
+        return "yes: it takes a deployment back"
+    named = ", ".join(f"`{name.removeprefix(prefix + '-')}`" for name in sorted(parts))
+    return f"of {named} only: these take a deployment back" if parts else "no"
+
+
+if __name__ == "__main__":
+    print(markdown())

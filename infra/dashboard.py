@@ -35,6 +35,8 @@ def complete(template: Json) -> None:
     }
     template["Resources"]["Dashboard"] = {
         "Type": "AWS::CloudWatch::Dashboard",
+        # A small stage has neither all of its alarms nor all of its metrics.
+        "Condition": "IsFull",
         "Properties": {
             "DashboardName": {"Fn::Sub": "credits-${Stage}"},
             "DashboardBody": {"Fn::Sub": [text, thresholds]},

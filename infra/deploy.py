@@ -159,7 +159,7 @@ def parameters_of(stage: str) -> dict[str, str]:
         raise DeployError(f"{PARAMETERS_FILE} is not TOML: {error}") from error
     if not isinstance(parameters, dict):
         raise DeployError(f"There is no [{stage}] in {PARAMETERS_FILE}: add it.")
-    declared = _declared_parameters()
+    declared = declared_parameters()
     problems = [
         f"{name} {problem}"
         for name, value in parameters.items()
@@ -172,7 +172,7 @@ def parameters_of(stage: str) -> dict[str, str]:
 
 
 @cache
-def _declared_parameters() -> dict[str, Json]:
+def declared_parameters() -> dict[str, Json]:
     """What the template says of its parameters."""
     declared: dict[str, Json] = yaml.safe_load(TEMPLATE_FILE.read_text("utf-8"))["Parameters"]
     return declared
@@ -231,7 +231,8 @@ def _compare_plans(stage: str, lambda_: Any, after: PlanCatalogue, now: datetime
     return list(plan_changes.changes(before, after))
 
 
-def _check_parameters(stage: str, parameters: Mapping[str, str]) -> None:
+def _check_parameters(stage: str, parameters: Mapping[str, str], region: str) -> None:
+    """Raises `DeployError` for what the parameters lack, or what does not go together in them."""
     missing = [name for name in _REQUIRED_PARAMETERS if not parameters.get(name)]
     if missing:
         raise DeployError(
@@ -239,6 +240,34 @@ def _check_parameters(stage: str, parameters: Mapping[str, str]) -> None:
             f"Set {' and '.join(missing)} under [{stage}] in infra/parameters.toml, "
             "which has examples for Cognito, Auth0, Clerk and others."
         )
+    problem = _problem_of_domain(parameters, region)
+    if problem:
+        raise DeployError(f"infra/parameters.toml, [{stage}]: {problem}")
+
+
+def _problem_of_domain(parameters: Mapping[str, str], region: str) -> str | None:
+    """What is wrong with the API's own domain name, of what the template cannot say by itself."""
+    domain, certificate, zone = (
+        parameters.get(name, "") for name in ("ApiDomain", "ApiCertificateArn", "ApiHostedZoneId")
+    )
+    if domain and not certificate:
+        return (
+            f"ApiDomain needs ApiCertificateArn: a certificate of ACM for {domain}, in {region}. "
+            f"Ask for one: aws acm request-certificate --domain-name {domain} "
+            f"--validation-method DNS --region {region}"
+        )
+    if certificate and not domain:
+        return "ApiCertificateArn needs ApiDomain: the domain name of the API it is for"
+    if zone and not domain:
+        return "ApiHostedZoneId needs ApiDomain: the name to enter into the hosted zone"
+    found = certificate.split(":")[3] if certificate else region
+    if found != region:
+        # API Gateway Developer Guide, "Set up a Regional custom domain name in API Gateway".
+        return (
+            f"ApiCertificateArn is a certificate in {found}, and the stack is in {region}: "
+            "API Gateway takes only one of its own region. Ask for one there"
+        )
+    return None
 
 
 def deploy(
@@ -263,7 +292,7 @@ def deploy(
     plans = packaging.catalogue()
     with told():
         account = client("sts").get_caller_identity()["Account"]
-        _check_parameters(stage, parameters)
+        _check_parameters(stage, parameters, region)
         stack = _Stack(client("cloudformation"), stack_name(stage), region, say, say_detail)
         stack.wait_for_what_is_under_way()
         plan_lines = _compare_plans(stage, client("lambda"), plans, datetime.now(UTC))
@@ -296,7 +325,8 @@ def describe(stage: str, client: ClientFactory, *, changed: bool = False) -> Dep
         stage=stage,
         changed=changed,
         api_id=outputs["RestAPIId"],
-        api_url=outputs["EndpointURL"].rstrip("/"),
+        # A stack of an earlier release does not say what it is called outside.
+        api_url=outputs.get("ApiUrl", outputs["EndpointURL"]).rstrip("/"),
         functions=_with_suffix(outputs, "FunctionName"),
         tables=_with_suffix(outputs, "TableName"),
         queues=_with_suffix(outputs, "QueueUrl"),
@@ -321,7 +351,7 @@ def _upload(s3: Any, package: packaging.Package, *, account: str, region: str) -
 
     Both are named by their content, so what has been uploaded before is not uploaded again.
     """
-    bucket = f"{APP_NAME}-artifacts-{account}-{region}"
+    bucket = artifacts_bucket(account, region)
     _ensure_bucket(s3, bucket, account=account, region=region)
     archive_key = f"{package.digest}.zip"
     if not _object_exists(s3, bucket, archive_key):
@@ -330,6 +360,11 @@ def _upload(s3: Any, package: packaging.Package, *, account: str, region: str) -
     template_key = f"{packaging.digest_of(template)}.json"
     s3.put_object(Bucket=bucket, Key=template_key, Body=json.dumps(template).encode())
     return f"{s3.meta.endpoint_url}/{bucket}/{template_key}"
+
+
+def artifacts_bucket(account: str, region: str) -> str:
+    """Where the archives and the templates of all stages are."""
+    return f"{APP_NAME}-artifacts-{account}-{region}"
 
 
 def _ensure_bucket(s3: Any, bucket: str, *, account: str, region: str) -> None:
@@ -443,7 +478,7 @@ class _Stack:
         )
         changes = self._changes(change_set)
         if changes is None:
-            self._cloudformation.delete_change_set(ChangeSetName=change_set)
+            self._cloudformation.delete_change_set(**self._named(change_set))
             self._say(f"No changes: stack {self._name} is up to date.")
             return False
         self._say(f"Changing stack {self._name}: {len(changes)} resources ...")
@@ -526,10 +561,14 @@ class _Stack:
         change_set: str = answer["Id"]
         return change_set
 
+    def _named(self, change_set: str) -> dict[str, str]:
+        """A change set with its stack, which is what the right to it is bound to."""
+        return {"StackName": self._name, "ChangeSetName": change_set}
+
     def _changes(self, change_set: str) -> list[Change] | None:
         """The changes, once they have been computed; none when there is nothing to change."""
         for description in self._poll(
-            lambda: self._cloudformation.describe_change_set(ChangeSetName=change_set),
+            lambda: self._cloudformation.describe_change_set(**self._named(change_set)),
             deadline=CHANGE_SET_DEADLINE,
             what=f"the change set of stack {self._name}",
         ):
@@ -548,12 +587,12 @@ class _Stack:
                 resource_type=change["ResourceChange"]["ResourceType"],
                 replacement=change["ResourceChange"].get("Replacement", "False"),
             )
-            for page in pages.paginate(ChangeSetName=change_set)
+            for page in pages.paginate(**self._named(change_set))
             for change in page["Changes"]
         ]
 
     def _discard(self, change_set: str, *, exists: bool) -> None:
-        self._cloudformation.delete_change_set(ChangeSetName=change_set)
+        self._cloudformation.delete_change_set(**self._named(change_set))
         if not exists:
             self._cloudformation.delete_stack(StackName=self._name)
 
@@ -562,7 +601,7 @@ class _Stack:
         try:
             with told():
                 self._cloudformation.execute_change_set(
-                    ChangeSetName=change_set, ClientRequestToken=secrets.token_hex(8)
+                    **self._named(change_set), ClientRequestToken=secrets.token_hex(8)
                 )
         except UnreachableError as error:
             raise DeployError(

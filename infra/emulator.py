@@ -283,6 +283,11 @@ def _main() -> None:
     _authorize_inserts()
     _stream_inserts()
     _tell_what_authorizers_say()
+    # This program runs without the checkout on its path.
+    sys.path.insert(0, str(WORKSPACE.parent))
+    from infra import emulated_deployments
+
+    emulated_deployments.make_strict()
     # ministack reads the command line, of which this program's has nothing for it.
     sys.argv[1:] = []
     main()

@@ -1,7 +1,7 @@
 """What an operation leaves behind for those who watch: metrics, and one id in all of its lines."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +13,8 @@ from chalicelib.domain.instants import format_instant
 from chalicelib.jobs.ticks import start_sweeps
 from chalicelib.messages import SweepKind
 from chalicelib.observability import SERVICE, observe
+from chalicelib.settings import written_metrics
+from infra.alarms import metrics_of_small
 from tests.aws.world import CORRELATION_ID, World, at, client
 
 PARIS_FEBRUARY = "2026-01-31T23:00:00Z"
@@ -133,6 +135,31 @@ def test_a_mail_that_fails_is_counted(world: World, emitted: Callable[[], Emitte
     unknown = '{"user_id":"nobody","number":1}'
     assert world.deliver_mails([(unknown, 1)]) == [(unknown, 1)]
     assert emitted() == {"MailsFailed": [1]}
+
+
+@pytest.fixture
+def small_stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A function of a small stage, which is told the metrics that its alarms read."""
+    monkeypatch.setenv("METRICS", ",".join(metrics_of_small()))
+    written_metrics.cache_clear()
+    yield
+    written_metrics.cache_clear()
+
+
+@pytest.mark.usefixtures("small_stage")
+def test_a_small_stage_writes_no_metric_but_those_its_alarms_read(
+    world: World, emitted: Callable[[], Emitted], capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.subscribe("1", plan="starter")
+    world.allocation_tick(PARIS_FEBRUARY)
+    assert emitted() == {"AllocationTicks": [1]}
+    world.deliver_waiting("sweeps")
+    metrics.count(metrics.Metric.ALLOCATIONS)
+    metrics.flush()
+    assert "_aws" not in capsys.readouterr().out, "a line is paid for, too"
+    # What was left out once is not written later, by a process that is told of more.
+    written_metrics.cache_clear()
+    assert emitted() == {}
 
 
 def test_an_invocation_writes_what_it_counted_also_when_it_fails(

@@ -3,7 +3,19 @@
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from bench.cost import ENTRY_BYTES, SWEEPS, Scenario, by_service, lines, markdown
+import pytest
+
+from bench.cost import (
+    ENTRY_BYTES,
+    SWEEPS,
+    Scenario,
+    Size,
+    by_service,
+    lines,
+    main,
+    markdown,
+    markdown_of_sizes,
+)
 from chalicelib.domain import ledger
 from chalicelib.domain.calendar import RESWEEP_AGES, Period
 from chalicelib.domain.ledger import Account, Request
@@ -16,6 +28,22 @@ def test_the_page_shows_the_bill_as_it_is_computed() -> None:
     assert markdown(Scenario()) in page
     for service, dollars in by_service(Scenario()).items():
         assert f"| {service} | {dollars:,.2f} |" in page
+    assert markdown_of_sizes(Scenario()) in page
+
+
+def test_a_small_stage_costs_a_few_dollars_while_nobody_comes() -> None:
+    full, small = (
+        sum(line.dollars for line in lines(Scenario(users=0, size=size))) for size in Size
+    )
+    assert 5 < small < 6
+    assert full > 2 * small
+
+
+def test_the_command_shows_both_sizes_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--users", "1000"]) == 0
+    said = capsys.readouterr().out
+    assert "while nobody comes" in said
+    assert "with 1,000 users" in said
 
 
 def test_every_user_more_costs_the_same_and_twice_the_usage_costs_more() -> None:

@@ -1,0 +1,215 @@
+"""Where the emulator is kinder to a deployment than AWS: it is made as strict here.
+
+Each function is a fact about AWS, with its source. infra/emulator.py calls `make_strict` in the
+emulator's own process, before it starts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+Json = dict[str, Any]
+
+_CLOUDFORMATION = "cloudformation.amazonaws.com"
+
+_PLACES = {
+    "ApiGateway::BasePathMapping": (
+        "apigateway:{region}::/domainnames/{DomainName}/basepathmappings",
+    ),
+    "ApiGateway::Deployment": ("apigateway:{region}::/restapis/{RestApiId}/deployments",),
+    "ApiGateway::DomainName": (
+        "apigateway:{region}::/domainnames",
+        "apigateway:{region}::/domainnames/{DomainName}",
+    ),
+    "ApiGateway::RestApi": (
+        "apigateway:{region}::/restapis",
+        "apigateway:{region}::/restapis/{id}",
+    ),
+    "ApiGateway::Stage": ("apigateway:{region}::/restapis/{RestApiId}/stages",),
+    "ApiGateway::UsagePlan": (
+        "apigateway:{region}::/usageplans",
+        "apigateway:{region}::/usageplans/{id}",
+    ),
+    "CloudWatch::Alarm": ("cloudwatch:{region}:{account}:alarm:{AlarmName}",),
+    "CloudWatch::Dashboard": ("cloudwatch::{account}:dashboard/{DashboardName}",),
+    "DynamoDB::Table": ("dynamodb:{region}:{account}:table/{TableName}",),
+    "Events::Rule": ("events:{region}:{account}:rule/{Name}",),
+    "IAM::Policy": ("iam::{account}:role/{Roles[0]}",),
+    "IAM::Role": ("iam::{account}:role/{id}",),
+    "KMS::Key": ("kms:{region}:{account}:key/{id}",),
+    "Lambda::EventSourceMapping": ("lambda:{region}:{account}:event-source-mapping:{id}",),
+    "Lambda::Function": ("lambda:{region}:{account}:function:{FunctionName}",),
+    "Lambda::Permission": ("lambda:{region}:{account}:function:{FunctionName}",),
+    "Logs::LogGroup": ("logs:{region}:{account}:log-group:{LogGroupName}",),
+    "Route53::RecordSet": ("route53:::hostedzone/{HostedZoneId}",),
+    "S3::Bucket": ("s3:::{BucketName}",),
+    "SES::ConfigurationSet": ("ses:{region}:{account}:configuration-set/{Name}",),
+    "SES::ConfigurationSetEventDestination": (
+        "ses:{region}:{account}:configuration-set/{ConfigurationSetName}",
+    ),
+    "SES::EmailIdentity": ("ses:{region}:{account}:identity/{EmailIdentity}",),
+    "SNS::Subscription": ("{TopicArn}",),
+    "SNS::Topic": ("sns:{region}:{account}:{TopicName}",),
+    "SNS::TopicPolicy": ("{Topics[0]}",),
+    "SQS::Queue": ("sqs:{region}:{account}:{QueueName}",),
+    "SecretsManager::Secret": ("secretsmanager:{region}:{account}:secret:{Name}-AbCdEf",),
+}
+"""What the calls for a resource are about, by its properties: ARNs, most without their beginning
+(Service Authorization Reference, "Resource types" of each service)."""
+
+
+def make_strict() -> None:
+    """Changes ministack, which must not have started yet."""
+    _act_with_the_rights_of_the_caller()
+    _ask_for_a_certificate_of_the_region()
+
+
+def _act_with_the_rights_of_the_caller() -> None:
+    """Has CloudFormation make, change and delete resources with the rights of whoever called it.
+
+    Without a role of its own it calls other services as the principal that called it, and each such
+    request says so in aws:CalledVia (CloudFormation User Guide, "FAS requests and permission
+    evaluation"; infra/deploy_policy.py has the address). ministack lets it do anything. Which calls
+    a resource takes is what AWS publishes in the handlers of its type. The account's root user may
+    do everything.
+    """
+    from ministack.services.cloudformation import stacks
+
+    provision, update, delete = (
+        stacks._provision_resource,  # noqa: SLF001 - it has no other door
+        stacks._update_resource,  # noqa: SLF001
+        stacks._delete_resource,  # noqa: SLF001
+    )
+
+    def provisioned(kind: str, logical_id: str, properties: Json, stack: str) -> Any:
+        for handler in ("create", "read"):
+            _refuse_without_rights(kind, handler, properties, f"{stack}-{logical_id}-0123456789AB")
+        return provision(kind, logical_id, properties, stack)
+
+    def updated(
+        kind: str, physical_id: str, before: Json, after: Json, *others: Any, **named: Any
+    ) -> Any:
+        if before != after:
+            _refuse_without_rights(kind, "update", after, physical_id)
+        return update(kind, physical_id, before, after, *others, **named)
+
+    def deleted(kind: str, physical_id: str, properties: Json, *others: Any, **named: Any) -> Any:
+        _refuse_without_rights(kind, "delete", properties, physical_id)
+        return delete(kind, physical_id, properties, *others, **named)
+
+    stacks._provision_resource = provisioned  # noqa: SLF001
+    stacks._update_resource = updated  # noqa: SLF001
+    stacks._delete_resource = deleted  # noqa: SLF001
+
+
+def _refuse_without_rights(kind: str, handler: str, properties: Json, physical_id: str) -> None:
+    """Raises ValueError, which fails the resource, for a call that its caller may not make."""
+    from ministack.core import iam_evaluator
+    from ministack.core.responses import get_account_id, get_region
+
+    caller = iam_evaluator.caller_arn()
+    if ":assumed-role/" not in caller:
+        return
+    # Late: nobody waits for it when the emulator starts.
+    from infra import deploy_policy
+
+    account, region = get_account_id(), get_region()
+    role = iam_evaluator._role_name_from_assumed_arn(caller)  # noqa: SLF001 - it has no other door
+    policies = iam_evaluator._gather_role_policies(role, account)  # noqa: SLF001
+    for action in sorted(deploy_policy.calls(kind, handler, properties)):
+        for resource in _resources(action, kind, properties, physical_id, account, region):
+            context = iam_evaluator.EvalContext(
+                principal_arn=caller,
+                principal_type="AssumedRole",
+                principal_account=account,
+                action=action,
+                resource_arn=resource,
+                region=region,
+                service_context=_context(action, properties, account, region),
+            )
+            if iam_evaluator.evaluate(context, policies).decision != "Allow":
+                raise ValueError(
+                    f"User: {caller} is not authorized to perform: {action} on resource: {resource}"
+                )
+
+
+def _resources(
+    action: str, kind: str, properties: Json, physical_id: str, account: str, region: str
+) -> list[str]:
+    """The ARNs that a call for a resource is about, by the resource's real names."""
+    from infra import deploy_policy
+
+    if action in deploy_policy.NAMELESS:
+        return ["*"]
+    match action:
+        case "iam:PassRole":
+            return [str(properties["Role"])]
+        case "iam:CreateServiceLinkedRole":
+            path = "aws-service-role/ops.apigateway.amazonaws.com/AWSServiceRoleForAPIGateway"
+            return [f"arn:aws:iam::{account}:role/{path}"]
+        case "s3:GetObject":
+            code = properties["Code"]
+            return [f"arn:aws:s3:::{code['S3Bucket']}/{code['S3Key']}"]
+        case "route53:GetChange":
+            return ["arn:aws:route53:::change/C0123456789"]
+    values = _Values(properties, id=physical_id, region=region, account=account)
+    if "FunctionName" in properties:
+        values["FunctionName"] = _function(properties)
+    places = [pattern.format_map(values) for pattern in _PLACES[kind.removeprefix("AWS::")]]
+    return [place if place.startswith("arn:") else f"arn:aws:{place}" for place in places]
+
+
+class _Values(dict[str, Any]):
+    """The properties of a resource; one it does not have is the id that CloudFormation gave it."""
+
+    def __missing__(self, _key: str) -> object:
+        return self["id"]
+
+
+def _function(properties: Json) -> str:
+    """The name of a function, which can be given as an ARN."""
+    return str(properties["FunctionName"]).rpartition(":")[2]
+
+
+def _context(action: str, properties: Json, account: str, region: str) -> Mapping[str, Any]:
+    """What a request says of itself, as conditions ask for it."""
+    context: dict[str, Any] = {"aws:calledvia": [_CLOUDFORMATION]}
+    if action.endswith("EventSourceMapping"):
+        name = str(properties["FunctionName"])
+        arn = (
+            name
+            if name.startswith("arn:")
+            else f"arn:aws:lambda:{region}:{account}:function:{name}"
+        )
+        context["lambda:functionarn"] = arn
+    if action == "iam:PassRole":
+        context["iam:passedtoservice"] = "lambda.amazonaws.com"
+    if action == "iam:CreateServiceLinkedRole":
+        context["iam:awsservicename"] = "ops.apigateway.amazonaws.com"
+    return context
+
+
+def _ask_for_a_certificate_of_the_region() -> None:
+    """Has a domain name of an API refused whose certificate ACM does not have in the API's region.
+
+    API Gateway Developer Guide, "Set up a Regional custom domain name in API Gateway":
+    https://docs.aws.amazon.com/apigateway/latest/developerguide/
+    apigateway-regional-api-custom-domain-create.html. ministack takes any text for a certificate.
+    """
+    from ministack.services import acm
+    from ministack.services import apigateway_v1 as api_gateway
+
+    create = api_gateway._create_domain_name  # noqa: SLF001 - it has no other door
+
+    def created(data: Json) -> tuple[int, Json, bytes]:
+        arn = data.get("regionalCertificateArn", "")
+        if arn not in acm._certificates:  # noqa: SLF001 - those of the request's account and region
+            message = f"there is no certificate {arn} in this region"
+            body = {"message": message, "__type": "BadRequestException"}
+            return 400, {"Content-Type": "application/json"}, json.dumps(body).encode()
+        made: tuple[int, Json, bytes] = create(data)
+        return made
+
+    api_gateway._create_domain_name = created  # noqa: SLF001

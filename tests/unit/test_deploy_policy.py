@@ -1,0 +1,155 @@
+"""The rights of a deploy role: derived from AWS's lists, bound to names, within IAM's limits."""
+
+import json
+from fnmatch import fnmatch
+from typing import Any
+
+import pytest
+from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
+
+from infra import deploy, deploy_policy
+from infra.deploy_policy import ARNS, HANDLERS, NAMELESS, ONLY_WITH, calls, documents, rights
+
+NAMES = deploy_policy.names_of("prod", "123456789012", "eu-west-1", deploy_policy.EXAMPLE)
+
+Json = dict[str, Any]
+
+
+def template(resource_type: str, **properties: object) -> Json:
+    return {"Resources": {"It": {"Type": resource_type, "Properties": properties}}}
+
+
+def statements(template: Json, names: deploy_policy.Names = NAMES) -> list[Json]:
+    made = documents(rights(template, names))
+    return [statement for document in made for statement in document["Statement"]]
+
+
+def allowed(template: Json, names: deploy_policy.Names = NAMES) -> set[str]:
+    return {action for statement in statements(template, names) for action in statement["Action"]}
+
+
+def schema(resource_type: str) -> Json:
+    found: Json = PROVIDER_SCHEMA_MANAGER.get_resource_schema("us-east-1", resource_type).schema
+    return found
+
+
+def property_names(found: Json) -> set[str]:
+    """Every property of a type, those of its parts included."""
+    parts = [found, *found.get("definitions", {}).values()]
+    return {name for part in parts for name in part.get("properties", {})}
+
+
+def test_what_is_called_for_a_property_is_a_right_only_where_the_property_is() -> None:
+    function = "AWS::Lambda::Function"
+    plain = allowed(template(function, FunctionName="credits-prod-api"))
+    assert "lambda:CreateFunction" in plain
+    assert not {action for action in plain if action.startswith(("ec2:", "kms:"))}
+    bounded = allowed(template(function, ReservedConcurrentExecutions=5))
+    assert bounded - plain == {
+        "lambda:PutFunctionConcurrency",
+        "lambda:DeleteFunctionConcurrency",
+    }
+    in_a_network = allowed(template(function, VpcConfig={"SubnetIds": ["subnet-1"]}))
+    assert "ec2:DescribeSubnets" in in_a_network - plain
+
+
+@pytest.mark.parametrize("resource_type", ONLY_WITH)
+def test_every_property_that_calls_for_more_is_one_and_what_it_calls_for_is_published(
+    resource_type: str,
+) -> None:
+    """AWS changes its lists: what is named here and there no more would leave nothing out."""
+    names = property_names(schema(resource_type)) | {"credentials"}  # within the body of an API
+    every = dict.fromkeys(names)
+    called = {action for handler in HANDLERS for action in calls(resource_type, handler, every)}
+    for name, patterns in ONLY_WITH[resource_type].items():
+        if name is None:
+            continue
+        assert name in names
+        for pattern in patterns.split():
+            assert any(fnmatch(action, pattern) for action in called), pattern
+
+
+@pytest.mark.parametrize("resource_type", ARNS)
+def test_aws_says_what_is_called_for_every_type(resource_type: str) -> None:
+    assert calls(resource_type, "create", {}), "without a list there would be no rights"
+
+
+def test_a_type_that_nobody_has_named_is_not_passed_over() -> None:
+    with pytest.raises(deploy.DeployError, match="AWS::EC2::Instance are called: add it to ARNS"):
+        allowed(template("AWS::EC2::Instance"))
+
+
+def test_whoever_deploys_reads_and_writes_no_item_of_a_table() -> None:
+    table = allowed(template("AWS::DynamoDB::Table", TableName="credits-prod-ledger"))
+    assert "dynamodb:CreateTable" in table
+    for action in ("Scan", "Query", "GetItem", "PutItem", "UpdateItem", "DeleteItem"):
+        assert f"dynamodb:{action}" not in table
+
+
+def test_what_cloudformation_calls_the_role_cannot_call_itself() -> None:
+    own = {action for _, actions in deploy_policy.OWN_CALLS for action in actions}
+    for resource_type in ARNS:
+        for statement in statements(template(resource_type)):
+            if set(statement["Action"]) <= own:
+                continue
+            condition = statement["Condition"]["ForAnyValue:StringEquals"]
+            assert condition == {"aws:CalledVia": "cloudformation.amazonaws.com"}
+
+
+def test_every_right_is_bound_to_names_unless_iam_knows_none() -> None:
+    for resource_type in ARNS:
+        for statement in statements(template(resource_type)):
+            if statement["Resource"] == ["*"]:
+                assert set(statement["Action"]) <= NAMELESS | {"cloudwatch:DescribeAlarms"}
+            else:
+                assert all(arn.startswith("arn:aws:") for arn in statement["Resource"])
+
+
+def test_a_role_is_passed_to_lambda_alone() -> None:
+    found = statements(template("AWS::Lambda::Function"))
+    (passing,) = [each for each in found if "iam:PassRole" in each["Action"]]
+    assert passing["Action"] == ["iam:PassRole"]
+    assert passing["Resource"] == ["arn:aws:iam::123456789012:role/credits-prod-*"]
+    assert passing["Condition"]["StringEquals"] == {"iam:PassedToService": "lambda.amazonaws.com"}
+
+
+def test_a_mapping_is_one_of_our_functions() -> None:
+    found = statements(template("AWS::Lambda::EventSourceMapping"))
+    (making,) = [each for each in found if "lambda:CreateEventSourceMapping" in each["Action"]]
+    ours = "arn:aws:lambda:eu-west-1:123456789012:function:credits-prod-*"
+    assert making["Condition"]["ArnLike"] == {"lambda:FunctionArn": ours}
+
+
+def test_a_stage_without_a_domain_name_gives_no_right_to_any() -> None:
+    plain = deploy_policy.names_of("prod", "123456789012", "eu-west-1", {})
+    for resource_type in ("AWS::ApiGateway::DomainName", "AWS::Route53::RecordSet"):
+        nothing = allowed({"Resources": {}}, plain)
+        assert allowed(template(resource_type), plain) == nothing
+        assert allowed(template(resource_type)) > nothing
+
+
+def test_other_partitions_have_other_arns() -> None:
+    names = deploy_policy.names_of("prod", "123456789012", "cn-north-1", {})
+    found = statements(template("AWS::SQS::Queue"), names)
+    assert {arn[:11] for each in found for arn in each["Resource"] if arn != "*"} == {"arn:aws-cn:"}
+
+
+def test_what_iam_takes_no_more_of_goes_into_another_document_and_nothing_is_lost() -> None:
+    many = [
+        deploy_policy.Right(f"sqs:Action{number}", (f"arn:aws:sqs:::{number}",))
+        for number in range(200)
+    ]
+    made = documents(many)
+    assert len(made) > 1
+    for document in made:
+        assert len(json.dumps(document, separators=(",", ":"))) <= deploy_policy.LARGEST_POLICY
+    found = {action for each in made for part in each["Statement"] for action in part["Action"]}
+    assert found == {right.action for right in many}
+
+
+@pytest.mark.parametrize("account", ["12345", "abcdefghijkl", "1234567890123", ""])
+def test_an_account_has_twelve_digits(account: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        deploy_policy.main(["--stage", "prod", "--region", "eu-west-1", "--account", account])
+    assert ended.value.code == 2
+    assert "the twelve digits of an AWS account" in capsys.readouterr().err
