@@ -71,11 +71,14 @@ clean:  ## remove everything that was made, .venv too
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 ##@ Deploy and operate (the running local stack, or STAGE=prod REGION=eu-west-1 in your AWS account)
-.PHONY: deploy token-check import balances verify completeness security
+.PHONY: deploy doctor token-check import balances verify completeness security
 
 deploy: $(READY) | writable  ## deploy to AWS, after showing what would change: STAGE=dev or prod (REGION= YES=1)
 	$(call needs,STAGE,STAGE=dev)
-	@$(RUN) -m infra deploy $(STAGED) $(call flag,yes,YES)
+	@$(RUN) -m infra deploy $(STAGED) $(call flag,yes,YES) $(call flag,ignore-findings,IGNORE_FINDINGS)
+
+doctor: $(READY)  ## what stands in the way of a deployment or of a running stack; changes nothing (JSON=1)
+	@$(RUN) -m infra doctor $(STAGED) $(call flag,json,JSON)
 
 token-check: $(READY)  ## why a token is accepted or refused: TOKEN=eyJ... or on standard input (JSON=1)
 	@TOKEN=$(call exported,TOKEN) $(RUN) -m infra token-check $(STAGED) $(call flag,json,JSON)
