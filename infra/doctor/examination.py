@@ -47,8 +47,8 @@ RUNNING: Mapping[str, Check] = {
 }
 """What matters of a stack that is deployed."""
 
-NOT_LOCAL = ("python", "mail identity")
-"""What a stage on this machine has no need of: any Python runs it, and its mails go nowhere."""
+NOT_LOCAL = ("python", "parameters", "mail identity", "alarm topic")
+"""What a stage on this machine has no need of: its mails go nowhere, and it wakes nobody."""
 
 Looking = Callable[[str], None]
 """What is told which check is waited for."""

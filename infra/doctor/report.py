@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -19,8 +20,8 @@ PLAIN_MARKS = {**MARKS, State.FINE: "ok", State.BAD: "X"}
 
 _STYLES = {State.FINE: "green", State.UNKNOWN: "yellow", State.WARNING: "yellow", State.BAD: "red"}
 
-_PIPE_WIDTH = 200
-"""In columns: what is not shown on a terminal is searched, and copied from."""
+_NO_WIDTH = 100_000
+"""In columns: what is not shown on a terminal is searched and copied from, line by line."""
 
 
 def show(findings: Iterable[Finding], console: Console) -> None:
@@ -44,7 +45,13 @@ def show(findings: Iterable[Finding], console: Console) -> None:
         )
         if finding.fix:
             table.add_row("", "", Text(f"-> {finding.fix}"))
-    console.print(table, width=None if console.is_terminal else _PIPE_WIDTH)
+    if console.is_terminal:
+        console.print(table)
+        return
+    text = io.StringIO()
+    Console(file=text, width=_NO_WIDTH).print(table)
+    lines = text.getvalue().splitlines()
+    console.file.writelines(f"{line.rstrip()}\n" for line in lines)
 
 
 def summary(findings: Sequence[Finding]) -> str:
