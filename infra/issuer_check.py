@@ -31,6 +31,8 @@ def look(settings: TokenSettings, fetch: Fetch) -> Keys:
             settings.jwks_url or f"{settings.issuer.rstrip('/')}/.well-known/openid-configuration"
         )
         why = str(error) or type(error).__name__
+        if isinstance(error, KeyError):
+            why = f"there is no {error} in what it answers"
         return Keys(
             None,
             f"the issuer cannot be reached, or has no keys for us: {why}",
