@@ -19,9 +19,10 @@ from rich.console import Console
 from infra import deploy, emulator, local, session, stacks
 from infra.arguments import add_stage
 from infra.doctor import report
-from infra.doctor.examination import ACCOUNT, HERE, RUNNING, Check, Looking, examine, said
+from infra.doctor.examination import ACCOUNT, HERE, RUNNING, Check, Looking, examine
 from infra.doctor.finding import Finding, bad, fine, unknown, warning
 from infra.doctor.site import Site
+from infra.doctor.trouble import said
 from infra.session import AwsError
 
 

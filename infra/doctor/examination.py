@@ -7,14 +7,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from dns.exception import DNSException
-
-from chalicelib.api.issuer_keys import FETCH_FAULTS
-from chalicelib.store.database import FAULTS
-from infra import session
 from infra.doctor import account, issuer, mail, running, stack
 from infra.doctor.finding import Finding, unknown
 from infra.doctor.site import Site
+from infra.doctor.trouble import TROUBLE, trouble
 
 Check = Callable[[Site], Iterable[Finding]]
 
@@ -53,9 +49,6 @@ NOT_LOCAL = ("python", "parameters", "mail identity", "alarm topic")
 Looking = Callable[[str], None]
 """What is told which check is waited for."""
 
-# What AWS, DNS, an issuer, or an answer that has another form than it should, can come to.
-_TROUBLE = (session.AwsError, *FAULTS, *FETCH_FAULTS, DNSException, AttributeError)
-
 
 @dataclass
 class _Run:
@@ -70,7 +63,7 @@ class _Run:
         try:
             for finding in self.check(site):
                 self.findings.append(finding)
-        except _TROUBLE as error:
+        except TROUBLE as error:
             self.findings.append(trouble(self.name, error))
         finally:
             self.is_over.set()
@@ -98,16 +91,3 @@ def examine(
         yield from list(run.findings)
         if not is_over:
             yield unknown(run.name, f"no answer within {deadline:.0f} s", "Try again")
-
-
-def trouble(check: str, error: Exception) -> Finding:
-    """What stood in the way of a check."""
-    if isinstance(error, (session.AwsError, *FAULTS)):
-        return unknown(check, *said(error))
-    return unknown(check, f"what was answered makes no sense ({type(error).__name__}: {error})")
-
-
-def said(error: Exception) -> tuple[str, str]:
-    """What an error says, and what to do about it: our words have that in the lines below."""
-    says, _, fix = session.words(error).partition("\n")
-    return says, fix.replace("\n", " ")

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
 
+from chalicelib.store.database import FAULTS
 from infra.doctor import template
-from infra.doctor.finding import Finding, bad, fine, plural, warning
+from infra.doctor.finding import Finding, bad, fine, plural, unknown, warning
 from infra.doctor.site import Json, Site, found
 from infra.doctor.template import Named
+from infra.doctor.trouble import said
 
 TAKEN = "docs/deploying.md#names-that-are-taken"
 MOST_NAMED = 3
@@ -58,7 +61,16 @@ def names(site: Site) -> Iterator[Finding]:
     """Whether what the stack will make is there already, without being the stack's."""
     own = list(_resources(site)) if site.description else []
     wanted = [each for each in template.names(site) if not any(is_own(each, of) for of in own)]
-    yield from judge_names(site, [named for named in wanted if is_taken(site, named)])
+    taken: list[Named] = []
+    unasked: dict[str, Exception] = {}
+    for named in wanted:
+        try:
+            # One right that is missing must not hide what another finds.
+            if named.kind not in unasked and is_taken(site, named):
+                taken.append(named)
+        except FAULTS as error:
+            unasked[named.kind] = error
+    yield from judge_names(site, taken, unasked)
 
 
 def _resources(site: Site) -> Iterator[tuple[str, str]]:
@@ -79,12 +91,18 @@ def is_own(named: Named, resource: tuple[str, str]) -> bool:
     return kind == named.kind and ends is not None
 
 
-def judge_names(site: Site, taken: Iterable[Named]) -> Iterator[Finding]:
-    """``taken``: what is there and not the stack's."""
+def judge_names(
+    site: Site, taken: Iterable[Named], unasked: Mapping[str, Exception] = MappingProxyType({})
+) -> Iterator[Finding]:
+    """``taken``: what is there and not the stack's; ``unasked``: types nobody knows that of."""
     of_kind: dict[str, list[str]] = defaultdict(list)
     for named in taken:
         of_kind[named.kind].append(named.name)
-    if not of_kind:
+    if unasked:
+        says, fix = said(next(iter(unasked.values())))
+        kinds = ", ".join(f"{_WORDS[kind]}s" for kind in unasked)
+        yield unknown("names", f"of {kinds} nobody knows what is there: {says}", fix)
+    elif not of_kind:
         yield fine("names", "nothing that the stack makes is there already")
     for kind, there in of_kind.items():
         more = len(there) - MOST_NAMED

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -213,6 +214,43 @@ def test_what_a_new_account_lacks_is_to_be_done_for_users_and_does_not_stop_a_de
         assert not any(finding.stops for finding in found)
 
 
+# What IAM calls an action where the SDK's name of the call is another.
+IAM = {
+    "s3:HeadBucket": "s3:ListBucket",
+    "s3:ListObjectsV2": "s3:ListBucket",
+    "sesv2:GetAccount": "ses:GetAccount",
+    "sesv2:GetConfigurationSet": "ses:GetConfigurationSet",
+    "sesv2:GetEmailIdentity": "ses:GetEmailIdentity",
+}
+
+
+def actions(site: Site, checks: Any) -> set[str]:
+    """What a role has to allow for checks."""
+    called: set[str] = set()
+
+    def client(service: str, **settings: Any) -> Any:
+        made = site.client(service, **settings)
+
+        def record(model: Any, **_: Any) -> None:
+            call = f"{service}:{model.name}"
+            called.add(IAM.get(call, call))
+
+        made.meta.events.register("before-call", record)
+        return made
+
+    list(examine(checks, replace(site, client=client, _clients={})))
+    return called
+
+
+def test_the_pages_say_what_is_asked_of_aws_and_all_of_it_only_reads(stack: LocalStack) -> None:
+    before_it = actions(site_of(stack, "prod"), ACCOUNT) | actions(site_of(stack), ACCOUNT)
+    afterwards = actions(site_of(stack), {**ACCOUNT, **RUNNING}) - before_it
+    for page, asked in (("deploying.md", before_it), ("operating.md", afterwards)):
+        text = (packaging.ROOT / "docs" / page).read_text(encoding="utf-8")
+        assert {action for action in asked if action.partition(":")[2] not in text} == set()
+        assert all(re.search(r":(Get|List|Describe)", action) for action in asked)
+
+
 def test_who_has_no_right_is_told_so_for_each_check_and_is_not_stopped(stack: LocalStack) -> None:
     role = stack.client("lambda").get_function_configuration(
         FunctionName=stack.functions["allocation-tick"]
@@ -231,7 +269,7 @@ def test_who_has_no_right_is_told_so_for_each_check_and_is_not_stopped(stack: Lo
         )
 
     found = list(examine({**ACCOUNT, **RUNNING}, replace(site_of(stack, "dev"), client=client)))
-    assert [finding.check for finding in found] == [*ACCOUNT, *RUNNING]
+    assert {finding.check for finding in found} == {*ACCOUNT, *RUNNING}
     assert {finding.state for finding in found} == {State.UNKNOWN}
     assert all("AWS refuses" in finding.says for finding in found)
     assert not any(finding.stops for finding in found)

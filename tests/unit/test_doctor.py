@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import dns.exception
@@ -200,6 +201,38 @@ def test_a_name_that_is_taken_stops_a_deployment_and_says_what_to_do() -> None:
     assert "delete-log-group --log-group-name /aws/lambda/credits-prod-a --region" in groups.fix
     assert "MailDomain under [prod]" in identity.fix
     assert only(stack.judge_names(SITE, [])).state is State.FINE
+
+
+def test_a_right_that_is_missing_for_one_kind_of_name_does_not_hide_what_is_found_of_others() -> (
+    None
+):
+    class Aws:
+        """An account in which all queues are taken, and nobody may ask for secrets."""
+
+        def __getattr__(self, call: str) -> Callable[..., Any]:
+            def answer(**_: Any) -> Any:
+                if call == "get_queue_url":
+                    return {"QueueUrl": "https://..."}
+                raise refused(
+                    "AccessDeniedException" if call == "describe_secret" else "NotFoundException"
+                )
+
+            return answer
+
+        meta = SimpleNamespace(partition="aws")
+
+        def describe_stacks(self, **_: Any) -> Any:
+            raise refused("ValidationError", "Stack with id credits-prod does not exist")
+
+        def describe_log_groups(self, **_: Any) -> Any:
+            return {"logGroups": []}
+
+    site = replace(SITE, client=lambda _service, **_settings: Aws(), _clients={})
+    nobody_knows, taken = stack.names(site)
+    assert nobody_knows.state is State.UNKNOWN
+    assert nobody_knows.says.startswith("of secrets nobody knows what is there: AWS refuses")
+    assert (taken.state, taken.stops) == (State.BAD, True)
+    assert taken.says.startswith("12 queues there already")
 
 
 @pytest.mark.parametrize(

@@ -194,6 +194,11 @@ TROUBLE = {
     "no answer": (ConnectTimeoutError(endpoint_url=URL), UnreachableError, "HTTPS_PROXY"),
     "an answer that ends": (ReadTimeoutError(endpoint_url=URL), UnreachableError, "REGION=eu-west"),
     "no proxy": (ProxyConnectionError(proxy_url=URL), UnreachableError, "HTTPS_PROXY"),
+    "no proxy on this machine": (
+        ProxyConnectionError(proxy_url="http://127.0.0.1:3128"),
+        UnreachableError,
+        "HTTPS_PROXY",
+    ),
     "a local stack that ended": (
         EndpointConnectionError(endpoint_url="http://127.0.0.1:4566/"),
         UnreachableError,
