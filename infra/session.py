@@ -60,7 +60,14 @@ _UNKNOWN = frozenset(
     }
 )
 _DENIED = frozenset(
-    {"AccessDenied", "AccessDeniedException", "ForbiddenException", "UnauthorizedOperation"}
+    {
+        "403",
+        "AccessDenied",
+        "AccessDeniedException",
+        "AuthorizationError",
+        "ForbiddenException",
+        "UnauthorizedOperation",
+    }
 )
 
 

@@ -23,7 +23,8 @@ def look(site: Site, console: Console | None = None, *, is_heeded: bool = True) 
     What nobody knows stops nothing, and nothing does where findings are not heeded.
     """
     console = console or Console(file=sys.stdout)
-    findings = list(examine({**HERE, **ACCOUNT}, site))
+    with Console(stderr=True).status("Looking at what stands in the way ..."):
+        findings = list(examine({**HERE, **ACCOUNT}, site))
     shown = [finding for finding in findings if finding.state is not State.FINE]
     if shown:
         report.show(shown, console)

@@ -186,6 +186,8 @@ TROUBLE = {
         "Is the clock of this machine right?",
     ),
     "no right": (refused("AccessDenied"), AwsError, "Ask whoever runs the account for that right"),
+    "no right, of SNS": (refused("AuthorizationError"), AwsError, "Ask whoever runs the account"),
+    "no right, of a HEAD": (refused("403"), AwsError, "Ask whoever runs the account"),
     "no network": (
         EndpointConnectionError(endpoint_url=URL),
         UnreachableError,
