@@ -271,6 +271,22 @@ def _tell_what_authorizers_say() -> None:
     api_gateway._gateway_error_response = responded  # noqa: SLF001
 
 
+def _guard_the_accounts_settings() -> None:
+    """Has `GetAccountSettings` of Lambda asked for, as AWS does: ministack lets everybody read it.
+
+    https://docs.aws.amazon.com/service-authorization/latest/reference/list_awslambda.html
+    """
+    from ministack.core import iam_actions
+
+    known = iam_actions._lambda_action  # noqa: SLF001 - it has no other door
+
+    def action(method: str, path: str) -> str | None:
+        is_settings = path.rstrip("/").endswith("/account-settings")
+        return "GetAccountSettings" if is_settings else known(method, path)
+
+    iam_actions._lambda_action = action  # noqa: SLF001
+
+
 def _wait_for_subscribers() -> None:
     """Has a subscriber by email confirm it first, and a list say so of all who have not.
 
@@ -393,6 +409,7 @@ def _main() -> None:
     _authorize_inserts()
     _stream_inserts()
     _tell_what_authorizers_say()
+    _guard_the_accounts_settings()
     _wait_for_subscribers()
     _look_for_dkim()
     _extract_metrics()

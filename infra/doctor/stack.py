@@ -95,9 +95,9 @@ def judge_names(
     site: Site, taken: Iterable[Named], unasked: Mapping[str, Exception] = MappingProxyType({})
 ) -> Iterator[Finding]:
     """``taken``: what is there and not the stack's; ``unasked``: types nobody knows that of."""
-    of_kind: dict[str, list[str]] = defaultdict(list)
+    of_kind: dict[str, list[Named]] = defaultdict(list)
     for named in taken:
-        of_kind[named.kind].append(named.name)
+        of_kind[named.kind].append(named)
     if unasked:
         says, fix = said(next(iter(unasked.values())))
         kinds = ", ".join(f"{_WORDS[kind]}s" for kind in unasked)
@@ -106,11 +106,12 @@ def judge_names(
         yield fine("names", "nothing that the stack makes is there already")
     for kind, there in of_kind.items():
         more = len(there) - MOST_NAMED
-        listed = ", ".join(there[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+        listed = ", ".join(named.name for named in there[:MOST_NAMED])
+        listed += f" and {more} more" if more > 0 else ""
         yield bad(
             "names",
             f"{plural(len(there), _WORDS[kind])} there already, and not of {site.stack}: {listed}",
-            _fix(site, kind, there[0]),
+            _fix(site, there[0]),
             stops=True,
         )
 
@@ -129,16 +130,18 @@ _WORDS = {
 }
 
 
-def _fix(site: Site, kind: str, name: str) -> str:
-    if kind == "AWS::SES::EmailIdentity":
+def _fix(site: Site, named: Named) -> str:
+    if named.is_kept:
+        return f"It may hold what an earlier stack left, the ledger too: {TAKEN}"
+    if named.kind == "AWS::SES::EmailIdentity":
         return (
             f"Name a subdomain of it in MailDomain under [{site.stage}] in infra/parameters.toml, "
             "or import it into the stack: docs/mail.md#setting-it-up"
         )
-    if kind == "AWS::Logs::LogGroup":
+    if named.kind == "AWS::Logs::LogGroup":
         return (
             "If nobody needs what is in it: aws logs delete-log-group --log-group-name "
-            f"{name} --region {site.region}; {TAKEN}"
+            f"{named.name} --region {site.region}; {TAKEN}"
         )
     return f"Whose is it? {TAKEN}"
 

@@ -31,10 +31,14 @@ NAMED = {
 
 @dataclass(frozen=True)
 class Named:
-    """A resource of the stack that has a name of its own."""
+    """A resource of the stack that has a name of its own.
+
+    ``is_kept``: it can outlive its stack, with what is in it.
+    """
 
     kind: str
     name: str
+    is_kept: bool = False
 
 
 def names(site: Site) -> Iterator[Named]:
@@ -47,7 +51,7 @@ def names(site: Site) -> Iterator[Named]:
         if kind not in NAMED:
             continue
         name = _value(properties[NAMED[kind]], site)
-        yield Named(kind, name)
+        yield Named(kind, name, is_kept="DeletionPolicy" in resource)
         if is_function:
             yield Named("AWS::Logs::LogGroup", f"/aws/lambda/{name}")
         for source in properties.get("Events", {}).values():

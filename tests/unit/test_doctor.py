@@ -198,7 +198,7 @@ def test_every_name_of_the_stack_is_known_with_its_parameters_and_its_account() 
 
 def test_a_name_that_is_taken_stops_a_deployment_and_says_what_to_do() -> None:
     taken = [
-        Named("AWS::DynamoDB::Table", "credits-prod-ledger"),
+        Named("AWS::DynamoDB::Table", "credits-prod-ledger", is_kept=True),
         *(Named("AWS::Logs::LogGroup", f"/aws/lambda/credits-prod-{n}") for n in "abcd"),
         Named("AWS::SES::EmailIdentity", DOMAIN),
     ]
@@ -208,7 +208,7 @@ def test_a_name_that_is_taken_stops_a_deployment_and_says_what_to_do() -> None:
     assert groups.stops
     assert identity.stops
     assert table.says == "1 table there already, and not of credits-prod: credits-prod-ledger"
-    assert "names-that-are-taken" in table.fix
+    assert table.fix.startswith("It may hold what an earlier stack left, the ledger too: docs/depl")
     assert "/aws/lambda/credits-prod-c and 1 more" in groups.says
     assert "delete-log-group --log-group-name /aws/lambda/credits-prod-a --region" in groups.fix
     assert "MailDomain under [prod]" in identity.fix
@@ -571,12 +571,15 @@ def test_ticks_that_have_stopped_are_said_and_those_of_a_new_stack_are_waited_fo
 
 
 def test_an_audit_that_is_late_or_found_something_is_said() -> None:
-    good = running.judge_audit(OLD, (NOW - timedelta(hours=26), 200), 0)
-    assert good == fine("audit", "200 ledgers verified 26 hours ago, none is wrong")
-    corrupt = running.judge_audit(OLD, (NOW, 200), 1)
+    yesterday = NOW - timedelta(hours=26)
+    good = running.judge_audit(OLD, yesterday, 0, 200)
+    assert good == fine("audit", "no ledger of 200 was wrong 26 hours ago")
+    # A stage that does not write how many were walked.
+    assert running.judge_audit(OLD, yesterday, 0).says == "no ledger was wrong 26 hours ago"
+    corrupt = running.judge_audit(OLD, NOW, 1, 200)
     assert corrupt.state is State.BAD
     assert corrupt.fix == "docs/operating.md#ledger-corrupt"
-    late = running.judge_audit(OLD, (NOW - timedelta(hours=27), 200), 0)
+    late = running.judge_audit(OLD, NOW - timedelta(hours=27), 0, 200)
     assert late.state is State.BAD
     assert "aws logs tail /aws/lambda/credits-prod-audit-ledgers" in late.fix
     assert running.judge_audit(OLD, None, 0).state is State.BAD
