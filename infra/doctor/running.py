@@ -25,7 +25,7 @@ COUNTED_ON = timedelta(days=1, hours=15)
 """How far into a month its first count is done: it begins on the 2nd, at 13:30 UTC."""
 
 # CloudWatch answers 1,440 values at most: these are far fewer, whatever the age.
-_TICK_PERIOD, _AUDIT_PERIOD = 300, 3600
+_TICK_PERIOD, _AUDIT_PERIOD = 60, 3600
 
 
 # --- Alarms ---------------------------------------------------------------------------------------

@@ -299,8 +299,8 @@ def test_ticks_audits_and_counts_are_seen_where_they_leave_their_traces(
         return says if "counted 0 minutes ago" in says["completeness"] else None
 
     says = wait_for(seen, "the count")
-    assert says["allocation tick"] == "the last was 0 minutes ago"
-    assert says["expiry tick"] == "the last was 0 minutes ago"
+    for check in ("allocation tick", "expiry tick"):
+        assert re.fullmatch(r"the last was \d minutes? ago", says[check])
     assert "ledger" in says["audit"]
     assert f"{site.now:%Y-%m}, counted 0 minutes ago: " in says["completeness"]
 
