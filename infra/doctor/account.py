@@ -13,7 +13,8 @@ ROOM = 10
 """How many invocations are left for the API and the schedules, at least: all of a new account."""
 
 QUOTA = 1000
-"""What AWS gives an account that asks, and every older one."""
+"""The default of Lambda, which new accounts have less than
+(https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html)."""
 
 
 def python(_site: Site) -> Iterator[Finding]:

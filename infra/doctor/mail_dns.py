@@ -96,12 +96,14 @@ def _values(site: Site, entry: Wanted) -> list[str]:
 def judge(site: Site, entry: Wanted, there: Sequence[str]) -> Finding | None:
     """What is wrong with the values of an entry that are there; None if nothing is."""
     policies = [value for value in there if value.startswith((SPF, DMARC))]
-    if any(map(entry.is_right, there)) and len(policies) <= 1:
+    # SES takes no MAIL FROM domain with a second MX (SES Developer Guide, "Using a custom MAIL FROM
+    # domain"). Texts of other kinds, such as a proof of ownership, may stand beside ours.
+    is_alone = len(policies) <= 1 if entry.kind == "TXT" else len(there) == 1
+    if is_alone and any(map(entry.is_right, there)):
         return None
     if len(policies) > 1:
         several = ", ".join(f'"{policy}"' for policy in policies)
         return warning("mail DNS", f"{entry.name} is {several}: with two, none counts", "Leave one")
-    # An entry of another kind, such as a proof of ownership, may stay beside it.
     other = [value for value in there if entry.kind != "TXT"] + policies
     says = f"{entry.name} is {', '.join(other)}" if other else f"{entry.name} is not there"
     fix = f"{'Change' if other else 'Add'} it: {entry.name} {entry.kind} {_shown(entry)}"

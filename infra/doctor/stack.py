@@ -1,4 +1,9 @@
-"""Whether CloudFormation can make the stack: what state it is in, and which names are taken."""
+"""Whether CloudFormation can make the stack: what state it is in, and which names are taken.
+
+CloudFormation creates nothing that is there already, of whatever type: who makes a type has to
+refuse it (https://docs.aws.amazon.com/cloudformation-cli/latest/userguide/contract-tests.html,
+`contract_create_create`).
+"""
 
 from __future__ import annotations
 

@@ -405,6 +405,13 @@ def test_two_policies_are_none(entry: tuple[str, str], policy: str) -> None:
     assert problem.fix == "Leave one"
 
 
+def test_a_second_mx_is_one_too_many() -> None:
+    entry = ("bounces.mail.example.com", "MX")
+    problem, _ = looked_up(ENTRIES | {entry: [*ENTRIES[entry], "20 mail.example.com"]})
+    assert problem.says.endswith("amazonses.com, 20 mail.example.com")
+    assert problem.fix.startswith("Change it: bounces.mail.example.com MX 10 feedback-smtp.eu-west")
+
+
 def test_the_policy_of_the_domain_above_counts_for_a_subdomain() -> None:
     entries = {key: value for key, value in ENTRIES.items() if key[0] != f"_dmarc.{DOMAIN}"}
     entries["_dmarc.example.com", "TXT"] = ["v=DMARC1; p=reject"]
