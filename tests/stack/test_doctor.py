@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -215,6 +215,73 @@ def test_what_a_new_account_lacks_is_to_be_done_for_users_and_does_not_stop_a_de
         }
         assert "runs 10 invocations at once" in of(found, "concurrency")[0].says
         assert not any(finding.stops for finding in found)
+
+
+def test_who_subscribes_by_email_is_asked_first_and_a_queue_is_not(
+    new_account: Callable[..., Any],
+) -> None:
+    sns = new_account("sns")
+    topic = sns.create_topic(Name="alarms")["TopicArn"]
+    queue = new_account("sqs").create_queue(QueueName="alarms")["QueueUrl"]
+    arn = f"arn:aws:sqs:{emulator.REGION}:{ACCOUNT_ID}:{queue.rpartition('/')[2]}"
+    asked = sns.subscribe(TopicArn=topic, Protocol="email", Endpoint="ops@example.com")
+    assert asked["SubscriptionArn"] == "pending confirmation"
+    confirmed = sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)["SubscriptionArn"]
+    listed = sns.list_subscriptions_by_topic(TopicArn=topic)["Subscriptions"]
+    assert [each["SubscriptionArn"] for each in listed] == ["PendingConfirmation", confirmed]
+
+
+def test_a_domain_that_a_stack_makes_waits_for_its_dns_entries(
+    new_account: Callable[..., Any],
+) -> None:
+    properties = {"EmailIdentity": "new.example.com", "DkimAttributes": {"SigningEnabled": True}}
+    resources = {"Identity": {"Type": "AWS::SES::EmailIdentity", "Properties": properties}}
+    cloudformation = new_account("cloudformation")
+    cloudformation.create_stack(StackName="mail", TemplateBody=json.dumps({"Resources": resources}))
+    cloudformation.get_waiter("stack_create_complete").wait(
+        StackName="mail", WaiterConfig={"Delay": 1}
+    )
+    found = new_account("sesv2").get_email_identity(EmailIdentity="new.example.com")
+    assert (found["VerifiedForSendingStatus"], found["VerificationStatus"]) == (False, "PENDING")
+    dkim = found["DkimAttributes"]
+    assert (dkim["Status"], dkim["SigningEnabled"], len(dkim["Tokens"])) == ("PENDING", True, 3)
+    assert dkim["SigningHostedZone"] == "dkim.amazonses.com"
+
+
+def test_metrics_are_taken_out_of_log_lines_that_embed_them_and_out_of_no_others(
+    new_account: Callable[..., Any],
+) -> None:
+    now = datetime.now(UTC)
+    milliseconds = int(now.timestamp() * 1000)
+    metrics = [{"Name": "AllocationTicks", "Unit": "Count"}]
+    directive = {"Namespace": "Credits", "Dimensions": [["service"]], "Metrics": metrics}
+    lines = [
+        {
+            "_aws": {"Timestamp": milliseconds, "CloudWatchMetrics": [directive]},
+            "service": "credits-prod",
+            "AllocationTicks": [1.0, 2.0],
+        },
+        {"_aws": {"Timestamp": milliseconds, "CloudWatchMetrics": 1}},
+        {"_aws": {"Timestamp": None, "CloudWatchMetrics": [directive]}},
+        {"AllocationTicks": [100.0], "service": "credits-prod", "CloudWatchMetrics": []},
+    ]
+    logs = new_account("logs")
+    logs.create_log_group(logGroupName="g")
+    logs.create_log_stream(logGroupName="g", logStreamName="s")
+    events = [{"timestamp": milliseconds, "message": json.dumps(line)} for line in lines]
+    logs.put_log_events(logGroupName="g", logStreamName="s", logEvents=events)
+    kept = logs.get_log_events(logGroupName="g", logStreamName="s")["events"]
+    assert len(kept) == len(lines)
+    (point,) = new_account("cloudwatch").get_metric_statistics(
+        Namespace="Credits",
+        MetricName="AllocationTicks",
+        Dimensions=[{"Name": "service", "Value": "credits-prod"}],
+        StartTime=now - timedelta(minutes=5),
+        EndTime=now + timedelta(minutes=5),
+        Period=3600,
+        Statistics=["Sum"],
+    )["Datapoints"]
+    assert point["Sum"] == 3.0
 
 
 # What IAM calls an action where the SDK's name of the call is another.
