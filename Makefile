@@ -71,11 +71,14 @@ clean:  ## remove everything that was made, .venv too
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 ##@ Deploy and operate (the running local stack, or STAGE=prod REGION=eu-west-1 in your AWS account)
-.PHONY: deploy deploy-policy token-check import balances verify completeness security
+.PHONY: deploy doctor deploy-policy token-check import balances verify completeness security
 
 deploy: $(READY) | writable  ## deploy to AWS, after showing what would change: STAGE=dev or prod (REGION= YES=1)
 	$(call needs,STAGE,STAGE=dev)
-	@$(RUN) -m infra deploy $(STAGED) $(call flag,yes,YES)
+	@$(RUN) -m infra deploy $(STAGED) $(call flag,yes,YES) $(call flag,ignore-findings,IGNORE_FINDINGS)
+
+doctor: $(READY)  ## what stands in the way of a deployment or of a running stack; changes nothing (JSON=1)
+	@$(RUN) -m infra doctor $(STAGED) $(call flag,json,JSON)
 
 deploy-policy: $(READY) | writable  ## the rights that a deploy role needs, for IAM: STAGE=prod (REGION= ACCOUNT= OUT=folder)
 	$(call needs,STAGE,STAGE=prod)

@@ -20,6 +20,7 @@ COMMANDS = {
     "run": ("infra.run", "turn a month on this machine, and look at it"),
     "up": ("infra.local", "the empty stack on this machine"),
     "token": ("infra.tokens", "a token for the running stack"),
+    "doctor": ("infra.doctor", "what stands in the way of a deployment or of a stack"),
     "token-check": ("infra.token_check", "why a stage accepts or refuses a token"),
     "clock": ("infra.clock", "move the running stack's clock"),
     "deploy": ("infra.deploy", "deploy to AWS"),

@@ -33,6 +33,8 @@ from botocore.exceptions import ClientError
 
 from chalicelib.domain.plans import PlanCatalogue
 from infra import alarms, arguments, packaging, plan_changes
+from infra.doctor import before
+from infra.doctor.site import Site
 from infra.session import AwsError, UnreachableError, open_session, told
 
 APP_NAME = "credits"
@@ -775,6 +777,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--stage", required=True, choices=deployable, help="what to deploy")
     arguments.add_region(parser)
     parser.add_argument("--yes", action="store_true", help="do not ask before changing anything")
+    parser.add_argument(
+        "--ignore-findings", action="store_true", help="deploy where the doctor says that it fails"
+    )
     return parser.parse_args()
 
 
@@ -798,6 +803,10 @@ def main() -> int:
         parameters = parameters_of(given.stage)
         aws = open_session(given.region)
         _say(f"Stage {given.stage} in {aws}")
+        before.look(
+            Site.of(given.stage, stack_name(given.stage), parameters, aws),
+            is_heeded=not given.ignore_findings,
+        )
         deployment = deploy(
             given.stage,
             aws.client,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -270,6 +271,131 @@ def _tell_what_authorizers_say() -> None:
     api_gateway._gateway_error_response = responded  # noqa: SLF001
 
 
+def _guard_the_accounts_settings() -> None:
+    """Has `GetAccountSettings` of Lambda asked for, as AWS does: ministack lets everybody read it.
+
+    https://docs.aws.amazon.com/service-authorization/latest/reference/list_awslambda.html
+    """
+    from ministack.core import iam_actions
+
+    known = iam_actions._lambda_action  # noqa: SLF001 - it has no other door
+
+    def action(method: str, path: str) -> str | None:
+        is_settings = path.rstrip("/").endswith("/account-settings")
+        return "GetAccountSettings" if is_settings else known(method, path)
+
+    iam_actions._lambda_action = action  # noqa: SLF001
+
+
+def _wait_for_subscribers() -> None:
+    """Has a subscriber by email confirm it first, and a list say so of all who have not.
+
+    It has `PendingConfirmation` in the place of their ARN, and nothing is sent to them
+    (https://docs.aws.amazon.com/sns/latest/dg/sns-email-notifications.html,
+    https://docs.aws.amazon.com/sns/latest/api/API_ListSubscriptionsByTopic.html). ministack asks
+    only those by HTTP, and lists an ARN for everybody.
+    """
+    from ministack.services import sns
+    from ministack.services.cloudformation import provisioners
+
+    of_stacks = provisioners._RESOURCE_HANDLERS["AWS::SNS::Subscription"]  # noqa: SLF001
+    create, subscribe = of_stacks["create"], sns._subscribe  # noqa: SLF001 - no other doors
+    describe = sns._list_subscriptions_by_topic  # noqa: SLF001
+
+    def unconfirmed(topic_arn: str) -> list[dict[str, Any]]:
+        topic = sns._topics.get(topic_arn) or {"subscriptions": []}  # noqa: SLF001
+        for each in topic["subscriptions"]:
+            if each["protocol"] == "email" and "is_asked" not in each:
+                each |= {"confirmed": False, "token": secrets.token_hex(16), "is_asked": True}
+        return [each for each in topic["subscriptions"] if not each["confirmed"]]
+
+    def created(logical_id: str, properties: dict[str, Any], stack: str) -> Any:
+        made = create(logical_id, properties, stack)
+        unconfirmed(properties["TopicArn"])
+        return made
+
+    def masked(answer: Any, topic_arn: str, words: str) -> Any:
+        status, headers, body = answer
+        for each in unconfirmed(topic_arn):
+            body = body.replace(f">{each['arn']}<".encode(), f">{words}<".encode())
+        return status, headers, body
+
+    def topic_of(params: dict[str, Any]) -> str:
+        return str(sns._p(params, "TopicArn"))  # noqa: SLF001
+
+    of_stacks["create"] = created
+    sns._subscribe = lambda params: masked(  # noqa: SLF001
+        subscribe(params), topic_of(params), "pending confirmation"
+    )
+    sns._list_subscriptions_by_topic = lambda params: masked(  # noqa: SLF001
+        describe(params), topic_of(params), "PendingConfirmation"
+    )
+
+
+def _look_for_dkim() -> None:
+    """Has the identity of a domain wait for its DNS entries, with the three tokens that name them.
+
+    SES verifies a domain by them, and looks for up to 72 hours
+    (https://docs.aws.amazon.com/ses/latest/dg/creating-identities.html). ministack takes one that a
+    stack makes for verified at once, and gives it no tokens. Mails are sent from it all the same.
+    """
+    from ministack.services import ses_v2
+    from ministack.services.cloudformation import provisioners
+
+    known = provisioners._ses_email_identity_apply  # noqa: SLF001 - it has no other door
+
+    def apply(identity: str, properties: dict[str, Any]) -> Any:
+        record = known(identity, properties)
+        if record["IdentityType"] == "DOMAIN" and not record["DkimAttributes"]["Tokens"]:
+            attributes = ses_v2._easy_dkim_attributes(identity, "DOMAIN", {})  # noqa: SLF001
+            attributes["SigningEnabled"] = record["DkimAttributes"]["SigningEnabled"]
+            record |= {"VerifiedForSendingStatus": False, "VerificationStatus": "PENDING"}
+            record["DkimAttributes"] = attributes | {"SigningHostedZone": "dkim.amazonses.com"}
+            record["MailFromAttributes"]["MailFromDomainStatus"] = "PENDING"
+        return record
+
+    provisioners._ses_email_identity_apply = apply  # noqa: SLF001
+
+
+def _extract_metrics() -> None:
+    """Has CloudWatch take the metrics out of log lines in its embedded metric format.
+
+    (https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html)
+    ministack keeps them as lines only. Its alarms are not evaluated by them: it does so wrongly.
+    """
+    from ministack.services import cloudwatch, cloudwatch_logs
+
+    append = cloudwatch_logs._append_log_events  # noqa: SLF001 - it has no other door
+
+    def appended(stream: Any, events: list[dict[str, Any]]) -> Any:
+        for event in events:
+            if '"CloudWatchMetrics"' in event["message"]:
+                with suppress(ValueError, LookupError, TypeError):
+                    extract(json.loads(event["message"]))
+        return append(stream, events)
+
+    def extract(document: dict[str, Any]) -> None:
+        at = document["_aws"]["Timestamp"] / 1000
+        for directive in document["_aws"]["CloudWatchMetrics"]:
+            for names in directive["Dimensions"]:
+                dimensions = {name: document[name] for name in names}
+                for metric in directive["Metrics"]:
+                    found = document[metric["Name"]]
+                    cloudwatch._store_datum(  # noqa: SLF001
+                        directive["Namespace"],
+                        metric["Name"],
+                        dimensions,
+                        at,
+                        metric.get("Unit", "None"),
+                        None,
+                        found if isinstance(found, list) else [found],
+                        None,
+                        None,
+                    )
+
+    cloudwatch_logs._append_log_events = appended  # noqa: SLF001
+
+
 _OF_AUTHORIZER = re.compile(rb"\$context\.authorizer\.(\w+)")
 
 _INSERT_INTO = re.compile(r'INSERT INTO "([\w.-]+)" ')
@@ -288,6 +414,10 @@ def _main() -> None:
     from infra import emulated_deployments
 
     emulated_deployments.make_strict()
+    _guard_the_accounts_settings()
+    _wait_for_subscribers()
+    _look_for_dkim()
+    _extract_metrics()
     # ministack reads the command line, of which this program's has nothing for it.
     sys.argv[1:] = []
     main()

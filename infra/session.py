@@ -23,6 +23,7 @@ from botocore.exceptions import (
     NoCredentialsError,
     PartialCredentialsError,
     ProfileNotFound,
+    ProxyConnectionError,
     SSOError,
     TokenRetrievalError,
 )
@@ -59,7 +60,14 @@ _UNKNOWN = frozenset(
     }
 )
 _DENIED = frozenset(
-    {"AccessDenied", "AccessDeniedException", "ForbiddenException", "UnauthorizedOperation"}
+    {
+        "403",
+        "AccessDenied",
+        "AccessDeniedException",
+        "AuthorizationError",
+        "ForbiddenException",
+        "UnauthorizedOperation",
+    }
 )
 
 
@@ -207,7 +215,9 @@ def _of_answer(error: ClientError) -> AwsError:
 
 
 def _of_network(error: Exception) -> UnreachableError:
-    if re.search(r"//(127\.0\.0\.1|localhost)\b", str(error)):
+    is_local = re.search(r"//(127\.0\.0\.1|localhost)\b", str(error))
+    # A proxy may be on this machine, too.
+    if is_local and not isinstance(error, ProxyConnectionError):
         return UnreachableError(
             f"The local stack does not answer: {error}\nStart one in another terminal: make up"
         )

@@ -65,11 +65,7 @@ def reach(stage: str, region: str | None = None) -> Reach:
     """
     check_name(stage)
     if stage == local.STAGE:
-        if region:
-            raise AwsError(
-                "The local stack is in no region. For a stage in AWS: STAGE=prod REGION=..."
-            )
-        return reach_local(local.running_stack())
+        return reach_local(running_stack(region))
     aws = open_session(region)
     # What a command prints for programs goes to standard output.
     print(f"Stage {stage} in {aws}", file=sys.stderr)
@@ -84,6 +80,13 @@ def reach(stage: str, region: str | None = None) -> Reach:
         deployment.queues,
         aws.client,
     )
+
+
+def running_stack(region: str | None = None) -> local.LocalStack:
+    """The running local stack. Raises `NotRunningError`, and `AwsError` if a region is given."""
+    if region:
+        raise AwsError("The local stack is in no region. For a stage in AWS: STAGE=prod REGION=...")
+    return local.running_stack()
 
 
 def check_name(stage: str) -> None:

@@ -34,18 +34,16 @@ from chalicelib.api.authorizer import (
     verified_claims,
 )
 from chalicelib.api.issuer_keys import (
-    FETCH_FAULTS,
     IssuerKey,
     IssuerKeys,
     Json,
     fetch_keys,
-    usable_keys,
 )
 from chalicelib.domain.fields import shown
 from chalicelib.domain.instants import format_instant
 from chalicelib.settings import TokenSettings
 from chalicelib.store.database import FAULTS
-from infra import local, session, stacks
+from infra import issuer_check, local, session, stacks
 from infra.arguments import add_stage
 
 _PREFIX = re.compile(r"\s*(authorization\s*:)?\s*(bearer\s)?", re.IGNORECASE)
@@ -99,7 +97,8 @@ def examine(
         findings.append(Finding(check, ok=True, says=says(found)))
         return found
 
-    document = _fetched(settings, fetch, findings)
+    document, says, fix = issuer_check.look(settings, fetch)
+    findings.append(Finding("keys", document is not None, says, fix))
     checker = TokenChecker(settings, IssuerKeys(lambda: document or {}), now)
     key: IssuerKey | None = None
     claims: Json | None = None
@@ -125,34 +124,6 @@ def examine(
     is_accepted = all(finding.ok for finding in in_order)
     # The last word is the authorizer's as a whole.
     return Report(is_accepted, in_order, checker.check(token) if is_accepted else {})
-
-
-def _fetched(
-    settings: TokenSettings, fetch: Callable[[TokenSettings], Json], findings: list[Finding]
-) -> Json | None:
-    """The issuer's key set, None when it cannot be had."""
-    try:
-        document = fetch(settings)
-        keys = usable_keys(document)
-    except FETCH_FAULTS as error:
-        where = (
-            settings.jwks_url or f"{settings.issuer.rstrip('/')}/.well-known/openid-configuration"
-        )
-        why = str(error) or type(error).__name__
-        findings.append(
-            Finding(
-                "keys",
-                ok=False,
-                says=f"the issuer cannot be reached, or has no keys for us: {why}",
-                fix=f"Look at {where}. If the issuer says it is another, set TokenIssuer to that; "
-                "if its keys are elsewhere, set TokenJwksUrl.",
-            )
-        )
-        return None
-    named = ", ".join(f"{shown(key.id)} for {' or '.join(key.algorithms)}" for key in keys.keys)
-    left_out = "".join(f"; {shown(name)} is left out: {why}" for name, why in keys.left_out)
-    findings.append(Finding("keys", ok=True, says=f"the issuer has {named}{left_out}"))
-    return document
 
 
 def _unverified(token: str) -> Json:

@@ -214,7 +214,11 @@ def _get(url: str, settings: TokenSettings) -> Json:
         connection.close()
     if response.status != 200 or len(body) > _LARGEST_DOCUMENT:
         raise ValueError(f"{url} answered {response.status} with {len(body)} bytes")
-    document = json.loads(body)
+    try:
+        document = json.loads(body)
+    except ValueError as error:
+        # A page of HTML, most often: of a login, a proxy, or of what else lives at that address.
+        raise ValueError(f"{url} is not JSON: it begins {shown(body[:40])}") from error
     if not isinstance(document, dict):
         raise ValueError(f"{url} is not a JSON object")  # noqa: TRY004 - of a document, not a type
     return document

@@ -29,6 +29,7 @@ from pynamodb.exceptions import GetError
 
 from infra import completeness, deploy, session, stacks, verify
 from infra.__main__ import COMMANDS, main
+from infra.doctor import before
 from infra.session import (
     AwsError,
     CredentialsError,
@@ -185,6 +186,8 @@ TROUBLE = {
         "Is the clock of this machine right?",
     ),
     "no right": (refused("AccessDenied"), AwsError, "Ask whoever runs the account for that right"),
+    "no right, of SNS": (refused("AuthorizationError"), AwsError, "Ask whoever runs the account"),
+    "no right, of a HEAD": (refused("403"), AwsError, "Ask whoever runs the account"),
     "no network": (
         EndpointConnectionError(endpoint_url=URL),
         UnreachableError,
@@ -193,6 +196,11 @@ TROUBLE = {
     "no answer": (ConnectTimeoutError(endpoint_url=URL), UnreachableError, "HTTPS_PROXY"),
     "an answer that ends": (ReadTimeoutError(endpoint_url=URL), UnreachableError, "REGION=eu-west"),
     "no proxy": (ProxyConnectionError(proxy_url=URL), UnreachableError, "HTTPS_PROXY"),
+    "no proxy on this machine": (
+        ProxyConnectionError(proxy_url="http://127.0.0.1:3128"),
+        UnreachableError,
+        "HTTPS_PROXY",
+    ),
     "a local stack that ended": (
         EndpointConnectionError(endpoint_url="http://127.0.0.1:4566/"),
         UnreachableError,
@@ -255,6 +263,7 @@ def test_credentials_that_this_machine_cannot_give_are_no_traceback(
 
 REACHES = {
     "deploy": "",
+    "doctor": "",
     "token-check": "",
     "import": "SUBSCRIPTIONS",
     "balances": "BALANCES",
@@ -335,7 +344,8 @@ def test_no_command_answers_trouble_with_a_traceback(
     monkeypatch.setattr(botocore.session.Session, "create_client", create)
     status, said = run(command, "--stage=dev", "--region=eu-west-1")
     assert status == 1
-    assert "error: " in said
+    # Of the doctor it is a finding: it goes on with what it can look at without AWS.
+    assert ("✗  account" if command == "doctor" else "error: ") in said
     assert fix in said
 
 
@@ -367,15 +377,18 @@ def test_account_and_region_are_shown_before_anything_is_looked_for(
 def test_a_deployment_shows_account_and_region_before_anything_is_asked(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def deployed(*_: object, region: str, **__: object) -> deploy.Deployment:
+    def look(*_: object, **__: object) -> None:
         shown = capsys.readouterr().out
-        assert shown == f"Stage prod in AWS account 123456789012, region {region} (from REGION)\n"
+        assert shown == "Stage prod in AWS account 123456789012, region eu-west-1 (from REGION)\n"
+
+    def deployed(*_: object, **__: object) -> deploy.Deployment:
         raise deploy.DeployError("declined")
 
     def nothing(*_: object, **__: object) -> None: ...
 
     aws = Session("123456789012", Region("eu-west-1", "REGION"), nothing)
     monkeypatch.setattr(deploy, "open_session", lambda _: aws)
+    monkeypatch.setattr(before, "look", look)
     monkeypatch.setattr(deploy, "deploy", deployed)
     monkeypatch.setattr(deploy, "parameters_of", lambda _: {})
     monkeypatch.setattr(sys, "argv", ["deploy", "--stage", "prod"])

@@ -1,0 +1,67 @@
+"""What the account and this machine have to offer: Python, parameters, concurrency."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from infra import packaging
+from infra.doctor import template
+from infra.doctor.finding import Finding, bad, fine
+from infra.doctor.site import Site
+
+ROOM = 10
+"""How many invocations are left for the API and the schedules, at least: all of a new account."""
+
+QUOTA = 1000
+"""The default of Lambda, which new accounts have less than
+(https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html)."""
+
+
+def python(_site: Site) -> Iterator[Finding]:
+    """Whether the functions may run on the Python that packages them."""
+    try:
+        packaging.check_python()
+    except packaging.PackagingError as error:
+        says, _, fix = str(error).partition("\n")
+        yield bad("python", says, fix, stops=True)
+    else:
+        yield fine("python", "this one is what the functions are tested on")
+
+
+def parameters(site: Site) -> Iterator[Finding]:
+    """Whether the stage says what it has to."""
+    yield judge_parameters(site.stage, site.parameters)
+
+
+def judge_parameters(stage: str, given: Mapping[str, str]) -> Finding:
+    """What is missing of the parameters."""
+    missing = [name for name in ("TokenIssuer", "TokenAudience") if not given.get(name)]
+    if missing:
+        return bad(
+            "parameters",
+            f"stage {stage} does not say whose tokens its API takes",
+            f"Set {' and '.join(missing)} under [{stage}] in infra/parameters.toml: "
+            "docs/deploying.md#1-say-who-issues-your-tokens",
+            stops=True,
+        )
+    return fine("parameters", f"[{stage}] of infra/parameters.toml has what it takes")
+
+
+def concurrency(site: Site) -> Iterator[Finding]:
+    """Whether Lambda runs as much at once in this account as the stack wants."""
+    limit = site.ask("lambda").get_account_settings()["AccountLimit"]["ConcurrentExecutions"]
+    yield judge_concurrency(site, limit, template.concurrency(site.stage))
+
+
+def judge_concurrency(site: Site, limit: int, workers: int) -> Finding:
+    """``workers``: how many of them the queues start at once, when a month begins."""
+    says = f"the account runs {limit:,} invocations at once, and the queues start up to {workers}"
+    if limit >= workers + ROOM:
+        return fine("concurrency", says)
+    return site.needed(
+        "concurrency",
+        f"{says}: at the turn of a month nothing is left for the API, which then answers 5XX",
+        "aws service-quotas request-service-quota-increase --service-code lambda --quota-code "
+        f"L-B99A9384 --desired-value {QUOTA} --region {site.region}   "
+        "(or lower Concurrency of the stage in infra/resources.yaml)",
+    )

@@ -1,0 +1,37 @@
+"""What `make deploy` looks at before it begins."""
+
+from __future__ import annotations
+
+import sys
+
+from rich.console import Console
+
+from infra.doctor import report
+from infra.doctor.examination import ACCOUNT, HERE, examine
+from infra.doctor.finding import State
+from infra.doctor.site import Site
+from infra.session import AwsError
+
+
+class FindingsError(AwsError):
+    """A deployment would fail; the findings, which were shown, say why."""
+
+
+def look(site: Site, console: Console | None = None, *, is_heeded: bool = True) -> None:
+    """Shows what is not as it should be. Raises `FindingsError` for what would make it fail.
+
+    What nobody knows stops nothing, and nothing does where findings are not heeded.
+    """
+    console = console or Console(file=sys.stdout)
+    with Console(stderr=True).status("Looking at what stands in the way ..."):
+        findings = list(examine({**HERE, **ACCOUNT}, site))
+    shown = [finding for finding in findings if finding.state is not State.FINE]
+    if shown:
+        report.show(shown, console)
+    console.print(report.summary(findings), highlight=False)
+    if is_heeded and any(finding.stops for finding in findings):
+        anyway = site.make("deploy", "IGNORE_FINDINGS=1")
+        raise FindingsError(
+            "Not deployed: it would fail, for what is marked above. Nothing was changed.\n"
+            f"To try all the same: {anyway}"
+        )

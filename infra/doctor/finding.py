@@ -1,0 +1,57 @@
+"""What one check found, and what to do about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """How a finding is meant."""
+
+    FINE = "fine"
+    UNKNOWN = "unknown"
+    """It could not be looked at; the finding says why."""
+    WARNING = "warning"
+    """Worth knowing; it can stay so."""
+    BAD = "bad"
+    """Something must be done."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at. ``fix`` is what to type or to read next.
+
+    ``stops``: a deployment would fail because of it, so `make deploy` does not begin one.
+    """
+
+    check: str
+    state: State
+    says: str
+    fix: str = ""
+    stops: bool = False
+
+
+def fine(check: str, says: str) -> Finding:
+    """All is as it should be."""
+    return Finding(check, State.FINE, says)
+
+
+def unknown(check: str, says: str, fix: str = "") -> Finding:
+    """Nobody knows."""
+    return Finding(check, State.UNKNOWN, says, fix)
+
+
+def warning(check: str, says: str, fix: str) -> Finding:
+    """Worth knowing."""
+    return Finding(check, State.WARNING, says, fix)
+
+
+def bad(check: str, says: str, fix: str, *, stops: bool = False) -> Finding:
+    """Something must be done."""
+    return Finding(check, State.BAD, says, fix, stops)
+
+
+def plural(number: int, what: str) -> str:
+    """``3 mails``, ``1 mail``."""
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"

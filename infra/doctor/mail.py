@@ -1,0 +1,89 @@
+"""Whether mails will arrive: the account's standing with SES, the identity, its DNS entries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from infra.doctor import mail_dns, template
+from infra.doctor.finding import Finding, bad, fine, warning
+from infra.doctor.site import Json, Site, found
+
+SETTING_UP = "docs/mail.md#setting-it-up"
+
+
+def account(site: Site) -> Iterator[Finding]:
+    """Whether SES sends for this account, to whom, and how fast."""
+    rate = float(template.parameter(site, "MailsASecond"))
+    yield from judge_account(site, site.ask("sesv2").get_account(), rate)
+
+
+def judge_account(site: Site, account: Json, rate: float) -> Iterator[Finding]:
+    """``account`` is what SES says of it, ``rate`` the mails a second that the stack sends."""
+    standing = account.get("EnforcementStatus", "HEALTHY")
+    quota = account["SendQuota"]
+    if not account.get("SendingEnabled", True) or standing == "SHUTDOWN":
+        yield bad(
+            "mail account",
+            "SES has paused sending for this account",
+            "See why in the SES console, Account dashboard; docs/operating.md#mails-failed",
+        )
+    elif standing != "HEALTHY":
+        yield warning(
+            "mail account",
+            f"SES has this account under review ({standing.lower()})",
+            "See why in the SES console, Account dashboard; docs/operating.md#mail-bounces",
+        )
+    if not account["ProductionAccessEnabled"]:
+        yield site.needed(
+            "mail account",
+            "SES keeps this account in its sandbox: only verified addresses get mails",
+            "aws sesv2 put-account-details --production-access-enabled --mail-type TRANSACTIONAL "
+            f"--website-url https://... --region {site.region}",
+        )
+    else:
+        a_second, a_day = quota["MaxSendRate"], quota["Max24HourSend"]
+        # SES's words for no limit.
+        daily = f"{a_day:,.0f}" if a_day >= 0 else "any number of"
+        yield fine("mail account", f"SES takes {a_second:g} mails a second and {daily} a day")
+    if quota["MaxSendRate"] < rate:
+        yield warning(
+            "mail rate",
+            f"the stack sends {rate:g} mails a second, and SES takes {quota['MaxSendRate']:g}",
+            f"Set MailsASecond = {quota['MaxSendRate']:g} under [{site.stage}] in "
+            "infra/parameters.toml, or ask SES for a higher rate",
+        )
+
+
+# --- The identity ---------------------------------------------------------------------------------
+
+
+def identity(site: Site) -> Iterator[Finding]:
+    """Whether SES takes mails that come from the stage's domain, and receivers will."""
+    domain = template.parameter(site, "MailDomain")
+    client = site.ask("sesv2")
+    known = found(lambda: client.get_email_identity(EmailIdentity=domain))
+    yield judge_identity(site, domain, known)
+    if known is not None:
+        yield from mail_dns.look(site, mail_dns.wanted(site, domain, known))
+
+
+def judge_identity(site: Site, domain: str, known: Json | None) -> Finding:
+    """``known`` is what SES says of the domain, None where it is no identity."""
+    if known is None:
+        return fine("mail identity", f"the deployment makes {domain}; DNS entries come after it")
+    dkim = known.get("DkimAttributes", {})
+    status = dkim.get("Status", "NOT_STARTED")
+    if not known.get("VerifiedForSendingStatus"):
+        return site.needed(
+            "mail identity",
+            f"SES has not found the DNS entries of {domain} (DKIM: {status}): it refuses mails",
+            f"Add those that are named below; SES looks for them for 72 hours. {SETTING_UP}",
+        )
+    if status != "SUCCESS" or not dkim.get("SigningEnabled", True):
+        return site.needed(
+            "mail identity",
+            f"{domain} is verified, and its mails are not signed (DKIM: {status})",
+            f"aws sesv2 put-email-identity-dkim-attributes --email-identity {domain} "
+            f"--signing-enabled --region {site.region}; {SETTING_UP}",
+        )
+    return fine("mail identity", f"{domain} is verified, and signed with DKIM")

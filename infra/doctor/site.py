@@ -1,0 +1,130 @@
+"""What is looked at: a stage in an account and a region, and how to ask about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from threading import Lock
+from typing import Any, NoReturn
+
+from botocore.exceptions import ClientError
+
+from chalicelib.settings import LOCAL_STAGE
+from infra.doctor.finding import Finding, bad, warning
+from infra.doctor.resolver import resolve
+from infra.session import AwsError, ClientFactory, Session
+
+Json = dict[str, Any]
+
+Resolve = Callable[[str, str], list[str]]
+"""The DNS entries of a name and a type; none if there are none. Raises `DNSException`."""
+
+QUICK: Mapping[str, Any] = {
+    "connect_timeout": 5,
+    "read_timeout": 10,
+    "retries": {"mode": "standard", "total_max_attempts": 2},
+}
+"""How long AWS may take to answer a question of the doctor."""
+
+TRIALS = (LOCAL_STAGE, "dev")
+"""The stages without users."""
+
+_ABSENT = frozenset(
+    {
+        "404",
+        "AWS.SimpleQueueService.NonExistentQueue",
+        "NoSuchBucket",
+        "NotFound",
+        "NotFoundException",
+        "QueueDoesNotExist",
+        "ResourceNotFoundException",
+    }
+)
+"""AWS's codes for what is not there: each service spells it another way."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """A stage, where it is or will be, and what it is told when it is deployed.
+
+    ``place`` is the account and the region, in words.
+    """
+
+    stage: str
+    stack: str
+    account: str
+    region: str
+    place: str
+    parameters: Mapping[str, str]
+    client: ClientFactory
+    now: datetime
+    resolve: Resolve = resolve
+    _clients: dict[str, Any] = field(default_factory=dict, repr=False)
+    _lock: Lock = field(default_factory=Lock, repr=False)
+
+    @classmethod
+    def of(cls, stage: str, stack: str, parameters: Mapping[str, str], aws: Session) -> Site:
+        """A stage in an account and a region of AWS."""
+        return cls(
+            stage, stack, aws.account, aws.region.name, str(aws), parameters, aws.client, _now()
+        )
+
+    @classmethod
+    def without_account(cls, stage: str, stack: str, parameters: Mapping[str, str]) -> Site:
+        """A stage of which only what is outside of AWS can be looked at."""
+
+        def client(service: str, **_: Any) -> NoReturn:
+            raise AwsError(f"There is no account to ask about {service}.")
+
+        return cls(stage, stack, "", "", "no account", parameters, client, _now())
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is on this machine."""
+        return self.stage == LOCAL_STAGE
+
+    def ask(self, service: str) -> Any:
+        """A client for a service, which gives up soon. Checks run side by side, and share it."""
+        # botocore's sessions, which make clients, are not for several threads; clients are.
+        with self._lock:
+            if service not in self._clients:
+                self._clients[service] = self.client(service, **QUICK)
+            return self._clients[service]
+
+    @cached_property
+    def description(self) -> Json | None:
+        """The stack as CloudFormation describes it, None if there is none."""
+        answer = found(lambda: self.ask("cloudformation").describe_stacks(StackName=self.stack))
+        return answer["Stacks"][0] if answer else None
+
+    @cached_property
+    def outputs(self) -> dict[str, str]:
+        """The outputs of the stack."""
+        items = (self.description or {}).get("Outputs", [])
+        return {item["OutputKey"]: item["OutputValue"] for item in items}
+
+    def make(self, target: str, words: str = "") -> str:
+        """A command of ours, for this stage."""
+        stage = "" if self.is_local else f" STAGE={self.stage}"
+        return f"make {target}{stage}{' ' if words else ''}{words}"
+
+    def needed(self, check: str, says: str, fix: str) -> Finding:
+        """What users would miss: in a stage without users it is only worth knowing."""
+        return (warning if self.stage in TRIALS else bad)(check, says, fix)
+
+
+def found(call: Callable[[], Json]) -> Json | None:
+    """What AWS answers, None if it says that there is no such thing."""
+    try:
+        return call()
+    except ClientError as error:
+        # CloudFormation has no code of its own for it.
+        if error.response["Error"]["Code"] in _ABSENT or "does not exist" in str(error):
+            return None
+        raise
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,828 @@
+"""The doctor's findings, as judgements of facts: each of them fine, and not."""
+
+import io
+import json
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import dns.resolver
+import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
+from rich.console import Console
+
+from chalicelib.domain.calendar import Period
+from chalicelib.settings import TokenSettings
+from infra import alarms, packaging
+from infra.doctor import (
+    account,
+    before,
+    examination,
+    issuer,
+    mail,
+    mail_dns,
+    report,
+    resolver,
+    running,
+    stack,
+    template,
+)
+from infra.doctor.__main__ import judge_region
+from infra.doctor.finding import Finding, State, bad, fine, unknown, warning
+from infra.doctor.site import Site
+from infra.doctor.template import Named
+from infra.session import AwsError, CredentialsError, Region
+from tests.unit.test_authorizer import ISSUER, KEY_SET
+
+UNTYPED: Any = dns.resolver
+"""Its errors have no types of their own."""
+
+NOW = datetime(2026, 11, 29, 7, 0, tzinfo=UTC)
+DOMAIN = "mail.example.com"
+
+
+def no_client(service: str, **_: Any) -> Any:
+    pytest.fail(f"{service} was asked")
+
+
+SITE = Site(
+    stage="prod",
+    stack="credits-prod",
+    account="123456789012",
+    region="eu-west-1",
+    place="AWS account 123456789012, region eu-west-1",
+    parameters={"TokenIssuer": ISSUER, "TokenAudience": "credits", "MailDomain": DOMAIN},
+    client=no_client,
+    now=NOW,
+)
+DEV = replace(SITE, stage="dev", stack="credits-dev")
+
+
+def made_of(aws: Any, site: Site = SITE) -> Site:
+    """The site, with something else in the place of AWS."""
+
+    def client(service: str, **_: Any) -> Any:
+        assert service
+        return aws
+
+    return replace(site, client=client, _clients={})
+
+
+def stack_made(ago: timedelta, site: Site = SITE) -> Site:
+    """The site with a stack of that age."""
+
+    class CloudFormation:
+        def describe_stacks(self, **_: Any) -> Any:
+            return {"Stacks": [{"StackStatus": "CREATE_COMPLETE", "CreationTime": NOW - ago}]}
+
+    return made_of(CloudFormation(), site)
+
+
+OLD = stack_made(timedelta(days=90))
+NEW = stack_made(timedelta(minutes=5))
+
+
+def only(findings: Iterator[Finding]) -> Finding:
+    (finding,) = findings
+    return finding
+
+
+def refused(code: str, message: str = "so it says") -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": message}}, "GetAccountSettings")
+
+
+# --- Before a deployment --------------------------------------------------------------------------
+
+
+def test_a_python_that_was_never_tested_stops_a_deployment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packaging, "check_python", lambda: None)
+    assert only(account.python(SITE)).state is State.FINE
+
+    def refuse() -> None:
+        raise packaging.PackagingError("This is Python 3.99.\nmake clean, then: make PYTHON=...")
+
+    monkeypatch.setattr(packaging, "check_python", refuse)
+    found = only(account.python(SITE))
+    assert found == bad(
+        "python", "This is Python 3.99.", "make clean, then: make PYTHON=...", stops=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [
+        ({}, "Set TokenIssuer and TokenAudience under [prod]"),
+        ({"TokenIssuer": ISSUER, "TokenAudience": ""}, "Set TokenAudience under [prod]"),
+        ({"TokenAudience": "credits"}, "Set TokenIssuer under [prod]"),
+    ],
+)
+def test_a_stage_that_does_not_say_whose_tokens_it_takes_is_not_deployed(
+    given: dict[str, str], missing: str
+) -> None:
+    found = account.judge_parameters("prod", given)
+    assert (found.state, found.stops) == (State.BAD, True)
+    assert found.fix.startswith(missing)
+    assert account.judge_parameters("prod", SITE.parameters).state is State.FINE
+
+
+def test_the_concurrency_that_the_stack_wants_is_that_of_its_queues() -> None:
+    assert template.concurrency("prod") == 4 * 20 + 2
+    assert template.concurrency("dev") == 4 * 5 + 2
+
+
+@pytest.mark.parametrize(
+    ("limit", "in_prod", "in_dev"),
+    [
+        (1000, State.FINE, State.FINE),
+        (92, State.FINE, State.FINE),
+        (91, State.BAD, State.WARNING),
+        (10, State.BAD, State.WARNING),
+    ],
+)
+def test_an_account_that_runs_less_at_once_than_the_stack_wants_asks_for_more(
+    limit: int, in_prod: State, in_dev: State
+) -> None:
+    found = account.judge_concurrency(SITE, limit, 82)
+    assert found.state is in_prod
+    assert account.judge_concurrency(DEV, limit, 82).state is in_dev
+    assert f"{limit:,} invocations" in found.says
+    assert ("--quota-code L-B99A9384" in found.fix) == (in_prod is State.BAD)
+    assert not found.stops
+
+
+@pytest.mark.parametrize(
+    ("status", "state", "stops", "fix"),
+    [
+        (None, State.FINE, False, ""),
+        ("UPDATE_COMPLETE", State.FINE, False, ""),
+        ("UPDATE_ROLLBACK_COMPLETE", State.FINE, False, ""),
+        ("REVIEW_IN_PROGRESS", State.FINE, False, ""),
+        ("UPDATE_IN_PROGRESS", State.WARNING, False, "make deploy STAGE=prod waits for it"),
+        ("ROLLBACK_COMPLETE", State.WARNING, False, "make deploy STAGE=prod removes"),
+        ("ROLLBACK_FAILED", State.WARNING, False, "make deploy STAGE=prod removes"),
+        ("UPDATE_ROLLBACK_FAILED", State.BAD, True, "continue-update-rollback --stack-name cred"),
+        ("DELETE_FAILED", State.BAD, True, "delete-stack --stack-name credits-prod --region eu"),
+    ],
+)
+def test_a_stack_that_cloudformation_cannot_change_stops_a_deployment(
+    status: str | None,
+    state: State,
+    stops: bool,  # noqa: FBT001 - of a table
+    fix: str,
+) -> None:
+    found = stack.judge_state(SITE, status)
+    assert (found.state, found.stops) == (state, stops)
+    assert fix in found.fix
+
+
+def test_every_name_of_the_stack_is_known_with_its_parameters_and_its_account() -> None:
+    found = {(named.kind, named.name) for named in template.names(SITE)}
+    assert {
+        ("AWS::DynamoDB::Table", "credits-prod-ledger"),
+        ("AWS::SQS::Queue", "credits-prod-sweeps-dlq"),
+        ("AWS::S3::Bucket", "credits-prod-reports-123456789012-eu-west-1"),
+        ("AWS::SES::EmailIdentity", DOMAIN),
+        ("AWS::Lambda::Function", "credits-prod-api"),
+        ("AWS::Logs::LogGroup", "/aws/lambda/credits-prod-api"),
+        ("AWS::Events::Rule", "credits-prod-allocation-tick"),
+    } <= found
+    assert not [name for _, name in found if "$" in name]
+    without = replace(SITE, parameters={})
+    assert ("AWS::SES::EmailIdentity", "example.com") in {
+        (named.kind, named.name) for named in template.names(without)
+    }
+
+
+def test_a_name_that_is_taken_stops_a_deployment_and_says_what_to_do() -> None:
+    taken = [
+        Named("AWS::DynamoDB::Table", "credits-prod-ledger", is_kept=True),
+        *(Named("AWS::Logs::LogGroup", f"/aws/lambda/credits-prod-{n}") for n in "abcd"),
+        Named("AWS::SES::EmailIdentity", DOMAIN),
+    ]
+    table, groups, identity = stack.judge_names(SITE, taken)
+    assert {table.state, groups.state, identity.state} == {State.BAD}
+    assert table.stops
+    assert groups.stops
+    assert identity.stops
+    assert table.says == "1 table there already, and not of credits-prod: credits-prod-ledger"
+    assert table.fix.startswith("It may hold what an earlier stack left, the ledger too: docs/depl")
+    assert "/aws/lambda/credits-prod-c and 1 more" in groups.says
+    assert "delete-log-group --log-group-name /aws/lambda/credits-prod-a --region" in groups.fix
+    assert "MailDomain under [prod]" in identity.fix
+    assert only(stack.judge_names(SITE, [])).state is State.FINE
+
+
+def test_a_right_that_is_missing_for_one_kind_of_name_does_not_hide_what_is_found_of_others() -> (
+    None
+):
+    class Aws:
+        """An account in which all queues are taken, and nobody may ask for secrets."""
+
+        def __getattr__(self, call: str) -> Callable[..., Any]:
+            def answer(**_: Any) -> Any:
+                if call == "get_queue_url":
+                    return {"QueueUrl": "https://..."}
+                raise refused(
+                    "AccessDeniedException" if call == "describe_secret" else "NotFoundException"
+                )
+
+            return answer
+
+        meta = SimpleNamespace(partition="aws")
+
+        def describe_stacks(self, **_: Any) -> Any:
+            raise refused("ValidationError", "Stack with id credits-prod does not exist")
+
+        def describe_log_groups(self, **_: Any) -> Any:
+            return {"logGroups": []}
+
+    nobody_knows, taken = stack.names(made_of(Aws()))
+    assert nobody_knows.state is State.UNKNOWN
+    assert nobody_knows.says.startswith("of secrets nobody knows what is there: AWS refuses")
+    assert (taken.state, taken.stops) == (State.BAD, True)
+    assert taken.says.startswith("12 queues there already")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "physical_id"),
+    [
+        ("AWS::DynamoDB::Table", "credits-prod-ledger", "credits-prod-ledger"),
+        (
+            "AWS::SQS::Queue",
+            "c-sweeps",
+            "https://sqs.eu-west-1.amazonaws.com/123456789012/c-sweeps",
+        ),
+        ("AWS::SNS::Topic", "c-alarms", "arn:aws:sns:eu-west-1:123456789012:c-alarms"),
+        ("AWS::SecretsManager::Secret", "c-x", "arn:aws:secretsmanager:e:1:secret:c-x-AbC123"),
+        ("AWS::Logs::LogGroup", "/aws/lambda/c-api", "/aws/lambda/c-api"),
+    ],
+)
+def test_what_is_of_the_stack_is_not_taken(kind: str, name: str, physical_id: str) -> None:
+    named = Named(kind, name)
+    assert stack.is_own(named, (kind, physical_id))
+    assert not stack.is_own(named, ("AWS::IAM::Role", physical_id))
+    assert not stack.is_own(replace(named, name=name[2:]), (kind, physical_id))
+
+
+# --- Mail -----------------------------------------------------------------------------------------
+
+ACCOUNT = {
+    "ProductionAccessEnabled": True,
+    "SendingEnabled": True,
+    "EnforcementStatus": "HEALTHY",
+    "SendQuota": {"MaxSendRate": 14.0, "Max24HourSend": 50_000.0, "SentLast24Hours": 0.0},
+}
+
+
+def test_an_account_that_sends_to_everybody_is_fine() -> None:
+    found = only(mail.judge_account(SITE, ACCOUNT, 14))
+    assert found == fine("mail account", "SES takes 14 mails a second and 50,000 a day")
+
+
+@pytest.mark.parametrize(
+    ("changed", "state", "says", "fix"),
+    [
+        ({"ProductionAccessEnabled": False}, State.BAD, "sandbox", "put-account-details"),
+        ({"SendingEnabled": False}, State.BAD, "paused sending", "Account dashboard"),
+        ({"EnforcementStatus": "SHUTDOWN"}, State.BAD, "paused sending", "Account dashboard"),
+        ({"EnforcementStatus": "PROBATION"}, State.WARNING, "under review", "Account dashboard"),
+    ],
+)
+def test_what_ses_holds_against_an_account_is_said(
+    changed: dict[str, Any], state: State, says: str, fix: str
+) -> None:
+    found = next(iter(mail.judge_account(SITE, ACCOUNT | changed, 14)))
+    assert found.state is state
+    assert says in found.says
+    assert fix in found.fix
+
+
+def test_a_sandbox_is_no_trouble_for_a_stage_without_users() -> None:
+    sandbox = ACCOUNT | {"ProductionAccessEnabled": False}
+    assert only(mail.judge_account(DEV, sandbox, 1)).state is State.WARNING
+
+
+def test_a_stage_that_sends_faster_than_ses_takes_is_told_the_rate() -> None:
+    _, found = mail.judge_account(SITE, ACCOUNT, 15)
+    assert found.state is State.WARNING
+    assert found.fix.startswith("Set MailsASecond = 14 under [prod]")
+
+
+IDENTITY = {
+    "VerifiedForSendingStatus": True,
+    "DkimAttributes": {"SigningEnabled": True, "Status": "SUCCESS", "Tokens": ["a", "b", "c"]},
+    "MailFromAttributes": {"MailFromDomain": f"bounces.{DOMAIN}"},
+}
+UNSIGNED = {"DkimAttributes": {"SigningEnabled": False, "Status": "SUCCESS", "Tokens": []}}
+UNFOUND = {"DkimAttributes": {"SigningEnabled": True, "Status": "PENDING", "Tokens": []}}
+
+
+@pytest.mark.parametrize(
+    ("known", "state", "says"),
+    [
+        (None, State.FINE, "the deployment makes mail.example.com"),
+        (IDENTITY, State.FINE, "is verified, and signed"),
+        (
+            IDENTITY | UNFOUND | {"VerifiedForSendingStatus": False},
+            State.BAD,
+            "has not found the DNS entries of mail.example.com (DKIM: PENDING)",
+        ),
+        (IDENTITY | UNSIGNED, State.BAD, "its mails are not signed"),
+        (IDENTITY | UNFOUND, State.BAD, "its mails are not signed (DKIM: PENDING)"),
+    ],
+)
+def test_a_domain_that_ses_does_not_take_mails_from_is_said(
+    known: dict[str, Any] | None, state: State, says: str
+) -> None:
+    found = mail.judge_identity(SITE, DOMAIN, known)
+    assert found.state is state
+    assert says in found.says
+    if state is State.BAD:
+        assert mail.SETTING_UP in found.fix
+        assert mail.judge_identity(DEV, DOMAIN, known).state is State.WARNING
+
+
+ENTRIES = {
+    ("a._domainkey.mail.example.com", "CNAME"): ["a.dkim.amazonses.com"],
+    ("b._domainkey.mail.example.com", "CNAME"): ["B.dkim.AmazonSES.com"],
+    ("c._domainkey.mail.example.com", "CNAME"): ["c.dkim.amazonses.com"],
+    ("bounces.mail.example.com", "MX"): ["10 feedback-smtp.eu-west-1.amazonses.com"],
+    ("bounces.mail.example.com", "TXT"): ["proof=1", "v=spf1 include:amazonses.com -all"],
+    ("_dmarc.mail.example.com", "TXT"): ["v=DMARC1; p=none"],
+}
+Entries = dict[tuple[str, str], list[str]]
+
+
+def looked_up(entries: Entries, site: Site = SITE) -> list[Finding]:
+    site = replace(site, resolve=lambda name, kind: entries.get((name, kind), []))
+    return list(mail_dns.look(site, mail_dns.wanted(site, DOMAIN, IDENTITY)))
+
+
+def test_dns_entries_that_are_all_there_are_fine_however_they_are_spelt() -> None:
+    assert looked_up(ENTRIES) == [fine("mail DNS", "6 entries are as they should be")]
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_a_dns_entry_that_is_missing_is_named_with_what_to_add(entry: tuple[str, str]) -> None:
+    name, kind = entry
+    problem, rest = looked_up({key: value for key, value in ENTRIES.items() if key != entry})
+    assert problem.says == f"{name} is not there"
+    assert problem.fix.startswith(f"Add it: {name} {kind} ")
+    # Without DKIM SES takes no mails; without the others some receivers do not.
+    assert problem.state is (State.BAD if kind == "CNAME" else State.WARNING)
+    assert rest.says.startswith("5 entries")
+
+
+@pytest.mark.parametrize(
+    ("entry", "there"),
+    [
+        (("a._domainkey.mail.example.com", "CNAME"), "a.dkim.amazonses.com.mail.example.com"),
+        (("bounces.mail.example.com", "MX"), "10 feedback-smtp.us-east-1.amazonses.com"),
+        (("bounces.mail.example.com", "TXT"), "v=spf1 include:_spf.google.com ~all"),
+    ],
+)
+def test_a_dns_entry_that_says_something_else_is_shown_with_what_it_should_be(
+    entry: tuple[str, str], there: str
+) -> None:
+    problem, _ = looked_up(ENTRIES | {entry: [there]})
+    assert problem.says == f"{entry[0]} is {there}"
+    assert problem.fix.startswith(f"Change it: {entry[0]} {entry[1]} ")
+
+
+@pytest.mark.parametrize(
+    ("entry", "policy"),
+    [
+        (("bounces.mail.example.com", "TXT"), "v=spf1 include:amazonses.com ~all"),
+        (("_dmarc.mail.example.com", "TXT"), "v=DMARC1; p=none"),
+    ],
+)
+def test_two_policies_are_none(entry: tuple[str, str], policy: str) -> None:
+    problem, _ = looked_up(ENTRIES | {entry: [policy, policy]})
+    assert problem.state is State.WARNING
+    assert problem.fix == "Leave one"
+
+
+def test_a_second_mx_is_one_too_many() -> None:
+    entry = ("bounces.mail.example.com", "MX")
+    problem, _ = looked_up(ENTRIES | {entry: [*ENTRIES[entry], "20 mail.example.com"]})
+    assert problem.says.endswith("amazonses.com, 20 mail.example.com")
+    assert problem.fix.startswith("Change it: bounces.mail.example.com MX 10 feedback-smtp.eu-west")
+
+
+def test_the_policy_of_the_domain_above_counts_for_a_subdomain() -> None:
+    entries = {key: value for key, value in ENTRIES.items() if key[0] != f"_dmarc.{DOMAIN}"}
+    entries["_dmarc.example.com", "TXT"] = ["v=DMARC1; p=reject"]
+    assert looked_up(entries) == [fine("mail DNS", "6 entries are as they should be")]
+
+
+def test_a_region_that_keeps_its_dkim_keys_elsewhere_is_asked_where() -> None:
+    dkim = IDENTITY["DkimAttributes"] | {"SigningHostedZone": "dkim.eu-x.amazonses.com"}  # type: ignore[operator]
+    wanted = mail_dns.wanted(SITE, DOMAIN, IDENTITY | {"DkimAttributes": dkim})
+    assert next(wanted).value == "a.dkim.eu-x.amazonses.com"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UNTYPED.LifetimeTimeout(timeout=5.0, errors=[]),
+        UNTYPED.NoNameservers(),
+        UNTYPED.NoResolverConfiguration(),
+        UNTYPED.NoRootSOA("SERVFAIL"),
+    ],
+)
+def test_name_servers_that_do_not_answer_are_asked_once_and_accuse_nobody(
+    error: Exception,
+) -> None:
+    asked = []
+
+    def resolve(name: str, _kind: str) -> list[str]:
+        asked.append(name)
+        raise error
+
+    site = replace(SITE, resolve=resolve)
+    found = only(mail_dns.look(site, mail_dns.wanted(site, DOMAIN, IDENTITY)))
+    assert found.state is State.UNKNOWN
+    assert "dig a._domainkey.mail.example.com CNAME" in found.fix
+    assert len(asked) == 1
+
+
+# --- The issuer -----------------------------------------------------------------------------------
+
+
+def test_an_issuer_with_keys_for_us_is_shown_with_their_algorithms() -> None:
+    found = only(issuer.keys(SITE, lambda _: KEY_SET))
+    assert found.state is State.FINE
+    assert "'ec' for ES256" in found.says
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        (TimeoutError("timed out"), "timed out"),
+        (ValueError("https://x is not JSON: it begins b'<html>'"), "is not JSON"),
+        (ValueError("https://x answered 200 with 262145 bytes"), "262145 bytes"),
+        (KeyError("jwks_uri"), "jwks_uri"),
+        (RecursionError("deep"), "deep"),
+    ],
+)
+def test_an_issuer_without_keys_for_us_is_said_and_does_not_stop_a_deployment(
+    fault: Exception, says: str
+) -> None:
+    def fetch(_: TokenSettings) -> Any:
+        raise fault
+
+    found = only(issuer.keys(SITE, fetch))
+    assert found.state is State.BAD
+    assert says in found.says
+    assert ".well-known/openid-configuration" in found.fix
+    assert not found.stops
+
+
+def test_an_issuer_that_only_signs_with_a_shared_secret_is_none_for_us() -> None:
+    symmetric = {"keys": [{"kty": "oct", "kid": "a", "k": "AA"}]}
+    found = only(issuer.keys(SITE, lambda _: symmetric))
+    assert found.state is State.BAD
+    assert "'a': its type 'oct'" in found.says
+
+
+def test_an_issuer_without_https_is_refused_before_it_is_asked() -> None:
+    site = replace(SITE, parameters={"TokenIssuer": "http://issuer.example.com"})
+    found = only(issuer.keys(site, lambda _: pytest.fail("it was asked")))
+    assert found.state is State.BAD
+    assert "must be an https:// address" in found.says
+    assert only(issuer.keys(replace(SITE, parameters={}))).state is State.UNKNOWN
+
+
+# --- A running stack ------------------------------------------------------------------------------
+
+
+def alarm(name: str, state: str = "OK", **more: Any) -> dict[str, Any]:
+    return {
+        "AlarmName": f"credits-prod-{name}",
+        "AlarmDescription": f"It is bad. See {alarms.RUNBOOK}#dead-letters",
+        "StateValue": state,
+        "StateUpdatedTimestamp": NOW,
+        "ActionsEnabled": True,
+        **more,
+    }
+
+
+def test_an_alarm_that_rings_is_shown_with_its_section_of_the_runbook() -> None:
+    quiet = [alarm("queue-age-sweeps"), alarm("api-5xx", "INSUFFICIENT_DATA")]
+    assert only(running.judge_alarms(SITE, quiet)) == fine("alarms", "none of 2 rings")
+    found = only(running.judge_alarms(SITE, [*quiet, alarm("dead-letters-sweeps", "ALARM")]))
+    assert found == bad(
+        "alarms",
+        "dead-letters-sweeps rings since 2026-11-29T07:00:00Z. It is bad.",
+        "docs/operating.md#dead-letters",
+    )
+
+
+def test_alarms_that_tell_nobody_and_a_stack_without_any_are_said() -> None:
+    silent, quiet = running.judge_alarms(SITE, [alarm("api-5xx", ActionsEnabled=False)])
+    assert silent.state is State.WARNING
+    assert (
+        "enable-alarm-actions --region eu-west-1 --alarm-names credits-prod-api-5xx" in silent.fix
+    )
+    assert quiet.state is State.FINE
+    assert only(running.judge_alarms(SITE, [])).state is State.WARNING
+
+
+def test_dead_letters_are_counted_with_the_command_that_moves_them_back() -> None:
+    none = {"sweeps": 0, "mail-events": 0}
+    assert only(running.judge_dead_letters(SITE, none)) == fine("dead letters", "none in 2 queues")
+    sweeps, events = running.judge_dead_letters(SITE, {"sweeps": 1, "mail-events": 3})
+    assert sweeps == bad(
+        "dead letters",
+        "1 message of sweeps failed for good",
+        "make redrive STAGE=prod QUEUE=sweeps; docs/operating.md#dead-letters",
+    )
+    assert events.fix == "docs/operating.md#dead-letters"
+
+
+def subscription(protocol: str, endpoint: str, arn: str = "arn:aws:sns:e:1:t:x") -> dict[str, str]:
+    return {"Protocol": protocol, "Endpoint": endpoint, "SubscriptionArn": arn}
+
+
+def test_alarms_that_nobody_hears_are_said() -> None:
+    pager = subscription("https", "https://pager.example.com/key-0815")
+    waiting = subscription("email", "ops@example.com", running.PENDING)
+    assert only(running.judge_subscriptions(SITE, [pager])).state is State.FINE
+    nobody = only(running.judge_subscriptions(SITE, []))
+    assert nobody.state is State.BAD
+    assert nobody.fix.startswith("Set AlarmEmail under [prod]")
+    pending = only(running.judge_subscriptions(SITE, [waiting]))
+    assert pending.state is State.BAD
+    assert pending.says.startswith("ops@example.com has not confirmed")
+    pending, confirmed = running.judge_subscriptions(SITE, [waiting, pager])
+    assert (pending.state, confirmed.state) == (State.BAD, State.FINE)
+    assert only(running.judge_subscriptions(DEV, [])).state is State.WARNING
+
+
+def test_the_key_in_a_pagers_address_is_not_shown() -> None:
+    pager = subscription("https", "https://pager.example.com/key-0815", running.PENDING)
+    assert "0815" not in str(only(running.judge_subscriptions(SITE, [pager])))
+
+
+def test_ticks_that_have_stopped_are_said_and_those_of_a_new_stack_are_waited_for() -> None:
+    on_time = running.judge_tick(OLD, "allocation", NOW - timedelta(minutes=30))
+    assert on_time == fine("allocation tick", "the last was 30 minutes ago")
+    late = running.judge_tick(OLD, "allocation", NOW - timedelta(minutes=31))
+    assert late.state is State.BAD
+    assert late.fix == "docs/operating.md#allocation-ticks"
+    assert running.judge_tick(OLD, "expiry", None).state is State.BAD
+    assert running.judge_tick(NEW, "expiry", None).state is State.FINE
+
+
+def test_an_audit_that_is_late_or_found_something_is_said() -> None:
+    yesterday = NOW - timedelta(hours=26)
+    good = running.judge_audit(OLD, yesterday, 0, 200)
+    assert good == fine("audit", "no ledger of 200 was wrong 26 hours ago")
+    # A stage that does not write how many were walked.
+    assert running.judge_audit(OLD, yesterday, 0).says == "no ledger was wrong 26 hours ago"
+    corrupt = running.judge_audit(OLD, NOW, 1, 200)
+    assert corrupt.state is State.BAD
+    assert corrupt.fix == "docs/operating.md#ledger-corrupt"
+    late = running.judge_audit(OLD, NOW - timedelta(hours=27), 0, 200)
+    assert late.state is State.BAD
+    assert "aws logs tail /aws/lambda/credits-prod-audit-ledgers" in late.fix
+    assert running.judge_audit(OLD, None, 0).state is State.BAD
+    assert running.judge_audit(NEW, None, 0).state is State.FINE
+
+
+COUNTED = {"complete": True, "due": 1200, "missing": 0, "duplicate": 0, "unchecked": 0}
+NOVEMBER = Period(2026, 11)
+
+
+@pytest.mark.parametrize(
+    ("changed", "state", "says", "fix"),
+    [
+        ({}, State.FINE, "all 1,200 who were due were allocated", ""),
+        (
+            {"complete": False, "missing": 3},
+            State.BAD,
+            "3 missing of 1,200",
+            "make completeness STAGE=prod PERIOD=2026-11; docs/operating.md#allocations-missing",
+        ),
+        (
+            {"complete": False, "duplicate": 1},
+            State.BAD,
+            "1 duplicate",
+            "operating.md#allocations-duplicate",
+        ),
+        (
+            {"complete": False, "unchecked": 2},
+            State.BAD,
+            "2 unchecked",
+            "operating.md#timezone-unknown",
+        ),
+    ],
+)
+def test_a_month_that_is_not_complete_is_said(
+    changed: dict[str, Any], state: State, says: str, fix: str
+) -> None:
+    found = running.judge_completeness(SITE, NOVEMBER, COUNTED | changed, NOW - timedelta(days=20))
+    assert found.state is state
+    assert says in found.says
+    assert "2026-11, counted 20 days ago" in found.says
+    assert fix in found.fix
+
+
+def test_a_month_is_counted_by_the_afternoon_of_the_2nd() -> None:
+    assert running.counted_period(datetime(2026, 12, 2, 14, 59, tzinfo=UTC)) == NOVEMBER
+    assert running.counted_period(datetime(2026, 12, 2, 15, 0, tzinfo=UTC)) == Period(2026, 12)
+
+
+def test_a_month_that_was_not_counted_is_said_unless_the_stack_is_newer() -> None:
+    assert running.judge_no_count(OLD, NOVEMBER).state is State.BAD
+    assert running.judge_no_count(stack_made(timedelta(days=20)), NOVEMBER).state is State.FINE
+    assert running.judge_no_count(stack_made(timedelta(days=28)), NOVEMBER).state is State.BAD
+
+
+# --- The account ----------------------------------------------------------------------------------
+
+
+def test_a_region_that_is_not_clear_is_a_warning() -> None:
+    assert judge_region(Region("eu-west-1", "REGION"), "x") == fine("account", "x")
+    unclear = Region("eu-west-1", "AWS_REGION", "AWS_DEFAULT_REGION=us-east-1")
+    assert judge_region(unclear, "x").state is State.WARNING
+
+
+# --- Making the checks ----------------------------------------------------------------------------
+
+
+def failing(error: Exception) -> examination.Check:
+    def check(_: Site) -> Iterator[Finding]:
+        yield fine("failing", "so far")
+        raise error
+
+    return check
+
+
+def passing(_: Site) -> Iterator[Finding]:
+    yield fine("passing", "all is well")
+
+
+@pytest.mark.parametrize(
+    ("error", "says", "fix"),
+    [
+        (
+            refused("AccessDenied", "not authorized: lambda:GetAccountSettings"),
+            "AWS refuses",
+            "Ask",
+        ),
+        (refused("ExpiredToken"), "your login has expired", "aws sso login"),
+        (EndpointConnectionError(endpoint_url="https://x"), "cannot be reached", "network"),
+        (ReadTimeoutError(endpoint_url="https://x"), "cannot be reached", "network"),
+        (CredentialsError("no.", "Log in: now"), "does not know who you are", "Log in: now"),
+        (KeyError("AccountLimit"), "makes no sense (KeyError: 'AccountLimit')", ""),
+        (TypeError("None"), "makes no sense", ""),
+        (OSError("lost"), "makes no sense", ""),
+        (UNTYPED.NoRootSOA("odd"), "makes no sense", ""),
+    ],
+)
+def test_what_stands_in_the_way_of_a_check_is_unknown_and_stops_no_neighbour(
+    error: Exception, says: str, fix: str
+) -> None:
+    checks = {"failing": failing(error), "passing": passing}
+    first, trouble, last = examination.examine(checks, SITE)
+    assert first == fine("failing", "so far")
+    assert (trouble.check, trouble.state) == ("failing", State.UNKNOWN)
+    assert says in trouble.says
+    assert "\n" not in trouble.says
+    assert fix in trouble.fix
+    assert last == fine("passing", "all is well")
+
+
+def test_a_check_that_does_not_end_is_left_alone_and_its_neighbours_are_not() -> None:
+    released = threading.Event()
+
+    def endless(_: Site) -> Iterator[Finding]:
+        yield fine("endless", "so far")
+        released.wait()
+
+    looked_at: list[str] = []
+    checks = {"endless": endless, "passing": passing}
+    found = list(examination.examine(checks, SITE, looked_at.append, deadline=0.2))
+    released.set()
+    assert found == [
+        fine("endless", "so far"),
+        unknown("endless", "no answer within 0 s", "Try again"),
+        fine("passing", "all is well"),
+    ]
+    assert looked_at == ["endless", "passing"]
+
+
+def test_the_local_stage_is_not_asked_what_only_matters_in_aws() -> None:
+    local_site = replace(SITE, stage="local")
+    found = examination.examine({"python": failing(OSError()), "passing": passing}, local_site)
+    assert [finding.check for finding in found] == ["passing"]
+
+
+# --- The report -----------------------------------------------------------------------------------
+
+FINDINGS = [
+    fine("names", "nothing is there"),
+    warning("mail rate", "15 a second, and SES takes 14", "Set MailsASecond = 14"),
+    bad("stack", "it [red]failed[/red]", "aws cloudformation delete-stack " + "x" * 90),
+    unknown("issuer", "who knows"),
+]
+
+
+def shown(**settings: Any) -> str:
+    stream = io.StringIO()
+    report.show(FINDINGS, Console(file=stream, **settings))
+    return stream.getvalue()
+
+
+def test_what_is_not_a_terminal_gets_whole_lines_and_no_colours() -> None:
+    text = shown()
+    assert "\x1b" not in text
+    lines = text.splitlines()
+    assert lines[0].split() == ["✓", "names", "nothing", "is", "there"]
+    assert lines[3].split(maxsplit=2) == ["✗", "stack", "it [red]failed[/red]"]
+    assert lines[4].strip() == "-> aws cloudformation delete-stack " + "x" * 90
+
+
+@pytest.mark.parametrize("width", [30, 60, 100, 250])
+def test_a_terminal_of_any_width_shows_every_word(width: int) -> None:
+    text = shown(width=width, force_terminal=True, color_system=None)
+    assert max(map(len, text.splitlines())) <= width
+    squeezed = "".join(text.split())
+    for finding in FINDINGS:
+        if width >= 60:
+            assert "".join(finding.says.split()) in squeezed
+    assert squeezed.count("x") >= 90
+
+
+def test_a_terminal_has_colours_and_one_without_our_letters_has_words() -> None:
+    assert "\x1b[32m✓" in shown(width=80, force_terminal=True, color_system="standard")
+    ascii_only = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    report.show(FINDINGS, Console(file=ascii_only))
+    ascii_only.flush()
+    text = ascii_only.buffer.getvalue().decode()
+    assert text.split()[:2] == ["ok", "names"]
+
+
+def test_programs_get_every_finding_and_whether_something_must_be_done() -> None:
+    found = json.loads(report.as_json("prod", "there", FINDINGS))
+    assert (found["stage"], found["fine"]) == ("prod", False)
+    assert found["findings"][2]["state"] == "bad"
+    assert json.loads(report.as_json("prod", "there", FINDINGS[:2]))["fine"]
+    assert report.summary(FINDINGS) == (
+        "Of 4 findings: 1 to be done, 1 worth knowing, 1 could not be looked at, 1 fine."
+    )
+
+
+# --- Before a deployment --------------------------------------------------------------------------
+
+
+def looked_before(
+    monkeypatch: pytest.MonkeyPatch, found: list[Finding], *, is_heeded: bool = True
+) -> str:
+    stream = io.StringIO()
+    monkeypatch.setattr(before, "examine", lambda *_: iter(found))
+    before.look(SITE, Console(file=stream), is_heeded=is_heeded)
+    return stream.getvalue()
+
+
+def test_a_deployment_that_would_fail_is_not_begun_unless_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stopping = [fine("python", "it is"), bad("names", "taken", "look", stops=True)]
+    with pytest.raises(AwsError, match="make deploy STAGE=prod IGNORE_FINDINGS=1"):
+        looked_before(monkeypatch, stopping)
+    text = looked_before(monkeypatch, stopping, is_heeded=False)
+    assert "✗  names  taken" in text
+    assert "python" not in text
+
+
+def test_what_would_not_make_a_deployment_fail_or_is_not_known_stops_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    others = [bad("issuer", "no keys", "look"), unknown("names", "no right"), FINDINGS[1]]
+    text = looked_before(monkeypatch, others)
+    assert all(finding.check in text for finding in others)
+
+
+def resolved(monkeypatch: pytest.MonkeyPatch, answer: Callable[..., Any]) -> list[str]:
+    monkeypatch.setattr(dns.resolver.Resolver, "resolve", answer)
+    return resolver.resolve("example.com", "TXT")
+
+
+def test_a_name_without_entries_has_none_and_a_failure_is_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def nothing(*_: Any, **__: Any) -> Any:
+        raise dns.resolver.NXDOMAIN
+
+    def failure(*_: Any, lifetime: float, **__: Any) -> Any:
+        assert lifetime == resolver.PATIENCE_SECONDS
+        raise dns.resolver.NoNameservers
+
+    assert resolved(monkeypatch, nothing) == []
+    with pytest.raises(dns.resolver.NoNameservers):
+        resolved(monkeypatch, failure)
