@@ -47,7 +47,9 @@ ZONES = (
 )
 STAGE = "dev"
 WORK_QUEUES = ("sweeps", "allocations", "expiries")
-MOST_RECEIVES = {"sweeps": 5, "allocations": 5, "expiries": 5, "checks": 5, "notifications": 60}
+MOST_RECEIVES = {"sweeps": 20, "allocations": 20, "expiries": 20, "checks": 20} | {
+    "notifications": 60
+}
 """As in ``infra/resources.yaml``; a test compares them."""
 
 Json = dict[str, Any]
@@ -403,7 +405,11 @@ class World:
         return failed
 
     def hand_over(
-        self, queue: str, messages: Sequence[Message], milliseconds: int = 30_000
+        self,
+        queue: str,
+        messages: Sequence[Message],
+        milliseconds: int = 30_000,
+        context: Context | None = None,
     ) -> list[Message]:
         """One invocation of a queue's function; answers what it reported as failed."""
         import app
@@ -428,7 +434,7 @@ class World:
             }
             for message in messages
         ]
-        answer = functions[queue]({"Records": records}, Context(milliseconds))
+        answer = functions[queue]({"Records": records}, context or Context(milliseconds))
         failed = {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
         return [message for message in messages if message.id in failed]
 
