@@ -1067,7 +1067,7 @@ def test_entries_of_many_users_are_inserted_by_this_statement_and_losses_are_cou
     calls = asked(world, monkeypatch)
     metrics.flush()
     inserted = store.insert(drafts)
-    assert inserted == ([drafts[0]], [drafts[1]])
+    assert inserted == ([drafts[0]], [drafts[1]], [])
     assert metrics._counted.get(Metric.CONFLICTS_RETRIED) == [1]
     ((_, arguments),) = calls
     assert arguments["Statements"][0] == {

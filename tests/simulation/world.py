@@ -17,7 +17,6 @@ from functools import cache
 from typing import Any, Self
 from unittest.mock import patch
 
-from chalice.local import LambdaContext
 from pynamodb.connection import Connection
 
 from chalicelib.domain import calendar
@@ -312,6 +311,7 @@ class World:
         body: object = None,
         headers: Mapping[str, str] | None = None,
         query: Mapping[str, str] | None = None,
+        context: Context | None = None,
     ) -> Reply:
         """A request to the API, as API Gateway hands it over."""
         import app
@@ -339,7 +339,7 @@ class World:
             "authorizer": dict(caller),
         }
         _Heard.last = None
-        answer = app.app(event, LambdaContext("api", 512))
+        answer = app.app(event, context or Context())
         found = {name.lower(): value for name, value in answer["headers"].items()}
         reply = Reply(answer["statusCode"], found, answer["body"])
         if reply.status == 500:
