@@ -12,6 +12,7 @@ import json
 import uuid
 from collections.abc import Callable
 from http import HTTPStatus
+from typing import Any
 
 from chalice.app import Request, Response
 
@@ -47,7 +48,8 @@ def respond(request: Request, view: View) -> Response:
     to answer with 500.
     """
     request_id = request_id_of(request)
-    left = request.lambda_context.get_remaining_time_in_millis
+    context: Any = request.lambda_context
+    left = context.get_remaining_time_in_millis
     try:
         with patient(left, left() - LONGEST_WAIT):
             answer = view(Call(request, services()))

@@ -6,7 +6,7 @@ up. One that comes back is done anew, and who was done before costs one read.
 """
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import copy_context
@@ -195,15 +195,15 @@ class Users:
         return [answer for answers in done for answer in answers]
 
     def once_there_is_room(
-        self, attempt: int, throttled: list[Part], users_of: Callable[[Part], Iterable[str]]
+        self, attempt: int, throttled: Sequence[Part], users_of: Callable[[Part], Iterable[str]]
     ) -> list[Part]:
         """What was throttled, after a pause; nothing where there is no time, and it has failed."""
 
-        def wait(parts: list[Part]) -> list[Part]:
+        def wait(parts: Sequence[Part]) -> Sequence[Part]:
             wait_for_room(attempt, lambda _: None)
             return parts
 
-        def everybody(parts: list[Part]) -> list[str]:
+        def everybody(parts: Sequence[Part]) -> list[str]:
             return [user for part in parts for user in users_of(part)]
 
         waited = self.each([throttled] if throttled else [], wait, everybody)

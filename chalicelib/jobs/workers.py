@@ -77,7 +77,8 @@ def _post(
     waits = 0
     with handling_users(services.threads) as users:
         drafts = users.each(user_ids, lambda user_id: draft(store.account(user_id), decide), _alone)
-        while wanted := [each for each in drafts if each]:
+        wanted = [each for each in drafts if each]
+        while wanted:
             batches = list(chunks(wanted, INSERTS_A_REQUEST))
             inserted = users.each(batches, store.insert, _users_of)
             appended = [each for batch in inserted for each in batch.appended]
@@ -92,7 +93,8 @@ def _post(
             throttled = [each for batch in inserted for each in batch.throttled]
             # Shorter pauses as long as most of it gets through.
             waits = waits + 1 if len(throttled) > len(appended) else 1
-            drafts += users.once_there_is_room(waits, throttled, _user_of)
+            again = users.once_there_is_room(waits, throttled, _user_of)
+            wanted = [*again, *(each for each in drafts if each)]
 
 
 def _alone(user_id: str) -> list[str]:

@@ -70,7 +70,7 @@ def connect(
     user_agent = Config(user_agent=f"credits botocore/{botocore_version}")
     connection.session.set_default_client_config(user_agent)
     # With the session and not the client: the SDK's own answer must come after ours.
-    connection.session.register("needs-retry.dynamodb", ask_again)
+    connection.session.register("needs-retry.dynamodb", ask_again)  # type: ignore[arg-type]  # it may answer
     _ = connection.client
     return connection
 

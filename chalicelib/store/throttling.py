@@ -12,7 +12,7 @@ are replaced by ours (`ask_again`). Where nobody has said so, all is as the SDK 
 
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -111,9 +111,7 @@ def attempts_for_room(pause: Callable[[int], None]) -> Iterator[int]:
         yield attempt
 
 
-def ask_again(
-    response: tuple[Any, Mapping[str, Any]] | None, attempts: int, **_: object
-) -> float | None:
+def ask_again(*, response: Any, attempts: int, **_: Any) -> float | None:
     """Botocore's question after each attempt: in how many seconds it is to ask again.
 
     None leaves it to the SDK. Ours comes first, so that no pause of the SDK outlasts an invocation.
@@ -122,5 +120,6 @@ def ask_again(
     patience = _patience.get()
     if patience is None or response is None:
         return None
-    code = response[1].get("Error", {}).get("Code")
+    _, answer = response
+    code = answer.get("Error", {}).get("Code")
     return patience.pause(attempts) if code in THROTTLES else None

@@ -98,7 +98,8 @@ def test_who_is_throttled_in_a_batch_is_in_the_next_one_and_nobody_is_read_again
         world.subscribe(user_id)
 
     def refuse_every_third(perform: Any, statements: list[Any]) -> list[Any]:
-        done = perform([each for place, each in enumerate(statements) if place % 3])
+        left = [each for place, each in enumerate(statements) if place % 3]
+        done = perform(left) if left else []
         refused = {"Error": {"Code": code, "Message": "No"}}
         return [done.pop(0) if place % 3 else refused for place in range(len(statements))]
 

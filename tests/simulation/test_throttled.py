@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -38,7 +39,7 @@ class Turn:
     tables: ThrottlingTables
     users: list[str]
 
-    def allocate(self, **more: int) -> Pollers:
+    def allocate(self, **more: Any) -> Pollers:
         """Everybody is allocated; what Lambda saw of it."""
         chunks = [
             tuple(self.users[start : start + 100]) for start in range(0, len(self.users), 100)
