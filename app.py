@@ -68,7 +68,7 @@ def allocate_accounts(event: SQSEvent) -> Json:
     """Post the allocations due to the users named in the messages."""
     from chalicelib.jobs import workers
 
-    return workers.allocate_accounts(services(), event.to_dict())
+    return workers.allocate_accounts(services(), event.to_dict(), event.context)
 
 
 @app.on_sqs_message(queue="expiries", name="expire-batches")
@@ -76,7 +76,7 @@ def expire_batches(event: SQSEvent) -> Json:
     """Post the expiration of the credit batches that are past their end."""
     from chalicelib.jobs import workers
 
-    return workers.expire_batches(services(), event.to_dict())
+    return workers.expire_batches(services(), event.to_dict(), event.context)
 
 
 @app.lambda_function(name="manual-allocate")
@@ -125,7 +125,7 @@ def send_notifications(event: SQSEvent) -> Json:
     """Send the mails that the messages ask for, each of them once."""
     from chalicelib.jobs import notifications
 
-    return notifications.send_notifications(services(), event.to_dict())
+    return notifications.send_notifications(services(), event.to_dict(), event.context)
 
 
 @app.on_sns_message(topic="mail-events", name="mail-events")
@@ -133,4 +133,4 @@ def mail_events(event: SNSEvent) -> None:
     """Stop writing to addresses that bounced, or whose owner complained."""
     from chalicelib.jobs.mail_events import suppress_addresses
 
-    suppress_addresses(services(), event.to_dict())
+    suppress_addresses(services(), event.to_dict(), event.context)

@@ -166,6 +166,8 @@ _FIRST = """
 import json, os
 class Context:
     aws_request_id = "bench"
+    def get_remaining_time_in_millis(self):
+        return 30_000
 answer = app.{function}(json.loads(os.environ["EVENT"]), Context())
 assert answer in ({{"batchItemFailures": []}},) or answer["statusCode"] == 200, answer
 """

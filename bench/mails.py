@@ -30,6 +30,7 @@ from urllib.parse import urlsplit
 from rich.console import Console
 from rich.table import Table
 
+from bench.workload import Context, sqs_event
 from chalicelib.domain.subscriptions import register
 from chalicelib.jobs import workers
 from chalicelib.messages import USERS_A_MESSAGE, EntryPosted, UsersMessage
@@ -148,8 +149,8 @@ def subscribe(services: Services, user_ids: list[str]) -> None:
 def allocate(services: Services, user_ids: list[str]) -> None:
     """What the deployed worker does with the messages of a month's turn, in this process."""
     for chunk in chunks(user_ids, USERS_A_MESSAGE):
-        record = {"messageId": chunk[0], "body": UsersMessage(START, tuple(chunk)).body()}
-        if workers.allocate_accounts(services, {"Records": [record]})["batchItemFailures"]:
+        event = sqs_event([UsersMessage(START, tuple(chunk)).body()], "allocations")
+        if workers.allocate_accounts(services, event, Context())["batchItemFailures"]:
             raise RuntimeError("an allocation failed")
 
 

@@ -23,6 +23,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from bench.workload import Context, sqs_event
 from chalicelib import operations
 from chalicelib.domain import calendar
 from chalicelib.domain.subscriptions import register
@@ -87,12 +88,6 @@ class Figure:
     requests: float
     write_units: float
     read_units: float
-
-
-def _event(*bodies: str) -> dict[str, Any]:
-    return {
-        "Records": [{"messageId": str(place), "body": body} for place, body in enumerate(bodies)]
-    }
 
 
 class Bench:
@@ -165,7 +160,7 @@ class Bench:
         ]
         self._now = as_of
         with self._meter.measuring() as measured:
-            answer = work(self._services, _event(*bodies))
+            answer = work(self._services, sqs_event(bodies, "work"), Context())
         if answer["batchItemFailures"]:
             raise RuntimeError(f"{name}: {answer}")
         return _figure(name, measured, len(user_ids))

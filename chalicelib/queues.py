@@ -55,11 +55,14 @@ class Queues:
         """Enqueues what users are to be told; answers how many messages."""
         return self._send(self._settings.notifications_queue_url, bodies)
 
-    def delay_notifications(self, seconds: Mapping[str, int]) -> None:
-        """Lets messages, by their receipt handles, come back after that many seconds."""
+    def delay(self, queue_url: str, seconds: Mapping[str, int]) -> None:
+        """Lets messages, by their receipt handles, come back after that many seconds.
+
+        One that SQS does not delay comes back after the queue's own visibility timeout.
+        """
         for chunk in chunks(seconds.items(), MESSAGES_A_REQUEST):
             self._client.change_message_visibility_batch(
-                QueueUrl=self._settings.notifications_queue_url,
+                QueueUrl=queue_url,
                 Entries=[
                     {"Id": str(place), "ReceiptHandle": handle, "VisibilityTimeout": delay}
                     for place, (handle, delay) in enumerate(chunk)

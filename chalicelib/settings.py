@@ -37,6 +37,9 @@ class Settings:
     """What one sender may send; 0 for as fast as SES answers."""
     mail_retry_seconds: int = 10
     """After how long a mail that could not be sent is tried again first."""
+    retry_seconds: int = 90
+    """After how long a message of work comes back that failed for a reason which waiting does not
+    mend."""
     expiring_soon_days: int = 3
     """How many local days ahead users are told that credits expire; 0 for never."""
     unsubscribe_url: str = ""
@@ -72,6 +75,7 @@ class Settings:
             mails_a_second=_number(environment, "MAILS_A_SECOND", float, 0.0, 0.0, 1e6)
             / _number(environment, "MAIL_SENDERS", int, 1, 1, 1_000),
             mail_retry_seconds=_number(environment, "MAIL_RETRY_SECONDS", int, 10, 1, 400),
+            retry_seconds=_number(environment, "RETRY_SECONDS", int, 90, 1, 360),
             expiring_soon_days=_number(environment, "EXPIRING_SOON_DAYS", int, 3, 0, 60),
             # On the emulator nobody knows the address beforehand: the path is put behind it here.
             unsubscribe_url=urljoin(

@@ -12,12 +12,14 @@ import json
 import uuid
 from collections.abc import Callable
 from http import HTTPStatus
+from typing import Any
 
 from chalice.app import Request, Response
 
 from chalicelib.domain.errors import CreditsError
 from chalicelib.observability import correlated, logger
 from chalicelib.services import services
+from chalicelib.store.throttling import patient
 
 from . import problems
 from .answers import Answer
@@ -34,6 +36,10 @@ HEADERS = {
 }
 """On every answer, unless the route knows better."""
 
+LONGEST_WAIT = 5_000
+"""Milliseconds for which a request waits for DynamoDB where it is throttled, in all: whoever asked
+is then told to come back, and does not wait for the timeout of the function, or of their own."""
+
 
 def respond(request: Request, view: View) -> Response:
     """Answers a request with a route's view; a refusal is an answer too.
@@ -42,8 +48,11 @@ def respond(request: Request, view: View) -> Response:
     to answer with 500.
     """
     request_id = request_id_of(request)
+    context: Any = request.lambda_context
+    left = context.get_remaining_time_in_millis
     try:
-        answer = view(Call(request, services()))
+        with patient(left, left() - LONGEST_WAIT):
+            answer = view(Call(request, services()))
     except CreditsError as error:
         refused = problems.of_refusal(error, request_id)
         if refused is None:

@@ -14,6 +14,7 @@ from chalicelib.observability import logger
 from chalicelib.refusals import refusal
 from chalicelib.services import Services
 
+from .records import waiting
 from .sweeps import TIME_TO_HAND_OVER
 
 DAILY_SAMPLE = 200
@@ -35,6 +36,11 @@ def audit_ledgers(services: Services, event: object, context: Any) -> dict[str, 
     "next"}``, where ``next`` is the last user of a zone that was not finished, to go on ``after``.
     A ``user_id`` that nobody has is refused.
     """
+    with waiting(context):
+        return _audit(services, event, context)
+
+
+def _audit(services: Services, event: object, context: Any) -> dict[str, Any]:
     try:
         user_ids, may_go_on = _users_asked_for(services, event)
     except CreditsError as error:

@@ -34,7 +34,7 @@ from chalicelib.observability import correlation_id, logger
 from chalicelib.refusals import refusal
 from chalicelib.services import Services
 
-from .records import Answer, Event, handle_records
+from .records import Answer, Event, handle_records, in_this_context
 from .sweeps import TIME_TO_HAND_OVER
 
 USERS_A_PAGE = 100
@@ -79,7 +79,14 @@ def check_zones(services: Services, event: Event, context: Any) -> Answer:
     def is_time_up() -> bool:
         return bool(context.get_remaining_time_in_millis() < TIME_TO_HAND_OVER)
 
-    return handle_records(event, ZoneCheck.parse, lambda check: _check(services, check, is_time_up))
+    return handle_records(
+        services,
+        services.settings.checks_queue_url,
+        event,
+        context,
+        ZoneCheck.parse,
+        lambda check: _check(services, check, is_time_up),
+    )
 
 
 def _parse(event: object) -> tuple[Period, list[str] | None]:
@@ -148,7 +155,7 @@ def _tallies(services: Services, period: Period, user_ids: list[str]) -> list[Ta
             return Tally.unchecked_of(user_id)
 
     with ThreadPoolExecutor(services.threads) as pool:
-        return list(pool.map(tally, subscriptions))
+        return list(pool.map(in_this_context(tally), subscriptions))
 
 
 def _entries_since(services: Services, user_id: str, period: Period) -> list[LedgerEntry]:

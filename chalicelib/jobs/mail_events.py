@@ -15,7 +15,7 @@ from chalicelib.observability import correlated, logger
 from chalicelib.services import Services
 from chalicelib.store.database import FAULTS
 
-from .records import Event, describe_failure
+from .records import Event, describe_failure, waiting
 
 FIRST_MESSAGE = "Successfully validated SNS topic for Amazon SES event publishing."
 """What SES publishes when it is given a topic: in these words, and not as JSON. AWS does not
@@ -28,11 +28,16 @@ class SomeEventsFailed(CreditsError):
     code = "some_events_failed"
 
 
-def suppress_addresses(services: Services, event: Event) -> None:
+def suppress_addresses(services: Services, event: Event, context: Any) -> None:
     """Marks the subscriptions whose address bounced for good, or whose owner complained.
 
     Raises `SomeEventsFailed` after all events have had their turn.
     """
+    with waiting(context):
+        _suppress(services, event)
+
+
+def _suppress(services: Services, event: Event) -> None:
     failures = 0
     for record in event["Records"]:
         try:

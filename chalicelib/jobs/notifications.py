@@ -9,7 +9,6 @@ wanted and to which address it goes is read when it is sent. Nothing here writes
 whatever becomes of a mail, credits are as they were.
 """
 
-import random
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,12 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chalicelib.domain import notifications as identities
-from chalicelib.domain.errors import (
-    Contention,
-    InvalidInput,
-    LedgerCorrupt,
-    NotFound,
-)
+from chalicelib.domain.errors import InvalidInput, LedgerCorrupt, NotFound
 from chalicelib.domain.ledger import EntryType, LedgerEntry
 from chalicelib.domain.notifications import MailKind, kind_of, may_call_for_a_mail
 from chalicelib.domain.subscriptions import Subscription
@@ -34,10 +28,21 @@ from chalicelib.messages import EntryPosted, ExpiringSoon, Notification, parse_n
 from chalicelib.metrics import Metric, count
 from chalicelib.observability import correlated, correlation_id, logger
 from chalicelib.services import Services
-from chalicelib.store.database import FAULTS, Item
+from chalicelib.store.database import Item
 from chalicelib.store.ledger import read_entry
 
-from .records import FAILURES, Answer, Event, describe_failure
+from .records import (
+    FAILURES,
+    PASSING,
+    Answer,
+    Event,
+    describe_failure,
+    growing_delay,
+    hand_back,
+    in_this_context,
+    receives_of,
+    waiting,
+)
 
 LONGEST_DELAY = 360
 """The longest a mail is put off before it is tried again, in units of the first such delay."""
@@ -121,7 +126,7 @@ class _Batch:
         for record in event["Records"]:
             message_id = record["messageId"]
             batch.handles[message_id] = record["receiptHandle"]
-            batch.receives[message_id] = int(record["attributes"]["ApproximateReceiveCount"])
+            batch.receives[message_id] = receives_of(record)
             try:
                 batch.wanted[message_id] = parse_notification(record["body"])
             except InvalidInput as error:
@@ -134,33 +139,40 @@ class _Batch:
         return (notification and notification.correlation_id) or message_id
 
 
-def send_notifications(services: Services, event: Event) -> Answer:
+def send_notifications(services: Services, event: Event, context: Any) -> Answer:
     """Sends the mails that the messages of an SQS event ask for; answers what failed.
 
     A message that failed comes back after a while that grows with each failure, and in the end is
     in the dead-letter queue. No failure stops another message.
     """
     batch = _Batch.of(event)
+    with waiting(context):
+        outcomes = _send(services, batch)
+    _report(batch, outcomes)
+    _hand_back(services, batch)
+    return {"batchItemFailures": [{"itemIdentifier": failed} for failed in batch.failed]}
+
+
+def _send(services: Services, batch: _Batch) -> dict[str, str]:
+    """What became of the mails that did not fail, in a word each."""
     outcomes: dict[str, str] = {}
     try:
         sender = _Sender(services, batch.wanted.values())
         services.mailer.drop_old_connections()
     except FAILURES as error:
         batch.failed |= dict.fromkeys(batch.wanted, error)
-    else:
+        return outcomes
 
-        def attempt(message_id: str) -> None:
-            with correlated(batch.operation(message_id)):
-                try:
-                    outcomes[message_id] = sender.send(batch.wanted[message_id])
-                except FAILURES as error:
-                    batch.failed[message_id] = error
+    def attempt(message_id: str) -> None:
+        with correlated(batch.operation(message_id)):
+            try:
+                outcomes[message_id] = sender.send(batch.wanted[message_id])
+            except FAILURES as error:
+                batch.failed[message_id] = error
 
-        with ThreadPoolExecutor(services.threads) as pool:
-            list(pool.map(attempt, batch.wanted))
-    _report(batch, outcomes)
-    _hand_back(services, batch)
-    return {"batchItemFailures": [{"itemIdentifier": failed} for failed in batch.failed]}
+    with ThreadPoolExecutor(services.threads) as pool:
+        list(pool.map(in_this_context(attempt), batch.wanted))
+    return outcomes
 
 
 def _report(batch: _Batch, outcomes: Mapping[str, str]) -> None:
@@ -195,20 +207,15 @@ def _hand_back(services: Services, batch: _Batch) -> None:
                 receives=batch.receives[message_id],
                 again_in_seconds=delay,
             )
-    try:
-        services.queues.delay_notifications(delays)
-    except FAULTS as error:
-        # They come back all the same, when the queue's own timeout is over.
-        logger().warning("mails not delayed", error=describe_failure(error))
+    hand_back(services, services.settings.notifications_queue_url, delays)
 
 
 def _delay(services: Services, error: Exception, receives: int) -> int:
     """After how many seconds a message is to come back."""
     unit = services.settings.mail_retry_seconds
-    if isinstance(error, (MailPostponed, MailsUnrecorded, Contention, *FAULTS)):
-        ceiling = unit * min(LONGEST_DELAY, 2 ** min(receives, 16))
-        # Never less than half of it: the retries together must outlast SES's rolling day.
-        return random.randint(ceiling // 2, ceiling)  # noqa: S311 - spreads, guards nothing
+    if isinstance(error, (MailPostponed, MailsUnrecorded, *PASSING)):
+        # The retries together must outlast SES's rolling day.
+        return growing_delay(receives, 2 * unit, LONGEST_DELAY * unit)
     # Waiting mends nothing: it is on its way to the dead-letter queue.
     return unit
 

@@ -1,18 +1,38 @@
-"""Handling a batch of SQS records one by one, and telling SQS which of them failed."""
+"""Handling a batch of SQS records one by one, and telling SQS which of them failed.
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+What is throttled is waited for while the invocation has time. What then failed comes back soon, and
+later each time: SQS counts receives whatever they failed of, and throttling alone must not use them
+up. One that comes back is done anew, and who was done before costs one read.
+"""
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import copy_context
 from typing import Any, Protocol, TypeVar
 
-from chalicelib.domain.errors import CreditsError
+from chalicelib.domain.errors import Contention, CreditsError
 from chalicelib.observability import correlated, logger
 from chalicelib.queues import chunks
+from chalicelib.services import Services
 from chalicelib.store.database import FAULTS
+from chalicelib.store.throttling import check_patience, patient, wait_for_room
 
 FAILURES = (CreditsError, *FAULTS)
 """What handling one record or user can come to; anything else is a bug of ours and fails it all."""
+
+PASSING = (Contention, *FAULTS)
+"""Failures that may be over when the same is tried again."""
+
+TIME_TO_HAND_BACK = 5_000
+"""Milliseconds before its timeout at which a function stops waiting and hands back what is left."""
+
+FIRST_DELAY = 5
+LONGEST_DELAY = 300
+"""Seconds. What fails in passing comes back after at most the first, then twice that, up to the
+longest, and after at least half of it. `MaximumReceives` of them outlast the half an hour in which
+an on-demand table doubles (docs/decisions.md)."""
 
 Event = Mapping[str, Any]
 Answer = dict[str, list[dict[str, str]]]
@@ -32,40 +52,111 @@ Result = TypeVar("Result")
 
 
 class SomeUsersFailed(CreditsError):
-    """Some users of a message could not be handled; the others were."""
+    """Some users of a message could not be handled; the others were.
+
+    ``is_passing``: of some of them this may be over when they are tried again.
+    """
 
     code = "some_users_failed"
 
+    def __init__(self, failures: Mapping[str, Exception]) -> None:
+        self.is_passing = any(map(is_passing, failures.values()))
+        first = {user: describe_failure(error) for user, error in sorted(failures.items())[:10]}
+        super().__init__(f"{len(failures)} users failed, such as {first}")
+
+
+def is_passing(error: Exception) -> bool:
+    """Whether waiting may mend a failure."""
+    if isinstance(error, SomeUsersFailed):
+        return error.is_passing
+    return isinstance(error, PASSING)
+
+
+def waiting(context: Any) -> AbstractContextManager[None]:
+    """Within the block, DynamoDB is waited for as long as the invocation has time for it."""
+    return patient(context.get_remaining_time_in_millis, TIME_TO_HAND_BACK)
+
 
 def handle_records(
-    event: Event, parse: Callable[[str], AnyMessage], handle: Callable[[AnyMessage], None]
+    services: Services,
+    queue_url: str,
+    event: Event,
+    context: Any,
+    parse: Callable[[str], AnyMessage],
+    handle: Callable[[AnyMessage], None],
 ) -> Answer:
     """Hands each record's message to ``handle`` and reports those that failed, and only those.
 
     What is done for a message has its correlation id, or SQS's id of a message that has none.
     SQS delivers the failed ones again and, when they keep failing, moves them to the dead-letter
-    queue with their body intact.
+    queue with their body intact. Who has come most often is first, so that none is always too late.
     """
-    failed = []
-    for record in event["Records"]:
-        message_id = record["messageId"]
-        with correlated(message_id):
-            try:
-                message = parse(record["body"])
-            except FAILURES as error:
-                failed.append(_failed(message_id, error))
-                continue
-            with correlated(message.correlation_id):
+    delays: dict[str, int] = {}
+    failed: list[dict[str, str]] = []
+    with waiting(context):
+        for record in sorted(event["Records"], key=receives_of, reverse=True):
+            with correlated(record["messageId"]):
                 try:
-                    handle(message)
+                    message = parse(record["body"])
+                    with correlated(message.correlation_id):
+                        check_patience()
+                        handle(message)
                 except FAILURES as error:
-                    failed.append(_failed(message_id, error))
+                    delay = _delay(services, error, receives_of(record))
+                    _log_failure(record, error, delay)
+                    delays[record["receiptHandle"]] = delay
+                    failed.append({"itemIdentifier": record["messageId"]})
+    hand_back(services, queue_url, delays)
     return {"batchItemFailures": failed}
 
 
-def _failed(message_id: str, error: Exception) -> dict[str, str]:
-    logger().error("message failed", message_id=message_id, error=describe_failure(error))
-    return {"itemIdentifier": message_id}
+def receives_of(record: Mapping[str, Any]) -> int:
+    """How often a message was delivered, this time included."""
+    return int(record["attributes"]["ApproximateReceiveCount"])
+
+
+def growing_delay(receives: int, first: int, longest: int) -> int:
+    """Seconds after which to try again: ``first`` at most, twice that after each further receive.
+
+    Never less than half of it, so that the delays together outlast what they are for.
+    """
+    ceiling = min(longest, first * 2 ** min(receives - 1, 16))
+    return random.randint((ceiling + 1) // 2, ceiling)  # noqa: S311 - spreads, guards nothing
+
+
+def hand_back(services: Services, queue_url: str, delays: Mapping[str, int]) -> None:
+    """Lets messages that failed, by their receipt handles, come back after so many seconds."""
+    if not delays:
+        return  # and nobody pays for a client of SQS
+    try:
+        services.queues.delay(queue_url, delays)
+    except FAULTS as error:
+        # They come back all the same, when the queue's own timeout is over.
+        logger().warning("messages not delayed", error=describe_failure(error))
+
+
+def _delay(services: Services, error: Exception, receives: int) -> int:
+    if is_passing(error):
+        return growing_delay(receives, FIRST_DELAY, LONGEST_DELAY)
+    # Waiting mends nothing: it is on its way to the dead-letter queue.
+    return services.settings.retry_seconds
+
+
+def _log_failure(record: Mapping[str, Any], error: Exception, delay: int) -> None:
+    log = logger().warning if is_passing(error) else logger().error
+    log(
+        "message failed",
+        message_id=record["messageId"],
+        error=describe_failure(error),
+        receives=receives_of(record),
+        again_in_seconds=delay,
+    )
+
+
+def in_this_context(call: Callable[[Part], Result]) -> Callable[[Part], Result]:
+    """A call for threads, which begin without the correlation id and without patience."""
+    context = copy_context()
+    return lambda part: context.copy().run(call, part)
 
 
 class Users:
@@ -74,8 +165,7 @@ class Users:
     def __init__(self, pool: Executor, threads: int) -> None:
         self._pool = pool
         self._threads = threads
-        self._context = copy_context()  # threads begin without the correlation id
-        self.failures: dict[str, str] = {}
+        self.failures: dict[str, Exception] = {}
 
     def each(
         self,
@@ -90,9 +180,10 @@ class Users:
 
         def attempt(part: Part) -> Iterator[Result]:
             try:
+                check_patience()
                 yield handle(part)
             except FAILURES as error:
-                self.failures.update(dict.fromkeys(users_of(part), describe_failure(error)))
+                self.failures.update(dict.fromkeys(users_of(part), error))
 
         def attempt_all(share: list[Part]) -> list[Result]:
             return [answer for part in share for answer in attempt(part)]
@@ -100,8 +191,23 @@ class Users:
         # A task for each thread and not for each user: handing out tasks costs, too.
         waiting = list(parts)
         shares = chunks(waiting, max(1, -(-len(waiting) // self._threads)))
-        done = self._pool.map(lambda share: self._context.copy().run(attempt_all, share), shares)
+        done = self._pool.map(in_this_context(attempt_all), shares)
         return [answer for answers in done for answer in answers]
+
+    def once_there_is_room(
+        self, attempt: int, throttled: Sequence[Part], users_of: Callable[[Part], Iterable[str]]
+    ) -> list[Part]:
+        """What was throttled, after a pause; nothing where there is no time, and it has failed."""
+
+        def wait(parts: Sequence[Part]) -> Sequence[Part]:
+            wait_for_room(attempt, lambda _: None)
+            return parts
+
+        def everybody(parts: Sequence[Part]) -> list[str]:
+            return [user for part in parts for user in users_of(part)]
+
+        waited = self.each([throttled] if throttled else [], wait, everybody)
+        return [part for parts in waited for part in parts]
 
 
 @contextmanager
@@ -111,8 +217,7 @@ def handling_users(threads: int) -> Iterator[Users]:
         users = Users(pool, threads)
         yield users
     if users.failures:
-        first = dict(sorted(users.failures.items())[:10])
-        raise SomeUsersFailed(f"{len(users.failures)} users failed, such as {first}")
+        raise SomeUsersFailed(users.failures)
 
 
 def describe_failure(error: Exception) -> str:

@@ -43,7 +43,14 @@ def sweep_zones(services: Services, event: Event, context: Any) -> Answer:
     def is_time_up() -> bool:
         return remaining_time() < TIME_TO_HAND_OVER
 
-    return handle_records(event, Sweep.parse, lambda sweep: _sweep(services, sweep, is_time_up))
+    return handle_records(
+        services,
+        services.settings.sweeps_queue_url,
+        event,
+        context,
+        Sweep.parse,
+        lambda sweep: _sweep(services, sweep, is_time_up),
+    )
 
 
 def _sweep(services: Services, sweep: Sweep, is_time_up: Callable[[], bool]) -> None:

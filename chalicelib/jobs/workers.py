@@ -6,6 +6,8 @@ everybody, however often the message comes: that is what makes a delivery safe t
 
 from collections.abc import Iterable
 from datetime import datetime
+from functools import partial
+from typing import Any
 
 from chalicelib.allocations import next_due_allocation
 from chalicelib.domain import calendar, ledger
@@ -20,14 +22,20 @@ from chalicelib.store.ledger import INSERTS_A_REQUEST, DecideOrStop, Draft, draf
 from .records import Answer, Event, handle_records, handling_users
 
 
-def allocate_accounts(services: Services, event: Event) -> Answer:
+def allocate_accounts(services: Services, event: Event, context: Any) -> Answer:
     """Grants every period that is due to the users in an SQS event; answers what failed."""
-    return handle_records(event, UsersMessage.parse, lambda message: _allocate(services, message))
+    url = services.settings.allocations_queue_url
+    return handle_records(
+        services, url, event, context, UsersMessage.parse, partial(_allocate, services)
+    )
 
 
-def expire_batches(services: Services, event: Event) -> Answer:
+def expire_batches(services: Services, event: Event, context: Any) -> Answer:
     """Books out the expired batches of the users in an SQS event; answers what failed."""
-    return handle_records(event, UsersMessage.parse, lambda message: _expire(services, message))
+    url = services.settings.expiries_queue_url
+    return handle_records(
+        services, url, event, context, UsersMessage.parse, partial(_expire, services)
+    )
 
 
 def _allocate(services: Services, message: UsersMessage) -> None:
@@ -62,12 +70,14 @@ def _post(
     """Posts to each user what ``decide`` wants, until it wants no more; adds it to ``posted``.
 
     Entries of different users share a request. Whose entry was refused there is read and decided
-    again, alone.
+    again, alone. What was throttled there is inserted again as it is, with what is due next.
     """
     store = services.ledger
+    waits = 0
     with handling_users(services.threads) as users:
         drafts = users.each(user_ids, lambda user_id: draft(store.account(user_id), decide), _alone)
-        while wanted := [each for each in drafts if each]:
+        wanted = [each for each in drafts if each]
+        while wanted:
             batches = list(chunks(wanted, INSERTS_A_REQUEST))
             inserted = users.each(batches, store.insert, _users_of)
             appended = [each for batch in inserted for each in batch.appended]
@@ -79,6 +89,11 @@ def _post(
                 posted.extend(entries)
             # Who missed several months has another entry to come.
             drafts = users.each(appended, lambda each: draft(each.account, decide), _user_of)
+            throttled = [each for batch in inserted for each in batch.throttled]
+            # Shorter pauses as long as most of it gets through.
+            waits = waits + 1 if len(throttled) > len(appended) else 1
+            again = users.once_there_is_room(waits, throttled, _user_of)
+            wanted = [*again, *(each for each in drafts if each)]
 
 
 def _alone(user_id: str) -> list[str]:

@@ -19,6 +19,8 @@ from pynamodb.expressions.operand import Path
 
 from chalicelib.metrics import Metric, count
 
+from .throttling import OutOfTime, ask_again
+
 Item = dict[str, dict[str, Any]]
 """An item as DynamoDB's API has it: attribute name to type and value."""
 
@@ -67,6 +69,8 @@ def connect(
     # CPU of a call.
     user_agent = Config(user_agent=f"credits botocore/{botocore_version}")
     connection.session.set_default_client_config(user_agent)
+    # With the session and not the client: the SDK's own answer must come after ours.
+    connection.session.register("needs-retry.dynamodb", ask_again)  # type: ignore[arg-type]  # it may answer
     _ = connection.client
     return connection
 
@@ -158,5 +162,5 @@ def end_of_page(response: Mapping[str, Any], name: str) -> str | None:
     return end
 
 
-FAULTS = (PynamoDBException, BotoCoreError, ClientError)
+FAULTS = (PynamoDBException, BotoCoreError, ClientError, OutOfTime)
 """What a call to AWS can raise: faults of the world, to be reported and retried, not decided on."""

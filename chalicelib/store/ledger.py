@@ -66,7 +66,6 @@ from .database import (
     MOST_KEYS_A_BATCH,
     Item,
     Pause,
-    attempts,
     describe,
     end_of_page,
     error_code,
@@ -76,6 +75,7 @@ from .database import (
     races,
     text,
 )
+from .throttling import THROTTLES, attempts_for_room, wait_for_room
 
 EXPIRY_SHARDS = 32
 """Index partitions per timezone: one takes 1,000 writes a second, a midnight can bring more."""
@@ -145,10 +145,11 @@ class Draft(NamedTuple):
 
 
 class Inserted(NamedTuple):
-    """What became of some drafts: those that are written now, and those to be decided again."""
+    """What became of some drafts: written now, to be decided again, or to be inserted again."""
 
     appended: list[Draft]
     refused: list[Draft]
+    throttled: list[Draft]
 
 
 class _Posting(NamedTuple):
@@ -406,8 +407,9 @@ class LedgerStore:
         """Appends entries of as many users, at most `INSERTS_A_REQUEST`, in one request.
 
         It is no transaction: each entry is inserted if its number is free, whatever becomes of the
-        others. What lost a race or was throttled is refused: `post` then decides it again, from
-        what is stored, and so after an answer that was lost. Raises what no other try can mend.
+        others. What lost a race is refused: `post` then decides it again, from what is stored, and
+        so after an answer that was lost. What was throttled is as good as it was, and can be
+        inserted again as it is. Raises what no other try can mend.
 
         PartiQL's INSERT is the condition of every other write: it never replaces an item
         (https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ql-reference.insert.html).
@@ -416,12 +418,17 @@ class LedgerStore:
             Statements=[self._insertion(each.item) for each in drafts],
             ReturnConsumedCapacity="TOTAL",
         )
-        inserted = Inserted([], [])
+        inserted = Inserted([], [], [])
         for each, answer in zip(drafts, response["Responses"], strict=True):
             error = answer.get("Error")
-            if error and error["Code"] not in _PASSING_ERRORS:
+            if error is None:
+                inserted.appended.append(each)
+            elif error["Code"] in THROTTLES:
+                inserted.throttled.append(each)
+            elif error["Code"] in _PASSING_ERRORS:
+                inserted.refused.append(each)
+            else:
                 raise ClientError({"Error": error}, "BatchExecuteStatement")
-            (inserted.refused if error else inserted.appended).append(each)
         if inserted.refused:
             count(Metric.CONFLICTS_RETRIED, len(inserted.refused))
         return inserted
@@ -520,7 +527,7 @@ class LedgerStore:
     def _perform(
         self, user_id: str, operation: str, request_hash: str, decide: Callable[[Account], _Posting]
     ) -> Outcome:
-        for _ in races(self._pause):
+        for attempt in races(self._pause):
             account = self.account(user_id)
             try:
                 posting = decide(account)
@@ -548,6 +555,7 @@ class LedgerStore:
                     return self._replay(operation, request_hash, marker)
                 if not _is_lost_race(error):
                     raise
+                _give_way(attempt + 1, _codes(error))
             else:
                 return Outcome(entry, replayed=False, expired=posting.expired)
         raise Contention(f"the ledger of user {user_id} is written too often at the moment")
@@ -593,7 +601,7 @@ class LedgerStore:
     def _marker(self, operation: str) -> Item | None:
         """The marker of an operation, read so that one still being committed is not overlooked."""
         key = {"user_id": text(_marker_key(operation_digest(operation))), "entry": text(_MARKER)}
-        for _ in races(self._pause):
+        for attempt in races(self._pause):
             try:
                 response = self._connection.transact_get_items(
                     [{"TableName": self._table, "Key": key}]
@@ -601,6 +609,7 @@ class LedgerStore:
             except TransactGetError as error:
                 if error_code(error) != "TransactionCanceledException":
                     raise
+                _give_way(attempt + 1, {why.code for why in error.cancellation_reasons if why})
             else:
                 return response["Responses"][0].get("Item") or None
         raise Contention(f"operation {operation} is being written at the moment")
@@ -649,7 +658,7 @@ class LedgerStore:
 
     def _get_batch(self, missing: list[dict[str, str]]) -> list[Item]:
         found: list[Item] = []
-        for _ in attempts(self._pause):
+        for _ in attempts_for_room(self._pause):
             response = self._connection.batch_get_item(
                 self._table,
                 missing,  # type: ignore[arg-type]  # its annotation knows of no sort keys
@@ -759,8 +768,19 @@ def _is_lost_race(error: ClientError) -> bool:
 
     The SDK retries no cancelled transaction, whatever the reason: it is for us to do.
     """
-    codes = {reason["Code"] for reason in _reasons(error)} - {"None"}
+    codes = _codes(error)
     return bool(codes) and codes <= _PASSING_REASONS
+
+
+def _codes(error: ClientError) -> set[str]:
+    """Why a transaction was cancelled, in DynamoDB's own codes."""
+    return {reason["Code"] for reason in _reasons(error)} - {"None"}
+
+
+def _give_way(attempt: int, codes: set[str]) -> None:
+    """Waits where a transaction was cancelled for want of throughput. Raises `OutOfTime`."""
+    if codes & THROTTLES:
+        wait_for_room(attempt, lambda _: None)  # `races` pauses anyway
 
 
 def _reasons(error: ClientError) -> list[dict[str, Any]]:
@@ -779,18 +799,13 @@ _IS_NEW = "attribute_not_exists(user_id)"
 _LOST_RACES = {"ConditionalCheckFailedException", "TransactionConflictException"}
 """How DynamoDB says that somebody else has written an item, or is about to."""
 
-_PASSING_REASONS = {
-    "ConditionalCheckFailed",
-    "TransactionConflict",
-    "ThrottlingError",
-    "ProvisionedThroughputExceeded",
-}
+_PASSING_REASONS = {"ConditionalCheckFailed", "TransactionConflict", *THROTTLES}
 """Why a transaction was cancelled that may succeed when it is decided again."""
 
 _PASSING_ERRORS = {
-    *_PASSING_REASONS,
+    "ConditionalCheckFailed",
+    "TransactionConflict",
     "DuplicateItem",
     "InternalServerError",
-    "RequestLimitExceeded",
 }
 """The same of one statement of a batch; what stands there already is a `DuplicateItem`."""

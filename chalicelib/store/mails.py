@@ -38,7 +38,8 @@ from chalicelib.domain.errors import Contention
 from chalicelib.domain.instants import from_milliseconds
 from chalicelib.mails.errors import MailInDoubt, MailsUnrecorded
 
-from .database import Pause, attempts, pause_with_jitter
+from .database import Pause, pause_with_jitter
+from .throttling import attempts_for_room
 
 KEPT_SECONDS = 90 * 24 * 60 * 60
 """How long a record is kept. A message lives 14 days, and as long again after each redrive."""
@@ -117,7 +118,7 @@ class MailRecords:
         names = {record_id(identity): identity for identity in identities}
         missing = [{"id": {"S": name}} for name in names]
         found: list[MailRecord] = []
-        for _ in attempts(self._pause) if missing else ():
+        for _ in attempts_for_room(self._pause) if missing else ():
             client: Any = self._connection.client  # more than its annotation says
             response = client.batch_get_item(RequestItems={self._table: {"Keys": missing}})
             found += [

@@ -40,7 +40,6 @@ from .database import (
     MOST_KEYS_A_BATCH,
     Item,
     Pause,
-    attempts,
     describe,
     end_of_page,
     error_code,
@@ -50,6 +49,7 @@ from .database import (
     races,
     text,
 )
+from .throttling import attempts_for_room
 
 MOST_EDITS_KEPT = 10
 """How many edits an item remembers. While the SDK tries one edit again, others can be made on top
@@ -252,7 +252,7 @@ class SubscriptionStore:
     def _get_batch(self, user_ids: list[str], *, consistent: bool) -> list[Subscription]:
         found: list[Subscription] = []
         missing = user_ids
-        for _ in attempts(self._pause):
+        for _ in attempts_for_room(self._pause):
             response = self._connection.batch_get_item(
                 self._table,
                 [{"user_id": user_id} for user_id in missing],  # type: ignore[misc] # wrong there

@@ -66,9 +66,6 @@ def test_the_entries_of_sixty_users_take_three_requests(
     [
         "ConditionalCheckFailed",
         "InternalServerError",
-        "ProvisionedThroughputExceeded",
-        "RequestLimitExceeded",
-        "ThrottlingError",
         "TransactionConflict",
     ],
 )
@@ -86,6 +83,46 @@ def test_who_is_refused_in_a_batch_is_allocated_alone_and_the_others_are_not_ask
     sizes = answering(world, monkeypatch, refuse_every_third)
     assert turn(world) == []
     assert sizes == [10]
+    assert all(allocations(world, user_id) == [1] for user_id in USERS[:10])
+
+
+@pytest.mark.parametrize(
+    "code", ["ProvisionedThroughputExceeded", "RequestLimitExceeded", "ThrottlingError"]
+)
+def test_who_is_throttled_in_a_batch_is_in_the_next_one_and_nobody_is_read_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("time.sleep", pauses.append)
+    for user_id in USERS[:10]:
+        world.subscribe(user_id)
+
+    def refuse_every_third(perform: Any, statements: list[Any]) -> list[Any]:
+        left = [each for place, each in enumerate(statements) if place % 3]
+        done = perform(left) if left else []
+        refused = {"Error": {"Code": code, "Message": "No"}}
+        return [done.pop(0) if place % 3 else refused for place in range(len(statements))]
+
+    with monkeypatch.context() as throttled:
+        sizes = answering(world, throttled, refuse_every_third)
+        reads: list[str] = []
+        account = world.services.ledger.account
+
+        def read(user_id: str) -> Any:
+            reads.append(user_id)
+            return account(user_id)
+
+        throttled.setattr(world.services.ledger, "account", read)
+        failed = turn(world)
+    # One is refused each time: that one comes back.
+    assert sizes[:3] == [10, 4, 2]
+    assert set(sizes[3:]) == {1}
+    assert len(sizes) - 1 == len(pauses)
+    assert len(reads) == 10
+    assert len(failed) == 1
+    (delay,) = world.delays.values()
+    assert 3 <= delay <= 5
+    assert world.deliver("allocations", failed) == []
     assert all(allocations(world, user_id) == [1] for user_id in USERS[:10])
 
 

@@ -47,28 +47,28 @@ def suppressed(world: World, user_id: str = "1") -> str | None:
 
 def test_a_bounce_for_good_marks_the_subscription_whatever_its_user_wishes(world: World) -> None:
     before = world.subscribe(notifications=["manual"])
-    suppress_addresses(world.services, event(bounce()))
+    suppress_addresses(world.services, event(bounce()), world.context)
     after = world.services.subscriptions.get("1")
     assert suppressed(world) == "bounce"
     assert after.notifications == before.notifications
-    suppress_addresses(world.services, event(bounce()))
+    suppress_addresses(world.services, event(bounce()), world.context)
     assert world.services.subscriptions.get("1") == after
 
 
 def test_the_text_that_ses_publishes_first_is_passed_over_and_no_other_text(world: World) -> None:
     """It comes when the event destination is made, and used to end as a dead letter."""
     world.subscribe()
-    suppress_addresses(world.services, event(FIRST_MESSAGE))
-    suppress_addresses(world.services, event(FIRST_MESSAGE, bounce()))
+    suppress_addresses(world.services, event(FIRST_MESSAGE), world.context)
+    suppress_addresses(world.services, event(FIRST_MESSAGE, bounce()), world.context)
     assert suppressed(world) == "bounce"
     for text in (FIRST_MESSAGE.lower(), f"{FIRST_MESSAGE} ", "Successfully validated"):
         with pytest.raises(SomeEventsFailed):
-            suppress_addresses(world.services, event(text))
+            suppress_addresses(world.services, event(text), world.context)
 
 
 def test_a_bounce_that_may_pass_marks_nothing(world: World) -> None:
     world.subscribe()
-    suppress_addresses(world.services, event(bounce(kind="Transient")))
+    suppress_addresses(world.services, event(bounce(kind="Transient")), world.context)
     assert suppressed(world) is None
 
 
@@ -76,20 +76,22 @@ def test_a_complaint_marks_the_subscription_unless_it_says_that_it_is_no_spam(
     world: World,
 ) -> None:
     world.subscribe()
-    suppress_addresses(world.services, event(complaint("not-spam")))
+    suppress_addresses(world.services, event(complaint("not-spam")), world.context)
     assert suppressed(world) is None
-    suppress_addresses(world.services, event(complaint()))
+    suppress_addresses(world.services, event(complaint()), world.context)
     assert suppressed(world) == "complaint"
 
 
 def test_the_bounce_of_an_old_address_does_not_mark_the_new_one(world: World) -> None:
     world.subscribe(email="new@example.com")
-    suppress_addresses(world.services, event(bounce()))
+    suppress_addresses(world.services, event(bounce()), world.context)
     assert suppressed(world) is None
 
 
 def test_an_event_of_a_user_who_is_gone_or_of_another_kind_is_passed_over(world: World) -> None:
-    suppress_addresses(world.services, event(bounce("nobody"), {"eventType": "Delivery"}))
+    suppress_addresses(
+        world.services, event(bounce("nobody"), {"eventType": "Delivery"}), world.context
+    )
 
 
 def test_an_event_that_cannot_be_read_fails_after_the_others_and_is_not_quoted(
@@ -98,6 +100,6 @@ def test_an_event_that_cannot_be_read_fails_after_the_others_and_is_not_quoted(
     world.subscribe()
     for broken in ("{ user1@example.com", {"eventType": "Bounce"}, "[]"):
         with pytest.raises(SomeEventsFailed, match="1 of 2"):
-            suppress_addresses(world.services, event(broken, bounce()))
+            suppress_addresses(world.services, event(broken, bounce()), world.context)
     assert suppressed(world) == "bounce"
     assert "@" not in json.dumps([vars(record) for record in caplog.records], default=str)

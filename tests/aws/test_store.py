@@ -32,6 +32,7 @@ from chalicelib.metrics import Metric
 from chalicelib.observability import correlated
 from chalicelib.store.database import MOST_ATTEMPTS
 from chalicelib.store.ledger import (
+    Inserted,
     LedgerStore,
     Outcome,
     Performed,
@@ -1067,7 +1068,7 @@ def test_entries_of_many_users_are_inserted_by_this_statement_and_losses_are_cou
     calls = asked(world, monkeypatch)
     metrics.flush()
     inserted = store.insert(drafts)
-    assert inserted == ([drafts[0]], [drafts[1]])
+    assert inserted == Inserted([drafts[0]], [drafts[1]], [])
     assert metrics._counted.get(Metric.CONFLICTS_RETRIED) == [1]
     ((_, arguments),) = calls
     assert arguments["Statements"][0] == {
@@ -1222,9 +1223,6 @@ def test_a_cancelled_transaction_is_a_lost_race_if_others_are_the_only_reason(
         "ConditionalCheckFailed",
         "DuplicateItem",
         "InternalServerError",
-        "ProvisionedThroughputExceeded",
-        "RequestLimitExceeded",
-        "ThrottlingError",
         "TransactionConflict",
     ],
 )
@@ -1238,7 +1236,23 @@ def test_an_insert_that_may_succeed_later_is_to_be_decided_again(
         response["Responses"][0] = {"Error": {"Code": code, "Message": "no"}}
 
     answering(world, monkeypatch, "BatchExecuteStatement", refuse)
-    assert world.services.ledger.insert([made]) == ([], [made])
+    assert world.services.ledger.insert([made]) == Inserted([], [made], [])
+
+
+@pytest.mark.parametrize(
+    "code", ["ProvisionedThroughputExceeded", "RequestLimitExceeded", "ThrottlingError"]
+)
+def test_an_insert_that_was_throttled_is_as_good_as_it_was(
+    world: World, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    made = draft(Account("1"), lambda who: domain.grant(who, 1, why("a"), world.now, "UTC", 1))
+    assert made
+
+    def refuse(response: Any) -> None:
+        response["Responses"][0] = {"Error": {"Code": code, "Message": "no"}}
+
+    answering(world, monkeypatch, "BatchExecuteStatement", refuse)
+    assert world.services.ledger.insert([made]) == Inserted([], [], [made])
 
 
 def test_an_insert_that_is_not_answered_is_taken_neither_for_done_nor_for_refused(

@@ -220,9 +220,11 @@ class World:
         """What consumes each queue."""
         return {
             "sweeps": lambda event: sweeps.sweep_zones(self.services, event, self.context),
-            "allocations": lambda event: workers.allocate_accounts(self.services, event),
+            "allocations": lambda event: workers.allocate_accounts(
+                self.services, event, self.context
+            ),
             "checks": lambda event: completeness.check_zones(self.services, event, self.context),
-            "expiries": lambda event: workers.expire_batches(self.services, event),
+            "expiries": lambda event: workers.expire_batches(self.services, event, self.context),
         }
 
     def take(self, name: str) -> list[str]:
@@ -240,11 +242,7 @@ class World:
     def deliver(self, name: str, bodies: Iterable[str]) -> list[str]:
         """Delivers bodies as one batch of records; answers those the handler reported as failed."""
         bodies = list(bodies)
-        event = {
-            "Records": [
-                {"messageId": f"m{place}", "body": body} for place, body in enumerate(bodies)
-            ]
-        }
+        event = {"Records": self._records([(body, 1) for body in bodies])}
         answer = self.handlers()[name](event)
         failed = {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
         return [body for place, body in enumerate(bodies) if f"m{place}" in failed]
@@ -302,7 +300,19 @@ class World:
 
     def deliver_mails(self, batch: list[tuple[str, int]]) -> list[tuple[str, int]]:
         """Delivers one batch of bodies, each with how often it was received; answers the failed."""
-        records = [
+        event = {"Records": self._records(batch)}
+        answer = notifications.send_notifications(self.services, event, self.context)
+        failed = {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
+        return [message for place, message in enumerate(batch) if f"m{place}" in failed]
+
+    def _records(self, batch: Iterable[tuple[str, int]]) -> list[dict[str, Any]]:
+        """Records of bodies and how often each was received; the delays they are given are kept."""
+
+        def delay(_url: str, seconds: Mapping[str, int]) -> None:
+            self.delays.update(seconds)
+
+        setattr(self.services.queues, "delay", delay)  # noqa: B010
+        return [
             {
                 "messageId": f"m{place}",
                 "receiptHandle": f"handle {place} of {body}",
@@ -311,10 +321,6 @@ class World:
             }
             for place, (body, receives) in enumerate(batch)
         ]
-        setattr(self.services.queues, "delay_notifications", self.delays.update)  # noqa: B010
-        answer = notifications.send_notifications(self.services, {"Records": records})
-        failed = {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
-        return [message for place, message in enumerate(batch) if f"m{place}" in failed]
 
     def put_back(self, name: str, bodies: Iterable[str]) -> None:
         """Puts message bodies into a queue."""

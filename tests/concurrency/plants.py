@@ -19,7 +19,7 @@ def _entries_without_condition() -> Iterator[None]:
     def insert(self: LedgerStore, drafts: Sequence[Draft]) -> Inserted:
         for each in drafts:
             self._client.put_item(TableName=self._table, Item=each.item)
-        return Inserted(list(drafts), [])
+        return Inserted(list(drafts), [], [])
 
     always = "attribute_not_exists(user_id) OR attribute_exists(user_id)"
     with (
@@ -35,7 +35,7 @@ def _batches_without_condition() -> AbstractContextManager[Any]:
     def insert(self: LedgerStore, drafts: Sequence[Draft]) -> Inserted:
         for each in drafts:
             self._client.put_item(TableName=self._table, Item=each.item)
-        return Inserted(list(drafts), [])
+        return Inserted(list(drafts), [], [])
 
     return patch.object(LedgerStore, "insert", insert)
 

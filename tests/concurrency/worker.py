@@ -119,6 +119,20 @@ class Journal:
         os.write(self._file, json.dumps(line, separators=(",", ":")).encode() + b"\n")
 
 
+class Context:
+    """What Lambda tells a function about its invocation: there is time."""
+
+    def get_remaining_time_in_millis(self) -> int:
+        return 30_000
+
+
+class NoQueue:
+    """Nothing waits anywhere: a message that failed is delivered again by whoever delivered it."""
+
+    def delay(self, _url: str, _seconds: object) -> None:
+        pass
+
+
 class Worker:
     """What the threads of a process share."""
 
@@ -127,6 +141,7 @@ class Worker:
         self.process = process
         self.life = life
         self.services: Services = plan.services(plan.threads)
+        self.services.queues = NoQueue()  # type: ignore[assignment]  # only asked to delay
         self.journal = Journal(plan.journal(process, life))
         self.unanswered: list[Task] = []
         self.earlier: list[Task] = []
@@ -260,9 +275,14 @@ class Worker:
 
     def _deliver(self, task: Task) -> int:
         message = UsersMessage(parse_instant("as_of", task.as_of), task.users)
-        record = {"messageId": "m", "body": message.body()}
+        record = {
+            "messageId": "m",
+            "receiptHandle": "handle",
+            "body": message.body(),
+            "attributes": {"ApproximateReceiveCount": "1"},
+        }
         handle = workers.allocate_accounts if task.kind == "allocate" else workers.expire_batches
-        if handle(self.services, {"Records": [record]})["batchItemFailures"]:
+        if handle(self.services, {"Records": [record]}, Context())["batchItemFailures"]:
             raise Unacknowledged("the message comes again")
         return 0
 

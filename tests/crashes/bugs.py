@@ -60,7 +60,7 @@ def _refused_inserts_taken_for_done() -> AbstractContextManager[object]:
 
     def insert(self: LedgerStore, drafts: Sequence[Draft]) -> Inserted:
         original(self, drafts)
-        return Inserted(list(drafts), [])
+        return Inserted(list(drafts), [], [])
 
     return patch.object(LedgerStore, "insert", insert)
 
@@ -84,8 +84,8 @@ def _stream_acknowledges_what_failed() -> AbstractContextManager[object]:
 
 
 def _worker_acknowledges_what_failed() -> AbstractContextManager[object]:
-    def handle(event: Any, parse: Any, handle: Any) -> Any:
-        records.handle_records(event, parse, handle)
+    def handle(*arguments: Any) -> Any:
+        records.handle_records(*arguments)
         return {"batchItemFailures": []}
 
     return patch("chalicelib.jobs.workers.handle_records", handle)

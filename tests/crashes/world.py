@@ -28,7 +28,7 @@ from tests.crashes.cloud import BUCKET, ISSUER, Cloud, s3
 from tests.crashes.failures import Failures
 from tests.simulation import aws
 from tests.simulation import world as simulation
-from tests.simulation.aws import Call, Mail, Message, Refused
+from tests.simulation.aws import Call, Mail, Refused
 from tests.simulation.faults import Killed
 from tests.simulation.world import STAGE, Context, Reply, World
 
@@ -180,17 +180,6 @@ class CrashingWorld(World):
         if queue == "notifications" and len(messages) == 1:
             asked = self.asked_for.setdefault(_uncorrelated(messages[0].body), set())
             asked.update(self.failures.recorded[recorded:])
-
-    def hand_over(self, queue: str, messages: Any, milliseconds: int = 30_000) -> list[Message]:
-        """One invocation of a queue's function; answers what it reported as failed."""
-        if queue != "checks":
-            return super().hand_over(queue, messages, milliseconds)
-        import app
-
-        records = [{"messageId": message.id, "body": message.body} for message in messages]
-        answer = app.check_zone({"Records": records}, Context(milliseconds))
-        failed = {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
-        return [message for message in messages if message.id in failed]
 
     def check_token(self, token: str) -> Json:
         """What API Gateway does before the first request with a token."""

@@ -595,6 +595,12 @@ _SETTINGS_OF_PRODUCTION = (
     ),
     ("KeyBurst", 1_000_000, "requests without a limit", f"{_GUARDED}an_api_key_has_a_quota"),
     (
+        "RetrySeconds",
+        0,
+        "a poison message that is a dead letter within a minute, before anybody can mend its cause",
+        f"{_GUARDED}what_waiting_does_not_mend_waits_before_it_is_tried_again",
+    ),
+    (
         "MailRetrySeconds",
         0,
         "a mail that is tried again at once",

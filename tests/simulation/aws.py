@@ -638,13 +638,18 @@ class Services:
     def _delay(self, parameters: Json) -> Json:
         queue = self.state.queues[parameters["QueueUrl"].rpartition("/")[2]]
         by_id = {message.id: message for message in queue}
-        entries = parameters["Entries"]
-        for entry in entries:
+        done, failed = [], []
+        for entry in parameters["Entries"]:
             if not 0 <= entry["VisibilityTimeout"] <= 43_200:
                 raise Refused("InvalidParameterValue")
-            message = by_id[entry["ReceiptHandle"].removeprefix("receipt of ")]
+            message = by_id.get(entry["ReceiptHandle"].removeprefix("receipt of "))
+            if message is None:  # deleted meanwhile
+                code = "AWS.SimpleQueueService.MessageNotInflight"
+                failed.append({"Id": entry["Id"], "Code": code, "SenderFault": True})
+                continue
             message.visible_at = self.clock() + entry["VisibilityTimeout"]
-        return {"Successful": [{"Id": entry["Id"]} for entry in entries], "Failed": []}
+            done.append({"Id": entry["Id"]})
+        return {"Successful": done, "Failed": failed}
 
     def _mail(self, parameters: Json) -> Json:
         tags = {tag["Name"]: tag["Value"] for tag in parameters["EmailTags"]}

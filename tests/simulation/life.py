@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any, ClassVar
 
-from botocore.exceptions import BotoCoreError, ClientError
 from hypothesis.stateful import RuleBasedStateMachine
-from pynamodb.exceptions import PynamoDBException
 
 from chalicelib.domain.errors import CreditsError
+from chalicelib.store.database import FAULTS
 from tests.simulation import acknowledged, answers, reference
 from tests.simulation.aws import Call, Message
 from tests.simulation.drawn import PLANS, Change, Drawn, Profile
@@ -49,7 +48,7 @@ STATUS_OF = {
     "not_found": 404,
     "contention": 409,
 }
-FAILURES = (BotoCoreError, ClientError, PynamoDBException, CreditsError)
+FAILURES = (*FAULTS, CreditsError)
 """What an invocation of ours may end with: whoever invoked it tries again."""
 
 AIMS: dict[str, tuple[str, ...]] = {
@@ -685,12 +684,14 @@ class Life(RuleBasedStateMachine):
             failed = self.attempt(
                 troubles, lambda: self.world.deliver(queue, messages, time_left), again
             )
+            # Who has no time to wait for DynamoDB hands back whatever is not done.
+            gave_up = in_haste and troubles.has_struck(Fault.THROTTLED, Fault.PARTIAL)
             self.oracle.delivered(
                 queue,
                 messages,
                 failed,
-                smoothly=self.smooth(troubles),
-                spared=_spared(troubles),
+                smoothly=self.smooth(troubles) and not gave_up,
+                spared=None if gave_up else _spared(troubles),
             )
 
     def deliver_all(self, queue: str, drawn: Drawn, *, in_haste: bool = False) -> None:

@@ -398,7 +398,7 @@ def _no_put_condition() -> AbstractContextManager[object]:
         return True
 
     def insert(self: LedgerStore, drafts: Any) -> Inserted:
-        return Inserted([each for each in drafts if append(self, each.item)], [])
+        return Inserted([each for each in drafts if append(self, each.item)], [], [])
 
     return _all(
         patch.object(LedgerStore, "_append", append), patch.object(LedgerStore, "insert", insert)
@@ -411,9 +411,17 @@ def _refused_is_done() -> AbstractContextManager[object]:
 
     def insert(self: LedgerStore, drafts: Any) -> Inserted:
         done = original(self, drafts)
-        return Inserted([*done.appended, *done.refused], [])
+        return Inserted([*done.appended, *done.refused], [], done.throttled)
 
     return patch.object(LedgerStore, "insert", insert)
+
+
+@bug("what a batch has no room for is taken for done")
+def _throttled_is_done() -> AbstractContextManager[object]:
+    original = LedgerStore.insert
+    return patch.object(
+        LedgerStore, "insert", lambda self, drafts: original(self, drafts)._replace(throttled=[])
+    )
 
 
 @bug("an entry that meets a transaction under way fails its message")
@@ -515,9 +523,28 @@ def _timeouts_crash() -> AbstractContextManager[object]:
 def _failures_swallowed() -> AbstractContextManager[object]:
     original = records.handle_records
 
-    def handle_records(event: Any, parse: Any, handle: Any) -> Any:
-        original(event, parse, handle)
+    def handle_records(*arguments: Any) -> Any:
+        original(*arguments)
         return {"batchItemFailures": []}
+
+    return patch("chalicelib.jobs.workers.handle_records", handle_records)
+
+
+@bug("a throttled worker gives its message up")
+def _throttled_message_given_up() -> AbstractContextManager[object]:
+    original = records.handle_records
+
+    def handle_records(
+        services: Any, url: str, event: Any, context: Any, parse: Any, handle: Any
+    ) -> Any:
+        def give_up(message: Any) -> None:
+            try:
+                handle(message)
+            except records.FAILURES as error:
+                if not records.is_passing(error):
+                    raise
+
+        return original(services, url, event, context, parse, give_up)
 
     return patch("chalicelib.jobs.workers.handle_records", handle_records)
 

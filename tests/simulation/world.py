@@ -17,7 +17,6 @@ from functools import cache
 from typing import Any, Self
 from unittest.mock import patch
 
-from chalice.local import LambdaContext
 from pynamodb.connection import Connection
 
 from chalicelib.domain import calendar
@@ -47,7 +46,9 @@ ZONES = (
 )
 STAGE = "dev"
 WORK_QUEUES = ("sweeps", "allocations", "expiries")
-MOST_RECEIVES = {"sweeps": 5, "allocations": 5, "expiries": 5, "checks": 5, "notifications": 60}
+MOST_RECEIVES = {"sweeps": 20, "allocations": 20, "expiries": 20, "checks": 20} | {
+    "notifications": 60
+}
 """As in ``infra/resources.yaml``; a test compares them."""
 
 Json = dict[str, Any]
@@ -310,6 +311,7 @@ class World:
         body: object = None,
         headers: Mapping[str, str] | None = None,
         query: Mapping[str, str] | None = None,
+        context: Context | None = None,
     ) -> Reply:
         """A request to the API, as API Gateway hands it over."""
         import app
@@ -337,7 +339,7 @@ class World:
             "authorizer": dict(caller),
         }
         _Heard.last = None
-        answer = app.app(event, LambdaContext("api", 512))
+        answer = app.app(event, context or Context())
         found = {name.lower(): value for name, value in answer["headers"].items()}
         reply = Reply(answer["statusCode"], found, answer["body"])
         if reply.status == 500:
@@ -403,7 +405,11 @@ class World:
         return failed
 
     def hand_over(
-        self, queue: str, messages: Sequence[Message], milliseconds: int = 30_000
+        self,
+        queue: str,
+        messages: Sequence[Message],
+        milliseconds: int = 30_000,
+        context: Context | None = None,
     ) -> list[Message]:
         """One invocation of a queue's function; answers what it reported as failed."""
         import app
@@ -428,7 +434,7 @@ class World:
             }
             for message in messages
         ]
-        answer = functions[queue]({"Records": records}, Context(milliseconds))
+        answer = functions[queue]({"Records": records}, context or Context(milliseconds))
         failed = {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
         return [message for message in messages if message.id in failed]
 

@@ -18,7 +18,7 @@ from unittest.mock import patch
 from chalicelib.domain.errors import Contention
 from chalicelib.domain.instants import format_instant
 from tests.crashes.failures import Failures, Kind, Point
-from tests.crashes.world import CrashingWorld, functions
+from tests.crashes.world import QUEUES, CrashingWorld, functions
 from tests.simulation import reference
 from tests.simulation.reference import DAY, Ledger, Line, Short, Subscription, require
 from tests.simulation.world import WORK_QUEUES, Reply, at, ticks_between
@@ -174,9 +174,9 @@ class Soak(CrashingWorld):
         return int(mean) + (self.chance.random() < mean % 1)
 
     def settle_soon(self) -> None:
-        """What was set off comes to its end, mails that are tried again included."""
+        """What was set off comes to its end, what is tried again included."""
         self.settle_now()
-        while later := [message.visible_at for message in self.queue("notifications")]:
+        while later := [message.visible_at for name in QUEUES for message in self.queue(name)]:
             self.now = max(self.now, datetime.fromtimestamp(int(min(later)) + 1, UTC))
             self.settle_now()
 

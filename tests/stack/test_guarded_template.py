@@ -90,6 +90,10 @@ def test_mails_wait_before_they_are_tried_again(template: Template) -> None:
     assert template["Mappings"]["Stages"]["prod"]["MailRetrySeconds"] == 10
 
 
+def test_what_waiting_does_not_mend_waits_before_it_is_tried_again(template: Template) -> None:
+    assert template["Mappings"]["Stages"]["prod"]["RetrySeconds"] == 90
+
+
 def test_the_reports_belong_to_the_account(template: Template) -> None:
     controls = properties(template, "ReportsBucket")["OwnershipControls"]
     assert controls == {"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]}

@@ -1,0 +1,125 @@
+"""Waiting for DynamoDB where it has no room, for as long as an invocation can spare.
+
+What is over the throughput of a table, an index, a partition or the account is refused, and may be
+asked again a moment later. DynamoDB says so in four ways: of a request, of one statement of a
+batch, of a transaction, and by leaving keys of a batch unprocessed
+(https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html).
+
+The SDK asks a request four times, whoever waits for the answer and however little time is left. So
+an invocation says how long it can wait (`patient`). Then it waits here, and the SDK's own pauses
+are replaced by ours (`ask_again`). Where nobody has said so, all is as the SDK does it.
+"""
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+MOST_WAITS = 25
+"""How often one thing is asked for while there is no room, however much time is left."""
+
+SHORTEST_CEILING = 0.2
+LONGEST_CEILING = 4.0
+"""Seconds. A pause is at most this long, and at least half of it: who waits gives others way."""
+
+THROTTLES = frozenset(
+    {
+        "ProvisionedThroughputExceeded",
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "ThrottlingError",
+        "ThrottlingException",
+    }
+)
+"""The codes of requests, of statements
+(https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchStatementError.html) and of
+cancelled transactions that were refused for want of throughput: nothing was carried out."""
+
+
+class OutOfTime(Exception):
+    """DynamoDB has no room, and who asks has no time left to wait for it."""
+
+
+class _Patience:
+    """How long one invocation can wait. ``left`` answers its remaining time in milliseconds."""
+
+    def __init__(self, left: Callable[[], float], least: float) -> None:
+        self._left = left
+        self._least = least
+        self.is_over = False
+
+    def pause(self, attempt: int) -> float:
+        """For how many seconds to wait after attempt number n (1, 2, …). Raises `OutOfTime`."""
+        ceiling = min(LONGEST_CEILING, SHORTEST_CEILING * 2 ** min(attempt - 1, 16))
+        seconds = random.uniform(ceiling / 2, ceiling)  # noqa: S311 - spreads, guards nothing
+        self.is_over = self.is_over or self._left() - seconds * 1000 < self._least
+        self.check()
+        if attempt >= MOST_WAITS:
+            raise OutOfTime(f"DynamoDB has had no room {attempt} times")
+        return seconds
+
+    def check(self) -> None:
+        """Raises `OutOfTime` once there was no time to wait."""
+        if self.is_over:
+            raise OutOfTime("DynamoDB has no room, and there is no time left to wait for it")
+
+
+_patience: ContextVar[_Patience | None] = ContextVar("patience", default=None)
+
+
+@contextmanager
+def patient(left: Callable[[], float], least: float) -> Iterator[None]:
+    """Within the block, what is throttled is waited for until ``least`` milliseconds are left.
+
+    ``left`` answers how many are: Lambda's context does. Threads wait so if they run in a copy of
+    the context.
+    """
+    token = _patience.set(_Patience(left, least))
+    try:
+        yield
+    finally:
+        _patience.reset(token)
+
+
+def check_patience() -> None:
+    """Raises `OutOfTime` once somebody has waited in vain: then nothing else is begun."""
+    if patience := _patience.get():
+        patience.check()
+
+
+def wait_for_room(attempt: int, otherwise: Callable[[int], None]) -> None:
+    """Waits after attempt number n (1, 2, …) was throttled; ``otherwise`` does, outside `patient`.
+
+    Raises `OutOfTime`.
+    """
+    if patience := _patience.get():
+        time.sleep(patience.pause(attempt))
+    else:
+        otherwise(attempt)
+
+
+def attempts_for_room(pause: Callable[[int], None]) -> Iterator[int]:
+    """Counts bounded attempts at what DynamoDB does in part, waiting before each but the first.
+
+    ``pause`` waits outside `patient`. Raises `OutOfTime`.
+    """
+    for attempt in range(MOST_WAITS):
+        if attempt:
+            wait_for_room(attempt, pause)
+        yield attempt
+
+
+def ask_again(*, response: Any, attempts: int, **_: Any) -> float | None:
+    """Botocore's question after each attempt: in how many seconds it is to ask again.
+
+    None leaves it to the SDK. Ours comes first, so that no pause of the SDK outlasts an invocation.
+    Raises `OutOfTime`.
+    """
+    patience = _patience.get()
+    if patience is None or response is None:
+        return None
+    _, answer = response
+    code = answer.get("Error", {}).get("Code")
+    return patience.pause(attempts) if code in THROTTLES else None

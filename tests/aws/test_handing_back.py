@@ -1,0 +1,179 @@
+"""Messages that failed: when they come back, and for how long that goes on."""
+
+import json
+from dataclasses import dataclass
+
+import pytest
+import yaml
+from botocore.exceptions import ClientError, EndpointConnectionError
+
+from chalicelib.domain.errors import Contention, InvalidInput, LedgerCorrupt
+from chalicelib.jobs import records
+from chalicelib.store.throttling import OutOfTime, wait_for_room
+from tests.aws.world import RESOURCES, World
+
+MIDNIGHT = "2026-01-31T23:00:00Z"
+DOUBLES_WITHIN = 30 * 60
+"""Seconds in which an on-demand table grows to twice its traffic."""
+
+
+def throttled() -> ClientError:
+    code = "ProvisionedThroughputExceededException"
+    return ClientError({"Error": {"Code": code, "Message": "no"}}, "Query")
+
+
+def stages() -> dict[str, dict[str, int]]:
+    document = yaml.safe_load(RESOURCES.read_text(encoding="utf-8"))
+    return {stage: document["Mappings"]["Stages"][stage] for stage in ("dev", "prod")}
+
+
+def delays(world: World, error: Exception, receives: int) -> list[int]:
+    return [records._delay(world.services, error, receives) for _ in range(200)]
+
+
+def test_what_waiting_may_mend_comes_back_after_seconds_and_then_ever_later(world: World) -> None:
+    for error in (
+        throttled(),
+        OutOfTime(),
+        Contention("busy"),
+        EndpointConnectionError(endpoint_url="https://dynamodb"),
+        records.SomeUsersFailed({"1": LedgerCorrupt("1", 1, "torn"), "2": throttled()}),
+    ):
+        for receives, longest in ((1, 5), (2, 10), (4, 40), (7, 300), (20, 300)):
+            found = delays(world, error, receives)
+            assert (longest + 1) // 2 <= min(found) < max(found) <= longest
+
+
+def test_what_waiting_does_not_mend_comes_back_at_once_as_the_stage_has_it(world: World) -> None:
+    corrupt = LedgerCorrupt("1", 1, "torn")
+    for error in (InvalidInput.of("body", "is torn"), records.SomeUsersFailed({"1": corrupt})):
+        assert set(delays(world, error, 1)) == {90}
+        assert set(delays(world, error, 19)) == {90}
+
+
+@pytest.mark.parametrize("stage", ["dev", "prod"])
+def test_throttling_alone_makes_no_dead_letter_while_a_table_doubles(
+    world: World, stage: str
+) -> None:
+    """The shortest that the receives of a message can take, not counting what it waited in them."""
+    receives = stages()[stage]["MaximumReceives"]
+    shortest = sum(min(delays(world, throttled(), n)) for n in range(1, receives))
+    assert shortest > DOUBLES_WITHIN
+
+
+@pytest.mark.parametrize("stage", ["dev", "prod"])
+def test_a_poison_message_is_a_dead_letter_after_half_an_hour(stage: str) -> None:
+    setting = stages()[stage]
+    assert 20 * 60 <= setting["MaximumReceives"] * setting["RetrySeconds"] <= 40 * 60
+
+
+@dataclass(frozen=True)
+class Message:
+    """One that says nothing but its body."""
+
+    body: str
+    correlation_id: str | None = None
+
+
+def test_who_has_come_most_often_is_first(world: World) -> None:
+    handled: list[str] = []
+
+    batch = [("once", 1), ("often", 12), ("twice", 2)]
+    records.handle_records(
+        world.services,
+        "url",
+        {"Records": world._records(batch)},
+        world.context,
+        Message,
+        lambda message: handled.append(message.body),
+    )
+    assert handled == ["often", "twice", "once"]
+
+
+def test_once_somebody_waited_in_vain_the_messages_behind_are_not_begun(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun: list[str] = []
+
+    def handle(message: Message) -> None:
+        begun.append(message.body)
+        world.context.remaining_milliseconds = 5_000
+        wait_for_room(1, lambda _: None)
+
+    batch = [("a", 1), ("b", 1), ("c", 1)]
+    answer = records.handle_records(
+        world.services, "url", {"Records": world._records(batch)}, world.context, Message, handle
+    )
+    assert begun == ["a"]
+    assert len(answer["batchItemFailures"]) == 3
+    assert len(world.delays) == 3
+    # Nothing is wrong with them.
+    lines = [record for record in caplog.records if record.getMessage() == "message failed"]
+    assert {line.levelname for line in lines} == {"WARNING"}
+    assert all(vars(line)["receives"] == 1 for line in lines)
+    assert all(3 <= vars(line)["again_in_seconds"] <= 5 for line in lines)
+
+
+def test_users_behind_one_who_was_waited_for_in_vain_are_not_begun(world: World) -> None:
+    asked: list[str] = []
+
+    def ask(user_id: str) -> None:
+        asked.append(user_id)
+        world.context.remaining_milliseconds = 5_000
+        wait_for_room(1, lambda _: None)
+
+    with (
+        records.waiting(world.context),
+        pytest.raises(records.SomeUsersFailed) as failed,
+        records.handling_users(1) as users,
+    ):
+        users.each(["1", "2", "3"], ask, lambda user_id: [user_id])
+    assert asked == ["1"]
+    assert set(users.failures) == {"1", "2", "3"}
+    assert failed.value.is_passing
+
+
+def test_messages_that_sqs_does_not_delay_are_reported_all_the_same(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They come back when the queue's own timeout is over."""
+    event = {"Records": world._records([("torn", 1)])}
+
+    def refuse(_url: str, _seconds: object) -> None:
+        raise ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "Change")
+
+    monkeypatch.setattr(world.services.queues, "delay", refuse)
+    answer = world.handlers()["allocations"](event)
+    assert answer == {"batchItemFailures": [{"itemIdentifier": "m0"}]}
+    assert "messages not delayed" in caplog.text
+
+
+def test_what_failed_is_delayed_in_its_own_queue_by_its_own_receipt(world: World) -> None:
+    """Over moto, as SQS has it: it is not to be received before."""
+    for name in ("sweeps", "allocations", "expiries", "checks"):
+        url = world.queue_url(name)
+        world.sqs.send_message(QueueUrl=url, MessageBody=json.dumps({"torn": name}))
+        (message,) = world.sqs.receive_message(QueueUrl=url)["Messages"]
+        record = {
+            "messageId": message["MessageId"],
+            "receiptHandle": message["ReceiptHandle"],
+            "body": message["Body"],
+            "attributes": {"ApproximateReceiveCount": "1"},
+        }
+        answer = world.handlers()[name]({"Records": [record]})
+        assert len(answer["batchItemFailures"]) == 1
+        attributes = world.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
+        assert attributes["Attributes"]["ApproximateNumberOfMessagesNotVisible"] == "1"
+
+
+def test_nobody_who_has_not_failed_pays_for_a_client_of_sqs(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.subscribe()
+    world.allocation_tick(MIDNIGHT)
+    world.deliver_waiting("sweeps")
+    bodies = world.take("allocations")
+    event = {"Records": world._records([(body, 1) for body in bodies])}
+    monkeypatch.delattr(world.services, "queues")
+    monkeypatch.setattr("chalicelib.queues.Queues", None)
+    assert world.handlers()["allocations"](event) == {"batchItemFailures": []}

@@ -1,0 +1,195 @@
+"""Throttled tables: what has to be written takes as long as they need, and nothing is lost.
+
+Time is virtual (`tests.simulation.throttling`), the product is as it is deployed.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from chalicelib.domain.subscriptions import register
+from chalicelib.messages import UsersMessage
+from chalicelib.store.subscriptions import _item
+from tests.simulation.aws import Message
+from tests.simulation.throttling import (
+    Clock,
+    Invocation,
+    Pollers,
+    ThrottlingTables,
+    passing_time,
+    throttling,
+)
+from tests.simulation.world import MOST_RECEIVES, Reply, World, at
+
+SHOP = {"caller": "shop", "user_id": "", "scopes": "credits:backend"}
+MIDNIGHT = at("2026-01-31T23:00:00Z")
+"""February begins in Paris."""
+
+
+@dataclass
+class Turn:
+    """A midnight at which a month began for many users, as messages to the workers."""
+
+    world: World
+    clock: Clock
+    tables: ThrottlingTables
+    users: list[str]
+
+    def allocate(self, **more: Any) -> Pollers:
+        """Everybody is allocated; what Lambda saw of it."""
+        chunks = [
+            tuple(self.users[start : start + 100]) for start in range(0, len(self.users), 100)
+        ]
+        for place, chunk in enumerate(chunks):
+            body = UsersMessage(MIDNIGHT, chunk).body()
+            self.world.queue("allocations").append(Message(f"users-{place}", body))
+        pollers = Pollers(self.world, self.clock, "allocations", **more)
+        with passing_time(self.world, self.clock, self.tables):
+            pollers.run()
+        return pollers
+
+    def allocated(self) -> int:
+        """How many of them have their credits, once."""
+        entries = self.world.table("ledger").items
+        assert all(entry == "entry#000000000001" for _, entry in entries)
+        return len(entries)
+
+
+@contextmanager
+def turn(users: int, **rates: Callable[[float], float]) -> Iterator[Turn]:
+    clock = Clock()
+    with throttling(clock, **rates) as (world, tables):
+        named = [f"user-{number:05}" for number in range(users)]
+        for user_id in named:
+            subscribe(world, user_id)
+        world.now = MIDNIGHT
+        yield Turn(world, clock, tables, named)
+
+
+def subscribe(world: World, user_id: str) -> None:
+    values: dict[str, object] = {
+        "user_id": user_id,
+        "email": "user@example.com",
+        "timezone": "Europe/Paris",
+        "plan": "pro",
+        "billing_interval": "yearly",
+        "status": "active",
+        "started_at": "2025-01-01T00:00:00Z",
+    }
+    world.table("subscriptions").put(_item(register(values, world.services.catalogue, world.now)))
+
+
+def during(world: World, clock: Clock, tables: ThrottlingTables, act: Callable[[], None]) -> None:
+    """Something happens while time passes."""
+    start = world.now
+
+    def tell(now: float) -> None:
+        world.now = start + timedelta(seconds=now)
+
+    with passing_time(world, clock, tables):
+        clock.run(act, tell=tell)
+
+
+# --- Workers --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("a_second", [1_000, 40])
+def test_thousands_of_allocations_take_as_long_as_the_table_needs(a_second: int) -> None:
+    users = 3_000
+    with turn(users, writes=lambda _: a_second) as month:
+        pollers = month.allocate()
+        assert month.allocated() == users
+        assert month.world.queue("allocations-dlq") == []
+        # Reading takes a part of it, and the last pause.
+        assert users / a_second <= month.clock.now <= 1.5 * users / a_second + 10
+        assert max(pollers.receives) <= MOST_RECEIVES["allocations"] / 4
+        assert min(pollers.ends) > 0  # Lambda had to end none
+        # Who is refused asks again with everybody else of the message, and not at once.
+        written = month.tables.calls["BatchExecuteStatement ledger"]
+        assert written <= users / 25 + 5 * 4 * month.clock.now
+        assert month.tables.refused["BatchExecuteStatement ledger"] <= 10 * users
+
+
+def test_who_has_no_time_to_wait_comes_back_after_seconds_and_is_not_the_last() -> None:
+    users = 2_000
+    with turn(users, writes=lambda _: 40) as month:
+        pollers = month.allocate(timeout=20)
+        assert month.allocated() == users
+        assert month.world.queue("allocations-dlq") == []
+        assert month.clock.now <= 2 * users / 40
+        assert min(pollers.ends) > 0
+        assert pollers.delays
+        assert min(pollers.delays) <= 5
+
+
+def test_a_table_without_any_room_for_half_an_hour_makes_no_dead_letters() -> None:
+    """An on-demand table doubles within 30 minutes."""
+    users = 500
+    with turn(users, writes=lambda now: 0 if now < 1_800 else 4_000) as month:
+        pollers = month.allocate(concurrency=2)
+        assert month.allocated() == users
+        assert month.world.queue("allocations-dlq") == []
+        assert month.clock.now <= 1_800 + 360
+        assert max(pollers.receives) < MOST_RECEIVES["allocations"]
+        assert min(pollers.ends) > 0
+        # Nobody asks all the time: some twenty calls an invocation, and it waits for most of it.
+        assert sum(month.tables.calls.values()) <= 100 * month.clock.now
+
+
+def test_reads_that_are_throttled_are_waited_for_too() -> None:
+    users = 300
+    with turn(users, reads=lambda _: 20) as month:
+        pollers = month.allocate()
+        assert month.allocated() == users
+        assert month.clock.now <= 2 * users / 20 + 10
+        assert max(pollers.receives) <= MOST_RECEIVES["allocations"] / 4
+        assert month.tables.refused["Query ledger"] <= 5 * users
+
+
+def test_a_poison_message_is_a_dead_letter_within_three_quarters_of_an_hour() -> None:
+    with turn(100, writes=lambda _: 4_000) as month:
+        month.world.queue("allocations").append(Message("poison", '{"user_ids": []}'))
+        month.allocate()
+        assert month.allocated() == 100
+        assert [message.id for message in month.world.queue("allocations-dlq")] == ["poison"]
+        assert 1_500 <= month.clock.now <= 2_700
+
+
+# --- Other functions ------------------------------------------------------------------------------
+
+
+def test_a_request_that_is_throttled_is_told_to_come_back_within_seconds() -> None:
+    clock = Clock()
+    replies: list[tuple[float, Reply]] = []
+    body = {"user_id": "ada", "amount": 5, "reason": "Goodwill"}
+
+    def ask(key: str) -> Reply:
+        caller = {"caller": "admin", "user_id": "", "scopes": "credits:admin"}
+        path = "/api/credits/allocate"
+        context = Invocation(clock, 29)
+        return world.call("POST", path, caller, body, {"Idempotency-Key": key}, context=context)
+
+    def act() -> None:
+        for key in ("reads", "writes"):
+            began = clock.now
+            reply = ask(key)
+            replies.append((clock.now - began, reply))
+            clock.sleep(60)
+
+    with throttling(
+        clock,
+        reads=lambda now: 0 if now < 30 else 1_000,
+        writes=lambda now: 1_000 if now < 30 else 0,
+    ) as (world, tables):
+        subscribe(world, "ada")
+        during(world, clock, tables, act)
+        assert ask("afterwards").status == 200
+    for seconds, reply in replies:
+        assert reply.status == 503
+        assert reply.headers["retry-after"] == "1"
+        assert seconds <= 6
+    assert len(replies) == 2
