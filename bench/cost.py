@@ -83,7 +83,7 @@ class Scenario:
     months_kept: int = 12
     """How old the ledgers are: they only grow."""
     queues: int = 5
-    alarms: int = 63
+    alarms: int = 68
     metrics: int = len(Metric)
 
 
