@@ -212,15 +212,16 @@ def _expiring_pages(
     """Whose batches expire in ``(after, until]``."""
     shards = _shards(sweep)
     users = Range(sweep.range.bits[_shard_bits() :])
+    is_all = users.is_whole
     shard, key = _expiry_position(sweep, sweep.cursor) if sweep.cursor else (shards.start, None)
     found: dict[tuple[str, datetime], None] = {}
     seen = reads = 0
     while shard in shards:
         # A sweep that leaves out most of what it reads must not read ever fewer.
-        limit = USERS_A_PAGE - len(found) if users.is_whole else USERS_A_PAGE
+        limit = USERS_A_PAGE - len(found) if is_all else USERS_A_PAGE
         page = services.ledger.expiring(sweep.timezone, shard, after, until, key, limit)
         batches = zip(page.user_ids, page.instants, strict=True)
-        found.update((batch, None) for batch in batches if batch[0] in users)
+        found.update((batch, None) for batch in batches if is_all or batch[0] in users)
         seen += len(page.user_ids)
         reads += 1
         key = page.last_key

@@ -1,5 +1,8 @@
 """Monthly allocation: everybody once, at their own midnight, whatever happens to the messages."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from chalicelib.domain.instants import format_instant
@@ -273,15 +276,16 @@ def test_a_zone_of_few_users_is_one_read_and_one_message(
     world.allocation_tick(PARIS_FEBRUARY)
     sweeps = world.take("sweeps")
     asked: list[str] = []
+
+    def watched(call: Callable[..., Any]) -> Callable[..., Any]:
+        def make(name: str, parameters: Any) -> Any:
+            asked.append(name)
+            return call(name, parameters)
+
+        return make
+
     for service in (world.services.subscriptions._connection.client, world.services.queues._client):
-        original = service._make_api_call
-        monkeypatch.setattr(
-            service,
-            "_make_api_call",
-            lambda name, parameters, original=original: (
-                asked.append(name) or original(name, parameters)
-            ),
-        )
+        monkeypatch.setattr(service, "_make_api_call", watched(service._make_api_call))
     assert world.deliver("sweeps", sweeps) == []
     assert asked == ["Query", "SendMessageBatch"]
     assert (len(world.take("allocations")), world.take("sweeps")) == (1, [])

@@ -203,7 +203,8 @@ def test_a_zone_of_many_users_is_counted_in_ranges_whatever_comes_twice_and_in_w
     lose_the_message_of(world, "user-7")
     monkeypatch.setattr("chalicelib.jobs.completeness.USERS_A_RANGE", 10)
     chance = random.Random(7)
-    delivered, waiting = [], [started(world, monkeypatch)]
+    delivered: list[str] = []
+    waiting = [started(world, monkeypatch)]
     while waiting:
         message = waiting.pop(chance.randrange(len(waiting)))
         # Now and then there is no time, and a range is divided again; not for ever.
