@@ -74,8 +74,9 @@ class Range:
     def __contains__(self, user_id: str) -> bool:
         return self.first <= place_of(user_id) <= self.last
 
-    def parts(self, bits: int = BITS_A_SPLIT) -> list["Range"]:
-        """It, divided into ``2 ** bits``, in order."""
+    def parts(self, bits: int | None = None) -> list["Range"]:
+        """It, divided into ``2 ** bits`` or, where it proved too large, into sixteen; in order."""
+        bits = bits or BITS_A_SPLIT
         return [Range(f"{self.bits}{part:0{bits}b}") for part in range(1 << bits)]
 
     def expected(self, users: int, last_user_id: str) -> int:

@@ -33,7 +33,7 @@ from chalicelib.domain.errors import CreditsError, InvalidInput, LedgerCorrupt, 
 from chalicelib.domain.fields import FieldReader
 from chalicelib.domain.instants import parse_instant
 from chalicelib.domain.ledger import LedgerEntry
-from chalicelib.domain.ranges import BITS_A_SPLIT, Range, bits_for, tiling
+from chalicelib.domain.ranges import Range, bits_for, tiling
 from chalicelib.domain.subscriptions import Subscription
 from chalicelib.messages import UNKNOWN_ZONES, ZoneCheck
 from chalicelib.metrics import Metric, count
@@ -131,7 +131,7 @@ def _count_users(
             if check.range.is_whole and expected > USERS_A_RANGE:
                 return check.range.parts(bits_for(expected, USERS_A_RANGE))
             if check.range.is_divisible and is_time_up():
-                return check.range.parts(BITS_A_SPLIT)
+                return check.range.parts()
         tally += sum(_tallies(services, check.period, page.user_ids), Tally())
         if after is None:
             return tally

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from chalicelib.domain import calendar
 from chalicelib.domain.errors import InvalidInput
 from chalicelib.domain.fields import shown
-from chalicelib.domain.ranges import BITS_A_SPLIT, Range, bits_for, place_of
+from chalicelib.domain.ranges import Range, bits_for, place_of
 from chalicelib.messages import (
     USERS_A_MESSAGE,
     ExpiringSoon,
@@ -131,7 +131,7 @@ def _rest(sweep: Sweep, cursor: str, expected: int) -> Iterator[Sweep]:
     """What is left of a sweep behind a cursor, in ranges: the cursor is for those it lies in."""
     if sweep.kind is not SweepKind.ALLOCATION:
         return _rest_of_shards(sweep, cursor)
-    bits = bits_for(expected, USERS_A_RANGE[sweep.kind]) if sweep.range.is_whole else BITS_A_SPLIT
+    bits = bits_for(expected, USERS_A_RANGE[sweep.kind]) if sweep.range.is_whole else None
     user_id = _place_in_zone(sweep, cursor)
     return (
         replace(sweep, range=part, cursor=cursor if user_id in part else None)
