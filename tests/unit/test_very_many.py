@@ -165,6 +165,19 @@ def _places_are_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
 SWEEP = Sweep(SweepKind.ALLOCATION, "Asia/Shanghai", MIDNIGHT, MIDNIGHT, MIDNIGHT)
 
 
+def test_an_invocation_has_time_for_a_range_of_each_kind() -> None:
+    seconds = {
+        "allocation": sweeps.USERS_A_RANGE[SweepKind.ALLOCATION] * PAGE_SECONDS / 1000,
+        "expiry": sweeps.USERS_A_RANGE[SweepKind.EXPIRY] * PAGE_SECONDS / 1000,
+        "reminder": sweeps.USERS_A_RANGE[SweepKind.REMINDER] * SEND_SECONDS / 10,
+        "count": completeness.USERS_A_RANGE * COUNT_SECONDS / 100,
+        # A page of a scan is a megabyte: some 2,500 users, at a third of a second.
+        "strangers": MILLIONS / 2**completeness.SEGMENT_BITS / 2500 / 3,
+    }
+    has = LAMBDA_SECONDS - sweeps.TIME_TO_HAND_OVER / 1000
+    assert {what for what, takes in seconds.items() if takes > has / 2} == set()
+
+
 def test_ten_million_users_of_a_zone_are_handed_on_within_a_minute_in_two_hops() -> None:
     cloud = Cloud(MILLIONS)
     course = run(cloud, sweeps.sweep_zones, SWEEP.body())
