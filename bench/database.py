@@ -28,6 +28,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from chalicelib.domain.ranges import place_of
+
 Values = dict[str, Any]
 
 KEYS: dict[str, tuple[str, str | None]] = {
@@ -38,7 +40,7 @@ KEYS: dict[str, tuple[str, str | None]] = {
 """The tables: their partition and sort keys."""
 
 INDEXES = {
-    "by_timezone": ("subscriptions", "allocation_timezone", "user_id"),
+    "by_timezone": ("subscriptions", "allocation_timezone", "spread"),
     "expiring": ("ledger", "expiry_partition", "expiry_key"),
 }
 """The indexes, keys only: table, partition and sort key."""
@@ -204,7 +206,7 @@ class Store:
         partition.put(sort, body)
         units = _write_units(item) * factor
         for name, (of_table, index_partition, index_sort) in INDEXES.items():
-            if of_table == table and index_partition in item:
+            if of_table == table and index_partition in item and index_sort in item:
                 row = (item[index_sort]["S"], item["user_id"]["S"])
                 insort(self.indexes[name][item[index_partition]["S"]], row)
                 units += 1
@@ -213,7 +215,7 @@ class Store:
 
     def _unindex(self, table: str, item: Values) -> None:
         for name, (of_table, index_partition, index_sort) in INDEXES.items():
-            if of_table == table and index_partition in item:
+            if of_table == table and index_partition in item and index_sort in item:
                 rows = self.indexes[name][item[index_partition]["S"]]
                 row = (item[index_sort]["S"], item["user_id"]["S"])
                 place = bisect_left(rows, row)
@@ -282,11 +284,12 @@ class Store:
         rows = self.indexes["by_timezone"][item["allocation_timezone"]["S"]]
         for number in range(values["users"]):
             user_id = f"{values['prefix']}-{number:07}"
-            item = {**item, "user_id": {"S": user_id}}
+            spread = f"{place_of(user_id):08x}#{user_id}"
+            item = {**item, "user_id": {"S": user_id}, "spread": {"S": spread}}
             body = json.dumps(item, ensure_ascii=False, separators=(",", ":")).encode()
             subscription = self.tables["subscriptions"][user_id] = Partition()
             subscription.put("", body)
-            rows.append((user_id, user_id))
+            rows.append((spread, user_id))
         rows.sort()
         return b"{}"
 

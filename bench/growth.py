@@ -65,12 +65,23 @@ def _cost(database: Database, act: Callable[[], object], times: int) -> dict[str
     }
 
 
+def _sweep(database: Database, zone: str) -> None:
+    """A zone and its ranges, one after the other."""
+    import app
+
+    body = {"kind": "allocation", "timezone": zone}
+    body |= dict.fromkeys(("first_midnight", "midnight", "as_of"), MIDNIGHT)
+    waiting = [json.dumps(body)]
+    while waiting:
+        app.sweep_zone(sqs_event([waiting.pop()], "sweeps"), Context())
+        waiting += (sent for sent in database.control("messages") if '"kind"' in sent)
+
+
 def measure(rounds: int) -> dict[str, dict[str, float]]:
     """For each operation the greatest ratio of large to small, over requests, units and CPU."""
     with serving() as database:
         set_clock(MIDNIGHT)
         os.environ.update(ENVIRONMENT | {"AWS_ENDPOINT_URL": database.endpoint})
-        import app
         from chalicelib import operations
         from chalicelib.services import services
 
@@ -106,12 +117,8 @@ def measure(rounds: int) -> dict[str, dict[str, float]]:
         zones: dict[int, list[dict[str, float]]] = {users: [] for users in ZONES.values()}
         for _ in range(rounds):
             for zone, users in ZONES.items():
-                sweep = {"kind": "allocation", "timezone": zone, "cursor": None}
-                sweep |= dict.fromkeys(("first_midnight", "midnight", "as_of"), MIDNIGHT)
-                event = sqs_event([json.dumps(sweep)], "sweeps")
                 times = 100_000 // users
-                cost = _cost(database, lambda event=event: app.sweep_zone(event, Context()), times)  # type: ignore[misc]
-                database.control("messages")
+                cost = _cost(database, lambda zone=zone: _sweep(database, zone), times)  # type: ignore[misc]
                 zones[users].append({name: value / users for name, value in cost.items()})
         found["sweep as a zone grows"] = zones
     return {name: _compared(sizes) for name, sizes in found.items()}

@@ -2,10 +2,10 @@
 
     python -m bench.scale [--users 1000000]        (make scale)
 
-The deployed function pages the zone's index in a process of its own, against `bench.database`. Once
-it is killed (SIGKILL) in mid-page, and its message delivered again, as SQS does; and whenever its
-time is up it hands over with a cursor, which is delivered too. At the end everybody must be in a
-message. A worker then allocates to the users of the last messages.
+The deployed function pages the zone's index in a process of its own, against `bench.database`. The
+zone is divided into ranges, and each of them is delivered, too. Once the function is killed
+(SIGKILL) amid a range, and its message delivered again, as SQS does. At the end everybody must be
+in a message. A worker then allocates to the users of the last messages.
 """
 
 from __future__ import annotations
@@ -39,50 +39,51 @@ WORKED = 50
 """How many messages the worker is given."""
 
 
-class Hurried(Context):
-    """A context whose time runs out: an invocation of six seconds."""
-
-    def __init__(self) -> None:
-        self._end = time.monotonic() + 6
-
-    def get_remaining_time_in_millis(self) -> int:  # type: ignore[override]
-        """What is left before a sweep must hand over, and ten seconds more."""
-        return int((self._end - time.monotonic()) * 1000) + 10_000
-
-
 def child(function: str, endpoint: str) -> int:
     """One invocation, its event on standard input; prints the memory it took."""
     os.environ.update(ENVIRONMENT | {"AWS_ENDPOINT_URL": endpoint, "POWERTOOLS_LOG_LEVEL": "ERROR"})
     import app
 
-    answer = getattr(app, function)(json.load(sys.stdin), Hurried())
+    answer = getattr(app, function)(json.load(sys.stdin), Context())
     print(peak_rss_mb())
     return len(answer["batchItemFailures"])
 
 
-def invoke(
-    database: Database, function: str, bodies: list[str], kill_after: float | None = None
-) -> float | None:
-    """Peak memory of an invocation in MB; None when it was killed."""
+def invoke(database: Database, function: str, bodies: list[str]) -> float:
+    """Peak memory of an invocation in MB."""
+    process = _started(database, function, bodies)
+    said, _ = process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"{function} failed")
+    return float(said.splitlines()[-1])
+
+
+def killed(database: Database, body: str) -> list[str]:
+    """A sweep that dies as soon as it has sent something: what that was."""
+    process = _started(database, "sweep_zone", [body])
+    sent: list[str] = []
+    while not sent:
+        time.sleep(0.005)
+        sent += database.control("messages")
+    process.kill()
+    process.communicate()
+    sent += database.control("messages")
+    return sent
+
+
+def _started(database: Database, function: str, bodies: list[str]) -> subprocess.Popen[str]:
     process = subprocess.Popen(
         [sys.executable, "-m", "bench.scale", "--child", function, "--endpoint", database.endpoint],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
-    event = json.dumps(sqs_event(bodies, function))
-    if kill_after is not None:
-        assert process.stdin is not None  # noqa: S101
-        process.stdin.write(event)
-        process.stdin.close()
-        time.sleep(kill_after)
-        process.kill()
-        process.wait()
-        return None
-    said, _ = process.communicate(event)
-    if process.returncode:
-        raise RuntimeError(f"{function} failed")
-    return float(said.splitlines()[-1])
+    assert process.stdin is not None  # noqa: S101
+    process.stdin.write(json.dumps(sqs_event(bodies, function)))
+    process.stdin.flush()
+    process.stdin.close()
+    process.stdin = None
+    return process
 
 
 def run(users: int, *, kill: bool) -> dict[str, Any]:
@@ -90,25 +91,27 @@ def run(users: int, *, kill: bool) -> dict[str, Any]:
     with serving() as database:
         seed(database, "user", users)
         set_clock(MIDNIGHT)
-        sweep = {"kind": "allocation", "timezone": ZONE, "cursor": None}
+        sweep = {"kind": "allocation", "timezone": ZONE}
         sweep |= dict.fromkeys(("first_midnight", "midnight", "as_of"), MIDNIGHT)
-        waiting = [json.dumps(sweep)]
+        waiting = [(1, json.dumps(sweep))]
         handed: list[str] = []
         memory: list[float] = []
-        kills = int(kill)
-        invocations = 0
+        invocations = longest = 0
         database.control("counts")
         while waiting:
-            body = waiting.pop()
-            invocations += 1
-            if kills:
-                kills -= 1
-                invoke(database, "sweep_zone", [body], kill_after=4.0)
-                waiting.append(body)
-            else:
-                memory.append(invoke(database, "sweep_zone", [body]) or 0.0)
+            hop, body = waiting.pop()
+            invocations, longest = invocations + 1, max(longest, hop)
+            if kill and hop > 1:
+                kill = False
+                waiting.append((hop, body))
+                handed += killed(database, body)
+                continue
+            memory.append(invoke(database, "sweep_zone", [body]))
             for message in database.control("messages"):
-                (waiting if '"kind"' in message else handed).append(message)
+                if '"kind"' in message:
+                    waiting.append((hop + 1, message))
+                else:
+                    handed.append(message)
         requests = sum(database.control("counts")["requests"].values())
         times = Counter(user for message in handed for user in json.loads(message)["user_ids"])
         if len(times) != users:
@@ -122,11 +125,12 @@ def run(users: int, *, kill: bool) -> dict[str, Any]:
         return {
             "users": users,
             "invocations": invocations,
+            "longest_chain": longest,
             "messages_per_1000_users": round(len(handed) / users * 1000, 3),
             "users_handed_on_twice": sum(1 for count in times.values() if count > 1),
             "requests_per_1000_users": round(requests / users * 1000, 3),
             "sweep_mb": round(max(memory), 1),
-            "worker_mb": round(worker or 0.0, 1),
+            "worker_mb": round(worker, 1),
             "allocated": allocated,
             "requests_per_allocation": round(sum(counts["requests"].values()) / allocated, 3),
             "write_units_per_allocation": round(counts["write"] / allocated, 3),

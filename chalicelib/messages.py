@@ -6,7 +6,7 @@ as long again in a dead-letter queue: those from before there was one are read, 
 
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
@@ -22,6 +22,7 @@ from chalicelib.domain.fields import (
     shown,
 )
 from chalicelib.domain.instants import format_instant, parse_instant
+from chalicelib.domain.ranges import WHOLE, Range
 
 USERS_A_MESSAGE = 100
 """How many users one worker message carries: as many subscriptions as one batch read takes."""
@@ -42,11 +43,12 @@ class SweepKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """One pass over one timezone.
+    """One pass over one timezone, or over a range of it.
 
     It covers the midnights from ``first_midnight`` to ``midnight``, which differ where a tick finds
     a zone due for several days at once. ``as_of`` is the tick's instant: what is due by then is
-    done. ``cursor`` is where an earlier invocation stopped; it begins with the timezone's own name.
+    done. ``range`` is what an earlier invocation has divided the zone into, and ``cursor`` where in
+    it that one stopped; it begins with the timezone's own name.
     """
 
     kind: SweepKind
@@ -56,6 +58,7 @@ class Sweep:
     as_of: datetime
     cursor: str | None = None
     correlation_id: str | None = None
+    range: Range = WHOLE
 
     def body(self) -> str:
         """The message text."""
@@ -66,6 +69,7 @@ class Sweep:
                 "first_midnight": format_instant(self.first_midnight),
                 "midnight": format_instant(self.midnight),
                 "as_of": format_instant(self.as_of),
+                "range": self.range.bits or None,
                 "cursor": self.cursor,
                 "correlation_id": self.correlation_id,
             }
@@ -80,6 +84,7 @@ class Sweep:
         first_midnight = fields.required("first_midnight", parse_instant)
         midnight = fields.required("midnight", parse_instant)
         as_of = fields.required("as_of", parse_instant)
+        range_ = fields.optional("range", Range.parse) or WHOLE
         cursor = fields.optional("cursor", _parse_cursor)
         correlation_id = fields.optional("correlation_id", parse_correlation_id)
         fields.finish()
@@ -87,7 +92,10 @@ class Sweep:
             raise InvalidInput.of("first_midnight", "must not be after midnight")
         if cursor is not None and not cursor.startswith(f"{timezone} "):
             raise InvalidInput.of("cursor", f"is of another zone than {timezone}: {shown(cursor)}")
-        return cls(kind, timezone, first_midnight, midnight, as_of, cursor, correlation_id)
+        if range_.is_whole:
+            # Of a release whose index was in another order: where it stopped says nothing here.
+            cursor = None
+        return cls(kind, timezone, first_midnight, midnight, as_of, cursor, correlation_id, range_)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,18 +133,16 @@ UNKNOWN_ZONES = "unknown"
 
 @dataclass(frozen=True, slots=True)
 class ZoneCheck:
-    """The count of one zone for a period, one of the ``zones`` of a run.
+    """The count of one zone for a period, one of the ``zones`` of a run; or of a range of it.
 
     ``timezone`` can be `UNKNOWN_ZONES`: who lives in a zone that the database has no more.
-    ``after`` is the user an earlier invocation stopped at, and ``tally`` what it had counted.
     """
 
     run: str
     period: Period
     timezone: str
     zones: int
-    after: str | None = None
-    tally: Tally = field(default_factory=Tally)
+    range: Range = WHOLE
     correlation_id: str | None = None
 
     def body(self) -> str:
@@ -147,8 +153,7 @@ class ZoneCheck:
                 "period": str(self.period),
                 "timezone": self.timezone,
                 "zones": self.zones,
-                "after": self.after,
-                "tally": self.tally.values(),
+                "range": self.range.bits or None,
                 "correlation_id": self.correlation_id,
             }
         )
@@ -161,11 +166,13 @@ class ZoneCheck:
         period = fields.required("period", lambda field, value: Period.parse(value, field))
         timezone = fields.required("timezone", _parse_checked_zone)
         zones = fields.required("zones", _parse_zones)
-        after = fields.optional("after", parse_user_id)
-        tally = fields.required("tally", Tally.parse)
+        range_ = fields.optional("range", Range.parse) or WHOLE
         correlation_id = fields.optional("correlation_id", parse_correlation_id)
+        # Of a release that went through a zone in one chain: such a zone is counted anew.
+        fields.optional("after", parse_user_id)
+        fields.optional("tally", Tally.parse)
         fields.finish()
-        return cls(run, period, timezone, zones, after, tally, correlation_id)
+        return cls(run, period, timezone, zones, range_, correlation_id)
 
 
 @dataclass(frozen=True, slots=True)

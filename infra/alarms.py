@@ -165,11 +165,20 @@ def functions(template: Json) -> Iterator[Part]:
         yield Part(_short_name(function["FunctionName"]), {"FunctionName": {"Ref": logical_id}})
 
 
+def queue_readers(template: Json) -> Iterator[Part]:
+    """The functions that read a queue: any of them can be in a loop."""
+    return _readers(template, "SQS")
+
+
 def stream_readers(template: Json) -> Iterator[Part]:
     """The functions that read a table's stream."""
+    return _readers(template, "DynamoDB")
+
+
+def _readers(template: Json, source: str) -> Iterator[Part]:
     for logical_id, function in of_type(template, "AWS::Serverless::Function"):
         events = function.get("Events", {}).values()
-        if any(event["Type"] == "DynamoDB" for event in events):
+        if any(event["Type"] == source for event in events):
             yield Part(_short_name(function["FunctionName"]), {"FunctionName": {"Ref": logical_id}})
 
 
@@ -233,6 +242,16 @@ SYMPTOMS = (
         "Throttles",
         Statistic.SUM,
         PerStage(dev=50, prod=5),
+    ),
+    # Lambda says it nowhere else: no error, no throttle, no line in a log, and no dead letter.
+    Symptom(
+        "recursive-invocations-dropped",
+        "Lambda takes {part} for an endless loop and has dropped what it should have handled.",
+        queue_readers,
+        "AWS/Lambda",
+        "RecursiveInvocationsDropped",
+        Statistic.SUM,
+        PerStage(dev=1, prod=1),
     ),
     Symptom(
         "stream-age",

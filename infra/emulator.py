@@ -396,6 +396,73 @@ def _extract_metrics() -> None:
     cloudwatch_logs._append_log_events = appended  # noqa: SLF001
 
 
+def _count_hops() -> None:
+    """Has Lambda end a chain of more than 16 invocations through a queue, as AWS does.
+
+    What a function sends bears the lineage of the invocation it was sent in; a function that is
+    invoked more often than that in one chain is not invoked again, and what it should have been
+    given is gone, unless its property `RecursiveLoop` is `Allow`. The metric
+    `RecursiveInvocationsDropped` is all that tells of it. (AWS Lambda Developer Guide, "Use Lambda
+    recursive loop detection": https://docs.aws.amazon.com/lambda/latest/dg/invocation-recursion.html)
+
+    ministack counts invocations that functions ask for themselves. Here the count travels with the
+    messages, too; of a batch, that which has come farthest counts.
+    """
+    from ministack.services import lambda_svc, sqs
+    from ministack.services.cloudformation import provisioners
+
+    handle = sqs.handle_request
+    attributes_of = sqs._build_send_sys_attrs  # noqa: SLF001 - they have no other door
+    run_batch = lambda_svc._run_sqs_batch  # noqa: SLF001
+    hops: ContextVar[int] = ContextVar("hops", default=0)
+
+    async def handled(
+        method: str, path: str, headers: dict[str, str], body: bytes, query: dict[str, Any]
+    ) -> Any:
+        hops.set(lambda_svc._inbound_invoke_depth(headers))  # noqa: SLF001
+        return await handle(method, path, headers, body, query)
+
+    def attributes(now: float, given: dict[str, Any]) -> dict[str, Any]:
+        return {**attributes_of(now, given), "Hops": hops.get()}
+
+    def run(
+        mapping: dict[str, Any],
+        function: dict[str, Any],
+        event: dict[str, Any],
+        batch: list[dict[str, Any]],
+        queue_url: str,
+        *rest: Any,
+    ) -> None:
+        hop = 1 + max(message.get("sys", {}).get("Hops", 0) for message in batch)
+        if lambda_svc._recursive_loop_drop(mapping["FunctionName"], function, hop):  # noqa: SLF001
+            handles = {message["receipt_handle"] for message in batch}
+            sqs._delete_messages_for_esm(queue_url, handles)  # noqa: SLF001
+            return
+        lambda_svc._invoke_depth.set(hop)  # noqa: SLF001
+        run_batch(mapping, function, event, batch, queue_url, *rest)
+
+    def obeying(provision: Any, place: int) -> Any:
+        """Has what makes or changes a function, by the properties at a place, heed `RecursiveLoop`.
+
+        Only the API of its own does so in ministack.
+        """
+
+        def provisioned(*arguments: Any, **more: Any) -> Any:
+            name, attributes = provision(*arguments, **more)
+            loop = arguments[place].get("RecursiveLoop", "Terminate")
+            lambda_svc._functions[name]["recursive_loop"] = loop  # noqa: SLF001
+            return name, attributes
+
+        return provisioned
+
+    sqs.handle_request = handled
+    sqs._build_send_sys_attrs = attributes  # noqa: SLF001
+    lambda_svc._run_sqs_batch = run  # noqa: SLF001
+    function = provisioners._RESOURCE_HANDLERS["AWS::Lambda::Function"]  # noqa: SLF001
+    function["create"] = obeying(function["create"], 1)
+    function["update"] = obeying(function["update"], 2)
+
+
 _OF_AUTHORIZER = re.compile(rb"\$context\.authorizer\.(\w+)")
 
 _INSERT_INTO = re.compile(r'INSERT INTO "([\w.-]+)" ')
@@ -418,6 +485,7 @@ def _main() -> None:
     _wait_for_subscribers()
     _look_for_dkim()
     _extract_metrics()
+    _count_hops()
     # ministack reads the command line, of which this program's has nothing for it.
     sys.argv[1:] = []
     main()

@@ -1,7 +1,13 @@
 """The monthly count: that everybody who was due was allocated, and once.
 
-    check-completeness ─► queue `checks` ─► check-zone ─► completeness/<period>/<run>/zones/<zone>
-                          one per timezone                 the last one: …/summary.json and .txt
+    check-completeness ─► queue `checks` ─► check-zone ─► completeness/<period>/<run>/
+                          one per timezone                ├─ ranges/<zone>/<range>, of large zones
+                                                          ├─ zones/<zone>
+                                                          └─ summary.json and .txt, by the last one
+
+A zone of many users is divided into ranges, like a sweep, and whoever is last of them adds them up.
+A range that proves too large is divided again, and what was counted of it is counted anew. So it
+may be reported as a whole and in parts, if a message comes twice: then the whole is what counts.
 
 A zone that has left the database of timezones is swept by no tick and would be counted by nobody:
 one check more goes through all users and counts those who live in such a zone.
@@ -27,6 +33,7 @@ from chalicelib.domain.errors import CreditsError, InvalidInput, LedgerCorrupt, 
 from chalicelib.domain.fields import FieldReader
 from chalicelib.domain.instants import parse_instant
 from chalicelib.domain.ledger import LedgerEntry
+from chalicelib.domain.ranges import Range, bits_for, tiling
 from chalicelib.domain.subscriptions import Subscription
 from chalicelib.messages import UNKNOWN_ZONES, ZoneCheck
 from chalicelib.metrics import Metric, count
@@ -38,6 +45,14 @@ from .records import Answer, Event, handle_records, in_this_context
 from .sweeps import TIME_TO_HAND_OVER
 
 USERS_A_PAGE = 100
+
+USERS_A_RANGE = 5_000
+"""What one invocation counts in some twenty seconds: zones with more are divided."""
+
+SEGMENT_BITS = 8
+"""A table that one invocation cannot go through is scanned in 256 segments: 40,000 of ten million
+users are sixteen pages. They are divided no more, for DynamoDB's segments need not lie within each
+other."""
 
 ENTRIES_A_READ = 25
 """How many entries one query reads: most users have fewer since their month began."""
@@ -101,16 +116,59 @@ def _parse(event: object) -> tuple[Period, list[str] | None]:
 
 
 def _check(services: Services, check: ZoneCheck, is_time_up: Callable[[], bool]) -> None:
-    count_page = _count_strangers if check.timezone == UNKNOWN_ZONES else _count_users
-    tally, after = check.tally, check.after
+    count_all = _count_strangers if check.timezone == UNKNOWN_ZONES else _count_users
+    counted = count_all(services, check, is_time_up)
+    if isinstance(counted, Tally):
+        _report(services, check, counted)
+    else:
+        services.queues.send_checks(replace(check, range=part).body() for part in counted)
+
+
+def _count_users(
+    services: Services, check: ZoneCheck, is_time_up: Callable[[], bool]
+) -> Tally | list[Range]:
+    """Counts the users of a range; or the parts it is to be counted in."""
+    tally, users, after = Tally(), 0, None
     while True:
-        counted_now, after = count_page(services, check, after)
-        tally += counted_now
+        page = services.subscriptions.users_of(check.timezone, after, USERS_A_PAGE, check.range)
+        users += len(page.user_ids)
+        after = page.last_user_id
+        if after is not None:
+            expected = check.range.expected(users, after)
+            if check.range.is_whole and expected > USERS_A_RANGE:
+                return check.range.parts(bits_for(expected, USERS_A_RANGE))
+            if check.range.is_divisible and is_time_up():
+                return check.range.parts()
+        tally += sum(_tallies(services, check.period, page.user_ids), Tally())
         if after is None:
-            break
-        if is_time_up():
-            services.queues.send_checks([replace(check, after=after, tally=tally).body()])
+            return tally
+
+
+def _count_strangers(
+    services: Services, check: ZoneCheck, is_time_up: Callable[[], bool]
+) -> Tally | list[Range]:
+    """The same of the users in the whole table whose zone is unknown."""
+    tally, after = Tally(), None
+    while True:
+        page = services.subscriptions.timezones(after, check.range)
+        lost = {user: zone for user, zone in page.timezones.items() if not calendar.is_known(zone)}
+        if lost:
+            logger().error("timezones unknown", users=len(lost), zones=dict(Counter(lost.values())))
+        tally += Tally.unchecked_of(*lost)
+        after = page.last_user_id
+        if after is None:
+            return tally
+        if check.range.is_whole and is_time_up():
+            return check.range.parts(SEGMENT_BITS)
+
+
+def _report(services: Services, check: ZoneCheck, tally: Tally) -> None:
+    """Writes what was counted; and what that completes: the zone, and the summary of all zones."""
+    if not check.range.is_whole:
+        whole = _added_up(services, check, tally)
+        if whole is None:
             return
+        tally = whole
     if check.timezone == UNKNOWN_ZONES:
         count(Metric.TIMEZONE_UNKNOWN, tally.unchecked)
     folder = f"{_folder(check.period, check.run)}/zones/"
@@ -122,23 +180,17 @@ def _check(services: Services, check: ZoneCheck, is_time_up: Callable[[], bool])
         _summarize(services, check, keys)
 
 
-def _count_users(
-    services: Services, check: ZoneCheck, after: str | None
-) -> tuple[Tally, str | None]:
-    """A page of the users of a zone, and after whom to go on."""
-    page = services.subscriptions.users_of(check.timezone, after, USERS_A_PAGE)
-    return sum(_tallies(services, check.period, page.user_ids), Tally()), page.last_user_id
-
-
-def _count_strangers(
-    services: Services, _check: ZoneCheck, after: str | None
-) -> tuple[Tally, str | None]:
-    """Those of a page of all users whose zone is unknown, and after whom to go on."""
-    page = services.subscriptions.timezones(after)
-    lost = {user: zone for user, zone in page.timezones.items() if not calendar.is_known(zone)}
-    if lost:
-        logger().error("timezones unknown", users=len(lost), zones=dict(Counter(lost.values())))
-    return Tally.unchecked_of(*lost), page.last_user_id
+def _added_up(services: Services, check: ZoneCheck, tally: Tally) -> Tally | None:
+    """Reports a range; the tally of its zone, if all of it has been reported now."""
+    folder = f"{_folder(check.period, check.run)}/ranges/{check.timezone}/"
+    services.reports.put(f"{folder}{check.range.bits}.json", json.dumps(tally.values()))
+    keys = services.reports.keys(folder)
+    ranges = tiling(Range(key.removeprefix(folder).removesuffix(".json")) for key in keys)
+    if ranges is None:
+        return None
+    with ThreadPoolExecutor(services.threads) as pool:
+        texts = pool.map(services.reports.get, (f"{folder}{each.bits}.json" for each in ranges))
+        return sum((Tally.parse("report", json.loads(text)) for text in texts), Tally())
 
 
 def _tallies(services: Services, period: Period, user_ids: list[str]) -> list[Tally]:

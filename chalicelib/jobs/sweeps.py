@@ -1,17 +1,23 @@
 """Sweeps: page through one timezone's index and hand its users on, a hundred to a message.
 
-A sweep that runs out of time sends itself on with a cursor. One that dies is delivered again and
-starts from its own cursor; what it hands on twice changes nothing, the workers see to that.
+    zone ─┬─► range 0000 ─► …          a zone of very many users is divided into ranges, which are
+          ├─► range 0001 ─► …          swept at the same time; a range that proves too large for
+          └─► …                        one invocation is divided again, into ever narrower ones
+
+What is left of a sweep is never handed to a single successor: a chain of invocations would grow
+with the zone, and Lambda ends one of more than about 16. A sweep that dies is delivered again and
+starts from its own beginning; what it hands on twice changes nothing, the workers see to that.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from chalicelib.domain import calendar
 from chalicelib.domain.errors import InvalidInput
 from chalicelib.domain.fields import shown
+from chalicelib.domain.ranges import Range, bits_for, place_of
 from chalicelib.messages import (
     USERS_A_MESSAGE,
     ExpiringSoon,
@@ -29,11 +35,29 @@ from .records import Answer, Event, handle_records
 USERS_A_PAGE = USERS_A_MESSAGE * MESSAGES_A_REQUEST
 """A page of the index fills exactly one request to SQS."""
 
+USERS_A_RANGE = {
+    SweepKind.ALLOCATION: 50_000,
+    SweepKind.EXPIRY: 50_000,
+    SweepKind.REMINDER: 10_000,
+}
+"""What one invocation hands on in some five seconds: zones with more are divided. A reminder is a
+message of its own, and so takes five times as long."""
+
 TIME_TO_HAND_OVER = 10_000
 """Milliseconds before its timeout at which a function stops paging and hands the sweep on."""
 
-Page = tuple[list[str], str | None]
-"""Users of a zone, and the cursor behind them (None: the zone is done)."""
+
+class Page(NamedTuple):
+    """Whom a sweep has found, and the cursor behind them (None: it is over).
+
+    ``expected``: about how many its range has. ``instants``: when the batch of each user expires,
+    where the sweep is about that.
+    """
+
+    user_ids: list[str]
+    cursor: str | None
+    expected: int
+    instants: list[datetime]
 
 
 def sweep_zones(services: Services, event: Event, context: Any) -> Answer:
@@ -54,46 +78,122 @@ def sweep_zones(services: Services, event: Event, context: Any) -> Answer:
 
 
 def _sweep(services: Services, sweep: Sweep, is_time_up: Callable[[], bool]) -> None:
-    if sweep.kind is SweepKind.REMINDER:
-        _remind(services, sweep, is_time_up)
-        return
-    if sweep.kind is SweepKind.ALLOCATION:
-        pages, send = _allocation_pages(services, sweep), services.queues.send_allocations
-    else:
-        pages, send = _expiry_pages(services, sweep), services.queues.send_expiries
     users = 0
-    for user_ids, cursor in pages:
-        users += len(user_ids)
-        send(
-            UsersMessage(sweep.as_of, tuple(chunk), correlation_id()).body()
-            for chunk in chunks(user_ids, USERS_A_MESSAGE)
-        )
-        if cursor and is_time_up():
+    for page in _pages(services, sweep):
+        users += _hand_on(services, sweep, page)
+        if page.cursor and _is_to_be_divided(sweep, page.expected, is_time_up):
             services.queues.send_sweeps(
-                [replace(sweep, cursor=cursor, correlation_id=correlation_id()).body()]
+                replace(part, correlation_id=correlation_id()).body()
+                for part in _rest(sweep, page.cursor, page.expected)
             )
             break
     if users:
-        logger().info("sweep", kind=sweep.kind.value, timezone=sweep.timezone, users=users)
+        logger().info(
+            "sweep",
+            kind=sweep.kind.value,
+            timezone=sweep.timezone,
+            range=sweep.range.bits,
+            users=users,
+        )
+
+
+def _pages(services: Services, sweep: Sweep) -> Iterator[Page]:
+    if sweep.kind is SweepKind.ALLOCATION:
+        return _allocation_pages(services, sweep)
+    if sweep.kind is SweepKind.EXPIRY:
+        return _expiry_pages(services, sweep)
+    return _reminder_pages(services, sweep)
+
+
+def _hand_on(services: Services, sweep: Sweep, page: Page) -> int:
+    """Sends a page to those who work on it; answers how many users or reminders that were."""
+    if sweep.kind is SweepKind.REMINDER:
+        # Each user and instant is a message of its own: whether credits are left, and whether the
+        # user was told before, is for the sender to see.
+        return services.queues.send_notifications(
+            ExpiringSoon(user_id, expires_at, sweep.as_of, correlation_id()).body()
+            for user_id, expires_at in zip(page.user_ids, page.instants, strict=True)
+        )
+    queues = services.queues
+    is_allocation = sweep.kind is SweepKind.ALLOCATION
+    send = queues.send_allocations if is_allocation else queues.send_expiries
+    user_ids = dict.fromkeys(page.user_ids)  # a user with several batches is named once
+    send(
+        UsersMessage(sweep.as_of, tuple(chunk), correlation_id()).body()
+        for chunk in chunks(user_ids, USERS_A_MESSAGE)
+    )
+    return len(user_ids)
+
+
+# --- Ranges ---------------------------------------------------------------------------------------
+
+
+def _is_to_be_divided(sweep: Sweep, expected: int, is_time_up: Callable[[], bool]) -> bool:
+    if sweep.range.is_whole and expected > USERS_A_RANGE[sweep.kind]:
+        return True
+    return sweep.range.is_divisible and is_time_up()
+
+
+def _rest(sweep: Sweep, cursor: str, expected: int) -> Iterator[Sweep]:
+    """What is left of a sweep behind a cursor, in ranges: the cursor is for those it lies in."""
+    if sweep.kind is not SweepKind.ALLOCATION:
+        return _rest_of_shards(sweep, cursor)
+    bits = bits_for(expected, USERS_A_RANGE[sweep.kind]) if sweep.range.is_whole else None
+    user_id = _place_in_zone(sweep, cursor)
+    return (
+        replace(sweep, range=part, cursor=cursor if user_id in part else None)
+        for part in sweep.range.parts(bits)
+        if part.last >= place_of(user_id)
+    )
+
+
+def _rest_of_shards(sweep: Sweep, cursor: str) -> Iterator[Sweep]:
+    """The same of a sweep through the expiry index: its shards, and then parts of a shard."""
+    shard, _ = _expiry_position(sweep, cursor)
+    shard_bits = _shard_bits()
+    if len(sweep.range.bits) < shard_bits:
+        for part in sweep.range.parts(shard_bits - len(sweep.range.bits)):
+            number = int(part.bits, 2)
+            if number >= shard:
+                yield replace(sweep, range=part, cursor=cursor if number == shard else None)
+    else:
+        for part in sweep.range.parts():
+            yield replace(sweep, range=part, cursor=cursor)
+
+
+def _shard_bits() -> int:
+    """How many bits of a range are the number of a shard of the expiry index.
+
+    Further bits are those of the users' places: their sweep goes through the whole shard, which is
+    quickly read, and hands on a part of it.
+    """
+    return EXPIRY_SHARDS.bit_length() - 1
+
+
+def _place_in_zone(sweep: Sweep, cursor: str) -> str:
+    return cursor.removeprefix(f"{sweep.timezone} ")
+
+
+# --- What there is --------------------------------------------------------------------------------
 
 
 def _allocation_pages(services: Services, sweep: Sweep) -> Iterator[Page]:
-    """The users of the zone who can receive allocations."""
-    after = sweep.cursor.removeprefix(f"{sweep.timezone} ") if sweep.cursor else None
+    """The users of the range who can receive allocations."""
+    after = _place_in_zone(sweep, sweep.cursor) if sweep.cursor else None
+    users = 0
     while True:
-        page = services.subscriptions.users_of(sweep.timezone, after, USERS_A_PAGE)
+        page = services.subscriptions.users_of(sweep.timezone, after, USERS_A_PAGE, sweep.range)
+        users += len(page.user_ids)
         after = page.last_user_id
-        yield page.user_ids, f"{sweep.timezone} {after}" if after else None
         if after is None:
+            yield Page(page.user_ids, None, users, [])
             return
+        expected = sweep.range.expected(users, after)
+        yield Page(page.user_ids, f"{sweep.timezone} {after}", expected, [])
 
 
-def _remind(services: Services, sweep: Sweep, is_time_up: Callable[[], bool]) -> None:
-    """Announces what expires on the days that end some days after the sweep's midnights.
-
-    Each user and instant is a message of its own: whether credits are left, and whether the user
-    was told before, is for the sender to see.
-    """
+def _reminder_pages(services: Services, sweep: Sweep) -> Iterator[Page]:
+    """What expires on the days that end some days after the sweep's midnights."""
     days = timedelta(days=services.settings.expiring_soon_days)
     if not days:
         return
@@ -101,63 +201,59 @@ def _remind(services: Services, sweep: Sweep, is_time_up: Callable[[], bool]) ->
     first = calendar.local_date(timezone, sweep.first_midnight) + days
     last = calendar.local_date(timezone, sweep.midnight) + days
     after = calendar.midnight(timezone, first - timedelta(days=1))
-    reminders = 0
-    for expiring, cursor in _expiring_pages(
-        services, sweep, after, calendar.midnight(timezone, last)
-    ):
-        reminders += services.queues.send_notifications(
-            ExpiringSoon(user_id, expires_at, sweep.as_of, correlation_id()).body()
-            for user_id, expires_at in expiring
-        )
-        if cursor and is_time_up():
-            services.queues.send_sweeps(
-                [replace(sweep, cursor=cursor, correlation_id=correlation_id()).body()]
-            )
-            break
-    if reminders:
-        logger().info("sweep", kind=sweep.kind.value, timezone=timezone, users=reminders)
+    yield from _expiring_pages(services, sweep, after, calendar.midnight(timezone, last))
 
 
 def _expiry_pages(services: Services, sweep: Sweep) -> Iterator[Page]:
-    """The users with batches that expire on the days that end at the sweep's midnights.
+    """What expires on the days that end at the sweep's midnights.
 
     Whole days and not their midnights alone: a change of the zone's rules may have moved those.
     """
     after = calendar.day_start(sweep.timezone, sweep.first_midnight - timedelta(seconds=1))
-    for expiring, cursor in _expiring_pages(services, sweep, after, sweep.midnight):
-        # A user with several batches is named once.
-        yield list(dict.fromkeys(user_id for user_id, _ in expiring)), cursor
+    return _expiring_pages(services, sweep, after, sweep.midnight)
 
 
 def _expiring_pages(
     services: Services, sweep: Sweep, after: datetime, until: datetime
-) -> Iterator[tuple[list[tuple[str, datetime]], str | None]]:
-    """Pages of whose batches expire in ``(after, until]``, and the cursor behind each page."""
-    shard, key = _expiry_position(sweep)
+) -> Iterator[Page]:
+    """Whose batches expire in ``(after, until]``."""
+    shards = _shards(sweep)
+    users = Range(sweep.range.bits[_shard_bits() :])
+    is_all = users.is_whole
+    shard, key = _expiry_position(sweep, sweep.cursor) if sweep.cursor else (shards.start, None)
     found: dict[tuple[str, datetime], None] = {}
-    while shard < EXPIRY_SHARDS:
-        page = services.ledger.expiring(
-            sweep.timezone, shard, after, until, key, USERS_A_PAGE - len(found)
-        )
-        found.update(dict.fromkeys(zip(page.user_ids, page.instants, strict=True)))
+    seen = reads = 0
+    while shard in shards:
+        # A sweep that leaves out most of what it reads must not read ever fewer.
+        limit = USERS_A_PAGE - len(found) if is_all else USERS_A_PAGE
+        page = services.ledger.expiring(sweep.timezone, shard, after, until, key, limit)
+        batches = zip(page.user_ids, page.instants, strict=True)
+        found.update((batch, None) for batch in batches if is_all or batch[0] in users)
+        seen += len(page.user_ids)
+        reads += 1
         key = page.last_key
         if key is None:
             shard += 1
-        if len(found) >= USERS_A_PAGE:
-            more = shard < EXPIRY_SHARDS
-            yield list(found), f"{sweep.timezone} {shard:02} {key or ''}" if more else None
-            found = {}
-    if found:
-        yield list(found), None
+        is_over = shard not in shards
+        if is_over or len(found) >= USERS_A_PAGE or reads == EXPIRY_SHARDS:
+            yield Page(
+                [user_id for user_id, _ in found],
+                None if is_over else f"{sweep.timezone} {shard:02} {key or ''}",
+                seen * EXPIRY_SHARDS // max(1, shard),
+                [instant for _, instant in found],
+            )
+            found, reads = {}, 0
 
 
-def _expiry_position(sweep: Sweep) -> tuple[int, str | None]:
+def _shards(sweep: Sweep) -> range:
+    """The shards of the expiry index that a sweep goes through."""
+    bits = sweep.range.bits[: _shard_bits()]
+    return range(int(bits.ljust(_shard_bits(), "0"), 2), int(bits.ljust(_shard_bits(), "1"), 2) + 1)
+
+
+def _expiry_position(sweep: Sweep, cursor: str) -> tuple[int, str | None]:
     """The shard and the key in it to go on after."""
-    if sweep.cursor is None:
-        return 0, None
-    shard, _, key = sweep.cursor.removeprefix(f"{sweep.timezone} ").partition(" ")
-    if not (shard.isascii() and shard.isdigit() and int(shard) < EXPIRY_SHARDS):
-        raise InvalidInput.of(
-            "cursor", f"must be a cursor a sweep gave out; is {shown(sweep.cursor)}"
-        )
-    return int(shard), key or None
+    shard, _, key = cursor.removeprefix(f"{sweep.timezone} ").partition(" ")
+    if shard.isascii() and shard.isdigit() and int(shard) in _shards(sweep):
+        return int(shard), key or None
+    raise InvalidInput.of("cursor", f"must be a cursor a sweep gave out; is {shown(cursor)}")

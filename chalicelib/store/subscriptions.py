@@ -1,8 +1,10 @@
 """The subscriptions table: one item a user, edited under optimistic locking.
 
-Keys of table ``subscriptions``: partition ``user_id``. Index ``by_timezone``: partition
-``allocation_timezone``, sort ``user_id``, keys only. Only subscriptions that can receive
-allocations carry ``allocation_timezone``, so a sweep reads nobody else.
+Keys of table ``subscriptions``: partition ``user_id``. Index ``by_timezone``, keys only: partition
+``allocation_timezone``, sort ``spread``, which is ``<place>#<user id>``, the place as 8 hexadecimal
+digits (`domain.ranges`). A range of a zone's users is then a range of keys, whatever their ids look
+like, and each key is one user's alone. Only subscriptions that can receive allocations carry both,
+so a sweep reads nobody else; a user's key never changes, so an edit writes nothing to the index.
 
 An item also keeps the ids of its latest edits. The SDK asks again when an answer was lost, and is
 then refused by what it wrote itself; the id tells that from the edit of somebody else:
@@ -23,9 +25,11 @@ from pynamodb.exceptions import DeleteError, PutError
 from pynamodb.expressions.operand import Path
 
 from chalicelib.domain import calendar
-from chalicelib.domain.errors import Contention, NotFound, VersionConflict
+from chalicelib.domain.errors import Contention, InvalidInput, NotFound, VersionConflict
+from chalicelib.domain.fields import shown
 from chalicelib.domain.instants import from_milliseconds, to_milliseconds
 from chalicelib.domain.notifications import ALL_KINDS, MailKind
+from chalicelib.domain.ranges import WHOLE, Range, place_of
 from chalicelib.domain.subscriptions import (
     BillingInterval,
     Subscription,
@@ -89,7 +93,7 @@ class SubscriptionStore:
         self._table = table
         self._pause = pause
         self._new_id = new_id
-        describe(connection, table, ("user_id",), by_timezone=("allocation_timezone", "user_id"))
+        describe(connection, table, ("user_id",), by_timezone=("allocation_timezone", "spread"))
 
     def get(self, user_id: str) -> Subscription:
         """The subscription as of now (strongly consistent). Raises `NotFound`."""
@@ -194,15 +198,26 @@ class SubscriptionStore:
             return True
         raise Contention(f"the subscription of user {user_id} is edited too often at the moment")
 
-    def users_of(self, timezone: str, after_user_id: str | None, limit: int) -> UsersPage:
-        """A page of the users of a timezone who can receive allocations, ordered by user id.
+    def users_of(
+        self, timezone: str, after_user_id: str | None, limit: int, range_: Range = WHOLE
+    ) -> UsersPage:
+        """A page of the users of a timezone who can receive allocations, ordered by their places.
 
-        A page can hold fewer than ``limit``, even nobody, and still not be the last.
+        Of a ``range_``, only those who are in it. A page can hold fewer than ``limit``, even
+        nobody, and still not be the last. Raises `InvalidInput` when the range ends before the
+        user to go on after.
         """
+        # '#' stands behind every place, and '$' behind every user of a place.
+        lower = f"{range_.first:08x}#"
+        if after_user_id:
+            lower = max(lower, f"{_spread(after_user_id)}\0")
+        upper = f"{range_.last:08x}$"
+        if lower > upper:  # DynamoDB would refuse that as if it were our mistake
+            raise InvalidInput.of("cursor", f"lies behind the range; is {shown(after_user_id)}")
         response = self._connection.query(
             self._table,
             timezone,
-            Path("user_id") > after_user_id if after_user_id else None,
+            Path("spread").between(lower, upper),
             index_name="by_timezone",
             limit=limit,
         )
@@ -210,13 +225,19 @@ class SubscriptionStore:
             [item["user_id"]["S"] for item in response["Items"]], end_of_page(response, "user_id")
         )
 
-    def timezones(self, after_user_id: str | None) -> TimezonesPage:
-        """A page of all users, a megabyte of the table in its own order, with their timezones."""
+    def timezones(self, after_user_id: str | None, range_: Range = WHOLE) -> TimezonesPage:
+        """A page of all users, a megabyte of the table in its own order, with their timezones.
+
+        Of a ``range_``, those in as many-th a segment of the table as the range is a part: DynamoDB
+        divides by its own hash and not by ours, so that only ranges of one width add up.
+        """
         start = {"user_id": text(after_user_id)} if after_user_id else None
         response = self._connection.scan(
             self._table,
             attributes_to_get=["user_id", "timezone"],
             exclusive_start_key=start,  # type: ignore[arg-type]  # wrong there
+            segment=None if range_.is_whole else int(range_.bits, 2),
+            total_segments=None if range_.is_whole else 1 << len(range_.bits),
         )
         timezones = {item["user_id"]["S"]: item["timezone"]["S"] for item in response["Items"]}
         return TimezonesPage(timezones, end_of_page(response, "user_id"))
@@ -309,7 +330,12 @@ def _item(subscription: Subscription) -> Item:
         item["suppressed_before"] = text(f"{before.because.value} {before.address_digest}")
     if subscription.can_receive:
         item["allocation_timezone"] = text(subscription.timezone)
+        item["spread"] = text(_spread(subscription.user_id))
     return item
+
+
+def _spread(user_id: str) -> str:
+    return f"{place_of(user_id):08x}#{user_id}"
 
 
 def _subscription(item: Item) -> Subscription:

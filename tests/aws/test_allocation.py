@@ -1,11 +1,14 @@
 """Monthly allocation: everybody once, at their own midnight, whatever happens to the messages."""
 
-import json
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from chalicelib.domain.instants import format_instant
-from chalicelib.messages import UsersMessage
+from chalicelib.domain.ranges import WHOLE, place_of
+from chalicelib.jobs.sweeps import USERS_A_RANGE
+from chalicelib.messages import Sweep, SweepKind, UsersMessage
 from tests.aws.world import World, at
 
 PARIS_FEBRUARY = "2026-01-31T23:00:00Z"
@@ -217,21 +220,75 @@ def test_a_sweep_hands_on_a_hundred_users_a_message(world: World) -> None:
     assert len({user for message in messages for user in message.user_ids}) == 250
 
 
-def test_a_sweep_that_runs_out_of_time_goes_on_where_it_stopped(
+def handed_on(world: World) -> list[str]:
+    """Whom the sweeps have handed on since this was asked last."""
+    messages = [UsersMessage.parse(body) for body in world.take("allocations")]
+    return [user_id for message in messages for user_id in message.user_ids]
+
+
+def test_a_sweep_that_runs_out_of_time_goes_on_in_ranges_where_it_stopped(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("chalicelib.jobs.sweeps.USERS_A_PAGE", 20)
-    for number in range(1, 51):
-        world.subscribe(f"user-{number:03}")
+    users = sorted((f"user-{number:03}" for number in range(1, 51)), key=place_of)
+    for user_id in users:
+        world.subscribe(user_id)
     world.context.remaining_milliseconds = 9_999
     world.allocation_tick(PARIS_FEBRUARY)
-    (first,) = world.take("sweeps")
-    world.deliver("sweeps", [first])
-    (second,) = world.take("sweeps")
-    assert json.loads(second)["cursor"] == "Europe/Paris user-020"
-    world.deliver("sweeps", [second])
-    world.drain()
-    assert all(len(world.history(f"user-{number:03}")) == 1 for number in range(1, 51))
+    (zone,) = world.take("sweeps")
+    world.deliver("sweeps", [zone])
+    assert handed_on(world) == users[:20]
+    rest = [Sweep.parse(body) for body in world.take("sweeps")]
+    (broken_off,) = [part for part in rest if part.cursor]
+    assert broken_off.cursor == f"Europe/Paris {users[19]}"
+    assert users[19] in broken_off.range
+    assert rest[0] is broken_off
+    assert [part.range for part in rest] == WHOLE.parts()[-len(rest) :]
+    # Whatever comes twice, those who are left are handed on once for each time.
+    world.deliver("sweeps", [part.body() for part in rest])
+    assert sorted(handed_on(world)) == sorted(users[20:])
+    world.deliver("sweeps", [rest[0].body()])
+    assert handed_on(world) == [user for user in users[20:] if user in broken_off.range]
+
+
+def test_a_zone_of_many_users_is_swept_in_ranges_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chalicelib.jobs.sweeps.USERS_A_PAGE", 10)
+    monkeypatch.setitem(USERS_A_RANGE, SweepKind.ALLOCATION, 20)
+    users = sorted((f"user-{number:03}" for number in range(1, 51)), key=place_of)
+    for user_id in users:
+        world.subscribe(user_id)
+    world.allocation_tick(PARIS_FEBRUARY)
+    world.deliver_waiting("sweeps")
+    assert handed_on(world) == users[:10]
+    rest = world.take("sweeps")
+    assert 10 < len(rest) <= 16
+    world.deliver("sweeps", rest)
+    assert handed_on(world) == users[10:]
+    assert world.take("sweeps") == []
+
+
+def test_a_zone_of_few_users_is_one_read_and_one_message(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.subscribe("1")
+    world.allocation_tick(PARIS_FEBRUARY)
+    sweeps = world.take("sweeps")
+    asked: list[str] = []
+
+    def watched(call: Callable[..., Any]) -> Callable[..., Any]:
+        def make(name: str, parameters: Any) -> Any:
+            asked.append(name)
+            return call(name, parameters)
+
+        return make
+
+    for service in (world.services.subscriptions._connection.client, world.services.queues._client):
+        monkeypatch.setattr(service, "_make_api_call", watched(service._make_api_call))
+    assert world.deliver("sweeps", sweeps) == []
+    assert asked == ["Query", "SendMessageBatch"]
+    assert (len(world.take("allocations")), world.take("sweeps")) == (1, [])
 
 
 def test_one_user_with_an_unknown_plan_stops_nobody_else(world: World) -> None:
@@ -260,4 +317,5 @@ def subscription_item(plan: str) -> dict[str, dict[str, str]]:
         "eligible_from": {"N": "0"},
         "version": {"N": "1"},
         "allocation_timezone": {"S": "Europe/Paris"},
+        "spread": {"S": "6b86b273#1"},
     }

@@ -213,6 +213,8 @@ def test_a_malformed_message_alone_is_reported_and_its_neighbours_are_processed(
         ({"cursor": "Europe/Rome user-1"}, "cursor: is of another zone than Europe/Paris"),
         ({"cursor": 5}, "cursor: must be a cursor a sweep gave out"),
         ({"cursor": "x" * 401}, "cursor: must be a cursor a sweep gave out"),
+        ({"range": "0102"}, "range: must be 1 to 16 of the digits 0 and 1"),
+        ({"range": "00", "cursor": "Europe/Paris 1"}, "cursor: lies behind the range; is '1'"),
         ({"midnight": None}, "midnight: is required"),
         ({"extra": 1}, "extra: is not a known field"),
     ],
@@ -229,13 +231,13 @@ def test_a_sweep_that_makes_no_sense_is_reported_with_the_field(
     assert world.take("allocations") == []
 
 
-@pytest.mark.parametrize("position", ["user", "32 ", "-1 ", "", "\ud800"])
+@pytest.mark.parametrize("position", ["user", "32 ", "16 ", "-1 ", "", "\ud800"])
 def test_an_expiry_cursor_without_a_shard_is_reported(
     world: World, caplog: pytest.LogCaptureFixture, position: str
 ) -> None:
     world.subscribe("1")
     world.expiry_tick("2026-01-14T23:00:00Z")
     body = world.take("sweeps")[0]
-    wrong = json.dumps({**json.loads(body), "cursor": f"Europe/Paris {position}"})
+    wrong = json.dumps({**json.loads(body), "range": "0", "cursor": f"Europe/Paris {position}"})
     assert world.deliver("sweeps", [wrong]) == [wrong]
     assert "cursor: must be a cursor a sweep gave out" in caplog.records[-1].__dict__["error"]

@@ -1,6 +1,7 @@
 """The monthly count: who was left out or allocated twice is found, and what is mended is seen."""
 
 import json
+import random
 from dataclasses import replace
 from typing import Any
 
@@ -155,24 +156,68 @@ def test_allocations_are_found_behind_many_other_entries(three: World) -> None:
     assert counts(summary(three)) == (4, 4, 0, 0)
 
 
-def test_a_count_that_runs_out_of_time_carries_on_what_it_counted(
+def started(world: World, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Starts to count Paris, a user at a time; answers the message."""
+    monkeypatch.setattr("chalicelib.jobs.completeness.USERS_A_PAGE", 1)
+    with correlated("r1"):
+        start_checks(world.services, {"period": "2026-02", "zones": ["Europe/Paris"]})
+    (message,) = world.take("checks")
+    return message
+
+
+def reported(world: World) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(
+        world.services.reports.get("completeness/2026-02/r1/summary.json")
+    )
+    return found
+
+
+def test_a_count_that_runs_out_of_time_is_divided_and_adds_up(
     three: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chalicelib.jobs.completeness.USERS_A_PAGE", 1)
     lose_the_message_of(three, "1")
+    zone = started(three, monkeypatch)
     three.context = Context(remaining_milliseconds=9_999)
-    with correlated("r1"):
-        start_checks(three.services, {"period": "2026-02", "zones": ["Europe/Paris"]})
-    (first,) = three.take("checks")
-    three.deliver("checks", [first])
-    (second,) = three.take("checks")
-    assert json.loads(second)["after"] == "1"
-    assert json.loads(second)["tally"]["missing_users"] == ["1"]
-    # The first one comes again, too.
-    assert three.deliver("checks", [first, second]) == []
-    three.drain()
-    found = json.loads(three.services.reports.get("completeness/2026-02/r1/summary.json"))
-    assert counts(found) == (3, 2, 1, 0)
+    assert three.deliver("checks", [zone]) == []
+    parts = three.take("checks")
+    assert [json.loads(part)["range"] for part in parts] == [f"{n:04b}" for n in range(16)]
+    three.context = Context()
+    # All but one: nothing is complete.
+    assert three.deliver("checks", parts[:7] + parts[8:]) == []
+    assert three.services.reports.keys("completeness/2026-02/r1/zones/") == []
+    # The zone comes again, is not divided this time, and one of its parts comes after it.
+    assert three.deliver("checks", [zone]) == []
+    assert counts(reported(three)) == (3, 2, 1, 0)
+    assert three.deliver("checks", [parts[7], parts[0]]) == []
+    assert counts(reported(three)) == (3, 2, 1, 0)
+    assert reported(three)["missing_users"] == ["1"]
+
+
+def test_a_zone_of_many_users_is_counted_in_ranges_whatever_comes_twice_and_in_what_order(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    users = [f"user-{number}" for number in range(24)]
+    for user_id in users:
+        world.subscribe(user_id)
+    world.allocation_tick(PARIS_FEBRUARY)
+    lose_the_message_of(world, "user-7")
+    monkeypatch.setattr("chalicelib.jobs.completeness.USERS_A_RANGE", 10)
+    chance = random.Random(7)
+    delivered: list[str] = []
+    waiting = [started(world, monkeypatch)]
+    while waiting:
+        message = waiting.pop(chance.randrange(len(waiting)))
+        # Now and then there is no time, and a range is divided again; not for ever.
+        world.context = Context(9_999 if len(delivered) < 10 else 30_000)
+        for body in (message, chance.choice([message, *delivered])):
+            assert world.deliver("checks", [body]) == []
+        delivered.append(message)
+        waiting += world.take("checks")
+        if waiting:
+            chance.shuffle(waiting)
+    assert len(delivered) > 17
+    assert counts(reported(world)) == (24, 23, 1, 0)
+    assert reported(world)["missing_users"] == ["user-7"]
 
 
 def test_the_schedule_counts_its_own_month_in_every_zone(three: World) -> None:
@@ -244,7 +289,7 @@ def test_where_every_timezone_is_known_the_count_of_all_zones_ends_the_alarm(
     assert [line["TimezoneUnknown"] for line in lines if "TimezoneUnknown" in line] == [[0]]
 
 
-def test_the_count_of_unknown_timezones_carries_on_where_it_ran_out_of_time(
+def test_the_count_of_unknown_timezones_goes_on_in_segments_where_it_ran_out_of_time(
     three: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     three.drain()
@@ -252,14 +297,27 @@ def test_the_count_of_unknown_timezones_carries_on_where_it_ran_out_of_time(
     for user_id in ("1", "2", "3", "4"):
         live_nowhere(three, user_id)
     monkeypatch.setattr("chalicelib.domain.calendar.zone_names", lambda: zones)
+    monkeypatch.setattr("chalicelib.jobs.completeness.SEGMENT_BITS", 2)
     scan = three.services.subscriptions._connection.scan
-    monkeypatch.setattr(
-        three.services.subscriptions._connection,
-        "scan",
-        lambda *arguments, **more: scan(*arguments, **{**more, "limit": 1}),
-    )
+    asked: set[tuple[int | None, int | None]] = set()
+
+    def scan_one(
+        *arguments: Any, segment: int | None, total_segments: int | None, **more: Any
+    ) -> Any:
+        """A page of one user; and what moto does not do: each user is in one segment."""
+        asked.add((segment, total_segments))
+        response = scan(*arguments, **{**more, "limit": 1})
+        response["Items"] = [
+            item
+            for item in response["Items"]
+            if segment is None or int(item["user_id"]["S"]) % (total_segments or 1) == segment
+        ]
+        return response
+
+    monkeypatch.setattr(three.services.subscriptions._connection, "scan", scan_one)
     three.context = Context(remaining_milliseconds=9_999)
     found = summary(three, zones=None)
+    assert asked == {(None, None), (0, 4), (1, 4), (2, 4), (3, 4)}
     assert (found["unchecked"], found["due"]) == (4, 0)
     assert sorted(found["unchecked_users"]) == ["1", "2", "3", "4"]
 

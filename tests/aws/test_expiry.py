@@ -1,5 +1,7 @@
 """Expiration: to the second when reading and spending, and a line in the ledger from the sweep."""
 
+import json
+
 import pytest
 
 from chalicelib.domain.errors import InsufficientCredits
@@ -84,27 +86,48 @@ def test_moving_house_does_not_move_the_expiry_of_credits_already_granted(world:
     assert world.summary()[-1] == ("expiration", -100, 0)
 
 
-def test_an_expiry_sweep_pages_through_all_shards_and_resumes(world: World) -> None:
+def test_an_expiry_sweep_that_runs_out_of_time_goes_on_shard_by_shard(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for number in range(1, 61):
         world.subscribe(f"user-{number:03}", plan="starter")
     world.allocate_at(PARIS_MAY)
     world.expiry_tick(PARIS_31_MAY)
     sweep, _ = world.take("sweeps")  # and the reminders'
     world.context.remaining_milliseconds = 0
-    import chalicelib.jobs.sweeps as module
-
-    original = module.USERS_A_PAGE
-    module.USERS_A_PAGE = 7
-    try:
-        rounds = 0
-        waiting = [sweep]
-        while waiting:
-            world.deliver("sweeps", waiting)
-            waiting = world.take("sweeps")
-            rounds += 1
-    finally:
-        module.USERS_A_PAGE = original
-    assert rounds == 9  # 60 users in pages of at least 7
+    monkeypatch.setattr("chalicelib.jobs.sweeps.USERS_A_PAGE", 7)
+    world.deliver("sweeps", [sweep])
+    shards = world.take("sweeps")
+    found = [json.loads(shard) for shard in shards]
+    assert {len(shard["range"]) for shard in found} == {5}
+    assert [bool(shard["cursor"]) for shard in found] == [True] + [False] * (len(found) - 1)
+    world.deliver("sweeps", shards)
+    assert world.take("sweeps") == []
     world.drain()
     assert all(world.balance(f"user-{number:03}") == 0 for number in range(1, 61))
     assert all(len(world.history(f"user-{number:03}")) == 2 for number in range(1, 61))
+
+
+def test_a_shard_of_very_many_is_divided_among_sweeps_that_each_hand_on_their_part(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever expires at one midnight is in one shard here: the reminders of it are the slowest."""
+    monkeypatch.setattr("chalicelib.store.ledger.zlib.crc32", lambda _: 0)
+    users = {f"user-{number:03}" for number in range(1, 41)}
+    for user_id in users:
+        world.subscribe(user_id, plan="starter")
+    world.allocate_at(PARIS_MAY)
+    world.take("notifications")
+    world.expiry_tick("2026-05-27T22:00:00Z")
+    _, reminders = world.take("sweeps")
+    monkeypatch.setattr("chalicelib.jobs.sweeps.USERS_A_PAGE", 4)
+    world.context.remaining_milliseconds = 9_999
+    waiting, depth, reminded = [reminders], 0, list[str]()
+    while waiting:
+        depth = max(depth, *(len(json.loads(body)["range"] or "") for body in waiting))
+        assert world.deliver("sweeps", waiting) == []
+        waiting = world.take("sweeps")
+        reminded += [json.loads(body)["user_id"] for body in world.take("notifications")]
+    assert set(reminded) == users
+    assert len(reminded) < 2 * len(users)
+    assert depth in (9, 13)

@@ -22,6 +22,7 @@ from chalicelib.domain.completeness import MOST_NAMED, Tally
 from chalicelib.domain.errors import Contention, InvalidInput, LedgerCorrupt, NotFound
 from chalicelib.domain.fields import parse_user_id
 from chalicelib.domain.ledger import EntryType, Request, grant, use
+from chalicelib.domain.ranges import Range
 from chalicelib.jobs import audits, completeness, manual, notifications
 from chalicelib.mails import links
 from chalicelib.mails.errors import MailPostponed
@@ -438,7 +439,7 @@ def test_a_preview_asks_a_hundred_times_at_most(
 def endless(pages: int) -> Callable[..., UsersPage]:
     count = iter(range(1, 10_000))
 
-    def users_of(_zone: str, _after: str | None, _limit: int) -> UsersPage:
+    def users_of(_zone: str, _after: str | None, _limit: int, _range: Range) -> UsersPage:
         place = next(count)
         last = None if place == pages else f"u{place}"
         return UsersPage([f"u{place}"], last)
@@ -455,15 +456,15 @@ def test_a_sweep_hands_over_ten_seconds_before_its_end(
     limits: list[int] = []
     pages_of = endless(3)
 
-    def users_of(zone: str, after: str | None, limit: int) -> UsersPage:
+    def users_of(zone: str, after: str | None, limit: int, range_: Range) -> UsersPage:
         limits.append(limit)
-        return pages_of(zone, after, limit)
+        return pages_of(zone, after, limit, range_)
 
     monkeypatch.setattr(world.services.subscriptions, "users_of", users_of)
     world.context = Context(remaining)
     assert world.deliver("sweeps", world.take("sweeps")[:1]) == []
     assert limits == [1000] * pages
-    assert len(world.take("sweeps")) == (1 if pages == 1 else 0)
+    assert bool(world.take("sweeps")) == (pages == 1)
 
 
 def test_a_sweep_of_reminders_hands_over_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -490,8 +491,10 @@ def test_a_sweep_of_reminders_hands_over_too(world: World, monkeypatch: pytest.M
     world.context = Context(9_999)
     assert world.deliver("sweeps", reminders[:1]) == []
     assert len(sent) == 1000
-    (rest,) = world.take("sweeps")
-    assert '"cursor":"Europe/Paris 00 k0"' in rest
+    rest = world.take("sweeps")
+    assert len(rest) == 32
+    assert '"range":"00000","cursor":"Europe/Paris 00 k0"' in rest[0]
+    assert '"range":"00001","cursor":null' in rest[1]
 
 
 def test_a_check_reads_a_hundred_users_and_few_entries_at_a_time(
@@ -506,9 +509,9 @@ def test_a_check_reads_a_hundred_users_and_few_entries_at_a_time(
         world.services.ledger.newest_first,
     )
 
-    def watched_users(zone: str, after: str | None, limit: int) -> UsersPage:
+    def watched_users(zone: str, after: str | None, limit: int, range_: Range) -> UsersPage:
         users.append(limit)
-        return users_of(zone, after, limit)
+        return users_of(zone, after, limit, range_)
 
     def watched_entries(user_id: str, *, page: int) -> Any:
         entries.append(page)

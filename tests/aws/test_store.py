@@ -25,6 +25,7 @@ from chalicelib.domain.errors import (
 )
 from chalicelib.domain.ledger import Account, EntryType, LedgerEntry, Request
 from chalicelib.domain.notifications import MailKind
+from chalicelib.domain.ranges import Range
 from chalicelib.domain.subscriptions import Subscription, SuppressedBecause
 from chalicelib.mails.errors import MailInDoubt, MailsUnrecorded
 from chalicelib.messages import UsersMessage
@@ -290,6 +291,7 @@ def test_a_subscription_is_stored_as_these_attributes(world: World) -> None:
         "email": {"S": "user1@example.com"},
         "timezone": {"S": "Europe/Paris"},
         "allocation_timezone": {"S": "Europe/Paris"},
+        "spread": {"S": "6b86b273#1"},
         "plan": {"S": "pro"},
         "billing_interval": {"S": "yearly"},
         "status": {"S": "active"},
@@ -614,10 +616,58 @@ def test_the_users_of_a_zone_come_in_pages_and_only_those_who_can_receive(world:
     world.subscribe("4", status="paused")
     world.subscribe("5", timezone="UTC")
     store = world.services.subscriptions
-    assert store.users_of("Europe/Paris", None, 2) == (["1", "2"], "2")
-    assert store.users_of("Europe/Paris", "2", 2) == (["3"], None)
+    # In the order of what their ids are hashed to: 4e… 6b… d4…
+    assert store.users_of("Europe/Paris", None, 2) == (["3", "1"], "1")
+    assert store.users_of("Europe/Paris", "1", 2) == (["2"], None)
     assert store.users_of("Asia/Tokyo", None, 2) == ([], None)
     assert sorted(store.scan("zzz", 2)) == ["1", "2", "3", "4", "5"]
+
+
+def test_a_range_of_a_zone_has_those_whose_place_is_in_it_also_where_two_share_one(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = {"a": 0, "b": 2**30 - 1, "c": 2**30, "d": 2**30, "e": 2**31 - 1, "f": 2**31}
+    places |= {"g": 2**32 - 1}
+    monkeypatch.setattr("chalicelib.store.subscriptions.place_of", places.__getitem__)
+    for user_id in places:
+        world.subscribe(user_id)
+
+    def users(bits: str) -> list[str]:
+        found, after = [], None
+        while True:
+            page = world.services.subscriptions.users_of("Europe/Paris", after, 1, Range(bits))
+            found += page.user_ids
+            after = page.last_user_id
+            if after is None:
+                return found
+
+    assert users("") == ["a", "b", "c", "d", "e", "f", "g"]
+    assert (users("00"), users("01"), users("10"), users("11")) == (
+        ["a", "b"],
+        ["c", "d", "e"],
+        ["f"],
+        ["g"],
+    )
+    assert users("0") == ["a", "b", "c", "d", "e"]
+    store = world.services.subscriptions
+    assert store.users_of("Europe/Paris", "a", 9, Range("01")).user_ids == ["c", "d", "e"]
+    with pytest.raises(InvalidInput, match="cursor: lies behind the range; is 'f'"):
+        store.users_of("Europe/Paris", "f", 9, Range("01"))
+
+
+def test_an_edit_that_leaves_a_user_in_their_zone_writes_nothing_to_the_index(
+    world: World,
+) -> None:
+    def keys() -> tuple[str, str]:
+        found = client("dynamodb").get_item(
+            TableName="credits-dev-subscriptions", Key={"user_id": {"S": "1"}}
+        )["Item"]
+        return found["allocation_timezone"]["S"], found["spread"]["S"]
+
+    world.subscribe("1")
+    before = keys()
+    world.subscribe("1", plan="starter", email="new@example.com")
+    assert keys() == before == ("Europe/Paris", "6b86b273#1")
 
 
 def test_subscriptions_that_are_left_out_are_asked_for_again_and_then_reported(

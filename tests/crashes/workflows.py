@@ -247,6 +247,21 @@ def _completeness(world: CrashingWorld) -> None:
     world.answers.append(world.until_done(lambda: app.check_completeness(event, Context())))
 
 
+@workflow(
+    "scheduled",
+    "completeness check of a zone that is divided",
+    subscribed("ada", "bob", "cem", "dan", "eva", notifications=[]),
+    allocated,
+    milliseconds=5_000,
+)
+def _completeness_in_ranges(world: CrashingWorld) -> None:
+    """Its only page is not over when its time is; the zone and its ranges may come twice."""
+    import app
+
+    event = {"period": "2026-02", "zones": ["Europe/Paris"]}
+    world.answers.append(world.until_done(lambda: app.check_completeness(event, Context())))
+
+
 @workflow("scheduled", "audit", subscribed("ada", "bob"), allocated, granted)
 def _audit(world: CrashingWorld) -> None:
     import app

@@ -22,6 +22,7 @@ import app
 from chalicelib.api import cursors
 from chalicelib.api.routes import _ROUTES
 from chalicelib.domain.calendar import Period
+from chalicelib.domain.ranges import Range
 from chalicelib.jobs.mail_events import SomeEventsFailed
 from chalicelib.messages import (
     EntryPosted,
@@ -192,7 +193,8 @@ def _keys(parameters: Json) -> Iterator[Json]:
     for entry in parameters.get("TransactItems", ()):
         yield from (key for action in entry.values() for key in _keys(action))
     if "Item" in parameters:
-        names = ("user_id", "entry", "allocation_timezone", "expiry_partition", "expiry_key")
+        names = ("user_id", "entry", "allocation_timezone", "spread")
+        names += ("expiry_partition", "expiry_key")
         yield {name: parameters["Item"][name] for name in names if name in parameters["Item"]}
 
 
@@ -313,10 +315,12 @@ def delivered(function: Callable[[Json, Any], Json]) -> Callable[[str], Answer]:
     return call
 
 
-def sweep(kind: SweepKind, timezone: str = "Europe/Paris", cursor: str | None = None) -> str:
+def sweep(
+    kind: SweepKind, timezone: str = "Europe/Paris", cursor: str | None = None, bits: str = ""
+) -> str:
     """A message of the queue of sweeps."""
     midnight = at("2026-02-02T23:00:00Z")
-    return Sweep(kind, timezone, midnight, midnight, midnight, cursor, "tick").body()
+    return Sweep(kind, timezone, midnight, midnight, midnight, cursor, "tick", Range(bits)).body()
 
 
 def posted(notification: Notification) -> str:
@@ -332,9 +336,9 @@ DELIVERED = tuple(
             app.sweep_zone,
             (
                 *(sweep(kind) for kind in SweepKind),
-                sweep(SweepKind.EXPIRY, CHATHAM, f"{CHATHAM} 01 "),
-                sweep(SweepKind.ALLOCATION, CHATHAM, f"{CHATHAM} 5"),
-                sweep(SweepKind.REMINDER, CHATHAM, f"{CHATHAM} 00 2026-02-03T10:15:00Z#7#1"),
+                sweep(SweepKind.EXPIRY, CHATHAM, f"{CHATHAM} 01 ", "1"),
+                sweep(SweepKind.ALLOCATION, CHATHAM, f"{CHATHAM} 5", "111"),
+                sweep(SweepKind.REMINDER, CHATHAM, f"{CHATHAM} 00 2026-02-03T10:15:00Z#7#1", "011"),
             ),
             ("allocation", "expiry", "reminder", INSTANT, "Europe/Paris ", "Europe/Paris 01 "),
         ),
@@ -355,7 +359,7 @@ DELIVERED = tuple(
             app.check_zone,
             (
                 ZoneCheck("run", Period(2026, 2), "Europe/Paris", 1).body(),
-                ZoneCheck("run", Period(2026, 1), CHATHAM, 2, "6", correlation_id="x").body(),
+                ZoneCheck("run", Period(2026, 1), CHATHAM, 2, Range("0110"), "x").body(),
             ),
             ("42", "2026-01", "2999-12", "1970-01", CHATHAM),
         ),

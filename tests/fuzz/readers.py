@@ -32,6 +32,7 @@ from chalicelib.domain.errors import InvalidInput, LedgerCorrupt
 from chalicelib.domain.ledger import FIRST_HASH, Account, LedgerEntry, Request, entry_hash
 from chalicelib.domain.notifications import MailKind
 from chalicelib.domain.plans import CatalogueError, parse_catalogue
+from chalicelib.domain.ranges import Range
 from chalicelib.domain.subscriptions import next_allocation, register
 from chalicelib.domain.verification import StoredLine, verify
 from chalicelib.jobs.audits import parse_sample
@@ -277,7 +278,8 @@ MESSAGES = (
         Kind.JSON,
         (
             SWEEP.body(),
-            Sweep(SweepKind.REMINDER, CHATHAM, NOW, NOW, NOW, f"{CHATHAM} 07 x#1#2", "tick").body(),
+            replace(SWEEP, range=Range("00111"), cursor="Europe/Paris 07 x#1#2").body(),
+            Sweep(SweepKind.REMINDER, CHATHAM, NOW, NOW, NOW, None, "tick", Range("1" * 16)).body(),
         ),
         Sweep.parse,
         write=Sweep.body,
@@ -296,7 +298,7 @@ MESSAGES = (
         Kind.JSON,
         (
             ZoneCheck("run", Period(2026, 1), "Europe/Paris", 2).body(),
-            ZoneCheck("run", Period(2026, 1), CHATHAM, 2, "7", Tally(1, 1), "tick").body(),
+            ZoneCheck("run", Period(2026, 1), CHATHAM, 2, Range("01"), "tick").body(),
             ZoneCheck("run", Period(2026, 1), UNKNOWN_ZONES, 2).body(),
         ),
         ZoneCheck.parse,

@@ -195,7 +195,7 @@ MISTAKES: dict[str, tuple[str, Any, str, Any]] = {
         "queue: sweeps",
         sweeps,
         "_expiry_position",
-        lambda sweep: (int((sweep.cursor or "x 0").split(" ")[1]), None),
+        lambda _sweep, cursor: (int(cursor.split(" ")[1]), None),
     ),
 }
 

@@ -167,6 +167,8 @@ def test_every_refusal_of_a_decision_is_guarded() -> None:
 _NOT_A_BOUND = {
     "FIRST_HASH": "what stands before the first entry",
     "EXPIRY_SHARDS": "how the index is spread",
+    "PLACES": "how many places there are",
+    "PLACE_BITS": "how a place is written",
     "SCHEMA": "the form of an entry",
     "THREADS": "how many users a worker handles at once",
 }

@@ -5,6 +5,7 @@ user, or the rest of the sweep; a worker's message has left nothing due; the str
 their mails asked for. It holds whatever went wrong on the way, for what went wrong is reported.
 """
 
+import hashlib
 import json
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -36,7 +37,7 @@ def tick_is_done(oracle: "Oracle", kind: str, time: datetime, zones: Iterable[st
     found = {
         (body["kind"], body["timezone"], body["first_midnight"], body["midnight"])
         for body in oracle.sent_to("sweeps")
-        if body["as_of"] == show(time) and body["cursor"] is None
+        if body["as_of"] == show(time) and body["range"] is None
     }
     require(wanted <= found, "sweeps were not started:", wanted - found)
     require(found <= wanted, "sweeps were started that are not due:", found - wanted)
@@ -107,17 +108,16 @@ def _sweep_is_done(oracle: "Oracle", sweep: Json) -> None:
             for user_id in body["user_ids"]
         }
         missing = [(u, key) for u, key in asked if u not in handed_on]
+    own = {"cursor": 0, "range": 0, "correlation_id": 0}
     rest = [
-        body["cursor"]
+        body
         for body in oracle.sent_to("sweeps")
-        if body["cursor"]
-        and {**body, "cursor": 0, "correlation_id": 0}
-        == {**sweep, "cursor": 0, "correlation_id": 0}
+        if {**body, **own} == {**sweep, **own}
+        # A sweep that is divided into itself would go on for ever.
+        and len(body["range"] or "") > len(sweep["range"] or "")
     ]
     missing = [
-        (user, key)
-        for user, key in missing
-        if not any(_is_behind(sweep, cursor, user, key) for cursor in rest)
+        (user, key) for user, key in missing if not any(_covers(part, user, key) for part in rest)
     ]
     require(not missing, "a sweep is over and has left out", missing, "of", sweep)
 
@@ -137,7 +137,7 @@ def _asked_of_sweep(oracle: "Oracle", sweep: Json) -> Iterator[tuple[str, str]]:
                 for grant in _grants_of_sweep(oracle.ledger_seen(user_id), sweep)
             ]
         for user, key in found:
-            if sweep["cursor"] is None or _is_behind(sweep, sweep["cursor"], user, key):
+            if _covers(sweep, user, key):
                 yield user, key
 
 
@@ -157,13 +157,26 @@ def _grants_of_sweep(ledger: Ledger, sweep: Json) -> Iterator[Grant]:
             yield grant
 
 
-def _is_behind(sweep: Json, cursor: str, user_id: str, key: str) -> bool:
-    """Whether a sweep that goes on after a cursor comes to a user, or to a batch of his."""
-    place = cursor.removeprefix(f"{sweep['timezone']} ")
+def _covers(sweep: Json, user_id: str, key: str) -> bool:
+    """Whether a sweep comes to a user, or to a batch of theirs: in its range, behind its cursor."""
+    place, bits = _place(user_id), sweep["range"] or ""
+    position: tuple[object, ...] = (place, user_id)
+    if sweep["kind"] != "allocation":
+        shard_bits = ledger_store.EXPIRY_SHARDS.bit_length() - 1
+        shard = zlib.crc32(user_id.encode()) % ledger_store.EXPIRY_SHARDS
+        place, position = f"{shard:0{shard_bits}b}{place}", (shard, key)
+    if sweep["cursor"] is None:
+        return place.startswith(bits)
+    after = sweep["cursor"].removeprefix(f"{sweep['timezone']} ")
     if sweep["kind"] == "allocation":
-        return user_id > place
-    shard, _, after = place.partition(" ")
-    return (zlib.crc32(user_id.encode()) % ledger_store.EXPIRY_SHARDS, key) > (int(shard), after)
+        return place.startswith(bits) and position > (_place(after), after)
+    number, _, last_key = after.partition(" ")
+    return place.startswith(bits) and position > (int(number), last_key)
+
+
+def _place(user_id: str) -> str:
+    """Where a user is in a zone, in bits."""
+    return "".join(f"{byte:08b}" for byte in hashlib.sha256(user_id.encode()).digest()[:4])
 
 
 # --- The stream -----------------------------------------------------------------------------------

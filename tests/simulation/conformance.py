@@ -6,6 +6,7 @@ reasons of cancelled transactions. The first call that is answered differently i
 
 import json
 import random
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -202,6 +203,7 @@ class Calls:
         item = {"user_id": text(self._user()), "version": number(version)}
         if self._random.random() < 0.7:
             item["allocation_timezone"] = text(f"{self._owner}-zone")
+            item["spread"] = text(self._spread(item["user_id"]["S"]))
         asked: Json = {"TableName": self._subscriptions, "Item": item}
         if version == 1:
             asked |= {
@@ -216,6 +218,11 @@ class Calls:
             }
         return "put_item", asked
 
+    @staticmethod
+    def _spread(user_id: str) -> str:
+        """Some are in the first half of their zone, and some share a place."""
+        return f"{zlib.crc32(user_id.encode()) & 0xC0000000:08x}#{user_id}"
+
     def _delete_subscription(self) -> Call:
         return "delete_item", {
             "TableName": self._subscriptions,
@@ -226,10 +233,18 @@ class Calls:
         values = {":0": text(f"{self._owner}-zone")}
         names = {"#0": "allocation_timezone"}
         condition = "#0 = :0"
-        if self._random.random() < 0.5:
-            condition += " AND #1 > :1"
-            values[":1"] = text(self._user())
-            names["#1"] = "user_id"
+        if self._random.random() < 0.8:
+            # A range of a zone, or what is behind a user in it.
+            condition += " AND #1 BETWEEN :1 AND :2"
+            lower = self._random.choice(("00000000#", f"{self._spread(self._user())}\0"))
+            values |= {
+                ":1": text(lower),
+                ":2": text(self._random.choice(("7fffffff$", "ffffffff$"))),
+            }
+            if lower > values[":2"]["S"]:
+                del values[":2"]
+                condition = "#0 = :0 AND #1 > :1"
+            names["#1"] = "spread"
         return "query", {
             "TableName": self._subscriptions,
             "IndexName": "by_timezone",

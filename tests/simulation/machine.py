@@ -5,6 +5,7 @@ ones called stories are several things in the order in which they matter: single
 at the turn of a month.
 """
 
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -772,7 +773,8 @@ class Machine(Office):
                 return
             found = [item for reply in replies for item in reply.json["items"]]
             named = [item["user_id"] for item in found]
-            require(named == sorted(named), "a preview is not in order:", named)
+            in_order = sorted(named, key=lambda user: hashlib.sha256(user.encode()).digest())
+            require(named == in_order, "a preview is not in order:", named)
             for user in self.oracle.subscriptions:
                 of_user = [item for item in found if item["user_id"] == user]
                 possible = list(self._previews(user, timezone, start))

@@ -62,6 +62,10 @@ class Row(NamedTuple):
         )
 
 
+Arrival = tuple[int, bool, bool]
+"""Which of the messages that wait arrives, whether in haste, and whether once more."""
+
+
 class Office(Life):
     """The rules of what engineers and admins do."""
 
@@ -278,30 +282,46 @@ class Office(Life):
 
     # --- Completeness -----------------------------------------------------------------------------
 
-    @rule(who=places, months_ago=st.sampled_from((0, 0, 1, 2, 13)), drawn=troubles)
-    def count_the_allocated(self, who: int, months_ago: int, drawn: Drawn) -> None:
+    @rule(
+        who=places,
+        months_ago=st.sampled_from((0, 0, 1, 2, 13)),
+        arrivals=st.lists(st.tuples(st.integers(0, 40), st.booleans(), st.booleans()), max_size=6),
+        drawn=troubles,
+    )
+    def count_the_allocated(
+        self, who: int, months_ago: int, arrivals: list[Arrival], drawn: Drawn
+    ) -> None:
         """It is counted who was due for a month in a zone, and who was allocated."""
         timezone = self.oracle.subscription(self.user(who)).timezone
         day = reference.running_day(timezone, self.world.clock)
         period = reference.months_around(day, 14, 0)[-1 - months_ago]
         with self.step(f"{period} is counted in {timezone}", drawn, "count") as troubles:
-            found = self.attempt(troubles, lambda: self._counted(timezone, period))
+            found = self.attempt(troubles, lambda: self._counted(timezone, period, arrivals))
             if found is None:
                 require(not self.smooth(troubles), "the count failed for no reason")
             elif not troubles.has_struck(Fault.MEANWHILE, Fault.STALE):
                 right = self._should_be_counted(timezone, period)
                 found = {name: found[name] for name in right}
+                # Users are named in the order of the ranges.
+                found |= {n: sorted(found[n]) for n in found if n.endswith("_users")}
                 require(found == right, "the count of", period, "is", found, "and not", right)
 
-    def _counted(self, timezone: str, period: str) -> Json | None:
-        """The summary, once all messages of the count are handled; None when they never are."""
+    def _counted(self, timezone: str, period: str, arrivals: list[Arrival]) -> Json | None:
+        """The summary, once all messages of the count are handled; None when they never are.
+
+        At first they arrive as is drawn: in any order, with time or without, once more or not.
+        """
         queue = self.world.queue("checks")
         queue.clear()
         try:
             answer = self.world.check({"period": period, "zones": [timezone]})
-            for _ in range(10):
-                if answer["success"] and queue:
-                    self.world.deliver("checks", queue[:1])
+            for place, in_haste, again in (*arrivals, *[(0, False, False)] * 300):
+                if not (answer["success"] and queue):
+                    break
+                message = queue[place % len(queue)]
+                self.world.deliver("checks", [message], 5_000 if in_haste else 30_000)
+                if again:
+                    self.world.hand_over("checks", [message])
         except FAILURES:
             return None
         key = f"{answer['summary']}.json" if answer["success"] else ""

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -17,13 +18,15 @@ from chalicelib.domain.errors import Contention, VersionConflict
 from chalicelib.domain.instants import to_millisecond
 from chalicelib.domain.ledger import Account, EntryType
 from chalicelib.domain.plans import PlanCatalogue
+from chalicelib.domain.ranges import PLACES, WHOLE, Range
 from chalicelib.domain.subscriptions import SubscriptionStatus
-from chalicelib.jobs import records, ticks
+from chalicelib.jobs import records, sweeps, ticks
 from chalicelib.queues import Queues
 from chalicelib.store import ledger as ledger_store
 from chalicelib.store import mails as mail_store
 from chalicelib.store.ledger import HistoryPage, Inserted, LedgerStore
 from chalicelib.store.subscriptions import SubscriptionStore, _item
+from tests.simulation.world import Bucket
 
 Bug = Callable[[], AbstractContextManager[object]]
 
@@ -592,9 +595,49 @@ def _rest_of_the_sweep_forgotten() -> AbstractContextManager[object]:
     original = Queues.send_sweeps
 
     def send_sweeps(self: Queues, bodies: Any) -> int:
-        return original(self, [body for body in bodies if '"cursor":null' in body])
+        return original(self, [body for body in bodies if '"range":null' in body])
 
     return patch.object(Queues, "send_sweeps", send_sweeps)
+
+
+@bug("a division loses the last of its ranges")
+def _range_lost() -> AbstractContextManager[object]:
+    original = Range.parts
+    return patch.object(Range, "parts", lambda self, *bits: original(self, *bits)[:-1])
+
+
+@bug("the range in which a sweep broke off is begun behind all of it")
+def _broken_off_range_passed_over() -> AbstractContextManager[object]:
+    original = sweeps._rest
+
+    def rest(sweep: Any, cursor: str, expected: int) -> Any:
+        return (part for part in original(sweep, cursor, expected) if part.cursor is None)
+
+    return patch.object(sweeps, "_rest", rest)
+
+
+@bug("a range goes on to the end of its zone")
+def _range_without_end() -> AbstractContextManager[object]:
+    """Sweeps do twice what changes nothing; what is counted twice does not add up."""
+    original = SubscriptionStore.users_of
+
+    def users_of(self: Any, zone: str, after: Any, limit: int, asked: Range = WHOLE) -> Any:
+        endless: Any = SimpleNamespace(first=asked.first, last=PLACES - 1)
+        return original(self, zone, after, limit, endless)
+
+    return patch.object(SubscriptionStore, "users_of", users_of)
+
+
+@bug("the report of a range takes the place of that of another")
+def _reports_mixed_up() -> AbstractContextManager[object]:
+    original = Bucket.put
+
+    def put(self: Bucket, key: str, *more: Any) -> None:
+        folder, _, name = key.rpartition("/")
+        name = f"{name[:2]}.json" if "/ranges/" in folder else name
+        original(self, f"{folder}/{name}", *more)
+
+    return patch.object(Bucket, "put", put)
 
 
 @bug("a sweep of expiries leaves out the midnight it is about")

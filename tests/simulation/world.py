@@ -24,6 +24,7 @@ from chalicelib.domain.instants import format_instant, parse_instant
 from chalicelib.domain.plans import parse_catalogue
 from chalicelib.mails.links import UnsubscribeLinks
 from chalicelib.mails.sending import Mailer
+from chalicelib.messages import SweepKind
 from chalicelib.queues import Queues
 from chalicelib.services import Services
 from chalicelib.settings import Settings
@@ -154,6 +155,10 @@ def simulated(
         for target, value in (
             ("chalicelib.jobs.sweeps.USERS_A_MESSAGE", max(1, users_a_page // 2)),
             ("chalicelib.jobs.sweeps.USERS_A_PAGE", users_a_page),
+            ("chalicelib.jobs.sweeps.USERS_A_RANGE", dict.fromkeys(SweepKind, users_a_page)),
+            ("chalicelib.jobs.completeness.USERS_A_RANGE", users_a_page),
+            ("chalicelib.domain.ranges.BITS_A_SPLIT", 2),
+            ("chalicelib.domain.ranges.MOST_BITS", 6),
             ("chalicelib.jobs.sweeps.EXPIRY_SHARDS", shards),
             ("chalicelib.store.ledger.EXPIRY_SHARDS", shards),
             ("chalicelib.jobs.workers.INSERTS_A_REQUEST", 2),

@@ -113,6 +113,10 @@ FUNCTIONS = (
     *("manual-allocate", "api", "authorizer", "queue-notifications", "send-notifications"),
     *("mail-events", "check-completeness", "check-zone", "audit-ledgers"),
 )
+QUEUE_READERS = (
+    *("sweep-zone", "allocate-accounts", "expire-batches", "check-zone"),
+    "send-notifications",
+)
 WORKED_OFF_AT_ONCE = ("sweeps", "allocations", "expiries", "checks")
 WITH_DEAD_LETTERS = (*WORKED_OFF_AT_ONCE, "notifications", "ledger-stream", "mail-events")
 TABLES = (
@@ -162,6 +166,14 @@ FAILURES: list[Row] = [
             {f"function-throttles-{name}"},
         )
         for name in FUNCTIONS
+    ),
+    *(
+        (
+            f"Lambda takes {name} for an endless loop",
+            [function(name, "RecursiveInvocationsDropped", once(1))],
+            {f"recursive-invocations-dropped-{name}"},
+        )
+        for name in QUEUE_READERS
     ),
     (
         "a broken worker meets the turn of the month",

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -174,10 +175,57 @@ def test_a_queue_feeds_its_function_and_is_told_which_messages_failed(
     source = event["Properties"]
     assert source["Queue"] == {"Fn::Sub": f"${{{queue}.Arn}}"}
     assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
-    assert source["BatchSize"] == 10
+    # A zone or a range has an invocation to itself; small work shares one.
+    assert source["BatchSize"] == (1 if queue in ("SweepsQueue", "ChecksQueue") else 10)
     # Mails are few at a time: SES refuses what is over the account's rate.
     concurrency = setting(template, source["ScalingConfig"]["MaximumConcurrency"], "prod")
     assert concurrency == (2 if function == "SendNotifications" else 20)
+
+
+def loops(template: Template) -> set[str]:
+    """The functions that may be set off by what they may send, however many are in between."""
+    reads = {function: {queue} for function, queue in READERS.items()}
+    sends = {
+        function: {resource for action, resource in rights(template, function) if is_send(action)}
+        for function in FUNCTIONS
+    }
+    found = set()
+    for function in READERS:
+        reached: set[str] = set()
+        ahead = [function]
+        while ahead:
+            queues = sends[ahead.pop()] - reached
+            reached |= queues
+            ahead += [reader for reader, queue in reads.items() if queue & queues]
+        if reads[function] & reached:
+            found.add(function)
+    return found
+
+
+def is_send(action: str) -> bool:
+    return fnmatchcase("sqs:SendMessage", action) or fnmatchcase("sqs:SendMessageBatch", action)
+
+
+def test_who_may_send_to_the_queue_it_reads_is_allowed_to_and_nobody_else_is(
+    template: Template,
+) -> None:
+    """Lambda drops the rest of a chain of about 16 without a word. `tests/unit/test_very_many.py`
+    holds that no chain of these is longer than five."""
+    assert loops(template) == {"SweepZone", "CheckZone"}
+    deployed = transform(template)
+    allowed = {
+        name
+        for name, function in resources_of_type(deployed, "AWS::Lambda::Function").items()
+        if function["Properties"].get("RecursiveLoop") == "Allow"
+    }
+    assert allowed == loops(template)
+
+
+def test_a_loop_over_several_functions_is_found(template: Template) -> None:
+    more = copy.deepcopy(template)
+    (send,) = [s for s in statements(more, "SweepZone") if s["Sid"] == "HandOnToWorkersAndContinue"]
+    statements(more, "ExpireBatches").append(send)
+    assert loops(more) == {"SweepZone", "CheckZone", "ExpireBatches"}
 
 
 def test_no_other_function_has_an_event_source(template: Template) -> None:
@@ -287,7 +335,7 @@ def test_tables_have_the_keys_of_the_store(template: Template) -> None:
     subscriptions = properties(template, "SubscriptionsTable")
     (by_timezone,) = subscriptions["GlobalSecondaryIndexes"]
     assert keys(subscriptions["KeySchema"]) == [("user_id", "HASH")]
-    assert keys(by_timezone["KeySchema"]) == [("allocation_timezone", "HASH"), ("user_id", "RANGE")]
+    assert keys(by_timezone["KeySchema"]) == [("allocation_timezone", "HASH"), ("spread", "RANGE")]
 
     for index in (expiring, by_timezone):
         assert index["Projection"] == {"ProjectionType": "KEYS_ONLY"}

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chalicelib.domain.calendar import Period, Turn
+from chalicelib.domain.completeness import Tally
 from chalicelib.domain.errors import FieldError, InvalidInput
+from chalicelib.domain.ranges import WHOLE, Range
 from chalicelib.messages import (
     USERS_A_MESSAGE,
     EntryPosted,
@@ -34,6 +37,7 @@ SWEEP = {
     "first_midnight": "2026-06-28T22:00:00Z",
     "midnight": "2026-06-30T22:00:00Z",
     "as_of": "2026-06-30T22:15:00Z",
+    "range": "0111",
     "cursor": "Europe/Paris 42",
 }
 USERS = {"as_of": "2026-06-30T22:15:00Z", "user_ids": ["1", "2"]}
@@ -102,23 +106,40 @@ def test_a_sweep_is_written_as_compact_json() -> None:
     sweep = Sweep(SweepKind.EXPIRY, "Asia/Kathmandu", FIRST_MIDNIGHT, MIDNIGHT, AS_OF)
     assert sweep.body() == (
         '{"kind":"expiry","timezone":"Asia/Kathmandu","first_midnight":"2026-06-28T22:00:00Z",'
-        '"midnight":"2026-06-30T22:00:00Z","as_of":"2026-06-30T22:15:00Z","cursor":null,'
-        '"correlation_id":null}'
+        '"midnight":"2026-06-30T22:00:00Z","as_of":"2026-06-30T22:15:00Z","range":null,'
+        '"cursor":null,"correlation_id":null}'
     )
+    assert '"range":"0111"' in replace(sweep, range=Range("0111")).body()
 
 
 @pytest.mark.parametrize("kind", SweepKind)
 @pytest.mark.parametrize("cursor", [None, "Europe/Paris 42", "Europe/Paris 07 key"])
 def test_a_sweep_is_read_as_it_was_written(kind: SweepKind, cursor: str | None) -> None:
     as_of = AS_OF + timedelta(milliseconds=7)
-    sweep = Sweep(kind, "Europe/Paris", FIRST_MIDNIGHT, MIDNIGHT, as_of, cursor)
+    sweep = Sweep(
+        kind, "Europe/Paris", FIRST_MIDNIGHT, MIDNIGHT, as_of, cursor, "tick", Range("01")
+    )
     assert Sweep.parse(sweep.body()) == sweep
+
+
+def test_a_sweep_without_a_range_is_of_the_whole_zone_from_its_beginning() -> None:
+    """So are those of a release that stopped in the order of the ids."""
+    body = json.dumps({name: value for name, value in SWEEP.items() if name != "range"})
+    assert Sweep.parse(body) == Sweep(
+        SweepKind.ALLOCATION, "Europe/Paris", FIRST_MIDNIGHT, MIDNIGHT, AS_OF
+    )
 
 
 def test_a_sweep_without_a_cursor_starts_at_the_beginning() -> None:
     body = json.dumps({name: value for name, value in SWEEP.items() if name != "cursor"})
     assert Sweep.parse(body) == Sweep(
-        SweepKind.ALLOCATION, "Europe/Paris", FIRST_MIDNIGHT, MIDNIGHT, AS_OF, None
+        SweepKind.ALLOCATION,
+        "Europe/Paris",
+        FIRST_MIDNIGHT,
+        MIDNIGHT,
+        AS_OF,
+        None,
+        range=Range("0111"),
     )
 
 
@@ -150,6 +171,7 @@ def test_a_sweep_needs_each_of_its_other_fields(field: str) -> None:
         ({"as_of": "x" * 100_000}, "as_of", IS_NO_INSTANT),
         ({"as_of": {}}, "as_of", IS_NO_INSTANT),
         ({"cursor": 5}, "cursor", "must be a cursor a sweep gave out; is 5 (int)"),
+        ({"range": "012"}, "range", "must be 1 to 16 of the digits 0 and 1; is '012'"),
         (
             {"cursor": "Europe/Paris " + "x" * 388},
             "cursor",
@@ -318,6 +340,19 @@ def test_a_check_is_of_one_zone_at_least(zones: object) -> None:
     ZoneCheck.parse(json.dumps(values))
     with pytest.raises(InvalidInput):
         ZoneCheck.parse(json.dumps(values | {"zones": zones}))
+
+
+def test_a_check_is_read_as_it_was_written_with_its_range() -> None:
+    for range_ in (WHOLE, Range("0110")):
+        check = ZoneCheck("run", Period(2026, 7), "Europe/Paris", 2, range_, "tick")
+        assert ZoneCheck.parse(check.body()) == check
+
+
+def test_a_check_that_was_under_way_in_an_earlier_release_begins_anew() -> None:
+    check = ZoneCheck("run", Period(2026, 7), "Europe/Paris", 2)
+    body = json.loads(check.body()) | {"after": "42", "tally": Tally(1, 1).values()}
+    del body["range"]
+    assert ZoneCheck.parse(json.dumps(body)) == check
 
 
 def test_a_sweep_covers_its_midnights_from_the_first_to_the_last() -> None:
