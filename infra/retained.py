@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -91,7 +92,8 @@ def leftovers(
     Raises `AwsError` for what is in the way and cannot be imported.
     """
     variables = {"Stage": stage, "AWS::AccountId": account, "AWS::Region": region}
-    return [*_leftovers(template, client, variables)]
+    # To make a client takes longer than to ask.
+    return [*_leftovers(template, cache(client), variables)]
 
 
 def _leftovers(
