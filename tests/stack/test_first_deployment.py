@@ -223,3 +223,172 @@ def test_a_first_deployment_that_fails_at_any_type_is_followed_by_one_that_succe
     assert account.deploy().changed
     assert set(account.tables().values()) == {True}
     assert len(account.tables()) == len(TABLES)
+
+
+def test_production_as_a_whole_is_made_and_its_tables_are_protected_then(
+    account: Account, packaged: Packaged
+) -> None:
+    whole = packaged.package.template
+    shown: list[str] = []
+
+    def look() -> bool:
+        shown.extend(account.said)
+        return True
+
+    assert account.deploy(whole, confirm=look).changed
+    assert account.tables() == dict.fromkeys(
+        [f"{STACK}-ledger", f"{STACK}-mails", f"{STACK}-subscriptions"], True
+    )
+    (told,) = [line for line in shown if "Protected from deletion" in line]
+    assert all(table in told for table in TABLES)
+    assert not account.deploy(whole).changed
+
+
+def test_a_deployment_that_ends_before_the_tables_are_protected_is_made_good_by_the_next(
+    account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply = deploy._Stack.apply  # noqa: SLF001 - the network is lost between its two calls
+    steps: list[None] = []
+
+    def once(*given: Any) -> bool:
+        steps.append(None)
+        if len(steps) == 2:
+            raise AwsError("no network")
+        return apply(*given)
+
+    with monkeypatch.context() as context, pytest.raises(AwsError, match="no network"):
+        context.setattr(deploy._Stack, "apply", once)  # noqa: SLF001
+        account.deploy()
+    assert set(account.tables().values()) == {False}
+    assert account.deploy().changed
+    assert set(account.tables().values()) == {True}
+
+
+def test_a_new_table_in_an_update_that_fails_is_not_in_the_way_of_the_next(
+    account: Account,
+) -> None:
+    """It is the same fault: what is protected when it is made cannot be rolled back."""
+    resources = account.template["Resources"]
+    fewer = {name: resource for name, resource in resources.items() if name != "MailsTable"}
+    account.deploy(account.template | {"Resources": fewer})
+    broken = resources["SweepsQueue"]["Properties"] | {"VisibilityTimeout": 43_201}
+    queue = {"Type": "AWS::SQS::Queue", "DependsOn": "MailsTable", "Properties": broken}
+    failed = account.fail(
+        account.template | {"Resources": resources | {"SweepsQueue": queue}}
+    )
+    assert failed.status == "UPDATE_ROLLBACK_COMPLETE"
+    assert len(account.tables()) == 2
+    account.deploy()
+    assert len(account.tables()) == 3
+    assert set(account.tables().values()) == {True}
+
+
+# --- What an earlier stack left ---------------------------------------------------------------------
+
+
+def protected_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables are protected when they are made, as it was before."""
+    monkeypatch.setattr(retained, "unprotected", lambda template, *_: (template, []))
+
+
+def test_a_creation_that_could_not_be_rolled_back_is_removed_and_its_tables_are_taken_over(
+    account: Account,
+) -> None:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        protected_at_once(monkeypatch)
+        failed = account.fail(breaking(account.template, "AWS::ApiGateway::UsagePlan"))
+        assert failed.status == "ROLLBACK_FAILED"
+    made = account.tables()
+    assert made
+    asked: list[str] = []
+
+    def decline() -> bool:
+        asked.extend(account.said)
+        return False
+
+    with pytest.raises(deploy.DeployError, match="nothing was changed"):
+        account.deploy(confirm=decline)
+    assert f"Removing stack {STACK}, whose first creation failed ..." in asked
+    assert any("LedgerTable (AWS::DynamoDB::Table)" in line for line in asked)
+    assert account.tables() == made
+
+    assert account.deploy().changed
+    assert any("LedgerTable" in line and "about 0 items" in line for line in account.said)
+    assert set(account.tables().values()) == {True}
+    assert len(account.tables()) == len(TABLES)
+
+
+def test_a_stack_that_was_deleted_is_deployed_again_with_all_that_was_in_it(
+    account: Account,
+) -> None:
+    account.deploy()
+    dynamodb, s3, secrets = map(account.client, ("dynamodb", "s3", "secretsmanager"))
+    item = {"user_id": {"S": "ada"}, "entry": {"S": "entry#000000000001"}}
+    bucket = f"{STACK}-reports-000000000000-{emulator.REGION}"
+    dynamodb.put_item(TableName=f"{STACK}-ledger", Item=item)
+    s3.put_object(Bucket=bucket, Key="2026-11.json", Body=b"{}")
+    secret = f"{STACK}-unsubscribe-links"
+    signs = secrets.get_secret_value(SecretId=secret)["SecretString"]
+    account.delete_stack()
+    # Somebody meant to delete this one, and then did not.
+    dynamodb.update_table(TableName=f"{STACK}-mails", DeletionProtectionEnabled=False)
+
+    with pytest.raises(deploy.DeployError, match="nothing was changed"):
+        account.deploy(confirm=lambda: False)
+    with pytest.raises(deploy.DeployError, match="no stack credits-prod"):
+        deploy.describe("prod", account.client)
+
+    assert account.deploy().changed
+    (first, *named) = [line for line in account.said if "taken over" in line or line[:2] == "  "][:6]
+    assert first == f"What an earlier stack {STACK} left is taken over, with all that is in it:"
+    assert {line.split()[0] for line in named} == {*TABLES, "ReportsBucket", "UnsubscribeSecret"}
+    assert dynamodb.scan(TableName=f"{STACK}-ledger")["Items"] == [item]
+    assert s3.get_object(Bucket=bucket, Key="2026-11.json")["Body"].read() == b"{}"
+    assert secrets.get_secret_value(SecretId=secret)["SecretString"] == signs
+    assert set(account.tables().values()) == {True}
+    assert not account.deploy().changed
+
+
+def test_of_what_an_earlier_stack_left_some_may_be_gone(account: Account) -> None:
+    account.deploy()
+    account.delete_stack()
+    dynamodb, secrets = account.client("dynamodb"), account.client("secretsmanager")
+    dynamodb.update_table(TableName=f"{STACK}-mails", DeletionProtectionEnabled=False)
+    dynamodb.delete_table(TableName=f"{STACK}-mails")
+    secrets.delete_secret(SecretId=f"{STACK}-unsubscribe-links", ForceDeleteWithoutRecovery=True)
+    assert account.deploy().changed
+    assert not [line for line in account.said if line.startswith("  MailsTable")]
+    assert set(account.tables().values()) == {True}
+    assert len(account.tables()) == len(TABLES)
+
+
+def test_a_secret_that_is_to_be_deleted_some_day_is_named_before_anything_is_made(
+    account: Account,
+) -> None:
+    account.deploy()
+    account.delete_stack()
+    secrets = account.client("secretsmanager")
+    secrets.delete_secret(SecretId=f"{STACK}-unsubscribe-links", RecoveryWindowInDays=7)
+    with pytest.raises(AwsError, match="restore-secret --secret-id credits-prod-unsubscribe-links"):
+        account.deploy()
+    secrets.restore_secret(SecretId=f"{STACK}-unsubscribe-links")
+    assert account.deploy().changed
+
+
+def test_what_another_stack_has_is_not_taken_from_it(account: Account) -> None:
+    cloudformation = account.client("cloudformation")
+    properties = account.template["Resources"]["MailsTable"]["Properties"]
+    keys = {key: properties[key] for key in ("AttributeDefinitions", "KeySchema", "BillingMode")}
+    named = keys | {"TableName": f"{STACK}-mails"}
+    table = {"Type": "AWS::DynamoDB::Table", "Properties": named}
+    cloudformation.create_stack(
+        StackName="theirs", TemplateBody=json.dumps({"Resources": {"Theirs": table}})
+    )
+    cloudformation.get_waiter("stack_create_complete").wait(
+        StackName="theirs", WaiterConfig={"Delay": 1}
+    )
+    try:
+        with pytest.raises(deploy.DeployError, match="already exists in stack .*theirs"):
+            account.deploy()
+    finally:
+        cloudformation.delete_stack(StackName="theirs")
