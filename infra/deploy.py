@@ -45,6 +45,10 @@ STACK_DEADLINE = 1800.0
 NETWORK_PATIENCE = 120.0
 _LONGEST_PAUSE = 3.0
 
+# For how long SQS keeps the name of a deleted queue, in seconds: AWS::SQS::Queue in the
+# CloudFormation Template Reference. A queue that is made sooner fails, and its stack with it.
+QUEUE_NAME_REST = 60.0
+
 # For how many minutes after an update CloudFormation waits for an alarm that takes it back. In
 # `prod` a little longer than the quarter of an hour in which everything has run once. The other
 # stages are not waited for: their alarms take an update back only while it is being made.
@@ -588,6 +592,27 @@ class _Stack:
         status, failure = self._watch(seen, deadline=STACK_DEADLINE, stack=description["StackId"])
         if status != "DELETE_COMPLETE":
             raise StackFailedError(self._name, status, failure)
+        self._wait_for_queue_names(description["StackId"])
+
+    def _wait_for_queue_names(self, stack: str) -> None:
+        """Wait until SQS lets queues have the names again that those of a removed stack had."""
+        deleted_at = next(
+            (
+                event["Timestamp"]
+                for page in self._pages_of_events(stack)
+                for event in page
+                if event["ResourceType"] == "AWS::SQS::Queue"
+                and event["ResourceStatus"] == "DELETE_COMPLETE"
+            ),
+            None,
+        )
+        if deleted_at is None:
+            return
+        rest = QUEUE_NAME_REST - (datetime.now(UTC) - deleted_at).total_seconds()
+        if rest > 0:
+            rest = min(rest, QUEUE_NAME_REST)  # this machine's clock may be wrong
+            self._say(f"Waiting {rest:.0f} s: SQS keeps the names of deleted queues for a minute.")
+            time.sleep(rest)
 
     def _create_change_set(self, kind: str, **settings: Any) -> str:
         name = f"deploy-{int(time.time() * 1000)}-{secrets.token_hex(4)}"

@@ -9,6 +9,7 @@ nothing is ever left behind, not even by `kill -9`.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
@@ -354,6 +355,38 @@ def _refuse_taken_names() -> None:
     stacks._provision_resource = provision  # noqa: SLF001
 
 
+def _rest_names_of_queues() -> None:
+    """Has a queue made by a stack fail within a minute of the deletion of its namesake, as in AWS.
+
+    CloudFormation Template Reference, AWS::SQS::Queue:
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-sqs-queue.html
+    The minute is one of the clock that can be moved.
+    """
+    from ministack.services.cloudformation import provisioners
+
+    queue_type = provisioners._RESOURCE_HANDLERS["AWS::SQS::Queue"]  # noqa: SLF001
+    known_create, known_delete = queue_type["create"], queue_type["delete"]
+    deleted_at: dict[str, float] = {}
+
+    def now() -> float:
+        return time.time() + float(Path(os.environ["CLOCK_FILE"]).read_text() or 0)
+
+    def create(logical_id: str, properties: dict[str, Any], stack_name: str) -> Any:
+        if now() - deleted_at.get(properties.get("QueueName", ""), -math.inf) < 60:
+            raise ValueError(
+                "You must wait 60 seconds after deleting a queue before you can create another "
+                "with the same name."
+            )
+        return known_create(logical_id, properties, stack_name)
+
+    def delete(url: str, properties: dict[str, Any]) -> None:
+        known_delete(url, properties)
+        if "QueueName" in properties:
+            deleted_at[properties["QueueName"]] = now()
+
+    queue_type |= {"create": create, "delete": delete}
+
+
 def _keep_what_a_rollback_cannot_delete() -> None:
     """Has a stack in ROLLBACK_FAILED hold on to what could not be deleted, as in AWS.
 
@@ -425,6 +458,7 @@ def _main() -> None:
     _tell_what_authorizers_say()
     _keep_protected_tables()
     _refuse_taken_names()
+    _rest_names_of_queues()
     _keep_what_a_rollback_cannot_delete()
     _import_secrets()
     # ministack reads the command line, of which this program's has nothing for it.

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
+from functools import cache, partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from infra import deploy, emulator, local, retained
-from infra.local import LocalStack
 from infra.session import AwsError
-from tests.stack.conftest import Packaged
+from tests.stack.conftest import Packaged, wait_for
 
 STACK = "credits-prod"
 TABLES = {"LedgerTable", "SubscriptionsTable", "MailsTable"}
@@ -41,14 +42,11 @@ TYPES = (
 class Account:
     """An account of AWS into which production is deployed."""
 
-    stack: LocalStack
+    client: Callable[[str], Any]
+    pass_time: Callable[[float], None]
     packaged: Packaged
     template: Template
     said: list[str] = field(default_factory=list)
-
-    @cached_property
-    def client(self) -> Callable[[str], Any]:
-        return cache(self.stack.client)
 
     def deploy(
         self,
@@ -64,7 +62,7 @@ class Account:
             "prod",
             self.client,
             region=emulator.REGION,
-            parameters=local.parameters(self.stack.issuer, "prod") | OPTIONS,
+            parameters=local.parameters("https://issuer.example.com", "prod") | OPTIONS,
             say=say or self.said.append,
             say_detail=self.said.append,
             confirm=confirm,
@@ -82,6 +80,7 @@ class Account:
         cloudformation.get_waiter("stack_delete_complete").wait(
             StackName=STACK, WaiterConfig={"Delay": 1}
         )
+        self.pass_time(deploy.QUEUE_NAME_REST)
 
     def tables(self) -> dict[str, bool]:
         """The tables there are, and whether each is protected."""
@@ -114,10 +113,33 @@ class Account:
 
 
 @pytest.fixture(scope="module")
-def transformed(stack: LocalStack, packaged: Packaged) -> Template:
+def whole(packaged: Packaged) -> Iterator[Account]:
+    """An account with nothing in it, and the template as it is packaged."""
+    with emulator.emulator() as emulated:
+
+        def pass_time(seconds: float) -> None:
+            ahead = float(emulated.clock_file.read_text()) + seconds
+            emulated.clock_file.write_text(str(ahead))
+
+        client = cache(partial(local._client, emulated.url))
+        yield Account(client, pass_time, packaged, packaged.package.template)
+
+
+@pytest.fixture(autouse=True)
+def _long_sleeps_are_short(whole: Account, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A deployment that waits for a minute moves the clock of the emulator instead."""
+
+    def sleep(seconds: float) -> None:
+        (time.sleep if seconds < 5 else whole.pass_time)(seconds)
+
+    clock = SimpleNamespace(monotonic=time.monotonic, time=time.time, sleep=sleep)
+    monkeypatch.setattr(deploy, "time", clock)
+
+
+@pytest.fixture(scope="module")
+def transformed(whole: Account) -> Template:
     """The template of production as CloudFormation has transformed it."""
-    account = Account(stack, packaged, packaged.package.template)
-    cloudformation = stack.client("cloudformation")
+    cloudformation = whole.client("cloudformation")
     found: list[Template] = []
 
     def look() -> bool:
@@ -130,17 +152,18 @@ def transformed(stack: LocalStack, packaged: Packaged) -> Template:
         return False
 
     with pytest.raises(deploy.DeployError, match="declined"):
-        account.deploy(confirm=look)
+        whole.deploy(confirm=look)
     (template,) = found
     for table in TABLES:
-        protected = packaged.package.template["Resources"][table]["Properties"]
+        protected = whole.template["Resources"][table]["Properties"]
         template["Resources"][table]["Properties"] = protected
     return template
 
 
 @pytest.fixture(scope="module")
-def account(stack: LocalStack, packaged: Packaged, transformed: Template) -> Account:
-    return Account(stack, packaged, one_of_each(transformed))
+def account(whole: Account, transformed: Template) -> Account:
+    """The same account, and the template with one resource of each type."""
+    return replace(whole, template=one_of_each(transformed))
 
 
 @pytest.fixture(autouse=True)
@@ -229,22 +252,21 @@ def test_a_first_deployment_that_fails_at_any_type_is_followed_by_one_that_succe
 
 
 def test_production_as_a_whole_is_made_and_its_tables_are_protected_then(
-    account: Account, packaged: Packaged
+    account: Account, whole: Account
 ) -> None:
-    whole = packaged.package.template
     shown: list[str] = []
 
     def look() -> bool:
-        shown.extend(account.said)
+        shown.extend(whole.said)
         return True
 
-    assert account.deploy(whole, confirm=look).changed
+    assert whole.deploy(confirm=look).changed
     assert account.tables() == dict.fromkeys(
         [f"{STACK}-ledger", f"{STACK}-mails", f"{STACK}-subscriptions"], True
     )
     (told,) = [line for line in shown if "Protected from deletion" in line]
     assert all(table in told for table in TABLES)
-    assert not account.deploy(whole).changed
+    assert not whole.deploy().changed
 
 
 def test_a_deployment_that_ends_before_the_tables_are_protected_is_made_good_by_the_next(
@@ -387,3 +409,112 @@ def test_what_another_stack_has_is_not_taken_from_it(account: Account) -> None:
             account.deploy()
     finally:
         cloudformation.delete_stack(StackName="theirs")
+
+
+# --- The emulator, as strict as AWS here ----------------------------------------------------------
+
+NAMED: dict[str, Template] = {
+    "AWS::CloudWatch::Alarm": {
+        "AlarmName": "taken",
+        "ComparisonOperator": "GreaterThanThreshold",
+        "EvaluationPeriods": 1,
+        "MetricName": "Errors",
+        "Namespace": "AWS/Lambda",
+        "Period": 60,
+        "Statistic": "Sum",
+        "Threshold": 1,
+    },
+    "AWS::CloudWatch::Dashboard": {"DashboardName": "taken", "DashboardBody": '{"widgets": []}'},
+    "AWS::DynamoDB::Table": {
+        "TableName": "taken",
+        "BillingMode": "PAY_PER_REQUEST",
+        "AttributeDefinitions": [{"AttributeName": "id", "AttributeType": "S"}],
+        "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
+        "DeletionProtectionEnabled": False,
+    },
+    "AWS::Events::Rule": {"Name": "taken", "ScheduleExpression": "rate(7 days)"},
+    "AWS::Lambda::Function": {
+        "FunctionName": "taken",
+        "Runtime": "python3.11",
+        "Handler": "index.handler",
+        "Role": "arn:aws:iam::000000000000:role/taken",
+        "Code": {"ZipFile": "def handler(*_): ..."},
+    },
+    "AWS::Logs::LogGroup": {"LogGroupName": "taken"},
+    "AWS::S3::Bucket": {"BucketName": "taken"},
+    "AWS::SES::ConfigurationSet": {"Name": "taken"},
+    "AWS::SES::EmailIdentity": {"EmailIdentity": "taken.example.com"},
+    "AWS::SNS::Topic": {"TopicName": "taken"},
+    "AWS::SQS::Queue": {"QueueName": "taken"},
+    "AWS::SecretsManager::Secret": {"Name": "taken", "GenerateSecretString": {}},
+}
+# Two of them may have one name.
+SHARED = {"AWS::ApiGateway::RestApi", "AWS::ApiGateway::UsagePlan"}
+_NAME = re.compile("(Table|Queue|Topic|Function|Alarm|Dashboard|Bucket|LogGroup|Role)?Name")
+
+
+def made_by_stack(account: Account, name: str, kind: str, properties: Template) -> str:
+    """Make a stack of one resource; the status it ends in."""
+    template = {"Resources": {"It": {"Type": kind, "Properties": properties}}}
+    account.client("cloudformation").create_stack(StackName=name, TemplateBody=json.dumps(template))
+    return ended(account, name)
+
+
+def ended(account: Account, name: str) -> str:
+    def status() -> str | None:
+        found = account.client("cloudformation").describe_stacks(StackName=name)["Stacks"]
+        ended_in: str = found[0]["StackStatus"]
+        return None if ended_in.endswith("_IN_PROGRESS") else ended_in
+
+    return wait_for(status, f"stack {name} to end")
+
+
+def deleted(account: Account, name: str) -> str:
+    """Delete a stack; the status it ends in."""
+    cloudformation = account.client("cloudformation")
+    stack_id = cloudformation.describe_stacks(StackName=name)["Stacks"][0]["StackId"]
+    cloudformation.delete_stack(StackName=name)
+    return ended(account, stack_id)
+
+
+def test_every_type_with_a_name_is_looked_at(account: Account) -> None:
+    named = {
+        resource["Type"]
+        for resource in account.template["Resources"].values()
+        if any(map(_NAME.fullmatch, resource["Properties"]))
+        or resource["Type"] == "AWS::SES::EmailIdentity"
+    }
+    about_functions = {"AWS::Lambda::EventSourceMapping", "AWS::Lambda::Permission"}
+    of_another = {"AWS::SES::ConfigurationSetEventDestination", "AWS::ApiGateway::Stage"}
+    assert named - about_functions - of_another - SHARED == set(NAMED)
+
+
+@pytest.mark.parametrize("kind", NAMED)
+def test_nothing_is_made_under_a_name_that_is_taken(account: Account, kind: str) -> None:
+    try:
+        assert made_by_stack(account, "ours", kind, NAMED[kind]) == "CREATE_COMPLETE"
+        assert made_by_stack(account, "theirs", kind, NAMED[kind]) == "ROLLBACK_COMPLETE"
+    finally:
+        assert deleted(account, "theirs") == deleted(account, "ours") == "DELETE_COMPLETE"
+
+
+def test_no_stack_deletes_a_table_that_is_protected(account: Account) -> None:
+    kind = "AWS::DynamoDB::Table"
+    properties = NAMED[kind] | {"DeletionProtectionEnabled": True}
+    assert made_by_stack(account, "ours", kind, properties) == "CREATE_COMPLETE"
+    assert deleted(account, "ours") == "DELETE_FAILED"
+    account.client("dynamodb").update_table(TableName="taken", DeletionProtectionEnabled=False)
+    assert deleted(account, "ours") == "DELETE_COMPLETE"
+
+
+def test_the_name_of_a_deleted_queue_is_free_after_a_minute(account: Account) -> None:
+    kind = "AWS::SQS::Queue"
+    properties = {"QueueName": "resting"}
+    assert made_by_stack(account, "ours", kind, properties) == "CREATE_COMPLETE"
+    assert deleted(account, "ours") == "DELETE_COMPLETE"
+    account.pass_time(50)
+    assert made_by_stack(account, "ours", kind, properties) == "ROLLBACK_COMPLETE"
+    assert deleted(account, "ours") == "DELETE_COMPLETE"
+    account.pass_time(10)
+    assert made_by_stack(account, "ours", kind, properties) == "CREATE_COMPLETE"
+    assert deleted(account, "ours") == "DELETE_COMPLETE"
