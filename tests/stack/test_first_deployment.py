@@ -1,7 +1,5 @@
 """The first deployment of production fails somewhere, and the next one is not in its way."""
 
-from __future__ import annotations
-
 import json
 import re
 import time
@@ -14,6 +12,7 @@ from typing import Any
 import pytest
 
 from infra import deploy, emulator, local, retained
+from infra.deploy import StackFailedError
 from infra.session import AwsError
 from tests.stack.conftest import Packaged, wait_for
 
@@ -69,8 +68,8 @@ class Account:
             make_package=replace(self.packaged, package=package),
         )
 
-    def fail(self, template: Template) -> deploy.StackFailedError:
-        with pytest.raises(deploy.StackFailedError) as failed:
+    def fail(self, template: Template) -> StackFailedError:
+        with pytest.raises(StackFailedError) as failed:
             self.deploy(template)
         return failed.value
 

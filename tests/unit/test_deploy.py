@@ -6,7 +6,7 @@ import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -178,6 +178,29 @@ class Aws:
         return said
 
 
+class Clock:
+    """A clock that passes only while something sleeps; it cuts off who sleeps for ever."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    time = monotonic
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        assert self.now < 24 * 3600, "this has no bound"
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(deploy, "time", clock)
+    return clock
+
+
 def test_a_stack_that_stays_failed_ends_the_deployment_at_once_with_the_failure() -> None:
     aws = Aws(
         status=None,
@@ -222,6 +245,25 @@ def test_a_stack_that_was_never_made_or_is_half_gone_is_removed_before_the_next_
     assert f"Removing stack credits-prod, whose {what} failed ..." in said
     assert aws.deleted
     assert aws.sent["ChangeSetType"] == "CREATE"
+
+
+@pytest.mark.parametrize(("seconds_ago", "waited"), [(20, 40), (61, 0), (-300, 60)])
+def test_a_queue_is_made_anew_when_its_name_has_rested_for_a_minute(
+    clock: Clock, seconds_ago: int, waited: int
+) -> None:
+    """SQS refuses it before, and the creation would fail once more. A clock may be wrong."""
+    deleted_at = datetime.now(UTC) - timedelta(seconds=seconds_ago)
+    aws = Aws(
+        status="ROLLBACK_COMPLETE",
+        history=[
+            event(-1, "Sweeps", "DELETE_COMPLETE") | {"Timestamp": deleted_at},
+            event(-2, "Allocations", "DELETE_COMPLETE"),
+        ],
+        events=[event(1, "credits-prod", "CREATE_COMPLETE")],
+    )
+    said = aws.deploy()
+    assert waited - 5 <= clock.now <= waited + 1
+    assert any(line.startswith("Waiting") for line in said) == bool(waited)
 
 
 def test_what_is_left_of_a_stack_is_shown_and_removed_only_when_that_is_confirmed() -> None:
@@ -309,29 +351,6 @@ LOOK = (
     "aws cloudformation describe-stack-events --stack-name credits-prod --region eu-west-1 "
     "--max-items 20"
 )
-
-
-class Clock:
-    """A clock that passes only while something sleeps; it cuts off who sleeps for ever."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    time = monotonic
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-        assert self.now < 24 * 3600, "this has no bound"
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(deploy, "time", clock)
-    return clock
 
 
 @pytest.mark.usefixtures("clock")
