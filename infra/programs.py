@@ -1,4 +1,4 @@
-"""Programs that have an environment of their own, under build/, because they bring many packages."""
+"""Programs with an environment of their own under build/, for the many packages they bring."""
 
 from __future__ import annotations
 

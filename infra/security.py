@@ -3,7 +3,7 @@
     python -m infra.security        (make security)
 
 checkov reads the template of prod; infra/checkov.yaml says what is passed over and why. pip-audit
-asks PyPI for advisories about every package of requirements.txt. Both are installed at the first run.
+asks PyPI for advisories about every package of requirements.txt. The first run installs both.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ class SecurityError(Exception):
 
 def is_template_clean() -> bool:
     """Whether checkov finds nothing in the template that its settings do not explain."""
-    program = program("checkov")
+    checkov = program("checkov")
     with tempfile.TemporaryDirectory() as output:
         template = Path(output) / "template.json"
         package = packaging.package("prod", Path(output) / "package", region="eu-west-1")
         template.write_text(json.dumps(package.template, indent=1))
-        command = [str(program), "--config-file", str(SETTINGS), "--file", str(template)]
+        command = [str(checkov), "--config-file", str(SETTINGS), "--file", str(template)]
         if subprocess.run(command, check=False).returncode:
             return False
     print("checkov finds nothing that infra/checkov.yaml does not explain.")

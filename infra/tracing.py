@@ -1,4 +1,4 @@
-"""Has the parameter Tracing decide for every function, and gives each role its right once traced."""
+"""Has the parameter Tracing decide for every function, and gives each role its right then."""
 
 from __future__ import annotations
 

@@ -113,7 +113,8 @@ def resolve(template: Template, stage: str) -> Stack:
         {
             name: {
                 **looked_up(resource, known),
-                **{"Ref": known[name]["PhysicalResourceId"], "Attributes": known[name]["Attributes"]},
+                "Ref": known[name]["PhysicalResourceId"],
+                "Attributes": known[name]["Attributes"],
             }
             for name, resource in declared.items()
         }
@@ -132,7 +133,9 @@ def _made(name: str, resource: Json, looked_up: Any) -> Json:
     if kind == "AWS::SQS::Queue":
         identity = f"https://sqs.{get_region()}.amazonaws.com/{get_account_id()}/{called}"
     attributes = {
-        **{"Arn": its_arn, "Id": identity, "StreamArn": f"{its_arn}/stream/2026-01-01"},
+        "Arn": its_arn,
+        "Id": identity,
+        "StreamArn": f"{its_arn}/stream/2026-01-01",
         **({naming: called} if naming else {}),
     }
     return {"PhysicalResourceId": identity, "Attributes": attributes}

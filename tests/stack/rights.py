@@ -1,9 +1,10 @@
-"""The calls that functions make, as the rights that AWS asks for; and those it uses for them itself.
+"""The calls that functions make, as the rights that AWS asks for; and those it uses for them.
 
 IAM knows no operation of the SDK: each is one action or several, on the resources that the request
 names (Service Authorization Reference, https://docs.aws.amazon.com/service-authorization/).
 """
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,6 +13,8 @@ from email.utils import parseaddr
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
+
+from ministack.core.responses import get_account_id
 
 from chalicelib.mails import links
 from tests.crashes import runner
@@ -96,8 +99,8 @@ def _partiql(call: Call) -> Iterator[Right]:
 def _queue(action: str) -> Callable[[Call], Iterator[Right]]:
     """A batch needs the right of the single operation.
 
-    (Amazon SQS Developer Guide, "Amazon SQS API permissions",
-    https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-api-permissions-reference.html)
+    (Amazon SQS API Reference, AddPermission,
+    https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_AddPermission.html)
     """
 
     def rights(call: Call) -> Iterator[Right]:
@@ -187,14 +190,17 @@ REFUSALS = (aws.Refused("TooManyRequestsException", 429), aws.Refused("BadReques
 def recorded(stack: Stack) -> dict[str, set[Right]]:
     """By the name of a function, the rights that it needs for everything the product does.
 
-    Every workflow of the crash points is run, and again for each write whose answer is lost or
-    that is done in part, for what is decided again then; and so that SES refuses a mail. Every invocation is a cold start.
+    Every workflow of the crash points is run; again for each write whose answer is lost or that is
+    done in part, for what is decided then; and so that SES refuses a mail. Every invocation is a
+    cold start.
     """
     made: dict[str, set[Right]] = {}
     bucket = stack.resources["ReportsBucket"]["Properties"]["BucketName"]
     with _cold_starts(stack.arn("UnsubscribeSecret")) as recorders:
 
-        def run(workflow: Workflow, prepared: CrashingWorld, *points: Point, **more: Any) -> Recorder:
+        def run(
+            workflow: Workflow, prepared: CrashingWorld, *points: Point, **more: Any
+        ) -> Recorder:
             recorders[:] = [Recorder(points, bucket=bucket, made=made, **more)]
             runner._run(workflow, prepared.copy(recorders[0]))
             return recorders[0]
@@ -289,3 +295,81 @@ def used_by_aws(stack: Stack) -> dict[str, set[Right]]:
             target = mapping["DestinationConfig"]["OnFailure"]["Destination"]
             uses(name, "sqs:SendMessage", of=target)
     return used
+
+
+# --- What services of AWS do for the stack --------------------------------------------------------
+
+
+Context = tuple[tuple[str, str], ...]
+Asked = Iterator[tuple[str, Right]]
+
+
+def asked_by_services(stack: Stack) -> set[tuple[str, Right]]:
+    """What a service asks of a resource's own policy, by its name, as the stack has it."""
+    return {*_publishing(stack), *_invoking(stack)}
+
+
+def _publishing(stack: Stack) -> Asked:
+    """Who publishes to a topic asks for the topic's key, too.
+
+    (Amazon SNS Developer Guide, "Managing Amazon SNS encryption keys and costs", "Enable
+    compatibility between event sources from AWS services and encrypted topics")
+    """
+    of_this: Context = (("aws:sourceaccount", get_account_id()),)
+    keys = {
+        stack.resources[name]["Ref"]: arn("kms", f"key/{topic['KmsMasterKeyId']}")
+        for name, topic in stack.of_type("AWS::SNS::Topic")
+    }
+    publishers: set[tuple[str, str, Context]] = set()
+    for _, alarm in stack.of_type("AWS::CloudWatch::Alarm"):
+        for topic in (*alarm["AlarmActions"], *alarm["OKActions"]):
+            publishers.add(("cloudwatch", topic, of_this))
+    for _, destination in stack.of_type("AWS::SES::ConfigurationSetEventDestination"):
+        # SES need not say for whom it asks the key (infra/resources.yaml).
+        publishers.add(("ses", destination["EventDestination"]["SnsDestination"]["TopicARN"], ()))
+    for service, topic, for_whom in publishers:
+        yield service, Right("sns:Publish", topic, of_this)
+        for action in ("kms:GenerateDataKey", "kms:Decrypt"):
+            yield service, Right(action, keys[topic], for_whom)
+
+
+def _invoking(stack: Stack) -> Asked:
+    """Who invokes a function says for which of its own resources."""
+    invokers: set[tuple[str, str, str]] = set()
+    for _, rule in stack.of_type("AWS::Events::Rule"):
+        source = arn("events", f"rule/{rule['Name']}")
+        invokers |= {("events", target["Arn"], source) for target in rule["Targets"]}
+    for _, subscription in stack.of_type("AWS::SNS::Subscription"):
+        if subscription["Protocol"] == "lambda":
+            invokers.add(("sns", subscription["Endpoint"], subscription["TopicArn"]))
+    for name, api in stack.of_type("AWS::ApiGateway::RestApi"):
+        source = arn("execute-api", f"{stack.resources[name]['Ref']}/v1/GET/api/health")
+        functions_of_api = re.findall(r"/functions/([^/]+)/invocations", json.dumps(api))
+        invokers |= {("apigateway", function, source) for function in functions_of_api}
+    for service, function, source in invokers:
+        yield service, Right("lambda:InvokeFunction", function, (("aws:sourcearn", source),))
+
+
+def own_policies(stack: Stack) -> Iterator[tuple[str, list[Json]]]:
+    """The statements of the policies of resources, by the ARN of the resource."""
+    for _, policy in stack.of_type("AWS::SNS::TopicPolicy"):
+        for topic in policy["Topics"]:
+            yield topic, policy["PolicyDocument"]["Statement"]
+    for name, key in stack.of_type("AWS::KMS::Key"):
+        # In a key's policy `*` is the key.
+        its_arn = stack.arn(name)
+        yield its_arn, [{**s, "Resource": its_arn} for s in key["KeyPolicy"]["Statement"]]
+    for _, permission in stack.of_type("AWS::Lambda::Permission"):
+        function = arn("lambda", f"function:{permission['FunctionName'].rpartition(':')[2]}")
+        yield (
+            function,
+            [
+                {
+                    "Effect": "Allow",
+                    "Principal": {"Service": permission["Principal"]},
+                    "Action": permission["Action"],
+                    "Resource": function,
+                    "Condition": {"ArnLike": {"aws:SourceArn": permission["SourceArn"]}},
+                }
+            ],
+        )

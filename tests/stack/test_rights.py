@@ -1,15 +1,18 @@
 """Every call that a function makes has its right, and every right its call."""
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from ministack.core.iam_evaluator import EvalContext, evaluate, parse_policy_document
+from ministack.core.iam_evaluator import (
+    EvalContext,
+    evaluate,
+    evaluate_resource_policy,
+    parse_policy_document,
+)
 
-from tests.crashes.world import functions
 from tests.stack.resolved import Json, Stack, Template, resolve
-from tests.stack.rights import Right, recorded, used_by_aws
+from tests.stack.rights import Right, asked_by_services, own_policies, recorded, used_by_aws
 
 STAGE = "dev"
 
@@ -46,9 +49,8 @@ def policies(stack: Stack) -> dict[str, list[Json]]:
     }
 
 
-def allows(statements: list[Json], right: Right) -> bool:
-    """What IAM would say, as the emulator evaluates it."""
-    context = EvalContext(
+def context_of(right: Right) -> EvalContext:
+    return EvalContext(
         principal_arn="arn:aws:sts::000000000000:assumed-role/function/session",
         principal_type="AssumedRole",
         principal_account="000000000000",
@@ -57,8 +59,19 @@ def allows(statements: list[Json], right: Right) -> bool:
         region="us-east-1",
         service_context=dict(right.context),
     )
+
+
+def allows(statements: list[Json], right: Right) -> bool:
+    """What IAM would say, as the emulator evaluates it."""
     parsed = parse_policy_document({"Statement": statements})
-    return bool(evaluate(context, [parsed]).decision == "Allow")
+    return bool(evaluate(context_of(right), [parsed]).decision == "Allow")
+
+
+def allows_service(statements: list[Json], service: str, right: Right) -> bool:
+    """What the policy of a resource says to a service of AWS."""
+    document, principal = {"Statement": statements}, f"{service}.amazonaws.com"
+    decided = evaluate_resource_policy(document, context_of(right), service=principal)
+    return bool(decided.decision == "Allow")
 
 
 def single(statements: list[Json]) -> Iterator[Json]:
@@ -92,3 +105,43 @@ def test_every_right_has_its_call(stack_of_aws: Stack, needs: dict[str, set[Righ
         if not any(allows([statement], right) for right in needs[function])
     ]
     assert unused == []
+
+
+def test_every_call_of_a_service_of_aws_has_its_right(stack_of_aws: Stack) -> None:
+    statements: dict[str, list[Json]] = {}
+    for resource, found in own_policies(stack_of_aws):
+        statements.setdefault(resource, []).extend(found)
+    refused = [
+        f"{service}: {right}"
+        for service, right in sorted(asked_by_services(stack_of_aws), key=str)
+        if not allows_service(statements.get(right.resource, []), service, right)
+    ]
+    assert refused == []
+
+
+ADMINISTERS = "AccountAdministers"
+"""The account itself: without that nobody could mend the key (AWS KMS Developer Guide)."""
+
+
+def test_every_right_that_a_resource_gives_has_its_call(stack_of_aws: Stack) -> None:
+    asked = asked_by_services(stack_of_aws)
+    unused = [
+        f"{statement['Principal']}: {statement['Action']} on {resource}"
+        for resource, statements in own_policies(stack_of_aws)
+        for statement in single(statements)
+        if statement.get("Sid") != ADMINISTERS
+        and not any(allows_service([statement], service, right) for service, right in asked)
+    ]
+    assert unused == []
+
+
+def test_a_call_without_a_right_and_a_right_without_a_call_are_noticed(
+    stack_of_aws: Stack, needs: dict[str, set[Right]]
+) -> None:
+    """Each action on each resource of each role, taken away by itself, is missed by some call."""
+    for function, statements in policies(stack_of_aws).items():
+        alone = list(single(statements))
+        for place, statement in enumerate(alone):
+            others = alone[:place] + alone[place + 1 :]
+            missed = [right for right in needs[function] if not allows(others, right)]
+            assert missed, f"{function}: {statement['Action']} on {statement['Resource']} is double"

@@ -55,7 +55,17 @@ HOSTILE = (
 )
 
 # Their value is 1 or 0.
-FLAGS = {"YES", "DRY_RUN", "JSON", "EXIT", "SKIP_INVALID", "NO_MAIL", "OFFLINE", "CELERY", "UPGRADE"}
+FLAGS = {
+    "YES",
+    "DRY_RUN",
+    "JSON",
+    "EXIT",
+    "SKIP_INVALID",
+    "NO_MAIL",
+    "OFFLINE",
+    "CELERY",
+    "UPGRADE",
+}
 # Their value is a list of words, separated by blanks, which no shell reads: they arrive one by one.
 LISTS = {"PARTS"}
 # Those that arrive in the environment, and the name of each there.
