@@ -14,7 +14,7 @@ from infra.packaging import ROOT, PackagingError
 Pins = dict[str, str]
 
 REQUIREMENT = re.compile(r"^(?P<name>[\w.-]+)(\[[\w,]+\])?==(?P<version>[\w.!+]+)", re.MULTILINE)
-PIP_INSTALL = re.compile(r"\bpip\b(?! could not)[^\n]{0,120}?\binstall\b.{0,220}", re.DOTALL)
+PIP_INSTALL = re.compile(r"\bpip\b(?! could not)[^\n]{0,120}?\binstall\b.{0,600}", re.DOTALL)
 USES = re.compile(r"^\s*(?:- )?uses: *(.*)$", re.MULTILINE)
 
 
