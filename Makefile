@@ -34,7 +34,7 @@ REPAIR = $(STAGED) $(call flag,dry-run,DRY_RUN) $(call flag,yes,YES) $(call flag
 .DEFAULT_GOAL := help
 
 ##@ Every day
-.PHONY: help run up token clock test check format clean
+.PHONY: help run up token clock test check format lock clean
 
 help:  ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} \
@@ -64,6 +64,9 @@ check: $(READY) | writable  ## format, lint, types and the direction of imports
 format: $(READY) | writable  ## put the sources into shape
 	@$(VENV)/bin/ruff format .
 	@$(VENV)/bin/ruff check --fix .
+
+lock: $(READY) | writable  ## the lists of packages with their hashes, from pyproject.toml (UPGRADE=1)
+	@$(RUN) -m infra lock $(call flag,upgrade,UPGRADE)
 
 clean:  ## remove everything that was made, .venv too
 	rm -rf $(VENV) build .chalice/deployments .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
@@ -192,7 +195,7 @@ $(READY): requirements.txt requirements-dev.txt
 	  echo 'error: Python has no venv module. On Debian and Ubuntu: apt install python3-venv' >&2; exit 1; }
 	@$(call exported,PYTHON) -m venv --clear $(VENV) >&2
 	@# Each package is named as it comes; the pipe would hide pip's failure, so a file remembers it.
-	@( $(VENV)/bin/pip install --disable-pip-version-check -r requirements-dev.txt || touch $@.failed ) 2>&1 \
+	@( $(VENV)/bin/pip install --disable-pip-version-check --require-hashes -r requirements-dev.txt || touch $@.failed ) 2>&1 \
 	  | while read -r word rest; do case $$word in Collecting) echo "  $${rest%% *}";; ERROR:) echo "$$word $$rest";; esac; done >&2
 	@if [ -e $@.failed ]; then rm $@.failed; echo 'error: pip could not install requirements-dev.txt.' \
 	  'Is there a network, and a package index? Installing needs them; run make again when they are there.' >&2; exit 1; fi

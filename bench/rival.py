@@ -33,13 +33,16 @@ class Missing(Exception):
 
 def environment() -> Path:
     """The Python of the rival's own virtual environment, made when it is not there yet."""
-    requirements = (HERE / "requirements.txt").read_bytes()
-    directory = BUILD / f"celery-{hashlib.sha256(requirements).hexdigest()[:12]}"
+    requirements = HERE / "requirements.txt"
+    directory = BUILD / f"celery-{hashlib.sha256(requirements.read_bytes()).hexdigest()[:12]}"
     python = directory / "bin" / "python"
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(directory)], check=True)
         subprocess.run(
-            [str(python), "-m", "pip", "install", "-q", "-r", str(HERE / "requirements.txt")],
+            [
+                *(str(python), "-m", "pip", "install", "-q"),
+                *("--require-hashes", "-r", str(requirements)),
+            ],
             check=True,
             stderr=subprocess.DEVNULL,
         )

@@ -30,6 +30,7 @@ COMMANDS = {
     "verify": ("infra.verify", "check ledgers line by line"),
     "completeness": ("infra.completeness", "who was due for a month, and who was allocated"),
     "security": ("infra.security", "look for known weaknesses in template and packages"),
+    "lock": ("infra.lock", "write the lists of packages with their hashes"),
     "redrive": ("infra.repair.redrive", "list dead letters, or move them back"),
     "replay": ("infra.repair.replay", "replay the ticks of an instant or a range"),
     "allocate": ("infra.repair.allocate", "grant what is due for a period"),

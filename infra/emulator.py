@@ -218,6 +218,26 @@ def _authorize_inserts() -> None:
     iam_actions.dynamodb_transaction_checks = checks
 
 
+def _authorize_batches() -> None:
+    """Has a batch of messages authorized as AWS does: by the right of the single operation.
+
+    (Amazon SQS API Reference, AddPermission:
+    https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_AddPermission.html)
+    ministack asks for rights such as `sqs:SendMessageBatch`, which IAM does not have.
+    """
+    from ministack.core import iam_actions
+
+    known = iam_actions.extract_iam_action
+
+    def extract(*request: Any) -> str | None:
+        action: str | None = known(*request)
+        if action and action.startswith("sqs:"):
+            return action.removesuffix("Batch")
+        return action
+
+    iam_actions.extract_iam_action = extract
+
+
 def _stream_inserts() -> None:
     """Has what PartiQL inserts appear in the table's stream, as AWS does: ministack forgets it."""
     from ministack.services import dynamodb
@@ -647,6 +667,7 @@ def _main() -> None:
     from ministack.app import main
 
     _authorize_inserts()
+    _authorize_batches()
     _stream_inserts()
     _tell_what_authorizers_say()
     # This program runs without the checkout on its path.

@@ -3,8 +3,7 @@
     python -m infra.security        (make security)
 
 checkov reads the template of prod; infra/checkov.yaml says what is passed over and why. pip-audit
-asks PyPI for advisories about every package of requirements.txt. Both bring many packages of their
-own, so each has an environment of its own under build/, made at the first run.
+asks PyPI for advisories about every package of requirements.txt. The first run installs both.
 """
 
 from __future__ import annotations
@@ -14,15 +13,13 @@ import json
 import subprocess
 import sys
 import tempfile
-import venv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from infra import packaging
+from infra.programs import ProgramError, program
 
-CHECKOV = "checkov==3.3.30"
-PIP_AUDIT = "pip-audit==2.10.1"
 SETTINGS = Path(__file__).with_name("checkov.yaml")
 REQUIREMENTS = packaging.ROOT / "requirements.txt"
 
@@ -31,33 +28,14 @@ class SecurityError(Exception):
     """Something could not be looked at, which is not the same as finding nothing."""
 
 
-def _program(package: str) -> Path:
-    """The program of a pinned package, installed if it is not there yet."""
-    name = package.partition("==")[0]
-    directory = packaging.BUILD / package.replace("==", "-")
-    program = directory / "bin" / name
-    if not program.exists():
-        print(f"Installing {package} (once, about half a minute) ...", file=sys.stderr)
-        venv.create(directory, with_pip=True, clear=True)
-        pip = [str(directory / "bin" / "pip"), "--disable-pip-version-check"]
-        try:
-            subprocess.run([*pip, "install", "--quiet", package], check=True)
-        except subprocess.CalledProcessError as error:
-            raise SecurityError(
-                f"{package} could not be installed; pip says above why. Without a network: "
-                "run this where there is one"
-            ) from error
-    return program
-
-
 def is_template_clean() -> bool:
     """Whether checkov finds nothing in the template that its settings do not explain."""
-    program = _program(CHECKOV)
+    checkov = program("checkov")
     with tempfile.TemporaryDirectory() as output:
         template = Path(output) / "template.json"
         package = packaging.package("prod", Path(output) / "package", region="eu-west-1")
         template.write_text(json.dumps(package.template, indent=1))
-        command = [str(program), "--config-file", str(SETTINGS), "--file", str(template)]
+        command = [str(checkov), "--config-file", str(SETTINGS), "--file", str(template)]
         if subprocess.run(command, check=False).returncode:
             return False
     print("checkov finds nothing that infra/checkov.yaml does not explain.")
@@ -66,7 +44,7 @@ def is_template_clean() -> bool:
 
 def are_packages_clean() -> bool:
     """Whether there is no advisory about any package that is deployed."""
-    command = [str(_program(PIP_AUDIT)), "--requirement", str(REQUIREMENTS)]
+    command = [str(program("pip-audit")), "--requirement", str(REQUIREMENTS)]
     # Every package is pinned in the file, so nothing has to be resolved or installed.
     command += ["--no-deps", "--disable-pip", "--progress-spinner", "off", "--format", "json"]
     asked = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -119,7 +97,7 @@ def main(words: list[str] | None = None) -> int:
     for check in checks:
         try:
             is_clean &= check()
-        except (SecurityError, packaging.PackagingError) as error:
+        except (SecurityError, ProgramError, packaging.PackagingError) as error:
             print(f"error: {error}", file=sys.stderr)
             is_clean = False
     return 0 if is_clean else 1

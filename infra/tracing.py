@@ -1,4 +1,4 @@
-"""What X-Ray needs once a stage is traced: a right of every function's role, given only then."""
+"""Has the parameter Tracing decide for every function, and gives each role its right then."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ ACTIONS = ("xray:PutTelemetryRecords", "xray:PutTraceSegments")
 def complete(template: dict[str, Any]) -> None:
     """Adds the policy to the packaged template; infra/resources.yaml says when it holds."""
     resources = template["Resources"]
+    for resource in resources.values():
+        if resource["Type"] == "AWS::Serverless::Function":
+            # Chalice says of every function that it is not traced, and what a function says wins
+            # over `Globals` (AWS SAM Developer Guide, "Globals section of the AWS SAM template").
+            resource["Properties"].pop("Tracing", None)
     roles = sorted(
         name for name, resource in resources.items() if resource["Type"] == "AWS::IAM::Role"
     )

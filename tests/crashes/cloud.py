@@ -66,9 +66,13 @@ class Cloud(aws.Services):
         start = parameters.get("ExclusiveStartKey")
         after = table.key_of(start) if start else ("", "")
         found = sorted(key for key in table.items if key > after)
-        page = found[: parameters["Limit"]]
+        page = found[: parameters.get("Limit")]
         more = {"LastEvaluatedKey": table.key_item(page[-1])} if len(page) < len(found) else {}
-        items = [table.key_item(key) for key in page]
+        names = [
+            parameters["ExpressionAttributeNames"][name.strip()]
+            for name in parameters["ProjectionExpression"].split(",")
+        ]
+        items = [{name: table.items[key][name] for name in names} for key in page]
         return {"Items": items, "Count": len(items), "ScannedCount": len(items), **more}
 
 

@@ -262,11 +262,36 @@ def _completeness_in_ranges(world: CrashingWorld) -> None:
     world.answers.append(world.until_done(lambda: app.check_completeness(event, Context())))
 
 
-@workflow("scheduled", "audit", subscribed("ada", "bob"), allocated, granted)
-def _audit(world: CrashingWorld) -> None:
+@workflow(
+    "scheduled",
+    "completeness check of every zone that runs out of time",
+    subscribed("ada", "bob", "cem", "dan", "eva", notifications=[]),
+    allocated,
+    milliseconds=5_000,
+)
+def _completeness_in_haste(world: CrashingWorld) -> None:
     import app
 
-    for event in ({"user_id": "ada"}, {"timezone": "Europe/Paris"}, {"sample": 5}):
+    event = {"period": "2026-02"}
+    world.answers.append(world.until_done(lambda: app.check_completeness(event, Context())))
+
+
+@workflow(
+    "scheduled",
+    "audit",
+    subscribed("ada", "bob"),
+    allocated,
+    granted,
+    subscribed("eva", timezone="America/New_York"),
+)
+def _audit(world: CrashingWorld) -> None:
+    """Eva has no lines yet."""
+    import app
+
+    for event in (
+        *({"user_id": "ada"}, {"user_id": "eva"}),
+        *({"timezone": "Europe/Paris"}, {"sample": 5}),
+    ):
         world.answers.append(world.until_done(partial(app.audit_ledgers, event, Context())))
 
 

@@ -41,7 +41,7 @@ def found() -> list[Guard]:
         *_kept(resources),
         *_single(),
         *_policies(),
-        *_senders(),
+        *_conditions(),
         *_timeouts(),
         *_symptoms(),
     ]
@@ -255,13 +255,24 @@ def _policies() -> Iterator[Guard]:
                 )
 
 
-def _senders() -> Iterator[Guard]:
-    yield _guard(
-        ".chalice/policy-send-notifications.json",
-        ("Statement", ("Sid", "SendMails"), "Condition"),
-        "a function that sends in anybody's name",
-        f"{_TEMPLATE}mails_are_sent_from_one_address_whatever_identity_ses_checks",
-    )
+def _conditions() -> Iterator[Guard]:
+    reports = f"{_TEMPLATE}reports_are_written_to_a_bucket_of_this_account"
+    for function, sid, what, test in (
+        (
+            "send-notifications",
+            "SendMails",
+            "a function that sends in anybody's name",
+            f"{_TEMPLATE}mails_are_sent_from_one_address_whatever_identity_ses_checks",
+        ),
+        ("check-zone", "ListReports", "reports of a bucket that is another's", reports),
+        ("check-zone", "WriteAndReadReports", "reports for whoever has the bucket's name", reports),
+    ):
+        yield _guard(
+            f".chalice/policy-{function}.json",
+            ("Statement", ("Sid", sid), "Condition"),
+            what,
+            test,
+        )
 
 
 def _timeouts() -> Iterator[Guard]:

@@ -537,7 +537,7 @@ def test_topics_are_encrypted_with_a_key_that_those_who_publish_may_use(template
     ]
     for statement in publishers:
         assert statement["Action"] == ["kms:Decrypt", "kms:GenerateDataKey*"]
-    of_this_account = {"StringEquals": {"AWS:SourceAccount": {"Ref": "AWS::AccountId"}}}
+    of_this_account = {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
     # SES does not say to KMS for whom it asks.
     assert [statement.get("Condition") for statement in publishers] == [of_this_account, None]
     for name, service in (("AlarmsTopic", "cloudwatch"), ("MailEventsTopic", "ses")):

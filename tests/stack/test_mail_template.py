@@ -47,7 +47,7 @@ def test_bounces_and_complaints_reach_their_function(template: Template) -> None
     (statement,) = properties(template, "MailEventsTopicPolicy")["PolicyDocument"]["Statement"]
     assert statement["Principal"] == {"Service": "ses.amazonaws.com"}
     assert statement["Condition"] == {
-        "StringEquals": {"AWS:SourceAccount": {"Ref": "AWS::AccountId"}}
+        "StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}
     }
 
 

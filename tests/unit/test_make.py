@@ -65,6 +65,7 @@ FLAGS = {
     "NO_MAIL",
     "OFFLINE",
     "CELERY",
+    "UPGRADE",
 }
 # Their value is a list of words, separated by blanks, which no shell reads: they arrive one by one.
 LISTS = {"PARTS"}

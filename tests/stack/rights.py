@@ -1,0 +1,375 @@
+"""The calls that functions make, as the rights that AWS asks for; and those it uses for them.
+
+IAM knows no operation of the SDK: each is one action or several, on the resources that the request
+names (Service Authorization Reference, https://docs.aws.amazon.com/service-authorization/).
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from email.utils import parseaddr
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+from ministack.core.responses import get_account_id
+
+from chalicelib.mails import links
+from tests.crashes import runner
+from tests.crashes.cloud import ISSUER
+from tests.crashes.failures import Failures, Kind, Point
+from tests.crashes.workflows import WORKFLOWS, Workflow
+from tests.crashes.world import CrashingWorld, crashing, functions
+from tests.simulation import aws
+from tests.simulation import world as simulation
+from tests.simulation.aws import Call, Perform
+from tests.stack.resolved import Json, Stack, arn
+
+
+@dataclass(frozen=True)
+class Right:
+    """An action on a resource, with what AWS knows of the request besides."""
+
+    action: str
+    resource: str
+    context: tuple[tuple[str, str], ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.action} on {self.resource}"
+
+
+# --- What the SDK is asked to do ------------------------------------------------------------------
+
+
+def needed(call: Call) -> set[Right]:
+    """The rights that a call needs. Fails for one of which it is not known."""
+    rights = _RIGHTS.get((call.service, call.operation))
+    assert rights, f"{call}: say here which rights AWS asks for"
+    return set(rights(call))
+
+
+def _table(name: str, index: str = "") -> str:
+    return arn("dynamodb", f"table/{name}" + (f"/index/{index}" if index else ""))
+
+
+def _one_item(call: Call) -> Iterator[Right]:
+    name, index = call.parameters["TableName"], call.parameters.get("IndexName", "")
+    yield Right(f"dynamodb:{call.operation}", _table(name, index))
+
+
+def _batch_get(call: Call) -> Iterator[Right]:
+    for name in call.parameters["RequestItems"]:
+        yield Right("dynamodb:BatchGetItem", _table(name))
+
+
+def _transaction(call: Call) -> Iterator[Right]:
+    """Each part needs the right of the single operation.
+
+    (Amazon DynamoDB Developer Guide, "Using IAM with DynamoDB transactions",
+    https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/transaction-apis-iam.html)
+    """
+    for part in call.parameters["TransactItems"]:
+        ((kind, request),) = part.items()
+        yield Right(f"dynamodb:{_PARTS[kind]}", _table(request["TableName"]))
+
+
+_PARTS = {
+    "Get": "GetItem",
+    "Put": "PutItem",
+    "Update": "UpdateItem",
+    "Delete": "DeleteItem",
+    "ConditionCheck": "ConditionCheckItem",
+}
+
+
+def _partiql(call: Call) -> Iterator[Right]:
+    """Each statement needs the right of its verb, in a batch as by itself.
+
+    (Amazon DynamoDB Developer Guide, "IAM security policies with PartiQL for DynamoDB",
+    https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ql-iam.html)
+    """
+    for statement in call.parameters["Statements"]:
+        match = re.match(r'INSERT INTO "([\w.-]+)"', statement["Statement"])
+        assert match, f"{statement}: say here which right AWS asks for"
+        yield Right("dynamodb:PartiQLInsert", _table(match[1]))
+
+
+def _queue(action: str) -> Callable[[Call], Iterator[Right]]:
+    """A batch needs the right of the single operation.
+
+    (Amazon SQS API Reference, AddPermission,
+    https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_AddPermission.html)
+    """
+
+    def rights(call: Call) -> Iterator[Right]:
+        yield Right(action, arn("sqs", call.parameters["QueueUrl"].rpartition("/")[2]))
+
+    return rights
+
+
+def _mail(call: Call) -> Iterator[Right]:
+    """The identity of the sender, that of the recipient in the sandbox, and the configuration set.
+
+    Which identity is asked about is not ours to say (docs/mail.md).
+    """
+    sender = parseaddr(call.parameters["FromEmailAddress"])[1]
+    (recipient,) = call.parameters["Destination"]["ToAddresses"]
+    for resource in (
+        *(f"identity/{sender}", f"identity/{sender.partition('@')[2]}", f"identity/{recipient}"),
+        f"configuration-set/{call.parameters['ConfigurationSetName']}",
+    ):
+        yield Right("ses:SendEmail", arn("ses", resource), (("ses:fromaddress", sender),))
+
+
+def _secret(call: Call) -> Iterator[Right]:
+    yield Right("secretsmanager:GetSecretValue", call.parameters["SecretId"])
+
+
+def _object(action: str) -> Callable[[Call], Iterator[Right]]:
+    def rights(call: Call) -> Iterator[Right]:
+        yield Right(action, arn("s3", f"{call.parameters['bucket']}/{call.parameters['key']}"))
+
+    return rights
+
+
+def _bucket(call: Call) -> Iterator[Right]:
+    yield Right("s3:ListBucket", arn("s3", call.parameters["bucket"]))
+
+
+_RIGHTS: dict[tuple[str, str], Callable[[Call], Iterator[Right]]] = {
+    **{
+        ("dynamodb", operation): _one_item
+        for operation in ("GetItem", "PutItem", "UpdateItem", "DeleteItem", "Query", "Scan")
+    },
+    ("dynamodb", "BatchGetItem"): _batch_get,
+    ("dynamodb", "TransactGetItems"): _transaction,
+    ("dynamodb", "TransactWriteItems"): _transaction,
+    ("dynamodb", "BatchExecuteStatement"): _partiql,
+    ("sqs", "SendMessageBatch"): _queue("sqs:SendMessage"),
+    ("sqs", "ChangeMessageVisibilityBatch"): _queue("sqs:ChangeMessageVisibility"),
+    ("sesv2", "SendEmail"): _mail,
+    ("secrets-manager", "GetSecretValue"): _secret,
+    ("s3", "PutObject"): _object("s3:PutObject"),
+    ("s3", "GetObject"): _object("s3:GetObject"),
+    ("s3", "ListObjectsV2"): _bucket,
+}
+
+
+# --- What every function does, seen ---------------------------------------------------------------
+
+
+@dataclass
+class Recorder(Failures):
+    """Watches the calls of a world; those that a function makes are what it needs."""
+
+    bucket: str = ""
+    function: str = ""
+    made: dict[str, set[Right]] = field(default_factory=dict)
+    refusal: aws.Refused | None = None
+    """What SES answers the first mail with."""
+
+    def __call__(self, call: Call, perform: Perform) -> Json:
+        if self.function and call.service != ISSUER:
+            named = replace(call, parameters={**call.parameters, "bucket": self.bucket})
+            self.made.setdefault(self.function, set()).update(needed(named))
+        if call.service == "secrets-manager":
+            return {"SecretString": KEY.decode()}
+        if call.service == "sesv2" and self.refusal:
+            refusal, self.refusal = self.refusal, None
+            raise refusal
+        return super().__call__(call, perform)
+
+
+KEY = b"k" * 64
+REFUSALS = (aws.Refused("TooManyRequestsException", 429), aws.Refused("BadRequestException"))
+"""SES takes no mail for now, or not this one."""
+
+
+def recorded(stack: Stack) -> dict[str, set[Right]]:
+    """By the name of a function, the rights that it needs for everything the product does.
+
+    Every workflow of the crash points is run; again for each write whose answer is lost or that is
+    done in part, for what is decided then; and so that SES refuses a mail. Every invocation is a
+    cold start.
+    """
+    made: dict[str, set[Right]] = {}
+    bucket = stack.resources["ReportsBucket"]["Properties"]["BucketName"]
+    with _cold_starts(stack.arn("UnsubscribeSecret")) as recorders:
+
+        def run(
+            workflow: Workflow, prepared: CrashingWorld, *points: Point, **more: Any
+        ) -> Recorder:
+            recorders[:] = [Recorder(points, bucket=bucket, made=made, **more)]
+            runner._run(workflow, prepared.copy(recorders[0]))
+            return recorders[0]
+
+        for workflow in WORKFLOWS.values():
+            recorders[:] = [Recorder(bucket=bucket, made=made)]
+            prepared = CrashingWorld(failures=recorders[0])
+            with prepared.running():
+                for step in workflow.before:
+                    step(prepared)
+            clean = run(workflow, prepared)
+            for place, seen in enumerate(clean.seen):
+                for kind in {Kind.LOST, Kind.IN_PART} & {*seen.kinds()}:
+                    run(workflow, prepared, Point(place, kind))
+            if workflow.group == "mails":
+                for refusal in REFUSALS:
+                    run(workflow, prepared, refusal=refusal)
+    return made
+
+
+@contextmanager
+def _cold_starts(secret: str) -> Iterator[list[Recorder]]:
+    """Within the block each invocation is a new process, and noted with the one that is given."""
+    import app
+
+    recorders: list[Recorder] = []
+
+    def starting(name: str, handler: Any) -> Any:
+        def invoke(event: Any, context: Any) -> Any:
+            world = simulation._CURRENT[-1]
+            world.restart()
+            world.services.settings = replace(world.services.settings, unsubscribe_secret=secret)
+            del world.services.unsubscribe_links
+            recorders[0].function = name
+            try:
+                return handler(event, context)
+            finally:
+                recorders[0].function = ""
+                world.services.unsubscribe_links = links.UnsubscribeLinks(KEY, "https://x")
+
+        return invoke
+
+    # The product makes a client of its own to read its one secret.
+    session = SimpleNamespace(create_client=lambda service, **_: aws.client(service, 3))
+    botocore = SimpleNamespace(session=SimpleNamespace(get_session=lambda: session))
+    with ExitStack() as stack:
+        stack.enter_context(crashing())
+        stack.enter_context(patch.object(links, "botocore", botocore))
+        for attribute, name in functions().items():
+            handler = starting(name, getattr(app, attribute))
+            stack.enter_context(patch.object(app, attribute, handler))
+        yield recorders
+
+
+# --- What AWS does with a function's role ---------------------------------------------------------
+
+
+def used_by_aws(stack: Stack) -> dict[str, set[Right]]:
+    """By the name of a function, the rights that Lambda uses with its role, as the stack has it."""
+    used: dict[str, set[Right]] = {}
+
+    def uses(function: str, *actions: str, of: str) -> None:
+        used.setdefault(function, set()).update(Right(action, of) for action in actions)
+
+    for _, function in stack.of_type("AWS::Lambda::Function"):
+        name = function["FunctionName"]
+        # Its group is there already, so it need not be made (AWS Lambda Developer Guide, "Sending
+        # Lambda function logs to CloudWatch Logs").
+        log = arn("logs", f"log-group:/aws/lambda/{name}:log-stream:1")
+        uses(name, "logs:CreateLogStream", "logs:PutLogEvents", of=log)
+        # AWS Lambda Developer Guide, "Visualize Lambda function invocations using AWS X-Ray"
+        if function["TracingConfig"]["Mode"] == "Active":
+            uses(name, "xray:PutTraceSegments", "xray:PutTelemetryRecords", of="*")
+        # AWS Lambda Developer Guide, "Adding a dead-letter queue"
+        if "DeadLetterConfig" in function:
+            uses(name, "sqs:SendMessage", of=function["DeadLetterConfig"]["TargetArn"])
+    for _, mapping in stack.of_type("AWS::Lambda::EventSourceMapping"):
+        name, source = mapping["FunctionName"], mapping["EventSourceArn"]
+        service = source.split(":")[2]
+        if service == "sqs":
+            # AWS Lambda Developer Guide, "Using Lambda with Amazon SQS", execution role permissions
+            actions = ("ReceiveMessage", "DeleteMessage", "GetQueueAttributes")
+            uses(name, *(f"sqs:{action}" for action in actions), of=source)
+        else:
+            # The same, "Using AWS Lambda with Amazon DynamoDB", execution role permissions
+            assert service == "dynamodb", f"say here what Lambda does to read {source}"
+            actions = ("DescribeStream", "GetRecords", "GetShardIterator")
+            uses(name, *(f"dynamodb:{action}" for action in actions), of=source)
+            uses(name, "dynamodb:ListStreams", of="*")
+        # The same, "Capturing records of Lambda asynchronous invocations" and of event sources
+        if "DestinationConfig" in mapping:
+            target = mapping["DestinationConfig"]["OnFailure"]["Destination"]
+            uses(name, "sqs:SendMessage", of=target)
+    return used
+
+
+# --- What services of AWS do for the stack --------------------------------------------------------
+
+
+Context = tuple[tuple[str, str], ...]
+Asked = Iterator[tuple[str, Right]]
+
+
+def asked_by_services(stack: Stack) -> set[tuple[str, Right]]:
+    """What a service asks of a resource's own policy, by its name, as the stack has it."""
+    return {*_publishing(stack), *_invoking(stack)}
+
+
+def _publishing(stack: Stack) -> Asked:
+    """Who publishes to a topic asks for the topic's key, too.
+
+    (Amazon SNS Developer Guide, "Managing Amazon SNS encryption keys and costs", "Enable
+    compatibility between event sources from AWS services and encrypted topics")
+    """
+    of_this: Context = (("aws:sourceaccount", get_account_id()),)
+    keys = {
+        stack.resources[name]["Ref"]: arn("kms", f"key/{topic['KmsMasterKeyId']}")
+        for name, topic in stack.of_type("AWS::SNS::Topic")
+    }
+    publishers: set[tuple[str, str, Context]] = set()
+    for _, alarm in stack.of_type("AWS::CloudWatch::Alarm"):
+        for topic in (*alarm["AlarmActions"], *alarm["OKActions"]):
+            publishers.add(("cloudwatch", topic, of_this))
+    for _, destination in stack.of_type("AWS::SES::ConfigurationSetEventDestination"):
+        # SES need not say for whom it asks the key (infra/resources.yaml).
+        publishers.add(("ses", destination["EventDestination"]["SnsDestination"]["TopicARN"], ()))
+    for service, topic, for_whom in publishers:
+        yield service, Right("sns:Publish", topic, of_this)
+        for action in ("kms:GenerateDataKey", "kms:Decrypt"):
+            yield service, Right(action, keys[topic], for_whom)
+
+
+def _invoking(stack: Stack) -> Asked:
+    """Who invokes a function says for which of its own resources."""
+    invokers: set[tuple[str, str, str]] = set()
+    for _, rule in stack.of_type("AWS::Events::Rule"):
+        source = arn("events", f"rule/{rule['Name']}")
+        invokers |= {("events", target["Arn"], source) for target in rule["Targets"]}
+    for _, subscription in stack.of_type("AWS::SNS::Subscription"):
+        if subscription["Protocol"] == "lambda":
+            invokers.add(("sns", subscription["Endpoint"], subscription["TopicArn"]))
+    for name, api in stack.of_type("AWS::ApiGateway::RestApi"):
+        source = arn("execute-api", f"{stack.resources[name]['Ref']}/v1/GET/api/health")
+        functions_of_api = re.findall(r"/functions/([^/]+)/invocations", json.dumps(api))
+        invokers |= {("apigateway", function, source) for function in functions_of_api}
+    for service, function, source in invokers:
+        yield service, Right("lambda:InvokeFunction", function, (("aws:sourcearn", source),))
+
+
+def own_policies(stack: Stack) -> Iterator[tuple[str, list[Json]]]:
+    """The statements of the policies of resources, by the ARN of the resource."""
+    for _, policy in stack.of_type("AWS::SNS::TopicPolicy"):
+        for topic in policy["Topics"]:
+            yield topic, policy["PolicyDocument"]["Statement"]
+    for name, key in stack.of_type("AWS::KMS::Key"):
+        # In a key's policy `*` is the key.
+        its_arn = stack.arn(name)
+        yield its_arn, [{**s, "Resource": its_arn} for s in key["KeyPolicy"]["Statement"]]
+    for _, permission in stack.of_type("AWS::Lambda::Permission"):
+        function = arn("lambda", f"function:{permission['FunctionName'].rpartition(':')[2]}")
+        yield (
+            function,
+            [
+                {
+                    "Effect": "Allow",
+                    "Principal": {"Service": permission["Principal"]},
+                    "Action": permission["Action"],
+                    "Resource": function,
+                    "Condition": {"ArnLike": {"aws:SourceArn": permission["SourceArn"]}},
+                }
+            ],
+        )
