@@ -5,7 +5,8 @@ from typing import Any
 from bench import cost
 from chalicelib.metrics import Metric
 from infra import alarms, packaging
-from tests.stack.test_template import Template, resources_of_type, transform
+from tests.stack.resolved import Template, transform
+from tests.stack.test_template import resources_of_type
 
 ALARM = "AWS::CloudWatch::Alarm"
 

@@ -1,5 +1,6 @@
 """The template that is deployed, as packaged for production."""
 
+import copy
 import gzip
 import json
 import marshal
