@@ -103,9 +103,10 @@ def judge(site: Site, entry: Wanted, there: Sequence[str]) -> Finding | None:
         return None
     if len(policies) > 1:
         several = ", ".join(f'"{policy}"' for policy in policies)
-        return warning("mail DNS", f"{entry.name} is {several}: with two, none counts", "Leave one")
+        says = f"{entry.kind} of {entry.name} is {several}: with two, none counts"
+        return warning("mail DNS", says, "Leave one")
     other = [value for value in there if entry.kind != "TXT"] + policies
-    says = f"{entry.name} is {', '.join(other)}" if other else f"{entry.name} is not there"
+    says = f"{entry.kind} of {entry.name} is {', '.join(other) or 'not there'}"
     fix = f"{'Change' if other else 'Add'} it: {entry.name} {entry.kind} {_shown(entry)}"
     return site.needed("mail DNS", says, fix) if entry.is_needed else warning("mail DNS", says, fix)
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import json
+import textwrap
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from infra.doctor.finding import Finding, State
@@ -20,38 +19,44 @@ PLAIN_MARKS = {**MARKS, State.FINE: "ok", State.BAD: "X"}
 
 _STYLES = {State.FINE: "green", State.UNKNOWN: "yellow", State.WARNING: "yellow", State.BAD: "red"}
 
-_NO_WIDTH = 100_000
-"""In columns: what is not shown on a terminal is searched and copied from, line by line."""
+_NARROWEST = 20
+"""In columns: what a terminal has left for what was found, however narrow it is."""
 
 
-def show(findings: Iterable[Finding], console: Console) -> None:
-    """Prints a table: a mark, what was looked at, what was found; below that, what to do."""
+def show(findings: Sequence[Finding], console: Console) -> None:
+    """Prints a table: a mark, what was looked at, what was found; below that, what to do.
+
+    What was found is wrapped on a terminal. What to type is not, so that it can be copied.
+    """
+    marks = _marks(console)
+    width = max((len(finding.check) for finding in findings), default=0)
+    indent = " " * (max(map(len, marks.values())) + width + 4)
+    room = max(console.width - len(indent), _NARROWEST)
+    for finding in findings:
+        says = _printable(finding.says)
+        found = textwrap.wrap(says, room) if console.is_terminal else [says]
+        mark = f"{marks[finding.state]:<{len(indent) - width - 2}}"
+        # As texts: what comes from AWS can have rich's markup in it.
+        line = Text(mark, _STYLES[finding.state]) + Text(f"{finding.check:<{width}}  ")
+        line += Text(f"\n{indent}".join(found))
+        console.print(line, soft_wrap=True)
+        if finding.fix:
+            console.print(Text(f"{indent}-> {_printable(finding.fix)}"), soft_wrap=True)
+
+
+def _printable(text: str) -> str:
+    """Without what would move a terminal's cursor: anybody can put that into DNS."""
+    return "".join(
+        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
+    )
+
+
+def _marks(console: Console) -> Mapping[State, str]:
     try:
         "".join(MARKS.values()).encode(console.encoding)
-        marks = MARKS
     except UnicodeEncodeError:
-        marks = PLAIN_MARKS
-    table = Table.grid(padding=(0, 2))
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True)
-    # Not cut: a command has to stay whole, however narrow the terminal.
-    table.add_column(overflow="fold")
-    for finding in findings:
-        # As texts: what comes from AWS can have rich's markup in it.
-        table.add_row(
-            Text(marks[finding.state], _STYLES[finding.state]),
-            Text(finding.check),
-            Text(finding.says),
-        )
-        if finding.fix:
-            table.add_row("", "", Text(f"-> {finding.fix}"))
-    if console.is_terminal:
-        console.print(table)
-        return
-    text = io.StringIO()
-    Console(file=text, width=_NO_WIDTH).print(table)
-    lines = text.getvalue().splitlines()
-    console.file.writelines(f"{line.rstrip()}\n" for line in lines)
+        return PLAIN_MARKS
+    return MARKS
 
 
 def summary(findings: Sequence[Finding]) -> str:

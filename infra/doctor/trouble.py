@@ -23,4 +23,4 @@ def trouble(check: str, error: Exception) -> Finding:
 def said(error: Exception) -> tuple[str, str]:
     """What an error says, and what to do about it: our words have that in the lines below."""
     says, _, fix = words(error).partition("\n")
-    return says, fix.replace("\n", " ")
+    return says, fix.replace("\n", "; ")

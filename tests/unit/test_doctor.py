@@ -369,7 +369,7 @@ def test_dns_entries_that_are_all_there_are_fine_however_they_are_spelt() -> Non
 def test_a_dns_entry_that_is_missing_is_named_with_what_to_add(entry: tuple[str, str]) -> None:
     name, kind = entry
     problem, rest = looked_up({key: value for key, value in ENTRIES.items() if key != entry})
-    assert problem.says == f"{name} is not there"
+    assert problem.says == f"{kind} of {name} is not there"
     assert problem.fix.startswith(f"Add it: {name} {kind} ")
     # Without DKIM SES takes no mails; without the others some receivers do not.
     assert problem.state is (State.BAD if kind == "CNAME" else State.WARNING)
@@ -388,7 +388,7 @@ def test_a_dns_entry_that_says_something_else_is_shown_with_what_it_should_be(
     entry: tuple[str, str], there: str
 ) -> None:
     problem, _ = looked_up(ENTRIES | {entry: [there]})
-    assert problem.says == f"{entry[0]} is {there}"
+    assert problem.says == f"{entry[1]} of {entry[0]} is {there}"
     assert problem.fix.startswith(f"Change it: {entry[0]} {entry[1]} ")
 
 
@@ -747,15 +747,26 @@ def test_what_is_not_a_terminal_gets_whole_lines_and_no_colours() -> None:
     assert lines[4].strip() == "-> aws cloudformation delete-stack " + "x" * 90
 
 
-@pytest.mark.parametrize("width", [30, 60, 100, 250])
-def test_a_terminal_of_any_width_shows_every_word(width: int) -> None:
+@pytest.mark.parametrize("width", [10, 30, 60, 100, 250])
+def test_a_terminal_of_any_width_shows_every_word_and_commands_in_one_piece(width: int) -> None:
     text = shown(width=width, force_terminal=True, color_system=None)
-    assert max(map(len, text.splitlines())) <= width
     squeezed = "".join(text.split())
     for finding in FINDINGS:
-        if width >= 60:
-            assert "".join(finding.says.split()) in squeezed
-    assert squeezed.count("x") >= 90
+        assert "".join(finding.says.split()) in squeezed
+    commands = [line for line in text.splitlines() if "->" in line]
+    assert [line.strip() for line in commands] == [
+        f"-> {finding.fix}" for finding in FINDINGS if finding.fix
+    ]
+    others = set(text.splitlines()) - set(commands)
+    assert max(map(len, others)) <= max(width, 14 + report._NARROWEST)
+
+
+def test_what_strangers_wrote_into_dns_does_not_reach_the_terminal_as_commands() -> None:
+    stream = io.StringIO()
+    wild = warning("mail DNS", "TXT is v=spf1 \x1b[2J\rowned", "Leave \x07one")
+    report.show([wild], Console(file=stream, force_terminal=True, color_system=None))
+    assert not set(stream.getvalue()) & {"\x1b", "\r", "\x07"}
+    assert "\N{REPLACEMENT CHARACTER}[2J" in stream.getvalue()
 
 
 def test_a_terminal_has_colours_and_one_without_our_letters_has_words() -> None:
