@@ -153,3 +153,9 @@ def test_an_account_has_twelve_digits(account: str, capsys: pytest.CaptureFixtur
         deploy_policy.main(["--stage", "prod", "--region", "eu-west-1", "--account", account])
     assert ended.value.code == 2
     assert "the twelve digits of an AWS account" in capsys.readouterr().err
+
+
+def test_a_region_that_cannot_be_one_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--stage", "prod", "--region", "Ireland", "--account", "123456789012"]
+    assert deploy_policy.main(words) == 1
+    assert "REGION must be a region of AWS" in capsys.readouterr().err
