@@ -481,6 +481,13 @@ def _account(text: str) -> str:
     return text
 
 
+def _folder(text: str) -> Path:
+    folder = Path(text)
+    if folder.exists() and not folder.is_dir():
+        raise argparse.ArgumentTypeError(f"must be a folder, and {text} is a file")
+    return folder
+
+
 def main(words: list[str] | None = None) -> int:
     """Prints the policies of a stage, or writes them into a folder; the exit status."""
     parser = argparse.ArgumentParser(
@@ -491,7 +498,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--stage", required=True, choices=deployable, help="what is deployed")
     arguments.add_region(parser)
     parser.add_argument("--account", type=_account, help="default: that of your credentials")
-    parser.add_argument("--out", type=Path, help="a folder to write a file for each policy into")
+    parser.add_argument("--out", type=_folder, help="a folder to write a file for each policy into")
     parser.add_argument(
         "--example", action="store_true", help="of a made-up stage, as docs/deploying.md shows them"
     )
