@@ -85,7 +85,7 @@ doctor: $(READY)  ## what stands in the way of a deployment or of a running stac
 
 deploy-policy: $(READY) | writable  ## the rights that a deploy role needs, for IAM: STAGE=prod (REGION= ACCOUNT= OUT=folder)
 	$(call needs,STAGE,STAGE=prod)
-	@$(RUN) -m infra deploy-policy $(STAGED) $(call option,account,ACCOUNT) $(call option,output,OUT)
+	@$(RUN) -m infra deploy-policy $(STAGED) $(call option,account,ACCOUNT) $(call option,out,OUT)
 
 token-check: $(READY)  ## why a token is accepted or refused: TOKEN=eyJ... or on standard input (JSON=1)
 	@TOKEN=$(call exported,TOKEN) $(RUN) -m infra token-check $(STAGED) $(call flag,json,JSON)

@@ -37,7 +37,7 @@ from samtranslator.parser.parser import Parser  # type: ignore[import-untyped]
 from samtranslator.translator.translator import Translator  # type: ignore[import-untyped]
 
 from infra import arguments, deploy, packaging
-from infra.session import AwsError, open_session, told
+from infra.session import AwsError, open_session, region_of
 
 Json = dict[str, Any]
 
@@ -481,6 +481,13 @@ def _account(text: str) -> str:
     return text
 
 
+def _folder(text: str) -> Path:
+    folder = Path(text)
+    if folder.exists() and not folder.is_dir():
+        raise argparse.ArgumentTypeError(f"must be a folder, and {text} is a file")
+    return folder
+
+
 def main(words: list[str] | None = None) -> int:
     """Prints the policies of a stage, or writes them into a folder; the exit status."""
     parser = argparse.ArgumentParser(
@@ -491,19 +498,20 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--stage", required=True, choices=deployable, help="what is deployed")
     arguments.add_region(parser)
     parser.add_argument("--account", type=_account, help="default: that of your credentials")
-    parser.add_argument("--output", type=Path, help="a folder to write a file for each policy into")
+    parser.add_argument("--out", type=_folder, help="a folder to write a file for each policy into")
     parser.add_argument(
         "--example", action="store_true", help="of a made-up stage, as docs/deploying.md shows them"
     )
     given = parser.parse_args(words)
     try:
         parameters = EXAMPLE if given.example else deploy.parameters_of(given.stage)
-        account, region = given.account, given.region
-        if not (account and region):
-            aws = open_session(region)
-            region = aws.region.name
-            with told():
-                account = account or aws.client("sts").get_caller_identity()["Account"]
+        if given.account and given.region:
+            account = given.account
+            region = region_of(given.region, {}, ("default", "")).name
+        else:
+            aws = open_session(given.region)
+            print(f"Stage {given.stage} in {aws}", file=sys.stderr)
+            account, region = given.account or aws.account, aws.region.name
         with tempfile.TemporaryDirectory() as output:
             package = packaging.package(given.stage, Path(output), region=region)
         names = names_of(given.stage, account, region, parameters)
@@ -511,12 +519,12 @@ def main(words: list[str] | None = None) -> int:
     except (AwsError, packaging.PackagingError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    if given.output is None:
+    if given.out is None:
         print(text_of(made))
         return 0
-    given.output.mkdir(parents=True, exist_ok=True)
+    given.out.mkdir(parents=True, exist_ok=True)
     for name, document in made.items():
-        file = given.output / f"{name}.json"
+        file = given.out / f"{name}.json"
         file.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
         print(file)
     return 0

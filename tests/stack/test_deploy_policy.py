@@ -2,6 +2,7 @@
 
 import copy
 import json
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -174,13 +175,23 @@ def test_with_a_right_taken_out_the_stage_stays_as_it_is_and_the_right_is_named(
         deploy_with(without(policies, action), changed)
 
 
-def test_the_domain_name_leads_to_the_api(stack: LocalStack, deployed: deploy.Deployment) -> None:
+def test_the_domain_name_leads_to_the_api_and_its_authorizer(
+    stack: LocalStack, deployed: deploy.Deployment
+) -> None:
+    def ask(path: str, **headers: str) -> int:
+        request = urllib.request.Request(
+            f"{stack.endpoint_url}/v1/api/{path}", headers={"Host": DOMAIN, **headers}
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as refused:
+            return refused.code
+
     assert deployed.outputs["ApiDomainTarget"]
-    request = urllib.request.Request(
-        f"{stack.endpoint_url}/v1/api/health", headers={"Host": DOMAIN}
-    )
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        assert json.load(answer)["status"] == "ok"
+    assert ask("health") == 200
+    assert ask("plans") == 401
+    assert ask("plans", Authorization=f"Bearer {stack.token('1')}") == 200
 
 
 def test_the_links_in_mails_lead_to_the_domain_name(

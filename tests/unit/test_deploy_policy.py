@@ -2,6 +2,7 @@
 
 import json
 from fnmatch import fnmatch
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -153,3 +154,21 @@ def test_an_account_has_twelve_digits(account: str, capsys: pytest.CaptureFixtur
         deploy_policy.main(["--stage", "prod", "--region", "eu-west-1", "--account", account])
     assert ended.value.code == 2
     assert "the twelve digits of an AWS account" in capsys.readouterr().err
+
+
+def test_a_region_that_cannot_be_one_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--stage", "prod", "--region", "Ireland", "--account", "123456789012"]
+    assert deploy_policy.main(words) == 1
+    assert "REGION must be a region of AWS" in capsys.readouterr().err
+
+
+def test_a_file_in_the_place_of_the_folder_is_told_and_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "policies"
+    file.write_text("mine", encoding="utf-8")
+    with pytest.raises(SystemExit) as ended:
+        deploy_policy.main(["--stage", "prod", "--out", str(file)])
+    assert ended.value.code == 2
+    assert "--out: must be a folder" in capsys.readouterr().err
+    assert file.read_text(encoding="utf-8") == "mine"
