@@ -164,11 +164,10 @@ def simulate(setting: Setting) -> Turn:
     # Users are written no faster than table, index and reads give units out.
     pace = max(1 / table_rate, setting.expiring / index_rate, 1.5 / setting.warm_reads)
     free: list[float] = []
-    started = 0
+    started, most_receives = 0, 0
     limit = min(setting.concurrency, 1_250)
     units_until, now, last = 0.0, 0.0, 0.0
     finished: list[tuple[float, int]] = []
-    most_receives = 0
     patience = (setting.timeout_ms - TIME_TO_HAND_BACK) / 1000
     while pages:
         ready, users, receives = heapq.heappop(pages)
