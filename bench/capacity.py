@@ -27,6 +27,7 @@ from bench.population import people
 from bench.report import RESULTS
 from chalicelib.domain import calendar
 from chalicelib.domain.calendar import Period
+from chalicelib.jobs.records import FIRST_DELAY, LONGEST_DELAY, TIME_TO_HAND_BACK
 from chalicelib.jobs.sweeps import USERS_A_PAGE
 
 PERIOD = Period(2027, 3)
@@ -53,6 +54,10 @@ SOURCES = {
         "4,000 writes and 12,000 reads a second, more when warmed",
         "https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/warm-throughput-scenarios.html",
     ),
+    "on-demand table that grows": (
+        "twice its previous peak at once; beyond that within 30 minutes it may be throttled",
+        "https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/on-demand-capacity-mode.html",
+    ),
     "DynamoDB partition": (
         "1,000 writes and 3,000 reads a second",
         "https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/bp-partition-key-design.html",
@@ -70,7 +75,8 @@ SOURCES = {
         "https://docs.aws.amazon.com/ses/latest/dg/quotas.html",
     ),
 }
-"""Looked up in stored copies of these pages on 2026-11-23; SES is named only, not simulated."""
+"""Looked up in stored copies of these pages on 2026-11-23 and 2026-11-29. SES is named only. That a
+table grows is left out: rates stay as they are."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +108,7 @@ class Setting:
     threads: int = 8
     cold_ms: float = 600.0
     """Assumed, of an environment's first invocation."""
+    timeout_ms: float = 60_000.0
 
     @property
     def users(self) -> int:
@@ -122,22 +129,32 @@ class Turn:
     enqueued_seconds: float
     peak_writes: float
     most_concurrent: int
+    most_receives: int
+    """Of a message: more than one where an invocation had no time left to wait for the table."""
     curve: tuple[tuple[float, float], ...]
+
+
+def _pages(setting: Setting) -> list[tuple[float, int, int]]:
+    """Of each page when it can be received, its users, and how often it was received."""
+    page_seconds = setting.page_ms / 1000 + setting.sweep_cpu_ms / min(
+        1.0, setting.sweep_memory_mb / 1769
+    )
+    return [
+        (
+            start // USERS_A_PAGE * page_seconds + page_seconds + 0.02,
+            min(USERS_A_PAGE, users - start),
+            0,
+        )
+        for users in setting.zones
+        for start in range(0, users, USERS_A_PAGE)
+    ]
 
 
 def simulate(setting: Setting) -> Turn:
     """One instant's midnights, page by page: a page of a sweep is an invocation of a worker."""
-    page_seconds = setting.page_ms / 1000 + setting.sweep_cpu_ms / min(
-        1.0, setting.sweep_memory_mb / 1769
-    )
-    pages = sorted(
-        (
-            start // USERS_A_PAGE * page_seconds + page_seconds + 0.02,
-            min(USERS_A_PAGE, users - start),
-        )
-        for users in setting.zones
-        for start in range(0, users, USERS_A_PAGE)
-    )
+    pages = _pages(setting)
+    enqueued = max(ready for ready, *_ in pages)
+    heapq.heapify(pages)
     cpu_bound = 100 * setting.cpu_ms / 1000 / setting.vcpu
     queries = -(-100 // setting.threads) * setting.round_trip_ms / 1000
     waiting_bound = queries + setting.insert_ms / 1000  # four inserts at once
@@ -147,11 +164,15 @@ def simulate(setting: Setting) -> Turn:
     # Users are written no faster than table, index and reads give units out.
     pace = max(1 / table_rate, setting.expiring / index_rate, 1.5 / setting.warm_reads)
     free: list[float] = []
-    started = 0
+    started, most_receives = 0, 0
     limit = min(setting.concurrency, 1_250)
     units_until, now, last = 0.0, 0.0, 0.0
     finished: list[tuple[float, int]] = []
-    for ready, users in pages:
+    patience = (setting.timeout_ms - TIME_TO_HAND_BACK) / 1000
+    while pages:
+        ready, users, receives = heapq.heappop(pages)
+        receives += 1
+        most_receives = max(most_receives, receives)
         # A place: a new one when the pollers have grown to it, else the one that is free first.
         grown_at = max(
             0.0, (started + 1 - setting.pollers_at_first) / setting.pollers_a_minute * 60
@@ -164,12 +185,19 @@ def simulate(setting: Setting) -> Turn:
         else:
             now = max(ready, heapq.heappop(free))
             begin = now
-        # Units are given out in turn; whoever is late waits for them.
+        # Units are given out in turn; whoever is late waits for them, as long as there is time.
+        units_until = max(units_until, begin)
+        served = min(users, max(0, int((begin + patience - units_until) / pace)))
+        units_until += served * pace
         worked = begin + -(-users // 100) * message_seconds
-        units_until = max(units_until, begin) + users * pace
-        end = max(worked, units_until)
+        end = max(worked, units_until if served else begin + patience)
         heapq.heappush(free, end)
-        finished.append((end, users))
+        if served < users:
+            # On average: it is drawn from between half of this and all of it.
+            delay = 0.75 * min(LONGEST_DELAY, FIRST_DELAY * 2 ** (receives - 1))
+            heapq.heappush(pages, (end + delay, users - served, receives))
+        if served:
+            finished.append((end, served))
         last = max(last, end)
     finished.sort()
     per_second: Counter[int] = Counter()
@@ -182,11 +210,12 @@ def simulate(setting: Setting) -> Turn:
     most = max(per_second.values()) if last > 3 else setting.users / last
     return Turn(
         seconds=round(last, 1),
-        enqueued_seconds=round(pages[-1][0], 1),
+        enqueued_seconds=round(enqueued, 1),
         peak_writes=round(
             min(most * (1 + setting.expiring), table_rate + index_rate * setting.expiring)
         ),
         most_concurrent=started,
+        most_receives=most_receives,
         curve=(*curve[::step], curve[-1]),
     )
 
@@ -259,6 +288,16 @@ def cases(setting: Setting) -> dict[str, Setting]:
     return found
 
 
+def throttled(setting: Setting) -> dict[str, Setting]:
+    """A million in one zone, with a table that takes so many writes a second and no more."""
+    return {
+        f"1,000,000 in one zone, {writes:,} writes/s": replace(
+            setting, zones=(1_000_000,), warm_writes=writes
+        )
+        for writes in (100, 500, 1_000, 2_000, 4_000, 8_000)
+    }
+
+
 def main(words: list[str] | None = None) -> int:
     """Reads the command line, simulates, prints and draws; the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench.capacity")
@@ -267,12 +306,13 @@ def main(words: list[str] | None = None) -> int:
     if not RESULTS.exists():
         Console(stderr=True).print("error: nothing is measured yet. Measure first: make bench")
         return 1
-    turns = {name: (case, simulate(case)) for name, case in cases(measured()).items()}
+    asked = cases(measured()) | throttled(measured())
+    turns = {name: (case, simulate(case)) for name, case in asked.items()}
     if arguments.json:
         print(json.dumps({name: asdict(turn) for name, (_, turn) in turns.items()}, indent=1))
         return 0
     table = Table("users", "busiest instant", "last credit s", "enqueued s", title="A month's turn")
-    for column in ("writes/s at most", "concurrent", "held up by"):
+    for column in ("writes/s at most", "concurrent", "receives", "held up by"):
         table.add_column(column, justify="right")
     for name, (case, turn) in turns.items():
         table.add_row(
@@ -282,11 +322,14 @@ def main(words: list[str] | None = None) -> int:
             f"{turn.enqueued_seconds:,.0f}",
             f"{turn.peak_writes:,.0f}",
             str(turn.most_concurrent),
+            str(turn.most_receives),
             saturated(case),
         )
     Console(width=150).print(table)
     million = {
-        name: turn.curve for name, (_, turn) in turns.items() if name.startswith("1,000,000")
+        name: turn.curve
+        for name, (_, turn) in turns.items()
+        if name.startswith("1,000,000") and name in cases(measured())
     }
     plots.write(
         "turn",

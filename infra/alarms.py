@@ -209,9 +209,9 @@ SYMPTOMS = (
         seconds=60,
         in_small=True,
     ),
-    # Not before the next tick has swept the same zones again, nor while a message that failed once
-    # or twice waits out its visibility timeout of six minutes. Mails wait on purpose: for the rate
-    # of SES, and for tomorrow when one of their kind went out today.
+    # Not before the next tick has swept the same zones again, nor while a message that failed a few
+    # times waits to be tried again, or one whose function died waits out its six minutes. Mails
+    # wait on purpose: for the rate of SES, and for tomorrow.
     Symptom(
         "queue-age",
         "The queue {part} is not worked off: its oldest message waits too long.",

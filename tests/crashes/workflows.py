@@ -18,6 +18,7 @@ from jwt.algorithms import ECAlgorithm
 
 from chalicelib import operations
 from tests.crashes.world import CrashingWorld, Json
+from tests.simulation.aws import Message
 from tests.simulation.world import Context, at
 
 ADMIN = {"caller": "admin", "user_id": "", "scopes": "credits:admin"}
@@ -184,6 +185,17 @@ def _allocation_in_haste(world: CrashingWorld) -> None:
 def _missed_months(world: CrashingWorld) -> None:
     """Of two users in one message: their entries share requests, month by month."""
     tick(world, "allocation", "2026-03-31T22:00:00Z")
+
+
+@workflow(
+    "allocation",
+    "allocation beside a message that is handed back",
+    subscribed("ada", "bob", notifications=[]),
+)
+def _handed_back(world: CrashingWorld) -> None:
+    """Nobody can read it: it comes back, and in the end is a dead letter."""
+    world.queue("allocations").append(Message("poison", "torn"))
+    tick(world, "allocation", FEBRUARY)
 
 
 @workflow(

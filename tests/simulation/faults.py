@@ -136,7 +136,7 @@ class Trouble:
                 perform(call)
                 raise ReadTimeoutError(endpoint_url=call.service)
             case Fault.THROTTLED:
-                raise throttled(call)
+                return throttle(call)
             case Fault.BROKEN:
                 raise Refused("InternalServerError", 500)
             case Fault.BROKEN_AFTER:
@@ -212,6 +212,14 @@ class Troubles:
 def _through(trouble: Trouble, perform: Perform, call: Call, most: int | None = None) -> Json:
     # A part of a call that another trouble has cut up already is not struck again.
     return perform(call, most) if most is not None else trouble(call, perform)
+
+
+def throttle(call: Call) -> Json:
+    """Refuses a call: as a whole or, of a batch, statement by statement."""
+    if call.operation != "BatchExecuteStatement":
+        raise throttled(call)
+    error = {"Error": {"Code": "ThrottlingError", "Message": "ThrottlingError"}}
+    return {"Responses": [error for _ in call.parameters["Statements"]]}
 
 
 def throttled(call: Call) -> Refused:

@@ -167,7 +167,7 @@ class Pollers:
 
     def run(self) -> float:
         """Delivers until the queue is empty; the seconds it took."""
-        start = self.world.now
+        start = self.world.now - timedelta(seconds=self.clock.now)
 
         def tell(now: float) -> None:
             self.world.now = start + timedelta(seconds=now)
@@ -217,6 +217,7 @@ def throttling(
         "writes": ("BatchExecuteStatement ledger", "PutItem ledger", "TransactWriteItems ledger"),
         "reads": ("Query ledger",),
         "index_reads": ("Query by_timezone",),
+        "subscription_reads": ("GetItem subscriptions",),
         "mail_updates": ("UpdateItem mails",),
     }
     buckets = {name: Rate(clock, rate) for name, rate in rates.items()}

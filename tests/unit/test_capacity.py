@@ -1,12 +1,16 @@
 """The simulation of a month's turn: what must hold whatever was measured."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import yaml
 
 from bench.capacity import Setting, busiest, instants, saturated, simulate
 from bench.population import people
 from chalicelib.domain import calendar
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_more_users_take_longer_and_more_places_less_long() -> None:
@@ -25,6 +29,26 @@ def test_the_table_gives_out_no_more_than_its_rate() -> None:
     slow = Setting(zones=(1_000_000,), concurrency=1_000, warm_writes=4_000)
     assert simulate(slow).seconds >= 1_000_000 / 4_000
     assert saturated(slow) == "DynamoDB's rates"
+
+
+@pytest.mark.parametrize("writes", [100, 1_000, 4_000])
+def test_a_throttled_table_is_waited_for_and_handed_back_to_within_the_receives_of_a_message(
+    writes: int,
+) -> None:
+    turn = simulate(Setting(zones=(1_000_000,), warm_writes=writes))
+    assert turn.curve[-1][1] == 1_000_000
+    needed = 1_000_000 / writes
+    assert needed <= turn.seconds <= 1.1 * needed + 30
+    document = yaml.safe_load((ROOT / "infra" / "resources.yaml").read_text(encoding="utf-8"))
+    assert turn.most_receives <= document["Mappings"]["Stages"]["prod"]["MaximumReceives"]
+
+
+def test_an_invocation_that_has_time_hands_nothing_back() -> None:
+    assert simulate(Setting(zones=(1_000_000,), warm_writes=4_000)).most_receives == 1
+    hasty = Setting(zones=(100_000,), warm_writes=4_000, timeout_ms=6_000)
+    turn = simulate(hasty)
+    assert turn.most_receives > 1
+    assert turn.curve[-1][1] == 100_000
 
 
 def test_zones_with_the_same_midnight_are_paged_beside_each_other() -> None:
