@@ -72,7 +72,7 @@ class Range:
         return len(self.bits) + BITS_A_SPLIT <= MOST_BITS
 
     def __contains__(self, user_id: str) -> bool:
-        return self.first <= place_of(user_id) <= self.last
+        return place_of(user_id) >> (PLACE_BITS - len(self.bits)) == int(self.bits or "0", 2)
 
     def parts(self, bits: int | None = None) -> list["Range"]:
         """It, divided into ``2 ** bits`` or, where it proved too large, into sixteen; in order."""
