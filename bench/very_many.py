@@ -9,6 +9,7 @@ page takes (`bench.capacity`). Lambda runs as many of them at a time as are depl
 from __future__ import annotations
 
 import heapq
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager

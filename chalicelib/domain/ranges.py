@@ -101,7 +101,7 @@ WHOLE = Range()
 def bits_for(users: int, users_a_range: int) -> int:
     """Into how many ranges, as a power of two, so many users are divided at first."""
     ranges = -(-users // users_a_range)
-    return min(MOST_BITS_AT_ONCE, max(BITS_A_SPLIT, (ranges - 1).bit_length()))
+    return min(MOST_BITS_AT_ONCE, max(1, (ranges - 1).bit_length()))
 
 
 def tiling(found: Iterable[Range]) -> list[Range] | None:
