@@ -2,12 +2,12 @@
 
     python -m bench.capacity [--json]        (make capacity)
 
-A discrete-event simulation: a sweep pages each zone that has the same midnight and enqueues its
-users, a hundred a message; Lambda takes ten messages an invocation, with as many invocations at
-once as its poller has grown to; each user takes CPU, a round trip, a part of another and write
-units, which the table and its expiry index give out at the rates they are good for. Users live
-where people live (`bench.population`). What it does not know is AWS itself: latencies are
-assumptions, and marked.
+A discrete-event simulation: sweeps page each zone that has the same midnight, a zone of many users
+in ranges at the same time, and enqueue its users, a hundred a message; Lambda takes ten messages an
+invocation, with as many invocations at once as its poller has grown to; each user takes CPU, a
+round trip, a part of another and write units, which the table and its expiry index give out at the
+rates they are good for. Users live where people live (`bench.population`). What it does not know is
+AWS itself: latencies are assumptions, and marked.
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ from bench.population import people
 from bench.report import RESULTS
 from chalicelib.domain import calendar
 from chalicelib.domain.calendar import Period
+from chalicelib.domain.ranges import bits_for
 from chalicelib.jobs.records import FIRST_DELAY, LONGEST_DELAY, TIME_TO_HAND_BACK
-from chalicelib.jobs.sweeps import USERS_A_PAGE
+from chalicelib.jobs.sweeps import USERS_A_PAGE, USERS_A_RANGE
+from chalicelib.messages import SweepKind
 
 PERIOD = Period(2027, 3)
 """The month that begins; another one moves some zones by an hour."""
@@ -105,6 +107,8 @@ class Setting:
     """Assumed, of a request that inserts 25 entries."""
     page_ms: float = 35.0
     """Assumed: a query of 1,000 keys, and a request to SQS."""
+    index_pages: int = 300
+    """Of a zone, a second: its index is one partition, and a page of 1,000 keys ten units."""
     threads: int = 8
     cold_ms: float = 600.0
     """Assumed, of an environment's first invocation."""
@@ -134,25 +138,52 @@ class Turn:
     curve: tuple[tuple[float, float], ...]
 
 
-def _pages(setting: Setting) -> list[tuple[float, int, int]]:
-    """Of each page when it can be received, its users, and how often it was received."""
+def handed_on(setting: Setting) -> list[tuple[float, int]]:
+    """When the users of each page are enqueued, and how many they are.
+
+    A zone's own invocation hands on a page and divides the rest into ranges, if it has many users.
+    """
     page_seconds = setting.page_ms / 1000 + setting.sweep_cpu_ms / min(
         1.0, setting.sweep_memory_mb / 1769
     )
-    return [
-        (
-            start // USERS_A_PAGE * page_seconds + page_seconds + 0.02,
-            min(USERS_A_PAGE, users - start),
-            0,
-        )
-        for users in setting.zones
-        for start in range(0, users, USERS_A_PAGE)
-    ]
+    readers = [_grown_at(setting, reader) for reader in range(min(setting.concurrency, 1_250))]
+    waiting = [(0.0, zone, users) for zone, users in enumerate(setting.zones)]
+    heapq.heapify(waiting)
+    read: list[tuple[float, int, int]] = []
+    while waiting:
+        ready, zone, users = heapq.heappop(waiting)
+        time = max(ready, heapq.heappop(readers)) + 0.02
+        a_range = USERS_A_RANGE[SweepKind.ALLOCATION]
+        is_divided = not ready and users > a_range
+        begun = min(USERS_A_PAGE, users) if is_divided else users
+        for start in range(0, begun, USERS_A_PAGE):
+            time += page_seconds
+            read.append((time, zone, min(USERS_A_PAGE, begun - start)))
+        if is_divided:
+            parts = 1 << bits_for(users, a_range)
+            time += -(-parts // 10) * setting.insert_ms / 1000
+            left = users - begun
+            shares = (left // parts + (part < left % parts) for part in range(parts))
+            for share in shares:
+                heapq.heappush(waiting, (time, zone, share))
+        heapq.heappush(readers, time)
+    # The index of a zone gives no more than its partition is good for.
+    free = [0.0] * len(setting.zones)
+    pages = []
+    for time, zone, users in sorted(read):
+        free[zone] = max(time, free[zone] + 1 / setting.index_pages)
+        pages.append((free[zone], users))
+    return sorted(pages)
+
+
+def _grown_at(setting: Setting, place: int) -> float:
+    """When there are pollers for one more invocation at once, which is the so many-th."""
+    return max(0.0, (place + 1 - setting.pollers_at_first) / setting.pollers_a_minute * 60)
 
 
 def simulate(setting: Setting) -> Turn:
     """One instant's midnights, page by page: a page of a sweep is an invocation of a worker."""
-    pages = _pages(setting)
+    pages = [(ready, users, 0) for ready, users in handed_on(setting)]
     enqueued = max(ready for ready, *_ in pages)
     heapq.heapify(pages)
     cpu_bound = 100 * setting.cpu_ms / 1000 / setting.vcpu
@@ -174,9 +205,7 @@ def simulate(setting: Setting) -> Turn:
         receives += 1
         most_receives = max(most_receives, receives)
         # A place: a new one when the pollers have grown to it, else the one that is free first.
-        grown_at = max(
-            0.0, (started + 1 - setting.pollers_at_first) / setting.pollers_a_minute * 60
-        )
+        grown_at = _grown_at(setting, started)
         can_grow = started < limit
         if can_grow and (not free or max(ready, grown_at) <= max(ready, free[0])):
             now = max(ready, grown_at)
@@ -232,7 +261,10 @@ def saturated(setting: Setting) -> str:
         "the concurrency set": replace(setting, concurrency=10 * setting.concurrency),
         "how fast pollers grow": replace(setting, pollers_a_minute=10 * setting.pollers_a_minute),
         "the sweep's paging": replace(
-            setting, page_ms=setting.page_ms / 10, sweep_cpu_ms=setting.sweep_cpu_ms / 10
+            setting,
+            page_ms=setting.page_ms / 10,
+            sweep_cpu_ms=setting.sweep_cpu_ms / 10,
+            index_pages=10 * setting.index_pages,
         ),
         "work and cold starts of an invocation": replace(
             setting, cpu_ms=setting.cpu_ms / 10, cold_ms=setting.cold_ms / 10

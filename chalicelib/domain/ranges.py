@@ -72,7 +72,7 @@ class Range:
         return len(self.bits) + BITS_A_SPLIT <= MOST_BITS
 
     def __contains__(self, user_id: str) -> bool:
-        return self.first <= place_of(user_id) <= self.last
+        return place_of(user_id) >> (PLACE_BITS - len(self.bits)) == int(self.bits or "0", 2)
 
     def parts(self, bits: int | None = None) -> list["Range"]:
         """It, divided into ``2 ** bits`` or, where it proved too large, into sixteen; in order."""
@@ -101,7 +101,7 @@ WHOLE = Range()
 def bits_for(users: int, users_a_range: int) -> int:
     """Into how many ranges, as a power of two, so many users are divided at first."""
     ranges = -(-users // users_a_range)
-    return min(MOST_BITS_AT_ONCE, max(BITS_A_SPLIT, (ranges - 1).bit_length()))
+    return min(MOST_BITS_AT_ONCE, max(1, (ranges - 1).bit_length()))
 
 
 def tiling(found: Iterable[Range]) -> list[Range] | None:

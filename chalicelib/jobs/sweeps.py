@@ -129,16 +129,19 @@ def _hand_on(services: Services, sweep: Sweep, page: Page) -> int:
 
 
 def _is_to_be_divided(sweep: Sweep, expected: int, is_time_up: Callable[[], bool]) -> bool:
-    if sweep.range.is_whole and expected > USERS_A_RANGE[sweep.kind]:
-        return True
-    return sweep.range.is_divisible and is_time_up()
+    return _is_too_large(sweep, expected) or (sweep.range.is_divisible and is_time_up())
+
+
+def _is_too_large(sweep: Sweep, expected: int) -> bool:
+    return sweep.range.is_whole and expected > USERS_A_RANGE[sweep.kind]
 
 
 def _rest(sweep: Sweep, cursor: str, expected: int) -> Iterator[Sweep]:
     """What is left of a sweep behind a cursor, in ranges: the cursor is for those it lies in."""
     if sweep.kind is not SweepKind.ALLOCATION:
         return _rest_of_shards(sweep, cursor)
-    bits = bits_for(expected, USERS_A_RANGE[sweep.kind]) if sweep.range.is_whole else None
+    is_too_large = _is_too_large(sweep, expected)
+    bits = bits_for(expected, USERS_A_RANGE[sweep.kind]) if is_too_large else None
     user_id = _place_in_zone(sweep, cursor)
     return (
         replace(sweep, range=part, cursor=cursor if user_id in part else None)

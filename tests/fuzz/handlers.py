@@ -193,8 +193,10 @@ def _keys(parameters: Json) -> Iterator[Json]:
     for entry in parameters.get("TransactItems", ()):
         yield from (key for action in entry.values() for key in _keys(action))
     if "Item" in parameters:
-        names: tuple[str, ...] = ("user_id", "entry", "allocation_timezone", "spread")
-        names += ("expiry_partition", "expiry_key")
+        names = (
+            *("user_id", "entry", "allocation_timezone", "spread"),
+            *("expiry_partition", "expiry_key"),
+        )
         yield {name: parameters["Item"][name] for name in names if name in parameters["Item"]}
 
 

@@ -153,6 +153,13 @@ def _queues(resources: Json) -> Iterator[Guard]:
 def _event_sources(resources: Json) -> Iterator[Guard]:
     fed = f"{_TEMPLATE}a_queue_feeds_its_function_and_is_told_which_messages_failed"
     for name, resource in resources.items():
+        if "RecursiveLoop" in resource.get("Properties", {}):
+            yield _guard(
+                RESOURCES,
+                _property(name, "RecursiveLoop"),
+                "a chain of invocations that Lambda ends without a word",
+                f"{_TEMPLATE}who_may_send_to_the_queue_it_reads_is_allowed_to_and_nobody_else_is",
+            )
         for event, declared in resource.get("Properties", {}).get("Events", {}).items():
             path = _property(name, "Events", event, "Properties")
             source = declared["Properties"]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bench.capacity import Setting, busiest, instants, saturated, simulate
+from bench.capacity import Setting, busiest, handed_on, instants, saturated, simulate
 from bench.population import people
 from chalicelib.domain import calendar
 
@@ -52,8 +52,21 @@ def test_an_invocation_that_has_time_hands_nothing_back() -> None:
 
 
 def test_zones_with_the_same_midnight_are_paged_beside_each_other() -> None:
-    alone = simulate(Setting(zones=(100_000,))).enqueued_seconds
-    assert simulate(Setting(zones=(50_000, 50_000))).enqueued_seconds < alone
+    alone = simulate(Setting(zones=(50_000,))).enqueued_seconds
+    assert simulate(Setting(zones=(25_000, 25_000))).enqueued_seconds < alone
+
+
+def test_a_zone_of_very_many_is_paged_by_as_many_as_are_deployed_or_its_index_can_bear() -> None:
+    ten_million = Setting(zones=(10_000_000,))
+    pages = 10_000 * (ten_million.page_ms / 1000 + ten_million.sweep_cpu_ms / (512 / 1769))
+    assert simulate(ten_million).enqueued_seconds == pytest.approx(pages / 20, rel=0.2)
+    many = replace(ten_million, concurrency=1_000, pollers_a_minute=100_000)
+    assert simulate(many).enqueued_seconds == pytest.approx(10_000 / 300, rel=0.1)
+
+
+def test_every_user_is_handed_on_once_however_their_zone_is_divided() -> None:
+    for zones in ((1,), (50_001, 7), (999_999,), (10_000_000, 50_000)):
+        assert sum(users for _, users in handed_on(Setting(zones=zones))) == sum(zones)
 
 
 def test_the_zones_with_people_are_zones_of_the_calendar() -> None:
