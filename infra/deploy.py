@@ -32,7 +32,7 @@ import yaml
 from botocore.exceptions import ClientError
 
 from chalicelib.domain.plans import PlanCatalogue
-from infra import alarms, arguments, packaging, plan_changes
+from infra import alarms, arguments, packaging, plan_changes, retained
 from infra.session import AwsError, UnreachableError, open_session, told
 
 APP_NAME = "credits"
@@ -44,6 +44,10 @@ STACK_DEADLINE = 1800.0
 # For how long a network that is lost while a stack is watched is tried again, in seconds.
 NETWORK_PATIENCE = 120.0
 _LONGEST_PAUSE = 3.0
+
+# For how long SQS keeps the name of a deleted queue, in seconds: AWS::SQS::Queue in the
+# CloudFormation Template Reference. A queue that is made sooner fails, and its stack with it.
+QUEUE_NAME_REST = 60.0
 
 # For how many minutes after an update CloudFormation waits for an alarm that takes it back. In
 # `prod` a little longer than the quarter of an hour in which everything has run once. The other
@@ -70,6 +74,12 @@ class PackageMaker(Protocol):
 
 
 T = TypeVar("T")
+
+# What ends a stack that was never made, or of which something is left.
+_TO_BE_REMOVED = ("CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED")
+
+# Of a RollbackConfiguration: no alarm takes the change back. Without it, those of the last would.
+_UNWATCHED: Json = {"RollbackTriggers": [], "MonitoringTimeInMinutes": 0}
 
 _NO_CHANGES = ("didn't contain changes", "No updates are to be performed")
 
@@ -256,11 +266,15 @@ def deploy(
 
     `client` makes a botocore client for a service, and so decides where this deploys to.
     `parameters` are those of infra/resources.yaml without the stage. `confirm`
-    is asked once the changes have been shown; when it says no, nothing has been changed. `say` is
-    told each step, `say_detail` each change and each event of the stack. Raises `AwsError`, and
-    what `packaging.package` raises. A deployment of this stage that is under way is waited for.
+    is asked once the changes have been shown; when it says no, they are not made. `say` is told
+    each step, `say_detail` each change and each event of the stack. Raises `AwsError`, and what
+    `packaging.package` raises.
+
+    A deployment of this stage that is under way is waited for. A stack whose creation failed is
+    removed, and what an earlier stack left is taken over; `confirm` is asked before that, too.
     """
     plans = packaging.catalogue()
+    client = cache(client)  # to make one takes longer than to ask
     with told():
         account = client("sts").get_caller_identity()["Account"]
         _check_parameters(stage, parameters)
@@ -272,11 +286,22 @@ def deploy(
             package = make_package(stage, Path(output), region=region)
             size = package.archive.stat().st_size / 1e6
             say(f"Uploading the Lambda archive ({size:.1f} MB) ...")
-            template_url = _upload(client("s3"), package, account=account, region=region)
+            artifacts = _artifacts(client("s3"), account=account, region=region)
+            template = package.template_for(artifacts.upload_archive(package))
+        if not stack.make_way(confirm):
+            found = retained.leftovers(template, stage, client, account=account, region=region)
+            stack.take_over(stage, found, confirm)
         for line in plan_lines:
             say(line)
         rollback = _rollback_on_alarms(client("cloudwatch"), stage, say)
-        changed = stack.apply(template_url, {**parameters, "Stage": stage}, rollback, confirm)
+        first, new = retained.unprotected(template, stage, stack.resources())
+        if new:
+            say(f"Protected from deletion as soon as they are made: {', '.join(new)}")
+        given = {**parameters, "Stage": stage}
+        changed = stack.apply(artifacts.upload_template(first), given, rollback, confirm)
+        if new:
+            say("Protecting the new tables from deletion ...")
+            stack.apply(artifacts.upload_template(template), given, _UNWATCHED, agree)
         return describe(stage, client, changed=changed)
 
 
@@ -316,20 +341,31 @@ def _with_suffix(outputs: dict[str, str], suffix: str) -> dict[str, str]:
 # --- The artifacts --------------------------------------------------------------------------------
 
 
-def _upload(s3: Any, package: packaging.Package, *, account: str, region: str) -> str:
-    """Upload the archive and the template that names it; the template's address.
+@dataclass(frozen=True)
+class _Artifacts:
+    """The bucket of what is deployed. Its objects are named by their content."""
 
-    Both are named by their content, so what has been uploaded before is not uploaded again.
-    """
+    s3: Any
+    bucket: str
+
+    def upload_archive(self, package: packaging.Package) -> str:
+        """Upload the archive, unless it has been uploaded before; its `s3://` address."""
+        key = f"{package.digest}.zip"
+        if not _object_exists(self.s3, self.bucket, key):
+            self.s3.put_object(Bucket=self.bucket, Key=key, Body=package.archive.read_bytes())
+        return f"s3://{self.bucket}/{key}"
+
+    def upload_template(self, template: Json) -> str:
+        """Upload a template; its address."""
+        key = f"{packaging.digest_of(template)}.json"
+        self.s3.put_object(Bucket=self.bucket, Key=key, Body=json.dumps(template).encode())
+        return f"{self.s3.meta.endpoint_url}/{self.bucket}/{key}"
+
+
+def _artifacts(s3: Any, *, account: str, region: str) -> _Artifacts:
     bucket = f"{APP_NAME}-artifacts-{account}-{region}"
     _ensure_bucket(s3, bucket, account=account, region=region)
-    archive_key = f"{package.digest}.zip"
-    if not _object_exists(s3, bucket, archive_key):
-        s3.put_object(Bucket=bucket, Key=archive_key, Body=package.archive.read_bytes())
-    template = package.template_for(f"s3://{bucket}/{archive_key}")
-    template_key = f"{packaging.digest_of(template)}.json"
-    s3.put_object(Bucket=bucket, Key=template_key, Body=json.dumps(template).encode())
-    return f"{s3.meta.endpoint_url}/{bucket}/{template_key}"
+    return _Artifacts(s3, bucket)
 
 
 def _ensure_bucket(s3: Any, bucket: str, *, account: str, region: str) -> None:
@@ -436,10 +472,17 @@ class _Stack:
         `rollback` is a RollbackConfiguration, for updates only: what a stack is created with has
         no alarms yet.
         """
-        exists = self._make_way()
+        exists = self._exists()
         only_for_updates = {"RollbackConfiguration": rollback} if exists else {}
         change_set = self._create_change_set(
-            template_url, parameters, exists=exists, **only_for_updates
+            "UPDATE" if exists else "CREATE",
+            TemplateURL=template_url,
+            Parameters=[
+                {"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()
+            ],
+            Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
+            Tags=[{"Key": "app", "Value": APP_NAME}],
+            **only_for_updates,
         )
         changes = self._changes(change_set)
         if changes is None:
@@ -451,7 +494,7 @@ class _Stack:
             self._say_detail(f"  {change}")
         if not confirm():
             self._discard(change_set, exists=exists)
-            raise DeployError("Not deployed: the changes were declined and nothing was changed.")
+            raise DeployError("Not deployed: the changes were declined and none of them was made.")
         minutes = rollback["MonitoringTimeInMinutes"] if exists else 0
         if minutes:
             self._say(f"Watched for {minutes} minutes after that; Ctrl-C ends nothing but this.")
@@ -472,7 +515,7 @@ class _Stack:
 
         def look() -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
             found = _describe_stack(self._cloudformation, self._name)
-            return found, self._new_events(seen) if found else []
+            return found, self._new_events(seen, self._name) if found else []
 
         deadline = STACK_DEADLINE + 60 * max(MONITORING_MINUTES.values())
         with self._under_way():
@@ -486,41 +529,108 @@ class _Stack:
         status = description["StackStatus"] if description else "DELETE_COMPLETE"
         self._say(f"It ended in {status}." + (f" What failed first: {failure}" if failure else ""))
 
-    def _make_way(self) -> bool:
-        """Whether the stack exists and can be changed; what a failed creation left is removed."""
+    def make_way(self, confirm: Confirm) -> bool:
+        """Whether the stack exists and can be changed.
+
+        One whose creation failed, or its deletion, is removed: nothing else can be done with it.
+        What it retains stays. `confirm` is asked when there is more to it than its name.
+        """
         description = _describe_stack(self._cloudformation, self._name)
-        if description is None:
+        status = description["StackStatus"] if description else ""
+        if description and status in _TO_BE_REMOVED:
+            self._remove(description, confirm)
             return False
-        status = description["StackStatus"]
-        if status == "REVIEW_IN_PROGRESS":
-            return False
-        if status in ("CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED"):
-            self._say(f"Removing stack {self._name}, whose first creation failed ...")
-            self._cloudformation.delete_stack(StackName=self._name)
-            self._cloudformation.get_waiter("stack_delete_complete").wait(StackName=self._name)
-            return False
-        if status.endswith("_IN_PROGRESS"):
+        if _is_under_way(description):
             raise DeployError(
                 f"Stack {self._name} is {status}: wait for it to end, then try again."
             )
-        return True
+        if status == "UPDATE_ROLLBACK_FAILED":
+            raise DeployError(
+                f"Stack {self._name} is {status}: an update could not be taken back. Mend what its "
+                "events name, then deploy again after this:\n  aws cloudformation "
+                f"continue-update-rollback --stack-name {self._name} --region {self._region}"
+            )
+        return self._exists()
 
-    def _create_change_set(
-        self, template_url: str, parameters: dict[str, str], *, exists: bool, **settings: Any
-    ) -> str:
+    def take_over(self, stage: str, found: list[retained.Leftover], confirm: Confirm) -> None:
+        """Make the stack of what was `found`: it is imported, and nothing in it changes."""
+        if not found:
+            return
+        self._say(f"What an earlier stack {self._name} left is taken over, with all that is in it:")
+        for each in found:
+            self._say(f"  {each}")
+        if not confirm():
+            raise DeployError("Not deployed: this was declined and nothing was changed.")
+        change_set = self._create_change_set(
+            "IMPORT",
+            TemplateBody=json.dumps(retained.import_template(found)),
+            Parameters=[{"ParameterKey": "Stage", "ParameterValue": stage}],
+            ResourcesToImport=retained.resources_to_import(found),
+        )
+        self._changes(change_set)
+        self._execute(change_set, deadline=STACK_DEADLINE)
+
+    def resources(self) -> dict[str, str]:
+        """The types of the stack's resources, by their logical ids."""
+        if not self._exists():
+            return {}
+        pages = self._cloudformation.get_paginator("list_stack_resources")
+        return {
+            resource["LogicalResourceId"]: resource["ResourceType"]
+            for page in pages.paginate(StackName=self._name)
+            for resource in page["StackResourceSummaries"]
+            if resource["ResourceStatus"] not in ("DELETE_COMPLETE", "DELETE_SKIPPED")
+        }
+
+    def _exists(self) -> bool:
+        """Whether there is such a stack. One that awaits a review has yet to be made."""
+        description = _describe_stack(self._cloudformation, self._name)
+        return description is not None and description["StackStatus"] != "REVIEW_IN_PROGRESS"
+
+    def _remove(self, description: dict[str, Any], confirm: Confirm) -> None:
+        what = "deletion" if description["StackStatus"] == "DELETE_FAILED" else "first creation"
+        self._say(f"Removing stack {self._name}, whose {what} failed ...")
+        left = self.resources()
+        for logical_id, resource_type in left.items():
+            self._say_detail(f"  Remove  {logical_id} ({resource_type}), or leave it if it is kept")
+        if left and not confirm():
+            raise DeployError("Not deployed: this was declined and nothing was changed.")
+        seen = self._newest_events()
+        self._cloudformation.delete_stack(StackName=self._name)
+        # By its id: a stack that was removed has no name.
+        status, failure = self._watch(seen, deadline=STACK_DEADLINE, stack=description["StackId"])
+        if status != "DELETE_COMPLETE":
+            raise StackFailedError(self._name, status, failure)
+        self._wait_for_queue_names(description["StackId"])
+
+    def _wait_for_queue_names(self, stack: str) -> None:
+        """Wait until SQS lets queues have the names again that those of a removed stack had."""
+        deleted_at = next(
+            (
+                event["Timestamp"]
+                for page in self._pages_of_events(stack)
+                for event in page
+                if event["ResourceType"] == "AWS::SQS::Queue"
+                and event["ResourceStatus"] == "DELETE_COMPLETE"
+            ),
+            None,
+        )
+        if deleted_at is None:
+            return
+        rest = QUEUE_NAME_REST - (datetime.now(UTC) - deleted_at).total_seconds()
+        if rest > 0:
+            rest = min(rest, QUEUE_NAME_REST)  # this machine's clock may be wrong
+            self._say(f"Waiting {rest:.0f} s: SQS keeps the names of deleted queues for a minute.")
+            time.sleep(rest)
+
+    def _create_change_set(self, kind: str, **settings: Any) -> str:
         name = f"deploy-{int(time.time() * 1000)}-{secrets.token_hex(4)}"
         answer = self._cloudformation.create_change_set(
             StackName=self._name,
             ChangeSetName=name,
             # If the answer is lost the SDK asks again: by this it is known to be the same request.
             ClientToken=name,
-            ChangeSetType="UPDATE" if exists else "CREATE",
-            TemplateURL=template_url,
-            Parameters=[
-                {"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()
-            ],
-            Capabilities=["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
-            Tags=[{"Key": "app", "Value": APP_NAME}],
+            ChangeSetType=kind,
             **settings,
         )
         change_set: str = answer["Id"]
@@ -569,20 +679,29 @@ class _Stack:
                 f"{error}\nIt is not known whether AWS has begun to change stack {self._name}. "
                 f"{self._how_to_go_on()}"
             ) from error
+        status, failure = self._watch(seen, deadline=deadline, stack=self._name)
+        if status not in ("CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE"):
+            raise StackFailedError(self._name, status, failure)
+
+    def _watch(
+        self, seen: set[str], *, deadline: float, stack: str
+    ) -> tuple[str, ResourceFailure | None]:
+        """Tell a stack's events until it has ended; in which status, and what failed first.
+
+        Its own events say when that is. Its status would, too, but for a moment it is still that
+        of the deployment before.
+        """
         failure: ResourceFailure | None = None
-        # The stack's own events say when it has ended. Its status would, too, but for a moment it
-        # is still that of the deployment before.
         with self._under_way():
             for events in self._poll(
-                lambda: self._new_events(seen), deadline=deadline, what=f"stack {self._name}"
+                lambda: self._new_events(seen, stack), deadline=deadline, what=f"stack {self._name}"
             ):
                 told_of = self._tell(events)
                 failure = failure or told_of
                 for status in map(_status_of_stack, events):
-                    if status in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):
-                        return
-                    if status.endswith("ROLLBACK_COMPLETE") or self._stays_failed(status):
-                        raise StackFailedError(self._name, status, failure)
+                    if status.endswith("_COMPLETE") or self._stays_failed(status):
+                        return status, failure
+        raise AssertionError("a stack is polled until it has ended, or an error ends that")
 
     def _tell(self, events: list[dict[str, Any]]) -> ResourceFailure | None:
         """Says what happened; the first failure in it."""
@@ -620,16 +739,16 @@ class _Stack:
 
     def _newest_events(self) -> set[str]:
         """The ids of the newest events: a page of them."""
-        return {event["EventId"] for event in next(self._pages_of_events(), [])}
+        return {event["EventId"] for event in next(self._pages_of_events(self._name), [])}
 
-    def _new_events(self, seen: set[str]) -> list[dict[str, Any]]:
+    def _new_events(self, seen: set[str], stack: str) -> list[dict[str, Any]]:
         """The events not seen before, oldest first.
 
         CloudFormation gives the newest first, and all that ever happened to a stack: the rest is
         not asked for once there is one that was seen.
         """
         new: dict[str, dict[str, Any]] = {}  # by id: while pages are read, events move down
-        for page in self._pages_of_events():
+        for page in self._pages_of_events(stack):
             known = [place for place, event in enumerate(page) if event["EventId"] in seen]
             # What comes late may stand between those that were seen, but not behind all of them.
             ahead = page[: known[-1]] if known else page
@@ -639,9 +758,9 @@ class _Stack:
         seen.update(new)
         return [*new.values()][::-1]
 
-    def _pages_of_events(self) -> Iterator[list[dict[str, Any]]]:
+    def _pages_of_events(self, stack: str) -> Iterator[list[dict[str, Any]]]:
         pages = self._cloudformation.get_paginator("describe_stack_events")
-        for page in pages.paginate(StackName=self._name):
+        for page in pages.paginate(StackName=stack):
             yield page["StackEvents"]
 
     def _poll(self, ask: Callable[[], T], *, deadline: float, what: str) -> Iterator[T]:

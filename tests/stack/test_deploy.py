@@ -263,19 +263,6 @@ def test_a_stack_that_fails_names_the_first_resource_that_failed_and_why(
     assert not deploy_again()[0].changed
 
 
-def test_a_first_deployment_that_failed_does_not_block_the_next(
-    stack: LocalStack, deploy_again: Deploy
-) -> None:
-    with pytest.raises(deploy.StackFailedError, match="ROLLBACK_COMPLETE"):
-        deploy_again(BROKEN, stage="dev")
-    deployment, said = deploy_again(stage="dev")
-    assert "Removing stack credits-dev, whose first creation failed ..." in said
-    assert deployment.changed
-    assert deployment.tables["ledger"] == "credits-dev-ledger"
-    # Its schedules run.
-    stack.client("cloudformation").delete_stack(StackName=deployment.stack)
-
-
 def test_a_template_that_makes_no_sense_is_refused_before_anything_changes(
     deploy_again: Deploy,
 ) -> None:

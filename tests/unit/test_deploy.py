@@ -6,7 +6,7 @@ import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -50,6 +50,9 @@ class Aws:
     sent_to_execute: dict[str, Any] = field(default_factory=dict)
     executed: bool = False
     deleted: bool = False
+    # What a deletion comes to, and what it would be of.
+    deletion: str = "DELETE_COMPLETE"
+    resources: list[str] = field(default_factory=list)
     code: str | None = None
     uploaded: bool = False
     # What the last deployments left, newest first, and how many events a page of them has.
@@ -112,13 +115,12 @@ class Aws:
         status = self.events[-1]["ResourceStatus"] if self.executed else self.status
         outputs = {"RestAPIId": "1", "EndpointURL": "https://api.example.com/v1/"}
         listed = [{"OutputKey": key, "OutputValue": value} for key, value in outputs.items()]
-        return {"Stacks": [{"StackStatus": status, "Outputs": listed}]}
+        return {"Stacks": [{"StackId": STACK_ID, "StackStatus": status, "Outputs": listed}]}
 
     def delete_stack(self, **_: Any) -> None:
         self.deleted = True
-
-    def get_waiter(self, _name: str) -> Any:
-        return SimpleNamespace(wait=lambda **_: None)
+        self.history.insert(0, event(0, "credits-prod", self.deletion))
+        self.status = None if self.deletion == "DELETE_COMPLETE" else self.deletion
 
     def create_change_set(self, **sent: Any) -> dict[str, Any]:
         self.sent = sent
@@ -137,6 +139,11 @@ class Aws:
             if name == "describe_change_set":
                 yield {"Changes": []}
                 return
+            if name == "list_stack_resources":
+                made = {"ResourceType": "AWS::SQS::Queue", "ResourceStatus": "CREATE_COMPLETE"}
+                listed = [{"LogicalResourceId": each} | made for each in self.resources]
+                yield {"StackResourceSummaries": listed}
+                return
             if self.executed:
                 self.reach()
             found = (self.events[::-1] if self.executed else []) + self.history
@@ -146,7 +153,9 @@ class Aws:
 
         return SimpleNamespace(paginate=paginate)
 
-    def deploy(self, say_detail: deploy.Say = deploy.say_nothing) -> list[str]:
+    def deploy(
+        self, say_detail: deploy.Say = deploy.say_nothing, confirm: deploy.Confirm = deploy.agree
+    ) -> list[str]:
         """Deploys to it; what was said."""
 
         def make_package(_stage: str, output: Path, /, *, region: str) -> packaging.Package:
@@ -163,9 +172,33 @@ class Aws:
             parameters=PARAMETERS,
             say=said.append,
             say_detail=say_detail,
+            confirm=confirm,
             make_package=make_package,
         )
         return said
+
+
+class Clock:
+    """A clock that passes only while something sleeps; it cuts off who sleeps for ever."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    time = monotonic
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        assert self.now < 24 * 3600, "this has no bound"
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(deploy, "time", clock)
+    return clock
 
 
 def test_a_stack_that_stays_failed_ends_the_deployment_at_once_with_the_failure() -> None:
@@ -195,11 +228,80 @@ def test_a_stack_that_failed_and_is_then_rolled_back_is_waited_for() -> None:
     assert failed.value.status == "ROLLBACK_COMPLETE"
 
 
-def test_a_stack_whose_creation_failed_is_removed_before_the_next_deployment() -> None:
-    aws = Aws(status="CREATE_FAILED", events=[event(1, "credits-prod", "CREATE_COMPLETE")])
-    aws.deploy()
+@pytest.mark.parametrize(
+    ("status", "what"),
+    [
+        ("CREATE_FAILED", "first creation"),
+        ("ROLLBACK_COMPLETE", "first creation"),
+        ("ROLLBACK_FAILED", "first creation"),
+        ("DELETE_FAILED", "deletion"),
+    ],
+)
+def test_a_stack_that_was_never_made_or_is_half_gone_is_removed_before_the_next_deployment(
+    status: str, what: str
+) -> None:
+    aws = Aws(status=status, events=[event(1, "credits-prod", "CREATE_COMPLETE")])
+    said = aws.deploy()
+    assert f"Removing stack credits-prod, whose {what} failed ..." in said
     assert aws.deleted
     assert aws.sent["ChangeSetType"] == "CREATE"
+
+
+@pytest.mark.parametrize(("seconds_ago", "waited"), [(20, 40), (61, 0), (-300, 60)])
+def test_a_queue_is_made_anew_when_its_name_has_rested_for_a_minute(
+    clock: Clock, seconds_ago: int, waited: int
+) -> None:
+    """SQS refuses it before, and the creation would fail once more. A clock may be wrong."""
+    deleted_at = datetime.now(UTC) - timedelta(seconds=seconds_ago)
+    aws = Aws(
+        status="ROLLBACK_COMPLETE",
+        history=[
+            event(-1, "Sweeps", "DELETE_COMPLETE") | {"Timestamp": deleted_at},
+            event(-2, "Allocations", "DELETE_COMPLETE"),
+        ],
+        events=[event(1, "credits-prod", "CREATE_COMPLETE")],
+    )
+    said = aws.deploy()
+    assert waited - 5 <= clock.now <= waited + 1
+    assert any(line.startswith("Waiting") for line in said) == bool(waited)
+
+
+def test_an_update_that_could_not_be_taken_back_is_named_with_what_to_type() -> None:
+    aws = Aws(status="UPDATE_ROLLBACK_FAILED")
+    with pytest.raises(deploy.DeployError) as refused:
+        aws.deploy()
+    command = "continue-update-rollback --stack-name credits-prod --region eu-west-1"
+    assert command in str(refused.value)
+    assert not aws.deleted
+    assert not aws.sent
+
+
+def test_what_is_left_of_a_stack_is_shown_and_removed_only_when_that_is_confirmed() -> None:
+    aws = Aws(status="ROLLBACK_FAILED", resources=["SweepsQueue"])
+    details: list[str] = []
+    with pytest.raises(deploy.DeployError, match="nothing was changed"):
+        aws.deploy(details.append, confirm=lambda: False)
+    (line,) = details
+    assert "SweepsQueue (AWS::SQS::Queue)" in line
+    assert not aws.deleted
+
+
+def test_what_keeps_a_stack_from_being_removed_is_named() -> None:
+    aws = Aws(
+        status="DELETE_FAILED",
+        history=[event(-1, "ReportsBucket", "DELETE_FAILED", "it was not empty then")],
+        deletion="DELETE_FAILED",
+    )
+    delete = aws.delete_stack
+
+    def fail(**given: Any) -> None:
+        delete(**given)
+        aws.history.insert(1, event(-2, "ReportsBucket", "DELETE_FAILED", "it is not empty"))
+
+    aws.delete_stack = fail  # type: ignore[method-assign]
+    with pytest.raises(deploy.StackFailedError, match=r"ReportsBucket .*: it is not empty$"):
+        aws.deploy()
+    assert not aws.sent
 
 
 def test_a_request_that_the_sdk_sends_again_is_known_to_be_the_same() -> None:
@@ -259,29 +361,6 @@ LOOK = (
     "aws cloudformation describe-stack-events --stack-name credits-prod --region eu-west-1 "
     "--max-items 20"
 )
-
-
-class Clock:
-    """A clock that passes only while something sleeps; it cuts off who sleeps for ever."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    time = monotonic
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-        assert self.now < 24 * 3600, "this has no bound"
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(deploy, "time", clock)
-    return clock
 
 
 @pytest.mark.usefixtures("clock")

@@ -1,0 +1,222 @@
+"""What an earlier stack left, in an account that answers as the test says."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import yaml
+from botocore.exceptions import ClientError
+
+from infra import deploy, retained
+from infra.session import AwsError
+
+TEMPLATE: dict[str, Any] = yaml.safe_load(deploy.TEMPLATE_FILE.read_text("utf-8"))
+TEMPLATE["Resources"] = {
+    name: resource for name, resource in TEMPLATE["Resources"].items() if "Type" in resource
+}
+KEPT = {"LedgerTable", "SubscriptionsTable", "MailsTable", "ReportsBucket", "UnsubscribeSecret"}
+
+
+def refused(code: str) -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": "so it says"}}, "Describe")
+
+
+@dataclass
+class Aws:
+    """An account with the tables of production, as DynamoDB describes them, and nothing else."""
+
+    tables: dict[str, dict[str, Any]] = field(default_factory=dict)
+    recovers: bool = True
+    forgets: bool = True
+    bucket: str | None = None
+    secret: dict[str, Any] | None = None
+
+    def describe_table(self, TableName: str) -> dict[str, Any]:  # noqa: N803
+        if TableName not in self.tables:
+            raise refused("ResourceNotFoundException")
+        return {"Table": self.tables[TableName]}
+
+    def describe_continuous_backups(self, **_: str) -> dict[str, Any]:
+        status = {"PointInTimeRecoveryStatus": "ENABLED" if self.recovers else "DISABLED"}
+        return {"ContinuousBackupsDescription": {"PointInTimeRecoveryDescription": status}}
+
+    def describe_time_to_live(self, **_: str) -> dict[str, Any]:
+        status = "ENABLED" if self.forgets else "DISABLED"
+        return {"TimeToLiveDescription": {"TimeToLiveStatus": status}}
+
+    def head_bucket(self, Bucket: str, ExpectedBucketOwner: str) -> None:  # noqa: N803
+        assert ExpectedBucketOwner == "111122223333"
+        if Bucket != self.bucket:
+            raise refused("404")
+
+    def describe_secret(self, SecretId: str) -> dict[str, Any]:  # noqa: N803
+        assert SecretId == "credits-prod-unsubscribe-links"
+        if self.secret is None:
+            raise refused("ResourceNotFoundException")
+        return self.secret
+
+    def leftovers(self) -> dict[str, retained.Leftover]:
+        found = retained.leftovers(
+            TEMPLATE, "prod", lambda _: self, account="111122223333", region="eu-west-1"
+        )
+        return {each.logical_id: each for each in found}
+
+
+def table(logical_id: str, **changed: Any) -> dict[str, Any]:
+    """A table as DynamoDB describes it when the template has made it."""
+    properties = TEMPLATE["Resources"][logical_id]["Properties"]
+    return {
+        "TableStatus": "ACTIVE",
+        "KeySchema": properties["KeySchema"],
+        "GlobalSecondaryIndexes": properties.get("GlobalSecondaryIndexes"),
+        "StreamSpecification": properties.get("StreamSpecification"),
+        "SSEDescription": {"Status": "ENABLED", "SSEType": "KMS"},
+        "DeletionProtectionEnabled": True,
+        "ItemCount": 1_234,
+    } | changed
+
+
+def ledger(**changed: Any) -> Aws:
+    return Aws(tables={"credits-prod-ledger": table("LedgerTable", **changed)})
+
+
+def test_an_account_without_anything_has_nothing_to_take_over() -> None:
+    assert Aws().leftovers() == {}
+
+
+def test_everything_that_is_kept_is_looked_for() -> None:
+    """Whoever adds something that outlives its stack says how it is found again."""
+    declared = {name for name, each in TEMPLATE["Resources"].items() if "DeletionPolicy" in each}
+    named = {"ledger": "LedgerTable", "subscriptions": "SubscriptionsTable", "mails": "MailsTable"}
+    arn = "arn:aws:secretsmanager:eu-west-1:111122223333:secret:links-AbCdEf"
+    aws = Aws(
+        tables={f"credits-prod-{name}": table(logical_id) for name, logical_id in named.items()},
+        bucket="credits-prod-reports-111122223333-eu-west-1",
+        secret={"ARN": arn},
+    )
+    found = aws.leftovers()
+    assert set(found) == declared == KEPT
+    assert str(found["LedgerTable"]) == (
+        "LedgerTable (AWS::DynamoDB::Table) credits-prod-ledger, about 1,234 items"
+    )
+    to_import = retained.resources_to_import([*found.values()])
+    identifiers = {each["LogicalResourceId"]: each for each in to_import}
+    assert identifiers["UnsubscribeSecret"]["ResourceIdentifier"] == {"Id": arn}
+    assert identifiers["MailsTable"] == {
+        "ResourceType": "AWS::DynamoDB::Table",
+        "LogicalResourceId": "MailsTable",
+        "ResourceIdentifier": {"TableName": "credits-prod-mails"},
+    }
+
+
+def test_an_import_adds_nothing_but_what_is_imported_and_deletes_nothing_when_it_fails() -> None:
+    template = retained.import_template([*ledger().leftovers().values()])
+    assert set(template) == {"Parameters", "Resources"}
+    (resource,) = template["Resources"].values()
+    assert resource["DeletionPolicy"] == resource["UpdateReplacePolicy"] == "Retain"
+
+
+def test_a_table_as_the_template_made_it_is_described_by_the_template() -> None:
+    properties = ledger().leftovers()["LedgerTable"].properties
+    on = {"PointInTimeRecoverySpecification": {"PointInTimeRecoveryEnabled": True}}
+    made = TEMPLATE["Resources"]["LedgerTable"]["Properties"]
+    assert properties == made | on | {"DeletionProtectionEnabled": True}
+
+
+def test_what_is_switched_off_in_a_table_is_not_said_to_be_on_or_it_would_stay_off() -> None:
+    aws = ledger(
+        DeletionProtectionEnabled=False,
+        SSEDescription=None,
+        StreamSpecification=None,
+        GlobalSecondaryIndexes=None,
+    )
+    aws.recovers = False
+    properties = aws.leftovers()["LedgerTable"].properties
+    assert properties["DeletionProtectionEnabled"] is False
+    assert properties["SSESpecification"] == {"SSEEnabled": False}
+    assert properties["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": False}
+    assert properties["GlobalSecondaryIndexes"] == []
+    assert "StreamSpecification" not in properties
+
+
+@pytest.mark.parametrize("forgets", [True, False])
+def test_a_table_is_said_to_forget_only_when_it_does(*, forgets: bool) -> None:
+    aws = Aws(tables={"credits-prod-mails": table("MailsTable")}, forgets=forgets)
+    properties = aws.leftovers()["MailsTable"].properties
+    assert ("TimeToLiveSpecification" in properties) is forgets
+
+
+def test_a_bucket_is_said_to_be_nothing_so_that_the_update_sets_everything() -> None:
+    name = "credits-prod-reports-111122223333-eu-west-1"
+    bucket = Aws(bucket=name).leftovers()["ReportsBucket"]
+    assert bucket.name == name
+    assert set(bucket.properties) == {"BucketName"}
+
+
+def test_a_secret_is_said_to_be_generated_as_the_template_says_so_that_it_stays_what_it_is() -> (
+    None
+):
+    secret = Aws(secret={"ARN": "arn"}).leftovers()["UnsubscribeSecret"]
+    assert secret.properties == TEMPLATE["Resources"]["UnsubscribeSecret"]["Properties"]
+
+
+def test_a_secret_that_is_to_be_deleted_is_named_with_both_ways_out() -> None:
+    aws = Aws(secret={"ARN": "arn", "DeletedDate": "2026-12-01"})
+    with pytest.raises(AwsError) as refused_:
+        aws.leftovers()
+    for words in ("restore-secret --secret-id credits-prod-", "--force-delete-without-recovery"):
+        assert words in str(refused_.value)
+
+
+def test_a_table_that_is_being_deleted_is_waited_for_by_whoever_deploys() -> None:
+    with pytest.raises(AwsError, match="credits-prod-ledger is being deleted"):
+        ledger(TableStatus="DELETING").leftovers()
+
+
+def test_a_table_of_that_name_with_other_keys_is_not_taken_over() -> None:
+    keys = [{"AttributeName": "pk", "KeyType": "HASH"}]
+    with pytest.raises(AwsError, match="a table credits-prod-ledger already, with other keys"):
+        ledger(KeySchema=keys).leftovers()
+
+
+def test_what_aws_refuses_to_tell_is_not_taken_for_absence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def deny(_: Aws, **_named: str) -> None:
+        raise refused("AccessDeniedException")
+
+    monkeypatch.setattr(Aws, "describe_table", deny)
+    with pytest.raises(ClientError, match="AccessDenied"):
+        Aws().leftovers()
+
+
+# --- Protection -----------------------------------------------------------------------------------
+
+
+def protection(template: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: resource["Properties"]["DeletionProtectionEnabled"]
+        for name, resource in template["Resources"].items()
+        if resource["Type"] == "AWS::DynamoDB::Table"
+    }
+
+
+def test_new_tables_are_made_without_protection_and_those_there_are_keep_it() -> None:
+    first, new = retained.unprotected(TEMPLATE, "prod", {"LedgerTable", "SweepsQueue"})
+    as_it_will_be = protection(TEMPLATE)["LedgerTable"]
+    assert new == ["SubscriptionsTable", "MailsTable"]
+    assert protection(first) == {
+        "LedgerTable": as_it_will_be,
+        "SubscriptionsTable": False,
+        "MailsTable": False,
+    }
+    assert set(map(str, protection(TEMPLATE).values())) == {str(as_it_will_be)}
+
+
+def test_when_no_table_is_new_the_template_is_what_it_is() -> None:
+    assert retained.unprotected(TEMPLATE, "prod", KEPT) == (TEMPLATE, [])
+
+
+@pytest.mark.parametrize("stage", ["local", "dev"])
+def test_a_stage_that_keeps_nothing_is_made_in_one_step(stage: str) -> None:
+    assert retained.unprotected(TEMPLATE, stage, ()) == (TEMPLATE, [])
