@@ -297,12 +297,15 @@ def deploy(
 
     `client` makes a botocore client for a service, and so decides where this deploys to.
     `parameters` are those of infra/resources.yaml without the stage. `confirm`
-    is asked once the changes have been shown; when it says no, nothing has been changed. `say` is
-    told each step, `say_detail` each change and each event of the stack. Raises `AwsError`, and
-    what `packaging.package` raises. A deployment of this stage that is under way is waited for, a
-    stack whose creation failed is removed, and what an earlier stack left is taken over.
+    is asked once the changes have been shown; when it says no, they are not made. `say` is told
+    each step, `say_detail` each change and each event of the stack. Raises `AwsError`, and what
+    `packaging.package` raises.
+
+    A deployment of this stage that is under way is waited for. A stack whose creation failed is
+    removed, and what an earlier stack left is taken over; `confirm` is asked before that, too.
     """
     plans = packaging.catalogue()
+    client = cache(client)  # to make one takes longer than to ask
     with told():
         account = client("sts").get_caller_identity()["Account"]
         _check_parameters(stage, parameters, region)
@@ -528,7 +531,7 @@ class _Stack:
             self._say_detail(f"  {change}")
         if not confirm():
             self._discard(change_set, exists=exists)
-            raise DeployError("Not deployed: the changes were declined and nothing was changed.")
+            raise DeployError("Not deployed: the changes were declined and none of them was made.")
         minutes = rollback["MonitoringTimeInMinutes"] if exists else 0
         if minutes:
             self._say(f"Watched for {minutes} minutes after that; Ctrl-C ends nothing but this.")
@@ -578,6 +581,12 @@ class _Stack:
             raise DeployError(
                 f"Stack {self._name} is {status}: wait for it to end, then try again."
             )
+        if status == "UPDATE_ROLLBACK_FAILED":
+            raise DeployError(
+                f"Stack {self._name} is {status}: an update could not be taken back. Mend what its "
+                "events name, then deploy again after this:\n  aws cloudformation "
+                f"continue-update-rollback --stack-name {self._name} --region {self._region}"
+            )
         return self._exists()
 
     def take_over(self, stage: str, found: list[retained.Leftover], confirm: Confirm) -> None:
@@ -625,7 +634,7 @@ class _Stack:
             raise DeployError("Not deployed: this was declined and nothing was changed.")
         seen = self._newest_events()
         self._cloudformation.delete_stack(StackName=self._name)
-        # By its id, for it loses its name.
+        # By its id: a stack that was removed has no name.
         status, failure = self._watch(seen, deadline=STACK_DEADLINE, stack=description["StackId"])
         if status != "DELETE_COMPLETE":
             raise StackFailedError(self._name, status, failure)
@@ -733,7 +742,7 @@ class _Stack:
                 for status in map(_status_of_stack, events):
                     if status.endswith("_COMPLETE") or self._stays_failed(status):
                         return status, failure
-        raise AssertionError("a stack is watched to its end")
+        raise AssertionError("a stack is polled until it has ended, or an error ends that")
 
     def _tell(self, events: list[dict[str, Any]]) -> ResourceFailure | None:
         """Says what happened; the first failure in it."""

@@ -633,8 +633,9 @@ def _keep_what_a_rollback_cannot_delete() -> None:
 def _import_secrets() -> None:
     """Has stacks take over existing secrets, named by their ARN, as AWS does.
 
-    CloudFormation User Guide, "Resource type support":
-    https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/resource-import-supported-resources.html
+    What is imported is named by the primary identifier of its type, which of a secret is Id, its
+    ARN: https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_ResourceToImport.html
+    Nobody has imported one on AWS with this yet; the type's schema has the handler that it takes.
     ministack does that with tables and buckets. To it a secret's id is its name, not its ARN.
     """
     from ministack.services import secretsmanager

@@ -13,7 +13,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -92,8 +91,7 @@ def leftovers(
     Raises `AwsError` for what is in the way and cannot be imported.
     """
     variables = {"Stage": stage, "AWS::AccountId": account, "AWS::Region": region}
-    # To make a client takes longer than to ask.
-    return [*_leftovers(template, cache(client), variables)]
+    return [*_leftovers(template, client, variables)]
 
 
 def _leftovers(
@@ -205,8 +203,13 @@ def _bucket(client: ClientFactory, name: str, properties: Json, account: str) ->
     try:
         client("s3").head_bucket(Bucket=name, ExpectedBucketOwner=account)
     except ClientError as error:
-        if _code(error) in ("404", "NoSuchBucket"):
+        if _code(error) == "404":
             return None
+        if _code(error) == "403":
+            raise AwsError(
+                f"Bucket {name} belongs to another account, or you may not use it. "
+                "Ask for s3:ListBucket on it."
+            ) from error
         raise
     return {"BucketName": name}, {"BucketName": properties["BucketName"]}, ""
 

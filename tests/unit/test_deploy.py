@@ -266,6 +266,16 @@ def test_a_queue_is_made_anew_when_its_name_has_rested_for_a_minute(
     assert any(line.startswith("Waiting") for line in said) == bool(waited)
 
 
+def test_an_update_that_could_not_be_taken_back_is_named_with_what_to_type() -> None:
+    aws = Aws(status="UPDATE_ROLLBACK_FAILED")
+    with pytest.raises(deploy.DeployError) as refused:
+        aws.deploy()
+    command = "continue-update-rollback --stack-name credits-prod --region eu-west-1"
+    assert command in str(refused.value)
+    assert not aws.deleted
+    assert not aws.sent
+
+
 def test_what_is_left_of_a_stack_is_shown_and_removed_only_when_that_is_confirmed() -> None:
     aws = Aws(status="ROLLBACK_FAILED", resources=["SweepsQueue"])
     details: list[str] = []

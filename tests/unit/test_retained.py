@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import yaml
 from botocore.exceptions import ClientError
+from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 
 from infra import deploy, retained
 from infra.session import AwsError
@@ -109,6 +110,18 @@ def test_everything_that_is_kept_is_looked_for() -> None:
     }
 
 
+def test_what_is_imported_can_be_read_and_is_named_by_its_primary_identifier() -> None:
+    found = ledger()
+    found.bucket = "credits-prod-reports-111122223333-eu-west-1"
+    found.secret = {"ARN": "arn"}
+    leftovers = found.leftovers().values()
+    assert len({each.resource_type for each in leftovers}) == 3
+    for each in leftovers:
+        schema = PROVIDER_SCHEMA_MANAGER.get_resource_schema("eu-west-1", each.resource_type).schema
+        assert "read" in schema["handlers"]
+        assert [f"/properties/{key}" for key in each.identifier] == schema["primaryIdentifier"]
+
+
 def test_an_import_adds_nothing_but_what_is_imported_and_deletes_nothing_when_it_fails() -> None:
     template = retained.import_template([*ledger().leftovers().values()])
     assert set(template) == {"Parameters", "Resources"}
@@ -153,9 +166,7 @@ def test_a_bucket_is_said_to_be_nothing_so_that_the_update_sets_everything() -> 
     assert set(bucket.properties) == {"BucketName"}
 
 
-def test_a_secret_is_said_to_be_generated_as_the_template_says_so_that_it_stays_what_it_is() -> (
-    None
-):
+def test_a_secret_is_said_to_be_generated_as_before_so_that_it_stays_what_it_is() -> None:
     secret = Aws(secret={"ARN": "arn"}).leftovers()["UnsubscribeSecret"]
     assert secret.properties == TEMPLATE["Resources"]["UnsubscribeSecret"]["Properties"]
 
