@@ -20,6 +20,7 @@ from infra.doctor.template import Named
 from infra.doctor.trouble import said
 
 TAKEN = "docs/deploying.md#names-that-are-taken"
+KEPT = "docs/deploying.md#deleting-a-stack-and-deploying-again"
 MOST_NAMED = 3
 
 
@@ -35,9 +36,9 @@ def judge_state(site: Site, status: str | None) -> Finding:
         return fine("stack", f"{site.stack} is not deployed yet")
     says = f"{site.stack} is {status}"
     deploy = site.make("deploy")
-    if status in FAILED_CREATIONS:
+    if status in _UNMADE:
         again = f"{deploy} removes what that left, and makes it anew"
-        return warning("stack", f"{says}: its first creation failed", again)
+        return warning("stack", f"{says}: {_UNMADE[status]}", again)
     if status in _STUCK:
         what, command = _STUCK[status]
         aws = f"--stack-name {site.stack} --region {site.region}"
@@ -50,11 +51,16 @@ def judge_state(site: Site, status: str | None) -> Finding:
     return fine("stack", says)
 
 
-FAILED_CREATIONS = ("CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED")
+_UNMADE = {
+    "CREATE_FAILED": "its first creation failed",
+    "ROLLBACK_COMPLETE": "its first creation failed",
+    "ROLLBACK_FAILED": "its first creation failed",
+    "DELETE_FAILED": "something of it could not be deleted",
+}
+"""The states that a deployment removes a stack in, and what led to each."""
 
 _STUCK = {
     "UPDATE_ROLLBACK_FAILED": ("an update could not be taken back", "continue-update-rollback"),
-    "DELETE_FAILED": ("something of it could not be deleted", "delete-stack"),
 }
 """The states that CloudFormation changes nothing in, and what gets a stack out of them."""
 
@@ -113,12 +119,12 @@ def judge_names(
         more = len(there) - MOST_NAMED
         listed = ", ".join(named.name for named in there[:MOST_NAMED])
         listed += f" and {more} more" if more > 0 else ""
-        yield bad(
-            "names",
-            f"{plural(len(there), _WORDS[kind])} there already, and not of {site.stack}: {listed}",
-            _fix(site, there[0]),
-            stops=True,
-        )
+        says = f"{plural(len(there), _WORDS[kind])} there already, and not of {site.stack}: {listed}"
+        fix = _fix(site, there[0])
+        if there[0].is_kept:
+            yield warning("names", says, fix)
+        else:
+            yield bad("names", says, fix, stops=True)
 
 
 _WORDS = {
@@ -137,7 +143,7 @@ _WORDS = {
 
 def _fix(site: Site, named: Named) -> str:
     if named.is_kept:
-        return f"It may hold what an earlier stack left, the ledger too: {TAKEN}"
+        return f"If an earlier stack left it, {site.make('deploy')} takes it over: {KEPT}"
     if named.kind == "AWS::SES::EmailIdentity":
         return (
             f"Name a subdomain of it in MailDomain under [{site.stage}] in infra/parameters.toml, "
