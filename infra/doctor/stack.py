@@ -119,7 +119,9 @@ def judge_names(
         more = len(there) - MOST_NAMED
         listed = ", ".join(named.name for named in there[:MOST_NAMED])
         listed += f" and {more} more" if more > 0 else ""
-        says = f"{plural(len(there), _WORDS[kind])} there already, and not of {site.stack}: {listed}"
+        says = (
+            f"{plural(len(there), _WORDS[kind])} there already, and not of {site.stack}: {listed}"
+        )
         fix = _fix(site, there[0])
         if there[0].is_kept:
             yield warning("names", says, fix)
