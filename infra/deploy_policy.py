@@ -58,6 +58,7 @@ OWN_CALLS: Sequence[tuple[tuple[str, ...], tuple[str, ...]]] = (
             "cloudformation:DescribeStackEvents",
             "cloudformation:DescribeStacks",
             "cloudformation:ExecuteChangeSet",
+            "cloudformation:ListStackResources",
             "cloudformation:TagResource",
         ),
     ),
@@ -81,10 +82,34 @@ OWN_CALLS: Sequence[tuple[tuple[str, ...], tuple[str, ...]]] = (
         ),
     ),
     (("s3:::{artifacts}/*",), ("s3:GetObject", "s3:PutObject")),
-    # The plans are read out of the code that runs.
-    (("lambda:{region}:{account}:function:{stack}-allocate-accounts",), ("lambda:GetFunction",)),
     # The alarms that take an update back. Not by their names: a list of alarms is asked for.
     (("*",), ("cloudwatch:DescribeAlarms",)),
+    # What an earlier stack left (infra/retained.py).
+    (
+        ("dynamodb:{region}:{account}:table/{stack}-*",),
+        (
+            "dynamodb:DescribeContinuousBackups",
+            "dynamodb:DescribeTable",
+            "dynamodb:DescribeTimeToLive",
+        ),
+    ),
+    (("s3:::{stack}-reports-{account}-{region}",), ("s3:ListBucket",)),
+    (
+        ("secretsmanager:{region}:{account}:secret:{stack}-*",),
+        ("secretsmanager:DescribeSecret",),
+    ),
+    # What the doctor looks at before a deployment (infra/doctor/): the account, and taken names.
+    # Out of the code of a function that runs the plans are read, too.
+    (("*",), ("lambda:GetAccountSettings", "logs:DescribeLogGroups", "ses:GetAccount")),
+    (("events:{region}:{account}:rule/{stack}-*",), ("events:DescribeRule",)),
+    (("lambda:{region}:{account}:function:{stack}-*",), ("lambda:GetFunction",)),
+    (
+        ("ses:{region}:{account}:configuration-set/{stack}",),
+        ("ses:GetConfigurationSet",),
+    ),
+    (("ses:{region}:{account}:identity/{mail_domain}",), ("ses:GetEmailIdentity",)),
+    (("sns:{region}:{account}:{stack}-*",), ("sns:GetTopicAttributes",)),
+    (("sqs:{region}:{account}:{stack}-*",), ("sqs:GetQueueUrl",)),
 )
 """What a deployment calls by itself: the ARNs (without arn:aws:) and the actions on them."""
 

@@ -5,6 +5,7 @@ import json
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,10 @@ from botocore.exceptions import ClientError
 
 from bench import cost
 from infra import deploy, deploy_policy, emulator, local, packaging
+from infra.doctor.examination import ACCOUNT as BEFORE
+from infra.doctor.examination import examine
+from infra.doctor.finding import Finding, State
+from infra.doctor.site import Site
 from infra.local import LocalStack
 from infra.session import AwsError
 from tests.stack.conftest import Packaged
@@ -118,6 +123,34 @@ def without(policies: dict[str, Json], action: str) -> dict[str, Json]:
         document["Statement"] = [each for each in document["Statement"] if each["Action"]]
     assert left != policies
     return left
+
+
+def test_the_doctor_has_every_right_it_takes_before_a_first_deployment_and_before_another(
+    stack: LocalStack,
+    policies: dict[str, Json],
+    parameters: dict[str, str],
+    request: pytest.FixtureRequest,
+) -> None:
+    client = as_role_with(stack, policies)
+
+    def unknown() -> list[Finding]:
+        site = Site(
+            STAGE,
+            deploy.stack_name(STAGE),
+            ACCOUNT,
+            emulator.REGION,
+            "the emulator",
+            parameters,
+            lambda service, **_: client(service),
+            datetime.now(UTC),
+            resolve=lambda *_: [],
+        )
+        return [each for each in examine(BEFORE, site) if each.state is State.UNKNOWN]
+
+    assert unknown() == []
+    request.getfixturevalue("deployed")
+    client = as_role_with(stack, policies)
+    assert unknown() == []
 
 
 def test_a_role_with_these_policies_and_nothing_else_creates_a_stage_and_deletes_it(
