@@ -64,6 +64,7 @@ def make_strict() -> None:
     """Changes ministack, which must not have started yet."""
     _act_with_the_rights_of_the_caller()
     _ask_for_a_certificate_of_the_region()
+    _name_rules_without_the_default_bus()
 
 
 def _act_with_the_rights_of_the_caller() -> None:
@@ -213,3 +214,22 @@ def _ask_for_a_certificate_of_the_region() -> None:
         return made
 
     api_gateway._create_domain_name = created  # noqa: SLF001
+
+
+def _name_rules_without_the_default_bus() -> None:
+    """Has a right to a rule of the default event bus name the rule alone.
+
+    ARNs of others name their bus, too (Service Authorization Reference, "Resource types defined by
+    Amazon EventBridge":
+    https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazoneventbridge.html).
+    ministack has it named always, and so refuses who has the right.
+    """
+    from ministack.core import iam_actions
+
+    known = iam_actions.extract_resource_arn
+
+    def arn(*request: Any) -> str:
+        found: str = known(*request)
+        return found.replace(":rule/default/", ":rule/")
+
+    iam_actions.extract_resource_arn = arn

@@ -17,7 +17,7 @@ from bench import cost
 from infra import deploy, deploy_policy, emulator, local, packaging
 from infra.doctor.examination import ACCOUNT as BEFORE
 from infra.doctor.examination import examine
-from infra.doctor.finding import Finding, State
+from infra.doctor.finding import State
 from infra.doctor.site import Site
 from infra.local import LocalStack
 from infra.session import AwsError
@@ -133,7 +133,7 @@ def test_the_doctor_has_every_right_it_takes_before_a_first_deployment_and_befor
 ) -> None:
     client = as_role_with(stack, policies)
 
-    def unknown() -> list[Finding]:
+    def unknown() -> list[str]:
         site = Site(
             STAGE,
             deploy.stack_name(STAGE),
@@ -145,7 +145,7 @@ def test_the_doctor_has_every_right_it_takes_before_a_first_deployment_and_befor
             datetime.now(UTC),
             resolve=lambda *_: [],
         )
-        return [each for each in examine(BEFORE, site) if each.state is State.UNKNOWN]
+        return [each.says for each in examine(BEFORE, site) if each.state is State.UNKNOWN]
 
     assert unknown() == []
     request.getfixturevalue("deployed")
