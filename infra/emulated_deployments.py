@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 Json = dict[str, Any]
 
-_CLOUDFORMATION = "cloudformation.amazonaws.com"
+_VIA: Mapping[str, Any] = {"aws:calledvia": ["cloudformation.amazonaws.com"]}
 
 _PLACES = {
     "ApiGateway::BasePathMapping": (
@@ -63,6 +64,7 @@ _PLACES = {
 def make_strict() -> None:
     """Changes ministack, which must not have started yet."""
     _act_with_the_rights_of_the_caller()
+    _read_and_transform_with_the_rights_of_the_caller()
     _ask_for_a_certificate_of_the_region()
     _name_rules_without_the_default_bus()
 
@@ -105,35 +107,77 @@ def _act_with_the_rights_of_the_caller() -> None:
     stacks._delete_resource = deleted  # noqa: SLF001
 
 
+def _read_and_transform_with_the_rights_of_the_caller() -> None:
+    """Has a change set refused whose caller may not read its template, or not use its transforms.
+
+    The template is read from S3 as the caller, and each transform that it names is a resource of
+    the right to create change sets (CloudFormation User Guide, "Control CloudFormation access with
+    AWS Identity and Access Management",
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/using-iam-template.html).
+    """
+    from ministack.core.responses import get_region
+    from ministack.services.cloudformation import engine, handlers, helpers
+
+    create = handlers._ACTION_HANDLERS["CreateChangeSet"]  # noqa: SLF001 - it has no other door
+
+    def created(params: Json) -> Any:
+        place = urlsplit(helpers._p(params, "TemplateURL")).path[1:]  # noqa: SLF001
+        asked = [("s3:GetObject", f"arn:aws:s3:::{place}", _VIA)] if place else []
+        body, _ = helpers._resolve_template(params)  # noqa: SLF001
+        template = engine._parse_template(body) if body else {}  # noqa: SLF001
+        for name in engine.declared_transforms(template):
+            transform = f"aws:transform/{name.removeprefix('AWS::')}"
+            arn = f"arn:aws:cloudformation:{get_region()}:{transform}"
+            asked.append(("cloudformation:CreateChangeSet", arn, {}))
+        refusals = filter(None, (_refusal(*each) for each in asked))
+        for refusal in refusals:
+            return helpers._error("AccessDenied", refusal, 403)  # noqa: SLF001
+        return create(params)
+
+    handlers._ACTION_HANDLERS["CreateChangeSet"] = created  # noqa: SLF001
+
+
 def _refuse_without_rights(kind: str, handler: str, properties: Json, physical_id: str) -> None:
     """Raises ValueError, which fails the resource, for a call that its caller may not make."""
     from ministack.core import iam_evaluator
     from ministack.core.responses import get_account_id, get_region
 
-    caller = iam_evaluator.caller_arn()
-    if ":assumed-role/" not in caller:
+    if ":assumed-role/" not in iam_evaluator.caller_arn():
         return
     # Late: nobody waits for it when the emulator starts.
     from infra import deploy_policy
 
     account, region = get_account_id(), get_region()
-    role = iam_evaluator._role_name_from_assumed_arn(caller)  # noqa: SLF001 - it has no other door
-    policies = iam_evaluator._gather_role_policies(role, account)  # noqa: SLF001
     for action in sorted(deploy_policy.calls(kind, handler, properties)):
         for resource in _resources(action, kind, properties, physical_id, account, region):
-            context = iam_evaluator.EvalContext(
-                principal_arn=caller,
-                principal_type="AssumedRole",
-                principal_account=account,
-                action=action,
-                resource_arn=resource,
-                region=region,
-                service_context=_context(action, properties, account, region),
-            )
-            if iam_evaluator.evaluate(context, policies).decision != "Allow":
-                raise ValueError(
-                    f"User: {caller} is not authorized to perform: {action} on resource: {resource}"
-                )
+            refusal = _refusal(action, resource, _context(action, properties, account, region))
+            if refusal:
+                raise ValueError(refusal)
+
+
+def _refusal(action: str, resource: str, context: Mapping[str, Any]) -> str:
+    """What the caller is refused with; nothing if they may do it. The root user may do anything."""
+    from ministack.core import iam_evaluator
+    from ministack.core.responses import get_account_id, get_region
+
+    caller = iam_evaluator.caller_arn()
+    if ":assumed-role/" not in caller:
+        return ""
+    account = get_account_id()
+    role = iam_evaluator._role_name_from_assumed_arn(caller)  # noqa: SLF001 - it has no other door
+    asked = iam_evaluator.EvalContext(
+        principal_arn=caller,
+        principal_type="AssumedRole",
+        principal_account=account,
+        action=action,
+        resource_arn=resource,
+        region=get_region(),
+        service_context=dict(context),
+    )
+    policies = iam_evaluator._gather_role_policies(role, account)  # noqa: SLF001
+    if iam_evaluator.evaluate(asked, policies).decision == "Allow":
+        return ""
+    return f"User: {caller} is not authorized to perform: {action} on resource: {resource}"
 
 
 def _resources(
@@ -176,7 +220,7 @@ def _function(properties: Json) -> str:
 
 def _context(action: str, properties: Json, account: str, region: str) -> Mapping[str, Any]:
     """What a request says of itself, as conditions ask for it."""
-    context: dict[str, Any] = {"aws:calledvia": [_CLOUDFORMATION]}
+    context: dict[str, Any] = dict(_VIA)
     if action.endswith("EventSourceMapping"):
         name = str(properties["FunctionName"])
         arn = (

@@ -182,6 +182,7 @@ def test_it_changes_the_stage_to_and_fro(
     [
         # What the command calls itself.
         "s3:PutObject",
+        "s3:GetObject",
         "lambda:GetFunction",
         "cloudwatch:DescribeAlarms",
         "cloudformation:CreateChangeSet",
@@ -206,6 +207,20 @@ def test_with_a_right_taken_out_the_stage_stays_as_it_is_and_the_right_is_named(
     }
     with pytest.raises(AwsError, match=f"is not authorized to perform: {action}"):
         deploy_with(without(policies, action), changed)
+
+
+@pytest.mark.usefixtures("deployed")
+@pytest.mark.parametrize("transform", ["LanguageExtensions", "Serverless-2016-10-31"])
+def test_without_the_right_to_a_transform_of_the_template_there_is_no_change_set(
+    transform: str,
+    deploy_with: DeployWith,
+    policies: dict[str, Json],
+    parameters: dict[str, str],
+) -> None:
+    renamed = json.loads(json.dumps(policies).replace(f"transform/{transform}", "transform/Other"))
+    assert renamed != policies
+    with pytest.raises(AwsError, match=f"CreateChangeSet on resource: .*transform/{transform}"):
+        deploy_with(renamed, parameters)
 
 
 def test_the_domain_name_leads_to_the_api_and_its_authorizer(
