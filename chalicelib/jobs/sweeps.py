@@ -40,8 +40,8 @@ USERS_A_RANGE = {
     SweepKind.EXPIRY: 50_000,
     SweepKind.REMINDER: 10_000,
 }
-"""What one invocation hands on in some five seconds: zones with more are divided. A reminder is a
-message of its own, and so takes five times as long."""
+"""What one invocation hands on in a small part of its time: zones with more are divided. Each
+reminder is a message of its own, and they take longer."""
 
 TIME_TO_HAND_OVER = 10_000
 """Milliseconds before its timeout at which a function stops paging and hands the sweep on."""
@@ -142,7 +142,7 @@ def _rest(sweep: Sweep, cursor: str, expected: int) -> Iterator[Sweep]:
         return _rest_of_shards(sweep, cursor)
     is_too_large = _is_too_large(sweep, expected)
     bits = bits_for(expected, USERS_A_RANGE[sweep.kind]) if is_too_large else None
-    user_id = _place_in_zone(sweep, cursor)
+    user_id = _last_user(sweep, cursor)
     return (
         replace(sweep, range=part, cursor=cursor if user_id in part else None)
         for part in sweep.range.parts(bits)
@@ -173,7 +173,7 @@ def _shard_bits() -> int:
     return EXPIRY_SHARDS.bit_length() - 1
 
 
-def _place_in_zone(sweep: Sweep, cursor: str) -> str:
+def _last_user(sweep: Sweep, cursor: str) -> str:
     return cursor.removeprefix(f"{sweep.timezone} ")
 
 
@@ -182,7 +182,7 @@ def _place_in_zone(sweep: Sweep, cursor: str) -> str:
 
 def _allocation_pages(services: Services, sweep: Sweep) -> Iterator[Page]:
     """The users of the range who can receive allocations."""
-    after = _place_in_zone(sweep, sweep.cursor) if sweep.cursor else None
+    after = _last_user(sweep, sweep.cursor) if sweep.cursor else None
     users = 0
     while True:
         page = services.subscriptions.users_of(sweep.timezone, after, USERS_A_PAGE, sweep.range)

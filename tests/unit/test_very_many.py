@@ -90,5 +90,5 @@ def test_the_reminders_of_ten_million_users_whose_credits_end_at_one_midnight_ta
     cloud = Cloud(of_shard)
     course = reminded(cloud)
     assert of_shard <= cloud.handed_on < 1.01 * of_shard
-    assert course.hops <= 4 < MOST_HOPS
+    assert course.hops == 3 < MOST_HOPS
     assert course.longest < LAMBDA_SECONDS
