@@ -193,8 +193,8 @@ def _missed_months(world: CrashingWorld) -> None:
     subscribed("ada", "bob", notifications=[]),
 )
 def _handed_back(world: CrashingWorld) -> None:
-    """Nobody can read it: it comes back, and in the end is a dead letter."""
-    world.queue("allocations").append(Message("poison", "torn"))
+    """It names nobody: it comes back, and in the end is a dead letter."""
+    world.queue("allocations").append(Message("poison", '{"user_ids":[]}'))
     tick(world, "allocation", FEBRUARY)
 
 

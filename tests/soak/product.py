@@ -101,6 +101,8 @@ def _serve(pipe: Connection, zones: tuple[str, ...]) -> None:
         simulated(zones, USERS_A_PAGE, SHARDS),
         # Nobody reads the metrics: they would be on standard output.
         patch("chalicelib.metrics._write", lambda _: None),
+        # What failed in passing comes back at once: an instant is lived through as one.
+        patch("chalicelib.jobs.records.FIRST_DELAY", 0),
         # Each new process would have the one client announce Powertools once more, for good.
         patch("aws_lambda_powertools.shared.user_agent.register_feature_to_client"),
         world.running(),
