@@ -11,7 +11,8 @@ import pytest
 from infra import alarms, deploy, emulator, local, packaging
 from tests.stack.cloudwatch import Series, evaluate, state_of
 from tests.stack.conftest import Packaged, wait_for
-from tests.stack.test_template import QUEUES, Template, as_list, properties, resources_of_type
+from tests.stack.resolved import Template
+from tests.stack.test_template import QUEUES, as_list, properties, resources_of_type
 
 PREFIX = "credits-prod-"
 

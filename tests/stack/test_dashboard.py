@@ -6,7 +6,8 @@ from xml.etree import ElementTree as ET
 
 from infra import alarms, dashboard, dashboard_picture, packaging
 from infra.local import LocalStack
-from tests.stack.test_template import Template, resources_of_type
+from tests.stack.resolved import Template
+from tests.stack.test_template import resources_of_type
 
 
 def test_the_deployed_dashboard_names_what_is_deployed(stack: LocalStack) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from infra import alarms, packaging
+from tests.stack.resolved import Template
 from tests.stack.test_template import (
-    Template,
     as_list,
     properties,
     resources_of_type,

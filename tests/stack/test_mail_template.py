@@ -2,7 +2,8 @@
 
 import json
 
-from tests.stack.test_template import Template, properties, setting
+from tests.stack.resolved import Template
+from tests.stack.test_template import properties, setting
 
 
 def test_the_stream_wakes_its_reader_for_new_entries_only(template: Template) -> None:

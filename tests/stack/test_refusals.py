@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from infra.local import LocalStack
+from tests.stack.resolved import Template
 from tests.stack.test_deploy import as_role_of, refusal
-from tests.stack.test_template import FUNCTIONS, QUEUES, Template, rights
+from tests.stack.test_template import FUNCTIONS, QUEUES, rights
 
 NAMES = {
     name: "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in name).strip(
