@@ -29,6 +29,7 @@ _TEMPLATE = "tests/stack/test_template.py::test_"
 _MAILS = "tests/stack/test_mail_template.py::test_"
 _RINGS = "tests/stack/test_alarms.py::test_"
 _GUARDED = "tests/stack/test_guarded_template.py::test_"
+_PINNED = "tests/unit/test_pinned.py::test_"
 _ASKED = "the_authorizer_is_asked_for_what_may_be_a_token_and_its_answer_is_kept_for_a_minute"
 
 
@@ -44,6 +45,7 @@ def found() -> list[Guard]:
         *_conditions(),
         *_timeouts(),
         *_symptoms(),
+        *_pinned(),
     ]
 
 
@@ -327,6 +329,20 @@ def _symptoms() -> Iterator[Guard]:
             "an alarm that nobody hears",
             (f"{_GUARDED}every_alarm_is_heard_when_it_rings_and_when_it_ends",),
             _without_text(f"alarms.{action}", line),
+        )
+
+
+def _pinned() -> Iterator[Guard]:
+    installed = f"{_PINNED}nothing_is_installed_but_from_a_list_with_hashes"
+    for file in ("Makefile", "bench/rival.py", "infra/packaging.py", "infra/programs.py"):
+        name = f"{file}.--require-hashes"
+        yield Guard(
+            name,
+            "infrastructure",
+            file,
+            "a package that is not what was tested",
+            (installed,),
+            _without_text(name, "--require-hashes"),
         )
 
 

@@ -1,7 +1,6 @@
 """Every call that a function makes has its right, and every right its call."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from ministack.core.iam_evaluator import (
@@ -13,6 +12,7 @@ from ministack.core.iam_evaluator import (
 
 from tests.stack.resolved import Json, Stack, Template, resolve
 from tests.stack.rights import Right, asked_by_services, own_policies, recorded, used_by_aws
+from tests.stack.test_template import as_list
 
 STAGE = "dev"
 
@@ -80,10 +80,6 @@ def single(statements: list[Json]) -> Iterator[Json]:
         for action in as_list(statement["Action"]):
             for resource in as_list(statement["Resource"]):
                 yield {**statement, "Action": action, "Resource": resource}
-
-
-def as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
 
 
 def test_every_call_has_its_right(stack_of_aws: Stack, needs: dict[str, set[Right]]) -> None:
