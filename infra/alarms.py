@@ -252,6 +252,7 @@ SYMPTOMS = (
         "RecursiveInvocationsDropped",
         Statistic.SUM,
         PerStage(dev=1, prod=1),
+        in_small=True,
     ),
     Symptom(
         "stream-age",

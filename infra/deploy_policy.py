@@ -361,14 +361,14 @@ def _keys(value: object) -> set[str]:
     return set()
 
 
-def transformed(template: Json, region: str) -> Json:
+def transformed(template: Json, region: str, **parameters: str) -> Json:
     """What SAM makes of a packaged template, which is what CloudFormation deploys."""
     before = os.environ.get("AWS_DEFAULT_REGION")
     os.environ["AWS_DEFAULT_REGION"] = region  # it names a partition
     try:
         made: Json = Translator(None, Parser()).translate(
             copy.deepcopy(template),
-            parameter_values={"Stage": "prod"},
+            parameter_values={"Stage": "prod", **parameters},
             get_managed_policy_map=dict,
         )
     finally:

@@ -4,16 +4,14 @@ The emulator's own CloudFormation looks up conditions, mappings and references. 
 each thing, once it is there, is said here.
 """
 
-import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import pytest
 from ministack.core.responses import get_account_id, get_region
 from ministack.services.cloudformation import engine
-from samtranslator.parser.parser import Parser  # type: ignore[import-untyped]
-from samtranslator.translator.translator import Translator  # type: ignore[import-untyped]
+
+from infra import deploy_policy
 
 Template = dict[str, Any]
 Json = dict[str, Any]
@@ -51,14 +49,7 @@ _BY_ARN = {"AWS::SNS::Topic", "AWS::SecretsManager::Secret"}
 
 def transform(template: Template, **parameters: str) -> Template:
     """What SAM makes of a packaged template, which is what CloudFormation deploys."""
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("AWS_DEFAULT_REGION", "eu-west-1")  # it names a partition
-        transformed: Template = Translator(None, Parser()).translate(
-            copy.deepcopy(template),
-            parameter_values={"Stage": "prod", **parameters},
-            get_managed_policy_map=dict,
-        )
-    return transformed
+    return deploy_policy.transformed(template, "eu-west-1", **parameters)
 
 
 @dataclass(frozen=True)
