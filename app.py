@@ -84,7 +84,7 @@ def manual_allocate(event: Json, context: Any) -> Json:
     """Grant or claw back credits by hand, in an admin's name."""
     from chalicelib.jobs import manual
 
-    return manual.manual_allocate(services(), event)
+    return manual.manual_allocate(services(), event, context)
 
 
 @app.lambda_function(name="check-completeness")

@@ -37,8 +37,8 @@ HEADERS = {
 """On every answer, unless the route knows better."""
 
 LONGEST_WAIT = 5_000
-"""Milliseconds for which a request waits for DynamoDB where it is throttled, in all: whoever asked
-is then told to come back, and does not wait for the timeout of the function, or of their own."""
+"""Milliseconds after its start until which a request waits for DynamoDB where it is throttled:
+whoever asked is then told to come back, long before the function or they themselves give up."""
 
 
 def respond(request: Request, view: View) -> Response:

@@ -17,12 +17,14 @@ from chalicelib.operations import allocate_by_hand
 from chalicelib.refusals import refusal
 from chalicelib.services import Services
 
+from .records import waiting
+
 CALLER = "lambda/manual-allocate"
 """Whose idempotency keys these are: all who may invoke the function share them. No token can be
 this caller: the slash of a subject is written as %2F."""
 
 
-def manual_allocate(services: Services, event: object) -> dict[str, Any]:
+def manual_allocate(services: Services, event: object, context: Any) -> dict[str, Any]:
     """Answers ``{"success": true, "new_balance", "transaction_id"}``, or the refusal.
 
     ``event``: ``user_id``, ``amount`` (negative claws back), ``reason``, ``actor``,
@@ -41,18 +43,19 @@ def manual_allocate(services: Services, event: object) -> dict[str, Any]:
         notify = fields.optional("notify", parse_boolean)
         up_to_available = fields.optional("up_to_available", parse_boolean)
         fields.finish()
-        entry = allocate_by_hand(
-            services,
-            user_id,
-            amount,
-            reason,
-            actor=actor,
-            caller=CALLER,
-            key=key,
-            expires_in_days=expires_in_days,
-            notify=notify is not False,
-            up_to_available=up_to_available is True,
-        ).entry
+        with waiting(context):
+            entry = allocate_by_hand(
+                services,
+                user_id,
+                amount,
+                reason,
+                actor=actor,
+                caller=CALLER,
+                key=key,
+                expires_in_days=expires_in_days,
+                notify=notify is not False,
+                up_to_available=up_to_available is True,
+            ).entry
     except CreditsError as error:
         # Not in its words: they can quote the key, the reason or the actor.
         logger().warning("manual allocation refused", code=error.code, user_id=user_id)

@@ -51,7 +51,7 @@ def test_a_bad_manual_allocation_names_the_field_and_writes_nothing(
     world: World, change: dict[str, object], field: str, words: str
 ) -> None:
     world.subscribe("1")
-    answer = manual.manual_allocate(world.services, {**GOOD, **change})
+    answer = manual.manual_allocate(world.services, {**GOOD, **change}, world.context)
     ((name, message),) = refused(answer)
     assert name == field
     assert words in message
@@ -61,12 +61,12 @@ def test_a_bad_manual_allocation_names_the_field_and_writes_nothing(
 
 @pytest.mark.parametrize("event", [None, [], "text", 5, {1: 2}])
 def test_a_manual_allocation_that_is_no_object_is_refused(world: World, event: object) -> None:
-    ((name, message),) = refused(manual.manual_allocate(world.services, event))
+    ((name, message),) = refused(manual.manual_allocate(world.services, event, world.context))
     assert (name, "must be an object" in message) == ("event", True)
 
 
 def test_everything_that_is_wrong_is_said_at_once(world: World) -> None:
-    answer = manual.manual_allocate(world.services, {"amount": 0, "surprise": 1})
+    answer = manual.manual_allocate(world.services, {"amount": 0, "surprise": 1}, world.context)
     assert {name for name, _ in refused(answer)} == {
         "user_id",
         "amount",
@@ -78,7 +78,7 @@ def test_everything_that_is_wrong_is_said_at_once(world: World) -> None:
 
 
 def test_an_unknown_user_is_refused(world: World) -> None:
-    answer = manual.manual_allocate(world.services, GOOD)
+    answer = manual.manual_allocate(world.services, GOOD, world.context)
     assert answer == {
         "success": False,
         "error": {"code": "not_found", "detail": "there is no user 1"},

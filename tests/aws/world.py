@@ -212,6 +212,7 @@ class World:
                 "idempotency_key": key,
                 **event,
             },
+            self.context,
         )
 
     # Delivery -------------------------------------------------------------------------------------

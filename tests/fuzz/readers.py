@@ -654,6 +654,7 @@ ENVIRONMENT = {
     "MAILS_A_SECOND": "14",
     "MAIL_SENDERS": "2",
     "MAIL_RETRY_SECONDS": "10",
+    "RETRY_SECONDS": "90",
     "EXPIRING_SOON_DAYS": "3",
     "UNSUBSCRIBE_URL": "https://api.example.com/v1/api/unsubscribe",
     "AWS_ENDPOINT_URL": "http://localhost:4566/",
@@ -766,6 +767,7 @@ FILES_AND_SETTINGS = (
         check=lambda found: (
             0 <= found.mails_a_second < 10**9
             and found.mail_retry_seconds > 0
+            and found.retry_seconds > 0
             and found.expiring_soon_days >= 0
         ),
         share=5,

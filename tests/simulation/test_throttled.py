@@ -236,6 +236,28 @@ def test_an_audit_waits_for_the_ledgers_it_walks() -> None:
         assert 80 <= month.clock.now <= 90
 
 
+def test_an_admins_grant_waits_and_is_made_once() -> None:
+    import app
+
+    answers: list[Any] = []
+    with turn(1, writes=no_room_for(10)) as month:
+        event = {
+            "user_id": month.users[0],
+            "amount": 5,
+            "reason": "Goodwill",
+            "actor": "ada",
+            "idempotency_key": "key",
+        }
+
+        def act() -> None:
+            answers.append(app.manual_allocate(event, Invocation(month.clock, 29)))
+
+        during(month.world, month.clock, month.tables, act)
+        assert [answer["success"] for answer in answers] == [True]
+        assert month.world.services.ledger.account(month.users[0]).ledger_balance == 5
+        assert 10 <= month.clock.now <= 20
+
+
 def test_a_bounce_waits_for_the_subscription_it_marks() -> None:
     import app
 
