@@ -535,7 +535,7 @@ def serving() -> Iterator[Database]:
     finally:
         assert process.stdin is not None  # noqa: S101
         process.stdin.close()
-        process.wait(timeout=10)
+        process.wait(timeout=60)
 
 
 if __name__ == "__main__":

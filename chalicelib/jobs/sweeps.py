@@ -250,8 +250,9 @@ def _expiring_pages(
 
 def _shards(sweep: Sweep) -> range:
     """The shards of the expiry index that a sweep goes through."""
-    bits = sweep.range.bits[: _shard_bits()]
-    return range(int(bits.ljust(_shard_bits(), "0"), 2), int(bits.ljust(_shard_bits(), "1"), 2) + 1)
+    missing = max(0, _shard_bits() - len(sweep.range.bits))
+    first = int(sweep.range.bits[: _shard_bits()] or "0", 2) << missing
+    return range(first, first + (1 << missing))
 
 
 def _expiry_position(sweep: Sweep, cursor: str) -> tuple[int, str | None]:

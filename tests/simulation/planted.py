@@ -634,7 +634,7 @@ def _reports_mixed_up() -> AbstractContextManager[object]:
 
     def put(self: Bucket, key: str, *more: Any) -> None:
         folder, _, name = key.rpartition("/")
-        name = f"{name[:2]}.json" if "/ranges/" in folder else name
+        name = f"{name[:1]}.json" if "/ranges/" in folder else name
         original(self, f"{folder}/{name}", *more)
 
     return patch.object(Bucket, "put", put)
