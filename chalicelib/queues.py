@@ -56,9 +56,11 @@ class Queues:
         return self._send(self._settings.notifications_queue_url, bodies)
 
     def delay(self, queue_url: str, seconds: Mapping[str, int]) -> None:
-        """Lets messages, by their receipt handles, come back after that many seconds.
+        """Lets messages, by their receipt handles, come back after that many seconds from now.
 
-        One that SQS does not delay comes back after the queue's own visibility timeout.
+        It is for this receive alone, which counts. One that SQS does not delay comes back after the
+        queue's own visibility timeout
+        (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ChangeMessageVisibility.html).
         """
         for chunk in chunks(seconds.items(), MESSAGES_A_REQUEST):
             self._client.change_message_visibility_batch(

@@ -96,14 +96,17 @@ def handle_records(
     with waiting(context):
         for record in sorted(event["Records"], key=receives_of, reverse=True):
             with correlated(record["messageId"]):
+                operation: str | None = None
                 try:
                     message = parse(record["body"])
-                    with correlated(message.correlation_id):
+                    operation = message.correlation_id
+                    with correlated(operation):
                         check_patience()
                         handle(message)
                 except FAILURES as error:
                     delay = _delay(services, error, receives_of(record))
-                    _log_failure(record, error, delay)
+                    with correlated(operation):
+                        _log_failure(record, error, delay)
                     delays[record["receiptHandle"]] = delay
                     failed.append({"itemIdentifier": record["messageId"]})
     hand_back(services, queue_url, delays)

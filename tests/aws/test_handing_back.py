@@ -100,9 +100,12 @@ def test_once_somebody_waited_in_vain_the_messages_behind_are_not_begun(
         world.context.remaining_milliseconds = 5_000
         wait_for_room(1, lambda _: None)
 
+    def parse(body: str) -> Message:
+        return Message(body, f"operation-{body}")
+
     batch = [("a", 1), ("b", 1), ("c", 1)]
     answer = records.handle_records(
-        world.services, "url", {"Records": world._records(batch)}, world.context, Message, handle
+        world.services, "url", {"Records": world._records(batch)}, world.context, parse, handle
     )
     assert begun == ["a"]
     assert len(answer["batchItemFailures"]) == 3
@@ -110,6 +113,7 @@ def test_once_somebody_waited_in_vain_the_messages_behind_are_not_begun(
     # Nothing is wrong with them.
     lines = [record for record in caplog.records if record.getMessage() == "message failed"]
     assert {line.levelname for line in lines} == {"WARNING"}
+    assert [vars(line)["correlation_id"] for line in lines] == [f"operation-{x}" for x in "abc"]
     assert all(vars(line)["receives"] == 1 for line in lines)
     assert all(3 <= vars(line)["again_in_seconds"] <= 5 for line in lines)
 
