@@ -157,11 +157,13 @@ NAMELESS = frozenset(
     {
         "kms:CreateKey",
         "lambda:CreateEventSourceMapping",
+        "lambda:GetAccountSettings",
         "logs:DescribeIndexPolicies",
         "logs:DescribeLogGroups",
         "logs:DescribeResourcePolicies",
         "secretsmanager:GetRandomPassword",
         "ses:DescribeConfigurationSet",
+        "ses:GetAccount",
         "sns:GetSubscriptionAttributes",
         "sns:SetSubscriptionAttributes",
         "sns:Unsubscribe",
