@@ -128,7 +128,9 @@ class Cloud:
             ledger=self.index,
             queues=queues,
             reports=self,
-            settings=SimpleNamespace(expiring_soon_days=3),
+            settings=SimpleNamespace(
+                expiring_soon_days=3, sweeps_queue_url="sweeps", checks_queue_url="checks"
+            ),
             threads=1,
         )
 
