@@ -155,7 +155,9 @@ def run(cloud: Cloud, handle: Callable[[Any, Any, Any], Any], body: str) -> Cour
     while waiting:
         ready, hop, body = heapq.heappop(waiting)
         cloud.seconds, cloud.sent = 0.0, []
-        event = {"Records": [{"messageId": "m", "body": body}]}
+        record = {"messageId": "m", "receiptHandle": "r", "body": body}
+        attributes = {"ApproximateReceiveCount": "1"}
+        event = {"Records": [{**record, "attributes": attributes}]}
         if handle(cloud.services, event, cloud) != {"batchItemFailures": []}:
             raise RuntimeError(f"it failed with {body}")
         end = max(ready, heapq.heappop(free)) + cloud.seconds
