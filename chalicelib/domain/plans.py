@@ -25,6 +25,7 @@ _ID = re.compile(r"[a-z0-9_-]{1,64}")
 _LONGEST_ID = 64
 _LONGEST_NAME = 100
 _LONGEST_SHOWN = 80
+_MOST_PROBLEMS = 50
 
 # A TOMLDecodeError is a ValueError, and so is what Python says of a number of thousands of digits.
 _UNREADABLE = (ValueError, RecursionError)
@@ -37,14 +38,17 @@ _YEARS_TO_GRANT_SINCE = range(2000, 2100)
 
 
 class CatalogueError(ValueError):
-    """The catalogue is wrong. One line of text for each mistake, each with the line to fix.
+    """The catalogue is wrong. A line of text for each of the first mistakes, with the line to fix.
 
     Not one of the refusals in ``errors``: no request is answered with it; nothing starts at all.
     """
 
     def __init__(self, problems: Iterable[str]) -> None:
-        self.problems = tuple(problems)
-        super().__init__("\n".join(self.problems))
+        told = list(problems)
+        more = len(told) - _MOST_PROBLEMS
+        if more > 0:
+            told[_MOST_PROBLEMS:] = [f"and {more:,} more"]
+        super().__init__("\n".join(told))
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,8 +34,14 @@ def problems(text: str) -> list[str]:
     """What is wrong with a catalogue, one mistake a line."""
     with pytest.raises(CatalogueError) as error:
         parse_catalogue(text)
-    assert str(error.value) == "\n".join(error.value.problems)
-    return list(error.value.problems)
+    return str(error.value).split("\n")
+
+
+def test_of_very_many_mistakes_the_first_fifty_are_told_and_how_many_more_there_are() -> None:
+    found = problems(RIGHT + "".join(f"wrong_{number} = 1\n" for number in range(1_060)))
+    assert len(found) == 51
+    assert found[49].startswith("plans.toml, line 63: plans[1].wrong_49 is not a known key")
+    assert found[50] == "and 1,010 more"
 
 
 def with_line(number: int, line: str) -> str:
