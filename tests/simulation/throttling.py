@@ -8,9 +8,11 @@ seed has one order of events.
 import heapq
 import itertools
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from unittest.mock import patch
@@ -24,6 +26,9 @@ VISIBILITY_TIMEOUT = 360.0
 ROUND_TRIP = 0.005
 IDLE = 0.5
 """Seconds after which a poller looks again into a queue where nothing is to be received."""
+
+_is_virtual: ContextVar[bool] = ContextVar("is_virtual", default=False)
+"""Whether who sleeps does so by a `Clock`: other threads of the process know nothing of it."""
 
 
 class Clock:
@@ -65,6 +70,7 @@ class Clock:
             raise self._errors[0]
 
     def _run(self, task: Callable[[], None]) -> None:
+        _is_virtual.set(True)
         try:
             self.sleep(0)
             task()
@@ -235,5 +241,10 @@ def throttling(
 @contextmanager
 def passing_time(world: World, clock: Clock, tables: ThrottlingTables) -> Iterator[None]:
     """Within the block pauses take time and tables are throttled."""
-    with patch("time.sleep", clock.sleep), patch.object(world.aws, "interfere", tables):
+    really = time.sleep
+
+    def sleep(seconds: float) -> None:
+        (clock.sleep if _is_virtual.get() else really)(seconds)
+
+    with patch("time.sleep", sleep), patch.object(world.aws, "interfere", tables):
         yield
