@@ -81,6 +81,8 @@ NOT_FROM_OUTSIDE = {
     "infra/console/server.py _Handler._post": "requests of the local stack's page, on loopback",
     "infra/dashboard_picture.py Day._due_at": "the sample that is in the repository",
     "infra/dashboard_picture.py filled_in": "the dashboard that is in the repository",
+    "infra/doctor/running.py _last_report": "a report that a function of ours wrote",
+    "infra/emulator.py _extract_metrics.<locals>.appended": "log lines, in the emulator",
     "infra/emulator.py _authorize_inserts.<locals>.checks": "the emulator parses it right after",
     "infra/local.py running_stack": "what this program wrote of the stack it runs",
     "infra/mails.py count_by_kind": "records that Powertools wrote",

@@ -41,6 +41,12 @@ def test_a_sample_and_a_zone_are_audited(invoke: Invoke) -> None:
 
 def test_everybody_is_looked_through_for_timezones_that_are_unknown(invoke: Invoke) -> None:
     check = ZoneCheck("unknown-zones", Period(2026, 1), UNKNOWN_ZONES, zones=1)
-    answer = invoke("check-zone", {"Records": [{"messageId": "1", "body": check.body()}]})
+    record = {
+        "messageId": "1",
+        "receiptHandle": "1",
+        "body": check.body(),
+        "attributes": {"ApproximateReceiveCount": "1"},
+    }
+    answer = invoke("check-zone", {"Records": [record]})
     assert answer.error is None
     assert answer.payload == {"batchItemFailures": []}

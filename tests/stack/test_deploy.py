@@ -200,7 +200,11 @@ def test_whoever_appends_to_the_ledger_cannot_change_or_delete_what_is_in_it(
         "UpdateExpression": "SET balance = :value",
         "ExpressionAttributeValues": {":value": {"N": "1"}},
     }
-    assert "Item" not in dynamodb.get_item(**place)
+    of_user = {
+        "KeyConditionExpression": "user_id = :user",
+        "ExpressionAttributeValues": {":user": {"S": "nobody"}},
+    }
+    assert dynamodb.query(TableName=stack.tables["ledger"], **of_user)["Items"] == []
     assert refusal(partial(dynamodb.update_item, **place, **change)) == "AccessDeniedException"
     assert refusal(partial(dynamodb.delete_item, **place)) == "AccessDeniedException"
 

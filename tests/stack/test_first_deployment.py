@@ -26,11 +26,13 @@ OPTIONS = {"Tracing": "Active", "AlarmEmail": "ops@example.com"}
 
 # What is in the template as SAM has transformed it; `types_of` holds this list to it.
 TYPES = (
-    *("AWS::ApiGateway::Deployment", "AWS::ApiGateway::RestApi", "AWS::ApiGateway::Stage"),
+    *("AWS::ApiGateway::BasePathMapping", "AWS::ApiGateway::Deployment"),
+    *("AWS::ApiGateway::DomainName", "AWS::ApiGateway::RestApi", "AWS::ApiGateway::Stage"),
     *("AWS::ApiGateway::UsagePlan", "AWS::CloudWatch::Alarm", "AWS::CloudWatch::Dashboard"),
     *("AWS::DynamoDB::Table", "AWS::Events::Rule", "AWS::IAM::Policy", "AWS::IAM::Role"),
     *("AWS::KMS::Key", "AWS::Lambda::EventSourceMapping", "AWS::Lambda::Function"),
-    *("AWS::Lambda::Permission", "AWS::Logs::LogGroup", "AWS::S3::Bucket"),
+    *("AWS::Lambda::Permission", "AWS::Logs::LogGroup", "AWS::Route53::RecordSet"),
+    "AWS::S3::Bucket",
     *("AWS::SES::ConfigurationSet", "AWS::SES::ConfigurationSetEventDestination"),
     *("AWS::SES::EmailIdentity", "AWS::SNS::Subscription", "AWS::SNS::Topic"),
     *("AWS::SNS::TopicPolicy", "AWS::SQS::Queue", "AWS::SecretsManager::Secret"),
@@ -45,6 +47,7 @@ class Account:
     pass_time: Callable[[float], None]
     packaged: Packaged
     template: Template
+    domain: dict[str, str]
     said: list[str] = field(default_factory=list)
 
     def deploy(
@@ -61,7 +64,9 @@ class Account:
             "prod",
             self.client,
             region=emulator.REGION,
-            parameters=local.parameters("https://issuer.example.com", "prod") | OPTIONS,
+            parameters=local.parameters("https://issuer.example.com", "prod")
+            | OPTIONS
+            | self.domain,
             say=say or self.said.append,
             say_detail=self.said.append,
             confirm=confirm,
@@ -121,7 +126,19 @@ def whole(packaged: Packaged) -> Iterator[Account]:
             emulated.clock_file.write_text(str(ahead))
 
         client = cache(partial(local._client, emulated.url))
-        yield Account(client, pass_time, packaged, packaged.package.template)
+        domain = domain_in(client)
+        yield Account(client, pass_time, packaged, packaged.package.template, domain)
+
+
+def domain_in(client: Callable[[str], Any]) -> dict[str, str]:
+    """The parameters of a domain name, whose certificate and hosted zone there are."""
+    name = "credits.example.com"
+    zone = client("route53").create_hosted_zone(Name="example.com", CallerReference="1")
+    return {
+        "ApiDomain": name,
+        "ApiCertificateArn": client("acm").request_certificate(DomainName=name)["CertificateArn"],
+        "ApiHostedZoneId": zone["HostedZone"]["Id"].removeprefix("/hostedzone/"),
+    }
 
 
 @pytest.fixture(autouse=True)
@@ -484,7 +501,10 @@ def test_every_type_with_a_name_is_looked_at(account: Account) -> None:
         or resource["Type"] == "AWS::SES::EmailIdentity"
     }
     about_functions = {"AWS::Lambda::EventSourceMapping", "AWS::Lambda::Permission"}
-    of_another = {"AWS::SES::ConfigurationSetEventDestination", "AWS::ApiGateway::Stage"}
+    of_another = {
+        *("AWS::SES::ConfigurationSetEventDestination", "AWS::ApiGateway::Stage"),
+        "AWS::Route53::RecordSet",
+    }
     assert named - about_functions - of_another - SHARED == set(NAMED)
 
 
