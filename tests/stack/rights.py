@@ -169,6 +169,8 @@ class Recorder(Failures):
     made: dict[str, set[Right]] = field(default_factory=dict)
     refusal: aws.Refused | None = None
     """What SES answers the first mail with."""
+    is_overtaken: bool = False
+    """Whether others write what the first batch would, and each of it is decided again."""
 
     def __call__(self, call: Call, perform: Perform) -> Json:
         if self.function and call.service != ISSUER:
@@ -179,6 +181,10 @@ class Recorder(Failures):
         if call.service == "sesv2" and self.refusal:
             refusal, self.refusal = self.refusal, None
             raise refusal
+        if call.operation == "BatchExecuteStatement" and self.is_overtaken:
+            self.is_overtaken = False
+            conflict = {"Error": {"Code": "TransactionConflict", "Message": "in conflict"}}
+            return {"Responses": [conflict for _ in call.parameters["Statements"]]}
         return super().__call__(call, perform)
 
 
@@ -191,8 +197,8 @@ def recorded(stack: Stack) -> dict[str, set[Right]]:
     """By the name of a function, the rights that it needs for everything the product does.
 
     Every workflow of the crash points is run; again for each write whose answer is lost or that is
-    done in part, for what is decided then; and so that SES refuses a mail. Every invocation is a
-    cold start.
+    done in part, for what is decided then; and so that others are quicker, and that SES refuses a
+    mail. Every invocation is a cold start.
     """
     made: dict[str, set[Right]] = {}
     bucket = stack.resources["ReportsBucket"]["Properties"]["BucketName"]
@@ -215,6 +221,7 @@ def recorded(stack: Stack) -> dict[str, set[Right]]:
             for place, seen in enumerate(clean.seen):
                 for kind in {Kind.LOST, Kind.IN_PART} & {*seen.kinds()}:
                     run(workflow, prepared, Point(place, kind))
+            run(workflow, prepared, is_overtaken=True)
             if workflow.group == "mails":
                 for refusal in REFUSALS:
                     run(workflow, prepared, refusal=refusal)
