@@ -284,7 +284,7 @@ def test_args_are_split_as_a_shell_would_and_read_by_none(
     monkeypatch.setenv("ARGS", args)
     with pytest.raises(SystemExit):
         runner.main()
-    assert became == [[sys.executable, "-m", "pytest", "-n", "auto", "--dist", "loadfile", *words]]
+    assert became == [[sys.executable, *runner.PYTEST, *words]]
 
 
 def test_args_that_cannot_be_read_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
