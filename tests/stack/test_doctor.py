@@ -49,6 +49,16 @@ def site(stack: LocalStack) -> Site:
     return site_of(stack)
 
 
+@pytest.fixture(scope="module")
+def elsewhere(stack: LocalStack) -> Iterator[LocalStack]:
+    """An account in which nobody else has deployed: names of queues rest for a minute."""
+    with emulator.emulator() as running:
+        there = replace(stack, endpoint_url=running.url)
+        yield there
+        # Its schedules run.
+        there.client("cloudformation").delete_stack(StackName="credits-dev")
+
+
 def of(findings: Any, check: str) -> list[Finding]:
     return [finding for finding in findings if finding.check == check]
 
@@ -161,22 +171,19 @@ def test_every_name_of_the_deployed_template_that_can_be_taken_is_looked_for(
                 assert text in known, logical_id
 
 
-@pytest.fixture
-def log_group(stack: LocalStack) -> Iterator[str]:
-    """A log group that a stage `dev` would make, left behind by one that is gone."""
-    logs, name = stack.client("logs"), "/aws/lambda/credits-dev-api"
-    logs.create_log_group(logGroupName=name)
-    yield name
-    logs.delete_log_group(logGroupName=name)
+LOG_GROUP = "/aws/lambda/credits-dev-api"
+"""One that a stage `dev` would make."""
 
 
 def test_what_an_earlier_stack_left_is_found_before_it_makes_a_deployment_fail(
-    stack: LocalStack, log_group: str
+    elsewhere: LocalStack,
 ) -> None:
-    (found,) = of(examine(ACCOUNT, site_of(stack, "dev")), "names")
+    elsewhere.client("logs").create_log_group(logGroupName=LOG_GROUP)
+    (found,) = of(examine(ACCOUNT, site_of(elsewhere, "dev")), "names")
+    elsewhere.client("logs").delete_log_group(logGroupName=LOG_GROUP)
     assert (found.state, found.stops) == (State.BAD, True)
-    assert found.says == f"1 log group there already, and not of credits-dev: {log_group}"
-    assert f"aws logs delete-log-group --log-group-name {log_group}" in found.fix
+    assert found.says == f"1 log group there already, and not of credits-dev: {LOG_GROUP}"
+    assert f"aws logs delete-log-group --log-group-name {LOG_GROUP}" in found.fix
 
 
 # --- The account ----------------------------------------------------------------------------------
@@ -397,14 +404,14 @@ def test_an_alarm_that_rings_and_a_dead_letter_are_to_be_done(
 
 @pytest.fixture
 def deploy_dev(
-    stack: LocalStack,
+    elsewhere: LocalStack,
     packaged: Packaged,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> Callable[..., tuple[int, str, str]]:
     """`make deploy STAGE=dev`, with the emulator for AWS; its exit status, output and errors."""
-    aws = Session(ACCOUNT_ID, Region(emulator.REGION, "REGION"), stack.client)
-    parameters = local.parameters(stack.issuer, "dev") | {"AlarmEmail": "ops@example.com"}
+    aws = Session(ACCOUNT_ID, Region(emulator.REGION, "REGION"), elsewhere.client)
+    parameters = local.parameters(elsewhere.issuer, "dev") | {"AlarmEmail": "ops@example.com"}
     monkeypatch.setattr(deploy, "open_session", lambda _: aws)
     monkeypatch.setattr(deploy, "parameters_of", lambda _: parameters)
     monkeypatch.setattr(packaging, "check_python", lambda: None)
@@ -420,44 +427,40 @@ def deploy_dev(
 
 
 def test_a_deployment_that_would_fail_is_not_begun_and_one_that_is_told_to_is(
-    stack: LocalStack, deploy_dev: Callable[..., tuple[int, str, str]], log_group: str
+    elsewhere: LocalStack, deploy_dev: Callable[..., tuple[int, str, str]]
 ) -> None:
+    elsewhere.client("logs").create_log_group(logGroupName=LOG_GROUP)
     status, said, error = deploy_dev()
     assert status == 1
-    assert f"1 log group there already, and not of credits-dev: {log_group}" in said
+    assert f"1 log group there already, and not of credits-dev: {LOG_GROUP}" in said
     assert "make deploy STAGE=dev IGNORE_FINDINGS=1" in error
     assert "Packaging" not in said
     with pytest.raises(deploy.DeployError, match="no stack"):
-        deploy.describe("dev", stack.client)
+        deploy.describe("dev", elsewhere.client)
 
     # An issuer without https is to be corrected, and makes no deployment fail.
-    stack.client("logs").delete_log_group(logGroupName=log_group)
+    elsewhere.client("logs").delete_log_group(logGroupName=LOG_GROUP)
     status, said, error = deploy_dev()
     assert (status, error) == (0, "")
     assert "must be an https:// address" in said
     assert "CREATE_COMPLETE" in said
-    try:
-        # What was just deployed waits for its DNS entries, and for somebody who hears its alarms.
-        site = site_of(stack, "dev")
-        found = list(examine({**ACCOUNT, **RUNNING}, site))
-        (identity,), (topic,) = of(found, "mail identity"), of(found, "alarm topic")
-        assert (identity.state, topic.state) == (State.WARNING, State.WARNING)
-        assert "(DKIM: PENDING)" in identity.says
-        assert topic.says.startswith("ops@example.com has not confirmed")
-        wanted = [finding.fix for finding in of(found, "mail DNS")]
-        assert len(wanted) == 6
-        assert wanted[0].startswith("Add it: ")
-        assert "._domainkey.dev.example.com CNAME " in wanted[0]
-        assert wanted[0].endswith(".dkim.amazonses.com")
-        assert of(found, "names")[0].state is State.FINE
+    # What was just deployed waits for its DNS entries, and for somebody who hears its alarms.
+    site = site_of(elsewhere, "dev")
+    found = list(examine({**ACCOUNT, **RUNNING}, site))
+    (identity,), (topic,) = of(found, "mail identity"), of(found, "alarm topic")
+    assert (identity.state, topic.state) == (State.WARNING, State.WARNING)
+    assert "(DKIM: PENDING)" in identity.says
+    assert topic.says.startswith("ops@example.com has not confirmed")
+    wanted = [finding.fix for finding in of(found, "mail DNS")]
+    assert len(wanted) == 6
+    assert wanted[0].startswith("Add it: ")
+    assert "._domainkey.dev.example.com CNAME " in wanted[0]
+    assert wanted[0].endswith(".dkim.amazonses.com")
+    assert of(found, "names")[0].state is State.FINE
 
-        # A queue needs not confirm.
-        queue = f"arn:aws:sqs:{emulator.REGION}:{ACCOUNT_ID}:credits-dev-sweeps-dlq"
-        arn = site.outputs["AlarmsTopicArn"]
-        stack.client("sns").subscribe(TopicArn=arn, Protocol="sqs", Endpoint=queue)
-        pending, confirmed = of(examine(RUNNING, site), "alarm topic")
-        assert (pending.state, confirmed.state) == (State.WARNING, State.FINE)
-    finally:
-        # Its schedules run.
-        stack.client("cloudformation").delete_stack(StackName="credits-dev")
-        stack.client("logs").create_log_group(logGroupName=log_group)
+    # A queue needs not confirm.
+    queue = f"arn:aws:sqs:{emulator.REGION}:{ACCOUNT_ID}:credits-dev-sweeps-dlq"
+    arn = site.outputs["AlarmsTopicArn"]
+    elsewhere.client("sns").subscribe(TopicArn=arn, Protocol="sqs", Endpoint=queue)
+    pending, confirmed = of(examine(RUNNING, site), "alarm topic")
+    assert (pending.state, confirmed.state) == (State.WARNING, State.FINE)
