@@ -7,7 +7,11 @@ emulator's own process, before it starts.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -67,6 +71,11 @@ def make_strict() -> None:
     _read_and_transform_with_the_rights_of_the_caller()
     _ask_for_a_certificate_of_the_region()
     _name_rules_without_the_default_bus()
+    _keep_protected_tables()
+    _refuse_taken_names()
+    _rest_names_of_queues()
+    _keep_what_a_rollback_cannot_delete()
+    _import_secrets()
 
 
 def _act_with_the_rights_of_the_caller() -> None:
@@ -277,3 +286,176 @@ def _name_rules_without_the_default_bus() -> None:
         return found.replace(":rule/default/", ":rule/")
 
     iam_actions.extract_resource_arn = arn
+
+
+def _keep_protected_tables() -> None:
+    """Has CloudFormation fail to delete a protected table, as DynamoDB makes it fail in AWS.
+
+    DynamoDB Developer Guide, "Using deletion protection":
+    https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/WorkingWithTables.Basics.html
+    ministack's own DeleteTable refuses, but its CloudFormation goes past that.
+    """
+    from ministack.services import dynamodb
+    from ministack.services.cloudformation import provisioners
+
+    table_type = provisioners._RESOURCE_HANDLERS["AWS::DynamoDB::Table"]  # noqa: SLF001
+    known = table_type["delete"]
+
+    def delete(name: str, properties: dict[str, Any]) -> None:
+        if dynamodb._tables.get(name, {}).get("DeletionProtectionEnabled"):  # noqa: SLF001
+            raise ValueError(
+                "Resource cannot be deleted as it is currently protected against deletion. "
+                "Disable deletion protection first."
+            )
+        known(name, properties)
+
+    table_type["delete"] = delete
+
+
+def _refuse_taken_names() -> None:
+    """Has CloudFormation create nothing under a name that is taken, as AWS does.
+
+    Names are unique among all stacks, and in the account: CloudFormation Template Reference,
+    "Resource custom naming":
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-properties-name.html
+    ministack knows that of buckets only. What else it creates takes the place of what was there,
+    tables with all that is in them.
+    """
+    from ministack.services import (
+        cloudwatch,
+        cloudwatch_logs,
+        dynamodb,
+        eventbridge,
+        iam,
+        lambda_svc,
+        secretsmanager,
+        ses_v2,
+        sns,
+        sqs,
+    )
+    from ministack.services.cloudformation import stacks
+
+    known = stacks._provision_resource  # noqa: SLF001
+    # By type: the property that is its name, and the names that are taken.
+    names: dict[str, tuple[str, Callable[[], Iterable[str]]]] = {
+        "AWS::CloudWatch::Alarm": ("AlarmName", lambda: cloudwatch._alarms),  # noqa: SLF001
+        "AWS::CloudWatch::Dashboard": ("DashboardName", lambda: cloudwatch._dashboards),  # noqa: SLF001
+        "AWS::DynamoDB::Table": ("TableName", lambda: dynamodb._tables),  # noqa: SLF001
+        "AWS::Events::Rule": (
+            "Name",
+            lambda: (rule["Name"] for rule in eventbridge._rules.values()),  # noqa: SLF001
+        ),
+        "AWS::IAM::Role": ("RoleName", lambda: iam._roles),  # noqa: SLF001
+        "AWS::Lambda::Function": ("FunctionName", lambda: lambda_svc._functions),  # noqa: SLF001
+        "AWS::Logs::LogGroup": ("LogGroupName", lambda: cloudwatch_logs._log_groups),  # noqa: SLF001
+        "AWS::SES::ConfigurationSet": ("Name", lambda: ses_v2._config_sets),  # noqa: SLF001
+        "AWS::SES::EmailIdentity": ("EmailIdentity", lambda: ses_v2._identities),  # noqa: SLF001
+        "AWS::SecretsManager::Secret": ("Name", lambda: secretsmanager._secrets),  # noqa: SLF001
+        "AWS::SNS::Topic": (
+            "TopicName",
+            lambda: (arn.rpartition(":")[2] for arn in sns._topics),  # noqa: SLF001
+        ),
+        "AWS::SQS::Queue": ("QueueName", lambda: sqs._queue_name_to_url),  # noqa: SLF001
+    }
+
+    def provision(
+        resource_type: str, logical_id: str, properties: dict[str, Any], stack_name: str
+    ) -> Any:
+        name_property, taken = names.get(resource_type, ("", list))
+        name = properties.get(name_property)
+        if name and name in taken():
+            raise ValueError(
+                f"Resource of type '{resource_type}' with identifier '{name}' already exists."
+            )
+        return known(resource_type, logical_id, properties, stack_name)
+
+    stacks._provision_resource = provision  # noqa: SLF001
+
+
+def _rest_names_of_queues() -> None:
+    """Has a queue made by a stack fail within a minute of the deletion of its namesake, as in AWS.
+
+    CloudFormation Template Reference, AWS::SQS::Queue:
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-sqs-queue.html
+    The minute is one of the clock that can be moved.
+    """
+    from ministack.services.cloudformation import provisioners
+
+    queue_type = provisioners._RESOURCE_HANDLERS["AWS::SQS::Queue"]  # noqa: SLF001
+    known_create, known_delete = queue_type["create"], queue_type["delete"]
+    deleted_at: dict[str, float] = {}
+
+    def now() -> float:
+        return time.time() + float(Path(os.environ["CLOCK_FILE"]).read_text() or 0)
+
+    def create(logical_id: str, properties: dict[str, Any], stack_name: str) -> Any:
+        if now() - deleted_at.get(properties.get("QueueName", ""), -math.inf) < 60:
+            raise ValueError(
+                "You must wait 60 seconds after deleting a queue before you can create another "
+                "with the same name."
+            )
+        return known_create(logical_id, properties, stack_name)
+
+    def delete(url: str, properties: dict[str, Any]) -> None:
+        known_delete(url, properties)
+        if "QueueName" in properties:
+            deleted_at[properties["QueueName"]] = now()
+
+    queue_type |= {"create": create, "delete": delete}
+
+
+def _keep_what_a_rollback_cannot_delete() -> None:
+    """Has a stack in ROLLBACK_FAILED hold on to what could not be deleted, as in AWS.
+
+    CloudFormation User Guide, "Stack status codes": something of it is still there, and the stack
+    has to be deleted: https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/view-stack-events.html
+    When it is, the template's DeletionPolicy counts again: RetainExceptOnCreate retains then.
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-attribute-deletionpolicy.html
+    ministack forgets the resource and the template.
+    """
+    from ministack.services.cloudformation import engine, stacks
+
+    known = stacks._roll_back_operation  # noqa: SLF001
+
+    async def roll_back(
+        name: str, stack_id: str, stack: dict[str, Any], operation: dict[str, Any], *rest: Any
+    ) -> None:
+        made = dict(stack["_resources"])
+        await known(name, stack_id, stack, operation, *rest)
+        if stack["StackStatus"] != "ROLLBACK_FAILED":
+            return
+        template, parameters = operation["template"], operation["param_values"]
+        stack["_template"] = template
+        stack["_resolved_params"] = parameters
+        stack["_conditions"] = engine._evaluate_conditions(template, parameters)  # noqa: SLF001
+        for logical_id in stack["_rollback_failed"]:
+            stack["_resources"][logical_id] = made[logical_id] | {"ResourceStatus": "DELETE_FAILED"}
+
+    stacks._roll_back_operation = roll_back  # noqa: SLF001
+
+
+def _import_secrets() -> None:
+    """Has stacks take over existing secrets, named by their ARN, as AWS does.
+
+    What is imported is named by the primary identifier of its type, which of a secret is Id, its
+    ARN: https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_ResourceToImport.html
+    Nobody has imported one on AWS with this yet; the type's schema has the handler that it takes.
+    ministack does that with tables and buckets. To it a secret's id is its name, not its ARN.
+    """
+    from ministack.services import secretsmanager
+    from ministack.services.cloudformation import changesets, provisioners
+
+    def name_of(arn: str) -> str | None:
+        secrets = secretsmanager._secrets.items()  # noqa: SLF001
+        return next((name for name, secret in secrets if secret["ARN"] == arn), None)
+
+    def adopt(identifier: dict[str, str]) -> tuple[str | None, dict[str, str]]:
+        arn = identifier["Id"]
+        return name_of(arn), {"Id": arn, "Arn": arn}
+
+    def problem(arn: str) -> str | None:
+        return None if name_of(arn) else f"{arn} was not found."
+
+    secret_type = "AWS::SecretsManager::Secret"  # noqa: S105 - the name of a type
+    provisioners._RESOURCE_HANDLERS[secret_type]["import"] = adopt  # noqa: SLF001
+    changesets._IMPORT_LOOKUPS[secret_type] = (("Id",), problem)  # noqa: SLF001
