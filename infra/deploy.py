@@ -36,6 +36,7 @@ from infra import alarms, arguments, packaging, plan_changes, retained
 from infra.doctor import before
 from infra.doctor.site import Site
 from infra.session import AwsError, UnreachableError, open_session, told
+from infra.stack_facts import REQUIRED_PARAMETERS, UNMADE, resources_of
 
 APP_NAME = "credits"
 
@@ -60,7 +61,6 @@ TEMPLATE_FILE = Path(__file__).with_name("resources.yaml")
 PARAMETERS_FILE = Path(__file__).with_name("parameters.toml")
 _LARGEST_NUMBER = 1_000_000
 _LONGEST_SHOWN = 80
-_REQUIRED_PARAMETERS = ("TokenIssuer", "TokenAudience")
 
 Json = dict[str, Any]
 Say = Callable[[str], None]
@@ -76,9 +76,6 @@ class PackageMaker(Protocol):
 
 
 T = TypeVar("T")
-
-# What ends a stack that was never made, or of which something is left.
-_TO_BE_REMOVED = ("CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED")
 
 # Of a RollbackConfiguration: no alarm takes the change back. Without it, those of the last would.
 _UNWATCHED: Json = {"RollbackTriggers": [], "MonitoringTimeInMinutes": 0}
@@ -245,7 +242,7 @@ def _compare_plans(stage: str, lambda_: Any, after: PlanCatalogue, now: datetime
 
 def _check_parameters(stage: str, parameters: Mapping[str, str], region: str) -> None:
     """Raises `DeployError` for what the parameters lack, or what does not go together in them."""
-    missing = [name for name in _REQUIRED_PARAMETERS if not parameters.get(name)]
+    missing = [name for name in REQUIRED_PARAMETERS if not parameters.get(name)]
     if missing:
         raise DeployError(
             f"Stage {stage} does not say whose tokens its API takes. "
@@ -574,7 +571,7 @@ class _Stack:
         """
         description = _describe_stack(self._cloudformation, self._name)
         status = description["StackStatus"] if description else ""
-        if description and status in _TO_BE_REMOVED:
+        if description and status in UNMADE:
             self._remove(description, confirm)
             return False
         if _is_under_way(description):
@@ -611,12 +608,9 @@ class _Stack:
         """The types of the stack's resources, by their logical ids."""
         if not self._exists():
             return {}
-        pages = self._cloudformation.get_paginator("list_stack_resources")
         return {
             resource["LogicalResourceId"]: resource["ResourceType"]
-            for page in pages.paginate(StackName=self._name)
-            for resource in page["StackResourceSummaries"]
-            if resource["ResourceStatus"] not in ("DELETE_COMPLETE", "DELETE_SKIPPED")
+            for resource in resources_of(self._cloudformation, self._name)
         }
 
     def _exists(self) -> bool:

@@ -8,6 +8,7 @@ from infra import packaging
 from infra.doctor import template
 from infra.doctor.finding import Finding, bad, fine
 from infra.doctor.site import Site
+from infra.stack_facts import REQUIRED_PARAMETERS
 
 ROOM = 10
 """How many invocations are left for the API and the schedules, at least: all of a new account."""
@@ -35,7 +36,7 @@ def parameters(site: Site) -> Iterator[Finding]:
 
 def judge_parameters(stage: str, given: Mapping[str, str]) -> Finding:
     """What is missing of the parameters."""
-    missing = [name for name in ("TokenIssuer", "TokenAudience") if not given.get(name)]
+    missing = [name for name in REQUIRED_PARAMETERS if not given.get(name)]
     if missing:
         return bad(
             "parameters",

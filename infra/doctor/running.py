@@ -208,8 +208,7 @@ def _statistics(
 
 def _is_newer(site: Site, age: timedelta) -> bool:
     """Whether the stack is younger than that."""
-    made: datetime | None = (site.description or {}).get("CreationTime")
-    return made is not None and site.now - made < age
+    return site.made_at is not None and site.now - site.made_at < age
 
 
 def _ago(age: timedelta) -> str:
@@ -278,8 +277,7 @@ def judge_completeness(site: Site, period: Period, report: Json, written: dateti
 
 def judge_no_count(site: Site, due: Period) -> Finding:
     """``due``: the month that should have been counted."""
-    made: datetime | None = (site.description or {}).get("CreationTime")
-    if made is not None and counted_period(made) >= due:
+    if site.made_at is not None and counted_period(site.made_at) >= due:
         return fine("completeness", "none yet: the first count comes on the 2nd, at 13:30 UTC")
     return bad(
         "completeness",

@@ -105,6 +105,11 @@ class Site:
         items = (self.description or {}).get("Outputs", [])
         return {item["OutputKey"]: item["OutputValue"] for item in items}
 
+    @property
+    def made_at(self) -> datetime | None:
+        """When the stack was made, None if there is none."""
+        return (self.description or {}).get("CreationTime")
+
     def make(self, target: str, words: str = "") -> str:
         """A command of ours, for this stage."""
         stage = "" if self.is_local else f" STAGE={self.stage}"

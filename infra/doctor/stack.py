@@ -18,6 +18,7 @@ from infra.doctor.finding import Finding, bad, fine, plural, unknown, warning
 from infra.doctor.site import Json, Site, found
 from infra.doctor.template import Named
 from infra.doctor.trouble import said
+from infra.stack_facts import UNMADE, resources_of
 
 TAKEN = "docs/deploying.md#names-that-are-taken"
 KEPT = "docs/deploying.md#deleting-a-stack-and-deploying-again"
@@ -36,9 +37,9 @@ def judge_state(site: Site, status: str | None) -> Finding:
         return fine("stack", f"{site.stack} is not deployed yet")
     says = f"{site.stack} is {status}"
     deploy = site.make("deploy")
-    if status in _UNMADE:
+    if status in UNMADE:
         again = f"{deploy} removes what that left, and makes it anew"
-        return warning("stack", f"{says}: {_UNMADE[status]}", again)
+        return warning("stack", f"{says}: {UNMADE[status]}", again)
     if status in _STUCK:
         what, command = _STUCK[status]
         aws = f"--stack-name {site.stack} --region {site.region}"
@@ -50,14 +51,6 @@ def judge_state(site: Site, status: str | None) -> Finding:
         return warning("stack", says, f"{deploy} waits for it, and goes on from there")
     return fine("stack", says)
 
-
-_UNMADE = {
-    "CREATE_FAILED": "its first creation failed",
-    "ROLLBACK_COMPLETE": "its first creation failed",
-    "ROLLBACK_FAILED": "its first creation failed",
-    "DELETE_FAILED": "something of it could not be deleted",
-}
-"""The states that a deployment removes a stack in, and what led to each."""
 
 _STUCK = {
     "UPDATE_ROLLBACK_FAILED": ("an update could not be taken back", "continue-update-rollback"),
@@ -86,12 +79,8 @@ def names(site: Site) -> Iterator[Finding]:
 
 def _resources(site: Site) -> Iterator[tuple[str, str]]:
     """What the stack has: types, and physical ids."""
-    pages = site.ask("cloudformation").get_paginator("list_stack_resources")
-    for page in pages.paginate(StackName=site.stack):
-        for resource in page["StackResourceSummaries"]:
-            # What a deletion left behind is the stack's no more.
-            if resource["ResourceStatus"] not in ("DELETE_COMPLETE", "DELETE_SKIPPED"):
-                yield resource["ResourceType"], resource.get("PhysicalResourceId", "")
+    for resource in resources_of(site.ask("cloudformation"), site.stack):
+        yield resource["ResourceType"], resource.get("PhysicalResourceId", "")
 
 
 def is_own(named: Named, resource: tuple[str, str]) -> bool:
