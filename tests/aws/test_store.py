@@ -33,6 +33,7 @@ from chalicelib.metrics import Metric
 from chalicelib.observability import correlated
 from chalicelib.store.database import MOST_ATTEMPTS
 from chalicelib.store.ledger import (
+    Draft,
     Inserted,
     LedgerStore,
     Outcome,
@@ -1267,6 +1268,20 @@ def test_a_cancelled_transaction_is_a_lost_race_if_others_are_the_only_reason(
     assert _is_lost_race(ClientError(response, "TransactWriteItems")) is expected
 
 
+def inserted_after(
+    world: World, monkeypatch: pytest.MonkeyPatch, code: str
+) -> tuple[Draft, Inserted]:
+    """A draft, and what became of it when its statement was answered with an error."""
+    made = draft(Account("1"), lambda who: domain.grant(who, 1, why("a"), world.now, "UTC", 1))
+    assert made
+
+    def refuse(response: Any) -> None:
+        response["Responses"][0] = {"Error": {"Code": code, "Message": "no"}}
+
+    answering(world, monkeypatch, "BatchExecuteStatement", refuse)
+    return made, world.services.ledger.insert([made])
+
+
 @pytest.mark.parametrize(
     "code",
     [
@@ -1279,14 +1294,8 @@ def test_a_cancelled_transaction_is_a_lost_race_if_others_are_the_only_reason(
 def test_an_insert_that_may_succeed_later_is_to_be_decided_again(
     world: World, monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:
-    made = draft(Account("1"), lambda who: domain.grant(who, 1, why("a"), world.now, "UTC", 1))
-    assert made
-
-    def refuse(response: Any) -> None:
-        response["Responses"][0] = {"Error": {"Code": code, "Message": "no"}}
-
-    answering(world, monkeypatch, "BatchExecuteStatement", refuse)
-    assert world.services.ledger.insert([made]) == Inserted([], [made], [])
+    made, inserted = inserted_after(world, monkeypatch, code)
+    assert inserted == Inserted([], [made], [])
 
 
 @pytest.mark.parametrize(
@@ -1295,14 +1304,8 @@ def test_an_insert_that_may_succeed_later_is_to_be_decided_again(
 def test_an_insert_that_was_throttled_is_as_good_as_it_was(
     world: World, monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:
-    made = draft(Account("1"), lambda who: domain.grant(who, 1, why("a"), world.now, "UTC", 1))
-    assert made
-
-    def refuse(response: Any) -> None:
-        response["Responses"][0] = {"Error": {"Code": code, "Message": "no"}}
-
-    answering(world, monkeypatch, "BatchExecuteStatement", refuse)
-    assert world.services.ledger.insert([made]) == Inserted([], [], [made])
+    made, inserted = inserted_after(world, monkeypatch, code)
+    assert inserted == Inserted([], [], [made])
 
 
 def test_an_insert_that_is_not_answered_is_taken_neither_for_done_nor_for_refused(

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import botocore.config
+import botocore.session
 import pytest
 
 from infra import emulator, packaging
@@ -84,6 +86,21 @@ def invoker_of(stack: LocalStack) -> Invoke:
         return Answer(payload, error)
 
     return invoke
+
+
+def client_with(
+    stack: LocalStack, credentials: dict[str, Any], service: str, **settings: Any
+) -> Any:
+    """A client for a service that may do what these credentials of STS may do."""
+    return botocore.session.get_session().create_client(
+        service,
+        region_name=emulator.REGION,
+        endpoint_url=stack.endpoint_url,
+        aws_access_key_id=credentials["AccessKeyId"],
+        aws_secret_access_key=credentials["SecretAccessKey"],
+        aws_session_token=credentials["SessionToken"],
+        config=botocore.config.Config(**settings),
+    )
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import botocore.session
 import pytest
 from botocore.exceptions import ClientError, NoCredentialsError
 
@@ -21,7 +20,7 @@ from chalicelib.domain.plans import Plan, PlanCatalogue
 from infra import deploy, emulator, local, packaging
 from infra.local import LocalStack
 from infra.session import AwsError, CredentialsError
-from tests.stack.conftest import Invoke, Packaged, wait_for
+from tests.stack.conftest import Invoke, Packaged, client_with, wait_for
 
 PAST = "2026-03-01T05:00:00Z"
 
@@ -130,14 +129,7 @@ def as_role_of(stack: LocalStack, function: str, service: str) -> Any:
     credentials = stack.client("sts").assume_role(
         RoleArn=configuration["Role"], RoleSessionName="test"
     )["Credentials"]
-    return botocore.session.get_session().create_client(
-        service,
-        region_name=emulator.REGION,
-        endpoint_url=stack.endpoint_url,
-        aws_access_key_id=credentials["AccessKeyId"],
-        aws_secret_access_key=credentials["SecretAccessKey"],
-        aws_session_token=credentials["SessionToken"],
-    )
+    return client_with(stack, credentials, service)
 
 
 def refusal(call: Callable[[], object]) -> str:

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
-import botocore.session
 import pytest
 from botocore.exceptions import ClientError
 
@@ -21,7 +20,7 @@ from infra.doctor.finding import State
 from infra.doctor.site import Site
 from infra.local import LocalStack
 from infra.session import AwsError
-from tests.stack.conftest import Packaged
+from tests.stack.conftest import Packaged, client_with
 
 STAGE = "dev"
 ACCOUNT = "000000000000"
@@ -100,18 +99,7 @@ def as_role_with(stack: LocalStack, policies: dict[str, Json]) -> deploy.ClientF
     credentials = stack.client("sts").assume_role(
         RoleArn=f"arn:aws:iam::{ACCOUNT}:role/{ROLE}", RoleSessionName="test"
     )["Credentials"]
-
-    def client(service: str) -> Any:
-        return botocore.session.get_session().create_client(
-            service,
-            region_name=emulator.REGION,
-            endpoint_url=stack.endpoint_url,
-            aws_access_key_id=credentials["AccessKeyId"],
-            aws_secret_access_key=credentials["SecretAccessKey"],
-            aws_session_token=credentials["SessionToken"],
-        )
-
-    return client
+    return partial(client_with, stack, credentials)
 
 
 def without(policies: dict[str, Json], action: str) -> dict[str, Json]:

@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import botocore.session
 import pytest
 
 from infra import deploy, emulator, local, packaging
@@ -23,7 +22,7 @@ from infra.doctor.finding import Finding, State
 from infra.doctor.site import Site
 from infra.local import LocalStack
 from infra.session import Region, Session
-from tests.stack.conftest import Invoke, Packaged, wait_for
+from tests.stack.conftest import Invoke, Packaged, client_with, wait_for
 
 ACCOUNT_ID = "000000000000"
 
@@ -333,18 +332,7 @@ def test_who_has_no_right_is_told_so_for_each_check_and_is_not_stopped(stack: Lo
         FunctionName=stack.functions["allocation-tick"]
     )["Role"]
     given = stack.client("sts").assume_role(RoleArn=role, RoleSessionName="test")["Credentials"]
-
-    def client(service: str, **settings: Any) -> Any:
-        return botocore.session.get_session().create_client(
-            service,
-            region_name=emulator.REGION,
-            endpoint_url=stack.endpoint_url,
-            aws_access_key_id=given["AccessKeyId"],
-            aws_secret_access_key=given["SecretAccessKey"],
-            aws_session_token=given["SessionToken"],
-            config=botocore.config.Config(**settings),
-        )
-
+    client = partial(client_with, stack, given)
     found = list(examine({**ACCOUNT, **RUNNING}, replace(site_of(stack, "dev"), client=client)))
     assert {finding.check for finding in found} == {*ACCOUNT, *RUNNING}
     assert {finding.state for finding in found} == {State.UNKNOWN}
