@@ -13,6 +13,7 @@ from pynamodb.exceptions import DeleteError, TransactGetError, UpdateError
 
 from chalicelib import metrics
 from chalicelib.domain import ledger as domain
+from chalicelib.domain.addresses import digest_of
 from chalicelib.domain.errors import (
     Contention,
     IdempotencyKeyReused,
@@ -26,7 +27,12 @@ from chalicelib.domain.errors import (
 from chalicelib.domain.ledger import Account, EntryType, LedgerEntry, Request
 from chalicelib.domain.notifications import MailKind
 from chalicelib.domain.ranges import Range
-from chalicelib.domain.subscriptions import Subscription, SuppressedBecause
+from chalicelib.domain.subscriptions import (
+    Subscription,
+    SuppressedBecause,
+    Suppression,
+    suppress,
+)
 from chalicelib.mails.errors import MailInDoubt, MailsUnrecorded
 from chalicelib.messages import UsersMessage
 from chalicelib.metrics import Metric
@@ -44,7 +50,7 @@ from chalicelib.store.ledger import (
     read_entry,
 )
 from chalicelib.store.mails import MailRecords, record_id
-from chalicelib.store.subscriptions import MOST_EDITS_KEPT, SubscriptionStore
+from chalicelib.store.subscriptions import MOST_EDITS_KEPT, SubscriptionStore, new_edit_id
 from tests.aws.world import World, at, client
 
 DAY = 24 * 60 * 60
@@ -345,6 +351,57 @@ def test_a_subscription_from_before_registrations_were_kept_is_read_and_edited(
     assert edited == replace(old, plan="starter", version=2)
 
 
+def test_what_an_edit_left_of_an_address_is_read_as_it_was_written(world: World) -> None:
+    world.subscribe("1", email="ada@example.com")
+    world.services.subscriptions.change(
+        "1",
+        lambda present: suppress(_there(present), "ada@example.com", SuppressedBecause.COMPLAINT),
+    )
+    away = world.subscribe("1", email=None)
+    assert away.suppressed_before == Suppression(
+        digest_of("ada@example.com"), SuppressedBecause.COMPLAINT
+    )
+    assert world.services.subscriptions.get("1") == away
+
+
+def _there(present: Subscription | None) -> Subscription:
+    assert present
+    return present
+
+
+def test_an_item_that_remembers_no_edits_is_edited_and_then_remembers_this_one(
+    world: World,
+) -> None:
+    world.subscribe("1")
+    table = {"TableName": "credits-dev-subscriptions"}
+    item = client("dynamodb").get_item(**table, Key={"user_id": {"S": "1"}})["Item"]
+    del item["edits"]
+    client("dynamodb").put_item(**table, Item=item)
+    world.subscribe("1", plan="starter")
+    item = client("dynamodb").get_item(**table, Key={"user_id": {"S": "1"}})["Item"]
+    assert len(item["edits"]["S"].split()) == 1
+
+
+def test_ten_names_of_edits_fit_into_the_write_unit_of_an_item() -> None:
+    names = {new_edit_id() for _ in range(10)}
+    assert [len(name) for name in names] == [16] * 10
+
+
+def test_many_subscriptions_are_read_at_half_the_price_unless_they_decide(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.subscribe("1")
+    calls = asked(world, monkeypatch)
+    world.services.subscriptions.get_many(["1"])
+    world.services.subscriptions.get_many(["1"], consistent=True)
+    requests = [request for _, call in calls for request in call["RequestItems"].values()]
+    assert [request.get("ConsistentRead", False) for request in requests] == [False, True]
+
+
+def test_who_is_not_there_is_not_removed(world: World) -> None:
+    assert world.services.subscriptions.remove("nobody") is False
+
+
 def test_a_failure_to_remove_a_subscription_is_not_taken_for_its_removal(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -524,7 +581,8 @@ def test_a_removal_that_is_always_overtaken_ends(
 
     with monkeypatch.context() as late:
         late.setattr(store, "_read", overtaken)
-        with pytest.raises(Contention, match="edited too often"):
+        message = r"^the subscription of user 1 is edited too often at the moment$"
+        with pytest.raises(Contention, match=message):
             store.remove("1")
     assert store.find("1") is not None
 
