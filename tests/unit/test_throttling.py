@@ -73,7 +73,7 @@ def test_who_had_no_time_to_wait_is_not_asked_for_another_time(
 ) -> None:
     monkeypatch.setattr(random, "uniform", lambda _, high: high)
     minute.seconds = 5.3
-    with pytest.raises(OutOfTime, match="^DynamoDB has no room, and there is no time left to"):
+    with pytest.raises(OutOfTime, match=r"^DynamoDB has no room, and there is no time left to"):
         wait_for_room(2, never)
     # A shorter pause would leave enough; yet whoever gave up once has given up.
     with pytest.raises(OutOfTime):
