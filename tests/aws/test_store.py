@@ -39,7 +39,6 @@ from chalicelib.store.ledger import (
     Outcome,
     Performed,
     _codes,
-    _insert_into,
     _is_lost_race,
     draft,
     fingerprint,
@@ -1323,9 +1322,7 @@ def test_an_insert_that_is_not_answered_is_taken_neither_for_done_nor_for_refuse
         world.services.ledger.insert([made])
 
 
-@pytest.mark.parametrize(
-    "code", ["DuplicateItemException", "TransactionConflictException"]
-)
+@pytest.mark.parametrize("code", ["DuplicateItemException", "TransactionConflictException"])
 def test_an_entry_whose_number_is_taken_or_just_being_taken_was_not_appended(
     world: World, monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:
