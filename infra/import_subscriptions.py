@@ -13,6 +13,7 @@ from datetime import datetime
 from rich.console import Console
 
 from chalicelib.allocations import save_subscription
+from chalicelib.domain.edits import BY_IMPORT
 from chalicelib.domain.errors import InvalidInput, OutdatedEdit
 from chalicelib.domain.plans import PlanCatalogue
 from chalicelib.domain.subscriptions import Subscription, register
@@ -97,7 +98,7 @@ def writer(services: Services) -> ImportRow:
             return subscription_of(row, services.catalogue, services.now(), existing)
 
         try:
-            after = save_subscription(services, user_id_of(row), decide).subscription
+            after = save_subscription(services, user_id_of(row), decide, BY_IMPORT).subscription
         except OutdatedEdit:
             return "outdated"
         if before[-1] is None:

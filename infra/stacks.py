@@ -143,4 +143,5 @@ def _settings(stage: str, region: str, tables: dict[str, str], queues: dict[str,
         expiries_queue_url=queues["expiries"],
         notifications_queue_url=queues["notifications"],
         mails_table=tables["mails"],
+        edits_table=tables["edits"],
     )

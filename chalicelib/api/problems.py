@@ -71,8 +71,8 @@ def of_refusal(error: CreditsError, request_id: str) -> Answer | None:
     if kind is None:
         return None
     more: dict[str, object] = {}
-    if isinstance(error, InvalidInput):
-        more["errors"] = field_errors(error)
+    if isinstance(error, InvalidInput | Forbidden):
+        more["errors"] = field_errors(error.errors)
     if isinstance(error, InsufficientCredits):
         more["available_balance"] = error.available
     return _problem(kind, str(error), request_id, **more)

@@ -10,6 +10,7 @@
     ├── OutdatedEdit            the edit reports what was seen before what is stored
     ├── Contention              other writers kept winning; retry later, nothing was written
     ├── TimezoneUnknown         a stored timezone is not in the database of timezones any more
+    ├── EditUnreadable          the record of an edit cannot be read by this release
     └── LedgerCorrupt           a ledger entry does not follow from the entries before it
 
 Whatever raises one of these has changed nothing. Every class has a stable ``code`` for programs;
@@ -113,6 +114,15 @@ class TimezoneUnknown(CreditsError):
             f"the stored timezone {timezone!r} is no longer in the database of timezones; "
             "an admin must change the subscription's timezone"
         )
+
+
+class EditUnreadable(CreditsError):
+    """The record of an edit has not the form that this release writes."""
+
+    code = "edit_unreadable"
+
+    def __init__(self, user_id: str, reason: str) -> None:
+        super().__init__(f"an edit of the subscription of user {user_id} is unreadable: {reason}")
 
 
 class LedgerCorrupt(CreditsError):

@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from chalicelib.domain.edits import BY_MAIL_EVENTS
 from chalicelib.domain.errors import CreditsError
 from chalicelib.domain.subscriptions import Subscription, SuppressedBecause, suppress
 from chalicelib.mails.sending import CORRELATION_TAG, USER_TAG, user_of_tag
@@ -84,5 +85,8 @@ def _handle(services: Services, event: Mapping[str, Any]) -> None:
     # A user who is gone needs no mark.
     if services.subscriptions.find(user_id):
         services.subscriptions.change(
-            user_id, lambda present: decide(present or services.subscriptions.get(user_id))
+            user_id,
+            lambda present: decide(present or services.subscriptions.get(user_id)),
+            BY_MAIL_EVENTS,
+            services.now(),
         )

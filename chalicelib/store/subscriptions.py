@@ -6,26 +6,34 @@ digits (`domain.ranges`). A range of a zone's users is then a range of keys, wha
 like, and each key is one user's alone. Only subscriptions that can receive allocations carry both,
 so a sweep reads nobody else; a user's key never changes, so an edit writes nothing to the index.
 
-An item also keeps the ids of its latest edits. The SDK asks again when an answer was lost, and is
-then refused by what it wrote itself; the id tells that from the edit of somebody else:
+An edit and its record (`store.edits`) are one transaction of two statements, so that no crash can
+leave one without the other. It names only the attributes that change: a function may then be given
+the right to some of them.
 
-    puts version 3, edit a: written, but the answer is lost
-                                              another writer puts version 4, edit b
-    puts version 3, edit a: refused
-    reads the edits b, a: it was written
+The SDK asks again when an answer was lost. Under the same token that changes nothing and is
+answered with success, for ten minutes
+(https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_ExecuteTransaction.html). An
+edit that is refused all the same looks for its record, which only it can have inserted:
+
+    makes version 3, record 3#a: written, but the answer is lost
+                                              another writer makes version 4, record 4#b
+    makes version 3, record 3#a: refused
+    reads record 3#a: it was written
 """
 
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from datetime import date, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from botocore.exceptions import ClientError
 from pynamodb.connection import Connection
-from pynamodb.exceptions import DeleteError, PutError
+from pynamodb.exceptions import DeleteError
 from pynamodb.expressions.operand import Path
 
 from chalicelib.domain import calendar
-from chalicelib.domain.errors import Contention, InvalidInput, NotFound, VersionConflict
+from chalicelib.domain.edits import Edit, Editor, changes
+from chalicelib.domain.errors import Contention, InvalidInput, NotFound
 from chalicelib.domain.fields import shown
 from chalicelib.domain.instants import from_milliseconds, to_milliseconds
 from chalicelib.domain.notifications import ALL_KINDS, MailKind
@@ -38,9 +46,9 @@ from chalicelib.domain.subscriptions import (
     Suppression,
     instant_of,
 )
+from chalicelib.observability import correlation_id
 
 from .database import (
-    IS_NEW,
     MOST_KEYS_A_BATCH,
     Item,
     Pause,
@@ -53,11 +61,9 @@ from .database import (
     races,
     text,
 )
-from .throttling import attempts_for_room
-
-MOST_EDITS_KEPT = 10
-"""How many edits an item remembers. While the SDK tries one edit again, others can be made on top
-of it: more than a race leaves room for, and few enough to cost no more write units."""
+from .edits import EditStore, key_of
+from .partiql import Statement, insert, update
+from .throttling import THROTTLES, attempts_for_room, wait_for_room
 
 
 def new_edit_id() -> str:
@@ -86,11 +92,13 @@ class SubscriptionStore:
         self,
         connection: Connection,
         table: str,
+        edits: EditStore,
         pause: Pause = pause_with_jitter,
         new_id: Callable[[], str] = new_edit_id,
     ) -> None:
         self._connection = connection
         self._table = table
+        self._edits = edits
         self._pause = pause
         self._new_id = new_id
         describe(connection, table, ("user_id",), by_timezone=("allocation_timezone", "spread"))
@@ -124,54 +132,37 @@ class SubscriptionStore:
                 found[subscription.user_id] = subscription
         return found
 
-    def put(self, subscription: Subscription, earlier: Sequence[str] = ()) -> None:
-        """Writes version n over version n-1, or version 1 over nothing.
-
-        ``earlier``: the ids of the edits before it, the latest first; they are kept beside its own.
-        Raises `VersionConflict` when another version is stored and this edit is not part of it.
-        """
-        condition = (
-            IS_NEW
-            if subscription.version == 1
-            else Path("version") == number(subscription.version - 1)
-        )
-        edit = self._new_id()
-        edits = (edit, *earlier)[:MOST_EDITS_KEPT]
-        try:
-            self._connection.put_item(
-                self._table,
-                subscription.user_id,
-                attributes={**_item(subscription), "edits": text(" ".join(edits))},
-                condition=condition,
-            )
-        except PutError as error:
-            if error_code(error) != "ConditionalCheckFailedException":
-                raise
-            if edit not in _edits(self._read(subscription.user_id)):
-                raise VersionConflict(
-                    f"the subscription of user {subscription.user_id} was changed meanwhile; "
-                    "read it again and repeat the change"
-                ) from error
-
     def change(
-        self, user_id: str, decide: Callable[[Subscription | None], Subscription]
+        self,
+        user_id: str,
+        decide: Callable[[Subscription | None], Subscription],
+        by: Editor,
+        at: datetime,
     ) -> Subscription:
         """Writes what ``decide`` makes of the present subscription, deciding again after a race.
 
-        Nothing is written when ``decide`` answers the present one. Raises `Contention` after
-        bounded retries, and whatever ``decide`` raises.
+        Who did it, and when, is recorded with it. Nothing is written, nor recorded, when ``decide``
+        answers the present one. Raises `Contention` after bounded retries, and whatever ``decide``
+        raises.
         """
-        for _ in races(self._pause):
-            item = self._read(user_id)
-            present = _subscription(item) if item else None
+        for attempt in races(self._pause):
+            present = self.find(user_id)
             wanted = decide(present)
             if wanted == present:
                 return wanted
-            try:
-                self.put(wanted, _edits(item))
-            except VersionConflict:
-                continue
-            return wanted
+            edit = Edit(
+                user_id=user_id,
+                version=wanted.version,
+                edited_at=at,
+                editor=by,
+                changes=changes(present, wanted),
+                correlation_id=correlation_id(),
+            )
+            stood_in_the_way = self._write(wanted, present, edit)
+            if not stood_in_the_way:
+                return wanted
+            if stood_in_the_way & THROTTLES:
+                wait_for_room(attempt + 1, lambda _: None)  # `races` pauses anyway
         raise Contention(f"the subscription of user {user_id} is edited too often at the moment")
 
     def remove(self, user_id: str) -> bool:
@@ -192,7 +183,7 @@ class SubscriptionStore:
                     self._table, user_id, condition=Path("version") == item["version"]
                 )
             except DeleteError as error:
-                if error_code(error) != "ConditionalCheckFailedException":
+                if error_code(error) not in _LOST_RACES:
                     raise
                 continue
             return True
@@ -264,6 +255,32 @@ class SubscriptionStore:
                 if after is None:
                     break
 
+    def _write(
+        self, wanted: Subscription, present: Subscription | None, edit: Edit
+    ) -> frozenset[str]:
+        """Makes an edit and records it; answers what stood in its way, if anything did."""
+        key = key_of(edit.version, self._new_id())
+        statements = [self._edits.insertion(edit, key), self._statement(wanted, present)]
+        client: Any = self._connection.client  # more than its annotation says
+        try:
+            client.execute_transaction(TransactStatements=statements)
+        except ClientError as error:
+            codes = _codes(error)
+            if not codes or codes - _PASSING_REASONS:
+                raise
+            return frozenset() if self._edits.was_made(edit.user_id, key) else codes
+        return frozenset()
+
+    def _statement(self, wanted: Subscription, present: Subscription | None) -> Statement:
+        """What makes version n of version n-1, or version 1 of nothing."""
+        after = _item(wanted)
+        if present is None:
+            return insert(self._table, after)
+        before = _item(present)
+        changed = {name: value for name, value in after.items() if before.get(name) != value}
+        where = {"user_id": after["user_id"], "version": before["version"]}
+        return update(self._table, changed, sorted(before.keys() - after.keys()), where)
+
     def _read(self, user_id: str) -> Item | None:
         """The item as of now (strongly consistent), None when there is none."""
         response = self._connection.get_item(self._table, user_id, consistent_read=True)
@@ -287,9 +304,23 @@ class SubscriptionStore:
         raise Contention(f"{len(missing)} subscriptions could not be read at the moment")
 
 
-def _edits(item: Item | None) -> list[str]:
-    """The ids of the latest edits of an item, the latest first."""
-    return (get_text(item, "edits") or "").split() if item else []
+def _codes(error: ClientError) -> frozenset[str]:
+    """Why a transaction was cancelled, in DynamoDB's own codes; none for any other error."""
+    response: dict[str, Any] = dict(error.response)
+    return frozenset(why["Code"] for why in response.get("CancellationReasons", ())) - {"None"}
+
+
+_PASSING_REASONS = {
+    "ConditionalCheckFailed",
+    "DuplicateItem",
+    "TransactionConflict",
+    *THROTTLES,
+}
+"""Why an edit was refused that may succeed when it is decided again: others came first, or are just
+writing, or there are too many."""
+
+_LOST_RACES = {"ConditionalCheckFailedException", "TransactionConflictException"}
+"""How a single write says that others came first, or are just writing."""
 
 
 def _item(subscription: Subscription) -> Item:
