@@ -33,8 +33,8 @@ def allocate_by_hand(  # noqa: PLR0913 - one for each thing an admin can say
 
     A grant never expires unless ``expires_in_days`` says so, in local days of the user. The user
     is told by mail unless ``notify`` is false. Raises `NotFound` for an unknown user,
-    `InvalidInput` for a grant above the cap of their plan, and `InsufficientCredits` for a claw-back
-    the balance cannot cover; with ``up_to_available`` one takes what is left.
+    `InvalidInput` for a grant above the cap of their plan, and `InsufficientCredits` for a
+    claw-back the balance cannot cover; with ``up_to_available`` one takes what is left.
     """
     if amount > 0 and up_to_available:
         raise InvalidInput.of(
