@@ -38,6 +38,8 @@ from chalicelib.store.ledger import (
     LedgerStore,
     Outcome,
     Performed,
+    _codes,
+    _insert_into,
     _is_lost_race,
     draft,
     fingerprint,
@@ -1152,8 +1154,8 @@ def test_what_every_call_of_the_daily_work_costs_is_asked_for(
     assert entry.number == 1
     assert {name: arguments["ReturnConsumedCapacity"] for name, arguments in calls} == {
         "Query": "TOTAL",
-        "TransactWriteItems": "TOTAL",
-        "PutItem": "TOTAL",
+        "ExecuteTransaction": "TOTAL",
+        "ExecuteStatement": "TOTAL",
         "BatchExecuteStatement": "TOTAL",
     }
 
@@ -1165,7 +1167,7 @@ def test_a_failure_that_is_no_lost_race_is_raised_at_once(
     store = world.services.ledger
     (line,) = store.lines("1")
     entry = store.entry("1", 1)
-    for operation in ("TransactWriteItems", "PutItem", "UpdateItem", "TransactGetItems"):
+    for operation in ("ExecuteTransaction", "ExecuteStatement", "UpdateItem", "TransactGetItems"):
         failing(world, monkeypatch, operation, "AccessDeniedException")
     with pytest.raises(ClientError):
         used(world, "a", 1)
@@ -1243,6 +1245,9 @@ def test_a_line_that_was_erased_meanwhile_is_left_to_who_did_it(world: World) ->
     ("codes", "expected"),
     [
         (["None", "ConditionalCheckFailed"], True),
+        (["DuplicateItem", "None"], True),
+        (["DuplicateItemException"], True),
+        (["TransactionConflictException"], True),
         (["TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"], True),
         (
             [
@@ -1253,7 +1258,7 @@ def test_a_line_that_was_erased_meanwhile_is_left_to_who_did_it(world: World) ->
             ],
             True,
         ),
-        (["ConditionalCheckFailed", "ValidationError"], False),
+        (["DuplicateItem", "ValidationError"], False),
         (["None", "None"], False),
         ([], False),
     ],
@@ -1265,7 +1270,7 @@ def test_a_cancelled_transaction_is_a_lost_race_if_others_are_the_only_reason(
         "Error": {"Code": "TransactionCanceledException", "Message": "no"},
         "CancellationReasons": [{"Code": code} for code in codes],
     }
-    assert _is_lost_race(ClientError(response, "TransactWriteItems")) is expected
+    assert _is_lost_race(_codes(ClientError(response, "ExecuteTransaction"))) is expected
 
 
 def inserted_after(
@@ -1319,14 +1324,14 @@ def test_an_insert_that_is_not_answered_is_taken_neither_for_done_nor_for_refuse
 
 
 @pytest.mark.parametrize(
-    "code", ["ConditionalCheckFailedException", "TransactionConflictException"]
+    "code", ["DuplicateItemException", "TransactionConflictException"]
 )
 def test_an_entry_whose_number_is_taken_or_just_being_taken_was_not_appended(
     world: World, monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:
     made = draft(Account("1"), lambda who: domain.grant(who, 1, why("a"), world.now, "UTC", 1))
     assert made
-    failing(world, monkeypatch, "PutItem", code)
+    failing(world, monkeypatch, "ExecuteStatement", code)
     assert not world.services.ledger._append(made.item)
 
 
