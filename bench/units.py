@@ -26,7 +26,6 @@ from rich.table import Table
 from bench.workload import Context, sqs_event
 from chalicelib import operations
 from chalicelib.domain import calendar
-from chalicelib.domain.subscriptions import register
 from chalicelib.jobs import workers
 from chalicelib.messages import USERS_A_MESSAGE, UsersMessage
 from chalicelib.queues import chunks
@@ -139,8 +138,7 @@ class Bench:
                 "status": "active",
                 "started_at": "2026-01-01T00:00:00Z",
             }
-            described = register(values, self._services.catalogue, self._start)
-            self._services.subscriptions.put(described)
+            stacks.enter(self._services, values, self._start)
         return user_ids
 
     def _allocate(self, name: str, user_ids: list[str]) -> Figure:
@@ -198,7 +196,7 @@ class Bench:
             "started_at": "2026-01-01T00:00:00Z",
         }
         services = self._services
-        services.subscriptions.put(register(values, services.catalogue, services.now()))
+        stacks.enter(services, values, services.now())
 
 
 def _figure(name: str, measured: Meter, operations_run: int) -> Figure:

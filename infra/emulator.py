@@ -26,7 +26,7 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from copy import deepcopy
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 REGION = "us-east-1"
 
@@ -235,16 +235,17 @@ def _authorize_statements() -> None:
 class _Asked(str):
     """A resource, and what IAM's conditions can ask about the one statement that goes to it."""
 
+    __slots__ = ("conditions",)
     conditions: dict[str, Any]
 
-    def __new__(cls, resource: str, conditions: dict[str, Any]) -> _Asked:
+    def __new__(cls, resource: str, conditions: dict[str, Any]) -> Self:
         asked = super().__new__(cls, resource)
         asked.conditions = conditions
         return asked
 
 
 def _conditions(parsed: dict[str, Any]) -> dict[str, Any]:
-    """The top-level attributes that a statement names, its conditions included, and what it returns.
+    """The top-level attributes that a statement names, also in conditions, and what it returns.
 
     https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/specifying-conditions.html
     https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazondynamodb.html

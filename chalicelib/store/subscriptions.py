@@ -278,7 +278,7 @@ class SubscriptionStore:
             return insert(self._table, after)
         before = _item(present)
         changed = {name: value for name, value in after.items() if before.get(name) != value}
-        where = {"user_id": after["user_id"], "version": before["version"]}
+        where = {"user_id": after["user_id"], "version": number(wanted.version - 1)}
         return update(self._table, changed, sorted(before.keys() - after.keys()), where)
 
     def _read(self, user_id: str) -> Item | None:

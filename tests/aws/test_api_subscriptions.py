@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
+from chalicelib.domain.edits import BY_MAIL_EVENTS
 from chalicelib.domain.errors import Contention, LedgerCorrupt, VersionConflict
 from chalicelib.domain.subscriptions import Subscription, SuppressedBecause, suppress
 from tests.aws.api import ADMIN, BACKEND, Api, user
@@ -295,6 +296,8 @@ def bounce(world: World, address: str = "ada@example.com") -> None:
     world.services.subscriptions.change(
         "42",
         lambda present: suppress(present or pytest.fail("none"), address, SuppressedBecause.BOUNCE),
+        BY_MAIL_EVENTS,
+        world.now,
     )
 
 
@@ -340,6 +343,8 @@ def test_nobody_lifts_a_suppression_by_taking_the_address_away_and_giving_it_bac
         lambda present: suppress(
             present or pytest.fail("nobody"), "ada@example.com", SuppressedBecause.BOUNCE
         ),
+        BY_MAIL_EVENTS,
+        world.now,
     )
     for email in (None, "other@example.com"):
         assert api.patch(PATH, BACKEND, {"email": email}).json["mail_suppressed_because"] is None

@@ -7,6 +7,7 @@ test missed.
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from http.client import HTTPConnection
 from types import SimpleNamespace
@@ -39,7 +40,7 @@ from chalicelib.store.ledger import ExpiringPage, draft
 from chalicelib.store.subscriptions import UsersPage
 from infra import packaging
 from tests.aws.api import ADMIN, BACKEND, NOBODY, Api, user
-from tests.aws.world import REGION, Context, World, at, client
+from tests.aws.world import BY_TEST, REGION, Context, World, at, client
 
 LONGEST_REQUEST = 29.0
 LONGEST_WORK = 60.0
@@ -293,16 +294,23 @@ def test_a_marker_that_is_being_written_is_waited_for(
 
 
 def test_two_registrations_at_once_are_one(world: World) -> None:
-    first = world.subscribe()
-    with pytest.raises(Exception, match="was changed meanwhile"):
-        world.services.subscriptions.put(first)
-    with pytest.raises(Exception, match="was changed meanwhile"):
-        world.services.subscriptions.put(type(first)(**_values(first, version=3)))
+    store = world.services.subscriptions
+    seen: list[Any] = []
 
+    def decide(present: Any) -> Any:
+        seen.append(present)
+        return present or first
 
-def _values(subscription: Any, **changes: object) -> dict[str, Any]:
-    names = subscription.__dataclass_fields__
-    return {name: getattr(subscription, name) for name in names} | changes
+    first = replace(world.subscribe("2"), user_id="1", plan="starter")
+
+    def race(present: Any) -> Any:
+        if not seen:
+            store.change("1", decide, BY_TEST, world.now)
+        return decide(present)
+
+    assert store.change("1", race, BY_TEST, world.now) == first
+    assert seen == [None, None, first], "the second saw the first"
+    assert len(world.services.edits.newest_first("1", None, 9).edits) == 1
 
 
 def test_removing_nobody_says_so(world: World) -> None:
@@ -409,7 +417,7 @@ def test_a_search_for_a_rare_type_is_bounded(world: World, monkeypatch: pytest.M
         for number in range(999_999, 0, -1):
             if number % page == 999_999 % page:
                 asked.append(page)
-            yield type(entry)(**_values(entry, number=number))
+            yield replace(entry, number=number)
 
     monkeypatch.setattr(world.services.ledger, "newest_first", newest_first)
     page = world.services.ledger.page("1", 20, kind=EntryType.USAGE)

@@ -227,9 +227,7 @@ def test_one_user_whose_ledger_cannot_be_read_stops_nobody_else(world: World) ->
     ] == []
 
 
-@pytest.mark.parametrize(
-    "code", ["DuplicateItemException", "TransactionConflictException"]
-)
+@pytest.mark.parametrize("code", ["DuplicateItemException", "TransactionConflictException"])
 def test_an_insert_that_meets_another_writer_is_decided_again(
     world: World, monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:

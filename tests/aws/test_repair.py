@@ -16,7 +16,7 @@ from chalicelib.operations import CarryOver, Void, void_batch
 from chalicelib.store.ledger import Outcome
 from infra.repair import allocate, erase, export, redrive, replay, void
 from tests.aws.repair import Main, Terminal
-from tests.aws.world import World, at, client
+from tests.aws.world import BY_TEST, World, at, client
 
 MIDNIGHT = "2026-01-31T23:00:00Z"  # in Paris
 FEBRUARY = ("--period", "2026-02")
@@ -399,7 +399,7 @@ def test_an_export_has_a_form_for_every_field_of_a_subscription(
     bounced = suppress(
         world.services.subscriptions.get("1"), "user1@example.com", SuppressedBecause.BOUNCE
     )
-    world.services.subscriptions.change("1", lambda _: bounced)
+    world.services.subscriptions.change("1", lambda _: bounced, BY_TEST, world.now)
     world.subscribe(
         "1",
         status="active",

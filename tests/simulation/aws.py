@@ -503,7 +503,9 @@ class Tables:
         present = table.get({name: update.where[name] for name in table.keys})
         if any((present or {}).get(name) != value for name, value in update.where.items()):
             return update.table, update.where, "ConditionalCheckFailed"
-        left = {name: value for name, value in (present or {}).items() if name not in update.removed}
+        left = {
+            name: value for name, value in (present or {}).items() if name not in update.removed
+        }
         return update.table, {**left, **update.changed}, None
 
     def _insertions(self, statements: list[Json]) -> list[tuple[str, Json]] | None:

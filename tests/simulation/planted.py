@@ -306,8 +306,8 @@ def _outdated_edits() -> AbstractContextManager[object]:
 def _edits_post_nothing() -> AbstractContextManager[object]:
     return patch(
         "chalicelib.api.subscriptions.save_subscription",
-        lambda services, user_id, decide: allocations.Saved(
-            services.subscriptions.change(user_id, decide), []
+        lambda services, user_id, decide, by: allocations.Saved(
+            services.subscriptions.change(user_id, decide, by, services.now()), []
         ),
     )
 
