@@ -69,14 +69,16 @@ def export(repair: Repair, arguments: argparse.Namespace) -> Summary:
     subscription = services.subscriptions.find(user_id)
     lines = services.ledger.lines(user_id)
     first = next(lines, None)
-    if subscription is None and first is None:
+    edits = list(services.edits.items(user_id))
+    if subscription is None and first is None and not edits:
         raise RepairError(f"Nothing is kept of user {user_id}.")
     if first:
         lines = chain([first], lines)
     if repair.is_dry_run:
         has = "a subscription" if subscription else "no subscription"
         entries = sum(1 for _ in lines)
-        return Summary(f"Would write {has} and {entries:,} ledger entries of user {user_id}.", {})
+        what = f"{has}, {len(edits):,} edits of it and {entries:,} ledger entries"
+        return Summary(f"Would write {what} of user {user_id}.", {})
     mails: set[str] = set()
     operations: list[str] = []
 
@@ -93,6 +95,7 @@ def export(repair: Repair, arguments: argparse.Namespace) -> Summary:
     document.field("stage", repair.reach.stage)
     document.field("exported_at", services.now())
     document.field("subscription", asdict(subscription) if subscription else None)
+    document.array("edits", map(_as_stored, edits))
     written = document.array("ledger", described())
     document.array("markers", map(_as_stored, services.ledger.markers(operations)))
     document.array("reversals", map(_as_stored, services.ledger.reversals(user_id)))

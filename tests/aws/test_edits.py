@@ -64,7 +64,7 @@ def test_the_table_has_every_field_that_can_be_edited() -> None:
 
 @pytest.mark.parametrize("field", sorted(VALUES))
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "registration"])
-def test_an_admin_edits_every_field(world: World, api: Api, method: str, field: str) -> None:
+def test_an_admin_edits_every_field(api: Api, method: str, field: str) -> None:
     changed = {field: VALUES[field]}
     if method == "registration":
         reply = api.put(PATH, ADMIN, {**ADA, **changed})
@@ -139,7 +139,7 @@ def test_the_backend_clears_an_own_amount_that_is_no_less_than_the_plans(api: Ap
     assert reply.status == 200, "of the plan that is edited with it"
 
 
-def test_the_backend_repeats_what_is_stored_and_that_is_no_edit(world: World, api: Api) -> None:
+def test_the_backend_repeats_what_is_stored_and_that_is_no_edit(api: Api) -> None:
     stored(api, eligible_from="2025-12-01")
     shown = api.get(PATH, BACKEND).json
     values = {name: shown[name] for name in FIELDS - {"user_id"}}
@@ -340,7 +340,7 @@ def test_who_has_no_edits_yet_has_an_empty_page_and_nobody_is_not_found(
     assert api.get("/api/subscriptions/nobody/edits", ADMIN).status == 404
 
 
-def test_an_edit_that_is_refused_is_not_recorded(world: World, api: Api) -> None:
+def test_an_edit_that_is_refused_is_not_recorded(api: Api) -> None:
     api.put(PATH, BACKEND, ADA)
     assert api.patch(PATH, BACKEND, {"plan": "golden"}).status == 400
     assert api.patch(PATH, BACKEND, {"allocation_amount": 5}).status == 403

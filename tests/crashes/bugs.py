@@ -13,6 +13,7 @@ from chalicelib.domain.errors import Contention
 from chalicelib.jobs import notifications, records
 from chalicelib.queues import Queues
 from chalicelib.store.database import FAULTS, Item
+from chalicelib.store.edits import key_of
 from chalicelib.store.ledger import Draft, Inserted, LedgerStore
 from chalicelib.store.mails import MailRecords, _Records, record_id
 from chalicelib.store.subscriptions import SubscriptionStore
@@ -104,7 +105,29 @@ def _unprocessed_forgotten() -> AbstractContextManager[object]:
     return patch.object(SubscriptionStore, "get_many", get_many)
 
 
+def _edits_in_two_writes(first: int) -> Bug:
+    """Each statement of an edit is a write by itself: number ``first`` of them before the other."""
+
+    def write(self: SubscriptionStore, wanted: Any, present: Any, edit: Any) -> frozenset[str]:
+        key = key_of(edit.version, self._new_id())
+        statements = [self._edits.insertion(edit, key), self._statement(wanted, present)]
+        client: Any = self._connection.client
+        for statement in (statements[first], statements[1 - first]):
+            client.execute_transaction(TransactStatements=[statement])
+        return frozenset()
+
+    return lambda: patch.object(SubscriptionStore, "_write", write)
+
+
 BUGS: dict[str, tuple[str, Bug]] = {
+    "an edit is recorded after it is made, and not with it": (
+        "replacement of a subscription",
+        _edits_in_two_writes(first=1),
+    ),
+    "an edit is recorded before it is made, and not with it": (
+        "replacement of a subscription",
+        _edits_in_two_writes(first=0),
+    ),
     "the marker is written after the entry, and not with it": (
         "grant by hand",
         _marker_after_the_entry,

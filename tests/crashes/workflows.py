@@ -422,6 +422,7 @@ def _erase(world: CrashingWorld) -> None:
 
     def erase() -> bool:
         world.services.subscriptions.remove("ada")
+        list(world.services.edits.erase("ada"))
         list(world.services.ledger.erase("ada"))
         return bool(world.services.ledger.verify("ada"))
 
@@ -464,10 +465,22 @@ def _patch_makes_due(world: CrashingWorld) -> None:
     """Who sees that the month is still overdue sends the edit again, and it is posted then."""
 
     def edit() -> bool:
-        reply = world.call("PATCH", "/api/subscriptions/ada", SHOP, {"eligible_from": "2026-01-01"})
+        reply = world.call(
+            "PATCH", "/api/subscriptions/ada", ADMIN, {"eligible_from": "2026-01-01"}
+        )
         return reply.status == 200 and bool(reply.json["next_credit_allocation"] == "2026-02-01")
 
     world.until_done(edit)
+
+
+@workflow(
+    "requests", "an own amount that an admin sets and a backend may not raise", subscribed("ada")
+)
+def _own_amount(world: CrashingWorld) -> None:
+    path = "/api/subscriptions/ada"
+    world.ask("PATCH", path, ADMIN, {"allocation_amount": 200})
+    world.ask("PATCH", path, SHOP, {"allocation_amount": 201})
+    world.ask("PATCH", path, SHOP, {"allocation_amount": 199})
 
 
 @workflow("requests", "end of mails by a link", subscribed("ada"))
@@ -484,6 +497,7 @@ def _reading(world: CrashingWorld) -> None:
     world.ask("GET", "/api/credits/allocation-schedule", ADA)
     world.ask("GET", "/api/credits/history", ADA, type="usage")
     world.ask("GET", "/api/subscriptions/ada", ADMIN)
+    world.ask("GET", "/api/subscriptions/ada/edits", ADMIN)
     for path in ("/api/plans", "/api/health", "/api/openapi.json"):
         world.ask("GET", path, ADA)
     body = {"period": "2026-02", "zones": ["Europe/Paris"], "dry_run": True}

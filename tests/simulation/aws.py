@@ -508,6 +508,16 @@ class Tables:
         }
         return update.table, {**left, **update.changed}, None
 
+    def left_by(self, statements: list[Json]) -> Iterator[tuple[str, Json]]:
+        """The table and the item that each statement of a transaction has left there."""
+        for statement in statements:
+            if statement["Statement"].startswith("INSERT"):
+                yield _insertion(statement)
+            else:
+                update = read_update(statement)
+                table = self.tables[update.table]
+                yield update.table, table.items[table.key_of(update.where)]
+
     def _insertions(self, statements: list[Json]) -> list[tuple[str, Json]] | None:
         """The table and item of each insert; None when two are about one item."""
         inserts = [_insertion(statement) for statement in statements]
@@ -616,7 +626,7 @@ class Services:
     sent: list[tuple[str, str]] = field(default_factory=list)
     """The queue and the body of every message that was ever taken, in that order."""
     put: list[tuple[str, Json]] = field(default_factory=list)
-    """The table and the item of every plain put that was ever made, in that order."""
+    """The table and the item of all that was ever written but by a plain INSERT, in that order."""
 
     def answer(self, call: Call) -> Json:
         """Performs a call, unless something interferes."""
@@ -628,9 +638,12 @@ class Services:
     def perform(self, call: Call, most: int | None = None) -> Json:
         """What the service does. ``most``: a part of what was asked for is enough."""
         if call.service == "dynamodb":
+            is_new = call.parameters.get("ClientRequestToken") not in self.state.dynamodb.tokens
             answer = self.state.dynamodb.perform(call.operation, call.parameters, most)
             if call.operation == "PutItem":
                 self.put.append((call.parameters["TableName"], call.parameters["Item"]))
+            if call.operation == "ExecuteTransaction" and is_new:
+                self.put += self.state.dynamodb.left_by(call.parameters["TransactStatements"])
             return answer
         if call.service == "sqs" and call.operation == "SendMessageBatch":
             return self._send(call.parameters, most)

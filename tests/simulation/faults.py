@@ -78,7 +78,11 @@ def users_of(call: Call) -> list[str]:
     """Whom a call is about, as far as one can tell: of many that are read at once, the first."""
     asked = call.parameters
     if statements := statements_of(call):
-        users = [statement["Parameters"][0]["S"] for statement in statements]
+        users = [
+            statement["Parameters"][0]["S"]
+            for statement in statements
+            if statement["Statement"].startswith("INSERT")
+        ]
         return [user for user in users if "#" not in user]
     found = re.search(r'"user_id": \{"S": "([^"#]+)"\}', json.dumps(asked))
     if found:
@@ -252,8 +256,8 @@ def parts_of(transaction: Call) -> list[Json]:
 
 
 def can_conflict(call: Call) -> bool:
-    """Whether it can meet a transaction under way: only the ledger is written in some."""
-    return kind_of(call).endswith(" ledger") and (
+    """Whether it can meet a transaction under way: the ledger and subscriptions are written so."""
+    return kind_of(call).endswith((" ledger", " edits")) and (
         call.operation in (*TRANSACTIONS, *WRITES, "BatchExecuteStatement")
     )
 

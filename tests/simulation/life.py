@@ -54,8 +54,8 @@ FAILURES = (*FAULTS, CreditsError)
 AIMS: dict[str, tuple[str, ...]] = {
     "edit": (
         "GetItem subscriptions",
-        "PutItem subscriptions",
-        "PutItem subscriptions",
+        "ExecuteTransaction edits",
+        "ExecuteTransaction edits",
         "ExecuteStatement ledger",
     ),
     "use": (
@@ -113,8 +113,8 @@ AIMS: dict[str, tuple[str, ...]] = {
     "subscribers": (
         "BatchGetItem subscriptions",
         "GetItem subscriptions",
-        "PutItem subscriptions",
-        "PutItem subscriptions",
+        "ExecuteTransaction edits",
+        "ExecuteTransaction edits",
         "ExecuteStatement ledger",
     ),
     "count": ("SendMessageBatch checks", "Query by_timezone", "Query ledger", "Query ledger"),
@@ -267,7 +267,7 @@ class Life(RuleBasedStateMachine):
                 return "the same again"
             if who is None:
                 return "nothing"
-            if what == "edit" or kind_of(call) == "PutItem subscriptions":
+            if what == "edit" or kind_of(call) == "ExecuteTransaction edits":
                 self.edit(who, self.given(who, change)).send()
                 return f"the {change[0]} of {who} is changed to {self.shown(who, change)}"
             if what == "deliver":
@@ -360,35 +360,45 @@ class Life(RuleBasedStateMachine):
     # --- Subscriptions ----------------------------------------------------------------------------
 
     def edit(
-        self, who: str, given: Json, method: str = "PATCH", if_match: str | None = None
+        self,
+        who: str,
+        given: Json,
+        method: str = "PATCH",
+        if_match: str | None = None,
+        caller: Json = ADMIN,
     ) -> "Sender":
         """What sends an edit; the oracle knows of it."""
         now = self.instant
-        asked = {**FORGOTTEN, **given} if method == "PUT" else given
+        is_shop = caller is SHOP
+        forgotten = {} if method != "PUT" else FORGOTTEN_BY_SHOPS if is_shop else FORGOTTEN
+        asked = {**forgotten, **given}
         body = {name: as_json(value) for name, value in given.items()}
 
         def apply(present: Subscription | None) -> Subscription | None:
-            if present is None or self._status(present, asked, if_match) != 200:
-                return present
-            return present.edited(now, asked)
+            status = present and self._status(present, asked, if_match, is_shop=is_shop)
+            return present.edited(now, asked) if present and status == 200 else present
 
         headers = {} if if_match is None else {"If-Match": f'"{if_match}"'}
         path = f"/api/subscriptions/{who}"
-        sender = self.known(who, apply, lambda: self.world.call(method, path, SHOP, body, headers))
-        sender.status = lambda present: self._status(present, asked, if_match)
+        sender = self.known(
+            who, apply, lambda: self.world.call(method, path, caller, body, headers)
+        )
+        sender.status = lambda present: self._status(present, asked, if_match, is_shop=is_shop)
         return sender
 
-    def _status(self, present: Subscription, asked: Json, if_match: str | None) -> int:
+    def _status(
+        self, present: Subscription, asked: Json, if_match: str | None, *, is_shop: bool
+    ) -> int:
         """What an edit of this version should be answered."""
         if if_match is not None and str(present.version) != if_match:
             return 412
         if "plan" in asked and asked["plan"] not in reference.plans_at():
             return 400
         try:
-            present.edited(self.instant, asked)
+            edited = present.edited(self.instant, asked)
         except Outdated:
             return OUTDATED
-        return 200
+        return 403 if is_shop and edited.is_given_more_than(present) else 200
 
     def known(
         self,
@@ -421,6 +431,7 @@ class Life(RuleBasedStateMachine):
         by: str = "patch",
         if_match: bool = False,
         observed: int | None = None,
+        caller: Json = ADMIN,
     ) -> None:
         """A step in which a subscription is changed.
 
@@ -442,8 +453,9 @@ class Life(RuleBasedStateMachine):
         words += "" if by == "patch" else ", all else is put back as it was read"
         words += f" if it is still version {version}" if if_match else ""
         words += "" if observed is None else f", observed {observed} hours ago"
+        words += f", says the {caller['caller']}"
         with self.step(words, drawn, "edit") as troubles:
-            sender = self.edit(who, given, method, str(version) if if_match else None)
+            sender = self.edit(who, given, method, str(version) if if_match else None, caller)
             self.edited(who, sender, troubles)
 
     def look(self, who: str) -> None:
@@ -873,6 +885,10 @@ EDITABLE = (
 
 FORGOTTEN: Json = dict.fromkeys(("email", "eligible_from", "ends_at", "allocation_amount"))
 """What gets its default when it is put without them."""
+
+
+FORGOTTEN_BY_SHOPS: Json = dict.fromkeys(("email", "ends_at"))
+"""The same when a backend puts: what is not its own stays."""
 
 
 def as_json(value: Any) -> Any:

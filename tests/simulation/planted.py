@@ -312,6 +312,40 @@ def _edits_post_nothing() -> AbstractContextManager[object]:
     )
 
 
+@bug("a backend sets any amount and any eligibility")
+def _backend_mints() -> AbstractContextManager[object]:
+    from chalicelib.api import principal
+
+    return patch.object(principal, "EDITS", dict.fromkeys(principal.EDITS, principal._BOTH))
+
+
+@bug("a first own amount is not taken for more than none")
+def _backend_sets_a_first_amount() -> AbstractContextManager[object]:
+    from chalicelib.domain import edits
+
+    original = edits._is_more
+
+    def is_more(before: Any, after: Any, catalogue: Any) -> bool:
+        had = before is not None and before.allocation_amount is not None
+        return had and original(before, after, catalogue)
+
+    return patch.object(edits, "_is_more", is_more)
+
+
+@bug("an edit is recorded after it is made, and not with it")
+def _edit_without_record() -> AbstractContextManager[object]:
+    from tests.crashes.bugs import BUGS as CRASHES
+
+    return CRASHES["an edit is recorded after it is made, and not with it"][1]()
+
+
+@bug("an edit is recorded before it is made, and not with it")
+def _record_without_edit() -> AbstractContextManager[object]:
+    from tests.crashes.bugs import BUGS as CRASHES
+
+    return CRASHES["an edit is recorded before it is made, and not with it"][1]()
+
+
 @bug("the start of a subscription counts for nothing")
 def _start_ignored() -> AbstractContextManager[object]:
     from tests.simulation.world import at

@@ -204,6 +204,7 @@ SETTINGS = Settings(
     checks_queue_url=f"https://sqs/credits-{STAGE}-checks",
     notifications_queue_url=f"https://sqs/credits-{STAGE}-notifications",
     mails_table=f"credits-{STAGE}-mails",
+    edits_table=f"credits-{STAGE}-edits",
     mail_from="Credits <credits@example.com>",
     mail_configuration_set=f"credits-{STAGE}",
     unsubscribe_url="https://api.example.com/v1/api/unsubscribe",
