@@ -246,6 +246,61 @@ def test_a_scope_reaches_as_far_as_the_table_says() -> None:
     assert reader.fields_of_others() == set(EDITS)
 
 
+# --- How much -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "registration"])
+@pytest.mark.parametrize(("amount", "is_taken"), [(10_000, True), (10_001, False)])
+def test_an_own_amount_is_no_more_than_the_plan_allows_at_once(
+    api: Api, method: str, amount: int, *, is_taken: bool
+) -> None:
+    changed = {"allocation_amount": amount}
+    values = ADA if method == "registration" else stored(api)
+    reply = (
+        api.patch(PATH, ADMIN, changed)
+        if method == "PATCH"
+        else api.put(PATH, ADMIN, {**values, **changed})
+    )
+    assert (reply.status < 300) is is_taken
+    if not is_taken:
+        assert reply.json["errors"] == [
+            {
+                "field": "allocation_amount",
+                "message": "must be at most 10,000 on plan 'pro', or null for the plan's own; "
+                "is 10,001",
+            }
+        ]
+
+
+def test_an_own_amount_above_the_cap_of_another_plan_does_not_move_there(api: Api) -> None:
+    stored(api, plan="business", allocation_amount=20_000)
+    reply = api.patch(PATH, BACKEND, {"plan": "pro"})
+    assert (reply.status, reply.json["errors"][0]["field"]) == (400, "allocation_amount")
+    assert api.get(PATH, ADMIN).json["plan"] == "business"
+    both = {"plan": "pro", "allocation_amount": 10_000}
+    assert api.patch(PATH, BACKEND, both).json["allocation_amount"] == 10_000
+
+
+def test_an_own_amount_from_before_the_cap_is_kept_and_paid_as_far_as_the_cap(
+    world: World, api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    values = stored(api)
+    client("dynamodb").update_item(
+        TableName=world.settings.subscriptions_table,
+        Key={"user_id": {"S": "42"}},
+        UpdateExpression="SET allocation_amount = :amount",
+        ExpressionAttributeValues={":amount": {"N": "1000000000"}},
+    )
+    assert api.patch(PATH, BACKEND, {"timezone": "Europe/Berlin"}).status == 200
+    repeated = {**values, "timezone": "Europe/Berlin", "allocation_amount": 1_000_000_000}
+    shown = api.put(PATH, ADMIN, repeated).json
+    assert (shown["allocation_amount"], shown["credit_allocation_amount"]) == (10**9, 10_000)
+    world.zones.add("Europe/Berlin")
+    world.allocate_at("2026-01-31T23:00:00Z")
+    assert world.balance("42") == 10_000
+    assert "own amount above the cap of its plan" in caplog.text
+
+
 # --- What is recorded -----------------------------------------------------------------------------
 
 
