@@ -263,7 +263,9 @@ class SubscriptionStore:
         statements = [self._edits.insertion(edit, key), self._statement(wanted, present)]
         client: Any = self._connection.client  # more than its annotation says
         try:
-            client.execute_transaction(TransactStatements=statements)
+            client.execute_transaction(
+                TransactStatements=statements, ReturnConsumedCapacity="TOTAL"
+            )
         except ClientError as error:
             codes = _codes(error)
             if not codes or codes - _PASSING_REASONS:
