@@ -15,7 +15,6 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pynamodb.connection import Connection
 from pynamodb.connection.base import MetaTable
 from pynamodb.exceptions import PynamoDBException
-from pynamodb.expressions.operand import Path
 
 from chalicelib.metrics import Metric, count
 
@@ -102,10 +101,6 @@ def _schema(keys: tuple[str, ...]) -> list[dict[str, str]]:
         {"AttributeName": name, "KeyType": kind}
         for name, kind in zip(keys, ("HASH", "RANGE"), strict=False)
     ]
-
-
-IS_NEW = Path("user_id").does_not_exist()
-"""The condition that no item is stored under the key yet: the whole of our idempotency."""
 
 
 def error_code(error: PynamoDBException | ClientError) -> str | None:

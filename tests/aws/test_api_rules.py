@@ -83,6 +83,7 @@ TABLE: tuple[tuple[str, str, object, tuple[int, ...]], ...] = (
     ("GET", "/api/subscriptions/1", None, (401, 403, 403, 403, 403, 403, 200, 200)),
     ("PUT", "/api/subscriptions/1", SUBSCRIPTION, (401, 403, 403, 403, 403, 403, 200, 200)),
     ("PATCH", "/api/subscriptions/1", {}, (401, 403, 403, 403, 403, 403, 200, 200)),
+    ("GET", "/api/subscriptions/1/edits", None, (401, 403, 403, 403, 403, 403, 403, 200)),
 )
 
 

@@ -386,6 +386,33 @@ def test_edits_come_in_pages_newest_first(api: Api) -> None:
     assert (elsewhere.status, elsewhere.json["errors"][0]["field"]) == (400, "cursor")
 
 
+def test_a_page_has_twenty_edits_unless_it_says_otherwise(api: Api) -> None:
+    api.put(PATH, BACKEND, ADA)
+    for plan in ("starter", "pro") * 10:
+        api.patch(PATH, BACKEND, {"plan": plan})
+    page = api.get(EDITS_PATH, ADMIN).json
+    assert (len(page["items"]), page["next_cursor"] is None) == (20, False)
+    assert len(api.get(f"{EDITS_PATH}?limit=21", ADMIN).json["items"]) == 21
+
+
+def test_the_record_of_an_edit_is_read_as_of_now(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.subscribe("42")
+    dynamodb = world.services._connection.client
+    make, reads = dynamodb._make_api_call, []
+
+    def call(name: str, arguments: Any) -> Any:
+        reads.append((name, arguments.get("ConsistentRead")))
+        return make(name, arguments)
+
+    monkeypatch.setattr(dynamodb, "_make_api_call", call)
+    (edit,) = world.services.edits.items("42")
+    assert world.services.edits.was_made("42", edit["edit"]["S"])
+    assert not world.services.edits.was_made("42", "000000000001#0")
+    assert reads == [("Query", True), ("GetItem", True), ("GetItem", True)]
+
+
 def test_who_has_no_edits_yet_has_an_empty_page_and_nobody_is_not_found(
     world: World, api: Api
 ) -> None:
