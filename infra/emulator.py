@@ -24,9 +24,8 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from copy import deepcopy
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 REGION = "us-east-1"
 
@@ -194,101 +193,6 @@ def _die_with_starter() -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-def _authorize_statements() -> None:
-    """Has PartiQL authorized as AWS does: each statement by the right of its verb on its table.
-
-    (https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ql-iam.html) ministack asks
-    for rights named as the operations, such as `dynamodb:ExecuteTransaction`, which IAM does not
-    have. A request with a statement that is not understood is left to it, and so is refused.
-    """
-    from ministack.core import iam_actions
-    from ministack.services import dynamodb
-
-    known = iam_actions.dynamodb_transaction_checks
-
-    def checks(action: str, body: bytes, region: str, account: str) -> list[tuple[str, str]]:
-        if action.removeprefix("dynamodb:") not in _PARTIQL:
-            return known(action, body, region, account)  # type: ignore[no-any-return]
-        try:
-            parsed = [
-                dynamodb._parse_partiql(each["Statement"], each.get("Parameters", []))  # noqa: SLF001
-                for each in _statements(json.loads(body))
-            ]
-        except (ValueError, LookupError):
-            return []
-        tables = f"arn:aws:dynamodb:{region}:{account}:table"
-        return [
-            (
-                f"dynamodb:PartiQL{each['op'].capitalize()}",
-                _Asked(
-                    f"{tables}/{each['table']}"
-                    + (f"/index/{each['index']}" if each.get("index") else ""),
-                    _conditions(each),
-                ),
-            )
-            for each in parsed
-        ]
-
-    iam_actions.dynamodb_transaction_checks = checks
-
-
-class _Asked(str):
-    """A resource, and what IAM's conditions can ask about the one statement that goes to it."""
-
-    __slots__ = ("conditions",)
-    conditions: dict[str, Any]
-
-    def __new__(cls, resource: str, conditions: dict[str, Any]) -> Self:
-        asked = super().__new__(cls, resource)
-        asked.conditions = conditions
-        return asked
-
-
-def _conditions(parsed: dict[str, Any]) -> dict[str, Any]:
-    """The top-level attributes that a statement names, also in conditions, and what it returns.
-
-    https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/specifying-conditions.html
-    https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazondynamodb.html
-    """
-    if parsed["op"] == "INSERT":
-        return {"dynamodb:Attributes": sorted(parsed["item"])}
-    if parsed["op"] != "UPDATE":
-        return {}
-    paths = [path for path, _ in parsed["assignments"]] + parsed["removes"]
-    named = {path[0] for path in (*paths, *_paths(parsed["where"]), *_paths(parsed["assignments"]))}
-    returned = (parsed["returning"] or "NONE").upper().removesuffix(" *").replace(" ", "_")
-    return {
-        "dynamodb:Attributes": sorted(named),
-        "dynamodb:ReturnValues": returned.replace("MODIFIED", "UPDATED"),
-    }
-
-
-def _paths(node: Any) -> Iterator[list[str]]:
-    if isinstance(node, tuple) and node and node[0] == "path":
-        yield node[1]
-    elif isinstance(node, tuple | list):
-        for part in node:
-            yield from _paths(part)
-
-
-def _ask_about_each_statement() -> None:
-    """Has IAM's conditions see of a transaction the statement that is authorized.
-
-    ministack shows them the request as a whole, and nothing of its statements.
-    """
-    from ministack.core import iam_evaluator
-
-    known = iam_evaluator.enforce
-
-    def enforce(*asked: Any, resource_arn: str = "*", **more: Any) -> Any:
-        if isinstance(resource_arn, _Asked):
-            context = more.pop("service_context", None) or {}
-            more["service_context"] = {**context, **resource_arn.conditions}
-        return known(*asked, resource_arn=resource_arn, **more)
-
-    iam_evaluator.enforce = enforce
-
-
 def _authorize_batches() -> None:
     """Has a batch of messages authorized as AWS does: by the right of the single operation.
 
@@ -307,118 +211,6 @@ def _authorize_batches() -> None:
         return action
 
     iam_actions.extract_iam_action = extract
-
-
-def _insert_strictly() -> None:
-    """Has PartiQL's INSERT do what a put does under the condition that nothing has the key.
-
-    So it is validated and measured alike, and appears in the stream of the table. An item that is
-    there already is a `DuplicateItemException`
-    (https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ql-reference.insert.html), and
-    as the reason of a cancelled transaction a `DuplicateItem`
-    (https://github.com/amzn/smoke-dynamodb/pull/90). ministack's own one writes no stream record,
-    takes anything for the key of an index, forgets an item's size and index among the units, and
-    gives one reason alone, by another name.
-    """
-    from ministack.services import dynamodb
-
-    execute = dynamodb._execute_transaction  # noqa: SLF001 - they have no other door
-
-    def put(table: dict[str, Any], parsed: dict[str, Any]) -> dict[str, Any]:
-        item = parsed["item"]
-        return {
-            "TableName": parsed["table"],
-            # A document that came as a parameter is wrapped in its type.
-            "Item": item["M"] if set(item) == {"M"} else item,
-            "ConditionExpression": "attribute_not_exists(#key)",
-            "ExpressionAttributeNames": {"#key": table["pk_name"]},
-        }
-
-    def insert(table: dict[str, Any], parsed: dict[str, Any]) -> tuple[int, Any, Any]:
-        status, headers, body = dynamodb._put_item(put(table, parsed))  # noqa: SLF001
-        if status == 200:
-            return status, headers, b'{"Items":[]}'
-        if json.loads(body)["__type"].endswith("ConditionalCheckFailedException"):
-            return _refusal({"__type": "DuplicateItemException", "message": _DUPLICATE})
-        return status, headers, body
-
-    def transact(request: dict[str, Any]) -> tuple[int, Any, Any]:
-        parsed = []
-        with suppress(ValueError):
-            parsed = [
-                dynamodb._parse_partiql(each["Statement"], each.get("Parameters", []))  # noqa: SLF001
-                for each in _statements(request)
-            ]
-        tables = [dynamodb._tables.get(each["table"]) for each in parsed]  # noqa: SLF001
-        if not all(tables) or {each["op"] for each in parsed} != {"INSERT"}:
-            return _named_as_reasons(execute(request))
-        puts = [{"Put": put(*each)} for each in zip(tables, parsed, strict=True)]
-        more = {name: value for name, value in request.items() if name != "TransactStatements"}
-        status, headers, body = dynamodb._transact_write_items({"TransactItems": puts} | more)  # noqa: SLF001
-        answer = json.loads(body)
-        if status == 200:
-            return status, headers, json.dumps({"Responses": []} | answer).encode()
-        for reason in answer.get("CancellationReasons", ()):
-            if reason["Code"] == "ConditionalCheckFailed":
-                reason |= {"Code": "DuplicateItem", "Message": _DUPLICATE}
-        return _refusal(answer)
-
-    dynamodb._partiql_insert = insert  # noqa: SLF001
-    dynamodb._execute_transaction = transact  # noqa: SLF001
-
-
-def _named_as_reasons(answer: tuple[int, Any, bytes]) -> tuple[int, Any, bytes]:
-    """An answer whose reasons have the names of reasons; ministack gives them those of errors."""
-    status, headers, body = answer
-    refused = json.loads(body)
-    for reason in refused.get("CancellationReasons", ()):
-        reason["Code"] = reason["Code"].removesuffix("Exception")
-    return _refusal(refused) if status == 400 else (status, headers, body)
-
-
-def _refusal(body: dict[str, Any]) -> tuple[int, dict[str, str], bytes]:
-    headers = {"Content-Type": "application/x-amz-json-1.0", "x-amzn-errortype": body["__type"]}
-    return 400, headers, json.dumps(body, ensure_ascii=False).encode()
-
-
-def _stream_changes() -> None:
-    """Has what PartiQL updates and deletes appear in the table's stream: ministack forgets it."""
-    from ministack.services import dynamodb
-
-    def streamed(execute: Any) -> Any:
-        def executed(request: dict[str, Any]) -> Any:
-            before = [(place, deepcopy(item_at(*place))) for place in places(request)]
-            answer = execute(request)
-            for place, old in before:
-                new = item_at(*place)
-                if new != old:
-                    kind, table = "MODIFY" if new else "REMOVE", place[0]["TableName"]
-                    dynamodb._emit_stream_event(table, kind, old, new)  # noqa: SLF001
-            return answer
-
-        return executed
-
-    def item_at(table: dict[str, Any], partition: str, sort: str) -> Any:
-        return table["items"].get(partition, {}).get(sort)
-
-    def places(request: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str, str]]:
-        for each in _statements(request):
-            with suppress(ValueError, KeyError):
-                parsed = dynamodb._parse_partiql(each["Statement"], each.get("Parameters", []))  # noqa: SLF001
-                table = dynamodb._tables[parsed["table"]]  # noqa: SLF001
-                if parsed["op"] in ("UPDATE", "DELETE"):
-                    partition, sort, _, error = dynamodb._partiql_key_target(table, parsed)  # noqa: SLF001
-                    if not error:
-                        yield table, partition, sort
-
-    dynamodb._execute_statement = streamed(dynamodb._execute_statement)  # noqa: SLF001
-    dynamodb._execute_transaction = streamed(dynamodb._execute_transaction)  # noqa: SLF001
-
-
-def _statements(request: dict[str, Any]) -> list[dict[str, Any]]:
-    """What a request of PartiQL has executed: its only statement, a batch or a transaction."""
-    found = request.get("TransactStatements", request.get("Statements", [request]))
-    return found if isinstance(found, list) else []
 
 
 def _tell_what_authorizers_say() -> None:
@@ -651,27 +443,20 @@ def _count_hops() -> None:
 
 _OF_AUTHORIZER = re.compile(rb"\$context\.authorizer\.(\w+)")
 
-_PARTIQL = ("ExecuteStatement", "BatchExecuteStatement", "ExecuteTransaction")
-
-_DUPLICATE = "Duplicate primary key exists in table"
-
 
 def _main() -> None:
     threading.Thread(target=_die_with_starter, daemon=True, name="die-with-starter").start()
     # Not at the top of the file: only the emulator's own process needs (and waits for) this import.
     from ministack.app import main
 
-    _authorize_statements()
-    _ask_about_each_statement()
     _authorize_batches()
-    _insert_strictly()
-    _stream_changes()
     _tell_what_authorizers_say()
     # This program runs without the checkout on its path.
     sys.path.insert(0, str(WORKSPACE.parent))
-    from infra import emulated_deployments
+    from infra import emulated_deployments, emulated_statements
 
     emulated_deployments.make_strict()
+    emulated_statements.make_strict()
     _guard_the_accounts_settings()
     _wait_for_subscribers()
     _look_for_dkim()
