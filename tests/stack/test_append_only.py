@@ -116,7 +116,7 @@ class Attempts:
 
     def all(self) -> Iterator[tuple[str, Attempt]]:
         """By column."""
-        insert = f'INSERT INTO "{self._table}" VALUE {NAMES}'
+        insert = f'INSERT INTO "{self._table}" VALUE {NAMES}'  # noqa: S608 - of this file alone
         update = f"UPDATE \"{self._table}\" SET owner = 'thief' {WHERE}"  # noqa: S608 - as above
         for call in self._statements(insert, is_new=True):
             yield "`INSERT`", call
