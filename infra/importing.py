@@ -149,7 +149,7 @@ def import_rows(
         for place, row in enumerate(rows):
             try:
                 of_user.counts[import_row(row)] += 1
-            except (CreditsError, *FAULTS) as error:
+            except Exception as error:  # noqa: BLE001 - the rows of others go on
                 of_user.failures = [
                     Problem(row.line, "", "", session.words(error)),
                     *(

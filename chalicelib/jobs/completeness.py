@@ -19,7 +19,7 @@ counted where they live now, those who can receive credits now.
 import json
 import secrets
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -29,7 +29,7 @@ from chalicelib.allocations import zones_of_run
 from chalicelib.domain import calendar
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.completeness import Tally, tally_of
-from chalicelib.domain.errors import CreditsError, InvalidInput, TimezoneUnknown, Unreadable
+from chalicelib.domain.errors import CreditsError, InvalidInput
 from chalicelib.domain.fields import FieldReader
 from chalicelib.domain.instants import parse_instant
 from chalicelib.domain.ledger import LedgerEntry
@@ -42,7 +42,15 @@ from chalicelib.services import Services
 from chalicelib.store.database import Item
 from chalicelib.store.subscriptions import read_subscription
 
-from .records import Answer, Event, handle_records, in_this_context
+from .records import (
+    PASSING,
+    Answer,
+    Event,
+    describe_failure,
+    handle_records,
+    in_this_context,
+    note,
+)
 from .sweeps import TIME_TO_HAND_OVER
 
 USERS_A_PAGE = 100
@@ -158,13 +166,18 @@ def _count_strangers(
             if zone is None or not calendar.is_known(zone)
         }
         if lost:
-            logger().error("timezones unknown", users=len(lost), zones=dict(Counter(lost.values())))
+            logger().error("timezones unknown", users=len(lost), zones=_counted(lost.values()))
         tally += Tally.unchecked_of(*lost)
         after = page.last_user_id
         if after is None:
             return tally
         if check.range.is_whole and is_time_up():
             return check.range.parts(SEGMENT_BITS)
+
+
+def _counted(zones: Iterable[str | None]) -> dict[str, int]:
+    """How many users live in each zone, for the logs."""
+    return dict(Counter(zone or "unreadable" for zone in zones))
 
 
 def _report(services: Services, check: ZoneCheck, tally: Tally) -> None:
@@ -208,8 +221,11 @@ def _tallies(services: Services, period: Period, user_ids: list[str]) -> list[Ta
             subscription = read_subscription(item)
             entries = _entries_since(services, user_id, period)
             return tally_of(subscription, services.catalogue, period, entries, now)
-        except (InvalidInput, TimezoneUnknown, Unreadable) as error:
-            logger().error("user not checked", user_id=user_id, error=str(error))
+        except PASSING:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, the others are counted
+            note(error, user_id=user_id)
+            logger().error("user not checked", user_id=user_id, error=describe_failure(error))
             return Tally.unchecked_of(user_id)
 
     with ThreadPoolExecutor(services.threads) as pool:

@@ -126,12 +126,12 @@ class HistoryPage(NamedTuple):
 class ExpiringPage(NamedTuple):
     """One page of the expiry index: whose batches, and the sort key to go on after, if any.
 
-    ``instants``: when each of them expires.
+    ``instants``: when each of them expires, None where its key cannot be read.
     """
 
     user_ids: list[str]
     last_key: str | None
-    instants: list[datetime]
+    instants: list[datetime | None]
 
 
 class Draft(NamedTuple):
@@ -322,6 +322,10 @@ class LedgerStore:
                 high = middle
         return found
 
+    def items(self, user_id: str) -> Iterator[Item]:
+        """Every entry as stored, oldest first, whatever is wrong with it; for `read_line`."""
+        return self._items(user_id, "entry#", "entry$", page=1000, newest_first=False)
+
     def lines(self, user_id: str) -> Iterator[StoredLine]:
         """Every line as stored, oldest first. Raises `LedgerCorrupt` for one that is none."""
         return (line for line, _ in self._stored(user_id))
@@ -348,8 +352,8 @@ class LedgerStore:
 
     def _stored(self, user_id: str) -> Iterator[tuple[StoredLine, Item]]:
         last = 0
-        for item in self._items(user_id, "entry#", "entry$", page=1000, newest_first=False):
-            line = _line(item, last + 1)
+        for item in self.items(user_id):
+            line = read_line(item, last + 1)
             last = line.number
             yield line, item
 
@@ -388,11 +392,10 @@ class LedgerStore:
             limit=limit,
         )
         items = response["Items"]
-        keys = [item["expiry_key"]["S"] for item in items]
         return ExpiringPage(
-            [item["user_id"]["S"] for item in items],
+            [_owner(item) for item in items],
             end_of_page(response, "expiry_key"),
-            [parse_instant("expiry_key", key.partition("#")[0]) for key in keys],
+            [_expiry(item) for item in items],
         )
 
     # ── writing ──────────────────────────────────────────────────────────────────────────────────
@@ -759,7 +762,8 @@ def _entry(item: Item) -> LedgerEntry:
     return LedgerEntry.from_body(_owner(item), number, _attribute(item, number, "body"))
 
 
-def _line(item: Item, supposed: int) -> StoredLine:
+def read_line(item: Item, supposed: int = 0) -> StoredLine:
+    """An entry as the audit walks it. Raises `LedgerCorrupt`, with the number it should have."""
     number = _number(item, supposed)
     body, hash_ = (_attribute(item, number, name) for name in ("body", "hash"))
     erased = _attribute(item, number, "erased") if "erased" in item else None
@@ -769,6 +773,14 @@ def _line(item: Item, supposed: int) -> StoredLine:
 def _account(item: Item) -> Account:
     entry = _entry(item)
     return Account(entry.user_id, entry, _attribute(item, entry.number, "hash"))
+
+
+def _expiry(item: Item) -> datetime | None:
+    instant, _, _ = item["expiry_key"]["S"].partition("#")
+    try:
+        return parse_instant("expiry_key", instant)
+    except InvalidInput:
+        return None
 
 
 def _owner(item: Item) -> str:

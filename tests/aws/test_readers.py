@@ -3,7 +3,6 @@
 An item is damaged as a hand, a restore or a roll-back can damage it; the stores are the real ones.
 """
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -15,26 +14,10 @@ from chalicelib.store.database import Item
 from chalicelib.store.ledger import Performed, read_marker, read_reversal
 from chalicelib.store.mails import read_mail, record_id
 from chalicelib.store.subscriptions import read_subscription, readable
-from tests.aws.world import World, client
+from tests.aws.damage import damage, having, newer, without
+from tests.aws.world import World
 
 ENTRY = "entry#000000000001"
-
-
-def damage(table: str, key: Item, change: Callable[[Item], object]) -> Item:
-    """Changes an item of a table of the stage dev, whatever its condition."""
-    name = f"credits-dev-{table}"
-    item: Item = client("dynamodb").get_item(TableName=name, Key=key)["Item"]
-    change(item)
-    client("dynamodb").put_item(TableName=name, Item=item)
-    return item
-
-
-def without(name: str) -> Callable[[Item], object]:
-    return lambda item: item.pop(name)
-
-
-def having(name: str, value: dict[str, Any]) -> Callable[[Item], object]:
-    return lambda item: item.update({name: value})
 
 
 # --- Subscriptions --------------------------------------------------------------------------------
@@ -197,11 +180,6 @@ def test_a_seal_of_another_type_is_named(granted: World) -> None:
 
 def test_an_entry_of_a_newer_release_is_named(granted: World) -> None:
     key = {"user_id": {"S": "1"}, "entry": {"S": ENTRY}}
-
-    def newer(item: Item) -> None:
-        body = json.loads(item["body"]["S"])
-        item["body"] = {"S": json.dumps(body | {"schema": 99})}
-
     damage("ledger", key, newer)
     with pytest.raises(LedgerCorrupt, match="schema is none that this release knows"):
         granted.services.ledger.account("1")
