@@ -122,6 +122,27 @@ def test_a_damaged_subscription_can_be_removed(subscribed: World) -> None:
     assert subscribed.services.subscriptions.get_many(["1", "2"]) == {}
 
 
+def test_a_damaged_subscription_that_is_repaired_meanwhile_is_read_again(
+    subscribed: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = subscribed.services.subscriptions
+    key = {"user_id": {"S": "1"}}
+    whole = damage("subscriptions", key, without("version")) | {"version": {"N": "1"}}
+    reads: list[Item | None] = []
+    read = store._read
+
+    def overtaken(user_id: str) -> Item | None:
+        reads.append(read(user_id))
+        if len(reads) == 1:
+            damage("subscriptions", key, lambda item: item.update(whole))
+        return reads[-1]
+
+    monkeypatch.setattr(store, "_read", overtaken)
+    monkeypatch.setattr(store, "_pause", lambda _: None)
+    assert store.remove("1")
+    assert ["version" in item for item in reads if item] == [False, True]
+
+
 @pytest.mark.parametrize("edits", [{"N": "1"}, {"L": []}, {"S": ""}])
 def test_damaged_ids_of_edits_are_those_of_no_edit(subscribed: World, edits: Item) -> None:
     damage("subscriptions", {"user_id": {"S": "1"}}, having("edits", edits))
