@@ -13,10 +13,12 @@ from chalicelib.domain.errors import (
     IdempotencyKeyReused,
     InsufficientCredits,
     InvalidInput,
+    LedgerCorrupt,
     NotAllowed,
     NotFound,
     OutdatedEdit,
     TimezoneUnknown,
+    Unreadable,
     VersionConflict,
 )
 from chalicelib.refusals import field_errors
@@ -56,6 +58,8 @@ _KINDS: dict[type[CreditsError], _Kind] = {
         (OutdatedEdit, 422, "What is stored was observed later", _NONE),
         (NotAllowed, 422, "A rule of the product forbids this", _NONE),
         (TimezoneUnknown, 500, "What is stored of the user is wrong", _NONE),
+        (Unreadable, 500, "What is stored of the user is wrong", _NONE),
+        (LedgerCorrupt, 500, "What is stored of the user is wrong", _NONE),
     )
 }
 

@@ -10,11 +10,12 @@ are when they are left out, also of a PUT.
 
 import re
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from chalicelib.allocations import save_subscription
 from chalicelib.domain.edits import Edit, Editor, EditorKind, gives_more, shown_fields
-from chalicelib.domain.errors import InvalidInput, NotFound, VersionConflict
+from chalicelib.domain.errors import InvalidInput, NotFound, Unreadable, VersionConflict
 from chalicelib.domain.fields import FieldReader, parse_user_id
 from chalicelib.domain.instants import format_instant
 from chalicelib.domain.ledger import Account
@@ -28,7 +29,7 @@ from chalicelib.domain.subscriptions import (
     without_suppression,
 )
 from chalicelib.observability import logger
-from chalicelib.store.edits import KEY
+from chalicelib.store.edits import KEY, read_edit
 
 from . import cursors
 from .answers import Answer, why_not
@@ -147,12 +148,17 @@ def edits(call: Call) -> Answer:
     query.finish()
     listing = f"edits {user_id}"
     page = call.services.edits.newest_first(user_id, cursors.decode(listing, cursor, KEY), limit)
-    if not page.edits:
+    if not page.items:
         call.services.subscriptions.get(user_id)  # no edits since they are kept, or no such user
+    found: list[Edit] = []
+    for item in page.items:
+        with suppress(Unreadable):
+            found.append(read_edit(item))
     return Answer(
         {
             "user_id": user_id,
-            "items": [_shown_edit(edit) for edit in page.edits],
+            "items": [_shown_edit(edit) for edit in found],
+            "unreadable": len(page.items) - len(found),
             "next_cursor": page.last_key and cursors.encode(listing, page.last_key),
         }
     )

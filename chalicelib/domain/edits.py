@@ -12,8 +12,8 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from . import calendar
-from .errors import EditUnreadable
-from .instants import CLOCKS_DIFFER, format_instant, from_milliseconds, to_milliseconds
+from .damage import Damage, value_of
+from .instants import CLOCKS_DIFFER, format_instant, stored_instant, to_milliseconds
 from .notifications import MailKind
 from .plans import PlanCatalogue
 from .subscriptions import FIELDS, Moment, Subscription, instant_of, monthly_amount
@@ -81,21 +81,32 @@ class Edit:
 
     @classmethod
     def from_body(cls, user_id: str, body: str) -> "Edit":
-        """The edit that a stored body tells of. Raises `EditUnreadable`."""
-        try:
-            stored = json.loads(body)
-            if stored["schema"] != SCHEMA:
-                raise EditUnreadable(user_id, f"its schema is {stored['schema']!r}")
-            return cls(
-                user_id=user_id,
-                version=int(stored["version"]),
-                edited_at=from_milliseconds(stored["edited_at"]),
-                editor=Editor(EditorKind(stored["kind"]), stored["subject"]),
-                changes=tuple(Change(*change) for change in stored["changes"]),
-                correlation_id=stored["correlation_id"],
-            )
-        except (KeyError, OverflowError, RecursionError, TypeError, ValueError) as error:
-            raise EditUnreadable(user_id, f"{type(error).__name__} in its body") from error
+        """The edit that a stored body tells of. Raises `Damage`."""
+        stored = json.loads(body)
+        if not isinstance(stored, dict) or stored.get("schema") != SCHEMA:
+            raise Damage("is of another schema")
+        return cls(
+            user_id=user_id,
+            version=value_of(stored, "version", _whole),
+            edited_at=value_of(stored, "edited_at", stored_instant),
+            editor=Editor(
+                value_of(stored, "kind", EditorKind), value_of(stored, "subject", _text_or_none)
+            ),
+            changes=value_of(stored, "changes", lambda each: tuple(Change(*one) for one in each)),
+            correlation_id=value_of(stored, "correlation_id", _text_or_none),
+        )
+
+
+def _whole(value: object) -> int:
+    if type(value) is not int or value < 1:
+        raise Damage("is no version")
+    return value
+
+
+def _text_or_none(value: object) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise Damage("is no text")
+    return value
 
 
 def shown_fields(subscription: Subscription) -> dict[str, Any]:

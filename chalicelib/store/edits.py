@@ -11,19 +11,21 @@ from typing import Any, NamedTuple
 
 from pynamodb.connection import Connection
 
+from chalicelib.domain.damage import value_of
 from chalicelib.domain.edits import Edit
 
-from .database import Item, describe, end_of_page, get_text, text
+from .database import Item, describe, end_of_page, text
 from .partiql import Statement, insert
+from .reading import as_text, read
 
 KEY = r"\d{12}#[0-9a-f]{1,32}"
 """The form of a sort key."""
 
 
 class EditsPage(NamedTuple):
-    """One page of a user's edits, newest first, and the key to go on after (None: the end)."""
+    """Records of edits as stored, newest first, and the key to go on after (None: the end)."""
 
-    edits: list[Edit]
+    items: list[Item]
     last_key: str | None
 
 
@@ -46,10 +48,9 @@ class EditStore:
         return "Item" in response
 
     def newest_first(self, user_id: str, before: str | None, limit: int) -> EditsPage:
-        """A page of a user's edits, those before one of them. Raises `EditUnreadable`."""
+        """A page of a user's edits, those before one of them; for `read_edit` to read."""
         response = self._query(user_id, before, limit)
-        edits = [Edit.from_body(user_id, _body(item)) for item in response["Items"]]
-        return EditsPage(edits, end_of_page(response, "edit"))
+        return EditsPage(response["Items"], end_of_page(response, "edit"))
 
     def items(self, user_id: str) -> Iterator[Item]:
         """Every record of a user as it is stored, newest first."""
@@ -89,5 +90,12 @@ def key_of(version: int, edit_id: str) -> str:
     return f"{version:012}#{edit_id}"
 
 
-def _body(item: Item) -> str:
-    return get_text(item, "body") or ""
+def read_edit(item: Item) -> Edit:
+    """The record of an edit as the table has it. Raises `Unreadable`."""
+    user_id, key = item["user_id"]["S"], item["edit"]["S"]
+    return read("edit", f"user {user_id}, {key}", item, _edit)
+
+
+def _edit(item: Item) -> Edit:
+    user_id = item["user_id"]["S"]
+    return value_of(item, "body", lambda body: Edit.from_body(user_id, as_text(body)))

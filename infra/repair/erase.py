@@ -27,7 +27,8 @@ def erase(repair: Repair, arguments: argparse.Namespace) -> Summary:
     subjects = [name for subject in arguments.subject for name in _names(subject)]
     services = repair.services
     account = services.ledger.verify(user_id)
-    has_subscription = services.subscriptions.find(user_id) is not None
+    # Also one that cannot be read.
+    has_subscription = user_id in services.subscriptions.get_many([user_id], consistent=True)
     entries = account.next_number - 1
     texts = sum(
         without_texts(entry, subjects) != entry

@@ -28,7 +28,8 @@ from chalicelib.api.principal import Scope, caller_of
 from chalicelib.domain import addresses, calendar, fields, instants, ledger
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.completeness import Tally
-from chalicelib.domain.errors import InvalidInput, LedgerCorrupt
+from chalicelib.domain.edits import BY_LINK, Change, Edit, Editor, EditorKind
+from chalicelib.domain.errors import InvalidInput, LedgerCorrupt, Unreadable
 from chalicelib.domain.ledger import FIRST_HASH, Account, LedgerEntry, Request, entry_hash
 from chalicelib.domain.notifications import MailKind
 from chalicelib.domain.plans import CatalogueError, parse_catalogue
@@ -50,6 +51,7 @@ from chalicelib.messages import (
 )
 from chalicelib.services import PLANS_FILE
 from chalicelib.settings import Settings, TokenSettings
+from chalicelib.store.edits import read_edit
 from infra import arguments, csv_file, deploy, import_balances, import_subscriptions, plan_changes
 from infra.clock import parse_moment
 from infra.console import server as console
@@ -362,7 +364,27 @@ def verified(bodies: Json) -> Account:
     return verify("1", lines)
 
 
+EDITS = [
+    Edit("42", 3, NOW, Editor(EditorKind.ADMIN, "ada"), (Change("plan", None, "pro"),), "c-1"),
+    Edit("42", 4, NOW, BY_LINK, (Change("notifications", ["manual"], []),), None),
+]
+
+
+def read_edit_of(body: str) -> Edit:
+    """The record of an edit with that body."""
+    return read_edit({"user_id": {"S": "42"}, "edit": {"S": "3#a"}, "body": {"S": body}})
+
+
 LEDGERS = (
+    reader(
+        "record of an edit",
+        Kind.JSON,
+        tuple(edit.body() for edit in EDITS),
+        read_edit_of,
+        write=Edit.body,
+        own=Unreadable,
+        words=("admin", "backend", "import", "mail_events", "unsubscribe_link"),
+    ),
     reader(
         "ledger entry",
         Kind.JSON,

@@ -16,10 +16,11 @@ from chalicelib.domain.edits import (
     gives_more,
     shown_fields,
 )
-from chalicelib.domain.errors import EditUnreadable
+from chalicelib.domain.errors import Unreadable
 from chalicelib.domain.instants import CLOCKS_DIFFER
 from chalicelib.domain.notifications import MailKind
 from chalicelib.domain.subscriptions import FIELDS, Subscription, SuppressedBecause
+from chalicelib.store.edits import read_edit
 from tests.unit.test_subscriptions import ADA, CATALOGUE, at
 
 EDIT = Edit(
@@ -65,11 +66,17 @@ def test_an_edit_is_read_as_it_was_written() -> None:
         EDIT.body().replace("1768478400123", "99999999999999999999"),
         EDIT.body().replace('"email",', ""),
         EDIT.body().replace('"version":3', '"version":"three"'),
+        EDIT.body().replace('"version":3', '"version":0'),
+        EDIT.body().replace('"version":3', '"version":true'),
+        EDIT.body().replace('"subject":"ada"', '"subject":7'),
+        EDIT.body().replace('"correlation_id":"c-1"', '"correlation_id":[]'),
     ],
 )
 def test_a_body_that_this_release_does_not_write_is_one_error_by_name(body: str) -> None:
-    with pytest.raises(EditUnreadable, match=r"^an edit of the subscription of user 42 is unread"):
-        Edit.from_body("42", body)
+    item = {"user_id": {"S": "42"}, "edit": {"S": "000000000003#a"}, "body": {"S": body}}
+    with pytest.raises(Unreadable, match=r"^edit of user 42, 000000000003#a: body ") as refused:
+        read_edit(item)
+    assert "ädä" not in str(refused.value)
 
 
 def test_what_the_api_shows_has_every_field_that_can_be_edited() -> None:

@@ -48,6 +48,8 @@ export type ProblemCode =
   | "too_many_requests"
   | "internal_error"
   | "timezone_unknown"
+  | "ledger_corrupt"
+  | "unreadable"
   | "unavailable";
 
 /** A refusal of the API: the problem it answered with, whose `detail` is the message. */
