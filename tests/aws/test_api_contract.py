@@ -130,6 +130,7 @@ def examples(world: World, api: Api, monkeypatch: pytest.MonkeyPatch) -> list[Ex
     """A year in the life of user 42, who lives in New York, as far as the API shows it."""
     made = Examples(api)
     show = made.show
+    monkeypatch.setattr(world.services.subscriptions, "_new_id", lambda: "2439cd92f0f21435")
     ada = user("42")
     subscription = "/api/subscriptions/42"
     use = "/api/credits/use"
