@@ -49,6 +49,11 @@ def _parsed(request: Json) -> list[Json]:
     ]
 
 
+def _read(body: bytes) -> Json:
+    found: Json = json.loads(body)
+    return found
+
+
 # --- Rights ---------------------------------------------------------------------------------------
 
 
@@ -64,7 +69,7 @@ def _authorizing(known: Callable[..., list[tuple[str, str]]]) -> Callable[..., A
         if action.removeprefix("dynamodb:") not in _OPERATIONS:
             return known(action, body, region, account)
         try:
-            parsed = _parsed(json.loads(body))
+            parsed = _parsed(_read(body))
         except (ValueError, LookupError):
             return []
         tables = f"arn:aws:dynamodb:{region}:{account}:table"
@@ -163,7 +168,7 @@ def _insert(table: Json, parsed: Json) -> Answer:
     """
     asked = _put(table, parsed) | {"ReturnConsumedCapacity": "TOTAL"}
     status, headers, body = dynamodb._put_item(asked)  # noqa: SLF001
-    answer = json.loads(body)
+    answer = _read(body)
     if status == 200:
         _more_units[parsed["table"]] += answer["ConsumedCapacity"]["CapacityUnits"] - 1
         return status, headers, b'{"Items":[]}'
@@ -190,7 +195,7 @@ def _inserting(execute: Execute) -> Execute:
         puts = [{"Put": _put(*each)} for each in zip(tables, parsed, strict=True)]
         more = {name: value for name, value in request.items() if name != "TransactStatements"}
         status, headers, body = dynamodb._transact_write_items({"TransactItems": puts} | more)  # noqa: SLF001
-        answer = json.loads(body)
+        answer = _read(body)
         if status == 200:
             return status, headers, json.dumps({"Responses": []} | answer).encode()
         for reason in answer.get("CancellationReasons", ()):
@@ -232,7 +237,7 @@ def _measured(execute: Execute) -> Execute:
     def executed(request: Json) -> Answer:
         before = _more_units.copy()
         status, headers, body = execute(request)
-        answer = json.loads(body)
+        answer = _read(body)
         consumed = answer.get("ConsumedCapacity", [])
         for part in consumed if isinstance(consumed, list) else [consumed]:
             table = part["TableName"]

@@ -1,5 +1,6 @@
 """The stores by themselves: what is asked for again, what is refused, what is kept for how long."""
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -39,6 +40,7 @@ from chalicelib.store.ledger import (
     Outcome,
     Performed,
     _codes,
+    _insert_into,
     _is_lost_race,
     draft,
     fingerprint,
@@ -1369,6 +1371,133 @@ def test_a_cancelled_transaction_is_a_lost_race_if_others_are_the_only_reason(
         "CancellationReasons": [{"Code": code} for code in codes],
     }
     assert _is_lost_race(_codes(ClientError(response, "ExecuteTransaction"))) is expected
+
+
+@pytest.mark.parametrize(
+    "codes",
+    [
+        ["DuplicateItem"],
+        ["DuplicateItem", "None"],
+        ["None", "DuplicateItem"],
+        ["DuplicateItem", "TransactionConflict"],
+        ["DuplicateItem", "ValidationError"],
+        ["ConditionalCheckFailed", "None"],
+        ["DuplicateItemException"],
+    ],
+)
+def test_whichever_item_a_transaction_found_there_the_same_request_is_answered_as_before(
+    world: World, monkeypatch: pytest.MonkeyPatch, codes: list[str]
+) -> None:
+    """Which one is not asked: neither its place among the reasons nor its content is ours."""
+    granted(world, 1)
+    first = used(world, "a", 3)
+    calls = asked(world, monkeypatch)
+    cancelling(world, monkeypatch, codes)
+    again = used(world, "a", 3)
+    assert again == first._replace(replayed=True)
+    assert [name for name, _ in calls].count("TransactGetItems") == 1
+
+
+@pytest.mark.parametrize("codes", [["TransactionConflict"], ["ThrottlingError", "None"]])
+def test_a_marker_is_looked_up_only_where_something_was_there(
+    world: World, monkeypatch: pytest.MonkeyPatch, codes: list[str]
+) -> None:
+    granted(world, 1)
+    calls = asked(world, monkeypatch)
+    cancelling(world, monkeypatch, codes, times=1)
+    assert not used(world, "a", 3).replayed
+    assert "TransactGetItems" not in [name for name, _ in calls]
+
+
+def test_whoever_takes_the_number_first_is_followed_after_one_look_at_the_marker(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    granted(world, 1)
+    cancelling(world, monkeypatch, ["DuplicateItem", "None"], times=1)
+    calls = asked(world, monkeypatch)
+    usage = used(world, "a", 3)
+    assert (usage.entry.number, usage.replayed) == (2, False)
+    assert [name for name, _ in calls] == [
+        *("Query", "ExecuteTransaction", "TransactGetItems"),
+        *("Query", "ExecuteTransaction"),
+    ]
+
+
+def cancelling(
+    world: World, monkeypatch: pytest.MonkeyPatch, codes: list[str], times: int = 1000
+) -> None:
+    """So many transactions from now on are cancelled for these reasons."""
+    dynamodb = world.services._connection.client
+    original = dynamodb._make_api_call
+    left = [times]
+
+    def call(name: str, arguments: Any) -> Any:
+        if name == "ExecuteTransaction" and left[0]:
+            left[0] -= 1
+            response: Any = {
+                "Error": {"Code": "TransactionCanceledException", "Message": "no"},
+                "CancellationReasons": [{"Code": code} for code in codes],
+            }
+            raise ClientError(response, name)
+        return original(name, arguments)
+
+    monkeypatch.setattr(dynamodb, "_make_api_call", call)
+
+
+def test_an_answer_that_was_lost_is_asked_for_again_under_the_same_token(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DynamoDB may answer the second time that it is done, or that it is there: both are right."""
+    granted(world, 1)
+    endpoint: Any = world.services._connection.client._endpoint
+    original = endpoint._get_response
+    tokens: list[str] = []
+
+    def get_response(request: Any, operation_model: Any, context: Any) -> Any:
+        response = original(request, operation_model, context)
+        if operation_model.name == "ExecuteTransaction":
+            tokens.append(json.loads(request.body)["ClientRequestToken"])
+            if len(tokens) == 1:
+                return None, ReadTimeoutError(endpoint_url="dynamodb")
+        return response
+
+    monkeypatch.setattr(endpoint, "_get_response", get_response)
+    usage = used(world, "a", 3)
+    assert len(tokens) == 2
+    assert len({*tokens}) == 1
+    assert usage.entry.number == 2
+    assert [entry.amount for entry in world.services.ledger.history("1")] == [-3, 10]
+
+
+def test_one_spelling_serves_the_append_the_batch_and_the_transaction(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = asked(world, monkeypatch)
+    granted(world, 1)
+    made = draft(Account("2"), lambda who: domain.grant(who, 1, why("a"), world.now, "UTC", None))
+    other = draft(Account("3"), lambda who: domain.grant(who, 1, why("a"), world.now, "UTC", None))
+    assert made
+    assert other
+    world.services.ledger._append(made.item)
+    world.services.ledger.insert([other])
+    sent = dict(calls)
+    entry, marker = sent["ExecuteTransaction"]["TransactStatements"]
+    insert = 'INSERT INTO "credits-dev-ledger" VALUE '
+    attributes = insert + "{'user_id': ?, 'entry': ?, 'body': ?, 'hash': ?}"
+    assert entry["Statement"].startswith(insert)
+    assert marker["Statement"] == insert + (
+        "{'user_id': ?, 'entry': ?, 'request': ?, 'owner': ?, 'number': ?, 'expired': ?}"
+    )
+    alone = sent["ExecuteStatement"]
+    assert (alone["Statement"], alone["Parameters"]) == (attributes, [*made.item.values()])
+    (batched,) = sent["BatchExecuteStatement"]["Statements"]
+    assert batched == {"Statement": attributes, "Parameters": [*other.item.values()]}
+
+
+def test_a_statement_is_short_whatever_the_table_is_called_and_the_item_holds() -> None:
+    """DynamoDB takes 8,192 characters, and 255 for the name of a table."""
+    attributes = ("user_id", "entry", "body", "hash", "expiry_partition", "expiry_key")
+    assert len(_insert_into("t" * 255, attributes)) < 500
 
 
 def inserted_after(

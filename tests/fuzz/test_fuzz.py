@@ -82,6 +82,8 @@ NOT_FROM_OUTSIDE = {
     "infra/dashboard_picture.py Day._due_at": "the sample that is in the repository",
     "infra/dashboard_picture.py filled_in": "the dashboard that is in the repository",
     "infra/doctor/running.py _last_report": "a report that a function of ours wrote",
+    "infra/emulated_statements.py _parsed": "requests of PartiQL, in the emulator",
+    "infra/emulated_statements.py _read": "requests of PartiQL and their answers, in the emulator",
     "infra/emulator.py _extract_metrics.<locals>.appended": "log lines, in the emulator",
     "infra/local.py running_stack": "what this program wrote of the stack it runs",
     "infra/mails.py count_by_kind": "records that Powertools wrote",

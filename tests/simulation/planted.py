@@ -453,6 +453,17 @@ def _refused_is_done() -> AbstractContextManager[object]:
     return patch.object(LedgerStore, "insert", insert)
 
 
+@bug("an entry whose number was taken is taken for written")
+def _taken_is_written() -> AbstractContextManager[object]:
+    original = LedgerStore._append
+
+    def append(self: LedgerStore, item: Any) -> bool:
+        original(self, item)
+        return True
+
+    return patch.object(LedgerStore, "_append", append)
+
+
 @bug("what a batch has no room for is taken for done")
 def _throttled_is_done() -> AbstractContextManager[object]:
     original = LedgerStore.insert

@@ -116,15 +116,16 @@ class Attempts:
 
     def all(self) -> Iterator[tuple[str, Attempt]]:
         """By column."""
-        insert = f'INSERT INTO "{self._table}" VALUE {NAMES}'  # noqa: S608 - of this file alone
-        update = f"UPDATE \"{self._table}\" SET owner = 'thief' {WHERE}"  # noqa: S608 - as above
+        insert = f'INSERT INTO "{self._table}" VALUE {NAMES}'
+        update = f"UPDATE \"{self._table}\" SET owner = 'thief' {WHERE}"  # noqa: S608 - of this file alone
         for call in self._statements(insert, is_new=True):
             yield "`INSERT`", call
         for call in self._statements(insert):
             yield f"`INSERT` {OF_WHAT_EXISTS}", call
         for call in self._statements(update):
             yield "`UPDATE`", call
-        for call in self._statements(f'DELETE FROM "{self._table}" {WHERE}'):
+        delete = f'DELETE FROM "{self._table}" {WHERE}'  # noqa: S608 - as above
+        for call in self._statements(delete):
             yield "`DELETE`", call
         of_table = {"TableName": self._table}
         key = {**of_table, "Key": self.existing}

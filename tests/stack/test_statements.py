@@ -138,7 +138,7 @@ def test_all_that_partiql_changes_is_in_the_stream_and_nothing_else(table: Table
         return {"Statement": f"{words} {where}", "Parameters": parameters}
 
     update = f'UPDATE "{table.name}" SET words = ?'  # noqa: S608 - of this file alone
-    delete = f'DELETE FROM "{table.name}"'
+    delete = f'DELETE FROM "{table.name}"'  # noqa: S608 - of this file alone
     client.execute_statement(**table.insertion("a"))
     client.batch_execute_statement(Statements=[table.insertion("b"), table.insertion("a")])
     client.execute_transaction(TransactStatements=[table.insertion("c"), table.insertion("d")])
