@@ -325,7 +325,9 @@ class World:
         parts = path.split("/")
         is_of_user = parts[2] == "subscriptions"
         event: Json = {
-            "resource": "/api/subscriptions/{user_id}" if is_of_user else path,
+            "resource": "/".join(["/api/subscriptions/{user_id}", *parts[4:]])
+            if is_of_user
+            else path,
             "path": path,
             "httpMethod": method,
             "headers": {"Content-Type": "application/json", **(headers or {})},

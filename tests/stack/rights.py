@@ -100,8 +100,8 @@ def _partiql(call: Call) -> Iterator[Right]:
         update = read_update(statement)
         named = {*update.changed, *update.removed, *update.where}
         asked = (
-            ("dynamodb:Attributes", tuple(sorted(named))),
-            ("dynamodb:ReturnValues", "NONE"),
+            ("dynamodb:attributes", tuple(sorted(named))),
+            ("dynamodb:returnvalues", "NONE"),
         )
         yield Right("dynamodb:PartiQLUpdate", _table(update.table), asked)
 
