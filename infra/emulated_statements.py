@@ -178,7 +178,7 @@ def _insert(table: Json, parsed: Json) -> Answer:
 
 
 def _inserting(execute: Execute) -> Execute:
-    """A transaction of inserts is one of puts; of any other only the reasons are mended.
+    """A transaction of inserts and plain updates is one of puts and updates; others are left.
 
     Of each item that is there already the reason is `DuplicateItem`
     (https://github.com/amzn/smoke-dynamodb/pull/90 has seen it). ministack's own one gives one
@@ -190,34 +190,60 @@ def _inserting(execute: Execute) -> Execute:
         with suppress(ValueError, LookupError):
             parsed = _parsed(request)
         tables = [dynamodb._tables.get(each["table"]) for each in parsed]  # noqa: SLF001
-        if not all(tables) or {each["op"] for each in parsed} != {"INSERT"}:
-            return _named_as_reasons(execute(request))
-        puts = [{"Put": _put(*each)} for each in zip(tables, parsed, strict=True)]
+        pairs = [pair for pair in zip(tables, parsed, strict=True) if pair[0]]
+        writes = [write for pair in pairs if (write := _write(*pair))]
+        if not writes or len(writes) < len(parsed):
+            return execute(request)
         more = {name: value for name, value in request.items() if name != "TransactStatements"}
-        status, headers, body = dynamodb._transact_write_items({"TransactItems": puts} | more)  # noqa: SLF001
+        status, headers, body = dynamodb._transact_write_items({"TransactItems": writes} | more)  # noqa: SLF001
         answer = _read(body)
         if status == 200:
             return status, headers, json.dumps({"Responses": []} | answer).encode()
-        for reason in answer.get("CancellationReasons", ()):
-            if reason["Code"] == "ConditionalCheckFailed":
+        for write, reason in zip(writes, answer.get("CancellationReasons", ()), strict=False):
+            if "Put" in write and reason["Code"] == "ConditionalCheckFailed":
                 reason |= {"Code": "DuplicateItem", "Message": _DUPLICATE}
         return _refusal(answer)
 
     return executed
 
 
-def _named_as_reasons(answer: Answer) -> Answer:
-    """An answer whose reasons have the names of reasons; ministack gives them those of errors.
+def _write(table: Json, parsed: Json) -> Json | None:
+    """A statement as the part of a transaction that it is; None for one that is not known here."""
+    if parsed["op"] == "INSERT":
+        return {"Put": _put(table, parsed)}
+    values = {path[0]: value[1] for path, value in parsed.get("assignments", ())}
+    is_plain = (
+        parsed["op"] == "UPDATE"
+        and all(len(path) == 1 and value[0] == "lit" for path, value in parsed["assignments"])
+        and all(len(path) == 1 for path in parsed["removes"])
+        and _is_equal_to_values(parsed["where"])
+    )
+    where = {name: value for name, _, value in parsed["conditions"]}
+    keys = [table[key] for key in ("pk_name", "sk_name") if table.get(key)]
+    if not is_plain or not values or not {*keys} <= {*where}:
+        return None
+    removed = [path[0] for path in parsed["removes"]]
+    sets = ", ".join(f"#{name} = :{name}" for name in values)
+    removes = f" REMOVE {', '.join(f'#{name}' for name in removed)}" if removed else ""
+    return {
+        "Update": {
+            "TableName": parsed["table"],
+            "Key": {key: where[key] for key in keys},
+            "UpdateExpression": f"SET {sets}{removes}",
+            "ConditionExpression": " AND ".join(f"#{name} = :was_{name}" for name in where),
+            "ExpressionAttributeNames": {f"#{n}": n for n in (*values, *removed, *where)},
+            "ExpressionAttributeValues": {f":{name}": value for name, value in values.items()}
+            | {f":was_{name}": value for name, value in where.items()},
+        }
+    }
 
-    https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_ExecuteTransaction.html
-    """
-    status, headers, body = answer
-    if status == 200:
-        return answer
-    refused = json.loads(body)
-    for reason in refused.get("CancellationReasons", ()):
-        reason["Code"] = reason["Code"].removesuffix("Exception")
-    return status, headers, json.dumps(refused, ensure_ascii=False).encode()
+
+def _is_equal_to_values(where: Any) -> bool:
+    """Whether a condition is that some attributes have some values, all of them."""
+    if where[0] == "and":
+        return all(_is_equal_to_values(part) for part in where[1:])
+    _, operator, attribute, value = where if len(where) == 4 else ("", "", "", "")
+    return (where[0], operator, attribute[:1], value[:1]) == ("cmp", "=", ("path",), ("lit",))
 
 
 def _refusal(body: Json) -> Answer:

@@ -457,7 +457,7 @@ def test_a_dry_export_says_what_there_is_and_writes_nothing(
     world.grant("1", 30, "a")
     ran = terminal.run(export.main, "--user-id", "1", "--dry-run")
     assert (ran.status, ran.printed) == (0, "")
-    assert "a subscription and 1 ledger entries" in ran.said
+    assert "a subscription, 1 edits of it and 1 ledger entries" in ran.said
 
 
 # Erase --------------------------------------------------------------------------------------------
