@@ -48,6 +48,10 @@ def _suppress(services: Services, event: Event) -> None:
             failures += 1
             note(error)
             logger().error("mail event failed", error=describe_failure(error))
+        except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+            # Not what it says: a message that we cannot read may well quote an address.
+            failures += 1
+            logger().error("mail event unreadable", error=type(error).__name__)
         except Exception as error:  # noqa: BLE001 - whatever it is, the others go on
             failures += 1
             note(error)

@@ -389,7 +389,10 @@ def test_a_record_of_the_stream_that_cannot_be_read_becomes_a_dead_letter_and_ho
 
 @Damaged
 def test_the_bounce_of_a_subscription_that_cannot_be_read_stops_no_other(
-    six: World, change: Change, unexpected: Callable[[], list[dict[str, Any]]]
+    six: World,
+    change: Change,
+    monkeypatch: pytest.MonkeyPatch,
+    unexpected: Callable[[], list[dict[str, Any]]],
 ) -> None:
     damage_subscription(change)
 
@@ -402,11 +405,17 @@ def test_the_bounce_of_a_subscription_that_cannot_be_read_stops_no_other(
         }
         return {"Sns": {"Message": json.dumps(event)}}
 
-    event = {"Records": [bounce("1"), {}, bounce("2")]}
-    with pytest.raises(mail_events.SomeEventsFailed, match=r"^2 of 3 events failed$"):
+    find = six.services.subscriptions.find
+
+    def failing(user_id: str) -> Any:
+        return 1 / 0 if user_id == "3" else find(user_id)
+
+    monkeypatch.setattr(six.services.subscriptions, "find", failing)
+    event = {"Records": [bounce("1"), {}, bounce("3"), bounce("2")]}
+    with pytest.raises(mail_events.SomeEventsFailed, match=r"^3 of 4 events failed$"):
         mail_events.suppress_addresses(six.services, event, six.context)
     assert six.services.subscriptions.get("2").suppressed == "bounce"
-    assert [failure["kind"] for failure in unexpected()] == ["Unreadable", "KeyError"]
+    assert [failure["kind"] for failure in unexpected()] == ["Unreadable", "ZeroDivisionError"]
 
 
 # --- Sweeps and counts ----------------------------------------------------------------------------

@@ -118,6 +118,18 @@ def expired(world: CrashingWorld) -> None:
     world.settle()
 
 
+def unreadable(user_id: str) -> Step:
+    """A subscription of a release that was rolled back: its status is none that this one knows."""
+
+    def step(world: CrashingWorld) -> None:
+        items = world.table("subscriptions").items
+        for key, item in [*items.items()]:
+            if item["user_id"]["S"] == user_id:
+                items[key] = {**item, "status": {"S": "frozen"}}
+
+    return step
+
+
 # --- What is asked for ----------------------------------------------------------------------------
 
 
@@ -195,6 +207,17 @@ def _missed_months(world: CrashingWorld) -> None:
 def _handed_back(world: CrashingWorld) -> None:
     """It names nobody: it comes back, and in the end is a dead letter."""
     world.queue("allocations").append(Message("poison", '{"user_ids":[]}'))
+    tick(world, "allocation", FEBRUARY)
+
+
+@workflow(
+    "allocation",
+    "allocation beside a user who cannot be read",
+    subscribed("ada", "bob", "cem", notifications=[]),
+    unreadable("bob"),
+)
+def _beside_the_unreadable(world: CrashingWorld) -> None:
+    """The message of all three comes back for one, and in the end is a dead letter."""
     tick(world, "allocation", FEBRUARY)
 
 

@@ -123,6 +123,9 @@ AIMS: dict[str, tuple[str, ...]] = {
 """At which calls trouble can aim in each kind of step; any call is an aim, too."""
 
 CALM = Troubles()
+WORK = frozenset({"allocations", "expiries", "notifications"})
+"""The kinds of steps in which an item of one of several users can be damaged for a while."""
+
 OF_NAMED_USERS = frozenset(
     {"Query ledger", "ExecuteStatement ledger", "BatchExecuteStatement ledger"}
 )
@@ -180,7 +183,7 @@ class Life(RuleBasedStateMachine):
         # Who reads late reads what was there before the step before this one.
         self.past, self.present = self.present, self.world.aws.state.copy()
         self.oracle.remember()
-        troubles = self._troubles(drawn or [], AIMS.get(kind, ()))
+        troubles = self._troubles(drawn or [], kind)
         self.story.append(f"{show(self.world.now)}  {words}")
         before = {name: len(self.world.queue(name)) for name in self.archive}
         reads_the_past = any(trouble.fault is Fault.STALE for trouble in troubles.all)
@@ -213,9 +216,13 @@ class Life(RuleBasedStateMachine):
         told = [trouble.told() for trouble in troubles.all if trouble.struck]
         self.story[-1] = "; ".join((self.story[-1], *told))
 
-    def _troubles(self, drawn: Drawn, aims: Sequence[str]) -> Troubles:
+    def _troubles(self, drawn: Drawn, kind: str) -> Troubles:
         """What was drawn, among the faults of this life and the aims of this step."""
-        faults = self.profile.faults
+        aims = AIMS.get(kind, ())
+        faults = tuple(
+            Fault.THROTTLED if fault is Fault.UNREADABLE and kind not in WORK else fault
+            for fault in self.profile.faults
+        )
         if Fault.MEANWHILE in faults:
             faults = (*faults, Fault.MEANWHILE, Fault.MEANWHILE)
         aims = (*aims, "")
@@ -760,6 +767,7 @@ class Life(RuleBasedStateMachine):
                 before,
                 messages if failed is None else failed,
                 smoothly=self.smooth(troubles) and is_alone,
+                spared=_spared(troubles) if is_alone else None,
             )
 
     # --- Reading ----------------------------------------------------------------------------------
@@ -919,7 +927,14 @@ def void(_: object) -> None:
 
 
 def _spared(troubles: Troubles) -> list[str] | None:
-    """Whose calls met trouble, where all of it is about some users; None where it is not."""
-    if troubles.is_dead or not all(kind_of(call) in OF_NAMED_USERS for call in troubles.struck):
+    """Whose calls or items met trouble, where all is about some users; None where it is not."""
+    damaged = [who for trouble in troubles.all for who in trouble.unreadable]
+    calls = [
+        call
+        for trouble in troubles.all
+        if trouble.fault is not Fault.UNREADABLE
+        for call in trouble.struck
+    ]
+    if troubles.is_dead or not all(kind_of(call) in OF_NAMED_USERS for call in calls):
         return None
-    return [who for call in troubles.struck for who in users_of(call)]
+    return [*damaged, *(who for call in calls for who in users_of(call))]

@@ -11,7 +11,7 @@ import itertools
 import json
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -489,11 +489,12 @@ class Oracle:
         failed: Sequence[Message],
         *,
         smoothly: bool,
+        spared: Collection[str] | None = None,
     ) -> None:
         """Mails may have been sent, and messages handled: were they the right ones, and once?
 
-        What was predicted before the delivery and what would be now are both right: the messages
-        of a batch can be about the same mail.
+        ``spared``: as for `delivered`. What was predicted before the delivery and what would be now
+        are both right: the messages of a batch can be about the same mail.
         """
         possible = [
             (message, [*before, *self.predictions(message)]) for message, before in predicted
@@ -526,7 +527,8 @@ class Oracle:
             )
             self.sent[offer[1]] = mail.subject
         for message, offers in possible:
-            self._handled(message, offers, message in failed, smoothly=smoothly)
+            is_spared = spared is None or json.loads(message.body)["user_id"] in spared
+            self._handled(message, offers, message in failed, smoothly=smoothly or not is_spared)
 
     def _handled(
         self,
