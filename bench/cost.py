@@ -93,7 +93,7 @@ class Size(StrEnum):
     SMALL = "small"
 
 
-ALARMS = {Size.FULL: 68, Size.SMALL: 23}
+ALARMS = {Size.FULL: 71, Size.SMALL: 23}
 METRICS = {Size.FULL: tuple(Metric), Size.SMALL: tuple(map(Metric, metrics_of_small()))}
 DASHBOARDS = {Size.FULL: 1, Size.SMALL: 0}
 

@@ -31,7 +31,6 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.workload import Context, sqs_event
-from chalicelib.domain.subscriptions import register
 from chalicelib.jobs import workers
 from chalicelib.messages import USERS_A_MESSAGE, EntryPosted, UsersMessage
 from chalicelib.queues import chunks
@@ -140,7 +139,7 @@ def subscribe(services: Services, user_ids: list[str]) -> None:
             "started_at": "2026-01-01T00:00:00Z",
             "eligible_from": "2026-09-30T22:00:00Z",
         }
-        services.subscriptions.put(register(values, services.catalogue, START))
+        stacks.enter(services, values, START)
 
     with ThreadPoolExecutor(stacks.THREADS) as pool:
         list(pool.map(put, user_ids))

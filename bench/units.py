@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -26,7 +26,8 @@ from rich.table import Table
 from bench.workload import Context, sqs_event
 from chalicelib import operations
 from chalicelib.domain import calendar
-from chalicelib.domain.subscriptions import register
+from chalicelib.domain.edits import BY_IMPORT
+from chalicelib.domain.subscriptions import Subscription
 from chalicelib.jobs import workers
 from chalicelib.messages import USERS_A_MESSAGE, UsersMessage
 from chalicelib.queues import chunks
@@ -108,6 +109,7 @@ class Bench:
         for batches in (1, 3, 10):
             yield self._use(batches)
         yield self._expire(starter)
+        yield self._edit(pro)
 
     def worker_speed(self) -> str:
         """How fast one worker allocates here, and what of it is its own work."""
@@ -133,8 +135,7 @@ class Bench:
                 "status": "active",
                 "started_at": "2026-01-01T00:00:00Z",
             }
-            described = register(values, self._services.catalogue, self._start)
-            self._services.subscriptions.put(described)
+            stacks.enter(self._services, values, self._start)
         return user_ids
 
     def _allocate(self, name: str, user_ids: list[str]) -> Figure:
@@ -158,6 +159,17 @@ class Bench:
         if answer["batchItemFailures"]:
             raise RuntimeError(f"{name}: {answer}")
         return _figure(name, measured, len(user_ids))
+
+    def _edit(self, user_ids: list[str]) -> Figure:
+        def to_business(present: Subscription | None) -> Subscription:
+            if present is None:
+                raise RuntimeError("nobody is registered")
+            return replace(present, plan="business", version=present.version + 1)
+
+        with self._meter.measuring() as measured:
+            for user_id in user_ids:
+                self._services.subscriptions.change(user_id, to_business, BY_IMPORT, self._now)
+        return _figure("edit a subscription", measured, len(user_ids))
 
     def _use(self, batches: int) -> Figure:
         users = [f"use-{batches}-{number}" for number in range(20)]
@@ -192,7 +204,7 @@ class Bench:
             "started_at": "2026-01-01T00:00:00Z",
         }
         services = self._services
-        services.subscriptions.put(register(values, services.catalogue, services.now()))
+        stacks.enter(services, values, services.now())
 
 
 def _figure(name: str, measured: Meter, operations_run: int) -> Figure:

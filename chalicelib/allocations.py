@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from chalicelib.domain import calendar, ledger
 from chalicelib.domain.calendar import Period
-from chalicelib.domain.errors import CreditsError, InvalidInput, LedgerCorrupt, TimezoneUnknown
+from chalicelib.domain.edits import Editor
+from chalicelib.domain.errors import CreditsError, InvalidInput, TimezoneUnknown, Unreadable
 from chalicelib.domain.ledger import Account, LedgerEntry
 from chalicelib.domain.subscriptions import (
     Subscription,
@@ -76,10 +77,18 @@ def next_due_allocation(
     due = due_periods(subscription, catalogue, account.allocated_through, as_of, now)
     if not due:
         return None
+    amount = monthly_amount(subscription, catalogue)
+    if subscription.allocation_amount is not None and amount < subscription.allocation_amount:
+        logger().warning(
+            "own amount above the cap of its plan",
+            user_id=account.user_id,
+            allocation_amount=subscription.allocation_amount,
+            allocated=amount,
+        )
     return ledger.allocate(
         account,
         due[0],
-        monthly_amount(subscription, catalogue),
+        amount,
         subscription.timezone,
         catalogue.get(subscription.plan).credit_lifetime_days,
         now,
@@ -94,7 +103,10 @@ class Saved(NamedTuple):
 
 
 def save_subscription(
-    services: Services, user_id: str, decide: Callable[[Subscription | None], Subscription]
+    services: Services,
+    user_id: str,
+    decide: Callable[[Subscription | None], Subscription],
+    by: Editor,
 ) -> Saved:
     """Writes what ``decide`` makes of a subscription, and posts what is due to it from then on.
 
@@ -104,7 +116,7 @@ def save_subscription(
     # Not imported by those who only read.
     from chalicelib.store.database import FAULTS
 
-    subscription = services.subscriptions.change(user_id, decide)
+    subscription = services.subscriptions.change(user_id, decide, by, services.now())
     posted: list[LedgerEntry] = []
     now = services.now()
     try:
@@ -190,13 +202,18 @@ def _due_to(
 ) -> Iterator[Due | NotJudged]:
     as_of = calendar.month_start(timezone, period)
     now = services.now()
-    for user_id, subscription in services.subscriptions.get_many(user_ids).items():
+    # Not imported by those who only read.
+    from chalicelib.store.subscriptions import read_subscription
+
+    for user_id, item in services.subscriptions.get_many(user_ids).items():
+        reason = None
         try:
+            subscription = read_subscription(item)
+            reason = not_allocated_because(subscription, services.catalogue)
             account = services.ledger.account(user_id)
             while entry := next_due_allocation(services, account, subscription, as_of, now):
                 yield Due(entry, subscription.timezone)
                 account = Account(user_id, entry)
-        except (InvalidInput, LedgerCorrupt, TimezoneUnknown) as error:
-            reason = not_allocated_because(subscription, services.catalogue)
+        except (InvalidInput, TimezoneUnknown, Unreadable) as error:
             code, words = (reason.value, reason.words) if reason else (error.code, str(error))
             yield NotJudged(user_id, timezone, code, words)

@@ -195,6 +195,28 @@ class EntryPosted:
 
 
 @dataclass(frozen=True, slots=True)
+class StrangeRecord:
+    """A record of the ledger's stream whose entry nobody can name: for a person to look at.
+
+    `parse_notification` refuses it, so that it becomes a dead letter.
+    """
+
+    event_id: str | None
+    keys: object
+    correlation_id: str | None = None
+
+    def body(self) -> str:
+        """The message text."""
+        return _encode(
+            {
+                "event_id": self.event_id,
+                "keys": self.keys,
+                "correlation_id": self.correlation_id,
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class ExpiringSoon:
     """Credits of a user expire at an instant, if they are not used before; as of a tick's time."""
 

@@ -67,6 +67,10 @@ class Metric(StrEnum):
     LEDGERS_CORRUPT = "LedgersCorrupt"
     """Of those, the ones with a line that is wrong."""
 
+    UNEXPECTED_FAILURES = "UnexpectedFailures"
+    """What should not happen: an item that cannot be read, or a bug of ours. Of one user or record,
+    each time it is met; the others of the invocation were served."""
+
     @property
     def unit(self) -> str:
         """What CloudWatch calls its unit."""

@@ -7,6 +7,7 @@ is logged meanwhile has it. Users are named by id at most; addresses and tokens 
 """
 
 import logging
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -14,7 +15,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from chalicelib import metrics
-from chalicelib.domain.errors import InvalidInput
+from chalicelib.domain.errors import CreditsError, InvalidInput
 from chalicelib.domain.fields import parse_correlation_id
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 SERVICE = "credits"
 """The service in every line, and the logger that Chalice writes to: it goes by the app's name."""
+
+MOST_PLACES = 40
+"""How much of a traceback is logged, its end first."""
 
 _correlation_id: ContextVar[str | None] = ContextVar("correlation_id", default=None)
 
@@ -59,6 +63,30 @@ def observe(event: Any, handle: Callable[[Any], Any]) -> Any:
             return handle(event)
         finally:
             metrics.flush()
+
+
+def unexpected(error: Exception, **about: Any) -> None:
+    """Logs what should not have happened to one of many, and counts it for an alarm.
+
+    For whoever goes on with the others. Of our own errors it says what they say; the words of
+    others can quote anything, an address too, so of those it says the kind and the place alone.
+    """
+    metrics.count(metrics.Metric.UNEXPECTED_FAILURES)
+    said = str(error) if isinstance(error, CreditsError) else None
+    kind = type(error).__name__
+    logger().error("unexpected failure", kind=kind, said=said, trace=trace(error), **about)
+
+
+def trace(error: BaseException) -> list[str]:
+    """Where an error was raised, and what caused it: kinds and places, and no words."""
+    places: list[str] = []
+    cause: BaseException | None = error
+    while cause is not None and len(places) < MOST_PLACES:
+        places.append(type(cause).__name__)
+        frames = traceback.extract_tb(cause.__traceback__)
+        places += [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in reversed(frames)]
+        cause = cause.__cause__ or cause.__context__
+    return places[:MOST_PLACES]
 
 
 @cache

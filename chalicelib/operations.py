@@ -32,9 +32,9 @@ def allocate_by_hand(  # noqa: PLR0913 - one for each thing an admin can say
     """Grants (positive) or claws back (negative) credits in an admin's name.
 
     A grant never expires unless ``expires_in_days`` says so, in local days of the user. The user
-    is told by mail unless ``notify`` is false. Raises `NotFound` for an unknown user and
-    `InsufficientCredits` for a claw-back the balance cannot cover; with ``up_to_available`` one
-    takes what is left.
+    is told by mail unless ``notify`` is false. Raises `NotFound` for an unknown user,
+    `InvalidInput` for a grant above the cap of their plan, and `InsufficientCredits` for a
+    claw-back the balance cannot cover; with ``up_to_available`` one takes what is left.
     """
     if amount > 0 and up_to_available:
         raise InvalidInput.of(
@@ -53,6 +53,11 @@ def allocate_by_hand(  # noqa: PLR0913 - one for each thing an admin can say
             return ledger.claw_back_what_is_left(account, -amount, request, now)
         if amount < 0:
             return ledger.claw_back(account, -amount, request, now)
+        if amount > (cap := services.catalogue.cap_of(subscription.plan)):
+            raise InvalidInput.of(
+                "amount",
+                f"must be at most {cap:,} for a user of plan {subscription.plan!r}; is {amount:,}",
+            )
         return ledger.grant(account, amount, request, now, subscription.timezone, expires_in_days)
 
     described = {

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from chalicelib.mails.sending import Mailer
     from chalicelib.queues import Queues
     from chalicelib.reports import Reports
+    from chalicelib.store.edits import EditStore
     from chalicelib.store.ledger import LedgerStore
     from chalicelib.store.mails import MailRecords
     from chalicelib.store.subscriptions import SubscriptionStore
@@ -78,7 +79,15 @@ class Services:
         """The subscriptions table."""
         from chalicelib.store.subscriptions import SubscriptionStore
 
-        return SubscriptionStore(self._connection, self.settings.subscriptions_table)
+        table = self.settings.subscriptions_table
+        return SubscriptionStore(self._connection, table, self.edits)
+
+    @cached_property
+    def edits(self) -> "EditStore":
+        """The table of edits of subscriptions."""
+        from chalicelib.store.edits import EditStore
+
+        return EditStore(self._connection, self.settings.edits_table)
 
     @cached_property
     def queues(self) -> "Queues":

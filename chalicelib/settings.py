@@ -31,6 +31,7 @@ class Settings:
     checks_queue_url: str = ""
     reports_bucket: str = ""
     mails_table: str = ""
+    edits_table: str = ""
     mail_from: str = ""
     mail_configuration_set: str = ""
     mails_a_second: float = 0.0
@@ -70,6 +71,7 @@ class Settings:
             checks_queue_url=environment.get("CHECKS_QUEUE_URL", ""),
             reports_bucket=environment.get("REPORTS_BUCKET", ""),
             mails_table=environment.get("MAILS_TABLE", ""),
+            edits_table=environment.get("EDITS_TABLE", ""),
             mail_from=environment.get("MAIL_FROM", ""),
             mail_configuration_set=environment.get("MAIL_CONFIGURATION_SET", ""),
             mails_a_second=_number(environment, "MAILS_A_SECOND", float, 0.0, 0.0, 1e6)

@@ -386,6 +386,17 @@ SYMPTOMS = (
         missing=Missing.SAYS_NOTHING,
         in_small=True,
     ),
+    # Whatever it is, it is of one user or record, and is met again until somebody looks. Where it
+    # keeps work from being done it ends as a dead letter, too, half an hour later.
+    Symptom(
+        "unexpected-failures",
+        "Something stored cannot be read, or a bug was met; the other users were served.",
+        _whole_service,
+        NAMESPACE,
+        "UnexpectedFailures",
+        Statistic.SUM,
+        PerStage(dev=1, prod=1),
+    ),
     # Of what is over SES's rate, which is normal, nothing is counted. Some addresses fail always.
     Symptom(
         "mails-failed",

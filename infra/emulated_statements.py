@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from copy import deepcopy
-from typing import Any
+from typing import Any, Self
 
-from ministack.core import iam_actions
+from ministack.core import iam_actions, iam_evaluator
 from ministack.services import dynamodb
 
 Json = dict[str, Any]
@@ -28,6 +28,7 @@ def make_strict() -> None:
     """
     checks = iam_actions.dynamodb_transaction_checks
     iam_actions.dynamodb_transaction_checks = _authorizing(checks)
+    iam_evaluator.enforce = _seeing_each(iam_evaluator.enforce)
     dynamodb._partiql_insert = _insert  # noqa: SLF001 - they have no other door
     dynamodb._execute_statement = _streamed(_measured(dynamodb._execute_statement))  # noqa: SLF001
     dynamodb._batch_execute_statement = _measured(dynamodb._batch_execute_statement)  # noqa: SLF001
@@ -75,13 +76,72 @@ def _authorizing(known: Callable[..., list[tuple[str, str]]]) -> Callable[..., A
         return [
             (
                 f"dynamodb:PartiQL{each['op'].capitalize()}",
-                f"{tables}/{each['table']}"
-                + (f"/index/{each['index']}" if each.get("index") else ""),
+                _Asked(
+                    f"{tables}/{each['table']}"
+                    + (f"/index/{each['index']}" if each.get("index") else ""),
+                    _conditions(each),
+                ),
             )
             for each in parsed
         ]
 
     return checks
+
+
+class _Asked(str):
+    """A resource, and what IAM's conditions can ask about the one statement that goes to it."""
+
+    __slots__ = ("conditions",)
+    conditions: Json
+
+    def __new__(cls, resource: str, conditions: Json) -> Self:
+        asked = super().__new__(cls, resource)
+        asked.conditions = conditions
+        return asked
+
+
+def _conditions(parsed: Json) -> Json:
+    """The top-level attributes that a statement names, also in conditions, and what it returns.
+
+    https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/specifying-conditions.html
+    https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazondynamodb.html
+    """
+    if parsed["op"] == "INSERT":
+        return {"dynamodb:Attributes": sorted(parsed["item"])}
+    if parsed["op"] != "UPDATE":
+        return {}
+    changed = [path for path, _ in parsed["assignments"]]
+    read = (*_paths(parsed["where"]), *_paths(parsed["assignments"]))
+    named = {path[0] for path in (*changed, *parsed["removes"], *read)}
+    returned = (parsed["returning"] or "NONE").upper().removesuffix(" *").replace(" ", "_")
+    return {
+        "dynamodb:Attributes": sorted(named),
+        "dynamodb:ReturnValues": returned.replace("MODIFIED", "UPDATED"),
+    }
+
+
+def _paths(node: Any) -> Iterator[list[str]]:
+    """Every attribute that an expression reads, with what is asked of inside it."""
+    if isinstance(node, tuple) and node and node[0] == "path":
+        yield node[1]
+    elif isinstance(node, tuple | list):
+        for part in node:
+            yield from _paths(part)
+
+
+def _seeing_each(known: Callable[..., Any]) -> Callable[..., Any]:
+    """Has IAM's conditions see of a request the statement that is authorized.
+
+    ministack shows them the request as a whole, and nothing of its statements.
+    """
+
+    def enforce(*asked: Any, resource_arn: str = "*", **more: Any) -> Any:
+        if isinstance(resource_arn, _Asked):
+            context = more.get("service_context") or {}
+            more["service_context"] = {**context, **resource_arn.conditions}
+        return known(*asked, resource_arn=resource_arn, **more)
+
+    return enforce
 
 
 # --- INSERT ---------------------------------------------------------------------------------------
@@ -118,7 +178,7 @@ def _insert(table: Json, parsed: Json) -> Answer:
 
 
 def _inserting(execute: Execute) -> Execute:
-    """A transaction of inserts is one of puts; any other is left as it is.
+    """A transaction of inserts and plain updates is one of puts and updates; others are left.
 
     Of each item that is there already the reason is `DuplicateItem`
     (https://github.com/amzn/smoke-dynamodb/pull/90 has seen it). ministack's own one gives one
@@ -130,20 +190,60 @@ def _inserting(execute: Execute) -> Execute:
         with suppress(ValueError, LookupError):
             parsed = _parsed(request)
         tables = [dynamodb._tables.get(each["table"]) for each in parsed]  # noqa: SLF001
-        if not all(tables) or {each["op"] for each in parsed} != {"INSERT"}:
+        pairs = [pair for pair in zip(tables, parsed, strict=True) if pair[0]]
+        writes = [write for pair in pairs if (write := _write(*pair))]
+        if not writes or len(writes) < len(parsed):
             return execute(request)
-        puts = [{"Put": _put(*each)} for each in zip(tables, parsed, strict=True)]
         more = {name: value for name, value in request.items() if name != "TransactStatements"}
-        status, headers, body = dynamodb._transact_write_items({"TransactItems": puts} | more)  # noqa: SLF001
+        status, headers, body = dynamodb._transact_write_items({"TransactItems": writes} | more)  # noqa: SLF001
         answer = _read(body)
         if status == 200:
             return status, headers, json.dumps({"Responses": []} | answer).encode()
-        for reason in answer.get("CancellationReasons", ()):
-            if reason["Code"] == "ConditionalCheckFailed":
+        for write, reason in zip(writes, answer.get("CancellationReasons", ()), strict=False):
+            if "Put" in write and reason["Code"] == "ConditionalCheckFailed":
                 reason |= {"Code": "DuplicateItem", "Message": _DUPLICATE}
         return _refusal(answer)
 
     return executed
+
+
+def _write(table: Json, parsed: Json) -> Json | None:
+    """A statement as the part of a transaction that it is; None for one that is not known here."""
+    if parsed["op"] == "INSERT":
+        return {"Put": _put(table, parsed)}
+    values = {path[0]: value[1] for path, value in parsed.get("assignments", ())}
+    is_plain = (
+        parsed["op"] == "UPDATE"
+        and all(len(path) == 1 and value[0] == "lit" for path, value in parsed["assignments"])
+        and all(len(path) == 1 for path in parsed["removes"])
+        and _is_equal_to_values(parsed["where"])
+    )
+    where = {name: value for name, _, value in parsed["conditions"]}
+    keys = [table[key] for key in ("pk_name", "sk_name") if table.get(key)]
+    if not is_plain or not values or not {*keys} <= {*where}:
+        return None
+    removed = [path[0] for path in parsed["removes"]]
+    sets = ", ".join(f"#{name} = :{name}" for name in values)
+    removes = f" REMOVE {', '.join(f'#{name}' for name in removed)}" if removed else ""
+    return {
+        "Update": {
+            "TableName": parsed["table"],
+            "Key": {key: where[key] for key in keys},
+            "UpdateExpression": f"SET {sets}{removes}",
+            "ConditionExpression": " AND ".join(f"#{name} = :was_{name}" for name in where),
+            "ExpressionAttributeNames": {f"#{n}": n for n in (*values, *removed, *where)},
+            "ExpressionAttributeValues": {f":{name}": value for name, value in values.items()}
+            | {f":was_{name}": value for name, value in where.items()},
+        }
+    }
+
+
+def _is_equal_to_values(where: Any) -> bool:
+    """Whether a condition is that some attributes have some values, all of them."""
+    if where[0] == "and":
+        return all(_is_equal_to_values(part) for part in where[1:])
+    _, operator, attribute, value = where if len(where) == 4 else ("", "", "", "")
+    return (where[0], operator, attribute[:1], value[:1]) == ("cmp", "=", ("path",), ("lit",))
 
 
 def _refusal(body: Json) -> Answer:

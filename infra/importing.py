@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from chalicelib.domain.errors import CreditsError
+from chalicelib.domain.errors import CreditsError, Unreadable
 from chalicelib.domain.plans import CatalogueError, PlanCatalogue, parse_catalogue
 from chalicelib.services import PLANS_FILE, Services, read_clock
 from chalicelib.store.database import FAULTS
@@ -109,6 +109,11 @@ def user_id_of(row: Row) -> str:
     return row.values["user_id"].strip()
 
 
+def unreadable(error: Unreadable) -> str:
+    """Why a row cannot be compared with what is stored."""
+    return f"what is stored cannot be read ({error}); leave the row out until it is repaired"
+
+
 def read_many(
     keys: Sequence[Key],
     read: Callable[[Sequence[Key]], Mapping[Key, Value]],
@@ -144,7 +149,7 @@ def import_rows(
         for place, row in enumerate(rows):
             try:
                 of_user.counts[import_row(row)] += 1
-            except (CreditsError, *FAULTS) as error:
+            except Exception as error:  # noqa: BLE001 - the rows of others go on
                 of_user.failures = [
                     Problem(row.line, "", "", session.words(error)),
                     *(

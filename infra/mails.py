@@ -27,6 +27,7 @@ from rich.table import Table
 
 from chalicelib.domain import calendar, ledger
 from chalicelib.domain.calendar import Period
+from chalicelib.domain.errors import Unreadable
 from chalicelib.domain.ledger import Account, LedgerEntry, Request
 from chalicelib.domain.notifications import MailKind
 from chalicelib.domain.plans import parse_catalogue
@@ -34,6 +35,7 @@ from chalicelib.domain.subscriptions import Subscription, register
 from chalicelib.mails import facts
 from chalicelib.mails.rendering import Mail, render
 from chalicelib.services import PLANS_FILE
+from chalicelib.store.mails import MailStatus, read_mail
 from infra import local, packaging
 
 PICTURES = packaging.ROOT / "docs" / "images" / "mails"
@@ -69,10 +71,13 @@ def count_by_kind(stack: local.LocalStack) -> Counter[str]:
     pages = stack.client("dynamodb").get_paginator("scan")
     for page in pages.paginate(TableName=stack.tables["mails"]):
         for item in page["Items"]:
-            if item["status"]["S"] == "COMPLETED":
-                counts[json.loads(item["data"]["S"])["kind"]] += 1
-            else:
-                counts["in doubt"] += 1
+            try:
+                record = read_mail("", item)
+            except Unreadable:
+                counts["unreadable"] += 1
+                continue
+            is_sent = record.status is MailStatus.COMPLETED
+            counts[str(record.said.get("kind")) if is_sent else "in doubt"] += 1
     return counts
 
 

@@ -19,7 +19,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.exceptions import ClientError
 from botocore.httpsession import URLLib3Session
 
-from chalicelib.domain.plans import Plan, PlanCatalogue
+from chalicelib.domain.plans import Plan, PlanCatalogue, cap
 from infra.packaging import PLANS
 from infra.session import AwsError
 
@@ -38,6 +38,12 @@ class Terms:
     monthly_credits: int
     credit_lifetime_days: int | None
     grants_since: date | None
+    most_credits_at_once: int | None = None
+
+    @property
+    def cap(self) -> int:
+        """The most that an own amount, or one grant by hand, gives."""
+        return cap(self.monthly_credits, self.most_credits_at_once)
 
 
 def deployed(lambda_: Any, function: str) -> str | None:
@@ -84,11 +90,15 @@ def terms_of(text: str) -> dict[str, Terms]:
 
 def _terms_of_table(table: Mapping[str, Any]) -> Terms:
     terms = Terms(
-        table["monthly_credits"], table.get("credit_lifetime_days"), table.get("grants_since")
+        table["monthly_credits"],
+        table.get("credit_lifetime_days"),
+        table.get("grants_since"),
+        table.get("most_credits_at_once"),
     )
     days, since = terms.credit_lifetime_days, terms.grants_since
     # To Python, a date and time is a date, and cannot be compared with one.
-    if type(terms.monthly_credits) is not int or type(days) not in (int, type(None)):
+    numbers = {type(number) for number in (days, terms.most_credits_at_once)}
+    if type(terms.monthly_credits) is not int or not numbers <= {int, type(None)}:
         raise TypeError(f"{table['id']!r} has an amount or a lifetime that is no number")
     if type(since) not in (date, type(None)):
         raise TypeError(f"{table['id']!r} grants since {since!r}")
@@ -173,6 +183,16 @@ def _changes_of(before: Terms | None, plan: Plan) -> Iterator[str]:
         yield (
             f"{here}: credits granted from now on {_lifetime(plan.credit_lifetime_days)}; "
             f"those before {_lifetime(before.credit_lifetime_days)}"
+        )
+    if before.cap != plan.cap:
+        lower = (
+            f"; of an own amount above it, {plan.cap:,} are allocated from now on"
+            if plan.cap < before.cap
+            else ""
+        )
+        yield (
+            f"{here}: own amounts and grants by hand are at most {plan.cap:,}, not "
+            f"{before.cap:,}{lower}"
         )
     if before.grants_since != plan.grants_since and before.monthly_credits:
         was = before.grants_since or "always"

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from chalicelib.domain.edits import BY_IMPORT
 from chalicelib.domain.plans import CatalogueError, PlanCatalogue, parse_catalogue
+from chalicelib.domain.subscriptions import Subscription, register
 from chalicelib.queues import Queues
 from chalicelib.services import Services
 from chalicelib.settings import Settings
@@ -126,6 +130,16 @@ def services_of_local(stack: local.LocalStack) -> Services:
     )
 
 
+def enter(services: Services, values: Mapping[str, object], at: datetime) -> Subscription:
+    """Registers a user, or replaces their subscription, as an import does, and grants nothing."""
+    return services.subscriptions.change(
+        str(values["user_id"]),
+        lambda existing: register(values, services.catalogue, at, existing),
+        BY_IMPORT,
+        at,
+    )
+
+
 def queues_of_local(stack: local.LocalStack) -> Queues:
     """The queues of a local stack, under the emulator's root user."""
     settings = _settings(stack.stage, emulator.REGION, stack.tables, stack.queues)
@@ -143,4 +157,5 @@ def _settings(stage: str, region: str, tables: dict[str, str], queues: dict[str,
         expiries_queue_url=queues["expiries"],
         notifications_queue_url=queues["notifications"],
         mails_table=tables["mails"],
+        edits_table=tables["edits"],
     )

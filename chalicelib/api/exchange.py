@@ -16,8 +16,8 @@ from typing import Any
 
 from chalice.app import Request, Response
 
-from chalicelib.domain.errors import CreditsError
-from chalicelib.observability import correlated, logger
+from chalicelib.domain.errors import CreditsError, Unreadable
+from chalicelib.observability import correlated, logger, unexpected
 from chalicelib.services import services
 from chalicelib.store.throttling import patient
 
@@ -58,7 +58,9 @@ def respond(request: Request, view: View) -> Response:
         if refused is None:
             logger()  # made now, so that Chalice logs a fault of ours in its form
             raise
-        if refused.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        if isinstance(error, Unreadable):
+            unexpected(error, path=request.path)
+        elif refused.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             logger().error("what is stored is wrong", path=request.path, error=str(error))
         answer = refused
     except Exception as error:

@@ -5,10 +5,12 @@
     credits:use       use              -
     credits:backend   -                use, reverse; read and edit subscriptions
     credits:admin     -                read, reverse, allocate, run allocations;
-                                       read and edit subscriptions, lift a suppression of mails
+                                       read and edit subscriptions, read who edited them
 
 A scope gives what its line says and nothing more; a token can carry several. Whoever is refused
 learns nothing: the refusal is the same whether the other user exists or not.
+
+Of a subscription, a scope edits the fields that are its own: `EDITS`.
 """
 
 from collections.abc import Mapping
@@ -16,7 +18,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from chalicelib.domain.errors import InvalidInput
+from chalicelib.domain.errors import FieldError, InvalidInput
 
 from .refusals import Forbidden, Unauthenticated
 
@@ -29,6 +31,45 @@ class Scope(StrEnum):
     BACKEND = "credits:backend"
     ADMIN = "credits:admin"
 
+
+class Reach(StrEnum):
+    """How far a scope may edit a field."""
+
+    ALL = "all"
+    """To any valid value."""
+    LESS = "less"
+    """Only so that the user is not given more: `domain.edits.gives_more` says what that is."""
+
+
+_BOTH: Mapping[Scope, Reach] = {Scope.ADMIN: Reach.ALL, Scope.BACKEND: Reach.ALL}
+_LESS: Mapping[Scope, Reach] = {Scope.ADMIN: Reach.ALL, Scope.BACKEND: Reach.LESS}
+
+EDITS: Mapping[str, Mapping[Scope, Reach]] = {
+    "email": _BOTH,
+    "timezone": _BOTH,
+    "plan": _BOTH,
+    "billing_interval": _BOTH,
+    "status": _BOTH,
+    "started_at": _BOTH,
+    "ends_at": _BOTH,
+    "notifications": _BOTH,
+    "observed_at": _BOTH,
+    "allocation_amount": _LESS,
+    "eligible_from": _LESS,
+    "mail_suppressed_because": {Scope.ADMIN: Reach.ALL},
+}
+"""Whose each field of a subscription is. The backend makes no credits: it says what somebody
+subscribes to, and the plan what that is worth. To go by less than the plan gives nobody anything.
+To repeat what is stored is no edit."""
+
+_HOW_TO_BE_ALLOWED = {
+    "allocation_amount": "send no more than is stored, or leave it out",
+    "eligible_from": (
+        "send no moment before the one that is stored, for a new user none before now, "
+        "or leave it out"
+    ),
+    "mail_suppressed_because": "leave it out",
+}
 
 LONGEST_SUBJECT = 255
 """The longest subject of a token, in characters: what OpenID Connect allows an issuer."""
@@ -115,9 +156,28 @@ class Principal:
         """Passes those who may read and edit anybody's subscription."""
         self._needs(Scope.BACKEND, Scope.ADMIN)
 
-    def may_lift_suppression(self) -> None:
-        """Passes those who may have an address written to again that SES said not to."""
+    def may_read_edits(self) -> None:
+        """Passes those who may read who edited anybody's subscription."""
         self._needs(Scope.ADMIN)
+
+    def may_edit(self, field: str, *, gives_more: bool) -> None:
+        """Passes those who may make such an edit of a field; see `EDITS`.
+
+        Raises `Forbidden` naming the field and what is allowed instead.
+        """
+        reaches = self._reaches(field)
+        if Reach.ALL in reaches or (Reach.LESS in reaches and not gives_more):
+            return
+        whose = [scope for scope, reach in EDITS[field].items() if reach is Reach.ALL]
+        message = f"is for {' and '.join(whose)} to set so; {_HOW_TO_BE_ALLOWED[field]}"
+        raise Forbidden(f"{field}: {message}", [FieldError(field, message)])
+
+    def fields_of_others(self) -> frozenset[str]:
+        """The fields of a subscription that are not wholly the caller's to edit."""
+        return frozenset(field for field in EDITS if Reach.ALL not in self._reaches(field))
+
+    def _reaches(self, field: str) -> set[Reach]:
+        return {reach for scope, reach in EDITS[field].items() if scope in self.scopes}
 
     def _whose(self, user_id: str | None, *, own: Scope, anybodys: Scope) -> str:
         whose = self.user_id if user_id is None else user_id

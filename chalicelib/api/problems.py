@@ -13,10 +13,12 @@ from chalicelib.domain.errors import (
     IdempotencyKeyReused,
     InsufficientCredits,
     InvalidInput,
+    LedgerCorrupt,
     NotAllowed,
     NotFound,
     OutdatedEdit,
     TimezoneUnknown,
+    Unreadable,
     VersionConflict,
 )
 from chalicelib.refusals import field_errors
@@ -56,6 +58,8 @@ _KINDS: dict[type[CreditsError], _Kind] = {
         (OutdatedEdit, 422, "What is stored was observed later", _NONE),
         (NotAllowed, 422, "A rule of the product forbids this", _NONE),
         (TimezoneUnknown, 500, "What is stored of the user is wrong", _NONE),
+        (Unreadable, 500, "What is stored of the user is wrong", _NONE),
+        (LedgerCorrupt, 500, "What is stored of the user is wrong", _NONE),
     )
 }
 
@@ -71,8 +75,8 @@ def of_refusal(error: CreditsError, request_id: str) -> Answer | None:
     if kind is None:
         return None
     more: dict[str, object] = {}
-    if isinstance(error, InvalidInput):
-        more["errors"] = field_errors(error)
+    if isinstance(error, InvalidInput | Forbidden):
+        more["errors"] = field_errors(error.errors)
     if isinstance(error, InsufficientCredits):
         more["available_balance"] = error.available
     return _problem(kind, str(error), request_id, **more)

@@ -7,7 +7,9 @@ CreditsError
 └── UnsupportedMediaType    the body is not JSON
 """
 
-from chalicelib.domain.errors import CreditsError
+from collections.abc import Iterable
+
+from chalicelib.domain.errors import CreditsError, FieldError
 
 
 class Unauthenticated(CreditsError):
@@ -20,6 +22,10 @@ class Forbidden(CreditsError):
     """The caller is known and may not do this."""
 
     code = "forbidden"
+
+    def __init__(self, message: str, errors: Iterable[FieldError] = ()) -> None:
+        self.errors = tuple(errors)
+        super().__init__(message)
 
 
 class BodyTooLarge(CreditsError):

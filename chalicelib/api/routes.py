@@ -155,6 +155,14 @@ def patch_subscription(call: "Call") -> "Answer":
     return subscriptions.patch(call)
 
 
+@_route("GET", "/api/subscriptions/{user_id}/edits")
+def subscription_edits(call: "Call") -> "Answer":
+    """Who changed what about a user's subscription."""
+    from . import subscriptions
+
+    return subscriptions.edits(call)
+
+
 # --- Links in mails -----------------------------------------------------------------------------
 
 

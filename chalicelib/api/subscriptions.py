@@ -3,22 +3,24 @@
 Concurrent edits are safe: every answer carries the subscription's version as its ``ETag``, and an
 edit with ``If-Match`` is made on that version or not at all. A PATCH without it is merged onto
 whatever is there when it is written, so two that change different fields lose nothing.
+
+A caller edits the fields that are their scope's own (`principal.EDITS`); the others stay as they
+are when they are left out, also of a PUT.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
 
 from chalicelib.allocations import save_subscription
-from chalicelib.domain.errors import InvalidInput, NotFound, VersionConflict
+from chalicelib.domain.edits import Edit, Editor, EditorKind, gives_more, shown_fields
+from chalicelib.domain.errors import InvalidInput, NotFound, Unreadable, VersionConflict
 from chalicelib.domain.fields import FieldReader, parse_user_id
 from chalicelib.domain.instants import format_instant
 from chalicelib.domain.ledger import Account
-from chalicelib.domain.notifications import MailKind
 from chalicelib.domain.subscriptions import (
     FIELDS,
-    Moment,
     Subscription,
     SuppressedBecause,
     next_allocation,
@@ -27,9 +29,12 @@ from chalicelib.domain.subscriptions import (
     without_suppression,
 )
 from chalicelib.observability import logger
+from chalicelib.store.edits import KEY, read_edit
 
+from . import cursors
 from .answers import Answer, why_not
-from .calls import Call
+from .calls import Call, parse_limit
+from .principal import Principal, Scope
 
 _ANY = "*"
 _ETAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e]*"')
@@ -91,12 +96,13 @@ def put(call: Call) -> Answer:
     """Registers a user, or replaces the whole subscription; what is left out gets its default."""
     precondition, user_id, values = _edit(call)
     is_registered = False
+    others = call.principal.fields_of_others()
 
     def decide(present: Subscription | None) -> Subscription:
         nonlocal is_registered
         is_registered = present is not None
         precondition.check(present)
-        return register(values, call.services.catalogue, call.services.now(), present)
+        return _edited(call, values, present, kept=others)
 
     subscription, account = _save(call, user_id, decide)
     return _answer(call, subscription, account, status=200 if is_registered else 201)
@@ -107,7 +113,6 @@ def patch(call: Call) -> Answer:
     precondition, user_id, values = _edit(call)
     lifts_suppression = _SUPPRESSION in values
     if lifts_suppression:
-        call.principal.may_lift_suppression()
         values = _without_suppression(values)
     lifted: SuppressedBecause | None = None
 
@@ -116,10 +121,12 @@ def patch(call: Call) -> Answer:
         if present is None:
             raise NotFound(f"there is no user {user_id}")
         precondition.check(present)
-        services = call.services
-        edited = register(values, services.catalogue, services.now(), present, kept=FIELDS)
+        edited = _edited(call, values, present, kept=FIELDS)
         lifted = edited.suppressed if lifts_suppression else None
-        return without_suppression(edited, present.version + 1) if lifted else edited
+        if lifted is None:
+            return edited
+        call.principal.may_edit(_SUPPRESSION, gives_more=False)
+        return without_suppression(edited, present.version + 1)
 
     subscription, account = _save(call, user_id, decide)
     if lifted:
@@ -129,6 +136,59 @@ def patch(call: Call) -> Answer:
 
 
 _SUPPRESSION = "mail_suppressed_because"
+
+
+def edits(call: Call) -> Answer:
+    """Who changed what about a subscription, and when, newest first."""
+    call.principal.may_read_edits()
+    user_id = call.path_user_id()
+    query = call.query()
+    limit = query.optional("limit", parse_limit) or _PAGE
+    cursor = query.optional("cursor", cursors.parse_cursor)
+    query.finish()
+    listing = f"edits {user_id}"
+    page = call.services.edits.newest_first(user_id, cursors.decode(listing, cursor, KEY), limit)
+    if not page.items:
+        call.services.subscriptions.get(user_id)  # no edits since they are kept, or no such user
+    found: list[Edit] = []
+    for item in page.items:
+        with suppress(Unreadable):
+            found.append(read_edit(item))
+    return Answer(
+        {
+            "user_id": user_id,
+            "items": [_shown_edit(edit) for edit in found],
+            "unreadable": len(page.items) - len(found),
+            "next_cursor": page.last_key and cursors.encode(listing, page.last_key),
+        }
+    )
+
+
+_PAGE = 20
+
+
+def _shown_edit(edit: Edit) -> dict[str, object]:
+    return {
+        "version": edit.version,
+        "edited_at": format_instant(edit.edited_at),
+        "edited_by": edit.editor._asdict(),
+        "changes": [change._asdict() for change in edit.changes],
+        "correlation_id": edit.correlation_id,
+    }
+
+
+def _edited(
+    call: Call,
+    values: Mapping[str, object],
+    present: Subscription | None,
+    kept: Collection[str],
+) -> Subscription:
+    """What the values make of a subscription. Raises `Forbidden` for fields that are not theirs."""
+    catalogue = call.services.catalogue
+    edited = register(values, catalogue, call.services.now(), present, kept)
+    for name, is_more in gives_more(present, edited, catalogue).items():
+        call.principal.may_edit(name, gives_more=is_more)
+    return edited
 
 
 def _without_suppression(values: Mapping[str, object]) -> Mapping[str, object]:
@@ -151,22 +211,6 @@ def _edit(call: Call) -> tuple[Precondition, str, Mapping[str, object]]:
     return precondition, user_id, {**values, "user_id": user_id}
 
 
-def _values(present: Subscription) -> dict[str, object]:
-    """What can be edited, as an edit may send it back."""
-    return {
-        "email": present.email,
-        "timezone": present.timezone,
-        "plan": present.plan,
-        "billing_interval": present.billing_interval.value,
-        "status": present.status.value,
-        "started_at": format_instant(present.started_at),
-        "eligible_from": _moment(present.eligible_from),
-        "ends_at": _shown(present.ends_at),
-        "allocation_amount": present.allocation_amount,
-        "notifications": [kind.value for kind in MailKind if kind in present.notifications],
-    }
-
-
 def _save(
     call: Call, user_id: str, decide: Callable[[Subscription | None], Subscription]
 ) -> tuple[Subscription, Account]:
@@ -175,8 +219,13 @@ def _save(
     The account is read before: an edit that is answered with an error has changed nothing.
     """
     account = call.services.ledger.account(user_id)
-    saved = save_subscription(call.services, user_id, decide)
+    saved = save_subscription(call.services, user_id, decide, _editor(call.principal))
     return saved.subscription, Account(user_id, saved.posted[-1]) if saved.posted else account
+
+
+def _editor(principal: Principal) -> Editor:
+    kind = EditorKind.ADMIN if Scope.ADMIN in principal.scopes else EditorKind.BACKEND
+    return Editor(kind, principal.caller)
 
 
 def _answer(call: Call, subscription: Subscription, account: Account, status: int = 200) -> Answer:
@@ -189,23 +238,12 @@ def _answer(call: Call, subscription: Subscription, account: Account, status: in
     )
     body = {
         "user_id": subscription.user_id,
-        **_values(subscription),
-        _SUPPRESSION: subscription.suppressed and subscription.suppressed.value,
-        "resumed_at": _shown(subscription.resumed_at),
-        "observed_at": _shown(subscription.observed_at),
+        **shown_fields(subscription),
         "next_credit_allocation": upcoming and upcoming.period.first_day.isoformat(),
         "credit_allocation_amount": upcoming.amount if upcoming else 0,
         "not_allocated_because": why_not(reason),
     }
     return Answer(body, status, {"ETag": etag(subscription)})
-
-
-def _moment(moment: Moment) -> str:
-    return format_instant(moment) if isinstance(moment, datetime) else moment.isoformat()
-
-
-def _shown(instant: datetime | None) -> str | None:
-    return format_instant(instant) if instant else None
 
 
 def _parse_etags(field: str, value: object) -> frozenset[str]:

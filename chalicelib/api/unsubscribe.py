@@ -7,6 +7,7 @@ page does it, and so does the button of mail programs (RFC 8058), which shows no
 from contextlib import suppress
 from html import escape
 
+from chalicelib.domain.edits import BY_LINK
 from chalicelib.domain.errors import InvalidInput, NotFound
 from chalicelib.domain.notifications import MailKind
 from chalicelib.domain.subscriptions import Subscription, without_mails
@@ -81,7 +82,7 @@ def unsubscribe(call: Call) -> Answer:
         return without_mails(present, asked.kind)
 
     with suppress(NotFound):
-        call.services.subscriptions.change(asked.user_id, decide)
+        call.services.subscriptions.change(asked.user_id, decide, BY_LINK, call.services.now())
     about = f" about {escape(asked.kind.words)}" if asked.kind else ""
     return _page("Done", f"<p>You will get no more mails{about} from us.</p>")
 

@@ -21,6 +21,13 @@ from .nearest import nearest
 LONGEST_LIFETIME_DAYS = 3_650
 """Longer than ten years is a slip of the keyboard: credits that never expire omit the key."""
 
+MOST_MONTHS_AT_ONCE = 10
+LEAST_CAP = 10_000
+"""What is the most at once where a plan does not say: so many of its months, and at least so many
+credits. It is there for a digit too many and for a scope or a role in wrong hands, and must not
+stand in anybody's way: ten months is more than support gives away at once, and a plan that grants
+little or nothing can still have its generous exceptions."""
+
 _ID = re.compile(r"[a-z0-9_-]{1,64}")
 _LONGEST_ID = 64
 _LONGEST_NAME = 100
@@ -31,6 +38,9 @@ _MOST_PROBLEMS = 50
 _UNREADABLE = (ValueError, RecursionError)
 
 _NEVER = "(leave it out for credits that never expire)"
+_DEFAULT = (
+    f"(leave it out for {MOST_MONTHS_AT_ONCE} months' credits, or {LEAST_CAP:,} if that is more)"
+)
 _ALWAYS = "(leave it out for a plan that has always granted)"
 
 # A slip in the century would grant twelve months at once, or nothing for a lifetime.
@@ -68,6 +78,20 @@ class Plan:
     its amount. None for a plan that always has."""
     low_balance_threshold: int | None = None
     """A usage that takes the balance below it is worth a mail; None: no usage is."""
+    most_credits_at_once: int | None = None
+    """What the file says of `cap`; None for what is by itself."""
+
+    @property
+    def cap(self) -> int:
+        """The most that a subscription's own amount, or one grant by hand, gives on this plan."""
+        return cap(self.monthly_credits, self.most_credits_at_once)
+
+
+def cap(monthly_credits: int, most_credits_at_once: int | None) -> int:
+    """What caps own amounts and grants by hand on a plan, by what the file says of it."""
+    if most_credits_at_once is not None:
+        return most_credits_at_once
+    return min(MAXIMUM_AMOUNT, max(LEAST_CAP, MOST_MONTHS_AT_ONCE * monthly_credits))
 
 
 @dataclass(frozen=True)
@@ -89,6 +113,10 @@ class PlanCatalogue:
             advice = f"did you mean {meant!r}?" if meant else f"the plans are {self._choices()}"
             raise InvalidInput.of(field, f"unknown plan {plan_id!r}; {advice}")
         return plan
+
+    def cap_of(self, plan_id: str) -> int:
+        """The cap of a plan; that of the lowest for one that has left the catalogue."""
+        return self._by_id.get(plan_id, self.lowest).cap
 
     def __contains__(self, plan_id: object) -> bool:
         return plan_id in self._by_id
@@ -135,6 +163,7 @@ def parse_catalogue(text: str, source: str = "plans.toml") -> PlanCatalogue:
                 lowest=table.get("lowest", False),
                 grants_since=table.get("grants_since"),
                 low_balance_threshold=table.get("low_balance_threshold"),
+                most_credits_at_once=table.get("most_credits_at_once"),
             )
             for table in document["plans"]
         )
@@ -241,6 +270,10 @@ def _plan_problems(index: int, table: Mapping[str, Any], lines: _Lines) -> list[
         elif (rule := _RULES[key](value)) is not None:
             message = f"{here}.{key} must be {rule}, is {_shown(value)}"
             problems.append((lines.of("plans", index, key), message))
+    monthly, most = table.get("monthly_credits"), table.get("most_credits_at_once")
+    if not problems and most is not None and monthly is not None and most < monthly:
+        message = f"{here}.most_credits_at_once must be at least its monthly_credits, {monthly:,}"
+        problems.append((lines.of("plans", index, "most_credits_at_once"), f"{message}, is {most}"))
     return problems
 
 
@@ -295,6 +328,12 @@ def _threshold_rule(value: Any) -> str | None:
     return None if value <= MAXIMUM_AMOUNT else f"at most {MAXIMUM_AMOUNT:,}"
 
 
+def _most_rule(value: Any) -> str | None:
+    if type(value) is not int or value < 1:
+        return f"a whole number of 1 or more {_DEFAULT}"
+    return None if value <= MAXIMUM_AMOUNT else f"at most {MAXIMUM_AMOUNT:,} {_DEFAULT}"
+
+
 _REQUIRED = ("id", "name", "monthly_credits")
 _RULES: dict[str, Callable[[Any], str | None]] = {
     "id": _id_rule,
@@ -304,6 +343,7 @@ _RULES: dict[str, Callable[[Any], str | None]] = {
     "lowest": _lowest_rule,
     "grants_since": _since_rule,
     "low_balance_threshold": _threshold_rule,
+    "most_credits_at_once": _most_rule,
 }
 
 

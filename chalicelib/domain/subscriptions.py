@@ -180,9 +180,12 @@ class NextAllocation(NamedTuple):
 
 
 def monthly_amount(subscription: Subscription, catalogue: PlanCatalogue) -> int:
-    """Credits per period: the subscription's own amount, else its plan's."""
+    """Credits per period: the subscription's own amount, else its plan's.
+
+    Of an own amount above the plan's cap, as from before there was one, no more than the cap.
+    """
     if subscription.allocation_amount is not None:
-        return subscription.allocation_amount
+        return min(subscription.allocation_amount, catalogue.cap_of(subscription.plan))
     return catalogue.get(subscription.plan).monthly_credits
 
 
@@ -373,6 +376,9 @@ def register(
     Any other field that is left out, or null, gets its default. Whatever is kept,
     ``notifications`` stay as they are: they are not the caller's to reset.
 
+    An own amount has its plan's cap, also when it is the plan that changes. One that is above it
+    and stays, on the plan it is on, is no edit.
+
     Raises `InvalidInput` naming every wrong field, and `OutdatedEdit` when the stored subscription
     was observed after ``observed_at``. Answers ``existing`` itself when nothing changes.
 
@@ -424,6 +430,12 @@ def _described(
     allocation_amount = optional("allocation_amount", parse_amount)
     notifications = optional("notifications", _parse_kinds)
     observed_at = fields.optional("observed_at", _parse_past(now))
+    is_kept = existing and (existing.plan, existing.allocation_amount) == (plan, allocation_amount)
+    if allocation_amount and plan in catalogue and not is_kept:
+        cap = catalogue.cap_of(plan)
+        if allocation_amount > cap:
+            message = f"must be at most {cap:,} on plan {plan!r}, or null for the plan's own"
+            fields.reject("allocation_amount", f"{message}; is {allocation_amount:,}")
     fields.finish()
     if notifications is None:
         notifications = existing.notifications if existing else ALL_KINDS

@@ -8,14 +8,14 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from chalicelib.domain.edits import BY_MAIL_EVENTS
 from chalicelib.domain.errors import CreditsError
 from chalicelib.domain.subscriptions import Subscription, SuppressedBecause, suppress
 from chalicelib.mails.sending import CORRELATION_TAG, USER_TAG, user_of_tag
 from chalicelib.observability import correlated, logger
 from chalicelib.services import Services
-from chalicelib.store.database import FAULTS
 
-from .records import Event, describe_failure, waiting
+from .records import FAILURES, Event, describe_failure, note, waiting
 
 FIRST_MESSAGE = "Successfully validated SNS topic for Amazon SES event publishing."
 """What SES publishes when it is given a topic: in these words, and not as JSON. AWS does not
@@ -44,13 +44,17 @@ def _suppress(services: Services, event: Event) -> None:
             message = record["Sns"]["Message"]
             if message != FIRST_MESSAGE:
                 _handle(services, json.loads(message))
-        except (CreditsError, *FAULTS) as error:
+        except FAILURES as error:
             failures += 1
+            note(error)
             logger().error("mail event failed", error=describe_failure(error))
         except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
             # Not what it says: a message that we cannot read may well quote an address.
             failures += 1
             logger().error("mail event unreadable", error=type(error).__name__)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the others go on
+            failures += 1
+            note(error)
     if failures:
         raise SomeEventsFailed(f"{failures} of {len(event['Records'])} events failed")
 
@@ -84,5 +88,8 @@ def _handle(services: Services, event: Mapping[str, Any]) -> None:
     # A user who is gone needs no mark.
     if services.subscriptions.find(user_id):
         services.subscriptions.change(
-            user_id, lambda present: decide(present or services.subscriptions.get(user_id))
+            user_id,
+            lambda present: decide(present or services.subscriptions.get(user_id)),
+            BY_MAIL_EVENTS,
+            services.now(),
         )

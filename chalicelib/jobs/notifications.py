@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chalicelib.domain import notifications as identities
-from chalicelib.domain.errors import InvalidInput, LedgerCorrupt, NotFound
+from chalicelib.domain.damage import WRONG
+from chalicelib.domain.errors import InvalidInput, NotFound
 from chalicelib.domain.ledger import EntryType, LedgerEntry
 from chalicelib.domain.notifications import MailKind, kind_of, may_call_for_a_mail
 from chalicelib.domain.subscriptions import Subscription
@@ -24,15 +25,21 @@ from chalicelib.mails import facts
 from chalicelib.mails.errors import MailPostponed, MailsUnrecorded
 from chalicelib.mails.facts import Facts
 from chalicelib.mails.rendering import render
-from chalicelib.messages import EntryPosted, ExpiringSoon, Notification, parse_notification
+from chalicelib.messages import (
+    EntryPosted,
+    ExpiringSoon,
+    Notification,
+    StrangeRecord,
+    parse_notification,
+)
 from chalicelib.metrics import Metric, count
 from chalicelib.observability import correlated, correlation_id, logger
 from chalicelib.services import Services
 from chalicelib.store.database import Item
 from chalicelib.store.ledger import read_entry
+from chalicelib.store.subscriptions import read_subscription
 
 from .records import (
-    FAILURES,
     PASSING,
     Answer,
     Event,
@@ -40,6 +47,7 @@ from .records import (
     growing_delay,
     hand_back,
     in_this_context,
+    note,
     receives_of,
     waiting,
 )
@@ -54,31 +62,40 @@ LONGEST_DELAY = 360
 def queue_notifications(services: Services, event: Event) -> None:
     """Enqueues the entries that call for a mail.
 
-    Raises when SQS does not take them: the stream then delivers the same records again.
+    What cannot be read is not the stream's to stumble over, which would hold up all behind it for
+    as long as it is tried again. The sender stumbles, and its dead-letter queue keeps the message
+    that names the entry. Raises when SQS does not take the messages: the stream then delivers the
+    same records again.
     """
-    records = event["Records"]
-    called_for: list[EntryPosted] = []
+    called_for: list[EntryPosted | StrangeRecord] = []
     entries: list[LedgerEntry] = []
-    for record in records:
-        change = record["dynamodb"]
-        keys = change["Keys"]
-        user_id, number = keys["user_id"]["S"], int(keys["entry"]["S"].removeprefix("entry#"))
+    for record in event["Records"]:
         try:
-            entry = read_entry(change["NewImage"])
-        except LedgerCorrupt:
-            # Not the stream's to stumble over: the sender will, and the dead-letter queue keeps
-            # the message that names the entry.
-            called_for.append(EntryPosted(user_id, number, correlation_id()))
+            entry = read_entry(record["dynamodb"]["NewImage"])
+            is_called_for = may_call_for_a_mail(entry, services.catalogue)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the records behind it go on
+            note(error, event_id=record.get("eventID"))
+            called_for.append(_named(record))
         else:
             entries.append(entry)
-            if may_call_for_a_mail(entry, services.catalogue):
+            if is_called_for:
                 of_entry = entry.correlation_id or correlation_id()
-                called_for.append(EntryPosted(user_id, number, of_entry))
+                called_for.append(EntryPosted(entry.user_id, entry.number, of_entry))
     services.queues.send_notifications(notification.body() for notification in called_for)
     for operation, mails in Counter(posted.correlation_id for posted in called_for).items():
         with correlated(operation):
             logger().info("mails called for", mails=mails)
     _count_movements(entries)
+
+
+def _named(record: Mapping[str, Any]) -> EntryPosted | StrangeRecord:
+    """The message that names a record which cannot be read; it says nothing of what is in it."""
+    keys = record.get("dynamodb", {}).get("Keys")
+    try:
+        user_id, key = keys["user_id"]["S"], keys["entry"]["S"]
+        return EntryPosted(user_id, int(key.removeprefix("entry#")), correlation_id())
+    except WRONG:
+        return StrangeRecord(record.get("eventID"), keys, correlation_id())
 
 
 _CREDITS = {
@@ -129,9 +146,14 @@ class _Batch:
             batch.receives[message_id] = receives_of(record)
             try:
                 batch.wanted[message_id] = parse_notification(record["body"])
-            except InvalidInput as error:
-                batch.failed[message_id] = error
+            except Exception as error:  # noqa: BLE001 - whatever it is, the others go on
+                batch.fail(message_id, error)
         return batch
+
+    def fail(self, message_id: str, error: Exception) -> None:
+        """Notes that a message is to come back."""
+        note(error, message_id=message_id)
+        self.failed[message_id] = error
 
     def operation(self, message_id: str) -> str:
         """The correlation id of a message, or SQS's id of one that has none."""
@@ -159,16 +181,17 @@ def _send(services: Services, batch: _Batch) -> dict[str, str]:
     try:
         sender = _Sender(services, batch.wanted.values())
         services.mailer.drop_old_connections()
-    except FAILURES as error:
-        batch.failed |= dict.fromkeys(batch.wanted, error)
+    except Exception as error:  # noqa: BLE001 - whatever it is, they come back
+        for message_id in batch.wanted:
+            batch.fail(message_id, error)
         return outcomes
 
     def attempt(message_id: str) -> None:
         with correlated(batch.operation(message_id)):
             try:
                 outcomes[message_id] = sender.send(batch.wanted[message_id])
-            except FAILURES as error:
-                batch.failed[message_id] = error
+            except Exception as error:  # noqa: BLE001 - whatever it is, the others go on
+                batch.fail(message_id, error)
 
     with ThreadPoolExecutor(services.threads) as pool:
         list(pool.map(in_this_context(attempt), batch.wanted))
@@ -238,12 +261,13 @@ class _Sender:
     def send(self, notification: Notification) -> str:
         """Sends a mail unless it was sent before or is not wanted; answers in a word which."""
         user_id = notification.user_id
-        subscription = self._subscriptions.get(user_id) or self._not_seen_yet(user_id)
-        if subscription is None:
+        stored = self._subscriptions.get(user_id) or self._not_seen_yet(user_id)
+        if stored is None:
             # Entries without a subscription: the user has been erased since.
             if self._services.ledger.account(user_id).last:
                 return "user is gone"
             raise NotFound(f"there is no user {user_id}")
+        subscription = read_subscription(stored)
         if isinstance(notification, ExpiringSoon):
             return self._remind(notification, subscription)
         entry = _entry(self._entries, user_id, notification.number)
@@ -268,7 +292,7 @@ class _Sender:
             told = facts.of_low_balance(entry, subscription, self._services.catalogue, now)
         return self._once(identity, kind, told, subscription)
 
-    def _not_seen_yet(self, user_id: str) -> Subscription | None:
+    def _not_seen_yet(self, user_id: str) -> Item | None:
         """The subscription after all, where reading many at once lagged behind its writing."""
         return self._services.subscriptions.get_many([user_id], consistent=True).get(user_id)
 

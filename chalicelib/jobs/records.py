@@ -12,15 +12,16 @@ from contextlib import AbstractContextManager, contextmanager
 from contextvars import copy_context
 from typing import Any, Protocol, TypeVar
 
-from chalicelib.domain.errors import Contention, CreditsError
-from chalicelib.observability import correlated, logger
+from chalicelib.domain.errors import Contention, CreditsError, Unreadable
+from chalicelib.observability import correlated, logger, unexpected
 from chalicelib.queues import chunks
 from chalicelib.services import Services
 from chalicelib.store.database import FAULTS
 from chalicelib.store.throttling import check_patience, patient, wait_for_room
 
 FAILURES = (CreditsError, *FAULTS)
-"""What handling one record or user can come to; anything else is a bug of ours and fails it all."""
+"""What handling one record or user is known to come to; anything else is a bug of ours. Either is
+the failure of that record or user alone."""
 
 PASSING = (Contention, *FAULTS)
 """Failures that may be over when the same is tried again."""
@@ -103,9 +104,10 @@ def handle_records(
                     with correlated(operation):
                         check_patience()
                         handle(message)
-                except FAILURES as error:
+                except Exception as error:  # noqa: BLE001 - whatever it is, the others go on
                     delay = _delay(services, error, receives_of(record))
                     with correlated(operation):
+                        note(error, message_id=record["messageId"])
                         _log_failure(record, error, delay)
                     delays[record["receiptHandle"]] = delay
                     failed.append({"itemIdentifier": record["messageId"]})
@@ -185,8 +187,10 @@ class Users:
             try:
                 check_patience()
                 yield handle(part)
-            except FAILURES as error:
-                self.failures.update(dict.fromkeys(users_of(part), error))
+            except Exception as error:  # noqa: BLE001 - whatever it is, the others go on
+                users = list(users_of(part))
+                note(error, users=users)
+                self.failures.update(dict.fromkeys(users, error))
 
         def attempt_all(share: list[Part]) -> list[Result]:
             return [answer for part in share for answer in attempt(part)]
@@ -223,6 +227,13 @@ def handling_users(threads: int) -> Iterator[Users]:
         raise SomeUsersFailed(users.failures)
 
 
+def note(error: Exception, **about: Any) -> None:
+    """Reports a failure of one of many if it is none that is to be expected."""
+    if isinstance(error, Unreadable) or not isinstance(error, FAILURES):
+        unexpected(error, **about)
+
+
 def describe_failure(error: Exception) -> str:
-    """A failure as logs show it."""
-    return f"{type(error).__name__}: {error}"
+    """A failure as logs show it: the words of what is not known can quote anything."""
+    kind = type(error).__name__
+    return f"{kind}: {error}" if isinstance(error, FAILURES) else kind

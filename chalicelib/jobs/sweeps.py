@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from chalicelib.domain import calendar
-from chalicelib.domain.errors import InvalidInput
+from chalicelib.domain.errors import InvalidInput, Unreadable
 from chalicelib.domain.fields import shown
 from chalicelib.domain.ranges import Range, bits_for, place_of
 from chalicelib.messages import (
@@ -30,7 +30,7 @@ from chalicelib.queues import MESSAGES_A_REQUEST, chunks
 from chalicelib.services import Services
 from chalicelib.store.ledger import EXPIRY_SHARDS
 
-from .records import Answer, Event, handle_records
+from .records import Answer, Event, handle_records, note
 
 USERS_A_PAGE = USERS_A_MESSAGE * MESSAGES_A_REQUEST
 """A page of the index fills exactly one request to SQS."""
@@ -57,7 +57,7 @@ class Page(NamedTuple):
     user_ids: list[str]
     cursor: str | None
     expected: int
-    instants: list[datetime]
+    instants: list[datetime | None]
 
 
 def sweep_zones(services: Services, event: Event, context: Any) -> Answer:
@@ -113,6 +113,7 @@ def _hand_on(services: Services, sweep: Sweep, page: Page) -> int:
         return services.queues.send_notifications(
             ExpiringSoon(user_id, expires_at, sweep.as_of, correlation_id()).body()
             for user_id, expires_at in zip(page.user_ids, page.instants, strict=True)
+            if expires_at
         )
     queues = services.queues
     is_allocation = sweep.kind is SweepKind.ALLOCATION
@@ -224,13 +225,16 @@ def _expiring_pages(
     users = Range(sweep.range.bits[_shard_bits() :])
     is_all = users.is_whole
     shard, key = _expiry_position(sweep, sweep.cursor) if sweep.cursor else (shards.start, None)
-    found: dict[tuple[str, datetime], None] = {}
+    found: dict[tuple[str, datetime | None], None] = {}
     seen = reads = 0
     while shard in shards:
         # A sweep that leaves out most of what it reads must not read ever fewer.
         limit = USERS_A_PAGE - len(found) if is_all else USERS_A_PAGE
         page = services.ledger.expiring(sweep.timezone, shard, after, until, key, limit)
-        batches = zip(page.user_ids, page.instants, strict=True)
+        batches = list(zip(page.user_ids, page.instants, strict=True))
+        for user_id in (user_id for user_id, instant in batches if instant is None):
+            # Handed on all the same: what expires is for the ledger to say.
+            note(Unreadable("ledger", f"user {user_id}", "an expiry_key names no instant"))
         found.update((batch, None) for batch in batches if is_all or batch[0] in users)
         seen += len(page.user_ids)
         reads += 1

@@ -15,7 +15,6 @@ from botocore.exceptions import BotoCoreError, ClientError
 from pynamodb.connection import Connection
 from pynamodb.connection.base import MetaTable
 from pynamodb.exceptions import PynamoDBException
-from pynamodb.expressions.operand import Path
 
 from chalicelib.metrics import Metric, count
 
@@ -104,10 +103,6 @@ def _schema(keys: tuple[str, ...]) -> list[dict[str, str]]:
     ]
 
 
-IS_NEW = Path("user_id").does_not_exist()
-"""The condition that no item is stored under the key yet: the whole of our idempotency."""
-
-
 def error_code(error: PynamoDBException | ClientError) -> str | None:
     """The service's own code of a failed call, such as ``ConditionalCheckFailedException``.
 
@@ -142,12 +137,6 @@ def text(value: str) -> dict[str, str]:
 def number(value: int) -> dict[str, str]:
     """A number attribute."""
     return {"N": str(value)}
-
-
-def get_text(item: Mapping[str, Mapping[str, str]], name: str) -> str | None:
-    """The value of a string attribute, None when the item has none."""
-    attribute = item.get(name)
-    return attribute["S"] if attribute else None
 
 
 def end_of_page(response: Mapping[str, Any], name: str) -> str | None:

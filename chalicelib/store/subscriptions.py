@@ -6,28 +6,39 @@ digits (`domain.ranges`). A range of a zone's users is then a range of keys, wha
 like, and each key is one user's alone. Only subscriptions that can receive allocations carry both,
 so a sweep reads nobody else; a user's key never changes, so an edit writes nothing to the index.
 
-An item also keeps the ids of its latest edits. The SDK asks again when an answer was lost, and is
-then refused by what it wrote itself; the id tells that from the edit of somebody else:
+An edit and its record (`store.edits`) are one transaction of two statements, so that no crash can
+leave one without the other. It names only the attributes that change: a function may then be given
+the right to some of them.
 
-    puts version 3, edit a: written, but the answer is lost
-                                              another writer puts version 4, edit b
-    puts version 3, edit a: refused
-    reads the edits b, a: it was written
+The SDK asks again when an answer was lost. Under the same token that changes nothing and is
+answered with success, for ten minutes
+(https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_ExecuteTransaction.html). An
+edit that is refused all the same looks for its record, which only it can have inserted:
+
+    makes version 3, record 3#a: written, but the answer is lost
+                                              another writer makes version 4, record 4#b
+    makes version 3, record 3#a: refused
+    reads record 3#a: it was written
 """
 
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import date, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from botocore.exceptions import ClientError
 from pynamodb.connection import Connection
-from pynamodb.exceptions import DeleteError, PutError
+from pynamodb.exceptions import DeleteError
+from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.operand import Path
 
 from chalicelib.domain import calendar
-from chalicelib.domain.errors import Contention, InvalidInput, NotFound, VersionConflict
+from chalicelib.domain.damage import Damage, choice_of, optional_of, value_of
+from chalicelib.domain.edits import Edit, Editor, changes
+from chalicelib.domain.errors import Contention, InvalidInput, NotFound, Unreadable
 from chalicelib.domain.fields import shown
-from chalicelib.domain.instants import from_milliseconds, to_milliseconds
+from chalicelib.domain.instants import parse_date, to_milliseconds
 from chalicelib.domain.notifications import ALL_KINDS, MailKind
 from chalicelib.domain.ranges import WHOLE, Range, place_of
 from chalicelib.domain.subscriptions import (
@@ -38,26 +49,24 @@ from chalicelib.domain.subscriptions import (
     Suppression,
     instant_of,
 )
+from chalicelib.observability import correlation_id
 
 from .database import (
-    IS_NEW,
     MOST_KEYS_A_BATCH,
     Item,
     Pause,
     describe,
     end_of_page,
     error_code,
-    get_text,
     number,
     pause_with_jitter,
     races,
     text,
 )
-from .throttling import attempts_for_room
-
-MOST_EDITS_KEPT = 10
-"""How many edits an item remembers. While the SDK tries one edit again, others can be made on top
-of it: more than a race leaves room for, and few enough to cost no more write units."""
+from .edits import EditStore, key_of
+from .partiql import Statement, insert, update
+from .reading import Attribute, as_choice, as_instant, as_text, as_whole, read
+from .throttling import THROTTLES, attempts_for_room, wait_for_room
 
 
 def new_edit_id() -> str:
@@ -73,9 +82,12 @@ class UsersPage(NamedTuple):
 
 
 class TimezonesPage(NamedTuple):
-    """Some users and where they live, and the user id to go on after (None: the end)."""
+    """Some users and where they live, and the user id to go on after (None: the end).
 
-    timezones: dict[str, str]
+    The timezone of a user whose item cannot be read is None.
+    """
+
+    timezones: dict[str, str | None]
     last_user_id: str | None
 
 
@@ -86,11 +98,13 @@ class SubscriptionStore:
         self,
         connection: Connection,
         table: str,
+        edits: EditStore,
         pause: Pause = pause_with_jitter,
         new_id: Callable[[], str] = new_edit_id,
     ) -> None:
         self._connection = connection
         self._table = table
+        self._edits = edits
         self._pause = pause
         self._new_id = new_id
         describe(connection, table, ("user_id",), by_timezone=("allocation_timezone", "spread"))
@@ -105,73 +119,54 @@ class SubscriptionStore:
     def find(self, user_id: str) -> Subscription | None:
         """The same, None when there is no such user."""
         item = self._read(user_id)
-        return _subscription(item) if item else None
+        return read_subscription(item) if item else None
 
-    def get_many(
-        self, user_ids: Iterable[str], *, consistent: bool = False
-    ) -> dict[str, Subscription]:
-        """Subscriptions by user id, those that exist.
+    def get_many(self, user_ids: Iterable[str], *, consistent: bool = False) -> dict[str, Item]:
+        """Subscriptions by user id as stored, those that exist; for `read_subscription` to read.
 
         May lag behind writes by a second, unless it is to be ``consistent``, at twice the cost.
         What DynamoDB leaves unprocessed is asked for again. Raises `Contention` if it never
         answers.
         """
         unique = list(dict.fromkeys(user_ids))
-        found: dict[str, Subscription] = {}
+        found: dict[str, Item] = {}
         for start in range(0, len(unique), MOST_KEYS_A_BATCH):
             batch = unique[start : start + MOST_KEYS_A_BATCH]
-            for subscription in self._get_batch(batch, consistent=consistent):
-                found[subscription.user_id] = subscription
+            for item in self._get_batch(batch, consistent=consistent):
+                found[item["user_id"]["S"]] = item
         return found
 
-    def put(self, subscription: Subscription, earlier: Sequence[str] = ()) -> None:
-        """Writes version n over version n-1, or version 1 over nothing.
-
-        ``earlier``: the ids of the edits before it, the latest first; they are kept beside its own.
-        Raises `VersionConflict` when another version is stored and this edit is not part of it.
-        """
-        condition = (
-            IS_NEW
-            if subscription.version == 1
-            else Path("version") == number(subscription.version - 1)
-        )
-        edit = self._new_id()
-        edits = (edit, *earlier)[:MOST_EDITS_KEPT]
-        try:
-            self._connection.put_item(
-                self._table,
-                subscription.user_id,
-                attributes={**_item(subscription), "edits": text(" ".join(edits))},
-                condition=condition,
-            )
-        except PutError as error:
-            if error_code(error) != "ConditionalCheckFailedException":
-                raise
-            if edit not in _edits(self._read(subscription.user_id)):
-                raise VersionConflict(
-                    f"the subscription of user {subscription.user_id} was changed meanwhile; "
-                    "read it again and repeat the change"
-                ) from error
-
     def change(
-        self, user_id: str, decide: Callable[[Subscription | None], Subscription]
+        self,
+        user_id: str,
+        decide: Callable[[Subscription | None], Subscription],
+        by: Editor,
+        at: datetime,
     ) -> Subscription:
         """Writes what ``decide`` makes of the present subscription, deciding again after a race.
 
-        Nothing is written when ``decide`` answers the present one. Raises `Contention` after
-        bounded retries, and whatever ``decide`` raises.
+        Who did it, and when, is recorded with it. Nothing is written, nor recorded, when ``decide``
+        answers the present one. Raises `Contention` after bounded retries, and whatever ``decide``
+        raises.
         """
-        for _ in races(self._pause):
-            item = self._read(user_id)
-            present = _subscription(item) if item else None
+        for attempt in races(self._pause):
+            present = self.find(user_id)
             wanted = decide(present)
             if wanted == present:
                 return wanted
-            try:
-                self.put(wanted, _edits(item))
-            except VersionConflict:
-                continue
-            return wanted
+            edit = Edit(
+                user_id=user_id,
+                version=wanted.version,
+                edited_at=at,
+                editor=by,
+                changes=changes(present, wanted),
+                correlation_id=correlation_id(),
+            )
+            stood_in_the_way = self._write(wanted, present, edit)
+            if not stood_in_the_way:
+                return wanted
+            if stood_in_the_way & THROTTLES:
+                wait_for_room(attempt + 1, lambda _: None)  # `races` pauses anyway
         raise Contention(f"the subscription of user {user_id} is edited too often at the moment")
 
     def remove(self, user_id: str) -> bool:
@@ -188,11 +183,9 @@ class SubscriptionStore:
                 return was_there
             was_there = True
             try:
-                self._connection.delete_item(
-                    self._table, user_id, condition=Path("version") == item["version"]
-                )
+                self._connection.delete_item(self._table, user_id, condition=_is_still(item))
             except DeleteError as error:
-                if error_code(error) != "ConditionalCheckFailedException":
+                if error_code(error) not in _LOST_RACES:
                     raise
                 continue
             return True
@@ -239,7 +232,7 @@ class SubscriptionStore:
             segment=None if range_.is_whole else int(range_.bits, 2),
             total_segments=None if range_.is_whole else 1 << len(range_.bits),
         )
-        timezones = {item["user_id"]["S"]: item["timezone"]["S"] for item in response["Items"]}
+        timezones = {item["user_id"]["S"]: _timezone(item) for item in response["Items"]}
         return TimezonesPage(timezones, end_of_page(response, "user_id"))
 
     def scan(self, start: str, page: int) -> Iterator[str]:
@@ -264,14 +257,42 @@ class SubscriptionStore:
                 if after is None:
                     break
 
+    def _write(
+        self, wanted: Subscription, present: Subscription | None, edit: Edit
+    ) -> frozenset[str]:
+        """Makes an edit and records it; answers what stood in its way, if anything did."""
+        key = key_of(edit.version, self._new_id())
+        statements = [self._edits.insertion(edit, key), self._statement(wanted, present)]
+        client: Any = self._connection.client  # more than its annotation says
+        try:
+            client.execute_transaction(
+                TransactStatements=statements, ReturnConsumedCapacity="TOTAL"
+            )
+        except ClientError as error:
+            codes = _codes(error)
+            if not codes or codes - _PASSING_REASONS:
+                raise
+            return frozenset() if self._edits.was_made(edit.user_id, key) else codes
+        return frozenset()
+
+    def _statement(self, wanted: Subscription, present: Subscription | None) -> Statement:
+        """What makes version n of version n-1, or version 1 of nothing."""
+        after = _item(wanted)
+        if present is None:
+            return insert(self._table, after)
+        before = _item(present)
+        changed = {name: value for name, value in after.items() if before.get(name) != value}
+        where = {"user_id": after["user_id"], "version": number(wanted.version - 1)}
+        return update(self._table, changed, sorted(before.keys() - after.keys()), where)
+
     def _read(self, user_id: str) -> Item | None:
         """The item as of now (strongly consistent), None when there is none."""
         response = self._connection.get_item(self._table, user_id, consistent_read=True)
         item: Item | None = response.get("Item")
         return item
 
-    def _get_batch(self, user_ids: list[str], *, consistent: bool) -> list[Subscription]:
-        found: list[Subscription] = []
+    def _get_batch(self, user_ids: list[str], *, consistent: bool) -> list[Item]:
+        found: list[Item] = []
         missing = user_ids
         for _ in attempts_for_room(self._pause):
             response = self._connection.batch_get_item(
@@ -279,7 +300,7 @@ class SubscriptionStore:
                 [{"user_id": user_id} for user_id in missing],  # type: ignore[misc] # wrong there
                 consistent_read=consistent,
             )
-            found += [_subscription(item) for item in response["Responses"].get(self._table, ())]
+            found += response["Responses"].get(self._table, ())
             unprocessed = response.get("UnprocessedKeys", {}).get(self._table, {})
             missing = [key["user_id"]["S"] for key in unprocessed.get("Keys", ())]
             if not missing:
@@ -287,9 +308,36 @@ class SubscriptionStore:
         raise Contention(f"{len(missing)} subscriptions could not be read at the moment")
 
 
-def _edits(item: Item | None) -> list[str]:
-    """The ids of the latest edits of an item, the latest first."""
-    return (get_text(item, "edits") or "").split() if item else []
+def _timezone(item: Item) -> str | None:
+    try:
+        return value_of(item, "timezone", as_text)
+    except Damage:
+        return None
+
+
+def _is_still(item: Item) -> Condition:
+    """The condition that an item is of the version that was read, which a damaged one may lack."""
+    version = Path("version")
+    return version == item["version"] if "version" in item else version.does_not_exist()
+
+
+def _codes(error: ClientError) -> frozenset[str]:
+    """Why a transaction was cancelled, in DynamoDB's own codes; none for any other error."""
+    response: dict[str, Any] = dict(error.response)
+    return frozenset(why["Code"] for why in response.get("CancellationReasons", ())) - {"None"}
+
+
+_PASSING_REASONS = {
+    "ConditionalCheckFailed",
+    "DuplicateItem",
+    "TransactionConflict",
+    *THROTTLES,
+}
+"""Why an edit was refused that may succeed when it is decided again: others came first, or are just
+writing, or there are too many."""
+
+_LOST_RACES = {"ConditionalCheckFailedException", "TransactionConflictException"}
+"""How a single write says that others came first, or are just writing."""
 
 
 def _item(subscription: Subscription) -> Item:
@@ -338,30 +386,54 @@ def _spread(user_id: str) -> str:
     return f"{place_of(user_id):08x}#{user_id}"
 
 
+def read_subscription(item: Item) -> Subscription:
+    """A subscription as the table has it. Raises `Unreadable`."""
+    return read("subscription", f"user {item['user_id']['S']}", item, _subscription)
+
+
+def readable(items: Mapping[str, Item]) -> dict[str, Subscription]:
+    """Those of some subscriptions that can be read: for who only looks, and whom others tell."""
+    found = {}
+    for user_id, item in items.items():
+        with suppress(Unreadable):
+            found[user_id] = read_subscription(item)
+    return found
+
+
 def _subscription(item: Item) -> Subscription:
-    email = item.get("email")
-    amount = item.get("allocation_amount")
-    unwanted = (get_text(item, "unwanted_mails") or "").split()
-    suppressed = get_text(item, "suppressed")
-    because, _, digest = (get_text(item, "suppressed_before") or "").partition(" ")
     return Subscription(
-        user_id=item["user_id"]["S"],
-        email=email["S"] if email else None,
-        timezone=item["timezone"]["S"],
-        plan=item["plan"]["S"],
-        billing_interval=BillingInterval(item["billing_interval"]["S"]),
-        status=SubscriptionStatus(item["status"]["S"]),
-        started_at=from_milliseconds(int(item["started_at"]["N"])),
-        eligible_from=date.fromisoformat(day)
-        if (day := get_text(item, "eligible_on"))
-        else from_milliseconds(int(item["eligible_from"]["N"])),
-        allocation_amount=int(amount["N"]) if amount else None,
-        version=int(item["version"]["N"]),
-        notifications=frozenset(kind for kind in MailKind if kind.value not in unwanted),
-        suppressed=SuppressedBecause(suppressed) if suppressed else None,
-        suppressed_before=Suppression(digest, SuppressedBecause(because)) if because else None,
-        **{name: from_milliseconds(int(item[name]["N"])) for name in _INSTANTS if name in item},
+        user_id=value_of(item, "user_id", as_text),
+        email=optional_of(item, "email", as_text),
+        timezone=value_of(item, "timezone", as_text),
+        plan=value_of(item, "plan", as_text),
+        billing_interval=value_of(item, "billing_interval", as_choice(BillingInterval)),
+        status=value_of(item, "status", as_choice(SubscriptionStatus)),
+        started_at=value_of(item, "started_at", as_instant),
+        eligible_from=(
+            optional_of(item, "eligible_on", _day) or value_of(item, "eligible_from", as_instant)
+        ),
+        allocation_amount=optional_of(item, "allocation_amount", as_whole),
+        version=value_of(item, "version", as_whole),
+        notifications=ALL_KINDS - (optional_of(item, "unwanted_mails", _kinds) or set()),
+        suppressed=optional_of(item, "suppressed", as_choice(SuppressedBecause)),
+        suppressed_before=optional_of(item, "suppressed_before", _suppression),
+        **{name: optional_of(item, name, as_instant) for name in _INSTANTS},
     )
+
+
+def _day(attribute: Attribute) -> date:
+    return parse_date("", as_text(attribute))
+
+
+def _kinds(attribute: Attribute) -> set[MailKind]:
+    # A kind that this release does not know is one that it does not send.
+    words = as_text(attribute).split()
+    return {kind for kind in MailKind if kind.value in words}
+
+
+def _suppression(attribute: Attribute) -> Suppression:
+    because, _, digest = as_text(attribute).partition(" ")
+    return Suppression(digest, choice_of(SuppressedBecause, because))
 
 
 _INSTANTS = ("registered_at", "resumed_at", "ends_at", "observed_at")

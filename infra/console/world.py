@@ -6,15 +6,18 @@ import threading
 import time
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from chalicelib.domain import calendar
 from chalicelib.domain.addresses import same_address
 from chalicelib.domain.calendar import Period
+from chalicelib.domain.errors import Unreadable
 from chalicelib.domain.instants import format_instant
 from chalicelib.domain.ledger import EntryType
 from chalicelib.domain.subscriptions import Subscription, monthly_amount
+from chalicelib.store.subscriptions import readable
 from infra import local, mails, stacks
 from infra.clock import LocalClock
 from infra.turn import instants_of_start, is_due
@@ -117,9 +120,10 @@ class World:
         missing = [user.user_id for user in users if (period, user.user_id) not in self._landed]
 
         def read(user_id: str) -> None:
-            for entry in self._services.ledger.history(user_id, limit=_LINES_A_READ):
-                if entry.type is EntryType.ALLOCATION and entry.allocated_through == period:
-                    self._landed[period, user_id] = Landed(1, entry.amount)
+            with suppress(Unreadable):  # the sweeps report it; here it has not landed
+                for entry in self._services.ledger.history(user_id, limit=_LINES_A_READ):
+                    if entry.type is EntryType.ALLOCATION and entry.allocated_through == period:
+                        self._landed[period, user_id] = Landed(1, entry.amount)
 
         if missing:
             with ThreadPoolExecutor(stacks.THREADS) as pool:
@@ -135,7 +139,8 @@ class World:
         with self._lock:
             if time.monotonic() - self._read_at > _FRESH_SECONDS:
                 user_ids = self._clock.user_ids()
-                self._subscriptions = list(self._services.subscriptions.get_many(user_ids).values())
+                stored = self._services.subscriptions.get_many(user_ids)
+                self._subscriptions = list(readable(stored).values())
                 self._read_at = time.monotonic()
             return self._subscriptions
 

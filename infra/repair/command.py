@@ -144,7 +144,7 @@ class Repair:
                 for future in self.follow(what, as_completed(futures), len(futures)):
                     try:
                         results[futures[future]] = future.result()
-                    except FAILURES as error:
+                    except Exception as error:  # noqa: BLE001 - it is told in its own place
                         results[futures[future]] = error
             except KeyboardInterrupt:
                 pool.shutdown(cancel_futures=True)

@@ -1,4 +1,4 @@
-"""Erases a person: the subscription with its address, and the texts in the ledger.
+"""Erases a person: the subscription with its address, who edited it, and the texts in the ledger.
 
     python -m infra.repair.erase --user-id 42 [--subject "auth0|42"]     (make erase USER_ID=42)
 
@@ -27,33 +27,42 @@ def erase(repair: Repair, arguments: argparse.Namespace) -> Summary:
     subjects = [name for subject in arguments.subject for name in _names(subject)]
     services = repair.services
     account = services.ledger.verify(user_id)
-    has_subscription = services.subscriptions.find(user_id) is not None
+    # Also one that cannot be read.
+    has_subscription = user_id in services.subscriptions.get_many([user_id], consistent=True)
     entries = account.next_number - 1
     texts = sum(
         without_texts(entry, subjects) != entry
         for line in services.ledger.lines(user_id)
         for entry in [LedgerEntry.from_body(user_id, line.number, line.body)]
     )
-    facts: dict[str, Any] = {"user_id": user_id, "subscription_removed": False, "texts_erased": 0}
-    if not has_subscription and not texts:
+    edits = sum(1 for _ in services.edits.items(user_id))
+    facts: dict[str, Any] = {
+        "user_id": user_id,
+        "subscription_removed": False,
+        "edits_removed": 0,
+        "texts_erased": 0,
+    }
+    if not has_subscription and not texts and not edits:
         return Summary(f"Nothing is kept of user {user_id} that could be erased.", facts)
-    subscription = "the subscription, with its address," if has_subscription else "no subscription"
+    subscription = "the subscription, with its address," if has_subscription else "no subscription,"
     what = (
-        f"erase for good {subscription} and the texts of {texts:,} of {entries:,} ledger entries "
-        f"of user {user_id}, whose ledger balance of {account.ledger_balance:,} credits stays; "
-        "nobody can undo it"
+        f"erase for good {subscription} {edits:,} records of edits of it, and the texts of "
+        f"{texts:,} of {entries:,} ledger entries of user {user_id}, whose ledger balance of "
+        f"{account.ledger_balance:,} credits stays; nobody can undo it"
     )
     if not repair.is_agreed(what):
         return Summary("Nothing was erased.", facts)
     # First what brings new texts and mails: no sweep finds the user from here on.
     facts["subscription_removed"] = services.subscriptions.remove(user_id)
+    # Then nobody makes new records; those there are hold addresses, too.
+    facts["edits_removed"] = sum(1 for _ in services.edits.erase(user_id))
     erasing = services.ledger.erase(user_id, subjects)
     facts["texts_erased"] = sum(repair.follow("Erasing texts", erasing, entries))
     services.ledger.verify(user_id)
-    removed = "the subscription and " if facts["subscription_removed"] else ""
+    removed = "the subscription, " if facts["subscription_removed"] else ""
     return Summary(
-        f"Erased {removed}the texts of {facts['texts_erased']:,} entries of user {user_id}; the "
-        "ledger is right.",
+        f"Erased {removed}{facts['edits_removed']:,} records of edits and the texts of "
+        f"{facts['texts_erased']:,} entries of user {user_id}; the ledger is right.",
         facts,
     )
 

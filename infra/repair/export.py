@@ -3,7 +3,8 @@
     python -m infra.repair.export --user-id 42 > 42.json     (make export USER_ID=42 > 42.json)
 
 Ledger entries are written as they are read, one a line, so a ledger of any length fits. They are
-not checked, so that one that is wrong can be looked at, too; `infra.verify` checks.
+not checked, so that one that is wrong can be looked at, too; `infra.verify` checks. What cannot be
+read is written as it is stored, with the reason.
 """
 
 from __future__ import annotations
@@ -11,20 +12,25 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import date, datetime
+from functools import partial
 from itertools import chain
 from typing import Any
 
 from chalicelib.domain import notifications
-from chalicelib.domain.errors import LedgerCorrupt
+from chalicelib.domain.errors import Unreadable
 from chalicelib.domain.fields import parse_user_id
 from chalicelib.domain.instants import format_instant
 from chalicelib.domain.ledger import SCHEDULED, LedgerEntry, digest_of
 from chalicelib.domain.verification import StoredLine
 from chalicelib.services import Services
 from chalicelib.store.database import Item
+from chalicelib.store.ledger import read_entry, read_line
+from chalicelib.store.mails import read_mail
+from chalicelib.store.reading import Attribute
+from chalicelib.store.subscriptions import read_subscription
 from infra.repair import command
 from infra.repair.command import Repair, RepairError, Summary, parsed
 
@@ -66,39 +72,73 @@ def export(repair: Repair, arguments: argparse.Namespace) -> Summary:
     """The command."""
     user_id = parsed("--user-id", parse_user_id, arguments.user_id)
     services = repair.services
-    subscription = services.subscriptions.find(user_id)
-    lines = services.ledger.lines(user_id)
-    first = next(lines, None)
-    if subscription is None and first is None:
+    subscription = services.subscriptions.get_many([user_id], consistent=True).get(user_id)
+    items = services.ledger.items(user_id)
+    first = next(items, None)
+    edits = list(services.edits.items(user_id))
+    if subscription is None and first is None and not edits:
         raise RepairError(f"Nothing is kept of user {user_id}.")
     if first:
-        lines = chain([first], lines)
+        items = chain([first], items)
     if repair.is_dry_run:
         has = "a subscription" if subscription else "no subscription"
-        entries = sum(1 for _ in lines)
-        return Summary(f"Would write {has} and {entries:,} ledger entries of user {user_id}.", {})
+        entries = sum(1 for _ in items)
+        what = f"{has}, {len(edits):,} edits of it and {entries:,} ledger entries"
+        return Summary(f"Would write {what} of user {user_id}.", {})
     mails: set[str] = set()
     operations: list[str] = []
 
+    unreadable = Unreadables()
+
     def described() -> Iterator[dict[str, Any]]:
-        for line in repair.follow("Writing entries", lines):
-            if entry := _entry(user_id, line):
+        for item in repair.follow("Writing entries", items):
+            if entry := _entry(item):
                 mails.update(notifications.identities(entry))
                 if entry.type not in SCHEDULED:
                     operations.append(digest_of(entry))
-            yield _described(user_id, line)
+            yield unreadable.or_stored(item, lambda item: _described(user_id, read_line(item)))
 
     document = Document()
     document.field("user_id", user_id)
     document.field("stage", repair.reach.stage)
     document.field("exported_at", services.now())
-    document.field("subscription", asdict(subscription) if subscription else None)
+    document.field(
+        "subscription",
+        unreadable.or_stored(subscription, lambda item: asdict(read_subscription(item)))
+        if subscription
+        else None,
+    )
+    document.array("edits", map(_as_stored, edits))
     written = document.array("ledger", described())
     document.array("markers", map(_as_stored, services.ledger.markers(operations)))
     document.array("reversals", map(_as_stored, services.ledger.reversals(user_id)))
-    sent = document.array("mails", _sent(services, sorted(mails)))
+    sent = document.array("mails", _sent(services, sorted(mails), unreadable))
     document.end()
-    return Summary(f"Wrote {written:,} ledger entries and {sent:,} mails of user {user_id}.", {})
+    return Summary(
+        f"Wrote {written:,} ledger entries and {sent:,} mails of user {user_id}.{unreadable}",
+        {},
+        is_complete=not unreadable.count,
+    )
+
+
+class Unreadables:
+    """Counts what cannot be read, and describes it as it is stored."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __str__(self) -> str:
+        if not self.count:
+            return ""
+        return f" {self.count:,} items cannot be read: they are written as stored, with the reason."
+
+    def or_stored(self, item: Item, describe: Callable[[Item], dict[str, Any]]) -> dict[str, Any]:
+        """What an item says; or the item itself, and why it cannot be read."""
+        try:
+            return describe(item)
+        except Unreadable as error:
+            self.count += 1
+            return {"unreadable": error.reason, "stored": _as_stored(item)}
 
 
 def _described(user_id: str, line: StoredLine) -> dict[str, Any]:
@@ -111,27 +151,38 @@ def _described(user_id: str, line: StoredLine) -> dict[str, Any]:
     return described | ({"erased": line.erased} if line.erased else {})
 
 
-def _entry(user_id: str, line: StoredLine) -> LedgerEntry | None:
-    """What a line says; None where it cannot be read."""
+def _entry(item: Item) -> LedgerEntry | None:
+    """What an entry says; None where it cannot be read."""
     try:
-        return LedgerEntry.from_body(user_id, line.number, line.body)
-    except LedgerCorrupt:
+        return read_entry(item)
+    except Unreadable:
         return None
 
 
 def _as_stored(item: Item) -> dict[str, object]:
     """An item with all of its attributes: what is stored tomorrow is in it, too."""
-    return {
-        name: int(value["N"]) if "N" in value else next(iter(value.values()))
-        for name, value in item.items()
-    }
+    return {name: _value(attribute) for name, attribute in item.items()}
 
 
-def _sent(services: Services, identities: list[str]) -> Iterator[dict[str, Any]]:
+def _value(attribute: Attribute) -> object:
+    """An attribute's value; one of another type than texts and whole numbers with its type."""
+    ((kind, value),) = attribute.items()
+    if kind == "N" and value.lstrip("-").isdecimal():
+        return int(value)
+    return value if kind == "S" else {kind: str(value)}
+
+
+def _sent(
+    services: Services, identities: list[str], unreadable: Unreadables
+) -> Iterator[dict[str, Any]]:
     for start in range(0, len(identities), MAILS_A_REQUEST):
         records = services.mail_records.find(identities[start : start + MAILS_A_REQUEST])
-        for record in sorted(records):
-            yield record._asdict()
+        for identity, item in sorted(records.items()):
+            yield unreadable.or_stored(item, partial(_mail, identity))
+
+
+def _mail(identity: str, item: Item) -> dict[str, Any]:
+    return read_mail(identity, item)._asdict()
 
 
 def _text(value: object) -> str:

@@ -18,8 +18,9 @@ def _in_process_aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("AWS_PROFILE", raising=False)
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
     monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", "credits")
-    partiql.install(monkeypatch)
-    with mock_aws():
+    # Not with the test's own monkeypatch, which it may undo.
+    with pytest.MonkeyPatch.context() as patch, mock_aws():
+        partiql.install(patch)
         yield
 
 

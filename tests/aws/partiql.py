@@ -1,6 +1,7 @@
-"""PartiQL's INSERT for moto, whose own one replaces what is there and takes no parameters.
+"""PartiQL for moto, whose own one replaces what is there and takes no parameters.
 
-Alone, in a batch and in a transaction it is a put under the condition that nothing has the key.
+An INSERT, alone, in a batch and in a transaction, is a put under the condition that nothing has the
+key. An UPDATE in a transaction is one under the condition that all it asks for holds.
 """
 
 import json
@@ -15,11 +16,12 @@ from moto.dynamodb.exceptions import (
 )
 from moto.dynamodb.models import DynamoDBBackend
 
+from tests.partiql import MOST_CHARACTERS, read_update
+
 Json = dict[str, Any]
 
 _INSERT = re.compile(r"""INSERT INTO "([\w-]+)" VALUE \{(.+)\}""")
 _MOST_STATEMENTS = 25
-_MOST_CHARACTERS = 8192
 _DUPLICATE = "Duplicate primary key exists in table"
 
 
@@ -66,13 +68,15 @@ def _answer(backend: DynamoDBBackend, statement: Json) -> Json:
 
 
 def execute_transaction(backend: DynamoDBBackend, statements: list[Json]) -> list[Json]:
-    """Inserts all items or none; the reasons do not show what is there already."""
+    """Does all or nothing; the reasons do not show what is there already."""
+    parts = [_part(backend, statement) for statement in statements]
     try:
-        backend.transact_write_items([{"Put": _put(statement)} for statement in statements])
+        backend.transact_write_items(parts)
     except TransactionCanceledException as error:
         reasons = json.loads(error.description)["CancellationReasons"]
         codes = [
-            "DuplicateItem" if r["Code"] == "ConditionalCheckFailed" else r["Code"] for r in reasons
+            "DuplicateItem" if r["Code"] == "ConditionalCheckFailed" and "Put" in p else r["Code"]
+            for p, r in zip(parts, reasons, strict=True)
         ]
         raise TransactionCanceledException(
             [(None if code == "None" else code, _DUPLICATE, None) for code in codes]
@@ -80,8 +84,31 @@ def execute_transaction(backend: DynamoDBBackend, statements: list[Json]) -> lis
     return []
 
 
+def _part(backend: DynamoDBBackend, statement: Json) -> Json:
+    if statement["Statement"].startswith("INSERT"):
+        return {"Put": _put(statement)}
+    update = read_update(statement)
+    keys = {name for name in backend.tables[update.table].table_key_attrs if name}
+    removed = f" REMOVE {', '.join(f'#{name}' for name in update.removed)}"
+    sets = ", ".join(f"#{name} = :{name}" for name in update.changed)
+    names = {*update.changed, *update.removed, *update.where}
+    return {
+        "Update": {
+            "TableName": update.table,
+            "Key": {name: update.where[name] for name in keys},
+            "UpdateExpression": f"SET {sets}{removed if update.removed else ''}",
+            "ConditionExpression": " AND ".join(f"#{name} = :_{name}" for name in update.where),
+            "ExpressionAttributeNames": {f"#{name}": name for name in names},
+            "ExpressionAttributeValues": {
+                **{f":{name}": value for name, value in update.changed.items()},
+                **{f":_{name}": value for name, value in update.where.items()},
+            },
+        }
+    }
+
+
 def _put(statement: Json) -> Json:
-    assert len(statement["Statement"]) <= _MOST_CHARACTERS
+    assert len(statement["Statement"]) <= MOST_CHARACTERS
     found = _INSERT.fullmatch(statement["Statement"])
     assert found, f"only inserts are known here, not {statement['Statement']}"
     table, attributes = found.groups()

@@ -130,6 +130,7 @@ def examples(world: World, api: Api, monkeypatch: pytest.MonkeyPatch) -> list[Ex
     """A year in the life of user 42, who lives in New York, as far as the API shows it."""
     made = Examples(api)
     show = made.show
+    monkeypatch.setattr(world.services.subscriptions, "_new_id", lambda: "2439cd92f0f21435")
     ada = user("42")
     subscription = "/api/subscriptions/42"
     use = "/api/credits/use"
@@ -137,8 +138,9 @@ def examples(world: World, api: Api, monkeypatch: pytest.MonkeyPatch) -> list[Ex
     show("200", "GET", "/api/health", NOBODY)
     show("200", "GET", "/api/plans", ada)
     show("201", "PUT", subscription, BACKEND, ADA)
-    show("200", "PUT", subscription, BACKEND, {**ADA, "allocation_amount": 120})
+    show("200", "PUT", subscription, ADMIN, {**ADA, "allocation_amount": 120})
     show("200", "PATCH", subscription, BACKEND, {"allocation_amount": None})
+    show("200", "GET", f"{subscription}/edits?limit=2", ADMIN)
     show("200", "GET", subscription, BACKEND)
     world.subscribe("43", timezone="America/New_York", started_at="2025-03-01T00:00:00Z")
     world.now = at("2025-06-02T09:00:00Z")

@@ -15,7 +15,7 @@ from chalice.local import LambdaContext
 
 from app import app
 from chalicelib.api import VERSION
-from chalicelib.domain.errors import Contention, LedgerCorrupt
+from chalicelib.domain.errors import Contention
 from chalicelib.domain.plans import PlanCatalogue
 from chalicelib.mails.links import UnsubscribeLinks
 from chalicelib.observability import logger
@@ -83,6 +83,7 @@ TABLE: tuple[tuple[str, str, object, tuple[int, ...]], ...] = (
     ("GET", "/api/subscriptions/1", None, (401, 403, 403, 403, 403, 403, 200, 200)),
     ("PUT", "/api/subscriptions/1", SUBSCRIPTION, (401, 403, 403, 403, 403, 403, 200, 200)),
     ("PATCH", "/api/subscriptions/1", {}, (401, 403, 403, 403, 403, 403, 200, 200)),
+    ("GET", "/api/subscriptions/1/edits", None, (401, 403, 403, 403, 403, 403, 403, 200)),
 )
 
 
@@ -428,7 +429,7 @@ def test_a_bug_is_told_without_any_detail_and_logged_with_the_requests_id(
     handler = logging.StreamHandler(written)
     handler.setFormatter(logger().registered_formatter)
     monkeypatch.setattr(logging.getLogger("credits"), "handlers", [handler])
-    for error in (ZeroDivisionError("secret"), LedgerCorrupt("1", 3, "secret")):
+    for error in (ZeroDivisionError("secret"), KeyError("secret")):
         failing_with(monkeypatch, error)
         reply = api.get(BALANCE, user("1"))
         assert (reply.status, reply.json["code"]) == (500, "internal_error")

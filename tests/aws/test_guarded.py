@@ -7,6 +7,7 @@ test missed.
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from http.client import HTTPConnection
 from types import SimpleNamespace
@@ -19,7 +20,13 @@ from chalicelib import allocations, operations
 from chalicelib.api import cursors, issuer_keys
 from chalicelib.domain.calendar import Period, zone_names
 from chalicelib.domain.completeness import MOST_NAMED, Tally
-from chalicelib.domain.errors import Contention, InvalidInput, LedgerCorrupt, NotFound
+from chalicelib.domain.errors import (
+    Contention,
+    CreditsError,
+    InvalidInput,
+    LedgerCorrupt,
+    NotFound,
+)
 from chalicelib.domain.fields import parse_user_id
 from chalicelib.domain.ledger import EntryType, Request, grant, use
 from chalicelib.domain.ranges import Range
@@ -39,7 +46,7 @@ from chalicelib.store.ledger import ExpiringPage, draft
 from chalicelib.store.subscriptions import UsersPage
 from infra import packaging
 from tests.aws.api import ADMIN, BACKEND, NOBODY, Api, user
-from tests.aws.world import REGION, Context, World, at, client
+from tests.aws.world import BY_TEST, REGION, Context, World, at, client
 
 LONGEST_REQUEST = 29.0
 LONGEST_WORK = 60.0
@@ -293,16 +300,23 @@ def test_a_marker_that_is_being_written_is_waited_for(
 
 
 def test_two_registrations_at_once_are_one(world: World) -> None:
-    first = world.subscribe()
-    with pytest.raises(Exception, match="was changed meanwhile"):
-        world.services.subscriptions.put(first)
-    with pytest.raises(Exception, match="was changed meanwhile"):
-        world.services.subscriptions.put(type(first)(**_values(first, version=3)))
+    store = world.services.subscriptions
+    seen: list[Any] = []
 
+    def decide(present: Any) -> Any:
+        seen.append(present)
+        return present or first
 
-def _values(subscription: Any, **changes: object) -> dict[str, Any]:
-    names = subscription.__dataclass_fields__
-    return {name: getattr(subscription, name) for name in names} | changes
+    first = replace(world.subscribe("2"), user_id="1", plan="starter")
+
+    def race(present: Any) -> Any:
+        if not seen:
+            store.change("1", decide, BY_TEST, world.now)
+        return decide(present)
+
+    assert store.change("1", race, BY_TEST, world.now) == first
+    assert seen == [None, None, first], "the second saw the first"
+    assert len(world.services.edits.newest_first("1", None, 9).items) == 1
 
 
 def test_removing_nobody_says_so(world: World) -> None:
@@ -395,8 +409,7 @@ def test_what_a_read_of_many_leaves_out_is_asked_for_again(
     assert set(world.services.subscriptions.get_many("12")) == {"1", "2"}
     assert set(world.services.ledger.entries([("1", 1), ("2", 1)])) == {("1", 1), ("2", 1)}
     identities = ["manual 1-1", "manual 2-1"]
-    found = world.services.mail_records.find(identities)
-    assert {record.identity for record in found} == set(identities)
+    assert set(world.services.mail_records.find(identities)) == set(identities)
 
 
 def test_a_search_for_a_rare_type_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -409,7 +422,7 @@ def test_a_search_for_a_rare_type_is_bounded(world: World, monkeypatch: pytest.M
         for number in range(999_999, 0, -1):
             if number % page == 999_999 % page:
                 asked.append(page)
-            yield type(entry)(**_values(entry, number=number))
+            yield replace(entry, number=number)
 
     monkeypatch.setattr(world.services.ledger, "newest_first", newest_first)
     page = world.services.ledger.page("1", 20, kind=EntryType.USAGE)
@@ -753,16 +766,17 @@ def test_who_has_no_token_does_not_learn_what_a_body_may_hold(api: Api) -> None:
     assert api.post("/api/credits/use", NOBODY, {"nonsense": 1}).status == 401
 
 
-def test_a_corrupt_ledger_is_a_fault_of_ours(
+def test_a_refusal_that_no_route_knows_is_a_fault_of_ours(
     world: World, api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.subscribe()
 
-    def account(user_id: str) -> Any:
-        raise LedgerCorrupt(user_id, 1, "it is for a test")
+    def account(_user_id: str) -> Any:
+        raise CreditsError("it is for a test")
 
     monkeypatch.setattr(world.services.ledger, "account", account)
-    assert api.get("/api/credits/balance", user()).status == 500
+    reply = api.get("/api/credits/balance", user())
+    assert (reply.status, reply.json["code"]) == (500, "internal_error")
 
 
 def test_a_forged_position_of_a_preview_is_refused(world: World, api: Api) -> None:

@@ -1,13 +1,12 @@
 """Importing subscriptions: every row is checked before any is written; again changes nothing."""
 
 import io
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
-from chalicelib.domain.errors import VersionConflict
 from chalicelib.domain.subscriptions import Subscription
 from infra import import_subscriptions, local, run, stacks
 from infra.console import server
@@ -196,19 +195,34 @@ def test_without_a_running_stack_the_next_step_is_said(
     assert "make up" in command.output.getvalue()
 
 
+def test_every_row_is_held_to_the_cap_of_its_plan_before_anything_is_written(
+    world: World,
+) -> None:
+    carol = BOB.replace("2,bob", "3,carol").replace(",250", ",10001")
+    checked = check(world, text(ADA, carol, BOB.replace(",250", ",10000")))
+    (problem,) = checked.problems
+    assert (problem.line, problem.field) == (3, "allocation_amount")
+    assert problem.reason == (
+        "must be at most 10,000 on plan 'starter', or null for the plan's own; is 10,001"
+    )
+    world.subscribe("2", plan="business", allocation_amount=20_000)
+    moved = text(BOB).replace(",allocation_amount", "").replace(",250", "")
+    (problem,) = check(world, moved).problems
+    assert (problem.field, "at most 10,000" in problem.reason) == ("allocation_amount", True)
+
+
 def test_a_row_that_could_not_be_written_is_reported_and_the_others_are_written(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = world.services.subscriptions
     monkeypatch.setattr(store, "_pause", lambda _attempt: None)
-    put = store.put
+    write = store._write
 
-    def put_unless_ada(subscription: Subscription, earlier: Sequence[str]) -> None:
-        if subscription.user_id == "1":
-            raise VersionConflict("somebody else is always faster")
-        put(subscription, earlier)
+    def write_unless_ada(wanted: Subscription, *edit: Any) -> frozenset[str]:
+        # Of Ada, somebody else is always faster.
+        return frozenset({"TransactionConflict"}) if wanted.user_id == "1" else write(wanted, *edit)
 
-    monkeypatch.setattr(store, "put", put_unless_ada)
+    monkeypatch.setattr(store, "_write", write_unless_ada)
     rows = check(world, text(ADA, BOB)).good
     imported = import_rows(SUBSCRIPTIONS, world.services, rows)
     assert [failure.line for failure in imported.failures] == [2]

@@ -16,10 +16,11 @@ from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
 from chalicelib import operations
 from chalicelib.domain.notifications import ALL_KINDS, MailKind
 from chalicelib.domain.plans import PlanCatalogue
-from chalicelib.domain.subscriptions import Subscription, SuppressedBecause
+from chalicelib.domain.subscriptions import SuppressedBecause
 from chalicelib.messages import EntryPosted, ExpiringSoon
+from chalicelib.store.database import Item
 from tests.aws.outbox import THROTTLED, ses_error
-from tests.aws.world import CORRELATION_ID, World, at, client
+from tests.aws.world import BY_TEST, CORRELATION_ID, World, at, client
 from tests.simulation.faults import Killed
 
 MIDNIGHT = "2026-01-31T23:00:00Z"  # the 1st of February in Paris
@@ -347,9 +348,8 @@ def test_every_mail_can_be_ended_with_one_click(world: World) -> None:
 
 def forget_address(world: World, user_id: str) -> None:
     subscription = world.services.subscriptions.get(user_id)
-    world.services.subscriptions.put(
-        replace(subscription, email=None, version=subscription.version + 1)
-    )
+    without = replace(subscription, email=None, version=subscription.version + 1)
+    world.services.subscriptions.change("1", lambda _: without, BY_TEST, world.now)
 
 
 def logged(caplog: pytest.LogCaptureFixture) -> str:
@@ -605,7 +605,7 @@ def test_a_user_whom_a_read_of_many_overlooks_is_told_all_the_same(
     store = untouched.services.subscriptions
     read = store._get_batch
 
-    def lagging(user_ids: list[str], *, consistent: bool) -> list[Subscription]:
+    def lagging(user_ids: list[str], *, consistent: bool) -> list[Item]:
         return read(user_ids, consistent=True) if consistent else []
 
     monkeypatch.setattr(store, "_get_batch", lagging)
@@ -656,9 +656,8 @@ def test_a_record_is_kept_for_ninety_days(ten: World) -> None:
 def test_a_suppressed_address_is_not_written_to_and_another_one_is(world: World) -> None:
     world.subscribe()
     present = world.services.subscriptions.get("1")
-    world.services.subscriptions.put(
-        replace(present, suppressed=SuppressedBecause.BOUNCE, version=present.version + 1)
-    )
+    bounced = replace(present, suppressed=SuppressedBecause.BOUNCE, version=present.version + 1)
+    world.services.subscriptions.change("1", lambda _: bounced, BY_TEST, world.now)
     world.subscribe(plan="business")
     world.grant("1", 5, "a")
     assert tell(world) == []

@@ -20,6 +20,29 @@ def test_a_grant_answers_the_new_balance_and_the_transaction(world: World) -> No
     assert entry.batches[0].expires_at is None
 
 
+def test_a_grant_is_no_more_than_the_plan_allows_at_once_and_a_claw_back_is_as_ever(
+    world: World,
+) -> None:
+    world.subscribe("42", plan="business")  # 2,000 a month
+    refused = world.grant("42", 20_001, "a")["error"]
+    assert (refused["code"], refused["errors"]) == (
+        "invalid_input",
+        [
+            {
+                "field": "amount",
+                "message": "must be at most 20,000 for a user of plan 'business'; is 20,001",
+            }
+        ],
+    )
+    assert world.balance("42") == 0
+    assert world.grant("42", 20_000, "a")["new_balance"] == 20_000
+    assert world.grant("42", 20_000, "b")["new_balance"] == 40_000
+    assert world.grant("42", -40_000, "c")["new_balance"] == 0
+    world.subscribe("42", plan="pro")
+    assert world.grant("42", 20_000, "a")["success"], "it was granted before"
+    assert not world.grant("42", 10_001, "d")["success"]
+
+
 def test_a_user_id_may_be_a_number_or_a_string(world: World) -> None:
     world.subscribe("42")
     assert world.grant("42", 50, "a") == world.grant(42, 50, "a")  # type: ignore[arg-type]

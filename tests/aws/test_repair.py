@@ -16,7 +16,7 @@ from chalicelib.operations import CarryOver, Void, void_batch
 from chalicelib.store.ledger import Outcome
 from infra.repair import allocate, erase, export, redrive, replay, void
 from tests.aws.repair import Main, Terminal
-from tests.aws.world import World, at, client
+from tests.aws.world import BY_TEST, World, at, client
 
 MIDNIGHT = "2026-01-31T23:00:00Z"  # in Paris
 FEBRUARY = ("--period", "2026-02")
@@ -399,7 +399,7 @@ def test_an_export_has_a_form_for_every_field_of_a_subscription(
     bounced = suppress(
         world.services.subscriptions.get("1"), "user1@example.com", SuppressedBecause.BOUNCE
     )
-    world.services.subscriptions.change("1", lambda _: bounced)
+    world.services.subscriptions.change("1", lambda _: bounced, BY_TEST, world.now)
     world.subscribe(
         "1",
         status="active",
@@ -410,6 +410,10 @@ def test_an_export_has_a_form_for_every_field_of_a_subscription(
     )
     ran = terminal.run(export.main, "--user-id", "1")
     assert ran.status == 0
+    assert [edit["edit"][:13] for edit in ran.facts["edits"]] == [
+        f"{version:012}#" for version in (3, 2, 1)
+    ]
+    assert "user1@example.com" in ran.facts["edits"][0]["body"]
     found = ran.facts["subscription"]
     assert found["eligible_from"] == "2026-02-01"
     assert found["ends_at"] == "2027-01-01T00:00:00Z"
@@ -453,7 +457,7 @@ def test_a_dry_export_says_what_there_is_and_writes_nothing(
     world.grant("1", 30, "a")
     ran = terminal.run(export.main, "--user-id", "1", "--dry-run")
     assert (ran.status, ran.printed) == (0, "")
-    assert "a subscription and 1 ledger entries" in ran.said
+    assert "a subscription, 1 edits of it and 1 ledger entries" in ran.said
 
 
 # Erase --------------------------------------------------------------------------------------------
@@ -620,7 +624,24 @@ def test_an_erasure_that_was_interrupted_is_finished_by_the_next(
     assert next(world.services.ledger.erase("1"))
     ran = terminal.run(erase.main, "--user-id", "1", "--yes", "--json")
     assert (ran.status, ran.facts["texts_erased"]) == (0, 1)
+    assert ran.facts["edits_removed"] == 1
     assert "Goodwill" not in str(world.lines())
+
+
+def test_an_erasure_that_was_interrupted_after_the_subscription_removes_its_edits(
+    world: World, terminal: Terminal
+) -> None:
+    for email in ("a@example.com", "b@example.com"):
+        world.subscribe(email=email)
+    world.subscribe("2")
+    world.services.subscriptions.remove("1")
+    assert next(world.services.edits.erase("1"))
+    ran = terminal.run(erase.main, "--user-id", "1", "--yes", "--json")
+    assert (ran.status, ran.facts["edits_removed"]) == (0, 1)
+    assert list(world.services.edits.items("1")) == []
+    assert len(list(world.services.edits.items("2"))) == 1
+    again = terminal.run(erase.main, "--user-id", "1", "--yes")
+    assert "Nothing is kept of user 1" in again.said
 
 
 def test_a_ledger_that_is_wrong_is_not_erased_nor_is_its_owner(

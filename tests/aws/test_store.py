@@ -24,7 +24,6 @@ from chalicelib.domain.errors import (
     LedgerCorrupt,
     NotAllowed,
     NotFound,
-    VersionConflict,
 )
 from chalicelib.domain.ledger import Account, EntryType, LedgerEntry, Request
 from chalicelib.domain.notifications import MailKind
@@ -40,6 +39,7 @@ from chalicelib.messages import UsersMessage
 from chalicelib.metrics import Metric
 from chalicelib.observability import correlated
 from chalicelib.store.database import MOST_ATTEMPTS
+from chalicelib.store.edits import read_edit
 from chalicelib.store.ledger import (
     Draft,
     Inserted,
@@ -53,10 +53,10 @@ from chalicelib.store.ledger import (
     fingerprint,
     read_entry,
 )
-from chalicelib.store.mails import MailRecords, record_id
-from chalicelib.store.subscriptions import MOST_EDITS_KEPT, SubscriptionStore, new_edit_id
+from chalicelib.store.mails import MailRecords, read_mail, record_id
+from chalicelib.store.subscriptions import SubscriptionStore, new_edit_id, readable
 from chalicelib.store.throttling import OutOfTime, patient
-from tests.aws.world import World, at, client
+from tests.aws.world import BY_TEST, World, at, client
 
 DAY = 24 * 60 * 60
 
@@ -205,9 +205,8 @@ def test_a_record_is_kept_for_ninety_days_and_is_in_progress_for_as_long(
     with pytest.raises(MailInDoubt):
         mails.once("manual 42-2", lose)
 
-    done, doubtful = sorted(
-        mails.find(["manual 42-1", "manual 42-2", "manual 42-3"]), key=lambda found: found.identity
-    )
+    found = mails.find(["manual 42-1", "manual 42-2", "manual 42-3"])
+    done, doubtful = (read_mail(identity, item) for identity, item in sorted(found.items()))
     assert (done.identity, done.status) == ("manual 42-1", "COMPLETED")
     assert done.said == {"message_id": "m-1"}
     assert (doubtful.identity, doubtful.status, doubtful.said) == ("manual 42-2", "INPROGRESS", {})
@@ -236,9 +235,9 @@ def test_records_that_are_left_out_are_asked_for_again_and_nobody_asks_for_none(
 
     answering(world, monkeypatch, "BatchGetItem", leave_out)
     found = mails.find(["manual 42-1", "manual 42-2"])
-    assert sorted(record.identity for record in found) == ["manual 42-1", "manual 42-2"]
+    assert sorted(found) == ["manual 42-1", "manual 42-2"]
     assert pauses == [1, 2]
-    assert mails.find([]) == []
+    assert mails.find([]) == {}
 
 
 def test_records_that_are_always_left_out_are_reported(
@@ -276,7 +275,8 @@ def test_a_subscription_is_kept_and_read_whole(world: World) -> None:
     )
     assert store.get("1") == plain
     assert store.get("2") == rich
-    assert store.get_many(["2", "1", "3", "2"], consistent=True) == {"1": plain, "2": rich}
+    found = store.get_many(["2", "1", "3", "2"], consistent=True)
+    assert readable(found) == {"1": plain, "2": rich}
     assert store.find("3") is None
     with pytest.raises(NotFound, match=r"^there is no user 3$"):
         store.get("3")
@@ -286,9 +286,6 @@ def test_a_subscription_is_kept_and_read_whole(world: World) -> None:
 
 
 def test_a_subscription_is_stored_as_these_attributes(world: World) -> None:
-    world.services.subscriptions = SubscriptionStore(
-        world.restarted()._connection, "credits-dev-subscriptions", new_id=lambda: "an-edit"
-    )
     world.subscribe(
         "1",
         allocation_amount=7,
@@ -313,7 +310,6 @@ def test_a_subscription_is_stored_as_these_attributes(world: World) -> None:
         "unwanted_mails": {"S": "expiration expiring_soon"},
         "registered_at": {"N": "1768478400000"},
         "version": {"N": "1"},
-        "edits": {"S": "an-edit"},
     }
 
 
@@ -361,6 +357,8 @@ def test_what_an_edit_left_of_an_address_is_read_as_it_was_written(world: World)
     world.services.subscriptions.change(
         "1",
         lambda present: suppress(_there(present), "ada@example.com", SuppressedBecause.COMPLAINT),
+        BY_TEST,
+        world.now,
     )
     away = world.subscribe("1", email=None)
     assert away.suppressed_before == Suppression(
@@ -374,20 +372,7 @@ def _there(present: Subscription | None) -> Subscription:
     return present
 
 
-def test_an_item_that_remembers_no_edits_is_edited_and_then_remembers_this_one(
-    world: World,
-) -> None:
-    world.subscribe("1")
-    table = {"TableName": "credits-dev-subscriptions"}
-    item = client("dynamodb").get_item(**table, Key={"user_id": {"S": "1"}})["Item"]
-    del item["edits"]
-    client("dynamodb").put_item(**table, Item=item)
-    world.subscribe("1", plan="starter")
-    item = client("dynamodb").get_item(**table, Key={"user_id": {"S": "1"}})["Item"]
-    assert len(item["edits"]["S"].split()) == 1
-
-
-def test_ten_names_of_edits_fit_into_the_write_unit_of_an_item() -> None:
+def test_each_edit_has_a_short_name_of_its_own() -> None:
     names = {new_edit_id() for _ in range(10)}
     assert [len(name) for name in names] == [16] * 10
 
@@ -444,17 +429,26 @@ def test_a_scan_that_dynamodb_ends_early_reaches_everybody(
     assert sorted(world.services.subscriptions.scan("zzz", 3)) == ["1", "2", "3", "4", "5"]
 
 
-def test_what_was_written_under_a_lost_answer_is_no_edit_of_somebody_else(
+def edits(world: World, user_id: str = "1") -> list[tuple[int, str, tuple[Any, ...]]]:
+    """The version, the door and the changed fields of every recorded edit, oldest first."""
+    page = world.services.edits.newest_first(user_id, None, 100)
+    return [
+        (edit.version, edit.editor.kind.value, tuple(change.field for change in edit.changes))
+        for edit in map(read_edit, reversed(page.items))
+    ]
+
+
+def test_an_edit_that_was_made_under_a_lost_answer_is_made_and_recorded_once(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = world.services.subscriptions
-    at_http(world, monkeypatch, "PutItem", lost_once(monkeypatch))
+    at_http(world, monkeypatch, "ExecuteTransaction", lost_once(monkeypatch))
     first = world.subscribe("1")
     assert store.get("1") == first
-    at_http(world, monkeypatch, "PutItem", lost_once(monkeypatch))
-    second = replace(first, version=2, plan="starter")
-    store.put(second)
-    assert store.get("1") == second
+    at_http(world, monkeypatch, "ExecuteTransaction", lost_once(monkeypatch))
+    second = world.subscribe("1", plan="starter")
+    assert store.get("1") == second == replace(first, version=2, plan="starter")
+    assert [edit[0] for edit in edits(world)] == [1, 2]
 
 
 def test_an_edit_that_was_made_is_known_though_others_were_made_on_top(
@@ -470,37 +464,124 @@ def test_an_edit_that_was_made_is_known_though_others_were_made_on_top(
         assert present
         return replace(present, version=present.version + 1, plan="starter")
 
-    def lose(_: Any, on_top: int) -> None:
+    def lose(_: Any) -> None:
         monkeypatch.undo()
-        for amount in range(1, on_top + 1):
+        for amount in range(1, 13):
             others.change(
                 "1",
                 lambda it, amount=amount: replace(  # type: ignore[misc]
                     it, version=it.version + 1, allocation_amount=amount
                 ),
+                BY_TEST,
+                world.now,
             )
         raise ReadTimeoutError(endpoint_url="dynamodb")
 
-    at_http(world, monkeypatch, "PutItem", lambda answer: lose(answer, MOST_EDITS_KEPT - 1))
-    changed = store.change("1", decide)
+    at_http(world, monkeypatch, "ExecuteTransaction", lose)
+    changed = store.change("1", decide, BY_TEST, world.now)
     assert seen == [first], "it was decided once"
     assert changed == replace(first, version=2, plan="starter")
-    assert store.get("1").version == 2 + MOST_EDITS_KEPT - 1
+    assert store.get("1").version == 14
     assert store.get("1").plan == "starter"
+    assert [edit[0] for edit in edits(world)] == list(range(1, 15))
 
 
-def test_an_item_remembers_a_few_edits_and_no_more(world: World) -> None:
-    ids = iter(f"edit{number}" for number in range(100))
-    connection = world.restarted()._connection
-    store = SubscriptionStore(connection, "credits-dev-subscriptions", new_id=lambda: next(ids))
-    world.services.subscriptions = store
-    for amount in range(1, 13):
-        world.subscribe("1", allocation_amount=amount)
-    found = client("dynamodb").get_item(
-        TableName="credits-dev-subscriptions", Key={"user_id": {"S": "1"}}
+def test_an_edit_that_loses_a_race_is_decided_again_and_only_what_was_made_is_recorded(
+    world: World,
+) -> None:
+    store = world.services.subscriptions
+    first = world.subscribe("1")
+    raced = [False]
+
+    def decide(present: Subscription | None) -> Subscription:
+        assert present
+        if not raced[0]:
+            raced[0] = True
+            world.subscribe("1", email="new@example.com")
+        return replace(present, version=present.version + 1, plan="starter")
+
+    changed = store.change("1", decide, BY_TEST, world.now)
+    assert changed == replace(first, version=3, plan="starter", email="new@example.com")
+    assert edits(world)[1:] == [(2, "admin", ("email",)), (3, "admin", ("plan",))]
+
+
+def test_an_edit_that_changes_nothing_is_not_recorded(world: World) -> None:
+    world.subscribe("1")
+    world.subscribe("1", plan="pro")
+    assert [edit[0] for edit in edits(world)] == [1]
+
+
+def test_an_edit_writes_no_attribute_that_it_does_not_change(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.subscribe("1")
+    calls = asked(world, monkeypatch)
+    store = world.services.subscriptions
+    address = "user1@example.com"
+    store.change(
+        "1",
+        lambda present: suppress(present, address, SuppressedBecause.BOUNCE),  # type: ignore[arg-type]
+        BY_TEST,
+        world.now,
     )
-    assert found["Item"]["edits"]["S"].split() == [f"edit{n}" for n in range(11, 1, -1)]
-    assert MOST_EDITS_KEPT == 10
+    world.subscribe("1", email=None)
+    statements = [
+        each["Statement"] for _, asks in calls for each in asks.get("TransactStatements", ())
+    ]
+    insert = "INSERT INTO \"credits-dev-edits\" VALUE {'user_id': ?, 'edit': ?, 'body': ?}"
+    update = 'UPDATE "credits-dev-subscriptions" SET "version" = ?'
+    where = ' WHERE "user_id" = ? AND "version" = ?'
+    assert statements == [
+        insert,
+        f'{update} SET "suppressed" = ?{where}',
+        insert,
+        f'{update} SET "suppressed_before" = ? REMOVE "email" REMOVE "suppressed"{where}',
+    ]
+    found = world.services.subscriptions.get("1")
+    assert (found.version, found.email, found.suppressed) == (3, None, None)
+
+
+@pytest.mark.parametrize(
+    "reasons", [["ValidationError", "None"], ["ConditionalCheckFailed", "AccessDenied"]]
+)
+def test_an_edit_that_no_other_try_can_mend_is_a_failure(
+    world: World, monkeypatch: pytest.MonkeyPatch, reasons: list[str]
+) -> None:
+    def cancel(_: Any) -> None:
+        raise cancelled(*reasons)
+
+    answering(world, monkeypatch, "ExecuteTransaction", cancel)
+    with pytest.raises(ClientError):
+        world.subscribe("1")
+
+
+@pytest.mark.parametrize("reason", ["TransactionConflict", "ThrottlingError", "DuplicateItem"])
+def test_an_edit_that_meets_others_under_way_or_has_no_room_is_made_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    dynamodb = world.services._connection.client
+    original = dynamodb._make_api_call
+    left = ["ExecuteTransaction"]
+
+    def call(name: str, arguments: Any) -> Any:
+        if left and name == left[0]:
+            left.clear()
+            raise cancelled("None", reason)
+        return original(name, arguments)
+
+    monkeypatch.setattr(dynamodb, "_make_api_call", call)
+    monkeypatch.setattr(world.services.subscriptions, "_pause", lambda _: None)
+    assert world.subscribe("1").version == 1
+    assert left == []
+    assert [edit[0] for edit in edits(world)] == [1]
+
+
+def cancelled(*reasons: str) -> ClientError:
+    response: Any = {
+        "Error": {"Code": "TransactionCanceledException", "Message": "no"},
+        "CancellationReasons": [{"Code": reason} for reason in reasons],
+    }
+    return ClientError(response, "ExecuteTransaction")
 
 
 def test_an_entry_that_was_posted_under_a_lost_answer_is_among_those_posted(
@@ -533,7 +614,7 @@ def test_a_removal_that_is_overtaken_by_an_edit_reads_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     subscription = world.subscribe("1")
-    store = world.services.subscriptions
+    store, other = world.services.subscriptions, world.restarted().subscriptions
     monkeypatch.setattr(store, "_pause", lambda _: None)
     read = store._read
     reads = 0
@@ -543,7 +624,8 @@ def test_a_removal_that_is_overtaken_by_an_edit_reads_again(
         item = read(user_id)
         reads += 1
         if reads == 1:
-            store.put(replace(subscription, plan="Starter", version=2))
+            edited = replace(subscription, plan="Starter", version=2)
+            other.change("1", lambda _: edited, BY_TEST, world.now)
         return item
 
     with monkeypatch.context() as late:
@@ -575,13 +657,14 @@ def test_a_removal_that_is_always_overtaken_ends(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     subscription = world.subscribe("1")
-    store = world.services.subscriptions
+    store, other = world.services.subscriptions, world.restarted().subscriptions
     monkeypatch.setattr(store, "_pause", lambda _: None)
     read = store._read
 
     def overtaken(user_id: str) -> Any:
         item = read(user_id) or {}
-        store.put(replace(subscription, version=int(item["version"]["N"]) + 1))
+        edited = replace(subscription, version=int(item["version"]["N"]) + 1)
+        other.change("1", lambda _: edited, BY_TEST, world.now)
         return item
 
     with monkeypatch.context() as late:
@@ -656,22 +739,23 @@ def test_a_subscription_is_read_as_it_was_written(world: World) -> None:
         replace(first, version=5, email=None),
     )
     for written in later:
-        store.put(written)
+        store.change("1", lambda _, written=written: written, BY_TEST, world.now)  # type: ignore[misc]
         assert store.get("1") == written
 
 
-def test_a_version_is_written_over_the_one_before_and_no_other(world: World) -> None:
+@pytest.mark.parametrize("version", [1, 2, 4])
+def test_a_version_is_written_over_the_one_before_and_no_other(
+    world: World, monkeypatch: pytest.MonkeyPatch, version: int
+) -> None:
     store = world.services.subscriptions
-    first = world.subscribe("1")
+    monkeypatch.setattr(store, "_pause", lambda _: None)
+    world.subscribe("1")
     second = world.subscribe("1", plan="starter")
-    assert (first.version, second.version) == (1, 2)
-    for stale in (first, second):
-        with pytest.raises(VersionConflict) as refused:
-            store.put(stale)
-        assert str(refused.value) == (
-            "the subscription of user 1 was changed meanwhile; read it again and repeat the change"
-        )
+    stale = replace(second, version=version, plan="business")
+    with pytest.raises(Contention):
+        store.change("1", lambda _: stale, BY_TEST, world.now)
     assert store.get("1") == second
+    assert [edit[0] for edit in edits(world)] == [1, 2]
 
 
 def test_the_users_of_a_zone_come_in_pages_and_only_those_who_can_receive(world: World) -> None:
@@ -739,7 +823,9 @@ def test_subscriptions_that_are_left_out_are_asked_for_again_and_then_reported(
 ) -> None:
     pauses: list[int] = []
     connection = world.restarted()._connection
-    store = SubscriptionStore(connection, "credits-dev-subscriptions", pauses.append)
+    store = SubscriptionStore(
+        connection, "credits-dev-subscriptions", world.services.edits, pauses.append
+    )
     users = {user_id: world.subscribe(user_id) for user_id in ("1", "2")}
     table = "credits-dev-subscriptions"
     times = [1]
@@ -753,7 +839,7 @@ def test_subscriptions_that_are_left_out_are_asked_for_again_and_then_reported(
                 del response["Responses"][table]
 
     answering(world, monkeypatch, "BatchGetItem", leave_out)
-    assert store.get_many(["1", "2"]) == users
+    assert readable(store.get_many(["1", "2"])) == users
     assert pauses == [1]
     times[0] = MOST_ATTEMPTS
     with pytest.raises(Contention, match=r"^1 subscriptions could not be read at the moment$"):
@@ -766,17 +852,19 @@ def test_who_loses_every_race_for_a_subscription_is_told_and_pauses_between(
 ) -> None:
     pauses: list[int] = []
     connection = world.restarted()._connection
-    store = SubscriptionStore(connection, "credits-dev-subscriptions", pauses.append)
+    store = SubscriptionStore(
+        connection, "credits-dev-subscriptions", world.services.edits, pauses.append
+    )
     world.subscribe("1")
     plans = iter(["starter", "pro"] * MOST_ATTEMPTS)
 
     def decide(present: Any) -> Any:
         other = replace(present, plan=next(plans), version=present.version + 1)
-        store.put(other)  # somebody else was faster
+        world.services.subscriptions.change("1", lambda _: other, BY_TEST, world.now)  # was faster
         return replace(present, plan="free", version=present.version + 1)
 
     with pytest.raises(Contention) as refused:
-        store.change("1", decide)
+        store.change("1", decide, BY_TEST, world.now)
     assert str(refused.value) == "the subscription of user 1 is edited too often at the moment"
     assert pauses == list(range(1, MOST_ATTEMPTS))
 
@@ -941,9 +1029,11 @@ def test_an_entry_that_has_a_marker_and_is_gone_is_named(world: World) -> None:
     granted(world, 1)
     key = {"user_id": {"S": "1"}, "entry": {"S": "entry#000000000001"}}
     client("dynamodb").delete_item(TableName="credits-dev-ledger", Key=key)
-    with pytest.raises(LedgerCorrupt) as found:
-        world.services.ledger.performed_before({"manual#app#0": {"amount": 10}})
-    assert str(found.value) == "ledger of user 1, entry 1: it has a marker and is not there"
+    found = world.services.ledger.performed_before({"manual#app#0": {"amount": 10}})
+    assert isinstance(found["manual#app#0"], LedgerCorrupt)
+    assert str(found["manual#app#0"]) == (
+        "ledger of user 1, entry 1: it has a marker and is not there"
+    )
 
 
 def test_links_of_reversals_come_usage_by_usage_in_order(world: World) -> None:

@@ -15,6 +15,7 @@ import boto3
 import yaml
 from pynamodb.connection import Connection
 
+from chalicelib.domain.edits import Editor, EditorKind
 from chalicelib.domain.instants import parse_instant
 from chalicelib.domain.ledger import LedgerEntry
 from chalicelib.domain.subscriptions import FIELDS, Subscription, register
@@ -35,6 +36,8 @@ RESOURCES = Path(__file__).parents[2] / "infra" / "resources.yaml"
 
 
 UNSUBSCRIBE_KEY = b"k" * 32
+
+BY_TEST = Editor(EditorKind.ADMIN, "test")
 
 CORRELATION_ID = "tick"
 """What all that follows from a tick bears."""
@@ -132,6 +135,7 @@ class World:
             checks_queue_url=self.queue_url("checks"),
             reports_bucket=f"credits-{self.stage}-reports",
             mails_table=f"credits-{self.stage}-mails",
+            edits_table=f"credits-{self.stage}-edits",
             mail_from="Credits <credits@example.com>",
             mail_configuration_set=f"credits-{self.stage}",
             unsubscribe_url="https://api.example.com/v1/api/unsubscribe",
@@ -171,7 +175,7 @@ class World:
             values = {"user_id": user_id, **({} if existing else at_first), **changes}
             return register(values, self.services.catalogue, self.now, existing, kept=FIELDS)
 
-        subscription = self.services.subscriptions.change(user_id, decide)
+        subscription = self.services.subscriptions.change(user_id, decide, BY_TEST, self.now)
         self.zones.add(subscription.timezone)
         return subscription
 

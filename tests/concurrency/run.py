@@ -14,9 +14,8 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
-from chalicelib.domain.subscriptions import register
 from chalicelib.services import Services
-from infra import emulator
+from infra import emulator, stacks
 
 from .audit import Findings, audit
 from .plan import BEGIN, FIRST_AMOUNT, PLANS, ZONES, Plan, create_tables
@@ -88,7 +87,7 @@ def _register(plan: Plan, services: Services) -> None:
             "allocation_amount": FIRST_AMOUNT,
         }
         day_before = BEGIN - timedelta(days=1)
-        services.subscriptions.put(register(values, services.catalogue, day_before))
+        stacks.enter(services, values, day_before)
 
     with ThreadPoolExecutor(_REGISTERING) as pool:
         list(pool.map(register_one, range(len(plan.users)), plan.users))

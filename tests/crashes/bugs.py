@@ -13,8 +13,9 @@ from chalicelib.domain.errors import Contention
 from chalicelib.jobs import notifications, records
 from chalicelib.queues import Queues
 from chalicelib.store.database import FAULTS, Item
+from chalicelib.store.edits import key_of
 from chalicelib.store.ledger import Draft, Inserted, LedgerStore
-from chalicelib.store.mails import MailRecords, _Records, record_id
+from chalicelib.store.mails import MailRecords, _Records, read_mail, record_id
 from chalicelib.store.subscriptions import SubscriptionStore
 
 Bug = Callable[[], AbstractContextManager[object]]
@@ -35,8 +36,8 @@ def _marker_not_looked_for() -> AbstractContextManager[object]:
 
 def _mail_recorded_after_it_was_sent() -> AbstractContextManager[object]:
     def once(self: MailRecords, identity: str, send: Callable[[], Any]) -> Any:
-        for found in self.find([identity]):
-            return found.said
+        for item in self.find([identity]).values():
+            return read_mail(identity, item).said
         said = send()
         item = {
             "id": {"S": record_id(identity)},
@@ -104,7 +105,29 @@ def _unprocessed_forgotten() -> AbstractContextManager[object]:
     return patch.object(SubscriptionStore, "get_many", get_many)
 
 
+def _edits_in_two_writes(first: int) -> Bug:
+    """Each statement of an edit is a write by itself: number ``first`` of them before the other."""
+
+    def write(self: SubscriptionStore, wanted: Any, present: Any, edit: Any) -> frozenset[str]:
+        key = key_of(edit.version, self._new_id())
+        statements = [self._edits.insertion(edit, key), self._statement(wanted, present)]
+        client: Any = self._connection.client
+        for statement in (statements[first], statements[1 - first]):
+            client.execute_transaction(TransactStatements=[statement])
+        return frozenset()
+
+    return lambda: patch.object(SubscriptionStore, "_write", write)
+
+
 BUGS: dict[str, tuple[str, Bug]] = {
+    "an edit is recorded after it is made, and not with it": (
+        "replacement of a subscription",
+        _edits_in_two_writes(first=1),
+    ),
+    "an edit is recorded before it is made, and not with it": (
+        "replacement of a subscription",
+        _edits_in_two_writes(first=0),
+    ),
     "the marker is written after the entry, and not with it": (
         "grant by hand",
         _marker_after_the_entry,

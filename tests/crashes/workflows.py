@@ -118,6 +118,18 @@ def expired(world: CrashingWorld) -> None:
     world.settle()
 
 
+def unreadable(user_id: str) -> Step:
+    """A subscription of a release that was rolled back: its status is none that this one knows."""
+
+    def step(world: CrashingWorld) -> None:
+        items = world.table("subscriptions").items
+        for key, item in [*items.items()]:
+            if item["user_id"]["S"] == user_id:
+                items[key] = {**item, "status": {"S": "frozen"}}
+
+    return step
+
+
 # --- What is asked for ----------------------------------------------------------------------------
 
 
@@ -195,6 +207,17 @@ def _missed_months(world: CrashingWorld) -> None:
 def _handed_back(world: CrashingWorld) -> None:
     """It names nobody: it comes back, and in the end is a dead letter."""
     world.queue("allocations").append(Message("poison", '{"user_ids":[]}'))
+    tick(world, "allocation", FEBRUARY)
+
+
+@workflow(
+    "allocation",
+    "allocation beside a user who cannot be read",
+    subscribed("ada", "bob", "cem", notifications=[]),
+    unreadable("bob"),
+)
+def _beside_the_unreadable(world: CrashingWorld) -> None:
+    """The message of all three comes back for one, and in the end is a dead letter."""
     tick(world, "allocation", FEBRUARY)
 
 
@@ -422,6 +445,7 @@ def _erase(world: CrashingWorld) -> None:
 
     def erase() -> bool:
         world.services.subscriptions.remove("ada")
+        list(world.services.edits.erase("ada"))
         list(world.services.ledger.erase("ada"))
         return bool(world.services.ledger.verify("ada"))
 
@@ -464,10 +488,22 @@ def _patch_makes_due(world: CrashingWorld) -> None:
     """Who sees that the month is still overdue sends the edit again, and it is posted then."""
 
     def edit() -> bool:
-        reply = world.call("PATCH", "/api/subscriptions/ada", SHOP, {"eligible_from": "2026-01-01"})
+        reply = world.call(
+            "PATCH", "/api/subscriptions/ada", ADMIN, {"eligible_from": "2026-01-01"}
+        )
         return reply.status == 200 and bool(reply.json["next_credit_allocation"] == "2026-02-01")
 
     world.until_done(edit)
+
+
+@workflow(
+    "requests", "an own amount that an admin sets and a backend may not raise", subscribed("ada")
+)
+def _own_amount(world: CrashingWorld) -> None:
+    path = "/api/subscriptions/ada"
+    world.ask("PATCH", path, ADMIN, {"allocation_amount": 200})
+    world.ask("PATCH", path, SHOP, {"allocation_amount": 201})
+    world.ask("PATCH", path, SHOP, {"allocation_amount": 199})
 
 
 @workflow("requests", "end of mails by a link", subscribed("ada"))
@@ -484,6 +520,7 @@ def _reading(world: CrashingWorld) -> None:
     world.ask("GET", "/api/credits/allocation-schedule", ADA)
     world.ask("GET", "/api/credits/history", ADA, type="usage")
     world.ask("GET", "/api/subscriptions/ada", ADMIN)
+    world.ask("GET", "/api/subscriptions/ada/edits", ADMIN)
     for path in ("/api/plans", "/api/health", "/api/openapi.json"):
         world.ask("GET", path, ADA)
     body = {"period": "2026-02", "zones": ["Europe/Paris"], "dry_run": True}

@@ -213,9 +213,11 @@ class CrashingWorld(World):
         self._check_seals()
         return {
             "ledger": {key: _entry(item) for key, item in self.table("ledger").items.items()},
-            "subscriptions": {
-                key: _subscription(item) for key, item in self.table("subscriptions").items.items()
-            },
+            "subscriptions": dict(self.table("subscriptions").items),
+            "edits": [
+                (user_id, _edit(item))
+                for (user_id, _), item in sorted(self.table("edits").items.items())
+            ],
             "records of mails": {
                 key: _record(item) for (key, _), item in self.table("mails").items.items()
             },
@@ -252,9 +254,10 @@ def _entry(item: Json) -> Json:
     return {**item, "body": body, "hash": None}
 
 
-def _subscription(item: Json) -> Json:
-    """An item with the number of edits that it remembers: their ids are new in every run."""
-    return {**item, "edits": len(item["edits"]["S"].split())}
+def _edit(item: Json) -> Json:
+    """The record of an edit, without its id and its operation, which are new in every run."""
+    body = json.loads(item["body"]["S"])
+    return {**body, "correlation_id": None}
 
 
 def _record(item: Json) -> Json:

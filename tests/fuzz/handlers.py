@@ -620,6 +620,9 @@ REQUESTS: dict[str, tuple[Json, ...]] = {
     "PATCH /api/subscriptions/{user_id}": (
         {"caller": "admin", "user_id": "42", "body": body_of(timezone=CHATHAM, plan="pro")},
     ),
+    "GET /api/subscriptions/{user_id}/edits": (
+        {"caller": "admin", "user_id": "42", "query": {"limit": "1"}},
+    ),
     "GET /api/unsubscribe": ({"query": {"token": LINKS.token("42", None)}},),
     "POST /api/unsubscribe": (
         {"query": {"token": LINKS.token("42", None)}, "body": "List-Unsubscribe=One-Click"},

@@ -28,12 +28,18 @@ from chalicelib.api.principal import Scope, caller_of
 from chalicelib.domain import addresses, calendar, fields, instants, ledger
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.completeness import Tally
-from chalicelib.domain.errors import InvalidInput, LedgerCorrupt
+from chalicelib.domain.edits import BY_LINK, Change, Edit, Editor, EditorKind
+from chalicelib.domain.errors import InvalidInput, LedgerCorrupt, Unreadable
 from chalicelib.domain.ledger import FIRST_HASH, Account, LedgerEntry, Request, entry_hash
 from chalicelib.domain.notifications import MailKind
 from chalicelib.domain.plans import CatalogueError, parse_catalogue
 from chalicelib.domain.ranges import Range
-from chalicelib.domain.subscriptions import next_allocation, register
+from chalicelib.domain.subscriptions import (
+    Subscription,
+    due_periods,
+    next_allocation,
+    register,
+)
 from chalicelib.domain.verification import StoredLine, verify
 from chalicelib.jobs.audits import parse_sample
 from chalicelib.mails.links import UnsubscribeLinks
@@ -50,6 +56,10 @@ from chalicelib.messages import (
 )
 from chalicelib.services import PLANS_FILE
 from chalicelib.settings import Settings, TokenSettings
+from chalicelib.store import ledger as ledger_store
+from chalicelib.store import subscriptions
+from chalicelib.store.edits import read_edit
+from chalicelib.store.mails import read_mail
 from infra import arguments, csv_file, deploy, import_balances, import_subscriptions, plan_changes
 from infra.clock import parse_moment
 from infra.console import server as console
@@ -362,7 +372,27 @@ def verified(bodies: Json) -> Account:
     return verify("1", lines)
 
 
+EDITS = [
+    Edit("42", 3, NOW, Editor(EditorKind.ADMIN, "ada"), (Change("plan", None, "pro"),), "c-1"),
+    Edit("42", 4, NOW, BY_LINK, (Change("notifications", ["manual"], []),), None),
+]
+
+
+def read_edit_of(body: str) -> Edit:
+    """The record of an edit with that body."""
+    return read_edit({"user_id": {"S": "42"}, "edit": {"S": "3#a"}, "body": {"S": body}})
+
+
 LEDGERS = (
+    reader(
+        "record of an edit",
+        Kind.JSON,
+        tuple(edit.body() for edit in EDITS),
+        read_edit_of,
+        write=Edit.body,
+        own=Unreadable,
+        words=("admin", "backend", "import", "mail_events", "unsubscribe_link"),
+    ),
     reader(
         "ledger entry",
         Kind.JSON,
@@ -382,6 +412,144 @@ LEDGERS = (
         share=2,
     ),
 )
+
+# --- Items as they are stored ---------------------------------------------------------------------
+
+_KEYS = {"user_id": {"S": "1"}}
+"""What DynamoDB stores no item without, and always as a text."""
+
+
+def item_reader(
+    name: str,
+    seeds: tuple[Json, ...],
+    keys: Json,
+    read: Callable[[Json], Any],
+    write: Callable[[Any], Json] | None,
+    *words: str,
+    check: Callable[[Any], object] = lambda _: True,
+) -> Target:
+    """A target of one reader of a table. Whatever is stored there, it has its keys."""
+
+    def stored(given: Json) -> Json:
+        return (given if isinstance(given, dict) else {}) | keys
+
+    def read_stored(given: Json) -> Any:
+        return read(stored(given))
+
+    return reader(
+        f"item: {name}",
+        Kind.VALUE,
+        seeds,
+        read_stored,
+        write=write,
+        own=Unreadable,
+        check=check,
+        words=words,
+    )
+
+
+def can_be_computed_with(subscription: Subscription) -> bool:
+    """Whether what is read can be used: no instant of it is beyond Python's calendar."""
+    next_allocation(subscription, CATALOGUE, None, NOW)
+    due_periods(replace(subscription, timezone=CHATHAM, plan="pro"), CATALOGUE, None, NOW, NOW)
+    return True
+
+
+def _subscription(**changes: object) -> Json:
+    given = {
+        "user_id": "1",
+        "email": "ada@example.com",
+        "timezone": CHATHAM,
+        "plan": "pro",
+        "billing_interval": "yearly",
+        "status": "active",
+        "started_at": "2025-01-01T00:00:00Z",
+    }
+    registered = register(given | changes, CATALOGUE, NOW)
+    return subscriptions._item(registered) | {"edits": {"S": "a b"}}
+
+
+_SUBSCRIPTION = _subscription(
+    eligible_from="2026-02-01", allocation_amount=7, ends_at=INSTANT, notifications=["manual"]
+) | {
+    "suppressed": {"S": "bounce"},
+    "suppressed_before": {"S": f"complaint {'a' * 64}"},
+    "resumed_at": {"N": "1760000000000"},
+    "observed_at": {"N": "1760000000000"},
+}
+
+_ENTRY = ledger_store._item(LEDGER[0], FIRST_HASH)
+_ENTRY_KEYS = {"user_id": {"S": "1"}, "entry": {"S": "entry#000000000001"}}
+
+ITEMS = (
+    item_reader(
+        "subscription",
+        (_subscription(), _SUBSCRIPTION),
+        _KEYS,
+        subscriptions.read_subscription,
+        subscriptions._item,
+        *("active", "paused", "yearly", "monthly", "bounce", "complaint", "S", "N", "NULL", "M"),
+        check=can_be_computed_with,
+    ),
+    item_reader(
+        "ledger entry",
+        (_ENTRY,),
+        _ENTRY_KEYS,
+        lambda item: (ledger_store.read_entry(item), ledger_store.read_line(item)),
+        None,
+        *("S", "N", "B", "entry#000000000002"),
+    ),
+    item_reader(
+        "ledger entry under another key",
+        tuple({"entry": {"S": key}} for key in ("entry#000000000001", "entry#x", "entry#2")),
+        {**_ENTRY, "user_id": {"S": "1"}},
+        lambda item: ledger_store.read_line(item),  # noqa: PLW0108 - its second argument
+        None,
+    ),
+    item_reader(
+        "marker of an operation",
+        (
+            {
+                "request": {"S": "a" * 64},
+                "owner": {"S": "1"},
+                "number": {"N": "3"},
+                "expired": {"N": "0"},
+            },
+        ),
+        {"user_id": {"S": "operation#aa"}, "entry": {"S": "operation"}},
+        ledger_store.read_marker,
+        None,
+        *("S", "N", "-1"),
+    ),
+    item_reader(
+        "link of a reversal",
+        ({"sequence": {"N": "1"}, "reversed_in_all": {"N": "5"}},),
+        {"user_id": {"S": "1"}, "entry": {"S": "reversal#000000000002#000001"}},
+        ledger_store.read_reversal,
+        None,
+        *("S", "N", "-1"),
+    ),
+    item_reader(
+        "record of a mail",
+        (
+            {
+                "status": {"S": "COMPLETED"},
+                "expiration": {"N": "1780000000"},
+                "data": {"S": '{"kind":"manual","message_id":"m"}'},
+            },
+            {
+                "status": {"S": "INPROGRESS"},
+                "expiration": {"N": "1780000000"},
+                "in_progress_expiration": {"N": "1780000000000"},
+            },
+        ),
+        {"id": {"S": "mail#aa"}},
+        lambda item: read_mail("manual 1-1", item),
+        None,
+        *("COMPLETED", "INPROGRESS", "S", "N", "{", "[]"),
+    ),
+)
+"""One for each kind of item, mutated as a whole: names, types and values."""
 
 # --- Cursors, links and tokens --------------------------------------------------------------------
 
@@ -845,6 +1013,7 @@ READERS = (
     *SUBSCRIPTIONS,
     *MESSAGES,
     *LEDGERS,
+    *ITEMS,
     *CURSORS,
     *TOKENS,
     *FILES_AND_SETTINGS,

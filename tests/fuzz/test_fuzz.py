@@ -15,9 +15,10 @@ from unittest.mock import patch
 import pytest
 
 from chalicelib.api import account
-from chalicelib.domain import fields, instants, ledger
+from chalicelib.domain import damage, fields, instants
 from chalicelib.domain.errors import InvalidInput
 from chalicelib.jobs import sweeps
+from chalicelib.store import subscriptions
 from tests.fuzz import __main__ as command
 from tests.fuzz.engine import ROOT, Answer, Failure, Kind, Target, execute, run, shrunk
 from tests.fuzz.handlers import NAMES_OF_ROUTES, REQUESTS
@@ -72,10 +73,11 @@ READS = {
 }
 """What is called to make sense of a text."""
 
-NAME = re.compile(r"_?(parse|parsed|decode|from_body|read_entry)(_.*)?")
+NAME = re.compile(
+    r"_?(parse|parsed|decode|from_body|read_(entry|line|marker|reversal|subscription|mail))(_.*)?"
+)
 
 NOT_FROM_OUTSIDE = {
-    "chalicelib/store/mails.py MailRecords.find": "records that Powertools wrote",
     "infra/completeness.py _count": "the answer of a function of ours",
     "infra/console/server.py _Handler._get": "requests of the local stack's page, on loopback",
     "infra/console/server.py _Handler._post": "requests of the local stack's page, on loopback",
@@ -86,7 +88,6 @@ NOT_FROM_OUTSIDE = {
     "infra/emulated_statements.py _read": "requests of PartiQL and their answers, in the emulator",
     "infra/emulator.py _extract_metrics.<locals>.appended": "log lines, in the emulator",
     "infra/local.py running_stack": "what this program wrote of the stack it runs",
-    "infra/mails.py count_by_kind": "records that Powertools wrote",
     "infra/mails.py sent_mails": "the emulator's outbox",
     "infra/packaging.py Package.template_for": "a template that was just made",
     "infra/packaging.py _strip_descriptions": "botocore's own files, pinned",
@@ -184,9 +185,21 @@ MISTAKES: dict[str, tuple[str, Any, str, Any]] = {
     ),
     "a ledger entry of an instant that is none stops its reader": (
         "ledger entry",
-        ledger,
-        "_UNREADABLE",
-        (AttributeError, InvalidInput, LookupError, TypeError, ValueError),
+        damage,
+        "WRONG",
+        (AttributeError, InvalidInput, LookupError, TypeError),
+    ),
+    "an attribute is of whatever type": (
+        "item: subscription",
+        subscriptions,
+        "as_text",
+        lambda attribute: next(iter(attribute.values())),
+    ),
+    "an item is read as if it were whole": (
+        "item: subscription",
+        subscriptions,
+        "read",
+        lambda _table, _key, item, reader: reader(item),
     ),
     "a weight of the Accept header is read as it comes": (
         "header: Accept",

@@ -120,7 +120,7 @@ def test_every_consistent_read_is_guarded() -> None:
             ):
                 yield path, node
 
-    assert len(list(reads())) == 4
+    assert len(list(reads())) == 6
     assert unguarded(reads()) == []
 
 

@@ -23,6 +23,7 @@ from botocore.config import Config
 from botocore.retries import quota
 
 from chalicelib.store.database import connect
+from tests.partiql import read_update
 
 REGION = "eu-west-1"
 RESOURCES = Path(__file__).parents[2] / "infra" / "resources.yaml"
@@ -473,24 +474,49 @@ class Tables:
         return {"TableName": name}
 
     def _ExecuteTransaction(self, parameters: Json) -> Json:  # noqa: N802
-        """Inserts, all or none; a reason does not show what is there already."""
+        """Does all or nothing; a reason does not show what is there already."""
         token, statements = parameters["ClientRequestToken"], parameters["TransactStatements"]
         asked = json.dumps(statements, sort_keys=True)
         if token in self.tokens:
             if self.tokens[token] != asked:
                 raise Refused("IdempotentParameterMismatchException")
             return {"Responses": []}
-        inserts = self._insertions(statements)
-        if inserts is None or not 1 <= len(inserts) <= 100:
+        writes = [self._write_of(statement) for statement in statements]
+        places = {(name, self.tables[name].key_of(item)) for name, item, _ in writes}
+        if not 1 <= len(writes) <= 100 or len(places) < len(writes):
             raise Refused("ValidationException")
-        taken = [self._is_taken(name, item) for name, item in inserts]
-        if any(taken):
-            reasons = [{"Code": "DuplicateItem" if is_taken else "None"} for is_taken in taken]
+        if any(code for _, _, code in writes):
+            reasons = [{"Code": code or "None"} for _, _, code in writes]
             raise Refused("TransactionCanceledException", CancellationReasons=reasons)
-        for name, item in inserts:
+        for name, item, _ in writes:
             self._insert(name, item)
         self.tokens[token] = asked
         return {"Responses": []}
+
+    def _write_of(self, statement: Json) -> tuple[str, Json, str | None]:
+        """The table and the item that a statement leaves there, and why it is refused, if it is."""
+        if statement["Statement"].startswith("INSERT"):
+            name, item = _insertion(statement)
+            return name, item, "DuplicateItem" if self._is_taken(name, item) else None
+        update = read_update(statement)
+        table = self.tables[update.table]
+        present = table.get({name: update.where[name] for name in table.keys})
+        if any((present or {}).get(name) != value for name, value in update.where.items()):
+            return update.table, update.where, "ConditionalCheckFailed"
+        left = {
+            name: value for name, value in (present or {}).items() if name not in update.removed
+        }
+        return update.table, {**left, **update.changed}, None
+
+    def left_by(self, statements: list[Json]) -> Iterator[tuple[str, Json]]:
+        """The table and the item that each statement of a transaction has left there."""
+        for statement in statements:
+            if statement["Statement"].startswith("INSERT"):
+                yield _insertion(statement)
+            else:
+                update = read_update(statement)
+                table = self.tables[update.table]
+                yield update.table, table.items[table.key_of(update.where)]
 
     def _insertions(self, statements: list[Json]) -> list[tuple[str, Json]] | None:
         """The table and item of each insert; None when two are about one item."""
@@ -600,7 +626,7 @@ class Services:
     sent: list[tuple[str, str]] = field(default_factory=list)
     """The queue and the body of every message that was ever taken, in that order."""
     put: list[tuple[str, Json]] = field(default_factory=list)
-    """The table and the item of every plain put that was ever made, in that order."""
+    """The table and the item of all that was ever written but by a plain INSERT, in that order."""
 
     def answer(self, call: Call) -> Json:
         """Performs a call, unless something interferes."""
@@ -612,9 +638,12 @@ class Services:
     def perform(self, call: Call, most: int | None = None) -> Json:
         """What the service does. ``most``: a part of what was asked for is enough."""
         if call.service == "dynamodb":
+            is_new = call.parameters.get("ClientRequestToken") not in self.state.dynamodb.tokens
             answer = self.state.dynamodb.perform(call.operation, call.parameters, most)
             if call.operation == "PutItem":
                 self.put.append((call.parameters["TableName"], call.parameters["Item"]))
+            if call.operation == "ExecuteTransaction" and is_new:
+                self.put += self.state.dynamodb.left_by(call.parameters["TransactStatements"])
             return answer
         if call.service == "sqs" and call.operation == "SendMessageBatch":
             return self._send(call.parameters, most)

@@ -12,6 +12,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from chalicelib.store import partiql
 from tests.simulation.aws import Table
 
 Json = dict[str, Any]
@@ -43,6 +44,7 @@ class Calls:
         self._random = random.Random(seed)
         self._ledger = f"credits-{stage}-ledger"
         self._subscriptions = f"credits-{stage}-subscriptions"
+        self._edits = f"credits-{stage}-edits"
         self._mails = f"credits-{stage}-mails"
         self._owner = owner
         self._kinds: tuple[Callable[[], Call], ...] = (
@@ -52,7 +54,8 @@ class Calls:
             self._transact_get,
             self._query_entries,
             self._query_expiring,
-            self._put_subscription,
+            self._edit_subscription,
+            self._edit_subscription,
             self._delete_subscription,
             self._query_zone,
             self._get_many,
@@ -186,25 +189,35 @@ class Calls:
 
     # --- Subscriptions ----------------------------------------------------------------------------
 
-    def _put_subscription(self) -> Call:
+    def _edit_subscription(self) -> Call:
+        """An edit and its record, as the product makes them."""
         version = self._random.randint(1, 3)
-        item = {"user_id": text(self._user()), "version": number(version)}
-        if self._random.random() < 0.7:
-            item["allocation_timezone"] = text(f"{self._owner}-zone")
-            item["spread"] = text(self._spread(item["user_id"]["S"]))
-        asked: Json = {"TableName": self._subscriptions, "Item": item}
-        if version == 1:
-            asked |= {
-                "ConditionExpression": "attribute_not_exists (#0)",
-                "ExpressionAttributeNames": {"#0": "user_id"},
-            }
-        else:
-            asked |= {
-                "ConditionExpression": "#0 = :0",
-                "ExpressionAttributeNames": {"#0": "version"},
-                "ExpressionAttributeValues": {":0": number(version - 1)},
-            }
-        return "put_item", asked
+        user = {"user_id": text(self._user())}
+        index = {
+            "allocation_timezone": text(f"{self._owner}-zone"),
+            "spread": text(self._spread(user["user_id"]["S"])),
+        }
+        is_swept = self._random.random() < 0.7
+        record = {
+            **user,
+            "edit": text(f"{version:012}#{self._random.choice('ab')}"),
+            "body": text("{}"),
+        }
+        changed = {"version": number(version), **(index if is_swept else {})}
+        edit = (
+            partiql.insert(self._subscriptions, {**user, **changed})
+            if version == 1
+            else partiql.update(
+                self._subscriptions,
+                changed,
+                () if is_swept else index,
+                {**user, "version": number(version - 1)},
+            )
+        )
+        return "execute_transaction", {
+            "TransactStatements": [partiql.insert(self._edits, record), edit],
+            "ClientRequestToken": f"{self._owner}-{self._random.randint(1, 10**9)}",
+        }
 
     @staticmethod
     def _spread(user_id: str) -> str:

@@ -33,6 +33,7 @@ class Fault(Enum):
     KILLED_BEFORE = "is where the process dies, before it is carried out"
     KILLED_AFTER = "is where the process dies, after it was carried out"
     MEANWHILE = "is overtaken by another request"
+    UNREADABLE = "finds an item of one user that cannot be read"
 
 
 TRANSACTIONS = {"ExecuteTransaction": "TransactStatements", "TransactGetItems": "TransactItems"}
@@ -78,7 +79,11 @@ def users_of(call: Call) -> list[str]:
     """Whom a call is about, as far as one can tell: of many that are read at once, the first."""
     asked = call.parameters
     if statements := statements_of(call):
-        users = [statement["Parameters"][0]["S"] for statement in statements]
+        users = [
+            statement["Parameters"][0]["S"]
+            for statement in statements
+            if statement["Statement"].startswith("INSERT")
+        ]
         return [user for user in users if "#" not in user]
     found = re.search(r'"user_id": \{"S": "([^"#]+)"\}', json.dumps(asked))
     if found:
@@ -105,6 +110,8 @@ class Trouble:
     struck: list[Call] = field(default_factory=list)
     is_dead: bool = False
     meanwhile_happened: str = ""
+    unreadable: list[str] = field(default_factory=list)
+    """Whose items could not be read."""
 
     def __str__(self) -> str:
         times = f", {self.times} times in a row" if self.times > 1 else ""
@@ -139,6 +146,8 @@ class Trouble:
             return perform(call)
         if self.fault is Fault.CONFLICT and not can_conflict(call):
             return perform(call)
+        if self.fault is Fault.UNREADABLE:
+            return self._unreadable(call, perform)
         self.struck.append(call)
         match self.fault:
             case Fault.UNREACHED:
@@ -169,6 +178,24 @@ class Trouble:
             case Fault.PARTIAL:
                 return partly(call, perform)
         raise AssertionError(self.fault)
+
+    def _unreadable(self, call: Call, perform: Perform) -> Json:
+        """One item of what is read is damaged: as a roll-back leaves it, or a hand."""
+        answer = perform(call)
+        if call.operation not in ("Query", "BatchGetItem"):
+            return answer
+        batches = answer.get("Responses", {}).values()
+        items = answer["Items"] if call.operation == "Query" else next(iter(batches), [])
+        for place, item in enumerate(items):
+            if damaged := damage(item):
+                self.struck.append(call)
+                self.unreadable.append(item["user_id"]["S"])
+                items = [*items[:place], damaged, *items[place + 1 :]]
+                if call.operation == "Query":
+                    return {**answer, "Items": items}
+                (table,) = answer["Responses"]
+                return {**answer, "Responses": {table: items}}
+        return answer
 
     def _stale(self, call: Call, perform: Perform) -> Json:
         request = next(iter(call.parameters.get("RequestItems", {}).values()), call.parameters)
@@ -208,6 +235,8 @@ class Troubles:
         # Who reads what was there a moment ago may overlook a user: the next sweep does not.
         if self.has_struck(Fault.STALE, Fault.KILLED_BEFORE, Fault.KILLED_AFTER):
             return False
+        if self.has_struck(Fault.UNREADABLE):
+            return False
         by_sdk = [c for t in self.all if t.fault in _RETRIED_BY_SDK for c in t.struck]
         by_us = [
             c for t in self.all if t.fault in (Fault.PARTIAL, Fault.CONFLICT) for c in t.struck
@@ -223,6 +252,15 @@ class Troubles:
 def _through(trouble: Trouble, perform: Perform, call: Call, most: int | None = None) -> Json:
     # A part of a call that another trouble has cut up already is not struck again.
     return perform(call, most) if most is not None else trouble(call, perform)
+
+
+def damage(item: Json) -> Json | None:
+    """A subscription of a status that nobody knows, or an entry without its body; else nothing."""
+    if "status" in item and "plan" in item:
+        return {**item, "status": {"S": "frozen"}}
+    if "body" in item:
+        return {name: value for name, value in item.items() if name != "body"}
+    return None
 
 
 def throttle(call: Call) -> Json:
@@ -252,8 +290,8 @@ def parts_of(transaction: Call) -> list[Json]:
 
 
 def can_conflict(call: Call) -> bool:
-    """Whether it can meet a transaction under way: only the ledger is written in some."""
-    return kind_of(call).endswith(" ledger") and (
+    """Whether it can meet a transaction under way: the ledger and subscriptions are written so."""
+    return kind_of(call).endswith((" ledger", " edits")) and (
         call.operation in (*TRANSACTIONS, *WRITES, "BatchExecuteStatement")
     )
 

@@ -54,8 +54,8 @@ FAILURES = (*FAULTS, CreditsError)
 AIMS: dict[str, tuple[str, ...]] = {
     "edit": (
         "GetItem subscriptions",
-        "PutItem subscriptions",
-        "PutItem subscriptions",
+        "ExecuteTransaction edits",
+        "ExecuteTransaction edits",
         "ExecuteStatement ledger",
     ),
     "use": (
@@ -113,8 +113,8 @@ AIMS: dict[str, tuple[str, ...]] = {
     "subscribers": (
         "BatchGetItem subscriptions",
         "GetItem subscriptions",
-        "PutItem subscriptions",
-        "PutItem subscriptions",
+        "ExecuteTransaction edits",
+        "ExecuteTransaction edits",
         "ExecuteStatement ledger",
     ),
     "count": ("SendMessageBatch checks", "Query by_timezone", "Query ledger", "Query ledger"),
@@ -123,6 +123,9 @@ AIMS: dict[str, tuple[str, ...]] = {
 """At which calls trouble can aim in each kind of step; any call is an aim, too."""
 
 CALM = Troubles()
+WORK = frozenset({"allocations", "expiries", "notifications"})
+"""The kinds of steps in which an item of one of several users can be damaged for a while."""
+
 OF_NAMED_USERS = frozenset(
     {"Query ledger", "ExecuteStatement ledger", "BatchExecuteStatement ledger"}
 )
@@ -180,7 +183,7 @@ class Life(RuleBasedStateMachine):
         # Who reads late reads what was there before the step before this one.
         self.past, self.present = self.present, self.world.aws.state.copy()
         self.oracle.remember()
-        troubles = self._troubles(drawn or [], AIMS.get(kind, ()))
+        troubles = self._troubles(drawn or [], kind)
         self.story.append(f"{show(self.world.now)}  {words}")
         before = {name: len(self.world.queue(name)) for name in self.archive}
         reads_the_past = any(trouble.fault is Fault.STALE for trouble in troubles.all)
@@ -213,9 +216,13 @@ class Life(RuleBasedStateMachine):
         told = [trouble.told() for trouble in troubles.all if trouble.struck]
         self.story[-1] = "; ".join((self.story[-1], *told))
 
-    def _troubles(self, drawn: Drawn, aims: Sequence[str]) -> Troubles:
+    def _troubles(self, drawn: Drawn, kind: str) -> Troubles:
         """What was drawn, among the faults of this life and the aims of this step."""
-        faults = self.profile.faults
+        aims = AIMS.get(kind, ())
+        faults = tuple(
+            Fault.THROTTLED if fault is Fault.UNREADABLE and kind not in WORK else fault
+            for fault in self.profile.faults
+        )
         if Fault.MEANWHILE in faults:
             faults = (*faults, Fault.MEANWHILE, Fault.MEANWHILE)
         aims = (*aims, "")
@@ -267,7 +274,7 @@ class Life(RuleBasedStateMachine):
                 return "the same again"
             if who is None:
                 return "nothing"
-            if what == "edit" or kind_of(call) == "PutItem subscriptions":
+            if what == "edit" or kind_of(call) == "ExecuteTransaction edits":
                 self.edit(who, self.given(who, change)).send()
                 return f"the {change[0]} of {who} is changed to {self.shown(who, change)}"
             if what == "deliver":
@@ -360,35 +367,45 @@ class Life(RuleBasedStateMachine):
     # --- Subscriptions ----------------------------------------------------------------------------
 
     def edit(
-        self, who: str, given: Json, method: str = "PATCH", if_match: str | None = None
+        self,
+        who: str,
+        given: Json,
+        method: str = "PATCH",
+        if_match: str | None = None,
+        caller: Json = ADMIN,
     ) -> "Sender":
         """What sends an edit; the oracle knows of it."""
         now = self.instant
-        asked = {**FORGOTTEN, **given} if method == "PUT" else given
+        is_shop = caller is SHOP
+        forgotten = {} if method != "PUT" else FORGOTTEN_BY_SHOPS if is_shop else FORGOTTEN
+        asked = {**forgotten, **given}
         body = {name: as_json(value) for name, value in given.items()}
 
         def apply(present: Subscription | None) -> Subscription | None:
-            if present is None or self._status(present, asked, if_match) != 200:
-                return present
-            return present.edited(now, asked)
+            status = present and self._status(present, asked, if_match, is_shop=is_shop)
+            return present.edited(now, asked) if present and status == 200 else present
 
         headers = {} if if_match is None else {"If-Match": f'"{if_match}"'}
         path = f"/api/subscriptions/{who}"
-        sender = self.known(who, apply, lambda: self.world.call(method, path, SHOP, body, headers))
-        sender.status = lambda present: self._status(present, asked, if_match)
+        sender = self.known(
+            who, apply, lambda: self.world.call(method, path, caller, body, headers)
+        )
+        sender.status = lambda present: self._status(present, asked, if_match, is_shop=is_shop)
         return sender
 
-    def _status(self, present: Subscription, asked: Json, if_match: str | None) -> int:
+    def _status(
+        self, present: Subscription, asked: Json, if_match: str | None, *, is_shop: bool
+    ) -> int:
         """What an edit of this version should be answered."""
         if if_match is not None and str(present.version) != if_match:
             return 412
         if "plan" in asked and asked["plan"] not in reference.plans_at():
             return 400
         try:
-            present.edited(self.instant, asked)
+            edited = present.edited(self.instant, asked)
         except Outdated:
             return OUTDATED
-        return 200
+        return 403 if is_shop and edited.is_given_more_than(present) else 200
 
     def known(
         self,
@@ -421,6 +438,7 @@ class Life(RuleBasedStateMachine):
         by: str = "patch",
         if_match: bool = False,
         observed: int | None = None,
+        caller: Json = ADMIN,
     ) -> None:
         """A step in which a subscription is changed.
 
@@ -442,8 +460,9 @@ class Life(RuleBasedStateMachine):
         words += "" if by == "patch" else ", all else is put back as it was read"
         words += f" if it is still version {version}" if if_match else ""
         words += "" if observed is None else f", observed {observed} hours ago"
+        words += f", says the {caller['caller']}"
         with self.step(words, drawn, "edit") as troubles:
-            sender = self.edit(who, given, method, str(version) if if_match else None)
+            sender = self.edit(who, given, method, str(version) if if_match else None, caller)
             self.edited(who, sender, troubles)
 
     def look(self, who: str) -> None:
@@ -748,6 +767,7 @@ class Life(RuleBasedStateMachine):
                 before,
                 messages if failed is None else failed,
                 smoothly=self.smooth(troubles) and is_alone,
+                spared=_spared(troubles) if is_alone else None,
             )
 
     # --- Reading ----------------------------------------------------------------------------------
@@ -875,6 +895,10 @@ FORGOTTEN: Json = dict.fromkeys(("email", "eligible_from", "ends_at", "allocatio
 """What gets its default when it is put without them."""
 
 
+FORGOTTEN_BY_SHOPS: Json = dict.fromkeys(("email", "ends_at"))
+"""The same when a backend puts: what is not its own stays."""
+
+
 def as_json(value: Any) -> Any:
     """A value of the reference as a request has it."""
     if isinstance(value, date):
@@ -903,7 +927,14 @@ def void(_: object) -> None:
 
 
 def _spared(troubles: Troubles) -> list[str] | None:
-    """Whose calls met trouble, where all of it is about some users; None where it is not."""
-    if troubles.is_dead or not all(kind_of(call) in OF_NAMED_USERS for call in troubles.struck):
+    """Whose calls or items met trouble, where all is about some users; None where it is not."""
+    damaged = [who for trouble in troubles.all for who in trouble.unreadable]
+    calls = [
+        call
+        for trouble in troubles.all
+        if trouble.fault is not Fault.UNREADABLE
+        for call in trouble.struck
+    ]
+    if troubles.is_dead or not all(kind_of(call) in OF_NAMED_USERS for call in calls):
         return None
-    return [who for call in troubles.struck for who in users_of(call)]
+    return [*damaged, *(who for call in calls for who in users_of(call))]

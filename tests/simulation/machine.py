@@ -127,12 +127,13 @@ class Machine(Office):
         owed += f", from {body['started_at']} on"
         words = f"{who} subscribes to {plan}, billed {interval}, in {timezone}{owed}"
         is_known = plan in reference.plans_at()
+        caller = SHOP if amount is None and months_back is None else ADMIN
         with self.step(words, drawn, "edit") as troubles:
             path = f"/api/subscriptions/{who}"
             sender = self.known(
                 who,
                 lambda present: present or (wanted if is_known else None),
-                lambda: self.world.call("PUT", path, SHOP, body),
+                lambda: self.world.call("PUT", path, caller, body),
             )
             sender.status = lambda _: 200 if is_known else 400
             self.edited(who, sender, troubles)
@@ -143,6 +144,7 @@ class Machine(Office):
         by=editors,
         if_match=st.booleans(),
         observed=observations,
+        shop=st.booleans(),
         drawn=troubles,
     )
     def change(
@@ -152,10 +154,19 @@ class Machine(Office):
         by: str,
         if_match: bool,  # noqa: FBT001
         observed: int | None,
+        shop: bool,  # noqa: FBT001
         drawn: Drawn,
     ) -> None:
-        user = self.user(who)
-        self.changed(user, "an edit", change, drawn, by=by, if_match=if_match, observed=observed)
+        self.changed(
+            self.user(who),
+            "an edit",
+            change,
+            drawn,
+            by=by,
+            if_match=if_match,
+            observed=observed,
+            caller=SHOP if shop else ADMIN,
+        )
 
     @rule(who=places, kind=st.none() | st.sampled_from(sorted(ALL_KINDS)), drawn=troubles)
     def unsubscribe(self, who: int, kind: str | None, drawn: Drawn) -> None:

@@ -14,7 +14,7 @@ from pynamodb.exceptions import PynamoDBException
 from chalicelib import allocations
 from chalicelib.domain import batches, calendar, ledger, notifications, subscriptions
 from chalicelib.domain.batches import CreditBatch
-from chalicelib.domain.errors import Contention, VersionConflict
+from chalicelib.domain.errors import Contention, Unreadable, VersionConflict
 from chalicelib.domain.instants import to_millisecond
 from chalicelib.domain.ledger import Account, EntryType
 from chalicelib.domain.plans import PlanCatalogue
@@ -24,6 +24,7 @@ from chalicelib.jobs import records, sweeps, ticks
 from chalicelib.queues import Queues
 from chalicelib.store import ledger as ledger_store
 from chalicelib.store import mails as mail_store
+from chalicelib.store import subscriptions as subscription_store
 from chalicelib.store.ledger import HistoryPage, Inserted, LedgerStore
 from chalicelib.store.subscriptions import SubscriptionStore, _item
 from tests.simulation.world import Bucket
@@ -306,10 +307,44 @@ def _outdated_edits() -> AbstractContextManager[object]:
 def _edits_post_nothing() -> AbstractContextManager[object]:
     return patch(
         "chalicelib.api.subscriptions.save_subscription",
-        lambda services, user_id, decide: allocations.Saved(
-            services.subscriptions.change(user_id, decide), []
+        lambda services, user_id, decide, by: allocations.Saved(
+            services.subscriptions.change(user_id, decide, by, services.now()), []
         ),
     )
+
+
+@bug("a backend sets any amount and any eligibility")
+def _backend_mints() -> AbstractContextManager[object]:
+    from chalicelib.api import principal
+
+    return patch.object(principal, "EDITS", dict.fromkeys(principal.EDITS, principal._BOTH))
+
+
+@bug("a first own amount is not taken for more than none")
+def _backend_sets_a_first_amount() -> AbstractContextManager[object]:
+    from chalicelib.domain import edits
+
+    original = edits._is_more
+
+    def is_more(before: Any, after: Any, catalogue: Any) -> bool:
+        had = before is not None and before.allocation_amount is not None
+        return had and original(before, after, catalogue)
+
+    return patch.object(edits, "_is_more", is_more)
+
+
+@bug("an edit is recorded after it is made, and not with it")
+def _edit_without_record() -> AbstractContextManager[object]:
+    from tests.crashes.bugs import BUGS as CRASHES
+
+    return CRASHES["an edit is recorded after it is made, and not with it"][1]()
+
+
+@bug("an edit is recorded before it is made, and not with it")
+def _record_without_edit() -> AbstractContextManager[object]:
+    from tests.crashes.bugs import BUGS as CRASHES
+
+    return CRASHES["an edit is recorded before it is made, and not with it"][1]()
 
 
 @bug("the start of a subscription counts for nothing")
@@ -590,6 +625,63 @@ def _first_failure_stops() -> AbstractContextManager[object]:
         return found
 
     return patch.object(records.Users, "each", each)
+
+
+@bug("one subscription that cannot be read costs all of its message their month")
+def _unreadable_stops_all() -> AbstractContextManager[object]:
+    original = SubscriptionStore.get_many
+
+    def get_many(self: SubscriptionStore, user_ids: Any, **more: Any) -> Any:
+        found = original(self, user_ids, **more)
+        for item in found.values():
+            subscription_store.read_subscription(item)
+        return found
+
+    return patch.object(SubscriptionStore, "get_many", get_many)
+
+
+@bug("one entry that cannot be read stops the users of its thread")
+def _unreadable_entry_stops_its_thread() -> AbstractContextManager[object]:
+    original = records.Users.each
+
+    def each(self: Any, parts: Any, handle: Any, users_of: Any) -> Any:
+        found: list[Any] = []
+        for part in parts:
+            found += original(self, [part], handle, users_of)
+            if any(isinstance(error, Unreadable) for error in self.failures.values()):
+                break
+        return found
+
+    return patch.object(records.Users, "each", each)
+
+
+@bug("who cannot be read is left out, and the message is done")
+def _unreadable_passes_for_done() -> AbstractContextManager[object]:
+    original = records.Users.each
+
+    def each(self: Any, *arguments: Any) -> Any:
+        found = original(self, *arguments)
+        self.failures = {
+            user: error
+            for user, error in self.failures.items()
+            if not isinstance(error, Unreadable)
+        }
+        return found
+
+    return patch.object(records.Users, "each", each)
+
+
+@bug("one mail whose entry cannot be read fails the mails beside it")
+def _unreadable_mail_fails_all() -> AbstractContextManager[object]:
+    original = LedgerStore.entries
+
+    def entries(self: LedgerStore, places: Any) -> Any:
+        found = original(self, places)
+        for item in found.values():
+            ledger_store.read_entry(item)
+        return found
+
+    return patch.object(LedgerStore, "entries", entries)
 
 
 @bug("what SQS takes only in part is not sent again")

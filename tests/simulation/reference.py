@@ -317,6 +317,17 @@ class Subscription:
         )
         return None if self.ends_at is not None and start >= self.ends_at else period
 
+    def is_given_more_than(self, before: "Subscription") -> bool:
+        """Whether an edit gives more than it says of the plan, which is for admins to decide."""
+        own, was = self.allocation_amount, before.allocation_amount
+        plan = plans_at().get(self.plan, {"monthly_credits": 0})
+        if was is not None and (plan["monthly_credits"] if own is None else own) > was:
+            return True
+        if was is None and own is not None:
+            return True
+        begins, began = (in_zone(it.eligible_from, before.timezone) for it in (self, before))
+        return self.eligible_from != before.eligible_from and begins < began
+
     def edited(self, now: datetime, given: Mapping[str, Any]) -> "Subscription":
         """What an edit makes of it; None takes a field back to its default.
 

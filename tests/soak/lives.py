@@ -6,6 +6,7 @@ makes.
 """
 
 import itertools
+import json
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -48,6 +49,10 @@ REMINDER_DAYS = 3
 
 FAULTS_IN_1000 = 10
 """How many invocations of a thousand meet a fault."""
+UNREADABLE_IN_1000 = 20
+"""During how many deliveries of a thousand an item of one user cannot be read."""
+WORKERS = ("allocate_accounts", "expire_batches")
+"""The functions whose deliveries these are."""
 IRREGULAR_IN_1000 = 20
 """How many ticks of a thousand are skipped, and as many late, and as many twice."""
 EVENTS_A_DAY = 0.02
@@ -78,6 +83,7 @@ class Figures:
     ticks: int = 0
     irregular: int = 0
     faults: int = 0
+    unreadable: int = 0
     edits: int = 0
     memory: int = 0
 
@@ -123,7 +129,8 @@ class Soak(CrashingWorld):
                 failures = Failures((point,))
             self.cloud.interfere = failures
             try:
-                return self.product.invoke(attribute, event, milliseconds, self.clock)
+                with self._one_unreadable(attribute, event):
+                    return self.product.invoke(attribute, event, milliseconds, self.clock)
             except Broken as error:
                 # A fault may end an invocation, and whoever invoked it repeats.
                 require(failures is not None and bool(failures.struck_at), "for no reason:", error)
@@ -135,6 +142,36 @@ class Soak(CrashingWorld):
                     self.in_doubt |= failures.in_doubt
 
         return invoke
+
+    @contextmanager
+    def _one_unreadable(self, attribute: str, event: Json) -> Iterator[None]:
+        """Now and then an item of one user of a message cannot be read while it is delivered.
+
+        The message comes back for that user; all others must be served now, or once, by then.
+        """
+        if attribute not in WORKERS or self.chance.randrange(1000) >= UNREADABLE_IN_1000:
+            yield
+            return
+        record = self.chance.choice(event["Records"])
+        name = self.chance.choice(json.loads(record["body"])["user_ids"])
+        entries = self.table("ledger").partitions.get("", {}).get(name, [])
+        keys = [key for order, key in entries if order.startswith("entry#")]
+        items, key = (
+            (self.table("ledger").items, keys[-1])
+            if keys
+            else (self.table("subscriptions").items, (name, ""))
+        )
+        whole = items[key]
+        items[key] = {
+            attribute: value
+            for attribute, value in whole.items()
+            if attribute not in ("body", "status")
+        }
+        self.figures.unreadable += 1
+        try:
+            yield
+        finally:
+            items[key] = whole
 
     # --- Time -------------------------------------------------------------------------------------
 

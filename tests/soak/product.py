@@ -103,6 +103,8 @@ def _serve(pipe: Connection, zones: tuple[str, ...]) -> None:
         patch("chalicelib.metrics._write", lambda _: None),
         # What failed in passing comes back at once: an instant is lived through as one.
         patch("chalicelib.jobs.records.FIRST_DELAY", 0),
+        # The same of what failed because an item could not be read for a while.
+        patch("chalicelib.jobs.records._delay", lambda *_: 0),
         # Each new process would have the one client announce Powertools once more, for good.
         patch("aws_lambda_powertools.shared.user_agent.register_feature_to_client"),
         world.running(),

@@ -21,6 +21,7 @@ def soak() -> Iterator[Soak]:
     with (
         patch.object(lives, "EVENTS_A_DAY", 0.3),
         patch.object(lives, "FAULTS_IN_1000", 40),
+        patch.object(lives, "UNREADABLE_IN_1000", 150),
         soaking(USERS, seed=4) as soak,
     ):
         for _ in soak.live(DAYS):
@@ -32,6 +33,7 @@ def soak() -> Iterator[Soak]:
 def test_random_lives_come_to_what_the_reference_expects(soak: Soak) -> None:
     judge(soak)
     assert soak.figures.faults > 10
+    assert soak.figures.unreadable > 10
     assert soak.figures.irregular > 10
     found = credits_of(soak)
     assert min(found.granted, found.spent, found.left) > 0

@@ -22,10 +22,11 @@ from tests.crashes.cloud import ISSUER
 from tests.crashes.failures import Failures, Kind, Point
 from tests.crashes.workflows import WORKFLOWS, Workflow
 from tests.crashes.world import CrashingWorld, crashing, functions
+from tests.partiql import read_update
 from tests.simulation import aws
 from tests.simulation import world as simulation
 from tests.simulation.aws import Call, Perform
-from tests.simulation.faults import statements_of
+from tests.simulation.faults import conflict, kind_of, statements_of
 from tests.stack.resolved import Json, Stack, arn
 
 
@@ -35,7 +36,7 @@ class Right:
 
     action: str
     resource: str
-    context: tuple[tuple[str, str], ...] = ()
+    context: tuple[tuple[str, str | tuple[str, ...]], ...] = ()
 
     def __str__(self) -> str:
         return f"{self.action} on {self.resource}"
@@ -92,9 +93,17 @@ def _partiql(call: Call) -> Iterator[Right]:
     https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ql-iam.html)
     """
     for statement in statements_of(call):
-        match = re.match(r'INSERT INTO "([\w.-]+)"', statement["Statement"])
-        assert match, f"{statement}: say here which right AWS asks for"
-        yield Right("dynamodb:PartiQLInsert", _table(match[1]))
+        if match := re.match(r'INSERT INTO "([\w.-]+)"', statement["Statement"]):
+            yield Right("dynamodb:PartiQLInsert", _table(match[1]))
+            continue
+        assert statement["Statement"].startswith("UPDATE "), f"{statement}: say here which right"
+        update = read_update(statement)
+        named = {*update.changed, *update.removed, *update.where}
+        asked = (
+            ("dynamodb:attributes", tuple(sorted(named))),
+            ("dynamodb:returnvalues", "NONE"),
+        )
+        yield Right("dynamodb:PartiQLUpdate", _table(update.table), asked)
 
 
 def _queue(action: str) -> Callable[[Call], Iterator[Right]]:
@@ -186,8 +195,11 @@ class Recorder(Failures):
             raise refusal
         if call.operation == "BatchExecuteStatement" and self.is_overtaken:
             self.is_overtaken = False
-            conflict = {"Error": {"Code": "TransactionConflict", "Message": "in conflict"}}
-            return {"Responses": [conflict for _ in call.parameters["Statements"]]}
+            met = {"Error": {"Code": "TransactionConflict", "Message": "in conflict"}}
+            return {"Responses": [met for _ in call.parameters["Statements"]]}
+        if kind_of(call) == "ExecuteTransaction edits" and self.is_overtaken:
+            self.is_overtaken = False
+            return conflict(call, perform)
         return super().__call__(call, perform)
 
 

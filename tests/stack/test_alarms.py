@@ -272,6 +272,11 @@ FAILURES: list[Row] = [
         {"ledger-corrupt"},
     ),
     (
+        "an item of one user cannot be read",
+        [of_credits("UnexpectedFailures", once(1))],
+        {"unexpected-failures"},
+    ),
+    (
         "SES takes no mail for more than an hour",
         [of_credits("MailsFailed", lasting(75, 5)), age("notifications", lasting(75, 4500))],
         {"mails-failed"},

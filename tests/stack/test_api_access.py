@@ -126,6 +126,7 @@ TABLE: tuple[tuple[str, str, object, tuple[int, ...]], ...] = (
     ("GET", f"/api/subscriptions/{ANN}", None, (*BAD, 403, 403, 200, 200)),
     ("PUT", f"/api/subscriptions/{ANN}", PLAN, (*BAD, 403, 403, 200, 200)),
     ("PATCH", f"/api/subscriptions/{ANN}", {"plan": "pro"}, (*BAD, 403, 403, 200, 200)),
+    ("GET", f"/api/subscriptions/{ANN}/edits", None, (*BAD, 403, 403, 403, 200)),
 )
 
 

@@ -68,6 +68,7 @@ def test_the_stack_comes_up_with_all_its_parts(stack: LocalStack) -> None:
     assert stack.tables == {
         "ledger": "credits-local-ledger",
         "subscriptions": "credits-local-subscriptions",
+        "edits": "credits-local-edits",
         "mails": "credits-local-mails",
     }
     assert set(stack.queues) == {

@@ -18,7 +18,7 @@ from tests.stack.test_template import (
 TWO_WEEKS = 14 * 24 * 60 * 60
 LONGEST_OF_API_GATEWAY = 29
 KEPT = {
-    *("LedgerTable", "SubscriptionsTable", "MailsTable"),
+    *("LedgerTable", "SubscriptionsTable", "EditsTable", "MailsTable"),
     *("ReportsBucket", "UnsubscribeSecret"),
 }
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from chalicelib.domain.instants import format_instant
-from chalicelib.domain.subscriptions import register
 from chalicelib.messages import Sweep, SweepKind
+from infra import stacks
 from infra.local import LocalStack
 from infra.stacks import services_of_local
 from tests.aws.world import at
@@ -97,7 +97,7 @@ def test_what_a_function_sends_is_a_hop_further_than_what_it_was_sent(stack: Loc
         "status": "active",
         "started_at": "2025-01-01T00:00:00Z",
     }
-    services.subscriptions.put(register(values, services.catalogue, services.now()))
+    stacks.enter(services, values, services.now())
     dropped = counted(stack, "RecursiveInvocationsDropped", "allocate-accounts")
     send_sweep(stack, "Indian/Kerguelen", 15, SweepKind.ALLOCATION)
     wait_for(

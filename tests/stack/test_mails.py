@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from chalicelib.domain.notifications import ALL_KINDS, MailKind
-from chalicelib.domain.subscriptions import register
+from infra import stacks
 from infra.local import LocalStack, local_stack
 from infra.mails import sent_mails
 from infra.stacks import services_of_local
@@ -44,10 +44,7 @@ def subscribe(stack: LocalStack) -> Subscribe:
             "status": "active",
             "started_at": "2025-01-01T00:00:00Z",
         }
-        services.subscriptions.change(
-            user_id,
-            lambda existing: register(values, services.catalogue, services.now(), existing),
-        )
+        stacks.enter(services, values, services.now())
 
     return subscribe
 

@@ -12,7 +12,6 @@ from rich.console import Console
 from chalicelib.domain import calendar, ledger
 from chalicelib.domain.instants import format_instant
 from chalicelib.domain.ledger import EntryType, Request
-from chalicelib.domain.subscriptions import register
 from chalicelib.store.ledger import draft
 from infra import completeness, run, stacks
 from infra.clock import LocalClock
@@ -82,7 +81,7 @@ def test_neither_a_tick_nor_a_repair_nor_a_count_is_ahead_of_the_clock(
         "status": "active",
         "started_at": "2025-01-01T00:00:00Z",
     }
-    services.subscriptions.put(register(values, services.catalogue, services.now()))
+    stacks.enter(services, values, services.now())
     month = calendar.period_at(timezone, services.now()).next()
     start = calendar.month_start(timezone, month)
     for period in (month, month.plus(4)):
@@ -130,7 +129,7 @@ def test_what_the_first_sweep_lost_comes_with_the_re_sweep_on_the_way(stack: Loc
         "eligible_from": format_instant(start),
     }
     # The month has begun without them: as if the first sweep had never come to them.
-    services.subscriptions.put(register(values, services.catalogue, now))
+    stacks.enter(services, values, now)
     re_sweep = min(start + age for age in calendar.RESWEEP_AGES if start + age > now)
     LocalClock(stack).move(re_sweep - timedelta(minutes=2))
     assert services.ledger.account("lost").last is None

@@ -22,10 +22,16 @@ NAMES = {
     )
     for name in FUNCTIONS
 } | {"APIHandler": "api"}
-TABLES = {"LedgerTable": "ledger", "SubscriptionsTable": "subscriptions", "MailsTable": "mails"}
+TABLES = {
+    "LedgerTable": "ledger",
+    "SubscriptionsTable": "subscriptions",
+    "EditsTable": "edits",
+    "MailsTable": "mails",
+}
 KEYS = {
     "LedgerTable": {"user_id": {"S": "refused"}, "entry": {"S": "entry#000000000001"}},
     "SubscriptionsTable": {"user_id": {"S": "refused"}},
+    "EditsTable": {"user_id": {"S": "refused"}, "edit": {"S": "000000000001#0"}},
     "MailsTable": {"id": {"S": "refused"}},
 }
 
@@ -112,3 +118,40 @@ def test_a_function_is_refused_whatever_it_does_not_need(
         assert code.startswith("AccessDenied"), f"{deed.action} on {deed.resource}: {code}"
         refused += 1
     assert refused >= len(TABLES) + len(QUEUES)
+
+
+@pytest.mark.parametrize(
+    "deed",
+    [
+        'SET "version" = 2 SET "allocation_amount" = 1000000000',
+        'SET "version" = 2 SET "email" = \'thief@example.com\'',
+        'SET "version" = 2 REMOVE "email"',
+        'REMOVE "suppressed" SET "eligible_from" = 0',
+    ],
+)
+def test_who_marks_bounces_rewrites_neither_an_amount_nor_an_address(
+    stack: LocalStack, deed: str
+) -> None:
+    """Nor learns by a condition, or by what an update answers, what it may not touch."""
+    client = as_role_of(stack, "mail-events", "dynamodb")
+    table = stack.tables["subscriptions"]
+
+    def update(deed: str, where: str = "", end: str = "") -> str:
+        statement = f"""UPDATE "{table}" {deed} WHERE "user_id" = 'nobody'{where}{end}"""
+        return refusal(partial(client.execute_statement, Statement=statement))
+
+    def transact(deed: str) -> str:
+        statement = f"""UPDATE "{table}" {deed} WHERE "user_id" = 'nobody'"""
+        asked = [{"Statement": statement}]
+        return refusal(partial(client.execute_transaction, TransactStatements=asked))
+
+    for refused in (
+        update(deed),
+        transact(deed),
+        update('SET "version" = 2', """ AND "email" = 'user@example.com'"""),
+        update('SET "version" = 2', end=" RETURNING ALL OLD *"),
+    ):
+        assert refused.startswith("AccessDenied")
+    mark = """SET "version" = 2 SET "suppressed" = 'bounce'"""
+    assert update(mark, ' AND "version" = 1') == "ConditionalCheckFailedException"
+    assert transact(mark) == "TransactionCanceledException"

@@ -13,7 +13,6 @@ import pytest
 from chalicelib.domain import calendar
 from chalicelib.domain.instants import format_instant
 from chalicelib.domain.ledger import EntryType
-from chalicelib.domain.subscriptions import register
 from chalicelib.messages import USERS_A_MESSAGE, UsersMessage
 from chalicelib.services import Services
 from infra import stacks
@@ -32,23 +31,18 @@ def _commands_reach_the_stack(stack: LocalStack, monkeypatch: pytest.MonkeyPatch
 def subscribe(services: Services, user_id: str, timezone: str) -> None:
     now = services.now()
     this_month = calendar.period_at(timezone, now)
-    services.subscriptions.put(
-        register(
-            {
-                "user_id": user_id,
-                "email": "killed@example.com",
-                "timezone": timezone,
-                "plan": "pro",
-                "billing_interval": "yearly",
-                "status": "active",
-                "started_at": "2025-01-01T00:00:00Z",
-                "eligible_from": format_instant(calendar.month_start(timezone, this_month)),
-                "notifications": [],
-            },
-            services.catalogue,
-            now,
-        )
-    )
+    values = {
+        "user_id": user_id,
+        "email": "killed@example.com",
+        "timezone": timezone,
+        "plan": "pro",
+        "billing_interval": "yearly",
+        "status": "active",
+        "started_at": "2025-01-01T00:00:00Z",
+        "eligible_from": format_instant(calendar.month_start(timezone, this_month)),
+        "notifications": [],
+    }
+    stacks.enter(services, values, now)
 
 
 def allocations_of(services: Services, user_id: str) -> int:

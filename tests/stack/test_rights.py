@@ -57,7 +57,9 @@ def context_of(right: Right) -> EvalContext:
         action=right.action,
         resource_arn=right.resource,
         region="us-east-1",
-        service_context=dict(right.context),
+        service_context={
+            name: [*value] if isinstance(value, tuple) else value for name, value in right.context
+        },
     )
 
 

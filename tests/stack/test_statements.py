@@ -187,3 +187,24 @@ def test_an_insert_costs_what_a_put_of_the_item_costs(table: Table) -> None:
         # The index follows by itself, at the usual price.
         expected = units * 2 if "zone" not in more else 3
         assert [each["CapacityUnits"] for each in whole["ConsumedCapacity"]] == [expected]
+
+
+def test_of_a_transaction_of_several_verbs_each_reason_has_its_name(table: Table) -> None:
+    client = table.client
+    client.execute_statement(**table.insertion("a"))
+    update = {
+        "Statement": f'UPDATE "{table.name}" SET "words" = ? WHERE "id" = ? AND "part" = ?',  # noqa: S608 - of this file alone
+        "Parameters": [{"S": "new"}, {"S": "nobody"}, {"S": "1"}],
+    }
+
+    def reasons(*statements: Json) -> list[str]:
+        with pytest.raises(ClientError) as refused:
+            client.execute_transaction(TransactStatements=list(statements))
+        answer: Json = refused.value.response
+        return [reason["Code"] for reason in answer["CancellationReasons"]]
+
+    assert reasons(table.insertion("b"), update) == ["None", "ConditionalCheckFailed"]
+    assert table.items() == {"a"}, "all or nothing"
+    client.execute_statement(**table.insertion("c"))
+    there = {**update, "Parameters": [{"S": "new"}, {"S": "c"}, {"S": "1"}]}
+    assert reasons(table.insertion("a"), there) == ["DuplicateItem", "None"]

@@ -277,7 +277,7 @@ def test_a_message_is_not_delivered_again_while_its_function_may_still_be_trying
 
 def test_tables_are_on_demand_encrypted_and_protected(template: Template) -> None:
     tables = resources_of_type(template, "AWS::DynamoDB::Table")
-    assert set(tables) == {"LedgerTable", "SubscriptionsTable", "MailsTable"}
+    assert set(tables) == {"LedgerTable", "SubscriptionsTable", "EditsTable", "MailsTable"}
     keeps_data = {"Fn::If": ["KeepsData", True, False]}
     assert template["Conditions"]["KeepsData"] == {"Fn::Equals": [STAGE, "prod"]}
     for table in tables.values():
@@ -439,7 +439,9 @@ APPEND_ON_REQUEST = {*APPEND, ("dynamodb:GetItem", "LedgerTable")}
             "MailEvents",
             {
                 ("dynamodb:GetItem", "SubscriptionsTable"),
-                ("dynamodb:PutItem", "SubscriptionsTable"),
+                ("dynamodb:PartiQLUpdate", "SubscriptionsTable"),
+                ("dynamodb:PartiQLInsert", "EditsTable"),
+                ("dynamodb:GetItem", "EditsTable"),
                 ("sqs:SendMessage", "MailEventsDlq"),
             },
         ),
@@ -474,7 +476,11 @@ APPEND_ON_REQUEST = {*APPEND, ("dynamodb:GetItem", "LedgerTable")}
                 *APPEND_ON_REQUEST,
                 ("dynamodb:GetItem", "SubscriptionsTable"),
                 ("dynamodb:BatchGetItem", "SubscriptionsTable"),
-                ("dynamodb:PutItem", "SubscriptionsTable"),
+                ("dynamodb:PartiQLInsert", "SubscriptionsTable"),
+                ("dynamodb:PartiQLUpdate", "SubscriptionsTable"),
+                ("dynamodb:PartiQLInsert", "EditsTable"),
+                ("dynamodb:GetItem", "EditsTable"),
+                ("dynamodb:Query", "EditsTable"),
                 ("dynamodb:Query", "SubscriptionsTable/index/by_timezone"),
                 ("sqs:SendMessage", "SweepsQueue"),
                 ("secretsmanager:GetSecretValue", "UnsubscribeSecret.Id"),
@@ -516,6 +522,22 @@ def test_reports_are_written_to_a_bucket_of_this_account(template: Template) -> 
         assert statement["Condition"] == {"StringEquals": account}
 
 
+def test_what_marks_bounces_touches_the_mark_and_the_version_and_nothing_else(
+    template: Template,
+) -> None:
+    (update,) = [
+        statement
+        for statement in statements(template, "MailEvents")
+        if "dynamodb:PartiQLUpdate" in as_list(statement["Action"])
+    ]
+    assert update["Condition"] == {
+        "ForAllValues:StringEquals": {"dynamodb:Attributes": ["user_id", "version", "suppressed"]},
+        # For all of none holds, too.
+        "Null": {"dynamodb:Attributes": "false"},
+        "StringEqualsIfExists": {"dynamodb:ReturnValues": "NONE"},
+    }
+
+
 def test_every_function_is_told_only_what_it_may_use(template: Template) -> None:
     named = {
         "LEDGER_TABLE": "LedgerTable",
@@ -525,6 +547,7 @@ def test_every_function_is_told_only_what_it_may_use(template: Template) -> None
         "EXPIRIES_QUEUE_URL": "ExpiriesQueue",
         "NOTIFICATIONS_QUEUE_URL": "NotificationsQueue",
         "CHECKS_QUEUE_URL": "ChecksQueue",
+        "EDITS_TABLE": "EditsTable",
         "MAILS_TABLE": "MailsTable",
         "UNSUBSCRIBE_SECRET": "UnsubscribeSecret",
         "MAIL_CONFIGURATION_SET": "MailConfigurationSet",

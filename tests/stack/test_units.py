@@ -13,4 +13,6 @@ def test_every_operation_keeps_to_its_budget(stack: LocalStack) -> None:
         Figure("use credits over 3 batches", requests=2, write_units=4, read_units=1),
         Figure("use credits over 10 batches", requests=2, write_units=4, read_units=1),
         Figure("expire a user's due batches", requests=1.1, write_units=1, read_units=1),
+        # A transaction of two items, of which each costs two units for each KB; the index stays.
+        Figure("edit a subscription", requests=2, write_units=4, read_units=1),
     ]

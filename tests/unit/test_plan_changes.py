@@ -143,6 +143,25 @@ def test_what_changes_is_told_plan_by_plan() -> None:
     ]
 
 
+def test_a_cap_that_changes_is_told_and_of_a_lower_one_what_becomes_of_higher_amounts() -> None:
+    def told(before: int | None, after: int | None, monthly: int = 500) -> list[str]:
+        plan = Plan("pro", "Pro", monthly, None, lowest=True, most_credits_at_once=after)
+        return list(changes({"pro": Terms(500, None, None, before)}, PlanCatalogue((plan,))))
+
+    most = "Plan 'pro': own amounts and grants by hand are at most"
+    assert told(None, None) == told(None, 10_000) == []
+    assert told(None, 10_001) == [f"{most} 10,001, not 10,000"]
+    assert told(20_000, None) == [
+        f"{most} 10,000, not 20,000; of an own amount above it, 10,000 are allocated from now on"
+    ]
+    assert told(None, None, monthly=2_000)[1:] == [f"{most} 20,000, not 10,000"]
+
+
+def test_a_cap_that_is_no_number_is_no_catalogue() -> None:
+    with pytest.raises(ValueError, match="an amount or a lifetime that is no number"):
+        terms_of('[[plans]]\nid = "pro"\nmonthly_credits = 5\nmost_credits_at_once = "1"\n')
+
+
 # --- What is deployed ---------------------------------------------------------------------------
 
 

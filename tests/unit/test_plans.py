@@ -129,7 +129,12 @@ CREDITS = "plans[0].monthly_credits must be a whole number of 0 or more"
 LIFETIME = "plans[0].credit_lifetime_days must be a whole number of 1 or more"
 OMIT = "(leave it out for credits that never expire)"
 KEYS = (
-    "id, name, monthly_credits, credit_lifetime_days, lowest, grants_since, low_balance_threshold"
+    "id, name, monthly_credits, credit_lifetime_days, lowest, grants_since, low_balance_threshold, "
+    "most_credits_at_once"
+)
+MOST = (
+    "plans[0].most_credits_at_once must be a whole number of 1 or more "
+    "(leave it out for 10 months' credits, or 10,000 if that is more)"
 )
 ID = "plans[1].id must be 1 to 64 of the characters a-z, 0-9, _ and -"
 THRESHOLD = (
@@ -172,6 +177,14 @@ NAME = "plans[1].name must be a text of 1 to 100 printable characters"
         (8, "lowest = 1", "plans[0].lowest must be true or false, is 1"),
         (11, 'id = ""', f"{ID}, is ''"),
         (11, 'id = "Gold"', f"{ID}, is 'Gold'"),
+        (9, "most_credits_at_once = 0", f"{MOST}, is 0"),
+        (9, "most_credits_at_once = 10.5", f"{MOST}, is 10.5"),
+        (9, "most_credits_at_once = true", f"{MOST}, is true"),
+        (
+            9,
+            "most_credits_at_once = 9",
+            "plans[0].most_credits_at_once must be at least its monthly_credits, 10, is 9",
+        ),
         (9, "low_balance_threshold = 0", f"{THRESHOLD}, is 0"),
         (9, "low_balance_threshold = 1.5", f"{THRESHOLD}, is 1.5"),
         (9, "low_balance_threshold = true", f"{THRESHOLD}, is true"),
@@ -345,6 +358,30 @@ def test_a_byte_order_mark_does_no_harm() -> None:
 def test_the_mistakes_are_reported_under_the_name_of_the_file() -> None:
     with pytest.raises(CatalogueError, match=r"^chalicelib/plans\.toml, line 1: has no plans"):
         parse_catalogue("", source="chalicelib/plans.toml")
+
+
+def test_the_most_at_once_is_a_billion_at_most_and_no_less_than_a_month() -> None:
+    for most in (500, 1_000_000_000):
+        assert parse_catalogue(f"{RIGHT}most_credits_at_once = {most}\n").get("gold").cap == most
+    (problem,) = problems(f"{RIGHT}most_credits_at_once = 1_000_000_001\n")
+    assert "most_credits_at_once must be at most 1,000,000,000 (leave it out" in problem
+    (problem,) = problems(f"{RIGHT}most_credits_at_once = 499\n")
+    assert problem.startswith("plans.toml, line 14: plans[1].most_credits_at_once must be at least")
+
+
+@pytest.mark.parametrize(
+    ("monthly", "cap"),
+    [(0, 10_000), (1_000, 10_000), (1_001, 10_010), (1_000_000_000, 1_000_000_000)],
+)
+def test_a_plan_that_does_not_say_has_ten_months_at_most_or_ten_thousand(
+    monthly: int, cap: int
+) -> None:
+    assert Plan("pro", "Pro", monthly, None, lowest=True).cap == cap
+
+
+def test_of_a_plan_that_is_gone_the_lowest_says_the_most() -> None:
+    catalogue = parse_catalogue(RIGHT + "most_credits_at_once = 70_000\n")
+    assert (catalogue.cap_of("gold"), catalogue.cap_of("gone")) == (70_000, 10_000)
 
 
 def test_a_low_balance_is_of_a_billion_credits_at_most() -> None:

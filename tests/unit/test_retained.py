@@ -15,7 +15,13 @@ TEMPLATE: dict[str, Any] = yaml.safe_load(deploy.TEMPLATE_FILE.read_text("utf-8"
 TEMPLATE["Resources"] = {
     name: resource for name, resource in TEMPLATE["Resources"].items() if "Type" in resource
 }
-KEPT = {"LedgerTable", "SubscriptionsTable", "MailsTable", "ReportsBucket", "UnsubscribeSecret"}
+TABLES = {
+    "ledger": "LedgerTable",
+    "subscriptions": "SubscriptionsTable",
+    "edits": "EditsTable",
+    "mails": "MailsTable",
+}
+KEPT = {*TABLES.values(), "ReportsBucket", "UnsubscribeSecret"}
 
 
 def refused(code: str) -> ClientError:
@@ -88,10 +94,9 @@ def test_an_account_without_anything_has_nothing_to_take_over() -> None:
 def test_everything_that_is_kept_is_looked_for() -> None:
     """Whoever adds something that outlives its stack says how it is found again."""
     declared = {name for name, each in TEMPLATE["Resources"].items() if "DeletionPolicy" in each}
-    named = {"ledger": "LedgerTable", "subscriptions": "SubscriptionsTable", "mails": "MailsTable"}
     arn = "arn:aws:secretsmanager:eu-west-1:111122223333:secret:links-AbCdEf"
     aws = Aws(
-        tables={f"credits-prod-{name}": table(logical_id) for name, logical_id in named.items()},
+        tables={f"credits-prod-{name}": table(logical_id) for name, logical_id in TABLES.items()},
         bucket="credits-prod-reports-111122223333-eu-west-1",
         secret={"ARN": arn},
     )
@@ -215,10 +220,11 @@ def protection(template: dict[str, Any]) -> dict[str, Any]:
 def test_new_tables_are_made_without_protection_and_those_there_are_keep_it() -> None:
     first, new = retained.unprotected(TEMPLATE, "prod", {"LedgerTable", "SweepsQueue"})
     as_it_will_be = protection(TEMPLATE)["LedgerTable"]
-    assert new == ["SubscriptionsTable", "MailsTable"]
+    assert new == ["SubscriptionsTable", "EditsTable", "MailsTable"]
     assert protection(first) == {
         "LedgerTable": as_it_will_be,
         "SubscriptionsTable": False,
+        "EditsTable": False,
         "MailsTable": False,
     }
     assert set(map(str, protection(TEMPLATE).values())) == {str(as_it_will_be)}

@@ -19,6 +19,8 @@ export type Plan = Schemas["Plan"];
 export type Subscription = Schemas["Subscription"];
 export type SubscriptionRequest = Schemas["SubscriptionRequest"];
 export type SubscriptionChange = Schemas["SubscriptionChange"];
+export type EditsPage = Schemas["EditsPage"];
+export type EditsQuery = QueryOf<"getSubscriptionEdits">;
 export type UseRequest = Schemas["UseRequest"];
 export type UseAnswer = Schemas["UseAnswer"];
 export type ReverseRequest = Schemas["ReverseRequest"];
@@ -46,6 +48,8 @@ export type ProblemCode =
   | "too_many_requests"
   | "internal_error"
   | "timezone_unknown"
+  | "ledger_corrupt"
+  | "unreadable"
   | "unavailable";
 
 /** A refusal of the API: the problem it answered with, whose `detail` is the message. */
@@ -210,6 +214,11 @@ export class CreditsClient {
   /** Changes some fields of a subscription. */
   patchSubscription(userId: string, body: SubscriptionChange, etag?: string): Promise<Versioned<Subscription>> {
     return this.#versioned("PATCH", userId, { body, ...(etag && { headers: { "If-Match": etag } }) });
+  }
+
+  /** Who edited a subscription, when and what: one page, newest first. For admins. */
+  subscriptionEdits(userId: string, query: EditsQuery = {}): Promise<EditsPage> {
+    return this.#data("GET", `/api/subscriptions/${encodeURIComponent(userId)}/edits`, { query });
   }
 
   // --- Sending -------------------------------------------------------------------------------------

@@ -1,0 +1,182 @@
+"""Who changed what about a subscription, and when: one record for each edit, for good.
+
+A record is written with its edit or not at all, and holds what the API shows of a subscription, as
+it was before and as it is after. So it also holds addresses; an erasure removes a person's records.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from . import calendar
+from .damage import Damage, value_of
+from .instants import CLOCKS_DIFFER, format_instant, stored_instant, to_milliseconds
+from .notifications import MailKind
+from .plans import PlanCatalogue
+from .subscriptions import FIELDS, Moment, Subscription, instant_of, monthly_amount
+
+SCHEMA = 1
+"""Of the form of a record's body; records are kept for good, so each form stays readable."""
+
+
+class EditorKind(StrEnum):
+    """Through which door an edit came."""
+
+    ADMIN = "admin"
+    BACKEND = "backend"
+    UNSUBSCRIBE_LINK = "unsubscribe_link"
+    MAIL_EVENTS = "mail_events"
+    IMPORT = "import"
+
+
+class Editor(NamedTuple):
+    """Who made an edit. ``subject``: the caller of the API; the other doors know of none."""
+
+    kind: EditorKind
+    subject: str | None = None
+
+
+BY_LINK = Editor(EditorKind.UNSUBSCRIBE_LINK)
+BY_MAIL_EVENTS = Editor(EditorKind.MAIL_EVENTS)
+BY_IMPORT = Editor(EditorKind.IMPORT)
+
+
+class Change(NamedTuple):
+    """One field, as the API shows it, before and after an edit; None for nothing."""
+
+    field: str
+    before: Any
+    after: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """One edit that was made: it made ``version`` of the subscription."""
+
+    user_id: str
+    version: int
+    edited_at: datetime
+    editor: Editor
+    changes: tuple[Change, ...]
+    correlation_id: str | None
+
+    def body(self) -> str:
+        """What is stored of it, beside its key."""
+        return json.dumps(
+            {
+                "schema": SCHEMA,
+                "version": self.version,
+                "edited_at": to_milliseconds(self.edited_at),
+                "kind": self.editor.kind,
+                "subject": self.editor.subject,
+                "changes": self.changes,
+                "correlation_id": self.correlation_id,
+            },
+            ensure_ascii=False,
+            separators=(",", ":"),
+        )
+
+    @classmethod
+    def from_body(cls, user_id: str, body: str) -> "Edit":
+        """The edit that a stored body tells of. Raises `Damage`."""
+        stored = json.loads(body)
+        if not isinstance(stored, dict) or stored.get("schema") != SCHEMA:
+            raise Damage("is of another schema")
+        return cls(
+            user_id=user_id,
+            version=value_of(stored, "version", _whole),
+            edited_at=value_of(stored, "edited_at", stored_instant),
+            editor=Editor(
+                value_of(stored, "kind", EditorKind), value_of(stored, "subject", _text_or_none)
+            ),
+            changes=value_of(stored, "changes", lambda each: tuple(Change(*one) for one in each)),
+            correlation_id=value_of(stored, "correlation_id", _text_or_none),
+        )
+
+
+def _whole(value: object) -> int:
+    if type(value) is not int or value < 1:
+        raise Damage("is no version")
+    return value
+
+
+def _text_or_none(value: object) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise Damage("is no text")
+    return value
+
+
+def shown_fields(subscription: Subscription) -> dict[str, Any]:
+    """All that the API shows of what is stored of a subscription, but whose it is and its version.
+
+    What a request may name comes first (`subscriptions.FIELDS`).
+    """
+    return {
+        "email": subscription.email,
+        "timezone": subscription.timezone,
+        "plan": subscription.plan,
+        "billing_interval": subscription.billing_interval.value,
+        "status": subscription.status.value,
+        "started_at": format_instant(subscription.started_at),
+        "eligible_from": _moment(subscription.eligible_from),
+        "ends_at": _shown(subscription.ends_at),
+        "allocation_amount": subscription.allocation_amount,
+        "notifications": [kind.value for kind in MailKind if kind in subscription.notifications],
+        "mail_suppressed_because": subscription.suppressed and subscription.suppressed.value,
+        "resumed_at": _shown(subscription.resumed_at),
+        "observed_at": _shown(subscription.observed_at),
+    }
+
+
+def changes(before: Subscription | None, after: Subscription) -> tuple[Change, ...]:
+    """The fields in which a subscription differs from the one before; None is none at all."""
+    then: Mapping[str, Any] = shown_fields(before) if before else {}
+    return tuple(
+        Change(name, then.get(name), value)
+        for name, value in shown_fields(after).items()
+        if then.get(name) != value
+    )
+
+
+def gives_more(
+    before: Subscription | None, after: Subscription, catalogue: PlanCatalogue
+) -> dict[str, bool]:
+    """The fields that an edit changes, and of each whether its user is given more by that.
+
+    More is: an own amount that is higher than the one before, or than none, or that is taken away
+    from somebody whose plan grants more; and an eligibility that begins earlier, of a new user
+    earlier than now. Whatever else is edited gives nobody anything for the time before.
+    """
+    more = {name: False for name, *_ in changes(before, after) if name in FIELDS}
+    if "allocation_amount" in more:
+        more["allocation_amount"] = _is_more(before, after, catalogue)
+    if "eligible_from" in more:
+        more["eligible_from"] = _is_earlier(before, after)
+    return more
+
+
+def _is_more(before: Subscription | None, after: Subscription, catalogue: PlanCatalogue) -> bool:
+    own = before.allocation_amount if before else None
+    if after.allocation_amount is not None:
+        return own is None or after.allocation_amount > own
+    return own is not None and after.plan in catalogue and monthly_amount(after, catalogue) > own
+
+
+def _is_earlier(before: Subscription | None, after: Subscription) -> bool:
+    if before is None:
+        begins = instant_of(after.eligible_from, after.timezone)
+        # One who registers sends their own clock's time, if any.
+        return after.registered_at is None or begins < after.registered_at - CLOCKS_DIFFER
+    timezone = calendar.known_or_utc(before.timezone)
+    return instant_of(after.eligible_from, timezone) < instant_of(before.eligible_from, timezone)
+
+
+def _moment(moment: Moment) -> str:
+    return format_instant(moment) if isinstance(moment, datetime) else moment.isoformat()
+
+
+def _shown(instant: datetime | None) -> str | None:
+    return format_instant(instant) if instant else None

@@ -1,0 +1,101 @@
+"""The table of edits: a record for each edit of a subscription, inserted with it and never changed.
+
+Keys of table ``edits``: partition ``user_id``, sort ``edit``, which is ``<version>#<id>``, the
+version as 12 digits: newest last, and each edit that is tried has a key of its own. The record is
+inserted in the transaction that makes the edit (`store.subscriptions`), so an edit was made exactly
+if its record is there.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from pynamodb.connection import Connection
+
+from chalicelib.domain.damage import value_of
+from chalicelib.domain.edits import Edit
+
+from .database import Item, describe, end_of_page, text
+from .partiql import Statement, insert
+from .reading import as_text, read
+
+KEY = r"\d{12}#[0-9a-f]{1,32}"
+"""The form of a sort key."""
+
+
+class EditsPage(NamedTuple):
+    """Records of edits as stored, newest first, and the key to go on after (None: the end)."""
+
+    items: list[Item]
+    last_key: str | None
+
+
+class EditStore:
+    """All access to the table of edits."""
+
+    def __init__(self, connection: Connection, table: str) -> None:
+        self._connection = connection
+        self._table = table
+        describe(connection, table, ("user_id", "edit"))
+
+    def insertion(self, edit: Edit, key: str) -> Statement:
+        """What inserts the record of an edit, for the transaction that makes the edit."""
+        item = {"user_id": text(edit.user_id), "edit": text(key), "body": text(edit.body())}
+        return insert(self._table, item)
+
+    def was_made(self, user_id: str, key: str) -> bool:
+        """Whether the edit of that key was made (strongly consistent)."""
+        response = self._connection.get_item(self._table, user_id, key, consistent_read=True)
+        return "Item" in response
+
+    def newest_first(self, user_id: str, before: str | None, limit: int) -> EditsPage:
+        """A page of a user's edits, those before one of them; for `read_edit` to read."""
+        response = self._query(user_id, before, limit)
+        return EditsPage(response["Items"], end_of_page(response, "edit"))
+
+    def items(self, user_id: str) -> Iterator[Item]:
+        """Every record of a user as it is stored, newest first."""
+        before: str | None = None
+        while True:
+            response = self._query(user_id, before, None)
+            yield from response["Items"]
+            before = end_of_page(response, "edit")
+            if before is None:
+                return
+
+    def erase(self, user_id: str) -> Iterator[str]:
+        """Removes a user's records one by one; answers the key of each. Doing it again is safe.
+
+        That a record is the one that was read needs no condition: none is ever changed.
+        """
+        for item in self.items(user_id):
+            self._connection.delete_item(self._table, user_id, item["edit"]["S"])
+            yield item["edit"]["S"]
+
+    def _query(self, user_id: str, before: str | None, limit: int | None) -> Any:
+        client: Any = self._connection.client  # more than its annotation says
+        start = {"user_id": text(user_id), "edit": text(before)} if before else None
+        return client.query(
+            TableName=self._table,
+            KeyConditionExpression="user_id = :user",
+            ExpressionAttributeValues={":user": text(user_id)},
+            ConsistentRead=True,
+            ScanIndexForward=False,
+            **({"Limit": limit} if limit else {}),
+            **({"ExclusiveStartKey": start} if start else {}),
+        )
+
+
+def key_of(version: int, edit_id: str) -> str:
+    """The sort key of the edit that makes a version."""
+    return f"{version:012}#{edit_id}"
+
+
+def read_edit(item: Item) -> Edit:
+    """The record of an edit as the table has it. Raises `Unreadable`."""
+    user_id, key = item["user_id"]["S"], item["edit"]["S"]
+    return read("edit", f"user {user_id}, {key}", item, _edit)
+
+
+def _edit(item: Item) -> Edit:
+    user_id = item["user_id"]["S"]
+    return value_of(item, "body", lambda body: Edit.from_body(user_id, as_text(body)))
