@@ -87,7 +87,8 @@ class LedgerEntry:
     the change was due, ``posted_at`` when it was written. ``expiry_timezone`` names the zone whose
     sweep will expire the batch granted here, if one was granted that can expire. ``silent``:
     whoever asked for it wants no mail about it. ``correlation_id``: the operation that wrote it, as
-    the logs name it. ``schema``: the form it is stored in.
+    the logs name it. ``schema``: the form it is stored in. ``usage``: of a reversal, the number of
+    the usage that it gives back; None in those from before it was written down.
     """
 
     user_id: str
@@ -107,6 +108,7 @@ class LedgerEntry:
     silent: bool = False
     correlation_id: str | None = None
     schema: int = SCHEMA
+    usage: int | None = None
 
     @property
     def granted_batch(self) -> CreditBatch | None:
@@ -152,6 +154,8 @@ class LedgerEntry:
                 # Only where it is true: entries from before there were mails keep their text.
                 **({"silent": True} if self.silent else {}),
                 **({"correlation": self.correlation_id} if self.schema >= 2 else {}),
+                # Only of a reversal. A release that does not know it reads the entry without it.
+                **({} if self.usage is None else {"usage": self.usage}),
             },
             ensure_ascii=False,
             separators=(",", ":"),
@@ -175,6 +179,7 @@ class LedgerEntry:
             raise ValueError(f"entries of schema {schema} are not known here")
         through, zone = values["through"], values["zone"]
         correlation = values["correlation"] if schema >= 2 else None
+        usage = values.get("usage")
         return cls(
             user_id=user_id,
             number=_whole(values["number"]),
@@ -202,6 +207,7 @@ class LedgerEntry:
             silent=_flag(values.get("silent", False)),
             correlation_id=None if correlation is None else _text(correlation),
             schema=schema,
+            usage=None if usage is None else _whole(usage),
         )
 
 
@@ -524,7 +530,7 @@ def reverse(
             f"{MOST_OPEN_BATCHES} are the most allowed on request; give back less, or use, claw "
             "back or void some first"
         )
-    entry = _entry(account, EntryType.REVERSAL, change, request, now)
+    entry = replace(_entry(account, EntryType.REVERSAL, change, request, now), usage=usage.number)
     return Reversal(entry, amount - entry.amount, reversed_before + amount)
 
 

@@ -37,14 +37,44 @@ class StoredLine(NamedTuple):
     erased: str | None = None
 
 
-def verify(user_id: str, lines: Iterable[StoredLine]) -> Account:
+class Anchor(NamedTuple):
+    """What was kept, outside the table, of an entry that was the last: its number and its hash."""
+
+    number: int
+    hash: str
+
+
+class Used:
+    """What usages took from each batch, less what reversals gave back: by usage, and in all."""
+
+    def __init__(self) -> None:
+        self.in_all: Counter[int] = Counter()
+        self.by_usage: dict[int, Counter[int]] = {}
+
+    def left(self, usage: int | None) -> Mapping[int, int]:
+        """What can be given back, of one usage or (None) of all."""
+        return self.in_all if usage is None else self.by_usage.get(usage, Counter())
+
+    def book(self, entry: LedgerEntry) -> None:
+        """Takes note of an entry that obeys the rules."""
+        if entry.type not in (EntryType.USAGE, EntryType.REVERSAL):
+            return
+        self.in_all.subtract(dict(entry.legs))
+        usage = entry.number if entry.type is EntryType.USAGE else entry.usage
+        if usage is not None:
+            self.by_usage.setdefault(usage, Counter()).subtract(dict(entry.legs))
+
+
+def verify(user_id: str, lines: Iterable[StoredLine], anchor: Anchor | None = None) -> Account:
     """The account that a whole ledger, oldest line first, adds up to.
 
-    Raises `LedgerCorrupt` with the number of the first wrong line and what is wrong with it.
+    Raises `LedgerCorrupt` with the number of the first wrong line and what is wrong with it. The
+    ``anchor`` must be among the lines: the chain alone does not show that its end was cut off, or
+    written anew.
     """
     account = Account(user_id)
     granted: dict[int, CreditBatch] = {}
-    used: Counter[int] = Counter()
+    used = Used()
     for line in lines:
         entry = _read(account, line)
         batch = entry.granted_batch
@@ -53,9 +83,16 @@ def verify(user_id: str, lines: Iterable[StoredLine]) -> Account:
         for holds, problem in _rules(account, entry, granted, used):
             if not holds:
                 raise LedgerCorrupt(user_id, line.number, problem)
-        if entry.type in (EntryType.USAGE, EntryType.REVERSAL):
-            used.subtract(dict(entry.legs))
+        used.book(entry)
         account = Account(user_id, entry, line.hash)
+        if anchor and anchor.number == line.number and anchor.hash != line.hash:
+            raise LedgerCorrupt(user_id, line.number, "it is not the entry that was anchored")
+    if anchor and anchor.number >= account.next_number:
+        raise LedgerCorrupt(
+            user_id,
+            account.next_number,
+            f"entries up to {anchor.number} were anchored and are gone",
+        )
     return account
 
 
@@ -92,12 +129,9 @@ def _rules(
     account: Account,
     entry: LedgerEntry,
     granted: Mapping[int, CreditBatch],
-    used: Counter[int],
+    used: Used,
 ) -> Iterator[Rule]:
-    """Every rule a line must obey, with what to say when it does not.
-
-    ``used`` holds what usages took from each batch, less what reversals gave back.
-    """
+    """Every rule a line must obey, with what to say when it does not."""
     legs = {leg.batch: leg.amount for leg in entry.legs}
     yield len(legs) == len(entry.legs), "a batch has two legs"
     yield set(legs) <= set(granted), "a leg moves a batch that was never granted"
@@ -118,6 +152,8 @@ def _rules(
     yield from _rules_of_type(account, entry)
     if entry.type is EntryType.REVERSAL:
         yield from _rules_of_reversal(entry, granted, used)
+    else:
+        yield entry.usage is None, "it gives back no usage, and names one"
 
 
 def _open_after(
@@ -145,15 +181,21 @@ def _rules_of_grant(entry: LedgerEntry) -> Iterator[Rule]:
 
 
 def _rules_of_reversal(
-    entry: LedgerEntry, granted: Mapping[int, CreditBatch], used: Counter[int]
+    entry: LedgerEntry, granted: Mapping[int, CreditBatch], used: Used
 ) -> Iterator[Rule]:
     yield (
         all(granted[leg.batch].is_usable(entry.posted_at) for leg in entry.legs),
         "a reversal revives expired credits",
     )
+    # Both, for of those that name no usage it is not known how much of one they gave back.
+    yield entry.usage is None or entry.usage in used.by_usage, "it names a usage that is none"
     yield (
-        all(leg.amount <= used[leg.batch] for leg in entry.legs),
+        all(leg.amount <= used.left(entry.usage).get(leg.batch, 0) for leg in entry.legs),
         "a reversal gives back more than was used",
+    )
+    yield (
+        all(leg.amount <= used.in_all[leg.batch] for leg in entry.legs),
+        "reversals give back more than was used",
     )
 
 
