@@ -115,6 +115,15 @@ class TimezoneUnknown(CreditsError):
         )
 
 
+class AnchorUnreadable(CreditsError):
+    """An object of the anchors bucket is not what was written there."""
+
+    code = "anchor_unreadable"
+
+    def __init__(self, key: str, error: Exception) -> None:
+        super().__init__(f"the anchors {key} cannot be read ({error!r})")
+
+
 class LedgerCorrupt(CreditsError):
     """A ledger entry contradicts the entries before it, or its own hash."""
 

@@ -14,10 +14,12 @@ from .batches import CreditBatch, Leg, in_burn_down_order
 from .errors import LedgerCorrupt
 from .ledger import (
     ERASED,
+    SCHEDULED,
     VOID,
     Account,
     EntryType,
     LedgerEntry,
+    digest_of,
     entry_hash,
     erased_hash,
     without_texts,
@@ -42,6 +44,109 @@ class Anchor(NamedTuple):
 
     number: int
     hash: str
+
+
+class Operation(NamedTuple):
+    """What an entry on request says of what must stand beside it in the table."""
+
+    number: int
+    digest: str
+    type: EntryType
+    amount: int
+    usage: int | None
+
+
+class Marker(NamedTuple):
+    """The marker of an operation: whose entry performed it, and what of a reversal had expired."""
+
+    digest: str
+    owner: str
+    number: int
+    expired: int
+
+
+class Link(NamedTuple):
+    """The link of a reversal: which usage's it is, the how manieth, and all given back by then."""
+
+    usage: int
+    sequence: int
+    reversed_in_all: int
+
+
+def operation_of(entry: LedgerEntry) -> Operation | None:
+    """The operation on request that wrote an entry; None for scheduled work: it has no marker."""
+    if entry.type in SCHEDULED:
+        return None
+    return Operation(entry.number, digest_of(entry), entry.type, entry.amount, entry.usage)
+
+
+def check_markers(
+    user_id: str, operations: Iterable[Operation], markers: Mapping[str, Marker]
+) -> None:
+    """Whether each operation has its marker. Raises `LedgerCorrupt` for the first that has not.
+
+    ``markers`` are those of the operations, by their digests. Without its marker, a request that is
+    repeated is done again.
+    """
+    for operation in operations:
+        marker = markers.get(operation.digest)
+        if marker is None:
+            raise LedgerCorrupt(user_id, operation.number, "its operation has no marker")
+        if (marker.owner, marker.number) != (user_id, operation.number):
+            raise LedgerCorrupt(
+                user_id, operation.number, "the marker of its operation names another entry"
+            )
+        if marker.expired < 0 or (marker.expired and operation.type is not EntryType.REVERSAL):
+            raise LedgerCorrupt(user_id, operation.number, "its marker says what cannot be expired")
+
+
+def check_links(
+    user_id: str,
+    operations: Iterable[Operation],
+    markers: Mapping[str, Marker],
+    links: Iterable[Link],
+) -> None:
+    """Whether the links of reversals agree with the entries. Raises `LedgerCorrupt`.
+
+    A usage's links say what each of its reversals moved, and what of it had expired. Of reversals
+    that name no usage, which are older than those that do, only all of them together can be told.
+    """
+    used: dict[int, int] = {}
+    given: dict[int | None, list[tuple[int, int]]] = {}
+    for operation in operations:
+        if operation.type is EntryType.USAGE:
+            used[operation.number] = -operation.amount
+        elif operation.type is EntryType.REVERSAL:
+            amount = operation.amount + markers[operation.digest].expired
+            given.setdefault(operation.usage, []).append((operation.number, amount))
+    unnamed = [amount for _, amount in given.pop(None, [])]
+    steps = _steps(user_id, links, used)
+    for usage, reversals in given.items():
+        named = [amount for _, amount in reversals]
+        of_usage = steps.get(usage, [])
+        if of_usage[-len(named) :] != named:
+            raise LedgerCorrupt(user_id, reversals[0][0], "the links of its usage do not agree")
+        del of_usage[-len(named) :]
+    left = [step for of_usage in steps.values() for step in of_usage]
+    if (len(left), sum(left)) != (len(unnamed), sum(unnamed)):
+        usage = min((usage for usage, of_usage in steps.items() if of_usage), default=0)
+        raise LedgerCorrupt(user_id, usage, "its links tell of reversals that are not there")
+
+
+def _steps(
+    user_id: str, links: Iterable[Link], used: Mapping[int, int]
+) -> dict[int | None, list[int]]:
+    """How much each link of a usage adds to what was given back of it, in their order."""
+    steps: dict[int | None, list[int]] = {}
+    for link in sorted(links):
+        of_usage = steps.setdefault(link.usage, [])
+        if link.sequence != len(of_usage) + 1:
+            raise LedgerCorrupt(user_id, link.usage, "a link of its reversals is missing")
+        of_usage.append(link.reversed_in_all - sum(of_usage))
+        if of_usage[-1] < 1 or link.reversed_in_all > used.get(link.usage, 0):
+            problem = "its links say that what was never used was given back"
+            raise LedgerCorrupt(user_id, link.usage, problem)
+    return steps
 
 
 class Used:

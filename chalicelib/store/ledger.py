@@ -37,6 +37,7 @@ from pynamodb.exceptions import TransactGetError, UpdateError
 from pynamodb.expressions.operand import Path
 
 from chalicelib.domain import ledger
+from chalicelib.domain.anchors import Head, user_digest
 from chalicelib.domain.errors import (
     Contention,
     CreditsError,
@@ -53,12 +54,23 @@ from chalicelib.domain.ledger import (
     EntryType,
     LedgerEntry,
     Request,
+    digest_of,
     entry_hash,
     erased_hash,
     operation_digest,
     without_texts,
 )
-from chalicelib.domain.verification import StoredLine, verify
+from chalicelib.domain.verification import (
+    Anchor,
+    Link,
+    Marker,
+    Operation,
+    StoredLine,
+    check_links,
+    check_markers,
+    operation_of,
+    verify,
+)
 from chalicelib.metrics import Metric, count
 from chalicelib.observability import correlation_id
 
@@ -307,10 +319,76 @@ class LedgerStore:
 
     def verify(self, user_id: str) -> Account:
         """Walks the whole ledger; raises `LedgerCorrupt` at the first wrong line."""
-        return verify(user_id, self._checked_lines(user_id))
+        return verify(user_id, self._checked_lines(user_id, []))
 
-    def _checked_lines(self, user_id: str) -> Iterator[StoredLine]:
-        """Every line; once it has been verified, what the table keeps beside it is checked."""
+    def audit(self, user_id: str, anchor: Anchor | None = None) -> Account:
+        """The same, and whether its anchor is in it, and what stands beside the entries.
+
+        That is their markers and the links of reversals; see `domain.verification`.
+        """
+        for _ in races(self._pause):
+            operations: list[Operation] = []
+            account = verify(user_id, self._checked_lines(user_id, operations), anchor)
+            try:
+                self._check_beside(user_id, operations)
+            except LedgerCorrupt:
+                # A writer may have been at work between the walk and this.
+                if self.account(user_id).last_hash == account.last_hash:
+                    raise
+            else:
+                return account
+        raise Contention(f"the ledger of user {user_id} is written too often at the moment")
+
+    def _check_beside(self, user_id: str, operations: Sequence[Operation]) -> None:
+        """Whether each operation on request has its marker, and each reversal its link."""
+        found = map(read_marker, self.markers(operation.digest for operation in operations))
+        markers = {marker.digest: marker for marker in found}
+        check_markers(user_id, operations, markers)
+        links = [_link(item) for item in self.reversals(user_id)]
+        check_links(user_id, operations, markers, links)
+
+    def check_markers(self, markers: Sequence[Marker]) -> list[LedgerCorrupt]:
+        """What is wrong with markers, wherever they were met: they must name their own entries."""
+        entries = self.entries((marker.owner, marker.number) for marker in markers)
+        wrong: list[LedgerCorrupt] = []
+        for marker in markers:
+            item = entries.get((marker.owner, marker.number))
+            problem = ""
+            if item is None:
+                problem = "it has a marker and is not there"
+            elif digest_of(_entry(item)) != marker.digest:
+                problem = "the marker of another operation names it"
+            if problem:
+                wrong.append(LedgerCorrupt(marker.owner, marker.number, problem))
+        return wrong
+
+    def scan(self, start: str, page: int) -> Iterator[Item]:
+        """Every item once, in the table's own order, beginning somewhere that ``start`` says."""
+        after: Item | None = _key(start, "entry#")
+        seen: set[tuple[str, str]] = set()
+        # From the place to the table's end, and then from its beginning.
+        for _ in range(2):
+            while True:
+                response = self._client.scan(
+                    TableName=self._table,
+                    Limit=page,
+                    ReturnConsumedCapacity="TOTAL",
+                    **({"ExclusiveStartKey": after} if after else {}),
+                )
+                for item in response["Items"]:
+                    key = (item["user_id"]["S"], item["entry"]["S"])
+                    if key not in seen:
+                        seen.add(key)
+                        yield item
+                after = response.get("LastEvaluatedKey")
+                if after is None:
+                    break
+
+    def _checked_lines(self, user_id: str, operations: list[Operation]) -> Iterator[StoredLine]:
+        """Every line; once it has been verified, what the table keeps beside it is checked.
+
+        The operations on request are added to ``operations``.
+        """
         previous_hash = FIRST_HASH
         for line, item in self._stored(user_id):
             yield line
@@ -323,6 +401,8 @@ class LedgerStore:
                 raise LedgerCorrupt(
                     user_id, line.number, "its index keys are not those of the body"
                 )
+            if operation := operation_of(entry):
+                operations.append(operation)
             previous_hash = line.hash
 
     def _stored(self, user_id: str) -> Iterator[tuple[StoredLine, Item]]:
@@ -698,6 +778,46 @@ def read_entry(item: Item) -> LedgerEntry:
     return _entry(item)
 
 
+def read_marker(item: Item) -> Marker:
+    """A marker as stored. Raises `LedgerCorrupt`, in its own name where it names nobody."""
+    key = item["user_id"]["S"]
+    try:
+        return Marker(
+            key.removeprefix(_MARKERS),
+            item["owner"]["S"],
+            int(item["number"]["N"]),
+            int(item["expired"]["N"]),
+        )
+    except (LookupError, TypeError, ValueError) as error:
+        raise LedgerCorrupt(key, 0, f"the marker cannot be read ({error!r})") from error
+
+
+def read_head(item: Item) -> Head:
+    """The head that an entry is, as the stream has it. Raises `LedgerCorrupt`."""
+    user_id = item["user_id"]["S"]
+    try:
+        line = _line(item)
+        return Head.parse(f"{user_digest(user_id)} {line.number} {line.hash}")
+    except (LookupError, TypeError, ValueError) as error:
+        raise LedgerCorrupt(user_id, 0, f"the entry cannot be read ({error!r})") from error
+
+
+def is_marker(item: Item) -> bool:
+    """Whether an item of the table is the marker of an operation."""
+    return bool(item["user_id"]["S"].startswith(_MARKERS))
+
+
+def _link(item: Item) -> Link:
+    user_id, key = item["user_id"]["S"], item["entry"]["S"]
+    try:
+        _, usage, sequence = key.split("#")
+        if item["sequence"]["N"] != str(int(sequence)):
+            raise ValueError("its number is not that of its key")
+        return Link(int(usage), int(sequence), int(item["reversed_in_all"]["N"]))
+    except (LookupError, TypeError, ValueError) as error:
+        raise LedgerCorrupt(user_id, 0, f"{key} cannot be read ({error!r})") from error
+
+
 def _correlated(entry: LedgerEntry) -> LedgerEntry:
     """The entry with the id of the operation under way: it joins the ledger to the logs."""
     return replace(entry, correlation_id=correlation_id())
@@ -716,7 +836,7 @@ def _reversals_key(usage_number: int) -> str:
 
 
 def _marker_key(digest: str) -> str:
-    return f"operation#{digest}"
+    return f"{_MARKERS}{digest}"
 
 
 def _number(item: Item) -> int:
@@ -792,6 +912,9 @@ def _reasons(error: ClientError) -> list[dict[str, Any]]:
 
 _MARKER = "operation"
 """The sort key of every marker."""
+
+_MARKERS = "operation#"
+"""How the partition key of every marker begins: no user id can, for it has a number sign."""
 
 _IS_NEW = "attribute_not_exists(user_id)"
 """The condition that no item is stored under the key yet: the whole of our idempotency."""
