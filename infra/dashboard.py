@@ -273,6 +273,7 @@ def _audit() -> Json:
         [
             _ours("LedgersVerified", "verified", GREEN),
             _ours("LedgersCorrupt", "corrupt", RED),
+            _ours("LedgerItemsChanged", "items changed", ORANGE),
         ],
     )
 

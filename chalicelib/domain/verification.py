@@ -112,14 +112,16 @@ def check_links(
     that name no usage, which are older than those that do, only all of them together can be told.
     """
     used: dict[int, int] = {}
-    given: dict[int | None, list[tuple[int, int]]] = {}
+    given: dict[int, list[tuple[int, int]]] = {}
+    unnamed: list[int] = []
     for operation in operations:
+        amount = operation.amount + markers[operation.digest].expired
         if operation.type is EntryType.USAGE:
             used[operation.number] = -operation.amount
-        elif operation.type is EntryType.REVERSAL:
-            amount = operation.amount + markers[operation.digest].expired
+        elif operation.usage is not None:
             given.setdefault(operation.usage, []).append((operation.number, amount))
-    unnamed = [amount for _, amount in given.pop(None, [])]
+        elif operation.type is EntryType.REVERSAL:
+            unnamed.append(amount)
     steps = _steps(user_id, links, used)
     for usage, reversals in given.items():
         named = [amount for _, amount in reversals]
@@ -135,9 +137,9 @@ def check_links(
 
 def _steps(
     user_id: str, links: Iterable[Link], used: Mapping[int, int]
-) -> dict[int | None, list[int]]:
+) -> dict[int, list[int]]:
     """How much each link of a usage adds to what was given back of it, in their order."""
-    steps: dict[int | None, list[int]] = {}
+    steps: dict[int, list[int]] = {}
     for link in sorted(links):
         of_usage = steps.setdefault(link.usage, [])
         if link.sequence != len(of_usage) + 1:

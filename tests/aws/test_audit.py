@@ -48,6 +48,7 @@ def test_the_days_sample_names_an_altered_line_and_counts_it(
     world: World, audit: Audit, capsys: pytest.CaptureFixture[str]
 ) -> None:
     alter(world, "1", 2, "Goodwill", "Badwill")
+    capsys.readouterr()
     answer = audit(**{"detail-type": "Scheduled Event", "id": "e-1", "time": "x"})
     assert answer["verified"] == 5
     assert answer["corrupt"] == [
@@ -57,7 +58,6 @@ def test_the_days_sample_names_an_altered_line_and_counts_it(
             "problem": "the hash does not match the body and the entry before",
         }
     ]
-    capsys.readouterr()
     metrics.flush()
     written = capsys.readouterr().out
     assert '"LedgersVerified":[5.0]' in written

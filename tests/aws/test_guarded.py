@@ -543,11 +543,11 @@ def test_the_days_audit_is_of_two_hundred_and_names_twenty(
         asked.append(("a page", page))
         return (str(number) for number in range(1_000))
 
-    def verify(user_id: str) -> None:
+    def verify(user_id: str, _anchor: object) -> None:
         raise LedgerCorrupt(user_id, 1, "it is for a test")
 
     monkeypatch.setattr(world.services.subscriptions, "scan", scan)
-    monkeypatch.setattr(world.services.ledger, "verify", verify)
+    monkeypatch.setattr(world.services.ledger, "audit", verify)
     event = {"detail-type": "Scheduled Event", "id": "e", "time": "x"}
     answer = audits.audit_ledgers(world.services, event, Context())
     assert (answer["verified"], len(answer["corrupt"]), asked) == (200, 20, [("a page", 100)])
