@@ -17,7 +17,7 @@ import hashlib
 import heapq
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
@@ -77,17 +77,12 @@ class Anchors:
         It is made once: where it is there, or a later one, nothing is done.
         """
         digests = self._objects(_DIGESTS)
-        newest = max(digests, default="")
+        newest = max(digests, default=None)
         key = f"{_DIGESTS}{format_instant(until)}.gz"
         folded = Folded([], [])
-        if newest >= key:
+        if newest is not None and newest >= key:
             return folded
-        since = newest.removeprefix(_DIGESTS).removesuffix(".gz")
-        batches = {
-            name: version
-            for name, version in self._objects(_HEADS, f"{_HEADS}{since}").items()
-            if name < f"{_HEADS}{format_instant(until)}"
-        }
+        batches = self._batches(_instant_of(newest) if newest else None, until)
         with TemporaryDirectory() as folder:
             parts = [*self._sorted_parts(batches, Path(folder), folded)]
             before = self._read(newest, digests[newest]) if newest else iter(())
@@ -113,8 +108,19 @@ class Anchors:
         key = max((key for key in digests if bound is None or key < bound), default="")
         if not key:
             return None, iter(())
-        instant = key.removeprefix(_DIGESTS).removesuffix(".gz")
-        return parse_instant("digest", instant), self._read(key, digests[key])
+        return _instant_of(key), self._read(key, digests[key])
+
+    def _batches(self, since: datetime | None, until: datetime) -> dict[str, str]:
+        """The batches of ``[since, until)``, by their keys; they are asked for day by day."""
+        days = until.toordinal() - since.toordinal() + 1 if since else 0
+        prefixes = [f"{_HEADS}{(until - timedelta(days=n)).date()}" for n in range(days)[::-1]]
+        first = f"{_HEADS}{format_instant(since)}" if since else _HEADS
+        return {
+            key: version
+            for prefix in prefixes or [_HEADS]
+            for key, version in self._objects(prefix).items()
+            if first <= key < f"{_HEADS}{format_instant(until)}"
+        }
 
     def _sorted_parts(
         self, batches: Mapping[str, str], folder: Path, folded: Folded
@@ -132,10 +138,10 @@ class Anchors:
             _write_file(path, part)
             yield path
 
-    def _objects(self, prefix: str, after: str = "") -> dict[str, str]:
-        """The oldest version of each object behind a key, in the order of their keys."""
+    def _objects(self, prefix: str) -> dict[str, str]:
+        """The oldest version of each object whose key begins so, in the order of their keys."""
         pages = self._client.get_paginator("list_object_versions").paginate(
-            Bucket=self._bucket, Prefix=prefix, KeyMarker=after
+            Bucket=self._bucket, Prefix=prefix
         )
         # Of a key S3 names the newest version first.
         return {
@@ -167,6 +173,10 @@ class Anchors:
         except ClientError as error:
             if error.response["Error"]["Code"] != "PreconditionFailed":
                 raise
+
+
+def _instant_of(digest: str) -> datetime:
+    return parse_instant("digest", digest.removeprefix(_DIGESTS).removesuffix(".gz"))
 
 
 def _heads_of(file: Any) -> Iterator[Head]:

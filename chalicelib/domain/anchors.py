@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from .verification import Anchor
 
-_LINE = re.compile(r"([0-9a-f]{32}) ([1-9][0-9]{0,11}) ([0-9a-f]{64})")
+_LINE = re.compile(r"([0-9a-f]{32}) ([1-9][0-9]{0,11}) ([0-9a-f]{64})\n")
 
 
 class Head(NamedTuple):
@@ -37,7 +37,7 @@ class Head(NamedTuple):
     @classmethod
     def parse(cls, line: str) -> "Head":
         """Reads what `line` wrote. Raises ValueError for anything else."""
-        found = _LINE.fullmatch(line.removesuffix("\n"))
+        found = _LINE.fullmatch(line)
         if not found:
             raise ValueError("it is no head of a ledger")
         return cls(found[1], int(found[2]), found[3])

@@ -135,9 +135,7 @@ def check_links(
         raise LedgerCorrupt(user_id, usage, "its links tell of reversals that are not there")
 
 
-def _steps(
-    user_id: str, links: Iterable[Link], used: Mapping[int, int]
-) -> dict[int, list[int]]:
+def _steps(user_id: str, links: Iterable[Link], used: Mapping[int, int]) -> dict[int, list[int]]:
     """How much each link of a usage adds to what was given back of it, in their order."""
     steps: dict[int, list[int]] = {}
     for link in sorted(links):

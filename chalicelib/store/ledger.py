@@ -797,7 +797,7 @@ def read_head(item: Item) -> Head:
     user_id = item["user_id"]["S"]
     try:
         line = _line(item)
-        return Head.parse(f"{user_digest(user_id)} {line.number} {line.hash}")
+        return Head.parse(f"{user_digest(user_id)} {line.number} {line.hash}\n")
     except (LookupError, TypeError, ValueError) as error:
         raise LedgerCorrupt(user_id, 0, f"the entry cannot be read ({error!r})") from error
 

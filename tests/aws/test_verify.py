@@ -8,7 +8,6 @@ from infra import stacks
 from infra.verify import main
 from tests.aws.world import World, client
 
-
 NO_ANCHORS = "There are no anchors yet: an end that was cut off or written anew is not found."
 NOT_COMPARED = {"gone": [], "anchors": None, "compared": 0}
 
