@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from chalicelib.domain import calendar, ledger
 from chalicelib.domain.calendar import Period
-from chalicelib.domain.errors import CreditsError, InvalidInput, LedgerCorrupt, TimezoneUnknown
+from chalicelib.domain.errors import CreditsError, InvalidInput, TimezoneUnknown, Unreadable
 from chalicelib.domain.ledger import Account, LedgerEntry
 from chalicelib.domain.subscriptions import (
     Subscription,
@@ -190,13 +190,18 @@ def _due_to(
 ) -> Iterator[Due | NotJudged]:
     as_of = calendar.month_start(timezone, period)
     now = services.now()
-    for user_id, subscription in services.subscriptions.get_many(user_ids).items():
+    # Not imported by those who only read.
+    from chalicelib.store.subscriptions import read_subscription
+
+    for user_id, item in services.subscriptions.get_many(user_ids).items():
+        reason = None
         try:
+            subscription = read_subscription(item)
+            reason = not_allocated_because(subscription, services.catalogue)
             account = services.ledger.account(user_id)
             while entry := next_due_allocation(services, account, subscription, as_of, now):
                 yield Due(entry, subscription.timezone)
                 account = Account(user_id, entry)
-        except (InvalidInput, LedgerCorrupt, TimezoneUnknown) as error:
-            reason = not_allocated_because(subscription, services.catalogue)
+        except (InvalidInput, TimezoneUnknown, Unreadable) as error:
             code, words = (reason.value, reason.words) if reason else (error.code, str(error))
             yield NotJudged(user_id, timezone, code, words)

@@ -29,7 +29,7 @@ from rich.console import Console
 
 from chalicelib.domain import calendar
 from chalicelib.domain.calendar import RESWEEP_AGES
-from chalicelib.domain.errors import CreditsError, InvalidInput, LedgerCorrupt
+from chalicelib.domain.errors import CreditsError, InvalidInput, Unreadable
 from chalicelib.domain.instants import format_instant, parse_instant
 from chalicelib.domain.ledger import Account
 from chalicelib.domain.notifications import MailKind, of_expiring_soon
@@ -39,6 +39,7 @@ from chalicelib.queues import chunks
 from chalicelib.services import read_clock
 from chalicelib.store.database import FAULTS
 from chalicelib.store.ledger import read_entry
+from chalicelib.store.subscriptions import readable
 from infra import local, session, stacks, ticks
 from infra.importing import progress_bar
 
@@ -254,7 +255,7 @@ class LocalClock:
 
     def _read(self, user_ids: Collection[str]) -> dict[str, Open]:
         """What is open for users, as of what is done."""
-        subscriptions = self._services.subscriptions.get_many(user_ids)
+        subscriptions = readable(self._services.subscriptions.get_many(user_ids))
         with ThreadPoolExecutor(stacks.THREADS) as pool:
             accounts = [
                 account for account in pool.map(self._account, subscriptions) if account is not None
@@ -283,7 +284,7 @@ class LocalClock:
     def _account(self, user_id: str) -> Account | None:
         try:
             return self._services.ledger.account(user_id)
-        except LedgerCorrupt:
+        except Unreadable:
             return None  # the sweeps report it, and serve the others
 
     def _read_zones_of_batches(self, accounts: Iterable[Account]) -> None:
@@ -299,7 +300,7 @@ class LocalClock:
             for item in self._services.ledger.entries(chunk).values():
                 try:
                     entry = read_entry(item)
-                except LedgerCorrupt:
+                except Unreadable:
                     continue  # as in `_account`
                 # A zone that has left tzdata is swept by nobody.
                 if entry.expiry_timezone in calendar.zone_names():
@@ -330,9 +331,9 @@ class LocalClock:
                 if reminder.next_tick(REMINDER_AGES, done):
                     wanted.append((of_expiring_soon(user_id, expires_at), user_id, reminder))
         sent = {
-            record.identity
+            identity
             for identities in chunks({identity for identity, _, _ in wanted}, _ITEMS_A_READ)
-            for record in self._services.mail_records.find(identities)
+            for identity in self._services.mail_records.find(identities)
         }
         reminders: dict[str, set[Midnight]] = defaultdict(set)
         for identity, user_id, reminder in wanted:

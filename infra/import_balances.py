@@ -14,10 +14,10 @@ from datetime import datetime
 
 from rich.console import Console
 
-from chalicelib.domain.errors import InvalidInput
+from chalicelib.domain.errors import InvalidInput, Unreadable
 from chalicelib.domain.fields import FieldReader, parse_amount, parse_key, parse_text, parse_user_id
 from chalicelib.domain.instants import format_instant, parse_instant
-from chalicelib.domain.ledger import MOST_OPEN_BATCHES, LedgerEntry
+from chalicelib.domain.ledger import MOST_OPEN_BATCHES, Account, LedgerEntry
 from chalicelib.domain.plans import PlanCatalogue
 from chalicelib.operations import CarryOver, carry_over
 from chalicelib.services import Services
@@ -29,6 +29,7 @@ from infra.importing import (
     Watch,
     command,
     read_many,
+    unreadable,
     user_id_of,
 )
 
@@ -97,6 +98,8 @@ def examine(services: Services, rows: list[Row], watch: Watch) -> Examined:
         performed = before.get(batch.operation)
         if performed is None:
             new.append(row)
+        elif isinstance(performed, Unreadable):
+            findings.append(_unreadable("reference", performed, [row]))
         elif not performed.is_same:
             findings.append(_imported_otherwise(row, batch, performed.entry))
     findings += _expired(new, batches, now)
@@ -146,7 +149,7 @@ def _users(services: Services, rows: list[Row], watch: Watch) -> Iterator[Findin
     )
     accounts = read_many(
         list(registered),
-        lambda user_ids: {user_id: services.ledger.account(user_id) for user_id in user_ids},
+        lambda user_ids: {user_id: _account(services, user_id) for user_id in user_ids},
         watch("Reading their balances", len(registered)),
         at_once=1,
     )
@@ -156,7 +159,11 @@ def _users(services: Services, rows: list[Row], watch: Watch) -> Iterator[Findin
                 reason = f"there is no user {user_id}; import their subscription first"
                 yield Finding(row.problem("user_id", reason), [row])
             continue
-        is_open = len(accounts[user_id].batches)
+        account = accounts[user_id]
+        if isinstance(account, Unreadable):
+            yield _unreadable("user_id", account, of_user)
+            continue
+        is_open = len(account.batches)
         if is_open + len(of_user) > MOST_OPEN_BATCHES:
             reason = (
                 f"user {user_id} has {is_open:,} open credit batches, and the file has "
@@ -164,6 +171,19 @@ def _users(services: Services, rows: list[Row], watch: Watch) -> Iterator[Findin
                 "of several"
             )
             yield Finding(of_user[0].problem("user_id", reason), of_user)
+
+
+def _account(services: Services, user_id: str) -> Account | Unreadable:
+    """The account of a registered user, or why it cannot be read, or the subscription."""
+    try:
+        services.subscriptions.get(user_id)
+        return services.ledger.account(user_id)
+    except Unreadable as error:
+        return error
+
+
+def _unreadable(column: str, error: Unreadable, rows: list[Row]) -> Finding:
+    return Finding(rows[0].problem(column, unreadable(error)), rows)
 
 
 def writer(services: Services) -> ImportRow:

@@ -13,10 +13,11 @@ from datetime import datetime
 from rich.console import Console
 
 from chalicelib.allocations import save_subscription
-from chalicelib.domain.errors import InvalidInput, OutdatedEdit
+from chalicelib.domain.errors import InvalidInput, OutdatedEdit, Unreadable
 from chalicelib.domain.plans import PlanCatalogue
 from chalicelib.domain.subscriptions import Subscription, register
 from chalicelib.services import Services
+from chalicelib.store.subscriptions import read_subscription
 from infra.csv_file import Columns, Finding, Row
 from infra.importing import (
     Examined,
@@ -25,6 +26,7 @@ from infra.importing import (
     Watch,
     command,
     read_many,
+    unreadable,
     user_id_of,
 )
 from infra.midnights import MisreadMidnights
@@ -70,13 +72,16 @@ def examine(services: Services, rows: list[Row], watch: Watch) -> Examined:
     findings: list[Finding] = []
     midnights = MisreadMidnights(now)
     for row in rows:
-        existing = stored.get(user_id_of(row))
+        item = stored.get(user_id_of(row))
         try:
+            existing = read_subscription(item) if item else None
             subscription = subscription_of(row, services.catalogue, now, existing)
         except InvalidInput as error:
             findings += [
                 Finding(row.problem(wrong.field, wrong.message), [row]) for wrong in error.errors
             ]
+        except Unreadable as error:
+            findings.append(Finding(row.problem("user_id", unreadable(error)), [row]))
         except OutdatedEdit:
             pass  # no mistake of the file: the writer says what becomes of it
         else:

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from chalicelib.domain.errors import CreditsError
+from chalicelib.domain.errors import CreditsError, Unreadable
 from chalicelib.domain.plans import CatalogueError, PlanCatalogue, parse_catalogue
 from chalicelib.services import PLANS_FILE, Services, read_clock
 from chalicelib.store.database import FAULTS
@@ -107,6 +107,11 @@ def catalogue() -> PlanCatalogue:
 def user_id_of(row: Row) -> str:
     """Whose row it is."""
     return row.values["user_id"].strip()
+
+
+def unreadable(error: Unreadable) -> str:
+    """Why a row cannot be compared with what is stored."""
+    return f"what is stored cannot be read ({error}); leave the row out until it is repaired"
 
 
 def read_many(

@@ -25,6 +25,7 @@ from chalicelib.domain.subscriptions import (
     not_allocated_because,
 )
 from chalicelib.services import Services
+from chalicelib.store.subscriptions import readable
 from infra import local, stacks
 from infra.clock import LocalClock, Step, moving_bar
 from infra.ticks import QUEUES, Ticks
@@ -83,7 +84,7 @@ class Turning:
         self._zones = zones or calendar.zone_names()
         self._ticks = Ticks(stack)
         self._clock = LocalClock(stack)
-        self._subscriptions = services.subscriptions.get_many(user_ids)
+        self._subscriptions = readable(services.subscriptions.get_many(user_ids))
         # The next month that has begun nowhere yet.
         self.period = max(
             calendar.period_at(zone, services.now()) for zone in calendar.zone_names()

@@ -10,7 +10,8 @@
     ├── OutdatedEdit            the edit reports what was seen before what is stored
     ├── Contention              other writers kept winning; retry later, nothing was written
     ├── TimezoneUnknown         a stored timezone is not in the database of timezones any more
-    └── LedgerCorrupt           a ledger entry does not follow from the entries before it
+    └── Unreadable              what is stored is damaged, or of a newer release
+        └── LedgerCorrupt       a ledger entry does not follow from the entries before it
 
 Whatever raises one of these has changed nothing. Every class has a stable ``code`` for programs;
 ``str(error)`` is a sentence for people.
@@ -124,13 +125,27 @@ class AnchorUnreadable(CreditsError):
         super().__init__(f"the anchors {key} cannot be read ({error!r})")
 
 
-class LedgerCorrupt(CreditsError):
-    """A ledger entry contradicts the entries before it, or its own hash."""
+class Unreadable(CreditsError):
+    """What is stored cannot be read: it is damaged, or of a newer release; no caller is to blame.
+
+    ``reason`` names what is wrong and never what is stored there: that can be about a person.
+    """
+
+    code = "unreadable"
+
+    def __init__(self, table: str, key: str, reason: str) -> None:
+        self.table = table
+        self.key = key
+        self.reason = reason
+        super().__init__(f"{table} of {key}: {reason}")
+
+
+class LedgerCorrupt(Unreadable):
+    """A ledger entry contradicts the entries before it, or its own hash; or it cannot be read."""
 
     code = "ledger_corrupt"
 
     def __init__(self, user_id: str, number: int, reason: str) -> None:
         self.user_id = user_id
         self.number = number
-        self.reason = reason
-        super().__init__(f"ledger of user {user_id}, entry {number}: {reason}")
+        super().__init__("ledger", f"user {user_id}, entry {number}", reason)

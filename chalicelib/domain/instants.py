@@ -19,6 +19,12 @@ CLOCKS_DIFFER = timedelta(minutes=5)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
+# An offset can put what is within the years a day beside them.
+_FIRST_MILLISECOND, _END_OF_MILLISECONDS = (
+    (datetime(year, 1, 1, tzinfo=UTC) + timedelta(days=days) - _EPOCH) // _MILLISECOND
+    for year, days in ((_FIRST_YEAR, -1), (_LAST_YEAR + 1, 1))
+)
+
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _INSTANT = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(?P<fraction>\.[0-9]+)?"
@@ -108,6 +114,13 @@ def to_milliseconds(instant: datetime) -> int:
 def from_milliseconds(milliseconds: int) -> datetime:
     """The inverse of `to_milliseconds`."""
     return _EPOCH + milliseconds * _MILLISECOND
+
+
+def stored_instant(milliseconds: int) -> datetime:
+    """An instant as it is stored. Raises ValueError for one that nobody could have given."""
+    if not _FIRST_MILLISECOND <= milliseconds < _END_OF_MILLISECONDS:
+        raise ValueError("no instant that is computed with")
+    return from_milliseconds(milliseconds)
 
 
 def to_millisecond(instant: datetime) -> datetime:

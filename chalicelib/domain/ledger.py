@@ -17,10 +17,11 @@ disagree, at the instant of the entry before it.
 import hashlib
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 from typing import Any, NamedTuple
 
 from . import calendar
@@ -37,9 +38,9 @@ from .batches import (
     returned,
 )
 from .calendar import Period
-from .errors import InsufficientCredits, InvalidInput, LedgerCorrupt, NotAllowed
-from .fields import shown
-from .instants import format_instant, from_milliseconds, to_millisecond, to_milliseconds
+from .damage import Damage, Value, choice_of, optional_of, value_of
+from .errors import InsufficientCredits, LedgerCorrupt, NotAllowed
+from .instants import format_instant, stored_instant, to_millisecond, to_milliseconds
 
 SCHEMA = 2
 """The form entries are written in. Entries of every earlier form stay readable, and keep it:
@@ -165,85 +166,99 @@ class LedgerEntry:
     def from_body(cls, user_id: str, number: int, body: str) -> "LedgerEntry":
         """Reads what `body` wrote. Raises `LedgerCorrupt` for anything else."""
         try:
-            entry = cls._from_values(user_id, json.loads(body))
-        except _UNREADABLE as error:
-            raise LedgerCorrupt(user_id, number, f"the body cannot be read ({error!r})") from error
+            entry = cls._from_values(user_id, _object(body))
+        except Damage as error:
+            raise LedgerCorrupt(user_id, number, f"the body cannot be read ({error})") from error
         if entry.number != number:
             raise LedgerCorrupt(user_id, number, f"the body says number {entry.number}")
         return entry
 
     @classmethod
     def _from_values(cls, user_id: str, values: dict[str, Any]) -> "LedgerEntry":
-        schema = _whole(values["schema"])
-        if not 1 <= schema <= SCHEMA:
-            raise ValueError(f"entries of schema {schema} are not known here")
-        through, zone = values["through"], values["zone"]
-        correlation = values["correlation"] if schema >= 2 else None
-        usage = values.get("usage")
+        schema = value_of(values, "schema", _schema)
         return cls(
             user_id=user_id,
-            number=_whole(values["number"]),
-            type=EntryType(values["type"]),
-            amount=_whole(values["amount"]),
-            balance=_whole(values["balance"]),
-            batches=tuple(
-                CreditBatch(
-                    _whole(number),
-                    _whole(granted),
-                    _whole(remaining),
-                    _instant(granted_at),
-                    None if expires_at is None else _instant(expires_at),
-                )
-                for number, granted, remaining, granted_at, expires_at in values["batches"]
+            number=value_of(values, "number", _whole),
+            type=value_of(values, "type", partial(choice_of, EntryType)),
+            amount=value_of(values, "amount", _whole),
+            balance=value_of(values, "balance", _whole),
+            batches=value_of(values, "batches", _batches),
+            legs=value_of(values, "legs", _legs),
+            allocated_through=value_of(values, "through", _or_none(Period.parse)),
+            operation=value_of(values, "operation", _text),
+            description=value_of(values, "description", _text),
+            actor=value_of(values, "actor", _text),
+            effective_at=value_of(values, "effective", _instant),
+            posted_at=value_of(values, "posted", _instant),
+            expiry_timezone=value_of(values, "zone", _or_none(_text)),
+            silent=optional_of(values, "silent", _flag) or False,
+            correlation_id=(
+                value_of(values, "correlation", _or_none(_text)) if schema >= 2 else None
             ),
-            legs=tuple(Leg(_whole(batch), _whole(amount)) for batch, amount in values["legs"]),
-            allocated_through=None if through is None else Period.parse(through),
-            operation=_text(values["operation"]),
-            description=_text(values["description"]),
-            actor=_text(values["actor"]),
-            effective_at=_instant(values["effective"]),
-            posted_at=_instant(values["posted"]),
-            expiry_timezone=None if zone is None else _text(zone),
-            silent=_flag(values.get("silent", False)),
-            correlation_id=None if correlation is None else _text(correlation),
             schema=schema,
-            usage=None if usage is None else _whole(usage),
+            usage=optional_of(values, "usage", _whole),
         )
 
 
-_UNREADABLE = (
-    ArithmeticError,
-    AttributeError,
-    InvalidInput,
-    LookupError,
-    RecursionError,
-    TypeError,
-    ValueError,
-)
-"""What reading a body that we did not write can raise."""
+def _object(body: str) -> dict[str, Any]:
+    try:
+        values = json.loads(body)
+    except (RecursionError, TypeError, ValueError) as error:
+        raise Damage("it is no JSON") from error
+    if not isinstance(values, dict):
+        raise Damage("it is no object")
+    return values
+
+
+def _schema(value: object) -> int:
+    schema = _whole(value)
+    if not 1 <= schema <= SCHEMA:
+        raise Damage("is none that this release knows")
+    return schema
+
+
+def _batches(values: list[Any]) -> Batches:
+    return tuple(
+        CreditBatch(
+            _whole(number),
+            _whole(granted),
+            _whole(remaining),
+            _instant(granted_at),
+            None if expires_at is None else _instant(expires_at),
+        )
+        for number, granted, remaining, granted_at, expires_at in values
+    )
+
+
+def _legs(values: list[Any]) -> Legs:
+    return tuple(Leg(_whole(batch), _whole(amount)) for batch, amount in values)
+
+
+def _or_none(parse: Callable[[Any], Value]) -> Callable[[Any], Value | None]:
+    return lambda value: None if value is None else parse(value)
 
 
 def _whole(value: object) -> int:
     # To Python, 1.0 and True equal the number 1: neither is an amount of credits.
     if type(value) is not int:
-        raise TypeError(f"{shown(value)} is no whole number")
+        raise Damage("is no whole number")
     return value
 
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{shown(value)} is no text")
+        raise Damage("is no text")
     return value
 
 
 def _flag(value: object) -> bool:
     if not isinstance(value, bool):
-        raise TypeError(f"{shown(value)} is neither true nor false")
+        raise Damage("is neither true nor false")
     return value
 
 
 def _instant(value: object) -> datetime:
-    return from_milliseconds(_whole(value))
+    return stored_instant(_whole(value))
 
 
 def entry_hash(previous_hash: str, user_id: str, body: str) -> str:

@@ -56,8 +56,8 @@ class Operation(NamedTuple):
     usage: int | None
 
 
-class Marker(NamedTuple):
-    """The marker of an operation: whose entry performed it, and what of a reversal had expired."""
+class Performance(NamedTuple):
+    """What the marker of an operation says: whose entry it came to, and what of it had expired."""
 
     digest: str
     owner: str
@@ -81,7 +81,7 @@ def operation_of(entry: LedgerEntry) -> Operation | None:
 
 
 def check_markers(
-    user_id: str, operations: Iterable[Operation], markers: Mapping[str, Marker]
+    user_id: str, operations: Iterable[Operation], markers: Mapping[str, Performance]
 ) -> None:
     """Whether each operation has its marker. Raises `LedgerCorrupt` for the first that has not.
 
@@ -103,7 +103,7 @@ def check_markers(
 def check_links(
     user_id: str,
     operations: Iterable[Operation],
-    markers: Mapping[str, Marker],
+    markers: Mapping[str, Performance],
     links: Iterable[Link],
 ) -> None:
     """Whether the links of reversals agree with the entries. Raises `LedgerCorrupt`.

@@ -21,12 +21,12 @@ from chalicelib.domain.errors import (
 )
 from chalicelib.domain.fields import FieldReader, parse_user_id, shown
 from chalicelib.domain.ledger import Account
-from chalicelib.domain.verification import Anchor, Marker
+from chalicelib.domain.verification import Anchor, Performance
 from chalicelib.metrics import Metric, count, flush
 from chalicelib.observability import logger
 from chalicelib.refusals import refusal
 from chalicelib.services import Services
-from chalicelib.store.ledger import is_marker, read_marker
+from chalicelib.store.ledger import is_marker, performance_of
 
 from .records import SomeUsersFailed, describe_failure, waiting
 from .sweeps import TIME_TO_HAND_OVER
@@ -146,10 +146,10 @@ def _walk(services: Services, audit: _Audit, context: Any) -> None:
 
 def _check_markers(services: Services, audit: _Audit) -> None:
     """Whether the markers that were met name entries, and their own."""
-    readable: list[Marker] = []
+    readable: list[Performance] = []
     for item in audit.markers:
         with audit.isolating("markers"):
-            readable.append(read_marker(item))
+            readable.append(performance_of(item))
     with audit.isolating("markers"):
         for wrong in services.ledger.check_markers(readable):
             audit.found(wrong)

@@ -29,17 +29,18 @@ from chalicelib.allocations import zones_of_run
 from chalicelib.domain import calendar
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.completeness import Tally, tally_of
-from chalicelib.domain.errors import CreditsError, InvalidInput, LedgerCorrupt, TimezoneUnknown
+from chalicelib.domain.errors import CreditsError, InvalidInput, TimezoneUnknown, Unreadable
 from chalicelib.domain.fields import FieldReader
 from chalicelib.domain.instants import parse_instant
 from chalicelib.domain.ledger import LedgerEntry
 from chalicelib.domain.ranges import Range, bits_for, tiling
-from chalicelib.domain.subscriptions import Subscription
 from chalicelib.messages import UNKNOWN_ZONES, ZoneCheck
 from chalicelib.metrics import Metric, count
 from chalicelib.observability import correlation_id, logger
 from chalicelib.refusals import refusal
 from chalicelib.services import Services
+from chalicelib.store.database import Item
+from chalicelib.store.subscriptions import read_subscription
 
 from .records import Answer, Event, handle_records, in_this_context
 from .sweeps import TIME_TO_HAND_OVER
@@ -151,7 +152,11 @@ def _count_strangers(
     tally, after = Tally(), None
     while True:
         page = services.subscriptions.timezones(after, check.range)
-        lost = {user: zone for user, zone in page.timezones.items() if not calendar.is_known(zone)}
+        lost = {
+            user: zone
+            for user, zone in page.timezones.items()
+            if zone is None or not calendar.is_known(zone)
+        }
         if lost:
             logger().error("timezones unknown", users=len(lost), zones=dict(Counter(lost.values())))
         tally += Tally.unchecked_of(*lost)
@@ -195,19 +200,20 @@ def _added_up(services: Services, check: ZoneCheck, tally: Tally) -> Tally | Non
 
 def _tallies(services: Services, period: Period, user_ids: list[str]) -> list[Tally]:
     now = services.now()
-    subscriptions = services.subscriptions.get_many(user_ids).values()
+    subscriptions = services.subscriptions.get_many(user_ids)
 
-    def tally(subscription: Subscription) -> Tally:
-        user_id = subscription.user_id
+    def tally(stored: tuple[str, Item]) -> Tally:
+        user_id, item = stored
         try:
+            subscription = read_subscription(item)
             entries = _entries_since(services, user_id, period)
             return tally_of(subscription, services.catalogue, period, entries, now)
-        except (LedgerCorrupt, InvalidInput, TimezoneUnknown) as error:
+        except (InvalidInput, TimezoneUnknown, Unreadable) as error:
             logger().error("user not checked", user_id=user_id, error=str(error))
             return Tally.unchecked_of(user_id)
 
     with ThreadPoolExecutor(services.threads) as pool:
-        return list(pool.map(in_this_context(tally), subscriptions))
+        return list(pool.map(in_this_context(tally), subscriptions.items()))
 
 
 def _entries_since(services: Services, user_id: str, period: Period) -> list[LedgerEntry]:

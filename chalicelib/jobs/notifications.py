@@ -30,6 +30,7 @@ from chalicelib.observability import correlated, correlation_id, logger
 from chalicelib.services import Services
 from chalicelib.store.database import Item
 from chalicelib.store.ledger import read_entry
+from chalicelib.store.subscriptions import read_subscription
 
 from .records import (
     FAILURES,
@@ -238,12 +239,13 @@ class _Sender:
     def send(self, notification: Notification) -> str:
         """Sends a mail unless it was sent before or is not wanted; answers in a word which."""
         user_id = notification.user_id
-        subscription = self._subscriptions.get(user_id) or self._not_seen_yet(user_id)
-        if subscription is None:
+        stored = self._subscriptions.get(user_id) or self._not_seen_yet(user_id)
+        if stored is None:
             # Entries without a subscription: the user has been erased since.
             if self._services.ledger.account(user_id).last:
                 return "user is gone"
             raise NotFound(f"there is no user {user_id}")
+        subscription = read_subscription(stored)
         if isinstance(notification, ExpiringSoon):
             return self._remind(notification, subscription)
         entry = _entry(self._entries, user_id, notification.number)
@@ -268,7 +270,7 @@ class _Sender:
             told = facts.of_low_balance(entry, subscription, self._services.catalogue, now)
         return self._once(identity, kind, told, subscription)
 
-    def _not_seen_yet(self, user_id: str) -> Subscription | None:
+    def _not_seen_yet(self, user_id: str) -> Item | None:
         """The subscription after all, where reading many at once lagged behind its writing."""
         return self._services.subscriptions.get_many([user_id], consistent=True).get(user_id)
 

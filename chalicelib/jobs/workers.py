@@ -18,6 +18,7 @@ from chalicelib.observability import logger
 from chalicelib.queues import chunks
 from chalicelib.services import Services
 from chalicelib.store.ledger import INSERTS_A_REQUEST, DecideOrStop, Draft, draft
+from chalicelib.store.subscriptions import read_subscription
 
 from .records import Answer, Event, handle_records, handling_users
 
@@ -43,7 +44,7 @@ def _allocate(services: Services, message: UsersMessage) -> None:
     subscriptions = services.subscriptions.get_many(message.user_ids)
 
     def next_allocation(account: Account) -> LedgerEntry | None:
-        subscription = subscriptions[account.user_id]
+        subscription = read_subscription(subscriptions[account.user_id])
         return next_due_allocation(services, account, subscription, message.as_of, now)
 
     posted: list[LedgerEntry] = []

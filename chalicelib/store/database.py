@@ -144,12 +144,6 @@ def number(value: int) -> dict[str, str]:
     return {"N": str(value)}
 
 
-def get_text(item: Mapping[str, Mapping[str, str]], name: str) -> str | None:
-    """The value of a string attribute, None when the item has none."""
-    attribute = item.get(name)
-    return attribute["S"] if attribute else None
-
-
 def end_of_page(response: Mapping[str, Any], name: str) -> str | None:
     """The key attribute after which the next page of a query or scan begins, None for the last.
 

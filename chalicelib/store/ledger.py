@@ -38,6 +38,7 @@ from pynamodb.expressions.operand import Path
 
 from chalicelib.domain import ledger
 from chalicelib.domain.anchors import Head, user_digest
+from chalicelib.domain.damage import Damage, value_of
 from chalicelib.domain.errors import (
     Contention,
     CreditsError,
@@ -45,6 +46,7 @@ from chalicelib.domain.errors import (
     InvalidInput,
     LedgerCorrupt,
     NotFound,
+    Unreadable,
 )
 from chalicelib.domain.fields import shown
 from chalicelib.domain.instants import format_instant, parse_instant
@@ -63,8 +65,8 @@ from chalicelib.domain.ledger import (
 from chalicelib.domain.verification import (
     Anchor,
     Link,
-    Marker,
     Operation,
+    Performance,
     StoredLine,
     check_links,
     check_markers,
@@ -81,12 +83,12 @@ from .database import (
     describe,
     end_of_page,
     error_code,
-    get_text,
     number,
     pause_with_jitter,
     races,
     text,
 )
+from .reading import as_text, as_whole, read
 from .throttling import THROTTLES, attempts_for_room, wait_for_room
 
 EXPIRY_SHARDS = 32
@@ -102,6 +104,7 @@ INSERTS_A_REQUEST = 25
 """DynamoDB's limit of statements in a batch."""
 
 _ENTRY_KEY = re.compile(r"entry#[0-9]{12,}")
+_REVERSAL_KEY = re.compile(r"reversal#([0-9]{12,})#([0-9]{6,})")
 
 Decide = Callable[[Account], LedgerEntry]
 DecideOrStop = Callable[[Account], LedgerEntry | None]
@@ -164,6 +167,25 @@ class Inserted(NamedTuple):
     throttled: list[Draft]
 
 
+class Marker(NamedTuple):
+    """What is kept of an operation: by which request, and which entry of whom it came to.
+
+    ``expired``: what a reversal could not give back.
+    """
+
+    request: str
+    owner: str
+    number: int
+    expired: int
+
+
+class ReversalLink(NamedTuple):
+    """The how-manieth reversal of a usage this was, and how much they have given back in all."""
+
+    sequence: int
+    reversed_in_all: int
+
+
 class _Posting(NamedTuple):
     """An entry with what must be written with it or not at all."""
 
@@ -221,36 +243,36 @@ class LedgerStore:
         `Contention` if it never answers.
         """
         items = self._get_many((user_id, _entry_key(number)) for user_id, number in places)
-        return {(item["user_id"]["S"], _number(item)): item for item in items}
+        return {(_owner(item), _number(item)): item for item in items}
 
     def performed_before(
         self, requests: Mapping[str, Mapping[str, object]]
-    ) -> dict[str, Performed]:
+    ) -> dict[str, Performed | Unreadable]:
         """Of the requests by operation, those whose operation was performed before.
 
-        One that is just being performed may be missing: whoever performs it meets the marker.
+        One that is just being performed may be missing: whoever performs it meets the marker. In
+        the place of one whose marker or entry cannot be read is the reason.
         Raises `Contention` if DynamoDB never answers.
         """
         operations = {_marker_key(operation_digest(operation)): operation for operation in requests}
-        markers = {
-            operations[marker["user_id"]["S"]]: marker
-            for marker in self._get_many((key, _MARKER) for key in operations)
-        }
-        places = {
-            operation: (marker["owner"]["S"], int(marker["number"]["N"]))
-            for operation, marker in markers.items()
-        }
-        entries = self.entries(places.values())
-        for user_id, entry_number in places.values():
-            if (user_id, entry_number) not in entries:
-                raise LedgerCorrupt(user_id, entry_number, "it has a marker and is not there")
-        return {
-            operation: Performed(
-                _entry(entries[place]),
-                markers[operation]["request"]["S"] == fingerprint(requests[operation]),
-            )
-            for operation, place in places.items()
-        }
+        found: dict[str, Performed | Unreadable] = {}
+        markers: dict[str, Marker] = {}
+        for item in self._get_many((key, _MARKER) for key in operations):
+            operation = operations[_owner(item)]
+            try:
+                markers[operation] = read_marker(item)
+            except Unreadable as error:
+                found[operation] = error
+        entries = self.entries((marker.owner, marker.number) for marker in markers.values())
+        for operation, marker in markers.items():
+            try:
+                found[operation] = Performed(
+                    _entry_of(marker, entries),
+                    marker.request == fingerprint(requests[operation]),
+                )
+            except Unreadable as error:
+                found[operation] = error
+        return found
 
     def newest_first(
         self, user_id: str, below: int | None = None, page: int = ENTRIES_A_READ
@@ -314,7 +336,7 @@ class LedgerStore:
         return found
 
     def lines(self, user_id: str) -> Iterator[StoredLine]:
-        """Every line as stored, oldest first. Raises `LedgerCorrupt` for a key that is none."""
+        """Every line as stored, oldest first. Raises `LedgerCorrupt` for one that is none."""
         return (line for line, _ in self._stored(user_id))
 
     def verify(self, user_id: str) -> Account:
@@ -341,25 +363,23 @@ class LedgerStore:
 
     def _check_beside(self, user_id: str, operations: Sequence[Operation]) -> None:
         """Whether each operation on request has its marker, and each reversal its link."""
-        found = map(read_marker, self.markers(operation.digest for operation in operations))
+        found = map(performance_of, self.markers(operation.digest for operation in operations))
         markers = {marker.digest: marker for marker in found}
         check_markers(user_id, operations, markers)
         links = [_link(item) for item in self.reversals(user_id)]
         check_links(user_id, operations, markers, links)
 
-    def check_markers(self, markers: Sequence[Marker]) -> list[LedgerCorrupt]:
+    def check_markers(self, markers: Sequence[Performance]) -> list[LedgerCorrupt]:
         """What is wrong with markers, wherever they were met: they must name their own entries."""
         entries = self.entries((marker.owner, marker.number) for marker in markers)
         wrong: list[LedgerCorrupt] = []
         for marker in markers:
-            item = entries.get((marker.owner, marker.number))
-            problem = ""
-            if item is None:
-                problem = "it has a marker and is not there"
-            elif digest_of(_entry(item)) != marker.digest:
-                problem = "the marker of another operation names it"
-            if problem:
-                wrong.append(LedgerCorrupt(marker.owner, marker.number, problem))
+            try:
+                if digest_of(_entry_of(marker, entries)) != marker.digest:
+                    problem = "the marker of another operation names it"
+                    raise LedgerCorrupt(marker.owner, marker.number, problem)
+            except LedgerCorrupt as error:
+                wrong.append(error)
         return wrong
 
     def scan(self, start: str, page: int) -> Iterator[Item]:
@@ -408,10 +428,7 @@ class LedgerStore:
     def _stored(self, user_id: str) -> Iterator[tuple[StoredLine, Item]]:
         last = 0
         for item in self._items(user_id, "entry#", "entry$", page=1000, newest_first=False):
-            key = item["entry"]["S"]
-            if not _ENTRY_KEY.fullmatch(key):
-                raise LedgerCorrupt(user_id, last + 1, f"its key is {key!r}")
-            line = _line(item)
+            line = _line(item, last + 1)
             last = line.number
             yield line, item
 
@@ -640,12 +657,12 @@ class LedgerStore:
                 return Outcome(entry, replayed=False, expired=posting.expired)
         raise Contention(f"the ledger of user {user_id} is written too often at the moment")
 
-    def _replay(self, operation: str, request_hash: str, marker: Item) -> Outcome:
-        if marker["request"]["S"] != request_hash:
+    def _replay(self, operation: str, request_hash: str, marker: Marker) -> Outcome:
+        if marker.request != request_hash:
             raise IdempotencyKeyReused(operation.split("#", 2)[-1])
-        entry = self.entry(marker["owner"]["S"], int(marker["number"]["N"]))
+        entry = self.entry(marker.owner, marker.number)
         count(Metric.DUPLICATES_REFUSED)
-        return Outcome(entry, replayed=True, expired=int(marker["expired"]["N"]))
+        return Outcome(entry, replayed=True, expired=marker.expired)
 
     def _append(self, item: Item) -> bool:
         """Whether the entry was inserted; False when its number is taken, or just being taken."""
@@ -678,7 +695,7 @@ class LedgerStore:
             ReturnConsumedCapacity="TOTAL",
         )
 
-    def _marker(self, operation: str) -> Item | None:
+    def _marker(self, operation: str) -> Marker | None:
         """The marker of an operation, read so that one still being committed is not overlooked."""
         key = {"user_id": text(_marker_key(operation_digest(operation))), "entry": text(_MARKER)}
         for attempt in races(self._pause):
@@ -691,16 +708,15 @@ class LedgerStore:
                     raise
                 _give_way(attempt + 1, {why.code for why in error.cancellation_reasons if why})
             else:
-                return response["Responses"][0].get("Item") or None
+                item = response["Responses"][0].get("Item")
+                return read_marker(item) if item else None
         raise Contention(f"operation {operation} is being written at the moment")
 
-    def _last_reversal(self, user_id: str, usage_number: int) -> tuple[int, int]:
+    def _last_reversal(self, user_id: str, usage_number: int) -> ReversalLink:
         """How many reversals a usage has had, and how many credits they gave back."""
         key = _reversals_key(usage_number)
         last = next(self._items(user_id, key, f"{key[:-1]}$", page=1), None)
-        if last is None:
-            return 0, 0
-        return int(last["sequence"]["N"]), int(last["reversed_in_all"]["N"])
+        return read_reversal(last) if last else ReversalLink(0, 0)
 
     def _items(
         self, user_id: str, first: str, last: str, page: int, *, newest_first: bool = True
@@ -778,28 +794,23 @@ def read_entry(item: Item) -> LedgerEntry:
     return _entry(item)
 
 
-def read_marker(item: Item) -> Marker:
-    """A marker as stored. Raises `LedgerCorrupt`, in its own name where it names nobody."""
-    key = item["user_id"]["S"]
+def performance_of(item: Item) -> Performance:
+    """What a marker says, for an audit. Raises `LedgerCorrupt`, in the marker's own name."""
     try:
-        return Marker(
-            key.removeprefix(_MARKERS),
-            item["owner"]["S"],
-            int(item["number"]["N"]),
-            int(item["expired"]["N"]),
-        )
-    except (LookupError, TypeError, ValueError) as error:
-        raise LedgerCorrupt(key, 0, f"the marker cannot be read ({error!r})") from error
+        marker = read_marker(item)
+    except Unreadable as error:
+        raise LedgerCorrupt(_owner(item), 0, error.reason) from error
+    digest = _owner(item).removeprefix(_MARKERS)
+    return Performance(digest, marker.owner, marker.number, marker.expired)
 
 
 def read_head(item: Item) -> Head:
     """The head that an entry is, as the stream has it. Raises `LedgerCorrupt`."""
-    user_id = item["user_id"]["S"]
+    user_id, line = _owner(item), _line(item, 0)
     try:
-        line = _line(item)
         return Head.parse(f"{user_digest(user_id)} {line.number} {line.hash}\n")
-    except (LookupError, TypeError, ValueError) as error:
-        raise LedgerCorrupt(user_id, 0, f"the entry cannot be read ({error!r})") from error
+    except ValueError as error:
+        raise LedgerCorrupt(user_id, line.number, str(error)) from error
 
 
 def is_marker(item: Item) -> bool:
@@ -808,14 +819,19 @@ def is_marker(item: Item) -> bool:
 
 
 def _link(item: Item) -> Link:
-    user_id, key = item["user_id"]["S"], item["entry"]["S"]
+    """A reversal's link, for an audit. Raises `LedgerCorrupt`."""
+    user_id, key = _owner(item), item["entry"]["S"]
+    found = _REVERSAL_KEY.fullmatch(key)
+    if not found:
+        raise LedgerCorrupt(user_id, 0, f"its key is {key!r}")
+    usage, sequence = map(int, found.groups())
     try:
-        _, usage, sequence = key.split("#")
-        if item["sequence"]["N"] != str(int(sequence)):
-            raise ValueError("its number is not that of its key")
-        return Link(int(usage), int(sequence), int(item["reversed_in_all"]["N"]))
-    except (LookupError, TypeError, ValueError) as error:
-        raise LedgerCorrupt(user_id, 0, f"{key} cannot be read ({error!r})") from error
+        link = read_reversal(item)
+    except Unreadable as error:
+        raise LedgerCorrupt(user_id, usage, error.reason) from error
+    if link.sequence != sequence:
+        raise LedgerCorrupt(user_id, usage, f"the sequence of {key} is another")
+    return Link(usage, sequence, link.reversed_in_all)
 
 
 def _correlated(entry: LedgerEntry) -> LedgerEntry:
@@ -839,10 +855,6 @@ def _marker_key(digest: str) -> str:
     return f"{_MARKERS}{digest}"
 
 
-def _number(item: Item) -> int:
-    return int(item["entry"]["S"].removeprefix("entry#"))
-
-
 def _item(entry: LedgerEntry, previous_hash: str) -> Item:
     body = entry.body()
     item = {
@@ -862,24 +874,83 @@ def _item(entry: LedgerEntry, previous_hash: str) -> Item:
 
 
 def _entry(item: Item) -> LedgerEntry:
-    return LedgerEntry.from_body(item["user_id"]["S"], _number(item), item["body"]["S"])
+    number = _number(item)
+    return LedgerEntry.from_body(_owner(item), number, _attribute(item, number, "body"))
 
 
-def _line(item: Item) -> StoredLine:
-    return StoredLine(_number(item), item["body"]["S"], item["hash"]["S"], get_text(item, "erased"))
+def _line(item: Item, supposed: int) -> StoredLine:
+    number = _number(item, supposed)
+    body, hash_ = (_attribute(item, number, name) for name in ("body", "hash"))
+    erased = _attribute(item, number, "erased") if "erased" in item else None
+    return StoredLine(number, body, hash_, erased)
 
 
 def _account(item: Item) -> Account:
-    return Account(item["user_id"]["S"], _entry(item), item["hash"]["S"])
+    entry = _entry(item)
+    return Account(entry.user_id, entry, _attribute(item, entry.number, "hash"))
 
 
-def _existing_marker(error: ClientError) -> Item | None:
+def _owner(item: Item) -> str:
+    user_id: str = item["user_id"]["S"]  # a key: DynamoDB stores no item without one
+    return user_id
+
+
+def _number(item: Item, supposed: int = 0) -> int:
+    """The number in an entry's key, else `LedgerCorrupt` of the one that it should be."""
+    key = item["entry"]["S"]
+    if not _ENTRY_KEY.fullmatch(key):
+        raise LedgerCorrupt(_owner(item), supposed, f"its key is {key!r}")
+    return int(key.removeprefix("entry#"))
+
+
+def _attribute(item: Item, number: int, name: str) -> str:
+    """A text of an entry. Raises `LedgerCorrupt`."""
+    try:
+        return value_of(item, name, as_text)
+    except Damage as error:
+        raise LedgerCorrupt(_owner(item), number, str(error)) from error
+
+
+def _entry_of(marker: Marker | Performance, entries: Mapping[tuple[str, int], Item]) -> LedgerEntry:
+    """What an operation came to. Raises `LedgerCorrupt`."""
+    item = entries.get((marker.owner, marker.number))
+    if item is None:
+        raise LedgerCorrupt(marker.owner, marker.number, "it has a marker and is not there")
+    return _entry(item)
+
+
+def read_marker(item: Item) -> Marker:
+    """The marker of an operation as the table has it. Raises `Unreadable`."""
+    return read("ledger", _owner(item), item, _marker_of)
+
+
+def _marker_of(item: Item) -> Marker:
+    return Marker(
+        request=value_of(item, "request", as_text),
+        owner=value_of(item, "owner", as_text),
+        number=value_of(item, "number", as_whole),
+        expired=value_of(item, "expired", as_whole),
+    )
+
+
+def read_reversal(item: Item) -> ReversalLink:
+    """The link of a reversal as the table has it. Raises `Unreadable`."""
+    return read("ledger", f"user {_owner(item)}, {item['entry']['S']}", item, _reversal_of)
+
+
+def _reversal_of(item: Item) -> ReversalLink:
+    return ReversalLink(
+        sequence=value_of(item, "sequence", as_whole),
+        reversed_in_all=value_of(item, "reversed_in_all", as_whole),
+    )
+
+
+def _existing_marker(error: ClientError) -> Marker | None:
     """The marker that made a transaction fail; found by content, for the order is not ours."""
     for reason in _reasons(error):
         item = reason.get("Item")
         if item and item["entry"]["S"] == _MARKER:
-            found: Item = item
-            return found
+            return read_marker(item)
     return None
 
 

@@ -20,6 +20,8 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from enum import StrEnum
+from functools import partial
 from typing import Any, NamedTuple
 
 from aws_lambda_powertools.utilities.idempotency import (
@@ -34,11 +36,13 @@ from aws_lambda_powertools.utilities.idempotency.exceptions import (
 )
 from pynamodb.connection import Connection
 
-from chalicelib.domain.errors import Contention
-from chalicelib.domain.instants import from_milliseconds
+from chalicelib.domain.damage import Damage, optional_of, value_of
+from chalicelib.domain.errors import Contention, Unreadable
+from chalicelib.domain.instants import stored_instant
 from chalicelib.mails.errors import MailInDoubt, MailsUnrecorded
 
-from .database import Pause, pause_with_jitter
+from .database import Item, Pause, pause_with_jitter
+from .reading import Attribute, as_choice, as_text, as_whole, read
 from .throttling import attempts_for_room
 
 KEPT_SECONDS = 90 * 24 * 60 * 60
@@ -47,16 +51,27 @@ KEPT_SECONDS = 90 * 24 * 60 * 60
 Json = dict[str, Any]
 
 
+class MailStatus(StrEnum):
+    """What is known of a mail: in progress is one in doubt."""
+
+    COMPLETED = "COMPLETED"
+    IN_PROGRESS = "INPROGRESS"
+
+
 class MailRecord(NamedTuple):
-    """What is recorded of a mail. ``status``: COMPLETED, or INPROGRESS for one in doubt."""
+    """What is recorded of a mail."""
 
     identity: str
-    status: str
+    status: MailStatus
     kept_until: datetime
     said: Json
 
 
 class _Records(DynamoDBPersistenceLayer):
+    def _item_to_data_record(self, item: Any) -> Any:
+        read_mail("", item)
+        return super()._item_to_data_record(item)
+
     def delete_record(self, data: Any, exception: Exception) -> None:
         # Powertools forgets what failed, so that it can be tried again. A mail that may have been
         # sent must not be.
@@ -92,8 +107,8 @@ class MailRecords:
         """What ``send`` answered the one time it is called for this identity, now or before.
 
         Raises what ``send`` raises, and it may then be called again, unless that was `MailInDoubt`.
-        Raises `MailInDoubt` where another sender is at it or died over it, and `MailsUnrecorded`
-        when the table does not answer.
+        Raises `MailInDoubt` where another sender is at it or died over it, `MailsUnrecorded` when
+        the table does not answer, and `Unreadable` for a record that says nothing.
         """
 
         @idempotent_function(  # type: ignore[untyped-decorator]
@@ -109,33 +124,59 @@ class MailRecords:
             answer: Json = perform(identity=identity)
         except IdempotencyAlreadyInProgressError as error:
             raise MailInDoubt("another sender is at it, or died over it") from error
-        except (IdempotencyInconsistentStateError, IdempotencyPersistenceLayerError) as error:
+        except IdempotencyPersistenceLayerError as error:
+            if isinstance(error.__cause__, Unreadable):
+                raise error.__cause__ from None
+            raise MailsUnrecorded(f"the table of mails did not do its part: {error}") from error
+        except IdempotencyInconsistentStateError as error:
             raise MailsUnrecorded(f"the table of mails did not do its part: {error}") from error
         return answer
 
-    def find(self, identities: Iterable[str]) -> list[MailRecord]:
-        """The records there are, of at most 100 identities. Raises `Contention`."""
+    def find(self, identities: Iterable[str]) -> dict[str, Item]:
+        """The records there are, by identity, of at most 100; for `read_mail` to read.
+
+        Raises `Contention`.
+        """
         names = {record_id(identity): identity for identity in identities}
         missing = [{"id": {"S": name}} for name in names]
-        found: list[MailRecord] = []
+        found: dict[str, Item] = {}
         for _ in attempts_for_room(self._pause) if missing else ():
             client: Any = self._connection.client  # more than its annotation says
             response = client.batch_get_item(RequestItems={self._table: {"Keys": missing}})
-            found += [
-                MailRecord(
-                    identity=names[item["id"]["S"]],
-                    status=item["status"]["S"],
-                    kept_until=from_milliseconds(int(item["expiration"]["N"]) * 1000),
-                    said=json.loads(item["data"]["S"]) if "data" in item else {},
-                )
-                for item in response["Responses"].get(self._table, ())
-            ]
+            items = response["Responses"].get(self._table, ())
+            found |= {names[item["id"]["S"]]: item for item in items}
             missing = response.get("UnprocessedKeys", {}).get(self._table, {}).get("Keys", [])
             if not missing:
                 return found
         if missing:
             raise Contention(f"{len(missing)} records of mails could not be read at the moment")
         return found
+
+
+def read_mail(identity: str, item: Item) -> MailRecord:
+    """The record of a mail as the table has it. Raises `Unreadable`."""
+    return read("mail", item["id"]["S"], item, partial(_mail, identity))
+
+
+def _mail(identity: str, item: Item) -> MailRecord:
+    optional_of(item, "in_progress_expiration", as_whole)  # Powertools reads it
+    return MailRecord(
+        identity=identity,
+        status=value_of(item, "status", as_choice(MailStatus)),
+        kept_until=value_of(item, "expiration", _second),
+        said=optional_of(item, "data", _said) or {},
+    )
+
+
+def _second(attribute: Attribute) -> datetime:
+    return stored_instant(as_whole(attribute) * 1000)
+
+
+def _said(attribute: Attribute) -> Json:
+    said = json.loads(as_text(attribute))
+    if not isinstance(said, dict):
+        raise Damage("is no object")
+    return said
 
 
 def record_id(identity: str) -> str:

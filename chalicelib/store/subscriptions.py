@@ -16,18 +16,27 @@ then refused by what it wrote itself; the id tells that from the edit of somebod
 """
 
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import date, datetime
 from typing import NamedTuple
 
 from pynamodb.connection import Connection
 from pynamodb.exceptions import DeleteError, PutError
+from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.operand import Path
 
 from chalicelib.domain import calendar
-from chalicelib.domain.errors import Contention, InvalidInput, NotFound, VersionConflict
+from chalicelib.domain.damage import Damage, choice_of, optional_of, value_of
+from chalicelib.domain.errors import (
+    Contention,
+    InvalidInput,
+    NotFound,
+    Unreadable,
+    VersionConflict,
+)
 from chalicelib.domain.fields import shown
-from chalicelib.domain.instants import from_milliseconds, to_milliseconds
+from chalicelib.domain.instants import parse_date, to_milliseconds
 from chalicelib.domain.notifications import ALL_KINDS, MailKind
 from chalicelib.domain.ranges import WHOLE, Range, place_of
 from chalicelib.domain.subscriptions import (
@@ -47,12 +56,12 @@ from .database import (
     describe,
     end_of_page,
     error_code,
-    get_text,
     number,
     pause_with_jitter,
     races,
     text,
 )
+from .reading import Attribute, as_choice, as_instant, as_text, as_whole, read
 from .throttling import attempts_for_room
 
 MOST_EDITS_KEPT = 10
@@ -73,9 +82,12 @@ class UsersPage(NamedTuple):
 
 
 class TimezonesPage(NamedTuple):
-    """Some users and where they live, and the user id to go on after (None: the end)."""
+    """Some users and where they live, and the user id to go on after (None: the end).
 
-    timezones: dict[str, str]
+    The timezone of a user whose item cannot be read is None.
+    """
+
+    timezones: dict[str, str | None]
     last_user_id: str | None
 
 
@@ -105,23 +117,21 @@ class SubscriptionStore:
     def find(self, user_id: str) -> Subscription | None:
         """The same, None when there is no such user."""
         item = self._read(user_id)
-        return _subscription(item) if item else None
+        return read_subscription(item) if item else None
 
-    def get_many(
-        self, user_ids: Iterable[str], *, consistent: bool = False
-    ) -> dict[str, Subscription]:
-        """Subscriptions by user id, those that exist.
+    def get_many(self, user_ids: Iterable[str], *, consistent: bool = False) -> dict[str, Item]:
+        """Subscriptions by user id as stored, those that exist; for `read_subscription` to read.
 
         May lag behind writes by a second, unless it is to be ``consistent``, at twice the cost.
         What DynamoDB leaves unprocessed is asked for again. Raises `Contention` if it never
         answers.
         """
         unique = list(dict.fromkeys(user_ids))
-        found: dict[str, Subscription] = {}
+        found: dict[str, Item] = {}
         for start in range(0, len(unique), MOST_KEYS_A_BATCH):
             batch = unique[start : start + MOST_KEYS_A_BATCH]
-            for subscription in self._get_batch(batch, consistent=consistent):
-                found[subscription.user_id] = subscription
+            for item in self._get_batch(batch, consistent=consistent):
+                found[item["user_id"]["S"]] = item
         return found
 
     def put(self, subscription: Subscription, earlier: Sequence[str] = ()) -> None:
@@ -163,7 +173,7 @@ class SubscriptionStore:
         """
         for _ in races(self._pause):
             item = self._read(user_id)
-            present = _subscription(item) if item else None
+            present = read_subscription(item) if item else None
             wanted = decide(present)
             if wanted == present:
                 return wanted
@@ -188,9 +198,7 @@ class SubscriptionStore:
                 return was_there
             was_there = True
             try:
-                self._connection.delete_item(
-                    self._table, user_id, condition=Path("version") == item["version"]
-                )
+                self._connection.delete_item(self._table, user_id, condition=_is_still(item))
             except DeleteError as error:
                 if error_code(error) != "ConditionalCheckFailedException":
                     raise
@@ -239,7 +247,7 @@ class SubscriptionStore:
             segment=None if range_.is_whole else int(range_.bits, 2),
             total_segments=None if range_.is_whole else 1 << len(range_.bits),
         )
-        timezones = {item["user_id"]["S"]: item["timezone"]["S"] for item in response["Items"]}
+        timezones = {item["user_id"]["S"]: _timezone(item) for item in response["Items"]}
         return TimezonesPage(timezones, end_of_page(response, "user_id"))
 
     def scan(self, start: str, page: int) -> Iterator[str]:
@@ -270,8 +278,8 @@ class SubscriptionStore:
         item: Item | None = response.get("Item")
         return item
 
-    def _get_batch(self, user_ids: list[str], *, consistent: bool) -> list[Subscription]:
-        found: list[Subscription] = []
+    def _get_batch(self, user_ids: list[str], *, consistent: bool) -> list[Item]:
+        found: list[Item] = []
         missing = user_ids
         for _ in attempts_for_room(self._pause):
             response = self._connection.batch_get_item(
@@ -279,7 +287,7 @@ class SubscriptionStore:
                 [{"user_id": user_id} for user_id in missing],  # type: ignore[misc] # wrong there
                 consistent_read=consistent,
             )
-            found += [_subscription(item) for item in response["Responses"].get(self._table, ())]
+            found += response["Responses"].get(self._table, ())
             unprocessed = response.get("UnprocessedKeys", {}).get(self._table, {})
             missing = [key["user_id"]["S"] for key in unprocessed.get("Keys", ())]
             if not missing:
@@ -287,9 +295,24 @@ class SubscriptionStore:
         raise Contention(f"{len(missing)} subscriptions could not be read at the moment")
 
 
+def _timezone(item: Item) -> str | None:
+    try:
+        return value_of(item, "timezone", as_text)
+    except Damage:
+        return None
+
+
+def _is_still(item: Item) -> Condition:
+    """The condition that an item is of the version that was read, which a damaged one may lack."""
+    version = Path("version")
+    return version == item["version"] if "version" in item else version.does_not_exist()
+
+
 def _edits(item: Item | None) -> list[str]:
     """The ids of the latest edits of an item, the latest first."""
-    return (get_text(item, "edits") or "").split() if item else []
+    # Of one that cannot be read, none is known to be ours.
+    edits = item.get("edits", {}).get("S") if item else None
+    return edits.split() if isinstance(edits, str) else []
 
 
 def _item(subscription: Subscription) -> Item:
@@ -338,30 +361,54 @@ def _spread(user_id: str) -> str:
     return f"{place_of(user_id):08x}#{user_id}"
 
 
+def read_subscription(item: Item) -> Subscription:
+    """A subscription as the table has it. Raises `Unreadable`."""
+    return read("subscription", f"user {item['user_id']['S']}", item, _subscription)
+
+
+def readable(items: Mapping[str, Item]) -> dict[str, Subscription]:
+    """Those of some subscriptions that can be read: for who only looks, and whom others tell."""
+    found = {}
+    for user_id, item in items.items():
+        with suppress(Unreadable):
+            found[user_id] = read_subscription(item)
+    return found
+
+
 def _subscription(item: Item) -> Subscription:
-    email = item.get("email")
-    amount = item.get("allocation_amount")
-    unwanted = (get_text(item, "unwanted_mails") or "").split()
-    suppressed = get_text(item, "suppressed")
-    because, _, digest = (get_text(item, "suppressed_before") or "").partition(" ")
     return Subscription(
-        user_id=item["user_id"]["S"],
-        email=email["S"] if email else None,
-        timezone=item["timezone"]["S"],
-        plan=item["plan"]["S"],
-        billing_interval=BillingInterval(item["billing_interval"]["S"]),
-        status=SubscriptionStatus(item["status"]["S"]),
-        started_at=from_milliseconds(int(item["started_at"]["N"])),
-        eligible_from=date.fromisoformat(day)
-        if (day := get_text(item, "eligible_on"))
-        else from_milliseconds(int(item["eligible_from"]["N"])),
-        allocation_amount=int(amount["N"]) if amount else None,
-        version=int(item["version"]["N"]),
-        notifications=frozenset(kind for kind in MailKind if kind.value not in unwanted),
-        suppressed=SuppressedBecause(suppressed) if suppressed else None,
-        suppressed_before=Suppression(digest, SuppressedBecause(because)) if because else None,
-        **{name: from_milliseconds(int(item[name]["N"])) for name in _INSTANTS if name in item},
+        user_id=value_of(item, "user_id", as_text),
+        email=optional_of(item, "email", as_text),
+        timezone=value_of(item, "timezone", as_text),
+        plan=value_of(item, "plan", as_text),
+        billing_interval=value_of(item, "billing_interval", as_choice(BillingInterval)),
+        status=value_of(item, "status", as_choice(SubscriptionStatus)),
+        started_at=value_of(item, "started_at", as_instant),
+        eligible_from=(
+            optional_of(item, "eligible_on", _day) or value_of(item, "eligible_from", as_instant)
+        ),
+        allocation_amount=optional_of(item, "allocation_amount", as_whole),
+        version=value_of(item, "version", as_whole),
+        notifications=ALL_KINDS - (optional_of(item, "unwanted_mails", _kinds) or set()),
+        suppressed=optional_of(item, "suppressed", as_choice(SuppressedBecause)),
+        suppressed_before=optional_of(item, "suppressed_before", _suppression),
+        **{name: optional_of(item, name, as_instant) for name in _INSTANTS},
     )
+
+
+def _day(attribute: Attribute) -> date:
+    return parse_date("", as_text(attribute))
+
+
+def _kinds(attribute: Attribute) -> set[MailKind]:
+    # A kind that this release does not know is one that it does not send.
+    words = as_text(attribute).split()
+    return {kind for kind in MailKind if kind.value in words}
+
+
+def _suppression(attribute: Attribute) -> Suppression:
+    because, _, digest = as_text(attribute).partition(" ")
+    return Suppression(digest, choice_of(SuppressedBecause, because))
 
 
 _INSTANTS = ("registered_at", "resumed_at", "ends_at", "observed_at")

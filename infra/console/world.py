@@ -15,6 +15,7 @@ from chalicelib.domain.calendar import Period
 from chalicelib.domain.instants import format_instant
 from chalicelib.domain.ledger import EntryType
 from chalicelib.domain.subscriptions import Subscription, monthly_amount
+from chalicelib.store.subscriptions import readable
 from infra import local, mails, stacks
 from infra.clock import LocalClock
 from infra.turn import instants_of_start, is_due
@@ -135,7 +136,8 @@ class World:
         with self._lock:
             if time.monotonic() - self._read_at > _FRESH_SECONDS:
                 user_ids = self._clock.user_ids()
-                self._subscriptions = list(self._services.subscriptions.get_many(user_ids).values())
+                stored = self._services.subscriptions.get_many(user_ids)
+                self._subscriptions = list(readable(stored).values())
                 self._read_at = time.monotonic()
             return self._subscriptions
 

@@ -18,13 +18,14 @@ from itertools import chain
 from typing import Any
 
 from chalicelib.domain import notifications
-from chalicelib.domain.errors import LedgerCorrupt
+from chalicelib.domain.errors import LedgerCorrupt, Unreadable
 from chalicelib.domain.fields import parse_user_id
 from chalicelib.domain.instants import format_instant
 from chalicelib.domain.ledger import SCHEDULED, LedgerEntry, digest_of
 from chalicelib.domain.verification import StoredLine
 from chalicelib.services import Services
 from chalicelib.store.database import Item
+from chalicelib.store.mails import read_mail
 from infra.repair import command
 from infra.repair.command import Repair, RepairError, Summary, parsed
 
@@ -130,8 +131,11 @@ def _as_stored(item: Item) -> dict[str, object]:
 def _sent(services: Services, identities: list[str]) -> Iterator[dict[str, Any]]:
     for start in range(0, len(identities), MAILS_A_REQUEST):
         records = services.mail_records.find(identities[start : start + MAILS_A_REQUEST])
-        for record in sorted(records):
-            yield record._asdict()
+        for identity, item in sorted(records.items()):
+            try:
+                yield read_mail(identity, item)._asdict()
+            except Unreadable as error:
+                yield {"identity": identity, "unreadable": error.reason, "stored": _as_stored(item)}
 
 
 def _text(value: object) -> str:

@@ -16,8 +16,9 @@ from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
 from chalicelib import operations
 from chalicelib.domain.notifications import ALL_KINDS, MailKind
 from chalicelib.domain.plans import PlanCatalogue
-from chalicelib.domain.subscriptions import Subscription, SuppressedBecause
+from chalicelib.domain.subscriptions import SuppressedBecause
 from chalicelib.messages import EntryPosted, ExpiringSoon
+from chalicelib.store.database import Item
 from tests.aws.outbox import THROTTLED, ses_error
 from tests.aws.world import CORRELATION_ID, World, at, client
 from tests.simulation.faults import Killed
@@ -605,7 +606,7 @@ def test_a_user_whom_a_read_of_many_overlooks_is_told_all_the_same(
     store = untouched.services.subscriptions
     read = store._get_batch
 
-    def lagging(user_ids: list[str], *, consistent: bool) -> list[Subscription]:
+    def lagging(user_ids: list[str], *, consistent: bool) -> list[Item]:
         return read(user_ids, consistent=True) if consistent else []
 
     monkeypatch.setattr(store, "_get_batch", lagging)

@@ -43,8 +43,8 @@ from chalicelib.store.ledger import (
     fingerprint,
     read_entry,
 )
-from chalicelib.store.mails import MailRecords, record_id
-from chalicelib.store.subscriptions import MOST_EDITS_KEPT, SubscriptionStore
+from chalicelib.store.mails import MailRecords, read_mail, record_id
+from chalicelib.store.subscriptions import MOST_EDITS_KEPT, SubscriptionStore, readable
 from tests.aws.world import World, at, client
 
 DAY = 24 * 60 * 60
@@ -194,9 +194,8 @@ def test_a_record_is_kept_for_ninety_days_and_is_in_progress_for_as_long(
     with pytest.raises(MailInDoubt):
         mails.once("manual 42-2", lose)
 
-    done, doubtful = sorted(
-        mails.find(["manual 42-1", "manual 42-2", "manual 42-3"]), key=lambda found: found.identity
-    )
+    found = mails.find(["manual 42-1", "manual 42-2", "manual 42-3"])
+    done, doubtful = (read_mail(identity, item) for identity, item in sorted(found.items()))
     assert (done.identity, done.status) == ("manual 42-1", "COMPLETED")
     assert done.said == {"message_id": "m-1"}
     assert (doubtful.identity, doubtful.status, doubtful.said) == ("manual 42-2", "INPROGRESS", {})
@@ -225,9 +224,9 @@ def test_records_that_are_left_out_are_asked_for_again_and_nobody_asks_for_none(
 
     answering(world, monkeypatch, "BatchGetItem", leave_out)
     found = mails.find(["manual 42-1", "manual 42-2"])
-    assert sorted(record.identity for record in found) == ["manual 42-1", "manual 42-2"]
+    assert sorted(found) == ["manual 42-1", "manual 42-2"]
     assert pauses == [1, 2]
-    assert mails.find([]) == []
+    assert mails.find([]) == {}
 
 
 def test_records_that_are_always_left_out_are_reported(
@@ -265,7 +264,8 @@ def test_a_subscription_is_kept_and_read_whole(world: World) -> None:
     )
     assert store.get("1") == plain
     assert store.get("2") == rich
-    assert store.get_many(["2", "1", "3", "2"], consistent=True) == {"1": plain, "2": rich}
+    found = store.get_many(["2", "1", "3", "2"], consistent=True)
+    assert readable(found) == {"1": plain, "2": rich}
     assert store.find("3") is None
     with pytest.raises(NotFound, match=r"^there is no user 3$"):
         store.get("3")
@@ -690,7 +690,7 @@ def test_subscriptions_that_are_left_out_are_asked_for_again_and_then_reported(
                 del response["Responses"][table]
 
     answering(world, monkeypatch, "BatchGetItem", leave_out)
-    assert store.get_many(["1", "2"]) == users
+    assert readable(store.get_many(["1", "2"])) == users
     assert pauses == [1]
     times[0] = MOST_ATTEMPTS
     with pytest.raises(Contention, match=r"^1 subscriptions could not be read at the moment$"):

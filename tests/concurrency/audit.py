@@ -21,6 +21,7 @@ from chalicelib.domain.errors import LedgerCorrupt
 from chalicelib.domain.instants import parse_instant, to_milliseconds
 from chalicelib.domain.subscriptions import Subscription
 from chalicelib.services import Services
+from chalicelib.store.subscriptions import readable
 
 from .plan import BEGIN, FIRST_AMOUNT, Plan
 from .worker import PREFIXES, Task, read_journal
@@ -69,7 +70,7 @@ def audit(plan: Plan, services: Services, advance: Callable[[], None] = lambda: 
     findings.entries = sum(len(entries) for entries in ledgers.values())
     findings.wrong += _operations(findings, ledgers)
     findings.wrong += _markers(ledgers, markers)
-    subscriptions = services.subscriptions.get_many(plan.users, consistent=True)
+    subscriptions = readable(services.subscriptions.get_many(plan.users, consistent=True))
     for user_id in plan.users:
         subscription = subscriptions[user_id]
         entries = ledgers.get(user_id, [])

@@ -14,7 +14,7 @@ from chalicelib.jobs import notifications, records
 from chalicelib.queues import Queues
 from chalicelib.store.database import FAULTS, Item
 from chalicelib.store.ledger import Draft, Inserted, LedgerStore
-from chalicelib.store.mails import MailRecords, _Records, record_id
+from chalicelib.store.mails import MailRecords, _Records, read_mail, record_id
 from chalicelib.store.subscriptions import SubscriptionStore
 
 Bug = Callable[[], AbstractContextManager[object]]
@@ -35,8 +35,8 @@ def _marker_not_looked_for() -> AbstractContextManager[object]:
 
 def _mail_recorded_after_it_was_sent() -> AbstractContextManager[object]:
     def once(self: MailRecords, identity: str, send: Callable[[], Any]) -> Any:
-        for found in self.find([identity]):
-            return found.said
+        for item in self.find([identity]).values():
+            return read_mail(identity, item).said
         said = send()
         item = {
             "id": {"S": record_id(identity)},

@@ -111,8 +111,6 @@ def test_an_error_has_the_services_code_however_it_is_wrapped_and_none_without_a
     assert database.error_code(PutError("no")) is None
 
 
-def test_attributes_are_written_and_read_as_dynamodb_has_them() -> None:
+def test_attributes_are_written_as_dynamodb_has_them() -> None:
     assert database.text("a") == {"S": "a"}
     assert database.number(-5) == {"N": "-5"}
-    assert database.get_text({"name": {"S": "Ada"}}, "name") == "Ada"
-    assert database.get_text({}, "name") is None

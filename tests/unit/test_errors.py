@@ -17,6 +17,7 @@ from chalicelib.domain import errors
         (errors.VersionConflict, "version_conflict"),
         (errors.Contention, "contention"),
         (errors.TimezoneUnknown, "timezone_unknown"),
+        (errors.Unreadable, "unreadable"),
         (errors.LedgerCorrupt, "ledger_corrupt"),
     ],
 )

@@ -1,0 +1,56 @@
+"""Reading what is stored: it can be damaged, or be of a newer release that was rolled back.
+
+What is wrong is said in words that name the value and never quote it: it can be about a person.
+"""
+
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from typing import TypeVar
+
+from .errors import InvalidInput
+
+Stored = TypeVar("Stored")
+Value = TypeVar("Value")
+Choice = TypeVar("Choice", bound=StrEnum)
+
+WRONG = (
+    ArithmeticError,
+    AttributeError,
+    InvalidInput,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""What reading a value that we did not write can raise."""
+
+
+class Damage(ValueError):
+    """What is wrong with a stored value, in words that are fit to be logged."""
+
+
+def value_of(values: Mapping[str, Stored], name: str, parse: Callable[[Stored], Value]) -> Value:
+    """What ``parse`` makes of a stored value. Raises `Damage`, and nothing else, naming it."""
+    if name not in values:
+        raise Damage(f"{name} is missing")
+    try:
+        return parse(values[name])
+    except Damage as error:
+        raise Damage(f"{name} {error}") from error
+    except WRONG as error:
+        raise Damage(f"{name} is malformed") from error
+
+
+def optional_of(
+    values: Mapping[str, Stored], name: str, parse: Callable[[Stored], Value]
+) -> Value | None:
+    """The same of a value that need not be there."""
+    return value_of(values, name, parse) if name in values else None
+
+
+def choice_of(choices: type[Choice], word: str) -> Choice:
+    """The choice that a stored word is."""
+    try:
+        return choices(word)
+    except ValueError as error:
+        raise Damage("is none that this release knows") from error
