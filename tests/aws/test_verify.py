@@ -11,7 +11,7 @@ from infra.verify import main
 from tests.aws.world import World, client
 
 NO_ANCHORS = "There are no anchors yet: an end that was cut off or written anew is not found."
-NOT_COMPARED = {"gone": [], "anchors": None, "compared": 0}
+NOT_COMPARED: dict[str, object] = {"gone": [], "anchors": None, "compared": 0}
 
 
 @pytest.fixture(autouse=True)
@@ -227,7 +227,7 @@ def test_earlier_anchors_can_be_asked_for(world: World, capsys: pytest.CaptureFi
     """Whoever can write to both puts what they wrote anew into a later digest."""
     cut_off(world, "1", 2)
     world.grant("1", -1, "forged")
-    world.grant("1", -1, "and one more")
+    world.grant("1", -1, "more")
     world.watch()
     world.services.anchors.fold(world.now + timedelta(hours=1))
     world.now += timedelta(hours=2)
