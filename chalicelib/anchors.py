@@ -191,5 +191,6 @@ def _read_file(path: Path) -> Iterator[Head]:
 
 
 def _write_file(path: Path, heads: Iterable[Head]) -> None:
-    with gzip.open(path, "wt", compresslevel=6, encoding="ascii", newline="\n") as lines:
-        lines.writelines(head.line() for head in heads)
+    """The same heads are the same bytes, whenever they are written."""
+    with path.open("wb") as file, gzip.GzipFile("", "wb", 6, file, mtime=0) as lines:
+        lines.writelines(head.line().encode() for head in heads)
