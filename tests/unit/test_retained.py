@@ -15,7 +15,10 @@ TEMPLATE: dict[str, Any] = yaml.safe_load(deploy.TEMPLATE_FILE.read_text("utf-8"
 TEMPLATE["Resources"] = {
     name: resource for name, resource in TEMPLATE["Resources"].items() if "Type" in resource
 }
-KEPT = {"LedgerTable", "SubscriptionsTable", "MailsTable", "ReportsBucket", "UnsubscribeSecret"}
+KEPT = {
+    *("LedgerTable", "SubscriptionsTable", "MailsTable"),
+    *("ReportsBucket", "AnchorsBucket", "UnsubscribeSecret"),
+}
 
 
 def refused(code: str) -> ClientError:
@@ -164,6 +167,12 @@ def test_a_bucket_is_said_to_be_nothing_so_that_the_update_sets_everything() -> 
     bucket = Aws(bucket=name).leftovers()["ReportsBucket"]
     assert bucket.name == name
     assert set(bucket.properties) == {"BucketName"}
+
+
+def test_a_bucket_that_locks_is_said_to_for_that_cannot_be_switched_off() -> None:
+    bucket = Aws(bucket="credits-prod-anchors-111122223333-eu-west-1").leftovers()["AnchorsBucket"]
+    assert bucket.properties.keys() == {"BucketName", "ObjectLockEnabled"}
+    assert bucket.properties["ObjectLockEnabled"] is True
 
 
 def test_a_secret_is_said_to_be_generated_as_before_so_that_it_stays_what_it_is() -> None:
