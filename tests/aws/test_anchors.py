@@ -99,7 +99,7 @@ def test_a_digest_is_made_once_and_none_behind_a_later_one(world: World, bucket:
 
 
 def test_a_digest_that_another_made_meanwhile_is_left_as_it_is(
-    bucket: Anchors, monkeypatch: pytest.MonkeyPatch
+    world: World, bucket: Anchors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bucket.keep([head("1", 1)], NOON)
     monkeypatch.setattr(bucket, "_objects", lambda *_: {})
@@ -107,6 +107,10 @@ def test_a_digest_that_another_made_meanwhile_is_left_as_it_is(
     bucket.fold(NOON + DAY)
     monkeypatch.undo()
     assert digest(bucket) == []
+    versions = client("s3").list_object_versions(
+        Bucket=world.settings.anchors_bucket, Prefix="digests/"
+    )["Versions"]
+    assert len(versions) == 1
 
 
 def test_any_other_refusal_of_s3_is_a_failure(

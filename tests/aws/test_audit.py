@@ -70,6 +70,7 @@ def test_the_days_sample_names_an_altered_line_and_counts_it(
     written = capsys.readouterr().out
     assert '"LedgersVerified":[5.0]' in written
     assert '"LedgersCorrupt":[1.0]' in written
+    assert '"LedgersCorrupt":[0.0]' not in written, "it would end the alarm"
 
 
 def test_an_audit_that_finds_nothing_says_so_in_its_metrics(
