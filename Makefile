@@ -98,8 +98,8 @@ balances: $(READY)  ## import credits that users have elsewhere: CSV=balances.cs
 	$(call needs,CSV,CSV=balances.csv)
 	@$(RUN) -m infra balances $(STAGED) $(call flag,skip-invalid,SKIP_INVALID) -- $(call exported,CSV)
 
-verify: $(READY)  ## check ledgers line by line: USER_ID=42, ZONE=Europe/Paris or SAMPLE=1000 (JSON=1)
-	@$(RUN) -m infra verify $(call option,zone,ZONE) $(call option,sample,SAMPLE) $(STAGED) $(call flag,json,JSON) $(if $(value USER_ID),-- $(call exported,USER_ID))
+verify: $(READY)  ## check ledgers: USER_ID=42, ZONE=Europe/Paris, SAMPLE=1000, ALL=1 (ANCHORS= JSON=1)
+	@$(RUN) -m infra verify $(call option,zone,ZONE) $(call option,sample,SAMPLE) $(call flag,all,ALL) $(call option,anchors,ANCHORS) $(STAGED) $(call flag,json,JSON) $(if $(value USER_ID),-- $(call exported,USER_ID))
 
 completeness: $(READY)  ## who was due for a month, and who was allocated: PERIOD=2026-07 (ZONES= JSON=1)
 	$(call needs,PERIOD,PERIOD=2026-07)

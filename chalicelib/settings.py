@@ -30,6 +30,7 @@ class Settings:
     notifications_queue_url: str = ""
     checks_queue_url: str = ""
     reports_bucket: str = ""
+    anchors_bucket: str = ""
     mails_table: str = ""
     edits_table: str = ""
     mail_from: str = ""
@@ -70,6 +71,7 @@ class Settings:
             notifications_queue_url=environment.get("NOTIFICATIONS_QUEUE_URL", ""),
             checks_queue_url=environment.get("CHECKS_QUEUE_URL", ""),
             reports_bucket=environment.get("REPORTS_BUCKET", ""),
+            anchors_bucket=environment.get("ANCHORS_BUCKET", ""),
             mails_table=environment.get("MAILS_TABLE", ""),
             edits_table=environment.get("EDITS_TABLE", ""),
             mail_from=environment.get("MAIL_FROM", ""),

@@ -139,6 +139,7 @@ class Deployment:
     functions: dict[str, str]
     tables: dict[str, str]
     queues: dict[str, str]
+    buckets: dict[str, str]
     outputs: dict[str, str] = field(repr=False)
 
 
@@ -354,6 +355,7 @@ def describe(stage: str, client: ClientFactory, *, changed: bool = False) -> Dep
         functions=_with_suffix(outputs, "FunctionName"),
         tables=_with_suffix(outputs, "TableName"),
         queues=_with_suffix(outputs, "QueueUrl"),
+        buckets=_with_suffix(outputs, "BucketName"),
         outputs=outputs,
     )
 

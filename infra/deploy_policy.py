@@ -47,6 +47,11 @@ quotas"); a role takes ten of them."""
 
 HANDLERS = ("create", "read", "update", "delete")
 
+_BUCKETS = (
+    "s3:::{stack}-anchors-{account}-{region}",
+    "s3:::{stack}-reports-{account}-{region}",
+)
+
 OWN_CALLS: Sequence[tuple[tuple[str, ...], tuple[str, ...]]] = (
     (
         ("cloudformation:{region}:{account}:stack/{stack}/*",),
@@ -93,7 +98,7 @@ OWN_CALLS: Sequence[tuple[tuple[str, ...], tuple[str, ...]]] = (
             "dynamodb:DescribeTimeToLive",
         ),
     ),
-    (("s3:::{stack}-reports-{account}-{region}",), ("s3:ListBucket",)),
+    (_BUCKETS, ("s3:ListBucket",)),
     (
         ("secretsmanager:{region}:{account}:secret:{stack}-*",),
         ("secretsmanager:DescribeSecret",),
@@ -139,7 +144,7 @@ ARNS: Mapping[str, tuple[str, ...]] = {
     "AWS::Lambda::Permission": ("lambda:{region}:{account}:function:{stack}-*",),
     "AWS::Logs::LogGroup": ("logs:{region}:{account}:log-group:/aws/lambda/{stack}-*",),
     "AWS::Route53::RecordSet": ("route53:::hostedzone/{hosted_zone}",),
-    "AWS::S3::Bucket": ("s3:::{stack}-reports-{account}-{region}",),
+    "AWS::S3::Bucket": _BUCKETS,
     "AWS::SES::ConfigurationSet": ("ses:{region}:{account}:configuration-set/{stack}",),
     "AWS::SES::ConfigurationSetEventDestination": (
         "ses:{region}:{account}:configuration-set/{stack}",

@@ -72,6 +72,7 @@ def make_strict() -> None:
     _ask_for_a_certificate_of_the_region()
     _name_rules_without_the_default_bus()
     _keep_protected_tables()
+    _lock_what_a_bucket_is_to_lock()
     _refuse_taken_names()
     _rest_names_of_queues()
     _keep_what_a_rollback_cannot_delete()
@@ -310,6 +311,37 @@ def _keep_protected_tables() -> None:
         known(name, properties)
 
     table_type["delete"] = delete
+
+
+def _lock_what_a_bucket_is_to_lock() -> None:
+    """Has CloudFormation give a bucket the Object Lock of its template, with its default retention.
+
+    CloudFormation Template Reference, AWS::S3::Bucket ObjectLockConfiguration:
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-properties-s3-bucket-objectlockconfiguration.html
+    ministack locks objects itself, but its CloudFormation does not tell it to.
+    """
+    from ministack.services import s3
+    from ministack.services.cloudformation import provisioners
+
+    bucket_type = provisioners._RESOURCE_HANDLERS["AWS::S3::Bucket"]  # noqa: SLF001
+    create, update = bucket_type["create"], bucket_type["update"]
+
+    def locked(made: Any, properties: Json) -> Any:
+        if properties.get("ObjectLockEnabled"):
+            rule = properties.get("ObjectLockConfiguration", {}).get("Rule", {})
+            retention = rule.get("DefaultRetention", {})
+            if "Days" in retention:
+                retention = {**retention, "Days": int(retention["Days"])}
+            lock = {"enabled": True, "default_retention": retention or None}
+            s3._bucket_object_lock[made[0]] = lock  # noqa: SLF001
+        return made
+
+    bucket_type["create"] = lambda logical_id, properties, stack: locked(
+        create(logical_id, properties, stack), properties
+    )
+    bucket_type["update"] = lambda name, before, after, stack: locked(
+        update(name, before, after, stack), after
+    )
 
 
 def _refuse_taken_names() -> None:

@@ -58,6 +58,7 @@ class LocalStack:
     functions: dict[str, str]
     tables: dict[str, str]
     queues: dict[str, str]
+    buckets: dict[str, str]
     mail_url: str
     issuer: str
     clock_file: str
@@ -169,6 +170,7 @@ def _deploy(
         functions=deployment.functions,
         tables=deployment.tables,
         queues=deployment.queues,
+        buckets=deployment.buckets,
         mail_url=f"{endpoint_url}/_ministack/ses/messages",
         issuer=parameters["TokenIssuer"],
         clock_file=str(emulated.clock_file),

@@ -88,7 +88,8 @@ class LedgerEntry:
     the change was due, ``posted_at`` when it was written. ``expiry_timezone`` names the zone whose
     sweep will expire the batch granted here, if one was granted that can expire. ``silent``:
     whoever asked for it wants no mail about it. ``correlation_id``: the operation that wrote it, as
-    the logs name it. ``schema``: the form it is stored in.
+    the logs name it. ``schema``: the form it is stored in. ``usage``: of a reversal, the number of
+    the usage that it gives back; None in those from before it was written down.
     """
 
     user_id: str
@@ -108,6 +109,7 @@ class LedgerEntry:
     silent: bool = False
     correlation_id: str | None = None
     schema: int = SCHEMA
+    usage: int | None = None
 
     @property
     def granted_batch(self) -> CreditBatch | None:
@@ -153,6 +155,8 @@ class LedgerEntry:
                 # Only where it is true: entries from before there were mails keep their text.
                 **({"silent": True} if self.silent else {}),
                 **({"correlation": self.correlation_id} if self.schema >= 2 else {}),
+                # Only of a reversal. A release that does not know it reads the entry without it.
+                **({} if self.usage is None else {"usage": self.usage}),
             },
             ensure_ascii=False,
             separators=(",", ":"),
@@ -192,6 +196,7 @@ class LedgerEntry:
                 value_of(values, "correlation", _or_none(_text)) if schema >= 2 else None
             ),
             schema=schema,
+            usage=optional_of(values, "usage", _whole),
         )
 
 
@@ -540,7 +545,7 @@ def reverse(
             f"{MOST_OPEN_BATCHES} are the most allowed on request; give back less, or use, claw "
             "back or void some first"
         )
-    entry = _entry(account, EntryType.REVERSAL, change, request, now)
+    entry = replace(_entry(account, EntryType.REVERSAL, change, request, now), usage=usage.number)
     return Reversal(entry, amount - entry.amount, reversed_before + amount)
 
 

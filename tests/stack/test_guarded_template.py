@@ -19,7 +19,7 @@ TWO_WEEKS = 14 * 24 * 60 * 60
 LONGEST_OF_API_GATEWAY = 29
 KEPT = {
     *("LedgerTable", "SubscriptionsTable", "EditsTable", "MailsTable"),
-    *("ReportsBucket", "UnsubscribeSecret"),
+    *("ReportsBucket", "AnchorsBucket", "UnsubscribeSecret"),
 }
 
 
@@ -94,8 +94,9 @@ def test_what_waiting_does_not_mend_waits_before_it_is_tried_again(template: Tem
     assert template["Mappings"]["Stages"]["prod"]["RetrySeconds"] == 90
 
 
-def test_the_reports_belong_to_the_account(template: Template) -> None:
-    controls = properties(template, "ReportsBucket")["OwnershipControls"]
+@pytest.mark.parametrize("name", ["ReportsBucket", "AnchorsBucket"])
+def test_the_reports_belong_to_the_account(template: Template, name: str) -> None:
+    controls = properties(template, name)["OwnershipControls"]
     assert controls == {"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]}
 
 

@@ -41,6 +41,7 @@ FUNCTIONS = {
     "Authorizer",
     "APIHandler",
     "QueueNotifications",
+    "WatchLedger",
     "MailEvents",
     "AuditLedgers",
     "CheckCompleteness",
@@ -217,7 +218,7 @@ def test_no_other_function_has_an_event_source(template: Template) -> None:
     functions = resources_of_type(template, FUNCTION)
     fed = {name for name, function in functions.items() if "Events" in function["Properties"]}
     assert fed == {
-        *("AllocationTick", "ExpiryTick", "QueueNotifications", "MailEvents"),
+        *("AllocationTick", "ExpiryTick", "QueueNotifications", "WatchLedger", "MailEvents"),
         *("AuditLedgers", "CheckCompleteness"),
         *READERS,
     }
@@ -292,14 +293,68 @@ def test_tables_are_on_demand_encrypted_and_protected(template: Template) -> Non
         assert setting(template, table["DeletionPolicy"], "local") == "Delete"
 
 
-def test_the_reports_are_private_encrypted_versioned_and_kept(template: Template) -> None:
-    (bucket,) = resources_of_type(template, "AWS::S3::Bucket").values()
+@pytest.mark.parametrize("name", ["ReportsBucket", "AnchorsBucket"])
+def test_the_reports_are_private_encrypted_versioned_and_kept(
+    template: Template, name: str
+) -> None:
+    assert set(resources_of_type(template, "AWS::S3::Bucket")) == {"ReportsBucket", "AnchorsBucket"}
+    bucket = template["Resources"][name]
     settings = bucket["Properties"]
     assert set(settings["PublicAccessBlockConfiguration"].values()) == {True}
     assert settings["VersioningConfiguration"] == {"Status": "Enabled"}
     (rule,) = settings["BucketEncryption"]["ServerSideEncryptionConfiguration"]
     assert rule == {"ServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
     assert setting(template, bucket["DeletionPolicy"], "prod") == "RetainExceptOnCreate"
+
+
+@pytest.mark.parametrize(
+    ("stage", "mode"), [("local", "GOVERNANCE"), ("dev", "GOVERNANCE"), ("prod", "COMPLIANCE")]
+)
+def test_anchors_are_locked_and_in_production_against_everybody(
+    template: Template, stage: str, mode: str
+) -> None:
+    settings = properties(template, "AnchorsBucket")
+    assert settings["ObjectLockEnabled"] is True
+    retention = settings["ObjectLockConfiguration"]["Rule"]["DefaultRetention"]
+    assert setting(template, retention["Mode"], stage) == mode
+    assert retention["Days"] == {"Ref": "AnchorDays"}
+    # No rule deletes one while it is locked.
+    (rule,) = settings["LifecycleConfiguration"]["Rules"]
+    assert rule["ExpirationInDays"] == {"Ref": "AnchorDays"}
+    assert template["Parameters"]["AnchorDays"]["Default"] == 365
+
+
+def test_the_ledgers_second_reader_is_woken_for_entries_and_for_every_change(
+    template: Template,
+) -> None:
+    (event,) = properties(template, "WatchLedger")["Events"].values()
+    source = event["Properties"]
+    assert source["Stream"] == {"Fn::GetAtt": ["LedgerTable", "StreamArn"]}
+    assert source["StartingPosition"] == "TRIM_HORIZON"
+    patterns = [json.loads(each["Pattern"]) for each in source["FilterCriteria"]["Filters"]]
+    assert patterns == [
+        {
+            "eventName": ["INSERT"],
+            "dynamodb": {"Keys": {"entry": {"S": [{"prefix": "entry#"}]}}},
+        },
+        {"eventName": ["MODIFY", "REMOVE"]},
+    ]
+    assert (source["BatchSize"], source["MaximumBatchingWindowInSeconds"]) == (10_000, 300)
+    assert source["BisectBatchOnFunctionError"] is True
+    assert source["MaximumRecordAgeInSeconds"] == 72_000
+    destination = {"Destination": {"Fn::GetAtt": ["LedgerStreamDlq", "Arn"]}}
+    assert source["DestinationConfig"] == {"OnFailure": destination}
+
+
+def test_no_more_than_two_read_the_ledgers_stream(template: Template) -> None:
+    """Amazon DynamoDB Developer Guide, "Change data capture for DynamoDB Streams"."""
+    readers = [
+        name
+        for name, function in resources_of_type(template, FUNCTION).items()
+        for event in function["Properties"].get("Events", {}).values()
+        if event["Type"] == "DynamoDB"
+    ]
+    assert sorted(readers) == ["QueueNotifications", "WatchLedger"]
 
 
 def test_queues_are_encrypted(template: Template) -> None:
@@ -461,9 +516,26 @@ APPEND_ON_REQUEST = {*APPEND, ("dynamodb:GetItem", "LedgerTable")}
             },
         ),
         (
+            "WatchLedger",
+            {
+                ("dynamodb:DescribeStream", "LedgerTable.StreamArn"),
+                ("dynamodb:GetRecords", "LedgerTable.StreamArn"),
+                ("dynamodb:GetShardIterator", "LedgerTable.StreamArn"),
+                ("dynamodb:ListStreams", "*"),
+                ("s3:PutObject", "AnchorsBucket/heads/*"),
+                ("sqs:SendMessage", "LedgerStreamDlq"),
+            },
+        ),
+        (
             "AuditLedgers",
             {
-                ("dynamodb:Query", "LedgerTable"),
+                *(
+                    (f"dynamodb:{action}", "LedgerTable")
+                    for action in ("Query", "BatchGetItem", "Scan")
+                ),
+                ("s3:ListBucketVersions", "AnchorsBucket"),
+                ("s3:GetObjectVersion", "AnchorsBucket/*"),
+                ("s3:PutObject", "AnchorsBucket/digests/*"),
                 ("dynamodb:Scan", "SubscriptionsTable"),
                 ("dynamodb:GetItem", "SubscriptionsTable"),
                 ("dynamodb:Query", "SubscriptionsTable/index/by_timezone"),
@@ -509,14 +581,19 @@ def test_mails_are_sent_from_one_address_whatever_identity_ses_checks(template: 
     assert sender == {"Fn::Sub": f"Credits <{address['Fn::Sub']}>"}
 
 
-def test_reports_are_written_to_a_bucket_of_this_account(template: Template) -> None:
+@pytest.mark.parametrize(
+    ("function", "number"), [("CheckZone", 2), ("WatchLedger", 1), ("AuditLedgers", 3)]
+)
+def test_reports_are_written_to_a_bucket_of_this_account(
+    template: Template, function: str, number: int
+) -> None:
     """The name of a bucket is anybody's: once it is deleted, another account can take it."""
     about_s3 = [
         statement
-        for statement in statements(template, "CheckZone")
+        for statement in statements(template, function)
         if as_list(statement["Action"])[0].startswith("s3:")
     ]
-    assert len(about_s3) == 2
+    assert len(about_s3) == number
     for statement in about_s3:
         account = {"aws:ResourceAccount": {"Ref": "AWS::AccountId"}}
         assert statement["Condition"] == {"StringEquals": account}
@@ -549,6 +626,7 @@ def test_every_function_is_told_only_what_it_may_use(template: Template) -> None
         "CHECKS_QUEUE_URL": "ChecksQueue",
         "EDITS_TABLE": "EditsTable",
         "MAILS_TABLE": "MailsTable",
+        "ANCHORS_BUCKET": "AnchorsBucket",
         "UNSUBSCRIBE_SECRET": "UnsubscribeSecret",
         "MAIL_CONFIGURATION_SET": "MailConfigurationSet",
     }
