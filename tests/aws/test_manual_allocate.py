@@ -20,6 +20,19 @@ def test_a_grant_answers_the_new_balance_and_the_transaction(world: World) -> No
     assert entry.batches[0].expires_at is None
 
 
+@pytest.mark.parametrize("actor", ["system", "System ", "(erased)", "import/balances"])
+def test_a_request_in_the_name_of_scheduled_work_is_refused_and_writes_nothing(
+    actor: str, world: World
+) -> None:
+    world.subscribe("42")
+    refused = world.grant("42", 50, "a", actor=actor)["error"]
+    assert refused["code"] == "invalid_input"
+    (wrong,) = refused["errors"]
+    assert wrong["field"] == "actor"
+    assert wrong["message"].startswith("must say who asks: the ledger calls scheduled work")
+    assert world.history("42") == []
+
+
 def test_a_user_id_may_be_a_number_or_a_string(world: World) -> None:
     world.subscribe("42")
     assert world.grant("42", 50, "a") == world.grant(42, 50, "a")  # type: ignore[arg-type]
