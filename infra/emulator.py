@@ -21,7 +21,7 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
@@ -64,9 +64,11 @@ class Emulator(NamedTuple):
 
 
 @contextmanager
-def emulator() -> Iterator[Emulator]:
+def emulator(pages: Collection[str] = ()) -> Iterator[Emulator]:
     """Run an emulator with nothing in it.
 
+    ``pages`` are the origins of web pages that may call the APIs in it; nobody else's may ask
+    anything (`infra/guard.py`).
     All its files are in a directory of its own, which is removed at the end; only the log is kept,
     as `LOG_FILE`. Raises `EmulatorError`.
     """
@@ -77,7 +79,7 @@ def emulator() -> Iterator[Emulator]:
     clock_file.write_text("0")
     try:
         for attempt in range(1, _ATTEMPTS + 1):
-            process, url = _start(temporary, log, clock_file)
+            process, url = _start(temporary, log, clock_file, pages)
             try:
                 _wait_until_healthy(process, url, log)
             except _PortTaken:
@@ -99,16 +101,21 @@ def emulator() -> Iterator[Emulator]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def is_healthy(url: str) -> bool:
-    """Whether an emulator answers at `url`."""
-    try:
-        with urllib.request.urlopen(f"{url}/_ministack/health", timeout=5):  # noqa: S310 - ours
-            return True
-    except OSError:  # the parent of URLError, ConnectionError and TimeoutError
-        return False
+def is_healthy(url: str, tries: int = 1) -> bool:
+    """Whether an emulator answers at `url`; `tries` is how often it may be too slow to answer."""
+    for _ in range(tries):
+        try:
+            with urllib.request.urlopen(f"{url}/_ministack/health", timeout=5):  # noqa: S310 - ours
+                return True
+        except OSError as error:  # the parent of URLError, ConnectionError and TimeoutError
+            if isinstance(getattr(error, "reason", error), ConnectionRefusedError):
+                return False  # nobody is there, who could be slow
+    return False
 
 
-def _start(temporary: Path, log: Path, clock_file: Path) -> tuple[subprocess.Popen[bytes], str]:
+def _start(
+    temporary: Path, log: Path, clock_file: Path, pages: Collection[str]
+) -> tuple[subprocess.Popen[bytes], str]:
     port = _free_port()
     # The caller's own AWS settings must not leak into the emulator, nor from it into the functions:
     # they name real accounts. PYTHONPATH would let the functions import what the archive does not
@@ -121,6 +128,7 @@ def _start(temporary: Path, log: Path, clock_file: Path) -> tuple[subprocess.Pop
     environment |= {
         "BIND_HOST": "127.0.0.1",
         "GATEWAY_PORT": str(port),
+        "ALLOWED_PAGES": ",".join(pages),
         "AUTH": "true",
         "MINISTACK_REGION": REGION,
         "AWS_DEFAULT_REGION": REGION,
@@ -491,7 +499,7 @@ _INSERT_INTO = re.compile(r'INSERT INTO "([\w.-]+)" ')
 def _main() -> None:
     threading.Thread(target=_die_with_starter, daemon=True, name="die-with-starter").start()
     # Not at the top of the file: only the emulator's own process needs (and waits for) this import.
-    from ministack.app import main
+    from ministack import app as ministack
 
     _authorize_inserts()
     _authorize_batches()
@@ -499,8 +507,11 @@ def _main() -> None:
     _tell_what_authorizers_say()
     # This program runs without the checkout on its path.
     sys.path.insert(0, str(WORKSPACE.parent))
-    from infra import emulated_deployments
+    from infra import emulated_deployments, guard
 
+    ministack.app = guard.guarded(
+        ministack.app, int(os.environ["GATEWAY_PORT"]), os.environ["ALLOWED_PAGES"].split(",")
+    )
     emulated_deployments.make_strict()
     _guard_the_accounts_settings()
     _wait_for_subscribers()
@@ -509,7 +520,7 @@ def _main() -> None:
     _count_hops()
     # ministack reads the command line, of which this program's has nothing for it.
     sys.argv[1:] = []
-    main()
+    ministack.main()
 
 
 if __name__ == "__main__":
