@@ -128,7 +128,7 @@ def local_stack(
     packaging.catalogue()
     with ExitStack() as ending:
         if publish_at:
-            ending.enter_context(_alone(publish_at))
+            ending.enter_context(alone(publish_at))
         say("Starting the emulator ...")
         issuer = ending.enter_context(tokens.issuer())
         told = parameters(issuer, origins=origins)
@@ -144,7 +144,7 @@ def local_stack(
 
 
 @contextmanager
-def _alone(address: str) -> Iterator[None]:
+def alone(address: str) -> Iterator[None]:
     """Has no other stack published meanwhile. Raises `AlreadyRunningError`.
 
     The lock goes with the process that holds it, however that ends: what it leaves in the file is
