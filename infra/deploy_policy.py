@@ -140,6 +140,7 @@ ARNS: Mapping[str, tuple[str, ...]] = {
     "AWS::Logs::LogGroup": ("logs:{region}:{account}:log-group:/aws/lambda/{stack}-*",),
     "AWS::Route53::RecordSet": ("route53:::hostedzone/{hosted_zone}",),
     "AWS::S3::Bucket": ("s3:::{stack}-reports-{account}-{region}",),
+    "AWS::S3::BucketPolicy": ("s3:::{stack}-reports-{account}-{region}",),
     "AWS::SES::ConfigurationSet": ("ses:{region}:{account}:configuration-set/{stack}",),
     "AWS::SES::ConfigurationSetEventDestination": (
         "ses:{region}:{account}:configuration-set/{stack}",
@@ -149,6 +150,7 @@ ARNS: Mapping[str, tuple[str, ...]] = {
     "AWS::SNS::Topic": ("sns:{region}:{account}:{stack}-*",),
     "AWS::SNS::TopicPolicy": ("sns:{region}:{account}:{stack}-*",),
     "AWS::SQS::Queue": ("sqs:{region}:{account}:{stack}-*",),
+    "AWS::SQS::QueuePolicy": ("sqs:{region}:{account}:{stack}-*",),
     "AWS::SecretsManager::Secret": ("secretsmanager:{region}:{account}:secret:{stack}-*",),
 }
 """Which resources of a type a stage has. Ids of APIs, keys and mappings nobody knows beforehand."""

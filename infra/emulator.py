@@ -21,7 +21,7 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
@@ -491,6 +491,26 @@ def _count_hops() -> None:
     function["update"] = obeying(function["update"], 2)
 
 
+def _as_over_tls(app: Callable[..., Any]) -> Callable[..., Any]:
+    """Has every request count as one over TLS, but those that say `X-Forwarded-Proto: http`.
+
+    Policies refuse the others (infra/tls.py), and to ministack all are such: it listens without a
+    certificate, on loopback. What services do for others goes over TLS on AWS.
+    """
+    from ministack.core import iam_evaluator
+
+    origin = ContextVar("origin", default=("127.0.0.1", True))
+    iam_evaluator._request_origin = origin  # noqa: SLF001 - it has no other door
+
+    async def over_tls(scope: Any, receive: Any, send: Any) -> None:
+        headers = scope.get("headers", [])
+        if scope["type"] == "http" and not any(name == b"x-forwarded-proto" for name, _ in headers):
+            scope = {**scope, "headers": [*headers, (b"x-forwarded-proto", b"https")]}
+        await app(scope, receive, send)
+
+    return over_tls
+
+
 _OF_AUTHORIZER = re.compile(rb"\$context\.authorizer\.(\w+)")
 
 _INSERT_INTO = re.compile(r'INSERT INTO "([\w.-]+)" ')
@@ -510,7 +530,9 @@ def _main() -> None:
     from infra import emulated_deployments, guard
 
     ministack.app = guard.guarded(
-        ministack.app, int(os.environ["GATEWAY_PORT"]), os.environ["ALLOWED_PAGES"].split(",")
+        _as_over_tls(ministack.app),
+        int(os.environ["GATEWAY_PORT"]),
+        os.environ["ALLOWED_PAGES"].split(","),
     )
     emulated_deployments.make_strict()
     _guard_the_accounts_settings()
