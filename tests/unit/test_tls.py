@@ -60,7 +60,7 @@ def test_one_without_a_policy_gets_one_and_a_policy_that_is_there_keeps_what_it_
     }
     assert set(bare) == {"One", "OnePolicy"}
     other = {"Ref": "Other"}
-    others = {"Type": policy, "Properties": {key: other for key in about}}
+    others = {"Type": policy, "Properties": dict.fromkeys(about, other)}
     document = {"Version": "2012-10-17", "Statement": [{"Sid": "Own"}]}
     own = {"Type": policy, "Properties": {**about, "PolicyDocument": document}}
     found = completed(Others=others, Own=own, One={"Type": kind})
