@@ -109,8 +109,8 @@ completeness: $(READY)  ## who was due for a month, and who was allocated: PERIO
 	$(call needs,PERIOD,PERIOD=2026-07)
 	@$(RUN) -m infra completeness $(call option,zones,ZONES) $(STAGED) $(call flag,json,JSON) -- $(call exported,PERIOD)
 
-security: $(READY) | writable  ## known weaknesses in the template and the deployed packages (OFFLINE=1)
-	@$(RUN) -m infra security $(call flag,offline,OFFLINE)
+security: $(READY) | writable  ## known weaknesses of template and deployed packages (ADVISORIES=all.zip OFFLINE=1)
+	@$(RUN) -m infra security $(call flag,offline,OFFLINE) $(call option,advisories,ADVISORIES)
 
 ##@ Repair (all take STAGE, REGION, DRY_RUN=1, YES=1 and JSON=1; docs/repair.md)
 .PHONY: redrive replay allocate void export erase

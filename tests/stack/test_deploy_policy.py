@@ -36,7 +36,7 @@ DeployWith = Callable[[dict[str, Json], dict[str, str]], deploy.Deployment]
 @pytest.fixture(scope="module")
 def parameters(stack: LocalStack) -> dict[str, str]:
     """Those of a stage with everything: a domain name of its own, and its hosted zone."""
-    zone = stack.client("route53").create_hosted_zone(Name="example.com", CallerReference="1")
+    zone = stack.client("route53").create_hosted_zone(Name="localhost", CallerReference="1")
     certificate = stack.client("acm").request_certificate(DomainName=DOMAIN)
     return local.parameters(stack.issuer, STAGE) | {
         "ApiDomain": DOMAIN,

@@ -29,7 +29,7 @@ def jobs() -> list[tuple[str, str, Json]]:
 
 def rights(file: str, job: Json) -> Json:
     """A job's own permissions take the place of the workflow's."""
-    return dict(job.get("permissions", workflow(file)["permissions"]))
+    return {**(job["permissions"] if "permissions" in job else workflow(file)["permissions"])}
 
 
 def commands(job: Json) -> list[str]:
