@@ -248,11 +248,15 @@ def bare_calls(client: Any, *operations: str) -> Callable[[], None]:
     keys = {"user_id": {"S": USER}}
     item = ledger_item(entries()[-1])
     marker = {"user_id": {"S": "operation#usage#42#order-17"}, "entry": {"S": "operation"}}
-    put = {
-        "TableName": "ledger",
-        "ConditionExpression": "attribute_not_exists(user_id)",
-        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-    }
+    insertions = [
+        {
+            "Statement": 'INSERT INTO "ledger" VALUE {'
+            + ", ".join(f"'{n}': ?" for n in each)
+            + "}",
+            "Parameters": list(each.values()),
+        }
+        for each in (item, marker)
+    ]
 
     def call() -> None:
         for operation in operations:
@@ -268,13 +272,8 @@ def bare_calls(client: Any, *operations: str) -> Callable[[], None]:
                     )
                 case "GetItem":
                     client.get_item(TableName="subscriptions", Key=keys, ConsistentRead=True)
-                case "TransactWriteItems":
-                    client.transact_write_items(
-                        TransactItems=[
-                            {"Put": {**put, "Item": item}},
-                            {"Put": {**put, "Item": marker}},
-                        ]
-                    )
+                case "ExecuteTransaction":
+                    client.execute_transaction(TransactStatements=insertions)
                 case _:
                     raise ValueError(operation)
 

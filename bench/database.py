@@ -47,6 +47,8 @@ INDEXES = {
 
 _LAST = "\U0010ffff"
 
+_DUPLICATE = "Duplicate primary key exists in table"
+
 
 class Refused(Exception):
     """An answer other than 200: the error's name, and what else DynamoDB says with it."""
@@ -255,8 +257,15 @@ class Store:
                 self._put(_short(name), request["PutRequest"]["Item"])
         return b'{"UnprocessedItems":{}}'
 
+    def _ExecuteStatement(self, values: Values) -> bytes:  # noqa: N802
+        """A conditional insert: an item that is there is refused and stays."""
+        table, item = _inserted(values)
+        if self._find(table, item) is not None:
+            raise Refused("DuplicateItemException", message=_DUPLICATE)
+        return b'{"Items":[],"ConsumedCapacity":%b}' % _capacity(self._put(table, item))
+
     def _BatchExecuteStatement(self, values: Values) -> bytes:  # noqa: N802
-        """Conditional inserts, each by itself: an item that is there is refused and stays."""
+        """Conditional inserts, each by itself."""
         answers = []
         for statement in values["Statements"]:
             table, item = _inserted(statement)
@@ -266,6 +275,22 @@ class Store:
             else:
                 answers.append(b'{"Error":{"Code":"DuplicateItem"}}')
         return b'{"Responses":[%b]}' % b",".join(answers)
+
+    def _ExecuteTransaction(self, values: Values) -> bytes:  # noqa: N802
+        """Conditional inserts, all or none."""
+        inserts = [_inserted(statement) for statement in values["TransactStatements"]]
+        taken = [self._find(table, item) is not None for table, item in inserts]
+        if any(taken):
+            raise Refused(
+                "TransactionCanceledException",
+                Message="Transaction cancelled",
+                CancellationReasons=[
+                    {"Code": "DuplicateItem", "Message": _DUPLICATE} if each else {"Code": "None"}
+                    for each in taken
+                ],
+            )
+        units = sum(self._put(table, item, factor=2) for table, item in inserts)
+        return b'{"Responses":[],"ConsumedCapacity":[%b]}' % _capacity(units)
 
     # ── queues, and the bench's own ──────────────────────────────────────────────────────────────
 

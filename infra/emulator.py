@@ -201,30 +201,6 @@ def _die_with_starter() -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-def _authorize_inserts() -> None:
-    """Has a batch of PartiQL inserts authorized as AWS does: each as `PartiQLInsert` on its table.
-
-    ministack asks for the right `dynamodb:BatchExecuteStatement`, which IAM does not have. Batches
-    of anything but inserts are left to it, and so are refused.
-    """
-    from ministack.core import iam_actions
-
-    known = iam_actions.dynamodb_transaction_checks
-
-    def checks(action: str, body: bytes, region: str, account: str) -> list[tuple[str, str]]:
-        if action != "dynamodb:BatchExecuteStatement":
-            return known(action, body, region, account)  # type: ignore[no-any-return]
-        statements = [each["Statement"] for each in json.loads(body)["Statements"]]
-        inserts = [_INSERT_INTO.match(statement) for statement in statements]
-        return [
-            ("dynamodb:PartiQLInsert", f"arn:aws:dynamodb:{region}:{account}:table/{insert[1]}")
-            for insert in inserts
-            if insert and all(inserts)
-        ]
-
-    iam_actions.dynamodb_transaction_checks = checks
-
-
 def _authorize_batches() -> None:
     """Has a batch of messages authorized as AWS does: by the right of the single operation.
 
@@ -243,24 +219,6 @@ def _authorize_batches() -> None:
         return action
 
     iam_actions.extract_iam_action = extract
-
-
-def _stream_inserts() -> None:
-    """Has what PartiQL inserts appear in the table's stream, as AWS does: ministack forgets it."""
-    from ministack.services import dynamodb
-
-    known = dynamodb._partiql_insert  # noqa: SLF001 - it has no other door
-
-    def insert(table: dict[str, Any], parsed: dict[str, Any]) -> tuple[int, Any, Any]:
-        status, headers, body = known(table, parsed)
-        if status == 200:
-            item = parsed["item"]
-            # A document that came as a parameter is wrapped in its type.
-            item = item["M"] if set(item) == {"M"} else item
-            dynamodb._emit_stream_event(parsed["table"], "INSERT", None, item)  # noqa: SLF001
-        return status, headers, body
-
-    dynamodb._partiql_insert = insert  # noqa: SLF001
 
 
 def _tell_what_authorizers_say() -> None:
@@ -513,21 +471,17 @@ def _as_over_tls(app: Callable[..., Any]) -> Callable[..., Any]:
 
 _OF_AUTHORIZER = re.compile(rb"\$context\.authorizer\.(\w+)")
 
-_INSERT_INTO = re.compile(r'INSERT INTO "([\w.-]+)" ')
-
 
 def _main() -> None:
     threading.Thread(target=_die_with_starter, daemon=True, name="die-with-starter").start()
     # Not at the top of the file: only the emulator's own process needs (and waits for) this import.
     from ministack import app as ministack
 
-    _authorize_inserts()
     _authorize_batches()
-    _stream_inserts()
     _tell_what_authorizers_say()
     # This program runs without the checkout on its path.
     sys.path.insert(0, str(WORKSPACE.parent))
-    from infra import emulated_deployments, guard
+    from infra import emulated_deployments, emulated_statements, guard
 
     ministack.app = guard.guarded(
         _as_over_tls(ministack.app),
@@ -535,6 +489,7 @@ def _main() -> None:
         os.environ["ALLOWED_PAGES"].split(","),
     )
     emulated_deployments.make_strict()
+    emulated_statements.make_strict()
     _guard_the_accounts_settings()
     _wait_for_subscribers()
     _look_for_dkim()

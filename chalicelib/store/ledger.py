@@ -8,16 +8,20 @@ Keys of table ``ledger`` (partition ``user_id``, sort ``entry``):
 
     index ``expiring``       <timezone>#<shard>       <expires_at>#<user id>#<batch>
 
-Every write is an insert under the condition that nothing is there. For an entry this one condition
-is the optimistic lock (only one writer gets number n+1), the order, and for scheduled work the
-idempotency; for work on request the marker in the same transaction adds it. Markers hold no text of
-anybody: callers and their keys are in the entries alone. The exception is `erase`, which takes the
-texts out of the entries of a person: none of our functions may update.
+Every write is PartiQL's `INSERT`, alone, in a batch or in a transaction: it refuses a key that
+exists
+(https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ql-reference.insert.html). For an
+entry that is the optimistic lock (only one writer gets number n+1), the order, and for scheduled
+work the idempotency; for work on request the marker in the same transaction adds it. No writer
+leaves the condition out by mistake or on purpose: the right to insert, `dynamodb:PartiQLInsert`, is
+the only one to write that our functions have. Markers hold no text of anybody: callers and their
+keys are in the entries alone. The exception is `erase`, which takes the texts out of the entries of
+a person: an operator runs it with their own rights.
 
     writer A                      writer B
     reads entry 7                 reads entry 7
-    puts entry 8: accepted
-                                  puts entry 8: refused
+    inserts entry 8: accepted
+                                  inserts entry 8: refused
                                   reads entry 8, decides again
 """
 
@@ -28,6 +32,7 @@ import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import cache
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -410,9 +415,6 @@ class LedgerStore:
         others. What lost a race is refused: `post` then decides it again, from what is stored, and
         so after an answer that was lost. What was throttled is as good as it was, and can be
         inserted again as it is. Raises what no other try can mend.
-
-        PartiQL's INSERT is the condition of every other write: it never replaces an item
-        (https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ql-reference.insert.html).
         """
         response = self._client.batch_execute_statement(
             Statements=[self._insertion(each.item) for each in drafts],
@@ -434,9 +436,9 @@ class LedgerStore:
         return inserted
 
     def _insertion(self, item: Item) -> dict[str, Any]:
-        names = ", ".join(f"'{name}': ?" for name in item)
+        """The statement that inserts an item if nothing has its key."""
         return {
-            "Statement": f'INSERT INTO "{self._table}" VALUE {{{names}}}',
+            "Statement": _insert_into(self._table, tuple(item)),
             "Parameters": list(item.values()),
         }
 
@@ -550,12 +552,14 @@ class LedgerStore:
             try:
                 self._transact(items)
             except ClientError as error:
-                marker = _existing_marker(error)
+                codes = _codes(error)
+                # What is there already is not said: an entry of others, or this very operation.
+                marker = self._marker(operation) if codes & _TAKEN else None
                 if marker:
                     return self._replay(operation, request_hash, marker)
-                if not _is_lost_race(error):
+                if not _is_lost_race(codes):
                     raise
-                _give_way(attempt + 1, _codes(error))
+                _give_way(attempt + 1, codes)
             else:
                 return Outcome(entry, replayed=False, expired=posting.expired)
         raise Contention(f"the ledger of user {user_id} is written too often at the moment")
@@ -570,12 +574,7 @@ class LedgerStore:
     def _append(self, item: Item) -> bool:
         """Whether the entry was inserted; False when its number is taken, or just being taken."""
         try:
-            self._client.put_item(
-                TableName=self._table,
-                Item=item,
-                ConditionExpression=_IS_NEW,
-                ReturnConsumedCapacity="TOTAL",
-            )
+            self._client.execute_statement(**self._insertion(item), ReturnConsumedCapacity="TOTAL")
         except ClientError as error:
             if error_code(error) in _LOST_RACES:
                 return False
@@ -583,18 +582,13 @@ class LedgerStore:
         return True
 
     def _transact(self, items: Sequence[Item]) -> None:
-        self._client.transact_write_items(
-            TransactItems=[
-                {
-                    "Put": {
-                        "TableName": self._table,
-                        "Item": item,
-                        "ConditionExpression": _IS_NEW,
-                        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-                    }
-                }
-                for item in items
-            ],
+        """Inserts all items or none.
+
+        The SDK gives the request a token: DynamoDB carries it out once, however often the SDK asks
+        (https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_ExecuteTransaction.html).
+        """
+        self._client.execute_transaction(
+            TransactStatements=[self._insertion(item) for item in items],
             ReturnConsumedCapacity="TOTAL",
         )
 
@@ -753,28 +747,29 @@ def _account(item: Item) -> Account:
     return Account(item["user_id"]["S"], _entry(item), item["hash"]["S"])
 
 
-def _existing_marker(error: ClientError) -> Item | None:
-    """The marker that made a transaction fail; found by content, for the order is not ours."""
-    for reason in _reasons(error):
-        item = reason.get("Item")
-        if item and item["entry"]["S"] == _MARKER:
-            found: Item = item
-            return found
-    return None
+@cache
+def _insert_into(table: str, names: tuple[str, ...]) -> str:
+    """The INSERT of an item with these attributes; an item has one of a few shapes.
+
+    The values are parameters: so no statement comes near the limit of 8,192 characters
+    (https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_ParameterizedStatement.html).
+    """
+    attributes = ", ".join(f"'{name}': ?" for name in names)
+    return f'INSERT INTO "{table}" VALUE {{{attributes}}}'
 
 
-def _is_lost_race(error: ClientError) -> bool:
+def _is_lost_race(codes: set[str]) -> bool:
     """Whether other writers stood in the way, or too many: then a new decision is worth a try.
 
     The SDK retries no cancelled transaction, whatever the reason: it is for us to do.
     """
-    codes = _codes(error)
     return bool(codes) and codes <= _PASSING_REASONS
 
 
 def _codes(error: ClientError) -> set[str]:
-    """Why a transaction was cancelled, in DynamoDB's own codes."""
-    return {reason["Code"] for reason in _reasons(error)} - {"None"}
+    """Why a transaction was cancelled, in DynamoDB's own codes; which item it was is not asked."""
+    response: dict[str, Any] = dict(error.response)
+    return {reason["Code"] for reason in response.get("CancellationReasons", ())} - {"None"}
 
 
 def _give_way(attempt: int, codes: set[str]) -> None:
@@ -783,29 +778,20 @@ def _give_way(attempt: int, codes: set[str]) -> None:
         wait_for_room(attempt, lambda _: None)  # `races` pauses anyway
 
 
-def _reasons(error: ClientError) -> list[dict[str, Any]]:
-    """Why a transaction was cancelled, item by item."""
-    response: dict[str, Any] = dict(error.response)
-    reasons: list[dict[str, Any]] = response.get("CancellationReasons", [])
-    return reasons
-
-
 _MARKER = "operation"
 """The sort key of every marker."""
 
-_IS_NEW = "attribute_not_exists(user_id)"
-"""The condition that no item is stored under the key yet: the whole of our idempotency."""
+_TAKEN = {"ConditionalCheckFailed", "DuplicateItem", "DuplicateItemException"}
+"""How DynamoDB says that something has the key of an item already: of one statement of a batch
+(https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchStatementError.html) and of
+a transaction (seen by https://github.com/amzn/smoke-dynamodb/pull/90), and of a request by itself.
+"""
 
-_LOST_RACES = {"ConditionalCheckFailedException", "TransactionConflictException"}
-"""How DynamoDB says that somebody else has written an item, or is about to."""
+_LOST_RACES = {*_TAKEN, "TransactionConflict", "TransactionConflictException"}
+"""How it says that somebody else has written an item, or is about to."""
 
-_PASSING_REASONS = {"ConditionalCheckFailed", "TransactionConflict", *THROTTLES}
+_PASSING_REASONS = {*_LOST_RACES, *THROTTLES}
 """Why a transaction was cancelled that may succeed when it is decided again."""
 
-_PASSING_ERRORS = {
-    "ConditionalCheckFailed",
-    "TransactionConflict",
-    "DuplicateItem",
-    "InternalServerError",
-}
-"""The same of one statement of a batch; what stands there already is a `DuplicateItem`."""
+_PASSING_ERRORS = {*_LOST_RACES, "InternalServerError"}
+"""The same of one statement of a batch."""

@@ -4,10 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 from moto import mock_aws
-from moto.dynamodb.models import DynamoDBBackend
 
+from tests.aws import partiql
 from tests.aws.api import Api
-from tests.aws.partiql import batch_execute_statement
 from tests.aws.world import REGION, World
 
 
@@ -19,7 +18,7 @@ def _in_process_aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("AWS_PROFILE", raising=False)
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
     monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", "credits")
-    monkeypatch.setattr(DynamoDBBackend, "batch_execute_statement", batch_execute_statement)
+    partiql.install(monkeypatch)
     with mock_aws():
         yield
 

@@ -225,14 +225,14 @@ def test_a_batch_that_fails_for_good_is_a_failure(
         ledger.insert([drafted])
 
 
-def test_a_put_that_meets_a_transaction_is_decided_again(
+def test_an_insert_that_meets_a_transaction_is_decided_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world.subscribe()
     met: list[str] = []
 
     def conflict(operation: str, _arguments: Any, perform: Callable[[], Any]) -> Any:
-        if operation == "PutItem" and not met:
+        if operation == "ExecuteStatement" and not met:
             met.append(operation)
             error = {"Error": {"Code": "TransactionConflictException", "Message": ""}}
             raise ClientError(error, operation)  # type: ignore[arg-type]  # all that is read of it
@@ -246,14 +246,14 @@ def test_a_put_that_meets_a_transaction_is_decided_again(
     assert world.balance() == 5
 
 
-@pytest.mark.parametrize("codes", [["ValidationError"], ["ConditionalCheckFailed", "ItemTooBig"]])
+@pytest.mark.parametrize("codes", [["ValidationError"], ["DuplicateItem", "ItemTooBig"]])
 def test_a_transaction_that_is_cancelled_for_good_is_not_decided_again(
     world: World, monkeypatch: pytest.MonkeyPatch, codes: list[str]
 ) -> None:
     world.subscribe()
 
     def cancel(operation: str, _arguments: Any, perform: Callable[[], Any]) -> Any:
-        if operation != "TransactWriteItems":
+        if operation != "ExecuteTransaction":
             return perform()
         error: Any = {
             "Error": {"Code": "TransactionCanceledException", "Message": ""},
@@ -267,7 +267,7 @@ def test_a_transaction_that_is_cancelled_for_good_is_not_decided_again(
         operations.allocate_by_hand(
             world.services, "1", 5, "Gift", actor="ada", caller="ada", key="a"
         )
-    assert [operation for operation, _ in calls].count("TransactWriteItems") == 1
+    assert [operation for operation, _ in calls].count("ExecuteTransaction") == 1
 
 
 def test_a_marker_that_is_being_written_is_waited_for(

@@ -227,27 +227,25 @@ def test_one_user_whose_ledger_cannot_be_read_stops_nobody_else(world: World) ->
     ] == []
 
 
-@pytest.mark.parametrize(
-    "code", ["ConditionalCheckFailedException", "TransactionConflictException"]
-)
-def test_a_put_that_meets_another_writer_is_decided_again(
+@pytest.mark.parametrize("code", ["DuplicateItemException", "TransactionConflictException"])
+def test_an_insert_that_meets_another_writer_is_decided_again(
     world: World, monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:
     world.subscribe("1")
     client = world.services._connection.client
     original = client._make_api_call
-    puts: list[str] = []
+    inserts: list[str] = []
 
     def call(operation: str, arguments: Any) -> Any:
         if operation == "BatchExecuteStatement":
             return {"Responses": [{"Error": {"Code": "TransactionConflict", "Message": "No"}}]}
-        if operation == "PutItem" and arguments["TableName"].endswith("-ledger"):
-            puts.append(operation)
-            if len(puts) < 3:
+        if operation == "ExecuteStatement":
+            inserts.append(operation)
+            if len(inserts) < 3:
                 raise ClientError({"Error": {"Code": code, "Message": "No"}}, operation)
         return original(operation, arguments)
 
     monkeypatch.setattr(client, "_make_api_call", call)
     assert turn(world) == []
     assert allocations(world, "1") == [1]
-    assert len(puts) == 3
+    assert len(inserts) == 3

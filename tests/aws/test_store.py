@@ -1,5 +1,7 @@
 """The stores by themselves: what is asked for again, what is refused, what is kept for how long."""
 
+import json
+import random
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +15,7 @@ from pynamodb.exceptions import DeleteError, TransactGetError, UpdateError
 
 from chalicelib import metrics
 from chalicelib.domain import ledger as domain
+from chalicelib.domain.addresses import digest_of
 from chalicelib.domain.errors import (
     Contention,
     IdempotencyKeyReused,
@@ -26,7 +29,12 @@ from chalicelib.domain.errors import (
 from chalicelib.domain.ledger import Account, EntryType, LedgerEntry, Request
 from chalicelib.domain.notifications import MailKind
 from chalicelib.domain.ranges import Range
-from chalicelib.domain.subscriptions import Subscription, SuppressedBecause
+from chalicelib.domain.subscriptions import (
+    Subscription,
+    SuppressedBecause,
+    Suppression,
+    suppress,
+)
 from chalicelib.mails.errors import MailInDoubt, MailsUnrecorded
 from chalicelib.messages import UsersMessage
 from chalicelib.metrics import Metric
@@ -38,13 +46,16 @@ from chalicelib.store.ledger import (
     LedgerStore,
     Outcome,
     Performed,
+    _codes,
+    _insert_into,
     _is_lost_race,
     draft,
     fingerprint,
     read_entry,
 )
 from chalicelib.store.mails import MailRecords, record_id
-from chalicelib.store.subscriptions import MOST_EDITS_KEPT, SubscriptionStore
+from chalicelib.store.subscriptions import MOST_EDITS_KEPT, SubscriptionStore, new_edit_id
+from chalicelib.store.throttling import OutOfTime, patient
 from tests.aws.world import World, at, client
 
 DAY = 24 * 60 * 60
@@ -345,6 +356,57 @@ def test_a_subscription_from_before_registrations_were_kept_is_read_and_edited(
     assert edited == replace(old, plan="starter", version=2)
 
 
+def test_what_an_edit_left_of_an_address_is_read_as_it_was_written(world: World) -> None:
+    world.subscribe("1", email="ada@example.com")
+    world.services.subscriptions.change(
+        "1",
+        lambda present: suppress(_there(present), "ada@example.com", SuppressedBecause.COMPLAINT),
+    )
+    away = world.subscribe("1", email=None)
+    assert away.suppressed_before == Suppression(
+        digest_of("ada@example.com"), SuppressedBecause.COMPLAINT
+    )
+    assert world.services.subscriptions.get("1") == away
+
+
+def _there(present: Subscription | None) -> Subscription:
+    assert present
+    return present
+
+
+def test_an_item_that_remembers_no_edits_is_edited_and_then_remembers_this_one(
+    world: World,
+) -> None:
+    world.subscribe("1")
+    table = {"TableName": "credits-dev-subscriptions"}
+    item = client("dynamodb").get_item(**table, Key={"user_id": {"S": "1"}})["Item"]
+    del item["edits"]
+    client("dynamodb").put_item(**table, Item=item)
+    world.subscribe("1", plan="starter")
+    item = client("dynamodb").get_item(**table, Key={"user_id": {"S": "1"}})["Item"]
+    assert len(item["edits"]["S"].split()) == 1
+
+
+def test_ten_names_of_edits_fit_into_the_write_unit_of_an_item() -> None:
+    names = {new_edit_id() for _ in range(10)}
+    assert [len(name) for name in names] == [16] * 10
+
+
+def test_many_subscriptions_are_read_at_half_the_price_unless_they_decide(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.subscribe("1")
+    calls = asked(world, monkeypatch)
+    world.services.subscriptions.get_many(["1"])
+    world.services.subscriptions.get_many(["1"], consistent=True)
+    requests = [request for _, call in calls for request in call["RequestItems"].values()]
+    assert [request.get("ConsistentRead", False) for request in requests] == [False, True]
+
+
+def test_who_is_not_there_is_not_removed(world: World) -> None:
+    assert world.services.subscriptions.remove("nobody") is False
+
+
 def test_a_failure_to_remove_a_subscription_is_not_taken_for_its_removal(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -524,7 +586,8 @@ def test_a_removal_that_is_always_overtaken_ends(
 
     with monkeypatch.context() as late:
         late.setattr(store, "_read", overtaken)
-        with pytest.raises(Contention, match="edited too often"):
+        message = r"^the subscription of user 1 is edited too often at the moment$"
+        with pytest.raises(Contention, match=message):
             store.remove("1")
     assert store.find("1") is not None
 
@@ -874,6 +937,88 @@ def test_what_was_performed_before_is_found_many_at_once_and_told_from_other_req
     assert [name for name, _ in calls] == ["BatchGetItem", "BatchGetItem"]
 
 
+def test_an_entry_that_has_a_marker_and_is_gone_is_named(world: World) -> None:
+    granted(world, 1)
+    key = {"user_id": {"S": "1"}, "entry": {"S": "entry#000000000001"}}
+    client("dynamodb").delete_item(TableName="credits-dev-ledger", Key=key)
+    with pytest.raises(LedgerCorrupt) as found:
+        world.services.ledger.performed_before({"manual#app#0": {"amount": 10}})
+    assert str(found.value) == "ledger of user 1, entry 1: it has a marker and is not there"
+
+
+def test_links_of_reversals_come_usage_by_usage_in_order(world: World) -> None:
+    granted(world, 1)
+    for key in ("a", "b"):
+        usage = used(world, key, 2).entry.number
+        for part in ("x", "y"):
+            request = Request(f"reversal#app#{key}{part}", "app", "Because")
+            world.services.ledger.reverse("1", usage, 1, request, world.now)
+    assert [item["entry"]["S"] for item in world.services.ledger.reversals("1")] == [
+        "reversal#000000000002#000001",
+        "reversal#000000000002#000002",
+        "reversal#000000000005#000001",
+        "reversal#000000000005#000002",
+    ]
+
+
+def test_what_was_refused_because_others_were_faster_is_not_among_those_posted(
+    world: World,
+) -> None:
+    def entry(key: str) -> Callable[[Account], LedgerEntry]:
+        return lambda who: domain.grant(who, 1, why(key), world.now, "UTC", None)
+
+    store = world.services.ledger
+    refused = draft(Account("1"), entry("slower"))
+    assert refused
+    granted(world, 1)
+    assert store.insert([refused]).refused == [refused]
+    assert store.post("1", lambda _: None, refused) == []
+
+
+def test_a_repeated_request_is_counted(world: World) -> None:
+    granted(world, 1)
+    metrics._counted.clear()
+    used(world, "a", 4)
+    assert Metric.DUPLICATES_REFUSED not in metrics._counted
+    used(world, "a", 4)
+    assert metrics._counted.pop(Metric.DUPLICATES_REFUSED) == [1]
+
+
+@pytest.mark.parametrize("read_alone", [True, False])
+def test_a_transaction_without_room_is_waited_for_as_long_as_there_is_time_and_another_is_not(
+    world: World, monkeypatch: pytest.MonkeyPatch, *, read_alone: bool
+) -> None:
+    granted(world, 1)
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    monkeypatch.setattr(random, "uniform", lambda _, high: high)
+    store = LedgerStore(world.restarted()._connection, "credits-dev-ledger", lambda _: None)
+
+    def perform() -> object:
+        if read_alone:
+            return store.performed("manual#app#0", {"amount": 10})
+        request = Request("usage#app#a", "app", "Because")
+        return store.perform(
+            "1", "usage#app#a", {}, lambda who: domain.use(who, 1, request, world.now)
+        )
+
+    operation = "TransactGetItems" if read_alone else "ExecuteTransaction"
+    cancelling(world, monkeypatch, ["ThrottlingError"], operation=operation)
+    for left, pauses in ((60_000, [0.2, 0.4, 0.8]), (5_100, [])):
+        with patient(iter((left, left, left, 0)).__next__, 5_000), pytest.raises(OutOfTime):
+            perform()
+        assert slept == pytest.approx(pauses)
+        slept.clear()
+    # Who serves a request waits no longer than for a race that was lost; and a race is no want of
+    # room, however little time is left.
+    with pytest.raises(Contention):
+        perform()
+    cancelling(world, monkeypatch, ["TransactionConflict"], operation=operation)
+    with patient(lambda: 0, 5_000), pytest.raises(Contention):
+        perform()
+    assert slept == []
+
+
 def test_the_same_request_is_answered_again_and_another_under_its_key_is_refused(
     world: World,
 ) -> None:
@@ -1152,8 +1297,8 @@ def test_what_every_call_of_the_daily_work_costs_is_asked_for(
     assert entry.number == 1
     assert {name: arguments["ReturnConsumedCapacity"] for name, arguments in calls} == {
         "Query": "TOTAL",
-        "TransactWriteItems": "TOTAL",
-        "PutItem": "TOTAL",
+        "ExecuteTransaction": "TOTAL",
+        "ExecuteStatement": "TOTAL",
         "BatchExecuteStatement": "TOTAL",
     }
 
@@ -1165,7 +1310,7 @@ def test_a_failure_that_is_no_lost_race_is_raised_at_once(
     store = world.services.ledger
     (line,) = store.lines("1")
     entry = store.entry("1", 1)
-    for operation in ("TransactWriteItems", "PutItem", "UpdateItem", "TransactGetItems"):
+    for operation in ("ExecuteTransaction", "ExecuteStatement", "UpdateItem", "TransactGetItems"):
         failing(world, monkeypatch, operation, "AccessDeniedException")
     with pytest.raises(ClientError):
         used(world, "a", 1)
@@ -1243,6 +1388,9 @@ def test_a_line_that_was_erased_meanwhile_is_left_to_who_did_it(world: World) ->
     ("codes", "expected"),
     [
         (["None", "ConditionalCheckFailed"], True),
+        (["DuplicateItem", "None"], True),
+        (["DuplicateItemException"], True),
+        (["TransactionConflictException"], True),
         (["TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"], True),
         (
             [
@@ -1253,7 +1401,7 @@ def test_a_line_that_was_erased_meanwhile_is_left_to_who_did_it(world: World) ->
             ],
             True,
         ),
-        (["ConditionalCheckFailed", "ValidationError"], False),
+        (["DuplicateItem", "ValidationError"], False),
         (["None", "None"], False),
         ([], False),
     ],
@@ -1265,7 +1413,138 @@ def test_a_cancelled_transaction_is_a_lost_race_if_others_are_the_only_reason(
         "Error": {"Code": "TransactionCanceledException", "Message": "no"},
         "CancellationReasons": [{"Code": code} for code in codes],
     }
-    assert _is_lost_race(ClientError(response, "TransactWriteItems")) is expected
+    assert _is_lost_race(_codes(ClientError(response, "ExecuteTransaction"))) is expected
+
+
+@pytest.mark.parametrize(
+    "codes",
+    [
+        ["DuplicateItem"],
+        ["DuplicateItem", "None"],
+        ["None", "DuplicateItem"],
+        ["DuplicateItem", "TransactionConflict"],
+        ["DuplicateItem", "ValidationError"],
+        ["ConditionalCheckFailed", "None"],
+        ["DuplicateItemException"],
+    ],
+)
+def test_whichever_item_a_transaction_found_there_the_same_request_is_answered_as_before(
+    world: World, monkeypatch: pytest.MonkeyPatch, codes: list[str]
+) -> None:
+    """Which one is not asked: neither its place among the reasons nor its content is ours."""
+    granted(world, 1)
+    first = used(world, "a", 3)
+    calls = asked(world, monkeypatch)
+    cancelling(world, monkeypatch, codes)
+    again = used(world, "a", 3)
+    assert again == first._replace(replayed=True)
+    assert [name for name, _ in calls].count("TransactGetItems") == 1
+
+
+@pytest.mark.parametrize("codes", [["TransactionConflict"], ["ThrottlingError", "None"]])
+def test_a_marker_is_looked_up_only_where_something_was_there(
+    world: World, monkeypatch: pytest.MonkeyPatch, codes: list[str]
+) -> None:
+    granted(world, 1)
+    calls = asked(world, monkeypatch)
+    cancelling(world, monkeypatch, codes, times=1)
+    assert not used(world, "a", 3).replayed
+    assert "TransactGetItems" not in [name for name, _ in calls]
+
+
+def test_whoever_takes_the_number_first_is_followed_after_one_look_at_the_marker(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    granted(world, 1)
+    cancelling(world, monkeypatch, ["DuplicateItem", "None"], times=1)
+    calls = asked(world, monkeypatch)
+    usage = used(world, "a", 3)
+    assert (usage.entry.number, usage.replayed) == (2, False)
+    assert [name for name, _ in calls] == [
+        *("Query", "ExecuteTransaction", "TransactGetItems"),
+        *("Query", "ExecuteTransaction"),
+    ]
+
+
+def cancelling(
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    codes: list[str],
+    times: int = 1000,
+    operation: str = "ExecuteTransaction",
+) -> None:
+    """So many transactions from now on are cancelled for these reasons."""
+    dynamodb = world.services._connection.client
+    original = dynamodb._make_api_call
+    left = [times]
+
+    def call(name: str, arguments: Any) -> Any:
+        if name == operation and left[0]:
+            left[0] -= 1
+            response: Any = {
+                "Error": {"Code": "TransactionCanceledException", "Message": "no"},
+                "CancellationReasons": [{"Code": code} for code in codes],
+            }
+            raise ClientError(response, name)
+        return original(name, arguments)
+
+    monkeypatch.setattr(dynamodb, "_make_api_call", call)
+
+
+def test_an_answer_that_was_lost_is_asked_for_again_under_the_same_token(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DynamoDB may answer the second time that it is done, or that it is there: both are right."""
+    granted(world, 1)
+    endpoint: Any = world.services._connection.client._endpoint
+    original = endpoint._get_response
+    tokens: list[str] = []
+
+    def get_response(request: Any, operation_model: Any, context: Any) -> Any:
+        response = original(request, operation_model, context)
+        if operation_model.name == "ExecuteTransaction":
+            tokens.append(json.loads(request.body)["ClientRequestToken"])
+            if len(tokens) == 1:
+                return None, ReadTimeoutError(endpoint_url="dynamodb")
+        return response
+
+    monkeypatch.setattr(endpoint, "_get_response", get_response)
+    usage = used(world, "a", 3)
+    assert len(tokens) == 2
+    assert len({*tokens}) == 1
+    assert usage.entry.number == 2
+    assert [entry.amount for entry in world.services.ledger.history("1")] == [-3, 10]
+
+
+def test_one_spelling_serves_the_append_the_batch_and_the_transaction(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = asked(world, monkeypatch)
+    granted(world, 1)
+    made = draft(Account("2"), lambda who: domain.grant(who, 1, why("a"), world.now, "UTC", None))
+    other = draft(Account("3"), lambda who: domain.grant(who, 1, why("a"), world.now, "UTC", None))
+    assert made
+    assert other
+    world.services.ledger._append(made.item)
+    world.services.ledger.insert([other])
+    sent = dict(calls)
+    entry, marker = sent["ExecuteTransaction"]["TransactStatements"]
+    insert = 'INSERT INTO "credits-dev-ledger" VALUE '
+    attributes = insert + "{'user_id': ?, 'entry': ?, 'body': ?, 'hash': ?}"
+    assert entry["Statement"].startswith(insert)
+    assert marker["Statement"] == insert + (
+        "{'user_id': ?, 'entry': ?, 'request': ?, 'owner': ?, 'number': ?, 'expired': ?}"
+    )
+    alone = sent["ExecuteStatement"]
+    assert (alone["Statement"], alone["Parameters"]) == (attributes, [*made.item.values()])
+    (batched,) = sent["BatchExecuteStatement"]["Statements"]
+    assert batched == {"Statement": attributes, "Parameters": [*other.item.values()]}
+
+
+def test_a_statement_is_short_whatever_the_table_is_called_and_the_item_holds() -> None:
+    """DynamoDB takes 8,192 characters, and 255 for the name of a table."""
+    attributes = ("user_id", "entry", "body", "hash", "expiry_partition", "expiry_key")
+    assert len(_insert_into("t" * 255, attributes)) < 500
 
 
 def inserted_after(
@@ -1318,15 +1597,13 @@ def test_an_insert_that_is_not_answered_is_taken_neither_for_done_nor_for_refuse
         world.services.ledger.insert([made])
 
 
-@pytest.mark.parametrize(
-    "code", ["ConditionalCheckFailedException", "TransactionConflictException"]
-)
+@pytest.mark.parametrize("code", ["DuplicateItemException", "TransactionConflictException"])
 def test_an_entry_whose_number_is_taken_or_just_being_taken_was_not_appended(
     world: World, monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:
     made = draft(Account("1"), lambda who: domain.grant(who, 1, why("a"), world.now, "UTC", 1))
     assert made
-    failing(world, monkeypatch, "PutItem", code)
+    failing(world, monkeypatch, "ExecuteStatement", code)
     assert not world.services.ledger._append(made.item)
 
 

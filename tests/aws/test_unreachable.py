@@ -30,7 +30,7 @@ def fall_silent(world: World, monkeypatch: pytest.MonkeyPatch, what: str, error:
 
 
 @pytest.mark.parametrize("error", SILENCES)
-@pytest.mark.parametrize("operation", ["TransactWriteItems", "TransactGetItems"])
+@pytest.mark.parametrize("operation", ["ExecuteTransaction", "TransactGetItems"])
 def test_a_request_that_dynamodb_does_not_answer_is_told_to_come_again(
     world: World, api: Api, monkeypatch: pytest.MonkeyPatch, operation: str, error: Exception
 ) -> None:
@@ -76,7 +76,7 @@ def test_the_manual_allocation_raises_an_outage_that_lambda_can_report(
 ) -> None:
     world.now = at("2026-02-01T00:00:00Z")
     world.subscribe()
-    fall_silent(world, monkeypatch, "TransactWriteItems", SILENCES[0])
+    fall_silent(world, monkeypatch, "ExecuteTransaction", SILENCES[0])
     with pytest.raises(FAULTS):
         operations.allocate_by_hand(
             world.services, "1", 5, "Goodwill", actor="ada", caller="test", key="a"

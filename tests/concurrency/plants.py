@@ -8,6 +8,7 @@ from typing import Any
 from unittest.mock import patch
 
 from chalicelib.domain.subscriptions import Subscription
+from chalicelib.store.database import Item
 from chalicelib.store.ledger import Draft, Inserted, LedgerStore
 from chalicelib.store.subscriptions import SubscriptionStore, _item
 
@@ -16,15 +17,18 @@ from chalicelib.store.subscriptions import SubscriptionStore, _item
 def _entries_without_condition() -> Iterator[None]:
     """An entry is put whatever is there: alone, in a transaction, and in a batch."""
 
-    def insert(self: LedgerStore, drafts: Sequence[Draft]) -> Inserted:
-        for each in drafts:
-            self._client.put_item(TableName=self._table, Item=each.item)
-        return Inserted(list(drafts), [], [])
+    def append(self: LedgerStore, item: Item) -> bool:
+        self._client.put_item(TableName=self._table, Item=item)
+        return True
 
-    always = "attribute_not_exists(user_id) OR attribute_exists(user_id)"
+    def transact(self: LedgerStore, items: Sequence[Item]) -> None:
+        puts = [{"Put": {"TableName": self._table, "Item": item}} for item in items]
+        self._client.transact_write_items(TransactItems=puts)
+
     with (
-        patch("chalicelib.store.ledger._IS_NEW", always),
-        patch.object(LedgerStore, "insert", insert),
+        patch.object(LedgerStore, "_append", append),
+        patch.object(LedgerStore, "_transact", transact),
+        _batches_without_condition(),
     ):
         yield
 

@@ -91,7 +91,7 @@ class Direct:
         return lambda **parameters: self._make_api_call(operation, parameters)
 
     def _make_api_call(self, operation: str, parameters: Json) -> Json:
-        if operation == "TransactWriteItems":
+        if operation == "ExecuteTransaction":
             parameters = {**parameters, "ClientRequestToken": str(next(self._tokens))}
         try:
             return self._services.answer(aws.Call(self._service, operation, parameters))
@@ -192,12 +192,22 @@ def _keys(parameters: Json) -> Iterator[Json]:
         yield from wanted["Keys"]
     for entry in parameters.get("TransactItems", ()):
         yield from (key for action in entry.values() for key in _keys(action))
-    if "Item" in parameters:
+    for item in _items(parameters):
         names = (
             *("user_id", "entry", "allocation_timezone", "spread"),
             *("expiry_partition", "expiry_key"),
         )
-        yield {name: parameters["Item"][name] for name in names if name in parameters["Item"]}
+        yield {name: item[name] for name in names if name in item}
+
+
+def _items(parameters: Json) -> Iterator[Json]:
+    """The items that a call writes."""
+    if "Item" in parameters:
+        yield parameters["Item"]
+    statements = parameters.get("Statements") or parameters.get("TransactStatements") or ()
+    for statement in statements or ([parameters] if "Statement" in parameters else ()):
+        names = re.findall(r"'(\w+)'", statement["Statement"])
+        yield dict(zip(names, statement["Parameters"], strict=True))
 
 
 _SCENES: list[Scene] = []

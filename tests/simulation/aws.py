@@ -339,6 +339,8 @@ _PARAMETERS = {
     "BatchExecuteStatement": {"Statements"},
     "BatchGetItem": {"RequestItems"},
     "DeleteItem": {"TableName", "Key"},
+    "ExecuteStatement": {"Statement", "Parameters"},
+    "ExecuteTransaction": {"TransactStatements", "ClientRequestToken"},
     "GetItem": {"TableName", "Key", "ConsistentRead"},
     "PutItem": {
         "TableName",
@@ -360,7 +362,6 @@ _PARAMETERS = {
         "ExclusiveStartKey",
     },
     "TransactGetItems": {"TransactItems"},
-    "TransactWriteItems": {"TransactItems", "ClientRequestToken"},
     "UpdateItem": {
         "TableName",
         "Key",
@@ -429,41 +430,6 @@ class Tables:
     def _TransactGetItems(self, parameters: Json) -> Json:  # noqa: N802
         return {"Responses": [self._GetItem(entry["Get"]) for entry in parameters["TransactItems"]]}
 
-    def _TransactWriteItems(self, parameters: Json) -> Json:  # noqa: C901, N802
-        token = parameters["ClientRequestToken"]
-        asked = json.dumps(parameters["TransactItems"], sort_keys=True)
-        if token in self.tokens:
-            if self.tokens[token] != asked:
-                raise Refused("IdempotentParameterMismatchException")
-            return {}
-        puts = []
-        for entry in parameters["TransactItems"]:
-            ((kind, put),) = entry.items()
-            if kind != "Put":
-                raise NotModelledError(f"{kind} in a transaction")
-            puts.append(put)
-        places = {
-            (put["TableName"], self.tables[put["TableName"]].key_of(put["Item"])) for put in puts
-        }
-        if len(places) < len(puts):
-            raise Refused("ValidationException")
-        reasons = []
-        for put in puts:
-            try:
-                self._check(put, "ConditionalCheckFailed")
-            except Refused as error:
-                body = error.body
-                more = {"Item": body["Item"]} if "Item" in body else {}
-                reasons.append({"Code": body["__type"], **more})
-            else:
-                reasons.append({"Code": "None"})
-        if any(reason["Code"] != "None" for reason in reasons):
-            raise Refused("TransactionCanceledException", CancellationReasons=reasons)
-        for put in puts:
-            self._insert(put["TableName"], put["Item"])
-        self.tokens[token] = asked
-        return {}
-
     def _batch_get(self, parameters: Json, most: int | None) -> Json:
         responses: Json = {}
         unprocessed: Json = {}
@@ -480,24 +446,60 @@ class Tables:
                 unprocessed[name] = {**wanted, "Keys": left}
         return {"Responses": responses, "UnprocessedKeys": unprocessed}
 
+    def _ExecuteStatement(self, parameters: Json) -> Json:  # noqa: N802
+        known = {name: parameters[name] for name in ("Statement", "Parameters")}
+        name, item = _insertion(known)
+        if self._is_taken(name, item):
+            raise Refused("DuplicateItemException")
+        self._insert(name, item)
+        return {"Items": []}
+
     def _BatchExecuteStatement(self, parameters: Json) -> Json:  # noqa: N802
         """Inserts, each for itself: what stands in the way of one is no matter to the others."""
         statements = parameters["Statements"]
         if not 1 <= len(statements) <= 25:
             raise Refused("ValidationException")
-        inserts = [_insertion(statement) for statement in statements]
-        places = {(name, self.tables[name].key_of(item)) for name, item in inserts}
-        if len(places) < len(inserts):
+        inserts = self._insertions(statements)
+        if inserts is None:
             raise NotModelledError("two statements of a batch about one item")
         return {"Responses": [self._insert_new(name, item) for name, item in inserts]}
 
     def _insert_new(self, name: str, item: Json) -> Json:
         """A statement's own answer: PartiQL inserts only what is not there."""
-        if self.tables[name].key_of(item) in self.tables[name].items:
+        if self._is_taken(name, item):
             words = "Duplicate primary key exists in table"
             return {"Error": {"Code": "DuplicateItem", "Message": words}}
         self._insert(name, item)
         return {"TableName": name}
+
+    def _ExecuteTransaction(self, parameters: Json) -> Json:  # noqa: N802
+        """Inserts, all or none; a reason does not show what is there already."""
+        token, statements = parameters["ClientRequestToken"], parameters["TransactStatements"]
+        asked = json.dumps(statements, sort_keys=True)
+        if token in self.tokens:
+            if self.tokens[token] != asked:
+                raise Refused("IdempotentParameterMismatchException")
+            return {"Responses": []}
+        inserts = self._insertions(statements)
+        if inserts is None or not 1 <= len(inserts) <= 100:
+            raise Refused("ValidationException")
+        taken = [self._is_taken(name, item) for name, item in inserts]
+        if any(taken):
+            reasons = [{"Code": "DuplicateItem" if is_taken else "None"} for is_taken in taken]
+            raise Refused("TransactionCanceledException", CancellationReasons=reasons)
+        for name, item in inserts:
+            self._insert(name, item)
+        self.tokens[token] = asked
+        return {"Responses": []}
+
+    def _insertions(self, statements: list[Json]) -> list[tuple[str, Json]] | None:
+        """The table and item of each insert; None when two are about one item."""
+        inserts = [_insertion(statement) for statement in statements]
+        places = {(name, self.tables[name].key_of(item)) for name, item in inserts}
+        return inserts if len(places) == len(inserts) else None
+
+    def _is_taken(self, name: str, item: Json) -> bool:
+        return self.tables[name].key_of(item) in self.tables[name].items
 
     def _check(self, put: Json, code: str) -> None:
         table = self.tables[put["TableName"]]
@@ -521,6 +523,10 @@ class Tables:
 
 _READ = {"Keys", "ConsistentRead"}
 
+_MOST_CHARACTERS = 8192
+"""Of a statement; its parameters do not count
+(https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_ExecuteStatement.html)."""
+
 _INSERT = re.compile(
     r"""INSERT INTO "(?P<table>[\w.-]+)" VALUE \{(?P<pairs>'\w+': \?(, '\w+': \?)*)\}"""
 )
@@ -532,7 +538,11 @@ def _insertion(statement: Json) -> tuple[str, Json]:
     if match is None or set(statement) != {"Statement", "Parameters"}:
         raise NotModelledError(f"statement {statement}")
     names = re.findall(r"'(\w+)'", match["pairs"])
-    if len({*names}) < len(names) or len(names) != len(statement["Parameters"]):
+    if (
+        len({*names}) < len(names)
+        or len(names) != len(statement["Parameters"])
+        or len(statement["Statement"]) > _MOST_CHARACTERS
+    ):
         raise Refused("ValidationException")
     return match["table"], dict(zip(names, statement["Parameters"], strict=True))
 

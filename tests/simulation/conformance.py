@@ -17,7 +17,6 @@ from tests.simulation.aws import Table
 Json = dict[str, Any]
 Call = tuple[str, Json]
 
-IS_NEW = "attribute_not_exists(user_id)"
 MAIL_IS_FREE = (
     "attribute_not_exists(#id) OR #expiry < :now OR "
     "(#status = :inprogress AND attribute_exists(#running) AND #running < :now)"
@@ -47,7 +46,7 @@ class Calls:
         self._mails = f"credits-{stage}-mails"
         self._owner = owner
         self._kinds: tuple[Callable[[], Call], ...] = (
-            self._put_entry,
+            self._insert_entry,
             self._insert_entries,
             self._transact,
             self._transact_get,
@@ -114,9 +113,8 @@ class Calls:
             )
         return entry
 
-    def _put_entry(self) -> Call:
-        asked = {"TableName": self._ledger, "Item": self._entry(), "ConditionExpression": IS_NEW}
-        return "put_item", asked
+    def _insert_entry(self) -> Call:
+        return "execute_statement", self._insertion(self._entry())
 
     def _insert_entries(self) -> Call:
         entries = {str(item["entry"]): item for item in (self._entry() for _ in range(3))}
@@ -139,18 +137,8 @@ class Calls:
         items = [self._entry(), marker]
         if self._random.random() < 0.1:
             items.append(marker)  # one item twice: against the rules
-        return "transact_write_items", {
-            "TransactItems": [
-                {
-                    "Put": {
-                        "TableName": self._ledger,
-                        "Item": item,
-                        "ConditionExpression": IS_NEW,
-                        "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-                    }
-                }
-                for item in items
-            ],
+        return "execute_transaction", {
+            "TransactStatements": [self._insertion(item) for item in items],
             "ClientRequestToken": f"{self._owner}-{self._random.randint(1, 10**9)}",
         }
 

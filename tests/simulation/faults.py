@@ -1,6 +1,6 @@
 """What can go wrong with a call to AWS. It happens below botocore: the product knows nothing.
 
-A trouble aims at calls of a kind, such as "PutItem ledger", and strikes some of them in a row.
+A trouble aims at calls of a kind, such as "Query ledger", and strikes some of them in a row.
 """
 
 import json
@@ -35,8 +35,9 @@ class Fault(Enum):
     MEANWHILE = "is overtaken by another request"
 
 
-TRANSACTIONS = ("TransactWriteItems", "TransactGetItems")
-WRITES = ("PutItem", "UpdateItem", "DeleteItem")
+TRANSACTIONS = {"ExecuteTransaction": "TransactStatements", "TransactGetItems": "TransactItems"}
+"""The operations that do all or nothing, and the parameter that says of what."""
+WRITES = ("PutItem", "UpdateItem", "DeleteItem", "ExecuteStatement")
 READS = ("Query", "GetItem", "BatchGetItem")
 
 _RETRIED_BY_SDK = (
@@ -52,8 +53,8 @@ _TABLE_OF_STATEMENT = re.compile(r'INSERT INTO "([^"]+)"')
 def kind_of(call: Call) -> str:
     """What a call is, in words: the operation and the table, index or queue it goes to."""
     asked = call.parameters
-    if "Statements" in asked:
-        (place,) = _TABLE_OF_STATEMENT.match(asked["Statements"][0]["Statement"]).groups()  # type: ignore[union-attr]
+    if statements := statements_of(call):
+        (place,) = _TABLE_OF_STATEMENT.match(statements[0]["Statement"]).groups()  # type: ignore[union-attr]
     elif "TransactItems" in asked:
         ((_, first),) = asked["TransactItems"][0].items()
         place = first["TableName"]
@@ -64,11 +65,21 @@ def kind_of(call: Call) -> str:
     return f"{call.operation} {place.rpartition('-')[2]}".strip()
 
 
+def statements_of(call: Call) -> list[Json]:
+    """The statements of a call: its only one, those of a batch or of a transaction, or none."""
+    asked = call.parameters
+    if "Statement" in asked:
+        return [asked]
+    found: list[Json] = asked.get("Statements") or asked.get("TransactStatements") or []
+    return found
+
+
 def users_of(call: Call) -> list[str]:
     """Whom a call is about, as far as one can tell: of many that are read at once, the first."""
     asked = call.parameters
-    if "Statements" in asked:
-        return [statement["Parameters"][0]["S"] for statement in asked["Statements"]]
+    if statements := statements_of(call):
+        users = [statement["Parameters"][0]["S"] for statement in statements]
+        return [user for user in users if "#" not in user]
     found = re.search(r'"user_id": \{"S": "([^"#]+)"\}', json.dumps(asked))
     if found:
         return [found[1]]
@@ -226,12 +237,18 @@ def throttled(call: Call) -> Refused:
     """How each service says that it is too much."""
     if call.service == "dynamodb":
         if call.operation in TRANSACTIONS:
-            reasons = [{"Code": "ThrottlingError"} for _ in call.parameters["TransactItems"]]
+            reasons = [{"Code": "ThrottlingError"} for _ in parts_of(call)]
             return Refused("TransactionCanceledException", CancellationReasons=reasons)
         return Refused("ProvisionedThroughputExceededException")
     if call.service == "sesv2":
         return Refused("TooManyRequestsException", 429)
     return Refused("ThrottlingException")
+
+
+def parts_of(transaction: Call) -> list[Json]:
+    """What a transaction does; of each, why it was cancelled is said."""
+    parts: list[Json] = transaction.parameters[TRANSACTIONS[transaction.operation]]
+    return parts
 
 
 def can_conflict(call: Call) -> bool:
@@ -244,7 +261,7 @@ def can_conflict(call: Call) -> bool:
 def conflict(call: Call, perform: Perform) -> Json:
     """DynamoDB refuses what meets a transaction under way."""
     if call.operation in TRANSACTIONS:
-        reasons = [{"Code": "TransactionConflict"} for _ in call.parameters["TransactItems"]]
+        reasons = [{"Code": "TransactionConflict"} for _ in parts_of(call)]
         raise Refused("TransactionCanceledException", CancellationReasons=reasons)
     if call.operation == "BatchExecuteStatement":
         return every_other(call, perform, "TransactionConflict")

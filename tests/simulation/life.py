@@ -56,24 +56,24 @@ AIMS: dict[str, tuple[str, ...]] = {
         "GetItem subscriptions",
         "PutItem subscriptions",
         "PutItem subscriptions",
-        "PutItem ledger",
+        "ExecuteStatement ledger",
     ),
     "use": (
         "Query ledger",
-        "TransactWriteItems ledger",
-        "TransactWriteItems ledger",
+        "ExecuteTransaction ledger",
+        "ExecuteTransaction ledger",
         "TransactGetItems ledger",
     ),
     "reverse": (
         "Query ledger",
         "GetItem ledger",
-        "TransactWriteItems ledger",
-        "TransactWriteItems ledger",
+        "ExecuteTransaction ledger",
+        "ExecuteTransaction ledger",
         "TransactGetItems ledger",
     ),
     # Who is refused may have been served before: that is looked up.
     "refusal": ("TransactGetItems ledger", "TransactGetItems ledger"),
-    "by hand": ("Query ledger", "GetItem subscriptions", "TransactWriteItems ledger"),
+    "by hand": ("Query ledger", "GetItem subscriptions", "ExecuteTransaction ledger"),
     "tick": ("SendMessageBatch sweeps",),
     "sweeps": (
         "Query by_timezone",
@@ -86,11 +86,11 @@ AIMS: dict[str, tuple[str, ...]] = {
     "allocations": (
         "BatchGetItem subscriptions",
         "Query ledger",
-        "PutItem ledger",
-        "PutItem ledger",
+        "ExecuteStatement ledger",
+        "ExecuteStatement ledger",
         "BatchExecuteStatement ledger",
     ),
-    "expiries": ("Query ledger", "PutItem ledger", "BatchExecuteStatement ledger"),
+    "expiries": ("Query ledger", "ExecuteStatement ledger", "BatchExecuteStatement ledger"),
     "stream": ("SendMessageBatch notifications",),
     "notifications": (
         "BatchGetItem subscriptions",
@@ -106,16 +106,16 @@ AIMS: dict[str, tuple[str, ...]] = {
         "BatchGetItem ledger",
         "BatchGetItem subscriptions",
         "GetItem subscriptions",
-        "TransactWriteItems ledger",
-        "TransactWriteItems ledger",
-        "TransactWriteItems ledger",
+        "ExecuteTransaction ledger",
+        "ExecuteTransaction ledger",
+        "ExecuteTransaction ledger",
     ),
     "subscribers": (
         "BatchGetItem subscriptions",
         "GetItem subscriptions",
         "PutItem subscriptions",
         "PutItem subscriptions",
-        "PutItem ledger",
+        "ExecuteStatement ledger",
     ),
     "count": ("SendMessageBatch checks", "Query by_timezone", "Query ledger", "Query ledger"),
     "preview": ("Query by_timezone", "BatchGetItem subscriptions", "Query ledger"),
@@ -123,7 +123,9 @@ AIMS: dict[str, tuple[str, ...]] = {
 """At which calls trouble can aim in each kind of step; any call is an aim, too."""
 
 CALM = Troubles()
-OF_NAMED_USERS = frozenset({"Query ledger", "PutItem ledger", "BatchExecuteStatement ledger"})
+OF_NAMED_USERS = frozenset(
+    {"Query ledger", "ExecuteStatement ledger", "BatchExecuteStatement ledger"}
+)
 """Calls of a worker that are about some of its users, whom they name."""
 
 

@@ -117,7 +117,7 @@ def _marker_not_compared() -> AbstractContextManager[object]:
 
 @bug("who asked before is not known by their marker")
 def _marker_not_seen() -> AbstractContextManager[object]:
-    return patch("chalicelib.store.ledger._existing_marker", lambda _: None)
+    return patch.object(ledger_store, "_TAKEN", set())
 
 
 @bug("who was served before is refused once the credits are gone")
@@ -417,6 +417,17 @@ def _refused_is_done() -> AbstractContextManager[object]:
         return Inserted([*done.appended, *done.refused], [], done.throttled)
 
     return patch.object(LedgerStore, "insert", insert)
+
+
+@bug("an entry whose number was taken is taken for written")
+def _taken_is_written() -> AbstractContextManager[object]:
+    original = LedgerStore._append
+
+    def append(self: LedgerStore, item: Any) -> bool:
+        original(self, item)
+        return True
+
+    return patch.object(LedgerStore, "_append", append)
 
 
 @bug("what a batch has no room for is taken for done")

@@ -8,9 +8,8 @@ import boto3
 import pytest
 from moto import mock_aws
 from moto.core.models import botocore_stubber
-from moto.dynamodb.models import DynamoDBBackend
 
-from tests.aws.partiql import batch_execute_statement
+from tests.aws import partiql
 from tests.simulation import aws
 from tests.simulation.conformance import Call, Calls, create_tables, difference
 
@@ -20,7 +19,7 @@ SEQUENCES, CALLS = 12, 60
 def _differences(monkeypatch: pytest.MonkeyPatch, calls: Callable[[Calls], Any]) -> list[str]:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-    monkeypatch.setattr(DynamoDBBackend, "batch_execute_statement", batch_execute_statement)
+    partiql.install(monkeypatch)
     services = aws.Services(aws.create("dev"))
     # A client asks everybody who could answer: moto would carry out our calls, too.
     aws.dynamodb().meta.events.unregister("before-send", botocore_stubber)

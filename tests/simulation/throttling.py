@@ -220,7 +220,11 @@ def throttling(
     The product's sizes are those that are deployed.
     """
     kinds = {
-        "writes": ("BatchExecuteStatement ledger", "PutItem ledger", "TransactWriteItems ledger"),
+        "writes": (
+            "BatchExecuteStatement ledger",
+            "ExecuteStatement ledger",
+            "ExecuteTransaction ledger",
+        ),
         "reads": ("Query ledger",),
         "index_reads": ("Query by_timezone",),
         "subscription_reads": ("GetItem subscriptions",),

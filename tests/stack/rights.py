@@ -25,6 +25,7 @@ from tests.crashes.world import CrashingWorld, crashing, functions
 from tests.simulation import aws
 from tests.simulation import world as simulation
 from tests.simulation.aws import Call, Perform
+from tests.simulation.faults import statements_of
 from tests.stack.resolved import Json, Stack, arn
 
 
@@ -85,12 +86,12 @@ _PARTS = {
 
 
 def _partiql(call: Call) -> Iterator[Right]:
-    """Each statement needs the right of its verb, in a batch as by itself.
+    """Each statement needs the right of its verb, by itself, in a batch and in a transaction.
 
     (Amazon DynamoDB Developer Guide, "IAM security policies with PartiQL for DynamoDB",
     https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ql-iam.html)
     """
-    for statement in call.parameters["Statements"]:
+    for statement in statements_of(call):
         match = re.match(r'INSERT INTO "([\w.-]+)"', statement["Statement"])
         assert match, f"{statement}: say here which right AWS asks for"
         yield Right("dynamodb:PartiQLInsert", _table(match[1]))
@@ -145,8 +146,10 @@ _RIGHTS: dict[tuple[str, str], Callable[[Call], Iterator[Right]]] = {
     },
     ("dynamodb", "BatchGetItem"): _batch_get,
     ("dynamodb", "TransactGetItems"): _transaction,
-    ("dynamodb", "TransactWriteItems"): _transaction,
-    ("dynamodb", "BatchExecuteStatement"): _partiql,
+    **{
+        ("dynamodb", operation): _partiql
+        for operation in ("ExecuteStatement", "BatchExecuteStatement", "ExecuteTransaction")
+    },
     ("sqs", "SendMessageBatch"): _queue("sqs:SendMessage"),
     ("sqs", "ChangeMessageVisibilityBatch"): _queue("sqs:ChangeMessageVisibility"),
     ("sesv2", "SendEmail"): _mail,

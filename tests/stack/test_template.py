@@ -374,8 +374,7 @@ CONSUME = {"sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"}
 """What Lambda does for a function that reads a queue."""
 HAND_BACK = "sqs:ChangeMessageVisibility"
 """What the function itself does: what failed comes back sooner than its queue would have it."""
-APPEND = {("dynamodb:Query", "LedgerTable"), ("dynamodb:PutItem", "LedgerTable")}
-APPEND_TO_MANY = {*APPEND, ("dynamodb:PartiQLInsert", "LedgerTable")}
+APPEND = {("dynamodb:Query", "LedgerTable"), ("dynamodb:PartiQLInsert", "LedgerTable")}
 APPEND_ON_REQUEST = {*APPEND, ("dynamodb:GetItem", "LedgerTable")}
 
 
@@ -400,13 +399,13 @@ APPEND_ON_REQUEST = {*APPEND, ("dynamodb:GetItem", "LedgerTable")}
             "AllocateAccounts",
             {
                 *((action, "AllocationsQueue") for action in (*CONSUME, HAND_BACK)),
-                *APPEND_TO_MANY,
+                *APPEND,
                 ("dynamodb:BatchGetItem", "SubscriptionsTable"),
             },
         ),
         (
             "ExpireBatches",
-            {*((action, "ExpiriesQueue") for action in (*CONSUME, HAND_BACK)), *APPEND_TO_MANY},
+            {*((action, "ExpiriesQueue") for action in (*CONSUME, HAND_BACK)), *APPEND},
         ),
         ("ManualAllocate", {*APPEND_ON_REQUEST, ("dynamodb:GetItem", "SubscriptionsTable")}),
         (

@@ -18,6 +18,7 @@ from chalicelib.domain import errors
         (errors.Contention, "contention"),
         (errors.TimezoneUnknown, "timezone_unknown"),
         (errors.LedgerCorrupt, "ledger_corrupt"),
+        (errors.OutdatedEdit, "outdated_edit"),
     ],
 )
 def test_an_error_has_the_code_that_clients_know(

@@ -742,3 +742,13 @@ def test_two_lines_of_the_same_millisecond_are_in_order() -> None:
     first = ledger.grant(Account(USER), 50, why("manual#1"), now, ZONE, None)
     second = ledger.use(Account(USER, first), 50, why("usage#2"), now)
     assert verify(USER, sealed([first, second])).ledger_balance == 0
+
+
+def test_a_claw_back_takes_nothing_of_a_batch_that_is_dead_where_no_other_is_left() -> None:
+    start = at("2026-06-30T22:00:00Z")
+    first = ledger.grant(Account(USER), 50, why("manual#1"), start, ZONE, 1)
+    taken = ledger.claw_back(Account(USER, first), 20, why("manual#2"), start)
+    late = start + 3 * DAY
+    forged = replace(taken, posted_at=late, effective_at=late)
+    reason = "credits were not taken oldest first"
+    assert fault(sealed([first, forged])) == (2, reason)

@@ -1,0 +1,208 @@
+"""PartiQL as DynamoDB has it, where ministack is more lenient or forgets a thing."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from copy import deepcopy
+from typing import Any
+
+from ministack.core import iam_actions
+from ministack.services import dynamodb
+
+Json = dict[str, Any]
+Answer = tuple[int, Json, bytes]
+Execute = Callable[[Json], Answer]
+
+_OPERATIONS = ("ExecuteStatement", "BatchExecuteStatement", "ExecuteTransaction")
+
+_DUPLICATE = "Duplicate primary key exists in table"
+
+
+def make_strict() -> None:
+    """Has the emulator of this process authorize, execute, measure and stream PartiQL as AWS does.
+
+    To be called before it starts, as parts of ministack are replaced.
+    """
+    checks = iam_actions.dynamodb_transaction_checks
+    iam_actions.dynamodb_transaction_checks = _authorizing(checks)
+    dynamodb._partiql_insert = _insert  # noqa: SLF001 - they have no other door
+    dynamodb._execute_statement = _streamed(_measured(dynamodb._execute_statement))  # noqa: SLF001
+    dynamodb._batch_execute_statement = _measured(dynamodb._batch_execute_statement)  # noqa: SLF001
+    dynamodb._execute_transaction = _inserting(_streamed(dynamodb._execute_transaction))  # noqa: SLF001
+
+
+def _statements(request: Json) -> list[Json]:
+    """What a request has executed: its only statement, those of a batch or of a transaction."""
+    found = request.get("TransactStatements", request.get("Statements", [request]))
+    return found if isinstance(found, list) else []
+
+
+def _parsed(request: Json) -> list[Json]:
+    """The statements as ministack reads them. Raises ValueError and LookupError."""
+    return [
+        dynamodb._parse_partiql(each["Statement"], each.get("Parameters", []))  # noqa: SLF001
+        for each in _statements(request)
+    ]
+
+
+def _read(body: bytes) -> Json:
+    found: Json = json.loads(body)
+    return found
+
+
+# --- Rights ---------------------------------------------------------------------------------------
+
+
+def _authorizing(known: Callable[..., list[tuple[str, str]]]) -> Callable[..., Any]:
+    """Has each statement authorized by the right of its verb on its table or index.
+
+    (https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ql-iam.html) ministack asks
+    for rights named as the operations, such as `dynamodb:ExecuteTransaction`, which IAM does not
+    have. A request with a statement that is not understood is left to it, and so is refused.
+    """
+
+    def checks(action: str, body: bytes, region: str, account: str) -> list[tuple[str, str]]:
+        if action.removeprefix("dynamodb:") not in _OPERATIONS:
+            return known(action, body, region, account)
+        try:
+            parsed = _parsed(_read(body))
+        except (ValueError, LookupError):
+            return []
+        tables = f"arn:aws:dynamodb:{region}:{account}:table"
+        return [
+            (
+                f"dynamodb:PartiQL{each['op'].capitalize()}",
+                f"{tables}/{each['table']}"
+                + (f"/index/{each['index']}" if each.get("index") else ""),
+            )
+            for each in parsed
+        ]
+
+    return checks
+
+
+# --- INSERT ---------------------------------------------------------------------------------------
+
+
+def _put(table: Json, parsed: Json) -> Json:
+    """An INSERT as what it is: a put under the condition that nothing has the key."""
+    item = parsed["item"]
+    return {
+        "TableName": parsed["table"],
+        # A document that came as a parameter is wrapped in its type.
+        "Item": item["M"] if set(item) == {"M"} else item,
+        "ConditionExpression": "attribute_not_exists(#key)",
+        "ExpressionAttributeNames": {"#key": table["pk_name"]},
+    }
+
+
+def _insert(table: Json, parsed: Json) -> Answer:
+    """INSERT by itself and in a batch: validated, measured and streamed as a put.
+
+    An item that is there already is a `DuplicateItemException`
+    (https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ql-reference.insert.html).
+    ministack's own one takes anything for the key of an index and writes no stream record.
+    """
+    asked = _put(table, parsed) | {"ReturnConsumedCapacity": "TOTAL"}
+    status, headers, body = dynamodb._put_item(asked)  # noqa: SLF001
+    answer = _read(body)
+    if status == 200:
+        _more_units[parsed["table"]] += answer["ConsumedCapacity"]["CapacityUnits"] - 1
+        return status, headers, b'{"Items":[]}'
+    if answer["__type"].endswith("ConditionalCheckFailedException"):
+        return _refusal({"__type": "DuplicateItemException", "message": _DUPLICATE})
+    return status, headers, body
+
+
+def _inserting(execute: Execute) -> Execute:
+    """A transaction of inserts is one of puts; any other is left as it is.
+
+    Of each item that is there already the reason is `DuplicateItem`
+    (https://github.com/amzn/smoke-dynamodb/pull/90 has seen it). ministack's own one gives one
+    reason alone, by another name, and writes no stream records.
+    """
+
+    def executed(request: Json) -> Answer:
+        parsed: list[Json] = []
+        with suppress(ValueError, LookupError):
+            parsed = _parsed(request)
+        tables = [dynamodb._tables.get(each["table"]) for each in parsed]  # noqa: SLF001
+        if not all(tables) or {each["op"] for each in parsed} != {"INSERT"}:
+            return execute(request)
+        puts = [{"Put": _put(*each)} for each in zip(tables, parsed, strict=True)]
+        more = {name: value for name, value in request.items() if name != "TransactStatements"}
+        status, headers, body = dynamodb._transact_write_items({"TransactItems": puts} | more)  # noqa: SLF001
+        answer = _read(body)
+        if status == 200:
+            return status, headers, json.dumps({"Responses": []} | answer).encode()
+        for reason in answer.get("CancellationReasons", ()):
+            if reason["Code"] == "ConditionalCheckFailed":
+                reason |= {"Code": "DuplicateItem", "Message": _DUPLICATE}
+        return _refusal(answer)
+
+    return executed
+
+
+def _refusal(body: Json) -> Answer:
+    headers = {"Content-Type": "application/x-amz-json-1.0", "x-amzn-errortype": body["__type"]}
+    return 400, headers, json.dumps(body, ensure_ascii=False).encode()
+
+
+# --- Units ----------------------------------------------------------------------------------------
+
+_more_units: Counter[str] = Counter()
+"""By table, what inserts have cost beyond one unit each: ministack forgets their size and index."""
+
+
+def _measured(execute: Execute) -> Execute:
+    """Says what the inserts of a request have cost in fact."""
+
+    def executed(request: Json) -> Answer:
+        before = _more_units.copy()
+        status, headers, body = execute(request)
+        answer = _read(body)
+        consumed = answer.get("ConsumedCapacity", [])
+        for part in consumed if isinstance(consumed, list) else [consumed]:
+            table = part["TableName"]
+            part["CapacityUnits"] += _more_units[table] - before[table]
+        return status, headers, json.dumps(answer, ensure_ascii=False).encode()
+
+    return executed
+
+
+# --- Streams --------------------------------------------------------------------------------------
+
+
+def _streamed(execute: Execute) -> Execute:
+    """Has what is updated and deleted appear in the stream of the table: ministack forgets it."""
+
+    def executed(request: Json) -> Answer:
+        before = [(place, deepcopy(_item_at(*place))) for place in _places(request)]
+        answer = execute(request)
+        for place, old in before:
+            new = _item_at(*place)
+            if new != old:
+                kind, table = "MODIFY" if new else "REMOVE", place[0]["TableName"]
+                dynamodb._emit_stream_event(table, kind, old, new)  # noqa: SLF001
+        return answer
+
+    return executed
+
+
+def _item_at(table: Json, partition: str, sort: str) -> Json | None:
+    found: Json | None = table["items"].get(partition, {}).get(sort)
+    return found
+
+
+def _places(request: Json) -> Iterator[tuple[Json, str, str]]:
+    """Where a request updates and deletes items; the inserts see to it themselves."""
+    with suppress(ValueError, LookupError):
+        for each in _parsed(request):
+            if each["op"] in ("UPDATE", "DELETE"):
+                table = dynamodb._tables[each["table"]]  # noqa: SLF001
+                partition, sort, _, error = dynamodb._partiql_key_target(table, each)  # noqa: SLF001
+                if not error:
+                    yield table, partition, sort
