@@ -114,6 +114,7 @@ OWN_CALLS: Sequence[tuple[tuple[str, ...], tuple[str, ...]]] = (
 """What a deployment calls by itself: the ARNs (without arn:aws:) and the actions on them."""
 
 _APIS = tuple(f"apigateway:{{region}}::/{part}" for part in ("restapis*", "usageplans*", "tags/*"))
+_BUCKETS = ("s3:::{stack}-reports-{account}-{region}",)
 _ROLES = ("iam::{account}:role/{stack}-*",)
 
 ARNS: Mapping[str, tuple[str, ...]] = {
@@ -139,8 +140,8 @@ ARNS: Mapping[str, tuple[str, ...]] = {
     "AWS::Lambda::Permission": ("lambda:{region}:{account}:function:{stack}-*",),
     "AWS::Logs::LogGroup": ("logs:{region}:{account}:log-group:/aws/lambda/{stack}-*",),
     "AWS::Route53::RecordSet": ("route53:::hostedzone/{hosted_zone}",),
-    "AWS::S3::Bucket": ("s3:::{stack}-reports-{account}-{region}",),
-    "AWS::S3::BucketPolicy": ("s3:::{stack}-reports-{account}-{region}",),
+    "AWS::S3::Bucket": _BUCKETS,
+    "AWS::S3::BucketPolicy": _BUCKETS,
     "AWS::SES::ConfigurationSet": ("ses:{region}:{account}:configuration-set/{stack}",),
     "AWS::SES::ConfigurationSetEventDestination": (
         "ses:{region}:{account}:configuration-set/{stack}",
