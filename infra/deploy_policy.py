@@ -119,6 +119,7 @@ OWN_CALLS: Sequence[tuple[tuple[str, ...], tuple[str, ...]]] = (
 """What a deployment calls by itself: the ARNs (without arn:aws:) and the actions on them."""
 
 _APIS = tuple(f"apigateway:{{region}}::/{part}" for part in ("restapis*", "usageplans*", "tags/*"))
+_BUCKETS = ("s3:::{stack}-reports-{account}-{region}",)
 _ROLES = ("iam::{account}:role/{stack}-*",)
 
 ARNS: Mapping[str, tuple[str, ...]] = {
@@ -145,6 +146,7 @@ ARNS: Mapping[str, tuple[str, ...]] = {
     "AWS::Logs::LogGroup": ("logs:{region}:{account}:log-group:/aws/lambda/{stack}-*",),
     "AWS::Route53::RecordSet": ("route53:::hostedzone/{hosted_zone}",),
     "AWS::S3::Bucket": _BUCKETS,
+    "AWS::S3::BucketPolicy": _BUCKETS,
     "AWS::SES::ConfigurationSet": ("ses:{region}:{account}:configuration-set/{stack}",),
     "AWS::SES::ConfigurationSetEventDestination": (
         "ses:{region}:{account}:configuration-set/{stack}",
@@ -154,6 +156,7 @@ ARNS: Mapping[str, tuple[str, ...]] = {
     "AWS::SNS::Topic": ("sns:{region}:{account}:{stack}-*",),
     "AWS::SNS::TopicPolicy": ("sns:{region}:{account}:{stack}-*",),
     "AWS::SQS::Queue": ("sqs:{region}:{account}:{stack}-*",),
+    "AWS::SQS::QueuePolicy": ("sqs:{region}:{account}:{stack}-*",),
     "AWS::SecretsManager::Secret": ("secretsmanager:{region}:{account}:secret:{stack}-*",),
 }
 """Which resources of a type a stage has. Ids of APIs, keys and mappings nobody knows beforehand."""

@@ -50,6 +50,7 @@ _PLACES = {
     "Logs::LogGroup": ("logs:{region}:{account}:log-group:{LogGroupName}",),
     "Route53::RecordSet": ("route53:::hostedzone/{HostedZoneId}",),
     "S3::Bucket": ("s3:::{BucketName}",),
+    "S3::BucketPolicy": ("s3:::{Bucket}",),
     "SES::ConfigurationSet": ("ses:{region}:{account}:configuration-set/{Name}",),
     "SES::ConfigurationSetEventDestination": (
         "ses:{region}:{account}:configuration-set/{ConfigurationSetName}",
@@ -59,6 +60,7 @@ _PLACES = {
     "SNS::Topic": ("sns:{region}:{account}:{TopicName}",),
     "SNS::TopicPolicy": ("{Topics[0]}",),
     "SQS::Queue": ("sqs:{region}:{account}:{QueueName}",),
+    "SQS::QueuePolicy": ("sqs:{region}:{account}:{QueueName}",),
     "SecretsManager::Secret": ("secretsmanager:{region}:{account}:secret:{Name}-AbCdEf",),
 }
 """What the calls for a resource are about, by its properties: ARNs, most without their beginning
@@ -212,6 +214,8 @@ def _resources(
     values = _Values(properties, id=physical_id, region=region, account=account)
     if "FunctionName" in properties:
         values["FunctionName"] = _function(properties)
+    if "Queues" in properties:
+        values["QueueName"] = str(properties["Queues"][0]).rpartition("/")[2]
     places = [pattern.format_map(values) for pattern in _PLACES[kind.removeprefix("AWS::")]]
     return [place if place.startswith("arn:") else f"arn:aws:{place}" for place in places]
 

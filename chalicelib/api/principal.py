@@ -19,6 +19,7 @@ from enum import StrEnum
 from typing import Any
 
 from chalicelib.domain.errors import FieldError, InvalidInput
+from chalicelib.domain.fields import is_reserved
 
 from .refusals import Forbidden, Unauthenticated
 
@@ -97,13 +98,9 @@ def caller_of(field: str, subject: object) -> str:
         raise InvalidInput.of(
             field, f"must be 1 to {LONGEST_SUBJECT} printable characters, or a whole number"
         )
-    if text in _RESERVED:
+    if is_reserved(text):
         raise InvalidInput.of(field, "is a name that the ledger has for no person")
     return text.translate(_WRITTEN)
-
-
-_RESERVED = frozenset({"system", "(erased)"})
-"""The actors `domain.ledger.SYSTEM` and `ERASED`. Loading the ledger takes the authorizer long."""
 
 
 @dataclass(frozen=True, slots=True)

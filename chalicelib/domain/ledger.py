@@ -56,7 +56,8 @@ FIRST_HASH = "0" * 64
 """What the first entry of a ledger has in place of the hash of an entry before it."""
 
 SYSTEM = "system"
-"""The actor of scheduled work. People may call themselves so, too: what it wrote has its types."""
+"""The actor of scheduled work. In old entries of admins, too: what scheduled work wrote is known by
+its types. Today nobody else may be called so (`fields.RESERVED_ACTORS`)."""
 
 VOID = "void#"
 """How the operation of a void begins: its legs follow the batch it names, not the burn-down."""

@@ -32,10 +32,11 @@ TYPES = (
     *("AWS::DynamoDB::Table", "AWS::Events::Rule", "AWS::IAM::Policy", "AWS::IAM::Role"),
     *("AWS::KMS::Key", "AWS::Lambda::EventSourceMapping", "AWS::Lambda::Function"),
     *("AWS::Lambda::Permission", "AWS::Logs::LogGroup", "AWS::Route53::RecordSet"),
-    "AWS::S3::Bucket",
+    *("AWS::S3::Bucket", "AWS::S3::BucketPolicy"),
     *("AWS::SES::ConfigurationSet", "AWS::SES::ConfigurationSetEventDestination"),
     *("AWS::SES::EmailIdentity", "AWS::SNS::Subscription", "AWS::SNS::Topic"),
-    *("AWS::SNS::TopicPolicy", "AWS::SQS::Queue", "AWS::SecretsManager::Secret"),
+    *("AWS::SNS::TopicPolicy", "AWS::SQS::Queue", "AWS::SQS::QueuePolicy"),
+    "AWS::SecretsManager::Secret",
 )
 
 

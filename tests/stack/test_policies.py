@@ -81,13 +81,15 @@ def policies(stack: Stack) -> Iterator[tuple[str, str, Json]]:
             yield "IDENTITY_POLICY", name, policy["PolicyDocument"]
     for name, policy in stack.of_type("AWS::IAM::Policy"):
         yield "IDENTITY_POLICY", name, policy["PolicyDocument"]
-    for name, policy in stack.of_type("AWS::SNS::TopicPolicy"):
-        yield "RESOURCE_POLICY", name, policy["PolicyDocument"]
+    for kind in OF_RESOURCES:
+        for name, policy in stack.of_type(kind):
+            yield "RESOURCE_POLICY", name, policy["PolicyDocument"]
     for name, key in stack.of_type("AWS::KMS::Key"):
         yield "RESOURCE_POLICY", name, key["KeyPolicy"]
 
 
-WITH_POLICIES = {"AWS::IAM::Role", "AWS::IAM::Policy", "AWS::SNS::TopicPolicy", "AWS::KMS::Key"}
+OF_RESOURCES = ("AWS::S3::BucketPolicy", "AWS::SNS::TopicPolicy", "AWS::SQS::QueuePolicy")
+WITH_POLICIES = {"AWS::IAM::Role", "AWS::IAM::Policy", *OF_RESOURCES, "AWS::KMS::Key"}
 
 
 def findings(kind: str, documents: dict[str, Json], services: Path, folder: Path) -> list[str]:

@@ -600,7 +600,9 @@ def test_a_subject_that_cannot_be_written_is_refused_without_being_shown(subject
         assert refused.value.code is Refusal.WRONG_SUBJECT
 
 
-@pytest.mark.parametrize("subject", [ledger.SYSTEM, ledger.ERASED])
+@pytest.mark.parametrize(
+    "subject", [ledger.SYSTEM, "System", " system ", ledger.ERASED, "import/balances"]
+)
 def test_no_token_is_the_actor_of_scheduled_work_or_of_the_erased(subject: str) -> None:
     with pytest.raises(InvalidToken, match="a name that the ledger has for no person"):
         checker(user_claim="uid").check(token(sub=subject, uid="42"))
