@@ -4,10 +4,11 @@ import base64
 import hashlib
 import hmac
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -1302,7 +1303,106 @@ def test_keys_do_not_come_from_an_address_without_https() -> None:
     strict = settings()
     assert not strict.may_fetch("http://issuer.example.com/keys")
     with pytest.raises(ValueError, match="not an https"):
-        issuer_keys._get("http://issuer.example.com/keys", strict)
+        issuer_keys._get("http://issuer.example.com/keys", strict, time.monotonic() + 1)
+
+
+KEYS_PATH = "/jwks.json"
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"
+
+
+@contextmanager
+def dripping_server(begins: dict[str, bytes]) -> Iterator[str]:
+    """Sends what a path begins with at once, and then a byte every 20 ms, for ever."""
+    is_over = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.wfile.write(begins[self.path])
+            with suppress(OSError):  # whoever asked has gone
+                while not is_over.wait(0.02):
+                    self.wfile.write(b"1")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        is_over.set()
+        server.shutdown()
+
+
+def fetching() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "issuer-keys"]
+
+
+@pytest.mark.parametrize(
+    "begins",
+    [
+        b"",  # even of the status line
+        b"HTTP/1.1 200 OK\r\nX-Name: ",
+        b"HTTP/1.1 100 Continue\r\n\r\n" * 3,
+        HEAD,
+        HEAD.replace(b"Content-Length: 100000", b"Connection: close"),
+        HEAD.replace(b"Content-Length: 100000", b"Transfer-Encoding: chunked"),
+    ],
+    ids=["status", "header", "interim answers", "body", "body without an end", "chunks"],
+)
+def test_a_dripping_issuer_is_given_up_in_time_and_nobody_goes_on_listening(begins: bytes) -> None:
+    with dripping_server({KEYS_PATH: begins}) as url:
+        began = time.monotonic()
+        with pytest.raises(TimeoutError, match=r"no whole answer within 0\.3 s"):
+            fetch_keys(local(url, jwks_url=f"{url}{KEYS_PATH}"), seconds=0.3)
+        assert time.monotonic() - began < 2
+        for thread in fetching():
+            thread.join(2)
+        assert fetching() == []
+
+
+def test_both_documents_together_have_one_deadline() -> None:
+    pages: Pages = {}
+    with dripping_server({KEYS_PATH: HEAD}) as dripping, web_server(pages) as url:
+        pages[DISCOVERY] = document({"issuer": url, "jwks_uri": f"{dripping}{KEYS_PATH}"})
+        began = time.monotonic()
+        with pytest.raises(TimeoutError):
+            fetch_keys(local(url), seconds=0.3)
+        assert time.monotonic() - began < 2
+
+
+def test_an_issuer_whose_name_is_not_found_out_is_given_up_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    is_over = threading.Event()
+
+    def lost(*_: object, **__: object) -> None:
+        is_over.wait(20)
+        raise OSError("no name server answers")
+
+    monkeypatch.setattr(socket, "getaddrinfo", lost)
+    began = time.monotonic()
+    with pytest.raises(TimeoutError, match="no whole answer"):
+        fetch_keys(settings(issuer=ISSUER), seconds=0.3)
+    assert time.monotonic() - began < 2
+    is_over.set()
+    for thread in fetching():
+        thread.join(2)
+
+
+def test_nothing_is_begun_after_the_deadline() -> None:
+    asked: list[str | None] = []
+    with web_server({KEYS_PATH: document(KEY_SET)}, asked) as url, pytest.raises(TimeoutError):
+        issuer_keys._get(f"{url}{KEYS_PATH}", local(url), time.monotonic() - 0.001)
+    assert asked == []
+
+
+def test_after_a_dripping_issuer_the_keys_from_before_go_on_to_be_used(issuer: Issuer) -> None:
+    given: list[Callable[[], Json]] = [lambda: KEY_SET]
+    keys = IssuerKeys(lambda: given[0](), lambda: issuer.time)
+    assert keys.find("ec")
+    with dripping_server({KEYS_PATH: HEAD}) as url:
+        given[0] = lambda: fetch_keys(local(url, jwks_url=f"{url}{KEYS_PATH}"), seconds=0.1)
+        issuer.time += issuer_keys.KEYS_FRESH_SECONDS + 1
+        assert keys.find("ec")
 
 
 def test_an_issuer_that_is_not_there_is_an_outage(issuer: Issuer) -> None:
