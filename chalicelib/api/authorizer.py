@@ -7,7 +7,7 @@
 
 A token that is good allows the whole stage, and one that is not denies the whole stage: API Gateway
 keeps the policy for `TOKEN_ANSWER_SECONDS` and uses it for whatever the same token asks for next.
-So a token is accepted for at most that long after it has expired.
+So a token is accepted for at most that long after it is `LEEWAY_SECONDS` past its end: 90 seconds.
 
 Every refusal has a `Refusal` and words that say which check failed, what was found and what was
 expected. The log has them always, the answer in the local stage alone: who tries tokens learns
