@@ -35,7 +35,7 @@ from chalicelib.observability import logger
 from chalicelib.settings import TokenSettings, token_settings
 
 from .issuer_keys import IssuerKey, IssuerKeys, Json, fetch_keys
-from .principal import Scope, caller_of
+from .principal import Scope, caller_of, name_in_logs
 
 LARGEST_TOKEN = 8192
 """The longest token that is looked at, in characters. API Gateway takes 10,240 of all headers."""
@@ -111,7 +111,8 @@ def answer(checker: "TokenChecker", authorization: str, method_arn: str) -> Json
         # API Gateway puts it between the quotes of a JSON text (see `infra/gateway.py`).
         why = {"reason": json.dumps(str(refusal))[1:-1]} if settings.is_local else {}
         return _policy("Deny", "nobody", method_arn, why)
-    return _policy("Allow", context["caller"], method_arn, context)
+    # API Gateway's access log names callers by this.
+    return _policy("Allow", name_in_logs(context["caller"]), method_arn, context)
 
 
 @cache

@@ -30,6 +30,7 @@ from chalicelib.observability import logger
 
 from .answers import Answer, why_not
 from .calls import Call
+from .principal import name_in_logs
 
 _ANY = "*"
 _ETAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e]*"')
@@ -123,7 +124,7 @@ def patch(call: Call) -> Answer:
 
     subscription, account = _save(call, user_id, decide)
     if lifted:
-        actor = call.principal.caller
+        actor = name_in_logs(call.principal.caller)
         logger().info("mails resumed", user_id=user_id, actor=actor, suppressed=lifted.value)
     return _answer(call, subscription, account)
 

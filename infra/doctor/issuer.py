@@ -51,8 +51,8 @@ def scopes(site: Site) -> Iterator[Finding]:
         return
     yield warning(
         "scopes",
-        f"any user who asks the issuer may have {' and '.join(found)}, which TokenScopeClaims reads "
-        f"from {template.parameter(site, 'TokenScopeClaims')}",
+        f"any user who asks the issuer may have {' and '.join(found)}: TokenScopeClaims is "
+        f"{template.parameter(site, 'TokenScopeClaims')}",
         "Name a claim in TokenScopeClaims that the issuer's administrator fills: "
         "docs/deploying.md#who-may-become-an-admin",
     )
