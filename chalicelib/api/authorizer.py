@@ -35,6 +35,7 @@ from chalicelib.observability import logger
 from chalicelib.settings import TokenSettings, token_settings
 
 from .issuer_keys import IssuerKey, IssuerKeys, Json, fetch_keys
+from .lanes import key_of, lane_of
 from .principal import Scope, caller_of, name_in_logs
 
 LARGEST_TOKEN = 8192
@@ -111,8 +112,13 @@ def answer(checker: "TokenChecker", authorization: str, method_arn: str) -> Json
         # API Gateway puts it between the quotes of a JSON text (see `infra/gateway.py`).
         why = {"reason": json.dumps(str(refusal))[1:-1]} if settings.is_local else {}
         return _policy("Deny", "nobody", method_arn, why)
-    # API Gateway's access log names callers by this.
-    return _policy("Allow", name_in_logs(context["caller"]), method_arn, context)
+    # API Gateway's access log names callers by this, between the quotes of a JSON text.
+    in_logs = json.dumps(name_in_logs(context["caller"]))[1:-1]
+    lane = lane_of(context["caller"], context["scopes"].split())
+    return {
+        **_policy("Allow", in_logs, method_arn, context),
+        "usageIdentifierKey": key_of(checker.settings.lane_keys, lane),
+    }
 
 
 @cache

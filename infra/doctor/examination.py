@@ -29,6 +29,7 @@ ACCOUNT: Mapping[str, Check] = {
     "concurrency": account.concurrency,
     "stack": stack.state,
     "names": stack.names,
+    "access log": account.access_log,
     "mail account": mail.account,
     "mail identity": mail.identity,
 }

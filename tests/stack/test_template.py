@@ -22,7 +22,7 @@ from chalicelib.api import problems
 from infra import gateway, packaging
 from tests.aws import contract
 from tests.aws.world import MOST_RECEIVES
-from tests.stack.resolved import Template, transform
+from tests.stack.resolved import Json, Template, resolve, transform
 
 FUNCTION = "AWS::Serverless::Function"
 
@@ -338,7 +338,8 @@ def test_every_function_has_a_role_and_a_name_of_its_own(template: Template) -> 
 
 
 def test_every_function_may_write_its_own_log_and_no_other(template: Template) -> None:
-    groups = resources_of_type(template, "AWS::Logs::LogGroup").values()
+    found = resources_of_type(template, "AWS::Logs::LogGroup")
+    groups = [group for name, group in found.items() if name != "ApiAccessLog"]
     assert {group["Properties"]["LogGroupName"]["Fn::Sub"] for group in groups} == {
         f"/aws/lambda/${{{function}}}" for function in FUNCTIONS
     }
@@ -667,6 +668,59 @@ def test_requests_are_throttled_method_by_method(template: Template) -> None:
     plan = properties(template, "UsagePlan")
     assert plan["ApiStages"] == [{"ApiId": {"Ref": "RestAPI"}, "Stage": {"Ref": "RestAPI.Stage"}}]
     assert setting(template, plan["Throttle"]["RateLimit"], "prod") == 100
+
+
+def stage_of(template: Template, **parameters: str) -> Json:
+    """The stage of the API, as CloudFormation has it."""
+    ((_, stage),) = resolve(template, "prod", **parameters).of_type("AWS::ApiGateway::Stage")
+    return stage
+
+
+def test_requests_are_logged_where_the_stage_wants_it_and_only_there(template: Template) -> None:
+    assert not stage_of(template).get("AccessLogSetting")
+    log = stage_of(template, AccessLogs="on")["AccessLogSetting"]
+    assert log["DestinationArn"] == "/aws/apigateway/credits-prod"
+    assert template["Parameters"]["AccessLogs"]["Default"] == "off"
+
+
+def test_a_line_of_the_access_log_has_neither_what_was_asked_nor_a_token(
+    template: Template,
+) -> None:
+    text = stage_of(template, AccessLogs="on")["AccessLogSetting"]["Format"]
+    assert "\n" not in text  # API Gateway takes a single line
+    line = json.loads(text)
+    assert set(line.values()) == {
+        *("$context.requestTime", "$context.requestId", "$context.httpMethod"),
+        *("$context.resourcePath", "$context.status", "$context.authorizer.principalId"),
+        *("$context.identity.sourceIp", "$context.responseLatency", "$context.responseLength"),
+        *("$context.error.responseType", "$context.waf.status"),
+    }
+
+
+def test_the_access_log_is_kept_as_long_as_the_logs_of_the_functions(template: Template) -> None:
+    kept = properties(template, "ApiAccessLog")["RetentionInDays"]
+    config = json.loads((packaging.ROOT / ".chalice" / "config.json").read_text("utf-8"))
+    for stage, settings in config["stages"].items():
+        assert setting(template, kept, stage) == settings["log_retention_in_days"]
+
+
+def test_nothing_sets_the_role_that_api_gateway_has_in_the_whole_account(
+    template: Template,
+) -> None:
+    assert resources_of_type(template, "AWS::ApiGateway::Account") == {}
+
+
+WEB_ACL = "arn:aws:wafv2:eu-west-1:123456789012:regional/webacl/credits/1111aaaa-22bb-33cc"
+
+
+def test_a_web_acl_is_put_in_front_of_the_stage_if_there_is_one(template: Template) -> None:
+    kind = "AWS::WAFv2::WebACLAssociation"
+    assert list(resolve(template, "prod").of_type(kind)) == []
+    ((_, found),) = resolve(template, "prod", WebAclArn=WEB_ACL).of_type(kind)
+    assert found["WebACLArn"] == WEB_ACL
+    assert re.fullmatch(
+        r"arn:aws:apigateway:[a-z0-9-]+::/restapis/[^/]+/stages/v1", found["ResourceArn"]
+    )
 
 
 def test_the_api_has_one_stage_and_its_requests_are_throttled(template: Template) -> None:

@@ -145,7 +145,7 @@ def scopes_found(**parameters: str) -> Finding:
             },
             "credits:backend and credits:admin",
         ),
-        ({"TokenScopeNames": "credits:admin=*"}, "may have credits:admin,"),
+        ({"TokenScopeNames": "credits:admin=*"}, "may have credits:admin:"),
     ],
 )
 def test_scopes_that_any_user_may_ask_for_are_warned_of(
@@ -178,6 +178,35 @@ def test_names_of_scopes_that_make_no_sense_are_said() -> None:
     found = scopes_found(TokenScopeNames="admin")
     assert (found.state, "ours=theirs" in found.says) == (State.BAD, True)
     assert scopes_found(TokenIssuer="").state is State.UNKNOWN
+
+
+class ApiGateway:
+    """What API Gateway says of the account."""
+
+    def __init__(self, **said: str) -> None:
+        self.said = said
+
+    def get_account(self) -> dict[str, str]:
+        return self.said
+
+
+def logging_site(aws: Any, wanted: str) -> Site:
+    return made_of(aws, replace(SITE, parameters={**SITE.parameters, "AccessLogs": wanted}))
+
+
+def test_an_access_log_that_api_gateway_cannot_write_stops_a_deployment() -> None:
+    found = only(account.access_log(logging_site(ApiGateway(), "on")))
+    assert (found.check, found.state, found.stops) == ("access log", State.BAD, True)
+    assert "docs/logs.md#access-logs" in found.fix
+    role = "arn:aws:iam::123456789012:role/logs"
+    found = only(account.access_log(logging_site(ApiGateway(cloudwatchRoleArn=role), "on")))
+    assert (found.state, role in found.says) == (State.FINE, True)
+
+
+@pytest.mark.parametrize("parameters", [{}, {"AccessLogs": "off"}])
+def test_who_wants_no_access_log_needs_no_role_for_it(parameters: dict[str, str]) -> None:
+    site = replace(SITE, parameters={**SITE.parameters, **parameters})  # which asks AWS nothing
+    assert only(account.access_log(site)).state is State.FINE
 
 
 def test_the_concurrency_that_the_stack_wants_is_that_of_its_queues() -> None:
