@@ -17,6 +17,7 @@ from chalicelib.api.lanes import BACKEND, LANES, key_of
 Json = dict[str, Any]
 
 PARAMETER = "CallerLimits"
+SOURCE = "x-amazon-apigateway-api-key-source"
 SCHEME = "api_key"
 
 NOT_YET = (
@@ -32,7 +33,7 @@ def complete(template: Json) -> None:
     """Adds the lanes' keys to the packaged template, and tells the authorizer of them."""
     authorizer = template["Resources"]["Authorizer"]["Properties"]
     authorizer["Environment"]["Variables"]["LANE_KEYS"] = {"Fn::Sub": LANE_KEYS}
-    template["Resources"]["RestAPI"]["Properties"]["ApiKeySourceType"] = "AUTHORIZER"
+    template["Resources"]["RestAPI"]["Properties"]["DefinitionBody"][SOURCE] = "AUTHORIZER"
     for lane in LANES:
         key, plan = _key(lane), "BackendPlan" if lane == BACKEND else "UsagePlan"
         template["Resources"][key] = {

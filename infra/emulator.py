@@ -301,10 +301,17 @@ def _take_keys_from_authorizers() -> None:
     """
     from ministack.services import apigateway_v1 as api_gateway
 
-    invoke = api_gateway._invoke_authorizer_lambda  # noqa: SLF001 - it has no other door
+    import_api = api_gateway._import_rest_api  # noqa: SLF001 - it has no other door
+    invoke = api_gateway._invoke_authorizer_lambda  # noqa: SLF001
     evaluate = api_gateway._evaluate_policy  # noqa: SLF001
     check = api_gateway._check_api_key  # noqa: SLF001
     named: ContextVar[str] = ContextVar("named")
+
+    def imported(definition: dict[str, Any], *more: Any) -> Any:
+        api_id = import_api(definition, *more)
+        source = definition.get("x-amazon-apigateway-api-key-source", "HEADER")
+        api_gateway._rest_apis[api_id]["apiKeySource"] = source  # noqa: SLF001
+        return api_id
 
     async def invoked(*of: Any) -> Any:
         result = await invoke(*of)
@@ -326,6 +333,7 @@ def _take_keys_from_authorizers() -> None:
             headers = {"x-api-key": named.get("")}
         return check(method, api_id, stage, headers)
 
+    api_gateway._import_rest_api = imported  # noqa: SLF001
     api_gateway._invoke_authorizer_lambda = invoked  # noqa: SLF001
     api_gateway._evaluate_policy = evaluated  # noqa: SLF001
     api_gateway._check_api_key = checked  # noqa: SLF001
