@@ -17,6 +17,11 @@ from chalicelib.api.lanes import BACKEND, LANES, key_of
 Json = dict[str, Any]
 
 PARAMETER = "CallerLimits"
+
+AT_ONCE = 4
+"""How many keys are made at the same time: an account may make five a second
+(https://docs.aws.amazon.com/apigateway/latest/developerguide/limits.html)."""
+
 SOURCE = "x-amazon-apigateway-api-key-source"
 SCHEME = "api_key"
 
@@ -34,10 +39,12 @@ def complete(template: Json) -> None:
     authorizer = template["Resources"]["Authorizer"]["Properties"]
     authorizer["Environment"]["Variables"]["LANE_KEYS"] = {"Fn::Sub": LANE_KEYS}
     template["Resources"]["RestAPI"]["Properties"]["DefinitionBody"][SOURCE] = "AUTHORIZER"
-    for lane in LANES:
+    for place, lane in enumerate(LANES):
         key, plan = _key(lane), "BackendPlan" if lane == BACKEND else "UsagePlan"
+        before = [LANES[place - AT_ONCE]] if place >= AT_ONCE else []
         template["Resources"][key] = {
             "Type": "AWS::ApiGateway::ApiKey",
+            "DependsOn": [_key(other) for other in before],
             "Properties": {
                 "Name": {"Fn::Sub": f"credits-${{Stage}}-{lane}"},
                 "Description": "A lane of callers, named by the authorizer; no secret.",

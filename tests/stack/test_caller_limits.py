@@ -1,4 +1,4 @@
-"""One caller cannot use up what others may ask, where CallerLimits is on; and how it is switched on."""
+"""One caller cannot use up what others may ask, where CallerLimits is on; how it is switched on."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -110,9 +110,7 @@ def test_a_lane_that_asks_too_much_is_told_to_slow_down_and_nobody_else_is(
         throttle(stack, "credits-dev", 1_000)
 
 
-def test_a_backend_that_asks_too_much_holds_up_no_user(
-    stack: LocalStack, limited: Limited
-) -> None:
+def test_a_backend_that_asks_too_much_holds_up_no_user(stack: LocalStack, limited: Limited) -> None:
     throttle(stack, "credits-dev-backend", 1)
     try:
         assert 429 in [ask(limited, "shop", BACKEND) for _ in range(4)]

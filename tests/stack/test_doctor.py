@@ -155,7 +155,7 @@ def test_every_name_of_the_deployed_template_that_can_be_taken_is_looked_for(
     known = {named.name for named in of_template.names(site_of(stack, "prod"))}
     free = {
         # Not names of one thing: others of the same name can be beside it.
-        *("AWS::ApiGateway::UsagePlan", "AWS::Serverless::Api"),
+        *("AWS::ApiGateway::ApiKey", "AWS::ApiGateway::UsagePlan", "AWS::Serverless::Api"),
         # Nothing keeps them when their stack goes.
         *("AWS::CloudWatch::Alarm", "AWS::CloudWatch::Dashboard"),
     }
