@@ -526,8 +526,11 @@ def _single() -> Iterator[Guard]:
                 "one caller who takes a method's whole rate",
                 f"{_GUARDED}one_lane_and_the_backends_leave_something_of_a_methods_rate",
             )
-            for plan in ("UsagePlan", "BackendPlan")
-            for limit in ("RateLimit", "BurstLimit")
+            for plan, limit in (
+                ("UsagePlan", "BurstLimit"),
+                ("BackendPlan", "RateLimit"),
+                ("BackendPlan", "BurstLimit"),
+            )
         ),
         (
             _property("MailIdentity", "DkimAttributes", "SigningEnabled"),
