@@ -71,7 +71,6 @@ def judge_concurrency(site: Site, limit: int, workers: int) -> Finding:
 def access_log(site: Site) -> Iterator[Finding]:
     """Whether API Gateway can write the access log, if the stage wants one."""
     if template.parameter(site, "AccessLogs") != "on":
-        yield fine("access log", "off: AccessLogs under the stage in infra/parameters.toml")
         return
     # Without a role that account and region have for all of their APIs, a stage that wants a log is
     # refused (https://docs.aws.amazon.com/apigateway/latest/developerguide/set-up-logging.html).
