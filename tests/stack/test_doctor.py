@@ -336,7 +336,11 @@ def test_who_has_no_right_is_told_so_for_each_check_and_is_not_stopped(stack: Lo
     )["Role"]
     given = stack.client("sts").assume_role(RoleArn=role, RoleSessionName="test")["Credentials"]
     client = partial(client_with, stack, given)
-    found = list(examine({**ACCOUNT, **RUNNING}, replace(site_of(stack, "dev"), client=client)))
+    site = site_of(stack, "dev")
+    # What is asked of AWS only where the stage wants it is asked, too.
+    everything = {**site.parameters, "AccessLogs": "on"}
+    whole = replace(site, client=client, parameters=everything)
+    found = list(examine({**ACCOUNT, **RUNNING}, whole))
     assert {finding.check for finding in found} == {*ACCOUNT, *RUNNING}
     assert {finding.state for finding in found} == {State.UNKNOWN}
     assert all("AWS refuses" in finding.says for finding in found)
