@@ -99,6 +99,7 @@ class TokenSettings:
     scopes the names that the issuer has for them; the name ``*`` stands for every valid token.
     Each claim can be a dotted path, such as ``app_metadata.user_id``. ``is_local``: the stage is on
     this machine, where keys come without https and an answer says why a token is refused.
+    ``lane_keys`` is what the API keys of the callers' lanes begin with.
     """
 
     issuer: str
@@ -109,6 +110,7 @@ class TokenSettings:
     scope_claims: tuple[str, ...]
     scope_names: Mapping[str, frozenset[str]]
     is_local: bool
+    lane_keys: str
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> "TokenSettings":
@@ -125,6 +127,7 @@ class TokenSettings:
             scope_claims=_words(environment.get("TOKEN_SCOPE_CLAIMS") or "scope,scp"),
             scope_names=_scope_names(environment.get("TOKEN_SCOPE_NAMES", "")),
             is_local=environment["STAGE"] == LOCAL_STAGE,
+            lane_keys=environment.get("LANE_KEYS", ""),
         )
         for name, url in (("TOKEN_ISSUER", found.issuer), ("TOKEN_JWKS_URL", found.jwks_url)):
             if url and not found.may_fetch(url):

@@ -32,7 +32,7 @@ import yaml
 from botocore.exceptions import ClientError
 
 from chalicelib.domain.plans import PlanCatalogue
-from infra import alarms, arguments, build, packaging, plan_changes, retained
+from infra import alarms, arguments, build, caller_limits, packaging, plan_changes, retained
 from infra.doctor import before
 from infra.doctor.site import Site
 from infra.session import AwsError, UnreachableError, open_session, told
@@ -317,6 +317,11 @@ def deploy(
             say(f"Uploading the Lambda archive ({size:.1f} MB) ...")
             artifacts = _artifacts(client("s3"), account=account, region=region)
             template = package.template_for(artifacts.upload_archive(package))
+        if parameters.get(caller_limits.PARAMETER) == "on":
+            if caller_limits.are_ready(stack.resources()):
+                caller_limits.require(template)
+            else:
+                say(caller_limits.NOT_YET)
         if not stack.make_way(confirm):
             found = retained.leftovers(template, stage, client, account=account, region=region)
             stack.take_over(stage, found, confirm)

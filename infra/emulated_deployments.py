@@ -20,6 +20,10 @@ Json = dict[str, Any]
 _VIA: Mapping[str, Any] = {"aws:calledvia": ["cloudformation.amazonaws.com"]}
 
 _PLACES = {
+    "ApiGateway::ApiKey": (
+        "apigateway:{region}::/apikeys",
+        "apigateway:{region}::/apikeys/{id}",
+    ),
     "ApiGateway::BasePathMapping": (
         "apigateway:{region}::/domainnames/{DomainName}/basepathmappings",
     ),
@@ -37,6 +41,7 @@ _PLACES = {
         "apigateway:{region}::/usageplans",
         "apigateway:{region}::/usageplans/{id}",
     ),
+    "ApiGateway::UsagePlanKey": ("apigateway:{region}::/usageplans/{UsagePlanId}/keys",),
     "CloudWatch::Alarm": ("cloudwatch:{region}:{account}:alarm:{AlarmName}",),
     "CloudWatch::Dashboard": ("cloudwatch::{account}:dashboard/{DashboardName}",),
     "DynamoDB::Table": ("dynamodb:{region}:{account}:table/{TableName}",),

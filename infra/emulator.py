@@ -257,6 +257,54 @@ def _tell_what_authorizers_say() -> None:
     api_gateway._gateway_error_response = responded  # noqa: SLF001
 
 
+def _take_keys_from_authorizers() -> None:
+    """Has an API whose source of keys is the authorizer take them from there, as AWS does.
+
+    A method that needs a key is then limited by the plan of the key that the authorizer named
+    (`usageIdentifierKey`), and refuses a request of which it named none, or one without a plan.
+    What a request says in `x-api-key` counts for nothing. ministack knows that header alone.
+    https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-api-key-source.html
+    """
+    from ministack.services import apigateway_v1 as api_gateway
+
+    import_api = api_gateway._import_rest_api  # noqa: SLF001 - it has no other door
+    invoke = api_gateway._invoke_authorizer_lambda  # noqa: SLF001
+    evaluate = api_gateway._evaluate_policy  # noqa: SLF001
+    check = api_gateway._check_api_key  # noqa: SLF001
+    named: ContextVar[str] = ContextVar("named")
+
+    def imported(definition: dict[str, Any], *more: Any) -> Any:
+        api_id = import_api(definition, *more)
+        source = definition.get("x-amazon-apigateway-api-key-source", "HEADER")
+        api_gateway._rest_apis[api_id]["apiKeySource"] = source  # noqa: SLF001
+        return api_id
+
+    async def invoked(*of: Any) -> Any:
+        result = await invoke(*of)
+        answer = (result or {}).get("body")
+        if isinstance(answer, str | bytes):
+            answer = json.loads(answer)
+        if isinstance(answer, dict) and isinstance(answer.get("policyDocument"), dict):
+            # Beside the statements: it is kept with them, and they alone are evaluated.
+            answer["policyDocument"]["key"] = answer.get("usageIdentifierKey") or ""
+            result["body"] = answer
+        return result
+
+    def evaluated(policy: dict[str, Any], method_arn: str) -> Any:
+        named.set(policy.get("key", ""))
+        return evaluate(policy, method_arn)
+
+    def checked(method: Any, api_id: str, stage: str, headers: dict[str, str]) -> Any:
+        if api_gateway._rest_apis[api_id].get("apiKeySource") == "AUTHORIZER":  # noqa: SLF001
+            headers = {"x-api-key": named.get("")}
+        return check(method, api_id, stage, headers)
+
+    api_gateway._import_rest_api = imported  # noqa: SLF001
+    api_gateway._invoke_authorizer_lambda = invoked  # noqa: SLF001
+    api_gateway._evaluate_policy = evaluated  # noqa: SLF001
+    api_gateway._check_api_key = checked  # noqa: SLF001
+
+
 def _guard_the_accounts_settings() -> None:
     """Has `GetAccountSettings` of Lambda asked for, as AWS does: ministack lets everybody read it.
 
@@ -479,6 +527,7 @@ def _main() -> None:
 
     _authorize_batches()
     _tell_what_authorizers_say()
+    _take_keys_from_authorizers()
     # This program runs without the checkout on its path.
     sys.path.insert(0, str(WORKSPACE.parent))
     from infra import emulated_deployments, emulated_statements, guard

@@ -9,8 +9,8 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from chalicelib.domain.edits import BY_IMPORT
 from chalicelib.anchors import Anchors
+from chalicelib.domain.edits import BY_IMPORT
 from chalicelib.domain.plans import CatalogueError, PlanCatalogue, parse_catalogue
 from chalicelib.domain.subscriptions import Subscription, register
 from chalicelib.queues import Queues

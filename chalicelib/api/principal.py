@@ -13,6 +13,7 @@ learns nothing: the refusal is the same whether the other user exists or not.
 Of a subscription, a scope edits the fields that are its own: `EDITS`.
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -101,6 +102,20 @@ def caller_of(field: str, subject: object) -> str:
     if is_reserved(text):
         raise InvalidInput.of(field, "is a name that the ledger has for no person")
     return text.translate(_WRITTEN)
+
+
+def name_in_logs(caller: str) -> str:
+    """A caller as the logs name them, where no address may be.
+
+    >>> name_in_logs("auth0|1048"), name_in_logs("ada@example.com")
+    ('auth0|1048', 'sha256:b5fc85e55755f9e0')
+
+    Some issuers have logins for subjects, which are addresses. Whoever knows one finds its lines:
+    ``printf %s ada@example.com | sha256sum | cut -c-16``.
+    """
+    if "@" not in caller:
+        return caller
+    return f"sha256:{hashlib.sha256(caller.encode()).hexdigest()[:16]}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,8 @@ import boto3
 import yaml
 from pynamodb.connection import Connection
 
-from chalicelib.domain.edits import Editor, EditorKind
 from chalicelib.anchors import Anchors
+from chalicelib.domain.edits import Editor, EditorKind
 from chalicelib.domain.instants import parse_instant
 from chalicelib.domain.ledger import LedgerEntry
 from chalicelib.domain.subscriptions import FIELDS, Subscription, register

@@ -559,11 +559,18 @@ def _single() -> Iterator[Guard]:
             "requests of one API key without a limit",
             throttled,
         ),
-        (
-            _property("UsagePlan", "Quota"),
-            _GONE,
-            "requests of one API key without a limit",
-            f"{_GUARDED}an_api_key_has_a_quota",
+        *(
+            (
+                _property(plan, "Throttle", limit),
+                _GONE,
+                "one caller who takes a method's whole rate",
+                f"{_GUARDED}one_lane_and_the_backends_leave_something_of_a_methods_rate",
+            )
+            for plan, limit in (
+                ("UsagePlan", "BurstLimit"),
+                ("BackendPlan", "RateLimit"),
+                ("BackendPlan", "BurstLimit"),
+            )
         ),
         (
             _property("MailIdentity", "DkimAttributes", "SigningEnabled"),
@@ -604,6 +611,30 @@ def _single() -> Iterator[Guard]:
                 ("MailDomain", "AllowedPattern", ".*"),
                 ("AlarmEmail", "AllowedPattern", ".*"),
             )
+        ),
+        (
+            ("Parameters", "AccessLogs", "Default"),
+            "on",
+            "a deployment that is refused where API Gateway has no role to log with",
+            f"{_TEMPLATE}requests_are_logged_where_the_stage_wants_it_and_only_there",
+        ),
+        (
+            _property("RestAPI", "AccessLogSetting", "Fn::If", 1, "Format"),
+            '{"requestId":"$context.requestId","path":"$context.path"}',
+            "what users ask for, in a log",
+            f"{_TEMPLATE}a_line_of_the_access_log_has_neither_what_was_asked_nor_a_token",
+        ),
+        (
+            _property("ApiAccessLog", "RetentionInDays"),
+            _GONE,
+            "addresses of users that are kept for ever",
+            f"{_TEMPLATE}the_access_log_is_kept_as_long_as_the_logs_of_the_functions",
+        ),
+        (
+            _property("WebAclOfApi", "WebACLArn"),
+            "arn:aws:wafv2:eu-west-1:123456789012:regional/webacl/other/1",
+            "an API in front of which nothing stands",
+            f"{_TEMPLATE}a_web_acl_is_put_in_front_of_the_stage_if_there_is_one",
         ),
         (
             ("Parameters", "Tracing", "Default"),
@@ -667,7 +698,15 @@ _SETTINGS_OF_PRODUCTION = (
             *("RequestRate", "RequestBurst", "ManagementRate", "ManagementBurst", "KeyRate"),
         )
     ),
-    ("KeyBurst", 1_000_000, "requests without a limit", f"{_GUARDED}an_api_key_has_a_quota"),
+    *(
+        (
+            key,
+            1_000_000,
+            "one caller who takes a method's whole rate",
+            f"{_GUARDED}one_lane_and_the_backends_leave_something_of_a_methods_rate",
+        )
+        for key in ("KeyBurst", "BackendRate", "BackendBurst")
+    ),
     (
         "RetrySeconds",
         0,

@@ -28,6 +28,11 @@ ACCOUNT = "000000000000"
 ROLE = "deployer"
 # One that leads to this machine: the local stack answers to no other (infra/guard.py).
 DOMAIN = "credits.localhost"
+WRITES_LOGS: Any = {
+    "op": "replace",
+    "path": "/cloudwatchRoleArn",
+    "value": f"arn:aws:iam::{ACCOUNT}:role/api-gateway-writes-logs",
+}
 
 Json = dict[str, Any]
 DeployWith = Callable[[dict[str, Json], dict[str, str]], deploy.Deployment]
@@ -35,13 +40,15 @@ DeployWith = Callable[[dict[str, Json], dict[str, str]], deploy.Deployment]
 
 @pytest.fixture(scope="module")
 def parameters(stack: LocalStack) -> dict[str, str]:
-    """Those of a stage with everything: a domain name of its own, and its hosted zone."""
+    """Those of a stage with everything: a domain name, its hosted zone, and an access log."""
     zone = stack.client("route53").create_hosted_zone(Name="localhost", CallerReference="1")
     certificate = stack.client("acm").request_certificate(DomainName=DOMAIN)
+    stack.client("apigateway").update_account(patchOperations=[WRITES_LOGS])
     return local.parameters(stack.issuer, STAGE) | {
         "ApiDomain": DOMAIN,
         "ApiCertificateArn": certificate["CertificateArn"],
         "ApiHostedZoneId": zone["HostedZone"]["Id"].removeprefix("/hostedzone/"),
+        "AccessLogs": "on",
     }
 
 

@@ -18,11 +18,11 @@ import botocore
 import pytest
 
 from app import app
-from chalicelib.api import problems
-from infra import gateway, packaging
+from chalicelib.api import lanes, problems
+from infra import caller_limits, gateway, packaging
 from tests.aws import contract
 from tests.aws.world import MOST_RECEIVES
-from tests.stack.resolved import Template, transform
+from tests.stack.resolved import Json, Template, resolve, transform
 
 FUNCTION = "AWS::Serverless::Function"
 
@@ -393,7 +393,8 @@ def test_every_function_has_a_role_and_a_name_of_its_own(template: Template) -> 
 
 
 def test_every_function_may_write_its_own_log_and_no_other(template: Template) -> None:
-    groups = resources_of_type(template, "AWS::Logs::LogGroup").values()
+    found = resources_of_type(template, "AWS::Logs::LogGroup")
+    groups = [group for name, group in found.items() if name != "ApiAccessLog"]
     assert {group["Properties"]["LogGroupName"]["Fn::Sub"] for group in groups} == {
         f"/aws/lambda/${{{function}}}" for function in FUNCTIONS
     }
@@ -767,6 +768,134 @@ def test_requests_are_throttled_method_by_method(template: Template) -> None:
     plan = properties(template, "UsagePlan")
     assert plan["ApiStages"] == [{"ApiId": {"Ref": "RestAPI"}, "Stage": {"Ref": "RestAPI.Stage"}}]
     assert setting(template, plan["Throttle"]["RateLimit"], "prod") == 100
+
+
+def stage_of(template: Template, **parameters: str) -> Json:
+    """The stage of the API, as CloudFormation has it."""
+    ((_, stage),) = resolve(template, "prod", **parameters).of_type("AWS::ApiGateway::Stage")
+    return stage
+
+
+def test_requests_are_logged_where_the_stage_wants_it_and_only_there(template: Template) -> None:
+    assert not stage_of(template).get("AccessLogSetting")
+    log = stage_of(template, AccessLogs="on")["AccessLogSetting"]
+    assert log["DestinationArn"] == "/aws/apigateway/credits-prod"
+    assert template["Parameters"]["AccessLogs"]["Default"] == "off"
+
+
+def test_a_line_of_the_access_log_has_neither_what_was_asked_nor_a_token(
+    template: Template,
+) -> None:
+    text = stage_of(template, AccessLogs="on")["AccessLogSetting"]["Format"]
+    assert "\n" not in text  # API Gateway takes a single line
+    line = json.loads(text)
+    assert set(line.values()) == {
+        *("$context.requestTime", "$context.requestId", "$context.httpMethod"),
+        *("$context.resourcePath", "$context.status", "$context.authorizer.principalId"),
+        *("$context.identity.sourceIp", "$context.responseLatency", "$context.responseLength"),
+        *("$context.error.responseType", "$context.waf.status"),
+    }
+
+
+def test_the_access_log_is_kept_as_long_as_the_logs_of_the_functions(template: Template) -> None:
+    kept = properties(template, "ApiAccessLog")["RetentionInDays"]
+    config = json.loads((packaging.ROOT / ".chalice" / "config.json").read_text("utf-8"))
+    for stage, settings in config["stages"].items():
+        assert setting(template, kept, stage) == settings["log_retention_in_days"]
+
+
+def test_nothing_sets_the_role_that_api_gateway_has_in_the_whole_account(
+    template: Template,
+) -> None:
+    assert resources_of_type(template, "AWS::ApiGateway::Account") == {}
+
+
+def asked_for_keys(template: Template) -> dict[tuple[str, str], bool]:
+    """Whether each method asks for a key, as SAM leaves it."""
+    (api,) = resources_of_type(transform(template), "AWS::ApiGateway::RestApi").values()
+    definition = api["Properties"]["Body"]
+    assert definition["x-amazon-apigateway-api-key-source"] == "AUTHORIZER"
+    return {
+        (path, method): {"api_key": []} in operation.get("security", [])
+        for path, item in definition["paths"].items()
+        for method, operation in item.items()
+        if isinstance(operation, dict)
+    }
+
+
+def test_no_method_asks_for_a_key_unless_the_stage_wants_it(template: Template) -> None:
+    assert template["Parameters"]["CallerLimits"]["Default"] == "off"
+    assert not any(asked_for_keys(template).values())
+
+
+def test_a_key_is_asked_for_where_the_authorizer_is_and_nowhere_else(template: Template) -> None:
+    asking = copy.deepcopy(template)
+    caller_limits.require(asking)
+    (api,) = resources_of_type(asking, "AWS::Serverless::Api").values()
+    paths = api["Properties"]["DefinitionBody"]["paths"]
+    for (path, method), asks in asked_for_keys(asking).items():
+        assert asks is ({"authorizer": []} in paths[path][method].get("security", [])), path
+    assert sum(asked_for_keys(asking).values()) == 11
+
+
+def test_switching_the_keys_on_makes_a_new_deployment_of_the_api(template: Template) -> None:
+    """SAM names a deployment by the text of the definition; a parameter alone would change none."""
+    asking = copy.deepcopy(template)
+    caller_limits.require(asking)
+    before, after = (
+        set(resources_of_type(transform(each), "AWS::ApiGateway::Deployment"))
+        for each in (template, asking)
+    )
+    assert before != after
+
+
+def test_every_lane_that_the_authorizer_can_name_has_a_key_in_one_plan(
+    template: Template,
+) -> None:
+    authorizer = properties(template, "Authorizer")["Environment"]["Variables"]
+    prefix = authorizer["LANE_KEYS"]["Fn::Sub"].replace("${Stage}", "dev")
+    keys = {
+        name: key["Properties"]["Value"]["Fn::Sub"].replace("${Stage}", "dev")
+        for name, key in resources_of_type(template, "AWS::ApiGateway::ApiKey").items()
+    }
+    assert sorted(keys.values()) == sorted(lanes.key_of(prefix, lane) for lane in lanes.LANES)
+    # What API Gateway takes for a value.
+    assert all(re.fullmatch(r"[A-Za-z0-9]{20,128}", value) for value in keys.values())
+    plans = {
+        keys[key["Properties"]["KeyId"]["Ref"]]: key["Properties"]["UsagePlanId"]["Ref"]
+        for key in resources_of_type(template, "AWS::ApiGateway::UsagePlanKey").values()
+    }
+    backend = lanes.key_of(prefix, lanes.BACKEND)
+    assert plans == dict.fromkeys(keys.values(), "UsagePlan") | {backend: "BackendPlan"}
+
+
+def test_no_more_keys_are_made_at_once_than_an_account_may(template: Template) -> None:
+    keys = resources_of_type(template, "AWS::ApiGateway::ApiKey")
+    made: set[str] = set()
+    while len(made) < len(keys):
+        now = {name for name in keys if made.issuperset(keys[name]["DependsOn"])} - made
+        assert 0 < len(now) <= 4
+        made |= now
+
+
+def test_keys_are_asked_for_once_all_of_them_are_there(template: Template) -> None:
+    resources = set(template["Resources"])
+    assert caller_limits.are_ready(resources)
+    for name in resources_of_type(template, "AWS::ApiGateway::UsagePlanKey"):
+        assert not caller_limits.are_ready(resources - {name})
+
+
+WEB_ACL = "arn:aws:wafv2:eu-west-1:123456789012:regional/webacl/credits/1111aaaa-22bb-33cc"
+
+
+def test_a_web_acl_is_put_in_front_of_the_stage_if_there_is_one(template: Template) -> None:
+    kind = "AWS::WAFv2::WebACLAssociation"
+    assert list(resolve(template, "prod").of_type(kind)) == []
+    ((_, found),) = resolve(template, "prod", WebAclArn=WEB_ACL).of_type(kind)
+    assert found["WebACLArn"] == WEB_ACL
+    assert re.fullmatch(
+        r"arn:aws:apigateway:[a-z0-9-]+::/restapis/[^/]+/stages/v1", found["ResourceArn"]
+    )
 
 
 def test_the_api_has_one_stage_and_its_requests_are_throttled(template: Template) -> None:
