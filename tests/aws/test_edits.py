@@ -435,7 +435,7 @@ def test_a_bounce_and_an_edit_at_once_lose_neither(world: World, api: Api) -> No
     api.put(PATH, BACKEND, ADA)
     subscriptions = world.services.subscriptions
     find = subscriptions.find
-    raced = []
+    raced: list[str] = []
 
     def overtaken(user_id: str) -> Any:
         present = find(user_id)

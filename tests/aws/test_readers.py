@@ -15,7 +15,7 @@ from chalicelib.store.ledger import Performed, read_marker, read_reversal
 from chalicelib.store.mails import read_mail, record_id
 from chalicelib.store.subscriptions import read_subscription, readable
 from tests.aws.damage import damage, having, newer, without
-from tests.aws.world import World
+from tests.aws.world import BY_TEST, World
 
 ENTRY = "entry#000000000001"
 
@@ -41,7 +41,7 @@ def reason(world: World, user_id: str = "1") -> str:
     with pytest.raises(Unreadable) as alone:
         store.get(user_id)
     with pytest.raises(Unreadable):
-        store.change(user_id, lambda present: present or store.get(user_id))
+        store.change(user_id, lambda present: present or store.get(user_id), BY_TEST, world.now)
     found = store.get_many([user_id, "2"])
     with pytest.raises(Unreadable) as among:
         read_subscription(found[user_id])

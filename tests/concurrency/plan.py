@@ -100,6 +100,7 @@ class Plan:
             region=emulator.REGION,
             ledger_table=tables["LedgerTable"],
             subscriptions_table=tables["SubscriptionsTable"],
+            edits_table=tables["EditsTable"],
             sweeps_queue_url="",
             allocations_queue_url="",
             expiries_queue_url="",
@@ -108,17 +109,18 @@ class Plan:
 
 
 def names_of_tables() -> dict[str, str]:
-    """The names of the two tables."""
-    return {
-        name: f"credits-{STAGE}-{name.lower()}" for name in ("LedgerTable", "SubscriptionsTable")
-    }
+    """The names of the tables."""
+    tables = ("LedgerTable", "SubscriptionsTable", "EditsTable")
+    return {name: f"credits-{STAGE}-{name.lower()}" for name in tables}
 
 
 def create_tables(services: Services) -> None:
-    """Creates the two tables as infra/resources.yaml declares them, without the stream."""
+    """Creates the tables as infra/resources.yaml declares them, without the stream."""
     declared = yaml.safe_load(_RESOURCES.read_text(encoding="utf-8"))["Resources"]
     for name, table in names_of_tables().items():
         properties = declared[name]["Properties"]
         kept = ("BillingMode", "AttributeDefinitions", "KeySchema", "GlobalSecondaryIndexes")
         client: Any = services._connection.client
-        client.create_table(TableName=table, **{key: properties[key] for key in kept})
+        client.create_table(
+            TableName=table, **{key: properties[key] for key in kept if key in properties}
+        )

@@ -7,10 +7,9 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from unittest.mock import patch
 
-from chalicelib.domain.subscriptions import Subscription
+from chalicelib.store import partiql
 from chalicelib.store.database import Item
 from chalicelib.store.ledger import Draft, Inserted, LedgerStore
-from chalicelib.store.subscriptions import SubscriptionStore, _item
 
 
 @contextmanager
@@ -47,11 +46,10 @@ def _batches_without_condition() -> AbstractContextManager[Any]:
 def _versions_without_condition() -> AbstractContextManager[Any]:
     """A subscription is put whatever its version."""
 
-    def put(self: SubscriptionStore, subscription: Subscription, _: Sequence[str] = ()) -> None:
-        item = _item(subscription)
-        self._connection.put_item(self._table, subscription.user_id, attributes=item)
+    def update_any(table: str, changed: Any, removed: Any, where: Any) -> Any:
+        return partiql.update(table, changed, removed, {"user_id": where["user_id"]})
 
-    return patch.object(SubscriptionStore, "put", put)
+    return patch("chalicelib.store.subscriptions.update", update_any)
 
 
 def _keys_forgotten() -> AbstractContextManager[Any]:

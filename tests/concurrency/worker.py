@@ -21,8 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from chalicelib import metrics, operations
-from chalicelib.domain.errors import CreditsError
+from chalicelib.domain.edits import BY_IMPORT
+from chalicelib.domain.errors import CreditsError, NotFound
 from chalicelib.domain.instants import format_instant, parse_instant
+from chalicelib.domain.subscriptions import Subscription
 from chalicelib.jobs import workers
 from chalicelib.messages import UsersMessage
 from chalicelib.metrics import Metric
@@ -287,11 +289,14 @@ class Worker:
         return 0
 
     def _edit(self, task: Task) -> int:
-        store = self.services.subscriptions
-        present = store.get(task.user)
-        amount = (present.allocation_amount or 0) + 1
-        store.put(replace(present, version=present.version + 1, allocation_amount=amount))
-        return present.version + 1
+        def decide(present: Subscription | None) -> Subscription:
+            if present is None:
+                raise NotFound(f"there is no user {task.user}")
+            amount = (present.allocation_amount or 0) + 1
+            return replace(present, version=present.version + 1, allocation_amount=amount)
+
+        now = self.services.now()
+        return self.services.subscriptions.change(task.user, decide, BY_IMPORT, now).version
 
     def _read(self, task: Task) -> int:
         written = self.seen.get(task.user, 0)

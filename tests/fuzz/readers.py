@@ -29,12 +29,13 @@ from chalicelib.domain import addresses, calendar, fields, instants, ledger
 from chalicelib.domain.anchors import Head
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.completeness import Tally
-from chalicelib.domain.edits import BY_LINK, Change, Edit, Editor, EditorKind
+from chalicelib.domain.edits import BY_LINK, Change, Edit, Editor, EditorKind, shown_fields
 from chalicelib.domain.errors import InvalidInput, LedgerCorrupt, Unreadable
 from chalicelib.domain.ledger import FIRST_HASH, Account, LedgerEntry, Request, entry_hash
 from chalicelib.domain.notifications import MailKind
 from chalicelib.domain.plans import CatalogueError, parse_catalogue
 from chalicelib.domain.ranges import Range
+from chalicelib.domain.subscriptions import FIELDS as FIELDS_OF_AN_EDIT
 from chalicelib.domain.subscriptions import (
     Subscription,
     due_periods,
@@ -268,13 +269,12 @@ SUBSCRIPTIONS = (
         ),
         registered,
         write=lambda found: {
-            **routes._values(found),
+            **{
+                name: value
+                for name, value in shown_fields(found).items()
+                if name in FIELDS_OF_AN_EDIT
+            },
             "user_id": found.user_id,
-            **(
-                {}
-                if found.observed_at is None
-                else {"observed_at": instants.format_instant(found.observed_at)}
-            ),
         },
         words=("yearly", "monthly", "active", "paused", "cancelled", "starter", "pro"),
     ),

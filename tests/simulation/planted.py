@@ -1,6 +1,6 @@
 """Bugs to plant, each by its sentence: mistakes that somebody could make in the product."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -14,7 +14,7 @@ from pynamodb.exceptions import PynamoDBException
 from chalicelib import allocations
 from chalicelib.domain import batches, calendar, ledger, notifications, subscriptions
 from chalicelib.domain.batches import CreditBatch
-from chalicelib.domain.errors import Contention, Unreadable, VersionConflict
+from chalicelib.domain.errors import Contention, Unreadable
 from chalicelib.domain.instants import to_millisecond
 from chalicelib.domain.ledger import Account, EntryType
 from chalicelib.domain.plans import PlanCatalogue
@@ -24,9 +24,10 @@ from chalicelib.jobs import records, sweeps, ticks
 from chalicelib.queues import Queues
 from chalicelib.store import ledger as ledger_store
 from chalicelib.store import mails as mail_store
+from chalicelib.store import partiql
 from chalicelib.store import subscriptions as subscription_store
 from chalicelib.store.ledger import HistoryPage, Inserted, LedgerStore
-from chalicelib.store.subscriptions import SubscriptionStore, _item
+from chalicelib.store.subscriptions import SubscriptionStore
 from tests.simulation.world import Bucket
 
 Bug = Callable[[], AbstractContextManager[object]]
@@ -505,31 +506,23 @@ def _not_correlated() -> AbstractContextManager[object]:
     return patch.object(ledger_store, "_correlated", lambda entry: entry)
 
 
-@bug("a subscription is put whatever its version")
+@bug("a subscription is written whatever its version")
 def _versions_not_compared() -> AbstractContextManager[object]:
-    def put(self: SubscriptionStore, subscription: Any, _: Sequence[str] = ()) -> None:
-        item = _item(subscription)
-        self._connection.put_item(self._table, subscription.user_id, attributes=item)
+    def update_any(table: str, changed: Any, removed: Any, where: Any) -> Any:
+        return partiql.update(table, changed, removed, {"user_id": where["user_id"]})
 
-    return patch.object(SubscriptionStore, "put", put)
+    return patch("chalicelib.store.subscriptions.update", update_any)
 
 
 @bug("an edit that lost a race is answered as if it were made")
 def _lost_edit() -> AbstractContextManager[object]:
-    original = SubscriptionStore.put
+    original = SubscriptionStore._write
 
-    def put(self: SubscriptionStore, subscription: Any, earlier: Sequence[str] = ()) -> None:
-        try:
-            original(self, subscription, earlier)
-        except VersionConflict:
-            return
+    def write(self: SubscriptionStore, wanted: Any, present: Any, edit: Any) -> frozenset[str]:
+        original(self, wanted, present, edit)
+        return frozenset()
 
-    return patch.object(SubscriptionStore, "put", put)
-
-
-@bug("the store takes what it wrote itself for the edit of somebody else")
-def _own_edit_forgotten() -> AbstractContextManager[object]:
-    return patch("chalicelib.store.subscriptions._edits", lambda _: [])
+    return patch.object(SubscriptionStore, "_write", write)
 
 
 # --- Files ----------------------------------------------------------------------------------------

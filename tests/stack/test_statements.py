@@ -200,7 +200,7 @@ def test_of_a_transaction_of_several_verbs_each_reason_has_its_name(table: Table
     def reasons(*statements: Json) -> list[str]:
         with pytest.raises(ClientError) as refused:
             client.execute_transaction(TransactStatements=list(statements))
-        answer: Json = refused.value.response
+        answer: Json = dict(refused.value.response)
         return [reason["Code"] for reason in answer["CancellationReasons"]]
 
     assert reasons(table.insertion("b"), update) == ["None", "ConditionalCheckFailed"]
