@@ -377,10 +377,14 @@ def test_a_stack_that_was_deleted_is_deployed_again_with_all_that_was_in_it(
 
     assert account.deploy().changed
     told = f"What an earlier stack {STACK} left is taken over, with all that is in it:"
-    named = account.said[account.said.index(told) + 1 :][:5]
-    assert {line.split()[0] for line in named} == {*TABLES, "ReportsBucket", "UnsubscribeSecret"}
+    kept = {*TABLES, "ReportsBucket", "AnchorsBucket", "UnsubscribeSecret"}
+    named = account.said[account.said.index(told) + 1 :][: len(kept)]
+    assert {line.split()[0] for line in named} == kept
     assert dynamodb.scan(TableName=f"{STACK}-ledger")["Items"] == [item]
     assert s3.get_object(Bucket=bucket, Key="2026-11.json")["Body"].read() == b"{}"
+    anchors = f"{STACK}-anchors-000000000000-{emulator.REGION}"
+    lock = s3.get_object_lock_configuration(Bucket=anchors)["ObjectLockConfiguration"]
+    assert lock["Rule"]["DefaultRetention"] == {"Mode": "COMPLIANCE", "Days": 365}
     assert secrets.get_secret_value(SecretId=secret)["SecretString"] == signs
     assert set(account.tables().values()) == {True}
     assert not account.deploy().changed
