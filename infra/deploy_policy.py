@@ -120,7 +120,6 @@ OWN_CALLS: Sequence[tuple[tuple[str, ...], tuple[str, ...]]] = (
 """What a deployment calls by itself: the ARNs (without arn:aws:) and the actions on them."""
 
 _APIS = tuple(f"apigateway:{{region}}::/{part}" for part in ("restapis*", "usageplans*", "tags/*"))
-_BUCKETS = ("s3:::{stack}-reports-{account}-{region}",)
 _ROLES = ("iam::{account}:role/{stack}-*",)
 
 ARNS: Mapping[str, tuple[str, ...]] = {

@@ -802,7 +802,7 @@ def performance_of(item: Item) -> Performance:
 
 def read_head(item: Item) -> Head:
     """The head that an entry is, as the stream has it. Raises `LedgerCorrupt`."""
-    user_id, line = _owner(item), _line(item, 0)
+    user_id, line = _owner(item), read_line(item)
     try:
         return Head.parse(f"{user_digest(user_id)} {line.number} {line.hash}\n")
     except ValueError as error:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from chalicelib.domain.edits import BY_IMPORT
 from chalicelib.domain.subscriptions import FIELDS, register
 from infra import stacks
 from infra.local import LocalStack
@@ -47,6 +48,8 @@ def user(stack: LocalStack) -> None:
         lambda existing: register(
             SUBSCRIBED, services.catalogue, services.now(), existing, kept=FIELDS
         ),
+        BY_IMPORT,
+        services.now(),
     )
 
 
