@@ -17,11 +17,10 @@ disagree, at the instant of the entry before it.
 import hashlib
 import json
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
-from functools import partial
 from typing import Any, NamedTuple
 
 from . import calendar
@@ -38,7 +37,7 @@ from .batches import (
     returned,
 )
 from .calendar import Period
-from .damage import Damage, Value, choice_of, optional_of, value_of
+from .damage import Damage, choice_of, optional_of, value_of
 from .errors import InsufficientCredits, LedgerCorrupt, NotAllowed
 from .instants import format_instant, stored_instant, to_millisecond, to_milliseconds
 
@@ -175,21 +174,21 @@ class LedgerEntry:
         return cls(
             user_id=user_id,
             number=value_of(values, "number", _whole),
-            type=value_of(values, "type", partial(choice_of, EntryType)),
+            type=value_of(values, "type", _type),
             amount=value_of(values, "amount", _whole),
             balance=value_of(values, "balance", _whole),
             batches=value_of(values, "batches", _batches),
             legs=value_of(values, "legs", _legs),
-            allocated_through=value_of(values, "through", _or_none(Period.parse)),
+            allocated_through=value_of(values, "through", _period),
             operation=value_of(values, "operation", _text),
             description=value_of(values, "description", _text),
             actor=value_of(values, "actor", _text),
             effective_at=value_of(values, "effective", _instant),
             posted_at=value_of(values, "posted", _instant),
-            expiry_timezone=value_of(values, "zone", _or_none(_text)),
+            expiry_timezone=value_of(values, "zone", _text_or_none),
             silent=optional_of(values, "silent", _flag) or False,
             correlation_id=(
-                value_of(values, "correlation", _or_none(_text)) if schema >= 2 else None
+                value_of(values, "correlation", _text_or_none) if schema >= 2 else None
             ),
             schema=schema,
         )
@@ -229,10 +228,6 @@ def _legs(values: list[Any]) -> Legs:
     return tuple(Leg(_whole(batch), _whole(amount)) for batch, amount in values)
 
 
-def _or_none(parse: Callable[[Any], Value]) -> Callable[[Any], Value | None]:
-    return lambda value: None if value is None else parse(value)
-
-
 def _whole(value: object) -> int:
     # To Python, 1.0 and True equal the number 1: neither is an amount of credits.
     if type(value) is not int:
@@ -244,6 +239,18 @@ def _text(value: object) -> str:
     if not isinstance(value, str):
         raise Damage("is no text")
     return value
+
+
+def _text_or_none(value: object) -> str | None:
+    return None if value is None else _text(value)
+
+
+def _period(value: object) -> Period | None:
+    return None if value is None else Period.parse(value)
+
+
+def _type(value: str) -> EntryType:
+    return choice_of(EntryType, value)
 
 
 def _flag(value: object) -> bool:

@@ -319,10 +319,9 @@ class LedgerStore:
         found = Account(user_id)
         while high - low > 1:
             middle = (low + high) // 2
-            item = self._entry_item(user_id, middle)
-            entry = _entry(item)
-            if entry.posted_at <= instant:
-                low, found = middle, Account(user_id, entry, item["hash"]["S"])
+            then = _account(self._entry_item(user_id, middle))
+            if then.last and then.last.posted_at <= instant:
+                low, found = middle, then
             else:
                 high = middle
         return found

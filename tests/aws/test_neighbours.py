@@ -566,6 +566,19 @@ def test_the_routes_of_a_ledger_that_cannot_be_read_blame_the_data_and_no_caller
     assert {reply.status for reply in routes_of_ledger(api, "2")} == {200}
 
 
+@Corrupt
+def test_a_balance_of_the_past_that_cannot_be_read_blames_the_data(
+    six: World, api: Api, change: Change
+) -> None:
+    six.grant("1", 5, "a")
+    six.now = at("2026-01-16T12:00:00Z")
+    six.grant("1", 5, "b")
+    damage_entry(change)
+    for name, path in (("at", "balance"), ("to", "history")):
+        reply = api.get(f"/api/credits/{path}?{name}=2026-01-16T00:00:00Z", user("1"))
+        assert (reply.status, reply.json["code"]) == (500, "ledger_corrupt"), path
+
+
 def test_a_key_whose_marker_cannot_be_read_is_answered_so_and_charges_nothing(
     six: World, api: Api
 ) -> None:
