@@ -74,11 +74,15 @@ clean:  ## remove everything that was made, .venv too
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 ##@ Deploy and operate (the running local stack, or STAGE=prod REGION=eu-west-1 in your AWS account)
-.PHONY: deploy doctor deploy-policy token-check import balances verify completeness security
+.PHONY: deploy package doctor deploy-policy token-check import balances verify completeness security
 
 deploy: $(READY) | writable  ## deploy to AWS, after showing what would change: STAGE=dev or prod (REGION= YES=1)
 	$(call needs,STAGE,STAGE=dev)
-	@$(RUN) -m infra deploy $(STAGED) $(call flag,yes,YES) $(call flag,ignore-findings,IGNORE_FINDINGS)
+	@$(RUN) -m infra deploy $(STAGED) $(call flag,yes,YES) $(call flag,ignore-findings,IGNORE_FINDINGS) $(call option,package,PACKAGE) $(call option,digest,DIGEST)
+
+package: $(READY) | writable  ## for make deploy PACKAGE=folder DIGEST=..., elsewhere: STAGE=dev OUT=folder (REGION=)
+	$(call needs,STAGE OUT,STAGE=dev OUT=build/package)
+	@$(RUN) -m infra package $(STAGED) $(call option,out,OUT)
 
 doctor: $(READY)  ## what stands in the way of a deployment or of a running stack; changes nothing (JSON=1)
 	@$(RUN) -m infra doctor $(STAGED) $(call flag,json,JSON)
@@ -98,15 +102,15 @@ balances: $(READY)  ## import credits that users have elsewhere: CSV=balances.cs
 	$(call needs,CSV,CSV=balances.csv)
 	@$(RUN) -m infra balances $(STAGED) $(call flag,skip-invalid,SKIP_INVALID) -- $(call exported,CSV)
 
-verify: $(READY)  ## check ledgers line by line: USER_ID=42, ZONE=Europe/Paris or SAMPLE=1000 (JSON=1)
-	@$(RUN) -m infra verify $(call option,zone,ZONE) $(call option,sample,SAMPLE) $(STAGED) $(call flag,json,JSON) $(if $(value USER_ID),-- $(call exported,USER_ID))
+verify: $(READY)  ## check ledgers: USER_ID=42, ZONE=Europe/Paris, SAMPLE=1000, ALL=1 (ANCHORS= JSON=1)
+	@$(RUN) -m infra verify $(call option,zone,ZONE) $(call option,sample,SAMPLE) $(call flag,all,ALL) $(call option,anchors,ANCHORS) $(STAGED) $(call flag,json,JSON) $(if $(value USER_ID),-- $(call exported,USER_ID))
 
 completeness: $(READY)  ## who was due for a month, and who was allocated: PERIOD=2026-07 (ZONES= JSON=1)
 	$(call needs,PERIOD,PERIOD=2026-07)
 	@$(RUN) -m infra completeness $(call option,zones,ZONES) $(STAGED) $(call flag,json,JSON) -- $(call exported,PERIOD)
 
-security: $(READY) | writable  ## known weaknesses in the template and the deployed packages (OFFLINE=1)
-	@$(RUN) -m infra security $(call flag,offline,OFFLINE)
+security: $(READY) | writable  ## known weaknesses of template and deployed packages (ADVISORIES=all.zip OFFLINE=1)
+	@$(RUN) -m infra security $(call flag,offline,OFFLINE) $(call option,advisories,ADVISORIES)
 
 ##@ Repair (all take STAGE, REGION, DRY_RUN=1, YES=1 and JSON=1; docs/repair.md)
 .PHONY: redrive replay allocate void export erase
@@ -195,7 +199,7 @@ $(READY): requirements.txt requirements-dev.txt
 	  echo 'error: Python has no venv module. On Debian and Ubuntu: apt install python3-venv' >&2; exit 1; }
 	@$(call exported,PYTHON) -m venv --clear $(VENV) >&2
 	@# Each package is named as it comes; the pipe would hide pip's failure, so a file remembers it.
-	@( $(VENV)/bin/pip install --disable-pip-version-check --require-hashes -r requirements-dev.txt || touch $@.failed ) 2>&1 \
+	@( $(VENV)/bin/pip install --disable-pip-version-check --require-hashes --only-binary :all: -r requirements-dev.txt || touch $@.failed ) 2>&1 \
 	  | while read -r word rest; do case $$word in Collecting) echo "  $${rest%% *}";; ERROR:) echo "$$word $$rest";; esac; done >&2
 	@if [ -e $@.failed ]; then rm $@.failed; echo 'error: pip could not install requirements-dev.txt.' \
 	  'Is there a network, and a package index? Installing needs them; run make again when they are there.' >&2; exit 1; fi

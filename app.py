@@ -120,6 +120,14 @@ def queue_notifications(event: DynamoDBEvent) -> None:
     notifications.queue_notifications(services(), event.to_dict())
 
 
+@app.on_dynamodb_record(stream_arn="ledger", name="watch-ledger")
+def watch_ledger(event: DynamoDBEvent) -> None:
+    """Tell of every change of the ledger's items, and keep the heads of its users."""
+    from chalicelib.jobs.watching import watch_ledger
+
+    watch_ledger(services(), event.to_dict())
+
+
 @app.on_sqs_message(queue="notifications", name="send-notifications")
 def send_notifications(event: SQSEvent) -> Json:
     """Send the mails that the messages ask for, each of them once."""

@@ -43,6 +43,9 @@ PRICES = {
     "CloudWatch dashboard": Decimal("3.00"),
     "Secrets Manager secret": Decimal("0.40"),
     "KMS key": Decimal("1.00"),
+    "S3 write": Decimal("0.005") / 1000,
+    "S3 read": Decimal("0.0004") / 1000,
+    "S3 storage": Decimal("0.023"),
 }
 """US dollars a unit (a GB is a GB-month, or a GB taken in), us-east-1, read on 2026-11-23."""
 
@@ -55,6 +58,7 @@ SOURCES = {
     "CloudWatch": "https://aws.amazon.com/cloudwatch/pricing/",
     "Secrets Manager": "https://aws.amazon.com/secrets-manager/pricing/",
     "KMS": "https://aws.amazon.com/kms/pricing/",
+    "S3": "https://aws.amazon.com/s3/pricing/",
 }
 
 SWEEPS = 11
@@ -65,6 +69,19 @@ ENTRY_BYTES = 900
 
 MARKER_BYTES = 300
 """The marker of an operation on request."""
+
+HEAD_BYTES = 45
+"""An anchor in a digest, compressed: of its 105 characters most are random digits of 4 bits. A test
+holds it below."""
+
+RECORDS_A_BATCH = 3_000
+"""As many entries as the stream hands over at once when there are many: 6 MB of them."""
+
+BATCH_WINDOWS = 4 * 30 * 24 * 12
+"""A month of batches when there are few, one every 5 minutes, from a stream of four shards."""
+
+DAYS_ANCHORED = 365
+"""How many days' digests there are: `AnchorDays`."""
 
 POLLING_REQUESTS = 5 * 3 * 60 * 24 * 30
 """A month of long polls of an idle queue: Lambda keeps five under way, of 20 seconds each."""
@@ -93,7 +110,7 @@ class Size(StrEnum):
     SMALL = "small"
 
 
-ALARMS = {Size.FULL: 71, Size.SMALL: 23}
+ALARMS = {Size.FULL: 75, Size.SMALL: 24}
 METRICS = {Size.FULL: tuple(Metric), Size.SMALL: tuple(map(Metric, metrics_of_small()))}
 DASHBOARDS = {Size.FULL: 1, Size.SMALL: 0}
 
@@ -200,10 +217,11 @@ def lines(scenario: Scenario) -> Iterator[Line]:
         "SQS request",
     )
     streamed = users * entries / 100
-    invocations = users * calls * Decimal("1.5") + swept + told + streamed
+    batches = min(users * entries, BATCH_WINDOWS + users * entries / RECORDS_A_BATCH)
+    invocations = users * calls * Decimal("1.5") + swept + told + streamed + batches
     yield Line(
         "invocations",
-        f"{calls} × 1.5 with authorizer + sweeps + mails / 10 + entries / 100",
+        f"{calls} × 1.5 with authorizer + sweeps + mails / 10 + entries / 100 + batches",
         invocations,
         "Lambda request",
     )
@@ -223,6 +241,25 @@ def lines(scenario: Scenario) -> Iterator[Line]:
         "duration of mails (estimate)",
         f"{mails} × 30 ms × 0.5 GB",
         users * mails * Decimal("0.030") * Decimal("0.5"),
+        "Lambda GB-second",
+    )
+    yield Line(
+        "anchors: written",
+        f"{BATCH_WINDOWS:,} batches + entries / {RECORDS_A_BATCH:,} + 30 digests",
+        batches + 30,
+        "S3 write",
+    )
+    yield Line("anchors: read", "each batch + 2 × 30 digests", batches + 60, "S3 read")
+    yield Line(
+        "anchors kept",
+        f"{DAYS_ANCHORED} digests × {HEAD_BYTES} B",
+        users * DAYS_ANCHORED * HEAD_BYTES / 1024**3,
+        "S3 storage",
+    )
+    yield Line(
+        "duration of anchoring (estimate)",
+        "batches × 100 ms × 0.5 GB + 30 × 2 × 10 µs × 1 GB",
+        batches * Decimal("0.05") + users * 60 * Decimal("0.00001"),
         "Lambda GB-second",
     )
     yield Line("requests", f"{calls}", users * calls, "API Gateway request")

@@ -36,6 +36,7 @@ from chalicelib.messages import USERS_A_MESSAGE, EntryPosted, UsersMessage
 from chalicelib.queues import chunks
 from chalicelib.services import Services
 from infra import local, mails, stacks
+from infra.guard import GuardedHandler
 
 START = datetime(2026, 9, 30, 22, 0, tzinfo=UTC)  # October begins in Paris
 RELAYED = ("DYNAMODB", "SQS", "SESV2", "SECRETS_MANAGER")
@@ -72,8 +73,8 @@ class Relay:
             return answer.status, dict(answer.getheaders()), answer.read()
 
 
-def _handler(relay: Relay) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
+def _handler(relay: Relay) -> type[GuardedHandler]:
+    class Handler(GuardedHandler, BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:

@@ -40,7 +40,7 @@ def environment() -> Path:
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(directory)], check=True)
         subprocess.run(
             [
-                *(str(python), "-m", "pip", "install", "-q"),
+                *(str(python), "-m", "pip", "install", "-q", "--only-binary", ":all:"),
                 *("--require-hashes", "-r", str(requirements)),
             ],
             check=True,

@@ -65,7 +65,10 @@ class Metric(StrEnum):
     LEDGERS_VERIFIED = "LedgersVerified"
     """Ledgers that an audit walked."""
     LEDGERS_CORRUPT = "LedgersCorrupt"
-    """Of those, the ones with a line that is wrong."""
+    """Of those, the ones with a line that is wrong; also what the stream's reader or a digest of
+    anchors shows to be wrong."""
+    LEDGER_ITEMS_CHANGED = "LedgerItemsChanged"
+    """Items of the ledger that somebody changed or removed: no function of ours does."""
 
     UNEXPECTED_FAILURES = "UnexpectedFailures"
     """What should not happen: an item that cannot be read, or a bug of ours. Of one user or record,

@@ -8,21 +8,26 @@ from botocore.config import Config
 from chalicelib.settings import Settings
 
 
+def s3_client(settings: Settings) -> Any:
+    """A client of S3."""
+    return botocore.session.get_session().create_client(
+        "s3",
+        region_name=settings.region,
+        config=Config(
+            connect_timeout=2,
+            read_timeout=10,
+            retries={"mode": "standard", "total_max_attempts": 4},
+            s3={"addressing_style": "path" if settings.is_local else "virtual"},
+        ),
+    )
+
+
 class Reports:
     """Reports by key."""
 
     def __init__(self, settings: Settings, client: Any = None) -> None:
         self.bucket = settings.reports_bucket
-        self._client: Any = client or botocore.session.get_session().create_client(
-            "s3",
-            region_name=settings.region,
-            config=Config(
-                connect_timeout=2,
-                read_timeout=10,
-                retries={"mode": "standard", "total_max_attempts": 4},
-                s3={"addressing_style": "path" if settings.is_local else "virtual"},
-            ),
-        )
+        self._client: Any = client or s3_client(settings)
 
     def put(self, key: str, text: str, content_type: str = "application/json") -> None:
         """Writes a report, or writes it again."""

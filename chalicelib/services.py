@@ -15,6 +15,7 @@ from chalicelib.settings import Settings, settings
 if TYPE_CHECKING:
     from pynamodb.connection import Connection
 
+    from chalicelib.anchors import Anchors
     from chalicelib.mails.links import UnsubscribeLinks
     from chalicelib.mails.sending import Mailer
     from chalicelib.queues import Queues
@@ -102,6 +103,13 @@ class Services:
         from chalicelib.reports import Reports
 
         return Reports(self.settings)
+
+    @cached_property
+    def anchors(self) -> "Anchors":
+        """The anchors bucket."""
+        from chalicelib.anchors import Anchors
+
+        return Anchors(self.settings)
 
     @cached_property
     def mail_records(self) -> "MailRecords":

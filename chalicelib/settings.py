@@ -30,6 +30,7 @@ class Settings:
     notifications_queue_url: str = ""
     checks_queue_url: str = ""
     reports_bucket: str = ""
+    anchors_bucket: str = ""
     mails_table: str = ""
     edits_table: str = ""
     mail_from: str = ""
@@ -70,6 +71,7 @@ class Settings:
             notifications_queue_url=environment.get("NOTIFICATIONS_QUEUE_URL", ""),
             checks_queue_url=environment.get("CHECKS_QUEUE_URL", ""),
             reports_bucket=environment.get("REPORTS_BUCKET", ""),
+            anchors_bucket=environment.get("ANCHORS_BUCKET", ""),
             mails_table=environment.get("MAILS_TABLE", ""),
             edits_table=environment.get("EDITS_TABLE", ""),
             mail_from=environment.get("MAIL_FROM", ""),
@@ -97,6 +99,7 @@ class TokenSettings:
     scopes the names that the issuer has for them; the name ``*`` stands for every valid token.
     Each claim can be a dotted path, such as ``app_metadata.user_id``. ``is_local``: the stage is on
     this machine, where keys come without https and an answer says why a token is refused.
+    ``lane_keys`` is what the API keys of the callers' lanes begin with.
     """
 
     issuer: str
@@ -107,6 +110,7 @@ class TokenSettings:
     scope_claims: tuple[str, ...]
     scope_names: Mapping[str, frozenset[str]]
     is_local: bool
+    lane_keys: str
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> "TokenSettings":
@@ -123,6 +127,7 @@ class TokenSettings:
             scope_claims=_words(environment.get("TOKEN_SCOPE_CLAIMS") or "scope,scp"),
             scope_names=_scope_names(environment.get("TOKEN_SCOPE_NAMES", "")),
             is_local=environment["STAGE"] == LOCAL_STAGE,
+            lane_keys=environment.get("LANE_KEYS", ""),
         )
         for name, url in (("TOKEN_ISSUER", found.issuer), ("TOKEN_JWKS_URL", found.jwks_url)):
             if url and not found.may_fetch(url):

@@ -24,6 +24,7 @@ COMMANDS = {
     "token-check": ("infra.token_check", "why a stage accepts or refuses a token"),
     "clock": ("infra.clock", "move the running stack's clock"),
     "deploy": ("infra.deploy", "deploy to AWS"),
+    "package": ("infra.build", "package a stage, to be deployed from elsewhere"),
     "deploy-policy": ("infra.deploy_policy", "the rights that deploying a stage takes, for IAM"),
     "import": ("infra.import_subscriptions", "import subscriptions from a CSV file"),
     "balances": ("infra.import_balances", "import credits that users have elsewhere"),

@@ -233,6 +233,8 @@ SYMPTOMS = (
         Statistic.SUM,
         PerStage(dev=10, prod=3),
         seconds=900,
+        # What the audit cannot do is a reason to look at once: it may be what it is there to find.
+        parts_with_own_threshold={"audit-ledgers": PerStage(dev=1, prod=1)},
     ),
     Symptom(
         "function-throttles",
@@ -396,6 +398,16 @@ SYMPTOMS = (
         "UnexpectedFailures",
         Statistic.SUM,
         PerStage(dev=1, prod=1),
+    ),
+    Symptom(
+        "ledger-changed",
+        "Somebody changed or removed items of the ledger: a person's erasure, or tampering.",
+        _whole_service,
+        NAMESPACE,
+        "LedgerItemsChanged",
+        Statistic.SUM,
+        PerStage(dev=1, prod=1),
+        in_small=True,
     ),
     # Of what is over SES's rate, which is normal, nothing is counted. Some addresses fail always.
     Symptom(

@@ -274,6 +274,7 @@ def _audit() -> Json:
             _ours("LedgersVerified", "verified", GREEN),
             _ours("LedgersCorrupt", "corrupt", RED),
             _ours("UnexpectedFailures", "unexpected failures", RED),
+            _ours("LedgerItemsChanged", "items changed", ORANGE),
         ],
     )
 

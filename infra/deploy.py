@@ -32,7 +32,7 @@ import yaml
 from botocore.exceptions import ClientError
 
 from chalicelib.domain.plans import PlanCatalogue
-from infra import alarms, arguments, packaging, plan_changes, retained
+from infra import alarms, arguments, build, caller_limits, packaging, plan_changes, retained
 from infra.doctor import before
 from infra.doctor.site import Site
 from infra.session import AwsError, UnreachableError, open_session, told
@@ -139,6 +139,7 @@ class Deployment:
     functions: dict[str, str]
     tables: dict[str, str]
     queues: dict[str, str]
+    buckets: dict[str, str]
     outputs: dict[str, str] = field(repr=False)
 
 
@@ -316,6 +317,11 @@ def deploy(
             say(f"Uploading the Lambda archive ({size:.1f} MB) ...")
             artifacts = _artifacts(client("s3"), account=account, region=region)
             template = package.template_for(artifacts.upload_archive(package))
+        if parameters.get(caller_limits.PARAMETER) == "on":
+            if caller_limits.are_ready(stack.resources()):
+                caller_limits.require(template)
+            else:
+                say(caller_limits.NOT_YET)
         if not stack.make_way(confirm):
             found = retained.leftovers(template, stage, client, account=account, region=region)
             stack.take_over(stage, found, confirm)
@@ -354,6 +360,7 @@ def describe(stage: str, client: ClientFactory, *, changed: bool = False) -> Dep
         functions=_with_suffix(outputs, "FunctionName"),
         tables=_with_suffix(outputs, "TableName"),
         queues=_with_suffix(outputs, "QueueUrl"),
+        buckets=_with_suffix(outputs, "BucketName"),
         outputs=outputs,
     )
 
@@ -893,7 +900,24 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--ignore-findings", action="store_true", help="deploy where the doctor says that it fails"
     )
-    return parser.parse_args()
+    parser.add_argument("--package", type=Path, help="deploy what `make package` put into a folder")
+    parser.add_argument("--digest", help="what `make package` printed: no other is deployed")
+    given = parser.parse_args()
+    if (given.package is None) != (given.digest is None):
+        parser.error("--package and --digest (make: PACKAGE, DIGEST) go together")
+    return given
+
+
+def _package_of(given: argparse.Namespace, region: str) -> PackageMaker:
+    """What makes the package: packaging this tree, unless one is given that was made elsewhere."""
+    if given.package is None:
+        return packaging.package
+    package = build.load(given.package, given.digest, given.stage, region)
+
+    def made(_stage: str, _output: Path, /, *, region: str) -> packaging.Package:  # noqa: ARG001
+        return package
+
+    return made
 
 
 def _ask() -> bool:
@@ -916,6 +940,7 @@ def main() -> int:
         parameters = parameters_of(given.stage)
         aws = open_session(given.region)
         _say(f"Stage {given.stage} in {aws}")
+        make_package = _package_of(given, aws.region.name)
         before.look(
             Site.of(given.stage, stack_name(given.stage), parameters, aws),
             is_heeded=not given.ignore_findings,
@@ -928,6 +953,7 @@ def main() -> int:
             say=_say,
             say_detail=_say,
             confirm=agree if given.yes else _ask,
+            make_package=make_package,
         )
     except (AwsError, packaging.PackagingError) as error:
         print(f"error: {error}", file=sys.stderr)

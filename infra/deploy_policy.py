@@ -47,6 +47,11 @@ quotas"); a role takes ten of them."""
 
 HANDLERS = ("create", "read", "update", "delete")
 
+_BUCKETS = (
+    "s3:::{stack}-anchors-{account}-{region}",
+    "s3:::{stack}-reports-{account}-{region}",
+)
+
 OWN_CALLS: Sequence[tuple[tuple[str, ...], tuple[str, ...]]] = (
     (
         ("cloudformation:{region}:{account}:stack/{stack}/*",),
@@ -93,7 +98,7 @@ OWN_CALLS: Sequence[tuple[tuple[str, ...], tuple[str, ...]]] = (
             "dynamodb:DescribeTimeToLive",
         ),
     ),
-    (("s3:::{stack}-reports-{account}-{region}",), ("s3:ListBucket",)),
+    (_BUCKETS, ("s3:ListBucket",)),
     (
         ("secretsmanager:{region}:{account}:secret:{stack}-*",),
         ("secretsmanager:DescribeSecret",),
@@ -101,6 +106,7 @@ OWN_CALLS: Sequence[tuple[tuple[str, ...], tuple[str, ...]]] = (
     # What the doctor looks at before a deployment (infra/doctor/): the account, and taken names.
     # Out of the code of a function that runs the plans are read, too.
     (("*",), ("lambda:GetAccountSettings", "logs:DescribeLogGroups", "ses:GetAccount")),
+    (("apigateway:{region}::/account",), ("apigateway:GET",)),
     (("events:{region}:{account}:rule/{stack}-*",), ("events:DescribeRule",)),
     (("lambda:{region}:{account}:function:{stack}-*",), ("lambda:GetFunction",)),
     (
@@ -117,6 +123,7 @@ _APIS = tuple(f"apigateway:{{region}}::/{part}" for part in ("restapis*", "usage
 _ROLES = ("iam::{account}:role/{stack}-*",)
 
 ARNS: Mapping[str, tuple[str, ...]] = {
+    "AWS::ApiGateway::ApiKey": ("apigateway:{region}::/apikeys*", "apigateway:{region}::/tags/*"),
     "AWS::ApiGateway::BasePathMapping": ("apigateway:{region}::/domainnames/{api_domain}*",),
     "AWS::ApiGateway::Deployment": _APIS,
     "AWS::ApiGateway::DomainName": (
@@ -127,6 +134,7 @@ ARNS: Mapping[str, tuple[str, ...]] = {
     "AWS::ApiGateway::RestApi": _APIS,
     "AWS::ApiGateway::Stage": _APIS,
     "AWS::ApiGateway::UsagePlan": _APIS,
+    "AWS::ApiGateway::UsagePlanKey": _APIS,
     "AWS::CloudWatch::Alarm": ("cloudwatch:{region}:{account}:alarm:{stack}-*",),
     "AWS::CloudWatch::Dashboard": ("cloudwatch::{account}:dashboard/{stack}",),
     "AWS::DynamoDB::Table": ("dynamodb:{region}:{account}:table/{stack}-*",),
@@ -137,9 +145,13 @@ ARNS: Mapping[str, tuple[str, ...]] = {
     "AWS::Lambda::EventSourceMapping": ("lambda:{region}:{account}:event-source-mapping:*",),
     "AWS::Lambda::Function": ("lambda:{region}:{account}:function:{stack}-*",),
     "AWS::Lambda::Permission": ("lambda:{region}:{account}:function:{stack}-*",),
-    "AWS::Logs::LogGroup": ("logs:{region}:{account}:log-group:/aws/lambda/{stack}-*",),
+    "AWS::Logs::LogGroup": (
+        "logs:{region}:{account}:log-group:/aws/lambda/{stack}-*",
+        "logs:{region}:{account}:log-group:/aws/apigateway/{stack}*",
+    ),
     "AWS::Route53::RecordSet": ("route53:::hostedzone/{hosted_zone}",),
-    "AWS::S3::Bucket": ("s3:::{stack}-reports-{account}-{region}",),
+    "AWS::S3::Bucket": _BUCKETS,
+    "AWS::S3::BucketPolicy": _BUCKETS,
     "AWS::SES::ConfigurationSet": ("ses:{region}:{account}:configuration-set/{stack}",),
     "AWS::SES::ConfigurationSetEventDestination": (
         "ses:{region}:{account}:configuration-set/{stack}",
@@ -149,7 +161,12 @@ ARNS: Mapping[str, tuple[str, ...]] = {
     "AWS::SNS::Topic": ("sns:{region}:{account}:{stack}-*",),
     "AWS::SNS::TopicPolicy": ("sns:{region}:{account}:{stack}-*",),
     "AWS::SQS::Queue": ("sqs:{region}:{account}:{stack}-*",),
+    "AWS::SQS::QueuePolicy": ("sqs:{region}:{account}:{stack}-*",),
     "AWS::SecretsManager::Secret": ("secretsmanager:{region}:{account}:secret:{stack}-*",),
+    "AWS::WAFv2::WebACLAssociation": (
+        "apigateway:{region}::/restapis/*/stages/*",
+        "{web_acl}",
+    ),
 }
 """Which resources of a type a stage has. Ids of APIs, keys and mappings nobody knows beforehand."""
 
@@ -277,6 +294,13 @@ ONLY_WITH: Mapping[str, Mapping[str | None, str]] = {
         "DeliveryStatusLogging": "iam:GetRole iam:PassRole",
         "Subscription": "sns:Subscribe sns:Unsubscribe",
     },
+    # What else than a stage of API Gateway can have a web ACL.
+    "AWS::WAFv2::WebACLAssociation": {
+        None: (
+            "amplify:* apprunner:* appsync:* bedrock-agentcore:* cognito-idp:* ec2:* "
+            "elasticloadbalancing:*"
+        ),
+    },
     "AWS::SecretsManager::Secret": {
         "ReplicaRegions": "secretsmanager:ReplicateSecretToRegions secretsmanager:RemoveRegions*",
     },
@@ -303,6 +327,7 @@ class Names:
     mail_domain: str
     api_domain: str
     hosted_zone: str
+    web_acl: str
 
     def arns(self, patterns: Iterable[str]) -> tuple[str, ...]:
         """ARNs by their patterns, less those that name something the stage does not have."""
@@ -469,6 +494,7 @@ def names_of(stage: str, account: str, region: str, parameters: Mapping[str, str
         mail_domain=given["MailDomain"],
         api_domain=given["ApiDomain"],
         hosted_zone=given["ApiHostedZoneId"],
+        web_acl=":".join(given["WebAclArn"].split(":")[2:]),
     )
 
 
@@ -484,8 +510,13 @@ EXAMPLE = {
     "MailDomain": "example.com",
     "ApiDomain": "credits.example.com",
     "ApiHostedZoneId": "Z0123456789EXAMPLE",
+    "WebAclArn": (
+        "arn:aws:wafv2:eu-west-1:123456789012:regional/webacl/credits/"
+        "11111111-2222-3333-4444-555555555555"
+    ),
 }
-"""The parameters of the stage whose policies docs/deploying.md shows: one with a domain name."""
+"""The parameters of the stage whose policies docs/deploying.md shows: one with a domain name and a
+web ACL."""
 
 
 def text_of(made: Mapping[str, Json]) -> str:

@@ -20,6 +20,10 @@ Json = dict[str, Any]
 _VIA: Mapping[str, Any] = {"aws:calledvia": ["cloudformation.amazonaws.com"]}
 
 _PLACES = {
+    "ApiGateway::ApiKey": (
+        "apigateway:{region}::/apikeys",
+        "apigateway:{region}::/apikeys/{id}",
+    ),
     "ApiGateway::BasePathMapping": (
         "apigateway:{region}::/domainnames/{DomainName}/basepathmappings",
     ),
@@ -37,6 +41,7 @@ _PLACES = {
         "apigateway:{region}::/usageplans",
         "apigateway:{region}::/usageplans/{id}",
     ),
+    "ApiGateway::UsagePlanKey": ("apigateway:{region}::/usageplans/{UsagePlanId}/keys",),
     "CloudWatch::Alarm": ("cloudwatch:{region}:{account}:alarm:{AlarmName}",),
     "CloudWatch::Dashboard": ("cloudwatch::{account}:dashboard/{DashboardName}",),
     "DynamoDB::Table": ("dynamodb:{region}:{account}:table/{TableName}",),
@@ -50,6 +55,7 @@ _PLACES = {
     "Logs::LogGroup": ("logs:{region}:{account}:log-group:{LogGroupName}",),
     "Route53::RecordSet": ("route53:::hostedzone/{HostedZoneId}",),
     "S3::Bucket": ("s3:::{BucketName}",),
+    "S3::BucketPolicy": ("s3:::{Bucket}",),
     "SES::ConfigurationSet": ("ses:{region}:{account}:configuration-set/{Name}",),
     "SES::ConfigurationSetEventDestination": (
         "ses:{region}:{account}:configuration-set/{ConfigurationSetName}",
@@ -59,6 +65,7 @@ _PLACES = {
     "SNS::Topic": ("sns:{region}:{account}:{TopicName}",),
     "SNS::TopicPolicy": ("{Topics[0]}",),
     "SQS::Queue": ("sqs:{region}:{account}:{QueueName}",),
+    "SQS::QueuePolicy": ("sqs:{region}:{account}:{QueueName}",),
     "SecretsManager::Secret": ("secretsmanager:{region}:{account}:secret:{Name}-AbCdEf",),
 }
 """What the calls for a resource are about, by its properties: ARNs, most without their beginning
@@ -72,6 +79,7 @@ def make_strict() -> None:
     _ask_for_a_certificate_of_the_region()
     _name_rules_without_the_default_bus()
     _keep_protected_tables()
+    _lock_what_a_bucket_is_to_lock()
     _refuse_taken_names()
     _rest_names_of_queues()
     _keep_what_a_rollback_cannot_delete()
@@ -211,6 +219,8 @@ def _resources(
     values = _Values(properties, id=physical_id, region=region, account=account)
     if "FunctionName" in properties:
         values["FunctionName"] = _function(properties)
+    if "Queues" in properties:
+        values["QueueName"] = str(properties["Queues"][0]).rpartition("/")[2]
     places = [pattern.format_map(values) for pattern in _PLACES[kind.removeprefix("AWS::")]]
     return [place if place.startswith("arn:") else f"arn:aws:{place}" for place in places]
 
@@ -310,6 +320,37 @@ def _keep_protected_tables() -> None:
         known(name, properties)
 
     table_type["delete"] = delete
+
+
+def _lock_what_a_bucket_is_to_lock() -> None:
+    """Has CloudFormation give a bucket the Object Lock of its template, with its default retention.
+
+    CloudFormation Template Reference, AWS::S3::Bucket ObjectLockConfiguration:
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-properties-s3-bucket-objectlockconfiguration.html
+    ministack locks objects itself, but its CloudFormation does not tell it to.
+    """
+    from ministack.services import s3
+    from ministack.services.cloudformation import provisioners
+
+    bucket_type = provisioners._RESOURCE_HANDLERS["AWS::S3::Bucket"]  # noqa: SLF001
+    create, update = bucket_type["create"], bucket_type["update"]
+
+    def locked(made: Any, properties: Json) -> Any:
+        if properties.get("ObjectLockEnabled"):
+            rule = properties.get("ObjectLockConfiguration", {}).get("Rule", {})
+            retention = rule.get("DefaultRetention", {})
+            if "Days" in retention:
+                retention = {**retention, "Days": int(retention["Days"])}
+            lock = {"enabled": True, "default_retention": retention or None}
+            s3._bucket_object_lock[made[0]] = lock  # noqa: SLF001
+        return made
+
+    bucket_type["create"] = lambda logical_id, properties, stack: locked(
+        create(logical_id, properties, stack), properties
+    )
+    bucket_type["update"] = lambda name, before, after, stack: locked(
+        update(name, before, after, stack), after
+    )
 
 
 def _refuse_taken_names() -> None:

@@ -21,7 +21,7 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
@@ -64,9 +64,11 @@ class Emulator(NamedTuple):
 
 
 @contextmanager
-def emulator() -> Iterator[Emulator]:
+def emulator(pages: Collection[str] = ()) -> Iterator[Emulator]:
     """Run an emulator with nothing in it.
 
+    ``pages`` are the origins of web pages that may call the APIs in it; nobody else's may ask
+    anything (`infra/guard.py`).
     All its files are in a directory of its own, which is removed at the end; only the log is kept,
     as `LOG_FILE`. Raises `EmulatorError`.
     """
@@ -77,7 +79,7 @@ def emulator() -> Iterator[Emulator]:
     clock_file.write_text("0")
     try:
         for attempt in range(1, _ATTEMPTS + 1):
-            process, url = _start(temporary, log, clock_file)
+            process, url = _start(temporary, log, clock_file, pages)
             try:
                 _wait_until_healthy(process, url, log)
             except _PortTaken:
@@ -99,16 +101,21 @@ def emulator() -> Iterator[Emulator]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def is_healthy(url: str) -> bool:
-    """Whether an emulator answers at `url`."""
-    try:
-        with urllib.request.urlopen(f"{url}/_ministack/health", timeout=5):  # noqa: S310 - ours
-            return True
-    except OSError:  # the parent of URLError, ConnectionError and TimeoutError
-        return False
+def is_healthy(url: str, tries: int = 1) -> bool:
+    """Whether an emulator answers at `url`; `tries` is how often it may be too slow to answer."""
+    for _ in range(tries):
+        try:
+            with urllib.request.urlopen(f"{url}/_ministack/health", timeout=5):  # noqa: S310 - ours
+                return True
+        except OSError as error:  # the parent of URLError, ConnectionError and TimeoutError
+            if isinstance(getattr(error, "reason", error), ConnectionRefusedError):
+                return False  # nobody is there, who could be slow
+    return False
 
 
-def _start(temporary: Path, log: Path, clock_file: Path) -> tuple[subprocess.Popen[bytes], str]:
+def _start(
+    temporary: Path, log: Path, clock_file: Path, pages: Collection[str]
+) -> tuple[subprocess.Popen[bytes], str]:
     port = _free_port()
     # The caller's own AWS settings must not leak into the emulator, nor from it into the functions:
     # they name real accounts. PYTHONPATH would let the functions import what the archive does not
@@ -121,6 +128,7 @@ def _start(temporary: Path, log: Path, clock_file: Path) -> tuple[subprocess.Pop
     environment |= {
         "BIND_HOST": "127.0.0.1",
         "GATEWAY_PORT": str(port),
+        "ALLOWED_PAGES": ",".join(pages),
         "AUTH": "true",
         "MINISTACK_REGION": REGION,
         "AWS_DEFAULT_REGION": REGION,
@@ -247,6 +255,54 @@ def _tell_what_authorizers_say() -> None:
     api_gateway._cache_authorizer_result = kept  # noqa: SLF001
     api_gateway._evaluate_policy = evaluated  # noqa: SLF001
     api_gateway._gateway_error_response = responded  # noqa: SLF001
+
+
+def _take_keys_from_authorizers() -> None:
+    """Has an API whose source of keys is the authorizer take them from there, as AWS does.
+
+    A method that needs a key is then limited by the plan of the key that the authorizer named
+    (`usageIdentifierKey`), and refuses a request of which it named none, or one without a plan.
+    What a request says in `x-api-key` counts for nothing. ministack knows that header alone.
+    https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-api-key-source.html
+    """
+    from ministack.services import apigateway_v1 as api_gateway
+
+    import_api = api_gateway._import_rest_api  # noqa: SLF001 - it has no other door
+    invoke = api_gateway._invoke_authorizer_lambda  # noqa: SLF001
+    evaluate = api_gateway._evaluate_policy  # noqa: SLF001
+    check = api_gateway._check_api_key  # noqa: SLF001
+    named: ContextVar[str] = ContextVar("named")
+
+    def imported(definition: dict[str, Any], *more: Any) -> Any:
+        api_id = import_api(definition, *more)
+        source = definition.get("x-amazon-apigateway-api-key-source", "HEADER")
+        api_gateway._rest_apis[api_id]["apiKeySource"] = source  # noqa: SLF001
+        return api_id
+
+    async def invoked(*of: Any) -> Any:
+        result = await invoke(*of)
+        answer = (result or {}).get("body")
+        if isinstance(answer, str | bytes):
+            answer = json.loads(answer)
+        if isinstance(answer, dict) and isinstance(answer.get("policyDocument"), dict):
+            # Beside the statements: it is kept with them, and they alone are evaluated.
+            answer["policyDocument"]["key"] = answer.get("usageIdentifierKey") or ""
+            result["body"] = answer
+        return result
+
+    def evaluated(policy: dict[str, Any], method_arn: str) -> Any:
+        named.set(policy.get("key", ""))
+        return evaluate(policy, method_arn)
+
+    def checked(method: Any, api_id: str, stage: str, headers: dict[str, str]) -> Any:
+        if api_gateway._rest_apis[api_id].get("apiKeySource") == "AUTHORIZER":  # noqa: SLF001
+            headers = {"x-api-key": named.get("")}
+        return check(method, api_id, stage, headers)
+
+    api_gateway._import_rest_api = imported  # noqa: SLF001
+    api_gateway._invoke_authorizer_lambda = invoked  # noqa: SLF001
+    api_gateway._evaluate_policy = evaluated  # noqa: SLF001
+    api_gateway._check_api_key = checked  # noqa: SLF001
 
 
 def _guard_the_accounts_settings() -> None:
@@ -441,20 +497,46 @@ def _count_hops() -> None:
     function["update"] = obeying(function["update"], 2)
 
 
+def _as_over_tls(app: Callable[..., Any]) -> Callable[..., Any]:
+    """Has every request count as one over TLS, but those that say `X-Forwarded-Proto: http`.
+
+    Policies refuse the others (infra/tls.py), and to ministack all are such: it listens without a
+    certificate, on loopback. What services do for others goes over TLS on AWS.
+    """
+    from ministack.core import iam_evaluator
+
+    origin = ContextVar("origin", default=("127.0.0.1", True))
+    iam_evaluator._request_origin = origin  # noqa: SLF001 - it has no other door
+
+    async def over_tls(scope: Any, receive: Any, send: Any) -> None:
+        headers = scope.get("headers", [])
+        if scope["type"] == "http" and not any(name == b"x-forwarded-proto" for name, _ in headers):
+            scope = {**scope, "headers": [*headers, (b"x-forwarded-proto", b"https")]}
+        await app(scope, receive, send)
+
+    return over_tls
+
+
 _OF_AUTHORIZER = re.compile(rb"\$context\.authorizer\.(\w+)")
 
 
 def _main() -> None:
     threading.Thread(target=_die_with_starter, daemon=True, name="die-with-starter").start()
     # Not at the top of the file: only the emulator's own process needs (and waits for) this import.
-    from ministack.app import main
+    from ministack import app as ministack
 
     _authorize_batches()
     _tell_what_authorizers_say()
+    _take_keys_from_authorizers()
     # This program runs without the checkout on its path.
     sys.path.insert(0, str(WORKSPACE.parent))
-    from infra import emulated_deployments, emulated_statements
+    from infra import emulated_deployments, emulated_statements, guard
 
+    ministack.app = guard.guarded(
+        _as_over_tls(ministack.app),
+        int(os.environ["GATEWAY_PORT"]),
+        os.environ["ALLOWED_PAGES"].split(","),
+    )
     emulated_deployments.make_strict()
     emulated_statements.make_strict()
     _guard_the_accounts_settings()
@@ -464,7 +546,7 @@ def _main() -> None:
     _count_hops()
     # ministack reads the command line, of which this program's has nothing for it.
     sys.argv[1:] = []
-    main()
+    ministack.main()
 
 
 if __name__ == "__main__":

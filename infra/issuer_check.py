@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
-from chalicelib.api.issuer_keys import FETCH_FAULTS, Json, usable_keys
+from chalicelib.api.authorizer import TokenChecker
+from chalicelib.api.issuer_keys import FETCH_FAULTS, IssuerKeys, Json, usable_keys
+from chalicelib.api.principal import Scope
 from chalicelib.domain.fields import shown
 from chalicelib.settings import TokenSettings
 
@@ -42,3 +46,36 @@ def look(settings: TokenSettings, fetch: Fetch) -> Keys:
     named = ", ".join(f"{shown(key.id)} for {' or '.join(key.algorithms)}" for key in keys.keys)
     left_out = "".join(f"; {shown(name)} is left out: {why}" for name, why in keys.left_out)
     return Keys(document, f"the issuer has {named}{left_out}")
+
+
+# --- Who gives the scopes -------------------------------------------------------------------------
+
+ASKED_FOR = ("scope", "scp")
+"""The claims that hold what a client asked for, as far as its issuer lets it (RFC 8693, 4.2; Okta
+and Entra ID say `scp`)."""
+
+PRIVILEGED = frozenset({Scope.BACKEND, Scope.ADMIN})
+"""What nobody may have for the asking."""
+
+GENEROUS = ("auth0.com", "okta.com", "oktapreview.com", "login.microsoftonline.com")
+"""The hosts of issuers that give a scope to whoever asks, unless somebody has told them not to:
+docs/deploying.md says of each how."""
+
+
+def asked_for(settings: TokenSettings, claims: Json) -> list[Scope]:
+    """Which of the privileged scopes of a token come from what its client asked for."""
+    claims_asked = tuple(name for name in settings.scope_claims if name in ASKED_FOR)
+    checker = TokenChecker(replace(settings, scope_claims=claims_asked), IssuerKeys(dict))
+    return [scope for scope in checker.scopes(claims) if scope in PRIVILEGED]
+
+
+def to_be_had(settings: TokenSettings) -> list[Scope]:
+    """Which of the privileged scopes a user may have, as far as the settings tell.
+
+    From a generous issuer that is what they ask for; from any, what `*` gives to everybody.
+    """
+    host = urlsplit(settings.issuer).hostname or ""
+    if not any(host == name or host.endswith(f".{name}") for name in GENEROUS):
+        return asked_for(settings, {})
+    wanted = [name for scope in Scope for name in settings.scope_names.get(scope, {scope.value})]
+    return asked_for(settings, dict.fromkeys(ASKED_FOR, wanted))

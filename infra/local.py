@@ -11,16 +11,17 @@ For programs: `with local_stack() as stack:` gives a `LocalStack` of one's own, 
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import os
 import signal
 import sys
 import time
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import botocore.session
 from botocore.config import Config
@@ -39,12 +40,28 @@ STATE_FILE = Path(os.environ.get("CREDITS_STATE_FILE", packaging.BUILD / "local.
 # As many connections as any of our programs has threads.
 _CONNECTIONS = 64
 
-# How often `stay` looks whether the emulator is still there, in seconds.
+# How often `stay` looks whether the emulator is still there, in seconds, and how often in a row it
+# may have no answer: a machine that is busy, or a debugger, stops an emulator for some seconds.
 _HEALTH_INTERVAL = 2.0
+_UNANSWERED = 5
+
+# How long whoever finds the lock taken waits for the name of its holder, in steps of 10 ms.
+_LOCK_STEPS = 100
 
 
 class NotRunningError(Exception):
     """There is no local stack to talk to."""
+
+
+class AlreadyRunningError(Exception):
+    """Another local stack is published where this one was to be; the message says which."""
+
+    def __init__(self, pid: int, address: str) -> None:
+        super().__init__(
+            f"A local stack is running already: process {pid}, whose console is {address}. Use "
+            f"that one, or end it first: Ctrl-C where it runs, or kill {pid}. To run another "
+            "beside it, name another file: CREDITS_STATE_FILE=build/second.json make up"
+        )
 
 
 @dataclass(frozen=True)
@@ -58,6 +75,7 @@ class LocalStack:
     functions: dict[str, str]
     tables: dict[str, str]
     queues: dict[str, str]
+    buckets: dict[str, str]
     mail_url: str
     issuer: str
     clock_file: str
@@ -95,36 +113,67 @@ def local_stack(
     *,
     say: deploy.Say = deploy.say_nothing,
     schedules: bool = True,
-    publish: bool = False,
+    publish_at: str | None = None,
     origins: Collection[str] = (),
     make_package: deploy.PackageMaker = packaging.package,
 ) -> Iterator[LocalStack]:
     """Start an emulator, deploy the stage `local` to it, and end it all when the block ends.
 
     `say` is told what is happening. Without `schedules` the ticks come only when they are invoked,
-    not from the clock. With `publish`, `running_stack()` finds this stack from other processes.
-    `origins` are those of more web pages that may call the API.
-    Raises `EmulatorError`, `PackagingError` or `AwsError`.
+    not from the clock. With `publish_at`, the address of its console, `running_stack()` finds this
+    stack from other processes, and no other is published beside it. `origins` are those of more web
+    pages that may call the API.
+    Raises `AlreadyRunningError`, `EmulatorError`, `PackagingError` or `AwsError`.
     """
     # What is wrong is told at once, not when the stack is up.
     packaging.catalogue()
-    if publish:
-        STATE_FILE.parent.mkdir(parents=True, exist_ok=True)
-    say("Starting the emulator ...")
-    with tokens.issuer() as issuer, emulator.emulator() as emulated:
-        stack = _deploy(emulated, parameters(issuer, origins=origins), say, make_package)
+    with ExitStack() as ending:
+        if publish_at:
+            ending.enter_context(alone(publish_at))
+        say("Starting the emulator ...")
+        issuer = ending.enter_context(tokens.issuer())
+        told = parameters(issuer, origins=origins)
+        pages = told["AllowedOrigins"].split(",")
+        emulated = ending.enter_context(emulator.emulator(pages))
+        stack = _deploy(emulated, told, say, make_package)
         if not schedules:
             _disable_schedules(stack)
-        if not publish:
-            yield stack
-            return
-        STATE_FILE.write_text(stack.to_json())
+        if publish_at:
+            STATE_FILE.write_text(stack.to_json())
+            ending.callback(STATE_FILE.unlink, missing_ok=True)
+        yield stack
+
+
+@contextmanager
+def alone(address: str) -> Iterator[None]:
+    """Has no other stack published meanwhile. Raises `AlreadyRunningError`.
+
+    The lock goes with the process that holds it, however that ends: what it leaves in the file is
+    in nobody's way.
+    """
+    STATE_FILE.parent.mkdir(parents=True, exist_ok=True)
+    with STATE_FILE.with_suffix(".lock").open("a+") as lock:
         try:
-            yield stack
-        finally:
-            # Unless a later stack has taken its place.
-            if STATE_FILE.exists() and STATE_FILE.read_text() == stack.to_json():
-                STATE_FILE.unlink()
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise AlreadyRunningError(*_holder(lock)) from error
+        lock.truncate(0)
+        lock.write(json.dumps([os.getpid(), address]))
+        lock.flush()
+        yield
+
+
+def _holder(lock: IO[str]) -> tuple[int, str]:
+    """The process that holds the lock, and the address of its console."""
+    for _ in range(_LOCK_STEPS):
+        lock.seek(0)
+        # What an earlier one left is there until the holder, who has it just now, writes.
+        with suppress(ValueError, TypeError, ProcessLookupError):
+            pid, address = json.loads(lock.read())
+            os.kill(pid, 0)
+            return pid, address
+        time.sleep(0.01)
+    raise NotRunningError(f"A local stack is starting or ending. Try again ({lock.name})")
 
 
 def parameters(issuer: str, stage: str = STAGE, origins: Collection[str] = ()) -> dict[str, str]:
@@ -169,6 +218,7 @@ def _deploy(
         functions=deployment.functions,
         tables=deployment.tables,
         queues=deployment.queues,
+        buckets=deployment.buckets,
         mail_url=f"{endpoint_url}/_ministack/ses/messages",
         issuer=parameters["TokenIssuer"],
         clock_file=str(emulated.clock_file),
@@ -190,19 +240,25 @@ def running_stack() -> LocalStack:
     if STATE_FILE.exists():
         with suppress(ValueError, TypeError):
             stack = LocalStack(**json.loads(STATE_FILE.read_text()))
-            if emulator.is_healthy(stack.endpoint_url):
+            if emulator.is_healthy(stack.endpoint_url, tries=3):
                 return stack
     raise NotRunningError("No local stack is running. Start one in another terminal: make up")
 
 
-def stay(stack: LocalStack) -> None:
+def stay(
+    stack: LocalStack,
+    is_healthy: Callable[[str], bool] = emulator.is_healthy,
+    pause: Callable[[float], None] = time.sleep,
+) -> None:
     """Return when the user presses Ctrl-C, or SIGTERM comes after `end_on_sigterm`.
 
-    Raises `EmulatorError` when the emulator is gone.
+    Raises `EmulatorError` when the emulator is gone: one that does not answer now and then is not.
     """
+    unanswered = 0
     try:
-        while emulator.is_healthy(stack.endpoint_url):
-            time.sleep(_HEALTH_INTERVAL)
+        while unanswered < _UNANSWERED:
+            pause(_HEALTH_INTERVAL)
+            unanswered = 0 if is_healthy(stack.endpoint_url) else unanswered + 1
     except KeyboardInterrupt:
         return
     raise emulator.EmulatorError(f"The emulator is gone. Its log is {emulator.LOG_FILE}")
@@ -241,14 +297,20 @@ def main(words: list[str] | None = None) -> int:
     try:
         with (
             server.console() as page,
-            local_stack(say=say, publish=True, origins=[page.url]) as stack,
+            local_stack(say=say, publish_at=page.url, origins=page.origins) as stack,
             page.showing(stack),
         ):
             print(stack.to_json(), flush=True)
             say(f"Ready. Its console is {page.url} and Ctrl-C ends it.")
             stay(stack)
             say("Ending ...")
-    except (emulator.EmulatorError, packaging.PackagingError, session.AwsError) as error:
+    except (
+        AlreadyRunningError,
+        NotRunningError,
+        emulator.EmulatorError,
+        packaging.PackagingError,
+        session.AwsError,
+    ) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

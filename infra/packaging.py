@@ -28,7 +28,7 @@ import yaml
 
 from chalicelib.domain.plans import CatalogueError, PlanCatalogue, parse_catalogue
 from chalicelib.settings import LOCAL_STAGE
-from infra import alarms, dashboard, gateway, tracing
+from infra import alarms, caller_limits, dashboard, gateway, tls, tracing
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build"
@@ -157,9 +157,11 @@ def package(stage: str, output: Path, *, region: str, root: Path = ROOT) -> Pack
     )
     template = yaml.safe_load((output / "sam.yaml").read_text())
     gateway.complete(template)
+    caller_limits.complete(template)
     alarms.complete(template)
     dashboard.complete(template)
     tracing.complete(template)
+    tls.complete(template)
     archive = output / "credits.zip"
     _make_reproducible(output / "deployment.zip", archive)
     return Package(template=template, archive=archive)

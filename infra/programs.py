@@ -29,7 +29,9 @@ def program(name: str) -> Path:
         venv.create(directory, with_pip=True, clear=True)
         pip = [str(directory / "bin" / "pip"), "--disable-pip-version-check", "install", "--quiet"]
         try:
-            subprocess.run([*pip, "--require-hashes", "-r", str(requirements)], check=True)
+            # Building a package would install what it is built with, which has no hash here.
+            only = ["--only-binary", ":all:", "--require-hashes"]
+            subprocess.run([*pip, *only, "-r", str(requirements)], check=True)
         except subprocess.CalledProcessError as error:
             raise ProgramError(
                 f"{name} could not be installed; pip says above why. Without a network: "

@@ -199,7 +199,12 @@ def _plain(keys: Collection[Mapping[str, str]]) -> set[tuple[str, str]]:
 
 
 def _bucket(client: ClientFactory, name: str, properties: Json, account: str) -> Found | None:
-    """A bucket. The update puts in place all that the template says of it: that can be repeated."""
+    """A bucket. The update puts in place all that the template says of it: that can be repeated.
+
+    Object Lock cannot be switched off again, so a bucket that is to have it has it (Amazon S3 User
+    Guide, "Object Lock considerations",
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock-managing.html).
+    """
     try:
         client("s3").head_bucket(Bucket=name, ExpectedBucketOwner=account)
     except ClientError as error:
@@ -211,7 +216,8 @@ def _bucket(client: ClientFactory, name: str, properties: Json, account: str) ->
                 "Ask for s3:ListBucket on it."
             ) from error
         raise
-    return {"BucketName": name}, {"BucketName": properties["BucketName"]}, ""
+    as_made = ("BucketName", "ObjectLockEnabled")
+    return {"BucketName": name}, {key: properties[key] for key in as_made if key in properties}, ""
 
 
 def _secret(client: ClientFactory, name: str, properties: Json, _account: str) -> Found | None:

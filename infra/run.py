@@ -109,7 +109,7 @@ def main(words: list[str] | None = None) -> int:
         with (
             server.console() as page,
             local.local_stack(
-                say=local.progress(), schedules=False, publish=True, origins=[page.url]
+                say=local.progress(), schedules=False, publish_at=page.url, origins=page.origins
             ) as stack,
         ):
             holds = story(stack, arguments.csv, console)
@@ -125,6 +125,8 @@ def main(words: list[str] | None = None) -> int:
         console.print(f"error: {arguments.csv}: {error}", markup=False)
     except (
         CatalogueError,
+        local.AlreadyRunningError,
+        local.NotRunningError,
         emulator.EmulatorError,
         packaging.PackagingError,
         session.AwsError,

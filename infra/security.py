@@ -3,7 +3,8 @@
     python -m infra.security        (make security)
 
 checkov reads the template of prod; infra/checkov.yaml says what is passed over and why. pip-audit
-asks PyPI for advisories about every package of requirements.txt. The first run installs both.
+asks PyPI for advisories about every package of requirements.txt; where there is no network, they
+are looked up in a file that somebody brings (infra/advisories.py). The first run installs both.
 """
 
 from __future__ import annotations
@@ -13,15 +14,22 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from infra import packaging
+from infra import advisories, packaging
+from infra.advisories import AdvisoriesError, Advisory
 from infra.programs import ProgramError, program
 
 SETTINGS = Path(__file__).with_name("checkov.yaml")
 REQUIREMENTS = packaging.ROOT / "requirements.txt"
+
+NOT_LOOKED = 3
+"""The exit status when nothing was found, and the packages were not looked at."""
+
+_BRING = f"bring their file: curl -O {advisories.SOURCE}, and make security ADVISORIES=all.zip"
 
 
 class SecurityError(Exception):
@@ -42,8 +50,22 @@ def is_template_clean() -> bool:
     return True
 
 
+def are_packages_clean_by(file: Path, now: datetime) -> bool:
+    """Whether a file of advisories has none about any package that is deployed."""
+    packages = advisories.pinned(REQUIREMENTS.read_text(encoding="utf-8"))
+    looked = advisories.look(file, packages, now)
+    for advisory in looked.found:
+        print(advisory)
+    if not looked.found:
+        print(
+            f"None of {looked.advisories:,} advisories, the newest of {looked.of:%Y-%m-%d}, "
+            f"is about the {len(packages)} packages deployed."
+        )
+    return not looked.found
+
+
 def are_packages_clean() -> bool:
-    """Whether there is no advisory about any package that is deployed."""
+    """Whether PyPI has no advisory about any package that is deployed."""
     command = [str(program("pip-audit")), "--requirement", str(REQUIREMENTS)]
     # Every package is pinned in the file, so nothing has to be resolved or installed.
     command += ["--no-deps", "--disable-pip", "--progress-spinner", "off", "--format", "json"]
@@ -52,8 +74,10 @@ def are_packages_clean() -> bool:
         packages = json.loads(asked.stdout)["dependencies"]
     except (ValueError, LookupError, TypeError) as error:
         reason = (asked.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise SecurityError(f"pip-audit could not ask for advisories: {reason}") from error
-    found = list(advisories(packages))
+        raise SecurityError(
+            f"pip-audit could not ask for advisories: {reason}\nWithout a network, {_BRING}"
+        ) from error
+    found = list(reported(packages))
     for line in found:
         print(line)
     if not found:
@@ -61,7 +85,7 @@ def are_packages_clean() -> bool:
     return not found
 
 
-def advisories(packages: list[dict[str, Any]]) -> Iterator[str]:
+def reported(packages: list[dict[str, Any]]) -> Iterator[str]:
     """A line for each advisory in a report of pip-audit.
 
     Raises `SecurityError` when nothing is known about a package: pip-audit itself passes it over.
@@ -71,36 +95,56 @@ def advisories(packages: list[dict[str, Any]]) -> Iterator[str]:
         raise SecurityError(
             f"PyPI tells nothing about {len(unknown)} of {len(packages)} packages "
             f"({', '.join(unknown[:3])} ...): is this machine offline, or behind a mirror without "
-            "advisories? Run this elsewhere, or leave it out with --offline (make: OFFLINE=1)"
+            f"advisories? Run this elsewhere, or {_BRING}"
         )
     for package in packages:
         for advisory in package["vulns"]:
-            fixes = ", ".join(advisory["fix_versions"])
-            advice = f"mended in {fixes}" if fixes else "no version mends it yet"
-            yield f"{package['name']} {package['version']}: {advisory['id']}, {advice}"
+            fixed = tuple(advisory["fix_versions"])
+            yield str(Advisory(package["name"], package["version"], advisory["id"], fixed))
 
 
 def main(words: list[str] | None = None) -> int:
-    """Reads the command line and looks; the exit status: 1 when something is found."""
+    """Reads the command line and looks; the exit status.
+
+    1 when something is found or could not be looked at, `NOT_LOOKED` when it was left out.
+    """
     parser = argparse.ArgumentParser(
         prog="python -m infra security",
         description="Looks for weaknesses in the packaged template of prod (checkov; "
         "infra/checkov.yaml says what is passed over and why) and for advisories about the "
         "packages that are deployed (pip-audit). The first run installs both under build/.",
     )
-    parser.add_argument(
-        "--offline", action="store_true", help="leave out the advisories, which come from PyPI"
+    by = parser.add_mutually_exclusive_group()
+    by.add_argument(
+        "--offline",
+        action="store_true",
+        help=f"leave out the advisories: the exit status is {NOT_LOOKED} at best",
+    )
+    by.add_argument(
+        "--advisories",
+        type=Path,
+        help=f"a file to look them up in, for where there is no network: {advisories.SOURCE}",
     )
     arguments = parser.parse_args(words)
-    is_clean = True
-    checks = [is_template_clean] if arguments.offline else [is_template_clean, are_packages_clean]
-    for check in checks:
-        try:
-            is_clean &= check()
-        except (SecurityError, ProgramError, packaging.PackagingError) as error:
-            print(f"error: {error}", file=sys.stderr)
-            is_clean = False
-    return 0 if is_clean else 1
+    checks: list[Callable[[], bool]] = [is_template_clean]
+    if arguments.advisories:
+        file, now = arguments.advisories, datetime.now(UTC)
+        checks.append(lambda: are_packages_clean_by(file, now))
+    elif not arguments.offline:
+        checks.append(are_packages_clean)
+    # Each is made, whatever the others find.
+    is_clean = sum(not _is_clean(check) for check in checks) == 0
+    if arguments.offline:
+        print(f"The packages were NOT looked at. To do so, {_BRING}", file=sys.stderr)
+    return 1 if not is_clean else NOT_LOOKED if arguments.offline else 0
+
+
+def _is_clean(check: Callable[[], bool]) -> bool:
+    try:
+        return check()
+    except (SecurityError, AdvisoriesError, ProgramError, packaging.PackagingError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return False
 
 
 if __name__ == "__main__":

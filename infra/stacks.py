@@ -9,6 +9,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from chalicelib.anchors import Anchors
 from chalicelib.domain.edits import BY_IMPORT
 from chalicelib.domain.plans import CatalogueError, PlanCatalogue, parse_catalogue
 from chalicelib.domain.subscriptions import Subscription, register
@@ -50,6 +51,16 @@ class StageServices(Services):
                 f"{error}\nUse the checkout that stage {stage} was deployed from."
             ) from error
 
+    @cached_property
+    def anchors(self) -> Anchors:
+        """The anchors bucket, read with the rights of whoever gives the command."""
+        if not self.settings.anchors_bucket:
+            raise deploy.DeployError(
+                f"Stage {self.settings.stage} has no bucket of anchors: deploy it first."
+            )
+        with told():
+            return Anchors(self.settings, self._client("s3"))
+
 
 @dataclass(frozen=True)
 class Reach:
@@ -74,7 +85,7 @@ def reach(stage: str, region: str | None = None) -> Reach:
     # What a command prints for programs goes to standard output.
     print(f"Stage {stage} in {aws}", file=sys.stderr)
     deployment = deploy.describe(stage, aws.client)
-    settings = _settings(stage, aws.region.name, deployment.tables, deployment.queues)
+    settings = _settings(stage, aws.region.name, deployment)
     with told():
         connection = connect(aws.region.name, THREADS)
     return Reach(
@@ -116,7 +127,7 @@ def services_of_local(stack: local.LocalStack) -> Services:
     """The services of a local stack, by its own clock, under the emulator's root user."""
     return StageServices(
         replace(
-            _settings(stack.stage, emulator.REGION, stack.tables, stack.queues),
+            _settings(stack.stage, emulator.REGION, stack),
             clock_file=stack.clock_file,
         ),
         stack.client,
@@ -142,11 +153,12 @@ def enter(services: Services, values: Mapping[str, object], at: datetime) -> Sub
 
 def queues_of_local(stack: local.LocalStack) -> Queues:
     """The queues of a local stack, under the emulator's root user."""
-    settings = _settings(stack.stage, emulator.REGION, stack.tables, stack.queues)
+    settings = _settings(stack.stage, emulator.REGION, stack)
     return Queues(settings, client=stack.client("sqs"))
 
 
-def _settings(stage: str, region: str, tables: dict[str, str], queues: dict[str, str]) -> Settings:
+def _settings(stage: str, region: str, stack: deploy.Deployment | local.LocalStack) -> Settings:
+    tables, queues = stack.tables, stack.queues
     return Settings(
         stage=stage,
         region=region,
@@ -158,4 +170,5 @@ def _settings(stage: str, region: str, tables: dict[str, str], queues: dict[str,
         notifications_queue_url=queues["notifications"],
         mails_table=tables["mails"],
         edits_table=tables["edits"],
+        anchors_bucket=stack.buckets.get("anchors", ""),
     )

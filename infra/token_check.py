@@ -117,7 +117,7 @@ def examine(
         tried(
             "scopes",
             lambda: " ".join(checker.scopes(read)),
-            lambda found: found or _no_scopes(settings, read),
+            lambda found: f"{found}{_for_asking(settings, read)}" or _no_scopes(settings, read),
         )
     made = {finding.check: finding for finding in findings}
     in_order = [made.get(check, Finding(check, None, _NOT_MADE)) for check in CHECKS]
@@ -149,6 +149,16 @@ def _no_scopes(settings: TokenSettings, claims: Json) -> str:
     return (
         f"none of ours, so most routes answer 403: {found}. Have the issuer grant them, or say in "
         "TokenScopeClaims where they are and in TokenScopeNames what they are called"
+    )
+
+
+def _for_asking(settings: TokenSettings, claims: Json) -> str:
+    found = [] if settings.is_local else issuer_check.asked_for(settings, claims)
+    if not found:
+        return ""
+    return (
+        f"; of these the client asked for {' and '.join(found)}. See that your issuer gives that "
+        "to nobody else who asks: docs/deploying.md#who-may-become-an-admin"
     )
 
 

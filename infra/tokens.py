@@ -29,6 +29,7 @@ from chalicelib.api.principal import Scope
 from chalicelib.domain.errors import InvalidInput
 from chalicelib.domain.fields import parse_user_id
 from infra.arguments import whole_number
+from infra.guard import GuardedHandler
 
 AUDIENCE = "credits"
 DEFAULT_SCOPES = f"{Scope.READ} {Scope.USE}"
@@ -122,7 +123,7 @@ class _Issuer(ThreadingHTTPServer):
         return jwt.encode(claims, self.key, algorithm="RS256", headers={"kid": _KEY_ID})
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(GuardedHandler, BaseHTTPRequestHandler):
     server: _Issuer
     timeout = _TIMEOUT_SECONDS
 

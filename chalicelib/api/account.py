@@ -260,6 +260,11 @@ def _csv(items: Iterable[Json]) -> str:
 
 def _cell(value: object) -> object:
     # A spreadsheet would run a text that begins like a formula: an apostrophe keeps it a text.
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
-        return f"'{value}"
-    return value
+    return _FORMULA.sub(r"\1'", value) if isinstance(value, str) else value
+
+
+_FORMULA = re.compile(r"""((?:^|[;\t\r\n])[\s"]*?)(?=[=+\-@\t\r＝＋－＠﹦﹢﹣﹫])""")
+"""Where a formula could begin: also where a spreadsheet that parts cells by semicolons (as Excel
+does in much of Europe) or by tabs begins a cell, for it sees no quotes in the middle of one; and by
+characters of full width, which Excel takes for the narrow ones
+(https://owasp.org/www-community/attacks/CSV_Injection)."""

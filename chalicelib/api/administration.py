@@ -95,7 +95,10 @@ def _preview(call: Call, period: Period, zones: Zones, limit: int, cursor: str |
             "not_judged": [user._asdict() for user in page.not_judged],
             "next_cursor": page.position and cursors.encode(listing, _text(page.position)),
             "zones_not_begun": zones.not_begun,
-        }
+        },
+        tells_of=frozenset(
+            [due.entry.user_id for due in page.due] + [user.user_id for user in page.not_judged]
+        ),
     )
 
 

@@ -15,11 +15,15 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A body, as JSON or, when it is a text, as it is; its status and headers of its own."""
+    """A body, as JSON or, when it is a text, as it is; its status and headers of its own.
+
+    ``tells_of``: the users whose credits it tells of, beside one whom the request names.
+    """
 
     body: Json | str
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
+    tells_of: frozenset[str] = frozenset()
 
 
 def performed(outcome: "Outcome", **more: object) -> Answer:

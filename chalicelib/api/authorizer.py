@@ -7,7 +7,7 @@
 
 A token that is good allows the whole stage, and one that is not denies the whole stage: API Gateway
 keeps the policy for `TOKEN_ANSWER_SECONDS` and uses it for whatever the same token asks for next.
-So a token is accepted for at most that long after it has expired.
+So a token is accepted for at most that long after it is `LEEWAY_SECONDS` past its end: 90 seconds.
 
 Every refusal has a `Refusal` and words that say which check failed, what was found and what was
 expected. The log has them always, the answer in the local stage alone: who tries tokens learns
@@ -35,7 +35,8 @@ from chalicelib.observability import logger
 from chalicelib.settings import TokenSettings, token_settings
 
 from .issuer_keys import IssuerKey, IssuerKeys, Json, fetch_keys
-from .principal import Scope, caller_of
+from .lanes import key_of, lane_of
+from .principal import Scope, caller_of, name_in_logs
 
 LARGEST_TOKEN = 8192
 """The longest token that is looked at, in characters. API Gateway takes 10,240 of all headers."""
@@ -111,7 +112,13 @@ def answer(checker: "TokenChecker", authorization: str, method_arn: str) -> Json
         # API Gateway puts it between the quotes of a JSON text (see `infra/gateway.py`).
         why = {"reason": json.dumps(str(refusal))[1:-1]} if settings.is_local else {}
         return _policy("Deny", "nobody", method_arn, why)
-    return _policy("Allow", context["caller"], method_arn, context)
+    # API Gateway's access log names callers by this, between the quotes of a JSON text.
+    in_logs = json.dumps(name_in_logs(context["caller"]))[1:-1]
+    lane = lane_of(context["caller"], context["scopes"].split())
+    return {
+        **_policy("Allow", in_logs, method_arn, context),
+        "usageIdentifierKey": key_of(checker.settings.lane_keys, lane),
+    }
 
 
 @cache

@@ -5,14 +5,15 @@ Nothing is guessed and nothing is ignored: what a route does not know is refused
 
 import json
 import re
-from collections.abc import Mapping
-from functools import cached_property
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import cached_property, partial
 from typing import cast
 from urllib.parse import unquote
 
 from chalice.app import Request
 
-from chalicelib.domain.errors import FieldError, InvalidInput
+from chalicelib.domain.errors import CreditsError, FieldError, InvalidInput
 from chalicelib.domain.fields import FieldReader, parse_key, parse_user_id, shown
 from chalicelib.services import Services
 
@@ -46,6 +47,11 @@ class Call:
     def principal(self) -> Principal:
         """The caller. Raises `Unauthenticated`."""
         return Principal.of(self._request.context)
+
+    @property
+    def is_authenticated(self) -> bool:
+        """Whether it has come through the authorizer."""
+        return bool((self._request.context.get("authorizer") or {}).get("caller"))
 
     def authenticated(self) -> "Call":
         """This call. Raises `Unauthenticated`: for what every known caller may do."""
@@ -122,6 +128,32 @@ class Call:
         # have decoded them already; no user id contains a %, so decoding again changes nothing.
         parameters = self._request.uri_params or {}
         return parse_user_id("user_id", unquote(parameters["user_id"]))
+
+    @property
+    def route(self) -> str:
+        """The route, such as ``GET /api/subscriptions/{user_id}``, without what fills it."""
+        return f"{self._request.method} {self._request.path}"
+
+    @property
+    def is_post(self) -> bool:
+        """Whether it is for something to be done."""
+        return bool(self._request.method == "POST")
+
+    def names(self) -> frozenset[str]:
+        """The users whom the request names, as far as it can be read, also where it is refused."""
+        path, query = self._request.uri_params or {}, self._request.query_params
+        readers: list[Callable[[], object]] = []
+        if "user_id" in path:
+            readers.append(self.path_user_id)
+        if query and "user_id" in query:
+            readers += [partial(parse_user_id, "user_id", it) for it in query.getlist("user_id")]
+        if self.is_post:
+            readers.append(lambda: parse_user_id("user_id", self.json().get("user_id")))
+        found = set()
+        for read in readers:
+            with suppress(CreditsError):
+                found.add(str(read()))
+        return frozenset(found)
 
 
 def parse_limit(field: str, value: object) -> int:

@@ -21,7 +21,7 @@ from chalicelib.observability import correlated, logger, unexpected
 from chalicelib.services import services
 from chalicelib.store.throttling import patient
 
-from . import problems
+from . import problems, trail
 from .answers import Answer
 from .calls import Call
 
@@ -50,9 +50,10 @@ def respond(request: Request, view: View) -> Response:
     request_id = request_id_of(request)
     context: Any = request.lambda_context
     left = context.get_remaining_time_in_millis
+    call = Call(request, services())
     try:
         with patient(left, left() - LONGEST_WAIT):
-            answer = view(Call(request, services()))
+            answer = view(call)
     except CreditsError as error:
         refused = problems.of_refusal(error, request_id)
         if refused is None:
@@ -72,6 +73,7 @@ def respond(request: Request, view: View) -> Response:
             raise
         logger().exception("AWS did not answer", path=request.path)
         answer = problems.of_outage(request_id)
+    trail.leave(call, answer)
     return _response(answer)
 
 

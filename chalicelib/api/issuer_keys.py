@@ -5,11 +5,16 @@ curve and its `alg`. A token only chooses among that, so that none can choose by
 checked. No symmetric algorithm is among them.
 """
 
+import io
 import json
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import closing
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from socket import socket
+from threading import Thread
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -31,8 +36,8 @@ REFETCH_SECONDS = 30
 RETRY_SECONDS = 2
 """The same while there are no keys at all, and so no token can be checked."""
 
-FETCH_TIMEOUT_SECONDS = 3
-"""How long the issuer may take, for each step of a fetch."""
+FETCH_SECONDS = 5
+"""How long a fetch may take as a whole: names, connections and both documents, to the last byte."""
 
 _LARGEST_DOCUMENT = 256 * 1024
 _SMALLEST_RSA_KEY = 2048
@@ -179,37 +184,106 @@ def _issuer_key(data: object) -> IssuerKey:
     return IssuerKey(key_id, algorithms, public)
 
 
-def fetch_keys(settings: TokenSettings) -> Json:
+def fetch_keys(settings: TokenSettings, seconds: float = FETCH_SECONDS) -> Json:
     """The issuer's key set, from where it is configured to be or the issuer says it is.
 
-    Raises OSError, HTTPException, ValueError or LookupError.
+    Takes so many seconds at most, whatever the issuer does. Raises OSError (TimeoutError is one),
+    HTTPException, ValueError or LookupError.
     """
+    deadline = time.monotonic() + seconds
+    found: Future[Json] = Future()
+
+    def fetch() -> None:
+        try:
+            found.set_result(_key_set(settings, deadline))
+        except BaseException as error:  # noqa: BLE001 - it is raised on by whoever waits
+            found.set_exception(error)
+
+    # In a thread, since nothing bounds how long a name is looked up (`getaddrinfo` takes no
+    # timeout) or how many addresses it has. Nobody waits for it to end; it does by its deadline.
+    Thread(target=fetch, name="issuer-keys", daemon=True).start()
+    try:
+        return found.result(seconds)
+    except TimeoutError:
+        raise TimeoutError(f"timed out: there was no whole answer within {seconds:g} s") from None
+
+
+def _key_set(settings: TokenSettings, deadline: float) -> Json:
     url = settings.jwks_url
     if not url:
         discovery = f"{settings.issuer.rstrip('/')}/.well-known/openid-configuration"
-        document = _get(discovery, settings)
+        document = _get(discovery, settings, deadline)
         if document["issuer"] != settings.issuer:
             raise ValueError(f"{discovery} is of another issuer: {document['issuer']}")
         url = document["jwks_uri"]
-    return _get(url, settings)
+    return _get(url, settings, deadline)
+
+
+def _left(deadline: float) -> float:
+    """The seconds until a deadline. Raises TimeoutError when it is over."""
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError("timed out")
+    return left
+
+
+class _Until(io.RawIOBase):
+    """What comes over a connection until a deadline, as `HTTPResponse` wants a socket.
+
+    A socket's own timeout begins anew with every byte, so that a slow sender could go on for ever.
+    """
+
+    def __init__(self, connection: socket, deadline: float) -> None:
+        self._connection = connection
+        self._bytes = connection.makefile("rb", buffering=0)
+        self._deadline = deadline
+
+    def makefile(self, _: str) -> io.BufferedReader:
+        """The bytes, for whoever reads lines."""
+        return io.BufferedReader(self)
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        """Reads what is there, or waits for it as long as is left."""
+        self._connection.settimeout(_left(self._deadline))
+        return self._bytes.readinto(buffer)
+
+    def close(self) -> None:
+        """Lets the connection go."""
+        self._bytes.close()
+        super().close()
+
+
+def _reading_until(deadline: float) -> Any:
+    """What makes a response of a connection, read until a deadline and no longer."""
+
+    def response(connection: Any, **more: Any) -> HTTPResponse:
+        until: Any = _Until(connection, deadline)  # it has what of a socket is used
+        return HTTPResponse(until, **more)
+
+    return response
 
 
 _HEADERS = {"Accept": "application/json", "User-Agent": "credits-authorizer"}
 """Firewalls, AWS's among them by its common rules, refuse who does not say what they are."""
 
 
-def _get(url: str, settings: TokenSettings) -> Json:
+def _get(url: str, settings: TokenSettings, deadline: float) -> Json:
     """The JSON document at an address; redirects are not followed."""
     if not settings.may_fetch(url):
         raise ValueError(f"{url} is not an https:// address")
     parts = urlsplit(url)
     make = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-    connection = make(parts.netloc, timeout=FETCH_TIMEOUT_SECONDS)
+    connection = make(parts.netloc, timeout=_left(deadline))
+    connection.response_class = _reading_until(deadline)
     try:
         target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
         connection.request("GET", target, headers=_HEADERS)
-        response = connection.getresponse()
-        body = response.read(_LARGEST_DOCUMENT + 1)
+        with closing(connection.getresponse()) as response:
+            body = response.read(_LARGEST_DOCUMENT + 1)
     finally:
         connection.close()
     if response.status != 200 or len(body) > _LARGEST_DOCUMENT:

@@ -34,7 +34,7 @@ from chalicelib.store.edits import KEY, read_edit
 from . import cursors
 from .answers import Answer, why_not
 from .calls import Call, parse_limit
-from .principal import Principal, Scope
+from .principal import Principal, Scope, name_in_logs
 
 _ANY = "*"
 _ETAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e]*"')
@@ -130,7 +130,7 @@ def patch(call: Call) -> Answer:
 
     subscription, account = _save(call, user_id, decide)
     if lifted:
-        actor = call.principal.caller
+        actor = name_in_logs(call.principal.caller)
         logger().info("mails resumed", user_id=user_id, actor=actor, suppressed=lifted.value)
     return _answer(call, subscription, account)
 

@@ -62,17 +62,17 @@ def same_address(one: str | None, other: str | None) -> bool:
     its suppression list. A domain is the same in letters and as punycode. No address is as
     another: None is the same as None alone.
     """
+    if one is None or other is None:
+        return one is other
     return _compared(one) == _compared(other)
 
 
 def digest_of(address: str) -> str:
     """What tells whether an address is the same as one that is not kept any more."""
-    return hashlib.sha256((_compared(address) or "").encode()).hexdigest()
+    return hashlib.sha256(_compared(address).encode()).hexdigest()
 
 
-def _compared(address: str | None) -> str | None:
-    if address is None:
-        return None
+def _compared(address: str) -> str:
     local, at, domain = address.rpartition("@")
     return f"{local}{at}{_ascii(domain) or domain}".lower()
 

@@ -116,6 +116,15 @@ class TimezoneUnknown(CreditsError):
         )
 
 
+class AnchorUnreadable(CreditsError):
+    """An object of the anchors bucket is not what was written there."""
+
+    code = "anchor_unreadable"
+
+    def __init__(self, key: str, error: Exception) -> None:
+        super().__init__(f"the anchors {key} cannot be read ({error!r})")
+
+
 class Unreadable(CreditsError):
     """What is stored cannot be read: it is damaged, or of a newer release; no caller is to blame.
 

@@ -31,6 +31,9 @@ _CORRELATION_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 # Beside the ASCII ones those of C1, and the two separators at which Unicode ends a line.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
+RESERVED_ACTORS = frozenset({"system", "(erased)", "import/balances"})
+"""What the ledger calls scheduled work, the erased and imports: nobody else may be called so."""
+
 Parsed = TypeVar("Parsed")
 Choice = TypeVar("Choice", bound=StrEnum)
 Parser = Callable[[str, object], Parsed]
@@ -84,6 +87,23 @@ def parse_text(field: str, value: object) -> str:
     if not _is_encodable(value):
         raise InvalidInput.of(field, "must be valid Unicode text")
     return value.strip()
+
+
+def parse_actor(field: str, value: object) -> str:
+    """Who did something, in words of their own: a sentence for people, and no reserved name."""
+    actor = parse_text(field, value)
+    if is_reserved(actor):
+        raise InvalidInput.of(
+            field,
+            "must say who asks: the ledger calls scheduled work, imports or the erased so; is "
+            f"{shown(actor)}",
+        )
+    return actor
+
+
+def is_reserved(actor: str) -> bool:
+    """Whether a name is one of `RESERVED_ACTORS`, however it is capitalised."""
+    return actor.strip().casefold() in RESERVED_ACTORS
 
 
 def parse_key(field: str, value: object) -> str:

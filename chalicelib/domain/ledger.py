@@ -55,7 +55,8 @@ FIRST_HASH = "0" * 64
 """What the first entry of a ledger has in place of the hash of an entry before it."""
 
 SYSTEM = "system"
-"""The actor of scheduled work. People may call themselves so, too: what it wrote has its types."""
+"""The actor of scheduled work. In old entries of admins, too: what scheduled work wrote is known by
+its types. Today nobody else may be called so (`fields.RESERVED_ACTORS`)."""
 
 VOID = "void#"
 """How the operation of a void begins: its legs follow the batch it names, not the burn-down."""
@@ -87,7 +88,8 @@ class LedgerEntry:
     the change was due, ``posted_at`` when it was written. ``expiry_timezone`` names the zone whose
     sweep will expire the batch granted here, if one was granted that can expire. ``silent``:
     whoever asked for it wants no mail about it. ``correlation_id``: the operation that wrote it, as
-    the logs name it. ``schema``: the form it is stored in.
+    the logs name it. ``schema``: the form it is stored in. ``usage``: of a reversal, the number of
+    the usage that it gives back; None in those from before it was written down.
     """
 
     user_id: str
@@ -107,6 +109,7 @@ class LedgerEntry:
     silent: bool = False
     correlation_id: str | None = None
     schema: int = SCHEMA
+    usage: int | None = None
 
     @property
     def granted_batch(self) -> CreditBatch | None:
@@ -152,6 +155,8 @@ class LedgerEntry:
                 # Only where it is true: entries from before there were mails keep their text.
                 **({"silent": True} if self.silent else {}),
                 **({"correlation": self.correlation_id} if self.schema >= 2 else {}),
+                # Only of a reversal. A release that does not know it reads the entry without it.
+                **({} if self.usage is None else {"usage": self.usage}),
             },
             ensure_ascii=False,
             separators=(",", ":"),
@@ -191,6 +196,7 @@ class LedgerEntry:
                 value_of(values, "correlation", _text_or_none) if schema >= 2 else None
             ),
             schema=schema,
+            usage=optional_of(values, "usage", _whole),
         )
 
 
@@ -547,7 +553,7 @@ def reverse(
             f"{MOST_OPEN_BATCHES} are the most allowed on request; give back less, or use, claw "
             "back or void some first"
         )
-    entry = _entry(account, EntryType.REVERSAL, change, request, now)
+    entry = replace(_entry(account, EntryType.REVERSAL, change, request, now), usage=usage.number)
     return Reversal(entry, amount - entry.amount, reversed_before + amount)
 
 

@@ -111,7 +111,7 @@ def tiling(found: Iterable[Range]) -> list[Range] | None:
     """
     taken: list[Range] = []
     reached = 0
-    for candidate in sorted(found, key=lambda each: (each.first, len(each.bits))):
+    for candidate in sorted(found):
         if candidate.first > reached:
             return None
         if candidate.first == reached:

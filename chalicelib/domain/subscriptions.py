@@ -491,12 +491,10 @@ def _with_suppression(existing: Subscription, described: Subscription) -> Subscr
     known = existing.suppressed_before
     if existing.suppressed and existing.email:
         known = Suppression(digest_of(existing.email), existing.suppressed)
-    is_known = known and described.email and digest_of(described.email) == known.address_digest
-    return replace(
-        described,
-        suppressed=known.because if known and is_known else None,
-        suppressed_before=known,
-    )
+    because = None
+    if known and described.email and digest_of(described.email) == known.address_digest:
+        because = known.because
+    return replace(described, suppressed=because, suppressed_before=known)
 
 
 def _nothing_before(

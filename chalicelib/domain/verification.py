@@ -14,10 +14,12 @@ from .batches import CreditBatch, Leg, in_burn_down_order
 from .errors import LedgerCorrupt
 from .ledger import (
     ERASED,
+    SCHEDULED,
     VOID,
     Account,
     EntryType,
     LedgerEntry,
+    digest_of,
     entry_hash,
     erased_hash,
     without_texts,
@@ -37,14 +39,147 @@ class StoredLine(NamedTuple):
     erased: str | None = None
 
 
-def verify(user_id: str, lines: Iterable[StoredLine]) -> Account:
+class Anchor(NamedTuple):
+    """What was kept, outside the table, of an entry that was the last: its number and its hash."""
+
+    number: int
+    hash: str
+
+
+class Operation(NamedTuple):
+    """What an entry on request says of what must stand beside it in the table."""
+
+    number: int
+    digest: str
+    type: EntryType
+    amount: int
+    usage: int | None
+
+
+class Performance(NamedTuple):
+    """What the marker of an operation says: whose entry it came to, and what of it had expired."""
+
+    digest: str
+    owner: str
+    number: int
+    expired: int
+
+
+class Link(NamedTuple):
+    """The link of a reversal: which usage's it is, the how manieth, and all given back by then."""
+
+    usage: int
+    sequence: int
+    reversed_in_all: int
+
+
+def operation_of(entry: LedgerEntry) -> Operation | None:
+    """The operation on request that wrote an entry; None for scheduled work: it has no marker."""
+    if entry.type in SCHEDULED:
+        return None
+    return Operation(entry.number, digest_of(entry), entry.type, entry.amount, entry.usage)
+
+
+def check_markers(
+    user_id: str, operations: Iterable[Operation], markers: Mapping[str, Performance]
+) -> None:
+    """Whether each operation has its marker. Raises `LedgerCorrupt` for the first that has not.
+
+    ``markers`` are those of the operations, by their digests. Without its marker, a request that is
+    repeated is done again.
+    """
+    for operation in operations:
+        marker = markers.get(operation.digest)
+        if marker is None:
+            raise LedgerCorrupt(user_id, operation.number, "its operation has no marker")
+        if (marker.owner, marker.number) != (user_id, operation.number):
+            raise LedgerCorrupt(
+                user_id, operation.number, "the marker of its operation names another entry"
+            )
+        if marker.expired < 0 or (marker.expired and operation.type is not EntryType.REVERSAL):
+            raise LedgerCorrupt(user_id, operation.number, "its marker says what cannot be expired")
+
+
+def check_links(
+    user_id: str,
+    operations: Iterable[Operation],
+    markers: Mapping[str, Performance],
+    links: Iterable[Link],
+) -> None:
+    """Whether the links of reversals agree with the entries. Raises `LedgerCorrupt`.
+
+    A usage's links say what each of its reversals moved, and what of it had expired. Of reversals
+    that name no usage, which are older than those that do, only all of them together can be told.
+    """
+    used: dict[int, int] = {}
+    given: dict[int, list[tuple[int, int]]] = {}
+    unnamed: list[int] = []
+    for operation in operations:
+        amount = operation.amount + markers[operation.digest].expired
+        if operation.type is EntryType.USAGE:
+            used[operation.number] = -operation.amount
+        elif operation.usage is not None:
+            given.setdefault(operation.usage, []).append((operation.number, amount))
+        elif operation.type is EntryType.REVERSAL:
+            unnamed.append(amount)
+    steps = _steps(user_id, links, used)
+    for usage, reversals in given.items():
+        named = [amount for _, amount in reversals]
+        of_usage = steps.get(usage, [])
+        if of_usage[-len(named) :] != named:
+            raise LedgerCorrupt(user_id, reversals[0][0], "the links of its usage do not agree")
+        del of_usage[-len(named) :]
+    left = [step for of_usage in steps.values() for step in of_usage]
+    if (len(left), sum(left)) != (len(unnamed), sum(unnamed)):
+        usage = min((usage for usage, of_usage in steps.items() if of_usage), default=0)
+        raise LedgerCorrupt(user_id, usage, "its links tell of reversals that are not there")
+
+
+def _steps(user_id: str, links: Iterable[Link], used: Mapping[int, int]) -> dict[int, list[int]]:
+    """How much each link of a usage adds to what was given back of it, in their order."""
+    steps: dict[int, list[int]] = {}
+    for link in sorted(links):
+        of_usage = steps.setdefault(link.usage, [])
+        if link.sequence != len(of_usage) + 1:
+            raise LedgerCorrupt(user_id, link.usage, "a link of its reversals is missing")
+        of_usage.append(link.reversed_in_all - sum(of_usage))
+        if of_usage[-1] < 1 or link.reversed_in_all > used.get(link.usage, 0):
+            problem = "its links say that what was never used was given back"
+            raise LedgerCorrupt(user_id, link.usage, problem)
+    return steps
+
+
+class Used:
+    """What usages took from each batch, less what reversals gave back: by usage, and in all."""
+
+    def __init__(self) -> None:
+        self.in_all: Counter[int] = Counter()
+        self.by_usage: dict[int, Counter[int]] = {}
+
+    def left(self, usage: int | None) -> Mapping[int, int]:
+        """What can be given back, of one usage or (None) of all."""
+        return self.in_all if usage is None else self.by_usage.get(usage, Counter())
+
+    def book(self, entry: LedgerEntry) -> None:
+        """Takes note of an entry that obeys the rules."""
+        if entry.type not in (EntryType.USAGE, EntryType.REVERSAL):
+            return
+        self.in_all.subtract(dict(entry.legs))
+        usage = entry.number if entry.type is EntryType.USAGE else entry.usage
+        if usage is not None:
+            self.by_usage.setdefault(usage, Counter()).subtract(dict(entry.legs))
+
+
+def verify(user_id: str, lines: Iterable[StoredLine], anchor: Anchor | None = None) -> Account:
     """The account that a whole ledger, oldest line first, adds up to.
 
-    Raises `LedgerCorrupt` with the number of the first wrong line and what is wrong with it.
+    Raises `LedgerCorrupt` with the number of the first wrong line and what is wrong with it. The
+    ``anchor`` must be among the lines: the chain alone does not show that its end was cut off, or
+    written anew.
     """
     account = Account(user_id)
     granted: dict[int, CreditBatch] = {}
-    used: Counter[int] = Counter()
+    used = Used()
     for line in lines:
         entry = _read(account, line)
         batch = entry.granted_batch
@@ -53,9 +188,16 @@ def verify(user_id: str, lines: Iterable[StoredLine]) -> Account:
         for holds, problem in _rules(account, entry, granted, used):
             if not holds:
                 raise LedgerCorrupt(user_id, line.number, problem)
-        if entry.type in (EntryType.USAGE, EntryType.REVERSAL):
-            used.subtract(dict(entry.legs))
+        used.book(entry)
         account = Account(user_id, entry, line.hash)
+        if anchor and anchor.number == line.number and anchor.hash != line.hash:
+            raise LedgerCorrupt(user_id, line.number, "it is not the entry that was anchored")
+    if anchor and anchor.number >= account.next_number:
+        raise LedgerCorrupt(
+            user_id,
+            account.next_number,
+            f"entries up to {anchor.number} were anchored and are gone",
+        )
     return account
 
 
@@ -92,12 +234,9 @@ def _rules(
     account: Account,
     entry: LedgerEntry,
     granted: Mapping[int, CreditBatch],
-    used: Counter[int],
+    used: Used,
 ) -> Iterator[Rule]:
-    """Every rule a line must obey, with what to say when it does not.
-
-    ``used`` holds what usages took from each batch, less what reversals gave back.
-    """
+    """Every rule a line must obey, with what to say when it does not."""
     legs = {leg.batch: leg.amount for leg in entry.legs}
     yield len(legs) == len(entry.legs), "a batch has two legs"
     yield set(legs) <= set(granted), "a leg moves a batch that was never granted"
@@ -118,6 +257,8 @@ def _rules(
     yield from _rules_of_type(account, entry)
     if entry.type is EntryType.REVERSAL:
         yield from _rules_of_reversal(entry, granted, used)
+    else:
+        yield entry.usage is None, "it gives back no usage, and names one"
 
 
 def _open_after(
@@ -145,15 +286,21 @@ def _rules_of_grant(entry: LedgerEntry) -> Iterator[Rule]:
 
 
 def _rules_of_reversal(
-    entry: LedgerEntry, granted: Mapping[int, CreditBatch], used: Counter[int]
+    entry: LedgerEntry, granted: Mapping[int, CreditBatch], used: Used
 ) -> Iterator[Rule]:
     yield (
         all(granted[leg.batch].is_usable(entry.posted_at) for leg in entry.legs),
         "a reversal revives expired credits",
     )
+    # Both, for of those that name no usage it is not known how much of one they gave back.
+    yield entry.usage is None or entry.usage in used.by_usage, "it names a usage that is none"
     yield (
-        all(leg.amount <= used[leg.batch] for leg in entry.legs),
+        all(leg.amount <= used.left(entry.usage).get(leg.batch, 0) for leg in entry.legs),
         "a reversal gives back more than was used",
+    )
+    yield (
+        all(leg.amount <= used.in_all[leg.batch] for leg in entry.legs),
+        "reversals give back more than was used",
     )
 
 

@@ -1,30 +1,98 @@
-"""The audit: walks users' ledgers from line 1 and names the lines that are wrong."""
+"""The audit: walks users' ledgers from line 1 and names the lines that are wrong.
 
+The day's audit also makes the day's digest of anchors, after it has compared its sample with the
+digest of the day before: what was written anew since would be in the new one.
+"""
+
+import hashlib
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
 from itertools import islice
 from typing import Any
 
 from chalicelib.domain import calendar
-from chalicelib.domain.errors import CreditsError, InvalidInput, LedgerCorrupt, NotFound
+from chalicelib.domain.errors import (
+    InvalidInput,
+    LedgerCorrupt,
+    NotFound,
+)
 from chalicelib.domain.fields import FieldReader, parse_user_id, shown
 from chalicelib.domain.ledger import Account
-from chalicelib.metrics import Metric, count
+from chalicelib.domain.verification import Anchor, Performance
+from chalicelib.metrics import Metric, count, flush
 from chalicelib.observability import logger
 from chalicelib.refusals import refusal
 from chalicelib.services import Services
+from chalicelib.store.ledger import is_marker, performance_of
 
-from .records import waiting
+from .records import SomeUsersFailed, describe_failure, waiting
 from .sweeps import TIME_TO_HAND_OVER
 
 DAILY_SAMPLE = 200
-"""How many ledgers the scheduled audit walks."""
+"""How many subscribers' ledgers the scheduled audit walks."""
+
+DAILY_ITEMS = 1_000
+"""How many items of the ledger it reads besides: each marker among them is checked, and each user
+who is met is audited, also one without a subscription."""
+
+ITEMS_A_PAGE = 500
 
 MOST_SAMPLED = 10_000
 MOST_NAMED = 20
 """Corrupt ledgers that an answer names; the logs have all."""
 
 USERS_A_PAGE = 100
+
+SETTLED_AFTER = timedelta(hours=1)
+"""How old what the digest of anchors is made of must be: until then a batch may still be written
+that bears an earlier instant."""
+
+
+@dataclass
+class _Audit:
+    """What is to be audited, and what was found."""
+
+    user_ids: Iterable[str]
+    may_go_on: bool = False
+    """Whether the users have an order in which to go on."""
+    must_be_there: bool = False
+    """Whether somebody was named: that there is no such user is a refusal then."""
+    markers: list[Any] = field(default_factory=list)
+    anchors: Mapping[str, Anchor] = field(default_factory=dict)
+    is_of_the_day: bool = False
+
+    verified: int = 0
+    corrupt: list[dict[str, object]] = field(default_factory=list)
+    failures: dict[str, Exception] = field(default_factory=dict)
+    stopped_after: str | None = None
+
+    def found(self, error: LedgerCorrupt) -> None:
+        """Tells of what is wrong; of the first at once, whatever becomes of this invocation."""
+        named = {"user_id": error.user_id, "number": error.number, "problem": error.reason}
+        self.corrupt.append(named)
+        count(Metric.LEDGERS_CORRUPT)
+        logger().error("ledger corrupt", extra=named)
+        if len(self.corrupt) == 1:
+            flush()
+
+    @contextmanager
+    def isolating(self, of_what: str) -> Iterator[None]:
+        """Within the block, whatever cannot be audited hinders nobody else.
+
+        That somebody is not there is no failure.
+        """
+        try:
+            yield
+        except NotFound:
+            raise
+        except LedgerCorrupt as error:
+            self.found(error)
+        except Exception as error:  # noqa: BLE001 - what it is shows at the end, which fails
+            self.failures[of_what] = error
+            logger().error("audit failed", of=of_what, error=describe_failure(error))
 
 
 def audit_ledgers(services: Services, event: object, context: Any) -> dict[str, Any]:
@@ -34,55 +102,79 @@ def audit_ledgers(services: Services, event: object, context: Any) -> dict[str, 
     ``{"timezone": …}`` for those of a zone who can receive credits, optionally ``after`` one of
     them. Answers ``{"success", "verified", "corrupt": [{"user_id", "number", "problem"}],
     "next"}``, where ``next`` is the last user of a zone that was not finished, to go on ``after``.
-    A ``user_id`` that nobody has is refused.
+    A ``user_id`` that nobody has is refused. Raises `SomeUsersFailed`, once everybody else was
+    audited, for those who could not be.
     """
     with waiting(context):
-        return _audit(services, event, context)
-
-
-def _audit(services: Services, event: object, context: Any) -> dict[str, Any]:
-    try:
-        user_ids, may_go_on = _users_asked_for(services, event)
-    except CreditsError as error:
-        logger().warning("audit refused", code=error.code, detail=str(error))
-        return refusal(error)
-    verified = 0
-    corrupt: list[dict[str, object]] = []
-    stopped_after = None
-    for user_id in user_ids:
-        verified += 1
         try:
-            verify_user(services, user_id)
-        except NotFound as error:
-            if not isinstance(event, dict) or "user_id" not in event:
-                continue  # removed since they were listed
+            audit = _asked_for(services, event)
+            if audit.is_of_the_day:
+                _use_anchors(services, audit)
+                _check_markers(services, audit)
+            _walk(services, audit, context)
+        except (InvalidInput, NotFound) as error:
             logger().warning("audit refused", code=error.code, detail=str(error))
             return refusal(error)
-        except LedgerCorrupt as error:
-            named = {"user_id": user_id, "number": error.number, "problem": error.reason}
-            corrupt.append(named)
-            logger().error("ledger corrupt", extra=named)
-        if context.get_remaining_time_in_millis() < TIME_TO_HAND_OVER:
-            stopped_after = user_id
-            break
-    count(Metric.LEDGERS_VERIFIED, verified)
-    # Also when there are none: that ends the alarm.
-    count(Metric.LEDGERS_CORRUPT, len(corrupt))
-    logger().info("audit", verified=verified, corrupt=len(corrupt))
+    count(Metric.LEDGERS_VERIFIED, audit.verified)
+    logger().info("audit", verified=audit.verified, corrupt=len(audit.corrupt))
+    if audit.failures:
+        raise SomeUsersFailed(audit.failures)
+    if not audit.corrupt:
+        count(Metric.LEDGERS_CORRUPT, 0)  # that ends the alarm
     return {
         "success": True,
-        "verified": verified,
-        "corrupt": corrupt[:MOST_NAMED],
-        "next": stopped_after if may_go_on else None,
+        "verified": audit.verified,
+        "corrupt": audit.corrupt[:MOST_NAMED],
+        "next": audit.stopped_after if audit.may_go_on else None,
     }
 
 
-def verify_user(services: Services, user_id: str) -> Account:
-    """The account that a user's ledger adds up to; see `domain.verification.verify`.
+def _walk(services: Services, audit: _Audit, context: Any) -> None:
+    for user_id in audit.user_ids:
+        with audit.isolating(user_id):
+            try:
+                verify_user(services, user_id, audit.anchors.get(user_id))
+            except NotFound:
+                if audit.must_be_there:
+                    raise
+                # Else they were removed since they were listed.
+        audit.verified += user_id not in audit.failures
+        if context.get_remaining_time_in_millis() < TIME_TO_HAND_OVER:
+            audit.stopped_after = user_id
+            return
+
+
+def _check_markers(services: Services, audit: _Audit) -> None:
+    """Whether the markers that were met name entries, and their own."""
+    readable: list[Performance] = []
+    for item in audit.markers:
+        with audit.isolating("markers"):
+            readable.append(performance_of(item))
+    with audit.isolating("markers"):
+        for wrong in services.ledger.check_markers(readable):
+            audit.found(wrong)
+
+
+def _use_anchors(services: Services, audit: _Audit) -> None:
+    """Reads the anchors of the day before, and makes those of the day: once, if it comes again."""
+    hour = services.now().replace(minute=0, second=0, microsecond=0)
+    with audit.isolating("anchors"):
+        audit.anchors = services.anchors.find(audit.user_ids).anchors
+    with audit.isolating("new anchors"):
+        folded = services.anchors.fold(hour - SETTLED_AFTER)
+        for head in folded.contradictions:
+            problem = "it was anchored before, with another hash"
+            audit.found(LedgerCorrupt(head.user, head.number, problem))
+        if folded.unreadable:
+            raise folded.unreadable[0]
+
+
+def verify_user(services: Services, user_id: str, anchor: Anchor | None = None) -> Account:
+    """The account that a user's ledger adds up to; see `LedgerStore.audit`.
 
     A ledger without lines is right. Raises `NotFound` where nobody is there to have one.
     """
-    account = services.ledger.verify(user_id)
+    account = services.ledger.audit(user_id, anchor)
     if account.last is None and services.subscriptions.find(user_id) is None:
         raise NotFound(f"there is no user {user_id}: no subscription and no ledger entries")
     return account
@@ -98,9 +190,23 @@ def users_of_zone(services: Services, timezone: str, after: str | None = None) -
             return
 
 
-def users_at_random(services: Services, amount: int) -> Iterator[str]:
-    """So many users, or all if there are fewer, from a random place of the table on."""
-    return islice(services.subscriptions.scan(secrets.token_hex(8), USERS_A_PAGE), amount)
+def users_at_random(services: Services, amount: int, start: str | None = None) -> Iterator[str]:
+    """So many users, or all if there are fewer, from a random place of the table on.
+
+    ``start`` is what that place follows from.
+    """
+    start = start or secrets.token_hex(8)
+    return islice(services.subscriptions.scan(start, USERS_A_PAGE), amount)
+
+
+def users_with_ledgers(services: Services) -> Iterator[str]:
+    """Everybody who has a ledger, also without a subscription."""
+    last = ""
+    for item in services.ledger.scan(secrets.token_hex(8), ITEMS_A_PAGE):
+        user_id = item["user_id"]["S"]
+        if not is_marker(item) and user_id != last:
+            yield user_id
+        last = user_id
 
 
 def parse_sample(field: str, value: object) -> int:
@@ -112,10 +218,10 @@ def parse_sample(field: str, value: object) -> int:
     )
 
 
-def _users_asked_for(services: Services, event: object) -> tuple[Iterator[str], bool]:
-    """The users, and whether they have an order in which to go on."""
+def _asked_for(services: Services, event: object) -> _Audit:
+    """Whose ledgers and which markers are to be audited."""
     if isinstance(event, dict) and "detail-type" in event:
-        return users_at_random(services, DAILY_SAMPLE), False
+        return _of_the_day(services, str(event.get("id")))
     fields = FieldReader(event, "event")
     user_id = fields.optional("user_id", parse_user_id)
     timezone = fields.optional("timezone", calendar.parse_timezone)
@@ -127,7 +233,22 @@ def _users_asked_for(services: Services, event: object) -> tuple[Iterator[str], 
     if after is not None and timezone is None:
         raise InvalidInput.of("after", "goes with timezone alone")
     if timezone is not None:
-        return users_of_zone(services, timezone, after), True
+        return _Audit(users_of_zone(services, timezone, after), may_go_on=True)
     if sample is not None:
-        return users_at_random(services, sample), False
-    return iter([str(user_id)]), False
+        return _Audit(users_at_random(services, sample))
+    return _Audit([str(user_id)], must_be_there=True)
+
+
+def _of_the_day(services: Services, event_id: str) -> _Audit:
+    """Subscribers and items of the ledger from a place on that follows from the event.
+
+    Lambda repeats an event that failed: the same are audited then.
+    """
+    start = hashlib.sha256(event_id.encode()).hexdigest()[:16]
+    items = [*islice(services.ledger.scan(start, ITEMS_A_PAGE), DAILY_ITEMS)]
+    met = (item["user_id"]["S"] for item in items if not is_marker(item))
+    return _Audit(
+        [*dict.fromkeys((*users_at_random(services, DAILY_SAMPLE, start), *met))],
+        markers=[item for item in items if is_marker(item)],
+        is_of_the_day=True,
+    )

@@ -5,6 +5,7 @@ from typing import Any
 from chalicelib.domain.errors import CreditsError
 from chalicelib.domain.fields import (
     FieldReader,
+    parse_actor,
     parse_boolean,
     parse_days,
     parse_key,
@@ -37,7 +38,7 @@ def manual_allocate(services: Services, event: object, context: Any) -> dict[str
         user_id = fields.required("user_id", parse_user_id)
         amount = fields.required("amount", parse_signed_amount)
         reason = fields.required("reason", parse_text)
-        actor = fields.required("actor", parse_text)
+        actor = fields.required("actor", parse_actor)
         key = fields.required("idempotency_key", parse_key)
         expires_in_days = fields.optional("expires_in_days", parse_days)
         notify = fields.optional("notify", parse_boolean)

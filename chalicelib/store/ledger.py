@@ -42,6 +42,7 @@ from pynamodb.exceptions import TransactGetError, UpdateError
 from pynamodb.expressions.operand import Path
 
 from chalicelib.domain import ledger
+from chalicelib.domain.anchors import Head, user_digest
 from chalicelib.domain.damage import Damage, value_of
 from chalicelib.domain.errors import (
     Contention,
@@ -60,12 +61,23 @@ from chalicelib.domain.ledger import (
     EntryType,
     LedgerEntry,
     Request,
+    digest_of,
     entry_hash,
     erased_hash,
     operation_digest,
     without_texts,
 )
-from chalicelib.domain.verification import StoredLine, verify
+from chalicelib.domain.verification import (
+    Anchor,
+    Link,
+    Operation,
+    Performance,
+    StoredLine,
+    check_links,
+    check_markers,
+    operation_of,
+    verify,
+)
 from chalicelib.metrics import Metric, count
 from chalicelib.observability import correlation_id
 
@@ -97,6 +109,7 @@ INSERTS_A_REQUEST = 25
 """DynamoDB's limit of statements in a batch."""
 
 _ENTRY_KEY = re.compile(r"entry#[0-9]{12,}")
+_REVERSAL_KEY = re.compile(r"reversal#([0-9]{12,})#([0-9]{6,})")
 
 Decide = Callable[[Account], LedgerEntry]
 DecideOrStop = Callable[[Account], LedgerEntry | None]
@@ -336,10 +349,74 @@ class LedgerStore:
 
     def verify(self, user_id: str) -> Account:
         """Walks the whole ledger; raises `LedgerCorrupt` at the first wrong line."""
-        return verify(user_id, self._checked_lines(user_id))
+        return verify(user_id, self._checked_lines(user_id, []))
 
-    def _checked_lines(self, user_id: str) -> Iterator[StoredLine]:
-        """Every line; once it has been verified, what the table keeps beside it is checked."""
+    def audit(self, user_id: str, anchor: Anchor | None = None) -> Account:
+        """The same, and whether its anchor is in it, and what stands beside the entries.
+
+        That is their markers and the links of reversals; see `domain.verification`.
+        """
+        for _ in races(self._pause):
+            operations: list[Operation] = []
+            account = verify(user_id, self._checked_lines(user_id, operations), anchor)
+            try:
+                self._check_beside(user_id, operations)
+            except LedgerCorrupt:
+                # A writer may have been at work between the walk and this.
+                if self.account(user_id).last_hash == account.last_hash:
+                    raise
+            else:
+                return account
+        raise Contention(f"the ledger of user {user_id} is written too often at the moment")
+
+    def _check_beside(self, user_id: str, operations: Sequence[Operation]) -> None:
+        """Whether each operation on request has its marker, and each reversal its link."""
+        found = map(performance_of, self.markers(operation.digest for operation in operations))
+        markers = {marker.digest: marker for marker in found}
+        check_markers(user_id, operations, markers)
+        links = [_link(item) for item in self.reversals(user_id)]
+        check_links(user_id, operations, markers, links)
+
+    def check_markers(self, markers: Sequence[Performance]) -> list[LedgerCorrupt]:
+        """What is wrong with markers, wherever they were met: they must name their own entries."""
+        entries = self.entries((marker.owner, marker.number) for marker in markers)
+        wrong: list[LedgerCorrupt] = []
+        for marker in markers:
+            try:
+                if digest_of(_entry_of(marker, entries)) != marker.digest:
+                    problem = "the marker of another operation names it"
+                    raise LedgerCorrupt(marker.owner, marker.number, problem)
+            except LedgerCorrupt as error:
+                wrong.append(error)
+        return wrong
+
+    def scan(self, start: str, page: int) -> Iterator[Item]:
+        """Every item once, in the table's own order, beginning somewhere that ``start`` says."""
+        after: Item | None = _key(start, "entry#")
+        seen: set[tuple[str, str]] = set()
+        # From the place to the table's end, and then from its beginning.
+        for _ in range(2):
+            while True:
+                response = self._client.scan(
+                    TableName=self._table,
+                    Limit=page,
+                    ReturnConsumedCapacity="TOTAL",
+                    **({"ExclusiveStartKey": after} if after else {}),
+                )
+                for item in response["Items"]:
+                    key = (item["user_id"]["S"], item["entry"]["S"])
+                    if key not in seen:
+                        seen.add(key)
+                        yield item
+                after = response.get("LastEvaluatedKey")
+                if after is None:
+                    break
+
+    def _checked_lines(self, user_id: str, operations: list[Operation]) -> Iterator[StoredLine]:
+        """Every line; once it has been verified, what the table keeps beside it is checked.
+
+        The operations on request are added to ``operations``.
+        """
         previous_hash = FIRST_HASH
         for line, item in self._stored(user_id):
             yield line
@@ -352,6 +429,8 @@ class LedgerStore:
                 raise LedgerCorrupt(
                     user_id, line.number, "its index keys are not those of the body"
                 )
+            if operation := operation_of(entry):
+                operations.append(operation)
             previous_hash = line.hash
 
     def _stored(self, user_id: str) -> Iterator[tuple[StoredLine, Item]]:
@@ -711,6 +790,46 @@ def read_entry(item: Item) -> LedgerEntry:
     return _entry(item)
 
 
+def performance_of(item: Item) -> Performance:
+    """What a marker says, for an audit. Raises `LedgerCorrupt`, in the marker's own name."""
+    try:
+        marker = read_marker(item)
+    except Unreadable as error:
+        raise LedgerCorrupt(_owner(item), 0, error.reason) from error
+    digest = _owner(item).removeprefix(_MARKERS)
+    return Performance(digest, marker.owner, marker.number, marker.expired)
+
+
+def read_head(item: Item) -> Head:
+    """The head that an entry is, as the stream has it. Raises `LedgerCorrupt`."""
+    user_id, line = _owner(item), read_line(item)
+    try:
+        return Head.parse(f"{user_digest(user_id)} {line.number} {line.hash}\n")
+    except ValueError as error:
+        raise LedgerCorrupt(user_id, line.number, str(error)) from error
+
+
+def is_marker(item: Item) -> bool:
+    """Whether an item of the table is the marker of an operation."""
+    return bool(item["user_id"]["S"].startswith(_MARKERS))
+
+
+def _link(item: Item) -> Link:
+    """A reversal's link, for an audit. Raises `LedgerCorrupt`."""
+    user_id, key = _owner(item), item["entry"]["S"]
+    found = _REVERSAL_KEY.fullmatch(key)
+    if not found:
+        raise LedgerCorrupt(user_id, 0, f"its key is {key!r}")
+    usage, sequence = map(int, found.groups())
+    try:
+        link = read_reversal(item)
+    except Unreadable as error:
+        raise LedgerCorrupt(user_id, usage, error.reason) from error
+    if link.sequence != sequence:
+        raise LedgerCorrupt(user_id, usage, f"the sequence of {key} is another")
+    return Link(usage, sequence, link.reversed_in_all)
+
+
 def _correlated(entry: LedgerEntry) -> LedgerEntry:
     """The entry with the id of the operation under way: it joins the ledger to the logs."""
     return replace(entry, correlation_id=correlation_id())
@@ -729,7 +848,7 @@ def _reversals_key(usage_number: int) -> str:
 
 
 def _marker_key(digest: str) -> str:
-    return f"operation#{digest}"
+    return f"{_MARKERS}{digest}"
 
 
 def _item(entry: LedgerEntry, previous_hash: str) -> Item:
@@ -808,7 +927,7 @@ def _attribute(item: Item, number: int, name: str) -> str:
         raise LedgerCorrupt(_owner(item), number, str(error)) from error
 
 
-def _entry_of(marker: Marker, entries: Mapping[tuple[str, int], Item]) -> LedgerEntry:
+def _entry_of(marker: Marker | Performance, entries: Mapping[tuple[str, int], Item]) -> LedgerEntry:
     """What an operation came to. Raises `LedgerCorrupt`."""
     item = entries.get((marker.owner, marker.number))
     if item is None:
@@ -870,6 +989,9 @@ _TAKEN = {"ConditionalCheckFailed", "DuplicateItem", "DuplicateItemException"}
 (https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchStatementError.html) and of
 a transaction (seen by https://github.com/amzn/smoke-dynamodb/pull/90), and of a request by itself.
 """
+
+_MARKERS = "operation#"
+"""How the partition key of every marker begins: no user id can, for it has a number sign."""
 
 _LOST_RACES = {*_TAKEN, "TransactionConflict", "TransactionConflictException"}
 """How it says that somebody else has written an item, or is about to."""

@@ -4,7 +4,7 @@ It serves the page, and what a page cannot have from the public API: tokens of t
 local clock, the queues, the outbox. For credits the page calls the API itself, as any page does.
 
 It listens on loopback. A page of another origin can neither read its answers nor make it do
-anything: it answers to its own address only, and writes are JSON from its own page or from no page.
+anything: the guard of `infra/guard.py` is in front of it, and writes are JSON.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from chalicelib.domain.instants import format_instant
 from infra import local, tokens
 from infra.clock import STOPPED_BY, LocalClock, parse_moment
 from infra.console.world import World
+from infra.guard import GuardedHandler
 
 FILES = {
     path.name: path
@@ -138,8 +139,9 @@ class Console(ThreadingHTTPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.host = f"127.0.0.1:{self.server_port}"
-        self.url = f"http://{self.host}"
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        # By either name a browser takes it for another page.
+        self.origins = (self.url, f"http://localhost:{self.server_port}")
         self.stage: _Stage | None = None
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -269,27 +271,16 @@ _POST: dict[str, Callable[[_Stage, object], Answer]] = {
 }
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(GuardedHandler, BaseHTTPRequestHandler):
     server: Console
     timeout = _TIMEOUT_SECONDS
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        self._answer(self._foreign() or self._get())
+        self._answer(self._get())
 
     def do_POST(self) -> None:
-        self._answer(self._foreign() or self._post())
-
-    def _foreign(self) -> Answer | None:
-        """The refusal of a request that was not meant for this server, or comes from elsewhere."""
-        # By another name than its own it was reached through somebody else's DNS (rebinding).
-        if self.headers.get("Host") != self.server.host:
-            self.close_connection = True
-            return _refused(421, f"this is {self.server.url} and answers to no other name")
-        if self.headers.get("Origin", self.server.url) != self.server.url:
-            self.close_connection = True
-            return _refused(403, "pages of other origins may not ask here")
-        return None
+        self._answer(self._post())
 
     def _get(self) -> Answer:
         parts = urlsplit(self.path)

@@ -66,3 +66,23 @@ def judge_concurrency(site: Site, limit: int, workers: int) -> Finding:
         f"L-B99A9384 --desired-value {QUOTA} --region {site.region}   "
         "(or lower Concurrency of the stage in infra/resources.yaml)",
     )
+
+
+def access_log(site: Site) -> Iterator[Finding]:
+    """Whether API Gateway can write the access log, if the stage wants one."""
+    if template.parameter(site, "AccessLogs") != "on":
+        return
+    # Without a role that account and region have for all of their APIs, a stage that wants a log is
+    # refused (https://docs.aws.amazon.com/apigateway/latest/developerguide/set-up-logging.html).
+    # Another team may have set it, and a stack that sets it takes it over: it is theirs to make.
+    role = site.ask("apigateway").get_account().get("cloudwatchRoleArn")
+    if role:
+        yield fine("access log", f"API Gateway writes it as {role}")
+        return
+    yield bad(
+        "access log",
+        f"API Gateway has no role to write logs with in {site.region}, so AccessLogs cannot be on",
+        "Make one, once for the account and region: docs/logs.md#access-logs. Or set AccessLogs to "
+        f'"off" under [{site.stage}] in infra/parameters.toml',
+        stops=True,
+    )

@@ -21,6 +21,7 @@ HERE: Mapping[str, Check] = {
     "python": account.python,
     "parameters": account.parameters,
     "issuer": issuer.keys,
+    "scopes": issuer.scopes,
 }
 """What matters before a deployment, and does not ask AWS."""
 
@@ -28,6 +29,7 @@ ACCOUNT: Mapping[str, Check] = {
     "concurrency": account.concurrency,
     "stack": stack.state,
     "names": stack.names,
+    "access log": account.access_log,
     "mail account": mail.account,
     "mail identity": mail.identity,
 }
@@ -43,8 +45,9 @@ RUNNING: Mapping[str, Check] = {
 }
 """What matters of a stack that is deployed."""
 
-NOT_LOCAL = ("python", "parameters", "mail identity", "alarm topic")
-"""What a stage on this machine has no need of: its mails go nowhere, and it wakes nobody."""
+NOT_LOCAL = ("python", "parameters", "scopes", "mail identity", "alarm topic")
+"""What a stage on this machine has no need of: its mails go nowhere, it wakes nobody, and everybody
+there may have any token."""
 
 Looking = Callable[[str], None]
 """What is told which check is waited for."""

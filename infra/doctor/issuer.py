@@ -8,7 +8,7 @@ from chalicelib.api.issuer_keys import fetch_keys
 from chalicelib.settings import TokenSettings
 from infra import issuer_check
 from infra.doctor import template
-from infra.doctor.finding import Finding, bad, fine, unknown
+from infra.doctor.finding import Finding, bad, fine, unknown, warning
 from infra.doctor.site import Site
 
 
@@ -34,6 +34,30 @@ def keys(site: Site, fetch: issuer_check.Fetch = fetch_keys) -> Iterator[Finding
         )
 
 
+def scopes(site: Site) -> Iterator[Finding]:
+    """Whether the scopes that nobody may have for the asking are read from what is asked for."""
+    if not site.parameters.get("TokenIssuer"):
+        yield unknown("scopes", "there is no TokenIssuer")
+        return
+    try:
+        found = issuer_check.to_be_had(settings_of(site))
+    except ValueError as error:
+        yield bad("scopes", str(error), f"Correct it under [{site.stage}] in infra/parameters.toml")
+        return
+    if not found:
+        yield fine(
+            "scopes", "no scope of a backend or an admin is read from what a client asks for"
+        )
+        return
+    yield warning(
+        "scopes",
+        f"any user who asks the issuer may have {' and '.join(found)}: TokenScopeClaims is "
+        f"{template.parameter(site, 'TokenScopeClaims')}",
+        "Name a claim in TokenScopeClaims that the issuer's administrator fills: "
+        "docs/deploying.md#who-may-become-an-admin",
+    )
+
+
 def settings_of(site: Site) -> TokenSettings:
     """What the authorizer will be told. Raises ValueError for what it would refuse."""
     return TokenSettings.read(
@@ -43,5 +67,7 @@ def settings_of(site: Site) -> TokenSettings:
             # It is not looked at here.
             "TOKEN_AUDIENCE": site.parameters.get("TokenAudience") or "any",
             "TOKEN_JWKS_URL": template.parameter(site, "TokenJwksUrl"),
+            "TOKEN_SCOPE_CLAIMS": template.parameter(site, "TokenScopeClaims"),
+            "TOKEN_SCOPE_NAMES": template.parameter(site, "TokenScopeNames"),
         }
     )

@@ -19,6 +19,7 @@ TEMPLATE_FILE = packaging.ROOT / "infra" / "resources.yaml"
 NAMED = {
     "AWS::DynamoDB::Table": "TableName",
     "AWS::Lambda::Function": "FunctionName",
+    "AWS::Logs::LogGroup": "LogGroupName",
     "AWS::S3::Bucket": "BucketName",
     "AWS::SES::ConfigurationSet": "Name",
     "AWS::SES::EmailIdentity": "EmailIdentity",
@@ -48,7 +49,7 @@ def names(site: Site) -> Iterator[Named]:
         # Chalice says of its functions that they are some.
         is_function = "FunctionName" in properties
         kind = "AWS::Lambda::Function" if is_function else resource.get("Type", "")
-        if kind not in NAMED:
+        if kind not in NAMED or not _is_made(resource, site):
             continue
         name = _value(properties[NAMED[kind]], site)
         yield Named(kind, name, is_kept="DeletionPolicy" in resource)
@@ -57,6 +58,14 @@ def names(site: Site) -> Iterator[Named]:
         for source in properties.get("Events", {}).values():
             if source.get("Type") == "Schedule":
                 yield Named("AWS::Events::Rule", _value(source["Properties"]["Name"], site))
+
+
+def _is_made(resource: Json, site: Site) -> bool:
+    """Whether the stage has the resource, of which a condition may depend on a parameter."""
+    match _template()["Conditions"].get(resource.get("Condition", "")):
+        case {"Fn::Equals": [{"Ref": name}, value]}:
+            return bool(parameter(site, name) == value)
+    return True
 
 
 def concurrency(stage: str) -> int:

@@ -14,7 +14,7 @@ import sys
 from typing import Any
 
 from chalicelib.domain.errors import InvalidInput
-from chalicelib.domain.fields import parse_key, parse_text, parse_user_id
+from chalicelib.domain.fields import parse_actor, parse_key, parse_text, parse_user_id
 from chalicelib.domain.instants import format_instant
 from chalicelib.domain.ledger import LedgerEntry
 from chalicelib.operations import Void, preview_void, void_batch
@@ -43,7 +43,7 @@ def void(repair: Repair, arguments: argparse.Namespace) -> Summary:
         user_id=user_id,
         batch=batch,
         reason=parsed("--reason", parse_text, arguments.reason),
-        actor=parsed("--actor", parse_text, arguments.actor),
+        actor=parsed("--actor", parse_actor, arguments.actor),
         caller=CALLER,
         key=parsed("--key", parse_key, arguments.key or f"batch-{user_id}-{batch}"),
         notify=not arguments.no_mail,

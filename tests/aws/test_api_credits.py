@@ -391,6 +391,46 @@ def test_a_description_cannot_smuggle_a_formula_into_a_spreadsheet(world: World,
     assert row["actor"] == "'@ada, the admin"
 
 
+FORMULAS = [
+    mark + text
+    for text in ("HYPERLINK(1)", "1")
+    for mark in ("=", "+", "-", "@", "＝", "＋", "－", "＠", "﹦", "﹢", "﹣", "﹫")
+]
+
+
+@pytest.mark.parametrize("before", ["", "a;", "a; ", 'a;"', 'a; ";', "a;;", ";", '"', "a;b;\u3000"])
+def test_a_text_is_no_formula_to_any_spreadsheet(before: str, world: World, api: Api) -> None:
+    world.subscribe("=1+1")
+    for number, formula in enumerate(FORMULAS):
+        world.grant("=1+1", 5, str(number), reason=before + formula)
+    world.grant("=1+1", -5, "taken", reason="Both; of two batches")
+    reply = api.get(f"{HISTORY}?limit=100", user("=1+1"), headers={"Accept": "text/csv"})
+    # What Python's reader does with quotes in the middle of a cell, Excel and LibreOffice do, too.
+    for separator in ",;\t":
+        for row in csv.reader(io.StringIO(reply.text), delimiter=separator):
+            for cell in row:
+                begins = cell.lstrip(' "\u3000')[:1]
+                assert begins not in {formula[0] for formula in FORMULAS} or cell == "-5", cell
+    rows = list(csv.DictReader(io.StringIO(reply.text)))
+    assert [row["amount"] for row in rows] == ["-5", *["5"] * len(FORMULAS)]
+    assert [row["description"].replace("'", "") for row in rows[:0:-1]] == [
+        (before + formula).strip() for formula in FORMULAS
+    ]
+
+
+@pytest.mark.parametrize(
+    "text", ["Order 5 - paid; 3 = half", "a@b.example; c", "; and = more", "x;"]
+)
+def test_a_text_that_no_spreadsheet_takes_for_a_formula_is_left_as_it_is(
+    text: str, world: World, api: Api
+) -> None:
+    world.subscribe("1")
+    world.grant("1", 5, "a", reason=text)
+    reply = api.get(HISTORY, user(), headers={"Accept": "text/csv"})
+    (row,) = csv.DictReader(io.StringIO(reply.text))
+    assert row["description"] == text
+
+
 def test_csv_is_for_those_who_prefer_it(world: World, api: Api) -> None:
     world.subscribe("1")
     expected = {

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
+from chalicelib.api.principal import name_in_logs
 from chalicelib.domain.edits import BY_MAIL_EVENTS
 from chalicelib.domain.errors import Contention, LedgerCorrupt
 from chalicelib.domain.subscriptions import SuppressedBecause, suppress
-from tests.aws.api import ADMIN, BACKEND, Api, user
+from tests.aws.api import ADMIN, BACKEND, Api, Caller, user
 from tests.aws.world import World, at, client
 
 PATH = "/api/subscriptions/42"
@@ -331,6 +332,16 @@ def test_an_admin_lifts_a_suppression_on_purpose_and_the_log_says_who(
     again = api.patch(PATH, ADMIN, BOUNCED)
     assert (again.status, again.headers["etag"]) == (200, '"3"')
     assert len([r for r in caplog.records if r.getMessage() == "mails resumed"]) == 1
+
+
+def test_an_admin_who_lifts_a_suppression_and_is_known_by_an_address_is_logged_without_it(
+    world: World, api: Api, caplog: pytest.LogCaptureFixture
+) -> None:
+    api.put(PATH, BACKEND, ADA)
+    bounce(world)
+    api.patch(PATH, Caller("admin@example.com", "", "credits:admin"), BOUNCED)
+    (line,) = [vars(r) for r in caplog.records if r.getMessage() == "mails resumed"]
+    assert line["actor"] == name_in_logs("admin@example.com") != "admin@example.com"
 
 
 def test_nobody_lifts_a_suppression_by_taking_the_address_away_and_giving_it_back(

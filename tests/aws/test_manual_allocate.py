@@ -43,6 +43,19 @@ def test_a_grant_is_no_more_than_the_plan_allows_at_once_and_a_claw_back_is_as_e
     assert not world.grant("42", 10_001, "d")["success"]
 
 
+@pytest.mark.parametrize("actor", ["system", "System ", "(erased)", "import/balances"])
+def test_a_request_in_the_name_of_scheduled_work_is_refused_and_writes_nothing(
+    actor: str, world: World
+) -> None:
+    world.subscribe("42")
+    refused = world.grant("42", 50, "a", actor=actor)["error"]
+    assert refused["code"] == "invalid_input"
+    (wrong,) = refused["errors"]
+    assert wrong["field"] == "actor"
+    assert wrong["message"].startswith("must say who asks: the ledger calls scheduled work")
+    assert world.history("42") == []
+
+
 def test_a_user_id_may_be_a_number_or_a_string(world: World) -> None:
     world.subscribe("42")
     assert world.grant("42", 50, "a") == world.grant(42, 50, "a")  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ from chalicelib.api.principal import caller_of
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.errors import IdempotencyKeyReused
 from chalicelib.domain.subscriptions import SuppressedBecause, suppress
+from chalicelib.jobs.manual import CALLER
 from chalicelib.messages import UsersMessage
 from chalicelib.operations import CarryOver, Void, void_batch
 from chalicelib.store.ledger import Outcome
@@ -367,6 +368,18 @@ def test_a_batch_that_is_not_there_or_a_word_that_is_missing_voids_nothing(
     assert [entry.amount for entry in world.history()] == [30]
 
 
+@pytest.mark.parametrize("actor", ["system", "SYSTEM", "(erased)", "import/balances"])
+def test_a_void_in_the_name_of_scheduled_work_is_refused_and_changes_nothing(
+    actor: str, world: World, terminal: Terminal
+) -> None:
+    world.subscribe()
+    world.grant("1", 30, "a")
+    ran = terminal.run(void.main, *VOID, "--actor", actor, "--batch", "1", "--yes")
+    assert ran.status == 1
+    assert "--actor: must say who asks" in ran.said
+    assert [entry.amount for entry in world.history()] == [30]
+
+
 # Export -------------------------------------------------------------------------------------------
 
 
@@ -500,7 +513,10 @@ def full_life(world: World) -> None:
     world.subscribe("2")
     world.allocate_at(MIDNIGHT)
     world.grant("1", 30, "for-grace@navy.example", reason="For Grace Hopper", actor="auth0|1")
-    world.grant("1", 9, "system-1", reason="COBOL", actor="system")
+    # An admin's, of when they could still claim to be scheduled work.
+    operations.allocate_by_hand(
+        services, "1", 9, "Mail grace@navy.example", actor="system", caller=CALLER, key="cobol-1"
+    )
     since = world.now - timedelta(days=3)
     carried = CarryOver("1", 12, since, None, "From the navy", caller="infra", key="hopper-1")
     operations.carry_over(services, carried)

@@ -1,6 +1,7 @@
 """The stores by themselves: what is asked for again, what is refused, what is kept for how long."""
 
 import json
+import random
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,6 +15,7 @@ from pynamodb.exceptions import DeleteError, TransactGetError, UpdateError
 
 from chalicelib import metrics
 from chalicelib.domain import ledger as domain
+from chalicelib.domain.addresses import digest_of
 from chalicelib.domain.errors import (
     Contention,
     IdempotencyKeyReused,
@@ -26,7 +28,12 @@ from chalicelib.domain.errors import (
 from chalicelib.domain.ledger import Account, EntryType, LedgerEntry, Request
 from chalicelib.domain.notifications import MailKind
 from chalicelib.domain.ranges import Range
-from chalicelib.domain.subscriptions import Subscription, SuppressedBecause, suppress
+from chalicelib.domain.subscriptions import (
+    Subscription,
+    SuppressedBecause,
+    Suppression,
+    suppress,
+)
 from chalicelib.mails.errors import MailInDoubt, MailsUnrecorded
 from chalicelib.messages import UsersMessage
 from chalicelib.metrics import Metric
@@ -47,7 +54,8 @@ from chalicelib.store.ledger import (
     read_entry,
 )
 from chalicelib.store.mails import MailRecords, read_mail, record_id
-from chalicelib.store.subscriptions import SubscriptionStore, readable
+from chalicelib.store.subscriptions import SubscriptionStore, new_edit_id, readable
+from chalicelib.store.throttling import OutOfTime, patient
 from tests.aws.world import BY_TEST, World, at, client
 
 DAY = 24 * 60 * 60
@@ -344,6 +352,46 @@ def test_a_subscription_from_before_registrations_were_kept_is_read_and_edited(
     assert edited == replace(old, plan="starter", version=2)
 
 
+def test_what_an_edit_left_of_an_address_is_read_as_it_was_written(world: World) -> None:
+    world.subscribe("1", email="ada@example.com")
+    world.services.subscriptions.change(
+        "1",
+        lambda present: suppress(_there(present), "ada@example.com", SuppressedBecause.COMPLAINT),
+        BY_TEST,
+        world.now,
+    )
+    away = world.subscribe("1", email=None)
+    assert away.suppressed_before == Suppression(
+        digest_of("ada@example.com"), SuppressedBecause.COMPLAINT
+    )
+    assert world.services.subscriptions.get("1") == away
+
+
+def _there(present: Subscription | None) -> Subscription:
+    assert present
+    return present
+
+
+def test_each_edit_has_a_short_name_of_its_own() -> None:
+    names = {new_edit_id() for _ in range(10)}
+    assert [len(name) for name in names] == [16] * 10
+
+
+def test_many_subscriptions_are_read_at_half_the_price_unless_they_decide(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.subscribe("1")
+    calls = asked(world, monkeypatch)
+    world.services.subscriptions.get_many(["1"])
+    world.services.subscriptions.get_many(["1"], consistent=True)
+    requests = [request for _, call in calls for request in call["RequestItems"].values()]
+    assert [request.get("ConsistentRead", False) for request in requests] == [False, True]
+
+
+def test_who_is_not_there_is_not_removed(world: World) -> None:
+    assert world.services.subscriptions.remove("nobody") is False
+
+
 def test_a_failure_to_remove_a_subscription_is_not_taken_for_its_removal(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -621,7 +669,8 @@ def test_a_removal_that_is_always_overtaken_ends(
 
     with monkeypatch.context() as late:
         late.setattr(store, "_read", overtaken)
-        with pytest.raises(Contention, match="edited too often"):
+        message = r"^the subscription of user 1 is edited too often at the moment$"
+        with pytest.raises(Contention, match=message):
             store.remove("1")
     assert store.find("1") is not None
 
@@ -974,6 +1023,90 @@ def test_what_was_performed_before_is_found_many_at_once_and_told_from_other_req
         "manual#app#1": Performed(two, is_same=False),
     }
     assert [name for name, _ in calls] == ["BatchGetItem", "BatchGetItem"]
+
+
+def test_an_entry_that_has_a_marker_and_is_gone_is_named(world: World) -> None:
+    granted(world, 1)
+    key = {"user_id": {"S": "1"}, "entry": {"S": "entry#000000000001"}}
+    client("dynamodb").delete_item(TableName="credits-dev-ledger", Key=key)
+    found = world.services.ledger.performed_before({"manual#app#0": {"amount": 10}})
+    assert isinstance(found["manual#app#0"], LedgerCorrupt)
+    assert str(found["manual#app#0"]) == (
+        "ledger of user 1, entry 1: it has a marker and is not there"
+    )
+
+
+def test_links_of_reversals_come_usage_by_usage_in_order(world: World) -> None:
+    granted(world, 1)
+    for key in ("a", "b"):
+        usage = used(world, key, 2).entry.number
+        for part in ("x", "y"):
+            request = Request(f"reversal#app#{key}{part}", "app", "Because")
+            world.services.ledger.reverse("1", usage, 1, request, world.now)
+    assert [item["entry"]["S"] for item in world.services.ledger.reversals("1")] == [
+        "reversal#000000000002#000001",
+        "reversal#000000000002#000002",
+        "reversal#000000000005#000001",
+        "reversal#000000000005#000002",
+    ]
+
+
+def test_what_was_refused_because_others_were_faster_is_not_among_those_posted(
+    world: World,
+) -> None:
+    def entry(key: str) -> Callable[[Account], LedgerEntry]:
+        return lambda who: domain.grant(who, 1, why(key), world.now, "UTC", None)
+
+    store = world.services.ledger
+    refused = draft(Account("1"), entry("slower"))
+    assert refused
+    granted(world, 1)
+    assert store.insert([refused]).refused == [refused]
+    assert store.post("1", lambda _: None, refused) == []
+
+
+def test_a_repeated_request_is_counted(world: World) -> None:
+    granted(world, 1)
+    metrics._counted.clear()
+    used(world, "a", 4)
+    assert Metric.DUPLICATES_REFUSED not in metrics._counted
+    used(world, "a", 4)
+    assert metrics._counted.pop(Metric.DUPLICATES_REFUSED) == [1]
+
+
+@pytest.mark.parametrize("read_alone", [True, False])
+def test_a_transaction_without_room_is_waited_for_as_long_as_there_is_time_and_another_is_not(
+    world: World, monkeypatch: pytest.MonkeyPatch, *, read_alone: bool
+) -> None:
+    granted(world, 1)
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    monkeypatch.setattr(random, "uniform", lambda _, high: high)
+    store = LedgerStore(world.restarted()._connection, "credits-dev-ledger", lambda _: None)
+
+    def perform() -> object:
+        if read_alone:
+            return store.performed("manual#app#0", {"amount": 10})
+        request = Request("usage#app#a", "app", "Because")
+        return store.perform(
+            "1", "usage#app#a", {}, lambda who: domain.use(who, 1, request, world.now)
+        )
+
+    operation = "TransactGetItems" if read_alone else "ExecuteTransaction"
+    cancelling(world, monkeypatch, ["ThrottlingError"], operation=operation)
+    for left, pauses in ((60_000, [0.2, 0.4, 0.8]), (5_100, [])):
+        with patient(iter((left, left, left, 0)).__next__, 5_000), pytest.raises(OutOfTime):
+            perform()
+        assert slept == pytest.approx(pauses)
+        slept.clear()
+    # Who serves a request waits no longer than for a race that was lost; and a race is no want of
+    # room, however little time is left.
+    with pytest.raises(Contention):
+        perform()
+    cancelling(world, monkeypatch, ["TransactionConflict"], operation=operation)
+    with patient(lambda: 0, 5_000), pytest.raises(Contention):
+        perform()
+    assert slept == []
 
 
 def test_the_same_request_is_answered_again_and_another_under_its_key_is_refused(
@@ -1424,7 +1557,11 @@ def test_whoever_takes_the_number_first_is_followed_after_one_look_at_the_marker
 
 
 def cancelling(
-    world: World, monkeypatch: pytest.MonkeyPatch, codes: list[str], times: int = 1000
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    codes: list[str],
+    times: int = 1000,
+    operation: str = "ExecuteTransaction",
 ) -> None:
     """So many transactions from now on are cancelled for these reasons."""
     dynamodb = world.services._connection.client
@@ -1432,7 +1569,7 @@ def cancelling(
     left = [times]
 
     def call(name: str, arguments: Any) -> Any:
-        if name == "ExecuteTransaction" and left[0]:
+        if name == operation and left[0]:
             left[0] -= 1
             response: Any = {
                 "Error": {"Code": "TransactionCanceledException", "Message": "no"},

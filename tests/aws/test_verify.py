@@ -1,12 +1,17 @@
 """The verify command: what a person sees of a right ledger and of one that was tampered with."""
 
 import json
+from datetime import timedelta
 
 import pytest
 
+from chalicelib.domain.anchors import user_digest
 from infra import stacks
 from infra.verify import main
 from tests.aws.world import World, client
+
+NO_ANCHORS = "There are no anchors yet: an end that was cut off or written anew is not found."
+NOT_COMPARED: dict[str, object] = {"gone": [], "anchors": None, "compared": 0}
 
 
 @pytest.fixture(autouse=True)
@@ -25,6 +30,7 @@ def test_a_right_ledger_is_said_to_be_right(
     assert capsys.readouterr().out.splitlines() == [
         "right  user 1: 2 entries, balance 30",
         "right  user 2: no entries yet, balance 0",
+        NO_ANCHORS,
     ]
 
 
@@ -35,12 +41,14 @@ def test_who_is_not_there_is_not_said_to_be_right(
     assert capsys.readouterr().out.splitlines() == [
         "right  user 1: 2 entries, balance 30",
         "NONE   there is no user nobody: no subscription and no ledger entries",
+        NO_ANCHORS,
     ]
     assert main(["1", "nobody", "--json"]) == 1
     assert json.loads(capsys.readouterr().out) == {
         "verified": 1,
         "wrong": [],
         "unknown": ["nobody"],
+        **NOT_COMPARED,
     }
     world.services.subscriptions.remove("1")
     assert main(["1"]) == 0, "the ledger of who was erased stays"
@@ -75,7 +83,12 @@ def test_machines_are_told_the_same_as_json(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["1", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"verified": 1, "wrong": [], "unknown": []}
+    assert json.loads(capsys.readouterr().out) == {
+        "verified": 1,
+        "wrong": [],
+        "unknown": [],
+        **NOT_COMPARED,
+    }
     item = next(item for item in world.lines() if item["entry"]["S"] == "entry#000000000001")
     item["body"]["S"] = item["body"]["S"].replace("Goodwill", "Badwill")
     client("dynamodb").put_item(TableName=world.settings.ledger_table, Item=item)
@@ -95,13 +108,16 @@ def test_a_zone_and_a_sample_are_verified_with_a_summary(
 ) -> None:
     for words in (["--zone", "Europe/Paris"], ["--sample", "10"]):
         assert main(words) == 0
-        assert capsys.readouterr().out == "1 ledgers verified, 0 of them wrong\n"
+        assert capsys.readouterr().out.splitlines() == [
+            "1 ledgers verified, 0 of them wrong",
+            NO_ANCHORS,
+        ]
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ([], "needs one of USER_ID=42, ZONE=..., SAMPLE=1000"),
+        ([], "needs one of USER_ID=42, ZONE=..., SAMPLE=1000, ALL=1"),
         (["1", "--sample", "2"], "needs one of"),
         (["--sample", "0"], "SAMPLE: must be a whole number of 1 to 10,000"),
         (["--zone", "Europe/Pari"], "ZONE: "),
@@ -112,3 +128,131 @@ def test_what_to_verify_must_be_said_once_and_clearly(
 ) -> None:
     assert main(words) == 1
     assert said in capsys.readouterr().err
+
+
+# --- Anchors ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def anchored(world: World) -> None:
+    """Both entries of user 1, and one of user 2 and of user 3, are in a digest that is 6 hours old.
+
+    User 3 has no subscription any more.
+    """
+    for user_id in ("2", "3"):
+        world.subscribe(user_id)
+        world.grant(user_id, 10, f"c{user_id}")
+    world.watch()
+    world.services.subscriptions.remove("3")
+    world.services.anchors.fold(world.now + timedelta(hours=1))
+    world.now += timedelta(hours=7)
+
+
+def cut_off(world: World, user_id: str, number: int) -> None:
+    """The last entry goes, and its marker: what is left is right by itself."""
+    for item in world.lines():
+        key = {name: item[name] for name in ("user_id", "entry")}
+        is_marker = item.get("owner") == {"S": user_id} and item["number"] == {"N": str(number)}
+        if is_marker or (item["user_id"]["S"], item["entry"]["S"]) == (
+            user_id,
+            f"entry#{number:012}",
+        ):
+            client("dynamodb").delete_item(TableName=world.settings.ledger_table, Key=key)
+
+
+@pytest.mark.usefixtures("anchored")
+def test_it_says_with_which_anchors_it_compared_and_how_old_they_are(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.grant("1", 5, "later")
+    assert main(["1"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "right  user 1: 3 entries, balance 35",
+        "1 of them compared with the anchors of 2026-01-15T13:00:00Z, 6 hours old",
+    ]
+    assert main(["--all", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "verified": 3,
+        "wrong": [],
+        "unknown": [],
+        "gone": [],
+        "anchors": "2026-01-15T13:00:00Z",
+        "compared": 3,
+    }
+
+
+@pytest.mark.usefixtures("anchored")
+@pytest.mark.parametrize("words", [["1"], ["--sample", "9"], ["--zone", "Europe/Paris"], ["--all"]])
+def test_an_end_that_was_cut_off_is_found_however_it_is_asked_for(
+    words: list[str], world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cut_off(world, "1", 2)
+    assert main(words) == 1
+    assert (
+        "WRONG  ledger of user 1, entry 2: entries up to 2 were anchored and are gone"
+        in capsys.readouterr().out.splitlines()
+    )
+
+
+@pytest.mark.usefixtures("anchored")
+def test_an_end_that_was_written_anew_is_found(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cut_off(world, "1", 2)
+    world.grant("1", -1, "forged")
+    assert main(["1"]) == 1
+    shown = capsys.readouterr().out
+    assert "WRONG  ledger of user 1, entry 2: it is not the entry that was anchored" in shown
+
+
+@pytest.mark.usefixtures("anchored")
+def test_a_ledger_that_is_gone_is_found_also_when_nobody_is_left_of_whom_it_was(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cut_off(world, "3", 1)
+    assert main(["3"]) == 1
+    assert "entry 1: entries up to 1 were anchored and are gone" in capsys.readouterr().out
+    assert main(["--all"]) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        f"GONE   the ledger of the user whose digest is {user_digest('3')}, 1 entries",
+        "2 ledgers verified, 1 of them wrong",
+        "2 of them compared with the anchors of 2026-01-15T13:00:00Z, 6 hours old",
+    ]
+    assert main(["--all", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["gone"] == [user_digest("3")]
+
+
+@pytest.mark.usefixtures("anchored")
+def test_earlier_anchors_can_be_asked_for(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever can write to both puts what they wrote anew into a later digest."""
+    cut_off(world, "1", 2)
+    world.grant("1", -1, "forged")
+    world.grant("1", -1, "more")
+    world.watch()
+    world.services.anchors.fold(world.now + timedelta(hours=1))
+    world.now += timedelta(hours=2)
+    assert main(["1"]) == 0
+    assert main(["1", "--anchors", "2026-01-15T14:00:00Z"]) == 1
+    assert main(["1", "--anchors", "2026-01-15T13:00:00Z"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == NO_ANCHORS
+    assert main(["1", "--anchors", "yesterday"]) == 1
+    assert "ANCHORS: " in capsys.readouterr().err
+
+
+def test_anchors_that_nobody_can_read_are_an_error(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client("s3").put_object(
+        Bucket=world.settings.anchors_bucket, Key="digests/2026-01-15T13:00:00Z.gz", Body=b"none"
+    )
+    assert main(["1"]) == 1
+    assert "the anchors digests/2026-01-15T13:00:00Z.gz cannot be read" in capsys.readouterr().err
+
+
+def test_everybody_is_whoever_has_a_ledger_or_a_subscription(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.subscribe("2")
+    world.services.subscriptions.remove("1")
+    assert main(["--all"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "2 ledgers verified, 0 of them wrong"

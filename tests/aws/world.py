@@ -15,11 +15,12 @@ import boto3
 import yaml
 from pynamodb.connection import Connection
 
+from chalicelib.anchors import Anchors
 from chalicelib.domain.edits import Editor, EditorKind
 from chalicelib.domain.instants import parse_instant
 from chalicelib.domain.ledger import LedgerEntry
 from chalicelib.domain.subscriptions import FIELDS, Subscription, register
-from chalicelib.jobs import completeness, manual, notifications, sweeps, ticks, workers
+from chalicelib.jobs import completeness, manual, notifications, sweeps, ticks, watching, workers
 from chalicelib.mails.links import UnsubscribeLinks
 from chalicelib.mails.sending import Mailer
 from chalicelib.messages import SweepKind
@@ -100,9 +101,11 @@ def create_stack(stage: str) -> None:
         if resource.get("Type") == "AWS::SQS::Queue":
             sqs.create_queue(QueueName=_named(properties["QueueName"], stage))
         if resource.get("Type") == "AWS::S3::Bucket":
+            name = _named(properties["BucketName"], stage).partition("-$")[0]
             client("s3").create_bucket(
-                Bucket=f"credits-{stage}-reports",
+                Bucket=name,
                 CreateBucketConfiguration={"LocationConstraint": REGION},
+                ObjectLockEnabledForBucket=properties.get("ObjectLockEnabled", False),
             )
 
 
@@ -134,6 +137,7 @@ class World:
             notifications_queue_url=self.queue_url("notifications"),
             checks_queue_url=self.queue_url("checks"),
             reports_bucket=f"credits-{self.stage}-reports",
+            anchors_bucket=f"credits-{self.stage}-anchors",
             mails_table=f"credits-{self.stage}-mails",
             edits_table=f"credits-{self.stage}-edits",
             mail_from="Credits <credits@example.com>",
@@ -151,6 +155,7 @@ class World:
         )
         services.queues = Queues(self.settings, client=client("sqs", "services"))
         services.reports = Reports(self.settings, client=client("s3", "services"))
+        services.anchors = Anchors(self.settings, client=client("s3", "services"))
         services.mailer = Mailer(self.settings, client=self.outbox)
         services.unsubscribe_links = UnsubscribeLinks(
             UNSUBSCRIBE_KEY, self.settings.unsubscribe_url
@@ -286,6 +291,11 @@ class World:
         """Hands records of the stream, or all there are, to what queues mails."""
         event = {"Records": self.stream() if records is None else records}
         notifications.queue_notifications(self.services, event)
+
+    def watch(self, records: list[dict[str, Any]] | None = None) -> None:
+        """Hands records of the stream, or all there are, to what keeps anchors of them."""
+        event = {"Records": self.stream() if records is None else records}
+        watching.watch_ledger(self.services, event)
 
     def send_mails(self, bodies: Iterable[str] | None = None) -> list[str]:
         """Delivers what waits in the notifications queue, and what fails again and again.

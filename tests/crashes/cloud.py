@@ -5,6 +5,7 @@ where the rest is, below botocore. The issuer's keys, which come over HTTPS and 
 call here like all others, so that they can fail like all others.
 """
 
+import re
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
@@ -19,11 +20,15 @@ from tests.simulation.aws import Call, Json
 
 ISSUER = "issuer"
 BUCKET = "credits-dev-reports"
+ANCHORS = "credits-dev-anchors"
 
 
 @dataclass
 class Cloud(aws.Services):
-    """The AWS of the simulation, with objects in a bucket and an issuer of tokens."""
+    """The AWS of the simulation, with objects in buckets and an issuer of tokens.
+
+    What is in an object is a text here, of a character for each byte.
+    """
 
     objects: dict[str, str] = field(default_factory=dict)
     keys: Json = field(default_factory=dict)
@@ -43,11 +48,13 @@ class Cloud(aws.Services):
     def _perform_s3(self, call: Call) -> Json:
         key = call.parameters["key"]
         if call.operation == "PutObject":
+            if call.parameters["must_be_new"] and key in self.objects:
+                raise aws.Refused("PreconditionFailed", 412)
             self.objects[key] = call.parameters["text"]
             return {}
         if call.operation == "GetObject":
             return {"text": self.objects[key]}
-        if call.operation == "ListObjectsV2":
+        if call.operation in ("ListObjectsV2", "ListObjectVersions"):
             return {"keys": sorted(name for name in self.objects if name.startswith(key))}
         raise aws.NotModelledError(str(call))
 
@@ -68,11 +75,13 @@ class Cloud(aws.Services):
         found = sorted(key for key in table.items if key > after)
         page = found[: parameters.get("Limit")]
         more = {"LastEvaluatedKey": table.key_item(page[-1])} if len(page) < len(found) else {}
-        names = [
-            parameters["ExpressionAttributeNames"][name.strip()]
-            for name in parameters["ProjectionExpression"].split(",")
-        ]
-        items = [{name: table.items[key][name] for name in names} for key in page]
+        items = [dict(table.items[key]) for key in page]
+        if "ProjectionExpression" in parameters:
+            names = [
+                parameters["ExpressionAttributeNames"][name.strip()]
+                for name in parameters["ProjectionExpression"].split(",")
+            ]
+            items = [{name: item[name] for name in names} for item in items]
         return {"Items": items, "Count": len(items), "ScannedCount": len(items), **more}
 
 
@@ -99,21 +108,39 @@ def s3() -> Any:
 def _before_send(request: AWSPreparedRequest, event_name: str, **_: object) -> AWSResponse:
     operation = event_name.split(".")[2]
     url = urlsplit(request.url)
-    key = unquote(url.path).removeprefix(f"/{BUCKET}").lstrip("/")
-    parameters: Json = {"key": key}
-    if operation == "ListObjectsV2":
-        query = dict(part.split("=", 1) for part in url.query.split("&"))
-        parameters["key"] = unquote(query["prefix"])
+    bucket, _slash, key = unquote(url.path).lstrip("/").partition("/")
+    parameters: Json = {"bucket": bucket, "key": key}
+    if operation in _LISTS:
+        (prefix,) = re.findall(r"prefix=([^&]*)", url.query)
+        parameters["key"] = unquote(prefix)
+    if operation == "GetObject":
+        parameters["of_version"] = "versionId=" in url.query
     if operation == "PutObject":
-        body: Any = request.body
-        parameters["text"] = (body if isinstance(body, bytes) else body.read()).decode()
+        body: Any = getattr(request.body, "_raw", request.body)  # before it is sent in chunks
+        content: bytes = body if isinstance(body, bytes) else body.read()
+        parameters["text"] = content.decode("latin-1")
+        parameters["must_be_new"] = "If-None-Match" in request.headers
     try:
         answer, status = aws._ANSWERING[-1].answer(Call("s3", operation, parameters)), 200
+        text: bytes = str(answer.get("text", "")).encode("latin-1")
+        if operation in _LISTS:
+            text = _LISTS[operation](answer["keys"]).encode()
     except aws.Refused as error:
-        answer, status = {"keys": []}, error.status
-    text = str(answer.get("text", ""))
-    if operation == "ListObjectsV2":
-        names = "".join(f"<Contents><Key>{name}</Key></Contents>" for name in answer["keys"])
-        text = f"<ListBucketResult><IsTruncated>false</IsTruncated>{names}</ListBucketResult>"
-    headers: Any = {"content-length": str(len(text.encode()))}
-    return AWSResponse(request.url, status, headers, aws._Body(text.encode()))
+        text, status = f"<Error><Code>{error.body['__type']}</Code></Error>".encode(), error.status
+    headers: Any = {"content-length": str(len(text))}
+    return AWSResponse(request.url, status, headers, aws._Body(text))
+
+
+def _objects(keys: list[str]) -> str:
+    names = "".join(f"<Contents><Key>{name}</Key></Contents>" for name in keys)
+    return f"<ListBucketResult><IsTruncated>false</IsTruncated>{names}</ListBucketResult>"
+
+
+def _versions(keys: list[str]) -> str:
+    names = "".join(
+        f"<Version><Key>{name}</Key><VersionId>1</VersionId></Version>" for name in keys
+    )
+    return f"<ListVersionsResult><IsTruncated>false</IsTruncated>{names}</ListVersionsResult>"
+
+
+_LISTS = {"ListObjectsV2": _objects, "ListObjectVersions": _versions}

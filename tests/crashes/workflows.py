@@ -330,6 +330,35 @@ def _audit(world: CrashingWorld) -> None:
         world.answers.append(world.until_done(partial(app.audit_ledgers, event, Context())))
 
 
+@workflow(
+    "scheduled",
+    "anchors of what was written, and the audit of the day",
+    subscribed("ada", "bob"),
+    allocated,
+    granted,
+)
+def _anchors(world: CrashingWorld) -> None:
+    """Of what was changed by hand, nothing is kept: it is told of."""
+    import app
+
+    records = [
+        {**record, "eventID": record["dynamodb"]["SequenceNumber"]}
+        for record in world.stream
+        if record["dynamodb"]["Keys"]["entry"]["S"].startswith("entry#")
+    ]
+    changed = {**records[0], "eventName": "MODIFY"}
+
+    def watch() -> bool:
+        app.watch_ledger({"Records": [*records, changed]}, Context())
+        return True
+
+    world.until_done(watch)
+    world.now += timedelta(hours=3)
+    event = {"detail-type": "Scheduled Event", "id": "e", "time": "2026-02-01T13:40:00Z"}
+    for _ in range(2):
+        world.answers.append(world.until_done(partial(app.audit_ledgers, event, Context())))
+
+
 # --- Requests -------------------------------------------------------------------------------------
 
 

@@ -16,6 +16,7 @@ from functools import cache
 from typing import Any, Self, TypeVar
 from unittest.mock import patch
 
+from chalicelib.anchors import Anchors
 from chalicelib.api import authorizer
 from chalicelib.api.issuer_keys import IssuerKeys
 from chalicelib.domain.errors import CreditsError
@@ -24,7 +25,7 @@ from chalicelib.reports import Reports
 from chalicelib.services import Services
 from chalicelib.settings import TokenSettings
 from chalicelib.store.database import FAULTS
-from tests.crashes.cloud import BUCKET, ISSUER, Cloud, s3
+from tests.crashes.cloud import ANCHORS, BUCKET, ISSUER, Cloud, s3
 from tests.crashes.failures import Failures
 from tests.simulation import aws
 from tests.simulation import world as simulation
@@ -46,6 +47,7 @@ SETTINGS = replace(
     simulation.SETTINGS,
     checks_queue_url=f"https://sqs/credits-{STAGE}-checks",
     reports_bucket=BUCKET,
+    anchors_bucket=ANCHORS,
 )
 
 
@@ -79,6 +81,7 @@ class CrashingWorld(World):
         self.services.mailer = old.mailer
         self.services.unsubscribe_links = old.unsubscribe_links
         self.services.reports = Reports(SETTINGS, client=s3())
+        self.services.anchors = Anchors(SETTINGS, client=s3())
         self.services.catalogue = _CATALOGUE()
         self.token_checker: authorizer.TokenChecker | None = None
 

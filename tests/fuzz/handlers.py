@@ -4,6 +4,7 @@ A function must answer in the shape that its caller expects, a route with less t
 must never be asked for what it does not take: that would be input that nobody had looked at.
 """
 
+import gzip
 import itertools
 import json
 import re
@@ -19,8 +20,10 @@ from botocore.exceptions import ClientError
 from pynamodb.connection import Connection
 
 import app
+from chalicelib.anchors import Anchors
 from chalicelib.api import cursors
 from chalicelib.api.routes import _ROUTES
+from chalicelib.domain.anchors import user_digest
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.ranges import Range
 from chalicelib.jobs.mail_events import SomeEventsFailed
@@ -53,16 +56,16 @@ class AskedAmissError(BaseException):
 
 
 class Bucket:
-    """The reports bucket: a client of S3, as far as `Reports` uses one."""
+    """A bucket: a client of S3, as far as `Reports` and `Anchors` use one."""
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
 
-    def put_object(self, *, Key: str, Body: bytes, **_: object) -> None:  # noqa: N803 - S3's names
+    def put_object(self, *, Key: str, Body: Any, **_: object) -> None:  # noqa: N803 - S3's names
         """Keeps an object. A key is UTF-8 of 1,024 bytes at most."""
         if not 0 < len(Key.encode()) <= 1024:
             raise AskedAmissError(f"a key of S3 like {Key!r}")
-        self.objects[Key] = Body
+        self.objects[Key] = Body if isinstance(Body, bytes) else Body.read()
 
     def get_object(self, *, Key: str, **_: object) -> Json:  # noqa: N803
         """An object that is there."""
@@ -74,7 +77,8 @@ class Bucket:
 
     def paginate(self, *, Prefix: str, **_: object) -> Json:  # noqa: N803
         """The one page."""
-        return [{"Contents": [{"Key": key} for key in self.objects if key.startswith(Prefix)]}]
+        found = [{"Key": key, "VersionId": "1"} for key in self.objects if key.startswith(Prefix)]
+        return [{"Contents": found, "Versions": found}]
 
 
 class Direct:
@@ -115,6 +119,7 @@ class Scene:
             SETTINGS,
             checks_queue_url=f"https://sqs/credits-{STAGE}-checks",
             reports_bucket=f"credits-{STAGE}-reports",
+            anchors_bucket=f"credits-{STAGE}-anchors",
         )
         connection = Connection(region=aws.REGION)
         connection._client = Direct("dynamodb", self.world.aws)  # type: ignore[assignment]
@@ -126,6 +131,7 @@ class Scene:
         self.world.services = services
         self.bucket = Bucket()
         services.reports = Reports(settings, client=self.bucket)
+        services.anchors = Anchors(settings, client=self.bucket)
         with self.world.running():
             self._happen()
         self._pristine = self.world.aws.state
@@ -167,8 +173,8 @@ def strictly(call: aws.Call, perform: Callable[..., Json]) -> Json:
             if not 0 < size <= LONGEST_KEYS.get(name, LONGEST_SORT_KEY):
                 raise AskedAmissError(f"{call} with a key {name} of {size} bytes")
     if call.operation == "Scan":
-        items = _SCENES[0].world.table("subscriptions").items.values()
-        return {"Items": [{"user_id": item["user_id"]} for item in items]}
+        table = call.parameters["TableName"].removeprefix(f"credits-{STAGE}-")
+        return {"Items": [dict(item) for item in _SCENES[0].world.table(table).items.values()]}
     try:
         return perform(call)
     except aws.Refused as error:
@@ -406,6 +412,32 @@ def streamed(body: str) -> Answer:
     return accepted(message is not None and len(message.body) // 50)
 
 
+def watched(image: str) -> Answer:
+    """The stream brings an item of any shape, as DynamoDB would have it, and one that is right."""
+    scene = _SCENES[0]
+    scene.reset()
+    keys = {"user_id": {"S": "42"}, "entry": {"S": "entry#000000000001"}}
+    try:
+        values = json.loads(image)
+    except (RecursionError, ValueError):
+        values = {}
+    attributes = {
+        str(name): value if isinstance(value, dict) else {"S": str(value)}
+        for name, value in (values.items() if isinstance(values, dict) else ())
+    }
+    right = {"user_id": {"S": "7"}, "entry": keys["entry"]}
+    sound = {"body": {"S": "{}"}, "hash": {"S": "0" * 64}}
+    records = [
+        {"eventName": "INSERT", "eventID": "1", "dynamodb": {"Keys": k, "NewImage": {**i, **k}}}
+        for k, i in ((keys, attributes), (right, sound))
+    ]
+    app.watch_ledger({"Records": records}, Context())
+    (kept,) = [body for key, body in scene.bucket.objects.items() if key.startswith("heads/")]
+    heads = gzip.decompress(kept).decode().splitlines()
+    assert any(head.startswith(user_digest("7")) for head in heads), "the other one is kept"
+    return accepted(len(heads))
+
+
 def returned(message: str) -> Answer:
     """SES tells of a mail that came back."""
     _SCENES[0].reset()
@@ -447,6 +479,16 @@ COMPLAINT = {
 }
 STREAM_AND_MAIL = (
     Target("stream: ledger entry", Kind.JSON, entry_bodies(), streamed, share=2),
+    Target(
+        "stream: item to be watched",
+        Kind.JSON,
+        (
+            json.dumps({"body": "{}", "hash": "0" * 64}),
+            json.dumps({"body": {"S": "{}"}, "hash": {"N": "1"}, "erased": {"S": "x"}}),
+        ),
+        watched,
+        words=("hash", "body", "erased", "S", "N", "f" * 64),
+    ),
     Target(
         "SNS: mail event",
         Kind.JSON,

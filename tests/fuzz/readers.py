@@ -26,6 +26,7 @@ from chalicelib.api.authorizer import InvalidToken, TokenChecker, answer, bearer
 from chalicelib.api.issuer_keys import IssuerKeys, KeysUnavailable
 from chalicelib.api.principal import Scope, caller_of
 from chalicelib.domain import addresses, calendar, fields, instants, ledger
+from chalicelib.domain.anchors import Head
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.completeness import Tally
 from chalicelib.domain.edits import BY_LINK, Change, Edit, Editor, EditorKind, shown_fields
@@ -410,6 +411,15 @@ LEDGERS = (
         write=None,
         own=LedgerCorrupt,
         share=2,
+    ),
+    reader(
+        "head of a ledger",
+        Kind.TEXT,
+        (Head("ab" * 16, 1, "0" * 64).line(), Head("09" * 16, 10**12 - 1, "f" * 64).line()),
+        Head.parse,
+        write=Head.line,
+        own=ValueError,
+        words=("0" * 32, "f" * 64, "-1", "\n"),
     ),
 )
 

@@ -384,6 +384,8 @@ def _without_text(name: str, line: str) -> Callable[[str], str]:
 
 # --- What there is one of -------------------------------------------------------------------------
 
+_BUCKETS = (("ReportsBucket", "reports"), ("AnchorsBucket", "anchors"))
+
 
 def _single() -> Iterator[Guard]:
     stream = _property(
@@ -391,6 +393,9 @@ def _single() -> Iterator[Guard]:
     )
     wakes = f"{_MAILS}the_stream_wakes_its_reader_for_new_entries_only"
     reported = f"{_MAILS}what_the_stream_cannot_hand_over_is_reported_before_it_is_forgotten"
+    watch = _property("WatchLedger", "Events", "WatchLedgerDynamodbEventSource", "Properties")
+    watched = f"{_TEMPLATE}the_ledgers_second_reader_is_woken_for_entries_and_for_every_change"
+    locked = f"{_TEMPLATE}anchors_are_locked_and_in_production_against_everybody"
     topics = f"{_RINGS}topics_are_encrypted_with_a_key_that_those_who_publish_may_use"
     bucket = f"{_TEMPLATE}the_reports_are_private_encrypted_versioned_and_kept"
     blocks = ("PublicAccessBlockConfiguration",)
@@ -433,28 +438,63 @@ def _single() -> Iterator[Guard]:
         ),
         *(
             (
-                _property("ReportsBucket", *blocks, block),
+                _property(name, *blocks, block),
                 False,
-                "reports that somebody makes public",
+                f"{what} that somebody makes public",
                 bucket,
             )
+            for name, what in _BUCKETS
             for block in (
                 *("BlockPublicAcls", "BlockPublicPolicy"),
                 *("IgnorePublicAcls", "RestrictPublicBuckets"),
             )
         ),
-        (_property("ReportsBucket", "BucketEncryption"), _GONE, "reports in the clear", bucket),
+        *(
+            (_property(name, "BucketEncryption"), _GONE, f"{what} in the clear", bucket)
+            for name, what in _BUCKETS
+        ),
+        *(
+            (
+                _property(name, "VersioningConfiguration", "Status"),
+                "Suspended",
+                f"{what} that are overwritten",
+                bucket,
+            )
+            for name, what in _BUCKETS
+        ),
+        *(
+            (
+                _property(name, "OwnershipControls"),
+                _GONE,
+                f"{what} that belong to who wrote them",
+                f"{_GUARDED}the_reports_belong_to_the_account",
+            )
+            for name, what in _BUCKETS
+        ),
+        (_property("AnchorsBucket", "ObjectLockEnabled"), False, "anchors one can delete", locked),
         (
-            _property("ReportsBucket", "VersioningConfiguration", "Status"),
-            "Suspended",
-            "a report that is overwritten",
-            bucket,
+            _property("AnchorsBucket", "ObjectLockConfiguration", "Rule", "DefaultRetention"),
+            {"Mode": "GOVERNANCE", "Days": 1},
+            "anchors that an admin can delete",
+            locked,
         ),
         (
-            _property("ReportsBucket", "OwnershipControls"),
-            _GONE,
-            "reports that belong to who wrote them",
-            f"{_GUARDED}the_reports_belong_to_the_account",
+            _property("AnchorsBucket", "LifecycleConfiguration", "Rules", 0, "ExpirationInDays"),
+            1,
+            "anchors that are gone when they are needed",
+            locked,
+        ),
+        *(
+            ((*watch, key), becomes, what, watched)
+            for key, becomes, what in (
+                ("StartingPosition", "LATEST", "entries of a deployment without an anchor"),
+                ("FilterCriteria", _GONE, "an anchor of what is no entry"),
+                ("BatchSize", 10, "an object for every ten entries"),
+                ("MaximumBatchingWindowInSeconds", 0, "an object for every entry"),
+                ("BisectBatchOnFunctionError", False, "a record that holds up all anchors"),
+                ("MaximumRecordAgeInSeconds", 86_400, "entries that are forgotten unreported"),
+                ("DestinationConfig", _GONE, "entries without an anchor that nobody knows of"),
+            )
         ),
         *(
             (
@@ -519,11 +559,18 @@ def _single() -> Iterator[Guard]:
             "requests of one API key without a limit",
             throttled,
         ),
-        (
-            _property("UsagePlan", "Quota"),
-            _GONE,
-            "requests of one API key without a limit",
-            f"{_GUARDED}an_api_key_has_a_quota",
+        *(
+            (
+                _property(plan, "Throttle", limit),
+                _GONE,
+                "one caller who takes a method's whole rate",
+                f"{_GUARDED}one_lane_and_the_backends_leave_something_of_a_methods_rate",
+            )
+            for plan, limit in (
+                ("UsagePlan", "BurstLimit"),
+                ("BackendPlan", "RateLimit"),
+                ("BackendPlan", "BurstLimit"),
+            )
         ),
         (
             _property("MailIdentity", "DkimAttributes", "SigningEnabled"),
@@ -564,6 +611,30 @@ def _single() -> Iterator[Guard]:
                 ("MailDomain", "AllowedPattern", ".*"),
                 ("AlarmEmail", "AllowedPattern", ".*"),
             )
+        ),
+        (
+            ("Parameters", "AccessLogs", "Default"),
+            "on",
+            "a deployment that is refused where API Gateway has no role to log with",
+            f"{_TEMPLATE}requests_are_logged_where_the_stage_wants_it_and_only_there",
+        ),
+        (
+            _property("RestAPI", "AccessLogSetting", "Fn::If", 1, "Format"),
+            '{"requestId":"$context.requestId","path":"$context.path"}',
+            "what users ask for, in a log",
+            f"{_TEMPLATE}a_line_of_the_access_log_has_neither_what_was_asked_nor_a_token",
+        ),
+        (
+            _property("ApiAccessLog", "RetentionInDays"),
+            _GONE,
+            "addresses of users that are kept for ever",
+            f"{_TEMPLATE}the_access_log_is_kept_as_long_as_the_logs_of_the_functions",
+        ),
+        (
+            _property("WebAclOfApi", "WebACLArn"),
+            "arn:aws:wafv2:eu-west-1:123456789012:regional/webacl/other/1",
+            "an API in front of which nothing stands",
+            f"{_TEMPLATE}a_web_acl_is_put_in_front_of_the_stage_if_there_is_one",
         ),
         (
             ("Parameters", "Tracing", "Default"),
@@ -627,7 +698,15 @@ _SETTINGS_OF_PRODUCTION = (
             *("RequestRate", "RequestBurst", "ManagementRate", "ManagementBurst", "KeyRate"),
         )
     ),
-    ("KeyBurst", 1_000_000, "requests without a limit", f"{_GUARDED}an_api_key_has_a_quota"),
+    *(
+        (
+            key,
+            1_000_000,
+            "one caller who takes a method's whole rate",
+            f"{_GUARDED}one_lane_and_the_backends_leave_something_of_a_methods_rate",
+        )
+        for key in ("KeyBurst", "BackendRate", "BackendBurst")
+    ),
     (
         "RetrySeconds",
         0,

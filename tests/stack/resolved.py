@@ -39,6 +39,7 @@ _ARNS = {
     "AWS::IAM::Role": ("", "iam", "role/{}"),
 }
 _NAMED = {
+    "AWS::ApiGateway::Stage": "StageName",
     "AWS::Logs::LogGroup": "LogGroupName",
     "AWS::SES::ConfigurationSet": "Name",
     "AWS::SES::EmailIdentity": "EmailIdentity",
@@ -77,9 +78,9 @@ def arn(service: str, rest: str) -> str:
     return f"arn:aws:{service}:{region}:{account}:{rest}"
 
 
-def resolve(template: Template, stage: str) -> Stack:
-    """What a packaged template is in a stage."""
-    given = {**PARAMETERS, "Stage": stage}
+def resolve(template: Template, stage: str, **changed: str) -> Stack:
+    """What a packaged template is in a stage, with some parameters changed."""
+    given = {**PARAMETERS, **changed, "Stage": stage}
     transformed = transform(template, **given)
     parameters = engine._resolve_parameters(
         transformed,

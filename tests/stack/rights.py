@@ -6,7 +6,7 @@ names (Service Authorization Reference, https://docs.aws.amazon.com/service-auth
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from email.utils import parseaddr
@@ -18,7 +18,7 @@ from ministack.core.responses import get_account_id
 
 from chalicelib.mails import links
 from tests.crashes import runner
-from tests.crashes.cloud import ISSUER
+from tests.crashes.cloud import ANCHORS, BUCKET, ISSUER
 from tests.crashes.failures import Failures, Kind, Point
 from tests.crashes.workflows import WORKFLOWS, Workflow
 from tests.crashes.world import CrashingWorld, crashing, functions
@@ -144,8 +144,21 @@ def _object(action: str) -> Callable[[Call], Iterator[Right]]:
     return rights
 
 
-def _bucket(call: Call) -> Iterator[Right]:
-    yield Right("s3:ListBucket", arn("s3", call.parameters["bucket"]))
+def _bucket(action: str) -> Callable[[Call], Iterator[Right]]:
+    def rights(call: Call) -> Iterator[Right]:
+        yield Right(action, arn("s3", call.parameters["bucket"]))
+
+    return rights
+
+
+def _get_object(call: Call) -> Iterator[Right]:
+    """What a version is asked for by its id needs a right of its own.
+
+    (Amazon S3 API Reference, GetObject,
+    https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html)
+    """
+    action = "s3:GetObjectVersion" if call.parameters["of_version"] else "s3:GetObject"
+    yield from _object(action)(call)
 
 
 _RIGHTS: dict[tuple[str, str], Callable[[Call], Iterator[Right]]] = {
@@ -164,8 +177,10 @@ _RIGHTS: dict[tuple[str, str], Callable[[Call], Iterator[Right]]] = {
     ("sesv2", "SendEmail"): _mail,
     ("secrets-manager", "GetSecretValue"): _secret,
     ("s3", "PutObject"): _object("s3:PutObject"),
-    ("s3", "GetObject"): _object("s3:GetObject"),
-    ("s3", "ListObjectsV2"): _bucket,
+    ("s3", "GetObject"): _get_object,
+    ("s3", "ListObjectsV2"): _bucket("s3:ListBucket"),
+    # Amazon S3 API Reference, ListObjectVersions
+    ("s3", "ListObjectVersions"): _bucket("s3:ListBucketVersions"),
 }
 
 
@@ -176,7 +191,8 @@ _RIGHTS: dict[tuple[str, str], Callable[[Call], Iterator[Right]]] = {
 class Recorder(Failures):
     """Watches the calls of a world; those that a function makes are what it needs."""
 
-    bucket: str = ""
+    buckets: Mapping[str, str] = field(default_factory=dict)
+    """The names of the stack's buckets by those of the world."""
     function: str = ""
     made: dict[str, set[Right]] = field(default_factory=dict)
     refusal: aws.Refused | None = None
@@ -186,7 +202,8 @@ class Recorder(Failures):
 
     def __call__(self, call: Call, perform: Perform) -> Json:
         if self.function and call.service != ISSUER:
-            named = replace(call, parameters={**call.parameters, "bucket": self.bucket})
+            buckets = {"bucket": self.buckets.get(call.parameters.get("bucket", ""))}
+            named = replace(call, parameters={**call.parameters, **buckets})
             self.made.setdefault(self.function, set()).update(needed(named))
         if call.service == "secrets-manager":
             return {"SecretString": KEY.decode()}
@@ -216,18 +233,21 @@ def recorded(stack: Stack) -> dict[str, set[Right]]:
     mail. Every invocation is a cold start.
     """
     made: dict[str, set[Right]] = {}
-    bucket = stack.resources["ReportsBucket"]["Properties"]["BucketName"]
+    buckets = {
+        of_world: stack.resources[name]["Properties"]["BucketName"]
+        for of_world, name in ((BUCKET, "ReportsBucket"), (ANCHORS, "AnchorsBucket"))
+    }
     with _cold_starts(stack.arn("UnsubscribeSecret")) as recorders:
 
         def run(
             workflow: Workflow, prepared: CrashingWorld, *points: Point, **more: Any
         ) -> Recorder:
-            recorders[:] = [Recorder(points, bucket=bucket, made=made, **more)]
+            recorders[:] = [Recorder(points, buckets=buckets, made=made, **more)]
             runner._run(workflow, prepared.copy(recorders[0]))
             return recorders[0]
 
         for workflow in WORKFLOWS.values():
-            recorders[:] = [Recorder(bucket=bucket, made=made)]
+            recorders[:] = [Recorder(buckets=buckets, made=made)]
             prepared = CrashingWorld(failures=recorders[0])
             with prepared.running():
                 for step in workflow.before:

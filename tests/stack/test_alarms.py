@@ -112,7 +112,7 @@ TICKS = [
 FUNCTIONS = (
     *("allocation-tick", "expiry-tick", "sweep-zone", "allocate-accounts", "expire-batches"),
     *("manual-allocate", "api", "authorizer", "queue-notifications", "send-notifications"),
-    *("mail-events", "check-completeness", "check-zone", "audit-ledgers"),
+    *("mail-events", "check-completeness", "check-zone", "audit-ledgers", "watch-ledger"),
 )
 QUEUE_READERS = (
     *("sweep-zone", "allocate-accounts", "expire-batches", "check-zone"),
@@ -193,6 +193,11 @@ FAILURES: list[Row] = [
         "the ledger's stream is not read",
         [function("queue-notifications", "IteratorAge", lasting(10, 1_200_000))],
         {"stream-age-queue-notifications"},
+    ),
+    (
+        "the ledger is not watched",
+        [function("watch-ledger", "IteratorAge", lasting(10, 1_200_000))],
+        {"stream-age-watch-ledger"},
     ),
     *(
         (
@@ -277,6 +282,16 @@ FAILURES: list[Row] = [
         {"unexpected-failures"},
     ),
     (
+        "the audit fails once",
+        [function("audit-ledgers", "Errors", once(1))],
+        {"function-errors-audit-ledgers"},
+    ),
+    (
+        "somebody changes one item of the ledger",
+        [of_credits("LedgerItemsChanged", once(1))],
+        {"ledger-changed"},
+    ),
+    (
         "SES takes no mail for more than an hour",
         [of_credits("MailsFailed", lasting(75, 5)), age("notifications", lasting(75, 4500))],
         {"mails-failed"},
@@ -314,6 +329,7 @@ NO_FAILURES: list[Row] = [
             of_credits("MailsFailed", lasting(20, 30)),
             table("ledger", "WriteThrottleEvents", [(6, 400)]),
             function("queue-notifications", "IteratorAge", lasting(15, 90_000)),
+            function("watch-ledger", "IteratorAge", lasting(15, 390_000)),
         ],
         set(),
     ),

@@ -326,14 +326,28 @@ def test_a_browser_may_call_every_route_from_a_configured_origin(api: Api, origi
 
 
 def test_a_browser_may_not_from_another(api: Api) -> None:
-    evil = {"Origin": "https://evil.example.com"}
+    # The page of one, as it is when nobody is to know where it comes from.
+    private = {"Origin": "null", "Sec-Fetch-Site": "same-origin"}
     for reply in (
-        api.send("OPTIONS", "/api/plans", headers=evil),
-        api.send("GET", "/api/plans", api.as_user(ANN), headers=evil),
-        api.send("GET", "/api/credits/balance?user_id=*", api.as_user(ANN), headers=evil),
+        api.send("OPTIONS", "/api/plans", headers=private),
+        api.send("GET", "/api/plans", api.as_user(ANN), headers=private),
+        api.send("GET", "/api/credits/balance?user_id=*", api.as_user(ANN), headers=private),
     ):
         assert "access-control-allow-origin" not in reply.headers
         assert reply.headers["vary"] == "Origin"
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example.com", "null", "http://localhost:3001"])
+def test_a_page_of_another_origin_does_not_get_as_far_as_the_local_api(
+    api: Api, origin: str
+) -> None:
+    """On AWS it is the browser that keeps the answer back."""
+    for method, path in (("OPTIONS", "/api/plans"), ("GET", "/api/plans"), ("GET", "/nowhere")):
+        said = {"Origin": origin}
+        reply = api.send(method, path, api.as_user(ANN), headers=said, is_checked=False)
+        assert reply.status == 403
+        assert "those of the origins in AllowedOrigins" in reply.text
+        assert "access-control-allow-origin" not in reply.headers
 
 
 # --- The roles ------------------------------------------------------------------------------------

@@ -152,10 +152,13 @@ def test_nothing_of_a_stage_that_is_not_there_is_taken(stack: LocalStack) -> Non
 def test_every_name_of_the_deployed_template_that_can_be_taken_is_looked_for(
     template: dict[str, Any], stack: LocalStack
 ) -> None:
-    known = {named.name for named in of_template.names(site_of(stack, "prod"))}
+    site = site_of(stack, "prod")
+    assert "/aws/apigateway/credits-prod" not in {named.name for named in of_template.names(site)}
+    everything = replace(site, parameters={**site.parameters, "AccessLogs": "on"})
+    known = {named.name for named in of_template.names(everything)}
     free = {
         # Not names of one thing: others of the same name can be beside it.
-        *("AWS::ApiGateway::UsagePlan", "AWS::Serverless::Api"),
+        *("AWS::ApiGateway::ApiKey", "AWS::ApiGateway::UsagePlan", "AWS::Serverless::Api"),
         # Nothing keeps them when their stack goes.
         *("AWS::CloudWatch::Alarm", "AWS::CloudWatch::Dashboard"),
     }
@@ -333,7 +336,11 @@ def test_who_has_no_right_is_told_so_for_each_check_and_is_not_stopped(stack: Lo
     )["Role"]
     given = stack.client("sts").assume_role(RoleArn=role, RoleSessionName="test")["Credentials"]
     client = partial(client_with, stack, given)
-    found = list(examine({**ACCOUNT, **RUNNING}, replace(site_of(stack, "dev"), client=client)))
+    site = site_of(stack, "dev")
+    # What is asked of AWS only where the stage wants it is asked, too.
+    everything = {**site.parameters, "AccessLogs": "on"}
+    whole = replace(site, client=client, parameters=everything)
+    found = list(examine({**ACCOUNT, **RUNNING}, whole))
     assert {finding.check for finding in found} == {*ACCOUNT, *RUNNING}
     assert {finding.state for finding in found} == {State.UNKNOWN}
     assert all("AWS refuses" in finding.says for finding in found)

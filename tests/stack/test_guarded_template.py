@@ -19,7 +19,7 @@ TWO_WEEKS = 14 * 24 * 60 * 60
 LONGEST_OF_API_GATEWAY = 29
 KEPT = {
     *("LedgerTable", "SubscriptionsTable", "EditsTable", "MailsTable"),
-    *("ReportsBucket", "UnsubscribeSecret"),
+    *("ReportsBucket", "AnchorsBucket", "UnsubscribeSecret"),
 }
 
 
@@ -71,10 +71,25 @@ def test_every_function_ends_in_time(template: Template) -> None:
     assert set(timeouts.values()) == {60}
 
 
-def test_an_api_key_has_a_quota(template: Template) -> None:
-    plan = properties(template, "UsagePlan")
-    assert plan["Quota"] == {"Limit": 1_000_000, "Period": "DAY"}
-    assert setting(template, plan["Throttle"]["BurstLimit"], "prod") == 200
+def test_no_lane_has_a_quota_that_one_caller_could_use_up_for_a_day(template: Template) -> None:
+    for name in ("UsagePlan", "BackendPlan"):
+        assert "Quota" not in properties(template, name)
+
+
+def test_one_lane_and_the_backends_leave_something_of_a_methods_rate(template: Template) -> None:
+    for stage in ("local", "dev", "prod"):
+        of_stage = template["Mappings"]["Stages"][stage]
+        for kind in ("Rate", "Burst"):
+            lane, backend, method = (
+                of_stage[name + kind] for name in ("Key", "Backend", "Request")
+            )
+            assert 0 < lane + backend <= 0.85 * method, (stage, kind)
+    for name, key in (("UsagePlan", "Key"), ("BackendPlan", "Backend")):
+        throttle = properties(template, name)["Throttle"]
+        for limit, kind in (("RateLimit", "Rate"), ("BurstLimit", "Burst")):
+            assert throttle[limit] == {"Fn::FindInMap": ["Stages", {"Ref": "Stage"}, key + kind]}
+        (of_api,) = properties(template, name)["ApiStages"]
+        assert of_api == {"ApiId": {"Ref": "RestAPI"}, "Stage": {"Ref": "RestAPI.Stage"}}
 
 
 def test_mails_are_signed_and_what_comes_back_is_heard(template: Template) -> None:
@@ -94,8 +109,9 @@ def test_what_waiting_does_not_mend_waits_before_it_is_tried_again(template: Tem
     assert template["Mappings"]["Stages"]["prod"]["RetrySeconds"] == 90
 
 
-def test_the_reports_belong_to_the_account(template: Template) -> None:
-    controls = properties(template, "ReportsBucket")["OwnershipControls"]
+@pytest.mark.parametrize("name", ["ReportsBucket", "AnchorsBucket"])
+def test_the_reports_belong_to_the_account(template: Template, name: str) -> None:
+    controls = properties(template, name)["OwnershipControls"]
     assert controls == {"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]}
 
 

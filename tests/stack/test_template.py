@@ -18,11 +18,11 @@ import botocore
 import pytest
 
 from app import app
-from chalicelib.api import problems
-from infra import gateway, packaging
+from chalicelib.api import lanes, problems
+from infra import caller_limits, gateway, packaging
 from tests.aws import contract
 from tests.aws.world import MOST_RECEIVES
-from tests.stack.resolved import Template, transform
+from tests.stack.resolved import Json, Template, resolve, transform
 
 FUNCTION = "AWS::Serverless::Function"
 
@@ -41,6 +41,7 @@ FUNCTIONS = {
     "Authorizer",
     "APIHandler",
     "QueueNotifications",
+    "WatchLedger",
     "MailEvents",
     "AuditLedgers",
     "CheckCompleteness",
@@ -217,7 +218,7 @@ def test_no_other_function_has_an_event_source(template: Template) -> None:
     functions = resources_of_type(template, FUNCTION)
     fed = {name for name, function in functions.items() if "Events" in function["Properties"]}
     assert fed == {
-        *("AllocationTick", "ExpiryTick", "QueueNotifications", "MailEvents"),
+        *("AllocationTick", "ExpiryTick", "QueueNotifications", "WatchLedger", "MailEvents"),
         *("AuditLedgers", "CheckCompleteness"),
         *READERS,
     }
@@ -292,14 +293,68 @@ def test_tables_are_on_demand_encrypted_and_protected(template: Template) -> Non
         assert setting(template, table["DeletionPolicy"], "local") == "Delete"
 
 
-def test_the_reports_are_private_encrypted_versioned_and_kept(template: Template) -> None:
-    (bucket,) = resources_of_type(template, "AWS::S3::Bucket").values()
+@pytest.mark.parametrize("name", ["ReportsBucket", "AnchorsBucket"])
+def test_the_reports_are_private_encrypted_versioned_and_kept(
+    template: Template, name: str
+) -> None:
+    assert set(resources_of_type(template, "AWS::S3::Bucket")) == {"ReportsBucket", "AnchorsBucket"}
+    bucket = template["Resources"][name]
     settings = bucket["Properties"]
     assert set(settings["PublicAccessBlockConfiguration"].values()) == {True}
     assert settings["VersioningConfiguration"] == {"Status": "Enabled"}
     (rule,) = settings["BucketEncryption"]["ServerSideEncryptionConfiguration"]
     assert rule == {"ServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
     assert setting(template, bucket["DeletionPolicy"], "prod") == "RetainExceptOnCreate"
+
+
+@pytest.mark.parametrize(
+    ("stage", "mode"), [("local", "GOVERNANCE"), ("dev", "GOVERNANCE"), ("prod", "COMPLIANCE")]
+)
+def test_anchors_are_locked_and_in_production_against_everybody(
+    template: Template, stage: str, mode: str
+) -> None:
+    settings = properties(template, "AnchorsBucket")
+    assert settings["ObjectLockEnabled"] is True
+    retention = settings["ObjectLockConfiguration"]["Rule"]["DefaultRetention"]
+    assert setting(template, retention["Mode"], stage) == mode
+    assert retention["Days"] == {"Ref": "AnchorDays"}
+    # No rule deletes one while it is locked.
+    (rule,) = settings["LifecycleConfiguration"]["Rules"]
+    assert rule["ExpirationInDays"] == {"Ref": "AnchorDays"}
+    assert template["Parameters"]["AnchorDays"]["Default"] == 365
+
+
+def test_the_ledgers_second_reader_is_woken_for_entries_and_for_every_change(
+    template: Template,
+) -> None:
+    (event,) = properties(template, "WatchLedger")["Events"].values()
+    source = event["Properties"]
+    assert source["Stream"] == {"Fn::GetAtt": ["LedgerTable", "StreamArn"]}
+    assert source["StartingPosition"] == "TRIM_HORIZON"
+    patterns = [json.loads(each["Pattern"]) for each in source["FilterCriteria"]["Filters"]]
+    assert patterns == [
+        {
+            "eventName": ["INSERT"],
+            "dynamodb": {"Keys": {"entry": {"S": [{"prefix": "entry#"}]}}},
+        },
+        {"eventName": ["MODIFY", "REMOVE"]},
+    ]
+    assert (source["BatchSize"], source["MaximumBatchingWindowInSeconds"]) == (10_000, 300)
+    assert source["BisectBatchOnFunctionError"] is True
+    assert source["MaximumRecordAgeInSeconds"] == 72_000
+    destination = {"Destination": {"Fn::GetAtt": ["LedgerStreamDlq", "Arn"]}}
+    assert source["DestinationConfig"] == {"OnFailure": destination}
+
+
+def test_no_more_than_two_read_the_ledgers_stream(template: Template) -> None:
+    """Amazon DynamoDB Developer Guide, "Change data capture for DynamoDB Streams"."""
+    readers = [
+        name
+        for name, function in resources_of_type(template, FUNCTION).items()
+        for event in function["Properties"].get("Events", {}).values()
+        if event["Type"] == "DynamoDB"
+    ]
+    assert sorted(readers) == ["QueueNotifications", "WatchLedger"]
 
 
 def test_queues_are_encrypted(template: Template) -> None:
@@ -338,7 +393,8 @@ def test_every_function_has_a_role_and_a_name_of_its_own(template: Template) -> 
 
 
 def test_every_function_may_write_its_own_log_and_no_other(template: Template) -> None:
-    groups = resources_of_type(template, "AWS::Logs::LogGroup").values()
+    found = resources_of_type(template, "AWS::Logs::LogGroup")
+    groups = [group for name, group in found.items() if name != "ApiAccessLog"]
     assert {group["Properties"]["LogGroupName"]["Fn::Sub"] for group in groups} == {
         f"/aws/lambda/${{{function}}}" for function in FUNCTIONS
     }
@@ -461,9 +517,26 @@ APPEND_ON_REQUEST = {*APPEND, ("dynamodb:GetItem", "LedgerTable")}
             },
         ),
         (
+            "WatchLedger",
+            {
+                ("dynamodb:DescribeStream", "LedgerTable.StreamArn"),
+                ("dynamodb:GetRecords", "LedgerTable.StreamArn"),
+                ("dynamodb:GetShardIterator", "LedgerTable.StreamArn"),
+                ("dynamodb:ListStreams", "*"),
+                ("s3:PutObject", "AnchorsBucket/heads/*"),
+                ("sqs:SendMessage", "LedgerStreamDlq"),
+            },
+        ),
+        (
             "AuditLedgers",
             {
-                ("dynamodb:Query", "LedgerTable"),
+                *(
+                    (f"dynamodb:{action}", "LedgerTable")
+                    for action in ("Query", "BatchGetItem", "Scan")
+                ),
+                ("s3:ListBucketVersions", "AnchorsBucket"),
+                ("s3:GetObjectVersion", "AnchorsBucket/*"),
+                ("s3:PutObject", "AnchorsBucket/digests/*"),
                 ("dynamodb:Scan", "SubscriptionsTable"),
                 ("dynamodb:GetItem", "SubscriptionsTable"),
                 ("dynamodb:Query", "SubscriptionsTable/index/by_timezone"),
@@ -509,14 +582,19 @@ def test_mails_are_sent_from_one_address_whatever_identity_ses_checks(template: 
     assert sender == {"Fn::Sub": f"Credits <{address['Fn::Sub']}>"}
 
 
-def test_reports_are_written_to_a_bucket_of_this_account(template: Template) -> None:
+@pytest.mark.parametrize(
+    ("function", "number"), [("CheckZone", 2), ("WatchLedger", 1), ("AuditLedgers", 3)]
+)
+def test_reports_are_written_to_a_bucket_of_this_account(
+    template: Template, function: str, number: int
+) -> None:
     """The name of a bucket is anybody's: once it is deleted, another account can take it."""
     about_s3 = [
         statement
-        for statement in statements(template, "CheckZone")
+        for statement in statements(template, function)
         if as_list(statement["Action"])[0].startswith("s3:")
     ]
-    assert len(about_s3) == 2
+    assert len(about_s3) == number
     for statement in about_s3:
         account = {"aws:ResourceAccount": {"Ref": "AWS::AccountId"}}
         assert statement["Condition"] == {"StringEquals": account}
@@ -549,6 +627,7 @@ def test_every_function_is_told_only_what_it_may_use(template: Template) -> None
         "CHECKS_QUEUE_URL": "ChecksQueue",
         "EDITS_TABLE": "EditsTable",
         "MAILS_TABLE": "MailsTable",
+        "ANCHORS_BUCKET": "AnchorsBucket",
         "UNSUBSCRIBE_SECRET": "UnsubscribeSecret",
         "MAIL_CONFIGURATION_SET": "MailConfigurationSet",
     }
@@ -689,6 +768,134 @@ def test_requests_are_throttled_method_by_method(template: Template) -> None:
     plan = properties(template, "UsagePlan")
     assert plan["ApiStages"] == [{"ApiId": {"Ref": "RestAPI"}, "Stage": {"Ref": "RestAPI.Stage"}}]
     assert setting(template, plan["Throttle"]["RateLimit"], "prod") == 100
+
+
+def stage_of(template: Template, **parameters: str) -> Json:
+    """The stage of the API, as CloudFormation has it."""
+    ((_, stage),) = resolve(template, "prod", **parameters).of_type("AWS::ApiGateway::Stage")
+    return stage
+
+
+def test_requests_are_logged_where_the_stage_wants_it_and_only_there(template: Template) -> None:
+    assert not stage_of(template).get("AccessLogSetting")
+    log = stage_of(template, AccessLogs="on")["AccessLogSetting"]
+    assert log["DestinationArn"] == "/aws/apigateway/credits-prod"
+    assert template["Parameters"]["AccessLogs"]["Default"] == "off"
+
+
+def test_a_line_of_the_access_log_has_neither_what_was_asked_nor_a_token(
+    template: Template,
+) -> None:
+    text = stage_of(template, AccessLogs="on")["AccessLogSetting"]["Format"]
+    assert "\n" not in text  # API Gateway takes a single line
+    line = json.loads(text)
+    assert set(line.values()) == {
+        *("$context.requestTime", "$context.requestId", "$context.httpMethod"),
+        *("$context.resourcePath", "$context.status", "$context.authorizer.principalId"),
+        *("$context.identity.sourceIp", "$context.responseLatency", "$context.responseLength"),
+        *("$context.error.responseType", "$context.waf.status"),
+    }
+
+
+def test_the_access_log_is_kept_as_long_as_the_logs_of_the_functions(template: Template) -> None:
+    kept = properties(template, "ApiAccessLog")["RetentionInDays"]
+    config = json.loads((packaging.ROOT / ".chalice" / "config.json").read_text("utf-8"))
+    for stage, settings in config["stages"].items():
+        assert setting(template, kept, stage) == settings["log_retention_in_days"]
+
+
+def test_nothing_sets_the_role_that_api_gateway_has_in_the_whole_account(
+    template: Template,
+) -> None:
+    assert resources_of_type(template, "AWS::ApiGateway::Account") == {}
+
+
+def asked_for_keys(template: Template) -> dict[tuple[str, str], bool]:
+    """Whether each method asks for a key, as SAM leaves it."""
+    (api,) = resources_of_type(transform(template), "AWS::ApiGateway::RestApi").values()
+    definition = api["Properties"]["Body"]
+    assert definition["x-amazon-apigateway-api-key-source"] == "AUTHORIZER"
+    return {
+        (path, method): {"api_key": []} in operation.get("security", [])
+        for path, item in definition["paths"].items()
+        for method, operation in item.items()
+        if isinstance(operation, dict)
+    }
+
+
+def test_no_method_asks_for_a_key_unless_the_stage_wants_it(template: Template) -> None:
+    assert template["Parameters"]["CallerLimits"]["Default"] == "off"
+    assert not any(asked_for_keys(template).values())
+
+
+def test_a_key_is_asked_for_where_the_authorizer_is_and_nowhere_else(template: Template) -> None:
+    asking = copy.deepcopy(template)
+    caller_limits.require(asking)
+    (api,) = resources_of_type(asking, "AWS::Serverless::Api").values()
+    paths = api["Properties"]["DefinitionBody"]["paths"]
+    for (path, method), asks in asked_for_keys(asking).items():
+        assert asks is ({"authorizer": []} in paths[path][method].get("security", [])), path
+    assert sum(asked_for_keys(asking).values()) == 11
+
+
+def test_switching_the_keys_on_makes_a_new_deployment_of_the_api(template: Template) -> None:
+    """SAM names a deployment by the text of the definition; a parameter alone would change none."""
+    asking = copy.deepcopy(template)
+    caller_limits.require(asking)
+    before, after = (
+        set(resources_of_type(transform(each), "AWS::ApiGateway::Deployment"))
+        for each in (template, asking)
+    )
+    assert before != after
+
+
+def test_every_lane_that_the_authorizer_can_name_has_a_key_in_one_plan(
+    template: Template,
+) -> None:
+    authorizer = properties(template, "Authorizer")["Environment"]["Variables"]
+    prefix = authorizer["LANE_KEYS"]["Fn::Sub"].replace("${Stage}", "dev")
+    keys = {
+        name: key["Properties"]["Value"]["Fn::Sub"].replace("${Stage}", "dev")
+        for name, key in resources_of_type(template, "AWS::ApiGateway::ApiKey").items()
+    }
+    assert sorted(keys.values()) == sorted(lanes.key_of(prefix, lane) for lane in lanes.LANES)
+    # What API Gateway takes for a value.
+    assert all(re.fullmatch(r"[A-Za-z0-9]{20,128}", value) for value in keys.values())
+    plans = {
+        keys[key["Properties"]["KeyId"]["Ref"]]: key["Properties"]["UsagePlanId"]["Ref"]
+        for key in resources_of_type(template, "AWS::ApiGateway::UsagePlanKey").values()
+    }
+    backend = lanes.key_of(prefix, lanes.BACKEND)
+    assert plans == dict.fromkeys(keys.values(), "UsagePlan") | {backend: "BackendPlan"}
+
+
+def test_no_more_keys_are_made_at_once_than_an_account_may(template: Template) -> None:
+    keys = resources_of_type(template, "AWS::ApiGateway::ApiKey")
+    made: set[str] = set()
+    while len(made) < len(keys):
+        now = {name for name in keys if made.issuperset(keys[name]["DependsOn"])} - made
+        assert 0 < len(now) <= 4
+        made |= now
+
+
+def test_keys_are_asked_for_once_all_of_them_are_there(template: Template) -> None:
+    resources = set(template["Resources"])
+    assert caller_limits.are_ready(resources)
+    for name in resources_of_type(template, "AWS::ApiGateway::UsagePlanKey"):
+        assert not caller_limits.are_ready(resources - {name})
+
+
+WEB_ACL = "arn:aws:wafv2:eu-west-1:123456789012:regional/webacl/credits/1111aaaa-22bb-33cc"
+
+
+def test_a_web_acl_is_put_in_front_of_the_stage_if_there_is_one(template: Template) -> None:
+    kind = "AWS::WAFv2::WebACLAssociation"
+    assert list(resolve(template, "prod").of_type(kind)) == []
+    ((_, found),) = resolve(template, "prod", WebAclArn=WEB_ACL).of_type(kind)
+    assert found["WebACLArn"] == WEB_ACL
+    assert re.fullmatch(
+        r"arn:aws:apigateway:[a-z0-9-]+::/restapis/[^/]+/stages/v1", found["ResourceArn"]
+    )
 
 
 def test_the_api_has_one_stage_and_its_requests_are_throttled(template: Template) -> None:

@@ -1,8 +1,10 @@
 """Which email addresses are accepted, and when two of them are the same one."""
 
+import hashlib
+
 import pytest
 
-from chalicelib.domain.addresses import parse_email, same_address
+from chalicelib.domain.addresses import digest_of, parse_email, same_address
 from chalicelib.domain.errors import InvalidInput
 
 EXAMPLE = "must be an email address such as ada@example.com"
@@ -107,6 +109,11 @@ def test_an_address_of_255_characters_is_refused() -> None:
 def test_a_domain_beyond_ascii_becomes_punycode(email: str, stored: str) -> None:
     assert parse_email("email", email) == stored
     assert parse_email("email", stored) == stored
+
+
+def test_what_is_kept_of_an_address_is_the_digest_of_how_it_is_compared() -> None:
+    expected = hashlib.sha256(b"ada@xn--exmple-cua.de").hexdigest()
+    assert digest_of("Ada@EXÄMPLE.de") == digest_of("ada@xn--exmple-cua.de") == expected
 
 
 def test_no_refusal_shows_the_address() -> None:

@@ -4,10 +4,14 @@ import base64
 import hashlib
 import hmac
 import json
+import re
+import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -22,10 +26,12 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from chalicelib.api import authorizer, issuer_keys
 from chalicelib.api.authorizer import InvalidToken, Refusal, TokenChecker, answer, claim_of
 from chalicelib.api.issuer_keys import IssuerKeys, KeysUnavailable, fetch_keys, usable_keys
-from chalicelib.api.principal import LONGEST_SUBJECT, caller_of
+from chalicelib.api.lanes import OF_USERS, lane_of
+from chalicelib.api.principal import LONGEST_SUBJECT, Scope, caller_of
 from chalicelib.domain import ledger
 from chalicelib.domain.errors import InvalidInput
-from chalicelib.settings import TokenSettings
+from chalicelib.settings import TOKEN_ANSWER_SECONDS, TokenSettings
+from infra.packaging import ROOT
 
 Json = dict[str, Any]
 
@@ -132,6 +138,53 @@ def test_a_good_token_allows_the_whole_stage_because_the_policy_is_kept_for_the_
     }
     assert policy["principalId"] == "42"
     assert all(isinstance(value, str) for value in policy["context"].values())
+
+
+# --- Lanes ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("scope", "lane"),
+    [
+        ("credits:backend", "backend"),
+        ("credits:admin", "admins"),
+        ("credits:read credits:backend credits:admin", "backend"),
+    ],
+)
+def test_backends_and_admins_have_a_lane_each(scope: str, lane: str) -> None:
+    one = TokenChecker(replace(settings(), lane_keys="creditsprod"), KEYS)
+    policy = answer(one, f"Bearer {token(scope=scope)}", ARN)
+    assert policy["usageIdentifierKey"] == f"creditsprod{lane}lane"
+
+
+def test_a_user_is_always_in_the_same_lane_whatever_the_token() -> None:
+    policies = [
+        answer(checker(), f"Bearer {token(scope=scope, iat=iat)}", ARN)
+        for scope, iat in (("credits:read", 1), ("credits:read credits:use", 2), ("", 3))
+    ]
+    # Pinned: were the lanes dealt anew, nothing would break, and nobody would know.
+    assert {policy["usageIdentifierKey"] for policy in policies} == {f"{lane_of('42', [])}lane"}
+    assert lane_of("42", []) == "users04"
+
+
+def test_users_are_spread_over_all_lanes_of_users_about_evenly() -> None:
+    found = Counter(lane_of(f"user-{number}", ["credits:use"]) for number in range(16_000))
+    assert set(found) == set(OF_USERS)
+    assert 800 < min(found.values()) <= max(found.values()) < 1_200
+
+
+def test_a_refused_token_has_no_lane() -> None:
+    policy = answer(checker(), f"Bearer {token(key=STRANGERS_KEY)}", ARN)
+    assert "usageIdentifierKey" not in policy
+
+
+def test_api_gateways_log_names_a_caller_without_an_address_and_within_its_quotes() -> None:
+    forged = 'a","status":"200'
+    quoted = answer(checker(user_claim="uid"), f"Bearer {token(sub=forged)}", ARN)
+    assert json.loads(f'"{quoted["principalId"]}"') == forged
+    policy = answer(checker(), f"Bearer {token(sub='ada@example.com')}", ARN)
+    assert policy["principalId"] == "sha256:b5fc85e55755f9e0"
+    assert policy["context"]["caller"] == "ada@example.com"
 
 
 def test_a_bad_token_denies_the_whole_stage_and_says_nothing_of_it() -> None:
@@ -600,7 +653,9 @@ def test_a_subject_that_cannot_be_written_is_refused_without_being_shown(subject
         assert refused.value.code is Refusal.WRONG_SUBJECT
 
 
-@pytest.mark.parametrize("subject", [ledger.SYSTEM, ledger.ERASED])
+@pytest.mark.parametrize(
+    "subject", [ledger.SYSTEM, "System", " system ", ledger.ERASED, "import/balances"]
+)
 def test_no_token_is_the_actor_of_scheduled_work_or_of_the_erased(subject: str) -> None:
     with pytest.raises(InvalidToken, match="a name that the ledger has for no person"):
         checker(user_claim="uid").check(token(sub=subject, uid="42"))
@@ -792,14 +847,15 @@ def test_a_token_of_auth0() -> None:
     one = checker(
         issuer=issuer,
         audience="https://credits.example.com",
-        scope_claims="permissions,scope",
+        scope_claims="permissions",
     )
     auth0: Json = {
         "iss": issuer,
         "sub": "google-oauth2|104857600",
         "aud": ["https://credits.example.com", "https://example.eu.auth0.com/userinfo"],
         "azp": "my_client_id",
-        "scope": "openid profile",
+        # What the page asked for, which without RBAC Auth0 gives to whoever asks.
+        "scope": "openid profile credits:admin",
         "permissions": ["credits:read", "credits:use"],
     }
     assert one.check(token(RSA_KEY, "rsa", **auth0)) == {
@@ -841,9 +897,15 @@ def test_a_token_of_clerk() -> None:
 
 
 def test_a_token_of_okta() -> None:
-    """The user's login as the subject, their id as `uid`, and scopes in a list."""
+    """The user's login as the subject, their id as `uid`, their groups, and the client's id."""
     issuer = "https://example.okta.com/oauth2/default"
-    one = checker(issuer=issuer, audience="api://default", user_claim="uid")
+    one = checker(
+        issuer=issuer,
+        audience="api://default",
+        user_claim="uid",
+        scope_claims="cid,groups",
+        scope_names="credits:read=*,credits:use=*,credits:backend=0oa2backend,credits:admin=admins",
+    )
     okta: Json = {
         "ver": 1,
         "iss": issuer,
@@ -852,13 +914,19 @@ def test_a_token_of_okta() -> None:
         "uid": "00u1abcdEFGH",
         "sub": "conan.o'brien@example.com",
         "scope": None,
-        "scp": ["openid", "credits:read"],
+        # What the client asked for: the policy that comes with the server allows everybody all.
+        "scp": ["openid", "credits:backend", "credits:admin", "admins"],
     }
     assert one.check(token(RSA_KEY, "any rsa", **okta)) == {
         "caller": "conan.o'brien@example.com",
         "user_id": "00u1abcdEFGH",
-        "scopes": "credits:read",
+        "scopes": "credits:read credits:use",
     }
+    admin = one.check(token(RSA_KEY, "any rsa", **okta, groups=["Everyone", "admins"]))
+    assert admin["scopes"] == "credits:read credits:use credits:admin"
+    machine = okta | {"cid": "0oa2backend", "sub": "0oa2backend", "uid": None}
+    found = one.check(token(RSA_KEY, "any rsa", **machine))
+    assert (found["user_id"], found["scopes"]) == ("", "credits:read credits:use credits:backend")
 
 
 def test_a_token_of_entra() -> None:
@@ -868,8 +936,8 @@ def test_a_token_of_entra() -> None:
         issuer=issuer,
         audience="66666666-7777-8888-9999-000000000000",
         user_claim="oid",
-        scope_claims="scp,roles",
-        scope_names="credits:read=Credits.Read,credits:admin=Credits.Admin",
+        scope_claims="roles",
+        scope_names="credits:read=*,credits:use=*,credits:admin=Credits.Admin",
     )
     entra: Json = {
         "iss": issuer,
@@ -878,19 +946,20 @@ def test_a_token_of_entra() -> None:
         "oid": "bbbbbbbb-0000-0000-0000-000000000000",
         "sub": "AAAAAAAAAAAAAAAAAAAAAIkzqFVrSaSaFHy782bbtaQ",
         "scope": None,
-        "scp": "Credits.Read",
+        # What the user consented to, by themselves if the permission lets users.
+        "scp": "Credits.Read Credits.Admin",
         "nbf": int(time.time()) - 300,
         "ver": "2.0",
     }
     assert one.check(token(RSA_KEY, "any rsa", **entra)) == {
         "caller": "AAAAAAAAAAAAAAAAAAAAAIkzqFVrSaSaFHy782bbtaQ",
         "user_id": "bbbbbbbb-0000-0000-0000-000000000000",
-        "scopes": "credits:read",
+        "scopes": "credits:read credits:use",
     }
     daemon = one.check(
         token(RSA_KEY, "any rsa", **(entra | {"scp": None, "roles": ["Credits.Admin"]}))
     )
-    assert daemon["scopes"] == "credits:admin"
+    assert daemon["scopes"] == "credits:read credits:use credits:admin"
     older = {"iss": "https://sts.windows.net/11111111-2222-3333-4444-555555555555/"}
     with pytest.raises(InvalidToken, match=r"sts\.windows\.net"):
         one.check(token(RSA_KEY, "any rsa", **(entra | older)))
@@ -919,6 +988,87 @@ def test_a_token_of_supabase() -> None:
         "user_id": "42",
         "scopes": "credits:read",
     }
+
+
+EXAMPLES = {
+    made["TokenIssuer"]: made
+    for made in (
+        dict(re.findall(r'^#   (Token\w+) = "(.*)"$', block, re.MULTILINE))
+        for block in (ROOT / "infra" / "parameters.toml").read_text("utf-8").split("\n#\n")
+    )
+    if "TokenIssuer" in made
+}
+"""The example of each issuer in infra/parameters.toml."""
+
+
+def checker_by(example: dict[str, str]) -> TokenChecker:
+    """What a stage with the parameters of an example checks tokens with."""
+    names = {"TokenIssuer": "issuer", "TokenAudience": "audience"}
+    names |= {"TokenAudienceClaim": "audience_claim", "TokenUserClaim": "user_claim"}
+    names |= {"TokenScopeClaims": "scope_claims", "TokenScopeNames": "scope_names"}
+    return checker(**{names[parameter]: value for parameter, value in example.items()})
+
+
+def test_there_is_an_example_for_each_issuer_that_the_docs_name() -> None:
+    hosts = sorted(example.split("/")[2] for example in EXAMPLES)
+    assert hosts == [
+        *("<project>.supabase.co", "clerk.example.com", "cognito-idp.eu-west-1.amazonaws.com"),
+        *("example.eu.auth0.com", "example.okta.com", "id.example.com"),
+        "login.microsoftonline.com",
+    ]
+
+
+@pytest.mark.parametrize("example", EXAMPLES.values(), ids=EXAMPLES)
+def test_no_example_makes_a_backend_or_an_admin_of_whoever_asks(example: dict[str, str]) -> None:
+    """`scope` and `scp` hold what a client asked for; the rest is what users edit themselves."""
+    one = checker_by(example)
+    wanted = {*Scope, *(name for names in one.settings.scope_names.values() for name in names)}
+    asked = {
+        "scope": " ".join(wanted),
+        "scp": list(wanted),
+        "user_metadata": {"scopes": list(wanted)},
+        "unsafe_metadata": {"permissions": list(wanted)},
+    }
+    assert {Scope.BACKEND, Scope.ADMIN}.isdisjoint(one.scopes(asked))
+
+
+@pytest.mark.parametrize("example", EXAMPLES.values(), ids=EXAMPLES)
+def test_every_example_has_a_way_to_make_an_admin(example: dict[str, str]) -> None:
+    one = checker_by(example)
+    names = list(one.settings.scope_names.get(Scope.ADMIN, {Scope.ADMIN.value}))
+    assert any(
+        Scope.ADMIN in one.scopes(nested(claim, names)) for claim in one.settings.scope_claims
+    )
+
+
+def nested(path: str, value: object) -> Json:
+    """A claim at the end of a path."""
+    for name in reversed(path.split(".")):
+        value = {name: value}
+    return dict(value) if isinstance(value, dict) else {}
+
+
+def test_the_docs_say_how_long_an_expired_token_and_a_withdrawn_key_are_taken() -> None:
+    page = (ROOT / "docs" / "deploying.md").read_text("utf-8")
+    expired = TOKEN_ANSWER_SECONDS + authorizer.LEEWAY_SECONDS
+    new_key = TOKEN_ANSWER_SECONDS + issuer_keys.REFETCH_SECONDS
+    withdrawn = (issuer_keys.KEYS_FRESH_SECONDS + TOKEN_ANSWER_SECONDS) // 60
+    kept = issuer_keys.KEYS_KEPT_SECONDS // 3600
+    for row in (
+        f"| a token expires | {expired} seconds |",
+        f"| the issuer signs with a new key | {new_key} seconds |",
+        f"| the issuer withdraws a key | {withdrawn} minutes |",
+        f"| the issuer cannot be reached | {kept} hours |",
+    ):
+        assert row in page
+
+
+def test_a_token_is_taken_for_half_a_minute_after_it_expired_and_no_longer() -> None:
+    now = 1_800_000_000.0
+    one = TokenChecker(settings(), KEYS, lambda: now)
+    one.check(token(exp=int(now) - authorizer.LEEWAY_SECONDS + 1))
+    with pytest.raises(InvalidToken, match="has expired"):
+        one.check(token(exp=int(now) - authorizer.LEEWAY_SECONDS))
 
 
 # --- The settings ---------------------------------------------------------------------------------
@@ -1302,7 +1452,105 @@ def test_keys_do_not_come_from_an_address_without_https() -> None:
     strict = settings()
     assert not strict.may_fetch("http://issuer.example.com/keys")
     with pytest.raises(ValueError, match="not an https"):
-        issuer_keys._get("http://issuer.example.com/keys", strict)
+        issuer_keys._get("http://issuer.example.com/keys", strict, time.monotonic() + 1)
+
+
+KEYS_PATH = "/jwks.json"
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"
+
+
+@contextmanager
+def dripping_server(begins: dict[str, bytes]) -> Iterator[str]:
+    """Sends what a path begins with at once, and then a byte every 20 ms, for ever."""
+    is_over = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.wfile.write(begins[self.path])
+            with suppress(OSError):  # whoever asked has gone
+                while not is_over.wait(0.02):
+                    self.wfile.write(b"1")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        is_over.set()
+        server.shutdown()
+
+
+def fetching() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "issuer-keys"]
+
+
+@pytest.mark.parametrize(
+    "begins",
+    [
+        b"",  # even of the status line
+        b"HTTP/1.1 200 OK\r\nX-Name: ",
+        b"HTTP/1.1 100 Continue\r\n\r\n" * 3,
+        HEAD,
+        HEAD.replace(b"Content-Length: 100000", b"Connection: close"),
+        HEAD.replace(b"Content-Length: 100000", b"Transfer-Encoding: chunked"),
+    ],
+    ids=["status", "header", "interim answers", "body", "body without an end", "chunks"],
+)
+def test_a_dripping_issuer_is_given_up_in_time_and_nobody_goes_on_listening(begins: bytes) -> None:
+    with dripping_server({KEYS_PATH: begins}) as url:
+        began = time.monotonic()
+        with pytest.raises(TimeoutError, match=r"no whole answer within 0\.3 s"):
+            fetch_keys(local(url, jwks_url=f"{url}{KEYS_PATH}"), seconds=0.3)
+        assert time.monotonic() - began < 2
+        for thread in fetching():
+            thread.join(2)
+        assert fetching() == []
+
+
+def test_both_documents_together_have_one_deadline() -> None:
+    pages: Pages = {}
+    with dripping_server({KEYS_PATH: HEAD}) as dripping, web_server(pages) as url:
+        pages[DISCOVERY] = document({"issuer": url, "jwks_uri": f"{dripping}{KEYS_PATH}"})
+        began = time.monotonic()
+        with pytest.raises(TimeoutError):
+            fetch_keys(local(url), seconds=0.3)
+        assert time.monotonic() - began < 2
+
+
+def test_an_issuer_whose_name_is_not_found_out_is_given_up_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    is_over = threading.Event()
+
+    def lost(*_: object, **__: object) -> None:
+        is_over.wait(20)
+        raise OSError("no name server answers")
+
+    monkeypatch.setattr(socket, "getaddrinfo", lost)
+    began = time.monotonic()
+    with pytest.raises(TimeoutError, match="no whole answer"):
+        fetch_keys(settings(issuer=ISSUER), seconds=0.3)
+    assert time.monotonic() - began < 2
+    is_over.set()
+    for thread in fetching():
+        thread.join(2)
+
+
+def test_nothing_is_begun_after_the_deadline() -> None:
+    asked: list[str | None] = []
+    with web_server({KEYS_PATH: document(KEY_SET)}, asked) as url, pytest.raises(TimeoutError):
+        issuer_keys._get(f"{url}{KEYS_PATH}", local(url), time.monotonic() - 0.001)
+    assert asked == []
+
+
+def test_after_a_dripping_issuer_the_keys_from_before_go_on_to_be_used(issuer: Issuer) -> None:
+    assert issuer.keys.find("ec")
+    with dripping_server({KEYS_PATH: HEAD}) as url:
+        slow = local(url, jwks_url=f"{url}{KEYS_PATH}")
+        issuer.keys._fetch = lambda: fetch_keys(slow, seconds=0.1)
+        issuer.time += issuer_keys.KEYS_FRESH_SECONDS + 1
+        assert issuer.keys.find("ec")
 
 
 def test_an_issuer_that_is_not_there_is_an_outage(issuer: Issuer) -> None:

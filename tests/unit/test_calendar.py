@@ -389,6 +389,11 @@ MEANT = {
     "Africa/Juja": None,
     "America/San_Francisco": None,
     "America/Kingstown": None,
+    "America/Coal_Harbour": None,
+    "America/Mazatan": None,
+    "Africa/Kamala": None,
+    # A word alone is an abbreviation or a city: nobody says which place is meant.
+    "Icland": None,
     "America/St_John": None,
     "America/Monterey": None,
     "America/Cajamarca": None,

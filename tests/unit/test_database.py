@@ -12,6 +12,7 @@ from pynamodb.exceptions import PutError
 from chalicelib import metrics
 from chalicelib.metrics import Metric
 from chalicelib.store import database
+from chalicelib.store.throttling import OutOfTime, patient
 
 
 def client_error(code: str) -> ClientError:
@@ -37,6 +38,15 @@ def test_a_client_gives_up_in_seconds_and_has_a_connection_for_every_thread() ->
     assert client.meta.endpoint_url == "http://127.0.0.1:9"
     credentials = client._request_signer._credentials
     assert (credentials.access_key, credentials.secret_key) == ("who", "secret")
+
+
+def test_a_client_waits_for_room_no_longer_than_an_invocation_can() -> None:
+    connection = database.connect("eu-west-1", access_key="who", secret_key="secret")  # noqa: S106
+    throttled = (None, {"Error": {"Code": "ThrottlingException"}})
+    with patient(lambda: 0, 5_000), pytest.raises(OutOfTime):
+        connection.client.meta.events.emit(
+            "needs-retry.dynamodb.Query", response=throttled, attempts=1
+        )
 
 
 def test_a_client_has_ten_connections_at_least() -> None:

@@ -128,6 +128,87 @@ def test_a_stage_that_does_not_say_whose_tokens_it_takes_is_not_deployed(
     assert account.judge_parameters("prod", SITE.parameters).state is State.FINE
 
 
+def scopes_found(**parameters: str) -> Finding:
+    return only(issuer.scopes(replace(SITE, parameters={**SITE.parameters, **parameters})))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "had"),
+    [
+        ({"TokenIssuer": "https://example.eu.auth0.com/"}, "credits:backend and credits:admin"),
+        ({"TokenIssuer": "https://example.okta.com/oauth2/default"}, "credits:backend and"),
+        (
+            {
+                "TokenIssuer": "https://login.microsoftonline.com/t/v2.0",
+                "TokenScopeClaims": "scp,roles",
+                "TokenScopeNames": "credits:backend=Never,credits:admin=Credits.Admin",
+            },
+            "credits:backend and credits:admin",
+        ),
+        ({"TokenScopeNames": "credits:admin=*"}, "may have credits:admin:"),
+    ],
+)
+def test_scopes_that_any_user_may_ask_for_are_warned_of(
+    parameters: dict[str, str], had: str
+) -> None:
+    found = scopes_found(**parameters)
+    assert (found.check, found.state, found.stops) == ("scopes", State.WARNING, False)
+    assert had in found.says
+    assert "TokenScopeClaims" in found.fix
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {},  # of an issuer whose rules nobody here knows
+        {"TokenIssuer": "https://notauth0.com/"},
+        {"TokenIssuer": "https://example.eu.auth0.com/", "TokenScopeClaims": "permissions"},
+        {
+            "TokenIssuer": "https://example.okta.com/oauth2/default",
+            "TokenScopeClaims": "cid,groups",
+            "TokenScopeNames": "credits:read=*,credits:use=*,credits:backend=0oa1",
+        },
+    ],
+)
+def test_scopes_that_an_administrator_gives_are_fine(parameters: dict[str, str]) -> None:
+    assert scopes_found(**parameters).state is State.FINE
+
+
+def test_names_of_scopes_that_make_no_sense_are_said() -> None:
+    found = scopes_found(TokenScopeNames="admin")
+    assert (found.state, "ours=theirs" in found.says) == (State.BAD, True)
+    assert scopes_found(TokenIssuer="").state is State.UNKNOWN
+
+
+class ApiGateway:
+    """What API Gateway says of the account."""
+
+    def __init__(self, **said: str) -> None:
+        self.said = said
+
+    def get_account(self) -> dict[str, str]:
+        return self.said
+
+
+def logging_site(aws: Any, wanted: str) -> Site:
+    return made_of(aws, replace(SITE, parameters={**SITE.parameters, "AccessLogs": wanted}))
+
+
+def test_an_access_log_that_api_gateway_cannot_write_stops_a_deployment() -> None:
+    found = only(account.access_log(logging_site(ApiGateway(), "on")))
+    assert (found.check, found.state, found.stops) == ("access log", State.BAD, True)
+    assert "docs/logs.md#access-logs" in found.fix
+    role = "arn:aws:iam::123456789012:role/logs"
+    found = only(account.access_log(logging_site(ApiGateway(cloudwatchRoleArn=role), "on")))
+    assert (found.state, role in found.says) == (State.FINE, True)
+
+
+@pytest.mark.parametrize("parameters", [{}, {"AccessLogs": "off"}])
+def test_who_wants_no_access_log_is_asked_for_no_role(parameters: dict[str, str]) -> None:
+    site = replace(SITE, parameters={**SITE.parameters, **parameters})  # which asks AWS nothing
+    assert list(account.access_log(site)) == []
+
+
 def test_the_concurrency_that_the_stack_wants_is_that_of_its_queues() -> None:
     assert template.concurrency("prod") == 4 * 20 + 2
     assert template.concurrency("dev") == 4 * 5 + 2

@@ -19,6 +19,7 @@ from chalicelib.domain import errors
         (errors.TimezoneUnknown, "timezone_unknown"),
         (errors.Unreadable, "unreadable"),
         (errors.LedgerCorrupt, "ledger_corrupt"),
+        (errors.OutdatedEdit, "outdated_edit"),
     ],
 )
 def test_an_error_has_the_code_that_clients_know(

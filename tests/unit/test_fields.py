@@ -8,9 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chalicelib.domain import ledger
 from chalicelib.domain.errors import FieldError, InvalidInput
 from chalicelib.domain.fields import (
+    RESERVED_ACTORS,
     FieldReader,
+    parse_actor,
     parse_amount,
     parse_boolean,
     parse_choice,
@@ -22,6 +25,7 @@ from chalicelib.domain.fields import (
     parse_user_id,
     shown,
 )
+from infra import import_balances
 
 LONE_SURROGATE = "\ud800"
 
@@ -164,6 +168,33 @@ def test_any_other_lifetime_is_refused_with_the_bounds(wrong: object) -> None:
 )
 def test_a_text_is_kept_without_the_spaces_round_it(text: str, kept: str) -> None:
     assert parse_text("reason", text) == kept
+    assert parse_actor("actor", text) == kept
+
+
+def test_the_reserved_names_are_those_that_the_ledger_itself_writes() -> None:
+    assert {ledger.SYSTEM, ledger.ERASED, import_balances.CALLER} == RESERVED_ACTORS
+
+
+@pytest.mark.parametrize("name", sorted(RESERVED_ACTORS))
+@pytest.mark.parametrize("spelled", [str, str.upper, str.title, " {} ".format])
+def test_nobody_acts_in_a_name_that_the_ledger_itself_writes(
+    name: str, spelled: Callable[[str], str]
+) -> None:
+    said = refusal(parse_actor, spelled(name))
+    assert said == (
+        "must say who asks: the ledger calls scheduled work, imports or the erased so; is "
+        f"{spelled(name).strip()!r}"
+    )
+
+
+@pytest.mark.parametrize("name", ["ada", "the system", "systems", "import", "ada (erased)"])
+def test_a_name_that_only_resembles_a_reserved_one_may_act(name: str) -> None:
+    assert parse_actor("actor", name) == name
+
+
+@pytest.mark.parametrize("wrong", ["", " ", "x" * 501, "two\nlines", *NO_STRING])
+def test_an_actor_is_a_text_like_any_other(wrong: object) -> None:
+    assert refusal(parse_actor, wrong) == refusal(parse_text, wrong)
 
 
 @pytest.mark.parametrize("wrong", ["", " ", " \t\n", "\u00a0", *NO_STRING, 5])

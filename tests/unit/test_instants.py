@@ -10,6 +10,7 @@ from chalicelib.domain.errors import InvalidInput
 from chalicelib.domain.instants import (
     format_instant,
     parse_date,
+    parse_date_or_instant,
     parse_instant,
     to_millisecond,
     to_milliseconds,
@@ -103,3 +104,15 @@ def test_a_date_is_read_like_2026_07_01_and_nothing_else() -> None:
     for outside in ("1969-12-31", "3000-01-01"):
         with pytest.raises(InvalidInput, match="on: must be in a year from 1970 to 2999"):
             parse_date("on", outside)
+
+
+def test_a_local_date_or_an_instant_is_read_and_the_field_is_named_when_it_is_neither() -> None:
+    assert parse_date_or_instant("on", "2026-07-01") == date(2026, 7, 1)
+    assert parse_date_or_instant("on", "2026-07-01T00:00:00Z") == utc(2026, 7, 1)
+    with pytest.raises(InvalidInput, match=r"^on: is not a date that exists"):
+        parse_date_or_instant("on", "2026-02-29")
+    for wrong in ("2026-7-1", 5, None):
+        with pytest.raises(
+            InvalidInput, match=r"^on: .*; or a local date written like 2026-07-01$"
+        ):
+            parse_date_or_instant("on", wrong)

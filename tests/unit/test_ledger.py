@@ -613,6 +613,7 @@ def test_a_usage_is_given_back_to_the_batches_it_came_from_last_spent_first(book
             effective_at=at("2026-07-04T00:00:00Z"),
             posted_at=at("2026-07-04T00:00:00Z"),
             expiry_timezone=None,
+            usage=3,
         ),
         expired=0,
         reversed_in_all=120,

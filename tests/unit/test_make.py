@@ -56,6 +56,7 @@ HOSTILE = (
 
 # Their value is 1 or 0.
 FLAGS = {
+    "ALL",
     "YES",
     "DRY_RUN",
     "JSON",

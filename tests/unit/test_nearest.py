@@ -2,7 +2,7 @@
 
 import pytest
 
-from chalicelib.domain.nearest import is_slip, nearest
+from chalicelib.domain.nearest import is_slip, nearest, spelling
 
 
 @pytest.mark.parametrize(
@@ -29,11 +29,22 @@ def test_a_slip_is_one_letter(written: str, meant: str) -> None:
 
 @pytest.mark.parametrize(
     ("written", "meant"),
-    [("go", "gold"), ("dlog", "gold"), ("ogdl", "gold"), ("bald", "gold"), ("glodd", "gold")],
+    [
+        ("go", "gold"),
+        ("dlog", "gold"),
+        ("ogdl", "gold"),
+        ("bald", "gold"),
+        ("glodd", "gold"),
+        ("ab", "azbz"),
+    ],
 )
 def test_two_slips_are_another_word(written: str, meant: str) -> None:
     assert not is_slip(written, meant)
     assert not is_slip(meant, written)
+
+
+def test_blanks_hyphens_and_underscores_part_words_alike() -> None:
+    assert spelling(" New  York-City_Hall ") == "new_york_city_hall"
 
 
 @pytest.mark.parametrize(

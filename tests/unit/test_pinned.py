@@ -1,5 +1,6 @@
 """What others make and we run is named by what is in it: packages by hash, actions by commit."""
 
+import json
 import re
 import tomllib
 import zipfile
@@ -81,6 +82,8 @@ def test_nothing_is_installed_but_from_a_list_with_hashes() -> None:
     }
     for name, installs in found.items():
         assert all("--require-hashes" in install for install in installs), name
+        # What a package is built with has no hash: pip would fetch the newest of it.
+        assert all(re.search(r"--only-binary\W+:all:", install) for install in installs), name
 
 
 def test_a_package_without_a_hash_is_not_packaged(tmp_path: Path) -> None:
@@ -99,6 +102,15 @@ def test_a_package_without_a_hash_is_not_packaged(tmp_path: Path) -> None:
         requirements.write_text(f"{wheel.as_uri()}{said}\n")
         with pytest.raises(PackagingError, match=reason):
             packaging._dependencies(requirements, None)
+
+
+def test_every_package_of_the_typescript_client_is_locked_by_what_is_in_it() -> None:
+    lock_file = json.loads((ROOT / "clients/typescript/package-lock.json").read_text())
+    installed = {name: each for name, each in lock_file["packages"].items() if name}
+    assert installed
+    for name, each in installed.items():
+        assert each["integrity"].startswith("sha512-"), name
+        assert "hasInstallScript" not in each, name
 
 
 def test_actions_are_named_by_commit_with_their_version_beside_it() -> None:

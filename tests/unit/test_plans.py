@@ -42,6 +42,9 @@ def test_of_very_many_mistakes_the_first_fifty_are_told_and_how_many_more_there_
     assert len(found) == 51
     assert found[49].startswith("plans.toml, line 63: plans[1].wrong_49 is not a known key")
     assert found[50] == "and 1,010 more"
+    for more in (0, 1):
+        found = problems(RIGHT + "".join(f"wrong_{number} = 1\n" for number in range(50 + more)))
+        assert found[50:] == ["and 1 more"] * more
 
 
 def with_line(number: int, line: str) -> str:

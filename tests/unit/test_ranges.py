@@ -83,6 +83,18 @@ def test_how_many_users_there_are_is_told_by_how_far_the_first_of_them_reach() -
         assert whole.expected(len(inside), inside[-1]) == pytest.approx(len(inside), rel=0.001)
 
 
+def test_how_many_users_are_expected_is_their_share_of_the_places_that_were_passed() -> None:
+    for user_id in ("ada", "berta", "carl", "dora"):
+        place = place_of(user_id)
+        pair = Range(f"{place >> 1:031b}")
+        assert pair.expected(6, user_id) == (6 if place & 1 else 12)
+
+
+def test_a_range_is_divisible_as_long_as_sixteen_bits_are_enough() -> None:
+    assert Range("0" * 12).is_divisible
+    assert not Range("0" * 13).is_divisible
+
+
 def test_a_range_is_divided_so_often_and_no_oftener() -> None:
     """However it begins, and whatever fails: this is what bounds the chain of invocations."""
     for first in range(1, MOST_BITS_AT_ONCE + 1):

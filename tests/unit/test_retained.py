@@ -21,7 +21,7 @@ TABLES = {
     "edits": "EditsTable",
     "mails": "MailsTable",
 }
-KEPT = {*TABLES.values(), "ReportsBucket", "UnsubscribeSecret"}
+KEPT = {*TABLES.values(), "ReportsBucket", "AnchorsBucket", "UnsubscribeSecret"}
 
 
 def refused(code: str) -> ClientError:
@@ -35,7 +35,7 @@ class Aws:
     tables: dict[str, dict[str, Any]] = field(default_factory=dict)
     recovers: bool = True
     forgets: bool = True
-    bucket: str | None = None
+    buckets: tuple[str, ...] = ()
     secret: dict[str, Any] | None = None
 
     def describe_table(self, TableName: str) -> dict[str, Any]:  # noqa: N803
@@ -53,7 +53,7 @@ class Aws:
 
     def head_bucket(self, Bucket: str, ExpectedBucketOwner: str) -> None:  # noqa: N803
         assert ExpectedBucketOwner == "111122223333"
-        if Bucket != self.bucket:
+        if Bucket not in self.buckets:
             raise refused("404")
 
     def describe_secret(self, SecretId: str) -> dict[str, Any]:  # noqa: N803
@@ -97,7 +97,9 @@ def test_everything_that_is_kept_is_looked_for() -> None:
     arn = "arn:aws:secretsmanager:eu-west-1:111122223333:secret:links-AbCdEf"
     aws = Aws(
         tables={f"credits-prod-{name}": table(logical_id) for name, logical_id in TABLES.items()},
-        bucket="credits-prod-reports-111122223333-eu-west-1",
+        buckets=tuple(
+            f"credits-prod-{name}-111122223333-eu-west-1" for name in ("reports", "anchors")
+        ),
         secret={"ARN": arn},
     )
     found = aws.leftovers()
@@ -117,7 +119,7 @@ def test_everything_that_is_kept_is_looked_for() -> None:
 
 def test_what_is_imported_can_be_read_and_is_named_by_its_primary_identifier() -> None:
     found = ledger()
-    found.bucket = "credits-prod-reports-111122223333-eu-west-1"
+    found.buckets = ("credits-prod-reports-111122223333-eu-west-1",)
     found.secret = {"ARN": "arn"}
     leftovers = found.leftovers().values()
     assert len({each.resource_type for each in leftovers}) == 3
@@ -166,9 +168,17 @@ def test_a_table_is_said_to_forget_only_when_it_does(*, forgets: bool) -> None:
 
 def test_a_bucket_is_said_to_be_nothing_so_that_the_update_sets_everything() -> None:
     name = "credits-prod-reports-111122223333-eu-west-1"
-    bucket = Aws(bucket=name).leftovers()["ReportsBucket"]
+    bucket = Aws(buckets=(name,)).leftovers()["ReportsBucket"]
     assert bucket.name == name
     assert set(bucket.properties) == {"BucketName"}
+
+
+def test_a_bucket_that_locks_is_said_to_for_that_cannot_be_switched_off() -> None:
+    bucket = Aws(buckets=("credits-prod-anchors-111122223333-eu-west-1",)).leftovers()[
+        "AnchorsBucket"
+    ]
+    assert bucket.properties.keys() == {"BucketName", "ObjectLockEnabled"}
+    assert bucket.properties["ObjectLockEnabled"] is True
 
 
 def test_a_secret_is_said_to_be_generated_as_before_so_that_it_stays_what_it_is() -> None:

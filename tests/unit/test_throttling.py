@@ -68,10 +68,38 @@ def test_who_waits_keeps_the_time_to_hand_back_and_then_nothing_else_is_begun(
         throttling.check_patience()
 
 
+def test_who_had_no_time_to_wait_is_not_asked_for_another_time(
+    minute: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(random, "uniform", lambda _, high: high)
+    minute.seconds = 5.3
+    with pytest.raises(OutOfTime, match=r"^DynamoDB has no room, and there is no time left to"):
+        wait_for_room(2, never)
+    # A shorter pause would leave enough; yet whoever gave up once has given up.
+    with pytest.raises(OutOfTime):
+        wait_for_room(1, never)
+
+
+def test_a_pause_may_leave_just_what_handing_back_takes(
+    minute: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(random, "uniform", lambda *_: 0.25)
+    minute.seconds = 5.25
+    wait_for_room(2, never)
+    assert minute.seconds == 5
+
+
+def test_patience_ends_with_the_block(minute: Time) -> None:
+    minute.seconds = 5
+    with patient(lambda: 0, 5_000), pytest.raises(OutOfTime):
+        wait_for_room(1, never)
+    throttling.check_patience()
+
+
 def test_one_thing_is_asked_for_so_often_only_and_others_are_not_given_up_with_it(
     minute: Time,
 ) -> None:
-    with pytest.raises(OutOfTime, match="25 times"):
+    with pytest.raises(OutOfTime, match=r"^DynamoDB has had no room 25 times$"):
         wait_for_room(25, never)
     assert minute.pauses == []
     throttling.check_patience()

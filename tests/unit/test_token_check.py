@@ -124,6 +124,22 @@ def test_a_token_of_no_user_or_without_scopes_is_accepted_and_that_is_said() -> 
     assert "scope is 'openid profile'; scp is missing" in found(report, "scopes").says
 
 
+def test_a_scope_that_may_have_been_asked_for_is_said_to_be_one() -> None:
+    asked = examine(token(scope="credits:read credits:admin"), settings(), keys)
+    assert asked.accepted
+    assert asked.context["scopes"] == "credits:read credits:admin"
+    assert "; of these the client asked for credits:admin. See" in found(asked, "scopes").says
+    given = token(scope="credits:admin", permissions=["credits:admin"])
+    granted = examine(given, settings(scope_claims="permissions"), keys)
+    assert found(granted, "scopes").says == "credits:admin"
+    assert found(examine(token(), settings(), keys), "scopes").says == "credits:read credits:use"
+
+
+def test_in_the_local_stage_everybody_may_ask_for_anything() -> None:
+    report = examine(token(scope="credits:admin"), settings(stage="local"), keys)
+    assert found(report, "scopes").says == "credits:admin"
+
+
 def test_the_clock_can_be_wrong_and_how_far_is_said() -> None:
     report = examine(token(), settings(), keys, now=lambda: time.time() - 300)
     assert not report.accepted

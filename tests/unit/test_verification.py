@@ -13,7 +13,7 @@ from chalicelib.domain.errors import LedgerCorrupt
 from chalicelib.domain.instants import parse_instant
 from chalicelib.domain.ledger import FIRST_HASH, Account, EntryType, LedgerEntry, Request
 from chalicelib.domain.ledger import entry_hash as hash_of
-from chalicelib.domain.verification import StoredLine, verify
+from chalicelib.domain.verification import Anchor, StoredLine, verify
 
 USER = "42"
 ZONE = "Europe/Paris"
@@ -665,6 +665,21 @@ FORGERIES: dict[str, tuple[int, Forgery, str]] = {
         lambda entry: replace(entry, posted_at=at("2026-07-30T22:00:00Z")),
         "a reversal revives expired credits",
     ),
+    "a reversal of what is no usage": (
+        4,
+        lambda entry: replace(entry, usage=2),
+        "it names a usage that is none",
+    ),
+    "a reversal of itself": (
+        4,
+        lambda entry: replace(entry, usage=4),
+        "it names a usage that is none",
+    ),
+    "a usage that names a usage": (
+        10,
+        lambda entry: replace(entry, usage=3),
+        "it gives back no usage, and names one",
+    ),
     # Other types
     **{
         f"a line of type {ENTRIES[number - 1].type} that moves the period": (
@@ -742,3 +757,140 @@ def test_two_lines_of_the_same_millisecond_are_in_order() -> None:
     first = ledger.grant(Account(USER), 50, why("manual#1"), now, ZONE, None)
     second = ledger.use(Account(USER, first), 50, why("usage#2"), now)
     assert verify(USER, sealed([first, second])).ledger_balance == 0
+
+
+def test_a_claw_back_takes_nothing_of_a_batch_that_is_dead_where_no_other_is_left() -> None:
+    start = at("2026-06-30T22:00:00Z")
+    first = ledger.grant(Account(USER), 50, why("manual#1"), start, ZONE, 1)
+    taken = ledger.claw_back(Account(USER, first), 20, why("manual#2"), start)
+    late = start + 3 * DAY
+    forged = replace(taken, posted_at=late, effective_at=late)
+    reason = "credits were not taken oldest first"
+    assert fault(sealed([first, forged])) == (2, reason)
+
+
+# --- Reversals, usage by usage ------------------------------------------------------------------
+
+
+def two_usages() -> list[LedgerEntry]:
+    """A batch of 60 of which 10 were clawed back, and two usages of it: of 10 and of 20."""
+    now = at("2026-07-01T00:00:00Z")
+    entries = [ledger.grant(Account(USER), 60, why("manual#1"), now, ZONE, None)]
+    entries.append(ledger.claw_back(Account(USER, entries[-1]), 10, why("manual#2"), now))
+    entries.append(ledger.use(Account(USER, entries[-1]), 10, why("usage#3"), now))
+    entries.append(ledger.use(Account(USER, entries[-1]), 20, why("usage#4"), now))
+    return entries
+
+
+def with_reversals(*reversals: tuple[int | None, int]) -> list[StoredLine]:
+    """Those entries, and reversals of usages: their numbers or None, and how much they give."""
+    entries = two_usages()
+    for usage, amount in reversals:
+        before = entries[-1]
+        (open_batch,) = before.batches
+        reversal = replace(
+            before,
+            number=before.number + 1,
+            type=EntryType.REVERSAL,
+            amount=amount,
+            balance=before.balance + amount,
+            legs=(Leg(1, amount),),
+            batches=(replace(open_batch, remaining=open_batch.remaining + amount),),
+            usage=usage,
+        )
+        entries.append(reversal)
+    return sealed(entries)
+
+
+def test_a_reversal_names_the_usage_it_gives_back_in_its_body() -> None:
+    entries = two_usages()
+    account = Account(USER, entries[-1])
+    reversal = ledger.reverse(
+        account, entries[2], entries[1], 0, None, why("reversal#5"), entries[-1].posted_at
+    ).entry
+    assert reversal.usage == 3
+    assert reversal.body().endswith(',"usage":3}')
+    assert LedgerEntry.from_body(USER, 5, reversal.body()) == reversal
+    assert all('"usage":' not in entry.body() for entry in entries), "others keep their size"
+    assert verify(USER, sealed([*entries, reversal])).ledger_balance == 30
+
+
+@pytest.mark.parametrize("value", ["null", "true", "3.0", '"3"', "[3]"])
+def test_a_usage_that_is_no_number_is_no_usage(value: str) -> None:
+    line = with_reversals((3, 10))[-1]
+    body = line.body.replace('"usage":3', f'"usage":{value}')
+    with pytest.raises(LedgerCorrupt):
+        verify(
+            USER,
+            [
+                *with_reversals(),
+                line._replace(body=body, hash=hash_of(with_reversals()[-1].hash, USER, body)),
+            ],
+        )
+
+
+@pytest.mark.parametrize(
+    "reversals",
+    [
+        [(3, 10), (4, 20)],
+        [(4, 15), (3, 10), (4, 5)],
+        [(None, 30)],
+        [(None, 25), (3, 5)],
+        [(3, 10), (None, 20)],
+    ],
+)
+def test_usages_are_given_back_in_any_order_until_nothing_is_left_of_them(
+    reversals: list[tuple[int | None, int]],
+) -> None:
+    assert verify(USER, with_reversals(*reversals)).ledger_balance == 50
+
+
+@pytest.mark.parametrize(
+    ("reversals", "reason"),
+    [
+        # Another usage took as much, or more: that is not this one's to give back.
+        ([(3, 11)], "a reversal gives back more than was used"),
+        ([(3, 10), (3, 1)], "a reversal gives back more than was used"),
+        ([(4, 20), (3, 5), (4, 1)], "a reversal gives back more than was used"),
+        ([(None, 31)], "a reversal gives back more than was used"),
+        # Of those that name none it is not known whose credits they gave back.
+        ([(None, 25), (3, 6)], "reversals give back more than was used"),
+    ],
+)
+def test_a_usage_is_never_given_back_more_than_it_took(
+    reversals: list[tuple[int | None, int]], reason: str
+) -> None:
+    assert fault(with_reversals(*reversals)) == (4 + len(reversals), reason)
+
+
+# --- Anchors ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", range(1, len(LINES) + 1))
+def test_a_ledger_that_has_its_anchor_passes_however_much_it_has_grown(number: int) -> None:
+    anchor = Anchor(number, LINES[number - 1].hash)
+    assert verify(USER, LINES, anchor) == verify(USER, LINES)
+
+
+@pytest.mark.parametrize("left", range(len(LINES)))
+def test_an_end_that_was_cut_off_is_found_by_the_anchor(left: int) -> None:
+    anchor = Anchor(len(LINES), LINES[-1].hash)
+    with pytest.raises(LedgerCorrupt) as caught:
+        verify(USER, LINES[:left], anchor)
+    assert (caught.value.number, caught.value.reason) == (
+        left + 1,
+        f"entries up to {len(LINES)} were anchored and are gone",
+    )
+
+
+@pytest.mark.parametrize("number", range(1, len(LINES) + 1))
+def test_a_chain_that_was_written_anew_is_found_by_the_anchor(number: int) -> None:
+    anchor = Anchor(number, LINES[number - 1].hash)
+    forged = sealed([replace(ENTRIES[0], description="Another"), *ENTRIES[1:]])
+    assert verify(USER, forged).ledger_balance == 100, "by itself it is right"
+    with pytest.raises(LedgerCorrupt) as caught:
+        verify(USER, forged, anchor)
+    assert (caught.value.number, caught.value.reason) == (
+        number,
+        "it is not the entry that was anchored",
+    )

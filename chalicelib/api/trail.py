@@ -1,0 +1,38 @@
+"""Who looked at somebody else's credits: one line in the log for each such request.
+
+The ledger itself says who used, granted, clawed back or reversed: what it has an entry of is not
+said again. All else that names another user is, whatever came of it: reading; a dry run; an edit,
+whose answer shows the subscription; a use that is refused, and says what there is; and every try
+that the caller's scopes do not allow. Who reads what is their own leaves nothing.
+
+The line has ids, scopes, the route and the status. docs/logs.md says how to ask who read whom.
+"""
+
+from http import HTTPStatus
+
+from chalicelib.observability import logger
+
+from .answers import Answer
+from .calls import Call
+from .principal import name_in_logs
+
+MESSAGE = "access to credits of others"
+
+
+def leave(call: Call, answer: Answer) -> None:
+    """Says who asked for whose credits, and what they were answered, if not for their own."""
+    has_entry = call.is_post and answer.status < HTTPStatus.BAD_REQUEST
+    if not call.is_authenticated or (has_entry and not answer.tells_of):
+        return
+    principal = call.principal
+    others = (answer.tells_of | call.names()) - {principal.user_id}
+    if others:
+        logger().info(
+            MESSAGE,
+            caller=name_in_logs(principal.caller),
+            scopes=" ".join(sorted(principal.scopes)),
+            route=call.route,
+            status=answer.status,
+            # A text, and not a list: CloudWatch would make a field of each, of a few hundred alone.
+            user_ids=" ".join(sorted(others)),
+        )

@@ -1,0 +1,69 @@
+"""Anchors: the last entries of ledgers, to be kept where whoever writes the table cannot reach.
+
+The chain of hashes has no key: whoever can write to the table can cut off the end of a ledger, or
+write it anew, and it chains as well as the right one. What was kept elsewhere of an entry that was
+once the last shows it. It names nobody: a user is the beginning of the SHA-256 of their id, and of
+an erased user the hashes stay what they were.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
+from operator import itemgetter
+from typing import NamedTuple
+
+from .verification import Anchor
+
+_LINE = re.compile(r"([0-9a-f]{32}) ([1-9][0-9]{0,11}) ([0-9a-f]{64})\n")
+
+
+class Head(NamedTuple):
+    """The last entry of a user's ledger at some time: its number and its hash."""
+
+    user: str
+    number: int
+    hash: str
+
+    @property
+    def anchor(self) -> Anchor:
+        """What a ledger is compared with."""
+        return Anchor(self.number, self.hash)
+
+    def line(self) -> str:
+        """It as a line of a file."""
+        return f"{self.user} {self.number} {self.hash}\n"
+
+    @classmethod
+    def parse(cls, line: str) -> "Head":
+        """Reads what `line` wrote. Raises ValueError for anything else."""
+        found = _LINE.fullmatch(line)
+        if not found:
+            raise ValueError("it is no head of a ledger")
+        return cls(found[1], int(found[2]), found[3])
+
+
+def user_digest(user_id: str) -> str:
+    """What stands for a user: 128 bits, so that no two of ours are the same."""
+    return hashlib.sha256(user_id.encode()).hexdigest()[:32]
+
+
+in_order: Callable[[Head], tuple[str, int]] = itemgetter(0, 1)
+"""The order of a file: by user, and then by number. What was kept earlier stays before it."""
+
+
+def latest(heads: Iterable[Head], contradicts: Callable[[Head], None]) -> Iterator[Head]:
+    """The last head of each user, of heads in order.
+
+    A number has one hash for ever. The one that was kept first is right; ``contradicts`` is told of
+    every other.
+    """
+    for _, of_user in groupby(heads, itemgetter(0)):
+        last: Head | None = None
+        for head in of_user:
+            if last is None or head.number > last.number:
+                last = head
+            elif head.hash != last.hash:
+                contradicts(head)
+        if last:
+            yield last

@@ -1,0 +1,89 @@
+"""What one caller may take of the API: usage plans, and a key for each lane of callers.
+
+The keys are always made, and the authorizer always names one (`chalicelib/api/lanes.py`); a method
+asks for it where the parameter CallerLimits is on. That cannot be done in one deployment. A method
+that asks for a key answers 403 to whoever has none, and CloudFormation makes keys after the stage:
+what API Gateway remembers of the authorizer has no key for a minute, and a new key takes some time
+until it is known. So `require` is for a stack that has had its keys since an earlier deployment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from chalicelib.api.lanes import BACKEND, LANES, key_of
+
+Json = dict[str, Any]
+
+PARAMETER = "CallerLimits"
+
+AT_ONCE = 4
+"""How many keys are made at the same time: an account may make five a second
+(https://docs.aws.amazon.com/apigateway/latest/developerguide/limits.html)."""
+
+SOURCE = "x-amazon-apigateway-api-key-source"
+SCHEME = "api_key"
+
+NOT_YET = (
+    f"{PARAMETER} is on: the keys are made now, and asked for from the next deployment on. Deploy "
+    "again in five minutes."
+)
+
+LANE_KEYS = "credits${Stage}"
+"""What the keys begin with, for `Fn::Sub`."""
+
+
+def complete(template: Json) -> None:
+    """Adds the lanes' keys to the packaged template, and tells the authorizer of them."""
+    authorizer = template["Resources"]["Authorizer"]["Properties"]
+    authorizer["Environment"]["Variables"]["LANE_KEYS"] = {"Fn::Sub": LANE_KEYS}
+    template["Resources"]["RestAPI"]["Properties"]["DefinitionBody"][SOURCE] = "AUTHORIZER"
+    for place, lane in enumerate(LANES):
+        key, plan = _key(lane), "BackendPlan" if lane == BACKEND else "UsagePlan"
+        before = [LANES[place - AT_ONCE]] if place >= AT_ONCE else []
+        template["Resources"][key] = {
+            "Type": "AWS::ApiGateway::ApiKey",
+            "DependsOn": [_key(other) for other in before],
+            "Properties": {
+                "Name": {"Fn::Sub": f"credits-${{Stage}}-{lane}"},
+                "Description": "A lane of callers, named by the authorizer; no secret.",
+                "Enabled": True,
+                "Value": {"Fn::Sub": key_of(LANE_KEYS, lane)},
+            },
+        }
+        template["Resources"][f"{key}InPlan"] = {
+            "Type": "AWS::ApiGateway::UsagePlanKey",
+            "Properties": {
+                "KeyId": {"Ref": key},
+                "KeyType": "API_KEY",
+                "UsagePlanId": {"Ref": plan},
+            },
+        }
+
+
+def _key(lane: str) -> str:
+    return f"{lane.title()}Lane"
+
+
+def are_ready(resources: Collection[str]) -> bool:
+    """Whether a stack with these resources, by logical id, has all keys in their plans."""
+    return all(f"{_key(lane)}InPlan" in resources for lane in LANES)
+
+
+def require(template: Json) -> None:
+    """Has every method that asks the authorizer ask for the key that it names.
+
+    Here and not by a condition of the template: SAM makes a new deployment of the API when the text
+    of its definition changes, and a condition's text does not.
+    """
+    definition = template["Resources"]["RestAPI"]["Properties"]["DefinitionBody"]
+    definition["securityDefinitions"][SCHEME] = {
+        "type": "apiKey",
+        "name": "x-api-key",
+        "in": "header",
+    }
+    for path in definition["paths"].values():
+        for operation in path.values():
+            if operation.get("security"):
+                operation["security"] = [*operation["security"], {SCHEME: []}]

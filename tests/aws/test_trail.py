@@ -1,0 +1,230 @@
+"""Who looks at somebody else's credits is in the log, with whose they were; nobody else is."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from chalicelib.api import trail
+from chalicelib.observability import SERVICE
+from tests.aws import contract
+from tests.aws.api import ADMIN, BACKEND, NOBODY, Api, Caller, Reply, user
+from tests.aws.world import World, at, client
+
+Json = dict[str, Any]
+
+ANN = "ann"
+BOB = "bob"
+PLAN = {
+    "email": "ann@example.com",
+    "timezone": "Europe/Paris",
+    "plan": "pro",
+    "billing_interval": "yearly",
+    "status": "active",
+    "started_at": "2025-01-01T00:00:00Z",
+}
+OF_ANN = f"?user_id={ANN}"
+USE = {"user_id": ANN, "amount": 1, "description": "Export"}
+REVERSE = {"user_id": ANN, "transaction_id": f"{ANN}-2", "reason": "Failed"}
+ALLOCATE = {"user_id": ANN, "amount": 1, "reason": "Goodwill"}
+RUN: Json = {"period": "2026-02", "zones": ["Europe/Paris"]}
+KEYS = {"caller", "scopes", "route", "status", "user_ids"}
+
+
+@pytest.fixture
+def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[Json]]:
+    """The lines of the trail since the last call; none of them has an address."""
+    caplog.set_level("INFO")
+
+    def read() -> list[Json]:
+        found = []
+        for record in caplog.records:
+            assert "@" not in json.dumps(vars(record), default=str), record.msg
+            if record.name == SERVICE and record.msg == trail.MESSAGE:
+                assert record.levelname == "INFO"
+                line = {name: vars(record)[name] for name in KEYS}
+                found.append({**line, "request": vars(record)["correlation_id"]})
+        caplog.clear()
+        return found
+
+    return read
+
+
+@pytest.fixture
+def api(world: World, api: Api) -> Api:
+    world.subscribe(ANN)
+    world.subscribe(BOB)
+    world.grant(ANN, 10, key="g")
+    world.now = at("2026-02-20T12:00:00Z")
+    return api
+
+
+def line(caller: Caller, route: str, status: int, *user_ids: str) -> Json:
+    return {
+        "caller": caller.caller,
+        "scopes": " ".join(sorted(caller.scopes.split())),
+        "route": route,
+        "status": status,
+        "user_ids": " ".join(user_ids),
+    }
+
+
+def assert_leaves(lines: Callable[[], list[Json]], reply: Reply, expected: Json | None) -> None:
+    request = {"request": reply.headers["x-request-id"]}
+    assert lines() == ([] if expected is None else [expected | request])
+
+
+READS = (
+    "/api/credits/allocation-schedule",
+    "/api/credits/balance",
+    "/api/credits/history",
+)
+
+
+@pytest.mark.parametrize("path", READS)
+def test_reading_somebody_elses_credits_leaves_a_line(
+    api: Api, lines: Callable[[], list[Json]], path: str
+) -> None:
+    route = f"GET {path}"
+    for caller, status in ((ADMIN, 200), (BACKEND, 403), (user(BOB), 403)):
+        reply = api.get(path + OF_ANN, caller)
+        assert_leaves(lines, reply, line(caller, route, status, ANN))
+        assert reply.status == status
+    assert_leaves(
+        lines, api.get(f"{path}?user_id=nobody", ADMIN), line(ADMIN, route, 404, "nobody")
+    )
+
+
+@pytest.mark.parametrize("path", READS)
+def test_reading_ones_own_leaves_none(api: Api, lines: Callable[[], list[Json]], path: str) -> None:
+    for query in ("", OF_ANN):
+        assert api.get(path + query, user(ANN)).status == 200
+    assert lines() == []
+
+
+def test_an_export_leaves_a_line_as_reading_does(api: Api, lines: Callable[[], list[Json]]) -> None:
+    path = f"/api/credits/history{OF_ANN}&limit=1"
+    reply = api.get(path, ADMIN, headers={"Accept": "text/csv"})
+    assert reply.headers["content-type"].startswith("text/csv")
+    assert_leaves(lines, reply, line(ADMIN, "GET /api/credits/history", 200, ANN))
+
+
+@pytest.mark.parametrize(
+    ("method", "body"), [("GET", None), ("PUT", PLAN), ("PATCH", {}), ("PATCH", {"plan": "nope"})]
+)
+def test_whatever_shows_a_subscription_leaves_a_line(
+    api: Api, lines: Callable[[], list[Json]], method: str, body: Json | None
+) -> None:
+    route = f"{method} /api/subscriptions/{{user_id}}"
+    for caller in (ADMIN, BACKEND, user(BOB), user(ANN)):
+        reply = api.send(method, f"/api/subscriptions/{ANN}", caller, body)
+        own = caller == user(ANN)
+        expected = None if own else line(caller, route, reply.status, ANN)
+        assert_leaves(lines, reply, expected)
+
+
+def test_a_dry_run_leaves_a_line_with_everybody_it_names(
+    api: Api, lines: Callable[[], list[Json]]
+) -> None:
+    route = "POST /api/credits/allocation-runs"
+    reply = api.post("/api/credits/allocation-runs", ADMIN, {**RUN, "dry_run": True})
+    assert {item["user_id"] for item in reply.json["items"]} == {ANN, BOB}
+    assert_leaves(lines, reply, line(ADMIN, route, 200, ANN, BOB))
+    api.post("/api/credits/allocation-runs", ADMIN, RUN)
+    assert lines() == []
+
+
+def test_a_dry_run_names_those_it_could_not_judge_too(
+    world: World, api: Api, lines: Callable[[], list[Json]]
+) -> None:
+    table = {"TableName": world.settings.subscriptions_table}
+    item = client("dynamodb").get_item(**table, Key={"user_id": {"S": ANN}})["Item"]
+    client("dynamodb").put_item(**table, Item={**item, "plan": {"S": "gone"}})
+    reply = api.post("/api/credits/allocation-runs", ADMIN, {**RUN, "dry_run": True})
+    assert [item["user_id"] for item in reply.json["not_judged"]] == [ANN]
+    (found,) = lines()
+    assert found["user_ids"] == f"{ANN} {BOB}"
+
+
+def test_what_the_ledger_has_an_entry_of_is_not_said_again(
+    api: Api, lines: Callable[[], list[Json]]
+) -> None:
+    for path, caller, body in (
+        ("/api/credits/use", BACKEND, USE),
+        ("/api/credits/reverse", BACKEND, REVERSE),
+        ("/api/credits/allocate", ADMIN, ALLOCATE),
+    ):
+        assert api.post(path, caller, body, key=f"k{path[-3:]}").status == 200
+    assert lines() == []
+
+
+@pytest.mark.parametrize(
+    ("path", "caller", "body", "status"),
+    [
+        # What is there can be read off the refusal.
+        ("/api/credits/use", BACKEND, {**USE, "amount": 10_000}, 402),
+        ("/api/credits/use", user(BOB), USE, 403),
+        ("/api/credits/use", ADMIN, USE, 403),
+        ("/api/credits/reverse", user(BOB), REVERSE, 403),
+        ("/api/credits/reverse", ADMIN, {**REVERSE, "transaction_id": f"{ANN}-9"}, 404),
+        ("/api/credits/allocate", BACKEND, ALLOCATE, 403),
+    ],
+)
+def test_a_refused_try_leaves_a_line(
+    api: Api,
+    lines: Callable[[], list[Json]],
+    path: str,
+    caller: Caller,
+    body: Json,
+    status: int,
+) -> None:
+    reply = api.post(path, caller, body, key="k")
+    assert reply.status == status
+    assert_leaves(lines, reply, line(caller, f"POST {path}", status, ANN))
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"[", b"[]", b'{"user_id": "a b"}', b'{"user_id": "ann@example.com "}', b"\xff"]
+)
+def test_what_names_nobody_leaves_none(
+    api: Api, lines: Callable[[], list[Json]], raw: bytes
+) -> None:
+    reply = api.send("POST", "/api/credits/allocate", user(BOB), raw=raw, key="k")
+    assert reply.status == 403
+    for path in ("/api/credits/balance?user_id=a%20b", "/api/credits/balance", "/api/plans"):
+        api.get(path, ADMIN)
+    assert lines() == []
+
+
+def test_who_has_not_come_through_the_authorizer_leaves_none(
+    api: Api, lines: Callable[[], list[Json]]
+) -> None:
+    assert api.get(f"/api/credits/balance{OF_ANN}", NOBODY).status == 401
+    assert lines() == []
+
+
+def test_a_caller_whose_subject_is_an_address_is_named_by_its_hash(
+    api: Api, lines: Callable[[], list[Json]]
+) -> None:
+    caller = Caller("ada@example.com", "", "credits:admin")
+    api.get(f"/api/credits/balance{OF_ANN}", caller)
+    (found,) = lines()
+    assert found["caller"] == "sha256:b5fc85e55755f9e0"
+
+
+def test_a_token_of_a_user_who_is_an_admin_too_leaves_a_line_for_others_alone(
+    api: Api, lines: Callable[[], list[Json]]
+) -> None:
+    both = Caller("ada", BOB, "credits:read credits:admin")
+    api.get(f"/api/credits/balance?user_id={BOB}", both)
+    assert lines() == []
+    reply = api.get(f"/api/credits/balance{OF_ANN}", both)
+    assert_leaves(lines, reply, line(both, "GET /api/credits/balance", 200, ANN))
+
+
+def test_every_route_that_reads_is_tried_here() -> None:
+    """A new one that names a user is one more row; what names none is listed."""
+    reads = {path for method, path in contract.operations() if method == "GET"}
+    of_nobody = {"/api/health", "/api/openapi.json", "/api/plans", "/api/unsubscribe"}
+    assert reads == {*READS, "/api/subscriptions/{user_id}", *of_nobody}

@@ -1,0 +1,163 @@
+"""A package that is deployed from elsewhere is the one that was made, to the byte, or none."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from infra import build, deploy, packaging
+from infra.packaging import Package, PackagingError
+from infra.session import Region, Session
+
+REGION = "eu-west-1"
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Package:
+    archive = tmp_path / "made.zip"
+    archive.write_bytes(b"the code")
+    return Package({"Resources": {"Table": {"Type": "AWS::DynamoDB::Table"}}}, archive)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, package: Package) -> Path:
+    found = tmp_path / "some" / "folder"
+    build.save(package, found)
+    return found
+
+
+def test_what_was_saved_is_loaded_as_it_was(package: Package, folder: Path) -> None:
+    found = build.load(folder, build.digest(package, "dev", REGION), "dev", REGION)
+    assert found.template == package.template
+    assert found.archive.read_bytes() == b"the code"
+
+
+def test_a_package_takes_the_place_of_the_one_before(package: Package, folder: Path) -> None:
+    other = Package({"Resources": {}}, package.archive)
+    build.save(other, folder)
+    assert build.load(folder, build.digest(other, "dev", REGION), "dev", REGION).template == (
+        other.template
+    )
+
+
+def other_template(folder: Path) -> None:
+    (folder / build.TEMPLATE).write_text('{"Resources": {}}')
+
+
+def other_code(folder: Path) -> None:
+    (folder / build.ARCHIVE).write_bytes(b"the code.")
+
+
+@pytest.mark.parametrize("change", [other_template, other_code])
+def test_a_package_that_was_changed_since_is_refused(
+    change: Callable[[Path], None], package: Package, folder: Path
+) -> None:
+    expected = build.digest(package, "dev", REGION)
+    change(folder)
+    with pytest.raises(PackagingError, match="is not the one that was made") as refused:
+        build.load(folder, expected, "dev", REGION)
+    said = str(refused.value)
+    assert f"DIGEST is {expected}" in said
+    assert f"make package STAGE=dev REGION={REGION} OUT={folder}" in said
+
+
+@pytest.mark.parametrize(("stage", "region"), [("prod", REGION), ("dev", "us-east-1")])
+def test_a_package_of_another_stage_or_region_is_refused(
+    stage: str, region: str, package: Package, folder: Path
+) -> None:
+    expected = build.digest(package, "dev", REGION)
+    with pytest.raises(PackagingError, match=f"made for stage {stage} in {region}"):
+        build.load(folder, expected, stage, region)
+
+
+@pytest.mark.parametrize("digest", ["", "x", "0" * 63, "0" * 65, "G" * 64, f"{'0' * 64}\n"])
+def test_a_digest_that_is_none_says_how_to_get_one(digest: str, folder: Path) -> None:
+    with pytest.raises(PackagingError, match="DIGEST must be the 64 digits that make package"):
+        build.load(folder, digest, "dev", REGION)
+
+
+@pytest.mark.parametrize("lost", [build.TEMPLATE, build.ARCHIVE])
+@pytest.mark.parametrize("text", [None, "{", "\ud800"])
+def test_a_package_that_is_not_whole_is_refused(
+    lost: str, text: str | None, package: Package, folder: Path
+) -> None:
+    (folder / lost).unlink()
+    if text is not None:
+        (folder / lost).write_bytes(text.encode(errors="surrogatepass"))
+    with pytest.raises(PackagingError, match=r"cannot be read|is not the one"):
+        build.load(folder, build.digest(package, "dev", REGION), "dev", REGION) if (
+            lost == build.TEMPLATE or text is None
+        ) else build.load(folder, "0" * 64, "dev", REGION)
+
+
+def test_the_command_packages_without_credentials_and_prints_the_digest_alone(
+    package: Package,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def packaged(stage: str, _output: Path, /, *, region: str) -> Package:
+        assert (stage, region) == ("dev", REGION)
+        return package
+
+    monkeypatch.setattr(packaging, "package", packaged)
+    monkeypatch.setenv("AWS_REGION", REGION)
+    assert build.main(["--stage", "dev", "--out", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    assert printed == f"{build.digest(package, 'dev', REGION)}\n"
+    assert json.loads((tmp_path / "out" / build.TEMPLATE).read_text()) == package.template
+
+
+def deploying(
+    monkeypatch: pytest.MonkeyPatch, *words: str
+) -> tuple[int, Callable[[], dict[str, Any]]]:
+    """`make deploy` with these words: its status, and what it would have deployed with."""
+    given: dict[str, Any] = {}
+
+    def deployed(*_: object, **named: Any) -> deploy.Deployment:
+        given.update(named)
+        raise deploy.DeployError("as far as this test goes")
+
+    aws = Session("123456789012", Region(REGION, "REGION"), lambda *_, **__: None)
+    monkeypatch.setattr(deploy, "open_session", lambda _: aws)
+    monkeypatch.setattr(deploy, "before", SimpleNamespace(look=lambda *_, **__: None))
+    monkeypatch.setattr(deploy, "deploy", deployed)
+    monkeypatch.setattr(deploy, "parameters_of", lambda _: {})
+    monkeypatch.setattr("sys.argv", ["deploy", "--stage", "dev", *words])
+    return deploy.main(), lambda: given
+
+
+def test_a_deployment_takes_the_package_that_it_is_given_and_packages_nothing(
+    package: Package, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = build.digest(package, "dev", REGION)
+    words = (f"--package={folder}", f"--digest={expected}")
+    status, given = deploying(monkeypatch, *words)
+    assert status == 1
+    made = given()["make_package"]("dev", tmp_path, region=REGION)
+    assert made == Package(package.template, folder / build.ARCHIVE)
+
+
+def test_a_changed_package_is_refused_before_anything_is_deployed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, given = deploying(monkeypatch, f"--package={folder}", f"--digest={'0' * 64}")
+    assert (status, given()) == (1, {})
+    assert "is not the one that was made for stage dev" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("word", ["--package=x", f"--digest={'0' * 64}"])
+def test_a_package_without_its_digest_or_a_digest_alone_is_refused(
+    word: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        deploying(monkeypatch, word)
+    assert "--package and --digest (make: PACKAGE, DIGEST) go together" in capsys.readouterr().err
+
+
+def test_without_a_package_the_tree_is_packaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, given = deploying(monkeypatch)
+    assert given()["make_package"] is packaging.package
