@@ -41,6 +41,7 @@ from chalicelib.reports import Reports
 from chalicelib.services import Services
 from tests.fuzz.engine import Answer, Kind, Target, accepted, declined
 from tests.fuzz.readers import CHATHAM, INSTANT, LINKS, LONGEST_REFUSAL, NOW, SUBSCRIPTION, sendable
+from tests.partiql import read_update
 from tests.simulation import aws
 from tests.simulation.world import SETTINGS, STAGE, ZONES, Context, World, at, simulated
 
@@ -200,7 +201,7 @@ def _keys(parameters: Json) -> Iterator[Json]:
         yield from (key for action in entry.values() for key in _keys(action))
     for item in _items(parameters):
         names = (
-            *("user_id", "entry", "allocation_timezone", "spread"),
+            *("user_id", "entry", "edit", "allocation_timezone", "spread"),
             *("expiry_partition", "expiry_key"),
         )
         yield {name: item[name] for name in names if name in item}
@@ -212,6 +213,10 @@ def _items(parameters: Json) -> Iterator[Json]:
         yield parameters["Item"]
     statements = parameters.get("Statements") or parameters.get("TransactStatements") or ()
     for statement in statements or ([parameters] if "Statement" in parameters else ()):
+        if statement["Statement"].startswith("UPDATE"):
+            update = read_update(statement)
+            yield {**update.where, **update.changed}
+            continue
         names = re.findall(r"'(\w+)'", statement["Statement"])
         yield dict(zip(names, statement["Parameters"], strict=True))
 
