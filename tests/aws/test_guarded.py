@@ -222,17 +222,34 @@ def test_a_worker_whose_entry_is_refused_in_a_batch_decides_again(
     assert [entry.amount for entry in world.history()] == [7, 500]
 
 
-def test_a_batch_that_fails_for_good_is_a_failure(
+def test_an_entry_that_fails_for_good_in_a_batch_is_the_failure_of_its_own_user(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world.subscribe()
-    ledger = world.services.ledger
-    drafted = draft(ledger.account("1"), lambda account: _grant(world, account))
-    assert drafted
-    refused = {"Responses": [{"Error": {"Code": "AccessDenied", "Message": "no"}}]}
-    watch(world, monkeypatch, lambda *_: refused)
-    with pytest.raises(ClientError):
-        ledger.insert([drafted])
+    """Such as one that is larger than an item can be."""
+    for user_id in "123":
+        world.subscribe(user_id)
+    world.allocation_tick("2026-01-31T23:00:00Z")
+    world.deliver_waiting("sweeps")
+    error = {"Code": "ValidationException", "Message": "no"}
+
+    def refuse(operation: str, arguments: Any, perform: Callable[[], Any]) -> Any:
+        if operation == "ExecuteStatement" and arguments["Parameters"][0] == {"S": "2"}:
+            raise ClientError({"Error": error}, operation)  # type: ignore[arg-type]  # all that is read of it
+        if operation != "BatchExecuteStatement":
+            return perform()
+        owners = [each["Parameters"][0]["S"] for each in arguments["Statements"]]
+        arguments["Statements"] = [
+            each for each in arguments["Statements"] if each["Parameters"][0] != {"S": "2"}
+        ]
+        answer = perform()
+        if "2" in owners:
+            answer["Responses"].insert(owners.index("2"), {"Error": error})
+        return answer
+
+    watch(world, monkeypatch, refuse)
+    messages = world.take("allocations")
+    assert world.deliver("allocations", messages) == messages
+    assert [world.balance(user_id) for user_id in "123"] == [500, 0, 500]
 
 
 def test_an_insert_that_meets_a_transaction_is_decided_again(
