@@ -230,11 +230,11 @@ def test_an_entry_that_fails_for_good_in_a_batch_is_the_failure_of_its_own_user(
         world.subscribe(user_id)
     world.allocation_tick("2026-01-31T23:00:00Z")
     world.deliver_waiting("sweeps")
-    error = {"Code": "ValidationException", "Message": "no"}
+    error: Any = {"Code": "ValidationException", "Message": "no"}
 
     def refuse(operation: str, arguments: Any, perform: Callable[[], Any]) -> Any:
         if operation == "ExecuteStatement" and arguments["Parameters"][0] == {"S": "2"}:
-            raise ClientError({"Error": error}, operation)  # type: ignore[arg-type]  # all that is read of it
+            raise ClientError({"Error": error}, operation)
         if operation != "BatchExecuteStatement":
             return perform()
         owners = [each["Parameters"][0]["S"] for each in arguments["Statements"]]
