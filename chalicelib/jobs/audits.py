@@ -7,7 +7,7 @@ digest of the day before: what was written anew since would be in the new one.
 import hashlib
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import islice
@@ -18,6 +18,7 @@ from chalicelib.domain.errors import (
     InvalidInput,
     LedgerCorrupt,
     NotFound,
+    Unreadable,
 )
 from chalicelib.domain.fields import FieldReader, parse_user_id, shown
 from chalicelib.domain.ledger import Account
@@ -175,8 +176,10 @@ def verify_user(services: Services, user_id: str, anchor: Anchor | None = None) 
     A ledger without lines is right. Raises `NotFound` where nobody is there to have one.
     """
     account = services.ledger.audit(user_id, anchor)
-    if account.last is None and services.subscriptions.find(user_id) is None:
-        raise NotFound(f"there is no user {user_id}: no subscription and no ledger entries")
+    # Whoever has a subscription that cannot be read is there.
+    with suppress(Unreadable):
+        if account.last is None and services.subscriptions.find(user_id) is None:
+            raise NotFound(f"there is no user {user_id}: no subscription and no ledger entries")
     return account
 
 

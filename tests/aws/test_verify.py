@@ -8,6 +8,7 @@ import pytest
 from chalicelib.domain.anchors import user_digest
 from infra import stacks
 from infra.verify import main
+from tests.aws.damage import damage_subscription, without
 from tests.aws.world import World, client
 
 NO_ANCHORS = "There are no anchors yet: an end that was cut off or written anew is not found."
@@ -32,6 +33,15 @@ def test_a_right_ledger_is_said_to_be_right(
         "right  user 2: no entries yet, balance 0",
         NO_ANCHORS,
     ]
+
+
+def test_who_is_there_has_a_ledger_also_if_their_subscription_cannot_be_read(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.subscribe("2")
+    damage_subscription(without("plan"), "2")
+    assert main(["2"]) == 0
+    assert "right  user 2: no entries yet, balance 0" in capsys.readouterr().out
 
 
 def test_who_is_not_there_is_not_said_to_be_right(

@@ -27,6 +27,7 @@ from botocore.exceptions import (
 )
 from pynamodb.exceptions import GetError
 
+from chalicelib.anchors import Anchored
 from infra import completeness, deploy, session, stacks, verify
 from infra.__main__ import COMMANDS, main
 from infra.doctor import before
@@ -405,7 +406,8 @@ def test_a_network_that_is_lost_while_a_command_works_is_no_traceback_either(
     def lost(*_: object) -> Any:
         raise GetError("Failed to get item", EndpointConnectionError(endpoint_url=URL))
 
-    services = SimpleNamespace(threads=1)
+    anchors = SimpleNamespace(find=lambda *_: Anchored(None, {}))
+    services = SimpleNamespace(threads=1, anchors=anchors)
     monkeypatch.setattr(stacks, "services_of", lambda *_: services)
     monkeypatch.setattr("chalicelib.jobs.audits.verify_user", lost)
     assert verify.main(["42"]) == 1
