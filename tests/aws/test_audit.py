@@ -243,7 +243,7 @@ def test_what_was_found_is_counted_whatever_happens_to_one_and_the_audit_fails_a
     for user_id in ("1", "5"):
         alter(world, user_id, 1, "Monthly", "Weekly")
     capsys.readouterr()
-    with pytest.raises(SomeUsersFailed, match=r"^1 users failed, .*'3': 'ZeroDivisionError: 3'"):
+    with pytest.raises(SomeUsersFailed, match=r"^1 users failed, .*'3': 'ZeroDivisionError'"):
         audit(**DAY_EVENT)
     metrics.flush()
     written = capsys.readouterr().out

@@ -349,7 +349,7 @@ def test_every_mail_can_be_ended_with_one_click(world: World) -> None:
 def forget_address(world: World, user_id: str) -> None:
     subscription = world.services.subscriptions.get(user_id)
     without = replace(subscription, email=None, version=subscription.version + 1)
-    world.services.subscriptions.change("1", lambda _: without, BY_TEST, world.now)
+    world.services.subscriptions.change(user_id, lambda _: without, BY_TEST, world.now)
 
 
 def logged(caplog: pytest.LogCaptureFixture) -> str:

@@ -124,6 +124,15 @@ def test_whatever_shows_a_subscription_leaves_a_line(
         assert_leaves(lines, reply, expected)
 
 
+def test_reading_who_edited_a_subscription_leaves_a_line(
+    api: Api, lines: Callable[[], list[Json]]
+) -> None:
+    route = "GET /api/subscriptions/{user_id}/edits"
+    for caller, status in ((ADMIN, 200), (BACKEND, 403), (user(BOB), 403)):
+        reply = api.get(f"/api/subscriptions/{ANN}/edits", caller)
+        assert_leaves(lines, reply, line(caller, route, status, ANN))
+
+
 def test_a_dry_run_leaves_a_line_with_everybody_it_names(
     api: Api, lines: Callable[[], list[Json]]
 ) -> None:
@@ -227,4 +236,5 @@ def test_every_route_that_reads_is_tried_here() -> None:
     """A new one that names a user is one more row; what names none is listed."""
     reads = {path for method, path in contract.operations() if method == "GET"}
     of_nobody = {"/api/health", "/api/openapi.json", "/api/plans", "/api/unsubscribe"}
-    assert reads == {*READS, "/api/subscriptions/{user_id}", *of_nobody}
+    of_subscriptions = {"/api/subscriptions/{user_id}", "/api/subscriptions/{user_id}/edits"}
+    assert reads == {*READS, *of_subscriptions, *of_nobody}

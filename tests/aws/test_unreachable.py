@@ -66,7 +66,7 @@ def test_an_edit_that_is_not_answered_is_an_outage(
     world: World, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     world.subscribe()
-    fall_silent(world, monkeypatch, "PutItem", error)
+    fall_silent(world, monkeypatch, "ExecuteTransaction", error)
     with pytest.raises(FAULTS):
         world.subscribe(plan="business")
 

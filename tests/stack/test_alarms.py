@@ -125,6 +125,7 @@ TABLES = (
     ("ledger", "expiring"),
     ("subscriptions", ""),
     ("subscriptions", "by_timezone"),
+    ("edits", ""),
     ("mails", ""),
 )
 
@@ -565,7 +566,8 @@ def test_topics_are_encrypted_with_a_key_that_those_who_publish_may_use(template
     for name, service in (("AlarmsTopic", "cloudwatch"), ("MailEventsTopic", "ses")):
         policy = properties(template, f"{name}Policy")
         assert policy["Topics"] == [{"Ref": name}]
-        (statement,) = policy["PolicyDocument"]["Statement"]
+        allowed = [s for s in policy["PolicyDocument"]["Statement"] if s["Effect"] == "Allow"]
+        (statement,) = allowed
         assert statement["Principal"] == {"Service": f"{service}.amazonaws.com"}
         assert as_list(statement["Action"]) == ["sns:Publish"]
         assert statement["Resource"] == {"Ref": name}
