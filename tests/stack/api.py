@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -102,6 +103,5 @@ class Api:
 def route_of(method: str, path: str) -> str | None:
     """The route of the contract that a request is for."""
     bare = path.partition("?")[0].rstrip("/")
-    if bare.startswith("/api/subscriptions/"):
-        bare = "/api/subscriptions/{user_id}"
+    bare = re.sub(r"^(/api/subscriptions/)[^/]+", r"\1{user_id}", bare)
     return bare if (method, bare) in contract.operations() else None

@@ -56,6 +56,16 @@ def stack(packaged: Packaged) -> Iterator[LocalStack]:
         yield deployed
 
 
+@pytest.fixture(scope="module")
+def elsewhere(stack: LocalStack) -> Iterator[LocalStack]:
+    """An account in which nobody else has deployed: names of queues rest for a minute."""
+    with emulator.emulator() as running:
+        there = replace(stack, endpoint_url=running.url)
+        yield there
+        # Its schedules run.
+        there.client("cloudformation").delete_stack(StackName="credits-dev")
+
+
 @dataclass(frozen=True)
 class Answer:
     """What a Lambda answered; `error` is what it died of, if it did."""

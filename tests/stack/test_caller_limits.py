@@ -1,6 +1,5 @@
 """One caller cannot use up what others may ask, where CallerLimits is on; how it is switched on."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import pytest
@@ -37,27 +36,26 @@ class Limited:
 
 
 @pytest.fixture(scope="module")
-def limited(stack: LocalStack, packaged: Packaged) -> Iterator[Limited]:
+def limited(elsewhere: LocalStack, packaged: Packaged) -> Limited:
     said: tuple[list[str], list[str]] = ([], [])
 
     def deployed(words: list[str]) -> tuple[deploy.Deployment, Api]:
         deployment = deploy.deploy(
             STAGE,
-            stack.client,
+            elsewhere.client,
             region=emulator.REGION,
-            parameters=local.parameters(stack.issuer, STAGE) | {"CallerLimits": "on"},
+            parameters=local.parameters(elsewhere.issuer, STAGE) | {"CallerLimits": "on"},
             say=words.append,
             make_package=packaged,
         )
-        gateway.put_gateway_responses(stack.client("apigateway"), deployment.api_id, "v1")
-        url = stack.api_url.replace(stack.api_url.split("/")[-2], deployment.api_id)
-        return deployment, Api(replace(stack, api_url=url))
+        gateway.put_gateway_responses(elsewhere.client("apigateway"), deployment.api_id, "v1")
+        url = f"{elsewhere.endpoint_url}/_aws/execute-api/{deployment.api_id}/v1"
+        return deployment, Api(replace(elsewhere, api_url=url))
 
-    deployment, api = deployed(said[0])
-    between = api.send("GET", PLANS, stack.token(GREEDY)).status
+    _, api = deployed(said[0])
+    between = api.send("GET", PLANS, elsewhere.token(GREEDY)).status
     again, api = deployed(said[1])
-    yield Limited(api, again, said, between)
-    stack.client("cloudformation").delete_stack(StackName=deployment.stack)
+    return Limited(api, again, said, between)
 
 
 def ask(limited: Limited, user_id: str, scopes: str = USER) -> int:
@@ -97,9 +95,9 @@ def test_everybody_has_a_key_and_what_is_public_needs_none(limited: Limited) -> 
 
 
 def test_a_lane_that_asks_too_much_is_told_to_slow_down_and_nobody_else_is(
-    stack: LocalStack, limited: Limited
+    elsewhere: LocalStack, limited: Limited
 ) -> None:
-    throttle(stack, "credits-dev", 1)
+    throttle(elsewhere, "credits-dev", 1)
     try:
         answers = [ask(limited, GREEDY) for _ in range(4)]
         assert 429 in answers
@@ -107,22 +105,24 @@ def test_a_lane_that_asks_too_much_is_told_to_slow_down_and_nobody_else_is(
         assert ask(limited, OTHER) == 200
         assert ask(limited, "shop", BACKEND) == 200
     finally:
-        throttle(stack, "credits-dev", 1_000)
+        throttle(elsewhere, "credits-dev", 1_000)
 
 
-def test_a_backend_that_asks_too_much_holds_up_no_user(stack: LocalStack, limited: Limited) -> None:
-    throttle(stack, "credits-dev-backend", 1)
+def test_a_backend_that_asks_too_much_holds_up_no_user(
+    elsewhere: LocalStack, limited: Limited
+) -> None:
+    throttle(elsewhere, "credits-dev-backend", 1)
     try:
         assert 429 in [ask(limited, "shop", BACKEND) for _ in range(4)]
         assert ask(limited, OTHER) == 200
     finally:
-        throttle(stack, "credits-dev-backend", 1_000)
+        throttle(elsewhere, "credits-dev-backend", 1_000)
 
 
-def test_a_key_in_the_request_counts_for_nothing(stack: LocalStack, limited: Limited) -> None:
-    throttle(stack, "credits-dev", 1)
+def test_a_key_in_the_request_counts_for_nothing(elsewhere: LocalStack, limited: Limited) -> None:
+    throttle(elsewhere, "credits-dev", 1)
     try:
-        token = stack.token(GREEDY)
+        token = elsewhere.token(GREEDY)
         headers = {"x-api-key": key_of("creditsdev", BACKEND_LANE)}
         answers = [
             limited.api.send("GET", PLANS, token, headers=headers, is_checked=False).status
@@ -130,12 +130,12 @@ def test_a_key_in_the_request_counts_for_nothing(stack: LocalStack, limited: Lim
         ]
         assert 429 in answers
     finally:
-        throttle(stack, "credits-dev", 1_000)
+        throttle(elsewhere, "credits-dev", 1_000)
 
 
-def test_a_lane_whose_key_has_no_plan_is_refused(stack: LocalStack, limited: Limited) -> None:
+def test_a_lane_whose_key_has_no_plan_is_refused(elsewhere: LocalStack, limited: Limited) -> None:
     """Why keys come first: a method that asks for one answers nobody without."""
-    client, plan = stack.client("apigateway"), plan_of(stack, "credits-dev-backend")
+    client, plan = elsewhere.client("apigateway"), plan_of(elsewhere, "credits-dev-backend")
     (key,) = client.get_usage_plan_keys(usagePlanId=plan)["items"]
     client.delete_usage_plan_key(usagePlanId=plan, keyId=key["id"])
     try:

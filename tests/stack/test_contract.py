@@ -48,7 +48,7 @@ def own_stack(packaged: Packaged) -> Iterator[LocalStack]:
 def test_no_answer_breaks_the_contract(own_stack: LocalStack, tmp_path: Path, role: str) -> None:
     api = Api(own_stack)
     api.subscribe(USER_ID)
-    api.grant(USER_ID, 1_000_000, key=f"contract-{role}")
+    api.grant(USER_ID, 10_000, key=f"contract-{role}")
     caller, scopes, short = ROLES[role]
     run = subprocess.run(
         [

@@ -63,7 +63,7 @@ def test_the_stack_comes_up_with_all_its_parts(stack: LocalStack) -> None:
         *("allocation-tick", "expiry-tick", "sweep-zone", "allocate-accounts"),
         *("expire-batches", "manual-allocate", "api", "authorizer"),
         *("queue-notifications", "send-notifications", "mail-events"),
-        *("check-completeness", "check-zone", "audit-ledgers"),
+        *("check-completeness", "check-zone", "audit-ledgers", "watch-ledger"),
     }
     assert stack.tables == {
         "ledger": "credits-local-ledger",

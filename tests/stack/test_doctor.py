@@ -48,16 +48,6 @@ def site(stack: LocalStack) -> Site:
     return site_of(stack)
 
 
-@pytest.fixture(scope="module")
-def elsewhere(stack: LocalStack) -> Iterator[LocalStack]:
-    """An account in which nobody else has deployed: names of queues rest for a minute."""
-    with emulator.emulator() as running:
-        there = replace(stack, endpoint_url=running.url)
-        yield there
-        # Its schedules run.
-        there.client("cloudformation").delete_stack(StackName="credits-dev")
-
-
 def of(findings: Any, check: str) -> list[Finding]:
     return [finding for finding in findings if finding.check == check]
 
