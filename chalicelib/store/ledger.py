@@ -32,7 +32,6 @@ import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from functools import cache
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -81,6 +80,7 @@ from chalicelib.domain.verification import (
 from chalicelib.metrics import Metric, count
 from chalicelib.observability import correlation_id
 
+from . import partiql
 from .database import (
     MOST_KEYS_A_BATCH,
     Item,
@@ -94,7 +94,7 @@ from .database import (
     text,
 )
 from .reading import as_text, as_whole, read
-from .throttling import THROTTLES, attempts_for_room, wait_for_room
+from .throttling import THROTTLES, attempts_for_room
 
 EXPIRY_SHARDS = 32
 """Index partitions per timezone: one takes 1,000 writes a second, a midnight can bring more."""
@@ -516,7 +516,7 @@ class LedgerStore:
         can be inserted again as it is.
         """
         response = self._client.batch_execute_statement(
-            Statements=[self._insertion(each.item) for each in drafts],
+            Statements=[partiql.insert(self._table, each.item) for each in drafts],
             ReturnConsumedCapacity="TOTAL",
         )
         inserted = Inserted([], [], [])
@@ -532,13 +532,6 @@ class LedgerStore:
         if inserted.refused:
             count(Metric.CONFLICTS_RETRIED, len(inserted.refused))
         return inserted
-
-    def _insertion(self, item: Item) -> dict[str, Any]:
-        """The statement that inserts an item if nothing has its key."""
-        return {
-            "Statement": _insert_into(self._table, tuple(item)),
-            "Parameters": list(item.values()),
-        }
 
     def perform(
         self, user_id: str, operation: str, request: Mapping[str, object], decide: Decide
@@ -650,14 +643,14 @@ class LedgerStore:
             try:
                 self._transact(items)
             except ClientError as error:
-                codes = _codes(error)
+                codes = partiql.cancelled_for(error)
                 # What is there already is not said: an entry of others, or this very operation.
-                marker = self._marker(operation) if codes & _TAKEN else None
+                marker = self._marker(operation) if codes & partiql.TAKEN else None
                 if marker:
                     return self._replay(operation, request_hash, marker)
-                if not _is_lost_race(codes):
+                if not partiql.is_lost_race(codes):
                     raise
-                _give_way(attempt + 1, codes)
+                partiql.give_way(attempt + 1, codes)
             else:
                 return Outcome(entry, replayed=False, expired=posting.expired)
         raise Contention(f"the ledger of user {user_id} is written too often at the moment")
@@ -671,10 +664,11 @@ class LedgerStore:
 
     def _append(self, item: Item) -> bool:
         """Whether the entry was inserted; False when its number is taken, or just being taken."""
+        statement = partiql.insert(self._table, item)
         try:
-            self._client.execute_statement(**self._insertion(item), ReturnConsumedCapacity="TOTAL")
+            self._client.execute_statement(**statement, ReturnConsumedCapacity="TOTAL")
         except ClientError as error:
-            if error_code(error) in _LOST_RACES:
+            if error_code(error) in partiql.LOST_RACES:
                 return False
             raise
         return True
@@ -686,7 +680,7 @@ class LedgerStore:
         (https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_ExecuteTransaction.html).
         """
         self._client.execute_transaction(
-            TransactStatements=[self._insertion(item) for item in items],
+            TransactStatements=[partiql.insert(self._table, item) for item in items],
             ReturnConsumedCapacity="TOTAL",
         )
 
@@ -701,7 +695,8 @@ class LedgerStore:
             except TransactGetError as error:
                 if error_code(error) != "TransactionCanceledException":
                     raise
-                _give_way(attempt + 1, {why.code for why in error.cancellation_reasons if why})
+                codes = {why.code for why in error.cancellation_reasons if why}
+                partiql.give_way(attempt + 1, codes)
             else:
                 item = response["Responses"][0].get("Item")
                 return read_marker(item) if item else None
@@ -886,17 +881,6 @@ def _account(item: Item) -> Account:
     return Account(entry.user_id, entry, _attribute(item, entry.number, "hash"))
 
 
-@cache
-def _insert_into(table: str, names: tuple[str, ...]) -> str:
-    """The INSERT of an item with these attributes; an item has one of a few shapes.
-
-    The values are parameters: so no statement comes near the limit of 8,192 characters
-    (https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_ParameterizedStatement.html).
-    """
-    attributes = ", ".join(f"'{name}': ?" for name in names)
-    return f'INSERT INTO "{table}" VALUE {{{attributes}}}'
-
-
 def _expiry(item: Item) -> datetime | None:
     instant, _, _ = item["expiry_key"]["S"].partition("#")
     try:
@@ -960,40 +944,8 @@ def _reversal_of(item: Item) -> ReversalLink:
     )
 
 
-def _is_lost_race(codes: set[str]) -> bool:
-    """Whether other writers stood in the way, or too many: then a new decision is worth a try.
-
-    The SDK retries no cancelled transaction, whatever the reason: it is for us to do.
-    """
-    return bool(codes) and codes <= _PASSING_REASONS
-
-
-def _codes(error: ClientError) -> set[str]:
-    """Why a transaction was cancelled, in DynamoDB's own codes; which item it was is not asked."""
-    response: dict[str, Any] = dict(error.response)
-    return {reason["Code"] for reason in response.get("CancellationReasons", ())} - {"None"}
-
-
-def _give_way(attempt: int, codes: set[str]) -> None:
-    """Waits where a transaction was cancelled for want of throughput. Raises `OutOfTime`."""
-    if codes & THROTTLES:
-        wait_for_room(attempt, lambda _: None)  # `races` pauses anyway
-
-
 _MARKER = "operation"
 """The sort key of every marker."""
 
-_TAKEN = {"ConditionalCheckFailed", "DuplicateItem", "DuplicateItemException"}
-"""How DynamoDB says that something has the key of an item already: of one statement of a batch
-(https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchStatementError.html) and of
-a transaction (seen by https://github.com/amzn/smoke-dynamodb/pull/90), and of a request by itself.
-"""
-
 _MARKERS = "operation#"
 """How the partition key of every marker begins: no user id can, for it has a number sign."""
-
-_LOST_RACES = {*_TAKEN, "TransactionConflict", "TransactionConflictException"}
-"""How it says that somebody else has written an item, or is about to."""
-
-_PASSING_REASONS = {*_LOST_RACES, *THROTTLES}
-"""Why a transaction was cancelled that may succeed when it is decided again."""

@@ -1,7 +1,8 @@
-"""Statements of PartiQL: writes that IAM can tell apart, where PutItem is one right for them all.
+"""Statements of PartiQL, and why DynamoDB refuses one or cancels a transaction of several.
 
-An INSERT refuses a key that exists, so whoever may only insert replaces nothing. An UPDATE names
-the attributes it touches, so IAM can say which ones (`dynamodb:Attributes`).
+They are writes that IAM can tell apart, where PutItem is one right for them all: an INSERT refuses
+a key that exists, so whoever may only insert replaces nothing. An UPDATE names the attributes it
+touches, so IAM can say which ones (`dynamodb:Attributes`).
 
 https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ql-reference.insert.html
 https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ql-reference.update.html
@@ -9,20 +10,43 @@ https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ql-iam.html
 """
 
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
+from botocore.exceptions import ClientError
+
 from .database import Item
+from .throttling import THROTTLES, wait_for_room
+
+TAKEN = {"ConditionalCheckFailed", "DuplicateItem", "DuplicateItemException"}
+"""How DynamoDB says that something has the key of an item already: of one statement of a batch
+(https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchStatementError.html) and of
+a transaction (seen by https://github.com/amzn/smoke-dynamodb/pull/90), and of a request by itself.
+"""
+
+LOST_RACES = {*TAKEN, "TransactionConflict", "TransactionConflictException"}
+"""How it says that somebody else has written an item, or is about to."""
+
+PASSING_REASONS = {*LOST_RACES, *THROTTLES}
+"""Why a transaction was cancelled that may succeed when it is decided again."""
 
 Statement = dict[str, Any]
 
 
 def insert(table: str, item: Item) -> Statement:
     """Inserts an item unless one has its key."""
-    names = ", ".join(f"'{name}': ?" for name in item)
-    return {
-        "Statement": f'INSERT INTO "{table}" VALUE {{{names}}}',
-        "Parameters": [*item.values()],
-    }
+    return {"Statement": insert_into(table, tuple(item)), "Parameters": [*item.values()]}
+
+
+@cache
+def insert_into(table: str, names: tuple[str, ...]) -> str:
+    """The INSERT of an item with these attributes; an item has one of a few shapes.
+
+    The values are parameters: so no statement comes near the limit of 8,192 characters
+    (https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_ParameterizedStatement.html).
+    """
+    attributes = ", ".join(f"'{name}': ?" for name in names)
+    return f'INSERT INTO "{table}" VALUE {{{attributes}}}'
 
 
 def update(table: str, changed: Item, removed: Iterable[str], where: Item) -> Statement:
@@ -34,3 +58,26 @@ def update(table: str, changed: Item, removed: Iterable[str], where: Item) -> St
         "Statement": f'UPDATE "{table}"{sets}{removes} WHERE {conditions}',
         "Parameters": [*changed.values(), *where.values()],
     }
+
+
+def cancelled_for(error: ClientError) -> frozenset[str]:
+    """Why a transaction was cancelled, in DynamoDB's own codes; none for any other error.
+
+    Which of its items each is about is not said: what is there already may be anybody's.
+    """
+    response: dict[str, Any] = dict(error.response)
+    return frozenset(why["Code"] for why in response.get("CancellationReasons", ())) - {"None"}
+
+
+def is_lost_race(codes: frozenset[str]) -> bool:
+    """Whether other writers stood in the way, or too many: then a new decision is worth a try.
+
+    The SDK retries no cancelled transaction, whatever the reason: it is for us to do.
+    """
+    return bool(codes) and codes <= PASSING_REASONS
+
+
+def give_way(attempt: int, codes: Iterable[str]) -> None:
+    """Waits where a transaction was cancelled for want of throughput. Raises `OutOfTime`."""
+    if not THROTTLES.isdisjoint(codes):
+        wait_for_room(attempt, lambda _: None)  # `database.races` pauses anyway

@@ -51,6 +51,7 @@ from chalicelib.domain.subscriptions import (
 )
 from chalicelib.observability import correlation_id
 
+from . import partiql
 from .database import (
     MOST_KEYS_A_BATCH,
     Item,
@@ -64,9 +65,8 @@ from .database import (
     text,
 )
 from .edits import EditStore, key_of
-from .partiql import Statement, insert, update
 from .reading import Attribute, as_choice, as_instant, as_text, as_whole, read
-from .throttling import THROTTLES, attempts_for_room, wait_for_room
+from .throttling import attempts_for_room
 
 
 def new_edit_id() -> str:
@@ -165,8 +165,7 @@ class SubscriptionStore:
             stood_in_the_way = self._write(wanted, present, edit)
             if not stood_in_the_way:
                 return wanted
-            if stood_in_the_way & THROTTLES:
-                wait_for_room(attempt + 1, lambda _: None)  # `races` pauses anyway
+            partiql.give_way(attempt + 1, stood_in_the_way)
         raise Contention(f"the subscription of user {user_id} is edited too often at the moment")
 
     def remove(self, user_id: str) -> bool:
@@ -269,21 +268,21 @@ class SubscriptionStore:
                 TransactStatements=statements, ReturnConsumedCapacity="TOTAL"
             )
         except ClientError as error:
-            codes = _codes(error)
-            if not codes or codes - _PASSING_REASONS:
+            codes = partiql.cancelled_for(error)
+            if not partiql.is_lost_race(codes):
                 raise
             return frozenset() if self._edits.was_made(edit.user_id, key) else codes
         return frozenset()
 
-    def _statement(self, wanted: Subscription, present: Subscription | None) -> Statement:
+    def _statement(self, wanted: Subscription, present: Subscription | None) -> partiql.Statement:
         """What makes version n of version n-1, or version 1 of nothing."""
         after = _item(wanted)
         if present is None:
-            return insert(self._table, after)
+            return partiql.insert(self._table, after)
         before = _item(present)
         changed = {name: value for name, value in after.items() if before.get(name) != value}
         where = {"user_id": after["user_id"], "version": number(wanted.version - 1)}
-        return update(self._table, changed, sorted(before.keys() - after.keys()), where)
+        return partiql.update(self._table, changed, sorted(before.keys() - after.keys()), where)
 
     def _read(self, user_id: str) -> Item | None:
         """The item as of now (strongly consistent), None when there is none."""
@@ -320,21 +319,6 @@ def _is_still(item: Item) -> Condition:
     version = Path("version")
     return version == item["version"] if "version" in item else version.does_not_exist()
 
-
-def _codes(error: ClientError) -> frozenset[str]:
-    """Why a transaction was cancelled, in DynamoDB's own codes; none for any other error."""
-    response: dict[str, Any] = dict(error.response)
-    return frozenset(why["Code"] for why in response.get("CancellationReasons", ())) - {"None"}
-
-
-_PASSING_REASONS = {
-    "ConditionalCheckFailed",
-    "DuplicateItem",
-    "TransactionConflict",
-    *THROTTLES,
-}
-"""Why an edit was refused that may succeed when it is decided again: others came first, or are just
-writing, or there are too many."""
 
 _LOST_RACES = {"ConditionalCheckFailedException", "TransactionConflictException"}
 """How a single write says that others came first, or are just writing."""

@@ -46,14 +46,12 @@ from chalicelib.store.ledger import (
     LedgerStore,
     Outcome,
     Performed,
-    _codes,
-    _insert_into,
-    _is_lost_race,
     draft,
     fingerprint,
     read_entry,
 )
 from chalicelib.store.mails import MailRecords, read_mail, record_id
+from chalicelib.store.partiql import cancelled_for, insert_into, is_lost_race
 from chalicelib.store.subscriptions import SubscriptionStore, new_edit_id, readable
 from chalicelib.store.throttling import OutOfTime, patient
 from tests.aws.world import BY_TEST, World, at, client
@@ -1494,7 +1492,7 @@ def test_a_cancelled_transaction_is_a_lost_race_if_others_are_the_only_reason(
         "Error": {"Code": "TransactionCanceledException", "Message": "no"},
         "CancellationReasons": [{"Code": code} for code in codes],
     }
-    assert _is_lost_race(_codes(ClientError(response, "ExecuteTransaction"))) is expected
+    assert is_lost_race(cancelled_for(ClientError(response, "ExecuteTransaction"))) is expected
 
 
 @pytest.mark.parametrize(
@@ -1625,7 +1623,7 @@ def test_one_spelling_serves_the_append_the_batch_and_the_transaction(
 def test_a_statement_is_short_whatever_the_table_is_called_and_the_item_holds() -> None:
     """DynamoDB takes 8,192 characters, and 255 for the name of a table."""
     attributes = ("user_id", "entry", "body", "hash", "expiry_partition", "expiry_key")
-    assert len(_insert_into("t" * 255, attributes)) < 500
+    assert len(insert_into("t" * 255, attributes)) < 500
 
 
 def inserted_after(

@@ -119,7 +119,7 @@ def _marker_not_compared() -> AbstractContextManager[object]:
 
 @bug("who asked before is not known by their marker")
 def _marker_not_seen() -> AbstractContextManager[object]:
-    return patch.object(ledger_store, "_TAKEN", set())
+    return patch.object(partiql, "TAKEN", set())
 
 
 @bug("who was served before is refused once the credits are gone")
@@ -476,8 +476,8 @@ def _throttled_is_done() -> AbstractContextManager[object]:
 
 @bug("an entry that meets a transaction under way fails its message")
 def _conflict_not_retried() -> AbstractContextManager[object]:
-    left = ledger_store._PASSING_REASONS - {"TransactionConflict"}
-    return patch.object(ledger_store, "_PASSING_REASONS", left)
+    left = partiql.PASSING_REASONS - {"TransactionConflict"}
+    return patch.object(partiql, "PASSING_REASONS", left)
 
 
 @bug("an account is read as it was a moment ago")
