@@ -145,7 +145,9 @@ class _Mutations:
                 # A method that names no super has other free variables: it cannot be swapped.
                 made = ["super()" if "super()" in ast.unparse(statement) else "pass"]
             case ast.Return(value=value) if value and not _is_as_good_as_none(value):
-                made = ["return None"]
+                made = [
+                    "return super() and None" if "super()" in ast.unparse(value) else "return None"
+                ]
             case ast.Assign(targets=targets, value=value) if inside:
                 if not (isinstance(value, ast.Constant) and value.value is None):
                     made = [f"{' = '.join(ast.unparse(target) for target in targets)} = None"]
