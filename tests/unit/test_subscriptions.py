@@ -646,6 +646,14 @@ def test_no_later_edit_forgets_that_somebody_came_back() -> None:
     back = registered(paused, now=NOW - DAY)
     edited = registered(back, email="ada@home.example")
     assert edited.resumed_at == back.resumed_at == NOW - DAY
+    # Also where a date to come hides it: the date may be taken back one day.
+    waiting = registered(
+        registered(now=NOW - 400 * DAY, status="paused", eligible_from="2027-03-01"),
+        now=NOW - DAY,
+        eligible_from="2027-03-01",
+    )
+    later = registered(waiting, eligible_from="2027-03-01", email="ada@home.example")
+    assert later.resumed_at == waiting.resumed_at == NOW - DAY
 
 
 def test_an_edit_of_what_has_ended_is_no_return_while_the_end_stays() -> None:
