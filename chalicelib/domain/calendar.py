@@ -45,7 +45,6 @@ _OTHER_PLACES = frozenset(
     {
         "africa/kamala",
         "america/coal_harbour",
-        "america/kingstown",
         "america/mazatan",
         "america/monterey",
         "america/rosarito",
