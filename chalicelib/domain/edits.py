@@ -160,9 +160,11 @@ def gives_more(
 
 def _is_more(before: Subscription | None, after: Subscription, catalogue: PlanCatalogue) -> bool:
     own = before.allocation_amount if before else None
+    if own is None:
+        return True  # the amount has changed: now there is one
     if after.allocation_amount is not None:
-        return own is None or after.allocation_amount > own
-    return own is not None and after.plan in catalogue and monthly_amount(after, catalogue) > own
+        return after.allocation_amount > own
+    return after.plan in catalogue and monthly_amount(after, catalogue) > own
 
 
 def _is_earlier(before: Subscription | None, after: Subscription) -> bool:

@@ -270,8 +270,8 @@ def _plan_problems(index: int, table: Mapping[str, Any], lines: _Lines) -> list[
         elif (rule := _RULES[key](value)) is not None:
             message = f"{here}.{key} must be {rule}, is {_shown(value)}"
             problems.append((lines.of("plans", index, key), message))
-    monthly, most = table.get("monthly_credits"), table.get("most_credits_at_once")
-    if not problems and most is not None and monthly is not None and most < monthly:
+    most = table.get("most_credits_at_once")
+    if not problems and most is not None and most < (monthly := table["monthly_credits"]):
         message = f"{here}.most_credits_at_once must be at least its monthly_credits, {monthly:,}"
         problems.append((lines.of("plans", index, "most_credits_at_once"), f"{message}, is {most}"))
     return problems

@@ -157,8 +157,8 @@ class Used:
         self.by_usage: dict[int, Counter[int]] = {}
 
     def left(self, usage: int | None) -> Mapping[int, int]:
-        """What can be given back, of one usage or (None) of all."""
-        return self.in_all if usage is None else self.by_usage.get(usage, Counter())
+        """What can be given back, of one usage, which must be there, or (None) of all."""
+        return self.in_all if usage is None else self.by_usage[usage]
 
     def book(self, entry: LedgerEntry) -> None:
         """Takes note of an entry that obeys the rules."""

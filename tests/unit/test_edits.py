@@ -6,6 +6,7 @@ from datetime import date, timedelta
 
 import pytest
 
+from chalicelib.domain.damage import Damage
 from chalicelib.domain.edits import (
     BY_LINK,
     Change,
@@ -79,6 +80,23 @@ def test_a_body_that_this_release_does_not_write_is_one_error_by_name(body: str)
     assert "ädä" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("right", "wrong", "reason"),
+    [
+        (EDIT.body(), "[]", "is of another schema"),
+        (EDIT.body(), "{}", "is of another schema"),
+        ('"schema":1', '"schema":2', "is of another schema"),
+        ('"version":3', '"version":0', "version is no version"),
+        ('"version":3', '"version":true', "version is no version"),
+        ('"subject":"ada"', '"subject":7', "subject is no text"),
+        ('"correlation_id":"c-1"', '"correlation_id":[]', "correlation_id is no text"),
+    ],
+)
+def test_what_is_wrong_with_a_body_is_said(right: str, wrong: str, reason: str) -> None:
+    with pytest.raises(Damage, match=f"^{reason}$"):
+        Edit.from_body("42", EDIT.body().replace(right, wrong))
+
+
 def test_what_the_api_shows_has_every_field_that_can_be_edited() -> None:
     assert set(shown_fields(ADA)) == (FIELDS - {"user_id"}) | {
         "mail_suppressed_because",
@@ -95,6 +113,7 @@ def test_only_what_differs_is_a_change_and_of_somebody_new_all_there_is() -> Non
         notifications=frozenset({MailKind.MANUAL, MailKind.ALLOCATION}),
         suppressed=SuppressedBecause.BOUNCE,
         ends_at=at("2027-01-01T00:00:00Z"),
+        resumed_at=at("2026-01-15T12:00:00.123Z"),
         eligible_from=date(2026, 2, 3),
     )
     found = {each.field: (each.before, each.after) for each in changes(ADA, edited)}
@@ -104,6 +123,7 @@ def test_only_what_differs_is_a_change_and_of_somebody_new_all_there_is() -> Non
         "notifications": (shown["notifications"], ["allocation", "manual"]),
         "mail_suppressed_because": (None, "bounce"),
         "ends_at": (None, "2027-01-01T00:00:00Z"),
+        "resumed_at": (None, "2026-01-15T12:00:00.123Z"),
         "eligible_from": (shown["eligible_from"], "2026-02-03"),
     }
     new = {each.field: (each.before, each.after) for each in changes(None, ADA)}
@@ -155,6 +175,8 @@ def test_somebody_new_is_given_more_by_any_own_amount_and_by_the_past() -> None:
         (date(2026, 1, 16), False),
     ):
         assert more(None, replace(new, eligible_from=moment))["eligible_from"] is is_more
+    # Of whom it is not known when they registered, any eligibility can be earlier than that.
+    assert more(None, replace(new, registered_at=None))["eligible_from"] is True
 
 
 def test_an_eligibility_is_earlier_by_where_the_user_has_lived() -> None:

@@ -923,6 +923,11 @@ def test_what_is_no_line_cannot_be_read(body: str) -> None:
     assert corruption(body).startswith("the body cannot be read (")
 
 
+@pytest.mark.parametrize("body", ["null", "5", "[]", '"x"'])
+def test_a_line_that_is_json_and_no_object_is_said_to_be_none(body: str) -> None:
+    assert corruption(body) == "the body cannot be read (it is no object)"
+
+
 @pytest.mark.parametrize(
     ("right", "wrong", "error"),
     [

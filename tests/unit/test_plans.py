@@ -363,6 +363,8 @@ def test_the_mistakes_are_reported_under_the_name_of_the_file() -> None:
 def test_the_most_at_once_is_a_billion_at_most_and_no_less_than_a_month() -> None:
     for most in (500, 1_000_000_000):
         assert parse_catalogue(f"{RIGHT}most_credits_at_once = {most}\n").get("gold").cap == most
+    one = with_line(6, "monthly_credits = 1\nmost_credits_at_once = 1")
+    assert parse_catalogue(one).get("free").cap == 1, "the least there is"
     (problem,) = problems(f"{RIGHT}most_credits_at_once = 1_000_000_001\n")
     assert "most_credits_at_once must be at most 1,000,000,000 (leave it out" in problem
     (problem,) = problems(f"{RIGHT}most_credits_at_once = 499\n")

@@ -59,6 +59,14 @@ CATALOGUE = parse_catalogue(
     """
 )
 
+CAPPED = PlanCatalogue(
+    tuple(
+        replace(plan, most_credits_at_once=600) if plan.id == "pro" else plan
+        for plan in CATALOGUE.plans
+    )
+)
+"""The same, and on pro no more than 600 credits at once."""
+
 MILLISECOND = timedelta(milliseconds=1)
 MICROSECOND = timedelta(microseconds=1)
 HOUR = timedelta(hours=1)
@@ -111,6 +119,13 @@ def test_the_amount_is_the_plans_or_the_subscriptions_own() -> None:
     assert monthly_amount(replace(ADA, allocation_amount=7), CATALOGUE) == 7
     assert monthly_amount(replace(ADA, plan="free", allocation_amount=7), CATALOGUE) == 7
     assert monthly_amount(replace(ADA, allocation_amount=0), CATALOGUE) == 0
+
+
+def test_an_own_amount_is_paid_as_far_as_the_cap_of_its_own_plan() -> None:
+    for plan, cap in (("pro", 600), ("starter", 10_000), ("gone", 10_000)):
+        above = replace(ADA, plan=plan, allocation_amount=10_001)
+        assert monthly_amount(above, CAPPED) == cap
+        assert monthly_amount(replace(above, allocation_amount=599), CAPPED) == 599
 
 
 @pytest.mark.parametrize(
@@ -1112,6 +1127,28 @@ def test_all_wrong_fields_are_reported_at_once() -> None:
             "status, timezone, user_id",
         ),
     )
+
+
+def test_an_own_amount_is_refused_above_the_cap_of_its_plan() -> None:
+    wrong = "must be at most 600 on plan 'pro', or null for the plan's own; is 601"
+    assert register(VALUES | {"allocation_amount": 600}, CAPPED, NOW).allocation_amount == 600
+    with pytest.raises(InvalidInput) as refused:
+        register(VALUES | {"allocation_amount": 601}, CAPPED, NOW)
+    assert refused.value.errors == (FieldError("allocation_amount", wrong),)
+    # Of a plan that is none nobody knows the cap: it is the plan that is wrong.
+    assert [each.field for each in wrong_fields(plan="prro", allocation_amount=10_001)] == ["plan"]
+
+
+def test_an_own_amount_from_before_the_cap_stays_through_edits_of_anything_else() -> None:
+    before = registered(allocation_amount=700, plan="pro")
+    values = VALUES | {"allocation_amount": 700}
+    edited = register(values | {"email": "ada@example.org"}, CAPPED, NOW, before)
+    assert edited == replace(before, email="ada@example.org", version=2)
+    with pytest.raises(InvalidInput, match="allocation_amount: must be at most 600"):
+        register(values | {"allocation_amount": 699}, CAPPED, NOW, before)
+    elsewhere = replace(before, plan="starter")
+    with pytest.raises(InvalidInput, match="allocation_amount: must be at most 600"):
+        register(values, CAPPED, NOW, elsewhere)
 
 
 def test_wrong_values_are_refused_for_an_edit_too() -> None:

@@ -13,7 +13,17 @@ from chalicelib.domain.errors import LedgerCorrupt
 from chalicelib.domain.instants import parse_instant
 from chalicelib.domain.ledger import FIRST_HASH, Account, EntryType, LedgerEntry, Request
 from chalicelib.domain.ledger import entry_hash as hash_of
-from chalicelib.domain.verification import Anchor, StoredLine, verify
+from chalicelib.domain.verification import (
+    Anchor,
+    Link,
+    Operation,
+    Performance,
+    StoredLine,
+    check_links,
+    check_markers,
+    operation_of,
+    verify,
+)
 
 USER = "42"
 ZONE = "Europe/Paris"
@@ -861,6 +871,134 @@ def test_a_usage_is_never_given_back_more_than_it_took(
     reversals: list[tuple[int | None, int]], reason: str
 ) -> None:
     assert fault(with_reversals(*reversals)) == (4 + len(reversals), reason)
+
+
+def test_a_usage_gives_nothing_back_to_a_batch_that_it_took_nothing_of() -> None:
+    now = at("2026-07-01T00:00:00Z")
+    entries = [ledger.grant(Account(USER), 10, why("manual#1"), now, ZONE, None)]
+    entries.append(ledger.grant(Account(USER, entries[-1]), 10, why("manual#2"), now, ZONE, None))
+    entries.append(ledger.use(Account(USER, entries[-1]), 10, why("usage#3"), now))
+    entries.append(ledger.use(Account(USER, entries[-1]), 5, why("usage#4"), now))
+    account = Account(USER, entries[-1])
+    right = ledger.reverse(account, entries[2], entries[1], 0, 1, why("reversal#5"), now).entry
+    assert right.legs == (Leg(1, 1),)
+    assert verify(USER, sealed([*entries, right])).ledger_balance == 6
+    (second,) = entries[-1].batches
+    wrong = replace(right, legs=(Leg(2, 1),), batches=(replace(second, remaining=6),))
+    reason = "a reversal gives back more than was used"
+    assert fault(sealed([*entries, wrong])) == (5, reason)
+
+
+# --- Markers and links --------------------------------------------------------------------------
+
+
+def operations_of(entries: Iterable[LedgerEntry]) -> list[Operation]:
+    return [operation for entry in entries if (operation := operation_of(entry))]
+
+
+def markers_of(operations: Iterable[Operation], **expired: int) -> dict[str, Performance]:
+    """The markers of operations; ``expired`` of those whose type it names."""
+    return {
+        each.digest: Performance(each.digest, USER, each.number, expired.get(each.type, 0))
+        for each in operations
+    }
+
+
+def links_fault(
+    reversals: list[tuple[int | None, int]], links: list[Link], expired: int = 0
+) -> tuple[int, str] | None:
+    """What is wrong with the links of two usages, of 10 and of 20; None for nothing."""
+    lines = with_reversals(*reversals)
+    entries = [LedgerEntry.from_body(USER, line.number, line.body) for line in lines]
+    entries = [replace(entry, operation=f"operation#{entry.number}") for entry in entries]
+    operations = operations_of(entries)
+    try:
+        check_links(USER, operations, markers_of(operations, reversal=expired), links)
+    except LedgerCorrupt as corrupt:
+        return corrupt.number, corrupt.reason
+    return None
+
+
+def test_the_operation_of_an_entry_is_told_for_all_but_scheduled_work() -> None:
+    told = {each.number: each for each in operations_of(ENTRIES)}
+    assert list(told) == [2, 3, 4, 5, 6, 8, 10], "no allocation and no expiration"
+    for number, type_, amount, usage in (
+        (2, EntryType.MANUAL, 50, None),
+        (3, EntryType.USAGE, -110, None),
+        (4, EntryType.REVERSAL, 30, 3),
+        (10, EntryType.USAGE, -58, None),
+    ):
+        digest = ledger.operation_digest(f"{type_}#{number}")
+        assert told[number] == Operation(number, digest, type_, amount, usage)
+
+
+@pytest.mark.parametrize(
+    ("type_", "expired", "is_right"),
+    [
+        (EntryType.REVERSAL, 0, True),
+        (EntryType.REVERSAL, 5, True),
+        (EntryType.REVERSAL, -1, False),
+        (EntryType.USAGE, 0, True),
+        (EntryType.USAGE, 1, False),
+        (EntryType.USAGE, -1, False),
+        (EntryType.MANUAL, 1, False),
+    ],
+)
+def test_only_of_what_a_reversal_gave_back_some_can_have_expired(
+    type_: EntryType, expired: int, *, is_right: bool
+) -> None:
+    operation = Operation(7, "a digest", type_, 0, None)
+    markers = markers_of([operation], **{type_: expired})
+    if is_right:
+        check_markers(USER, [operation], markers)
+        return
+    with pytest.raises(LedgerCorrupt) as caught:
+        check_markers(USER, [operation], markers)
+    reason = "its marker says what cannot be expired"
+    assert (caught.value.number, caught.value.reason) == (7, reason)
+
+
+@pytest.mark.parametrize(
+    ("reversals", "links", "expired"),
+    [
+        ([], [], 0),
+        ([(3, 10)], [Link(3, 1, 10)], 0),
+        ([(4, 5), (3, 1), (4, 15)], [Link(4, 2, 20), Link(3, 1, 1), Link(4, 1, 5)], 0),
+        ([(4, 5), (4, 6)], [Link(4, 1, 9), Link(4, 2, 19)], 4),
+        ([(None, 5), (4, 6)], [Link(4, 1, 5), Link(4, 2, 11)], 0),
+    ],
+)
+def test_links_that_add_up_to_the_reversals_are_right(
+    reversals: list[tuple[int | None, int]], links: list[Link], expired: int
+) -> None:
+    assert links_fault(reversals, links, expired) is None
+
+
+NEVER_USED = "its links say that what was never used was given back"
+NOT_THERE = "its links tell of reversals that are not there"
+
+
+@pytest.mark.parametrize(
+    ("reversals", "links", "fault"),
+    [
+        # More than the usage, nothing at all, less than before; of what is no usage.
+        ([(3, 10)], [Link(3, 1, 11)], (3, NEVER_USED)),
+        ([], [Link(3, 1, 0)], (3, NEVER_USED)),
+        ([], [Link(4, 1, 5), Link(4, 2, 4)], (4, NEVER_USED)),
+        ([], [Link(2, 1, 1)], (2, NEVER_USED)),
+        ([(3, 10)], [Link(3, 2, 10)], (3, "a link of its reversals is missing")),
+        ([(3, 10)], [Link(3, 1, 9)], (5, "the links of its usage do not agree")),
+        ([(3, 10)], [], (5, "the links of its usage do not agree")),
+        ([(4, 5)], [Link(3, 1, 1), Link(4, 1, 5)], (3, NOT_THERE)),
+        # Which usage an older reversal was of, nobody knows where there is no link at all.
+        ([(None, 5)], [], (0, NOT_THERE)),
+        ([(None, 5)], [Link(4, 1, 6)], (4, NOT_THERE)),
+    ],
+)
+def test_links_that_do_not_add_up_to_the_reversals_are_found(
+    reversals: list[tuple[int | None, int]], links: list[Link], fault: tuple[int, str]
+) -> None:
+    assert links_fault(reversals, links) == fault
 
 
 # --- Anchors ------------------------------------------------------------------------------------
