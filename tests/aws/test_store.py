@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from hashlib import sha256
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -38,7 +39,7 @@ from chalicelib.mails.errors import MailInDoubt, MailsUnrecorded
 from chalicelib.messages import UsersMessage
 from chalicelib.metrics import Metric
 from chalicelib.observability import correlated
-from chalicelib.store.database import MOST_ATTEMPTS
+from chalicelib.store.database import MOST_ATTEMPTS, text
 from chalicelib.store.edits import read_edit
 from chalicelib.store.ledger import (
     Draft,
@@ -258,6 +259,34 @@ def test_a_table_of_mails_that_does_not_answer_is_reported(world: World) -> None
         mails.once("manual 42-1", dict)
 
 
+def test_a_record_that_is_refused_and_then_not_there_is_reported_and_no_mail_is_sent(
+    world: World, mails: MailRecords, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dynamodb = world.services._connection.client
+    original = dynamodb._make_api_call
+
+    def call(name: str, arguments: Any) -> Any:
+        if name == "PutItem":
+            refused: Any = {"Error": {"Code": "ConditionalCheckFailedException", "Message": "no"}}
+            raise ClientError(refused, name)
+        return original(name, arguments)
+
+    monkeypatch.setattr(dynamodb, "_make_api_call", call)
+    sent: list[str] = []
+
+    def send() -> dict[str, Any]:
+        sent.append("it")
+        return {}
+
+    with pytest.raises(
+        MailsUnrecorded,
+        match=r"^the table of mails did not do its part: "
+        r"save_inprogress and get_record return inconsistent results\.$",
+    ):
+        mails.once("manual 42-1", send)
+    assert sent == []
+
+
 # --- Subscriptions --------------------------------------------------------------------------------
 
 
@@ -427,6 +456,17 @@ def test_a_scan_that_dynamodb_ends_early_reaches_everybody(
     assert sorted(world.services.subscriptions.scan("zzz", 3)) == ["1", "2", "3", "4", "5"]
 
 
+@pytest.mark.parametrize("most", [1, 2])
+def test_edits_that_dynamodb_answers_in_pages_are_all_read_once_newest_first(
+    world: World, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    for plan in ("starter", "pro", "business"):
+        world.subscribe("1", plan=plan)
+    answering(world, monkeypatch, "Query", lambda answer: cut(answer, most, "user_id", "edit"))
+    found = islice(world.services.edits.items("1"), 9)
+    assert [read_edit(item).version for item in found] == [3, 2, 1]
+
+
 def edits(world: World, user_id: str = "1") -> list[tuple[int, str, tuple[Any, ...]]]:
     """The version, the door and the changed fields of every recorded edit, oldest first."""
     page = world.services.edits.newest_first(user_id, None, 100)
@@ -572,6 +612,40 @@ def test_an_edit_that_meets_others_under_way_or_has_no_room_is_made_again(
     assert world.subscribe("1").version == 1
     assert left == []
     assert [edit[0] for edit in edits(world)] == [1]
+
+
+def test_an_edit_without_room_is_waited_for_as_long_as_there_is_time_and_a_race_is_not(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.subscribe("1")
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    monkeypatch.setattr(random, "uniform", lambda _, high: high)
+    monkeypatch.setattr("chalicelib.store.database.MOST_ATTEMPTS", 5)
+    store = world.restarted().subscriptions
+    monkeypatch.setattr(store, "_pause", lambda _: None)
+
+    def change() -> object:
+        return store.change(
+            "1",
+            lambda present: replace(_there(present), version=2, plan="starter"),
+            BY_TEST,
+            world.now,
+        )
+
+    cancelling(world, monkeypatch, ["None", "ThrottlingError"])
+    for left, pauses in ((60_000, [0.2, 0.4, 0.8]), (5_100, [])):
+        with patient(iter((left, left, left, 0)).__next__, 5_000), pytest.raises(OutOfTime):
+            change()
+        assert slept == pytest.approx(pauses)
+        slept.clear()
+    with pytest.raises(Contention):
+        change()
+    cancelling(world, monkeypatch, ["None", "TransactionConflict"])
+    with patient(lambda: 0, 5_000), pytest.raises(Contention):
+        change()
+    assert slept == []
+    assert store.get("1").version == 1
 
 
 def cancelled(*reasons: str) -> ClientError:
@@ -1267,6 +1341,71 @@ def test_a_key_that_is_none_is_named_with_the_number_that_should_be_there(world:
         world.services.ledger.verify("9")
 
 
+def test_an_operation_without_its_marker_is_named(world: World) -> None:
+    granted(world, 2)
+    store = world.services.ledger
+    assert store.audit("1") == store.account("1")
+    marker = {
+        "user_id": {"S": f"operation#{sha256(b'manual#app#1').hexdigest()}"},
+        "entry": {"S": "operation"},
+    }
+    client("dynamodb").delete_item(TableName="credits-dev-ledger", Key=marker)
+    with pytest.raises(
+        LedgerCorrupt, match=r"^ledger of user 1, entry 2: its operation has no marker$"
+    ):
+        store.audit("1")
+
+
+def test_an_audit_that_writers_overtake_each_time_says_so_and_names_no_line(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    granted(world, 1)
+    pauses: list[int] = []
+    monkeypatch.setattr("chalicelib.store.database.MOST_ATTEMPTS", 3)
+    store = LedgerStore(world.restarted()._connection, "credits-dev-ledger", pauses.append)
+
+    def reversals(user_id: str) -> Any:
+        used(world, f"a{len(pauses)}", 1, user_id)
+        link = {"sequence": {"N": "1"}, "reversed_in_all": {"N": "5"}}
+        return [{**link, "user_id": text(user_id), "entry": text("reversal#000000000001#000001")}]
+
+    monkeypatch.setattr(store, "reversals", reversals)
+    with pytest.raises(
+        Contention, match=r"^the ledger of user 1 is written too often at the moment$"
+    ):
+        store.audit("1")
+    assert pauses == [1, 2]
+
+
+@pytest.mark.parametrize("start", ["1", "2", "operation#"])
+def test_a_scan_of_the_ledger_comes_to_every_item_once_in_pages_beginning_anywhere(
+    world: World, monkeypatch: pytest.MonkeyPatch, start: str
+) -> None:
+    granted(world, 2)
+    used(world, "a", 1)
+    made = draft(Account("2"), lambda who: domain.grant(who, 1, why("a"), world.now, "UTC", None))
+    assert made
+    assert world.services.ledger._append(made.item)
+    asks: list[Any] = []
+    dynamodb = world.services._connection.client
+    original = dynamodb._make_api_call
+
+    def call(name: str, arguments: Any) -> Any:
+        asks.append(arguments)
+        assert len(asks) < 20, "it comes to no end"
+        return original(name, arguments)
+
+    monkeypatch.setattr(dynamodb, "_make_api_call", call)
+    found = list(world.services.ledger.scan(start, 2))
+    keys = [(item["user_id"]["S"][:10], item["entry"]["S"][-2:]) for item in found]
+    assert sorted(keys) == [
+        *(("1", "01"), ("1", "02"), ("1", "03"), ("2", "01")),
+        *[("operation#", "on")] * 3,
+    ]
+    assert keys[0][0] == start
+    assert {(each["Limit"], each["ReturnConsumedCapacity"]) for each in asks} == {(2, "TOTAL")}
+
+
 def test_an_erasure_takes_each_text_once_and_the_ledger_still_verifies(world: World) -> None:
     granted(world, 2)
     store = world.services.ledger
@@ -1368,17 +1507,19 @@ def test_what_every_call_of_the_daily_work_costs_is_asked_for(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = asked(world, monkeypatch)
+    world.subscribe("1")
     (entry,) = granted(world, 1)
     made = draft(Account("2"), lambda who: domain.grant(who, 1, why("a"), world.now, "UTC", 1))
     assert made
     assert world.services.ledger._append(made.item)
     world.services.ledger.insert([made])
     assert entry.number == 1
-    assert {name: arguments["ReturnConsumedCapacity"] for name, arguments in calls} == {
-        "Query": "TOTAL",
-        "ExecuteTransaction": "TOTAL",
-        "ExecuteStatement": "TOTAL",
-        "BatchExecuteStatement": "TOTAL",
+    assert {(name, asks.get("ReturnConsumedCapacity")) for name, asks in calls} == {
+        ("GetItem", "TOTAL"),
+        ("Query", "TOTAL"),
+        ("ExecuteTransaction", "TOTAL"),
+        ("ExecuteStatement", "TOTAL"),
+        ("BatchExecuteStatement", "TOTAL"),
     }
 
 
@@ -1493,6 +1634,12 @@ def test_a_cancelled_transaction_is_a_lost_race_if_others_are_the_only_reason(
         "CancellationReasons": [{"Code": code} for code in codes],
     }
     assert is_lost_race(cancelled_for(ClientError(response, "ExecuteTransaction"))) is expected
+
+
+def test_what_cancelled_no_transaction_was_cancelled_for_nothing_and_is_no_lost_race() -> None:
+    error = ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, "GetItem")
+    assert cancelled_for(error) == frozenset()
+    assert not is_lost_race(cancelled_for(error))
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from chalicelib.domain.errors import Unreadable
 from chalicelib.domain.instants import CLOCKS_DIFFER
 from chalicelib.domain.notifications import MailKind
 from chalicelib.domain.subscriptions import FIELDS, Subscription, SuppressedBecause
-from chalicelib.store.edits import read_edit
+from chalicelib.store.edits import key_of, read_edit
 from tests.unit.test_subscriptions import ADA, CATALOGUE, at
 
 EDIT = Edit(
@@ -49,6 +49,12 @@ def test_an_edit_is_read_as_it_was_written() -> None:
     }
     assert "ädä" in EDIT.body(), "as short as it is"
     assert " " not in EDIT.body()
+
+
+def test_the_record_of_an_edit_is_that_of_its_user_under_a_key_that_sorts_by_version() -> None:
+    assert key_of(3, "a") == "000000000003#a"
+    item = {"user_id": {"S": "42"}, "edit": {"S": key_of(3, "a")}, "body": {"S": EDIT.body()}}
+    assert read_edit(item) == EDIT
 
 
 @pytest.mark.parametrize(
