@@ -499,7 +499,7 @@ def test_an_edit_of_a_version_whose_answer_was_lost_is_answered_with_success(
     original = dynamodb._make_api_call
 
     def twice(name: str, arguments: Any) -> Any:
-        if name == "PutItem":
+        if name == "ExecuteTransaction":
             original(name, arguments)
         return original(name, arguments)
 

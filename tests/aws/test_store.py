@@ -659,7 +659,7 @@ def cancelled(*reasons: str) -> ClientError:
 def test_an_entry_that_was_posted_under_a_lost_answer_is_among_those_posted(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    at_http(world, monkeypatch, "PutItem", lost_once(monkeypatch))
+    at_http(world, monkeypatch, "ExecuteStatement", lost_once(monkeypatch))
     wanted = iter(("a", "b"))
 
     def decide(account: Account) -> LedgerEntry | None:
