@@ -131,7 +131,7 @@ class TokenSettings:
         )
         for name, url in (("TOKEN_ISSUER", found.issuer), ("TOKEN_JWKS_URL", found.jwks_url)):
             if url and not found.may_fetch(url):
-                raise ValueError(f"{name} must be an https:// address; is {url}")
+                raise ValueError(f"{name} must be an https:// address; is {url[:80]}")
         if not found.issuer or not found.audiences:
             raise ValueError("TOKEN_ISSUER and TOKEN_AUDIENCE must be set")
         return found
@@ -159,7 +159,7 @@ def _number(
         value = None
     # A comparison with NaN is false.
     if value is None or not least <= value <= most:
-        raise ValueError(f"{name} must be a number from {least} to {most}; is {text}")
+        raise ValueError(f"{name} must be a number from {least} to {most}; is {text[:80]}")
     return value
 
 
@@ -174,7 +174,7 @@ def _scope_names(text: str) -> dict[str, frozenset[str]]:
     for pair in _words(text):
         ours, equals, theirs = pair.partition("=")
         if not equals or not theirs:
-            raise ValueError(f"TOKEN_SCOPE_NAMES must be ours=theirs pairs; {pair} is none")
+            raise ValueError(f"TOKEN_SCOPE_NAMES must be ours=theirs pairs; {pair[:80]} is none")
         names.setdefault(ours, set()).add(theirs)
     return {ours: frozenset(theirs) for ours, theirs in names.items()}
 

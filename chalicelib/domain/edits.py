@@ -88,7 +88,7 @@ class Edit:
         return cls(
             user_id=user_id,
             version=value_of(stored, "version", _whole),
-            edited_at=value_of(stored, "edited_at", stored_instant),
+            edited_at=value_of(stored, "edited_at", _instant),
             editor=Editor(
                 value_of(stored, "kind", EditorKind), value_of(stored, "subject", _text_or_none)
             ),
@@ -101,6 +101,12 @@ def _whole(value: object) -> int:
     if type(value) is not int or value < 1:
         raise Damage("is no version")
     return value
+
+
+def _instant(value: object) -> datetime:
+    if type(value) is not int:
+        raise Damage("is no whole number")
+    return stored_instant(value)
 
 
 def _text_or_none(value: object) -> str | None:

@@ -247,7 +247,7 @@ def _of_the_day(services: Services, event_id: str) -> _Audit:
 
     Lambda repeats an event that failed: the same are audited then.
     """
-    start = hashlib.sha256(event_id.encode()).hexdigest()[:16]
+    start = hashlib.sha256(event_id.encode(errors="replace")).hexdigest()[:16]
     items = [*islice(services.ledger.scan(start, ITEMS_A_PAGE), DAILY_ITEMS)]
     met = (item["user_id"]["S"] for item in items if not is_marker(item))
     return _Audit(

@@ -94,6 +94,7 @@ def test_a_body_that_this_release_does_not_write_is_one_error_by_name(body: str)
         ('"schema":1', '"schema":2', "is of another schema"),
         ('"version":3', '"version":0', "version is no version"),
         ('"version":3', '"version":true', "version is no version"),
+        ("1768478400123", "0.5", "edited_at is no whole number"),
         ('"subject":"ada"', '"subject":7', "subject is no text"),
         ('"correlation_id":"c-1"', '"correlation_id":[]', "correlation_id is no text"),
     ],
