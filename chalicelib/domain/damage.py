@@ -4,10 +4,12 @@ What is wrong is said in words that name the value and never quote it: it can be
 """
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from enum import StrEnum
 from typing import TypeVar
 
 from .errors import InvalidInput
+from .instants import stored_instant
 
 Stored = TypeVar("Stored")
 Value = TypeVar("Value")
@@ -54,3 +56,28 @@ def choice_of(choices: type[Choice], word: str) -> Choice:
         return choices(word)
     except ValueError as error:
         raise Damage("is none that this release knows") from error
+
+
+def whole_number(value: object) -> int:
+    """A stored whole number."""
+    # To Python, 1.0 and True equal the number 1: neither is an amount of credits.
+    if type(value) is not int:
+        raise Damage("is no whole number")
+    return value
+
+
+def text(value: object) -> str:
+    """A stored text."""
+    if not isinstance(value, str):
+        raise Damage("is no text")
+    return value
+
+
+def text_or_none(value: object) -> str | None:
+    """A stored text, or None for none."""
+    return None if value is None else text(value)
+
+
+def instant(value: object) -> datetime:
+    """A stored instant: whole milliseconds since 1970."""
+    return stored_instant(whole_number(value))

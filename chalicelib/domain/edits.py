@@ -12,8 +12,8 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from . import calendar
-from .damage import Damage, value_of
-from .instants import CLOCKS_DIFFER, format_instant, stored_instant, to_milliseconds
+from .damage import Damage, instant, text_or_none, value_of
+from .instants import CLOCKS_DIFFER, format_instant, to_milliseconds
 from .notifications import MailKind
 from .plans import PlanCatalogue
 from .subscriptions import FIELDS, Moment, Subscription, instant_of, monthly_amount
@@ -88,30 +88,18 @@ class Edit:
         return cls(
             user_id=user_id,
             version=value_of(stored, "version", _whole),
-            edited_at=value_of(stored, "edited_at", _instant),
+            edited_at=value_of(stored, "edited_at", instant),
             editor=Editor(
-                value_of(stored, "kind", EditorKind), value_of(stored, "subject", _text_or_none)
+                value_of(stored, "kind", EditorKind), value_of(stored, "subject", text_or_none)
             ),
             changes=value_of(stored, "changes", lambda each: tuple(Change(*one) for one in each)),
-            correlation_id=value_of(stored, "correlation_id", _text_or_none),
+            correlation_id=value_of(stored, "correlation_id", text_or_none),
         )
 
 
 def _whole(value: object) -> int:
     if type(value) is not int or value < 1:
         raise Damage("is no version")
-    return value
-
-
-def _instant(value: object) -> datetime:
-    if type(value) is not int:
-        raise Damage("is no whole number")
-    return stored_instant(value)
-
-
-def _text_or_none(value: object) -> str | None:
-    if value is not None and not isinstance(value, str):
-        raise Damage("is no text")
     return value
 
 

@@ -37,9 +37,18 @@ from .batches import (
     returned,
 )
 from .calendar import Period
-from .damage import Damage, choice_of, optional_of, value_of
+from .damage import (
+    Damage,
+    choice_of,
+    instant,
+    optional_of,
+    text,
+    text_or_none,
+    value_of,
+    whole_number,
+)
 from .errors import InsufficientCredits, LedgerCorrupt, NotAllowed
-from .instants import format_instant, stored_instant, to_millisecond, to_milliseconds
+from .instants import format_instant, to_millisecond, to_milliseconds
 
 SCHEMA = 2
 """The form entries are written in. Entries of every earlier form stay readable, and keep it:
@@ -178,25 +187,23 @@ class LedgerEntry:
         schema = value_of(values, "schema", _schema)
         return cls(
             user_id=user_id,
-            number=value_of(values, "number", _whole),
+            number=value_of(values, "number", whole_number),
             type=value_of(values, "type", _type),
-            amount=value_of(values, "amount", _whole),
-            balance=value_of(values, "balance", _whole),
+            amount=value_of(values, "amount", whole_number),
+            balance=value_of(values, "balance", whole_number),
             batches=value_of(values, "batches", _batches),
             legs=value_of(values, "legs", _legs),
             allocated_through=value_of(values, "through", _period),
-            operation=value_of(values, "operation", _text),
-            description=value_of(values, "description", _text),
-            actor=value_of(values, "actor", _text),
-            effective_at=value_of(values, "effective", _instant),
-            posted_at=value_of(values, "posted", _instant),
-            expiry_timezone=value_of(values, "zone", _text_or_none),
+            operation=value_of(values, "operation", text),
+            description=value_of(values, "description", text),
+            actor=value_of(values, "actor", text),
+            effective_at=value_of(values, "effective", instant),
+            posted_at=value_of(values, "posted", instant),
+            expiry_timezone=value_of(values, "zone", text_or_none),
             silent=optional_of(values, "silent", _flag) or False,
-            correlation_id=(
-                value_of(values, "correlation", _text_or_none) if schema >= 2 else None
-            ),
+            correlation_id=(value_of(values, "correlation", text_or_none) if schema >= 2 else None),
             schema=schema,
-            usage=optional_of(values, "usage", _whole),
+            usage=optional_of(values, "usage", whole_number),
         )
 
 
@@ -211,7 +218,7 @@ def _object(body: str) -> dict[str, Any]:
 
 
 def _schema(value: object) -> int:
-    schema = _whole(value)
+    schema = whole_number(value)
     if not 1 <= schema <= SCHEMA:
         raise Damage("is none that this release knows")
     return schema
@@ -220,35 +227,18 @@ def _schema(value: object) -> int:
 def _batches(values: list[Any]) -> Batches:
     return tuple(
         CreditBatch(
-            _whole(number),
-            _whole(granted),
-            _whole(remaining),
-            _instant(granted_at),
-            None if expires_at is None else _instant(expires_at),
+            whole_number(number),
+            whole_number(granted),
+            whole_number(remaining),
+            instant(granted_at),
+            None if expires_at is None else instant(expires_at),
         )
         for number, granted, remaining, granted_at, expires_at in values
     )
 
 
 def _legs(values: list[Any]) -> Legs:
-    return tuple(Leg(_whole(batch), _whole(amount)) for batch, amount in values)
-
-
-def _whole(value: object) -> int:
-    # To Python, 1.0 and True equal the number 1: neither is an amount of credits.
-    if type(value) is not int:
-        raise Damage("is no whole number")
-    return value
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise Damage("is no text")
-    return value
-
-
-def _text_or_none(value: object) -> str | None:
-    return None if value is None else _text(value)
+    return tuple(Leg(whole_number(batch), whole_number(amount)) for batch, amount in values)
 
 
 def _period(value: object) -> Period | None:
@@ -263,10 +253,6 @@ def _flag(value: object) -> bool:
     if not isinstance(value, bool):
         raise Damage("is neither true nor false")
     return value
-
-
-def _instant(value: object) -> datetime:
-    return stored_instant(_whole(value))
 
 
 def entry_hash(previous_hash: str, user_id: str, body: str) -> str:
