@@ -31,7 +31,8 @@ from bench.database import Database
 from bench.transport import Transport
 from chalicelib.domain import ledger
 from chalicelib.domain.calendar import Period
-from chalicelib.domain.ledger import Account, LedgerEntry
+from chalicelib.domain.entries import LedgerEntry
+from chalicelib.domain.ledger import Account
 from infra import packaging
 
 ENVIRONMENT = {

@@ -29,7 +29,8 @@ def _ledger(database: Database, user_id: str, size: int) -> None:
     from datetime import UTC, datetime, timedelta
 
     from chalicelib.domain import ledger
-    from chalicelib.domain.ledger import Account, Request, entry_hash
+    from chalicelib.domain.entries import entry_hash
+    from chalicelib.domain.ledger import Account, Request
 
     account = Account(user_id)
     moment = datetime(2026, 1, 1, tzinfo=UTC)

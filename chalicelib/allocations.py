@@ -11,8 +11,9 @@ from typing import NamedTuple
 from chalicelib.domain import calendar, ledger
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.edits import Editor
+from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.errors import CreditsError, InvalidInput, TimezoneUnknown, Unreadable
-from chalicelib.domain.ledger import Account, LedgerEntry
+from chalicelib.domain.ledger import Account
 from chalicelib.domain.subscriptions import (
     Subscription,
     due_periods,

@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from chalicelib.domain import ledger
+from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.errors import InvalidInput, NotFound
 from chalicelib.domain.instants import format_instant
-from chalicelib.domain.ledger import Account, LedgerEntry, Request
+from chalicelib.domain.ledger import Account, Request
 from chalicelib.services import Services
 from chalicelib.store.ledger import Outcome
 

@@ -14,10 +14,11 @@ from datetime import datetime
 
 from rich.console import Console
 
+from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.errors import InvalidInput, Unreadable
 from chalicelib.domain.fields import FieldReader, parse_amount, parse_key, parse_text, parse_user_id
 from chalicelib.domain.instants import format_instant, parse_instant
-from chalicelib.domain.ledger import MOST_OPEN_BATCHES, Account, LedgerEntry
+from chalicelib.domain.ledger import MOST_OPEN_BATCHES, Account
 from chalicelib.domain.plans import PlanCatalogue
 from chalicelib.operations import CarryOver, carry_over
 from chalicelib.services import Services

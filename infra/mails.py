@@ -27,8 +27,9 @@ from rich.table import Table
 
 from chalicelib.domain import calendar, ledger
 from chalicelib.domain.calendar import Period
+from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.errors import Unreadable
-from chalicelib.domain.ledger import Account, LedgerEntry, Request
+from chalicelib.domain.ledger import Account, Request
 from chalicelib.domain.notifications import MailKind
 from chalicelib.domain.plans import parse_catalogue
 from chalicelib.domain.subscriptions import Subscription, register

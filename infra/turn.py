@@ -14,9 +14,9 @@ from rich.table import Table
 from chalicelib.domain import calendar
 from chalicelib.domain.batches import expired
 from chalicelib.domain.calendar import Period
+from chalicelib.domain.entries import EntryType, LedgerEntry
 from chalicelib.domain.errors import LedgerCorrupt
 from chalicelib.domain.instants import format_instant
-from chalicelib.domain.ledger import EntryType, LedgerEntry
 from chalicelib.domain.plans import PlanCatalogue
 from chalicelib.domain.subscriptions import (
     Subscription,

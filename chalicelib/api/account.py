@@ -7,10 +7,11 @@ from datetime import datetime, timedelta
 
 from chalicelib import operations
 from chalicelib.domain import calendar
+from chalicelib.domain.entries import EntryType, LedgerEntry
 from chalicelib.domain.errors import InvalidInput
 from chalicelib.domain.fields import parse_amount, parse_choice, parse_text, parse_user_id
 from chalicelib.domain.instants import format_instant, parse_instant
-from chalicelib.domain.ledger import Account, EntryType, LedgerEntry
+from chalicelib.domain.ledger import Account
 from chalicelib.domain.subscriptions import next_allocation, no_allocation_because
 from chalicelib.services import Services
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from . import calendar
 from .calendar import Period
+from .entries import EntryType, LedgerEntry
 from .errors import InvalidInput
 from .fields import FieldReader, parse_user_id
-from .ledger import EntryType, LedgerEntry
 from .plans import PlanCatalogue
 from .subscriptions import Subscription, due_periods
 

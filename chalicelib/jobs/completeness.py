@@ -29,10 +29,10 @@ from chalicelib.allocations import zones_of_run
 from chalicelib.domain import calendar
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.completeness import Tally, tally_of
+from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.errors import CreditsError, InvalidInput
 from chalicelib.domain.fields import FieldReader
 from chalicelib.domain.instants import parse_instant
-from chalicelib.domain.ledger import LedgerEntry
 from chalicelib.domain.ranges import Range, bits_for, tiling
 from chalicelib.messages import UNKNOWN_ZONES, ZoneCheck
 from chalicelib.metrics import Metric, count

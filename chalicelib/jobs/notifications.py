@@ -17,8 +17,8 @@ from typing import Any
 
 from chalicelib.domain import notifications as identities
 from chalicelib.domain.damage import WRONG
+from chalicelib.domain.entries import EntryType, LedgerEntry
 from chalicelib.domain.errors import InvalidInput, NotFound
-from chalicelib.domain.ledger import EntryType, LedgerEntry
 from chalicelib.domain.notifications import MailKind, kind_of, may_call_for_a_mail
 from chalicelib.domain.subscriptions import Subscription
 from chalicelib.mails import facts

@@ -11,7 +11,8 @@ from typing import Any
 
 from chalicelib.allocations import next_due_allocation
 from chalicelib.domain import calendar, ledger
-from chalicelib.domain.ledger import Account, LedgerEntry
+from chalicelib.domain.entries import LedgerEntry
+from chalicelib.domain.ledger import Account
 from chalicelib.messages import UsersMessage
 from chalicelib.metrics import Metric, count
 from chalicelib.observability import logger

@@ -43,6 +43,16 @@ from pynamodb.expressions.operand import Path
 from chalicelib.domain import ledger
 from chalicelib.domain.anchors import Head, user_digest
 from chalicelib.domain.damage import Damage, value_of
+from chalicelib.domain.entries import (
+    FIRST_HASH,
+    EntryType,
+    LedgerEntry,
+    digest_of,
+    entry_hash,
+    erased_hash,
+    operation_digest,
+    without_texts,
+)
 from chalicelib.domain.errors import (
     Contention,
     CreditsError,
@@ -54,18 +64,7 @@ from chalicelib.domain.errors import (
 )
 from chalicelib.domain.fields import shown
 from chalicelib.domain.instants import format_instant, parse_instant
-from chalicelib.domain.ledger import (
-    FIRST_HASH,
-    Account,
-    EntryType,
-    LedgerEntry,
-    Request,
-    digest_of,
-    entry_hash,
-    erased_hash,
-    operation_digest,
-    without_texts,
-)
+from chalicelib.domain.ledger import Account, Request
 from chalicelib.domain.verification import (
     Anchor,
     Link,
@@ -441,7 +440,7 @@ class LedgerStore:
             yield line, item
 
     def markers(self, digests: Iterable[str]) -> Iterator[Item]:
-        """The markers of operations as stored, those that exist: by `domain.ledger.digest_of`."""
+        """The markers of operations as stored, those that exist: by `domain.entries.digest_of`."""
         return self._get_many((_marker_key(digest), _MARKER) for digest in digests)
 
     def reversals(self, user_id: str) -> Iterator[Item]:
@@ -586,7 +585,7 @@ class LedgerStore:
     def erase(self, user_id: str, names: Collection[str] = ()) -> Iterator[bool]:
         """Takes the texts out of a ledger, entry by entry; whether each was changed by this.
 
-        See `domain.ledger.without_texts` for ``names``. What was erased before is left as it is, so
+        See `domain.entries.without_texts` for ``names``. What was erased before is left as it is, so
         that an erasure that was killed is finished by another. Amounts, numbers and the hash that
         the next entry is chained to stay; writers may go on meanwhile. Raises `LedgerCorrupt`
         before anything is changed: an erasure must not seal what somebody tampered with.

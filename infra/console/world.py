@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 from chalicelib.domain import calendar
 from chalicelib.domain.addresses import same_address
 from chalicelib.domain.calendar import Period
+from chalicelib.domain.entries import EntryType
 from chalicelib.domain.errors import Unreadable
 from chalicelib.domain.instants import format_instant
-from chalicelib.domain.ledger import EntryType
 from chalicelib.domain.subscriptions import Subscription, monthly_amount
 from chalicelib.store.subscriptions import readable
 from infra import local, mails, stacks

@@ -14,9 +14,9 @@ from contextlib import suppress
 from typing import Any
 
 from chalicelib.api.principal import caller_of
+from chalicelib.domain.entries import LedgerEntry, without_texts
 from chalicelib.domain.errors import InvalidInput
 from chalicelib.domain.fields import parse_text, parse_user_id
-from chalicelib.domain.ledger import LedgerEntry, without_texts
 from infra.repair import command
 from infra.repair.command import Repair, Summary, parsed
 

@@ -20,10 +20,10 @@ from itertools import chain
 from typing import Any
 
 from chalicelib.domain import notifications
+from chalicelib.domain.entries import SCHEDULED, LedgerEntry, digest_of
 from chalicelib.domain.errors import Unreadable
 from chalicelib.domain.fields import parse_user_id
 from chalicelib.domain.instants import format_instant
-from chalicelib.domain.ledger import SCHEDULED, LedgerEntry, digest_of
 from chalicelib.domain.verification import StoredLine
 from chalicelib.services import Services
 from chalicelib.store.database import Item

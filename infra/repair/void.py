@@ -13,10 +13,10 @@ import re
 import sys
 from typing import Any
 
+from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.errors import InvalidInput
 from chalicelib.domain.fields import parse_actor, parse_key, parse_text, parse_user_id
 from chalicelib.domain.instants import format_instant
-from chalicelib.domain.ledger import LedgerEntry
 from chalicelib.operations import Void, preview_void, void_batch
 from infra.repair import command
 from infra.repair.command import Repair, Summary, parsed

@@ -16,8 +16,8 @@ from botocore.exceptions import EndpointConnectionError
 from app import app
 from chalicelib.api import VERSION
 from chalicelib.api.principal import Scope
+from chalicelib.domain.entries import EntryType
 from chalicelib.domain.errors import Contention
-from chalicelib.domain.ledger import EntryType
 from chalicelib.domain.subscriptions import BillingInterval, NotAllocatedBecause, SubscriptionStatus
 from tests.aws import contract
 from tests.aws.api import ADMIN, BACKEND, NOBODY, Api, Caller, Reply, user

@@ -10,8 +10,9 @@ from urllib.parse import quote
 import pytest
 
 from chalicelib.domain import ledger
+from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.instants import format_instant
-from chalicelib.domain.ledger import Account, LedgerEntry, Request
+from chalicelib.domain.ledger import Account, Request
 from chalicelib.store import ledger as ledger_store
 from tests.aws.api import ADMIN, Api, user
 from tests.aws.world import World, at

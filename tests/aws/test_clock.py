@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 from chalicelib.domain import calendar
-from chalicelib.domain.ledger import EntryType, LedgerEntry
+from chalicelib.domain.entries import EntryType, LedgerEntry
 from chalicelib.jobs import notifications, ticks
 from chalicelib.messages import SweepKind
 from chalicelib.services import clock_of

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from chalicelib.domain.entries import EntryType
 from chalicelib.domain.errors import InsufficientCredits
-from chalicelib.domain.ledger import EntryType, Request, use
+from chalicelib.domain.ledger import Request, use
 from tests.aws.world import World, at
 
 PARIS_MAY = "2026-04-30T22:00:00Z"

@@ -20,6 +20,7 @@ from chalicelib import allocations, anchors, operations
 from chalicelib.api import cursors, issuer_keys
 from chalicelib.domain.calendar import Period, zone_names
 from chalicelib.domain.completeness import MOST_NAMED, Tally
+from chalicelib.domain.entries import EntryType
 from chalicelib.domain.errors import (
     Contention,
     CreditsError,
@@ -28,7 +29,7 @@ from chalicelib.domain.errors import (
     NotFound,
 )
 from chalicelib.domain.fields import parse_user_id
-from chalicelib.domain.ledger import EntryType, Request, grant, use
+from chalicelib.domain.ledger import Request, grant, use
 from chalicelib.domain.ranges import Range
 from chalicelib.jobs import audits, completeness, manual, notifications
 from chalicelib.mails import links

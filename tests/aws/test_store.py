@@ -15,8 +15,10 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 from pynamodb.exceptions import DeleteError, TransactGetError, UpdateError
 
 from chalicelib import metrics
+from chalicelib.domain import entries
 from chalicelib.domain import ledger as domain
 from chalicelib.domain.addresses import digest_of
+from chalicelib.domain.entries import EntryType, LedgerEntry
 from chalicelib.domain.errors import (
     Contention,
     IdempotencyKeyReused,
@@ -26,7 +28,7 @@ from chalicelib.domain.errors import (
     NotAllowed,
     NotFound,
 )
-from chalicelib.domain.ledger import Account, EntryType, LedgerEntry, Request
+from chalicelib.domain.ledger import Account, Request
 from chalicelib.domain.notifications import MailKind
 from chalicelib.domain.ranges import Range
 from chalicelib.domain.subscriptions import (
@@ -994,7 +996,7 @@ def test_an_entry_is_stored_under_these_keys_and_its_operation_under_its_name(wo
         "user_id": {"S": "1"},
         "entry": {"S": "entry#000000000001"},
         "body": {"S": entry.body()},
-        "hash": {"S": domain.entry_hash("0" * 64, "1", entry.body())},
+        "hash": {"S": entries.entry_hash("0" * 64, "1", entry.body())},
         "expiry_partition": {"S": "Europe/Paris#23"},
         "expiry_key": {"S": "2026-01-16T23:00:00Z#1#1"},
     }
@@ -1412,7 +1414,7 @@ def test_an_erasure_takes_each_text_once_and_the_ledger_still_verifies(world: Wo
     before = store.account("1")
     assert list(store.erase("1")) == [True, True]
     assert list(store.erase("1")) == [False, False]
-    assert {entry.description for entry in store.history("1")} == {domain.ERASED}
+    assert {entry.description for entry in store.history("1")} == {entries.ERASED}
     assert store.verify("1").last_hash == before.last_hash
     assert used(world, "a", 5).entry.number == 3
     assert store.verify("1").ledger_balance == 15
@@ -1537,7 +1539,7 @@ def test_a_failure_that_is_no_lost_race_is_raised_at_once(
     with pytest.raises(ClientError):
         store.post("1", lambda who: domain.grant(who, 1, why("b"), world.now, "UTC", None))
     with pytest.raises(UpdateError):
-        store._replace_body(line, entry, domain.FIRST_HASH)
+        store._replace_body(line, entry, entries.FIRST_HASH)
     with pytest.raises(TransactGetError):
         store.performed("usage#app#a", {})
 
@@ -1597,10 +1599,10 @@ def test_a_line_that_was_erased_meanwhile_is_left_to_who_did_it(world: World) ->
     (entry,) = granted(world, 1)
     store = world.services.ledger
     (line,) = store.lines("1")
-    erased = domain.without_texts(entry)
-    assert store._replace_body(line, erased, domain.FIRST_HASH)
+    erased = entries.without_texts(entry)
+    assert store._replace_body(line, erased, entries.FIRST_HASH)
     once = stored("1", "entry#000000000001")
-    assert not store._replace_body(line, erased, domain.FIRST_HASH)
+    assert not store._replace_body(line, erased, entries.FIRST_HASH)
     assert stored("1", "entry#000000000001") == once
 
 

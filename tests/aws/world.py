@@ -17,8 +17,8 @@ from pynamodb.connection import Connection
 
 from chalicelib.anchors import Anchors
 from chalicelib.domain.edits import Editor, EditorKind
+from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.instants import parse_instant
-from chalicelib.domain.ledger import LedgerEntry
 from chalicelib.domain.subscriptions import FIELDS, Subscription, register
 from chalicelib.jobs import completeness, manual, notifications, sweeps, ticks, watching, workers
 from chalicelib.mails.links import UnsubscribeLinks

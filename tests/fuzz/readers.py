@@ -30,8 +30,9 @@ from chalicelib.domain.anchors import Head
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.completeness import Tally
 from chalicelib.domain.edits import BY_LINK, Change, Edit, Editor, EditorKind, shown_fields
+from chalicelib.domain.entries import FIRST_HASH, LedgerEntry, entry_hash
 from chalicelib.domain.errors import InvalidInput, LedgerCorrupt, Unreadable
-from chalicelib.domain.ledger import FIRST_HASH, Account, LedgerEntry, Request, entry_hash
+from chalicelib.domain.ledger import Account, Request
 from chalicelib.domain.notifications import MailKind
 from chalicelib.domain.plans import CatalogueError, parse_catalogue
 from chalicelib.domain.ranges import Range

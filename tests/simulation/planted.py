@@ -14,9 +14,10 @@ from pynamodb.exceptions import PynamoDBException
 from chalicelib import allocations
 from chalicelib.domain import batches, calendar, ledger, notifications, subscriptions
 from chalicelib.domain.batches import CreditBatch
+from chalicelib.domain.entries import EntryType
 from chalicelib.domain.errors import Contention, Unreadable
 from chalicelib.domain.instants import to_millisecond
-from chalicelib.domain.ledger import Account, EntryType
+from chalicelib.domain.ledger import Account
 from chalicelib.domain.plans import PlanCatalogue
 from chalicelib.domain.ranges import PLACES, WHOLE, Range
 from chalicelib.domain.subscriptions import SubscriptionStatus

@@ -10,8 +10,9 @@ import pytest
 from rich.console import Console
 
 from chalicelib.domain import calendar, ledger
+from chalicelib.domain.entries import EntryType
 from chalicelib.domain.instants import format_instant
-from chalicelib.domain.ledger import EntryType, Request
+from chalicelib.domain.ledger import Request
 from chalicelib.store.ledger import draft
 from infra import completeness, run, stacks
 from infra.clock import LocalClock

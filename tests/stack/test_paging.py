@@ -4,7 +4,8 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
 from chalicelib.domain import ledger
-from chalicelib.domain.ledger import Account, LedgerEntry, Request
+from chalicelib.domain.entries import LedgerEntry
+from chalicelib.domain.ledger import Account, Request
 from chalicelib.services import Services
 from chalicelib.store.ledger import _item
 from infra.local import LocalStack

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from chalicelib.domain import calendar
+from chalicelib.domain.entries import EntryType
 from chalicelib.domain.instants import format_instant
-from chalicelib.domain.ledger import EntryType
 from chalicelib.messages import USERS_A_MESSAGE, UsersMessage
 from chalicelib.services import Services
 from infra import stacks

@@ -7,7 +7,8 @@ import pytest
 
 from chalicelib.domain import ledger
 from chalicelib.domain.calendar import Period
-from chalicelib.domain.ledger import Account, LedgerEntry, Request
+from chalicelib.domain.entries import LedgerEntry
+from chalicelib.domain.ledger import Account, Request
 from chalicelib.domain.notifications import (
     MailKind,
     crosses,
