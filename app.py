@@ -10,7 +10,7 @@ from chalice.app import AuthRequest, Chalice, DynamoDBEvent, SNSEvent, SQSEvent
 
 from chalicelib.api.cors import answer_browsers
 from chalicelib.api.routes import blueprint
-from chalicelib.observability import observe
+from chalicelib.invocations import observe
 from chalicelib.services import services
 from chalicelib.settings import TOKEN_ANSWER_SECONDS
 

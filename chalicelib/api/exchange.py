@@ -17,7 +17,8 @@ from typing import Any
 from chalice.app import Request, Response
 
 from chalicelib.domain.errors import CreditsError, Unreadable
-from chalicelib.observability import correlated, logger, unexpected
+from chalicelib.invocations import unexpected
+from chalicelib.observability import correlated, logger
 from chalicelib.services import services
 from chalicelib.store.throttling import patient
 

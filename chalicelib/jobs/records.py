@@ -13,7 +13,8 @@ from contextvars import copy_context
 from typing import Any, Protocol, TypeVar
 
 from chalicelib.domain.errors import Contention, CreditsError, Unreadable
-from chalicelib.observability import correlated, logger, unexpected
+from chalicelib.invocations import unexpected
+from chalicelib.observability import correlated, logger
 from chalicelib.queues import chunks
 from chalicelib.services import Services
 from chalicelib.store.database import FAULTS
