@@ -24,12 +24,12 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.workload import Context, sqs_event
-from chalicelib import operations
 from chalicelib.domain import calendar
 from chalicelib.domain.edits import BY_IMPORT
 from chalicelib.domain.subscriptions import Subscription
 from chalicelib.jobs import workers
 from chalicelib.messages import USERS_A_MESSAGE, UsersMessage
+from chalicelib.operations import on_request
 from chalicelib.queues import chunks
 from chalicelib.services import Services
 from infra import local, stacks
@@ -177,7 +177,7 @@ class Bench:
         for user_id in users:
             self._register_for_use(user_id)
             for number in range(batches):
-                operations.allocate_by_hand(
+                on_request.allocate_by_hand(
                     services,
                     user_id,
                     10,
@@ -188,7 +188,7 @@ class Bench:
                 )
         with self._meter.measuring() as measured:
             for user_id in users:
-                operations.use_credits(
+                on_request.use_credits(
                     services, user_id, 10 * batches, "Report", caller="bench", key=f"{user_id}-use"
                 )
         return _figure(f"use credits over {batches} batches", measured, len(users))

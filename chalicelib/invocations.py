@@ -1,4 +1,4 @@
-"""What every invocation does around its work: its lines have an id, and what it counted is written."""
+"""What every invocation does around its work: gives its lines an id, writes what it counted."""
 
 from collections.abc import Callable
 from typing import Any

@@ -15,14 +15,14 @@ from chalicelib.settings import Settings, settings
 if TYPE_CHECKING:
     from pynamodb.connection import Connection
 
-    from chalicelib.anchors import Anchors
     from chalicelib.mails.links import UnsubscribeLinks
     from chalicelib.mails.sending import Mailer
     from chalicelib.queues import Queues
-    from chalicelib.reports import Reports
+    from chalicelib.store.anchors import Anchors
     from chalicelib.store.edits import EditStore
     from chalicelib.store.ledger import LedgerStore
     from chalicelib.store.mails import MailRecords
+    from chalicelib.store.reports import Reports
     from chalicelib.store.subscriptions import SubscriptionStore
 
 PLANS_FILE = Path(__file__).parent / "plans.toml"
@@ -100,14 +100,14 @@ class Services:
     @cached_property
     def reports(self) -> "Reports":
         """The reports bucket."""
-        from chalicelib.reports import Reports
+        from chalicelib.store.reports import Reports
 
         return Reports(self.settings)
 
     @cached_property
     def anchors(self) -> "Anchors":
         """The anchors bucket."""
-        from chalicelib.anchors import Anchors
+        from chalicelib.store.anchors import Anchors
 
         return Anchors(self.settings)
 

@@ -20,7 +20,7 @@ from chalicelib.domain.fields import FieldReader, parse_amount, parse_key, parse
 from chalicelib.domain.instants import format_instant, parse_instant
 from chalicelib.domain.ledger import MOST_OPEN_BATCHES, Account
 from chalicelib.domain.plans import PlanCatalogue
-from chalicelib.operations import CarryOver, carry_over
+from chalicelib.operations.on_request import CarryOver, carry_over
 from chalicelib.services import Services
 from infra.csv_file import Columns, Finding, Row
 from infra.importing import (

@@ -12,11 +12,11 @@ from datetime import datetime
 
 from rich.console import Console
 
-from chalicelib.allocations import save_subscription
 from chalicelib.domain.edits import BY_IMPORT
 from chalicelib.domain.errors import InvalidInput, OutdatedEdit, Unreadable
 from chalicelib.domain.plans import PlanCatalogue
 from chalicelib.domain.subscriptions import Subscription, register
+from chalicelib.operations.allocations import save_subscription
 from chalicelib.services import Services
 from chalicelib.store.subscriptions import read_subscription
 from infra.csv_file import Columns, Finding, Row

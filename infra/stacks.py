@@ -9,13 +9,13 @@ from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from chalicelib.anchors import Anchors
 from chalicelib.domain.edits import BY_IMPORT
 from chalicelib.domain.plans import CatalogueError, PlanCatalogue, parse_catalogue
 from chalicelib.domain.subscriptions import Subscription, register
 from chalicelib.queues import Queues
 from chalicelib.services import Services
 from chalicelib.settings import Settings
+from chalicelib.store.anchors import Anchors
 from chalicelib.store.database import connect
 from infra import deploy, emulator, local, packaging
 from infra.session import AwsError, ClientFactory, open_session, told

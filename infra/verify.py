@@ -22,7 +22,6 @@ from itertools import chain
 
 from rich.console import Console
 
-from chalicelib.anchors import Anchored
 from chalicelib.domain import calendar
 from chalicelib.domain.anchors import Head, user_digest
 from chalicelib.domain.errors import AnchorUnreadable, InvalidInput, LedgerCorrupt, NotFound
@@ -32,6 +31,7 @@ from chalicelib.domain.ledger import Account
 from chalicelib.domain.verification import Anchor
 from chalicelib.jobs import audits
 from chalicelib.services import Services
+from chalicelib.store.anchors import Anchored
 from chalicelib.store.database import FAULTS
 from infra import local, session, stacks
 from infra.arguments import add_stage

@@ -5,6 +5,7 @@ succeed; every other refusal will be the same until something else changes.
 """
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import NamedTuple
 
 from chalicelib.domain.errors import (
@@ -21,7 +22,6 @@ from chalicelib.domain.errors import (
     Unreadable,
     VersionConflict,
 )
-from chalicelib.refusals import field_errors
 
 from .answers import Answer
 from .refusals import BodyTooLarge, Forbidden, Unauthenticated, UnsupportedMediaType
@@ -76,7 +76,7 @@ def of_refusal(error: CreditsError, request_id: str) -> Answer | None:
         return None
     more: dict[str, object] = {}
     if isinstance(error, InvalidInput | Forbidden):
-        more["errors"] = field_errors(error.errors)
+        more["errors"] = [asdict(wrong) for wrong in error.errors]
     if isinstance(error, InsufficientCredits):
         more["available_balance"] = error.available
     return _problem(kind, str(error), request_id, **more)

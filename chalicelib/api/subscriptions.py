@@ -13,7 +13,6 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from chalicelib.allocations import save_subscription
 from chalicelib.domain.edits import Edit, Editor, EditorKind, gives_more, shown_fields
 from chalicelib.domain.errors import InvalidInput, NotFound, Unreadable, VersionConflict
 from chalicelib.domain.fields import FieldReader, parse_user_id
@@ -29,6 +28,7 @@ from chalicelib.domain.subscriptions import (
     without_suppression,
 )
 from chalicelib.observability import logger
+from chalicelib.operations.allocations import save_subscription
 from chalicelib.store.edits import KEY, read_edit
 
 from . import cursors

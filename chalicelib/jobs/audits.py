@@ -23,9 +23,9 @@ from chalicelib.domain.errors import (
 from chalicelib.domain.fields import FieldReader, parse_user_id, shown
 from chalicelib.domain.ledger import Account
 from chalicelib.domain.verification import Anchor, Performance
+from chalicelib.jobs.answers import refusal
 from chalicelib.metrics import Metric, count, flush
 from chalicelib.observability import logger
-from chalicelib.refusals import refusal
 from chalicelib.services import Services
 from chalicelib.store.ledger import is_marker, performance_of
 

@@ -25,7 +25,6 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from chalicelib.allocations import zones_of_run
 from chalicelib.domain import calendar
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.completeness import Tally, tally_of
@@ -34,10 +33,11 @@ from chalicelib.domain.errors import CreditsError, InvalidInput
 from chalicelib.domain.fields import FieldReader
 from chalicelib.domain.instants import parse_instant
 from chalicelib.domain.ranges import Range, bits_for, tiling
+from chalicelib.jobs.answers import refusal
 from chalicelib.messages import UNKNOWN_ZONES, ZoneCheck
 from chalicelib.metrics import Metric, count
 from chalicelib.observability import correlation_id, logger
-from chalicelib.refusals import refusal
+from chalicelib.operations.allocations import zones_of_run
 from chalicelib.services import Services
 from chalicelib.store.database import Item
 from chalicelib.store.subscriptions import read_subscription

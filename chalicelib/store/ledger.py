@@ -585,8 +585,8 @@ class LedgerStore:
     def erase(self, user_id: str, names: Collection[str] = ()) -> Iterator[bool]:
         """Takes the texts out of a ledger, entry by entry; whether each was changed by this.
 
-        See `domain.entries.without_texts` for ``names``. What was erased before is left as it is, so
-        that an erasure that was killed is finished by another. Amounts, numbers and the hash that
+        See `domain.entries.without_texts` for ``names``. What was erased before is left as it is,
+        so an erasure that was killed is finished by another. Amounts, numbers and the hash that
         the next entry is chained to stay; writers may go on meanwhile. Raises `LedgerCorrupt`
         before anything is changed: an erasure must not seal what somebody tampered with.
         """

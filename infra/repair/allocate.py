@@ -14,7 +14,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from chalicelib.allocations import next_due_allocation
 from chalicelib.domain import calendar
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.entries import LedgerEntry
@@ -22,6 +21,7 @@ from chalicelib.domain.errors import FieldError, InvalidInput
 from chalicelib.domain.fields import parse_user_id
 from chalicelib.domain.ledger import Account
 from chalicelib.domain.subscriptions import Subscription, not_due_because
+from chalicelib.operations.allocations import next_due_allocation
 from chalicelib.services import Services
 from infra import session
 from infra.repair import command

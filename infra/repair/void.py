@@ -17,7 +17,7 @@ from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.errors import InvalidInput
 from chalicelib.domain.fields import parse_actor, parse_key, parse_text, parse_user_id
 from chalicelib.domain.instants import format_instant
-from chalicelib.operations import Void, preview_void, void_batch
+from chalicelib.operations.on_request import Void, preview_void, void_batch
 from infra.repair import command
 from infra.repair.command import Repair, Summary, parsed
 

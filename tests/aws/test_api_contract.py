@@ -190,7 +190,7 @@ def examples(world: World, api: Api, monkeypatch: pytest.MonkeyPatch) -> list[Ex
         def fail(*_: object, error: Exception = error, **__: object) -> None:
             raise error
 
-        monkeypatch.setattr("chalicelib.operations.use_credits", fail)
+        monkeypatch.setattr("chalicelib.operations.on_request.use_credits", fail)
         show(where, "POST", use, ada, export, key="e")
     return made.made
 

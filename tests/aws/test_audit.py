@@ -18,7 +18,7 @@ from chalicelib.domain.ledger import Account
 from chalicelib.domain.verification import Anchor
 from chalicelib.jobs.audits import audit_ledgers
 from chalicelib.jobs.records import SomeUsersFailed
-from chalicelib.operations import reverse_usage, use_credits
+from chalicelib.operations.on_request import reverse_usage, use_credits
 from tests.aws.world import Context, World, at, client
 
 Audit = Callable[..., dict[str, Any]]

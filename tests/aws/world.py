@@ -15,7 +15,6 @@ import boto3
 import yaml
 from pynamodb.connection import Connection
 
-from chalicelib.anchors import Anchors
 from chalicelib.domain.edits import Editor, EditorKind
 from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.instants import parse_instant
@@ -26,10 +25,11 @@ from chalicelib.mails.sending import Mailer
 from chalicelib.messages import SweepKind
 from chalicelib.observability import correlated
 from chalicelib.queues import Queues
-from chalicelib.reports import Reports
 from chalicelib.services import Services
 from chalicelib.settings import Settings
+from chalicelib.store.anchors import Anchors
 from chalicelib.store.database import connect
+from chalicelib.store.reports import Reports
 from tests.aws.outbox import Outbox
 
 REGION = "eu-west-1"

@@ -11,7 +11,6 @@ from unittest.mock import patch
 from botocore.exceptions import BotoCoreError, ClientError
 from pynamodb.exceptions import PynamoDBException
 
-from chalicelib import allocations
 from chalicelib.domain import batches, calendar, ledger, notifications, subscriptions
 from chalicelib.domain.batches import CreditBatch
 from chalicelib.domain.entries import EntryType
@@ -22,6 +21,7 @@ from chalicelib.domain.plans import PlanCatalogue
 from chalicelib.domain.ranges import PLACES, WHOLE, Range
 from chalicelib.domain.subscriptions import SubscriptionStatus
 from chalicelib.jobs import records, sweeps, ticks
+from chalicelib.operations import allocations
 from chalicelib.queues import Queues
 from chalicelib.store import ledger as ledger_store
 from chalicelib.store import mails as mail_store
@@ -199,7 +199,7 @@ def _period_forgotten() -> AbstractContextManager[object]:
         return allocate(account, period, *rest)
 
     return _all(
-        patch("chalicelib.allocations.due_periods", due_periods),
+        patch("chalicelib.operations.allocations.due_periods", due_periods),
         patch.object(ledger, "allocate", unchecked),
     )
 
@@ -232,7 +232,7 @@ def _due_to(**changes: Any) -> AbstractContextManager[object]:
     def due_periods(subscription: Any, *rest: Any) -> Any:
         return original(replace(subscription, **changes), *rest)
 
-    return patch("chalicelib.allocations.due_periods", due_periods)
+    return patch("chalicelib.operations.allocations.due_periods", due_periods)
 
 
 @bug("nobody looks from when on a subscription is eligible")
@@ -415,7 +415,7 @@ def _lapse_by_the_run() -> AbstractContextManager[object]:
     def due_periods(subscription: Any, catalogue: Any, through: Any, as_of: Any, now: Any) -> Any:
         return original(subscription, catalogue, through, as_of, min(as_of, now))
 
-    return patch("chalicelib.allocations.due_periods", due_periods)
+    return patch("chalicelib.operations.allocations.due_periods", due_periods)
 
 
 @bug("the amount that was agreed with a user is not looked at")

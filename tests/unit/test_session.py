@@ -27,7 +27,7 @@ from botocore.exceptions import (
 )
 from pynamodb.exceptions import GetError
 
-from chalicelib.anchors import Anchored
+from chalicelib.store.anchors import Anchored
 from infra import completeness, deploy, session, stacks, verify
 from infra.__main__ import COMMANDS, main
 from infra.doctor import before

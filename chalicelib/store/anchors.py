@@ -30,8 +30,8 @@ from chalicelib.domain.anchors import Head, in_order, latest, user_digest
 from chalicelib.domain.errors import AnchorUnreadable
 from chalicelib.domain.instants import format_instant, parse_instant
 from chalicelib.domain.verification import Anchor
-from chalicelib.reports import s3_client
 from chalicelib.settings import Settings
+from chalicelib.store.reports import s3_client
 
 HEADS_IN_MEMORY = 100_000
 """How many heads are sorted at once; what is more is sorted in parts, which are then merged."""
