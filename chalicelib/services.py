@@ -9,7 +9,8 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chalicelib.domain.plans import PlanCatalogue, parse_catalogue
+from chalicelib.domain.plans import PlanCatalogue
+from chalicelib.plans_file import parse_catalogue
 from chalicelib.settings import Settings, settings
 
 if TYPE_CHECKING:

@@ -22,7 +22,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from chalicelib.domain.errors import CreditsError, Unreadable
-from chalicelib.domain.plans import CatalogueError, PlanCatalogue, parse_catalogue
+from chalicelib.domain.plans import PlanCatalogue
+from chalicelib.plans_file import CatalogueError, parse_catalogue
 from chalicelib.services import PLANS_FILE, Services, read_clock
 from chalicelib.store.database import FAULTS
 from infra import csv_file, local, session, stacks

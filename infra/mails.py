@@ -31,10 +31,10 @@ from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.errors import Unreadable
 from chalicelib.domain.ledger import Account, Request
 from chalicelib.domain.notifications import MailKind
-from chalicelib.domain.plans import parse_catalogue
 from chalicelib.domain.subscriptions import Subscription, register
 from chalicelib.mails import facts
 from chalicelib.mails.rendering import Mail, render
+from chalicelib.plans_file import parse_catalogue
 from chalicelib.services import PLANS_FILE
 from chalicelib.store.mails import MailStatus, read_mail
 from infra import local, packaging

@@ -26,7 +26,8 @@ from typing import Any
 
 import yaml
 
-from chalicelib.domain.plans import CatalogueError, PlanCatalogue, parse_catalogue
+from chalicelib.domain.plans import PlanCatalogue
+from chalicelib.plans_file import CatalogueError, parse_catalogue
 from chalicelib.settings import LOCAL_STAGE
 from infra import alarms, caller_limits, dashboard, gateway, tls, tracing
 

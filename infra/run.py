@@ -16,7 +16,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from chalicelib.domain.plans import CatalogueError
+from chalicelib.plans_file import CatalogueError
 from chalicelib.services import read_clock
 from infra import (
     csv_file,

@@ -10,8 +10,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from chalicelib.domain.edits import BY_IMPORT
-from chalicelib.domain.plans import CatalogueError, PlanCatalogue, parse_catalogue
+from chalicelib.domain.plans import PlanCatalogue
 from chalicelib.domain.subscriptions import Subscription, register
+from chalicelib.plans_file import CatalogueError, parse_catalogue
 from chalicelib.queues import Queues
 from chalicelib.services import Services
 from chalicelib.settings import Settings

@@ -34,7 +34,6 @@ from chalicelib.domain.entries import FIRST_HASH, LedgerEntry, entry_hash
 from chalicelib.domain.errors import InvalidInput, LedgerCorrupt, Unreadable
 from chalicelib.domain.ledger import Account, Request
 from chalicelib.domain.notifications import MailKind
-from chalicelib.domain.plans import CatalogueError, parse_catalogue
 from chalicelib.domain.ranges import Range
 from chalicelib.domain.subscriptions import FIELDS as FIELDS_OF_AN_EDIT
 from chalicelib.domain.subscriptions import (
@@ -57,6 +56,7 @@ from chalicelib.messages import (
     ZoneCheck,
     parse_notification,
 )
+from chalicelib.plans_file import CatalogueError, parse_catalogue
 from chalicelib.services import PLANS_FILE
 from chalicelib.settings import Settings, TokenSettings
 from chalicelib.store import ledger as ledger_store

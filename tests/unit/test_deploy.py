@@ -15,7 +15,8 @@ import botocore.session
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from chalicelib.domain.plans import PlanCatalogue, parse_catalogue
+from chalicelib.domain.plans import PlanCatalogue
+from chalicelib.plans_file import parse_catalogue
 from chalicelib.settings import Settings
 from infra import alarms, deploy, emulator, local, packaging, plan_changes, stacks
 

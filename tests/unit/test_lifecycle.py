@@ -10,8 +10,8 @@ from chalicelib.domain.calendar import Period, expires_at, month_start
 from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.instants import parse_instant
 from chalicelib.domain.ledger import Account, Request
-from chalicelib.domain.plans import parse_catalogue
 from chalicelib.domain.subscriptions import due_periods, register
+from chalicelib.plans_file import parse_catalogue
 
 PARIS = "Europe/Paris"
 CATALOGUE = parse_catalogue(

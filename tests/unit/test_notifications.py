@@ -17,7 +17,7 @@ from chalicelib.domain.notifications import (
     last_grant,
     may_call_for_a_mail,
 )
-from chalicelib.domain.plans import parse_catalogue
+from chalicelib.plans_file import parse_catalogue
 from chalicelib.services import PLANS_FILE
 
 NOW = datetime(2026, 7, 1, 4, tzinfo=UTC)

@@ -15,7 +15,7 @@ from chalicelib.domain.calendar import Period, month_start, period_at
 from chalicelib.domain.errors import FieldError, InvalidInput, OutdatedEdit, TimezoneUnknown
 from chalicelib.domain.instants import parse_instant
 from chalicelib.domain.notifications import ALL_KINDS, MailKind
-from chalicelib.domain.plans import PlanCatalogue, parse_catalogue
+from chalicelib.domain.plans import PlanCatalogue
 from chalicelib.domain.subscriptions import (
     FIELDS,
     MOST_MISSED_PERIODS,
@@ -37,6 +37,7 @@ from chalicelib.domain.subscriptions import (
     without_mails,
     without_suppression,
 )
+from chalicelib.plans_file import parse_catalogue
 
 CATALOGUE = parse_catalogue(
     """
