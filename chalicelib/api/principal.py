@@ -22,7 +22,7 @@ from typing import Any
 from chalicelib.domain.errors import FieldError, InvalidInput
 from chalicelib.domain.fields import is_reserved
 
-from .refusals import Forbidden, Unauthenticated
+from .errors import Forbidden, Unauthenticated
 
 
 class Scope(StrEnum):

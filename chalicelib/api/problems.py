@@ -24,7 +24,7 @@ from chalicelib.domain.errors import (
 )
 
 from .answers import Answer
-from .refusals import BodyTooLarge, Forbidden, Unauthenticated, UnsupportedMediaType
+from .errors import BodyTooLarge, Forbidden, Unauthenticated, UnsupportedMediaType
 
 MEDIA_TYPE = "application/problem+json"
 
