@@ -11,6 +11,8 @@ import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from chalicelib.api import problems
+
 Json = dict[str, Any]
 
 METHODS = ("get", "head", "post", "put", "patch", "delete", "options")
@@ -27,18 +29,6 @@ _HEADERS = {
 _BEARER = {"WWW-Authenticate": "'Bearer'"}
 _RETRY = {"Retry-After": "'1'"}
 
-_TITLES = {
-    "invalid_input": "The request is malformed",
-    "unauthenticated": "The request is not authenticated",
-    "forbidden": "The request is not allowed",
-    "not_found": "There is no such route",
-    "body_too_large": "The body is too large",
-    "unsupported_media_type": "The body is not JSON",
-    "too_many_requests": "There are too many requests",
-    "internal_error": "The request failed",
-    "unavailable": "The service is not available",
-}
-
 
 class GatewayResponse(NamedTuple):
     """What API Gateway answers in one of the cases that it tells apart."""
@@ -51,15 +41,7 @@ class GatewayResponse(NamedTuple):
 
     def body(self) -> str:
         """The template of the body: JSON in which API Gateway replaces the request's id."""
-        problem = {
-            "type": f"urn:credits:problem:{self.code}",
-            "title": _TITLES[self.code],
-            "status": self.status,
-            "detail": self.detail,
-            "code": self.code,
-            "errors": [],
-            "request_id": "$context.requestId",
-        }
+        problem = problems.body(self.code, self.status, self.detail, "$context.requestId")
         return json.dumps(problem, separators=(",", ":"))
 
 
