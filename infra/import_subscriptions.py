@@ -15,7 +15,8 @@ from rich.console import Console
 from chalicelib.domain.edits import BY_IMPORT
 from chalicelib.domain.errors import InvalidInput, OutdatedEdit, Unreadable
 from chalicelib.domain.plans import PlanCatalogue
-from chalicelib.domain.subscriptions import Subscription, register
+from chalicelib.domain.subscriptions import Subscription
+from chalicelib.domain.terms import Terms, read_terms, successor
 from chalicelib.operations.allocations import save_subscription
 from chalicelib.services import Services
 from chalicelib.store.subscriptions import read_subscription
@@ -54,7 +55,9 @@ def subscription_of(
 
     Raises `InvalidInput` naming every wrong column, and `OutdatedEdit`.
     """
-    return register(row.fields(COLUMNS), catalogue, now, existing, kept=COLUMNS.optional)
+    stored = Terms.of(existing) if existing else None
+    terms = read_terms(row.fields(COLUMNS), catalogue, now, stored, kept=COLUMNS.optional)
+    return successor(existing, terms, catalogue, now)
 
 
 def name_of(row: Row, catalogue: PlanCatalogue, now: datetime) -> tuple[str, str]:

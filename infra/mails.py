@@ -31,7 +31,8 @@ from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.errors import Unreadable
 from chalicelib.domain.ledger import Account, Request
 from chalicelib.domain.notifications import MailKind
-from chalicelib.domain.subscriptions import Subscription, register
+from chalicelib.domain.subscriptions import Subscription
+from chalicelib.domain.terms import read_terms, successor
 from chalicelib.mails import facts
 from chalicelib.mails.rendering import Mail, render
 from chalicelib.plans_file import parse_catalogue
@@ -132,7 +133,7 @@ def examples() -> Iterator[Mail]:
     """One mail of every kind, about a user in New York."""
     catalogue = parse_catalogue(PLANS_FILE.read_text(encoding="utf-8"), PLANS_FILE.name)
     start = datetime(2026, 5, 1, 4, 0, tzinfo=UTC)
-    subscription = register(
+    terms = read_terms(
         {
             "user_id": "42",
             "email": "ada@example.com",
@@ -145,6 +146,7 @@ def examples() -> Iterator[Mail]:
         catalogue,
         start,
     )
+    subscription = successor(None, terms, catalogue, start)
     zone, day = subscription.timezone, timedelta(days=1)
 
     def after(entry: LedgerEntry) -> Account:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from chalicelib.domain.edits import BY_IMPORT
 from chalicelib.domain.plans import PlanCatalogue
-from chalicelib.domain.subscriptions import Subscription, register
+from chalicelib.domain.subscriptions import Subscription
+from chalicelib.domain.terms import Terms, read_terms, successor
 from chalicelib.plans_file import CatalogueError, parse_catalogue
 from chalicelib.queues import Queues
 from chalicelib.services import Services
@@ -144,12 +145,12 @@ def services_of_local(stack: local.LocalStack) -> Services:
 
 def enter(services: Services, values: Mapping[str, object], at: datetime) -> Subscription:
     """Registers a user, or replaces their subscription, as an import does, and grants nothing."""
-    return services.subscriptions.change(
-        str(values["user_id"]),
-        lambda existing: register(values, services.catalogue, at, existing),
-        BY_IMPORT,
-        at,
-    )
+
+    def decide(existing: Subscription | None) -> Subscription:
+        terms = read_terms(values, services.catalogue, at, Terms.of(existing) if existing else None)
+        return successor(existing, terms, services.catalogue, at)
+
+    return services.subscriptions.change(str(values["user_id"]), decide, BY_IMPORT, at)
 
 
 def queues_of_local(stack: local.LocalStack) -> Queues:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from chalicelib.api.principal import EDITS, Principal, Reach, Scope
-from chalicelib.domain.subscriptions import FIELDS
+from chalicelib.domain.terms import FIELDS
 from chalicelib.jobs.mail_events import suppress_addresses
 from infra.import_subscriptions import SUBSCRIPTIONS
 from infra.importing import import_rows

@@ -18,7 +18,8 @@ from pynamodb.connection import Connection
 from chalicelib.domain.edits import Editor, EditorKind
 from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.instants import parse_instant
-from chalicelib.domain.subscriptions import FIELDS, Subscription, register
+from chalicelib.domain.subscriptions import Subscription
+from chalicelib.domain.terms import FIELDS
 from chalicelib.jobs import completeness, manual, notifications, sweeps, ticks, watching, workers
 from chalicelib.mails.links import UnsubscribeLinks
 from chalicelib.mails.sending import Mailer
@@ -31,6 +32,7 @@ from chalicelib.store.anchors import Anchors
 from chalicelib.store.database import connect
 from chalicelib.store.reports import Reports
 from tests.aws.outbox import Outbox
+from tests.registered import register
 
 REGION = "eu-west-1"
 RESOURCES = Path(__file__).parents[2] / "infra" / "resources.yaml"

@@ -35,13 +35,12 @@ from chalicelib.domain.errors import InvalidInput, LedgerCorrupt, Unreadable
 from chalicelib.domain.ledger import Account, Request
 from chalicelib.domain.notifications import MailKind
 from chalicelib.domain.ranges import Range
-from chalicelib.domain.subscriptions import FIELDS as FIELDS_OF_AN_EDIT
 from chalicelib.domain.subscriptions import (
     Subscription,
     due_periods,
     next_allocation,
-    register,
 )
+from chalicelib.domain.terms import FIELDS as FIELDS_OF_AN_EDIT
 from chalicelib.domain.verification import StoredLine, verify
 from chalicelib.jobs.audits import parse_sample
 from chalicelib.mails.links import UnsubscribeLinks
@@ -70,6 +69,7 @@ from infra.csv_file import CheckedFile, Row, UnreadableFileError
 from infra.importing import Import
 from infra.repair import redrive, replay, void
 from tests.fuzz.engine import Answer, Kind, Target, accepted, declined
+from tests.registered import register
 
 LONGEST_REFUSAL = 32_000
 """In characters. Lambda answers 6 MB at most and a log event has 256 KB at most."""

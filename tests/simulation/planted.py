@@ -11,7 +11,8 @@ from unittest.mock import patch
 from botocore.exceptions import BotoCoreError, ClientError
 from pynamodb.exceptions import PynamoDBException
 
-from chalicelib.domain import batches, calendar, ledger, notifications, subscriptions
+from chalicelib.api import subscriptions as subscription_routes
+from chalicelib.domain import batches, calendar, ledger, notifications, subscriptions, terms
 from chalicelib.domain.batches import CreditBatch
 from chalicelib.domain.entries import EntryType
 from chalicelib.domain.errors import Contention, Unreadable
@@ -249,7 +250,7 @@ def _paused_meanwhile() -> AbstractContextManager[object]:
 
 @bug("who resumes is paid for the pause")
 def _resuming_pays_for_the_pause() -> AbstractContextManager[object]:
-    return patch.object(subscriptions, "_is_barred", lambda *_: False)
+    return patch.object(terms, "_is_barred", lambda *_: False)
 
 
 @bug("who repeats the date of eligibility is taken to have chosen it anew")
@@ -257,52 +258,42 @@ def _repeating_is_deciding() -> AbstractContextManager[object]:
     def decides(_: Any, described: Any) -> bool:
         return bool(described.eligible_from != described.registered_at)
 
-    return patch.object(subscriptions, "_decides", decides)
+    return patch.object(terms, "_decides", decides)
 
 
-def _registering(change: Callable[..., Any]) -> AbstractContextManager[object]:
+def _editing(change: Callable[..., Any]) -> AbstractContextManager[object]:
     """Edits through the API go wrong: ``change`` gets the original, and what it was called with."""
-    original = subscriptions.register
+    original = subscription_routes._edited
 
-    def register(
-        values: Any, catalogue: Any, now: Any, existing: Any = None, kept: Any = ()
-    ) -> Any:
-        return change(original, values, catalogue, now, existing, kept)
+    def edited(call: Any, values: Any, present: Any, kept: Any) -> Any:
+        return change(original, call, values, present, kept)
 
-    return patch("chalicelib.api.subscriptions.register", register)
+    return patch.object(subscription_routes, "_edited", edited)
 
 
 @bug("who comes back by a PUT is paid for the time without allocations")
 def _put_does_not_resume() -> AbstractContextManager[object]:
-    def register(original: Any, values: Any, catalogue: Any, now: Any, old: Any, kept: Any) -> Any:
-        new = original(values, catalogue, now, old, kept)
+    def edited(original: Any, call: Any, values: Any, old: Any, kept: Any) -> Any:
+        new = original(call, values, old, kept)
         return replace(new, resumed_at=old.resumed_at) if old and not kept else new
 
-    return _registering(register)
+    return _editing(edited)
 
 
 @bug("the date of eligibility cannot go back to the rules")
 def _null_keeps() -> AbstractContextManager[object]:
-    def register(original: Any, values: Any, catalogue: Any, now: Any, old: Any, kept: Any) -> Any:
-        if values.get("eligible_from", now) is None:
+    def edited(original: Any, call: Any, values: Any, old: Any, kept: Any) -> Any:
+        if values.get("eligible_from", "") is None:
             values = {name: value for name, value in values.items() if name != "eligible_from"}
             kept = {*kept, "eligible_from"}
-        return original(values, catalogue, now, old, kept)
+        return original(call, values, old, kept)
 
-    return _registering(register)
+    return _editing(edited)
 
 
 @bug("an edit that was observed before what is stored is made all the same")
 def _outdated_edits() -> AbstractContextManager[object]:
-    original = subscriptions._successor
-
-    def successor(existing: Any, described: Any, *rest: Any) -> Any:
-        before, now = existing.observed_at, described.observed_at
-        if before and now and now < before:
-            existing = replace(existing, observed_at=now)
-        return original(existing, described, *rest)
-
-    return patch.object(subscriptions, "_successor", successor)
+    return patch.object(terms, "_refuse_outdated", lambda *_: None)
 
 
 @bug("an edit leaves to the sweeps of the next month what it makes due")
@@ -358,20 +349,20 @@ def _start_ignored() -> AbstractContextManager[object]:
 
 def _bounding_only(where: Callable[..., bool]) -> AbstractContextManager[object]:
     """Only the edits that ``where`` picks keep the time before from being paid."""
-    original = subscriptions._nothing_before
+    original = terms._nothing_before
 
     def nothing_before(existing: Any, described: Any, catalogue: Any, now: Any) -> Any:
         floor = original(existing, described, catalogue, now)
         return floor if where(existing, described, catalogue, now) else None
 
-    return patch.object(subscriptions, "_nothing_before", nothing_before)
+    return patch.object(terms, "_nothing_before", nothing_before)
 
 
 @bug("a start that lay ahead, and is moved into the past, pays for the time before")
 def _start_moved_back() -> AbstractContextManager[object]:
     return _bounding_only(
         lambda existing, _described, catalogue, now: (
-            subscriptions._first_instant(existing, catalogue) <= now
+            subscriptions.first_instant(existing, catalogue) <= now
         )
     )
 
@@ -380,8 +371,8 @@ def _start_moved_back() -> AbstractContextManager[object]:
 def _bounds_of_the_past_move() -> AbstractContextManager[object]:
     return _bounding_only(
         lambda existing, _described, catalogue, now: (
-            subscriptions._is_barred(existing, catalogue)
-            or subscriptions._first_instant(existing, catalogue) > now
+            terms._is_barred(existing, catalogue)
+            or subscriptions.first_instant(existing, catalogue) > now
         )
     )
 
@@ -389,7 +380,7 @@ def _bounds_of_the_past_move() -> AbstractContextManager[object]:
 @bug("who resumes after the end is paid for the pause before it")
 def _resuming_after_the_end() -> AbstractContextManager[object]:
     return _bounding_only(
-        lambda _existing, described, _catalogue, now: not subscriptions._has_ended(described, now)
+        lambda _existing, described, _catalogue, now: not subscriptions.has_ended(described, now)
     )
 
 
@@ -536,12 +527,12 @@ def _rows_in_any_order() -> AbstractContextManager[object]:
 
 @bug("a column that a file does not have is reset")
 def _absent_column_resets() -> AbstractContextManager[object]:
-    original = subscriptions.register
+    original = terms.read_terms
 
-    def register(values: Any, catalogue: Any, now: Any, existing: Any, **_: Any) -> Any:
-        return original(values, catalogue, now, existing)
+    def read_terms(values: Any, catalogue: Any, now: Any, stored: Any, **_: Any) -> Any:
+        return original(values, catalogue, now, stored)
 
-    return patch("infra.import_subscriptions.register", register)
+    return patch("infra.import_subscriptions.read_terms", read_terms)
 
 
 @bug("what was imported before with another amount is found out in the middle of the file")

@@ -6,9 +6,10 @@ import pytest
 from botocore.exceptions import ClientError
 
 from chalicelib.domain.edits import BY_IMPORT
-from chalicelib.domain.subscriptions import FIELDS, register
+from chalicelib.domain.terms import FIELDS
 from infra import stacks
 from infra.local import LocalStack
+from tests.registered import register
 from tests.stack.conftest import Invoke, wait_for
 
 SUBSCRIBED = {
