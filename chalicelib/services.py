@@ -9,13 +9,12 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chalicelib.domain.plans import PlanCatalogue
-from chalicelib.plans_file import parse_catalogue
 from chalicelib.settings import Settings, settings
 
 if TYPE_CHECKING:
     from pynamodb.connection import Connection
 
+    from chalicelib.domain.plans import PlanCatalogue
     from chalicelib.mails.links import UnsubscribeLinks
     from chalicelib.mails.sending import Mailer
     from chalicelib.queues import Queues
@@ -65,8 +64,10 @@ class Services:
         self._given_connection = connection
 
     @cached_property
-    def catalogue(self) -> PlanCatalogue:
+    def catalogue(self) -> "PlanCatalogue":
         """The plans on offer."""
+        from chalicelib.plans_file import parse_catalogue
+
         return parse_catalogue(PLANS_FILE.read_text(encoding="utf-8"), PLANS_FILE.name)
 
     @cached_property
