@@ -209,7 +209,7 @@ _TRANSACTION_ID = re.compile(r"[^\ud800-\udfff]{1,141}")
 
 
 def _ensure_user(services: Services, user_id: str, *, has_entries: bool) -> None:
-    """Raises `NotFound` for a user who does not exist; whoever has entries does."""
+    """Raises `NotFound` for a user who does not exist. A user with entries exists."""
     if not has_entries:
         services.subscriptions.get(user_id)
 

@@ -411,7 +411,7 @@ def _instant(seconds: int) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """So many seconds in the largest unit of which there are two."""
+    """Seconds in words, in the largest unit that gives at least two."""
     size, unit = next(
         ((size, unit) for size, unit in _UNITS if abs(seconds) >= 2 * size), (1, "seconds")
     )

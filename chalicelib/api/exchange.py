@@ -4,8 +4,8 @@
                  ▲                             │
                  └── headers of every answer ◄─┴── refusals and outages as problems
 
-Chalice answers what is none of the routes' business (no such method, a bug) in a shape of its own;
-`dress` turns that into a problem too.
+Chalice itself answers for a method that no route has, and for a bug, in a shape of its own; `dress`
+turns that into a problem too.
 """
 
 import json

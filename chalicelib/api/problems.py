@@ -51,7 +51,7 @@ TITLES: Mapping[str, str] = {
     "internal_error": "The request failed",
     "unavailable": "The service is not available",
 }
-"""What all problems of a code are called, whoever answers: the app or API Gateway."""
+"""The title of every problem with a code, from the app and from API Gateway."""
 
 _STATUSES: Mapping[type[CreditsError], int] = {
     InvalidInput: 400,

@@ -23,7 +23,7 @@ MOST_NAMED = 20
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """So many users were due, allocated, missing, allocated twice, or could not be judged.
+    """How many users were due, allocated, missing, allocated twice, or could not be judged.
 
     ``unchecked``: the ledger cannot be read, the plan has left the catalogue, or the timezone its
     database.

@@ -127,7 +127,7 @@ def shown_fields(subscription: Subscription) -> dict[str, Any]:
 
 
 def changes(before: Subscription | None, after: Subscription) -> tuple[Change, ...]:
-    """The fields in which a subscription differs from the one before; None is none at all."""
+    """The fields in which a subscription differs from the one before, if there was one."""
     then: Mapping[str, Any] = shown_fields(before) if before else {}
     return tuple(
         Change(name, then.get(name), value)

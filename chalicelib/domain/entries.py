@@ -68,9 +68,9 @@ class LedgerEntry:
     ``batches`` (the open ones, in burn-down order) are the state after. ``effective_at`` is when
     the change was due, ``posted_at`` when it was written. ``expiry_timezone`` names the zone whose
     sweep will expire the batch granted here, if one was granted that can expire. ``silent``:
-    whoever asked for it wants no mail about it. ``correlation_id``: the operation that wrote it, as
-    the logs name it. ``schema``: the form it is stored in. ``usage``: of a reversal, the number of
-    the usage that it gives back; None in those from before it was written down.
+    no email is sent about it. ``correlation_id``: the operation that wrote it, as the logs name it.
+    ``schema``: the form it is stored in. ``usage``: of a reversal, the number of the usage that it
+    gives back; None in reversals from before it was written down.
     """
 
     user_id: str

@@ -130,7 +130,7 @@ def void_batch(services: Services, void: Void) -> Outcome:
 class CarryOver:
     """Asks to take over what is left of a batch of another system; see `domain.ledger.carry_over`.
 
-    ``key`` is the batch's name there. The user is told nothing: they have these credits already.
+    ``key`` is the batch's name there. No email: these are existing credits.
     """
 
     user_id: str

@@ -7,8 +7,8 @@ Every day the digest of the day before is merged with the heads kept since, a li
 table is not read, and the memory it takes does not grow. A batch that comes late bears the instant
 at which it was written, and is in the digest of the next day.
 
-A lock keeps a version of an object and not its name: whoever may write to the bucket can put
-another version on top. So the oldest version is the one that is read. (Amazon S3 User Guide, "How
+A lock keeps a version of an object and not its name: a writer to the bucket can put another version
+on top. So the oldest version is read. (Amazon S3 User Guide, "How
 S3 Object Lock works", https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock.html)
 """
 
