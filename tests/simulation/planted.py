@@ -500,10 +500,12 @@ def _not_correlated() -> AbstractContextManager[object]:
 
 @bug("a subscription is written whatever its version")
 def _versions_not_compared() -> AbstractContextManager[object]:
-    def update_any(table: str, changed: Any, removed: Any, where: Any) -> Any:
-        return partiql.update(table, changed, removed, {"user_id": where["user_id"]})
+    original = partiql.update
 
-    return patch("chalicelib.store.subscriptions.update", update_any)
+    def update_any(table: str, changed: Any, removed: Any, where: Any) -> Any:
+        return original(table, changed, removed, {"user_id": where["user_id"]})
+
+    return patch.object(partiql, "update", update_any)
 
 
 @bug("an edit that lost a race is answered as if it were made")
