@@ -32,7 +32,7 @@ from bench.transport import Transport
 from chalicelib.domain import ledger
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.ledger import Account, LedgerEntry
-from infra import packaging
+from infra.deployment import packaging
 
 ENVIRONMENT = {
     "STAGE": "dev",

@@ -14,7 +14,8 @@ import runpy
 import sys
 
 from chalicelib.store.database import FAULTS
-from infra import packaging, session
+from infra import session
+from infra.deployment import packaging
 
 COMMANDS = {
     "run": ("infra.run", "turn a month on this machine, and look at it"),
@@ -23,9 +24,12 @@ COMMANDS = {
     "doctor": ("infra.doctor", "what stands in the way of a deployment or of a stack"),
     "token-check": ("infra.token_check", "why a stage accepts or refuses a token"),
     "clock": ("infra.clock", "move the running stack's clock"),
-    "deploy": ("infra.deploy", "deploy to AWS"),
-    "package": ("infra.build", "package a stage, to be deployed from elsewhere"),
-    "deploy-policy": ("infra.deploy_policy", "the rights that deploying a stage takes, for IAM"),
+    "deploy": ("infra.deployment.deploy", "deploy to AWS"),
+    "package": ("infra.deployment.handover", "package a stage, to be deployed from elsewhere"),
+    "deploy-policy": (
+        "infra.deployment.deploy_policy",
+        "the rights that deploying a stage takes, for IAM",
+    ),
     "import": ("infra.import_subscriptions", "import subscriptions from a CSV file"),
     "balances": ("infra.import_balances", "import credits that users have elsewhere"),
     "verify": ("infra.verify", "check ledgers line by line"),

@@ -25,8 +25,8 @@ from typing import Any
 
 from chalicelib.domain import calendar
 from chalicelib.domain.calendar import Period
-from infra import alarms, dashboard, packaging
-from infra.alarms import Json
+from infra.deployment import alarms, dashboard, packaging
+from infra.deployment.alarms import Json
 
 PICTURE = packaging.ROOT / "docs" / "images" / "dashboard" / "dashboard.svg"
 SUBSCRIPTIONS = packaging.ROOT / "infra" / "sample" / "subscriptions.csv"

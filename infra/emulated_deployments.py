@@ -91,7 +91,7 @@ def _act_with_the_rights_of_the_caller() -> None:
 
     Without a role of its own it calls other services as the principal that called it, and each such
     request says so in aws:CalledVia (CloudFormation User Guide, "FAS requests and permission
-    evaluation"; infra/deploy_policy.py has the address). ministack lets it do anything. Which calls
+    evaluation"; infra/deployment/deploy_policy.py has the address). ministack lets it do anything. Which calls
     a resource takes is what AWS publishes in the handlers of its type. The account's root user may
     do everything.
     """
@@ -162,7 +162,7 @@ def _refuse_without_rights(kind: str, handler: str, properties: Json, physical_i
     if ":assumed-role/" not in iam_evaluator.caller_arn():
         return
     # Late: nobody waits for it when the emulator starts.
-    from infra import deploy_policy
+    from infra.deployment import deploy_policy
 
     account, region = get_account_id(), get_region()
     for action in sorted(deploy_policy.calls(kind, handler, properties)):
@@ -201,7 +201,7 @@ def _resources(
     action: str, kind: str, properties: Json, physical_id: str, account: str, region: str
 ) -> list[str]:
     """The ARNs that a call for a resource is about, by the resource's real names."""
-    from infra import deploy_policy
+    from infra.deployment import deploy_policy
 
     if action in deploy_policy.NAMELESS:
         return ["*"]

@@ -500,7 +500,7 @@ def _count_hops() -> None:
 def _as_over_tls(app: Callable[..., Any]) -> Callable[..., Any]:
     """Has every request count as one over TLS, but those that say `X-Forwarded-Proto: http`.
 
-    Policies refuse the others (infra/tls.py), and to ministack all are such: it listens without a
+    Policies refuse the others (infra/deployment/tls.py), and to ministack all are such: it listens without a
     certificate, on loopback. What services do for others goes over TLS on AWS.
     """
     from ministack.core import iam_evaluator

@@ -27,7 +27,8 @@ import botocore.session
 from botocore.config import Config
 
 from chalicelib.settings import LOCAL_STAGE
-from infra import deploy, emulator, gateway, packaging, session, tokens
+from infra import emulator, session, tokens
+from infra.deployment import deploy, gateway, packaging
 
 STAGE = LOCAL_STAGE
 

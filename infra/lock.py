@@ -14,7 +14,7 @@ import argparse
 import subprocess
 import sys
 
-from infra.packaging import ROOT
+from infra.deployment.packaging import ROOT
 from infra.programs import ProgramError, program
 
 LISTS = {

@@ -36,7 +36,8 @@ from chalicelib.mails import facts
 from chalicelib.mails.rendering import Mail, render
 from chalicelib.services import PLANS_FILE
 from chalicelib.store.mails import MailStatus, read_mail
-from infra import local, packaging
+from infra import local
+from infra.deployment import packaging
 
 PICTURES = packaging.ROOT / "docs" / "images" / "mails"
 

@@ -8,7 +8,7 @@ import sys
 import venv
 from pathlib import Path
 
-from infra import packaging
+from infra.deployment import packaging
 
 LISTS = Path(__file__).with_name("programs")
 """The packages of each program, with their hashes; `make lock` writes them."""

@@ -19,8 +19,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from infra import advisories, packaging
+from infra import advisories
 from infra.advisories import AdvisoriesError, Advisory
+from infra.deployment import packaging
 from infra.programs import ProgramError, program
 
 SETTINGS = Path(__file__).with_name("checkov.yaml")

@@ -17,7 +17,8 @@ from chalicelib.queues import Queues
 from chalicelib.services import Services
 from chalicelib.settings import Settings
 from chalicelib.store.database import connect
-from infra import deploy, emulator, local, packaging
+from infra import emulator, local
+from infra.deployment import deploy, packaging
 from infra.session import AwsError, ClientFactory, open_session, told
 
 if TYPE_CHECKING:

@@ -16,8 +16,9 @@ from datetime import UTC, datetime
 
 from rich.console import Console
 
-from infra import deploy, emulator, local, session, stacks
+from infra import emulator, local, session, stacks
 from infra.arguments import add_stage
+from infra.deployment import deploy
 from infra.doctor import report
 from infra.doctor.examination import ACCOUNT, HERE, RUNNING, Check, Looking, examine
 from infra.doctor.finding import Finding, bad, fine, unknown, warning

@@ -62,10 +62,11 @@ from chalicelib.store import ledger as ledger_store
 from chalicelib.store import subscriptions
 from chalicelib.store.edits import read_edit
 from chalicelib.store.mails import read_mail
-from infra import arguments, csv_file, deploy, import_balances, import_subscriptions, plan_changes
+from infra import arguments, csv_file, import_balances, import_subscriptions
 from infra.clock import parse_moment
 from infra.console import server as console
 from infra.csv_file import CheckedFile, Row, UnreadableFileError
+from infra.deployment import deploy, plan_changes
 from infra.importing import Import
 from infra.repair import redrive, replay, void
 from tests.fuzz.engine import Answer, Kind, Target, accepted, declined

@@ -14,8 +14,9 @@ import botocore.config
 import botocore.session
 import pytest
 
-from infra import emulator, packaging
+from infra import emulator
 from infra.arguments import whole_number
+from infra.deployment import packaging
 from infra.local import LocalStack, local_stack
 
 T = TypeVar("T")

@@ -8,7 +8,8 @@ from typing import Any
 import botocore.session
 import pytest
 
-from infra import alarms, deploy, emulator, local, packaging
+from infra import emulator, local
+from infra.deployment import alarms, deploy, packaging
 from tests.stack.cloudwatch import Series, evaluate, state_of
 from tests.stack.conftest import Packaged, wait_for
 from tests.stack.resolved import Template

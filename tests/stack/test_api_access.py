@@ -12,7 +12,8 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from infra import deploy, emulator, gateway, local
+from infra import emulator, local
+from infra.deployment import deploy, gateway
 from infra.local import ALLOWED_ORIGINS, LocalStack
 from tests.aws import contract
 from tests.aws.api import Reply

@@ -6,7 +6,8 @@ import pytest
 
 from chalicelib.api.lanes import BACKEND as BACKEND_LANE
 from chalicelib.api.lanes import key_of, lane_of
-from infra import caller_limits, deploy, emulator, gateway, local
+from infra import emulator, local
+from infra.deployment import caller_limits, deploy, gateway
 from infra.local import LocalStack
 from tests.stack.api import ADMIN, BACKEND, USER, Api
 from tests.stack.conftest import Packaged

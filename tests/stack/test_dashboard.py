@@ -4,7 +4,8 @@ import json
 import re
 from xml.etree import ElementTree as ET
 
-from infra import alarms, dashboard, dashboard_picture, packaging
+from infra import dashboard_picture
+from infra.deployment import alarms, dashboard, packaging
 from infra.local import LocalStack
 from tests.stack.resolved import Template
 from tests.stack.test_template import resources_of_type

@@ -17,7 +17,8 @@ import pytest
 from botocore.exceptions import ClientError, NoCredentialsError
 
 from chalicelib.domain.plans import Plan, PlanCatalogue
-from infra import deploy, emulator, local, packaging
+from infra import emulator, local
+from infra.deployment import deploy, packaging
 from infra.local import LocalStack
 from infra.session import AwsError, CredentialsError
 from tests.stack.conftest import Invoke, Packaged, client_with, wait_for
@@ -312,7 +313,7 @@ def test_every_stage_but_the_local_one_has_its_parameters_in_the_file(template: 
 def run_deploy(*arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}
     environment |= {"HOME": "/nonexistent", "AWS_EC2_METADATA_DISABLED": "true"}
-    command = [sys.executable, "-m", "infra.deploy", *arguments]
+    command = [sys.executable, "-m", "infra.deployment.deploy", *arguments]
     return subprocess.run(
         command, env=environment, cwd=packaging.ROOT, capture_output=True, text=True, check=False
     )

@@ -14,7 +14,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from bench import cost
-from infra import deploy, deploy_policy, emulator, local, packaging
+from infra import emulator, local
+from infra.deployment import deploy, deploy_policy, packaging
 from infra.doctor.examination import ACCOUNT as BEFORE
 from infra.doctor.examination import examine
 from infra.doctor.finding import State

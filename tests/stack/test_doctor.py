@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from infra import deploy, emulator, local, packaging
+from infra import emulator, local
+from infra.deployment import deploy, packaging
 from infra.doctor import stack as of_stack
 from infra.doctor import template as of_template
 from infra.doctor.examination import ACCOUNT, RUNNING, examine

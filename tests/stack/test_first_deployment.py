@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from infra import deploy, emulator, local, retained
-from infra.deploy import StackFailedError
+from infra import emulator, local
+from infra.deployment import deploy, retained
+from infra.deployment.deploy import StackFailedError
 from infra.session import AwsError
 from tests.stack.conftest import Packaged, wait_for
 

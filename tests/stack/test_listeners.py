@@ -22,7 +22,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from infra import emulator, packaging, tokens
+from infra import emulator, tokens
+from infra.deployment import packaging
 from infra.local import LocalStack
 from tests.stack.conftest import wait_for
 from tests.stack.test_deploy import children_of, processes_of_group

@@ -4,7 +4,7 @@ from typing import Any
 
 from bench import cost
 from chalicelib.metrics import Metric
-from infra import alarms, packaging
+from infra.deployment import alarms, packaging
 from tests.stack.resolved import Template, transform
 from tests.stack.test_template import resources_of_type
 

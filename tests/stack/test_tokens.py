@@ -16,7 +16,8 @@ import jwt
 import pytest
 from rich.console import Console
 
-from infra import packaging, run, tokens
+from infra import run, tokens
+from infra.deployment import packaging
 from infra.local import LocalStack
 from tests.stack.api import Api
 

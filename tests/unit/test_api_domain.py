@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from infra import deploy
+from infra.deployment import deploy
 
 TOKENS = {"TokenIssuer": "https://issuer.example.com", "TokenAudience": "credits"}
 DOMAIN = "credits.example.com"

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from chalicelib.domain.plans import PlanCatalogue
-from infra import local, packaging, reference
+from infra import local, reference
 from infra.__main__ import COMMANDS, main, overview
+from infra.deployment import packaging
 
 ROOT = Path(__file__).parents[2]
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")

@@ -17,7 +17,8 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 
 from chalicelib.domain.plans import PlanCatalogue, parse_catalogue
 from chalicelib.settings import Settings
-from infra import alarms, deploy, emulator, local, packaging, plan_changes, stacks
+from infra import emulator, local, stacks
+from infra.deployment import alarms, deploy, packaging, plan_changes
 
 PARAMETERS = {"TokenIssuer": "https://issuer.example.com", "TokenAudience": "credits"}
 STACK_ID = "arn:aws:cloudformation:eu-west-1:000000000000:stack/credits-prod/1"

@@ -8,8 +8,16 @@ from typing import Any
 import pytest
 from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 
-from infra import deploy, deploy_policy
-from infra.deploy_policy import ARNS, HANDLERS, NAMELESS, ONLY_WITH, calls, documents, rights
+from infra.deployment import deploy, deploy_policy
+from infra.deployment.deploy_policy import (
+    ARNS,
+    HANDLERS,
+    NAMELESS,
+    ONLY_WITH,
+    calls,
+    documents,
+    rights,
+)
 
 NAMES = deploy_policy.names_of("prod", "123456789012", "eu-west-1", deploy_policy.EXAMPLE)
 

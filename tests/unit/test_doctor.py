@@ -16,7 +16,7 @@ from rich.console import Console
 
 from chalicelib.domain.calendar import Period
 from chalicelib.settings import TokenSettings
-from infra import alarms, packaging
+from infra.deployment import alarms, packaging
 from infra.doctor import (
     account,
     before,

@@ -8,7 +8,7 @@ import yaml
 from botocore.exceptions import ClientError
 from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 
-from infra import deploy, retained
+from infra.deployment import deploy, retained
 from infra.session import AwsError
 
 TEMPLATE: dict[str, Any] = yaml.safe_load(deploy.TEMPLATE_FILE.read_text("utf-8"))

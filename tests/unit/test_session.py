@@ -28,8 +28,9 @@ from botocore.exceptions import (
 from pynamodb.exceptions import GetError
 
 from chalicelib.anchors import Anchored
-from infra import completeness, deploy, session, stacks, verify
+from infra import completeness, session, stacks, verify
 from infra.__main__ import COMMANDS, main
+from infra.deployment import deploy
 from infra.doctor import before
 from infra.session import (
     AwsError,

@@ -7,7 +7,7 @@ import pytest
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.instants import parse_instant
 from chalicelib.domain.subscriptions import register
-from infra import packaging
+from infra.deployment import packaging
 from infra.turn import is_due
 
 JULY = Period(2026, 7)

@@ -1,7 +1,7 @@
 """One page of CloudWatch on which a month is seen to turn: the dashboard `credits-<stage>`.
 
 `complete` puts it into the packaged template. Its queues, functions and tables are those of the
-template, and the red lines are the thresholds of infra/alarms.py. `make dashboard` draws the same
+template, and the red lines are the thresholds of infra/deployment/alarms.py. `make dashboard` draws the same
 page from sample data (infra/dashboard_picture.py).
 """
 
@@ -11,8 +11,8 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from infra import alarms
-from infra.alarms import NAMESPACE, RUNBOOK, Json, Part
+from infra.deployment import alarms
+from infra.deployment.alarms import NAMESPACE, RUNBOOK, Json, Part
 
 WIDTH = 24
 """The columns of a dashboard."""

@@ -20,7 +20,7 @@ from botocore.exceptions import ClientError
 from botocore.httpsession import URLLib3Session
 
 from chalicelib.domain.plans import Plan, PlanCatalogue, cap
-from infra.packaging import PLANS
+from infra.deployment.packaging import PLANS
 from infra.session import AwsError
 
 _FURTHEST_AHEAD = timedelta(hours=14)

@@ -1,6 +1,6 @@
 """A package that is made in one place and deployed from another, which has the right to.
 
-    python -m infra.build --stage prod --region eu-west-1 --out build/package
+    python -m infra.deployment.handover --stage prod --region eu-west-1 --out build/package
                                                         (make package STAGE=prod OUT=build/package)
 
 prints the package's digest. `make deploy PACKAGE=build/package DIGEST=...` deploys those very bytes
@@ -20,8 +20,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from infra import arguments, packaging
-from infra.packaging import Package, PackagingError
+from infra import arguments
+from infra.deployment import packaging
+from infra.deployment.packaging import Package, PackagingError
 from infra.session import AwsError, region_of
 
 TEMPLATE, ARCHIVE = "template.json", "credits.zip"

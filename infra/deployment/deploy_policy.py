@@ -36,7 +36,8 @@ import botocore.session
 from samtranslator.parser.parser import Parser  # type: ignore[import-untyped]
 from samtranslator.translator.translator import Translator  # type: ignore[import-untyped]
 
-from infra import arguments, deploy, packaging
+from infra import arguments
+from infra.deployment import deploy, packaging
 from infra.session import AwsError, open_session, region_of
 
 Json = dict[str, Any]
@@ -89,7 +90,7 @@ OWN_CALLS: Sequence[tuple[tuple[str, ...], tuple[str, ...]]] = (
     (("s3:::{artifacts}/*",), ("s3:GetObject", "s3:PutObject")),
     # The alarms that take an update back. Not by their names: a list of alarms is asked for.
     (("*",), ("cloudwatch:DescribeAlarms",)),
-    # What an earlier stack left (infra/retained.py).
+    # What an earlier stack left (infra/deployment/retained.py).
     (
         ("dynamodb:{region}:{account}:table/{stack}-*",),
         (
@@ -414,7 +415,7 @@ def rights(template: Json, names: Names) -> Iterator[Right]:
         if resource_type not in ARNS:
             raise deploy.DeployError(
                 f"Nobody has said how resources of type {resource_type} are called: add it to ARNS "
-                "in infra/deploy_policy.py."
+                "in infra/deployment/deploy_policy.py."
             )
         arns = names.arns(ARNS[resource_type])
         is_had = len(arns) == len(ARNS[resource_type])

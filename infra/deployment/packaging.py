@@ -28,9 +28,9 @@ import yaml
 
 from chalicelib.domain.plans import CatalogueError, PlanCatalogue, parse_catalogue
 from chalicelib.settings import LOCAL_STAGE
-from infra import alarms, caller_limits, dashboard, gateway, tls, tracing
+from infra.deployment import alarms, caller_limits, dashboard, gateway, tls, tracing
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build"
 
 # The services a Lambda of Credits may call. A client for any other one fails with

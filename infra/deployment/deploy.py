@@ -1,6 +1,6 @@
 """The one way to deploy Credits: to AWS and, with the same steps, to the local emulator.
 
-    python -m infra.deploy --stage prod
+    python -m infra.deployment.deploy --stage prod
 
 packages the app, uploads it, shows the changes that CloudFormation would make, asks, makes them,
 and prints the stack's events as they happen. When the stack fails it names the resource that failed
@@ -32,11 +32,12 @@ import yaml
 from botocore.exceptions import ClientError
 
 from chalicelib.domain.plans import PlanCatalogue
-from infra import alarms, arguments, build, caller_limits, packaging, plan_changes, retained
+from infra import arguments
+from infra.deployment import alarms, caller_limits, handover, packaging, plan_changes, retained
+from infra.deployment.stack_facts import REQUIRED_PARAMETERS, UNMADE, resources_of
 from infra.doctor import before
 from infra.doctor.site import Site
 from infra.session import AwsError, UnreachableError, open_session, told
-from infra.stack_facts import REQUIRED_PARAMETERS, UNMADE, resources_of
 
 APP_NAME = "credits"
 
@@ -57,8 +58,8 @@ QUEUE_NAME_REST = 60.0
 # stages are not waited for: their alarms take an update back only while it is being made.
 MONITORING_MINUTES = {"prod": 20}
 
-TEMPLATE_FILE = Path(__file__).with_name("resources.yaml")
-PARAMETERS_FILE = Path(__file__).with_name("parameters.toml")
+TEMPLATE_FILE = packaging.ROOT / "infra" / "resources.yaml"
+PARAMETERS_FILE = packaging.ROOT / "infra" / "parameters.toml"
 _LARGEST_NUMBER = 1_000_000
 _LONGEST_SHOWN = 80
 
@@ -912,7 +913,7 @@ def _package_of(given: argparse.Namespace, region: str) -> PackageMaker:
     """What makes the package: packaging this tree, unless one is given that was made elsewhere."""
     if given.package is None:
         return packaging.package
-    package = build.load(given.package, given.digest, given.stage, region)
+    package = handover.load(given.package, given.digest, given.stage, region)
 
     def made(_stage: str, _output: Path, /, *, region: str) -> packaging.Package:  # noqa: ARG001
         return package
