@@ -41,7 +41,7 @@ from chalicelib.store.database import FAULTS
 from chalicelib.store.ledger import read_entry
 from chalicelib.store.subscriptions import readable
 from infra import local, session, stacks, ticks
-from infra.importing import progress_bar
+from infra.imports.importing import progress_bar
 
 FARTHEST = timedelta(days=366)
 """How far the clock is moved at once: each month of it takes a minute or two."""

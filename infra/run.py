@@ -18,11 +18,12 @@ from rich.console import Console
 
 from chalicelib.domain.plans import CatalogueError
 from chalicelib.services import read_clock
-from infra import csv_file, emulator, importing, local, mails, session, stacks, ticks, turn
+from infra import emulator, local, mails, session, stacks, ticks, turn
 from infra.console import server
-from infra.csv_file import CheckedFile, UnreadableFileError
 from infra.deployment import packaging
-from infra.import_subscriptions import SUBSCRIPTIONS
+from infra.imports import csv_file, importing
+from infra.imports.csv_file import CheckedFile, UnreadableFileError
+from infra.imports.subscriptions import SUBSCRIPTIONS
 
 SAMPLE = Path(__file__).parent / "sample" / "subscriptions.csv"
 

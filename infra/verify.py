@@ -35,7 +35,7 @@ from chalicelib.services import Services
 from chalicelib.store.database import FAULTS
 from infra import local, session, stacks
 from infra.arguments import add_stage
-from infra.importing import progress_bar
+from infra.imports.importing import progress_bar
 
 
 def main(words: list[str] | None = None) -> int:

@@ -25,7 +25,7 @@ from chalicelib.services import Services
 from chalicelib.store.database import FAULTS
 from infra import local, session, stacks
 from infra.arguments import add_stage
-from infra.importing import progress_bar
+from infra.imports.importing import progress_bar
 
 Element = TypeVar("Element")
 Result = TypeVar("Result")

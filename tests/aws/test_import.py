@@ -8,11 +8,12 @@ import pytest
 from rich.console import Console
 
 from chalicelib.domain.subscriptions import Subscription
-from infra import import_subscriptions, local, run, stacks
+from infra import local, run, stacks
 from infra.console import server
-from infra.csv_file import CheckedFile
-from infra.import_subscriptions import SUBSCRIPTIONS, main
-from infra.importing import import_rows
+from infra.imports import subscriptions
+from infra.imports.csv_file import CheckedFile
+from infra.imports.importing import import_rows
+from infra.imports.subscriptions import SUBSCRIPTIONS, main
 from tests.aws.world import World, at
 
 HEADER = (
@@ -49,7 +50,7 @@ class Command:
         self.directory = directory
         self.output = io.StringIO()
         console = Console(file=self.output, width=200)
-        monkeypatch.setattr(import_subscriptions, "Console", lambda **_: console)
+        monkeypatch.setattr(subscriptions, "Console", lambda **_: console)
 
     def run(self, content: str | bytes, *options: str) -> int:
         file = self.directory / "people.csv"
@@ -299,7 +300,7 @@ def test_an_interrupted_import_is_said_to_be_finished_by_running_it_again(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(import_subscriptions, "save_subscription", interrupted)
+    monkeypatch.setattr(subscriptions, "save_subscription", interrupted)
     assert command.run(text(ADA, BOB)) == 130
     assert "Run the same import again to finish it" in command.output.getvalue()
 

@@ -11,13 +11,14 @@ from rich.console import Console
 
 from chalicelib.domain.errors import Contention
 from chalicelib.domain.ledger import MOST_OPEN_BATCHES
-from infra import import_balances, stacks
-from infra.csv_file import CheckedFile, read
-from infra.import_balances import BALANCES, COLUMNS, main
-from infra.importing import import_rows
+from infra import stacks
+from infra.imports import balances
+from infra.imports.balances import BALANCES, COLUMNS, main
+from infra.imports.csv_file import CheckedFile, read
+from infra.imports.importing import import_rows
 from tests.aws.world import World, at
 
-SAMPLE = Path(import_balances.__file__).parent / "sample" / "balances.csv"
+SAMPLE = Path(balances.__file__).parents[1] / "sample" / "balances.csv"
 HEADER = ",".join(COLUMNS.all)
 GIFT = "b-1,1,40,2026-03-01T05:00:00Z,2026-07-31T22:00:00Z,Gift"
 
@@ -44,7 +45,7 @@ def run(
 ) -> tuple[int, str]:
     output = io.StringIO()
     monkeypatch.setattr(stacks, "services_of", lambda *_: world.services)
-    monkeypatch.setattr(import_balances, "Console", lambda **_: Console(file=output, width=300))
+    monkeypatch.setattr(balances, "Console", lambda **_: Console(file=output, width=300))
     return main([str(file), *options]), output.getvalue()
 
 
@@ -248,7 +249,7 @@ def test_after_a_row_that_fails_the_users_later_rows_wait_and_the_others_are_wri
 def test_more_batches_than_a_user_can_have_are_refused_before_any_is_written(
     opened: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("infra.import_balances.MOST_OPEN_BATCHES", 4)
+    monkeypatch.setattr("infra.imports.balances.MOST_OPEN_BATCHES", 4)
     first, second = rows_of("1", 3)[:2], rows_of("1", 5)
     import_rows(BALANCES, opened.services, check(opened, "\n".join((HEADER, *first))).good)
     # Two were imported before and are in the file again: they are counted once.

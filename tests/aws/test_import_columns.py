@@ -4,8 +4,8 @@ import pytest
 
 from chalicelib.domain.notifications import MailKind
 from infra import stacks
-from infra.import_subscriptions import COLUMNS, SUBSCRIPTIONS
-from infra.importing import Imported, import_rows
+from infra.imports.importing import Imported, import_rows
+from infra.imports.subscriptions import COLUMNS, SUBSCRIPTIONS
 from tests.aws.world import World, at
 
 REQUIRED = {

@@ -22,11 +22,12 @@ from selenium.webdriver.common.keys import Keys
 
 from chalicelib.domain import calendar
 from chalicelib.domain.instants import parse_instant
-from infra import csv_file, importing, run, stacks, turn
+from infra import run, stacks, turn
 from infra.clock import LocalClock
 from infra.console import server
 from infra.deployment import packaging
-from infra.import_subscriptions import SUBSCRIPTIONS
+from infra.imports import csv_file, importing
+from infra.imports.subscriptions import SUBSCRIPTIONS
 from infra.local import LocalStack, local_stack
 from tests.stack.api import Api
 from tests.stack.browser import Page, browser

@@ -15,11 +15,11 @@ from chalicelib.domain.ledger import EntryType, Request
 from chalicelib.store.ledger import draft
 from infra import completeness, run, stacks
 from infra.clock import LocalClock
-from infra.csv_file import UnreadableFileError
-from infra.csv_file import read as read_csv
-from infra.import_balances import BALANCES
-from infra.import_subscriptions import SUBSCRIPTIONS
-from infra.importing import import_rows
+from infra.imports.balances import BALANCES
+from infra.imports.csv_file import UnreadableFileError
+from infra.imports.csv_file import read as read_csv
+from infra.imports.importing import import_rows
+from infra.imports.subscriptions import SUBSCRIPTIONS
 from infra.local import LocalStack, local_stack
 from infra.repair import allocate, replay
 from infra.stacks import services_of_local

@@ -25,9 +25,10 @@ from chalicelib.domain.errors import CreditsError, Unreadable
 from chalicelib.domain.plans import CatalogueError, PlanCatalogue, parse_catalogue
 from chalicelib.services import PLANS_FILE, Services, read_clock
 from chalicelib.store.database import FAULTS
-from infra import csv_file, local, session, stacks
+from infra import local, session, stacks
 from infra.arguments import add_stage
-from infra.csv_file import CheckedFile, Columns, Finding, Problem, Row, UnreadableFileError
+from infra.imports import csv_file
+from infra.imports.csv_file import CheckedFile, Columns, Finding, Problem, Row, UnreadableFileError
 
 MOST_PROBLEMS_SHOWN = 50
 

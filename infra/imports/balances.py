@@ -1,6 +1,6 @@
 """Imports the credits that users have elsewhere, batch by batch, as the opening of their ledgers.
 
-    python -m infra.import_balances file.csv [--stage prod] [--skip-invalid]
+    python -m infra.imports.balances file.csv [--stage prod] [--skip-invalid]
 
 (make balances CSV=file.csv; docs/migrating.md)
 """
@@ -21,8 +21,8 @@ from chalicelib.domain.ledger import MOST_OPEN_BATCHES, Account, LedgerEntry
 from chalicelib.domain.plans import PlanCatalogue
 from chalicelib.operations import CarryOver, carry_over
 from chalicelib.services import Services
-from infra.csv_file import Columns, Finding, Row
-from infra.importing import (
+from infra.imports.csv_file import Columns, Finding, Row
+from infra.imports.importing import (
     Examined,
     Import,
     ImportRow,

@@ -1,6 +1,6 @@
 """Imports subscriptions from a CSV file into the running local stack or a deployed one.
 
-    python -m infra.import_subscriptions file.csv [--stage prod] [--skip-invalid]
+    python -m infra.imports.subscriptions file.csv [--stage prod] [--skip-invalid]
 
 (make import CSV=file.csv)
 """
@@ -19,8 +19,8 @@ from chalicelib.domain.plans import PlanCatalogue
 from chalicelib.domain.subscriptions import Subscription, register
 from chalicelib.services import Services
 from chalicelib.store.subscriptions import read_subscription
-from infra.csv_file import Columns, Finding, Row
-from infra.importing import (
+from infra.imports.csv_file import Columns, Finding, Row
+from infra.imports.importing import (
     Examined,
     Import,
     ImportRow,
@@ -30,7 +30,7 @@ from infra.importing import (
     unreadable,
     user_id_of,
 )
-from infra.midnights import MisreadMidnights
+from infra.imports.midnights import MisreadMidnights
 
 COLUMNS = Columns(
     required=(
