@@ -19,11 +19,11 @@ from infra.deployment import packaging
 
 COMMANDS = {
     "run": ("infra.run", "turn a month on this machine, and look at it"),
-    "up": ("infra.local", "the empty stack on this machine"),
-    "token": ("infra.tokens", "a token for the running stack"),
+    "up": ("infra.local.stacks", "the empty stack on this machine"),
+    "token": ("infra.local.tokens", "a token for the running stack"),
     "doctor": ("infra.doctor", "what stands in the way of a deployment or of a stack"),
     "token-check": ("infra.token_check", "why a stage accepts or refuses a token"),
-    "clock": ("infra.clock", "move the running stack's clock"),
+    "clock": ("infra.local.clock", "move the running stack's clock"),
     "deploy": ("infra.deployment.deploy", "deploy to AWS"),
     "package": ("infra.deployment.handover", "package a stage, to be deployed from elsewhere"),
     "deploy-policy": (

@@ -19,8 +19,9 @@ from chalicelib.domain import calendar
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.errors import InvalidInput
 from chalicelib.store.database import FAULTS
-from infra import local, session, stacks
+from infra import reach, session
 from infra.arguments import add_stage
+from infra.local import stacks
 
 # Ten million users of one zone are counted in some 34 minutes (docs/scale.md).
 DEADLINE_SECONDS = 3600.0
@@ -44,15 +45,13 @@ def main(words: list[str] | None = None) -> int:
         if arguments.zones is not None:
             zones = [zone.strip() for zone in arguments.zones.split(",")]
             event["zones"] = calendar.parse_timezones("ZONES", zones)
-        return _count(
-            stacks.reach(arguments.stage, arguments.region), event, as_json=arguments.json
-        )
-    except (InvalidInput, local.NotRunningError, session.AwsError, *FAULTS) as error:
+        return _count(reach.reach(arguments.stage, arguments.region), event, as_json=arguments.json)
+    except (InvalidInput, stacks.NotRunningError, session.AwsError, *FAULTS) as error:
         print(f"error: {session.words(error)}", file=sys.stderr)
         return 1
 
 
-def _count(stage: stacks.Reach, event: dict[str, object], *, as_json: bool) -> int:
+def _count(stage: reach.Reach, event: dict[str, object], *, as_json: bool) -> int:
     answer = stage.client("lambda").invoke(
         FunctionName=stage.functions["check-completeness"], Payload=json.dumps(event).encode()
     )

@@ -36,8 +36,8 @@ from chalicelib.mails import facts
 from chalicelib.mails.rendering import Mail, render
 from chalicelib.services import PLANS_FILE
 from chalicelib.store.mails import MailStatus, read_mail
-from infra import local
 from infra.deployment import packaging
+from infra.local import stacks
 
 PICTURES = packaging.ROOT / "docs" / "images" / "mails"
 
@@ -59,14 +59,14 @@ SETTLE_SECONDS = 5.0
 SETTLE_DEADLINE_SECONDS = 180.0
 
 
-def sent_mails(stack: local.LocalStack) -> list[dict[str, Any]]:
+def sent_mails(stack: stacks.LocalStack) -> list[dict[str, Any]]:
     """What is in the emulator's outbox, oldest first."""
     with urllib.request.urlopen(stack.mail_url, timeout=60) as answer:  # noqa: S310 - ours
         messages: dict[str, list[dict[str, Any]]] = json.load(answer)["messages"]
     return [mail for of_account in messages.values() for mail in of_account]
 
 
-def count_by_kind(stack: local.LocalStack) -> Counter[str]:
+def count_by_kind(stack: stacks.LocalStack) -> Counter[str]:
     """How many mails of each kind were sent, by the table that remembers it."""
     counts: Counter[str] = Counter()
     pages = stack.client("dynamodb").get_paginator("scan")
@@ -82,7 +82,7 @@ def count_by_kind(stack: local.LocalStack) -> Counter[str]:
     return counts
 
 
-def dead_letters(stack: local.LocalStack) -> int:
+def dead_letters(stack: stacks.LocalStack) -> int:
     """How many messages of mails were given up."""
     name = "ApproximateNumberOfMessages"
     attributes = stack.client("sqs").get_queue_attributes(
@@ -91,7 +91,7 @@ def dead_letters(stack: local.LocalStack) -> int:
     return int(attributes[name])
 
 
-def wait_until_sent(stack: local.LocalStack) -> None:
+def wait_until_sent(stack: stacks.LocalStack) -> None:
     """Returns when no mail waits and none has been sent for a while."""
     sqs, url = stack.client("sqs"), stack.queues["notifications"]
     names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
@@ -107,7 +107,7 @@ def wait_until_sent(stack: local.LocalStack) -> None:
         time.sleep(0.5)
 
 
-def show_sent(stack: local.LocalStack, console: Console) -> None:
+def show_sent(stack: stacks.LocalStack, console: Console) -> None:
     """Prints how many mails of each kind were sent, and where to read them."""
     wait_until_sent(stack)
     counts = count_by_kind(stack)

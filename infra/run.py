@@ -18,18 +18,19 @@ from rich.console import Console
 
 from chalicelib.domain.plans import CatalogueError
 from chalicelib.services import read_clock
-from infra import emulator, local, mails, session, stacks, ticks, turn
-from infra.console import server
+from infra import mails, reach, session, ticks
 from infra.deployment import packaging
 from infra.imports import csv_file, importing
 from infra.imports.csv_file import CheckedFile, UnreadableFileError
 from infra.imports.subscriptions import SUBSCRIPTIONS
+from infra.local import emulator, stacks, turn
+from infra.local.console import server
 
 SAMPLE = Path(__file__).parent / "sample" / "subscriptions.csv"
 
 
 def story(
-    stack: local.LocalStack,
+    stack: stacks.LocalStack,
     file: Path,
     console: Console,
     zones: Collection[str] | None = None,
@@ -39,7 +40,7 @@ def story(
     The stack's clock then stands where credits have expired everywhere: it was moved there.
     Raises `UnreadableFileError` when the file has a row that cannot be imported.
     """
-    services = stacks.services_of_local(stack)
+    services = reach.services_of_local(stack)
     checked = importing.check_with_progress(SUBSCRIPTIONS, services, csv_file.read(file), console)
     _refuse_wrong_rows(checked, console)
     imported = importing.import_with_progress(SUBSCRIPTIONS, services, checked.good, console)
@@ -60,7 +61,7 @@ def _refuse_wrong_rows(checked: CheckedFile, console: Console) -> None:
         raise UnreadableFileError(f"{len(checked.bad)} rows are wrong; correct them and run again")
 
 
-def show_how_to_call(stack: local.LocalStack, page_url: str, console: Console) -> None:
+def show_how_to_call(stack: stacks.LocalStack, page_url: str, console: Console) -> None:
     """Prints the addresses of the running stack and what to try, as one of its users."""
     some = stack.client("dynamodb").scan(TableName=stack.tables["subscriptions"], Limit=1)["Items"]
     user_id = some[0]["user_id"]["S"] if some else "42"
@@ -90,7 +91,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--exit", action="store_true", help="end when done instead of staying up")
     arguments = parser.parse_args(words)
     console = Console()
-    local.end_on_sigterm()
+    stacks.end_on_sigterm()
     try:
         # What is wrong with the file is told at once, not when the stack is up.
         text = csv_file.read(arguments.csv)
@@ -99,8 +100,8 @@ def main(words: list[str] | None = None) -> int:
         # The month is turned by hand here: the clock's own ticks would only get in between.
         with (
             server.console() as page,
-            local.local_stack(
-                say=local.progress(), schedules=False, publish_at=page.url, origins=page.origins
+            stacks.local_stack(
+                say=stacks.progress(), schedules=False, publish_at=page.url, origins=page.origins
             ) as stack,
         ):
             holds = story(stack, arguments.csv, console)
@@ -109,15 +110,15 @@ def main(words: list[str] | None = None) -> int:
                 show_how_to_call(stack, page.url, console)
                 console.print("The stack stays up until Ctrl-C.")
                 with page.showing(stack):
-                    local.stay(stack)
+                    stacks.stay(stack)
                 console.print("Ending ...")
             return 0 if holds else 1
     except UnreadableFileError as error:
         console.print(f"error: {arguments.csv}: {error}", markup=False)
     except (
         CatalogueError,
-        local.AlreadyRunningError,
-        local.NotRunningError,
+        stacks.AlreadyRunningError,
+        stacks.NotRunningError,
         emulator.EmulatorError,
         packaging.PackagingError,
         session.AwsError,

@@ -8,7 +8,8 @@ from collections.abc import Collection
 from datetime import datetime
 
 from chalicelib.domain.instants import format_instant
-from infra import local, stacks
+from infra import reach
+from infra.local import stacks
 
 QUEUES = ("sweeps", "allocations", "expiries")
 DRAIN_DEADLINE_SECONDS = 180.0
@@ -25,7 +26,7 @@ class TickFailedError(Exception):
 class Ticks:
     """The two ticks of a stack, and its queues."""
 
-    def __init__(self, stack: local.LocalStack | stacks.Reach) -> None:
+    def __init__(self, stack: stacks.LocalStack | reach.Reach) -> None:
         self._stack = stack
         self._functions = stack.client("lambda", read_timeout=120)
         self._sqs = stack.client("sqs")

@@ -43,8 +43,10 @@ from chalicelib.domain.fields import shown
 from chalicelib.domain.instants import format_instant
 from chalicelib.settings import TokenSettings
 from chalicelib.store.database import FAULTS
-from infra import issuer_check, local, session, stacks
+from infra import issuer_check, session
 from infra.arguments import add_stage
+from infra.local import stacks
+from infra.reach import reach
 
 _PREFIX = re.compile(r"\s*(authorization\s*:)?\s*(bearer\s)?", re.IGNORECASE)
 _NOTHING_GIVEN = (
@@ -224,10 +226,8 @@ def settings_of(stage: str, region: str | None) -> TokenSettings:
     Raises `NotRunningError`, `AwsError`, what AWS raises, or ValueError for settings that make no
     sense.
     """
-    reach = stacks.reach(stage, region)
-    found = reach.client("lambda").get_function_configuration(
-        FunctionName=reach.functions["authorizer"]
-    )
+    at = reach(stage, region)
+    found = at.client("lambda").get_function_configuration(FunctionName=at.functions["authorizer"])
     return TokenSettings.read(found["Environment"]["Variables"])
 
 
@@ -269,7 +269,7 @@ def main(words: list[str] | None = None) -> int:
     except (
         KeyError,
         ValueError,
-        local.NotRunningError,
+        stacks.NotRunningError,
         session.AwsError,
         *FAULTS,
     ) as error:

@@ -33,9 +33,10 @@ from chalicelib.domain.verification import Anchor
 from chalicelib.jobs import audits
 from chalicelib.services import Services
 from chalicelib.store.database import FAULTS
-from infra import local, session, stacks
+from infra import reach, session
 from infra.arguments import add_stage
 from infra.imports.importing import progress_bar
+from infra.local import stacks
 
 
 def main(words: list[str] | None = None) -> int:
@@ -60,14 +61,14 @@ def main(words: list[str] | None = None) -> int:
     try:
         users = _users(arguments)
         before = arguments.anchors and parse_instant("ANCHORS", arguments.anchors)
-        services = stacks.services_of(arguments.stage, arguments.region)
+        services = reach.services_of(arguments.stage, arguments.region)
         user_ids = list(users(services))
         anchored = services.anchors.find(user_ids, before)
         found = _verify(services, user_ids, anchored.anchors)
         gone = _gone(services, user_ids, before) if arguments.all else []
     except (
         *(AnchorUnreadable, InvalidInput),
-        *(local.NotRunningError, session.AwsError, *FAULTS),
+        *(stacks.NotRunningError, session.AwsError, *FAULTS),
     ) as error:
         print(f"error: {session.words(error)}", file=sys.stderr)
         return 1
@@ -137,7 +138,7 @@ def _verify(
             return error
 
     found: dict[str, Outcome] = {}
-    threads = min(stacks.THREADS, services.threads)
+    threads = min(reach.THREADS, services.threads)
     with (
         progress_bar(Console(stderr=True)) as progress,
         ThreadPoolExecutor(threads) as pool,

@@ -9,7 +9,7 @@ Metric math would need fewer of them in places, but the emulator refuses it in a
 
 A stage of the size `small` has those alone that tell of credits lost or missing, and those that
 take a deployment back. Of the metrics of ours it writes those that its alarms read, for each has
-its price. `python -m infra.deployment.alarms` prints the tables of docs/operating.md that say which.
+its price. `python -m infra.deployment.alarms` prints the tables of docs/operating.md about them.
 """
 
 from __future__ import annotations

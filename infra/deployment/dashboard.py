@@ -1,8 +1,8 @@
 """One page of CloudWatch on which a month is seen to turn: the dashboard `credits-<stage>`.
 
 `complete` puts it into the packaged template. Its queues, functions and tables are those of the
-template, and the red lines are the thresholds of infra/deployment/alarms.py. `make dashboard` draws the same
-page from sample data (infra/dashboard_picture.py).
+template, and the red lines are the thresholds of infra/deployment/alarms.py. `make dashboard` draws
+the same page from sample data (infra/dashboard_picture.py).
 """
 
 from __future__ import annotations

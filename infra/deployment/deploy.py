@@ -1,6 +1,6 @@
 """The one way to deploy Credits: to AWS and, with the same steps, to the local emulator.
 
-    python -m infra.deployment.deploy --stage prod
+    python -m infra deploy --stage prod
 
 packages the app, uploads it, shows the changes that CloudFormation would make, asks, makes them,
 and prints the stack's events as they happen. When the stack fails it names the resource that failed

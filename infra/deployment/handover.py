@@ -1,6 +1,6 @@
 """A package that is made in one place and deployed from another, which has the right to.
 
-    python -m infra.deployment.handover --stage prod --region eu-west-1 --out build/package
+    python -m infra package --stage prod --region eu-west-1 --out build/package
                                                         (make package STAGE=prod OUT=build/package)
 
 prints the package's digest. `make deploy PACKAGE=build/package DIGEST=...` deploys those very bytes

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 
 from rich.console import Console
 
-from infra import emulator, local, session, stacks
+from infra import reach, session
 from infra.arguments import add_stage
 from infra.deployment import deploy
 from infra.doctor import report
@@ -24,6 +24,7 @@ from infra.doctor.examination import ACCOUNT, HERE, RUNNING, Check, Looking, exa
 from infra.doctor.finding import Finding, bad, fine, unknown, warning
 from infra.doctor.site import Site
 from infra.doctor.trouble import said
+from infra.local import emulator, stacks
 from infra.session import AwsError
 
 
@@ -39,14 +40,14 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print the findings as JSON instead")
     arguments = parser.parse_args(words)
     try:
-        stacks.check_name(arguments.stage)
+        reach.check_name(arguments.stage)
         with Console(stderr=True).status("Looking at the account ...") as status:
             site, findings = look(
                 arguments.stage,
                 arguments.region,
                 lambda check: status.update(f"Looking at {check} ..."),
             )
-    except (local.NotRunningError, AwsError) as error:
+    except (stacks.NotRunningError, AwsError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -65,7 +66,7 @@ def look(stage: str, region: str | None, looking: Looking) -> tuple[Site, list[F
 
     Raises `NotRunningError` without a local stack, and `AwsError` for a region given to it.
     """
-    if stage == local.STAGE:
+    if stage == stacks.STAGE:
         site = _local_site(region)
         return site, [fine("account", site.place), *_all(site, HERE, looking)]
     findings: list[Finding] = []
@@ -113,14 +114,14 @@ def _all(site: Site, here: Mapping[str, Check], looking: Looking) -> Iterator[Fi
 
 
 def _local_site(region: str | None) -> Site:
-    stack = stacks.running_stack(region)
+    stack = reach.running_stack(region)
     return Site(
         stage=stack.stage,
         stack=stack.stack,
         account=stack.client("sts").get_caller_identity()["Account"],
         region=emulator.REGION,
         place=f"the local stack at {stack.endpoint_url}",
-        parameters=local.parameters(stack.issuer),
+        parameters=stacks.parameters(stack.issuer),
         client=stack.client,
         now=datetime.now(UTC),
     )

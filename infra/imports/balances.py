@@ -1,6 +1,6 @@
 """Imports the credits that users have elsewhere, batch by batch, as the opening of their ledgers.
 
-    python -m infra.imports.balances file.csv [--stage prod] [--skip-invalid]
+    python -m infra balances file.csv [--stage prod] [--skip-invalid]
 
 (make balances CSV=file.csv; docs/migrating.md)
 """

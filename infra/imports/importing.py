@@ -25,10 +25,11 @@ from chalicelib.domain.errors import CreditsError, Unreadable
 from chalicelib.domain.plans import CatalogueError, PlanCatalogue, parse_catalogue
 from chalicelib.services import PLANS_FILE, Services, read_clock
 from chalicelib.store.database import FAULTS
-from infra import local, session, stacks
+from infra import reach, session
 from infra.arguments import add_stage
 from infra.imports import csv_file
 from infra.imports.csv_file import CheckedFile, Columns, Finding, Problem, Row, UnreadableFileError
+from infra.local import stacks
 
 MOST_PROBLEMS_SHOWN = 50
 
@@ -124,7 +125,7 @@ def read_many(
     """What ``read`` answers for some keys at once, for all of them, many requests at a time."""
     parts = [keys[start : start + at_once] for start in range(0, len(keys), at_once)]
     found: dict[Key, Value] = {}
-    with ThreadPoolExecutor(stacks.THREADS) as pool:
+    with ThreadPoolExecutor(reach.THREADS) as pool:
         for part, values in zip(parts, pool.map(read, parts), strict=True):
             found.update(values)
             advance(len(part))
@@ -162,7 +163,7 @@ def import_rows(
             advance(1)
         return of_user
 
-    with ThreadPoolExecutor(stacks.THREADS) as pool:
+    with ThreadPoolExecutor(reach.THREADS) as pool:
         futures = [pool.submit(import_user, rows) for rows in by_user.values()]
         try:
             for future in as_completed(futures):
@@ -270,7 +271,7 @@ def command(kind: Import, words: list[str] | None, program: str, console: Consol
         return _run(kind, arguments, console)
     except UnreadableFileError as error:
         console.print(f"error: {arguments.file}: {error}", markup=False, soft_wrap=True)
-    except (CatalogueError, local.NotRunningError, session.AwsError) as error:
+    except (CatalogueError, stacks.NotRunningError, session.AwsError) as error:
         console.print(f"error: {error}", markup=False, soft_wrap=True)
     except (CreditsError, *FAULTS) as error:
         said = session.words(error)
@@ -282,7 +283,7 @@ def command(kind: Import, words: list[str] | None, program: str, console: Consol
 
 
 def _run(kind: Import, arguments: argparse.Namespace, console: Console) -> int:
-    stacks.check_name(arguments.stage)
+    reach.check_name(arguments.stage)
     text = csv_file.read(arguments.file)
     services = _services(kind, text, arguments, console)
     checked = check_with_progress(kind, services, text, console)
@@ -308,8 +309,8 @@ def _run(kind: Import, arguments: argparse.Namespace, console: Console) -> int:
 def _services(kind: Import, text: str, arguments: argparse.Namespace, console: Console) -> Services:
     """The services of a stage. When it is out of reach, what is wrong with the file is told too."""
     try:
-        return stacks.services_of(arguments.stage, arguments.region)
-    except (local.NotRunningError, session.AwsError):
+        return reach.services_of(arguments.stage, arguments.region)
+    except (stacks.NotRunningError, session.AwsError):
         checked = kind.check_alone(text, catalogue(), read_clock())
         if checked.problems:
             show_problems(console, checked.problems)

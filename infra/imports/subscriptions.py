@@ -1,6 +1,6 @@
 """Imports subscriptions from a CSV file into the running local stack or a deployed one.
 
-    python -m infra.imports.subscriptions file.csv [--stage prod] [--skip-invalid]
+    python -m infra import file.csv [--stage prod] [--skip-invalid]
 
 (make import CSV=file.csv)
 """

@@ -8,12 +8,13 @@ import pytest
 from rich.console import Console
 
 from chalicelib.domain.subscriptions import Subscription
-from infra import local, run, stacks
-from infra.console import server
+from infra import reach, run
 from infra.imports import subscriptions
 from infra.imports.csv_file import CheckedFile
 from infra.imports.importing import import_rows
 from infra.imports.subscriptions import SUBSCRIPTIONS, main
+from infra.local import stacks
+from infra.local.console import server
 from tests.aws.world import World, at
 
 HEADER = (
@@ -34,12 +35,12 @@ def check(world: World, content: str) -> CheckedFile:
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """The emulator in process is not safe with more."""
-    monkeypatch.setattr(stacks, "THREADS", 1)
+    monkeypatch.setattr(reach, "THREADS", 1)
 
 
 @pytest.fixture
 def command(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> "Command":
-    monkeypatch.setattr(stacks, "services_of", lambda *_: world.services)
+    monkeypatch.setattr(reach, "services_of", lambda *_: world.services)
     return Command(monkeypatch, tmp_path)
 
 
@@ -189,9 +190,9 @@ def test_without_a_running_stack_the_next_step_is_said(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def none_runs(*_: object) -> None:
-        raise local.NotRunningError("No local stack is running. Start one: make up")
+        raise stacks.NotRunningError("No local stack is running. Start one: make up")
 
-    monkeypatch.setattr(stacks, "services_of", none_runs)
+    monkeypatch.setattr(reach, "services_of", none_runs)
     assert command.run(text(ADA)) == 1
     assert "make up" in command.output.getvalue()
 
@@ -234,9 +235,9 @@ def test_a_wrong_file_is_told_before_that_no_stack_is_running(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def none_runs(*_: object) -> None:
-        raise local.NotRunningError("No local stack is running. Start one: make up")
+        raise stacks.NotRunningError("No local stack is running. Start one: make up")
 
-    monkeypatch.setattr(stacks, "services_of", none_runs)
+    monkeypatch.setattr(reach, "services_of", none_runs)
     assert command.run(text(ADA.replace(",pro,", ",gold,"))) == 1
     said = command.output.getvalue()
     assert said.index("unknown plan 'gold'") < said.index("make up")
@@ -248,9 +249,9 @@ def test_the_run_checks_its_file_before_it_builds_anything(
     def built(*_: object, **__: object) -> None:
         raise AssertionError("something is being built")
 
-    monkeypatch.setattr(local, "end_on_sigterm", lambda: None)
+    monkeypatch.setattr(stacks, "end_on_sigterm", lambda: None)
     monkeypatch.setattr(server, "console", built)
-    monkeypatch.setattr(local, "local_stack", built)
+    monkeypatch.setattr(stacks, "local_stack", built)
     file = tmp_path / "bad.csv"
     file.write_text(text(ADA, BOB.replace(",starter,", ",gold,")))
     assert run.main(["--csv", str(file), "--exit"]) == 1

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from chalicelib.domain.errors import Contention
 from chalicelib.domain.ledger import MOST_OPEN_BATCHES
-from infra import stacks
+from infra import reach
 from infra.imports import balances
 from infra.imports.balances import BALANCES, COLUMNS, main
 from infra.imports.csv_file import CheckedFile, read
@@ -25,7 +25,7 @@ GIFT = "b-1,1,40,2026-03-01T05:00:00Z,2026-07-31T22:00:00Z,Gift"
 
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stacks, "THREADS", 1)
+    monkeypatch.setattr(reach, "THREADS", 1)
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def run(
     world: World, monkeypatch: pytest.MonkeyPatch, file: Path, *options: str
 ) -> tuple[int, str]:
     output = io.StringIO()
-    monkeypatch.setattr(stacks, "services_of", lambda *_: world.services)
+    monkeypatch.setattr(reach, "services_of", lambda *_: world.services)
     monkeypatch.setattr(balances, "Console", lambda **_: Console(file=output, width=300))
     return main([str(file), *options]), output.getvalue()
 
@@ -212,7 +212,7 @@ def test_the_batches_of_a_user_stand_in_the_ledger_as_they_stand_in_the_file(
 
     rows = check(opened, "\n".join((HEADER, *mixed))).good
     monkeypatch.setattr(opened.services.ledger, "perform", one_at_a_time)
-    monkeypatch.setattr(stacks, "THREADS", threads)
+    monkeypatch.setattr(reach, "THREADS", threads)
     imported = import_rows(BALANCES, opened.services, rows)
     assert (imported.counts, imported.failures) == ({"new": 20}, [])
     for user_id in ("1", "2"):

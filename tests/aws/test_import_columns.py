@@ -3,7 +3,7 @@
 import pytest
 
 from chalicelib.domain.notifications import MailKind
-from infra import stacks
+from infra import reach
 from infra.imports.importing import Imported, import_rows
 from infra.imports.subscriptions import COLUMNS, SUBSCRIPTIONS
 from tests.aws.world import World, at
@@ -20,7 +20,7 @@ REQUIRED = {
 
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stacks, "THREADS", 1)
+    monkeypatch.setattr(reach, "THREADS", 1)
 
 
 def text(**columns: str) -> str:

@@ -63,14 +63,14 @@ from chalicelib.store import subscriptions
 from chalicelib.store.edits import read_edit
 from chalicelib.store.mails import read_mail
 from infra import arguments
-from infra.clock import parse_moment
-from infra.console import server as console
 from infra.deployment import deploy, plan_changes
 from infra.imports import balances, csv_file
 from infra.imports.csv_file import CheckedFile, Row, UnreadableFileError
 from infra.imports.importing import Import
 from infra.imports.subscriptions import COLUMNS
 from infra.imports.subscriptions import SUBSCRIPTIONS as IMPORTED_SUBSCRIPTIONS
+from infra.local.clock import parse_moment
+from infra.local.console import server as console
 from infra.repair import redrive, replay, void
 from tests.fuzz.engine import Answer, Kind, Target, accepted, declined
 

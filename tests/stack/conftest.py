@@ -14,10 +14,10 @@ import botocore.config
 import botocore.session
 import pytest
 
-from infra import emulator
 from infra.arguments import whole_number
 from infra.deployment import packaging
-from infra.local import LocalStack, local_stack
+from infra.local import emulator
+from infra.local.stacks import LocalStack, local_stack
 
 T = TypeVar("T")
 

@@ -8,8 +8,8 @@ from typing import Any
 import botocore.session
 import pytest
 
-from infra import emulator, local
 from infra.deployment import alarms, deploy, packaging
+from infra.local import emulator, stacks
 from tests.stack.cloudwatch import Series, evaluate, state_of
 from tests.stack.conftest import Packaged, wait_for
 from tests.stack.resolved import Template
@@ -39,7 +39,7 @@ def production(packaged: Packaged) -> Iterator[str]:
             "prod",
             lambda service: client(endpoint_url, service),
             region=emulator.REGION,
-            parameters=local.parameters("https://issuer.example.com", "prod"),
+            parameters=stacks.parameters("https://issuer.example.com", "prod"),
             say=deploy.say_nothing,
             make_package=packaged,
         )

@@ -6,9 +6,9 @@ import pytest
 
 from chalicelib.api.lanes import BACKEND as BACKEND_LANE
 from chalicelib.api.lanes import key_of, lane_of
-from infra import emulator, local
 from infra.deployment import caller_limits, deploy, gateway
-from infra.local import LocalStack
+from infra.local import emulator, stacks
+from infra.local.stacks import LocalStack
 from tests.stack.api import ADMIN, BACKEND, USER, Api
 from tests.stack.conftest import Packaged
 
@@ -45,7 +45,7 @@ def limited(elsewhere: LocalStack, packaged: Packaged) -> Limited:
             STAGE,
             elsewhere.client,
             region=emulator.REGION,
-            parameters=local.parameters(elsewhere.issuer, STAGE) | {"CallerLimits": "on"},
+            parameters=stacks.parameters(elsewhere.issuer, STAGE) | {"CallerLimits": "on"},
             say=words.append,
             make_package=packaged,
         )

@@ -6,7 +6,7 @@ from xml.etree import ElementTree as ET
 
 from infra import dashboard_picture
 from infra.deployment import alarms, dashboard, packaging
-from infra.local import LocalStack
+from infra.local.stacks import LocalStack
 from tests.stack.resolved import Template
 from tests.stack.test_template import resources_of_type
 

@@ -17,9 +17,9 @@ import pytest
 from botocore.exceptions import ClientError, NoCredentialsError
 
 from chalicelib.domain.plans import Plan, PlanCatalogue
-from infra import emulator, local
 from infra.deployment import deploy, packaging
-from infra.local import LocalStack
+from infra.local import emulator, stacks
+from infra.local.stacks import LocalStack
 from infra.session import AwsError, CredentialsError
 from tests.stack.conftest import Invoke, Packaged, client_with, wait_for
 
@@ -46,7 +46,7 @@ def deploy_again(stack: LocalStack, packaged: Packaged) -> Deploy:
             stage,
             stack.client,
             region=emulator.REGION,
-            parameters=local.parameters(stack.issuer, stage),
+            parameters=stacks.parameters(stack.issuer, stage),
             say=said.append,
             say_detail=said.append,
             confirm=confirm,
@@ -305,7 +305,7 @@ def test_a_stage_that_takes_nobodys_tokens_is_not_deployed_and_the_caller_is_tol
 def test_every_stage_but_the_local_one_has_its_parameters_in_the_file(template: Any) -> None:
     for stage in set(packaging.stages()) - {"local"}:
         assert set(deploy.parameters_of(stage)) <= set(template["Parameters"])
-    assert set(local.parameters("http://127.0.0.1:1")) <= set(template["Parameters"])
+    assert set(stacks.parameters("http://127.0.0.1:1")) <= set(template["Parameters"])
     with pytest.raises(deploy.DeployError, match=r"\[test\]"):
         deploy.parameters_of("test")
 
@@ -361,7 +361,7 @@ def children_of(process: int) -> list[int]:
 def test_make_up_leaves_nothing_behind_however_it_ends(how: signal.Signals, tmp_path: Path) -> None:
     state_file = tmp_path / "local.json"
     starter = subprocess.Popen(
-        [sys.executable, "-m", "infra.local"],
+        [sys.executable, "-m", "infra.local.stacks"],
         cwd=packaging.ROOT,
         env=os.environ | {"CREDITS_STATE_FILE": str(state_file)},
         stdout=subprocess.PIPE,

@@ -14,20 +14,20 @@ import pytest
 from botocore.exceptions import ClientError
 
 from bench import cost
-from infra import emulator, local
 from infra.deployment import deploy, deploy_policy, packaging
 from infra.doctor.examination import ACCOUNT as BEFORE
 from infra.doctor.examination import examine
 from infra.doctor.finding import State
 from infra.doctor.site import Site
-from infra.local import LocalStack
+from infra.local import emulator, stacks
+from infra.local.stacks import LocalStack
 from infra.session import AwsError
 from tests.stack.conftest import Packaged, client_with
 
 STAGE = "dev"
 ACCOUNT = "000000000000"
 ROLE = "deployer"
-# One that leads to this machine: the local stack answers to no other (infra/guard.py).
+# One that leads to this machine: the local stack answers to no other (infra/local/guard.py).
 DOMAIN = "credits.localhost"
 WRITES_LOGS: Any = {
     "op": "replace",
@@ -45,7 +45,7 @@ def parameters(stack: LocalStack) -> dict[str, str]:
     zone = stack.client("route53").create_hosted_zone(Name="localhost", CallerReference="1")
     certificate = stack.client("acm").request_certificate(DomainName=DOMAIN)
     stack.client("apigateway").update_account(patchOperations=[WRITES_LOGS])
-    return local.parameters(stack.issuer, STAGE) | {
+    return stacks.parameters(stack.issuer, STAGE) | {
         "ApiDomain": DOMAIN,
         "ApiCertificateArn": certificate["CertificateArn"],
         "ApiHostedZoneId": zone["HostedZone"]["Id"].removeprefix("/hostedzone/"),

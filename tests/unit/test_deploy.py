@@ -17,8 +17,9 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 
 from chalicelib.domain.plans import PlanCatalogue, parse_catalogue
 from chalicelib.settings import Settings
-from infra import emulator, local, stacks
 from infra.deployment import alarms, deploy, packaging, plan_changes
+from infra.local import emulator, stacks
+from infra.reach import StageServices
 
 PARAMETERS = {"TokenIssuer": "https://issuer.example.com", "TokenAudience": "credits"}
 STACK_ID = "arn:aws:cloudformation:eu-west-1:000000000000:stack/credits-prod/1"
@@ -631,7 +632,7 @@ def test_with_a_mistake_in_the_plans_nothing_is_started_and_nobody_called(
 
     monkeypatch.setattr(packaging, "catalogue", mistaken)
     monkeypatch.setattr(emulator, "emulator", nobody)
-    with pytest.raises(packaging.PackagingError, match="line 4"), local.local_stack():
+    with pytest.raises(packaging.PackagingError, match="line 4"), stacks.local_stack():
         pass
     with pytest.raises(packaging.PackagingError, match="line 4"):
         deploy.deploy("prod", nobody, region="eu-west-1", parameters=PARAMETERS, say=print)
@@ -643,8 +644,8 @@ def test_a_command_goes_by_the_plans_that_are_deployed_not_by_those_of_the_check
     to_deploy(monkeypatch, FREE.replace("= 0", "= 10"))
     settings = cast("Settings", SimpleNamespace(stage="prod", is_local=False))
 
-    def services() -> stacks.StageServices:
-        return stacks.StageServices(settings, lambda *_, **__: aws, cast("Any", None))
+    def services() -> StageServices:
+        return StageServices(settings, lambda *_, **__: aws, cast("Any", None))
 
     assert services().catalogue == parse_catalogue(FREE)
     newer = FREE + "colour = 1\n"

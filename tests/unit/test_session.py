@@ -28,7 +28,7 @@ from botocore.exceptions import (
 from pynamodb.exceptions import GetError
 
 from chalicelib.anchors import Anchored
-from infra import completeness, session, stacks, verify
+from infra import completeness, reach, session, verify
 from infra.__main__ import COMMANDS, main
 from infra.deployment import deploy
 from infra.doctor import before
@@ -375,7 +375,7 @@ def test_account_and_region_are_shown_before_anything_is_looked_for(
 
     monkeypatch.setattr(deploy, "describe", describe)
     with pytest.raises(deploy.DeployError, match="there is no dev"):
-        stacks.reach("dev", "eu-west-1")
+        reach.reach("dev", "eu-west-1")
     assert made == [("sts", "eu-west-1")]
 
 
@@ -409,7 +409,7 @@ def test_a_network_that_is_lost_while_a_command_works_is_no_traceback_either(
 
     anchors = SimpleNamespace(find=lambda *_: Anchored(None, {}))
     services = SimpleNamespace(threads=1, anchors=anchors)
-    monkeypatch.setattr(stacks, "services_of", lambda *_: services)
+    monkeypatch.setattr(reach, "services_of", lambda *_: services)
     monkeypatch.setattr("chalicelib.jobs.audits.verify_user", lost)
     assert verify.main(["42"]) == 1
     assert "error: AWS cannot be reached: Could not connect" in capsys.readouterr().err
@@ -427,8 +427,8 @@ def test_a_count_that_is_lost_sight_of_is_said_to_go_on(
         def get_object(self, **_: object) -> None:
             raise EndpointConnectionError(endpoint_url=URL)
 
-    reach = SimpleNamespace(client=lambda _: Aws(), functions={"check-completeness": "check"})
-    monkeypatch.setattr(stacks, "reach", lambda *_: reach)
+    reached = SimpleNamespace(client=lambda _: Aws(), functions={"check-completeness": "check"})
+    monkeypatch.setattr(reach, "reach", lambda *_: reached)
     assert completeness.main(["2026-07"]) == 1
     said = capsys.readouterr().err
     assert "error: AWS cannot be reached" in said

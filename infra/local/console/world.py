@@ -18,9 +18,10 @@ from chalicelib.domain.instants import format_instant
 from chalicelib.domain.ledger import EntryType
 from chalicelib.domain.subscriptions import Subscription, monthly_amount
 from chalicelib.store.subscriptions import readable
-from infra import local, mails, stacks
-from infra.clock import LocalClock
-from infra.turn import instants_of_start, is_due
+from infra import mails, reach
+from infra.local import stacks
+from infra.local.clock import LocalClock
+from infra.local.turn import instants_of_start, is_due
 
 Json = dict[str, Any]
 
@@ -50,10 +51,10 @@ def _rank(zone: str) -> tuple[bool, str]:
 class World:
     """Reads a running local stack; changes nothing in it."""
 
-    def __init__(self, stack: local.LocalStack, clock: LocalClock) -> None:
+    def __init__(self, stack: stacks.LocalStack, clock: LocalClock) -> None:
         self._stack = stack
         self._clock = clock
-        self._services = stacks.services_of_local(stack)
+        self._services = reach.services_of_local(stack)
         self._sqs = stack.client("sqs")
         self._lock = threading.Lock()
         self._subscriptions: list[Subscription] = []
@@ -126,7 +127,7 @@ class World:
                         self._landed[period, user_id] = Landed(1, entry.amount)
 
         if missing:
-            with ThreadPoolExecutor(stacks.THREADS) as pool:
+            with ThreadPoolExecutor(reach.THREADS) as pool:
                 list(pool.map(read, missing))
         found = [
             self._landed[period, user.user_id]

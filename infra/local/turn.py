@@ -26,8 +26,9 @@ from chalicelib.domain.subscriptions import (
 )
 from chalicelib.services import Services
 from chalicelib.store.subscriptions import readable
-from infra import local, stacks
-from infra.clock import LocalClock, Step, moving_bar
+from infra import reach
+from infra.local import stacks
+from infra.local.clock import LocalClock, Step, moving_bar
 from infra.ticks import QUEUES, Ticks
 
 EXPIRY_TURN_AFTER = 30
@@ -72,7 +73,7 @@ class Turning:
 
     def __init__(
         self,
-        stack: local.LocalStack,
+        stack: stacks.LocalStack,
         services: Services,
         user_ids: list[str],
         console: Console,
@@ -172,7 +173,7 @@ class Turning:
                 self._services.ledger.verify(user_id)
             return self._services.ledger.history(user_id, limit=1000)[::-1]
 
-        with ThreadPoolExecutor(stacks.THREADS) as pool:
+        with ThreadPoolExecutor(reach.THREADS) as pool:
             futures = {user_id: pool.submit(read, user_id) for user_id in self._subscriptions}
             for user_id, future in futures.items():
                 try:

@@ -1,6 +1,6 @@
 """Credits on this machine: the emulator, with the stage `local` deployed to it.
 
-    python -m infra.local        (make up)
+    python -m infra up        (make up)
 
 prints one line of JSON when the stack is ready, and stays until SIGINT or SIGTERM.
 
@@ -27,8 +27,9 @@ import botocore.session
 from botocore.config import Config
 
 from chalicelib.settings import LOCAL_STAGE
-from infra import emulator, session, tokens
+from infra import session
 from infra.deployment import deploy, gateway, packaging
+from infra.local import emulator, tokens
 
 STAGE = LOCAL_STAGE
 
@@ -291,7 +292,7 @@ def main(words: list[str] | None = None) -> int:
     )
     parser.parse_args(words)
     # Late, because the console stands on this module.
-    from infra.console import server
+    from infra.local.console import server
 
     end_on_sigterm()
     say = progress()

@@ -1,6 +1,6 @@
 """The clock of the local stack: ahead of this machine's, and moved forward only.
 
-    python -m infra.clock --to "next 1st" --zone Europe/Paris
+    python -m infra clock --to "next 1st" --zone Europe/Paris
     (make clock TO="next 1st" ZONE=Europe/Paris)
 
 Whatever the stack does after that (balances, expiry, spending, countdowns) is as of the new time.
@@ -40,8 +40,9 @@ from chalicelib.services import read_clock
 from chalicelib.store.database import FAULTS
 from chalicelib.store.ledger import read_entry
 from chalicelib.store.subscriptions import readable
-from infra import local, session, stacks, ticks
+from infra import reach, session, ticks
 from infra.imports.importing import progress_bar
+from infra.local import stacks
 
 FARTHEST = timedelta(days=366)
 """How far the clock is moved at once: each month of it takes a minute or two."""
@@ -169,8 +170,8 @@ def parse_moment(text: object, now: datetime, timezone: str) -> datetime:
 class LocalClock:
     """The clock of one local stack."""
 
-    def __init__(self, stack: local.LocalStack) -> None:
-        self._services = stacks.services_of_local(stack)
+    def __init__(self, stack: stacks.LocalStack) -> None:
+        self._services = reach.services_of_local(stack)
         self._ticks = ticks.Ticks(stack)
         self._stack = stack
         self._file = Path(stack.clock_file)
@@ -256,7 +257,7 @@ class LocalClock:
     def _read(self, user_ids: Collection[str]) -> dict[str, Open]:
         """What is open for users, as of what is done."""
         subscriptions = readable(self._services.subscriptions.get_many(user_ids))
-        with ThreadPoolExecutor(stacks.THREADS) as pool:
+        with ThreadPoolExecutor(reach.THREADS) as pool:
             accounts = [
                 account for account in pool.map(self._account, subscriptions) if account is not None
             ]
@@ -400,14 +401,14 @@ def main(words: list[str] | None = None) -> int:
         zone = calendar.parse_timezone("zone", arguments.zone)
         if arguments.to is not None:
             parse_target(arguments.to, zone)
-        clock = LocalClock(local.running_stack())
+        clock = LocalClock(stacks.running_stack())
         if arguments.to is not None:
             began = clock.now()
             to = parse_moment(arguments.to, began, zone)
             with moving_bar(Console(stderr=True), "Moving the clock", began, to) as show:
                 clock.move(to, lambda step, _: show(step.at))
         print(format_instant(clock.now()))
-    except (local.NotRunningError, *STOPPED_BY) as error:
+    except (stacks.NotRunningError, *STOPPED_BY) as error:
         print(f"error: {session.words(error)}", file=sys.stderr)
         return 1
     return 0

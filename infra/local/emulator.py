@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 
 REGION = "us-east-1"
 
-WORKSPACE = Path(__file__).resolve().parent.parent / "build"
+WORKSPACE = Path(__file__).resolve().parents[2] / "build"
 
 # Where the log of the emulator that ended last is kept.
 LOG_FILE = WORKSPACE / "emulator.log"
@@ -68,7 +68,7 @@ def emulator(pages: Collection[str] = ()) -> Iterator[Emulator]:
     """Run an emulator with nothing in it.
 
     ``pages`` are the origins of web pages that may call the APIs in it; nobody else's may ask
-    anything (`infra/guard.py`).
+    anything (`infra/local/guard.py`).
     All its files are in a directory of its own, which is removed at the end; only the log is kept,
     as `LOG_FILE`. Raises `EmulatorError`.
     """
@@ -500,8 +500,8 @@ def _count_hops() -> None:
 def _as_over_tls(app: Callable[..., Any]) -> Callable[..., Any]:
     """Has every request count as one over TLS, but those that say `X-Forwarded-Proto: http`.
 
-    Policies refuse the others (infra/deployment/tls.py), and to ministack all are such: it listens without a
-    certificate, on loopback. What services do for others goes over TLS on AWS.
+    Policies refuse the others (infra/deployment/tls.py), and to ministack all are such: it listens
+    without a certificate, on loopback. What services do for others goes over TLS on AWS.
     """
     from ministack.core import iam_evaluator
 
@@ -530,7 +530,7 @@ def _main() -> None:
     _take_keys_from_authorizers()
     # This program runs without the checkout on its path.
     sys.path.insert(0, str(WORKSPACE.parent))
-    from infra import emulated_deployments, emulated_statements, guard
+    from infra.local import emulated_deployments, emulated_statements, guard
 
     ministack.app = guard.guarded(
         _as_over_tls(ministack.app),

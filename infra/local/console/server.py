@@ -4,7 +4,7 @@ It serves the page, and what a page cannot have from the public API: tokens of t
 local clock, the queues, the outbox. For credits the page calls the API itself, as any page does.
 
 It listens on loopback. A page of another origin can neither read its answers nor make it do
-anything: the guard of `infra/guard.py` is in front of it, and writes are JSON.
+anything: the guard of `infra/local/guard.py` is in front of it, and writes are JSON.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from chalicelib.domain.calendar import Period
 from chalicelib.domain.errors import InvalidInput
 from chalicelib.domain.fields import FieldReader, parse_user_id
 from chalicelib.domain.instants import format_instant
-from infra import local, tokens
-from infra.clock import STOPPED_BY, LocalClock, parse_moment
-from infra.console.world import World
-from infra.guard import GuardedHandler
+from infra.local import stacks, tokens
+from infra.local.clock import STOPPED_BY, LocalClock, parse_moment
+from infra.local.console.world import World
+from infra.local.guard import GuardedHandler
 
 FILES = {
     path.name: path
@@ -123,7 +123,7 @@ class Mover:
 class _Stage:
     """The stack that the page shows, and what is made for it."""
 
-    def __init__(self, stack: local.LocalStack) -> None:
+    def __init__(self, stack: stacks.LocalStack) -> None:
         self.stack = stack
         self.clock = LocalClock(stack)
         self.mover = Mover(self.clock)
@@ -150,7 +150,7 @@ class Console(ThreadingHTTPServer):
             super().handle_error(request, client_address)
 
     @contextmanager
-    def showing(self, stack: local.LocalStack) -> Iterator[LocalClock]:
+    def showing(self, stack: stacks.LocalStack) -> Iterator[LocalClock]:
         """Shows a stack for the length of the block, and ticks for it; yields the stack's clock."""
         stage = self.stage = _Stage(stack)
         ended = threading.Event()

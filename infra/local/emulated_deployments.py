@@ -1,7 +1,7 @@
 """Where the emulator is kinder to a deployment than AWS: it is made as strict here.
 
-Each function is a fact about AWS, with its source. infra/emulator.py calls `make_strict` in the
-emulator's own process, before it starts.
+Each function is a fact about AWS, with its source. infra/local/emulator.py calls `make_strict` in
+the emulator's own process, before it starts.
 """
 
 from __future__ import annotations
@@ -91,9 +91,9 @@ def _act_with_the_rights_of_the_caller() -> None:
 
     Without a role of its own it calls other services as the principal that called it, and each such
     request says so in aws:CalledVia (CloudFormation User Guide, "FAS requests and permission
-    evaluation"; infra/deployment/deploy_policy.py has the address). ministack lets it do anything. Which calls
-    a resource takes is what AWS publishes in the handlers of its type. The account's root user may
-    do everything.
+    evaluation"; infra/deployment/deploy_policy.py has the address). ministack lets it do anything.
+    Which calls a resource takes is what AWS publishes in the handlers of its type. The account's
+    root user may do everything.
     """
     from ministack.services.cloudformation import stacks
 

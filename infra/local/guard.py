@@ -65,7 +65,7 @@ def refusal(
         return (
             f"{here}. It answers programs and pages of its own, and the header Origin was "
             f"{_shown(origins)}. Pages may call the API alone, those of the origins in "
-            "AllowedOrigins (ALLOWED_ORIGINS in infra/local.py)."
+            "AllowedOrigins (ALLOWED_ORIGINS in infra/local/stacks.py)."
         )
     if not origins and not _OURS.issuperset(sites):
         return (

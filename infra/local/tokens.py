@@ -1,6 +1,6 @@
 """Tokens for the local stack, and the issuer that it has of its own.
 
-    python -m infra.tokens --user-id 42 --scope credits:admin      (make token USER_ID=42 SCOPE=...)
+    python -m infra token --user-id 42 --scope credits:admin      (make token USER_ID=42 SCOPE=...)
 
 prints a token that the API of the running local stack takes. The issuer is a small web server on
 loopback, in the process that runs the stack and as long as that: its key is made when it starts and
@@ -29,7 +29,7 @@ from chalicelib.api.principal import Scope
 from chalicelib.domain.errors import InvalidInput
 from chalicelib.domain.fields import parse_user_id
 from infra.arguments import whole_number
-from infra.guard import GuardedHandler
+from infra.local.guard import GuardedHandler
 
 AUDIENCE = "credits"
 DEFAULT_SCOPES = f"{Scope.READ} {Scope.USE}"
@@ -193,13 +193,13 @@ def _arguments(words: list[str] | None) -> argparse.Namespace:
 def main(words: list[str] | None = None) -> int:
     """Prints a token; the exit status."""
     # Late, because what runs the stack runs the issuer.
-    from infra import local
+    from infra.local import stacks
 
     arguments = _arguments(words)
     try:
-        stack = local.running_stack()
+        stack = stacks.running_stack()
         print(issue(stack.issuer, arguments.user_id, arguments.scope, arguments.seconds))
-    except (local.NotRunningError, TokenError) as error:
+    except (stacks.NotRunningError, TokenError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

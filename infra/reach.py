@@ -17,8 +17,8 @@ from chalicelib.queues import Queues
 from chalicelib.services import Services
 from chalicelib.settings import Settings
 from chalicelib.store.database import connect
-from infra import emulator, local
 from infra.deployment import deploy, packaging
+from infra.local import emulator, stacks
 from infra.session import AwsError, ClientFactory, open_session, told
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def reach(stage: str, region: str | None = None) -> Reach:
     Raises `NotRunningError` or `AwsError`, which say what to do.
     """
     check_name(stage)
-    if stage == local.STAGE:
+    if stage == stacks.STAGE:
         return reach_local(running_stack(region))
     aws = open_session(region)
     # What a command prints for programs goes to standard output.
@@ -98,11 +98,11 @@ def reach(stage: str, region: str | None = None) -> Reach:
     )
 
 
-def running_stack(region: str | None = None) -> local.LocalStack:
+def running_stack(region: str | None = None) -> stacks.LocalStack:
     """The running local stack. Raises `NotRunningError`, and `AwsError` if a region is given."""
     if region:
         raise AwsError("The local stack is in no region. For a stage in AWS: STAGE=prod REGION=...")
-    return local.running_stack()
+    return stacks.running_stack()
 
 
 def check_name(stage: str) -> None:
@@ -112,7 +112,7 @@ def check_name(stage: str) -> None:
         raise deploy.DeployError(f"There is no stage {stage!r}; the stages are {', '.join(names)}")
 
 
-def reach_local(stack: local.LocalStack) -> Reach:
+def reach_local(stack: stacks.LocalStack) -> Reach:
     """A local stack, under the emulator's root user."""
     services = services_of_local(stack)
     services.queues = queues_of_local(stack)
@@ -124,7 +124,7 @@ def services_of(stage: str, region: str | None = None) -> Services:
     return reach(stage, region).services
 
 
-def services_of_local(stack: local.LocalStack) -> Services:
+def services_of_local(stack: stacks.LocalStack) -> Services:
     """The services of a local stack, by its own clock, under the emulator's root user."""
     return StageServices(
         replace(
@@ -152,13 +152,13 @@ def enter(services: Services, values: Mapping[str, object], at: datetime) -> Sub
     )
 
 
-def queues_of_local(stack: local.LocalStack) -> Queues:
+def queues_of_local(stack: stacks.LocalStack) -> Queues:
     """The queues of a local stack, under the emulator's root user."""
     settings = _settings(stack.stage, emulator.REGION, stack)
     return Queues(settings, client=stack.client("sqs"))
 
 
-def _settings(stage: str, region: str, stack: deploy.Deployment | local.LocalStack) -> Settings:
+def _settings(stage: str, region: str, stack: deploy.Deployment | stacks.LocalStack) -> Settings:
     tables, queues = stack.tables, stack.queues
     return Settings(
         stage=stage,
