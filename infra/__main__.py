@@ -18,11 +18,11 @@ from infra import session
 from infra.deployment import packaging
 
 COMMANDS = {
-    "run": ("infra.run", "turn a month on this machine, and look at it"),
+    "run": ("infra.commands.run", "turn a month on this machine, and look at it"),
     "up": ("infra.local.stacks", "the empty stack on this machine"),
     "token": ("infra.local.tokens", "a token for the running stack"),
-    "doctor": ("infra.doctor", "what stands in the way of a deployment or of a stack"),
-    "token-check": ("infra.token_check", "why a stage accepts or refuses a token"),
+    "doctor": ("infra.commands.doctor", "what stands in the way of a deployment or of a stack"),
+    "token-check": ("infra.commands.token_check", "why a stage accepts or refuses a token"),
     "clock": ("infra.local.clock", "move the running stack's clock"),
     "deploy": ("infra.deployment.deploy", "deploy to AWS"),
     "package": ("infra.deployment.handover", "package a stage, to be deployed from elsewhere"),
@@ -32,10 +32,13 @@ COMMANDS = {
     ),
     "import": ("infra.imports.subscriptions", "import subscriptions from a CSV file"),
     "balances": ("infra.imports.balances", "import credits that users have elsewhere"),
-    "verify": ("infra.verify", "check ledgers line by line"),
-    "completeness": ("infra.completeness", "who was due for a month, and who was allocated"),
-    "security": ("infra.security", "look for known weaknesses in template and packages"),
-    "lock": ("infra.lock", "write the lists of packages with their hashes"),
+    "verify": ("infra.commands.verify", "check ledgers line by line"),
+    "completeness": (
+        "infra.commands.completeness",
+        "who was due for a month, and who was allocated",
+    ),
+    "security": ("infra.commands.security", "look for known weaknesses in template and packages"),
+    "lock": ("infra.commands.lock", "write the lists of packages with their hashes"),
     "redrive": ("infra.repair.redrive", "list dead letters, or move them back"),
     "replay": ("infra.repair.replay", "replay the ticks of an instant or a range"),
     "allocate": ("infra.repair.allocate", "grant what is due for a period"),

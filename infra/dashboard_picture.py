@@ -1,6 +1,6 @@
 """Draws the dashboard on the day a month begins, from sample data.
 
-    python -m infra.dashboard_picture        (make dashboard)
+    python -m infra dashboard        (make dashboard)
 
 reads the very body that CloudFormation is given, and writes docs/images/dashboard/dashboard.svg.
 The allocations are those of infra/sample/subscriptions.csv on 1 December 2026, each subscriber

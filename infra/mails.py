@@ -1,6 +1,6 @@
 """Mails on this machine: what the local stack sent, and what each kind looks like.
 
-    python -m infra.mails        (make mails)
+    python -m infra mails        (make mails)
 
 renders an example of every kind with Chromium, in a wide and in a narrow window, in light and in
 dark mode, into docs/images/mails/. It needs a Chromium or Chrome on the PATH and nothing else.

@@ -1,6 +1,6 @@
 """Writes the page of the API from its contract, for people who would rather read than generate.
 
-python -m infra.reference        (make reference)
+python -m infra reference        (make reference)
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ So a token is accepted for at most that long after it is `LEEWAY_SECONDS` past i
 
 Every refusal has a `Refusal` and words that say which check failed, what was found and what was
 expected. The log has them always, the answer in the local stage alone: who tries tokens learns
-nothing elsewhere. `make token-check` (infra/token_check.py) takes the same steps one by one.
+nothing elsewhere. `make token-check` takes the same steps one by one.
 
 API Gateway answers a denial with 401 (see `infra/deployment/gateway.py`): it is
 the token that is refused here, never the request. What cannot be decided, because the issuer's keys

@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console
 
 from chalicelib.domain.subscriptions import Subscription
-from infra import reach, run
+from infra import reach
+from infra.commands import run
 from infra.imports import subscriptions
 from infra.imports.csv_file import CheckedFile
 from infra.imports.importing import import_rows

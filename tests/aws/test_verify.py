@@ -7,7 +7,7 @@ import pytest
 
 from chalicelib.domain.anchors import user_digest
 from infra import reach
-from infra.verify import main
+from infra.commands.verify import main
 from tests.aws.damage import damage_subscription, without
 from tests.aws.world import World, client
 

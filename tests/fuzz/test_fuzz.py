@@ -78,10 +78,10 @@ NAME = re.compile(
 )
 
 NOT_FROM_OUTSIDE = {
-    "infra/advisories.py _documents": "a file that whoever looks for advisories brings",
-    "infra/advisories.py _instant": "the same, in a test of its own",
+    "infra/packages/advisories.py _documents": "a file that whoever looks for advisories brings",
+    "infra/packages/advisories.py _instant": "the same, in a test of its own",
     "infra/deployment/handover.py load": "a package that is known by its digest",
-    "infra/completeness.py _count": "the answer of a function of ours",
+    "infra/commands/completeness.py _count": "the answer of a function of ours",
     "infra/local/console/server.py _Handler._get": "requests of the local page, on loopback",
     "infra/local/console/server.py _Handler._post": "requests of the local page, on loopback",
     "infra/dashboard_picture.py Day._due_at": "the sample that is in the repository",
@@ -102,7 +102,7 @@ NOT_FROM_OUTSIDE = {
     "infra/reference.py main": "the contract, in the repository",
     "infra/repair/command.py parsed": "hands on to a parser",
     "infra/repair/export.py _described": "entries that were verified",
-    "infra/security.py are_packages_clean": "the report of pip-audit, pinned",
+    "infra/commands/security.py are_packages_clean": "the report of pip-audit, pinned",
     "infra/ticks.py Ticks.invoke": "the answer of a function of ours",
     "infra/local/tokens.py _Handler.do_POST": "requests to the local issuer, on loopback",
     "infra/local/tokens.py issue": "the answer of the local stack's own issuer",

@@ -338,7 +338,7 @@ def _pinned() -> Iterator[Guard]:
         "Makefile",
         "bench/rival.py",
         "infra/deployment/packaging.py",
-        "infra/programs.py",
+        "infra/packages/programs.py",
     ):
         name = f"{file}.--require-hashes"
         yield Guard(

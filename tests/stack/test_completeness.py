@@ -6,7 +6,8 @@ import pytest
 
 from chalicelib.domain.calendar import Period
 from chalicelib.messages import UNKNOWN_ZONES, ZoneCheck
-from infra import completeness, reach
+from infra import reach
+from infra.commands import completeness
 from infra.local.stacks import LocalStack
 from tests.stack.conftest import Invoke
 

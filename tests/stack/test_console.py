@@ -22,7 +22,8 @@ from selenium.webdriver.common.keys import Keys
 
 from chalicelib.domain import calendar
 from chalicelib.domain.instants import parse_instant
-from infra import reach, run
+from infra import reach
+from infra.commands import run
 from infra.deployment import packaging
 from infra.imports import csv_file, importing
 from infra.imports.subscriptions import SUBSCRIPTIONS

@@ -222,7 +222,7 @@ def test_programs_and_our_own_pages_are_answered(running: Running) -> None:
         assert (status, headers["access-control-allow-origin"]) == (200, origin)
 
 
-@pytest.mark.parametrize("module", ["infra.local.stacks", "infra.run"])
+@pytest.mark.parametrize("module", ["infra.local.stacks", "infra.commands.run"])
 def test_a_second_stack_is_refused_with_the_first_ones_process_and_address(
     running: Running, module: str
 ) -> None:

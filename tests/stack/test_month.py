@@ -13,7 +13,8 @@ from chalicelib.domain import calendar, ledger
 from chalicelib.domain.instants import format_instant
 from chalicelib.domain.ledger import EntryType, Request
 from chalicelib.store.ledger import draft
-from infra import completeness, reach, run
+from infra import reach
+from infra.commands import completeness, run
 from infra.imports.balances import BALANCES
 from infra.imports.csv_file import UnreadableFileError
 from infra.imports.csv_file import read as read_csv

@@ -16,7 +16,7 @@ import jwt
 import pytest
 from rich.console import Console
 
-from infra import run
+from infra.commands import run
 from infra.deployment import packaging
 from infra.local import tokens
 from infra.local.stacks import LocalStack

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from infra import run
+from infra.commands import run
 from infra.local import emulator, stacks, tokens
 from infra.local.console import server
 

@@ -28,8 +28,9 @@ from botocore.exceptions import (
 from pynamodb.exceptions import GetError
 
 from chalicelib.anchors import Anchored
-from infra import completeness, reach, session, verify
+from infra import reach, session
 from infra.__main__ import COMMANDS, main
+from infra.commands import completeness, verify
 from infra.deployment import deploy
 from infra.doctor import before
 from infra.session import (

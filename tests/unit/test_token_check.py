@@ -11,9 +11,9 @@ import pytest
 
 from chalicelib.api.authorizer import InvalidToken, Refusal
 from chalicelib.settings import TokenSettings
-from infra import token_check
+from infra.commands import token_check
+from infra.commands.token_check import CHECKS, Finding, Report, examine, read_token
 from infra.deployment import deploy
-from infra.token_check import CHECKS, Finding, Report, examine, read_token
 from tests.unit.test_authorizer import (
     EC_KEY,
     ISSUER,

@@ -43,8 +43,9 @@ from chalicelib.domain.fields import shown
 from chalicelib.domain.instants import format_instant
 from chalicelib.settings import TokenSettings
 from chalicelib.store.database import FAULTS
-from infra import issuer_check, session
+from infra import session
 from infra.arguments import add_stage
+from infra.doctor import issuer_check
 from infra.local import stacks
 from infra.reach import reach
 

@@ -15,7 +15,7 @@ import subprocess
 import sys
 
 from infra.deployment.packaging import ROOT
-from infra.programs import ProgramError, program
+from infra.packages.programs import ProgramError, program
 
 LISTS = {
     "requirements.txt": "lambda",

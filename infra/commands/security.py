@@ -1,10 +1,11 @@
 """Looks for known weaknesses, in the packaged template and in what the functions are made of.
 
-    python -m infra.security        (make security)
+    python -m infra security        (make security)
 
 checkov reads the template of prod; infra/checkov.yaml says what is passed over and why. pip-audit
 asks PyPI for advisories about every package of requirements.txt; where there is no network, they
-are looked up in a file that somebody brings (infra/advisories.py). The first run installs both.
+are looked up in a file that somebody brings (infra/packages/advisories.py). The first run installs
+both.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from infra import advisories
-from infra.advisories import AdvisoriesError, Advisory
 from infra.deployment import packaging
-from infra.programs import ProgramError, program
+from infra.packages import advisories
+from infra.packages.advisories import AdvisoriesError, Advisory
+from infra.packages.programs import ProgramError, program
 
-SETTINGS = Path(__file__).with_name("checkov.yaml")
+SETTINGS = packaging.ROOT / "infra" / "checkov.yaml"
 REQUIREMENTS = packaging.ROOT / "requirements.txt"
 
 NOT_LOOKED = 3

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from infra.deployment import packaging
 
-LISTS = Path(__file__).with_name("programs")
+LISTS = packaging.ROOT / "infra" / "programs"
 """The packages of each program, with their hashes; `make lock` writes them."""
 
 

@@ -1,9 +1,9 @@
 """Walks ledgers line by line and names the first line that is wrong.
 
-python -m infra.verify 42 43 [--stage prod]        (make verify USER_ID=42)
-python -m infra.verify --zone Europe/Paris         (make verify ZONE=Europe/Paris)
-python -m infra.verify --sample 1000               (make verify SAMPLE=1000)
-python -m infra.verify --all                       (make verify ALL=1)
+python -m infra verify 42 43 [--stage prod]        (make verify USER_ID=42)
+python -m infra verify --zone Europe/Paris         (make verify ZONE=Europe/Paris)
+python -m infra verify --sample 1000               (make verify SAMPLE=1000)
+python -m infra verify --all                       (make verify ALL=1)
 
 Each ledger is compared with its anchor in the newest digest, or (``--anchors``, ANCHORS=) in the
 newest from before an instant. With ``--all``, so is each anchor: its ledger must be there.

@@ -1,6 +1,6 @@
 """Counts who was due for a month and who was allocated, and prints what was found.
 
-python -m infra.completeness 2026-07 [--zones Europe/Paris,Asia/Tokyo] [--stage prod]
+python -m infra completeness 2026-07 [--zones Europe/Paris,Asia/Tokyo] [--stage prod]
 (make completeness PERIOD=2026-07)
 """
 

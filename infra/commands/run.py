@@ -1,6 +1,6 @@
 """The main job on this machine: a month turns for a file of subscriptions, and its credits expire.
 
-    python -m infra.run [--csv mine.csv] [--exit]        (make run CSV=mine.csv EXIT=1)
+    python -m infra run [--csv mine.csv] [--exit]        (make run CSV=mine.csv EXIT=1)
 
 Starts the emulator, deploys the stack, imports the file, moves the stack's clock through the next
 turn of the month and to where its credits expire 30 days later, shows both, and checks what must
@@ -26,7 +26,7 @@ from infra.imports.subscriptions import SUBSCRIPTIONS
 from infra.local import emulator, stacks, turn
 from infra.local.console import server
 
-SAMPLE = Path(__file__).parent / "sample" / "subscriptions.csv"
+SAMPLE = packaging.ROOT / "infra" / "sample" / "subscriptions.csv"
 
 
 def story(
