@@ -35,9 +35,10 @@ from chalicelib.jobs import workers
 from chalicelib.messages import USERS_A_MESSAGE, EntryPosted, UsersMessage
 from chalicelib.queues import chunks
 from chalicelib.services import Services
-from infra import mails, reach
+from infra import reach
 from infra.local import stacks
 from infra.local.guard import GuardedHandler
+from infra.pages import mail_pictures
 
 START = datetime(2026, 9, 30, 22, 0, tzinfo=UTC)  # October begins in Paris
 RELAYED = ("DYNAMODB", "SQS", "SESV2", "SECRETS_MANAGER")
@@ -179,9 +180,11 @@ def run(
         deadline = time.monotonic() + DEADLINE_SECONDS
         while _done(stack) < users and time.monotonic() < deadline:
             time.sleep(5)
-        mails.wait_until_sent(stack)
+        mail_pictures.wait_until_sent(stack)
         counts = dict(between.counts)
-    recipients = Counter(address for mail in mails.sent_mails(stack) for address in mail["To"])
+    recipients = Counter(
+        address for mail in mail_pictures.sent_mails(stack) for address in mail["To"]
+    )
     # Each ledger must have the one allocation and nothing else.
     wrong = [user for user in user_ids if services.ledger.account(user).next_number != 2]
     return {
@@ -190,10 +193,10 @@ def run(
         "users_mailed": len(recipients),
         "mailed_twice": sum(1 for count in recipients.values() if count > 1),
         "duplicates_enqueued": again,
-        "dead_letters": mails.dead_letters(stack),
+        "dead_letters": mail_pictures.dead_letters(stack),
         "ledgers_changed": len(wrong),
         "seconds_to_allocate": round(allocated, 1),
-        "seconds_until_mailed": round(time.monotonic() - began - mails.SETTLE_SECONDS, 1),
+        "seconds_until_mailed": round(time.monotonic() - began - mail_pictures.SETTLE_SECONDS, 1),
         "requests": counts,
         "requests_a_mail": round(sum(counts.values()) / max(1, recipients.total()), 2),
     }
@@ -201,7 +204,7 @@ def run(
 
 def _done(stack: stacks.LocalStack) -> int:
     """Mails that were sent, or given up."""
-    return mails.count_by_kind(stack)["allocation"] + mails.dead_letters(stack)
+    return mail_pictures.count_by_kind(stack)["allocation"] + mail_pictures.dead_letters(stack)
 
 
 def show(figures: dict[str, Any], console: Console) -> None:

@@ -18,13 +18,14 @@ from rich.console import Console
 
 from chalicelib.domain.plans import CatalogueError
 from chalicelib.services import read_clock
-from infra import mails, reach, session, ticks
+from infra import reach, session, ticks
 from infra.deployment import packaging
 from infra.imports import csv_file, importing
 from infra.imports.csv_file import CheckedFile, UnreadableFileError
 from infra.imports.subscriptions import SUBSCRIPTIONS
 from infra.local import emulator, stacks, turn
 from infra.local.console import server
+from infra.pages import mail_pictures
 
 SAMPLE = packaging.ROOT / "infra" / "sample" / "subscriptions.csv"
 
@@ -105,7 +106,7 @@ def main(words: list[str] | None = None) -> int:
             ) as stack,
         ):
             holds = story(stack, arguments.csv, console)
-            mails.show_sent(stack, console)
+            mail_pictures.show_sent(stack, console)
             if not arguments.exit:
                 show_how_to_call(stack, page.url, console)
                 console.print("The stack stays up until Ctrl-C.")

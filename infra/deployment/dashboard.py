@@ -2,7 +2,7 @@
 
 `complete` puts it into the packaged template. Its queues, functions and tables are those of the
 template, and the red lines are the thresholds of infra/deployment/alarms.py. `make dashboard` draws
-the same page from sample data (infra/dashboard_picture.py).
+the same page from sample data (infra/pages/dashboard_picture.py).
 """
 
 from __future__ import annotations

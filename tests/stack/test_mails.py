@@ -11,7 +11,7 @@ import pytest
 from chalicelib.domain.notifications import ALL_KINDS, MailKind
 from infra import reach
 from infra.local.stacks import LocalStack, local_stack
-from infra.mails import sent_mails
+from infra.pages.mail_pictures import sent_mails
 from infra.reach import services_of_local
 from tests.stack.conftest import Invoke, Packaged, invoker_of, wait_for
 

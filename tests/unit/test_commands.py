@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from chalicelib.domain.plans import PlanCatalogue
-from infra import reference
 from infra.__main__ import COMMANDS, main, overview
 from infra.deployment import packaging
 from infra.local import stacks
+from infra.pages import reference
 
 ROOT = Path(__file__).parents[2]
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")

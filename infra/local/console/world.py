@@ -18,10 +18,11 @@ from chalicelib.domain.instants import format_instant
 from chalicelib.domain.ledger import EntryType
 from chalicelib.domain.subscriptions import Subscription, monthly_amount
 from chalicelib.store.subscriptions import readable
-from infra import mails, reach
+from infra import reach
 from infra.local import stacks
 from infra.local.clock import LocalClock
 from infra.local.turn import instants_of_start, is_due
+from infra.pages import mail_pictures
 
 Json = dict[str, Any]
 
@@ -175,7 +176,7 @@ class World:
 
     def mails(self, user_id: str | None) -> Json:
         """The mails in the outbox, newest first: a user's, or everybody's."""
-        sent = mails.sent_mails(self._stack)[::-1]
+        sent = mail_pictures.sent_mails(self._stack)[::-1]
         if user_id is not None:
             user = self._services.subscriptions.find(user_id)
             sent = [
@@ -193,7 +194,7 @@ class World:
 
     def mail(self, message_id: str) -> str | None:
         """A mail as its reader sees it, in HTML; None when there is none of that id."""
-        for mail in mails.sent_mails(self._stack):
+        for mail in mail_pictures.sent_mails(self._stack):
             if mail["MessageId"] == message_id:
                 html: str = mail["BodyHtml"]
                 return html
