@@ -35,10 +35,11 @@ from chalicelib.jobs import workers
 from chalicelib.messages import USERS_A_MESSAGE, EntryPosted, UsersMessage
 from chalicelib.queues import chunks
 from chalicelib.services import Services
-from infra import reach
-from infra.local import stacks
+from infra import reach, terminal
+from infra.deployment import stage_services
+from infra.local import outbox, stacks
 from infra.local.guard import GuardedHandler
-from infra.pages import mail_pictures
+from infra.local.services import queues_of_local, services_of_local
 
 START = datetime(2026, 9, 30, 22, 0, tzinfo=UTC)  # October begins in Paris
 RELAYED = ("DYNAMODB", "SQS", "SESV2", "SECRETS_MANAGER")
@@ -144,7 +145,7 @@ def subscribe(services: Services, user_ids: list[str]) -> None:
         }
         reach.enter(services, values, START)
 
-    with ThreadPoolExecutor(reach.THREADS) as pool:
+    with ThreadPoolExecutor(stage_services.THREADS) as pool:
         list(pool.map(put, user_ids))
 
 
@@ -168,8 +169,8 @@ def run(
     stack: stacks.LocalStack, users: int, duplicates: float, throttled: float
 ) -> dict[str, Any]:
     """Allocates, waits for the mails, counts."""
-    services = reach.services_of_local(stack)
-    services.queues = reach.queues_of_local(stack)
+    services = services_of_local(stack)
+    services.queues = queues_of_local(stack)
     user_ids = [f"user-{number}" for number in range(users)]
     subscribe(services, user_ids)
     with relay(stack, throttled) as between:
@@ -180,11 +181,9 @@ def run(
         deadline = time.monotonic() + DEADLINE_SECONDS
         while _done(stack) < users and time.monotonic() < deadline:
             time.sleep(5)
-        mail_pictures.wait_until_sent(stack)
+        outbox.wait_until_sent(stack)
         counts = dict(between.counts)
-    recipients = Counter(
-        address for mail in mail_pictures.sent_mails(stack) for address in mail["To"]
-    )
+    recipients = Counter(address for mail in outbox.sent_mails(stack) for address in mail["To"])
     # Each ledger must have the one allocation and nothing else.
     wrong = [user for user in user_ids if services.ledger.account(user).next_number != 2]
     return {
@@ -193,10 +192,10 @@ def run(
         "users_mailed": len(recipients),
         "mailed_twice": sum(1 for count in recipients.values() if count > 1),
         "duplicates_enqueued": again,
-        "dead_letters": mail_pictures.dead_letters(stack),
+        "dead_letters": outbox.dead_letters(stack),
         "ledgers_changed": len(wrong),
         "seconds_to_allocate": round(allocated, 1),
-        "seconds_until_mailed": round(time.monotonic() - began - mail_pictures.SETTLE_SECONDS, 1),
+        "seconds_until_mailed": round(time.monotonic() - began - outbox.SETTLE_SECONDS, 1),
         "requests": counts,
         "requests_a_mail": round(sum(counts.values()) / max(1, recipients.total()), 2),
     }
@@ -204,7 +203,7 @@ def run(
 
 def _done(stack: stacks.LocalStack) -> int:
     """Mails that were sent, or given up."""
-    return mail_pictures.count_by_kind(stack)["allocation"] + mail_pictures.dead_letters(stack)
+    return outbox.count_by_kind(stack)["allocation"] + outbox.dead_letters(stack)
 
 
 def show(figures: dict[str, Any], console: Console) -> None:
@@ -228,7 +227,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     arguments = parser.parse_args(words)
     os.environ.setdefault("POWERTOOLS_LOG_LEVEL", "ERROR")  # a table, not the worker's own lines
-    with stacks.local_stack(say=stacks.progress(), schedules=False) as stack:
+    with stacks.local_stack(say=terminal.progress(), schedules=False) as stack:
         figures = run(stack, arguments.users, arguments.duplicates, arguments.throttled)
     if arguments.json:
         print(json.dumps(figures))

@@ -32,9 +32,10 @@ from chalicelib.jobs import workers
 from chalicelib.messages import USERS_A_MESSAGE, UsersMessage
 from chalicelib.queues import chunks
 from chalicelib.services import Services
-from infra import reach
+from infra import reach, terminal
 from infra.arguments import whole_number
 from infra.local import stacks
+from infra.local.services import services_of_local
 
 ZONE = "Europe/Paris"
 READS = ("Query", "GetItem", "BatchGetItem", "TransactGetItems")
@@ -90,7 +91,7 @@ class Bench:
     """The operations, run in this process with the deployed code over the emulator."""
 
     def __init__(self, stack: stacks.LocalStack, users: int) -> None:
-        self._services: Services = reach.services_of_local(stack)
+        self._services: Services = services_of_local(stack)
         self._meter = Meter()
         self._meter.watch(self._services.ledger._connection.client)  # noqa: SLF001
         self._users = users
@@ -229,7 +230,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     arguments = parser.parse_args(words)
     os.environ.setdefault("POWERTOOLS_LOG_LEVEL", "ERROR")  # a table, not the worker's own lines
-    with stacks.local_stack(say=stacks.progress(), schedules=False) as stack:
+    with stacks.local_stack(say=terminal.progress(), schedules=False) as stack:
         bench = Bench(stack, arguments.users)
         figures = list(bench.figures())
         speed = bench.worker_speed()

@@ -4,63 +4,22 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
 from typing import TYPE_CHECKING
 
-from chalicelib.anchors import Anchors
 from chalicelib.domain.edits import BY_IMPORT
-from chalicelib.domain.plans import CatalogueError, PlanCatalogue, parse_catalogue
 from chalicelib.domain.subscriptions import Subscription, register
-from chalicelib.queues import Queues
 from chalicelib.services import Services
-from chalicelib.settings import Settings
 from chalicelib.store.database import connect
 from infra.deployment import deploy, packaging
-from infra.local import emulator, stacks
+from infra.deployment.stage_services import THREADS, StageServices, settings_of
+from infra.local import stacks
+from infra.local.services import queues_of_local, services_of_local
 from infra.session import AwsError, ClientFactory, open_session, told
 
 if TYPE_CHECKING:
-    from pynamodb.connection import Connection
-
-THREADS = 32
-"""How many requests a command keeps under way."""
-
-
-class StageServices(Services):
-    """The services of a stage, by the plans that are deployed: those of this checkout may differ.
-
-    A plan that begins to grant in an edited file would else be granted by a command, for months
-    that a deployment refuses.
-    """
-
-    def __init__(self, settings: Settings, client: ClientFactory, connection: Connection) -> None:
-        super().__init__(settings, connection=connection)
-        self._client = client
-
-    @cached_property
-    def catalogue(self) -> PlanCatalogue:
-        """The plans on offer. Raises `AwsError` when they cannot be read."""
-        stage = self.settings.stage
-        with told():
-            text = deploy.deployed_plans(stage, self._client("lambda"))
-        try:
-            return parse_catalogue(text or "", f"the deployed {packaging.PLANS}")
-        except CatalogueError as error:
-            raise deploy.DeployError(
-                f"{error}\nUse the checkout that stage {stage} was deployed from."
-            ) from error
-
-    @cached_property
-    def anchors(self) -> Anchors:
-        """The anchors bucket, read with the rights of whoever gives the command."""
-        if not self.settings.anchors_bucket:
-            raise deploy.DeployError(
-                f"Stage {self.settings.stage} has no bucket of anchors: deploy it first."
-            )
-        with told():
-            return Anchors(self.settings, self._client("s3"))
+    pass
 
 
 @dataclass(frozen=True)
@@ -86,7 +45,7 @@ def reach(stage: str, region: str | None = None) -> Reach:
     # What a command prints for programs goes to standard output.
     print(f"Stage {stage} in {aws}", file=sys.stderr)
     deployment = deploy.describe(stage, aws.client)
-    settings = _settings(stage, aws.region.name, deployment)
+    settings = settings_of(stage, aws.region.name, deployment)
     with told():
         connection = connect(aws.region.name, THREADS)
     return Reach(
@@ -124,24 +83,6 @@ def services_of(stage: str, region: str | None = None) -> Services:
     return reach(stage, region).services
 
 
-def services_of_local(stack: stacks.LocalStack) -> Services:
-    """The services of a local stack, by its own clock, under the emulator's root user."""
-    return StageServices(
-        replace(
-            _settings(stack.stage, emulator.REGION, stack),
-            clock_file=stack.clock_file,
-        ),
-        stack.client,
-        connect(
-            emulator.REGION,
-            THREADS,
-            endpoint_url=stack.endpoint_url,
-            access_key=emulator.ACCESS_KEY,
-            secret_key=emulator.SECRET_KEY,
-        ),
-    )
-
-
 def enter(services: Services, values: Mapping[str, object], at: datetime) -> Subscription:
     """Registers a user, or replaces their subscription, as an import does, and grants nothing."""
     return services.subscriptions.change(
@@ -149,27 +90,4 @@ def enter(services: Services, values: Mapping[str, object], at: datetime) -> Sub
         lambda existing: register(values, services.catalogue, at, existing),
         BY_IMPORT,
         at,
-    )
-
-
-def queues_of_local(stack: stacks.LocalStack) -> Queues:
-    """The queues of a local stack, under the emulator's root user."""
-    settings = _settings(stack.stage, emulator.REGION, stack)
-    return Queues(settings, client=stack.client("sqs"))
-
-
-def _settings(stage: str, region: str, stack: deploy.Deployment | stacks.LocalStack) -> Settings:
-    tables, queues = stack.tables, stack.queues
-    return Settings(
-        stage=stage,
-        region=region,
-        ledger_table=tables["ledger"],
-        subscriptions_table=tables["subscriptions"],
-        sweeps_queue_url=queues["sweeps"],
-        allocations_queue_url=queues["allocations"],
-        expiries_queue_url=queues["expiries"],
-        notifications_queue_url=queues["notifications"],
-        mails_table=tables["mails"],
-        edits_table=tables["edits"],
-        anchors_bucket=stack.buckets.get("anchors", ""),
     )

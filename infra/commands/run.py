@@ -18,14 +18,14 @@ from rich.console import Console
 
 from chalicelib.domain.plans import CatalogueError
 from chalicelib.services import read_clock
-from infra import reach, session, ticks
+from infra import session, terminal, ticks
 from infra.deployment import packaging
 from infra.imports import csv_file, importing
 from infra.imports.csv_file import CheckedFile, UnreadableFileError
 from infra.imports.subscriptions import SUBSCRIPTIONS
-from infra.local import emulator, stacks, turn
+from infra.local import emulator, outbox, stacks, turn
 from infra.local.console import server
-from infra.pages import mail_pictures
+from infra.local.services import services_of_local
 
 SAMPLE = packaging.ROOT / "infra" / "sample" / "subscriptions.csv"
 
@@ -41,7 +41,7 @@ def story(
     The stack's clock then stands where credits have expired everywhere: it was moved there.
     Raises `UnreadableFileError` when the file has a row that cannot be imported.
     """
-    services = reach.services_of_local(stack)
+    services = services_of_local(stack)
     checked = importing.check_with_progress(SUBSCRIPTIONS, services, csv_file.read(file), console)
     _refuse_wrong_rows(checked, console)
     imported = importing.import_with_progress(SUBSCRIPTIONS, services, checked.good, console)
@@ -92,7 +92,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--exit", action="store_true", help="end when done instead of staying up")
     arguments = parser.parse_args(words)
     console = Console()
-    stacks.end_on_sigterm()
+    terminal.end_on_sigterm()
     try:
         # What is wrong with the file is told at once, not when the stack is up.
         text = csv_file.read(arguments.csv)
@@ -102,11 +102,11 @@ def main(words: list[str] | None = None) -> int:
         with (
             server.console() as page,
             stacks.local_stack(
-                say=stacks.progress(), schedules=False, publish_at=page.url, origins=page.origins
+                say=terminal.progress(), schedules=False, publish_at=page.url, origins=page.origins
             ) as stack,
         ):
             holds = story(stack, arguments.csv, console)
-            mail_pictures.show_sent(stack, console)
+            outbox.show_sent(stack, console)
             if not arguments.exit:
                 show_how_to_call(stack, page.url, console)
                 console.print("The stack stays up until Ctrl-C.")

@@ -35,8 +35,9 @@ from chalicelib.services import Services
 from chalicelib.store.database import FAULTS
 from infra import reach, session
 from infra.arguments import add_stage
-from infra.imports.importing import progress_bar
+from infra.deployment import stage_services
 from infra.local import stacks
+from infra.terminal import progress_bar
 
 
 def main(words: list[str] | None = None) -> int:
@@ -138,7 +139,7 @@ def _verify(
             return error
 
     found: dict[str, Outcome] = {}
-    threads = min(reach.THREADS, services.threads)
+    threads = min(stage_services.THREADS, services.threads)
     with (
         progress_bar(Console(stderr=True)) as progress,
         ThreadPoolExecutor(threads) as pool,

@@ -9,7 +9,7 @@ Metric math would need fewer of them in places, but the emulator refuses it in a
 
 A stage of the size `small` has those alone that tell of credits lost or missing, and those that
 take a deployment back. Of the metrics of ours it writes those that its alarms read, for each has
-its price. `python -m infra.deployment.alarms` prints the tables of docs/operating.md about them.
+its price. infra/pages/alarms.py makes the tables of docs/operating.md about them.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
-
-from chalicelib.metrics import Metric
 
 Json = dict[str, Any]
 
@@ -546,40 +544,3 @@ def complete(template: Json) -> None:
     template["Globals"]["Function"]["Environment"] = {
         "Variables": {"METRICS": {"Fn::If": ["IsFull", "", ",".join(metrics_of_small())]}}
     }
-
-
-# --- What the sizes have, for docs/operating.md ---------------------------------------------------
-
-
-def markdown() -> str:
-    """The alarms and the metrics of both sizes, as docs/operating.md shows them."""
-    rows = [f"| [{s.name}](#{s.name}) | {_share_in_small(s)} |" for s in SYMPTOMS]
-    small = metrics_of_small()
-    left_out = sorted(metric.value for metric in Metric if metric.value not in small)
-    return "\n".join(
-        [
-            "| alarm | in a small stage |",
-            "|---|---|",
-            *rows,
-            "",
-            "| our metrics | |",
-            "|---|---|",
-            f"| written by a small stage | {', '.join(small)} |",
-            f"| left out | {', '.join(left_out)} |",
-        ]
-    )
-
-
-def _share_in_small(symptom: Symptom) -> str:
-    if symptom.in_small:
-        return "yes"
-    prefix = symptom.name
-    parts = [name for name in ROLLBACK_ALARMS if name.startswith(prefix)]
-    if parts == [prefix]:
-        return "yes: it takes a deployment back"
-    named = ", ".join(f"`{name.removeprefix(prefix + '-')}`" for name in sorted(parts))
-    return f"of {named} only: these take a deployment back" if parts else "no"
-
-
-if __name__ == "__main__":
-    print(markdown())

@@ -1,29 +1,20 @@
 """A package that is made in one place and deployed from another, which has the right to.
 
-    python -m infra package --stage prod --region eu-west-1 --out build/package
-                                                        (make package STAGE=prod OUT=build/package)
-
-prints the package's digest. `make deploy PACKAGE=build/package DIGEST=...` deploys those very bytes
-or nothing: who packages runs Chalice, the app and what it imports, and need not be trusted with
-credentials; who deploys runs none of them. The digest goes another way than the files.
+`make package` prints the package's digest. `make deploy PACKAGE=build/package DIGEST=...` deploys
+those very bytes or nothing: who packages runs Chalice, the app and what it imports, and need not be
+trusted with credentials; who deploys runs none of them. The digest goes another way than the files.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
-import os
 import re
 import shutil
-import sys
-import tempfile
 from pathlib import Path
 
-from infra import arguments
 from infra.deployment import packaging
 from infra.deployment.packaging import Package, PackagingError
-from infra.session import AwsError, region_of
 
 TEMPLATE, ARCHIVE = "template.json", "credits.zip"
 
@@ -60,32 +51,3 @@ def load(folder: Path, expected: str, stage: str, region: str) -> Package:
             f"its digest is {found}, and DIGEST is {expected}. Nothing was deployed. {again}"
         )
     return package
-
-
-def main(words: list[str] | None = None) -> int:
-    """Packages a stage into a folder and prints the digest; the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m infra package",
-        description="Packages a stage for AWS, without credentials, and prints the digest by which "
-        "`make deploy PACKAGE=folder DIGEST=...` knows it again.",
-    )
-    deployable = [stage for stage in packaging.stages() if stage != "local"]
-    parser.add_argument("--stage", required=True, choices=deployable, help="what is packaged")
-    arguments.add_region(parser)
-    parser.add_argument("--out", type=Path, required=True, help="the folder to put it into")
-    given = parser.parse_args(words)
-    try:
-        packaging.check_python()
-        region = region_of(given.region, os.environ, ("default", "")).name
-        with tempfile.TemporaryDirectory() as output:
-            package = packaging.package(given.stage, Path(output), region=region)
-            save(package, given.out)
-            print(digest(package, given.stage, region))
-    except (AwsError, PackagingError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

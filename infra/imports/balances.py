@@ -1,18 +1,13 @@
 """Imports the credits that users have elsewhere, batch by batch, as the opening of their ledgers.
 
-    python -m infra balances file.csv [--stage prod] [--skip-invalid]
-
-(make balances CSV=file.csv; docs/migrating.md)
+docs/migrating.md has the columns.
 """
 
 from __future__ import annotations
 
-import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from datetime import datetime
-
-from rich.console import Console
 
 from chalicelib.domain.errors import InvalidInput, Unreadable
 from chalicelib.domain.fields import FieldReader, parse_amount, parse_key, parse_text, parse_user_id
@@ -27,7 +22,6 @@ from infra.imports.importing import (
     Import,
     ImportRow,
     Watch,
-    command,
     read_many,
     unreadable,
     user_id_of,
@@ -205,12 +199,3 @@ BALANCES = Import(
     writer=writer,
     column_notes="The last two may be empty or left out: no expires_at is for ever.",
 )
-
-
-def main(words: list[str] | None = None) -> int:
-    """Reads the command line and runs the import; the exit status."""
-    return command(BALANCES, words, "python -m infra balances", Console(stderr=True))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

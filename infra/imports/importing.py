@@ -7,37 +7,31 @@ file again changes nothing, and an import that was interrupted is finished by ru
 
 from __future__ import annotations
 
-import argparse
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from chalicelib.domain.errors import CreditsError, Unreadable
-from chalicelib.domain.plans import CatalogueError, PlanCatalogue, parse_catalogue
-from chalicelib.services import PLANS_FILE, Services, read_clock
-from chalicelib.store.database import FAULTS
-from infra import reach, session
-from infra.arguments import add_stage
+from chalicelib.domain.errors import Unreadable
+from chalicelib.domain.plans import PlanCatalogue, parse_catalogue
+from chalicelib.services import PLANS_FILE, Services
+from infra import session
+from infra.deployment import stage_services
 from infra.imports import csv_file
-from infra.imports.csv_file import CheckedFile, Columns, Finding, Problem, Row, UnreadableFileError
-from infra.local import stacks
+from infra.imports.csv_file import CheckedFile, Columns, Finding, Problem, Row
+from infra.terminal import progress_bar
 
 MOST_PROBLEMS_SHOWN = 50
 
 KEYS_A_READ = 100
 """How many things one request reads: as many keys as DynamoDB takes."""
 
-INTERRUPTED = 130
-"""The exit status of a program that was ended by Ctrl-C."""
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -125,7 +119,7 @@ def read_many(
     """What ``read`` answers for some keys at once, for all of them, many requests at a time."""
     parts = [keys[start : start + at_once] for start in range(0, len(keys), at_once)]
     found: dict[Key, Value] = {}
-    with ThreadPoolExecutor(reach.THREADS) as pool:
+    with ThreadPoolExecutor(stage_services.THREADS) as pool:
         for part, values in zip(parts, pool.map(read, parts), strict=True):
             found.update(values)
             advance(len(part))
@@ -163,7 +157,7 @@ def import_rows(
             advance(1)
         return of_user
 
-    with ThreadPoolExecutor(reach.THREADS) as pool:
+    with ThreadPoolExecutor(stage_services.THREADS) as pool:
         futures = [pool.submit(import_user, rows) for rows in by_user.values()]
         try:
             for future in as_completed(futures):
@@ -196,17 +190,6 @@ def import_with_progress(
     """Imports rows behind a progress bar."""
     with _watched(console) as watch:
         return import_rows(kind, services, rows, watch(f"Importing {kind.noun}", len(rows)))
-
-
-def progress_bar(console: Console) -> Progress:
-    """The bar that long work shows on a terminal."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-    )
 
 
 @contextmanager
@@ -246,83 +229,3 @@ def show_warnings(console: Console, warnings: list[str]) -> None:
 def _plain(text: str) -> str:
     """A text that rich prints as it is."""
     return text.replace("[", "\\[")
-
-
-# --- The command ----------------------------------------------------------------------------------
-
-
-def command(kind: Import, words: list[str] | None, program: str, console: Console) -> int:
-    """Reads the command line and runs an import; the exit status."""
-    parser = argparse.ArgumentParser(
-        prog=program,
-        description=f"Imports {kind.noun} from a CSV file. Nothing is written while a row is "
-        "wrong, and importing the same file again changes nothing.",
-        epilog=f"Columns: {','.join(kind.columns.all)}. {kind.column_notes}",
-    )
-    parser.add_argument("file", type=Path, help="the CSV file")
-    add_stage(parser)
-    parser.add_argument(
-        "--skip-invalid",
-        action="store_true",
-        help="import the good rows and save the wrong ones to <file>.invalid.csv",
-    )
-    arguments = parser.parse_args(words)
-    try:
-        return _run(kind, arguments, console)
-    except UnreadableFileError as error:
-        console.print(f"error: {arguments.file}: {error}", markup=False, soft_wrap=True)
-    except (CatalogueError, stacks.NotRunningError, session.AwsError) as error:
-        console.print(f"error: {error}", markup=False, soft_wrap=True)
-    except (CreditsError, *FAULTS) as error:
-        said = session.words(error)
-        console.print(f"error: {said}\nNothing was written.", markup=False, soft_wrap=True)
-    except KeyboardInterrupt:
-        console.print("Interrupted. Run the same import again to finish it.")
-        return INTERRUPTED
-    return 1
-
-
-def _run(kind: Import, arguments: argparse.Namespace, console: Console) -> int:
-    reach.check_name(arguments.stage)
-    text = csv_file.read(arguments.file)
-    services = _services(kind, text, arguments, console)
-    checked = check_with_progress(kind, services, text, console)
-    if checked.problems:
-        show_problems(console, checked.problems)
-        if not arguments.skip_invalid:
-            console.print(
-                f"{len(checked.bad)} of {len(checked.bad) + len(checked.good)} rows are wrong. "
-                "Nothing was written. Correct them, or import the others with --skip-invalid "
-                "(make: SKIP_INVALID=1)."
-            )
-            return 1
-        _save_rejected(checked, arguments.file, console)
-    imported = import_with_progress(kind, services, checked.good, console)
-    console.print(f"Imported {len(checked.good):,} {kind.noun}: {imported}.")
-    if imported.failures:
-        show_problems(console, imported.failures)
-        console.print("These rows were not written. Run the same import again to finish it.")
-        return 1
-    return 0
-
-
-def _services(kind: Import, text: str, arguments: argparse.Namespace, console: Console) -> Services:
-    """The services of a stage. When it is out of reach, what is wrong with the file is told too."""
-    try:
-        return reach.services_of(arguments.stage, arguments.region)
-    except (stacks.NotRunningError, session.AwsError):
-        checked = kind.check_alone(text, catalogue(), read_clock())
-        if checked.problems:
-            show_problems(console, checked.problems)
-        raise
-
-
-def _save_rejected(checked: CheckedFile, path: Path, console: Console) -> None:
-    rejected = path.with_name(f"{path.stem}.invalid.csv")
-    try:
-        rejected.write_bytes(checked.rejected.encode())
-    except OSError as error:
-        raise UnreadableFileError(
-            f"the wrong rows cannot be saved to {rejected}: {error.strerror}. Nothing was written"
-        ) from error
-    console.print(f"{len(checked.bad)} wrong rows are saved to {rejected}")

@@ -1,16 +1,8 @@
-"""Imports subscriptions from a CSV file into the running local stack or a deployed one.
-
-    python -m infra import file.csv [--stage prod] [--skip-invalid]
-
-(make import CSV=file.csv)
-"""
+"""Subscriptions in a CSV file: what a row means, and how it is checked and written."""
 
 from __future__ import annotations
 
-import sys
 from datetime import datetime
-
-from rich.console import Console
 
 from chalicelib.allocations import save_subscription
 from chalicelib.domain.edits import BY_IMPORT
@@ -25,7 +17,6 @@ from infra.imports.importing import (
     Import,
     ImportRow,
     Watch,
-    command,
     read_many,
     unreadable,
     user_id_of,
@@ -123,12 +114,3 @@ SUBSCRIPTIONS = Import(
     column_notes=f"{', '.join(COLUMNS.optional)} may be left out, and then stay as they are; an "
     "empty one is cleared. Of a new user they get their defaults.",
 )
-
-
-def main(words: list[str] | None = None) -> int:
-    """Reads the command line and runs the import; the exit status."""
-    return command(SUBSCRIPTIONS, words, "python -m infra import", Console(stderr=True))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

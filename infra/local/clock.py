@@ -1,8 +1,5 @@
 """The clock of the local stack: ahead of this machine's, and moved forward only.
 
-    python -m infra clock --to "next 1st" --zone Europe/Paris
-    (make clock TO="next 1st" ZONE=Europe/Paris)
-
 Whatever the stack does after that (balances, expiry, spending, countdowns) is as of the new time.
 On its way the clock stops at each tick whose sweeps have something to do, re-sweeps included, and
 the tick does it, as the schedule would have. Sweeps that would find nothing are left out: they
@@ -11,10 +8,8 @@ would change nothing.
 
 from __future__ import annotations
 
-import argparse
 import fcntl
 import re
-import sys
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -25,7 +20,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
-from rich.console import Console
 
 from chalicelib.domain import calendar
 from chalicelib.domain.calendar import RESWEEP_AGES
@@ -40,9 +34,10 @@ from chalicelib.services import read_clock
 from chalicelib.store.database import FAULTS
 from chalicelib.store.ledger import read_entry
 from chalicelib.store.subscriptions import readable
-from infra import reach, session, ticks
-from infra.imports.importing import progress_bar
+from infra import ticks
+from infra.deployment import stage_services
 from infra.local import stacks
+from infra.local.services import services_of_local
 
 FARTHEST = timedelta(days=366)
 """How far the clock is moved at once: each month of it takes a minute or two."""
@@ -171,7 +166,7 @@ class LocalClock:
     """The clock of one local stack."""
 
     def __init__(self, stack: stacks.LocalStack) -> None:
-        self._services = reach.services_of_local(stack)
+        self._services = services_of_local(stack)
         self._ticks = ticks.Ticks(stack)
         self._stack = stack
         self._file = Path(stack.clock_file)
@@ -257,7 +252,7 @@ class LocalClock:
     def _read(self, user_ids: Collection[str]) -> dict[str, Open]:
         """What is open for users, as of what is done."""
         subscriptions = readable(self._services.subscriptions.get_many(user_ids))
-        with ThreadPoolExecutor(reach.THREADS) as pool:
+        with ThreadPoolExecutor(stage_services.THREADS) as pool:
             accounts = [
                 account for account in pool.map(self._account, subscriptions) if account is not None
             ]
@@ -368,51 +363,3 @@ def _write(file: Path, text: str) -> None:
     new = file.with_suffix(f"{file.suffix}.new")
     new.write_text(text)
     new.replace(file)
-
-
-# --- The command ----------------------------------------------------------------------------------
-
-
-@contextmanager
-def moving_bar(
-    console: Console, what: str, began: datetime, to: datetime
-) -> Iterator[Callable[[datetime], None]]:
-    """A bar of the days from one instant to another; yields what shows how far the clock is."""
-    days = (to - began).days + 1
-    with progress_bar(console) as progress:
-        task = progress.add_task(what, total=days)
-        yield lambda at: progress.update(task, completed=(at - began).days)
-        progress.update(task, completed=days)
-
-
-def main(words: list[str] | None = None) -> int:
-    """Moves the clock of the running local stack; the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m infra clock",
-        description="Shows the clock of the running local stack, or moves it forward.",
-        epilog='make clock TO="next 1st" ZONE=Europe/Paris',
-    )
-    parser.add_argument(
-        "--to", help="'next midnight', 'next 1st', '+30 days' or 2027-01-01T05:00:00Z"
-    )
-    parser.add_argument("--zone", default="UTC", help="whose midnight or 1st (default: UTC)")
-    arguments = parser.parse_args(words)
-    try:
-        zone = calendar.parse_timezone("zone", arguments.zone)
-        if arguments.to is not None:
-            parse_target(arguments.to, zone)
-        clock = LocalClock(stacks.running_stack())
-        if arguments.to is not None:
-            began = clock.now()
-            to = parse_moment(arguments.to, began, zone)
-            with moving_bar(Console(stderr=True), "Moving the clock", began, to) as show:
-                clock.move(to, lambda step, _: show(step.at))
-        print(format_instant(clock.now()))
-    except (stacks.NotRunningError, *STOPPED_BY) as error:
-        print(f"error: {session.words(error)}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,21 +1,14 @@
 """Credits on this machine: the emulator, with the stage `local` deployed to it.
 
-    python -m infra up        (make up)
-
-prints one line of JSON when the stack is ready, and stays until SIGINT or SIGTERM.
-
-For programs: `with local_stack() as stack:` gives a `LocalStack` of one's own, and
-`running_stack()` the one that `make up` or `make run` keeps running.
+`with local_stack() as stack:` gives a `LocalStack` of one's own, and `running_stack()` the one that
+`make up` or `make run` keeps running.
 """
 
 from __future__ import annotations
 
-import argparse
 import fcntl
 import json
 import os
-import signal
-import sys
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -27,7 +20,7 @@ import botocore.session
 from botocore.config import Config
 
 from chalicelib.settings import LOCAL_STAGE
-from infra import session
+from infra import terminal
 from infra.deployment import deploy, gateway, packaging
 from infra.local import emulator, tokens
 
@@ -113,7 +106,7 @@ def _client(endpoint_url: str, service: str, **settings: Any) -> Any:
 @contextmanager
 def local_stack(
     *,
-    say: deploy.Say = deploy.say_nothing,
+    say: terminal.Say = terminal.say_nothing,
     schedules: bool = True,
     publish_at: str | None = None,
     origins: Collection[str] = (),
@@ -196,7 +189,7 @@ def parameters(issuer: str, stage: str = STAGE, origins: Collection[str] = ()) -
 def _deploy(
     emulated: emulator.Emulator,
     parameters: dict[str, str],
-    say: deploy.Say,
+    say: terminal.Say,
     make_package: deploy.PackageMaker,
 ) -> LocalStack:
     endpoint_url = emulated.url
@@ -264,61 +257,3 @@ def stay(
     except KeyboardInterrupt:
         return
     raise emulator.EmulatorError(f"The emulator is gone. Its log is {emulator.LOG_FILE}")
-
-
-def end_on_sigterm() -> None:
-    """Treat SIGTERM as Ctrl-C, so that either ends the stack and every process of it."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    # A shell starts background jobs with SIGINT ignored; whoever sends it means it.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def progress() -> deploy.Say:
-    """A `say` that prints to standard error, with the seconds since it was made."""
-    start = time.monotonic()
-
-    def say(line: str) -> None:
-        print(f"{time.monotonic() - start:6.1f} s  {line}", file=sys.stderr, flush=True)
-
-    return say
-
-
-def main(words: list[str] | None = None) -> int:
-    """Run the local stack until a signal comes; the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m infra up",
-        description="The empty stack on this machine, until Ctrl-C. Prints one line of JSON with "
-        "every name and address.",
-    )
-    parser.parse_args(words)
-    # Late, because the console stands on this module.
-    from infra.local.console import server
-
-    end_on_sigterm()
-    say = progress()
-    try:
-        with (
-            server.console() as page,
-            local_stack(say=say, publish_at=page.url, origins=page.origins) as stack,
-            page.showing(stack),
-        ):
-            print(stack.to_json(), flush=True)
-            say(f"Ready. Its console is {page.url} and Ctrl-C ends it.")
-            stay(stack)
-            say("Ending ...")
-    except (
-        AlreadyRunningError,
-        NotRunningError,
-        emulator.EmulatorError,
-        packaging.PackagingError,
-        session.AwsError,
-    ) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,17 +1,13 @@
 """Tokens for the local stack, and the issuer that it has of its own.
 
-    python -m infra token --user-id 42 --scope credits:admin      (make token USER_ID=42 SCOPE=...)
-
-prints a token that the API of the running local stack takes. The issuer is a small web server on
-loopback, in the process that runs the stack and as long as that: its key is made when it starts and
-is never written anywhere. It signs whatever it is asked to sign, which is what makes it a toy.
+The issuer is a small web server on loopback, in the process that runs the stack and as long as
+that: its key is made when it starts and is never written anywhere. It signs whatever it is asked to
+sign, which is what makes it a toy.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 import threading
 import time
 import urllib.error
@@ -26,9 +22,6 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
 from chalicelib.api.principal import Scope
-from chalicelib.domain.errors import InvalidInput
-from chalicelib.domain.fields import parse_user_id
-from infra.arguments import whole_number
 from infra.local.guard import GuardedHandler
 
 AUDIENCE = "credits"
@@ -154,56 +147,3 @@ class _Handler(GuardedHandler, BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *_: object) -> None:  # noqa: A002 - the base class's name
         """Nothing: the stack's own output is for its user."""
-
-
-# --- The command ----------------------------------------------------------------------------------
-
-
-def _arguments(words: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m infra token",
-        description="Prints a token for the API of the running local stack.",
-        epilog='make token USER_ID=42 SCOPE="credits:read credits:use" SECONDS=3600',
-    )
-    parser.add_argument("--user-id", help="the user the token stands for, e.g. 42")
-    parser.add_argument(
-        "--scope",
-        default=DEFAULT_SCOPES,
-        help=f"of {', '.join(Scope)}; several with spaces between (default: {DEFAULT_SCOPES})",
-    )
-    parser.add_argument(
-        "--seconds",
-        type=whole_number(most=MOST_SECONDS),
-        default=DEFAULT_SECONDS,
-        help="how long it is valid (default: 3600, at most a year)",
-    )
-    arguments = parser.parse_args(words)
-    if arguments.user_id is None:
-        parser.error("for whom? make token USER_ID=42")
-    unknown = sorted(set(arguments.scope.split()) - set(Scope))
-    if unknown:
-        parser.error(f"there is no scope {', '.join(unknown)}; the scopes are {', '.join(Scope)}")
-    try:
-        parse_user_id("user_id", arguments.user_id)
-    except InvalidInput as error:
-        parser.error(str(error))
-    return arguments
-
-
-def main(words: list[str] | None = None) -> int:
-    """Prints a token; the exit status."""
-    # Late, because what runs the stack runs the issuer.
-    from infra.local import stacks
-
-    arguments = _arguments(words)
-    try:
-        stack = stacks.running_stack()
-        print(issue(stack.issuer, arguments.user_id, arguments.scope, arguments.seconds))
-    except (stacks.NotRunningError, TokenError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -13,45 +13,24 @@ from rich.table import Table
 
 from chalicelib.domain import calendar
 from chalicelib.domain.batches import expired
-from chalicelib.domain.calendar import Period
 from chalicelib.domain.errors import LedgerCorrupt
 from chalicelib.domain.instants import format_instant
 from chalicelib.domain.ledger import EntryType, LedgerEntry
-from chalicelib.domain.plans import PlanCatalogue
 from chalicelib.domain.subscriptions import (
     Subscription,
-    due_periods,
     monthly_amount,
-    not_allocated_because,
 )
 from chalicelib.services import Services
 from chalicelib.store.subscriptions import readable
-from infra import reach
+from infra.deployment import stage_services
 from infra.local import stacks
-from infra.local.clock import LocalClock, Step, moving_bar
+from infra.local.clock import LocalClock, Step
+from infra.local.month import instants_of_start, is_due
+from infra.terminal import moving_bar
 from infra.ticks import QUEUES, Ticks
 
 EXPIRY_TURN_AFTER = 30
 """Days from the turn of the month to the expiry turn: what the lowest plan's credits live."""
-
-
-def instants_of_start(period: Period, zones: Iterable[str]) -> dict[datetime, set[str]]:
-    """The instants at which a period begins in some of the zones, and in which."""
-    instants: dict[datetime, set[str]] = defaultdict(set)
-    for zone in zones:
-        instants[calendar.month_start(zone, period)].add(zone)
-    return instants
-
-
-def is_due(subscription: Subscription, catalogue: PlanCatalogue, period: Period) -> bool:
-    """Whether a subscription, as it is now, was or will be due for a period at its start.
-
-    It is not where nobody can tell: in a timezone or on a plan that is not known.
-    """
-    if not_allocated_because(subscription, catalogue):
-        return False
-    start = calendar.month_start(subscription.timezone, period)
-    return period in due_periods(subscription, catalogue, None, start, start)
 
 
 @dataclass
@@ -173,7 +152,7 @@ class Turning:
                 self._services.ledger.verify(user_id)
             return self._services.ledger.history(user_id, limit=1000)[::-1]
 
-        with ThreadPoolExecutor(reach.THREADS) as pool:
+        with ThreadPoolExecutor(stage_services.THREADS) as pool:
             futures = {user_id: pool.submit(read, user_id) for user_id in self._subscriptions}
             for user_id, future in futures.items():
                 try:

@@ -1,26 +1,21 @@
 """Draws the dashboard on the day a month begins, from sample data.
 
-    python -m infra dashboard        (make dashboard)
-
-reads the very body that CloudFormation is given, and writes docs/images/dashboard/dashboard.svg.
-The allocations are those of infra/sample/subscriptions.csv on 1 December 2026, each subscriber
+It is of the very body that CloudFormation is given; `make dashboard` writes it to docs/images/. The
+allocations are those of infra/sample/subscriptions.csv on 1 December 2026, each subscriber
 standing for 200; everything else is made up to fit them. The same every time.
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 import math
 import random
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from html import escape
-from pathlib import Path
 from typing import Any
 
 from chalicelib.domain import calendar
@@ -451,21 +446,3 @@ def filled_in(template: Json) -> Json:
         re.sub(r"\$\{([^}]+)\}", lambda name: str(known.get(name[1], name[1])), text)
     )
     return page
-
-
-def main(words: list[str] | None = None) -> None:
-    """Draws the picture again."""
-    parser = argparse.ArgumentParser(
-        prog="python -m infra dashboard",
-        description="Draws docs/images/dashboard anew, from sample data.",
-    )
-    parser.parse_args(words)
-    with tempfile.TemporaryDirectory() as output:
-        template = packaging.package("prod", Path(output), region="eu-west-1").template
-    PICTURE.parent.mkdir(parents=True, exist_ok=True)
-    PICTURE.write_text(draw(filled_in(template)))
-    print(PICTURE.relative_to(packaging.ROOT))
-
-
-if __name__ == "__main__":
-    main()

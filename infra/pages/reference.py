@@ -5,9 +5,7 @@ python -m infra reference        (make reference)
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -147,18 +145,3 @@ def _type(schema: Node) -> str:
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
-
-
-def main(words: list[str] | None = None) -> int:
-    """Writes the page; the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m infra reference", description="Writes docs/api-reference.md anew."
-    )
-    parser.parse_args(words)
-    PAGE.write_text(page(json.loads(CONTRACT.read_text(encoding="utf-8"))), encoding="utf-8")
-    print(PAGE.relative_to(ROOT))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -25,9 +25,9 @@ from chalicelib.services import Services
 from chalicelib.store.database import FAULTS
 from infra import reach, session
 from infra.arguments import add_stage
-from infra.imports.importing import progress_bar
 from infra.local import stacks
 from infra.reach import Reach
+from infra.terminal import progress_bar
 
 Element = TypeVar("Element")
 Result = TypeVar("Result")

@@ -15,7 +15,7 @@ from chalicelib.domain.ledger import EntryType, LedgerEntry
 from chalicelib.jobs import notifications, ticks
 from chalicelib.messages import SweepKind
 from chalicelib.services import clock_of
-from infra import reach
+from infra.deployment import stage_services
 from infra.local.clock import LocalClock
 from infra.local.stacks import LocalStack
 from infra.ticks import QUEUES
@@ -90,8 +90,8 @@ class Stage:
 @pytest.fixture
 def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     stage = Stage(World(stage="local"), tmp_path / "clock")
-    monkeypatch.setattr(reach, "services_of_local", lambda _: stage.world.services)
-    monkeypatch.setattr(reach, "THREADS", 1)
+    monkeypatch.setattr("infra.local.clock.services_of_local", lambda _: stage.world.services)
+    monkeypatch.setattr(stage_services, "THREADS", 1)
     return stage
 
 

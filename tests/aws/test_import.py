@@ -8,12 +8,14 @@ import pytest
 from rich.console import Console
 
 from chalicelib.domain.subscriptions import Subscription
-from infra import reach
-from infra.commands import run
+from infra import reach, terminal
+from infra.commands import import_subscriptions, run
+from infra.commands.import_subscriptions import main
+from infra.deployment import stage_services
 from infra.imports import subscriptions
 from infra.imports.csv_file import CheckedFile
 from infra.imports.importing import import_rows
-from infra.imports.subscriptions import SUBSCRIPTIONS, main
+from infra.imports.subscriptions import SUBSCRIPTIONS
 from infra.local import stacks
 from infra.local.console import server
 from tests.aws.world import World, at
@@ -36,7 +38,7 @@ def check(world: World, content: str) -> CheckedFile:
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """The emulator in process is not safe with more."""
-    monkeypatch.setattr(reach, "THREADS", 1)
+    monkeypatch.setattr(stage_services, "THREADS", 1)
 
 
 @pytest.fixture
@@ -52,7 +54,7 @@ class Command:
         self.directory = directory
         self.output = io.StringIO()
         console = Console(file=self.output, width=200)
-        monkeypatch.setattr(subscriptions, "Console", lambda **_: console)
+        monkeypatch.setattr(import_subscriptions, "Console", lambda **_: console)
 
     def run(self, content: str | bytes, *options: str) -> int:
         file = self.directory / "people.csv"
@@ -250,7 +252,7 @@ def test_the_run_checks_its_file_before_it_builds_anything(
     def built(*_: object, **__: object) -> None:
         raise AssertionError("something is being built")
 
-    monkeypatch.setattr(stacks, "end_on_sigterm", lambda: None)
+    monkeypatch.setattr(terminal, "end_on_sigterm", lambda: None)
     monkeypatch.setattr(server, "console", built)
     monkeypatch.setattr(stacks, "local_stack", built)
     file = tmp_path / "bad.csv"

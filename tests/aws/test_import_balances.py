@@ -12,8 +12,11 @@ from rich.console import Console
 from chalicelib.domain.errors import Contention
 from chalicelib.domain.ledger import MOST_OPEN_BATCHES
 from infra import reach
+from infra.commands import import_balances
+from infra.commands.import_balances import main
+from infra.deployment import stage_services
 from infra.imports import balances
-from infra.imports.balances import BALANCES, COLUMNS, main
+from infra.imports.balances import BALANCES, COLUMNS
 from infra.imports.csv_file import CheckedFile, read
 from infra.imports.importing import import_rows
 from tests.aws.world import World, at
@@ -25,7 +28,7 @@ GIFT = "b-1,1,40,2026-03-01T05:00:00Z,2026-07-31T22:00:00Z,Gift"
 
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reach, "THREADS", 1)
+    monkeypatch.setattr(stage_services, "THREADS", 1)
 
 
 @pytest.fixture
@@ -45,7 +48,7 @@ def run(
 ) -> tuple[int, str]:
     output = io.StringIO()
     monkeypatch.setattr(reach, "services_of", lambda *_: world.services)
-    monkeypatch.setattr(balances, "Console", lambda **_: Console(file=output, width=300))
+    monkeypatch.setattr(import_balances, "Console", lambda **_: Console(file=output, width=300))
     return main([str(file), *options]), output.getvalue()
 
 
@@ -212,7 +215,7 @@ def test_the_batches_of_a_user_stand_in_the_ledger_as_they_stand_in_the_file(
 
     rows = check(opened, "\n".join((HEADER, *mixed))).good
     monkeypatch.setattr(opened.services.ledger, "perform", one_at_a_time)
-    monkeypatch.setattr(reach, "THREADS", threads)
+    monkeypatch.setattr(stage_services, "THREADS", threads)
     imported = import_rows(BALANCES, opened.services, rows)
     assert (imported.counts, imported.failures) == ({"new": 20}, [])
     for user_id in ("1", "2"):

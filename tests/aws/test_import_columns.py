@@ -3,7 +3,7 @@
 import pytest
 
 from chalicelib.domain.notifications import MailKind
-from infra import reach
+from infra.deployment import stage_services
 from infra.imports.importing import Imported, import_rows
 from infra.imports.subscriptions import COLUMNS, SUBSCRIPTIONS
 from tests.aws.world import World, at
@@ -20,7 +20,7 @@ REQUIRED = {
 
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reach, "THREADS", 1)
+    monkeypatch.setattr(stage_services, "THREADS", 1)
 
 
 def text(**columns: str) -> str:

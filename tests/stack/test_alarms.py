@@ -8,6 +8,7 @@ from typing import Any
 import botocore.session
 import pytest
 
+from infra import terminal
 from infra.deployment import alarms, deploy, packaging
 from infra.local import emulator, stacks
 from tests.stack.cloudwatch import Series, evaluate, state_of
@@ -40,7 +41,7 @@ def production(packaged: Packaged) -> Iterator[str]:
             lambda service: client(endpoint_url, service),
             region=emulator.REGION,
             parameters=stacks.parameters("https://issuer.example.com", "prod"),
-            say=deploy.say_nothing,
+            say=terminal.say_nothing,
             make_package=packaged,
         )
         events = client(endpoint_url, "events")

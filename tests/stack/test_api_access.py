@@ -12,6 +12,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from infra import terminal
 from infra.deployment import deploy, gateway
 from infra.local import emulator, stacks
 from infra.local.stacks import ALLOWED_ORIGINS, LocalStack
@@ -253,7 +254,7 @@ def test_while_the_issuer_cannot_be_reached_nobody_is_refused(
         stack.client,
         region=emulator.REGION,
         parameters=stacks.parameters("http://127.0.0.1:9", "dev"),
-        say=deploy.say_nothing,
+        say=terminal.say_nothing,
         make_package=packaged,
     )
     try:

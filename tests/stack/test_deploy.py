@@ -313,7 +313,7 @@ def test_every_stage_but_the_local_one_has_its_parameters_in_the_file(template: 
 def run_deploy(*arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}
     environment |= {"HOME": "/nonexistent", "AWS_EC2_METADATA_DISABLED": "true"}
-    command = [sys.executable, "-m", "infra.deployment.deploy", *arguments]
+    command = [sys.executable, "-m", "infra", "deploy", *arguments]
     return subprocess.run(
         command, env=environment, cwd=packaging.ROOT, capture_output=True, text=True, check=False
     )
@@ -361,7 +361,7 @@ def children_of(process: int) -> list[int]:
 def test_make_up_leaves_nothing_behind_however_it_ends(how: signal.Signals, tmp_path: Path) -> None:
     state_file = tmp_path / "local.json"
     starter = subprocess.Popen(
-        [sys.executable, "-m", "infra.local.stacks"],
+        [sys.executable, "-m", "infra", "up"],
         cwd=packaging.ROOT,
         env=os.environ | {"CREDITS_STATE_FILE": str(state_file)},
         stdout=subprocess.PIPE,

@@ -14,6 +14,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from bench import cost
+from infra import terminal
 from infra.deployment import deploy, deploy_policy, packaging
 from infra.doctor.examination import ACCOUNT as BEFORE
 from infra.doctor.examination import examine
@@ -69,7 +70,7 @@ def deploy_with(stack: LocalStack, packaged: Packaged) -> DeployWith:
             as_role_with(stack, policies),
             region=emulator.REGION,
             parameters=parameters,
-            say=deploy.say_nothing,
+            say=terminal.say_nothing,
             make_package=packaged,
         )
 

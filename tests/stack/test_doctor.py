@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from infra.commands import deploy as command
 from infra.deployment import deploy, packaging
 from infra.doctor import stack as of_stack
 from infra.doctor import template as of_template
@@ -398,14 +399,14 @@ def deploy_dev(
     """`make deploy STAGE=dev`, with the emulator for AWS; its exit status, output and errors."""
     aws = Session(ACCOUNT_ID, Region(emulator.REGION, "REGION"), elsewhere.client)
     parameters = stacks.parameters(elsewhere.issuer, "dev") | {"AlarmEmail": "ops@example.com"}
-    monkeypatch.setattr(deploy, "open_session", lambda _: aws)
-    monkeypatch.setattr(deploy, "parameters_of", lambda _: parameters)
+    monkeypatch.setattr(command, "open_session", lambda _: aws)
+    monkeypatch.setattr(command, "parameters_of", lambda _: parameters)
     monkeypatch.setattr(packaging, "check_python", lambda: None)
-    monkeypatch.setattr(deploy, "deploy", partial(deploy.deploy, make_package=packaged))
+    monkeypatch.setattr(command, "deploy", partial(deploy.deploy, make_package=packaged))
 
     def run(*words: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["deploy", "--stage", "dev", "--yes", *words])
-        status = deploy.main()
+        status = command.main()
         said = capsys.readouterr()
         return status, said.out, said.err
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from infra import terminal
 from infra.deployment import deploy, retained
 from infra.deployment.deploy import StackFailedError
 from infra.local import emulator, stacks
@@ -59,7 +60,7 @@ class Account:
         self,
         template: Template | None = None,
         *,
-        say: deploy.Say | None = None,
+        say: terminal.Say | None = None,
         confirm: deploy.Confirm = deploy.agree,
     ) -> deploy.Deployment:
         """What `make deploy STAGE=prod` does, by default with one resource of each type."""

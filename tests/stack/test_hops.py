@@ -8,8 +8,8 @@ import pytest
 from chalicelib.domain.instants import format_instant
 from chalicelib.messages import Sweep, SweepKind
 from infra import reach
+from infra.local.services import services_of_local
 from infra.local.stacks import LocalStack
-from infra.reach import services_of_local
 from tests.aws.world import at
 from tests.stack.conftest import wait_for
 

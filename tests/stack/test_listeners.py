@@ -83,7 +83,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     with (
         said.open("w") as errors,
         subprocess.Popen(
-            [sys.executable, "-m", "infra.local.stacks"],
+            [sys.executable, "-m", "infra", "up"],
             cwd=packaging.ROOT,
             env=os.environ | {"CREDITS_STATE_FILE": str(state)},
             stdout=subprocess.PIPE,

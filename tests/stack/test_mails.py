@@ -10,9 +10,9 @@ import pytest
 
 from chalicelib.domain.notifications import ALL_KINDS, MailKind
 from infra import reach
+from infra.local.outbox import sent_mails
+from infra.local.services import services_of_local
 from infra.local.stacks import LocalStack, local_stack
-from infra.pages.mail_pictures import sent_mails
-from infra.reach import services_of_local
 from tests.stack.conftest import Invoke, Packaged, invoker_of, wait_for
 
 Subscribe = Callable[[str], None]

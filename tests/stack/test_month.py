@@ -21,8 +21,8 @@ from infra.imports.csv_file import read as read_csv
 from infra.imports.importing import import_rows
 from infra.imports.subscriptions import SUBSCRIPTIONS
 from infra.local.clock import LocalClock
+from infra.local.services import services_of_local
 from infra.local.stacks import LocalStack, local_stack
-from infra.reach import services_of_local
 from infra.repair import allocate, replay
 from infra.ticks import TickFailedError, Ticks
 from tests.stack.conftest import Packaged, wait_for

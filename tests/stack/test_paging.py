@@ -7,8 +7,8 @@ from chalicelib.domain import ledger
 from chalicelib.domain.ledger import Account, LedgerEntry, Request
 from chalicelib.services import Services
 from chalicelib.store.ledger import _item
+from infra.local.services import services_of_local
 from infra.local.stacks import LocalStack
-from infra.reach import services_of_local
 from tests.stack.api import Api
 
 ENTRIES = 5_000

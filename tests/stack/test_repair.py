@@ -16,6 +16,7 @@ from chalicelib.domain.ledger import EntryType
 from chalicelib.messages import USERS_A_MESSAGE, UsersMessage
 from chalicelib.services import Services
 from infra import reach
+from infra.local.services import services_of_local
 from infra.local.stacks import LocalStack
 from infra.repair import redrive, replay
 from tests.stack.conftest import quick_redelivery, wait_for
@@ -74,7 +75,7 @@ def kill(stack: LocalStack, function: str) -> None:
 def test_a_worker_that_is_killed_until_its_message_is_dead_is_redriven_and_the_ledger_is_right(
     stack: LocalStack, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    services = reach.services_of_local(stack)
+    services = services_of_local(stack)
     for user_id in USERS:
         subscribe(services, user_id, "UTC")
     now = services.now()
@@ -134,7 +135,7 @@ def test_a_worker_that_is_killed_until_its_message_is_dead_is_redriven_and_the_l
 
 
 def test_a_replayed_tick_runs_on_the_stack_and_allocates(stack: LocalStack) -> None:
-    services = reach.services_of_local(stack)
+    services = services_of_local(stack)
     timezone = "Pacific/Chatham"
     subscribe(services, "replayed", timezone)
     period = calendar.period_at(timezone, services.now())

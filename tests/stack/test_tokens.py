@@ -34,7 +34,7 @@ def make_token(stack: LocalStack, tmp_path: Path) -> MakeToken:
 
     def run(*words: str, state: Path = state_file) -> Run:
         return subprocess.run(
-            [sys.executable, "-m", "infra.local.tokens", *words],
+            [sys.executable, "-m", "infra", "token", *words],
             cwd=packaging.ROOT,
             env=os.environ | {"CREDITS_STATE_FILE": str(state)},
             capture_output=True,

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from infra import terminal
 from infra.deployment import deploy
 
 TOKENS = {"TokenIssuer": "https://issuer.example.com", "TokenAudience": "credits"}
@@ -39,7 +40,7 @@ def test_a_domain_that_cannot_work_is_told_with_the_field_before_anything_is_mad
 ) -> None:
     with pytest.raises(deploy.DeployError, match=rf"infra/parameters.toml, \[prod\]: {said}"):
         deploy.deploy(
-            "prod", client, region="eu-west-1", parameters=TOKENS | given, say=deploy.say_nothing
+            "prod", client, region="eu-west-1", parameters=TOKENS | given, say=terminal.say_nothing
         )
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from infra.commands import deploy as command
+from infra.commands.package import main
 from infra.deployment import deploy, handover, packaging
 from infra.deployment.packaging import Package, PackagingError
 from infra.session import Region, Session
@@ -105,7 +107,7 @@ def test_the_command_packages_without_credentials_and_prints_the_digest_alone(
 
     monkeypatch.setattr(packaging, "package", packaged)
     monkeypatch.setenv("AWS_REGION", REGION)
-    assert handover.main(["--stage", "dev", "--out", str(tmp_path / "out")]) == 0
+    assert main(["--stage", "dev", "--out", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
     assert printed == f"{handover.digest(package, 'dev', REGION)}\n"
     assert json.loads((tmp_path / "out" / handover.TEMPLATE).read_text()) == package.template
@@ -122,12 +124,12 @@ def deploying(
         raise deploy.DeployError("as far as this test goes")
 
     aws = Session("123456789012", Region(REGION, "REGION"), lambda *_, **__: None)
-    monkeypatch.setattr(deploy, "open_session", lambda _: aws)
-    monkeypatch.setattr(deploy, "before", SimpleNamespace(look=lambda *_, **__: None))
-    monkeypatch.setattr(deploy, "deploy", deployed)
-    monkeypatch.setattr(deploy, "parameters_of", lambda _: {})
+    monkeypatch.setattr(command, "open_session", lambda _: aws)
+    monkeypatch.setattr(command, "before", SimpleNamespace(look=lambda *_, **__: None))
+    monkeypatch.setattr(command, "deploy", deployed)
+    monkeypatch.setattr(command, "parameters_of", lambda _: {})
     monkeypatch.setattr("sys.argv", ["deploy", "--stage", "dev", *words])
-    return deploy.main(), lambda: given
+    return command.main(), lambda: given
 
 
 def test_a_deployment_takes_the_package_that_it_is_given_and_packages_nothing(

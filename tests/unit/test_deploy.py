@@ -17,9 +17,11 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 
 from chalicelib.domain.plans import PlanCatalogue, parse_catalogue
 from chalicelib.settings import Settings
+from infra import terminal
+from infra.commands import deploy as command
 from infra.deployment import alarms, deploy, packaging, plan_changes
+from infra.deployment.stage_services import StageServices
 from infra.local import emulator, stacks
-from infra.reach import StageServices
 
 PARAMETERS = {"TokenIssuer": "https://issuer.example.com", "TokenAudience": "credits"}
 STACK_ID = "arn:aws:cloudformation:eu-west-1:000000000000:stack/credits-prod/1"
@@ -156,7 +158,9 @@ class Aws:
         return SimpleNamespace(paginate=paginate)
 
     def deploy(
-        self, say_detail: deploy.Say = deploy.say_nothing, confirm: deploy.Confirm = deploy.agree
+        self,
+        say_detail: terminal.Say = terminal.say_nothing,
+        confirm: deploy.Confirm = deploy.agree,
     ) -> list[str]:
         """Deploys to it; what was said."""
 
@@ -504,9 +508,9 @@ def test_a_python_that_was_never_tested_is_refused_before_aws_is_asked(
 
     monkeypatch.setattr(packaging, "TESTED_PYTHONS", ("3.10",))
     monkeypatch.setattr(packaging, "LAMBDA_PYTHONS", ("3.10", "3.11", "3.12", "3.13", "3.14"))
-    monkeypatch.setattr(deploy, "open_session", nobody)
+    monkeypatch.setattr(command, "open_session", nobody)
     monkeypatch.setattr(sys, "argv", ["deploy", "--stage", "prod"])
-    assert deploy.main() == 1
+    assert command.main() == 1
     said = capsys.readouterr().err
     assert "Credits was never tested with it: deploy with 3.10." in said
     assert "make clean, then: make PYTHON=python3.10 deploy STAGE=" in said

@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from infra.commands import run
+from infra import terminal
+from infra.commands import run, up
 from infra.local import emulator, stacks, tokens
 from infra.local.console import server
 
@@ -215,13 +216,13 @@ def test_of_many_that_start_at_once_one_does_and_the_others_name_it() -> None:
 
 
 @pytest.mark.usefixtures("state")
-@pytest.mark.parametrize("main", [stacks.main, run.main])
+@pytest.mark.parametrize("main", [up.main, run.main])
 def test_neither_command_starts_anything_beside_a_running_stack(
     main: Callable[[list[str]], int],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(stacks, "end_on_sigterm", lambda: None)
+    monkeypatch.setattr(terminal, "end_on_sigterm", lambda: None)
     monkeypatch.setattr(emulator, "emulator", lambda *_: pytest.fail("an emulator was started"))
     monkeypatch.setenv("COLUMNS", "1000")
     with stacks.alone(ADDRESS):

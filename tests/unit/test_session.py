@@ -31,6 +31,7 @@ from chalicelib.anchors import Anchored
 from infra import reach, session
 from infra.__main__ import COMMANDS, main
 from infra.commands import completeness, verify
+from infra.commands import deploy as command
 from infra.deployment import deploy
 from infra.doctor import before
 from infra.session import (
@@ -393,12 +394,12 @@ def test_a_deployment_shows_account_and_region_before_anything_is_asked(
     def nothing(*_: object, **__: object) -> None: ...
 
     aws = Session("123456789012", Region("eu-west-1", "REGION"), nothing)
-    monkeypatch.setattr(deploy, "open_session", lambda _: aws)
+    monkeypatch.setattr(command, "open_session", lambda _: aws)
     monkeypatch.setattr(before, "look", look)
-    monkeypatch.setattr(deploy, "deploy", deployed)
-    monkeypatch.setattr(deploy, "parameters_of", lambda _: {})
+    monkeypatch.setattr(command, "deploy", deployed)
+    monkeypatch.setattr(command, "parameters_of", lambda _: {})
     monkeypatch.setattr(sys, "argv", ["deploy", "--stage", "prod"])
-    assert deploy.main() == 1
+    assert command.main() == 1
     assert capsys.readouterr().err == "error: declined\n"
 
 

@@ -8,7 +8,7 @@ from chalicelib.domain.calendar import Period
 from chalicelib.domain.instants import parse_instant
 from chalicelib.domain.subscriptions import register
 from infra.deployment import packaging
-from infra.local.turn import is_due
+from infra.local.month import is_due
 
 JULY = Period(2026, 7)
 

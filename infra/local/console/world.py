@@ -18,11 +18,11 @@ from chalicelib.domain.instants import format_instant
 from chalicelib.domain.ledger import EntryType
 from chalicelib.domain.subscriptions import Subscription, monthly_amount
 from chalicelib.store.subscriptions import readable
-from infra import reach
-from infra.local import stacks
+from infra.deployment import stage_services
+from infra.local import outbox, stacks
 from infra.local.clock import LocalClock
-from infra.local.turn import instants_of_start, is_due
-from infra.pages import mail_pictures
+from infra.local.month import instants_of_start, is_due
+from infra.local.services import services_of_local
 
 Json = dict[str, Any]
 
@@ -55,7 +55,7 @@ class World:
     def __init__(self, stack: stacks.LocalStack, clock: LocalClock) -> None:
         self._stack = stack
         self._clock = clock
-        self._services = reach.services_of_local(stack)
+        self._services = services_of_local(stack)
         self._sqs = stack.client("sqs")
         self._lock = threading.Lock()
         self._subscriptions: list[Subscription] = []
@@ -128,7 +128,7 @@ class World:
                         self._landed[period, user_id] = Landed(1, entry.amount)
 
         if missing:
-            with ThreadPoolExecutor(reach.THREADS) as pool:
+            with ThreadPoolExecutor(stage_services.THREADS) as pool:
                 list(pool.map(read, missing))
         found = [
             self._landed[period, user.user_id]
@@ -176,7 +176,7 @@ class World:
 
     def mails(self, user_id: str | None) -> Json:
         """The mails in the outbox, newest first: a user's, or everybody's."""
-        sent = mail_pictures.sent_mails(self._stack)[::-1]
+        sent = outbox.sent_mails(self._stack)[::-1]
         if user_id is not None:
             user = self._services.subscriptions.find(user_id)
             sent = [
@@ -194,7 +194,7 @@ class World:
 
     def mail(self, message_id: str) -> str | None:
         """A mail as its reader sees it, in HTML; None when there is none of that id."""
-        for mail in mail_pictures.sent_mails(self._stack):
+        for mail in outbox.sent_mails(self._stack):
             if mail["MessageId"] == message_id:
                 html: str = mail["BodyHtml"]
                 return html
