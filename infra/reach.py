@@ -12,7 +12,9 @@ from chalicelib.domain.edits import BY_IMPORT
 from chalicelib.domain.subscriptions import Subscription, register
 from chalicelib.services import Services
 from chalicelib.store.database import connect
-from infra.deployment import deploy, packaging
+from infra.deployment import packaging
+from infra.deployment.deployed import describe
+from infra.deployment.errors import DeployError
 from infra.deployment.stage_services import THREADS, StageServices, settings_of
 from infra.local import stacks
 from infra.local.services import queues_of_local, services_of_local
@@ -44,7 +46,7 @@ def reach(stage: str, region: str | None = None) -> Reach:
     aws = open_session(region)
     # What a command prints for programs goes to standard output.
     print(f"Stage {stage} in {aws}", file=sys.stderr)
-    deployment = deploy.describe(stage, aws.client)
+    deployment = describe(stage, aws.client)
     settings = settings_of(stage, aws.region.name, deployment)
     with told():
         connection = connect(aws.region.name, THREADS)
@@ -68,7 +70,7 @@ def check_name(stage: str) -> None:
     """Raises `DeployError` unless there is a stage of that name, deployed or not."""
     names = packaging.stages()
     if stage not in names:
-        raise deploy.DeployError(f"There is no stage {stage!r}; the stages are {', '.join(names)}")
+        raise DeployError(f"There is no stage {stage!r}; the stages are {', '.join(names)}")
 
 
 def reach_local(stack: stacks.LocalStack) -> Reach:

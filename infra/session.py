@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -86,6 +86,10 @@ class CredentialsError(AwsError):
 
 class UnreachableError(AwsError):
     """No answer came: there is no network, or nothing at that address."""
+
+
+Clients = Callable[[str], Any]
+"""Gives a botocore client for a service."""
 
 
 class ClientFactory(Protocol):

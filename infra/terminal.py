@@ -15,9 +15,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 Say = Callable[[str], None]
 """Is told what is happening, a line at a time."""
 
+Confirm = Callable[[], bool]
+"""Is asked whether what was shown may be done."""
+
 
 def say_nothing(_line: str) -> None:
     """Keep progress to oneself."""
+
+
+def agree() -> bool:
+    """Agree to any change."""
+    return True
 
 
 def progress() -> Say:

@@ -16,17 +16,14 @@ from pathlib import Path
 
 from infra import arguments
 from infra.deployment import handover, packaging
-from infra.deployment.deploy import (
-    DeployError,
-    PackageMaker,
-    agree,
-    deploy,
-    parameters_of,
-    stack_name,
-)
+from infra.deployment.deploy import PackageMaker, deploy
+from infra.deployment.errors import DeployError
+from infra.deployment.parameters import parameters_of
+from infra.deployment.stack_facts import stack_name
 from infra.doctor import before
 from infra.doctor.site import Site
 from infra.session import AwsError, open_session
+from infra.terminal import agree
 
 
 def _arguments() -> argparse.Namespace:

@@ -13,8 +13,9 @@ import tempfile
 from pathlib import Path
 
 from infra import arguments
-from infra.deployment import deploy, packaging
+from infra.deployment import packaging
 from infra.deployment.deploy_policy import EXAMPLE, names_of, policies, text_of
+from infra.deployment.parameters import parameters_of
 from infra.session import AwsError, open_session, region_of
 
 
@@ -47,7 +48,7 @@ def main(words: list[str] | None = None) -> int:
     )
     given = parser.parse_args(words)
     try:
-        parameters = EXAMPLE if given.example else deploy.parameters_of(given.stage)
+        parameters = EXAMPLE if given.example else parameters_of(given.stage)
         if given.account and given.region:
             account = given.account
             region = region_of(given.region, {}, ("default", "")).name

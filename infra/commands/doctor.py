@@ -18,7 +18,8 @@ from rich.console import Console
 
 from infra import reach, session
 from infra.arguments import add_stage
-from infra.deployment import deploy
+from infra.deployment.parameters import parameters_of
+from infra.deployment.stack_facts import stack_name
 from infra.doctor import report
 from infra.doctor.examination import ACCOUNT, HERE, RUNNING, Check, Looking, examine
 from infra.doctor.finding import Finding, bad, fine, unknown, warning
@@ -73,18 +74,18 @@ def look(stage: str, region: str | None, looking: Looking) -> tuple[Site, list[F
     here = dict(HERE)
     parameters: dict[str, str] = {}
     try:
-        parameters = deploy.parameters_of(stage)
+        parameters = parameters_of(stage)
     except AwsError as error:
         del here["parameters"]
         findings.append(bad("parameters", *said(error), stops=True))
     try:
         aws = session.open_session(region)
     except AwsError as error:
-        site = Site.without_account(stage, deploy.stack_name(stage), parameters)
+        site = Site.without_account(stage, stack_name(stage), parameters)
         findings += [bad("account", *said(error)), *examine(here, site, looking)]
         findings.append(unknown("AWS", "nothing was looked at there", "Mend the account first"))
         return site, findings
-    site = Site.of(stage, deploy.stack_name(stage), parameters, aws)
+    site = Site.of(stage, stack_name(stage), parameters, aws)
     findings += [judge_region(aws.region, site.place), *_all(site, here, looking)]
     return site, findings
 

@@ -30,7 +30,10 @@ import botocore.session
 from samtranslator.parser.parser import Parser  # type: ignore[import-untyped]
 from samtranslator.translator.translator import Translator  # type: ignore[import-untyped]
 
-from infra.deployment import deploy
+from infra.deployment.artifacts import artifacts_bucket
+from infra.deployment.errors import DeployError
+from infra.deployment.parameters import declared_parameters
+from infra.deployment.stack_facts import stack_name
 
 Json = dict[str, Any]
 
@@ -405,7 +408,7 @@ def rights(template: Json, names: Names) -> Iterator[Right]:
     for resource in template["Resources"].values():
         resource_type = resource["Type"]
         if resource_type not in ARNS:
-            raise deploy.DeployError(
+            raise DeployError(
                 f"Nobody has said how resources of type {resource_type} are called: add it to ARNS "
                 "in infra/deployment/deploy_policy.py."
             )
@@ -474,16 +477,14 @@ def _size(document: Json) -> int:
 
 def names_of(stage: str, account: str, region: str, parameters: Mapping[str, str]) -> Names:
     """What a stage is called in an account and a region; `parameters` are those it is given."""
-    defaults = {
-        name: str(rule.get("Default", "")) for name, rule in deploy.declared_parameters().items()
-    }
+    defaults = {name: str(rule.get("Default", "")) for name, rule in declared_parameters().items()}
     given = defaults | dict(parameters)
     return Names(
         partition=botocore.session.get_session().get_partition_for_region(region),
         account=account,
         region=region,
-        stack=deploy.stack_name(stage),
-        artifacts=deploy.artifacts_bucket(account, region),
+        stack=stack_name(stage),
+        artifacts=artifacts_bucket(account, region),
         mail_domain=given["MailDomain"],
         api_domain=given["ApiDomain"],
         hosted_zone=given["ApiHostedZoneId"],

@@ -17,10 +17,9 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from infra.session import AwsError
+from infra.session import AwsError, Clients
 
 Json = dict[str, Any]
-ClientFactory = Callable[[str], Any]
 
 _TABLE = "AWS::DynamoDB::Table"
 _PROTECTED = "DeletionProtectionEnabled"
@@ -84,7 +83,7 @@ def _of_stage(template: Json, stage: str, value: Any) -> Any:
 
 
 def leftovers(
-    template: Json, stage: str, client: ClientFactory, *, account: str, region: str
+    template: Json, stage: str, client: Clients, *, account: str, region: str
 ) -> list[Leftover]:
     """What exists of the template's resources that are made to be kept.
 
@@ -94,9 +93,7 @@ def leftovers(
     return [*_leftovers(template, client, variables)]
 
 
-def _leftovers(
-    template: Json, client: ClientFactory, variables: Mapping[str, str]
-) -> Iterator[Leftover]:
+def _leftovers(template: Json, client: Clients, variables: Mapping[str, str]) -> Iterator[Leftover]:
     for logical_id, resource in template["Resources"].items():
         look = _LOOK.get(resource["Type"])
         if "DeletionPolicy" not in resource or look is None:
@@ -150,7 +147,7 @@ Found = tuple[Json, Json, str]
 """An identifier, the properties of what is there, and words about what is in it."""
 
 
-def _table(client: ClientFactory, name: str, properties: Json, _account: str) -> Found | None:
+def _table(client: Clients, name: str, properties: Json, _account: str) -> Found | None:
     """A table, with what is switched on in it.
 
     CloudFormation would believe the template, and then never switch it on.
@@ -198,7 +195,7 @@ def _plain(keys: Collection[Mapping[str, str]]) -> set[tuple[str, str]]:
     return {(key["AttributeName"], key["KeyType"]) for key in keys}
 
 
-def _bucket(client: ClientFactory, name: str, properties: Json, account: str) -> Found | None:
+def _bucket(client: Clients, name: str, properties: Json, account: str) -> Found | None:
     """A bucket. The update puts in place all that the template says of it: that can be repeated.
 
     Object Lock cannot be switched off again, so a bucket that is to have it has it (Amazon S3 User
@@ -220,7 +217,7 @@ def _bucket(client: ClientFactory, name: str, properties: Json, account: str) ->
     return {"BucketName": name}, {key: properties[key] for key in as_made if key in properties}, ""
 
 
-def _secret(client: ClientFactory, name: str, properties: Json, _account: str) -> Found | None:
+def _secret(client: Clients, name: str, properties: Json, _account: str) -> Found | None:
     """A secret. Said to be generated as the template says, or the update would make a new one."""
     try:
         secret = client("secretsmanager").describe_secret(SecretId=name)
@@ -238,7 +235,7 @@ def _secret(client: ClientFactory, name: str, properties: Json, _account: str) -
     return {"Id": secret["ARN"]}, properties, ""
 
 
-_LOOK: Mapping[str, tuple[str, Callable[[ClientFactory, str, Json, str], Found | None]]] = {
+_LOOK: Mapping[str, tuple[str, Callable[[Clients, str, Json, str], Found | None]]] = {
     _TABLE: ("TableName", _table),
     "AWS::S3::Bucket": ("BucketName", _bucket),
     "AWS::SecretsManager::Secret": ("Name", _secret),

@@ -10,7 +10,9 @@ from chalicelib.anchors import Anchors
 from chalicelib.domain.plans import CatalogueError, PlanCatalogue, parse_catalogue
 from chalicelib.services import Services
 from chalicelib.settings import Settings
-from infra.deployment import deploy, packaging
+from infra.deployment import packaging
+from infra.deployment.deployed import deployed_plans
+from infra.deployment.errors import DeployError
 from infra.session import ClientFactory, told
 
 if TYPE_CHECKING:
@@ -52,11 +54,11 @@ class StageServices(Services):
         """The plans on offer. Raises `AwsError` when they cannot be read."""
         stage = self.settings.stage
         with told():
-            text = deploy.deployed_plans(stage, self._client("lambda"))
+            text = deployed_plans(stage, self._client("lambda"))
         try:
             return parse_catalogue(text or "", f"the deployed {packaging.PLANS}")
         except CatalogueError as error:
-            raise deploy.DeployError(
+            raise DeployError(
                 f"{error}\nUse the checkout that stage {stage} was deployed from."
             ) from error
 
@@ -64,7 +66,7 @@ class StageServices(Services):
     def anchors(self) -> Anchors:
         """The anchors bucket, read with the rights of whoever gives the command."""
         if not self.settings.anchors_bucket:
-            raise deploy.DeployError(
+            raise DeployError(
                 f"Stage {self.settings.stage} has no bucket of anchors: deploy it first."
             )
         with told():

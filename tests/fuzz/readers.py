@@ -63,7 +63,8 @@ from chalicelib.store import subscriptions
 from chalicelib.store.edits import read_edit
 from chalicelib.store.mails import read_mail
 from infra import arguments
-from infra.deployment import deploy, plan_changes
+from infra.deployment import parameters, plan_changes
+from infra.deployment.errors import DeployError
 from infra.imports import balances, csv_file
 from infra.imports.csv_file import CheckedFile, Row, UnreadableFileError
 from infra.imports.importing import Import
@@ -826,8 +827,8 @@ def sorted_rows(checked: CheckedFile) -> list[Row]:
 def parameters_of(content: str) -> Any:
     """The parameters of a stage."""
     file = FakeFile(content.encode("utf-8", "surrogatepass"))
-    with patch.object(deploy, "PARAMETERS_FILE", file):
-        return deploy.parameters_of("dev")
+    with patch.object(parameters, "PARAMETERS_FILE", file):
+        return parameters.parameters_of("dev")
 
 
 ENVIRONMENT = {
@@ -895,7 +896,7 @@ FILES_AND_SETTINGS = (
         ('[dev]\nTokenIssuer = "https://issuer.example.com/"\nMailsASecond = 1\n',),
         parameters_of,
         write=None,
-        own=deploy.DeployError,
+        own=DeployError,
         check=lambda found: all(isinstance(value, str) for value in found.values()),
         share=2,
         words=("[dev]", "[[dev]]", "dev = 1", "=", "dev.a = 1"),

@@ -16,6 +16,9 @@ import pytest
 
 from infra.commands import deploy as command
 from infra.deployment import deploy, packaging
+from infra.deployment.deployed import describe
+from infra.deployment.errors import DeployError
+from infra.deployment.stack_facts import stack_name
 from infra.doctor import stack as of_stack
 from infra.doctor import template as of_template
 from infra.doctor.examination import ACCOUNT, RUNNING, examine
@@ -33,7 +36,7 @@ def site_of(local_stack: LocalStack, stage: str = "local", **parameters: str) ->
     """A stage in the account that the emulator is."""
     return Site(
         stage=stage,
-        stack=deploy.stack_name(stage),
+        stack=stack_name(stage),
         account=ACCOUNT_ID,
         region=emulator.REGION,
         place="the emulator",
@@ -422,8 +425,8 @@ def test_a_deployment_that_would_fail_is_not_begun_and_one_that_is_told_to_is(
     assert f"1 log group there already, and not of credits-dev: {LOG_GROUP}" in said
     assert "make deploy STAGE=dev IGNORE_FINDINGS=1" in error
     assert "Packaging" not in said
-    with pytest.raises(deploy.DeployError, match="no stack"):
-        deploy.describe("dev", elsewhere.client)
+    with pytest.raises(DeployError, match="no stack"):
+        describe("dev", elsewhere.client)
 
     # An issuer without https is to be corrected, and makes no deployment fail.
     elsewhere.client("logs").delete_log_group(logGroupName=LOG_GROUP)

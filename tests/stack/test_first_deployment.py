@@ -13,7 +13,9 @@ import pytest
 
 from infra import terminal
 from infra.deployment import deploy, retained
-from infra.deployment.deploy import StackFailedError
+from infra.deployment.deployed import Deployment, describe
+from infra.deployment.errors import DeployError, StackFailedError
+from infra.deployment.stack import QUEUE_NAME_REST
 from infra.local import emulator, stacks
 from infra.session import AwsError
 from tests.stack.conftest import Packaged, wait_for
@@ -61,8 +63,8 @@ class Account:
         template: Template | None = None,
         *,
         say: terminal.Say | None = None,
-        confirm: deploy.Confirm = deploy.agree,
-    ) -> deploy.Deployment:
+        confirm: terminal.Confirm = terminal.agree,
+    ) -> Deployment:
         """What `make deploy STAGE=prod` does, by default with one resource of each type."""
         package = replace(self.packaged.package, template=template or self.template)
         self.said.clear()
@@ -90,7 +92,7 @@ class Account:
         cloudformation.get_waiter("stack_delete_complete").wait(
             StackName=STACK, WaiterConfig={"Delay": 1}
         )
-        self.pass_time(deploy.QUEUE_NAME_REST)
+        self.pass_time(QUEUE_NAME_REST)
 
     def tables(self) -> dict[str, bool]:
         """The tables there are, and whether each is protected."""
@@ -155,7 +157,7 @@ def _long_sleeps_are_short(whole: Account, monkeypatch: pytest.MonkeyPatch) -> N
         (time.sleep if seconds < 5 else whole.pass_time)(seconds)
 
     clock = SimpleNamespace(monotonic=time.monotonic, time=time.time, sleep=sleep)
-    monkeypatch.setattr(deploy, "time", clock)
+    monkeypatch.setattr("infra.deployment.stack.time", clock)
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +175,7 @@ def transformed(whole: Account) -> Template:
         found.append(json.loads(body) if isinstance(body, str) else body)
         return False
 
-    with pytest.raises(deploy.DeployError, match="declined"):
+    with pytest.raises(DeployError, match="declined"):
         whole.deploy(confirm=look)
     (template,) = found
     for table in TABLES:
@@ -345,7 +347,7 @@ def test_a_creation_that_could_not_be_rolled_back_is_removed_and_its_tables_are_
         asked.extend(account.said)
         return False
 
-    with pytest.raises(deploy.DeployError, match="nothing was changed"):
+    with pytest.raises(DeployError, match="nothing was changed"):
         account.deploy(confirm=decline)
     assert f"Removing stack {STACK}, whose first creation failed ..." in asked
     assert any("LedgerTable (AWS::DynamoDB::Table)" in line for line in asked)
@@ -372,10 +374,10 @@ def test_a_stack_that_was_deleted_is_deployed_again_with_all_that_was_in_it(
     # Somebody meant to delete this one, and then did not.
     dynamodb.update_table(TableName=f"{STACK}-mails", DeletionProtectionEnabled=False)
 
-    with pytest.raises(deploy.DeployError, match="nothing was changed"):
+    with pytest.raises(DeployError, match="nothing was changed"):
         account.deploy(confirm=lambda: False)
-    with pytest.raises(deploy.DeployError, match="no stack credits-prod"):
-        deploy.describe("prod", account.client)
+    with pytest.raises(DeployError, match="no stack credits-prod"):
+        describe("prod", account.client)
 
     assert account.deploy().changed
     told = f"What an earlier stack {STACK} left is taken over, with all that is in it:"
@@ -431,7 +433,7 @@ def test_what_another_stack_has_is_not_taken_from_it(account: Account) -> None:
         StackName="theirs", WaiterConfig={"Delay": 1}
     )
     try:
-        with pytest.raises(deploy.DeployError, match=r"already exists in stack .*theirs"):
+        with pytest.raises(DeployError, match=r"already exists in stack .*theirs"):
             account.deploy()
     finally:
         cloudformation.delete_stack(StackName="theirs")

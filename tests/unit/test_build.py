@@ -10,7 +10,9 @@ import pytest
 
 from infra.commands import deploy as command
 from infra.commands.package import main
-from infra.deployment import deploy, handover, packaging
+from infra.deployment import handover, packaging
+from infra.deployment.deployed import Deployment
+from infra.deployment.errors import DeployError
 from infra.deployment.packaging import Package, PackagingError
 from infra.session import Region, Session
 
@@ -119,9 +121,9 @@ def deploying(
     """`make deploy` with these words: its status, and what it would have deployed with."""
     given: dict[str, Any] = {}
 
-    def deployed(*_: object, **named: Any) -> deploy.Deployment:
+    def deployed(*_: object, **named: Any) -> Deployment:
         given.update(named)
-        raise deploy.DeployError("as far as this test goes")
+        raise DeployError("as far as this test goes")
 
     aws = Session("123456789012", Region(REGION, "REGION"), lambda *_, **__: None)
     monkeypatch.setattr(command, "open_session", lambda _: aws)

@@ -9,7 +9,7 @@ import pytest
 from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 
 from infra.commands.deploy_policy import main
-from infra.deployment import deploy, deploy_policy
+from infra.deployment import deploy_policy
 from infra.deployment.deploy_policy import (
     ARNS,
     HANDLERS,
@@ -19,6 +19,7 @@ from infra.deployment.deploy_policy import (
     documents,
     rights,
 )
+from infra.deployment.errors import DeployError
 
 NAMES = deploy_policy.names_of("prod", "123456789012", "eu-west-1", deploy_policy.EXAMPLE)
 
@@ -85,7 +86,7 @@ def test_aws_says_what_is_called_for_every_type(resource_type: str) -> None:
 
 
 def test_a_type_that_nobody_has_named_is_not_passed_over() -> None:
-    with pytest.raises(deploy.DeployError, match="AWS::EC2::Instance are called: add it to ARNS"):
+    with pytest.raises(DeployError, match="AWS::EC2::Instance are called: add it to ARNS"):
         allowed(template("AWS::EC2::Instance"))
 
 

@@ -32,7 +32,8 @@ from infra import reach, session
 from infra.__main__ import COMMANDS, main
 from infra.commands import completeness, verify
 from infra.commands import deploy as command
-from infra.deployment import deploy
+from infra.deployment.deployed import Deployment
+from infra.deployment.errors import DeployError
 from infra.doctor import before
 from infra.session import (
     AwsError,
@@ -369,14 +370,14 @@ def test_account_and_region_are_shown_before_anything_is_looked_for(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def describe(stage: str, client: session.ClientFactory) -> deploy.Deployment:
+    def describe(stage: str, client: session.ClientFactory) -> Deployment:
         assert capsys.readouterr().err == (
             "Stage dev in AWS account 123456789012, region eu-west-1 (from REGION)\n"
         )
-        raise deploy.DeployError(f"there is no {stage}, and {client}")
+        raise DeployError(f"there is no {stage}, and {client}")
 
-    monkeypatch.setattr(deploy, "describe", describe)
-    with pytest.raises(deploy.DeployError, match="there is no dev"):
+    monkeypatch.setattr(reach, "describe", describe)
+    with pytest.raises(DeployError, match="there is no dev"):
         reach.reach("dev", "eu-west-1")
     assert made == [("sts", "eu-west-1")]
 
@@ -388,8 +389,8 @@ def test_a_deployment_shows_account_and_region_before_anything_is_asked(
         shown = capsys.readouterr().out
         assert shown == "Stage prod in AWS account 123456789012, region eu-west-1 (from REGION)\n"
 
-    def deployed(*_: object, **__: object) -> deploy.Deployment:
-        raise deploy.DeployError("declined")
+    def deployed(*_: object, **__: object) -> Deployment:
+        raise DeployError("declined")
 
     def nothing(*_: object, **__: object) -> None: ...
 
