@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
-from difflib import get_close_matches
 from functools import cache
 from typing import Any
 
 import yaml
 
+from chalicelib.domain.nearest import nearest
 from infra.deployment import packaging
 from infra.deployment.errors import DeployError
 from infra.deployment.stack_facts import REQUIRED_PARAMETERS, Json
@@ -56,8 +56,8 @@ def _problem_of(name: str, value: object, declared: Mapping[str, Json]) -> str |
     """What is wrong with a parameter, by what the template says of it."""
     known = [other for other in declared if other != "Stage"]
     if name not in known:
-        near = get_close_matches(name, known, n=1)
-        advice = f"did you mean {near[0]}?" if near else f"the parameters are {', '.join(known)}"
+        meant = nearest(name, known)
+        advice = f"did you mean {meant}?" if meant else f"the parameters are {', '.join(known)}"
         return f"is no parameter; {advice}"
     rule = declared[name]
     expected = _not_a_number(rule, value) if rule["Type"] == "Number" else _not_a_text(rule, value)

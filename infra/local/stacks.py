@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import IO, Any
 
 import botocore.session
-from botocore.config import Config
 
 from chalicelib.settings import LOCAL_STAGE
-from infra import terminal
 from infra.deployment import deploy, gateway, packaging
 from infra.local import emulator, tokens
+from infra.session import make_client
+from infra.terminal import Say, say_nothing
 
 STAGE = LOCAL_STAGE
 
@@ -93,20 +93,21 @@ class LocalStack:
 
 
 def _client(endpoint_url: str, service: str, **settings: Any) -> Any:
-    return botocore.session.get_session().create_client(
+    return make_client(
+        botocore.session.get_session(),
         service,
-        region_name=emulator.REGION,
+        emulator.REGION,
+        {"max_pool_connections": _CONNECTIONS, **settings},
         endpoint_url=endpoint_url,
         aws_access_key_id=emulator.ACCESS_KEY,
         aws_secret_access_key=emulator.SECRET_KEY,
-        config=Config(**({"max_pool_connections": _CONNECTIONS} | settings)),
     )
 
 
 @contextmanager
 def local_stack(
     *,
-    say: terminal.Say = terminal.say_nothing,
+    say: Say = say_nothing,
     schedules: bool = True,
     publish_at: str | None = None,
     origins: Collection[str] = (),
@@ -189,7 +190,7 @@ def parameters(issuer: str, stage: str = STAGE, origins: Collection[str] = ()) -
 def _deploy(
     emulated: emulator.Emulator,
     parameters: dict[str, str],
-    say: terminal.Say,
+    say: Say,
     make_package: deploy.PackageMaker,
 ) -> LocalStack:
     endpoint_url = emulated.url
