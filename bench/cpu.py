@@ -33,7 +33,7 @@ from chalicelib.domain import ledger
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.ledger import Account
-from infra import packaging
+from infra.deployment import packaging
 
 ENVIRONMENT = {
     "STAGE": "dev",

@@ -1,6 +1,6 @@
 """Allocates what is due to some users through a period, and says why not to the others.
 
-    python -m infra.repair.allocate --period 2026-07 --user-id 42      (make allocate ...)
+    python -m infra allocate --period 2026-07 --user-id 42      (make allocate ...)
 
 The rules are the workers'. The allocated period only moves forward, so missed periods before the
 one asked for are granted first, oldest first; what is not due is not granted, and nothing twice.

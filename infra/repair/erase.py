@@ -1,6 +1,6 @@
 """Erases a person: the subscription with its address, who edited it, and the texts in the ledger.
 
-    python -m infra.repair.erase --user-id 42 [--subject "auth0|42"]     (make erase USER_ID=42)
+    python -m infra erase --user-id 42 [--subject "auth0|42"]     (make erase USER_ID=42)
 
 Amounts, instants, numbers and the chain of hashes stay: accounts must be kept, and `infra.verify`
 still finds the ledger right. An erasure that was interrupted is finished by the same command.

@@ -1,6 +1,6 @@
 """Writes all that is kept of a user to standard output, as one JSON document.
 
-    python -m infra.repair.export --user-id 42 > 42.json     (make export USER_ID=42 > 42.json)
+    python -m infra export --user-id 42 > 42.json     (make export USER_ID=42 > 42.json)
 
 Ledger entries are written as they are read, one a line, so a ledger of any length fits. They are
 not checked, so that one that is wrong can be looked at, too; `infra.verify` checks. What cannot be

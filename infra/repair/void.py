@@ -1,6 +1,6 @@
 """Voids a credit batch: takes back all that remains of it, in an admin's name.
 
-    python -m infra.repair.void --user-id 42 --batch 7 --reason "..." --actor ada   (make void ...)
+    python -m infra void --user-id 42 --batch 7 --reason "..." --actor ada   (make void ...)
 
 The same command again does nothing more: it is done once for each key, and the key is that of the
 batch unless it is given.

@@ -45,7 +45,7 @@ from chalicelib.store.database import connect
 from chalicelib.store.ledger import ExpiringPage, draft
 from chalicelib.store.reports import Reports
 from chalicelib.store.subscriptions import UsersPage
-from infra import packaging
+from infra.deployment import packaging
 from tests.aws.api import ADMIN, BACKEND, NOBODY, Api, user
 from tests.aws.world import BY_TEST, REGION, Context, World, at, client
 

@@ -62,11 +62,16 @@ from chalicelib.store import ledger as ledger_store
 from chalicelib.store import subscriptions
 from chalicelib.store.edits import read_edit
 from chalicelib.store.mails import read_mail
-from infra import arguments, csv_file, deploy, import_balances, import_subscriptions, plan_changes
-from infra.clock import parse_moment
-from infra.console import server as console
-from infra.csv_file import CheckedFile, Row, UnreadableFileError
-from infra.importing import Import
+from infra import arguments
+from infra.deployment import parameters, plan_changes
+from infra.deployment.errors import DeployError
+from infra.imports import balances, csv_file
+from infra.imports.csv_file import CheckedFile, Row, UnreadableFileError
+from infra.imports.importing import Import
+from infra.imports.subscriptions import COLUMNS
+from infra.imports.subscriptions import SUBSCRIPTIONS as IMPORTED_SUBSCRIPTIONS
+from infra.local.clock import parse_moment
+from infra.local.console import server as console
 from infra.repair import redrive, replay, void
 from tests.fuzz.engine import Answer, Kind, Target, accepted, declined
 from tests.registered import register
@@ -823,8 +828,8 @@ def sorted_rows(checked: CheckedFile) -> list[Row]:
 def parameters_of(content: str) -> Any:
     """The parameters of a stage."""
     file = FakeFile(content.encode("utf-8", "surrogatepass"))
-    with patch.object(deploy, "PARAMETERS_FILE", file):
-        return deploy.parameters_of("dev")
+    with patch.object(parameters, "PARAMETERS_FILE", file):
+        return parameters.parameters_of("dev")
 
 
 ENVIRONMENT = {
@@ -892,7 +897,7 @@ FILES_AND_SETTINGS = (
         ('[dev]\nTokenIssuer = "https://issuer.example.com/"\nMailsASecond = 1\n',),
         parameters_of,
         write=None,
-        own=deploy.DeployError,
+        own=DeployError,
         check=lambda found: all(isinstance(value, str) for value in found.values()),
         share=2,
         words=("[dev]", "[[dev]]", "dev = 1", "=", "dev.a = 1"),
@@ -901,13 +906,13 @@ FILES_AND_SETTINGS = (
         "CSV of subscriptions",
         Kind.TEXT,
         (
-            ",".join(import_subscriptions.COLUMNS.all)
+            ",".join(COLUMNS.all)
             + "\n42,Europe/Paris,pro,yearly,active,2025-01-01T00:00:00Z,ada@example.com,"
             "2026-01-01,5,2027-01-01T00:00:00Z,\n",
-            ",".join(import_subscriptions.COLUMNS.required)
+            ",".join(COLUMNS.required)
             + '\r\n42,"Pacific/Chatham",starter,monthly,paused,2025-01-01T00:00:00Z\r\n\r\n',
         ),
-        imported(import_subscriptions.SUBSCRIPTIONS),
+        imported(IMPORTED_SUBSCRIPTIONS),
         write=None,
         own=UnreadableFileError,
         share=2,
@@ -917,10 +922,10 @@ FILES_AND_SETTINGS = (
         "CSV of balances",
         Kind.TEXT,
         (
-            ",".join(import_balances.COLUMNS.all)
+            ",".join(balances.COLUMNS.all)
             + "\na-1,42,5,2025-01-01T00:00:00Z,2027-01-01T00:00:00Z,Left over\n",
         ),
-        imported(import_balances.BALANCES),
+        imported(balances.BALANCES),
         write=None,
         own=UnreadableFileError,
         share=2,

@@ -17,7 +17,7 @@ from .guard import ROOT, Guard, LostGuardError
 
 RESOURCES = "infra/resources.yaml"
 CONFIG = ".chalice/config.json"
-ALARMS = "infra/alarms.py"
+ALARMS = "infra/deployment/alarms.py"
 
 Json = dict[str, Any]
 Step = str | int | tuple[str, str]
@@ -334,7 +334,12 @@ def _symptoms() -> Iterator[Guard]:
 
 def _pinned() -> Iterator[Guard]:
     installed = f"{_PINNED}nothing_is_installed_but_from_a_list_with_hashes"
-    for file in ("Makefile", "bench/rival.py", "infra/packaging.py", "infra/programs.py"):
+    for file in (
+        "Makefile",
+        "bench/rival.py",
+        "infra/deployment/packaging.py",
+        "infra/packages/programs.py",
+    ):
         name = f"{file}.--require-hashes"
         yield Guard(
             name,

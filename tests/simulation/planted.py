@@ -524,7 +524,7 @@ def _lost_edit() -> AbstractContextManager[object]:
 
 @bug("the rows of one user are written in any order")
 def _rows_in_any_order() -> AbstractContextManager[object]:
-    return patch("infra.importing.user_id_of", lambda row: f"{row.line}")
+    return patch("infra.imports.importing.user_id_of", lambda row: f"{row.line}")
 
 
 @bug("a column that a file does not have is reset")
@@ -534,7 +534,7 @@ def _absent_column_resets() -> AbstractContextManager[object]:
     def read_terms(values: Any, catalogue: Any, now: Any, stored: Any, **_: Any) -> Any:
         return original(values, catalogue, now, stored)
 
-    return patch("infra.import_subscriptions.read_terms", read_terms)
+    return patch("infra.imports.subscriptions.read_terms", read_terms)
 
 
 @bug("what was imported before with another amount is found out in the middle of the file")

@@ -8,8 +8,8 @@ from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.ledger import Account, Request
 from chalicelib.services import Services
 from chalicelib.store.ledger import _item
-from infra.local import LocalStack
-from infra.stacks import services_of_local
+from infra.local.services import services_of_local
+from infra.local.stacks import LocalStack
 from tests.stack.api import Api
 
 ENTRIES = 5_000

@@ -19,7 +19,7 @@ import pytest
 
 from app import app
 from chalicelib.api import lanes, problems
-from infra import caller_limits, gateway, packaging
+from infra.deployment import caller_limits, gateway, packaging
 from tests.aws import contract
 from tests.aws.world import MOST_RECEIVES
 from tests.stack.resolved import Json, Template, resolve, transform

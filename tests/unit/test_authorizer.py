@@ -31,7 +31,7 @@ from chalicelib.api.principal import LONGEST_SUBJECT, Scope, caller_of
 from chalicelib.domain import entries
 from chalicelib.domain.errors import InvalidInput
 from chalicelib.settings import TOKEN_ANSWER_SECONDS, TokenSettings
-from infra.packaging import ROOT
+from infra.deployment.packaging import ROOT
 
 Json = dict[str, Any]
 
