@@ -8,8 +8,8 @@ import botocore.session
 from botocore.config import Config
 
 from chalicelib.domain.errors import Contention
+from chalicelib.retries import Pause, attempts, pause_with_jitter
 from chalicelib.settings import Settings
-from chalicelib.store.database import Pause, attempts, pause_with_jitter
 
 MESSAGES_A_REQUEST = 10
 """What one SendMessageBatch takes (SQS's limit)."""

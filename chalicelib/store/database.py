@@ -4,9 +4,7 @@ PynamoDB's `Connection` is used directly rather than its models: a model class m
 own (50 to 150 ms of cold start each) and costs a worker about twice the CPU per item.
 """
 
-import random
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from botocore import __version__ as botocore_version
@@ -17,6 +15,7 @@ from pynamodb.connection.base import MetaTable
 from pynamodb.exceptions import PynamoDBException
 
 from chalicelib.metrics import Metric, count
+from chalicelib.retries import Pause, attempts
 
 from .throttling import OutOfTime, ask_again
 
@@ -26,20 +25,9 @@ Item = dict[str, dict[str, Any]]
 CONNECT_TIMEOUT_SECONDS = 2
 READ_TIMEOUT_SECONDS = 5
 MOST_SDK_RETRIES = 3
-MOST_ATTEMPTS = 25
-LONGEST_PAUSE_SECONDS = 0.5
 
 MOST_KEYS_A_BATCH = 100
 """What one BatchGetItem takes (DynamoDB's limit)."""
-
-Pause = Callable[[int], None]
-"""Waits before attempt number n (1, 2, …) of something that lost a race."""
-
-
-def pause_with_jitter(attempt: int) -> None:
-    """Full jitter under a ceiling that doubles: whoever lost together must not return together."""
-    ceiling = min(LONGEST_PAUSE_SECONDS, 0.005 * 2**attempt)
-    time.sleep(random.uniform(0, ceiling))  # noqa: S311 - spreads retries, guards nothing
 
 
 def connect(
@@ -113,16 +101,8 @@ def error_code(error: PynamoDBException | ClientError) -> str | None:
     return cause.response["Error"]["Code"] if isinstance(cause, ClientError) else None
 
 
-def attempts(pause: Pause) -> Iterator[int]:
-    """Counts bounded attempts, pausing before each but the first."""
-    for attempt in range(MOST_ATTEMPTS):
-        if attempt:
-            pause(attempt)
-        yield attempt
-
-
 def races(pause: Pause) -> Iterator[int]:
-    """The same for what other writers can win; every race that was lost is counted."""
+    """Bounded attempts at what other writers can win; every race that was lost is counted."""
     for attempt in attempts(pause):
         if attempt:
             count(Metric.CONFLICTS_RETRIED)

@@ -40,8 +40,9 @@ from chalicelib.domain.damage import Damage, optional_of, value_of
 from chalicelib.domain.errors import Contention, Unreadable
 from chalicelib.domain.instants import stored_instant
 from chalicelib.mails.errors import MailInDoubt, MailsUnrecorded
+from chalicelib.retries import Pause, pause_with_jitter
 
-from .database import Item, Pause, pause_with_jitter
+from .database import Item
 from .reading import Attribute, as_choice, as_text, as_whole, read
 from .throttling import attempts_for_room
 

@@ -50,17 +50,16 @@ from chalicelib.domain.subscriptions import (
     instant_of,
 )
 from chalicelib.observability import correlation_id
+from chalicelib.retries import Pause, pause_with_jitter
 
 from . import partiql
 from .database import (
     MOST_KEYS_A_BATCH,
     Item,
-    Pause,
     describe,
     end_of_page,
     error_code,
     number,
-    pause_with_jitter,
     races,
     text,
 )

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from chalicelib import allocations, anchors, operations
+from chalicelib import allocations, anchors, operations, retries
 from chalicelib.api import cursors, issuer_keys
 from chalicelib.domain.calendar import Period, zone_names
 from chalicelib.domain.completeness import MOST_NAMED, Tally
@@ -40,7 +40,6 @@ from chalicelib.operations import Void
 from chalicelib.queues import Queues
 from chalicelib.reports import Reports
 from chalicelib.settings import TokenSettings
-from chalicelib.store import database
 from chalicelib.store.database import connect
 from chalicelib.store.ledger import ExpiringPage, draft
 from chalicelib.store.subscriptions import UsersPage
@@ -138,7 +137,7 @@ def test_a_pause_is_random_and_half_a_second_at_most(monkeypatch: pytest.MonkeyP
     slept: list[float] = []
     monkeypatch.setattr("time.sleep", slept.append)
     for attempt in [20] * 50:
-        database.pause_with_jitter(attempt)
+        retries.pause_with_jitter(attempt)
     assert 0 <= min(slept) < 0.25 < max(slept) <= 0.5
     assert len(set(slept)) > 1
 

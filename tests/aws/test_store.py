@@ -39,7 +39,8 @@ from chalicelib.mails.errors import MailInDoubt, MailsUnrecorded
 from chalicelib.messages import UsersMessage
 from chalicelib.metrics import Metric
 from chalicelib.observability import correlated
-from chalicelib.store.database import MOST_ATTEMPTS, text
+from chalicelib.retries import MOST_ATTEMPTS
+from chalicelib.store.database import text
 from chalicelib.store.edits import read_edit
 from chalicelib.store.ledger import (
     Draft,
@@ -621,7 +622,7 @@ def test_an_edit_without_room_is_waited_for_as_long_as_there_is_time_and_a_race_
     slept: list[float] = []
     monkeypatch.setattr(time, "sleep", slept.append)
     monkeypatch.setattr(random, "uniform", lambda _, high: high)
-    monkeypatch.setattr("chalicelib.store.database.MOST_ATTEMPTS", 5)
+    monkeypatch.setattr("chalicelib.retries.MOST_ATTEMPTS", 5)
     store = world.restarted().subscriptions
     monkeypatch.setattr(store, "_pause", lambda _: None)
 
@@ -1361,7 +1362,7 @@ def test_an_audit_that_writers_overtake_each_time_says_so_and_names_no_line(
 ) -> None:
     granted(world, 1)
     pauses: list[int] = []
-    monkeypatch.setattr("chalicelib.store.database.MOST_ATTEMPTS", 3)
+    monkeypatch.setattr("chalicelib.retries.MOST_ATTEMPTS", 3)
     store = LedgerStore(world.restarted()._connection, "credits-dev-ledger", pauses.append)
 
     def reversals(user_id: str) -> Any:
