@@ -29,7 +29,8 @@ from chalicelib.domain.completeness import Tally
 from chalicelib.domain.ranges import PLACES, Range
 from chalicelib.jobs import completeness, sweeps
 from chalicelib.messages import Sweep, SweepKind, ZoneCheck
-from chalicelib.store.ledger import EXPIRY_SHARDS, ExpiringPage
+from chalicelib.store.ledger_items import EXPIRY_SHARDS
+from chalicelib.store.ledger_reading import ExpiringPage
 from chalicelib.store.subscriptions import UsersPage
 
 MILLIONS = 10_000_000

@@ -27,7 +27,7 @@ from chalicelib.metrics import Metric, count, flush
 from chalicelib.observability import logger
 from chalicelib.refusals import refusal
 from chalicelib.services import Services
-from chalicelib.store.ledger import is_marker, performance_of
+from chalicelib.store.ledger_items import is_marker, performance_of
 
 from .records import SomeUsersFailed, describe_failure, waiting
 from .sweeps import TIME_TO_HAND_OVER

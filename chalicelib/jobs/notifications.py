@@ -36,7 +36,7 @@ from chalicelib.metrics import Metric, count
 from chalicelib.observability import correlated, correlation_id, logger
 from chalicelib.services import Services
 from chalicelib.store.database import Item
-from chalicelib.store.ledger import read_entry
+from chalicelib.store.ledger_items import read_entry
 from chalicelib.store.subscriptions import read_subscription
 
 from .records import (

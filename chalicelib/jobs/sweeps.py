@@ -28,7 +28,7 @@ from chalicelib.messages import (
 from chalicelib.observability import correlation_id, logger
 from chalicelib.queues import MESSAGES_A_REQUEST, chunks
 from chalicelib.services import Services
-from chalicelib.store.ledger import EXPIRY_SHARDS
+from chalicelib.store.ledger_items import EXPIRY_SHARDS
 
 from .records import Answer, Event, handle_records, note
 

@@ -41,7 +41,8 @@ from chalicelib.queues import Queues
 from chalicelib.reports import Reports
 from chalicelib.settings import TokenSettings
 from chalicelib.store.database import connect
-from chalicelib.store.ledger import ExpiringPage, draft
+from chalicelib.store.ledger import draft
+from chalicelib.store.ledger_reading import ExpiringPage
 from chalicelib.store.subscriptions import UsersPage
 from infra import packaging
 from tests.aws.api import ADMIN, BACKEND, NOBODY, Api, user

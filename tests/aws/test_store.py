@@ -50,8 +50,8 @@ from chalicelib.store.ledger import (
     Performed,
     draft,
     fingerprint,
-    read_entry,
 )
+from chalicelib.store.ledger_items import read_entry
 from chalicelib.store.mails import MailRecords, read_mail, record_id
 from chalicelib.store.partiql import cancelled_for, insert_into, is_lost_race
 from chalicelib.store.subscriptions import SubscriptionStore, new_edit_id, readable
@@ -1438,10 +1438,10 @@ def test_a_page_of_a_rare_type_costs_a_bounded_search(
 ) -> None:
     granted(world, 7)
     store = world.services.ledger
-    monkeypatch.setattr("chalicelib.store.ledger.ENTRIES_A_READ", 2)
+    monkeypatch.setattr("chalicelib.store.ledger_reading.ENTRIES_A_READ", 2)
     calls = asked(world, monkeypatch)
     for most, below in ((4, 4), (5, 3)):
-        monkeypatch.setattr("chalicelib.store.ledger.ENTRIES_A_SEARCH", most)
+        monkeypatch.setattr("chalicelib.store.ledger_reading.ENTRIES_A_SEARCH", most)
         assert store.page("1", 1, kind=EntryType.USAGE) == ([], below)
     assert [arguments["Limit"] for _, arguments in calls] == [2] * 5
     calls.clear()
