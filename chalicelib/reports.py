@@ -2,23 +2,17 @@
 
 from typing import Any
 
-import botocore.session
-from botocore.config import Config
-
+from chalicelib import aws
 from chalicelib.settings import Settings
 
 
 def s3_client(settings: Settings) -> Any:
     """A client of S3."""
-    return botocore.session.get_session().create_client(
+    return aws.client(
         "s3",
-        region_name=settings.region,
-        config=Config(
-            connect_timeout=2,
-            read_timeout=10,
-            retries={"mode": "standard", "total_max_attempts": 4},
-            s3={"addressing_style": "path" if settings.is_local else "virtual"},
-        ),
+        settings.region,
+        read_timeout=10,
+        s3={"addressing_style": "path" if settings.is_local else "virtual"},
     )
 
 
