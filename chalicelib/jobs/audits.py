@@ -185,12 +185,8 @@ def verify_user(services: Services, user_id: str, anchor: Anchor | None = None) 
 
 def users_of_zone(services: Services, timezone: str, after: str | None = None) -> Iterator[str]:
     """Everybody in a timezone who can receive allocations."""
-    while True:
-        page = services.subscriptions.users_of(timezone, after, USERS_A_PAGE)
+    for page in services.subscriptions.pages_of(timezone, USERS_A_PAGE, after):
         yield from page.user_ids
-        after = page.last_user_id
-        if after is None:
-            return
 
 
 def users_at_random(services: Services, amount: int, start: str | None = None) -> Iterator[str]:

@@ -4,7 +4,7 @@ PynamoDB's `Connection` is used directly rather than its models: a model class m
 own (50 to 150 ms of cold start each) and costs a worker about twice the CPU per item.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from botocore import __version__ as botocore_version
@@ -14,10 +14,11 @@ from pynamodb.connection import Connection
 from pynamodb.connection.base import MetaTable
 from pynamodb.exceptions import PynamoDBException
 
+from chalicelib.domain.errors import Contention
 from chalicelib.metrics import Metric, count
 from chalicelib.retries import Pause, attempts
 
-from .throttling import OutOfTime, ask_again
+from .throttling import OutOfTime, ask_again, attempts_for_room
 
 Item = dict[str, dict[str, Any]]
 """An item as DynamoDB's API has it: attribute name to type and value."""
@@ -117,6 +118,61 @@ def text(value: str) -> dict[str, str]:
 def number(value: int) -> dict[str, str]:
     """A number attribute."""
     return {"N": str(value)}
+
+
+def every_item(ask: Callable[..., Any], **request: Any) -> Iterator[Item]:
+    """The items of a query or a scan; no page is read before its first item is wanted."""
+    while True:
+        response = ask(**request)
+        yield from response["Items"]
+        after = response.get("LastEvaluatedKey")
+        if not after:
+            return
+        request["ExclusiveStartKey"] = after
+
+
+def every_item_from(ask: Callable[..., Any], start: Item, **request: Any) -> Iterator[Item]:
+    """Every item of a scan once, in the table's own order, beginning behind the key ``start``.
+
+    No item need have that key: it says where in the table to begin.
+    """
+    seen: set[tuple[str, ...]] = set()
+    # From the place to the table's end, and then from its beginning.
+    for place in ({"ExclusiveStartKey": start}, {}):
+        for item in every_item(ask, **request, **place):
+            key = tuple(item[name]["S"] for name in start)
+            if key not in seen:
+                seen.add(key)
+                yield item
+
+
+def read_many(
+    connection: Connection,
+    table: str,
+    keys: list[Item],
+    pause: Pause,
+    *,
+    called: str,
+    consistent: bool,
+) -> Iterator[Item]:
+    """Items by their keys, those that exist, in no order. ``called``: what they are, in words.
+
+    What DynamoDB leaves unprocessed is asked for again. Raises `Contention` if it never answers.
+    """
+    client: Any = connection.client  # more than its annotation says
+    for start in range(0, len(keys), MOST_KEYS_A_BATCH):
+        missing = keys[start : start + MOST_KEYS_A_BATCH]
+        for _ in attempts_for_room(pause):
+            response = client.batch_get_item(
+                RequestItems={table: {"Keys": missing, "ConsistentRead": consistent}},
+                ReturnConsumedCapacity="TOTAL",
+            )
+            yield from response["Responses"].get(table, ())
+            missing = response["UnprocessedKeys"].get(table, {}).get("Keys")
+            if not missing:
+                break
+        else:
+            raise Contention(f"{len(missing)} {called} could not be read at the moment")
 
 
 def end_of_page(response: Mapping[str, Any], name: str) -> str | None:

@@ -27,7 +27,16 @@ from chalicelib.domain.verification import (
 )
 from chalicelib.retries import Pause, pause_with_jitter
 
-from .database import MOST_KEYS_A_BATCH, Item, describe, end_of_page, races, text
+from .database import (
+    Item,
+    describe,
+    end_of_page,
+    every_item,
+    every_item_from,
+    races,
+    read_many,
+    text,
+)
 from .ledger_items import (
     MARKER,
     account_of,
@@ -44,7 +53,6 @@ from .ledger_items import (
     read_line,
     read_link,
 )
-from .throttling import attempts_for_room
 
 ENTRIES_A_SEARCH = 1_000
 """How many entries are searched for one page of a type: a rare one must not cost a whole ledger."""
@@ -296,77 +304,47 @@ class LedgerReader:
 
     def scan(self, start: str, page: int) -> Iterator[Item]:
         """Every item once, in the table's own order, beginning somewhere that ``start`` says."""
-        after: Item | None = item_key(start, "entry#")
-        seen: set[tuple[str, str]] = set()
-        # From the place to the table's end, and then from its beginning.
-        for _ in range(2):
-            while True:
-                response = self._client.scan(
-                    TableName=self._table,
-                    Limit=page,
-                    ReturnConsumedCapacity="TOTAL",
-                    **({"ExclusiveStartKey": after} if after else {}),
-                )
-                for item in response["Items"]:
-                    key = (item["user_id"]["S"], item["entry"]["S"])
-                    if key not in seen:
-                        seen.add(key)
-                        yield item
-                after = response.get("LastEvaluatedKey")
-                if after is None:
-                    break
+        return every_item_from(
+            self._client.scan,
+            item_key(start, "entry#"),
+            TableName=self._table,
+            Limit=page,
+            ReturnConsumedCapacity="TOTAL",
+        )
 
     def _items(
         self, user_id: str, first: str, last: str, page: int, *, newest_first: bool = True
     ) -> Iterator[Item]:
         """All items of a user with sort keys from ``first`` to ``last``, strongly consistent.
 
-        They are read ``page`` at a time, and no page before its first item is wanted.
+        They are read ``page`` at a time, as they are wanted.
         """
-        after: str | None = None
-        while True:
-            response = self._client.query(
-                TableName=self._table,
-                KeyConditionExpression="user_id = :user AND entry BETWEEN :first AND :last",
-                ExpressionAttributeValues={
-                    ":user": {"S": user_id},
-                    ":first": {"S": first},
-                    ":last": {"S": last},
-                },
-                Limit=page,
-                ConsistentRead=True,
-                ScanIndexForward=not newest_first,
-                ReturnConsumedCapacity="TOTAL",
-                **({"ExclusiveStartKey": item_key(user_id, after)} if after else {}),
-            )
-            yield from response["Items"]
-            after = end_of_page(response, "entry")
-            if after is None:
-                return
+        return every_item(
+            self._client.query,
+            TableName=self._table,
+            KeyConditionExpression="user_id = :user AND entry BETWEEN :first AND :last",
+            ExpressionAttributeValues={
+                ":user": {"S": user_id},
+                ":first": {"S": first},
+                ":last": {"S": last},
+            },
+            Limit=page,
+            ConsistentRead=True,
+            ScanIndexForward=not newest_first,
+            ReturnConsumedCapacity="TOTAL",
+        )
 
     def _get_many(self, keys: Iterable[tuple[str, str]]) -> Iterator[Item]:
         """Items by partition and sort key, those that exist, in no order."""
-        wanted = [{"user_id": user_id, "entry": entry} for user_id, entry in {*keys}]
-        for start in range(0, len(wanted), MOST_KEYS_A_BATCH):
-            yield from self._get_batch(wanted[start : start + MOST_KEYS_A_BATCH])
-
-    def _get_batch(self, missing: list[dict[str, str]]) -> list[Item]:
-        found: list[Item] = []
-        for _ in attempts_for_room(self._pause):
-            response = self._connection.batch_get_item(
-                self._table,
-                missing,  # type: ignore[arg-type]  # its annotation knows of no sort keys
-                consistent_read=True,
-            )
-            found += response["Responses"].get(self._table, ())
-            unprocessed = response.get("UnprocessedKeys", {}).get(self._table, {})
-            missing = [
-                {"user_id": key["user_id"]["S"], "entry": key["entry"]["S"]}
-                for key in unprocessed.get("Keys", ())
-            ]
-            if not missing:
-                return found
-        raise Contention(f"{len(missing)} entries could not be read at the moment")
+        wanted = [item_key(*key) for key in {*keys}]
+        return read_many(
+            self._connection,
+            self._table,
+            wanted,
+            self._pause,
+            called="entries",
+            consistent=True,
+        )
 
     def _entry_item(self, user_id: str, entry_number: int) -> Item:
         response = self._connection.get_item(
