@@ -29,7 +29,8 @@ from chalicelib.refusals import refusal
 from chalicelib.services import Services
 from chalicelib.store.ledger_items import is_marker, performance_of
 
-from .records import SomeUsersFailed, describe_failure, waiting
+from .errors import SomeUsersFailed, describe_failure
+from .records import waiting
 from .sweeps import TIME_TO_HAND_OVER
 
 DAILY_SAMPLE = 200

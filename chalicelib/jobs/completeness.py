@@ -42,11 +42,10 @@ from chalicelib.services import Services
 from chalicelib.store.database import Item
 from chalicelib.store.subscriptions import read_subscription
 
+from .errors import PASSING, describe_failure
 from .records import (
-    PASSING,
     Answer,
     Event,
-    describe_failure,
     handle_records,
     in_this_context,
     note,

@@ -28,11 +28,10 @@ from chalicelib.store.database import Item
 from chalicelib.store.ledger_items import read_entry
 from chalicelib.store.subscriptions import read_subscription
 
+from .errors import PASSING, describe_failure
 from .records import (
-    PASSING,
     Answer,
     Event,
-    describe_failure,
     growing_delay,
     hand_back,
     in_this_context,

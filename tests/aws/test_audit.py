@@ -16,7 +16,7 @@ from chalicelib.domain.errors import LedgerCorrupt
 from chalicelib.domain.ledger import Account, operation_digest
 from chalicelib.domain.verification import Anchor
 from chalicelib.jobs.audits import audit_ledgers
-from chalicelib.jobs.records import SomeUsersFailed
+from chalicelib.jobs.errors import SomeUsersFailed
 from chalicelib.operations import reverse_usage, use_credits
 from tests.aws.world import Context, World, at, client
 

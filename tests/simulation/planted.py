@@ -20,7 +20,7 @@ from chalicelib.domain.ledger import Account, EntryType
 from chalicelib.domain.plans import PlanCatalogue
 from chalicelib.domain.ranges import PLACES, WHOLE, Range
 from chalicelib.domain.subscriptions import SubscriptionStatus
-from chalicelib.jobs import records, sweeps, ticks
+from chalicelib.jobs import errors, records, sweeps, ticks
 from chalicelib.queues import Queues
 from chalicelib.store import ledger_items, partiql
 from chalicelib.store import mails as mail_store
@@ -582,8 +582,8 @@ def _throttled_message_given_up() -> AbstractContextManager[object]:
         def give_up(message: Any) -> None:
             try:
                 handle(message)
-            except records.FAILURES as error:
-                if not records.is_passing(error):
+            except errors.FAILURES as error:
+                if not errors.is_passing(error):
                     raise
 
         return original(services, url, event, context, parse, give_up)
