@@ -97,6 +97,7 @@ NOT_FROM_OUTSIDE = {
     "infra/local.py running_stack": "what this program wrote of the stack it runs",
     "infra/mails.py sent_mails": "the emulator's outbox",
     "infra/packaging.py Package.template_for": "a template that was just made",
+    "infra/packaging.py _complete_policies": "the policies, in the repository",
     "infra/packaging.py _strip_descriptions": "botocore's own files, pinned",
     "infra/packaging.py stages": ".chalice/config.json, in the repository",
     "infra/reference.py main": "the contract, in the repository",
