@@ -115,9 +115,9 @@ def audit_ledgers(event: Json, context: Any) -> Json:
 @app.on_dynamodb_record(stream_arn="ledger", name="queue-notifications")
 def queue_notifications(event: DynamoDBEvent) -> None:
     """Enqueue what users are to be told, from the ledger's stream."""
-    from chalicelib.jobs import notifications
+    from chalicelib.jobs import outbox
 
-    notifications.queue_notifications(services(), event.to_dict())
+    outbox.queue_notifications(services(), event.to_dict())
 
 
 @app.on_dynamodb_record(stream_arn="ledger", name="watch-ledger")

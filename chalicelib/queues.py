@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 
 from chalicelib import aws
 from chalicelib.domain.errors import Contention
+from chalicelib.retries import Pause, attempts, pause_with_jitter
 from chalicelib.settings import Settings
-from chalicelib.store.database import Pause, attempts, pause_with_jitter
 
 MESSAGES_A_REQUEST = 10
 """What one SendMessageBatch takes (SQS's limit)."""

@@ -27,9 +27,10 @@ from chalicelib.jobs.answers import refusal
 from chalicelib.metrics import Metric, count, flush
 from chalicelib.observability import logger
 from chalicelib.services import Services
-from chalicelib.store.ledger import is_marker, performance_of
+from chalicelib.store.ledger_items import is_marker, performance_of
 
-from .records import SomeUsersFailed, describe_failure, waiting
+from .errors import SomeUsersFailed, describe_failure
+from .records import waiting
 from .sweeps import TIME_TO_HAND_OVER
 
 DAILY_SAMPLE = 200
@@ -185,12 +186,8 @@ def verify_user(services: Services, user_id: str, anchor: Anchor | None = None) 
 
 def users_of_zone(services: Services, timezone: str, after: str | None = None) -> Iterator[str]:
     """Everybody in a timezone who can receive allocations."""
-    while True:
-        page = services.subscriptions.users_of(timezone, after, USERS_A_PAGE)
+    for page in services.subscriptions.pages_of(timezone, USERS_A_PAGE, after):
         yield from page.user_ids
-        after = page.last_user_id
-        if after is None:
-            return
 
 
 def users_at_random(services: Services, amount: int, start: str | None = None) -> Iterator[str]:

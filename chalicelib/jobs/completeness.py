@@ -42,11 +42,10 @@ from chalicelib.services import Services
 from chalicelib.store.database import Item
 from chalicelib.store.subscriptions import read_subscription
 
+from .errors import PASSING, describe_failure
 from .records import (
-    PASSING,
     Answer,
     Event,
-    describe_failure,
     handle_records,
     in_this_context,
     note,
@@ -137,20 +136,18 @@ def _count_users(
     services: Services, check: ZoneCheck, is_time_up: Callable[[], bool]
 ) -> Tally | list[Range]:
     """Counts the users of a range; or the parts it is to be counted in."""
-    tally, users, after = Tally(), 0, None
-    while True:
-        page = services.subscriptions.users_of(check.timezone, after, USERS_A_PAGE, check.range)
-        users += len(page.user_ids)
-        after = page.last_user_id
-        if after is not None:
-            expected = check.range.expected(users, after)
+    pages = services.subscriptions.pages_of(check.timezone, USERS_A_PAGE, range_=check.range)
+    tally, users = Tally(), 0
+    for user_ids, last in pages:
+        users += len(user_ids)
+        if last is not None:
+            expected = check.range.expected(users, last)
             if check.range.is_whole and expected > USERS_A_RANGE:
                 return check.range.parts(bits_for(expected, USERS_A_RANGE))
             if check.range.is_divisible and is_time_up():
                 return check.range.parts()
-        tally += sum(_tallies(services, check.period, page.user_ids), Tally())
-        if after is None:
-            return tally
+        tally += sum(_tallies(services, check.period, user_ids), Tally())
+    return tally
 
 
 def _count_strangers(

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 from contextvars import copy_context
 from typing import Any, Protocol, TypeVar
 
-from chalicelib.domain.errors import Contention, CreditsError, Unreadable
+from chalicelib.domain.errors import Unreadable
 from chalicelib.invocations import unexpected
 from chalicelib.observability import correlated, logger
 from chalicelib.queues import chunks
@@ -20,12 +20,7 @@ from chalicelib.services import Services
 from chalicelib.store.database import FAULTS
 from chalicelib.store.throttling import check_patience, patient, wait_for_room
 
-FAILURES = (CreditsError, *FAULTS)
-"""What handling one record or user is known to come to; anything else is a bug of ours. Either is
-the failure of that record or user alone."""
-
-PASSING = (Contention, *FAULTS)
-"""Failures that may be over when the same is tried again."""
+from .errors import FAILURES, SomeUsersFailed, describe_failure, is_passing
 
 TIME_TO_HAND_BACK = 5_000
 """Milliseconds before its timeout at which a function stops waiting and hands back what is left."""
@@ -51,27 +46,6 @@ class Message(Protocol):
 AnyMessage = TypeVar("AnyMessage", bound=Message)
 Part = TypeVar("Part")
 Result = TypeVar("Result")
-
-
-class SomeUsersFailed(CreditsError):
-    """Some users of a message could not be handled; the others were.
-
-    ``is_passing``: of some of them this may be over when they are tried again.
-    """
-
-    code = "some_users_failed"
-
-    def __init__(self, failures: Mapping[str, Exception]) -> None:
-        self.is_passing = any(map(is_passing, failures.values()))
-        first = {user: describe_failure(error) for user, error in sorted(failures.items())[:10]}
-        super().__init__(f"{len(failures)} users failed, such as {first}")
-
-
-def is_passing(error: Exception) -> bool:
-    """Whether waiting may mend a failure."""
-    if isinstance(error, SomeUsersFailed):
-        return error.is_passing
-    return isinstance(error, PASSING)
 
 
 def waiting(context: Any) -> AbstractContextManager[None]:
@@ -232,9 +206,3 @@ def note(error: Exception, **about: Any) -> None:
     """Reports a failure of one of many if it is none that is to be expected."""
     if isinstance(error, Unreadable) or not isinstance(error, FAILURES):
         unexpected(error, **about)
-
-
-def describe_failure(error: Exception) -> str:
-    """A failure as logs show it: the words of what is not known can quote anything."""
-    kind = type(error).__name__
-    return f"{kind}: {error}" if isinstance(error, FAILURES) else kind

@@ -12,7 +12,7 @@ from chalicelib.domain.errors import LedgerCorrupt
 from chalicelib.metrics import Metric, count
 from chalicelib.observability import logger
 from chalicelib.services import Services
-from chalicelib.store.ledger import read_head
+from chalicelib.store.ledger_items import read_head
 
 from .records import Event
 

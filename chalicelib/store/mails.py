@@ -37,13 +37,13 @@ from aws_lambda_powertools.utilities.idempotency.exceptions import (
 from pynamodb.connection import Connection
 
 from chalicelib.domain.damage import Damage, optional_of, value_of
-from chalicelib.domain.errors import Contention, Unreadable
+from chalicelib.domain.errors import Unreadable
 from chalicelib.domain.instants import stored_instant
 from chalicelib.mails.errors import MailInDoubt, MailsUnrecorded
+from chalicelib.retries import Pause, pause_with_jitter
 
-from .database import Item, Pause, pause_with_jitter
+from .database import Item, read_many, text
 from .reading import Attribute, as_choice, as_text, as_whole, read
-from .throttling import attempts_for_room
 
 KEPT_SECONDS = 90 * 24 * 60 * 60
 """How long a record is kept. A message lives 14 days, and as long again after each redrive."""
@@ -133,24 +133,21 @@ class MailRecords:
         return answer
 
     def find(self, identities: Iterable[str]) -> dict[str, Item]:
-        """The records there are, by identity, of at most 100; for `read_mail` to read.
+        """The records there are, by identity; for `read_mail` to read.
 
         Raises `Contention`.
         """
         names = {record_id(identity): identity for identity in identities}
-        missing = [{"id": {"S": name}} for name in names]
-        found: dict[str, Item] = {}
-        for _ in attempts_for_room(self._pause) if missing else ():
-            client: Any = self._connection.client  # more than its annotation says
-            response = client.batch_get_item(RequestItems={self._table: {"Keys": missing}})
-            items = response["Responses"].get(self._table, ())
-            found |= {names[item["id"]["S"]]: item for item in items}
-            missing = response.get("UnprocessedKeys", {}).get(self._table, {}).get("Keys", [])
-            if not missing:
-                return found
-        if missing:
-            raise Contention(f"{len(missing)} records of mails could not be read at the moment")
-        return found
+        wanted = [{"id": text(name)} for name in names]
+        items = read_many(
+            self._connection,
+            self._table,
+            wanted,
+            self._pause,
+            called="records of mails",
+            consistent=False,
+        )
+        return {names[item["id"]["S"]]: item for item in items}
 
 
 def read_mail(identity: str, item: Item) -> MailRecord:

@@ -50,23 +50,22 @@ from chalicelib.domain.subscriptions import (
     instant_of,
 )
 from chalicelib.observability import correlation_id
+from chalicelib.retries import Pause, pause_with_jitter
 
 from . import partiql
 from .database import (
-    MOST_KEYS_A_BATCH,
     Item,
-    Pause,
     describe,
     end_of_page,
     error_code,
+    every_item_from,
     number,
-    pause_with_jitter,
     races,
+    read_many,
     text,
 )
 from .edits import EditStore, key_of
 from .reading import Attribute, as_choice, as_instant, as_text, as_whole, read
-from .throttling import attempts_for_room
 
 
 def new_edit_id() -> str:
@@ -109,6 +108,11 @@ class SubscriptionStore:
         self._new_id = new_id
         describe(connection, table, ("user_id",), by_timezone=("allocation_timezone", "spread"))
 
+    @property
+    def _client(self) -> Any:
+        # Asked for each time: PynamoDB replaces a client that has found no credentials.
+        return self._connection.client
+
     def get(self, user_id: str) -> Subscription:
         """The subscription as of now (strongly consistent). Raises `NotFound`."""
         subscription = self.find(user_id)
@@ -128,13 +132,16 @@ class SubscriptionStore:
         What DynamoDB leaves unprocessed is asked for again. Raises `Contention` if it never
         answers.
         """
-        unique = list(dict.fromkeys(user_ids))
-        found: dict[str, Item] = {}
-        for start in range(0, len(unique), MOST_KEYS_A_BATCH):
-            batch = unique[start : start + MOST_KEYS_A_BATCH]
-            for item in self._get_batch(batch, consistent=consistent):
-                found[item["user_id"]["S"]] = item
-        return found
+        wanted = [{"user_id": text(user_id)} for user_id in dict.fromkeys(user_ids)]
+        items = read_many(
+            self._connection,
+            self._table,
+            wanted,
+            self._pause,
+            called="subscriptions",
+            consistent=consistent,
+        )
+        return {item["user_id"]["S"]: item for item in items}
 
     def change(
         self,
@@ -234,27 +241,28 @@ class SubscriptionStore:
         timezones = {item["user_id"]["S"]: _timezone(item) for item in response["Items"]}
         return TimezonesPage(timezones, end_of_page(response, "user_id"))
 
+    def pages_of(
+        self, timezone: str, limit: int, after_user_id: str | None = None, range_: Range = WHOLE
+    ) -> Iterator[UsersPage]:
+        """The pages of `users_of` behind a user, up to the last; each is read when it is wanted."""
+        while True:
+            page = self.users_of(timezone, after_user_id, limit, range_)
+            yield page
+            after_user_id = page.last_user_id
+            if after_user_id is None:
+                return
+
     def scan(self, start: str, page: int) -> Iterator[str]:
         """Every user id once, in the table's own order, beginning somewhere that ``start`` says."""
-        after: str | None = start
-        seen: set[str] = set()
-        # From the place to the table's end, and then from its beginning.
-        for _ in range(2):
-            while True:
-                response = self._connection.scan(
-                    self._table,
-                    attributes_to_get=["user_id"],
-                    exclusive_start_key={"user_id": text(after)} if after else None,  # type: ignore[arg-type]  # wrong there
-                    limit=page,
-                )
-                for item in response["Items"]:
-                    user_id = item["user_id"]["S"]
-                    if user_id not in seen:
-                        seen.add(user_id)
-                        yield user_id
-                after = end_of_page(response, "user_id")
-                if after is None:
-                    break
+        items = every_item_from(
+            self._client.scan,
+            {"user_id": text(start)},
+            TableName=self._table,
+            ProjectionExpression="user_id",
+            Limit=page,
+            ReturnConsumedCapacity="TOTAL",
+        )
+        return (item["user_id"]["S"] for item in items)
 
     def _write(
         self, wanted: Subscription, present: Subscription | None, edit: Edit
@@ -262,9 +270,8 @@ class SubscriptionStore:
         """Makes an edit and records it; answers what stood in its way, if anything did."""
         key = key_of(edit.version, self._new_id())
         statements = [self._edits.insertion(edit, key), self._statement(wanted, present)]
-        client: Any = self._connection.client  # more than its annotation says
         try:
-            client.execute_transaction(
+            self._client.execute_transaction(
                 TransactStatements=statements, ReturnConsumedCapacity="TOTAL"
             )
         except ClientError as error:
@@ -289,22 +296,6 @@ class SubscriptionStore:
         response = self._connection.get_item(self._table, user_id, consistent_read=True)
         item: Item | None = response.get("Item")
         return item
-
-    def _get_batch(self, user_ids: list[str], *, consistent: bool) -> list[Item]:
-        found: list[Item] = []
-        missing = user_ids
-        for _ in attempts_for_room(self._pause):
-            response = self._connection.batch_get_item(
-                self._table,
-                [{"user_id": user_id} for user_id in missing],  # type: ignore[misc] # wrong there
-                consistent_read=consistent,
-            )
-            found += response["Responses"].get(self._table, ())
-            unprocessed = response.get("UnprocessedKeys", {}).get(self._table, {})
-            missing = [key["user_id"]["S"] for key in unprocessed.get("Keys", ())]
-            if not missing:
-                return found
-        raise Contention(f"{len(missing)} subscriptions could not be read at the moment")
 
 
 def _timezone(item: Item) -> str | None:

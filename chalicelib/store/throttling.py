@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+from chalicelib.retries import Pause
+
 MOST_WAITS = 25
 """How often one thing is asked for while there is no room, however much time is left."""
 
@@ -89,7 +91,7 @@ def check_patience() -> None:
         patience.check()
 
 
-def wait_for_room(attempt: int, otherwise: Callable[[int], None]) -> None:
+def wait_for_room(attempt: int, otherwise: Pause) -> None:
     """Waits after attempt number n (1, 2, …) was throttled; ``otherwise`` does, outside `patient`.
 
     Raises `OutOfTime`.
@@ -100,7 +102,7 @@ def wait_for_room(attempt: int, otherwise: Callable[[int], None]) -> None:
         otherwise(attempt)
 
 
-def attempts_for_room(pause: Callable[[int], None]) -> Iterator[int]:
+def attempts_for_room(pause: Pause) -> Iterator[int]:
     """Counts bounded attempts at what DynamoDB does in part, waiting before each but the first.
 
     ``pause`` waits outside `patient`. Raises `OutOfTime`.

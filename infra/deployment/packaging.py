@@ -140,6 +140,7 @@ def package(stage: str, output: Path, *, region: str, root: Path = ROOT) -> Pack
     project = output / "project"
     for source in _SOURCES:
         _copy(root / source, project / source)
+    _complete_policies(project / ".chalice")
     # What is in vendor/ goes into the archive as it is. Chalice installs nothing: there is no
     # requirements.txt in this copy.
     dependencies = _dependencies(root / "requirements.txt", _platform_of(stage))
@@ -166,6 +167,20 @@ def package(stage: str, output: Path, *, region: str, root: Path = ROOT) -> Pack
     archive = output / "credits.zip"
     _make_reproducible(output / "deployment.zip", archive)
     return Package(template=template, archive=archive)
+
+
+def _complete_policies(folder: Path) -> None:
+    """Makes whole policies of those in a folder: they name what they share by its ``Sid``.
+
+    What a policy says itself of a statement stands before what is shared.
+    """
+    shared = (folder / "shared-rights.json").read_text(encoding="utf-8")
+    for file in folder.glob("policy-*.json"):
+        function = file.stem.removeprefix("policy-")
+        rights = json.loads(shared.replace("FUNCTION", function))
+        policy = json.loads(file.read_text(encoding="utf-8"))
+        policy["Statement"] = [rights.get(each["Sid"], {}) | each for each in policy["Statement"]]
+        file.write_text(json.dumps(policy), encoding="utf-8")
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -32,7 +32,7 @@ from chalicelib.jobs.ticks import REMINDER_AGES
 from chalicelib.queues import chunks
 from chalicelib.services import read_clock
 from chalicelib.store.database import FAULTS
-from chalicelib.store.ledger import read_entry
+from chalicelib.store.ledger_items import read_entry
 from chalicelib.store.subscriptions import readable
 from infra import ticks
 from infra.deployment import stage_services

@@ -109,14 +109,8 @@ def users_of(services: Services, arguments: argparse.Namespace) -> list[str]:
     if arguments.file:
         return _users_in(arguments.file)
     timezone = parsed("--zone", calendar.parse_timezone, arguments.zone)
-    users: list[str] = []
-    after = None
-    while True:
-        page = services.subscriptions.users_of(timezone, after, USERS_A_PAGE)
-        users += page.user_ids
-        after = page.last_user_id
-        if after is None:
-            return users
+    pages = services.subscriptions.pages_of(timezone, USERS_A_PAGE)
+    return [user_id for page in pages for user_id in page.user_ids]
 
 
 def _users_in(file: Path) -> list[str]:

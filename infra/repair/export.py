@@ -27,7 +27,7 @@ from chalicelib.domain.instants import format_instant
 from chalicelib.domain.verification import StoredLine
 from chalicelib.services import Services
 from chalicelib.store.database import Item
-from chalicelib.store.ledger import read_entry, read_line
+from chalicelib.store.ledger_items import read_entry, read_line
 from chalicelib.store.mails import read_mail
 from chalicelib.store.reading import Attribute
 from chalicelib.store.subscriptions import read_subscription

@@ -17,7 +17,7 @@ from chalicelib.domain.errors import LedgerCorrupt
 from chalicelib.domain.ledger import Account
 from chalicelib.domain.verification import Anchor
 from chalicelib.jobs.audits import audit_ledgers
-from chalicelib.jobs.records import SomeUsersFailed
+from chalicelib.jobs.errors import SomeUsersFailed
 from chalicelib.operations.on_request import reverse_usage, use_credits
 from tests.aws.world import Context, World, at, client
 

@@ -12,7 +12,7 @@ import pytest
 
 from chalicelib.domain import calendar
 from chalicelib.domain.entries import EntryType, LedgerEntry
-from chalicelib.jobs import notifications, ticks
+from chalicelib.jobs import outbox, ticks
 from chalicelib.messages import SweepKind
 from chalicelib.services import clock_of
 from infra.deployment import stage_services
@@ -66,7 +66,7 @@ class Stage:
             if not self.loses(queue, now):
                 assert self.world.deliver(queue, bodies) == []
         records = self.world.stream()[self._streamed :]
-        notifications.queue_notifications(self.world.services, {"Records": records})
+        outbox.queue_notifications(self.world.services, {"Records": records})
         self._streamed += len(records)
         bodies = self.world.take("notifications")
         if not self.loses("notifications", now):

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from chalicelib import retries
 from chalicelib.api import cursors, issuer_keys
 from chalicelib.domain.calendar import Period, zone_names
 from chalicelib.domain.completeness import MOST_NAMED, Tally
@@ -40,9 +41,10 @@ from chalicelib.operations import allocations, on_request
 from chalicelib.operations.on_request import Void
 from chalicelib.queues import Queues
 from chalicelib.settings import TokenSettings
-from chalicelib.store import anchors, database
+from chalicelib.store import anchors
 from chalicelib.store.database import connect
-from chalicelib.store.ledger import ExpiringPage, draft
+from chalicelib.store.ledger import draft
+from chalicelib.store.ledger_reading import ExpiringPage
 from chalicelib.store.reports import Reports
 from chalicelib.store.subscriptions import UsersPage
 from infra.deployment import packaging
@@ -129,7 +131,7 @@ def test_the_issuer_is_given_up_before_the_authorizer_is(
     with pytest.raises(TimeoutError):
         issuer_keys.fetch_keys(settings)
     config = json.loads((packaging.ROOT / ".chalice" / "config.json").read_text("utf-8"))
-    timeout = config["stages"]["prod"]["lambda_functions"]["authorizer"]["lambda_timeout"]
+    timeout = config["lambda_functions"]["authorizer"]["lambda_timeout"]
     # Half of its time, for both documents: the rest is for a cold start and the answer.
     assert timeout / 2 >= issuer_keys.FETCH_SECONDS
     assert [wait is not None and 0 < wait <= timeout / 2 for wait in waited] == [True]
@@ -139,7 +141,7 @@ def test_a_pause_is_random_and_half_a_second_at_most(monkeypatch: pytest.MonkeyP
     slept: list[float] = []
     monkeypatch.setattr("time.sleep", slept.append)
     for attempt in [20] * 50:
-        database.pause_with_jitter(attempt)
+        retries.pause_with_jitter(attempt)
     assert 0 <= min(slept) < 0.25 < max(slept) <= 0.5
     assert len(set(slept)) > 1
 

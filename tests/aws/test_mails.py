@@ -4,7 +4,7 @@ import json
 import random
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -603,12 +603,12 @@ def test_a_user_whom_a_read_of_many_overlooks_is_told_all_the_same(
 ) -> None:
     """Reading many at once may lag behind a subscription that was just written."""
     store = untouched.services.subscriptions
-    read = store._get_batch
+    read = store.get_many
 
-    def lagging(user_ids: list[str], *, consistent: bool) -> list[Item]:
-        return read(user_ids, consistent=True) if consistent else []
+    def lagging(user_ids: Iterable[str], *, consistent: bool = False) -> dict[str, Item]:
+        return read(user_ids, consistent=True) if consistent else {}
 
-    monkeypatch.setattr(store, "_get_batch", lagging)
+    monkeypatch.setattr(store, "get_many", lagging)
     assert untouched.send_mails() == []
     assert untouched.outbox.recipients() == everybody_but()
 

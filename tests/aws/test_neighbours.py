@@ -14,7 +14,7 @@ from chalicelib import metrics, observability
 from chalicelib.domain import ledger
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.errors import Contention, LedgerCorrupt, Unreadable
-from chalicelib.jobs import mail_events, notifications, records
+from chalicelib.jobs import errors, mail_events, notifications, records
 from chalicelib.jobs.completeness import start_checks
 from chalicelib.messages import (
     EntryPosted,
@@ -220,11 +220,11 @@ def test_a_bug_that_one_message_meets_is_its_own_and_is_reported(
 
 
 def test_what_is_said_of_an_unknown_failure_is_its_kind() -> None:
-    assert records.describe_failure(KeyError(ADDRESS)) == "KeyError"
-    assert records.describe_failure(LedgerCorrupt("1", 2, "x")) == (
+    assert errors.describe_failure(KeyError(ADDRESS)) == "KeyError"
+    assert errors.describe_failure(LedgerCorrupt("1", 2, "x")) == (
         "LedgerCorrupt: ledger of user 1, entry 2: x"
     )
-    failed = records.SomeUsersFailed({"1": KeyError(ADDRESS)})
+    failed = errors.SomeUsersFailed({"1": KeyError(ADDRESS)})
     assert ADDRESS not in str(failed)
 
 
@@ -412,7 +412,7 @@ def test_the_bounce_of_a_subscription_that_cannot_be_read_stops_no_other(
 
     monkeypatch.setattr(six.services.subscriptions, "find", failing)
     event = {"Records": [bounce("1"), {}, bounce("3"), bounce("2")]}
-    with pytest.raises(mail_events.SomeEventsFailed, match=r"^3 of 4 events failed$"):
+    with pytest.raises(errors.SomeEventsFailed, match=r"^3 of 4 events failed$"):
         mail_events.suppress_addresses(six.services, event, six.context)
     assert six.services.subscriptions.get("2").suppressed == "bounce"
     assert [failure["kind"] for failure in unexpected()] == ["Unreadable", "ZeroDivisionError"]

@@ -41,7 +41,8 @@ from chalicelib.mails.errors import MailInDoubt, MailsUnrecorded
 from chalicelib.messages import UsersMessage
 from chalicelib.metrics import Metric
 from chalicelib.observability import correlated
-from chalicelib.store.database import MOST_ATTEMPTS, text
+from chalicelib.retries import MOST_ATTEMPTS
+from chalicelib.store.database import text
 from chalicelib.store.edits import read_edit
 from chalicelib.store.ledger import (
     Draft,
@@ -51,8 +52,8 @@ from chalicelib.store.ledger import (
     Performed,
     draft,
     fingerprint,
-    read_entry,
 )
+from chalicelib.store.ledger_items import read_entry
 from chalicelib.store.mails import MailRecords, read_mail, record_id
 from chalicelib.store.partiql import cancelled_for, insert_into, is_lost_race
 from chalicelib.store.subscriptions import SubscriptionStore, new_edit_id, readable
@@ -623,7 +624,7 @@ def test_an_edit_without_room_is_waited_for_as_long_as_there_is_time_and_a_race_
     slept: list[float] = []
     monkeypatch.setattr(time, "sleep", slept.append)
     monkeypatch.setattr(random, "uniform", lambda _, high: high)
-    monkeypatch.setattr("chalicelib.store.database.MOST_ATTEMPTS", 5)
+    monkeypatch.setattr("chalicelib.retries.MOST_ATTEMPTS", 5)
     store = world.restarted().subscriptions
     monkeypatch.setattr(store, "_pause", lambda _: None)
 
@@ -1363,7 +1364,7 @@ def test_an_audit_that_writers_overtake_each_time_says_so_and_names_no_line(
 ) -> None:
     granted(world, 1)
     pauses: list[int] = []
-    monkeypatch.setattr("chalicelib.store.database.MOST_ATTEMPTS", 3)
+    monkeypatch.setattr("chalicelib.retries.MOST_ATTEMPTS", 3)
     store = LedgerStore(world.restarted()._connection, "credits-dev-ledger", pauses.append)
 
     def reversals(user_id: str) -> Any:
@@ -1439,10 +1440,10 @@ def test_a_page_of_a_rare_type_costs_a_bounded_search(
 ) -> None:
     granted(world, 7)
     store = world.services.ledger
-    monkeypatch.setattr("chalicelib.store.ledger.ENTRIES_A_READ", 2)
+    monkeypatch.setattr("chalicelib.store.ledger_reading.ENTRIES_A_READ", 2)
     calls = asked(world, monkeypatch)
     for most, below in ((4, 4), (5, 3)):
-        monkeypatch.setattr("chalicelib.store.ledger.ENTRIES_A_SEARCH", most)
+        monkeypatch.setattr("chalicelib.store.ledger_reading.ENTRIES_A_SEARCH", most)
         assert store.page("1", 1, kind=EntryType.USAGE) == ([], below)
     assert [arguments["Limit"] for _, arguments in calls] == [2] * 5
     calls.clear()

@@ -20,7 +20,16 @@ from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.instants import parse_instant
 from chalicelib.domain.subscriptions import Subscription
 from chalicelib.domain.terms import FIELDS
-from chalicelib.jobs import completeness, manual, notifications, sweeps, ticks, watching, workers
+from chalicelib.jobs import (
+    completeness,
+    manual,
+    notifications,
+    outbox,
+    sweeps,
+    ticks,
+    watching,
+    workers,
+)
 from chalicelib.mails.links import UnsubscribeLinks
 from chalicelib.mails.sending import Mailer
 from chalicelib.messages import SweepKind
@@ -292,7 +301,7 @@ class World:
     def queue_mails(self, records: list[dict[str, Any]] | None = None) -> None:
         """Hands records of the stream, or all there are, to what queues mails."""
         event = {"Records": self.stream() if records is None else records}
-        notifications.queue_notifications(self.services, event)
+        outbox.queue_notifications(self.services, event)
 
     def watch(self, records: list[dict[str, Any]] | None = None) -> None:
         """Hands records of the stream, or all there are, to what keeps anchors of them."""

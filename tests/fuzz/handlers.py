@@ -25,7 +25,7 @@ from chalicelib.api.routes import _ROUTES
 from chalicelib.domain.anchors import user_digest
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.ranges import Range
-from chalicelib.jobs.mail_events import SomeEventsFailed
+from chalicelib.jobs.errors import SomeEventsFailed
 from chalicelib.messages import (
     EntryPosted,
     ExpiringSoon,

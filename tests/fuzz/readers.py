@@ -58,8 +58,7 @@ from chalicelib.messages import (
 from chalicelib.plans_file import CatalogueError, parse_catalogue
 from chalicelib.services import PLANS_FILE
 from chalicelib.settings import Settings, TokenSettings
-from chalicelib.store import ledger as ledger_store
-from chalicelib.store import subscriptions
+from chalicelib.store import ledger_items, subscriptions
 from chalicelib.store.edits import read_edit
 from chalicelib.store.mails import read_mail
 from infra import arguments
@@ -494,7 +493,7 @@ _SUBSCRIPTION = _subscription(
     "observed_at": {"N": "1760000000000"},
 }
 
-_ENTRY = ledger_store._item(LEDGER[0], FIRST_HASH)
+_ENTRY = ledger_items.item_of(LEDGER[0], FIRST_HASH)
 _ENTRY_KEYS = {"user_id": {"S": "1"}, "entry": {"S": "entry#000000000001"}}
 
 ITEMS = (
@@ -511,7 +510,7 @@ ITEMS = (
         "ledger entry",
         (_ENTRY,),
         _ENTRY_KEYS,
-        lambda item: (ledger_store.read_entry(item), ledger_store.read_line(item)),
+        lambda item: (ledger_items.read_entry(item), ledger_items.read_line(item)),
         None,
         *("S", "N", "B", "entry#000000000002"),
     ),
@@ -519,7 +518,7 @@ ITEMS = (
         "ledger entry under another key",
         tuple({"entry": {"S": key}} for key in ("entry#000000000001", "entry#x", "entry#2")),
         {**_ENTRY, "user_id": {"S": "1"}},
-        lambda item: ledger_store.read_line(item),  # noqa: PLW0108 - its second argument
+        lambda item: ledger_items.read_line(item),  # noqa: PLW0108 - its second argument
         None,
     ),
     item_reader(
@@ -533,7 +532,7 @@ ITEMS = (
             },
         ),
         {"user_id": {"S": "operation#aa"}, "entry": {"S": "operation"}},
-        ledger_store.read_marker,
+        ledger_items.read_marker,
         None,
         *("S", "N", "-1"),
     ),
@@ -541,7 +540,7 @@ ITEMS = (
         "link of a reversal",
         ({"sequence": {"N": "1"}, "reversed_in_all": {"N": "5"}},),
         {"user_id": {"S": "1"}, "entry": {"S": "reversal#000000000002#000001"}},
-        ledger_store.read_reversal,
+        ledger_items.read_reversal,
         None,
         *("S", "N", "-1"),
     ),

@@ -97,6 +97,7 @@ NOT_FROM_OUTSIDE = {
     "infra/local/stacks.py running_stack": "what this program wrote of the stack it runs",
     "infra/local/outbox.py sent_mails": "the emulator's outbox",
     "infra/deployment/packaging.py Package.template_for": "a template that was just made",
+    "infra/deployment/packaging.py _complete_policies": "the policies, in the repository",
     "infra/deployment/packaging.py _strip_descriptions": "botocore's own files, pinned",
     "infra/deployment/packaging.py stages": ".chalice/config.json, in the repository",
     "infra/commands/reference.py main": "the contract, in the repository",

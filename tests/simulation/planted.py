@@ -21,14 +21,14 @@ from chalicelib.domain.ledger import Account
 from chalicelib.domain.plans import PlanCatalogue
 from chalicelib.domain.ranges import PLACES, WHOLE, Range
 from chalicelib.domain.subscriptions import SubscriptionStatus
-from chalicelib.jobs import records, sweeps, ticks
+from chalicelib.jobs import errors, records, sweeps, ticks
 from chalicelib.operations import allocations
 from chalicelib.queues import Queues
-from chalicelib.store import ledger as ledger_store
+from chalicelib.store import ledger_items, partiql
 from chalicelib.store import mails as mail_store
-from chalicelib.store import partiql
 from chalicelib.store import subscriptions as subscription_store
-from chalicelib.store.ledger import HistoryPage, Inserted, LedgerStore
+from chalicelib.store.ledger import Inserted, LedgerStore
+from chalicelib.store.ledger_reading import HistoryPage
 from chalicelib.store.subscriptions import SubscriptionStore
 from tests.simulation.world import Bucket
 
@@ -495,7 +495,7 @@ def _inconsistent_reads() -> AbstractContextManager[object]:
 
 @bug("an entry does not say which operation wrote it")
 def _not_correlated() -> AbstractContextManager[object]:
-    return patch.object(ledger_store, "_correlated", lambda entry: entry)
+    return patch("chalicelib.store.ledger._correlated", lambda entry: entry)
 
 
 @bug("a subscription is written whatever its version")
@@ -576,8 +576,8 @@ def _throttled_message_given_up() -> AbstractContextManager[object]:
         def give_up(message: Any) -> None:
             try:
                 handle(message)
-            except records.FAILURES as error:
-                if not records.is_passing(error):
+            except errors.FAILURES as error:
+                if not errors.is_passing(error):
                     raise
 
         return original(services, url, event, context, parse, give_up)
@@ -665,7 +665,7 @@ def _unreadable_mail_fails_all() -> AbstractContextManager[object]:
     def entries(self: LedgerStore, places: Any) -> Any:
         found = original(self, places)
         for item in found.values():
-            ledger_store.read_entry(item)
+            ledger_items.read_entry(item)
         return found
 
     return patch.object(LedgerStore, "entries", entries)
@@ -851,7 +851,7 @@ def _short_page_is_the_last() -> AbstractContextManager[object]:
                 Limit=page,
                 ConsistentRead=True,
                 ScanIndexForward=not order.get("newest_first", True),
-                **({"ExclusiveStartKey": ledger_store._key(user_id, after)} if after else {}),
+                **({"ExclusiveStartKey": ledger_items.item_key(user_id, after)} if after else {}),
             )
             found = response["Items"]
             yield from found
@@ -877,7 +877,7 @@ def _completeness_of_one_page() -> AbstractContextManager[object]:
             ConsistentRead=True,
             ScanIndexForward=False,
         )
-        return [ledger_store.read_entry(item) for item in found["Items"]]
+        return [ledger_items.read_entry(item) for item in found["Items"]]
 
     return patch("chalicelib.jobs.completeness._entries_since", entries_since)
 

@@ -169,7 +169,7 @@ def simulated(
             ("chalicelib.domain.ranges.BITS_A_SPLIT", 2),
             ("chalicelib.domain.ranges.MOST_BITS", 6),
             ("chalicelib.jobs.sweeps.EXPIRY_SHARDS", shards),
-            ("chalicelib.store.ledger.EXPIRY_SHARDS", shards),
+            ("chalicelib.store.ledger_items.EXPIRY_SHARDS", shards),
             ("chalicelib.jobs.workers.INSERTS_A_REQUEST", 2),
             ("chalicelib.metrics._write", lambda _: None),
             ("chalicelib.jobs.records.ThreadPoolExecutor", _InTurn),

@@ -7,7 +7,7 @@ from chalicelib.domain import ledger
 from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.ledger import Account, Request
 from chalicelib.services import Services
-from chalicelib.store.ledger import _item
+from chalicelib.store.ledger_items import item_of
 from infra.local.services import services_of_local
 from infra.local.stacks import LocalStack
 from tests.stack.api import Api
@@ -30,7 +30,7 @@ def write_ledger(services: Services, user_id: str, length: int) -> None:
     account, items = Account(user_id), []
     for _ in range(length):
         entry = step(account, services.now())
-        items.append(_item(entry, account.last_hash))
+        items.append(item_of(entry, account.last_hash))
         account = Account(user_id, entry, items[-1]["hash"]["S"])
     with ThreadPoolExecutor(32) as pool:
         assert all(pool.map(services.ledger._append, items))

@@ -16,6 +16,7 @@ from typing import Any
 
 import botocore
 import pytest
+from chalice.config import Config
 
 from app import app
 from chalicelib.api import lanes, problems
@@ -128,15 +129,18 @@ def test_there_are_exactly_the_functions_we_know(template: Template) -> None:
 
 def test_every_stage_configures_the_same_functions_with_their_own_policies() -> None:
     config = json.loads((packaging.ROOT / ".chalice" / "config.json").read_text())
-    expected: dict[str, str] | None = None
-    for stage in config["stages"].values():
+    functions = set(config["lambda_functions"])
+    for name, stage in config["stages"].items():
+        assert set(stage.get("lambda_functions", {})) <= functions
         policies = {
-            name: function["iam_policy_file"]
-            for name, function in stage["lambda_functions"].items()
+            function: Config(name, function, config_from_disk=config).iam_policy_file
+            for function in functions
         }
         assert len(set(policies.values())) == len(FUNCTIONS)
-        assert expected in (None, policies)
-        expected = policies
+        assert policies == {
+            function: settings["iam_policy_file"]
+            for function, settings in config["lambda_functions"].items()
+        }
 
 
 def test_every_stage_that_can_be_deployed_has_its_settings(template: Template) -> None:

@@ -9,7 +9,7 @@ from botocore.exceptions import ClientError, ConnectTimeoutError
 from pynamodb.connection import Connection
 from pynamodb.exceptions import PutError
 
-from chalicelib import metrics
+from chalicelib import metrics, retries
 from chalicelib.metrics import Metric
 from chalicelib.store import database
 from chalicelib.store.throttling import OutOfTime, patient
@@ -92,7 +92,7 @@ def test_pauses_are_random_under_a_ceiling_that_doubles_up_to_half_a_second(
     monkeypatch.setattr(random, "uniform", uniform)
     monkeypatch.setattr(time, "sleep", slept.append)
     for attempt in (1, 2, 3, 6, 7, 24):
-        database.pause_with_jitter(attempt)
+        retries.pause_with_jitter(attempt)
     assert bounds[::2] == [0] * 6
     assert bounds[1::2] == pytest.approx([0.01, 0.02, 0.04, 0.32, 0.5, 0.5])
     assert slept == [high / 2 for high in bounds[1::2]]
@@ -100,7 +100,7 @@ def test_pauses_are_random_under_a_ceiling_that_doubles_up_to_half_a_second(
 
 def test_attempts_are_bounded_and_each_but_the_first_is_paused_before() -> None:
     paused: list[int] = []
-    assert list(database.attempts(paused.append)) == list(range(25))
+    assert list(retries.attempts(paused.append)) == list(range(25))
     assert paused == list(range(1, 25))
 
 
