@@ -201,6 +201,7 @@ def _resources(
     action: str, kind: str, properties: Json, physical_id: str, account: str, region: str
 ) -> list[str]:
     """The ARNs that a call for a resource is about, by the resource's real names."""
+    # Late: nobody waits for it when the emulator starts.
     from infra.deployment import deploy_policy
 
     if action in deploy_policy.NAMELESS:

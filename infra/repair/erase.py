@@ -2,7 +2,7 @@
 
     python -m infra erase --user-id 42 [--subject "auth0|42"]     (make erase USER_ID=42)
 
-Amounts, instants, numbers and the chain of hashes stay: accounts must be kept, and `infra.verify`
+Amounts, instants, numbers and the chain of hashes stay: accounts must be kept, and `make verify`
 still finds the ledger right. An erasure that was interrupted is finished by the same command.
 """
 

@@ -3,7 +3,7 @@
     python -m infra export --user-id 42 > 42.json     (make export USER_ID=42 > 42.json)
 
 Ledger entries are written as they are read, one a line, so a ledger of any length fits. They are
-not checked, so that one that is wrong can be looked at, too; `infra.verify` checks. What cannot be
+not checked, so that one that is wrong can be looked at, too; `make verify` checks. What cannot be
 read is written as it is stored, with the reason.
 """
 
