@@ -24,7 +24,7 @@ from rich.table import Table
 from chalicelib.domain.errors import CreditsError, Unreadable
 from chalicelib.domain.plans import CatalogueError, PlanCatalogue, parse_catalogue
 from chalicelib.services import PLANS_FILE, Services, read_clock
-from chalicelib.store.database import FAULTS
+from chalicelib.store.errors import FAULTS
 from infra import csv_file, local, session, stacks
 from infra.arguments import add_stage
 from infra.csv_file import CheckedFile, Columns, Finding, Problem, Row, UnreadableFileError

@@ -32,7 +32,7 @@ from chalicelib.domain.ledger import Account
 from chalicelib.domain.verification import Anchor
 from chalicelib.jobs import audits
 from chalicelib.services import Services
-from chalicelib.store.database import FAULTS
+from chalicelib.store.errors import FAULTS
 from infra import local, session, stacks
 from infra.arguments import add_stage
 from infra.importing import progress_bar

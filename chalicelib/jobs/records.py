@@ -16,7 +16,7 @@ from chalicelib.domain.errors import Unreadable
 from chalicelib.observability import correlated, logger, unexpected
 from chalicelib.queues import chunks
 from chalicelib.services import Services
-from chalicelib.store.database import FAULTS
+from chalicelib.store.errors import FAULTS
 from chalicelib.store.throttling import check_patience, patient, wait_for_room
 
 from .errors import FAILURES, SomeUsersFailed, describe_failure, is_passing

@@ -48,7 +48,8 @@ from chalicelib.metrics import Metric, count
 from chalicelib.observability import correlation_id
 
 from . import partiql
-from .database import Item, error_code, number, races, text
+from .database import Item, number, races, text
+from .errors import error_code
 from .ledger_items import (
     MARKER,
     Marker,

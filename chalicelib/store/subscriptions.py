@@ -57,7 +57,6 @@ from .database import (
     Item,
     describe,
     end_of_page,
-    error_code,
     every_item_from,
     number,
     races,
@@ -65,6 +64,7 @@ from .database import (
     text,
 )
 from .edits import EditStore, key_of
+from .errors import error_code
 from .reading import Attribute, as_choice, as_instant, as_text, as_whole, read
 
 

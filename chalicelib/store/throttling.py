@@ -19,6 +19,8 @@ from typing import Any
 
 from chalicelib.retries import Pause
 
+from .errors import OutOfTime
+
 MOST_WAITS = 25
 """How often one thing is asked for while there is no room, however much time is left."""
 
@@ -38,10 +40,6 @@ THROTTLES = frozenset(
 """The codes of requests, of statements
 (https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchStatementError.html) and of
 cancelled transactions that were refused for want of throughput: nothing was carried out."""
-
-
-class OutOfTime(Exception):
-    """DynamoDB has no room, and who asks has no time left to wait for it."""
 
 
 class _Patience:

@@ -31,7 +31,7 @@ from chalicelib.metrics import Metric
 from chalicelib.observability import logger
 from chalicelib.operations import Void
 from chalicelib.services import Services
-from chalicelib.store.database import FAULTS
+from chalicelib.store.errors import FAULTS
 
 from .plan import Plan
 from .plants import PLANTS

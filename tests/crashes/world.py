@@ -24,7 +24,7 @@ from chalicelib.queues import Queues
 from chalicelib.reports import Reports
 from chalicelib.services import Services
 from chalicelib.settings import TokenSettings
-from chalicelib.store.database import FAULTS
+from chalicelib.store.errors import FAULTS
 from tests.crashes.cloud import ANCHORS, BUCKET, ISSUER, Cloud, s3
 from tests.crashes.failures import Failures
 from tests.simulation import aws
