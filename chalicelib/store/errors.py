@@ -8,7 +8,7 @@ from pynamodb.exceptions import PynamoDBException
 
 
 class OutOfTime(Exception):
-    """DynamoDB has no room, and who asks has no time left to wait for it."""
+    """DynamoDB has no room, and the invocation has no time left to wait for it."""
 
 
 FAULTS = (PynamoDBException, BotoCoreError, ClientError, OutOfTime)
