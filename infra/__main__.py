@@ -13,7 +13,7 @@ import os
 import runpy
 import sys
 
-from chalicelib.store.database import FAULTS
+from chalicelib.store.errors import FAULTS
 from infra import session
 from infra.deployment import packaging
 

@@ -29,7 +29,7 @@ from botocore.exceptions import (
 )
 from botocore.exceptions import ConnectionError as NoConnectionError
 
-from chalicelib.store.database import FAULTS
+from chalicelib.store.errors import FAULTS
 
 EXAMPLE = "eu-west-1"
 

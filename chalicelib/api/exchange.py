@@ -68,7 +68,7 @@ def respond(request: Request, view: View) -> Response:
     except Exception as error:
         logger()  # the same
         # Late, because the routes that touch no table need not load what DynamoDB can raise.
-        from chalicelib.store.database import FAULTS
+        from chalicelib.store.errors import FAULTS
 
         if not isinstance(error, FAULTS):
             raise

@@ -5,11 +5,11 @@
                                                           ├─ zones/<zone>
                                                           └─ summary.json and .txt, by the last one
 
-A zone of many users is divided into ranges, like a sweep, and whoever is last of them adds them up.
+A zone of many users is divided into ranges, like a sweep, and the last of them adds them up.
 A range that proves too large is divided again, and what was counted of it is counted anew. So it
 may be reported as a whole and in parts, if a message comes twice: then the whole is what counts.
 
-A zone that has left the database of timezones is swept by no tick and would be counted by nobody:
+A zone that has left the database of timezones is swept by no tick and would not be counted:
 one check more goes through all users and counts those who live in such a zone.
 
 Counting changes nothing but reports, and a message that comes again writes the same ones. Users are
@@ -189,7 +189,7 @@ def _report(services: Services, check: ZoneCheck, tally: Tally) -> None:
     folder = f"{_folder(check.period, check.run)}/zones/"
     counted = {"period": str(check.period), "timezone": check.timezone, **tally.values()}
     services.reports.put(f"{folder}{check.timezone}.json", json.dumps(counted))
-    # Whoever is last sees all of them; two at once write the same summary.
+    # The last check sees all of them; two at once write the same summary.
     keys = services.reports.keys(folder)
     if len(keys) >= check.zones:
         _summarize(services, check, keys)
@@ -251,7 +251,7 @@ def _summarize(services: Services, check: ZoneCheck, keys: list[str]) -> None:
         by_zone[zone] = Tally.parse("report", counted)
     total = sum(by_zone.values(), Tally())
     folder = _folder(check.period, check.run)
-    # The table first: who waits for the summary finds both.
+    # The table first: once the summary is there, both are.
     services.reports.put(
         f"{folder}/summary.txt", _table(check.period, by_zone, total), "text/plain; charset=utf-8"
     )

@@ -8,7 +8,7 @@ CreditsError
 from collections.abc import Mapping
 
 from chalicelib.domain.errors import Contention, CreditsError
-from chalicelib.store.database import FAULTS
+from chalicelib.store.errors import FAULTS
 
 FAILURES = (CreditsError, *FAULTS)
 """What handling one record or user is known to come to; anything else is a bug of ours. Either is

@@ -2,7 +2,7 @@
 
 What travels in the queue says whose entry it is and not a word more. A mail says what the entry
 says; whether it is wanted and to which address it goes is read when it is sent. Nothing here writes
-to the ledger: whatever becomes of a mail, credits are as they were.
+to the ledger: credits stay as they are, sent or not.
 """
 
 from collections import Counter
@@ -243,7 +243,7 @@ class _Sender:
         try:
             return self._services.catalogue.get(subscription.plan).low_balance_threshold
         except InvalidInput:
-            return None  # the plan has left the catalogue: nobody says what is low on it
+            return None  # the plan has left the catalogue: nothing says what is low on it
 
     def _once(self, identity: str, kind: MailKind, told: Facts, subscription: Subscription) -> str:
         """Sends a mail that was not sent before; answers in a word what became of it."""

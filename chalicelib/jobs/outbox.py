@@ -3,7 +3,7 @@
     ledger ─► stream ─► queue_notifications ─► SQS ─► send_notifications ─► SES
     index `expiring` ─► reminder sweeps ────────┘
 
-The stream is the outbox: whatever is committed comes out of it, at least once.
+The stream is the outbox: every committed entry comes out of it, at least once.
 """
 
 from collections import Counter

@@ -1,4 +1,4 @@
-"""The second reader of the ledger's stream: what nobody may do to the table, and its anchors.
+"""The second reader of the ledger's stream: it reports forbidden changes and keeps the anchors.
 
 An entry is written once, and so is a marker or a link: a change or a removal is a person's work, an
 erasure or something worse, and is told at once. What was written becomes an anchor, at the latest

@@ -20,7 +20,7 @@ _EVERYTHING = "*"
 
 
 class Unsubscription(NamedTuple):
-    """Who wants no more mails, and of which kind (None: of any)."""
+    """A user who wants no more emails of a kind (None: of any kind)."""
 
     user_id: str
     kind: MailKind | None

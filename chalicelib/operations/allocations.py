@@ -115,7 +115,7 @@ def save_subscription(
     If it cannot be posted, the edit stands, and the next sweep of the zone posts it.
     """
     # Not imported by those who only read.
-    from chalicelib.store.database import FAULTS
+    from chalicelib.store.errors import FAULTS
 
     subscription = services.subscriptions.change(user_id, decide, by, services.now())
     posted: list[LedgerEntry] = []

@@ -9,16 +9,14 @@ from typing import Any
 
 from botocore import __version__ as botocore_version
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
 from pynamodb.connection import Connection
 from pynamodb.connection.base import MetaTable
-from pynamodb.exceptions import PynamoDBException
 
 from chalicelib.domain.errors import Contention
 from chalicelib.metrics import Metric, count
 from chalicelib.retries import Pause, attempts
 
-from .throttling import OutOfTime, ask_again, attempts_for_room
+from .throttling import ask_again, attempts_for_room
 
 Item = dict[str, dict[str, Any]]
 """An item as DynamoDB's API has it: attribute name to type and value."""
@@ -90,16 +88,6 @@ def _schema(keys: tuple[str, ...]) -> list[dict[str, str]]:
         {"AttributeName": name, "KeyType": kind}
         for name, kind in zip(keys, ("HASH", "RANGE"), strict=False)
     ]
-
-
-def error_code(error: PynamoDBException | ClientError) -> str | None:
-    """The service's own code of a failed call, such as ``ConditionalCheckFailedException``.
-
-    None where there was no answer. PynamoDB's own way to the code fails there: what botocore raises
-    of a timeout has a response, which is None.
-    """
-    cause = error.cause if isinstance(error, PynamoDBException) else error
-    return cause.response["Error"]["Code"] if isinstance(cause, ClientError) else None
 
 
 def races(pause: Pause) -> Iterator[int]:
@@ -185,7 +173,3 @@ def end_of_page(response: Mapping[str, Any], name: str) -> str | None:
     key = response.get("LastEvaluatedKey")
     end: str | None = key[name]["S"] if key else None
     return end
-
-
-FAULTS = (PynamoDBException, BotoCoreError, ClientError, OutOfTime)
-"""What a call to AWS can raise: faults of the world, to be reported and retried, not decided on."""

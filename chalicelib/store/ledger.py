@@ -47,7 +47,8 @@ from chalicelib.metrics import Metric, count
 from chalicelib.observability import correlation_id
 
 from . import partiql
-from .database import Item, error_code, number, races, text
+from .database import Item, number, races, text
+from .errors import error_code
 from .ledger_items import (
     MARKER,
     Marker,
@@ -168,10 +169,10 @@ class LedgerStore(LedgerReader):
     def insert(self, drafts: Sequence[Draft]) -> Inserted:
         """Appends entries of as many users, at most `INSERTS_A_REQUEST`, in one request.
 
-        It is no transaction: each entry is inserted if its number is free, whatever becomes of the
-        others. What lost a race, or failed, is refused: `post` then decides it again, from what is
-        stored, and so after an answer that was lost. What was throttled is as good as it was, and
-        can be inserted again as it is.
+        This is not a transaction: each entry is inserted if its number is free, independently of
+        the others. What lost a race, or failed, is refused: `post` then decides it again, from what
+        is stored, also after an answer that was lost. What was throttled can be inserted again as
+        it is.
         """
         response = self._client.batch_execute_statement(
             Statements=[partiql.insert(self._table, each.item) for each in drafts],
@@ -216,7 +217,7 @@ class LedgerStore(LedgerReader):
     ) -> dict[str, Performed | Unreadable]:
         """Of the requests by operation, those whose operation was performed before.
 
-        One that is just being performed may be missing: whoever performs it meets the marker. In
+        One that is just being performed may be missing: performing it again meets the marker. In
         the place of one whose marker or entry cannot be read is the reason.
         Raises `Contention` if DynamoDB never answers.
         """

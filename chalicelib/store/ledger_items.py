@@ -54,7 +54,7 @@ class Marker(NamedTuple):
 
 
 class ReversalLink(NamedTuple):
-    """The how-manieth reversal of a usage this was, and how much they have given back in all."""
+    """The place of a reversal among those of its usage, and what they have given back in all."""
 
     sequence: int
     reversed_in_all: int

@@ -184,11 +184,11 @@ class LedgerReader:
         return found
 
     def items(self, user_id: str) -> Iterator[Item]:
-        """Every entry as stored, oldest first, whatever is wrong with it; for `read_line`."""
+        """Every entry as stored, oldest first, damaged or not; for `read_line`."""
         return self._items(user_id, "entry#", "entry$", page=1000, newest_first=False)
 
     def lines(self, user_id: str) -> Iterator[StoredLine]:
-        """Every line as stored, oldest first. Raises `LedgerCorrupt` for one that is none."""
+        """Every line as stored, oldest first. Raises `LedgerCorrupt` for a damaged one."""
         return (line for line, _ in self._stored(user_id))
 
     def verify(self, user_id: str) -> Account:

@@ -1,7 +1,7 @@
 """The table of mails: which were sent, by what they are about. It is what sends each of them once.
 
 Powertools' idempotency keeps it: a record is put before a mail is handed to SES, under the
-condition that there is none, and is completed with SES's answer.
+condition that the table has none, and is completed with SES's answer.
 
     sender A                         sender B
     puts the record: in progress
@@ -12,8 +12,8 @@ condition that there is none, and is completed with SES's answer.
 
 One window cannot be closed: a sender that dies between SES's answer and its record leaves a record
 in progress, and nobody can tell whether the mail went out. Such a mail is *never sent again*; its
-message ends in the dead-letter queue, for a person to look. So is what SES did not answer at all.
-Errors thus are on the side of a mail too few, reported, and never on that of a mail twice.
+message ends in the dead-letter queue, for a person to look. The same holds for a mail that SES did
+not answer at all. We prefer losing a mail, and reporting it, to sending it twice.
 """
 
 import hashlib

@@ -2,9 +2,9 @@
 
 Keys of table ``subscriptions``: partition ``user_id``. Index ``by_timezone``, keys only: partition
 ``allocation_timezone``, sort ``spread``, which is ``<place>#<user id>``, the place as 8 hexadecimal
-digits (`domain.ranges`). A range of a zone's users is then a range of keys, whatever their ids look
-like, and each key is one user's alone. Only subscriptions that can receive allocations carry both,
-so a sweep reads nobody else; a user's key never changes, so an edit writes nothing to the index.
+digits (`domain.ranges`). A range of a zone's users is then a range of keys, and each key belongs to
+one user. Only subscriptions that can receive allocations carry both, so a sweep reads no others; a
+user's key never changes, so an edit writes nothing to the index.
 
 An edit and its record (`store.edits`) are one transaction of two statements, so that no crash can
 leave one without the other. It names only the attributes that change: a function may then be given
@@ -57,7 +57,6 @@ from .database import (
     Item,
     describe,
     end_of_page,
-    error_code,
     every_item_from,
     number,
     races,
@@ -65,6 +64,7 @@ from .database import (
     text,
 )
 from .edits import EditStore, key_of
+from .errors import error_code
 from .reading import Attribute, as_choice, as_instant, as_text, as_whole, read
 
 
@@ -202,8 +202,8 @@ class SubscriptionStore:
     ) -> UsersPage:
         """A page of the users of a timezone who can receive allocations, ordered by their places.
 
-        Of a ``range_``, only those who are in it. A page can hold fewer than ``limit``, even
-        nobody, and still not be the last. Raises `InvalidInput` when the range ends before the
+        With a ``range_``, only those in it. A page can hold fewer than ``limit``, even no user,
+        and still not be the last. Raises `InvalidInput` when the range ends before the
         user to go on after.
         """
         # '#' stands behind every place, and '$' behind every user of a place.
@@ -227,8 +227,9 @@ class SubscriptionStore:
     def timezones(self, after_user_id: str | None, range_: Range = WHOLE) -> TimezonesPage:
         """A page of all users, a megabyte of the table in its own order, with their timezones.
 
-        Of a ``range_``, those in as many-th a segment of the table as the range is a part: DynamoDB
-        divides by its own hash and not by ours, so that only ranges of one width add up.
+        A ``range_`` stands for a segment of the table: the third of eight ranges is the third of
+        eight segments. DynamoDB divides by its own hash and not by ours, so only ranges of one
+        width add up.
         """
         start = {"user_id": text(after_user_id)} if after_user_id else None
         response = self._connection.scan(
@@ -292,7 +293,7 @@ class SubscriptionStore:
         return partiql.update(self._table, changed, sorted(before.keys() - after.keys()), where)
 
     def _read(self, user_id: str) -> Item | None:
-        """The item as of now (strongly consistent), None when there is none."""
+        """The item as of now (strongly consistent), None when there is no such item."""
         response = self._connection.get_item(self._table, user_id, consistent_read=True)
         item: Item | None = response.get("Item")
         return item
@@ -367,7 +368,7 @@ def read_subscription(item: Item) -> Subscription:
 
 
 def readable(items: Mapping[str, Item]) -> dict[str, Subscription]:
-    """Those of some subscriptions that can be read: for who only looks, and whom others tell."""
+    """The subscriptions that can be read, for callers to whom damaged ones do not matter."""
     found = {}
     for user_id, item in items.items():
         with suppress(Unreadable):

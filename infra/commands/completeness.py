@@ -18,7 +18,7 @@ from rich.console import Console
 from chalicelib.domain import calendar
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.errors import InvalidInput
-from chalicelib.store.database import FAULTS
+from chalicelib.store.errors import FAULTS
 from infra import reach, session
 from infra.arguments import add_stage
 from infra.local import stacks

@@ -10,7 +10,7 @@ from rich.console import Console
 from chalicelib.domain.errors import CreditsError
 from chalicelib.plans_file import CatalogueError
 from chalicelib.services import Services, read_clock
-from chalicelib.store.database import FAULTS
+from chalicelib.store.errors import FAULTS
 from infra import reach, session
 from infra.arguments import add_stage
 from infra.imports import csv_file

@@ -42,7 +42,7 @@ from chalicelib.api.issuer_keys import (
 from chalicelib.domain.fields import shown
 from chalicelib.domain.instants import format_instant
 from chalicelib.settings import TokenSettings
-from chalicelib.store.database import FAULTS
+from chalicelib.store.errors import FAULTS
 from infra import session
 from infra.arguments import add_stage
 from infra.doctor import issuer_check

@@ -32,7 +32,7 @@ from chalicelib.domain.verification import Anchor
 from chalicelib.jobs import audits
 from chalicelib.services import Services
 from chalicelib.store.anchors import Anchored
-from chalicelib.store.database import FAULTS
+from chalicelib.store.errors import FAULTS
 from infra import reach, session
 from infra.arguments import add_stage
 from infra.deployment import stage_services

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 
-from chalicelib.store.database import FAULTS
+from chalicelib.store.errors import FAULTS
 from infra.deployment.stack_facts import UNMADE, resources_of
 from infra.doctor import template
 from infra.doctor.finding import Finding, bad, fine, plural, unknown, warning

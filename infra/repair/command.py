@@ -22,7 +22,7 @@ from rich.table import Table
 from chalicelib.domain.errors import CreditsError
 from chalicelib.domain.fields import FieldReader, Parser
 from chalicelib.services import Services
-from chalicelib.store.database import FAULTS
+from chalicelib.store.errors import FAULTS
 from infra import reach, session
 from infra.arguments import add_stage
 from infra.local import stacks

@@ -9,7 +9,8 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 
 from chalicelib.domain.errors import Contention, InvalidInput, LedgerCorrupt
 from chalicelib.jobs import errors, records
-from chalicelib.store.throttling import OutOfTime, wait_for_room
+from chalicelib.store.errors import OutOfTime
+from chalicelib.store.throttling import wait_for_room
 from tests.aws.world import RESOURCES, World
 
 MIDNIGHT = "2026-01-31T23:00:00Z"

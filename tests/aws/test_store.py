@@ -44,6 +44,7 @@ from chalicelib.observability import correlated
 from chalicelib.retries import MOST_ATTEMPTS
 from chalicelib.store.database import text
 from chalicelib.store.edits import read_edit
+from chalicelib.store.errors import OutOfTime
 from chalicelib.store.ledger import (
     Draft,
     Inserted,
@@ -57,7 +58,7 @@ from chalicelib.store.ledger_items import read_entry
 from chalicelib.store.mails import MailRecords, read_mail, record_id
 from chalicelib.store.partiql import cancelled_for, insert_into, is_lost_race
 from chalicelib.store.subscriptions import SubscriptionStore, new_edit_id, readable
-from chalicelib.store.throttling import OutOfTime, patient
+from chalicelib.store.throttling import patient
 from tests.aws.world import BY_TEST, World, at, client
 
 DAY = 24 * 60 * 60

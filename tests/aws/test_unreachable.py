@@ -6,7 +6,7 @@ import pytest
 from botocore.exceptions import ConnectTimeoutError, ReadTimeoutError
 
 from chalicelib.operations import on_request
-from chalicelib.store.database import FAULTS
+from chalicelib.store.errors import FAULTS
 from tests.aws.api import Api, user
 from tests.aws.world import World, at
 

@@ -32,7 +32,7 @@ from chalicelib.observability import logger
 from chalicelib.operations import on_request
 from chalicelib.operations.on_request import Void
 from chalicelib.services import Services
-from chalicelib.store.database import FAULTS
+from chalicelib.store.errors import FAULTS
 
 from .plan import Plan
 from .plants import PLANTS

@@ -12,8 +12,9 @@ from aws_lambda_powertools.utilities.idempotency import DynamoDBPersistenceLayer
 from chalicelib.domain.errors import Contention
 from chalicelib.jobs import outbox, records
 from chalicelib.queues import Queues
-from chalicelib.store.database import FAULTS, Item
+from chalicelib.store.database import Item
 from chalicelib.store.edits import key_of
+from chalicelib.store.errors import FAULTS
 from chalicelib.store.ledger import Draft, Inserted, LedgerStore
 from chalicelib.store.mails import MailRecords, _Records, read_mail, record_id
 from chalicelib.store.subscriptions import SubscriptionStore

@@ -23,7 +23,7 @@ from chalicelib.queues import Queues
 from chalicelib.services import Services
 from chalicelib.settings import TokenSettings
 from chalicelib.store.anchors import Anchors
-from chalicelib.store.database import FAULTS
+from chalicelib.store.errors import FAULTS
 from chalicelib.store.reports import Reports
 from tests.crashes.cloud import ANCHORS, BUCKET, ISSUER, Cloud, s3
 from tests.crashes.failures import Failures

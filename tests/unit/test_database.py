@@ -11,8 +11,9 @@ from pynamodb.exceptions import PutError
 
 from chalicelib import metrics, retries
 from chalicelib.metrics import Metric
-from chalicelib.store import database
-from chalicelib.store.throttling import OutOfTime, patient
+from chalicelib.store import database, errors
+from chalicelib.store.errors import OutOfTime
+from chalicelib.store.throttling import patient
 
 
 def client_error(code: str) -> ClientError:
@@ -114,11 +115,11 @@ def test_every_race_that_was_lost_is_counted() -> None:
 
 
 def test_an_error_has_the_services_code_however_it_is_wrapped_and_none_without_an_answer() -> None:
-    assert database.error_code(client_error("Throttled")) == "Throttled"
-    assert database.error_code(PutError("no", client_error("Throttled"))) == "Throttled"
+    assert errors.error_code(client_error("Throttled")) == "Throttled"
+    assert errors.error_code(PutError("no", client_error("Throttled"))) == "Throttled"
     timeout = ConnectTimeoutError(endpoint_url="http://127.0.0.1:9")
-    assert database.error_code(PutError("no", timeout)) is None
-    assert database.error_code(PutError("no")) is None
+    assert errors.error_code(PutError("no", timeout)) is None
+    assert errors.error_code(PutError("no")) is None
 
 
 def test_attributes_are_written_as_dynamodb_has_them() -> None:
