@@ -10,7 +10,7 @@ from chalice.app import AuthRequest, Chalice, DynamoDBEvent, SNSEvent, SQSEvent
 
 from chalicelib.api.cors import answer_browsers
 from chalicelib.api.routes import blueprint
-from chalicelib.observability import observe
+from chalicelib.invocations import observe
 from chalicelib.services import services
 from chalicelib.settings import TOKEN_ANSWER_SECONDS
 
@@ -115,9 +115,9 @@ def audit_ledgers(event: Json, context: Any) -> Json:
 @app.on_dynamodb_record(stream_arn="ledger", name="queue-notifications")
 def queue_notifications(event: DynamoDBEvent) -> None:
     """Enqueue what users are to be told, from the ledger's stream."""
-    from chalicelib.jobs import notifications
+    from chalicelib.jobs import outbox
 
-    notifications.queue_notifications(services(), event.to_dict())
+    outbox.queue_notifications(services(), event.to_dict())
 
 
 @app.on_dynamodb_record(stream_arn="ledger", name="watch-ledger")

@@ -22,8 +22,8 @@ from rich.console import Console
 from rich.table import Table
 
 from chalicelib.metrics import Metric
-from infra.alarms import metrics_of_small
 from infra.arguments import number, whole_number
+from infra.deployment.alarms import metrics_of_small
 
 MILLION = Decimal(1_000_000)
 

@@ -31,8 +31,9 @@ from bench.database import Database
 from bench.transport import Transport
 from chalicelib.domain import ledger
 from chalicelib.domain.calendar import Period
-from chalicelib.domain.ledger import Account, LedgerEntry
-from infra import packaging
+from chalicelib.domain.entries import LedgerEntry
+from chalicelib.domain.ledger import Account
+from infra.deployment import packaging
 
 ENVIRONMENT = {
     "STAGE": "dev",

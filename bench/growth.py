@@ -29,7 +29,8 @@ def _ledger(database: Database, user_id: str, size: int) -> None:
     from datetime import UTC, datetime, timedelta
 
     from chalicelib.domain import ledger
-    from chalicelib.domain.ledger import Account, Request, entry_hash
+    from chalicelib.domain.entries import entry_hash
+    from chalicelib.domain.ledger import Account, Request
 
     account = Account(user_id)
     moment = datetime(2026, 1, 1, tzinfo=UTC)
@@ -82,7 +83,7 @@ def measure(rounds: int) -> dict[str, dict[str, float]]:
     with serving() as database:
         set_clock(MIDNIGHT)
         os.environ.update(ENVIRONMENT | {"AWS_ENDPOINT_URL": database.endpoint})
-        from chalicelib import operations
+        from chalicelib.operations import on_request
         from chalicelib.services import services
 
         for size in SIZES:
@@ -96,7 +97,7 @@ def measure(rounds: int) -> dict[str, dict[str, float]]:
         keys = iter(range(10**9))
 
         def use(size: int) -> object:
-            return operations.use_credits(
+            return on_request.use_credits(
                 services(), f"of-{size}", 1, "Report", caller="b", key=f"growth-{next(keys)}"
             )
 

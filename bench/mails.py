@@ -35,8 +35,11 @@ from chalicelib.jobs import workers
 from chalicelib.messages import USERS_A_MESSAGE, EntryPosted, UsersMessage
 from chalicelib.queues import chunks
 from chalicelib.services import Services
-from infra import local, mails, stacks
-from infra.guard import GuardedHandler
+from infra import reach, terminal
+from infra.deployment import stage_services
+from infra.local import outbox, stacks
+from infra.local.guard import GuardedHandler
+from infra.local.services import queues_of_local, services_of_local
 
 START = datetime(2026, 9, 30, 22, 0, tzinfo=UTC)  # October begins in Paris
 RELAYED = ("DYNAMODB", "SQS", "SESV2", "SECRETS_MANAGER")
@@ -108,7 +111,7 @@ def _name(path: str, target: str) -> str:
 
 
 @contextmanager
-def relay(stack: local.LocalStack, throttled: float) -> Iterator[Relay]:
+def relay(stack: stacks.LocalStack, throttled: float) -> Iterator[Relay]:
     """Puts a relay between the sender and the emulator."""
     between = Relay(stack.endpoint_url, throttled)
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(between))
@@ -140,9 +143,9 @@ def subscribe(services: Services, user_ids: list[str]) -> None:
             "started_at": "2026-01-01T00:00:00Z",
             "eligible_from": "2026-09-30T22:00:00Z",
         }
-        stacks.enter(services, values, START)
+        reach.enter(services, values, START)
 
-    with ThreadPoolExecutor(stacks.THREADS) as pool:
+    with ThreadPoolExecutor(stage_services.THREADS) as pool:
         list(pool.map(put, user_ids))
 
 
@@ -162,10 +165,12 @@ def deliver_again(services: Services, user_ids: list[str], share: float) -> int:
     return services.queues.send_notifications(EntryPosted(user_id, 1).body() for user_id in again)
 
 
-def run(stack: local.LocalStack, users: int, duplicates: float, throttled: float) -> dict[str, Any]:
+def run(
+    stack: stacks.LocalStack, users: int, duplicates: float, throttled: float
+) -> dict[str, Any]:
     """Allocates, waits for the mails, counts."""
-    services = stacks.services_of_local(stack)
-    services.queues = stacks.queues_of_local(stack)
+    services = services_of_local(stack)
+    services.queues = queues_of_local(stack)
     user_ids = [f"user-{number}" for number in range(users)]
     subscribe(services, user_ids)
     with relay(stack, throttled) as between:
@@ -176,9 +181,9 @@ def run(stack: local.LocalStack, users: int, duplicates: float, throttled: float
         deadline = time.monotonic() + DEADLINE_SECONDS
         while _done(stack) < users and time.monotonic() < deadline:
             time.sleep(5)
-        mails.wait_until_sent(stack)
+        outbox.wait_until_sent(stack)
         counts = dict(between.counts)
-    recipients = Counter(address for mail in mails.sent_mails(stack) for address in mail["To"])
+    recipients = Counter(address for mail in outbox.sent_mails(stack) for address in mail["To"])
     # Each ledger must have the one allocation and nothing else.
     wrong = [user for user in user_ids if services.ledger.account(user).next_number != 2]
     return {
@@ -187,18 +192,18 @@ def run(stack: local.LocalStack, users: int, duplicates: float, throttled: float
         "users_mailed": len(recipients),
         "mailed_twice": sum(1 for count in recipients.values() if count > 1),
         "duplicates_enqueued": again,
-        "dead_letters": mails.dead_letters(stack),
+        "dead_letters": outbox.dead_letters(stack),
         "ledgers_changed": len(wrong),
         "seconds_to_allocate": round(allocated, 1),
-        "seconds_until_mailed": round(time.monotonic() - began - mails.SETTLE_SECONDS, 1),
+        "seconds_until_mailed": round(time.monotonic() - began - outbox.SETTLE_SECONDS, 1),
         "requests": counts,
         "requests_a_mail": round(sum(counts.values()) / max(1, recipients.total()), 2),
     }
 
 
-def _done(stack: local.LocalStack) -> int:
+def _done(stack: stacks.LocalStack) -> int:
     """Mails that were sent, or given up."""
-    return mails.count_by_kind(stack)["allocation"] + mails.dead_letters(stack)
+    return outbox.count_by_kind(stack)["allocation"] + outbox.dead_letters(stack)
 
 
 def show(figures: dict[str, Any], console: Console) -> None:
@@ -222,7 +227,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     arguments = parser.parse_args(words)
     os.environ.setdefault("POWERTOOLS_LOG_LEVEL", "ERROR")  # a table, not the worker's own lines
-    with local.local_stack(say=local.progress(), schedules=False) as stack:
+    with stacks.local_stack(say=terminal.progress(), schedules=False) as stack:
         figures = run(stack, arguments.users, arguments.duplicates, arguments.throttled)
     if arguments.json:
         print(json.dumps(figures))

@@ -24,16 +24,18 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.workload import Context, sqs_event
-from chalicelib import operations
 from chalicelib.domain import calendar
 from chalicelib.domain.edits import BY_IMPORT
 from chalicelib.domain.subscriptions import Subscription
 from chalicelib.jobs import workers
 from chalicelib.messages import USERS_A_MESSAGE, UsersMessage
+from chalicelib.operations import on_request
 from chalicelib.queues import chunks
 from chalicelib.services import Services
-from infra import local, stacks
+from infra import reach, terminal
 from infra.arguments import whole_number
+from infra.local import stacks
+from infra.local.services import services_of_local
 
 ZONE = "Europe/Paris"
 READS = ("Query", "GetItem", "BatchGetItem", "TransactGetItems")
@@ -88,8 +90,8 @@ class Figure:
 class Bench:
     """The operations, run in this process with the deployed code over the emulator."""
 
-    def __init__(self, stack: local.LocalStack, users: int) -> None:
-        self._services: Services = stacks.services_of_local(stack)
+    def __init__(self, stack: stacks.LocalStack, users: int) -> None:
+        self._services: Services = services_of_local(stack)
         self._meter = Meter()
         self._meter.watch(self._services.ledger._connection.client)  # noqa: SLF001
         self._users = users
@@ -135,7 +137,7 @@ class Bench:
                 "status": "active",
                 "started_at": "2026-01-01T00:00:00Z",
             }
-            stacks.enter(self._services, values, self._start)
+            reach.enter(self._services, values, self._start)
         return user_ids
 
     def _allocate(self, name: str, user_ids: list[str]) -> Figure:
@@ -177,7 +179,7 @@ class Bench:
         for user_id in users:
             self._register_for_use(user_id)
             for number in range(batches):
-                operations.allocate_by_hand(
+                on_request.allocate_by_hand(
                     services,
                     user_id,
                     10,
@@ -188,7 +190,7 @@ class Bench:
                 )
         with self._meter.measuring() as measured:
             for user_id in users:
-                operations.use_credits(
+                on_request.use_credits(
                     services, user_id, 10 * batches, "Report", caller="bench", key=f"{user_id}-use"
                 )
         return _figure(f"use credits over {batches} batches", measured, len(users))
@@ -204,7 +206,7 @@ class Bench:
             "started_at": "2026-01-01T00:00:00Z",
         }
         services = self._services
-        stacks.enter(services, values, services.now())
+        reach.enter(services, values, services.now())
 
 
 def _figure(name: str, measured: Meter, operations_run: int) -> Figure:
@@ -228,7 +230,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     arguments = parser.parse_args(words)
     os.environ.setdefault("POWERTOOLS_LOG_LEVEL", "ERROR")  # a table, not the worker's own lines
-    with local.local_stack(say=local.progress(), schedules=False) as stack:
+    with stacks.local_stack(say=terminal.progress(), schedules=False) as stack:
         bench = Bench(stack, arguments.users)
         figures = list(bench.figures())
         speed = bench.worker_speed()

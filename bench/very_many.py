@@ -29,8 +29,9 @@ from chalicelib.domain.completeness import Tally
 from chalicelib.domain.ranges import PLACES, Range
 from chalicelib.jobs import completeness, sweeps
 from chalicelib.messages import Sweep, SweepKind, ZoneCheck
-from chalicelib.store.ledger import EXPIRY_SHARDS, ExpiringPage
-from chalicelib.store.subscriptions import UsersPage
+from chalicelib.store.ledger_items import EXPIRY_SHARDS
+from chalicelib.store.ledger_reading import ExpiringPage
+from chalicelib.store.subscriptions import SubscriptionStore, UsersPage
 
 MILLIONS = 10_000_000
 MIDNIGHT = datetime(2026, 1, 31, 23, tzinfo=UTC)
@@ -83,6 +84,8 @@ class Cloud:
         self.spans.append((start, stop))
         last = str(stop - 1)
         return UsersPage([last] * (stop - start), last if stop < end else None)
+
+    pages_of = SubscriptionStore.pages_of
 
     def send(self, bodies: Iterable[str]) -> int:
         """Sends to the queue that the function reads."""

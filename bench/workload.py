@@ -183,11 +183,11 @@ class Ours:
 
     def use(self, user_ids: list[str], batches: int) -> None:
         """One use each, of everything."""
-        from chalicelib import operations
+        from chalicelib.operations import on_request
         from chalicelib.services import services
 
         for user_id in user_ids:
-            operations.use_credits(
+            on_request.use_credits(
                 services(),
                 user_id,
                 10 * batches,

@@ -9,6 +9,7 @@ the stage's name: a user or a timezone is no dimension, each would be a metric t
 from enum import StrEnum
 from threading import Lock
 
+from chalicelib.observability import logger
 from chalicelib.settings import written_metrics
 
 NAMESPACE = "Credits"
@@ -85,7 +86,7 @@ _counted: dict[Metric, list[float]] = {}
 
 
 def count(metric: Metric, amount: float = 1) -> None:
-    """Counts so many more; of what is measured in seconds, every value is one of its own."""
+    """Adds to a counter; durations are kept as separate values."""
     with _lock:
         values = _counted.setdefault(metric, [])
         if values and metric.unit == COUNT:
@@ -114,8 +115,6 @@ def _write(counted: dict[Metric, list[float]]) -> None:
         MetricValueError,
         SchemaValidationError,
     )
-
-    from .observability import logger
 
     try:
         metrics = EphemeralMetrics(namespace=NAMESPACE)

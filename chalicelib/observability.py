@@ -8,14 +8,13 @@ is logged meanwhile has it. Users are named by id at most; addresses and tokens 
 
 import logging
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from chalicelib import metrics
-from chalicelib.domain.errors import CreditsError, InvalidInput
+from chalicelib.domain.errors import InvalidInput
 from chalicelib.domain.fields import parse_correlation_id
 
 if TYPE_CHECKING:
@@ -51,30 +50,6 @@ def correlated(candidate: object) -> Iterator[None]:
         yield
     finally:
         _correlation_id.reset(token)
-
-
-def observe(event: Any, handle: Callable[[Any], Any]) -> Any:
-    """Middleware of every function: its lines have an id, and what it counted is written.
-
-    The id is Lambda's own of the invocation, where the event does not bring a better one.
-    """
-    with correlated(getattr(event.context, "aws_request_id", None)):
-        try:
-            return handle(event)
-        finally:
-            metrics.flush()
-
-
-def unexpected(error: Exception, **about: Any) -> None:
-    """Logs what should not have happened to one of many, and counts it for an alarm.
-
-    For whoever goes on with the others. Of our own errors it says what they say; the words of
-    others can quote anything, an address too, so of those it says the kind and the place alone.
-    """
-    metrics.count(metrics.Metric.UNEXPECTED_FAILURES)
-    said = str(error) if isinstance(error, CreditsError) else None
-    kind = type(error).__name__
-    logger().error("unexpected failure", kind=kind, said=said, trace=trace(error), **about)
 
 
 def trace(error: BaseException) -> list[str]:

@@ -4,12 +4,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, TypeVar
 
-import botocore.session
-from botocore.config import Config
-
+from chalicelib import aws
 from chalicelib.domain.errors import Contention
+from chalicelib.retries import Pause, attempts, pause_with_jitter
 from chalicelib.settings import Settings
-from chalicelib.store.database import Pause, attempts, pause_with_jitter
 
 MESSAGES_A_REQUEST = 10
 """What one SendMessageBatch takes (SQS's limit)."""
@@ -25,15 +23,7 @@ class Queues:
     ) -> None:
         self._settings = settings
         self._pause = pause
-        self._client: Any = client or botocore.session.get_session().create_client(
-            "sqs",
-            region_name=settings.region,
-            config=Config(
-                connect_timeout=2,
-                read_timeout=5,
-                retries={"mode": "standard", "total_max_attempts": 4},
-            ),
-        )
+        self._client: Any = client or aws.client("sqs", settings.region)
 
     def send_sweeps(self, bodies: Iterable[str]) -> int:
         """Enqueues sweeps; answers how many."""

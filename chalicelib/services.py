@@ -9,20 +9,20 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chalicelib.domain.plans import PlanCatalogue, parse_catalogue
 from chalicelib.settings import Settings, settings
 
 if TYPE_CHECKING:
     from pynamodb.connection import Connection
 
-    from chalicelib.anchors import Anchors
+    from chalicelib.domain.plans import PlanCatalogue
     from chalicelib.mails.links import UnsubscribeLinks
     from chalicelib.mails.sending import Mailer
     from chalicelib.queues import Queues
-    from chalicelib.reports import Reports
+    from chalicelib.store.anchors import Anchors
     from chalicelib.store.edits import EditStore
     from chalicelib.store.ledger import LedgerStore
     from chalicelib.store.mails import MailRecords
+    from chalicelib.store.reports import Reports
     from chalicelib.store.subscriptions import SubscriptionStore
 
 PLANS_FILE = Path(__file__).parent / "plans.toml"
@@ -64,8 +64,10 @@ class Services:
         self._given_connection = connection
 
     @cached_property
-    def catalogue(self) -> PlanCatalogue:
+    def catalogue(self) -> "PlanCatalogue":
         """The plans on offer."""
+        from chalicelib.plans_file import parse_catalogue
+
         return parse_catalogue(PLANS_FILE.read_text(encoding="utf-8"), PLANS_FILE.name)
 
     @cached_property
@@ -100,14 +102,14 @@ class Services:
     @cached_property
     def reports(self) -> "Reports":
         """The reports bucket."""
-        from chalicelib.reports import Reports
+        from chalicelib.store.reports import Reports
 
         return Reports(self.settings)
 
     @cached_property
     def anchors(self) -> "Anchors":
         """The anchors bucket."""
-        from chalicelib.anchors import Anchors
+        from chalicelib.store.anchors import Anchors
 
         return Anchors(self.settings)
 

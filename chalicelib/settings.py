@@ -18,7 +18,7 @@ Number = TypeVar("Number", int, float)
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The settings of one function. What a function does not need it is not given: empty then."""
+    """The settings of one function. Settings a function does not need are empty."""
 
     stage: str
     region: str

@@ -13,34 +13,41 @@ import os
 import runpy
 import sys
 
-from chalicelib.store.database import FAULTS
-from infra import packaging, session
+from chalicelib.store.errors import FAULTS
+from infra import session
+from infra.deployment import packaging
 
 COMMANDS = {
-    "run": ("infra.run", "turn a month on this machine, and look at it"),
-    "up": ("infra.local", "the empty stack on this machine"),
-    "token": ("infra.tokens", "a token for the running stack"),
-    "doctor": ("infra.doctor", "what stands in the way of a deployment or of a stack"),
-    "token-check": ("infra.token_check", "why a stage accepts or refuses a token"),
-    "clock": ("infra.clock", "move the running stack's clock"),
-    "deploy": ("infra.deploy", "deploy to AWS"),
-    "package": ("infra.build", "package a stage, to be deployed from elsewhere"),
-    "deploy-policy": ("infra.deploy_policy", "the rights that deploying a stage takes, for IAM"),
-    "import": ("infra.import_subscriptions", "import subscriptions from a CSV file"),
-    "balances": ("infra.import_balances", "import credits that users have elsewhere"),
-    "verify": ("infra.verify", "check ledgers line by line"),
-    "completeness": ("infra.completeness", "who was due for a month, and who was allocated"),
-    "security": ("infra.security", "look for known weaknesses in template and packages"),
-    "lock": ("infra.lock", "write the lists of packages with their hashes"),
+    "run": ("infra.commands.run", "turn a month on this machine, and look at it"),
+    "up": ("infra.commands.up", "the empty stack on this machine"),
+    "token": ("infra.commands.token", "a token for the running stack"),
+    "doctor": ("infra.commands.doctor", "what stands in the way of a deployment or of a stack"),
+    "token-check": ("infra.commands.token_check", "why a stage accepts or refuses a token"),
+    "clock": ("infra.commands.clock", "move the running stack's clock"),
+    "deploy": ("infra.commands.deploy", "deploy to AWS"),
+    "package": ("infra.commands.package", "package a stage, to be deployed from elsewhere"),
+    "deploy-policy": (
+        "infra.commands.deploy_policy",
+        "the rights that deploying a stage takes, for IAM",
+    ),
+    "import": ("infra.commands.import_subscriptions", "import subscriptions from a CSV file"),
+    "balances": ("infra.commands.import_balances", "import credits that users have elsewhere"),
+    "verify": ("infra.commands.verify", "check ledgers line by line"),
+    "completeness": (
+        "infra.commands.completeness",
+        "who was due for a month, and who was allocated",
+    ),
+    "security": ("infra.commands.security", "look for known weaknesses in template and packages"),
+    "lock": ("infra.commands.lock", "write the lists of packages with their hashes"),
     "redrive": ("infra.repair.redrive", "list dead letters, or move them back"),
     "replay": ("infra.repair.replay", "replay the ticks of an instant or a range"),
     "allocate": ("infra.repair.allocate", "grant what is due for a period"),
     "void": ("infra.repair.void", "take back what is left of a credit batch"),
     "export": ("infra.repair.export", "all that is kept of a user, as JSON"),
     "erase": ("infra.repair.erase", "erase a person, not the numbers"),
-    "mails": ("infra.mails", "pictures of every kind of mail"),
-    "dashboard": ("infra.dashboard_picture", "a picture of the dashboard from sample data"),
-    "reference": ("infra.reference", "the page of the API, from its contract"),
+    "mails": ("infra.commands.mails", "pictures of every kind of mail"),
+    "dashboard": ("infra.commands.dashboard", "a picture of the dashboard from sample data"),
+    "reference": ("infra.commands.reference", "the page of the API, from its contract"),
     "sample": ("infra.sample.generate", "the sample subscriptions, made again"),
     "cost": ("bench.cost", "what a month on AWS costs"),
     "units": ("bench.units", "requests and capacity units of each operation"),

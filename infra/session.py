@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -29,7 +29,7 @@ from botocore.exceptions import (
 )
 from botocore.exceptions import ConnectionError as NoConnectionError
 
-from chalicelib.store.database import FAULTS
+from chalicelib.store.errors import FAULTS
 
 EXAMPLE = "eu-west-1"
 
@@ -86,6 +86,10 @@ class CredentialsError(AwsError):
 
 class UnreachableError(AwsError):
     """No answer came: there is no network, or nothing at that address."""
+
+
+Clients = Callable[[str], Any]
+"""Gives a botocore client for a service."""
 
 
 class ClientFactory(Protocol):
@@ -158,8 +162,7 @@ def open_session(region: str | None = None) -> Session:
         found = region_of(region, os.environ, (_profile() or "default", profile.get("region", "")))
 
         def client(service: str, **settings: Any) -> Any:
-            config = Config(**{"connect_timeout": CONNECT_TIMEOUT_SECONDS, **settings})
-            return made.create_client(service, region_name=found.name, config=config)
+            return make_client(made, service, found.name, settings)
 
         try:
             account = client("sts").get_caller_identity()["Account"]
@@ -170,6 +173,21 @@ def open_session(region: str | None = None) -> Session:
             # JSON: botocore lets it through as it is.
             raise _of_program(error) from error
     return Session(account, found, client)
+
+
+def make_client(
+    of: botocore.session.Session,
+    service: str,
+    region: str,
+    settings: Mapping[str, Any],
+    **where: Any,
+) -> Any:
+    """A client that does not wait long for a connection; ``settings`` are those of its `Config`.
+
+    ``where``: the address and the keys of another AWS than that of the session.
+    """
+    config = Config(**{"connect_timeout": CONNECT_TIMEOUT_SECONDS, **settings})
+    return of.create_client(service, region_name=region, config=config, **where)
 
 
 @contextmanager

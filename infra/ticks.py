@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime
+from typing import Protocol
 
 from chalicelib.domain.instants import format_instant
-from infra import local, stacks
+from infra.session import ClientFactory
 
 QUEUES = ("sweeps", "allocations", "expiries")
 DRAIN_DEADLINE_SECONDS = 180.0
@@ -22,10 +23,26 @@ class TickFailedError(Exception):
     """The stack did not do what a tick asked of it; the message says what and where to look."""
 
 
+class Ticking(Protocol):
+    """A stack whose ticks can be invoked: its names by their short keys, and what reaches them."""
+
+    @property
+    def functions(self) -> Mapping[str, str]:
+        """The functions of Lambda."""
+
+    @property
+    def queues(self) -> Mapping[str, str]:
+        """The addresses of the queues."""
+
+    @property
+    def client(self) -> ClientFactory:
+        """Makes a botocore client."""
+
+
 class Ticks:
     """The two ticks of a stack, and its queues."""
 
-    def __init__(self, stack: local.LocalStack | stacks.Reach) -> None:
+    def __init__(self, stack: Ticking) -> None:
         self._stack = stack
         self._functions = stack.client("lambda", read_timeout=120)
         self._sqs = stack.client("sqs")

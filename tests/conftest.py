@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.mails import BROWSERS
+from infra.pages.mail_pictures import BROWSERS
 
 DRIVER = "chromedriver"
 

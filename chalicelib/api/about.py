@@ -12,7 +12,7 @@ _CACHED = {"Cache-Control": "public, max-age=300"}
 
 
 def plans(call: Call) -> Answer:
-    """The plans, in the order of the catalogue; for whoever has a token."""
+    """The plans, in the order of the catalogue, for every caller with a token."""
     call.authenticated().without_query()
     offered = [
         {

@@ -5,13 +5,14 @@ from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from chalicelib import operations
 from chalicelib.domain import calendar
+from chalicelib.domain.entries import EntryType, LedgerEntry
 from chalicelib.domain.errors import InvalidInput
 from chalicelib.domain.fields import parse_amount, parse_choice, parse_text, parse_user_id
 from chalicelib.domain.instants import format_instant, parse_instant
-from chalicelib.domain.ledger import Account, EntryType, LedgerEntry
+from chalicelib.domain.ledger import Account
 from chalicelib.domain.subscriptions import next_allocation, no_allocation_because
+from chalicelib.operations import on_request
 from chalicelib.services import Services
 
 from . import cursors
@@ -141,7 +142,7 @@ def use(call: Call) -> Answer:
     description = body.required("description", parse_text)
     body.finish()
     principal = call.principal
-    outcome = operations.use_credits(
+    outcome = on_request.use_credits(
         call.services,
         principal.uses_credits_of(user_id),
         amount,
@@ -162,7 +163,7 @@ def reverse(call: Call) -> Answer:
     amount = body.optional("amount", parse_amount)
     reason = body.required("reason", parse_text)
     body.finish()
-    outcome = operations.reverse_usage(
+    outcome = on_request.reverse_usage(
         call.services,
         user_id,
         transaction_id,
@@ -208,7 +209,7 @@ _TRANSACTION_ID = re.compile(r"[^\ud800-\udfff]{1,141}")
 
 
 def _ensure_user(services: Services, user_id: str, *, has_entries: bool) -> None:
-    """Raises `NotFound` for a user who does not exist; whoever has entries does."""
+    """Raises `NotFound` for a user who does not exist. A user with entries exists."""
     if not has_entries:
         services.subscriptions.get(user_id)
 

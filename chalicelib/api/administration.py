@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from chalicelib import allocations, operations
-from chalicelib.allocations import Position, Zones
 from chalicelib.domain import calendar
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.errors import InvalidInput
@@ -15,6 +13,8 @@ from chalicelib.domain.fields import (
     parse_user_id,
 )
 from chalicelib.domain.instants import format_instant
+from chalicelib.operations import allocations, on_request
+from chalicelib.operations.allocations import Position, Zones
 
 from . import cursors
 from .answers import Answer, performed
@@ -34,7 +34,7 @@ def allocate(call: Call) -> Answer:
     up_to_available = body.optional("up_to_available", parse_boolean)
     body.finish()
     caller = call.principal.caller
-    outcome = operations.allocate_by_hand(
+    outcome = on_request.allocate_by_hand(
         call.services,
         user_id,
         amount,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from chalicelib.domain.ledger import LedgerEntry
+from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.subscriptions import NotAllocatedBecause
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ So a token is accepted for at most that long after it is `LEEWAY_SECONDS` past i
 
 Every refusal has a `Refusal` and words that say which check failed, what was found and what was
 expected. The log has them always, the answer in the local stage alone: who tries tokens learns
-nothing elsewhere. `make token-check` (infra/token_check.py) takes the same steps one by one.
+nothing elsewhere. `make token-check` takes the same steps one by one.
 
-API Gateway answers a denial with 401 (see `infra/gateway.py`): it is
+API Gateway answers a denial with 401 (see `infra/deployment/gateway.py`): it is
 the token that is refused here, never the request. What cannot be decided, because the issuer's keys
 cannot be had, is raised instead; it is answered with 503 and not kept.
 """
@@ -109,7 +109,7 @@ def answer(checker: "TokenChecker", authorization: str, method_arn: str) -> Json
             key=key,
             algorithm=algorithm,
         )
-        # API Gateway puts it between the quotes of a JSON text (see `infra/gateway.py`).
+        # API Gateway puts it between the quotes of a JSON text (see `infra/deployment/gateway.py`).
         why = {"reason": json.dumps(str(refusal))[1:-1]} if settings.is_local else {}
         return _policy("Deny", "nobody", method_arn, why)
     # API Gateway's access log names callers by this, between the quotes of a JSON text.
@@ -411,7 +411,7 @@ def _instant(seconds: int) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """So many seconds in the largest unit of which there are two."""
+    """Seconds in words, in the largest unit that gives at least two."""
     size, unit = next(
         ((size, unit) for size, unit in _UNITS if abs(seconds) >= 2 * size), (1, "seconds")
     )

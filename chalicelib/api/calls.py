@@ -17,8 +17,8 @@ from chalicelib.domain.errors import CreditsError, FieldError, InvalidInput
 from chalicelib.domain.fields import FieldReader, parse_key, parse_user_id, shown
 from chalicelib.services import Services
 
+from .errors import BodyTooLarge, UnsupportedMediaType
 from .principal import Principal
-from .refusals import BodyTooLarge, UnsupportedMediaType
 
 LARGEST_BODY = 16 * 1024
 """The longest body, in bytes."""

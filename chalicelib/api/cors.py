@@ -1,8 +1,8 @@
 """Which web pages may call the API (CORS): those of the configured origins.
 
 Done here and not by Chalice's `cors`, which knows one origin, fixed when the app is packaged. API
-Gateway hands requests of methods that no route has to the app as well (see `infra/packaging.py`),
-and so the OPTIONS requests with which browsers ask beforehand.
+Gateway hands requests of methods that no route has to the app as well (see
+`infra/deployment/gateway.py`), and so the OPTIONS requests with which browsers ask beforehand.
 """
 
 from collections.abc import Callable

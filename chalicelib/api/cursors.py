@@ -1,8 +1,7 @@
-"""Cursors: where the next page of a listing begins, opaque to those who carry it back.
+"""Cursors: where the next page of a listing begins.
 
-A cursor says nothing but a position, and whose listing it is in is decided anew with every request:
-nobody can read with it what they could not read without. Its check sum only tells a caller who
-mixes up two listings that they do.
+A cursor grants no access: every request is checked anew for whose listing it reads. The checksum
+catches a cursor of another listing.
 """
 
 import base64

@@ -4,8 +4,8 @@
                  ▲                             │
                  └── headers of every answer ◄─┴── refusals and outages as problems
 
-Chalice answers what is none of the routes' business (no such method, a bug) in a shape of its own;
-`dress` turns that into a problem too.
+Chalice itself answers for a method that no route has, and for a bug, in a shape of its own; `dress`
+turns that into a problem too.
 """
 
 import json
@@ -17,7 +17,8 @@ from typing import Any
 from chalice.app import Request, Response
 
 from chalicelib.domain.errors import CreditsError, Unreadable
-from chalicelib.observability import correlated, logger, unexpected
+from chalicelib.invocations import unexpected
+from chalicelib.observability import correlated, logger
 from chalicelib.services import services
 from chalicelib.store.throttling import patient
 
@@ -67,7 +68,7 @@ def respond(request: Request, view: View) -> Response:
     except Exception as error:
         logger()  # the same
         # Late, because the routes that touch no table need not load what DynamoDB can raise.
-        from chalicelib.store.database import FAULTS
+        from chalicelib.store.errors import FAULTS
 
         if not isinstance(error, FAULTS):
             raise

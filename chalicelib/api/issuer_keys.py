@@ -31,7 +31,7 @@ KEYS_KEPT_SECONDS = 24 * 3600
 """How long keys are used while the issuer cannot be reached."""
 
 REFETCH_SECONDS = 30
-"""The pause between two fetches, whatever tokens come: who makes up key ids reaches us only."""
+"""The pause between two fetches: invented key ids cannot make us flood the issuer."""
 
 RETRY_SECONDS = 2
 """The same while there are no keys at all, and so no token can be checked."""

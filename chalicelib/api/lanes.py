@@ -4,8 +4,8 @@
 
 Users are spread over a few lanes by their subjects; backends and admins have one each. A user who
 asks too much holds up those of their own lane, and nobody else. API Gateway takes the key from the
-authorizer and not from the request, so a key is a name and no secret: whoever knows one can do
-nothing with it. infra/caller_limits.py makes the keys, and says when they are asked for.
+authorizer and not from the request, so a key is a name and no secret: it is of no use to a caller.
+infra/deployment/caller_limits.py makes the keys, and says when they are asked for.
 """
 
 import hashlib

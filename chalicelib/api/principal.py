@@ -7,8 +7,8 @@
     credits:admin     -                read, reverse, allocate, run allocations;
                                        read and edit subscriptions, read who edited them
 
-A scope gives what its line says and nothing more; a token can carry several. Whoever is refused
-learns nothing: the refusal is the same whether the other user exists or not.
+A scope gives what its line says and nothing more; a token can carry several. A refusal reveals
+nothing: it is the same whether the other user exists or not.
 
 Of a subscription, a scope edits the fields that are its own: `EDITS`.
 """
@@ -22,7 +22,7 @@ from typing import Any
 from chalicelib.domain.errors import FieldError, InvalidInput
 from chalicelib.domain.fields import is_reserved
 
-from .refusals import Forbidden, Unauthenticated
+from .errors import Forbidden, Unauthenticated
 
 
 class Scope(StrEnum):

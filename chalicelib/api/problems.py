@@ -1,11 +1,14 @@
 """Refusals and failures as RFC 9457 problem details: the one place that knows their status codes.
 
+API Gateway answers some requests by itself: `infra` gives its answers the same shape and the same
+titles, from here.
+
 Two rules for clients: 409 and 503 come with ``Retry-After``, and sending the same request again can
 succeed; every other refusal will be the same until something else changes.
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from dataclasses import asdict
 
 from chalicelib.domain.errors import (
     Contention,
@@ -21,88 +24,103 @@ from chalicelib.domain.errors import (
     Unreadable,
     VersionConflict,
 )
-from chalicelib.refusals import field_errors
 
-from .answers import Answer
-from .refusals import BodyTooLarge, Forbidden, Unauthenticated, UnsupportedMediaType
+from .answers import Answer, Json
+from .errors import BodyTooLarge, Forbidden, Unauthenticated, UnsupportedMediaType
 
 MEDIA_TYPE = "application/problem+json"
 
+TITLES: Mapping[str, str] = {
+    "invalid_input": "The request is malformed",
+    "unauthenticated": "The request is not authenticated",
+    "insufficient_credits": "There are not enough credits",
+    "forbidden": "The request is not allowed",
+    "not_found": "There is no such thing",
+    "method_not_allowed": "The route does not know this method",
+    "contention": "Others were writing at the same time",
+    "version_conflict": "The subscription is of another version",
+    "body_too_large": "The body is too large",
+    "unsupported_media_type": "The body is not JSON",
+    "idempotency_key_reused": "The idempotency key belongs to another request",
+    "outdated_edit": "What is stored was observed later",
+    "not_allowed": "A rule of the product forbids this",
+    "too_many_requests": "There are too many requests",
+    "timezone_unknown": "What is stored of the user is wrong",
+    "unreadable": "What is stored of the user is wrong",
+    "ledger_corrupt": "What is stored of the user is wrong",
+    "internal_error": "The request failed",
+    "unavailable": "The service is not available",
+}
+"""The title of every problem with a code, from the app and from API Gateway."""
 
-class _Kind(NamedTuple):
-    """What all problems of one code have in common."""
-
-    status: int
-    code: str
-    title: str
-    headers: Mapping[str, str]
-
-
-_NONE: Mapping[str, str] = {}
-_RETRY: Mapping[str, str] = {"Retry-After": "1"}
-_BEARER: Mapping[str, str] = {"WWW-Authenticate": "Bearer"}
-
-_KINDS: dict[type[CreditsError], _Kind] = {
-    error: _Kind(status, error.code, title, headers)
-    for error, status, title, headers in (
-        (InvalidInput, 400, "The request is malformed", _NONE),
-        (Unauthenticated, 401, "The request is not authenticated", _BEARER),
-        (InsufficientCredits, 402, "There are not enough credits", _NONE),
-        (Forbidden, 403, "The token does not allow this", _NONE),
-        (NotFound, 404, "There is no such thing", _NONE),
-        (Contention, 409, "Others were writing at the same time", _RETRY),
-        (VersionConflict, 412, "The subscription is of another version", _NONE),
-        (BodyTooLarge, 413, "The body is too large", _NONE),
-        (UnsupportedMediaType, 415, "The body is not JSON", _NONE),
-        (IdempotencyKeyReused, 422, "The idempotency key belongs to another request", _NONE),
-        (OutdatedEdit, 422, "What is stored was observed later", _NONE),
-        (NotAllowed, 422, "A rule of the product forbids this", _NONE),
-        (TimezoneUnknown, 500, "What is stored of the user is wrong", _NONE),
-        (Unreadable, 500, "What is stored of the user is wrong", _NONE),
-        (LedgerCorrupt, 500, "What is stored of the user is wrong", _NONE),
-    )
+_STATUSES: Mapping[type[CreditsError], int] = {
+    InvalidInput: 400,
+    Unauthenticated: 401,
+    InsufficientCredits: 402,
+    Forbidden: 403,
+    NotFound: 404,
+    Contention: 409,
+    VersionConflict: 412,
+    BodyTooLarge: 413,
+    UnsupportedMediaType: 415,
+    IdempotencyKeyReused: 422,
+    OutdatedEdit: 422,
+    NotAllowed: 422,
+    TimezoneUnknown: 500,
+    Unreadable: 500,
+    LedgerCorrupt: 500,
 }
 
-_OUTAGE = _Kind(503, "unavailable", "The service is not available", _RETRY)
-_NO_ROUTE = _Kind(404, "not_found", "There is no such route", _NONE)
-_NO_METHOD = _Kind(405, "method_not_allowed", "The route does not know this method", _NONE)
-_BUG = _Kind(500, "internal_error", "The request failed", _NONE)
+_RETRY: Mapping[str, str] = {"Retry-After": "1"}
+_HEADERS: Mapping[int, Mapping[str, str]] = {
+    401: {"WWW-Authenticate": "Bearer"},
+    409: _RETRY,
+    503: _RETRY,
+}
+
+
+def body(code: str, status: int, detail: str, request_id: str) -> Json:
+    """The body of a problem."""
+    return {
+        "type": f"urn:credits:problem:{code}",
+        "title": TITLES[code],
+        "status": status,
+        "detail": detail,
+        "code": code,
+        "errors": [],
+        "request_id": request_id,
+    }
 
 
 def of_refusal(error: CreditsError, request_id: str) -> Answer | None:
     """The problem that a refusal is to its caller; None for what is a fault of ours."""
-    kind = _KINDS.get(type(error))
-    if kind is None:
+    status = _STATUSES.get(type(error))
+    if status is None:
         return None
     more: dict[str, object] = {}
     if isinstance(error, InvalidInput | Forbidden):
-        more["errors"] = field_errors(error.errors)
+        more["errors"] = [asdict(wrong) for wrong in error.errors]
     if isinstance(error, InsufficientCredits):
         more["available_balance"] = error.available
-    return _problem(kind, str(error), request_id, **more)
+    return _problem(error.code, status, str(error), request_id, **more)
 
 
 def of_outage(request_id: str) -> Answer:
     """AWS did not do its part: nothing is known to be wrong with the request."""
     detail = "the request could not be completed; send it again, with the same idempotency key"
-    return _problem(_OUTAGE, detail, request_id)
+    return _problem("unavailable", 503, detail, request_id)
 
 
 def of_framework(status: int, request_id: str) -> Answer:
     """What Chalice refuses by itself, and a bug of ours: the details are for the log."""
-    kind = {404: _NO_ROUTE, 405: _NO_METHOD}.get(status, _BUG)
-    return _problem(kind, f"{kind.title[0].lower()}{kind.title[1:]}", request_id)
+    if status == 404:
+        return _problem("not_found", 404, "there is no such route", request_id)
+    if status == 405:
+        detail = "the route does not know this method"
+        return _problem("method_not_allowed", 405, detail, request_id)
+    return _problem("internal_error", 500, "the request failed", request_id)
 
 
-def _problem(kind: _Kind, detail: str, request_id: str, **more: object) -> Answer:
-    body = {
-        "type": f"urn:credits:problem:{kind.code}",
-        "title": kind.title,
-        "status": kind.status,
-        "detail": detail,
-        "code": kind.code,
-        "errors": [],
-        "request_id": request_id,
-        **more,
-    }
-    return Answer(body, kind.status, {"Content-Type": MEDIA_TYPE, **kind.headers})
+def _problem(code: str, status: int, detail: str, request_id: str, **more: object) -> Answer:
+    headers = {"Content-Type": MEDIA_TYPE, **_HEADERS.get(status, {})}
+    return Answer({**body(code, status, detail, request_id), **more}, status, headers)

@@ -13,22 +13,21 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from chalicelib.allocations import save_subscription
 from chalicelib.domain.edits import Edit, Editor, EditorKind, gives_more, shown_fields
 from chalicelib.domain.errors import InvalidInput, NotFound, Unreadable, VersionConflict
 from chalicelib.domain.fields import FieldReader, parse_user_id
 from chalicelib.domain.instants import format_instant
 from chalicelib.domain.ledger import Account
 from chalicelib.domain.subscriptions import (
-    FIELDS,
     Subscription,
     SuppressedBecause,
     next_allocation,
     no_allocation_because,
-    register,
     without_suppression,
 )
+from chalicelib.domain.terms import FIELDS, Terms, read_terms, successor
 from chalicelib.observability import logger
+from chalicelib.operations.allocations import save_subscription
 from chalicelib.store.edits import KEY, read_edit
 
 from . import cursors
@@ -184,8 +183,9 @@ def _edited(
     kept: Collection[str],
 ) -> Subscription:
     """What the values make of a subscription. Raises `Forbidden` for fields that are not theirs."""
-    catalogue = call.services.catalogue
-    edited = register(values, catalogue, call.services.now(), present, kept)
+    catalogue, now = call.services.catalogue, call.services.now()
+    terms = read_terms(values, catalogue, now, Terms.of(present) if present else None, kept)
+    edited = successor(present, terms, catalogue, now)
     for name, is_more in gives_more(present, edited, catalogue).items():
         call.principal.may_edit(name, gives_more=is_more)
     return edited

@@ -1,9 +1,10 @@
 """Who looked at somebody else's credits: one line in the log for each such request.
 
-The ledger itself says who used, granted, clawed back or reversed: what it has an entry of is not
-said again. All else that names another user is, whatever came of it: reading; a dry run; an edit,
-whose answer shows the subscription; a use that is refused, and says what there is; and every try
-that the caller's scopes do not allow. Who reads what is their own leaves nothing.
+The ledger itself says who used, granted, clawed back or reversed, so a request that made an entry
+is not logged again. Every other request that names another user is logged, whatever came of it: a
+read, a dry run, an edit (its answer shows the subscription), a use that is refused (its answer
+shows the balance), and every request that the caller's scopes do not allow. Users who read their
+own credits are not logged.
 
 The line has ids, scopes, the route and the status. docs/logs.md says how to ask who read whom.
 """

@@ -350,7 +350,7 @@ def expires_at(timezone: str, granted_at: datetime, lifetime_days: int) -> datet
     - granted at midnight on 1 May, 30 days: midnight on 31 May;
     - granted on 18 May at 10:00, 30 days: midnight on 18 June.
 
-    A local day of 23 hours is a day. A day that a zone skipped is none, and does not count. Granted
+    A local day of 23 hours is a day. A day that a zone skipped does not count. Granted
     later never means expiring earlier, even while the clock goes back.
     """
     if lifetime_days < 1:

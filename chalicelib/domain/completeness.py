@@ -11,9 +11,9 @@ from typing import Any
 
 from . import calendar
 from .calendar import Period
+from .entries import EntryType, LedgerEntry
 from .errors import InvalidInput
 from .fields import FieldReader, parse_user_id
-from .ledger import EntryType, LedgerEntry
 from .plans import PlanCatalogue
 from .subscriptions import Subscription, due_periods
 
@@ -23,7 +23,7 @@ MOST_NAMED = 20
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """So many users were due, allocated, missing, allocated twice, or could not be judged.
+    """How many users were due, allocated, missing, allocated twice, or could not be judged.
 
     ``unchecked``: the ledger cannot be read, the plan has left the catalogue, or the timezone its
     database.

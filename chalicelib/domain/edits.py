@@ -16,7 +16,8 @@ from .damage import Damage, instant, text_or_none, value_of
 from .instants import CLOCKS_DIFFER, format_instant, to_milliseconds
 from .notifications import MailKind
 from .plans import PlanCatalogue
-from .subscriptions import FIELDS, Moment, Subscription, instant_of, monthly_amount
+from .subscriptions import Moment, Subscription, instant_of, monthly_amount
+from .terms import FIELDS
 
 SCHEMA = 1
 """Of the form of a record's body; records are kept for good, so each form stays readable."""
@@ -106,7 +107,7 @@ def _whole(value: object) -> int:
 def shown_fields(subscription: Subscription) -> dict[str, Any]:
     """All that the API shows of what is stored of a subscription, but whose it is and its version.
 
-    What a request may name comes first (`subscriptions.FIELDS`).
+    What a request may name comes first (`terms.FIELDS`).
     """
     return {
         "email": subscription.email,
@@ -126,7 +127,7 @@ def shown_fields(subscription: Subscription) -> dict[str, Any]:
 
 
 def changes(before: Subscription | None, after: Subscription) -> tuple[Change, ...]:
-    """The fields in which a subscription differs from the one before; None is none at all."""
+    """The fields in which a subscription differs from the one before, if there was one."""
     then: Mapping[str, Any] = shown_fields(before) if before else {}
     return tuple(
         Change(name, then.get(name), value)

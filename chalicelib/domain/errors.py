@@ -10,6 +10,7 @@
     ├── OutdatedEdit            the edit reports what was seen before what is stored
     ├── Contention              other writers kept winning; retry later, nothing was written
     ├── TimezoneUnknown         a stored timezone is not in the database of timezones any more
+    ├── AnchorUnreadable        an object of the anchors bucket is damaged
     └── Unreadable              what is stored is damaged, or of a newer release
         └── LedgerCorrupt       a ledger entry does not follow from the entries before it
 

@@ -8,8 +8,8 @@ may have changed by the time a message comes again.
 from datetime import datetime
 from enum import StrEnum
 
+from .entries import EntryType, LedgerEntry
 from .instants import to_milliseconds
-from .ledger import EntryType, LedgerEntry
 from .plans import PlanCatalogue
 
 

@@ -1,64 +1,24 @@
 """The plan catalogue: how many credits a plan grants each month, and how long they live.
 
-The catalogue is a file that the team edits, ``chalicelib/plans.toml``, and this module is what
-reads a text of that kind. A mistake is reported with the line to fix, in the tests and before a
-deployment; nothing of a wrong catalogue is ever used.
+`plans_file` reads it from the file that the team edits, and vouches for its rules.
 """
 
-import re
-import tomllib
-from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date, time
+from datetime import date
 from functools import cached_property
-from itertools import pairwise
-from typing import Any
 
 from .errors import InvalidInput
 from .fields import MAXIMUM_AMOUNT
 from .nearest import nearest
 
-LONGEST_LIFETIME_DAYS = 3_650
-"""Longer than ten years is a slip of the keyboard: credits that never expire omit the key."""
-
 MOST_MONTHS_AT_ONCE = 10
 LEAST_CAP = 10_000
-"""What is the most at once where a plan does not say: so many of its months, and at least so many
-credits. It is there for a digit too many and for a scope or a role in wrong hands, and must not
+"""The most at once where a plan does not say: so many of its months, and at least so many credits.
+It is there for a digit too many and for a scope or a role in wrong hands, and must not
 stand in anybody's way: ten months is more than support gives away at once, and a plan that grants
 little or nothing can still have its generous exceptions."""
 
-_ID = re.compile(r"[a-z0-9_-]{1,64}")
 _LONGEST_ID = 64
-_LONGEST_NAME = 100
-_LONGEST_SHOWN = 80
-_MOST_PROBLEMS = 50
-
-# A TOMLDecodeError is a ValueError, and so is what Python says of a number of thousands of digits.
-_UNREADABLE = (ValueError, RecursionError)
-
-_NEVER = "(leave it out for credits that never expire)"
-_DEFAULT = (
-    f"(leave it out for {MOST_MONTHS_AT_ONCE} months' credits, or {LEAST_CAP:,} if that is more)"
-)
-_ALWAYS = "(leave it out for a plan that has always granted)"
-
-# A slip in the century would grant twelve months at once, or nothing for a lifetime.
-_YEARS_TO_GRANT_SINCE = range(2000, 2100)
-
-
-class CatalogueError(ValueError):
-    """The catalogue is wrong. A line of text for each of the first mistakes, with the line to fix.
-
-    Not one of the refusals in ``errors``: no request is answered with it; nothing starts at all.
-    """
-
-    def __init__(self, problems: Iterable[str]) -> None:
-        told = list(problems)
-        more = len(told) - _MOST_PROBLEMS
-        if more > 0:
-            told[_MOST_PROBLEMS:] = [f"and {more:,} more"]
-        super().__init__("\n".join(told))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +56,7 @@ def cap(monthly_credits: int, most_credits_at_once: int | None) -> int:
 
 @dataclass(frozen=True)
 class PlanCatalogue:
-    """All plans, in the order of the file. Made by parse_catalogue, which vouches for the rules."""
+    """All plans, in the order of the file."""
 
     plans: tuple[Plan, ...]
 
@@ -132,231 +92,3 @@ class PlanCatalogue:
 
     def _choices(self) -> str:
         return ", ".join(repr(plan.id) for plan in self.plans)
-
-
-def parse_catalogue(text: str, source: str = "plans.toml") -> PlanCatalogue:
-    """Read a catalogue; ``source`` is what its mistakes are reported under.
-
-    Raises CatalogueError with every mistake, not only the first, in the order of the lines.
-    """
-    # Some editors begin a file with a byte order mark, some end its lines in two characters.
-    text = text.removeprefix("\ufeff").replace("\r\n", "\n")
-    lines = _Lines(text)
-    try:
-        document = tomllib.loads(text)
-    except _UNREADABLE as error:
-        # What tomllib says without where it says it: it names the place at which it gave up, which
-        # for a bracket or a quote that is never closed is far below the one to fix.
-        reason = str(error).rpartition(" (at ")[0] or str(error)
-        message = f"{source}, line {lines.of_syntax_error()}: is not valid TOML: {reason}"
-        raise CatalogueError([message]) from error
-    problems = sorted(_problems(document, lines), key=lambda problem: problem[0])
-    if problems:
-        raise CatalogueError(f"{source}, line {line}: {message}" for line, message in problems)
-    return PlanCatalogue(
-        tuple(
-            Plan(
-                id=table["id"],
-                name=table["name"],
-                monthly_credits=table["monthly_credits"],
-                credit_lifetime_days=table.get("credit_lifetime_days"),
-                lowest=table.get("lowest", False),
-                grants_since=table.get("grants_since"),
-                low_balance_threshold=table.get("low_balance_threshold"),
-                most_credits_at_once=table.get("most_credits_at_once"),
-            )
-            for table in document["plans"]
-        )
-    )
-
-
-_Path = tuple[str | int, ...]
-_Problem = tuple[int, str]
-
-
-class _Lines:
-    """Which line of a TOML text a key, a table or a mistake is on.
-
-    tomllib tells values but not their lines, so it is asked about the text of the first line, the
-    first two lines, and so on. Whatever is new in the answer stands on the line that was added, or,
-    if it takes several lines, on the first line since the last answer. That holds for every way in
-    which TOML can be written, and it is slow only for a file that has a mistake in it.
-    """
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    @cached_property
-    def _readable(self) -> list[tuple[int, dict[str, Any]]]:
-        """The numbers of lines, from the top, that can be read, and what they say."""
-        found: list[tuple[int, dict[str, Any]]] = [(0, {})]
-        lines = self._text.split("\n")
-        for count in range(1, len(lines) + 1):
-            try:
-                found.append((count, tomllib.loads("\n".join(lines[:count]))))
-            except _UNREADABLE:
-                continue  # in the middle of a statement, or after a mistake
-        return found
-
-    def of(self, *path: str | int) -> int:
-        """The line on which ``path`` begins: a key, or the header of a table."""
-        steps = pairwise(self._readable)
-        return next(before + 1 for (before, _), (_, document) in steps if _has(document, path))
-
-    def of_syntax_error(self) -> int:
-        """The line on which the statement begins that cannot be read.
-
-        All the text before it can be read, and nothing that goes beyond.
-        """
-        return self._readable[-1][0] + 1
-
-
-def _has(value: Any, path: _Path) -> bool:
-    for step in path:
-        if isinstance(step, int):
-            if not isinstance(value, list) or step >= len(value):
-                return False
-        elif not isinstance(value, dict) or step not in value:
-            return False
-        value = value[step]
-    return True
-
-
-def _problems(document: Mapping[str, Any], lines: _Lines) -> list[_Problem]:
-    problems = [
-        (lines.of(key), f"{key} is not a known key; {_advice(key, ['plans'])}")
-        for key in document
-        if key != "plans"
-    ]
-    tables = document.get("plans", [])
-    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        return [*problems, (lines.of("plans"), "plans must be written as [[plans]] tables")]
-    if not tables:
-        line = lines.of("plans") if "plans" in document else 1
-        return [*problems, (line, "has no plans; add a [[plans]] table for each")]
-    first_with: dict[str, int] = {}
-    lowest: int | None = None
-    for index, table in enumerate(tables):
-        problems += _plan_problems(index, table, lines)
-        plan_id = table.get("id")
-        if isinstance(plan_id, str) and plan_id in first_with:
-            taken = f"plans[{first_with[plan_id]}] on line {lines.of('plans', first_with[plan_id])}"
-            message = f"plans[{index}].id {_shown(plan_id)} is already the id of {taken}"
-            problems.append((lines.of("plans", index, "id"), message))
-        elif isinstance(plan_id, str):
-            first_with[plan_id] = index
-        if table.get("lowest") is True and lowest is not None:
-            message = f"plans[{index}].lowest is true, but plans[{lowest}] is the lowest already"
-            problems.append((lines.of("plans", index, "lowest"), message))
-        elif table.get("lowest") is True:
-            lowest = index
-    if lowest is None:
-        message = "no plan is the lowest; add lowest = true to the one that is"
-        problems.append((lines.of("plans", 0), message))
-    return problems
-
-
-def _plan_problems(index: int, table: Mapping[str, Any], lines: _Lines) -> list[_Problem]:
-    here = f"plans[{index}]"
-    problems = [
-        (lines.of("plans", index), f"{here}.{key} is missing")
-        for key in _REQUIRED
-        if key not in table
-    ]
-    for key, value in table.items():
-        if key not in _RULES:
-            message = f"{here}.{key} is not a known key; {_advice(key, _RULES)}"
-            problems.append((lines.of("plans", index, key), message))
-        elif (rule := _RULES[key](value)) is not None:
-            message = f"{here}.{key} must be {rule}, is {_shown(value)}"
-            problems.append((lines.of("plans", index, key), message))
-    most = table.get("most_credits_at_once")
-    if not problems and most is not None and most < (monthly := table["monthly_credits"]):
-        message = f"{here}.most_credits_at_once must be at least its monthly_credits, {monthly:,}"
-        problems.append((lines.of("plans", index, "most_credits_at_once"), f"{message}, is {most}"))
-    return problems
-
-
-# For each key: what its value must be, or None if it is.
-
-
-def _id_rule(value: Any) -> str | None:
-    fits = isinstance(value, str) and _ID.fullmatch(value) is not None
-    return None if fits else "1 to 64 of the characters a-z, 0-9, _ and -"
-
-
-def _name_rule(value: Any) -> str | None:
-    # One printable line: it ends up in the subject of mails.
-    fits = (
-        isinstance(value, str)
-        and 0 < len(value) <= _LONGEST_NAME
-        and value.isprintable()
-        and value == value.strip()
-    )
-    return None if fits else f"a text of 1 to {_LONGEST_NAME} printable characters"
-
-
-def _credits_rule(value: Any) -> str | None:
-    # Not isinstance: to Python, true is the number 1.
-    if type(value) is not int or value < 0:
-        return "a whole number of 0 or more"
-    return None if value <= MAXIMUM_AMOUNT else f"at most {MAXIMUM_AMOUNT:,}"
-
-
-def _lifetime_rule(value: Any) -> str | None:
-    if type(value) is not int or value < 1:
-        return f"a whole number of 1 or more {_NEVER}"
-    fits = value <= LONGEST_LIFETIME_DAYS
-    return None if fits else f"at most {LONGEST_LIFETIME_DAYS:,} {_NEVER}"
-
-
-def _lowest_rule(value: Any) -> str | None:
-    return None if isinstance(value, bool) else "true or false"
-
-
-def _since_rule(value: Any) -> str | None:
-    # Not isinstance: to Python, a date and time is a date.
-    if type(value) is not date:
-        return f"a date written like 2027-01-01, without quotes and without a time {_ALWAYS}"
-    years = _YEARS_TO_GRANT_SINCE
-    return None if value.year in years else f"in a year from {years[0]} to {years[-1]} {_ALWAYS}"
-
-
-def _threshold_rule(value: Any) -> str | None:
-    if type(value) is not int or value < 1:
-        return "a whole number of 1 or more (leave it out for no such mails)"
-    return None if value <= MAXIMUM_AMOUNT else f"at most {MAXIMUM_AMOUNT:,}"
-
-
-def _most_rule(value: Any) -> str | None:
-    if type(value) is not int or value < 1:
-        return f"a whole number of 1 or more {_DEFAULT}"
-    return None if value <= MAXIMUM_AMOUNT else f"at most {MAXIMUM_AMOUNT:,} {_DEFAULT}"
-
-
-_REQUIRED = ("id", "name", "monthly_credits")
-_RULES: dict[str, Callable[[Any], str | None]] = {
-    "id": _id_rule,
-    "name": _name_rule,
-    "monthly_credits": _credits_rule,
-    "credit_lifetime_days": _lifetime_rule,
-    "lowest": _lowest_rule,
-    "grants_since": _since_rule,
-    "low_balance_threshold": _threshold_rule,
-    "most_credits_at_once": _most_rule,
-}
-
-
-def _shown(value: Any) -> str:
-    """A value as TOML writes it, cut to what fits on a line."""
-    if isinstance(value, date | time):
-        text = str(value)
-    else:
-        text = str(value).lower() if isinstance(value, bool) else repr(value)
-    return text if len(text) <= _LONGEST_SHOWN else text[: _LONGEST_SHOWN - 3] + "..."
-
-
-def _advice(wrong: str, known: Iterable[str]) -> str:
-    known = list(known)
-    meant = nearest(wrong, known)
-    return f"did you mean {meant!r}?" if meant else f"the known keys are {', '.join(known)}"

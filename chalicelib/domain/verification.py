@@ -11,12 +11,9 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from .batches import CreditBatch, Leg, in_burn_down_order
-from .errors import LedgerCorrupt
-from .ledger import (
+from .entries import (
     ERASED,
     SCHEDULED,
-    VOID,
-    Account,
     EntryType,
     LedgerEntry,
     digest_of,
@@ -24,6 +21,8 @@ from .ledger import (
     erased_hash,
     without_texts,
 )
+from .errors import LedgerCorrupt
+from .ledger import VOID, Account
 
 
 class StoredLine(NamedTuple):

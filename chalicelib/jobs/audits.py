@@ -23,13 +23,14 @@ from chalicelib.domain.errors import (
 from chalicelib.domain.fields import FieldReader, parse_user_id, shown
 from chalicelib.domain.ledger import Account
 from chalicelib.domain.verification import Anchor, Performance
+from chalicelib.jobs.answers import refusal
 from chalicelib.metrics import Metric, count, flush
 from chalicelib.observability import logger
-from chalicelib.refusals import refusal
 from chalicelib.services import Services
-from chalicelib.store.ledger import is_marker, performance_of
+from chalicelib.store.ledger_items import is_marker, performance_of
 
-from .records import SomeUsersFailed, describe_failure, waiting
+from .errors import SomeUsersFailed, describe_failure
+from .records import waiting
 from .sweeps import TIME_TO_HAND_OVER
 
 DAILY_SAMPLE = 200
@@ -71,7 +72,7 @@ class _Audit:
     stopped_after: str | None = None
 
     def found(self, error: LedgerCorrupt) -> None:
-        """Tells of what is wrong; of the first at once, whatever becomes of this invocation."""
+        """Reports what is wrong; the first at once, in case this invocation does not end."""
         named = {"user_id": error.user_id, "number": error.number, "problem": error.reason}
         self.corrupt.append(named)
         count(Metric.LEDGERS_CORRUPT)
@@ -81,9 +82,9 @@ class _Audit:
 
     @contextmanager
     def isolating(self, of_what: str) -> Iterator[None]:
-        """Within the block, whatever cannot be audited hinders nobody else.
+        """Within the block, a failed audit does not stop the others.
 
-        That somebody is not there is no failure.
+        A user who does not exist is not a failure.
         """
         try:
             yield
@@ -103,7 +104,7 @@ def audit_ledgers(services: Services, event: object, context: Any) -> dict[str, 
     ``{"timezone": …}`` for those of a zone who can receive credits, optionally ``after`` one of
     them. Answers ``{"success", "verified", "corrupt": [{"user_id", "number", "problem"}],
     "next"}``, where ``next`` is the last user of a zone that was not finished, to go on ``after``.
-    A ``user_id`` that nobody has is refused. Raises `SomeUsersFailed`, once everybody else was
+    An unknown ``user_id`` is refused. Raises `SomeUsersFailed`, once everybody else was
     audited, for those who could not be.
     """
     with waiting(context):
@@ -173,10 +174,10 @@ def _use_anchors(services: Services, audit: _Audit) -> None:
 def verify_user(services: Services, user_id: str, anchor: Anchor | None = None) -> Account:
     """The account that a user's ledger adds up to; see `LedgerStore.audit`.
 
-    A ledger without lines is right. Raises `NotFound` where nobody is there to have one.
+    A ledger without lines is right. Raises `NotFound` for a user who does not exist.
     """
     account = services.ledger.audit(user_id, anchor)
-    # Whoever has a subscription that cannot be read is there.
+    # A user whose subscription cannot be read does exist.
     with suppress(Unreadable):
         if account.last is None and services.subscriptions.find(user_id) is None:
             raise NotFound(f"there is no user {user_id}: no subscription and no ledger entries")
@@ -185,12 +186,8 @@ def verify_user(services: Services, user_id: str, anchor: Anchor | None = None) 
 
 def users_of_zone(services: Services, timezone: str, after: str | None = None) -> Iterator[str]:
     """Everybody in a timezone who can receive allocations."""
-    while True:
-        page = services.subscriptions.users_of(timezone, after, USERS_A_PAGE)
+    for page in services.subscriptions.pages_of(timezone, USERS_A_PAGE, after):
         yield from page.user_ids
-        after = page.last_user_id
-        if after is None:
-            return
 
 
 def users_at_random(services: Services, amount: int, start: str | None = None) -> Iterator[str]:

@@ -5,11 +5,11 @@
                                                           ├─ zones/<zone>
                                                           └─ summary.json and .txt, by the last one
 
-A zone of many users is divided into ranges, like a sweep, and whoever is last of them adds them up.
+A zone of many users is divided into ranges, like a sweep, and the last of them adds them up.
 A range that proves too large is divided again, and what was counted of it is counted anew. So it
 may be reported as a whole and in parts, if a message comes twice: then the whole is what counts.
 
-A zone that has left the database of timezones is swept by no tick and would be counted by nobody:
+A zone that has left the database of timezones is swept by no tick and would not be counted:
 one check more goes through all users and counts those who live in such a zone.
 
 Counting changes nothing but reports, and a message that comes again writes the same ones. Users are
@@ -25,28 +25,27 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from chalicelib.allocations import zones_of_run
 from chalicelib.domain import calendar
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.completeness import Tally, tally_of
+from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.errors import CreditsError, InvalidInput
 from chalicelib.domain.fields import FieldReader
 from chalicelib.domain.instants import parse_instant
-from chalicelib.domain.ledger import LedgerEntry
 from chalicelib.domain.ranges import Range, bits_for, tiling
+from chalicelib.jobs.answers import refusal
 from chalicelib.messages import UNKNOWN_ZONES, ZoneCheck
 from chalicelib.metrics import Metric, count
 from chalicelib.observability import correlation_id, logger
-from chalicelib.refusals import refusal
+from chalicelib.operations.allocations import zones_of_run
 from chalicelib.services import Services
 from chalicelib.store.database import Item
 from chalicelib.store.subscriptions import read_subscription
 
+from .errors import PASSING, describe_failure
 from .records import (
-    PASSING,
     Answer,
     Event,
-    describe_failure,
     handle_records,
     in_this_context,
     note,
@@ -137,20 +136,18 @@ def _count_users(
     services: Services, check: ZoneCheck, is_time_up: Callable[[], bool]
 ) -> Tally | list[Range]:
     """Counts the users of a range; or the parts it is to be counted in."""
-    tally, users, after = Tally(), 0, None
-    while True:
-        page = services.subscriptions.users_of(check.timezone, after, USERS_A_PAGE, check.range)
-        users += len(page.user_ids)
-        after = page.last_user_id
-        if after is not None:
-            expected = check.range.expected(users, after)
+    pages = services.subscriptions.pages_of(check.timezone, USERS_A_PAGE, range_=check.range)
+    tally, users = Tally(), 0
+    for user_ids, last in pages:
+        users += len(user_ids)
+        if last is not None:
+            expected = check.range.expected(users, last)
             if check.range.is_whole and expected > USERS_A_RANGE:
                 return check.range.parts(bits_for(expected, USERS_A_RANGE))
             if check.range.is_divisible and is_time_up():
                 return check.range.parts()
-        tally += sum(_tallies(services, check.period, page.user_ids), Tally())
-        if after is None:
-            return tally
+        tally += sum(_tallies(services, check.period, user_ids), Tally())
+    return tally
 
 
 def _count_strangers(
@@ -192,7 +189,7 @@ def _report(services: Services, check: ZoneCheck, tally: Tally) -> None:
     folder = f"{_folder(check.period, check.run)}/zones/"
     counted = {"period": str(check.period), "timezone": check.timezone, **tally.values()}
     services.reports.put(f"{folder}{check.timezone}.json", json.dumps(counted))
-    # Whoever is last sees all of them; two at once write the same summary.
+    # The last check sees all of them; two at once write the same summary.
     keys = services.reports.keys(folder)
     if len(keys) >= check.zones:
         _summarize(services, check, keys)
@@ -254,7 +251,7 @@ def _summarize(services: Services, check: ZoneCheck, keys: list[str]) -> None:
         by_zone[zone] = Tally.parse("report", counted)
     total = sum(by_zone.values(), Tally())
     folder = _folder(check.period, check.run)
-    # The table first: who waits for the summary finds both.
+    # The table first: once the summary is there, both are.
     services.reports.put(
         f"{folder}/summary.txt", _table(check.period, by_zone, total), "text/plain; charset=utf-8"
     )

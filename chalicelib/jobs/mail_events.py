@@ -9,23 +9,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from chalicelib.domain.edits import BY_MAIL_EVENTS
-from chalicelib.domain.errors import CreditsError
 from chalicelib.domain.subscriptions import Subscription, SuppressedBecause, suppress
 from chalicelib.mails.sending import CORRELATION_TAG, USER_TAG, user_of_tag
 from chalicelib.observability import correlated, logger
 from chalicelib.services import Services
 
-from .records import FAILURES, Event, describe_failure, note, waiting
+from .errors import FAILURES, SomeEventsFailed, describe_failure
+from .records import Event, note, waiting
 
 FIRST_MESSAGE = "Successfully validated SNS topic for Amazon SES event publishing."
 """What SES publishes when it is given a topic: in these words, and not as JSON. AWS does not
 document it; others have received it (github.com/ope-tech/laravel-ses, issue 10)."""
-
-
-class SomeEventsFailed(CreditsError):
-    """Some events of an invocation could not be handled; SNS and Lambda bring them again."""
-
-    code = "some_events_failed"
 
 
 def suppress_addresses(services: Services, event: Event, context: Any) -> None:

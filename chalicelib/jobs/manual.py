@@ -13,9 +13,9 @@ from chalicelib.domain.fields import (
     parse_text,
     parse_user_id,
 )
+from chalicelib.jobs.answers import refusal
 from chalicelib.observability import logger
-from chalicelib.operations import allocate_by_hand
-from chalicelib.refusals import refusal
+from chalicelib.operations.on_request import allocate_by_hand
 from chalicelib.services import Services
 
 from .records import waiting

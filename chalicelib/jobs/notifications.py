@@ -1,12 +1,8 @@
-"""From the ledger's stream to the users' mailboxes.
+"""Sending the mails that the messages of a queue ask for.
 
-    ledger ─► stream ─► queue_notifications ─► SQS ─► send_notifications ─► SES
-    index `expiring` ─► reminder sweeps ────────┘
-
-The stream is the outbox: whatever is committed comes out of it, at least once. What travels in the
-queue says whose entry it is and not a word more. A mail says what the entry says; whether it is
-wanted and to which address it goes is read when it is sent. Nothing here writes to the ledger:
-whatever becomes of a mail, credits are as they were.
+What travels in the queue says whose entry it is and not a word more. A mail says what the entry
+says; whether it is wanted and to which address it goes is read when it is sent. Nothing here writes
+to the ledger: credits stay as they are, sent or not.
 """
 
 from collections import Counter
@@ -16,34 +12,26 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chalicelib.domain import notifications as identities
-from chalicelib.domain.damage import WRONG
+from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.errors import InvalidInput, NotFound
-from chalicelib.domain.ledger import EntryType, LedgerEntry
-from chalicelib.domain.notifications import MailKind, kind_of, may_call_for_a_mail
+from chalicelib.domain.notifications import MailKind, kind_of
 from chalicelib.domain.subscriptions import Subscription
 from chalicelib.mails import facts
 from chalicelib.mails.errors import MailPostponed, MailsUnrecorded
 from chalicelib.mails.facts import Facts
 from chalicelib.mails.rendering import render
-from chalicelib.messages import (
-    EntryPosted,
-    ExpiringSoon,
-    Notification,
-    StrangeRecord,
-    parse_notification,
-)
+from chalicelib.messages import EntryPosted, ExpiringSoon, Notification, parse_notification
 from chalicelib.metrics import Metric, count
-from chalicelib.observability import correlated, correlation_id, logger
+from chalicelib.observability import correlated, logger
 from chalicelib.services import Services
 from chalicelib.store.database import Item
-from chalicelib.store.ledger import read_entry
+from chalicelib.store.ledger_items import read_entry
 from chalicelib.store.subscriptions import read_subscription
 
+from .errors import PASSING, describe_failure
 from .records import (
-    PASSING,
     Answer,
     Event,
-    describe_failure,
     growing_delay,
     hand_back,
     in_this_context,
@@ -54,76 +42,6 @@ from .records import (
 
 LONGEST_DELAY = 360
 """The longest a mail is put off before it is tried again, in units of the first such delay."""
-
-
-# --- From the stream to the queue ---------------------------------------------------------------
-
-
-def queue_notifications(services: Services, event: Event) -> None:
-    """Enqueues the entries that call for a mail.
-
-    What cannot be read is not the stream's to stumble over, which would hold up all behind it for
-    as long as it is tried again. The sender stumbles, and its dead-letter queue keeps the message
-    that names the entry. Raises when SQS does not take the messages: the stream then delivers the
-    same records again.
-    """
-    called_for: list[EntryPosted | StrangeRecord] = []
-    entries: list[LedgerEntry] = []
-    for record in event["Records"]:
-        try:
-            entry = read_entry(record["dynamodb"]["NewImage"])
-            is_called_for = may_call_for_a_mail(entry, services.catalogue)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the records behind it go on
-            note(error, event_id=record.get("eventID"))
-            called_for.append(_named(record))
-        else:
-            entries.append(entry)
-            if is_called_for:
-                of_entry = entry.correlation_id or correlation_id()
-                called_for.append(EntryPosted(entry.user_id, entry.number, of_entry))
-    services.queues.send_notifications(notification.body() for notification in called_for)
-    for operation, mails in Counter(posted.correlation_id for posted in called_for).items():
-        with correlated(operation):
-            logger().info("mails called for", mails=mails)
-    _count_movements(entries)
-
-
-def _named(record: Mapping[str, Any]) -> EntryPosted | StrangeRecord:
-    """The message that names a record which cannot be read; it says nothing of what is in it."""
-    keys = record.get("dynamodb", {}).get("Keys")
-    try:
-        user_id, key = keys["user_id"]["S"], keys["entry"]["S"]
-        return EntryPosted(user_id, int(key.removeprefix("entry#")), correlation_id())
-    except WRONG:
-        return StrangeRecord(record.get("eventID"), keys, correlation_id())
-
-
-_CREDITS = {
-    EntryType.ALLOCATION: Metric.CREDITS_ALLOCATED,
-    EntryType.EXPIRATION: Metric.CREDITS_EXPIRED,
-    EntryType.USAGE: Metric.CREDITS_USED,
-    EntryType.REVERSAL: Metric.CREDITS_REVERSED,
-}
-
-
-def _count_movements(entries: Iterable[LedgerEntry]) -> None:
-    for entry in entries:
-        if entry.type is EntryType.ALLOCATION:
-            count(Metric.ALLOCATIONS)
-        if metric := _movement(entry):
-            count(metric, abs(entry.amount))
-
-
-def _movement(entry: LedgerEntry) -> Metric | None:
-    if not entry.amount:
-        return None
-    if entry.type is EntryType.MANUAL:
-        return Metric.CREDITS_GRANTED if entry.amount > 0 else Metric.CREDITS_CLAWED_BACK
-    return _CREDITS.get(entry.type)
-
-
-# --- From the queue to SES ----------------------------------------------------------------------
-
 
 _SENT = "sent"
 
@@ -325,7 +243,7 @@ class _Sender:
         try:
             return self._services.catalogue.get(subscription.plan).low_balance_threshold
         except InvalidInput:
-            return None  # the plan has left the catalogue: nobody says what is low on it
+            return None  # the plan has left the catalogue: nothing says what is low on it
 
     def _once(self, identity: str, kind: MailKind, told: Facts, subscription: Subscription) -> str:
         """Sends a mail that was not sent before; answers in a word what became of it."""

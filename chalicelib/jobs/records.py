@@ -1,8 +1,8 @@
 """Handling a batch of SQS records one by one, and telling SQS which of them failed.
 
 What is throttled is waited for while the invocation has time. What then failed comes back soon, and
-later each time: SQS counts receives whatever they failed of, and throttling alone must not use them
-up. One that comes back is done anew, and who was done before costs one read.
+later each time: SQS counts every receive, and throttling alone must not use them up. A message that
+comes back is handled anew; a user who was handled before costs one read.
 """
 
 import random
@@ -12,19 +12,15 @@ from contextlib import AbstractContextManager, contextmanager
 from contextvars import copy_context
 from typing import Any, Protocol, TypeVar
 
-from chalicelib.domain.errors import Contention, CreditsError, Unreadable
-from chalicelib.observability import correlated, logger, unexpected
+from chalicelib.domain.errors import Unreadable
+from chalicelib.invocations import unexpected
+from chalicelib.observability import correlated, logger
 from chalicelib.queues import chunks
 from chalicelib.services import Services
-from chalicelib.store.database import FAULTS
+from chalicelib.store.errors import FAULTS
 from chalicelib.store.throttling import check_patience, patient, wait_for_room
 
-FAILURES = (CreditsError, *FAULTS)
-"""What handling one record or user is known to come to; anything else is a bug of ours. Either is
-the failure of that record or user alone."""
-
-PASSING = (Contention, *FAULTS)
-"""Failures that may be over when the same is tried again."""
+from .errors import FAILURES, SomeUsersFailed, describe_failure, is_passing
 
 TIME_TO_HAND_BACK = 5_000
 """Milliseconds before its timeout at which a function stops waiting and hands back what is left."""
@@ -52,27 +48,6 @@ Part = TypeVar("Part")
 Result = TypeVar("Result")
 
 
-class SomeUsersFailed(CreditsError):
-    """Some users of a message could not be handled; the others were.
-
-    ``is_passing``: of some of them this may be over when they are tried again.
-    """
-
-    code = "some_users_failed"
-
-    def __init__(self, failures: Mapping[str, Exception]) -> None:
-        self.is_passing = any(map(is_passing, failures.values()))
-        first = {user: describe_failure(error) for user, error in sorted(failures.items())[:10]}
-        super().__init__(f"{len(failures)} users failed, such as {first}")
-
-
-def is_passing(error: Exception) -> bool:
-    """Whether waiting may mend a failure."""
-    if isinstance(error, SomeUsersFailed):
-        return error.is_passing
-    return isinstance(error, PASSING)
-
-
 def waiting(context: Any) -> AbstractContextManager[None]:
     """Within the block, DynamoDB is waited for as long as the invocation has time for it."""
     return patient(context.get_remaining_time_in_millis, TIME_TO_HAND_BACK)
@@ -90,7 +65,7 @@ def handle_records(
 
     What is done for a message has its correlation id, or SQS's id of a message that has none.
     SQS delivers the failed ones again and, when they keep failing, moves them to the dead-letter
-    queue with their body intact. Who has come most often is first, so that none is always too late.
+    queue with their body intact. Messages received most often come first: none is always too late.
     """
     delays: dict[str, int] = {}
     failed: list[dict[str, str]] = []
@@ -132,7 +107,7 @@ def growing_delay(receives: int, first: int, longest: int) -> int:
 def hand_back(services: Services, queue_url: str, delays: Mapping[str, int]) -> None:
     """Lets messages that failed, by their receipt handles, come back after so many seconds."""
     if not delays:
-        return  # and nobody pays for a client of SQS
+        return  # and no client of SQS is made
     try:
         services.queues.delay(queue_url, delays)
     except FAULTS as error:
@@ -165,7 +140,7 @@ def in_this_context(call: Callable[[Part], Result]) -> Callable[[Part], Result]:
 
 
 class Users:
-    """Work for many users, some of them at a time; one user's failure stops nobody else."""
+    """Work for many users, some of them at a time; one user's failure does not stop the others."""
 
     def __init__(self, pool: Executor, threads: int) -> None:
         self._pool = pool
@@ -228,12 +203,6 @@ def handling_users(threads: int) -> Iterator[Users]:
 
 
 def note(error: Exception, **about: Any) -> None:
-    """Reports a failure of one of many if it is none that is to be expected."""
+    """Reports an unexpected failure of one of many."""
     if isinstance(error, Unreadable) or not isinstance(error, FAILURES):
         unexpected(error, **about)
-
-
-def describe_failure(error: Exception) -> str:
-    """A failure as logs show it: the words of what is not known can quote anything."""
-    kind = type(error).__name__
-    return f"{kind}: {error}" if isinstance(error, FAILURES) else kind

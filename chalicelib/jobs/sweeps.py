@@ -28,7 +28,7 @@ from chalicelib.messages import (
 from chalicelib.observability import correlation_id, logger
 from chalicelib.queues import MESSAGES_A_REQUEST, chunks
 from chalicelib.services import Services
-from chalicelib.store.ledger import EXPIRY_SHARDS
+from chalicelib.store.ledger_items import EXPIRY_SHARDS
 
 from .records import Answer, Event, handle_records, note
 
@@ -184,16 +184,15 @@ def _last_user(sweep: Sweep, cursor: str) -> str:
 def _allocation_pages(services: Services, sweep: Sweep) -> Iterator[Page]:
     """The users of the range who can receive allocations."""
     after = _last_user(sweep, sweep.cursor) if sweep.cursor else None
+    pages = services.subscriptions.pages_of(sweep.timezone, USERS_A_PAGE, after, sweep.range)
     users = 0
-    while True:
-        page = services.subscriptions.users_of(sweep.timezone, after, USERS_A_PAGE, sweep.range)
-        users += len(page.user_ids)
-        after = page.last_user_id
-        if after is None:
-            yield Page(page.user_ids, None, users, [])
-            return
-        expected = sweep.range.expected(users, after)
-        yield Page(page.user_ids, f"{sweep.timezone} {after}", expected, [])
+    for user_ids, last in pages:
+        users += len(user_ids)
+        if last is None:
+            yield Page(user_ids, None, users, [])
+        else:
+            expected = sweep.range.expected(users, last)
+            yield Page(user_ids, f"{sweep.timezone} {last}", expected, [])
 
 
 def _reminder_pages(services: Services, sweep: Sweep) -> Iterator[Page]:

@@ -12,10 +12,10 @@ from chalicelib.domain import calendar
 from chalicelib.domain.errors import CreditsError, InvalidInput
 from chalicelib.domain.fields import FieldReader
 from chalicelib.domain.instants import format_instant, parse_instant
+from chalicelib.jobs.answers import refusal
 from chalicelib.messages import Sweep, SweepKind
 from chalicelib.metrics import Metric, count
 from chalicelib.observability import correlated, correlation_id, logger
-from chalicelib.refusals import refusal
 from chalicelib.services import Services
 
 FARTHEST_AHEAD = timedelta(minutes=5)

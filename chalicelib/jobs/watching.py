@@ -1,4 +1,4 @@
-"""The second reader of the ledger's stream: what nobody may do to the table, and its anchors.
+"""The second reader of the ledger's stream: it reports forbidden changes and keeps the anchors.
 
 An entry is written once, and so is a marker or a link: a change or a removal is a person's work, an
 erasure or something worse, and is told at once. What was written becomes an anchor, at the latest
@@ -12,7 +12,7 @@ from chalicelib.domain.errors import LedgerCorrupt
 from chalicelib.metrics import Metric, count
 from chalicelib.observability import logger
 from chalicelib.services import Services
-from chalicelib.store.ledger import read_head
+from chalicelib.store.ledger_items import read_head
 
 from .records import Event
 

@@ -9,12 +9,13 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from chalicelib.allocations import next_due_allocation
 from chalicelib.domain import calendar, ledger
-from chalicelib.domain.ledger import Account, LedgerEntry
+from chalicelib.domain.entries import LedgerEntry
+from chalicelib.domain.ledger import Account
 from chalicelib.messages import UsersMessage
 from chalicelib.metrics import Metric, count
 from chalicelib.observability import logger
+from chalicelib.operations.allocations import next_due_allocation
 from chalicelib.queues import chunks
 from chalicelib.services import Services
 from chalicelib.store.ledger import INSERTS_A_REQUEST, DecideOrStop, Draft, draft

@@ -4,7 +4,7 @@ CreditsError
 └── MailNotSent
     ├── MailPostponed     SES takes no mail at the moment: try again later
     ├── MailRefused       SES refuses this mail, and will again until somebody mends something
-    ├── MailInDoubt       nobody can tell whether it was sent: it must not be sent again
+    ├── MailInDoubt       unknown whether it was sent: it must not be sent again
     └── MailsUnrecorded   the table of mails did not answer: later, or in doubt, as it then says
 """
 

@@ -14,8 +14,9 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from chalicelib.domain import calendar
+from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.errors import LedgerCorrupt
-from chalicelib.domain.ledger import Account, LedgerEntry
+from chalicelib.domain.ledger import Account
 from chalicelib.domain.plans import PlanCatalogue
 from chalicelib.domain.subscriptions import Subscription, next_allocation
 

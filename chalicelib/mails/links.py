@@ -8,11 +8,9 @@ import base64
 import binascii
 import hashlib
 import hmac
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import botocore.session
-from botocore.config import Config
-
+from chalicelib import aws
 from chalicelib.domain.errors import InvalidInput
 from chalicelib.domain.notifications import MailKind
 
@@ -22,7 +20,7 @@ _EVERYTHING = "*"
 
 
 class Unsubscription(NamedTuple):
-    """Who wants no more mails, and of which kind (None: of any)."""
+    """A user who wants no more emails of a kind (None: of any kind)."""
 
     user_id: str
     kind: MailKind | None
@@ -30,11 +28,7 @@ class Unsubscription(NamedTuple):
 
 def read_key(region: str, secret: str) -> bytes:
     """The key, from Secrets Manager: once per process."""
-    client: Any = botocore.session.get_session().create_client(
-        "secretsmanager",
-        region_name=region,
-        config=Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard"}),
-    )
+    client = aws.client("secretsmanager", region, attempts=3)
     text: str = client.get_secret_value(SecretId=secret)["SecretString"]
     return text.encode()
 

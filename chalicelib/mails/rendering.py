@@ -1,8 +1,8 @@
 """Turning facts into a mail with the templates in ``templates/``, which designers edit.
 
 For each kind of mail there are two: ``<kind>.txt``, whose first line is the subject, and
-``<kind>.html``. What they can use is what `facts` puts together. Values are escaped in HTML
-whatever they hold, and a name that is misspelt in a template is an error and not a gap.
+``<kind>.html``. What they can use is what `facts` puts together. Values are always escaped in
+HTML, and a misspelt name in a template is an error and not a gap.
 """
 
 from collections.abc import Mapping

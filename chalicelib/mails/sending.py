@@ -9,8 +9,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import botocore.session
-from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -23,6 +21,7 @@ from botocore.exceptions import (
     SSLError,
 )
 
+from chalicelib import aws
 from chalicelib.domain.errors import InvalidInput
 from chalicelib.domain.fields import parse_user_id
 from chalicelib.observability import correlation_id
@@ -96,15 +95,9 @@ class Mailer:
         self._settings = settings
         self._pace = pace or Pace(settings.mails_a_second)
         self._last_call = 0.0
-        self._client: Any = client or botocore.session.get_session().create_client(
-            "sesv2",
-            region_name=settings.region,
-            config=Config(
-                connect_timeout=2,
-                read_timeout=10,
-                # One attempt: see above.
-                retries={"mode": "standard", "total_max_attempts": 1},
-            ),
+        # One attempt: see above.
+        self._client: Any = client or aws.client(
+            "sesv2", settings.region, read_timeout=10, attempts=1
         )
 
     def drop_old_connections(self) -> None:

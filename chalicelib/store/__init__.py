@@ -1,1 +1,1 @@
-"""DynamoDB: the only place that knows a table, a key or a condition."""
+"""What is kept in AWS, in tables and buckets: nothing else knows a key or a condition."""

@@ -4,21 +4,19 @@ PynamoDB's `Connection` is used directly rather than its models: a model class m
 own (50 to 150 ms of cold start each) and costs a worker about twice the CPU per item.
 """
 
-import random
-import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from botocore import __version__ as botocore_version
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
 from pynamodb.connection import Connection
 from pynamodb.connection.base import MetaTable
-from pynamodb.exceptions import PynamoDBException
 
+from chalicelib.domain.errors import Contention
 from chalicelib.metrics import Metric, count
+from chalicelib.retries import Pause, attempts
 
-from .throttling import OutOfTime, ask_again
+from .throttling import ask_again, attempts_for_room
 
 Item = dict[str, dict[str, Any]]
 """An item as DynamoDB's API has it: attribute name to type and value."""
@@ -26,20 +24,9 @@ Item = dict[str, dict[str, Any]]
 CONNECT_TIMEOUT_SECONDS = 2
 READ_TIMEOUT_SECONDS = 5
 MOST_SDK_RETRIES = 3
-MOST_ATTEMPTS = 25
-LONGEST_PAUSE_SECONDS = 0.5
 
 MOST_KEYS_A_BATCH = 100
 """What one BatchGetItem takes (DynamoDB's limit)."""
-
-Pause = Callable[[int], None]
-"""Waits before attempt number n (1, 2, …) of something that lost a race."""
-
-
-def pause_with_jitter(attempt: int) -> None:
-    """Full jitter under a ceiling that doubles: whoever lost together must not return together."""
-    ceiling = min(LONGEST_PAUSE_SECONDS, 0.005 * 2**attempt)
-    time.sleep(random.uniform(0, ceiling))  # noqa: S311 - spreads retries, guards nothing
 
 
 def connect(
@@ -103,26 +90,8 @@ def _schema(keys: tuple[str, ...]) -> list[dict[str, str]]:
     ]
 
 
-def error_code(error: PynamoDBException | ClientError) -> str | None:
-    """The service's own code of a failed call, such as ``ConditionalCheckFailedException``.
-
-    None where there was no answer. PynamoDB's own way to the code fails there: what botocore raises
-    of a timeout has a response, which is None.
-    """
-    cause = error.cause if isinstance(error, PynamoDBException) else error
-    return cause.response["Error"]["Code"] if isinstance(cause, ClientError) else None
-
-
-def attempts(pause: Pause) -> Iterator[int]:
-    """Counts bounded attempts, pausing before each but the first."""
-    for attempt in range(MOST_ATTEMPTS):
-        if attempt:
-            pause(attempt)
-        yield attempt
-
-
 def races(pause: Pause) -> Iterator[int]:
-    """The same for what other writers can win; every race that was lost is counted."""
+    """Bounded attempts at what other writers can win; every race that was lost is counted."""
     for attempt in attempts(pause):
         if attempt:
             count(Metric.CONFLICTS_RETRIED)
@@ -139,6 +108,61 @@ def number(value: int) -> dict[str, str]:
     return {"N": str(value)}
 
 
+def every_item(ask: Callable[..., Any], **request: Any) -> Iterator[Item]:
+    """The items of a query or a scan; no page is read before its first item is wanted."""
+    while True:
+        response = ask(**request)
+        yield from response["Items"]
+        after = response.get("LastEvaluatedKey")
+        if not after:
+            return
+        request["ExclusiveStartKey"] = after
+
+
+def every_item_from(ask: Callable[..., Any], start: Item, **request: Any) -> Iterator[Item]:
+    """Every item of a scan once, in the table's own order, beginning behind the key ``start``.
+
+    No item need have that key: it says where in the table to begin.
+    """
+    seen: set[tuple[str, ...]] = set()
+    # From the place to the table's end, and then from its beginning.
+    for place in ({"ExclusiveStartKey": start}, {}):
+        for item in every_item(ask, **request, **place):
+            key = tuple(item[name]["S"] for name in start)
+            if key not in seen:
+                seen.add(key)
+                yield item
+
+
+def read_many(
+    connection: Connection,
+    table: str,
+    keys: list[Item],
+    pause: Pause,
+    *,
+    called: str,
+    consistent: bool,
+) -> Iterator[Item]:
+    """Items by their keys, those that exist, in no order. ``called``: what they are, in words.
+
+    What DynamoDB leaves unprocessed is asked for again. Raises `Contention` if it never answers.
+    """
+    client: Any = connection.client  # more than its annotation says
+    for start in range(0, len(keys), MOST_KEYS_A_BATCH):
+        missing = keys[start : start + MOST_KEYS_A_BATCH]
+        for _ in attempts_for_room(pause):
+            response = client.batch_get_item(
+                RequestItems={table: {"Keys": missing, "ConsistentRead": consistent}},
+                ReturnConsumedCapacity="TOTAL",
+            )
+            yield from response["Responses"].get(table, ())
+            missing = response["UnprocessedKeys"].get(table, {}).get("Keys")
+            if not missing:
+                break
+        else:
+            raise Contention(f"{len(missing)} {called} could not be read at the moment")
+
+
 def end_of_page(response: Mapping[str, Any], name: str) -> str | None:
     """The key attribute after which the next page of a query or scan begins, None for the last.
 
@@ -149,7 +173,3 @@ def end_of_page(response: Mapping[str, Any], name: str) -> str | None:
     key = response.get("LastEvaluatedKey")
     end: str | None = key[name]["S"] if key else None
     return end
-
-
-FAULTS = (PynamoDBException, BotoCoreError, ClientError, OutOfTime)
-"""What a call to AWS can raise: faults of the world, to be reported and retried, not decided on."""

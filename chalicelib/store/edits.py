@@ -14,7 +14,7 @@ from pynamodb.connection import Connection
 from chalicelib.domain.damage import value_of
 from chalicelib.domain.edits import Edit
 
-from .database import Item, describe, end_of_page, text
+from .database import Item, describe, end_of_page, every_item, text
 from .partiql import Statement, insert
 from .reading import as_text, read
 
@@ -37,6 +37,11 @@ class EditStore:
         self._table = table
         describe(connection, table, ("user_id", "edit"))
 
+    @property
+    def _client(self) -> Any:
+        # Asked for each time: PynamoDB replaces a client that has found no credentials.
+        return self._connection.client
+
     def insertion(self, edit: Edit, key: str) -> Statement:
         """What inserts the record of an edit, for the transaction that makes the edit."""
         item = {"user_id": text(edit.user_id), "edit": text(key), "body": text(edit.body())}
@@ -49,18 +54,17 @@ class EditStore:
 
     def newest_first(self, user_id: str, before: str | None, limit: int) -> EditsPage:
         """A page of a user's edits, those before one of them; for `read_edit` to read."""
-        response = self._query(user_id, before, limit)
+        start = {"user_id": text(user_id), "edit": text(before)} if before else None
+        response = self._client.query(
+            **self._newest_first(user_id),
+            Limit=limit,
+            **({"ExclusiveStartKey": start} if start else {}),
+        )
         return EditsPage(response["Items"], end_of_page(response, "edit"))
 
     def items(self, user_id: str) -> Iterator[Item]:
         """Every record of a user as it is stored, newest first."""
-        before: str | None = None
-        while True:
-            response = self._query(user_id, before, None)
-            yield from response["Items"]
-            before = end_of_page(response, "edit")
-            if before is None:
-                return
+        return every_item(self._client.query, **self._newest_first(user_id))
 
     def erase(self, user_id: str) -> Iterator[str]:
         """Removes a user's records one by one; answers the key of each. Doing it again is safe.
@@ -71,18 +75,15 @@ class EditStore:
             self._connection.delete_item(self._table, user_id, item["edit"]["S"])
             yield item["edit"]["S"]
 
-    def _query(self, user_id: str, before: str | None, limit: int | None) -> Any:
-        client: Any = self._connection.client  # more than its annotation says
-        start = {"user_id": text(user_id), "edit": text(before)} if before else None
-        return client.query(
-            TableName=self._table,
-            KeyConditionExpression="user_id = :user",
-            ExpressionAttributeValues={":user": text(user_id)},
-            ConsistentRead=True,
-            ScanIndexForward=False,
-            **({"Limit": limit} if limit else {}),
-            **({"ExclusiveStartKey": start} if start else {}),
-        )
+    def _newest_first(self, user_id: str) -> dict[str, Any]:
+        """The query of all edits of a user."""
+        return {
+            "TableName": self._table,
+            "KeyConditionExpression": "user_id = :user",
+            "ExpressionAttributeValues": {":user": text(user_id)},
+            "ConsistentRead": True,
+            "ScanIndexForward": False,
+        }
 
 
 def key_of(version: int, edit_id: str) -> str:

@@ -1,7 +1,7 @@
 """The table of mails: which were sent, by what they are about. It is what sends each of them once.
 
 Powertools' idempotency keeps it: a record is put before a mail is handed to SES, under the
-condition that there is none, and is completed with SES's answer.
+condition that the table has none, and is completed with SES's answer.
 
     sender A                         sender B
     puts the record: in progress
@@ -12,8 +12,8 @@ condition that there is none, and is completed with SES's answer.
 
 One window cannot be closed: a sender that dies between SES's answer and its record leaves a record
 in progress, and nobody can tell whether the mail went out. Such a mail is *never sent again*; its
-message ends in the dead-letter queue, for a person to look. So is what SES did not answer at all.
-Errors thus are on the side of a mail too few, reported, and never on that of a mail twice.
+message ends in the dead-letter queue, for a person to look. The same holds for a mail that SES did
+not answer at all. We prefer losing a mail, and reporting it, to sending it twice.
 """
 
 import hashlib
@@ -37,13 +37,13 @@ from aws_lambda_powertools.utilities.idempotency.exceptions import (
 from pynamodb.connection import Connection
 
 from chalicelib.domain.damage import Damage, optional_of, value_of
-from chalicelib.domain.errors import Contention, Unreadable
+from chalicelib.domain.errors import Unreadable
 from chalicelib.domain.instants import stored_instant
 from chalicelib.mails.errors import MailInDoubt, MailsUnrecorded
+from chalicelib.retries import Pause, pause_with_jitter
 
-from .database import Item, Pause, pause_with_jitter
+from .database import Item, read_many, text
 from .reading import Attribute, as_choice, as_text, as_whole, read
-from .throttling import attempts_for_room
 
 KEPT_SECONDS = 90 * 24 * 60 * 60
 """How long a record is kept. A message lives 14 days, and as long again after each redrive."""
@@ -133,24 +133,21 @@ class MailRecords:
         return answer
 
     def find(self, identities: Iterable[str]) -> dict[str, Item]:
-        """The records there are, by identity, of at most 100; for `read_mail` to read.
+        """The records there are, by identity; for `read_mail` to read.
 
         Raises `Contention`.
         """
         names = {record_id(identity): identity for identity in identities}
-        missing = [{"id": {"S": name}} for name in names]
-        found: dict[str, Item] = {}
-        for _ in attempts_for_room(self._pause) if missing else ():
-            client: Any = self._connection.client  # more than its annotation says
-            response = client.batch_get_item(RequestItems={self._table: {"Keys": missing}})
-            items = response["Responses"].get(self._table, ())
-            found |= {names[item["id"]["S"]]: item for item in items}
-            missing = response.get("UnprocessedKeys", {}).get(self._table, {}).get("Keys", [])
-            if not missing:
-                return found
-        if missing:
-            raise Contention(f"{len(missing)} records of mails could not be read at the moment")
-        return found
+        wanted = [{"id": text(name)} for name in names]
+        items = read_many(
+            self._connection,
+            self._table,
+            wanted,
+            self._pause,
+            called="records of mails",
+            consistent=False,
+        )
+        return {names[item["id"]["S"]]: item for item in items}
 
 
 def read_mail(identity: str, item: Item) -> MailRecord:

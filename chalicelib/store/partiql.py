@@ -1,7 +1,7 @@
 """Statements of PartiQL, and why DynamoDB refuses one or cancels a transaction of several.
 
 They are writes that IAM can tell apart, where PutItem is one right for them all: an INSERT refuses
-a key that exists, so whoever may only insert replaces nothing. An UPDATE names the attributes it
+a key that exists, so the right to insert replaces nothing. An UPDATE names the attributes it
 touches, so IAM can say which ones (`dynamodb:Attributes`).
 
 https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ql-reference.insert.html
@@ -72,7 +72,7 @@ def cancelled_for(error: ClientError) -> frozenset[str]:
 def is_lost_race(codes: frozenset[str]) -> bool:
     """Whether other writers stood in the way, or too many: then a new decision is worth a try.
 
-    The SDK retries no cancelled transaction, whatever the reason: it is for us to do.
+    The SDK never retries a cancelled transaction: we do.
     """
     return bool(codes) and codes <= PASSING_REASONS
 

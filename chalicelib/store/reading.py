@@ -1,7 +1,6 @@
-"""Reading items: the one error of whatever cannot be read is `Unreadable`.
+"""Reading items: one that cannot be read raises `Unreadable`, and nothing else.
 
-Each table has one reader. Nothing else comes out of it, so that whoever works for many users can
-leave out the one whose item is damaged.
+Each table has one reader. So work for many users can leave out the user whose item is damaged.
 """
 
 from collections.abc import Callable

@@ -2,9 +2,9 @@
 
 Keys of table ``subscriptions``: partition ``user_id``. Index ``by_timezone``, keys only: partition
 ``allocation_timezone``, sort ``spread``, which is ``<place>#<user id>``, the place as 8 hexadecimal
-digits (`domain.ranges`). A range of a zone's users is then a range of keys, whatever their ids look
-like, and each key is one user's alone. Only subscriptions that can receive allocations carry both,
-so a sweep reads nobody else; a user's key never changes, so an edit writes nothing to the index.
+digits (`domain.ranges`). A range of a zone's users is then a range of keys, and each key belongs to
+one user. Only subscriptions that can receive allocations carry both, so a sweep reads no others; a
+user's key never changes, so an edit writes nothing to the index.
 
 An edit and its record (`store.edits`) are one transaction of two statements, so that no crash can
 leave one without the other. It names only the attributes that change: a function may then be given
@@ -50,23 +50,22 @@ from chalicelib.domain.subscriptions import (
     instant_of,
 )
 from chalicelib.observability import correlation_id
+from chalicelib.retries import Pause, pause_with_jitter
 
 from . import partiql
 from .database import (
-    MOST_KEYS_A_BATCH,
     Item,
-    Pause,
     describe,
     end_of_page,
-    error_code,
+    every_item_from,
     number,
-    pause_with_jitter,
     races,
+    read_many,
     text,
 )
 from .edits import EditStore, key_of
+from .errors import error_code
 from .reading import Attribute, as_choice, as_instant, as_text, as_whole, read
-from .throttling import attempts_for_room
 
 
 def new_edit_id() -> str:
@@ -109,6 +108,11 @@ class SubscriptionStore:
         self._new_id = new_id
         describe(connection, table, ("user_id",), by_timezone=("allocation_timezone", "spread"))
 
+    @property
+    def _client(self) -> Any:
+        # Asked for each time: PynamoDB replaces a client that has found no credentials.
+        return self._connection.client
+
     def get(self, user_id: str) -> Subscription:
         """The subscription as of now (strongly consistent). Raises `NotFound`."""
         subscription = self.find(user_id)
@@ -128,13 +132,16 @@ class SubscriptionStore:
         What DynamoDB leaves unprocessed is asked for again. Raises `Contention` if it never
         answers.
         """
-        unique = list(dict.fromkeys(user_ids))
-        found: dict[str, Item] = {}
-        for start in range(0, len(unique), MOST_KEYS_A_BATCH):
-            batch = unique[start : start + MOST_KEYS_A_BATCH]
-            for item in self._get_batch(batch, consistent=consistent):
-                found[item["user_id"]["S"]] = item
-        return found
+        wanted = [{"user_id": text(user_id)} for user_id in dict.fromkeys(user_ids)]
+        items = read_many(
+            self._connection,
+            self._table,
+            wanted,
+            self._pause,
+            called="subscriptions",
+            consistent=consistent,
+        )
+        return {item["user_id"]["S"]: item for item in items}
 
     def change(
         self,
@@ -195,8 +202,8 @@ class SubscriptionStore:
     ) -> UsersPage:
         """A page of the users of a timezone who can receive allocations, ordered by their places.
 
-        Of a ``range_``, only those who are in it. A page can hold fewer than ``limit``, even
-        nobody, and still not be the last. Raises `InvalidInput` when the range ends before the
+        With a ``range_``, only those in it. A page can hold fewer than ``limit``, even no user,
+        and still not be the last. Raises `InvalidInput` when the range ends before the
         user to go on after.
         """
         # '#' stands behind every place, and '$' behind every user of a place.
@@ -220,8 +227,9 @@ class SubscriptionStore:
     def timezones(self, after_user_id: str | None, range_: Range = WHOLE) -> TimezonesPage:
         """A page of all users, a megabyte of the table in its own order, with their timezones.
 
-        Of a ``range_``, those in as many-th a segment of the table as the range is a part: DynamoDB
-        divides by its own hash and not by ours, so that only ranges of one width add up.
+        A ``range_`` stands for a segment of the table: the third of eight ranges is the third of
+        eight segments. DynamoDB divides by its own hash and not by ours, so only ranges of one
+        width add up.
         """
         start = {"user_id": text(after_user_id)} if after_user_id else None
         response = self._connection.scan(
@@ -234,27 +242,28 @@ class SubscriptionStore:
         timezones = {item["user_id"]["S"]: _timezone(item) for item in response["Items"]}
         return TimezonesPage(timezones, end_of_page(response, "user_id"))
 
+    def pages_of(
+        self, timezone: str, limit: int, after_user_id: str | None = None, range_: Range = WHOLE
+    ) -> Iterator[UsersPage]:
+        """The pages of `users_of` behind a user, up to the last; each is read when it is wanted."""
+        while True:
+            page = self.users_of(timezone, after_user_id, limit, range_)
+            yield page
+            after_user_id = page.last_user_id
+            if after_user_id is None:
+                return
+
     def scan(self, start: str, page: int) -> Iterator[str]:
         """Every user id once, in the table's own order, beginning somewhere that ``start`` says."""
-        after: str | None = start
-        seen: set[str] = set()
-        # From the place to the table's end, and then from its beginning.
-        for _ in range(2):
-            while True:
-                response = self._connection.scan(
-                    self._table,
-                    attributes_to_get=["user_id"],
-                    exclusive_start_key={"user_id": text(after)} if after else None,  # type: ignore[arg-type]  # wrong there
-                    limit=page,
-                )
-                for item in response["Items"]:
-                    user_id = item["user_id"]["S"]
-                    if user_id not in seen:
-                        seen.add(user_id)
-                        yield user_id
-                after = end_of_page(response, "user_id")
-                if after is None:
-                    break
+        items = every_item_from(
+            self._client.scan,
+            {"user_id": text(start)},
+            TableName=self._table,
+            ProjectionExpression="user_id",
+            Limit=page,
+            ReturnConsumedCapacity="TOTAL",
+        )
+        return (item["user_id"]["S"] for item in items)
 
     def _write(
         self, wanted: Subscription, present: Subscription | None, edit: Edit
@@ -262,9 +271,8 @@ class SubscriptionStore:
         """Makes an edit and records it; answers what stood in its way, if anything did."""
         key = key_of(edit.version, self._new_id())
         statements = [self._edits.insertion(edit, key), self._statement(wanted, present)]
-        client: Any = self._connection.client  # more than its annotation says
         try:
-            client.execute_transaction(
+            self._client.execute_transaction(
                 TransactStatements=statements, ReturnConsumedCapacity="TOTAL"
             )
         except ClientError as error:
@@ -285,26 +293,10 @@ class SubscriptionStore:
         return partiql.update(self._table, changed, sorted(before.keys() - after.keys()), where)
 
     def _read(self, user_id: str) -> Item | None:
-        """The item as of now (strongly consistent), None when there is none."""
+        """The item as of now (strongly consistent), None when there is no such item."""
         response = self._connection.get_item(self._table, user_id, consistent_read=True)
         item: Item | None = response.get("Item")
         return item
-
-    def _get_batch(self, user_ids: list[str], *, consistent: bool) -> list[Item]:
-        found: list[Item] = []
-        missing = user_ids
-        for _ in attempts_for_room(self._pause):
-            response = self._connection.batch_get_item(
-                self._table,
-                [{"user_id": user_id} for user_id in missing],  # type: ignore[misc] # wrong there
-                consistent_read=consistent,
-            )
-            found += response["Responses"].get(self._table, ())
-            unprocessed = response.get("UnprocessedKeys", {}).get(self._table, {})
-            missing = [key["user_id"]["S"] for key in unprocessed.get("Keys", ())]
-            if not missing:
-                return found
-        raise Contention(f"{len(missing)} subscriptions could not be read at the moment")
 
 
 def _timezone(item: Item) -> str | None:
@@ -376,7 +368,7 @@ def read_subscription(item: Item) -> Subscription:
 
 
 def readable(items: Mapping[str, Item]) -> dict[str, Subscription]:
-    """Those of some subscriptions that can be read: for who only looks, and whom others tell."""
+    """The subscriptions that can be read, for callers to whom damaged ones do not matter."""
     found = {}
     for user_id, item in items.items():
         with suppress(Unreadable):

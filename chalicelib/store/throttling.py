@@ -5,9 +5,9 @@ asked again a moment later. DynamoDB says so in four ways: of a request, of one 
 batch, of a transaction, and by leaving keys of a batch unprocessed
 (https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html).
 
-The SDK asks a request four times, whoever waits for the answer and however little time is left. So
-an invocation says how long it can wait (`patient`). Then it waits here, and the SDK's own pauses
-are replaced by ours (`ask_again`). Where nobody has said so, all is as the SDK does it.
+The SDK sends a request up to four times, however little time the caller has left. So an invocation
+says how long it can wait (`patient`). Then it waits here, and our pauses replace those of the SDK
+(`ask_again`). Outside of `patient` the SDK waits as it does by itself.
 """
 
 import random
@@ -17,12 +17,16 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+from chalicelib.retries import Pause
+
+from .errors import OutOfTime
+
 MOST_WAITS = 25
 """How often one thing is asked for while there is no room, however much time is left."""
 
 SHORTEST_CEILING = 0.2
 LONGEST_CEILING = 4.0
-"""Seconds. A pause is at most this long, and at least half of it: who waits gives others way."""
+"""Seconds. A pause is at most this long, and at least half of it, so that others get their turn."""
 
 THROTTLES = frozenset(
     {
@@ -36,10 +40,6 @@ THROTTLES = frozenset(
 """The codes of requests, of statements
 (https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchStatementError.html) and of
 cancelled transactions that were refused for want of throughput: nothing was carried out."""
-
-
-class OutOfTime(Exception):
-    """DynamoDB has no room, and who asks has no time left to wait for it."""
 
 
 class _Patience:
@@ -89,7 +89,7 @@ def check_patience() -> None:
         patience.check()
 
 
-def wait_for_room(attempt: int, otherwise: Callable[[int], None]) -> None:
+def wait_for_room(attempt: int, otherwise: Pause) -> None:
     """Waits after attempt number n (1, 2, …) was throttled; ``otherwise`` does, outside `patient`.
 
     Raises `OutOfTime`.
@@ -100,7 +100,7 @@ def wait_for_room(attempt: int, otherwise: Callable[[int], None]) -> None:
         otherwise(attempt)
 
 
-def attempts_for_room(pause: Callable[[int], None]) -> Iterator[int]:
+def attempts_for_room(pause: Pause) -> Iterator[int]:
     """Counts bounded attempts at what DynamoDB does in part, waiting before each but the first.
 
     ``pause`` waits outside `patient`. Raises `OutOfTime`.

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from infra import packaging
+from infra.deployment import packaging
+from infra.deployment.stack_facts import REQUIRED_PARAMETERS
 from infra.doctor import template
 from infra.doctor.finding import Finding, bad, fine
 from infra.doctor.site import Site
-from infra.stack_facts import REQUIRED_PARAMETERS
 
 ROOM = 10
 """How many invocations are left for the API and the schedules, at least: all of a new account."""

@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 from chalicelib.api.issuer_keys import fetch_keys
 from chalicelib.settings import TokenSettings
-from infra import issuer_check
-from infra.doctor import template
+from infra.doctor import issuer_check, template
 from infra.doctor.finding import Finding, bad, fine, unknown, warning
 from infra.doctor.site import Site
 

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from chalicelib.domain.calendar import Period, period_at
 from chalicelib.domain.instants import format_instant
 from chalicelib.metrics import NAMESPACE, Metric
-from infra.alarms import RUNBOOK
+from infra.deployment.alarms import RUNBOOK
 from infra.doctor.finding import Finding, bad, fine, plural, warning
 from infra.doctor.site import Json, Site
 

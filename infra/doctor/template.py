@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from infra import packaging
+from infra.deployment import packaging
 from infra.doctor.site import Site
 
 Json = dict[str, Any]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dns.exception import DNSException
 
 from chalicelib.api.issuer_keys import FETCH_FAULTS
-from chalicelib.store.database import FAULTS
+from chalicelib.store.errors import FAULTS
 from infra.doctor.finding import Finding, unknown
 from infra.session import AwsError, words
 

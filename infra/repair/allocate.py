@@ -1,6 +1,6 @@
 """Allocates what is due to some users through a period, and says why not to the others.
 
-    python -m infra.repair.allocate --period 2026-07 --user-id 42      (make allocate ...)
+    python -m infra allocate --period 2026-07 --user-id 42      (make allocate ...)
 
 The rules are the workers'. The allocated period only moves forward, so missed periods before the
 one asked for are granted first, oldest first; what is not due is not granted, and nothing twice.
@@ -14,13 +14,14 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from chalicelib.allocations import next_due_allocation
 from chalicelib.domain import calendar
 from chalicelib.domain.calendar import Period
+from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.errors import FieldError, InvalidInput
 from chalicelib.domain.fields import parse_user_id
-from chalicelib.domain.ledger import Account, LedgerEntry
+from chalicelib.domain.ledger import Account
 from chalicelib.domain.subscriptions import Subscription, not_due_because
+from chalicelib.operations.allocations import next_due_allocation
 from chalicelib.services import Services
 from infra import session
 from infra.repair import command
@@ -108,14 +109,8 @@ def users_of(services: Services, arguments: argparse.Namespace) -> list[str]:
     if arguments.file:
         return _users_in(arguments.file)
     timezone = parsed("--zone", calendar.parse_timezone, arguments.zone)
-    users: list[str] = []
-    after = None
-    while True:
-        page = services.subscriptions.users_of(timezone, after, USERS_A_PAGE)
-        users += page.user_ids
-        after = page.last_user_id
-        if after is None:
-            return users
+    pages = services.subscriptions.pages_of(timezone, USERS_A_PAGE)
+    return [user_id for page in pages for user_id in page.user_ids]
 
 
 def _users_in(file: Path) -> list[str]:

@@ -22,10 +22,12 @@ from rich.table import Table
 from chalicelib.domain.errors import CreditsError
 from chalicelib.domain.fields import FieldReader, Parser
 from chalicelib.services import Services
-from chalicelib.store.database import FAULTS
-from infra import local, session, stacks
+from chalicelib.store.errors import FAULTS
+from infra import reach, session
 from infra.arguments import add_stage
-from infra.importing import progress_bar
+from infra.local import stacks
+from infra.reach import Reach
+from infra.terminal import progress_bar
 
 Element = TypeVar("Element")
 Result = TypeVar("Result")
@@ -73,9 +75,9 @@ class Repair:
         self._is_unasked = is_unasked
 
     @cached_property
-    def reach(self) -> stacks.Reach:
+    def reach(self) -> Reach:
         """What the stage has; looked for only once the options have been read."""
-        return stacks.reach(self._stage, self._region)
+        return reach.reach(self._stage, self._region)
 
     @property
     def services(self) -> Services:
@@ -176,7 +178,7 @@ def run(
     arguments = parser.parse_args(words)
     console = Console(stderr=True)
     try:
-        stacks.check_name(arguments.stage)
+        reach.check_name(arguments.stage)
         repair = Repair(
             arguments.stage,
             console,
@@ -185,7 +187,7 @@ def run(
             is_unasked=getattr(arguments, "yes", False),
         )
         summary = command(repair, arguments)
-    except (RepairError, local.NotRunningError, session.AwsError, *FAILURES) as error:
+    except (RepairError, stacks.NotRunningError, session.AwsError, *FAILURES) as error:
         console.print(
             f"error: {session.words(error)}", markup=False, highlight=False, soft_wrap=True
         )

@@ -1,8 +1,8 @@
 """Erases a person: the subscription with its address, who edited it, and the texts in the ledger.
 
-    python -m infra.repair.erase --user-id 42 [--subject "auth0|42"]     (make erase USER_ID=42)
+    python -m infra erase --user-id 42 [--subject "auth0|42"]     (make erase USER_ID=42)
 
-Amounts, instants, numbers and the chain of hashes stay: accounts must be kept, and `infra.verify`
+Amounts, instants, numbers and the chain of hashes stay: accounts must be kept, and `make verify`
 still finds the ledger right. An erasure that was interrupted is finished by the same command.
 """
 
@@ -14,9 +14,9 @@ from contextlib import suppress
 from typing import Any
 
 from chalicelib.api.principal import caller_of
+from chalicelib.domain.entries import LedgerEntry, without_texts
 from chalicelib.domain.errors import InvalidInput
 from chalicelib.domain.fields import parse_text, parse_user_id
-from chalicelib.domain.ledger import LedgerEntry, without_texts
 from infra.repair import command
 from infra.repair.command import Repair, Summary, parsed
 

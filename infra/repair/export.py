@@ -1,9 +1,9 @@
 """Writes all that is kept of a user to standard output, as one JSON document.
 
-    python -m infra.repair.export --user-id 42 > 42.json     (make export USER_ID=42 > 42.json)
+    python -m infra export --user-id 42 > 42.json     (make export USER_ID=42 > 42.json)
 
 Ledger entries are written as they are read, one a line, so a ledger of any length fits. They are
-not checked, so that one that is wrong can be looked at, too; `infra.verify` checks. What cannot be
+not checked, so that one that is wrong can be looked at, too; `make verify` checks. What cannot be
 read is written as it is stored, with the reason.
 """
 
@@ -20,14 +20,14 @@ from itertools import chain
 from typing import Any
 
 from chalicelib.domain import notifications
+from chalicelib.domain.entries import SCHEDULED, LedgerEntry, digest_of
 from chalicelib.domain.errors import Unreadable
 from chalicelib.domain.fields import parse_user_id
 from chalicelib.domain.instants import format_instant
-from chalicelib.domain.ledger import SCHEDULED, LedgerEntry, digest_of
 from chalicelib.domain.verification import StoredLine
 from chalicelib.services import Services
 from chalicelib.store.database import Item
-from chalicelib.store.ledger import read_entry, read_line
+from chalicelib.store.ledger_items import read_entry, read_line
 from chalicelib.store.mails import read_mail
 from chalicelib.store.reading import Attribute
 from chalicelib.store.subscriptions import read_subscription

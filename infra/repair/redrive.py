@@ -1,6 +1,6 @@
 """Moves the messages of a dead-letter queue back to the queue that they come from.
 
-    python -m infra.repair.redrive [--queue allocations [--limit 10]]     (make redrive QUEUE=...)
+    python -m infra redrive [--queue allocations [--limit 10]]     (make redrive QUEUE=...)
 
 Without a queue it lists all dead-letter queues. A message is never lost: it is in its own queue
 before it leaves the dead-letter queue. One that is moved twice changes nothing, the workers see to

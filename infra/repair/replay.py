@@ -1,6 +1,6 @@
 """Replays the ticks of a moment or of a range of moments, as the schedule would have run them.
 
-    python -m infra.repair.replay --from 2026-07-01T00:00Z [--to ...] --kind allocation
+    python -m infra replay --from 2026-07-01T00:00Z [--to ...] --kind allocation
 
 Each tick is an invocation of the deployed tick function. Replaying what was done changes nothing.
 """

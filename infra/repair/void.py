@@ -1,6 +1,6 @@
 """Voids a credit batch: takes back all that remains of it, in an admin's name.
 
-    python -m infra.repair.void --user-id 42 --batch 7 --reason "..." --actor ada   (make void ...)
+    python -m infra void --user-id 42 --batch 7 --reason "..." --actor ada   (make void ...)
 
 The same command again does nothing more: it is done once for each key, and the key is that of the
 batch unless it is given.
@@ -13,11 +13,11 @@ import re
 import sys
 from typing import Any
 
+from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.errors import InvalidInput
 from chalicelib.domain.fields import parse_actor, parse_key, parse_text, parse_user_id
 from chalicelib.domain.instants import format_instant
-from chalicelib.domain.ledger import LedgerEntry
-from chalicelib.operations import Void, preview_void, void_batch
+from chalicelib.operations.on_request import Void, preview_void, void_batch
 from infra.repair import command
 from infra.repair.command import Repair, Summary, parsed
 

@@ -1,4 +1,4 @@
-"""Makes the sample subscriptions: ``python -m infra.sample.generate --help``.
+"""Makes the sample subscriptions: ``python -m infra sample --help``.
 
 The same seed and count always make the same file; the one in the repository is what the generator
 makes without arguments. The users live where the users of a product live, most of them in a few

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from chalicelib.messages import SweepKind
-from infra import stacks
-from infra.stacks import Reach
+from infra import reach
+from infra.reach import Reach
 from tests.aws.world import World, client
 
 QUEUES = ("sweeps", "allocations", "expiries", "notifications")
@@ -63,7 +63,7 @@ class Terminal:
         self._monkeypatch = monkeypatch
         names = (*QUEUES, *(f"{name}-dlq" for name in QUEUES), "ledger-stream-dlq")
         self._queues = {name: world.queue_url(name) for name in names}
-        monkeypatch.setattr(stacks, "reach", self._reach)
+        monkeypatch.setattr(reach, "reach", self._reach)
         monkeypatch.setenv("COLUMNS", "200")
 
     def run(self, main: Main, *words: str) -> Ran:

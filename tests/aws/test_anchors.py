@@ -8,11 +8,11 @@ from random import Random
 import pytest
 from botocore.exceptions import ClientError
 
-from chalicelib import anchors
-from chalicelib.anchors import Anchors
 from chalicelib.domain.anchors import Head, user_digest
 from chalicelib.domain.errors import AnchorUnreadable
 from chalicelib.domain.verification import Anchor
+from chalicelib.store import anchors
+from chalicelib.store.anchors import Anchors
 from tests.aws.world import World, at, client
 
 DAY = timedelta(days=1)

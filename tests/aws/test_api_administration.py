@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from chalicelib import allocations
 from chalicelib.domain.calendar import zone_names
+from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.instants import format_instant
-from chalicelib.domain.ledger import LedgerEntry
+from chalicelib.operations import allocations
 from tests.aws.api import ADMIN, Api
 from tests.aws.world import World, at, client
 

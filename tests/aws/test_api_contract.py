@@ -16,8 +16,8 @@ from botocore.exceptions import EndpointConnectionError
 from app import app
 from chalicelib.api import VERSION
 from chalicelib.api.principal import Scope
+from chalicelib.domain.entries import EntryType
 from chalicelib.domain.errors import Contention
-from chalicelib.domain.ledger import EntryType
 from chalicelib.domain.subscriptions import BillingInterval, NotAllocatedBecause, SubscriptionStatus
 from tests.aws import contract
 from tests.aws.api import ADMIN, BACKEND, NOBODY, Api, Caller, Reply, user
@@ -190,7 +190,7 @@ def examples(world: World, api: Api, monkeypatch: pytest.MonkeyPatch) -> list[Ex
         def fail(*_: object, error: Exception = error, **__: object) -> None:
             raise error
 
-        monkeypatch.setattr("chalicelib.operations.use_credits", fail)
+        monkeypatch.setattr("chalicelib.operations.on_request.use_credits", fail)
         show(where, "POST", use, ada, export, key="e")
     return made.made
 

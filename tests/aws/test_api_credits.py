@@ -10,9 +10,10 @@ from urllib.parse import quote
 import pytest
 
 from chalicelib.domain import ledger
+from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.instants import format_instant
-from chalicelib.domain.ledger import Account, LedgerEntry, Request
-from chalicelib.store import ledger as ledger_store
+from chalicelib.domain.ledger import Account, Request
+from chalicelib.store import ledger_reading
 from tests.aws.api import ADMIN, Api, user
 from tests.aws.world import World, at
 
@@ -287,8 +288,8 @@ def test_a_long_ledger_is_entered_in_the_middle_without_reading_what_is_newer(
 def test_entries_of_one_type_are_found_however_rare(
     world: World, api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ledger_store, "ENTRIES_A_SEARCH", 20)
-    monkeypatch.setattr(ledger_store, "ENTRIES_A_READ", 10)
+    monkeypatch.setattr(ledger_reading, "ENTRIES_A_SEARCH", 20)
+    monkeypatch.setattr(ledger_reading, "ENTRIES_A_READ", 10)
     with_entries(world, 45)
     world.now += timedelta(hours=1)
     spend(api, 1, "usage")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib.domain.ledger import operation_digest
+from chalicelib.domain.entries import operation_digest
 from chalicelib.store.ledger import fingerprint
 from tests.aws.api import ADMIN, BACKEND, Api, Caller, user
 from tests.aws.world import World, at

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from chalicelib import metrics
 from chalicelib.domain import ledger
 from chalicelib.domain.anchors import user_digest
+from chalicelib.domain.entries import operation_digest
 from chalicelib.domain.errors import LedgerCorrupt
-from chalicelib.domain.ledger import Account, operation_digest
+from chalicelib.domain.ledger import Account
 from chalicelib.domain.verification import Anchor
 from chalicelib.jobs.audits import audit_ledgers
-from chalicelib.jobs.records import SomeUsersFailed
-from chalicelib.operations import reverse_usage, use_credits
+from chalicelib.jobs.errors import SomeUsersFailed
+from chalicelib.operations.on_request import reverse_usage, use_credits
 from tests.aws.world import Context, World, at, client
 
 Audit = Callable[..., dict[str, Any]]

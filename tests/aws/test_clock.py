@@ -11,13 +11,13 @@ from typing import Any, cast
 import pytest
 
 from chalicelib.domain import calendar
-from chalicelib.domain.ledger import EntryType, LedgerEntry
-from chalicelib.jobs import notifications, ticks
+from chalicelib.domain.entries import EntryType, LedgerEntry
+from chalicelib.jobs import outbox, ticks
 from chalicelib.messages import SweepKind
 from chalicelib.services import clock_of
-from infra import stacks
-from infra.clock import LocalClock
-from infra.local import LocalStack
+from infra.deployment import stage_services
+from infra.local.clock import LocalClock
+from infra.local.stacks import LocalStack
 from infra.ticks import QUEUES
 from tests.aws.world import World, client
 
@@ -66,7 +66,7 @@ class Stage:
             if not self.loses(queue, now):
                 assert self.world.deliver(queue, bodies) == []
         records = self.world.stream()[self._streamed :]
-        notifications.queue_notifications(self.world.services, {"Records": records})
+        outbox.queue_notifications(self.world.services, {"Records": records})
         self._streamed += len(records)
         bodies = self.world.take("notifications")
         if not self.loses("notifications", now):
@@ -90,8 +90,8 @@ class Stage:
 @pytest.fixture
 def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
     stage = Stage(World(stage="local"), tmp_path / "clock")
-    monkeypatch.setattr(stacks, "services_of_local", lambda _: stage.world.services)
-    monkeypatch.setattr(stacks, "THREADS", 1)
+    monkeypatch.setattr("infra.local.clock.services_of_local", lambda _: stage.world.services)
+    monkeypatch.setattr(stage_services, "THREADS", 1)
     return stage
 
 

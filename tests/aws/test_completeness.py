@@ -12,7 +12,8 @@ from chalicelib.domain import calendar, ledger
 from chalicelib.domain.calendar import Period
 from chalicelib.jobs.completeness import start_checks
 from chalicelib.observability import correlated
-from chalicelib.store.ledger import _item, draft
+from chalicelib.store.ledger import draft
+from chalicelib.store.ledger_items import item_of
 from tests.aws.world import Context, World, at, client
 
 FEBRUARY = Period(2026, 2)
@@ -64,7 +65,7 @@ def forge_a_second_allocation(world: World, user_id: str) -> None:
         account._replace(last=fooled), FEBRUARY, 500, "Europe/Paris", None, world.now
     )
     client("dynamodb").put_item(
-        TableName=world.settings.ledger_table, Item=_item(entry, account.last_hash)
+        TableName=world.settings.ledger_table, Item=item_of(entry, account.last_hash)
     )
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from chalicelib.api.principal import EDITS, Principal, Reach, Scope
-from chalicelib.domain.subscriptions import FIELDS
+from chalicelib.domain.terms import FIELDS
 from chalicelib.jobs.mail_events import suppress_addresses
-from infra.import_subscriptions import SUBSCRIPTIONS
-from infra.importing import import_rows
+from infra.imports.importing import import_rows
+from infra.imports.subscriptions import SUBSCRIPTIONS
 from tests.aws import test_mail_events
 from tests.aws.api import ADMIN, BACKEND, Api, Caller, user
 from tests.aws.test_api_subscriptions import ADA, PATH

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from chalicelib.domain.entries import EntryType
 from chalicelib.domain.errors import InsufficientCredits
-from chalicelib.domain.ledger import EntryType, Request, use
+from chalicelib.domain.ledger import Request, use
 from tests.aws.world import World, at
 
 PARIS_MAY = "2026-04-30T22:00:00Z"
@@ -112,7 +113,7 @@ def test_a_shard_of_very_many_is_divided_among_sweeps_that_each_hand_on_their_pa
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever expires at one midnight is in one shard here: the reminders of it are the slowest."""
-    monkeypatch.setattr("chalicelib.store.ledger.zlib.crc32", lambda _: 0)
+    monkeypatch.setattr("chalicelib.store.ledger_items.zlib.crc32", lambda _: 0)
     users = {f"user-{number:03}" for number in range(1, 41)}
     for user_id in users:
         world.subscribe(user_id, plan="starter")

@@ -16,10 +16,11 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from chalicelib import allocations, anchors, operations
+from chalicelib import retries
 from chalicelib.api import cursors, issuer_keys
 from chalicelib.domain.calendar import Period, zone_names
 from chalicelib.domain.completeness import MOST_NAMED, Tally
+from chalicelib.domain.entries import EntryType
 from chalicelib.domain.errors import (
     Contention,
     CreditsError,
@@ -28,7 +29,7 @@ from chalicelib.domain.errors import (
     NotFound,
 )
 from chalicelib.domain.fields import parse_user_id
-from chalicelib.domain.ledger import EntryType, Request, grant, use
+from chalicelib.domain.ledger import Request, grant, use
 from chalicelib.domain.ranges import Range
 from chalicelib.jobs import audits, completeness, manual, notifications
 from chalicelib.mails import links
@@ -36,15 +37,17 @@ from chalicelib.mails.errors import MailPostponed
 from chalicelib.mails.rendering import Mail
 from chalicelib.mails.sending import Mailer
 from chalicelib.messages import ExpiringSoon
-from chalicelib.operations import Void
+from chalicelib.operations import allocations, on_request
+from chalicelib.operations.on_request import Void
 from chalicelib.queues import Queues
-from chalicelib.reports import Reports
 from chalicelib.settings import TokenSettings
-from chalicelib.store import database
+from chalicelib.store import anchors
 from chalicelib.store.database import connect
-from chalicelib.store.ledger import ExpiringPage, draft
+from chalicelib.store.ledger import draft
+from chalicelib.store.ledger_reading import ExpiringPage
+from chalicelib.store.reports import Reports
 from chalicelib.store.subscriptions import UsersPage
-from infra import packaging
+from infra.deployment import packaging
 from tests.aws.api import ADMIN, BACKEND, NOBODY, Api, user
 from tests.aws.world import BY_TEST, REGION, Context, World, at, client
 
@@ -128,7 +131,7 @@ def test_the_issuer_is_given_up_before_the_authorizer_is(
     with pytest.raises(TimeoutError):
         issuer_keys.fetch_keys(settings)
     config = json.loads((packaging.ROOT / ".chalice" / "config.json").read_text("utf-8"))
-    timeout = config["stages"]["prod"]["lambda_functions"]["authorizer"]["lambda_timeout"]
+    timeout = config["lambda_functions"]["authorizer"]["lambda_timeout"]
     # Half of its time, for both documents: the rest is for a cold start and the answer.
     assert timeout / 2 >= issuer_keys.FETCH_SECONDS
     assert [wait is not None and 0 < wait <= timeout / 2 for wait in waited] == [True]
@@ -138,7 +141,7 @@ def test_a_pause_is_random_and_half_a_second_at_most(monkeypatch: pytest.MonkeyP
     slept: list[float] = []
     monkeypatch.setattr("time.sleep", slept.append)
     for attempt in [20] * 50:
-        database.pause_with_jitter(attempt)
+        retries.pause_with_jitter(attempt)
     assert 0 <= min(slept) < 0.25 < max(slept) <= 0.5
     assert len(set(slept)) > 1
 
@@ -291,7 +294,7 @@ def test_a_transaction_that_is_cancelled_for_good_is_not_decided_again(
     calls = watch(world, monkeypatch, cancel)
     monkeypatch.setattr(world.services.ledger, "_pause", lambda _: None)
     with pytest.raises(ClientError):
-        operations.allocate_by_hand(
+        on_request.allocate_by_hand(
             world.services, "1", 5, "Gift", actor="ada", caller="ada", key="a"
         )
     assert [operation for operation, _ in calls].count("ExecuteTransaction") == 1
@@ -303,7 +306,7 @@ def test_a_marker_that_is_being_written_is_waited_for(
     world.subscribe()
     world.grant("1", 5, "a")
     spend = {"caller": "test", "key": "a"}
-    first = operations.use_credits(world.services, "1", 5, "Export", **spend)
+    first = on_request.use_credits(world.services, "1", 5, "Export", **spend)
     met: list[str] = []
 
     def conflict(operation: str, _arguments: Any, perform: Callable[[], Any]) -> Any:
@@ -315,7 +318,7 @@ def test_a_marker_that_is_being_written_is_waited_for(
 
     watch(world, monkeypatch, conflict)
     monkeypatch.setattr(world.services.ledger, "_pause", lambda _: None)
-    again = operations.use_credits(world.services, "1", 5, "Export", **spend)
+    again = on_request.use_credits(world.services, "1", 5, "Export", **spend)
     assert (met, again.replayed, again.entry) == (["TransactGetItems"], True, first.entry)
 
 
@@ -712,9 +715,9 @@ def test_no_token_can_be_the_manual_function() -> None:
 def test_keys_of_voids_and_reversals_belong_to_their_callers(world: World) -> None:
     world.subscribe()
     world.grant("1", 50, "a")
-    usage = operations.use_credits(world.services, "1", 10, "Export", caller="shop", key="a").entry
+    usage = on_request.use_credits(world.services, "1", 10, "Export", caller="shop", key="a").entry
     for caller in ("shop", "ada"):
-        back = operations.reverse_usage(
+        back = on_request.reverse_usage(
             world.services, "1", usage.transaction_id, 3, "Oops", caller=caller, key="k"
         )
         assert not back.replayed
@@ -727,10 +730,10 @@ def test_the_usage_of_one_user_is_not_given_back_as_that_of_another(world: World
     for user_id in "12":
         world.subscribe(user_id)
         world.grant(user_id, 50, user_id)
-        operations.use_credits(world.services, user_id, 10, "Export", caller="shop", key=user_id)
+        on_request.use_credits(world.services, user_id, 10, "Export", caller="shop", key=user_id)
     # Both have a usage of this number.
     with pytest.raises(NotFound):
-        operations.reverse_usage(
+        on_request.reverse_usage(
             world.services, "1", "2-2", None, "Oops", caller="shop", key="back"
         )
     assert (world.balance("1"), world.balance("2")) == (40, 40)
@@ -739,7 +742,7 @@ def test_the_usage_of_one_user_is_not_given_back_as_that_of_another(world: World
 def test_keys_of_grants_belong_to_their_callers(world: World) -> None:
     world.subscribe()
     for caller in ("ada", "eve"):
-        outcome = operations.allocate_by_hand(
+        outcome = on_request.allocate_by_hand(
             world.services, "1", 5, "Gift", actor="ada", caller=caller, key="k"
         )
         assert not outcome.replayed
@@ -753,7 +756,7 @@ def test_a_transaction_id_that_cannot_be_one_is_not_looked_for(
     calls = watch(world, monkeypatch, as_ever)
     for number in ("1" * 13, "0", "x", "-1", ""):
         with pytest.raises(NotFound):
-            operations.reverse_usage(
+            on_request.reverse_usage(
                 world.services, "1", f"1-{number}", None, "Oops", caller="shop", key="a"
             )
     assert calls == []
@@ -762,9 +765,9 @@ def test_a_transaction_id_that_cannot_be_one_is_not_looked_for(
 def test_a_void_is_of_what_granted_something(world: World) -> None:
     world.subscribe()
     world.grant("1", 50, "a")
-    operations.use_credits(world.services, "1", 10, "Export", caller="shop", key="a")
+    on_request.use_credits(world.services, "1", 10, "Export", caller="shop", key="a")
     with pytest.raises(NotFound):
-        operations.void_batch(world.services, Void("1", 2, "Mistake", "ada", "ada", "k"))
+        on_request.void_batch(world.services, Void("1", 2, "Mistake", "ada", "ada", "k"))
 
 
 # --- The API --------------------------------------------------------------------------------------

@@ -8,8 +8,9 @@ import yaml
 from botocore.exceptions import ClientError, EndpointConnectionError
 
 from chalicelib.domain.errors import Contention, InvalidInput, LedgerCorrupt
-from chalicelib.jobs import records
-from chalicelib.store.throttling import OutOfTime, wait_for_room
+from chalicelib.jobs import errors, records
+from chalicelib.store.errors import OutOfTime
+from chalicelib.store.throttling import wait_for_room
 from tests.aws.world import RESOURCES, World
 
 MIDNIGHT = "2026-01-31T23:00:00Z"
@@ -37,7 +38,7 @@ def test_what_waiting_may_mend_comes_back_after_seconds_and_then_ever_later(worl
         OutOfTime(),
         Contention("busy"),
         EndpointConnectionError(endpoint_url="https://dynamodb"),
-        records.SomeUsersFailed({"1": LedgerCorrupt("1", 1, "torn"), "2": throttled()}),
+        errors.SomeUsersFailed({"1": LedgerCorrupt("1", 1, "torn"), "2": throttled()}),
     ):
         for receives, longest in ((1, 5), (2, 10), (4, 40), (7, 300), (20, 300)):
             found = delays(world, error, receives)
@@ -46,7 +47,7 @@ def test_what_waiting_may_mend_comes_back_after_seconds_and_then_ever_later(worl
 
 def test_what_waiting_does_not_mend_comes_back_at_once_as_the_stage_has_it(world: World) -> None:
     corrupt = LedgerCorrupt("1", 1, "torn")
-    for error in (InvalidInput.of("body", "is torn"), records.SomeUsersFailed({"1": corrupt})):
+    for error in (InvalidInput.of("body", "is torn"), errors.SomeUsersFailed({"1": corrupt})):
         assert set(delays(world, error, 1)) == {90}
         assert set(delays(world, error, 19)) == {90}
 
@@ -128,7 +129,7 @@ def test_users_behind_one_who_was_waited_for_in_vain_are_not_begun(world: World)
 
     with (
         records.waiting(world.context),
-        pytest.raises(records.SomeUsersFailed) as failed,
+        pytest.raises(errors.SomeUsersFailed) as failed,
         records.handling_users(1) as users,
     ):
         users.each(["1", "2", "3"], ask, lambda user_id: [user_id])

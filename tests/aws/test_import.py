@@ -8,11 +8,16 @@ import pytest
 from rich.console import Console
 
 from chalicelib.domain.subscriptions import Subscription
-from infra import import_subscriptions, local, run, stacks
-from infra.console import server
-from infra.csv_file import CheckedFile
-from infra.import_subscriptions import SUBSCRIPTIONS, main
-from infra.importing import import_rows
+from infra import reach, terminal
+from infra.commands import import_subscriptions, run
+from infra.commands.import_subscriptions import main
+from infra.deployment import stage_services
+from infra.imports import subscriptions
+from infra.imports.csv_file import CheckedFile
+from infra.imports.importing import import_rows
+from infra.imports.subscriptions import SUBSCRIPTIONS
+from infra.local import stacks
+from infra.local.console import server
 from tests.aws.world import World, at
 
 HEADER = (
@@ -33,12 +38,12 @@ def check(world: World, content: str) -> CheckedFile:
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """The emulator in process is not safe with more."""
-    monkeypatch.setattr(stacks, "THREADS", 1)
+    monkeypatch.setattr(stage_services, "THREADS", 1)
 
 
 @pytest.fixture
 def command(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> "Command":
-    monkeypatch.setattr(stacks, "services_of", lambda *_: world.services)
+    monkeypatch.setattr(reach, "services_of", lambda *_: world.services)
     return Command(monkeypatch, tmp_path)
 
 
@@ -188,9 +193,9 @@ def test_without_a_running_stack_the_next_step_is_said(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def none_runs(*_: object) -> None:
-        raise local.NotRunningError("No local stack is running. Start one: make up")
+        raise stacks.NotRunningError("No local stack is running. Start one: make up")
 
-    monkeypatch.setattr(stacks, "services_of", none_runs)
+    monkeypatch.setattr(reach, "services_of", none_runs)
     assert command.run(text(ADA)) == 1
     assert "make up" in command.output.getvalue()
 
@@ -233,9 +238,9 @@ def test_a_wrong_file_is_told_before_that_no_stack_is_running(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def none_runs(*_: object) -> None:
-        raise local.NotRunningError("No local stack is running. Start one: make up")
+        raise stacks.NotRunningError("No local stack is running. Start one: make up")
 
-    monkeypatch.setattr(stacks, "services_of", none_runs)
+    monkeypatch.setattr(reach, "services_of", none_runs)
     assert command.run(text(ADA.replace(",pro,", ",gold,"))) == 1
     said = command.output.getvalue()
     assert said.index("unknown plan 'gold'") < said.index("make up")
@@ -247,9 +252,9 @@ def test_the_run_checks_its_file_before_it_builds_anything(
     def built(*_: object, **__: object) -> None:
         raise AssertionError("something is being built")
 
-    monkeypatch.setattr(local, "end_on_sigterm", lambda: None)
+    monkeypatch.setattr(terminal, "end_on_sigterm", lambda: None)
     monkeypatch.setattr(server, "console", built)
-    monkeypatch.setattr(local, "local_stack", built)
+    monkeypatch.setattr(stacks, "local_stack", built)
     file = tmp_path / "bad.csv"
     file.write_text(text(ADA, BOB.replace(",starter,", ",gold,")))
     assert run.main(["--csv", str(file), "--exit"]) == 1
@@ -299,7 +304,7 @@ def test_an_interrupted_import_is_said_to_be_finished_by_running_it_again(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(import_subscriptions, "save_subscription", interrupted)
+    monkeypatch.setattr(subscriptions, "save_subscription", interrupted)
     assert command.run(text(ADA, BOB)) == 130
     assert "Run the same import again to finish it" in command.output.getvalue()
 

@@ -11,20 +11,24 @@ from rich.console import Console
 
 from chalicelib.domain.errors import Contention
 from chalicelib.domain.ledger import MOST_OPEN_BATCHES
-from infra import import_balances, stacks
-from infra.csv_file import CheckedFile, read
-from infra.import_balances import BALANCES, COLUMNS, main
-from infra.importing import import_rows
+from infra import reach
+from infra.commands import import_balances
+from infra.commands.import_balances import main
+from infra.deployment import stage_services
+from infra.imports import balances
+from infra.imports.balances import BALANCES, COLUMNS
+from infra.imports.csv_file import CheckedFile, read
+from infra.imports.importing import import_rows
 from tests.aws.world import World, at
 
-SAMPLE = Path(import_balances.__file__).parent / "sample" / "balances.csv"
+SAMPLE = Path(balances.__file__).parents[1] / "sample" / "balances.csv"
 HEADER = ",".join(COLUMNS.all)
 GIFT = "b-1,1,40,2026-03-01T05:00:00Z,2026-07-31T22:00:00Z,Gift"
 
 
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stacks, "THREADS", 1)
+    monkeypatch.setattr(stage_services, "THREADS", 1)
 
 
 @pytest.fixture
@@ -43,7 +47,7 @@ def run(
     world: World, monkeypatch: pytest.MonkeyPatch, file: Path, *options: str
 ) -> tuple[int, str]:
     output = io.StringIO()
-    monkeypatch.setattr(stacks, "services_of", lambda *_: world.services)
+    monkeypatch.setattr(reach, "services_of", lambda *_: world.services)
     monkeypatch.setattr(import_balances, "Console", lambda **_: Console(file=output, width=300))
     return main([str(file), *options]), output.getvalue()
 
@@ -211,7 +215,7 @@ def test_the_batches_of_a_user_stand_in_the_ledger_as_they_stand_in_the_file(
 
     rows = check(opened, "\n".join((HEADER, *mixed))).good
     monkeypatch.setattr(opened.services.ledger, "perform", one_at_a_time)
-    monkeypatch.setattr(stacks, "THREADS", threads)
+    monkeypatch.setattr(stage_services, "THREADS", threads)
     imported = import_rows(BALANCES, opened.services, rows)
     assert (imported.counts, imported.failures) == ({"new": 20}, [])
     for user_id in ("1", "2"):
@@ -248,7 +252,7 @@ def test_after_a_row_that_fails_the_users_later_rows_wait_and_the_others_are_wri
 def test_more_batches_than_a_user_can_have_are_refused_before_any_is_written(
     opened: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("infra.import_balances.MOST_OPEN_BATCHES", 4)
+    monkeypatch.setattr("infra.imports.balances.MOST_OPEN_BATCHES", 4)
     first, second = rows_of("1", 3)[:2], rows_of("1", 5)
     import_rows(BALANCES, opened.services, check(opened, "\n".join((HEADER, *first))).good)
     # Two were imported before and are in the file again: they are counted once.

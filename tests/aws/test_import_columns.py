@@ -3,9 +3,9 @@
 import pytest
 
 from chalicelib.domain.notifications import MailKind
-from infra import stacks
-from infra.import_subscriptions import COLUMNS, SUBSCRIPTIONS
-from infra.importing import Imported, import_rows
+from infra.deployment import stage_services
+from infra.imports.importing import Imported, import_rows
+from infra.imports.subscriptions import COLUMNS, SUBSCRIPTIONS
 from tests.aws.world import World, at
 
 REQUIRED = {
@@ -20,7 +20,7 @@ REQUIRED = {
 
 @pytest.fixture(autouse=True)
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stacks, "THREADS", 1)
+    monkeypatch.setattr(stage_services, "THREADS", 1)
 
 
 def text(**columns: str) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from chalicelib.domain.ledger import EntryType
+from chalicelib.domain.entries import EntryType
 from tests.aws.world import World
 
 MIDNIGHT = "2026-01-31T23:00:00Z"

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from chalicelib.jobs.mail_events import FIRST_MESSAGE, SomeEventsFailed, suppress_addresses
+from chalicelib.jobs.errors import SomeEventsFailed
+from chalicelib.jobs.mail_events import FIRST_MESSAGE, suppress_addresses
 from tests.aws.world import World
 
 

@@ -4,7 +4,7 @@ import json
 import random
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
 
-from chalicelib import operations
 from chalicelib.domain.notifications import ALL_KINDS, MailKind
 from chalicelib.domain.plans import PlanCatalogue
 from chalicelib.domain.subscriptions import SuppressedBecause
 from chalicelib.messages import EntryPosted, ExpiringSoon
+from chalicelib.operations import on_request
 from chalicelib.store.database import Item
 from tests.aws.outbox import THROTTLED, ses_error
 from tests.aws.world import BY_TEST, CORRELATION_ID, World, at, client
@@ -27,7 +27,7 @@ MIDNIGHT = "2026-01-31T23:00:00Z"  # the 1st of February in Paris
 
 
 def use(world: World, amount: int, key: str, user_id: str = "1") -> None:
-    operations.use_credits(world.services, user_id, amount, "Export", caller="shop", key=key)
+    on_request.use_credits(world.services, user_id, amount, "Export", caller="shop", key=key)
 
 
 def tell(world: World) -> list[str]:
@@ -277,7 +277,7 @@ def test_credits_given_back_do_not_arm_the_low_balance_mail_again(world: World) 
     world.grant("1", 100, "a", notify=False)
     use(world, 60, "b")
     usage = world.history()[-1].transaction_id
-    operations.reverse_usage(
+    on_request.reverse_usage(
         world.services, "1", usage, None, "Oops", caller="shop", key="reversal"
     )
     use(world, 70, "c")
@@ -603,12 +603,12 @@ def test_a_user_whom_a_read_of_many_overlooks_is_told_all_the_same(
 ) -> None:
     """Reading many at once may lag behind a subscription that was just written."""
     store = untouched.services.subscriptions
-    read = store._get_batch
+    read = store.get_many
 
-    def lagging(user_ids: list[str], *, consistent: bool) -> list[Item]:
-        return read(user_ids, consistent=True) if consistent else []
+    def lagging(user_ids: Iterable[str], *, consistent: bool = False) -> dict[str, Item]:
+        return read(user_ids, consistent=True) if consistent else {}
 
-    monkeypatch.setattr(store, "_get_batch", lagging)
+    monkeypatch.setattr(store, "get_many", lagging)
     assert untouched.send_mails() == []
     assert untouched.outbox.recipients() == everybody_but()
 

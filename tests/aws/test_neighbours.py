@@ -14,7 +14,7 @@ from chalicelib import metrics, observability
 from chalicelib.domain import ledger
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.errors import Contention, LedgerCorrupt, Unreadable
-from chalicelib.jobs import mail_events, notifications, records
+from chalicelib.jobs import errors, mail_events, notifications, records
 from chalicelib.jobs.completeness import start_checks
 from chalicelib.messages import (
     EntryPosted,
@@ -29,8 +29,8 @@ from chalicelib.observability import correlated
 from chalicelib.store.ledger import LedgerStore
 from chalicelib.store.mails import record_id
 from chalicelib.store.subscriptions import read_subscription
-from infra import import_balances, import_subscriptions
-from infra.importing import Import, import_rows
+from infra.imports import balances, subscriptions
+from infra.imports.importing import Import, import_rows
 from infra.repair import allocate, erase, export
 from tests.aws.api import ADMIN, BACKEND, Api, user
 from tests.aws.damage import (
@@ -220,11 +220,11 @@ def test_a_bug_that_one_message_meets_is_its_own_and_is_reported(
 
 
 def test_what_is_said_of_an_unknown_failure_is_its_kind() -> None:
-    assert records.describe_failure(KeyError(ADDRESS)) == "KeyError"
-    assert records.describe_failure(LedgerCorrupt("1", 2, "x")) == (
+    assert errors.describe_failure(KeyError(ADDRESS)) == "KeyError"
+    assert errors.describe_failure(LedgerCorrupt("1", 2, "x")) == (
         "LedgerCorrupt: ledger of user 1, entry 2: x"
     )
-    failed = records.SomeUsersFailed({"1": KeyError(ADDRESS)})
+    failed = errors.SomeUsersFailed({"1": KeyError(ADDRESS)})
     assert ADDRESS not in str(failed)
 
 
@@ -412,7 +412,7 @@ def test_the_bounce_of_a_subscription_that_cannot_be_read_stops_no_other(
 
     monkeypatch.setattr(six.services.subscriptions, "find", failing)
     event = {"Records": [bounce("1"), {}, bounce("3"), bounce("2")]}
-    with pytest.raises(mail_events.SomeEventsFailed, match=r"^3 of 4 events failed$"):
+    with pytest.raises(errors.SomeEventsFailed, match=r"^3 of 4 events failed$"):
         mail_events.suppress_addresses(six.services, event, six.context)
     assert six.services.subscriptions.get("2").suppressed == "bounce"
     assert [failure["kind"] for failure in unexpected()] == ["Unreadable", "ZeroDivisionError"]
@@ -701,7 +701,7 @@ def test_a_row_of_a_subscription_that_cannot_be_read_is_wrong_and_no_other(six: 
     damage_subscription(having("status", {"S": "frozen"}))
     rows = [f"{user_id},Europe/Paris,pro,yearly,active,2025-01-01T00:00:00Z" for user_id in SIX]
     heads = "user_id,timezone,plan,billing_interval,status,started_at"
-    wrong, became = imported(six, import_subscriptions.SUBSCRIPTIONS, "\n".join([heads, *rows, ""]))
+    wrong, became = imported(six, subscriptions.SUBSCRIPTIONS, "\n".join([heads, *rows, ""]))
     reason = "subscription of user 1: status is none that this release knows"
     assert wrong == [
         (2, f"what is stored cannot be read ({reason}); leave the row out until it is repaired")
@@ -714,7 +714,7 @@ def test_a_row_of_a_ledger_or_a_marker_that_cannot_be_read_is_wrong_and_no_other
 ) -> None:
     heads = "reference,user_id,amount,granted_at"
     rows = [f"r{user_id},{user_id},10,2025-06-01T00:00:00Z" for user_id in SIX]
-    _, became = imported(six, import_balances.BALANCES, "\n".join([heads, rows[0], rows[1], ""]))
+    _, became = imported(six, balances.BALANCES, "\n".join([heads, rows[0], rows[1], ""]))
     assert became == "2 new, 0 unchanged"
     (marker,) = [
         item
@@ -725,7 +725,7 @@ def test_a_row_of_a_ledger_or_a_marker_that_cannot_be_read_is_wrong_and_no_other
     damage_subscription(having("status", {"S": "frozen"}), "3")
     six.grant("4", 5, "d")
     damage_entry(without("hash"), "4")
-    wrong, became = imported(six, import_balances.BALANCES, "\n".join([heads, *rows, ""]))
+    wrong, became = imported(six, balances.BALANCES, "\n".join([heads, *rows, ""]))
     assert [line for line, _ in wrong] == [2, 4, 5]
     assert all("cannot be read" in reason for _, reason in wrong)
     assert became == "2 new, 1 unchanged"

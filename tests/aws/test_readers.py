@@ -11,7 +11,8 @@ import pytest
 from chalicelib.domain.errors import LedgerCorrupt, Unreadable
 from chalicelib.mails.errors import MailInDoubt
 from chalicelib.store.database import Item
-from chalicelib.store.ledger import Performed, read_marker, read_reversal
+from chalicelib.store.ledger import Performed
+from chalicelib.store.ledger_items import read_marker, read_reversal
 from chalicelib.store.mails import read_mail, record_id
 from chalicelib.store.subscriptions import read_subscription, readable
 from tests.aws.damage import damage, having, newer, without

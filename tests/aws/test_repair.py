@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from chalicelib import operations
 from chalicelib.api.principal import caller_of
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.errors import IdempotencyKeyReused
 from chalicelib.domain.subscriptions import SuppressedBecause, suppress
 from chalicelib.jobs.manual import CALLER
 from chalicelib.messages import UsersMessage
-from chalicelib.operations import CarryOver, Void, void_batch
+from chalicelib.operations import on_request
+from chalicelib.operations.on_request import CarryOver, Void, void_batch
 from chalicelib.store.ledger import Outcome
 from infra.repair import allocate, erase, export, redrive, replay, void
 from tests.aws.repair import Main, Terminal
@@ -514,17 +514,17 @@ def full_life(world: World) -> None:
     world.allocate_at(MIDNIGHT)
     world.grant("1", 30, "for-grace@navy.example", reason="For Grace Hopper", actor="auth0|1")
     # An admin's, of when they could still claim to be scheduled work.
-    operations.allocate_by_hand(
+    on_request.allocate_by_hand(
         services, "1", 9, "Mail grace@navy.example", actor="system", caller=CALLER, key="cobol-1"
     )
     since = world.now - timedelta(days=3)
     carried = CarryOver("1", 12, since, None, "From the navy", caller="infra", key="hopper-1")
-    operations.carry_over(services, carried)
-    spent = operations.use_credits(
+    on_request.carry_over(services, carried)
+    spent = on_request.use_credits(
         services, "1", 7, "A COBOL report", caller="auth0|1", key="hopper@navy.example#1"
     )
     usage = spent.entry.transaction_id
-    operations.reverse_usage(
+    on_request.reverse_usage(
         services, "1", usage, 3, "Grace complained", caller="auth0|1", key="grace-2"
     )
     void_batch(services, Void("1", 2, "Not for Grace", "ada", "infra", "void-of-hopper"))
@@ -577,7 +577,7 @@ def test_after_an_erasure_a_request_that_comes_again_is_still_answered_with_its_
     before = everything_kept()
 
     def again(amount: int) -> Outcome:
-        return operations.use_credits(
+        return on_request.use_credits(
             world.services,
             "1",
             amount,
@@ -623,7 +623,7 @@ def test_an_erased_person_is_found_by_the_subject_that_their_tokens_have(
     world.grant("1", 30, "a")
     subject = "https://example.com/users#1"
     caller = caller_of("sub", subject)
-    operations.use_credits(world.services, "1", 5, "Export", caller=caller, key="k")
+    on_request.use_credits(world.services, "1", 5, "Export", caller=caller, key="k")
     assert terminal.run(erase.main, "--user-id", "1", "--subject", subject, "--yes").status == 0
     entries = [line["body"]["S"] for line in world.lines() if "body" in line]
     assert len(entries) == 2

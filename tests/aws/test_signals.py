@@ -10,11 +10,12 @@ import pytest
 
 from chalicelib import metrics
 from chalicelib.domain.instants import format_instant
+from chalicelib.invocations import observe
 from chalicelib.jobs.ticks import start_sweeps
 from chalicelib.messages import SweepKind
-from chalicelib.observability import SERVICE, observe
+from chalicelib.observability import SERVICE
 from chalicelib.settings import written_metrics
-from infra.alarms import metrics_of_small
+from infra.deployment.alarms import metrics_of_small
 from tests.aws.world import CORRELATION_ID, World, at, client
 
 PARIS_FEBRUARY = "2026-01-31T23:00:00Z"

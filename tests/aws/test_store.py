@@ -15,8 +15,10 @@ from botocore.exceptions import ClientError, ReadTimeoutError
 from pynamodb.exceptions import DeleteError, TransactGetError, UpdateError
 
 from chalicelib import metrics
+from chalicelib.domain import entries
 from chalicelib.domain import ledger as domain
 from chalicelib.domain.addresses import digest_of
+from chalicelib.domain.entries import EntryType, LedgerEntry
 from chalicelib.domain.errors import (
     Contention,
     IdempotencyKeyReused,
@@ -26,7 +28,7 @@ from chalicelib.domain.errors import (
     NotAllowed,
     NotFound,
 )
-from chalicelib.domain.ledger import Account, EntryType, LedgerEntry, Request
+from chalicelib.domain.ledger import Account, Request
 from chalicelib.domain.notifications import MailKind
 from chalicelib.domain.ranges import Range
 from chalicelib.domain.subscriptions import (
@@ -39,8 +41,10 @@ from chalicelib.mails.errors import MailInDoubt, MailsUnrecorded
 from chalicelib.messages import UsersMessage
 from chalicelib.metrics import Metric
 from chalicelib.observability import correlated
-from chalicelib.store.database import MOST_ATTEMPTS, text
+from chalicelib.retries import MOST_ATTEMPTS
+from chalicelib.store.database import text
 from chalicelib.store.edits import read_edit
+from chalicelib.store.errors import OutOfTime
 from chalicelib.store.ledger import (
     Draft,
     Inserted,
@@ -49,12 +53,12 @@ from chalicelib.store.ledger import (
     Performed,
     draft,
     fingerprint,
-    read_entry,
 )
+from chalicelib.store.ledger_items import read_entry
 from chalicelib.store.mails import MailRecords, read_mail, record_id
 from chalicelib.store.partiql import cancelled_for, insert_into, is_lost_race
 from chalicelib.store.subscriptions import SubscriptionStore, new_edit_id, readable
-from chalicelib.store.throttling import OutOfTime, patient
+from chalicelib.store.throttling import patient
 from tests.aws.world import BY_TEST, World, at, client
 
 DAY = 24 * 60 * 60
@@ -621,7 +625,7 @@ def test_an_edit_without_room_is_waited_for_as_long_as_there_is_time_and_a_race_
     slept: list[float] = []
     monkeypatch.setattr(time, "sleep", slept.append)
     monkeypatch.setattr(random, "uniform", lambda _, high: high)
-    monkeypatch.setattr("chalicelib.store.database.MOST_ATTEMPTS", 5)
+    monkeypatch.setattr("chalicelib.retries.MOST_ATTEMPTS", 5)
     store = world.restarted().subscriptions
     monkeypatch.setattr(store, "_pause", lambda _: None)
 
@@ -1006,7 +1010,7 @@ def test_an_entry_is_stored_under_these_keys_and_its_operation_under_its_name(wo
         "user_id": {"S": "1"},
         "entry": {"S": "entry#000000000001"},
         "body": {"S": entry.body()},
-        "hash": {"S": domain.entry_hash("0" * 64, "1", entry.body())},
+        "hash": {"S": entries.entry_hash("0" * 64, "1", entry.body())},
         "expiry_partition": {"S": "Europe/Paris#23"},
         "expiry_key": {"S": "2026-01-16T23:00:00Z#1#1"},
     }
@@ -1373,7 +1377,7 @@ def test_an_audit_that_writers_overtake_each_time_says_so_and_names_no_line(
 ) -> None:
     granted(world, 1)
     pauses: list[int] = []
-    monkeypatch.setattr("chalicelib.store.database.MOST_ATTEMPTS", 3)
+    monkeypatch.setattr("chalicelib.retries.MOST_ATTEMPTS", 3)
     store = LedgerStore(world.restarted()._connection, "credits-dev-ledger", pauses.append)
 
     def reversals(user_id: str) -> Any:
@@ -1424,7 +1428,7 @@ def test_an_erasure_takes_each_text_once_and_the_ledger_still_verifies(world: Wo
     before = store.account("1")
     assert list(store.erase("1")) == [True, True]
     assert list(store.erase("1")) == [False, False]
-    assert {entry.description for entry in store.history("1")} == {domain.ERASED}
+    assert {entry.description for entry in store.history("1")} == {entries.ERASED}
     assert store.verify("1").last_hash == before.last_hash
     assert used(world, "a", 5).entry.number == 3
     assert store.verify("1").ledger_balance == 15
@@ -1449,10 +1453,10 @@ def test_a_page_of_a_rare_type_costs_a_bounded_search(
 ) -> None:
     granted(world, 7)
     store = world.services.ledger
-    monkeypatch.setattr("chalicelib.store.ledger.ENTRIES_A_READ", 2)
+    monkeypatch.setattr("chalicelib.store.ledger_reading.ENTRIES_A_READ", 2)
     calls = asked(world, monkeypatch)
     for most, below in ((4, 4), (5, 3)):
-        monkeypatch.setattr("chalicelib.store.ledger.ENTRIES_A_SEARCH", most)
+        monkeypatch.setattr("chalicelib.store.ledger_reading.ENTRIES_A_SEARCH", most)
         assert store.page("1", 1, kind=EntryType.USAGE) == ([], below)
     assert [arguments["Limit"] for _, arguments in calls] == [2] * 5
     calls.clear()
@@ -1549,7 +1553,7 @@ def test_a_failure_that_is_no_lost_race_is_raised_at_once(
     with pytest.raises(ClientError):
         store.post("1", lambda who: domain.grant(who, 1, why("b"), world.now, "UTC", None))
     with pytest.raises(UpdateError):
-        store._replace_body(line, entry, domain.FIRST_HASH)
+        store._replace_body(line, entry, entries.FIRST_HASH)
     with pytest.raises(TransactGetError):
         store.performed("usage#app#a", {})
 
@@ -1609,10 +1613,10 @@ def test_a_line_that_was_erased_meanwhile_is_left_to_who_did_it(world: World) ->
     (entry,) = granted(world, 1)
     store = world.services.ledger
     (line,) = store.lines("1")
-    erased = domain.without_texts(entry)
-    assert store._replace_body(line, erased, domain.FIRST_HASH)
+    erased = entries.without_texts(entry)
+    assert store._replace_body(line, erased, entries.FIRST_HASH)
     once = stored("1", "entry#000000000001")
-    assert not store._replace_body(line, erased, domain.FIRST_HASH)
+    assert not store._replace_body(line, erased, entries.FIRST_HASH)
     assert stored("1", "entry#000000000001") == once
 
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ConnectTimeoutError, ReadTimeoutError
 
-from chalicelib import operations
-from chalicelib.store.database import FAULTS
+from chalicelib.operations import on_request
+from chalicelib.store.errors import FAULTS
 from tests.aws.api import Api, user
 from tests.aws.world import World, at
 
@@ -78,6 +78,6 @@ def test_the_manual_allocation_raises_an_outage_that_lambda_can_report(
     world.subscribe()
     fall_silent(world, monkeypatch, "ExecuteTransaction", SILENCES[0])
     with pytest.raises(FAULTS):
-        operations.allocate_by_hand(
+        on_request.allocate_by_hand(
             world.services, "1", 5, "Goodwill", actor="ada", caller="test", key="a"
         )

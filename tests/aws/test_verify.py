@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 
 from chalicelib.domain.anchors import user_digest
-from infra import stacks
-from infra.verify import main
+from infra import reach
+from infra.commands.verify import main
 from tests.aws.damage import damage_subscription, without
 from tests.aws.world import World, client
 
@@ -17,7 +17,7 @@ NOT_COMPARED: dict[str, object] = {"gone": [], "anchors": None, "compared": 0}
 
 @pytest.fixture(autouse=True)
 def _reaches_the_world(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stacks, "services_of", lambda *_: world.services)
+    monkeypatch.setattr(reach, "services_of", lambda *_: world.services)
     world.subscribe("1")
     world.grant("1", 50, "a")
     world.grant("1", -20, "b")

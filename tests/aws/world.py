@@ -15,22 +15,33 @@ import boto3
 import yaml
 from pynamodb.connection import Connection
 
-from chalicelib.anchors import Anchors
 from chalicelib.domain.edits import Editor, EditorKind
+from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.instants import parse_instant
-from chalicelib.domain.ledger import LedgerEntry
-from chalicelib.domain.subscriptions import FIELDS, Subscription, register
-from chalicelib.jobs import completeness, manual, notifications, sweeps, ticks, watching, workers
+from chalicelib.domain.subscriptions import Subscription
+from chalicelib.domain.terms import FIELDS
+from chalicelib.jobs import (
+    completeness,
+    manual,
+    notifications,
+    outbox,
+    sweeps,
+    ticks,
+    watching,
+    workers,
+)
 from chalicelib.mails.links import UnsubscribeLinks
 from chalicelib.mails.sending import Mailer
 from chalicelib.messages import SweepKind
 from chalicelib.observability import correlated
 from chalicelib.queues import Queues
-from chalicelib.reports import Reports
 from chalicelib.services import Services
 from chalicelib.settings import Settings
+from chalicelib.store.anchors import Anchors
 from chalicelib.store.database import connect
+from chalicelib.store.reports import Reports
 from tests.aws.outbox import Outbox
+from tests.registered import register
 
 REGION = "eu-west-1"
 RESOURCES = Path(__file__).parents[2] / "infra" / "resources.yaml"
@@ -290,7 +301,7 @@ class World:
     def queue_mails(self, records: list[dict[str, Any]] | None = None) -> None:
         """Hands records of the stream, or all there are, to what queues mails."""
         event = {"Records": self.stream() if records is None else records}
-        notifications.queue_notifications(self.services, event)
+        outbox.queue_notifications(self.services, event)
 
     def watch(self, records: list[dict[str, Any]] | None = None) -> None:
         """Hands records of the stream, or all there are, to what keeps anchors of them."""

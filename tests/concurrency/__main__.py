@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from infra.emulator import EmulatorError
+from infra.local.emulator import EmulatorError
 
 from .plan import Plan
 from .plants import PLANTS

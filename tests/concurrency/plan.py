@@ -15,7 +15,7 @@ import yaml
 from chalicelib.services import Services
 from chalicelib.settings import Settings
 from chalicelib.store.database import connect
-from infra import emulator
+from infra.local import emulator
 
 STAGE = "dev"
 FIRST_AMOUNT = 100

@@ -46,10 +46,12 @@ def _batches_without_condition() -> AbstractContextManager[Any]:
 def _versions_without_condition() -> AbstractContextManager[Any]:
     """A subscription is put whatever its version."""
 
-    def update_any(table: str, changed: Any, removed: Any, where: Any) -> Any:
-        return partiql.update(table, changed, removed, {"user_id": where["user_id"]})
+    original = partiql.update
 
-    return patch("chalicelib.store.subscriptions.update", update_any)
+    def update_any(table: str, changed: Any, removed: Any, where: Any) -> Any:
+        return original(table, changed, removed, {"user_id": where["user_id"]})
+
+    return patch.object(partiql, "update", update_any)
 
 
 def _keys_forgotten() -> AbstractContextManager[Any]:

@@ -15,7 +15,8 @@ from datetime import timedelta
 from pathlib import Path
 
 from chalicelib.services import Services
-from infra import emulator, stacks
+from infra import reach
+from infra.local import emulator
 
 from .audit import Findings, audit
 from .plan import BEGIN, FIRST_AMOUNT, PLANS, ZONES, Plan, create_tables
@@ -87,7 +88,7 @@ def _register(plan: Plan, services: Services) -> None:
             "allocation_amount": FIRST_AMOUNT,
         }
         day_before = BEGIN - timedelta(days=1)
-        stacks.enter(services, values, day_before)
+        reach.enter(services, values, day_before)
 
     with ThreadPoolExecutor(_REGISTERING) as pool:
         list(pool.map(register_one, range(len(plan.users)), plan.users))

@@ -20,7 +20,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from chalicelib import metrics, operations
+from chalicelib import metrics
 from chalicelib.domain.edits import BY_IMPORT
 from chalicelib.domain.errors import CreditsError, NotFound
 from chalicelib.domain.instants import format_instant, parse_instant
@@ -29,9 +29,10 @@ from chalicelib.jobs import workers
 from chalicelib.messages import UsersMessage
 from chalicelib.metrics import Metric
 from chalicelib.observability import logger
-from chalicelib.operations import Void
+from chalicelib.operations import on_request
+from chalicelib.operations.on_request import Void
 from chalicelib.services import Services
-from chalicelib.store.database import FAULTS
+from chalicelib.store.errors import FAULTS
 
 from .plan import Plan
 from .plants import PLANTS
@@ -245,11 +246,11 @@ class Worker:
         services, caller, key, user = self.services, caller_of(self.process), task.key, task.user
         match task.kind:
             case "use":
-                outcome = operations.use_credits(
+                outcome = on_request.use_credits(
                     services, user, task.amount, "work", caller=caller, key=key
                 )
             case "grant" | "claw":
-                outcome = operations.allocate_by_hand(
+                outcome = on_request.allocate_by_hand(
                     services,
                     user,
                     task.amount if task.kind == "grant" else -task.amount,
@@ -261,10 +262,10 @@ class Worker:
                 )
             case "void":
                 void = Void(user, task.number, "mistake", caller, caller, key)
-                outcome = operations.void_batch(services, void)
+                outcome = on_request.void_batch(services, void)
             case "reverse":
                 usage = f"{user}-{task.number}"
-                outcome = operations.reverse_usage(
+                outcome = on_request.reverse_usage(
                     services, user, usage, task.amount, "back", caller=caller, key=key
                 )
             case "allocate" | "expire":

@@ -10,10 +10,11 @@ from unittest.mock import patch
 from aws_lambda_powertools.utilities.idempotency import DynamoDBPersistenceLayer
 
 from chalicelib.domain.errors import Contention
-from chalicelib.jobs import notifications, records
+from chalicelib.jobs import outbox, records
 from chalicelib.queues import Queues
-from chalicelib.store.database import FAULTS, Item
+from chalicelib.store.database import Item
 from chalicelib.store.edits import key_of
+from chalicelib.store.errors import FAULTS
 from chalicelib.store.ledger import Draft, Inserted, LedgerStore
 from chalicelib.store.mails import MailRecords, _Records, read_mail, record_id
 from chalicelib.store.subscriptions import SubscriptionStore
@@ -75,13 +76,13 @@ def _untaken_messages_forgotten() -> AbstractContextManager[object]:
 
 
 def _stream_acknowledges_what_failed() -> AbstractContextManager[object]:
-    original = notifications.queue_notifications
+    original = outbox.queue_notifications
 
     def queue(services: Any, event: Any) -> None:
         with suppress(Contention, *FAULTS):
             original(services, event)
 
-    return patch.object(notifications, "queue_notifications", queue)
+    return patch.object(outbox, "queue_notifications", queue)
 
 
 def _worker_acknowledges_what_failed() -> AbstractContextManager[object]:

@@ -17,7 +17,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
-from chalicelib import operations
+from chalicelib.operations import on_request
 from tests.crashes.world import CrashingWorld, Json
 from tests.simulation.aws import Message
 from tests.simulation.world import Context, at
@@ -438,10 +438,10 @@ def _claw_back_nothing(world: CrashingWorld) -> None:
 
 @workflow("requests", "void of a batch", subscribed("ada"), allocated, granted)
 def _void(world: CrashingWorld) -> None:
-    wanted = operations.Void("ada", 2, "Mistake", "ops", "infra", "key")
+    wanted = on_request.Void("ada", 2, "Mistake", "ops", "infra", "key")
 
     def void() -> Json:
-        entry = operations.void_batch(world.services, wanted).entry
+        entry = on_request.void_batch(world.services, wanted).entry
         return {"transaction": entry.transaction_id, "amount": entry.amount}
 
     world.answers.append(world.until_done(void))
@@ -453,9 +453,9 @@ def _carry_over(world: CrashingWorld) -> None:
 
     def import_rows() -> list[int]:
         return [
-            operations.carry_over(
+            on_request.carry_over(
                 world.services,
-                operations.CarryOver(
+                on_request.CarryOver(
                     "ada",
                     amount,
                     at("2025-12-20T10:00:00Z"),

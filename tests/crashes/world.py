@@ -16,15 +16,15 @@ from functools import cache
 from typing import Any, Self, TypeVar
 from unittest.mock import patch
 
-from chalicelib.anchors import Anchors
 from chalicelib.api import authorizer
 from chalicelib.api.issuer_keys import IssuerKeys
 from chalicelib.domain.errors import CreditsError
 from chalicelib.queues import Queues
-from chalicelib.reports import Reports
 from chalicelib.services import Services
 from chalicelib.settings import TokenSettings
-from chalicelib.store.database import FAULTS
+from chalicelib.store.anchors import Anchors
+from chalicelib.store.errors import FAULTS
+from chalicelib.store.reports import Reports
 from tests.crashes.cloud import ANCHORS, BUCKET, ISSUER, Cloud, s3
 from tests.crashes.failures import Failures
 from tests.simulation import aws

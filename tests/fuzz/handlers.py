@@ -20,13 +20,12 @@ from botocore.exceptions import ClientError
 from pynamodb.connection import Connection
 
 import app
-from chalicelib.anchors import Anchors
 from chalicelib.api import cursors
 from chalicelib.api.routes import _ROUTES
 from chalicelib.domain.anchors import user_digest
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.ranges import Range
-from chalicelib.jobs.mail_events import SomeEventsFailed
+from chalicelib.jobs.errors import SomeEventsFailed
 from chalicelib.messages import (
     EntryPosted,
     ExpiringSoon,
@@ -37,8 +36,9 @@ from chalicelib.messages import (
     ZoneCheck,
 )
 from chalicelib.queues import Queues
-from chalicelib.reports import Reports
 from chalicelib.services import Services
+from chalicelib.store.anchors import Anchors
+from chalicelib.store.reports import Reports
 from tests.fuzz.engine import Answer, Kind, Target, accepted, declined
 from tests.fuzz.readers import CHATHAM, INSTANT, LINKS, LONGEST_REFUSAL, NOW, SUBSCRIPTION, sendable
 from tests.partiql import read_update

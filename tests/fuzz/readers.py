@@ -30,18 +30,17 @@ from chalicelib.domain.anchors import Head
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.completeness import Tally
 from chalicelib.domain.edits import BY_LINK, Change, Edit, Editor, EditorKind, shown_fields
+from chalicelib.domain.entries import FIRST_HASH, LedgerEntry, entry_hash
 from chalicelib.domain.errors import InvalidInput, LedgerCorrupt, Unreadable
-from chalicelib.domain.ledger import FIRST_HASH, Account, LedgerEntry, Request, entry_hash
+from chalicelib.domain.ledger import Account, Request
 from chalicelib.domain.notifications import MailKind
-from chalicelib.domain.plans import CatalogueError, parse_catalogue
 from chalicelib.domain.ranges import Range
-from chalicelib.domain.subscriptions import FIELDS as FIELDS_OF_AN_EDIT
 from chalicelib.domain.subscriptions import (
     Subscription,
     due_periods,
     next_allocation,
-    register,
 )
+from chalicelib.domain.terms import FIELDS as FIELDS_OF_AN_EDIT
 from chalicelib.domain.verification import StoredLine, verify
 from chalicelib.jobs.audits import parse_sample
 from chalicelib.mails.links import UnsubscribeLinks
@@ -56,19 +55,25 @@ from chalicelib.messages import (
     ZoneCheck,
     parse_notification,
 )
+from chalicelib.plans_file import CatalogueError, parse_catalogue
 from chalicelib.services import PLANS_FILE
 from chalicelib.settings import Settings, TokenSettings
-from chalicelib.store import ledger as ledger_store
-from chalicelib.store import subscriptions
+from chalicelib.store import ledger_items, subscriptions
 from chalicelib.store.edits import read_edit
 from chalicelib.store.mails import read_mail
-from infra import arguments, csv_file, deploy, import_balances, import_subscriptions, plan_changes
-from infra.clock import parse_moment
-from infra.console import server as console
-from infra.csv_file import CheckedFile, Row, UnreadableFileError
-from infra.importing import Import
+from infra import arguments
+from infra.deployment import parameters, plan_changes
+from infra.deployment.errors import DeployError
+from infra.imports import balances, csv_file
+from infra.imports.csv_file import CheckedFile, Row, UnreadableFileError
+from infra.imports.importing import Import
+from infra.imports.subscriptions import COLUMNS
+from infra.imports.subscriptions import SUBSCRIPTIONS as IMPORTED_SUBSCRIPTIONS
+from infra.local.clock import parse_moment
+from infra.local.console import server as console
 from infra.repair import redrive, replay, void
 from tests.fuzz.engine import Answer, Kind, Target, accepted, declined
+from tests.registered import register
 
 LONGEST_REFUSAL = 32_000
 """In characters. Lambda answers 6 MB at most and a log event has 256 KB at most."""
@@ -488,7 +493,7 @@ _SUBSCRIPTION = _subscription(
     "observed_at": {"N": "1760000000000"},
 }
 
-_ENTRY = ledger_store._item(LEDGER[0], FIRST_HASH)
+_ENTRY = ledger_items.item_of(LEDGER[0], FIRST_HASH)
 _ENTRY_KEYS = {"user_id": {"S": "1"}, "entry": {"S": "entry#000000000001"}}
 
 ITEMS = (
@@ -505,7 +510,7 @@ ITEMS = (
         "ledger entry",
         (_ENTRY,),
         _ENTRY_KEYS,
-        lambda item: (ledger_store.read_entry(item), ledger_store.read_line(item)),
+        lambda item: (ledger_items.read_entry(item), ledger_items.read_line(item)),
         None,
         *("S", "N", "B", "entry#000000000002"),
     ),
@@ -513,7 +518,7 @@ ITEMS = (
         "ledger entry under another key",
         tuple({"entry": {"S": key}} for key in ("entry#000000000001", "entry#x", "entry#2")),
         {**_ENTRY, "user_id": {"S": "1"}},
-        lambda item: ledger_store.read_line(item),  # noqa: PLW0108 - its second argument
+        lambda item: ledger_items.read_line(item),  # noqa: PLW0108 - its second argument
         None,
     ),
     item_reader(
@@ -527,7 +532,7 @@ ITEMS = (
             },
         ),
         {"user_id": {"S": "operation#aa"}, "entry": {"S": "operation"}},
-        ledger_store.read_marker,
+        ledger_items.read_marker,
         None,
         *("S", "N", "-1"),
     ),
@@ -535,7 +540,7 @@ ITEMS = (
         "link of a reversal",
         ({"sequence": {"N": "1"}, "reversed_in_all": {"N": "5"}},),
         {"user_id": {"S": "1"}, "entry": {"S": "reversal#000000000002#000001"}},
-        ledger_store.read_reversal,
+        ledger_items.read_reversal,
         None,
         *("S", "N", "-1"),
     ),
@@ -822,8 +827,8 @@ def sorted_rows(checked: CheckedFile) -> list[Row]:
 def parameters_of(content: str) -> Any:
     """The parameters of a stage."""
     file = FakeFile(content.encode("utf-8", "surrogatepass"))
-    with patch.object(deploy, "PARAMETERS_FILE", file):
-        return deploy.parameters_of("dev")
+    with patch.object(parameters, "PARAMETERS_FILE", file):
+        return parameters.parameters_of("dev")
 
 
 ENVIRONMENT = {
@@ -891,7 +896,7 @@ FILES_AND_SETTINGS = (
         ('[dev]\nTokenIssuer = "https://issuer.example.com/"\nMailsASecond = 1\n',),
         parameters_of,
         write=None,
-        own=deploy.DeployError,
+        own=DeployError,
         check=lambda found: all(isinstance(value, str) for value in found.values()),
         share=2,
         words=("[dev]", "[[dev]]", "dev = 1", "=", "dev.a = 1"),
@@ -900,13 +905,13 @@ FILES_AND_SETTINGS = (
         "CSV of subscriptions",
         Kind.TEXT,
         (
-            ",".join(import_subscriptions.COLUMNS.all)
+            ",".join(COLUMNS.all)
             + "\n42,Europe/Paris,pro,yearly,active,2025-01-01T00:00:00Z,ada@example.com,"
             "2026-01-01,5,2027-01-01T00:00:00Z,\n",
-            ",".join(import_subscriptions.COLUMNS.required)
+            ",".join(COLUMNS.required)
             + '\r\n42,"Pacific/Chatham",starter,monthly,paused,2025-01-01T00:00:00Z\r\n\r\n',
         ),
-        imported(import_subscriptions.SUBSCRIPTIONS),
+        imported(IMPORTED_SUBSCRIPTIONS),
         write=None,
         own=UnreadableFileError,
         share=2,
@@ -916,10 +921,10 @@ FILES_AND_SETTINGS = (
         "CSV of balances",
         Kind.TEXT,
         (
-            ",".join(import_balances.COLUMNS.all)
+            ",".join(balances.COLUMNS.all)
             + "\na-1,42,5,2025-01-01T00:00:00Z,2027-01-01T00:00:00Z,Left over\n",
         ),
-        imported(import_balances.BALANCES),
+        imported(balances.BALANCES),
         write=None,
         own=UnreadableFileError,
         share=2,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from infra.console import server
+from infra.local.console import server
 from tests.fuzz.engine import Failure, execute
 from tests.fuzz.targets import TARGETS, staged
 

@@ -9,6 +9,7 @@ import ast
 import json
 from collections.abc import Callable, Iterator
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -17,7 +18,8 @@ from .guard import ROOT, Guard, LostGuardError
 
 RESOURCES = "infra/resources.yaml"
 CONFIG = ".chalice/config.json"
-ALARMS = "infra/alarms.py"
+SHARED_RIGHTS = ".chalice/shared-rights.json"
+ALARMS = "infra/deployment/alarms.py"
 
 Json = dict[str, Any]
 Step = str | int | tuple[str, str]
@@ -241,27 +243,33 @@ def _kept(resources: Json) -> Iterator[Guard]:
 def _policies() -> Iterator[Guard]:
     rights = f"{_TEMPLATE}a_role_allows_what_its_function_does_and_nothing_else"
     logs = f"{_TEMPLATE}every_function_may_write_its_own_log_and_no_other"
+    shared = _load(SHARED_RIGHTS)
+    places: list[tuple[str, Place, str, Json]] = [
+        (SHARED_RIGHTS, (), sid, statement) for sid, statement in shared.items()
+    ]
     for path in sorted((ROOT / ".chalice").glob("policy-*.json")):
         file = f".chalice/{path.name}"
         for statement in _load(file)["Statement"]:
             sid = statement["Sid"]
-            test = logs if sid == "WriteOwnLogs" else rights
-            actions = statement["Action"]
-            service = (actions if isinstance(actions, str) else actions[0]).partition(":")[0]
-            for key, becomes, what in (
-                ("Resource", "*", "a function that does so to whatever there is"),
-                ("Action", f"{service}:*", "a function that does to it whatever there is to do"),
-            ):
-                if statement[key] == becomes:
-                    continue  # AWS knows no finer resource of that action
-                yield _guard(
-                    file,
-                    ("Statement", ("Sid", sid), key),
-                    what,
-                    test,
-                    becomes=becomes,
-                    name=f"{path.stem}.{sid}.{key}",
-                )
+            places.append((file, ("Statement", ("Sid", sid)), sid, statement))
+    for file, place, sid, statement in places:
+        test = logs if sid == "WriteOwnLogs" else rights
+        actions = (shared.get(sid, {}) | statement)["Action"]
+        service = (actions if isinstance(actions, str) else actions[0]).partition(":")[0]
+        for key, becomes, what in (
+            ("Resource", "*", "a function that does so to whatever there is"),
+            ("Action", f"{service}:*", "a function that does to it whatever there is to do"),
+        ):
+            if statement.get(key, becomes) == becomes:
+                continue  # it is shared, or AWS knows no finer resource of that action
+            yield _guard(
+                file,
+                (*(place or (sid,)), key),
+                what,
+                test,
+                becomes=becomes,
+                name=f"{Path(file).stem}.{sid}.{key}",
+            )
 
 
 def _conditions() -> Iterator[Guard]:
@@ -285,11 +293,11 @@ def _conditions() -> Iterator[Guard]:
 
 
 def _timeouts() -> Iterator[Guard]:
-    functions = _load(CONFIG)["stages"]["prod"]["lambda_functions"]
+    functions = _load(CONFIG)["lambda_functions"]
     for name in functions:
         yield _guard(
             CONFIG,
-            ("stages", "prod", "lambda_functions", name, "lambda_timeout"),
+            ("lambda_functions", name, "lambda_timeout"),
             "a function that hangs for a quarter of an hour",
             f"{_GUARDED}every_function_ends_in_time",
             becomes=900,
@@ -334,7 +342,12 @@ def _symptoms() -> Iterator[Guard]:
 
 def _pinned() -> Iterator[Guard]:
     installed = f"{_PINNED}nothing_is_installed_but_from_a_list_with_hashes"
-    for file in ("Makefile", "bench/rival.py", "infra/packaging.py", "infra/programs.py"):
+    for file in (
+        "Makefile",
+        "bench/rival.py",
+        "infra/deployment/packaging.py",
+        "infra/packages/programs.py",
+    ):
         name = f"{file}.--require-hashes"
         yield Guard(
             name,

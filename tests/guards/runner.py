@@ -233,7 +233,7 @@ def _chosen(items: Sequence[pytest.Item], tests: Sequence[str]) -> list[pytest.I
 
 def _package_in_process() -> None:
     """Makes the same template in a fourth of the time: without a new process and dependencies."""
-    packaging: Any = importlib.import_module("infra.packaging")
+    packaging: Any = importlib.import_module("infra.deployment.packaging")
     cli: Any = importlib.import_module("chalice.cli")
     yaml: Any = importlib.import_module("yaml")
     empty = Path(tempfile.mkdtemp(dir=packaging.BUILD))

@@ -486,11 +486,12 @@ class _Mapper(Failures):
         self.lines: dict[str, dict[str, list[int]]] = {}
         self.seconds: dict[str, float] = {}
         self._seen: set[tuple[str, int]] = set()
-        for package in ("domain", "store"):
-            for path in (root / "chalicelib" / package).glob("[!_]*.py"):
-                file = str(path.relative_to(root))
-                code = compile(self._noting(file, path), str(path), "exec")
-                sys.meta_path.insert(0, _Importer(module_name(file), path, code, _ran=self._ran))
+        product = root / "chalicelib"
+        rooms = [path for room in ("domain", "store") for path in (product / room).glob("[!_]*.py")]
+        for path in (*rooms, product / "plans_file.py"):
+            file = str(path.relative_to(root))
+            code = compile(self._noting(file, path), str(path), "exec")
+            sys.meta_path.insert(0, _Importer(module_name(file), path, code, _ran=self._ran))
 
     def _ran(self, file: str, line: int) -> None:
         self._seen.add((file, line))

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from chalicelib.store import ledger as ledger_store
+from chalicelib.store import ledger_items
 from tests.simulation import reference
 from tests.simulation.aws import Message
 from tests.simulation.reference import DAY, Grant, Ledger, require, show
@@ -162,8 +162,8 @@ def _covers(sweep: Json, user_id: str, key: str) -> bool:
     place, bits = _place(user_id), sweep["range"] or ""
     position: tuple[object, ...] = (place, user_id)
     if sweep["kind"] != "allocation":
-        shard_bits = ledger_store.EXPIRY_SHARDS.bit_length() - 1
-        shard = zlib.crc32(user_id.encode()) % ledger_store.EXPIRY_SHARDS
+        shard_bits = ledger_items.EXPIRY_SHARDS.bit_length() - 1
+        shard = zlib.crc32(user_id.encode()) % ledger_items.EXPIRY_SHARDS
         place, position = f"{shard:0{shard_bits}b}{place}", (shard, key)
     if sweep["cursor"] is None:
         return place.startswith(bits)

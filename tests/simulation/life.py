@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from hypothesis.stateful import RuleBasedStateMachine
 
 from chalicelib.domain.errors import CreditsError
-from chalicelib.store.database import FAULTS
+from chalicelib.store.errors import FAULTS
 from tests.simulation import acknowledged, answers, reference
 from tests.simulation.aws import Call, Message
 from tests.simulation.drawn import PLANS, Change, Drawn, Profile

@@ -18,10 +18,10 @@ from unittest.mock import patch
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
-from infra import importing
-from infra.import_balances import BALANCES
-from infra.import_subscriptions import SUBSCRIPTIONS
-from infra.importing import Import
+from infra.imports import importing
+from infra.imports.balances import BALANCES
+from infra.imports.importing import Import
+from infra.imports.subscriptions import SUBSCRIPTIONS
 from tests.simulation import answers, reference
 from tests.simulation.drawn import (
     CARRIED,

@@ -11,22 +11,24 @@ from unittest.mock import patch
 from botocore.exceptions import BotoCoreError, ClientError
 from pynamodb.exceptions import PynamoDBException
 
-from chalicelib import allocations
-from chalicelib.domain import batches, calendar, ledger, notifications, subscriptions
+from chalicelib.api import subscriptions as subscription_routes
+from chalicelib.domain import batches, calendar, ledger, notifications, subscriptions, terms
 from chalicelib.domain.batches import CreditBatch
+from chalicelib.domain.entries import EntryType
 from chalicelib.domain.errors import Contention, Unreadable
 from chalicelib.domain.instants import to_millisecond
-from chalicelib.domain.ledger import Account, EntryType
+from chalicelib.domain.ledger import Account
 from chalicelib.domain.plans import PlanCatalogue
 from chalicelib.domain.ranges import PLACES, WHOLE, Range
 from chalicelib.domain.subscriptions import SubscriptionStatus
-from chalicelib.jobs import records, sweeps, ticks
+from chalicelib.jobs import errors, records, sweeps, ticks
+from chalicelib.operations import allocations
 from chalicelib.queues import Queues
-from chalicelib.store import ledger as ledger_store
+from chalicelib.store import ledger_items, partiql
 from chalicelib.store import mails as mail_store
-from chalicelib.store import partiql
 from chalicelib.store import subscriptions as subscription_store
-from chalicelib.store.ledger import HistoryPage, Inserted, LedgerStore
+from chalicelib.store.ledger import Inserted, LedgerStore
+from chalicelib.store.ledger_reading import HistoryPage
 from chalicelib.store.subscriptions import SubscriptionStore
 from tests.simulation.world import Bucket
 
@@ -198,7 +200,7 @@ def _period_forgotten() -> AbstractContextManager[object]:
         return allocate(account, period, *rest)
 
     return _all(
-        patch("chalicelib.allocations.due_periods", due_periods),
+        patch("chalicelib.operations.allocations.due_periods", due_periods),
         patch.object(ledger, "allocate", unchecked),
     )
 
@@ -231,7 +233,7 @@ def _due_to(**changes: Any) -> AbstractContextManager[object]:
     def due_periods(subscription: Any, *rest: Any) -> Any:
         return original(replace(subscription, **changes), *rest)
 
-    return patch("chalicelib.allocations.due_periods", due_periods)
+    return patch("chalicelib.operations.allocations.due_periods", due_periods)
 
 
 @bug("nobody looks from when on a subscription is eligible")
@@ -248,7 +250,7 @@ def _paused_meanwhile() -> AbstractContextManager[object]:
 
 @bug("who resumes is paid for the pause")
 def _resuming_pays_for_the_pause() -> AbstractContextManager[object]:
-    return patch.object(subscriptions, "_is_barred", lambda *_: False)
+    return patch.object(terms, "_is_barred", lambda *_: False)
 
 
 @bug("who repeats the date of eligibility is taken to have chosen it anew")
@@ -256,52 +258,42 @@ def _repeating_is_deciding() -> AbstractContextManager[object]:
     def decides(_: Any, described: Any) -> bool:
         return bool(described.eligible_from != described.registered_at)
 
-    return patch.object(subscriptions, "_decides", decides)
+    return patch.object(terms, "_decides", decides)
 
 
-def _registering(change: Callable[..., Any]) -> AbstractContextManager[object]:
+def _editing(change: Callable[..., Any]) -> AbstractContextManager[object]:
     """Edits through the API go wrong: ``change`` gets the original, and what it was called with."""
-    original = subscriptions.register
+    original = subscription_routes._edited
 
-    def register(
-        values: Any, catalogue: Any, now: Any, existing: Any = None, kept: Any = ()
-    ) -> Any:
-        return change(original, values, catalogue, now, existing, kept)
+    def edited(call: Any, values: Any, present: Any, kept: Any) -> Any:
+        return change(original, call, values, present, kept)
 
-    return patch("chalicelib.api.subscriptions.register", register)
+    return patch.object(subscription_routes, "_edited", edited)
 
 
 @bug("who comes back by a PUT is paid for the time without allocations")
 def _put_does_not_resume() -> AbstractContextManager[object]:
-    def register(original: Any, values: Any, catalogue: Any, now: Any, old: Any, kept: Any) -> Any:
-        new = original(values, catalogue, now, old, kept)
+    def edited(original: Any, call: Any, values: Any, old: Any, kept: Any) -> Any:
+        new = original(call, values, old, kept)
         return replace(new, resumed_at=old.resumed_at) if old and not kept else new
 
-    return _registering(register)
+    return _editing(edited)
 
 
 @bug("the date of eligibility cannot go back to the rules")
 def _null_keeps() -> AbstractContextManager[object]:
-    def register(original: Any, values: Any, catalogue: Any, now: Any, old: Any, kept: Any) -> Any:
-        if values.get("eligible_from", now) is None:
+    def edited(original: Any, call: Any, values: Any, old: Any, kept: Any) -> Any:
+        if values.get("eligible_from", "") is None:
             values = {name: value for name, value in values.items() if name != "eligible_from"}
             kept = {*kept, "eligible_from"}
-        return original(values, catalogue, now, old, kept)
+        return original(call, values, old, kept)
 
-    return _registering(register)
+    return _editing(edited)
 
 
 @bug("an edit that was observed before what is stored is made all the same")
 def _outdated_edits() -> AbstractContextManager[object]:
-    original = subscriptions._successor
-
-    def successor(existing: Any, described: Any, *rest: Any) -> Any:
-        before, now = existing.observed_at, described.observed_at
-        if before and now and now < before:
-            existing = replace(existing, observed_at=now)
-        return original(existing, described, *rest)
-
-    return patch.object(subscriptions, "_successor", successor)
+    return patch.object(terms, "_refuse_outdated", lambda *_: None)
 
 
 @bug("an edit leaves to the sweeps of the next month what it makes due")
@@ -357,20 +349,20 @@ def _start_ignored() -> AbstractContextManager[object]:
 
 def _bounding_only(where: Callable[..., bool]) -> AbstractContextManager[object]:
     """Only the edits that ``where`` picks keep the time before from being paid."""
-    original = subscriptions._nothing_before
+    original = terms._nothing_before
 
     def nothing_before(existing: Any, described: Any, catalogue: Any, now: Any) -> Any:
         floor = original(existing, described, catalogue, now)
         return floor if where(existing, described, catalogue, now) else None
 
-    return patch.object(subscriptions, "_nothing_before", nothing_before)
+    return patch.object(terms, "_nothing_before", nothing_before)
 
 
 @bug("a start that lay ahead, and is moved into the past, pays for the time before")
 def _start_moved_back() -> AbstractContextManager[object]:
     return _bounding_only(
         lambda existing, _described, catalogue, now: (
-            subscriptions._first_instant(existing, catalogue) <= now
+            subscriptions.first_instant(existing, catalogue) <= now
         )
     )
 
@@ -379,8 +371,8 @@ def _start_moved_back() -> AbstractContextManager[object]:
 def _bounds_of_the_past_move() -> AbstractContextManager[object]:
     return _bounding_only(
         lambda existing, _described, catalogue, now: (
-            subscriptions._is_barred(existing, catalogue)
-            or subscriptions._first_instant(existing, catalogue) > now
+            terms._is_barred(existing, catalogue)
+            or subscriptions.first_instant(existing, catalogue) > now
         )
     )
 
@@ -388,7 +380,7 @@ def _bounds_of_the_past_move() -> AbstractContextManager[object]:
 @bug("who resumes after the end is paid for the pause before it")
 def _resuming_after_the_end() -> AbstractContextManager[object]:
     return _bounding_only(
-        lambda _existing, described, _catalogue, now: not subscriptions._has_ended(described, now)
+        lambda _existing, described, _catalogue, now: not subscriptions.has_ended(described, now)
     )
 
 
@@ -414,7 +406,7 @@ def _lapse_by_the_run() -> AbstractContextManager[object]:
     def due_periods(subscription: Any, catalogue: Any, through: Any, as_of: Any, now: Any) -> Any:
         return original(subscription, catalogue, through, as_of, min(as_of, now))
 
-    return patch("chalicelib.allocations.due_periods", due_periods)
+    return patch("chalicelib.operations.allocations.due_periods", due_periods)
 
 
 @bug("the amount that was agreed with a user is not looked at")
@@ -503,15 +495,17 @@ def _inconsistent_reads() -> AbstractContextManager[object]:
 
 @bug("an entry does not say which operation wrote it")
 def _not_correlated() -> AbstractContextManager[object]:
-    return patch.object(ledger_store, "_correlated", lambda entry: entry)
+    return patch("chalicelib.store.ledger._correlated", lambda entry: entry)
 
 
 @bug("a subscription is written whatever its version")
 def _versions_not_compared() -> AbstractContextManager[object]:
-    def update_any(table: str, changed: Any, removed: Any, where: Any) -> Any:
-        return partiql.update(table, changed, removed, {"user_id": where["user_id"]})
+    original = partiql.update
 
-    return patch("chalicelib.store.subscriptions.update", update_any)
+    def update_any(table: str, changed: Any, removed: Any, where: Any) -> Any:
+        return original(table, changed, removed, {"user_id": where["user_id"]})
+
+    return patch.object(partiql, "update", update_any)
 
 
 @bug("an edit that lost a race is answered as if it were made")
@@ -530,17 +524,17 @@ def _lost_edit() -> AbstractContextManager[object]:
 
 @bug("the rows of one user are written in any order")
 def _rows_in_any_order() -> AbstractContextManager[object]:
-    return patch("infra.importing.user_id_of", lambda row: f"{row.line}")
+    return patch("infra.imports.importing.user_id_of", lambda row: f"{row.line}")
 
 
 @bug("a column that a file does not have is reset")
 def _absent_column_resets() -> AbstractContextManager[object]:
-    original = subscriptions.register
+    original = terms.read_terms
 
-    def register(values: Any, catalogue: Any, now: Any, existing: Any, **_: Any) -> Any:
-        return original(values, catalogue, now, existing)
+    def read_terms(values: Any, catalogue: Any, now: Any, stored: Any, **_: Any) -> Any:
+        return original(values, catalogue, now, stored)
 
-    return patch("infra.import_subscriptions.register", register)
+    return patch("infra.imports.subscriptions.read_terms", read_terms)
 
 
 @bug("what was imported before with another amount is found out in the middle of the file")
@@ -582,8 +576,8 @@ def _throttled_message_given_up() -> AbstractContextManager[object]:
         def give_up(message: Any) -> None:
             try:
                 handle(message)
-            except records.FAILURES as error:
-                if not records.is_passing(error):
+            except errors.FAILURES as error:
+                if not errors.is_passing(error):
                     raise
 
         return original(services, url, event, context, parse, give_up)
@@ -671,7 +665,7 @@ def _unreadable_mail_fails_all() -> AbstractContextManager[object]:
     def entries(self: LedgerStore, places: Any) -> Any:
         found = original(self, places)
         for item in found.values():
-            ledger_store.read_entry(item)
+            ledger_items.read_entry(item)
         return found
 
     return patch.object(LedgerStore, "entries", entries)
@@ -857,7 +851,7 @@ def _short_page_is_the_last() -> AbstractContextManager[object]:
                 Limit=page,
                 ConsistentRead=True,
                 ScanIndexForward=not order.get("newest_first", True),
-                **({"ExclusiveStartKey": ledger_store._key(user_id, after)} if after else {}),
+                **({"ExclusiveStartKey": ledger_items.item_key(user_id, after)} if after else {}),
             )
             found = response["Items"]
             yield from found
@@ -883,7 +877,7 @@ def _completeness_of_one_page() -> AbstractContextManager[object]:
             ConsistentRead=True,
             ScanIndexForward=False,
         )
-        return [ledger_store.read_entry(item) for item in found["Items"]]
+        return [ledger_items.read_entry(item) for item in found["Items"]]
 
     return patch("chalicelib.jobs.completeness._entries_since", entries_since)
 

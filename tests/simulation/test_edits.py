@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chalicelib.domain.errors import InvalidInput
-from chalicelib.domain.plans import parse_catalogue
-from chalicelib.domain.subscriptions import FIELDS, due_periods, register
+from chalicelib.domain.subscriptions import due_periods
+from chalicelib.domain.terms import FIELDS
+from chalicelib.plans_file import parse_catalogue
+from tests.registered import register
 from tests.simulation import reference
 from tests.simulation.drawn import PLANS
 from tests.simulation.world import at, catalogue_text

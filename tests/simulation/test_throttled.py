@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from chalicelib.domain.ledger import Request, grant
-from chalicelib.domain.subscriptions import register
 from chalicelib.messages import UsersMessage
 from chalicelib.store.subscriptions import _item
+from tests.registered import register
 from tests.simulation.aws import Message
 from tests.simulation.throttling import (
     Clock,

@@ -23,10 +23,10 @@ from pynamodb.connection import Connection
 from chalicelib.domain import calendar
 from chalicelib.domain.errors import Unreadable
 from chalicelib.domain.instants import format_instant, parse_instant
-from chalicelib.domain.plans import parse_catalogue
 from chalicelib.mails.links import UnsubscribeLinks
 from chalicelib.mails.sending import Mailer
 from chalicelib.messages import SweepKind
+from chalicelib.plans_file import parse_catalogue
 from chalicelib.queues import Queues
 from chalicelib.services import Services
 from chalicelib.settings import Settings
@@ -169,7 +169,7 @@ def simulated(
             ("chalicelib.domain.ranges.BITS_A_SPLIT", 2),
             ("chalicelib.domain.ranges.MOST_BITS", 6),
             ("chalicelib.jobs.sweeps.EXPIRY_SHARDS", shards),
-            ("chalicelib.store.ledger.EXPIRY_SHARDS", shards),
+            ("chalicelib.store.ledger_items.EXPIRY_SHARDS", shards),
             ("chalicelib.jobs.workers.INSERTS_A_REQUEST", 2),
             ("chalicelib.metrics._write", lambda _: None),
             ("chalicelib.jobs.records.ThreadPoolExecutor", _InTurn),

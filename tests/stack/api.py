@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
-from infra.local import LocalStack
+from infra.local.stacks import LocalStack
 from tests.aws import contract
 from tests.aws.api import Reply
 

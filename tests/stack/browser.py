@@ -18,7 +18,7 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 
-from infra.mails import BROWSERS
+from infra.pages.mail_pictures import BROWSERS
 from tests.stack.conftest import wait_for
 
 SWITCHES = (

@@ -14,9 +14,10 @@ import botocore.config
 import botocore.session
 import pytest
 
-from infra import emulator, packaging
 from infra.arguments import whole_number
-from infra.local import LocalStack, local_stack
+from infra.deployment import packaging
+from infra.local import emulator
+from infra.local.stacks import LocalStack, local_stack
 
 T = TypeVar("T")
 

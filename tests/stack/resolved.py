@@ -11,7 +11,7 @@ from typing import Any
 from ministack.core.responses import get_account_id, get_region
 from ministack.services.cloudformation import engine
 
-from infra import deploy_policy
+from infra.deployment import deploy_policy
 
 Template = dict[str, Any]
 Json = dict[str, Any]

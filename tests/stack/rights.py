@@ -286,11 +286,10 @@ def _cold_starts(secret: str) -> Iterator[list[Recorder]]:
         return invoke
 
     # The product makes a client of its own to read its one secret.
-    session = SimpleNamespace(create_client=lambda service, **_: aws.client(service, 3))
-    botocore = SimpleNamespace(session=SimpleNamespace(get_session=lambda: session))
+    made = SimpleNamespace(client=lambda service, _region, **_: aws.client(service, 3))
     with ExitStack() as stack:
         stack.enter_context(crashing())
-        stack.enter_context(patch.object(links, "botocore", botocore))
+        stack.enter_context(patch.object(links, "aws", made))
         for attribute, name in functions().items():
             handler = starting(name, getattr(app, attribute))
             stack.enter_context(patch.object(app, attribute, handler))

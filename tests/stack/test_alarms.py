@@ -8,7 +8,9 @@ from typing import Any
 import botocore.session
 import pytest
 
-from infra import alarms, deploy, emulator, local, packaging
+from infra import terminal
+from infra.deployment import alarms, deploy, packaging
+from infra.local import emulator, stacks
 from tests.stack.cloudwatch import Series, evaluate, state_of
 from tests.stack.conftest import Packaged, wait_for
 from tests.stack.resolved import Template
@@ -38,8 +40,8 @@ def production(packaged: Packaged) -> Iterator[str]:
             "prod",
             lambda service: client(endpoint_url, service),
             region=emulator.REGION,
-            parameters=local.parameters("https://issuer.example.com", "prod"),
-            say=deploy.say_nothing,
+            parameters=stacks.parameters("https://issuer.example.com", "prod"),
+            say=terminal.say_nothing,
             make_package=packaged,
         )
         events = client(endpoint_url, "events")

@@ -6,9 +6,10 @@ import pytest
 from botocore.exceptions import ClientError
 
 from chalicelib.domain.edits import BY_IMPORT
-from chalicelib.domain.subscriptions import FIELDS, register
-from infra import stacks
-from infra.local import LocalStack
+from chalicelib.domain.terms import FIELDS
+from infra.local.services import services_of_local
+from infra.local.stacks import LocalStack
+from tests.registered import register
 from tests.stack.conftest import Invoke, wait_for
 
 SUBSCRIBED = {
@@ -42,7 +43,7 @@ def heads(stack: LocalStack, invoke: Invoke) -> list[dict[str, Any]]:
 
 
 def user(stack: LocalStack) -> None:
-    services = stacks.services_of_local(stack)
+    services = services_of_local(stack)
     services.subscriptions.change(
         "anchored",
         lambda existing: register(
@@ -84,4 +85,4 @@ def test_the_days_audit_makes_a_digest_with_its_own_rights(
         assert answer.error is None, answer
         assert answer.payload["corrupt"] == []
     assert len(versions(stack, "digests/")) == 1
-    assert stacks.services_of_local(stack).anchors.find(["anchored"]).taken_at
+    assert services_of_local(stack).anchors.find(["anchored"]).taken_at

@@ -12,8 +12,10 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from infra import deploy, emulator, gateway, local
-from infra.local import ALLOWED_ORIGINS, LocalStack
+from infra import terminal
+from infra.deployment import deploy, gateway
+from infra.local import emulator, stacks
+from infra.local.stacks import ALLOWED_ORIGINS, LocalStack
 from tests.aws import contract
 from tests.aws.api import Reply
 from tests.stack.api import ADMIN, BACKEND, USER, Api
@@ -251,8 +253,8 @@ def test_while_the_issuer_cannot_be_reached_nobody_is_refused(
         "dev",
         stack.client,
         region=emulator.REGION,
-        parameters=local.parameters("http://127.0.0.1:9", "dev"),
-        say=deploy.say_nothing,
+        parameters=stacks.parameters("http://127.0.0.1:9", "dev"),
+        say=terminal.say_nothing,
         make_package=packaged,
     )
     try:

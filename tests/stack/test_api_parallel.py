@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
-from infra.local import LocalStack
+from infra.local.stacks import LocalStack
 from tests.aws import contract
 from tests.aws.api import Reply
 from tests.stack.api import Api

@@ -12,7 +12,7 @@ import pytest
 from botocore import xform_name
 from botocore.exceptions import ClientError
 
-from infra.local import LocalStack
+from infra.local.stacks import LocalStack
 from tests.stack.conftest import client_with
 from tests.stack.resolved import Json, Stack, Template, resolve
 from tests.stack.test_template import as_list

@@ -6,8 +6,10 @@ import pytest
 
 from chalicelib.api.lanes import BACKEND as BACKEND_LANE
 from chalicelib.api.lanes import key_of, lane_of
-from infra import caller_limits, deploy, emulator, gateway, local
-from infra.local import LocalStack
+from infra.deployment import caller_limits, deploy, gateway
+from infra.deployment.deployed import Deployment
+from infra.local import emulator, stacks
+from infra.local.stacks import LocalStack
 from tests.stack.api import ADMIN, BACKEND, USER, Api
 from tests.stack.conftest import Packaged
 
@@ -29,7 +31,7 @@ class Limited:
     """A stage in which keys are asked for, and what its deployments said."""
 
     api: Api
-    deployment: deploy.Deployment
+    deployment: Deployment
     said: tuple[list[str], list[str]]
     between: int
     """What a user was answered between the two deployments."""
@@ -39,12 +41,12 @@ class Limited:
 def limited(elsewhere: LocalStack, packaged: Packaged) -> Limited:
     said: tuple[list[str], list[str]] = ([], [])
 
-    def deployed(words: list[str]) -> tuple[deploy.Deployment, Api]:
+    def deployed(words: list[str]) -> tuple[Deployment, Api]:
         deployment = deploy.deploy(
             STAGE,
             elsewhere.client,
             region=emulator.REGION,
-            parameters=local.parameters(elsewhere.issuer, STAGE) | {"CallerLimits": "on"},
+            parameters=stacks.parameters(elsewhere.issuer, STAGE) | {"CallerLimits": "on"},
             say=words.append,
             make_package=packaged,
         )

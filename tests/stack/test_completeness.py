@@ -6,16 +6,17 @@ import pytest
 
 from chalicelib.domain.calendar import Period
 from chalicelib.messages import UNKNOWN_ZONES, ZoneCheck
-from infra import completeness, stacks
-from infra.local import LocalStack
+from infra import reach
+from infra.commands import completeness
+from infra.local.stacks import LocalStack
 from tests.stack.conftest import Invoke
 
 
 def test_a_month_is_counted_and_its_table_printed(
     stack: LocalStack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    reached = stacks.reach_local(stack)
-    monkeypatch.setattr(stacks, "reach", lambda *_: reached)
+    reached = reach.reach_local(stack)
+    monkeypatch.setattr(reach, "reach", lambda *_: reached)
     assert completeness.main(["2026-01", "--zones", "Europe/Paris,Asia/Tokyo"]) == 0
     shown = capsys.readouterr().out
     assert "Allocations of 2026-01, 2 zones" in shown

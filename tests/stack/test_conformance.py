@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from infra.local import LocalStack
+from infra.local.stacks import LocalStack
 from tests.simulation import aws
 from tests.simulation.conformance import Calls, create_tables, difference
 

@@ -22,11 +22,15 @@ from selenium.webdriver.common.keys import Keys
 
 from chalicelib.domain import calendar
 from chalicelib.domain.instants import parse_instant
-from infra import csv_file, importing, packaging, run, stacks, turn
-from infra.clock import LocalClock
-from infra.console import server
-from infra.import_subscriptions import SUBSCRIPTIONS
-from infra.local import LocalStack, local_stack
+from infra.commands import run
+from infra.deployment import packaging
+from infra.imports import csv_file, importing
+from infra.imports.subscriptions import SUBSCRIPTIONS
+from infra.local import turn
+from infra.local.clock import LocalClock
+from infra.local.console import server
+from infra.local.services import services_of_local
+from infra.local.stacks import LocalStack, local_stack
 from tests.stack.api import Api
 from tests.stack.browser import Page, browser
 from tests.stack.conftest import Packaged, wait_for
@@ -79,7 +83,7 @@ def stage(packaged: Packaged, tmp_path_factory: pytest.TempPathFactory) -> Itera
         began_at = LocalClock(stack).now()
         # More people round the world, so that the next month has somewhere to turn.
         file.write_text("\n".join(people[: 401 if IS_PICTURED else 81]) + "\n")
-        services = stacks.services_of_local(stack)
+        services = services_of_local(stack)
         rows = SUBSCRIPTIONS.check(services, csv_file.read(file)).good
         importing.import_rows(SUBSCRIPTIONS, services, rows)
         with page.showing(stack) as clock:
@@ -341,7 +345,7 @@ def test_the_clock_is_moved_from_the_command_line_too(
 
     def clock(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "infra.clock", *words],
+            [sys.executable, "-m", "infra", "clock", *words],
             cwd=packaging.ROOT,
             env=os.environ | {"CREDITS_STATE_FILE": str(state)},
             capture_output=True,

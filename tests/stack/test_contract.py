@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from infra.local import LocalStack, local_stack
+from infra.local.stacks import LocalStack, local_stack
 from tests.aws import contract
 from tests.stack.api import ADMIN, BACKEND, USER, Api
 from tests.stack.conftest import Packaged

@@ -4,8 +4,9 @@ import json
 import re
 from xml.etree import ElementTree as ET
 
-from infra import alarms, dashboard, dashboard_picture, packaging
-from infra.local import LocalStack
+from infra.deployment import alarms, dashboard, packaging
+from infra.local.stacks import LocalStack
+from infra.pages import dashboard_picture
 from tests.stack.resolved import Template
 from tests.stack.test_template import resources_of_type
 

@@ -17,8 +17,13 @@ import pytest
 from botocore.exceptions import ClientError, NoCredentialsError
 
 from chalicelib.domain.plans import Plan, PlanCatalogue
-from infra import deploy, emulator, local, packaging
-from infra.local import LocalStack
+from infra import terminal
+from infra.deployment import deploy, packaging
+from infra.deployment.deployed import Deployment, describe
+from infra.deployment.errors import DeployError, StackFailedError
+from infra.deployment.parameters import parameters_of
+from infra.local import emulator, stacks
+from infra.local.stacks import LocalStack
 from infra.session import AwsError, CredentialsError
 from tests.stack.conftest import Invoke, Packaged, client_with, wait_for
 
@@ -27,7 +32,7 @@ PAST = "2026-03-01T05:00:00Z"
 
 BROKEN = {"Broken": {"Type": "AWS::SQS::Queue", "Properties": {"VisibilityTimeout": 43_201}}}
 
-Deploy = Callable[..., tuple[deploy.Deployment, list[str]]]
+Deploy = Callable[..., tuple[Deployment, list[str]]]
 
 
 @pytest.fixture
@@ -38,14 +43,14 @@ def deploy_again(stack: LocalStack, packaged: Packaged) -> Deploy:
         resources: dict[str, Any] | None = None,
         *,
         stage: str = "local",
-        confirm: deploy.Confirm = deploy.agree,
-    ) -> tuple[deploy.Deployment, list[str]]:
+        confirm: terminal.Confirm = terminal.agree,
+    ) -> tuple[Deployment, list[str]]:
         said: list[str] = []
         deployment = deploy.deploy(
             stage,
             stack.client,
             region=emulator.REGION,
-            parameters=local.parameters(stack.issuer, stage),
+            parameters=stacks.parameters(stack.issuer, stage),
             say=said.append,
             say_detail=said.append,
             confirm=confirm,
@@ -214,7 +219,7 @@ def test_the_plans_are_compared_with_those_in_the_deployed_code(
     plans = packaging.catalogue().plans
     gold = Plan("gold", "Gold", 10, None, lowest=False)
     monkeypatch.setattr(packaging, "catalogue", lambda: PlanCatalogue((*plans, gold)))
-    with pytest.raises(deploy.DeployError, match=r"Plan 'gold' begins to grant .* grants_since = "):
+    with pytest.raises(DeployError, match=r"Plan 'gold' begins to grant .* grants_since = "):
         deploy_again()
     gold = replace(gold, grants_since=date(2099, 1, 1))
     cheap = replace(plans[0], monthly_credits=1)
@@ -230,7 +235,7 @@ def test_the_plans_are_compared_with_those_in_the_deployed_code(
 
 def test_a_change_is_shown_and_made_only_when_it_is_confirmed(deploy_again: Deploy) -> None:
     extra = {"Extra": {"Type": "AWS::SQS::Queue"}}
-    with pytest.raises(deploy.DeployError, match="declined"):
+    with pytest.raises(DeployError, match="declined"):
         deploy_again(extra, confirm=lambda: False)
     assert not deploy_again()[0].changed
 
@@ -250,7 +255,7 @@ def test_a_change_is_shown_and_made_only_when_it_is_confirmed(deploy_again: Depl
 def test_a_stack_that_fails_names_the_first_resource_that_failed_and_why(
     deploy_again: Deploy,
 ) -> None:
-    with pytest.raises(deploy.StackFailedError) as failed:
+    with pytest.raises(StackFailedError) as failed:
         deploy_again(BROKEN)
     assert failed.value.status == "UPDATE_ROLLBACK_COMPLETE"
     assert failed.value.failure is not None
@@ -270,8 +275,8 @@ def test_a_template_that_makes_no_sense_is_refused_before_anything_changes(
 
 
 def test_a_stage_that_is_not_deployed_is_named(stack: LocalStack) -> None:
-    with pytest.raises(deploy.DeployError, match="no stack credits-prod"):
-        deploy.describe("prod", stack.client)
+    with pytest.raises(DeployError, match="no stack credits-prod"):
+        describe("prod", stack.client)
 
 
 def test_the_artifacts_are_encrypted_and_private(stack: LocalStack) -> None:
@@ -295,7 +300,7 @@ def test_a_stage_that_takes_nobodys_tokens_is_not_deployed_and_the_caller_is_tol
     stack: LocalStack,
 ) -> None:
     for parameters in ({}, {"TokenIssuer": "https://issuer.example.com", "TokenAudience": ""}):
-        with pytest.raises(deploy.DeployError, match=r"TokenAudience under \[prod\] in infra/par"):
+        with pytest.raises(DeployError, match=r"TokenAudience under \[prod\] in infra/par"):
             deploy.deploy(
                 "prod", stack.client, region=emulator.REGION, parameters=parameters, say=print
             )
@@ -303,16 +308,16 @@ def test_a_stage_that_takes_nobodys_tokens_is_not_deployed_and_the_caller_is_tol
 
 def test_every_stage_but_the_local_one_has_its_parameters_in_the_file(template: Any) -> None:
     for stage in set(packaging.stages()) - {"local"}:
-        assert set(deploy.parameters_of(stage)) <= set(template["Parameters"])
-    assert set(local.parameters("http://127.0.0.1:1")) <= set(template["Parameters"])
-    with pytest.raises(deploy.DeployError, match=r"\[test\]"):
-        deploy.parameters_of("test")
+        assert set(parameters_of(stage)) <= set(template["Parameters"])
+    assert set(stacks.parameters("http://127.0.0.1:1")) <= set(template["Parameters"])
+    with pytest.raises(DeployError, match=r"\[test\]"):
+        parameters_of("test")
 
 
 def run_deploy(*arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("AWS_")}
     environment |= {"HOME": "/nonexistent", "AWS_EC2_METADATA_DISABLED": "true"}
-    command = [sys.executable, "-m", "infra.deploy", *arguments]
+    command = [sys.executable, "-m", "infra", "deploy", *arguments]
     return subprocess.run(
         command, env=environment, cwd=packaging.ROOT, capture_output=True, text=True, check=False
     )
@@ -360,7 +365,7 @@ def children_of(process: int) -> list[int]:
 def test_make_up_leaves_nothing_behind_however_it_ends(how: signal.Signals, tmp_path: Path) -> None:
     state_file = tmp_path / "local.json"
     starter = subprocess.Popen(
-        [sys.executable, "-m", "infra.local"],
+        [sys.executable, "-m", "infra", "up"],
         cwd=packaging.ROOT,
         env=os.environ | {"CREDITS_STATE_FILE": str(state_file)},
         stdout=subprocess.PIPE,

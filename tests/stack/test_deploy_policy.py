@@ -14,19 +14,24 @@ import pytest
 from botocore.exceptions import ClientError
 
 from bench import cost
-from infra import deploy, deploy_policy, emulator, local, packaging
+from infra import terminal
+from infra.deployment import deploy, deploy_policy, packaging
+from infra.deployment.deployed import Deployment
+from infra.deployment.errors import StackFailedError
+from infra.deployment.stack_facts import stack_name
 from infra.doctor.examination import ACCOUNT as BEFORE
 from infra.doctor.examination import examine
 from infra.doctor.finding import State
 from infra.doctor.site import Site
-from infra.local import LocalStack
-from infra.session import AwsError
+from infra.local import emulator, stacks
+from infra.local.stacks import LocalStack
+from infra.session import AwsError, Clients
 from tests.stack.conftest import Packaged, client_with
 
 STAGE = "dev"
 ACCOUNT = "000000000000"
 ROLE = "deployer"
-# One that leads to this machine: the local stack answers to no other (infra/guard.py).
+# One that leads to this machine: the local stack answers to no other (infra/local/guard.py).
 DOMAIN = "credits.localhost"
 WRITES_LOGS: Any = {
     "op": "replace",
@@ -35,7 +40,7 @@ WRITES_LOGS: Any = {
 }
 
 Json = dict[str, Any]
-DeployWith = Callable[[dict[str, Json], dict[str, str]], deploy.Deployment]
+DeployWith = Callable[[dict[str, Json], dict[str, str]], Deployment]
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +49,7 @@ def parameters(stack: LocalStack) -> dict[str, str]:
     zone = stack.client("route53").create_hosted_zone(Name="localhost", CallerReference="1")
     certificate = stack.client("acm").request_certificate(DomainName=DOMAIN)
     stack.client("apigateway").update_account(patchOperations=[WRITES_LOGS])
-    return local.parameters(stack.issuer, STAGE) | {
+    return stacks.parameters(stack.issuer, STAGE) | {
         "ApiDomain": DOMAIN,
         "ApiCertificateArn": certificate["CertificateArn"],
         "ApiHostedZoneId": zone["HostedZone"]["Id"].removeprefix("/hostedzone/"),
@@ -62,13 +67,13 @@ def policies(packaged: Packaged, parameters: dict[str, str]) -> dict[str, Json]:
 def deploy_with(stack: LocalStack, packaged: Packaged) -> DeployWith:
     """Deploys as a role that has some policies and nothing else."""
 
-    def deploy_with(policies: dict[str, Json], parameters: dict[str, str]) -> deploy.Deployment:
+    def deploy_with(policies: dict[str, Json], parameters: dict[str, str]) -> Deployment:
         return deploy.deploy(
             STAGE,
             as_role_with(stack, policies),
             region=emulator.REGION,
             parameters=parameters,
-            say=deploy.say_nothing,
+            say=terminal.say_nothing,
             make_package=packaged,
         )
 
@@ -81,7 +86,7 @@ def deployed(
     deploy_with: DeployWith,
     policies: dict[str, Json],
     parameters: dict[str, str],
-) -> Iterator[deploy.Deployment]:
+) -> Iterator[Deployment]:
     """The stage, created by the role, and deleted by it in the end."""
     deployment = deploy_with(policies, parameters)
     yield deployment
@@ -91,7 +96,7 @@ def deployed(
     waiter.wait(StackName=deployment.stack, WaiterConfig={"Delay": 1})
 
 
-def as_role_with(stack: LocalStack, policies: dict[str, Json]) -> deploy.ClientFactory:
+def as_role_with(stack: LocalStack, policies: dict[str, Json]) -> Clients:
     """Clients of a role that has these policies and no others."""
     iam = stack.client("iam")
     try:
@@ -133,7 +138,7 @@ def test_the_doctor_has_every_right_it_takes_before_a_first_deployment_and_befor
     def unknown() -> list[str]:
         site = Site(
             STAGE,
-            deploy.stack_name(STAGE),
+            stack_name(STAGE),
             ACCOUNT,
             emulator.REGION,
             "the emulator",
@@ -151,7 +156,7 @@ def test_the_doctor_has_every_right_it_takes_before_a_first_deployment_and_befor
 
 
 def test_a_role_with_these_policies_and_nothing_else_creates_a_stage_and_deletes_it(
-    deployed: deploy.Deployment,
+    deployed: Deployment,
 ) -> None:
     assert deployed.changed
     assert deployed.api_url == f"https://{DOMAIN}/v1"
@@ -159,7 +164,7 @@ def test_a_role_with_these_policies_and_nothing_else_creates_a_stage_and_deletes
 
 def test_it_changes_the_stage_to_and_fro(
     stack: LocalStack,
-    deployed: deploy.Deployment,
+    deployed: Deployment,
     deploy_with: DeployWith,
     policies: dict[str, Json],
     parameters: dict[str, str],
@@ -221,7 +226,7 @@ def test_without_the_right_to_a_transform_of_the_template_there_is_no_change_set
 
 
 def test_the_domain_name_leads_to_the_api_and_its_authorizer(
-    stack: LocalStack, deployed: deploy.Deployment
+    stack: LocalStack, deployed: Deployment
 ) -> None:
     port = urlsplit(stack.endpoint_url).port
 
@@ -242,7 +247,7 @@ def test_the_domain_name_leads_to_the_api_and_its_authorizer(
 
 
 def test_the_links_in_mails_lead_to_the_domain_name(
-    stack: LocalStack, deployed: deploy.Deployment
+    stack: LocalStack, deployed: Deployment
 ) -> None:
     function = stack.client("lambda").get_function_configuration(
         FunctionName=deployed.functions["send-notifications"]
@@ -272,7 +277,7 @@ def test_a_certificate_that_the_region_does_not_have_is_refused_and_nothing_chan
     deploy_with: DeployWith, policies: dict[str, Json], parameters: dict[str, str]
 ) -> None:
     unknown = f"arn:aws:acm:{emulator.REGION}:{ACCOUNT}:certificate/0"
-    with pytest.raises(deploy.StackFailedError, match=r"ApiDomainName .* no certificate"):
+    with pytest.raises(StackFailedError, match=r"ApiDomainName .* no certificate"):
         deploy_with(policies, parameters | {"ApiCertificateArn": unknown})
 
 

@@ -14,13 +14,18 @@ from typing import Any
 
 import pytest
 
-from infra import deploy, emulator, local, packaging
+from infra.commands import deploy as command
+from infra.deployment import deploy, packaging
+from infra.deployment.deployed import describe
+from infra.deployment.errors import DeployError
+from infra.deployment.stack_facts import stack_name
 from infra.doctor import stack as of_stack
 from infra.doctor import template as of_template
 from infra.doctor.examination import ACCOUNT, RUNNING, examine
 from infra.doctor.finding import Finding, State
 from infra.doctor.site import Site
-from infra.local import LocalStack
+from infra.local import emulator, stacks
+from infra.local.stacks import LocalStack
 from infra.session import Region, Session
 from tests.stack.conftest import Invoke, Packaged, client_with, wait_for
 
@@ -31,11 +36,11 @@ def site_of(local_stack: LocalStack, stage: str = "local", **parameters: str) ->
     """A stage in the account that the emulator is."""
     return Site(
         stage=stage,
-        stack=deploy.stack_name(stage),
+        stack=stack_name(stage),
         account=ACCOUNT_ID,
         region=emulator.REGION,
         place="the emulator",
-        parameters=local.parameters(local_stack.issuer, stage) | parameters,
+        parameters=stacks.parameters(local_stack.issuer, stage) | parameters,
         client=local_stack.client,
         now=datetime.now(UTC),
         resolve=lambda _name, _kind: [],
@@ -189,7 +194,7 @@ def new_account() -> Iterator[Callable[..., Any]]:
         with emulator.emulator() as running:
 
             def client(service: str, **settings: Any) -> Any:
-                return local._client(running.url, service, **settings)
+                return stacks._client(running.url, service, **settings)
 
             client("sesv2").put_account_details(
                 MailType="TRANSACTIONAL",
@@ -396,15 +401,15 @@ def deploy_dev(
 ) -> Callable[..., tuple[int, str, str]]:
     """`make deploy STAGE=dev`, with the emulator for AWS; its exit status, output and errors."""
     aws = Session(ACCOUNT_ID, Region(emulator.REGION, "REGION"), elsewhere.client)
-    parameters = local.parameters(elsewhere.issuer, "dev") | {"AlarmEmail": "ops@example.com"}
-    monkeypatch.setattr(deploy, "open_session", lambda _: aws)
-    monkeypatch.setattr(deploy, "parameters_of", lambda _: parameters)
+    parameters = stacks.parameters(elsewhere.issuer, "dev") | {"AlarmEmail": "ops@example.com"}
+    monkeypatch.setattr(command, "open_session", lambda _: aws)
+    monkeypatch.setattr(command, "parameters_of", lambda _: parameters)
     monkeypatch.setattr(packaging, "check_python", lambda: None)
-    monkeypatch.setattr(deploy, "deploy", partial(deploy.deploy, make_package=packaged))
+    monkeypatch.setattr(command, "deploy", partial(deploy.deploy, make_package=packaged))
 
     def run(*words: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["deploy", "--stage", "dev", "--yes", *words])
-        status = deploy.main()
+        status = command.main()
         said = capsys.readouterr()
         return status, said.out, said.err
 
@@ -420,8 +425,8 @@ def test_a_deployment_that_would_fail_is_not_begun_and_one_that_is_told_to_is(
     assert f"1 log group there already, and not of credits-dev: {LOG_GROUP}" in said
     assert "make deploy STAGE=dev IGNORE_FINDINGS=1" in error
     assert "Packaging" not in said
-    with pytest.raises(deploy.DeployError, match="no stack"):
-        deploy.describe("dev", elsewhere.client)
+    with pytest.raises(DeployError, match="no stack"):
+        describe("dev", elsewhere.client)
 
     # An issuer without https is to be corrected, and makes no deployment fail.
     elsewhere.client("logs").delete_log_group(logGroupName=LOG_GROUP)

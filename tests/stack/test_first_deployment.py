@@ -11,8 +11,12 @@ from typing import Any
 
 import pytest
 
-from infra import deploy, emulator, local, retained
-from infra.deploy import StackFailedError
+from infra import terminal
+from infra.deployment import deploy, retained
+from infra.deployment.deployed import Deployment, describe
+from infra.deployment.errors import DeployError, StackFailedError
+from infra.deployment.stack import QUEUE_NAME_REST
+from infra.local import emulator, stacks
 from infra.session import AwsError
 from tests.stack.conftest import Packaged, wait_for
 
@@ -58,9 +62,9 @@ class Account:
         self,
         template: Template | None = None,
         *,
-        say: deploy.Say | None = None,
-        confirm: deploy.Confirm = deploy.agree,
-    ) -> deploy.Deployment:
+        say: terminal.Say | None = None,
+        confirm: terminal.Confirm = terminal.agree,
+    ) -> Deployment:
         """What `make deploy STAGE=prod` does, by default with one resource of each type."""
         package = replace(self.packaged.package, template=template or self.template)
         self.said.clear()
@@ -68,7 +72,7 @@ class Account:
             "prod",
             self.client,
             region=emulator.REGION,
-            parameters=local.parameters("https://issuer.example.com", "prod")
+            parameters=stacks.parameters("https://issuer.example.com", "prod")
             | OPTIONS
             | self.domain,
             say=say or self.said.append,
@@ -88,7 +92,7 @@ class Account:
         cloudformation.get_waiter("stack_delete_complete").wait(
             StackName=STACK, WaiterConfig={"Delay": 1}
         )
-        self.pass_time(deploy.QUEUE_NAME_REST)
+        self.pass_time(QUEUE_NAME_REST)
 
     def tables(self) -> dict[str, bool]:
         """The tables there are, and whether each is protected."""
@@ -129,7 +133,7 @@ def whole(packaged: Packaged) -> Iterator[Account]:
             ahead = float(emulated.clock_file.read_text()) + seconds
             emulated.clock_file.write_text(str(ahead))
 
-        client = cache(partial(local._client, emulated.url))
+        client = cache(partial(stacks._client, emulated.url))
         domain = domain_in(client)
         yield Account(client, pass_time, packaged, packaged.package.template, domain)
 
@@ -153,7 +157,7 @@ def _long_sleeps_are_short(whole: Account, monkeypatch: pytest.MonkeyPatch) -> N
         (time.sleep if seconds < 5 else whole.pass_time)(seconds)
 
     clock = SimpleNamespace(monotonic=time.monotonic, time=time.time, sleep=sleep)
-    monkeypatch.setattr(deploy, "time", clock)
+    monkeypatch.setattr("infra.deployment.stack.time", clock)
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +175,7 @@ def transformed(whole: Account) -> Template:
         found.append(json.loads(body) if isinstance(body, str) else body)
         return False
 
-    with pytest.raises(deploy.DeployError, match="declined"):
+    with pytest.raises(DeployError, match="declined"):
         whole.deploy(confirm=look)
     (template,) = found
     for table in TABLES:
@@ -343,7 +347,7 @@ def test_a_creation_that_could_not_be_rolled_back_is_removed_and_its_tables_are_
         asked.extend(account.said)
         return False
 
-    with pytest.raises(deploy.DeployError, match="nothing was changed"):
+    with pytest.raises(DeployError, match="nothing was changed"):
         account.deploy(confirm=decline)
     assert f"Removing stack {STACK}, whose first creation failed ..." in asked
     assert any("LedgerTable (AWS::DynamoDB::Table)" in line for line in asked)
@@ -370,10 +374,10 @@ def test_a_stack_that_was_deleted_is_deployed_again_with_all_that_was_in_it(
     # Somebody meant to delete this one, and then did not.
     dynamodb.update_table(TableName=f"{STACK}-mails", DeletionProtectionEnabled=False)
 
-    with pytest.raises(deploy.DeployError, match="nothing was changed"):
+    with pytest.raises(DeployError, match="nothing was changed"):
         account.deploy(confirm=lambda: False)
-    with pytest.raises(deploy.DeployError, match="no stack credits-prod"):
-        deploy.describe("prod", account.client)
+    with pytest.raises(DeployError, match="no stack credits-prod"):
+        describe("prod", account.client)
 
     assert account.deploy().changed
     told = f"What an earlier stack {STACK} left is taken over, with all that is in it:"
@@ -429,7 +433,7 @@ def test_what_another_stack_has_is_not_taken_from_it(account: Account) -> None:
         StackName="theirs", WaiterConfig={"Delay": 1}
     )
     try:
-        with pytest.raises(deploy.DeployError, match=r"already exists in stack .*theirs"):
+        with pytest.raises(DeployError, match=r"already exists in stack .*theirs"):
             account.deploy()
     finally:
         cloudformation.delete_stack(StackName="theirs")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from infra import alarms, packaging
+from infra.deployment import alarms, packaging
 from tests.stack.resolved import Template
 from tests.stack.test_template import (
     as_list,

@@ -7,9 +7,9 @@ import pytest
 
 from chalicelib.domain.instants import format_instant
 from chalicelib.messages import Sweep, SweepKind
-from infra import stacks
-from infra.local import LocalStack
-from infra.stacks import services_of_local
+from infra import reach
+from infra.local.services import services_of_local
+from infra.local.stacks import LocalStack
 from tests.aws.world import at
 from tests.stack.conftest import wait_for
 
@@ -97,7 +97,7 @@ def test_what_a_function_sends_is_a_hop_further_than_what_it_was_sent(stack: Loc
         "status": "active",
         "started_at": "2025-01-01T00:00:00Z",
     }
-    stacks.enter(services, values, services.now())
+    reach.enter(services, values, services.now())
     dropped = counted(stack, "RecursiveInvocationsDropped", "allocate-accounts")
     send_sweep(stack, "Indian/Kerguelen", 15, SweepKind.ALLOCATION)
     wait_for(

@@ -22,8 +22,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from infra import emulator, packaging, tokens
-from infra.local import LocalStack
+from infra.deployment import packaging
+from infra.local import emulator, tokens
+from infra.local.stacks import LocalStack
 from tests.stack.conftest import wait_for
 from tests.stack.test_deploy import children_of, processes_of_group
 
@@ -82,7 +83,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     with (
         said.open("w") as errors,
         subprocess.Popen(
-            [sys.executable, "-m", "infra.local"],
+            [sys.executable, "-m", "infra", "up"],
             cwd=packaging.ROOT,
             env=os.environ | {"CREDITS_STATE_FILE": str(state)},
             stdout=subprocess.PIPE,
@@ -221,7 +222,7 @@ def test_programs_and_our_own_pages_are_answered(running: Running) -> None:
         assert (status, headers["access-control-allow-origin"]) == (200, origin)
 
 
-@pytest.mark.parametrize("module", ["infra.local", "infra.run"])
+@pytest.mark.parametrize("module", ["infra.local.stacks", "infra.commands.run"])
 def test_a_second_stack_is_refused_with_the_first_ones_process_and_address(
     running: Running, module: str
 ) -> None:

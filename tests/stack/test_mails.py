@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from chalicelib.domain.notifications import ALL_KINDS, MailKind
-from infra import stacks
-from infra.local import LocalStack, local_stack
-from infra.mails import sent_mails
-from infra.stacks import services_of_local
+from infra import reach
+from infra.local.outbox import sent_mails
+from infra.local.services import services_of_local
+from infra.local.stacks import LocalStack, local_stack
 from tests.stack.conftest import Invoke, Packaged, invoker_of, wait_for
 
 Subscribe = Callable[[str], None]
@@ -44,7 +44,7 @@ def subscribe(stack: LocalStack) -> Subscribe:
             "status": "active",
             "started_at": "2025-01-01T00:00:00Z",
         }
-        stacks.enter(services, values, services.now())
+        reach.enter(services, values, services.now())
 
     return subscribe
 

@@ -10,19 +10,21 @@ import pytest
 from rich.console import Console
 
 from chalicelib.domain import calendar, ledger
+from chalicelib.domain.entries import EntryType
 from chalicelib.domain.instants import format_instant
-from chalicelib.domain.ledger import EntryType, Request
+from chalicelib.domain.ledger import Request
 from chalicelib.store.ledger import draft
-from infra import completeness, run, stacks
-from infra.clock import LocalClock
-from infra.csv_file import UnreadableFileError
-from infra.csv_file import read as read_csv
-from infra.import_balances import BALANCES
-from infra.import_subscriptions import SUBSCRIPTIONS
-from infra.importing import import_rows
-from infra.local import LocalStack, local_stack
+from infra import reach
+from infra.commands import completeness, run
+from infra.imports.balances import BALANCES
+from infra.imports.csv_file import UnreadableFileError
+from infra.imports.csv_file import read as read_csv
+from infra.imports.importing import import_rows
+from infra.imports.subscriptions import SUBSCRIPTIONS
+from infra.local.clock import LocalClock
+from infra.local.services import services_of_local
+from infra.local.stacks import LocalStack, local_stack
 from infra.repair import allocate, replay
-from infra.stacks import services_of_local
 from infra.ticks import TickFailedError, Ticks
 from tests.stack.conftest import Packaged, wait_for
 
@@ -68,8 +70,8 @@ def test_a_file_of_subscriptions_is_imported_turned_shown_and_every_invariant_ho
 def test_neither_a_tick_nor_a_repair_nor_a_count_is_ahead_of_the_clock(
     stack: LocalStack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    reached = stacks.reach_local(stack)
-    monkeypatch.setattr(stacks, "reach", lambda *_: reached)
+    reached = reach.reach_local(stack)
+    monkeypatch.setattr(reach, "reach", lambda *_: reached)
     services = services_of_local(stack)
     timezone = "Pacific/Honolulu"
     values = {
@@ -81,7 +83,7 @@ def test_neither_a_tick_nor_a_repair_nor_a_count_is_ahead_of_the_clock(
         "status": "active",
         "started_at": "2025-01-01T00:00:00Z",
     }
-    stacks.enter(services, values, services.now())
+    reach.enter(services, values, services.now())
     month = calendar.period_at(timezone, services.now()).next()
     start = calendar.month_start(timezone, month)
     for period in (month, month.plus(4)):
@@ -129,7 +131,7 @@ def test_what_the_first_sweep_lost_comes_with_the_re_sweep_on_the_way(stack: Loc
         "eligible_from": format_instant(start),
     }
     # The month has begun without them: as if the first sweep had never come to them.
-    stacks.enter(services, values, now)
+    reach.enter(services, values, now)
     re_sweep = min(start + age for age in calendar.RESWEEP_AGES if start + age > now)
     LocalClock(stack).move(re_sweep - timedelta(minutes=2))
     assert services.ledger.account("lost").last is None

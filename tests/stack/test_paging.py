@@ -4,11 +4,12 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 
 from chalicelib.domain import ledger
-from chalicelib.domain.ledger import Account, LedgerEntry, Request
+from chalicelib.domain.entries import LedgerEntry
+from chalicelib.domain.ledger import Account, Request
 from chalicelib.services import Services
-from chalicelib.store.ledger import _item
-from infra.local import LocalStack
-from infra.stacks import services_of_local
+from chalicelib.store.ledger_items import item_of
+from infra.local.services import services_of_local
+from infra.local.stacks import LocalStack
 from tests.stack.api import Api
 
 ENTRIES = 5_000
@@ -29,7 +30,7 @@ def write_ledger(services: Services, user_id: str, length: int) -> None:
     account, items = Account(user_id), []
     for _ in range(length):
         entry = step(account, services.now())
-        items.append(_item(entry, account.last_hash))
+        items.append(item_of(entry, account.last_hash))
         account = Account(user_id, entry, items[-1]["hash"]["S"])
     with ThreadPoolExecutor(32) as pool:
         assert all(pool.map(services.ledger._append, items))

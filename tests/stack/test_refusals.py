@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from infra.local import LocalStack
+from infra.local.stacks import LocalStack
 from tests.stack.resolved import Template
 from tests.stack.test_deploy import as_role_of, refusal
 from tests.stack.test_template import FUNCTIONS, QUEUES, rights

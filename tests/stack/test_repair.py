@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from chalicelib.domain import calendar
+from chalicelib.domain.entries import EntryType
 from chalicelib.domain.instants import format_instant
-from chalicelib.domain.ledger import EntryType
 from chalicelib.messages import USERS_A_MESSAGE, UsersMessage
 from chalicelib.services import Services
-from infra import stacks
-from infra.local import LocalStack
+from infra import reach
+from infra.local.services import services_of_local
+from infra.local.stacks import LocalStack
 from infra.repair import redrive, replay
 from tests.stack.conftest import quick_redelivery, wait_for
 
@@ -25,7 +26,7 @@ USERS = [f"killed-{number:03}" for number in range(USERS_A_MESSAGE)]
 
 @pytest.fixture(autouse=True)
 def _commands_reach_the_stack(stack: LocalStack, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stacks, "reach", lambda *_: stacks.reach_local(stack))
+    monkeypatch.setattr(reach, "reach", lambda *_: reach.reach_local(stack))
 
 
 def subscribe(services: Services, user_id: str, timezone: str) -> None:
@@ -42,7 +43,7 @@ def subscribe(services: Services, user_id: str, timezone: str) -> None:
         "eligible_from": format_instant(calendar.month_start(timezone, this_month)),
         "notifications": [],
     }
-    stacks.enter(services, values, now)
+    reach.enter(services, values, now)
 
 
 def allocations_of(services: Services, user_id: str) -> int:
@@ -74,7 +75,7 @@ def kill(stack: LocalStack, function: str) -> None:
 def test_a_worker_that_is_killed_until_its_message_is_dead_is_redriven_and_the_ledger_is_right(
     stack: LocalStack, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    services = stacks.services_of_local(stack)
+    services = services_of_local(stack)
     for user_id in USERS:
         subscribe(services, user_id, "UTC")
     now = services.now()
@@ -134,7 +135,7 @@ def test_a_worker_that_is_killed_until_its_message_is_dead_is_redriven_and_the_l
 
 
 def test_a_replayed_tick_runs_on_the_stack_and_allocates(stack: LocalStack) -> None:
-    services = stacks.services_of_local(stack)
+    services = services_of_local(stack)
     timezone = "Pacific/Chatham"
     subscribe(services, "replayed", timezone)
     period = calendar.period_at(timezone, services.now())

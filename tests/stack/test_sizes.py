@@ -4,7 +4,8 @@ from typing import Any
 
 from bench import cost
 from chalicelib.metrics import Metric
-from infra import alarms, packaging
+from infra.deployment import alarms, packaging
+from infra.pages.alarms import markdown
 from tests.stack.resolved import Template, transform
 from tests.stack.test_template import resources_of_type
 
@@ -90,4 +91,4 @@ def test_the_bill_counts_the_alarms_and_metrics_that_are_there(template: Templat
 
 
 def test_the_runbook_says_what_a_small_stage_leaves_out() -> None:
-    assert alarms.markdown() in (packaging.ROOT / alarms.RUNBOOK).read_text(encoding="utf-8")
+    assert markdown() in (packaging.ROOT / alarms.RUNBOOK).read_text(encoding="utf-8")

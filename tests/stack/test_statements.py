@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from infra.local import LocalStack
+from infra.local.stacks import LocalStack
 from tests.stack.conftest import wait_for
 
 Json = dict[str, Any]

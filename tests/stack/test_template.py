@@ -16,10 +16,11 @@ from typing import Any
 
 import botocore
 import pytest
+from chalice.config import Config
 
 from app import app
 from chalicelib.api import lanes, problems
-from infra import caller_limits, gateway, packaging
+from infra.deployment import caller_limits, gateway, packaging
 from tests.aws import contract
 from tests.aws.world import MOST_RECEIVES
 from tests.stack.resolved import Json, Template, resolve, transform
@@ -128,15 +129,18 @@ def test_there_are_exactly_the_functions_we_know(template: Template) -> None:
 
 def test_every_stage_configures_the_same_functions_with_their_own_policies() -> None:
     config = json.loads((packaging.ROOT / ".chalice" / "config.json").read_text())
-    expected: dict[str, str] | None = None
-    for stage in config["stages"].values():
+    functions = set(config["lambda_functions"])
+    for name, stage in config["stages"].items():
+        assert set(stage.get("lambda_functions", {})) <= functions
         policies = {
-            name: function["iam_policy_file"]
-            for name, function in stage["lambda_functions"].items()
+            function: Config(name, function, config_from_disk=config).iam_policy_file
+            for function in functions
         }
         assert len(set(policies.values())) == len(FUNCTIONS)
-        assert expected in (None, policies)
-        expected = policies
+        assert policies == {
+            function: settings["iam_policy_file"]
+            for function, settings in config["lambda_functions"].items()
+        }
 
 
 def test_every_stage_that_can_be_deployed_has_its_settings(template: Template) -> None:
@@ -747,11 +751,11 @@ def test_what_the_gateway_answers_by_itself_are_problems(template: Template) -> 
 
 
 def test_the_gateway_and_the_app_call_a_problem_the_same(template: Template) -> None:
-    titles = {kind.code: kind.title for kind in problems._KINDS.values()}
-    titles |= {"not_found": problems._NO_ROUTE.title, "forbidden": "The request is not allowed"}
+    titles = problems.TITLES
+    assert titles["forbidden"] == "The request is not allowed"
     for response in properties(template, "RestAPI")["GatewayResponses"].values():
         body = json.loads(response["ResponseTemplates"]["application/json"])
-        assert body["title"] == titles.get(body["code"], body["title"])
+        assert body["title"] == titles[body["code"]]
 
 
 def test_requests_are_throttled_method_by_method(template: Template) -> None:

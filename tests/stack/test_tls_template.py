@@ -6,7 +6,7 @@ import pytest
 from botocore.exceptions import ClientError
 from ministack.core.iam_evaluator import EvalContext, evaluate_resource_policy
 
-from infra.local import LocalStack
+from infra.local.stacks import LocalStack
 from tests.stack.resolved import Json, Stack, Template, resolve
 from tests.stack.test_deploy import as_role_of
 

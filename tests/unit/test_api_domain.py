@@ -6,7 +6,11 @@ from typing import Any
 
 import pytest
 
-from infra import deploy
+from infra import terminal
+from infra.deployment import deploy
+from infra.deployment.deployed import describe
+from infra.deployment.errors import DeployError
+from infra.deployment.parameters import parameters_of
 
 TOKENS = {"TokenIssuer": "https://issuer.example.com", "TokenAudience": "credits"}
 DOMAIN = "credits.example.com"
@@ -37,9 +41,9 @@ def client(service: str) -> Any:
 def test_a_domain_that_cannot_work_is_told_with_the_field_before_anything_is_made(
     given: dict[str, str], said: str
 ) -> None:
-    with pytest.raises(deploy.DeployError, match=rf"infra/parameters.toml, \[prod\]: {said}"):
+    with pytest.raises(DeployError, match=rf"infra/parameters.toml, \[prod\]: {said}"):
         deploy.deploy(
-            "prod", client, region="eu-west-1", parameters=TOKENS | given, say=deploy.say_nothing
+            "prod", client, region="eu-west-1", parameters=TOKENS | given, say=terminal.say_nothing
         )
 
 
@@ -67,8 +71,8 @@ DOES_NOT_FIT = [
 def read(name: str, value: str, file: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """What is read from a file with that parameter."""
     file.write_text(f'[prod]\n{name} = "{value}"\n', encoding="utf-8")
-    monkeypatch.setattr(deploy, "PARAMETERS_FILE", file)
-    return deploy.parameters_of("prod")
+    monkeypatch.setattr("infra.deployment.parameters.PARAMETERS_FILE", file)
+    return parameters_of("prod")
 
 
 @pytest.mark.parametrize(("name", "value"), FITS)
@@ -82,7 +86,7 @@ def test_what_has_the_form_of_its_parameter_is_taken(
 def test_what_has_another_form_is_told_with_the_field(
     name: str, value: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(deploy.DeployError, match=rf"\[prod\]: {name} must be o"):
+    with pytest.raises(DeployError, match=rf"\[prod\]: {name} must be o"):
         read(name, value, tmp_path / "parameters.toml", monkeypatch)
 
 
@@ -106,4 +110,4 @@ def test_a_stage_says_where_its_api_is(outputs: dict[str, str], url: str) -> Non
             "Stacks": [{"StackStatus": "CREATE_COMPLETE", "Outputs": listed}]
         }
     )
-    assert deploy.describe("prod", lambda _service: cloudformation).api_url == url
+    assert describe("prod", lambda _service: cloudformation).api_url == url

@@ -28,10 +28,10 @@ from chalicelib.api.authorizer import InvalidToken, Refusal, TokenChecker, answe
 from chalicelib.api.issuer_keys import IssuerKeys, KeysUnavailable, fetch_keys, usable_keys
 from chalicelib.api.lanes import OF_USERS, lane_of
 from chalicelib.api.principal import LONGEST_SUBJECT, Scope, caller_of
-from chalicelib.domain import ledger
+from chalicelib.domain import entries
 from chalicelib.domain.errors import InvalidInput
 from chalicelib.settings import TOKEN_ANSWER_SECONDS, TokenSettings
-from infra.packaging import ROOT
+from infra.deployment.packaging import ROOT
 
 Json = dict[str, Any]
 
@@ -654,7 +654,7 @@ def test_a_subject_that_cannot_be_written_is_refused_without_being_shown(subject
 
 
 @pytest.mark.parametrize(
-    "subject", [ledger.SYSTEM, "System", " system ", ledger.ERASED, "import/balances"]
+    "subject", [entries.SYSTEM, "System", " system ", entries.ERASED, "import/balances"]
 )
 def test_no_token_is_the_actor_of_scheduled_work_or_of_the_erased(subject: str) -> None:
     with pytest.raises(InvalidToken, match="a name that the ledger has for no person"):

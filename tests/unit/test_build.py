@@ -8,8 +8,12 @@ from typing import Any
 
 import pytest
 
-from infra import build, deploy, packaging
-from infra.packaging import Package, PackagingError
+from infra.commands import deploy as command
+from infra.commands.package import main
+from infra.deployment import handover, packaging
+from infra.deployment.deployed import Deployment
+from infra.deployment.errors import DeployError
+from infra.deployment.packaging import Package, PackagingError
 from infra.session import Region, Session
 
 REGION = "eu-west-1"
@@ -25,40 +29,40 @@ def package(tmp_path: Path) -> Package:
 @pytest.fixture
 def folder(tmp_path: Path, package: Package) -> Path:
     found = tmp_path / "some" / "folder"
-    build.save(package, found)
+    handover.save(package, found)
     return found
 
 
 def test_what_was_saved_is_loaded_as_it_was(package: Package, folder: Path) -> None:
-    found = build.load(folder, build.digest(package, "dev", REGION), "dev", REGION)
+    found = handover.load(folder, handover.digest(package, "dev", REGION), "dev", REGION)
     assert found.template == package.template
     assert found.archive.read_bytes() == b"the code"
 
 
 def test_a_package_takes_the_place_of_the_one_before(package: Package, folder: Path) -> None:
     other = Package({"Resources": {}}, package.archive)
-    build.save(other, folder)
-    assert build.load(folder, build.digest(other, "dev", REGION), "dev", REGION).template == (
+    handover.save(other, folder)
+    assert handover.load(folder, handover.digest(other, "dev", REGION), "dev", REGION).template == (
         other.template
     )
 
 
 def other_template(folder: Path) -> None:
-    (folder / build.TEMPLATE).write_text('{"Resources": {}}')
+    (folder / handover.TEMPLATE).write_text('{"Resources": {}}')
 
 
 def other_code(folder: Path) -> None:
-    (folder / build.ARCHIVE).write_bytes(b"the code.")
+    (folder / handover.ARCHIVE).write_bytes(b"the code.")
 
 
 @pytest.mark.parametrize("change", [other_template, other_code])
 def test_a_package_that_was_changed_since_is_refused(
     change: Callable[[Path], None], package: Package, folder: Path
 ) -> None:
-    expected = build.digest(package, "dev", REGION)
+    expected = handover.digest(package, "dev", REGION)
     change(folder)
     with pytest.raises(PackagingError, match="is not the one that was made") as refused:
-        build.load(folder, expected, "dev", REGION)
+        handover.load(folder, expected, "dev", REGION)
     said = str(refused.value)
     assert f"DIGEST is {expected}" in said
     assert f"make package STAGE=dev REGION={REGION} OUT={folder}" in said
@@ -68,18 +72,18 @@ def test_a_package_that_was_changed_since_is_refused(
 def test_a_package_of_another_stage_or_region_is_refused(
     stage: str, region: str, package: Package, folder: Path
 ) -> None:
-    expected = build.digest(package, "dev", REGION)
+    expected = handover.digest(package, "dev", REGION)
     with pytest.raises(PackagingError, match=f"made for stage {stage} in {region}"):
-        build.load(folder, expected, stage, region)
+        handover.load(folder, expected, stage, region)
 
 
 @pytest.mark.parametrize("digest", ["", "x", "0" * 63, "0" * 65, "G" * 64, f"{'0' * 64}\n"])
 def test_a_digest_that_is_none_says_how_to_get_one(digest: str, folder: Path) -> None:
     with pytest.raises(PackagingError, match="DIGEST must be the 64 digits that make package"):
-        build.load(folder, digest, "dev", REGION)
+        handover.load(folder, digest, "dev", REGION)
 
 
-@pytest.mark.parametrize("lost", [build.TEMPLATE, build.ARCHIVE])
+@pytest.mark.parametrize("lost", [handover.TEMPLATE, handover.ARCHIVE])
 @pytest.mark.parametrize("text", [None, "{", "\ud800"])
 def test_a_package_that_is_not_whole_is_refused(
     lost: str, text: str | None, package: Package, folder: Path
@@ -88,9 +92,9 @@ def test_a_package_that_is_not_whole_is_refused(
     if text is not None:
         (folder / lost).write_bytes(text.encode(errors="surrogatepass"))
     with pytest.raises(PackagingError, match=r"cannot be read|is not the one"):
-        build.load(folder, build.digest(package, "dev", REGION), "dev", REGION) if (
-            lost == build.TEMPLATE or text is None
-        ) else build.load(folder, "0" * 64, "dev", REGION)
+        handover.load(folder, handover.digest(package, "dev", REGION), "dev", REGION) if (
+            lost == handover.TEMPLATE or text is None
+        ) else handover.load(folder, "0" * 64, "dev", REGION)
 
 
 def test_the_command_packages_without_credentials_and_prints_the_digest_alone(
@@ -105,10 +109,10 @@ def test_the_command_packages_without_credentials_and_prints_the_digest_alone(
 
     monkeypatch.setattr(packaging, "package", packaged)
     monkeypatch.setenv("AWS_REGION", REGION)
-    assert build.main(["--stage", "dev", "--out", str(tmp_path / "out")]) == 0
+    assert main(["--stage", "dev", "--out", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
-    assert printed == f"{build.digest(package, 'dev', REGION)}\n"
-    assert json.loads((tmp_path / "out" / build.TEMPLATE).read_text()) == package.template
+    assert printed == f"{handover.digest(package, 'dev', REGION)}\n"
+    assert json.loads((tmp_path / "out" / handover.TEMPLATE).read_text()) == package.template
 
 
 def deploying(
@@ -117,28 +121,28 @@ def deploying(
     """`make deploy` with these words: its status, and what it would have deployed with."""
     given: dict[str, Any] = {}
 
-    def deployed(*_: object, **named: Any) -> deploy.Deployment:
+    def deployed(*_: object, **named: Any) -> Deployment:
         given.update(named)
-        raise deploy.DeployError("as far as this test goes")
+        raise DeployError("as far as this test goes")
 
     aws = Session("123456789012", Region(REGION, "REGION"), lambda *_, **__: None)
-    monkeypatch.setattr(deploy, "open_session", lambda _: aws)
-    monkeypatch.setattr(deploy, "before", SimpleNamespace(look=lambda *_, **__: None))
-    monkeypatch.setattr(deploy, "deploy", deployed)
-    monkeypatch.setattr(deploy, "parameters_of", lambda _: {})
+    monkeypatch.setattr(command, "open_session", lambda _: aws)
+    monkeypatch.setattr(command, "before", SimpleNamespace(look=lambda *_, **__: None))
+    monkeypatch.setattr(command, "deploy", deployed)
+    monkeypatch.setattr(command, "parameters_of", lambda _: {})
     monkeypatch.setattr("sys.argv", ["deploy", "--stage", "dev", *words])
-    return deploy.main(), lambda: given
+    return command.main(), lambda: given
 
 
 def test_a_deployment_takes_the_package_that_it_is_given_and_packages_nothing(
     package: Package, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = build.digest(package, "dev", REGION)
+    expected = handover.digest(package, "dev", REGION)
     words = (f"--package={folder}", f"--digest={expected}")
     status, given = deploying(monkeypatch, *words)
     assert status == 1
     made = given()["make_package"]("dev", tmp_path, region=REGION)
-    assert made == Package(package.template, folder / build.ARCHIVE)
+    assert made == Package(package.template, folder / handover.ARCHIVE)
 
 
 def test_a_changed_package_is_refused_before_anything_is_deployed(

@@ -15,9 +15,9 @@ from chalicelib.domain.instants import format_instant, parse_instant
 from chalicelib.services import Services, clock_of, read_clock
 from chalicelib.settings import Settings
 from infra import ticks
-from infra.clock import LocalClock, Midnight, Open, Step, next_step, parse_moment
-from infra.console.server import Mover
-from infra.local import LocalStack
+from infra.local.clock import LocalClock, Midnight, Open, Step, next_step, parse_moment
+from infra.local.console.server import Mover
+from infra.local.stacks import LocalStack
 from infra.ticks import TickFailedError
 
 NOW = datetime(2026, 5, 18, 14, 30, tzinfo=UTC)

@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from chalicelib.domain.plans import PlanCatalogue
-from infra import local, packaging, reference
 from infra.__main__ import COMMANDS, main, overview
+from infra.deployment import packaging
+from infra.local import stacks
+from infra.pages import reference
 
 ROOT = Path(__file__).parents[2]
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
@@ -199,6 +201,6 @@ def test_what_an_ended_or_older_stack_left_behind_is_no_running_stack(
 ) -> None:
     file = tmp_path / "local.json"
     file.write_text(text)
-    monkeypatch.setattr(local, "STATE_FILE", file)
-    with pytest.raises(local.NotRunningError, match="make up"):
-        local.running_stack()
+    monkeypatch.setattr(stacks, "STATE_FILE", file)
+    with pytest.raises(stacks.NotRunningError, match="make up"):
+        stacks.running_stack()

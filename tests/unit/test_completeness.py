@@ -9,10 +9,11 @@ import pytest
 from chalicelib.domain import ledger
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.completeness import MOST_NAMED, Tally, tally_of
+from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.errors import InvalidInput
-from chalicelib.domain.ledger import Account, LedgerEntry, Request
-from chalicelib.domain.plans import parse_catalogue
+from chalicelib.domain.ledger import Account, Request
 from chalicelib.domain.subscriptions import BillingInterval, Subscription, SubscriptionStatus
+from chalicelib.plans_file import parse_catalogue
 
 CATALOGUE = parse_catalogue(
     '[[plans]]\nid = "pro"\nname = "Pro"\nmonthly_credits = 500\nlowest = true\n'

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from infra.csv_file import CheckedFile, UnreadableFileError, read
-from infra.import_balances import BALANCES
-from infra.import_subscriptions import SUBSCRIPTIONS
-from infra.importing import Import, catalogue
+from infra.imports.balances import BALANCES
+from infra.imports.csv_file import CheckedFile, UnreadableFileError, read
+from infra.imports.importing import Import, catalogue
+from infra.imports.subscriptions import SUBSCRIPTIONS
 from tests.aws.world import at
 
 NOW = at("2026-05-20T12:00:00Z")

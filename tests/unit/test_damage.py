@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 import pytest
 
 from chalicelib.domain.damage import Damage, choice_of, optional_of, value_of
+from chalicelib.domain.entries import EntryType
 from chalicelib.domain.errors import CreditsError, InvalidInput, LedgerCorrupt, Unreadable
 from chalicelib.domain.instants import from_milliseconds, stored_instant, to_milliseconds
-from chalicelib.domain.ledger import EntryType
 
 
 def failing(error: Exception) -> object:

@@ -9,10 +9,11 @@ from botocore.exceptions import ClientError, ConnectTimeoutError
 from pynamodb.connection import Connection
 from pynamodb.exceptions import PutError
 
-from chalicelib import metrics
+from chalicelib import metrics, retries
 from chalicelib.metrics import Metric
-from chalicelib.store import database
-from chalicelib.store.throttling import OutOfTime, patient
+from chalicelib.store import database, errors
+from chalicelib.store.errors import OutOfTime
+from chalicelib.store.throttling import patient
 
 
 def client_error(code: str) -> ClientError:
@@ -92,7 +93,7 @@ def test_pauses_are_random_under_a_ceiling_that_doubles_up_to_half_a_second(
     monkeypatch.setattr(random, "uniform", uniform)
     monkeypatch.setattr(time, "sleep", slept.append)
     for attempt in (1, 2, 3, 6, 7, 24):
-        database.pause_with_jitter(attempt)
+        retries.pause_with_jitter(attempt)
     assert bounds[::2] == [0] * 6
     assert bounds[1::2] == pytest.approx([0.01, 0.02, 0.04, 0.32, 0.5, 0.5])
     assert slept == [high / 2 for high in bounds[1::2]]
@@ -100,7 +101,7 @@ def test_pauses_are_random_under_a_ceiling_that_doubles_up_to_half_a_second(
 
 def test_attempts_are_bounded_and_each_but_the_first_is_paused_before() -> None:
     paused: list[int] = []
-    assert list(database.attempts(paused.append)) == list(range(25))
+    assert list(retries.attempts(paused.append)) == list(range(25))
     assert paused == list(range(1, 25))
 
 
@@ -114,11 +115,11 @@ def test_every_race_that_was_lost_is_counted() -> None:
 
 
 def test_an_error_has_the_services_code_however_it_is_wrapped_and_none_without_an_answer() -> None:
-    assert database.error_code(client_error("Throttled")) == "Throttled"
-    assert database.error_code(PutError("no", client_error("Throttled"))) == "Throttled"
+    assert errors.error_code(client_error("Throttled")) == "Throttled"
+    assert errors.error_code(PutError("no", client_error("Throttled"))) == "Throttled"
     timeout = ConnectTimeoutError(endpoint_url="http://127.0.0.1:9")
-    assert database.error_code(PutError("no", timeout)) is None
-    assert database.error_code(PutError("no")) is None
+    assert errors.error_code(PutError("no", timeout)) is None
+    assert errors.error_code(PutError("no")) is None
 
 
 def test_attributes_are_written_as_dynamodb_has_them() -> None:

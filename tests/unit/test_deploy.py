@@ -15,9 +15,17 @@ import botocore.session
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from chalicelib.domain.plans import PlanCatalogue, parse_catalogue
+from chalicelib.domain.plans import PlanCatalogue
+from chalicelib.plans_file import parse_catalogue
 from chalicelib.settings import Settings
-from infra import alarms, deploy, emulator, local, packaging, plan_changes, stacks
+from infra import terminal
+from infra.commands import deploy as command
+from infra.deployment import alarms, deploy, packaging, plan_changes
+from infra.deployment.errors import DeployError, StackFailedError
+from infra.deployment.parameters import parameters_of
+from infra.deployment.stack import NETWORK_PATIENCE
+from infra.deployment.stage_services import StageServices
+from infra.local import emulator, stacks
 
 PARAMETERS = {"TokenIssuer": "https://issuer.example.com", "TokenAudience": "credits"}
 STACK_ID = "arn:aws:cloudformation:eu-west-1:000000000000:stack/credits-prod/1"
@@ -154,7 +162,9 @@ class Aws:
         return SimpleNamespace(paginate=paginate)
 
     def deploy(
-        self, say_detail: deploy.Say = deploy.say_nothing, confirm: deploy.Confirm = deploy.agree
+        self,
+        say_detail: terminal.Say = terminal.say_nothing,
+        confirm: terminal.Confirm = terminal.agree,
     ) -> list[str]:
         """Deploys to it; what was said."""
 
@@ -197,7 +207,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(deploy, "time", clock)
+    monkeypatch.setattr("infra.deployment.stack.time", clock)
     return clock
 
 
@@ -209,7 +219,7 @@ def test_a_stack_that_stays_failed_ends_the_deployment_at_once_with_the_failure(
             event(2, "credits-prod", "CREATE_FAILED", "SweepsQueue failed"),
         ],
     )
-    with pytest.raises(deploy.StackFailedError, match=r"SweepsQueue .* there is one") as failed:
+    with pytest.raises(StackFailedError, match=r"SweepsQueue .* there is one") as failed:
         aws.deploy()
     assert failed.value.status == "CREATE_FAILED"
 
@@ -223,7 +233,7 @@ def test_a_stack_that_failed_and_is_then_rolled_back_is_waited_for() -> None:
             event(3, "credits-prod", "ROLLBACK_COMPLETE"),
         ],
     )
-    with pytest.raises(deploy.StackFailedError) as failed:
+    with pytest.raises(StackFailedError) as failed:
         aws.deploy()
     assert failed.value.status == "ROLLBACK_COMPLETE"
 
@@ -268,7 +278,7 @@ def test_a_queue_is_made_anew_when_its_name_has_rested_for_a_minute(
 
 def test_an_update_that_could_not_be_taken_back_is_named_with_what_to_type() -> None:
     aws = Aws(status="UPDATE_ROLLBACK_FAILED")
-    with pytest.raises(deploy.DeployError) as refused:
+    with pytest.raises(DeployError) as refused:
         aws.deploy()
     command = "continue-update-rollback --stack-name credits-prod --region eu-west-1"
     assert command in str(refused.value)
@@ -279,7 +289,7 @@ def test_an_update_that_could_not_be_taken_back_is_named_with_what_to_type() -> 
 def test_what_is_left_of_a_stack_is_shown_and_removed_only_when_that_is_confirmed() -> None:
     aws = Aws(status="ROLLBACK_FAILED", resources=["SweepsQueue"])
     details: list[str] = []
-    with pytest.raises(deploy.DeployError, match="nothing was changed"):
+    with pytest.raises(DeployError, match="nothing was changed"):
         aws.deploy(details.append, confirm=lambda: False)
     (line,) = details
     assert "SweepsQueue (AWS::SQS::Queue)" in line
@@ -299,7 +309,7 @@ def test_what_keeps_a_stack_from_being_removed_is_named() -> None:
         aws.history.insert(1, event(-2, "ReportsBucket", "DELETE_FAILED", "it is not empty"))
 
     aws.delete_stack = fail  # type: ignore[method-assign]
-    with pytest.raises(deploy.StackFailedError, match=r"ReportsBucket .*: it is not empty$"):
+    with pytest.raises(StackFailedError, match=r"ReportsBucket .*: it is not empty$"):
         aws.deploy()
     assert not aws.sent
 
@@ -382,7 +392,7 @@ def test_more_events_than_a_page_has_are_all_read_and_none_of_the_past() -> None
         history=[event(-n, f"Old{n}", "CREATE_FAILED", "long ago") for n in range(1, 50)],
         page=4,
     )
-    with pytest.raises(deploy.StackFailedError, match=r"SweepsQueue .* there is one") as failed:
+    with pytest.raises(StackFailedError, match=r"SweepsQueue .* there is one") as failed:
         aws.deploy()
     assert "Old" not in str(failed.value)
     assert aws.pages_read == 4
@@ -400,7 +410,7 @@ def test_an_event_that_comes_late_between_those_seen_is_not_lost(
         ]
     )
     monkeypatch.setattr(clock, "sleep", lambda _: next(told)())
-    with pytest.raises(deploy.StackFailedError, match="the cause"):
+    with pytest.raises(StackFailedError, match="the cause"):
         aws.deploy(said.append)
     assert [line.split()[2] for line in said] == ["A", "C", "B", "credits-prod"]
 
@@ -417,11 +427,11 @@ def test_a_network_that_stays_lost_ends_the_watching_and_the_deployment_is_said_
     clock: Clock,
 ) -> None:
     aws = Aws(network=[NO_NETWORK])
-    with pytest.raises(deploy.DeployError) as ended:
+    with pytest.raises(DeployError) as ended:
         aws.deploy()
     for words in ("AWS cannot be reached", GOES_ON, "Run the same command again", LOOK):
         assert words in str(ended.value)
-    assert deploy.NETWORK_PATIENCE < clock.now < deploy.NETWORK_PATIENCE + 10
+    assert NETWORK_PATIENCE < clock.now < NETWORK_PATIENCE + 10
 
 
 @pytest.mark.usefixtures("clock")
@@ -431,13 +441,13 @@ def test_a_network_that_comes_and_goes_is_given_all_its_time_each_time() -> None
         network=[*lost, None, *lost, None, *lost, None],
         events=[event(1, "A", "UPDATE_IN_PROGRESS")],
     )
-    with pytest.raises(deploy.DeployError, match=r"Waited 1800 s .*\n.*goes on in AWS"):
+    with pytest.raises(DeployError, match=r"Waited 1800 s .*\n.*goes on in AWS"):
         aws.deploy()
 
 
 def test_a_login_that_expires_meanwhile_ends_the_watching_only(clock: Clock) -> None:
     expired = ClientError({"Error": {"Code": "ExpiredToken", "Message": "so it says"}}, "Describe")
-    with pytest.raises(deploy.DeployError) as ended:
+    with pytest.raises(DeployError) as ended:
         Aws(network=[expired]).deploy()
     for words in ("your login has expired", "Log in: aws sso login", GOES_ON, LOOK):
         assert words in str(ended.value)
@@ -447,7 +457,7 @@ def test_a_login_that_expires_meanwhile_ends_the_watching_only(clock: Clock) -> 
 @pytest.mark.usefixtures("clock")
 def test_a_stack_that_failed_is_not_said_to_go_on() -> None:
     aws = Aws(events=[event(1, "credits-prod", "UPDATE_ROLLBACK_COMPLETE")])
-    with pytest.raises(deploy.StackFailedError) as failed:
+    with pytest.raises(StackFailedError) as failed:
         aws.deploy()
     assert "goes on" not in str(failed.value)
 
@@ -460,7 +470,7 @@ def test_when_it_is_not_known_whether_aws_has_begun_that_is_said(
         raise NO_NETWORK
 
     monkeypatch.setattr(Aws, "execute_change_set", lost)
-    with pytest.raises(deploy.DeployError) as ended:
+    with pytest.raises(DeployError) as ended:
         Aws().deploy()
     assert "It is not known whether AWS has begun to change stack credits-prod" in str(ended.value)
     assert "Run the same command again" in str(ended.value)
@@ -502,9 +512,9 @@ def test_a_python_that_was_never_tested_is_refused_before_aws_is_asked(
 
     monkeypatch.setattr(packaging, "TESTED_PYTHONS", ("3.10",))
     monkeypatch.setattr(packaging, "LAMBDA_PYTHONS", ("3.10", "3.11", "3.12", "3.13", "3.14"))
-    monkeypatch.setattr(deploy, "open_session", nobody)
+    monkeypatch.setattr(command, "open_session", nobody)
     monkeypatch.setattr(sys, "argv", ["deploy", "--stage", "prod"])
-    assert deploy.main() == 1
+    assert command.main() == 1
     said = capsys.readouterr().err
     assert "Credits was never tested with it: deploy with 3.10." in said
     assert "make clean, then: make PYTHON=python3.10 deploy STAGE=" in said
@@ -574,7 +584,7 @@ def test_a_plan_that_begins_to_grant_without_a_date_is_refused_before_anything_i
     aws: Aws, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     to_deploy(monkeypatch, FREE.replace("= 0", "= 10"))
-    with pytest.raises(deploy.DeployError) as refused:
+    with pytest.raises(DeployError) as refused:
         aws.deploy()
     said = str(refused.value)
     assert "Plan 'free' begins to grant 10 credits a month and does not say since when." in said
@@ -630,7 +640,7 @@ def test_with_a_mistake_in_the_plans_nothing_is_started_and_nobody_called(
 
     monkeypatch.setattr(packaging, "catalogue", mistaken)
     monkeypatch.setattr(emulator, "emulator", nobody)
-    with pytest.raises(packaging.PackagingError, match="line 4"), local.local_stack():
+    with pytest.raises(packaging.PackagingError, match="line 4"), stacks.local_stack():
         pass
     with pytest.raises(packaging.PackagingError, match="line 4"):
         deploy.deploy("prod", nobody, region="eu-west-1", parameters=PARAMETERS, say=print)
@@ -642,16 +652,16 @@ def test_a_command_goes_by_the_plans_that_are_deployed_not_by_those_of_the_check
     to_deploy(monkeypatch, FREE.replace("= 0", "= 10"))
     settings = cast("Settings", SimpleNamespace(stage="prod", is_local=False))
 
-    def services() -> stacks.StageServices:
-        return stacks.StageServices(settings, lambda *_, **__: aws, cast("Any", None))
+    def services() -> StageServices:
+        return StageServices(settings, lambda *_, **__: aws, cast("Any", None))
 
     assert services().catalogue == parse_catalogue(FREE)
     newer = FREE + "colour = 1\n"
     monkeypatch.setattr(plan_changes, "_download", lambda _: packed(newer))
-    with pytest.raises(deploy.DeployError, match=r"the deployed chalicelib/plans.toml, line 6: .*"):
+    with pytest.raises(DeployError, match=r"the deployed chalicelib/plans.toml, line 6: .*"):
         services().catalogue  # noqa: B018 - reading it is what is refused
     aws.code = None
-    with pytest.raises(deploy.DeployError, match="has no plans"):
+    with pytest.raises(DeployError, match="has no plans"):
         services().catalogue  # noqa: B018 - reading it is what is refused
 
 
@@ -684,10 +694,10 @@ def test_a_parameter_that_the_template_would_not_take_is_named_first(
     line: str, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "parameters.toml"
-    monkeypatch.setattr(deploy, "PARAMETERS_FILE", file)
+    monkeypatch.setattr("infra.deployment.parameters.PARAMETERS_FILE", file)
     file.write_text(f"[prod]\n{line}\n")
-    with pytest.raises(deploy.DeployError) as refused:
-        deploy.parameters_of("prod")
+    with pytest.raises(DeployError) as refused:
+        parameters_of("prod")
     assert str(refused.value).startswith(f"infra/parameters.toml, [prod]: {problem}")
 
 
@@ -695,11 +705,11 @@ def test_parameters_at_the_limits_are_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "parameters.toml"
-    monkeypatch.setattr(deploy, "PARAMETERS_FILE", file)
+    monkeypatch.setattr("infra.deployment.parameters.PARAMETERS_FILE", file)
     file.write_text(
         '[prod]\nMailsASecond = 0\nExpiringSoonDays = 60\nTokenIssuer = ""\nTracing = "Active"\n'
     )
-    assert deploy.parameters_of("prod") == {
+    assert parameters_of("prod") == {
         "MailsASecond": "0",
         "ExpiringSoonDays": "60",
         "TokenIssuer": "",

@@ -8,8 +8,18 @@ from typing import Any
 import pytest
 from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 
-from infra import deploy, deploy_policy
-from infra.deploy_policy import ARNS, HANDLERS, NAMELESS, ONLY_WITH, calls, documents, rights
+from infra.commands.deploy_policy import main
+from infra.deployment import deploy_policy
+from infra.deployment.deploy_policy import (
+    ARNS,
+    HANDLERS,
+    NAMELESS,
+    ONLY_WITH,
+    calls,
+    documents,
+    rights,
+)
+from infra.deployment.errors import DeployError
 
 NAMES = deploy_policy.names_of("prod", "123456789012", "eu-west-1", deploy_policy.EXAMPLE)
 
@@ -76,7 +86,7 @@ def test_aws_says_what_is_called_for_every_type(resource_type: str) -> None:
 
 
 def test_a_type_that_nobody_has_named_is_not_passed_over() -> None:
-    with pytest.raises(deploy.DeployError, match="AWS::EC2::Instance are called: add it to ARNS"):
+    with pytest.raises(DeployError, match="AWS::EC2::Instance are called: add it to ARNS"):
         allowed(template("AWS::EC2::Instance"))
 
 
@@ -151,14 +161,14 @@ def test_what_iam_takes_no_more_of_goes_into_another_document_and_nothing_is_los
 @pytest.mark.parametrize("account", ["12345", "abcdefghijkl", "1234567890123", ""])
 def test_an_account_has_twelve_digits(account: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
-        deploy_policy.main(["--stage", "prod", "--region", "eu-west-1", "--account", account])
+        main(["--stage", "prod", "--region", "eu-west-1", "--account", account])
     assert ended.value.code == 2
     assert "the twelve digits of an AWS account" in capsys.readouterr().err
 
 
 def test_a_region_that_cannot_be_one_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--stage", "prod", "--region", "Ireland", "--account", "123456789012"]
-    assert deploy_policy.main(words) == 1
+    assert main(words) == 1
     assert "REGION must be a region of AWS" in capsys.readouterr().err
 
 
@@ -168,7 +178,7 @@ def test_a_file_in_the_place_of_the_folder_is_told_and_left_alone(
     file = tmp_path / "policies"
     file.write_text("mine", encoding="utf-8")
     with pytest.raises(SystemExit) as ended:
-        deploy_policy.main(["--stage", "prod", "--out", str(file)])
+        main(["--stage", "prod", "--out", str(file)])
     assert ended.value.code == 2
     assert "--out: must be a folder" in capsys.readouterr().err
     assert file.read_text(encoding="utf-8") == "mine"

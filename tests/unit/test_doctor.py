@@ -16,7 +16,8 @@ from rich.console import Console
 
 from chalicelib.domain.calendar import Period
 from chalicelib.settings import TokenSettings
-from infra import alarms, packaging
+from infra.commands.doctor import judge_region
+from infra.deployment import alarms, packaging
 from infra.doctor import (
     account,
     before,
@@ -30,7 +31,6 @@ from infra.doctor import (
     stack,
     template,
 )
-from infra.doctor.__main__ import judge_region
 from infra.doctor.finding import Finding, State, bad, fine, unknown, warning
 from infra.doctor.site import Site
 from infra.doctor.template import Named

@@ -22,7 +22,7 @@ import pytest
 from chalicelib.api.issuer_keys import fetch_keys
 from infra.doctor import examination, issuer, mail_dns, resolver
 from infra.doctor.finding import Finding, State
-from infra.issuer_check import Fetch
+from infra.doctor.issuer_check import Fetch
 from tests.unit.test_authorizer import KEY_SET
 from tests.unit.test_doctor import DOMAIN, ENTRIES, IDENTITY, SITE, only
 

@@ -20,7 +20,8 @@ from chalicelib.domain.edits import (
 from chalicelib.domain.errors import Unreadable
 from chalicelib.domain.instants import CLOCKS_DIFFER
 from chalicelib.domain.notifications import MailKind
-from chalicelib.domain.subscriptions import FIELDS, Subscription, SuppressedBecause
+from chalicelib.domain.subscriptions import Subscription, SuppressedBecause
+from chalicelib.domain.terms import FIELDS
 from chalicelib.store.edits import key_of, read_edit
 from tests.unit.test_subscriptions import ADA, CATALOGUE, at
 

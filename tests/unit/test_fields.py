@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chalicelib.domain import ledger
+from chalicelib.domain import entries
 from chalicelib.domain.errors import FieldError, InvalidInput
 from chalicelib.domain.fields import (
     RESERVED_ACTORS,
@@ -25,7 +25,7 @@ from chalicelib.domain.fields import (
     parse_user_id,
     shown,
 )
-from infra import import_balances
+from infra.imports import balances
 
 LONE_SURROGATE = "\ud800"
 
@@ -172,7 +172,7 @@ def test_a_text_is_kept_without_the_spaces_round_it(text: str, kept: str) -> Non
 
 
 def test_the_reserved_names_are_those_that_the_ledger_itself_writes() -> None:
-    assert {ledger.SYSTEM, ledger.ERASED, import_balances.CALLER} == RESERVED_ACTORS
+    assert {entries.SYSTEM, entries.ERASED, balances.CALLER} == RESERVED_ACTORS
 
 
 @pytest.mark.parametrize("name", sorted(RESERVED_ACTORS))

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from infra.guard import guarded, is_api, refusal
+from infra.local.guard import guarded, is_api, refusal
 
 PORT = 51234
 OWN = f"127.0.0.1:{PORT}"

@@ -18,23 +18,20 @@ from hypothesis import strategies as st
 from chalicelib.domain import ledger
 from chalicelib.domain.batches import CreditBatch, Leg
 from chalicelib.domain.calendar import Period
-from chalicelib.domain.errors import CreditsError, InsufficientCredits, LedgerCorrupt, NotAllowed
-from chalicelib.domain.instants import format_instant, parse_instant
-from chalicelib.domain.ledger import (
+from chalicelib.domain.entries import (
     ERASED,
     FIRST_HASH,
-    MOST_OPEN_BATCHES,
-    Account,
     EntryType,
     LedgerEntry,
-    Request,
-    Reversal,
     digest_of,
     entry_hash,
     erased_hash,
     operation_digest,
     without_texts,
 )
+from chalicelib.domain.errors import CreditsError, InsufficientCredits, LedgerCorrupt, NotAllowed
+from chalicelib.domain.instants import format_instant, parse_instant
+from chalicelib.domain.ledger import MOST_OPEN_BATCHES, Account, Request, Reversal
 from chalicelib.domain.verification import StoredLine, verify
 
 NEW_YORK = "America/New_York"

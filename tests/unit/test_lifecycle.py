@@ -7,10 +7,12 @@ import pytest
 
 from chalicelib.domain import ledger
 from chalicelib.domain.calendar import Period, expires_at, month_start
+from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.instants import parse_instant
-from chalicelib.domain.ledger import Account, LedgerEntry, Request
-from chalicelib.domain.plans import parse_catalogue
-from chalicelib.domain.subscriptions import due_periods, register
+from chalicelib.domain.ledger import Account, Request
+from chalicelib.domain.subscriptions import due_periods
+from chalicelib.plans_file import parse_catalogue
+from tests.registered import register
 
 PARIS = "Europe/Paris"
 CATALOGUE = parse_catalogue(

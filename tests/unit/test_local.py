@@ -17,8 +17,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from infra import emulator, local, run, tokens
-from infra.console import server
+from infra import terminal
+from infra.commands import run, up
+from infra.local import emulator, stacks, tokens
+from infra.local.console import server
 
 STACK: Any = SimpleNamespace(endpoint_url="http://127.0.0.1:1")
 
@@ -46,7 +48,7 @@ def stays(answers: Iterable[bool]) -> tuple[int, float]:
         nonlocal waited
         waited += seconds
 
-    local.stay(STACK, probe, pause)
+    stacks.stay(STACK, probe, pause)
     return probes, waited
 
 
@@ -79,7 +81,7 @@ def test_an_emulator_that_is_stopped_for_7_seconds_survives() -> None:
         nonlocal now
         now += seconds
 
-    local.stay(STACK, probe, pause)
+    stacks.stay(STACK, probe, pause)
     assert now > 60
 
 
@@ -122,7 +124,7 @@ ADDRESS = "http://127.0.0.1:51234"
 @pytest.fixture
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     file = tmp_path / "made" / "local.json"
-    monkeypatch.setattr(local, "STATE_FILE", file)
+    monkeypatch.setattr(stacks, "STATE_FILE", file)
     return file
 
 
@@ -135,16 +137,16 @@ def dead_process() -> int:
 @pytest.mark.usefixtures("state")
 def test_a_second_stack_is_refused_with_the_first_ones_process_and_address_and_what_to_do() -> None:
     with (
-        local.alone(ADDRESS),
-        pytest.raises(local.AlreadyRunningError) as refused,
-        local.alone("http://127.0.0.1:2"),
+        stacks.alone(ADDRESS),
+        pytest.raises(stacks.AlreadyRunningError) as refused,
+        stacks.alone("http://127.0.0.1:2"),
     ):
         pytest.fail("there are two")
     said = str(refused.value)
     assert f"process {os.getpid()}, whose console is {ADDRESS}" in said
     assert f"kill {os.getpid()}" in said
     assert "CREDITS_STATE_FILE=build/second.json make up" in said
-    with local.alone(ADDRESS):
+    with stacks.alone(ADDRESS):
         """The first has ended: nothing is in the way."""
 
 
@@ -153,7 +155,7 @@ def test_what_a_stack_left_that_was_killed_is_in_nobodys_way(state: Path, left: 
     state.parent.mkdir()
     lock = state.with_suffix(".lock")
     lock.write_text(json.dumps([dead_process(), "http://127.0.0.1:1"]) if left == "DEAD" else left)
-    with local.alone(ADDRESS):
+    with stacks.alone(ADDRESS):
         assert json.loads(lock.read_text()) == [os.getpid(), ADDRESS]
 
 
@@ -174,20 +176,20 @@ def test_a_holder_that_has_not_said_its_name_yet_is_waited_for_and_then_said_to_
     lock = state.with_suffix(".lock")
     lock.write_text(json.dumps([dead_process(), "http://127.0.0.1:1"]) if left == "DEAD" else left)
     waits: list[float] = []
-    monkeypatch.setattr("infra.local.time.sleep", waits.append)
+    monkeypatch.setattr("infra.local.stacks.time.sleep", waits.append)
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as holder:
         assert holder.stdout is not None
         holder.stdout.readline()
         with (
-            pytest.raises(local.NotRunningError, match=r"starting or ending\. Try again"),
-            local.alone(ADDRESS),
+            pytest.raises(stacks.NotRunningError, match=r"starting or ending\. Try again"),
+            stacks.alone(ADDRESS),
         ):
             pytest.fail("there are two")
         holder.communicate(b"\n")
     assert waits == [0.01] * 100
-    with local.alone(ADDRESS):
+    with stacks.alone(ADDRESS):
         """It has ended."""
 
 
@@ -199,9 +201,9 @@ def test_of_many_that_start_at_once_one_does_and_the_others_name_it() -> None:
     def start(number: int) -> str | None:
         together.wait()
         try:
-            with local.alone(f"http://127.0.0.1:{number}"):
+            with stacks.alone(f"http://127.0.0.1:{number}"):
                 over.wait()
-        except local.AlreadyRunningError as refused:
+        except stacks.AlreadyRunningError as refused:
             over.wait()
             return str(refused)
         return None
@@ -214,16 +216,16 @@ def test_of_many_that_start_at_once_one_does_and_the_others_name_it() -> None:
 
 
 @pytest.mark.usefixtures("state")
-@pytest.mark.parametrize("main", [local.main, run.main])
+@pytest.mark.parametrize("main", [up.main, run.main])
 def test_neither_command_starts_anything_beside_a_running_stack(
     main: Callable[[list[str]], int],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(local, "end_on_sigterm", lambda: None)
+    monkeypatch.setattr(terminal, "end_on_sigterm", lambda: None)
     monkeypatch.setattr(emulator, "emulator", lambda *_: pytest.fail("an emulator was started"))
     monkeypatch.setenv("COLUMNS", "1000")
-    with local.alone(ADDRESS):
+    with stacks.alone(ADDRESS):
         assert main([]) == 1
     said = capsys.readouterr()
     assert f"error: A local stack is running already: process {os.getpid()}" in said.out + said.err

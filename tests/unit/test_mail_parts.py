@@ -18,7 +18,7 @@ from chalicelib.mails.links import UnsubscribeLinks
 from chalicelib.mails.rendering import TEMPLATES, Mail, credits_in_words, render
 from chalicelib.mails.sending import Mailer, Pace, user_of_tag
 from chalicelib.settings import Settings
-from infra.mails import examples
+from infra.pages.mail_pictures import examples
 
 LINKS = UnsubscribeLinks(b"k" * 32, "https://api.example.com/v1/api/unsubscribe")
 

@@ -7,7 +7,8 @@ import pytest
 
 from chalicelib.domain import ledger
 from chalicelib.domain.calendar import Period
-from chalicelib.domain.ledger import Account, LedgerEntry, Request
+from chalicelib.domain.entries import LedgerEntry
+from chalicelib.domain.ledger import Account, Request
 from chalicelib.domain.notifications import (
     MailKind,
     crosses,
@@ -16,7 +17,7 @@ from chalicelib.domain.notifications import (
     last_grant,
     may_call_for_a_mail,
 )
-from chalicelib.domain.plans import parse_catalogue
+from chalicelib.plans_file import parse_catalogue
 from chalicelib.services import PLANS_FILE
 
 NOW = datetime(2026, 7, 1, 4, tzinfo=UTC)

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from infra import lock, packaging
-from infra.packaging import ROOT, PackagingError
+from infra.commands import lock
+from infra.deployment import packaging
+from infra.deployment.packaging import ROOT, PackagingError
 
 Pins = dict[str, str]
 
@@ -78,7 +79,12 @@ def test_nothing_is_installed_but_from_a_list_with_hashes() -> None:
         for path in sources
     }
     assert {name for name, installs in found.items() if installs} == {
-        *("Makefile", "bench/rival.py", "infra/packaging.py", "infra/programs.py"),
+        *(
+            "Makefile",
+            "bench/rival.py",
+            "infra/deployment/packaging.py",
+            "infra/packages/programs.py",
+        ),
     }
     for name, installs in found.items():
         assert all("--require-hashes" in install for install in installs), name

@@ -9,8 +9,14 @@ import pytest
 from botocore.exceptions import ClientError
 
 from chalicelib.domain.plans import Plan, PlanCatalogue
-from infra import plan_changes
-from infra.plan_changes import Terms, UnreadableDeploymentError, changes, refusals, terms_of
+from infra.deployment import plan_changes
+from infra.deployment.plan_changes import (
+    Terms,
+    UnreadableDeploymentError,
+    changes,
+    refusals,
+    terms_of,
+)
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 NEXT = "grants_since = 2026-12-01"

@@ -9,7 +9,8 @@ import pytest
 
 import chalicelib
 from chalicelib.domain.errors import InvalidInput
-from chalicelib.domain.plans import CatalogueError, Plan, PlanCatalogue, parse_catalogue
+from chalicelib.domain.plans import Plan, PlanCatalogue
+from chalicelib.plans_file import CatalogueError, parse_catalogue
 
 SHIPPED = (Path(chalicelib.__file__).parent / "plans.toml").read_text(encoding="utf-8")
 

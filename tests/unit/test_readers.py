@@ -9,7 +9,7 @@ import pytest
 from chalicelib.domain.anchors import user_digest
 from chalicelib.domain.errors import LedgerCorrupt, Unreadable
 from chalicelib.domain.verification import StoredLine
-from chalicelib.store.ledger import _account, read_entry, read_head, read_line
+from chalicelib.store.ledger_items import account_of, read_entry, read_head, read_line
 from chalicelib.store.mails import MailStatus, read_mail
 from chalicelib.store.subscriptions import read_subscription
 from tests.unit.test_ledger import GRANT_BODY
@@ -77,13 +77,13 @@ def test_an_entry_and_its_account_are_those_of_the_user_and_the_number_in_its_ke
     item["entry"] = {"S": "entry#000000000001"}
     read = read_entry(item)
     assert (read.user_id, read.number) == ("42", 1)
-    assert _account(item) == ("42", read, "a")
+    assert account_of(item) == ("42", read, "a")
 
 
 def test_an_account_whose_last_entry_has_no_hash_is_named() -> None:
     item = entry(body=GRANT_BODY.replace('"number":1', '"number":7')) | {"user_id": {"S": "42"}}
     with pytest.raises(LedgerCorrupt) as caught:
-        _account(item)
+        account_of(item)
     assert str(caught.value) == "ledger of user 42, entry 7: hash is missing"
 
 

@@ -8,10 +8,11 @@ import yaml
 from botocore.exceptions import ClientError
 from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 
-from infra import deploy, retained
+from infra.deployment import retained
+from infra.deployment.parameters import TEMPLATE_FILE
 from infra.session import AwsError
 
-TEMPLATE: dict[str, Any] = yaml.safe_load(deploy.TEMPLATE_FILE.read_text("utf-8"))
+TEMPLATE: dict[str, Any] = yaml.safe_load(TEMPLATE_FILE.read_text("utf-8"))
 TEMPLATE["Resources"] = {
     name: resource for name, resource in TEMPLATE["Resources"].items() if "Type" in resource
 }

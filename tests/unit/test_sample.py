@@ -11,8 +11,8 @@ import pytest
 import chalicelib
 from chalicelib.domain.calendar import zone, zone_names
 from chalicelib.domain.instants import parse_date, parse_instant
-from chalicelib.domain.plans import parse_catalogue
-from infra.import_subscriptions import COLUMNS
+from chalicelib.plans_file import parse_catalogue
+from infra.imports.subscriptions import COLUMNS
 from infra.sample import generate
 
 ROWS = list(csv.DictReader(io.StringIO(generate.OUTPUT.read_text(encoding="utf-8"))))

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from infra import advisories, security
-from infra.security import SecurityError, reported
+from infra.commands import security
+from infra.commands.security import SecurityError, reported
+from infra.packages import advisories
 
 CLEAN: dict[str, Any] = {"name": "six", "version": "1.17.0", "vulns": []}
 

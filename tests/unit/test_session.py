@@ -27,9 +27,13 @@ from botocore.exceptions import (
 )
 from pynamodb.exceptions import GetError
 
-from chalicelib.anchors import Anchored
-from infra import completeness, deploy, session, stacks, verify
+from chalicelib.store.anchors import Anchored
+from infra import reach, session
 from infra.__main__ import COMMANDS, main
+from infra.commands import completeness, verify
+from infra.commands import deploy as command
+from infra.deployment.deployed import Deployment
+from infra.deployment.errors import DeployError
 from infra.doctor import before
 from infra.session import (
     AwsError,
@@ -366,15 +370,15 @@ def test_account_and_region_are_shown_before_anything_is_looked_for(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def describe(stage: str, client: session.ClientFactory) -> deploy.Deployment:
+    def describe(stage: str, client: session.ClientFactory) -> Deployment:
         assert capsys.readouterr().err == (
             "Stage dev in AWS account 123456789012, region eu-west-1 (from REGION)\n"
         )
-        raise deploy.DeployError(f"there is no {stage}, and {client}")
+        raise DeployError(f"there is no {stage}, and {client}")
 
-    monkeypatch.setattr(deploy, "describe", describe)
-    with pytest.raises(deploy.DeployError, match="there is no dev"):
-        stacks.reach("dev", "eu-west-1")
+    monkeypatch.setattr(reach, "describe", describe)
+    with pytest.raises(DeployError, match="there is no dev"):
+        reach.reach("dev", "eu-west-1")
     assert made == [("sts", "eu-west-1")]
 
 
@@ -385,18 +389,18 @@ def test_a_deployment_shows_account_and_region_before_anything_is_asked(
         shown = capsys.readouterr().out
         assert shown == "Stage prod in AWS account 123456789012, region eu-west-1 (from REGION)\n"
 
-    def deployed(*_: object, **__: object) -> deploy.Deployment:
-        raise deploy.DeployError("declined")
+    def deployed(*_: object, **__: object) -> Deployment:
+        raise DeployError("declined")
 
     def nothing(*_: object, **__: object) -> None: ...
 
     aws = Session("123456789012", Region("eu-west-1", "REGION"), nothing)
-    monkeypatch.setattr(deploy, "open_session", lambda _: aws)
+    monkeypatch.setattr(command, "open_session", lambda _: aws)
     monkeypatch.setattr(before, "look", look)
-    monkeypatch.setattr(deploy, "deploy", deployed)
-    monkeypatch.setattr(deploy, "parameters_of", lambda _: {})
+    monkeypatch.setattr(command, "deploy", deployed)
+    monkeypatch.setattr(command, "parameters_of", lambda _: {})
     monkeypatch.setattr(sys, "argv", ["deploy", "--stage", "prod"])
-    assert deploy.main() == 1
+    assert command.main() == 1
     assert capsys.readouterr().err == "error: declined\n"
 
 
@@ -408,7 +412,7 @@ def test_a_network_that_is_lost_while_a_command_works_is_no_traceback_either(
 
     anchors = SimpleNamespace(find=lambda *_: Anchored(None, {}))
     services = SimpleNamespace(threads=1, anchors=anchors)
-    monkeypatch.setattr(stacks, "services_of", lambda *_: services)
+    monkeypatch.setattr(reach, "services_of", lambda *_: services)
     monkeypatch.setattr("chalicelib.jobs.audits.verify_user", lost)
     assert verify.main(["42"]) == 1
     assert "error: AWS cannot be reached: Could not connect" in capsys.readouterr().err
@@ -426,8 +430,8 @@ def test_a_count_that_is_lost_sight_of_is_said_to_go_on(
         def get_object(self, **_: object) -> None:
             raise EndpointConnectionError(endpoint_url=URL)
 
-    reach = SimpleNamespace(client=lambda _: Aws(), functions={"check-completeness": "check"})
-    monkeypatch.setattr(stacks, "reach", lambda *_: reach)
+    reached = SimpleNamespace(client=lambda _: Aws(), functions={"check-completeness": "check"})
+    monkeypatch.setattr(reach, "reach", lambda *_: reached)
     assert completeness.main(["2026-07"]) == 1
     said = capsys.readouterr().err
     assert "error: AWS cannot be reached" in said

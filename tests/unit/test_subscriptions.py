@@ -15,9 +15,8 @@ from chalicelib.domain.calendar import Period, month_start, period_at
 from chalicelib.domain.errors import FieldError, InvalidInput, OutdatedEdit, TimezoneUnknown
 from chalicelib.domain.instants import parse_instant
 from chalicelib.domain.notifications import ALL_KINDS, MailKind
-from chalicelib.domain.plans import PlanCatalogue, parse_catalogue
+from chalicelib.domain.plans import PlanCatalogue
 from chalicelib.domain.subscriptions import (
-    FIELDS,
     MOST_MISSED_PERIODS,
     BillingInterval,
     NextAllocation,
@@ -32,11 +31,13 @@ from chalicelib.domain.subscriptions import (
     no_allocation_because,
     not_allocated_because,
     not_due_because,
-    register,
     suppress,
     without_mails,
     without_suppression,
 )
+from chalicelib.domain.terms import FIELDS
+from chalicelib.plans_file import parse_catalogue
+from tests.registered import register
 
 CATALOGUE = parse_catalogue(
     """

@@ -10,7 +10,8 @@ import pytest
 
 from chalicelib.jobs.records import in_this_context
 from chalicelib.store import throttling
-from chalicelib.store.throttling import OutOfTime, ask_again, patient, wait_for_room
+from chalicelib.store.errors import OutOfTime
+from chalicelib.store.throttling import ask_again, patient, wait_for_room
 
 
 class Time:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from infra import tls
+from infra.deployment import tls
 
 REFUSAL = {
     "Sid": "OnlyOverTls",

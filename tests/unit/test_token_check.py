@@ -11,8 +11,9 @@ import pytest
 
 from chalicelib.api.authorizer import InvalidToken, Refusal
 from chalicelib.settings import TokenSettings
-from infra import deploy, token_check
-from infra.token_check import CHECKS, Finding, Report, examine, read_token
+from infra.commands import token_check
+from infra.commands.token_check import CHECKS, Finding, Report, examine, read_token
+from infra.deployment.errors import DeployError
 from tests.unit.test_authorizer import (
     EC_KEY,
     ISSUER,
@@ -228,7 +229,7 @@ def test_a_stage_that_cannot_be_looked_at_is_an_error_that_says_why(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def none(*_: object) -> TokenSettings:
-        raise deploy.DeployError("There is no stack credits-dev. Deploy it first")
+        raise DeployError("There is no stack credits-dev. Deploy it first")
 
     monkeypatch.setattr(token_check, "settings_of", none)
     status, said, error = run(token(), "--stage", "dev")

@@ -6,9 +6,9 @@ import pytest
 
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.instants import parse_instant
-from chalicelib.domain.subscriptions import register
-from infra import packaging
-from infra.turn import is_due
+from infra.deployment import packaging
+from infra.local.month import is_due
+from tests.registered import register
 
 JULY = Period(2026, 7)
 

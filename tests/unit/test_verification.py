@@ -6,13 +6,14 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from chalicelib.domain import ledger
+from chalicelib.domain import entries, ledger
 from chalicelib.domain.batches import CreditBatch, Leg
 from chalicelib.domain.calendar import Period
+from chalicelib.domain.entries import FIRST_HASH, EntryType, LedgerEntry
+from chalicelib.domain.entries import entry_hash as hash_of
 from chalicelib.domain.errors import LedgerCorrupt
 from chalicelib.domain.instants import parse_instant
-from chalicelib.domain.ledger import FIRST_HASH, Account, EntryType, LedgerEntry, Request
-from chalicelib.domain.ledger import entry_hash as hash_of
+from chalicelib.domain.ledger import Account, Request
 from chalicelib.domain.verification import (
     Anchor,
     Link,
@@ -230,9 +231,9 @@ def test_a_body_that_bears_another_number_is_named_though_its_hash_is_right() ->
 
 def erased(line: StoredLine, previous_hash: str, entry: LedgerEntry | None = None) -> StoredLine:
     """The line as an erasure leaves it; with another entry, as a forger would."""
-    read = ledger.LedgerEntry.from_body(USER, line.number, line.body)
-    body = (entry or ledger.without_texts(read)).body()
-    seal = ledger.erased_hash(previous_hash, USER, body, line.hash)
+    read = entries.LedgerEntry.from_body(USER, line.number, line.body)
+    body = (entry or entries.without_texts(read)).body()
+    seal = entries.erased_hash(previous_hash, USER, body, line.hash)
     return StoredLine(line.number, body, line.hash, seal)
 
 
@@ -288,7 +289,7 @@ def test_a_line_marked_as_erased_must_be_without_its_texts(number: int) -> None:
 
 
 def test_a_line_marked_as_erased_must_not_name_the_user_as_its_actor() -> None:
-    entry = replace(ENTRIES[1], description=ledger.ERASED, actor=USER)
+    entry = replace(ENTRIES[1], description=entries.ERASED, actor=USER)
     marked = erased(LINES[1], LINES[0].hash, entry)
     message = "it is marked as erased and still has its texts"
     assert fault([LINES[0], marked]) == (2, message)
@@ -306,7 +307,7 @@ def test_a_line_marked_as_erased_must_not_name_the_user_as_its_actor() -> None:
 def test_the_arithmetic_of_an_erased_line_is_checked_in_full(
     number: int, changes: dict[str, object], message: str
 ) -> None:
-    entry = ledger.without_texts(replace(ENTRIES[number - 1], **changes))  # type: ignore[arg-type]
+    entry = entries.without_texts(replace(ENTRIES[number - 1], **changes))  # type: ignore[arg-type]
     forged = erased(LINES[number - 1], LINES[number - 2].hash, entry)
     found_number, found = fault([*LINES[: number - 1], forged])
     assert (found_number, found[: len(message)]) == (number, message)
@@ -928,7 +929,7 @@ def test_the_operation_of_an_entry_is_told_for_all_but_scheduled_work() -> None:
         (4, EntryType.REVERSAL, 30, 3),
         (10, EntryType.USAGE, -58, None),
     ):
-        digest = ledger.operation_digest(f"{type_}#{number}")
+        digest = entries.operation_digest(f"{type_}#{number}")
         assert told[number] == Operation(number, digest, type_, amount, usage)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from infra.packaging import ROOT
+from infra.deployment.packaging import ROOT
 
 Json = dict[str, Any]
 FOLDER = ROOT / ".github" / "workflows"

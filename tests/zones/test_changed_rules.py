@@ -16,7 +16,7 @@ import pytest
 
 from chalicelib.domain import calendar
 from chalicelib.domain.calendar import Period, month_start
-from chalicelib.domain.ledger import EntryType, LedgerEntry
+from chalicelib.domain.entries import EntryType, LedgerEntry
 from tests.simulation.world import World, at, simulated
 
 ZONE = "Europe/Paris"

@@ -1,0 +1,31 @@
+"""Clients of AWS: made in one place, so that none waits or tries again without a bound."""
+
+from typing import Any
+
+import botocore.session
+from botocore.config import Config
+
+CONNECT_TIMEOUT_SECONDS = 2
+READ_TIMEOUT_SECONDS = 5
+MOST_ATTEMPTS = 4
+
+
+def client(
+    service: str,
+    region: str,
+    *,
+    read_timeout: float = READ_TIMEOUT_SECONDS,
+    attempts: int = MOST_ATTEMPTS,
+    **settings: Any,
+) -> Any:
+    """A client of a service; ``attempts`` counts the first, ``settings`` are further ones of it."""
+    return botocore.session.get_session().create_client(
+        service,
+        region_name=region,
+        config=Config(
+            connect_timeout=CONNECT_TIMEOUT_SECONDS,
+            read_timeout=read_timeout,
+            retries={"mode": "standard", "total_max_attempts": attempts},
+            **settings,
+        ),
+    )

@@ -1,0 +1,275 @@
+"""A line of the ledger, and the seal that chains it to the line before.
+
+A line is stored as its canonical text. The text is what its hash is of, so it is never written in
+another way again. What people wrote in a line can be erased; its numbers and the chain stay.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from .batches import Batches, CreditBatch, Leg, Legs, available
+from .calendar import Period
+from .damage import (
+    Damage,
+    choice_of,
+    instant,
+    optional_of,
+    text,
+    text_or_none,
+    value_of,
+    whole_number,
+)
+from .errors import LedgerCorrupt
+from .instants import to_milliseconds
+
+SCHEMA = 2
+"""The form entries are written in. Entries of every earlier form stay readable, and keep it:
+
+1  the first
+2  has the correlation id
+"""
+
+FIRST_HASH = "0" * 64
+"""What the first entry of a ledger has in place of the hash of an entry before it."""
+
+SYSTEM = "system"
+"""The actor of scheduled work. In old entries of admins, too: what scheduled work wrote is known by
+its types. Today nobody else may be called so (`fields.RESERVED_ACTORS`)."""
+
+ERASED = "(erased)"
+"""What stands in place of a text about a person who has been erased."""
+
+
+class EntryType(StrEnum):
+    """What an entry does. Of the grants only `ALLOCATION` advances the allocated period."""
+
+    ALLOCATION = "allocation"
+    EXPIRATION = "expiration"
+    USAGE = "usage"
+    MANUAL = "manual"
+    REVERSAL = "reversal"
+
+
+SCHEDULED = frozenset({EntryType.ALLOCATION, EntryType.EXPIRATION})
+"""What scheduled work alone writes: its texts are ours, and it leaves no markers."""
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEntry:
+    """One immutable line: the change, and the account after it.
+
+    ``amount`` is the signed change of the ledger balance and the sum of ``legs``; ``balance`` and
+    ``batches`` (the open ones, in burn-down order) are the state after. ``effective_at`` is when
+    the change was due, ``posted_at`` when it was written. ``expiry_timezone`` names the zone whose
+    sweep will expire the batch granted here, if one was granted that can expire. ``silent``:
+    no email is sent about it. ``correlation_id``: the operation that wrote it, as the logs name it.
+    ``schema``: the form it is stored in. ``usage``: of a reversal, the number of the usage that it
+    gives back; None in reversals from before it was written down.
+    """
+
+    user_id: str
+    number: int
+    type: EntryType
+    amount: int
+    balance: int
+    batches: Batches
+    legs: Legs
+    allocated_through: Period | None
+    operation: str
+    description: str
+    actor: str
+    effective_at: datetime
+    posted_at: datetime
+    expiry_timezone: str | None
+    silent: bool = False
+    correlation_id: str | None = None
+    schema: int = SCHEMA
+    usage: int | None = None
+
+    @property
+    def granted_batch(self) -> CreditBatch | None:
+        """The batch this entry granted, if any: a batch bears the number of its grant."""
+        return next((batch for batch in self.batches if batch.number == self.number), None)
+
+    @property
+    def transaction_id(self) -> str:
+        """The entry's name outside the ledger, unique over all users."""
+        return f"{self.user_id}-{self.number}"
+
+    def available_balance(self, at: datetime | None = None) -> int:
+        """What could be spent at an instant, by default the one it was posted at."""
+        return available(self.batches, at or self.posted_at)
+
+    def body(self) -> str:
+        """The canonical JSON text: what is hashed is, byte for byte, what is stored."""
+        return json.dumps(
+            {
+                "schema": self.schema,
+                "number": self.number,
+                "type": self.type.value,
+                "amount": self.amount,
+                "balance": self.balance,
+                "batches": [
+                    (
+                        batch.number,
+                        batch.granted,
+                        batch.remaining,
+                        to_milliseconds(batch.granted_at),
+                        batch.expires_at and to_milliseconds(batch.expires_at),
+                    )
+                    for batch in self.batches
+                ],
+                "legs": self.legs,
+                "through": self.allocated_through and str(self.allocated_through),
+                "operation": self.operation,
+                "description": self.description,
+                "actor": self.actor,
+                "effective": to_milliseconds(self.effective_at),
+                "posted": to_milliseconds(self.posted_at),
+                "zone": self.expiry_timezone,
+                # Only where it is true: entries from before there were mails keep their text.
+                **({"silent": True} if self.silent else {}),
+                **({"correlation": self.correlation_id} if self.schema >= 2 else {}),
+                # Only of a reversal. A release that does not know it reads the entry without it.
+                **({} if self.usage is None else {"usage": self.usage}),
+            },
+            ensure_ascii=False,
+            separators=(",", ":"),
+        )
+
+    @classmethod
+    def from_body(cls, user_id: str, number: int, body: str) -> "LedgerEntry":
+        """Reads what `body` wrote. Raises `LedgerCorrupt` for anything else."""
+        try:
+            entry = cls._from_values(user_id, _object(body))
+        except Damage as error:
+            raise LedgerCorrupt(user_id, number, f"the body cannot be read ({error})") from error
+        if entry.number != number:
+            raise LedgerCorrupt(user_id, number, f"the body says number {entry.number}")
+        return entry
+
+    @classmethod
+    def _from_values(cls, user_id: str, values: dict[str, Any]) -> "LedgerEntry":
+        schema = value_of(values, "schema", _schema)
+        return cls(
+            user_id=user_id,
+            number=value_of(values, "number", whole_number),
+            type=value_of(values, "type", _type),
+            amount=value_of(values, "amount", whole_number),
+            balance=value_of(values, "balance", whole_number),
+            batches=value_of(values, "batches", _batches),
+            legs=value_of(values, "legs", _legs),
+            allocated_through=value_of(values, "through", _period),
+            operation=value_of(values, "operation", text),
+            description=value_of(values, "description", text),
+            actor=value_of(values, "actor", text),
+            effective_at=value_of(values, "effective", instant),
+            posted_at=value_of(values, "posted", instant),
+            expiry_timezone=value_of(values, "zone", text_or_none),
+            silent=optional_of(values, "silent", _flag) or False,
+            correlation_id=(value_of(values, "correlation", text_or_none) if schema >= 2 else None),
+            schema=schema,
+            usage=optional_of(values, "usage", whole_number),
+        )
+
+
+def _object(body: str) -> dict[str, Any]:
+    try:
+        values = json.loads(body)
+    except (RecursionError, TypeError, ValueError) as error:
+        raise Damage("it is no JSON") from error
+    if not isinstance(values, dict):
+        raise Damage("it is no object")
+    return values
+
+
+def _schema(value: object) -> int:
+    schema = whole_number(value)
+    if not 1 <= schema <= SCHEMA:
+        raise Damage("is none that this release knows")
+    return schema
+
+
+def _batches(values: list[Any]) -> Batches:
+    return tuple(
+        CreditBatch(
+            whole_number(number),
+            whole_number(granted),
+            whole_number(remaining),
+            instant(granted_at),
+            None if expires_at is None else instant(expires_at),
+        )
+        for number, granted, remaining, granted_at, expires_at in values
+    )
+
+
+def _legs(values: list[Any]) -> Legs:
+    return tuple(Leg(whole_number(batch), whole_number(amount)) for batch, amount in values)
+
+
+def _period(value: object) -> Period | None:
+    return None if value is None else Period.parse(value)
+
+
+def _type(value: str) -> EntryType:
+    return choice_of(EntryType, value)
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise Damage("is neither true nor false")
+    return value
+
+
+def entry_hash(previous_hash: str, user_id: str, body: str) -> str:
+    """What seals an entry: SHA-256 over the hash of the entry before, the user and the body."""
+    return hashlib.sha256("\n".join((previous_hash, user_id, body)).encode()).hexdigest()
+
+
+def erased_hash(previous_hash: str, user_id: str, body: str, original_hash: str) -> str:
+    """What seals an entry whose texts were erased, beside the hash it was written with.
+
+    That one is what the next entry is chained to. Nobody can compute it again without the texts,
+    so it is sealed here together with the body that is left.
+    """
+    return entry_hash(previous_hash, user_id, f"{body}\n{original_hash}")
+
+
+def without_texts(entry: LedgerEntry, names: Collection[str] = ()) -> LedgerEntry:
+    """The entry without what people wrote in it, and without who did if that was the user.
+
+    ``names``: what the user is called as an actor, such as the subject of their tokens; their user
+    id is one of them anyway. Of the operation its kind stays, and the digest of the whole: its
+    caller and its key are texts, too. What scheduled work wrote is about nobody and stays. Numbers,
+    amounts, batches and instants are untouched.
+    """
+    if entry.type in SCHEDULED:
+        return entry
+    kind, _, _ = entry.operation.partition("#")
+    return replace(
+        entry,
+        description=ERASED,
+        actor=ERASED if entry.actor in {entry.user_id, *names} else entry.actor,
+        operation=f"{kind}#{ERASED} {digest_of(entry)}",
+    )
+
+
+def digest_of(entry: LedgerEntry) -> str:
+    """The digest of the operation that wrote an entry, also when its texts were erased since."""
+    erased = _ERASED_OPERATION.fullmatch(entry.operation)
+    return erased[1] if erased else operation_digest(entry.operation)
+
+
+def operation_digest(operation: str) -> str:
+    """What is kept of an operation for ever: enough to know it again, and no text of anybody."""
+    return hashlib.sha256(operation.encode()).hexdigest()
+
+
+_ERASED_OPERATION = re.compile(rf"[a-z]+#{re.escape(ERASED)} ([0-9a-f]{{64}})")
+"""No operation of a request looks like it: keys have no blanks."""

@@ -1,0 +1,51 @@
+"""What handling records and users can come to, and what is said of it.
+
+CreditsError
+├── SomeUsersFailed    some users of a message; the others were handled
+└── SomeEventsFailed   some events of SES; SNS and Lambda bring them again
+"""
+
+from collections.abc import Mapping
+
+from chalicelib.domain.errors import Contention, CreditsError
+from chalicelib.store.errors import FAULTS
+
+FAILURES = (CreditsError, *FAULTS)
+"""What handling one record or user is known to come to; anything else is a bug of ours. Either is
+the failure of that record or user alone."""
+
+PASSING = (Contention, *FAULTS)
+"""Failures that may be over when the same is tried again."""
+
+
+class SomeUsersFailed(CreditsError):
+    """Some users of a message could not be handled; the others were.
+
+    ``is_passing``: of some of them this may be over when they are tried again.
+    """
+
+    code = "some_users_failed"
+
+    def __init__(self, failures: Mapping[str, Exception]) -> None:
+        self.is_passing = any(map(is_passing, failures.values()))
+        first = {user: describe_failure(error) for user, error in sorted(failures.items())[:10]}
+        super().__init__(f"{len(failures)} users failed, such as {first}")
+
+
+class SomeEventsFailed(CreditsError):
+    """Some events of an invocation could not be handled; SNS and Lambda bring them again."""
+
+    code = "some_events_failed"
+
+
+def is_passing(error: Exception) -> bool:
+    """Whether waiting may mend a failure."""
+    if isinstance(error, SomeUsersFailed):
+        return error.is_passing
+    return isinstance(error, PASSING)
+
+
+def describe_failure(error: Exception) -> str:
+    """A failure as logs show it: the words of what is not known can quote anything."""
+    kind = type(error).__name__
+    return f"{kind}: {error}" if isinstance(error, FAILURES) else kind

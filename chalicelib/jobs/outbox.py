@@ -1,0 +1,85 @@
+"""The ledger's stream: what calls for a mail is queued, and every movement is counted.
+
+    ledger ─► stream ─► queue_notifications ─► SQS ─► send_notifications ─► SES
+    index `expiring` ─► reminder sweeps ────────┘
+
+The stream is the outbox: every committed entry comes out of it, at least once.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from chalicelib.domain.damage import WRONG
+from chalicelib.domain.entries import EntryType, LedgerEntry
+from chalicelib.domain.notifications import may_call_for_a_mail
+from chalicelib.messages import EntryPosted, StrangeRecord
+from chalicelib.metrics import Metric, count
+from chalicelib.observability import correlated, correlation_id, logger
+from chalicelib.services import Services
+from chalicelib.store.ledger_items import read_entry
+
+from .records import Event, note
+
+
+def queue_notifications(services: Services, event: Event) -> None:
+    """Enqueues the entries that call for a mail.
+
+    What cannot be read is not the stream's to stumble over, which would hold up all behind it for
+    as long as it is tried again. The sender stumbles, and its dead-letter queue keeps the message
+    that names the entry. Raises when SQS does not take the messages: the stream then delivers the
+    same records again.
+    """
+    called_for: list[EntryPosted | StrangeRecord] = []
+    entries: list[LedgerEntry] = []
+    for record in event["Records"]:
+        try:
+            entry = read_entry(record["dynamodb"]["NewImage"])
+            is_called_for = may_call_for_a_mail(entry, services.catalogue)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the records behind it go on
+            note(error, event_id=record.get("eventID"))
+            called_for.append(_named(record))
+        else:
+            entries.append(entry)
+            if is_called_for:
+                of_entry = entry.correlation_id or correlation_id()
+                called_for.append(EntryPosted(entry.user_id, entry.number, of_entry))
+    services.queues.send_notifications(notification.body() for notification in called_for)
+    for operation, mails in Counter(posted.correlation_id for posted in called_for).items():
+        with correlated(operation):
+            logger().info("mails called for", mails=mails)
+    _count_movements(entries)
+
+
+def _named(record: Mapping[str, Any]) -> EntryPosted | StrangeRecord:
+    """The message that names a record which cannot be read; it says nothing of what is in it."""
+    keys = record.get("dynamodb", {}).get("Keys")
+    try:
+        user_id, key = keys["user_id"]["S"], keys["entry"]["S"]
+        return EntryPosted(user_id, int(key.removeprefix("entry#")), correlation_id())
+    except WRONG:
+        return StrangeRecord(record.get("eventID"), keys, correlation_id())
+
+
+_CREDITS = {
+    EntryType.ALLOCATION: Metric.CREDITS_ALLOCATED,
+    EntryType.EXPIRATION: Metric.CREDITS_EXPIRED,
+    EntryType.USAGE: Metric.CREDITS_USED,
+    EntryType.REVERSAL: Metric.CREDITS_REVERSED,
+}
+
+
+def _count_movements(entries: Iterable[LedgerEntry]) -> None:
+    for entry in entries:
+        if entry.type is EntryType.ALLOCATION:
+            count(Metric.ALLOCATIONS)
+        if metric := _movement(entry):
+            count(metric, abs(entry.amount))
+
+
+def _movement(entry: LedgerEntry) -> Metric | None:
+    if not entry.amount:
+        return None
+    if entry.type is EntryType.MANUAL:
+        return Metric.CREDITS_GRANTED if entry.amount > 0 else Metric.CREDITS_CLAWED_BACK
+    return _CREDITS.get(entry.type)

@@ -1,0 +1,220 @@
+"""What is due to an account, and runs of the monthly allocation that an admin asks for.
+
+The workers grant what `next_due_allocation` decides, and a preview shows what it would decide:
+there is no second opinion.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from chalicelib.domain import calendar, ledger
+from chalicelib.domain.calendar import Period
+from chalicelib.domain.edits import Editor
+from chalicelib.domain.entries import LedgerEntry
+from chalicelib.domain.errors import CreditsError, InvalidInput, TimezoneUnknown, Unreadable
+from chalicelib.domain.ledger import Account
+from chalicelib.domain.subscriptions import (
+    Subscription,
+    due_periods,
+    monthly_amount,
+    not_allocated_because,
+)
+from chalicelib.messages import Sweep, SweepKind
+from chalicelib.observability import correlation_id, logger
+from chalicelib.services import Services
+
+MOST_QUERIES = 100
+"""Queries of the timezone index for one page of a preview: most zones have no users at all."""
+
+
+class Zones(NamedTuple):
+    """The zones of a run: those where the period has begun, and those where it has not."""
+
+    begun: list[str]
+    not_begun: list[str]
+
+
+class Due(NamedTuple):
+    """An allocation that a run would post."""
+
+    entry: LedgerEntry
+    timezone: str
+
+
+class Position(NamedTuple):
+    """Where a preview goes on: in a zone, after a user (None: before the first)."""
+
+    timezone: str
+    after_user_id: str | None
+
+
+class NotJudged(NamedTuple):
+    """A user of whom nobody can say what is due, and why."""
+
+    user_id: str
+    timezone: str
+    code: str
+    words: str
+
+
+class PreviewPage(NamedTuple):
+    """Some of what a run would post, and where to go on (None: the end)."""
+
+    due: list[Due]
+    not_judged: list[NotJudged]
+    position: Position | None
+
+
+def next_due_allocation(
+    services: Services,
+    account: Account,
+    subscription: Subscription,
+    as_of: datetime,
+    now: datetime,
+) -> LedgerEntry | None:
+    """The oldest allocation still due to an account, None when nothing is."""
+    catalogue = services.catalogue
+    due = due_periods(subscription, catalogue, account.allocated_through, as_of, now)
+    if not due:
+        return None
+    amount = monthly_amount(subscription, catalogue)
+    if subscription.allocation_amount is not None and amount < subscription.allocation_amount:
+        logger().warning(
+            "own amount above the cap of its plan",
+            user_id=account.user_id,
+            allocation_amount=subscription.allocation_amount,
+            allocated=amount,
+        )
+    return ledger.allocate(
+        account,
+        due[0],
+        amount,
+        subscription.timezone,
+        catalogue.get(subscription.plan).credit_lifetime_days,
+        now,
+    )
+
+
+class Saved(NamedTuple):
+    """A subscription as it is written now, and the allocations that this made due."""
+
+    subscription: Subscription
+    posted: list[LedgerEntry]
+
+
+def save_subscription(
+    services: Services,
+    user_id: str,
+    decide: Callable[[Subscription | None], Subscription],
+    by: Editor,
+) -> Saved:
+    """Writes what ``decide`` makes of a subscription, and posts what is due to it from then on.
+
+    Sweeps end a week after a month's start: what an edit makes due would wait for the next month.
+    If it cannot be posted, the edit stands, and the next sweep of the zone posts it.
+    """
+    # Not imported by those who only read.
+    from chalicelib.store.errors import FAULTS
+
+    subscription = services.subscriptions.change(user_id, decide, by, services.now())
+    posted: list[LedgerEntry] = []
+    now = services.now()
+    try:
+        # Where no period is open, whatever the ledger says, it need not be read: of a user who is
+        # new, say, or paused.
+        if due_periods(subscription, services.catalogue, None, now, now):
+            posted = services.ledger.post(
+                user_id,
+                lambda account: next_due_allocation(services, account, subscription, now, now),
+            )
+    except (CreditsError, *FAULTS) as error:
+        logger().warning("due allocation not posted", user_id=user_id, error=str(error))
+    return Saved(subscription, posted)
+
+
+def zones_of_run(services: Services, period: Period, zones: Sequence[str] | None) -> Zones:
+    """Sorts the chosen zones, or all of them, by whether a period has begun there."""
+    sorted_zones = Zones([], [])
+    now = services.now()
+    for timezone in sorted({*(zones or calendar.zone_names())}):
+        has_begun = calendar.month_start(timezone, period) <= now
+        (sorted_zones.begun if has_begun else sorted_zones.not_begun).append(timezone)
+    return sorted_zones
+
+
+def start_run(services: Services, period: Period, zones: Sequence[str]) -> int:
+    """Enqueues a sweep of each zone as of the period's start there; answers how many.
+
+    What was allocated before is not allocated again, so a run can be repeated at will.
+    """
+    starts = ((timezone, calendar.month_start(timezone, period)) for timezone in zones)
+    return services.queues.send_sweeps(
+        Sweep(
+            SweepKind.ALLOCATION,
+            timezone,
+            start,
+            start,
+            as_of=start,
+            correlation_id=correlation_id(),
+        ).body()
+        for timezone, start in starts
+    )
+
+
+def preview_run(
+    services: Services,
+    period: Period,
+    zones: Sequence[str],
+    position: Position | None,
+    limit: int,
+) -> PreviewPage:
+    """What a run would post to the next ``limit`` users; writes nothing.
+
+    A page can hold less than there are users, even nothing, and still not be the last.
+    """
+    due: list[Due] = []
+    not_judged: list[NotJudged] = []
+    users = queries = 0
+    remaining = [zone for zone in zones if position is None or zone >= position.timezone]
+    for place, timezone in enumerate(remaining):
+        after = position.after_user_id if position and timezone == position.timezone else None
+        while users < limit and queries < MOST_QUERIES:
+            page = services.subscriptions.users_of(timezone, after, limit - users)
+            for found in _due_to(services, period, timezone, page.user_ids):
+                if isinstance(found, Due):
+                    due.append(found)
+                else:
+                    not_judged.append(found)
+            users += len(page.user_ids)
+            queries += 1
+            after = page.last_user_id
+            if after is None:
+                break
+        if after is not None:
+            return PreviewPage(due, not_judged, Position(timezone, after))
+        if (users >= limit or queries >= MOST_QUERIES) and place + 1 < len(remaining):
+            return PreviewPage(due, not_judged, Position(remaining[place + 1], None))
+    return PreviewPage(due, not_judged, None)
+
+
+def _due_to(
+    services: Services, period: Period, timezone: str, user_ids: list[str]
+) -> Iterator[Due | NotJudged]:
+    as_of = calendar.month_start(timezone, period)
+    now = services.now()
+    # Not imported by those who only read.
+    from chalicelib.store.subscriptions import read_subscription
+
+    for user_id, item in services.subscriptions.get_many(user_ids).items():
+        reason = None
+        try:
+            subscription = read_subscription(item)
+            reason = not_allocated_because(subscription, services.catalogue)
+            account = services.ledger.account(user_id)
+            while entry := next_due_allocation(services, account, subscription, as_of, now):
+                yield Due(entry, subscription.timezone)
+                account = Account(user_id, entry)
+        except (InvalidInput, TimezoneUnknown, Unreadable) as error:
+            code, words = (reason.value, reason.words) if reason else (error.code, str(error))
+            yield NotJudged(user_id, timezone, code, words)

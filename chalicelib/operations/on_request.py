@@ -1,0 +1,215 @@
+"""The operations on request: what a person or a product asks for, done once per idempotency key.
+
+Every operation is named ``<type>#<caller>#<key>``: two callers can use the same key, one caller
+cannot use it for two requests.
+"""
+
+import re
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+from chalicelib.domain import ledger
+from chalicelib.domain.entries import LedgerEntry
+from chalicelib.domain.errors import InvalidInput, NotFound
+from chalicelib.domain.instants import format_instant
+from chalicelib.domain.ledger import Account, Request
+from chalicelib.services import Services
+from chalicelib.store.ledger import Outcome
+
+
+def allocate_by_hand(  # noqa: PLR0913 - one for each thing an admin can say
+    services: Services,
+    user_id: str,
+    amount: int,
+    reason: str,
+    *,
+    actor: str,
+    caller: str,
+    key: str,
+    expires_in_days: int | None = None,
+    notify: bool = True,
+    up_to_available: bool = False,
+) -> Outcome:
+    """Grants (positive) or claws back (negative) credits in an admin's name.
+
+    A grant never expires unless ``expires_in_days`` says so, in local days of the user. The user
+    is told by mail unless ``notify`` is false. Raises `NotFound` for an unknown user,
+    `InvalidInput` for a grant above the cap of their plan, and `InsufficientCredits` for a
+    claw-back the balance cannot cover; with ``up_to_available`` one takes what is left.
+    """
+    if amount > 0 and up_to_available:
+        raise InvalidInput.of(
+            "up_to_available", "goes with a claw-back only; a grant gives the whole amount"
+        )
+    if amount < 0 and expires_in_days is not None:
+        raise InvalidInput.of(
+            "expires_in_days", "goes with a grant only; a claw-back has no expiry"
+        )
+    request = Request(f"manual#{caller}#{key}", actor, reason, silent=not notify)
+    now = services.now()
+
+    def decide(account: Account) -> LedgerEntry:
+        subscription = services.subscriptions.get(user_id)
+        if amount < 0 and up_to_available:
+            return ledger.claw_back_what_is_left(account, -amount, request, now)
+        if amount < 0:
+            return ledger.claw_back(account, -amount, request, now)
+        if amount > (cap := services.catalogue.cap_of(subscription.plan)):
+            raise InvalidInput.of(
+                "amount",
+                f"must be at most {cap:,} for a user of plan {subscription.plan!r}; is {amount:,}",
+            )
+        return ledger.grant(account, amount, request, now, subscription.timezone, expires_in_days)
+
+    described = {
+        "user_id": user_id,
+        "amount": amount,
+        "reason": reason,
+        "actor": actor,
+        "expires_in_days": expires_in_days,
+        # Only where they are not the default: keys from before there were these stay good.
+        **({} if notify else {"notify": False}),
+        **({"up_to_available": True} if up_to_available else {}),
+    }
+    return services.ledger.perform(user_id, request.operation, described, decide)
+
+
+@dataclass(frozen=True, slots=True)
+class Void:
+    """Asks to take back all that remains of one credit batch, in an admin's name."""
+
+    user_id: str
+    batch: int
+    reason: str
+    actor: str
+    caller: str
+    key: str
+    notify: bool = True
+
+    @property
+    def operation(self) -> str:
+        """Its business name: done once under it."""
+        return f"{ledger.VOID}{self.caller}#{self.key}"
+
+    def described(self) -> dict[str, object]:
+        """What the same void again must ask for, too."""
+        return asdict(self)
+
+    def decide(self, services: Services, account: Account) -> LedgerEntry:
+        """The entry it makes. Raises `NotFound` and `NotAllowed`."""
+        if services.ledger.entry(self.user_id, self.batch).granted_batch is None:
+            raise NotFound(f"user {self.user_id} has no credit batch {self.user_id}-{self.batch}")
+        request = Request(self.operation, self.actor, self.reason, silent=not self.notify)
+        return ledger.void(account, self.batch, request, services.now())
+
+
+def preview_void(services: Services, void: Void) -> Outcome:
+    """What `void_batch` would come to, or has come to before; writes nothing."""
+    before = services.ledger.performed(void.operation, void.described())
+    if before:
+        return before
+    account = services.ledger.account(void.user_id)
+    return Outcome(void.decide(services, account), replayed=False)
+
+
+def void_batch(services: Services, void: Void) -> Outcome:
+    """Takes back all that remains of one credit batch.
+
+    Raises `NotFound` when the user was never granted such a batch, and `NotAllowed` when nothing
+    usable remains of it.
+    """
+    return services.ledger.perform(
+        void.user_id,
+        void.operation,
+        void.described(),
+        lambda account: void.decide(services, account),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class CarryOver:
+    """Asks to take over what is left of a batch of another system; see `domain.ledger.carry_over`.
+
+    ``key`` is the batch's name there. No email: these are existing credits.
+    """
+
+    user_id: str
+    amount: int
+    granted_at: datetime
+    expires_at: datetime | None
+    description: str
+    caller: str
+    key: str
+
+    @property
+    def operation(self) -> str:
+        """Its business name: done once under it."""
+        return f"manual#{self.caller}#{self.key}"
+
+    def described(self) -> dict[str, object]:
+        """What the same batch again must be."""
+        return {
+            "user_id": self.user_id,
+            "amount": self.amount,
+            "granted_at": format_instant(self.granted_at),
+            "expires_at": self.expires_at and format_instant(self.expires_at),
+            "description": self.description,
+        }
+
+
+def carry_over(services: Services, batch: CarryOver) -> Outcome:
+    """Takes a batch over. Raises `NotFound` for an unknown user, and `NotAllowed`."""
+    request = Request(batch.operation, batch.caller, batch.description, silent=True)
+    now = services.now()
+
+    def decide(account: Account) -> LedgerEntry:
+        timezone = services.subscriptions.get(batch.user_id).timezone
+        return ledger.carry_over(
+            account, batch.amount, batch.granted_at, batch.expires_at, request, now, timezone
+        )
+
+    return services.ledger.perform(batch.user_id, batch.operation, batch.described(), decide)
+
+
+def use_credits(
+    services: Services, user_id: str, amount: int, description: str, *, caller: str, key: str
+) -> Outcome:
+    """Spends a user's credits, oldest first.
+
+    Raises `InsufficientCredits` when fewer are available, and `NotFound` for an unknown user.
+    """
+    request = Request(f"usage#{caller}#{key}", caller, description)
+    now = services.now()
+
+    def decide(account: Account) -> LedgerEntry:
+        if account.last is None:
+            services.subscriptions.get(user_id)  # no credits yet, or no such user
+        return ledger.use(account, amount, request, now)
+
+    described = {"user_id": user_id, "amount": amount, "description": description}
+    return services.ledger.perform(user_id, request.operation, described, decide)
+
+
+def reverse_usage(
+    services: Services,
+    user_id: str,
+    transaction_id: str,
+    amount: int | None,
+    reason: str,
+    *,
+    caller: str,
+    key: str,
+) -> Outcome:
+    """Gives a usage back to the batches it came from: ``amount`` of it, or all that is left.
+
+    Raises `NotFound` for a transaction the user does not have, and `NotAllowed` for one that is no
+    usage, and for more than was used over all its reversals.
+    """
+    owner, _, number = transaction_id.rpartition("-")
+    if owner != user_id or not _NUMBER.fullmatch(number):
+        raise NotFound(f"user {user_id} has no transaction {transaction_id}")
+    request = Request(f"reversal#{caller}#{key}", caller, reason)
+    return services.ledger.reverse(user_id, int(number), amount, request, services.now())
+
+
+_NUMBER = re.compile(r"[1-9][0-9]{0,11}")

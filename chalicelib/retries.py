@@ -1,0 +1,25 @@
+"""Trying again: how often, and how long to wait before each further attempt."""
+
+import random
+import time
+from collections.abc import Callable, Iterator
+
+MOST_ATTEMPTS = 25
+LONGEST_PAUSE_SECONDS = 0.5
+
+Pause = Callable[[int], None]
+"""Waits before attempt number n (1, 2, …) of something that lost a race."""
+
+
+def pause_with_jitter(attempt: int) -> None:
+    """Full jitter under a doubling ceiling: those who lost together must not return together."""
+    ceiling = min(LONGEST_PAUSE_SECONDS, 0.005 * 2**attempt)
+    time.sleep(random.uniform(0, ceiling))  # noqa: S311 - spreads retries, guards nothing
+
+
+def attempts(pause: Pause) -> Iterator[int]:
+    """Counts bounded attempts, pausing before each but the first."""
+    for attempt in range(MOST_ATTEMPTS):
+        if attempt:
+            pause(attempt)
+        yield attempt

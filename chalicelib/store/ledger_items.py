@@ -1,0 +1,233 @@
+"""The items of the ledger table: their keys and attributes, and how each is read.
+
+Keys of table ``ledger`` (partition ``user_id``, sort ``entry``):
+
+    <user id>                entry#000000000042       entry 42 of the user's ledger
+    <user id>                reversal#000000000042#000001  first reversal of the usage in entry 42
+    operation#<its SHA-256>  operation                marker of an operation on request, forever
+
+    index ``expiring``       <timezone>#<shard>       <expires_at>#<user id>#<batch>
+
+Markers hold no text of anybody: callers and their keys are in the entries alone.
+"""
+
+import re
+import zlib
+from collections.abc import Mapping
+from datetime import datetime
+from typing import NamedTuple
+
+from chalicelib.domain.anchors import Head, user_digest
+from chalicelib.domain.damage import Damage, value_of
+from chalicelib.domain.entries import LedgerEntry, entry_hash
+from chalicelib.domain.errors import InvalidInput, LedgerCorrupt, Unreadable
+from chalicelib.domain.instants import format_instant, parse_instant
+from chalicelib.domain.ledger import Account
+from chalicelib.domain.verification import Link, Performance, StoredLine
+
+from .database import Item, text
+from .reading import as_text, as_whole, read
+
+EXPIRY_SHARDS = 32
+"""Index partitions per timezone: one takes 1,000 writes a second, a midnight can bring more."""
+
+_ENTRY_KEY = re.compile(r"entry#[0-9]{12,}")
+_REVERSAL_KEY = re.compile(r"reversal#([0-9]{12,})#([0-9]{6,})")
+
+MARKER = "operation"
+"""The sort key of every marker."""
+
+_MARKERS = "operation#"
+"""How the partition key of every marker begins: no user id can, for it has a number sign."""
+
+
+class Marker(NamedTuple):
+    """What is kept of an operation: by which request, and which entry of whom it came to.
+
+    ``expired``: what a reversal could not give back.
+    """
+
+    request: str
+    owner: str
+    number: int
+    expired: int
+
+
+class ReversalLink(NamedTuple):
+    """The place of a reversal among those of its usage, and what they have given back in all."""
+
+    sequence: int
+    reversed_in_all: int
+
+
+# --- Keys -----------------------------------------------------------------------------------------
+
+
+def entry_key(entry_number: int) -> str:
+    """The sort key of an entry."""
+    return f"entry#{entry_number:012}"
+
+
+def reversals_key(usage_number: int) -> str:
+    """How the sort keys of the reversals of a usage begin."""
+    return f"reversal#{usage_number:012}#"
+
+
+def marker_key(digest: str) -> str:
+    """The partition key of the marker of an operation."""
+    return f"{_MARKERS}{digest}"
+
+
+def item_key(user_id: str, entry: str) -> Item:
+    """A key of the table."""
+    return {"user_id": text(user_id), "entry": text(entry)}
+
+
+def is_marker(item: Item) -> bool:
+    """Whether an item of the table is the marker of an operation."""
+    return bool(item["user_id"]["S"].startswith(_MARKERS))
+
+
+def owner_of(item: Item) -> str:
+    """The partition key of an item: the user, or the operation of a marker."""
+    user_id: str = item["user_id"]["S"]  # a key: DynamoDB stores no item without one
+    return user_id
+
+
+def number_of(item: Item, supposed: int = 0) -> int:
+    """The number in an entry's key, else `LedgerCorrupt` of the one that it should be."""
+    key = item["entry"]["S"]
+    if not _ENTRY_KEY.fullmatch(key):
+        raise LedgerCorrupt(owner_of(item), supposed, f"its key is {key!r}")
+    return int(key.removeprefix("entry#"))
+
+
+# --- Entries --------------------------------------------------------------------------------------
+
+
+def item_of(entry: LedgerEntry, previous_hash: str) -> Item:
+    """An entry as the table has it, chained to the one before."""
+    body = entry.body()
+    item = {
+        "user_id": text(entry.user_id),
+        "entry": text(entry_key(entry.number)),
+        "body": text(body),
+        "hash": text(entry_hash(previous_hash, entry.user_id, body)),
+    }
+    batch = entry.granted_batch
+    if entry.expiry_timezone and batch and batch.expires_at:
+        shard = zlib.crc32(entry.user_id.encode()) % EXPIRY_SHARDS
+        item["expiry_partition"] = text(f"{entry.expiry_timezone}#{shard:02}")
+        item["expiry_key"] = text(
+            f"{format_instant(batch.expires_at)}#{entry.user_id}#{batch.number}"
+        )
+    return item
+
+
+def read_entry(item: Item) -> LedgerEntry:
+    """An entry as the table and its stream have it. Raises `LedgerCorrupt`."""
+    number = number_of(item)
+    return LedgerEntry.from_body(owner_of(item), number, _attribute(item, number, "body"))
+
+
+def account_of(item: Item) -> Account:
+    """The account as an entry leaves it. Raises `LedgerCorrupt`."""
+    entry = read_entry(item)
+    return Account(entry.user_id, entry, _attribute(item, entry.number, "hash"))
+
+
+def read_line(item: Item, supposed: int = 0) -> StoredLine:
+    """An entry as the audit walks it. Raises `LedgerCorrupt`, with the number it should have."""
+    number = number_of(item, supposed)
+    body, hash_ = (_attribute(item, number, name) for name in ("body", "hash"))
+    erased = _attribute(item, number, "erased") if "erased" in item else None
+    return StoredLine(number, body, hash_, erased)
+
+
+def read_head(item: Item) -> Head:
+    """The head that an entry is, as the stream has it. Raises `LedgerCorrupt`."""
+    user_id, line = owner_of(item), read_line(item)
+    try:
+        return Head.parse(f"{user_digest(user_id)} {line.number} {line.hash}\n")
+    except ValueError as error:
+        raise LedgerCorrupt(user_id, line.number, str(error)) from error
+
+
+def expiry_of(item: Item) -> datetime | None:
+    """When a batch of the expiry index expires, None where its key names no instant."""
+    instant, _, _ = item["expiry_key"]["S"].partition("#")
+    try:
+        return parse_instant("expiry_key", instant)
+    except InvalidInput:
+        return None
+
+
+def _attribute(item: Item, number: int, name: str) -> str:
+    """A text of an entry. Raises `LedgerCorrupt`."""
+    try:
+        return value_of(item, name, as_text)
+    except Damage as error:
+        raise LedgerCorrupt(owner_of(item), number, str(error)) from error
+
+
+# --- What stands beside them ----------------------------------------------------------------------
+
+
+def read_marker(item: Item) -> Marker:
+    """The marker of an operation as the table has it. Raises `Unreadable`."""
+    return read("ledger", owner_of(item), item, _marker_of)
+
+
+def _marker_of(item: Item) -> Marker:
+    return Marker(
+        request=value_of(item, "request", as_text),
+        owner=value_of(item, "owner", as_text),
+        number=value_of(item, "number", as_whole),
+        expired=value_of(item, "expired", as_whole),
+    )
+
+
+def performance_of(item: Item) -> Performance:
+    """What a marker says, for an audit. Raises `LedgerCorrupt`, in the marker's own name."""
+    try:
+        marker = read_marker(item)
+    except Unreadable as error:
+        raise LedgerCorrupt(owner_of(item), 0, error.reason) from error
+    digest = owner_of(item).removeprefix(_MARKERS)
+    return Performance(digest, marker.owner, marker.number, marker.expired)
+
+
+def entry_of(marker: Marker | Performance, entries: Mapping[tuple[str, int], Item]) -> LedgerEntry:
+    """What an operation came to. Raises `LedgerCorrupt`."""
+    item = entries.get((marker.owner, marker.number))
+    if item is None:
+        raise LedgerCorrupt(marker.owner, marker.number, "it has a marker and is not there")
+    return read_entry(item)
+
+
+def read_reversal(item: Item) -> ReversalLink:
+    """The link of a reversal as the table has it. Raises `Unreadable`."""
+    return read("ledger", f"user {owner_of(item)}, {item['entry']['S']}", item, _reversal_of)
+
+
+def _reversal_of(item: Item) -> ReversalLink:
+    return ReversalLink(
+        sequence=value_of(item, "sequence", as_whole),
+        reversed_in_all=value_of(item, "reversed_in_all", as_whole),
+    )
+
+
+def read_link(item: Item) -> Link:
+    """A reversal's link, for an audit. Raises `LedgerCorrupt`."""
+    user_id, key = owner_of(item), item["entry"]["S"]
+    found = _REVERSAL_KEY.fullmatch(key)
+    if not found:
+        raise LedgerCorrupt(user_id, 0, f"its key is {key!r}")
+    usage, sequence = map(int, found.groups())
+    try:
+        link = read_reversal(item)
+    except Unreadable as error:
+        raise LedgerCorrupt(user_id, usage, error.reason) from error
+    if link.sequence != sequence:
+        raise LedgerCorrupt(user_id, usage, f"the sequence of {key} is another")
+    return Link(usage, sequence, link.reversed_in_all)

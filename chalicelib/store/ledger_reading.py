@@ -1,0 +1,357 @@
+"""Reading the ledger table: accounts, pages of a history, whole ledgers, what expires.
+
+Whatever a decision rests on is read strongly consistently; only the index lags behind.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from itertools import islice
+from typing import Any, NamedTuple
+
+from pynamodb.connection import Connection
+from pynamodb.expressions.operand import Path
+
+from chalicelib.domain.entries import FIRST_HASH, EntryType, LedgerEntry, digest_of
+from chalicelib.domain.errors import Contention, InvalidInput, LedgerCorrupt, NotFound
+from chalicelib.domain.fields import shown
+from chalicelib.domain.instants import format_instant
+from chalicelib.domain.ledger import Account
+from chalicelib.domain.verification import (
+    Anchor,
+    Operation,
+    Performance,
+    StoredLine,
+    check_links,
+    check_markers,
+    operation_of,
+    verify,
+)
+from chalicelib.retries import Pause, pause_with_jitter
+
+from .database import (
+    Item,
+    describe,
+    end_of_page,
+    every_item,
+    every_item_from,
+    races,
+    read_many,
+    text,
+)
+from .ledger_items import (
+    MARKER,
+    account_of,
+    entry_key,
+    entry_of,
+    expiry_of,
+    item_key,
+    item_of,
+    marker_key,
+    number_of,
+    owner_of,
+    performance_of,
+    read_entry,
+    read_line,
+    read_link,
+)
+
+ENTRIES_A_SEARCH = 1_000
+"""How many entries are searched for one page of a type: a rare one must not cost a whole ledger."""
+
+ENTRIES_A_READ = 250
+"""How many of them one query reads."""
+
+
+class HistoryPage(NamedTuple):
+    """Some of the wanted entries, newest first, and the number to go on below (None: the end)."""
+
+    entries: list[LedgerEntry]
+    below: int | None
+
+
+class ExpiringPage(NamedTuple):
+    """One page of the expiry index: whose batches, and the sort key to go on after, if any.
+
+    ``instants``: when each of them expires, None where its key cannot be read.
+    """
+
+    user_ids: list[str]
+    last_key: str | None
+    instants: list[datetime | None]
+
+
+class LedgerReader:
+    """All reading of the ledger table.
+
+    The calls of every allocation and use go to PynamoDB's client itself, with expressions that are
+    written out: composing them anew for each user took a fifth of a worker's CPU.
+    """
+
+    def __init__(
+        self, connection: Connection, table: str, pause: Pause = pause_with_jitter
+    ) -> None:
+        self._connection = connection
+        self._table = table
+        self._pause = pause
+        describe(
+            connection,
+            table,
+            ("user_id", "entry"),
+            expiring=("expiry_partition", "expiry_key"),
+        )
+
+    @property
+    def _client(self) -> Any:
+        # Asked for each time: PynamoDB replaces a client that has found no credentials.
+        return self._connection.client
+
+    def account(self, user_id: str) -> Account:
+        """The user's account as of now: one strongly consistent query."""
+        last = next(self._items(user_id, "entry#", "entry$", page=1), None)
+        return account_of(last) if last else Account(user_id)
+
+    def entry(self, user_id: str, entry_number: int) -> LedgerEntry:
+        """One entry. Raises `NotFound`."""
+        return read_entry(self._entry_item(user_id, entry_number))
+
+    def entries(self, places: Iterable[tuple[str, int]]) -> dict[tuple[str, int], Item]:
+        """Entries by user id and number as stored, those that exist; for `read_entry` to read.
+
+        Strongly consistent; what DynamoDB leaves unprocessed is asked for again. Raises
+        `Contention` if it never answers.
+        """
+        items = self._get_many((user_id, entry_key(number)) for user_id, number in places)
+        return {(owner_of(item), number_of(item)): item for item in items}
+
+    def newest_first(
+        self, user_id: str, below: int | None = None, page: int = ENTRIES_A_READ
+    ) -> Iterator[LedgerEntry]:
+        """All entries, those numbered less than ``below`` when given.
+
+        They are read ``page`` at a time, as they are wanted.
+        """
+        if below is not None and below <= 1:
+            return
+        highest = entry_key(below - 1) if below else "entry$"
+        for item in self._items(user_id, "entry#", highest, page=page):
+            yield read_entry(item)
+
+    def history(
+        self, user_id: str, below: int | None = None, limit: int = 100
+    ) -> list[LedgerEntry]:
+        """The first ``limit`` of them; fewer are all there are."""
+        return list(islice(self.newest_first(user_id, below, limit), limit))
+
+    def page(
+        self,
+        user_id: str,
+        limit: int,
+        below: int | None = None,
+        *,
+        kind: EntryType | None = None,
+        since: datetime | None = None,
+    ) -> HistoryPage:
+        """A page of the history: entries of a type if given, none posted before ``since``.
+
+        A page can hold fewer than ``limit`` entries and still not be the last: entries of a type
+        are searched for among `ENTRIES_A_SEARCH` at a time.
+        """
+        found: list[LedgerEntry] = []
+        entries = self.newest_first(user_id, below, limit if kind is None else ENTRIES_A_READ)
+        for searched, entry in enumerate(entries, 1):
+            if since is not None and entry.posted_at < since:
+                break
+            if kind is None or entry.type is kind:
+                found.append(entry)
+            if len(found) == limit or searched == ENTRIES_A_SEARCH:
+                return HistoryPage(found, entry.number if entry.number > 1 else None)
+        return HistoryPage(found, None)
+
+    def account_at(self, user_id: str, instant: datetime) -> Account:
+        """The account as it was at an instant: a binary search over the entry numbers."""
+        account = self.account(user_id)
+        if account.last is None or account.last.posted_at <= instant:
+            return account
+        low, high = 0, account.last.number  # entry `low` is posted by then, entry `high` is not
+        found = Account(user_id)
+        while high - low > 1:
+            middle = (low + high) // 2
+            then = account_of(self._entry_item(user_id, middle))
+            if then.last and then.last.posted_at <= instant:
+                low, found = middle, then
+            else:
+                high = middle
+        return found
+
+    def items(self, user_id: str) -> Iterator[Item]:
+        """Every entry as stored, oldest first, damaged or not; for `read_line`."""
+        return self._items(user_id, "entry#", "entry$", page=1000, newest_first=False)
+
+    def lines(self, user_id: str) -> Iterator[StoredLine]:
+        """Every line as stored, oldest first. Raises `LedgerCorrupt` for a damaged one."""
+        return (line for line, _ in self._stored(user_id))
+
+    def verify(self, user_id: str) -> Account:
+        """Walks the whole ledger; raises `LedgerCorrupt` at the first wrong line."""
+        return verify(user_id, self._checked_lines(user_id, []))
+
+    def audit(self, user_id: str, anchor: Anchor | None = None) -> Account:
+        """The same, and whether its anchor is in it, and what stands beside the entries.
+
+        That is their markers and the links of reversals; see `domain.verification`.
+        """
+        for _ in races(self._pause):
+            operations: list[Operation] = []
+            account = verify(user_id, self._checked_lines(user_id, operations), anchor)
+            try:
+                self._check_beside(user_id, operations)
+            except LedgerCorrupt:
+                # A writer may have been at work between the walk and this.
+                if self.account(user_id).last_hash == account.last_hash:
+                    raise
+            else:
+                return account
+        raise Contention(f"the ledger of user {user_id} is written too often at the moment")
+
+    def _check_beside(self, user_id: str, operations: Sequence[Operation]) -> None:
+        """Whether each operation on request has its marker, and each reversal its link."""
+        found = map(performance_of, self.markers(operation.digest for operation in operations))
+        markers = {marker.digest: marker for marker in found}
+        check_markers(user_id, operations, markers)
+        links = [read_link(item) for item in self.reversals(user_id)]
+        check_links(user_id, operations, markers, links)
+
+    def check_markers(self, markers: Sequence[Performance]) -> list[LedgerCorrupt]:
+        """What is wrong with markers, wherever they were met: they must name their own entries."""
+        entries = self.entries((marker.owner, marker.number) for marker in markers)
+        wrong: list[LedgerCorrupt] = []
+        for marker in markers:
+            try:
+                if digest_of(entry_of(marker, entries)) != marker.digest:
+                    problem = "the marker of another operation names it"
+                    raise LedgerCorrupt(marker.owner, marker.number, problem)
+            except LedgerCorrupt as error:
+                wrong.append(error)
+        return wrong
+
+    def _checked_lines(self, user_id: str, operations: list[Operation]) -> Iterator[StoredLine]:
+        """Every line; once it has been verified, what the table keeps beside it is checked.
+
+        The operations on request are added to ``operations``.
+        """
+        previous_hash = FIRST_HASH
+        for line, item in self._stored(user_id):
+            yield line
+            entry = LedgerEntry.from_body(user_id, line.number, line.body)
+            # The hash of a line whose texts were erased is that of its former body.
+            as_written = item_of(entry, previous_hash) | {"hash": text(line.hash)}
+            if line.erased is not None:
+                as_written["erased"] = text(line.erased)
+            if item != as_written:
+                raise LedgerCorrupt(
+                    user_id, line.number, "its index keys are not those of the body"
+                )
+            if operation := operation_of(entry):
+                operations.append(operation)
+            previous_hash = line.hash
+
+    def _stored(self, user_id: str) -> Iterator[tuple[StoredLine, Item]]:
+        last = 0
+        for item in self.items(user_id):
+            line = read_line(item, last + 1)
+            last = line.number
+            yield line, item
+
+    def markers(self, digests: Iterable[str]) -> Iterator[Item]:
+        """The markers of operations as stored, those that exist: by `domain.ledger.digest_of`."""
+        return self._get_many((marker_key(digest), MARKER) for digest in digests)
+
+    def reversals(self, user_id: str) -> Iterator[Item]:
+        """The links of a user's reversals as stored, usage by usage."""
+        return self._items(user_id, "reversal#", "reversal$", page=1000, newest_first=False)
+
+    def expiring(
+        self,
+        timezone: str,
+        shard: int,
+        after: datetime,
+        until: datetime,
+        last_key: str | None,
+        limit: int,
+    ) -> ExpiringPage:
+        """Whose batches expire in ``(after, until]``, from one shard of a timezone's index.
+
+        A page can hold fewer than ``limit``, even none, and still not be the last.
+        Raises `InvalidInput` for a ``last_key`` that lies behind them all.
+        """
+        # '$' sorts directly after '#': both bounds stand behind every key of their instant.
+        lower = f"{last_key}\0" if last_key else f"{format_instant(after)}$"
+        upper = f"{format_instant(until)}$"
+        if lower > upper:  # DynamoDB would refuse that as if it were our mistake
+            raise InvalidInput.of("cursor", f"lies behind the sweep; is {shown(last_key)}")
+        response = self._connection.query(
+            self._table,
+            f"{timezone}#{shard:02}",
+            Path("expiry_key").between(lower, upper),
+            index_name="expiring",
+            limit=limit,
+        )
+        items = response["Items"]
+        return ExpiringPage(
+            [owner_of(item) for item in items],
+            end_of_page(response, "expiry_key"),
+            [expiry_of(item) for item in items],
+        )
+
+    def scan(self, start: str, page: int) -> Iterator[Item]:
+        """Every item once, in the table's own order, beginning somewhere that ``start`` says."""
+        return every_item_from(
+            self._client.scan,
+            item_key(start, "entry#"),
+            TableName=self._table,
+            Limit=page,
+            ReturnConsumedCapacity="TOTAL",
+        )
+
+    def _items(
+        self, user_id: str, first: str, last: str, page: int, *, newest_first: bool = True
+    ) -> Iterator[Item]:
+        """All items of a user with sort keys from ``first`` to ``last``, strongly consistent.
+
+        They are read ``page`` at a time, as they are wanted.
+        """
+        return every_item(
+            self._client.query,
+            TableName=self._table,
+            KeyConditionExpression="user_id = :user AND entry BETWEEN :first AND :last",
+            ExpressionAttributeValues={
+                ":user": {"S": user_id},
+                ":first": {"S": first},
+                ":last": {"S": last},
+            },
+            Limit=page,
+            ConsistentRead=True,
+            ScanIndexForward=not newest_first,
+            ReturnConsumedCapacity="TOTAL",
+        )
+
+    def _get_many(self, keys: Iterable[tuple[str, str]]) -> Iterator[Item]:
+        """Items by partition and sort key, those that exist, in no order."""
+        wanted = [item_key(*key) for key in {*keys}]
+        return read_many(
+            self._connection,
+            self._table,
+            wanted,
+            self._pause,
+            called="entries",
+            consistent=True,
+        )
+
+    def _entry_item(self, user_id: str, entry_number: int) -> Item:
+        response = self._connection.get_item(
+            self._table, user_id, entry_key(entry_number), consistent_read=True
+        )
+        item: Item | None = response.get("Item")
+        if item is None:
+            raise NotFound(f"user {user_id} has no transaction {user_id}-{entry_number}")
+        return item

@@ -1,0 +1,105 @@
+"""What the commands that import a file have in common: the words they take, and what they say."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+
+from chalicelib.domain.errors import CreditsError
+from chalicelib.plans_file import CatalogueError
+from chalicelib.services import Services, read_clock
+from chalicelib.store.errors import FAULTS
+from infra import reach, session
+from infra.arguments import add_stage
+from infra.imports import csv_file
+from infra.imports.csv_file import CheckedFile, UnreadableFileError
+from infra.imports.importing import (
+    Import,
+    catalogue,
+    check_with_progress,
+    import_with_progress,
+    show_problems,
+)
+from infra.local import stacks
+
+INTERRUPTED = 130
+"""The exit status of a program that was ended by Ctrl-C."""
+
+
+def command(kind: Import, words: list[str] | None, program: str, console: Console) -> int:
+    """Reads the command line and runs an import; the exit status."""
+    parser = argparse.ArgumentParser(
+        prog=program,
+        description=f"Imports {kind.noun} from a CSV file. Nothing is written while a row is "
+        "wrong, and importing the same file again changes nothing.",
+        epilog=f"Columns: {','.join(kind.columns.all)}. {kind.column_notes}",
+    )
+    parser.add_argument("file", type=Path, help="the CSV file")
+    add_stage(parser)
+    parser.add_argument(
+        "--skip-invalid",
+        action="store_true",
+        help="import the good rows and save the wrong ones to <file>.invalid.csv",
+    )
+    arguments = parser.parse_args(words)
+    try:
+        return _run(kind, arguments, console)
+    except UnreadableFileError as error:
+        console.print(f"error: {arguments.file}: {error}", markup=False, soft_wrap=True)
+    except (CatalogueError, stacks.NotRunningError, session.AwsError) as error:
+        console.print(f"error: {error}", markup=False, soft_wrap=True)
+    except (CreditsError, *FAULTS) as error:
+        said = session.words(error)
+        console.print(f"error: {said}\nNothing was written.", markup=False, soft_wrap=True)
+    except KeyboardInterrupt:
+        console.print("Interrupted. Run the same import again to finish it.")
+        return INTERRUPTED
+    return 1
+
+
+def _run(kind: Import, arguments: argparse.Namespace, console: Console) -> int:
+    reach.check_name(arguments.stage)
+    text = csv_file.read(arguments.file)
+    services = _services(kind, text, arguments, console)
+    checked = check_with_progress(kind, services, text, console)
+    if checked.problems:
+        show_problems(console, checked.problems)
+        if not arguments.skip_invalid:
+            console.print(
+                f"{len(checked.bad)} of {len(checked.bad) + len(checked.good)} rows are wrong. "
+                "Nothing was written. Correct them, or import the others with --skip-invalid "
+                "(make: SKIP_INVALID=1)."
+            )
+            return 1
+        _save_rejected(checked, arguments.file, console)
+    imported = import_with_progress(kind, services, checked.good, console)
+    console.print(f"Imported {len(checked.good):,} {kind.noun}: {imported}.")
+    if imported.failures:
+        show_problems(console, imported.failures)
+        console.print("These rows were not written. Run the same import again to finish it.")
+        return 1
+    return 0
+
+
+def _services(kind: Import, text: str, arguments: argparse.Namespace, console: Console) -> Services:
+    """The services of a stage. When it is out of reach, what is wrong with the file is told too."""
+    try:
+        return reach.services_of(arguments.stage, arguments.region)
+    except (stacks.NotRunningError, session.AwsError):
+        checked = kind.check_alone(text, catalogue(), read_clock())
+        if checked.problems:
+            show_problems(console, checked.problems)
+        raise
+
+
+def _save_rejected(checked: CheckedFile, path: Path, console: Console) -> None:
+    rejected = path.with_name(f"{path.stem}.invalid.csv")
+    try:
+        rejected.write_bytes(checked.rejected.encode())
+    except OSError as error:
+        raise UnreadableFileError(
+            f"the wrong rows cannot be saved to {rejected}: {error.strerror}. Nothing was written"
+        ) from error
+    console.print(f"{len(checked.bad)} wrong rows are saved to {rejected}")

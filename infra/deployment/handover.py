@@ -1,0 +1,53 @@
+"""A package that is made in one place and deployed from another, which has the right to.
+
+`make package` prints the package's digest. `make deploy PACKAGE=build/package DIGEST=...` deploys
+those very bytes or nothing: who packages runs Chalice, the app and what it imports, and need not be
+trusted with credentials; who deploys runs none of them. The digest goes another way than the files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from pathlib import Path
+
+from infra.deployment import packaging
+from infra.deployment.packaging import Package, PackagingError
+
+TEMPLATE, ARCHIVE = "template.json", "credits.zip"
+
+_DIGEST = re.compile("[0-9a-f]{64}")
+
+
+def digest(package: Package, stage: str, region: str) -> str:
+    """What a package is known by: its stage, its region, its template and its archive."""
+    parts = (stage, region, packaging.digest_of(package.template), package.digest)
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def save(package: Package, folder: Path) -> None:
+    """Puts a package into a folder, in the place of one that is there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / TEMPLATE).write_text(json.dumps(package.template, indent=1), encoding="utf-8")
+    shutil.copyfile(package.archive, folder / ARCHIVE)
+
+
+def load(folder: Path, expected: str, stage: str, region: str) -> Package:
+    """The package in a folder. Raises `PackagingError` unless it is exactly the one expected."""
+    again = f"Make it again: make package STAGE={stage} REGION={region} OUT={folder}"
+    if not _DIGEST.fullmatch(expected):
+        raise PackagingError(f"DIGEST must be the 64 digits that make package printed. {again}")
+    try:
+        template = json.loads((folder / TEMPLATE).read_text(encoding="utf-8"))
+        package = Package(template, folder / ARCHIVE)
+        found = digest(package, stage, region)
+    except (OSError, ValueError) as error:
+        raise PackagingError(f"The package in {folder} cannot be read: {error}\n{again}") from error
+    if found != expected:
+        raise PackagingError(
+            f"The package in {folder} is not the one that was made for stage {stage} in {region}: "
+            f"its digest is {found}, and DIGEST is {expected}. Nothing was deployed. {again}"
+        )
+    return package

@@ -1,0 +1,355 @@
+"""Turns the source tree into what CloudFormation takes: one template and one Lambda archive.
+
+Chalice does the work. What is added here: the archive is *small*, because nine tenths of what the
+requirements install is botocore's description of services that Credits never calls; it is
+*reproducible*, so that the same source gives the same bytes and a deployment that changes nothing
+can be recognised; and the requirements are installed once, not again for every change of the code.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import platform
+import py_compile
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from chalicelib.domain.plans import PlanCatalogue
+from chalicelib.plans_file import CatalogueError, parse_catalogue
+from chalicelib.settings import LOCAL_STAGE
+from infra.deployment import alarms, caller_limits, dashboard, gateway, tls, tracing
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILD = ROOT / "build"
+
+# The services a Lambda of Credits may call. A client for any other one fails with
+# UnknownServiceError, on the emulator too, where the functions run from this very archive.
+BOTOCORE_SERVICES = frozenset(
+    {"cloudwatch", "dynamodb", "s3", "secretsmanager", "sesv2", "sqs", "sts"}
+)
+
+PLANS = "chalicelib/plans.toml"
+"""The catalogue, in the source tree and in the archive."""
+
+# What Lambda runs on; only wheels for it, or for any platform, are packed.
+_LAMBDA = "manylinux2014_x86_64"
+
+LAMBDA_PYTHONS = ("3.11", "3.12", "3.13", "3.14", "3.15")
+"""The Pythons from 3.11 on that Lambda runs: `Runtime` in its API, as botocore describes it."""
+
+TESTED_PYTHONS = ("3.11",)
+"""Those that the whole test suite runs on, by .github/workflows. Another is added there first."""
+
+# Counts the changes to what is done to the installed requirements.
+_LAYOUT = 5
+
+# Of the source tree, what Chalice must see.
+_SOURCES = ("app.py", "chalicelib", ".chalice", "infra/resources.yaml")
+
+# The oldest moment a zip file can state; every member gets it.
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+# Where Chalice writes a function's code into its template.
+_FUNCTION = "AWS::Serverless::Function"
+
+
+class PackagingError(Exception):
+    """The source tree could not be packaged; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Package:
+    """What `package` made: a template that still names no code, and the code."""
+
+    template: dict[str, Any]
+    archive: Path
+
+    @property
+    def digest(self) -> str:
+        """The archive's SHA-256, in hexadecimal: the same for the same source."""
+        return hashlib.sha256(self.archive.read_bytes()).hexdigest()
+
+    def template_for(self, code_uri: str) -> dict[str, Any]:
+        """The template with every function's code at `code_uri` (an `s3://` address)."""
+        template: dict[str, Any] = json.loads(json.dumps(self.template))
+        for resource in template["Resources"].values():
+            if resource["Type"] == _FUNCTION:
+                resource["Properties"]["CodeUri"] = code_uri
+        return template
+
+
+def digest_of(template: dict[str, Any]) -> str:
+    """A template's SHA-256, in hexadecimal."""
+    return hashlib.sha256(json.dumps(template, sort_keys=True).encode()).hexdigest()
+
+
+def check_python(version: tuple[int, int] = sys.version_info[:2]) -> None:
+    """Raises `PackagingError` unless this Python may be what the functions run on in AWS.
+
+    Chalice and pip package for the Python that runs them. The emulator runs the functions on that
+    very one, so for the local stage any will do.
+    """
+    python = ".".join(map(str, version))
+    if python in TESTED_PYTHONS:
+        return
+    why = "was never tested with it" if python in LAMBDA_PYTHONS else "cannot run it on Lambda"
+    tested = " or ".join(TESTED_PYTHONS)
+    raise PackagingError(
+        f"This is Python {python}, and the functions would run on the same. Credits {why}: deploy "
+        f"with {tested}.\n"
+        f"make clean, then: make PYTHON=python{TESTED_PYTHONS[-1]} deploy STAGE=...\n"
+        "docs/deploying.md says how to have another one tested."
+    )
+
+
+def stages(root: Path = ROOT) -> list[str]:
+    """The stages that can be deployed: those of `.chalice/config.json`."""
+    config = json.loads((root / ".chalice" / "config.json").read_text())
+    return list(config["stages"])
+
+
+def catalogue(root: Path = ROOT) -> PlanCatalogue:
+    """The plans of the source tree. Raises `PackagingError` with each mistake and its line."""
+    try:
+        return parse_catalogue((root / PLANS).read_text(encoding="utf-8"), PLANS)
+    except CatalogueError as error:
+        raise PackagingError(str(error)) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise PackagingError(f"{PLANS} cannot be read: {error}") from error
+
+
+def package(stage: str, output: Path, *, region: str, root: Path = ROOT) -> Package:
+    """Package the source tree at `root` for `stage` into the empty directory `output`.
+
+    Raises `PackagingError` when the plans have a mistake, or when pip or Chalice refuses, with what
+    they said.
+    """
+    catalogue(root)
+    project = output / "project"
+    for source in _SOURCES:
+        _copy(root / source, project / source)
+    _complete_policies(project / ".chalice")
+    # What is in vendor/ goes into the archive as it is. Chalice installs nothing: there is no
+    # requirements.txt in this copy.
+    dependencies = _dependencies(root / "requirements.txt", _platform_of(stage))
+    (project / "vendor").symlink_to(dependencies)
+    _run(
+        "chalice package",
+        [
+            *(sys.executable, "-c", "import sys; from chalice.cli import main; sys.exit(main())"),
+            *("package", "--stage", stage),
+            *("--merge-template", str(project / "infra" / "resources.yaml")),
+            str(output),
+        ],
+        directory=project,
+        # The region only names service principals. Chalice imports app.py to find its functions.
+        environment={"AWS_DEFAULT_REGION": region, "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    template = yaml.safe_load((output / "sam.yaml").read_text())
+    gateway.complete(template)
+    caller_limits.complete(template)
+    alarms.complete(template)
+    dashboard.complete(template)
+    tracing.complete(template)
+    tls.complete(template)
+    archive = output / "credits.zip"
+    _make_reproducible(output / "deployment.zip", archive)
+    return Package(template=template, archive=archive)
+
+
+def _complete_policies(folder: Path) -> None:
+    """Makes whole policies of those in a folder: they name what they share by its ``Sid``.
+
+    What a policy says itself of a statement stands before what is shared.
+    """
+    shared = (folder / "shared-rights.json").read_text(encoding="utf-8")
+    for file in folder.glob("policy-*.json"):
+        function = file.stem.removeprefix("policy-")
+        rights = json.loads(shared.replace("FUNCTION", function))
+        policy = json.loads(file.read_text(encoding="utf-8"))
+        policy["Statement"] = [rights.get(each["Sid"], {}) | each for each in policy["Statement"]]
+        file.write_text(json.dumps(policy), encoding="utf-8")
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.is_dir():
+        generated = shutil.ignore_patterns("__pycache__", "deployments", "deployed")
+        shutil.copytree(source, target, ignore=generated)
+    else:
+        shutil.copy(source, target)
+
+
+def _platform_of(stage: str) -> str | None:
+    """What a stage's functions run on, as pip calls it; None is this machine.
+
+    The emulator runs them on this machine, which may be a Mac: Lambda's compiled code is of no use
+    there.
+    """
+    is_like_lambda = (
+        sys.platform == "linux"
+        and platform.machine() == "x86_64"
+        and platform.libc_ver()[0] == "glibc"
+    )
+    return _LAMBDA if stage != LOCAL_STAGE or is_like_lambda else None
+
+
+def _dependencies(requirements: Path, target_platform: str | None) -> Path:
+    """Where the requirements are installed for a platform; installs them if they are not yet."""
+    python = f"{sys.version_info.major}.{sys.version_info.minor}"
+    wanted = (
+        f"{_LAYOUT} {python} {target_platform} {sorted(BOTOCORE_SERVICES)} "
+        f"{requirements.read_text()}"
+    )
+    directory = BUILD / "dependencies" / hashlib.sha256(wanted.encode()).hexdigest()[:16]
+    if directory.exists():
+        return directory
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=directory.parent) as temporary:
+        installed = Path(temporary) / "installed"
+        _run(
+            "pip install",
+            [
+                *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
+                *("--only-binary", ":all:", "--python-version", python),
+                *(("--platform", target_platform) if target_platform else ()),
+                *("--no-compile", "--target", str(installed)),
+                *("--require-hashes", "--requirement", str(requirements)),
+            ],
+            directory=requirements.parent,
+            environment={},
+        )
+        shutil.rmtree(installed / "bin", ignore_errors=True)
+        _strip_descriptions(installed / "botocore" / "data")
+        # Of boto3 only what importing it takes: nothing calls AWS through it.
+        for part in ("data", "examples"):
+            shutil.rmtree(installed / "boto3" / part, ignore_errors=True)
+        # A cold start spends most of its time compiling: 0.8 s of imports become 0.3 s. The file
+        # system of a function is read-only, so what is not compiled here is compiled every time.
+        _run(
+            "compileall",
+            [
+                *(
+                    sys.executable,
+                    "-m",
+                    "compileall",
+                    "-q",
+                    "--invalidation-mode",
+                    "unchecked-hash",
+                ),
+                *("-s", str(installed), str(installed)),
+            ],
+            directory=installed,
+            environment={},
+        )
+        # Whoever else installed them meanwhile has installed the same.
+        with suppress(OSError):
+            installed.rename(directory)
+    return directory
+
+
+def _strip_descriptions(data: Path) -> None:
+    """Leaves of botocore's descriptions of services those that are used, and no more than is used.
+
+    A cold start reads them: without the other services' endpoints, without the documentation of
+    every shape and without the examples it takes a fifth less CPU (`make bench`).
+    """
+    prefixes = set()
+    for service in data.iterdir():
+        if not service.is_dir():
+            continue  # files concern all services
+        if service.name not in BOTOCORE_SERVICES:
+            shutil.rmtree(service)
+            continue
+        for examples in service.glob("*/examples-1.json*"):
+            examples.unlink()
+        for file in service.glob("*/service-2.json.gz"):
+            model = _undocumented(json.loads(gzip.decompress(file.read_bytes())))
+            for parameter in model.get("clientContextParams", {}).values():
+                parameter["documentation"] = ""  # the one text that botocore insists on
+            prefixes.add(model["metadata"]["endpointPrefix"])
+            # No moment in the file: the same requirements give the same bytes.
+            file.write_bytes(gzip.compress(json.dumps(model).encode(), mtime=0))
+    endpoints = json.loads((data / "endpoints.json").read_text())
+    for partition in endpoints["partitions"]:
+        services = partition["services"]
+        partition["services"] = {name: services[name] for name in services.keys() & prefixes}
+    (data / "endpoints.json").write_text(json.dumps(endpoints, sort_keys=True))
+
+
+def _undocumented(model: Any) -> Any:
+    """A service's description without the texts about it. A member may be called as they are."""
+    if isinstance(model, dict):
+        return {
+            name: _undocumented(value)
+            for name, value in model.items()
+            if not (name == "documentation" and isinstance(value, str))
+        }
+    return [_undocumented(value) for value in model] if isinstance(model, list) else model
+
+
+def _run(what: str, command: list[str], *, directory: Path, environment: dict[str, str]) -> None:
+    run = subprocess.run(
+        command,
+        cwd=directory,
+        env=os.environ | environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if run.returncode != 0:
+        raise PackagingError(f"{what} failed:\n{run.stdout}{run.stderr}".rstrip())
+
+
+def _make_reproducible(source: Path, target: Path) -> None:
+    """Copy the archive `source` to `target` without anything that depends on when it was made."""
+    with (
+        zipfile.ZipFile(source) as packed,
+        zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive,
+    ):
+        contents = {name: packed.read(name) for name in packed.namelist()}
+        contents |= _compiled(contents)
+        for name in sorted(contents):
+            member = zipfile.ZipInfo(name, date_time=_EPOCH)
+            member.external_attr = 0o644 << 16
+            member.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(member, contents[name])
+
+
+def _compiled(contents: dict[str, bytes]) -> dict[str, bytes]:
+    """The modules that are not compiled yet, compiled: ours, and the runtime that Chalice adds.
+
+    A function's file system is read-only: it would compile them again at every cold start.
+    """
+    compiled: dict[str, bytes] = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        source, target = Path(temporary) / "source.py", Path(temporary) / "source.pyc"
+        for name, text in contents.items():
+            path = Path(name)
+            cache = path.parent / "__pycache__" / f"{path.stem}.{sys.implementation.cache_tag}.pyc"
+            if path.suffix != ".py" or str(cache) in contents:
+                continue
+            source.write_bytes(text)
+            # Its name in tracebacks is where Lambda has it.
+            py_compile.compile(
+                str(source),
+                cfile=str(target),
+                dfile=f"/var/task/{name}",
+                doraise=True,
+                invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+            )
+            compiled[str(cache)] = target.read_bytes()
+    return compiled

@@ -1,0 +1,203 @@
+"""What a deployment changes about the plans, and what it must not: grant for the time before it.
+
+The deployed catalogue is read out of the code that runs, so nothing has to be kept in step with it.
+A plan that granted nothing and now does would be granted up to twelve months that began before; the
+catalogue has to say since when it grants, and that day has to lie ahead of the deployment.
+"""
+
+from __future__ import annotations
+
+import io
+import tomllib
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
+
+from botocore.awsrequest import AWSRequest
+from botocore.exceptions import ClientError
+from botocore.httpsession import URLLib3Session
+
+from chalicelib.domain.plans import Plan, PlanCatalogue, cap
+from infra.deployment.packaging import PLANS
+from infra.session import AwsError
+
+_FURTHEST_AHEAD = timedelta(hours=14)
+"""Where the day begins first, in Kiritimati."""
+
+
+class UnreadableDeploymentError(AwsError):
+    """The plans that are deployed could not be read; the message says why."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a plan gave, of what a later deployment compares."""
+
+    monthly_credits: int
+    credit_lifetime_days: int | None
+    grants_since: date | None
+    most_credits_at_once: int | None = None
+
+    @property
+    def cap(self) -> int:
+        """The most that an own amount, or one grant by hand, gives."""
+        return cap(self.monthly_credits, self.most_credits_at_once)
+
+
+def deployed(lambda_: Any, function: str) -> str | None:
+    """The catalogue in the code of a deployed function; None if there is no such function.
+
+    Raises `UnreadableDeploymentError`, and what botocore raises.
+    """
+    try:
+        location = lambda_.get_function(FunctionName=function)["Code"]["Location"]
+    except ClientError as error:
+        if error.response["Error"]["Code"] == "ResourceNotFoundException":
+            return None
+        raise
+    try:
+        with zipfile.ZipFile(io.BytesIO(_download(location))) as archive:
+            return archive.read(PLANS).decode(errors="replace")
+    except (zipfile.BadZipFile, KeyError) as error:  # KeyError: there is no such file in it
+        raise UnreadableDeploymentError(
+            f"The plans in the code of function {function} cannot be read: {error}. Without them "
+            "it is not known which plans begin to grant."
+        ) from error
+
+
+def _download(location: str) -> bytes:
+    answer = URLLib3Session().send(AWSRequest(method="GET", url=location).prepare())
+    if answer.status_code != 200:
+        raise UnreadableDeploymentError(
+            f"The deployed code cannot be read: HTTP status {answer.status_code}. Try again."
+        )
+    content: bytes = answer.content
+    return content
+
+
+def terms_of(text: str) -> dict[str, Terms]:
+    """The terms in a catalogue of any version of ours: keys that it does not know are passed over.
+
+    Raises ValueError when it is no catalogue.
+    """
+    try:
+        return {table["id"]: _terms_of_table(table) for table in tomllib.loads(text)["plans"]}
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(f"it is no catalogue of plans: {error}") from error
+
+
+def _terms_of_table(table: Mapping[str, Any]) -> Terms:
+    terms = Terms(
+        table["monthly_credits"],
+        table.get("credit_lifetime_days"),
+        table.get("grants_since"),
+        table.get("most_credits_at_once"),
+    )
+    days, since = terms.credit_lifetime_days, terms.grants_since
+    # To Python, a date and time is a date, and cannot be compared with one.
+    numbers = {type(number) for number in (days, terms.most_credits_at_once)}
+    if type(terms.monthly_credits) is not int or not numbers <= {int, type(None)}:
+        raise TypeError(f"{table['id']!r} has an amount or a lifetime that is no number")
+    if type(since) not in (date, type(None)):
+        raise TypeError(f"{table['id']!r} grants since {since!r}")
+    return terms
+
+
+def refusals(before: Mapping[str, Terms], after: PlanCatalogue, now: datetime) -> list[str]:
+    """Why a catalogue must not be deployed: a line for each plan that would grant for the past."""
+    furthest = (now + _FURTHEST_AHEAD).date()
+    found = (_refusal(before.get(plan.id), plan, furthest) for plan in after.plans)
+    return [refusal for refusal in found if refusal]
+
+
+def _refusal(before: Terms | None, plan: Plan, furthest: date) -> str | None:
+    if not plan.monthly_credits:
+        return None
+    if before is None or not before.monthly_credits:
+        return _refusal_to_begin(plan, furthest)
+    if plan.grants_since == before.grants_since:
+        return None
+    return _refusal_to_move(before.grants_since, plan, furthest)
+
+
+def _refusal_to_begin(plan: Plan, furthest: date) -> str | None:
+    """Why a plan that granted nothing must not begin to grant."""
+    what = f"Plan {plan.id!r} begins to grant {plan.monthly_credits:,} credits a month"
+    line = f"{_table(plan)}: grants_since = {_first_of_next_month(furthest)}"
+    if plan.grants_since is None:
+        return f"{what} and does not say since when. Add to {line}"
+    if plan.grants_since <= furthest:
+        return f"{what}, and {plan.grants_since} is no day ahead. Write in {line}"
+    return None
+
+
+def _refusal_to_move(was: date | None, plan: Plan, furthest: date) -> str | None:
+    """Why a plan that grants already must not be given another day."""
+    since, put_back = plan.grants_since, f"{_table(plan)}: grants_since = {was}"
+    if was is not None and (since is None or since < was):
+        given = "always" if since is None else f"since {since}"
+        return (
+            f"Plan {plan.id!r} has granted since {was} and would have granted {given}. "
+            f"Put back in {put_back}"
+        )
+    if since is not None and since <= furthest:
+        leave = f"Write in {put_back}" if was else f"Take the line out of {_table(plan)}"
+        return f"Plan {plan.id!r} grants already, and {since} is no day ahead. {leave}"
+    return None
+
+
+def _table(plan: Plan) -> str:
+    return f'the table with id = "{plan.id}" in {PLANS}'
+
+
+def _first_of_next_month(day: date) -> date:
+    return (day.replace(day=1) + timedelta(days=32)).replace(day=1)
+
+
+def changes(before: Mapping[str, Terms], after: PlanCatalogue) -> Iterator[str]:
+    """What a deployment changes about the plans: a line for each plan and change."""
+    for plan_id, terms in before.items():
+        if plan_id not in after:
+            yield (
+                f"Plan {plan_id!r} is removed: its users get no credits until they are "
+                f"moved to another plan (it granted {terms.monthly_credits:,} a month)"
+            )
+    for plan in after.plans:
+        yield from _changes_of(before.get(plan.id), plan)
+
+
+def _changes_of(before: Terms | None, plan: Plan) -> Iterator[str]:
+    here = f"Plan {plan.id!r}"
+    since = f" since {plan.grants_since}" if plan.grants_since else ""
+    if before is None:
+        yield f"{here} is new: {plan.monthly_credits:,} credits a month{since}"
+        return
+    if before.monthly_credits != plan.monthly_credits:
+        yield (
+            f"{here} grants {plan.monthly_credits:,} credits a month{since}, not "
+            f"{before.monthly_credits:,}, from now on"
+        )
+    if before.credit_lifetime_days != plan.credit_lifetime_days:
+        yield (
+            f"{here}: credits granted from now on {_lifetime(plan.credit_lifetime_days)}; "
+            f"those before {_lifetime(before.credit_lifetime_days)}"
+        )
+    if before.cap != plan.cap:
+        lower = (
+            f"; of an own amount above it, {plan.cap:,} are allocated from now on"
+            if plan.cap < before.cap
+            else ""
+        )
+        yield (
+            f"{here}: own amounts and grants by hand are at most {plan.cap:,}, not "
+            f"{before.cap:,}{lower}"
+        )
+    if before.grants_since != plan.grants_since and before.monthly_credits:
+        was = before.grants_since or "always"
+        yield f"{here} grants from {plan.grants_since} on; until now that was: {was}"
+
+
+def _lifetime(days: int | None) -> str:
+    return f"live {days} days" if days else "never expire"

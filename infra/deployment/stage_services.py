@@ -1,0 +1,92 @@
+"""The services of a deployed stage, for commands that run beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
+
+from chalicelib.domain.plans import PlanCatalogue
+from chalicelib.plans_file import CatalogueError, parse_catalogue
+from chalicelib.services import Services
+from chalicelib.settings import Settings
+from chalicelib.store.anchors import Anchors
+from infra.deployment import packaging
+from infra.deployment.deployed import deployed_plans
+from infra.deployment.errors import DeployError
+from infra.session import ClientFactory, told
+
+if TYPE_CHECKING:
+    from pynamodb.connection import Connection
+
+THREADS = 32
+"""How many requests a command keeps under way."""
+
+
+class DeployedNames(Protocol):
+    """The names of what a stack is made of, by the same short keys everywhere."""
+
+    @property
+    def tables(self) -> Mapping[str, str]:
+        """Those of DynamoDB."""
+
+    @property
+    def queues(self) -> Mapping[str, str]:
+        """The addresses of those of SQS."""
+
+    @property
+    def buckets(self) -> Mapping[str, str]:
+        """Those of S3."""
+
+
+class StageServices(Services):
+    """The services of a stage, by the plans that are deployed: those of this checkout may differ.
+
+    A plan that begins to grant in an edited file would else be granted by a command, for months
+    that a deployment refuses.
+    """
+
+    def __init__(self, settings: Settings, client: ClientFactory, connection: Connection) -> None:
+        super().__init__(settings, connection=connection)
+        self._client = client
+
+    @cached_property
+    def catalogue(self) -> PlanCatalogue:
+        """The plans on offer. Raises `AwsError` when they cannot be read."""
+        stage = self.settings.stage
+        with told():
+            text = deployed_plans(stage, self._client("lambda"))
+        try:
+            return parse_catalogue(text or "", f"the deployed {packaging.PLANS}")
+        except CatalogueError as error:
+            raise DeployError(
+                f"{error}\nUse the checkout that stage {stage} was deployed from."
+            ) from error
+
+    @cached_property
+    def anchors(self) -> Anchors:
+        """The anchors bucket, read with the rights of whoever gives the command."""
+        if not self.settings.anchors_bucket:
+            raise DeployError(
+                f"Stage {self.settings.stage} has no bucket of anchors: deploy it first."
+            )
+        with told():
+            return Anchors(self.settings, self._client("s3"))
+
+
+def settings_of(stage: str, region: str, stack: DeployedNames) -> Settings:
+    """The settings that the functions of a stage have, as far as commands need them."""
+    tables, queues = stack.tables, stack.queues
+    return Settings(
+        stage=stage,
+        region=region,
+        ledger_table=tables["ledger"],
+        subscriptions_table=tables["subscriptions"],
+        sweeps_queue_url=queues["sweeps"],
+        allocations_queue_url=queues["allocations"],
+        expiries_queue_url=queues["expiries"],
+        notifications_queue_url=queues["notifications"],
+        mails_table=tables["mails"],
+        edits_table=tables["edits"],
+        anchors_bucket=stack.buckets.get("anchors", ""),
+    )

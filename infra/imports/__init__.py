@@ -1,0 +1,1 @@
+"""What users have elsewhere, imported from CSV files: subscriptions and balances."""

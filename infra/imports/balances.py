@@ -1,0 +1,202 @@
+"""Imports the credits that users have elsewhere, batch by batch, as the opening of their ledgers.
+
+docs/migrating.md has the columns.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from datetime import datetime
+
+from chalicelib.domain.entries import LedgerEntry
+from chalicelib.domain.errors import InvalidInput, Unreadable
+from chalicelib.domain.fields import FieldReader, parse_amount, parse_key, parse_text, parse_user_id
+from chalicelib.domain.instants import format_instant, parse_instant
+from chalicelib.domain.ledger import MOST_OPEN_BATCHES, Account
+from chalicelib.domain.plans import PlanCatalogue
+from chalicelib.operations.on_request import CarryOver, carry_over
+from chalicelib.services import Services
+from infra.imports.csv_file import Columns, Finding, Row
+from infra.imports.importing import (
+    Examined,
+    Import,
+    ImportRow,
+    Watch,
+    read_many,
+    unreadable,
+    user_id_of,
+)
+
+COLUMNS = Columns(
+    required=("reference", "user_id", "amount", "granted_at"),
+    optional=("expires_at", "description"),
+    amounts=frozenset({"amount"}),
+    texts=frozenset({"description"}),
+)
+
+CALLER = "import/balances"
+"""Whose idempotency keys the references are; no token can be this caller, for its slash."""
+
+
+def batch_of(row: Row, now: datetime) -> CarryOver:
+    """The batch that a row describes. Raises `InvalidInput` naming every wrong column."""
+
+    def parse_past(field: str, value: object) -> datetime:
+        instant = parse_instant(field, value)
+        if instant > now:
+            raise InvalidInput.of(field, "must not be ahead of the clock")
+        return instant
+
+    fields = FieldReader(row.fields(COLUMNS), "row")
+    reference = fields.required("reference", parse_key)
+    batch = CarryOver(
+        user_id=fields.required("user_id", parse_user_id),
+        amount=fields.required("amount", parse_amount),
+        granted_at=fields.required("granted_at", parse_past),
+        expires_at=fields.optional("expires_at", parse_instant),
+        description=fields.optional("description", parse_text) or "Carried over",
+        caller=CALLER,
+        key=reference,
+    )
+    fields.finish()
+    return batch
+
+
+def name_of(row: Row, _catalogue: PlanCatalogue, now: datetime) -> tuple[str, str]:
+    """Checks a row by itself; its reference is in the file once."""
+    return "reference", batch_of(row, now).key
+
+
+# --- Against what is stored -----------------------------------------------------------------------
+
+
+def examine(services: Services, rows: list[Row], watch: Watch) -> Examined:
+    """Compares rows with what was imported before, the users there are and their open batches.
+
+    What was imported before, exactly so, is right whatever has become of it since.
+    """
+    now = services.now()
+    batches = {row.line: batch_of(row, now) for row in rows}
+    requests = {batch.operation: batch.described() for batch in batches.values()}
+    before = read_many(
+        list(requests),
+        lambda operations: services.ledger.performed_before(
+            {operation: requests[operation] for operation in operations}
+        ),
+        watch("Comparing with earlier imports", len(requests)),
+    )
+    findings: list[Finding] = []
+    new: list[Row] = []
+    for row in rows:
+        batch = batches[row.line]
+        performed = before.get(batch.operation)
+        if performed is None:
+            new.append(row)
+        elif isinstance(performed, Unreadable):
+            findings.append(_unreadable("reference", performed, [row]))
+        elif not performed.is_same:
+            findings.append(_imported_otherwise(row, batch, performed.entry))
+    findings += _expired(new, batches, now)
+    findings += _users(services, new, watch)
+    return Examined(findings, [])
+
+
+def _imported_otherwise(row: Row, batch: CarryOver, entry: LedgerEntry) -> Finding:
+    """Names the first column in which a row is not what was imported under its reference."""
+    granted = entry.granted_batch
+    granted_at = granted.granted_at if granted else entry.effective_at
+    expires_at = granted.expires_at if granted else None
+    is_other = {
+        "amount": batch.amount != entry.amount,
+        "user_id": batch.user_id != entry.user_id,
+        "granted_at": batch.granted_at != granted_at,
+        "expires_at": batch.expires_at != expires_at,
+        "description": batch.description != entry.description,
+    }
+    column = next((name for name, differs in is_other.items() if differs), "reference")
+    until = f"expiring {format_instant(expires_at)}" if expires_at else "never expiring"
+    reason = (
+        f"the reference {batch.key} was imported before, as {entry.amount:,} credits of user "
+        f"{entry.user_id}, granted {format_instant(granted_at)}, {until}, "
+        f"{entry.description!r} (transaction {entry.transaction_id}); leave the row out, or give "
+        "it a reference of its own if it is another batch"
+    )
+    return Finding(row.problem(column, reason), [row])
+
+
+def _expired(rows: list[Row], batches: dict[int, CarryOver], now: datetime) -> Iterator[Finding]:
+    for row in rows:
+        expires_at = batches[row.line].expires_at
+        if expires_at and expires_at <= now:
+            yield Finding(row.problem("expires_at", "is over: leave out what has expired"), [row])
+
+
+def _users(services: Services, rows: list[Row], watch: Watch) -> Iterator[Finding]:
+    """The rows of users who are not registered, and of those who would have too many batches."""
+    by_user: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        by_user[user_id_of(row)].append(row)
+    registered = read_many(
+        list(by_user),
+        lambda user_ids: services.subscriptions.get_many(user_ids, consistent=True),
+        watch("Looking for the users", len(by_user)),
+    )
+    accounts = read_many(
+        list(registered),
+        lambda user_ids: {user_id: _account(services, user_id) for user_id in user_ids},
+        watch("Reading their balances", len(registered)),
+        at_once=1,
+    )
+    for user_id, of_user in by_user.items():
+        if user_id not in registered:
+            for row in of_user:
+                reason = f"there is no user {user_id}; import their subscription first"
+                yield Finding(row.problem("user_id", reason), [row])
+            continue
+        account = accounts[user_id]
+        if isinstance(account, Unreadable):
+            yield _unreadable("user_id", account, of_user)
+            continue
+        is_open = len(account.batches)
+        if is_open + len(of_user) > MOST_OPEN_BATCHES:
+            reason = (
+                f"user {user_id} has {is_open:,} open credit batches, and the file has "
+                f"{len(of_user):,} more; {MOST_OPEN_BATCHES:,} are the most allowed: make one row "
+                "of several"
+            )
+            yield Finding(of_user[0].problem("user_id", reason), of_user)
+
+
+def _account(services: Services, user_id: str) -> Account | Unreadable:
+    """The account of a registered user, or why it cannot be read, or the subscription."""
+    try:
+        services.subscriptions.get(user_id)
+        return services.ledger.account(user_id)
+    except Unreadable as error:
+        return error
+
+
+def _unreadable(column: str, error: Unreadable, rows: list[Row]) -> Finding:
+    return Finding(rows[0].problem(column, unreadable(error)), rows)
+
+
+def writer(services: Services) -> ImportRow:
+    """Writes each under its reference, once and for ever."""
+    now = services.now()
+
+    def import_row(row: Row) -> str:
+        return "unchanged" if carry_over(services, batch_of(row, now)).replayed else "new"
+
+    return import_row
+
+
+BALANCES = Import(
+    noun="credit batches",
+    columns=COLUMNS,
+    outcomes=("new", "unchanged"),
+    name_of=name_of,
+    examine=examine,
+    writer=writer,
+    column_notes="The last two may be empty or left out: no expires_at is for ever.",
+)

@@ -1,0 +1,232 @@
+"""What the commands that import a file have in common: check it all, then write it row by row.
+
+Every row is checked first, by itself and against what is stored; nothing is written while one is
+wrong. The rows of one user are written one after the other, in the order of the file. Importing a
+file again changes nothing, and an import that was interrupted is finished by running it again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NamedTuple, TypeVar
+
+from rich.console import Console
+from rich.table import Table
+
+from chalicelib.domain.errors import Unreadable
+from chalicelib.domain.plans import PlanCatalogue
+from chalicelib.plans_file import parse_catalogue
+from chalicelib.services import PLANS_FILE, Services
+from infra import session
+from infra.deployment import stage_services
+from infra.imports import csv_file
+from infra.imports.csv_file import CheckedFile, Columns, Finding, Problem, Row
+from infra.terminal import progress_bar
+
+MOST_PROBLEMS_SHOWN = 50
+
+KEYS_A_READ = 100
+"""How many things one request reads: as many keys as DynamoDB takes."""
+
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+ImportRow = Callable[[Row], str]
+"""Writes a row that was checked, in a way that can be repeated; answers what became of it."""
+
+Advance = Callable[[int], object]
+"""Is told how much more of a work is done."""
+
+Watch = Callable[[str, int], Advance]
+"""Is told that work of a name and a size begins; answers what is to be told of its progress."""
+
+
+class Examined(NamedTuple):
+    """What was found in rows when they were compared with what is stored."""
+
+    findings: list[Finding]
+    warnings: list[str]
+
+
+@dataclass(frozen=True)
+class Import:
+    """A kind of file and how its rows are checked and written.
+
+    ``name_of`` checks a row by itself; see `csv_file.check`. ``examine`` compares rows that are
+    right by themselves with what is stored.
+    """
+
+    noun: str
+    columns: Columns
+    outcomes: tuple[str, ...]
+    name_of: Callable[[Row, PlanCatalogue, datetime], tuple[str, str]]
+    examine: Callable[[Services, list[Row], Watch], Examined]
+    writer: Callable[[Services], ImportRow]
+    column_notes: str
+
+    def check_alone(self, text: str, catalogue: PlanCatalogue, now: datetime) -> CheckedFile:
+        """Checks every row by itself. Raises `UnreadableFileError` for a text of other columns."""
+        return csv_file.check(text, self.columns, lambda row: self.name_of(row, catalogue, now))
+
+    def check(self, services: Services, text: str, watch: Watch | None = None) -> CheckedFile:
+        """Checks every row, also against what is stored. Raises `UnreadableFileError`."""
+        alone = self.check_alone(text, services.catalogue, services.now())
+        examined = self.examine(services, alone.good, watch or _unwatched)
+        return alone.rejecting(examined.findings, examined.warnings)
+
+
+@dataclass
+class Imported:
+    """What became of the rows, and which failed."""
+
+    outcomes: tuple[str, ...]
+    counts: Counter[str] = field(default_factory=Counter)
+    failures: list[Problem] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return ", ".join(f"{self.counts[word]:,} {word}" for word in self.outcomes)
+
+
+def catalogue() -> PlanCatalogue:
+    """The plans that a file is checked by when no stack is at hand. Raises `CatalogueError`."""
+    return parse_catalogue(PLANS_FILE.read_text(encoding="utf-8"), PLANS_FILE.name)
+
+
+# --- Reading and writing many ---------------------------------------------------------------------
+
+
+def user_id_of(row: Row) -> str:
+    """Whose row it is."""
+    return row.values["user_id"].strip()
+
+
+def unreadable(error: Unreadable) -> str:
+    """Why a row cannot be compared with what is stored."""
+    return f"what is stored cannot be read ({error}); leave the row out until it is repaired"
+
+
+def read_many(
+    keys: Sequence[Key],
+    read: Callable[[Sequence[Key]], Mapping[Key, Value]],
+    advance: Advance,
+    at_once: int = KEYS_A_READ,
+) -> dict[Key, Value]:
+    """What ``read`` answers for some keys at once, for all of them, many requests at a time."""
+    parts = [keys[start : start + at_once] for start in range(0, len(keys), at_once)]
+    found: dict[Key, Value] = {}
+    with ThreadPoolExecutor(stage_services.THREADS) as pool:
+        for part, values in zip(parts, pool.map(read, parts), strict=True):
+            found.update(values)
+            advance(len(part))
+    return found
+
+
+def import_rows(
+    kind: Import, services: Services, rows: list[Row], advance: Advance = lambda _: None
+) -> Imported:
+    """Writes rows that were checked: many users at once, each user's rows in their order.
+
+    What DynamoDB is too busy to take is sent again. After a row that fails for good its user's
+    later ones are not written: their order would be lost. All of them are in the answer.
+    """
+    imported = Imported(kind.outcomes)
+    import_row = kind.writer(services)
+    by_user: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        by_user[user_id_of(row)].append(row)
+
+    def import_user(rows: list[Row]) -> Imported:
+        of_user = Imported(kind.outcomes)
+        for place, row in enumerate(rows):
+            try:
+                of_user.counts[import_row(row)] += 1
+            except Exception as error:  # noqa: BLE001 - the rows of others go on
+                of_user.failures = [
+                    Problem(row.line, "", "", session.words(error)),
+                    *(
+                        later.problem("user_id", f"comes after line {row.line}, which failed")
+                        for later in rows[place + 1 :]
+                    ),
+                ]
+                break
+            advance(1)
+        return of_user
+
+    with ThreadPoolExecutor(stage_services.THREADS) as pool:
+        futures = [pool.submit(import_user, rows) for rows in by_user.values()]
+        try:
+            for future in as_completed(futures):
+                of_user = future.result()
+                imported.counts += of_user.counts
+                imported.failures += of_user.failures
+        except KeyboardInterrupt:
+            pool.shutdown(cancel_futures=True)
+            raise
+    imported.failures.sort()
+    return imported
+
+
+# --- What people see ------------------------------------------------------------------------------
+
+
+def check_with_progress(
+    kind: Import, services: Services, text: str, console: Console
+) -> CheckedFile:
+    """Checks every row behind a progress bar, and shows what is probably meant otherwise."""
+    with _watched(console) as watch:
+        checked = kind.check(services, text, watch)
+    show_warnings(console, checked.warnings)
+    return checked
+
+
+def import_with_progress(
+    kind: Import, services: Services, rows: list[Row], console: Console
+) -> Imported:
+    """Imports rows behind a progress bar."""
+    with _watched(console) as watch:
+        return import_rows(kind, services, rows, watch(f"Importing {kind.noun}", len(rows)))
+
+
+@contextmanager
+def _watched(console: Console) -> Iterator[Watch]:
+    with progress_bar(console) as progress:
+
+        def watch(what: str, size: int) -> Advance:
+            task = progress.add_task(what, total=size)
+            return lambda more: progress.advance(task, more)
+
+        yield watch
+
+
+def _unwatched(_what: str, _size: int) -> Advance:
+    return lambda _more: None
+
+
+def show_problems(console: Console, problems: list[Problem]) -> None:
+    """Prints what is wrong as a table: line, field, value, reason."""
+    table = Table("line", "field", "value", "reason", title="Rows that cannot be imported")
+    for problem in problems[:MOST_PROBLEMS_SHOWN]:
+        shown = problem.value if len(problem.value) <= 40 else f"{problem.value[:37]}..."
+        table.add_row(*map(_plain, (str(problem.line), problem.field, repr(shown), problem.reason)))
+    console.print(table)
+    if len(problems) > MOST_PROBLEMS_SHOWN:
+        console.print(f"... and {len(problems) - MOST_PROBLEMS_SHOWN} more problems")
+
+
+def show_warnings(console: Console, warnings: list[str]) -> None:
+    """Prints what can be imported and is probably meant otherwise."""
+    for warning in warnings[:MOST_PROBLEMS_SHOWN]:
+        console.print(f"Warning: {warning}", markup=False, highlight=False, soft_wrap=True)
+    if len(warnings) > MOST_PROBLEMS_SHOWN:
+        console.print(f"... and {len(warnings) - MOST_PROBLEMS_SHOWN} more warnings")
+
+
+def _plain(text: str) -> str:
+    """A text that rich prints as it is."""
+    return text.replace("[", "\\[")

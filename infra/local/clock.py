@@ -1,0 +1,365 @@
+"""The clock of the local stack: ahead of this machine's, and moved forward only.
+
+Whatever the stack does after that (balances, expiry, spending, countdowns) is as of the new time.
+On its way the clock stops at each tick whose sweeps have something to do, re-sweeps included, and
+the tick does it, as the schedule would have. Sweeps that would find nothing are left out: they
+would change nothing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import re
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from chalicelib.domain import calendar
+from chalicelib.domain.calendar import RESWEEP_AGES
+from chalicelib.domain.errors import CreditsError, InvalidInput, Unreadable
+from chalicelib.domain.instants import format_instant, parse_instant
+from chalicelib.domain.ledger import Account
+from chalicelib.domain.notifications import MailKind, of_expiring_soon
+from chalicelib.domain.subscriptions import Subscription, next_allocation
+from chalicelib.jobs.ticks import REMINDER_AGES
+from chalicelib.queues import chunks
+from chalicelib.services import read_clock
+from chalicelib.store.errors import FAULTS
+from chalicelib.store.ledger_items import read_entry
+from chalicelib.store.subscriptions import readable
+from infra import ticks
+from infra.deployment import stage_services
+from infra.local import stacks
+from infra.local.services import services_of_local
+
+FARTHEST = timedelta(days=366)
+"""How far the clock is moved at once: each month of it takes a minute or two."""
+
+STOPPED_BY = (ticks.TickFailedError, CreditsError, BotoCoreError, ClientError, *FAULTS)
+"""What can stop the clock on its way. It then stands at the tick where that happened."""
+
+_ITEMS_A_READ = 100
+_MILLISECOND = timedelta(milliseconds=1)
+
+_DAYS = re.compile(r"\+ ?([1-9][0-9]{0,2}) days?")
+
+
+class Step(NamedTuple):
+    """A tick whose sweeps have something to do, and the timezones where they do it."""
+
+    at: datetime
+    allocation: frozenset[str]
+    expiry: frozenset[str]
+    reminders: frozenset[str]
+
+
+Watch = Callable[[Step, float], None]
+"""Is told each step that is done, and how many seconds it took."""
+
+
+class Midnight(NamedTuple):
+    """A midnight of a timezone. It is swept for at once, and again at some ages of it."""
+
+    timezone: str
+    at: datetime
+
+    def next_tick(self, ages: Iterable[timedelta], after: datetime) -> datetime | None:
+        """The first tick later than ``after`` that sweeps for it; None when there is none."""
+        first = calendar.tick_at(self.at + calendar.TICK - _MILLISECOND)
+        return min((first + age for age in ages if first + age > after), default=None)
+
+
+class Open(NamedTuple):
+    """What sweeps have to do for a user, now or when the time comes.
+
+    ``timezone``: where they are given credits, if they can be. ``is_overdue``: some have not come.
+    ``ends``: the midnights at which open batches are booked out. ``reminders``: those at which the
+    user is to be told of it before, and has not been.
+    """
+
+    timezone: str | None
+    is_overdue: bool = False
+    ends: frozenset[Midnight] = frozenset()
+    reminders: frozenset[Midnight] = frozenset()
+
+
+def next_step(
+    users: Collection[Open], done: datetime, to: datetime, everywhere: Iterable[str] = ()
+) -> Step | None:
+    """The first tick after ``done``, and until ``to``, whose sweeps have something to do.
+
+    A month's first sweep is always one, where somebody lives and in the zones of ``everywhere``.
+    """
+    inhabited = {user.timezone for user in users if user.timezone}
+    overdue = {user.timezone for user in users if user.timezone and user.is_overdue}
+    months = {_month_start(zone, done, 1) for zone in inhabited.union(everywhere)}
+    months |= {_month_start(zone, done, 0) for zone in overdue}
+    allocation = _by_tick(months, RESWEEP_AGES, done)
+    expiry = _by_tick((end for user in users for end in user.ends), RESWEEP_AGES, done)
+    reminders = _by_tick(
+        (reminder for user in users for reminder in user.reminders), REMINDER_AGES, done
+    )
+    at = min((*allocation, *expiry, *reminders), default=None)
+    if at is None or at > to:
+        return None
+    return Step(at, frozenset(allocation[at]), frozenset(expiry[at]), frozenset(reminders[at]))
+
+
+def _month_start(timezone: str, instant: datetime, months_later: int) -> Midnight:
+    period = calendar.period_at(timezone, instant).plus(months_later)
+    return Midnight(timezone, calendar.month_start(timezone, period))
+
+
+def _by_tick(
+    midnights: Iterable[Midnight], ages: Iterable[timedelta], after: datetime
+) -> defaultdict[datetime, set[str]]:
+    """The zones that the next tick of each midnight sweeps, by that tick."""
+    zones: defaultdict[datetime, set[str]] = defaultdict(set)
+    for midnight in set(midnights):
+        if tick := midnight.next_tick(ages, after):
+            zones[tick].add(midnight.timezone)
+    return zones
+
+
+def parse_target(text: object, timezone: str) -> Callable[[datetime], datetime]:
+    """Where to move to, seen from now: `next midnight`, `next 1st`, `+30 days`, or an instant.
+
+    Raises `InvalidInput` on ``to``.
+    """
+    if text == "next midnight":
+        return lambda now: calendar.next_midnight(timezone, now)
+    if text == "next 1st":
+        return lambda now: calendar.month_start(timezone, calendar.period_at(timezone, now).next())
+    if isinstance(text, str) and (days := _DAYS.fullmatch(text)):
+        ahead = timedelta(days=int(days[1]))
+        return lambda now: now + ahead
+    try:
+        moment = parse_instant("to", text)
+    except InvalidInput as error:
+        raise InvalidInput.of(
+            "to",
+            "must be 'next midnight', 'next 1st', '+30 days' or written like 2026-07-01T04:00:00Z",
+        ) from error
+    return lambda _: moment
+
+
+def parse_moment(text: object, now: datetime, timezone: str) -> datetime:
+    """The moment of `parse_target`. Raises `InvalidInput` also if it is past or too far away."""
+    moment = parse_target(text, timezone)(now)
+    if moment <= now:
+        raise InvalidInput.of(
+            "to", f"must be after {format_instant(now)}: the clock moves forward only"
+        )
+    if moment - now > FARTHEST:
+        raise InvalidInput.of("to", f"must be at most {FARTHEST.days} days ahead; go step by step")
+    return moment
+
+
+class LocalClock:
+    """The clock of one local stack."""
+
+    def __init__(self, stack: stacks.LocalStack) -> None:
+        self._services = services_of_local(stack)
+        self._ticks = ticks.Ticks(stack)
+        self._stack = stack
+        self._file = Path(stack.clock_file)
+        self._done_file = self._file.with_suffix(".done")
+        self._moving = threading.Lock()
+        self._zones_of_batches: dict[tuple[str, int], str] = {}
+        if not self._done_file.exists():
+            # The stack is new: what was due before is not its business.
+            _write(self._done_file, format_instant(self.now()))
+
+    def now(self) -> datetime:
+        """The present instant of the stack."""
+        return self._services.now()
+
+    def is_tick_due(self) -> bool:
+        """Whether a quarter of an hour has begun since, at which the schedule would have ticked."""
+        return calendar.tick_at(self.now()) > calendar.tick_at(self._done_through())
+
+    def move(
+        self, to: datetime, watch: Watch | None = None, everywhere: Collection[str] = ()
+    ) -> None:
+        """Moves the clock, by way of every tick that has something to do. Never moves it back.
+
+        In the zones of ``everywhere`` months begin also when nobody lives there.
+        Raises one of `STOPPED_BY`.
+        """
+        with self._alone():
+            users = self._read(self.user_ids())
+            while step := next_step(users.values(), self._done_through(), to, everywhere):
+                self._set(step.at)
+                took = self._run(step)
+                users |= self._read([name for name in users if _is_touched(users[name], step)])
+                if watch:
+                    watch(step, took)
+            self._set(to)
+
+    def user_ids(self) -> list[str]:
+        """Every user of the stack."""
+        pages = self._stack.client("dynamodb").get_paginator("scan")
+        return [
+            item["user_id"]["S"]
+            for page in pages.paginate(
+                TableName=self._stack.tables["subscriptions"], ProjectionExpression="user_id"
+            )
+            for item in page["Items"]
+        ]
+
+    # The way --------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One mover at a time: the console and a command are two processes with one clock."""
+        with self._moving, self._file.with_suffix(".lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _done_through(self) -> datetime:
+        """The instant through which all that was due is done, whichever process did it."""
+        return parse_instant("done", self._done_file.read_text())
+
+    def _set(self, instant: datetime) -> None:
+        ahead = (instant - read_clock()).total_seconds()
+        if ahead > float(self._file.read_text()):
+            _write(self._file, str(ahead))
+        _write(self._done_file, format_instant(max(self._done_through(), instant)))
+
+    def _run(self, step: Step) -> float:
+        """Runs the ticks of a step until their work is done; the seconds it took."""
+        took = 0.0
+        for function, zones in (
+            ("expiry-tick", step.expiry | step.reminders),
+            ("allocation-tick", step.allocation),
+        ):
+            if zones:
+                took += self._ticks.run(function, step.at, zones)
+        if step.reminders:
+            # They say what is there now, and when the clock has gone on it can have expired.
+            self._ticks.wait_for_mails()
+        return took
+
+    # What is open ---------------------------------------------------------------------------------
+
+    def _read(self, user_ids: Collection[str]) -> dict[str, Open]:
+        """What is open for users, as of what is done."""
+        subscriptions = readable(self._services.subscriptions.get_many(user_ids))
+        with ThreadPoolExecutor(stage_services.THREADS) as pool:
+            accounts = [
+                account for account in pool.map(self._account, subscriptions) if account is not None
+            ]
+        self._read_zones_of_batches(accounts)
+        done = self._done_through()
+        found = {user: Open(_zone_of(subscriptions[user])) for user in subscriptions}
+        reminders = self._reminders(accounts, subscriptions, done)
+        for account in accounts:
+            user_id = account.user_id
+            found[user_id] = found[user_id]._replace(
+                is_overdue=self._is_overdue(subscriptions[user_id], account, done),
+                ends=frozenset(end for _, end in self._ends(account)),
+                reminders=frozenset(reminders[user_id]),
+            )
+        return found
+
+    def _is_overdue(self, subscription: Subscription, account: Account, done: datetime) -> bool:
+        if _zone_of(subscription) is None:
+            return False
+        upcoming = next_allocation(
+            subscription, self._services.catalogue, account.allocated_through, done
+        )
+        return upcoming is not None and upcoming.at <= done
+
+    def _account(self, user_id: str) -> Account | None:
+        try:
+            return self._services.ledger.account(user_id)
+        except Unreadable:
+            return None  # the sweeps report it, and serve the others
+
+    def _read_zones_of_batches(self, accounts: Iterable[Account]) -> None:
+        """Reads where batches were granted: the sweep of that zone books them out."""
+        grants = [
+            grant
+            for account in accounts
+            for batch in account.batches
+            if batch.expires_at
+            and (grant := (account.user_id, batch.number)) not in self._zones_of_batches
+        ]
+        for chunk in chunks(grants, _ITEMS_A_READ):
+            for item in self._services.ledger.entries(chunk).values():
+                try:
+                    entry = read_entry(item)
+                except Unreadable:
+                    continue  # as in `_account`
+                # A zone that has left tzdata is swept by nobody.
+                if entry.expiry_timezone in calendar.zone_names():
+                    self._zones_of_batches[entry.user_id, entry.number] = entry.expiry_timezone
+
+    def _ends(self, account: Account) -> Iterator[tuple[datetime, Midnight]]:
+        """When the open batches of a user expire, and the midnights that book them out."""
+        for batch in account.batches:
+            zone = self._zones_of_batches.get((account.user_id, batch.number))
+            if batch.expires_at and zone:
+                # Batches of another system need not end at a midnight.
+                end = calendar.next_midnight(zone, batch.expires_at - _MILLISECOND)
+                yield batch.expires_at, Midnight(zone, end)
+
+    def _reminders(
+        self, accounts: Iterable[Account], subscriptions: dict[str, Subscription], done: datetime
+    ) -> dict[str, set[Midnight]]:
+        """The midnights at which users are to be reminded, and have not been."""
+        days = timedelta(days=self._services.settings.expiring_soon_days)
+        wanted: list[tuple[str, str, Midnight]] = []
+        for account in accounts:
+            user_id = account.user_id
+            if not (days and _is_reminded(subscriptions[user_id])):
+                continue
+            for expires_at, (zone, end) in self._ends(account):
+                day = calendar.local_date(zone, end) - days
+                reminder = Midnight(zone, calendar.midnight(zone, day))
+                if reminder.next_tick(REMINDER_AGES, done):
+                    wanted.append((of_expiring_soon(user_id, expires_at), user_id, reminder))
+        sent = {
+            identity
+            for identities in chunks({identity for identity, _, _ in wanted}, _ITEMS_A_READ)
+            for identity in self._services.mail_records.find(identities)
+        }
+        reminders: dict[str, set[Midnight]] = defaultdict(set)
+        for identity, user_id, reminder in wanted:
+            if identity not in sent:
+                reminders[user_id].add(reminder)
+        return reminders
+
+
+def _zone_of(subscription: Subscription) -> str | None:
+    """Where a user is given credits, if they can be; None also in a zone that tzdata has left."""
+    is_swept = subscription.can_receive and subscription.timezone in calendar.zone_names()
+    return subscription.timezone if is_swept else None
+
+
+def _is_reminded(subscription: Subscription) -> bool:
+    return bool(
+        subscription.email
+        and not subscription.suppressed
+        and MailKind.EXPIRING_SOON in subscription.notifications
+    )
+
+
+def _is_touched(user: Open, step: Step) -> bool:
+    """Whether a step can have changed what is open for a user."""
+    zones = {midnight.timezone for midnight in user.ends | user.reminders}
+    return user.timezone in step.allocation or not zones.isdisjoint(step.expiry | step.reminders)
+
+
+def _write(file: Path, text: str) -> None:
+    """Replaces a file at once: whoever reads it meanwhile reads the old text or the new one."""
+    new = file.with_suffix(f"{file.suffix}.new")
+    new.write_text(text)
+    new.replace(file)

@@ -1,0 +1,335 @@
+"""The console's own small server, for the local stack only.
+
+It serves the page, and what a page cannot have from the public API: tokens of the local issuer, the
+local clock, the queues, the outbox. For credits the page calls the API itself, as any page does.
+
+It listens on loopback. A page of another origin can neither read its answers nor make it do
+anything: the guard of `infra/local/guard.py` is in front of it, and writes are JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from chalicelib.api.principal import Scope
+from chalicelib.domain import calendar
+from chalicelib.domain.calendar import Period
+from chalicelib.domain.errors import InvalidInput
+from chalicelib.domain.fields import FieldReader, parse_user_id
+from chalicelib.domain.instants import format_instant
+from infra.local import stacks, tokens
+from infra.local.clock import STOPPED_BY, LocalClock, parse_moment
+from infra.local.console.world import World
+from infra.local.guard import GuardedHandler
+
+FILES = {
+    path.name: path
+    for path in sorted(Path(__file__).parent.iterdir())
+    if path.suffix in {".html", ".css", ".js", ".svg"}
+}
+_MEDIA_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+_NOTHING_ALLOWED = "default-src 'none'"
+_LARGEST_REQUEST = 16 * 1024
+_TIMEOUT_SECONDS = 30
+
+# Nothing from elsewhere; `{api}` is where the public API is.
+_PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self' {api}; frame-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
+)
+# A mail has its styles in it, runs nothing and loads nothing. `sandbox` makes it nobody's origin.
+_MAIL_POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox; frame-ancestors 'self'"
+
+Json = dict[str, Any]
+
+
+class Answer(NamedTuple):
+    """What a request is answered with."""
+
+    status: int
+    media_type: str
+    body: bytes
+    policy: str = _NOTHING_ALLOWED
+
+
+def _json(document: Json, status: int = 200) -> Answer:
+    return Answer(status, "application/json", json.dumps(document).encode())
+
+
+def _refused(status: int, detail: str) -> Answer:
+    return _json({"detail": detail}, status)
+
+
+class Mover:
+    """Moves the clock in a thread of its own, and says how far it is."""
+
+    def __init__(self, clock: LocalClock) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._way: tuple[datetime, datetime] | None = None
+        self._failure: str | None = None
+
+    def state(self) -> Json:
+        """The clock, where it is going, and what stopped it the last time."""
+        way, now = self._way, self._clock.now()
+        moving = None
+        if way is not None:
+            done = (now - way[0]) / (way[1] - way[0])
+            moving = {"to": format_instant(way[1]), "done": round(min(max(done, 0.0), 1.0), 4)}
+        return {"now": format_instant(now), "moving": moving, "failure": self._failure}
+
+    def start(self, to: datetime) -> bool:
+        """Starts moving; False when it is on its way already."""
+        with self._lock:
+            if self._way is not None:
+                return False
+            self._way, self._failure = (self._clock.now(), to), None
+        threading.Thread(target=self._arrive, args=(to,), daemon=True, name="clock").start()
+        return True
+
+    def keep_up(self) -> None:
+        """Does what has become due by itself, every quarter of an hour, as the schedule would."""
+        if self._way is None and self._clock.is_tick_due():
+            self._move(self._clock.now())
+
+    def _arrive(self, to: datetime) -> None:
+        try:
+            self._move(to)
+        finally:
+            self._way = None
+
+    def _move(self, to: datetime) -> None:
+        try:
+            self._clock.move(to)
+        except STOPPED_BY as error:
+            self._failure = f"the clock stopped on its way: {error}"
+
+
+class _Stage:
+    """The stack that the page shows, and what is made for it."""
+
+    def __init__(self, stack: stacks.LocalStack) -> None:
+        self.stack = stack
+        self.clock = LocalClock(stack)
+        self.mover = Mover(self.clock)
+        self.world = World(stack, self.clock)
+        parts = urlsplit(stack.api_url)
+        self.page_policy = _PAGE_POLICY.format(api=f"{parts.scheme}://{parts.netloc}")
+
+
+class Console(ThreadingHTTPServer):
+    """The server; it has an address before there is a stack, for the API must know its origin."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        # By either name a browser takes it for another page.
+        self.origins = (self.url, f"http://localhost:{self.server_port}")
+        self.stage: _Stage | None = None
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Says nothing of browsers that went away in the middle of an answer."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+    @contextmanager
+    def showing(self, stack: stacks.LocalStack) -> Iterator[LocalClock]:
+        """Shows a stack for the length of the block, and ticks for it; yields the stack's clock."""
+        stage = self.stage = _Stage(stack)
+        ended = threading.Event()
+
+        def keep_time() -> None:
+            while not ended.wait(1):
+                stage.mover.keep_up()
+
+        keeper = threading.Thread(target=keep_time, daemon=True, name="keeper")
+        keeper.start()
+        try:
+            yield stage.clock
+        finally:
+            self.stage = None
+            ended.set()
+            keeper.join()
+
+
+@contextmanager
+def console() -> Iterator[Console]:
+    """Runs a console, which shows nothing until it is given a stack."""
+    with Console() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+# --- Routes ---------------------------------------------------------------------------------------
+
+Query = dict[str, str]
+
+
+def _stack(stage: _Stage, _: Query) -> Answer:
+    return _json(
+        {
+            "api_url": stage.stack.api_url,
+            "stage": stage.stack.stage,
+            "zones": calendar.zone_names(),
+            "users": stage.world.users(),
+        }
+    )
+
+
+def _clock(stage: _Stage, _: Query) -> Answer:
+    return _json(stage.mover.state())
+
+
+def _turn(stage: _Stage, query: Query) -> Answer:
+    asked = query.get("period")
+    period = Period.parse(asked) if asked else stage.world.period_to_show()
+    return _json(stage.world.turn(period))
+
+
+def _queues(stage: _Stage, _: Query) -> Answer:
+    return _json(stage.world.queues())
+
+
+def _mails(stage: _Stage, query: Query) -> Answer:
+    return _json(stage.world.mails(query.get("user_id")))
+
+
+def _mail(stage: _Stage, query: Query) -> Answer:
+    html = stage.world.mail(query.get("id", ""))
+    if html is None:
+        return _refused(404, "there is no such mail")
+    return Answer(200, _MEDIA_TYPES[".html"], html.encode(), _MAIL_POLICY)
+
+
+def _move_clock(stage: _Stage, body: object) -> Answer:
+    fields = FieldReader(body)
+    timezone = fields.optional("timezone", calendar.parse_timezone) or "UTC"
+    to = fields.required("to", lambda _, value: parse_moment(value, stage.clock.now(), timezone))
+    fields.finish()
+    if not stage.mover.start(to):
+        return _refused(409, "the clock is moving already; wait until it has arrived")
+    return _json(stage.mover.state(), 202)
+
+
+def _make_token(stage: _Stage, body: object) -> Answer:
+    fields = FieldReader(body)
+    user_id = fields.required("user_id", parse_user_id)
+    scope = fields.optional("scope", _parse_scopes) or tokens.DEFAULT_SCOPES
+    seconds = fields.optional("seconds", _parse_seconds)
+    fields.finish()
+    lifetime = tokens.DEFAULT_SECONDS if seconds is None else seconds
+    token = tokens.issue(stage.stack.issuer, user_id, scope, lifetime)
+    return _json({"access_token": token, "expires_in": lifetime})
+
+
+def _parse_scopes(field: str, value: object) -> str:
+    if isinstance(value, str) and value and set(value.split()) <= set(Scope):
+        return value
+    raise InvalidInput.of(field, f"must be of {', '.join(Scope)}, with spaces between")
+
+
+def _parse_seconds(field: str, value: object) -> int:
+    # Negative ones make a token that has expired: to see what a page does with it.
+    if type(value) is int and abs(value) <= 86_400:
+        return value
+    raise InvalidInput.of(field, "must be a whole number of at most 86400")
+
+
+_GET: dict[str, Callable[[_Stage, Query], Answer]] = {
+    "/local/stack": _stack,
+    "/local/clock": _clock,
+    "/local/turn": _turn,
+    "/local/queues": _queues,
+    "/local/mails": _mails,
+    "/local/mail": _mail,
+}
+_POST: dict[str, Callable[[_Stage, object], Answer]] = {
+    "/local/clock": _move_clock,
+    "/local/token": _make_token,
+}
+
+
+class _Handler(GuardedHandler, BaseHTTPRequestHandler):
+    server: Console
+    timeout = _TIMEOUT_SECONDS
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self._answer(self._get())
+
+    def do_POST(self) -> None:
+        self._answer(self._post())
+
+    def _get(self) -> Answer:
+        parts = urlsplit(self.path)
+        stage = self.server.stage
+        if parts.path.startswith("/local/"):
+            return self._routed(_GET.get(parts.path), dict(parse_qsl(parts.query)))
+        file = FILES.get(unquote(parts.path).lstrip("/") or "index.html")
+        if file is None:
+            return _refused(404, "there is no such file")
+        policy = stage.page_policy if stage else _NOTHING_ALLOWED
+        return Answer(200, _MEDIA_TYPES[file.suffix], file.read_bytes(), policy)
+
+    def _post(self) -> Answer:
+        length = self.headers.get("Content-Length", "")
+        # Only a page that asked beforehand can send this type across origins: none may.
+        is_json = self.headers.get("Content-Type") == "application/json"
+        if not is_json or not length.isdecimal() or int(length) > _LARGEST_REQUEST:
+            self.close_connection = True
+            return _refused(400, "the body must be JSON, sent with Content-Type: application/json")
+        try:
+            body = json.loads(self.rfile.read(int(length)))
+        except (ValueError, RecursionError) as error:
+            return _refused(400, f"the body must be JSON ({error})")
+        return self._routed(_POST.get(urlsplit(self.path).path), body)
+
+    def _routed(self, route: Callable[[_Stage, Any], Answer] | None, asked: object) -> Answer:
+        if route is None:
+            return _refused(404, "there is no such route")
+        if self.server.stage is None:
+            return _refused(503, "the stack is not up yet")
+        try:
+            return route(self.server.stage, asked)
+        except InvalidInput as error:
+            return _refused(400, str(error))
+
+    def _answer(self, answer: Answer) -> None:
+        self.send_response(answer.status)
+        for name, value in (
+            ("Content-Type", answer.media_type),
+            ("Content-Length", str(len(answer.body))),
+            ("Content-Security-Policy", answer.policy),
+            ("Cross-Origin-Resource-Policy", "same-origin"),
+            ("X-Content-Type-Options", "nosniff"),
+            ("Referrer-Policy", "no-referrer"),
+            ("Cache-Control", "no-store"),
+        ):
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(answer.body)
+
+    def log_message(self, format: str, *_: object) -> None:  # noqa: A002 - the base class's name
+        """Nothing: the stack's own output is for its user."""

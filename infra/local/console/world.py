@@ -1,0 +1,201 @@
+"""What the console shows beside the public API: a month's turn round the world, queues, mails."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from chalicelib.domain import calendar
+from chalicelib.domain.addresses import same_address
+from chalicelib.domain.calendar import Period
+from chalicelib.domain.entries import EntryType
+from chalicelib.domain.errors import Unreadable
+from chalicelib.domain.instants import format_instant
+from chalicelib.domain.subscriptions import Subscription, monthly_amount
+from chalicelib.store.subscriptions import readable
+from infra.deployment import stage_services
+from infra.local import outbox, stacks
+from infra.local.clock import LocalClock
+from infra.local.month import instants_of_start, is_due
+from infra.local.services import services_of_local
+
+Json = dict[str, Any]
+
+_DEAD = "-dlq"
+
+SHOWN_AFTER_ITS_END = timedelta(hours=12)
+"""For how long a turn that is over is the one to show; after that, the next one is."""
+
+MOST_MAILS = 20
+
+_FRESH_SECONDS = 2.0
+_LINES_A_READ = 100
+
+
+class Landed(NamedTuple):
+    """What has been granted at an instant: to how many users, how many credits."""
+
+    users: int
+    amount: int
+
+
+def _rank(zone: str) -> tuple[bool, str]:
+    """Cities first: of `Etc/GMT-14`, `EST` and `Kwajalein` nobody knows where they are."""
+    return "/" not in zone or zone.startswith("Etc/"), zone
+
+
+class World:
+    """Reads a running local stack; changes nothing in it."""
+
+    def __init__(self, stack: stacks.LocalStack, clock: LocalClock) -> None:
+        self._stack = stack
+        self._clock = clock
+        self._services = services_of_local(stack)
+        self._sqs = stack.client("sqs")
+        self._lock = threading.Lock()
+        self._subscriptions: list[Subscription] = []
+        self._read_at = float("-inf")
+        self._landed: dict[tuple[Period, str], Landed] = {}
+
+    def users(self) -> list[Json]:
+        """Who there is: those who can be given credits first, by the length of their ids."""
+        found = sorted(
+            self._users(),
+            key=lambda user: (not user.can_receive, len(user.user_id), user.user_id),
+        )
+        return [
+            {"user_id": user.user_id, "timezone": user.timezone, "plan": user.plan}
+            for user in found
+        ]
+
+    def period_to_show(self) -> Period:
+        """The month that is turning, or else the next one that will."""
+        now = self._clock.now()
+        latest = max(calendar.period_at(zone, now) for zone in calendar.zone_names())
+        ended = max(calendar.month_start(zone, latest) for zone in calendar.zone_names())
+        return latest if now <= ended + SHOWN_AFTER_ITS_END else latest.next()
+
+    def turn(self, period: Period) -> Json:
+        """The instants at which a month begins somewhere; who is due there, and what has landed."""
+        now = self._clock.now()
+        due: dict[str, list[Subscription]] = defaultdict(list)
+        for user in self._users():
+            if is_due(user, self._services.catalogue, period):
+                due[user.timezone].append(user)
+        instants = sorted(instants_of_start(period, calendar.zone_names()).items())
+        return {
+            "period": str(period),
+            "previous": str(period.previous()),
+            "next": str(period.next()),
+            "now": format_instant(now),
+            "instants": [self._instant(period, at, zones, due, now) for at, zones in instants],
+        }
+
+    def _instant(
+        self,
+        period: Period,
+        at: datetime,
+        zones: set[str],
+        due: dict[str, list[Subscription]],
+        now: datetime,
+    ) -> Json:
+        users = [user for zone in zones for user in due.get(zone, ())]
+        landed = Landed(0, 0) if at > now else self._landed_of(period, users)
+        return {
+            "at": format_instant(at),
+            "has_passed": at <= now,
+            "zones": len(zones),
+            "places": sorted(zones, key=lambda zone: (-len(due.get(zone, ())), _rank(zone)))[:8],
+            "users_due": len(users),
+            "credits_due": sum(monthly_amount(user, self._services.catalogue) for user in users),
+            "users_landed": landed.users,
+            "credits_landed": landed.amount,
+        }
+
+    def _landed_of(self, period: Period, users: list[Subscription]) -> Landed:
+        """What users were granted for a period, by their ledgers. What is found stays true."""
+        missing = [user.user_id for user in users if (period, user.user_id) not in self._landed]
+
+        def read(user_id: str) -> None:
+            with suppress(Unreadable):  # the sweeps report it; here it has not landed
+                for entry in self._services.ledger.history(user_id, limit=_LINES_A_READ):
+                    if entry.type is EntryType.ALLOCATION and entry.allocated_through == period:
+                        self._landed[period, user_id] = Landed(1, entry.amount)
+
+        if missing:
+            with ThreadPoolExecutor(stage_services.THREADS) as pool:
+                list(pool.map(read, missing))
+        found = [
+            self._landed[period, user.user_id]
+            for user in users
+            if (period, user.user_id) in self._landed
+        ]
+        return Landed(len(found), sum(landed.amount for landed in found))
+
+    def _users(self) -> list[Subscription]:
+        with self._lock:
+            if time.monotonic() - self._read_at > _FRESH_SECONDS:
+                user_ids = self._clock.user_ids()
+                stored = self._services.subscriptions.get_many(user_ids)
+                self._subscriptions = list(readable(stored).values())
+                self._read_at = time.monotonic()
+            return self._subscriptions
+
+    # Queues and mails -----------------------------------------------------------------------------
+
+    def queues(self) -> Json:
+        """How many messages are in each queue, and how many in its dead-letter queue.
+
+        What has dead letters and no queue (the ledger's stream) has no number of messages.
+        """
+        names = dict.fromkeys(name.removesuffix(_DEAD) for name in self._stack.queues)
+        return {
+            "queues": [
+                {
+                    "name": name,
+                    "waiting": self._messages(name),
+                    "dead": self._messages(name + _DEAD),
+                }
+                for name in names
+            ]
+        }
+
+    def _messages(self, queue: str) -> int | None:
+        if queue not in self._stack.queues:
+            return None
+        names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+        attributes = self._sqs.get_queue_attributes(
+            QueueUrl=self._stack.queues[queue], AttributeNames=names
+        )["Attributes"]
+        return sum(int(attributes[name]) for name in names)
+
+    def mails(self, user_id: str | None) -> Json:
+        """The mails in the outbox, newest first: a user's, or everybody's."""
+        sent = outbox.sent_mails(self._stack)[::-1]
+        if user_id is not None:
+            user = self._services.subscriptions.find(user_id)
+            sent = [
+                mail
+                for mail in sent
+                if user and any(same_address(user.email, address) for address in mail["To"])
+            ]
+        return {
+            "total": len(sent),
+            "mails": [
+                {"id": mail["MessageId"], "to": mail["To"], "subject": mail["Subject"]}
+                for mail in sent[:MOST_MAILS]
+            ],
+        }
+
+    def mail(self, message_id: str) -> str | None:
+        """A mail as its reader sees it, in HTML; None when there is none of that id."""
+        for mail in outbox.sent_mails(self._stack):
+            if mail["MessageId"] == message_id:
+                html: str = mail["BodyHtml"]
+                return html
+        return None

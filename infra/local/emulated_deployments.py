@@ -1,0 +1,503 @@
+"""Where the emulator is kinder to a deployment than AWS: it is made as strict here.
+
+Each function is a fact about AWS, with its source. infra/local/emulator.py calls `make_strict` in
+the emulator's own process, before it starts.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+Json = dict[str, Any]
+
+_VIA: Mapping[str, Any] = {"aws:calledvia": ["cloudformation.amazonaws.com"]}
+
+_PLACES = {
+    "ApiGateway::ApiKey": (
+        "apigateway:{region}::/apikeys",
+        "apigateway:{region}::/apikeys/{id}",
+    ),
+    "ApiGateway::BasePathMapping": (
+        "apigateway:{region}::/domainnames/{DomainName}/basepathmappings",
+    ),
+    "ApiGateway::Deployment": ("apigateway:{region}::/restapis/{RestApiId}/deployments",),
+    "ApiGateway::DomainName": (
+        "apigateway:{region}::/domainnames",
+        "apigateway:{region}::/domainnames/{DomainName}",
+    ),
+    "ApiGateway::RestApi": (
+        "apigateway:{region}::/restapis",
+        "apigateway:{region}::/restapis/{id}",
+    ),
+    "ApiGateway::Stage": ("apigateway:{region}::/restapis/{RestApiId}/stages",),
+    "ApiGateway::UsagePlan": (
+        "apigateway:{region}::/usageplans",
+        "apigateway:{region}::/usageplans/{id}",
+    ),
+    "ApiGateway::UsagePlanKey": ("apigateway:{region}::/usageplans/{UsagePlanId}/keys",),
+    "CloudWatch::Alarm": ("cloudwatch:{region}:{account}:alarm:{AlarmName}",),
+    "CloudWatch::Dashboard": ("cloudwatch::{account}:dashboard/{DashboardName}",),
+    "DynamoDB::Table": ("dynamodb:{region}:{account}:table/{TableName}",),
+    "Events::Rule": ("events:{region}:{account}:rule/{Name}",),
+    "IAM::Policy": ("iam::{account}:role/{Roles[0]}",),
+    "IAM::Role": ("iam::{account}:role/{id}",),
+    "KMS::Key": ("kms:{region}:{account}:key/{id}",),
+    "Lambda::EventSourceMapping": ("lambda:{region}:{account}:event-source-mapping:{id}",),
+    "Lambda::Function": ("lambda:{region}:{account}:function:{FunctionName}",),
+    "Lambda::Permission": ("lambda:{region}:{account}:function:{FunctionName}",),
+    "Logs::LogGroup": ("logs:{region}:{account}:log-group:{LogGroupName}",),
+    "Route53::RecordSet": ("route53:::hostedzone/{HostedZoneId}",),
+    "S3::Bucket": ("s3:::{BucketName}",),
+    "S3::BucketPolicy": ("s3:::{Bucket}",),
+    "SES::ConfigurationSet": ("ses:{region}:{account}:configuration-set/{Name}",),
+    "SES::ConfigurationSetEventDestination": (
+        "ses:{region}:{account}:configuration-set/{ConfigurationSetName}",
+    ),
+    "SES::EmailIdentity": ("ses:{region}:{account}:identity/{EmailIdentity}",),
+    "SNS::Subscription": ("{TopicArn}",),
+    "SNS::Topic": ("sns:{region}:{account}:{TopicName}",),
+    "SNS::TopicPolicy": ("{Topics[0]}",),
+    "SQS::Queue": ("sqs:{region}:{account}:{QueueName}",),
+    "SQS::QueuePolicy": ("sqs:{region}:{account}:{QueueName}",),
+    "SecretsManager::Secret": ("secretsmanager:{region}:{account}:secret:{Name}-AbCdEf",),
+}
+"""What the calls for a resource are about, by its properties: ARNs, most without their beginning
+(Service Authorization Reference, "Resource types" of each service)."""
+
+
+def make_strict() -> None:
+    """Changes ministack, which must not have started yet."""
+    _act_with_the_rights_of_the_caller()
+    _read_and_transform_with_the_rights_of_the_caller()
+    _ask_for_a_certificate_of_the_region()
+    _name_rules_without_the_default_bus()
+    _keep_protected_tables()
+    _lock_what_a_bucket_is_to_lock()
+    _refuse_taken_names()
+    _rest_names_of_queues()
+    _keep_what_a_rollback_cannot_delete()
+    _import_secrets()
+
+
+def _act_with_the_rights_of_the_caller() -> None:
+    """Has CloudFormation make, change and delete resources with the rights of whoever called it.
+
+    Without a role of its own it calls other services as the principal that called it, and each such
+    request says so in aws:CalledVia (CloudFormation User Guide, "FAS requests and permission
+    evaluation"; infra/deployment/deploy_policy.py has the address). ministack lets it do anything.
+    Which calls a resource takes is what AWS publishes in the handlers of its type. The account's
+    root user may do everything.
+    """
+    from ministack.services.cloudformation import stacks
+
+    provision, update, delete = (
+        stacks._provision_resource,  # noqa: SLF001 - it has no other door
+        stacks._update_resource,  # noqa: SLF001
+        stacks._delete_resource,  # noqa: SLF001
+    )
+
+    def provisioned(kind: str, logical_id: str, properties: Json, stack: str) -> Any:
+        for handler in ("create", "read"):
+            _refuse_without_rights(kind, handler, properties, f"{stack}-{logical_id}-0123456789AB")
+        return provision(kind, logical_id, properties, stack)
+
+    def updated(
+        kind: str, physical_id: str, before: Json, after: Json, *others: Any, **named: Any
+    ) -> Any:
+        if before != after:
+            _refuse_without_rights(kind, "update", after, physical_id)
+        return update(kind, physical_id, before, after, *others, **named)
+
+    def deleted(kind: str, physical_id: str, properties: Json, *others: Any, **named: Any) -> Any:
+        _refuse_without_rights(kind, "delete", properties, physical_id)
+        return delete(kind, physical_id, properties, *others, **named)
+
+    stacks._provision_resource = provisioned  # noqa: SLF001
+    stacks._update_resource = updated  # noqa: SLF001
+    stacks._delete_resource = deleted  # noqa: SLF001
+
+
+def _read_and_transform_with_the_rights_of_the_caller() -> None:
+    """Has a change set refused whose caller may not read its template, or not use its transforms.
+
+    The template is read from S3 as the caller, and each transform that it names is a resource of
+    the right to create change sets (CloudFormation User Guide, "Control CloudFormation access with
+    AWS Identity and Access Management",
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/using-iam-template.html).
+    """
+    from ministack.core.responses import get_region
+    from ministack.services.cloudformation import engine, handlers, helpers
+
+    create = handlers._ACTION_HANDLERS["CreateChangeSet"]  # noqa: SLF001 - it has no other door
+
+    def created(params: Json) -> Any:
+        place = urlsplit(helpers._p(params, "TemplateURL")).path[1:]  # noqa: SLF001
+        asked = [("s3:GetObject", f"arn:aws:s3:::{place}", _VIA)] if place else []
+        body, _ = helpers._resolve_template(params)  # noqa: SLF001
+        template = engine._parse_template(body) if body else {}  # noqa: SLF001
+        for name in engine.declared_transforms(template):
+            transform = f"aws:transform/{name.removeprefix('AWS::')}"
+            arn = f"arn:aws:cloudformation:{get_region()}:{transform}"
+            asked.append(("cloudformation:CreateChangeSet", arn, {}))
+        refusals = filter(None, (_refusal(*each) for each in asked))
+        for refusal in refusals:
+            return helpers._error("AccessDenied", refusal, 403)  # noqa: SLF001
+        return create(params)
+
+    handlers._ACTION_HANDLERS["CreateChangeSet"] = created  # noqa: SLF001
+
+
+def _refuse_without_rights(kind: str, handler: str, properties: Json, physical_id: str) -> None:
+    """Raises ValueError, which fails the resource, for a call that its caller may not make."""
+    from ministack.core import iam_evaluator
+    from ministack.core.responses import get_account_id, get_region
+
+    if ":assumed-role/" not in iam_evaluator.caller_arn():
+        return
+    # Late: nobody waits for it when the emulator starts.
+    from infra.deployment import deploy_policy
+
+    account, region = get_account_id(), get_region()
+    for action in sorted(deploy_policy.calls(kind, handler, properties)):
+        for resource in _resources(action, kind, properties, physical_id, account, region):
+            refusal = _refusal(action, resource, _context(action, properties, account, region))
+            if refusal:
+                raise ValueError(refusal)
+
+
+def _refusal(action: str, resource: str, context: Mapping[str, Any]) -> str:
+    """What the caller is refused with; nothing if they may do it. The root user may do anything."""
+    from ministack.core import iam_evaluator
+    from ministack.core.responses import get_account_id, get_region
+
+    caller = iam_evaluator.caller_arn()
+    if ":assumed-role/" not in caller:
+        return ""
+    account = get_account_id()
+    role = iam_evaluator._role_name_from_assumed_arn(caller)  # noqa: SLF001 - it has no other door
+    asked = iam_evaluator.EvalContext(
+        principal_arn=caller,
+        principal_type="AssumedRole",
+        principal_account=account,
+        action=action,
+        resource_arn=resource,
+        region=get_region(),
+        service_context=dict(context),
+    )
+    policies = iam_evaluator._gather_role_policies(role, account)  # noqa: SLF001
+    if iam_evaluator.evaluate(asked, policies).decision == "Allow":
+        return ""
+    return f"User: {caller} is not authorized to perform: {action} on resource: {resource}"
+
+
+def _resources(
+    action: str, kind: str, properties: Json, physical_id: str, account: str, region: str
+) -> list[str]:
+    """The ARNs that a call for a resource is about, by the resource's real names."""
+    # Late: nobody waits for it when the emulator starts.
+    from infra.deployment import deploy_policy
+
+    if action in deploy_policy.NAMELESS:
+        return ["*"]
+    match action:
+        case "iam:PassRole":
+            return [str(properties["Role"])]
+        case "iam:CreateServiceLinkedRole":
+            path = "aws-service-role/ops.apigateway.amazonaws.com/AWSServiceRoleForAPIGateway"
+            return [f"arn:aws:iam::{account}:role/{path}"]
+        case "s3:GetObject":
+            code = properties["Code"]
+            return [f"arn:aws:s3:::{code['S3Bucket']}/{code['S3Key']}"]
+        case "route53:GetChange":
+            return ["arn:aws:route53:::change/C0123456789"]
+    values = _Values(properties, id=physical_id, region=region, account=account)
+    if "FunctionName" in properties:
+        values["FunctionName"] = _function(properties)
+    if "Queues" in properties:
+        values["QueueName"] = str(properties["Queues"][0]).rpartition("/")[2]
+    places = [pattern.format_map(values) for pattern in _PLACES[kind.removeprefix("AWS::")]]
+    return [place if place.startswith("arn:") else f"arn:aws:{place}" for place in places]
+
+
+class _Values(dict[str, Any]):
+    """The properties of a resource; one it does not have is the id that CloudFormation gave it."""
+
+    def __missing__(self, _key: str) -> object:
+        return self["id"]
+
+
+def _function(properties: Json) -> str:
+    """The name of a function, which can be given as an ARN."""
+    return str(properties["FunctionName"]).rpartition(":")[2]
+
+
+def _context(action: str, properties: Json, account: str, region: str) -> Mapping[str, Any]:
+    """What a request says of itself, as conditions ask for it."""
+    context: dict[str, Any] = dict(_VIA)
+    if action.endswith("EventSourceMapping"):
+        name = str(properties["FunctionName"])
+        arn = (
+            name
+            if name.startswith("arn:")
+            else f"arn:aws:lambda:{region}:{account}:function:{name}"
+        )
+        context["lambda:functionarn"] = arn
+    if action == "iam:PassRole":
+        context["iam:passedtoservice"] = "lambda.amazonaws.com"
+    if action == "iam:CreateServiceLinkedRole":
+        context["iam:awsservicename"] = "ops.apigateway.amazonaws.com"
+    return context
+
+
+def _ask_for_a_certificate_of_the_region() -> None:
+    """Has a domain name of an API refused whose certificate ACM does not have in the API's region.
+
+    API Gateway Developer Guide, "Set up a Regional custom domain name in API Gateway":
+    https://docs.aws.amazon.com/apigateway/latest/developerguide/
+    apigateway-regional-api-custom-domain-create.html. ministack takes any text for a certificate.
+    """
+    from ministack.services import acm
+    from ministack.services import apigateway_v1 as api_gateway
+
+    create = api_gateway._create_domain_name  # noqa: SLF001 - it has no other door
+
+    def created(data: Json) -> tuple[int, Json, bytes]:
+        arn = data.get("regionalCertificateArn", "")
+        if arn not in acm._certificates:  # noqa: SLF001 - those of the request's account and region
+            message = f"there is no certificate {arn} in this region"
+            body = {"message": message, "__type": "BadRequestException"}
+            return 400, {"Content-Type": "application/json"}, json.dumps(body).encode()
+        made: tuple[int, Json, bytes] = create(data)
+        return made
+
+    api_gateway._create_domain_name = created  # noqa: SLF001
+
+
+def _name_rules_without_the_default_bus() -> None:
+    """Has a right to a rule of the default event bus name the rule alone.
+
+    ARNs of others name their bus, too (Service Authorization Reference, "Resource types defined by
+    Amazon EventBridge":
+    https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazoneventbridge.html).
+    ministack has it named always, and so refuses who has the right.
+    """
+    from ministack.core import iam_actions
+
+    known = iam_actions.extract_resource_arn
+
+    def arn(*request: Any) -> str:
+        found: str = known(*request)
+        return found.replace(":rule/default/", ":rule/")
+
+    iam_actions.extract_resource_arn = arn
+
+
+def _keep_protected_tables() -> None:
+    """Has CloudFormation fail to delete a protected table, as DynamoDB makes it fail in AWS.
+
+    DynamoDB Developer Guide, "Using deletion protection":
+    https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/WorkingWithTables.Basics.html
+    ministack's own DeleteTable refuses, but its CloudFormation goes past that.
+    """
+    from ministack.services import dynamodb
+    from ministack.services.cloudformation import provisioners
+
+    table_type = provisioners._RESOURCE_HANDLERS["AWS::DynamoDB::Table"]  # noqa: SLF001
+    known = table_type["delete"]
+
+    def delete(name: str, properties: dict[str, Any]) -> None:
+        if dynamodb._tables.get(name, {}).get("DeletionProtectionEnabled"):  # noqa: SLF001
+            raise ValueError(
+                "Resource cannot be deleted as it is currently protected against deletion. "
+                "Disable deletion protection first."
+            )
+        known(name, properties)
+
+    table_type["delete"] = delete
+
+
+def _lock_what_a_bucket_is_to_lock() -> None:
+    """Has CloudFormation give a bucket the Object Lock of its template, with its default retention.
+
+    CloudFormation Template Reference, AWS::S3::Bucket ObjectLockConfiguration:
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-properties-s3-bucket-objectlockconfiguration.html
+    ministack locks objects itself, but its CloudFormation does not tell it to.
+    """
+    from ministack.services import s3
+    from ministack.services.cloudformation import provisioners
+
+    bucket_type = provisioners._RESOURCE_HANDLERS["AWS::S3::Bucket"]  # noqa: SLF001
+    create, update = bucket_type["create"], bucket_type["update"]
+
+    def locked(made: Any, properties: Json) -> Any:
+        if properties.get("ObjectLockEnabled"):
+            rule = properties.get("ObjectLockConfiguration", {}).get("Rule", {})
+            retention = rule.get("DefaultRetention", {})
+            if "Days" in retention:
+                retention = {**retention, "Days": int(retention["Days"])}
+            lock = {"enabled": True, "default_retention": retention or None}
+            s3._bucket_object_lock[made[0]] = lock  # noqa: SLF001
+        return made
+
+    bucket_type["create"] = lambda logical_id, properties, stack: locked(
+        create(logical_id, properties, stack), properties
+    )
+    bucket_type["update"] = lambda name, before, after, stack: locked(
+        update(name, before, after, stack), after
+    )
+
+
+def _refuse_taken_names() -> None:
+    """Has CloudFormation create nothing under a name that is taken, as AWS does.
+
+    Names are unique among all stacks, and in the account: CloudFormation Template Reference,
+    "Resource custom naming":
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-properties-name.html
+    ministack knows that of buckets only. What else it creates takes the place of what was there,
+    tables with all that is in them.
+    """
+    from ministack.services import (
+        cloudwatch,
+        cloudwatch_logs,
+        dynamodb,
+        eventbridge,
+        iam,
+        lambda_svc,
+        secretsmanager,
+        ses_v2,
+        sns,
+        sqs,
+    )
+    from ministack.services.cloudformation import stacks
+
+    known = stacks._provision_resource  # noqa: SLF001
+    # By type: the property that is its name, and the names that are taken.
+    names: dict[str, tuple[str, Callable[[], Iterable[str]]]] = {
+        "AWS::CloudWatch::Alarm": ("AlarmName", lambda: cloudwatch._alarms),  # noqa: SLF001
+        "AWS::CloudWatch::Dashboard": ("DashboardName", lambda: cloudwatch._dashboards),  # noqa: SLF001
+        "AWS::DynamoDB::Table": ("TableName", lambda: dynamodb._tables),  # noqa: SLF001
+        "AWS::Events::Rule": (
+            "Name",
+            lambda: (rule["Name"] for rule in eventbridge._rules.values()),  # noqa: SLF001
+        ),
+        "AWS::IAM::Role": ("RoleName", lambda: iam._roles),  # noqa: SLF001
+        "AWS::Lambda::Function": ("FunctionName", lambda: lambda_svc._functions),  # noqa: SLF001
+        "AWS::Logs::LogGroup": ("LogGroupName", lambda: cloudwatch_logs._log_groups),  # noqa: SLF001
+        "AWS::SES::ConfigurationSet": ("Name", lambda: ses_v2._config_sets),  # noqa: SLF001
+        "AWS::SES::EmailIdentity": ("EmailIdentity", lambda: ses_v2._identities),  # noqa: SLF001
+        "AWS::SecretsManager::Secret": ("Name", lambda: secretsmanager._secrets),  # noqa: SLF001
+        "AWS::SNS::Topic": (
+            "TopicName",
+            lambda: (arn.rpartition(":")[2] for arn in sns._topics),  # noqa: SLF001
+        ),
+        "AWS::SQS::Queue": ("QueueName", lambda: sqs._queue_name_to_url),  # noqa: SLF001
+    }
+
+    def provision(
+        resource_type: str, logical_id: str, properties: dict[str, Any], stack_name: str
+    ) -> Any:
+        name_property, taken = names.get(resource_type, ("", list))
+        name = properties.get(name_property)
+        if name and name in taken():
+            raise ValueError(
+                f"Resource of type '{resource_type}' with identifier '{name}' already exists."
+            )
+        return known(resource_type, logical_id, properties, stack_name)
+
+    stacks._provision_resource = provision  # noqa: SLF001
+
+
+def _rest_names_of_queues() -> None:
+    """Has a queue made by a stack fail within a minute of the deletion of its namesake, as in AWS.
+
+    CloudFormation Template Reference, AWS::SQS::Queue:
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-sqs-queue.html
+    The minute is one of the clock that can be moved.
+    """
+    from ministack.services.cloudformation import provisioners
+
+    queue_type = provisioners._RESOURCE_HANDLERS["AWS::SQS::Queue"]  # noqa: SLF001
+    known_create, known_delete = queue_type["create"], queue_type["delete"]
+    deleted_at: dict[str, float] = {}
+
+    def now() -> float:
+        return time.time() + float(Path(os.environ["CLOCK_FILE"]).read_text() or 0)
+
+    def create(logical_id: str, properties: dict[str, Any], stack_name: str) -> Any:
+        if now() - deleted_at.get(properties.get("QueueName", ""), -math.inf) < 60:
+            raise ValueError(
+                "You must wait 60 seconds after deleting a queue before you can create another "
+                "with the same name."
+            )
+        return known_create(logical_id, properties, stack_name)
+
+    def delete(url: str, properties: dict[str, Any]) -> None:
+        known_delete(url, properties)
+        if "QueueName" in properties:
+            deleted_at[properties["QueueName"]] = now()
+
+    queue_type |= {"create": create, "delete": delete}
+
+
+def _keep_what_a_rollback_cannot_delete() -> None:
+    """Has a stack in ROLLBACK_FAILED hold on to what could not be deleted, as in AWS.
+
+    CloudFormation User Guide, "Stack status codes": something of it is still there, and the stack
+    has to be deleted: https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/view-stack-events.html
+    When it is, the template's DeletionPolicy counts again: RetainExceptOnCreate retains then.
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-attribute-deletionpolicy.html
+    ministack forgets the resource and the template.
+    """
+    from ministack.services.cloudformation import engine, stacks
+
+    known = stacks._roll_back_operation  # noqa: SLF001
+
+    async def roll_back(
+        name: str, stack_id: str, stack: dict[str, Any], operation: dict[str, Any], *rest: Any
+    ) -> None:
+        made = dict(stack["_resources"])
+        await known(name, stack_id, stack, operation, *rest)
+        if stack["StackStatus"] != "ROLLBACK_FAILED":
+            return
+        template, parameters = operation["template"], operation["param_values"]
+        stack["_template"] = template
+        stack["_resolved_params"] = parameters
+        stack["_conditions"] = engine._evaluate_conditions(template, parameters)  # noqa: SLF001
+        for logical_id in stack["_rollback_failed"]:
+            stack["_resources"][logical_id] = made[logical_id] | {"ResourceStatus": "DELETE_FAILED"}
+
+    stacks._roll_back_operation = roll_back  # noqa: SLF001
+
+
+def _import_secrets() -> None:
+    """Has stacks take over existing secrets, named by their ARN, as AWS does.
+
+    What is imported is named by the primary identifier of its type, which of a secret is Id, its
+    ARN: https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_ResourceToImport.html
+    Nobody has imported one on AWS with this yet; the type's schema has the handler that it takes.
+    ministack does that with tables and buckets. To it a secret's id is its name, not its ARN.
+    """
+    from ministack.services import secretsmanager
+    from ministack.services.cloudformation import changesets, provisioners
+
+    def name_of(arn: str) -> str | None:
+        secrets = secretsmanager._secrets.items()  # noqa: SLF001
+        return next((name for name, secret in secrets if secret["ARN"] == arn), None)
+
+    def adopt(identifier: dict[str, str]) -> tuple[str | None, dict[str, str]]:
+        arn = identifier["Id"]
+        return name_of(arn), {"Id": arn, "Arn": arn}
+
+    def problem(arn: str) -> str | None:
+        return None if name_of(arn) else f"{arn} was not found."
+
+    secret_type = "AWS::SecretsManager::Secret"  # noqa: S105 - the name of a type
+    provisioners._RESOURCE_HANDLERS[secret_type]["import"] = adopt  # noqa: SLF001
+    changesets._IMPORT_LOOKUPS[secret_type] = (("Id",), problem)  # noqa: SLF001

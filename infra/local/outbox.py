@@ -1,0 +1,88 @@
+"""What the local stack sent: the emulator's outbox, and the mails that wait."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.request
+from collections import Counter
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from chalicelib.domain.errors import Unreadable
+from chalicelib.domain.notifications import MailKind
+from chalicelib.store.mails import MailStatus, read_mail
+from infra.local import stacks
+
+SETTLE_SECONDS = 5.0
+"""For how long nothing more must be sent before all is said to be sent."""
+
+SETTLE_DEADLINE_SECONDS = 180.0
+
+
+def sent_mails(stack: stacks.LocalStack) -> list[dict[str, Any]]:
+    """What is in the emulator's outbox, oldest first."""
+    with urllib.request.urlopen(stack.mail_url, timeout=60) as answer:  # noqa: S310 - ours
+        messages: dict[str, list[dict[str, Any]]] = json.load(answer)["messages"]
+    return [mail for of_account in messages.values() for mail in of_account]
+
+
+def count_by_kind(stack: stacks.LocalStack) -> Counter[str]:
+    """How many mails of each kind were sent, by the table that remembers it."""
+    counts: Counter[str] = Counter()
+    pages = stack.client("dynamodb").get_paginator("scan")
+    for page in pages.paginate(TableName=stack.tables["mails"]):
+        for item in page["Items"]:
+            try:
+                record = read_mail("", item)
+            except Unreadable:
+                counts["unreadable"] += 1
+                continue
+            is_sent = record.status is MailStatus.COMPLETED
+            counts[str(record.said.get("kind")) if is_sent else "in doubt"] += 1
+    return counts
+
+
+def dead_letters(stack: stacks.LocalStack) -> int:
+    """How many messages of mails were given up."""
+    name = "ApproximateNumberOfMessages"
+    attributes = stack.client("sqs").get_queue_attributes(
+        QueueUrl=stack.queues["notifications-dlq"], AttributeNames=[name]
+    )["Attributes"]
+    return int(attributes[name])
+
+
+def wait_until_sent(stack: stacks.LocalStack) -> None:
+    """Returns when no mail waits and none has been sent for a while."""
+    sqs, url = stack.client("sqs"), stack.queues["notifications"]
+    names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+    deadline = time.monotonic() + SETTLE_DEADLINE_SECONDS
+    last, since = -1, time.monotonic()
+    while time.monotonic() < deadline:
+        waiting = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
+        sent = len(sent_mails(stack))
+        if any(int(waiting[name]) for name in names) or sent != last:
+            last, since = sent, time.monotonic()
+        elif time.monotonic() - since >= SETTLE_SECONDS:
+            return
+        time.sleep(0.5)
+
+
+def show_sent(stack: stacks.LocalStack, console: Console) -> None:
+    """Prints how many mails of each kind were sent, and where to read them."""
+    wait_until_sent(stack)
+    counts = count_by_kind(stack)
+    table = Table("mails", "sent", title="Users were told", show_footer=True)
+    table.columns[1].justify = "right"
+    for kind in MailKind:
+        table.add_row(f"about {kind.words}", f"{counts.pop(kind.value, 0):,}")
+    for name, count in counts.items():
+        table.add_row(name, f"{count:,}")
+    if dead := dead_letters(stack):
+        table.add_row("[red]in the dead-letter queue[/]", f"{dead:,}")
+    table.columns[0].footer = "in the outbox"
+    table.columns[1].footer = f"{len(sent_mails(stack)):,}"
+    console.print(table)
+    console.print(f"Read them at {stack.mail_url}\n", highlight=False, soft_wrap=True)

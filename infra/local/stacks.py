@@ -1,0 +1,260 @@
+"""Credits on this machine: the emulator, with the stage `local` deployed to it.
+
+`with local_stack() as stack:` gives a `LocalStack` of one's own, and `running_stack()` the one that
+`make up` or `make run` keeps running.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import botocore.session
+
+from chalicelib.settings import LOCAL_STAGE
+from infra.deployment import deploy, gateway, packaging
+from infra.local import emulator, tokens
+from infra.session import make_client
+from infra.terminal import Say, say_nothing
+
+STAGE = LOCAL_STAGE
+
+# Where a web page under development usually comes from.
+ALLOWED_ORIGINS = "http://localhost:3000,http://localhost:5173,http://localhost:8080"
+
+# Where other processes find the running stack; a second one at the same time needs another file.
+STATE_FILE = Path(os.environ.get("CREDITS_STATE_FILE", packaging.BUILD / "local.json"))
+
+# As many connections as any of our programs has threads.
+_CONNECTIONS = 64
+
+# How often `stay` looks whether the emulator is still there, in seconds, and how often in a row it
+# may have no answer: a machine that is busy, or a debugger, stops an emulator for some seconds.
+_HEALTH_INTERVAL = 2.0
+_UNANSWERED = 5
+
+# How long whoever finds the lock taken waits for the name of its holder, in steps of 10 ms.
+_LOCK_STEPS = 100
+
+
+class NotRunningError(Exception):
+    """There is no local stack to talk to."""
+
+
+class AlreadyRunningError(Exception):
+    """Another local stack is published where this one was to be; the message says which."""
+
+    def __init__(self, pid: int, address: str) -> None:
+        super().__init__(
+            f"A local stack is running already: process {pid}, whose console is {address}. Use "
+            f"that one, or end it first: Ctrl-C where it runs, or kill {pid}. To run another "
+            "beside it, name another file: CREDITS_STATE_FILE=build/second.json make up"
+        )
+
+
+@dataclass(frozen=True)
+class LocalStack:
+    """A running local stack and the names of its parts, by the same short keys everywhere."""
+
+    endpoint_url: str
+    api_url: str
+    stack: str
+    stage: str
+    functions: dict[str, str]
+    tables: dict[str, str]
+    queues: dict[str, str]
+    buckets: dict[str, str]
+    mail_url: str
+    issuer: str
+    clock_file: str
+
+    def client(self, service: str, **settings: Any) -> Any:
+        """A botocore client of the emulator's root user, for `service`.
+
+        `settings` are those of `botocore.config.Config`. Making one takes a tenth of a second: keep
+        it. Clients may be shared by threads.
+        """
+        return _client(self.endpoint_url, service, **settings)
+
+    def token(self, user_id: str, scopes: str = tokens.DEFAULT_SCOPES, **claims: object) -> str:
+        """A token for the API that stands for a user; `claims` are added to it, or replaced."""
+        return tokens.issue(self.issuer, user_id, scopes, claims=claims)
+
+    def to_json(self) -> str:
+        """The one line that `make up` prints."""
+        return json.dumps(asdict(self))
+
+
+def _client(endpoint_url: str, service: str, **settings: Any) -> Any:
+    return make_client(
+        botocore.session.get_session(),
+        service,
+        emulator.REGION,
+        {"max_pool_connections": _CONNECTIONS, **settings},
+        endpoint_url=endpoint_url,
+        aws_access_key_id=emulator.ACCESS_KEY,
+        aws_secret_access_key=emulator.SECRET_KEY,
+    )
+
+
+@contextmanager
+def local_stack(
+    *,
+    say: Say = say_nothing,
+    schedules: bool = True,
+    publish_at: str | None = None,
+    origins: Collection[str] = (),
+    make_package: deploy.PackageMaker = packaging.package,
+) -> Iterator[LocalStack]:
+    """Start an emulator, deploy the stage `local` to it, and end it all when the block ends.
+
+    `say` is told what is happening. Without `schedules` the ticks come only when they are invoked,
+    not from the clock. With `publish_at`, the address of its console, `running_stack()` finds this
+    stack from other processes, and no other is published beside it. `origins` are those of more web
+    pages that may call the API.
+    Raises `AlreadyRunningError`, `EmulatorError`, `PackagingError` or `AwsError`.
+    """
+    # What is wrong is told at once, not when the stack is up.
+    packaging.catalogue()
+    with ExitStack() as ending:
+        if publish_at:
+            ending.enter_context(alone(publish_at))
+        say("Starting the emulator ...")
+        issuer = ending.enter_context(tokens.issuer())
+        told = parameters(issuer, origins=origins)
+        pages = told["AllowedOrigins"].split(",")
+        emulated = ending.enter_context(emulator.emulator(pages))
+        stack = _deploy(emulated, told, say, make_package)
+        if not schedules:
+            _disable_schedules(stack)
+        if publish_at:
+            STATE_FILE.write_text(stack.to_json())
+            ending.callback(STATE_FILE.unlink, missing_ok=True)
+        yield stack
+
+
+@contextmanager
+def alone(address: str) -> Iterator[None]:
+    """Has no other stack published meanwhile. Raises `AlreadyRunningError`.
+
+    The lock goes with the process that holds it, however that ends: what it leaves in the file is
+    in nobody's way.
+    """
+    STATE_FILE.parent.mkdir(parents=True, exist_ok=True)
+    with STATE_FILE.with_suffix(".lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise AlreadyRunningError(*_holder(lock)) from error
+        lock.truncate(0)
+        lock.write(json.dumps([os.getpid(), address]))
+        lock.flush()
+        yield
+
+
+def _holder(lock: IO[str]) -> tuple[int, str]:
+    """The process that holds the lock, and the address of its console."""
+    for _ in range(_LOCK_STEPS):
+        lock.seek(0)
+        # What an earlier one left is there until the holder, who has it just now, writes.
+        with suppress(ValueError, TypeError, ProcessLookupError):
+            pid, address = json.loads(lock.read())
+            os.kill(pid, 0)
+            return pid, address
+        time.sleep(0.01)
+    raise NotRunningError(f"A local stack is starting or ending. Try again ({lock.name})")
+
+
+def parameters(issuer: str, stage: str = STAGE, origins: Collection[str] = ()) -> dict[str, str]:
+    """What a stage is told when it is deployed to the emulator.
+
+    Its mail domain is its own: a domain is one identity of the account, which two stacks cannot
+    share.
+    """
+    return {
+        "TokenIssuer": issuer,
+        "TokenAudience": tokens.AUDIENCE,
+        "AllowedOrigins": ",".join((ALLOWED_ORIGINS, *origins)),
+        "MailDomain": f"{stage}.example.com",
+        "MailsASecond": "0",  # the emulator's outbox takes any number
+    }
+
+
+def _deploy(
+    emulated: emulator.Emulator,
+    parameters: dict[str, str],
+    say: Say,
+    make_package: deploy.PackageMaker,
+) -> LocalStack:
+    endpoint_url = emulated.url
+    deployment = deploy.deploy(
+        STAGE,
+        lambda service: _client(endpoint_url, service),
+        region=emulator.REGION,
+        parameters=parameters,
+        say=say,
+        make_package=make_package,
+    )
+    gateway.put_gateway_responses(
+        _client(endpoint_url, "apigateway"), deployment.api_id, "v1", says_why=True
+    )
+    return LocalStack(
+        endpoint_url=endpoint_url,
+        # By path, not by host: <id>.execute-api.localhost resolves on some machines only.
+        api_url=f"{endpoint_url}/_aws/execute-api/{deployment.api_id}/v1",
+        stack=deployment.stack,
+        stage=deployment.stage,
+        functions=deployment.functions,
+        tables=deployment.tables,
+        queues=deployment.queues,
+        buckets=deployment.buckets,
+        mail_url=f"{endpoint_url}/_ministack/ses/messages",
+        issuer=parameters["TokenIssuer"],
+        clock_file=str(emulated.clock_file),
+    )
+
+
+def _disable_schedules(stack: LocalStack) -> None:
+    events = stack.client("events")
+    for rule in events.list_rules(NamePrefix=stack.stack)["Rules"]:
+        events.disable_rule(Name=rule["Name"])
+
+
+def running_stack() -> LocalStack:
+    """The stack that `make up` or `make run` keeps running.
+
+    Raises `NotRunningError`, which says how to start one.
+    """
+    # The file outlives its stack when that was killed; it may be of another version, or cut off.
+    if STATE_FILE.exists():
+        with suppress(ValueError, TypeError):
+            stack = LocalStack(**json.loads(STATE_FILE.read_text()))
+            if emulator.is_healthy(stack.endpoint_url, tries=3):
+                return stack
+    raise NotRunningError("No local stack is running. Start one in another terminal: make up")
+
+
+def stay(
+    stack: LocalStack,
+    is_healthy: Callable[[str], bool] = emulator.is_healthy,
+    pause: Callable[[float], None] = time.sleep,
+) -> None:
+    """Return when the user presses Ctrl-C, or SIGTERM comes after `end_on_sigterm`.
+
+    Raises `EmulatorError` when the emulator is gone: one that does not answer now and then is not.
+    """
+    unanswered = 0
+    try:
+        while unanswered < _UNANSWERED:
+            pause(_HEALTH_INTERVAL)
+            unanswered = 0 if is_healthy(stack.endpoint_url) else unanswered + 1
+    except KeyboardInterrupt:
+        return
+    raise emulator.EmulatorError(f"The emulator is gone. Its log is {emulator.LOG_FILE}")
