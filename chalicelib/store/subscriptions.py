@@ -259,7 +259,8 @@ class SubscriptionStore:
             self._client.scan,
             {"user_id": text(start)},
             TableName=self._table,
-            ProjectionExpression="user_id",
+            ProjectionExpression="#user",
+            ExpressionAttributeNames={"#user": "user_id"},
             Limit=page,
             ReturnConsumedCapacity="TOTAL",
         )

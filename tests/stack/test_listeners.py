@@ -222,12 +222,12 @@ def test_programs_and_our_own_pages_are_answered(running: Running) -> None:
         assert (status, headers["access-control-allow-origin"]) == (200, origin)
 
 
-@pytest.mark.parametrize("module", ["infra.local.stacks", "infra.commands.run"])
+@pytest.mark.parametrize("command", ["up", "run"])
 def test_a_second_stack_is_refused_with_the_first_ones_process_and_address(
-    running: Running, module: str
+    running: Running, command: str
 ) -> None:
     second = subprocess.run(
-        [sys.executable, "-m", module],
+        [sys.executable, "-m", "infra", command],
         cwd=packaging.ROOT,
         env=os.environ | {"CREDITS_STATE_FILE": str(running.state), "COLUMNS": "1000"},
         capture_output=True,
