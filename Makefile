@@ -1,6 +1,6 @@
-# Credits. `make help` lists what there is. Everything needs Python 3.11 or newer and make, nothing else:
-# the first target that needs it makes .venv, and nothing is installed outside of it. Each target only
-# sets up and passes its variables on; `.venv/bin/python -m infra COMMAND --help` says what a command takes.
+# Credits. `make help` lists all targets. You need only Python 3.11 or newer and make: the first target that
+# needs it makes .venv, and nothing is installed outside of it. Each target only sets up and passes its
+# variables on; `.venv/bin/python -m infra COMMAND --help` lists the options of a command.
 
 PYTHON ?= python3
 override VENV := .venv
@@ -36,39 +36,39 @@ REPAIR = $(STAGED) $(call flag,dry-run,DRY_RUN) $(call flag,yes,YES) $(call flag
 ##@ Every day
 .PHONY: help run up token clock test check format lock clean
 
-help:  ## this list
+help:  ## list all targets
 	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} \
 	  /^[a-z-]+:.*## / {printf "  make %-13s  %s\n", $$1, $$2}' Makefile
 
-run: $(READY) | writable  ## see it work: emulator, stack, sample data, a month that turns (CSV=mine.csv EXIT=1)
+run: $(READY) | writable  ## see it work: emulator, stack, sample data, the turn of a month (CSV=mine.csv EXIT=1)
 	@$(RUN) -m infra run $(call option,csv,CSV) $(call flag,exit,EXIT)
 
-up: $(READY) | writable  ## the empty stack; prints one line of JSON with every name, stays until Ctrl-C
+up: $(READY) | writable  ## start an empty stack until Ctrl-C; prints one line of JSON with every name
 	@$(RUN) -m infra up
 
-token: $(READY)  ## a token for the running stack: USER_ID=42 (SCOPE="credits:admin" SECONDS=3600)
+token: $(READY)  ## make a token for the running stack: USER_ID=42 (SCOPE="credits:admin" SECONDS=3600)
 	@$(RUN) -m infra token $(call option,user-id,USER_ID) $(call option,scope,SCOPE) $(call option,seconds,SECONDS)
 
 clock: $(READY)  ## read or move the local stack's clock: TO="next midnight", "next 1st", "+30 days" (ZONE=)
 	@$(RUN) -m infra clock $(call option,to,TO) $(call option,zone,ZONE)
 
-test: $(READY) | writable  ## all tests (ARGS="-k name tests/unit" picks some)
+test: $(READY) | writable  ## run all tests (ARGS="-k name tests/unit" picks some)
 	@ARGS=$(call exported,ARGS) $(RUN) -m tests
 
-check: $(READY) | writable  ## format, lint, types and the direction of imports
+check: $(READY) | writable  ## check format, lint, types and the direction of imports
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/mypy
 	@$(VENV)/bin/lint-imports
 
-format: $(READY) | writable  ## put the sources into shape
+format: $(READY) | writable  ## format the sources
 	@$(VENV)/bin/ruff format .
 	@$(VENV)/bin/ruff check --fix .
 
-lock: $(READY) | writable  ## the lists of packages with their hashes, from pyproject.toml (UPGRADE=1)
+lock: $(READY) | writable  ## write the lists of packages and hashes from pyproject.toml (UPGRADE=1)
 	@$(RUN) -m infra lock $(call flag,upgrade,UPGRADE)
 
-clean:  ## remove everything that was made, .venv too
+clean:  ## remove all generated files, and .venv
 	rm -rf $(VENV) build .chalice/deployments .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	rm -rf clients/typescript/node_modules clients/typescript/build clients/typescript/src/contract.ts
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -76,43 +76,43 @@ clean:  ## remove everything that was made, .venv too
 ##@ Deploy and operate (the running local stack, or STAGE=prod REGION=eu-west-1 in your AWS account)
 .PHONY: deploy package doctor deploy-policy token-check import balances verify completeness security
 
-deploy: $(READY) | writable  ## deploy to AWS, after showing what would change: STAGE=dev or prod (REGION= YES=1)
+deploy: $(READY) | writable  ## show the changes, then deploy to AWS: STAGE=dev or prod (REGION= YES=1)
 	$(call needs,STAGE,STAGE=dev)
 	@$(RUN) -m infra deploy $(STAGED) $(call flag,yes,YES) $(call flag,ignore-findings,IGNORE_FINDINGS) $(call option,package,PACKAGE) $(call option,digest,DIGEST)
 
-package: $(READY) | writable  ## for make deploy PACKAGE=folder DIGEST=..., elsewhere: STAGE=dev OUT=folder (REGION=)
+package: $(READY) | writable  ## package for make deploy PACKAGE= DIGEST= elsewhere: STAGE=dev OUT=folder (REGION=)
 	$(call needs,STAGE OUT,STAGE=dev OUT=build/package)
 	@$(RUN) -m infra package $(STAGED) $(call option,out,OUT)
 
-doctor: $(READY)  ## what stands in the way of a deployment or of a running stack; changes nothing (JSON=1)
+doctor: $(READY)  ## say what is wrong with a deployment or a running stack; changes nothing (JSON=1)
 	@$(RUN) -m infra doctor $(STAGED) $(call flag,json,JSON)
 
-deploy-policy: $(READY) | writable  ## the rights that a deploy role needs, for IAM: STAGE=prod (REGION= ACCOUNT= OUT=folder)
+deploy-policy: $(READY) | writable  ## print the IAM policies of a deploy role: STAGE=prod (REGION= ACCOUNT= OUT=folder)
 	$(call needs,STAGE,STAGE=prod)
 	@$(RUN) -m infra deploy-policy $(STAGED) $(call option,account,ACCOUNT) $(call option,out,OUT)
 
-token-check: $(READY)  ## why a token is accepted or refused: TOKEN=eyJ... or on standard input (JSON=1)
+token-check: $(READY)  ## say why a token is accepted or refused: TOKEN=eyJ... or on standard input (JSON=1)
 	@TOKEN=$(call exported,TOKEN) $(RUN) -m infra token-check $(STAGED) $(call flag,json,JSON)
 
 import: $(READY)  ## import subscriptions: CSV=subscribers.csv (SKIP_INVALID=1 leaves bad rows out)
 	$(call needs,CSV,CSV=subscribers.csv)
 	@$(RUN) -m infra import $(STAGED) $(call flag,skip-invalid,SKIP_INVALID) -- $(call exported,CSV)
 
-balances: $(READY)  ## import credits that users have elsewhere: CSV=balances.csv (docs/migrating.md)
+balances: $(READY)  ## import balances from another system: CSV=balances.csv (docs/migrating.md)
 	$(call needs,CSV,CSV=balances.csv)
 	@$(RUN) -m infra balances $(STAGED) $(call flag,skip-invalid,SKIP_INVALID) -- $(call exported,CSV)
 
 verify: $(READY)  ## check ledgers: USER_ID=42, ZONE=Europe/Paris, SAMPLE=1000, ALL=1 (ANCHORS= JSON=1)
 	@$(RUN) -m infra verify $(call option,zone,ZONE) $(call option,sample,SAMPLE) $(call flag,all,ALL) $(call option,anchors,ANCHORS) $(STAGED) $(call flag,json,JSON) $(if $(value USER_ID),-- $(call exported,USER_ID))
 
-completeness: $(READY)  ## who was due for a month, and who was allocated: PERIOD=2026-07 (ZONES= JSON=1)
+completeness: $(READY)  ## count who was due for a month and who was allocated: PERIOD=2026-07 (ZONES= JSON=1)
 	$(call needs,PERIOD,PERIOD=2026-07)
 	@$(RUN) -m infra completeness $(call option,zones,ZONES) $(STAGED) $(call flag,json,JSON) -- $(call exported,PERIOD)
 
-security: $(READY) | writable  ## known weaknesses of template and deployed packages (ADVISORIES=all.zip OFFLINE=1)
+security: $(READY) | writable  ## look for known weaknesses of template and packages (ADVISORIES=all.zip OFFLINE=1)
 	@$(RUN) -m infra security $(call flag,offline,OFFLINE) $(call option,advisories,ADVISORIES)
 
-##@ Repair (all take STAGE, REGION, DRY_RUN=1, YES=1 and JSON=1; docs/repair.md)
+##@ Repair (docs/repair.md; all take STAGE, REGION and DRY_RUN=1, and all but export YES=1 and JSON=1)
 .PHONY: redrive replay allocate void export erase
 
 redrive: $(READY)  ## list dead letters, or move them back: QUEUE=allocations (LIMIT=10)
@@ -130,54 +130,54 @@ void: $(READY)  ## take back a credit batch: USER_ID=42 BATCH=42-7 REASON="..." 
 	$(call needs,USER_ID BATCH REASON ACTOR,USER_ID=42 BATCH=42-7 REASON="Granted twice" ACTOR=ada)
 	@$(RUN) -m infra void $(call option,user-id,USER_ID) $(call option,batch,BATCH) $(call option,reason,REASON) $(call option,actor,ACTOR) $(call option,key,KEY) $(call flag,no-mail,NO_MAIL) $(REPAIR)
 
-export: $(READY)  ## all that is kept of a user, as JSON: USER_ID=42 > 42.json
+export: $(READY)  ## write all data of a user as JSON: USER_ID=42 > 42.json
 	$(call needs,USER_ID,USER_ID=42 > 42.json)
 	@$(RUN) -m infra export $(call option,user-id,USER_ID) $(STAGED) $(call flag,dry-run,DRY_RUN)
 
-erase: $(READY)  ## erase a person, not the numbers: USER_ID=42 (SUBJECT="auth0|42")
+erase: $(READY)  ## erase a person's data, and keep the numbers: USER_ID=42 (SUBJECT="auth0|42")
 	$(call needs,USER_ID,USER_ID=42)
 	@$(RUN) -m infra erase $(call option,user-id,USER_ID) $(call option,subject,SUBJECT) $(REPAIR)
 
 ##@ Proof and figures
 .PHONY: contract prove units cost bench capacity scale
 
-contract: $(READY) | writable  ## thousands of made-up requests against the API's contract (EXAMPLES=50 a route)
+contract: $(READY) | writable  ## send thousands of generated requests against the API's contract (EXAMPLES=50 a route)
 	@CONTRACT_EXAMPLES=$(if $(value EXAMPLES),$(call exported,EXAMPLES),50) $(RUN) -m pytest -s tests/stack/test_contract.py
 
-prove: $(READY) | writable  ## all that proves the guarantee: an hour (PARTS="zones crashes"; docs/proof.md)
+prove: $(READY) | writable  ## run every proof of the guarantee, an hour or more (PARTS="zones crashes"; docs/proof.md)
 	@set -f; PARTS=$(call exported,PARTS); $(RUN) -m tests.prove $$PARTS
 
-units: $(READY) | writable  ## requests and capacity units of each operation, counted
+units: $(READY) | writable  ## count requests and capacity units of each operation
 	@$(RUN) -m infra units
 
-cost: $(READY)  ## what a month on AWS costs, and both sizes (USERS=50000 USAGES= READS= MAILS= SIZE=small)
+cost: $(READY)  ## print what a month on AWS costs, in both sizes (USERS=50000 USAGES= READS= MAILS= SIZE=)
 	@$(RUN) -m infra cost $(call option,users,USERS) $(call option,usages,USAGES) $(call option,reads,READS) $(call option,mails,MAILS) $(call option,size,SIZE)
 
-bench: $(READY) | writable  ## CPU beside Celery and the bare SDK, into bench/results.json (USERS= ROUNDS= CELERY=no)
+bench: $(READY) | writable  ## measure CPU beside Celery and the SDK: bench/results.json (USERS= ROUNDS= CELERY=no)
 	@$(RUN) -m infra bench $(call option,users,USERS) $(call option,rounds,ROUNDS) $(if $(call is,CELERY,$(OFF)),--without-celery)
 
-capacity: $(READY)  ## how long a month's turn takes on AWS, simulated from what `make bench` measured
+capacity: $(READY)  ## simulate how long a month's turn takes on AWS, from what `make bench` measured
 	@$(RUN) -m infra capacity
 
-scale: $(READY) | writable  ## a sweep of a million users in one zone, killed on its way (USERS=1000000)
+scale: $(READY) | writable  ## sweep a million users in one zone, and kill the sweep on its way (USERS=1000000)
 	@$(RUN) -m infra scale $(call option,users,USERS)
 
-##@ Pages and pictures, made again
+##@ Generated pages and pictures
 .PHONY: reference screenshots mails dashboard sample
 
-reference: $(READY) | writable  ## docs/api-reference.md, from the contract
+reference: $(READY) | writable  ## write docs/api-reference.md from the contract
 	@$(RUN) -m infra reference
 
-screenshots: $(READY) | writable  ## the console, into docs/images/console (needs chromium and chromium-driver)
+screenshots: $(READY) | writable  ## picture the console, into docs/images/console (needs chromium and chromium-driver)
 	@SCREENSHOTS=1 $(RUN) -m pytest -q -n 0 tests/stack/test_console.py -k pictured
 
-mails: $(READY) | writable  ## every kind of mail, into docs/images/mails (needs chromium)
+mails: $(READY) | writable  ## picture every kind of email, into docs/images/mails (needs chromium)
 	@$(RUN) -m infra mails
 
-dashboard: $(READY) | writable  ## the dashboard with sample data, into docs/images/dashboard
+dashboard: $(READY) | writable  ## draw the dashboard with sample data, into docs/images/dashboard
 	@$(RUN) -m infra dashboard
 
-sample: $(READY) | writable  ## infra/sample/subscriptions.csv
+sample: $(READY) | writable  ## write infra/sample/subscriptions.csv
 	@$(RUN) -m infra sample
 
 # --- Set-up ---------------------------------------------------------------------------------------
