@@ -13,8 +13,6 @@ from chalicelib.domain import calendar, ledger
 from chalicelib.domain.calendar import Period
 from chalicelib.jobs.completeness import start_checks
 from chalicelib.observability import correlated
-from chalicelib.reports import s3_client
-from chalicelib.settings import Settings
 from chalicelib.store.ledger import _item, draft
 from tests.aws.world import Context, World, at, client
 
@@ -466,25 +464,3 @@ def test_the_month_begins_before_utcs_where_the_day_does_first(world: World) -> 
         world.grant("1", 1, key)
     world.now = at("2026-02-02T00:00:00Z")
     assert counts(summary(world)) == (1, 1, 0, 0)
-
-
-def test_reports_are_listed_whole_however_many_pages_s3_makes_of_them(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    reports = world.services.reports
-    keys = [f"zones/{number}.json" for number in range(5)]
-    for key in [*keys, "other/0.json"]:
-        reports.put(key, key)
-    s3 = client("s3", "services")
-    listed = s3.list_objects_v2
-    monkeypatch.setattr(s3, "list_objects_v2", lambda **it: listed(**(it | {"MaxKeys": 2})))
-    assert reports.keys("zones/") == keys
-    assert [reports.get(key) for key in keys] == keys
-
-
-@pytest.mark.parametrize(("stage", "style"), [("prod", "virtual"), ("local", "path")])
-def test_buckets_are_addressed_by_their_own_host_and_on_the_emulator_by_a_path(
-    stage: str, style: str
-) -> None:
-    found = s3_client(Settings.read({"STAGE": stage, "AWS_REGION": "eu-west-1"}))
-    assert found.meta.config.s3["addressing_style"] == style

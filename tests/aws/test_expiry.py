@@ -8,7 +8,6 @@ import pytest
 
 from chalicelib.domain.errors import InsufficientCredits
 from chalicelib.domain.ledger import EntryType, Request, use
-from chalicelib.messages import Sweep, SweepKind
 from tests.aws.world import World, at
 
 PARIS_MAY = "2026-04-30T22:00:00Z"
@@ -203,8 +202,10 @@ def test_a_day_of_twenty_five_hours_is_swept_from_its_beginning(
         return find(zone, shard, after, until, *more)
 
     monkeypatch.setattr(ledger, "expiring", expiring)
-    midnight = at("2026-10-25T23:00:00Z")
-    sweep = Sweep(SweepKind.EXPIRY, "Europe/Paris", midnight, midnight, midnight)
-    world.now = midnight
-    assert world.deliver("sweeps", [sweep.body()]) == []
-    assert asked == {(at("2026-10-24T22:00:00Z"), midnight)}
+    midnight = "2026-10-25T23:00:00Z"
+    world.expiry_tick(midnight)
+    sweeps = [json.loads(body) for body in world.take("sweeps")]
+    of_the_day = next(sweep for sweep in sweeps if sweep["kind"] == "expiry")
+    of_the_day["first_midnight"] = midnight
+    assert world.deliver("sweeps", [json.dumps(of_the_day)]) == []
+    assert asked == {(at("2026-10-24T22:00:00Z"), at(midnight))}

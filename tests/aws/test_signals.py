@@ -2,21 +2,21 @@
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from botocore.exceptions import EndpointConnectionError, ParamValidationError
 
-from chalicelib import metrics, operations
+from chalicelib import messages, metrics, observability, operations
 from chalicelib.domain.instants import format_instant
 from chalicelib.jobs.ticks import start_sweeps
-from chalicelib.messages import EntryPosted, SweepKind, UsersMessage
-from chalicelib.observability import SERVICE, correlated, observe
+from chalicelib.messages import SweepKind
+from chalicelib.observability import SERVICE, observe
 from chalicelib.settings import written_metrics
 from infra.alarms import metrics_of_small
-from tests.aws.faults import Away, without
-from tests.aws.outbox import THROTTLED, ses_error
 from tests.aws.world import CORRELATION_ID, World, at, client
 
 PARIS_FEBRUARY = "2026-01-31T23:00:00Z"
@@ -263,12 +263,24 @@ def schema_1() -> list[dict[str, Any]]:
 # --- What failed in between, and more than one of everything ------------------------------------
 
 
+@contextmanager
+def without_sqs() -> Iterator[None]:
+    """Within the block, the services cannot send to SQS."""
+
+    def fail(**_: Any) -> None:
+        raise EndpointConnectionError(endpoint_url="https://sqs")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(client("sqs", "services"), "send_message_batch", fail)
+        yield
+
+
 @pytest.mark.parametrize("kind", [SweepKind.ALLOCATION, SweepKind.EXPIRY])
 def test_a_tick_is_counted_once_sqs_has_its_sweeps_and_not_before(
     world: World, emitted: Callable[[], Emitted], kind: SweepKind
 ) -> None:
     world.subscribe("1")
-    with without("sqs", "send_message_batch"), pytest.raises(Away):
+    with without_sqs(), pytest.raises(EndpointConnectionError):
         world.tick(kind, PARIS_FEBRUARY)
     assert emitted() == {}, "counted without sweeps: the alarm for missing ticks stays silent"
     world.tick(kind, PARIS_FEBRUARY)
@@ -284,7 +296,7 @@ def test_movements_and_mails_are_told_of_once_sqs_has_the_messages_and_not_befor
     emitted()
     caplog.set_level("INFO")
     caplog.clear()
-    with without("sqs", "send_message_batch"), pytest.raises(Away):
+    with without_sqs(), pytest.raises(EndpointConnectionError):
         world.queue_mails()
     assert emitted() == {}, "the stream delivers the records again: counted twice"
     assert "mails called for" not in caplog.messages, "nobody has called for any yet"
@@ -320,10 +332,12 @@ def test_each_message_tells_how_late_its_latest_user_was_and_lateness_is_not_add
         world.subscribe(user_id, timezone=timezone)
     world.subscribe("5", status="paused")
     world.now = at("2026-02-01T00:00:00Z")
-    messages = [UsersMessage(world.now, users).body() for users in (("1", "2", "3", "5"), ("4",))]
+    bodies = [
+        messages.UsersMessage(world.now, users).body() for users in (("1", "2", "3", "5"), ("4",))
+    ]
     caplog.set_level("INFO")
     emitted()
-    assert world.deliver("allocations", messages) == []
+    assert world.deliver("allocations", bodies) == []
     # One in London is on time; it is midnight in Paris an hour earlier, in Tokyo nine.
     assert emitted() == {"AllocationLateness": [3_600, 32_400], "AllocationsRepaired": [2]}
     lines = [vars(record) for record in caplog.records if record.msg == "allocated"]
@@ -345,7 +359,7 @@ def test_what_was_posted_is_counted_though_another_user_of_the_message_failed(
     for user_id in ("1", "2", "3"):
         world.subscribe(user_id)
     world.now = at("2026-02-01T00:00:00Z")
-    message = UsersMessage(world.now, ("1", "2", "3")).body()
+    message = messages.UsersMessage(world.now, ("1", "2", "3")).body()
     emitted()
     monkeypatch.setattr(ledger, "account", failing)
     assert world.deliver("allocations", [message]) == [message]
@@ -357,7 +371,12 @@ def test_what_was_posted_is_counted_though_another_user_of_the_message_failed(
 def test_mails_of_several_operations_are_counted_and_a_postponed_one_has_not_failed(
     world: World, emitted: Callable[[], Emitted]
 ) -> None:
-    fates = {"1": None, "2": None, "3": ses_error(*THROTTLED), "4": ses_error("Rejected", 400)}
+    fates = {
+        "1": None,
+        "2": None,
+        "3": EndpointConnectionError(endpoint_url="https://ses"),
+        "4": ParamValidationError(report="no such address"),
+    }
     for user_id in fates:
         world.subscribe(user_id)
         world.grant(user_id, 5, user_id)
@@ -367,7 +386,7 @@ def test_mails_of_several_operations_are_counted_and_a_postponed_one_has_not_fai
             raise error
 
     world.outbox.before = meet
-    bodies = [EntryPosted(user_id, 1, f"operation-{user_id}").body() for user_id in fates]
+    bodies = [messages.EntryPosted(user_id, 1, f"operation-{user_id}").body() for user_id in fates]
     emitted()
     assert len(world.deliver_mails([(body, 1) for body in bodies])) == 2
     assert emitted() == {"MailsSent": [2], "MailsFailed": [1]}
@@ -378,11 +397,11 @@ def test_a_mail_belongs_to_the_operation_of_its_entry_whatever_queues_it(
 ) -> None:
     for user_id in ("1", "2", "3"):
         world.subscribe(user_id)
-        with correlated(f"request-{user_id}"):
+        with observability.correlated(f"request-{user_id}"):
             world.grant(user_id, 5, user_id)
     caplog.set_level("INFO")
     caplog.clear()
-    with correlated("invocation"):
+    with observability.correlated("invocation"):
         world.queue_mails()
     ids = {json.loads(body)["correlation_id"] for body in world.take("notifications")}
     assert ids == {"request-1", "request-2", "request-3"}
