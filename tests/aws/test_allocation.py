@@ -1,5 +1,6 @@
 """Monthly allocation: everybody once, at their own midnight, whatever happens to the messages."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from chalicelib.domain.instants import format_instant
 from chalicelib.domain.ranges import WHOLE, place_of
 from chalicelib.jobs.sweeps import USERS_A_RANGE
+from chalicelib.jobs.ticks import start_sweeps
 from chalicelib.messages import Sweep, SweepKind, UsersMessage
 from tests.aws.world import World, at
 
@@ -319,3 +321,44 @@ def subscription_item(plan: str) -> dict[str, dict[str, str]]:
         "allocation_timezone": {"S": "Europe/Paris"},
         "spread": {"S": "6b86b273#1"},
     }
+
+
+def test_how_many_users_one_invocation_hands_on_before_a_zone_is_divided() -> None:
+    """Reminders are a message each, and take longer: as many would not be done in time."""
+    assert {kind.value: users for kind, users in USERS_A_RANGE.items()} == {
+        "allocation": 50_000,
+        "expiry": 50_000,
+        "reminder": 10_000,
+    }
+
+
+def test_what_a_worker_grants_is_due_as_of_the_tick_however_late_the_message_comes(
+    world: World,
+) -> None:
+    """A message of February that comes in March, in zones where March has and has not begun."""
+    for user_id, timezone in (("1", "Asia/Tokyo"), ("2", "America/New_York")):
+        world.subscribe(user_id, timezone=timezone)
+    message = UsersMessage(at("2026-02-01T05:00:00Z"), ("1", "2")).body()
+    world.now = at("2026-02-28T20:00:00Z")
+    assert world.deliver("allocations", [message]) == []
+    for user_id in ("1", "2"):
+        assert [str(entry.allocated_through) for entry in world.history(user_id)] == ["2026-02"]
+
+
+def test_a_replayed_tick_bears_the_moment_that_is_replayed(world: World) -> None:
+    world.subscribe("1")
+    world.now = at("2026-03-20T15:00:00Z")
+    answer = world.allocation_tick("2026-01-31T23:15:30Z")
+    (sweep,) = (json.loads(body) for body in world.take("sweeps"))
+    assert (sweep["as_of"], answer["tick"]) == ("2026-01-31T23:15:30Z", "2026-01-31T23:15:00Z")
+
+
+@pytest.mark.parametrize(("ahead", "is_taken"), [("00:05:00", True), ("00:05:01", False)])
+def test_a_tick_may_be_five_minutes_ahead_of_the_clock(
+    world: World, ahead: str, *, is_taken: bool
+) -> None:
+    world.subscribe("1")
+    world.now = at("2026-02-01T00:00:00Z")
+    event = {"time": f"2026-02-01T{ahead}Z", "zones": ["Europe/Paris"]}
+    answer = start_sweeps(world.services, SweepKind.ALLOCATION, event)
+    assert answer["success"] == is_taken

@@ -4,6 +4,7 @@ import gzip
 from collections.abc import Iterable
 from datetime import timedelta
 from random import Random
+from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
@@ -213,3 +214,33 @@ def test_an_anchor_names_nobody(world: World, bucket: Anchors) -> None:
         assert text == head("ada.lovelace", 1).line()
         assert "ada" not in text
         assert len(user_digest("ada.lovelace")) == 32
+
+
+def test_s3_is_asked_for_what_it_wants_of_an_object_that_it_locks(
+    world: World, bucket: Anchors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No emulator insists on it: S3 refuses a locked object that comes without a checksum."""
+    s3 = client("s3", "services")
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(s3, "put_object", lambda **request: asked.append(request))
+    bucket.keep([head("1", 1)], NOON)
+    bucket.fold(NOON + DAY)
+    assert [request["Key"].partition("/")[0] for request in asked] == ["heads", "digests"]
+    for request in asked:
+        assert request["Bucket"] == world.settings.anchors_bucket
+        assert request["ChecksumAlgorithm"] == "CRC32"
+        assert request["IfNoneMatch"] == "*", "another version would be put on top"
+
+
+def test_all_objects_are_found_however_many_pages_s3_makes_of_them(
+    bucket: Anchors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s3 = client("s3", "services")
+    listed = s3.list_object_versions
+    monkeypatch.setattr(s3, "list_object_versions", lambda **it: listed(**(it | {"MaxKeys": 1})))
+    for number in range(1, 4):
+        bucket.keep([head(str(number), number)], NOON + timedelta(minutes=number))
+    bucket.fold(NOON + DAY)
+    bucket.fold(NOON + 2 * DAY)
+    assert digest(bucket) == sorted(head(str(number), number) for number in range(1, 4))
+    assert bucket.newest()[0] == NOON + 2 * DAY

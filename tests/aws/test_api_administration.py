@@ -246,3 +246,62 @@ def test_a_wrong_field_is_named_and_nothing_is_started(world: World, api: Api) -
     for field, value in (("limit", 5), ("cursor", "x")):
         assert fields(api.post(RUNS, ADMIN, {"period": "2026-01", field: value})) == [field]
     assert world.take("sweeps") == []
+
+
+def test_a_zone_in_which_the_month_begins_between_two_pages_breaks_no_dry_run(
+    world: World, api: Api
+) -> None:
+    zones = ("Asia/Kathmandu", "Asia/Tokyo", "Europe/Paris")
+    for number in range(6):
+        world.subscribe(str(number), timezone=zones[number % 3])
+    body = {"period": "2026-02", "zones": list(zones), "dry_run": True, "limit": 1}
+    world.now = at("2026-01-31T15:00:00Z")  # The month begins in Tokyo.
+    page = api.post(RUNS, ADMIN, body).json
+    assert page["zones_not_begun"] == ["Asia/Kathmandu", "Europe/Paris"]
+    for time, not_begun in (
+        ("18:14:59.999", ["Asia/Kathmandu", "Europe/Paris"]),
+        ("18:15:00", ["Europe/Paris"]),
+        ("23:00:00", []),
+    ):
+        world.now = at(f"2026-01-31T{time}Z")
+        reply = api.post(RUNS, ADMIN, {**body, "cursor": page["next_cursor"]})
+        assert reply.status == 200, f"at {time} the cursor was refused: {reply.text}"
+        assert reply.json["zones_not_begun"] == not_begun, time
+    found = [item["user_id"] for item in page["items"]]
+    while page["next_cursor"]:
+        page = api.post(RUNS, ADMIN, {**body, "cursor": page["next_cursor"]}).json
+        found += [item["user_id"] for item in page["items"]]
+    # Behind the place where it was: both of Tokyo, both of Paris, and nobody twice.
+    assert sorted(found) == ["1", "2", "4", "5"]
+
+
+def test_a_run_sweeps_each_zone_as_of_the_months_beginning_there(world: World, api: Api) -> None:
+    world.now = at("2026-03-20T12:00:00Z")
+    zones = ["Europe/Paris", "Asia/Tokyo", "America/New_York"]
+    assert api.post(RUNS, ADMIN, {"period": "2026-03", "zones": zones}).json["sweeps"] == 3
+    found = {
+        sweep["timezone"]: {sweep[name] for name in ("first_midnight", "midnight", "as_of")}
+        for sweep in map(json.loads, world.take("sweeps"))
+    }
+    assert found == {
+        "Asia/Tokyo": {"2026-02-28T15:00:00Z"},
+        "Europe/Paris": {"2026-02-28T23:00:00Z"},
+        "America/New_York": {"2026-03-01T05:00:00Z"},
+    }
+
+
+def test_a_dry_run_says_where_a_user_lives_also_where_the_index_lags_behind(
+    world: World, api: Api
+) -> None:
+    world.subscribe("1")
+    world.subscribe("2")
+    table = {"TableName": world.settings.subscriptions_table}
+    item = client("dynamodb").get_item(**table, Key={"user_id": {"S": "2"}})["Item"]
+    moved = {**item, "timezone": {"S": "Europe/Athens"}}
+    client("dynamodb").put_item(**table, Item=moved)
+    world.now = at("2026-02-02T12:00:00Z")
+    items = preview(api, period="2026-02", zones=["Europe/Paris"])
+    assert {item["user_id"]: item["timezone"] for item in items} == {
+        "1": "Europe/Paris",
+        "2": "Europe/Athens",
+    }

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
+from chalicelib.api import cursors
 from chalicelib.domain import ledger
 from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.instants import format_instant
@@ -353,8 +354,6 @@ def test_a_cursor_of_another_listing_is_refused(world: World, api: Api) -> None:
 
 
 def test_a_forged_cursor_gets_nobody_anywhere(world: World, api: Api) -> None:
-    from chalicelib.api import cursors
-
     with_entries(world, 5)
     for position in ("0", "-1", "01", "1.5", "abc", "", "9" * 13, "\N{ARABIC-INDIC DIGIT ONE}"):
         cursor = cursors.encode("history 1 None None None", position)
@@ -491,3 +490,69 @@ def test_everything_that_is_wrong_is_said_at_once(api: Api) -> None:
     reply = api.get(f"{HISTORY}?limit=0&type=x&from=x&sort=up", user())
     fields = [error["field"] for error in reply.json["errors"]]
     assert fields == ["limit", "type", "from", "sort"]
+
+
+def test_every_character_of_a_text_arrives_in_both_forms(world: World, api: Api) -> None:
+    world.subscribe("1")
+    texts = ("Günther’s 5 €", "祝 🎁", 'a "b", c; d')
+    for number, text in enumerate(texts):
+        world.grant("1", 5, str(number), reason=text, actor=f"ада {number}")
+    items = api.get(HISTORY, user()).json["items"]
+    assert [item["description"] for item in items] == list(texts[::-1])
+    assert [item["actor"] for item in items] == [f"ада {number}" for number in (2, 1, 0)]
+    reply = api.get(HISTORY, user(), headers={"Accept": "text/csv"})
+    rows = list(csv.DictReader(io.StringIO(reply.text, newline="")))
+    assert [row["description"] for row in rows] == list(texts[::-1])
+
+
+def test_the_csv_has_a_line_for_each_entry_with_all_of_its_batches(world: World, api: Api) -> None:
+    world.subscribe("1", plan="starter")
+    world.grant("1", 3, "a")
+    world.allocate_at("2026-01-31T23:00:00Z")
+    world.now = at("2026-02-01T12:00:00.500Z")
+    spend(api, 5, "b")
+    reply = api.get(HISTORY, user(), headers={"Accept": "text/csv"})
+    assert reply.text.split("\r\n") == [
+        (
+            "transaction_id,type,amount,balance_after,description,actor,effective_at,posted_at,"
+            "allocation_period,batches"
+        ),
+        (
+            "1-3,usage,-5,98,Export,user|1,2026-02-01T12:00:00.500Z,2026-02-01T12:00:00.500Z,,"
+            "1-1 -3; 1-2 -2"
+        ),
+        (
+            "1-2,allocation,100,103,Monthly credits for 2026-02,system,2026-01-31T23:00:00Z,"
+            "2026-01-31T23:00:00Z,2026-02,1-2 100"
+        ),
+        "1-1,manual,3,3,Goodwill,ada,2026-01-15T12:00:00Z,2026-01-15T12:00:00Z,,1-1 3",
+        "",
+    ]
+
+
+def test_a_clock_that_is_behind_the_ledger_brings_nothing_back(world: World, api: Api) -> None:
+    """Another server, a few seconds ahead, has written when some of the credits had expired."""
+    world.subscribe("1")
+    world.grant("1", 7, "a", expires_in_days=10)
+    world.now = at("2026-01-25T23:00:01Z")
+    world.grant("1", 100, "b")
+    world.now = at("2026-01-25T22:59:58Z")
+    schedule = api.get(SCHEDULE, user()).json
+    assert (schedule["current_balance"], schedule["expiring_credits"]) == (100, [])
+    balance = api.get(BALANCE, user()).json
+    assert balance["available_balance"] == 100
+    assert balance["as_of"] == "2026-01-25T23:00:01Z", "what it says is as of the last entry"
+
+
+@pytest.mark.parametrize(
+    ("listing", "position", "cursor"),
+    [
+        ("history 42 None None None", "17", "NDhiNmZjNzUxNw"),
+        ("preview 2026-02 ['Asia/Tokyo']", "Asia/Tokyo 42", "YTU1NTc5NjdBc2lhL1Rva3lvIDQy"),
+    ],
+)
+def test_a_page_that_was_begun_under_the_release_before_goes_on(
+    listing: str, position: str, cursor: str
+) -> None:
+    assert cursors.encode(listing, position) == cursor
+    assert cursors.decode(listing, cursor, ".*") == position

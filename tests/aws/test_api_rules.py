@@ -14,11 +14,16 @@ from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError
 from chalice.local import LambdaContext
 
 from app import app
-from chalicelib.api import VERSION
-from chalicelib.domain.errors import Contention
+from chalicelib.api import VERSION, about, exchange, problems, refusals
+from chalicelib.api.answers import Answer
+from chalicelib.api.calls import Call
+from chalicelib.api.refusals import BodyTooLarge, Forbidden, Unauthenticated, UnsupportedMediaType
+from chalicelib.domain import errors
+from chalicelib.domain.errors import Contention, CreditsError
 from chalicelib.domain.plans import PlanCatalogue
 from chalicelib.mails.links import UnsubscribeLinks
 from chalicelib.observability import logger
+from chalicelib.store.throttling import wait_for_room
 from tests.aws import contract
 from tests.aws.api import ADMIN, BACKEND, NOBODY, Api, Caller, user
 from tests.aws.world import UNSUBSCRIBE_KEY, World
@@ -439,3 +444,85 @@ def test_a_bug_is_told_without_any_detail_and_logged_with_the_requests_id(
         assert "secret" in line["exception"]
     logger().info("something else")
     assert reply.json["request_id"] not in written.getvalue().splitlines()[-1]
+
+
+# --- Tables, whole ------------------------------------------------------------------------------
+
+
+def test_every_answer_has_these_headers() -> None:
+    assert exchange.HEADERS == {
+        "Cache-Control": "no-store",
+        "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+        "Referrer-Policy": "no-referrer",
+        "Strict-Transport-Security": "max-age=63072000; includeSubDomains",
+        "X-Content-Type-Options": "nosniff",
+    }
+
+
+REFUSALS: list[tuple[CreditsError, int, str, str | None]] = [
+    (errors.InvalidInput.of("amount", "is wrong"), 400, "invalid_input", None),
+    (Unauthenticated("who?"), 401, "unauthenticated", None),
+    (errors.InsufficientCredits(7, 3), 402, "insufficient_credits", None),
+    (Forbidden("no"), 403, "forbidden", None),
+    (errors.NotFound("nobody"), 404, "not_found", None),
+    (Contention("busy"), 409, "contention", "1"),
+    (errors.VersionConflict("changed"), 412, "version_conflict", None),
+    (BodyTooLarge("long"), 413, "body_too_large", None),
+    (UnsupportedMediaType("xml"), 415, "unsupported_media_type", None),
+    (errors.IdempotencyKeyReused("key"), 422, "idempotency_key_reused", None),
+    (errors.OutdatedEdit("later"), 422, "outdated_edit", None),
+    (errors.NotAllowed("rule"), 422, "not_allowed", None),
+    (errors.TimezoneUnknown("Asia/Gone"), 500, "timezone_unknown", None),
+    (errors.Unreadable("edit", "user 1", "torn"), 500, "unreadable", None),
+    (errors.LedgerCorrupt("1", 1, "torn"), 500, "ledger_corrupt", None),
+]
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code", "retry_after"),
+    REFUSALS,
+    ids=[type(refusal[0]).__name__ for refusal in REFUSALS],
+)
+def test_a_refusal_has_its_status_and_says_when_the_same_request_can_succeed(
+    error: CreditsError, status: int, code: str, retry_after: str | None
+) -> None:
+    answer = problems.of_refusal(error, "r1")
+    assert answer is not None
+    body = answer.body
+    assert isinstance(body, dict)
+    assert (answer.status, body["status"], body["code"]) == (status, status, code)
+    assert body["type"] == f"urn:credits:problem:{code}"
+    assert answer.headers.get("Retry-After") == retry_after
+    assert answer.headers.get("WWW-Authenticate") == ("Bearer" if status == 401 else None)
+
+
+def test_every_refusal_that_has_a_status_is_tried_here() -> None:
+    tried = {type(error) for error, *_ in REFUSALS}
+    for found in [*vars(errors).values(), *vars(refusals).values()]:
+        if isinstance(found, type) and issubclass(found, CreditsError) and found not in tried:
+            assert problems.of_refusal(found.__new__(found), "r1") is None, found
+
+
+# --- Time ---------------------------------------------------------------------------------------
+
+
+def test_a_request_waits_for_dynamodb_for_five_seconds_and_is_then_told_to_come_back(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long its function may run: API Gateway and the caller give up before that."""
+    context = LambdaContext("api", 512)
+    left = [30_000]
+    monkeypatch.setattr(context, "get_remaining_time_in_millis", lambda: left[0])
+    monkeypatch.setattr("tests.aws.api.LambdaContext", lambda *_: context)
+    waited: list[int] = []
+
+    def throttled(_call: Call) -> Answer:
+        for left[0] in (26_000, 24_000):
+            wait_for_room(1, lambda _: None)
+            waited.append(left[0])
+        raise AssertionError("it waits on")
+
+    monkeypatch.setattr(about, "plans", throttled)
+    reply = api.get("/api/plans", user())
+    assert (reply.status, reply.headers["retry-after"]) == (503, "1")
+    assert waited == [26_000]

@@ -659,3 +659,22 @@ def test_users_do_not_see_subscriptions_not_even_their_own(api: Api) -> None:
             api.patch(PATH, caller, {"plan": "business"}),
         ):
             assert (reply.status, reply.json["code"]) == (403, "forbidden")
+
+
+def test_the_log_says_that_mails_are_resumed_once_they_are(
+    world: World, api: Api, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    api.put(PATH, BACKEND, ADA)
+    bounce(world)
+    store = world.services.subscriptions
+
+    def decided_in_vain(user_id: str, decide: Any, *_: object) -> None:
+        decide(store.get(user_id))
+        raise Contention("others keep winning")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "change", decided_in_vain)
+        assert api.patch(PATH, ADMIN, BOUNCED).status == 409
+    assert "mails resumed" not in caplog.messages, "nothing was written"
+    assert api.patch(PATH, ADMIN, BOUNCED).status == 200
+    assert caplog.messages.count("mails resumed") == 1

@@ -559,3 +559,59 @@ def test_anchors_that_nobody_can_read_fail_the_audit_once_all_else_is_done(
         anchored(**DAY_EVENT)
     assert world.services.anchors.find([])[0] == at("2026-02-03T12:00:00Z")
     assert problems(anchored(**DAY_EVENT)) == [], "it is reported once"
+
+
+def test_an_audit_that_comes_again_within_the_hour_makes_no_second_digest(
+    world: World, anchored: Audit
+) -> None:
+    """Lambda repeats what failed, minutes later."""
+    for minutes in (0, 7, 12):
+        world.now += timedelta(minutes=minutes)
+        anchored(**DAY_EVENT)
+    keys = client("s3").list_object_versions(
+        Bucket=world.settings.anchors_bucket, Prefix="digests/"
+    )["Versions"]
+    assert sorted(key["Key"] for key in keys) == [
+        "digests/2026-02-02T12:00:00Z.gz",
+        "digests/2026-02-03T12:00:00Z.gz",
+    ]
+
+
+def test_a_ledger_is_compared_with_what_was_anchored_before_and_not_with_what_took_its_place(
+    world: World, anchored: Audit
+) -> None:
+    """Cut off and written anew, beyond where it had ended: the chain and the new heads agree."""
+    now = world.now
+    for key in ("entry#000000000003", "entry#000000000002"):
+        remove(world, "1", key)
+    for item in world.lines():
+        if item.get("owner") == {"S": "1"}:
+            remove(world, item["user_id"]["S"], "operation")
+    world.now = now - timedelta(hours=5)
+    for key in ("c", "d", "e"):
+        world.grant("1", 1_000, key)
+    world.watch([it for it in world.stream() if it["dynamodb"]["Keys"]["user_id"]["S"] == "1"])
+    world.now = now
+    found = problems(anchored(**DAY_EVENT))
+    assert [(user_id, number) for user_id, number, _ in found] == [("1", 3)], found
+
+
+def test_ledgers_that_were_verified_are_counted_though_one_could_not_be(
+    world: World,
+    audit: Audit,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    walk = world.services.ledger.audit
+
+    def failing(user_id: str, anchor: Anchor | None) -> Any:
+        if user_id == "2":
+            raise ZeroDivisionError
+        return walk(user_id, anchor)
+
+    monkeypatch.setattr(world.services.ledger, "audit", failing)
+    capsys.readouterr()
+    with pytest.raises(SomeUsersFailed):
+        audit(timezone="Europe/Paris")
+    metrics.flush()
+    assert '"LedgersVerified":[4.0]' in capsys.readouterr().out

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from botocore.exceptions import EndpointConnectionError
 
 from chalicelib import metrics
 from chalicelib.domain import calendar, ledger
@@ -366,3 +367,101 @@ def test_where_the_month_has_not_begun_nobody_is_missing_in_any_stage() -> None:
         assert "Pacific/Honolulu" not in found["by_zone"]
     only = {"period": "2027-01", "zones": ["Pacific/Honolulu"]}
     assert start_checks(world.services, only)["error"]["code"] == "invalid_input"
+
+
+# --- What failed in between, and more than one of everything ------------------------------------
+
+
+def counted(capsys: pytest.CaptureFixture[str]) -> dict[str, list[float]]:
+    """What was counted since the last call of what a summary counts."""
+    metrics.flush()
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    return {
+        name: [value for line in lines for value in line.get(name, ())]
+        for name in ("Due", "Missing", "Duplicate")
+    }
+
+
+def test_the_summary_says_of_each_zone_what_is_wrong_there_and_the_alarms_hear_it(
+    three: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lose_the_message_of(three, "2")
+    for user_id in ("1", "3"):
+        forge_a_second_allocation(three, user_id)
+    counted(capsys)
+    assert counts(summary(three)) == (4, 3, 1, 2)
+    assert counted(capsys) == {"Due": [4], "Missing": [1], "Duplicate": [2]}
+    assert three.services.reports.get("completeness/2026-02/r1/summary.txt") == (
+        "Allocations of 2026-02, 2 zones\n"
+        "\n"
+        "zone                                    due  allocated    missing  duplicate  unchecked\n"
+        "Asia/Tokyo                                1          1          0          0          0\n"
+        "Europe/Paris                              3          2          1          2          0\n"
+        "all                                       4          3          1          2          0\n"
+        "missing: 2\n"
+        "duplicate: 3, 1\n"
+        "NOT complete\n"
+    )
+    kept = {"Bucket": three.settings.reports_bucket, "Key": "completeness/2026-02/r1/summary.txt"}
+    # Else a browser shows the names of people and places as gibberish.
+    assert client("s3").head_object(**kept)["ContentType"] == "text/plain; charset=utf-8"
+
+
+def test_of_many_who_are_missing_twenty_are_named_and_the_others_counted(
+    three: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The report of the other zone is there already, as a check of the release before wrote it."""
+    three.drain()
+    check = started(three, monkeypatch)
+    names = [f"u{number:02}" for number in range(20)]
+    report = {
+        "period": "2026-02",
+        "timezone": "Asia/Tokyo",
+        "due": 33,
+        "allocated": 2,
+        "missing": 31,
+        "duplicate": 0,
+        "unchecked": 0,
+        "missing_users": names,
+        "duplicate_users": [],
+        "unchecked_users": [],
+    }
+    three.services.reports.put("completeness/2026-02/r1/zones/Asia/Tokyo.json", json.dumps(report))
+    assert three.deliver("checks", [json.dumps(json.loads(check) | {"zones": 2})]) == []
+    assert counts(reported(three)) == (36, 5, 31, 0)
+    table = three.services.reports.get("completeness/2026-02/r1/summary.txt")
+    assert f"missing: {', '.join(names)} and 11 more\n" in table
+
+
+def test_whoever_waits_for_the_summary_finds_the_table_and_alarms_wait_for_both(
+    three: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    three.drain()
+    check = started(three, monkeypatch)
+    s3 = client("s3", "services")
+    put = s3.put_object
+
+    def refuse_the_summary(**request: Any) -> Any:
+        if request["Key"].endswith("summary.json"):
+            raise EndpointConnectionError(endpoint_url="https://s3")
+        return put(**request)
+
+    counted(capsys)
+    with monkeypatch.context() as patched:
+        patched.setattr(s3, "put_object", refuse_the_summary)
+        assert three.deliver("checks", [check]) == [check]
+    assert three.services.reports.get("completeness/2026-02/r1/summary.txt"), "the table is first"
+    nothing: list[float] = []
+    assert counted(capsys) == {"Due": nothing, "Missing": nothing, "Duplicate": nothing}
+    assert three.deliver("checks", [check]) == []
+    assert counted(capsys) == {"Due": [3], "Missing": [0], "Duplicate": [0]}
+
+
+def test_the_month_begins_before_utcs_where_the_day_does_first(world: World) -> None:
+    world.subscribe("1", timezone="Pacific/Kiritimati")
+    world.allocate_at("2026-01-31T10:00:00Z")
+    for key in ("a", "b"):  # It is still January in UTC.
+        world.now = at("2026-01-31T20:00:00Z")
+        world.grant("1", 1, key)
+    world.now = at("2026-02-02T00:00:00Z")
+    assert counts(summary(world)) == (1, 1, 0, 0)

@@ -1,6 +1,8 @@
 """Expiration: to the second when reading and spending, and a line in the ledger from the sweep."""
 
 import json
+from datetime import datetime
+from typing import Any
 
 import pytest
 
@@ -132,3 +134,79 @@ def test_a_shard_of_very_many_is_divided_among_sweeps_that_each_hand_on_their_pa
     assert set(reminded) == users
     assert len(reminded) < 2 * len(users)
     assert depth in (9, 13)
+
+
+@pytest.mark.parametrize(
+    ("time", "is_reminded"),
+    [
+        ("2026-05-27T22:00:00Z", True),
+        ("2026-05-27T22:15:00Z", False),
+        ("2026-05-27T23:00:00Z", True),
+        ("2026-05-28T04:00:00Z", False),
+        ("2026-05-28T22:00:00Z", True),
+    ],
+    ids=["at once", "15 min", "1 h", "6 h", "24 h"],
+)
+def test_reminders_start_at_midnight_an_hour_later_and_a_day_later(
+    world: World, time: str, *, is_reminded: bool
+) -> None:
+    world.subscribe("1")
+    world.expiry_tick(time)
+    midnights = {
+        found["kind"]: found["first_midnight"] for found in map(json.loads, world.take("sweeps"))
+    }
+    assert ("reminder" in midnights) == is_reminded
+    assert "expiry" in midnights
+
+
+def test_a_user_whose_batches_expired_on_several_days_is_handed_on_once(world: World) -> None:
+    for user_id in ("1", "2"):
+        world.subscribe(user_id)
+        for days in (10, 11, 12):
+            world.grant(user_id, days, f"{user_id}-{days}", expires_in_days=days)
+    world.expiry_tick("2026-04-27T22:00:00Z")
+    world.deliver_waiting("sweeps")
+    (message,) = world.take("expiries")
+    assert sorted(json.loads(message)["user_ids"]) == ["1", "2"]
+    assert world.deliver("expiries", [message]) == []
+    assert [world.summary(user_id)[-1][1] for user_id in ("1", "2")] == [-33, -33]
+
+
+def test_each_midnight_at_which_credits_expire_has_its_own_reminder(world: World) -> None:
+    """A tick that makes good two days finds batches of both."""
+    for user_id in ("1", "2"):
+        world.subscribe(user_id)
+    world.grant("1", 5, "a", expires_in_days=13)
+    world.grant("1", 6, "b", expires_in_days=14)
+    world.grant("2", 7, "c", expires_in_days=14)
+    world.expiry_tick("2026-04-26T22:00:00Z")
+    world.deliver_waiting("sweeps")
+    told = [json.loads(body) for body in world.take("notifications")]
+    assert sorted((each["user_id"], each["expires_at"]) for each in told) == [
+        ("1", "2026-04-28T22:00:00Z"),
+        ("1", "2026-04-29T22:00:00Z"),
+        ("2", "2026-04-29T22:00:00Z"),
+    ]
+    assert {each["as_of"] for each in told} == {"2026-04-26T22:00:00Z"}
+
+
+def test_a_day_of_twenty_five_hours_is_swept_from_its_beginning(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.subscribe("1")
+    ledger = world.services.ledger
+    find = ledger.expiring
+    asked: set[tuple[datetime, datetime]] = set()
+
+    def expiring(zone: str, shard: int, after: datetime, until: datetime, *more: Any) -> Any:
+        asked.add((after, until))
+        return find(zone, shard, after, until, *more)
+
+    monkeypatch.setattr(ledger, "expiring", expiring)
+    midnight = "2026-10-25T23:00:00Z"
+    world.expiry_tick(midnight)
+    sweeps = [json.loads(body) for body in world.take("sweeps")]
+    of_the_day = next(sweep for sweep in sweeps if sweep["kind"] == "expiry")
+    of_the_day["first_midnight"] = midnight
+    assert world.deliver("sweeps", [json.dumps(of_the_day)]) == []
+    assert asked == {(at("2026-10-24T22:00:00Z"), at(midnight))}

@@ -182,3 +182,31 @@ def test_nobody_who_has_not_failed_pays_for_a_client_of_sqs(
     monkeypatch.delattr(world.services, "queues")
     monkeypatch.setattr("chalicelib.queues.Queues", None)
     assert world.handlers()["allocations"](event) == {"batchItemFailures": []}
+
+
+def test_each_message_that_failed_comes_back_after_its_own_delay_and_the_others_are_done(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One torn, one for want of room, one that is done; each is named by its own id."""
+    errors = {"torn": InvalidInput.of("body", "is torn"), "busy": throttled()}
+    done: list[str] = []
+
+    def handle(message: Message) -> None:
+        if message.body in errors:
+            raise errors[message.body]
+        done.append(message.body)
+
+    batch = [("good", 4), ("torn", 3), ("busy", 2), ("fine", 1)]
+    answer = records.handle_records(
+        world.services, "url", {"Records": world._records(batch)}, world.context, Message, handle
+    )
+    assert done == ["good", "fine"]
+    assert [failed["itemIdentifier"] for failed in answer["batchItemFailures"]] == ["m1", "m2"]
+    assert world.delays.keys() == {"handle 1 of torn", "handle 2 of busy"}
+    assert world.delays["handle 1 of torn"] == 90
+    assert 5 <= world.delays["handle 2 of busy"] <= 10
+    lines = [vars(record) for record in caplog.records if record.msg == "message failed"]
+    assert [(line["message_id"], line["levelname"], line["receives"]) for line in lines] == [
+        ("m1", "ERROR", 3),
+        ("m2", "WARNING", 2),
+    ]

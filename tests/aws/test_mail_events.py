@@ -104,3 +104,41 @@ def test_an_event_that_cannot_be_read_fails_after_the_others_and_is_not_quoted(
             suppress_addresses(world.services, event(broken, bounce()), world.context)
     assert suppressed(world) == "bounce"
     assert "@" not in json.dumps([vars(record) for record in caplog.records], default=str)
+
+
+@pytest.mark.parametrize("feedback", ["abuse", "fraud", "virus", "other", "auth-failure", None])
+def test_any_complaint_but_that_it_is_no_spam_counts_also_one_that_does_not_say_why(
+    world: World, feedback: str | None
+) -> None:
+    world.subscribe()
+    said = complaint("abuse")
+    del said["complaint"]["complaintFeedbackType"]
+    if feedback is not None:
+        said = complaint(feedback)
+    suppress_addresses(world.services, event(said), world.context)
+    assert suppressed(world) == "complaint"
+
+
+def test_every_recipient_of_an_event_is_looked_at(world: World) -> None:
+    for user_id in ("1", "2"):
+        world.subscribe(user_id)
+    bounced = bounce("2", "somebody.else@example.com")
+    bounced["bounce"]["bouncedRecipients"].append({"emailAddress": "user2@example.com"})
+    suppress_addresses(world.services, event(bounced), world.context)
+    assert (suppressed(world, "1"), suppressed(world, "2")) == (None, "bounce")
+
+
+def test_an_event_belongs_to_the_operation_of_its_mail(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    world.subscribe("1")
+    world.subscribe("2")
+    events = [bounce("1"), bounce("2", "user2@example.com", kind="Transient")]
+    for number, each in enumerate(events):
+        each["mail"]["tags"]["correlation"] = [f"operation-{number}"]
+    suppress_addresses(world.services, event(*events), world.context)
+    lines = [vars(record) for record in caplog.records if record.msg == "mail came back"]
+    told = [(line["correlation_id"], line["user_id"], line["is_final"]) for line in lines]
+    assert told == [("operation-0", "1", True), ("operation-1", "2", False)]
+    assert (suppressed(world, "1"), suppressed(world, "2")) == ("bounce", None)

@@ -666,3 +666,60 @@ def test_a_suppressed_address_is_not_written_to_and_another_one_is(world: World)
     world.grant("1", 5, "b")
     assert tell(world) == []
     assert [mail.to for mail in world.outbox.sent][-1] == "new@example.com"
+
+
+# --- Time that passes, and more than one of everything ------------------------------------------
+
+
+def test_a_reminder_that_comes_after_the_credits_have_expired_is_not_sent(world: World) -> None:
+    """It waited in the queue; the sweep that books them out has not come yet either."""
+    world.subscribe(plan="starter")
+    world.subscribe("2", plan="starter", timezone="America/New_York")
+    world.allocate_at(MIDNIGHT)
+    world.allocate_at("2026-02-01T05:00:00Z")
+    world.expiry_tick("2026-02-27T23:00:00Z")
+    world.expiry_tick("2026-02-28T05:00:00Z")
+    world.deliver_waiting("sweeps")
+    world.now = at("2026-03-03T00:00:00Z")  # Past midnight in Paris, and before it in New York.
+    assert world.send_mails() == []
+    assert world.outbox.recipients() == ["user2@example.com"]
+
+
+def test_a_reminder_adds_up_what_expires_at_the_same_midnight(world: World) -> None:
+    world.subscribe(plan="starter")
+    world.allocate_at(MIDNIGHT)
+    world.now = at("2026-02-01T00:30:00Z")
+    for key, amount, days in (("a", 30, 29), ("b", 4, 29), ("c", 500, 200)):
+        world.grant("1", amount, key, expires_in_days=days, notify=False)
+    assert remind(world, "2026-02-27T23:00:00Z") == []
+    (mail,) = world.outbox.sent
+    assert mail.subject == "134 credits will expire on 2026-03-03"
+    assert "Available now, these included: 634 credits" in mail.text
+
+
+def test_old_connections_are_dropped_before_the_first_mail_of_every_event(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mail sent into a connection that died between two events would be one in doubt."""
+    happened: list[str] = []
+    mailer = world.services.mailer
+    monkeypatch.setattr(mailer, "drop_old_connections", lambda: happened.append("dropped"))
+    world.outbox.before = happened.append
+    for user_id in ("1", "2"):
+        world.subscribe(user_id)
+        world.grant(user_id, 5, user_id)
+    world.queue_mails()
+    first, second = world.take("notifications")
+    assert world.send_mails([first]) == world.send_mails([second]) == []
+    assert [it.partition("@")[2] or it for it in happened] == ["dropped", "example.com"] * 2
+    assert world.outbox.recipients() == ["user1@example.com", "user2@example.com"]
+
+
+def test_every_character_of_a_reason_arrives(world: World) -> None:
+    world.subscribe()
+    reason = "Günther’s 5 € — 祝 🎁"
+    world.grant("1", 5, "a", reason=reason)
+    assert tell(world) == []
+    (mail,) = world.outbox.sent
+    assert reason in mail.text
+    assert reason in mail.html

@@ -1,9 +1,14 @@
 """The manual-allocate Lambda: once per key, whoever asks how often."""
 
 import json
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
+from chalicelib import operations
+from chalicelib.domain.ledger import Request
+from chalicelib.services import Services
 from tests.aws.world import World, at
 
 
@@ -155,3 +160,150 @@ def test_a_grant_with_a_lifetime_expires_at_the_users_midnight(world: World) -> 
     world.grant("1", 50, "a", expires_in_days=30)
     (entry,) = world.history()
     assert entry.batches[0].expires_at == at("2026-06-17T22:00:00Z")
+
+
+# --- What earlier releases have written under ---------------------------------------------------
+
+Performed = tuple[str, str, dict[str, Any]]
+GRANTED_AT = at("2025-11-01T00:00:00Z")
+
+
+@pytest.fixture
+def performed(world: World, monkeypatch: pytest.MonkeyPatch) -> list[Performed]:
+    """The operations from here on: whose, under which name, and what they ask for."""
+    world.subscribe("1")
+    world.grant("1", 100, "credits")
+    ledger, found = world.services.ledger, list[Performed]()
+    perform = ledger.perform
+
+    def watched(user_id: str, operation: str, described: Any, decide: Any) -> Any:
+        found.append((user_id, operation, dict(described)))
+        return perform(user_id, operation, described, decide)
+
+    monkeypatch.setattr(ledger, "perform", watched)
+    return found
+
+
+GRANT = {"user_id": "1", "amount": 5, "reason": "Goodwill", "actor": "ada", "expires_in_days": None}
+CLAWED_BACK = {**GRANT, "amount": -5}
+OPERATIONS: list[tuple[Callable[[Services], object], Performed]] = [
+    (
+        lambda services: operations.allocate_by_hand(
+            services, "1", 5, "Goodwill", actor="ada", caller="lambda/manual-allocate", key="k"
+        ),
+        ("1", "manual#lambda/manual-allocate#k", GRANT),
+    ),
+    (
+        lambda services: operations.allocate_by_hand(
+            services,
+            "1",
+            5,
+            "Goodwill",
+            actor="ada",
+            caller="c",
+            key="k",
+            expires_in_days=9,
+            notify=False,
+        ),
+        ("1", "manual#c#k", {**GRANT, "expires_in_days": 9, "notify": False}),
+    ),
+    (
+        lambda services: operations.allocate_by_hand(
+            services,
+            "1",
+            -5,
+            "Goodwill",
+            actor="ada",
+            caller="c",
+            key="k",
+            up_to_available=True,
+        ),
+        ("1", "manual#c#k", {**CLAWED_BACK, "up_to_available": True}),
+    ),
+    (
+        lambda services: operations.use_credits(services, "1", 5, "é", caller="shop", key="k"),
+        ("1", "usage#shop#k", {"user_id": "1", "amount": 5, "description": "é"}),
+    ),
+    (
+        lambda services: operations.void_batch(
+            services, operations.Void("1", 1, "Fraud", "ada", "c", "k", notify=False)
+        ),
+        (
+            "1",
+            "void#c#k",
+            {
+                "user_id": "1",
+                "batch": 1,
+                "reason": "Fraud",
+                "actor": "ada",
+                "caller": "c",
+                "key": "k",
+                "notify": False,
+            },
+        ),
+    ),
+    (
+        lambda services: operations.carry_over(
+            services,
+            operations.CarryOver("1", 5, GRANTED_AT, at("2026-11-01T23:00:00Z"), "Old", "c", "k"),
+        ),
+        (
+            "1",
+            "manual#c#k",
+            {
+                "user_id": "1",
+                "amount": 5,
+                "granted_at": "2025-11-01T00:00:00Z",
+                "expires_at": "2026-11-01T23:00:00Z",
+                "description": "Old",
+            },
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("operate", "expected"), OPERATIONS, ids=[operation for _, (_, operation, _) in OPERATIONS]
+)
+def test_a_key_of_the_release_before_stays_the_key_of_its_request(
+    world: World,
+    performed: list[Performed],
+    operate: Callable[[Services], object],
+    expected: Performed,
+) -> None:
+    """Under another name it would be done again; with other words its key would be refused."""
+    operate(world.services)
+    assert performed == [expected]
+
+
+def test_a_reversal_and_the_manual_function_keep_their_names_too(
+    world: World, performed: list[Performed], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert world.grant("1", 5, "k")["success"]
+    assert performed == [("1", "manual#lambda/manual-allocate#k", GRANT)]
+    asked: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(world.services.ledger, "reverse", lambda *its: asked.append(its))
+    operations.reverse_usage(world.services, "1", "1-17", 3, "Oops", caller="shop", key="k")
+    ((user_id, number, amount, request, now),) = asked
+    assert (user_id, number, amount, now) == ("1", 17, 3, world.now)
+    assert request == Request("reversal#shop#k", "shop", "Oops")
+
+
+def test_who_is_told_of_what_is_done_to_their_credits(world: World) -> None:
+    for user_id in ("1", "2", "3"):
+        world.subscribe(user_id)
+        world.grant(user_id, 9, f"{user_id}-a", notify=False)
+        world.grant(user_id, 5, f"{user_id}-b")
+    services = world.services
+    for user_id, notify in (("1", True), ("2", False)):
+        void = operations.Void(user_id, 1, "Fraud", "ada", "c", user_id, notify=notify)
+        operations.void_batch(services, void)
+    operations.carry_over(
+        services, operations.CarryOver("3", 5, GRANTED_AT, None, "Old", "import/balances", "k")
+    )
+    silent = {user_id: [it.silent for it in world.history(user_id)] for user_id in ("1", "2", "3")}
+    assert silent == {
+        "1": [True, False, False],
+        "2": [True, False, True],
+        "3": [True, False, True],  # They had these credits elsewhere.
+    }

@@ -2,13 +2,15 @@
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from botocore.exceptions import EndpointConnectionError, ParamValidationError
 
-from chalicelib import metrics
+from chalicelib import messages, metrics, observability, operations
 from chalicelib.domain.instants import format_instant
 from chalicelib.invocations import observe
 from chalicelib.jobs.ticks import start_sweeps
@@ -257,3 +259,151 @@ def schema_1() -> list[dict[str, Any]]:
         }
         for item in json.loads(text)
     ]
+
+
+# --- What failed in between, and more than one of everything ------------------------------------
+
+
+@contextmanager
+def without_sqs() -> Iterator[None]:
+    """Within the block, the services cannot send to SQS."""
+
+    def fail(**_: Any) -> None:
+        raise EndpointConnectionError(endpoint_url="https://sqs")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(client("sqs", "services"), "send_message_batch", fail)
+        yield
+
+
+@pytest.mark.parametrize("kind", [SweepKind.ALLOCATION, SweepKind.EXPIRY])
+def test_a_tick_is_counted_once_sqs_has_its_sweeps_and_not_before(
+    world: World, emitted: Callable[[], Emitted], kind: SweepKind
+) -> None:
+    world.subscribe("1")
+    with without_sqs(), pytest.raises(EndpointConnectionError):
+        world.tick(kind, PARIS_FEBRUARY)
+    assert emitted() == {}, "counted without sweeps: the alarm for missing ticks stays silent"
+    world.tick(kind, PARIS_FEBRUARY)
+    assert list(emitted().values()) == [[1]]
+
+
+def test_movements_and_mails_are_told_of_once_sqs_has_the_messages_and_not_before(
+    world: World, emitted: Callable[[], Emitted], caplog: pytest.LogCaptureFixture
+) -> None:
+    world.subscribe("1", plan="starter")
+    world.subscribe("2")
+    world.allocate_at(PARIS_FEBRUARY)
+    emitted()
+    caplog.set_level("INFO")
+    caplog.clear()
+    with without_sqs(), pytest.raises(EndpointConnectionError):
+        world.queue_mails()
+    assert emitted() == {}, "the stream delivers the records again: counted twice"
+    assert "mails called for" not in caplog.messages, "nobody has called for any yet"
+    world.queue_mails()
+    assert emitted() == {"Allocations": [2], "CreditsAllocated": [600]}
+    assert caplog.messages.count("mails called for") == 1
+
+
+def test_usages_and_reversals_are_counted_by_their_amounts(
+    world: World, emitted: Callable[[], Emitted]
+) -> None:
+    for user_id, used in (("1", 60), ("2", 7)):
+        world.subscribe(user_id)
+        world.grant(user_id, 100, user_id)
+        operations.use_credits(
+            world.services, user_id, used, "Export", caller="shop", key=f"use {user_id}"
+        )
+    operations.reverse_usage(world.services, "1", "1-2", 20, "Oops", caller="shop", key="r")
+    emitted()
+    world.queue_mails()
+    assert emitted() == {
+        "CreditsGranted": [200],
+        "CreditsUsed": [67],
+        "CreditsReversed": [20],
+    }
+
+
+def test_each_message_tells_how_late_its_latest_user_was_and_lateness_is_not_added_up(
+    world: World, emitted: Callable[[], Emitted], caplog: pytest.LogCaptureFixture
+) -> None:
+    zones = {"1": "Europe/London", "2": "Europe/Paris", "3": "Europe/London", "4": "Asia/Tokyo"}
+    for user_id, timezone in zones.items():
+        world.subscribe(user_id, timezone=timezone)
+    world.subscribe("5", status="paused")
+    world.now = at("2026-02-01T00:00:00Z")
+    bodies = [
+        messages.UsersMessage(world.now, users).body() for users in (("1", "2", "3", "5"), ("4",))
+    ]
+    caplog.set_level("INFO")
+    emitted()
+    assert world.deliver("allocations", bodies) == []
+    # One in London is on time; it is midnight in Paris an hour earlier, in Tokyo nine.
+    assert emitted() == {"AllocationLateness": [3_600, 32_400], "AllocationsRepaired": [2]}
+    lines = [vars(record) for record in caplog.records if record.msg == "allocated"]
+    told = [(line["users"], line["users_changed"], line["credits"]) for line in lines]
+    assert told == [(4, 3, 1_500), (1, 1, 500)]
+
+
+def test_what_was_posted_is_counted_though_another_user_of_the_message_failed(
+    world: World, emitted: Callable[[], Emitted], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = world.services.ledger
+    read = ledger.account
+
+    def failing(user_id: str) -> Any:
+        if user_id == "2":
+            raise ZeroDivisionError
+        return read(user_id)
+
+    for user_id in ("1", "2", "3"):
+        world.subscribe(user_id)
+    world.now = at("2026-02-01T00:00:00Z")
+    message = messages.UsersMessage(world.now, ("1", "2", "3")).body()
+    emitted()
+    monkeypatch.setattr(ledger, "account", failing)
+    assert world.deliver("allocations", [message]) == [message]
+    found = emitted()
+    assert found["AllocationsRepaired"] == [2], "users 1 and 3 were given their month"
+    assert found["AllocationLateness"] == [3_600]
+
+
+def test_mails_of_several_operations_are_counted_and_a_postponed_one_has_not_failed(
+    world: World, emitted: Callable[[], Emitted]
+) -> None:
+    fates = {
+        "1": None,
+        "2": None,
+        "3": EndpointConnectionError(endpoint_url="https://ses"),
+        "4": ParamValidationError(report="no such address"),
+    }
+    for user_id in fates:
+        world.subscribe(user_id)
+        world.grant(user_id, 5, user_id)
+
+    def meet(address: str) -> None:
+        if error := fates[address.removeprefix("user").partition("@")[0]]:
+            raise error
+
+    world.outbox.before = meet
+    bodies = [messages.EntryPosted(user_id, 1, f"operation-{user_id}").body() for user_id in fates]
+    emitted()
+    assert len(world.deliver_mails([(body, 1) for body in bodies])) == 2
+    assert emitted() == {"MailsSent": [2], "MailsFailed": [1]}
+
+
+def test_a_mail_belongs_to_the_operation_of_its_entry_whatever_queues_it(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    for user_id in ("1", "2", "3"):
+        world.subscribe(user_id)
+        with observability.correlated(f"request-{user_id}"):
+            world.grant(user_id, 5, user_id)
+    caplog.set_level("INFO")
+    caplog.clear()
+    with observability.correlated("invocation"):
+        world.queue_mails()
+    ids = {json.loads(body)["correlation_id"] for body in world.take("notifications")}
+    assert ids == {"request-1", "request-2", "request-3"}
+    assert ids == {vars(record)["correlation_id"] for record in caplog.records}

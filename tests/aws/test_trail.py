@@ -238,3 +238,12 @@ def test_every_route_that_reads_is_tried_here() -> None:
     of_nobody = {"/api/health", "/api/openapi.json", "/api/plans", "/api/unsubscribe"}
     of_subscriptions = {"/api/subscriptions/{user_id}", "/api/subscriptions/{user_id}/edits"}
     assert reads == {*READS, *of_subscriptions, *of_nobody}
+
+
+def test_everybody_whom_a_request_names_is_in_its_line(
+    api: Api, lines: Callable[[], list[Json]]
+) -> None:
+    """It is refused for naming two; who asked for whom is told all the same."""
+    reply = api.get(f"/api/credits/balance{OF_ANN}&user_id={BOB}", ADMIN)
+    assert reply.status == 400
+    assert_leaves(lines, reply, line(ADMIN, "GET /api/credits/balance", 400, ANN, BOB))

@@ -131,3 +131,15 @@ def test_what_s3_does_not_take_is_delivered_again(
             world.watch()
     world.watch()
     assert len(kept(world)) == 2
+
+
+def test_a_change_in_the_middle_of_a_batch_costs_no_other_entry_its_anchor(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, *others = world.stream()
+    changes = [change("MODIFY", "1", "entry#000000000001"), change("REMOVE", "3", "operation")]
+    written(capsys)
+    world.watch([changes[0], first, changes[1], *others])
+    assert '"LedgerItemsChanged":[2.0]' in written(capsys)
+    found = {(head.user, head.number) for head in kept(world)}
+    assert found == {(user_digest("1"), 2), (user_digest("2"), 1)}

@@ -75,3 +75,15 @@ def test_a_star_is_any_origin(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALLOWED_ORIGINS", "*")
     allowed_origins.cache_clear()
     assert answer(origin="https://whoever.example.com")[SHARING] == "https://whoever.example.com"
+
+
+def test_what_a_page_may_send_and_read_is_all_that_the_contract_has() -> None:
+    """A header that is left out is not sent, or not seen, in browsers alone."""
+    headers = answer("OPTIONS")
+    assert headers["Access-Control-Allow-Headers"] == (
+        "Accept,Authorization,Content-Type,Idempotency-Key,If-Match,If-None-Match"
+    )
+    assert headers["Access-Control-Expose-Headers"] == (
+        "Content-Disposition,ETag,Idempotency-Replayed,Location,Next-Cursor,Retry-After,"
+        "WWW-Authenticate,X-Request-Id"
+    )

@@ -3,16 +3,22 @@
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import botocore.session
 import pytest
+from botocore import exceptions
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.config import Config
 from jinja2 import UndefinedError
 
+from chalicelib.domain import ledger
 from chalicelib.domain.errors import InvalidInput
+from chalicelib.domain.ledger import Account, LedgerEntry, Request
 from chalicelib.domain.notifications import MailKind
+from chalicelib.mails import facts
 from chalicelib.mails.errors import MailInDoubt, MailPostponed, MailRefused
 from chalicelib.mails.links import UnsubscribeLinks
 from chalicelib.mails.rendering import TEMPLATES, Mail, credits_in_words, render
@@ -68,9 +74,9 @@ MANUAL: dict[str, Any] = {
 
 
 def test_what_is_missing_from_the_facts_is_an_error_and_not_a_gap() -> None:
-    facts = {name: value for name, value in MANUAL.items() if name != "reason"}
+    known = {name: value for name, value in MANUAL.items() if name != "reason"}
     with pytest.raises(UndefinedError, match="reason"):
-        render(MailKind.MANUAL, facts, "one", "all")
+        render(MailKind.MANUAL, known, "one", "all")
 
 
 @pytest.mark.parametrize("reason", ["<script>alert(1)</script>", '"><img src=x>', "{{ 7 * 7 }}"])
@@ -99,6 +105,25 @@ def test_a_link_says_whose_mails_of_which_kind_end(kind: MailKind | None) -> Non
     for user_id in ("42", "a.b_c:d@e|f+g=h-i", "x" * 128):
         token = LINKS.link(user_id, kind).partition("?token=")[2]
         assert LINKS.read(token) == (user_id, kind)
+
+
+@pytest.mark.parametrize(
+    ("user_id", "kind", "token"),
+    [
+        ("42", MailKind.MANUAL, "bWFudWFsIDQy.MZ26Q_Yt4Rq5o1BhbybAFMySlsXrdyEVRYDEZfs5rCM"),
+        ("42", None, "KiA0Mg.CTV1cnarQqIEm2wVkFmA5GF86nxbEbDduQely58DtNA"),
+        (
+            "a.b_c:d@e|f+g=h-i",
+            MailKind.LOW_BALANCE,
+            "bG93X2JhbGFuY2UgYS5iX2M6ZEBlfGYrZz1oLWk.rg5noQi0I6tFILHv3z5CFxzZ_uDE46ysIIOSAC6EZe4",
+        ),
+    ],
+)
+def test_a_link_in_a_mail_that_was_sent_long_ago_still_works(
+    user_id: str, kind: MailKind | None, token: str
+) -> None:
+    assert LINKS.read(token) == (user_id, kind), "every link that was ever sent is dead"
+    assert LINKS.link(user_id, kind) == f"https://api.example.com/v1/api/unsubscribe?token={token}"
 
 
 def test_a_link_of_another_key_is_refused() -> None:
@@ -209,11 +234,19 @@ def test_what_is_asked_of_ses_is_complete() -> None:
     assert asked["ConfigurationSetName"] == "credits-prod"
     tags = {tag["Name"]: tag["Value"] for tag in asked["EmailTags"]}
     assert (user_of_tag(tags["user"]), tags["kind"]) == ("user|1", "manual")
+    # Bounces of mails that were sent before a release name their users so.
+    assert tags == {"user": "757365727c31", "kind": "manual"}
+    assert user_of_tag("757365727c31") == "user|1"
     content = asked["Content"]["Simple"]
     assert content["Subject"] == {"Data": "50 credits", "Charset": "UTF-8"}
+    assert content["Body"] == {
+        "Text": {"Data": "Text", "Charset": "UTF-8"},
+        "Html": {"Data": "<p>HTML</p>", "Charset": "UTF-8"},
+    }
     headers = {header["Name"]: header["Value"] for header in content["Headers"]}
     assert headers["List-Unsubscribe"] == f"<{MAIL.unsubscribe_url}>"
     assert headers["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+    assert headers["Auto-Submitted"] == "auto-generated", "holiday replies come back"
 
 
 @pytest.mark.parametrize(
@@ -224,6 +257,9 @@ def test_what_is_asked_of_ses_is_complete() -> None:
         (400, "SendingPausedException", MailPostponed),
         (400, "AccountSuspendedException", MailPostponed),
         (400, "MailFromDomainNotVerifiedException", MailPostponed),
+        (400, "Throttling", MailPostponed),
+        (400, "TooManyRequestsException", MailPostponed),
+        (429, "Unheard", MailPostponed),
         (503, "ServiceUnavailable", MailPostponed),
         (400, "MessageRejected", MailRefused),
         (400, "BadRequestException", MailRefused),
@@ -243,3 +279,85 @@ def test_what_ses_answers_is_told_apart_asked_once_and_never_quoted(
     assert len(wire.requests) == 1
     assert str(raised.value) == f"SES answered {status} {code}"
     assert raised.value.__suppress_context__
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        # There was no connection yet: the mail was certainly not sent.
+        (exceptions.ConnectTimeoutError(endpoint_url="https://ses"), MailPostponed),
+        (exceptions.CredentialRetrievalError(provider="role", error_msg="no"), MailPostponed),
+        (exceptions.EndpointConnectionError(endpoint_url="https://ses"), MailPostponed),
+        (exceptions.NoCredentialsError(), MailPostponed),
+        (exceptions.ProxyConnectionError(proxy_url="https://proxy"), MailPostponed),
+        (exceptions.SSLError(endpoint_url="https://ses", error="no"), MailPostponed),
+        # There was one, and nobody knows what went over it.
+        (exceptions.ReadTimeoutError(endpoint_url="https://ses"), MailInDoubt),
+        (exceptions.ConnectionClosedError(endpoint_url="https://ses"), MailInDoubt),
+        (exceptions.ResponseStreamingError(error="cut off"), MailInDoubt),
+        (exceptions.ParamValidationError(report="ada@example.com"), MailRefused),
+    ],
+    ids=lambda value: getattr(value, "__name__", None) or type(value).__name__,
+)
+def test_a_fault_on_the_way_to_ses_postpones_a_mail_only_where_none_can_have_been_sent(
+    error: Exception, expected: type[Exception]
+) -> None:
+    def send_email(**_: Any) -> None:
+        raise error
+
+    ses = SimpleNamespace(send_email=send_email)
+    with pytest.raises(expected) as raised:
+        Mailer(SETTINGS, client=ses).send("1", "ada@example.com", MAIL)
+    assert type(raised.value) is expected
+    assert "@" not in str(raised.value)
+
+
+# --- Facts --------------------------------------------------------------------------------------
+
+JANUARY = datetime(2026, 1, 10, 12, tzinfo=UTC)
+GOODWILL = Request("manual#ada#1", "ada", "Goodwill")
+
+
+def granted(
+    before: LedgerEntry | None, amount: int, zone: str, days: int | None, hours: int = 0
+) -> LedgerEntry:
+    """A grant by hand, so many hours after the first one."""
+    now = JANUARY + timedelta(hours=hours)
+    return ledger.grant(Account("42", before), amount, GOODWILL, now, zone, days)
+
+
+def test_what_expired_is_told_batch_by_batch_in_the_local_dates_of_each() -> None:
+    """The user has moved: for each batch the zone counts in which it was granted."""
+    tokyo = granted(None, 30, "Asia/Tokyo", 10, hours=6)  # 3 in the morning of the 11th there
+    honolulu = granted(tokyo, 7, "Pacific/Honolulu", 20, hours=18)  # 8 in the evening of the 10th
+    utc = granted(honolulu, 500, "UTC", None, hours=19)
+    expired = ledger.expire(Account("42", utc), JANUARY + timedelta(days=60))
+    assert expired is not None
+    assert facts.of_expiration(expired, {1: tokyo, 2: honolulu}) == {
+        "amount": 37,
+        "day": "2026-01-31",
+        "batches": [
+            {"amount": 30, "granted_on": "2026-01-11"},
+            {"amount": 7, "granted_on": "2026-01-10"},
+        ],
+        "balance": 500,
+    }
+    # It was due when the last of them expired, wherever in the entry that one is.
+    longest_first = granted(granted(None, 1, "UTC", 30), 2, "UTC", 5)
+    expired = ledger.expire(Account("42", longest_first), JANUARY + timedelta(days=60))
+    assert expired is not None
+    grants = {1: granted(None, 1, "UTC", 30), 2: longest_first}
+    assert facts.of_expiration(expired, grants)["day"] == "2026-02-10"
+
+
+def test_credits_that_have_expired_are_no_balance_in_a_reminder() -> None:
+    """The sweep has not booked them out yet."""
+    first = granted(None, 11, "Europe/Paris", 5)
+    second = granted(first, 40, "Europe/Paris", 10)
+    third = granted(second, 100, "Europe/Paris", None)
+    now = JANUARY + timedelta(days=7)
+    assert facts.of_credits_expiring_soon(40, second, Account("42", third), now) == {
+        "amount": 40,
+        "expiry": {"expires_on": "2026-01-21", "last_day": "2026-01-20"},
+        "balance": 140,
+    }

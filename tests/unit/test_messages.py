@@ -20,6 +20,7 @@ from chalicelib.messages import (
     EntryPosted,
     ExpiringSoon,
     Notification,
+    StrangeRecord,
     Sweep,
     SweepKind,
     UsersMessage,
@@ -363,3 +364,82 @@ def test_a_sweep_covers_its_midnights_from_the_first_to_the_last() -> None:
         else:
             with pytest.raises(InvalidInput, match="first_midnight"):
                 Sweep.parse(body)
+
+
+# --- What the release before has put into the queues --------------------------------------------
+
+KEYS = {"user_id": {"S": "é"}, "entry": {"S": "entry#x"}}
+
+WRITTEN: list[tuple[Any, str]] = [
+    (
+        Sweep(
+            SweepKind.REMINDER,
+            "Asia/Tokyo",
+            FIRST_MIDNIGHT,
+            MIDNIGHT,
+            AS_OF,
+            "Asia/Tokyo 07 key",
+            "tick-1",
+            Range("00111"),
+        ),
+        (
+            '{"kind":"reminder","timezone":"Asia/Tokyo","first_midnight":"2026-06-28T22:00:00Z",'
+            '"midnight":"2026-06-30T22:00:00Z","as_of":"2026-06-30T22:15:00Z","range":"00111",'
+            '"cursor":"Asia/Tokyo 07 key","correlation_id":"tick-1"}'
+        ),
+    ),
+    (
+        UsersMessage(AS_OF, ("1", "b|2"), "tick-2"),
+        '{"as_of":"2026-06-30T22:15:00Z","user_ids":["1","b|2"],"correlation_id":"tick-2"}',
+    ),
+    (
+        ZoneCheck("run-1", Period(2026, 7), "Asia/Tokyo", 599, Range("0110"), "check-1"),
+        (
+            '{"run":"run-1","period":"2026-07","timezone":"Asia/Tokyo","zones":599,"range":"0110",'
+            '"correlation_id":"check-1"}'
+        ),
+    ),
+    (
+        EntryPosted("b|2", 17, "op-1"),
+        '{"user_id":"b|2","number":17,"correlation_id":"op-1"}',
+    ),
+    (
+        ExpiringSoon("1", MIDNIGHT, AS_OF, "tick-3"),
+        (
+            '{"user_id":"1","expires_at":"2026-06-30T22:00:00Z","as_of":"2026-06-30T22:15:00Z",'
+            '"correlation_id":"tick-3"}'
+        ),
+    ),
+    (
+        StrangeRecord("e1", KEYS, "op-2"),
+        (
+            '{"event_id":"e1","keys":{"user_id":{"S":"\\u00e9"},"entry":{"S":"entry#x"}},'
+            '"correlation_id":"op-2"}'
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("message", "body"), WRITTEN, ids=[type(message).__name__ for message, _ in WRITTEN]
+)
+def test_a_message_is_written_as_ever_and_those_of_the_release_before_are_read(
+    message: Any, body: str
+) -> None:
+    """A message waits for two weeks, as long again as a dead letter, and outlives its release."""
+    assert message.body() == body
+    if isinstance(message, StrangeRecord):
+        with pytest.raises(InvalidInput):
+            parse_notification(body)
+    elif isinstance(message, EntryPosted | ExpiringSoon):
+        assert parse_notification(body) == message
+    else:
+        assert type(message).parse(body) == message
+
+
+def test_each_kind_of_sweep_starts_at_its_own_midnights() -> None:
+    assert {kind.value: kind.turn for kind in SweepKind} == {
+        "allocation": Turn.MONTH,
+        "expiry": Turn.DAY,
+        "reminder": Turn.DAY,
+    }

@@ -1,0 +1,133 @@
+"""What a function reads from its environment: every variable is its own setting, within bounds."""
+
+from dataclasses import asdict
+
+import pytest
+
+from chalicelib.settings import Settings, TokenSettings
+
+NEEDED = {"STAGE": "prod", "AWS_REGION": "eu-west-1"}
+
+
+def test_every_setting_comes_from_its_own_variable() -> None:
+    found = Settings.read(
+        NEEDED
+        | {
+            "LEDGER_TABLE": "the ledger",
+            "SUBSCRIPTIONS_TABLE": "the subscriptions",
+            "EDITS_TABLE": "the edits",
+            "MAILS_TABLE": "the mails",
+            "SWEEPS_QUEUE_URL": "https://sweeps",
+            "ALLOCATIONS_QUEUE_URL": "https://allocations",
+            "EXPIRIES_QUEUE_URL": "https://expiries",
+            "NOTIFICATIONS_QUEUE_URL": "https://notifications",
+            "CHECKS_QUEUE_URL": "https://checks",
+            "REPORTS_BUCKET": "the reports",
+            "ANCHORS_BUCKET": "the anchors",
+            "MAIL_FROM": "Crédits <credits@example.com>",
+            "MAIL_CONFIGURATION_SET": "the set",
+            "MAILS_A_SECOND": "14",
+            "MAIL_SENDERS": "4",
+            "MAIL_RETRY_SECONDS": "11",
+            "RETRY_SECONDS": "91",
+            "EXPIRING_SOON_DAYS": "5",
+            "UNSUBSCRIBE_URL": "https://api.example.com/v1/api/unsubscribe",
+            "UNSUBSCRIBE_SECRET": "the secret",
+            "CLOCK_FILE": "clock.txt",
+        }
+    )
+    assert asdict(found) == {
+        "stage": "prod",
+        "region": "eu-west-1",
+        "ledger_table": "the ledger",
+        "subscriptions_table": "the subscriptions",
+        "edits_table": "the edits",
+        "mails_table": "the mails",
+        "sweeps_queue_url": "https://sweeps",
+        "allocations_queue_url": "https://allocations",
+        "expiries_queue_url": "https://expiries",
+        "notifications_queue_url": "https://notifications",
+        "checks_queue_url": "https://checks",
+        "reports_bucket": "the reports",
+        "anchors_bucket": "the anchors",
+        "mail_from": "Crédits <credits@example.com>",
+        "mail_configuration_set": "the set",
+        "mails_a_second": 3.5,
+        "mail_retry_seconds": 11,
+        "retry_seconds": 91,
+        "expiring_soon_days": 5,
+        "unsubscribe_url": "https://api.example.com/v1/api/unsubscribe",
+        "unsubscribe_secret": "the secret",
+        "clock_file": "clock.txt",
+    }
+
+
+def test_what_is_not_said_has_its_default() -> None:
+    found = Settings.read(NEEDED)
+    assert (found.mails_a_second, found.mail_retry_seconds) == (0, 10)
+    assert (found.retry_seconds, found.expiring_soon_days) == (90, 3)
+    assert (found.unsubscribe_url, found.clock_file, found.is_local) == ("", "", False)
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "least", "most"),
+    [
+        ("MAIL_RETRY_SECONDS", "mail_retry_seconds", 1, 400),
+        ("RETRY_SECONDS", "retry_seconds", 1, 360),
+        ("EXPIRING_SOON_DAYS", "expiring_soon_days", 0, 60),
+        ("MAILS_A_SECOND", "mails_a_second", 0, 1_000_000),
+    ],
+)
+def test_a_number_is_within_its_bounds_and_these_are_allowed(
+    name: str, field: str, least: int, most: int
+) -> None:
+    for value in (least, most):
+        assert getattr(Settings.read(NEEDED | {name: str(value)}), field) == value
+    for wrong in (least - 1, most + 1, "many", "nan"):
+        with pytest.raises(ValueError, match=f"^{name} must be a number from {least}"):
+            Settings.read(NEEDED | {name: str(wrong)})
+
+
+def test_on_the_emulator_links_in_mails_lead_to_it() -> None:
+    found = Settings.read(
+        NEEDED
+        | {
+            "STAGE": "local",
+            "AWS_ENDPOINT_URL": "http://localhost:4566",
+            "UNSUBSCRIBE_URL": "/restapis/1/local/_user_request_/api/unsubscribe",
+        }
+    )
+    assert found.unsubscribe_url == (
+        "http://localhost:4566/restapis/1/local/_user_request_/api/unsubscribe"
+    )
+    assert found.is_local
+
+
+def test_every_setting_of_tokens_comes_from_its_own_variable() -> None:
+    found = TokenSettings.read(
+        {
+            "STAGE": "prod",
+            "TOKEN_ISSUER": "https://issuer.example.com/",
+            "TOKEN_AUDIENCE": "one, two",
+            "TOKEN_AUDIENCE_CLAIM": "client_id",
+            "TOKEN_JWKS_URL": "https://keys.example.com/jwks",
+            "TOKEN_USER_CLAIM": "uid",
+            "TOKEN_SCOPE_CLAIMS": "groups roles",
+            "TOKEN_SCOPE_NAMES": "credits:read=* credits:admin=ops,credits:admin=support",
+            "LANE_KEYS": "creditsprod",
+        }
+    )
+    assert asdict(found) == {
+        "issuer": "https://issuer.example.com/",
+        "audiences": ("one", "two"),
+        "audience_claim": "client_id",
+        "jwks_url": "https://keys.example.com/jwks",
+        "user_claim": "uid",
+        "scope_claims": ("groups", "roles"),
+        "scope_names": {
+            "credits:read": frozenset({"*"}),
+            "credits:admin": frozenset({"ops", "support"}),
+        },
+        "is_local": False,
+        "lane_keys": "creditsprod",
+    }
