@@ -14,10 +14,11 @@ from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError
 from chalice.local import LambdaContext
 
 from app import app
-from chalicelib.api import VERSION, about, exchange, problems, refusals
+from chalicelib.api import VERSION, about, exchange, problems
+from chalicelib.api import errors as api_errors
 from chalicelib.api.answers import Answer
 from chalicelib.api.calls import Call
-from chalicelib.api.refusals import BodyTooLarge, Forbidden, Unauthenticated, UnsupportedMediaType
+from chalicelib.api.errors import BodyTooLarge, Forbidden, Unauthenticated, UnsupportedMediaType
 from chalicelib.domain import errors
 from chalicelib.domain.errors import Contention, CreditsError
 from chalicelib.domain.plans import PlanCatalogue
@@ -498,7 +499,7 @@ def test_a_refusal_has_its_status_and_says_when_the_same_request_can_succeed(
 
 def test_every_refusal_that_has_a_status_is_tried_here() -> None:
     tried = {type(error) for error, *_ in REFUSALS}
-    for found in [*vars(errors).values(), *vars(refusals).values()]:
+    for found in [*vars(errors).values(), *vars(api_errors).values()]:
         if isinstance(found, type) and issubclass(found, CreditsError) and found not in tried:
             assert problems.of_refusal(found.__new__(found), "r1") is None, found
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from chalicelib import operations
 from chalicelib.domain.ledger import Request
+from chalicelib.operations import on_request
 from chalicelib.services import Services
 from tests.aws.world import World, at
 
@@ -188,13 +188,13 @@ GRANT = {"user_id": "1", "amount": 5, "reason": "Goodwill", "actor": "ada", "exp
 CLAWED_BACK = {**GRANT, "amount": -5}
 OPERATIONS: list[tuple[Callable[[Services], object], Performed]] = [
     (
-        lambda services: operations.allocate_by_hand(
+        lambda services: on_request.allocate_by_hand(
             services, "1", 5, "Goodwill", actor="ada", caller="lambda/manual-allocate", key="k"
         ),
         ("1", "manual#lambda/manual-allocate#k", GRANT),
     ),
     (
-        lambda services: operations.allocate_by_hand(
+        lambda services: on_request.allocate_by_hand(
             services,
             "1",
             5,
@@ -208,7 +208,7 @@ OPERATIONS: list[tuple[Callable[[Services], object], Performed]] = [
         ("1", "manual#c#k", {**GRANT, "expires_in_days": 9, "notify": False}),
     ),
     (
-        lambda services: operations.allocate_by_hand(
+        lambda services: on_request.allocate_by_hand(
             services,
             "1",
             -5,
@@ -221,12 +221,12 @@ OPERATIONS: list[tuple[Callable[[Services], object], Performed]] = [
         ("1", "manual#c#k", {**CLAWED_BACK, "up_to_available": True}),
     ),
     (
-        lambda services: operations.use_credits(services, "1", 5, "é", caller="shop", key="k"),
+        lambda services: on_request.use_credits(services, "1", 5, "é", caller="shop", key="k"),
         ("1", "usage#shop#k", {"user_id": "1", "amount": 5, "description": "é"}),
     ),
     (
-        lambda services: operations.void_batch(
-            services, operations.Void("1", 1, "Fraud", "ada", "c", "k", notify=False)
+        lambda services: on_request.void_batch(
+            services, on_request.Void("1", 1, "Fraud", "ada", "c", "k", notify=False)
         ),
         (
             "1",
@@ -243,9 +243,9 @@ OPERATIONS: list[tuple[Callable[[Services], object], Performed]] = [
         ),
     ),
     (
-        lambda services: operations.carry_over(
+        lambda services: on_request.carry_over(
             services,
-            operations.CarryOver("1", 5, GRANTED_AT, at("2026-11-01T23:00:00Z"), "Old", "c", "k"),
+            on_request.CarryOver("1", 5, GRANTED_AT, at("2026-11-01T23:00:00Z"), "Old", "c", "k"),
         ),
         (
             "1",
@@ -283,7 +283,7 @@ def test_a_reversal_and_the_manual_function_keep_their_names_too(
     assert performed == [("1", "manual#lambda/manual-allocate#k", GRANT)]
     asked: list[tuple[Any, ...]] = []
     monkeypatch.setattr(world.services.ledger, "reverse", lambda *its: asked.append(its))
-    operations.reverse_usage(world.services, "1", "1-17", 3, "Oops", caller="shop", key="k")
+    on_request.reverse_usage(world.services, "1", "1-17", 3, "Oops", caller="shop", key="k")
     ((user_id, number, amount, request, now),) = asked
     assert (user_id, number, amount, now) == ("1", 17, 3, world.now)
     assert request == Request("reversal#shop#k", "shop", "Oops")
@@ -296,10 +296,10 @@ def test_who_is_told_of_what_is_done_to_their_credits(world: World) -> None:
         world.grant(user_id, 5, f"{user_id}-b")
     services = world.services
     for user_id, notify in (("1", True), ("2", False)):
-        void = operations.Void(user_id, 1, "Fraud", "ada", "c", user_id, notify=notify)
-        operations.void_batch(services, void)
-    operations.carry_over(
-        services, operations.CarryOver("3", 5, GRANTED_AT, None, "Old", "import/balances", "k")
+        void = on_request.Void(user_id, 1, "Fraud", "ada", "c", user_id, notify=notify)
+        on_request.void_batch(services, void)
+    on_request.carry_over(
+        services, on_request.CarryOver("3", 5, GRANTED_AT, None, "Old", "import/balances", "k")
     )
     silent = {user_id: [it.silent for it in world.history(user_id)] for user_id in ("1", "2", "3")}
     assert silent == {

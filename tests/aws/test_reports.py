@@ -2,8 +2,8 @@
 
 import pytest
 
-from chalicelib.reports import s3_client
 from chalicelib.settings import Settings
+from chalicelib.store.reports import s3_client
 from tests.aws.world import World, client
 
 

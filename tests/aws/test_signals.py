@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 from botocore.exceptions import EndpointConnectionError, ParamValidationError
 
-from chalicelib import messages, metrics, observability, operations
+from chalicelib import messages, metrics, observability
 from chalicelib.domain.instants import format_instant
 from chalicelib.invocations import observe
 from chalicelib.jobs.ticks import start_sweeps
 from chalicelib.messages import SweepKind
 from chalicelib.observability import SERVICE
+from chalicelib.operations import on_request
 from chalicelib.settings import written_metrics
 from infra.deployment.alarms import metrics_of_small
 from tests.aws.world import CORRELATION_ID, World, at, client
@@ -312,10 +313,10 @@ def test_usages_and_reversals_are_counted_by_their_amounts(
     for user_id, used in (("1", 60), ("2", 7)):
         world.subscribe(user_id)
         world.grant(user_id, 100, user_id)
-        operations.use_credits(
+        on_request.use_credits(
             world.services, user_id, used, "Export", caller="shop", key=f"use {user_id}"
         )
-    operations.reverse_usage(world.services, "1", "1-2", 20, "Oops", caller="shop", key="r")
+    on_request.reverse_usage(world.services, "1", "1-2", 20, "Oops", caller="shop", key="r")
     emitted()
     world.queue_mails()
     assert emitted() == {

@@ -15,8 +15,9 @@ from botocore.config import Config
 from jinja2 import UndefinedError
 
 from chalicelib.domain import ledger
+from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.errors import InvalidInput
-from chalicelib.domain.ledger import Account, LedgerEntry, Request
+from chalicelib.domain.ledger import Account, Request
 from chalicelib.domain.notifications import MailKind
 from chalicelib.mails import facts
 from chalicelib.mails.errors import MailInDoubt, MailPostponed, MailRefused
@@ -290,7 +291,7 @@ def test_what_ses_answers_is_told_apart_asked_once_and_never_quoted(
         (exceptions.EndpointConnectionError(endpoint_url="https://ses"), MailPostponed),
         (exceptions.NoCredentialsError(), MailPostponed),
         (exceptions.ProxyConnectionError(proxy_url="https://proxy"), MailPostponed),
-        (exceptions.SSLError(endpoint_url="https://ses", error="no"), MailPostponed),
+        (exceptions.SSLError(endpoint_url="https://ses", error=OSError("no")), MailPostponed),
         # There was one, and nobody knows what went over it.
         (exceptions.ReadTimeoutError(endpoint_url="https://ses"), MailInDoubt),
         (exceptions.ConnectionClosedError(endpoint_url="https://ses"), MailInDoubt),
