@@ -291,7 +291,7 @@ def test_what_ses_answers_is_told_apart_asked_once_and_never_quoted(
         (exceptions.EndpointConnectionError(endpoint_url="https://ses"), MailPostponed),
         (exceptions.NoCredentialsError(), MailPostponed),
         (exceptions.ProxyConnectionError(proxy_url="https://proxy"), MailPostponed),
-        (exceptions.SSLError(endpoint_url="https://ses", error="no"), MailPostponed),
+        (exceptions.SSLError(endpoint_url="https://ses", error=OSError("no")), MailPostponed),
         # There was one, and nobody knows what went over it.
         (exceptions.ReadTimeoutError(endpoint_url="https://ses"), MailInDoubt),
         (exceptions.ConnectionClosedError(endpoint_url="https://ses"), MailInDoubt),
