@@ -362,3 +362,16 @@ def test_a_tick_may_be_five_minutes_ahead_of_the_clock(
     event = {"time": f"2026-02-01T{ahead}Z", "zones": ["Europe/Paris"]}
     answer = start_sweeps(world.services, SweepKind.ALLOCATION, event)
     assert answer["success"] == is_taken
+
+
+def test_a_sweep_says_how_many_users_all_of_its_pages_had(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("chalicelib.jobs.sweeps.USERS_A_PAGE", 2)
+    for number in range(5):
+        world.subscribe(str(number))
+    world.allocation_tick(PARIS_FEBRUARY)
+    caplog.set_level("INFO")
+    world.deliver_waiting("sweeps")
+    (line,) = [vars(record) for record in caplog.records if record.msg == "sweep"]
+    assert (line["kind"], line["timezone"], line["users"]) == ("allocation", "Europe/Paris", 5)

@@ -305,3 +305,13 @@ def test_a_dry_run_says_where_a_user_lives_also_where_the_index_lags_behind(
         "1": "Europe/Paris",
         "2": "Europe/Athens",
     }
+
+
+def test_a_zone_that_is_named_twice_is_swept_once(world: World, api: Api) -> None:
+    world.subscribe("1")
+    world.now = at("2026-02-20T12:00:00Z")
+    body = {"period": "2026-02", "zones": ["Europe/Paris", "Asia/Tokyo", "Europe/Paris"]}
+    assert [item["user_id"] for item in preview(api, **body)] == ["1"]
+    assert api.post(RUNS, ADMIN, body).json["sweeps"] == 2
+    zones = [json.loads(sweep)["timezone"] for sweep in world.take("sweeps")]
+    assert zones == ["Asia/Tokyo", "Europe/Paris"]

@@ -428,6 +428,17 @@ def test_contention_is_told_with_when_to_come_back(
     assert (reply.status, reply.headers["retry-after"]) == (409, "1")
 
 
+def test_what_is_stored_wrongly_is_logged_for_us_to_mend(
+    api: Api, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    failing_with(monkeypatch, errors.TimezoneUnknown("Asia/Gone"))
+    reply = api.get(BALANCE, user("1"))
+    assert (reply.status, reply.json["code"]) == (500, "timezone_unknown")
+    (line,) = [vars(it) for it in caplog.records if it.msg == "what is stored is wrong"]
+    assert (line["levelname"], line["path"]) == ("ERROR", BALANCE)
+    assert "Asia/Gone" in line["error"]
+
+
 def test_a_bug_is_told_without_any_detail_and_logged_with_the_requests_id(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -527,3 +538,15 @@ def test_a_request_waits_for_dynamodb_for_five_seconds_and_is_then_told_to_come_
     reply = api.get("/api/plans", user())
     assert (reply.status, reply.headers["retry-after"]) == (503, "1")
     assert waited == [26_000]
+
+
+# What may be kept, and for how long: the contract. All else is of this moment, and of its caller.
+KEPT = {"/api/openapi.json": "public, max-age=300"}
+
+
+def test_no_answer_but_the_contract_may_be_kept(two_users: World, api: Api) -> None:
+    assert two_users.balance() == 1000
+    for method, path, body, _ in TABLE:
+        caller = BACKEND if path == USE else ADMIN
+        reply = api.send(method, path, caller, body, key="a")
+        assert reply.headers["cache-control"] == KEPT.get(path, "no-store"), path

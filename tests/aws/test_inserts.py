@@ -235,3 +235,20 @@ def test_an_insert_that_meets_another_writer_is_decided_again(
     assert turn(world) == []
     assert allocations(world, "1") == [1]
     assert len(inserts) == 3
+
+
+def test_who_is_allocated_alone_is_counted_with_the_others(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for user_id in USERS[:5]:
+        world.subscribe(user_id)
+
+    def refuse_the_first_and_the_last(perform: Any, statements: list[Any]) -> list[Any]:
+        refused = {"Error": {"Code": "TransactionConflict", "Message": "No"}}
+        return [refused, *perform(statements[1:-1]), refused]
+
+    answering(world, monkeypatch, refuse_the_first_and_the_last)
+    caplog.set_level("INFO")
+    assert turn(world) == []
+    (line,) = [vars(record) for record in caplog.records if record.msg == "allocated"]
+    assert (line["users"], line["users_changed"], line["credits"]) == (5, 5, 2_500)

@@ -142,3 +142,4 @@ def test_an_event_belongs_to_the_operation_of_its_mail(
     told = [(line["correlation_id"], line["user_id"], line["is_final"]) for line in lines]
     assert told == [("operation-0", "1", True), ("operation-1", "2", False)]
     assert (suppressed(world, "1"), suppressed(world, "2")) == ("bounce", None)
+    assert "@" not in json.dumps([vars(record) for record in caplog.records], default=str)

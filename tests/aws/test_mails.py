@@ -723,3 +723,35 @@ def test_every_character_of_a_reason_arrives(world: World) -> None:
     (mail,) = world.outbox.sent
     assert reason in mail.text
     assert reason in mail.html
+
+
+def test_each_mail_that_failed_comes_back_by_its_own_receipt_after_its_own_delay(
+    world: World,
+) -> None:
+    fates = {"1": None, "2": ses_error("MessageRejected", 400), "3": ses_error(*THROTTLED)}
+    for user_id in fates:
+        world.subscribe(user_id)
+        world.grant(user_id, 5, user_id)
+
+    def meet(address: str) -> None:
+        if error := fates[address.removeprefix("user").partition("@")[0]]:
+            raise error
+
+    world.outbox.before = meet
+    sent, refused, postponed = (EntryPosted(user_id, 1).body() for user_id in fates)
+    batch = [(postponed, 5), (sent, 1), (refused, 1)]
+    assert world.deliver_mails(batch) == [(postponed, 5), (refused, 1)]
+    unit = world.settings.mail_retry_seconds
+    assert world.delays.keys() == {f"handle 0 of {postponed}", f"handle 2 of {refused}"}
+    assert world.delays[f"handle 2 of {refused}"] == unit
+    assert 16 * unit <= world.delays[f"handle 0 of {postponed}"] <= 32 * unit
+
+
+def test_a_reminder_of_credits_from_two_places_bears_the_date_of_the_oldest(world: World) -> None:
+    """It is midnight on Kiritimati and on Hawaii at the same instant, and another day."""
+    for timezone, amount in (("Pacific/Kiritimati", 5), ("Pacific/Honolulu", 7)):
+        world.subscribe(timezone=timezone)
+        world.grant("1", amount, timezone, expires_in_days=10)
+    reminder = ExpiringSoon("1", at("2026-01-26T10:00:00Z"), world.now).body()
+    assert world.send_mails([reminder]) == []
+    assert world.outbox.subjects() == ["12 credits will expire on 2026-01-27"]

@@ -247,6 +247,22 @@ def test_a_trace_names_causes_and_places_and_has_an_end() -> None:
     assert ADDRESS not in str(found)
 
 
+def test_a_trace_names_what_was_being_handled_when_something_else_went_wrong() -> None:
+    """No `from` says so: a bug in the handling of an error, most often."""
+
+    def mend() -> None:
+        try:
+            raise KeyError(ADDRESS)
+        except KeyError:
+            int("x")
+
+    with pytest.raises(ValueError, match="invalid literal") as raised:
+        mend()
+    found = observability.trace(raised.value)
+    assert [place for place in found if "/" not in place] == ["ValueError", "KeyError"]
+    assert ADDRESS not in str(found)
+
+
 # --- Mails ----------------------------------------------------------------------------------------
 
 

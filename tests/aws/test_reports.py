@@ -27,3 +27,15 @@ def test_buckets_are_addressed_by_their_own_host_and_on_the_emulator_by_a_path(
 ) -> None:
     found = s3_client(Settings.read({"STAGE": stage, "AWS_REGION": "eu-west-1"}))
     assert found.meta.config.s3["addressing_style"] == style
+
+
+def test_a_report_says_what_it_is_of_and_arrives_with_every_character(world: World) -> None:
+    reports = world.services.reports
+    reports.put("one.json", '{"name":"é"}')
+    reports.put("two.txt", "祝 🎁\n", "text/plain; charset=utf-8")
+    kinds = {
+        key: client("s3").head_object(Bucket=reports.bucket, Key=key)["ContentType"]
+        for key in reports.keys("")
+    }
+    assert kinds == {"one.json": "application/json", "two.txt": "text/plain; charset=utf-8"}
+    assert [reports.get(key) for key in kinds] == ['{"name":"é"}', "祝 🎁\n"]

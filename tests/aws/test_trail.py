@@ -244,6 +244,9 @@ def test_everybody_whom_a_request_names_is_in_its_line(
     api: Api, lines: Callable[[], list[Json]]
 ) -> None:
     """It is refused for naming two; who asked for whom is told all the same."""
-    reply = api.get(f"/api/credits/balance{OF_ANN}&user_id={BOB}", ADMIN)
-    assert reply.status == 400
-    assert_leaves(lines, reply, line(ADMIN, "GET /api/credits/balance", 400, ANN, BOB))
+    route = "GET /api/credits/balance"
+    for also, named in ((BOB, [ANN, BOB]), ("a%20b", [ANN])):
+        for query in (f"{OF_ANN}&user_id={also}", f"?user_id={also}&user_id={ANN}"):
+            reply = api.get(f"/api/credits/balance{query}", ADMIN)
+            assert reply.status == 400
+            assert_leaves(lines, reply, line(ADMIN, route, 400, *named))

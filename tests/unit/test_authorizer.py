@@ -1448,6 +1448,15 @@ def test_the_discovery_document_of_another_issuer_is_refused() -> None:
             fetch_keys(local(url))
 
 
+def test_a_slash_at_the_end_makes_another_issuer_in_the_discovery_document_too() -> None:
+    """Its tokens would be refused for it: better to be told by the document."""
+    pages: Pages = {"/keys": document(KEY_SET)}
+    with web_server(pages) as url:
+        pages[DISCOVERY] = document({"issuer": f"{url}/", "jwks_uri": f"{url}/keys"})
+        with pytest.raises(ValueError, match="another issuer"):
+            fetch_keys(local(url))
+
+
 def test_keys_do_not_come_from_an_address_without_https() -> None:
     strict = settings()
     assert not strict.may_fetch("http://issuer.example.com/keys")

@@ -123,8 +123,9 @@ def test_a_link_says_whose_mails_of_which_kind_end(kind: MailKind | None) -> Non
 def test_a_link_in_a_mail_that_was_sent_long_ago_still_works(
     user_id: str, kind: MailKind | None, token: str
 ) -> None:
-    assert LINKS.read(token) == (user_id, kind), "every link that was ever sent is dead"
-    assert LINKS.link(user_id, kind) == f"https://api.example.com/v1/api/unsubscribe?token={token}"
+    link = f"https://api.example.com/v1/api/unsubscribe?token={token}"
+    assert LINKS.link(user_id, kind) == link, "every link that was ever sent is dead"
+    assert LINKS.read(token) == (user_id, kind)
 
 
 def test_a_link_of_another_key_is_refused() -> None:
@@ -247,7 +248,7 @@ def test_what_is_asked_of_ses_is_complete() -> None:
     headers = {header["Name"]: header["Value"] for header in content["Headers"]}
     assert headers["List-Unsubscribe"] == f"<{MAIL.unsubscribe_url}>"
     assert headers["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
-    assert headers["Auto-Submitted"] == "auto-generated", "holiday replies come back"
+    assert headers.get("Auto-Submitted") == "auto-generated", "holiday replies come back"
 
 
 @pytest.mark.parametrize(
