@@ -1,18 +1,21 @@
 """Importing subscriptions: every row is checked before any is written; again changes nothing."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+from chalicelib.domain.errors import Contention
 from chalicelib.domain.subscriptions import Subscription
+from chalicelib.services import Services
 from infra import import_subscriptions, local, run, stacks
 from infra.console import server
 from infra.csv_file import CheckedFile
 from infra.import_subscriptions import SUBSCRIPTIONS, main
-from infra.importing import import_rows
+from infra.importing import import_rows, read_many
 from tests.aws.world import World, at
 
 HEADER = (
@@ -317,3 +320,41 @@ def test_a_month_that_begins_while_a_file_is_written_is_not_paid_to_who_was_paus
 
     assert world.services.subscriptions.get("1").resumed_at == world.now
     assert world.services.ledger.account("1").last is None
+
+
+def test_many_keys_are_all_read_a_hundred_at_once() -> None:
+    sizes: list[int] = []
+    keys = list(range(250))
+
+    def read(part: Sequence[int]) -> dict[int, int]:
+        assert len(part) <= 100, "more keys than DynamoDB takes"
+        return {key: -key for key in part if key != 7}
+
+    found = read_many(keys, read, sizes.append)
+    assert found == {key: -key for key in keys if key != 7}
+    assert sum(sizes) == 250
+
+
+def test_the_command_fails_when_a_row_could_not_be_written_and_names_it(
+    world: World, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = import_subscriptions.save_subscription
+
+    def fails_for_ada(services: Services, user_id: str, *rest: Any) -> Any:
+        if user_id == "1":
+            raise Contention("written too often at the moment")
+        return save(services, user_id, *rest)
+
+    monkeypatch.setattr(import_subscriptions, "save_subscription", fails_for_ada)
+    assert command.run(text(ADA, BOB)) == 1
+    said = command.output.getvalue()
+    assert "written too often at the moment" in said
+    assert "Run the same import again to finish it" in said
+    assert [world.services.subscriptions.find(user) is None for user in ("1", "2")] == [True, False]
+
+
+def test_rows_with_letters_of_any_language_are_saved_byte_for_byte(command: Command) -> None:
+    wrong = BOB.replace("2,bob@example.com", "Łukasz 東京,").replace(",,", ",")
+    assert command.run(text(ADA, wrong), "--skip-invalid") == 0
+    saved = (command.directory / "people.invalid.csv").read_bytes()
+    assert saved == text(wrong).encode()
