@@ -1104,11 +1104,14 @@ def test_what_fails_is_tried_for_half_an_hour_and_longer_than_its_function_runs(
         assert settings["VisibilityTimeout"] >= 6 * timeout, function
 
 
+CERTIFICATE = "arn:aws:acm:eu-west-1:123456789012:certificate/1"
+
+
 def test_the_links_in_mails_lead_to_the_api_whatever_it_is_called(template: Template) -> None:
     for parameters, wanted in (
         ({}, "amazonaws.com/v1/api/unsubscribe"),
         (
-            {"ApiDomain": "credits.example.com", "ApiCertificateArn": "arn:aws:acm:e:1:c/1"},
+            {"ApiDomain": "credits.example.com", "ApiCertificateArn": CERTIFICATE},
             "https://credits.example.com/v1/api/unsubscribe",
         ),
     ):

@@ -984,7 +984,12 @@ def test_new_tables_are_protected_in_a_second_step_and_not_while_they_are_made(
         archive.write_bytes(b"code")
         return packaging.Package(template={"Resources": {"Table": table}}, archive=archive)
 
-    aws = Recorder(status=None, events=[event(1, "credits-prod", "CREATE_COMPLETE")])
+    class Twice(Recorder):
+        def execute_change_set(self, **sent: Any) -> None:
+            super().execute_change_set(**sent)
+            self.events.append(event(len(self.events) + 1, "credits-prod", "UPDATE_COMPLETE"))
+
+    aws = Twice(status=None, events=[])
     deploy.deploy(
         "prod",
         aws.client,
