@@ -900,8 +900,13 @@ def test_of_many_failures_the_first_that_is_no_echo_is_told() -> None:
             event(4, "credits-prod", "UPDATE_ROLLBACK_COMPLETE"),
         ]
     )
-    with pytest.raises(deploy.StackFailedError, match=r"Cause .*: the name is taken$"):
+    with pytest.raises(deploy.StackFailedError) as failed:
         aws.deploy()
+    cause = "Cause (AWS::SQS::Queue) CREATE_FAILED: the name is taken"
+    assert str(failed.value).splitlines() == [
+        "Stack credits-prod ended in UPDATE_ROLLBACK_COMPLETE. The first resource that failed:",
+        f"  {cause}",
+    ]
 
 
 def test_an_update_is_watched_for_as_long_as_its_alarms_may_take_it_back(

@@ -961,3 +961,20 @@ def test_dead_letters_are_counted_in_every_queue_hidden_ones_among_them() -> Non
         runbook,
         runbook,
     ]
+
+
+def test_both_kinds_of_ticks_are_looked_for_each_by_its_own_metric() -> None:
+    asked: list[str] = []
+
+    class CloudWatch:
+        def get_metric_statistics(self, MetricName: str, **_: Any) -> Any:  # noqa: N803
+            asked.append(MetricName)
+            late = timedelta(hours=1 if MetricName == "ExpiryTicks" else 0)
+            return {"Datapoints": [{"Timestamp": NOW - late, "Sum": 1.0}]}
+
+    found = list(running.ticks(made_of(CloudWatch(), OLD)))
+    assert asked == ["AllocationTicks", "ExpiryTicks"]
+    assert [(finding.check, finding.state) for finding in found] == [
+        ("allocation tick", State.FINE),
+        ("expiry tick", State.BAD),
+    ]

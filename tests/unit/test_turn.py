@@ -8,7 +8,7 @@ from chalicelib.domain.calendar import Period
 from chalicelib.domain.instants import parse_instant
 from chalicelib.domain.subscriptions import register
 from infra import packaging
-from infra.turn import is_due
+from infra.turn import EXPIRY_TURN_AFTER, is_due
 
 JULY = Period(2026, 7)
 
@@ -32,3 +32,8 @@ def test_who_is_due_is_told_of_each_user_and_an_unknown_plan_or_timezone_is_not(
     }
     user = register(values, catalogue, parse_instant("now", "2026-06-01T00:00:00Z"))
     assert is_due(replace(user, **changes), catalogue, JULY) is expected  # type: ignore[arg-type]
+
+
+def test_the_expiry_turn_is_when_credits_of_the_lowest_plan_end() -> None:
+    (lowest,) = [plan for plan in packaging.catalogue().plans if plan.lowest]
+    assert lowest.credit_lifetime_days == EXPIRY_TURN_AFTER

@@ -260,3 +260,34 @@ test("a late answer to another choice does not take the place of this one's", as
   await settle(() => slow.keep({ done: false, value: page([line(2, "usage", -1)]) }));
   assert.deepEqual(descriptions(history), ["Line 7"]);
 });
+
+test("a late failure of another choice is not told", async () => {
+  const slow = later<void>();
+  const answered = { done: false, value: { items: [line(7, "expiration", -1)], next_cursor: null } };
+  const client = {
+    historyPages: ({ type }: { type?: string }) => ({
+      next: () => (type === "usage" ? slow.promise.then(() => Promise.reject(new Error("late"))) : Promise.resolve(answered)),
+    }),
+  } as unknown as CreditsClient;
+  const history = await render(<CreditsHistory client={client} locale="en" />);
+  await choose(history, "Used");
+  await choose(history, "Expired");
+  await settle(() => slow.keep());
+  assert.deepEqual(descriptions(history), ["Line 7"]);
+  assert.equal(history.querySelector("[role=alert]"), null);
+});
+
+test("numbers and dates are written in the language that is given", async () => {
+  const { client } = clientOf(({ path }) => ({
+    body: path.endsWith("history") ? { items: [line(1_700, "allocation", 1_500)], next_cursor: null } : SCHEDULE,
+  }));
+  const card = await render(<CreditsCard client={client} locale="de" now={() => NOON} />);
+  assert.equal(words(card.querySelector(".credits-balance")), "1.290 available");
+  assert.equal(words(card.querySelector(".credits-next time")), "1. Juni 2026");
+  assert.equal(words(card.querySelector(".credits-expiring time")), "30. Mai 2026");
+  unmount();
+  const history = await render(<CreditsHistory client={client} locale="de" timeZone="Europe/Paris" />);
+  assert.equal(words(history.querySelector(".credits-amount")), "+1.500");
+  assert.equal(words(history.querySelector(".credits-balance-after")), "balance 1.800");
+  assert.equal(words(history.querySelector("li time")), "01.05.2026, 06:00");
+});
