@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from chalicelib.allocations import save_subscription
 from chalicelib.domain.errors import Contention
 from chalicelib.domain.subscriptions import Subscription
 from chalicelib.services import Services
@@ -338,7 +339,7 @@ def test_many_keys_are_all_read_a_hundred_at_once() -> None:
 def test_the_command_fails_when_a_row_could_not_be_written_and_names_it(
     world: World, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    save = import_subscriptions.save_subscription
+    save = save_subscription
 
     def fails_for_ada(services: Services, user_id: str, *rest: Any) -> Any:
         if user_id == "1":

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from botocore.httpsession import URLLib3Session
 
 from chalicelib.domain.plans import Plan, PlanCatalogue
 from infra import plan_changes
+from infra.packaging import PLANS
 from infra.plan_changes import Terms, UnreadableDeploymentError, changes, refusals, terms_of
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
@@ -234,8 +236,8 @@ def test_code_without_plans_is_no_reason_to_go_on(
 def test_a_page_of_an_error_is_not_taken_for_code(
     status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answer = SimpleNamespace(status_code=status, content=archive(**{plan_changes.PLANS: "x = 1"}))
-    monkeypatch.setattr(plan_changes.URLLib3Session, "send", lambda *_: answer)
+    answer = SimpleNamespace(status_code=status, content=archive(**{PLANS: "x = 1"}))
+    monkeypatch.setattr(URLLib3Session, "send", lambda *_: answer)
     with pytest.raises(UnreadableDeploymentError, match=f"HTTP status {status}"):
         plan_changes.deployed(Functions(), "there")
 
@@ -244,7 +246,7 @@ def test_names_of_plans_in_any_language_are_read_as_they_were_deployed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     plans = '[[plans]]\nid = "größe-東京"\nmonthly_credits = 5\n'
-    monkeypatch.setattr(plan_changes, "_download", lambda _: archive(**{plan_changes.PLANS: plans}))
+    monkeypatch.setattr(plan_changes, "_download", lambda _: archive(**{PLANS: plans}))
     deployed = plan_changes.deployed(Functions(), "there")
     assert deployed == plans
     assert list(terms_of(deployed)) == ["größe-東京"]
