@@ -25,6 +25,7 @@ from infra.local import stacks
 
 # Ten million users of one zone are counted in some 34 minutes (docs/scale.md).
 DEADLINE_SECONDS = 3600.0
+INVOCATION_SECONDS = 120
 _POLL_SECONDS = 1.0
 
 
@@ -52,7 +53,8 @@ def main(words: list[str] | None = None) -> int:
 
 
 def _count(stage: reach.Reach, event: dict[str, object], *, as_json: bool) -> int:
-    answer = stage.client("lambda").invoke(
+    # Longer than the function may run: the SDK would ask again, and a second count would begin.
+    answer = stage.client("lambda", read_timeout=INVOCATION_SECONDS).invoke(
         FunctionName=stage.functions["check-completeness"], Payload=json.dumps(event).encode()
     )
     started = json.loads(answer["Payload"].read())

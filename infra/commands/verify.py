@@ -63,10 +63,12 @@ def main(words: list[str] | None = None) -> int:
         users = _users(arguments)
         before = arguments.anchors and parse_instant("ANCHORS", arguments.anchors)
         services = reach.services_of(arguments.stage, arguments.region)
+        # Chosen before the users are listed: later anchors have users who came meanwhile.
+        heads = services.anchors.newest(before)[1] if arguments.all else iter(())
         user_ids = list(users(services))
         anchored = services.anchors.find(user_ids, before)
         found = _verify(services, user_ids, anchored.anchors)
-        gone = _gone(services, user_ids, before) if arguments.all else []
+        gone = _gone(user_ids, heads)
     except (
         *(AnchorUnreadable, InvalidInput),
         *(stacks.NotRunningError, session.AwsError, *FAULTS),
@@ -116,10 +118,9 @@ def everybody(services: Services) -> Iterator[str]:
             yield user_id
 
 
-def _gone(services: Services, user_ids: list[str], before: datetime | None) -> list[Head]:
+def _gone(user_ids: list[str], heads: Iterator[Head]) -> list[Head]:
     """The anchors of nobody who is there: their ledgers are gone, whole."""
     there = {user_digest(user_id) for user_id in user_ids}
-    _, heads = services.anchors.newest(before)
     return [head for head in heads if head.user not in there]
 
 

@@ -1,20 +1,24 @@
 """Importing subscriptions: every row is checked before any is written; again changes nothing."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+from chalicelib.domain.errors import Contention
 from chalicelib.domain.subscriptions import Subscription
+from chalicelib.operations.allocations import save_subscription
+from chalicelib.services import Services
 from infra import reach, terminal
-from infra.commands import import_subscriptions, run
+from infra.commands import run
 from infra.commands.import_subscriptions import main
 from infra.deployment import stage_services
 from infra.imports import subscriptions
 from infra.imports.csv_file import CheckedFile
-from infra.imports.importing import import_rows
+from infra.imports.importing import import_rows, read_many
 from infra.imports.subscriptions import SUBSCRIPTIONS
 from infra.local import stacks
 from infra.local.console import server
@@ -54,7 +58,7 @@ class Command:
         self.directory = directory
         self.output = io.StringIO()
         console = Console(file=self.output, width=200)
-        monkeypatch.setattr(import_subscriptions, "Console", lambda **_: console)
+        monkeypatch.setattr(subscriptions, "Console", lambda **_: console)
 
     def run(self, content: str | bytes, *options: str) -> int:
         file = self.directory / "people.csv"
@@ -254,7 +258,7 @@ def test_the_run_checks_its_file_before_it_builds_anything(
 
     monkeypatch.setattr(terminal, "end_on_sigterm", lambda: None)
     monkeypatch.setattr(server, "console", built)
-    monkeypatch.setattr(stacks, "local_stack", built)
+    monkeypatch.setattr(reach, "local_stack", built)
     file = tmp_path / "bad.csv"
     file.write_text(text(ADA, BOB.replace(",starter,", ",gold,")))
     assert run.main(["--csv", str(file), "--exit"]) == 1
@@ -322,3 +326,41 @@ def test_a_month_that_begins_while_a_file_is_written_is_not_paid_to_who_was_paus
 
     assert world.services.subscriptions.get("1").resumed_at == world.now
     assert world.services.ledger.account("1").last is None
+
+
+def test_many_keys_are_all_read_a_hundred_at_once() -> None:
+    sizes: list[int] = []
+    keys = list(range(250))
+
+    def read(part: Sequence[int]) -> dict[int, int]:
+        assert len(part) <= 100, "more keys than DynamoDB takes"
+        return {key: -key for key in part if key != 7}
+
+    found = read_many(keys, read, sizes.append)
+    assert found == {key: -key for key in keys if key != 7}
+    assert sum(sizes) == 250
+
+
+def test_the_command_fails_when_a_row_could_not_be_written_and_names_it(
+    world: World, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = save_subscription
+
+    def fails_for_ada(services: Services, user_id: str, *rest: Any) -> Any:
+        if user_id == "1":
+            raise Contention("written too often at the moment")
+        return save(services, user_id, *rest)
+
+    monkeypatch.setattr(subscriptions, "save_subscription", fails_for_ada)
+    assert command.run(text(ADA, BOB)) == 1
+    said = command.output.getvalue()
+    assert "written too often at the moment" in said
+    assert "Run the same import again to finish it" in said
+    assert [world.services.subscriptions.find(user) is None for user in ("1", "2")] == [True, False]
+
+
+def test_rows_with_letters_of_any_language_are_saved_byte_for_byte(command: Command) -> None:
+    wrong = BOB.replace("2,bob@example.com", "Łukasz 東京,").replace(",,", ",")
+    assert command.run(text(ADA, wrong), "--skip-invalid") == 0
+    saved = (command.directory / "people.invalid.csv").read_bytes()
+    assert saved == text(wrong).encode()

@@ -11,8 +11,8 @@ from rich.console import Console
 
 from chalicelib.domain.errors import Contention
 from chalicelib.domain.ledger import MOST_OPEN_BATCHES
+from chalicelib.operations.on_request import CarryOver, carry_over
 from infra import reach
-from infra.commands import import_balances
 from infra.commands.import_balances import main
 from infra.deployment import stage_services
 from infra.imports import balances
@@ -48,7 +48,7 @@ def run(
 ) -> tuple[int, str]:
     output = io.StringIO()
     monkeypatch.setattr(reach, "services_of", lambda *_: world.services)
-    monkeypatch.setattr(import_balances, "Console", lambda **_: Console(file=output, width=300))
+    monkeypatch.setattr(balances, "Console", lambda **_: Console(file=output, width=300))
     return main([str(file), *options]), output.getvalue()
 
 
@@ -271,3 +271,20 @@ def test_a_user_can_be_imported_as_many_batches_as_the_ledger_allows(opened: Wor
     assert check(opened, "\n".join((HEADER, *rows_of("1", 1_000)))).problems == []
     (problem,) = check(opened, "\n".join((HEADER, *rows_of("1", 2_000)))).problems
     assert "and the file has 2,000 more; 1,000 are the most allowed" in problem.reason
+
+
+def test_the_name_of_an_imported_batch_and_what_it_says_never_change(opened: World) -> None:
+    """Under another name, a file that was imported by an earlier release would be given again."""
+    checked = check(opened, f"{HEADER}\n{GIFT.removesuffix(',Gift')},\n")
+    imported = import_rows(BALANCES, opened.services, checked.good)
+    assert imported.counts == {"new": 1}
+    by_name = CarryOver(
+        user_id="1",
+        amount=40,
+        granted_at=at("2026-03-01T05:00:00Z"),
+        expires_at=at("2026-07-31T22:00:00Z"),
+        description="Carried over",
+        caller="import/balances",
+        key="b-1",
+    )
+    assert carry_over(opened.services, by_name).replayed

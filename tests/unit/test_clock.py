@@ -1,10 +1,12 @@
 """The clock of a stage, and where the one of the local stack can be moved."""
 
+import io
+import json
 import threading
 from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import pytest
 
@@ -291,3 +293,64 @@ def test_the_clock_does_not_wait_for_a_mail_that_is_held_back(
     queue = Mails((1, 1), (0, 1))
     ticks.Ticks(cast("LocalStack", queue)).wait_for_mails()
     assert queue.asked >= 2
+
+
+# --- The work of a tick ---------------------------------------------------------------------------
+
+
+class Counts:
+    """In place of a stack and its SQS: messages in one queue, of one kind, for a few looks."""
+
+    functions: ClassVar[dict[str, str]] = {"expiry-tick": "credits-local-expiry-tick"}
+
+    def __init__(self, queue: str, kind: str, looks: int) -> None:
+        self.queues = {name: name for name in (*ticks.QUEUES, "notifications")}
+        self.waiting = (queue, f"ApproximateNumberOfMessages{kind}")
+        self.looks = looks
+        self.events: list[dict[str, Any]] = []
+
+    def client(self, _service: str, **_: object) -> Any:
+        return self
+
+    def invoke(self, FunctionName: str, Payload: bytes) -> Any:  # noqa: N803
+        self.events.append({"function": FunctionName, **json.loads(Payload)})
+        return {"Payload": io.BytesIO(b'{"success": true}')}
+
+    def get_queue_attributes(self, QueueUrl: str, AttributeNames: list[str]) -> Any:  # noqa: N803
+        found = dict.fromkeys(AttributeNames, "0")
+        if QueueUrl == self.waiting[0]:
+            self.looks -= 1
+            found |= {self.waiting[1]: "1"} if self.looks >= 0 else {}
+        return {"Attributes": found}
+
+
+@pytest.mark.parametrize("queue", ["sweeps", "allocations", "expiries"])
+@pytest.mark.parametrize("kind", ["", "NotVisible", "Delayed"])
+def test_a_tick_is_over_when_no_queue_of_its_work_has_a_message_of_any_kind(
+    queue: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ticks, "_POLL_SECONDS", 0.0)
+    stack = Counts(queue, kind, looks=3)
+    ticks.Ticks(cast("LocalStack", stack)).run("expiry-tick", NOW, {"Europe/Paris", "Asia/Tokyo"})
+    assert stack.looks < 0, f"it did not wait for what {queue} has {kind}"
+    assert stack.events == [
+        {
+            "function": "credits-local-expiry-tick",
+            "time": format_instant(NOW),
+            "zones": ["Asia/Tokyo", "Europe/Paris"],
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    "answer", ['{"success": false}', '{"errorMessage": "Task timed out"}', "{}"]
+)
+def test_a_tick_that_did_not_say_it_succeeded_has_failed(answer: str) -> None:
+    class Fails(Counts):
+        def invoke(self, FunctionName: str, Payload: bytes) -> Any:  # noqa: N803
+            super().invoke(FunctionName, Payload)
+            return {"Payload": io.BytesIO(answer.encode())}
+
+    stack = Fails("sweeps", "", looks=0)
+    with pytest.raises(TickFailedError, match="expiry-tick of 2026"):
+        ticks.Ticks(cast("LocalStack", stack)).invoke("expiry-tick", NOW, None)

@@ -183,3 +183,20 @@ def test_rejected_rows_are_saved_byte_for_byte(line_end: str, mark: str) -> None
     assert [problem[1:] for problem in again.problems] == [
         problem[1:] for problem in checked.problems
     ]
+
+
+def test_every_value_that_a_program_has_changed_is_named() -> None:
+    row = "1.5e12,NULL,#N/A,pro,yearly,active,2025-01-01T00:00:00Z,"
+    checked = check(f"{HEADER}\n{row}\n{BOB}\n")
+    assert [problem.field for problem in checked.problems] == ["email", "timezone", "user_id"]
+    assert [row.line for row in checked.good] == [3]
+
+
+def test_of_three_rows_of_one_user_all_are_wrong_and_each_names_the_first() -> None:
+    checked = check(f"{HEADER}\n{ADA}\n{BOB}\n{ADA}\n{ADA}\n")
+    assert [row.line for row in checked.bad] == [2, 4, 5]
+    assert [problem.reason.split(",")[0] for problem in checked.problems] == [
+        "is on line 4",
+        "is on line 2",
+        "is on line 2",
+    ]

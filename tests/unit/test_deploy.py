@@ -1,6 +1,8 @@
 """Deploying, against a CloudFormation that answers as the test says."""
 
+import hashlib
 import io
+import json
 import re
 import sys
 import zipfile
@@ -20,12 +22,14 @@ from chalicelib.plans_file import parse_catalogue
 from chalicelib.settings import Settings
 from infra import terminal
 from infra.commands import deploy as command
-from infra.deployment import alarms, deploy, packaging, plan_changes
+from infra.deployment import alarms, deploy, packaging, plan_changes, retained
 from infra.deployment.errors import DeployError, StackFailedError
 from infra.deployment.parameters import parameters_of
 from infra.deployment.stack import NETWORK_PATIENCE
 from infra.deployment.stage_services import StageServices
 from infra.local import emulator, stacks
+from infra.local.services import services_of_local
+from infra.session import AwsError
 
 PARAMETERS = {"TokenIssuer": "https://issuer.example.com", "TokenAudience": "credits"}
 STACK_ID = "arn:aws:cloudformation:eu-west-1:000000000000:stack/credits-prod/1"
@@ -715,3 +719,331 @@ def test_parameters_at_the_limits_are_taken(
         "TokenIssuer": "",
         "Tracing": "Active",
     }
+
+
+# --- What is sent, and what only AWS shows --------------------------------------------------------
+
+
+@dataclass
+class Recorder(Aws):
+    """The same account; every request that changes something is kept, in order."""
+
+    requests: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    # How S3 answers a HEAD of the bucket and of objects; None: they are there.
+    bucket: int | None = None
+    objects: int | None = None
+    # What a change set has come to, and the pages of its changes.
+    change_set: dict[str, Any] = field(default_factory=lambda: {"Status": "CREATE_COMPLETE"})
+    changes: list[list[str]] = field(default_factory=list)
+
+    def _keep(self, name: str, request: dict[str, Any]) -> None:
+        self.requests.append((name, request))
+
+    def sent_as(self, name: str) -> list[dict[str, Any]]:
+        return [request for kept, request in self.requests if kept == name]
+
+    def head_bucket(self, **request: Any) -> None:
+        self._keep("head_bucket", request)
+        if self.bucket is not None:
+            raise answered(self.bucket)
+
+    def head_object(self, **request: Any) -> None:
+        self._keep("head_object", request)
+        if self.objects is not None:
+            raise answered(self.objects)
+
+    def put_object(self, **request: Any) -> None:
+        self._keep("put_object", request)
+
+    def create_bucket(self, **request: Any) -> None:
+        self._keep("create_bucket", request)
+
+    def put_public_access_block(self, **request: Any) -> None:
+        self._keep("put_public_access_block", request)
+
+    def put_bucket_encryption(self, **request: Any) -> None:
+        self._keep("put_bucket_encryption", request)
+
+    def create_change_set(self, **sent: Any) -> dict[str, Any]:
+        self._keep("create_change_set", sent)
+        return super().create_change_set(**sent)
+
+    def describe_change_set(self, **_: Any) -> dict[str, Any]:
+        return self.change_set
+
+    def execute_change_set(self, **sent: Any) -> None:
+        self._keep("execute_change_set", sent)
+        super().execute_change_set(**sent)
+
+    def delete_change_set(self, **request: Any) -> None:
+        self._keep("delete_change_set", request)
+
+    def delete_stack(self, **request: Any) -> None:
+        self._keep("delete_stack", request)
+        super().delete_stack(**request)
+
+    def get_paginator(self, name: str) -> Any:
+        if name != "describe_change_set":
+            return super().get_paginator(name)
+        made = {"Action": "Add", "ResourceType": "AWS::SQS::Queue"}
+        pages = [
+            {"Changes": [{"ResourceChange": {**made, "LogicalResourceId": each}} for each in page]}
+            for page in self.changes or [[]]
+        ]
+        return SimpleNamespace(paginate=lambda **_: pages)
+
+
+def answered(status: int) -> ClientError:
+    error = {"Error": {"Code": str(status), "Message": ""}}
+    return ClientError({**error, "ResponseMetadata": {"HTTPStatusCode": status}}, "Head")  # type: ignore[typeddict-item]
+
+
+def made() -> list[dict[str, Any]]:
+    return [event(1, "credits-prod", "UPDATE_COMPLETE")]
+
+
+def test_the_bucket_of_the_artifacts_is_used_only_if_it_is_ours() -> None:
+    """Names of buckets are shared by all of AWS: who has this one could put other code into it."""
+    aws = Recorder()
+    aws.deploy()
+    (request,) = aws.sent_as("head_bucket")
+    bucket = "credits-artifacts-000000000000-eu-west-1"
+    assert request == {"Bucket": bucket, "ExpectedBucketOwner": "000000000000"}
+    assert not aws.sent_as("create_bucket")
+    for status in (403, 500):
+        other = Recorder(bucket=status)
+        with pytest.raises(AwsError):
+            other.deploy()
+        assert not other.sent_as("put_object"), f"uploaded after an answer {status}"
+
+
+@pytest.mark.parametrize(
+    ("region", "location"),
+    [
+        ("eu-west-1", {"CreateBucketConfiguration": {"LocationConstraint": "eu-west-1"}}),
+        # The one region that must not be named.
+        ("us-east-1", {}),
+    ],
+)
+def test_a_new_bucket_of_artifacts_is_private_and_encrypted(
+    region: str, location: dict[str, Any]
+) -> None:
+    aws = Recorder(bucket=404)
+    bucket = f"credits-artifacts-000000000000-{region}"
+
+    def make_package(_stage: str, output: Path, /, *, region: str) -> packaging.Package:
+        archive = output / f"{region}.zip"
+        archive.write_bytes(b"code")
+        return packaging.Package(template={"Resources": {}}, archive=archive)
+
+    deploy.deploy(
+        "prod",
+        aws.client,
+        region=region,
+        parameters=PARAMETERS,
+        say=terminal.say_nothing,
+        make_package=make_package,
+    )
+    assert aws.sent_as("create_bucket") == [{"Bucket": bucket, **location}]
+    (access,) = aws.sent_as("put_public_access_block")
+    (encryption,) = aws.sent_as("put_bucket_encryption")
+    assert access["Bucket"] == encryption["Bucket"] == bucket
+    assert access["PublicAccessBlockConfiguration"] == {
+        "BlockPublicAcls": True,
+        "IgnorePublicAcls": True,
+        "BlockPublicPolicy": True,
+        "RestrictPublicBuckets": True,
+    }
+    assert encryption["ServerSideEncryptionConfiguration"]["Rules"] == [
+        {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}
+    ]
+
+
+@pytest.mark.parametrize("there", [None, 404, 403])
+def test_code_is_uploaded_under_the_name_of_its_content_unless_it_is_there(
+    there: int | None,
+) -> None:
+    aws = Recorder(objects=there)
+    aws.deploy()
+    digest = hashlib.sha256(b"code").hexdigest()
+    (asked,) = aws.sent_as("head_object")
+    assert asked["Key"] == f"{digest}.zip", "other code under this name would be deployed"
+    archives = [put for put in aws.sent_as("put_object") if put["Key"].endswith(".zip")]
+    uploaded = [(put["Key"], put["Body"]) for put in archives]
+    assert uploaded == ([] if there is None else [(f"{digest}.zip", b"code")])
+
+
+def test_cloudformation_is_told_what_sam_needs_and_every_parameter() -> None:
+    aws = Recorder()
+    aws.deploy()
+    (sent,) = aws.sent_as("create_change_set")
+    assert sent["Capabilities"] == ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"]
+    assert sent["Tags"] == [{"Key": "app", "Value": "credits"}]
+    given = {each["ParameterKey"]: each["ParameterValue"] for each in sent["Parameters"]}
+    assert given == {**PARAMETERS, "Stage": "prod"}
+    assert sent["StackName"] == "credits-prod"
+
+
+@pytest.mark.parametrize(
+    ("before", "status"),
+    [
+        ("UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE"),
+        ("UPDATE_COMPLETE", "UPDATE_ROLLBACK_FAILED"),
+        ("UPDATE_COMPLETE", "UPDATE_FAILED"),
+        (None, "ROLLBACK_COMPLETE"),
+        (None, "ROLLBACK_FAILED"),
+        (None, "DELETE_COMPLETE"),
+    ],
+)
+def test_what_was_taken_back_is_no_success(before: str | None, status: str) -> None:
+    aws = Recorder(status=before, events=[event(1, "credits-prod", status)])
+    with pytest.raises(StackFailedError) as failed:
+        aws.deploy()
+    assert failed.value.status == status
+
+
+def test_of_many_failures_the_first_that_is_no_echo_is_told() -> None:
+    aws = Recorder(
+        events=[
+            event(1, "Echo", "CREATE_FAILED", "Resource creation cancelled"),
+            event(2, "Cause", "CREATE_FAILED", "the name is taken"),
+            event(3, "Later", "DELETE_FAILED", "it is not empty"),
+            event(4, "credits-prod", "UPDATE_ROLLBACK_COMPLETE"),
+        ]
+    )
+    with pytest.raises(StackFailedError) as failed:
+        aws.deploy()
+    cause = "Cause (AWS::SQS::Queue) CREATE_FAILED: the name is taken"
+    assert str(failed.value).splitlines() == [
+        "Stack credits-prod ended in UPDATE_ROLLBACK_COMPLETE. The first resource that failed:",
+        f"  {cause}",
+    ]
+
+
+def test_an_update_is_watched_for_as_long_as_its_alarms_may_take_it_back(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deploy, "STACK_DEADLINE", 60.0)
+
+    class Slow(Recorder):
+        def get_paginator(self, name: str) -> Any:
+            if name == "describe_stack_events" and clock.now < 15 * 60:
+                return SimpleNamespace(paginate=lambda **_: iter([{"StackEvents": []}]))
+            return super().get_paginator(name)
+
+    aws = Slow(alarm_states={"credits-prod-api-5xx": "OK"}, events=made())
+    aws.deploy()
+    assert clock.now >= 15 * 60
+
+
+def test_every_page_of_the_changes_is_shown() -> None:
+    aws = Recorder(changes=[["Sweeps", "Checks"], ["Mails"]])
+    details: list[str] = []
+    said = aws.deploy(details.append)
+    assert "Changing stack credits-prod: 3 resources ..." in said
+    shown = [line.split()[1] for line in details if line.startswith("  Add")]
+    assert shown == ["Sweeps", "Checks", "Mails"]
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "The submitted information didn't contain changes. Submit different information to create",
+        "No updates are to be performed.",
+    ],
+)
+def test_a_change_set_without_changes_is_removed_and_is_no_failure(reason: str) -> None:
+    aws = Recorder(change_set={"Status": "FAILED", "StatusReason": reason})
+    assert "No changes: stack credits-prod is up to date." in aws.deploy()
+    named = {"StackName": "credits-prod", "ChangeSetName": "1"}
+    assert aws.sent_as("delete_change_set") == [named]
+    assert not aws.executed
+
+
+@pytest.mark.parametrize("before", ["UPDATE_COMPLETE", None])
+def test_changes_that_are_declined_leave_a_stack_as_it_was_and_none_where_there_was_none(
+    before: str | None,
+) -> None:
+    aws = Recorder(status=before, changes=[["Sweeps"]])
+    with pytest.raises(DeployError, match="none of them was made"):
+        aws.deploy(confirm=lambda: False)
+    assert len(aws.sent_as("delete_change_set")) == 1
+    assert not aws.executed
+    deleted = [request["StackName"] for request in aws.sent_as("delete_stack")]
+    assert deleted == ([] if before else ["credits-prod"]), "a stack was deleted by a no"
+
+
+def test_what_was_left_is_taken_over_only_when_that_is_confirmed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    table = retained.Leftover("LedgerTable", "AWS::DynamoDB::Table", "credits-prod-ledger", {}, {})
+    monkeypatch.setattr(retained, "leftovers", lambda *_, **__: [table])
+    aws = Recorder(status=None)
+    with pytest.raises(DeployError, match="nothing was changed"):
+        aws.deploy(confirm=lambda: False)
+    assert aws.sent_as("create_change_set") == aws.sent_as("execute_change_set") == []
+
+
+def test_new_tables_are_protected_in_a_second_step_and_not_while_they_are_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A creation that fails cannot delete a protected table, whose name is then taken."""
+    monkeypatch.setattr(retained, "leftovers", lambda *_, **__: [])
+    table = {
+        "Type": "AWS::DynamoDB::Table",
+        "DeletionPolicy": "Retain",
+        "Properties": {"DeletionProtectionEnabled": True},
+    }
+
+    def make_package(_stage: str, output: Path, /, *, region: str) -> packaging.Package:
+        archive = output / f"{region}.zip"
+        archive.write_bytes(b"code")
+        return packaging.Package(template={"Resources": {"Table": table}}, archive=archive)
+
+    class Twice(Recorder):
+        def execute_change_set(self, **sent: Any) -> None:
+            super().execute_change_set(**sent)
+            self.events.append(event(len(self.events) + 1, "credits-prod", "UPDATE_COMPLETE"))
+
+    aws = Twice(status=None, events=[])
+    deploy.deploy(
+        "prod",
+        aws.client,
+        region="eu-west-1",
+        parameters=PARAMETERS,
+        say=terminal.say_nothing,
+        make_package=make_package,
+    )
+    uploaded = {
+        put["Key"]: json.loads(put["Body"])["Resources"]["Table"]["Properties"]
+        for put in aws.sent_as("put_object")
+        if put["Key"].endswith(".json")
+    }
+    applied = [
+        uploaded[sent["TemplateURL"].rpartition("/")[2]]["DeletionProtectionEnabled"]
+        for sent in aws.sent_as("create_change_set")
+    ]
+    assert applied == [False, True]
+
+
+def test_a_command_reaches_each_table_queue_and_bucket_by_its_own_name() -> None:
+    names = ("ledger", "subscriptions", "mails", "edits")
+    queues = ("sweeps", "allocations", "expiries", "notifications")
+    stack = stacks.LocalStack(
+        endpoint_url="http://127.0.0.1:1",
+        api_url="http://127.0.0.1:1/v1",
+        stack="credits-local",
+        stage="local",
+        functions={},
+        tables={name: f"the {name} table" for name in names},
+        queues={name: f"the {name} queue" for name in queues},
+        buckets={"anchors": "the anchors bucket", "reports": "the reports bucket"},
+        mail_url="",
+        issuer="",
+        clock_file="/clock",
+    )
+    found = services_of_local(stack).settings
+    assert {name: getattr(found, f"{name}_table") for name in names} == stack.tables
+    assert {name: getattr(found, f"{name}_queue_url") for name in queues} == stack.queues
+    assert (found.anchors_bucket, found.stage) == ("the anchors bucket", "local")
+    assert (found.region, found.clock_file) == (emulator.REGION, "/clock")

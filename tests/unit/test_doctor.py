@@ -918,3 +918,63 @@ def test_a_name_without_entries_has_none_and_a_failure_is_one(
     assert resolved(monkeypatch, nothing) == []
     with pytest.raises(dns.resolver.NoNameservers):
         resolved(monkeypatch, failure)
+
+
+# --- Several at once ------------------------------------------------------------------------------
+
+
+def test_each_alarm_that_rings_is_told_with_its_own_name_and_moment() -> None:
+    later = NOW + timedelta(hours=1)
+    first = alarm("dead-letters-sweeps", "ALARM")
+    second = alarm("api-5xx", "ALARM", StateUpdatedTimestamp=later)
+    found = list(running.judge_alarms(SITE, [first, alarm("queue-age-sweeps"), second]))
+    assert [finding.says.split(". ")[0] for finding in found] == [
+        "dead-letters-sweeps rings since 2026-11-29T07:00:00Z",
+        "api-5xx rings since 2026-11-29T08:00:00Z",
+    ]
+
+
+def test_dead_letters_are_counted_in_every_queue_hidden_ones_among_them() -> None:
+    counts = {"sweeps": (2, 3), "mail-events": (0, 1), "ledger-stream": (4, 0)}
+
+    class Sqs:
+        def get_queue_attributes(self, QueueUrl: str, AttributeNames: list[str]) -> Any:  # noqa: N803
+            queue = QueueUrl.removeprefix("https://sqs/1/credits-prod-").removesuffix("-dlq")
+            visible, hidden = counts[queue]
+            numbers = {"": str(visible), "NotVisible": str(hidden)}
+            prefix = "ApproximateNumberOfMessages"
+            return {"Attributes": {name: numbers[name[len(prefix) :]] for name in AttributeNames}}
+
+    urls = {f"{queue}DlqQueueUrl": f"https://sqs/1/credits-prod-{queue}-dlq" for queue in counts}
+    site = made_of(Sqs(), SITE)
+    site.__dict__["outputs"] = {**urls, "SweepsQueueUrl": "https://sqs/1/credits-prod-sweeps"}
+    found = list(running.dead_letters(site))
+    assert [finding.says for finding in found] == [
+        "5 messages of sweeps failed for good",
+        "1 message of mail-events failed for good",
+        "4 messages of ledger-stream failed for good",
+    ]
+    runbook = "docs/operating.md#dead-letters"
+    # These two come from no queue, and cannot be moved back to one.
+    assert [finding.fix for finding in found] == [
+        f"make redrive STAGE=prod QUEUE=sweeps; {runbook}",
+        runbook,
+        runbook,
+    ]
+
+
+def test_both_kinds_of_ticks_are_looked_for_each_by_its_own_metric() -> None:
+    asked: list[str] = []
+
+    class CloudWatch:
+        def get_metric_statistics(self, MetricName: str, **_: Any) -> Any:  # noqa: N803
+            asked.append(MetricName)
+            late = timedelta(hours=1 if MetricName == "ExpiryTicks" else 0)
+            return {"Datapoints": [{"Timestamp": NOW - late, "Sum": 1.0}]}
+
+    found = list(running.ticks(made_of(CloudWatch(), OLD)))
+    assert asked == ["AllocationTicks", "ExpiryTicks"]
+    assert [(finding.check, finding.state) for finding in found] == [
+        ("allocation tick", State.FINE),
+        ("expiry tick", State.BAD),
+    ]

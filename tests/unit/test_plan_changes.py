@@ -3,13 +3,16 @@
 import io
 import zipfile
 from datetime import UTC, date, datetime
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from botocore.httpsession import URLLib3Session
 
 from chalicelib.domain.plans import Plan, PlanCatalogue
 from infra.deployment import plan_changes
+from infra.deployment.packaging import PLANS
 from infra.deployment.plan_changes import (
     Terms,
     UnreadableDeploymentError,
@@ -233,3 +236,23 @@ def test_code_without_plans_is_no_reason_to_go_on(
     monkeypatch.setattr(plan_changes, "_download", lambda _: code)
     with pytest.raises(UnreadableDeploymentError, match="code of function there cannot be read"):
         plan_changes.deployed(Functions(), "there")
+
+
+@pytest.mark.parametrize("status", [403, 404, 503])
+def test_a_page_of_an_error_is_not_taken_for_code(
+    status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = SimpleNamespace(status_code=status, content=archive(**{PLANS: "x = 1"}))
+    monkeypatch.setattr(URLLib3Session, "send", lambda *_: answer)
+    with pytest.raises(UnreadableDeploymentError, match=f"HTTP status {status}"):
+        plan_changes.deployed(Functions(), "there")
+
+
+def test_names_of_plans_in_any_language_are_read_as_they_were_deployed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plans = '[[plans]]\nid = "größe-東京"\nmonthly_credits = 5\n'
+    monkeypatch.setattr(plan_changes, "_download", lambda _: archive(**{PLANS: plans}))
+    deployed = plan_changes.deployed(Functions(), "there")
+    assert deployed == plans
+    assert list(terms_of(deployed)) == ["größe-東京"]

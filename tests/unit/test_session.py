@@ -4,9 +4,10 @@ import io
 import json
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar, cast
 
 import botocore.session
 import pytest
@@ -32,9 +33,11 @@ from infra import reach, session
 from infra.__main__ import COMMANDS, main
 from infra.commands import completeness, verify
 from infra.commands import deploy as command
+from infra.deployment import packaging
 from infra.deployment.deployed import Deployment
 from infra.deployment.errors import DeployError
 from infra.doctor import before
+from infra.local.stacks import LocalStack
 from infra.session import (
     AwsError,
     CredentialsError,
@@ -45,6 +48,7 @@ from infra.session import (
     open_session,
     region_of,
 )
+from infra.ticks import Ticks
 
 URL = "https://sts.eu-west-1.amazonaws.com/"
 VARIABLES = ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE", "AWS_DEFAULT_PROFILE")
@@ -430,7 +434,8 @@ def test_a_count_that_is_lost_sight_of_is_said_to_go_on(
         def get_object(self, **_: object) -> None:
             raise EndpointConnectionError(endpoint_url=URL)
 
-    reached = SimpleNamespace(client=lambda _: Aws(), functions={"check-completeness": "check"})
+    functions = {"check-completeness": "check"}
+    reached = SimpleNamespace(client=lambda _, **__: Aws(), functions=functions)
     monkeypatch.setattr(reach, "reach", lambda *_: reached)
     assert completeness.main(["2026-07"]) == 1
     said = capsys.readouterr().err
@@ -451,3 +456,123 @@ def test_a_command_that_asks_no_stage_says_it_as_clearly(
     status, said = run("verify")
     assert status == 1
     assert said.startswith("error: AWS does not know who you are: The config profile (pord) could")
+
+
+# --- What only AWS shows --------------------------------------------------------------------------
+
+
+def longest_run(function: str) -> int:
+    """How long a function may run in any stage, in seconds."""
+    config = json.loads((packaging.ROOT / ".chalice" / "config.json").read_text("utf-8"))
+    levels = [config, *config["stages"].values()]
+    settings = [level.get("lambda_functions", {}).get(function, {}) for level in levels]
+    found: int = max(each.get("lambda_timeout", 0) for each in settings)
+    return found
+
+
+class Invoked:
+    """In place of a stage: how long its clients wait, what was invoked, and reports to be read."""
+
+    functions: ClassVar[dict[str, str]] = {
+        name: name for name in ("allocation-tick", "expiry-tick", "check-completeness")
+    }
+
+    def __init__(self, *reports: bytes | ClientError) -> None:
+        self.waits: dict[str, float] = {}
+        self.reports = list(reports)
+
+    def client(self, service: str, read_timeout: float = 60, **_: object) -> Any:
+        self.waits[service] = read_timeout
+        return self
+
+    def invoke(self, **_: object) -> dict[str, Any]:
+        started = {"success": True, "zones": 1, "bucket": "reports", "summary": "2026-07/1"}
+        return {"Payload": io.BytesIO(json.dumps(started).encode())}
+
+    def get_object(self, Bucket: str, Key: str) -> dict[str, Any]:  # noqa: N803
+        assert (Bucket, Key.rpartition(".")[0]) == ("reports", "2026-07/1")
+        report = self.reports.pop(0)
+        if isinstance(report, ClientError):
+            raise report
+        return {"Body": io.BytesIO(report)}
+
+
+@pytest.mark.parametrize("function", Invoked.functions)
+def test_a_command_waits_for_a_function_for_longer_than_it_may_run(
+    function: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The SDK would ask again, and what was begun would be begun once more."""
+    stage = Invoked(b'{"complete": true}', b"all is there\n")
+    if function == "check-completeness":
+        monkeypatch.setattr(reach, "reach", lambda *_: stage)
+        assert completeness.main(["2026-07"]) == 0
+    else:
+        Ticks(cast("LocalStack", stage)).invoke(function, datetime(2026, 7, 1, tzinfo=UTC), None)
+    assert longest_run(function) >= 60
+    assert stage.waits["lambda"] > longest_run(function)
+
+
+def test_a_count_ends_with_what_it_found_once_its_report_is_there(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(completeness, "_POLL_SECONDS", 0.0)
+    for is_complete in (True, False):
+        summary = json.dumps({"complete": is_complete}).encode()
+        stage = Invoked(refused("NoSuchKey"), refused("404"), summary, "東京: 3 missing\n".encode())
+        monkeypatch.setattr(reach, "reach", lambda *_, stage=stage: stage)
+        assert completeness.main(["2026-07"]) == (0 if is_complete else 1)
+        shown = capsys.readouterr().out
+        assert shown == "東京: 3 missing\ns3://reports/2026-07/1.json\n"
+
+
+def test_a_report_that_may_not_be_read_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage = Invoked(refused("AccessDenied"))
+    monkeypatch.setattr(reach, "reach", lambda *_: stage)
+    assert completeness.main(["2026-07"]) == 1
+    assert "Ask whoever runs the account for that right" in capsys.readouterr().err
+
+
+def test_no_client_waits_a_minute_for_a_connection_unless_told(
+    machine: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine("[default]\nregion = eu-west-1\n")
+    configs: list[Any] = []
+
+    def create(_: Any, service: str, *, config: Any, **__: Any) -> Any:
+        configs.append((service, config.connect_timeout, config.read_timeout))
+        return SimpleNamespace(get_caller_identity=lambda: {"Account": "123456789012"})
+
+    monkeypatch.setattr(botocore.session.Session, "create_client", create)
+    aws = open_session()
+    aws.client("sqs", connect_timeout=3, read_timeout=4)
+    assert configs == [("sts", 10, 60), ("sqs", 3, 4)]
+
+
+KINDS = {
+    "ExpiredToken": "your login has expired",
+    "ExpiredTokenException": "your login has expired",
+    "InvalidSignatureException": "Is the clock of this machine right?",
+    "RequestExpired": "Is the clock of this machine right?",
+    "RequestTimeTooSkewed": "Is the clock of this machine right?",
+    "SignatureDoesNotMatch": "Is the clock of this machine right?",
+    "AuthFailure": "has not enabled",
+    "InvalidAccessKeyId": "has not enabled",
+    "InvalidClientTokenId": "has not enabled",
+    "MissingAuthenticationToken": "has not enabled",
+    "MissingAuthenticationTokenException": "has not enabled",
+    "UnrecognizedClientException": "has not enabled",
+    "403": "Ask whoever runs the account for that right",
+    "AccessDenied": "Ask whoever runs the account for that right",
+    "AccessDeniedException": "Ask whoever runs the account for that right",
+    "AuthorizationError": "Ask whoever runs the account for that right",
+    "ForbiddenException": "Ask whoever runs the account for that right",
+    "UnauthorizedOperation": "Ask whoever runs the account for that right",
+}
+"""AWS's codes, of all its families of protocols, and what each is said to be."""
+
+
+@pytest.mark.parametrize(("code", "said"), KINDS.items())
+def test_every_family_of_protocols_is_understood(code: str, said: str) -> None:
+    assert said in str(explained(refused(code)))

@@ -8,6 +8,7 @@ from chalicelib.domain.calendar import Period
 from chalicelib.domain.instants import parse_instant
 from infra.deployment import packaging
 from infra.local.month import is_due
+from infra.local.turn import EXPIRY_TURN_AFTER
 from tests.registered import register
 
 JULY = Period(2026, 7)
@@ -32,3 +33,8 @@ def test_who_is_due_is_told_of_each_user_and_an_unknown_plan_or_timezone_is_not(
     }
     user = register(values, catalogue, parse_instant("now", "2026-06-01T00:00:00Z"))
     assert is_due(replace(user, **changes), catalogue, JULY) is expected  # type: ignore[arg-type]
+
+
+def test_the_expiry_turn_is_when_credits_of_the_lowest_plan_end() -> None:
+    (lowest,) = [plan for plan in packaging.catalogue().plans if plan.lowest]
+    assert lowest.credit_lifetime_days == EXPIRY_TURN_AFTER

@@ -16,8 +16,8 @@ export class FakeApi {
   readonly requests: Request[] = [];
   readonly pauses: number[] = [];
 
-  /** `answer` is asked for each request; the last argument counts them from 0. */
-  constructor(private readonly answer: (request: Request, number: number) => Answer) {}
+  /** `answer` is asked for each request; the last argument counts them from 0. A promise is an answer that takes its time. */
+  constructor(private readonly answer: (request: Request, number: number) => Answer | Promise<Answer>) {}
 
   readonly fetch: typeof fetch = async (input, settings) => {
     settings?.signal?.throwIfAborted();
@@ -30,7 +30,7 @@ export class FakeApi {
       body: settings?.body ? JSON.parse(String(settings.body)) : undefined,
     };
     this.requests.push(request);
-    const answer = this.answer(request, this.requests.length - 1);
+    const answer = await this.answer(request, this.requests.length - 1);
     if (answer instanceof Error) throw answer;
     return new Response(typeof answer.body === "string" ? answer.body : JSON.stringify(answer.body), {
       status: answer.status ?? 200,

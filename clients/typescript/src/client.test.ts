@@ -128,3 +128,183 @@ test("who leaves is not kept waiting", async () => {
   await assert.rejects(client.schedule({}, leaving.signal), { name: "AbortError" });
   assert.equal(api.requests.length, 1);
 });
+
+// A user id, a key and a text as people have them: with everything that means something in an address.
+const USER = "a/b c?d#é%";
+const OF_USER = "/v1/api/subscriptions/a%2Fb%20c%3Fd%23%C3%A9%25";
+const SUBSCRIPTION = {
+  email: "jürgen@example.com", timezone: "Europe/Paris", plan: "pro", billing_interval: "yearly", status: "active",
+  started_at: "2026-01-01T00:00:00Z",
+} as const;
+
+type Call = (client: CreditsClient) => Promise<unknown>;
+
+const CALLS: [string, Call, Partial<Request>][] = [
+  ["schedule", (client) => client.schedule(), { method: "GET", path: "/v1/api/credits/allocation-schedule" }],
+  [
+    "balance",
+    (client) => client.balance({ user_id: USER, at: "2026-05-01T00:00:00+02:00" }),
+    { method: "GET", path: "/v1/api/credits/balance", query: { user_id: USER, at: "2026-05-01T00:00:00+02:00" } },
+  ],
+  ["history", (client) => client.historyPage({ type: "reversal", limit: 3 }), { method: "GET", path: "/v1/api/credits/history", query: { type: "reversal", limit: "3" } }],
+  [
+    "use",
+    (client) => client.use({ amount: 7, description: "Prüfung" }, "order-17"),
+    { method: "POST", path: "/v1/api/credits/use", body: { amount: 7, description: "Prüfung" }, headers: { "idempotency-key": "order-17" } },
+  ],
+  [
+    "reverse",
+    (client) => client.reverse({ transaction_id: "42-9", amount: 2, reason: "Back", user_id: USER }, "back-9"),
+    {
+      method: "POST", path: "/v1/api/credits/reverse", headers: { "idempotency-key": "back-9" },
+      body: { transaction_id: "42-9", amount: 2, reason: "Back", user_id: USER },
+    },
+  ],
+  [
+    "allocate",
+    (client) => client.allocate({ user_id: USER, amount: -3, reason: "Wrong" }, "gift-3"),
+    { method: "POST", path: "/v1/api/credits/allocate", body: { user_id: USER, amount: -3, reason: "Wrong" }, headers: { "idempotency-key": "gift-3" } },
+  ],
+  ["plans", (client) => client.plans(), { method: "GET", path: "/v1/api/plans" }],
+  ["subscription", (client) => client.subscription(USER), { method: "GET", path: OF_USER }],
+  ["putSubscription", (client) => client.putSubscription(USER, SUBSCRIPTION), { method: "PUT", path: OF_USER, body: SUBSCRIPTION }],
+  [
+    "putSubscription of a version",
+    (client) => client.putSubscription(USER, SUBSCRIPTION, '"7"'),
+    { method: "PUT", path: OF_USER, body: SUBSCRIPTION, headers: { "if-match": '"7"' } },
+  ],
+  [
+    "patchSubscription of a version",
+    (client) => client.patchSubscription(USER, { status: "paused" }, '"8"'),
+    { method: "PATCH", path: OF_USER, body: { status: "paused" }, headers: { "if-match": '"8"' } },
+  ],
+  ["subscriptionEdits", (client) => client.subscriptionEdits(USER, { limit: 2 }), { method: "GET", path: `${OF_USER}/edits`, query: { limit: "2" } }],
+];
+
+for (const [name, call, wanted] of CALLS) {
+  test(`${name} sends exactly this`, async () => {
+    const { api, client } = clientOf(() => ({ body: { plans: [] } }));
+    await call(client);
+    const content = wanted.body === undefined ? {} : { "content-type": "application/json" };
+    const headers = { accept: "application/json", authorization: "Bearer t-1", ...content, ...wanted.headers };
+    assert.deepEqual(api.requests, [{ query: {}, body: undefined, ...wanted, headers }]);
+  });
+}
+
+for (const [method, call] of [
+  ["use", (client: CreditsClient) => client.use({ amount: 1, description: "x" })],
+  ["reverse", (client: CreditsClient) => client.reverse({ transaction_id: "42-1", reason: "x", user_id: "42" })],
+  ["allocate", (client: CreditsClient) => client.allocate({ user_id: "42", amount: 1, reason: "x" })],
+] as const) {
+  test(`${method} without a key makes one, which is the same in every attempt and another in every call`, async () => {
+    const { api, client } = clientOf((_, number) => (number % 2 ? { body: USED } : BUSY));
+    await call(client);
+    await call(client);
+    const keys = api.requests.map(({ headers }) => headers["idempotency-key"] ?? "");
+    assert.ok(keys.every((key) => key.length === 36), `keys: ${keys}`);
+    assert.deepEqual([keys[0] === keys[1], keys[1] === keys[2], keys[2] === keys[3]], [true, false, true]);
+  });
+}
+
+for (const [retryAfter, chance, pauses] of [
+  [undefined, 0, [250, 500, 1000]],
+  [undefined, 1, [375, 750, 1500]],
+  ["3", 0, [3000, 3000, 3000]],
+  ["3", 1, [4500, 4500, 4500]],
+  ["3600", 0, [20_000, 20_000, 20_000]],
+  ["soon", 0, [250, 500, 1000]],
+] as const) {
+  test(`after a Retry-After of ${retryAfter} and with a chance of ${chance} it pauses for ${pauses} ms`, async (t) => {
+    t.mock.method(Math, "random", () => chance);
+    const { api, client } = clientOf(() => ({ ...BUSY, headers: retryAfter ? { "Retry-After": retryAfter } : {} }));
+    await assert.rejects(client.plans(), CreditsError);
+    assert.deepEqual(api.pauses, pauses);
+  });
+}
+
+test("a caller says how often a request is sent", async () => {
+  for (const attempts of [1, 2, 6]) {
+    const api = new FakeApi(() => BUSY);
+    await assert.rejects(new CreditsClient({ url: URL, token: () => "t", attempts, fetch: api.fetch, sleep: api.sleep }).plans());
+    assert.equal(api.requests.length, attempts);
+  }
+});
+
+test("ever new tokens that are all refused are not asked for for ever", async () => {
+  const asked: (string | undefined)[] = [];
+  const api = new FakeApi(() => ({ status: 401, body: problem(401, "unauthenticated") }));
+  const token = (refused?: string) => `t-${asked.push(refused)}`;
+  await assert.rejects(new CreditsClient({ url: URL, token, fetch: api.fetch, sleep: api.sleep }).plans(), UnauthenticatedError);
+  assert.deepEqual(asked, [undefined, "t-1"]);
+  assert.deepEqual(api.requests.map(({ headers }) => headers["authorization"]), ["Bearer t-1", "Bearer t-2"]);
+});
+
+for (const [status, code, name] of [
+  [401, "unauthenticated", "UnauthenticatedError"],
+  [402, "insufficient_credits", "InsufficientCreditsError"],
+  [403, "forbidden", "CreditsError"],
+  [422, "not_allowed", "CreditsError"],
+  [409, "idempotency_key_reused", "CreditsError"],
+] as const) {
+  test(`${code} is a ${name}`, async () => {
+    const { client } = clientOf(() => ({ status, body: problem(status, code) }));
+    await assert.rejects(client.use({ amount: 1, description: "x" }), { name });
+  });
+}
+
+test("pages go on from the cursor they are begun with", async () => {
+  const next: Record<string, string | null> = { a: "b", b: "c", c: null };
+  const { api, client } = clientOf(({ query }) => ({ body: { items: [], next_cursor: next[query["cursor"] ?? ""] ?? null } }));
+  let pages = 0;
+  for await (const page of client.historyPages({ cursor: "a" })) {
+    pages += page.items.length + 1;
+    if (pages > 3) break;
+  }
+  assert.deepEqual(api.requests.map(({ query }) => query["cursor"]), ["a", "b", "c"]);
+});
+
+test("who leaves between two pages asks for no more of them", async () => {
+  const leaving = new AbortController();
+  const { api, client } = clientOf(() => ({ body: { items: [{ transaction_id: "42-1" }], next_cursor: "a" } }));
+  const lines = client.history({}, leaving.signal);
+  await lines.next();
+  leaving.abort();
+  await assert.rejects(lines.next(), { name: "AbortError" });
+  assert.equal(api.requests.length, 1);
+});
+
+test("what takes too long is given up, whether or not the caller can leave", async (t) => {
+  const limits: number[] = [];
+  t.mock.method(AbortSignal, "timeout", (milliseconds: number) => {
+    limits.push(milliseconds);
+    return AbortSignal.abort(new DOMException("too long", "TimeoutError"));
+  });
+  const { client } = clientOf(() => ({ body: { plans: [] } }));
+  await assert.rejects(client.plans(), NoAnswerError);
+  await assert.rejects(client.plans(new AbortController().signal), NoAnswerError);
+  assert.deepEqual(limits, Array(8).fill(10_000), "each of four attempts has the whole time, of both requests");
+  const api = new FakeApi(() => ({ body: { plans: [] } }));
+  const patient = new CreditsClient({ url: URL, token: () => "t", timeout: 60_000, attempts: 1, fetch: api.fetch, sleep: api.sleep });
+  await assert.rejects(patient.plans(), NoAnswerError);
+  assert.equal(limits.at(-1), 60_000);
+});
+
+test("an answer that never came keeps its cause", async () => {
+  const cause = new TypeError("connection reset");
+  const { client } = clientOf(() => cause);
+  await assert.rejects(client.plans(), { name: "NoAnswerError", message: "GET /api/plans was not answered", cause });
+});
+
+for (const url of ["https://api.example.com/v1", "https://api.example.com/v1/", "https://api.example.com/v1//"]) {
+  test(`${url} is an address of the API`, async () => {
+    const api = new FakeApi(() => ({ body: { plans: [] } }));
+    await new CreditsClient({ url, token: () => "t", fetch: api.fetch, sleep: api.sleep }).plans();
+    assert.equal(api.requests[0]?.path, "/v1/api/plans");
+  });
+}
+
+test("what is null in a query is left out, like what is not there", async () => {
+  const { api, client } = clientOf(() => ({ body: { items: [], next_cursor: null } }));
+  await client.historyPage({ limit: 5, cursor: null } as object);
+  assert.deepEqual(api.requests[0]?.query, { limit: "5" });
+});
