@@ -1,20 +1,22 @@
 """The guards of the infrastructure, found in the files that declare it.
 
-One is made for each queue, event source, table, policy statement and alarm there is, so that what
-is added has its guards at once. What is left of a file without one of them is written as JSON,
-which is YAML, too.
+A guard is a line of the template, a policy or a setting that keeps something from happening. One is
+made for each queue, event source, table, policy statement and alarm there is, so that what is added
+has its guards at once. What is left of a file without one of them is written as JSON, which is
+YAML, too.
 """
 
 import ast
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import yaml
 
-from .guard import ROOT, Guard, LostGuardError
-
+ROOT = Path(__file__).parents[2]
 RESOURCES = "infra/resources.yaml"
 CONFIG = ".chalice/config.json"
 ALARMS = "infra/alarms.py"
@@ -31,6 +33,40 @@ _RINGS = "tests/stack/test_alarms.py::test_"
 _GUARDED = "tests/stack/test_guarded_template.py::test_"
 _PINNED = "tests/unit/test_pinned.py::test_"
 _ASKED = "the_authorizer_is_asked_for_what_may_be_a_token_and_its_answer_is_kept_for_a_minute"
+
+
+class LostGuardError(Exception):
+    """A guard is not, or not only once, where it is said to be."""
+
+
+@dataclass(frozen=True)
+class Guard:
+    """One guard.
+
+    ``what`` says in words what it keeps from happening. ``remove`` answers the text of ``file``
+    without it, or raises `LostGuardError`. ``tests`` are those that must fail then, as pytest's
+    node ids, the quickest first.
+    """
+
+    name: str
+    file: str
+    what: str
+    tests: tuple[str, ...]
+    remove: Callable[[str], str]
+
+    @property
+    def text(self) -> str:
+        """The file as it is."""
+        return (ROOT / self.file).read_text(encoding="utf-8")
+
+    def removed(self) -> str:
+        """The file without the guard. Raises `LostGuardError`; what is left can be parsed."""
+        text = self.remove(self.text)
+        if text == self.text:
+            raise LostGuardError(f"{self.name}: removing it changes nothing in {self.file}")
+        if self.file.endswith(".py"):
+            ast.parse(text)
+        return text
 
 
 def found() -> list[Guard]:
@@ -88,7 +124,7 @@ def _guard(
             parent[last] = becomes
         return json.dumps(data)
 
-    return Guard(name, "infrastructure", file, what, tests, remove)
+    return Guard(name, file, what, tests, remove)
 
 
 def _key(parent: Any, step: Step) -> Any:
@@ -304,7 +340,6 @@ def _symptoms() -> Iterator[Guard]:
         name = ast.literal_eval(_args(element)[0])
         yield Guard(
             f"alarm.{name}",
-            "infrastructure",
             ALARMS,
             f"nobody who is woken when: {ast.literal_eval(_args(element)[1])}",
             (test,),
@@ -314,7 +349,6 @@ def _symptoms() -> Iterator[Guard]:
         name = ast.literal_eval(element)
         yield Guard(
             f"rollback.{name}",
-            "infrastructure",
             ALARMS,
             "a deployment that stays though it rings an alarm",
             (f"{_GUARDED}five_alarms_of_what_runs_all_the_time_take_a_deployment_back",),
@@ -324,11 +358,10 @@ def _symptoms() -> Iterator[Guard]:
         line = f'                "{action}": [{{"Ref": "AlarmsTopic"}}],\n'
         yield Guard(
             f"alarms.{action}",
-            "infrastructure",
             ALARMS,
             "an alarm that nobody hears",
             (f"{_GUARDED}every_alarm_is_heard_when_it_rings_and_when_it_ends",),
-            _without_text(f"alarms.{action}", line),
+            without_text(f"alarms.{action}", line),
         )
 
 
@@ -338,11 +371,10 @@ def _pinned() -> Iterator[Guard]:
         name = f"{file}.--require-hashes"
         yield Guard(
             name,
-            "infrastructure",
             file,
             "a package that is not what was tested",
             (installed,),
-            _without_text(name, "--require-hashes"),
+            without_text(name, "--require-hashes"),
         )
 
 
@@ -373,7 +405,7 @@ def _without_element(constant: str, name: str) -> Callable[[str], str]:
     return remove
 
 
-def _without_text(name: str, line: str) -> Callable[[str], str]:
+def without_text(name: str, line: str) -> Callable[[str], str]:
     def remove(text: str) -> str:
         if text.count(line) != 1:
             raise LostGuardError(f"{name}: its line is there {text.count(line)} times")

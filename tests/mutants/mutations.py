@@ -150,7 +150,9 @@ class _Mutations:
         self, statement: ast.stmt, name: str, *, is_function: bool
     ) -> Iterator[Mutant]:
         inside = name if is_function else ""
-        if isinstance(statement, (ast.Import, ast.ImportFrom)) or _is_type_alias(statement):
+        if isinstance(statement, (ast.Import, ast.ImportFrom)):
+            return
+        if not inside and _is_type_alias(statement):
             return
         if isinstance(statement, ast.If) and ast.unparse(statement.test) == "TYPE_CHECKING":
             return
@@ -203,9 +205,10 @@ class _Mutations:
                 made = ["pass"]
             case ast.Return(value=value) if value and not _is_as_good_as_none(value):
                 made = ["return None"]
-            case ast.If(test=test, body=body) if not isinstance(body[0], ast.Raise):
-                yield self._mutant(test, statement, "False", inside)
+            case ast.If(test=test, body=body):
                 yield self._mutant(test, statement, "True", inside)
+                if not isinstance(body[0], ast.Raise):  # which is left out by itself
+                    yield self._mutant(test, statement, "False", inside)
             case ast.With(items=[ast.withitem(context_expr=entered, optional_vars=None)]):
                 yield self._mutant(
                     entered, statement, "__import__('contextlib').nullcontext()", inside
@@ -424,10 +427,10 @@ def _changes(  # noqa: C901, PLR0912 - a case for each kind of expression
             yield orelse
         case ast.ListComp() | ast.SetComp() | ast.GeneratorExp() | ast.DictComp():
             yield from _unfiltered(node)
-        case ast.Tuple(elts=elements, ctx=ast.Load()) if len(elements) > 1:
-            for place, element in enumerate(elements):
+        case (ast.Tuple() | ast.List()) as row if len(row.elts) > 1:
+            for place, element in enumerate(row.elts):
                 if not isinstance(element, ast.Constant):  # whose misspelling says the same
-                    yield ast.Tuple([*elements[:place], *elements[place + 1 :]], ast.Load())
+                    yield type(row)([*row.elts[:place], *row.elts[place + 1 :]], ast.Load())
         case ast.Dict(keys=keys, values=values):
             for place in range(len(keys)):
                 yield ast.Dict(
@@ -454,6 +457,10 @@ def _changes_of_call(  # noqa: C901, PLR0912 - a case for each kind of call
         ):
             yield only  # as it is, and not what is made of it
             args = []
+        case ast.Call(func=ast.Name(id=name), args=[_, value]) if name.startswith("parse_"):
+            yield value  # unchecked
+        case ast.Call(func=ast.Attribute(value=fields, attr="required")):
+            yield ast.Call(ast.Attribute(fields, "optional", ast.Load()), args, keywords)
     for place, argument in enumerate(args):
         if isinstance(argument, ast.Starred) or _is_none(argument):
             continue
