@@ -197,7 +197,9 @@ class _Mutations:
             if inner and isinstance(inner[0], ast.stmt):
                 yield from self._of_body(inner, name, is_function=is_function)
 
-    def _of_simple(self, statement: ast.stmt, inside: str) -> Iterator[Mutant]:
+    def _of_simple(  # noqa: C901 - a case for each kind of statement
+        self, statement: ast.stmt, inside: str
+    ) -> Iterator[Mutant]:
         """The statement left out, or its value."""
         made: list[str] = []
         match statement:
@@ -316,7 +318,7 @@ def defined_by(statement: ast.stmt, name: str) -> tuple[str, ...]:
 
 def _is_key(node: ast.JoinedStr) -> bool:
     """Whether it is the name of something, and no sentence."""
-    words = [part.value for part in node.values if isinstance(part, ast.Constant)]
+    words = [str(part.value) for part in node.values if isinstance(part, ast.Constant)]
     return not any(" " in word for word in words)
 
 
@@ -354,7 +356,7 @@ def _is_type_alias(statement: ast.stmt) -> bool:
 
 def _expressions_of(node: ast.AST) -> Iterator[ast.expr]:
     # A misspelt key of a dictionary says no more than one that is left out.
-    named = node.keys if isinstance(node, ast.Dict) else ()
+    named: list[ast.expr | None] = node.keys if isinstance(node, ast.Dict) else []
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.expr):
             if not (child in named and isinstance(child, ast.Constant)):
@@ -466,8 +468,8 @@ def _changes_of_call(  # noqa: C901, PLR0912 - a case for each kind of call
             continue
         nothing = [*args[:place], ast.Constant(None), *args[place + 1 :]]
         yield ast.Call(func, nothing, keywords)
-    for rest in _with_one_less(keywords):
-        yield ast.Call(func, node.args, rest)
+    for given in _with_one_less(keywords):
+        yield ast.Call(func, node.args, given)
     match node:
         case ast.Call(func=ast.Name(id="min" | "max"), args=[_, _, *_]):
             yield from args
@@ -487,14 +489,14 @@ def _changes_of_call(  # noqa: C901, PLR0912 - a case for each kind of call
             # What was to happen on the way: a caller who is asked, a clean-up, a conversion.
             yield ast.Call(ast.Attribute(asked, attribute, ast.Load()), args, keywords)
     for enum, members in enums.items():
-        given = [
+        named = [
             argument.attr
             for argument in args
             if isinstance(argument, ast.Attribute) and ast.unparse(argument.value) == enum
         ]
-        if given and len(given) == len(args) and isinstance(func, ast.Attribute):
+        if named and len(named) == len(args) and isinstance(func, ast.Attribute):
             for member in members:  # one more that may
-                if member not in given:
+                if member not in named:
                     yield ast.Call(func, [*args, _member(enum, member)], keywords)
 
 
