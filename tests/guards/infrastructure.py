@@ -8,6 +8,7 @@ YAML, too.
 
 import ast
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -82,6 +83,7 @@ def found() -> list[Guard]:
         *_timeouts(),
         *_symptoms(),
         *_pinned(),
+        *_kept_answers(),
     ]
 
 
@@ -376,6 +378,21 @@ def _pinned() -> Iterator[Guard]:
             (installed,),
             without_text(name, "--require-hashes"),
         )
+
+
+def _kept_answers() -> Iterator[Guard]:
+    """A number of the code that only the template shows."""
+    name = "TOKEN_ANSWER_SECONDS"
+    line = re.compile(rf"^{name} = \d+$", re.MULTILINE)
+    for path in sorted((ROOT / "chalicelib").rglob("*.py")):
+        if line.search(path.read_text(encoding="utf-8")):
+            yield Guard(
+                name,
+                str(path.relative_to(ROOT)),
+                "a token that is taken for an hour after it was revoked",
+                (_TEMPLATE + _ASKED,),
+                lambda text: line.sub(f"{name} = 3600", text),
+            )
 
 
 def _elements(text: str, constant: str) -> list[ast.expr]:

@@ -160,6 +160,12 @@ class _Mutations:
             # Its decorators say how a dataclass is made (frozen, slots): what would break that is
             # refused by the type checker, and no behaviour follows from it.
             qualified = f"{name}.{statement.name}" if name else statement.name
+            header = self._lines[statement.lineno - 1]
+            if len(statement.bases) > 1 and header.endswith("):"):
+                line = statement.lineno
+                for bases in _with_one_less([ast.unparse(base) for base in statement.bases]):
+                    without = f"{header.partition('(')[0]}({', '.join(bases)}):"
+                    yield self._replaced(line - 1, line, without, (line, line), inside)
             yield from self._of_body(statement.body, qualified, is_function=is_function)
             return
         if isinstance(statement, ast.FunctionDef):
@@ -204,6 +210,8 @@ class _Mutations:
         made: list[str] = []
         match statement:
             case ast.Expr() | ast.Raise() | ast.Continue() | ast.Break() if inside:
+                made = ["pass"]
+            case ast.Return(value=None):
                 made = ["pass"]
             case ast.Return(value=value) if value and not _is_as_good_as_none(value):
                 made = ["return None"]
@@ -311,7 +319,9 @@ def defined_by(statement: ast.stmt, name: str) -> tuple[str, ...]:
     match statement:
         case ast.Assign(targets=[ast.Name(id=defined)]):
             return (defined,)
-        case ast.AnnAssign(target=ast.Name(id=defined)) | ast.FunctionDef(name=defined):
+        case ast.AnnAssign(target=ast.Name(id=defined)):
+            return (defined,)
+        case ast.FunctionDef(name=defined) | ast.ClassDef(name=defined):
             return (defined,)
     return (name,) if name else ()
 

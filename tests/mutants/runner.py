@@ -55,6 +55,9 @@ SECONDS_A_TEST = 2.0
 SECONDS_STUCK = 120
 """How long a test may wait beyond twenty times what it took before: then it waits for ever."""
 
+FILES_LOADED_ANEW = 3
+"""From how many files the tests come of what is tried anew: each takes a second to load."""
+
 MOST_MEMORY = 4 * 1024**3
 _ERROR = Path("build/mutants/error.txt")
 _SURVIVED, _KILLED, _BROKEN, _NOT_IN_MEMORY = 0, 1, 70, 71
@@ -275,16 +278,17 @@ class _Trial(Failures):
 
 
 def _tried(
-    plan: Plan, records: Records, mutant: Mutant, answer: Answer, work: Callable[[_Trial], int]
+    plan: Plan, tests: list[str], mutant: Mutant, answer: Answer, work: Callable[[_Trial], int]
 ) -> None:
     """Answers what becomes of a mutant in a child process, in which ``work`` tries it."""
-    tests = records.tests_of(mutant)
     reading, writing = os.pipe()
     status = _in_child(lambda: work(_Trial(plan, tests, writing))) if tests else _SURVIVED
     os.close(writing)
     with os.fdopen(reading) as told:
         # Written before each test: the last one is the one that failed or never ended.
         tried = [tests[int(place)] for place in told.read().split()]
+    if not tried and status in (_KILLED, None):
+        tried = tests[:1]  # it cannot even be collected
     if tried and status in (_KILLED, None):
         plan.noticed(mutant, tried[-1])
     answer(mutant, status, tried)
@@ -312,7 +316,8 @@ class _Forker:
         gc.freeze()  # else the children would copy what their collectors touch
         for mutant in self._mutants:
             work = partial(_swap_and_test, session, items, mutant)
-            _tried(self._plan, self._records, mutant, self._answer, work)
+            tests = self._records.tests_of(mutant)
+            _tried(self._plan, tests, mutant, self._answer, work)
         return True
 
     def _warm_up(self, items: dict[str, pytest.Item]) -> None:
@@ -353,7 +358,10 @@ def _try_within(plan: Plan, records: Records, mutants: Sequence[Mutant], answer:
 
 def _try_anew(plan: Plan, records: Records, mutants: Sequence[Mutant], answer: Answer) -> None:
     for mutant in mutants:
-        _tried(plan, records, mutant, answer, partial(_import_and_test, plan, mutant))
+        tests = records.tests_of(mutant)
+        files = [*dict.fromkeys(map(file_of, tests))][:FILES_LOADED_ANEW]
+        tests = [test for test in tests if file_of(test) in files]
+        _tried(plan, tests, mutant, answer, partial(_import_and_test, plan, mutant))
 
 
 def _import_and_test(plan: Plan, mutant: Mutant, trial: _Trial) -> int:

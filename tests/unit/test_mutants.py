@@ -130,6 +130,13 @@ def test_filters_parts_handlers_and_the_order_of_steps_are_lost(
     assert after <= changed(tmp_path, line)
 
 
+def test_a_base_that_stands_guard_is_left_out(tmp_path: Path) -> None:
+    found = {
+        mutant.after for mutant in made_of(tmp_path, "class Some(Guarded, Handler):\n    a = b")
+    }
+    assert {"class Some(Handler):", "class Some(Guarded):"} <= found
+
+
 def test_a_mutant_keeps_its_name_when_its_function_moves_to_another_file(tmp_path: Path) -> None:
     text = "def some(a):\n    return a + 1\n"
     (tmp_path / "old.py").write_text(text, encoding="utf-8")
