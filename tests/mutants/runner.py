@@ -58,6 +58,9 @@ SECONDS_STUCK = 120
 FILES_LOADED_ANEW = 3
 """From how many files the tests come of what is tried anew: each takes a second to load."""
 
+SECONDS_TO_LOAD = 60
+"""How much CPU it may take until the first test begins."""
+
 MOST_MEMORY = 4 * 1024**3
 _ERROR = Path("build/mutants/error.txt")
 _SURVIVED, _KILLED, _BROKEN, _NOT_IN_MEMORY = 0, 1, 70, 71
@@ -227,7 +230,7 @@ def _in_child(work: Callable[[], int]) -> int | None:
         try:
             write_into(os.devnull)
             resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
-            signal.setitimer(signal.ITIMER_REAL, SECONDS_STUCK)
+            signal.setitimer(signal.ITIMER_PROF, SECONDS_TO_LOAD)
             code = work()
         except MemoryError:
             code = _KILLED
