@@ -156,7 +156,7 @@ def test_an_entry_under_a_key_that_is_none_is_found(world: World, audit: Audit) 
     item["entry"]["S"] = "entry#00000000000x"
     client("dynamodb").put_item(TableName=world.settings.ledger_table, Item=item)
     (corrupt,) = audit(user_id="2")["corrupt"]
-    assert corrupt["problem"] == "its key is 'entry#00000000000x'"
+    assert (corrupt["number"], corrupt["problem"]) == (2, "its key is 'entry#00000000000x'")
 
 
 # --- Whatever is damaged ------------------------------------------------------------------------

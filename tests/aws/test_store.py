@@ -682,6 +682,18 @@ def test_a_removal_whose_answer_was_lost_was_one(
     assert not world.services.subscriptions.remove("1")
 
 
+def test_a_removal_waits_for_an_edit_that_is_just_being_written(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.subscribe("1")
+    pauses: list[int] = []
+    monkeypatch.setattr(world.services.subscriptions, "_pause", pauses.append)
+    failing(world, monkeypatch, "DeleteItem", "TransactionConflictException", "")
+    assert world.services.subscriptions.remove("1")
+    assert pauses == [1]
+    assert world.services.subscriptions.find("1") is None
+
+
 def test_a_removal_that_is_overtaken_by_an_edit_reads_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -456,7 +456,9 @@ class Soak(CrashingWorld):
 
     def _patch(self, person: Person, name: str, value: object) -> None:
         self.figures.edits += 1
-        self._request("PATCH", f"/api/subscriptions/{person.name}", SHOP, {name: value})
+        # Only an admin may set how much a user is given.
+        caller = ADMIN if name == "allocation_amount" else SHOP
+        self._request("PATCH", f"/api/subscriptions/{person.name}", caller, {name: value})
         person.subscription = person.subscription.edited(self.now, {name: value})
         self._expect_due(person, self.now)
 

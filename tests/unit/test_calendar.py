@@ -497,6 +497,9 @@ def test_anything_else_is_no_period(wrong: object) -> None:
     with pytest.raises(InvalidInput) as error:
         Period.parse(wrong, field="through")
     assert error.value.errors[0].field == "through"
+    with pytest.raises(InvalidInput) as error:
+        Period.parse(wrong)
+    assert error.value.errors[0].field == "period"
 
 
 def test_months_are_counted_across_years() -> None:

@@ -124,3 +124,8 @@ def test_an_error_has_the_services_code_however_it_is_wrapped_and_none_without_a
 def test_attributes_are_written_as_dynamodb_has_them() -> None:
     assert database.text("a") == {"S": "a"}
     assert database.number(-5) == {"N": "-5"}
+
+
+def test_a_batch_has_as_many_keys_as_dynamodb_takes() -> None:
+    """docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchGetItem.html"""
+    assert database.MOST_KEYS_A_BATCH == 100

@@ -20,6 +20,7 @@ from chalicelib.domain import errors
         (errors.Unreadable, "unreadable"),
         (errors.LedgerCorrupt, "ledger_corrupt"),
         (errors.OutdatedEdit, "outdated_edit"),
+        (errors.AnchorUnreadable, "anchor_unreadable"),
     ],
 )
 def test_an_error_has_the_code_that_clients_know(

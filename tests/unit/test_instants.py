@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from chalicelib.domain.errors import InvalidInput
 from chalicelib.domain.instants import (
+    CLOCKS_DIFFER,
     format_instant,
     parse_date,
     parse_date_or_instant,
@@ -92,6 +93,10 @@ def test_an_instant_is_written_in_utc_with_milliseconds_only_when_there_are_any(
     assert format_instant(after_1970(1000)) == "1970-01-01T00:00:00.001Z"
     with pytest.raises(ValueError, match=r"^an instant needs a timezone, and .* has none$"):
         format_instant(utc(2026, 7, 1, 4).replace(tzinfo=None))
+
+
+def test_clocks_may_differ_by_five_minutes() -> None:
+    assert timedelta(minutes=5) == CLOCKS_DIFFER
 
 
 def test_a_date_is_read_like_2026_07_01_and_nothing_else() -> None:

@@ -1,5 +1,6 @@
 """Readers of stored items: what they read, and how they name what cannot be read."""
 
+from collections.abc import Callable
 from datetime import date
 from typing import Any
 
@@ -55,6 +56,14 @@ def test_a_line_that_lacks_something_is_named(item: dict[str, Any], reason: str)
         read_line(item)
     assert str(caught.value) == f"ledger of user 1, entry 7: {reason}"
     assert caught.value.number == 7
+
+
+@pytest.mark.parametrize("read", [read_entry, read_head, read_line])
+def test_an_entry_whose_key_names_no_number_is_number_0(read: Callable[[Any], object]) -> None:
+    with pytest.raises(LedgerCorrupt) as caught:
+        read(entry(body="{}", hash="a") | {"entry": {"S": "entry#7"}})
+    assert caught.value.number == 0
+    assert str(caught.value) == "ledger of user 1, entry 0: its key is 'entry#7'"
 
 
 def test_an_entry_without_a_body_is_named() -> None:

@@ -120,6 +120,16 @@ def test_the_sdk_is_told_to_ask_again_whatever_word_it_is_throttled_with(minute:
         ask_again(response=refused("ThrottlingException"), attempts=1)
 
 
+def test_requests_statements_and_transactions_are_throttled_by_these_words() -> None:
+    assert {
+        "ProvisionedThroughputExceeded",
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "ThrottlingError",
+        "ThrottlingException",
+    } == throttling.THROTTLES
+
+
 @pytest.mark.usefixtures("minute")
 def test_all_else_is_for_the_sdk_to_decide() -> None:
     assert ask_again(response=refused("ConditionalCheckFailedException"), attempts=1) is None
