@@ -1,111 +1,231 @@
-"""Takes every guard of the product away, one at a time: which test notices?
+"""Takes every guard of the infrastructure away, one at a time: which test notices?
 
-    python -m tests.guards                                   all of them
-    python -m tests.guards --group bounds                    those of a group
-    python -m tests.guards --only a-token-is-bounded         some, by name
-    python -m tests.guards --only ... --among tests/unit     looks for a test that notices
+    python -m tests.guards                                  all of them
+    python -m tests.guards --only SweepsQueue.RedrivePolicy     some, by name
 
-Exit status 0: each removal makes one of the tests fail that the guard names. Otherwise 1.
+    this process ──fork──► one that has collected the tests, in a copy of the tree
+                              ├─fork─► without the first guard: its tests
+                              └─fork─► ...
+
+A fork takes milliseconds where starting Python and collecting the tests takes seconds. What nobody
+notices there is tried in a process that loads all anew. Exit status 0: each removal makes one of
+the tests fail that the guard names. Otherwise 1.
 """
 
 import argparse
+import gc
+import importlib
+import os
+import shutil
+import signal
 import sys
+import tempfile
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
 
+import pytest
 from rich.console import Console
-from rich.table import Table
 
-from tests.progress import progress_bar
+from tests.forks import Failures, load_beforehand, write_into
 
-from .guard import GROUPS, Guard, LostGuardError, listed
-from .infrastructure import found
-from .runner import Fate, TestsFailError, Verdict, verdicts
+from .infrastructure import ROOT, Guard, LostGuardError, found
 
-INFRASTRUCTURE = "infrastructure"
-_error = Console(stderr=True, markup=False)
-_IS_GOOD = {Fate.NOTICED, Fate.TIMED_OUT}
+SECONDS_A_GUARD = 120
+"""How much CPU the tests may take, and a tenth of how long: others use the machine, too."""
 
-
-def all_guards() -> list[Guard]:
-    """Every guard there is: those that are listed, and those of the infrastructure."""
-    return [*(guard for group in GROUPS for guard in listed(group)), *found()]
+_LEFT_BEHIND = shutil.ignore_patterns(
+    *(".git", ".venv", "build", "node_modules", "__pycache__", ".hypothesis", ".*_cache"),
+)
+_PRELOADED = (
+    *("boto3", "botocore.session", "chalice.cli", "chalice.local", "chalice.package", "hypothesis"),
+    *("jinja2", "jsonschema", "moto", "aws_lambda_powertools", "pynamodb.connection", "tzdata"),
+)
+_OPTIONS = (
+    *("-q", "-p", "no:cacheprovider", "-p", "no:xdist"),
+    *("-W", "ignore::pytest.PytestAssertRewriteWarning"),
+)
+_OURS = ("app", "chalicelib", "infra", "tests")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; answers its exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.guards",
-        description="Takes every guard of the product away, one at a time, in a copy of the tree, "
-        "and says which test notices.",
+        description="Takes every guard of the infrastructure away, one at a time, in a copy of "
+        "the tree, and says which test notices.",
     )
-    parser.add_argument("--group", choices=[*GROUPS, INFRASTRUCTURE], help="those of a group")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these, by name")
-    parser.add_argument(
-        "--among",
-        nargs="+",
-        metavar="TEST",
-        help="run these tests in place of those that are named",
-    )
-    options = parser.parse_args(arguments)
-    guards = all_guards()
-    unknown = set(options.only or ()) - {guard.name for guard in guards}
+    only = parser.parse_args(arguments).only
+    error = Console(stderr=True, markup=False, soft_wrap=True)
+    guards = [guard for guard in found() if not only or guard.name in only]
+    unknown = {*(only or ())} - {guard.name for guard in guards}
     if unknown:
-        _error.print(
-            f"error: there is no guard called {', '.join(sorted(unknown))}", soft_wrap=True
-        )
+        error.print(f"error: there is no guard called {', '.join(sorted(unknown))}")
         return 2
-    chosen = [
-        guard
-        for guard in guards
-        if options.group in (None, guard.group) and (not options.only or guard.name in options.only)
-    ]
     try:
-        return _run(chosen, options.among or [])
-    except (LostGuardError, TestsFailError) as error:
-        _error.print(f"error: {error}", soft_wrap=True)
+        for guard in guards:
+            guard.removed()  # raises here what would be raised minutes later
+    except LostGuardError as lost:
+        error.print(f"error: {lost}")
         return 1
-
-
-def _run(guards: list[Guard], among: list[str]) -> int:
-    for guard in guards:
-        guard.removed()  # raises here what would be raised half an hour later
-    console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
     started = time.monotonic()
-    tried: list[tuple[Guard, Verdict]] = []
-    with progress_bar(console, auto_refresh=False) as progress:
-        task = progress.add_task("the tests as they are".ljust(48), total=len(guards))
-        progress.refresh()
-        for guard, verdict in verdicts(guards, among):
-            tried.append((guard, verdict))
-            if verdict.fate not in _IS_GOOD or not console.is_terminal:
-                console.print(f"{guard.name}: {verdict.fate.value} {verdict.by}")
-            progress.update(task, advance=1, description=guard.name[:48].ljust(48))
-            progress.refresh()
-    return _say(tried, time.monotonic() - started)
-
-
-def _say(tried: list[tuple[Guard, Verdict]], seconds: float) -> int:
-    console = Console(markup=False, highlight=False, soft_wrap=True)
-    table = Table("group", "guards", "noticed", "not noticed", title="Guards removed one at a time")
-    for group in (*GROUPS, INFRASTRUCTURE):
-        fates = Counter(
-            verdict.fate in _IS_GOOD for guard, verdict in tried if guard.group == group
-        )
-        if fates:
-            table.add_row(group, str(fates.total()), str(fates[True]), str(fates[False]))
-    console.print(table)
-    bad = [(guard, verdict) for guard, verdict in tried if verdict.fate not in _IS_GOOD]
-    for guard, verdict in bad:
-        console.print(f"\n{guard.name}: {verdict.fate.value} ({verdict.by})")
-        console.print(f"  {guard.file} keeps from happening: {guard.what}")
-        console.print(f"  again: python -m tests.guards --only {guard.name}")
-    console.print(
-        f"{len(tried)} guards removed one at a time, {len(tried) - len(bad)} noticed, "
-        f"in {seconds / 60:.0f} minutes"
+    load_beforehand(_PRELOADED)
+    with tempfile.TemporaryDirectory(prefix="guards-") as temporary:
+        tree = _copied(Path(temporary))
+        said = []
+        for line in _said_by_fork(lambda say: _collect_and_try(tree, guards, say)):
+            print(line, flush=True)
+            said.append(line)
+    noticed = sum(line.startswith("noticed") for line in said)
+    minutes = (time.monotonic() - started) / 60
+    print(
+        f"{len(guards)} guards of the infrastructure removed one at a time, {noticed} noticed, "
+        f"in {minutes:.0f} minutes"
     )
-    return 1 if bad else 0
+    return 0 if noticed == len(guards) == len(said) else 1
+
+
+def _copied(temporary: Path) -> Path:
+    """A copy of the tree to be spoilt. What takes long to make is linked."""
+    tree = temporary / "tree"
+    shutil.copytree(ROOT, tree, ignore=_LEFT_BEHIND, symlinks=True)
+    (tree / ".venv").symlink_to(ROOT / ".venv")
+    (tree / "build").mkdir()
+    dependencies = ROOT / "build" / "dependencies"
+    dependencies.mkdir(parents=True, exist_ok=True)
+    (tree / "build" / "dependencies").symlink_to(dependencies)
+    return tree
+
+
+Say = Callable[[str], object]
+
+
+def _said_by_fork(work: Callable[[Say], object]) -> Iterator[str]:
+    """The lines that a forked process says, as it says them."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        _work(work, writing)
+    os.close(writing)
+    with os.fdopen(reading) as answers:
+        yield from (line.rstrip("\n") for line in answers)
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGALRM, signal.SIGPROF):
+        yield "noticed, for the tests did not end"
+
+
+def _work(work: Callable[[Say], object], writing: int) -> NoReturn:
+    try:
+        work(lambda line: os.write(writing, f"{line}\n".encode()))
+    finally:
+        os._exit(0)
+
+
+def _collect_and_try(tree: Path, guards: Sequence[Guard], say: Say) -> None:
+    write_into(tree.parent / "output")
+    # A file that changes twice within a second would pass for the same.
+    sys.dont_write_bytecode = True
+    sys.path[:] = [str(tree), *(path for path in sys.path if path not in ("", str(ROOT)))]
+    os.chdir(tree)
+    _forget_ours()
+    forker = _Forker(tree, guards, say)
+    tests = sorted({test for guard in guards for test in guard.tests})
+    pytest.main([*_OPTIONS, f"--rootdir={tree}", *tests], plugins=[forker, forker.failures])
+    for problem in forker.failures.broken:
+        say(problem.replace("\n", " "))
+
+
+def _limit() -> None:
+    signal.setitimer(signal.ITIMER_PROF, SECONDS_A_GUARD)
+    signal.setitimer(signal.ITIMER_REAL, 10 * SECONDS_A_GUARD)
+
+
+def _forget_ours() -> None:
+    for name in list(sys.modules):
+        if name.partition(".")[0] in _OURS:
+            del sys.modules[name]
+
+
+class _Forker:
+    """A pytest plugin: once all tests are collected, a fork of the process for each guard."""
+
+    def __init__(self, tree: Path, guards: Sequence[Guard], say: Say) -> None:
+        self._tree = tree
+        self._guards = guards
+        self._say = say
+        self.failures = Failures()
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        # In this very process: what they load and make on the way is there in every fork.
+        self._run(session.items)
+        if self.failures.failed or self.failures.broken:
+            self._say(f"the tests fail as they are: {', '.join(self.failures.failed)}")
+            return True
+        gc.freeze()  # else each fork would go through all of it, and so copy it
+        for guard in self._guards:
+            self._say(f"{self._outcome(session, guard)}: {guard.name}, against {guard.what}")
+        return True
+
+    def _outcome(self, session: pytest.Session, guard: Guard) -> str:
+        path = self._tree / guard.file
+        path.write_text(guard.removed(), encoding="utf-8")
+        try:
+            said: list[str] = []
+            if not guard.file.endswith(".py"):  # which a process has loaded already
+                said += _said_by_fork(lambda say: self._try(session, guard, say))
+            if not said:
+                said += _said_by_fork(lambda say: self._try_anew(guard, say))
+        finally:
+            path.write_text(guard.text, encoding="utf-8")
+        return said[0] if said else "NOT NOTICED"
+
+    def _run(self, items: Sequence[pytest.Item]) -> None:
+        for item, following in zip(items, [*items[1:], None], strict=True):
+            item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
+            if self.failures.failed:
+                return
+
+    def _try(self, session: pytest.Session, guard: Guard, say: Say) -> None:
+        _limit()
+        _package_in_process()
+        self._run([item for item in session.items if item.nodeid.startswith(guard.tests)])
+        if self.failures.failed:
+            say(f"noticed by {self.failures.failed[0]}")
+
+    def _try_anew(self, guard: Guard, say: Say) -> None:
+        _limit()
+        _forget_ours()
+        failures = Failures()
+        options = (*_OPTIONS, "-x", f"--rootdir={self._tree}")
+        pytest.main([*options, *guard.tests], plugins=[failures])
+        if failures.failed:
+            say(f"noticed by {failures.failed[0]}")
+
+
+def _package_in_process() -> None:
+    """Makes the same template in a fourth of the time: without a new process and dependencies."""
+    packaging: Any = importlib.import_module("infra.packaging")
+    cli: Any = importlib.import_module("chalice.cli")
+    yaml: Any = importlib.import_module("yaml")
+    empty = Path(tempfile.mkdtemp(dir=packaging.BUILD))
+
+    def run(_what: str, command: list[str], *, directory: Path, environment: Any) -> None:
+        before = Path.cwd()
+        os.environ.update(environment)
+        os.chdir(directory)
+        try:
+            # After Python, -c and the line that would call the same.
+            cli.cli.main(args=command[3:], obj={}, standalone_mode=False)
+        finally:
+            os.chdir(before)
+
+    packaging._run = run
+    packaging._dependencies = lambda *_: empty
+    packaging._make_reproducible = shutil.copy
+    if hasattr(yaml, "CSafeLoader"):
+        yaml.SafeLoader = yaml.CSafeLoader
 
 
 if __name__ == "__main__":

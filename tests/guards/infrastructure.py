@@ -1,21 +1,23 @@
 """The guards of the infrastructure, found in the files that declare it.
 
-One is made for each queue, event source, table, policy statement and alarm there is, so that what
-is added has its guards at once. What is left of a file without one of them is written as JSON,
-which is YAML, too.
+A guard is a line of the template, a policy or a setting that keeps something from happening. One is
+made for each queue, event source, table, policy statement and alarm there is, so that what is added
+has its guards at once. What is left of a file without one of them is written as JSON, which is
+YAML, too.
 """
 
 import ast
 import json
+import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from .guard import ROOT, Guard, LostGuardError
-
+ROOT = Path(__file__).parents[2]
 RESOURCES = "infra/resources.yaml"
 CONFIG = ".chalice/config.json"
 SHARED_RIGHTS = ".chalice/shared-rights.json"
@@ -35,6 +37,40 @@ _PINNED = "tests/unit/test_pinned.py::test_"
 _ASKED = "the_authorizer_is_asked_for_what_may_be_a_token_and_its_answer_is_kept_for_a_minute"
 
 
+class LostGuardError(Exception):
+    """A guard is not, or not only once, where it is said to be."""
+
+
+@dataclass(frozen=True)
+class Guard:
+    """One guard.
+
+    ``what`` says in words what it keeps from happening. ``remove`` answers the text of ``file``
+    without it, or raises `LostGuardError`. ``tests`` are those that must fail then, as pytest's
+    node ids, the quickest first.
+    """
+
+    name: str
+    file: str
+    what: str
+    tests: tuple[str, ...]
+    remove: Callable[[str], str]
+
+    @property
+    def text(self) -> str:
+        """The file as it is."""
+        return (ROOT / self.file).read_text(encoding="utf-8")
+
+    def removed(self) -> str:
+        """The file without the guard. Raises `LostGuardError`; what is left can be parsed."""
+        text = self.remove(self.text)
+        if text == self.text:
+            raise LostGuardError(f"{self.name}: removing it changes nothing in {self.file}")
+        if self.file.endswith(".py"):
+            ast.parse(text)
+        return text
+
+
 def found() -> list[Guard]:
     """All of them."""
     resources = _load(RESOURCES)["Resources"]
@@ -48,6 +84,7 @@ def found() -> list[Guard]:
         *_timeouts(),
         *_symptoms(),
         *_pinned(),
+        *_kept_answers(),
     ]
 
 
@@ -90,7 +127,7 @@ def _guard(
             parent[last] = becomes
         return json.dumps(data)
 
-    return Guard(name, "infrastructure", file, what, tests, remove)
+    return Guard(name, file, what, tests, remove)
 
 
 def _key(parent: Any, step: Step) -> Any:
@@ -312,7 +349,6 @@ def _symptoms() -> Iterator[Guard]:
         name = ast.literal_eval(_args(element)[0])
         yield Guard(
             f"alarm.{name}",
-            "infrastructure",
             ALARMS,
             f"nobody who is woken when: {ast.literal_eval(_args(element)[1])}",
             (test,),
@@ -322,7 +358,6 @@ def _symptoms() -> Iterator[Guard]:
         name = ast.literal_eval(element)
         yield Guard(
             f"rollback.{name}",
-            "infrastructure",
             ALARMS,
             "a deployment that stays though it rings an alarm",
             (f"{_GUARDED}five_alarms_of_what_runs_all_the_time_take_a_deployment_back",),
@@ -332,11 +367,10 @@ def _symptoms() -> Iterator[Guard]:
         line = f'                "{action}": [{{"Ref": "AlarmsTopic"}}],\n'
         yield Guard(
             f"alarms.{action}",
-            "infrastructure",
             ALARMS,
             "an alarm that nobody hears",
             (f"{_GUARDED}every_alarm_is_heard_when_it_rings_and_when_it_ends",),
-            _without_text(f"alarms.{action}", line),
+            without_text(f"alarms.{action}", line),
         )
 
 
@@ -351,12 +385,26 @@ def _pinned() -> Iterator[Guard]:
         name = f"{file}.--require-hashes"
         yield Guard(
             name,
-            "infrastructure",
             file,
             "a package that is not what was tested",
             (installed,),
-            _without_text(name, "--require-hashes"),
+            without_text(name, "--require-hashes"),
         )
+
+
+def _kept_answers() -> Iterator[Guard]:
+    """A number of the code that only the template shows."""
+    name = "TOKEN_ANSWER_SECONDS"
+    line = re.compile(rf"^{name} = \d+$", re.MULTILINE)
+    for path in sorted((ROOT / "chalicelib").rglob("*.py")):
+        if line.search(path.read_text(encoding="utf-8")):
+            yield Guard(
+                name,
+                str(path.relative_to(ROOT)),
+                "a token that is taken for an hour after it was revoked",
+                (_TEMPLATE + _ASKED,),
+                lambda text: line.sub(f"{name} = 3600", text),
+            )
 
 
 def _elements(text: str, constant: str) -> list[ast.expr]:
@@ -386,7 +434,7 @@ def _without_element(constant: str, name: str) -> Callable[[str], str]:
     return remove
 
 
-def _without_text(name: str, line: str) -> Callable[[str], str]:
+def without_text(name: str, line: str) -> Callable[[str], str]:
     def remove(text: str) -> str:
         if text.count(line) != 1:
             raise LostGuardError(f"{name}: its line is there {text.count(line)} times")

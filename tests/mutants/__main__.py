@@ -1,7 +1,8 @@
-"""Makes every small mistake in the domain and the store, one at a time: do the tests notice?
+"""Makes every small mistake in the product, one at a time: do the tests notice?
 
-    python -m tests.mutants                                    all of them
-    python -m tests.mutants chalicelib/domain/batches.py       those of a file
+    python -m tests.mutants                                    all of chalicelib/
+    python -m tests.mutants chalicelib/api infra/build.py      those of a folder or a file
+    python -m tests.mutants --sample 200                       that many, drawn from all
 
 Exit status 0: at least 95 of 100 are noticed, and of those that are not each is explained in
 survivors.toml. Otherwise 1, with what to do about it.
@@ -9,6 +10,8 @@ survivors.toml. Otherwise 1, with what to do about it.
 
 import argparse
 import os
+import random
+import resource
 import sys
 import time
 import tomllib
@@ -18,58 +21,63 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.mutants.mutations import Mutant, mutants_of
-from tests.mutants.runner import Fate, prepared, try_all
+from tests.mutants.mutations import PRODUCT, Mutant, mutants_of
+from tests.mutants.plan import MAPPED, prepared
+from tests.mutants.runner import Fate, try_all
 from tests.progress import progress_bar
 
 ROOT = Path(__file__).parents[2]
 SURVIVORS = Path(__file__).with_name("survivors.toml")
 LEAST_KILLED = 0.95
-Key = tuple[str, str, str, str]
+Key = tuple[str, str, str]
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; answers its exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.mutants",
-        description="Makes every small mistake in the domain and the store, one at a time, and "
-        "says which of them no test notices.",
+        description="Makes every small mistake in the product, one at a time, and says which of "
+        "them no test notices.",
     )
-    parser.add_argument("files", nargs="*", help="files to look at (default: domain and store)")
+    parser.add_argument("places", nargs="*", help=f"files and folders (default: {PRODUCT})")
+    parser.add_argument("--sample", type=int, help="try so many, drawn from all of them")
     parser.add_argument("--write", help="write the survivors to this file, ready to be explained")
     options = parser.parse_args(arguments)
     os.chdir(ROOT)
-    files = options.files or all_files()
-    for file in files:
-        if file not in all_files():
-            print(f"error: {file} is no file of the domain or the store", file=sys.stderr)
+    files = []
+    for place in options.places or [PRODUCT]:
+        found = files_of(place)
+        if not found or place.partition("/")[0] not in MAPPED:
+            print(f"error: {place} is no Python of {' or '.join(MAPPED)}", file=sys.stderr)
             return 2
-    return _run(files, options.write, is_whole=not options.files)
+        files += found
+    mutants = mutants_of(ROOT, files)
+    if options.sample and options.sample < len(mutants):
+        mutants = sorted(random.Random(1).sample(mutants, options.sample), key=mutants.index)
+    return _run(mutants, options.write)
 
 
-def all_files() -> list[str]:
+def files_of(place: str) -> list[str]:
     """The files that mistakes are made in."""
-    product = ROOT / "chalicelib"
-    rooms = [path for room in ("domain", "store") for path in sorted((product / room).glob("*.py"))]
-    return [str(path.relative_to(ROOT)) for path in (*rooms, product / "plans_file.py")]
+    path = ROOT / place
+    found = sorted(path.rglob("*.py")) if path.is_dir() else [path] if path.is_file() else []
+    return [str(file.relative_to(ROOT)) for file in found]
 
 
 def explained() -> dict[Key, str]:
     """The survivors that are explained, and why they survive."""
     listed = tomllib.loads(SURVIVORS.read_text(encoding="utf-8")).get("survivors", [])
-    return {
-        (one["file"], one["function"], one["before"], one["after"]): one["why"] for one in listed
-    }
+    return {(one["function"], one["before"], one["after"]): one["why"] for one in listed}
 
 
-def _run(files: list[str], write: str | None, *, is_whole: bool) -> int:
-    mutants = [mutant for file in files for mutant in mutants_of(ROOT, file)]
+def _run(mutants: list[Mutant], write: str | None) -> int:
     started = time.monotonic()
     console = Console(stderr=True)
-    fates: dict[str, Counter[Fate]] = {file: Counter() for file in files}
+    fates: dict[str, Counter[Fate]] = {mutant.file: Counter() for mutant in mutants}
     survivors: list[Mutant] = []
     console.print(f"{len(mutants)} mutants; first, which test runs which line ...")
-    with prepared(ROOT) as plan, progress_bar(console) as progress:
+    plan = prepared(ROOT)
+    with progress_bar(console) as progress:
         task = progress.add_task("mutants", total=len(mutants))
         for mutant, fate in try_all(plan, mutants):
             fates[mutant.file][fate] += 1
@@ -80,28 +88,31 @@ def _run(files: list[str], write: str | None, *, is_whole: bool) -> int:
         Path(write).write_text("".join(_toml(survivors)), encoding="utf-8")
     known = explained()
     unexplained = [mutant for mutant in survivors if mutant.key not in known]
-    here = {mutant.key for mutant in survivors}
-    stale = [key for key in known if key[0] in files and key not in here]
+    noticed = {mutant.key for mutant in mutants} - {mutant.key for mutant in survivors}
+    stale = [key for key in known if key in noticed]
     for mutant in unexplained:
         print(f"noticed by no test: {mutant.file}, line {mutant.first_line}, {mutant.function}")
         print(f"  - {mutant.before}\n  + {mutant.after}\n")
-    for key in stale:
-        print(f"explained, but there is no such survivor: {key[0]}, {key[1]}")
-        print(f"  - {key[2]}\n  + {key[3]}\n")
+    for function, before, after in stale:
+        print(f"explained, but a test notices it: {function}\n  - {before}\n  + {after}\n")
     if unexplained or stale:
         print(f"Write a test for each, or explain it in {SURVIVORS.relative_to(ROOT)}.\n")
     for file, counts in fates.items():
-        if len(files) > 1 and counts:
+        if len(fates) > 1:
             print(f"{file}: {_words(counts)}")
     counts = sum(fates.values(), Counter[Fate]())
     share = 1 - counts[Fate.SURVIVED] / max(1, len(mutants))
     minutes = (time.monotonic() - started) / 60
-    is_bad = bool(unexplained or stale or (is_whole and share < LEAST_KILLED))
     print(
         f"{_words(counts)} ({len(survivors) - len(unexplained)} of them explained); "
-        f"{share:.1%} noticed, in {minutes:.0f} minutes"
+        f"{share:.1%} noticed, in {minutes:.0f} minutes and {_cpu_minutes():.0f} of CPU"
     )
-    return 1 if is_bad else 0
+    return 1 if unexplained or stale or share < LEAST_KILLED else 0
+
+
+def _cpu_minutes() -> float:
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in used) / 60
 
 
 def _words(counts: Counter[Fate]) -> str:
@@ -114,7 +125,7 @@ def _words(counts: Counter[Fate]) -> str:
 def _toml(survivors: list[Mutant]) -> Iterator[str]:
     for mutant in survivors:
         yield "[[survivors]]\n"
-        for name, value in zip(("file", "function", "before", "after"), mutant.key, strict=True):
+        for name, value in zip(("function", "before", "after"), mutant.key, strict=True):
             quoted = f"'''{value}'''" if "'" in value else f"'{value}'"
             yield f"{name} = {quoted}\n"
         yield 'why = ""\n\n'

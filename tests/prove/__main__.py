@@ -40,7 +40,7 @@ PARTS = {
     "crashes": Part("every pair of crashes is repaired", ("tests.crashes",)),
     "soak": Part("five years of 500 users add up", ("tests.soak",)),
     "concurrency": Part("64 threads and killed processes lose nothing", ("tests.concurrency",)),
-    "guards": Part("no guard can be removed unnoticed", ("tests.guards",)),
+    "guards": Part("no guard of the infrastructure can be removed unnoticed", ("tests.guards",)),
     "fuzz": Part("hostile input is refused and nothing else", ("tests.fuzz",)),
     "mutants": Part("tests notice small mistakes", ("tests.mutants",)),
 }
