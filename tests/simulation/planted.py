@@ -22,13 +22,13 @@ from chalicelib.domain.ranges import PLACES, WHOLE, Range
 from chalicelib.domain.subscriptions import SubscriptionStatus
 from chalicelib.jobs import records, sweeps, ticks
 from chalicelib.queues import Queues
+from chalicelib.reports import Reports
 from chalicelib.store import ledger as ledger_store
 from chalicelib.store import mails as mail_store
 from chalicelib.store import partiql
 from chalicelib.store import subscriptions as subscription_store
 from chalicelib.store.ledger import HistoryPage, Inserted, LedgerStore
 from chalicelib.store.subscriptions import SubscriptionStore
-from tests.simulation.world import Bucket
 
 Bug = Callable[[], AbstractContextManager[object]]
 
@@ -726,14 +726,14 @@ def _range_without_end() -> AbstractContextManager[object]:
 
 @bug("the report of a range takes the place of that of another")
 def _reports_mixed_up() -> AbstractContextManager[object]:
-    original = Bucket.put
+    original = Reports.put
 
-    def put(self: Bucket, key: str, *more: Any) -> None:
+    def put(self: Reports, key: str, *more: Any) -> None:
         folder, _, name = key.rpartition("/")
         name = f"{name[:1]}.json" if "/ranges/" in folder else name
         original(self, f"{folder}/{name}", *more)
 
-    return patch.object(Bucket, "put", put)
+    return patch.object(Reports, "put", put)
 
 
 @bug("a sweep of expiries leaves out the midnight it is about")

@@ -60,7 +60,7 @@ def run(users: int, days: int, seed: int, advance: Progress | None = None) -> Co
                 course.memory.append(soak.product.memory())
             if number % YEAR == 0 or number == days:
                 soak.figures.memory = course.memory[-1]
-                course.years.append((soak.figures, credits_of(soak), len(soak.cloud.state.mails)))
+                course.years.append((soak.figures, credits_of(soak), len(soak.aws.state.mails)))
                 soak.figures = Figures()
             if advance and task is not None:
                 advance.advance(task)

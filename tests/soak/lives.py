@@ -105,7 +105,7 @@ class Soak(CrashingWorld):
         """Whose batches expire, by the zone they were granted in and the instant."""
         self.keys = itertools.count(1)
         self.figures = Figures()
-        self.cloud.interfere = None
+        self.aws.interfere = None
         self.in_doubt: dict[str, bool] = {}
 
     @contextmanager
@@ -113,7 +113,7 @@ class Soak(CrashingWorld):
         """Within the block the product runs, in its own process."""
         import app
 
-        self.product = Product(self.zones, self.cloud)
+        self.product = Product(self.zones, self.aws)
         with ExitStack() as stack:
             stack.callback(self.product.stop)
             for attribute in functions():
@@ -127,7 +127,7 @@ class Soak(CrashingWorld):
             if self.chance.randrange(1000) < FAULTS_IN_1000:
                 point = Point(self.chance.randrange(6), self.chance.choice([*Kind]))
                 failures = Failures((point,))
-            self.cloud.interfere = failures
+            self.aws.interfere = failures
             try:
                 with self._one_unreadable(attribute, event):
                     return self.product.invoke(attribute, event, milliseconds, self.clock)
@@ -136,7 +136,7 @@ class Soak(CrashingWorld):
                 require(failures is not None and bool(failures.struck_at), "for no reason:", error)
                 raise Contention("the invocation failed") from error
             finally:
-                self.cloud.interfere = None
+                self.aws.interfere = None
                 if failures:
                     self.figures.faults += len(failures.struck_at)
                     self.in_doubt |= failures.in_doubt

@@ -17,7 +17,7 @@ from unittest.mock import patch
 
 from botocore.exceptions import BotoCoreError
 
-from tests.crashes.cloud import Cloud
+
 from tests.crashes.world import CrashingWorld
 from tests.simulation import aws
 from tests.simulation.aws import Call, Json, Refused
@@ -35,8 +35,8 @@ class Broken(Exception):
 class Product:
     """The process, as seen from the other one."""
 
-    def __init__(self, zones: Sequence[str], cloud: Cloud) -> None:
-        self.cloud = cloud
+    def __init__(self, zones: Sequence[str], services: aws.Services) -> None:
+        self.aws = services
         context = multiprocessing.get_context("spawn")
         self._pipe, other = context.Pipe()
         self._process = context.Process(target=_serve, args=(other, tuple(zones)), daemon=True)
@@ -70,13 +70,13 @@ class Product:
 
     def _answer(self, call: Call) -> tuple[str, object]:
         try:
-            return "answer", self.cloud.answer(call)
+            return "answer", self.aws.answer(call)
         except (Refused, BotoCoreError, Killed) as error:
             return "raised", error
 
 
 @dataclass
-class _Far(Cloud):
+class _Far(aws.Services):
     """AWS at the other end of a pipe."""
 
     pipe: Connection | None = None
@@ -96,7 +96,7 @@ def _serve(pipe: Connection, zones: tuple[str, ...]) -> None:
     import app
 
     world = CrashingWorld()
-    world.aws = world.cloud = _Far(pipe=pipe)
+    world.aws = _Far(pipe=pipe)
     with (
         simulated(zones, USERS_A_PAGE, SHARDS),
         # Nobody reads the metrics: they would be on standard output.

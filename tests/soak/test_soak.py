@@ -40,14 +40,14 @@ def test_random_lives_come_to_what_the_reference_expects(soak: Soak) -> None:
 
 
 def test_a_mail_sent_twice_is_wrong(soak: Soak) -> None:
-    mails = soak.cloud.state.mails
-    with patch.object(soak.cloud.state, "mails", [*mails, mails[0]]), pytest.raises(Violation):
+    mails = soak.aws.state.mails
+    with patch.object(soak.aws.state, "mails", [*mails, mails[0]]), pytest.raises(Violation):
         judge(soak)
 
 
 def test_a_mail_that_was_not_sent_is_wrong(soak: Soak) -> None:
-    mails = soak.cloud.state.mails
-    with patch.object(soak.cloud.state, "mails", mails[1:]), pytest.raises(Violation):
+    mails = soak.aws.state.mails
+    with patch.object(soak.aws.state, "mails", mails[1:]), pytest.raises(Violation):
         judge(soak)
 
 

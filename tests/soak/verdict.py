@@ -38,7 +38,7 @@ def judge(soak: Soak) -> None:
     found = credits_of(soak)
     require(found.adds_up, "the credits do not add up:", found)
     _judge_mails(soak)
-    for name, messages in soak.cloud.state.queues.items():
+    for name, messages in soak.aws.state.queues.items():
         mails_only = name.endswith("notifications-dlq")
         require(not messages or mails_only, "left in", name, [m.body for m in messages[:3]])
 
@@ -91,7 +91,7 @@ def credits_of(soak: Soak) -> Credits:
 def _judge_mails(soak: Soak) -> None:
     """Each was sent once. What is missing is in doubt, and its message among the dead letters."""
     sent: dict[str, Counter[tuple[str, str]]] = {name: Counter() for name in soak.people}
-    for mail in soak.cloud.state.mails:
+    for mail in soak.aws.state.mails:
         sent[mail.user_id][mail.kind, mail.subject] += 1
     parked = _parked(soak)
     missing = 0
