@@ -726,17 +726,7 @@ TOKENS = (
             [HEADER, {**CLAIMS, "app_metadata": {"user_id": 42}, "realm": {"roles": ["x"]}}],
         ),
         signed,
-        words=(
-            "ES256",
-            "app_metadata.user_id",
-            "realm",
-            "RS256",
-            "HS256",
-            "none",
-            "b64",
-            "crit",
-            "nbf",
-        ),
+        words=tuple("ES256 app_metadata.user_id realm RS256 HS256 none b64 crit nbf".split()),
     ),
     Target(
         "token, signed by nobody",

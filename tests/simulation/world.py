@@ -52,6 +52,7 @@ ZONES = (
 )
 STAGE = "dev"
 WORK_QUEUES = ("sweeps", "allocations", "expiries")
+QUEUES = (*WORK_QUEUES, "notifications")
 MOST_RECEIVES = {"sweeps": 20, "allocations": 20, "expiries": 20, "checks": 20} | {
     "notifications": 60
 }
