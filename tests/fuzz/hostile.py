@@ -9,7 +9,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 
@@ -17,6 +17,7 @@ from tests.fuzz.target import Input, Kind, Target
 
 Json = Any
 Path = tuple[Any, ...]
+Choice = TypeVar("Choice")
 
 LONGEST = 20_000
 DEEPEST = 800
@@ -194,45 +195,62 @@ _NEIGHBOURS: dict[Kind, Callable[[Any, Sequence[str]], Iterator[Any]]] = {
 # --- Several changes ------------------------------------------------------------------------------
 
 SCALARS = st.sampled_from((*NUMBERS, *PIECES)) | st.integers() | st.floats() | st.text()
-ANYTHING = st.recursive(
-    SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=5
-)
+
+
+def _containers(inner: st.SearchStrategy[Json]) -> st.SearchStrategy[Json]:
+    return st.lists(inner) | st.dictionaries(st.text(), inner)
+
+
+ANYTHING = st.recursive(SCALARS, _containers, max_leaves=5)
 
 
 @st.composite
 def hostile(draw: st.DrawFn, target: Target) -> Input:
     """A seed that is changed one to four times."""
-    given = draw(st.sampled_from(target.seeds))
-    for _ in range(draw(st.sampled_from((1, 2, 2, 3, 4)))):
+    given = _pick(draw, target.seeds)
+    for _ in range(_pick(draw, (1, 2, 2, 3, 4))):
         given = _changed(draw, target.kind, given, target.words)
     return given
+
+
+def _pick(draw: st.DrawFn, choices: Sequence[Choice]) -> Choice:
+    # A strategy of so many integers is made once; one of the choices would be each time.
+    return choices[draw(st.integers(0, len(choices) - 1))]
 
 
 def _changed(draw: st.DrawFn, kind: Kind, given: Input, words: Sequence[str]) -> Input:
     if kind is Kind.BYTES:
         start = draw(st.integers(0, len(given)))
-        piece = draw(st.sampled_from(RAW) | st.binary(max_size=3))
-        return given[:start] + piece + given[start + draw(st.sampled_from((0, 1, 4))) :]
+        piece = _pick(draw, RAW) if draw(st.booleans()) else draw(st.binary(max_size=3))
+        return given[:start] + piece + given[start + _pick(draw, (0, 1, 4)) :]
     if kind is Kind.TEXT or (kind is Kind.JSON and draw(st.integers(0, 9)) == 0):
         return _spliced(draw, given, words)
     if kind is Kind.JSON:
         changed = _changed(draw, Kind.VALUE, _loaded(given), words)
         return json.dumps(changed, ensure_ascii=draw(st.booleans()))
-    path = draw(st.sampled_from([*places(given)]))
-    present = at(given, path)
+    path = _pick(draw, [*places(given)])
+    return put(given, path, _other(draw, at(given, path), words))
+
+
+def _other(draw: st.DrawFn, present: Json, words: Sequence[str]) -> Json:
     if isinstance(present, str) and present.startswith("{"):
-        return put(given, path, _changed(draw, Kind.JSON, present, words))
+        return _changed(draw, Kind.JSON, present, words)
     if isinstance(present, str) and draw(st.booleans()):
-        return put(given, path, _spliced(draw, present, words))
-    listed = st.sampled_from([*instead_of(present, words)])
-    return put(given, path, draw(listed | listed | ANYTHING))
+        return _spliced(draw, present, words)
+    if draw(st.integers(0, 4)) == 4:
+        return draw(ANYTHING)
+    return _pick(draw, [*instead_of(present, words)])
 
 
 def _spliced(draw: st.DrawFn, text: str, words: Sequence[str]) -> str:
     """A text with another piece somewhere in it, in the place of a few characters."""
     start = draw(st.integers(0, len(text)))
-    end = start + draw(st.sampled_from((0, 0, 1, 2, 8, 32)))
-    piece = draw(
-        st.sampled_from((*words, *PIECES)) | st.text(max_size=3) | st.just(text[start:end] * 17)
-    )
+    end = start + _pick(draw, (0, 0, 1, 2, 8, 32))
+    match draw(st.integers(0, 5)):
+        case 5:
+            piece = draw(st.text(max_size=3))
+        case 4:
+            piece = text[start:end] * 17
+        case _:
+            piece = _pick(draw, (*words, *PIECES))
     return (text[:start] + piece + text[end:])[:LONGEST]
