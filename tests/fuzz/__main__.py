@@ -22,7 +22,7 @@ from tests.fuzz.target import Amiss, attempt
 from tests.parallel import in_processes
 from tests.progress import progress_bar
 
-EXAMPLES = 4_000
+EXAMPLES = 2_000
 """Of each reader, beside all inputs that are one change away from a valid one."""
 
 ROOT = Path(__file__).parents[2]

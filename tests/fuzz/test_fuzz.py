@@ -27,7 +27,13 @@ from tests.fuzz.hostile import neighbours
 from tests.fuzz.hunt import TARGETS, hunt
 from tests.fuzz.target import Amiss, Kind, Target, attempt
 
-EVERY, EXAMPLES = 25, 40
+EVERY, EXAMPLES = 100, 10
+
+
+@pytest.fixture(scope="module", autouse=True)
+def stage() -> Iterator[None]:
+    with staged():
+        yield
 
 
 # --- A short run ----------------------------------------------------------------------------------
@@ -35,20 +41,18 @@ EVERY, EXAMPLES = 25, 40
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_hostile_input_comes_to_a_valid_value_or_to_an_error_of_our_own(name: str) -> None:
-    with staged():
-        found = hunt(TARGETS[name], EVERY, EXAMPLES)
+    found = hunt(TARGETS[name], EVERY, EXAMPLES)
     assert not found.failure, found.failure
     assert found.accepted or name == "token, signed by nobody"
 
 
 def test_the_seeds_are_inputs_that_are_accepted() -> None:
-    with staged():
-        refused = {
-            (name, target.kind.encode(seed)[:80])
-            for name, target in TARGETS.items()
-            for seed in target.seeds
-            if not attempt(target, seed)
-        }
+    refused = {
+        (name, target.kind.encode(seed)[:80])
+        for name, target in TARGETS.items()
+        for seed in target.seeds
+        if not attempt(target, seed)
+    }
     assert {name for name, _ in refused} == {"token, signed by nobody"}
 
 
@@ -151,7 +155,7 @@ def noting(seen: set[str]) -> Iterator[None]:
 
 def test_every_reader_of_the_product_is_reached_by_a_target_or_explained() -> None:
     seen: set[str] = set()
-    with staged(), noting(seen):
+    with noting(seen):
         for target in TARGETS.values():
             for given in (*target.seeds, *islice(neighbours(target), 0, None, 199)):
                 attempt(target, given)
@@ -241,7 +245,7 @@ MISTAKES: dict[str, tuple[str, Any, str, Any]] = {
 def test_a_mistake_in_a_reader_is_found(mistake: str) -> None:
     name, owner, attribute, wrong = MISTAKES[mistake]
     target = TARGETS[name]
-    with staged(), patch.object(owner, attribute, wrong):
+    with patch.object(owner, attribute, wrong):
         found = hunt(target, 1, 400)
         assert found.failure
         with pytest.raises(Amiss):
@@ -325,7 +329,6 @@ QUADRATIC = {
 @pytest.mark.parametrize("name", [name for name in TARGETS if name not in QUADRATIC])
 def test_an_input_of_twice_the_size_takes_about_twice_the_work(name: str) -> None:
     target = TARGETS[name]
-    with staged():
-        for smaller, larger in zip(grown(target, 40), grown(target, 80), strict=True):
-            target.call(larger)  # what is made once is made by now
-            assert lines_run(target, larger) <= 2.5 * lines_run(target, smaller) + 1_000
+    for smaller, larger in zip(grown(target, 40), grown(target, 80), strict=True):
+        target.call(larger)  # what is made once is made by now
+        assert lines_run(target, larger) <= 2.5 * lines_run(target, smaller) + 1_000
