@@ -11,7 +11,7 @@ from tests.simulation.world import World
 from tests.simulation.years import Course, Years, live
 
 USERS = 12
-DAYS = 40
+DAYS = 34
 
 
 class Troubled(Years):
