@@ -221,7 +221,7 @@ class Years(Machine):
                 self.claw_back(place, self.chance.randint(1, max(1, available)), 0, key, drawn)
             case "edit":
                 name = self.chance.choice([*EDITS])
-                change = (name, self.chance.choice([*EDITS[name]]))  # type: ignore[call-overload]
+                change = (name, self.chance.choice([*EDITS[name]]))
                 self.changed(user, "an edit", change, drawn, caller=ADMIN)
             case "return":
                 change = ("status", "active")
