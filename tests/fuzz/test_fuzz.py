@@ -27,7 +27,7 @@ from tests.fuzz.hostile import neighbours
 from tests.fuzz.hunt import TARGETS, hunt
 from tests.fuzz.target import Amiss, Kind, Target, attempt
 
-EVERY, EXAMPLES = 100, 10
+EVERY, EXAMPLES = 200, 4
 
 
 @pytest.fixture(scope="module", autouse=True)
