@@ -97,7 +97,7 @@ def _unprocessed_forgotten() -> AbstractContextManager[object]:
     original = SubscriptionStore.get_many
 
     def get_many(self: SubscriptionStore, user_ids: Any) -> Any:
-        with patch("chalicelib.store.subscriptions.attempts_for_room", lambda _: iter((0,))):
+        with patch("chalicelib.store.database.attempts_for_room", lambda _: iter((0,))):
             try:
                 return original(self, user_ids)
             except Contention:

@@ -8,8 +8,7 @@ from functools import partial
 
 from botocore.exceptions import ConnectTimeoutError, ReadTimeoutError
 
-from tests.crashes.cloud import ISSUER
-from tests.simulation.aws import Call, Json, Perform, Refused
+from tests.simulation.aws import ISSUER, Call, Json, Perform, Refused
 from tests.simulation.faults import Killed
 
 

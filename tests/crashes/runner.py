@@ -40,10 +40,10 @@ class Course:
         # Once more, with one message at a time: which mail does which message ask for?
         alone = Failures()
         asking = _run(workflow, prepared.copy(alone, at_once=1))
-        already = len(prepared.cloud.state.mails)
+        already = len(prepared.aws.state.mails)
         course = cls(workflow, prepared, clean, world.end_state(), asked_for=asking.asked_for)
         assert course.expected == asking.end_state(), "messages must not depend on their company"
-        mails = map(told, asking.cloud.state.mails[already:])
+        mails = map(told, asking.aws.state.mails[already:])
         course.mail_of = dict(zip(alone.sent, mails, strict=True))
         return course
 

@@ -573,7 +573,7 @@ def _issuer() -> tuple[str, Json]:
 
 @workflow("requests", "check of a token")
 def _token(world: CrashingWorld) -> None:
-    token, world.cloud.keys = _issuer()
+    token, world.aws.keys = _issuer()
 
     def check() -> Json | None:
         from chalicelib.api.issuer_keys import RETRY_SECONDS, KeysUnavailable

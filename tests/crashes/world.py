@@ -10,26 +10,21 @@ import json
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 from unittest.mock import patch
 
 from chalicelib.api import authorizer
 from chalicelib.api.issuer_keys import IssuerKeys
 from chalicelib.domain.errors import CreditsError
-from chalicelib.queues import Queues
-from chalicelib.services import Services
 from chalicelib.settings import TokenSettings
-from chalicelib.store.anchors import Anchors
 from chalicelib.store.errors import FAULTS
-from chalicelib.store.reports import Reports
-from tests.crashes.cloud import ANCHORS, BUCKET, ISSUER, Cloud, s3
 from tests.crashes.failures import Failures
 from tests.simulation import aws
 from tests.simulation import world as simulation
-from tests.simulation.aws import Call, Mail, Refused
+from tests.simulation.aws import ISSUER, Call, Mail, Refused
 from tests.simulation.faults import Killed
 from tests.simulation.world import STAGE, Context, Reply, World
 
@@ -42,13 +37,6 @@ MOST_RECEIVES = {"sweeps": 5, "allocations": 5, "expiries": 5, "checks": 5, "not
 
 MOST_TRIES = 6
 NEVER_QUIET = 2_000
-
-SETTINGS = replace(
-    simulation.SETTINGS,
-    checks_queue_url=f"https://sqs/credits-{STAGE}-checks",
-    reports_bucket=BUCKET,
-    anchors_bucket=ANCHORS,
-)
 
 
 @dataclass
@@ -66,23 +54,12 @@ class CrashingWorld(World):
     """For each message of the notifications queue, the records of the mails it asks for."""
 
     def __post_init__(self) -> None:
-        self.aws = self.cloud = Cloud(aws.create(STAGE), clock=lambda: self.now.timestamp())  # noqa: PLW0108 - it moves
-        self.cloud.interfere = self.failures
-        self.restart()
+        super().__post_init__()
+        self.aws.interfere = self.failures
 
     def restart(self) -> None:
         """A new process: whatever the old one knew is forgotten."""
         super().restart()
-        old = self.services
-        self.services = Services(
-            SETTINGS, clock=old.now, connection=old._given_connection, threads=1
-        )
-        self.services.queues = Queues(SETTINGS, client=aws.client("sqs", 4))
-        self.services.mailer = old.mailer
-        self.services.unsubscribe_links = old.unsubscribe_links
-        self.services.reports = Reports(SETTINGS, client=s3())
-        self.services.anchors = Anchors(SETTINGS, client=s3())
-        self.services.catalogue = _CATALOGUE()
         self.token_checker: authorizer.TokenChecker | None = None
 
     def copy(self, failures: Failures, at_once: int = 10) -> "CrashingWorld":
@@ -90,9 +67,8 @@ class CrashingWorld(World):
         random.seed(1)
         aws.refill_retries()
         other = CrashingWorld(now=self.now, failures=failures, at_once=at_once)
-        other.cloud.state = self.cloud.state.copy()
-        other.cloud.objects = dict(self.cloud.objects)
-        other.cloud.keys = self.cloud.keys
+        other.aws.state = self.aws.state.copy()
+        other.aws.keys = self.aws.keys
         other.streamed = self.streamed
         return other
 
@@ -199,7 +175,7 @@ class CrashingWorld(World):
 
             def fetch() -> Json:
                 try:
-                    return self.cloud.answer(Call(ISSUER, "GetKeys", {}))
+                    return self.aws.answer(Call(ISSUER, "GetKeys", {}))
                 except (Refused, *FAULTS) as error:
                     raise OSError("the issuer does not answer") from error
 
@@ -224,12 +200,12 @@ class CrashingWorld(World):
             "records of mails": {
                 key: _record(item) for (key, _), item in self.table("mails").items.items()
             },
-            "mails": sorted(map(told, self.cloud.state.mails)),
+            "mails": sorted(map(told, self.aws.state.mails)),
             "queues": {
                 name: sorted({_uncorrelated(message.body) for message in messages})
-                for name, messages in self.cloud.state.queues.items()
+                for name, messages in self.aws.state.queues.items()
             },
-            "reports": dict(self.cloud.objects),
+            "reports": dict(self.aws.state.objects),
             "answers": self.answers,
         }
 
@@ -274,11 +250,6 @@ def _uncorrelated(body: str) -> str:
     return json.dumps(values, sort_keys=True)
 
 
-@cache
-def _CATALOGUE() -> Any:  # noqa: N802 - it is one
-    return Services(SETTINGS).catalogue
-
-
 # --- Around it ------------------------------------------------------------------------------------
 
 
@@ -303,19 +274,6 @@ def reachable() -> set[str]:
 
     routes = {f"{method} {path}" for path, found in app.app.routes.items() for method in found}
     return {*functions().values()} - {"api"} | routes
-
-
-class OneAfterAnother:
-    """In place of a pool of one thread: the same order, and nobody waits for a thread to begin."""
-
-    def __init__(self, _threads: int) -> None: ...
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
-
-    map = staticmethod(map)
 
 
 def _checker() -> authorizer.TokenChecker:
@@ -347,16 +305,7 @@ def crashing() -> Iterator[set[str]]:
         stack.enter_context(patch.dict(simulation.MOST_RECEIVES, MOST_RECEIVES))
         # What failed in passing comes back at once: the end of a run says when it was posted.
         stack.enter_context(patch("chalicelib.jobs.records.FIRST_DELAY", 0))
-        # Nobody reads the metrics: they would be on standard output.
-        stack.enter_context(patch("chalicelib.metrics._write", lambda _: None))
-        # Each new process would have the one client announce Powertools once more, for good.
-        stack.enter_context(
-            patch("aws_lambda_powertools.shared.user_agent.register_feature_to_client")
-        )
         stack.enter_context(patch.object(authorizer, "token_checker", _checker))
-        for module in ("completeness", "notifications", "records"):
-            pool = f"chalicelib.jobs.{module}.ThreadPoolExecutor"
-            stack.enter_context(patch(pool, OneAfterAnother))
         for attribute, name in functions().items():
             handler = getattr(app, attribute)
             stack.enter_context(patch.object(app, attribute, noting(name, handler)))

@@ -72,7 +72,7 @@ from infra.imports.subscriptions import SUBSCRIPTIONS as IMPORTED_SUBSCRIPTIONS
 from infra.local.clock import parse_moment
 from infra.local.console import server as console
 from infra.repair import redrive, replay, void
-from tests.fuzz.engine import Answer, Kind, Target, accepted, declined
+from tests.fuzz.target import Kind, Target
 from tests.registered import register
 
 LONGEST_REFUSAL = 32_000
@@ -101,15 +101,12 @@ def sendable(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def refused(error: Exception) -> Answer:
-    """The answer of a refusal, which must be fit to be sent."""
+def refused(error: Exception) -> bool:
+    """Not accepted. What a refusal says must be fit to be sent."""
     said = str(error)
     said.encode()
     assert 0 < len(said) <= LONGEST_REFUSAL, f"a refusal of {len(said)} characters"
-    if isinstance(error, InvalidInput):
-        wrong = error.errors[0]
-        return declined((len(error.errors), wrong.field[:12], wrong.message[:16]))
-    return declined((type(error).__name__, said[:16]))
+    return False
 
 
 def reader(
@@ -121,12 +118,11 @@ def reader(
     write: Callable[[Any], Json] | None = lambda value: value,
     own: Errors = InvalidInput,
     check: Callable[[Any], object] = lambda _: True,
-    share: int = 10,
     words: tuple[str, ...] = (),
 ) -> Target:
     """A target of one function. ``write`` undoes it; ``check`` says whether a value is valid."""
 
-    def call(given: Any) -> Answer:
+    def call(given: Any) -> bool:
         try:
             value = read(given)
         except own as error:
@@ -135,9 +131,9 @@ def reader(
         if write is not None:
             again = read(write(value))
             assert again == value, f"{value!r} was written and read as {again!r}"
-        return accepted(type(value).__name__)
+        return True
 
-    return Target(name, kind, seeds, call, share, words)
+    return Target(name, kind, seeds, call, words)
 
 
 def field(parse: Callable[[str, object], Any], *seeds: Json, name: str = "", **more: Any) -> Target:
@@ -217,10 +213,9 @@ FIELDS = (
         "Europe/Paris",
         "America/Havana",
         check=lambda name: calendar.midnight(name, NOW.date()),
-        share=5,
         words=("paris", "EUROPE", "Asia/Calcuta", "GMT+2", "../"),
     ),
-    field(calendar.parse_timezones, ["Europe/Paris"], ["America/Havana", "Asia/Kolkata"], share=5),
+    field(calendar.parse_timezones, ["Europe/Paris"], ["America/Havana", "Asia/Kolkata"]),
     field(parse_sample, 1, 200, 10_000, name="sample of the audit"),
     field(calls.parse_limit, 1, "20", "100", check=lambda limit: 1 <= limit <= 100),
     field(cursors.parse_cursor, "MGJhZGY4ZTYx"),
@@ -415,7 +410,6 @@ LEDGERS = (
         verified,
         write=None,
         own=LedgerCorrupt,
-        share=2,
     ),
     reader(
         "head of a ledger",
@@ -655,7 +649,7 @@ def part(content: bytes) -> str:
     return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
 
 
-def authorized(authorization: str) -> Answer:
+def authorized(authorization: str) -> bool:
     """What the authorizer answers to a header: a policy, whatever is in it."""
     authorization = sendable(authorization)
     with suppress(InvalidToken):
@@ -671,10 +665,10 @@ def authorized(authorization: str) -> Answer:
     (statement,) = policy["policyDocument"]["Statement"]
     assert all(isinstance(value, str) for value in policy["context"].values())
     assert statement["Effect"] == "Allow"
-    return accepted(policy["context"]["scopes"])
+    return True
 
 
-def signed(parts: Json) -> Answer:
+def signed(parts: Json) -> bool:
     """What it answers to a token that the issuer signed, whatever is in it."""
     header, claims = parts if isinstance(parts, list) and len(parts) == 2 else (HEADER, parts)
     said = ".".join(part(json.dumps(piece).encode()) for piece in (header, claims))
@@ -682,7 +676,7 @@ def signed(parts: Json) -> Answer:
     return authorized(f"Bearer {said}.{part(signature)}")
 
 
-def unsigned(parts: Json) -> Answer:
+def unsigned(parts: Json) -> bool:
     """What it answers to whoever sends the parts of a token as he likes."""
     pieces = parts if isinstance(parts, list) else [parts]
     texts = (piece if isinstance(piece, str) else json.dumps(piece) for piece in pieces)
@@ -727,7 +721,6 @@ TOKENS = (
         Kind.TEXT,
         (f"Bearer {jwt.encode(CLAIMS, KEY, 'ES256', headers={'kid': 'ec'})}",),
         authorized,
-        share=3,
     ),
     Target(
         "token, signed by the issuer",
@@ -738,17 +731,9 @@ TOKENS = (
             [HEADER, {**CLAIMS, "app_metadata": {"user_id": 42}, "realm": {"roles": ["x"]}}],
         ),
         signed,
-        share=2,
         words=(
-            "ES256",
-            "app_metadata.user_id",
-            "realm",
-            "RS256",
-            "HS256",
-            "none",
-            "b64",
-            "crit",
-            "nbf",
+            *("ES256", "app_metadata.user_id", "realm", "RS256"),
+            *("HS256", "none", "b64", "crit", "nbf"),
         ),
     ),
     Target(
@@ -756,7 +741,6 @@ TOKENS = (
         Kind.VALUE,
         ([HEADER, CLAIMS, "x"], [{**HEADER, "alg": "none"}, CLAIMS, ""], ["[" * 4_000, "", ""]),
         unsigned,
-        share=2,
         words=("ES256", "RS256", "HS256", "none", "b64", "crit"),
     ),
     reader(
@@ -766,7 +750,6 @@ TOKENS = (
         keys_of,
         write=None,
         own=KeysUnavailable,
-        share=2,
         words=(
             "RSA",
             "EC",
@@ -870,7 +853,6 @@ FILES_AND_SETTINGS = (
         write=None,
         own=CatalogueError,
         check=lambda catalogue: catalogue.lowest in catalogue.plans,
-        share=1,
         words=(
             *("[[plans]]", "[plans]", "[", "a.b = 1", "lowest = true", "="),
             *("grants_since = 2027-01-01", "0001-01-01", "T00:00:00Z"),
@@ -887,7 +869,6 @@ FILES_AND_SETTINGS = (
         write=None,
         own=ValueError,
         check=lambda terms: all(type(each.monthly_credits) is int for each in terms.values()),
-        share=1,
         words=("[[plans]]", "[plans]", "[", "a.b = 1", "id = []", "2027-01-01", "T00:00:00Z"),
     ),
     reader(
@@ -898,7 +879,6 @@ FILES_AND_SETTINGS = (
         write=None,
         own=DeployError,
         check=lambda found: all(isinstance(value, str) for value in found.values()),
-        share=2,
         words=("[dev]", "[[dev]]", "dev = 1", "=", "dev.a = 1"),
     ),
     reader(
@@ -914,7 +894,6 @@ FILES_AND_SETTINGS = (
         imported(IMPORTED_SUBSCRIPTIONS),
         write=None,
         own=UnreadableFileError,
-        share=2,
         words=(",", ",,", '"', '""', "\n", "\r", "42,"),
     ),
     reader(
@@ -927,7 +906,6 @@ FILES_AND_SETTINGS = (
         imported(balances.BALANCES),
         write=None,
         own=UnreadableFileError,
-        share=2,
         words=(",", ",,", '"', '""', "\n", "\r", "a-1,"),
     ),
     reader(
@@ -938,7 +916,6 @@ FILES_AND_SETTINGS = (
         write=None,
         own=UnreadableFileError,
         check=lambda text: text.encode() is not None,
-        share=3,
     ),
     reader(
         "settings",
@@ -953,7 +930,6 @@ FILES_AND_SETTINGS = (
             and found.retry_seconds > 0
             and found.expiring_soon_days >= 0
         ),
-        share=5,
     ),
     reader(
         "settings of tokens",
@@ -962,7 +938,6 @@ FILES_AND_SETTINGS = (
         lambda values: TokenSettings.read(environment(values)),
         write=None,
         own=(KeyError, ValueError),
-        share=5,
         words=("http://", "https://", "=", "credits:admin=admin"),
     ),
 )

@@ -38,7 +38,7 @@ PARTS = {
     ),
     "bugs": Part("the simulation finds planted bugs", ("tests.simulation.bugs",)),
     "crashes": Part("every pair of crashes is repaired", ("tests.crashes",)),
-    "soak": Part("five years of 500 users add up", ("tests.soak",)),
+    "soak": Part("five years of 500 users add up", ("tests.simulation.years",)),
     "concurrency": Part("64 threads and killed processes lose nothing", ("tests.concurrency",)),
     "guards": Part("no guard of the infrastructure can be removed unnoticed", ("tests.guards",)),
     "fuzz": Part("hostile input is refused and nothing else", ("tests.fuzz",)),

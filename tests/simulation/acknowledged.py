@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from chalicelib.store import ledger_items
 from tests.simulation import reference
 from tests.simulation.aws import Message
-from tests.simulation.reference import DAY, Grant, Ledger, require, show
+from tests.simulation.reference import DAY, require, show
 
 if TYPE_CHECKING:
     from tests.simulation.oracle import Oracle
@@ -125,8 +125,9 @@ def _sweep_is_done(oracle: "Oracle", sweep: Json) -> None:
 def _asked_of_sweep(oracle: "Oracle", sweep: Json) -> Iterator[tuple[str, str]]:
     """Whom a sweep must hand on, each with the key by which an expiry is found."""
     timezone = sweep["timezone"]
+    after, until = _ends_of_sweep(sweep) if sweep["kind"] != "allocation" else (None, None)
     for user_id in oracle.subscriptions:
-        if sweep["kind"] == "allocation":
+        if after is None or until is None:
             known = oracle.candidates(user_id)
             is_found = all(version.is_swept and version.timezone == timezone for version in known)
             is_sure = is_found and not oracle.may_be_unseen(user_id)
@@ -134,14 +135,18 @@ def _asked_of_sweep(oracle: "Oracle", sweep: Json) -> Iterator[tuple[str, str]]:
         else:
             found = [
                 (user_id, f"{show(grant.expires_at)}#{user_id}#{grant.number}")
-                for grant in _grants_of_sweep(oracle.ledger_seen(user_id), sweep)
+                for grant in oracle.ledger_seen(user_id).grants.values()
+                if grant.timezone == timezone
+                and grant.expires_at
+                and after < grant.expires_at <= until
             ]
         for user, key in found:
             if _covers(sweep, user, key):
                 yield user, key
 
 
-def _grants_of_sweep(ledger: Ledger, sweep: Json) -> Iterator[Grant]:
+def _ends_of_sweep(sweep: Json) -> tuple[datetime, datetime]:
+    """After which end of credits a sweep begins, and which is its last."""
     timezone = sweep["timezone"]
     first, last = (datetime.fromisoformat(sweep[name]) for name in ("first_midnight", "midnight"))
     if sweep["kind"] == "expiry":
@@ -152,9 +157,7 @@ def _grants_of_sweep(ledger: Ledger, sweep: Json) -> Iterator[Grant]:
         first_day = reference.local_day(timezone, first) + days
         after = reference.midnight(timezone, first_day - DAY)
         until = reference.midnight(timezone, reference.local_day(timezone, last) + days)
-    for grant in ledger.grants.values():
-        if grant.timezone == timezone and grant.expires_at and after < grant.expires_at <= until:
-            yield grant
+    return after, until
 
 
 def _covers(sweep: Json, user_id: str, key: str) -> bool:

@@ -18,6 +18,8 @@ from tests.simulation.aws import Table
 Json = dict[str, Any]
 Call = tuple[str, Json]
 
+BUCKET = "conformance"
+
 MAIL_IS_FREE = (
     "attribute_not_exists(#id) OR #expiry < :now OR "
     "(#status = :inprogress AND attribute_exists(#running) AND #running < :now)"
@@ -63,6 +65,7 @@ class Calls:
             self._put_mail,
             self._update_mail,
             self._delete_mail,
+            self._scan,
         )
 
     def some(self, count: int) -> Iterator[Call]:
@@ -96,6 +99,23 @@ class Calls:
                         "ScanIndexForward": not newest_first,
                     },
                 )
+
+    def of_objects(self, count: int) -> Iterator[Call]:
+        """Calls to a bucket: objects that are put, put anew, read and listed."""
+        for _ in range(count):
+            key = f"{self._random.choice(('heads/', 'digests/'))}{self._random.randint(1, 3)} &.gz"
+            body = self._random.randbytes(3)
+            yield self._random.choice(
+                (
+                    ("put_object", {"Bucket": BUCKET, "Key": key, "Body": body}),
+                    (
+                        "put_object",
+                        {"Bucket": BUCKET, "Key": key, "Body": body, "IfNoneMatch": "*"},
+                    ),
+                    ("get_object", {"Bucket": BUCKET, "Key": key}),
+                    ("list_objects_v2", {"Bucket": BUCKET, "Prefix": key[:6]}),
+                )
+            )
 
     # --- The ledger -------------------------------------------------------------------------------
 
@@ -154,6 +174,8 @@ class Calls:
     def _get_entry(self) -> Call:
         entry = self._entry()
         key = {"user_id": entry["user_id"], "entry": entry["entry"]}
+        if self._random.random() < 0.1:
+            key[self._random.choice([*key])] = text("")  # against the rules
         return "get_item", {"TableName": self._ledger, "Key": key, "ConsistentRead": True}
 
     def _query_entries(self) -> Call:
@@ -225,10 +247,28 @@ class Calls:
         return f"{zlib.crc32(user_id.encode()) & 0xC0000000:08x}#{user_id}"
 
     def _delete_subscription(self) -> Call:
-        return "delete_item", {
+        wanted: Json = {
             "TableName": self._subscriptions,
             "Key": {"user_id": text(self._user())},
         }
+        return "delete_item", wanted | (self._if_version() if self._random.random() < 0.5 else {})
+
+    def _if_version(self) -> Json:
+        return {
+            "ConditionExpression": "#0 = :0",
+            "ExpressionAttributeNames": {"#0": "version"},
+            "ExpressionAttributeValues": {":0": number(self._random.randint(1, 3))},
+        }
+
+    def _scan(self) -> Call:
+        limit = self._random.choice((1, 2, 100))
+        wanted = {"TableName": self._subscriptions, "Limit": limit, "ConsistentRead": True}
+        if self._random.random() < 0.5:
+            wanted |= {
+                "ProjectionExpression": "#0, #1",
+                "ExpressionAttributeNames": {"#0": "user_id", "#1": "spread"},
+            }
+        return "scan", wanted
 
     def _query_zone(self) -> Call:
         values = {":0": text(f"{self._owner}-zone")}
@@ -291,22 +331,25 @@ class Calls:
         }
 
     def _update_mail(self) -> Call:
-        return "update_item", {
+        wanted: Json = {
             "TableName": self._mails,
             "Key": self._mail(),
             "UpdateExpression": "SET #data = :data, #status = :status",
             "ExpressionAttributeNames": {"#data": "data", "#status": "status"},
             "ExpressionAttributeValues": {":data": text("{}"), ":status": text("COMPLETED")},
         }
+        if self._random.random() < 0.5:
+            wanted["ConditionExpression"] = "attribute_not_exists(#data) AND #status < :status"
+        return "update_item", wanted
 
     def _delete_mail(self) -> Call:
         return "delete_item", {"TableName": self._mails, "Key": self._mail()}
 
 
 def answer(client: Any, operation: str, asked: Json) -> Json:
-    """What the product would see of an answer; of a query, all pages."""
+    """What the product would see of an answer; of a query or a scan, all pages."""
     try:
-        found = getattr(client, operation)(**asked)
+        return _SEEN.get(operation, _item)(client, asked, getattr(client, operation)(**asked))
     except ClientError as error:
         said: Json = dict(error.response)
         return {
@@ -317,17 +360,41 @@ def answer(client: Any, operation: str, asked: Json) -> Json:
                 for reason in said.get("CancellationReasons", ())
             ],
         }
-    if operation == "query":
-        return {"pages": _pages(client, asked, found)}
-    if operation == "batch_get_item":
-        items = [item for of_table in found["Responses"].values() for item in of_table]
-        return {"items": sorted(items, key=json.dumps), "left": found.get("UnprocessedKeys", {})}
-    if operation == "batch_execute_statement":
-        errors = (answer.get("Error") for answer in found["Responses"])
-        return {"statements": [error and error["Code"] for error in errors]}
-    if operation == "transact_get_items":
-        return {"items": [response.get("Item") for response in found["Responses"]]}
+
+
+def _item(_client: Any, _asked: Json, found: Json) -> Json:
     return {"item": found.get("Item")}
+
+
+def _batch(_client: Any, _asked: Json, found: Json) -> Json:
+    items = [item for of_table in found["Responses"].values() for item in of_table]
+    return {"items": sorted(items, key=json.dumps), "left": found.get("UnprocessedKeys", {})}
+
+
+def _statements(_client: Any, _asked: Json, found: Json) -> Json:
+    errors = (answer.get("Error") for answer in found["Responses"])
+    return {"statements": [error and error["Code"] for error in errors]}
+
+
+def _scanned(client: Any, asked: Json, _found: Json) -> Json:
+    """In whatever order."""
+    pages = client.get_paginator("scan").paginate(**asked)
+    return {"items": sorted((item for page in pages for item in page["Items"]), key=str)}
+
+
+_SEEN: dict[str, Callable[[Any, Json, Json], Json]] = {
+    "batch_execute_statement": _statements,
+    "batch_get_item": _batch,
+    "get_object": lambda _client, _asked, found: {"body": found["Body"].read()},
+    "list_objects_v2": lambda _client, _asked, found: {
+        "keys": [each["Key"] for each in found.get("Contents", ())]
+    },
+    "query": lambda client, asked, found: {"pages": _pages(client, asked, found)},
+    "scan": _scanned,
+    "transact_get_items": lambda _client, _asked, found: {
+        "items": [response.get("Item") for response in found["Responses"]]
+    },
+}
 
 
 def _pages(client: Any, asked: Json, page: Json) -> list[list[Json]]:

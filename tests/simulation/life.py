@@ -181,7 +181,8 @@ class Life(RuleBasedStateMachine):
         """One step: what happens in it is told, observed and judged."""
         Life.steps += 1
         # Who reads late reads what was there before the step before this one.
-        self.past, self.present = self.present, self.world.aws.state.copy()
+        if Fault.STALE in self.profile.faults:
+            self.past, self.present = self.present, self.world.aws.state.copy()
         self.oracle.remember()
         troubles = self._troubles(drawn or [], kind)
         self.story.append(f"{show(self.world.now)}  {words}")

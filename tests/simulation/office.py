@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
 from hypothesis import strategies as st
@@ -39,6 +39,7 @@ from tests.simulation.faults import Fault
 from tests.simulation.life import FAILURES, Life, as_json
 from tests.simulation.oracle import Edit, Intent
 from tests.simulation.reference import Outdated, Subscription, require
+from tests.simulation.world import InTurn
 
 Json = dict[str, Any]
 
@@ -325,7 +326,7 @@ class Office(Life):
         except FAILURES:
             return None
         key = f"{answer['summary']}.json" if answer["success"] else ""
-        summary: Json | None = json.loads(self.world.reports.texts.get(key, "null"))
+        summary: Json | None = json.loads(self.world.reports.get(key, "null"))
         return None if queue else summary
 
     def _should_be_counted(self, timezone: str, period: str) -> Json:
@@ -369,41 +370,11 @@ def _csv(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return text.getvalue()
 
 
-class _Task:
-    """A call that is made when somebody wants to know what it answers."""
-
-    def __init__(self, call: Callable[..., Any], arguments: tuple[object, ...]) -> None:
-        self._call = call
-        self._arguments = arguments
-
-    def result(self) -> Any:
-        return self._call(*self._arguments)
-
-
-class _InTurn:
-    """A pool of no threads."""
-
-    def __init__(self, _threads: int) -> None:
-        """There are none."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Nothing is left to wait for."""
-
-    def submit(self, call: Callable[..., Any], *arguments: object) -> _Task:
-        return _Task(call, arguments)
-
-    def map(self, call: Callable[[Any], Any], values: Sequence[object]) -> Iterator[Any]:
-        yield from map(call, values)
-
-
 @contextmanager
 def _taking_turns() -> Iterator[None]:
     """Within the block, of what is imported at once the last comes first."""
     with ExitStack() as stack:
-        stack.enter_context(patch.object(importing, "ThreadPoolExecutor", _InTurn))
+        stack.enter_context(patch.object(importing, "ThreadPoolExecutor", InTurn))
         stack.enter_context(
             patch.object(importing, "as_completed", lambda tasks: reversed(list(tasks)))
         )

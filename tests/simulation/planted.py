@@ -29,8 +29,8 @@ from chalicelib.store import mails as mail_store
 from chalicelib.store import subscriptions as subscription_store
 from chalicelib.store.ledger import Inserted, LedgerStore
 from chalicelib.store.ledger_reading import HistoryPage
+from chalicelib.store.reports import Reports
 from chalicelib.store.subscriptions import SubscriptionStore
-from tests.simulation.world import Bucket
 
 Bug = Callable[[], AbstractContextManager[object]]
 
@@ -590,7 +590,7 @@ def _unprocessed_forgotten() -> AbstractContextManager[object]:
     original = SubscriptionStore.get_many
 
     def get_many(self: SubscriptionStore, user_ids: Any, **more: Any) -> Any:
-        with patch("chalicelib.store.subscriptions.attempts_for_room", lambda _: iter((0,))):
+        with patch("chalicelib.store.database.attempts_for_room", lambda _: iter((0,))):
             try:
                 return original(self, user_ids, **more)
             except Contention:
@@ -720,14 +720,14 @@ def _range_without_end() -> AbstractContextManager[object]:
 
 @bug("the report of a range takes the place of that of another")
 def _reports_mixed_up() -> AbstractContextManager[object]:
-    original = Bucket.put
+    original = Reports.put
 
-    def put(self: Bucket, key: str, *more: Any) -> None:
+    def put(self: Reports, key: str, *more: Any) -> None:
         folder, _, name = key.rpartition("/")
         name = f"{name[:1]}.json" if "/ranges/" in folder else name
         original(self, f"{folder}/{name}", *more)
 
-    return patch.object(Bucket, "put", put)
+    return patch.object(Reports, "put", put)
 
 
 @bug("a sweep of expiries leaves out the midnight it is about")

@@ -477,6 +477,8 @@ class Ledger:
 
     def until(self, number: int) -> "Ledger":
         """What it was after a line."""
+        if number >= len(self.lines):
+            return self
         past = Ledger()
         for line in self.lines[:number]:
             past.add(line)

@@ -10,8 +10,8 @@ from moto import mock_aws
 from moto.core.models import botocore_stubber
 
 from tests.aws import partiql
-from tests.simulation import aws
-from tests.simulation.conformance import Call, Calls, create_tables, difference
+from tests.simulation import aws, dynamodb
+from tests.simulation.conformance import BUCKET, Call, Calls, create_tables, difference
 
 SEQUENCES, CALLS = 12, 60
 
@@ -45,8 +45,20 @@ def test_a_page_ends_at_as_many_bytes_as_in_moto(monkeypatch: pytest.MonkeyPatch
     assert _differences(monkeypatch, Calls.of_many_bytes) == []
 
 
+def test_the_bucket_in_memory_answers_as_in_moto(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    ours = aws.client("s3", 4)
+    ours.meta.events.unregister("before-send", botocore_stubber)
+    with mock_aws(), aws.answering(aws.Services()):
+        moto = boto3.client("s3", region_name="us-east-1")
+        moto.create_bucket(Bucket=BUCKET)
+        for seed in range(SEQUENCES):
+            assert difference(ours, moto, Calls(seed, "dev", "").of_objects(CALLS)) is None
+
+
 def test_a_database_that_answers_otherwise_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    with patch.object(aws.Tables, "_check", lambda *_: None):
+    with patch.object(dynamodb.Tables, "_check", lambda *_: None):
         assert _differences(monkeypatch, _some)
-    with patch.object(aws, "MOST_PAGE_BYTES", 2_000_000), monkeypatch.context() as more:
+    with patch.object(dynamodb, "MOST_PAGE_BYTES", 2_000_000), monkeypatch.context() as more:
         assert _differences(more, Calls.of_many_bytes)

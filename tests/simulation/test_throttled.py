@@ -197,7 +197,7 @@ def test_a_count_waits_for_the_ledgers_it_reads_in_its_threads_too() -> None:
         world = month.world
         started = world.check({"period": "2026-02", "zones": ["Europe/Paris"]})
         during(world, month.clock, month.tables, delivered(world, month.clock, "checks"))
-        assert json.loads(world.reports.texts[f"{started['summary']}.json"])["missing"] == 3
+        assert json.loads(world.reports[f"{started['summary']}.json"])["missing"] == 3
         assert 20 <= month.clock.now <= 30
 
 

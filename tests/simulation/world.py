@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from functools import cache
+from types import SimpleNamespace
 from typing import Any, Self
 from unittest.mock import patch
 
@@ -30,6 +31,8 @@ from chalicelib.plans_file import parse_catalogue
 from chalicelib.queues import Queues
 from chalicelib.services import Services
 from chalicelib.settings import Settings
+from chalicelib.store.anchors import Anchors
+from chalicelib.store.reports import Reports
 from tests.simulation import aws
 from tests.simulation.aws import Message
 from tests.simulation.faults import Killed, Trouble, Troubles
@@ -49,6 +52,7 @@ ZONES = (
 )
 STAGE = "dev"
 WORK_QUEUES = ("sweeps", "allocations", "expiries")
+QUEUES = (*WORK_QUEUES, "notifications")
 MOST_RECEIVES = {"sweeps": 20, "allocations": 20, "expiries": 20, "checks": 20} | {
     "notifications": 60
 }
@@ -130,11 +134,11 @@ def _few_zones(zones: Sequence[str]) -> Iterator[None]:
 _USER_AGENT = "aws_lambda_powertools.shared.user_agent"
 
 
-class _InTurn:
+class InTurn:
     """A pool of no threads: one call after the other, each in a context of its own like theirs."""
 
-    def __init__(self, threads: int) -> None:
-        assert threads == 1
+    def __init__(self, _threads: int) -> None:
+        """There are none."""
 
     def __enter__(self) -> Self:
         return self
@@ -145,6 +149,10 @@ class _InTurn:
     def map(self, call: Callable[[Any], object], values: Iterable[Any]) -> Iterator[object]:
         for value in values:
             yield contextvars.Context().run(call, value)
+
+    def submit(self, call: Callable[..., Any], *arguments: object) -> Any:
+        """It is called when somebody wants to know what it answers."""
+        return SimpleNamespace(result=lambda: contextvars.Context().run(call, *arguments))
 
 
 @contextmanager
@@ -172,9 +180,9 @@ def simulated(
             ("chalicelib.store.ledger_items.EXPIRY_SHARDS", shards),
             ("chalicelib.jobs.workers.INSERTS_A_REQUEST", 2),
             ("chalicelib.metrics._write", lambda _: None),
-            ("chalicelib.jobs.records.ThreadPoolExecutor", _InTurn),
-            ("chalicelib.jobs.notifications.ThreadPoolExecutor", _InTurn),
-            ("chalicelib.jobs.completeness.ThreadPoolExecutor", _InTurn),
+            ("chalicelib.jobs.records.ThreadPoolExecutor", InTurn),
+            ("chalicelib.jobs.notifications.ThreadPoolExecutor", InTurn),
+            ("chalicelib.jobs.completeness.ThreadPoolExecutor", InTurn),
             ("chalicelib.jobs.completeness.USERS_A_PAGE", users_a_page),
             # It would add one more line to the headers of the one client with every new process.
             (f"{_USER_AGENT}.register_feature_to_client", lambda **_: None),
@@ -217,26 +225,9 @@ SETTINGS = Settings(
     mail_from="Credits <credits@example.com>",
     mail_configuration_set=f"credits-{STAGE}",
     unsubscribe_url="https://api.example.com/v1/api/unsubscribe",
+    reports_bucket=f"credits-{STAGE}-reports",
+    anchors_bucket=f"credits-{STAGE}-anchors",
 )
-
-
-class Bucket:
-    """The reports, kept for as long as the world is."""
-
-    bucket = "reports"
-
-    def __init__(self) -> None:
-        self.texts: dict[str, str] = {}
-
-    def put(self, key: str, text: str, content_type: str = "application/json") -> None:
-        assert content_type
-        self.texts[key] = text
-
-    def get(self, key: str) -> str:
-        return self.texts[key]
-
-    def keys(self, prefix: str) -> list[str]:
-        return sorted(key for key in self.texts if key.startswith(prefix))
 
 
 def catalogue_text(plans: Plans) -> str:
@@ -268,7 +259,6 @@ class World:
     requests: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     operations: list[str] = field(default_factory=list)
     """The correlation ids that requests to the API have had."""
-    reports: Bucket = field(default_factory=Bucket)
     plans: Plans = field(default_factory=lambda: SHIPPED)
 
     def __post_init__(self) -> None:
@@ -299,7 +289,8 @@ class World:
             SETTINGS, clock=lambda: self.clock, connection=connection, threads=1
         )
         self.services.catalogue = _catalogue(catalogue_text(self.plans))
-        self.services.reports = self.reports  # type: ignore[assignment]  # S3 answers like a dict
+        self.services.reports = Reports(SETTINGS, client=aws.client("s3", 4))
+        self.services.anchors = Anchors(SETTINGS, client=aws.client("s3", 4))
         self.services.queues = Queues(SETTINGS, client=aws.client("sqs", 4))
         self.services.mailer = Mailer(SETTINGS, client=aws.client("sesv2", 1))
         self.services.unsubscribe_links = UnsubscribeLinks(b"k" * 32, SETTINGS.unsubscribe_url)
@@ -479,6 +470,10 @@ class World:
 
     def table(self, name: str) -> aws.Table:
         return self.aws.state.dynamodb.tables[f"credits-{STAGE}-{name}"]
+
+    @property
+    def reports(self) -> dict[str, str]:
+        return self.aws.state.bucket(SETTINGS.reports_bucket)
 
     @property
     def stream(self) -> list[Json]:

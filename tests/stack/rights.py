@@ -18,14 +18,13 @@ from ministack.core.responses import get_account_id
 
 from chalicelib.mails import links
 from tests.crashes import runner
-from tests.crashes.cloud import ANCHORS, BUCKET, ISSUER
 from tests.crashes.failures import Failures, Kind, Point
 from tests.crashes.workflows import WORKFLOWS, Workflow
 from tests.crashes.world import CrashingWorld, crashing, functions
 from tests.partiql import read_update
 from tests.simulation import aws
 from tests.simulation import world as simulation
-from tests.simulation.aws import Call, Perform
+from tests.simulation.aws import ISSUER, Call, Perform
 from tests.simulation.faults import conflict, kind_of, statements_of
 from tests.stack.resolved import Json, Stack, arn
 
@@ -235,7 +234,10 @@ def recorded(stack: Stack) -> dict[str, set[Right]]:
     made: dict[str, set[Right]] = {}
     buckets = {
         of_world: stack.resources[name]["Properties"]["BucketName"]
-        for of_world, name in ((BUCKET, "ReportsBucket"), (ANCHORS, "AnchorsBucket"))
+        for of_world, name in (
+            (simulation.SETTINGS.reports_bucket, "ReportsBucket"),
+            (simulation.SETTINGS.anchors_bucket, "AnchorsBucket"),
+        )
     }
     with _cold_starts(stack.arn("UnsubscribeSecret")) as recorders:
 

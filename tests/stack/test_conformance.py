@@ -6,7 +6,7 @@ import pytest
 
 from infra.local.stacks import LocalStack
 from tests.simulation import aws
-from tests.simulation.conformance import Calls, create_tables, difference
+from tests.simulation.conformance import BUCKET, Calls, create_tables, difference
 
 STAGE = "conformance"
 SEQUENCES, CALLS = 12, 60
@@ -31,3 +31,12 @@ def test_the_database_in_memory_answers_as_the_emulator_does(
         for seed in range(SEQUENCES):
             calls = Calls(seed, STAGE, f"sequence{seed}").some(CALLS)
             assert difference(aws.dynamodb(), emulator, calls) is None
+
+
+def test_the_bucket_in_memory_answers_as_the_emulator_does(stack: LocalStack) -> None:
+    emulator = stack.client("s3")
+    emulator.create_bucket(Bucket=BUCKET)
+    with aws.answering(aws.Services()):
+        for seed in range(SEQUENCES):
+            calls = Calls(seed, STAGE, "").of_objects(CALLS)
+            assert difference(aws.client("s3", 4), emulator, calls) is None

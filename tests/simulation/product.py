@@ -1,15 +1,16 @@
 """The product in a process of its own, so that its memory can be measured.
 
-AWS in memory, which keeps five years of everything, is in the other one: each call to it goes there
-through a pipe, from below botocore.
+AWS in memory, which keeps everything, is in the other one: each call to it goes there through a
+pipe, from below botocore.
 """
 
 import gc
 import multiprocessing
 import resource
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,14 @@ from unittest.mock import patch
 
 from botocore.exceptions import BotoCoreError
 
-from tests.crashes.cloud import Cloud
-from tests.crashes.world import CrashingWorld
+from chalicelib.domain.errors import Contention, CreditsError
+from chalicelib.store.errors import FAULTS
+from tests.crashes.world import functions
 from tests.simulation import aws
 from tests.simulation.aws import Call, Json, Refused
+from tests.simulation.drawn import PLANS
 from tests.simulation.faults import Killed
-from tests.simulation.world import Context, simulated
-
-USERS_A_PAGE = 200
-SHARDS = 1
+from tests.simulation.world import Context, World, simulated
 
 
 class Broken(Exception):
@@ -35,25 +35,39 @@ class Broken(Exception):
 class Product:
     """The process, as seen from the other one."""
 
-    def __init__(self, zones: Sequence[str], cloud: Cloud) -> None:
-        self.cloud = cloud
+    def __init__(self, world: World, zones: Sequence[str], users_a_page: int) -> None:
+        self.world = world
         context = multiprocessing.get_context("spawn")
         self._pipe, other = context.Pipe()
-        self._process = context.Process(target=_serve, args=(other, tuple(zones)), daemon=True)
+        arguments = (other, tuple(zones), users_a_page)
+        self._process = context.Process(target=_serve, args=arguments, daemon=True)
         self._process.start()
         other.close()
 
-    def invoke(self, attribute: str, event: Json, milliseconds: int, clock: datetime) -> Any:
-        """What a function of ``app.py`` answers. Raises what it raised, and `Killed`."""
-        return self._ask("invoke", attribute, event, milliseconds, clock)
+    @contextmanager
+    def running(self) -> Iterator["Product"]:
+        """Within the block every function of ``app.py`` is invoked there."""
+        import app
+
+        def invoker(attribute: str) -> Any:
+            def invoke(event: Json, context: Context) -> Any:
+                milliseconds = context.get_remaining_time_in_millis()
+                return self._ask("invoke", attribute, event, milliseconds, self.world.clock)
+
+            return invoke
+
+        with ExitStack() as stack:
+            stack.callback(self._stop)
+            for attribute in functions():
+                stack.enter_context(patch.object(app, attribute, invoker(attribute)))
+            yield self
 
     def memory(self) -> int:
         """Its resident bytes."""
         size: int = self._ask("memory")
         return size
 
-    def stop(self) -> None:
-        """Ends the process."""
+    def _stop(self) -> None:
         self._pipe.send(None)
         self._process.join()
         self._pipe.close()
@@ -70,13 +84,13 @@ class Product:
 
     def _answer(self, call: Call) -> tuple[str, object]:
         try:
-            return "answer", self.cloud.answer(call)
+            return "answer", self.world.aws.answer(call)
         except (Refused, BotoCoreError, Killed) as error:
             return "raised", error
 
 
 @dataclass
-class _Far(Cloud):
+class _Far(aws.Services):
     """AWS at the other end of a pipe."""
 
     pipe: Connection | None = None
@@ -92,21 +106,16 @@ class _Far(Cloud):
         return answer
 
 
-def _serve(pipe: Connection, zones: tuple[str, ...]) -> None:
+def _serve(pipe: Connection, zones: tuple[str, ...], users_a_page: int) -> None:
     import app
 
-    world = CrashingWorld()
-    world.aws = world.cloud = _Far(pipe=pipe)
+    world = World(plans=PLANS)
+    world.aws = _Far(pipe=pipe)
     with (
-        simulated(zones, USERS_A_PAGE, SHARDS),
-        # Nobody reads the metrics: they would be on standard output.
-        patch("chalicelib.metrics._write", lambda _: None),
-        # What failed in passing comes back at once: an instant is lived through as one.
+        simulated(zones, users_a_page),
+        # What failed comes back at once, so that one seed is one story.
         patch("chalicelib.jobs.records.FIRST_DELAY", 0),
-        # The same of what failed because an item could not be read for a while.
         patch("chalicelib.jobs.records._delay", lambda *_: 0),
-        # Each new process would have the one client announce Powertools once more, for good.
-        patch("aws_lambda_powertools.shared.user_agent.register_feature_to_client"),
         world.running(),
     ):
         while question := pipe.recv():
@@ -114,17 +123,23 @@ def _serve(pipe: Connection, zones: tuple[str, ...]) -> None:
                 gc.collect()
                 pipe.send(("answer", resident()))
                 continue
-            _, attribute, event, milliseconds, world.now = question
+            _, attribute, event, milliseconds, now = question
             aws.refill_retries()
-            try:
-                answer = getattr(app, attribute)(event, Context(milliseconds))
-            except Killed as error:
-                world.restart()
-                pipe.send(("raised", error))
-            except Exception as error:  # noqa: BLE001 - the other process decides
-                pipe.send(("raised", Broken(f"{attribute}: {type(error).__name__}: {error}")))
-            else:
-                pipe.send(("answer", answer))
+            world.now = now
+            invoke = partial(getattr(app, attribute), event, Context(milliseconds))
+            pipe.send(_outcome(world, attribute, invoke))
+
+
+def _outcome(world: World, attribute: str, invoke: Callable[[], Any]) -> tuple[str, object]:
+    try:
+        return "answer", invoke()
+    except Killed as error:
+        world.restart()
+        return "raised", error
+    except (CreditsError, *FAULTS) as error:
+        return "raised", Contention(f"{type(error).__name__}: {error}")
+    except Exception as error:  # noqa: BLE001 - the other process tells of it
+        return "raised", Broken(f"{attribute}: {type(error).__name__}: {error}")
 
 
 def resident() -> int:
