@@ -450,7 +450,8 @@ def test_whoever_waits_for_the_summary_finds_the_table_and_alarms_wait_for_both(
     with monkeypatch.context() as patched:
         patched.setattr(s3, "put_object", refuse_the_summary)
         assert three.deliver("checks", [check]) == [check]
-    assert three.services.reports.get("completeness/2026-02/r1/summary.txt"), "the table is first"
+    written = three.services.reports.keys("completeness/2026-02/r1/summary")
+    assert written == ["completeness/2026-02/r1/summary.txt"], "the table is first"
     nothing: list[float] = []
     assert counted(capsys) == {"Due": nothing, "Missing": nothing, "Duplicate": nothing}
     assert three.deliver("checks", [check]) == []
@@ -465,3 +466,13 @@ def test_the_month_begins_before_utcs_where_the_day_does_first(world: World) -> 
         world.grant("1", 1, key)
     world.now = at("2026-02-02T00:00:00Z")
     assert counts(summary(world)) == (1, 1, 0, 0)
+
+
+def test_a_check_that_is_refused_says_why_in_the_log(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody reads what the schedule is answered."""
+    assert not start_checks(world.services, {"period": "July"})["success"]
+    (line,) = [vars(record) for record in caplog.records if record.msg == "check refused"]
+    assert (line["levelname"], line["code"]) == ("WARNING", "invalid_input")
+    assert line["detail"].startswith("period: ")

@@ -329,22 +329,24 @@ def test_usages_and_reversals_are_counted_by_their_amounts(
 def test_each_message_tells_how_late_its_latest_user_was_and_lateness_is_not_added_up(
     world: World, emitted: Callable[[], Emitted], caplog: pytest.LogCaptureFixture
 ) -> None:
-    zones = {"1": "Europe/London", "2": "Europe/Paris", "3": "Europe/London", "4": "Asia/Tokyo"}
-    for user_id, timezone in zones.items():
-        world.subscribe(user_id, timezone=timezone)
+    for user_id, city in enumerate(("London", "Paris", "London", "Paris"), start=1):
+        world.subscribe(str(user_id), timezone=f"Europe/{city}")
     world.subscribe("5", status="paused")
+    world.subscribe("6", timezone="Asia/Tokyo", eligible_from="2025-12-20T00:00:00Z")
     world.now = at("2026-02-01T00:00:00Z")
     bodies = [
-        messages.UsersMessage(world.now, users).body() for users in (("1", "2", "3", "5"), ("4",))
+        messages.UsersMessage(world.now, users).body()
+        for users in (("1", "2", "3", "4", "5"), ("6",))
     ]
     caplog.set_level("INFO")
     emitted()
     assert world.deliver("allocations", bodies) == []
-    # One in London is on time; it is midnight in Paris an hour earlier, in Tokyo nine.
-    assert emitted() == {"AllocationLateness": [3_600, 32_400], "AllocationsRepaired": [2]}
+    # London is on time, Paris an hour late; in Tokyo January was missed, too.
+    in_tokyo = 31 * 24 * 3_600 + 9 * 3_600
+    assert emitted() == {"AllocationLateness": [3_600, in_tokyo], "AllocationsRepaired": [4]}
     lines = [vars(record) for record in caplog.records if record.msg == "allocated"]
     told = [(line["users"], line["users_changed"], line["credits"]) for line in lines]
-    assert told == [(4, 3, 1_500), (1, 1, 500)]
+    assert told == [(5, 4, 2_000), (1, 1, 1_000)]
 
 
 def test_what_was_posted_is_counted_though_another_user_of_the_message_failed(
