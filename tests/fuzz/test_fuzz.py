@@ -266,7 +266,7 @@ def test_what_fails_is_made_small_and_can_be_replayed(capsys: pytest.CaptureFixt
         replay = re.search(r'--target "field: text" --replay (\S+)', said)
         assert replay
         file = ROOT / replay[1]
-        assert len(file.read_bytes()) <= len(r'"\ud800"')
+        assert len(file.read_bytes()) <= 20
         again = ["--target", "field: text", "--replay", str(file)]
         assert command.main(again) == 1
         assert "UnicodeEncodeError" in capsys.readouterr().out
