@@ -311,3 +311,13 @@ test("what is null in a query is left out, like what is not there", async () => 
   await client.historyPage({ limit: 5, cursor: null } as object);
   assert.deepEqual(api.requests[0]?.query, { limit: "5" });
 });
+
+test("who leaves while the API is silent waits for no other attempt", async () => {
+  const leaving = new AbortController();
+  const { api, client } = clientOf(() => {
+    leaving.abort();
+    return new DOMException("left", "AbortError");
+  });
+  await assert.rejects(client.schedule({}, leaving.signal), { name: "AbortError" });
+  assert.deepEqual([api.requests.length, api.pauses], [1, []]);
+});
