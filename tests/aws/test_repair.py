@@ -951,20 +951,23 @@ def test_a_tick_that_fails_does_not_keep_the_later_ones_from_being_replayed(
     assert facts["replayed"] == ["2026-01-31T23:15:00Z", "2026-02-01T00:00:00Z"], ran.said
 
 
+@pytest.mark.parametrize(
+    ("words", "key"), [((), "batch-1-1"), (("--key", "by-hand"), "by-hand")], ids=["own", "given"]
+)
 def test_the_name_under_which_a_batch_is_voided_never_changes(
-    world: World, terminal: Terminal
+    world: World, terminal: Terminal, words: tuple[str, ...], key: str
 ) -> None:
     """Under another one, a batch that was voided by an earlier release would be voided again."""
     world.subscribe()
     world.grant("1", 30, "a")
-    assert terminal.run(void.main, *VOID, "--batch", "1-1", "--yes").status == 0
+    assert terminal.run(void.main, *VOID, "--batch", "1-1", *words, "--yes").status == 0
     by_name = Void(
         user_id="1",
         batch=1,
         reason="Granted by mistake",
         actor="ada",
         caller="command/void",
-        key="batch-1-1",
+        key=key,
     )
     assert void_batch(world.services, by_name).replayed
 
