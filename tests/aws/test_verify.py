@@ -274,7 +274,7 @@ def test_every_wrong_ledger_is_named_and_counted_and_the_right_ones_are_not(
 ) -> None:
     for user_id in ("9", "4", "2"):
         world.subscribe(user_id)
-        world.grant(user_id, 10, f"of {user_id}")
+        world.grant(user_id, 10, f"of-{user_id}")
     for item in world.lines():
         if item["user_id"]["S"] in ("9", "2") and item["entry"]["S"].startswith("entry#"):
             item["body"]["S"] = item["body"]["S"].replace("Goodwill", "Badwill")

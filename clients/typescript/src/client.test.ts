@@ -233,7 +233,10 @@ test("a caller says how often a request is sent", async () => {
 test("ever new tokens that are all refused are not asked for for ever", async () => {
   const asked: (string | undefined)[] = [];
   const api = new FakeApi(() => ({ status: 401, body: problem(401, "unauthenticated") }));
-  const token = (refused?: string) => `t-${asked.push(refused)}`;
+  const token = (refused?: string) => {
+    assert.ok(asked.length < 5, "tokens are asked for for ever");
+    return `t-${asked.push(refused)}`;
+  };
   await assert.rejects(new CreditsClient({ url: URL, token, fetch: api.fetch, sleep: api.sleep }).plans(), UnauthenticatedError);
   assert.deepEqual(asked, [undefined, "t-1"]);
   assert.deepEqual(api.requests.map(({ headers }) => headers["authorization"]), ["Bearer t-1", "Bearer t-2"]);
@@ -307,4 +310,14 @@ test("what is null in a query is left out, like what is not there", async () => 
   const { api, client } = clientOf(() => ({ body: { items: [], next_cursor: null } }));
   await client.historyPage({ limit: 5, cursor: null } as object);
   assert.deepEqual(api.requests[0]?.query, { limit: "5" });
+});
+
+test("who leaves while the API is silent waits for no other attempt", async () => {
+  const leaving = new AbortController();
+  const { api, client } = clientOf(() => {
+    leaving.abort();
+    return new DOMException("left", "AbortError");
+  });
+  await assert.rejects(client.schedule({}, leaving.signal), { name: "AbortError" });
+  assert.deepEqual([api.requests.length, api.pauses], [1, []]);
 });
