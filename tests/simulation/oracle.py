@@ -194,9 +194,10 @@ class Oracle:
 
     def ledger_seen(self, user_id: str) -> Ledger:
         """The lines that the step cannot have overlooked in an index."""
-        if not self.reads_the_past:
-            return self.ledger(user_id).until(self.lines_before.get(user_id, 0))
-        return self.ledger(user_id).until(self.past[1][user_id])
+        ledger, seen = self.ledger(user_id), self.lines_before.get(user_id, 0)
+        if self.reads_the_past:
+            seen = self.past[1][user_id]
+        return ledger if seen == len(ledger.lines) else ledger.until(seen)
 
     def sent_to(self, queue: str) -> list[Json]:
         """The messages that a queue has taken in this step."""

@@ -477,8 +477,6 @@ class Ledger:
 
     def until(self, number: int) -> "Ledger":
         """What it was after a line."""
-        if number >= len(self.lines):
-            return self
         past = Ledger()
         for line in self.lines[:number]:
             past.add(line)
