@@ -13,7 +13,7 @@ from chalicelib.domain.subscriptions import Subscription
 from chalicelib.operations.allocations import save_subscription
 from chalicelib.services import Services
 from infra import reach, terminal
-from infra.commands import run
+from infra.commands import import_subscriptions, run
 from infra.commands.import_subscriptions import main
 from infra.deployment import stage_services
 from infra.imports import subscriptions
@@ -58,7 +58,7 @@ class Command:
         self.directory = directory
         self.output = io.StringIO()
         console = Console(file=self.output, width=200)
-        monkeypatch.setattr(subscriptions, "Console", lambda **_: console)
+        monkeypatch.setattr(import_subscriptions, "Console", lambda **_: console)
 
     def run(self, content: str | bytes, *options: str) -> int:
         file = self.directory / "people.csv"
@@ -258,7 +258,7 @@ def test_the_run_checks_its_file_before_it_builds_anything(
 
     monkeypatch.setattr(terminal, "end_on_sigterm", lambda: None)
     monkeypatch.setattr(server, "console", built)
-    monkeypatch.setattr(reach, "local_stack", built)
+    monkeypatch.setattr(stacks, "local_stack", built)
     file = tmp_path / "bad.csv"
     file.write_text(text(ADA, BOB.replace(",starter,", ",gold,")))
     assert run.main(["--csv", str(file), "--exit"]) == 1

@@ -13,6 +13,7 @@ from chalicelib.domain.errors import Contention
 from chalicelib.domain.ledger import MOST_OPEN_BATCHES
 from chalicelib.operations.on_request import CarryOver, carry_over
 from infra import reach
+from infra.commands import import_balances
 from infra.commands.import_balances import main
 from infra.deployment import stage_services
 from infra.imports import balances
@@ -48,7 +49,7 @@ def run(
 ) -> tuple[int, str]:
     output = io.StringIO()
     monkeypatch.setattr(reach, "services_of", lambda *_: world.services)
-    monkeypatch.setattr(balances, "Console", lambda **_: Console(file=output, width=300))
+    monkeypatch.setattr(import_balances, "Console", lambda **_: Console(file=output, width=300))
     return main([str(file), *options]), output.getvalue()
 
 
