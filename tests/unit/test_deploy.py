@@ -22,7 +22,7 @@ from chalicelib.plans_file import parse_catalogue
 from chalicelib.settings import Settings
 from infra import terminal
 from infra.commands import deploy as command
-from infra.deployment import alarms, deploy, packaging, plan_changes, retained
+from infra.deployment import alarms, deploy, packaging, plan_changes, retained, stack
 from infra.deployment.errors import DeployError, StackFailedError
 from infra.deployment.parameters import parameters_of
 from infra.deployment.stack import NETWORK_PATIENCE
@@ -923,7 +923,7 @@ def test_of_many_failures_the_first_that_is_no_echo_is_told() -> None:
 def test_an_update_is_watched_for_as_long_as_its_alarms_may_take_it_back(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deploy, "STACK_DEADLINE", 60.0)
+    monkeypatch.setattr(stack, "STACK_DEADLINE", 60.0)
 
     class Slow(Recorder):
         def get_paginator(self, name: str) -> Any:
