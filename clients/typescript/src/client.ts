@@ -38,6 +38,7 @@ export type ProblemCode =
   | "insufficient_credits"
   | "forbidden"
   | "not_found"
+  | "method_not_allowed"
   | "contention"
   | "version_conflict"
   | "body_too_large"
