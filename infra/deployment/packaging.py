@@ -154,7 +154,7 @@ def package(stage: str, output: Path, *, region: str, root: Path = ROOT) -> Pack
             str(output),
         ],
         directory=project,
-        # The region is only part of service principals. Chalice imports app.py to find its functions.
+        # The region is only part of service principals. Chalice imports app.py for the functions.
         environment={"AWS_DEFAULT_REGION": region, "PYTHONDONTWRITEBYTECODE": "1"},
     )
     template = yaml.safe_load((output / "sam.yaml").read_text())

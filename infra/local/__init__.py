@@ -1,1 +1,1 @@
-"""Credits on this machine: the emulator, the issuer of tokens, the clock, the console, the stack."""
+"""Credits on this machine: the emulator, the token issuer, the clock, the console, the stack."""

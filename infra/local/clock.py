@@ -187,7 +187,7 @@ class LocalClock:
     def move(
         self, to: datetime, watch: Watch | None = None, everywhere: Collection[str] = ()
     ) -> None:
-        """Moves the clock and runs every tick on the way that has something to do. Never moves back.
+        """Moves the clock forward and runs every tick on the way that has something to do.
 
         In the zones of ``everywhere`` months begin even if no user lives there. Raises one of
         `STOPPED_BY`.

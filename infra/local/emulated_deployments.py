@@ -127,9 +127,9 @@ def _act_with_the_rights_of_the_caller() -> None:
 def _read_and_transform_with_the_rights_of_the_caller() -> None:
     """Refuses a change set if its caller may not read its template or use its transforms.
 
-    CloudFormation reads the template from S3 as the caller. The right to create change sets has
-    each named transform as a resource (CloudFormation User Guide, "Control CloudFormation access with
-    AWS Identity and Access Management",
+    CloudFormation reads the template from S3 as the caller. Each transform that the template names
+    is a resource of the right to create change sets (CloudFormation User Guide, "Control
+    CloudFormation access with AWS Identity and Access Management",
     https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/using-iam-template.html).
     """
     from ministack.core.responses import get_region
@@ -284,8 +284,7 @@ def _name_rules_without_the_default_bus() -> None:
     """Makes a right to a rule of the default event bus name the rule alone.
 
     ARNs of rules on other buses name the bus, too (Service Authorization Reference, "Resource types
-    defined by
-    Amazon EventBridge":
+    defined by Amazon EventBridge":
     https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazoneventbridge.html).
     ministack expects the bus in every ARN, and so refuses callers who have the right.
     """

@@ -134,7 +134,7 @@ def _take_keys_from_authorizers() -> None:
 
 
 def _guard_the_accounts_settings() -> None:
-    """Makes Lambda's `GetAccountSettings` need its right, as in AWS: ministack lets anybody read it.
+    """Makes Lambda's `GetAccountSettings` need its right, as in AWS: in ministack anybody may call.
 
     https://docs.aws.amazon.com/service-authorization/latest/reference/list_awslambda.html
     """
@@ -195,7 +195,7 @@ def _wait_for_subscribers() -> None:
 
 
 def _look_for_dkim() -> None:
-    """Makes the identity of a domain wait for its DNS entries, with the three tokens that name them.
+    """Makes the identity of a domain wait for its DNS entries, which three tokens name.
 
     SES verifies a domain by these entries, and looks for up to 72 hours
     (https://docs.aws.amazon.com/ses/latest/dg/creating-identities.html). In ministack the identity

@@ -179,7 +179,8 @@ def _last_lines(log: Path) -> str:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-
+    """End the emulator and its functions at once: nothing in it needs to be saved."""
+    # If it has ended by itself, so have its children: they end when their input closes.
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
