@@ -78,7 +78,7 @@ def examine(
     looking: Looking = lambda _: None,
     deadline: float = DEADLINE_SECONDS,
 ) -> Iterator[Finding]:
-    """The findings of the checks, in their order. Reports a check that takes too long, and goes on."""
+    """The findings of the checks, in their order. Reports checks that take too long."""
     end = time.monotonic() + deadline
     runs = [
         _Run(name, check)
