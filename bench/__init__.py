@@ -1,1 +1,1 @@
-"""Where the README's figures come from: each module is a command anyone can run."""
+"""The source of the README's figures: each module is a command that anyone can run."""

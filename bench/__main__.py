@@ -2,9 +2,9 @@
 
     python -m bench [--users 10000] [--rounds 5] [--without-celery] [--only allocate]   (make bench)
 
-Each measurement is a process of its own; the variants of a piece of work take turns, A B A B, so
-that what disturbs the machine disturbs all of them. What it prints goes into bench/results.json,
-and its pictures into docs/images/bench. How to read it: bench/README.md.
+Each measurement is a process of its own. The variants of a piece of work take turns, A B A B, so
+that a disturbance of the machine meets all of them. The results go into bench/results.json, the
+pictures into docs/images/bench. bench/README.md says how to read them.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def measure(arguments: argparse.Namespace, progress: Progress) -> Figures:
         task = progress.add_task("work", total=arguments.rounds * steps)
         for _ in range(arguments.rounds):
             for work, sides in works.items():
-                # Uses are prepared one by one, which takes longer than to measure them.
+                # Uses are prepared one by one, which takes longer than measuring them.
                 users = arguments.users // 10 if work.startswith("use") else arguments.users
                 for side in sides:
                     progress.update(task, description=f"{side} {work}", advance=1)

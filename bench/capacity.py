@@ -2,12 +2,12 @@
 
     python -m bench.capacity [--json]        (make capacity)
 
-A discrete-event simulation: sweeps page each zone that has the same midnight, a zone of many users
-in ranges at the same time, and enqueue its users, a hundred a message; Lambda takes ten messages an
-invocation, with as many invocations at once as its poller has grown to; each user takes CPU, a
-round trip, a part of another and write units, which the table and its expiry index give out at the
-rates they are good for. Users live where people live (`bench.population`). What it does not know is
-AWS itself: latencies are assumptions, and marked.
+A discrete-event simulation. Sweeps page each zone that has the same midnight, a zone of many users
+in ranges at the same time, and enqueue its users, a hundred a message. Lambda takes ten messages an
+invocation, and runs as many invocations at once as its poller has grown to. Each user takes CPU, a
+round trip, a part of another and write units. The table and its expiry index give out write units
+at their maximum rates. Users live where people live (`bench.population`). Latencies of AWS are
+assumptions, and are marked.
 """
 
 from __future__ import annotations
@@ -77,18 +77,18 @@ SOURCES = {
         "https://docs.aws.amazon.com/ses/latest/dg/quotas.html",
     ),
 }
-"""Looked up in stored copies of these pages on 2026-11-23 and 2026-11-29. SES is named only. That a
-table grows is left out: rates stay as they are."""
+"""Looked up in stored copies of these pages on 2026-11-23 and 2026-11-29. SES is named only. The
+simulation leaves out that a table grows: rates stay as they are."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What is deployed, and what is assumed."""
+    """The deployed settings, and the assumptions."""
 
     zones: tuple[int, ...] = (1_000_000,)
     """Users of each of the zones whose month begins at this instant."""
     expiring: float = 0.3
-    """The share of users whose grant is in the expiry index too."""
+    """The share of users whose grant is in the expiry index, too."""
     memory_mb: int = 1024
     sweep_memory_mb: int = 512
     concurrency: int = 20
@@ -102,21 +102,21 @@ class Setting:
     sweep_cpu_ms: float = 0.02
     """CPU of a user in the sweep; measured."""
     round_trip_ms: float = 5.0
-    """Assumed, of the query of a user's last entry."""
+    """Assumed, for the query of a user's last entry."""
     insert_ms: float = 15.0
-    """Assumed, of a request that inserts 25 entries."""
+    """Assumed, for a request that inserts 25 entries."""
     page_ms: float = 35.0
     """Assumed: a query of 1,000 keys, and a request to SQS."""
     index_pages: int = 300
-    """Of a zone, a second: its index is one partition, and a page of 1,000 keys ten units."""
+    """Of one zone in a second: its index is one partition, and a page of 1,000 keys ten units."""
     threads: int = 8
     cold_ms: float = 600.0
-    """Assumed, of an environment's first invocation."""
+    """Assumed, for an environment's first invocation."""
     timeout_ms: float = 60_000.0
 
     @property
     def users(self) -> int:
-        """All whose month begins."""
+        """All users whose month begins."""
         return sum(self.zones)
 
     @property
@@ -127,21 +127,21 @@ class Setting:
 
 @dataclass(frozen=True)
 class Turn:
-    """What came of it."""
+    """The results of a simulation."""
 
     seconds: float
     enqueued_seconds: float
     peak_writes: float
     most_concurrent: int
     most_receives: int
-    """Of a message: more than one where an invocation had no time left to wait for the table."""
+    """Per message: more than one if an invocation had no time left to wait for the table."""
     curve: tuple[tuple[float, float], ...]
 
 
 def handed_on(setting: Setting) -> list[tuple[float, int]]:
     """When the users of each page are enqueued, and how many they are.
 
-    A zone's own invocation hands on a page and divides the rest into ranges, if it has many users.
+    The first invocation of a large zone hands on one page and divides the rest into ranges.
     """
     page_seconds = setting.page_ms / 1000 + setting.sweep_cpu_ms / min(
         1.0, setting.sweep_memory_mb / 1769
@@ -167,7 +167,7 @@ def handed_on(setting: Setting) -> list[tuple[float, int]]:
             for share in shares:
                 heapq.heappush(waiting, (time, zone, share))
         heapq.heappush(readers, time)
-    # The index of a zone gives no more than its partition is good for.
+    # The index of a zone gives no more than its partition can.
     free = [0.0] * len(setting.zones)
     pages = []
     for time, zone, users in sorted(read):
@@ -177,7 +177,7 @@ def handed_on(setting: Setting) -> list[tuple[float, int]]:
 
 
 def _grown_at(setting: Setting, place: int) -> float:
-    """When there are pollers for one more invocation at once, which is the so many-th."""
+    """When the pollers have grown to this number of invocations at once."""
     return max(0.0, (place + 1 - setting.pollers_at_first) / setting.pollers_a_minute * 60)
 
 
@@ -192,7 +192,7 @@ def simulate(setting: Setting) -> Turn:
     message_seconds = max(cpu_bound, waiting_bound) + 0.01
     table_rate = setting.warm_writes
     index_rate = min(setting.warm_writes, setting.shards * 1_000)
-    # Users are written no faster than table, index and reads give units out.
+    # Users are written no faster than the table, the index and reads give out units.
     pace = max(1 / table_rate, setting.expiring / index_rate, 1.5 / setting.warm_reads)
     free: list[float] = []
     started, most_receives = 0, 0
@@ -204,7 +204,7 @@ def simulate(setting: Setting) -> Turn:
         ready, users, receives = heapq.heappop(pages)
         receives += 1
         most_receives = max(most_receives, receives)
-        # A place: a new one when the pollers have grown to it, else the one that is free first.
+        # A slot: a new one when the pollers have grown to it, else the first that becomes free.
         grown_at = _grown_at(setting, started)
         can_grow = started < limit
         if can_grow and (not free or max(ready, grown_at) <= max(ready, free[0])):
@@ -214,7 +214,7 @@ def simulate(setting: Setting) -> Turn:
         else:
             now = max(ready, heapq.heappop(free))
             begin = now
-        # Units are given out in turn; whoever is late waits for them, as long as there is time.
+        # Units are given out in turn; a late invocation waits for them while it has time.
         units_until = max(units_until, begin)
         served = min(users, max(0, int((begin + patience - units_until) / pace)))
         units_until += served * pace
@@ -222,7 +222,7 @@ def simulate(setting: Setting) -> Turn:
         end = max(worked, units_until if served else begin + patience)
         heapq.heappush(free, end)
         if served < users:
-            # On average: it is drawn from between half of this and all of it.
+            # On average: the pause is drawn from between half of this and all of it.
             delay = 0.75 * min(LONGEST_DELAY, FIRST_DELAY * 2 ** (receives - 1))
             heapq.heappush(pages, (end + delay, users - served, receives))
         if served:
@@ -250,7 +250,7 @@ def simulate(setting: Setting) -> Turn:
 
 
 def saturated(setting: Setting) -> str:
-    """What holds the turn up: that which, made ten times as good, would shorten it most."""
+    """The bottleneck of the turn: making this setting ten times better would shorten it most."""
     better = {
         "DynamoDB's rates": replace(
             setting,
@@ -285,7 +285,7 @@ def instants() -> dict[datetime, dict[str, float]]:
 
 
 def busiest(users: int) -> tuple[int, ...]:
-    """Of so many users over the world, those of each zone at the instant that has the most."""
+    """The users of each zone at the busiest instant, of so many users all over the world."""
     shares = max(instants().values(), key=lambda zones: sum(zones.values()))
     counts = (round(users * share) for share in shares.values())
     return tuple(count for count in counts if count)
@@ -300,7 +300,7 @@ def measured() -> Setting:
 
 
 def cases(setting: Setting) -> dict[str, Setting]:
-    """What is asked: sizes, spread over the world or in one zone, as deployed and tuned."""
+    """The cases: sizes, spread over the world or in one zone, as deployed and tuned."""
     tuned = replace(
         setting,
         memory_mb=1769,
@@ -321,7 +321,7 @@ def cases(setting: Setting) -> dict[str, Setting]:
 
 
 def throttled(setting: Setting) -> dict[str, Setting]:
-    """A million in one zone, with a table that takes so many writes a second and no more."""
+    """A million users in one zone, with a table that takes a limited number of writes a second."""
     return {
         f"1,000,000 in one zone, {writes:,} writes/s": replace(
             setting, zones=(1_000_000,), warm_writes=writes

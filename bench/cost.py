@@ -2,10 +2,9 @@
 
     python -m bench.cost [--users 1000000] [--usages 4] [--size small] [--json]        (make cost)
 
-Requests, capacity units and bytes are counted by `make units` and the tests; how often a product
-asks is an assumption, and can be changed on the command line. Durations of functions are estimates
-and marked as such: they are the one part that only a deployed stack can measure. Free tiers and
-discounts are left out.
+`make units` and the tests count requests, capacity units and bytes. How often a product asks is an
+assumption; change it on the command line. Durations of functions are estimates and marked as such,
+because only a deployed stack can measure them. Free tiers and discounts are left out.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ PRICES = {
     "S3 read": Decimal("0.0004") / 1000,
     "S3 storage": Decimal("0.023"),
 }
-"""US dollars a unit (a GB is a GB-month, or a GB taken in), us-east-1, read on 2026-11-23."""
+"""US dollars a unit (a GB is a GB-month, or a GB ingested), us-east-1, read on 2026-11-23."""
 
 SOURCES = {
     "DynamoDB": "https://aws.amazon.com/dynamodb/pricing/on-demand/",
@@ -65,23 +64,24 @@ SWEEPS = 11
 """The run and its re-sweeps: `calendar.RESWEEP_AGES`."""
 
 ENTRY_BYTES = 900
-"""An ordinary entry with its keys and its place in the expiry index; tests hold it below."""
+"""The most bytes of an ordinary entry with its keys and its place in the expiry index; a test
+checks this."""
 
 MARKER_BYTES = 300
 """The marker of an operation on request."""
 
 HEAD_BYTES = 45
-"""An anchor in a digest, compressed: of its 105 characters most are random digits of 4 bits. A test
-holds it below."""
+"""The most bytes of an anchor in a digest, compressed: most of its 105 characters are random digits
+of 4 bits. A test checks this."""
 
 RECORDS_A_BATCH = 3_000
-"""As many entries as the stream hands over at once when there are many: 6 MB of them."""
+"""How many entries the stream delivers at once under load: 6 MB of them."""
 
 BATCH_WINDOWS = 4 * 30 * 24 * 12
-"""A month of batches when there are few, one every 5 minutes, from a stream of four shards."""
+"""The batches of a month with little load: one every 5 minutes, from a stream of four shards."""
 
 DAYS_ANCHORED = 365
-"""How many days' digests there are: `AnchorDays`."""
+"""How many days of digests are kept: `AnchorDays`."""
 
 POLLING_REQUESTS = 5 * 3 * 60 * 24 * 30
 """A month of long polls of an idle queue: Lambda keeps five under way, of 20 seconds each."""
@@ -100,7 +100,7 @@ IDLE_HOURS = {
     Metric.DUPLICATE: 2,
     Metric.TIMEZONE_UNKNOWN: 2,
 }
-"""In how many hours of a month a metric is written while nobody comes; others are not."""
+"""For metrics that are written without traffic: in how many hours of a month."""
 
 
 class Size(StrEnum):
@@ -117,7 +117,7 @@ DASHBOARDS = {Size.FULL: 1, Size.SMALL: 0}
 
 @dataclass(frozen=True)
 class Scenario:
-    """How a product uses Credits: numbers for each user and month where nothing else is said."""
+    """How a product uses Credits: numbers for each user and month, unless stated otherwise."""
 
     users: int = 1_000_000
     expiring: Decimal = Decimal("0.3")
@@ -126,9 +126,9 @@ class Scenario:
     reads: Decimal = Decimal(4)
     """Schedules, balances and pages of history."""
     mails: Decimal = Decimal("1.5")
-    """The allocation, and for those whose credits expire a reminder or an expiration."""
+    """Emails: the allocation and, for users whose credits expire, a reminder or an expiration."""
     months_kept: int = 12
-    """How old the ledgers are: they only grow."""
+    """The age of the ledgers: they only grow."""
     queues: int = 5
     size: Size = Size.FULL
 
@@ -144,7 +144,7 @@ class Line:
 
     @property
     def dollars(self) -> Decimal:
-        """What it costs a month."""
+        """Its cost in a month."""
         return self.quantity * PRICES[self.price]
 
 
@@ -183,7 +183,7 @@ def lines(scenario: Scenario) -> Iterator[Line]:
     yield Line("read by API", f"{reads} × 2", users * reads * 2, "DynamoDB read unit")
     yield Line("mail: records", f"{mails} × 2", users * mails * 2, "DynamoDB write unit")
     yield Line("mail: read", f"{mails} × 2", users * mails * 2, "DynamoDB read unit")
-    # The subscriptions and the ledger by user, and all items once more in search of unknown zones.
+    # The subscriptions and the ledger of each user, and all items again to find unknown zones.
     yield Line(
         "completeness, twice",
         "2 × (0.5 + 1 + 0.05)",
@@ -307,9 +307,9 @@ def markdown(scenario: Scenario) -> str:
 
 
 def sizes(scenario: Scenario) -> Iterator[tuple[str, Decimal, Decimal]]:
-    """What the two sizes differ in, and the whole bills, while nobody comes and then in a scenario.
+    """The differences of the two sizes, and the whole bills: without traffic, then in a scenario.
 
-    Each with the dollars of the full and those of the small stage.
+    Each with the dollars of the full and the small stage.
     """
     idle = replace(scenario, users=0)
     for line, other in zip(*(lines(replace(idle, size=size)) for size in Size), strict=True):

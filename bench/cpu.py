@@ -1,9 +1,9 @@
-"""CPU of a cold start and of one request, beside the bare SDK doing the same calls.
+"""Measures the CPU of a cold start and of one request, beside the bare SDK with the same calls.
 
-A cold start is measured in a fresh process each, from the archive that is deployed: importing what
-a function imports and making its client, against importing botocore and making one DynamoDB client.
-A request is measured warm: the whole route in this process, against its DynamoDB calls made with
-bare botocore, with the network replaced below the SDK (`bench.transport`), so only CPU counts.
+Each cold start is measured in a fresh process, from the deployed archive: a function's imports and
+its client, against importing botocore and making one DynamoDB client. A request is measured warm:
+the whole route in this process, against its DynamoDB calls made with bare botocore. The network is
+replaced below the SDK (`bench.transport`), so only CPU counts.
 `make bench` interleaves them.
 """
 
@@ -92,7 +92,7 @@ def ledger_item(entry: LedgerEntry) -> dict[str, Any]:
 
 
 def answer_queries(transport: Transport, found: list[LedgerEntry]) -> None:
-    """From now on every query finds these entries."""
+    """Makes every query find these entries from now on."""
     items = [ledger_item(entry) for entry in found]
     transport.answer("Query", {"Items": items, "Count": len(items), "ScannedCount": len(items)})
 
@@ -184,9 +184,9 @@ COLD = {
     "api, first request": _API + _FIRST.format(function="app"),
     "worker, first message": _WORKER + _FIRST.format(function="allocate_accounts"),
 }
-"""Cold starts. Up to where a function can take its first event: importing botocore and making one
-DynamoDB client, what the API function imports and its client, what a worker imports and its client.
-And with the first event: one call, the balance of a user, the allocation of a user."""
+"""Cold starts. Until a function can take its first event: importing botocore and making one
+DynamoDB client; the imports and the client of the API function; those of a worker. And including
+the first event: one call, the balance of a user, the allocation of a user."""
 
 TIMED = """
 import time
@@ -200,8 +200,8 @@ print((time.process_time_ns() - before) / 1e6)
 def packaged() -> Iterator[tuple[int, dict[str, Path]]]:
     """The bytes of the archive, and where each variant of a cold start imports from.
 
-    The functions from the archive that is deployed, unpacked as Lambda has it. The floor from the
-    SDK as pip installs it; ``floor, packed`` from the archive's.
+    The functions import from the deployed archive, unpacked as in Lambda. The floor imports from
+    the SDK as pip installs it; ``floor, packed`` from that of the archive.
     """
     installed = Path(botocore.__file__).parents[1]
     with tempfile.TemporaryDirectory(prefix="credits-bench-") as name:
@@ -225,7 +225,7 @@ def measure_cold(variant: str, imported_from: Path, database: Database) -> float
         else api_event(*BALANCE, user_id=COLD_USER)
     )
     run = subprocess.run(
-        # -S: nothing that happens to be installed here.
+        # -S: ignore packages installed on this machine.
         [sys.executable, "-S", "-c", TIMED.format(script=COLD[variant])],
         env=os.environ
         | workload.ENVIRONMENT
@@ -343,7 +343,7 @@ def cpu_of(call: Callable[[], object], times: int = 50) -> float:
 
 
 def interleaved(variants: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Measures A B A B …, so that what disturbs the machine disturbs all of them."""
+    """Measures A B A B …, so that a disturbance of the machine meets all of them."""
     found: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(rounds):
         for name, measure in variants.items():

@@ -1,13 +1,13 @@
-"""As much of DynamoDB and SQS as Credits asks for, in a process of its own, made to be cheap.
+"""The parts of DynamoDB and SQS that Credits uses, in a process of its own, made to be cheap.
 
     with serving() as database:
         database.endpoint, database.control("seed", ...)
 
-It is there so that what is measured is the *client*: it answers over loopback what DynamoDB would,
-in a few microseconds, and holds a million users (items are kept as bytes). It knows
-the conditions, transactions and index queries that this project and its rivals in the benchmark
-use, and refuses everything else. It is no emulator: that is what the tests run on. The units it
-reports follow DynamoDB's published rules and are those of the emulator (`make units`).
+With it we measure the *client*: it gives DynamoDB's answers over loopback in a few microseconds,
+and holds a million users (items are kept as bytes). It knows the conditions, transactions and index
+queries that this project and its rivals in the benchmark use, and refuses everything else. It does
+not replace the emulator, which the tests run on. The units it reports follow DynamoDB's published
+rules and equal those of the emulator (`make units`).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _DUPLICATE = "Duplicate primary key exists in table"
 
 
 class Refused(Exception):
-    """An answer other than 200: the error's name, and what else DynamoDB says with it."""
+    """An answer other than 200: the error's name, and the other fields of DynamoDB's answer."""
 
     def __init__(self, code: str, **more: object) -> None:
         super().__init__(code)
@@ -74,7 +74,7 @@ class Partition:
         return self.items[place] if place < len(self.keys) and self.keys[place] == key else None
 
     def put(self, key: str, item: bytes) -> None:
-        """Puts an item, over what is there."""
+        """Puts an item, and replaces an existing one."""
         place = bisect_left(self.keys, key)
         if place < len(self.keys) and self.keys[place] == key:
             self.items[place] = item
@@ -97,7 +97,7 @@ class Store:
         self.read_units = 0.0
 
     def answer(self, operation: str, values: Values) -> bytes:
-        """What an operation answers, as JSON. Raises `Refused`."""
+        """The answer of an operation, as JSON. Raises `Refused`."""
         self.counts[operation] += 1
         method = getattr(self, f"_{operation}", None)
         if method is None:
@@ -258,7 +258,7 @@ class Store:
         return b'{"UnprocessedItems":{}}'
 
     def _ExecuteStatement(self, values: Values) -> bytes:  # noqa: N802
-        """A conditional insert: an item that is there is refused and stays."""
+        """A conditional insert: it is refused if the item exists."""
         table, item = _inserted(values)
         if self._find(table, item) is not None:
             raise Refused("DuplicateItemException", message=_DUPLICATE)
@@ -304,7 +304,7 @@ class Store:
         return b"{}"
 
     def _control_seed(self, values: Values) -> bytes:
-        """Users of one zone with one plan, and if wished the same ledger for each of them."""
+        """Makes users of one zone and plan and, on request, the same ledger for each."""
         item: Values = values["subscription"]
         rows = self.indexes["by_timezone"][item["allocation_timezone"]["S"]]
         for number in range(values["users"]):
@@ -319,11 +319,11 @@ class Store:
         return b"{}"
 
     def _control_write(self, values: Values) -> bytes:
-        """Any number of items, unconditionally."""
+        """Puts any number of items, unconditionally."""
         return self._BatchWriteItem(values)
 
     def _control_forget(self, values: Values) -> bytes:
-        """Empties a table and its indexes: the same work can then be done again."""
+        """Empties a table and its indexes, so that the same work can be done again."""
         for table in values["tables"]:
             self.tables[table] = {}
             for name, (of_table, *_) in INDEXES.items():
@@ -332,7 +332,7 @@ class Store:
         return b"{}"
 
     def _control_messages(self, _: Values) -> bytes:
-        """The messages sent so far, which are then gone."""
+        """Returns and removes the messages sent so far."""
         taken, self.messages = self.messages, []
         return json.dumps(taken).encode()
 
@@ -507,7 +507,7 @@ async def _serve(listening: socket.socket) -> None:
     store = Store()
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: _Connection(store), sock=listening)
-    # Whoever started us holds the other end of standard input; when it closes, we end.
+    # Our starter holds the other end of standard input; when it closes, we end.
     ended: asyncio.Future[None] = loop.create_future()
 
     def end_with_starter() -> None:
@@ -521,13 +521,13 @@ async def _serve(listening: socket.socket) -> None:
 
 @dataclass(frozen=True)
 class Database:
-    """A running database: its address, and what the bench asks of it."""
+    """A running database: its address, and the bench's own operations."""
 
     endpoint: str
     process_id: int
 
     def control(self, what: str, **values: object) -> Any:
-        """Asks for one of the ``_control_*`` operations."""
+        """Calls one of the ``_control_*`` operations."""
         request = urllib.request.Request(  # noqa: S310 - our own address
             self.endpoint,
             data=json.dumps(values).encode(),
@@ -539,7 +539,7 @@ class Database:
 
 @contextmanager
 def serving() -> Iterator[Database]:
-    """A database with nothing in it, in a process of its own, until the block ends."""
+    """An empty database, in a process of its own, until the block ends."""
     with socket.create_server(("127.0.0.1", 0), backlog=256) as listening:
         os.set_inheritable(listening.fileno(), True)  # noqa: FBT003
         process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""Whether an operation costs the same when ledgers and zones have grown.
+"""Measures whether an operation costs the same after ledgers and zones have grown.
 
 One user's ledger of 10, 1,000 and 100,000 entries: balance, a page of history, a use. A zone of
 1,000 and of 100,000 users: each page of its sweep. Requests, units and CPU, in this process,
@@ -20,7 +20,7 @@ from bench.workload import ENVIRONMENT, MIDNIGHT, Context, set_clock, sqs_event,
 SIZES = (10, 100_000)
 ZONES = {"Europe/Paris": 1_000, "Europe/Berlin": 100_000}
 TIMES = 20
-"""Calls in a row. Short turns: what slows the machine down for a moment then meets both sizes."""
+"""Calls in a row. Turns are short, so that a moment of slowness meets both sizes."""
 
 TURNS_A_ROUND = 20
 

@@ -1,11 +1,10 @@
-"""Many allocations at once, mailed under duplicate deliveries and throttling: one mail for each.
+"""Sends one email for each of many allocations, under duplicate deliveries and throttling.
 
     python -m bench.mails [--users 10000] [--duplicates 0.3] [--throttled 0.2] [--json]
 
-The deployed functions do the work, on the emulator: the ledger's own stream, the queues, and as
-many senders as the stage `local` has. Between the sender and AWS stands a relay that counts its
-requests and answers some of those to SES with 429. Some messages are enqueued a second time, in any
-order.
+The deployed functions do the work on the emulator, with the ledger's own stream, the queues, and as
+many senders as the stage `local` has. A relay between the sender and AWS counts the requests and
+answers some of those to SES with 429. Some messages are enqueued a second time, in any order.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ class Relay:
         self._lock = threading.Lock()
 
     def is_throttled(self, name: str) -> bool:
-        """Whether SES refuses this request; counts it under what comes of it."""
+        """Whether SES refuses this request; counts it by its result."""
         with self._lock:
             refused = name == "ses SendEmail" and self._dice.random() < self._throttled
             self.counts[f"{name} (throttled)" if refused else name] += 1
@@ -67,9 +66,9 @@ class Relay:
     def forward(
         self, method: str, path: str, headers: dict[str, str], body: bytes
     ) -> tuple[int, dict[str, str], bytes]:
-        """What the emulator answers."""
-        # A connection for each request: a kept one that the emulator has closed meanwhile would be
-        # a fault nobody asked for.
+        """The emulator's answer."""
+        # A connection for each request: the emulator could close a kept one meanwhile, and the
+        # bench should not measure that fault.
         with closing(http.client.HTTPConnection(self._host, timeout=120)) as connection:
             connection.request(method, path, body, headers)
             answer = connection.getresponse()
@@ -98,7 +97,7 @@ def _handler(relay: Relay) -> type[GuardedHandler]:
             self.wfile.write(body)
 
         def log_message(self, *_: Any) -> None:
-            """Says nothing."""
+            """Logs nothing."""
 
     return Handler
 
@@ -150,7 +149,7 @@ def subscribe(services: Services, user_ids: list[str]) -> None:
 
 
 def allocate(services: Services, user_ids: list[str]) -> None:
-    """What the deployed worker does with the messages of a month's turn, in this process."""
+    """Does in this process what the deployed worker does with the messages of a month's turn."""
     for chunk in chunks(user_ids, USERS_A_MESSAGE):
         event = sqs_event([UsersMessage(START, tuple(chunk)).body()], "allocations")
         if workers.allocate_accounts(services, event, Context())["batchItemFailures"]:
@@ -158,7 +157,7 @@ def allocate(services: Services, user_ids: list[str]) -> None:
 
 
 def deliver_again(services: Services, user_ids: list[str], share: float) -> int:
-    """Enqueues the mails of some users once more; answers how many."""
+    """Enqueues the emails of some users again; returns how many."""
     dice = random.Random(2)  # noqa: S311 - a measurement that can be repeated
     again = dice.sample(user_ids, int(len(user_ids) * share))
     # The first entry of each user is October's allocation, the only one due.
@@ -202,7 +201,7 @@ def run(
 
 
 def _done(stack: stacks.LocalStack) -> int:
-    """Mails that were sent, or given up."""
+    """Emails that were sent, or failed for good."""
     return outbox.count_by_kind(stack)["allocation"] + outbox.dead_letters(stack)
 
 

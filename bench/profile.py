@@ -1,9 +1,9 @@
-"""Where a worker's CPU goes: the allocation of a month, profiled, by package.
+"""Profiles a worker during the allocation of a month, and shows its CPU by package.
 
     python -m bench.profile [--users 2000] [--work allocate]
 
-The profiler sees one thread, so the users are handled one after the other here. It also makes
-every call dearer: read the shares, not the times.
+The profiler sees one thread, so the users are handled one after the other here. It makes every call
+slower, so read the shares, not the times.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class _OneByOne:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """What the functions log goes away, but it is written."""
+    """Throws the logs of the functions away, after they are written."""
     output = os.dup(1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     try:
@@ -60,7 +60,7 @@ def _quiet() -> Iterator[None]:
 
 
 def profiled(work: str, users: int) -> Counter[str]:
-    """Seconds by package; what is built into Python counts for who called it."""
+    """Seconds by package; functions built into Python count for their callers."""
     profile = cProfile.Profile()
     with (
         serving() as database,

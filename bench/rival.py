@@ -32,7 +32,7 @@ class Missing(Exception):
 
 
 def environment() -> Path:
-    """The Python of the rival's own virtual environment, made when it is not there yet."""
+    """The Python of the rival's own virtual environment; makes it if needed."""
     requirements = HERE / "requirements.txt"
     directory = BUILD / f"celery-{hashlib.sha256(requirements.read_bytes()).hexdigest()[:12]}"
     python = directory / "bin" / "python"
@@ -63,7 +63,7 @@ def _free_port() -> int:
 
 
 def cpu_seconds(process_id: int) -> float:
-    """CPU of a process and all that descend from it, also those that have ended."""
+    """The CPU of a process and all of its descendants, also those that have ended."""
     children: dict[int, list[int]] = {}
     ticks: dict[int, int] = {}
     for entry in Path("/proc").iterdir():
@@ -74,7 +74,7 @@ def cpu_seconds(process_id: int) -> float:
         except OSError:
             continue
         children.setdefault(int(fields[1]), []).append(int(entry.name))
-        # user, system, and both of the children that were waited for
+        # user and system, and the same of children that have ended
         ticks[int(entry.name)] = sum(map(int, fields[11:15]))
     total, waiting = 0, [process_id]
     while waiting:
@@ -120,7 +120,7 @@ class Rival:
         self._wait_until_idle()
         seconds = time.perf_counter() - began
         after = self.cpu()
-        # Looking whether it is done is work of the bench: after the figures were taken.
+        # Checking the result is work of the bench, so it comes after the figures were taken.
         if self.control("done").split() != [str(users), str(users)]:
             raise RuntimeError("the rival has not allocated once to everybody")
         parts = {
@@ -129,7 +129,7 @@ class Rival:
         return {"cpu_us": round(sum(parts.values()), 1), "seconds": round(seconds, 2), **parts}
 
     def _wait_until_idle(self) -> None:
-        """Until nothing has used any CPU for half a second."""
+        """Waits until nothing has used any CPU for half a second."""
         deadline = time.monotonic() + DEADLINE_SECONDS
         quiet, last = 0, -1.0
         while quiet < 5:
@@ -148,7 +148,7 @@ def running() -> Iterator[Rival]:
     python = environment()
     with tempfile.TemporaryDirectory(prefix="credits-rival-") as name:
         directory = Path(name)
-        # PostgreSQL refuses to run as root: then it runs as the user its package made.
+        # PostgreSQL refuses to run as root, so it then runs as the user that its package made.
         as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
         as_user = as_user if os.getuid() == 0 else []
         data = directory / "postgres"

@@ -1,11 +1,11 @@
-"""A sweep of a million users in one zone, killed on its way, beside one of ten thousand.
+"""Measures a sweep of a million users in one zone, killed on its way, beside one of ten thousand.
 
     python -m bench.scale [--users 1000000]        (make scale)
 
-The deployed function pages the zone's index in a process of its own, against `bench.database`. The
-zone is divided into ranges, and each of them is delivered, too. Once the function is killed
-(SIGKILL) amid a range, and its message delivered again, as SQS does. At the end everybody must be
-in a message. A worker then allocates to the users of the last messages.
+The deployed function pages the zone's index in a process of its own, against `bench.database`. It
+divides the zone into ranges, and each of them is delivered, too. Once the function is killed
+(SIGKILL) in the middle of a range, and its message is delivered again, as SQS would do. At the end
+every user must be in a message. A worker then allocates to the users of the last messages.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ WORKED = 50
 
 
 def child(function: str, endpoint: str) -> int:
-    """Invocations one after the other, their events on standard input; prints the memory taken."""
+    """Handles the events on standard input one after the other; prints the memory used."""
     os.environ.update(ENVIRONMENT | {"AWS_ENDPOINT_URL": endpoint, "POWERTOOLS_LOG_LEVEL": "ERROR"})
     import app
 
@@ -51,7 +51,7 @@ def child(function: str, endpoint: str) -> int:
 
 
 def invoke(database: Database, function: str, *events: list[str]) -> float:
-    """Peak memory in MB of a process that is invoked with each of these messages."""
+    """The peak memory in MB of a process that handles each of these messages."""
     process = _started(database, function, *events)
     said, _ = process.communicate()
     if process.returncode:
@@ -60,7 +60,7 @@ def invoke(database: Database, function: str, *events: list[str]) -> float:
 
 
 def killed(database: Database, body: str) -> list[str]:
-    """A sweep that dies as soon as it has sent something: what that was."""
+    """Runs a sweep that dies as soon as it has sent something; returns what it sent."""
     process = _started(database, "sweep_zone", [body])
     sent: list[str] = []
     while not sent:
@@ -88,7 +88,7 @@ def _started(database: Database, function: str, *events: list[str]) -> subproces
 
 
 def run(users: int, *, kill: bool) -> dict[str, Any]:
-    """Sweeps that many users; what it took."""
+    """Sweeps that many users; returns the measurements."""
     with serving() as database:
         seed(database, "user", users)
         set_clock(MIDNIGHT)
@@ -100,7 +100,7 @@ def run(users: int, *, kill: bool) -> dict[str, Any]:
         invocations = longest = 0
         database.control("counts")
         while waiting:
-            # A process is invoked as often as there is something for it, as Lambda's are.
+            # A process handles as many events as there are for it, as in Lambda.
             hop = waiting[0][0]
             bodies = [body for hops, body in waiting if hops == hop]
             waiting = [(hops, body) for hops, body in waiting if hops > hop]

@@ -1,4 +1,4 @@
-"""What was aimed at, and whether a run met it."""
+"""The aims, and whether a run met them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ Figures = dict[str, Any]
 
 
 def ratio(figures: Figures, over: Figures) -> float:
-    """Of the medians."""
+    """The ratio of the medians."""
     return round(float(figures["median"]) / float(over["median"]), 2)
 
 
 def targets(  # noqa: C901 - a list, not a decision
     results: Figures,
 ) -> list[tuple[str, float, str, float, bool]]:
-    """What was aimed at: its name, what was measured, ``<=`` or ``>=``, the aim, whether met."""
+    """The aims: the name, the measured value, ``<=`` or ``>=``, the aim, whether it was met."""
     rows: list[tuple[str, float, str, float]] = []
     work = results["work"]
     for name, units in {"allocate": 1, "expire": 1, "allocate_expiring": 2, "resweep": 0}.items():

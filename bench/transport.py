@@ -1,7 +1,7 @@
 """DynamoDB's answers without DynamoDB: the HTTP session of botocore answers from a dictionary.
 
-Everything above the socket is real (signing, serialising, parsing, retries), so what is measured
-with it is our own CPU and the SDK's, and nothing else.
+Everything above the socket is real (signing, serialising, parsing, retries), so it measures only
+our own CPU and the SDK's.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _HEADERS = HTTPHeaders.from_dict(
 
 
 class _Body:
-    """What urllib3 would hand over."""
+    """A response like urllib3's."""
 
     def __init__(self, content: bytes) -> None:
         self._content = content
@@ -33,18 +33,18 @@ class _Body:
 
 
 class Transport:
-    """Answers by operation name; what it is not told it answers with an empty object."""
+    """Answers by operation name; answers unknown operations with an empty object."""
 
     def __init__(self) -> None:
         self.answers: dict[str, bytes] = {}
         self.calls: list[str] = []
 
     def answer(self, operation: str, body: dict[str, Any]) -> None:
-        """From now on ``operation`` answers ``body``."""
+        """Makes ``operation`` answer ``body`` from now on."""
         self.answers[operation] = json.dumps(body).encode()
 
     def install(self) -> None:
-        """Takes the place of the network for the rest of the process."""
+        """Replaces the network for the rest of the process."""
 
         def send(_session: object, request: AWSPreparedRequest) -> AWSResponse:
             target = request.headers["X-Amz-Target"]

@@ -2,9 +2,9 @@
 
     python -m bench.units [--users 300] [--json]        (make units)
 
-The counts are exact: every request is counted below botocore, and the units are those the database
-reports for it (``ReturnConsumedCapacity``). The users a second at the end are not exact: they say
-what one worker does on this machine, with the emulator's own work for every request included.
+The counts are exact: every request is counted below botocore, and the database reports its units
+(``ReturnConsumedCapacity``). The users a second at the end are not exact: they are those of one
+worker on this machine, and include the emulator's own work for every request.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Meter:
     def _after_call(self, model: Any, parsed: dict[str, Any], **_: Any) -> None:
         self.requests += 1
         if model.name == "BatchGetItem" and "ConsumedCapacity" not in parsed:
-            # The emulator reports none for it. AWS: half a unit for each item of up to 4 KB.
+            # The emulator reports no units for it. AWS: half a unit for each item of up to 4 KB.
             items = sum(len(items) for items in parsed["Responses"].values())
             self.read_units += 0.5 * items
         consumed = parsed.get("ConsumedCapacity", [])
@@ -68,7 +68,7 @@ class Meter:
 
     @contextmanager
     def measuring(self) -> Iterator[Meter]:
-        """What was counted within the block."""
+        """The counts within the block."""
         before = (self.requests, self.read_units, self.write_units)
         measured = Meter()
         yield measured
@@ -97,7 +97,7 @@ class Bench:
         self._users = users
         start = calendar.month_start(ZONE, calendar.period_at(ZONE, self._services.now()).next())
         self._start: datetime = start
-        # The clock of this process alone: each operation is measured at the moment it is due.
+        # Only the clock of this process: each operation is measured when it is due.
         self._now = start
         self._services.now = lambda: self._now
 
@@ -114,7 +114,7 @@ class Bench:
         yield self._edit(pro)
 
     def worker_speed(self) -> str:
-        """How fast one worker allocates here, and what of it is its own work."""
+        """How fast one worker allocates here, and how much of that is its own work."""
         user_ids = self._subscribe("speed", "pro")
         wall, cpu = time.perf_counter(), time.process_time()
         self._allocate("speed", user_ids)

@@ -1,4 +1,4 @@
-"""The usual design on DynamoDB, to compare with: a balance that is updated in place.
+"""The usual design on DynamoDB, for comparison: a balance that is updated in place.
 
 Four items in one transaction: the credit batch, the balance, a ledger line and an idempotency
 record. It is written as a good team would with PynamoDB's models: one connection, conditions on
@@ -45,7 +45,7 @@ class Batch(_Item):
 
 
 class Line(_Item):
-    """What happened."""
+    """A line of the ledger."""
 
     type = UnicodeAttribute()
     amount = NumberAttribute()
@@ -55,20 +55,20 @@ class Line(_Item):
 
 
 class Done(_Item):
-    """That an operation was done."""
+    """The record of a finished operation."""
 
     posted_at = UTCDateTimeAttribute()
 
 
 def connect(endpoint: str, table: str = TABLE) -> Connection:
-    """One connection for all models: each would otherwise make a client of its own."""
+    """One connection for all models: otherwise each model would make its own client."""
     _Item.Meta.host = endpoint  # type: ignore[attr-defined]  # PynamoDB reads it
     _Item.Meta.table_name = table
     return _Item._get_connection().connection  # noqa: SLF001 - the way its documentation shows
 
 
 def allocate(connection: Connection, user_id: str, period: str, amount: int) -> bool:
-    """The monthly grant, once per period; whether it was due."""
+    """The monthly grant, once per period; returns whether it was due."""
     try:
         balance = Balance.get(user_id, "balance", consistent_read=True)
     except Balance.DoesNotExist:

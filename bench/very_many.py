@@ -1,9 +1,9 @@
-"""Ten million users in one zone: how long chains of invocations get, and how soon they are over.
+"""Ten million users in one zone: how long chains of invocations get, and how soon they end.
 
     python -m bench.very_many
 
-The deployed functions page an index that is made up as they go, on a clock that goes by what each
-page takes (`bench.capacity`). Lambda runs as many of them at a time as are deployed.
+The deployed functions page an index that is invented on the way. A simulated clock adds the time of
+each page (`bench.capacity`). As many functions run at a time as are deployed.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ PAGE_SECONDS = Setting().page_ms / 1000 + Setting().sweep_cpu_ms / (512 / 1769)
 """A page of 1,000 users, as it is deployed: its query, its CPU, and a request to SQS."""
 
 READ_SECONDS = 0.04
-"""A page of 1,000 expiries of which few are handed on: no more than its query."""
+"""A page of 1,000 expiries, few of which are handed on: only its query."""
 
 SEND_SECONDS = 0.014
-"""Ten messages: of the reminders, that is what takes the time."""
+"""Ten messages: they take most of the time of reminders."""
 
 COUNT_SECONDS = 100 / 260
 """A page of 100 users of the count, each of whom has a query."""
@@ -57,26 +57,26 @@ class Cloud:
 
     users: int
     seconds: float = 0.0
-    """What the invocation that runs has taken."""
+    """The time that the running invocation has used."""
     slowness: float = 1.0
     sent: list[str] = field(default_factory=list)
     reports: dict[str, str] = field(default_factory=dict)
     index: Any = None
     """The expiry index."""
     spans: list[tuple[int, int]] = field(default_factory=list)
-    """From which user to which a page was read."""
+    """The first and the last user of each page that was read."""
     handed_on: int = 0
 
     def take(self, seconds: float) -> None:
-        """A call takes so long."""
+        """Adds the time of a call."""
         self.seconds += seconds * self.slowness
 
     def get_remaining_time_in_millis(self) -> int:
-        """What Lambda tells the function that runs."""
+        """Lambda's context for the running function."""
         return int((LAMBDA_SECONDS - self.seconds) * 1000)
 
     def users_of(self, _zone: str, after: str | None, limit: int, range_: Range) -> UsersPage:
-        """User n of the zone has the place n / users; of a page only the last one has a name."""
+        """User n of the zone has the place n / users; only the last user of a page has a name."""
         self.take(PAGE_SECONDS * limit / 1000)
         first, end = (-(-place * self.users // PLACES) for place in (range_.first, range_.last + 1))
         start = max(first, int(after) + 1 if after else 0)
@@ -103,7 +103,7 @@ class Cloud:
         return sent
 
     def keys(self, prefix: str) -> list[str]:
-        """The reports that there are."""
+        """The keys of the reports."""
         self.take(0.05)
         return [key for key in self.reports if key.startswith(prefix)]
 
@@ -119,7 +119,7 @@ class Cloud:
 
     @property
     def services(self) -> Any:
-        """What the functions work with."""
+        """The services of the functions."""
         queues = SimpleNamespace(
             send_sweeps=self.send,
             send_checks=self.send,
@@ -140,17 +140,17 @@ class Cloud:
 
 @dataclass(frozen=True)
 class Course:
-    """How a chain went."""
+    """The result of a chain."""
 
     hops: int
     invocations: int
     longest: float
     over_after: float
-    """Seconds, with so many readers as are deployed."""
+    """Seconds, with the deployed number of readers."""
 
 
 def run(cloud: Cloud, handle: Callable[[Any, Any, Any], Any], body: str) -> Course:
-    """Delivers a message, and those it leads to, each to a function that is free."""
+    """Delivers a message, and those that follow from it, each to a free function."""
     waiting = [(0.0, 1, body)]
     free = [0.0] * READERS
     hops = invocations = 0
@@ -177,7 +177,7 @@ SWEEP = Sweep(SweepKind.ALLOCATION, "Asia/Shanghai", MIDNIGHT, MIDNIGHT, MIDNIGH
 
 @contextmanager
 def placed(place_of: Callable[[str], int]) -> Iterator[None]:
-    """Within the block users have these places."""
+    """Gives users these places within the block."""
     with ExitStack() as stack:
         for module in ("domain.ranges", "jobs.sweeps"):
             stack.enter_context(patch(f"chalicelib.{module}.place_of", place_of))
@@ -206,9 +206,9 @@ def counted(cloud: Cloud) -> Course:
 
 
 def reminded(cloud: Cloud) -> Course:
-    """The reminders of credits that end at one midnight, of one shard of the zone's index.
+    """The reminders of credits that end at one midnight, in one shard of the zone's index.
 
-    The others are as large: what is told of it is as if each of them was gone through beside it.
+    The other shards are as large. The result holds for all of them, read side by side.
     """
     end = datetime(2026, 2, 3, 23, tzinfo=UTC)
 
@@ -224,7 +224,7 @@ def reminded(cloud: Cloud) -> Course:
         return ExpiringPage([str(n) for n in range(start, stop)], last, [end] * (stop - start))
 
     cloud.index = SimpleNamespace(expiring=expiring)
-    # A number by which neighbours are spread evenly.
+    # A factor that spreads neighbours evenly.
     with placed(cache(lambda user_id: int(user_id) * 2_654_435_761 % PLACES)):
         return run(cloud, sweeps.sweep_zones, replace(SWEEP, kind=SweepKind.REMINDER).body())
 

@@ -2,10 +2,10 @@
 
     python -m bench.workload ours allocate --users 1000 --endpoint http://127.0.0.1:5555
 
-prints what it took, as JSON: CPU of this process for each user (all of its threads, the database's
-process not included), and what the database counted. Sides: ``ours``, the handlers of `app.py` with
-the events that Lambda hands them; ``usual``, the usual DynamoDB design; ``floor``, the same
-requests with bare botocore and nothing else; ``batched``, that with its inserts in batches.
+prints the cost as JSON: CPU of this process for each user (all of its threads, without the
+database's process), and the database's counts. Sides: ``ours``, the handlers of `app.py` with
+events as Lambda sends them; ``usual``, the usual DynamoDB design; ``floor``, the same requests with
+bare botocore and nothing else; ``batched``, the floor with its inserts in batches.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ ENVIRONMENT = {
 
 
 def set_clock(instant: str) -> None:
-    """Moves the clock of the functions that are measured: nothing is posted ahead of it."""
+    """Moves the clock of the measured functions: they post nothing ahead of it."""
     ahead = datetime.fromisoformat(instant) - datetime.now(UTC)
     CLOCK_FILE.parent.mkdir(exist_ok=True)
     CLOCK_FILE.write_text(str(ahead.total_seconds()))
@@ -59,7 +59,7 @@ def set_clock(instant: str) -> None:
 
 @dataclass
 class Measured:
-    """What one piece of work took, for each user or use."""
+    """The cost of one piece of work, for each user or use."""
 
     users: int
     cpu_us: float
@@ -71,7 +71,7 @@ class Measured:
 
 
 class Context:
-    """Lambda's context, as far as anybody asks."""
+    """Lambda's context, as far as it is used."""
 
     function_name = "credits-bench"
     memory_limit_in_mb = 1024
@@ -85,7 +85,7 @@ class Context:
 
 
 def subscription(plan: str) -> dict[str, Any]:
-    """A subscription as it is stored, without the user."""
+    """A subscription as it is stored, without the user id."""
     return {
         "email": {"S": "ada.lovelace@example.com"},
         "timezone": {"S": ZONE},
@@ -236,7 +236,7 @@ class Usual:
 
 
 class Floor:
-    """The same requests with bare botocore: no thought, no thread, no parameter validation."""
+    """The same requests with bare botocore: no logic, no thread, no parameter validation."""
 
     def __init__(self, database: Database) -> None:
         os.environ.update(ENVIRONMENT)
@@ -344,7 +344,7 @@ class Floor:
 
 
 class Batched(Floor):
-    """The floor with inserts 25 to a request, which is how ours are written."""
+    """The floor with inserts 25 to a request, as Credits writes them."""
 
     def allocate(self, user_ids: list[str]) -> None:
         """A query each, and an insert each as one statement of a batch."""
@@ -373,7 +373,7 @@ def seed(database: Database, prefix: str, users: int, plan: str = "pro") -> list
 
 
 def prepare(database: Database, side: str, work: str, users: int) -> Callable[[], None]:
-    """Brings the database into the state before the work; answers the work."""
+    """Brings the database into the state before the work; returns the work."""
     plan = "starter" if work in ("allocate_expiring", "expire") else "pro"
     ours_or_other: Any = SIDES[side](database)
     if work.startswith("use"):
@@ -394,7 +394,7 @@ def prepare(database: Database, side: str, work: str, users: int) -> Callable[[]
         act(warm)
     user_ids = seed(database, "user", users, plan)
     if side == "ours":
-        # It finds whom to work for by itself, in the zone's index: only the users are to be found.
+        # The sweep finds its users itself, in the zone's index, so the index must hold only them.
         database.control("forget", tables=["subscriptions", "ledger"])
         seed(database, "user", users, plan)
     if repeat:
@@ -405,7 +405,7 @@ def prepare(database: Database, side: str, work: str, users: int) -> Callable[[]
 def peak_rss_mb() -> float:
     """The most memory this process has had resident.
 
-    From /proc, for `getrusage` remembers the process that started this one, too.
+    From /proc, because `getrusage` includes the process that started this one.
     """
     status = Path("/proc/self/status").read_text()
     return round(int(status.split("VmHWM:")[1].split()[0]) / 1024, 1)
@@ -440,11 +440,11 @@ def main() -> int:
     arguments = parser.parse_args()
     database = Database(arguments.endpoint, 0)
     standard_output = os.dup(1)
-    # What the functions log goes where Lambda's would go: away, but it is written.
+    # The functions write their logs, as in Lambda, but the logs go nowhere.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     database.control("reset")
-    # Lambda gives a function of up to 1,769 MB the time of one CPU at most. On several, Python's
-    # threads would spend more on handing their lock from one to another.
+    # Lambda gives a function of up to 1,769 MB at most the time of one CPU. On several, Python's
+    # threads would spend more time passing their lock around.
     if hasattr(os, "sched_setaffinity"):  # Linux
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     measured = measure(database, arguments.side, arguments.work, arguments.users)

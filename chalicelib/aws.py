@@ -1,4 +1,4 @@
-"""Clients of AWS: made in one place, so that none waits or tries again without a bound."""
+"""Makes the clients of AWS, so that every client has limits for waiting and retrying."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ def client(
     attempts: int = MOST_ATTEMPTS,
     **settings: Any,
 ) -> Any:
-    """A client of a service; ``attempts`` counts the first, ``settings`` are further ones of it."""
+    """A client of a service; ``attempts`` includes the first, ``settings`` are more settings."""
     return botocore.session.get_session().create_client(
         service,
         region_name=region,

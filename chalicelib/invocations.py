@@ -1,4 +1,4 @@
-"""What every invocation does around its work: gives its lines an id, writes what it counted."""
+"""The frame of every invocation: gives its log lines an id, and writes its metrics."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,9 +9,9 @@ from chalicelib.observability import correlated, logger, trace
 
 
 def observe(event: Any, handle: Callable[[Any], Any]) -> Any:
-    """Middleware of every function: gives its lines an id, and writes what it counted.
+    """Middleware of every function: gives its log lines an id, and writes its metrics.
 
-    The id is Lambda's own of the invocation, where the event does not bring a better one.
+    The id is Lambda's id of the invocation, unless the event brings a better one.
     """
     with correlated(getattr(event.context, "aws_request_id", None)):
         try:
@@ -21,10 +21,10 @@ def observe(event: Any, handle: Callable[[Any], Any]) -> Any:
 
 
 def unexpected(error: Exception, **about: Any) -> None:
-    """Logs what should not have happened to one of many, and counts it for an alarm.
+    """Logs an unexpected error of one item among many, and counts it for an alarm.
 
-    The caller goes on with the others. Our own errors are logged with their words. The words of
-    other errors can quote anything, even an address: of those only the kind and the place are
+    The caller goes on with the other items. Our own errors are logged with their messages. Messages
+    of other errors can quote anything, even an address: then only the type and the place are
     logged.
     """
     metrics.count(metrics.Metric.UNEXPECTED_FAILURES)

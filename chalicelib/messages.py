@@ -1,7 +1,7 @@
-"""What travels through the queues: small JSON messages, checked strictly when they arrive.
+"""The messages in the queues: small JSON texts, checked strictly when they arrive.
 
-Each carries the correlation id of the operation it belongs to. A message can wait for 14 days, and
-as long again in a dead-letter queue: those from before there was one are read, too.
+Each carries the correlation id of its operation. A message can wait for 14 days, and as long again
+in a dead-letter queue, so older messages without such an id can be read, too.
 """
 
 import json
@@ -25,11 +25,11 @@ from chalicelib.domain.instants import format_instant, parse_instant
 from chalicelib.domain.ranges import WHOLE, Range
 
 USERS_A_MESSAGE = 100
-"""How many users one worker message carries: as many subscriptions as one batch read takes."""
+"""How many users one worker message carries: as many as one batch read of subscriptions takes."""
 
 
 class SweepKind(StrEnum):
-    """What a sweep is for."""
+    """The purpose of a sweep."""
 
     ALLOCATION = "allocation"
     EXPIRY = "expiry"
@@ -37,7 +37,7 @@ class SweepKind(StrEnum):
 
     @property
     def turn(self) -> Turn:
-        """Which midnights start it: those of the 1st, or every one."""
+        """The midnights that start it: those of the 1st, or every one."""
         return Turn.MONTH if self is SweepKind.ALLOCATION else Turn.DAY
 
 
@@ -45,10 +45,10 @@ class SweepKind(StrEnum):
 class Sweep:
     """One pass over one timezone, or over a range of it.
 
-    It covers the midnights from ``first_midnight`` to ``midnight``, which differ where a tick finds
-    a zone due for several days at once. ``as_of`` is the tick's instant: what is due by then is
-    done. ``range`` is what an earlier invocation has divided the zone into, and ``cursor`` where in
-    it that one stopped; it begins with the timezone's own name.
+    It covers the midnights from ``first_midnight`` to ``midnight``. They differ if a zone is due
+    for several days at one tick. ``as_of`` is the tick's instant: the sweep handles what is due by
+    then. ``range`` is a part of the zone that an earlier invocation made. ``cursor`` is the place
+    in the range where that invocation stopped; it begins with the timezone's own name.
     """
 
     kind: SweepKind
@@ -93,14 +93,14 @@ class Sweep:
         if cursor is not None and not cursor.startswith(f"{timezone} "):
             raise InvalidInput.of("cursor", f"is of another zone than {timezone}: {shown(cursor)}")
         if range_.is_whole:
-            # Of a release whose index was in another order: where it stopped says nothing here.
+            # From a release whose index had another order: its cursor has no meaning here.
             cursor = None
         return cls(kind, timezone, first_midnight, midnight, as_of, cursor, correlation_id, range_)
 
 
 @dataclass(frozen=True, slots=True)
 class UsersMessage:
-    """The users of a page of a sweep, at most `USERS_A_MESSAGE`: allocate or expire for each."""
+    """Some users that a sweep found, at most `USERS_A_MESSAGE`: allocate or expire for each."""
 
     as_of: datetime
     user_ids: tuple[str, ...]
@@ -128,14 +128,14 @@ class UsersMessage:
 
 
 UNKNOWN_ZONES = "unknown"
-"""In the place of a zone in a count: all the zones that the database does not have."""
+"""Stands in a count for all zones that the database does not have."""
 
 
 @dataclass(frozen=True, slots=True)
 class ZoneCheck:
-    """The count of one zone for a period, one of the ``zones`` of a run; or of a range of it.
+    """Counts one zone, or a range of it, for a period; a run counts ``zones`` zones.
 
-    ``timezone`` can be `UNKNOWN_ZONES`: who lives in a zone that the database has no more.
+    ``timezone`` can be `UNKNOWN_ZONES`, for users in zones that the database has no longer.
     """
 
     run: str
@@ -168,7 +168,7 @@ class ZoneCheck:
         zones = fields.required("zones", _parse_zones)
         range_ = fields.optional("range", Range.parse) or WHOLE
         correlation_id = fields.optional("correlation_id", parse_correlation_id)
-        # Of a release that went through a zone in one chain: such a zone is counted anew.
+        # From a release that went through a zone in one chain: the zone is counted again.
         fields.optional("after", parse_user_id)
         fields.optional("tally", Tally.parse)
         fields.finish()
@@ -177,7 +177,7 @@ class ZoneCheck:
 
 @dataclass(frozen=True, slots=True)
 class EntryPosted:
-    """A ledger entry that calls for a mail. What the mail says is read when it is sent."""
+    """A ledger entry that needs an email. The sender reads the content when it sends the email."""
 
     user_id: str
     number: int
@@ -196,7 +196,7 @@ class EntryPosted:
 
 @dataclass(frozen=True, slots=True)
 class StrangeRecord:
-    """A record of the ledger's stream whose entry nobody can name: for a person to look at.
+    """A record of the ledger's stream whose entry cannot be named: a person must look at it.
 
     `parse_notification` refuses it, so that it becomes a dead letter.
     """
@@ -218,7 +218,7 @@ class StrangeRecord:
 
 @dataclass(frozen=True, slots=True)
 class ExpiringSoon:
-    """Credits of a user expire at an instant, if they are not used before; as of a tick's time."""
+    """Credits of a user expire at an instant unless they are used before; as of a tick's time."""
 
     user_id: str
     expires_at: datetime

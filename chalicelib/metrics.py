@@ -1,9 +1,9 @@
-"""What is counted, by the names that CloudWatch has for it.
+"""The metrics, by their names in CloudWatch.
 
-`count` is the one way to count. What an invocation counted is written when it ends, as one line of
-CloudWatch's embedded metric format on standard output; an invocation that counted nothing writes
-nothing and does not load what it takes. Every metric has the one dimension ``service``, which is
-the stage's name: a user or a timezone is no dimension, each would be a metric to pay for.
+`count` is the one way to count. At the end of an invocation its counts are written to standard
+output, as one line in CloudWatch's embedded metric format. An invocation without counts writes
+nothing and does not load the library. Every metric has one dimension, ``service``, the stage's
+name. Users and timezones are not dimensions: each value would be another metric to pay for.
 """
 
 from enum import StrEnum
@@ -21,8 +21,8 @@ SECONDS = "Seconds"
 class Metric(StrEnum):
     """Every metric, by its name in CloudWatch.
 
-    Ledger movements are counted from the ledger's stream, which every entry passes, whoever wrote
-    it. The stream delivers at least once: metrics watch, the ledger alone is exact.
+    Ledger movements are counted from the ledger's stream, which carries every entry, from every
+    writer. The stream delivers at least once: metrics are for watching, only the ledger is exact.
     """
 
     ALLOCATIONS = "Allocations"
@@ -31,53 +31,53 @@ class Metric(StrEnum):
     CREDITS_EXPIRED = "CreditsExpired"
     CREDITS_USED = "CreditsUsed"
     CREDITS_GRANTED = "CreditsGranted"
-    """Granted by hand."""
+    """Credits granted by hand."""
     CREDITS_CLAWED_BACK = "CreditsClawedBack"
     CREDITS_REVERSED = "CreditsReversed"
 
     ALLOCATION_LATENESS = "AllocationLateness"
-    """Seconds from a period's start, where the user lives, to the posting: of each message that
-    posted any, the most."""
+    """Seconds from a period's start, where the user lives, to the posting: the longest of each
+    message."""
     ALLOCATIONS_REPAIRED = "AllocationsRepaired"
     """Allocations that a re-sweep posted: the first sweep had not."""
     CONFLICTS_RETRIED = "ConflictsRetried"
-    """Races for the same item that were lost, and decided again."""
+    """Lost races for the same item; each was decided again."""
     DUPLICATES_REFUSED = "DuplicatesRefused"
-    """Requests that came again under their idempotency key, and were answered from the ledger."""
+    """Requests repeated with their idempotency key, and answered from the ledger."""
 
     MAILS_SENT = "MailsSent"
     MAILS_FAILED = "MailsFailed"
-    """Attempts that failed; a mail that SES has no room for yet is not one."""
+    """Failed attempts to send an email, without emails that SES has no room for yet."""
 
     ALLOCATION_TICKS = "AllocationTicks"
-    """Ticks that started their sweeps: when there are none, no month begins."""
+    """Ticks that started their sweeps: without ticks no month begins."""
     EXPIRY_TICKS = "ExpiryTicks"
 
     DUE = "Due"
-    """Users who were due for a period, by the completeness check of the zones it was asked for."""
+    """Users who were due for a period, in the zones of a completeness check."""
     MISSING = "Missing"
-    """Of those, the ones who were not allocated."""
+    """Users who were due and not allocated."""
     DUPLICATE = "Duplicate"
     """Users with more than one allocation of the period."""
 
     TIMEZONE_UNKNOWN = "TimezoneUnknown"
-    """Users whose timezone the database has no more, by the completeness check of all zones."""
+    """Users whose timezone is no longer in the database, by the completeness check of all zones."""
 
     LEDGERS_VERIFIED = "LedgersVerified"
     """Ledgers that an audit walked."""
     LEDGERS_CORRUPT = "LedgersCorrupt"
-    """Of those, the ones with a line that is wrong; also what the stream's reader or a digest of
-    anchors shows to be wrong."""
+    """Audited ledgers with a wrong line; also those that the stream's reader or a digest of anchors
+    shows to be wrong."""
     LEDGER_ITEMS_CHANGED = "LedgerItemsChanged"
-    """Items of the ledger that somebody changed or removed: no function of ours does."""
+    """Items of the ledger that somebody changed or removed: our functions never do."""
 
     UNEXPECTED_FAILURES = "UnexpectedFailures"
-    """What should not happen: an item that cannot be read, or a bug of ours. Of one user or record,
-    each time it is met; the others of the invocation were served."""
+    """Unexpected errors: an item that cannot be read, or a bug of ours. Each is about one user or
+    record and is counted every time; the others in the invocation were handled."""
 
     @property
     def unit(self) -> str:
-        """What CloudWatch calls its unit."""
+        """The unit, in CloudWatch's words."""
         return SECONDS if self is Metric.ALLOCATION_LATENESS else COUNT
 
 
@@ -96,9 +96,9 @@ def count(metric: Metric, amount: float = 1) -> None:
 
 
 def flush() -> None:
-    """Writes what was counted since the last time. The work is done by then: it never fails.
+    """Writes the counts since the last call. The work is done by then, so this never fails.
 
-    Of a small stage's metrics, only those that its alarms read.
+    A small stage writes only the metrics that its alarms read.
     """
     names = written_metrics()
     with _lock:

@@ -2,8 +2,8 @@
 
     API request, tick, manual-allocate ─► messages ─► ledger entry ─► stream ─► mail
 
-An operation gets its id where it comes in, and messages and entries carry it on; every line that
-is logged meanwhile has it. Users are named by id at most; addresses and tokens never reach a log.
+An operation gets its id at its start. Messages and entries carry the id on, and every log line in
+between has it. Logs name users by id at most; addresses and tokens never reach a log.
 """
 
 import logging
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from aws_lambda_powertools import Logger
 
 SERVICE = "credits"
-"""The service in every line, and the logger that Chalice writes to: it goes by the app's name."""
+"""The service in every line, and the name of Chalice's logger, which is that of the app."""
 
 MOST_PLACES = 40
 """How much of a traceback is logged, its end first."""
@@ -30,16 +30,16 @@ _correlation_id: ContextVar[str | None] = ContextVar("correlation_id", default=N
 
 
 def correlation_id() -> str | None:
-    """The id of the operation that is under way; None outside of any."""
+    """The id of the current operation; None outside of operations."""
     return _correlation_id.get()
 
 
 @contextmanager
 def correlated(candidate: object) -> Iterator[None]:
-    """Within the block, the operation under way has this id.
+    """Gives the current operation this id within the block.
 
-    What cannot be one (a message from before there were any has none) is not taken: the id of what
-    is around the block stays. Threads have the id if they run in a copy of the context.
+    An invalid id is ignored (old messages have none): then the id from outside of the block stays.
+    Threads have the id if they run in a copy of the context.
     """
     try:
         token = _correlation_id.set(parse_correlation_id("correlation_id", candidate))
@@ -53,7 +53,7 @@ def correlated(candidate: object) -> Iterator[None]:
 
 
 def trace(error: BaseException) -> list[str]:
-    """Where an error was raised, and what caused it: kinds and places, and no words."""
+    """Where an error was raised, and its causes: types and places, without messages."""
     places: list[str] = []
     cause: BaseException | None = error
     while cause is not None and len(places) < MOST_PLACES:
@@ -68,12 +68,12 @@ def trace(error: BaseException) -> list[str]:
 def logger() -> "Logger":
     """The process's logger; its level comes from the environment.
 
-    Loaded when the first line is written: a route that has nothing to log does not pay for it.
+    It is loaded for the first line: a route that logs nothing does not pay for it.
     """
     from aws_lambda_powertools import Logger
 
     logger = Logger(SERVICE, use_rfc3339=True, utc=True)
-    # A filter and no key of Powertools': Chalice's own lines pass it, and threads differ.
+    # A filter, not a key of Powertools: Chalice's own lines pass it, and threads differ in their id.
     logging.getLogger(SERVICE).addFilter(_add_correlation_id)
     return logger
 

@@ -1,7 +1,7 @@
-"""Reads ``plans.toml``, the file in which the team says which plans there are.
+"""Reads ``plans.toml``, the file in which the team defines the plans.
 
-A mistake is reported with the line to fix, in the tests and before a deployment; nothing of a wrong
-catalogue is ever used.
+The tests and the deployment report a mistake with the line to fix. No part of a wrong catalogue is
+ever used.
 """
 
 import re
@@ -24,7 +24,7 @@ _LONGEST_NAME = 100
 _LONGEST_SHOWN = 80
 _MOST_PROBLEMS = 50
 
-# A TOMLDecodeError is a ValueError, and so is what Python says of a number of thousands of digits.
+# A TOMLDecodeError is a ValueError, and so is Python's error for a number of thousands of digits.
 _UNREADABLE = (ValueError, RecursionError)
 
 _NEVER = "(leave it out for credits that never expire)"
@@ -40,7 +40,7 @@ _YEARS_TO_GRANT_SINCE = range(2000, 2100)
 class CatalogueError(ValueError):
     """The catalogue is wrong. A line of text for each of the first mistakes, with the line to fix.
 
-    Not one of the refusals in ``errors``: no request is answered with it; nothing starts at all.
+    It is not one of the refusals in ``errors``: nothing starts, so no request is answered with it.
     """
 
     def __init__(self, problems: Iterable[str]) -> None:
@@ -52,7 +52,7 @@ class CatalogueError(ValueError):
 
 
 def parse_catalogue(text: str, source: str = "plans.toml") -> PlanCatalogue:
-    """Read a catalogue; ``source`` is what its mistakes are reported under.
+    """Read a catalogue; ``source`` is its name in the reports of mistakes.
 
     Raises CatalogueError with every mistake, not only the first, in the order of the lines.
     """
@@ -62,8 +62,8 @@ def parse_catalogue(text: str, source: str = "plans.toml") -> PlanCatalogue:
     try:
         document = tomllib.loads(text)
     except _UNREADABLE as error:
-        # What tomllib says without where it says it: it names the place at which it gave up, which
-        # for a bracket or a quote that is never closed is far below the one to fix.
+        # tomllib's message without its place. It names the place where it gave up. For a bracket or
+        # a quote that is never closed, that is far below the line to fix.
         reason = str(error).rpartition(" (at ")[0] or str(error)
         message = f"{source}, line {lines.of_syntax_error()}: is not valid TOML: {reason}"
         raise CatalogueError([message]) from error
@@ -92,12 +92,12 @@ _Problem = tuple[int, str]
 
 
 class _Lines:
-    """Which line of a TOML text a key, a table or a mistake is on.
+    """Finds the line of a key, a table or a mistake in a TOML text.
 
-    tomllib tells values but not their lines, so it is asked about the text of the first line, the
-    first two lines, and so on. Whatever is new in the answer stands on the line that was added, or,
-    if it takes several lines, on the first line since the last answer. That holds for every way in
-    which TOML can be written, and it is slow only for a file that has a mistake in it.
+    tomllib returns values but not their lines. So we let it read the first line, the first two
+    lines, and so on. A value that is new in a result stands on the added line; if it takes several
+    lines, it begins on the first line since the last result. This works for every way of writing
+    TOML. It is slow only for a file with a mistake.
     """
 
     def __init__(self, text: str) -> None:
@@ -105,7 +105,7 @@ class _Lines:
 
     @cached_property
     def _readable(self) -> list[tuple[int, dict[str, Any]]]:
-        """The numbers of lines, from the top, that can be read, and what they say."""
+        """How many lines from the top can be read together, and their content: each such number."""
         found: list[tuple[int, dict[str, Any]]] = [(0, {})]
         lines = self._text.split("\n")
         for count in range(1, len(lines) + 1):
@@ -121,9 +121,9 @@ class _Lines:
         return next(before + 1 for (before, _), (_, document) in steps if _has(document, path))
 
     def of_syntax_error(self) -> int:
-        """The line on which the statement begins that cannot be read.
+        """The line on which the unreadable statement begins.
 
-        All the text before it can be read, and nothing that goes beyond.
+        All the text before it can be read, and no longer part of the text can.
         """
         return self._readable[-1][0] + 1
 

@@ -1,4 +1,4 @@
-"""Sending to SQS: ten messages a request, and what SQS takes only in part is sent again."""
+"""Sends messages to SQS, ten in a request, and sends again those that SQS did not take."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -10,7 +10,7 @@ from chalicelib.retries import Pause, attempts, pause_with_jitter
 from chalicelib.settings import Settings
 
 MESSAGES_A_REQUEST = 10
-"""What one SendMessageBatch takes (SQS's limit)."""
+"""The most messages of one SendMessageBatch (SQS's limit)."""
 
 Element = TypeVar("Element")
 
@@ -26,30 +26,30 @@ class Queues:
         self._client: Any = client or aws.client("sqs", settings.region)
 
     def send_sweeps(self, bodies: Iterable[str]) -> int:
-        """Enqueues sweeps; answers how many."""
+        """Enqueues sweeps; returns how many."""
         return self._send(self._settings.sweeps_queue_url, bodies)
 
     def send_allocations(self, bodies: Iterable[str]) -> int:
-        """Enqueues users to allocate to; answers how many messages."""
+        """Enqueues users to allocate to; returns how many messages."""
         return self._send(self._settings.allocations_queue_url, bodies)
 
     def send_expiries(self, bodies: Iterable[str]) -> int:
-        """Enqueues users whose batches may have expired; answers how many messages."""
+        """Enqueues users whose batches may have expired; returns how many messages."""
         return self._send(self._settings.expiries_queue_url, bodies)
 
     def send_checks(self, bodies: Iterable[str]) -> int:
-        """Enqueues zones to count; answers how many."""
+        """Enqueues zones to count; returns how many."""
         return self._send(self._settings.checks_queue_url, bodies)
 
     def send_notifications(self, bodies: Iterable[str]) -> int:
-        """Enqueues what users are to be told; answers how many messages."""
+        """Enqueues notifications of users; returns how many messages."""
         return self._send(self._settings.notifications_queue_url, bodies)
 
     def delay(self, queue_url: str, seconds: Mapping[str, int]) -> None:
-        """Lets messages, by their receipt handles, come back after that many seconds from now.
+        """Lets messages, by their receipt handles, come back that many seconds from now.
 
-        It is for this receive alone, which counts. One that SQS does not delay comes back after the
-        queue's own visibility timeout
+        The delay is for this receive only, and the receive counts. A message that SQS does not
+        delay comes back after the queue's own visibility timeout
         (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ChangeMessageVisibility.html).
         """
         for chunk in chunks(seconds.items(), MESSAGES_A_REQUEST):

@@ -1,4 +1,4 @@
-"""Trying again: how often, and how long to wait before each further attempt."""
+"""How often to try again, and how long to wait before each further attempt."""
 
 import random
 import time
@@ -12,7 +12,7 @@ Pause = Callable[[int], None]
 
 
 def pause_with_jitter(attempt: int) -> None:
-    """Full jitter under a doubling ceiling: those who lost together must not return together."""
+    """Full jitter under a doubling ceiling: writers that collided must not return together."""
     ceiling = min(LONGEST_PAUSE_SECONDS, 0.005 * 2**attempt)
     time.sleep(random.uniform(0, ceiling))  # noqa: S311 - spreads retries, guards nothing
 

@@ -1,6 +1,6 @@
-"""What the handlers work with, made once per process at the first event and never at import.
+"""The services of the handlers: made once per process, at the first event and never at import.
 
-Each part is made when it is first used, so that a function pays only for what it needs.
+Each part is made at its first use, so that a function pays only for what it needs.
 """
 
 from collections.abc import Callable
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 PLANS_FILE = Path(__file__).parent / "plans.toml"
 
 THREADS = 8
-"""How many users a worker handles at once. It waits for DynamoDB most of the time; with more
-threads than keep its share of a CPU busy they only get in each other's way (bench/README.md)."""
+"""How many users a worker handles at once. It waits for DynamoDB most of the time. Once its share
+of a CPU is busy, more threads only get in each other's way (bench/README.md)."""
 
 
 def read_clock() -> datetime:
@@ -38,9 +38,9 @@ def read_clock() -> datetime:
 
 
 def clock_of(settings: Settings) -> Callable[[], datetime]:
-    """The clock of a stage: that of `local` is ahead by what a file says (`make clock` writes it).
+    """The clock of a stage. The clock of `local` is ahead by the seconds in a file (`make clock`).
 
-    No other stage looks for such a file, whatever its environment says.
+    No other stage reads such a file, whatever its environment says.
     """
     if not (settings.is_local and settings.clock_file):
         return read_clock
@@ -115,21 +115,21 @@ class Services:
 
     @cached_property
     def mail_records(self) -> "MailRecords":
-        """The table of which mails were sent."""
+        """The table that records sent emails."""
         from chalicelib.store.mails import MailRecords
 
         return MailRecords(self._connection, self.settings.mails_table)
 
     @cached_property
     def mailer(self) -> "Mailer":
-        """What hands mails to SES."""
+        """Sends emails through SES."""
         from chalicelib.mails.sending import Mailer
 
         return Mailer(self.settings)
 
     @cached_property
     def unsubscribe_links(self) -> "UnsubscribeLinks":
-        """What signs the unsubscribe links, and checks them."""
+        """Signs and checks the unsubscribe links."""
         from chalicelib.mails.links import UnsubscribeLinks, read_key
 
         key = read_key(self.settings.region, self.settings.unsubscribe_secret)

@@ -1,4 +1,4 @@
-"""What the environment tells a function: read once, at its first event, and nowhere else."""
+"""The settings of a function, from its environment: read only here, once, at its first event."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -8,10 +8,10 @@ from typing import TypeVar
 from urllib.parse import urljoin
 
 TOKEN_ANSWER_SECONDS = 60
-"""How long API Gateway keeps what the authorizer answers for a token."""
+"""How long API Gateway keeps the authorizer's answer for a token."""
 
 LOCAL_STAGE = "local"
-"""The one stage whose clock can be moved ahead of the machine's: it is how months turn there."""
+"""The only stage whose clock can be moved ahead of the machine's, to turn months."""
 
 Number = TypeVar("Number", int, float)
 
@@ -36,18 +36,17 @@ class Settings:
     mail_from: str = ""
     mail_configuration_set: str = ""
     mails_a_second: float = 0.0
-    """What one sender may send; 0 for as fast as SES answers."""
+    """How many emails a second one sender may send; 0 for as fast as SES answers."""
     mail_retry_seconds: int = 10
-    """After how long a mail that could not be sent is tried again first."""
+    """The first delay before a failed email is tried again."""
     retry_seconds: int = 90
-    """After how long a message of work comes back that failed for a reason which waiting does not
-    mend."""
+    """When a work message comes back that failed for a reason which waiting does not cure."""
     expiring_soon_days: int = 3
     """How many local days ahead users are told that credits expire; 0 for never."""
     unsubscribe_url: str = ""
     unsubscribe_secret: str = ""
     clock_file: str = ""
-    """Where the stage `local` is told how many seconds ahead of the clock it is; see `clock_of`."""
+    """The file with the seconds by which the clock of stage `local` is ahead; see `clock_of`."""
 
     @property
     def is_local(self) -> bool:
@@ -81,7 +80,7 @@ class Settings:
             mail_retry_seconds=_number(environment, "MAIL_RETRY_SECONDS", int, 10, 1, 400),
             retry_seconds=_number(environment, "RETRY_SECONDS", int, 90, 1, 360),
             expiring_soon_days=_number(environment, "EXPIRING_SOON_DAYS", int, 3, 0, 60),
-            # On the emulator nobody knows the address beforehand: the path is put behind it here.
+            # The emulator's address is not known before, so the path is added here.
             unsubscribe_url=urljoin(
                 environment.get("AWS_ENDPOINT_URL", ""), environment.get("UNSUBSCRIBE_URL", "")
             ),
@@ -92,14 +91,14 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class TokenSettings:
-    """Whose tokens the authorizer takes, and what it reads from them.
+    """The tokens that the authorizer accepts, and what it reads from them.
 
-    ``issuer`` is what `iss` must be, ``audiences`` is what ``audience_claim`` must name one of,
-    ``jwks_url`` is empty when the issuer's discovery document says it. ``scope_names`` gives our
-    scopes the names that the issuer has for them; the name ``*`` stands for every valid token.
-    Each claim can be a dotted path, such as ``app_metadata.user_id``. ``is_local``: the stage is on
-    this machine, where keys come without https and an answer says why a token is refused.
-    ``lane_keys`` is what the API keys of the callers' lanes begin with.
+    ``issuer``: the required `iss`. ``audiences``: the claim ``audience_claim`` must name one of
+    them. ``jwks_url`` is empty if the issuer's discovery document has it. ``scope_names`` maps our
+    scopes to the issuer's names; the name ``*`` stands for every valid token. Each claim can be a
+    dotted path, such as ``app_metadata.user_id``. ``is_local``: the stage is on this machine, where
+    keys come without https and an answer says why a token is refused. ``lane_keys``: the beginning
+    of the API keys of the callers' lanes.
     """
 
     issuer: str
@@ -137,7 +136,7 @@ class TokenSettings:
         return found
 
     def may_fetch(self, url: str) -> bool:
-        """Whether keys may come from there: nobody in between can have changed them."""
+        """Whether keys may come from this address: nobody in between can have changed them."""
         return url.startswith("https://") or (self.is_local and url.startswith("http://"))
 
 
@@ -164,7 +163,7 @@ def _number(
 
 
 def _words(text: str) -> tuple[str, ...]:
-    """The words of a list that is separated by spaces or commas."""
+    """The words of a list with spaces or commas between them."""
     return tuple(text.replace(",", " ").split())
 
 
@@ -199,5 +198,5 @@ def allowed_origins() -> frozenset[str]:
 
 @cache
 def written_metrics() -> frozenset[str] | None:
-    """The names of the metrics that are written; None for all. Each one that is has a price."""
+    """The names of the metrics to write; None for all. Each metric costs money."""
     return frozenset(_words(os.environ.get("METRICS", ""))) or None

@@ -1,9 +1,9 @@
-"""Every command there is, under one name.
+"""Runs every command under one name.
 
     python -m infra                        lists them
-    python -m infra verify --help          what one of them takes
+    python -m infra verify --help          the options of one of them
 
-They are the ones that `make` runs; make sets up what they need first.
+`make` runs the same commands, and sets up what they need first.
 """
 
 from __future__ import annotations
@@ -55,13 +55,13 @@ COMMANDS = {
     "capacity": ("bench.capacity", "how long a turn of the month takes, by simulation"),
     "scale": ("bench.scale", "a sweep over a million users"),
 }
-"""The module of each command, and what it is for."""
+"""The module and the purpose of each command."""
 
 _NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def overview() -> str:
-    """What there is, a line each."""
+    """All commands, one a line."""
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {purpose}" for name, (_, purpose) in COMMANDS.items()]
     return "\n".join(
@@ -70,9 +70,9 @@ def overview() -> str:
 
 
 def main() -> int:
-    """Runs a command as if it had been called by its module; the exit status.
+    """Runs a command as if its module had been called; returns the exit status.
 
-    Whatever the command: a mistake in the plans is told first, with its line, and nothing is done.
+    If the plans have a mistake, every command reports it, with its line, and does nothing.
     """
     name = sys.argv[1] if len(sys.argv) > 1 else ""
     if name in ("", "-h", "--help", "help"):
@@ -95,11 +95,11 @@ def main() -> int:
         finally:
             sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever read it, such as `head`, has seen enough; Python is not to complain at its end.
+        # The reader, such as `head`, has seen enough; Python must not complain when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (session.AwsError, *FAULTS) as error:
-        # Some of these are errors of the operating system, too, so they come first.
+        # Some of these are subclasses of OSError, so they come first.
         said = session.words(error)
     except OSError as error:
         if error.errno not in _NOT_WRITABLE or error.filename is None:

@@ -1,4 +1,4 @@
-"""How commands read what they are given: a number that cannot be meant is refused, with limits."""
+"""Parses the options of commands. Refuses numbers outside of sensible limits."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from decimal import Decimal, InvalidOperation
 from chalicelib.settings import LOCAL_STAGE
 
 MOST = 1_000_000_000
-"""More users, or more of anything a user, than there will be: a slip of the keyboard."""
+"""More than there will ever be, of users or of anything for each user: larger numbers are slips."""
 
 
 def whole_number(least: int = 1, most: int = MOST) -> Callable[[str], int]:
-    """What argparse reads a whole number with, from ``least`` to ``most``."""
+    """A parser for argparse of whole numbers from ``least`` to ``most``."""
 
     def read(text: str) -> int:
-        # As long as it is no longer than the limits, int() cannot refuse what isdigit() takes.
+        # If the text is no longer than the limits, int() accepts everything that isdigit() does.
         digits = text.isascii() and text.isdigit() and len(text) <= len(str(most))
         if not digits or not least <= int(text) <= most:
             raise argparse.ArgumentTypeError(f"must be a whole number from {least:,} to {most:,}")
@@ -26,7 +26,7 @@ def whole_number(least: int = 1, most: int = MOST) -> Callable[[str], int]:
 
 
 def number(most: int = MOST) -> Callable[[str], Decimal]:
-    """What argparse reads a number with, from 0 to ``most``, with decimals or without."""
+    """A parser for argparse of numbers from 0 to ``most``, with decimals or without."""
 
     def read(text: str) -> Decimal:
         try:
@@ -41,13 +41,13 @@ def number(most: int = MOST) -> Callable[[str], Decimal]:
 
 
 def add_stage(parser: argparse.ArgumentParser) -> None:
-    """What every command takes that reaches a stage: which, and in which region."""
+    """Adds the options of every command that reaches a stage: the stage and its region."""
     parser.add_argument("--stage", default=LOCAL_STAGE, help="default: the running local stack")
     add_region(parser)
 
 
 def add_region(parser: argparse.ArgumentParser) -> None:
-    """Where in AWS."""
+    """Adds the option for the region."""
     parser.add_argument(
         "--region",
         help="default: AWS_REGION, AWS_DEFAULT_REGION, or the region of your AWS profile",

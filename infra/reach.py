@@ -1,4 +1,4 @@
-"""The services of a stage as a command on this machine reaches them: local or deployed."""
+"""Gives a command on this machine the services of a stage, local or deployed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Reach:
-    """What a command can get hold of in a stage: services, and names by their short keys."""
+    """The parts of a stage that a command can use: services, and names by short keys."""
 
     stage: str
     services: Services
@@ -37,7 +37,7 @@ class Reach:
 
 
 def reach(stage: str, region: str | None = None) -> Reach:
-    """The running local stack, or a stage deployed to AWS; whose account that is, is shown.
+    """The running local stack, or a stage deployed to AWS; then it shows the account.
 
     Raises `NotRunningError` or `AwsError`, which say what to do.
     """
@@ -45,7 +45,7 @@ def reach(stage: str, region: str | None = None) -> Reach:
     if stage == stacks.STAGE:
         return reach_local(running_stack(region))
     aws = open_session(region)
-    # What a command prints for programs goes to standard output.
+    # Standard output is for programs, so this goes to standard error.
     print(f"Stage {stage} in {aws}", file=sys.stderr)
     deployment = describe(stage, aws.client)
     settings = settings_of(stage, aws.region.name, deployment)

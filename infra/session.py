@@ -1,7 +1,7 @@
-"""AWS as the commands on this machine reach it: one account, one region, one word for trouble.
+"""Opens the session with AWS for the commands on this machine: one account and one region.
 
-Every command that reaches a stage in AWS opens its session here. So all of them go by the same
-region, show the same account, and say of the same trouble the same thing: what to type.
+Every command that reaches a stage in AWS opens its session here. So all of them use the same region
+and show the same account. For the same error they give the same advice: what to type.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from chalicelib.store.errors import FAULTS
 EXAMPLE = "eu-west-1"
 
 CONNECT_TIMEOUT_SECONDS = 10
-"""botocore would wait a minute, five times over, where packets are lost without a word."""
+"""Where packets are lost silently, botocore would wait for a minute, five times."""
 
-# The form of all that botocore knows: us-gov-west-1, cn-north-1 and eu-isoe-west-1, too.
+# Matches every region that botocore knows, also us-gov-west-1, cn-north-1 and eu-isoe-west-1.
 _REGION = re.compile(r"[a-z]{2,}(-[a-z]+)+-\d{1,2}")
 
-# AWS's own codes, of all its services: each family of protocols spells them another way.
+# AWS's own codes, from all services: each family of protocols spells them differently.
 _EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException"})
 _CLOCK = frozenset(
     {
@@ -72,7 +72,7 @@ _DENIED = frozenset(
 
 
 class AwsError(Exception):
-    """AWS cannot be asked, or refuses; the message says why and what to do."""
+    """AWS is out of reach, or refuses; the message says why and what to do."""
 
 
 class CredentialsError(AwsError):
@@ -85,11 +85,11 @@ class CredentialsError(AwsError):
 
 
 class UnreachableError(AwsError):
-    """No answer came: there is no network, or nothing at that address."""
+    """No answer came: the network is down, or nothing is at that address."""
 
 
 Clients = Callable[[str], Any]
-"""Gives a botocore client for a service."""
+"""Returns a botocore client for a service."""
 
 
 class ClientFactory(Protocol):
@@ -101,9 +101,9 @@ class ClientFactory(Protocol):
 
 @dataclass(frozen=True)
 class Region:
-    """Where the commands go, and who said so.
+    """The region of the commands, and where it was set.
 
-    ``unlike``: what the other variable of the environment says instead, for people to know.
+    ``unlike``: the other variable of the environment, if it names another region; it is shown.
     """
 
     name: str
@@ -130,10 +130,10 @@ class Session:
 def region_of(
     given: str | None, environment: Mapping[str, str], profile: tuple[str, str]
 ) -> Region:
-    """The region to go to: REGION, AWS_REGION, AWS_DEFAULT_REGION, or that of the profile.
+    """The region to use: REGION, AWS_REGION, AWS_DEFAULT_REGION, or that of the profile.
 
-    ``profile`` is its name and its region. The order is that of the AWS CLI; botocore itself does
-    not read AWS_REGION. Raises `AwsError` where none is named, or something that cannot be one.
+    ``profile``: its name and its region. The order is that of the AWS CLI; botocore itself does not
+    read AWS_REGION. Raises `AwsError` if no region is named, or a text that cannot be one.
     """
     variables = ("AWS_REGION", "AWS_DEFAULT_REGION")
     said = {"REGION": given or ""}
@@ -151,10 +151,10 @@ def region_of(
 
 
 def open_session(region: str | None = None) -> Session:
-    """The account whose credentials this machine has, and the region to go to.
+    """The account whose credentials this machine has, and the region to use.
 
-    Asks AWS who is calling, so that whoever reads it knows before anything is asked or changed.
-    Raises `AwsError`.
+    Asks AWS who is calling, so that the person knows the account before the command reads or
+    changes anything. Raises `AwsError`.
     """
     made = botocore.session.get_session()
     with told():
@@ -169,8 +169,8 @@ def open_session(region: str | None = None) -> Session:
         except FAULTS:
             raise
         except (OSError, ValueError, AttributeError, TypeError) as error:
-            # What a credential_process comes to that is not there, or prints something else than
-            # JSON: botocore lets it through as it is.
+            # The errors of a credential_process that does not exist, or does not print JSON:
+            # botocore passes them on unchanged.
             raise _of_program(error) from error
     return Session(account, found, client)
 
@@ -184,7 +184,7 @@ def make_client(
 ) -> Any:
     """A client that does not wait long for a connection; ``settings`` are those of its `Config`.
 
-    ``where``: the address and the keys of another AWS than that of the session.
+    ``where``: the address and the keys of an AWS other than the session's.
     """
     config = Config(**{"connect_timeout": CONNECT_TIMEOUT_SECONDS, **settings})
     return of.create_client(service, region_name=region, config=config, **where)
@@ -192,7 +192,7 @@ def make_client(
 
 @contextmanager
 def told() -> Iterator[None]:
-    """Raises `AwsError`, which says what to do, for what AWS or the SDK refuses meanwhile."""
+    """Turns errors of AWS or the SDK into `AwsError`, which says what to do."""
     try:
         yield
     except FAULTS as error:
@@ -200,13 +200,13 @@ def told() -> Iterator[None]:
 
 
 def words(error: Exception) -> str:
-    """What to say of an error, be it AWS's or one of ours that says itself what to do."""
+    """The message for an error of AWS, or for one of ours with its own advice."""
     return str(explained(error) if isinstance(error, FAULTS) else error)
 
 
 def explained(error: Exception) -> AwsError:
-    """The error of AWS or its SDK, with what to do about it."""
-    cause = getattr(error, "cause", None) or error  # PynamoDB wraps what botocore raises
+    """An error of AWS or its SDK, with advice."""
+    cause = getattr(error, "cause", None) or error  # PynamoDB wraps botocore's errors
     if isinstance(cause, ClientError):
         return _of_answer(cause)
     if isinstance(cause, NoConnectionError | HTTPClientError):
@@ -277,7 +277,7 @@ def _of_program(error: BaseException) -> CredentialsError:
 
 
 def _profile() -> str:
-    """The profile that botocore goes by; empty for the default one."""
+    """The profile that botocore uses; empty for the default one."""
     return os.environ.get("AWS_DEFAULT_PROFILE") or os.environ.get("AWS_PROFILE") or ""
 
 

@@ -1,4 +1,4 @@
-"""What a person at a terminal sees of a command's work, and how they end it."""
+"""Shows a command's progress to a person at a terminal, and lets them end it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 Say = Callable[[str], None]
-"""Is told what is happening, a line at a time."""
+"""Called with the progress, one line at a time."""
 
 Confirm = Callable[[], bool]
-"""Is asked whether what was shown may be done."""
+"""Asks whether to make the changes that were shown."""
 
 
 def say_nothing(_line: str) -> None:
-    """Keep progress to oneself."""
+    """Show no progress."""
 
 
 def agree() -> bool:
@@ -39,7 +39,7 @@ def progress() -> Say:
 
 
 def progress_bar(console: Console) -> Progress:
-    """The bar that long work shows on a terminal."""
+    """The progress bar for long work."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -53,7 +53,7 @@ def progress_bar(console: Console) -> Progress:
 def moving_bar(
     console: Console, what: str, began: datetime, to: datetime
 ) -> Iterator[Callable[[datetime], None]]:
-    """A bar of the days from one instant to another; yields what shows how far the clock is."""
+    """A bar of the days between two instants; yields the function that moves it to an instant."""
     days = (to - began).days + 1
     with progress_bar(console) as progress:
         task = progress.add_task(what, total=days)
@@ -62,7 +62,7 @@ def moving_bar(
 
 
 def end_on_sigterm() -> None:
-    """Treat SIGTERM as Ctrl-C, so that either ends the stack and every process of it."""
+    """Treat SIGTERM as Ctrl-C, so that either ends the stack and all of its processes."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    # A shell starts background jobs with SIGINT ignored; whoever sends it means it.
+    # A shell starts background jobs with SIGINT ignored; here a SIGINT must end the job, too.
     signal.signal(signal.SIGINT, signal.default_int_handler)

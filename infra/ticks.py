@@ -14,25 +14,25 @@ from infra.session import ClientFactory
 QUEUES = ("sweeps", "allocations", "expiries")
 DRAIN_DEADLINE_SECONDS = 180.0
 MAIL_SECONDS = 3.0
-"""How long a mail is being tried at most; what is not visible for longer waits after a failure."""
+"""The longest attempt to send an email; a message hidden for longer waits after a failure."""
 
 _POLL_SECONDS = 0.1
 
 
 class TickFailedError(Exception):
-    """The stack did not do what a tick asked of it; the message says what and where to look."""
+    """The stack failed to do the work of a tick; the message says what failed and where to look."""
 
 
 class Ticking(Protocol):
-    """A stack whose ticks can be invoked: its names by their short keys, and what reaches them."""
+    """A stack whose ticks can be invoked: its names by short keys, and clients to reach them."""
 
     @property
     def functions(self) -> Mapping[str, str]:
-        """The functions of Lambda."""
+        """The names of the Lambda functions."""
 
     @property
     def queues(self) -> Mapping[str, str]:
-        """The addresses of the queues."""
+        """The URLs of the queues."""
 
     @property
     def client(self) -> ClientFactory:
@@ -50,8 +50,8 @@ class Ticks:
     def run(self, function: str, instant: datetime, zones: Collection[str]) -> float:
         """Invokes the tick of an instant and waits until its work is done; the seconds it took.
 
-        The tick is told its zones, which leaves out the re-sweeps of zones that had their turn.
-        Raises `TickFailedError`.
+        The tick gets its zones, which leaves out re-sweeps of zones that are done. Raises
+        `TickFailedError`.
         """
         began = time.monotonic()
         self.invoke(function, instant, zones)
@@ -74,7 +74,7 @@ class Ticks:
             raise TickFailedError(f"{function} of {event['time']} answered {payload}")
 
     def messages_in(self, queue: str) -> int:
-        """Messages of a queue that wait, are being handled, or are delayed."""
+        """How many messages of a queue wait, are being handled, or are delayed."""
         return self._count(
             queue,
             "ApproximateNumberOfMessages",
@@ -89,9 +89,9 @@ class Ticks:
         return sum(int(attributes[name]) for name in names)
 
     def wait_for_mails(self) -> None:
-        """Waits until every mail that is asked for has been tried.
+        """Waits until every requested email has been tried once.
 
-        One that failed comes back by the machine's time, and is not waited for.
+        A failed one is tried again by the machine's own clock. This does not wait for it.
         """
         deadline = time.monotonic() + DRAIN_DEADLINE_SECONDS
         quiet_since = time.monotonic()

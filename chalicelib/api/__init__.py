@@ -1,4 +1,4 @@
-"""The API: routes, who may do what, and the shapes of requests, answers and problems.
+"""The API: routes, permissions, and the shapes of requests, answers and problems.
 
 `openapi.json` in this directory is the contract; a test holds the code to it and it to the code.
 """

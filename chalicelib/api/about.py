@@ -1,4 +1,4 @@
-"""What the product offers, and what the API says of itself."""
+"""The plans on offer, the state of the API, and its contract."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def plans(call: Call) -> Answer:
 
 
 def health(call: Call) -> Answer:
-    """That the API is up, and its version."""
+    """Says that the API is up, and its version."""
     call.without_query()
     return Answer({"status": "ok", "version": VERSION})
 

@@ -20,11 +20,11 @@ from .answers import Answer, Json, batch_id, moves, performed, why_not
 from .calls import Call, parse_limit
 
 DEFAULT_PAGE = 20
-"""Entries on a page of the history when the caller does not say."""
+"""The default number of entries on a page of the history."""
 
 
 def allocation_schedule(call: Call) -> Answer:
-    """When the next credits come, what is there now, and what of it expires on which local date."""
+    """The next credits, the present ones, and the local dates on which they expire."""
     query = call.authenticated().query()
     user_id = query.optional("user_id", parse_user_id)
     query.finish()
@@ -129,7 +129,7 @@ def history(call: Call) -> Answer:
 _ENTRY_NUMBER = "[1-9][0-9]{0,11}"
 
 _MILLISECOND = timedelta(milliseconds=1)
-"""Instants are kept to the millisecond: what is before one is at the millisecond before it."""
+"""Instants are kept to the millisecond, so "before" an instant means one millisecond earlier."""
 
 
 def use(call: Call) -> Answer:
@@ -205,7 +205,7 @@ def _parse_transaction_id(field: str, value: object) -> str:
 
 
 _TRANSACTION_ID = re.compile(r"[^\ud800-\udfff]{1,141}")
-"""As long as a user id, a hyphen and twelve digits. Half a character could not be sent back."""
+"""At most a user id, a hyphen and twelve digits. Half a character could not be sent back."""
 
 
 def _ensure_user(services: Services, user_id: str, *, has_entries: bool) -> None:
@@ -245,7 +245,7 @@ _COLUMNS = (
 
 
 def _csv(items: Iterable[Json]) -> str:
-    """The items as RFC 4180 CSV with a header line; several batches are parted by semicolons."""
+    """The items as RFC 4180 CSV with a header line; semicolons separate several batches."""
     import csv
     import io
 
@@ -265,7 +265,7 @@ def _cell(value: object) -> object:
 
 
 _FORMULA = re.compile(r"""((?:^|[;\t\r\n])[\s"]*?)(?=[=+\-@\t\r＝＋－＠﹦﹢﹣﹫])""")
-"""Where a formula could begin: also where a spreadsheet that parts cells by semicolons (as Excel
-does in much of Europe) or by tabs begins a cell, for it sees no quotes in the middle of one; and by
-characters of full width, which Excel takes for the narrow ones
+"""Finds places where a formula could begin. Some spreadsheets separate cells by semicolons (Excel
+does in much of Europe) or tabs, and ignore quotes in the middle of a cell: so a cell can also begin
+there. Excel takes characters of full width for the narrow ones
 (https://owasp.org/www-community/attacks/CSV_Injection)."""

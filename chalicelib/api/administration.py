@@ -1,4 +1,4 @@
-"""What admins do: grant and claw back by hand, and run the monthly allocation."""
+"""The routes for admins: manual adjustments, and running the monthly allocation."""
 
 from typing import Any
 
@@ -46,7 +46,7 @@ def allocate(call: Call) -> Answer:
         notify=notify is not False,
         up_to_available=up_to_available is True,
     )
-    # Who asks for what is left cannot know how much that is.
+    # A caller who takes back what is left cannot know the amount.
     taken = {"amount": outcome.entry.amount} if up_to_available else {}
     return performed(outcome, **taken)
 
@@ -83,7 +83,7 @@ def allocation_runs(call: Call) -> Answer:
 
 
 def _preview(call: Call, period: Period, zones: Zones, limit: int, cursor: str | None) -> Answer:
-    # Of the chosen zones, not of those that have begun: another may begin between two pages.
+    # Of all chosen zones, not only those that have begun: another may begin between two pages.
     listing = f"preview {period} {sorted({*zones.begun, *zones.not_begun})}"
     position = _position(cursors.decode(listing, cursor, _POSITION))
     page = allocations.preview_run(call.services, period, zones.begun, position, limit)
@@ -115,7 +115,7 @@ def _item(due: allocations.Due) -> dict[str, Any]:
 
 
 _POSITION = r"[\w/+-]{1,64} [!-~]{0,128}"
-"""A timezone and, in it, the user id to go on after."""
+"""A timezone, and the user id in it to go on after."""
 
 
 def _text(position: Position) -> str:

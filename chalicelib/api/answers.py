@@ -1,4 +1,4 @@
-"""What every route answers with, and the shapes that several of them share."""
+"""The answer of a route, and the shapes that several routes share."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,9 +15,9 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A body, as JSON or, when it is a text, as it is; its status and headers of its own.
+    """An answer: a body (an object becomes JSON, a text stays), a status, and extra headers.
 
-    ``tells_of``: the users whose credits it tells of, beside one whom the request names.
+    ``tells_of``: the users whose credits it shows, besides a user whom the request names.
     """
 
     body: Json | str
@@ -27,7 +27,7 @@ class Answer:
 
 
 def performed(outcome: "Outcome", **more: object) -> Answer:
-    """The answer of an operation on request; a repeated request is told so in a header."""
+    """The answer of an operation on request; a header marks the answer to a repeated request."""
     entry = outcome.entry
     return Answer(
         {
@@ -41,7 +41,7 @@ def performed(outcome: "Outcome", **more: object) -> Answer:
 
 
 def why_not(reason: NotAllocatedBecause | None) -> Json | None:
-    """Why no allocation is to come, for programs and for people."""
+    """Why no allocation will come, for programs and for people."""
     return None if reason is None else {"code": reason.value, "words": reason.words}
 
 

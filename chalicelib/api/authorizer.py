@@ -1,21 +1,21 @@
-"""Whose request this is: the check of the OpenID Connect token in front of every route.
+"""Checks the OpenID Connect token in front of every route: who sends the request.
 
     API Gateway ─► authorize ─► the issuer's keys, kept by the process
          ▲             │
          └── policy ◄──┘   caller, user_id and scopes go on to the route, which decides what they
                            may do (`principal.py`)
 
-A token that is good allows the whole stage, and one that is not denies the whole stage: API Gateway
-keeps the policy for `TOKEN_ANSWER_SECONDS` and uses it for whatever the same token asks for next.
-So a token is accepted for at most that long after it is `LEEWAY_SECONDS` past its end: 90 seconds.
+A good token allows the whole stage, and a bad one denies the whole stage: API Gateway keeps the
+policy for `TOKEN_ANSWER_SECONDS` and uses it for every further request with the same token. So a
+token is accepted for at most that long after it is `LEEWAY_SECONDS` past its end: 90 seconds.
 
-Every refusal has a `Refusal` and words that say which check failed, what was found and what was
-expected. The log has them always, the answer in the local stage alone: who tries tokens learns
-nothing elsewhere. `make token-check` takes the same steps one by one.
+Every refusal has a `Refusal`, and words for the failed check, the found value and the expected one.
+The log always has these words. The answer has them in the local stage alone: elsewhere attackers
+who try tokens learn nothing. `make token-check` takes the same steps one by one.
 
-API Gateway answers a denial with 401 (see `infra/deployment/gateway.py`): it is
-the token that is refused here, never the request. What cannot be decided, because the issuer's keys
-cannot be had, is raised instead; it is answered with 503 and not kept.
+API Gateway answers a denial with 401 (see `infra/deployment/gateway.py`): this check refuses
+tokens, never requests. Without the issuer's keys nothing can be decided, so it raises an error; API
+Gateway answers 503 and does not keep that.
 """
 
 import json
@@ -39,24 +39,24 @@ from .lanes import key_of, lane_of
 from .principal import Scope, caller_of, name_in_logs
 
 LARGEST_TOKEN = 8192
-"""The longest token that is looked at, in characters. API Gateway takes 10,240 of all headers."""
+"""The longest token to check, in characters. API Gateway takes 10,240 for all headers together."""
 
 LEEWAY_SECONDS = 30
-"""How far the issuer's clock and ours may be apart."""
+"""How far the issuer's clock and ours may differ."""
 
 _LONGEST_SHOWN = 200
 _LATEST = 253_402_300_799
 
 _CLAIMS = ("aud", "exp", "iat", "iss", "jti", "nbf", "sub")
 _SIGNATURE_ALONE: Any = {"verify_signature": True} | {f"verify_{claim}": False for claim in _CLAIMS}
-"""The library checks the signature. The claims are checked here, each with words that say why."""
+"""The library checks only the signature. We check the claims, so that each refusal says why."""
 
 _NAMES_OF_CLIENTS = ("client_id", "azp", "cid", "appid")
-"""Where issuers say whom they made a token for, if not in `aud`."""
+"""Claims in which some issuers name the audience of a token, instead of `aud`."""
 
 
 class Refusal(StrEnum):
-    """Which check a token did not pass."""
+    """The check that a token failed."""
 
     NOT_BEARER = "not_bearer"
     TOO_LARGE = "too_large"
@@ -73,7 +73,7 @@ class Refusal(StrEnum):
 
 
 class InvalidToken(Exception):
-    """The token is not one of a caller of ours; the message says why, without quoting it.
+    """The token does not belong to one of our callers; the message says why, without quoting it.
 
     The message names keys, algorithms, issuers, audiences and instants, never a person.
     """
@@ -89,13 +89,13 @@ class InvalidToken(Exception):
 def authorize(authorization: str, method_arn: str) -> Json:
     """The policy for the header ``Authorization`` of a request to ``method_arn``.
 
-    Raises `KeysUnavailable` when nobody can tell whether the token is good.
+    Raises `KeysUnavailable` when the token cannot be checked.
     """
     return answer(token_checker(), authorization, method_arn)
 
 
 def answer(checker: "TokenChecker", authorization: str, method_arn: str) -> Json:
-    """The policy that follows from what a checker says."""
+    """The policy that follows from the result of a checker."""
     try:
         context = checker.check(bearer_token(authorization))
     except InvalidToken as refusal:
@@ -174,7 +174,7 @@ class TokenChecker:
         self._keys = keys
 
     def check(self, token: str) -> dict[str, str]:
-        """Who calls, for the request's context: ``caller``, ``user_id`` and ``scopes``.
+        """The caller for the request's context: ``caller``, ``user_id`` and ``scopes``.
 
         Raises `InvalidToken`, and `KeysUnavailable`.
         """
@@ -184,9 +184,9 @@ class TokenChecker:
         return self.context_of(claims)
 
     def key_of(self, header: Json) -> IssuerKey:
-        """The issuer's key that a token with such a header is to be checked with.
+        """The issuer's key for checking a token with this header.
 
-        The header names the key; what the key may sign with, the issuer says. Raises
+        The header names the key. The issuer decides which algorithms a key may sign with. Raises
         `InvalidToken`, and `KeysUnavailable`.
         """
         key_id, algorithm = header.get("kid"), header.get("alg")
@@ -204,7 +204,7 @@ class TokenChecker:
         return keys[0]
 
     def context_of(self, claims: Json) -> dict[str, str]:
-        """What the routes need to know of claims that have been checked. Raises `InvalidToken`."""
+        """What the routes need to know from checked claims. Raises `InvalidToken`."""
         return {
             "caller": self.caller(claims),
             "user_id": self.user_id(claims),
@@ -212,7 +212,7 @@ class TokenChecker:
         }
 
     def caller(self, claims: Json) -> str:
-        """Whose idempotency keys these are, and who did it: the subject, as it may be written.
+        """The subject, in its form for the ledger: the owner of idempotency keys, and the actor.
 
         Raises `InvalidToken`.
         """
@@ -227,7 +227,7 @@ class TokenChecker:
             raise InvalidToken(Refusal.WRONG_SUBJECT, str(error)) from error
 
     def user_id(self, claims: Json) -> str:
-        """The user, empty for a token that stands for none of ours, such as that of a backend.
+        """The user id; empty for a token without a user, such as that of a backend.
 
         Raises `InvalidToken`.
         """
@@ -247,21 +247,21 @@ class TokenChecker:
             ) from error
 
     def scopes(self, claims: Json) -> list[Scope]:
-        """Our scopes among those of the token, whatever the issuer calls them."""
+        """Our scopes among those of the token, translated from the issuer's names."""
         given = {"*"}
         for name in self.settings.scope_claims:
             value = claim_of(claims, name)
             if isinstance(value, str):
                 given.update(value.split())
             elif isinstance(value, list):
-                # Not their words: a group "former admins" is not the group "admins".
+                # Not split into words: a group "former admins" is not the group "admins".
                 given.update(scope for scope in value if isinstance(scope, str))
         names = self.settings.scope_names
         return [scope for scope in Scope if not given.isdisjoint(names.get(scope, {scope.value}))]
 
 
 def header_of(token: str) -> Json:
-    """The header of a token of the right form, which nobody has vouched for yet.
+    """The header of a token of the right form. Its signature is not checked yet.
 
     Raises `InvalidToken`.
     """
@@ -298,13 +298,13 @@ def _malformed(error: jwt.PyJWTError) -> InvalidToken:
 
 
 def claim_of(claims: Json, path: str) -> object:
-    """The claim of that name, or what a dotted path leads to; None when there is no such claim.
+    """The claim of that name, or the value at a dotted path; None when there is no such claim.
 
     >>> claim_of({"app_metadata": {"user_id": 42}}, "app_metadata.user_id")
     42
 
-    A name may have dots of its own, as in `https://example.com/claims.user_id`: at each step the
-    longest name that is there is taken.
+    A name may contain dots, as in `https://example.com/claims.user_id`: each step takes the longest
+    existing name.
     """
     if path in claims:
         return claims[path]
@@ -332,8 +332,8 @@ def _check_issuer(settings: TokenSettings, claims: Json, _: float) -> str:
 def _check_audience(settings: TokenSettings, claims: Json, _: float) -> str:
     name, expected = settings.audience_claim, settings.audiences
     found = claim_of(claims, name)
-    # Access tokens of Cognito name their client, and session tokens of Clerk their origin, where
-    # those of others have an audience, or several.
+    # Other issuers name one or several audiences. Access tokens of Cognito name their client
+    # instead, and session tokens of Clerk their origin.
     several = found if name == "aud" and isinstance(found, list) else [found]
     if not found:
         others = [other for other in _NAMES_OF_CLIENTS if other != name and claims.get(other)]
@@ -389,8 +389,7 @@ CLAIM_CHECKS: dict[str, Check] = {
     "expiry": _check_expiry,
     "beginning": _check_beginning,
 }
-"""What the claims of a signed token must say. Each answers what it found, or raises
-`InvalidToken`."""
+"""The checks of a signed token's claims. Each returns what it found, or raises `InvalidToken`."""
 
 
 def _seconds(claims: Json, name: str) -> int:

@@ -1,6 +1,6 @@
 """One request as the routes see it: strict readers for its path, query, headers and body.
 
-Nothing is guessed and nothing is ignored: what a route does not know is refused by name.
+Nothing is guessed and nothing is ignored: a refusal names each unknown field.
 """
 
 import json
@@ -37,7 +37,7 @@ _LIMIT = re.compile(r"[1-9][0-9]{0,2}")
 
 
 class Call:
-    """A request, who sent it, and the services to answer it with."""
+    """A request, its sender, and the services that answer it."""
 
     def __init__(self, request: Request, services: Services) -> None:
         self._request = request
@@ -54,7 +54,7 @@ class Call:
         return bool((self._request.context.get("authorizer") or {}).get("caller"))
 
     def authenticated(self) -> "Call":
-        """This call. Raises `Unauthenticated`: for what every known caller may do."""
+        """This call, for routes open to every known caller. Raises `Unauthenticated`."""
         _ = self.principal
         return self
 
@@ -79,10 +79,10 @@ class Call:
         return FieldReader(self.json())
 
     def json(self) -> Mapping[str, object]:
-        """The body, a JSON object; goes with no query parameters.
+        """The body, a JSON object; such a request has no query parameters.
 
-        Raises `UnsupportedMediaType`, `BodyTooLarge`, and `InvalidInput` on ``body`` for what is
-        not JSON, or for an object that names a field twice: of two amounts none is the right one.
+        Raises `UnsupportedMediaType`, `BodyTooLarge`, and `InvalidInput` on ``body`` if it is not
+        JSON, or if an object names a field twice: with two amounts nobody knows the right one.
         """
         self.without_query()
         media_type = self._request.headers.get("content-type", "application/json")
@@ -92,12 +92,12 @@ class Call:
                 f"is {shown(media_type)}"
             )
         try:
-            raw = cast("bytes", self._request.raw_body)  # it is, whatever its annotation says
+            raw = cast("bytes", self._request.raw_body)  # bytes, despite its annotation
             if len(raw) > LARGEST_BODY:
                 raise BodyTooLarge(
                     f"the body has {len(raw)} bytes; at most {LARGEST_BODY} are read"
                 )
-            # As text: from bytes the parser would guess among the encodings.
+            # As text: given bytes, the parser would guess the encoding.
             values = json.loads(
                 raw.decode(),
                 object_pairs_hook=_object,
@@ -124,23 +124,23 @@ class Call:
 
     def path_user_id(self) -> str:
         """The user id in the path."""
-        # API Gateway hands path parameters over as they were sent, percent-encoded. An emulator may
+        # API Gateway passes path parameters on percent-encoded, as they were sent. An emulator may
         # have decoded them already; no user id contains a %, so decoding again changes nothing.
         parameters = self._request.uri_params or {}
         return parse_user_id("user_id", unquote(parameters["user_id"]))
 
     @property
     def route(self) -> str:
-        """The route, such as ``GET /api/subscriptions/{user_id}``, without what fills it."""
+        """The route, such as ``GET /api/subscriptions/{user_id}``, without the values."""
         return f"{self._request.method} {self._request.path}"
 
     @property
     def is_post(self) -> bool:
-        """Whether it is for something to be done."""
+        """Whether the request asks for a change."""
         return bool(self._request.method == "POST")
 
     def names(self) -> frozenset[str]:
-        """The users whom the request names, as far as it can be read, also where it is refused."""
+        """The users whom the request names, as far as it can be read, even if it is refused."""
         path, query = self._request.uri_params or {}, self._request.query_params
         readers: list[Callable[[], object]] = []
         if "user_id" in path:

@@ -1,8 +1,8 @@
 """Which web pages may call the API (CORS): those of the configured origins.
 
-Done here and not by Chalice's `cors`, which knows one origin, fixed when the app is packaged. API
-Gateway hands requests of methods that no route has to the app as well (see
-`infra/deployment/gateway.py`), and so the OPTIONS requests with which browsers ask beforehand.
+Chalice's own `cors` knows only one origin, fixed when the app is packaged. API Gateway also passes
+requests with methods that no route has to the app (see `infra/deployment/gateway.py`). Among them
+are the OPTIONS requests by which browsers ask beforehand.
 """
 
 from collections.abc import Callable
@@ -21,11 +21,11 @@ _EXPOSED_HEADERS = (
 """The headers of our answers that a page may read, beside those that every page may."""
 
 _PREFLIGHT_SECONDS = 7200
-"""How long a browser need not ask again; no browser but Firefox remembers longer."""
+"""How long a browser may skip asking again; only Firefox remembers longer."""
 
 
 def answer_browsers(request: Request, get_response: Callable[[Request], Response]) -> Any:
-    """Answers what a browser asks before it lets a page call, and tells it which pages may."""
+    """Answers a browser's question before a page's request, and names the pages that may call."""
     response = get_response(request)
     if request.method == "OPTIONS":
         # Chalice has refused it, and named the route's methods.

@@ -1,6 +1,6 @@
 """Cursors: where the next page of a listing begins.
 
-A cursor grants no access: every request is checked anew for whose listing it reads. The checksum
+A cursor grants no access: every request is checked for whose listing it reads. The checksum
 catches a cursor of another listing.
 """
 
@@ -22,10 +22,10 @@ def encode(listing: str, position: str) -> str:
 
 
 def decode(listing: str, cursor: str | None, form: str) -> str | None:
-    """The position in a cursor, None for none.
+    """The position in a cursor; None without a cursor.
 
-    Raises `InvalidInput` for a cursor of another listing, and for a position that has not the
-    ``form`` (a regular expression) of those the listing gives out.
+    Raises `InvalidInput` for a cursor of another listing, and for a position that does not match
+    the ``form`` (a regular expression) of the listing's positions.
     """
     if cursor is None:
         return None
@@ -42,7 +42,7 @@ def decode(listing: str, cursor: str | None, form: str) -> str | None:
 
 
 def parse_cursor(field: str, value: object) -> str:
-    """A text that may be a cursor; `decode` says whether it is."""
+    """A text that may be a cursor; `decode` checks whether it is."""
     if isinstance(value, str) and 0 < len(value) <= LONGEST_CURSOR:
         return value
     raise InvalidInput.of(field, "must be the next_cursor of the page before")

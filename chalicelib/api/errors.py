@@ -1,4 +1,4 @@
-"""What the API refuses before the domain is asked; the rest of the tree is in `domain.errors`.
+"""The refusals of the API before it asks the domain; the rest of the tree is in `domain.errors`.
 
 CreditsError
 ├── Unauthenticated         the request names no caller
@@ -13,13 +13,13 @@ from chalicelib.domain.errors import CreditsError, FieldError
 
 
 class Unauthenticated(CreditsError):
-    """The request comes without a caller whom the authorizer vouches for."""
+    """The request has no caller that the authorizer vouches for."""
 
     code = "unauthenticated"
 
 
 class Forbidden(CreditsError):
-    """The caller is known and may not do this."""
+    """The caller is known, but may not do this."""
 
     code = "forbidden"
 

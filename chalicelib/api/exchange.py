@@ -1,11 +1,11 @@
-"""From API Gateway's request to its response: what all routes have in common.
+"""Turns API Gateway's request into its response: the steps that all routes share.
 
     request ─► dress ─► Chalice's routing ─► respond ─► the route
                  ▲                             │
                  └── headers of every answer ◄─┴── refusals and outages as problems
 
-Chalice itself answers for a method that no route has, and for a bug, in a shape of its own; `dress`
-turns that into a problem too.
+Chalice itself answers bugs, and methods that no route has, in its own shape; `dress` turns those
+answers into problems, too.
 """
 
 import json
@@ -35,18 +35,18 @@ HEADERS = {
     "Strict-Transport-Security": "max-age=63072000; includeSubDomains",
     "X-Content-Type-Options": "nosniff",
 }
-"""On every answer, unless the route knows better."""
+"""The headers of every answer, unless the route sets its own."""
 
 LONGEST_WAIT = 5_000
-"""Milliseconds after its start until which a request waits for DynamoDB where it is throttled:
-whoever asked is then told to come back, long before the function or they themselves give up."""
+"""How long a request may wait for throttled DynamoDB, in milliseconds since its start. Then the
+caller is asked to come back, long before the function or the caller gives up."""
 
 
 def respond(request: Request, view: View) -> Response:
     """Answers a request with a route's view; a refusal is an answer too.
 
-    What is neither refused nor an outage of AWS is a bug: it is raised on, for Chalice to log and
-    to answer with 500.
+    Any error that is neither a refusal nor an outage of AWS is a bug: Chalice logs it and answers
+    500.
     """
     request_id = request_id_of(request)
     context: Any = request.lambda_context
@@ -67,7 +67,7 @@ def respond(request: Request, view: View) -> Response:
         answer = refused
     except Exception as error:
         logger()  # the same
-        # Late, because the routes that touch no table need not load what DynamoDB can raise.
+        # Imported late: routes that touch no table need not load DynamoDB's errors.
         from chalicelib.store.errors import FAULTS
 
         if not isinstance(error, FAULTS):
@@ -79,7 +79,7 @@ def respond(request: Request, view: View) -> Response:
 
 
 def dress(request: Request, get_response: Callable[[Request], Response]) -> Response:
-    """Gives every answer its headers, and Chalice's own errors the shape of all others."""
+    """Gives every answer its headers, and Chalice's own errors the shape of our problems."""
     request_id = request_id_of(request)
     with correlated(request_id):
         response = get_response(request)

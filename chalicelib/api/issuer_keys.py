@@ -1,8 +1,7 @@
-"""The issuer's public keys: which of them are for us, and how often they are fetched.
+"""The issuer's public keys: which of them we accept, and how often we fetch them.
 
-What a key may have signed with follows from the key, as the issuer publishes it: its type, its
-curve and its `alg`. A token only chooses among that, so that none can choose by itself how it is
-checked. No symmetric algorithm is among them.
+The published key decides its algorithms: by its type, its curve and its `alg`. A token only chooses
+among these, so no token can decide how it is checked. None of the algorithms is symmetric.
 """
 
 import io
@@ -25,7 +24,7 @@ from chalicelib.observability import logger
 from chalicelib.settings import TokenSettings
 
 KEYS_FRESH_SECONDS = 3600
-"""How long keys are used before they are fetched again: by then a withdrawn one is refused."""
+"""How long keys are used before they are fetched again: then a withdrawn key is refused."""
 
 KEYS_KEPT_SECONDS = 24 * 3600
 """How long keys are used while the issuer cannot be reached."""
@@ -34,7 +33,7 @@ REFETCH_SECONDS = 30
 """The pause between two fetches: invented key ids cannot make us flood the issuer."""
 
 RETRY_SECONDS = 2
-"""The same while there are no keys at all, and so no token can be checked."""
+"""The same pause while there are no keys at all, and so no token can be checked."""
 
 FETCH_SECONDS = 5
 """How long a fetch may take as a whole: names, connections and both documents, to the last byte."""
@@ -51,18 +50,18 @@ _ALGORITHMS: dict[tuple[object, object], tuple[str, ...]] = {
     ("OKP", "Ed25519"): ("EdDSA",),
     ("OKP", "Ed448"): ("EdDSA",),
 }
-"""What a key can sign with, by its type and curve."""
+"""The algorithms of a key, by its type and curve."""
 
 Json = dict[str, Any]
 
 
 class KeysUnavailable(Exception):
-    """The issuer's keys are not known and cannot be had."""
+    """We have no keys of the issuer and cannot fetch them."""
 
 
 @dataclass(frozen=True, slots=True)
 class IssuerKey:
-    """A public key of the issuer, and what it may have signed with."""
+    """A public key of the issuer, and its algorithms."""
 
     id: str | None
     algorithms: tuple[str, ...]
@@ -71,7 +70,7 @@ class IssuerKey:
 
 @dataclass(frozen=True, slots=True)
 class KeySet:
-    """The keys that tokens for us may be signed with, and why the others are left out."""
+    """The keys that may sign tokens for us, and why the others are left out."""
 
     keys: tuple[IssuerKey, ...] = ()
     left_out: tuple[tuple[object, str], ...] = ()
@@ -97,9 +96,9 @@ class KeySet:
 
 
 class IssuerKeys:
-    """The issuer's public keys by their ids: kept, refreshed, and fetched anew for an unknown id.
+    """The issuer's public keys by their ids: cached, refreshed, and fetched for an unknown id.
 
-    However many unknown ids come, the issuer is asked once in `REFETCH_SECONDS` at most.
+    However many unknown ids come, we ask the issuer at most once in `REFETCH_SECONDS`.
     """
 
     def __init__(
@@ -112,7 +111,7 @@ class IssuerKeys:
         self._tried_at = float("-inf")
 
     def find(self, key_id: str | None) -> tuple[IssuerKey, ...]:
-        """The keys of that id, none when the issuer has none. Raises `KeysUnavailable`."""
+        """The keys of that id; empty if the issuer has no such key. Raises `KeysUnavailable`."""
         is_stale = self._now() - self._fetched_at > KEYS_FRESH_SECONDS
         pause = REFETCH_SECONDS if self.known.keys else RETRY_SECONDS
         # A token that names no key cannot say that it was signed with a new one.
@@ -135,14 +134,13 @@ class IssuerKeys:
 
 
 FETCH_FAULTS = (OSError, HTTPException, ValueError, LookupError, RecursionError, TypeError)
-"""What fetching and reading the issuer's keys can come to."""
+"""The errors of fetching and reading the issuer's keys."""
 
 
 def usable_keys(document: Json) -> KeySet:
-    """The keys of a JSON Web Key Set that tokens for us may be signed with.
+    """The keys of a JSON Web Key Set that may sign tokens for us.
 
-    Raises ValueError when there is none: that is no key set, and no reason to forget the one
-    before.
+    Raises ValueError when the set has no such key: it is then useless, and we keep the old set.
     """
     found, left_out = [], []
     for data in document["keys"]:
@@ -157,7 +155,7 @@ def usable_keys(document: Json) -> KeySet:
 
 
 def _issuer_key(data: object) -> IssuerKey:
-    """A key of a key set. Raises ValueError saying why tokens for us cannot be signed with it."""
+    """A key of a key set. Raises ValueError, which says why it cannot sign tokens for us."""
     if not isinstance(data, dict):
         raise ValueError("it is not an object")  # noqa: TRY004 - of a document, not a type
     family, curve, key_id = data.get("kty"), data.get("crv"), data.get("kid")
@@ -185,9 +183,9 @@ def _issuer_key(data: object) -> IssuerKey:
 
 
 def fetch_keys(settings: TokenSettings, seconds: float = FETCH_SECONDS) -> Json:
-    """The issuer's key set, from where it is configured to be or the issuer says it is.
+    """The issuer's key set, from the configured address or the one in its discovery document.
 
-    Takes so many seconds at most, whatever the issuer does. Raises OSError (TimeoutError is one),
+    Takes at most ``seconds``, whatever the issuer does. Raises OSError (TimeoutError is one),
     HTTPException, ValueError or LookupError.
     """
     deadline = time.monotonic() + seconds
@@ -196,11 +194,11 @@ def fetch_keys(settings: TokenSettings, seconds: float = FETCH_SECONDS) -> Json:
     def fetch() -> None:
         try:
             found.set_result(_key_set(settings, deadline))
-        except BaseException as error:  # noqa: BLE001 - it is raised on by whoever waits
+        except BaseException as error:  # noqa: BLE001 - the waiting thread raises it again
             found.set_exception(error)
 
-    # In a thread, since nothing bounds how long a name is looked up (`getaddrinfo` takes no
-    # timeout) or how many addresses it has. Nobody waits for it to end; it does by its deadline.
+    # In a thread, because nothing limits how long a name is looked up (`getaddrinfo` takes no
+    # timeout) or how many addresses it has. Nobody waits for the thread; it ends by its deadline.
     Thread(target=fetch, name="issuer-keys", daemon=True).start()
     try:
         return found.result(seconds)
@@ -228,9 +226,9 @@ def _left(deadline: float) -> float:
 
 
 class _Until(io.RawIOBase):
-    """What comes over a connection until a deadline, as `HTTPResponse` wants a socket.
+    """The data of a connection until a deadline, in the form of a socket for `HTTPResponse`.
 
-    A socket's own timeout begins anew with every byte, so that a slow sender could go on for ever.
+    A socket's own timeout restarts with every byte, so a slow sender could go on for ever.
     """
 
     def __init__(self, connection: socket, deadline: float) -> None:
@@ -239,36 +237,36 @@ class _Until(io.RawIOBase):
         self._deadline = deadline
 
     def makefile(self, _: str) -> io.BufferedReader:
-        """The bytes, for whoever reads lines."""
+        """The bytes, for a reader of lines."""
         return io.BufferedReader(self)
 
     def readable(self) -> bool:
-        """It is."""
+        """True: it can be read."""
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        """Reads what is there, or waits for it as long as is left."""
+        """Reads the available data, or waits for it until the deadline."""
         self._connection.settimeout(_left(self._deadline))
         return self._bytes.readinto(buffer)
 
     def close(self) -> None:
-        """Lets the connection go."""
+        """Releases the connection."""
         self._bytes.close()
         super().close()
 
 
 def _reading_until(deadline: float) -> Any:
-    """What makes a response of a connection, read until a deadline and no longer."""
+    """Makes a response from a connection that is read no longer than a deadline."""
 
     def response(connection: Any, **more: Any) -> HTTPResponse:
-        until: Any = _Until(connection, deadline)  # it has what of a socket is used
+        until: Any = _Until(connection, deadline)  # it has the methods of a socket that are used
         return HTTPResponse(until, **more)
 
     return response
 
 
 _HEADERS = {"Accept": "application/json", "User-Agent": "credits-authorizer"}
-"""Firewalls, AWS's among them by its common rules, refuse who does not say what they are."""
+"""Firewalls, such as AWS's with its common rules, refuse clients that do not name themselves."""
 
 
 def _get(url: str, settings: TokenSettings, deadline: float) -> Json:
@@ -291,7 +289,7 @@ def _get(url: str, settings: TokenSettings, deadline: float) -> Json:
     try:
         document = json.loads(body)
     except ValueError as error:
-        # A page of HTML, most often: of a login, a proxy, or of what else lives at that address.
+        # Most often a page of HTML: a login, a proxy, or another service at that address.
         raise ValueError(f"{url} is not JSON: it begins {shown(body[:40])}") from error
     if not isinstance(document, dict):
         raise ValueError(f"{url} is not a JSON object")  # noqa: TRY004 - of a document, not a type

@@ -1,11 +1,11 @@
-"""In which lane a caller's requests go: each lane may take a share of a method's rate, and no more.
+"""Chooses the lane of a caller: each lane may take only a share of a method's rate.
 
     caller ─► authorizer ─► lane ─► API key of API Gateway ─► usage plan: so many requests a second
 
-Users are spread over a few lanes by their subjects; backends and admins have one each. A user who
-asks too much holds up those of their own lane, and nobody else. API Gateway takes the key from the
-authorizer and not from the request, so a key is a name and no secret: it is of no use to a caller.
-infra/deployment/caller_limits.py makes the keys, and says when they are asked for.
+Users are spread over a few lanes by their subjects; backends and admins have one lane each. A user
+who asks too much only slows down the users of the same lane. API Gateway takes the key from the
+authorizer and not from the request. So a key is a name, not a secret, and is of no use to a caller.
+infra/deployment/caller_limits.py makes the keys, and says when methods require them.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from collections.abc import Collection
 from .principal import Scope
 
 USER_LANES = 16
-"""How many lanes all users are spread over."""
+"""The number of lanes for users."""
 
 BACKEND = "backend"
 ADMINS = "admins"
@@ -33,7 +33,7 @@ def lane_of(caller: str, scopes: Collection[str]) -> str:
 
 
 def key_of(lane_keys: str, lane: str) -> str:
-    """The value of a lane's API key, which begins as all of the stack do.
+    """The value of a lane's API key; all keys of a stack begin in the same way.
 
     20 to 128 letters and digits, and one of a kind in the account and region
     (https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-api-usage-plans.html).

@@ -1,4 +1,4 @@
-"""Who is calling, and the one place where it is decided who may do what to whose credits.
+"""The caller, and the one place that decides who may do what to whose credits.
 
     scope             own credits      anybody's credits
     credits:read      read             -
@@ -7,10 +7,10 @@
     credits:admin     -                read, reverse, allocate, run allocations;
                                        read and edit subscriptions, read who edited them
 
-A scope gives what its line says and nothing more; a token can carry several. A refusal reveals
+A scope allows what its line says and nothing more; a token can carry several. A refusal reveals
 nothing: it is the same whether the other user exists or not.
 
-Of a subscription, a scope edits the fields that are its own: `EDITS`.
+Each scope may edit its own fields of a subscription: `EDITS`.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ from .errors import Forbidden, Unauthenticated
 
 
 class Scope(StrEnum):
-    """What a token allows, by our names; the authorizer translates the issuer's."""
+    """What a token allows, in our names; the authorizer translates the issuer's names."""
 
     READ = "credits:read"
     USE = "credits:use"
@@ -60,9 +60,9 @@ EDITS: Mapping[str, Mapping[Scope, Reach]] = {
     "eligible_from": _LESS,
     "mail_suppressed_because": {Scope.ADMIN: Reach.ALL},
 }
-"""Whose each field of a subscription is. The backend makes no credits: it says what somebody
-subscribes to, and the plan what that is worth. To go by less than the plan gives nobody anything.
-To repeat what is stored is no edit."""
+"""Which scope may edit which field of a subscription. The backend cannot create credits: it names a
+user's plan, and the plan decides the amount. It may set a smaller amount than the plan's, because
+that gives nobody anything. Repeating a stored value is not an edit."""
 
 _HOW_TO_BE_ALLOWED = {
     "allocation_amount": "send no more than is stored, or leave it out",
@@ -85,9 +85,9 @@ def caller_of(field: str, subject: object) -> str:
     >>> caller_of("sub", "CORP\\ada"), caller_of("sub", "team#1/ada"), caller_of("sub", 42)
     ('CORP\\ada', 'team%231%2Fada', '42')
 
-    Any printable text is taken, or a whole number. No two subjects have one name. A name has no
-    `#`, which ends the caller in the name of an operation, and no `/`, by which callers that no
-    token can be are known. Raises `InvalidInput`, which does not quote the subject.
+    A subject is any printable text, or a whole number. No two subjects have the same name. A name
+    has no `#`, which ends the caller in the name of an operation. It has no `/`, which marks
+    callers that no token can be. Raises `InvalidInput`, which does not quote the subject.
     """
     text = str(subject) if type(subject) is int and subject >= 0 else subject
     if (
@@ -105,13 +105,13 @@ def caller_of(field: str, subject: object) -> str:
 
 
 def name_in_logs(caller: str) -> str:
-    """A caller as the logs name them, where no address may be.
+    """A caller as the logs name them: never by an address.
 
     >>> name_in_logs("auth0|1048"), name_in_logs("ada@example.com")
     ('auth0|1048', 'sha256:b5fc85e55755f9e0')
 
-    Some issuers have logins for subjects, which are addresses. Whoever knows one finds its lines:
-    ``printf %s ada@example.com | sha256sum | cut -c-16``.
+    Some issuers use logins as subjects, and these are addresses. If you know an address, you can
+    find its lines: ``printf %s ada@example.com | sha256sum | cut -c-16``.
     """
     if "@" not in caller:
         return caller
@@ -122,9 +122,9 @@ def name_in_logs(caller: str) -> str:
 class Principal:
     """The authenticated caller of one request.
 
-    ``caller`` is the token's subject, as `caller_of` writes it: the actor of what is written, and
-    the owner of its idempotency keys. ``user_id`` is the user the token stands for, None for a
-    backend or an admin who has no credits.
+    ``caller`` is the token's subject, as `caller_of` writes it: the actor of every entry, and the
+    owner of the idempotency keys. ``user_id`` is the user that the token stands for; None for a
+    backend, or an admin without credits.
     """
 
     caller: str
@@ -135,8 +135,8 @@ class Principal:
     def of(cls, context: Mapping[str, Any]) -> "Principal":
         """The caller that the authorizer put into a request's context.
 
-        Raises `Unauthenticated` when there is none: a route that is deployed without its authorizer
-        by mistake answers nobody.
+        Raises `Unauthenticated` without a caller: if a route is deployed without its authorizer by
+        mistake, it answers nobody.
         """
         authorized = context.get("authorizer") or {}
         caller = authorized.get("caller")
@@ -149,31 +149,31 @@ class Principal:
         )
 
     def reads_credits_of(self, user_id: str | None) -> str:
-        """Whose credits a request to read is about; None asks for the caller's own."""
+        """The user whose credits a request reads; None asks for the caller's own."""
         return self._whose(user_id, own=Scope.READ, anybodys=Scope.ADMIN)
 
     def uses_credits_of(self, user_id: str | None) -> str:
-        """Whose credits a request to use them is about; None means the caller's own."""
+        """The user whose credits a request uses; None means the caller's own."""
         return self._whose(user_id, own=Scope.USE, anybodys=Scope.BACKEND)
 
     def may_reverse(self) -> None:
-        """Passes those who may give a usage back to its user."""
+        """Passes callers who may give a usage back to its user."""
         self._needs(Scope.BACKEND, Scope.ADMIN)
 
     def may_allocate(self) -> None:
-        """Passes those who may grant and claw back by hand, and run allocations."""
+        """Passes callers who may make manual adjustments and run allocations."""
         self._needs(Scope.ADMIN)
 
     def may_manage_subscriptions(self) -> None:
-        """Passes those who may read and edit anybody's subscription."""
+        """Passes callers who may read and edit anybody's subscription."""
         self._needs(Scope.BACKEND, Scope.ADMIN)
 
     def may_read_edits(self) -> None:
-        """Passes those who may read who edited anybody's subscription."""
+        """Passes callers who may read who edited anybody's subscription."""
         self._needs(Scope.ADMIN)
 
     def may_edit(self, field: str, *, gives_more: bool) -> None:
-        """Passes those who may make such an edit of a field; see `EDITS`.
+        """Passes callers who may edit a field in this way; see `EDITS`.
 
         Raises `Forbidden` naming the field and what is allowed instead.
         """
@@ -185,7 +185,7 @@ class Principal:
         raise Forbidden(f"{field}: {message}", [FieldError(field, message)])
 
     def fields_of_others(self) -> frozenset[str]:
-        """The fields of a subscription that are not wholly the caller's to edit."""
+        """The fields of a subscription that the caller may not edit freely."""
         return frozenset(field for field in EDITS if Reach.ALL not in self._reaches(field))
 
     def _reaches(self, field: str) -> set[Reach]:

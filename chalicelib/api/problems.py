@@ -1,10 +1,10 @@
 """Refusals and failures as RFC 9457 problem details: the one place that knows their status codes.
 
-API Gateway answers some requests by itself: `infra` gives its answers the same shape and the same
-titles, from here.
+API Gateway answers some requests by itself: `infra` gives these answers the same shape, and takes
+the titles from here.
 
-Two rules for clients: 409 and 503 come with ``Retry-After``, and sending the same request again can
-succeed; every other refusal will be the same until something else changes.
+Two rules for clients: 409 and 503 come with ``Retry-After``, and the same request can succeed
+later; every other refusal stays the same until something else changes.
 """
 
 from collections.abc import Mapping
@@ -93,7 +93,7 @@ def body(code: str, status: int, detail: str, request_id: str) -> Json:
 
 
 def of_refusal(error: CreditsError, request_id: str) -> Answer | None:
-    """The problem that a refusal is to its caller; None for what is a fault of ours."""
+    """The problem for the caller of a refused request; None if the fault is ours."""
     status = _STATUSES.get(type(error))
     if status is None:
         return None
@@ -106,13 +106,13 @@ def of_refusal(error: CreditsError, request_id: str) -> Answer | None:
 
 
 def of_outage(request_id: str) -> Answer:
-    """AWS did not do its part: nothing is known to be wrong with the request."""
+    """AWS failed: nothing is known to be wrong with the request."""
     detail = "the request could not be completed; send it again, with the same idempotency key"
     return _problem("unavailable", 503, detail, request_id)
 
 
 def of_framework(status: int, request_id: str) -> Answer:
-    """What Chalice refuses by itself, and a bug of ours: the details are for the log."""
+    """Chalice's own refusals, and our bugs: the details are for the log."""
     if status == 404:
         return _problem("not_found", 404, "there is no such route", request_id)
     if status == 405:

@@ -1,7 +1,7 @@
-"""The routes, one line each: what answers a request is imported when the first one comes.
+"""The routes, one line each. The code behind a route is imported when its first request comes.
 
-So a cold start of any other function of the app, which loads this file with `app.py`, pays for no
-more than the table of routes.
+Every function of the app loads this file with `app.py`. So a cold start of the other functions only
+pays for the table of routes.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ _ROUTES: list[_Route] = []
 
 
 def blueprint(authorizer: Authorizer | None = None) -> Blueprint:
-    """The routes, all but the public ones behind ``authorizer``."""
+    """The routes; all except the public ones are behind ``authorizer``."""
     routes = Blueprint(__name__)
     for route in _ROUTES:
         register = routes.route(
@@ -36,7 +36,7 @@ def blueprint(authorizer: Authorizer | None = None) -> Blueprint:
             methods=[route.method],
             name=route.view.__name__,
             authorizer=None if route.is_public else authorizer,
-            content_types=["*/*"],  # which one a body must have is checked where it is read
+            content_types=["*/*"],  # the reader of a body checks its type
         )
         register(_answering(routes, route.view))
     routes.register_middleware(_dress, "http")

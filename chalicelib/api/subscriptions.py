@@ -1,11 +1,11 @@
 """Subscriptions as the product's backend and the admins see and edit them.
 
 Concurrent edits are safe: every answer carries the subscription's version as its ``ETag``, and an
-edit with ``If-Match`` is made on that version or not at all. A PATCH without it is merged onto
-whatever is there when it is written, so two that change different fields lose nothing.
+edit with ``If-Match`` is made on that version or not at all. A PATCH without it is merged into the
+version that is stored when it is written, so two edits of different fields lose nothing.
 
-A caller edits the fields that are their scope's own (`principal.EDITS`); the others stay as they
-are when they are left out, also of a PUT.
+Callers edit the fields that belong to their scope (`principal.EDITS`). The other fields stay as
+they are when they are left out, even from a PUT.
 """
 
 import re
@@ -42,10 +42,10 @@ _ETAGS = re.compile(rf"{_ETAG.pattern}(?:\s*,\s*{_ETAG.pattern})*")
 
 @dataclass(frozen=True, slots=True)
 class Precondition:
-    """What an edit says of the version it is to be made on.
+    """The condition of an edit on the stored version.
 
-    ``versions``: the ETags one of which it must have (``*``: any), None for no such wish.
-    ``is_new``: whether it must not exist yet.
+    ``versions``: it must have one of these ETags (``*``: any); None for no condition. ``is_new``:
+    the subscription must not exist yet.
     """
 
     versions: frozenset[str] | None
@@ -64,7 +64,7 @@ class Precondition:
         return cls(versions, is_new is not None)
 
     def check(self, present: Subscription | None) -> None:
-        """Raises `VersionConflict` unless the present subscription is the one that is meant."""
+        """Raises `VersionConflict` unless the present subscription meets the condition."""
         if present is not None and self.is_new:
             raise VersionConflict(f"user {present.user_id} is registered already")
         if self.versions is None or (present is not None and _ANY in self.versions):
@@ -92,7 +92,7 @@ def get(call: Call) -> Answer:
 
 
 def put(call: Call) -> Answer:
-    """Registers a user, or replaces the whole subscription; what is left out gets its default."""
+    """Registers a user, or replaces the whole subscription; missing fields get their defaults."""
     precondition, user_id, values = _edit(call)
     is_registered = False
     others = call.principal.fields_of_others()
@@ -108,7 +108,7 @@ def put(call: Call) -> Answer:
 
 
 def patch(call: Call) -> Answer:
-    """Changes the fields that are given; null takes a field back to its default."""
+    """Changes the given fields; null sets a field back to its default."""
     precondition, user_id, values = _edit(call)
     lifts_suppression = _SUPPRESSION in values
     if lifts_suppression:
@@ -148,7 +148,7 @@ def edits(call: Call) -> Answer:
     listing = f"edits {user_id}"
     page = call.services.edits.newest_first(user_id, cursors.decode(listing, cursor, KEY), limit)
     if not page.items:
-        call.services.subscriptions.get(user_id)  # no edits since they are kept, or no such user
+        call.services.subscriptions.get(user_id)  # either no recorded edits, or no such user
     found: list[Edit] = []
     for item in page.items:
         with suppress(Unreadable):
@@ -182,7 +182,7 @@ def _edited(
     present: Subscription | None,
     kept: Collection[str],
 ) -> Subscription:
-    """What the values make of a subscription. Raises `Forbidden` for fields that are not theirs."""
+    """The subscription after an edit. Raises `Forbidden` for fields the caller may not edit."""
     catalogue, now = call.services.catalogue, call.services.now()
     terms = read_terms(values, catalogue, now, Terms.of(present) if present else None, kept)
     edited = successor(present, terms, catalogue, now)

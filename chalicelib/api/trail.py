@@ -1,8 +1,8 @@
-"""Who looked at somebody else's credits: one line in the log for each such request.
+"""Logs who looked at somebody else's credits: one line for each such request.
 
-The ledger itself says who used, granted, clawed back or reversed, so a request that made an entry
-is not logged again. Every other request that names another user is logged, whatever came of it: a
-read, a dry run, an edit (its answer shows the subscription), a use that is refused (its answer
+The ledger itself names who used, granted, clawed back or reversed credits, so a request that made
+an entry is not logged again. Every other request that names another user is logged, whatever its
+result: a read, a dry run, an edit (its answer shows the subscription), a refused use (its answer
 shows the balance), and every request that the caller's scopes do not allow. Users who read their
 own credits are not logged.
 
@@ -21,7 +21,7 @@ MESSAGE = "access to credits of others"
 
 
 def leave(call: Call, answer: Answer) -> None:
-    """Says who asked for whose credits, and what they were answered, if not for their own."""
+    """Logs who asked for whose credits, and the answer, unless they asked for their own."""
     has_entry = call.is_post and answer.status < HTTPStatus.BAD_REQUEST
     if not call.is_authenticated or (has_entry and not answer.tells_of):
         return
@@ -34,6 +34,6 @@ def leave(call: Call, answer: Answer) -> None:
             scopes=" ".join(sorted(principal.scopes)),
             route=call.route,
             status=answer.status,
-            # A text, and not a list: CloudWatch would make a field of each, of a few hundred alone.
+            # A text, not a list: CloudWatch makes a field of each element, and only a few hundred.
             user_ids=" ".join(sorted(others)),
         )

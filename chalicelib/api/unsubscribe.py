@@ -1,7 +1,8 @@
-"""The pages behind the unsubscribe links in mails: no login, for the link is signed.
+"""The pages behind the unsubscribe links in emails. The link is signed, so there is no login.
 
-Looking changes nothing, since mail scanners look at every link. Posting does: the button on the
-page does it, and so does the button of mail programs (RFC 8058), which shows no page at all.
+Opening the page changes nothing, because email scanners open every link. A POST changes the
+subscription: the button on the page sends one, and so does the button of email programs (RFC 8058),
+which shows no page at all.
 """
 
 from contextlib import suppress
@@ -50,7 +51,7 @@ _FORM = """<form method="post" action="?token={token}"><button>{words}</button><
 
 
 def show(call: Call) -> Answer:
-    """The page that asks whether it is meant."""
+    """The page that asks for confirmation."""
     token = _token(call)
     links = call.services.unsubscribe_links
     try:
@@ -65,9 +66,9 @@ def show(call: Call) -> Answer:
 
 
 def unsubscribe(call: Call) -> Answer:
-    """Ends the mails that the link is about; doing it again changes nothing.
+    """Ends the emails that the link is about; doing it again changes nothing.
 
-    A user who was erased gets no more mails either, so the answer is the same: it tells nobody who
+    An erased user gets no more emails either, so the answer is the same: it reveals to nobody who
     was erased.
     """
     token = _token(call)
@@ -88,7 +89,7 @@ def unsubscribe(call: Call) -> Answer:
 
 
 def _token(call: Call) -> str:
-    """The token of the link; empty when it has none, which no link of ours is."""
+    """The token of the link; empty if it has none, so the link is not ours."""
     query = call.query()
     token = query.optional("token", lambda _, value: str(value))
     query.finish()

@@ -1,8 +1,8 @@
-"""Email addresses: which SES would send to, and when two are the same.
+"""Email addresses: which of them SES accepts, and when two are the same.
 
-What SES's parser refuses, it refuses when a mail is already due. So the rules here are SES's: ASCII
-before the @, with single dots between other characters; a domain in ASCII, or in punycode. Two are
-narrower on purpose: nothing in quotation marks before the @, and no domain without a dot.
+SES would refuse a bad address only when an email is already due. So we apply SES's rules: ASCII
+before the @, with single dots between other characters; a domain in ASCII or punycode. Two rules
+are narrower on purpose: no quotation marks before the @, and no domain without a dot.
 """
 
 import hashlib
@@ -18,16 +18,16 @@ _LOCAL = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}")
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _DOMAIN = re.compile(rf"{_LABEL}(?:\.{_LABEL})+")
 
-# ß, ς and two that are not seen: IDNA 2003, which Python has, makes another domain of them than
-# IDNA 2008, which registries use.
+# ß, ς and two invisible characters: Python's IDNA 2003 makes another domain of them than IDNA 2008,
+# which registries use.
 _AMBIGUOUS = frozenset("\u00df\u1e9e\u03c2\u200c\u200d")
 
 
 def parse_email(field: str, value: object) -> str:
-    """An address that SES takes; whether it exists is for the mail to find out.
+    """An address that SES accepts. It may not exist: only an email can find that out.
 
-    A domain with letters beyond ASCII becomes punycode, which is what SES wants. No message shows
-    the address, since messages are logged.
+    A domain with letters beyond ASCII becomes punycode, as SES requires. No message shows the
+    address, because messages are logged.
     """
     if not isinstance(value, str) or value.count("@") != 1:
         raise InvalidInput.of(field, _EXAMPLE)
@@ -56,11 +56,11 @@ def parse_email(field: str, value: object) -> str:
 
 
 def same_address(one: str | None, other: str | None) -> bool:
-    """Whether mails to both reach the same mailbox, as SES compares addresses.
+    """Whether emails to both reach the same mailbox, as SES compares addresses.
 
-    Capitals do not count, before the @ neither: SES sends to no spelling of an address that is on
-    its suppression list. A domain is the same in letters and as punycode. No address is as
-    another: None is the same as None alone.
+    Capitals do not count, not even before the @: if an address is on its suppression list, SES
+    sends to no spelling of it. A domain is the same in letters and as punycode. None, for no
+    address, only equals None.
     """
     if one is None or other is None:
         return one is other
@@ -68,7 +68,7 @@ def same_address(one: str | None, other: str | None) -> bool:
 
 
 def digest_of(address: str) -> str:
-    """What tells whether an address is the same as one that is not kept any more."""
+    """A digest to recognise an address that is no longer stored."""
     return hashlib.sha256(_compared(address).encode()).hexdigest()
 
 
@@ -78,7 +78,7 @@ def _compared(address: str) -> str:
 
 
 def _ascii(domain: str) -> str | None:
-    """The domain as ASCII, None where it cannot be written so."""
+    """The domain as ASCII; None if it has no such form."""
     if domain.isascii():
         return domain
     try:

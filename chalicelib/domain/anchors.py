@@ -1,9 +1,9 @@
-"""Anchors: the last entries of ledgers, to be kept where whoever writes the table cannot reach.
+"""Anchors: the last entries of ledgers, kept out of reach of anybody who can write the table.
 
-The chain of hashes has no key: whoever can write to the table can cut off the end of a ledger, or
-write it anew, and it chains as well as the right one. What was kept elsewhere of an entry that was
-once the last shows it. It names nobody: a user is the beginning of the SHA-256 of their id, and of
-an erased user the hashes stay what they were.
+The chain of hashes has no key. So anybody who can write the table can cut off the end of a ledger,
+or rewrite it, and its hashes still chain. An anchor, the hash of an entry that was once the last,
+is kept elsewhere and reveals this. It names nobody: users appear as the beginning of the SHA-256 of
+their ids. The erasure of a user does not change the hashes.
 """
 
 import hashlib
@@ -27,11 +27,11 @@ class Head(NamedTuple):
 
     @property
     def anchor(self) -> Anchor:
-        """What a ledger is compared with."""
+        """The head in the form for a comparison with a ledger."""
         return Anchor(self.number, self.hash)
 
     def line(self) -> str:
-        """It as a line of a file."""
+        """The head as a line of a file."""
         return f"{self.user} {self.number} {self.hash}\n"
 
     @classmethod
@@ -44,19 +44,19 @@ class Head(NamedTuple):
 
 
 def user_digest(user_id: str) -> str:
-    """What stands for a user: 128 bits, so that no two of ours are the same."""
+    """The digest that stands for a user: 128 bits, so that no two users share one."""
     return hashlib.sha256(user_id.encode()).hexdigest()[:32]
 
 
 in_order: Callable[[Head], tuple[str, int]] = itemgetter(0, 1)
-"""The order of a file: by user, and then by number. What was kept earlier stays before it."""
+"""The order of a file: by user, then by number. Among equals, the head kept earlier comes first."""
 
 
 def latest(heads: Iterable[Head], contradicts: Callable[[Head], None]) -> Iterator[Head]:
     """The last head of each user, of heads in order.
 
-    A number has one hash for ever. The one that was kept first is right; ``contradicts`` is told of
-    every other.
+    A number has one hash for ever. The hash that was kept first is right; ``contradicts`` is called
+    for every other.
     """
     for _, of_user in groupby(heads, itemgetter(0)):
         last: Head | None = None

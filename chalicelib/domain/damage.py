@@ -1,6 +1,6 @@
-"""Reading what is stored: it can be damaged, or be of a newer release that was rolled back.
+"""Reads stored values, which can be damaged, or come from a newer release that was rolled back.
 
-What is wrong is said in words that name the value and never quote it: it can be about a person.
+A message names the wrong value and never quotes it: it can be about a person.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,15 +24,15 @@ WRONG = (
     TypeError,
     ValueError,
 )
-"""What reading a value that we did not write can raise."""
+"""The errors of reading a value that we did not write."""
 
 
 class Damage(ValueError):
-    """What is wrong with a stored value, in words that are fit to be logged."""
+    """A stored value is wrong; the message may be logged."""
 
 
 def value_of(values: Mapping[str, Stored], name: str, parse: Callable[[Stored], Value]) -> Value:
-    """What ``parse`` makes of a stored value. Raises `Damage`, and nothing else, naming it."""
+    """A stored value, read by ``parse``. Raises only `Damage`, which names the value."""
     if name not in values:
         raise Damage(f"{name} is missing")
     try:
@@ -46,7 +46,7 @@ def value_of(values: Mapping[str, Stored], name: str, parse: Callable[[Stored], 
 def optional_of(
     values: Mapping[str, Stored], name: str, parse: Callable[[Stored], Value]
 ) -> Value | None:
-    """The same of a value that need not be there."""
+    """The same for an optional value."""
     return value_of(values, name, parse) if name in values else None
 
 

@@ -1,7 +1,8 @@
 """Who changed what about a subscription, and when: one record for each edit, for good.
 
-A record is written with its edit or not at all, and holds what the API shows of a subscription, as
-it was before and as it is after. So it also holds addresses; an erasure removes a person's records.
+A record is written together with its edit or not at all. It holds the fields that the API shows of
+a subscription, before and after the edit. Addresses are among them, so an erasure removes a
+person's records.
 """
 
 import json
@@ -20,11 +21,11 @@ from .subscriptions import Moment, Subscription, instant_of, monthly_amount
 from .terms import FIELDS
 
 SCHEMA = 1
-"""Of the form of a record's body; records are kept for good, so each form stays readable."""
+"""The version of a record's form. Records are kept for good, so each form stays readable."""
 
 
 class EditorKind(StrEnum):
-    """Through which door an edit came."""
+    """The source of an edit."""
 
     ADMIN = "admin"
     BACKEND = "backend"
@@ -34,7 +35,7 @@ class EditorKind(StrEnum):
 
 
 class Editor(NamedTuple):
-    """Who made an edit. ``subject``: the caller of the API; the other doors know of none."""
+    """Who made an edit. ``subject``: the caller of the API; other sources have none."""
 
     kind: EditorKind
     subject: str | None = None
@@ -55,7 +56,7 @@ class Change(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """One edit that was made: it made ``version`` of the subscription."""
+    """One edit, which made ``version`` of the subscription."""
 
     user_id: str
     version: int
@@ -65,7 +66,7 @@ class Edit:
     correlation_id: str | None
 
     def body(self) -> str:
-        """What is stored of it, beside its key."""
+        """The stored body of the edit, without its key."""
         return json.dumps(
             {
                 "schema": SCHEMA,
@@ -82,7 +83,7 @@ class Edit:
 
     @classmethod
     def from_body(cls, user_id: str, body: str) -> "Edit":
-        """The edit that a stored body tells of. Raises `Damage`."""
+        """Reads an edit from its stored body. Raises `Damage`."""
         stored = json.loads(body)
         if not isinstance(stored, dict) or stored.get("schema") != SCHEMA:
             raise Damage("is of another schema")
@@ -105,9 +106,9 @@ def _whole(value: object) -> int:
 
 
 def shown_fields(subscription: Subscription) -> dict[str, Any]:
-    """All that the API shows of what is stored of a subscription, but whose it is and its version.
+    """All stored fields of a subscription that the API shows, without the user id and the version.
 
-    What a request may name comes first (`terms.FIELDS`).
+    The fields that a request may name come first (`terms.FIELDS`).
     """
     return {
         "email": subscription.email,
@@ -127,7 +128,7 @@ def shown_fields(subscription: Subscription) -> dict[str, Any]:
 
 
 def changes(before: Subscription | None, after: Subscription) -> tuple[Change, ...]:
-    """The fields in which a subscription differs from the one before, if there was one."""
+    """The fields in which a subscription differs from its predecessor, if it has one."""
     then: Mapping[str, Any] = shown_fields(before) if before else {}
     return tuple(
         Change(name, then.get(name), value)
@@ -139,11 +140,11 @@ def changes(before: Subscription | None, after: Subscription) -> tuple[Change, .
 def gives_more(
     before: Subscription | None, after: Subscription, catalogue: PlanCatalogue
 ) -> dict[str, bool]:
-    """The fields that an edit changes, and of each whether its user is given more by that.
+    """The fields that an edit changes, each with whether the change gives the user more.
 
-    More is: an own amount that is higher than the one before, or than none, or that is taken away
-    from somebody whose plan grants more; and an eligibility that begins earlier, of a new user
-    earlier than now. Whatever else is edited gives nobody anything for the time before.
+    Two kinds of change give more. First, an own amount that is higher than before, or new, or that
+    is removed from a user whose plan grants more. Second, an eligibility that begins earlier, or
+    earlier than now for a new user. No other edit gives anybody anything for the past.
     """
     more = {name: False for name, *_ in changes(before, after) if name in FIELDS}
     if "allocation_amount" in more:

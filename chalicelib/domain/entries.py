@@ -1,7 +1,7 @@
 """A line of the ledger, and the seal that chains it to the line before.
 
-A line is stored as its canonical text. The text is what its hash is of, so it is never written in
-another way again. What people wrote in a line can be erased; its numbers and the chain stay.
+A line is stored as its canonical text. The hash is of this text, so the text is never written in
+another way. Texts by people in a line can be erased; its numbers and the chain stay.
 """
 
 import hashlib
@@ -36,18 +36,18 @@ SCHEMA = 2
 """
 
 FIRST_HASH = "0" * 64
-"""What the first entry of a ledger has in place of the hash of an entry before it."""
+"""The hash that stands before the first entry of a ledger."""
 
 SYSTEM = "system"
-"""The actor of scheduled work. In old entries of admins, too: what scheduled work wrote is known by
-its types. Today nobody else may be called so (`fields.RESERVED_ACTORS`)."""
+"""The actor of scheduled work. Some old entries of admins have it, too, so scheduled work is known
+by its types. Today nobody else may use this name (`fields.RESERVED_ACTORS`)."""
 
 ERASED = "(erased)"
-"""What stands in place of a text about a person who has been erased."""
+"""Replaces a text about a person who has been erased."""
 
 
 class EntryType(StrEnum):
-    """What an entry does. Of the grants only `ALLOCATION` advances the allocated period."""
+    """What an entry does. Among the grants only `ALLOCATION` advances the allocated period."""
 
     ALLOCATION = "allocation"
     EXPIRATION = "expiration"
@@ -57,7 +57,7 @@ class EntryType(StrEnum):
 
 
 SCHEDULED = frozenset({EntryType.ALLOCATION, EntryType.EXPIRATION})
-"""What scheduled work alone writes: its texts are ours, and it leaves no markers."""
+"""The types that only scheduled work writes: their texts are ours, and they have no markers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class LedgerEntry:
         return available(self.batches, at or self.posted_at)
 
     def body(self) -> str:
-        """The canonical JSON text: what is hashed is, byte for byte, what is stored."""
+        """The canonical JSON text: the hashed bytes are exactly the stored ones."""
         return json.dumps(
             {
                 "schema": self.schema,
@@ -133,10 +133,10 @@ class LedgerEntry:
                 "effective": to_milliseconds(self.effective_at),
                 "posted": to_milliseconds(self.posted_at),
                 "zone": self.expiry_timezone,
-                # Only where it is true: entries from before there were mails keep their text.
+                # Only if true: entries from before there were emails keep their text.
                 **({"silent": True} if self.silent else {}),
                 **({"correlation": self.correlation_id} if self.schema >= 2 else {}),
-                # Only of a reversal. A release that does not know it reads the entry without it.
+                # Only in a reversal. A release that does not know the field ignores it.
                 **({} if self.usage is None else {"usage": self.usage}),
             },
             ensure_ascii=False,
@@ -228,26 +228,26 @@ def _flag(value: object) -> bool:
 
 
 def entry_hash(previous_hash: str, user_id: str, body: str) -> str:
-    """What seals an entry: SHA-256 over the hash of the entry before, the user and the body."""
+    """The seal of an entry: SHA-256 over the hash of the entry before, the user and the body."""
     return hashlib.sha256("\n".join((previous_hash, user_id, body)).encode()).hexdigest()
 
 
 def erased_hash(previous_hash: str, user_id: str, body: str, original_hash: str) -> str:
-    """What seals an entry whose texts were erased, beside the hash it was written with.
+    """The seal of an entry whose texts were erased. The entry also keeps its first hash.
 
-    That one is what the next entry is chained to. Nobody can compute it again without the texts,
-    so it is sealed here together with the body that is left.
+    The next entry is chained to the first hash. Nobody can compute that again without the texts, so
+    this seal covers it together with the remaining body.
     """
     return entry_hash(previous_hash, user_id, f"{body}\n{original_hash}")
 
 
 def without_texts(entry: LedgerEntry, names: Collection[str] = ()) -> LedgerEntry:
-    """The entry without what people wrote in it, and without who did if that was the user.
+    """The entry without texts by people, and without its actor if that was the user.
 
-    ``names``: what the user is called as an actor, such as the subject of their tokens; their user
-    id is one of them anyway. Of the operation its kind stays, and the digest of the whole: its
-    caller and its key are texts, too. What scheduled work wrote is about nobody and stays. Numbers,
-    amounts, batches and instants are untouched.
+    ``names``: the names of the user as an actor, such as the subject of their tokens; the user id
+    is always one of them. The operation's caller and key are texts, too: only its kind stays, and
+    the digest of the whole. Texts of scheduled work are about nobody and stay. Numbers, amounts,
+    batches and instants stay.
     """
     if entry.type in SCHEDULED:
         return entry
@@ -261,15 +261,15 @@ def without_texts(entry: LedgerEntry, names: Collection[str] = ()) -> LedgerEntr
 
 
 def digest_of(entry: LedgerEntry) -> str:
-    """The digest of the operation that wrote an entry, also when its texts were erased since."""
+    """The digest of the operation that wrote an entry, even if its texts were erased later."""
     erased = _ERASED_OPERATION.fullmatch(entry.operation)
     return erased[1] if erased else operation_digest(entry.operation)
 
 
 def operation_digest(operation: str) -> str:
-    """What is kept of an operation for ever: enough to know it again, and no text of anybody."""
+    """The digest of an operation, kept for ever: it recognises the operation, without any text."""
     return hashlib.sha256(operation.encode()).hexdigest()
 
 
 _ERASED_OPERATION = re.compile(rf"[a-z]+#{re.escape(ERASED)} ([0-9a-f]{{64}})")
-"""No operation of a request looks like it: keys have no blanks."""
+"""The operation of an erased entry. No request's operation looks like it: keys have no blanks."""

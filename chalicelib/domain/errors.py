@@ -1,4 +1,4 @@
-"""Every refusal the system can answer with, as one tree.
+"""Every refusal of the system, as one tree.
 
     CreditsError
     ├── InvalidInput            the request is malformed: names each field, and the fix
@@ -14,7 +14,7 @@
     └── Unreadable              what is stored is damaged, or of a newer release
         └── LedgerCorrupt       a ledger entry does not follow from the entries before it
 
-Whatever raises one of these has changed nothing. Every class has a stable ``code`` for programs;
+Code that raises one of these has changed nothing. Every class has a stable ``code`` for programs;
 ``str(error)`` is a sentence for people.
 """
 
@@ -59,7 +59,7 @@ class NotFound(CreditsError):
 
 
 class InsufficientCredits(CreditsError):
-    """The available balance does not cover the amount; short credits are refused whole."""
+    """The available balance does not cover the amount; nothing is spent, not even a part."""
 
     code = "insufficient_credits"
 
@@ -106,7 +106,7 @@ class Contention(CreditsError):
 
 
 class TimezoneUnknown(CreditsError):
-    """What is stored names a timezone that this release does not know; no caller is to blame."""
+    """A stored timezone is unknown to this release; no caller is to blame."""
 
     code = "timezone_unknown"
 
@@ -127,9 +127,9 @@ class AnchorUnreadable(CreditsError):
 
 
 class Unreadable(CreditsError):
-    """What is stored cannot be read: it is damaged, or of a newer release; no caller is to blame.
+    """A stored item cannot be read: it is damaged, or of a newer release; no caller is to blame.
 
-    ``reason`` names what is wrong and never what is stored there: that can be about a person.
+    ``reason`` names what is wrong and never quotes the stored value: it can be about a person.
     """
 
     code = "unreadable"

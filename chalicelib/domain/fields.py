@@ -1,4 +1,4 @@
-"""Reading untrusted values: one parser per kind of field, every error collected, leftovers refused.
+"""Reads untrusted values: one parser for each kind of field, all errors at once, no unknown fields.
 
 A parser takes the field's name and its raw value and returns the domain's value, or raises
 `InvalidInput` naming the field and the fix. `FieldReader` applies parsers to a whole mapping, so
@@ -22,7 +22,7 @@ MAXIMUM_KEY = 255
 """The longest idempotency key, in characters."""
 
 MOST_UNKNOWN_NAMED = 20
-"""How many fields that nobody knows a refusal names: it must not be many times the request."""
+"""How many unknown fields a refusal names: it must not be many times longer than the request."""
 
 USER_ID_ALPHABET = "letters, digits and . _ : @ | + = -"
 _USER_ID = re.compile(r"[A-Za-z0-9._:@|+=-]{1,128}")
@@ -32,7 +32,7 @@ _CORRELATION_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 RESERVED_ACTORS = frozenset({"system", "(erased)", "import/balances"})
-"""What the ledger calls scheduled work, the erased and imports: nobody else may be called so."""
+"""The ledger's names for scheduled work, erased users and imports: nobody else may use them."""
 
 Parsed = TypeVar("Parsed")
 Choice = TypeVar("Choice", bound=StrEnum)
@@ -90,7 +90,7 @@ def parse_text(field: str, value: object) -> str:
 
 
 def parse_actor(field: str, value: object) -> str:
-    """Who did something, in words of their own: a sentence for people, and no reserved name."""
+    """Who did something, in their own words: a sentence for people, but not a reserved name."""
     actor = parse_text(field, value)
     if is_reserved(actor):
         raise InvalidInput.of(
@@ -117,7 +117,7 @@ def parse_key(field: str, value: object) -> str:
 
 
 def parse_correlation_id(field: str, value: object) -> str:
-    """What joins the traces of one operation: the ids that AWS gives requests and events fit."""
+    """The id that joins the traces of one operation: AWS's ids of requests and events fit."""
     if isinstance(value, str) and _CORRELATION_ID.fullmatch(value):
         return value
     raise InvalidInput.of(field, f"must be 1 to 64 letters, digits and -; is {shown(value)}")
@@ -193,7 +193,7 @@ class FieldReader:
         self._errors: list[FieldError] = []
 
     def required(self, name: str, parser: Parser[Parsed]) -> Parsed:
-        """The parsed value of a field that must be there."""
+        """The parsed value of a required field."""
         self._known.add(name)
         if self._values.get(name) is None:
             self.reject(name, "is required")
@@ -201,7 +201,7 @@ class FieldReader:
         return self._parsed(name, parser)
 
     def optional(self, name: str, parser: Parser[Parsed]) -> Parsed | None:
-        """The parsed value of a field that may be absent or null; None then."""
+        """The parsed value of an optional field; None if it is absent or null."""
         self._known.add(name)
         if self._values.get(name) is None:
             return None
@@ -212,7 +212,7 @@ class FieldReader:
         self._errors.append(FieldError(name, message))
 
     def finish(self) -> None:
-        """Raises `InvalidInput` with all that was wrong, unknown fields included."""
+        """Raises `InvalidInput` with everything that is wrong, including unknown fields."""
         known = ", ".join(sorted(self._known)) or "none"
         unknown = [name for name in self._values if name not in self._known]
         more = len(unknown) - MOST_UNKNOWN_NAMED

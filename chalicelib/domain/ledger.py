@@ -37,14 +37,14 @@ from .errors import InsufficientCredits, NotAllowed
 from .instants import format_instant, to_millisecond
 
 MOST_OPEN_BATCHES = 1_000
-"""Beyond this many open batches nothing on request may open another: an entry holds them all."""
+"""The most open batches that operations on request may lead to: each entry holds them all."""
 
 VOID = "void#"
-"""How the operation of a void begins: its legs follow the batch it names, not the burn-down."""
+"""The beginning of a void's operation: its legs follow the batch it names, not the burn-down."""
 
 
 class Account(NamedTuple):
-    """A user's ledger as a decision sees it: whose it is, its last entry and that entry's hash."""
+    """A user's ledger as a decision sees it: the user, the last entry and that entry's hash."""
 
     user_id: str
     last: LedgerEntry | None = None
@@ -82,9 +82,9 @@ class Account(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What every operation on request carries: its business name, who asked, and why.
+    """The request behind an operation: its business name, who asked, and why.
 
-    ``silent``: the user is not told of it by mail.
+    ``silent``: the user gets no email about it.
     """
 
     operation: str
@@ -94,7 +94,7 @@ class Request:
 
 
 class Reversal(NamedTuple):
-    """A reversal's entry, what of it had expired meanwhile, and the usage's total given back."""
+    """A reversal's entry, the credits in it that had expired, and all that the usage got back."""
 
     entry: LedgerEntry
     expired: int
@@ -102,7 +102,7 @@ class Reversal(NamedTuple):
 
 
 class _Change(NamedTuple):
-    """What an entry moves, and the open batches after it."""
+    """The legs of an entry, and the open batches after it."""
 
     legs: Legs
     batches: Batches
@@ -118,8 +118,8 @@ def allocate(
 ) -> LedgerEntry:
     """The monthly grant of a period, whose month has begun in ``timezone``.
 
-    Its credits count from the start of the local day it is posted on: at midnight for one in time,
-    and for a late one so that the user still gets every promised day.
+    Its credits count from the start of the local day on which it is posted. For an allocation in
+    time that is its midnight. A late one still gives the user every promised day.
     """
     if account.allocated_through is not None and period <= account.allocated_through:
         raise NotAllowed(f"period {period} was allocated before")
@@ -137,7 +137,7 @@ def allocate(
 
 
 def expire(account: Account, now: datetime) -> LedgerEntry | None:
-    """The entry that books out every batch past its expiry, or None when there is none."""
+    """The entry that books out every batch past its expiry; None if no batch has expired."""
     now = account.time(now)
     dead = expired(account.batches, now)
     if not dead:
@@ -164,9 +164,9 @@ def claw_back(account: Account, amount: int, request: Request, now: datetime) ->
 def claw_back_what_is_left(
     account: Account, amount: int, request: Request, now: datetime
 ) -> LedgerEntry:
-    """Takes ``amount`` back by hand or, where fewer credits are left, all of those.
+    """Takes ``amount`` back by hand or, if fewer credits are left, all of them.
 
-    Where none are left, the entry moves nothing: it tells who asked, and why.
+    If no credits are left, the entry moves nothing: it records who asked, and why.
     """
     left = account.available_balance(account.time(now))
     if left:
@@ -177,10 +177,10 @@ def claw_back_what_is_left(
 
 
 def void(account: Account, batch_number: int, request: Request, now: datetime) -> LedgerEntry:
-    """Takes back by hand all that remains of one batch, whatever is older.
+    """Takes back the rest of one batch by hand, even if older batches are open.
 
-    It bears the type of every change by hand; its operation says that it is a void. Raises
-    `NotAllowed` when nothing usable remains: what has expired is for its expiration to book out.
+    It has the type of every adjustment; its operation says that it is a void. Raises `NotAllowed`
+    when nothing usable remains: an expiration books out expired credits.
     """
     now = account.time(now)
     batch = next((batch for batch in account.batches if batch.number == batch_number), None)
@@ -219,10 +219,10 @@ def carry_over(
     now: datetime,
     timezone: str,
 ) -> LedgerEntry:
-    """Takes over what is left of a batch that another system granted, with its own dates.
+    """Takes over the rest of a batch that another system granted, with its own dates.
 
-    Its place in the burn-down order is that of ``granted_at``. Raises `NotAllowed` for credits of a
-    later time, and for those that have expired.
+    ``granted_at`` decides its place in the burn-down order. Raises `NotAllowed` for credits from
+    the future, and for expired ones.
     """
     _check_open_batches(account)
     now = account.time(now)
@@ -251,9 +251,9 @@ def reverse(
 ) -> Reversal:
     """Gives ``amount`` credits of a usage (None: all that is left) back to their batches.
 
-    ``before_usage`` is the entry before the usage: it describes every batch the usage spent, also
-    those that were closed since. Raises `NotAllowed` for an entry that is no usage, and for more
-    than was used over all its reversals. Credits whose batch has expired stay expired.
+    ``before_usage`` is the entry before the usage: it describes every batch that the usage spent,
+    also those closed since. Raises `NotAllowed` if the entry is not a usage, and if all of its
+    reversals together would give back more than it used. Credits of an expired batch stay expired.
     """
     if usage.type is not EntryType.USAGE:
         raise NotAllowed(f"transaction {usage.transaction_id} is no usage but {usage.type.value}")
@@ -292,7 +292,7 @@ def _check_open_batches(account: Account) -> None:
 
 
 def _check_positive(amount: int) -> None:
-    """Requests are checked where they are read; even so no minus sign may turn a usage round."""
+    """Readers check requests; still, a minus sign must never turn a usage into a grant."""
     if amount < 1:
         raise ValueError(f"an amount is 1 credit or more, not {amount}")
 

@@ -1,4 +1,4 @@
-"""What somebody meant who wrote a name nearly right: for the "did you mean" of a refusal.
+"""Finds the name that a person misspelled, for the "did you mean" of a refusal.
 
 A wrong suggestion is worse than none, because people follow it. So only a slip counts: other
 capitals, a blank for an underscore, or one letter that is missing, extra, wrong or in its
@@ -13,12 +13,12 @@ _SEPARATORS = re.compile(r"[\s_-]+")
 
 
 def spelling(name: str) -> str:
-    """A name without what people do not see or do not mean: capitals, blanks around it, ``_``."""
+    """A name without differences that people overlook: capitals, blanks around it, ``_``."""
     return _SEPARATORS.sub("_", _NOT_WRITTEN.sub("", name)).lower()
 
 
 def nearest(wrong: str, known: Iterable[str]) -> str | None:
-    """The one of the known names that ``wrong`` is a slip of; None when there is none, or more."""
+    """The only known name of which ``wrong`` is a slip; None for no such name, or several."""
     wanted = spelling(wrong)
     spellings = {spelling(name): name for name in known}
     if wanted in spellings:

@@ -1,8 +1,8 @@
-"""Which mails a ledger entry calls for: decided from the entry alone, so it can be asked again.
+"""Decides which emails a ledger entry needs, from the entry alone, so it can be decided again.
 
-No state says what has been announced. A mail that is asked for twice has the same identity twice,
-and the store sends it once. An identity never follows from the subscription or the catalogue: they
-may have changed by the time a message comes again.
+We keep no state of what has been announced. An email that is requested twice has the same identity
+twice, and the store sends it once. An identity never depends on the subscription or the catalogue:
+they may have changed when a message comes again.
 """
 
 from datetime import datetime
@@ -14,7 +14,7 @@ from .plans import PlanCatalogue
 
 
 class MailKind(StrEnum):
-    """What a mail is about; users choose among them."""
+    """The kinds of email; users choose among them."""
 
     ALLOCATION = "allocation"
     EXPIRATION = "expiration"
@@ -46,10 +46,10 @@ _KINDS = {
 
 
 def kind_of(entry: LedgerEntry, low_balance_threshold: int | None) -> MailKind | None:
-    """What the user is told about an entry, None for nothing."""
+    """The kind of email about an entry; None for no email."""
     if entry.type is EntryType.USAGE:
         return MailKind.LOW_BALANCE if crosses(entry, low_balance_threshold) else None
-    # A claw-back that found nothing left is of no news to them.
+    # A claw-back that found no credits is no news for the user.
     return None if entry.silent or not entry.amount else _KINDS.get(entry.type)
 
 
@@ -60,15 +60,15 @@ def crosses(usage: LedgerEntry, threshold: int | None) -> bool:
 
 
 def may_call_for_a_mail(entry: LedgerEntry, catalogue: PlanCatalogue) -> bool:
-    """Whether an entry calls for a mail on any plan: asked where the user's plan is not known."""
+    """Whether an entry needs an email on any plan: for callers who do not know the user's plan."""
     thresholds = {plan.low_balance_threshold for plan in catalogue.plans}
     return any(kind_of(entry, threshold) for threshold in (None, *thresholds))
 
 
 def last_grant(entry: LedgerEntry) -> int:
-    """The number of the latest grant an entry knows of: a batch bears the number of its grant.
+    """The number of the latest grant that an entry knows: a batch has the number of its grant.
 
-    A balance that is low is told once for each: a grant re-arms it, and credits given back do not.
+    A low balance is announced once for each grant. A grant re-arms it; a reversal does not.
     """
     return max((*(leg.batch for leg in entry.legs), *(batch.number for batch in entry.batches)))
 
@@ -77,7 +77,7 @@ def last_grant(entry: LedgerEntry) -> int:
 
 
 def of_entry(kind: MailKind, entry: LedgerEntry) -> str:
-    """One for each entry: allocations, expirations, and changes by hand."""
+    """One for each entry: allocations, expirations, and adjustments."""
     return f"{kind} {entry.transaction_id}"
 
 
@@ -92,7 +92,7 @@ def of_expiring_soon(user_id: str, expires_at: datetime) -> str:
 
 
 def identities(entry: LedgerEntry) -> frozenset[str]:
-    """Every mail that can have been sent on account of an entry."""
+    """Every email that can have been sent because of an entry."""
     found: set[str] = set()
     if entry.type is EntryType.USAGE:
         found.add(of_low_balance(entry))

@@ -13,10 +13,10 @@ from .nearest import nearest
 
 MOST_MONTHS_AT_ONCE = 10
 LEAST_CAP = 10_000
-"""The most at once where a plan does not say: so many of its months, and at least so many credits.
-It is there for a digit too many and for a scope or a role in wrong hands, and must not
-stand in anybody's way: ten months is more than support gives away at once, and a plan that grants
-little or nothing can still have its generous exceptions."""
+"""The default for the most credits at once: so many months of the plan, and at least so many
+credits. It limits a digit too many, and a scope or a role in the wrong hands. It must not get in
+the way: ten months are more than support gives at once, and a plan that grants little or nothing
+can still have generous exceptions."""
 
 _LONGEST_ID = 64
 
@@ -30,16 +30,16 @@ class Plan:
     monthly_credits: int
     """Credits granted for each period; 0 for a plan that grants none."""
     credit_lifetime_days: int | None
-    """For how many local days they can be spent; None for as long as one likes."""
+    """For how many local days the credits can be spent; None for ever."""
     lowest: bool
     """Whether it is the lowest plan of the product; exactly one is."""
     grants_since: date | None = None
     """The local day on which the plan began to grant: months that began earlier are never granted
     its amount. None for a plan that always has."""
     low_balance_threshold: int | None = None
-    """A usage that takes the balance below it is worth a mail; None: no usage is."""
+    """A usage that takes the balance below it triggers an email; None for no such emails."""
     most_credits_at_once: int | None = None
-    """What the file says of `cap`; None for what is by itself."""
+    """The `cap` in the file; None for the default."""
 
     @property
     def cap(self) -> int:
@@ -48,7 +48,7 @@ class Plan:
 
 
 def cap(monthly_credits: int, most_credits_at_once: int | None) -> int:
-    """What caps own amounts and grants by hand on a plan, by what the file says of it."""
+    """The cap of own amounts and manual grants on a plan, from its value in the file."""
     if most_credits_at_once is not None:
         return most_credits_at_once
     return min(MAXIMUM_AMOUNT, max(LEAST_CAP, MOST_MONTHS_AT_ONCE * monthly_credits))
@@ -75,7 +75,7 @@ class PlanCatalogue:
         return plan
 
     def cap_of(self, plan_id: str) -> int:
-        """The cap of a plan; that of the lowest for one that has left the catalogue."""
+        """The cap of a plan; if it has left the catalogue, the cap of the lowest plan."""
         return self._by_id.get(plan_id, self.lowest).cap
 
     def __contains__(self, plan_id: object) -> bool:

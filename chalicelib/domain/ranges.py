@@ -1,4 +1,4 @@
-"""Ranges: the parts that the users of a zone are divided into when they are very many.
+"""Ranges: the parts into which the many users of a large zone are divided.
 
 A user's place among the others is a hash of their id, so that equal parts have about equally many
 users, whatever the ids look like. A range is all places that begin with the same bits:
@@ -7,9 +7,9 @@ users, whatever the ids look like. A range is all places that begin with the sam
     "0", "1"    the two halves
     "01"        the second quarter
 
-Two ranges are therefore apart, or one lies within the other: none overlaps another by half. What is
-divided is divided into narrower ranges, and what is narrow is divided no more: so often, and no
-oftener, does a sweep hand itself on.
+So two ranges are separate, or one lies within the other; they never overlap partly. A range is
+divided into narrower ones, and a narrow one is not divided any more. This limits how often a sweep
+hands itself on.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from .errors import InvalidInput
 from .fields import shown
 
 PLACE_BITS = 32
-"""Ten thousand pairs of ten million users share a place; what must tell them apart takes the id."""
+"""Among ten million users, ten thousand pairs share a place; use the id to tell them apart."""
 
 PLACES = 1 << PLACE_BITS
 
@@ -29,13 +29,13 @@ BITS_A_SPLIT = 4
 """A range that proves too large is divided into sixteen."""
 
 MOST_BITS_AT_ONCE = 12
-"""The first division is into 4,096 at most: so many messages can be sent in the time there is."""
+"""The first division makes at most 4,096 ranges: that many messages can be sent in time."""
 
 MOST_BITS = 16
-"""What is as narrow as a 65,536th is divided no more."""
+"""A range as narrow as a 65,536th is not divided any more."""
 
 MOST_HOPS = 1 + MOST_BITS // BITS_A_SPLIT
-"""Of how many invocations, one caused by the other, a sweep can be: a whole zone, and its parts."""
+"""The longest chain of invocations in a sweep: the whole zone, then ever smaller parts."""
 
 _BITS = re.compile(f"[01]{{1,{MOST_BITS}}}")
 
@@ -75,7 +75,7 @@ class Range:
         return place_of(user_id) >> (PLACE_BITS - len(self.bits)) == int(self.bits or "0", 2)
 
     def parts(self, bits: int | None = None) -> list["Range"]:
-        """It, divided into ``2 ** bits`` or, where it proved too large, into sixteen; in order."""
+        """Its parts, in order: ``2 ** bits`` or, if it proved too large, sixteen."""
         bits = bits or BITS_A_SPLIT
         return [Range(f"{self.bits}{part:0{bits}b}") for part in range(1 << bits)]
 
@@ -105,9 +105,9 @@ def bits_for(users: int, users_a_range: int) -> int:
 
 
 def tiling(found: Iterable[Range]) -> list[Range] | None:
-    """Those that are everybody, each user once; None while somebody is in none of them.
+    """The ranges that together hold each user once; None while some users are still missing.
 
-    A wider range takes the place of all that lie within it.
+    A wider range replaces all ranges that lie within it.
     """
     taken: list[Range] = []
     reached = 0

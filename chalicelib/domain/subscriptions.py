@@ -1,8 +1,8 @@
 """Who the user is to the credit system, and when credits are due to them.
 
 A subscription is a plain fact sheet: changing it never touches the ledger. What follows from it
-(the next allocation and its amount, or the reason there is none) is derived whenever it is asked
-for, and so is never stale.
+(the next allocation and its amount, or the reason why none will come) is derived at every request,
+so it is never stale.
 """
 
 from dataclasses import dataclass, replace
@@ -39,21 +39,21 @@ class SubscriptionStatus(StrEnum):
 
 
 class SuppressedBecause(StrEnum):
-    """Why an address is not written to any more, whatever its owner wishes."""
+    """Why an address gets no more emails, whatever its owner wishes."""
 
     BOUNCE = "bounce"
     COMPLAINT = "complaint"
 
 
 class Suppression(NamedTuple):
-    """That an address the user had before is suppressed: ``address_digest`` says which."""
+    """The suppression of an earlier address of the user, known by its ``address_digest``."""
 
     address_digest: str
     because: SuppressedBecause
 
 
 class NotAllocatedBecause(StrEnum):
-    """Why no allocation will ever be due as the subscription stands, as a code."""
+    """Why no allocation will be due while the subscription stays as it is, as a code."""
 
     PAUSED = "subscription_paused"
     CANCELLED = "subscription_cancelled"
@@ -117,14 +117,14 @@ class Subscription:
     A period is allocated only if it starts at or after ``eligible_from``, ``started_at`` and
     ``resumed_at``, and before ``ends_at``.
 
-    ``eligible_from`` is what somebody asked for: the system never moves it. The default is
+    ``eligible_from``: as somebody asked; the system never moves it. The default is
     ``registered_at``, the first registration.
     ``resumed_at``: when the subscription last came back from a state without allocations.
     ``observed_at``: when the newest edit that says so saw what it reports.
     ``allocation_amount``: the user's own monthly amount; None means the plan's.
     ``version`` counts the edits, from 1; it is what concurrent editors compare.
-    ``notifications``: the kinds of mails the user wants. ``suppressed``: why the address gets none
-    all the same; another address is written to again.
+    ``notifications``: the kinds of emails that the user wants. ``suppressed``: why the address gets
+    no emails all the same; a new address gets them again.
     """
 
     user_id: str
@@ -165,7 +165,7 @@ class NextAllocation(NamedTuple):
 def monthly_amount(subscription: Subscription, catalogue: PlanCatalogue) -> int:
     """Credits per period: the subscription's own amount, else its plan's.
 
-    Of an own amount above the plan's cap, as from before there was one, no more than the cap.
+    An own amount above the plan's cap (from before the cap existed) counts as the cap.
     """
     if subscription.allocation_amount is not None:
         return min(subscription.allocation_amount, catalogue.cap_of(subscription.plan))
@@ -175,11 +175,11 @@ def monthly_amount(subscription: Subscription, catalogue: PlanCatalogue) -> int:
 def not_allocated_because(
     subscription: Subscription, catalogue: PlanCatalogue
 ) -> NotAllocatedBecause | None:
-    """The reason no allocation is to come; None when one is.
+    """The reason why no allocation will come; None if one will.
 
-    A plan that has left the catalogue is a reason like the others in an answer, and so is a
-    timezone that has left its database. `due_periods` raises for both: nobody knows what is owed
-    then, and it must not pass for nothing.
+    In an answer, a plan that has left the catalogue is a reason like the others, and so is a
+    timezone that has left its database. `due_periods` raises for both: then nobody knows what is
+    due, and it must not count as nothing.
     """
     if subscription.status in _OF_STATUS:
         return _OF_STATUS[subscription.status]
@@ -221,8 +221,8 @@ def due_periods(
     that has not begun at ``now``.
 
     Raises `InvalidInput` for a subscription that can receive and whose plan is not in the
-    catalogue, and `TimezoneUnknown` for one whose timezone is not in its database: what is owed to
-    it cannot be told, and is not nothing.
+    catalogue, and `TimezoneUnknown` for one whose timezone is not in its database: then nobody
+    knows what is due, and it must not count as nothing.
     """
     if subscription.can_receive:
         calendar.check_known(subscription.timezone)
@@ -275,7 +275,7 @@ def next_allocation(
     allocated_through: Period | None,
     now: datetime,
 ) -> NextAllocation | None:
-    """The first allocation that is still to be made, an overdue one included; None when none is."""
+    """The first allocation still to be made, including an overdue one; None if none will come."""
     if not_allocated_because(subscription, catalogue):
         return None
     due = due_periods(subscription, catalogue, allocated_through, now, now)
@@ -326,7 +326,7 @@ def instant_of(moment: Moment, timezone: str) -> datetime:
 
 
 def without_mails(subscription: Subscription, kind: MailKind | None) -> Subscription:
-    """The successor that gets no mails of a kind, or with None no mails at all."""
+    """The successor that gets no emails of a kind, or with None no emails at all."""
     unwanted = ALL_KINDS if kind is None else {kind}
     if subscription.notifications.isdisjoint(unwanted):
         return subscription
@@ -338,12 +338,12 @@ def without_mails(subscription: Subscription, kind: MailKind | None) -> Subscrip
 
 
 def without_suppression(subscription: Subscription, version: int) -> Subscription:
-    """The successor, of ``version``, whose address is written to again."""
+    """The successor, of ``version``, whose address gets emails again."""
     return replace(subscription, suppressed=None, suppressed_before=None, version=version)
 
 
 def suppress(subscription: Subscription, address: str, reason: SuppressedBecause) -> Subscription:
-    """The successor whose address is not written to, if it still is that address."""
+    """The successor whose address gets no more emails, if it is still that address."""
     if not same_address(subscription.email, address):
         return subscription
     if subscription.suppressed is reason:

@@ -1,4 +1,4 @@
-"""Walks a ledger from its first line and names the first that is wrong.
+"""Checks a ledger line by line from the first, and names the first wrong line.
 
 Three things must hold of every line: its hash chains it to the line before, its state follows from
 the state before by its own legs, and the legs obey the rules of its type. The walk recomputes all
@@ -28,8 +28,8 @@ from .ledger import VOID, Account
 class StoredLine(NamedTuple):
     """One line as it is stored: the number in its key, its canonical body, its hash.
 
-    ``erased``: of a line whose texts were erased, the seal of the body that is left. Its ``hash``
-    is still the one it was written with, which the next line is chained to.
+    ``erased``: the seal of the remaining body, if the line's texts were erased. Its ``hash`` is
+    still the original one, to which the next line is chained.
     """
 
     number: int
@@ -39,14 +39,14 @@ class StoredLine(NamedTuple):
 
 
 class Anchor(NamedTuple):
-    """What was kept, outside the table, of an entry that was the last: its number and its hash."""
+    """The number and the hash of an entry that was once the last, kept outside of the table."""
 
     number: int
     hash: str
 
 
 class Operation(NamedTuple):
-    """What an entry on request says of what must stand beside it in the table."""
+    """What an entry on request says about the items that must stand beside it in the table."""
 
     number: int
     digest: str
@@ -65,7 +65,7 @@ class Performance(NamedTuple):
 
 
 class Link(NamedTuple):
-    """The link of a reversal: which usage's it is, the how manieth, and all given back by then."""
+    """The link of a reversal: its usage, its place among that usage's, all given back by then."""
 
     usage: int
     sequence: int
@@ -149,7 +149,7 @@ def _steps(user_id: str, links: Iterable[Link], used: Mapping[int, int]) -> dict
 
 
 class Used:
-    """What usages took from each batch, less what reversals gave back: by usage, and in all."""
+    """The credits that usages took from each batch and kept after reversals: by usage, and in all."""
 
     def __init__(self) -> None:
         self.in_all: Counter[int] = Counter()
@@ -160,7 +160,7 @@ class Used:
         return self.in_all if usage is None else self.by_usage[usage]
 
     def book(self, entry: LedgerEntry) -> None:
-        """Takes note of an entry that obeys the rules."""
+        """Adds an entry that obeys the rules."""
         if entry.type not in (EntryType.USAGE, EntryType.REVERSAL):
             return
         self.in_all.subtract(dict(entry.legs))
@@ -235,7 +235,7 @@ def _rules(
     granted: Mapping[int, CreditBatch],
     used: Used,
 ) -> Iterator[Rule]:
-    """Every rule a line must obey, with what to say when it does not."""
+    """Every rule that a line must obey, with the message if it does not."""
     legs = {leg.batch: leg.amount for leg in entry.legs}
     yield len(legs) == len(entry.legs), "a batch has two legs"
     yield set(legs) <= set(granted), "a leg moves a batch that was never granted"

@@ -1,1 +1,1 @@
-"""The commands: `python -m infra NAME` runs one. What they do is in the other folders."""
+"""The commands: `python -m infra NAME` runs one. The other folders do their work."""

@@ -1,4 +1,4 @@
-"""Counts who was due for a month and who was allocated, and prints what was found.
+"""Counts who was due for a month and who was allocated, and prints the result.
 
 python -m infra completeness 2026-07 [--zones Europe/Paris,Asia/Tokyo] [--stage prod]
 (make completeness PERIOD=2026-07)
@@ -23,7 +23,7 @@ from infra import reach, session
 from infra.arguments import add_stage
 from infra.local import stacks
 
-# Ten million users of one zone are counted in some 34 minutes (docs/scale.md).
+# Counting ten million users of one zone takes some 34 minutes (docs/scale.md).
 DEADLINE_SECONDS = 3600.0
 INVOCATION_SECONDS = 120
 _POLL_SECONDS = 1.0
@@ -53,7 +53,7 @@ def main(words: list[str] | None = None) -> int:
 
 
 def _count(stage: reach.Reach, event: dict[str, object], *, as_json: bool) -> int:
-    # Longer than the function may run: the SDK would ask again, and a second count would begin.
+    # Longer than the function may run: else the SDK would ask again and begin a second count.
     answer = stage.client("lambda", read_timeout=INVOCATION_SECONDS).invoke(
         FunctionName=stage.functions["check-completeness"], Payload=json.dumps(event).encode()
     )
@@ -95,7 +95,7 @@ def _count(stage: reach.Reach, event: dict[str, object], *, as_json: bool) -> in
 
 
 def _watched(ask: Callable[[], str | None], report: str) -> str | None:
-    """What is asked; whatever ends the watching, the count goes on: the error says so."""
+    """Makes every error say that the count goes on without us."""
     try:
         with session.told():
             return ask()

@@ -2,10 +2,10 @@
 
     python -m infra deploy --stage prod        (make deploy STAGE=prod)
 
-packages the app, uploads it, shows the changes that CloudFormation would make, asks, makes them,
-and prints the stack's events as they happen. When the stack fails it names the resource that failed
-first and why, and ends with exit status 1. Deploying what is already deployed changes nothing and
-says so.
+The command packages and uploads the app, shows the changes that CloudFormation would make, and
+asks. Then it makes the changes and prints the stack's events as they happen. When the stack fails,
+it names the resource that failed first and why, and ends with exit status 1. Deploying the same
+thing twice changes nothing, and says so.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _package_of(given: argparse.Namespace, region: str) -> PackageMaker:
-    """What makes the package: packaging this tree, unless one is given that was made elsewhere."""
+    """Packages this tree, or takes a package that was made elsewhere."""
     if given.package is None:
         return packaging.package
     package = handover.load(given.package, given.digest, given.stage, region)

@@ -1,4 +1,4 @@
-"""Prints the rights that deploying a stage takes, as policy documents for IAM.
+"""Prints the rights that deploying a stage needs, as policy documents for IAM.
 
 python -m infra deploy-policy --stage prod        (make deploy-policy STAGE=prod)
 """

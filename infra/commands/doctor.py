@@ -3,8 +3,8 @@
     make doctor                              (the running local stack)
     make doctor STAGE=prod REGION=eu-west-1  (JSON=1 prints the findings for programs)
 
-Read-only. The exit status is 1 when something must be done; warnings, and what could not be looked
-at, leave it at 0.
+It changes nothing. The exit status is 1 when something must be done. Warnings, and checks that
+could not be made, leave it at 0.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from infra.session import AwsError
 
 
 def main(words: list[str] | None = None) -> int:
-    """Looks at a stage; the exit status: 1 when something must be done."""
+    """Examines a stage; the exit status: 1 when something must be done."""
     parser = argparse.ArgumentParser(
         prog="python -m infra doctor",
         description="Looks for what stands in the way of a deployment, and of a running stack. It "
@@ -63,9 +63,9 @@ def main(words: list[str] | None = None) -> int:
 
 
 def look(stage: str, region: str | None, looking: Looking) -> tuple[Site, list[Finding]]:
-    """What was looked at, and all that was found.
+    """The stage, and all findings about it.
 
-    Raises `NotRunningError` without a local stack, and `AwsError` for a region given to it.
+    Raises `NotRunningError` without a local stack, and `AwsError` if a region is given for it.
     """
     if stage == stacks.STAGE:
         site = _local_site(region)
@@ -91,7 +91,7 @@ def look(stage: str, region: str | None, looking: Looking) -> tuple[Site, list[F
 
 
 def judge_region(region: session.Region, place: str) -> Finding:
-    """Whether it is clear where the commands go."""
+    """Whether it is clear which region the commands use."""
     if region.unlike:
         return warning(
             "account",
@@ -102,7 +102,7 @@ def judge_region(region: session.Region, place: str) -> Finding:
 
 
 def _all(site: Site, here: Mapping[str, Check], looking: Looking) -> Iterator[Finding]:
-    """What matters before a deployment, and of the stack if it is there."""
+    """The checks before a deployment and, if there is a stack, those of the running stack."""
     yield from examine({**here, **ACCOUNT}, site, looking)
     try:
         with session.told():

@@ -1,4 +1,4 @@
-"""What the commands that import a file have in common: the words they take, and what they say."""
+"""Shared by the commands that import a file: their options and their output."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from infra.imports.importing import (
 from infra.local import stacks
 
 INTERRUPTED = 130
-"""The exit status of a program that was ended by Ctrl-C."""
+"""The exit status of a program that Ctrl-C ended."""
 
 
 def command(kind: Import, words: list[str] | None, program: str, console: Console) -> int:
@@ -84,7 +84,7 @@ def _run(kind: Import, arguments: argparse.Namespace, console: Console) -> int:
 
 
 def _services(kind: Import, text: str, arguments: argparse.Namespace, console: Console) -> Services:
-    """The services of a stage. When it is out of reach, what is wrong with the file is told too."""
+    """The services of a stage. If it is out of reach, the mistakes in the file are shown, too."""
     try:
         return reach.services_of(arguments.stage, arguments.region)
     except (stacks.NotRunningError, session.AwsError):

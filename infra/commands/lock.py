@@ -1,11 +1,11 @@
-"""Writes the lists of packages that are installed: all that each group of pyproject.toml needs.
+"""Writes the lists of packages to install: everything that each group of pyproject.toml needs.
 
     python -m infra lock             (make lock)
 
-A list names every package at one version, with the hash of every file that PyPI has of it: for all
-platforms, and for every Python from 3.11 on. pip installs nothing else (`--require-hashes`). A
-package that its group pins is moved in pyproject.toml; the others stay as they are, or move with
-`--upgrade`.
+A list names one version of every package, with the hash of every file that PyPI has for it: for all
+platforms, and for every Python from 3.11 on. pip installs nothing else (`--require-hashes`). To
+upgrade a package that a group pins, edit pyproject.toml. The others keep their version until you
+add `--upgrade`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LISTS = {
     "infra/programs/pip-audit.txt": "pip-audit",
     "infra/programs/uv.txt": "uv",
 }
-"""Each list, and the group of pyproject.toml that it is made of."""
+"""Each list, and its group in pyproject.toml."""
 
 OLDEST_PYTHON = "3.11"
 
@@ -35,7 +35,7 @@ def command(name: str) -> list[str]:
     return [
         *("pip", "compile", "--quiet", "--universal", "--python-version", OLDEST_PYTHON),
         *("--generate-hashes", "--custom-compile-command", "make lock"),
-        # What is tested is what is deployed.
+        # The tests use the deployed versions.
         *(("--constraints", "requirements.txt") if LISTS[name] == "dev" else ()),
         *("--group", f"pyproject.toml:{LISTS[name]}", "--output-file", name),
     ]

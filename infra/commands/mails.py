@@ -1,4 +1,4 @@
-"""Takes pictures of every kind of mail: in wide and narrow windows, in light and in dark mode.
+"""Takes pictures of every kind of email: in wide and narrow windows, in light and dark mode.
 
     python -m infra mails        (make mails)
 

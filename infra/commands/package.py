@@ -1,4 +1,4 @@
-"""Packages a stage into a folder, to be deployed from elsewhere, and prints the package's digest.
+"""Packages a stage into a folder, to deploy it from elsewhere, and prints the package's digest.
 
 python -m infra package --stage prod --region eu-west-1 --out build/package
 (make package STAGE=prod OUT=build/package)

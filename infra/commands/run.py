@@ -1,10 +1,11 @@
-"""The main job on this machine: a month turns for a file of subscriptions, and its credits expire.
+"""Shows the main job on this machine: a month turns for a file of users, and its credits expire.
 
     python -m infra run [--csv mine.csv] [--exit]        (make run CSV=mine.csv EXIT=1)
 
-Starts the emulator, deploys the stack, imports the file, moves the stack's clock through the next
-turn of the month and to where its credits expire 30 days later, shows both, and checks what must
-always hold. Then it stays until Ctrl-C, so that one can look around.
+The command starts the emulator, deploys the stack and imports the file. It moves the stack's clock
+through the next turn of the month, and on to the day 30 days later when its credits expire. It
+shows both, and checks what must always hold. Then it stays until Ctrl-C, so that you can look
+around.
 """
 
 from __future__ import annotations
@@ -36,10 +37,11 @@ def story(
     console: Console,
     zones: Collection[str] | None = None,
 ) -> bool:
-    """Imports, turns (all zones or some), shows and checks; whether every invariant holds.
+    """Imports, turns the month (in all zones or some), shows and checks.
 
-    The stack's clock then stands where credits have expired everywhere: it was moved there.
-    Raises `UnreadableFileError` when the file has a row that cannot be imported.
+    Returns whether every invariant holds. Afterwards the stack's clock stands where credits have
+    expired in every zone. Raises `UnreadableFileError` when the file has a row that cannot be
+    imported.
     """
     services = services_of_local(stack)
     checked = importing.check_with_progress(SUBSCRIPTIONS, services, csv_file.read(file), console)
@@ -94,11 +96,11 @@ def main(words: list[str] | None = None) -> int:
     console = Console()
     terminal.end_on_sigterm()
     try:
-        # What is wrong with the file is told at once, not when the stack is up.
+        # Mistakes in the file are reported at once, not when the stack is up.
         text = csv_file.read(arguments.csv)
         alone = SUBSCRIPTIONS.check_alone(text, importing.catalogue(), read_clock())
         _refuse_wrong_rows(alone, console)
-        # The month is turned by hand here: the clock's own ticks would only get in between.
+        # This command turns the month itself: ticks by the clock would only get in between.
         with (
             server.console() as page,
             stacks.local_stack(

@@ -1,11 +1,10 @@
-"""Looks for known weaknesses, in the packaged template and in what the functions are made of.
+"""Looks for known weaknesses in the packaged template and in the packages of the functions.
 
     python -m infra security        (make security)
 
-checkov reads the template of prod; infra/checkov.yaml says what is passed over and why. pip-audit
-asks PyPI for advisories about every package of requirements.txt; where there is no network, they
-are looked up in a file that somebody brings (infra/packages/advisories.py). The first run installs
-both.
+checkov reads the template of prod; infra/checkov.yaml lists what to ignore and why. pip-audit asks
+PyPI for advisories about every package of requirements.txt. Without a network, they are looked up
+in a file that you bring (infra/packages/advisories.py). The first run installs both.
 """
 
 from __future__ import annotations
@@ -29,17 +28,17 @@ SETTINGS = packaging.ROOT / "infra" / "checkov.yaml"
 REQUIREMENTS = packaging.ROOT / "requirements.txt"
 
 NOT_LOOKED = 3
-"""The exit status when nothing was found, and the packages were not looked at."""
+"""The exit status when nothing was found but the packages were not checked."""
 
 _BRING = f"bring their file: curl -O {advisories.SOURCE}, and make security ADVISORIES=all.zip"
 
 
 class SecurityError(Exception):
-    """Something could not be looked at, which is not the same as finding nothing."""
+    """A check could not be made, which is not the same as finding nothing."""
 
 
 def is_template_clean() -> bool:
-    """Whether checkov finds nothing in the template that its settings do not explain."""
+    """Whether the settings of checkov explain everything that it finds in the template."""
     checkov = program("checkov")
     with tempfile.TemporaryDirectory() as output:
         template = Path(output) / "template.json"
@@ -53,7 +52,7 @@ def is_template_clean() -> bool:
 
 
 def are_packages_clean_by(file: Path, now: datetime) -> bool:
-    """Whether a file of advisories has none about any package that is deployed."""
+    """Whether a file of advisories names no deployed package."""
     packages = advisories.pinned(REQUIREMENTS.read_text(encoding="utf-8"))
     looked = advisories.look(file, packages, now)
     for advisory in looked.found:
@@ -90,7 +89,7 @@ def are_packages_clean() -> bool:
 def reported(packages: list[dict[str, Any]]) -> Iterator[str]:
     """A line for each advisory in a report of pip-audit.
 
-    Raises `SecurityError` when nothing is known about a package: pip-audit itself passes it over.
+    Raises `SecurityError` when nothing is known about a package: pip-audit itself skips it.
     """
     unknown = [package["name"] for package in packages if "skip_reason" in package]
     if unknown:
@@ -106,9 +105,9 @@ def reported(packages: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def main(words: list[str] | None = None) -> int:
-    """Reads the command line and looks; the exit status.
+    """Reads the command line and runs the checks; the exit status.
 
-    1 when something is found or could not be looked at, `NOT_LOOKED` when it was left out.
+    1 when something is found or a check could not be made, `NOT_LOOKED` when one was left out.
     """
     parser = argparse.ArgumentParser(
         prog="python -m infra security",
@@ -134,7 +133,7 @@ def main(words: list[str] | None = None) -> int:
         checks.append(lambda: are_packages_clean_by(file, now))
     elif not arguments.offline:
         checks.append(are_packages_clean)
-    # Each is made, whatever the others find.
+    # Each check is made, whatever the others find.
     is_clean = sum(not _is_clean(check) for check in checks) == 0
     if arguments.offline:
         print(f"The packages were NOT looked at. To do so, {_BRING}", file=sys.stderr)

@@ -1,10 +1,10 @@
-"""Why a stage accepts or refuses a token: every check of its authorizer, with what to do.
+"""Explains why a stage accepts or refuses a token: every check of its authorizer, with advice.
 
     make token-check STAGE=prod TOKEN=eyJ...      (or with the token on standard input)
 
-The checks are the authorizer's own code, with the settings of the function that is deployed; only
-the keys are fetched from this machine. The token comes in the environment or on standard input:
-command lines are there for everybody on the machine to read. It is never printed.
+The checks are the authorizer's own code, with the settings of the deployed function. Only the keys
+are fetched from this machine. The token comes in the environment or on standard input, because
+every user of a machine can read its command lines. It is never printed.
 """
 
 from __future__ import annotations
@@ -58,14 +58,14 @@ _NOT_MADE = "cannot be checked without the ones before"
 _LONGEST = 200
 
 CHECKS = ("keys", "form", "key", "signature", *CLAIM_CHECKS, "caller", "user", "scopes")
-"""What is looked at, in the authorizer's order."""
+"""The checks, in the authorizer's order."""
 
 Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found. ``ok`` is None for one that could not be made."""
+    """The result of one check. ``ok`` is None if it could not be made."""
 
     check: str
     ok: bool | None
@@ -75,7 +75,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """Every check of a token, and what the authorizer would pass on; nothing when it refuses."""
+    """Every check of a token, and what the authorizer would pass on: nothing if it refuses."""
 
     accepted: bool
     findings: list[Finding]
@@ -88,7 +88,7 @@ def examine(
     fetch: Callable[[TokenSettings], Json],
     now: Callable[[], float] = time.time,
 ) -> Report:
-    """Takes a token through the authorizer's checks one by one, past those that fail."""
+    """Runs the authorizer's checks on a token one by one, and goes on after a failure."""
     findings: list[Finding] = []
 
     def tried(check: str, make: Callable[[], Found], says: Callable[[Found], str]) -> Found | None:
@@ -111,7 +111,7 @@ def examine(
     if key is not None:
         claims = tried("signature", lambda: verified_claims(token, key), lambda _: "right")
     if header is not None:
-        # Of a token that nobody vouches for it still helps to know what else is wrong with it.
+        # Other mistakes of a token are worth knowing even if nobody vouches for its signature.
         read = _unverified(token) if claims is None else claims
         for name, check in CLAIM_CHECKS.items():
             tried(name, partial(check, settings, read, now()), str)
@@ -125,7 +125,7 @@ def examine(
     made = {finding.check: finding for finding in findings}
     in_order = [made.get(check, Finding(check, None, _NOT_MADE)) for check in CHECKS]
     is_accepted = all(finding.ok for finding in in_order)
-    # The last word is the authorizer's as a whole.
+    # The whole authorizer has the last word.
     return Report(is_accepted, in_order, checker.check(token) if is_accepted else {})
 
 
@@ -201,20 +201,20 @@ _FIXES = {
         f"TokenUserClaim {_CHANGE}; a.b leads to the claim b in the claim a."
     ),
 }
-"""What to do about each refusal."""
+"""The advice for each refusal."""
 
 
 # --- The command ----------------------------------------------------------------------------------
 
 
 def read_token(environment: Mapping[str, str], stream: TextIO) -> str:
-    """The token that was given, without what is copied along with it. Raises ValueError."""
+    """The given token, without text that was copied along with it. Raises ValueError."""
     text = environment.get("TOKEN") or ""
     if not text:
         if stream.isatty():
             print("The token, then Ctrl-D:", file=sys.stderr)
         text = stream.read(4 * LARGEST_TOKEN)
-    # A terminal breaks long lines, and what is copied from it has the breaks.
+    # A terminal breaks long lines, and a copied token has the breaks in it.
     token = "".join(_PREFIX.sub("", text, count=1).split())
     if not token:
         raise ValueError(_NOTHING_GIVEN)
@@ -222,7 +222,7 @@ def read_token(environment: Mapping[str, str], stream: TextIO) -> str:
 
 
 def settings_of(stage: str, region: str | None) -> TokenSettings:
-    """What the authorizer of a stage is told.
+    """The settings of a stage's authorizer.
 
     Raises `NotRunningError`, `AwsError`, what AWS raises, or ValueError for settings that make no
     sense.
@@ -260,7 +260,7 @@ def main(words: list[str] | None = None) -> int:
     )
     add_stage(parser)
     parser.add_argument("--json", action="store_true", help="print the report as JSON instead")
-    # argparse would print what it does not know, and that can be the token.
+    # argparse would print an unknown argument, and that can be the token.
     arguments, unknown = parser.parse_known_args(words)
     if unknown:
         parser.error("give the token in the variable TOKEN or on standard input, and no other word")

@@ -2,7 +2,7 @@
 
     python -m infra up        (make up)
 
-prints one line of JSON when the stack is ready, and stays until SIGINT or SIGTERM.
+The command prints one line of JSON when the stack is ready, and stays until SIGINT or SIGTERM.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Walks ledgers line by line and names the first line that is wrong.
+"""Checks ledgers line by line and names the first wrong line.
 
 python -m infra verify 42 43 [--stage prod]        (make verify USER_ID=42)
 python -m infra verify --zone Europe/Paris         (make verify ZONE=Europe/Paris)
@@ -6,7 +6,7 @@ python -m infra verify --sample 1000               (make verify SAMPLE=1000)
 python -m infra verify --all                       (make verify ALL=1)
 
 Each ledger is compared with its anchor in the newest digest, or (``--anchors``, ANCHORS=) in the
-newest from before an instant. With ``--all``, so is each anchor: its ledger must be there.
+newest digest from before an instant. With ``--all``, every anchor must have a ledger, too.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from infra.terminal import progress_bar
 def main(words: list[str] | None = None) -> int:
     """Reads the command line and verifies; the exit status.
 
-    It is 1 when a ledger is wrong, when there is no such user, and when nothing was verified.
+    It is 1 when a ledger is wrong, when a user does not exist, and when nothing was verified.
     """
     parser = argparse.ArgumentParser(
         prog="python -m infra verify",
@@ -63,7 +63,7 @@ def main(words: list[str] | None = None) -> int:
         users = _users(arguments)
         before = arguments.anchors and parse_instant("ANCHORS", arguments.anchors)
         services = reach.services_of(arguments.stage, arguments.region)
-        # Chosen before the users are listed: later anchors have users who came meanwhile.
+        # Choose the anchors before listing the users: later anchors have users who came meanwhile.
         heads = services.anchors.newest(before)[1] if arguments.all else iter(())
         user_ids = list(users(services))
         anchored = services.anchors.find(user_ids, before)
@@ -90,7 +90,7 @@ def main(words: list[str] | None = None) -> int:
 
 
 def _users(arguments: argparse.Namespace) -> Callable[[Services], Iterable[str]]:
-    """Whose ledgers are asked for; they are looked up when the stage is there."""
+    """Checks which ledgers are asked for; returns a function that finds the users in a stage."""
     asked = [arguments.user_ids or None, arguments.zone, arguments.sample, arguments.all or None]
     if sum(each is not None for each in asked) != 1:
         raise InvalidInput.of(
@@ -109,7 +109,7 @@ def _users(arguments: argparse.Namespace) -> Callable[[Services], Iterable[str]]
 
 
 def everybody(services: Services) -> Iterator[str]:
-    """Whoever has a subscription or a ledger, once."""
+    """Every user with a subscription or a ledger, once."""
     subscribers = services.subscriptions.scan(secrets.token_hex(8), audits.ITEMS_A_PAGE)
     seen: set[str] = set()
     for user_id in chain(subscribers, audits.users_with_ledgers(services)):
@@ -119,19 +119,19 @@ def everybody(services: Services) -> Iterator[str]:
 
 
 def _gone(user_ids: list[str], heads: Iterator[Head]) -> list[Head]:
-    """The anchors of nobody who is there: their ledgers are gone, whole."""
+    """The anchors without a user: their whole ledgers are gone."""
     there = {user_digest(user_id) for user_id in user_ids}
     return [head for head in heads if head.user not in there]
 
 
 Outcome = Account | LedgerCorrupt | NotFound
-"""What a ledger adds up to, or its first wrong line, or that there is no such user."""
+"""The balances of a ledger, or its first wrong line, or the message that no such user exists."""
 
 
 def _verify(
     services: Services, user_ids: list[str], anchors: Mapping[str, Anchor]
 ) -> dict[str, Outcome]:
-    """Walks ledgers behind a progress bar."""
+    """Checks ledgers behind a progress bar."""
 
     def verify(user_id: str) -> Outcome:
         try:
@@ -153,7 +153,7 @@ def _verify(
 
 
 def _show(found: dict[str, Outcome], gone: list[Head], *, names_all: bool) -> None:
-    """For people; of many ledgers, only what is wrong is named."""
+    """The result for people; if there are many ledgers, only the wrong ones are named."""
     wrong = len(gone)
     for head in gone:
         print(f"GONE   the ledger of the user whose digest is {head.user}, {head.number} entries")
@@ -176,7 +176,7 @@ def _verified(found: dict[str, Outcome]) -> int:
 
 
 def _compared(anchored: Anchored, now: datetime) -> str:
-    """With which anchors the ledgers were compared, and how old these are."""
+    """Which anchors the ledgers were compared with, and how old these are."""
     if anchored.taken_at is None:
         return "There are no anchors yet: an end that was cut off or written anew is not found."
     hours = (now - anchored.taken_at) // timedelta(hours=1)
@@ -187,7 +187,7 @@ def _compared(anchored: Anchored, now: datetime) -> str:
 
 
 def _as_json(found: dict[str, Outcome], gone: list[Head], anchored: Anchored) -> str:
-    """For machines: how many were verified, each that is wrong, and who there is not."""
+    """The result for programs: the number verified, the wrong ledgers, and the missing users."""
     wrong = [
         {"user_id": error.user_id, "number": error.number, "reason": error.reason}
         for error in found.values()

@@ -1,1 +1,1 @@
-"""What goes to AWS, and how: packaging, the parts of the template that are made, and deploying."""
+"""Deploys to AWS: packages the app, generates parts of the template, and changes the stack."""

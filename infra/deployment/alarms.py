@@ -1,15 +1,15 @@
-"""What wakes somebody: every alarm of the stack, in one table.
+"""Every alarm of the stack, in one table.
 
-`complete` puts them into the packaged template. What there is one of for each queue, function or
-table is derived from the template itself: what is declared is watched. All of them tell the topic
-`AlarmsTopic`, when they ring and when they end; what to do then is in docs/operating.md, in the
-section that an alarm's description links to.
+`complete` adds the alarms to the packaged template. The queues, functions and tables to watch are
+read from the template itself, so every declared resource is watched. Every alarm publishes to the
+topic `AlarmsTopic` when it starts and when it ends. Its description links to a section of
+docs/operating.md that says what to do.
 
-Metric math would need fewer of them in places, but the emulator refuses it in a template.
+Metric math would need fewer alarms in places, but the emulator refuses it in a template.
 
-A stage of the size `small` has those alone that tell of credits lost or missing, and those that
-take a deployment back. Of the metrics of ours it writes those that its alarms read, for each has
-its price. infra/pages/alarms.py makes the tables of docs/operating.md about them.
+A stage of the size `small` has only the alarms for lost or missing credits, and those that roll a
+deployment back. Each custom metric costs money, so a small stage writes only the metrics that its
+alarms read. infra/pages/alarms.py makes the tables of docs/operating.md from this table.
 """
 
 from __future__ import annotations
@@ -31,28 +31,28 @@ ROLLBACK_ALARMS = (
     "function-errors-sweep-zone",
     "function-errors-queue-notifications",
 )
-"""The alarms that take a deployment back, five of which is what CloudFormation allows. They are of
-what runs within any quarter of an hour: a worker that fails only when a month begins would not show
-while a deployment is watched. The authorizer's failures are 5XX answers of the API."""
+"""The alarms that roll a deployment back. CloudFormation allows five. They watch what runs in every
+quarter of an hour: a worker that only runs when a month begins could not fail while a deployment is
+watched. Failures of the authorizer count as 5XX answers of the API."""
 
-# The product's own metrics: names, and the dimension all of them have.
+# The product's own metrics: their namespace, and the dimension that all of them have.
 NAMESPACE = "Credits"
 SERVICE = {"service": {"Fn::Sub": "credits-${Stage}"}}
 
 
 class Missing(Enum):
-    """What an alarm makes of a period without data."""
+    """How an alarm reads a period without data."""
 
     IS_FINE = "notBreaching"
-    """Nothing happened: the metric is there only when something does."""
+    """No data is fine: the metric is only written when something happens."""
     IS_THE_FAILURE = "breaching"
-    """Something must happen all the time."""
+    """No data is an alarm: something must happen all the time."""
     SAYS_NOTHING = "ignore"
-    """What was found stays true until it is looked at again."""
+    """No data keeps the state: a finding stays true until the next check."""
 
 
 class Statistic(Enum):
-    """What is made of the values of a period."""
+    """How the values of a period become one number."""
 
     AVERAGE = "Average"
     MAXIMUM = "Maximum"
@@ -61,7 +61,7 @@ class Statistic(Enum):
 
 
 class Rings(Enum):
-    """On which side of its threshold an alarm rings."""
+    """The side of its threshold on which an alarm rings."""
 
     FROM = "GreaterThanOrEqualToThreshold"
     BELOW = "LessThanThreshold"
@@ -69,7 +69,7 @@ class Rings(Enum):
 
 @dataclass(frozen=True)
 class PerStage:
-    """A threshold that is not the same where users are. The stage `local` has that of `dev`."""
+    """A threshold that differs between prod and dev. The stage `local` uses that of `dev`."""
 
     dev: float
     prod: float
@@ -77,7 +77,7 @@ class PerStage:
 
 @dataclass(frozen=True)
 class Part:
-    """One of what a symptom can be of; `name` is empty for the service as a whole."""
+    """A queue, function or table that a symptom is about; `name` is empty for the whole service."""
 
     name: str
     dimensions: Mapping[str, Json | str]
@@ -85,12 +85,12 @@ class Part:
 
 @dataclass(frozen=True)
 class Symptom:
-    """One line of the table: what is wrong, and how to tell from a metric.
+    """One line of the table: what is wrong, and which metric shows it.
 
-    It rings when each of the last `periods` periods, of `seconds` each, is on the wrong side of the
-    threshold. `meaning` is one sentence, in which `{part}` is the part's name; `name` is also that
-    of the runbook's section. `parts_with_own_threshold` has the thresholds of parts that differ.
-    `in_small`: credits may be lost or missing, so a small stage has it, too.
+    The alarm rings when each of the last `periods` periods, of `seconds` each, is on the wrong side
+    of the threshold. `meaning` is one sentence; `{part}` in it stands for the part's name. The
+    section of the runbook is called `name`, too. `parts_with_own_threshold` holds the thresholds of
+    parts that differ. `in_small`: credits may be lost or missing, so a small stage has it, too.
     """
 
     name: str
@@ -112,14 +112,14 @@ class Symptom:
 
 
 def of_type(template: Json, resource_type: str) -> Iterator[tuple[str, Json]]:
-    """The resources of a type: their names in the template, and their properties."""
+    """The resources of a type: their logical ids in the template, and their properties."""
     for logical_id, resource in sorted(template["Resources"].items()):
         if resource["Type"] == resource_type:
             yield logical_id, resource["Properties"]
 
 
 def _short_name(name: Json) -> str:
-    """The part of a physical name that is not the stage's: `credits-${Stage}-sweeps` is sweeps."""
+    """A physical name without the stage: `credits-${Stage}-sweeps` becomes sweeps."""
     text: str = name["Fn::Sub"]
     return text.removeprefix("credits-${Stage}-")
 
@@ -133,7 +133,7 @@ def _whole_account(_template: Json) -> Iterator[Part]:
 
 
 def the_api(template: Json) -> Iterator[Part]:
-    """The API, as CloudWatch knows it."""
+    """The API, by the dimension that CloudWatch uses for it."""
     api = template["Resources"]["RestAPI"]["Properties"]
     yield Part("", {"ApiName": api["Name"], "Stage": api["StageName"]})
 
@@ -146,12 +146,12 @@ def all_queues(template: Json) -> Iterator[Part]:
 
 
 def queues(template: Json) -> Iterator[Part]:
-    """The queues that are worked off."""
+    """The queues that a function reads."""
     return (part for part in all_queues(template) if not part.name.endswith("-dlq"))
 
 
 def dead_letter_queues(template: Json) -> Iterator[Part]:
-    """The dead-letter queues, by the names of what is in front of them."""
+    """The dead-letter queues, named after what they serve."""
     for part in all_queues(template):
         if part.name.endswith("-dlq"):
             yield Part(part.name.removesuffix("-dlq"), part.dimensions)
@@ -164,7 +164,7 @@ def functions(template: Json) -> Iterator[Part]:
 
 
 def queue_readers(template: Json) -> Iterator[Part]:
-    """The functions that read a queue: any of them can be in a loop."""
+    """The functions that read a queue: each of them could get into an endless loop."""
     return _readers(template, "SQS")
 
 
@@ -181,7 +181,7 @@ def _readers(template: Json, source: str) -> Iterator[Part]:
 
 
 def tables_and_indexes(template: Json) -> Iterator[Part]:
-    """Every table, and every index: an index throttles on its own account."""
+    """Every table and every index: an index throttles by itself."""
     for logical_id, table in of_type(template, "AWS::DynamoDB::Table"):
         name = _short_name(table["TableName"])
         yield Part(name, {"TableName": {"Ref": logical_id}})
@@ -207,9 +207,9 @@ SYMPTOMS = (
         seconds=60,
         in_small=True,
     ),
-    # Not before the next tick has swept the same zones again, nor while a message that failed a few
-    # times waits to be tried again, or one whose function died waits out its six minutes. Mails
-    # wait on purpose: for the rate of SES, and for tomorrow.
+    # It must not ring before the next tick has swept the same zones again. Nor while a message that
+    # failed a few times waits for its next try, or one whose function died waits out its six
+    # minutes. Emails wait on purpose: for the rate of SES, and for tomorrow.
     Symptom(
         "queue-age",
         "The queue {part} is not worked off: its oldest message waits too long.",
@@ -220,8 +220,8 @@ SYMPTOMS = (
         PerStage(dev=1800, prod=900),
         parts_with_own_threshold={"notifications": PerStage(dev=90_000, prod=90_000)},
     ),
-    # Three: an event that fails is tried three times, and a queue's message so often in a quarter
-    # of an hour. What fails once and then succeeds wakes nobody.
+    # Three: a failing event is tried three times, and so is a queue's message within a quarter of
+    # an hour. What fails once and then succeeds wakes nobody.
     Symptom(
         "function-errors",
         "The function {part} keeps failing: it raises, times out, or runs out of memory.",
@@ -231,7 +231,7 @@ SYMPTOMS = (
         Statistic.SUM,
         PerStage(dev=10, prod=3),
         seconds=900,
-        # What the audit cannot do is a reason to look at once: it may be what it is there to find.
+        # A failing audit needs a look at once: it may fail because of what it should find.
         parts_with_own_threshold={"audit-ledgers": PerStage(dev=1, prod=1)},
     ),
     Symptom(
@@ -243,7 +243,7 @@ SYMPTOMS = (
         Statistic.SUM,
         PerStage(dev=50, prod=5),
     ),
-    # Lambda says it nowhere else: no error, no throttle, no line in a log, and no dead letter.
+    # Lambda reports it nowhere else: no error, no throttle, no line in a log, no dead letter.
     Symptom(
         "recursive-invocations-dropped",
         "Lambda takes {part} for an endless loop and has dropped what it should have handled.",
@@ -263,7 +263,7 @@ SYMPTOMS = (
         Statistic.MAXIMUM,
         PerStage(dev=3_600_000, prod=900_000),
     ),
-    # A table that is growing into a larger load throttles for moments, and requests are repeated.
+    # A table that adapts to a larger load throttles for moments, and requests are repeated.
     Symptom(
         "table-read-throttles",
         "DynamoDB throttles reads of {part}.",
@@ -304,7 +304,7 @@ SYMPTOMS = (
         PerStage(dev=5000, prod=2000),
         periods=3,
     ),
-    # Twenty minutes without one. It also rings when a stack is new, until its first tick.
+    # Twenty minutes without a tick. It also rings while a new stack waits for its first tick.
     Symptom(
         "allocation-ticks",
         "The allocation ticks have stopped: nobody will be allocated at the next midnight.",
@@ -331,7 +331,7 @@ SYMPTOMS = (
         missing=Missing.IS_THE_FAILURE,
         in_small=True,
     ),
-    # The first re-sweep comes after a quarter of an hour: what it repaired is no reason to wake up.
+    # The first re-sweep comes after a quarter of an hour: what it repairs wakes nobody.
     Symptom(
         "allocation-lateness",
         "Credits were allocated long after the user's month began.",
@@ -363,7 +363,7 @@ SYMPTOMS = (
         missing=Missing.SAYS_NOTHING,
         in_small=True,
     ),
-    # Their sweeps have no midnight any more: nobody else would notice.
+    # Such a zone has no midnight any more, so no sweep comes: nothing else would notice.
     Symptom(
         "timezone-unknown",
         "Users live in a timezone that is no longer in the database: they are not swept.",
@@ -386,8 +386,8 @@ SYMPTOMS = (
         missing=Missing.SAYS_NOTHING,
         in_small=True,
     ),
-    # Whatever it is, it is of one user or record, and is met again until somebody looks. Where it
-    # keeps work from being done it ends as a dead letter, too, half an hour later.
+    # The trouble concerns one user or record, and comes back until somebody looks. Where it stops
+    # work, the message also becomes a dead letter, half an hour later.
     Symptom(
         "unexpected-failures",
         "Something stored cannot be read, or a bug was met; the other users were served.",
@@ -407,7 +407,7 @@ SYMPTOMS = (
         PerStage(dev=1, prod=1),
         in_small=True,
     ),
-    # Of what is over SES's rate, which is normal, nothing is counted. Some addresses fail always.
+    # Emails above SES's rate are normal and are not counted. Some addresses always fail.
     Symptom(
         "mails-failed",
         "Mails have kept failing for an hour.",
@@ -419,8 +419,8 @@ SYMPTOMS = (
         seconds=900,
         periods=4,
     ),
-    # Half of what makes SES review an account (5 % and 0.1 %; at double that it stops it). SES
-    # publishes both from time to time only, and for the whole account, as the review goes.
+    # SES reviews an account at 5 % and 0.1 %, and stops it at double that: we ring at half of it.
+    # SES publishes both only from time to time. They are about the whole account, as a review is.
     Symptom(
         "mail-bounces",
         "Half way to SES's review of the account for bounces (5 %).",
@@ -451,40 +451,40 @@ SYMPTOMS = (
 
 @dataclass(frozen=True)
 class Alarm:
-    """One alarm: a symptom, of one part."""
+    """One alarm: a symptom of one part."""
 
     symptom: Symptom
     part: Part
 
     @property
     def name(self) -> str:
-        """Its name without the stack's: `dead-letters-sweeps`."""
+        """Its name without the name of the stack: `dead-letters-sweeps`."""
         return "-".join(word for word in (self.symptom.name, self.part.name) if word)
 
     @property
     def logical_id(self) -> str:
-        """Its name in the template."""
+        """Its logical id in the template."""
         return camel(self.name) + "Alarm"
 
     @property
     def in_small(self) -> bool:
-        """Whether a small stage has it: a deployment is taken back there, too."""
+        """Whether a small stage has it: deployments are rolled back there, too."""
         return self.symptom.in_small or self.name in ROLLBACK_ALARMS
 
     @property
     def threshold(self) -> PerStage:
-        """The part's own threshold, or the symptom's."""
+        """The threshold of the part; without one, that of the symptom."""
         symptom = self.symptom
         return symptom.parts_with_own_threshold.get(self.part.name, symptom.threshold)
 
     @property
     def setting(self) -> str:
-        """The name of the threshold among the settings of each stage."""
+        """The key of the threshold in the template's settings of each stage."""
         is_own = self.part.name in self.symptom.parts_with_own_threshold
         return camel(self.name if is_own else self.symptom.name)
 
     def resource(self) -> Json:
-        """The alarm as CloudFormation takes it."""
+        """The alarm in CloudFormation's form."""
         symptom = self.symptom
         meaning = symptom.meaning.format(part=self.part.name)
         statistic = symptom.statistic
@@ -514,17 +514,17 @@ class Alarm:
 
 
 def camel(name: str) -> str:
-    """`dead-letters` as CloudFormation takes names: DeadLetters."""
+    """A name in CloudFormation's form: `dead-letters` becomes DeadLetters."""
     return "".join(word.capitalize() for word in re.split(r"\W+", name))
 
 
 def alarms_of(template: Json) -> list[Alarm]:
-    """Every alarm that the resources of a template call for."""
+    """Every alarm that the resources of a template need."""
     return [Alarm(symptom, part) for symptom in SYMPTOMS for part in symptom.parts(template)]
 
 
 def metrics_of_small() -> list[str]:
-    """The metrics of ours that a small stage writes: those that its alarms read."""
+    """The custom metrics that a small stage writes: those that its alarms read."""
     return sorted(
         symptom.metric
         for symptom in SYMPTOMS
@@ -533,14 +533,14 @@ def metrics_of_small() -> list[str]:
 
 
 def complete(template: Json) -> None:
-    """Adds to a packaged template its alarms, the thresholds of each stage, and what is counted."""
+    """Adds the alarms, the thresholds of each stage and the list of metrics to a template."""
     found = alarms_of(template)
     thresholds = {alarm.setting: alarm.threshold for alarm in found}
     dev = {name: threshold.dev for name, threshold in thresholds.items()}
     prod = {name: threshold.prod for name, threshold in thresholds.items()}
     template["Mappings"]["Alarms"] = {"local": dev, "dev": dev, "prod": prod}
     template["Resources"] |= {alarm.logical_id: alarm.resource() for alarm in found}
-    # SAM adds the variables of `Globals` to those of each function. Empty is every metric.
+    # SAM adds the variables of `Globals` to those of each function. Empty means every metric.
     template["Globals"]["Function"]["Environment"] = {
         "Variables": {"METRICS": {"Fn::If": ["IsFull", "", ",".join(metrics_of_small())]}}
     }

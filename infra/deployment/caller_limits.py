@@ -1,10 +1,10 @@
-"""What one caller may take of the API: usage plans, and a key for each lane of callers.
+"""Limits what one caller may ask of the API: usage plans, and a key for each lane of callers.
 
-The keys are always made, and the authorizer always names one (`chalicelib/api/lanes.py`); a method
-asks for it where the parameter CallerLimits is on. That cannot be done in one deployment. A method
-that asks for a key answers 403 to whoever has none, and CloudFormation makes keys after the stage:
-what API Gateway remembers of the authorizer has no key for a minute, and a new key takes some time
-until it is known. So `require` is for a stack that has had its keys since an earlier deployment.
+The keys are always made, and the authorizer always names one (`chalicelib/api/lanes.py`). Methods
+require a key only where the parameter CallerLimits is on. One deployment cannot do both. A method
+that requires a key answers 403 to requests without one, and CloudFormation makes keys after the
+stage. For a minute, answers of the authorizer that API Gateway has cached name no key, and a new
+key takes some time to be known. So `require` is for a stack whose keys an earlier deployment made.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Json = dict[str, Any]
 PARAMETER = "CallerLimits"
 
 AT_ONCE = 4
-"""How many keys are made at the same time: an account may make five a second
+"""How many keys are made at the same time. An account may make five a second
 (https://docs.aws.amazon.com/apigateway/latest/developerguide/limits.html)."""
 
 SOURCE = "x-amazon-apigateway-api-key-source"
@@ -31,11 +31,11 @@ NOT_YET = (
 )
 
 LANE_KEYS = "credits${Stage}"
-"""What the keys begin with, for `Fn::Sub`."""
+"""The beginning of every key, for `Fn::Sub`."""
 
 
 def complete(template: Json) -> None:
-    """Adds the lanes' keys to the packaged template, and tells the authorizer of them."""
+    """Adds the keys of the lanes to the packaged template, and to the authorizer's settings."""
     authorizer = template["Resources"]["Authorizer"]["Properties"]
     authorizer["Environment"]["Variables"]["LANE_KEYS"] = {"Fn::Sub": LANE_KEYS}
     template["Resources"]["RestAPI"]["Properties"]["DefinitionBody"][SOURCE] = "AUTHORIZER"
@@ -67,15 +67,15 @@ def _key(lane: str) -> str:
 
 
 def are_ready(resources: Collection[str]) -> bool:
-    """Whether a stack with these resources, by logical id, has all keys in their plans."""
+    """Whether these resources of a stack, by logical id, include every key in its plan."""
     return all(f"{_key(lane)}InPlan" in resources for lane in LANES)
 
 
 def require(template: Json) -> None:
-    """Has every method that asks the authorizer ask for the key that it names.
+    """Makes every method that asks the authorizer require the key that the authorizer names.
 
-    Here and not by a condition of the template: SAM makes a new deployment of the API when the text
-    of its definition changes, and a condition's text does not.
+    A condition of the template could not do it: SAM makes a new deployment of the API only when the
+    text of its definition changes, and the text of a condition does not change.
     """
     definition = template["Resources"]["RestAPI"]["Properties"]["DefinitionBody"]
     definition["securityDefinitions"][SCHEME] = {

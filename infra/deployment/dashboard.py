@@ -1,8 +1,8 @@
-"""One page of CloudWatch on which a month is seen to turn: the dashboard `credits-<stage>`.
+"""The dashboard `credits-<stage>`: one page of CloudWatch that shows a month turning.
 
-`complete` puts it into the packaged template. Its queues, functions and tables are those of the
-template, and the red lines are the thresholds of infra/deployment/alarms.py. `make dashboard` draws
-the same page from sample data (infra/pages/dashboard_picture.py).
+`complete` adds it to the packaged template. It shows the queues, functions and tables of the
+template; its red lines are the thresholds of infra/deployment/alarms.py. `make dashboard` draws the
+same page from sample data (infra/pages/dashboard_picture.py).
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from infra.deployment import alarms
 from infra.deployment.alarms import NAMESPACE, RUNBOOK, Json, Part
 
 WIDTH = 24
-"""The columns of a dashboard."""
+"""How many columns a dashboard has."""
 
-# One meaning each, on the whole page.
+# Each color has one meaning on the whole page.
 BLUE, GREEN, ORANGE, RED = "#2563eb", "#16a34a", "#ea580c", "#dc2626"
 PURPLE, TEAL, AMBER, GREY = "#7c3aed", "#0d9488", "#ca8a04", "#64748b"
 PALETTE = (BLUE, TEAL, PURPLE, AMBER, GREEN, ORANGE, RED, GREY)
@@ -35,7 +35,7 @@ def complete(template: Json) -> None:
     }
     template["Resources"]["Dashboard"] = {
         "Type": "AWS::CloudWatch::Dashboard",
-        # A small stage has neither all of its alarms nor all of its metrics.
+        # A small stage lacks some of the alarms and metrics that the page shows.
         "Condition": "IsFull",
         "Properties": {
             "DashboardName": {"Fn::Sub": "credits-${Stage}"},
@@ -45,13 +45,13 @@ def complete(template: Json) -> None:
 
 
 def text_of(page: Json) -> str:
-    """The body as CloudFormation fills it in: thresholds become numbers, all else texts."""
+    """The body for CloudFormation to fill in: thresholds become numbers, all else texts."""
     text = json.dumps(page, ensure_ascii=False)
     return text.replace('"<', "${").replace('>"', "}")
 
 
 def body(template: Json) -> Json:
-    """The dashboard: `${...}` stands for what only the deployed stack knows."""
+    """The dashboard. `${...}` stands for values that only the deployed stack has."""
     page = _Page()
     page.row(_heading(), _alarm_states(template))
     page.row(_numbers(), _turn(), _lateness())
@@ -84,7 +84,7 @@ def _threshold(symptom: str, label: str) -> Json:
 
 
 def _name(value: Any) -> str:
-    """What an alarm's dimension is, in a text that CloudFormation fills in."""
+    """The value of an alarm's dimension, as a text that CloudFormation fills in."""
     match value:
         case {"Ref": name}:
             return f"${{{name}}}"
@@ -120,7 +120,7 @@ def _math(expression: str, label: str, color: str) -> list[Any]:
 def _graph(
     title: str, width: int, lines: Iterable[list[Any]], *, unit: str = "", **more: Any
 ) -> Json:
-    """A graph over time, six units high; `unit` is written on its axis."""
+    """A graph over time, six units high, with `unit` on its axis."""
     return {
         "type": "metric",
         "width": width,
@@ -140,7 +140,7 @@ def _graph(
 
 
 def _figures(title: str, width: int, lines: Iterable[list[Any]]) -> Json:
-    """The figures of the whole time shown, as large numbers."""
+    """The figures for the whole time shown, as large numbers."""
     graph = _graph(title, width, lines)
     graph["properties"] |= {"view": "singleValue", "setPeriodToTimeRange": True}
     for unused in ("stacked", "yAxis", "legend"):
@@ -223,7 +223,7 @@ def _queues(template: Json) -> Iterable[Json]:
         for p, color in queues
     ]
     yield _graph("Messages waiting", 8, waiting, unit="messages", stacked=True)
-    # Mails wait for SES, for hours if need be: on one axis with the others they would hide them.
+    # Emails may wait for SES for hours: on the same axis they would dwarf the other queues.
     ages = [
         _line(p, "AWS/SQS", "ApproximateAgeOfOldestMessage", p.name, color, "Maximum")
         for p, color in queues
@@ -309,7 +309,7 @@ def _mails() -> Json:
 
 
 def _costs(template: Json) -> Iterable[Json]:
-    """What is paid for by use."""
+    """The things that cost money by use."""
     tables = [part for part in alarms.tables_and_indexes(template) if len(part.dimensions) == 1]
     for kind in ("Write", "Read"):
         units = [

@@ -1,8 +1,9 @@
 """The one way to deploy Credits: to AWS and, with the same steps, to the local emulator.
 
-`deploy` packages the app, uploads it, shows the changes that CloudFormation would make, asks, makes
-them, and tells the stack's events as they happen. When the stack fails it names the resource that
-failed first and why. Deploying what is already deployed changes nothing and says so.
+`deploy` packages and uploads the app, shows the changes that CloudFormation would make, and asks.
+Then it makes the changes and reports the stack's events as they happen. When the stack fails, it
+names the resource that failed first and why. Deploying the same thing twice changes nothing, and
+says so.
 """
 
 from __future__ import annotations
@@ -28,21 +29,21 @@ from infra.terminal import Confirm, Say, agree, say_nothing
 
 
 class PackageMaker(Protocol):
-    """What makes the package to deploy; `packaging.package` does."""
+    """Makes the package to deploy, as `packaging.package` does."""
 
     def __call__(self, stage: str, output: Path, /, *, region: str) -> packaging.Package:
         """Package `stage` into the empty directory `output`."""
 
 
 def _compare_plans(stage: str, lambda_: Any, after: PlanCatalogue, now: datetime) -> list[str]:
-    """What a deployment changes about the plans. Raises `DeployError` for what it must not."""
+    """What a deployment changes about the plans. Raises `DeployError` for a forbidden change."""
     deployed = deployed_plans(stage, lambda_)
     if deployed is None:
         return []
     try:
         before = plan_changes.terms_of(deployed)
     except ValueError as error:
-        # Nothing was granted by it, and a deployment that mends it must not be stopped.
+        # Broken plans granted nothing, and a deployment that mends them must not be stopped.
         return [f"The deployed plans have a mistake, so nothing is compared with them: {error}"]
     refused = plan_changes.refusals(before, after, now)
     if refused:
@@ -66,16 +67,16 @@ def deploy(
     """Deploy `stage` and return what the stack is then made of.
 
     `client` makes a botocore client for a service, and so decides where this deploys to.
-    `parameters` are those of infra/resources.yaml without the stage. `confirm`
-    is asked once the changes have been shown; when it says no, they are not made. `say` is told
-    each step, `say_detail` each change and each event of the stack. Raises `AwsError`, and what
-    `packaging.package` raises.
+    `parameters` are those of infra/resources.yaml without the stage. `confirm` is asked once the
+    changes have been shown; if it says no, nothing is changed. `say` gets each step, `say_detail`
+    each change and each event of the stack. Raises `AwsError`, and what `packaging.package` raises.
 
-    A deployment of this stage that is under way is waited for. A stack whose creation failed is
-    removed, and what an earlier stack left is taken over; `confirm` is asked before that, too.
+    If a deployment of this stage is under way, this one waits for it. It removes a stack whose
+    creation failed, and takes over the resources that an earlier stack left. It asks `confirm`
+    before that, too.
     """
     plans = packaging.catalogue()
-    client = cache(client)  # to make one takes longer than to ask
+    client = cache(client)  # making a client takes longer than a request
     with told():
         account = client("sts").get_caller_identity()["Account"]
         check_parameters(stage, parameters, region)

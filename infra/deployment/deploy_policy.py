@@ -1,15 +1,15 @@
 """The rights that a deployment takes, as policy documents for IAM.
 
-Whoever deploys calls CloudFormation, and CloudFormation calls the other services with the rights of
-whoever called it. So there are two lists. `OWN_CALLS` is what infra/ calls itself: whoever adds a
-call to a deployment adds it there. What CloudFormation calls is derived from the template: AWS
-publishes for each type of resource what is called to create, read, update and delete it (the
-`handlers` of the type's schema, which cfn-lint brings), and `ONLY_WITH` says what of that is called
-for properties that a resource may not have.
+A deployment calls CloudFormation, and CloudFormation calls the other services with the rights of
+its caller. So there are two lists. `OWN_CALLS` holds the calls of infra/ itself: when you add a
+call to a deployment, add it there. The calls of CloudFormation are derived from the template. For
+each type of resource AWS publishes the calls that create, read, update and delete it (the
+`handlers` of the type's schema, which cfn-lint brings). `ONLY_WITH` names those of them that are
+only made for properties that a resource may lack.
 
-Every right is bound to the names of one stage, and what CloudFormation calls also to being called
-by it (aws:CalledVia): the role itself can read no table and make no queue. CloudFormation User
-Guide, "Forward access sessions (FAS) requests and permission evaluation":
+Every right is bound to the names of one stage. The rights for CloudFormation's calls only hold when
+CloudFormation makes them (aws:CalledVia): the role itself can read no table and make no queue.
+CloudFormation User Guide, "Forward access sessions (FAS) requests and permission evaluation":
 https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/fas-requests-and-permission-evaluation.html
 """
 
@@ -38,8 +38,8 @@ from infra.deployment.stack_facts import stack_name
 Json = dict[str, Any]
 
 LARGEST_POLICY = 6_144
-"""The characters of a managed policy, white space not counted (IAM User Guide, "IAM and AWS STS
-quotas"); a role takes ten of them."""
+"""The most characters of a managed policy, white space not counted (IAM User Guide, "IAM and AWS
+STS quotas"). A role takes ten such policies."""
 
 HANDLERS = ("create", "read", "update", "delete")
 
@@ -72,7 +72,7 @@ OWN_CALLS: Sequence[tuple[tuple[str, ...], tuple[str, ...]]] = (
         ),
         ("cloudformation:CreateChangeSet",),
     ),
-    # Where the archive and the template are: CloudFormation and Lambda read them with our rights.
+    # The archive and the template: CloudFormation and Lambda read them with our rights.
     (
         ("s3:::{artifacts}",),
         (
@@ -83,9 +83,9 @@ OWN_CALLS: Sequence[tuple[tuple[str, ...], tuple[str, ...]]] = (
         ),
     ),
     (("s3:::{artifacts}/*",), ("s3:GetObject", "s3:PutObject")),
-    # The alarms that take an update back. Not by their names: a list of alarms is asked for.
+    # The alarms that roll an update back. Not by their names: we ask for a list of alarms.
     (("*",), ("cloudwatch:DescribeAlarms",)),
-    # What an earlier stack left (infra/deployment/retained.py).
+    # Resources that an earlier stack left (infra/deployment/retained.py).
     (
         ("dynamodb:{region}:{account}:table/{stack}-*",),
         (
@@ -100,7 +100,7 @@ OWN_CALLS: Sequence[tuple[tuple[str, ...], tuple[str, ...]]] = (
         ("secretsmanager:DescribeSecret",),
     ),
     # What the doctor looks at before a deployment (infra/doctor/): the account, and taken names.
-    # Out of the code of a function that runs the plans are read, too.
+    # The plans are read from the code of a running function, too.
     (("*",), ("lambda:GetAccountSettings", "logs:DescribeLogGroups", "ses:GetAccount")),
     (("apigateway:{region}::/account",), ("apigateway:GET",)),
     (("events:{region}:{account}:rule/{stack}-*",), ("events:DescribeRule",)),
@@ -113,7 +113,7 @@ OWN_CALLS: Sequence[tuple[tuple[str, ...], tuple[str, ...]]] = (
     (("sns:{region}:{account}:{stack}-*",), ("sns:GetTopicAttributes",)),
     (("sqs:{region}:{account}:{stack}-*",), ("sqs:GetQueueUrl",)),
 )
-"""What a deployment calls by itself: the ARNs (without arn:aws:) and the actions on them."""
+"""The calls of a deployment itself: the ARNs (without arn:aws:) and the actions on them."""
 
 _APIS = tuple(f"apigateway:{{region}}::/{part}" for part in ("restapis*", "usageplans*", "tags/*"))
 _ROLES = ("iam::{account}:role/{stack}-*",)
@@ -164,7 +164,7 @@ ARNS: Mapping[str, tuple[str, ...]] = {
         "{web_acl}",
     ),
 }
-"""Which resources of a type a stage has. Ids of APIs, keys and mappings nobody knows beforehand."""
+"""The resources of a type that a stage has. Ids of APIs, keys and mappings are not known before."""
 
 NAMELESS = frozenset(
     {
@@ -182,7 +182,7 @@ NAMELESS = frozenset(
         "sns:Unsubscribe",
     }
 )
-"""Actions for which IAM knows no resource but all (Service Authorization Reference, "Actions,
+"""Actions that IAM only allows on all resources (Service Authorization Reference, "Actions,
 resources, and condition keys for AWS services")."""
 
 _OF_MAPPINGS = frozenset(
@@ -193,7 +193,7 @@ ONLY_WITH: Mapping[str, Mapping[str | None, str]] = {
     "AWS::ApiGateway::RestApi": {
         "BodyS3Location": "s3:GetObject",
         "Policy": "apigateway:UpdateRestApiPolicy",
-        # A role with which API Gateway calls what is behind a route; ours calls by permission.
+        # A role for API Gateway to call the function of a route; ours has a permission instead.
         "credentials": "iam:PassRole",
     },
     "AWS::DynamoDB::Table": {
@@ -206,7 +206,7 @@ ONLY_WITH: Mapping[str, Mapping[str | None, str]] = {
         ),
         "ResourcePolicy": "dynamodb:PutResourcePolicy dynamodb:DeleteResourcePolicy",
         "TimeToLiveSpecification": "dynamodb:UpdateTimeToLive",
-        # Of replicas, which are properties of another type: whoever deploys reads no ledger.
+        # For replicas, which only another type has. A deployment reads no ledger.
         None: "dynamodb:*Replica dynamodb:*Item dynamodb:Query dynamodb:Scan",
     },
     "AWS::Events::Rule": {"RoleArn": "iam:PassRole"},
@@ -270,7 +270,7 @@ ONLY_WITH: Mapping[str, Mapping[str | None, str]] = {
             "s3:DeleteBucketReplication"
         ),
         "WebsiteConfiguration": "s3:PutBucketWebsite s3:DeleteBucketWebsite",
-        # Of what is in the bucket, nothing.
+        # No rights to the objects in the bucket.
         None: "s3:DeleteObject",
     },
     "AWS::SES::ConfigurationSet": {
@@ -279,7 +279,7 @@ ONLY_WITH: Mapping[str, Mapping[str | None, str]] = {
         "TrackingOptions": "ses:PutConfigurationSetTrackingOptions",
         "VdmOptions": "ses:PutConfigurationSetVdmOptions",
     },
-    # The role of a Firehose stream.
+    # The role for a Firehose stream.
     "AWS::SES::ConfigurationSetEventDestination": {"IAMRoleARN": "iam:PassRole"},
     "AWS::SES::EmailIdentity": {
         "ConfigurationSetAttributes": "ses:PutEmailIdentityConfigurationSetAttributes",
@@ -290,7 +290,7 @@ ONLY_WITH: Mapping[str, Mapping[str | None, str]] = {
         "DeliveryStatusLogging": "iam:GetRole iam:PassRole",
         "Subscription": "sns:Subscribe sns:Unsubscribe",
     },
-    # What else than a stage of API Gateway can have a web ACL.
+    # Services other than API Gateway that can have a web ACL.
     "AWS::WAFv2::WebACLAssociation": {
         None: (
             "amplify:* apprunner:* appsync:* bedrock-agentcore:* cognito-idp:* ec2:* "
@@ -301,11 +301,11 @@ ONLY_WITH: Mapping[str, Mapping[str | None, str]] = {
         "ReplicaRegions": "secretsmanager:ReplicateSecretToRegions secretsmanager:RemoveRegions*",
     },
 }
-"""What of AWS's lists is called for a property alone, anywhere in a resource: patterns of actions.
-Under None is what no property of the type calls for."""
+"""Actions in AWS's lists that are only called if a resource has a property, at any depth: patterns.
+None stands for actions that no property of the type needs."""
 
-# API Gateway makes the role that reads certificates with the rights of whoever makes the first
-# domain name (API Gateway Developer Guide, "Using service-linked roles"). It is in no list.
+# API Gateway creates the role that reads certificates when the first domain name is made, with the
+# rights of that caller (API Gateway Developer Guide, "Using service-linked roles"). No list has it.
 _ALSO_CALLED = {("AWS::ApiGateway::DomainName", "create"): ("iam:CreateServiceLinkedRole",)}
 
 _SERVICE_LINKED = "ops.apigateway.amazonaws.com"
@@ -313,7 +313,7 @@ _SERVICE_LINKED = "ops.apigateway.amazonaws.com"
 
 @dataclass(frozen=True)
 class Names:
-    """What the rights of a stage are bound to."""
+    """The stage, account and region that rights are bound to."""
 
     partition: str
     account: str
@@ -326,7 +326,7 @@ class Names:
     web_acl: str
 
     def arns(self, patterns: Iterable[str]) -> tuple[str, ...]:
-        """ARNs by their patterns, less those that name something the stage does not have."""
+        """ARNs from their patterns, without those that name a parameter the stage lacks."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return tuple(
             pattern if pattern == "*" else f"arn:{self.partition}:{pattern.format_map(values)}"
@@ -349,8 +349,8 @@ _VIA = ("ForAnyValue:StringEquals", "aws:CalledVia", "cloudformation.amazonaws.c
 
 @cache
 def _published(resource_type: str) -> Mapping[str, tuple[str, ...]]:
-    """What AWS says is called for a type, by handler."""
-    # Late: only this needs it, and it takes a second to import.
+    """The actions that AWS lists for a type, by handler."""
+    # Imported here: only this function needs it, and the import takes a second.
     from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 
     schema = PROVIDER_SCHEMA_MANAGER.get_resource_schema("us-east-1", resource_type).schema
@@ -375,7 +375,7 @@ def calls(resource_type: str, handler: str, properties: object) -> frozenset[str
 
 
 def _keys(value: object) -> set[str]:
-    """Every key anywhere in a value."""
+    """Every key in a value, at any depth."""
     match value:
         case dict():
             return set(value).union(*map(_keys, value.values()))
@@ -385,7 +385,7 @@ def _keys(value: object) -> set[str]:
 
 
 def transformed(template: Json, region: str, **parameters: str) -> Json:
-    """What SAM makes of a packaged template, which is what CloudFormation deploys."""
+    """The template that SAM makes of a packaged one, and that CloudFormation deploys."""
     before = os.environ.get("AWS_DEFAULT_REGION")
     os.environ["AWS_DEFAULT_REGION"] = region  # it names a partition
     try:
@@ -402,7 +402,7 @@ def transformed(template: Json, region: str, **parameters: str) -> Json:
 
 
 def rights(template: Json, names: Names) -> Iterator[Right]:
-    """Every right that deploying a transformed template takes; some more than once."""
+    """Every right that deploying a transformed template needs; some more than once."""
     for patterns, actions in OWN_CALLS:
         yield from (Right(action, names.arns(patterns)) for action in actions)
     for resource in template["Resources"].values():
@@ -420,7 +420,7 @@ def rights(template: Json, names: Names) -> Iterator[Right]:
 
 
 def _via(action: str, arns: tuple[str, ...], names: Names) -> Right:
-    """The right to an action that CloudFormation calls."""
+    """The right to one action that CloudFormation calls."""
     conditions = [_VIA]
     if action in _OF_MAPPINGS:
         (function,) = names.arns(ARNS["AWS::Lambda::Function"])
@@ -437,13 +437,13 @@ def _via(action: str, arns: tuple[str, ...], names: Names) -> Right:
         case "route53:GetChange":
             arns = names.arns(["route53:::change/*"])
         case "s3:GetObject":
-            # Lambda reads the code, as CloudFormation reads the template: it is in OWN_CALLS.
+            # Lambda reads the code with our rights, so OWN_CALLS has this.
             return Right(action, names.arns(["s3:::{artifacts}/*"]))
     return Right(action, arns, tuple(conditions))
 
 
 def documents(found: Iterable[Right]) -> list[Json]:
-    """The rights as policy documents, none larger than IAM takes."""
+    """The rights as policy documents, each small enough for IAM."""
     statements: dict[Any, set[str]] = defaultdict(set)
     for right in found:
         service = right.action.partition(":")[0]
@@ -476,7 +476,7 @@ def _size(document: Json) -> int:
 
 
 def names_of(stage: str, account: str, region: str, parameters: Mapping[str, str]) -> Names:
-    """What a stage is called in an account and a region; `parameters` are those it is given."""
+    """The scope of a stage in an account and a region, deployed with these `parameters`."""
     defaults = {name: str(rule.get("Default", "")) for name, rule in declared_parameters().items()}
     given = defaults | dict(parameters)
     return Names(
@@ -493,7 +493,7 @@ def names_of(stage: str, account: str, region: str, parameters: Mapping[str, str
 
 
 def policies(template: Json, names: Names) -> dict[str, Json]:
-    """The policies of a stage by their names; `template` is a packaged one."""
+    """The policies of a stage by name; `template` is a packaged one."""
     made = documents(rights(transformed(template, names.region), names))
     return {
         f"{names.stack}-deploy-{number}": made[number - 1] for number in range(1, len(made) + 1)
@@ -509,12 +509,11 @@ EXAMPLE = {
         "11111111-2222-3333-4444-555555555555"
     ),
 }
-"""The parameters of the stage whose policies docs/deploying.md shows: one with a domain name and a
-web ACL."""
+"""The parameters of the example stage in docs/deploying.md: it has a domain name and a web ACL."""
 
 
 def text_of(made: Mapping[str, Json]) -> str:
-    """The policies as JSON, a statement a line."""
+    """The policies as JSON, one statement a line."""
     lines = ["{"]
     for name, document in made.items():
         statements = ",\n".join(f"    {json.dumps(each)}" for each in document["Statement"])

@@ -1,4 +1,4 @@
-"""What a stage that has been deployed is made of, and by which plans it grants."""
+"""The parts of a deployed stage, and the plans by which it grants."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from infra.session import Clients, told
 
 @dataclass(frozen=True)
 class Deployment:
-    """A deployed stack: its names by their short keys, e.g. `tables["ledger"]`."""
+    """A deployed stack: the names of its parts by short keys, e.g. `tables["ledger"]`."""
 
     stack: str
     stage: str
@@ -29,7 +29,7 @@ class Deployment:
 
 
 def describe(stage: str, client: Clients, *, changed: bool = False) -> Deployment:
-    """Look up a stage that has been deployed.
+    """Looks up a deployed stage.
 
     Raises `DeployError` when there is no such stack.
     """
@@ -44,7 +44,7 @@ def describe(stage: str, client: Clients, *, changed: bool = False) -> Deploymen
         stage=stage,
         changed=changed,
         api_id=outputs["RestAPIId"],
-        # A stack of an earlier release does not say what it is called outside.
+        # A stack of an earlier release does not name its public address.
         api_url=outputs.get("ApiUrl", outputs["EndpointURL"]).rstrip("/"),
         functions=_with_suffix(outputs, "FunctionName"),
         tables=_with_suffix(outputs, "TableName"),
@@ -64,5 +64,5 @@ def _with_suffix(outputs: dict[str, str], suffix: str) -> dict[str, str]:
 
 
 def deployed_plans(stage: str, lambda_: Any) -> str | None:
-    """The catalogue by which a stage's allocations are posted; None if it is not deployed."""
+    """The catalogue that a stage allocates by; None if the stage is not deployed."""
     return plan_changes.deployed(lambda_, f"{stack_name(stage)}-allocate-accounts")

@@ -1,4 +1,4 @@
-"""What a deployment can fail with."""
+"""The errors of a deployment."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from infra.session import AwsError
 
 
 class DeployError(AwsError):
-    """The deployment did not happen, or did not succeed; the message says why and what to do."""
+    """The deployment did not start or did not succeed; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
 class ResourceFailure:
-    """The first resource of a stack that CloudFormation could not bring about."""
+    """The first resource of a stack that CloudFormation could not create or change."""
 
     logical_id: str
     resource_type: str
@@ -25,7 +25,7 @@ class ResourceFailure:
 
 
 class StackFailedError(DeployError):
-    """CloudFormation could not bring the stack about, and went back to what was before."""
+    """CloudFormation could not create or change the stack, and rolled it back."""
 
     def __init__(self, stack: str, status: str, failure: ResourceFailure | None) -> None:
         cause = (

@@ -1,4 +1,4 @@
-"""What the events of a CloudFormation stack say."""
+"""Reads the events of a CloudFormation stack."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from infra.deployment.errors import ResourceFailure
 
 
 def event_line(event: dict[str, Any]) -> str:
-    """An event as it is shown."""
+    """An event as a line for people."""
     moment: datetime = event["Timestamp"]
     line = (
         f"{moment:%H:%M:%S}  {event['ResourceStatus']:<28}  "
@@ -25,17 +25,17 @@ def _is_of_stack(event: dict[str, Any]) -> bool:
 
 
 def status_of_stack(event: dict[str, Any]) -> str:
-    """What a stack came to by an event; empty for what is under way, and for its resources."""
+    """The final status of the stack, if this event reports one; else an empty text."""
     status: str = event["ResourceStatus"] if _is_of_stack(event) else ""
     return "" if status.endswith("_IN_PROGRESS") else status
 
 
 def failure_in(event: dict[str, Any]) -> ResourceFailure | None:
-    """The failure an event tells of, unless it is only the echo of an earlier one."""
+    """The failure that an event reports, unless an earlier failure caused it."""
     reason = event.get("ResourceStatusReason", "no reason given")
     if not event["ResourceStatus"].endswith("_FAILED") or _is_of_stack(event):
         return None
-    # "Resource creation cancelled": because another one failed.
+    # "Resource creation cancelled" means that another resource failed.
     if "cancelled" in reason:
         return None
     return ResourceFailure(

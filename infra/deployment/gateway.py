@@ -1,8 +1,8 @@
-"""What API Gateway does by itself, in the shape of everything else that the API answers.
+"""Gives API Gateway's own answers the same form as every other answer of the API.
 
-`complete` puts it into the packaged template: the answers of API Gateway's own, as problems after
-RFC 9457, and for every path the methods that it has no route for, so that the app answers those too
-(OPTIONS to browsers, 405 to the rest). API Gateway would call them a missing authentication token.
+`complete` adds two things to the packaged template. API Gateway's own answers become problems as
+RFC 9457 defines them. Every path passes methods without a route to the app, which answers them
+(OPTIONS for browsers, 405 for the rest). API Gateway would report a missing authentication token.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _HEADERS = {
     "Cache-Control": "'no-store'",
     "X-Content-Type-Options": "'nosniff'",
     "X-Request-Id": "context.requestId",
-    # Any page may read these: they say nothing of anybody.
+    # Any page may read these answers: they contain nothing about anybody.
     "Access-Control-Allow-Origin": "'*'",
     "Access-Control-Expose-Headers": "'Retry-After,WWW-Authenticate,X-Request-Id'",
 }
@@ -31,7 +31,7 @@ _RETRY = {"Retry-After": "'1'"}
 
 
 class GatewayResponse(NamedTuple):
-    """What API Gateway answers in one of the cases that it tells apart."""
+    """API Gateway's answer in one of the cases that it distinguishes."""
 
     type: str
     status: int
@@ -40,7 +40,7 @@ class GatewayResponse(NamedTuple):
     headers: dict[str, str]
 
     def body(self) -> str:
-        """The template of the body: JSON in which API Gateway replaces the request's id."""
+        """The template of the body: JSON into which API Gateway inserts the request's id."""
         problem = problems.body(self.code, self.status, self.detail, "$context.requestId")
         return json.dumps(problem, separators=(",", ":"))
 
@@ -57,20 +57,20 @@ _MISSING = (
 )
 _REFUSED = "the bearer token is not valid"
 _WHY = "$context.authorizer.reason"
-"""What the authorizer says of a token that it refuses, already escaped for a JSON text."""
+"""The authorizer's reason for refusing a token, already escaped for a JSON text."""
 
 
 def gateway_responses(*, says_why: bool = False) -> Iterator[GatewayResponse]:
-    """Every case there is. A default would change the status of those that are not named.
+    """Every case of API Gateway. A default answer would change the status of cases not named.
 
-    With ``says_why`` a token that is refused is answered with the reason: in the local stage alone.
+    With ``says_why`` the answer to a bad token gives the reason: in the local stage alone.
     """
     bad_token = f"{_REFUSED}: {_WHY}" if says_why else _REFUSED
     for case, status, code, detail, headers in (
         ("UNAUTHORIZED", 401, "unauthenticated", _MISSING, _BEARER),
-        # The authorizer denies bad tokens and nothing else: what a caller may do, the routes say.
+        # The authorizer only denies bad tokens. The routes decide what a caller may do.
         ("ACCESS_DENIED", 401, "unauthenticated", bad_token, _BEARER),
-        # What API Gateway calls a path that does not exist.
+        # API Gateway's name for a path that does not exist.
         ("MISSING_AUTHENTICATION_TOKEN", 404, "not_found", _NO_ROUTE, {}),
         ("RESOURCE_NOT_FOUND", 404, "not_found", _NO_ROUTE, {}),
         ("BAD_REQUEST_BODY", 400, "invalid_input", "the body is malformed", {}),
@@ -83,14 +83,14 @@ def gateway_responses(*, says_why: bool = False) -> Iterator[GatewayResponse]:
         ("UNSUPPORTED_MEDIA_TYPE", 415, "unsupported_media_type", "the body must be JSON", {}),
         ("THROTTLED", 429, "too_many_requests", "slow down, and send the request again", _RETRY),
         ("QUOTA_EXCEEDED", 429, "too_many_requests", "the API key's quota is used up", _RETRY),
-        # The issuer's keys cannot be had, or the authorizer did not answer. AWS's pages do not say
-        # which of the two it is for a function that fails, is throttled or takes too long.
+        # The issuer's keys are out of reach, or the authorizer did not answer. AWS's pages do not
+        # say which of the two a function that fails, is throttled or takes too long leads to.
         ("AUTHORIZER_FAILURE", 503, "unavailable", _UNCHECKED, _RETRY),
         ("AUTHORIZER_CONFIGURATION_ERROR", 503, "unavailable", _UNCHECKED, _RETRY),
         ("API_CONFIGURATION_ERROR", 500, "internal_error", _FAILED, {}),
         ("INTEGRATION_FAILURE", 504, "unavailable", _NO_ANSWER, _RETRY),
         ("INTEGRATION_TIMEOUT", 504, "unavailable", _NO_ANSWER, _RETRY),
-        # Among others a path that does not exist, asked for with a bearer token.
+        # Includes a path that does not exist, if the request has a bearer token.
         ("DEFAULT_4XX", 404, "not_found", _NO_ROUTE, {}),
         ("DEFAULT_5XX", 500, "internal_error", _FAILED, {}),
     ):
@@ -98,7 +98,7 @@ def gateway_responses(*, says_why: bool = False) -> Iterator[GatewayResponse]:
 
 
 def complete(template: Json) -> None:
-    """Adds to a template that Chalice made what API Gateway does by itself."""
+    """Adds API Gateway's own answers and the missing methods to a template that Chalice made."""
     api = template["Resources"]["RestAPI"]["Properties"]
     api["GatewayResponses"] = {
         response.type: {
@@ -110,7 +110,7 @@ def complete(template: Json) -> None:
     }
     for path in api["DefinitionBody"]["paths"].values():
         operation = next(iter(path.values()))
-        # As of a route, but for the authorizer: nothing is done for them, whoever asks.
+        # Like a route, but without the authorizer: these methods do nothing for any caller.
         kept = (
             "consumes",
             "produces",
@@ -124,9 +124,9 @@ def complete(template: Json) -> None:
 
 
 def put_gateway_responses(client: Any, api_id: str, stage: str, *, says_why: bool = False) -> None:
-    """Gives an API of the emulator, which ignores them in the template, its own answers.
+    """Sets the gateway's answers on the emulator, which ignores them in the template.
 
-    `client` is one for API Gateway; for ``says_why`` see `gateway_responses`.
+    `client` is a client for API Gateway; for ``says_why`` see `gateway_responses`.
     """
     for response in gateway_responses(says_why=says_why):
         client.put_gateway_response(

@@ -1,8 +1,9 @@
-"""A package that is made in one place and deployed from another, which has the right to.
+"""A package made in one place and deployed from another that has the rights to deploy.
 
 `make package` prints the package's digest. `make deploy PACKAGE=build/package DIGEST=...` deploys
-those very bytes or nothing: who packages runs Chalice, the app and what it imports, and need not be
-trusted with credentials; who deploys runs none of them. The digest goes another way than the files.
+exactly those bytes or nothing. Packaging runs Chalice, the app and its imports, and needs no
+credentials. Deploying has credentials and runs none of these. Send the digest separately from the
+files.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ _DIGEST = re.compile("[0-9a-f]{64}")
 
 
 def digest(package: Package, stage: str, region: str) -> str:
-    """What a package is known by: its stage, its region, its template and its archive."""
+    """The digest of a package: of its stage, its region, its template and its archive."""
     parts = (stage, region, packaging.digest_of(package.template), package.digest)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def save(package: Package, folder: Path) -> None:
-    """Puts a package into a folder, in the place of one that is there."""
+    """Puts a package into a folder, and replaces one that is there."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / TEMPLATE).write_text(json.dumps(package.template, indent=1), encoding="utf-8")
     shutil.copyfile(package.archive, folder / ARCHIVE)

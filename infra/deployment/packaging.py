@@ -1,9 +1,9 @@
-"""Turns the source tree into what CloudFormation takes: one template and one Lambda archive.
+"""Packages the source tree for CloudFormation: one template and one Lambda archive.
 
-Chalice does the work. What is added here: the archive is *small*, because nine tenths of what the
-requirements install is botocore's description of services that Credits never calls; it is
-*reproducible*, so that the same source gives the same bytes and a deployment that changes nothing
-can be recognised; and the requirements are installed once, not again for every change of the code.
+Chalice does the work. This module adds three things. The archive is *small*: nine tenths of the
+installed requirements are botocore's descriptions of services that Credits never calls. It is
+*reproducible*: the same source gives the same bytes, so a deployment that changes nothing is
+recognised. The requirements are installed once, not again for every change of the code.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from infra.deployment import alarms, caller_limits, dashboard, gateway, tls, tra
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build"
 
-# The services a Lambda of Credits may call. A client for any other one fails with
-# UnknownServiceError, on the emulator too, where the functions run from this very archive.
+# The services that a Lambda of Credits may call. A client for another service fails with
+# UnknownServiceError. So it does on the emulator, where the functions run from the same archive.
 BOTOCORE_SERVICES = frozenset(
     {"cloudwatch", "dynamodb", "s3", "secretsmanager", "sesv2", "sqs", "sts"}
 )
@@ -50,18 +50,18 @@ LAMBDA_PYTHONS = ("3.11", "3.12", "3.13", "3.14", "3.15")
 """The Pythons from 3.11 on that Lambda runs: `Runtime` in its API, as botocore describes it."""
 
 TESTED_PYTHONS = ("3.11",)
-"""Those that the whole test suite runs on, by .github/workflows. Another is added there first."""
+"""Those that .github/workflows runs the whole test suite on. Add another one there first."""
 
-# Counts the changes to what is done to the installed requirements.
+# Raise it when the steps after installing the requirements change.
 _LAYOUT = 5
 
-# Of the source tree, what Chalice must see.
+# The parts of the source tree that Chalice must see.
 _SOURCES = ("app.py", "chalicelib", ".chalice", "infra/resources.yaml")
 
-# The oldest moment a zip file can state; every member gets it.
+# The oldest time that a zip file can hold; every member gets it.
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
-# Where Chalice writes a function's code into its template.
+# The address of a function's code in the template that Chalice writes.
 _FUNCTION = "AWS::Serverless::Function"
 
 
@@ -71,7 +71,7 @@ class PackagingError(Exception):
 
 @dataclass(frozen=True)
 class Package:
-    """What `package` made: a template that still names no code, and the code."""
+    """The result of `package`: a template that does not name its code yet, and the code."""
 
     template: dict[str, Any]
     archive: Path
@@ -96,10 +96,10 @@ def digest_of(template: dict[str, Any]) -> str:
 
 
 def check_python(version: tuple[int, int] = sys.version_info[:2]) -> None:
-    """Raises `PackagingError` unless this Python may be what the functions run on in AWS.
+    """Raises `PackagingError` unless the functions may run on this Python in AWS.
 
-    Chalice and pip package for the Python that runs them. The emulator runs the functions on that
-    very one, so for the local stage any will do.
+    Chalice and pip package for the Python that runs them. The emulator runs the functions on the
+    same Python, so any will do for the local stage.
     """
     python = ".".join(map(str, version))
     if python in TESTED_PYTHONS:
@@ -133,16 +133,16 @@ def catalogue(root: Path = ROOT) -> PlanCatalogue:
 def package(stage: str, output: Path, *, region: str, root: Path = ROOT) -> Package:
     """Package the source tree at `root` for `stage` into the empty directory `output`.
 
-    Raises `PackagingError` when the plans have a mistake, or when pip or Chalice refuses, with what
-    they said.
+    Raises `PackagingError` when the plans have a mistake, or with the words of pip or Chalice when
+    one of them fails.
     """
     catalogue(root)
     project = output / "project"
     for source in _SOURCES:
         _copy(root / source, project / source)
     _complete_policies(project / ".chalice")
-    # What is in vendor/ goes into the archive as it is. Chalice installs nothing: there is no
-    # requirements.txt in this copy.
+    # Chalice copies vendor/ into the archive unchanged. It installs nothing, because this copy has
+    # no requirements.txt.
     dependencies = _dependencies(root / "requirements.txt", _platform_of(stage))
     (project / "vendor").symlink_to(dependencies)
     _run(
@@ -154,7 +154,7 @@ def package(stage: str, output: Path, *, region: str, root: Path = ROOT) -> Pack
             str(output),
         ],
         directory=project,
-        # The region only names service principals. Chalice imports app.py to find its functions.
+        # The region is only part of service principals. Chalice imports app.py for the functions.
         environment={"AWS_DEFAULT_REGION": region, "PYTHONDONTWRITEBYTECODE": "1"},
     )
     template = yaml.safe_load((output / "sam.yaml").read_text())
@@ -170,9 +170,9 @@ def package(stage: str, output: Path, *, region: str, root: Path = ROOT) -> Pack
 
 
 def _complete_policies(folder: Path) -> None:
-    """Makes whole policies of those in a folder: they name what they share by its ``Sid``.
+    """Completes the policies in a folder: they refer to shared statements by ``Sid``.
 
-    What a policy says itself of a statement stands before what is shared.
+    What a policy writes itself into such a statement takes precedence over the shared text.
     """
     shared = (folder / "shared-rights.json").read_text(encoding="utf-8")
     for file in folder.glob("policy-*.json"):
@@ -193,10 +193,10 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _platform_of(stage: str) -> str | None:
-    """What a stage's functions run on, as pip calls it; None is this machine.
+    """The platform of a stage's functions, by pip's name; None is this machine.
 
-    The emulator runs them on this machine, which may be a Mac: Lambda's compiled code is of no use
-    there.
+    The emulator runs the functions on this machine. It may be a Mac, where code compiled for Lambda
+    does not run.
     """
     is_like_lambda = (
         sys.platform == "linux"
@@ -207,7 +207,7 @@ def _platform_of(stage: str) -> str | None:
 
 
 def _dependencies(requirements: Path, target_platform: str | None) -> Path:
-    """Where the requirements are installed for a platform; installs them if they are not yet."""
+    """The folder of the requirements for a platform; installs them unless they are there."""
     python = f"{sys.version_info.major}.{sys.version_info.minor}"
     wanted = (
         f"{_LAYOUT} {python} {target_platform} {sorted(BOTOCORE_SERVICES)} "
@@ -233,11 +233,11 @@ def _dependencies(requirements: Path, target_platform: str | None) -> Path:
         )
         shutil.rmtree(installed / "bin", ignore_errors=True)
         _strip_descriptions(installed / "botocore" / "data")
-        # Of boto3 only what importing it takes: nothing calls AWS through it.
+        # Only the part of boto3 that its import needs: nothing calls AWS through it.
         for part in ("data", "examples"):
             shutil.rmtree(installed / "boto3" / part, ignore_errors=True)
-        # A cold start spends most of its time compiling: 0.8 s of imports become 0.3 s. The file
-        # system of a function is read-only, so what is not compiled here is compiled every time.
+        # Compiling is most of a cold start: compiled here, 0.8 s of imports become 0.3 s. The file
+        # system of a function is read-only, so modules not compiled here are compiled every time.
         _run(
             "compileall",
             [
@@ -254,17 +254,17 @@ def _dependencies(requirements: Path, target_platform: str | None) -> Path:
             directory=installed,
             environment={},
         )
-        # Whoever else installed them meanwhile has installed the same.
+        # If another process installed them meanwhile, it installed the same.
         with suppress(OSError):
             installed.rename(directory)
     return directory
 
 
 def _strip_descriptions(data: Path) -> None:
-    """Leaves of botocore's descriptions of services those that are used, and no more than is used.
+    """Removes what Credits does not use from botocore's descriptions of services.
 
-    A cold start reads them: without the other services' endpoints, without the documentation of
-    every shape and without the examples it takes a fifth less CPU (`make bench`).
+    A cold start reads them. Without the other services' endpoints, the documentation of every shape
+    and the examples it takes a fifth less CPU (`make bench`).
     """
     prefixes = set()
     for service in data.iterdir():
@@ -280,7 +280,7 @@ def _strip_descriptions(data: Path) -> None:
             for parameter in model.get("clientContextParams", {}).values():
                 parameter["documentation"] = ""  # the one text that botocore insists on
             prefixes.add(model["metadata"]["endpointPrefix"])
-            # No moment in the file: the same requirements give the same bytes.
+            # The file holds no time, so the same requirements give the same bytes.
             file.write_bytes(gzip.compress(json.dumps(model).encode(), mtime=0))
     endpoints = json.loads((data / "endpoints.json").read_text())
     for partition in endpoints["partitions"]:
@@ -290,7 +290,7 @@ def _strip_descriptions(data: Path) -> None:
 
 
 def _undocumented(model: Any) -> Any:
-    """A service's description without the texts about it. A member may be called as they are."""
+    """A service's description without its documentation. A member may have that name, too."""
     if isinstance(model, dict):
         return {
             name: _undocumented(value)
@@ -315,7 +315,7 @@ def _run(what: str, command: list[str], *, directory: Path, environment: dict[st
 
 
 def _make_reproducible(source: Path, target: Path) -> None:
-    """Copy the archive `source` to `target` without anything that depends on when it was made."""
+    """Copy the archive `source` to `target` without anything that depends on the time."""
     with (
         zipfile.ZipFile(source) as packed,
         zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive,
@@ -330,9 +330,9 @@ def _make_reproducible(source: Path, target: Path) -> None:
 
 
 def _compiled(contents: dict[str, bytes]) -> dict[str, bytes]:
-    """The modules that are not compiled yet, compiled: ours, and the runtime that Chalice adds.
+    """Compiles the modules that are not compiled yet: ours, and the runtime that Chalice adds.
 
-    A function's file system is read-only: it would compile them again at every cold start.
+    A function's file system is read-only, so it would compile them again at every cold start.
     """
     compiled: dict[str, bytes] = {}
     with tempfile.TemporaryDirectory() as temporary:
@@ -343,7 +343,7 @@ def _compiled(contents: dict[str, bytes]) -> dict[str, bytes]:
             if path.suffix != ".py" or str(cache) in contents:
                 continue
             source.write_bytes(text)
-            # Its name in tracebacks is where Lambda has it.
+            # Tracebacks name the module by its path in Lambda.
             py_compile.compile(
                 str(source),
                 cfile=str(target),

@@ -1,4 +1,4 @@
-"""The parameters of a stage: read from infra/parameters.toml, and checked by the template."""
+"""Reads the parameters of a stage from infra/parameters.toml, and checks them by the template."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _LONGEST_SHOWN = 80
 def parameters_of(stage: str) -> dict[str, str]:
     """The parameters of a stage in `PARAMETERS_FILE`.
 
-    Raises `DeployError` for a file that cannot be read, and with each parameter that the template
-    does not have, or not with such a value. Whether one is missing, `deploy` looks.
+    Raises `DeployError` for a file that cannot be read, and names each parameter that the template
+    does not have or whose value it does not allow. `deploy` checks whether one is missing.
     """
     try:
         parameters = tomllib.loads(PARAMETERS_FILE.read_text(encoding="utf-8")).get(stage)
@@ -47,13 +47,13 @@ def parameters_of(stage: str) -> dict[str, str]:
 
 @cache
 def declared_parameters() -> dict[str, Json]:
-    """What the template says of its parameters."""
+    """The declarations of the template's parameters."""
     declared: dict[str, Json] = yaml.safe_load(TEMPLATE_FILE.read_text("utf-8"))["Parameters"]
     return declared
 
 
 def _problem_of(name: str, value: object, declared: Mapping[str, Json]) -> str | None:
-    """What is wrong with a parameter, by what the template says of it."""
+    """What is wrong with a parameter, by its declaration in the template."""
     known = [other for other in declared if other != "Stage"]
     if name not in known:
         meant = nearest(name, known)
@@ -76,14 +76,14 @@ def _not_a_text(rule: Json, value: Any) -> str | None:
         return "a text, in quotes"
     if "AllowedValues" in rule and value not in rule["AllowedValues"]:
         return f"one of {', '.join(rule['AllowedValues'])}"
-    # An empty one that is needed is asked for with words of its own.
+    # An empty value of a required parameter gets its own message.
     if value and not re.fullmatch(rule.get("AllowedPattern", r"(?s).*"), value):
         return f"of the form {rule['AllowedPattern']}"
     return None
 
 
 def check_parameters(stage: str, parameters: Mapping[str, str], region: str) -> None:
-    """Raises `DeployError` for what the parameters lack, or what does not go together in them."""
+    """Raises `DeployError` for missing parameters, and for those that contradict each other."""
     missing = [name for name in REQUIRED_PARAMETERS if not parameters.get(name)]
     if missing:
         raise DeployError(
@@ -97,7 +97,7 @@ def check_parameters(stage: str, parameters: Mapping[str, str], region: str) -> 
 
 
 def _problem_of_domain(parameters: Mapping[str, str], region: str) -> str | None:
-    """What is wrong with the API's own domain name, of what the template cannot say by itself."""
+    """What is wrong with the API's own domain name: the rules that a template cannot express."""
     domain, certificate, zone = (
         parameters.get(name, "") for name in ("ApiDomain", "ApiCertificateArn", "ApiHostedZoneId")
     )

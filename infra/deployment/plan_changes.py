@@ -1,8 +1,8 @@
-"""What a deployment changes about the plans, and what it must not: grant for the time before it.
+"""Shows what a deployment changes about the plans. Refuses plans that would grant for the past.
 
-The deployed catalogue is read out of the code that runs, so nothing has to be kept in step with it.
-A plan that granted nothing and now does would be granted up to twelve months that began before; the
-catalogue has to say since when it grants, and that day has to lie ahead of the deployment.
+The deployed catalogue is read from the running code, so no copy has to be kept in step with it. If
+a plan that granted nothing begins to grant, users would get up to twelve months that began before.
+So the catalogue must say from which day it grants, and that day must be after the deployment.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from infra.deployment.packaging import PLANS
 from infra.session import AwsError
 
 _FURTHEST_AHEAD = timedelta(hours=14)
-"""Where the day begins first, in Kiritimati."""
+"""The zone in which a day begins first: that of Kiritimati."""
 
 
 class UnreadableDeploymentError(AwsError):
@@ -33,7 +33,7 @@ class UnreadableDeploymentError(AwsError):
 
 @dataclass(frozen=True)
 class Terms:
-    """What a plan gave, of what a later deployment compares."""
+    """The terms of a deployed plan that a later deployment compares."""
 
     monthly_credits: int
     credit_lifetime_days: int | None
@@ -42,7 +42,7 @@ class Terms:
 
     @property
     def cap(self) -> int:
-        """The most that an own amount, or one grant by hand, gives."""
+        """The most that a user's own amount, or one manual grant, can be."""
         return cap(self.monthly_credits, self.most_credits_at_once)
 
 
@@ -78,9 +78,9 @@ def _download(location: str) -> bytes:
 
 
 def terms_of(text: str) -> dict[str, Terms]:
-    """The terms in a catalogue of any version of ours: keys that it does not know are passed over.
+    """The terms in a catalogue of any release. Unknown keys are ignored.
 
-    Raises ValueError when it is no catalogue.
+    Raises ValueError when the text is not a catalogue.
     """
     try:
         return {table["id"]: _terms_of_table(table) for table in tomllib.loads(text)["plans"]}
@@ -157,7 +157,7 @@ def _first_of_next_month(day: date) -> date:
 
 
 def changes(before: Mapping[str, Terms], after: PlanCatalogue) -> Iterator[str]:
-    """What a deployment changes about the plans: a line for each plan and change."""
+    """What a deployment changes about the plans: one line for each plan and change."""
     for plan_id, terms in before.items():
         if plan_id not in after:
             yield (

@@ -1,11 +1,11 @@
-"""What is kept when its stack is deleted, and how the next stack gets it back.
+"""Resources that outlive their stack, and how the next stack gets them back.
 
 The tables, the reports and the secret of the unsubscribe links have fixed names. CloudFormation
-creates nothing under a name that is taken. So a new stack *imports* what an earlier one left,
-which changes nothing in it; an update then brings it to the template.
+creates nothing under a name that is taken. So a new stack *imports* the resources that an earlier
+one left, which does not change them. An update then brings them to the template.
 
-A protected table cannot be deleted, not by the rollback of the creation that made it either. Its
-name would be taken for good. So a table is protected once everything was created.
+Not even the rollback of a failed creation can delete a protected table; its name would then be
+taken for good. So tables are protected only after everything has been created.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _PROTECTED = "DeletionProtectionEnabled"
 
 @dataclass(frozen=True)
 class Leftover:
-    """Something that exists already and that the template would create.
+    """A resource that exists already and that the template would create.
 
-    `identifier` names it to CloudFormation. `properties` are those of the template, but as it is:
-    what is not switched on in it is not said to be.
+    `identifier` names it to CloudFormation. `properties` are those of the template, without what is
+    not switched on in the existing resource.
     """
 
     logical_id: str
@@ -49,10 +49,10 @@ class Leftover:
 
 
 def unprotected(template: Json, stage: str, made: Collection[str]) -> tuple[Json, list[str]]:
-    """The template by which new tables are made, and their logical ids; `made` are not new.
+    """The template that creates new tables, and their logical ids; those in `made` are not new.
 
-    It is the template itself but for their protection. Where a stage keeps nothing, nothing is
-    protected, and the template is returned as it is.
+    It is the given template without the protection of new tables. A stage that keeps nothing
+    protects nothing, so its template is returned unchanged.
     """
     resources: Json = template["Resources"]
     new = [
@@ -85,9 +85,9 @@ def _of_stage(template: Json, stage: str, value: Any) -> Any:
 def leftovers(
     template: Json, stage: str, client: Clients, *, account: str, region: str
 ) -> list[Leftover]:
-    """What exists of the template's resources that are made to be kept.
+    """The resources of the template that outlive a stack and exist already.
 
-    Raises `AwsError` for what is in the way and cannot be imported.
+    Raises `AwsError` for one that is in the way and cannot be imported.
     """
     variables = {"Stage": stage, "AWS::AccountId": account, "AWS::Region": region}
     return [*_leftovers(template, client, variables)]
@@ -106,10 +106,10 @@ def _leftovers(template: Json, client: Clients, variables: Mapping[str, str]) ->
 
 
 def import_template(found: Collection[Leftover]) -> Json:
-    """The template of a stack that is made of nothing but what exists; its parameter is Stage.
+    """The template of a stack of existing resources only; its one parameter is Stage.
 
-    It has no outputs, and such a stack no tags: an import cannot add any. An import rolls back
-    without deleting anything, and the next update brings the policies of the template.
+    It has no outputs and the stack has no tags, because an import cannot add any. An import rolls
+    back without deleting anything. The next update adds the policies of the template.
     """
     return {
         "Parameters": {"Stage": {"Type": "String"}},
@@ -126,7 +126,7 @@ def import_template(found: Collection[Leftover]) -> Json:
 
 
 def resources_to_import(found: Collection[Leftover]) -> list[Json]:
-    """The same resources, as CreateChangeSet wants to be told."""
+    """The same resources in the form of CreateChangeSet."""
     return [
         {
             "ResourceType": each.resource_type,
@@ -144,13 +144,14 @@ def _named(name: Any, variables: Mapping[str, str]) -> str:
 
 
 Found = tuple[Json, Json, str]
-"""An identifier, the properties of what is there, and words about what is in it."""
+"""An identifier, the properties of the existing resource, and words about its content."""
 
 
 def _table(client: Clients, name: str, properties: Json, _account: str) -> Found | None:
-    """A table, with what is switched on in it.
+    """A table, and what is switched on in it.
 
-    CloudFormation would believe the template, and then never switch it on.
+    CloudFormation believes the template of an import. It would never switch on what the template
+    says is on already.
     """
     dynamodb = client("dynamodb")
     try:
@@ -187,7 +188,7 @@ def _table(client: Clients, name: str, properties: Json, _account: str) -> Found
     if "GlobalSecondaryIndexes" in as_it_is:
         there = [i for i in as_it_is["GlobalSecondaryIndexes"] if i["IndexName"] in indexes]
         as_it_is["GlobalSecondaryIndexes"] = there
-    # DynamoDB counts them every six hours.
+    # DynamoDB counts items every six hours.
     return {"TableName": name}, as_it_is, f"about {table['ItemCount']:,} items"
 
 
@@ -196,9 +197,9 @@ def _plain(keys: Collection[Mapping[str, str]]) -> set[tuple[str, str]]:
 
 
 def _bucket(client: Clients, name: str, properties: Json, account: str) -> Found | None:
-    """A bucket. The update puts in place all that the template says of it: that can be repeated.
+    """A bucket. The update sets all properties of the template, also those that are set already.
 
-    Object Lock cannot be switched off again, so a bucket that is to have it has it (Amazon S3 User
+    Object Lock cannot be switched off again, so a bucket that should have it has it (Amazon S3 User
     Guide, "Object Lock considerations",
     https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock-managing.html).
     """
@@ -218,7 +219,7 @@ def _bucket(client: Clients, name: str, properties: Json, account: str) -> Found
 
 
 def _secret(client: Clients, name: str, properties: Json, _account: str) -> Found | None:
-    """A secret. Said to be generated as the template says, or the update would make a new one."""
+    """A secret, with the template's rule to generate it: without the rule an update renews it."""
     try:
         secret = client("secretsmanager").describe_secret(SecretId=name)
     except ClientError as error:
@@ -240,7 +241,7 @@ _LOOK: Mapping[str, tuple[str, Callable[[Clients, str, Json, str], Found | None]
     "AWS::S3::Bucket": ("BucketName", _bucket),
     "AWS::SecretsManager::Secret": ("Name", _secret),
 }
-"""How each type is looked for: the property that is its name, and who looks."""
+"""For each type: the property with its name, and the function that looks for it."""
 
 
 def _code(error: ClientError) -> str:

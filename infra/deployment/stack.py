@@ -1,4 +1,4 @@
-"""One CloudFormation stack: how it is changed, and watched until that has ended."""
+"""Changes one CloudFormation stack, and watches it until the change has ended."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from infra.deployment.stack_facts import (
 from infra.session import AwsError, UnreachableError, told
 from infra.terminal import Confirm, Say
 
-# How long a change set may take to be computed, and a stack to be changed, in seconds.
+# How long computing a change set, and changing a stack, may take, in seconds.
 CHANGE_SET_DEADLINE = 300.0
 STACK_DEADLINE = 1800.0
 
-# For how long a network that is lost while a stack is watched is tried again, in seconds.
+# How long to retry when the network is lost while a stack is watched, in seconds.
 NETWORK_PATIENCE = 120.0
 _LONGEST_PAUSE = 3.0
 
-# For how long SQS keeps the name of a deleted queue, in seconds: AWS::SQS::Queue in the
-# CloudFormation Template Reference. A queue that is made sooner fails, and its stack with it.
+# How long SQS keeps the name of a deleted queue, in seconds: AWS::SQS::Queue in the
+# CloudFormation Template Reference. A queue made sooner fails, and its stack with it.
 QUEUE_NAME_REST = 60.0
 
 _NO_CHANGES = ("didn't contain changes", "No updates are to be performed")
@@ -76,10 +76,10 @@ class Stack:
         rollback: dict[str, Any],
         confirm: Confirm,
     ) -> bool:
-        """Bring the stack to the template; whether that changed anything.
+        """Bring the stack to the template; return whether that changed anything.
 
-        `rollback` is a RollbackConfiguration, for updates only: what a stack is created with has
-        no alarms yet.
+        `rollback` is a RollbackConfiguration, for updates only: a stack under creation has no
+        alarms yet.
         """
         exists = self._exists()
         only_for_updates = {"RollbackConfiguration": rollback} if exists else {}
@@ -111,9 +111,9 @@ class Stack:
         return True
 
     def wait_for_what_is_under_way(self) -> None:
-        """Watches a deployment that was begun before, and lost sight of, to its end.
+        """Watches a deployment that an earlier command began, until it ends.
 
-        What it came to is said; this deployment goes on from there.
+        Reports its result; this deployment goes on from there.
         """
         description = describe_stack(self._cloudformation, self._name)
         if not is_under_way(description):
@@ -141,8 +141,8 @@ class Stack:
     def make_way(self, confirm: Confirm) -> bool:
         """Whether the stack exists and can be changed.
 
-        One whose creation failed, or its deletion, is removed: nothing else can be done with it.
-        What it retains stays. `confirm` is asked when there is more to it than its name.
+        Removes a stack whose creation or deletion failed: nothing else can be done with it. The
+        resources that it retains stay. Asks `confirm` if the stack has any resources.
         """
         description = describe_stack(self._cloudformation, self._name)
         status = description["StackStatus"] if description else ""
@@ -162,7 +162,7 @@ class Stack:
         return self._exists()
 
     def take_over(self, stage: str, found: list[retained.Leftover], confirm: Confirm) -> None:
-        """Make the stack of what was `found`: it is imported, and nothing in it changes."""
+        """Make the stack from the resources in `found`: an import, which changes none of them."""
         if not found:
             return
         self._say(f"What an earlier stack {self._name} left is taken over, with all that is in it:")
@@ -189,7 +189,7 @@ class Stack:
         }
 
     def _exists(self) -> bool:
-        """Whether there is such a stack. One that awaits a review has yet to be made."""
+        """Whether the stack exists. One in review is not made yet."""
         description = describe_stack(self._cloudformation, self._name)
         return description is not None and description["StackStatus"] != "REVIEW_IN_PROGRESS"
 
@@ -203,14 +203,14 @@ class Stack:
             raise DeployError("Not deployed: this was declined and nothing was changed.")
         seen = self._newest_events()
         self._cloudformation.delete_stack(StackName=self._name)
-        # By its id: a stack that was removed has no name.
+        # By its id: a removed stack has no name.
         status, failure = self._watch(seen, deadline=STACK_DEADLINE, stack=description["StackId"])
         if status != "DELETE_COMPLETE":
             raise StackFailedError(self._name, status, failure)
         self._wait_for_queue_names(description["StackId"])
 
     def _wait_for_queue_names(self, stack: str) -> None:
-        """Wait until SQS lets queues have the names again that those of a removed stack had."""
+        """Wait until SQS frees the names of the queues of a removed stack."""
         deleted_at = next(
             (
                 event["Timestamp"]
@@ -234,7 +234,7 @@ class Stack:
         answer = self._cloudformation.create_change_set(
             StackName=self._name,
             ChangeSetName=name,
-            # If the answer is lost the SDK asks again: by this it is known to be the same request.
+            # If the answer is lost, the SDK asks again. By this token AWS knows the same request.
             ClientToken=name,
             ChangeSetType=kind,
             **settings,
@@ -243,11 +243,11 @@ class Stack:
         return change_set
 
     def _named(self, change_set: str) -> dict[str, str]:
-        """A change set with its stack, which is what the right to it is bound to."""
+        """A change set and its stack: the right to a change set is bound to its stack."""
         return {"StackName": self._name, "ChangeSetName": change_set}
 
     def _changes(self, change_set: str) -> list[Change] | None:
-        """The changes, once they have been computed; none when there is nothing to change."""
+        """Waits for the changes to be computed; an empty list if there is nothing to change."""
         for description in self._poll(
             lambda: self._cloudformation.describe_change_set(**self._named(change_set)),
             deadline=CHANGE_SET_DEADLINE,
@@ -296,10 +296,10 @@ class Stack:
     def _watch(
         self, seen: set[str], *, deadline: float, stack: str
     ) -> tuple[str, ResourceFailure | None]:
-        """Tell a stack's events until it has ended; in which status, and what failed first.
+        """Reports a stack's events until the change ends; returns the status and the first failure.
 
-        Its own events say when that is. Its status would, too, but for a moment it is still that
-        of the deployment before.
+        The stack's own events say when it ends. Its status is no help: for a moment it is still
+        that of the previous deployment.
         """
         failure: ResourceFailure | None = None
         with self._under_way():
@@ -314,14 +314,14 @@ class Stack:
         raise AssertionError("a stack is polled until it has ended, or an error ends that")
 
     def _tell(self, events: list[dict[str, Any]]) -> ResourceFailure | None:
-        """Says what happened; the first failure in it."""
+        """Reports some events; returns the first failure among them."""
         for event in events:
             self._say_detail(f"  {event_line(event)}")
         return next(filter(None, map(failure_in, events)), None)
 
     @contextmanager
     def _under_way(self) -> Iterator[None]:
-        """Whatever ends the watching, the deployment goes on in AWS: the error says so."""
+        """Makes every error say that the deployment goes on in AWS without us."""
         try:
             with told():
                 yield
@@ -341,26 +341,26 @@ class Stack:
         )
 
     def _stays_failed(self, status: str) -> bool:
-        """Whether a stack that failed stays so: CREATE_FAILED may be followed by a rollback."""
+        """Whether a failed stack stays in its state: a rollback may follow CREATE_FAILED."""
         if not status.endswith("_FAILED"):
             return False
         description = describe_stack(self._cloudformation, self._name)
         return description is None or description["StackStatus"] == status
 
     def _newest_events(self) -> set[str]:
-        """The ids of the newest events: a page of them."""
+        """The ids of the newest page of events."""
         return {event["EventId"] for event in next(self._pages_of_events(self._name), [])}
 
     def _new_events(self, seen: set[str], stack: str) -> list[dict[str, Any]]:
         """The events not seen before, oldest first.
 
-        CloudFormation gives the newest first, and all that ever happened to a stack: the rest is
-        not asked for once there is one that was seen.
+        CloudFormation returns the whole history of a stack, newest first. The loop stops asking at
+        the first page with an event that was seen before.
         """
         new: dict[str, dict[str, Any]] = {}  # by id: while pages are read, events move down
         for page in self._pages_of_events(stack):
             known = [place for place, event in enumerate(page) if event["EventId"] in seen]
-            # What comes late may stand between those that were seen, but not behind all of them.
+            # A late event may stand between events already seen, but never behind all of them.
             ahead = page[: known[-1]] if known else page
             new |= {event["EventId"]: event for event in ahead if event["EventId"] not in seen}
             if known:
@@ -376,7 +376,7 @@ class Stack:
     def _poll(self, ask: Callable[[], T], *, deadline: float, what: str) -> Iterator[T]:
         """Ask again and again, a little less often each time, until the caller stops.
 
-        A network that is lost is waited for, within a bound.
+        When the network is lost, it keeps trying for a limited time.
         """
         end = time.monotonic() + deadline
         pause = 0.1

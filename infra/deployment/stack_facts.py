@@ -1,4 +1,4 @@
-"""What both a deployment and the doctor go by: what a stack takes, and what its state means."""
+"""Facts that a deployment and the doctor share: required parameters, and the states of a stack."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Json = dict[str, Any]
 APP_NAME = "credits"
 
 REQUIRED_PARAMETERS = ("TokenIssuer", "TokenAudience")
-"""What a stage must say: the template has no defaults for whose tokens the API takes."""
+"""The required parameters: the template has no default for the issuer of tokens."""
 
 _CREATION_FAILED = "its first creation failed"
 
@@ -22,7 +22,7 @@ UNMADE: Mapping[str, str] = {
     "ROLLBACK_FAILED": _CREATION_FAILED,
     "DELETE_FAILED": "something of it could not be deleted",
 }
-"""The states in which nothing but a deletion can be done with a stack, and what led to each."""
+"""The states in which a stack can only be deleted, and what led to each."""
 
 
 def stack_name(stage: str) -> str:
@@ -31,7 +31,7 @@ def stack_name(stage: str) -> str:
 
 
 def describe_stack(cloudformation: Any, name: str) -> dict[str, Any] | None:
-    """What CloudFormation says of a stack; None when there is no such stack."""
+    """CloudFormation's description of a stack; None when there is no such stack."""
     try:
         stacks = cloudformation.describe_stacks(StackName=name)["Stacks"]
     except ClientError as error:
@@ -43,13 +43,13 @@ def describe_stack(cloudformation: Any, name: str) -> dict[str, Any] | None:
 
 
 def is_under_way(description: dict[str, Any] | None) -> TypeGuard[dict[str, Any]]:
-    """Whether a stack is being changed. One that awaits a review is only about to be."""
+    """Whether a stack is being changed. One in review is not being changed yet."""
     status = description["StackStatus"] if description else ""
     return status.endswith("_IN_PROGRESS") and status != "REVIEW_IN_PROGRESS"
 
 
 def resources_of(cloudformation: Any, stack: str) -> Iterator[Json]:
-    """What a stack has, as CloudFormation describes it; what a deletion left behind is not its."""
+    """The resources of a stack, by CloudFormation; without those that a deletion left behind."""
     pages = cloudformation.get_paginator("list_stack_resources")
     for page in pages.paginate(StackName=stack):
         for resource in page["StackResourceSummaries"]:

@@ -24,26 +24,26 @@ THREADS = 32
 
 
 class DeployedNames(Protocol):
-    """The names of what a stack is made of, by the same short keys everywhere."""
+    """The names of a stack's parts, by the same short keys everywhere."""
 
     @property
     def tables(self) -> Mapping[str, str]:
-        """Those of DynamoDB."""
+        """The names of the DynamoDB tables."""
 
     @property
     def queues(self) -> Mapping[str, str]:
-        """The addresses of those of SQS."""
+        """The URLs of the SQS queues."""
 
     @property
     def buckets(self) -> Mapping[str, str]:
-        """Those of S3."""
+        """The names of the S3 buckets."""
 
 
 class StageServices(Services):
-    """The services of a stage, by the plans that are deployed: those of this checkout may differ.
+    """The services of a stage, with its deployed plans: those of this checkout may differ.
 
-    A plan that begins to grant in an edited file would else be granted by a command, for months
-    that a deployment refuses.
+    If a plan begins to grant in an edited file, a command could otherwise grant months that a
+    deployment refuses.
     """
 
     def __init__(self, settings: Settings, client: ClientFactory, connection: Connection) -> None:
@@ -65,7 +65,7 @@ class StageServices(Services):
 
     @cached_property
     def anchors(self) -> Anchors:
-        """The anchors bucket, read with the rights of whoever gives the command."""
+        """The anchors bucket, read with the rights of the command's user."""
         if not self.settings.anchors_bucket:
             raise DeployError(
                 f"Stage {self.settings.stage} has no bucket of anchors: deploy it first."

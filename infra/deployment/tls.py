@@ -1,7 +1,7 @@
-"""Has every bucket, queue and topic refuse what does not come over TLS.
+"""Makes every bucket, queue and topic refuse requests without TLS.
 
-The SDK speaks nothing else; what is refused is a program with a mistake in it, whose messages would
-be read on their way. A queue's policy is about that queue alone, so each gets one of its own
+The SDK always uses TLS. The policies stop faulty programs, whose messages others could read on
+their way. The policy of a queue is about that queue alone, so each queue gets its own
 (https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-security-best-practices.html,
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/security-best-practices.html,
 https://docs.aws.amazon.com/sns/latest/dg/sns-security-best-practices.html).
@@ -16,10 +16,10 @@ Json = dict[str, Any]
 
 
 class _Kind(NamedTuple):
-    """How the resources of a type are protected.
+    """How to protect the resources of a type.
 
-    ``policy``: the type of their policies. ``about``: the property of such a policy that names one,
-    and ``named`` how. ``arns``: what a statement is about.
+    ``policy``: the type of their policies. ``about``: the property of such a policy that refers to
+    the resource, and ``named``: the reference. ``arns``: the resources of a statement.
     """
 
     policy: str
@@ -52,7 +52,7 @@ _KINDS: Mapping[str, _Kind] = {
         "AWS::SNS::TopicPolicy",
         "Topics",
         lambda name: [{"Ref": name}],
-        # A topic's policy takes no wildcard; nothing else carries what is published.
+        # The policy of a topic takes no wildcard. No other action carries published messages.
         "sns:Publish",
         lambda name: [{"Ref": name}],
     ),
@@ -60,7 +60,7 @@ _KINDS: Mapping[str, _Kind] = {
 
 
 def complete(template: Json) -> None:
-    """Adds the refusal to the policy that a resource of a packaged template has, or makes one."""
+    """Adds the refusal to the policy of each resource of a packaged template, or makes a policy."""
     resources: dict[str, Json] = template["Resources"]
     for name, resource in list(resources.items()):
         kind = _KINDS.get(resource["Type"])
@@ -79,7 +79,7 @@ def complete(template: Json) -> None:
 
 
 def _policy(resources: dict[str, Json], name: str, kind: _Kind) -> Json:
-    """The properties of the one policy of a resource: a second one would take the first's place."""
+    """The properties of a resource's only policy: a second policy would replace the first."""
     about = {kind.about: kind.named(name)}
     for resource in resources.values():
         properties: Json = resource.get("Properties", {})

@@ -1,4 +1,4 @@
-"""Has the parameter Tracing decide for every function, and gives each role its right then."""
+"""Makes the parameter Tracing apply to every function, and gives each role the right to trace."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ ACTIONS = ("xray:PutTelemetryRecords", "xray:PutTraceSegments")
 
 
 def complete(template: dict[str, Any]) -> None:
-    """Adds the policy to the packaged template; infra/resources.yaml says when it holds."""
+    """Adds the policy to the packaged template; infra/resources.yaml has its condition."""
     resources = template["Resources"]
     for resource in resources.values():
         if resource["Type"] == "AWS::Serverless::Function":
-            # Chalice says of every function that it is not traced, and what a function says wins
-            # over `Globals` (AWS SAM Developer Guide, "Globals section of the AWS SAM template").
+            # Chalice switches tracing off for every function, and a function's setting overrides
+            # `Globals` (AWS SAM Developer Guide, "Globals section of the AWS SAM template").
             resource["Properties"].pop("Tracing", None)
     roles = sorted(
         name for name, resource in resources.items() if resource["Type"] == "AWS::IAM::Role"
@@ -26,7 +26,7 @@ def complete(template: dict[str, Any]) -> None:
             "Roles": [{"Ref": role} for role in roles],
             "PolicyDocument": {
                 "Version": "2012-10-17",
-                # X-Ray knows no finer resource than all.
+                # The actions of X-Ray cannot be limited to some resources.
                 "Statement": [{"Effect": "Allow", "Action": list(ACTIONS), "Resource": "*"}],
             },
         },

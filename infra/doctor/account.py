@@ -1,4 +1,4 @@
-"""What the account and this machine have to offer: Python, parameters, concurrency."""
+"""Checks this machine and the account: Python, parameters, concurrency, the access log."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from infra.doctor.finding import Finding, bad, fine
 from infra.doctor.site import Site
 
 ROOM = 10
-"""How many invocations are left for the API and the schedules, at least: all of a new account."""
+"""The fewest invocations to leave for the API and the schedules: all that a new account has."""
 
 QUOTA = 1000
-"""The default of Lambda, which new accounts have less than
+"""The default of Lambda; new accounts have less
 (https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html)."""
 
 
@@ -30,12 +30,12 @@ def python(_site: Site) -> Iterator[Finding]:
 
 
 def parameters(site: Site) -> Iterator[Finding]:
-    """Whether the stage says what it has to."""
+    """Whether the stage has all required parameters."""
     yield judge_parameters(site.stage, site.parameters)
 
 
 def judge_parameters(stage: str, given: Mapping[str, str]) -> Finding:
-    """What is missing of the parameters."""
+    """Judges which required parameters are missing."""
     missing = [name for name in REQUIRED_PARAMETERS if not given.get(name)]
     if missing:
         return bad(
@@ -49,13 +49,13 @@ def judge_parameters(stage: str, given: Mapping[str, str]) -> Finding:
 
 
 def concurrency(site: Site) -> Iterator[Finding]:
-    """Whether Lambda runs as much at once in this account as the stack wants."""
+    """Whether Lambda runs enough invocations at once in this account for the stack."""
     limit = site.ask("lambda").get_account_settings()["AccountLimit"]["ConcurrentExecutions"]
     yield judge_concurrency(site, limit, template.concurrency(site.stage))
 
 
 def judge_concurrency(site: Site, limit: int, workers: int) -> Finding:
-    """``workers``: how many of them the queues start at once, when a month begins."""
+    """``workers``: how many invocations the queues start at once, when a month begins."""
     says = f"the account runs {limit:,} invocations at once, and the queues start up to {workers}"
     if limit >= workers + ROOM:
         return fine("concurrency", says)
@@ -72,9 +72,11 @@ def access_log(site: Site) -> Iterator[Finding]:
     """Whether API Gateway can write the access log, if the stage wants one."""
     if template.parameter(site, "AccessLogs") != "on":
         return
-    # Without a role that account and region have for all of their APIs, a stage that wants a log is
-    # refused (https://docs.aws.amazon.com/apigateway/latest/developerguide/set-up-logging.html).
-    # Another team may have set it, and a stack that sets it takes it over: it is theirs to make.
+    # An account and region have one role for the logs of all their APIs. Without it API Gateway
+    # refuses a stage with a log
+    # (https://docs.aws.amazon.com/apigateway/latest/developerguide/set-up-logging.html).
+    # Another team may have set the role, and a stack that sets it takes it over. So the operator
+    # must make it.
     role = site.ask("apigateway").get_account().get("cloudwatchRoleArn")
     if role:
         yield fine("access log", f"API Gateway writes it as {role}")

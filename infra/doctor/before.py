@@ -1,4 +1,4 @@
-"""What `make deploy` looks at before it begins."""
+"""The checks of `make deploy` before it begins."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from infra.session import AwsError
 
 
 class FindingsError(AwsError):
-    """A deployment would fail; the findings, which were shown, say why."""
+    """A deployment would fail; the findings on the screen say why."""
 
 
 def look(site: Site, console: Console | None = None, *, is_heeded: bool = True) -> None:
-    """Shows what is not as it should be. Raises `FindingsError` for what would make it fail.
+    """Shows all problems. Raises `FindingsError` for those that would make the deployment fail.
 
-    What nobody knows stops nothing, and nothing does where findings are not heeded.
+    A check that could not be made does not stop a deployment. With findings ignored, nothing does.
     """
     console = console or Console(file=sys.stdout)
     with Console(stderr=True).status("Looking at what stands in the way ..."):

@@ -1,4 +1,4 @@
-"""Making the checks: side by side, each within its time, none able to stop its neighbours."""
+"""Runs the checks side by side, each for a limited time. No check can stop another."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HERE: Mapping[str, Check] = {
     "issuer": issuer.keys,
     "scopes": issuer.scopes,
 }
-"""What matters before a deployment, and does not ask AWS."""
+"""The checks before a deployment that do not ask AWS."""
 
 ACCOUNT: Mapping[str, Check] = {
     "concurrency": account.concurrency,
@@ -33,7 +33,7 @@ ACCOUNT: Mapping[str, Check] = {
     "mail account": mail.account,
     "mail identity": mail.identity,
 }
-"""What matters before a deployment, of the account."""
+"""The checks before a deployment that ask about the account."""
 
 RUNNING: Mapping[str, Check] = {
     "alarms": running.alarms,
@@ -43,19 +43,19 @@ RUNNING: Mapping[str, Check] = {
     "audit": running.audit,
     "completeness": running.completeness,
 }
-"""What matters of a stack that is deployed."""
+"""The checks of a deployed stack."""
 
 NOT_LOCAL = ("python", "parameters", "scopes", "mail identity", "alarm topic")
-"""What a stage on this machine has no need of: its mails go nowhere, it wakes nobody, and everybody
-there may have any token."""
+"""The checks that a stage on this machine does not need: its emails stay here, its alarms wake
+nobody, and everybody there may have any token."""
 
 Looking = Callable[[str], None]
-"""What is told which check is waited for."""
+"""Called with the name of the check that we wait for."""
 
 
 @dataclass
 class _Run:
-    """A check that is being made. What it has found so far is in ``findings``."""
+    """A running check. Its findings so far are in ``findings``."""
 
     name: str
     check: Check
@@ -78,7 +78,7 @@ def examine(
     looking: Looking = lambda _: None,
     deadline: float = DEADLINE_SECONDS,
 ) -> Iterator[Finding]:
-    """The findings of the checks, in their order. What takes too long is said, and left alone."""
+    """The findings of the checks, in their order. Reports checks that take too long."""
     end = time.monotonic() + deadline
     runs = [
         _Run(name, check)

@@ -1,4 +1,4 @@
-"""What one check found, and what to do about it."""
+"""A finding of one check, and what to do about it."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from enum import StrEnum
 
 
 class State(StrEnum):
-    """How a finding is meant."""
+    """How serious a finding is."""
 
     FINE = "fine"
     UNKNOWN = "unknown"
-    """It could not be looked at; the finding says why."""
+    """The check could not be made; the finding says why."""
     WARNING = "warning"
-    """Worth knowing; it can stay so."""
+    """Worth knowing, but it can stay so."""
     BAD = "bad"
     """Something must be done."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at. ``fix`` is what to type or to read next.
+    """The result of one check. ``fix`` is what to type or read next.
 
-    ``stops``: a deployment would fail because of it, so `make deploy` does not begin one.
+    ``stops``: a deployment would fail because of it, so `make deploy` does not begin.
     """
 
     check: str
@@ -38,7 +38,7 @@ def fine(check: str, says: str) -> Finding:
 
 
 def unknown(check: str, says: str, fix: str = "") -> Finding:
-    """Nobody knows."""
+    """The check could not be made."""
     return Finding(check, State.UNKNOWN, says, fix)
 
 

@@ -1,4 +1,4 @@
-"""Whether the issuer of the tokens can be reached, and has keys that the API takes."""
+"""Checks that the issuer of tokens can be reached, and has keys that the API takes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def keys(site: Site, fetch: issuer_check.Fetch = fetch_keys) -> Iterator[Finding
 
 
 def scopes(site: Site) -> Iterator[Finding]:
-    """Whether the scopes that nobody may have for the asking are read from what is asked for."""
+    """Whether a client could get a privileged scope just by asking the issuer for it."""
     if not site.parameters.get("TokenIssuer"):
         yield unknown("scopes", "there is no TokenIssuer")
         return
@@ -58,12 +58,12 @@ def scopes(site: Site) -> Iterator[Finding]:
 
 
 def settings_of(site: Site) -> TokenSettings:
-    """What the authorizer will be told. Raises ValueError for what it would refuse."""
+    """The authorizer's settings after a deployment. Raises ValueError for those it would refuse."""
     return TokenSettings.read(
         {
             "STAGE": site.stage,
             "TOKEN_ISSUER": site.parameters["TokenIssuer"],
-            # It is not looked at here.
+            # No check here uses it.
             "TOKEN_AUDIENCE": site.parameters.get("TokenAudience") or "any",
             "TOKEN_JWKS_URL": template.parameter(site, "TokenJwksUrl"),
             "TOKEN_SCOPE_CLAIMS": template.parameter(site, "TokenScopeClaims"),

@@ -1,4 +1,4 @@
-"""Whether the issuer of the tokens has keys that the API takes, in words."""
+"""Checks that the issuer of tokens has keys that the API takes, and explains the result."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from chalicelib.domain.fields import shown
 from chalicelib.settings import TokenSettings
 
 Fetch = Callable[[TokenSettings], Json]
-"""What gets the issuer's key set; `issuer_keys.fetch_keys` does. Raises `FETCH_FAULTS`."""
+"""Fetches the issuer's key set, as `issuer_keys.fetch_keys` does. Raises `FETCH_FAULTS`."""
 
 
 class Keys(NamedTuple):
-    """The issuer's key set, None when it cannot be had; what is to be said of it, and done."""
+    """The issuer's key set, None if it is out of reach; what to say about it, and what to do."""
 
     document: Json | None
     says: str
@@ -51,28 +51,28 @@ def look(settings: TokenSettings, fetch: Fetch) -> Keys:
 # --- Who gives the scopes -------------------------------------------------------------------------
 
 ASKED_FOR = ("scope", "scp")
-"""The claims that hold what a client asked for, as far as its issuer lets it (RFC 8693, 4.2; Okta
+"""The claims with the scopes that a client asked for and its issuer granted (RFC 8693, 4.2; Okta
 and Entra ID say `scp`)."""
 
 PRIVILEGED = frozenset({Scope.BACKEND, Scope.ADMIN})
-"""What nobody may have for the asking."""
+"""The scopes that nobody may get just by asking."""
 
 GENEROUS = ("auth0.com", "okta.com", "oktapreview.com", "login.microsoftonline.com")
-"""The hosts of issuers that give a scope to whoever asks, unless somebody has told them not to:
-docs/deploying.md says of each how."""
+"""The hosts of issuers that grant a scope to every client that asks, unless an administrator turns
+that off: docs/deploying.md says how, for each of them."""
 
 
 def asked_for(settings: TokenSettings, claims: Json) -> list[Scope]:
-    """Which of the privileged scopes of a token come from what its client asked for."""
+    """The privileged scopes of a token that its client got by asking."""
     claims_asked = tuple(name for name in settings.scope_claims if name in ASKED_FOR)
     checker = TokenChecker(replace(settings, scope_claims=claims_asked), IssuerKeys(dict))
     return [scope for scope in checker.scopes(claims) if scope in PRIVILEGED]
 
 
 def to_be_had(settings: TokenSettings) -> list[Scope]:
-    """Which of the privileged scopes a user may have, as far as the settings tell.
+    """The privileged scopes that any user can get, judging by the settings.
 
-    From a generous issuer that is what they ask for; from any, what `*` gives to everybody.
+    From a generous issuer users get what they ask for. From every issuer they get what `*` grants.
     """
     host = urlsplit(settings.issuer).hostname or ""
     if not any(host == name or host.endswith(f".{name}") for name in GENEROUS):

@@ -1,4 +1,4 @@
-"""Whether mails will arrive: the account's standing with SES, the identity, its DNS entries."""
+"""Checks that emails will arrive: the account's standing with SES, the identity, its DNS."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def account(site: Site) -> Iterator[Finding]:
 
 
 def judge_account(site: Site, account: Json, rate: float) -> Iterator[Finding]:
-    """``account`` is what SES says of it, ``rate`` the mails a second that the stack sends."""
+    """``account``: SES's description of it. ``rate``: how many emails a second the stack sends."""
     standing = account.get("EnforcementStatus", "HEALTHY")
     quota = account["SendQuota"]
     if not account.get("SendingEnabled", True) or standing == "SHUTDOWN":
@@ -42,7 +42,7 @@ def judge_account(site: Site, account: Json, rate: float) -> Iterator[Finding]:
         )
     else:
         a_second, a_day = quota["MaxSendRate"], quota["Max24HourSend"]
-        # SES's words for no limit.
+        # SES writes -1 for no limit.
         daily = f"{a_day:,.0f}" if a_day >= 0 else "any number of"
         yield fine("mail account", f"SES takes {a_second:g} mails a second and {daily} a day")
     if quota["MaxSendRate"] < rate:
@@ -58,7 +58,7 @@ def judge_account(site: Site, account: Json, rate: float) -> Iterator[Finding]:
 
 
 def identity(site: Site) -> Iterator[Finding]:
-    """Whether SES takes mails that come from the stage's domain, and receivers will."""
+    """Whether SES, and the receivers, accept emails from the stage's domain."""
     domain = template.parameter(site, "MailDomain")
     client = site.ask("sesv2")
     known = found(lambda: client.get_email_identity(EmailIdentity=domain))
@@ -68,7 +68,7 @@ def identity(site: Site) -> Iterator[Finding]:
 
 
 def judge_identity(site: Site, domain: str, known: Json | None) -> Finding:
-    """``known`` is what SES says of the domain, None where it is no identity."""
+    """``known``: SES's description of the domain; None if it is not an identity."""
     if known is None:
         return fine("mail identity", f"the deployment makes {domain}; DNS entries come after it")
     dkim = known.get("DkimAttributes", {})

@@ -1,4 +1,4 @@
-"""The DNS entries of mail, as the world sees them: what is missing, and what to add."""
+"""Checks the DNS entries for email, as the world sees them: what is missing, and what to add."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from infra.doctor.finding import Finding, fine, unknown, warning
 from infra.doctor.site import Json, Site
 
 HOSTED_ZONE = "dkim.amazonses.com"
-"""Where SES keeps DKIM keys, unless it says another zone; some regions have their own."""
+"""The zone of SES's DKIM keys, unless SES names another; some regions have their own."""
 
 SPF, DMARC = "v=spf1", "v=DMARC1"
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """A DNS entry that the mail of a domain needs.
+    """A DNS entry that the email of a domain needs.
 
-    ``also_at``: names where it may be instead. ``is_right`` judges a value that differs from ours.
-    ``is_needed``: without it SES takes no mails; with the others more of them arrive.
+    ``also_at``: other names where it may be instead. ``is_right`` judges a value that differs from
+    ours. ``is_needed``: without it SES takes no emails. The other entries make more of them arrive.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Wanted:
 
 
 def wanted(site: Site, domain: str, identity: Json) -> Iterator[Wanted]:
-    """The entries that a domain needs, by what SES says of its identity."""
+    """The entries that a domain needs, from SES's description of its identity."""
     dkim = identity.get("DkimAttributes", {})
     zone = dkim.get("SigningHostedZone") or HOSTED_ZONE
     for token in dkim.get("Tokens", ()):
@@ -46,7 +46,7 @@ def wanted(site: Site, domain: str, identity: Json) -> Iterator[Wanted]:
         yield Wanted(bounces, "MX", exchange, _same(exchange))
         yield Wanted(bounces, "TXT", f"{SPF} include:amazonses.com ~all", _is_spf)
     labels = domain.split(".")
-    # A domain that has no policy has that of the domain above it.
+    # A domain without a policy uses the policy of the domain above it.
     above = [f"_dmarc.{'.'.join(labels[up:])}" for up in range(1, len(labels) - 1)]
     policy = f"{DMARC}; p=quarantine; rua=mailto:you@{domain}"
     yield Wanted(f"_dmarc.{domain}", "TXT", policy, _is_dmarc, above)
@@ -65,7 +65,7 @@ def _is_dmarc(there: str) -> bool:
 
 
 def look(site: Site, entries: Iterable[Wanted]) -> Iterator[Finding]:
-    """Asks for each entry, until DNS does not answer."""
+    """Checks each entry; stops when DNS does not answer."""
     right = 0
     for entry in entries:
         try:
@@ -94,7 +94,7 @@ def _values(site: Site, entry: Wanted) -> list[str]:
 
 
 def judge(site: Site, entry: Wanted, there: Sequence[str]) -> Finding | None:
-    """What is wrong with the values of an entry that are there; None if nothing is."""
+    """What is wrong with the existing values of an entry; None if they are right."""
     policies = [value for value in there if value.startswith((SPF, DMARC))]
     # SES takes no MAIL FROM domain with a second MX (SES Developer Guide, "Using a custom MAIL FROM
     # domain"). Texts of other kinds, such as a proof of ownership, may stand beside ours.

@@ -1,4 +1,4 @@
-"""The findings as people read them, and as programs do."""
+"""Shows the findings to people, and writes them for programs."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from infra.doctor.finding import Finding, State
 
 MARKS = {State.FINE: "✓", State.UNKNOWN: "?", State.WARNING: "!", State.BAD: "✗"}
 PLAIN_MARKS = {**MARKS, State.FINE: "ok", State.BAD: "X"}
-"""For terminals that know no other letters than those of ASCII."""
+"""The marks for terminals that can only show ASCII."""
 
 _STYLES = {State.FINE: "green", State.UNKNOWN: "yellow", State.WARNING: "yellow", State.BAD: "red"}
 
 _NARROWEST = 20
-"""In columns: what a terminal has left for what was found, however narrow it is."""
+"""The least width of a finding in characters, on the narrowest terminal."""
 
 
 def show(findings: Sequence[Finding], console: Console) -> None:
-    """Prints a table: a mark, what was looked at, what was found; below that, what to do.
+    """Prints a table: a mark, the check, the finding; below that, what to do.
 
-    What was found is wrapped on a terminal. What to type is not, so that it can be copied.
+    A terminal wraps the finding. It does not wrap commands to type, so that they can be copied.
     """
     marks = _marks(console)
     width = max((len(finding.check) for finding in findings), default=0)
@@ -36,7 +36,7 @@ def show(findings: Sequence[Finding], console: Console) -> None:
         says = _printable(finding.says)
         found = textwrap.wrap(says, room) if console.is_terminal else [says]
         mark = f"{marks[finding.state]:<{len(indent) - width - 2}}"
-        # As texts: what comes from AWS can have rich's markup in it.
+        # As plain texts: an answer from AWS can contain rich's markup.
         line = Text(mark, _STYLES[finding.state]) + Text(f"{finding.check:<{width}}  ")
         line += Text(f"\n{indent}".join(found))
         console.print(line, soft_wrap=True)
@@ -45,7 +45,7 @@ def show(findings: Sequence[Finding], console: Console) -> None:
 
 
 def _printable(text: str) -> str:
-    """Without what would move a terminal's cursor: anybody can put that into DNS."""
+    """A text without codes that move a terminal's cursor: anybody can put those into DNS."""
     return "".join(
         letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text
     )
@@ -60,7 +60,7 @@ def _marks(console: Console) -> Mapping[State, str]:
 
 
 def summary(findings: Sequence[Finding]) -> str:
-    """How many of each there are, in a line."""
+    """The number of findings of each kind, in one line."""
     counted = Counter(finding.state for finding in findings)
     parts = [
         f"{counted[state]} {words}"
@@ -81,7 +81,7 @@ def is_fine(findings: Iterable[Finding]) -> bool:
 
 
 def as_json(stage: str, place: str, findings: Sequence[Finding]) -> str:
-    """For programs: one object in one line."""
+    """The findings for programs: one object in one line."""
     report = {
         "stage": stage,
         "place": place,

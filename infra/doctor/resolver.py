@@ -1,4 +1,4 @@
-"""DNS as the world sees it: the entries of a name, asked of the name servers of this machine."""
+"""Looks up DNS entries with the name servers of this machine."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import dns.resolver
 from dns.rdtypes.ANY.TXT import TXT
 
 PATIENCE_SECONDS = 5.0
-"""How long a name may take, all name servers together."""
+"""How long one lookup may take, with all name servers together."""
 
 
 def resolve(name: str, kind: str) -> list[str]:
-    """The values of a DNS entry; none if there is no such entry.
+    """The values of a DNS entry; empty if there is no such entry.
 
-    Raises `dns.exception.DNSException` when nobody answers, or only that something is wrong.
+    Raises `dns.exception.DNSException` when there is no answer, or the answer is an error.
     """
     resolver = dns.resolver.Resolver()
     try:
@@ -25,6 +25,6 @@ def resolve(name: str, kind: str) -> list[str]:
 
 def _text(data: dns.rdata.Rdata) -> str:
     if isinstance(data, TXT):
-        # Long ones come in pieces.
+        # Long texts come in pieces.
         return b"".join(data.strings).decode(errors="replace")
     return data.to_text().rstrip(".")

@@ -1,4 +1,4 @@
-"""Whether a deployed stack does its work: what rings, waits, ticks, was audited and counted."""
+"""Checks that a deployed stack does its work: alarms, dead letters, ticks, audits and counts."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from infra.doctor.site import Json, Site
 TICKS = {"allocation": Metric.ALLOCATION_TICKS, "expiry": Metric.EXPIRY_TICKS}
 
 TICK_AGE = timedelta(minutes=30)
-"""How old the last tick may be: they come every quarter of an hour."""
+"""How old the last tick may be: ticks come every quarter of an hour."""
 
 AUDIT_AGE = timedelta(hours=26)
-"""How old the last audit may be: it is a daily one, and takes a while."""
+"""How old the last audit may be: it runs daily, and takes a while."""
 
 COUNTED_ON = timedelta(days=1, hours=15)
-"""How far into a month its first count is done: it begins on the 2nd, at 13:30 UTC."""
+"""When the first count of a month is done: it begins on the 2nd, at 13:30 UTC."""
 
-# CloudWatch answers 1,440 values at most: these are far fewer, whatever the age.
+# CloudWatch returns at most 1,440 values: we ask for far fewer, whatever the age.
 _TICK_PERIOD, _AUDIT_PERIOD = 60, 3600
 
 
@@ -32,7 +32,7 @@ _TICK_PERIOD, _AUDIT_PERIOD = 60, 3600
 
 
 def alarms(site: Site) -> Iterator[Finding]:
-    """What rings, and what cannot."""
+    """Which alarms ring, and which would tell nobody."""
     pages = site.ask("cloudwatch").get_paginator("describe_alarms")
     found = [
         alarm
@@ -43,7 +43,7 @@ def alarms(site: Site) -> Iterator[Finding]:
 
 
 def judge_alarms(site: Site, found: Sequence[Json]) -> Iterator[Finding]:
-    """``found`` is CloudWatch's description of each."""
+    """``found``: CloudWatch's description of each alarm."""
     ringing = [alarm for alarm in found if alarm["StateValue"] == "ALARM"]
     for alarm in ringing:
         meaning, _, section = alarm.get("AlarmDescription", "").partition(" See ")
@@ -68,7 +68,7 @@ def judge_alarms(site: Site, found: Sequence[Json]) -> Iterator[Finding]:
 
 
 def dead_letters(site: Site) -> Iterator[Finding]:
-    """What failed for good and waits."""
+    """Which messages failed for good and wait."""
     urls = [url for name, url in site.outputs.items() if name.endswith("DlqQueueUrl")]
     names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
     counts = {}
@@ -80,7 +80,7 @@ def dead_letters(site: Site) -> Iterator[Finding]:
 
 
 BACK_TO_NO_QUEUE = ("ledger-stream", "mail-events")
-"""What comes from no queue, and so cannot be moved back to one."""
+"""Dead letters that come from no queue, and so cannot be moved back to one."""
 
 
 def judge_dead_letters(site: Site, counts: dict[str, int]) -> Iterator[Finding]:
@@ -114,14 +114,14 @@ def subscriptions(site: Site) -> Iterator[Finding]:
 
 
 PENDING = "PendingConfirmation"
-"""What SNS says in the place of the ARN of a subscription that nobody has confirmed."""
+"""SNS's text in place of the ARN of a subscription that nobody has confirmed."""
 
 
 def judge_subscriptions(site: Site, found: Sequence[Json]) -> Iterator[Finding]:
     """``found``: the subscriptions of the alarms' topic."""
     pending = [each for each in found if each["SubscriptionArn"] == PENDING]
     for each in pending:
-        # The address of a pager may have its key in it.
+        # The address of a pager may contain its key.
         whom = each["Endpoint"] if each["Protocol"] == "email" else each["Protocol"]
         yield site.needed(
             "alarm topic",
@@ -150,7 +150,7 @@ def ticks(site: Site) -> Iterator[Finding]:
 
 
 def judge_tick(site: Site, name: str, last: datetime | None) -> Finding:
-    """``last``: when the last tick was, None if there was none for hours."""
+    """``last``: when the last tick was; None if no tick came for hours."""
     check = f"{name} tick"
     if last is not None and site.now - last <= TICK_AGE:
         return fine(check, f"the last was {_ago(site.now - last)}")
@@ -163,8 +163,8 @@ def judge_tick(site: Site, name: str, last: datetime | None) -> Finding:
 
 
 def audit(site: Site) -> Iterator[Finding]:
-    """When ledgers were last walked, and what was found."""
-    # A stage may write no other metric of audits than the one that its alarm reads.
+    """When ledgers were last audited, and the result."""
+    # A small stage writes only one metric of audits: the one that its alarm reads.
     found = _statistics(site, Metric.LEDGERS_CORRUPT, AUDIT_AGE * 3, _AUDIT_PERIOD)
     walked = dict(_statistics(site, Metric.LEDGERS_VERIFIED, AUDIT_AGE * 3, _AUDIT_PERIOD))
     at, corrupt = max(found, default=(None, 0.0))
@@ -172,7 +172,7 @@ def audit(site: Site) -> Iterator[Finding]:
 
 
 def judge_audit(site: Site, last: datetime | None, corrupt: int, walked: int = 0) -> Finding:
-    """``last``: the hour of the last audit; ``walked``: how many ledgers, 0 if nobody says."""
+    """``last``: the hour of the last audit; ``walked``: how many ledgers, 0 if unknown."""
     if corrupt:
         says = f"{plural(corrupt, 'ledger')} did not verify in the last audit"
         return bad("audit", says, f"{RUNBOOK}#ledger-corrupt")
@@ -193,7 +193,7 @@ def judge_audit(site: Site, last: datetime | None, corrupt: int, walked: int = 0
 def _statistics(
     site: Site, metric: Metric, back: timedelta, period: int
 ) -> list[tuple[datetime, float]]:
-    """The sums of a metric of the stage, each with when its period began."""
+    """The sums of a metric of the stage, each with the start of its period."""
     answer = site.ask("cloudwatch").get_metric_statistics(
         Namespace=NAMESPACE,
         MetricName=metric.value,
@@ -223,9 +223,9 @@ def _ago(age: timedelta) -> str:
 
 
 def completeness(site: Site) -> Iterator[Finding]:
-    """What the last count of a month found."""
+    """The result of the last count of a month."""
     due = counted_period(site.now)
-    # A month that has just begun can have been counted by hand.
+    # Somebody may have counted a month that has just begun.
     for period in dict.fromkeys((period_at("UTC", site.now), due)):
         report = _last_report(site, period)
         if report is not None:
@@ -235,7 +235,7 @@ def completeness(site: Site) -> Iterator[Finding]:
 
 
 def counted_period(now: datetime) -> Period:
-    """The last month whose count is over by now."""
+    """The last month whose scheduled count is over by now."""
     return period_at("UTC", now - COUNTED_ON)
 
 
@@ -259,7 +259,7 @@ def _last_report(site: Site, period: Period) -> tuple[Json, datetime] | None:
 
 
 def judge_completeness(site: Site, period: Period, report: Json, written: datetime) -> Finding:
-    """``report`` is the summary of a count, as the check writes it."""
+    """``report``: the summary of a count, as the count writes it."""
     counted = f"{period}, counted {_ago(site.now - written)}"
     if report["complete"]:
         return fine("completeness", f"{counted}: all {report['due']:,} who were due were allocated")

@@ -1,4 +1,4 @@
-"""What is looked at: a stage in an account and a region, and how to ask about it."""
+"""The stage to examine, in an account and a region, and how to ask about it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from infra.session import AwsError, ClientFactory, Session
 Json = dict[str, Any]
 
 Resolve = Callable[[str, str], list[str]]
-"""The DNS entries of a name and a type; none if there are none. Raises `DNSException`."""
+"""Finds the DNS entries of a name and a type; may be empty. Raises `DNSException`."""
 
 QUICK: Mapping[str, Any] = {
     "connect_timeout": 5,
@@ -42,12 +42,12 @@ _ABSENT = frozenset(
         "ResourceNotFoundException",
     }
 )
-"""AWS's codes for what is not there: each service spells it another way."""
+"""AWS's codes for missing things: each service spells them differently."""
 
 
 @dataclass(frozen=True)
 class Site:
-    """A stage, where it is or will be, and what it is told when it is deployed.
+    """A stage, its present or future place, and the parameters of its deployment.
 
     ``place`` is the account and the region, in words.
     """
@@ -73,7 +73,7 @@ class Site:
 
     @classmethod
     def without_account(cls, stage: str, stack: str, parameters: Mapping[str, str]) -> Site:
-        """A stage of which only what is outside of AWS can be looked at."""
+        """A stage without access to AWS: only checks outside of AWS are possible."""
 
         def client(service: str, **_: Any) -> NoReturn:
             raise AwsError(f"There is no account to ask about {service}.")
@@ -82,12 +82,12 @@ class Site:
 
     @property
     def is_local(self) -> bool:
-        """Whether it is on this machine."""
+        """Whether the stage is on this machine."""
         return self.stage == LOCAL_STAGE
 
     def ask(self, service: str) -> Any:
-        """A client for a service, which gives up soon. Checks run side by side, and share it."""
-        # botocore's sessions, which make clients, are not for several threads; clients are.
+        """A client for a service, with short timeouts. Checks run side by side and share it."""
+        # Threads may share botocore's clients, but not the sessions that make them.
         with self._lock:
             if service not in self._clients:
                 self._clients[service] = self.client(service, **QUICK)
@@ -95,7 +95,7 @@ class Site:
 
     @cached_property
     def description(self) -> Json | None:
-        """The stack as CloudFormation describes it, None if there is none."""
+        """CloudFormation's description of the stack; None if it does not exist."""
         answer = found(lambda: self.ask("cloudformation").describe_stacks(StackName=self.stack))
         return answer["Stacks"][0] if answer else None
 
@@ -107,25 +107,25 @@ class Site:
 
     @property
     def made_at(self) -> datetime | None:
-        """When the stack was made, None if there is none."""
+        """When the stack was created; None if it does not exist."""
         return (self.description or {}).get("CreationTime")
 
     def make(self, target: str, words: str = "") -> str:
-        """A command of ours, for this stage."""
+        """A `make` command for this stage."""
         stage = "" if self.is_local else f" STAGE={self.stage}"
         return f"make {target}{stage}{' ' if words else ''}{words}"
 
     def needed(self, check: str, says: str, fix: str) -> Finding:
-        """What users would miss: in a stage without users it is only worth knowing."""
+        """A finding about something that users would miss; without users it is only a warning."""
         return (warning if self.stage in TRIALS else bad)(check, says, fix)
 
 
 def found(call: Callable[[], Json]) -> Json | None:
-    """What AWS answers, None if it says that there is no such thing."""
+    """AWS's answer; None if it says that the thing does not exist."""
     try:
         return call()
     except ClientError as error:
-        # CloudFormation has no code of its own for it.
+        # CloudFormation has no separate code for a missing stack.
         if error.response["Error"]["Code"] in _ABSENT or "does not exist" in str(error):
             return None
         raise

@@ -1,7 +1,7 @@
-"""Whether CloudFormation can make the stack: what state it is in, and which names are taken.
+"""Checks that CloudFormation can make the stack: the stack's state, and which names are taken.
 
-CloudFormation creates nothing that is there already, of whatever type: who makes a type has to
-refuse it (https://docs.aws.amazon.com/cloudformation-cli/latest/userguide/contract-tests.html,
+CloudFormation never creates a resource that exists already: every type must refuse that
+(https://docs.aws.amazon.com/cloudformation-cli/latest/userguide/contract-tests.html,
 `contract_create_create`).
 """
 
@@ -26,13 +26,13 @@ MOST_NAMED = 3
 
 
 def state(site: Site) -> Iterator[Finding]:
-    """Whether the stack can be made, or changed."""
+    """Whether the stack can be created or changed."""
     description = site.description
     yield judge_state(site, description["StackStatus"] if description else None)
 
 
 def judge_state(site: Site, status: str | None) -> Finding:
-    """``status`` is CloudFormation's, None where there is no stack."""
+    """``status``: CloudFormation's status of the stack; None if it does not exist."""
     if status is None:
         return fine("stack", f"{site.stack} is not deployed yet")
     says = f"{site.stack} is {status}"
@@ -46,7 +46,7 @@ def judge_state(site: Site, status: str | None) -> Finding:
         why = f"See why: aws cloudformation describe-stack-events {aws} --max-items 20"
         then = f"then: aws cloudformation {command} {aws}"
         return bad("stack", f"{says}: {what}", f"{why}; {then}", stops=True)
-    # One that awaits a review was shown to somebody, who did not agree.
+    # A stack in review was shown to somebody who did not agree.
     if status.endswith("_IN_PROGRESS") and status != "REVIEW_IN_PROGRESS":
         return warning("stack", says, f"{deploy} waits for it, and goes on from there")
     return fine("stack", says)
@@ -55,21 +55,21 @@ def judge_state(site: Site, status: str | None) -> Finding:
 _STUCK = {
     "UPDATE_ROLLBACK_FAILED": ("an update could not be taken back", "continue-update-rollback"),
 }
-"""The states that CloudFormation changes nothing in, and what gets a stack out of them."""
+"""The states in which CloudFormation changes nothing, and how to get a stack out of each."""
 
 
 # --- Names ----------------------------------------------------------------------------------------
 
 
 def names(site: Site) -> Iterator[Finding]:
-    """Whether what the stack will make is there already, without being the stack's."""
+    """Whether resources that the stack will create exist already outside of the stack."""
     own = list(_resources(site)) if site.description else []
     wanted = [each for each in template.names(site) if not any(is_own(each, of) for of in own)]
     taken: list[Named] = []
     unasked: dict[str, Exception] = {}
     for named in wanted:
         try:
-            # One right that is missing must not hide what another finds.
+            # One missing right must not hide what another check finds.
             if named.kind not in unasked and is_taken(site, named):
                 taken.append(named)
         except FAULTS as error:
@@ -78,15 +78,15 @@ def names(site: Site) -> Iterator[Finding]:
 
 
 def _resources(site: Site) -> Iterator[tuple[str, str]]:
-    """What the stack has: types, and physical ids."""
+    """The resources of the stack: types and physical ids."""
     for resource in resources_of(site.ask("cloudformation"), site.stack):
         yield resource["ResourceType"], resource.get("PhysicalResourceId", "")
 
 
 def is_own(named: Named, resource: tuple[str, str]) -> bool:
-    """Whether a resource of the stack is the one of that name."""
+    """Whether the stack has the resource of that name."""
     kind, physical_id = resource
-    # The name, or an address or an ARN that ends in it; a secret's has six characters more.
+    # The id is the name, or a URL or an ARN that ends in it; a secret's has six more characters.
     ends = re.search(rf"(^|[/:]){re.escape(named.name)}(-\w{{6}})?$", physical_id)
     return kind == named.kind and ends is not None
 
@@ -94,7 +94,7 @@ def is_own(named: Named, resource: tuple[str, str]) -> bool:
 def judge_names(
     site: Site, taken: Iterable[Named], unasked: Mapping[str, Exception] = MappingProxyType({})
 ) -> Iterator[Finding]:
-    """``taken``: what is there and not the stack's; ``unasked``: types nobody knows that of."""
+    """``taken``: names in use outside of the stack; ``unasked``: types not checked."""
     of_kind: dict[str, list[Named]] = defaultdict(list)
     for named in taken:
         of_kind[named.kind].append(named)
@@ -149,7 +149,7 @@ def _fix(site: Site, named: Named) -> str:
 
 
 def is_taken(site: Site, named: Named) -> bool:
-    """Whether something has that name already, whoever made it."""
+    """Whether a resource of that name exists already, in any stack or in none."""
     return _LOOK[named.kind](site, named.name)
 
 
@@ -174,8 +174,8 @@ def _is_log_group(site: Site, name: str) -> bool:
     return any(group["logGroupName"] == name for group in answer["logGroups"])
 
 
-# Of each service the call that CloudFormation itself makes for such a resource: who may deploy may
-# ask.
+# For each service, the call that CloudFormation itself makes for such a resource: the right to
+# deploy includes it.
 _LOOK: Mapping[str, Callable[[Site, str], bool]] = {
     "AWS::DynamoDB::Table": _asked("dynamodb", "describe_table", "TableName"),
     "AWS::Events::Rule": _asked("events", "describe_rule", "Name"),

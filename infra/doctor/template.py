@@ -1,4 +1,4 @@
-"""What the stack will ask of an account, as infra/resources.yaml says: names and concurrency."""
+"""What the stack needs from an account, by infra/resources.yaml: names and concurrency."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ NAMED = {
     "AWS::SQS::Queue": "QueueName",
     "AWS::SecretsManager::Secret": "Name",
 }
-"""The types of which there can be one of a name, and the property that names it."""
+"""The types whose names are unique, and the property that holds the name."""
 
 
 @dataclass(frozen=True)
 class Named:
-    """A resource of the stack that has a name of its own.
+    """A resource of the stack with a fixed name.
 
-    ``is_kept``: it can outlive its stack, with what is in it.
+    ``is_kept``: it can outlive its stack, with its content.
     """
 
     kind: str
@@ -43,7 +43,7 @@ class Named:
 
 
 def names(site: Site) -> Iterator[Named]:
-    """Every name that the stack takes, with the log groups and the rules of its functions."""
+    """Every name that the stack takes, including the log groups and rules of its functions."""
     for resource in _template()["Resources"].values():
         properties = resource.get("Properties", {})
         # Chalice says of its functions that they are some.
@@ -61,7 +61,7 @@ def names(site: Site) -> Iterator[Named]:
 
 
 def _is_made(resource: Json, site: Site) -> bool:
-    """Whether the stage has the resource, of which a condition may depend on a parameter."""
+    """Whether the stage has the resource: its condition may depend on a parameter."""
     match _template()["Conditions"].get(resource.get("Condition", "")):
         case {"Fn::Equals": [{"Ref": name}, value]}:
             return bool(parameter(site, name) == value)
@@ -87,7 +87,7 @@ def _template() -> Json:
 
 
 def _value(text: Mapping[str, str], site: Site) -> str:
-    """A name as it will be: our template uses no more than this for them."""
+    """A name with its values filled in; our template uses only these forms."""
     values = {
         **_defaults(),
         **site.parameters,
@@ -110,5 +110,5 @@ def _defaults() -> dict[str, str]:
 
 
 def parameter(site: Site, name: str) -> str:
-    """A parameter as the stack will have it: given, or the template's default."""
+    """The future value of a parameter: given, or the template's default."""
     return site.parameters.get(name, _defaults().get(name, ""))

@@ -1,4 +1,4 @@
-"""What stands in the way of looking: never a traceback, never the end of all other checks."""
+"""Turns an error during a check into a finding: no traceback, and the other checks go on."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from infra.doctor.finding import Finding, unknown
 from infra.session import AwsError, words
 
 TROUBLE = (AwsError, *FAULTS, *FETCH_FAULTS, DNSException, AttributeError)
-"""What AWS, DNS or an issuer can come to, or an answer that has another form than it should."""
+"""The errors of AWS, DNS or an issuer, and those of an answer in an unexpected form."""
 
 
 def trouble(check: str, error: Exception) -> Finding:
-    """Says why nobody knows."""
+    """The finding that says why a check could not be made."""
     if isinstance(error, (AwsError, *FAULTS)):
         return unknown(check, *said(error))
     return unknown(check, f"what was answered makes no sense ({type(error).__name__}: {error})")
 
 
 def said(error: Exception) -> tuple[str, str]:
-    """What an error says, and what to do about it: our words have that in the lines below."""
+    """The message of an error, and the advice: our own errors have it on their next lines."""
     says, _, fix = words(error).partition("\n")
     return says, fix.replace("\n", "; ")

@@ -1,1 +1,1 @@
-"""What users have elsewhere, imported from CSV files: subscriptions and balances."""
+"""Imports subscriptions and balances of another system from CSV files."""

@@ -1,4 +1,4 @@
-"""Imports the credits that users have elsewhere, batch by batch, as the opening of their ledgers.
+"""Imports credits from another system, batch by batch, as the first lines of users' ledgers.
 
 docs/migrating.md has the columns.
 """
@@ -36,11 +36,11 @@ COLUMNS = Columns(
 )
 
 CALLER = "import/balances"
-"""Whose idempotency keys the references are; no token can be this caller, for its slash."""
+"""The caller that owns the references as idempotency keys. Its slash keeps tokens from being it."""
 
 
 def batch_of(row: Row, now: datetime) -> CarryOver:
-    """The batch that a row describes. Raises `InvalidInput` naming every wrong column."""
+    """The batch that a row describes. Raises `InvalidInput`, which names every wrong column."""
 
     def parse_past(field: str, value: object) -> datetime:
         instant = parse_instant(field, value)
@@ -64,7 +64,7 @@ def batch_of(row: Row, now: datetime) -> CarryOver:
 
 
 def name_of(row: Row, _catalogue: PlanCatalogue, now: datetime) -> tuple[str, str]:
-    """Checks a row by itself; its reference is in the file once."""
+    """Checks a row by itself. A file may have each reference once."""
     return "reference", batch_of(row, now).key
 
 
@@ -72,9 +72,9 @@ def name_of(row: Row, _catalogue: PlanCatalogue, now: datetime) -> tuple[str, st
 
 
 def examine(services: Services, rows: list[Row], watch: Watch) -> Examined:
-    """Compares rows with what was imported before, the users there are and their open batches.
+    """Compares rows with earlier imports, and with the users and their open batches.
 
-    What was imported before, exactly so, is right whatever has become of it since.
+    A row that was imported before, with the same values, is right whatever happened to it since.
     """
     now = services.now()
     batches = {row.line: batch_of(row, now) for row in rows}
@@ -103,7 +103,7 @@ def examine(services: Services, rows: list[Row], watch: Watch) -> Examined:
 
 
 def _imported_otherwise(row: Row, batch: CarryOver, entry: LedgerEntry) -> Finding:
-    """Names the first column in which a row is not what was imported under its reference."""
+    """Names the first column in which a row differs from the earlier import of its reference."""
     granted = entry.granted_batch
     granted_at = granted.granted_at if granted else entry.effective_at
     expires_at = granted.expires_at if granted else None
@@ -133,7 +133,7 @@ def _expired(rows: list[Row], batches: dict[int, CarryOver], now: datetime) -> I
 
 
 def _users(services: Services, rows: list[Row], watch: Watch) -> Iterator[Finding]:
-    """The rows of users who are not registered, and of those who would have too many batches."""
+    """The rows of unregistered users, and of users who would get too many batches."""
     by_user: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         by_user[user_id_of(row)].append(row)
@@ -182,7 +182,7 @@ def _unreadable(column: str, error: Unreadable, rows: list[Row]) -> Finding:
 
 
 def writer(services: Services) -> ImportRow:
-    """Writes each under its reference, once and for ever."""
+    """Writes each row under its reference, once and for ever."""
     now = services.now()
 
     def import_row(row: Row) -> str:

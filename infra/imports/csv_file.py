@@ -1,8 +1,8 @@
-"""CSV files that people hand in: read strictly, so that every row is checked before any is used.
+"""Reads CSV files strictly, so that every row is checked before any is used.
 
-What spreadsheets add, and what can mean nothing else, is read past: a byte order mark, semicolons
-or tabs between the columns, blanks and capitals in the header, columns and rows without a value.
-What they have changed is refused with the cause: digits that are lost cannot be guessed.
+It accepts harmless additions of spreadsheets: a byte order mark, semicolons or tabs between the
+columns, blanks and capitals in the header, columns and rows without a value. It refuses values that
+a spreadsheet has changed and says why: nobody can guess lost digits.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from chalicelib.domain.errors import InvalidInput
 
-# Longer ones are refused by the fields anyway; this keeps a file that is no CSV out of memory.
+# The fields refuse longer values anyway. This limit keeps a file that is not CSV out of memory.
 _LONGEST_FIELD = 10_000
 
 _SEPARATORS = ",;\t"
@@ -29,18 +29,18 @@ _OTHER_FILES = {
     b"\xff\xfe": "is not UTF-8 text but UTF-16",
     b"\xfe\xff": "is not UTF-8 text but UTF-16",
 }
-"""How files begin that are saved in another form by mistake."""
+"""The first bytes of files that were saved in another form by mistake."""
 
 
 class UnreadableFileError(Exception):
-    """The file as a whole is not a CSV file with our columns; the message says what to do."""
+    """The file is not a CSV file with our columns; the message says what to do."""
 
 
 class Columns(NamedTuple):
     """The columns of a kind of file; the optional ones may be empty or left out.
 
-    ``amounts`` are those whose plain digits are read as numbers. ``texts`` are those that people
-    may fill as they like: nothing in them looks like a spreadsheet's mistake.
+    ``amounts``: columns whose plain digits are read as numbers. ``texts``: columns with free text,
+    where nothing counts as a spreadsheet's mistake.
     """
 
     required: tuple[str, ...]
@@ -56,23 +56,23 @@ class Columns(NamedTuple):
 
 @dataclass(frozen=True)
 class Row:
-    """A row, the line of the file it starts on, and what exactly stands there."""
+    """A row, the line of the file on which it starts, and its exact text."""
 
     line: int
     raw: str
     values: dict[str, str]
 
     def fields(self, columns: Columns) -> dict[str, object]:
-        """The values as parsers take them: an empty one is None, amounts are numbers.
+        """The values for a parser: an empty one is None, amounts are numbers.
 
-        A column that the file does not have is not among them.
+        Columns that the file lacks are left out.
         """
         values: dict[str, object] = {
             name: value.strip() or None for name, value in self.values.items()
         }
         for name in columns.amounts & values.keys():
             digits = values[name]
-            # Only plain digits become a number; the rest stays text, which its field then refuses.
+            # Only plain digits become a number. Anything else stays text, and its field refuses it.
             if (
                 isinstance(digits, str)
                 and digits.isascii()
@@ -83,7 +83,7 @@ class Row:
         return values
 
     def problem(self, field: str, reason: str) -> Problem:
-        """What is wrong with one field of this row."""
+        """A problem of one field of this row."""
         return Problem(self.line, field, self.values.get(field, ""), reason)
 
 
@@ -97,7 +97,7 @@ class Problem(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """A problem, and the rows that cannot be imported for it."""
+    """A problem, and the rows that cannot be imported because of it."""
 
     problem: Problem
     rows: list[Row]
@@ -107,8 +107,8 @@ class Finding(NamedTuple):
 class CheckedFile:
     """The rows that can be imported, those that cannot, and why.
 
-    ``header``: the header as it stands in the file. ``warnings``: what can be imported and is
-    probably meant otherwise.
+    ``header``: the header as it stands in the file. ``warnings``: rows that can be imported, but
+    probably mean something else.
     """
 
     header: str
@@ -118,7 +118,7 @@ class CheckedFile:
     warnings: list[str]
 
     def rejecting(self, findings: Iterable[Finding], warnings: list[str]) -> CheckedFile:
-        """The same file when something more was found in its good rows."""
+        """The same file after more findings in its good rows."""
         findings = list(findings)
         rejected = {row.line for finding in findings for row in finding.rows}
         by_line = {row.line: row for row in (*self.good, *self.bad)}
@@ -133,12 +133,12 @@ class CheckedFile:
 
     @property
     def rejected(self) -> str:
-        """The rows that cannot be imported as a file of their own: byte for byte what they were."""
+        """The rows that cannot be imported, as a file of their own: byte for byte as they were."""
         return self.header + "".join(row.raw for row in self.bad)
 
 
 def read(path: Path) -> str:
-    """The text of a file, as it is. Raises `UnreadableFileError`, which says what to do."""
+    """The unchanged text of a file. Raises `UnreadableFileError`, which says what to do."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -160,9 +160,9 @@ def read(path: Path) -> str:
 def check(text: str, columns: Columns, name_of: Callable[[Row], tuple[str, str]]) -> CheckedFile:
     """Checks every row of a CSV text.
 
-    ``name_of`` parses a row, raising `InvalidInput` for a wrong one, and answers the column and the
-    value that no other row may have. Of two rows that have it nobody knows which is meant: both are
-    wrong. Raises `UnreadableFileError` for a text without our columns.
+    ``name_of`` parses a row and raises `InvalidInput` for a wrong one. It returns the column and
+    the value that no other row may have. If two rows have the same value, nobody knows which one is
+    meant, so both are wrong. Raises `UnreadableFileError` for a text without our columns.
     """
     csv.field_size_limit(_LONGEST_FIELD)
     file = _File(text, columns)
@@ -183,7 +183,7 @@ def _problems_of_values(
     seen: dict[str, Row],
     again: dict[int, Finding],
 ) -> list[Problem]:
-    """What is wrong with a row; what is found of an earlier row by it goes into ``again``."""
+    """The problems of a row. The problem of an earlier row that it repeats goes into ``again``."""
     problems = _mangled(row, columns)
     fields = {problem.field for problem in problems}
     try:
@@ -204,7 +204,7 @@ def _problems_of_values(
 
 
 class _Lines:
-    """The lines of a text one by one, and what was taken of them for the row at hand."""
+    """The lines of a text one by one. Remembers the lines that the current row used."""
 
     def __init__(self, text: str) -> None:
         self._lines = io.StringIO(text, newline="")
@@ -219,13 +219,13 @@ class _Lines:
         return line.removeprefix(_BYTE_ORDER_MARK)
 
     def taken(self) -> str:
-        """What was taken since this was last asked, as it stands in the file."""
+        """The lines used since the last call, as they stand in the file."""
         taken, self._taken = self._taken, ""
         return taken
 
 
 class _File:
-    """A CSV text whose header is one of ours."""
+    """A CSV text with our header."""
 
     def __init__(self, text: str, columns: Columns) -> None:
         self._lines = _Lines(text)
@@ -237,7 +237,7 @@ class _File:
         _check_header(self._names, columns)
 
     def rows(self) -> Iterator[tuple[Row, list[Problem]]]:
-        """Each row that has any value, and what is wrong with its shape."""
+        """Each row that has any value, and the problems of its shape."""
         while True:
             line = self._reader.line_num + 1
             cells = self._next()
@@ -252,7 +252,7 @@ class _File:
                 yield row, list(self._problems_of_shape(row, cells))
 
     def _problems_of_shape(self, row: Row, cells: list[str]) -> Iterator[Problem]:
-        # A cell for each column: where a row is cut off, an empty cell would clear what is stored.
+        # Every column needs a cell: a missing cell read as empty would clear the stored value.
         for name in self._names[len(cells) :]:
             if name:
                 yield row.problem(
@@ -276,7 +276,7 @@ class _File:
 
 
 def _separator(text: str) -> str:
-    """What separates the columns of the header; no column has one of them in its name."""
+    """The separator of the header's columns; no column name contains a separator."""
     header = next(io.StringIO(text, newline=""), "")
     found = [separator for separator in _SEPARATORS if separator in header]
     if len(found) > 1:
@@ -289,7 +289,7 @@ def _separator(text: str) -> str:
 
 
 def _column(name: str) -> str:
-    """A column's name without what people and spreadsheets do to it: `User ID ` is `user_id`."""
+    """A column's name in our spelling: `User ID ` becomes `user_id`."""
     return re.sub(r"[\s_-]+", "_", name.strip().lower())
 
 
@@ -320,11 +320,11 @@ _OF_ANY = (
         "is an error of a spreadsheet; correct its formula",
     ),
 )
-"""What is no value in any column, and what to do."""
+"""Texts that are never a value, in any column, and the advice for each."""
 
 _OF_NUMBERS = (
     (
-        # With decimals or a sign: `5e12` can be an id, and no program writes a number like that.
+        # With decimals or a sign: `5e12` can be an id, for no program writes a number like that.
         re.compile(r"[0-9]+[.,][0-9]+[eE][+-]?[0-9]+|[0-9]+[eE][+-][0-9]+"),
         (
             "is a number that a spreadsheet has shortened, and its digits are lost; format the "
@@ -347,11 +347,11 @@ _OF_NUMBERS = (
         "begins with the apostrophe by which spreadsheets tell text; leave it out",
     ),
 )
-"""The same of columns in which people do not write as they like: ids, numbers and times."""
+"""The same for columns without free text: ids, numbers and times."""
 
 
 def _mangled(row: Row, columns: Columns) -> list[Problem]:
-    """The values that a program has made of others: most would pass for user ids."""
+    """Values that a program has changed: most of them would pass for user ids."""
     problems = []
     for name, cell in row.values.items():
         for pattern, reason in _OF_ANY if name in columns.texts else _OF_ANY + _OF_NUMBERS:

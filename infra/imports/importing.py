@@ -1,8 +1,8 @@
-"""What the commands that import a file have in common: check it all, then write it row by row.
+"""Shared by the commands that import a file: check all rows, then write them one by one.
 
-Every row is checked first, by itself and against what is stored; nothing is written while one is
-wrong. The rows of one user are written one after the other, in the order of the file. Importing a
-file again changes nothing, and an import that was interrupted is finished by running it again.
+First every row is checked, by itself and against the stored data. Nothing is written while one row
+is wrong. The rows of one user are written in the order of the file. Importing a file again changes
+nothing. To finish an interrupted import, run it again.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ from infra.terminal import progress_bar
 MOST_PROBLEMS_SHOWN = 50
 
 KEYS_A_READ = 100
-"""How many things one request reads: as many keys as DynamoDB takes."""
+"""How many keys one request reads: DynamoDB's maximum."""
 
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
 ImportRow = Callable[[Row], str]
-"""Writes a row that was checked, in a way that can be repeated; answers what became of it."""
+"""Writes a checked row, in a way that can be repeated; returns the outcome."""
 
 Advance = Callable[[int], object]
-"""Is told how much more of a work is done."""
+"""Called with the amount of work done since the last call."""
 
 Watch = Callable[[str, int], Advance]
-"""Is told that work of a name and a size begins; answers what is to be told of its progress."""
+"""Called when work begins, with its name and size; returns the function to call with progress."""
 
 
 class Examined(NamedTuple):
-    """What was found in rows when they were compared with what is stored."""
+    """The findings of comparing rows with the stored data."""
 
     findings: list[Finding]
     warnings: list[str]
@@ -56,10 +56,10 @@ class Examined(NamedTuple):
 
 @dataclass(frozen=True)
 class Import:
-    """A kind of file and how its rows are checked and written.
+    """A kind of file, and how to check and write its rows.
 
-    ``name_of`` checks a row by itself; see `csv_file.check`. ``examine`` compares rows that are
-    right by themselves with what is stored.
+    ``name_of`` checks a row by itself; see `csv_file.check`. ``examine`` compares such rows with
+    the stored data.
     """
 
     noun: str
@@ -75,7 +75,7 @@ class Import:
         return csv_file.check(text, self.columns, lambda row: self.name_of(row, catalogue, now))
 
     def check(self, services: Services, text: str, watch: Watch | None = None) -> CheckedFile:
-        """Checks every row, also against what is stored. Raises `UnreadableFileError`."""
+        """Checks every row, also against the stored data. Raises `UnreadableFileError`."""
         alone = self.check_alone(text, services.catalogue, services.now())
         examined = self.examine(services, alone.good, watch or _unwatched)
         return alone.rejecting(examined.findings, examined.warnings)
@@ -83,7 +83,7 @@ class Import:
 
 @dataclass
 class Imported:
-    """What became of the rows, and which failed."""
+    """The outcomes of the rows, and the failures."""
 
     outcomes: tuple[str, ...]
     counts: Counter[str] = field(default_factory=Counter)
@@ -94,7 +94,7 @@ class Imported:
 
 
 def catalogue() -> PlanCatalogue:
-    """The plans that a file is checked by when no stack is at hand. Raises `CatalogueError`."""
+    """The plans for checking a file without a stack. Raises `CatalogueError`."""
     return parse_catalogue(PLANS_FILE.read_text(encoding="utf-8"), PLANS_FILE.name)
 
 
@@ -102,12 +102,12 @@ def catalogue() -> PlanCatalogue:
 
 
 def user_id_of(row: Row) -> str:
-    """Whose row it is."""
+    """The user id of a row."""
     return row.values["user_id"].strip()
 
 
 def unreadable(error: Unreadable) -> str:
-    """Why a row cannot be compared with what is stored."""
+    """Why a row cannot be compared with the stored data."""
     return f"what is stored cannot be read ({error}); leave the row out until it is repaired"
 
 
@@ -117,7 +117,7 @@ def read_many(
     advance: Advance,
     at_once: int = KEYS_A_READ,
 ) -> dict[Key, Value]:
-    """What ``read`` answers for some keys at once, for all of them, many requests at a time."""
+    """Calls ``read`` with some keys at once until all are read, in many parallel requests."""
     parts = [keys[start : start + at_once] for start in range(0, len(keys), at_once)]
     found: dict[Key, Value] = {}
     with ThreadPoolExecutor(stage_services.THREADS) as pool:
@@ -130,10 +130,10 @@ def read_many(
 def import_rows(
     kind: Import, services: Services, rows: list[Row], advance: Advance = lambda _: None
 ) -> Imported:
-    """Writes rows that were checked: many users at once, each user's rows in their order.
+    """Writes checked rows: many users at once, each user's rows in order.
 
-    What DynamoDB is too busy to take is sent again. After a row that fails for good its user's
-    later ones are not written: their order would be lost. All of them are in the answer.
+    When DynamoDB is too busy, the write is repeated. After a row fails for good, the user's later
+    rows are not written, because their order would be lost. The result names all of them.
     """
     imported = Imported(kind.outcomes)
     import_row = kind.writer(services)
@@ -146,7 +146,7 @@ def import_rows(
         for place, row in enumerate(rows):
             try:
                 of_user.counts[import_row(row)] += 1
-            except Exception as error:  # noqa: BLE001 - the rows of others go on
+            except Exception as error:  # noqa: BLE001 - the rows of other users go on
                 of_user.failures = [
                     Problem(row.line, "", "", session.words(error)),
                     *(
@@ -178,7 +178,7 @@ def import_rows(
 def check_with_progress(
     kind: Import, services: Services, text: str, console: Console
 ) -> CheckedFile:
-    """Checks every row behind a progress bar, and shows what is probably meant otherwise."""
+    """Checks every row behind a progress bar, and shows the warnings."""
     with _watched(console) as watch:
         checked = kind.check(services, text, watch)
     show_warnings(console, checked.warnings)
@@ -209,7 +209,7 @@ def _unwatched(_what: str, _size: int) -> Advance:
 
 
 def show_problems(console: Console, problems: list[Problem]) -> None:
-    """Prints what is wrong as a table: line, field, value, reason."""
+    """Prints the problems as a table: line, field, value, reason."""
     table = Table("line", "field", "value", "reason", title="Rows that cannot be imported")
     for problem in problems[:MOST_PROBLEMS_SHOWN]:
         shown = problem.value if len(problem.value) <= 40 else f"{problem.value[:37]}..."
@@ -220,7 +220,7 @@ def show_problems(console: Console, problems: list[Problem]) -> None:
 
 
 def show_warnings(console: Console, warnings: list[str]) -> None:
-    """Prints what can be imported and is probably meant otherwise."""
+    """Prints warnings: rows that can be imported, but probably mean something else."""
     for warning in warnings[:MOST_PROBLEMS_SHOWN]:
         console.print(f"Warning: {warning}", markup=False, highlight=False, soft_wrap=True)
     if len(warnings) > MOST_PROBLEMS_SHOWN:
@@ -228,5 +228,5 @@ def show_warnings(console: Console, warnings: list[str]) -> None:
 
 
 def _plain(text: str) -> str:
-    """A text that rich prints as it is."""
+    """A text that rich prints unchanged."""
     return text.replace("[", "\\[")

@@ -1,8 +1,8 @@
-"""Midnights of UTC that are probably meant where the user lives.
+"""Finds midnights in UTC that probably mean midnight where the user lives.
 
 `2027-01-01T00:00:00Z` is 01:00 in Berlin and 09:00 in Tokyo. January has begun there by then, so
-users who are eligible from it get February first. Nobody would notice the missing month: an import
-says so before it writes.
+users who are eligible from that instant first receive February. Nobody would notice the missing
+month, so an import warns before it writes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from chalicelib.domain.subscriptions import MOST_MISSED_PERIODS, Subscription
 
 
 class _Misread(NamedTuple):
-    """A midnight that gives users of a zone another month than is probably meant."""
+    """A midnight that gives users of a zone another month than they probably should get."""
 
     timezone: str
     column: str
@@ -29,14 +29,14 @@ class _Misread(NamedTuple):
 
 
 class MisreadMidnights:
-    """Counts them over the subscriptions of a file, zone by zone."""
+    """Counts such midnights in the subscriptions of a file, zone by zone."""
 
     def __init__(self, now: datetime) -> None:
         self._now = now
         self._rows: Counter[_Misread] = Counter()
 
     def look_at(self, subscription: Subscription, existing: Subscription | None) -> None:
-        """Looks at what an import makes of a subscription, if it changes when credits come."""
+        """Checks an imported subscription, if the import changes when credits come."""
         if subscription.can_receive and (
             existing is None or _times(existing) != _times(subscription)
         ):
@@ -44,7 +44,7 @@ class MisreadMidnights:
             self._rows.update(self._misread_ends(subscription))
 
     def warnings(self) -> list[str]:
-        """A sentence for each zone and value."""
+        """One sentence for each zone and value."""
         return [_warning(misread, rows) for misread, rows in sorted(self._rows.items())]
 
     def _misread_starts(self, subscription: Subscription) -> Iterable[_Misread]:
@@ -53,7 +53,7 @@ class MisreadMidnights:
             "eligible_from": _instant(subscription.eligible_from, timezone),
             "started_at": subscription.started_at,
         }
-        # What has lapsed is lost either way.
+        # Lapsed months are lost either way.
         oldest = calendar.period_at(timezone, self._now).plus(1 - MOST_MISSED_PERIODS)
         month = max(oldest, _first_month(timezone, max(given.values())))
         as_meant = max(_meant(timezone, instant) for instant in given.values())
@@ -89,14 +89,14 @@ def _instant(moment: datetime | date, timezone: str) -> datetime:
 
 
 def _meant(timezone: str, instant: datetime) -> datetime:
-    """The midnight of a zone, of an instant that is the midnight of UTC; others mean themselves."""
+    """A midnight of UTC as the same midnight in a zone; any other instant unchanged."""
     if instant.time() != time.min:
         return instant
     return calendar.midnight(timezone, instant.date())
 
 
 def _first_month(timezone: str, instant: datetime) -> Period:
-    """The first that begins at an instant or after it."""
+    """The first period that begins at an instant or after it."""
     period = calendar.period_at(timezone, instant)
     return period if calendar.month_start(timezone, period) == instant else period.next()
 

@@ -1,4 +1,4 @@
-"""Subscriptions in a CSV file: what a row means, and how it is checked and written."""
+"""Imports subscriptions from a CSV file: reads, checks and writes a row."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ COLUMNS = Columns(
 def subscription_of(
     row: Row, catalogue: PlanCatalogue, now: datetime, existing: Subscription | None
 ) -> Subscription:
-    """What a row makes of a subscription: a column that the file does not have stays as it is.
+    """The subscription after a row is applied. Columns that the file lacks stay unchanged.
 
-    Raises `InvalidInput` naming every wrong column, and `OutdatedEdit`.
+    Raises `InvalidInput`, which names every wrong column, and `OutdatedEdit`.
     """
     stored = Terms.of(existing) if existing else None
     terms = read_terms(row.fields(COLUMNS), catalogue, now, stored, kept=COLUMNS.optional)
@@ -52,7 +52,7 @@ def subscription_of(
 
 
 def name_of(row: Row, catalogue: PlanCatalogue, now: datetime) -> tuple[str, str]:
-    """Checks a row by itself; each user is in the file once."""
+    """Checks a row by itself. A file may have each user once."""
     return "user_id", subscription_of(row, catalogue, now, None).user_id
 
 
@@ -78,22 +78,22 @@ def examine(services: Services, rows: list[Row], watch: Watch) -> Examined:
         except Unreadable as error:
             findings.append(Finding(row.problem("user_id", unreadable(error)), [row]))
         except OutdatedEdit:
-            pass  # no mistake of the file: the writer says what becomes of it
+            pass  # not a mistake in the file: the writer reports the outcome
         else:
             midnights.look_at(subscription, existing)
     return Examined(findings, midnights.warnings())
 
 
 def writer(services: Services) -> ImportRow:
-    """Writes each under the condition that nobody edited the subscription meanwhile."""
+    """Writes each row on condition that nobody edited the subscription meanwhile."""
 
     def import_row(row: Row) -> str:
         before: list[Subscription | None] = []
 
         def decide(existing: Subscription | None) -> Subscription:
             before.append(existing)
-            # By the clock of the row: a month can begin while a long file is written, and a pause
-            # that ends with the row includes that beginning.
+            # Read the clock for each row: a month can begin while a long file is written, and a
+            # pause that ends with the row includes that beginning.
             return subscription_of(row, services.catalogue, services.now(), existing)
 
         try:

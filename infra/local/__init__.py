@@ -1,1 +1,1 @@
-"""Credits on this machine: emulator, token issuer, clock, console, and the stack made of them."""
+"""Credits on this machine: the emulator, the token issuer, the clock, the console, the stack."""

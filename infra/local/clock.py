@@ -1,9 +1,8 @@
-"""The clock of the local stack: ahead of this machine's, and moved forward only.
+"""The clock of the local stack. It is ahead of this machine's clock, and only moves forward.
 
-Whatever the stack does after that (balances, expiry, spending, countdowns) is as of the new time.
-On its way the clock stops at each tick whose sweeps have something to do, re-sweeps included, and
-the tick does it, as the schedule would have. Sweeps that would find nothing are left out: they
-would change nothing.
+After a move, everything in the stack uses the new time: balances, expiry, spending, countdowns. On
+its way the clock stops at each tick whose sweeps have something to do, re-sweeps included, and the
+tick runs as the schedule would have run it. Sweeps that would find nothing are left out.
 """
 
 from __future__ import annotations
@@ -40,10 +39,10 @@ from infra.local import stacks
 from infra.local.services import services_of_local
 
 FARTHEST = timedelta(days=366)
-"""How far the clock is moved at once: each month of it takes a minute or two."""
+"""How far one move may go: each month takes a minute or two."""
 
 STOPPED_BY = (ticks.TickFailedError, CreditsError, BotoCoreError, ClientError, *FAULTS)
-"""What can stop the clock on its way. It then stands at the tick where that happened."""
+"""The errors that stop the clock on its way. It then stands at the tick where one happened."""
 
 _ITEMS_A_READ = 100
 _MILLISECOND = timedelta(milliseconds=1)
@@ -61,27 +60,27 @@ class Step(NamedTuple):
 
 
 Watch = Callable[[Step, float], None]
-"""Is told each step that is done, and how many seconds it took."""
+"""Called after each step, with the seconds that it took."""
 
 
 class Midnight(NamedTuple):
-    """A midnight of a timezone. It is swept for at once, and again at some ages of it."""
+    """A midnight of a timezone. A sweep follows at once, and more of them at some later times."""
 
     timezone: str
     at: datetime
 
     def next_tick(self, ages: Iterable[timedelta], after: datetime) -> datetime | None:
-        """The first tick later than ``after`` that sweeps for it; None when there is none."""
+        """The first tick later than ``after`` that sweeps for it; None if no tick does."""
         first = calendar.tick_at(self.at + calendar.TICK - _MILLISECOND)
         return min((first + age for age in ages if first + age > after), default=None)
 
 
 class Open(NamedTuple):
-    """What sweeps have to do for a user, now or when the time comes.
+    """The work that sweeps have for a user, now or later.
 
-    ``timezone``: where they are given credits, if they can be. ``is_overdue``: some have not come.
-    ``ends``: the midnights at which open batches are booked out. ``reminders``: those at which the
-    user is to be told of it before, and has not been.
+    ``timezone``: where they receive credits; None if they cannot. ``is_overdue``: an allocation is
+    missing. ``ends``: the midnights at which open batches are booked out. ``reminders``: the
+    midnights of the emails that announce it and have not been sent.
     """
 
     timezone: str | None
@@ -93,9 +92,9 @@ class Open(NamedTuple):
 def next_step(
     users: Collection[Open], done: datetime, to: datetime, everywhere: Iterable[str] = ()
 ) -> Step | None:
-    """The first tick after ``done``, and until ``to``, whose sweeps have something to do.
+    """The first tick after ``done``, and no later than ``to``, whose sweeps have something to do.
 
-    A month's first sweep is always one, where somebody lives and in the zones of ``everywhere``.
+    The first sweep of a month always counts, in zones with users and in those of ``everywhere``.
     """
     inhabited = {user.timezone for user in users if user.timezone}
     overdue = {user.timezone for user in users if user.timezone and user.is_overdue}
@@ -120,7 +119,7 @@ def _month_start(timezone: str, instant: datetime, months_later: int) -> Midnigh
 def _by_tick(
     midnights: Iterable[Midnight], ages: Iterable[timedelta], after: datetime
 ) -> defaultdict[datetime, set[str]]:
-    """The zones that the next tick of each midnight sweeps, by that tick."""
+    """The zones to sweep, by the next tick of their midnights."""
     zones: defaultdict[datetime, set[str]] = defaultdict(set)
     for midnight in set(midnights):
         if tick := midnight.next_tick(ages, after):
@@ -151,7 +150,7 @@ def parse_target(text: object, timezone: str) -> Callable[[datetime], datetime]:
 
 
 def parse_moment(text: object, now: datetime, timezone: str) -> datetime:
-    """The moment of `parse_target`. Raises `InvalidInput` also if it is past or too far away."""
+    """The instant of `parse_target`. Raises `InvalidInput` also if it is past or too far ahead."""
     moment = parse_target(text, timezone)(now)
     if moment <= now:
         raise InvalidInput.of(
@@ -174,7 +173,7 @@ class LocalClock:
         self._moving = threading.Lock()
         self._zones_of_batches: dict[tuple[str, int], str] = {}
         if not self._done_file.exists():
-            # The stack is new: what was due before is not its business.
+            # The stack is new: it does not make up for what was due before.
             _write(self._done_file, format_instant(self.now()))
 
     def now(self) -> datetime:
@@ -182,16 +181,16 @@ class LocalClock:
         return self._services.now()
 
     def is_tick_due(self) -> bool:
-        """Whether a quarter of an hour has begun since, at which the schedule would have ticked."""
+        """Whether the schedule would have ticked since: a quarter of an hour has begun."""
         return calendar.tick_at(self.now()) > calendar.tick_at(self._done_through())
 
     def move(
         self, to: datetime, watch: Watch | None = None, everywhere: Collection[str] = ()
     ) -> None:
-        """Moves the clock, by way of every tick that has something to do. Never moves it back.
+        """Moves the clock forward and runs every tick on the way that has something to do.
 
-        In the zones of ``everywhere`` months begin also when nobody lives there.
-        Raises one of `STOPPED_BY`.
+        In the zones of ``everywhere`` months begin even if no user lives there. Raises one of
+        `STOPPED_BY`.
         """
         with self._alone():
             users = self._read(self.user_ids())
@@ -218,13 +217,13 @@ class LocalClock:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """One mover at a time: the console and a command are two processes with one clock."""
+        """Lets one process at a time move: the console and a command share the clock."""
         with self._moving, self._file.with_suffix(".lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
     def _done_through(self) -> datetime:
-        """The instant through which all that was due is done, whichever process did it."""
+        """The instant up to which all due work is done, by any process."""
         return parse_instant("done", self._done_file.read_text())
 
     def _set(self, instant: datetime) -> None:
@@ -243,14 +242,14 @@ class LocalClock:
             if zones:
                 took += self._ticks.run(function, step.at, zones)
         if step.reminders:
-            # They say what is there now, and when the clock has gone on it can have expired.
+            # Emails name what is there now: once the clock has moved on, it may have expired.
             self._ticks.wait_for_mails()
         return took
 
     # What is open ---------------------------------------------------------------------------------
 
     def _read(self, user_ids: Collection[str]) -> dict[str, Open]:
-        """What is open for users, as of what is done."""
+        """The open work for users, after all work that is done."""
         subscriptions = readable(self._services.subscriptions.get_many(user_ids))
         with ThreadPoolExecutor(stage_services.THREADS) as pool:
             accounts = [
@@ -281,10 +280,10 @@ class LocalClock:
         try:
             return self._services.ledger.account(user_id)
         except Unreadable:
-            return None  # the sweeps report it, and serve the others
+            return None  # the sweeps report it and serve the other users
 
     def _read_zones_of_batches(self, accounts: Iterable[Account]) -> None:
-        """Reads where batches were granted: the sweep of that zone books them out."""
+        """Reads in which zone each batch was granted: the sweep of that zone books it out."""
         grants = [
             grant
             for account in accounts
@@ -298,7 +297,7 @@ class LocalClock:
                     entry = read_entry(item)
                 except Unreadable:
                     continue  # as in `_account`
-                # A zone that has left tzdata is swept by nobody.
+                # No sweep comes to a zone that has left tzdata.
                 if entry.expiry_timezone in calendar.zone_names():
                     self._zones_of_batches[entry.user_id, entry.number] = entry.expiry_timezone
 
@@ -307,14 +306,14 @@ class LocalClock:
         for batch in account.batches:
             zone = self._zones_of_batches.get((account.user_id, batch.number))
             if batch.expires_at and zone:
-                # Batches of another system need not end at a midnight.
+                # Imported batches need not end at a midnight.
                 end = calendar.next_midnight(zone, batch.expires_at - _MILLISECOND)
                 yield batch.expires_at, Midnight(zone, end)
 
     def _reminders(
         self, accounts: Iterable[Account], subscriptions: dict[str, Subscription], done: datetime
     ) -> dict[str, set[Midnight]]:
-        """The midnights at which users are to be reminded, and have not been."""
+        """The midnights of reminders that have not been sent."""
         days = timedelta(days=self._services.settings.expiring_soon_days)
         wanted: list[tuple[str, str, Midnight]] = []
         for account in accounts:
@@ -339,7 +338,7 @@ class LocalClock:
 
 
 def _zone_of(subscription: Subscription) -> str | None:
-    """Where a user is given credits, if they can be; None also in a zone that tzdata has left."""
+    """The zone in which a user receives credits; None if they cannot, or tzdata lacks the zone."""
     is_swept = subscription.can_receive and subscription.timezone in calendar.zone_names()
     return subscription.timezone if is_swept else None
 
@@ -353,13 +352,13 @@ def _is_reminded(subscription: Subscription) -> bool:
 
 
 def _is_touched(user: Open, step: Step) -> bool:
-    """Whether a step can have changed what is open for a user."""
+    """Whether a step can have changed the open work for a user."""
     zones = {midnight.timezone for midnight in user.ends | user.reminders}
     return user.timezone in step.allocation or not zones.isdisjoint(step.expiry | step.reminders)
 
 
 def _write(file: Path, text: str) -> None:
-    """Replaces a file at once: whoever reads it meanwhile reads the old text or the new one."""
+    """Replaces a file in one step: readers see the old text or the new one, never a part."""
     new = file.with_suffix(f"{file.suffix}.new")
     new.write_text(text)
     new.replace(file)

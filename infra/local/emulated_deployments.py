@@ -1,7 +1,7 @@
-"""Where the emulator is kinder to a deployment than AWS: it is made as strict here.
+"""Makes the emulator as strict with deployments as AWS.
 
-Each function is a fact about AWS, with its source. infra/local/emulator.py calls `make_strict` in
-the emulator's own process, before it starts.
+Each function adds one fact about AWS, with its source. infra/local/emulator.py calls `make_strict`
+in the emulator's own process, before it starts.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ _PLACES = {
     "SQS::QueuePolicy": ("sqs:{region}:{account}:{QueueName}",),
     "SecretsManager::Secret": ("secretsmanager:{region}:{account}:secret:{Name}-AbCdEf",),
 }
-"""What the calls for a resource are about, by its properties: ARNs, most without their beginning
-(Service Authorization Reference, "Resource types" of each service)."""
+"""The ARNs that the calls for a resource need rights on, from its properties. Most lack their
+beginning (Service Authorization Reference, "Resource types" of each service)."""
 
 
 def make_strict() -> None:
@@ -87,13 +87,13 @@ def make_strict() -> None:
 
 
 def _act_with_the_rights_of_the_caller() -> None:
-    """Has CloudFormation make, change and delete resources with the rights of whoever called it.
+    """Makes CloudFormation use the rights of its caller to create, change and delete resources.
 
     Without a role of its own it calls other services as the principal that called it, and each such
     request says so in aws:CalledVia (CloudFormation User Guide, "FAS requests and permission
     evaluation"; infra/deployment/deploy_policy.py has the address). ministack lets it do anything.
-    Which calls a resource takes is what AWS publishes in the handlers of its type. The account's
-    root user may do everything.
+    AWS publishes the calls for a resource in the handlers of its type. The account's root user may
+    do everything.
     """
     from ministack.services.cloudformation import stacks
 
@@ -125,11 +125,11 @@ def _act_with_the_rights_of_the_caller() -> None:
 
 
 def _read_and_transform_with_the_rights_of_the_caller() -> None:
-    """Has a change set refused whose caller may not read its template, or not use its transforms.
+    """Refuses a change set if its caller may not read its template or use its transforms.
 
-    The template is read from S3 as the caller, and each transform that it names is a resource of
-    the right to create change sets (CloudFormation User Guide, "Control CloudFormation access with
-    AWS Identity and Access Management",
+    CloudFormation reads the template from S3 as the caller. Each transform that the template names
+    is a resource of the right to create change sets (CloudFormation User Guide, "Control
+    CloudFormation access with AWS Identity and Access Management",
     https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/using-iam-template.html).
     """
     from ministack.core.responses import get_region
@@ -155,7 +155,7 @@ def _read_and_transform_with_the_rights_of_the_caller() -> None:
 
 
 def _refuse_without_rights(kind: str, handler: str, properties: Json, physical_id: str) -> None:
-    """Raises ValueError, which fails the resource, for a call that its caller may not make."""
+    """Raises ValueError for a call that the caller may not make; the resource then fails."""
     from ministack.core import iam_evaluator
     from ministack.core.responses import get_account_id, get_region
 
@@ -173,7 +173,7 @@ def _refuse_without_rights(kind: str, handler: str, properties: Json, physical_i
 
 
 def _refusal(action: str, resource: str, context: Mapping[str, Any]) -> str:
-    """What the caller is refused with; nothing if they may do it. The root user may do anything."""
+    """The refusal for the caller; None if they may make the call. The root user may do anything."""
     from ministack.core import iam_evaluator
     from ministack.core.responses import get_account_id, get_region
 
@@ -200,7 +200,7 @@ def _refusal(action: str, resource: str, context: Mapping[str, Any]) -> str:
 def _resources(
     action: str, kind: str, properties: Json, physical_id: str, account: str, region: str
 ) -> list[str]:
-    """The ARNs that a call for a resource is about, by the resource's real names."""
+    """The ARNs that a call for a resource needs rights on, with the resource's real names."""
     # Late: nobody waits for it when the emulator starts.
     from infra.deployment import deploy_policy
 
@@ -227,19 +227,19 @@ def _resources(
 
 
 class _Values(dict[str, Any]):
-    """The properties of a resource; one it does not have is the id that CloudFormation gave it."""
+    """The properties of a resource; a missing one reads as the id that CloudFormation gave it."""
 
     def __missing__(self, _key: str) -> object:
         return self["id"]
 
 
 def _function(properties: Json) -> str:
-    """The name of a function, which can be given as an ARN."""
+    """The name of a function, from a name or an ARN."""
     return str(properties["FunctionName"]).rpartition(":")[2]
 
 
 def _context(action: str, properties: Json, account: str, region: str) -> Mapping[str, Any]:
-    """What a request says of itself, as conditions ask for it."""
+    """The context of a request that the conditions of policies can ask for."""
     context: dict[str, Any] = dict(_VIA)
     if action.endswith("EventSourceMapping"):
         name = str(properties["FunctionName"])
@@ -257,7 +257,7 @@ def _context(action: str, properties: Json, account: str, region: str) -> Mappin
 
 
 def _ask_for_a_certificate_of_the_region() -> None:
-    """Has a domain name of an API refused whose certificate ACM does not have in the API's region.
+    """Refuses a domain name of an API if ACM lacks its certificate in the API's region.
 
     API Gateway Developer Guide, "Set up a Regional custom domain name in API Gateway":
     https://docs.aws.amazon.com/apigateway/latest/developerguide/
@@ -281,12 +281,12 @@ def _ask_for_a_certificate_of_the_region() -> None:
 
 
 def _name_rules_without_the_default_bus() -> None:
-    """Has a right to a rule of the default event bus name the rule alone.
+    """Makes a right to a rule of the default event bus name the rule alone.
 
-    ARNs of others name their bus, too (Service Authorization Reference, "Resource types defined by
-    Amazon EventBridge":
+    ARNs of rules on other buses name the bus, too (Service Authorization Reference, "Resource types
+    defined by Amazon EventBridge":
     https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazoneventbridge.html).
-    ministack has it named always, and so refuses who has the right.
+    ministack expects the bus in every ARN, and so refuses callers who have the right.
     """
     from ministack.core import iam_actions
 
@@ -300,11 +300,11 @@ def _name_rules_without_the_default_bus() -> None:
 
 
 def _keep_protected_tables() -> None:
-    """Has CloudFormation fail to delete a protected table, as DynamoDB makes it fail in AWS.
+    """Makes CloudFormation fail to delete a protected table, as DynamoDB does in AWS.
 
     DynamoDB Developer Guide, "Using deletion protection":
     https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/WorkingWithTables.Basics.html
-    ministack's own DeleteTable refuses, but its CloudFormation goes past that.
+    ministack's DeleteTable refuses, but its CloudFormation bypasses DeleteTable.
     """
     from ministack.services import dynamodb
     from ministack.services.cloudformation import provisioners
@@ -324,7 +324,7 @@ def _keep_protected_tables() -> None:
 
 
 def _lock_what_a_bucket_is_to_lock() -> None:
-    """Has CloudFormation give a bucket the Object Lock of its template, with its default retention.
+    """Makes CloudFormation give a bucket the Object Lock and default retention of its template.
 
     CloudFormation Template Reference, AWS::S3::Bucket ObjectLockConfiguration:
     https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-properties-s3-bucket-objectlockconfiguration.html
@@ -355,13 +355,13 @@ def _lock_what_a_bucket_is_to_lock() -> None:
 
 
 def _refuse_taken_names() -> None:
-    """Has CloudFormation create nothing under a name that is taken, as AWS does.
+    """Makes CloudFormation refuse to create anything under a taken name, as AWS does.
 
     Names are unique among all stacks, and in the account: CloudFormation Template Reference,
     "Resource custom naming":
     https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-properties-name.html
-    ministack knows that of buckets only. What else it creates takes the place of what was there,
-    tables with all that is in them.
+    ministack refuses only buckets. Anything else that it creates replaces what was there, even
+    tables with all their items.
     """
     from ministack.services import (
         cloudwatch,
@@ -415,11 +415,11 @@ def _refuse_taken_names() -> None:
 
 
 def _rest_names_of_queues() -> None:
-    """Has a queue made by a stack fail within a minute of the deletion of its namesake, as in AWS.
+    """Makes a stack's new queue fail within a minute of the deletion of a queue of the same name.
 
     CloudFormation Template Reference, AWS::SQS::Queue:
     https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-resource-sqs-queue.html
-    The minute is one of the clock that can be moved.
+    The minute is measured by the clock of the local stack, which can be moved.
     """
     from ministack.services.cloudformation import provisioners
 
@@ -447,11 +447,11 @@ def _rest_names_of_queues() -> None:
 
 
 def _keep_what_a_rollback_cannot_delete() -> None:
-    """Has a stack in ROLLBACK_FAILED hold on to what could not be deleted, as in AWS.
+    """Makes a stack in ROLLBACK_FAILED keep the resources that could not be deleted, as in AWS.
 
-    CloudFormation User Guide, "Stack status codes": something of it is still there, and the stack
-    has to be deleted: https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/view-stack-events.html
-    When it is, the template's DeletionPolicy counts again: RetainExceptOnCreate retains then.
+    CloudFormation User Guide, "Stack status codes": some resources still exist, and the stack must
+    be deleted: https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/view-stack-events.html
+    The deletion heeds the template's DeletionPolicy again: RetainExceptOnCreate then retains.
     https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/aws-attribute-deletionpolicy.html
     ministack forgets the resource and the template.
     """
@@ -477,12 +477,12 @@ def _keep_what_a_rollback_cannot_delete() -> None:
 
 
 def _import_secrets() -> None:
-    """Has stacks take over existing secrets, named by their ARN, as AWS does.
+    """Makes stacks import existing secrets by their ARN, as AWS does.
 
-    What is imported is named by the primary identifier of its type, which of a secret is Id, its
+    An import names a resource by the primary identifier of its type. For a secret that is Id, its
     ARN: https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/API_ResourceToImport.html
-    Nobody has imported one on AWS with this yet; the type's schema has the handler that it takes.
-    ministack does that with tables and buckets. To it a secret's id is its name, not its ARN.
+    Nobody has tried this on AWS with a secret yet; the type's schema has the handler that it needs.
+    ministack imports tables and buckets. It takes a secret's name for its id, not the ARN.
     """
     from ministack.services import secretsmanager
     from ministack.services.cloudformation import changesets, provisioners

@@ -1,8 +1,7 @@
-"""Where services of the emulator are kinder than AWS, or forget a thing: made as AWS has them here.
+"""Makes services of the emulator behave as AWS does, where they are more lenient or lack something.
 
-Each function is a fact about AWS, with its source. infra/local/emulator.py calls `make_strict` in
-the emulator's own process, before it starts. What concerns CloudFormation and PartiQL has files of
-its own.
+Each function adds one fact about AWS, with its source. infra/local/emulator.py calls `make_strict`
+in the emulator's own process, before it starts. CloudFormation and PartiQL have their own files.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ _OF_AUTHORIZER = re.compile(rb"\$context\.authorizer\.(\w+)")
 
 
 def make_strict() -> None:
-    """Has the emulator of this process do what AWS does. To be called before it starts."""
+    """Makes the emulator of this process behave as AWS does. Call it before the emulator starts."""
     _authorize_batches()
     _tell_what_authorizers_say()
     _take_keys_from_authorizers()
@@ -31,7 +30,7 @@ def make_strict() -> None:
 
 
 def _authorize_batches() -> None:
-    """Has a batch of messages authorized as AWS does: by the right of the single operation.
+    """Authorizes a batch of messages as AWS does: by the right to the single operation.
 
     (Amazon SQS API Reference, AddPermission:
     https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_AddPermission.html)
@@ -51,10 +50,10 @@ def _authorize_batches() -> None:
 
 
 def _tell_what_authorizers_say() -> None:
-    """Has API Gateway's own answers replace `$context.authorizer.<property>`, as AWS does.
+    """Makes API Gateway's own answers fill in `$context.authorizer.<property>`, as AWS does.
 
-    It is one of its variables for data transformations: a property of the context that the
-    authorizer returned with its policy. ministack drops that context when the policy denies.
+    The variable is a property of the context that the authorizer returned with its policy.
+    ministack drops that context when the policy denies.
     """
     from ministack.services import apigateway_v1 as api_gateway
 
@@ -64,7 +63,7 @@ def _tell_what_authorizers_say() -> None:
     said: ContextVar[dict[str, str]] = ContextVar("said")
 
     def kept(key: Any, expires_at: float, policy: dict[str, Any], context: dict[str, str]) -> None:
-        # Beside the statements, which are what is evaluated.
+        # Kept beside the statements; only the statements are evaluated.
         policy["context"] = context
         keep(key, expires_at, policy, context)
 
@@ -87,11 +86,11 @@ def _tell_what_authorizers_say() -> None:
 
 
 def _take_keys_from_authorizers() -> None:
-    """Has an API whose source of keys is the authorizer take them from there, as AWS does.
+    """Makes an API take its keys from the authorizer if it is their source, as AWS does.
 
-    A method that needs a key is then limited by the plan of the key that the authorizer named
-    (`usageIdentifierKey`), and refuses a request of which it named none, or one without a plan.
-    What a request says in `x-api-key` counts for nothing. ministack knows that header alone.
+    The plan of the key that the authorizer named (`usageIdentifierKey`) then limits a method that
+    needs a key. The method refuses a request if the authorizer named no key, or one without a plan.
+    The header `x-api-key` does not count. ministack knows only that header.
     https://docs.aws.amazon.com/apigateway/latest/developerguide/api-gateway-api-key-source.html
     """
     from ministack.services import apigateway_v1 as api_gateway
@@ -114,7 +113,7 @@ def _take_keys_from_authorizers() -> None:
         if isinstance(answer, str | bytes):
             answer = json.loads(answer)
         if isinstance(answer, dict) and isinstance(answer.get("policyDocument"), dict):
-            # Beside the statements: it is kept with them, and they alone are evaluated.
+            # Kept beside the statements; only the statements are evaluated.
             answer["policyDocument"]["key"] = answer.get("usageIdentifierKey") or ""
             result["body"] = answer
         return result
@@ -135,7 +134,7 @@ def _take_keys_from_authorizers() -> None:
 
 
 def _guard_the_accounts_settings() -> None:
-    """Has `GetAccountSettings` of Lambda asked for, as AWS does: ministack lets everybody read it.
+    """Makes Lambda's `GetAccountSettings` need its right, as in AWS: in ministack anybody may call.
 
     https://docs.aws.amazon.com/service-authorization/latest/reference/list_awslambda.html
     """
@@ -151,12 +150,12 @@ def _guard_the_accounts_settings() -> None:
 
 
 def _wait_for_subscribers() -> None:
-    """Has a subscriber by email confirm it first, and a list say so of all who have not.
+    """Makes subscribers by email confirm first, and lists of subscriptions show who has not.
 
-    It has `PendingConfirmation` in the place of their ARN, and nothing is sent to them
+    Such a list has `PendingConfirmation` in place of an ARN, and SNS sends these people nothing
     (https://docs.aws.amazon.com/sns/latest/dg/sns-email-notifications.html,
     https://docs.aws.amazon.com/sns/latest/api/API_ListSubscriptionsByTopic.html). ministack asks
-    only those by HTTP, and lists an ARN for everybody.
+    only subscribers by HTTP, and lists an ARN for everybody.
     """
     from ministack.services import sns
     from ministack.services.cloudformation import provisioners
@@ -196,11 +195,11 @@ def _wait_for_subscribers() -> None:
 
 
 def _look_for_dkim() -> None:
-    """Has the identity of a domain wait for its DNS entries, with the three tokens that name them.
+    """Makes the identity of a domain wait for its DNS entries, which three tokens name.
 
-    SES verifies a domain by them, and looks for up to 72 hours
-    (https://docs.aws.amazon.com/ses/latest/dg/creating-identities.html). ministack takes one that a
-    stack makes for verified at once, and gives it no tokens. Mails are sent from it all the same.
+    SES verifies a domain by these entries, and looks for up to 72 hours
+    (https://docs.aws.amazon.com/ses/latest/dg/creating-identities.html). In ministack the identity
+    that a stack makes is verified at once and has no tokens. Here it can send emails all the same.
     """
     from ministack.services import ses_v2
     from ministack.services.cloudformation import provisioners
@@ -221,10 +220,10 @@ def _look_for_dkim() -> None:
 
 
 def _extract_metrics() -> None:
-    """Has CloudWatch take the metrics out of log lines in its embedded metric format.
+    """Makes CloudWatch read the metrics from log lines in its embedded metric format.
 
     (https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html)
-    ministack keeps them as lines only. Its alarms are not evaluated by them: it does so wrongly.
+    ministack only keeps the lines. Its alarms do not use these metrics: it evaluates them wrongly.
     """
     from ministack.services import cloudwatch, cloudwatch_logs
 
@@ -260,16 +259,16 @@ def _extract_metrics() -> None:
 
 
 def _count_hops() -> None:
-    """Has Lambda end a chain of more than 16 invocations through a queue, as AWS does.
+    """Makes Lambda end a chain of more than 16 invocations through a queue, as AWS does.
 
-    What a function sends bears the lineage of the invocation it was sent in; a function that is
-    invoked more often than that in one chain is not invoked again, and what it should have been
-    given is gone, unless its property `RecursiveLoop` is `Allow`. The metric
-    `RecursiveInvocationsDropped` is all that tells of it. (AWS Lambda Developer Guide, "Use Lambda
-    recursive loop detection": https://docs.aws.amazon.com/lambda/latest/dg/invocation-recursion.html)
+    A message carries the lineage of the invocation that sent it. Lambda does not invoke a function
+    more often than that in one chain: the message is lost, unless the function's property
+    `RecursiveLoop` is `Allow`. Only the metric `RecursiveInvocationsDropped` shows it. (AWS Lambda
+    Developer Guide, "Use Lambda recursive loop detection":
+    https://docs.aws.amazon.com/lambda/latest/dg/invocation-recursion.html)
 
-    ministack counts invocations that functions ask for themselves. Here the count travels with the
-    messages, too; of a batch, that which has come farthest counts.
+    ministack counts direct invocations only. Here messages carry the count, too; the message with
+    the longest chain decides for its batch.
     """
     from ministack.services import lambda_svc, sqs
     from ministack.services.cloudformation import provisioners
@@ -305,9 +304,9 @@ def _count_hops() -> None:
         run_batch(mapping, function, event, batch, queue_url, *rest)
 
     def obeying(provision: Any, place: int) -> Any:
-        """Has what makes or changes a function, by the properties at a place, heed `RecursiveLoop`.
+        """Makes an operation that creates or changes a function heed `RecursiveLoop`.
 
-        Only the API of its own does so in ministack.
+        In ministack only the separate API for that property does so.
         """
 
         def provisioned(*arguments: Any, **more: Any) -> Any:
@@ -327,10 +326,11 @@ def _count_hops() -> None:
 
 
 def as_over_tls(app: Callable[..., Any]) -> Callable[..., Any]:
-    """Has every request count as one over TLS, but those that say `X-Forwarded-Proto: http`.
+    """Treats every request as one over TLS, unless it says `X-Forwarded-Proto: http`.
 
-    Policies refuse the others (infra/deployment/tls.py), and to ministack all are such: it listens
-    without a certificate, on loopback. What services do for others goes over TLS on AWS.
+    Policies refuse requests without TLS (infra/deployment/tls.py). ministack listens on loopback
+    without a certificate, so it would refuse every request. On AWS services call each other over
+    TLS.
     """
     from ministack.core import iam_evaluator
 

@@ -1,4 +1,4 @@
-"""PartiQL as DynamoDB has it, where ministack is more lenient or forgets a thing."""
+"""Makes PartiQL behave as in DynamoDB, where ministack is more lenient or lacks something."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _DUPLICATE = "Duplicate primary key exists in table"
 
 
 def make_strict() -> None:
-    """Has the emulator of this process authorize, execute, measure and stream PartiQL as AWS does.
+    """Makes the emulator of this process authorize, run, measure and stream PartiQL as AWS does.
 
-    To be called before it starts, as parts of ministack are replaced.
+    It replaces parts of ministack, so call it before the emulator starts.
     """
     checks = iam_actions.dynamodb_transaction_checks
     iam_actions.dynamodb_transaction_checks = _authorizing(checks)
@@ -36,13 +36,13 @@ def make_strict() -> None:
 
 
 def _statements(request: Json) -> list[Json]:
-    """What a request has executed: its only statement, those of a batch or of a transaction."""
+    """The statements of a request: its only one, or those of a batch or a transaction."""
     found = request.get("TransactStatements", request.get("Statements", [request]))
     return found if isinstance(found, list) else []
 
 
 def _parsed(request: Json) -> list[Json]:
-    """The statements as ministack reads them. Raises ValueError and LookupError."""
+    """The statements as ministack parses them. Raises ValueError and LookupError."""
     return [
         dynamodb._parse_partiql(each["Statement"], each.get("Parameters", []))  # noqa: SLF001
         for each in _statements(request)
@@ -58,11 +58,11 @@ def _read(body: bytes) -> Json:
 
 
 def _authorizing(known: Callable[..., list[tuple[str, str]]]) -> Callable[..., Any]:
-    """Has each statement authorized by the right of its verb on its table or index.
+    """Authorizes each statement by the right to its verb on its table or index.
 
     (https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ql-iam.html) ministack asks
-    for rights named as the operations, such as `dynamodb:ExecuteTransaction`, which IAM does not
-    have. A request with a statement that is not understood is left to it, and so is refused.
+    for rights named after the operations, such as `dynamodb:ExecuteTransaction`, which IAM does not
+    have. ministack handles a request with a statement we cannot parse, and so refuses it.
     """
 
     def checks(action: str, body: bytes, region: str, account: str) -> list[tuple[str, str]]:
@@ -89,7 +89,7 @@ def _authorizing(known: Callable[..., list[tuple[str, str]]]) -> Callable[..., A
 
 
 class _Asked(str):
-    """A resource, and what IAM's conditions can ask about the one statement that goes to it."""
+    """A resource, and the facts about its statement that conditions of IAM can ask for."""
 
     __slots__ = ("conditions",)
     conditions: Json
@@ -101,7 +101,7 @@ class _Asked(str):
 
 
 def _conditions(parsed: Json) -> Json:
-    """The top-level attributes that a statement names, also in conditions, and what it returns.
+    """The top-level attributes that a statement names, conditions included, and what it returns.
 
     https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/specifying-conditions.html
     https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazondynamodb.html
@@ -121,7 +121,7 @@ def _conditions(parsed: Json) -> Json:
 
 
 def _paths(node: Any) -> Iterator[list[str]]:
-    """Every attribute that an expression reads, with what is asked of inside it."""
+    """Every attribute that an expression reads, with the path inside it."""
     if isinstance(node, tuple) and node and node[0] == "path":
         yield node[1]
     elif isinstance(node, tuple | list):
@@ -130,9 +130,9 @@ def _paths(node: Any) -> Iterator[list[str]]:
 
 
 def _seeing_each(known: Callable[..., Any]) -> Callable[..., Any]:
-    """Has IAM's conditions see of a request the statement that is authorized.
+    """Shows IAM's conditions the statement that is being authorized.
 
-    ministack shows them the request as a whole, and nothing of its statements.
+    ministack shows them the request as a whole, without its statements.
     """
 
     def enforce(*asked: Any, resource_arn: str = "*", **more: Any) -> Any:
@@ -148,11 +148,11 @@ def _seeing_each(known: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _put(table: Json, parsed: Json) -> Json:
-    """An INSERT as what it is: a put under the condition that nothing has the key."""
+    """An INSERT as a put, under the condition that no item has the key."""
     item = parsed["item"]
     return {
         "TableName": parsed["table"],
-        # A document that came as a parameter is wrapped in its type.
+        # A document given as a parameter is wrapped in its type.
         "Item": item["M"] if set(item) == {"M"} else item,
         "ConditionExpression": "attribute_not_exists(#key)",
         "ExpressionAttributeNames": {"#key": table["pk_name"]},
@@ -160,11 +160,11 @@ def _put(table: Json, parsed: Json) -> Json:
 
 
 def _insert(table: Json, parsed: Json) -> Answer:
-    """INSERT by itself and in a batch: validated, measured and streamed as a put.
+    """Runs an INSERT, alone or in a batch: validated, measured and streamed as a put.
 
-    An item that is there already is a `DuplicateItemException`
+    An existing item is a `DuplicateItemException`
     (https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ql-reference.insert.html).
-    ministack's own one takes anything for the key of an index and writes no stream record.
+    ministack's own INSERT takes any value for the key of an index and writes no stream record.
     """
     asked = _put(table, parsed) | {"ReturnConsumedCapacity": "TOTAL"}
     status, headers, body = dynamodb._put_item(asked)  # noqa: SLF001
@@ -178,11 +178,11 @@ def _insert(table: Json, parsed: Json) -> Answer:
 
 
 def _inserting(execute: Execute) -> Execute:
-    """A transaction of inserts and plain updates is one of puts and updates; others are left.
+    """Turns a transaction of inserts and plain updates into one of puts and updates.
 
-    Of each item that is there already the reason is `DuplicateItem`
-    (https://github.com/amzn/smoke-dynamodb/pull/90 has seen it). ministack's own one gives one
-    reason alone, by another name, and writes no stream records.
+    The reason for each existing item is `DuplicateItem`
+    (https://github.com/amzn/smoke-dynamodb/pull/90 has seen it). ministack itself gives only one
+    reason, by another name, and writes no stream records. It still handles other transactions.
     """
 
     def executed(request: Json) -> Answer:
@@ -208,7 +208,7 @@ def _inserting(execute: Execute) -> Execute:
 
 
 def _write(table: Json, parsed: Json) -> Json | None:
-    """A statement as the part of a transaction that it is; None for one that is not known here."""
+    """A statement as a part of a transaction; None for a statement that we do not handle."""
     if parsed["op"] == "INSERT":
         return {"Put": _put(table, parsed)}
     values = {path[0]: value[1] for path, value in parsed.get("assignments", ())}
@@ -239,7 +239,7 @@ def _write(table: Json, parsed: Json) -> Json | None:
 
 
 def _is_equal_to_values(where: Any) -> bool:
-    """Whether a condition is that some attributes have some values, all of them."""
+    """Whether a condition only compares attributes with values, joined by AND."""
     if where[0] == "and":
         return all(_is_equal_to_values(part) for part in where[1:])
     _, operator, attribute, value = where if len(where) == 4 else ("", "", "", "")
@@ -254,11 +254,11 @@ def _refusal(body: Json) -> Answer:
 # --- Units ----------------------------------------------------------------------------------------
 
 _more_units: Counter[str] = Counter()
-"""By table, what inserts have cost beyond one unit each: ministack forgets their size and index."""
+"""By table, the cost of inserts beyond one unit each: ministack ignores their size and index."""
 
 
 def _measured(execute: Execute) -> Execute:
-    """Says what the inserts of a request have cost in fact."""
+    """Reports the real cost of the inserts of a request."""
 
     def executed(request: Json) -> Answer:
         before = _more_units.copy()
@@ -277,7 +277,7 @@ def _measured(execute: Execute) -> Execute:
 
 
 def _streamed(execute: Execute) -> Execute:
-    """Has what is updated and deleted appear in the stream of the table: ministack forgets it."""
+    """Writes updates and deletions to the stream of the table: ministack does not."""
 
     def executed(request: Json) -> Answer:
         before = [(place, deepcopy(_item_at(*place))) for place in _places(request)]
@@ -298,7 +298,7 @@ def _item_at(table: Json, partition: str, sort: str) -> Json | None:
 
 
 def _places(request: Json) -> Iterator[tuple[Json, str, str]]:
-    """Where a request updates and deletes items; the inserts see to it themselves."""
+    """The tables in which a request updates and deletes items; inserts stream by themselves."""
     with suppress(ValueError, LookupError):
         for each in _parsed(request):
             if each["op"] in ("UPDATE", "DELETE"):

@@ -1,9 +1,9 @@
-"""The emulator of AWS that everything local runs on: ministack, on loopback only.
+"""Runs the emulator of AWS for everything local: ministack, on loopback only.
 
-Run as a program, this file *is* the emulator: it watches its standard input, which is a pipe from
-the process that started it, and takes its whole process group (the emulated Lambda functions are
-its children) down with it when that pipe closes. The pipe closes however the starter dies, so
-nothing is ever left behind, not even by `kill -9`.
+Run as a program, this file *is* the emulator. Its standard input is a pipe from the process that
+started it. When the pipe closes, it ends with its whole process group (the emulated Lambda
+functions are its children). The pipe closes whatever way the starter dies, even by `kill -9`, so
+no process is ever left behind.
 """
 
 from __future__ import annotations
@@ -27,32 +27,32 @@ REGION = "us-east-1"
 
 WORKSPACE = Path(__file__).resolve().parents[2] / "build"
 
-# Where the log of the emulator that ended last is kept.
+# The log of the emulator that ended last.
 LOG_FILE = WORKSPACE / "emulator.log"
 
-# ministack takes these for the account's root user. Functions never see them: with AUTH=true each
-# runs under a session of its own role, and the role's policies are enforced.
+# To ministack these are the account's root user. Functions never see them: with AUTH=true each runs
+# in a session of its own role, and ministack enforces the role's policies.
 ACCESS_KEY = "test"
 SECRET_KEY = "test"  # noqa: S105 - not a secret: the emulator's well-known key
 
-# How long the emulator may take to start, in seconds. It takes less than one on an idle machine.
+# How long the emulator may take to start, in seconds. On an idle machine it takes less than one.
 START_DEADLINE = 60.0
 _ATTEMPTS = 3
 _LOG_LINES_SHOWN = 15
 
 
 class EmulatorError(Exception):
-    """The emulator did not start; the message ends with what it said last."""
+    """The emulator did not start; the message ends with the end of its log."""
 
 
 class _PortTaken(EmulatorError):
-    """Another process took the port between our choosing and our using it."""
+    """Another process took the port after we chose it and before we used it."""
 
 
 class Emulator(NamedTuple):
     """A running emulator: its address, e.g. `http://127.0.0.1:51234`, and its clock.
 
-    The clock is a file that says how many seconds the functions are ahead of this machine.
+    The clock is a file with the number of seconds that the functions are ahead of this machine.
     """
 
     url: str
@@ -61,12 +61,11 @@ class Emulator(NamedTuple):
 
 @contextmanager
 def emulator(pages: Collection[str] = ()) -> Iterator[Emulator]:
-    """Run an emulator with nothing in it.
+    """Run an empty emulator.
 
-    ``pages`` are the origins of web pages that may call the APIs in it; nobody else's may ask
-    anything (`infra/local/guard.py`).
-    All its files are in a directory of its own, which is removed at the end; only the log is kept,
-    as `LOG_FILE`. Raises `EmulatorError`.
+    ``pages`` are the origins of web pages that may call the APIs in it; other pages may not ask
+    anything (`infra/local/guard.py`). All its files are in a directory of its own, which is removed
+    at the end; only the log is kept, as `LOG_FILE`. Raises `EmulatorError`.
     """
     WORKSPACE.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix="emulator-", dir=WORKSPACE))
@@ -98,14 +97,14 @@ def emulator(pages: Collection[str] = ()) -> Iterator[Emulator]:
 
 
 def is_healthy(url: str, tries: int = 1) -> bool:
-    """Whether an emulator answers at `url`; `tries` is how often it may be too slow to answer."""
+    """Whether an emulator answers at `url`; it may be too slow `tries` times."""
     for _ in range(tries):
         try:
             with urllib.request.urlopen(f"{url}/_ministack/health", timeout=5):  # noqa: S310 - ours
                 return True
         except OSError as error:  # the parent of URLError, ConnectionError and TimeoutError
             if isinstance(getattr(error, "reason", error), ConnectionRefusedError):
-                return False  # nobody is there, who could be slow
+                return False  # nothing listens there, so it is not merely slow
     return False
 
 
@@ -113,9 +112,9 @@ def _start(
     temporary: Path, log: Path, clock_file: Path, pages: Collection[str]
 ) -> tuple[subprocess.Popen[bytes], str]:
     port = _free_port()
-    # The caller's own AWS settings must not leak into the emulator, nor from it into the functions:
-    # they name real accounts. PYTHONPATH would let the functions import what the archive does not
-    # contain.
+    # The caller's own AWS settings name real accounts. They must not leak into the emulator, nor
+    # from it into the functions. PYTHONPATH would let the functions import modules that are not in
+    # the archive.
     environment = {
         key: value
         for key, value in os.environ.items()
@@ -129,7 +128,7 @@ def _start(
         "MINISTACK_REGION": REGION,
         "AWS_DEFAULT_REGION": REGION,
         "LAMBDA_EXECUTOR": "local",
-        # No other listeners, and hands off the user's Docker.
+        # No other listeners, and no use of the user's Docker.
         "SFTP_ENABLED": "0",
         "IOT_MTLS_ENABLED": "0",
         "DOCKER_HOST": f"unix://{temporary}/no-docker.sock",
@@ -146,7 +145,7 @@ def _start(
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
-            # Its own group: Ctrl-C reaches the starter only, which then ends the group as a whole.
+            # Its own group: Ctrl-C only reaches the starter, which then ends the whole group.
             start_new_session=True,
         )
     return process, f"http://127.0.0.1:{port}"
@@ -180,8 +179,8 @@ def _last_lines(log: Path) -> str:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End the emulator and every function it runs, at once: nothing in it is worth saving."""
-    # When it has ended by itself, so have its children: they end when their input does.
+    """End the emulator and its functions at once: nothing in it needs to be saved."""
+    # If it has ended by itself, so have its children: they end when their input closes.
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -199,7 +198,7 @@ def _die_with_starter() -> None:
 
 def _main() -> None:
     threading.Thread(target=_die_with_starter, daemon=True, name="die-with-starter").start()
-    # Not at the top of the file: only the emulator's own process needs (and waits for) this import.
+    # Not at the top of the file: only the emulator's own process needs this slow import.
     from ministack import app as ministack
 
     # This program runs without the checkout on its path.
@@ -214,7 +213,7 @@ def _main() -> None:
     emulated_deployments.make_strict()
     emulated_statements.make_strict()
     emulated_services.make_strict()
-    # ministack reads the command line, of which this program's has nothing for it.
+    # ministack reads the command line, and this program's holds nothing for it.
     sys.argv[1:] = []
     ministack.main()
 

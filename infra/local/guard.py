@@ -1,13 +1,14 @@
-"""The guard in front of all that listens on this machine: whose requests are answered at all.
+"""Decides which requests are answered by everything that listens on this machine.
 
-Loopback keeps other machines out, not the pages in a developer's browser. A page can send requests
-to any port, and by a name of its own that it has point here (DNS rebinding) it could read the
-answers, too. The emulator takes well-known keys and the issuer signs whatever it is asked to, so
-either would give such a page everything.
+Loopback keeps other machines out, but not the pages in a developer's browser. A page can send
+requests to any port. If its own host name points here (DNS rebinding), it could read the answers,
+too. The emulator takes well-known keys and the issuer signs every request, so either would give
+such a page everything.
 
-What a browser says of a page, the page cannot change: the `Host` it asked for, its `Origin`, and
-`Sec-Fetch-Site` (https://www.w3.org/TR/fetch-metadata/#sec-fetch-site-header). Programs send `Host`
-alone. A browser without Fetch Metadata sends no `Origin` with a GET either, and passes for one.
+A page cannot change what the browser says about it: the `Host` it asked for, its `Origin`, and
+`Sec-Fetch-Site` (https://www.w3.org/TR/fetch-metadata/#sec-fetch-site-header). Programs send only
+`Host`. A browser without Fetch Metadata sends no `Origin` with a GET either, so it counts as a
+program.
 """
 
 from __future__ import annotations
@@ -20,16 +21,16 @@ from typing import Any
 
 STATUS = 403
 
-# Names that lead to this machine wherever they are resolved (https://www.rfc-editor.org/rfc/rfc6761),
-# with the port that is always there, for none of ours is 80.
+# Names that mean this machine everywhere (https://www.rfc-editor.org/rfc/rfc6761). A port always
+# follows, because we never use port 80.
 _LOOPBACK = re.compile(r"(?:(?:[a-z0-9_-]+\.)*localhost|127\.0\.0\.1|\[::1\]):(?P<port>[0-9]{1,5})")
 
-# Where the emulator has the API, by path and by name.
+# The address of the API in the emulator, by path and by name.
 _API_PATH = "/_aws/execute-api/"
 _API_HOST = re.compile(r"[a-z0-9]+\.execute-api\.localhost:[0-9]+")
 
 _OURS = frozenset({"same-origin", "none"})
-"""`Sec-Fetch-Site` of what our own pages ask, and of what a person typed."""
+"""The `Sec-Fetch-Site` of requests by our own pages, and of addresses that a person typed."""
 
 App = Callable[[Any, Any, Any], Coroutine[Any, Any, None]]
 
@@ -41,11 +42,11 @@ def refusal(
     *,
     is_relayed: bool = False,
 ) -> str | None:
-    """Why a request to a port is refused, for whoever sent it to read; None when it is not.
+    """Why a request to a port is refused, for its sender to read; None for a good request.
 
-    ``pages``: the origins of pages that may ask, beside those that the port serves itself. With
-    ``is_relayed`` another port of loopback may be named: a relay passes on what was signed for its
-    own.
+    ``pages``: the origins of pages that may ask, besides those that the port serves itself. With
+    ``is_relayed`` the request may name another port of loopback: a relay passes on requests that
+    were signed for its own port.
     """
     said: dict[str, list[str]] = defaultdict(list)
     for name, value in headers:
@@ -59,7 +60,7 @@ def refusal(
             f"{here}. It answers to no other name, and the header Host was {_shown(hosts)}: send "
             "the request to that address."
         )
-    # A page that sends no referrer has the origin null even for its own address.
+    # A page that sends no referrer has the origin null, even for its own address.
     own = {f"http://{host}", *({"null"} if sites == ["same-origin"] else ())}
     if not own.union(pages).issuperset(origins):
         return (
@@ -80,20 +81,20 @@ def _shown(values: list[str]) -> str:
 
 
 def is_api(host: str, path: str) -> bool:
-    """Whether a request to the emulator is one to the API, which serves pages of other origins."""
+    """Whether a request to the emulator is for the API, which serves pages of other origins."""
     return path.startswith(_API_PATH) or _API_HOST.fullmatch(host.lower()) is not None
 
 
 class GuardedHandler(BaseHTTPRequestHandler):
-    """A handler of `http.server` that answers nothing but 403 to requests that are refused.
+    """A handler of `http.server` that answers bad requests with 403.
 
-    Whatever their method, and before anything of them is read but their headers.
+    It does so for every method, and reads only the headers before.
     """
 
     server: HTTPServer
 
     def parse_request(self) -> bool:
-        """Whether the request is to be answered by a method of the class."""
+        """Whether a method of the class may answer the request."""
         if not super().parse_request():
             return False
         reason = refusal(self.headers.items(), self.server.server_port)
@@ -111,7 +112,7 @@ class GuardedHandler(BaseHTTPRequestHandler):
 
 
 def guarded(app: App, port: int, pages: Collection[str]) -> App:
-    """An ASGI app behind the guard; ``pages`` are the origins of those that may call the API."""
+    """An ASGI app behind the guard; ``pages`` are the origins that may call the API."""
 
     async def guard(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] not in {"http", "websocket"}:

@@ -13,7 +13,7 @@ from chalicelib.domain.subscriptions import Subscription, due_periods, not_alloc
 
 
 def instants_of_start(period: Period, zones: Iterable[str]) -> dict[datetime, set[str]]:
-    """The instants at which a period begins in some of the zones, and in which."""
+    """The instants at which a period begins, each with the zones in which it does."""
     instants: dict[datetime, set[str]] = defaultdict(set)
     for zone in zones:
         instants[calendar.month_start(zone, period)].add(zone)
@@ -23,7 +23,7 @@ def instants_of_start(period: Period, zones: Iterable[str]) -> dict[datetime, se
 def is_due(subscription: Subscription, catalogue: PlanCatalogue, period: Period) -> bool:
     """Whether a subscription, as it is now, was or will be due for a period at its start.
 
-    It is not where nobody can tell: in a timezone or on a plan that is not known.
+    False for an unknown timezone or plan: then nobody can tell.
     """
     if not_allocated_because(subscription, catalogue):
         return False

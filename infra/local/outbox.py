@@ -1,4 +1,4 @@
-"""What the local stack sent: the emulator's outbox, and the mails that wait."""
+"""The emails of the local stack: those sent, in the emulator's outbox, and those that wait."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from chalicelib.store.mails import MailStatus, read_mail
 from infra.local import stacks
 
 SETTLE_SECONDS = 5.0
-"""For how long nothing more must be sent before all is said to be sent."""
+"""How long the outbox must stay unchanged before all emails count as sent."""
 
 SETTLE_DEADLINE_SECONDS = 180.0
 
 
 def sent_mails(stack: stacks.LocalStack) -> list[dict[str, Any]]:
-    """What is in the emulator's outbox, oldest first."""
+    """The emails in the emulator's outbox, oldest first."""
     with urllib.request.urlopen(stack.mail_url, timeout=60) as answer:  # noqa: S310 - ours
         messages: dict[str, list[dict[str, Any]]] = json.load(answer)["messages"]
     return [mail for of_account in messages.values() for mail in of_account]
 
 
 def count_by_kind(stack: stacks.LocalStack) -> Counter[str]:
-    """How many mails of each kind were sent, by the table that remembers it."""
+    """How many emails of each kind were sent, by the table that records them."""
     counts: Counter[str] = Counter()
     pages = stack.client("dynamodb").get_paginator("scan")
     for page in pages.paginate(TableName=stack.tables["mails"]):
@@ -46,7 +46,7 @@ def count_by_kind(stack: stacks.LocalStack) -> Counter[str]:
 
 
 def dead_letters(stack: stacks.LocalStack) -> int:
-    """How many messages of mails were given up."""
+    """How many emails failed for good."""
     name = "ApproximateNumberOfMessages"
     attributes = stack.client("sqs").get_queue_attributes(
         QueueUrl=stack.queues["notifications-dlq"], AttributeNames=[name]
@@ -55,7 +55,7 @@ def dead_letters(stack: stacks.LocalStack) -> int:
 
 
 def wait_until_sent(stack: stacks.LocalStack) -> None:
-    """Returns when no mail waits and none has been sent for a while."""
+    """Returns when no email waits and none has been sent for a while."""
     sqs, url = stack.client("sqs"), stack.queues["notifications"]
     names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
     deadline = time.monotonic() + SETTLE_DEADLINE_SECONDS
@@ -71,7 +71,7 @@ def wait_until_sent(stack: stacks.LocalStack) -> None:
 
 
 def show_sent(stack: stacks.LocalStack, console: Console) -> None:
-    """Prints how many mails of each kind were sent, and where to read them."""
+    """Prints how many emails of each kind were sent, and where to read them."""
     wait_until_sent(stack)
     counts = count_by_kind(stack)
     table = Table("mails", "sent", title="Users were told", show_footer=True)

@@ -1,7 +1,7 @@
 """Credits on this machine: the emulator, with the stage `local` deployed to it.
 
-`with local_stack() as stack:` gives a `LocalStack` of one's own, and `running_stack()` the one that
-`make up` or `make run` keeps running.
+`with local_stack() as stack:` starts a `LocalStack` of your own. `running_stack()` finds the one
+that `make up` or `make run` keeps running.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ from infra.terminal import Say, say_nothing
 
 STAGE = LOCAL_STAGE
 
-# Where a web page under development usually comes from.
+# The usual origins of a web page under development.
 ALLOWED_ORIGINS = "http://localhost:3000,http://localhost:5173,http://localhost:8080"
 
-# Where other processes find the running stack; a second one at the same time needs another file.
+# Other processes find the running stack here. A second stack at the same time needs another file.
 STATE_FILE = Path(os.environ.get("CREDITS_STATE_FILE", packaging.BUILD / "local.json"))
 
-# As many connections as any of our programs has threads.
+# As many connections as our programs have threads, at most.
 _CONNECTIONS = 64
 
-# How often `stay` looks whether the emulator is still there, in seconds, and how often in a row it
-# may have no answer: a machine that is busy, or a debugger, stops an emulator for some seconds.
+# How often `stay` checks the emulator, in seconds, and how many checks in a row may fail: a busy
+# machine, or a debugger, stops an emulator for some seconds.
 _HEALTH_INTERVAL = 2.0
 _UNANSWERED = 5
 
-# How long whoever finds the lock taken waits for the name of its holder, in steps of 10 ms.
+# How long to wait for the name of the process that holds the lock, in steps of 10 ms.
 _LOCK_STEPS = 100
 
 
 class NotRunningError(Exception):
-    """There is no local stack to talk to."""
+    """No local stack is running."""
 
 
 class AlreadyRunningError(Exception):
-    """Another local stack is published where this one was to be; the message says which."""
+    """Another local stack is published already in the same file; the message names it."""
 
     def __init__(self, pid: int, address: str) -> None:
         super().__init__(
@@ -78,13 +78,13 @@ class LocalStack:
     def client(self, service: str, **settings: Any) -> Any:
         """A botocore client of the emulator's root user, for `service`.
 
-        `settings` are those of `botocore.config.Config`. Making one takes a tenth of a second: keep
-        it. Clients may be shared by threads.
+        `settings` are those of `botocore.config.Config`. Making a client takes a tenth of a second,
+        so keep it. Threads may share a client.
         """
         return _client(self.endpoint_url, service, **settings)
 
     def token(self, user_id: str, scopes: str = tokens.DEFAULT_SCOPES, **claims: object) -> str:
-        """A token for the API that stands for a user; `claims` are added to it, or replaced."""
+        """A token for the API that stands for a user; `claims` add or replace claims."""
         return tokens.issue(self.issuer, user_id, scopes, claims=claims)
 
     def to_json(self) -> str:
@@ -115,13 +115,13 @@ def local_stack(
 ) -> Iterator[LocalStack]:
     """Start an emulator, deploy the stage `local` to it, and end it all when the block ends.
 
-    `say` is told what is happening. Without `schedules` the ticks come only when they are invoked,
-    not from the clock. With `publish_at`, the address of its console, `running_stack()` finds this
-    stack from other processes, and no other is published beside it. `origins` are those of more web
-    pages that may call the API.
+    `say` gets the progress. Without `schedules` a tick runs only when it is invoked, not by the
+    clock. With `publish_at`, the address of its console, other processes find this stack by
+    `running_stack()`, and no second stack can be published. `origins` are those of more web pages
+    that may call the API.
     Raises `AlreadyRunningError`, `EmulatorError`, `PackagingError` or `AwsError`.
     """
-    # What is wrong is told at once, not when the stack is up.
+    # Mistakes are reported at once, not when the stack is up.
     packaging.catalogue()
     with ExitStack() as ending:
         if publish_at:
@@ -142,10 +142,10 @@ def local_stack(
 
 @contextmanager
 def alone(address: str) -> Iterator[None]:
-    """Has no other stack published meanwhile. Raises `AlreadyRunningError`.
+    """Lets no other stack be published meanwhile. Raises `AlreadyRunningError`.
 
-    The lock goes with the process that holds it, however that ends: what it leaves in the file is
-    in nobody's way.
+    The lock ends with the process that holds it, however that ends. The rest of its text in the
+    file does no harm.
     """
     STATE_FILE.parent.mkdir(parents=True, exist_ok=True)
     with STATE_FILE.with_suffix(".lock").open("a+") as lock:
@@ -163,7 +163,7 @@ def _holder(lock: IO[str]) -> tuple[int, str]:
     """The process that holds the lock, and the address of its console."""
     for _ in range(_LOCK_STEPS):
         lock.seek(0)
-        # What an earlier one left is there until the holder, who has it just now, writes.
+        # The text of an earlier holder is there until the new holder writes.
         with suppress(ValueError, TypeError, ProcessLookupError):
             pid, address = json.loads(lock.read())
             os.kill(pid, 0)
@@ -173,10 +173,10 @@ def _holder(lock: IO[str]) -> tuple[int, str]:
 
 
 def parameters(issuer: str, stage: str = STAGE, origins: Collection[str] = ()) -> dict[str, str]:
-    """What a stage is told when it is deployed to the emulator.
+    """The parameters of a stage that is deployed to the emulator.
 
-    Its mail domain is its own: a domain is one identity of the account, which two stacks cannot
-    share.
+    Each stack has its own mail domain: a domain is one identity of the account, and two stacks
+    cannot share it.
     """
     return {
         "TokenIssuer": issuer,
@@ -207,7 +207,7 @@ def _deploy(
     )
     return LocalStack(
         endpoint_url=endpoint_url,
-        # By path, not by host: <id>.execute-api.localhost resolves on some machines only.
+        # By path, not by host: <id>.execute-api.localhost only resolves on some machines.
         api_url=f"{endpoint_url}/_aws/execute-api/{deployment.api_id}/v1",
         stack=deployment.stack,
         stage=deployment.stage,
@@ -232,7 +232,7 @@ def running_stack() -> LocalStack:
 
     Raises `NotRunningError`, which says how to start one.
     """
-    # The file outlives its stack when that was killed; it may be of another version, or cut off.
+    # A killed stack leaves its file behind. The file may be of another release, or cut off.
     if STATE_FILE.exists():
         with suppress(ValueError, TypeError):
             stack = LocalStack(**json.loads(STATE_FILE.read_text()))
@@ -248,7 +248,7 @@ def stay(
 ) -> None:
     """Return when the user presses Ctrl-C, or SIGTERM comes after `end_on_sigterm`.
 
-    Raises `EmulatorError` when the emulator is gone: one that does not answer now and then is not.
+    Raises `EmulatorError` when the emulator is gone. A few missing answers do not mean that.
     """
     unanswered = 0
     try:

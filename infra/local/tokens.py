@@ -1,8 +1,8 @@
-"""Tokens for the local stack, and the issuer that it has of its own.
+"""Tokens for the local stack, and its own issuer of tokens.
 
-The issuer is a small web server on loopback, in the process that runs the stack and as long as
-that: its key is made when it starts and is never written anywhere. It signs whatever it is asked to
-sign, which is what makes it a toy.
+The issuer is a small web server on loopback. It runs in the process of the stack and ends with it.
+It makes its key at the start and never writes it anywhere. It signs any token that it is asked for,
+so it is only a toy.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def issue(
     seconds: int = DEFAULT_SECONDS,
     claims: Mapping[str, object] | None = None,
 ) -> str:
-    """A token of a local stack's issuer, valid from now on; `claims` are added to it, or replaced.
+    """A token of a local stack's issuer, valid from now on; `claims` add or replace claims.
 
     Raises `TokenError` when there is no such issuer.
     """
@@ -91,14 +91,14 @@ def issuer() -> Iterator[str]:
 
 
 class _Issuer(ThreadingHTTPServer):
-    """The web server, its key and what it says of itself."""
+    """The web server, its key and its discovery document."""
 
     daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.url = f"http://127.0.0.1:{self.server_port}"
-        # RSA because the issuers of this world use it.
+        # RSA, because real issuers use it.
         self.key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         public_key = RSAAlgorithm.to_jwk(self.key.public_key(), as_dict=True)
         self.documents: dict[str, Json] = {
@@ -129,7 +129,7 @@ class _Handler(GuardedHandler, BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         length = int(self.headers.get("Content-Length", "0"))
-        # What only a program can send: a page in somebody's browser would have to ask first.
+        # Only a program can send this: a page in a browser would have to ask first.
         is_json = self.headers.get("Content-Type") == "application/json"
         if self.path != "/token" or not is_json or length > _LARGEST_REQUEST:
             self._answer(400, {"error": "invalid_request"})

@@ -1,4 +1,4 @@
-"""Turns a month on a running stack, as the deployed schedule would, and shows what came of it."""
+"""Turns a month on a running stack, as the deployed schedule would, and shows the result."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from infra.terminal import moving_bar
 from infra.ticks import QUEUES, Ticks
 
 EXPIRY_TURN_AFTER = 30
-"""Days from the turn of the month to the expiry turn: what the lowest plan's credits live."""
+"""Days from the turn of the month to the expiry turn: the lifetime of the lowest plan's credits."""
 
 
 @dataclass
 class Ledgers:
-    """Every ledger of the users of this run, read back line by line."""
+    """The ledgers of all users of this run, read line by line."""
 
     entries: dict[str, list[LedgerEntry]] = field(default_factory=dict)
     corrupt: list[LedgerCorrupt] = field(default_factory=list)
@@ -58,20 +58,20 @@ class Turning:
         console: Console,
         zones: Collection[str] | None = None,
     ) -> None:
-        """``zones`` restricts the turn to some timezones; all of them unless given."""
+        """``zones`` restricts the turn to some timezones; the default is all of them."""
         self._services = services
         self._console = console
         self._zones = zones or calendar.zone_names()
         self._ticks = Ticks(stack)
         self._clock = LocalClock(stack)
         self._subscriptions = readable(services.subscriptions.get_many(user_ids))
-        # The next month that has begun nowhere yet.
+        # The next month that has not begun anywhere yet.
         self.period = max(
             calendar.period_at(zone, services.now()) for zone in calendar.zone_names()
         ).next()
 
     def allocate(self) -> None:
-        """Moves the clock to where the month has begun in every zone."""
+        """Moves the clock until the month has begun in every zone."""
         starts = instants_of_start(self.period, self._zones)
         steps = self._move_clock(f"The month turns to {self.period}", max(starts), self._zones)
         entries = [
@@ -87,9 +87,9 @@ class Turning:
         )
 
     def expire(self) -> None:
-        """Moves the clock to where the day 30 days later has begun in every zone with users.
+        """Moves the clock until the day 30 days later has begun in every zone with users.
 
-        On the way users are reminded, and the next month begins where it begins before that.
+        On the way users are reminded, and the next month begins in zones where it starts earlier.
         """
         day = self.period.first_day + timedelta(days=EXPIRY_TURN_AFTER)
         zones = {subscription.timezone for subscription in self._subscriptions.values()}
@@ -108,7 +108,7 @@ class Turning:
         )
 
     def check(self) -> bool:
-        """Checks what must always hold, shows each with its count; whether all of it does."""
+        """Checks every invariant and shows it with its count; returns whether all hold."""
         checks = list(self._invariants())
         table = Table("invariant", "checked", "broken", "", title="What must always hold")
         for name, checked, broken in checks:
@@ -130,7 +130,7 @@ class Turning:
     def _move_clock(
         self, what: str, to: datetime, everywhere: Collection[str] = ()
     ) -> list[tuple[Step, float]]:
-        """Moves the clock; what it did on its way, and the seconds that each of it took."""
+        """Moves the clock; returns the steps on its way, and the seconds that each took."""
         steps = []
 
         def watch(step: Step, took: float) -> None:
@@ -141,10 +141,10 @@ class Turning:
             self._clock.move(to, watch, everywhere)
         return steps
 
-    # What is to be seen ---------------------------------------------------------------------------
+    # What is shown --------------------------------------------------------------------------------
 
     def _read_ledgers(self, *, verified: bool = False) -> Ledgers:
-        """Reads the ledger of every user, and verifies it if asked to."""
+        """Reads the ledger of every user, and verifies it on request."""
         ledgers = Ledgers()
 
         def read(user_id: str) -> list[LedgerEntry]:
@@ -209,7 +209,7 @@ class Turning:
         self._console.print(table)
 
     def _invariants(self) -> Iterator[tuple[str, int, list[str]]]:
-        """Each invariant, how much was checked, and what breaks it."""
+        """Each invariant, how much was checked, and the violations."""
         ledgers = self._read_ledgers(verified=True)
         yield (
             "every ledger verifies: numbers, hashes, balances, order of spending",

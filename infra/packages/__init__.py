@@ -1,1 +1,1 @@
-"""Packages and programs of others: how they are installed, and what is known against them."""
+"""Third-party programs and packages: installs them, and looks for their known weaknesses."""

@@ -1,8 +1,8 @@
-"""Known weaknesses of packages, from a file: for where PyPI cannot be asked.
+"""Reads known weaknesses of packages from a file, for machines that cannot ask PyPI.
 
 The file is OSV's export of all advisories about packages of PyPI, a zip archive with a JSON
-document for each (https://google.github.io/osv.dev/data/#data-dumps). Whoever has a network fetches
-it, and brings it where there is none. What the documents mean: https://ossf.github.io/osv-schema/.
+document for each (https://google.github.io/osv.dev/data/#data-dumps). Fetch it on a machine with a
+network and copy it over. The documents are explained at https://ossf.github.io/osv-schema/.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from packaging.version import InvalidVersion, Version
 SOURCE = "https://osv-vulnerabilities.storage.googleapis.com/PyPI/all.zip"
 
 OLDEST = timedelta(days=14)
-"""Older advisories say too little about today: OSV takes in new ones every day."""
+"""The oldest file to accept: OSV adds new advisories every day."""
 
 _LARGEST = 20_000_000
 _FIRST = Version("0.dev0")
@@ -29,14 +29,14 @@ Json = Any
 
 
 class AdvisoriesError(Exception):
-    """The file says nothing that can be relied on; the message says why and what to do."""
+    """The file is not reliable; the message says why and what to do."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"{reason}\nFetch it again where there is a network: curl -O {SOURCE}")
 
 
 class Advisory(NamedTuple):
-    """That a version of a package has a known weakness; ``fixed`` are the versions that mend it."""
+    """A known weakness of a version of a package; the versions in ``fixed`` mend it."""
 
     package: str
     version: str
@@ -49,7 +49,7 @@ class Advisory(NamedTuple):
 
 
 class Looked(NamedTuple):
-    """What was found, in how many advisories, and when the newest of those was written."""
+    """The weaknesses found, the number of advisories, and the date of the newest one."""
 
     found: list[Advisory]
     advisories: int
@@ -57,7 +57,7 @@ class Looked(NamedTuple):
 
 
 def normal(name: str) -> str:
-    """As PyPI spells a name (Python Packaging User Guide, "Names and normalization")."""
+    """A name in PyPI's spelling (Python Packaging User Guide, "Names and normalization")."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
@@ -70,10 +70,10 @@ def pinned(requirements: str) -> dict[str, str]:
 
 
 def look(file: Path, packages: Mapping[str, str], now: datetime) -> Looked:
-    """What the advisories of a file say of packages. Raises `AdvisoriesError`.
+    """What the advisories of a file say about packages. Raises `AdvisoriesError`.
 
-    A file that is too old is refused, as is one with a document that cannot be understood: nothing
-    found in it would not mean that there is nothing.
+    Refuses a file that is too old, or has a document that cannot be understood: finding nothing in
+    it would not mean that there is nothing to find.
     """
     found: dict[str, Advisory] = {}
     known: set[tuple[str, str]] = set()
@@ -85,7 +85,7 @@ def look(file: Path, packages: Mapping[str, str], now: datetime) -> Looked:
             if document.get("withdrawn"):
                 continue
             for advisory in _of(document, packages):
-                # Several people write about one weakness: the first of them is enough.
+                # Several advisories can be about one weakness: the first is enough.
                 names = {(advisory.package, each) for each in _names(document)}
                 if known.isdisjoint(names):
                     found[f"{advisory.package} {advisory.id}"] = advisory
@@ -127,7 +127,7 @@ def _names(document: Json) -> Iterator[str]:
 
 
 def _of(document: Json, packages: Mapping[str, str]) -> Iterator[Advisory]:
-    """What a document says of the packages."""
+    """What a document says about the packages."""
     for affected in document.get("affected") or ():
         package = affected.get("package") or {}
         name = normal(package.get("name") or "")
@@ -136,7 +136,7 @@ def _of(document: Json, packages: Mapping[str, str]) -> Iterator[Advisory]:
         version = Version(packages[name])
         ranges = [each for each in affected.get("ranges") or () if each["type"] != "GIT"]
         versions = affected.get("versions") or []
-        # One that names no version is about all of them, as far as anybody can know.
+        # An advisory without versions must be taken to be about all of them.
         is_affected = (
             not (ranges or versions)
             or _is_listed(version, versions)
@@ -157,12 +157,12 @@ def _is_listed(version: Version, versions: Iterable[str]) -> bool:
         except InvalidVersion:
             if not isinstance(each, str):
                 raise
-            # Of before PEP 440: none of ours is such a one.
+            # A version from before PEP 440: ours are newer.
     return False
 
 
 def _is_within(version: Version, events: Iterable[Mapping[str, str]]) -> bool:
-    """Whether a version is affected by a range, as OSV evaluates its events in their order."""
+    """Whether a range affects a version: OSV evaluates the events of a range in order."""
     at = sorted(
         (
             (_FIRST if of == "0" else Version(of), kind)

@@ -1,4 +1,4 @@
-"""Programs with an environment of their own under build/, for the many packages they bring."""
+"""Installs programs with many packages, each into its own environment under build/."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ LISTS = packaging.ROOT / "infra" / "programs"
 
 
 class ProgramError(Exception):
-    """A program is not there and could not be installed; the message says what to do."""
+    """A program is missing and could not be installed; the message says what to do."""
 
 
 def program(name: str) -> Path:
-    """A program, installed from its list if it is not there yet. Raises `ProgramError`."""
+    """The path of a program; installs it from its list if needed. Raises `ProgramError`."""
     requirements = LISTS / f"{name}.txt"
     digest = hashlib.sha256(requirements.read_bytes()).hexdigest()[:12]
     directory = packaging.BUILD / f"{name}-{digest}"
@@ -29,7 +29,7 @@ def program(name: str) -> Path:
         venv.create(directory, with_pip=True, clear=True)
         pip = [str(directory / "bin" / "pip"), "--disable-pip-version-check", "install", "--quiet"]
         try:
-            # Building a package would install what it is built with, which has no hash here.
+            # Building a package would install its build tools, which have no hash in our list.
             only = ["--only-binary", ":all:", "--require-hashes"]
             subprocess.run([*pip, *only, "-r", str(requirements)], check=True)
         except subprocess.CalledProcessError as error:

@@ -1,1 +1,1 @@
-"""What makes pages and pictures of the docs: the API reference, the mails, the dashboard."""
+"""Makes pages and pictures for the docs: the API reference, the emails, the dashboard."""

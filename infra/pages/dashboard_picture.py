@@ -1,8 +1,8 @@
 """Draws the dashboard on the day a month begins, from sample data.
 
-It is of the very body that CloudFormation is given; `make dashboard` writes it to docs/images/. The
-allocations are those of infra/sample/subscriptions.csv on 1 December 2026, each subscriber
-standing for 200; everything else is made up to fit them. The same every time.
+It draws the same body that CloudFormation gets; `make dashboard` writes it to docs/images/. The
+allocations are those of infra/sample/subscriptions.csv on 1 December 2026, where each subscriber
+stands for 200. Everything else is invented to fit them. The result is the same every time.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ STEPS = 30 * 12
 """Thirty hours: from before the first zone's midnight until after the last one's."""
 EACH_STANDS_FOR = 200
 
-# In pixels: a column, a row, and what is between two widgets.
+# In pixels: a column, a row, and the gap between two widgets.
 COLUMN, ROW, GAP = 56, 42, 10
 INK, FAINT, RULE, PAPER, CARD = "#1e293b", "#64748b", "#e2e8f0", "#f1f5f9", "#ffffff"
 FONT = "font-family=\"Inter, 'Helvetica Neue', Arial, sans-serif\""
@@ -45,7 +45,7 @@ Values = list[float | None]
 
 
 class Day:
-    """What the metrics of a day are on which a month begins, by the titles and labels of graphs."""
+    """The metrics of a day on which a month begins, by the titles and labels of graphs."""
 
     def __init__(self) -> None:
         self._random = random.Random(12)  # noqa: S311 - the same every time is the point
@@ -67,7 +67,7 @@ class Day:
         return due
 
     def _work_off(self, step: int, users: float) -> None:
-        """At most 9,000 users in five minutes, as few workers as a sample has."""
+        """At most 9,000 users in five minutes: the sample has few workers."""
         while users > 0:
             done = min(users, 9000.0)
             self.allocations[step] += done
@@ -75,7 +75,7 @@ class Day:
             step += 1
 
     def _wave(self, middle: float, swing: float, noise: float = 0.1) -> Values:
-        """A day's coming and going, lowest at four in the morning."""
+        """The traffic of a day, lowest at four in the morning."""
         return [
             max(
                 0.0,
@@ -97,7 +97,7 @@ class Day:
         ]
 
     def _mails(self) -> Values:
-        """A mail for each allocation, at the rate of 14 a second."""
+        """One email for each allocation, 14 a second."""
         sent: Values = []
         waiting = 0.0
         for value in self.allocations:
@@ -184,11 +184,11 @@ class Day:
         return nothing
 
     def _counted_by(self, step: int) -> float:
-        """Who is due, as far as the check of a zone an hour after its midnight has counted."""
+        """The users due so far: a check counts each zone an hour after its midnight."""
         return sum(users for at, users in self.due_at.items() if at + 12 <= step)
 
     def figure(self, label: str) -> float:
-        """A figure of the whole time."""
+        """A figure for the whole time."""
         repaired = 400.0
         return {
             "due": float(self.due),
@@ -202,7 +202,7 @@ class Day:
 
 
 def _number(value: float) -> str:
-    """A number as an axis has it: 1.5k, 20M."""
+    """A number as an axis shows it: 1.5k, 20M."""
     for size, letter in ((1e6, "M"), (1e3, "k")):
         if value >= size:
             return f"{value / size:.1f}".removesuffix(".0") + letter
@@ -210,7 +210,7 @@ def _number(value: float) -> str:
 
 
 def _ceiling(highest: float) -> float:
-    """The end of an axis: the next 1, 2, 4, 6 or 8 with noughts."""
+    """The end of an axis: the next 1, 2, 4, 6 or 8 followed by zeros."""
     if highest <= 0:
         return 1.0
     noughts = 10.0 ** math.floor(math.log10(highest))
@@ -350,7 +350,7 @@ def _path(
     *,
     is_filled: bool,
 ) -> list[str]:
-    """A line, in pieces where there are no data; a value that stands alone is a dot."""
+    """A line, with gaps where data are missing; a single value is a dot."""
     pieces: list[list[tuple[float, float]]] = [[]]
     for step, value in enumerate(values):
         if value is None:
@@ -385,7 +385,7 @@ def _corners(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def _legend_rows(labels: list[str], width: float) -> list[list[tuple[float, str]]]:
-    """The labels, each with where it begins, in as many rows as they need."""
+    """The labels, each with its start, in as many rows as they need."""
     rows: list[list[tuple[float, str]]] = [[]]
     x = 0.0
     for label in labels:
@@ -435,7 +435,7 @@ def draw(page: Json) -> str:
 
 
 def filled_in(template: Json) -> Json:
-    """The body of a packaged template's dashboard, as far as a picture needs it."""
+    """The body of a packaged template's dashboard, filled in as far as a picture needs."""
     known: dict[str, Any] = {
         **template["Mappings"]["Alarms"]["prod"],
         "Stage": "prod",

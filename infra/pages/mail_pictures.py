@@ -1,7 +1,6 @@
-"""Pictures of every kind of mail, for docs/images/mails/.
+"""Takes pictures of every kind of email, for docs/images/mails/.
 
-An example of each is rendered with Chromium, in a wide and in a narrow window, in light and in dark
-mode.
+Chromium renders an example of each kind, in a wide and a narrow window, in light and dark mode.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ _UNSUBSCRIBE = "https://api.example.com/v1/api/unsubscribe?token=..."
 
 
 def examples() -> Iterator[Mail]:
-    """One mail of every kind, about a user in New York."""
+    """One email of every kind, for a user in New York."""
     catalogue = parse_catalogue(PLANS_FILE.read_text(encoding="utf-8"), PLANS_FILE.name)
     start = datetime(2026, 5, 1, 4, 0, tzinfo=UTC)
     terms = read_terms(
@@ -97,7 +96,7 @@ def _low_balance(
 
 
 def take_pictures(browser: str, directory: Path) -> list[Path]:
-    """Renders every example in every window; answers the pictures."""
+    """Renders every example in every window; returns the pictures."""
     directory.mkdir(parents=True, exist_ok=True)
     pictures = []
     with tempfile.TemporaryDirectory() as temporary:

@@ -1,4 +1,4 @@
-"""Writes the page of the API from its contract, for people who would rather read than generate.
+"""Writes the API reference from the contract, for people who would rather read than generate.
 
 python -m infra reference        (make reference)
 """

@@ -1,1 +1,1 @@
-"""Repair by hand: one command a module; what they share is in `command`. See docs/repair.md."""
+"""The commands for repairs, one in each module; `command` is shared. See docs/repair.md."""

@@ -1,9 +1,9 @@
-"""Allocates what is due to some users through a period, and says why not to the others.
+"""Allocates everything due to some users through a period, and says why others get nothing.
 
     python -m infra allocate --period 2026-07 --user-id 42      (make allocate ...)
 
-The rules are the workers'. The allocated period only moves forward, so missed periods before the
-one asked for are granted first, oldest first; what is not due is not granted, and nothing twice.
+The rules are those of the workers. The allocated period only moves forward, so missed periods are
+granted first, oldest first. Nothing is granted that is not due, and nothing twice.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MOST_SHOWN = 50
 
 
 class Reason(NamedTuple):
-    """Why a user was granted nothing: for programs, and for people."""
+    """Why a user received nothing: a code for programs, a text for people."""
 
     code: str
     words: str
@@ -42,21 +42,21 @@ NO_SUCH_USER = Reason("no_such_user", "There is no user of this id.")
 
 
 class Outcome(NamedTuple):
-    """What a user was granted, oldest period first; ``because`` says why that is nothing."""
+    """What a user received, oldest period first; if nothing, ``because`` says why."""
 
     granted: list[LedgerEntry]
     because: Reason | None = None
 
 
 class Allocating:
-    """The allocation of everything due through one period."""
+    """Allocates everything due through one period."""
 
     def __init__(self, services: Services, period: Period) -> None:
         self._services = services
         self._period = period
 
     def preview(self, user_id: str) -> Outcome:
-        """What would be granted to a user; writes nothing."""
+        """What a user would receive; writes nothing."""
         subscription = self._services.subscriptions.find(user_id)
         if subscription is None:
             return Outcome([], NO_SUCH_USER)
@@ -70,7 +70,7 @@ class Allocating:
         return Outcome(granted)
 
     def post(self, user_id: str) -> Outcome:
-        """Grants it."""
+        """Grants it to a user."""
         subscription = self._services.subscriptions.find(user_id)
         if subscription is None:
             return Outcome([], NO_SUCH_USER)
@@ -103,7 +103,7 @@ class Allocating:
 
 
 def users_of(services: Services, arguments: argparse.Namespace) -> list[str]:
-    """Whom the command is about, each once. Raises `InvalidInput` and `RepairError`."""
+    """The users of the command, each once. Raises `InvalidInput` and `RepairError`."""
     if arguments.user_id:
         return [parsed("--user-id", parse_user_id, arguments.user_id)]
     if arguments.file:
@@ -161,7 +161,7 @@ def _summary(
     repair: Repair, period: Period, outcomes: dict[str, Outcome | Exception], verb: str
 ) -> Summary:
     users = [_fact(user, outcome) for user, outcome in outcomes.items()]
-    # Those who are granted something, and failures, first: a zone has many who are not due.
+    # Users who receive something, and failures, come first: a zone has many users who are not due.
     shown = sorted(users, key=lambda user: "granted" not in user and "failure" not in user)
     repair.show(
         f"Allocation through {period}", ("user", verb.lower()), map(_row, shown[:MOST_SHOWN])

@@ -1,8 +1,8 @@
-"""What the commands of repair by hand share: options, asking, a dry run, progress, a summary.
+"""Shared by the repair commands: options, the question, the dry run, progress, the summary.
 
-A command looks first, says what it is about to do and calls `Repair.is_agreed`, then does it and
-answers a `Summary`. Standard output is for machines (`--json`, exported data); people are spoken
-to on standard error. Whatever was interrupted is finished by running the same command again.
+A command first reads. Then it says what it is about to do and calls `Repair.is_agreed`. Then it
+acts and returns a `Summary`. Standard output is for programs (`--json`, exported data), standard
+error for people. To finish an interrupted command, run it again.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ Result = TypeVar("Result")
 Parsed = TypeVar("Parsed")
 
 FAILURES = (CreditsError, *FAULTS)
-"""What one part of a command's work can come to without ending the command."""
+"""Errors in one part of a command's work that do not end the command."""
 
 INTERRUPTED = 130
-"""The exit status of a program that was ended by Ctrl-C."""
+"""The exit status of a program that Ctrl-C ended."""
 
 
 class RepairError(Exception):
-    """The command cannot do what it was asked; the message says why, and what to do."""
+    """The command cannot do its work; the message says why, and what to do."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What came of a command: a sentence for people, facts for machines.
+    """The result of a command: a sentence for people, facts for programs.
 
-    ``is_complete``: whether all of what was asked for is done; if not, the exit status is 1.
+    ``is_complete``: whether the command did all of its work; if not, the exit status is 1.
     """
 
     text: str
@@ -76,7 +76,7 @@ class Repair:
 
     @cached_property
     def reach(self) -> Reach:
-        """What the stage has; looked for only once the options have been read."""
+        """The parts of the stage; found only after the options have been read."""
         return reach.reach(self._stage, self._region)
 
     @property
@@ -85,11 +85,11 @@ class Repair:
         return self.reach.services
 
     def say(self, line: str) -> None:
-        """Tells the person something."""
+        """Shows the person a message."""
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def show(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-        """Shows the person a table; columns whose name begins with # are numbers."""
+        """Shows a table; columns whose name begins with # are numbers."""
         table = Table(title=title, title_justify="left")
         for column in columns:
             is_number = column.startswith("#")
@@ -103,9 +103,9 @@ class Repair:
         self._console.print(table)
 
     def is_agreed(self, what: str) -> bool:
-        """Says what is about to be done, and whether to: False in a dry run.
+        """Shows what the command is about to do and asks; False in a dry run.
 
-        Raises `RepairError` when the person says no, and when there is nobody to ask.
+        Raises `RepairError` when the person says no, and when there is no person to ask.
         """
         if self.is_dry_run:
             self.say(f"Would {what}. This is a dry run: nothing is changed.")
@@ -135,9 +135,9 @@ class Repair:
     def each(
         self, what: str, elements: Sequence[Element], do: Callable[[Element], Result]
     ) -> dict[Element, Result | Exception]:
-        """What ``do`` answers for each element, many at once, behind a progress bar.
+        """The results of ``do`` for each element, many at once, behind a progress bar.
 
-        A failure is the answer for its own element and stops no other.
+        A failure is the result of its own element and stops no other.
         """
         results: dict[Element, Result | Exception] = {}
         with ThreadPoolExecutor(self.services.threads) as pool:
@@ -146,7 +146,7 @@ class Repair:
                 for future in self.follow(what, as_completed(futures), len(futures)):
                     try:
                         results[futures[future]] = future.result()
-                    except Exception as error:  # noqa: BLE001 - it is told in its own place
+                    except Exception as error:  # noqa: BLE001 - it is the element's result
                         results[futures[future]] = error
             except KeyboardInterrupt:
                 pool.shutdown(cancel_futures=True)
@@ -155,7 +155,7 @@ class Repair:
 
 
 def parser_of(name: str, description: str, *, changes: bool = True) -> argparse.ArgumentParser:
-    """The parser of a command, with the options that all have."""
+    """The parser of a command, with the options of all commands."""
     parser = argparse.ArgumentParser(
         prog=f"python -m infra {name}",
         description=description,
@@ -210,5 +210,5 @@ def parsed(field: str, parser: Parser[Parsed], value: object) -> Parsed:
 
 
 def _plain(text: str) -> str:
-    """A text that rich prints as it is."""
+    """A text that rich prints unchanged."""
     return text.replace("[", "\\[")

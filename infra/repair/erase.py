@@ -3,7 +3,7 @@
     python -m infra erase --user-id 42 [--subject "auth0|42"]     (make erase USER_ID=42)
 
 Amounts, instants, numbers and the chain of hashes stay: accounts must be kept, and `make verify`
-still finds the ledger right. An erasure that was interrupted is finished by the same command.
+still finds the ledger right. To finish an interrupted erasure, run the same command again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def erase(repair: Repair, arguments: argparse.Namespace) -> Summary:
     subjects = [name for subject in arguments.subject for name in _names(subject)]
     services = repair.services
     account = services.ledger.verify(user_id)
-    # Also one that cannot be read.
+    # Includes a subscription that cannot be read.
     has_subscription = user_id in services.subscriptions.get_many([user_id], consistent=True)
     entries = account.next_number - 1
     texts = sum(
@@ -52,9 +52,9 @@ def erase(repair: Repair, arguments: argparse.Namespace) -> Summary:
     )
     if not repair.is_agreed(what):
         return Summary("Nothing was erased.", facts)
-    # First what brings new texts and mails: no sweep finds the user from here on.
+    # First the source of new texts and emails: from here on no sweep finds the user.
     facts["subscription_removed"] = services.subscriptions.remove(user_id)
-    # Then nobody makes new records; those there are hold addresses, too.
+    # Now nothing makes new records; the existing ones hold addresses, too.
     facts["edits_removed"] = sum(1 for _ in services.edits.erase(user_id))
     erasing = services.ledger.erase(user_id, subjects)
     facts["texts_erased"] = sum(repair.follow("Erasing texts", erasing, entries))
@@ -68,7 +68,7 @@ def erase(repair: Repair, arguments: argparse.Namespace) -> Summary:
 
 
 def _names(subject: str) -> list[str]:
-    """What a ledger may call them as an actor: what somebody typed, and what the API wrote."""
+    """The names of the person as an actor in a ledger: typed by somebody, or written by the API."""
     names = [parsed("--subject", parse_text, subject)]
     with suppress(InvalidInput):  # too long for a subject of a token
         names.append(caller_of("--subject", subject))

@@ -1,10 +1,10 @@
-"""Writes all that is kept of a user to standard output, as one JSON document.
+"""Writes everything stored about a user to standard output, as one JSON document.
 
     python -m infra export --user-id 42 > 42.json     (make export USER_ID=42 > 42.json)
 
-Ledger entries are written as they are read, one a line, so a ledger of any length fits. They are
-not checked, so that one that is wrong can be looked at, too; `make verify` checks. What cannot be
-read is written as it is stored, with the reason.
+Ledger entries are written while they are read, one a line, so a ledger may have any length. They
+are not checked, so that you can look at a wrong ledger, too; `make verify` checks. An item that
+cannot be read is written as it is stored, with the reason.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ class Document:
         self._separator = "{"
 
     def field(self, name: str, value: object) -> None:
-        """Writes a field as a whole."""
+        """Writes a whole field."""
         self._begin(name)
         sys.stdout.write(_text(value))
 
     def array(self, name: str, elements: Iterator[object]) -> int:
-        """Writes a field that is an array, an element a line; how many there were."""
+        """Writes a field that is an array, one element a line; returns their number."""
         self._begin(name)
         sys.stdout.write("[")
         count = 0
@@ -59,7 +59,7 @@ class Document:
         return count
 
     def end(self) -> None:
-        """Ends it."""
+        """Ends the object."""
         sys.stdout.write("\n}\n")
         sys.stdout.flush()
 
@@ -122,7 +122,7 @@ def export(repair: Repair, arguments: argparse.Namespace) -> Summary:
 
 
 class Unreadables:
-    """Counts what cannot be read, and describes it as it is stored."""
+    """Counts the items that cannot be read, and describes them as they are stored."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -133,7 +133,7 @@ class Unreadables:
         return f" {self.count:,} items cannot be read: they are written as stored, with the reason."
 
     def or_stored(self, item: Item, describe: Callable[[Item], dict[str, Any]]) -> dict[str, Any]:
-        """What an item says; or the item itself, and why it cannot be read."""
+        """The content of an item; or the item itself, with the reason why it cannot be read."""
         try:
             return describe(item)
         except Unreadable as error:
@@ -142,7 +142,7 @@ class Unreadables:
 
 
 def _described(user_id: str, line: StoredLine) -> dict[str, Any]:
-    """An entry as it is stored; its body as text where that is no JSON."""
+    """An entry as it is stored; its body as text if that is not JSON."""
     try:
         body = json.loads(line.body)
     except ValueError:
@@ -152,7 +152,7 @@ def _described(user_id: str, line: StoredLine) -> dict[str, Any]:
 
 
 def _entry(item: Item) -> LedgerEntry | None:
-    """What an entry says; None where it cannot be read."""
+    """The content of an entry; None if it cannot be read."""
     try:
         return read_entry(item)
     except Unreadable:
@@ -160,12 +160,12 @@ def _entry(item: Item) -> LedgerEntry | None:
 
 
 def _as_stored(item: Item) -> dict[str, object]:
-    """An item with all of its attributes: what is stored tomorrow is in it, too."""
+    """An item with all of its attributes, also those that future releases add."""
     return {name: _value(attribute) for name, attribute in item.items()}
 
 
 def _value(attribute: Attribute) -> object:
-    """An attribute's value; one of another type than texts and whole numbers with its type."""
+    """The value of an attribute; with its type, unless it is a text or a whole number."""
     ((kind, value),) = attribute.items()
     if kind == "N" and value.lstrip("-").isdecimal():
         return int(value)

@@ -1,10 +1,10 @@
-"""Moves the messages of a dead-letter queue back to the queue that they come from.
+"""Moves the messages of a dead-letter queue back to their own queue.
 
     python -m infra redrive [--queue allocations [--limit 10]]     (make redrive QUEUE=...)
 
-Without a queue it lists all dead-letter queues. A message is never lost: it is in its own queue
-before it leaves the dead-letter queue. One that is moved twice changes nothing, the workers see to
-that.
+Without a queue it lists all dead-letter queues. No message is lost: each one is in its own queue
+before it leaves the dead-letter queue. The workers make sure that a message moved twice changes
+nothing.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SHOWN = 3
 """How many messages are shown before the question."""
 
 LONGEST_SHOWN = 300
-"""How many characters of a body are."""
+"""How many characters of a body are shown."""
 
 READERS = {
     "sweeps": "sweep-zone",
@@ -42,14 +42,14 @@ READERS = {
 """Which function reads each queue: its log says why a message failed."""
 
 HIDDEN_SECONDS = 60
-"""For how long a message that is being moved is hidden from another redrive at the same time."""
+"""How long a message that is being moved stays hidden from another redrive."""
 
 MESSAGES_A_REQUEST = 10
 MOST_LOG_PAGES = 10
 
 
 class DeadLetters:
-    """One dead-letter queue, and the queue that its messages come from, if that is one of ours."""
+    """One dead-letter queue, and the queue that its messages come from, if there is one."""
 
     def __init__(self, repair: Repair, name: str) -> None:
         self.name = name
@@ -60,7 +60,7 @@ class DeadLetters:
 
     @property
     def target(self) -> str:
-        """The address of the queue they come from. Raises `RepairError` for what has none."""
+        """The URL of the queue that they come from. Raises `RepairError` if there is none."""
         if self._target is None:
             raise RepairError(
                 f"What is in {self.name}{SUFFIX} comes from no queue, so it cannot be moved back. "
@@ -69,7 +69,7 @@ class DeadLetters:
         return self._target
 
     def count(self) -> int:
-        """How many messages wait here, hidden ones among them."""
+        """How many messages wait here, including hidden ones."""
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
         return sum(int(self._attributes(self.url, *names)[name]) for name in names)
 
@@ -84,7 +84,7 @@ class DeadLetters:
         return list(found.values())[:SHOWN]
 
     def why(self, message: dict[str, Any]) -> str:
-        """Why a message failed, as far as the log of its reader tells."""
+        """Why a message failed, according to the log of the function that read it."""
         reader = self._repair.reach.functions.get(READERS.get(self.name, ""))
         if reader is None:
             return "not known"
@@ -96,7 +96,7 @@ class DeadLetters:
     def move(self, most: int) -> Iterator[int]:
         """Moves up to ``most`` messages one request at a time; yields how many each moved.
 
-        Sent first, deleted after. What is dead-lettered meanwhile is left for another redrive.
+        It sends first and deletes after. New dead letters are left for another redrive.
         """
         while most > 0:
             messages = self._receive(min(most, MESSAGES_A_REQUEST), HIDDEN_SECONDS)
@@ -129,7 +129,7 @@ class DeadLetters:
             QueueUrl=self.url,
             MaxNumberOfMessages=most,
             VisibilityTimeout=hidden_seconds,
-            WaitTimeSeconds=1,  # asks all of SQS's servers: none is overlooked
+            WaitTimeSeconds=1,  # asks all of SQS's servers, so that no message is overlooked
             AttributeNames=["All"],
             MessageAttributeNames=["All"],
         )
@@ -161,7 +161,7 @@ class DeadLetters:
 
 
 def _error_in(line: str) -> str:
-    """What a line of a function's log gives as the error; the line itself if it is of no JSON."""
+    """The error in a line of a function's log; the line itself if it is not JSON."""
     try:
         logged = json.loads(line[line.index("{") :])
     except (ValueError, RecursionError):
@@ -177,7 +177,7 @@ def dead_letter_queues(repair: Repair) -> list[str]:
 
 
 def list_all(repair: Repair) -> Summary:
-    """How much is in each dead-letter queue."""
+    """How many messages are in each dead-letter queue."""
     counts = {name: DeadLetters(repair, name).count() for name in dead_letter_queues(repair)}
     repair.show("Dead-letter queues", ("queue", "#messages"), counts.items())
     waiting = sum(counts.values())

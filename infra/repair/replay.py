@@ -1,8 +1,9 @@
-"""Replays the ticks of a moment or of a range of moments, as the schedule would have run them.
+"""Replays the tick of an instant or the ticks of a range, as the schedule would have run them.
 
     python -m infra replay --from 2026-07-01T00:00Z [--to ...] --kind allocation
 
-Each tick is an invocation of the deployed tick function. Replaying what was done changes nothing.
+Each tick invokes the deployed tick function. Replaying a tick that has done its work changes
+nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from infra.ticks import TickFailedError, Ticks
 TICK = timedelta(minutes=15)
 
 LONGEST_RANGE = timedelta(days=7)
-"""What one replay covers at most: every zone's midnight is swept again for so long anyway."""
+"""The longest range of one replay: every midnight is swept again for that long anyway."""
 
 FUNCTIONS = {SweepKind.ALLOCATION: "allocation-tick", SweepKind.EXPIRY: "expiry-tick"}
 

@@ -1,9 +1,9 @@
-"""Voids a credit batch: takes back all that remains of it, in an admin's name.
+"""Voids a credit batch: takes back its remaining credits, in an admin's name.
 
     python -m infra void --user-id 42 --batch 7 --reason "..." --actor ada   (make void ...)
 
-The same command again does nothing more: it is done once for each key, and the key is that of the
-batch unless it is given.
+Running the same command again changes nothing: it acts once for each key. Without an explicit key,
+each batch has its own.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from infra.repair import command
 from infra.repair.command import Repair, Summary, parsed
 
 CALLER = "command/void"
-"""Whose keys these are. No token can be this caller: a slash is not in the alphabet of subjects."""
+"""The caller that owns the keys. No token can be this caller: subjects cannot contain a slash."""
 
 _NUMBER = re.compile(r"[1-9][0-9]{0,11}")
 
 
 def parse_batch(field: str, value: object, user_id: str) -> int:
-    """The number of a batch, from that or from its name: ``7`` or ``42-7``."""
+    """The number of a batch, from its number or its name: ``7`` or ``42-7``."""
     number = value.removeprefix(f"{user_id}-") if isinstance(value, str) else ""
     if not _NUMBER.fullmatch(number):
         raise InvalidInput.of(field, f"must be a batch of user {user_id}: 7, or {user_id}-7")

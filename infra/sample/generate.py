@@ -1,9 +1,9 @@
 """Makes the sample subscriptions: ``python -m infra sample --help``.
 
-The same seed and count always make the same file; the one in the repository is what the generator
-makes without arguments. The users live where the users of a product live, most of them in a few
-large zones, and in every zone that has broken software before: offsets on the half and the quarter
-hour, two midnights in Havana, the first and the last place on Earth to reach the 1st.
+The same seed and count always make the same file; without arguments the generator makes the one in
+the repository. Most users live in a few large zones, as the users of a real product do. Some live
+in every zone that has broken software before: offsets on the half and the quarter hour, two
+midnights in Havana, the first and the last place on Earth to reach the 1st.
 """
 
 import argparse
@@ -34,8 +34,8 @@ OUTPUT = Path(__file__).with_name("subscriptions.csv")
 MOST_COUNT = 10_000_000
 
 CERTAIN_ZONES = (
-    # Every name whose offset is not a whole hour, links such as Asia/Calcutta included: what old
-    # browsers and old sign-up forms have sent is what is stored. The tests know if one is missing.
+    # Every name whose offset is not a whole hour, including links such as Asia/Calcutta: old
+    # browsers and old sign-up forms have sent such names. The tests notice if one is missing.
     "America/St_Johns",
     "Asia/Calcutta",
     "Asia/Colombo",
@@ -68,14 +68,14 @@ CERTAIN_ZONES = (
     "Asia/Amman",
     "Asia/Beirut",
     "Africa/Cairo",
-    # The first and the last to reach a new day, and two that are 25 hours and one sea apart.
+    # The first and the last zone to reach a new day, and two that are 25 hours and one sea apart.
     "Pacific/Kiritimati",
     "Pacific/Apia",
     "Pacific/Midway",
     "Etc/GMT+12",
 )
-"""Zones that the sample always has, each with a yearly subscription to the lowest plan that is
-active: someone whose credits arrive and expire there."""
+"""Zones that the sample always has. Each has an active yearly subscription to the lowest plan, so
+that credits arrive and expire there."""
 
 ZONE_WEIGHTS = {
     "America/New_York": 140,
@@ -181,7 +181,7 @@ def subscriptions(seed: int = SEED, count: int = COUNT) -> Iterator[dict[str, st
     chance.shuffle(zones)
     starts = sorted(_started_at(chance) for _ in range(count))
     for number, ((zone, is_certain), started_at) in enumerate(zip(zones, starts, strict=True), 1):
-        # Drawn for certain zones too: which zones are certain then changes nobody else's plan.
+        # Drawn for certain zones, too: then the list of certain zones changes nobody else's plan.
         plan = _chosen(chance, PLAN_WEIGHTS)[0]
         billing_interval = _chosen(chance, BILLING_WEIGHTS)[0]
         status = _chosen(chance, STATUS_WEIGHTS)[0]
@@ -204,7 +204,7 @@ def subscriptions(seed: int = SEED, count: int = COUNT) -> Iterator[dict[str, st
 
 
 def write_csv(file: TextIO, seed: int = SEED, count: int = COUNT) -> None:
-    """Write the rows with their header, as the import reads them."""
+    """Write the rows with a header, in the form that the import reads."""
     writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(subscriptions(seed, count))
@@ -223,15 +223,15 @@ def _started_at(chance: random.Random) -> datetime:
 
 
 def _eligible_from(chance: random.Random) -> date:
-    # A prepaid contract whose credits begin later. So much later that the sample is granted the
-    # same credits in any of the coming years: what is due from the past is made good at import.
+    # A prepaid contract whose credits begin later: so much later that the sample gets the same
+    # credits in each of the coming years. An import makes up for credits due in the past.
     return date(2030 + int(chance.random() * 5), 1, 1)
 
 
 def _email(chance: random.Random, number: int) -> str:
     first = chance.choices(_FIRST_NAMES)[0]
     last = chance.choices(_LAST_NAMES)[0]
-    # Reserved for examples (RFC 2606): a mail to them never reaches anyone.
+    # Reserved for examples (RFC 2606): no email to them reaches anyone.
     domain = "example.com" if chance.random() < EXAMPLE_COM_SHARE else "example.org"
     return f"{first}.{last}.{number}@{domain}"
 

@@ -1,4 +1,4 @@
-"""What the bench asks for: the tables, the users, a run, and whether it is done.
+"""The bench's commands: make the tables and users, start a run, check whether it is done.
 
 python -m rival.control tables | seed <users> <plan> | run <how> | done
 """

@@ -4,7 +4,7 @@ from django.db import models
 
 
 class Account(models.Model):
-    """Who is given what, and what they have. Locked by whoever changes it."""
+    """A user's plan and balance. Every change locks the account."""
 
     user_id = models.CharField(max_length=128, unique=True)
     timezone = models.CharField(max_length=64)
@@ -37,7 +37,7 @@ class Batch(models.Model):
 
 
 class Entry(models.Model):
-    """A line of the ledger. Its operation is unique to the account: nothing is done twice."""
+    """A line of the ledger. Its operation is unique in the account, so nothing is done twice."""
 
     account = models.ForeignKey(Account, models.PROTECT, related_name="entries")
     operation = models.CharField(max_length=64)

@@ -1,7 +1,7 @@
 """The month's allocation as Celery tasks: for each user, for a hundred, and for a hundred in bulk.
 
-All are safe to run twice (`acks_late`: a task that a crash interrupted is run again): the account
-is locked, it says which period it was allocated last, and an operation is unique.
+All are safe to run twice (with `acks_late` a task runs again after a crash): the account is locked,
+it stores the period that was allocated last, and operations are unique.
 """
 
 import os
@@ -58,7 +58,7 @@ def _pages(keys):
 
 @app.task
 def sweep(zone: str, period: str, how: str) -> None:
-    """Enqueues whom the month's allocation of a zone is due to."""
+    """Enqueues the users of a zone to whom the month's allocation is due."""
     due = _due(zone, period).values_list("pk", flat=True)
     with app.producer_pool.acquire(block=True) as producer:
         if how == "user":
@@ -72,7 +72,7 @@ def sweep(zone: str, period: str, how: str) -> None:
 
 @app.task
 def resweep(zone: str, period: str, keys: list[int] | None = None) -> None:
-    """Looks again whom it is due to: nobody."""
+    """Looks again for users to whom it is due: there are none."""
     sweep(zone, period, "hundred")
 
 
@@ -112,7 +112,7 @@ def allocate_user(key: int, period: str) -> None:
 
 @app.task
 def allocate_users(keys: list[int], period: str) -> None:
-    """A hundred users, a transaction each: one user's failure is nobody else's."""
+    """A hundred users, a transaction each: one user's failure affects nobody else."""
     for key in keys:
         _allocate(key, period)
 

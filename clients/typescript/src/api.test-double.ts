@@ -1,4 +1,4 @@
-// An API that answers what a test says, and remembers what it was asked.
+// An API that gives the answers of a test, and records the requests.
 
 import type { Problem } from "./client.js";
 
@@ -16,7 +16,7 @@ export class FakeApi {
   readonly requests: Request[] = [];
   readonly pauses: number[] = [];
 
-  /** `answer` is asked for each request; the last argument counts them from 0. A promise is an answer that takes its time. */
+  /** Calls `answer` for each request; the last argument counts them from 0. A promise is a late answer. */
   constructor(private readonly answer: (request: Request, number: number) => Answer | Promise<Answer>) {}
 
   readonly fetch: typeof fetch = async (input, settings) => {

@@ -129,7 +129,7 @@ test("who leaves is not kept waiting", async () => {
   assert.equal(api.requests.length, 1);
 });
 
-// A user id, a key and a text as people have them: with everything that means something in an address.
+// A user id, a key and a text with every character that has a meaning in an address.
 const USER = "a/b c?d#é%";
 const OF_USER = "/v1/api/subscriptions/a%2Fb%20c%3Fd%23%C3%A9%25";
 const SUBSCRIPTION = {

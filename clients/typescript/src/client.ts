@@ -25,13 +25,13 @@ export type UseRequest = Schemas["UseRequest"];
 export type UseAnswer = Schemas["UseAnswer"];
 export type ReverseRequest = Schemas["ReverseRequest"];
 export type ReverseAnswer = Schemas["ReverseAnswer"];
-/** Negative amounts claw back; with `up_to_available`, what is left of them. */
+/** Negative amounts claw back; with `up_to_available`, at most the credits that are left. */
 export type AllocateRequest = Omit<Schemas["AllocateRequest"], "amount"> & { amount: number };
 export type AllocateAnswer = Schemas["AllocateAnswer"];
 export type HistoryQuery = QueryOf<"listHistory">;
 export type Problem = Schemas["Problem"];
 
-/** What a problem's `code` can be; docs/api.md says what to do about each. */
+/** Every `code` of a problem; docs/api.md says what to do about each. */
 export type ProblemCode =
   | "invalid_input"
   | "unauthenticated"
@@ -71,7 +71,7 @@ export class CreditsError extends Error {
   }
 }
 
-/** There are fewer credits than were to be used; nothing was used. */
+/** The user has fewer credits than requested; nothing was used. */
 export class InsufficientCreditsError extends CreditsError {
   override readonly name = "InsufficientCreditsError";
 
@@ -80,32 +80,32 @@ export class InsufficientCreditsError extends CreditsError {
   }
 }
 
-/** The token is not taken, and there is no other: the user has to sign in again. */
+/** The API refuses the token, and there is no newer one: the user has to sign in again. */
 export class UnauthenticatedError extends CreditsError {
   override readonly name = "UnauthenticatedError";
 }
 
-/** There was no answer, or one that the API did not give. Whether the request was carried out is not known. */
+/** There was no answer, or not one of the API. The request may have been carried out. */
 export class NoAnswerError extends Error {
   override readonly name = "NoAnswerError";
 }
 
 export interface ClientOptions {
-  /** Where the API is, without `/api`. */
+  /** The address of the API, without `/api`. */
   url: string;
-  /** The bearer token to send. `refused` is the one that was not taken just now, if one was: give a newer one. */
+  /** Returns the bearer token to send. If the API has just refused a token, it is in `refused`: return a newer one. */
   token: (refused?: string) => string | Promise<string>;
-  /** How often one request is sent at most; 4 unless given. */
+  /** How often one request is sent at most; the default is 4. */
   attempts?: number;
-  /** After how many milliseconds without an answer a request is given up; 10,000 unless given. */
+  /** How many milliseconds to wait for an answer; the default is 10,000. */
   timeout?: number;
-  /** In place of the global one. */
+  /** A `fetch` to use instead of the global one. */
   fetch?: typeof fetch;
   /** How to wait, in milliseconds; for tests. */
   sleep?: (milliseconds: number) => Promise<void>;
 }
 
-/** The subscription, and its version: give it back with a change to be sure that nobody was faster. */
+/** The subscription and its version. Send the version with a change: if somebody else was faster, the change is refused. */
 export interface Versioned<Value> {
   value: Value;
   etag: string;
@@ -118,7 +118,7 @@ interface Asked {
   signal?: AbortSignal | undefined;
 }
 
-/** The statuses whose problems go away by themselves: sent again, the request may succeed. */
+/** The statuses of passing problems: the same request may succeed later. */
 const PASSING = new Set([409, 429, 503, 504]);
 
 const FIRST_PAUSE = 250;
@@ -143,12 +143,12 @@ export class CreditsClient {
 
   // --- A user's credits ----------------------------------------------------------------------------
 
-  /** When the next credits come, what is there now, and what of it expires. */
+  /** The next credits, the present ones, and those that will expire. */
   schedule(query: QueryOf<"getAllocationSchedule"> = {}, signal?: AbortSignal): Promise<AllocationSchedule> {
     return this.#data("GET", "/api/credits/allocation-schedule", { query, signal });
   }
 
-  /** What there is, batch by batch: now, or at a past instant. */
+  /** The balance, batch by batch: now, or at a past instant. */
   balance(query: QueryOf<"getBalance"> = {}, signal?: AbortSignal): Promise<Balance> {
     return this.#data("GET", "/api/credits/balance", { query, signal });
   }
@@ -177,8 +177,8 @@ export class CreditsClient {
   /**
    * Uses credits, oldest first: all of them or, with `InsufficientCreditsError`, none.
    *
-   * The key names what they are used for. However often it is sent, it is done once: give one of your own, such
-   * as an order's id, where the same thing could be asked for a second time (a reload, a second click).
+   * The key names the purpose. However often the request is sent, it takes effect once. Give a key of your own,
+   * such as an order's id, if the same request could come a second time (a reload, a second click).
    */
   use(body: UseRequest, key: string = crypto.randomUUID()): Promise<UseAnswer> {
     return this.#keyed("/api/credits/use", body, key);
@@ -189,7 +189,7 @@ export class CreditsClient {
     return this.#keyed("/api/credits/reverse", body, key);
   }
 
-  /** Grants or claws back by hand. For admins. */
+  /** Makes a manual adjustment: grants or claws back credits. For admins. */
   allocate(body: AllocateRequest, key: string = crypto.randomUUID()): Promise<AllocateAnswer> {
     return this.#keyed("/api/credits/allocate", body, key);
   }
@@ -202,7 +202,7 @@ export class CreditsClient {
     return plans;
   }
 
-  /** A user's subscription and its version. For backends and admins, as the two below. */
+  /** A user's subscription and its version. For backends and admins, like the two below. */
   subscription(userId: string): Promise<Versioned<Subscription>> {
     return this.#versioned("GET", userId, {});
   }
@@ -237,7 +237,7 @@ export class CreditsClient {
     return (await (await this.#send(method, path, asked)).json()) as Data;
   }
 
-  /** Sends a request until it is answered for good. Every request of this API can be repeated. */
+  /** Sends a request until it has a final answer. Every request of this API can be repeated. */
   async #send(method: string, path: string, asked: Asked): Promise<Response> {
     let token = await this.#token();
     let hasNewToken = false;
@@ -262,7 +262,7 @@ export class CreditsClient {
     }
   }
 
-  /** The answer to one attempt; undefined when there was none, and it was not the last. */
+  /** The answer to one attempt; undefined if there was no answer and another attempt follows. */
   async #try(method: string, path: string, asked: Asked, token: string, isLast: boolean): Promise<Response | undefined> {
     const limit = AbortSignal.timeout(this.#timeout);
     const given = Object.entries(asked.query ?? {}).filter(([, value]) => value !== undefined && value !== null);
@@ -301,7 +301,7 @@ function errorOf(problem: Problem): CreditsError {
   return new CreditsError(problem);
 }
 
-/** How long to wait after an attempt, in milliseconds: what the API says, else ever longer; never all at once. */
+/** How long to wait after an attempt, in milliseconds: as the API says, else longer each time, with a random part. */
 function pause(attempt: number, retryAfter: string | null | undefined): number {
   const asked = Number(retryAfter) * 1000;
   const shortest = asked > 0 ? asked : FIRST_PAUSE * 2 ** (attempt - 1);

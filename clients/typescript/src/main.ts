@@ -1,4 +1,4 @@
-// An example: reads a user's schedule, uses some of his credits and pages through his history.
+// An example: reads a user's schedule, uses some of their credits and pages through their history.
 //
 //     CREDITS_API_URL=http://... CREDITS_TOKEN=$(make token USER_ID=42) node build/main.js
 //

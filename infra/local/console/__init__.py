@@ -1,1 +1,1 @@
-"""A page in the browser that shows the local stack as a user and as its operator sees it."""
+"""A page in the browser that shows the local stack as users and operators see it."""

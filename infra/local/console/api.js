@@ -1,4 +1,4 @@
-// The public API, as any page would call it, and beside it the local stack: tokens, clock, queues, outbox.
+// Calls the public API, as any page would, and the local stack: tokens, clock, queues, outbox.
 
 export const OPS = { user_id: "ops", scope: "credits:admin" };
 const USER_SCOPE = "credits:read credits:use";
@@ -7,7 +7,7 @@ let base = "";
 const tokens = new Map(); // by user id and scope
 let listener = () => {};
 
-/** Where the API is, and who is told of each request that is worth showing. */
+/** The address of the API, and the listener for each request to show. */
 export function connect(address, told) {
   base = address;
   listener = told;
@@ -31,7 +31,7 @@ export async function local(path, body) {
   return document;
 }
 
-/** The same, shown as something that was done. */
+/** The same, and shows the request. */
 export async function localAction(path, body) {
   const line = [
     `curl -X POST ${location.origin}${path}`,
@@ -41,7 +41,7 @@ export async function localAction(path, body) {
   return told("POST", path, line, () => local(path, body));
 }
 
-/** Makes a token for somebody; `seconds` less than 0 makes one that has expired. */
+/** Makes a token for a user; with `seconds` below 0 it has expired. */
 export async function signIn(who, seconds) {
   const asked = { ...who, ...(seconds === undefined ? {} : { seconds }) };
   const { access_token } = await local("/local/token", asked);
@@ -50,7 +50,7 @@ export async function signIn(who, seconds) {
 
 export const userOf = (user_id) => ({ user_id, scope: USER_SCOPE });
 
-/** Sends a request to the API. `isNew` ones are refused if it is there already. `quiet` ones are not shown: they only keep the page up to date. */
+/** Sends a request to the API. With `isNew` the API refuses it if the thing exists. A `quiet` request only keeps the page up to date and is not shown. */
 export async function call(who, method, path, { body, key, isNew, quiet } = {}) {
   const name = `${who.user_id} ${who.scope}`;
   if (!tokens.has(name)) await signIn(who);

@@ -17,7 +17,7 @@ export function showCard(answer, now) {
   countDown(now);
 }
 
-/** What the card says when the token is no longer taken. */
+/** The card when the API no longer takes the token. */
 export function showSessionExpired(signInAgain) {
   schedule = null;
   const again = make("button", { type: "button", className: "primary", onclick: signInAgain }, "Sign in again");
@@ -26,7 +26,7 @@ export function showSessionExpired(signInAgain) {
   find("#card").setAttribute("aria-busy", "false");
 }
 
-/** What the card says when there is nobody of that id, or no answer. */
+/** The card when no user has that id, or there is no answer. */
 export function showNothing(why) {
   schedule = null;
   find("#card-body").replaceChildren(make("p", { className: "muted" }, why));
@@ -47,7 +47,7 @@ export function countDown(now) {
   }
 }
 
-/** Whether what is shown is of before a midnight at which credits come or go. */
+/** Whether credits have come or gone at a midnight since the card was drawn. */
 export function isNewsDue(now) {
   if (!schedule) return false;
   const { next_allocation_at, expiring_credits, timezone } = schedule;

@@ -24,13 +24,13 @@ const now = () => Date.now() + ahead;
 
 // --- Showing ---------------------------------------------------------------------------------------
 
-/** Does something that was asked for, and shows why it could not be done. */
+/** Runs something that the user asked for, and shows why it failed. */
 async function attempt(work) {
   complain("");
   return inform(work);
 }
 
-/** Does something that nobody asked for: what is complained of stays, until the next thing is asked for. */
+/** Runs something that the user did not ask for: an error stays on the page until their next action. */
 async function inform(work) {
   try {
     const answer = await work();
@@ -149,7 +149,7 @@ async function refresh() {
   if (!was_moving && !moving && !isNewsDue(now())) return;
   await showCredits();
   await showLines();
-  // It has arrived when everything is shown as it is then, and not before.
+  // The clock has arrived only when everything on the page is of that time.
   if (was_moving && !moving) {
     showMoving(null);
     say(`The clock stands at ${clock(now(), zone)} in ${place(zone)}.`);
@@ -175,7 +175,7 @@ function showCall({ method, path, status, milliseconds, curl }) {
     ),
   );
   while (list.children.length > MOST_CALLS) list.lastChild.remove();
-  // The last thing that was done is shown as it was sent.
+  // Shows the last action as it was sent.
   [...list.querySelectorAll("details")].forEach((details, index) => { details.open = index === 0; });
 }
 
@@ -265,7 +265,7 @@ async function move(to) {
   followClock();
   await attempt(async () => {
     const { moving } = await localAction("/local/clock", { to, timezone: zone });
-    showMoving(moving ?? { done: 1 }); // however soon it arrives, that it did is to be said
+    showMoving(moving ?? { done: 1 }); // a quick arrival is shown, too
     say("The clock is moving.");
   });
 }
@@ -292,7 +292,7 @@ function bind() {
   find("#older").addEventListener("click", async () => {
     const before = find("#history").children.length;
     await attempt(() => showLines(true, false));
-    // The button moves away from under the focus, or is gone: go on where the new lines begin.
+    // The focused button moves away or is gone: the focus goes to the first new line.
     const line = find("#history").children[before];
     if (line) {
       line.tabIndex = -1;

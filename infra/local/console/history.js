@@ -9,7 +9,7 @@ const NAMES = {
   manual: "By hand",
   reversal: "Given back",
 };
-// Characters that every font has. What is not here is marked by its sign.
+// Characters that every font has. Other types are marked by their sign.
 const MARKS = { expiration: "×", reversal: "←" };
 
 let shown = new Set();
@@ -25,7 +25,7 @@ export function showHistory(page, zone, giveBack, isMore) {
   for (const item of page.items) {
     shown.add(item.transaction_id);
     const line = drawn(item, zone, giveBack);
-    // What was not there a moment ago comes in softly.
+    // New lines fade in.
     if (!isMore && before.size && !before.has(item.transaction_id)) line.classList.add("entering");
     list.append(line);
   }

@@ -1,6 +1,6 @@
-// What the other parts of the page share: making elements, writing numbers and times, saying things.
+// Shared by all parts of the page: makes elements, writes numbers and times, shows messages.
 
-/** An element with properties and children; text is only ever text. */
+/** An element with properties and children; a text is never read as HTML. */
 export function make(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(properties)) {

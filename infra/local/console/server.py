@@ -1,10 +1,10 @@
 """The console's own small server, for the local stack only.
 
-It serves the page, and what a page cannot have from the public API: tokens of the local issuer, the
-local clock, the queues, the outbox. For credits the page calls the API itself, as any page does.
+It serves the page, and everything that the public API does not offer: tokens of the local issuer,
+the local clock, the queues, the outbox. For credits the page calls the API, as any page does.
 
-It listens on loopback. A page of another origin can neither read its answers nor make it do
-anything: the guard of `infra/local/guard.py` is in front of it, and writes are JSON.
+It listens on loopback. A page of another origin can neither read its answers nor change anything:
+`infra/local/guard.py` guards it, and every write must be JSON.
 """
 
 from __future__ import annotations
@@ -46,20 +46,20 @@ _NOTHING_ALLOWED = "default-src 'none'"
 _LARGEST_REQUEST = 16 * 1024
 _TIMEOUT_SECONDS = 30
 
-# Nothing from elsewhere; `{api}` is where the public API is.
+# Nothing comes from other hosts; `{api}` is the address of the public API.
 _PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self' {api}; frame-src 'self'; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
 )
-# A mail has its styles in it, runs nothing and loads nothing. `sandbox` makes it nobody's origin.
+# An email brings its styles, and runs and loads nothing. `sandbox` gives it an origin of its own.
 _MAIL_POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox; frame-ancestors 'self'"
 
 Json = dict[str, Any]
 
 
 class Answer(NamedTuple):
-    """What a request is answered with."""
+    """The answer to a request."""
 
     status: int
     media_type: str
@@ -76,7 +76,7 @@ def _refused(status: int, detail: str) -> Answer:
 
 
 class Mover:
-    """Moves the clock in a thread of its own, and says how far it is."""
+    """Moves the clock in a thread of its own, and reports its progress."""
 
     def __init__(self, clock: LocalClock) -> None:
         self._clock = clock
@@ -85,7 +85,7 @@ class Mover:
         self._failure: str | None = None
 
     def state(self) -> Json:
-        """The clock, where it is going, and what stopped it the last time."""
+        """The clock, its target, and the error that stopped it the last time."""
         way, now = self._way, self._clock.now()
         moving = None
         if way is not None:
@@ -94,7 +94,7 @@ class Mover:
         return {"now": format_instant(now), "moving": moving, "failure": self._failure}
 
     def start(self, to: datetime) -> bool:
-        """Starts moving; False when it is on its way already."""
+        """Starts moving; False if it is moving already."""
         with self._lock:
             if self._way is not None:
                 return False
@@ -103,7 +103,7 @@ class Mover:
         return True
 
     def keep_up(self) -> None:
-        """Does what has become due by itself, every quarter of an hour, as the schedule would."""
+        """Runs the ticks of every quarter of an hour, as the schedule would."""
         if self._way is None and self._clock.is_tick_due():
             self._move(self._clock.now())
 
@@ -121,7 +121,7 @@ class Mover:
 
 
 class _Stage:
-    """The stack that the page shows, and what is made for it."""
+    """The stack that the page shows, with its clock and readers."""
 
     def __init__(self, stack: stacks.LocalStack) -> None:
         self.stack = stack
@@ -133,25 +133,25 @@ class _Stage:
 
 
 class Console(ThreadingHTTPServer):
-    """The server; it has an address before there is a stack, for the API must know its origin."""
+    """The server. It has an address before the stack starts: the API must know its origin."""
 
     daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.url = f"http://127.0.0.1:{self.server_port}"
-        # By either name a browser takes it for another page.
+        # A browser takes the two names for two different origins.
         self.origins = (self.url, f"http://localhost:{self.server_port}")
         self.stage: _Stage | None = None
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Says nothing of browsers that went away in the middle of an answer."""
+        """Ignores browsers that went away in the middle of an answer."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
     @contextmanager
     def showing(self, stack: stacks.LocalStack) -> Iterator[LocalClock]:
-        """Shows a stack for the length of the block, and ticks for it; yields the stack's clock."""
+        """Shows a stack during the block, and runs its ticks; yields the stack's clock."""
         stage = self.stage = _Stage(stack)
         ended = threading.Event()
 
@@ -171,7 +171,7 @@ class Console(ThreadingHTTPServer):
 
 @contextmanager
 def console() -> Iterator[Console]:
-    """Runs a console, which shows nothing until it is given a stack."""
+    """Runs a console. It is empty until it gets a stack."""
     with Console() as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
         thread.start()
@@ -251,7 +251,7 @@ def _parse_scopes(field: str, value: object) -> str:
 
 
 def _parse_seconds(field: str, value: object) -> int:
-    # Negative ones make a token that has expired: to see what a page does with it.
+    # A negative number makes an expired token, to see what a page does with it.
     if type(value) is int and abs(value) <= 86_400:
         return value
     raise InvalidInput.of(field, "must be a whole number of at most 86400")
@@ -295,7 +295,7 @@ class _Handler(GuardedHandler, BaseHTTPRequestHandler):
 
     def _post(self) -> Answer:
         length = self.headers.get("Content-Length", "")
-        # Only a page that asked beforehand can send this type across origins: none may.
+        # To send this type across origins a page must ask first, and we allow no page.
         is_json = self.headers.get("Content-Type") == "application/json"
         if not is_json or not length.isdecimal() or int(length) > _LARGEST_REQUEST:
             self.close_connection = True

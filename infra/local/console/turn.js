@@ -73,7 +73,7 @@ function paint() {
   const described = chosen ?? (passed ? passed - 1 : Math.max(0, first));
   [...find("#strip").children].forEach((bar, index) => {
     const { credits_due, users_due, users_landed, has_passed } = instants[index];
-    // By the square root: an instant with one user is to be seen beside one with a hundred.
+    // By the square root: one user must stay visible beside a hundred.
     const height = credits_due ? Math.max(3, 90 * Math.sqrt(credits_due / highest)) : 0;
     bar.style.setProperty("--due-height", `${height}%`);
     bar.style.setProperty("--landed", `${users_due ? (100 * users_landed) / users_due : 0}%`);

@@ -1,4 +1,4 @@
-"""What the console shows beside the public API: a month's turn round the world, queues, mails."""
+"""What the console shows besides the public API: the turn of a month, the queues, the emails."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Json = dict[str, Any]
 _DEAD = "-dlq"
 
 SHOWN_AFTER_ITS_END = timedelta(hours=12)
-"""For how long a turn that is over is the one to show; after that, the next one is."""
+"""How long to show a turn that is over, before the next one."""
 
 MOST_MAILS = 20
 
@@ -38,14 +38,14 @@ _LINES_A_READ = 100
 
 
 class Landed(NamedTuple):
-    """What has been granted at an instant: to how many users, how many credits."""
+    """What was granted at an instant: how many users received how many credits."""
 
     users: int
     amount: int
 
 
 def _rank(zone: str) -> tuple[bool, str]:
-    """Cities first: of `Etc/GMT-14`, `EST` and `Kwajalein` nobody knows where they are."""
+    """Cities first: few people know where `Etc/GMT-14`, `EST` and `Kwajalein` are."""
     return "/" not in zone or zone.startswith("Etc/"), zone
 
 
@@ -63,7 +63,7 @@ class World:
         self._landed: dict[tuple[Period, str], Landed] = {}
 
     def users(self) -> list[Json]:
-        """Who there is: those who can be given credits first, by the length of their ids."""
+        """All users: first those who can receive credits, then by the length of their ids."""
         found = sorted(
             self._users(),
             key=lambda user: (not user.can_receive, len(user.user_id), user.user_id),
@@ -74,14 +74,14 @@ class World:
         ]
 
     def period_to_show(self) -> Period:
-        """The month that is turning, or else the next one that will."""
+        """The month that is turning now, or else the next one."""
         now = self._clock.now()
         latest = max(calendar.period_at(zone, now) for zone in calendar.zone_names())
         ended = max(calendar.month_start(zone, latest) for zone in calendar.zone_names())
         return latest if now <= ended + SHOWN_AFTER_ITS_END else latest.next()
 
     def turn(self, period: Period) -> Json:
-        """The instants at which a month begins somewhere; who is due there, and what has landed."""
+        """The instants at which a month begins, with the users due and their allocations."""
         now = self._clock.now()
         due: dict[str, list[Subscription]] = defaultdict(list)
         for user in self._users():
@@ -118,11 +118,11 @@ class World:
         }
 
     def _landed_of(self, period: Period, users: list[Subscription]) -> Landed:
-        """What users were granted for a period, by their ledgers. What is found stays true."""
+        """What users were granted for a period, by their ledgers. A found grant stays true."""
         missing = [user.user_id for user in users if (period, user.user_id) not in self._landed]
 
         def read(user_id: str) -> None:
-            with suppress(Unreadable):  # the sweeps report it; here it has not landed
+            with suppress(Unreadable):  # the sweeps report it; here it counts as not granted
                 for entry in self._services.ledger.history(user_id, limit=_LINES_A_READ):
                     if entry.type is EntryType.ALLOCATION and entry.allocated_through == period:
                         self._landed[period, user_id] = Landed(1, entry.amount)
@@ -151,7 +151,7 @@ class World:
     def queues(self) -> Json:
         """How many messages are in each queue, and how many in its dead-letter queue.
 
-        What has dead letters and no queue (the ledger's stream) has no number of messages.
+        The ledger's stream has dead letters but no queue, so it has no number of messages.
         """
         names = dict.fromkeys(name.removesuffix(_DEAD) for name in self._stack.queues)
         return {
@@ -175,7 +175,7 @@ class World:
         return sum(int(attributes[name]) for name in names)
 
     def mails(self, user_id: str | None) -> Json:
-        """The mails in the outbox, newest first: a user's, or everybody's."""
+        """The emails in the outbox, newest first: of one user or of all."""
         sent = outbox.sent_mails(self._stack)[::-1]
         if user_id is not None:
             user = self._services.subscriptions.find(user_id)
@@ -193,7 +193,7 @@ class World:
         }
 
     def mail(self, message_id: str) -> str | None:
-        """A mail as its reader sees it, in HTML; None when there is none of that id."""
+        """An email as its reader sees it, in HTML; None if no email has that id."""
         for mail in outbox.sent_mails(self._stack):
             if mail["MessageId"] == message_id:
                 html: str = mail["BodyHtml"]

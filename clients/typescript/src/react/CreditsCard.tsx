@@ -5,13 +5,13 @@ import { useLoaded } from "./useLoaded.js";
 
 export interface CreditsCardProps {
   client: CreditsClient;
-  /** The language to write numbers and dates in; the browser's unless given. */
+  /** The language of numbers and dates; the default is the browser's. */
   locale?: string;
-  /** The present, in milliseconds; for tests and previews. */
+  /** The present time, in milliseconds; for tests and previews. */
   now?: () => number;
 }
 
-/** What a user has, when more comes, and what expires. Unstyled: the class names are yours to dress. */
+/** Shows a user's credits, when more come, and which expire. It has no styles: style the class names yourself. */
 export function CreditsCard({ client, locale, now = Date.now }: CreditsCardProps) {
   const title = useId();
   const { value, error, isLoading, reload } = useLoaded(useCallback((signal: AbortSignal) => client.schedule({}, signal), [client]));
@@ -64,7 +64,7 @@ function Contents({ schedule, locale, now, onDue }: ContentsProps) {
   );
 }
 
-/** The time that is left, to the second; asks for the news when there is none left. */
+/** The remaining time, to the second; loads again when it is over. */
 function Countdown({ until, now, onDue }: { until: string; now: () => number; onDue: () => void }) {
   const left = () => Math.max(0, Math.ceil((Date.parse(until) - now()) / 1000));
   const [seconds, setSeconds] = useState(left);
@@ -74,7 +74,7 @@ function Countdown({ until, now, onDue }: { until: string; now: () => number; on
   }, [until, now]);
   const isDue = seconds === 0;
   useEffect(() => {
-    // Not at once: the credits are posted after midnight, not at it.
+    // Not at once: the credits are posted some time after midnight.
     const timer = isDue ? setInterval(onDue, 10_000) : undefined;
     return () => clearInterval(timer);
   }, [isDue, onDue]);
@@ -84,12 +84,12 @@ function Countdown({ until, now, onDue }: { until: string; now: () => number; on
   return <span role="timer">{isDue ? "any moment now" : `in ${days ? `${days} ${days === 1 ? "day" : "days"} and ` : ""}${time}`}</span>;
 }
 
-/** A local date in words. Dates are of the user's own timezone already, and are not to be moved by the browser's. */
+/** A local date in words. It is in the user's timezone already, so the browser's timezone must not move it. */
 function formatDay(date: string, locale: string | undefined): string {
   return new Intl.DateTimeFormat(locale, { dateStyle: "long", timeZone: "UTC" }).format(new Date(`${date}T00:00:00Z`));
 }
 
-/** The last day on which credits can be used that are gone on `date`. */
+/** The last day on which credits that expire on `date` can be used. */
 function dayBefore(date: string): string {
   return new Date(Date.parse(`${date}T00:00:00Z`) - 86_400_000).toISOString().slice(0, 10);
 }

@@ -13,10 +13,10 @@ const NAMES: Record<TransactionType, string> = {
 
 export interface CreditsHistoryProps {
   client: CreditsClient;
-  /** The timezone to show times in; the browser's unless given. */
+  /** The timezone of the times; the default is the browser's. */
   timeZone?: string;
   locale?: string;
-  /** Lines to a page. */
+  /** Lines on a page. */
   pageSize?: number;
 }
 
@@ -71,7 +71,7 @@ function Line({ line, timeZone, locale }: { line: Transaction; timeZone: string 
 }
 
 interface Older {
-  /** The pages that these lines are of: those of another choice are none of ours. */
+  /** The listing of these lines; pages of another choice are ignored. */
   of: AsyncGenerator<HistoryPage, void>;
   lines: Transaction[];
   hasMore: boolean;
@@ -79,7 +79,7 @@ interface Older {
   isLoading: boolean;
 }
 
-/** The lines so far. Pages are asked for one by one, and what another choice has left behind is dropped. */
+/** The lines so far. Pages are loaded one by one; late pages of an earlier choice are dropped. */
 function useLines(client: CreditsClient, type: TransactionType | null, pageSize: number) {
   const first = useLoaded(
     useCallback(

@@ -1,6 +1,6 @@
 import { UnauthenticatedError } from "../client.js";
 
-/** What went wrong, in words for the user, and a way on. */
+/** Explains an error to the user, and offers a way to go on. */
 export function Trouble({ error, onRetry }: { error: unknown; onRetry: () => void }) {
   const isSignedOut = error instanceof UnauthenticatedError;
   return (

@@ -7,7 +7,7 @@ export interface Loaded<Value> {
   reload: () => void;
 }
 
-/** What a promise brings, and again when `load` changes or `reload` is called. What is late is dropped. */
+/** The result of a promise; loads again when `load` changes or `reload` is called. Late results are dropped. */
 export function useLoaded<Value>(load: (signal: AbortSignal) => Promise<Value>): Loaded<Value> {
   const [state, setState] = useState<Omit<Loaded<Value>, "reload">>({ value: null, error: null, isLoading: true });
   const [version, setVersion] = useState(0);
