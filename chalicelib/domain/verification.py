@@ -149,7 +149,7 @@ def _steps(user_id: str, links: Iterable[Link], used: Mapping[int, int]) -> dict
 
 
 class Used:
-    """The credits that usages took from each batch and kept after reversals: by usage, and in all."""
+    """What usages took from each batch, minus what reversals gave back: by usage, and in all."""
 
     def __init__(self) -> None:
         self.in_all: Counter[int] = Counter()
