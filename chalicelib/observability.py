@@ -73,7 +73,7 @@ def logger() -> "Logger":
     from aws_lambda_powertools import Logger
 
     logger = Logger(SERVICE, use_rfc3339=True, utc=True)
-    # A filter, not a key of Powertools: Chalice's own lines pass it, and threads differ in ids.
+    # A filter, not a key of Powertools: Chalice's own lines pass it, and threads have other ids.
     logging.getLogger(SERVICE).addFilter(_add_correlation_id)
     return logger
 

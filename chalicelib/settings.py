@@ -173,7 +173,7 @@ def _scope_names(text: str) -> dict[str, frozenset[str]]:
     for pair in _words(text):
         ours, equals, theirs = pair.partition("=")
         if not equals or not theirs:
-            raise ValueError(f"TOKEN_SCOPE_NAMES must be ours=theirs pairs; {pair[:80]} is none")
+            raise ValueError(f"TOKEN_SCOPE_NAMES must be ours=theirs pairs; {pair[:80]} is not")
         names.setdefault(ours, set()).add(theirs)
     return {ours: frozenset(theirs) for ours, theirs in names.items()}
 

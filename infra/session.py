@@ -226,8 +226,8 @@ def _of_answer(error: ClientError) -> AwsError:
         return CredentialsError(str(error), fix)
     if code in _DENIED:
         return AwsError(
-            f"AWS refuses: {error}\nAsk whoever runs the account for that right, or use another "
-            "profile: export AWS_PROFILE=NAME"
+            f"AWS refuses: {error}\nAsk the administrator of the account for that right, or use "
+            "another profile: export AWS_PROFILE=NAME"
         )
     return AwsError(str(error))
 

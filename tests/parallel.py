@@ -12,7 +12,7 @@ Found = TypeVar("Found")
 def in_processes(
     work: Callable[[Share], Found], shares: Iterable[Share], processes: int
 ) -> Iterator[Found]:
-    """What ``work`` finds in each share, in their order; whoever stops asking ends the processes.
+    """What ``work`` finds in each share, in order; a caller who stops asking ends the processes.
 
     ``work`` is a function of a module, and shares and findings can be pickled. With one process
     all happens in this one.

@@ -55,7 +55,7 @@ def choice_of(choices: type[Choice], word: str) -> Choice:
     try:
         return choices(word)
     except ValueError as error:
-        raise Damage("is none that this release knows") from error
+        raise Damage("is unknown to this release") from error
 
 
 def whole_number(value: object) -> int:

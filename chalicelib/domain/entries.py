@@ -192,7 +192,7 @@ def _object(body: str) -> dict[str, Any]:
 def _schema(value: object) -> int:
     schema = whole_number(value)
     if not 1 <= schema <= SCHEMA:
-        raise Damage("is none that this release knows")
+        raise Damage("is unknown to this release")
     return schema
 
 

@@ -149,7 +149,7 @@ def _steps(user_id: str, links: Iterable[Link], used: Mapping[int, int]) -> dict
 
 
 class Used:
-    """The credits that usages took from batches and kept after reversals: by usage, and in all."""
+    """What usages took from each batch, minus what reversals gave back: by usage, and in all."""
 
     def __init__(self) -> None:
         self.in_all: Counter[int] = Counter()
@@ -292,7 +292,10 @@ def _rules_of_reversal(
         "a reversal revives expired credits",
     )
     # Both, for of those that name no usage it is not known how much of one they gave back.
-    yield entry.usage is None or entry.usage in used.by_usage, "it names a usage that is none"
+    yield (
+        entry.usage is None or entry.usage in used.by_usage,
+        "it names an entry that is not a usage",
+    )
     yield (
         all(leg.amount <= used.left(entry.usage).get(leg.batch, 0) for leg in entry.legs),
         "a reversal gives back more than was used",

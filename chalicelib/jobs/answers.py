@@ -1,4 +1,4 @@
-"""How a refusal reads in the answer of a Lambda that people invoke."""
+"""The form of a refusal in the answer of a Lambda that people invoke."""
 
 from dataclasses import asdict
 from typing import Any

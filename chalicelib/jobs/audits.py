@@ -1,7 +1,7 @@
-"""The audit: walks users' ledgers from line 1 and names the lines that are wrong.
+"""The audit: checks users' ledgers from line 1 and names the wrong lines.
 
-The day's audit also makes the day's digest of anchors, after it has compared its sample with the
-digest of the day before: what was written anew since would be in the new one.
+The daily audit also makes the day's digest of anchors. First it compares its sample with the digest
+of the day before, because a ledger that was rewritten since would be in the new digest.
 """
 
 import hashlib
@@ -37,8 +37,8 @@ DAILY_SAMPLE = 200
 """How many subscribers' ledgers the scheduled audit walks."""
 
 DAILY_ITEMS = 1_000
-"""How many items of the ledger it reads besides: each marker among them is checked, and each user
-who is met is audited, also one without a subscription."""
+"""How many items of the ledger it reads besides. It checks each marker among them and audits each
+user that it meets, even one without a subscription."""
 
 ITEMS_A_PAGE = 500
 
@@ -49,19 +49,19 @@ MOST_NAMED = 20
 USERS_A_PAGE = 100
 
 SETTLED_AFTER = timedelta(hours=1)
-"""How old what the digest of anchors is made of must be: until then a batch may still be written
-that bears an earlier instant."""
+"""How old the heads in a digest of anchors must be: until then another batch with an earlier
+instant may still be written."""
 
 
 @dataclass
 class _Audit:
-    """What is to be audited, and what was found."""
+    """The ledgers to audit, and the findings."""
 
     user_ids: Iterable[str]
     may_go_on: bool = False
     """Whether the users have an order in which to go on."""
     must_be_there: bool = False
-    """Whether somebody was named: that there is no such user is a refusal then."""
+    """Whether the event names one user: then an unknown user is a refusal."""
     markers: list[Any] = field(default_factory=list)
     anchors: Mapping[str, Anchor] = field(default_factory=dict)
     is_of_the_day: bool = False
@@ -72,7 +72,7 @@ class _Audit:
     stopped_after: str | None = None
 
     def found(self, error: LedgerCorrupt) -> None:
-        """Reports what is wrong; the first at once, in case this invocation does not end."""
+        """Reports a wrong ledger; the first at once, in case this invocation does not end."""
         named = {"user_id": error.user_id, "number": error.number, "problem": error.reason}
         self.corrupt.append(named)
         count(Metric.LEDGERS_CORRUPT)
@@ -98,7 +98,7 @@ class _Audit:
 
 
 def audit_ledgers(services: Services, event: object, context: Any) -> dict[str, Any]:
-    """Walks the ledgers that were asked for, as many as time allows.
+    """Checks the requested ledgers, as many as time allows.
 
     ``event``: EventBridge's, ``{"user_id": …}``, ``{"sample": n}`` for so many users at random, or
     ``{"timezone": …}`` for those of a zone who can receive credits, optionally ``after`` one of
@@ -147,7 +147,7 @@ def _walk(services: Services, audit: _Audit, context: Any) -> None:
 
 
 def _check_markers(services: Services, audit: _Audit) -> None:
-    """Whether the markers that were met name entries, and their own."""
+    """Whether the markers that were read name existing entries, and their own ones."""
     readable: list[Performance] = []
     for item in audit.markers:
         with audit.isolating("markers"):
@@ -158,7 +158,7 @@ def _check_markers(services: Services, audit: _Audit) -> None:
 
 
 def _use_anchors(services: Services, audit: _Audit) -> None:
-    """Reads the anchors of the day before, and makes those of the day: once, if it comes again."""
+    """Reads the anchors of the day before, and makes those of this day, once even if repeated."""
     hour = services.now().replace(minute=0, second=0, microsecond=0)
     with audit.isolating("anchors"):
         audit.anchors = services.anchors.find(audit.user_ids).anchors
@@ -185,7 +185,7 @@ def verify_user(services: Services, user_id: str, anchor: Anchor | None = None) 
 
 
 def users_of_zone(services: Services, timezone: str, after: str | None = None) -> Iterator[str]:
-    """Everybody in a timezone who can receive allocations."""
+    """All users in a timezone who can receive allocations."""
     for page in services.subscriptions.pages_of(timezone, USERS_A_PAGE, after):
         yield from page.user_ids
 
@@ -200,7 +200,7 @@ def users_at_random(services: Services, amount: int, start: str | None = None) -
 
 
 def users_with_ledgers(services: Services) -> Iterator[str]:
-    """Everybody who has a ledger, also without a subscription."""
+    """All users with a ledger, even without a subscription."""
     last = ""
     for item in services.ledger.scan(secrets.token_hex(8), ITEMS_A_PAGE):
         user_id = item["user_id"]["S"]
@@ -219,7 +219,7 @@ def parse_sample(field: str, value: object) -> int:
 
 
 def _asked_for(services: Services, event: object) -> _Audit:
-    """Whose ledgers and which markers are to be audited."""
+    """The ledgers and markers to audit."""
     if isinstance(event, dict) and "detail-type" in event:
         return _of_the_day(services, str(event.get("id")))
     fields = FieldReader(event, "event")

@@ -1,19 +1,19 @@
-"""The monthly count: that everybody who was due was allocated, and once.
+"""The monthly count: checks that every user who was due was allocated, once.
 
     check-completeness ─► queue `checks` ─► check-zone ─► completeness/<period>/<run>/
                           one per timezone                ├─ ranges/<zone>/<range>, of large zones
                                                           ├─ zones/<zone>
                                                           └─ summary.json and .txt, by the last one
 
-A zone of many users is divided into ranges, like a sweep, and the last of them adds them up.
-A range that proves too large is divided again, and what was counted of it is counted anew. So it
-may be reported as a whole and in parts, if a message comes twice: then the whole is what counts.
+A zone of many users is divided into ranges, like a sweep, and the last range adds them up. A range
+that proves too large is divided again, and its count starts again. If a message comes twice, a
+range may be reported as a whole and in parts: then the whole counts.
 
 A zone that has left the database of timezones is swept by no tick and would not be counted:
 one check more goes through all users and counts those who live in such a zone.
 
-Counting changes nothing but reports, and a message that comes again writes the same ones. Users are
-counted where they live now, those who can receive credits now.
+Counting changes only reports, and a repeated message writes the same ones. It counts the users who
+can receive credits now, in the zone where they live now.
 """
 
 import json
@@ -58,12 +58,12 @@ USERS_A_RANGE = 5_000
 """What one invocation counts in some twenty seconds: zones with more are divided."""
 
 SEGMENT_BITS = 8
-"""A table that one invocation cannot go through is scanned in 256 segments: 40,000 of ten million
-users are sixteen pages. They are divided no more, for DynamoDB's segments need not lie within each
-other."""
+"""A table that is too large for one invocation is scanned in 256 segments: with ten million users,
+a segment has 40,000 users on sixteen pages. Segments are not divided again, because DynamoDB's
+segments need not lie within each other."""
 
 ENTRIES_A_READ = 25
-"""How many entries one query reads: most users have fewer since their month began."""
+"""How many entries one query reads: most users have had fewer since their month began."""
 
 
 def start_checks(services: Services, event: object) -> dict[str, Any]:
@@ -97,7 +97,7 @@ def start_checks(services: Services, event: object) -> dict[str, Any]:
 
 
 def check_zones(services: Services, event: Event, context: Any) -> Answer:
-    """Counts the zones in an SQS event; answers those that failed."""
+    """Counts the zones in an SQS event; returns those that failed."""
 
     def is_time_up() -> bool:
         return bool(context.get_remaining_time_in_millis() < TIME_TO_HAND_OVER)
@@ -135,7 +135,7 @@ def _check(services: Services, check: ZoneCheck, is_time_up: Callable[[], bool])
 def _count_users(
     services: Services, check: ZoneCheck, is_time_up: Callable[[], bool]
 ) -> Tally | list[Range]:
-    """Counts the users of a range; or the parts it is to be counted in."""
+    """Counts the users of a range; or returns the parts in which to count it."""
     pages = services.subscriptions.pages_of(check.timezone, USERS_A_PAGE, range_=check.range)
     tally, users = Tally(), 0
     for user_ids, last in pages:
@@ -153,7 +153,7 @@ def _count_users(
 def _count_strangers(
     services: Services, check: ZoneCheck, is_time_up: Callable[[], bool]
 ) -> Tally | list[Range]:
-    """The same of the users in the whole table whose zone is unknown."""
+    """The same for the users in the whole table whose zone is unknown."""
     tally, after = Tally(), None
     while True:
         page = services.subscriptions.timezones(after, check.range)
@@ -178,7 +178,7 @@ def _counted(zones: Iterable[str | None]) -> dict[str, int]:
 
 
 def _report(services: Services, check: ZoneCheck, tally: Tally) -> None:
-    """Writes what was counted; and what that completes: the zone, and the summary of all zones."""
+    """Writes a count; and what it completes: the zone's count, and the summary of all zones."""
     if not check.range.is_whole:
         whole = _added_up(services, check, tally)
         if whole is None:
@@ -251,7 +251,7 @@ def _summarize(services: Services, check: ZoneCheck, keys: list[str]) -> None:
         by_zone[zone] = Tally.parse("report", counted)
     total = sum(by_zone.values(), Tally())
     folder = _folder(check.period, check.run)
-    # The table first: once the summary is there, both are.
+    # The table first: once the summary exists, both do.
     services.reports.put(
         f"{folder}/summary.txt", _table(check.period, by_zone, total), "text/plain; charset=utf-8"
     )
@@ -273,7 +273,7 @@ def _summarize(services: Services, check: ZoneCheck, keys: list[str]) -> None:
 
 
 def _table(period: Period, by_zone: dict[str, Tally], total: Tally) -> str:
-    """The summary for people: zones with users, the sum, and who is wrong."""
+    """The summary for people: zones with users, the sum, and the users with mistakes."""
     heads = ("zone", "due", "allocated", "missing", "duplicate", "unchecked")
     rows = [(zone, tally) for zone, tally in sorted(by_zone.items()) if tally != Tally()]
     zones = len(by_zone.keys() - {UNKNOWN_ZONES})

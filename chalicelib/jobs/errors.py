@@ -1,4 +1,4 @@
-"""What handling records and users can come to, and what is said of it.
+"""The errors of handling records and users, and how they are logged.
 
 CreditsError
 ├── SomeUsersFailed    some users of a message; the others were handled
@@ -11,11 +11,11 @@ from chalicelib.domain.errors import Contention, CreditsError
 from chalicelib.store.errors import FAULTS
 
 FAILURES = (CreditsError, *FAULTS)
-"""What handling one record or user is known to come to; anything else is a bug of ours. Either is
-the failure of that record or user alone."""
+"""The expected errors of handling one record or user; any other error is a bug of ours. Either is a
+failure of that record or user alone."""
 
 PASSING = (Contention, *FAULTS)
-"""Failures that may be over when the same is tried again."""
+"""Failures that may pass: another try can succeed."""
 
 
 class SomeUsersFailed(CreditsError):
@@ -39,13 +39,13 @@ class SomeEventsFailed(CreditsError):
 
 
 def is_passing(error: Exception) -> bool:
-    """Whether waiting may mend a failure."""
+    """Whether a failure may pass by waiting."""
     if isinstance(error, SomeUsersFailed):
         return error.is_passing
     return isinstance(error, PASSING)
 
 
 def describe_failure(error: Exception) -> str:
-    """A failure as logs show it: the words of what is not known can quote anything."""
+    """A failure as logs show it, without messages of unknown errors: they can quote anything."""
     kind = type(error).__name__
     return f"{kind}: {error}" if isinstance(error, FAILURES) else kind

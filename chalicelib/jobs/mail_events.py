@@ -1,7 +1,7 @@
-"""What SES tells of mails that came back: their addresses are not written to again.
+"""Handles SES's events about bounces and complaints: such addresses get no more emails.
 
-The events come over SNS and name addresses. They are in no queue of ours, and nothing of them is
-logged but whose mail it was: that is in a tag which the sender gave the mail.
+The events come over SNS and name addresses. They are in no queue of ours. The logs only say whose
+email it was; the sender put that into a tag of the email.
 """
 
 import json
@@ -18,8 +18,8 @@ from .errors import FAILURES, SomeEventsFailed, describe_failure
 from .records import Event, note, waiting
 
 FIRST_MESSAGE = "Successfully validated SNS topic for Amazon SES event publishing."
-"""What SES publishes when it is given a topic: in these words, and not as JSON. AWS does not
-document it; others have received it (github.com/ope-tech/laravel-ses, issue 10)."""
+"""SES's first message to a new topic: exactly this text, and not JSON. AWS does not document it;
+others have received it (github.com/ope-tech/laravel-ses, issue 10)."""
 
 
 def suppress_addresses(services: Services, event: Event, context: Any) -> None:
@@ -43,7 +43,7 @@ def _suppress(services: Services, event: Event) -> None:
             note(error)
             logger().error("mail event failed", error=describe_failure(error))
         except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
-            # Not what it says: a message that we cannot read may well quote an address.
+            # Without its text: a message that we cannot read may well quote an address.
             failures += 1
             logger().error("mail event unreadable", error=type(error).__name__)
         except Exception as error:  # noqa: BLE001 - whatever it is, the others go on
@@ -56,7 +56,7 @@ def _suppress(services: Services, event: Event) -> None:
 def _handle(services: Services, event: Mapping[str, Any]) -> None:
     kind = event["eventType"]
     if kind == "Bounce":
-        # A full mailbox, or a server that is down, is not for good.
+        # A full mailbox, or a server that is down, will pass.
         is_final = event["bounce"]["bounceType"] == "Permanent"
         reason, who = SuppressedBecause.BOUNCE, event["bounce"]["bouncedRecipients"]
     elif kind == "Complaint":

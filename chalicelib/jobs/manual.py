@@ -21,8 +21,8 @@ from chalicelib.services import Services
 from .records import waiting
 
 CALLER = "lambda/manual-allocate"
-"""Whose idempotency keys these are: all who may invoke the function share them. No token can be
-this caller: the slash of a subject is written as %2F."""
+"""The caller that owns the idempotency keys: everybody who may invoke the function shares them. No
+token can be this caller, because the slash of a subject is written as %2F."""
 
 
 def manual_allocate(services: Services, event: object, context: Any) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def manual_allocate(services: Services, event: object, context: Any) -> dict[str
                 up_to_available=up_to_available is True,
             ).entry
     except CreditsError as error:
-        # Not in its words: they can quote the key, the reason or the actor.
+        # Without the message: it can quote the key, the reason or the actor.
         logger().warning("manual allocation refused", code=error.code, user_id=user_id)
         return refusal(error)
     return {

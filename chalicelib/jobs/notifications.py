@@ -1,8 +1,8 @@
-"""Sending the mails that the messages of a queue ask for.
+"""Sends the emails that the messages of a queue request.
 
-What travels in the queue says whose entry it is and not a word more. A mail says what the entry
-says; whether it is wanted and to which address it goes is read when it is sent. Nothing here writes
-to the ledger: credits stay as they are, sent or not.
+A message only names the user and the entry. The email says what the entry says. Whether the user
+wants it, and the address, are read when it is sent. Nothing here writes to the ledger: credits stay
+the same, whether the email is sent or not.
 """
 
 from collections import Counter
@@ -41,14 +41,14 @@ from .records import (
 )
 
 LONGEST_DELAY = 360
-"""The longest a mail is put off before it is tried again, in units of the first such delay."""
+"""The longest delay before an email is tried again, in units of the first delay."""
 
 _SENT = "sent"
 
 
 @dataclass
 class _Batch:
-    """The records of one event: what they ask for, and what has become of them."""
+    """The records of one event: their requests and their results."""
 
     handles: dict[str, str] = field(default_factory=dict)
     receives: dict[str, int] = field(default_factory=dict)
@@ -80,10 +80,10 @@ class _Batch:
 
 
 def send_notifications(services: Services, event: Event, context: Any) -> Answer:
-    """Sends the mails that the messages of an SQS event ask for; answers what failed.
+    """Sends the emails that the messages of an SQS event request; returns the failed ones.
 
-    A message that failed comes back after a while that grows with each failure, and in the end is
-    in the dead-letter queue. No failure stops another message.
+    A failed message comes back after a delay that grows with each failure. In the end it goes to
+    the dead-letter queue. No failure stops another message.
     """
     batch = _Batch.of(event)
     with waiting(context):
@@ -94,7 +94,7 @@ def send_notifications(services: Services, event: Event, context: Any) -> Answer
 
 
 def _send(services: Services, batch: _Batch) -> dict[str, str]:
-    """What became of the mails that did not fail, in a word each."""
+    """The results of the emails that did not fail, one word each."""
     outcomes: dict[str, str] = {}
     try:
         sender = _Sender(services, batch.wanted.values())
@@ -117,7 +117,7 @@ def _send(services: Services, batch: _Batch) -> dict[str, str]:
 
 
 def _report(batch: _Batch, outcomes: Mapping[str, str]) -> None:
-    """A line for each operation with what became of its mails, and the metrics of all."""
+    """Logs a line for each operation with the results of its emails, and counts all of them."""
     by_operation: dict[str, Counter[str]] = {}
     for message_id in batch.wanted:
         counted = by_operation.setdefault(batch.operation(message_id), Counter())
@@ -157,7 +157,7 @@ def _delay(services: Services, error: Exception, receives: int) -> int:
     if isinstance(error, (MailPostponed, MailsUnrecorded, *PASSING)):
         # The retries together must outlast SES's rolling day.
         return growing_delay(receives, 2 * unit, LONGEST_DELAY * unit)
-    # Waiting mends nothing: it is on its way to the dead-letter queue.
+    # Waiting does not help: it is on its way to the dead-letter queue.
     return unit
 
 
@@ -177,7 +177,7 @@ class _Sender:
         )
 
     def send(self, notification: Notification) -> str:
-        """Sends a mail unless it was sent before or is not wanted; answers in a word which."""
+        """Sends an email unless it was sent before or is not wanted; returns a word for which."""
         user_id = notification.user_id
         stored = self._subscriptions.get(user_id) or self._not_seen_yet(user_id)
         if stored is None:
@@ -211,7 +211,7 @@ class _Sender:
         return self._once(identity, kind, told, subscription)
 
     def _not_seen_yet(self, user_id: str) -> Item | None:
-        """The subscription after all, where reading many at once lagged behind its writing."""
+        """Reads a subscription again: reading many at once can lag behind a write."""
         return self._services.subscriptions.get_many([user_id], consistent=True).get(user_id)
 
     def _grants(self, user_id: str, batches: Iterable[int]) -> dict[int, LedgerEntry]:
@@ -221,7 +221,7 @@ class _Sender:
         return {number: _entry(items, user_id, number) for number in numbers}
 
     def _remind(self, reminder: ExpiringSoon, subscription: Subscription) -> str:
-        """Tells once of the credits that expire at an instant, if any of them are left by now."""
+        """Sends one email about credits that expire at an instant, if any of them are left."""
         if MailKind.EXPIRING_SOON not in subscription.notifications:
             return "not wanted"
         now = self._services.now()
@@ -246,7 +246,7 @@ class _Sender:
             return None  # the plan has left the catalogue: nothing says what is low on it
 
     def _once(self, identity: str, kind: MailKind, told: Facts, subscription: Subscription) -> str:
-        """Sends a mail that was not sent before; answers in a word what became of it."""
+        """Sends an email that was not sent before; returns the result in a word."""
         address = subscription.email
         if address is None:
             return "no address"

@@ -1,4 +1,4 @@
-"""The ledger's stream: what calls for a mail is queued, and every movement is counted.
+"""Reads the ledger's stream: queues entries that need an email, and counts every movement.
 
     ledger ─► stream ─► queue_notifications ─► SQS ─► send_notifications ─► SES
     index `expiring` ─► reminder sweeps ────────┘
@@ -23,12 +23,12 @@ from .records import Event, note
 
 
 def queue_notifications(services: Services, event: Event) -> None:
-    """Enqueues the entries that call for a mail.
+    """Enqueues the entries that need an email.
 
-    What cannot be read is not the stream's to stumble over, which would hold up all behind it for
-    as long as it is tried again. The sender stumbles, and its dead-letter queue keeps the message
-    that names the entry. Raises when SQS does not take the messages: the stream then delivers the
-    same records again.
+    A record that cannot be read must not fail here: it would hold up all records behind it while it
+    is tried again. It fails in the sender, whose dead-letter queue keeps the message that names the
+    entry. Raises when SQS does not take the messages: then the stream delivers the same records
+    again.
     """
     called_for: list[EntryPosted | StrangeRecord] = []
     entries: list[LedgerEntry] = []
@@ -52,7 +52,7 @@ def queue_notifications(services: Services, event: Event) -> None:
 
 
 def _named(record: Mapping[str, Any]) -> EntryPosted | StrangeRecord:
-    """The message that names a record which cannot be read; it says nothing of what is in it."""
+    """The message that names an unreadable record; it contains nothing of the record."""
     keys = record.get("dynamodb", {}).get("Keys")
     try:
         user_id, key = keys["user_id"]["S"], keys["entry"]["S"]

@@ -1,8 +1,8 @@
-"""Handling a batch of SQS records one by one, and telling SQS which of them failed.
+"""Handles a batch of SQS records one by one, and tells SQS which of them failed.
 
-What is throttled is waited for while the invocation has time. What then failed comes back soon, and
-later each time: SQS counts every receive, and throttling alone must not use them up. A message that
-comes back is handled anew; a user who was handled before costs one read.
+A throttled call is repeated while the invocation has time. A record that still fails comes back
+soon, and later each time: SQS counts every receive, and throttling alone must not use them up. A
+message that comes back is handled again; a user who was handled before costs one read.
 """
 
 import random
@@ -23,24 +23,24 @@ from chalicelib.store.throttling import check_patience, patient, wait_for_room
 from .errors import FAILURES, SomeUsersFailed, describe_failure, is_passing
 
 TIME_TO_HAND_BACK = 5_000
-"""Milliseconds before its timeout at which a function stops waiting and hands back what is left."""
+"""How long before its timeout a function stops waiting and returns the rest, in milliseconds."""
 
 FIRST_DELAY = 5
 LONGEST_DELAY = 300
-"""Seconds. What fails in passing comes back after at most the first, then twice that, up to the
-longest, and after at least half of it. `MaximumReceives` of them outlast the half an hour in which
-an on-demand table doubles (docs/decisions.md)."""
+"""Seconds. After a passing failure a record comes back after at most the first delay, then twice
+that, up to the longest, and never before half of it. `MaximumReceives` such delays outlast the half
+an hour in which an on-demand table doubles (docs/decisions.md)."""
 
 Event = Mapping[str, Any]
 Answer = dict[str, list[dict[str, str]]]
 
 
 class Message(Protocol):
-    """What every message of a queue is."""
+    """The properties of every message of a queue."""
 
     @property
     def correlation_id(self) -> str | None:
-        """The operation it belongs to; None in a message from before there were any."""
+        """The id of its operation; None in a message of an old release."""
 
 
 AnyMessage = TypeVar("AnyMessage", bound=Message)
@@ -49,7 +49,7 @@ Result = TypeVar("Result")
 
 
 def waiting(context: Any) -> AbstractContextManager[None]:
-    """Within the block, DynamoDB is waited for as long as the invocation has time for it."""
+    """Within the block, throttled calls of DynamoDB are repeated while the invocation has time."""
     return patient(context.get_remaining_time_in_millis, TIME_TO_HAND_BACK)
 
 
@@ -63,9 +63,10 @@ def handle_records(
 ) -> Answer:
     """Hands each record's message to ``handle`` and reports those that failed, and only those.
 
-    What is done for a message has its correlation id, or SQS's id of a message that has none.
-    SQS delivers the failed ones again and, when they keep failing, moves them to the dead-letter
-    queue with their body intact. Messages received most often come first: none is always too late.
+    The work for a message has its correlation id; without one, SQS's id of the message. SQS
+    delivers failed messages again. If they keep failing, it moves them to the dead-letter queue
+    with their body intact. The messages received most often come first, so that no message is
+    always too late.
     """
     delays: dict[str, int] = {}
     failed: list[dict[str, str]] = []
@@ -118,7 +119,7 @@ def hand_back(services: Services, queue_url: str, delays: Mapping[str, int]) -> 
 def _delay(services: Services, error: Exception, receives: int) -> int:
     if is_passing(error):
         return growing_delay(receives, FIRST_DELAY, LONGEST_DELAY)
-    # Waiting mends nothing: it is on its way to the dead-letter queue.
+    # Waiting does not help: it is on its way to the dead-letter queue.
     return services.settings.retry_seconds
 
 
@@ -153,9 +154,9 @@ class Users:
         handle: Callable[[Part], Result],
         users_of: Callable[[Part], Iterable[str]],
     ) -> list[Result]:
-        """What ``handle`` answers to the parts, without those that failed, in their order.
+        """The results of ``handle`` for the parts, in their order, without failed ones.
 
-        ``users_of`` says which users' work a part is: they are the ones whose failure it is.
+        ``users_of`` names the users of a part: if it fails, they have failed.
         """
 
         def attempt(part: Part) -> Iterator[Result]:
@@ -179,7 +180,7 @@ class Users:
     def once_there_is_room(
         self, attempt: int, throttled: Sequence[Part], users_of: Callable[[Part], Iterable[str]]
     ) -> list[Part]:
-        """What was throttled, after a pause; nothing where there is no time, and it has failed."""
+        """The throttled parts, after a pause; if no time is left, they have failed: then none."""
 
         def wait(parts: Sequence[Part]) -> Sequence[Part]:
             wait_for_room(attempt, lambda _: None)
@@ -194,7 +195,7 @@ class Users:
 
 @contextmanager
 def handling_users(threads: int) -> Iterator[Users]:
-    """Within the block, users can be worked for; behind it `SomeUsersFailed` says who failed."""
+    """Lets the block work for users; after it, `SomeUsersFailed` names those who failed."""
     with ThreadPoolExecutor(threads) as pool:
         users = Users(pool, threads)
         yield users

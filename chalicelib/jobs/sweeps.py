@@ -1,12 +1,13 @@
-"""Sweeps: page through one timezone's index and hand its users on, a hundred to a message.
+"""Sweeps: page through one timezone's index and send its users on, a hundred to a message.
 
     zone ─┬─► range 0000 ─► …          a zone of very many users is divided into ranges, which are
           ├─► range 0001 ─► …          swept at the same time; a range that proves too large for
           └─► …                        one invocation is divided again, into ever narrower ones
 
-What is left of a sweep is never handed to a single successor: a chain of invocations would grow
-with the zone, and Lambda ends one of more than about 16. A sweep that dies is delivered again and
-starts from its own beginning; what it hands on twice changes nothing, the workers see to that.
+The rest of a sweep never goes to a single successor: the chain of invocations would grow with the
+zone, and Lambda ends a chain of more than about 16. If a sweep dies, its message is delivered again
+and it starts from its beginning. It may then send users on twice; the workers make sure that this
+changes nothing.
 """
 
 from collections.abc import Callable, Iterator
@@ -40,18 +41,18 @@ USERS_A_RANGE = {
     SweepKind.EXPIRY: 50_000,
     SweepKind.REMINDER: 10_000,
 }
-"""What one invocation hands on in a small part of its time: zones with more are divided. Each
-reminder is a message of its own, and they take longer."""
+"""How many users one invocation hands on in a small part of its time: larger zones are divided.
+Each reminder is a message of its own, so reminders take longer."""
 
 TIME_TO_HAND_OVER = 10_000
 """Milliseconds before its timeout at which a function stops paging and hands the sweep on."""
 
 
 class Page(NamedTuple):
-    """Whom a sweep has found, and the cursor behind them (None: it is over).
+    """The users that a sweep has found, and the cursor behind them (None: it is over).
 
-    ``expected``: about how many its range has. ``instants``: when the batch of each user expires,
-    where the sweep is about that.
+    ``expected``: about how many users the range has. ``instants``: when the batch of each user
+    expires, in a sweep about expiry.
     """
 
     user_ids: list[str]
@@ -61,7 +62,7 @@ class Page(NamedTuple):
 
 
 def sweep_zones(services: Services, event: Event, context: Any) -> Answer:
-    """Handles the sweeps in an SQS event; answers those that failed."""
+    """Handles the sweeps in an SQS event; returns those that failed."""
     remaining_time: Callable[[], int] = context.get_remaining_time_in_millis
 
     def is_time_up() -> bool:
@@ -106,10 +107,10 @@ def _pages(services: Services, sweep: Sweep) -> Iterator[Page]:
 
 
 def _hand_on(services: Services, sweep: Sweep, page: Page) -> int:
-    """Sends a page to those who work on it; answers how many users or reminders that were."""
+    """Sends a page to its workers; returns the number of users or reminders."""
     if sweep.kind is SweepKind.REMINDER:
-        # Each user and instant is a message of its own: whether credits are left, and whether the
-        # user was told before, is for the sender to see.
+        # Each user and instant is a message of its own. The sender checks whether credits are left,
+        # and whether the user was told before.
         return services.queues.send_notifications(
             ExpiringSoon(user_id, expires_at, sweep.as_of, correlation_id()).body()
             for user_id, expires_at in zip(page.user_ids, page.instants, strict=True)
@@ -138,7 +139,7 @@ def _is_too_large(sweep: Sweep, expected: int) -> bool:
 
 
 def _rest(sweep: Sweep, cursor: str, expected: int) -> Iterator[Sweep]:
-    """What is left of a sweep behind a cursor, in ranges: the cursor is for those it lies in."""
+    """The rest of a sweep behind a cursor, in ranges; a range that holds the cursor keeps it."""
     if sweep.kind is not SweepKind.ALLOCATION:
         return _rest_of_shards(sweep, cursor)
     is_too_large = _is_too_large(sweep, expected)
@@ -152,7 +153,7 @@ def _rest(sweep: Sweep, cursor: str, expected: int) -> Iterator[Sweep]:
 
 
 def _rest_of_shards(sweep: Sweep, cursor: str) -> Iterator[Sweep]:
-    """The same of a sweep through the expiry index: its shards, and then parts of a shard."""
+    """The same for a sweep through the expiry index: its shards, and then parts of a shard."""
     shard, _ = _expiry_position(sweep, cursor)
     shard_bits = _shard_bits()
     if len(sweep.range.bits) < shard_bits:
@@ -168,8 +169,8 @@ def _rest_of_shards(sweep: Sweep, cursor: str) -> Iterator[Sweep]:
 def _shard_bits() -> int:
     """How many bits of a range are the number of a shard of the expiry index.
 
-    Further bits are those of the users' places: their sweep goes through the whole shard, which is
-    quickly read, and hands on a part of it.
+    Further bits are those of the users' places: such a sweep reads the whole shard, which is quick,
+    and hands on a part of it.
     """
     return EXPIRY_SHARDS.bit_length() - 1
 
@@ -196,7 +197,7 @@ def _allocation_pages(services: Services, sweep: Sweep) -> Iterator[Page]:
 
 
 def _reminder_pages(services: Services, sweep: Sweep) -> Iterator[Page]:
-    """What expires on the days that end some days after the sweep's midnights."""
+    """The users whose batches expire on days that end some days after the sweep's midnights."""
     days = timedelta(days=services.settings.expiring_soon_days)
     if not days:
         return
@@ -208,9 +209,9 @@ def _reminder_pages(services: Services, sweep: Sweep) -> Iterator[Page]:
 
 
 def _expiry_pages(services: Services, sweep: Sweep) -> Iterator[Page]:
-    """What expires on the days that end at the sweep's midnights.
+    """The users whose batches expire on days that end at the sweep's midnights.
 
-    Whole days and not their midnights alone: a change of the zone's rules may have moved those.
+    Whole days, not only their midnights: a change of the zone's rules may have moved those.
     """
     after = calendar.day_start(sweep.timezone, sweep.first_midnight - timedelta(seconds=1))
     return _expiring_pages(services, sweep, after, sweep.midnight)
@@ -219,7 +220,7 @@ def _expiry_pages(services: Services, sweep: Sweep) -> Iterator[Page]:
 def _expiring_pages(
     services: Services, sweep: Sweep, after: datetime, until: datetime
 ) -> Iterator[Page]:
-    """Whose batches expire in ``(after, until]``."""
+    """The users whose batches expire in ``(after, until]``."""
     shards = _shards(sweep)
     users = Range(sweep.range.bits[_shard_bits() :])
     is_all = users.is_whole
@@ -232,7 +233,7 @@ def _expiring_pages(
         page = services.ledger.expiring(sweep.timezone, shard, after, until, key, limit)
         batches = list(zip(page.user_ids, page.instants, strict=True))
         for user_id in (user_id for user_id, instant in batches if instant is None):
-            # Handed on all the same: what expires is for the ledger to say.
+            # Handed on all the same: the ledger decides what expires.
             note(Unreadable("ledger", f"user {user_id}", "an expiry_key names no instant"))
         found.update((batch, None) for batch in batches if is_all or batch[0] in users)
         seen += len(page.user_ids)

@@ -1,7 +1,7 @@
-"""The ticks: every quarter of an hour, start the sweeps of the zones where it is time.
+"""The ticks: every quarter of an hour, start the sweeps that are due.
 
-A tick decides by the ``time`` of its event and never by the clock, so that any past moment can be
-replayed. Ahead of the clock it may be only by what clocks differ.
+A tick decides by the ``time`` of its event and never by the clock, so that any past instant can be
+replayed. It may be ahead of the clock only as far as clocks differ.
 """
 
 from collections.abc import Mapping
@@ -25,8 +25,9 @@ FARTHEST_AHEAD = timedelta(minutes=5)
 _TICKS = {SweepKind.ALLOCATION: Metric.ALLOCATION_TICKS, SweepKind.EXPIRY: Metric.EXPIRY_TICKS}
 
 REMINDER_AGES = frozenset({timedelta(0), timedelta(hours=1), timedelta(days=1)})
-"""At which ages of a midnight users are reminded of what expires soon: at once, and twice to make
-good what was lost. Every repetition asks about each user again: they are fewer than re-sweeps."""
+"""The ages of a midnight at which users are reminded of credits that expire soon: at once, and
+twice more to make up for losses. Each repetition checks every user again, so there are fewer than
+re-sweeps."""
 
 
 def start_sweeps(services: Services, kind: SweepKind, event: object) -> dict[str, Any]:

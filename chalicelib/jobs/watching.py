@@ -1,8 +1,8 @@
 """The second reader of the ledger's stream: it reports forbidden changes and keeps the anchors.
 
-An entry is written once, and so is a marker or a link: a change or a removal is a person's work, an
-erasure or something worse, and is told at once. What was written becomes an anchor, at the latest
-five minutes after it. No more than two readers may read a stream at once, or they are throttled.
+Entries, markers and links are written once. A change or a removal is the work of a person, an
+erasure or something worse, and is reported at once. A new entry becomes an anchor within five
+minutes. At most two readers may read a stream at once, or they are throttled.
 (Amazon DynamoDB Developer Guide, "Change data capture for DynamoDB Streams",
 https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Streams.html)
 """
@@ -18,10 +18,10 @@ from .records import Event
 
 
 def watch_ledger(services: Services, event: Event) -> None:
-    """Tells of every change, and keeps the heads of a batch of records.
+    """Reports every change, and keeps the heads of a batch of records.
 
-    Raises when S3 does not take them: the stream then delivers the same records again, and what
-    was told is told once more.
+    Raises when S3 does not take them: then the stream delivers the same records again, and the
+    changes are reported again.
     """
     heads: dict[str, Head] = {}
     for record in event["Records"]:

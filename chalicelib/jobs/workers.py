@@ -1,7 +1,7 @@
 """The workers: post the allocations and expirations of the users in a message.
 
-Whether something is due is decided from the subscription and the last ledger entry, again and for
-everybody, however often the message comes: that is what makes a delivery safe to repeat.
+However often a message comes, the workers decide from the subscription and the last ledger entry of
+each user whether something is due. So a delivery is safe to repeat.
 """
 
 from collections.abc import Iterable
@@ -25,7 +25,7 @@ from .records import Answer, Event, handle_records, handling_users
 
 
 def allocate_accounts(services: Services, event: Event, context: Any) -> Answer:
-    """Grants every period that is due to the users in an SQS event; answers what failed."""
+    """Grants every period that is due to the users in an SQS event; returns the failed records."""
     url = services.settings.allocations_queue_url
     return handle_records(
         services, url, event, context, UsersMessage.parse, partial(_allocate, services)
@@ -33,7 +33,7 @@ def allocate_accounts(services: Services, event: Event, context: Any) -> Answer:
 
 
 def expire_batches(services: Services, event: Event, context: Any) -> Answer:
-    """Books out the expired batches of the users in an SQS event; answers what failed."""
+    """Books out the expired batches of the users in an SQS event; returns the failed records."""
     url = services.settings.expiries_queue_url
     return handle_records(
         services, url, event, context, UsersMessage.parse, partial(_expire, services)
@@ -71,8 +71,8 @@ def _post(
 ) -> None:
     """Posts to each user what ``decide`` wants, until it wants no more; adds it to ``posted``.
 
-    Entries of different users share a request. Whose entry was refused there is read and decided
-    again, alone. What was throttled there is inserted again as it is, with what is due next.
+    Entries of different users share a request. If an entry was refused, its user is read and
+    decided again, alone. A throttled entry is inserted again unchanged, with the next entries.
     """
     store = services.ledger
     waits = 0
@@ -89,7 +89,7 @@ def _post(
                 refused, lambda each: store.post(each.entry.user_id, decide, each), _user_of
             ):
                 posted.extend(entries)
-            # Who missed several months has another entry to come.
+            # A user who missed several months gets another entry.
             drafts = users.each(appended, lambda each: draft(each.account, decide), _user_of)
             throttled = [each for batch in inserted for each in batch.throttled]
             # Shorter pauses as long as most of it gets through.
@@ -111,7 +111,7 @@ def _users_of(drafts: Iterable[Draft]) -> list[str]:
 
 
 def _count_allocations(posted: list[LedgerEntry], as_of: datetime) -> None:
-    """Counts what a message posted, also where some of its users failed."""
+    """Counts the entries of a message, even if some of its users failed."""
     if not posted:
         return
     lateness = max(entry.posted_at - entry.effective_at for entry in posted)

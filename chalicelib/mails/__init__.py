@@ -1,1 +1,1 @@
-"""Mails: what they say, the links in them, and handing them to SES."""
+"""Emails: their content, the links in them, and sending them through SES."""

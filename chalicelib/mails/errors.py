@@ -1,4 +1,4 @@
-"""What can become of a mail that was not sent. No message names an address or quotes SES, who does.
+"""The errors of sending an email. No message names an address, or quotes SES, which does.
 
 CreditsError
 └── MailNotSent
@@ -36,6 +36,6 @@ class MailInDoubt(MailNotSent):
 
 
 class MailsUnrecorded(MailNotSent):
-    """What was, or is to be, sent could not be recorded."""
+    """An email, sent or about to be sent, could not be recorded."""
 
     code = "mails_unrecorded"

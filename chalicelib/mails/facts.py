@@ -1,8 +1,8 @@
-"""What each kind of mail tells, as its templates see it: amounts as numbers, dates as texts.
+"""The facts for the templates of each kind of email: amounts as numbers, dates as texts.
 
-A mail about an entry tells what the entry says, whenever it is sent: who redelivers it finds
-another subscription, another catalogue and other credits, and the same entry. What is about the
-future, or about the moment of sending, is worded as such.
+An email about an entry says what the entry says, whenever it is sent. By the time of a redelivery
+the subscription, the catalogue and the credits may have changed; the entry has not. The emails word
+facts about the future, or about the time of sending, as such.
 
 Dates are local dates of the zone in which the credits were granted, written as the API writes them:
 the grant names that zone wherever credits can expire. Credits that expire at a midnight carry two:
@@ -84,7 +84,7 @@ def of_low_balance(
 ) -> Facts:
     """``balance``, ``next`` (``amount`` and ``on``, or none to come).
 
-    What comes next is what is known of the future when the mail is sent.
+    What comes next is as known when the email is sent.
     """
     upcoming = next_allocation(subscription, catalogue, entry.allocated_through, now)
     return {

@@ -52,7 +52,7 @@ class UnsubscribeLinks:
         return f"{_encode(payload)}.{_encode(self._signature(payload))}"
 
     def read(self, token: str) -> Unsubscription:
-        """What a token says. Raises `InvalidInput` for one that was not made under this key."""
+        """Reads a token. Raises `InvalidInput` if it was not made under this key."""
         payload, _, signature = token.partition(".")
         try:
             if len(token) > _LONGEST_TOKEN:

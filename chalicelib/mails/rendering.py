@@ -1,8 +1,8 @@
-"""Turning facts into a mail with the templates in ``templates/``, which designers edit.
+"""Turns facts into an email with the templates in ``templates/``, which designers edit.
 
-For each kind of mail there are two: ``<kind>.txt``, whose first line is the subject, and
-``<kind>.html``. What they can use is what `facts` puts together. Values are always escaped in
-HTML, and a misspelt name in a template is an error and not a gap.
+Each kind of email has two templates: ``<kind>.txt``, whose first line is the subject, and
+``<kind>.html``. They can use the values from `facts`. Values are always escaped in HTML. A misspelt
+name in a template is an error, not a gap.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
-"""Handing mails to SES, no faster than it takes them.
+"""Sends emails through SES, no faster than the account's rate.
 
-SES refuses what is over the account's rate; it does not queue. And it knows no idempotency: a
-request whose answer is lost may have been carried out, so nothing here is ever tried a second time.
+SES refuses emails above the rate and does not queue them. It has no idempotency: a request whose
+answer is lost may have been carried out, so nothing here is ever tried a second time.
 """
 
 import threading
@@ -64,7 +64,7 @@ CORRELATION_TAG = "correlation"
 
 
 class Pace:
-    """Lets callers pass so many times a second, evenly, whichever thread they are in."""
+    """Lets callers of all threads pass at a steady rate, so many a second."""
 
     def __init__(
         self,
@@ -103,14 +103,14 @@ class Mailer:
     def drop_old_connections(self) -> None:
         """Call it before the first mail of an event, while nothing is under way.
 
-        A function sleeps between two events, and the far end does not wait for it. A mail sent into
-        a connection that is dead would be one in doubt.
+        A function sleeps between two events, and SES may close the connection meanwhile. An email
+        sent into a dead connection would be in doubt.
         """
         if time.monotonic() - self._last_call > _LONGEST_IDLE_SECONDS:
             self._client.close()
 
     def send(self, user_id: str, address: str, mail: Mail) -> str:
-        """Sends a mail; answers SES's id of it.
+        """Sends an email; returns SES's id of it.
 
         Raises `MailPostponed`, `MailRefused` or `MailInDoubt`, none of which names the address.
         """
@@ -121,8 +121,8 @@ class Mailer:
                 FromEmailAddress=self._settings.mail_from,
                 Destination={"ToAddresses": [address]},
                 ConfigurationSetName=self._settings.mail_configuration_set,
-                # What comes back with a bounce: whose mail it was, without looking the address up,
-                # and the operation it tells of.
+                # These tags come back with a bounce: whose email it was, so that we need not look
+                # the address up, and its operation.
                 EmailTags=[
                     {"Name": name, "Value": value}
                     for name, value in (

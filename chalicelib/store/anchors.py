@@ -3,13 +3,13 @@
     heads/<instant>-<digest>.gz    of the entries of one batch of the ledger's stream
     digests/<instant>.gz           of all ledgers: the digest before it, and the heads since
 
-Every day the digest of the day before is merged with the heads kept since, a line at a time: the
-table is not read, and the memory it takes does not grow. A batch that comes late bears the instant
-at which it was written, and is in the digest of the next day.
+Every day the digest of the day before is merged with the heads kept since, a line at a time. This
+does not read the table, and needs no more memory as the ledgers grow. A late batch has the instant
+at which it was written, so it is in the digest of the next day.
 
-A lock keeps a version of an object and not its name: a writer to the bucket can put another version
-on top. So the oldest version is read. (Amazon S3 User Guide, "How
-S3 Object Lock works", https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock.html)
+A lock protects a version of an object, not its name: a writer to the bucket can put another version
+on top. So we read the oldest version. (Amazon S3 User Guide, "How S3 Object Lock works",
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock.html)
 """
 
 import gzip
@@ -34,21 +34,21 @@ from chalicelib.settings import Settings
 from chalicelib.store.reports import s3_client
 
 HEADS_IN_MEMORY = 100_000
-"""How many heads are sorted at once; what is more is sorted in parts, which are then merged."""
+"""How many heads are sorted at once; more are sorted in parts, which are then merged."""
 
 _HEADS = "heads/"
 _DIGESTS = "digests/"
 
 
 class Anchored(NamedTuple):
-    """The anchors of some users by their ids, and when they were taken; None: there are none."""
+    """The anchors of some users by their ids, and when they were taken; None without a digest."""
 
     taken_at: datetime | None
     anchors: Mapping[str, Anchor]
 
 
 class Folded(NamedTuple):
-    """What came of making a digest: heads that contradict earlier ones, objects nobody can read."""
+    """The result of making a digest: heads that contradict earlier ones, and unreadable objects."""
 
     contradictions: list[Head]
     unreadable: list[AnchorUnreadable]
@@ -64,7 +64,7 @@ class Anchors:
     def keep(self, heads: Iterable[Head], now: datetime) -> None:
         """Keeps the heads of a batch.
 
-        Of the same batch again there is one more object, which changes nothing.
+        The same batch again makes one more object, which changes nothing.
         """
         lines = "".join(head.line() for head in sorted(heads)).encode()
         name = hashlib.sha256(lines).hexdigest()[:16]
@@ -74,7 +74,7 @@ class Anchors:
     def fold(self, until: datetime) -> Folded:
         """Makes the digest of an instant, of all heads kept before it.
 
-        It is made once: where it is there, or a later one, nothing is done.
+        It is made once: if it exists, or a later one does, nothing happens.
         """
         digests = self._objects(_DIGESTS)
         newest = max(digests, default=None)
@@ -94,7 +94,7 @@ class Anchors:
         return folded
 
     def find(self, user_ids: Iterable[str], before: datetime | None = None) -> Anchored:
-        """What the newest digest, or the newest from before an instant, has of users."""
+        """The anchors of users in the newest digest, or in the newest from before an instant."""
         ids = {user_digest(user_id): user_id for user_id in user_ids}
         taken_at, heads = self.newest(before)
         return Anchored(
@@ -102,7 +102,7 @@ class Anchors:
         )
 
     def newest(self, before: datetime | None = None) -> tuple[datetime | None, Iterator[Head]]:
-        """When the newest digest was made (from before an instant), and what is in it, in order."""
+        """When the newest digest was made (from before an instant), and its heads, in order."""
         digests = self._objects(_DIGESTS)
         bound = f"{_DIGESTS}{format_instant(before)}" if before else None
         key = max((key for key in digests if bound is None or key < bound), default="")
@@ -111,7 +111,7 @@ class Anchors:
         return _instant_of(key), self._read(key, digests[key])
 
     def _batches(self, since: datetime | None, until: datetime) -> dict[str, str]:
-        """The batches of ``[since, until)``, by their keys; they are asked for day by day."""
+        """The batches of ``[since, until)``, by their keys; listed day by day."""
         days = until.toordinal() - since.toordinal() + 1 if since else 0
         prefixes = [f"{_HEADS}{(until - timedelta(days=n)).date()}" for n in range(days)[::-1]]
         first = f"{_HEADS}{format_instant(since)}" if since else _HEADS
@@ -157,7 +157,7 @@ class Anchors:
             raise AnchorUnreadable(key, error) from error
 
     def _put(self, key: str, file: BinaryIO) -> None:
-        """Writes an object that is not there yet. S3 wants a checksum of what it locks.
+        """Writes a new object. S3 requires a checksum of a locked object.
 
         (Amazon S3 API Reference, PutObject,
         https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html)

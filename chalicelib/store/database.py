@@ -1,4 +1,4 @@
-"""The one DynamoDB client of a process, and what both stores need of it.
+"""The one DynamoDB client of a process, and the functions that all stores share.
 
 PynamoDB's `Connection` is used directly rather than its models: a model class makes a client of its
 own (50 to 150 ms of cold start each) and costs a worker about twice the CPU per item.
@@ -26,7 +26,7 @@ READ_TIMEOUT_SECONDS = 5
 MOST_SDK_RETRIES = 3
 
 MOST_KEYS_A_BATCH = 100
-"""What one BatchGetItem takes (DynamoDB's limit)."""
+"""The most keys of one BatchGetItem (DynamoDB's limit)."""
 
 
 def connect(
@@ -51,8 +51,8 @@ def connect(
         max_retry_attempts=MOST_SDK_RETRIES,
         max_pool_connections=max(10, threads),
     )
-    # Given, it is not put together again out of its twenty parts, twice a request: a tenth of the
-    # CPU of a call.
+    # Given here, so that it is not built from its twenty parts again, twice a request: that is a
+    # tenth of the CPU of a call.
     user_agent = Config(user_agent=f"credits botocore/{botocore_version}")
     connection.session.set_default_client_config(user_agent)
     # With the session and not the client: the SDK's own answer must come after ours.
@@ -91,7 +91,7 @@ def _schema(keys: tuple[str, ...]) -> list[dict[str, str]]:
 
 
 def races(pause: Pause) -> Iterator[int]:
-    """Bounded attempts at what other writers can win; every race that was lost is counted."""
+    """Bounded attempts at a race with other writers; every lost race is counted."""
     for attempt in attempts(pause):
         if attempt:
             count(Metric.CONFLICTS_RETRIED)
@@ -122,10 +122,10 @@ def every_item(ask: Callable[..., Any], **request: Any) -> Iterator[Item]:
 def every_item_from(ask: Callable[..., Any], start: Item, **request: Any) -> Iterator[Item]:
     """Every item of a scan once, in the table's own order, beginning behind the key ``start``.
 
-    No item need have that key: it says where in the table to begin.
+    No item needs to have that key: it only says where in the table to begin.
     """
     seen: set[tuple[str, ...]] = set()
-    # From the place to the table's end, and then from its beginning.
+    # From that place to the end of the table, and then from its beginning.
     for place in ({"ExclusiveStartKey": start}, {}):
         for item in every_item(ask, **request, **place):
             key = tuple(item[name]["S"] for name in start)
@@ -143,9 +143,9 @@ def read_many(
     called: str,
     consistent: bool,
 ) -> Iterator[Item]:
-    """Items by their keys, those that exist, in no order. ``called``: what they are, in words.
+    """The existing items of some keys, in no order. ``called``: a word for these items.
 
-    What DynamoDB leaves unprocessed is asked for again. Raises `Contention` if it never answers.
+    Keys that DynamoDB leaves unprocessed are read again. Raises `Contention` if it never answers.
     """
     client: Any = connection.client  # more than its annotation says
     for start in range(0, len(keys), MOST_KEYS_A_BATCH):
@@ -166,8 +166,8 @@ def read_many(
 def end_of_page(response: Mapping[str, Any], name: str) -> str | None:
     """The key attribute after which the next page of a query or scan begins, None for the last.
 
-    DynamoDB alone says which page is the last. One ends at 1 MB whatever its limit, so a page that
-    is shorter than it was to be, or empty, can have others behind it
+    Only DynamoDB knows which page is the last. A page ends at 1 MB whatever its limit, so more
+    pages can follow a short or empty one
     (https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Query.Pagination.html).
     """
     key = response.get("LastEvaluatedKey")

@@ -1,9 +1,9 @@
 """The table of edits: a record for each edit of a subscription, inserted with it and never changed.
 
 Keys of table ``edits``: partition ``user_id``, sort ``edit``, which is ``<version>#<id>``, the
-version as 12 digits: newest last, and each edit that is tried has a key of its own. The record is
-inserted in the transaction that makes the edit (`store.subscriptions`), so an edit was made exactly
-if its record is there.
+version as 12 digits. The newest record is the last, and each attempt at an edit has its own key.
+The record is inserted in the transaction that makes the edit (`store.subscriptions`), so an edit
+was made exactly if its record exists.
 """
 
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ class EditStore:
         return self._connection.client
 
     def insertion(self, edit: Edit, key: str) -> Statement:
-        """What inserts the record of an edit, for the transaction that makes the edit."""
+        """The statement that inserts the record of an edit, for the transaction of the edit."""
         item = {"user_id": text(edit.user_id), "edit": text(key), "body": text(edit.body())}
         return insert(self._table, item)
 
@@ -67,9 +67,9 @@ class EditStore:
         return every_item(self._client.query, **self._newest_first(user_id))
 
     def erase(self, user_id: str) -> Iterator[str]:
-        """Removes a user's records one by one; answers the key of each. Doing it again is safe.
+        """Removes a user's records one by one; yields the key of each. Doing it again is safe.
 
-        That a record is the one that was read needs no condition: none is ever changed.
+        No condition is needed that a record is still the one that was read: records never change.
         """
         for item in self.items(user_id):
             self._connection.delete_item(self._table, user_id, item["edit"]["S"])

@@ -1,6 +1,6 @@
-"""What a call to AWS can come to that is no answer: faults, and how the service calls them.
+"""The faults of a call to AWS, and the service's codes for them.
 
-What a decision refuses is in the tree of `domain.errors`, and so is `Contention`.
+Refusals of a decision are in the tree of `domain.errors`, and so is `Contention`.
 """
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -12,14 +12,14 @@ class OutOfTime(Exception):
 
 
 FAULTS = (PynamoDBException, BotoCoreError, ClientError, OutOfTime)
-"""What a call to AWS can raise: faults of the world, to be reported and retried, not decided on."""
+"""The errors of a call to AWS: faults of the world, to report and retry."""
 
 
 def error_code(error: PynamoDBException | ClientError) -> str | None:
     """The service's own code of a failed call, such as ``ConditionalCheckFailedException``.
 
-    None where there was no answer. PynamoDB's own way to the code fails there: what botocore raises
-    of a timeout has a response, which is None.
+    None if there was no answer. PynamoDB's own way to the code fails then: botocore's error for a
+    timeout has a response that is None.
     """
     cause = error.cause if isinstance(error, PynamoDBException) else error
     return cause.response["Error"]["Code"] if isinstance(cause, ClientError) else None

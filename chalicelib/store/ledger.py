@@ -73,10 +73,10 @@ DecideOrStop = Callable[[Account], LedgerEntry | None]
 
 
 class Outcome(NamedTuple):
-    """What an operation on request came to.
+    """The result of an operation on request.
 
-    ``replayed``: the entry was there before, this request repeats an earlier one.
-    ``expired``: of a reversal, the credits that could not return because their batch expired.
+    ``replayed``: the entry existed before, because this request repeats an earlier one.
+    ``expired``: in a reversal, the credits that could not return because their batch expired.
     """
 
     entry: LedgerEntry
@@ -92,19 +92,19 @@ class Performed(NamedTuple):
 
 
 class Draft(NamedTuple):
-    """An entry that was decided on and is not written yet, and what is to be stored of it."""
+    """A decided entry that is not written yet, and its item for the table."""
 
     entry: LedgerEntry
     item: Item
 
     @property
     def account(self) -> Account:
-        """The account once it is written."""
+        """The account after the entry is written."""
         return Account(self.entry.user_id, self.entry, self.item["hash"]["S"])
 
 
 class Inserted(NamedTuple):
-    """What became of some drafts: written now, to be decided again, or to be inserted again."""
+    """The results of some drafts: written, to be decided again, or to be inserted again."""
 
     appended: list[Draft]
     refused: list[Draft]
@@ -112,7 +112,7 @@ class Inserted(NamedTuple):
 
 
 class _Posting(NamedTuple):
-    """An entry with what must be written with it or not at all."""
+    """An entry, and the items that must be written together with it."""
 
     entry: LedgerEntry
     also: Sequence[Item] = ()
@@ -129,12 +129,12 @@ def draft(account: Account, decide: DecideOrStop) -> Draft | None:
 
 
 def _correlated(entry: LedgerEntry) -> LedgerEntry:
-    """The entry with the id of the operation under way: it joins the ledger to the logs."""
+    """The entry with the id of the current operation, which joins the ledger to the logs."""
     return replace(entry, correlation_id=correlation_id())
 
 
 def fingerprint(request: Mapping[str, object]) -> str:
-    """What tells one request from another under the same idempotency key."""
+    """A digest that distinguishes requests under the same idempotency key."""
     canonical = json.dumps(request, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -147,10 +147,10 @@ class LedgerStore(LedgerReader):
     ) -> list[LedgerEntry]:
         """Scheduled work: appends what ``decide`` says until it says None.
 
-        Idempotent by state: ``decide`` sees in the account what has been done before. Answers the
-        entries appended; one that was refused because it was there already, its answer having been
-        lost, is one of them. ``tried``: what `insert` refused. Raises `Contention` when others keep
-        winning the race for the next number.
+        Idempotent by state: ``decide`` sees earlier work in the account. Returns the appended
+        entries, including one that was refused because it existed already (its answer was lost).
+        ``tried``: an entry that `insert` refused. Raises `Contention` when others keep winning the
+        race for the next number.
         """
         posted: list[LedgerEntry] = []
         for _ in races(self._pause):
@@ -170,9 +170,9 @@ class LedgerStore(LedgerReader):
         """Appends entries of as many users, at most `INSERTS_A_REQUEST`, in one request.
 
         This is not a transaction: each entry is inserted if its number is free, independently of
-        the others. What lost a race, or failed, is refused: `post` then decides it again, from what
-        is stored, also after an answer that was lost. What was throttled can be inserted again as
-        it is.
+        the others. An entry that lost a race, or failed, is refused: `post` then decides it again
+        from the stored data, even after a lost answer. A throttled entry can be inserted again
+        unchanged.
         """
         response = self._client.batch_execute_statement(
             Statements=[partiql.insert(self._table, each.item) for each in drafts],
@@ -195,7 +195,7 @@ class LedgerStore(LedgerReader):
     def perform(
         self, user_id: str, operation: str, request: Mapping[str, object], decide: Decide
     ) -> Outcome:
-        """Work on request, once per ``operation``: the same request again answers the first entry.
+        """Work on request, once per ``operation``: a repeated request returns the first entry.
 
         Raises what ``decide`` raises, `IdempotencyKeyReused` for another request under the same
         operation, and `Contention` when bounded retries do not suffice.
@@ -205,9 +205,9 @@ class LedgerStore(LedgerReader):
         )
 
     def performed(self, operation: str, request: Mapping[str, object]) -> Outcome | None:
-        """What an operation came to that was performed before, None when it was not.
+        """The result of an operation that was performed before; None if it was not.
 
-        Raises `IdempotencyKeyReused` when it was performed for another request.
+        Raises `IdempotencyKeyReused` if it was performed for another request.
         """
         marker = self._marker(operation)
         return self._replay(operation, fingerprint(request), marker) if marker else None
@@ -215,11 +215,11 @@ class LedgerStore(LedgerReader):
     def performed_before(
         self, requests: Mapping[str, Mapping[str, object]]
     ) -> dict[str, Performed | Unreadable]:
-        """Of the requests by operation, those whose operation was performed before.
+        """The results of those operations that were performed before; ``requests`` by operation.
 
-        One that is just being performed may be missing: performing it again meets the marker. In
-        the place of one whose marker or entry cannot be read is the reason.
-        Raises `Contention` if DynamoDB never answers.
+        An operation that is just being performed may be missing: performing it again then meets
+        the marker. If a marker or an entry cannot be read, the reason stands in its place. Raises
+        `Contention` if DynamoDB never answers.
         """
         operations = {marker_key(operation_digest(operation)): operation for operation in requests}
         found: dict[str, Performed | Unreadable] = {}
@@ -260,7 +260,7 @@ class LedgerStore(LedgerReader):
             before = self.entry(user_id, usage_number - 1) if usage_number > 1 else usage
             sequence, reversed_before = self._last_reversal(user_id, usage_number)
             reversal = ledger.reverse(account, usage, before, reversed_before, amount, request, now)
-            # Its own condition makes a reversal that has not seen the one before it fail.
+            # Its own condition makes a reversal fail that has not seen the one before it.
             link: Item = {
                 "user_id": text(user_id),
                 "entry": text(f"{reversals_key(usage_number)}{sequence + 1:06}"),
@@ -274,10 +274,10 @@ class LedgerStore(LedgerReader):
     def erase(self, user_id: str, names: Collection[str] = ()) -> Iterator[bool]:
         """Takes the texts out of a ledger, entry by entry; whether each was changed by this.
 
-        See `domain.entries.without_texts` for ``names``. What was erased before is left as it is,
-        so an erasure that was killed is finished by another. Amounts, numbers and the hash that
-        the next entry is chained to stay; writers may go on meanwhile. Raises `LedgerCorrupt`
-        before anything is changed: an erasure must not seal what somebody tampered with.
+        See `domain.entries.without_texts` for ``names``. Entries erased before stay unchanged, so
+        you can finish a killed erasure by running it again. Amounts, numbers and the hash that
+        chains the next entry stay. Writers may go on meanwhile. Raises `LedgerCorrupt` before
+        anything is changed: an erasure must not seal what somebody tampered with.
         """
         self.verify(user_id)
         previous_hash = FIRST_HASH
@@ -288,7 +288,7 @@ class LedgerStore(LedgerReader):
             previous_hash = line.hash
 
     def _replace_body(self, line: StoredLine, entry: LedgerEntry, previous_hash: str) -> bool:
-        """Whether the entry was stored over the line; False when another did so meanwhile."""
+        """Whether the entry replaced the line; False if another writer did so meanwhile."""
         body = entry.body()
         seal = erased_hash(previous_hash, entry.user_id, body, line.hash)
         try:
@@ -351,7 +351,7 @@ class LedgerStore(LedgerReader):
         return Outcome(entry, replayed=True, expired=marker.expired)
 
     def _append(self, item: Item) -> bool:
-        """Whether the entry was inserted; False when its number is taken, or just being taken."""
+        """Whether the entry was inserted; False if its number is taken, or just being taken."""
         statement = partiql.insert(self._table, item)
         try:
             self._client.execute_statement(**statement, ReturnConsumedCapacity="TOTAL")

@@ -38,13 +38,13 @@ MARKER = "operation"
 """The sort key of every marker."""
 
 _MARKERS = "operation#"
-"""How the partition key of every marker begins: no user id can, for it has a number sign."""
+"""The beginning of every marker's partition key: no user id has a number sign."""
 
 
 class Marker(NamedTuple):
-    """What is kept of an operation: by which request, and which entry of whom it came to.
+    """The record of an operation: its request, and the user and number of its entry.
 
-    ``expired``: what a reversal could not give back.
+    ``expired``: the credits that a reversal could not give back.
     """
 
     request: str
@@ -54,7 +54,7 @@ class Marker(NamedTuple):
 
 
 class ReversalLink(NamedTuple):
-    """The place of a reversal among those of its usage, and what they have given back in all."""
+    """The place of a reversal among those of its usage, and all that these have given back."""
 
     sequence: int
     reversed_in_all: int
@@ -69,7 +69,7 @@ def entry_key(entry_number: int) -> str:
 
 
 def reversals_key(usage_number: int) -> str:
-    """How the sort keys of the reversals of a usage begin."""
+    """The beginning of the sort keys of a usage's reversals."""
     return f"reversal#{usage_number:012}#"
 
 
@@ -95,7 +95,7 @@ def owner_of(item: Item) -> str:
 
 
 def number_of(item: Item, supposed: int = 0) -> int:
-    """The number in an entry's key, else `LedgerCorrupt` of the one that it should be."""
+    """The number in an entry's key. Raises `LedgerCorrupt` with the number that it should be."""
     key = item["entry"]["S"]
     if not _ENTRY_KEY.fullmatch(key):
         raise LedgerCorrupt(owner_of(item), supposed, f"its key is {key!r}")
@@ -154,7 +154,7 @@ def read_head(item: Item) -> Head:
 
 
 def expiry_of(item: Item) -> datetime | None:
-    """When a batch of the expiry index expires, None where its key names no instant."""
+    """When a batch of the expiry index expires; None if its key contains no instant."""
     instant, _, _ = item["expiry_key"]["S"].partition("#")
     try:
         return parse_instant("expiry_key", instant)
@@ -188,7 +188,7 @@ def _marker_of(item: Item) -> Marker:
 
 
 def performance_of(item: Item) -> Performance:
-    """What a marker says, for an audit. Raises `LedgerCorrupt`, in the marker's own name."""
+    """A marker's content, for an audit. Raises `LedgerCorrupt`, which names the marker."""
     try:
         marker = read_marker(item)
     except Unreadable as error:

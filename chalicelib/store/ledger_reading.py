@@ -1,6 +1,6 @@
-"""Reading the ledger table: accounts, pages of a history, whole ledgers, what expires.
+"""Reads the ledger table: accounts, pages of a history, whole ledgers, expiring batches.
 
-Whatever a decision rests on is read strongly consistently; only the index lags behind.
+Everything that decisions use is read strongly consistently; only the index lags behind.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -56,7 +56,7 @@ from .ledger_items import (
 )
 
 ENTRIES_A_SEARCH = 1_000
-"""How many entries are searched for one page of a type: a rare one must not cost a whole ledger."""
+"""How many entries to search for one page of a type: a rare type must not cost a whole ledger."""
 
 ENTRIES_A_READ = 250
 """How many of them one query reads."""
@@ -70,9 +70,9 @@ class HistoryPage(NamedTuple):
 
 
 class ExpiringPage(NamedTuple):
-    """One page of the expiry index: whose batches, and the sort key to go on after, if any.
+    """One page of the expiry index: the users of its batches, and the sort key to go on after.
 
-    ``instants``: when each of them expires, None where its key cannot be read.
+    ``instants``: when each of them expires; None if its key cannot be read.
     """
 
     user_ids: list[str]
@@ -83,8 +83,8 @@ class ExpiringPage(NamedTuple):
 class LedgerReader:
     """All reading of the ledger table.
 
-    The calls of every allocation and use go to PynamoDB's client itself, with expressions that are
-    written out: composing them anew for each user took a fifth of a worker's CPU.
+    The calls of every allocation and use go to PynamoDB's client itself, with fixed expressions:
+    building them for each user took a fifth of a worker's CPU.
     """
 
     def __init__(
@@ -139,7 +139,7 @@ class LedgerReader:
     def history(
         self, user_id: str, below: int | None = None, limit: int = 100
     ) -> list[LedgerEntry]:
-        """The first ``limit`` of them; fewer are all there are."""
+        """The first ``limit`` of them; fewer if no more exist."""
         return list(islice(self.newest_first(user_id, below, limit), limit))
 
     def page(
@@ -222,7 +222,7 @@ class LedgerReader:
         check_links(user_id, operations, markers, links)
 
     def check_markers(self, markers: Sequence[Performance]) -> list[LedgerCorrupt]:
-        """What is wrong with markers, wherever they were met: they must name their own entries."""
+        """The problems of markers from anywhere in the table: they must name their own entries."""
         entries = self.entries((marker.owner, marker.number) for marker in markers)
         wrong: list[LedgerCorrupt] = []
         for marker in markers:

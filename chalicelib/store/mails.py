@@ -1,7 +1,7 @@
-"""The table of mails: which were sent, by what they are about. It is what sends each of them once.
+"""The table of emails: it records which were sent, so that each is sent once.
 
-Powertools' idempotency keeps it: a record is put before a mail is handed to SES, under the
-condition that the table has none, and is completed with SES's answer.
+Powertools' idempotency writes it. A record is put before an email goes to SES, on condition that
+the table has no such record, and is completed with SES's answer.
 
     sender A                         sender B
     puts the record: in progress
@@ -11,9 +11,10 @@ condition that the table has none, and is completed with SES's answer.
                                      is answered the record: sent, nothing left to do
 
 One window cannot be closed: a sender that dies between SES's answer and its record leaves a record
-in progress, and nobody can tell whether the mail went out. Such a mail is *never sent again*; its
-message ends in the dead-letter queue, for a person to look. The same holds for a mail that SES did
-not answer at all. We prefer losing a mail, and reporting it, to sending it twice.
+in progress, and nobody can tell whether the email went out. Such an email is *never sent again*;
+its message ends in the dead-letter queue, where a person must look at it. The same holds for an
+email for which SES gave no answer. We prefer losing an email, and reporting it, to sending it
+twice.
 """
 
 import hashlib
@@ -52,14 +53,14 @@ Json = dict[str, Any]
 
 
 class MailStatus(StrEnum):
-    """What is known of a mail: in progress is one in doubt."""
+    """The state of an email; in progress means in doubt."""
 
     COMPLETED = "COMPLETED"
     IN_PROGRESS = "INPROGRESS"
 
 
 class MailRecord(NamedTuple):
-    """What is recorded of a mail."""
+    """The record of an email."""
 
     identity: str
     status: MailStatus
@@ -73,14 +74,14 @@ class _Records(DynamoDBPersistenceLayer):
         return super()._item_to_data_record(item)
 
     def delete_record(self, data: Any, exception: Exception) -> None:
-        # Powertools forgets what failed, so that it can be tried again. A mail that may have been
-        # sent must not be.
+        # Powertools forgets failures, so that they can be tried again. An email that may have been
+        # sent must not be tried again.
         if not isinstance(exception, MailInDoubt):
             super().delete_record(data, exception)
 
 
 class _Lasting:
-    """In place of a Lambda's context: a record in progress stays so for as long as it is kept."""
+    """Replaces a Lambda's context: a record in progress stays so as long as it is kept."""
 
     def get_remaining_time_in_millis(self) -> int:
         return KEPT_SECONDS * 1000
@@ -104,11 +105,11 @@ class MailRecords:
         )
 
     def once(self, identity: str, send: Callable[[], Json]) -> Json:
-        """What ``send`` answered the one time it is called for this identity, now or before.
+        """The result of ``send``, which is called once for this identity, now or before.
 
-        Raises what ``send`` raises, and it may then be called again, unless that was `MailInDoubt`.
-        Raises `MailInDoubt` where another sender is at it or died over it, `MailsUnrecorded` when
-        the table does not answer, and `Unreadable` for a record that says nothing.
+        Raises what ``send`` raises; ``send`` may then be called again, except after `MailInDoubt`.
+        Raises `MailInDoubt` if another sender is sending or died while sending, `MailsUnrecorded`
+        when the table does not answer, and `Unreadable` for a damaged record.
         """
 
         @idempotent_function(  # type: ignore[untyped-decorator]

@@ -1,4 +1,4 @@
-"""Reading items: one that cannot be read raises `Unreadable`, and nothing else.
+"""Reads items: an item that cannot be read raises only `Unreadable`.
 
 Each table has one reader. So work for many users can leave out the user whose item is damaged.
 """
@@ -20,7 +20,7 @@ Attribute = dict[str, Any]
 
 
 def read(table: str, key: str, item: Item, reader: Callable[[Item], Read]) -> Read:
-    """What a reader makes of an item. Raises `Unreadable`."""
+    """An item, read by its reader. Raises `Unreadable`."""
     try:
         return reader(item)
     except Damage as error:

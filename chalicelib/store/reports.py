@@ -30,12 +30,12 @@ class Reports:
         )
 
     def get(self, key: str) -> str:
-        """A report that is there."""
+        """An existing report."""
         body: bytes = self._client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
         return body.decode()
 
     def keys(self, prefix: str) -> list[str]:
-        """The keys that begin so; what was put before is among them."""
+        """The keys with this beginning, including all reports put before."""
         pages = self._client.get_paginator("list_objects_v2").paginate(
             Bucket=self.bucket, Prefix=prefix
         )

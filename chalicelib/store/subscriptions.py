@@ -7,13 +7,13 @@ one user. Only subscriptions that can receive allocations carry both, so a sweep
 user's key never changes, so an edit writes nothing to the index.
 
 An edit and its record (`store.edits`) are one transaction of two statements, so that no crash can
-leave one without the other. It names only the attributes that change: a function may then be given
-the right to some of them.
+leave one without the other. It names only the attributes that change, so a function can have the
+right to only some of them.
 
-The SDK asks again when an answer was lost. Under the same token that changes nothing and is
-answered with success, for ten minutes
+The SDK asks again when an answer was lost. With the same token the second request changes nothing
+and succeeds, for ten minutes
 (https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_ExecuteTransaction.html). An
-edit that is refused all the same looks for its record, which only it can have inserted:
+edit that is refused all the same looks for its record, which no other edit can have inserted:
 
     makes version 3, record 3#a: written, but the answer is lost
                                               another writer makes version 4, record 4#b
@@ -152,9 +152,9 @@ class SubscriptionStore:
     ) -> Subscription:
         """Writes what ``decide`` makes of the present subscription, deciding again after a race.
 
-        Who did it, and when, is recorded with it. Nothing is written, nor recorded, when ``decide``
-        answers the present one. Raises `Contention` after bounded retries, and whatever ``decide``
-        raises.
+        The record of the edit says who made it, and when. If ``decide`` returns the present one,
+        nothing is written or recorded. Raises `Contention` after bounded retries, and whatever
+        ``decide`` raises.
         """
         for attempt in races(self._pause):
             present = self.find(user_id)
@@ -343,8 +343,8 @@ def _item(subscription: Subscription) -> Item:
         instant = getattr(subscription, name)
         if instant is not None:
             item[name] = number(to_milliseconds(instant))
-    # What is unwanted is kept, not what is wanted: a kind of mail that is new is wanted by those
-    # who have never said otherwise, and items from before there were mails say nothing.
+    # We store the unwanted kinds, not the wanted ones. So users who never said otherwise want a new
+    # kind of email, too, and old items without the attribute want all kinds.
     unwanted = ALL_KINDS - subscription.notifications
     if unwanted:
         item["unwanted_mails"] = text(" ".join(sorted(unwanted)))
@@ -369,7 +369,7 @@ def read_subscription(item: Item) -> Subscription:
 
 
 def readable(items: Mapping[str, Item]) -> dict[str, Subscription]:
-    """The subscriptions that can be read, for callers to whom damaged ones do not matter."""
+    """The readable subscriptions, for callers that may ignore damaged ones."""
     found = {}
     for user_id, item in items.items():
         with suppress(Unreadable):

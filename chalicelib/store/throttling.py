@@ -1,8 +1,8 @@
-"""Waiting for DynamoDB where it has no room, for as long as an invocation can spare.
+"""Waits when DynamoDB throttles, for as long as an invocation can spare.
 
-What is over the throughput of a table, an index, a partition or the account is refused, and may be
-asked again a moment later. DynamoDB says so in four ways: of a request, of one statement of a
-batch, of a transaction, and by leaving keys of a batch unprocessed
+DynamoDB refuses calls above the throughput of a table, an index, a partition or the account; they
+may succeed a moment later. It does so in four ways: for a request, for one statement of a batch,
+for a transaction, and by leaving keys of a batch unprocessed
 (https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html).
 
 The SDK sends a request up to four times, however little time the caller has left. So an invocation
@@ -22,7 +22,7 @@ from chalicelib.retries import Pause
 from .errors import OutOfTime
 
 MOST_WAITS = 25
-"""How often one thing is asked for while there is no room, however much time is left."""
+"""How often one call is tried while DynamoDB throttles, however much time is left."""
 
 SHORTEST_CEILING = 0.2
 LONGEST_CEILING = 4.0
@@ -71,10 +71,10 @@ _patience: ContextVar[_Patience | None] = ContextVar("patience", default=None)
 
 @contextmanager
 def patient(left: Callable[[], float], least: float) -> Iterator[None]:
-    """Within the block, what is throttled is waited for until ``least`` milliseconds are left.
+    """Within the block, throttled calls are repeated until ``least`` milliseconds are left.
 
-    ``left`` answers how many are: Lambda's context does. Threads wait so if they run in a copy of
-    the context.
+    ``left`` returns the remaining milliseconds, as Lambda's context does. Threads do the same if
+    they run in a copy of the context.
     """
     token = _patience.set(_Patience(left, least))
     try:
@@ -84,7 +84,7 @@ def patient(left: Callable[[], float], least: float) -> Iterator[None]:
 
 
 def check_patience() -> None:
-    """Raises `OutOfTime` once somebody has waited in vain: then nothing else is begun."""
+    """Raises `OutOfTime` after any call has waited in vain: then nothing else begins."""
     if patience := _patience.get():
         patience.check()
 
@@ -101,7 +101,7 @@ def wait_for_room(attempt: int, otherwise: Pause) -> None:
 
 
 def attempts_for_room(pause: Pause) -> Iterator[int]:
-    """Counts bounded attempts at what DynamoDB does in part, waiting before each but the first.
+    """Counts bounded attempts at a partial operation, waiting before each but the first.
 
     ``pause`` waits outside `patient`. Raises `OutOfTime`.
     """

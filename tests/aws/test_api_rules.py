@@ -50,7 +50,7 @@ CALLERS = (NOBODY, STRANGER, READER, SPENDER, user("1"), user("2"), BACKEND, ADM
 # Of an unsubscribe link; the link itself says who is meant.
 TOKEN = UnsubscribeLinks(UNSUBSCRIBE_KEY, "").token("1", None)
 
-# What each of CALLERS is answered, when the request is about user 1 and names him where it can.
+# The answer to each of CALLERS, when the request is about user 1 and names them where it can.
 TABLE: tuple[tuple[str, str, object, tuple[int, ...]], ...] = (
     #                                                     nobody    reader    user 1    backend
     #                                                        stranger  spender   user 2     admin

@@ -418,7 +418,7 @@ def test_an_edit_of_other_fields_leaves_an_unknown_timezone_alone_and_a_known_on
     reply = api.patch(PATH, ADMIN, {"plan": "business"})
     assert (reply.status, reply.json["timezone"]) == (200, "Asia/Gone")
     assert reply.json["not_allocated_because"] == TIMEZONE_UNKNOWN
-    # Whoever names the unknown zone is the one to blame.
+    # The caller who names the unknown zone is to blame.
     assert fields(api.patch(PATH, ADMIN, {"timezone": "Asia/Gone"})) == ["timezone"]
     mended = api.patch(PATH, ADMIN, {"timezone": "Asia/Tokyo"})
     assert (mended.status, mended.json["not_allocated_because"]) == (200, None)

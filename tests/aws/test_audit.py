@@ -176,7 +176,7 @@ SHAPES: dict[str, Damage] = {
     "a body of a newer release": lambda item: item["body"].update(
         S=item["body"]["S"].replace('"schema":2', '"schema":9')
     ),
-    "a key that is none": lambda item: item.update(entry={"S": "entry#x"}),
+    "a malformed key": lambda item: item.update(entry={"S": "entry#x"}),
 }
 
 
@@ -385,7 +385,7 @@ BESIDE: dict[str, tuple[Callable[[World], object], tuple[int, str]]] = {
         ),
         (4, "sequence is missing"),
     ),
-    "a link under a key that is none": (
+    "a link under a malformed key": (
         lambda world: put(world, stored(world, "1", LINK(2)) | {"entry": {"S": "reversal#4"}}),
         (0, "its key is 'reversal#4'"),
     ),
@@ -412,7 +412,7 @@ def test_so_they_are_of_somebody_without_a_subscription(
     ]
 
 
-def test_a_marker_that_names_no_entry_is_found_whoever_it_is_of(
+def test_a_marker_that_names_no_entry_is_found_for_every_user(
     world: World, reversed_usage: Audit
 ) -> None:
     strange = f"operation#{'a' * 64}"

@@ -104,7 +104,7 @@ def clock(stage: Stage) -> LocalClock:
     return clock_for(stage)
 
 
-def test_whoever_is_passed_by_a_month_is_given_its_credits_then_and_not_before(
+def test_a_user_passed_by_a_month_is_given_its_credits_then_and_not_before(
     stage: Stage, clock: LocalClock
 ) -> None:
     zones = {"1": PARIS, "2": NEW_YORK, "3": TOKYO}
@@ -220,7 +220,7 @@ def test_users_are_reminded_once_three_days_before_or_by_the_next_repetition(
     assert [timedelta(0) <= at - reminder - age < A_LITTLE for at in told] == [True]
 
 
-def test_whoever_wants_no_reminder_takes_no_time(stage: Stage, clock: LocalClock) -> None:
+def test_a_user_who_wants_no_reminder_takes_no_time(stage: Stage, clock: LocalClock) -> None:
     stage.subscribe(plan="starter", notifications=[])
     (start,) = stage.months(PARIS, 1)
     clock.move(calendar.expires_at(PARIS, start, 30) - timedelta(minutes=1))

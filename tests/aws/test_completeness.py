@@ -433,7 +433,7 @@ def test_of_many_who_are_missing_twenty_are_named_and_the_others_counted(
     assert f"missing: {', '.join(names)} and 11 more\n" in table
 
 
-def test_whoever_waits_for_the_summary_finds_the_table_and_alarms_wait_for_both(
+def test_a_reader_who_waits_for_the_summary_finds_the_table_and_alarms_wait_for_both(
     three: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     three.drain()

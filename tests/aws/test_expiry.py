@@ -114,7 +114,7 @@ def test_an_expiry_sweep_that_runs_out_of_time_goes_on_shard_by_shard(
 def test_a_shard_of_very_many_is_divided_among_sweeps_that_each_hand_on_their_part(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever expires at one midnight is in one shard here: the reminders of it are the slowest."""
+    """All users of one midnight are in one shard here: its reminders are the slowest."""
     monkeypatch.setattr("chalicelib.store.ledger_items.zlib.crc32", lambda _: 0)
     users = {f"user-{number:03}" for number in range(1, 41)}
     for user_id in users:

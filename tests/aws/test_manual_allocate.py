@@ -1,4 +1,4 @@
-"""The manual-allocate Lambda: once per key, whoever asks how often."""
+"""The manual-allocate Lambda: once per key, however often anybody asks."""
 
 import json
 from collections.abc import Callable

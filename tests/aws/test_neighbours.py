@@ -372,7 +372,7 @@ def test_a_bug_in_reading_one_message_or_in_beginning_fails_the_messages_and_not
             ),
             '{"event_id":"e-1","keys":{"user_id":{"S":"1"},"entry":{"S":"entry#x"}},'
             '"correlation_id":null}',
-            id="under a key that is none",
+            id="under a malformed key",
         ),
         pytest.param(
             lambda record: record.pop("dynamodb"),
@@ -651,7 +651,7 @@ def test_an_allocation_by_hand_goes_on_past_who_cannot_be_read_and_says_so(
     assert ran.status == 1
     assert [six.balance(user_id) for user_id in SIX] == [0, *[100] * 5]
     assert "1 failed: run it again" in ran.said
-    assert "status is none that this release knows" in ran.said
+    assert "status is unknown to this release" in ran.said
 
 
 def test_a_bug_that_one_user_meets_is_told_in_their_place(
@@ -686,7 +686,7 @@ def test_an_export_writes_what_cannot_be_read_as_it_is_stored_with_the_reason(
     assert ran.status == 1
     assert "4 items cannot be read: they are written as stored, with the reason." in ran.said
     found = ran.facts
-    assert found["subscription"]["unreadable"] == "status is none that this release knows"
+    assert found["subscription"]["unreadable"] == "status is unknown to this release"
     assert found["subscription"]["stored"]["email"] == "user1@example.com"
     first, second, third = found["ledger"]
     assert first["transaction_id"] == "1-1"
@@ -718,7 +718,7 @@ def test_a_row_of_a_subscription_that_cannot_be_read_is_wrong_and_no_other(six: 
     rows = [f"{user_id},Europe/Paris,pro,yearly,active,2025-01-01T00:00:00Z" for user_id in SIX]
     heads = "user_id,timezone,plan,billing_interval,status,started_at"
     wrong, became = imported(six, subscriptions.SUBSCRIPTIONS, "\n".join([heads, *rows, ""]))
-    reason = "subscription of user 1: status is none that this release knows"
+    reason = "subscription of user 1: status is unknown to this release"
     assert wrong == [
         (2, f"what is stored cannot be read ({reason}); leave the row out until it is repaired")
     ]

@@ -85,11 +85,11 @@ def test_a_subscription_with_an_attribute_of_another_type_is_named(
 @pytest.mark.parametrize(
     ("name", "wrong", "why"),
     [
-        ("status", {"S": "frozen"}, "status is none that this release knows"),
-        ("billing_interval", {"S": "weekly"}, "billing_interval is none that this release knows"),
-        ("suppressed", {"S": "quota"}, "suppressed is none that this release knows"),
-        ("suppressed_before", {"S": "x y"}, "suppressed_before is none that this release knows"),
-        ("suppressed_before", {"S": ""}, "suppressed_before is none that this release knows"),
+        ("status", {"S": "frozen"}, "status is unknown to this release"),
+        ("billing_interval", {"S": "weekly"}, "billing_interval is unknown to this release"),
+        ("suppressed", {"S": "quota"}, "suppressed is unknown to this release"),
+        ("suppressed_before", {"S": "x y"}, "suppressed_before is unknown to this release"),
+        ("suppressed_before", {"S": ""}, "suppressed_before is unknown to this release"),
         ("eligible_on", {"S": "2026-02-30"}, "eligible_on is malformed"),
         ("eligible_on", {"S": ""}, "eligible_on is malformed"),
         ("started_at", {"N": "1.5"}, "started_at is malformed"),
@@ -203,7 +203,7 @@ def test_a_seal_of_another_type_is_named(granted: World) -> None:
 def test_an_entry_of_a_newer_release_is_named(granted: World) -> None:
     key = {"user_id": {"S": "1"}, "entry": {"S": ENTRY}}
     damage("ledger", key, newer)
-    with pytest.raises(LedgerCorrupt, match="schema is none that this release knows"):
+    with pytest.raises(LedgerCorrupt, match="schema is unknown to this release"):
         granted.services.ledger.account("1")
 
 
@@ -272,7 +272,7 @@ IDENTITY = "manual 1-1"
     ("change", "why"),
     [
         (without("status"), "status is missing"),
-        (having("status", {"S": "LOST"}), "status is none that this release knows"),
+        (having("status", {"S": "LOST"}), "status is unknown to this release"),
         (having("status", {"N": "1"}), "status is not of type S"),
         (without("expiration"), "expiration is missing"),
         (having("expiration", {"N": "1" * 20}), "expiration is malformed"),

@@ -1694,7 +1694,7 @@ def test_a_marker_is_looked_up_only_where_something_was_there(
     assert "TransactGetItems" not in [name for name, _ in calls]
 
 
-def test_whoever_takes_the_number_first_is_followed_after_one_look_at_the_marker(
+def test_the_writer_who_takes_the_number_first_is_followed_after_one_look_at_the_marker(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     granted(world, 1)

@@ -235,7 +235,7 @@ def test_a_ledger_that_is_gone_is_found_also_when_nobody_is_left_of_whom_it_was(
 
 @pytest.mark.usefixtures("anchored")
 def test_earlier_anchors_can_be_asked_for(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    """Whoever can write to both puts what they wrote anew into a later digest."""
+    """An attacker who can write to both puts the rewritten ledger into a later digest."""
     cut_off(world, "1", 2)
     world.grant("1", -1, "forged")
     world.grant("1", -1, "more")
@@ -260,7 +260,7 @@ def test_anchors_that_nobody_can_read_are_an_error(
     assert "the anchors digests/2026-01-15T13:00:00Z.gz cannot be read" in capsys.readouterr().err
 
 
-def test_everybody_is_whoever_has_a_ledger_or_a_subscription(
+def test_everybody_is_every_user_with_a_ledger_or_a_subscription(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     world.subscribe("2")

@@ -130,7 +130,7 @@ class Context:
 
 
 class NoQueue:
-    """Nothing waits anywhere: a message that failed is delivered again by whoever delivered it."""
+    """No queue waits anywhere: the deliverer delivers a failed message again."""
 
     def delay(self, _url: str, _seconds: object) -> None:
         pass

@@ -677,7 +677,7 @@ def signed(parts: Json) -> bool:
 
 
 def unsigned(parts: Json) -> bool:
-    """What it answers to whoever sends the parts of a token as he likes."""
+    """Its answer to a sender who chooses the parts of a token freely."""
     pieces = parts if isinstance(parts, list) else [parts]
     texts = (piece if isinstance(piece, str) else json.dumps(piece) for piece in pieces)
     return authorized("Bearer " + ".".join(part(sendable(text).encode()) for text in texts))

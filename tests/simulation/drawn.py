@@ -32,7 +32,7 @@ class Profile:
     start: datetime
     zones: tuple[str, ...]
     people: tuple[tuple[str, int | None], ...]
-    """Of each user there is at first the plan, and the amount that was agreed with him."""
+    """At first each user has a plan, and the amount that was agreed with them."""
     users_a_page: int
     faults: tuple[Fault, ...]
     page_bytes: int = MOST_PAGE_BYTES

@@ -49,7 +49,7 @@ STATUS_OF = {
     "contention": 409,
 }
 FAILURES = (*FAULTS, CreditsError)
-"""What an invocation of ours may end with: whoever invoked it tries again."""
+"""The errors that may end an invocation of ours: its caller tries again."""
 
 AIMS: dict[str, tuple[str, ...]] = {
     "edit": (

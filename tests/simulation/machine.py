@@ -453,9 +453,9 @@ class Machine(Office):
         before: Drawn,
         drawn: Drawn,
     ) -> None:
-        """A month begins where a user lives: his zone is swept, and its users are allocated to.
+        """A month begins where a user lives: the zone is swept, and its users are allocated to.
 
-        Somebody may change his subscription between the sweep and the allocation.
+        Somebody may change their subscription between the sweep and the allocation.
         """
         self._month(self.user(who), months, offset, change, before, drawn, in_haste=in_haste)
 

@@ -285,7 +285,7 @@ class Oracle:
     def _orders(self, user_id: str) -> Iterator[tuple[Edit, ...]]:
         """The edits of this step in any order, one of them again.
 
-        Whoever was told that it is made, is in it. Whoever was only refused changed nothing.
+        It includes every edit that its caller was told is made. A refused caller changed nothing.
         """
         made = self._made(user_id)
         edits = [

@@ -1,6 +1,6 @@
 """DynamoDB that refuses what is over a rate, Lambda that ends on time, and a clock for both.
 
-The clock is virtual: it stands while anybody works, and jumps to whoever wakes up first once all
+The clock is virtual: it stands while anybody works, and jumps to the first to wake up once all
 are asleep. So invocations that wait at the same time really do, minutes take milliseconds, and one
 seed has one order of events.
 """

@@ -103,7 +103,7 @@ def _last_error() -> BaseException | None:
 
 @contextmanager
 def _listening() -> Iterator[None]:
-    """Nothing is printed; what went wrong is kept for whoever reports it."""
+    """Prints nothing; keeps the errors for the report."""
     with patch.dict(os.environ, POWERTOOLS_SERVICE_NAME="credits"):
         from chalicelib.observability import logger
 

@@ -74,7 +74,7 @@ class Api:
         return self.token("shop", BACKEND)
 
     def subscribe(self, user_id: str, **more: object) -> None:
-        """Registers a user, or puts his subscription back to what it was."""
+        """Registers a user, or puts their subscription back to what it was."""
         body: dict[str, Any] = {
             "email": "ada@example.com",
             "timezone": "Europe/Paris",

@@ -300,7 +300,7 @@ def test_credits_land_as_the_clock_passes_midnight_and_expire_thirty_days_later(
     wait_for(lambda: not page.find("#mail").is_displayed(), "the mail to close")
     assert "100 credits" in page.focused()
 
-    # What she has left dies with the thirtieth day, for the API as for the page.
+    # Her remaining credits expire with the thirtieth day, for the API as for the page.
     spend(page, 60)
     page.wait_for_text("#said", "40 left")
     move(page, "+30 days")
@@ -327,7 +327,7 @@ def test_after_a_turn_the_clock_stands_where_the_credits_of_the_lowest_plan_have
     page: Page, stage: Stage
 ) -> None:
     assert timedelta(0) <= stage.began_at - stage.expired_at < timedelta(minutes=5)
-    # Whoever was in the file has been given credits, and those of the lowest plan have expired.
+    # The users in the file have been given credits, and those of the lowest plan have expired.
     show(page, stage, "1")
     page.click("input[value=expiration]")
     wait_for(lambda: len(page.texts("#history > li")) >= 1, "the expiration of last month's")

@@ -186,7 +186,7 @@ def test_a_sweep_may_read_the_indexes_but_not_the_tables(stack: LocalStack) -> N
 @pytest.mark.parametrize(
     "worker", ["allocate-accounts", "expire-batches", "manual-allocate", "api"]
 )
-def test_whoever_appends_to_the_ledger_cannot_change_or_delete_what_is_in_it(
+def test_a_writer_who_appends_to_the_ledger_cannot_change_or_delete_what_is_in_it(
     stack: LocalStack, worker: str
 ) -> None:
     dynamodb = as_role_of(stack, worker, "dynamodb")

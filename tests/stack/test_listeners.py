@@ -154,7 +154,7 @@ def test_all_that_listens_is_known_and_on_loopback(running: Running) -> None:
 
 
 @pytest.mark.parametrize("how", FOREIGN)
-def test_whoever_listens_refuses_a_foreign_page_before_anything_is_done(
+def test_every_listener_refuses_a_foreign_page_before_anything_is_done(
     running: Running, how: str
 ) -> None:
     api = urlsplit(running.printed["api_url"]).path

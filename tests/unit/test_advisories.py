@@ -133,7 +133,7 @@ def test_what_was_withdrawn_says_nothing(tmp_path: Path) -> None:
     assert found(tmp_path, said) == []
 
 
-def test_one_weakness_is_told_once_whoever_wrote_about_it(tmp_path: Path) -> None:
+def test_one_weakness_is_told_once_for_all_its_advisories(tmp_path: Path) -> None:
     both = affected([{"introduced": "0"}])
     documents = [
         document(both, id="GHSA-1", aliases=["CVE-1"]),

@@ -854,7 +854,7 @@ def test_a_token_of_auth0() -> None:
         "sub": "google-oauth2|104857600",
         "aud": ["https://credits.example.com", "https://example.eu.auth0.com/userinfo"],
         "azp": "my_client_id",
-        # What the page asked for, which without RBAC Auth0 gives to whoever asks.
+        # What the page asked for: without RBAC Auth0 grants it to every client that asks.
         "scope": "openid profile credits:admin",
         "permissions": ["credits:read", "credits:use"],
     }
@@ -1019,7 +1019,9 @@ def test_there_is_an_example_for_each_issuer_that_the_docs_name() -> None:
 
 
 @pytest.mark.parametrize("example", EXAMPLES.values(), ids=EXAMPLES)
-def test_no_example_makes_a_backend_or_an_admin_of_whoever_asks(example: dict[str, str]) -> None:
+def test_no_example_makes_a_backend_or_an_admin_of_any_client_that_asks(
+    example: dict[str, str],
+) -> None:
     """`scope` and `scp` hold what a client asked for; the rest is what users edit themselves."""
     one = checker_by(example)
     wanted = {*Scope, *(name for names in one.settings.scope_names.values() for name in names)}
@@ -1476,7 +1478,7 @@ def dripping_server(begins: dict[str, bytes]) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.wfile.write(begins[self.path])
-            with suppress(OSError):  # whoever asked has gone
+            with suppress(OSError):  # the client has gone
                 while not is_over.wait(0.02):
                     self.wfile.write(b"1")
 

@@ -53,7 +53,7 @@ def test_whatever_else_goes_wrong_is_said_without_what_is_stored(error: Exceptio
 
 def test_a_word_of_another_release_is_not_quoted() -> None:
     assert choice_of(EntryType, "usage") is EntryType.USAGE
-    with pytest.raises(Damage, match=r"^is none that this release knows$"):
+    with pytest.raises(Damage, match=r"^is unknown to this release$"):
         choice_of(EntryType, "ada@example.com")
 
 

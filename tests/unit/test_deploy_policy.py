@@ -90,7 +90,7 @@ def test_a_type_that_nobody_has_named_is_not_passed_over() -> None:
         allowed(template("AWS::EC2::Instance"))
 
 
-def test_whoever_deploys_reads_and_writes_no_item_of_a_table() -> None:
+def test_a_deployment_reads_and_writes_no_item_of_a_table() -> None:
     table = allowed(template("AWS::DynamoDB::Table", TableName="credits-prod-ledger"))
     assert "dynamodb:CreateTable" in table
     for action in ("Scan", "Query", "GetItem", "PutItem", "UpdateItem", "DeleteItem"):

@@ -928,13 +928,13 @@ def test_a_line_that_is_json_and_no_object_is_said_to_be_none(body: str) -> None
 @pytest.mark.parametrize(
     ("right", "wrong", "error"),
     [
-        ('"schema":2', '"schema":3', "schema is none that this release knows"),
+        ('"schema":2', '"schema":3', "schema is unknown to this release"),
         ('"amount":100', '"amount":1.5', "amount is no whole number"),
         ('"system"', "5", "actor is no text"),
         ('"schema":2', '"schema":2,"silent":1', "silent is neither true nor false"),
-        ('"schema":2', '"schema":0', "schema is none that this release knows"),
+        ('"schema":2', '"schema":0', "schema is unknown to this release"),
         ('"2026-07"', "7", "through is malformed"),
-        ('"allocation"', '"ada@example.com"', "type is none that this release knows"),
+        ('"allocation"', '"ada@example.com"', "type is unknown to this release"),
         ('"legs":[[1,100]]', '"legs":[["ada@example.com",100]]', "legs is no whole number"),
         ('"legs":[[1,100]]', '"legs":[[1]]', "legs is malformed"),
         ("{", "[{", "it is no JSON"),
@@ -1183,7 +1183,7 @@ def test_whatever_happens_the_ledger_and_a_box_of_tokens_agree_and_the_ledger_ve
 
 
 @pytest.mark.parametrize("amount", [0, -5])
-def test_no_decision_moves_less_than_one_credit_whoever_forgot_to_check(amount: int) -> None:
+def test_no_decision_moves_less_than_one_credit_even_unchecked(amount: int) -> None:
     book = Book()
     book.grant("2026-07-01T12:00:00Z", 100)
     usage = book.use("2026-07-01T13:00:00Z", 10)

@@ -45,8 +45,8 @@ USERS = {"as_of": "2026-06-30T22:15:00Z", "user_ids": ["1", "2"]}
 
 IS_NO_INSTANT = "must be a date and time written like 2026-07-01T04:00:00Z"
 
-# Bodies that can be no message of any kind. The queues are ours, but whoever may send to them may
-# send anything.
+# Bodies that are not a message of any kind. The queues are ours, but anybody who may send to them
+# may send anything.
 MALFORMED = {
     "nothing": "",
     "half of it": '{"kind": "allocation"',

@@ -74,7 +74,7 @@ def test_what_sqs_did_not_take_is_sent_again_and_nothing_else() -> None:
     ]
 
 
-def test_whoever_sends_is_told_when_sqs_did_not_take_all_of_it() -> None:
+def test_the_sender_is_told_when_sqs_did_not_take_all_messages() -> None:
     class Full(Sqs):
         def send_message_batch(self, **request: Any) -> dict[str, Any]:
             self.refused = {"body 3", "body 4"}

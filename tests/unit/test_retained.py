@@ -93,7 +93,7 @@ def test_an_account_without_anything_has_nothing_to_take_over() -> None:
 
 
 def test_everything_that_is_kept_is_looked_for() -> None:
-    """Whoever adds something that outlives its stack says how it is found again."""
+    """A new resource that outlives its stack needs a way to be found again."""
     declared = {name for name, each in TEMPLATE["Resources"].items() if "DeletionPolicy" in each}
     arn = "arn:aws:secretsmanager:eu-west-1:111122223333:secret:links-AbCdEf"
     aws = Aws(
@@ -195,7 +195,7 @@ def test_a_secret_that_is_to_be_deleted_is_named_with_both_ways_out() -> None:
         assert words in str(refused_.value)
 
 
-def test_a_table_that_is_being_deleted_is_waited_for_by_whoever_deploys() -> None:
+def test_a_deployment_waits_for_a_table_that_is_being_deleted() -> None:
     with pytest.raises(AwsError, match="credits-prod-ledger is being deleted"):
         ledger(TableStatus="DELETING").leftovers()
 

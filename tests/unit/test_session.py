@@ -194,9 +194,17 @@ TROUBLE = {
         CredentialsError,
         "Is the clock of this machine right?",
     ),
-    "no right": (refused("AccessDenied"), AwsError, "Ask whoever runs the account for that right"),
-    "no right, of SNS": (refused("AuthorizationError"), AwsError, "Ask whoever runs the account"),
-    "no right, of a HEAD": (refused("403"), AwsError, "Ask whoever runs the account"),
+    "no right": (
+        refused("AccessDenied"),
+        AwsError,
+        "Ask the administrator of the account for that right",
+    ),
+    "no right, of SNS": (
+        refused("AuthorizationError"),
+        AwsError,
+        "Ask the administrator of the account",
+    ),
+    "no right, of a HEAD": (refused("403"), AwsError, "Ask the administrator of the account"),
     "no network": (
         EndpointConnectionError(endpoint_url=URL),
         UnreachableError,
@@ -531,7 +539,7 @@ def test_a_report_that_may_not_be_read_is_not_waited_for(
     stage = Invoked(refused("AccessDenied"))
     monkeypatch.setattr(reach, "reach", lambda *_: stage)
     assert completeness.main(["2026-07"]) == 1
-    assert "Ask whoever runs the account for that right" in capsys.readouterr().err
+    assert "Ask the administrator of the account for that right" in capsys.readouterr().err
 
 
 def test_no_client_waits_a_minute_for_a_connection_unless_told(
@@ -563,12 +571,12 @@ KINDS = {
     "MissingAuthenticationToken": "has not enabled",
     "MissingAuthenticationTokenException": "has not enabled",
     "UnrecognizedClientException": "has not enabled",
-    "403": "Ask whoever runs the account for that right",
-    "AccessDenied": "Ask whoever runs the account for that right",
-    "AccessDeniedException": "Ask whoever runs the account for that right",
-    "AuthorizationError": "Ask whoever runs the account for that right",
-    "ForbiddenException": "Ask whoever runs the account for that right",
-    "UnauthorizedOperation": "Ask whoever runs the account for that right",
+    "403": "Ask the administrator of the account for that right",
+    "AccessDenied": "Ask the administrator of the account for that right",
+    "AccessDeniedException": "Ask the administrator of the account for that right",
+    "AuthorizationError": "Ask the administrator of the account for that right",
+    "ForbiddenException": "Ask the administrator of the account for that right",
+    "UnauthorizedOperation": "Ask the administrator of the account for that right",
 }
 """AWS's codes, of all its families of protocols, and what each is said to be."""
 

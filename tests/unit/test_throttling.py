@@ -76,7 +76,7 @@ def test_who_had_no_time_to_wait_is_not_asked_for_another_time(
     minute.seconds = 5.3
     with pytest.raises(OutOfTime, match=r"^DynamoDB has no room, and there is no time left to"):
         wait_for_room(2, never)
-    # A shorter pause would leave enough; yet whoever gave up once has given up.
+    # A shorter pause would leave enough time; but after giving up once, it stays so.
     with pytest.raises(OutOfTime):
         wait_for_room(1, never)
 

@@ -679,12 +679,12 @@ FORGERIES: dict[str, tuple[int, Forgery, str]] = {
     "a reversal of what is no usage": (
         4,
         lambda entry: replace(entry, usage=2),
-        "it names a usage that is none",
+        "it names an entry that is not a usage",
     ),
     "a reversal of itself": (
         4,
         lambda entry: replace(entry, usage=4),
-        "it names a usage that is none",
+        "it names an entry that is not a usage",
     ),
     "a usage that names a usage": (
         10,
