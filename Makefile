@@ -144,7 +144,7 @@ erase: $(READY)  ## erase a person's data, and keep the numbers: USER_ID=42 (SUB
 contract: $(READY) | writable  ## send thousands of generated requests against the API's contract (EXAMPLES=50 a route)
 	@CONTRACT_EXAMPLES=$(if $(value EXAMPLES),$(call exported,EXAMPLES),50) $(RUN) -m pytest -s tests/stack/test_contract.py
 
-prove: $(READY) | writable  ## run every proof of the guarantee, an hour or more (PARTS="zones crashes"; docs/proof.md)
+prove: $(READY) | writable  ## run every proof of the guarantee, three hours (PARTS="zones crashes"; docs/proof.md)
 	@set -f; PARTS=$(call exported,PARTS); $(RUN) -m tests.prove $$PARTS
 
 units: $(READY) | writable  ## count requests and capacity units of each operation

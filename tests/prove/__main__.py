@@ -1,6 +1,6 @@
 """Everything that proves the guarantee, one after the other, and a summary of what it showed.
 
-    python -m tests.prove                    all of it: an hour        (make prove)
+    python -m tests.prove                    all of it: three hours     (make prove)
     python -m tests.prove zones crashes      some of it
     python -m tests.prove --list             what there is
 
