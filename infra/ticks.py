@@ -12,6 +12,8 @@ from chalicelib.domain.instants import format_instant
 from infra.session import ClientFactory
 
 QUEUES = ("sweeps", "allocations", "expiries")
+INVOCATION_SECONDS = 120
+"""How long to wait for an answer: longer than a function may run, else the SDK asks again."""
 DRAIN_DEADLINE_SECONDS = 180.0
 MAIL_SECONDS = 3.0
 """The longest attempt to send an email; a message hidden for longer waits after a failure."""
@@ -44,7 +46,7 @@ class Ticks:
 
     def __init__(self, stack: Ticking) -> None:
         self._stack = stack
-        self._functions = stack.client("lambda", read_timeout=120)
+        self._functions = stack.client("lambda", read_timeout=INVOCATION_SECONDS)
         self._sqs = stack.client("sqs")
 
     def run(self, function: str, instant: datetime, zones: Collection[str]) -> float:

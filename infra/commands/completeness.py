@@ -22,10 +22,10 @@ from chalicelib.store.errors import FAULTS
 from infra import reach, session
 from infra.arguments import add_stage
 from infra.local import stacks
+from infra.ticks import INVOCATION_SECONDS
 
 # Counting ten million users of one zone takes some 34 minutes (docs/scale.md).
 DEADLINE_SECONDS = 3600.0
-INVOCATION_SECONDS = 120
 _POLL_SECONDS = 1.0
 
 
