@@ -3,9 +3,10 @@
 All functions are pure; amounts are whole credits; instants are aware UTC datetimes.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from enum import StrEnum
 from typing import NamedTuple
 
 Batches = tuple["CreditBatch", ...]
@@ -19,12 +20,30 @@ class Leg(NamedTuple):
     amount: int
 
 
+class Source(StrEnum):
+    """Where the credits of a batch come from."""
+
+    PLAN = "plan"
+    PURCHASE = "purchase"
+    PROMOTION = "promotion"
+    ADJUSTMENT = "adjustment"
+    CARRIED_OVER = "carried_over"
+
+
+DEFAULT_PRIORITY = 50
+"""The priority of a batch whose grant names none. With equal priorities spending is FIFO."""
+
+MOST_PRIORITY = 100
+
+
 @dataclass(frozen=True, slots=True)
 class CreditBatch:
     """A lot of credits granted at once.
 
     ``number`` is the number of the ledger entry that granted it, and so its name within the ledger.
     ``expires_at`` is exclusive: the batch is usable iff ``now < expires_at``; None never expires.
+    ``priority``: 0 to 100, lower is spent first. ``source``: None in batches from before it was
+    written down.
     """
 
     number: int
@@ -32,6 +51,8 @@ class CreditBatch:
     remaining: int
     granted_at: datetime
     expires_at: datetime | None
+    priority: int = DEFAULT_PRIORITY
+    source: Source | None = Source.PLAN
 
     def is_usable(self, now: datetime) -> bool:
         """Whether its credits can be spent at ``now``: the one place that decides about expiry."""
@@ -39,35 +60,35 @@ class CreditBatch:
 
 
 def in_burn_down_order(batches: Iterable[CreditBatch]) -> Batches:
-    """First in, first out: by ``granted_at``, then by entry number."""
-    return tuple(sorted(batches, key=lambda batch: (batch.granted_at, batch.number)))
+    """By priority, the lowest first; then first in, first out, by ``granted_at`` and number."""
+    return tuple(
+        sorted(batches, key=lambda batch: (batch.priority, batch.granted_at, batch.number))
+    )
 
 
-def available(batches: Iterable[CreditBatch], now: datetime) -> int:
-    """The available balance: credits that could be spent at ``now``."""
-    return sum(batch.remaining for batch in batches if batch.is_usable(now))
+def burn_down(spendable: Iterable[Leg], amount: int) -> Legs:
+    """The legs that take ``amount`` from what each batch has to spend, the first batch first.
 
-
-def expired(batches: Iterable[CreditBatch], now: datetime) -> Batches:
-    """The batches past their ``expires_at``."""
-    return tuple(batch for batch in batches if not batch.is_usable(now))
-
-
-def burn_down(batches: Sequence[CreditBatch], amount: int, now: datetime) -> Legs:
-    """The legs that take ``amount`` from the usable batches, oldest first.
-
-    The caller has checked that ``amount`` is available.
+    The caller has checked that there is as much.
     """
     legs = []
     left = amount
-    for batch in batches:
-        if left and batch.is_usable(now):
-            taken = min(left, batch.remaining)
-            legs.append(Leg(batch.number, -taken))
+    for batch, spendable_amount in spendable:
+        taken = min(left, spendable_amount)
+        if taken:
+            legs.append(Leg(batch, -taken))
             left -= taken
     if left:
-        raise ValueError(f"{left} of {amount} credits are not covered by usable batches")
+        raise ValueError(f"{left} of {amount} credits are not covered")
     return tuple(legs)
+
+
+def together(*parts: Legs) -> Legs:
+    """One leg for each batch that any of the parts moves, in the order they name them."""
+    sums: dict[int, int] = {}
+    for leg in (leg for part in parts for leg in part):
+        sums[leg.batch] = sums.get(leg.batch, 0) + leg.amount
+    return tuple(Leg(batch, amount) for batch, amount in sums.items())
 
 
 def move(batches: Batches, legs: Legs, known: Iterable[CreditBatch] = ()) -> Batches:

@@ -7,13 +7,13 @@ another way. Texts by people in a line can be erased; its numbers and the chain 
 import hashlib
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from .batches import Batches, CreditBatch, Leg, Legs, available
+from .batches import DEFAULT_PRIORITY, MOST_PRIORITY, Batches, CreditBatch, Leg, Legs, Source
 from .calendar import Period
 from .damage import (
     Damage,
@@ -25,14 +25,19 @@ from .damage import (
     value_of,
     whole_number,
 )
-from .errors import LedgerCorrupt
+from .errors import InvalidInput, LedgerCorrupt
+from .holds import Hold, Holds, available
 from .instants import to_milliseconds
+from .metadata import Metadata, parse_metadata
 
-SCHEMA = 2
+SCHEMA = 3
 """The form entries are written in. Entries of every earlier form stay readable, and keep it:
 
 1  the first
 2  has the correlation id
+3  batches have a priority and a source; holds; metadata
+
+What is not there, or is the default, is not written: most entries are as long as those of form 2.
 """
 
 FIRST_HASH = "0" * 64
@@ -54,6 +59,8 @@ class EntryType(StrEnum):
     USAGE = "usage"
     MANUAL = "manual"
     REVERSAL = "reversal"
+    HOLD = "hold"
+    RELEASE = "release"
 
 
 SCHEDULED = frozenset({EntryType.ALLOCATION, EntryType.EXPIRATION})
@@ -71,6 +78,11 @@ class LedgerEntry:
     no email is sent about it. ``correlation_id``: the operation that wrote it, as the logs name it.
     ``schema``: the form it is stored in. ``usage``: of a reversal, the number of the usage that it
     gives back; None in reversals from before it was written down.
+
+    ``holds``: the active ones after it, the oldest first. ``hold``: of a capture, which is a usage,
+    and of a release, the number of the hold that it ends; ``released``: how much of the hold is
+    free again. ``including_held``: it took credits that were held. ``metadata``: pairs of texts
+    of the caller.
     """
 
     user_id: str
@@ -91,11 +103,34 @@ class LedgerEntry:
     correlation_id: str | None = None
     schema: int = SCHEMA
     usage: int | None = None
+    holds: Holds = ()
+    hold: int | None = None
+    released: int | None = None
+    including_held: bool = False
+    metadata: Metadata = ()
 
     @property
     def granted_batch(self) -> CreditBatch | None:
         """The batch this entry granted, if any: a batch bears the number of its grant."""
         return next((batch for batch in self.batches if batch.number == self.number), None)
+
+    @property
+    def opened_hold(self) -> Hold | None:
+        """The hold this entry opened, if any: a hold bears the number of its entry."""
+        return next((hold for hold in self.holds if hold.number == self.number), None)
+
+    @property
+    def sweep_at(self) -> datetime | None:
+        """When a sweep must look for credits to book out because of this entry, if ever.
+
+        That is when the batch it granted expires; when the hold it opened ends, if a batch of the
+        hold expires before; at once, if the hold it ended has freed credits that had expired.
+        """
+        if self.expiry_timezone is None:
+            return None
+        if batch := self.granted_batch:
+            return batch.expires_at
+        return hold.expires_at if (hold := self.opened_hold) else self.posted_at
 
     @property
     def transaction_id(self) -> str:
@@ -104,7 +139,7 @@ class LedgerEntry:
 
     def available_balance(self, at: datetime | None = None) -> int:
         """What could be spent at an instant, by default the one it was posted at."""
-        return available(self.batches, at or self.posted_at)
+        return available(self.batches, self.holds, at or self.posted_at)
 
     def body(self) -> str:
         """The canonical JSON text: the hashed bytes are exactly the stored ones."""
@@ -115,16 +150,7 @@ class LedgerEntry:
                 "type": self.type.value,
                 "amount": self.amount,
                 "balance": self.balance,
-                "batches": [
-                    (
-                        batch.number,
-                        batch.granted,
-                        batch.remaining,
-                        to_milliseconds(batch.granted_at),
-                        batch.expires_at and to_milliseconds(batch.expires_at),
-                    )
-                    for batch in self.batches
-                ],
+                "batches": [_batch_values(batch, self.schema) for batch in self.batches],
                 "legs": self.legs,
                 "through": self.allocated_through and str(self.allocated_through),
                 "operation": self.operation,
@@ -138,10 +164,26 @@ class LedgerEntry:
                 **({"correlation": self.correlation_id} if self.schema >= 2 else {}),
                 # Only in a reversal. A release that does not know the field ignores it.
                 **({} if self.usage is None else {"usage": self.usage}),
+                **(self._values_of_form_3() if self.schema >= 3 else {}),
             },
             ensure_ascii=False,
             separators=(",", ":"),
         )
+
+    def _values_of_form_3(self) -> dict[str, Any]:
+        """What entries have since form 3, where they have it."""
+        values: dict[str, Any] = {}
+        if self.holds:
+            values["holds"] = [
+                (hold.number, to_milliseconds(hold.expires_at), hold.legs) for hold in self.holds
+            ]
+        if self.hold is not None:
+            values |= {"hold": self.hold, "released": self.released}
+        if self.including_held:
+            values["including_held"] = True
+        if self.metadata:
+            values["metadata"] = dict(self.metadata)
+        return values
 
     @classmethod
     def from_body(cls, user_id: str, number: int, body: str) -> "LedgerEntry":
@@ -163,7 +205,7 @@ class LedgerEntry:
             type=value_of(values, "type", _type),
             amount=value_of(values, "amount", whole_number),
             balance=value_of(values, "balance", whole_number),
-            batches=value_of(values, "batches", _batches),
+            batches=value_of(values, "batches", _batches_of(schema)),
             legs=value_of(values, "legs", _legs),
             allocated_through=value_of(values, "through", _period),
             operation=value_of(values, "operation", text),
@@ -176,6 +218,11 @@ class LedgerEntry:
             correlation_id=(value_of(values, "correlation", text_or_none) if schema >= 2 else None),
             schema=schema,
             usage=optional_of(values, "usage", whole_number),
+            holds=optional_of(values, "holds", _holds) or (),
+            hold=optional_of(values, "hold", whole_number),
+            released=optional_of(values, "released", whole_number),
+            including_held=optional_of(values, "including_held", _flag) or False,
+            metadata=optional_of(values, "metadata", _metadata) or (),
         )
 
 
@@ -196,17 +243,71 @@ def _schema(value: object) -> int:
     return schema
 
 
-def _batches(values: list[Any]) -> Batches:
-    return tuple(
-        CreditBatch(
-            whole_number(number),
-            whole_number(granted),
-            whole_number(remaining),
-            instant(granted_at),
-            None if expires_at is None else instant(expires_at),
-        )
-        for number, granted, remaining, granted_at, expires_at in values
+def _batch_values(batch: CreditBatch, schema: int) -> tuple[Any, ...]:
+    values = (
+        batch.number,
+        batch.granted,
+        batch.remaining,
+        to_milliseconds(batch.granted_at),
+        batch.expires_at and to_milliseconds(batch.expires_at),
     )
+    # The ordinary batch, of a plan, stays as short as it was.
+    if schema < 3 or (batch.priority, batch.source) == (DEFAULT_PRIORITY, Source.PLAN):
+        return values
+    return (*values, batch.priority, batch.source)
+
+
+def _batches_of(schema: int) -> Callable[[list[Any]], Batches]:
+    """The reader of the batches of an entry of that form."""
+    # Before form 3 it was not written down where a batch came from.
+    unsaid = (DEFAULT_PRIORITY, Source.PLAN if schema >= 3 else None)
+
+    def read(values: list[Any]) -> Batches:
+        return tuple(_batch(*batch, *(unsaid if len(batch) == 5 else ())) for batch in values)
+
+    return read
+
+
+def _batch(
+    number: object,
+    granted: object,
+    remaining: object,
+    granted_at: object,
+    expires_at: object,
+    priority: object,
+    source: str | None,
+) -> CreditBatch:
+    return CreditBatch(
+        whole_number(number),
+        whole_number(granted),
+        whole_number(remaining),
+        instant(granted_at),
+        None if expires_at is None else instant(expires_at),
+        _priority(priority),
+        None if source is None else choice_of(Source, source),
+    )
+
+
+def _priority(value: object) -> int:
+    priority = whole_number(value)
+    if not 0 <= priority <= MOST_PRIORITY:
+        raise Damage("has a priority that no batch has")
+    return priority
+
+
+def _holds(values: list[Any]) -> Holds:
+    return tuple(
+        Hold(whole_number(number), _legs(legs), instant(expires_at))
+        for number, expires_at, legs in values
+    )
+
+
+def _metadata(value: object) -> Metadata:
+    try:
+        return parse_metadata("metadata", value)
+    except InvalidInput as error:
+        # The message quotes nothing of it.
+        raise Damage("are not pairs of short texts") from error
 
 
 def _legs(values: list[Any]) -> Legs:
@@ -242,7 +343,7 @@ def erased_hash(previous_hash: str, user_id: str, body: str, original_hash: str)
 
 
 def without_texts(entry: LedgerEntry, names: Collection[str] = ()) -> LedgerEntry:
-    """The entry without texts by people, and without its actor if that was the user.
+    """The entry without texts by people, its metadata, and its actor if that was the user.
 
     ``names``: the names of the user as an actor, such as the subject of their tokens; the user id
     is always one of them. The operation's caller and key are texts, too: only its kind stays, and
@@ -257,6 +358,7 @@ def without_texts(entry: LedgerEntry, names: Collection[str] = ()) -> LedgerEntr
         description=ERASED,
         actor=ERASED if entry.actor in {entry.user_id, *names} else entry.actor,
         operation=f"{kind}#{ERASED} {digest_of(entry)}",
+        metadata=(),
     )
 
 

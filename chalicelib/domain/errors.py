@@ -6,6 +6,7 @@
     ├── InsufficientCredits     fewer credits are available than asked for; nothing was spent
     ├── IdempotencyKeyReused    the key already belongs to a different request
     ├── NotAllowed              understood, but against a rule: the detail says which
+    ├── HoldEnded               the hold has ended before, and otherwise: says how and when
     ├── VersionConflict         the subscription was edited by someone else meanwhile
     ├── OutdatedEdit            the edit reports what was seen before what is stored
     ├── Contention              other writers kept winning; retry later, nothing was written
@@ -85,6 +86,23 @@ class NotAllowed(CreditsError):
     """The request is well formed but a rule of the product forbids it."""
 
     code = "not_allowed"
+
+
+class HoldEnded(CreditsError):
+    """The hold has ended before, and not in the way that is asked for; a hold ends once.
+
+    ``ended``: ``captured``, ``released`` or ``lapsed``. ``at``: when, as the API writes instants.
+    ``transaction_id``: of the entry that ended it; None for one that lapsed.
+    """
+
+    code = "hold_ended"
+
+    def __init__(self, ended: str, at: str, transaction_id: str | None = None) -> None:
+        self.ended = ended
+        self.at = at
+        self.transaction_id = transaction_id
+        by = f" by transaction {transaction_id}" if transaction_id else ""
+        super().__init__(f"the hold was {ended} at {at}{by}" if by else f"the hold {ended} at {at}")
 
 
 class VersionConflict(CreditsError):

@@ -8,36 +8,49 @@ decision.
     2  usage        -30   balance  70   open: batch 1 (70)
     3  manual       +50   balance 120   open: batch 1 (70), batch 3 (50)
     4  expiration   -70   balance  50   open: batch 3 (50)
+    5  hold           0   balance  50   open: batch 3 (50), of which 20 are held
+    6  usage        -15   balance  35   open: batch 3 (35)        the capture of hold 5
 
 Amounts are whole credits; instants are aware UTC datetimes, kept to the millisecond. The time of a
 ledger never runs backwards: an entry is posted at ``now`` or, where the clocks of two machines
 disagree, at the instant of the entry before it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from . import calendar
 from .batches import (
+    DEFAULT_PRIORITY,
     Batches,
     CreditBatch,
     Leg,
     Legs,
-    available,
+    Source,
     burn_down,
-    expired,
     in_burn_down_order,
     move,
     returned,
+    together,
 )
 from .calendar import Period
 from .entries import FIRST_HASH, SYSTEM, EntryType, LedgerEntry
-from .errors import InsufficientCredits, NotAllowed
+from .errors import HoldEnded, InsufficientCredits, NotAllowed, NotFound
+from .holds import Hold, Holds, active, available, dead, earmarked, outlives, spendable, within
+from .holds import without as without_hold
 from .instants import format_instant, to_millisecond
+from .metadata import Metadata
 
 MOST_OPEN_BATCHES = 1_000
 """The most open batches that operations on request may lead to: each entry holds them all."""
+
+MOST_HOLDS = 100
+"""The most active holds of a user: each entry has them all."""
+
+MOST_HELD_LEGS = 2_000
+"""The most parts of batches that all holds of a user may set aside."""
 
 VOID = "void#"
 """The beginning of a void's operation: its legs follow the batch it names, not the burn-down."""
@@ -56,6 +69,11 @@ class Account(NamedTuple):
         return self.last.batches if self.last else ()
 
     @property
+    def holds(self) -> Holds:
+        """The holds that were active after the last entry, the oldest first."""
+        return self.last.holds if self.last else ()
+
+    @property
     def allocated_through(self) -> Period | None:
         """The last period that has been allocated."""
         return self.last.allocated_through if self.last else None
@@ -72,7 +90,11 @@ class Account(NamedTuple):
 
     def available_balance(self, now: datetime) -> int:
         """What can be spent at ``now``."""
-        return available(self.batches, now)
+        return available(self.batches, self.holds, now)
+
+    def spendable(self, now: datetime) -> Legs:
+        """What each batch has to spend at ``now``."""
+        return spendable(self.batches, self.holds, now)
 
     def time(self, now: datetime) -> datetime:
         """``now`` in this ledger: to the millisecond, and never before the last entry."""
@@ -91,6 +113,7 @@ class Request:
     actor: str
     description: str
     silent: bool = False
+    metadata: Metadata = ()
 
 
 class Reversal(NamedTuple):
@@ -102,10 +125,14 @@ class Reversal(NamedTuple):
 
 
 class _Change(NamedTuple):
-    """The legs of an entry, and the open batches after it."""
+    """The legs of an entry, and what is open after it.
+
+    ``holds``: None for all that have not lapsed.
+    """
 
     legs: Legs
     batches: Batches
+    holds: Holds | None = None
 
 
 def allocate(
@@ -115,6 +142,7 @@ def allocate(
     timezone: str,
     credit_lifetime_days: int | None,
     now: datetime,
+    priority: int = DEFAULT_PRIORITY,
 ) -> LedgerEntry:
     """The monthly grant of a period, whose month has begun in ``timezone``.
 
@@ -131,19 +159,22 @@ def allocate(
         if credit_lifetime_days
         else None
     )
-    batch = CreditBatch(account.next_number, amount, amount, granted_at, expires_at)
+    batch = CreditBatch(
+        account.next_number, amount, amount, granted_at, expires_at, priority, Source.PLAN
+    )
     request = Request(f"allocation#{period}", SYSTEM, f"Monthly credits for {period}")
     return _grant(account, EntryType.ALLOCATION, batch, request, now, timezone, month_start, period)
 
 
 def expire(account: Account, now: datetime) -> LedgerEntry | None:
-    """The entry that books out every batch past its expiry; None if no batch has expired."""
+    """The entry that books out what has expired and is not held; None if there is nothing."""
     now = account.time(now)
-    dead = expired(account.batches, now)
-    if not dead:
+    gone = dead(account.batches, account.holds, now)
+    if not gone:
         return None
-    latest = max(batch.expires_at for batch in dead if batch.expires_at)
-    legs = tuple(Leg(batch.number, -batch.remaining) for batch in dead)
+    expiries = {batch.number: batch.expires_at for batch in account.batches}
+    latest = max(expires_at for leg in gone if (expires_at := expiries[leg.batch]))
+    legs = tuple(Leg(leg.batch, -leg.amount) for leg in gone)
     request = Request(
         f"expiration#{format_instant(latest)}", SYSTEM, "Credits reached their expiry"
     )
@@ -152,35 +183,60 @@ def expire(account: Account, now: datetime) -> LedgerEntry | None:
 
 
 def use(account: Account, amount: int, request: Request, now: datetime) -> LedgerEntry:
-    """Spends credits, oldest batch first. Raises `InsufficientCredits`; never spends a part."""
+    """Spends credits in burn-down order. Raises `InsufficientCredits`; never spends a part."""
     return _take(account, EntryType.USAGE, amount, request, now)
 
 
-def claw_back(account: Account, amount: int, request: Request, now: datetime) -> LedgerEntry:
-    """Takes credits back by hand, oldest batch first. Raises `InsufficientCredits`."""
-    return _take(account, EntryType.MANUAL, amount, request, now)
+def claw_back(
+    account: Account, amount: int, request: Request, now: datetime, *, including_held: bool = False
+) -> LedgerEntry:
+    """Takes credits back by hand, in burn-down order. Raises `InsufficientCredits`.
+
+    With ``including_held`` it also takes credits that are held, when no others are left; the holds
+    keep the rest.
+    """
+    now = account.time(now)
+    covered = account.available_balance(now)
+    if amount <= covered or not including_held:
+        return _take(account, EntryType.MANUAL, amount, request, now)
+    held = _held_and_usable(account, now)
+    in_all = covered + sum(leg.amount for leg in held)
+    if amount > in_all:
+        raise InsufficientCredits(amount, in_all)
+    legs = together(burn_down(account.spendable(now), covered), burn_down(held, amount - covered))
+    return _taken_from_holds(account, legs, request, now)
 
 
 def claw_back_what_is_left(
-    account: Account, amount: int, request: Request, now: datetime
+    account: Account, amount: int, request: Request, now: datetime, *, including_held: bool = False
 ) -> LedgerEntry:
     """Takes ``amount`` back by hand or, if fewer credits are left, all of them.
 
     If no credits are left, the entry moves nothing: it records who asked, and why.
     """
-    left = account.available_balance(account.time(now))
+    now = account.time(now)
+    left = account.available_balance(now)
+    if including_held:
+        left += sum(leg.amount for leg in _held_and_usable(account, now))
     if left:
-        return claw_back(account, min(amount, left), request, now)
-    return _entry(
-        account, EntryType.MANUAL, _Change((), account.batches), request, account.time(now)
-    )
+        amount = min(amount, left)
+        return claw_back(account, amount, request, now, including_held=including_held)
+    return _entry(account, EntryType.MANUAL, _Change((), account.batches), request, now)
 
 
-def void(account: Account, batch_number: int, request: Request, now: datetime) -> LedgerEntry:
+def void(
+    account: Account,
+    batch_number: int,
+    request: Request,
+    now: datetime,
+    *,
+    including_held: bool = False,
+) -> LedgerEntry:
     """Takes back the rest of one batch by hand, even if older batches are open.
 
-    It has the type of every adjustment; its operation says that it is a void. Raises `NotAllowed`
-    when nothing usable remains: an expiration books out expired credits.
+    It has the type of every adjustment; its operation says that it is a void. What of the batch is
+    held stays, unless ``including_held``; then the holds keep the rest. Raises `NotAllowed` when
+    nothing usable remains: an expiration books out expired credits.
     """
     now = account.time(now)
     batch = next((batch for batch in account.batches if batch.number == batch_number), None)
@@ -189,9 +245,139 @@ def void(account: Account, batch_number: int, request: Request, now: datetime) -
         raise NotAllowed(f"nothing remains of {name}")
     if not batch.is_usable(now):
         raise NotAllowed(f"{name} has expired: nothing usable remains of it")
-    legs = (Leg(batch.number, -batch.remaining),)
+    held = earmarked(account.holds, now)[batch_number]
+    if held and including_held:
+        legs = (Leg(batch.number, -batch.remaining),)
+        return _taken_from_holds(account, legs, request, now)
+    if batch.remaining == held:
+        raise NotAllowed(f"all that remains of {name} is held; say including_held to take it back")
+    legs = (Leg(batch.number, held - batch.remaining),)
     change = _Change(legs, move(account.batches, legs))
     return _entry(account, EntryType.MANUAL, change, request, now)
+
+
+def hold(
+    account: Account,
+    amount: int,
+    seconds: int,
+    request: Request,
+    now: datetime,
+    timezone: Callable[[], str],
+) -> LedgerEntry:
+    """Sets credits aside for so many seconds, in burn-down order.
+
+    ``timezone`` is asked for the user's only if a batch expires before the hold does. Raises
+    `InsufficientCredits`, and `NotAllowed` for a user with too many holds; never holds a part.
+    """
+    _check_positive(amount)
+    now = account.time(now)
+    holds = active(account.holds, now)
+    if len(holds) >= MOST_HOLDS:
+        raise NotAllowed(
+            f"the user already has {len(holds)} active holds, the most allowed; "
+            "capture or release some first"
+        )
+    legs = _covered(account, amount, now)
+    opened = Hold(
+        account.next_number,
+        tuple(Leg(leg.batch, -leg.amount) for leg in legs),
+        now + timedelta(seconds=seconds),
+    )
+    if sum(len(hold.legs) for hold in (*holds, opened)) > MOST_HELD_LEGS:
+        raise NotAllowed(
+            f"all holds of the user together would set aside more than {MOST_HELD_LEGS} parts of "
+            "credit batches; capture or release some first"
+        )
+    zone = timezone() if outlives(opened, account.batches) else None
+    change = _Change((), account.batches, (*holds, opened))
+    return _entry(account, EntryType.HOLD, change, request, now, expiry_timezone=zone)
+
+
+def capture(
+    account: Account,
+    hold_number: int,
+    amount: int,
+    request: Request,
+    now: datetime,
+    timezone: Callable[[], str],
+    *,
+    beyond_hold: bool = False,
+) -> LedgerEntry:
+    """Spends ``amount`` of a hold and frees the rest; of 0, it releases the hold.
+
+    With ``beyond_hold`` what the hold does not cover is taken from the available credits. Raises
+    `NotFound`, `HoldEnded`, `NotAllowed` for more than is held, and `InsufficientCredits`.
+    """
+    now = account.time(now)
+    ended = _active_hold(account, hold_number, now)
+    from_hold = min(amount, ended.amount)
+    if amount > from_hold and not beyond_hold:
+        raise NotAllowed(
+            f"hold {account.user_id}-{hold_number} holds {ended.amount} credits, and {amount} are "
+            "to be captured; say beyond_hold to take the rest from the available credits"
+        )
+    taken = burn_down(ended.legs, from_hold)
+    others = without_hold(active(account.holds, now), hold_number)
+    batches = move(account.batches, taken)
+    beyond = amount - from_hold
+    if beyond:
+        left = spendable(batches, others, now)
+        if beyond > sum(leg.amount for leg in left):
+            covered = ended.amount + sum(leg.amount for leg in left)
+            raise InsufficientCredits(amount, covered)
+        more = burn_down(left, beyond)
+        taken, batches = together(taken, more), move(batches, more)
+    zone = timezone() if _frees_expired(account, ended, taken, now) else None
+    change = _Change(taken, batches, others)
+    kind = EntryType.USAGE if amount else EntryType.RELEASE
+    entry = _entry(account, kind, change, request, now, expiry_timezone=zone)
+    return replace(entry, hold=hold_number, released=ended.amount - from_hold)
+
+
+def release(
+    account: Account,
+    hold_number: int,
+    request: Request,
+    now: datetime,
+    timezone: Callable[[], str],
+) -> LedgerEntry:
+    """Frees all that a hold sets aside. Raises `NotFound` and `HoldEnded`."""
+    return capture(account, hold_number, 0, request, now, timezone)
+
+
+def _active_hold(account: Account, number: int, now: datetime) -> Hold:
+    for hold in account.holds:
+        if hold.number == number:
+            if hold.is_active(now):
+                return hold
+            raise HoldEnded("lapsed", format_instant(hold.expires_at))
+    raise NotFound(f"user {account.user_id} has no active hold {account.user_id}-{number}")
+
+
+def _frees_expired(account: Account, ended: Hold, taken: Legs, now: datetime) -> bool:
+    """Whether a hold that ends frees credits that have expired: a sweep must book them out."""
+    usable = {batch.number for batch in account.batches if batch.is_usable(now)}
+    spent = {leg.batch: -leg.amount for leg in taken}
+    return any(
+        leg.batch not in usable and leg.amount > spent.get(leg.batch, 0) for leg in ended.legs
+    )
+
+
+def _held_and_usable(account: Account, now: datetime) -> Legs:
+    held = earmarked(account.holds, now)
+    return tuple(
+        Leg(batch.number, held[batch.number])
+        for batch in account.batches
+        if batch.is_usable(now) and held[batch.number]
+    )
+
+
+def _taken_from_holds(account: Account, legs: Legs, request: Request, now: datetime) -> LedgerEntry:
+    """An adjustment that takes credits which are held, too."""
+    batches = move(account.batches, legs)
+    holds = within(active(account.holds, now), batches)
+    entry = _entry(account, EntryType.MANUAL, _Change(legs, batches, holds), request, now)
+    return replace(entry, including_held=True)
 
 
 def grant(
@@ -201,12 +387,14 @@ def grant(
     now: datetime,
     timezone: str,
     expires_in_days: int | None,
+    priority: int = DEFAULT_PRIORITY,
+    source: Source = Source.ADJUSTMENT,
 ) -> LedgerEntry:
     """Grants a batch by hand. It never expires unless ``expires_in_days`` (local days) is given."""
     _check_open_batches(account)
     now = account.time(now)
     expires_at = calendar.expires_at(timezone, now, expires_in_days) if expires_in_days else None
-    batch = CreditBatch(account.next_number, amount, amount, now, expires_at)
+    batch = CreditBatch(account.next_number, amount, amount, now, expires_at, priority, source)
     return _grant(account, EntryType.MANUAL, batch, request, now, timezone)
 
 
@@ -218,11 +406,12 @@ def carry_over(
     request: Request,
     now: datetime,
     timezone: str,
+    priority: int = DEFAULT_PRIORITY,
 ) -> LedgerEntry:
     """Takes over the rest of a batch that another system granted, with its own dates.
 
-    ``granted_at`` decides its place in the burn-down order. Raises `NotAllowed` for credits from
-    the future, and for expired ones.
+    ``priority`` and ``granted_at`` decide its place in the burn-down order. Raises `NotAllowed` for
+    credits from the future, and for expired ones.
     """
     _check_open_batches(account)
     now = account.time(now)
@@ -232,6 +421,8 @@ def carry_over(
         amount,
         to_millisecond(granted_at),
         expires_at and to_millisecond(expires_at),
+        priority,
+        Source.CARRIED_OVER,
     )
     if batch.granted_at > now:
         raise NotAllowed(f"credits granted at {format_instant(granted_at)} are of a later time")
@@ -300,12 +491,19 @@ def _check_positive(amount: int) -> None:
 def _take(
     account: Account, kind: EntryType, amount: int, request: Request, now: datetime
 ) -> LedgerEntry:
-    _check_positive(amount)
     now = account.time(now)
-    if amount > account.available_balance(now):
-        raise InsufficientCredits(amount, account.available_balance(now))
-    legs = burn_down(account.batches, amount, now)
+    legs = _covered(account, amount, now)
     return _entry(account, kind, _Change(legs, move(account.batches, legs)), request, now)
+
+
+def _covered(account: Account, amount: int, now: datetime) -> Legs:
+    """The legs that take ``amount`` in burn-down order. Raises `InsufficientCredits`."""
+    _check_positive(amount)
+    left = account.spendable(now)
+    covered = sum(leg.amount for leg in left)
+    if amount > covered:
+        raise InsufficientCredits(amount, covered)
+    return burn_down(left, amount)
 
 
 def _grant(
@@ -361,4 +559,6 @@ def _entry(
         posted_at=now,
         expiry_timezone=expiry_timezone,
         silent=request.silent,
+        holds=active(account.holds, now) if change.holds is None else change.holds,
+        metadata=request.metadata,
     )

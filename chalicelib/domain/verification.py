@@ -6,7 +6,7 @@ of it from the lines alone; of the decisions it shares only the order in which b
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -22,6 +22,7 @@ from .entries import (
     without_texts,
 )
 from .errors import LedgerCorrupt
+from .holds import MOST_SECONDS, Hold
 from .ledger import VOID, Account
 
 
@@ -252,12 +253,49 @@ def _rules(
         "it was posted before the entry before it",
     )
     yield entry.effective_at <= entry.posted_at, "it was posted before it was due"
+    state = _State.of(account, entry)
     yield from _rules_of_grant(entry)
-    yield from _rules_of_type(account, entry)
+    yield from _rules_of_holds(state, entry)
+    yield from _rules_of_sweep(state, entry)
+    yield from _rules_of_type(account, state, entry)
     if entry.type is EntryType.REVERSAL:
         yield from _rules_of_reversal(entry, granted, used)
     else:
         yield entry.usage is None, "it gives back no usage, and names one"
+
+
+class _State(NamedTuple):
+    """The account before a line, at the instant at which it was posted.
+
+    ``holds``: the active ones, by number. ``free``: by batch, what is usable and not held, in the
+    order of spending; a batch without it is left out. ``dead``: what is neither usable nor held.
+    """
+
+    batches: Mapping[int, CreditBatch]
+    holds: Mapping[int, Hold]
+    free: Mapping[int, int]
+    dead: Mapping[int, int]
+
+    @classmethod
+    def of(cls, account: Account, entry: LedgerEntry) -> "_State":
+        holds = {it.number: it for it in account.holds if entry.posted_at < it.expires_at}
+        held = _earmarks(holds.values())
+        rest = {it.number: it.remaining - held[it.number] for it in account.batches}
+        usable = {it.number for it in account.batches if it.is_usable(entry.posted_at)}
+        return cls(
+            {batch.number: batch for batch in account.batches},
+            holds,
+            {number: left for number, left in rest.items() if left and number in usable},
+            {number: left for number, left in rest.items() if left and number not in usable},
+        )
+
+
+def _earmarks(holds: Iterable[Hold]) -> Counter[int]:
+    held: Counter[int] = Counter()
+    for hold in holds:
+        for batch, amount in hold.legs:
+            held[batch] += amount
+    return held
 
 
 def _open_after(
@@ -273,8 +311,6 @@ def _open_after(
 
 def _rules_of_grant(entry: LedgerEntry) -> Iterator[Rule]:
     batch = entry.granted_batch
-    expires = batch is not None and batch.expires_at is not None
-    yield (entry.expiry_timezone is not None) == expires, "the zone of its expiry is wrong"
     if batch:
         yield (
             entry.legs == ((batch.number, batch.granted),),
@@ -282,6 +318,75 @@ def _rules_of_grant(entry: LedgerEntry) -> Iterator[Rule]:
         )
         yield batch.granted_at <= entry.posted_at, "it grants credits of a later time"
         yield batch.is_usable(entry.posted_at), "it grants credits that have expired"
+
+
+def _rules_of_holds(state: _State, entry: LedgerEntry) -> Iterator[Rule]:
+    """What is held is there, and leaves only by the end of its hold."""
+    remaining = {batch.number: batch.remaining for batch in entry.batches}
+    yield (
+        all(amount <= remaining.get(batch, 0) for batch, amount in _earmarks(entry.holds).items()),
+        "more is held of a batch than remains of it",
+    )
+    yield (
+        all(amount > 0 for hold in entry.holds for _, amount in hold.legs),
+        "a hold sets nothing aside in a batch",
+    )
+    ends_a_hold = entry.hold is not None
+    yield not ends_a_hold or entry.hold in state.holds, "it ends a hold that is not active"
+    yield (
+        not ends_a_hold or entry.type in (EntryType.USAGE, EntryType.RELEASE),
+        "it ends a hold, and is neither a usage nor a release",
+    )
+    yield (
+        (entry.released is not None) == ends_a_hold,
+        "what it releases and what hold it ends do not go together",
+    )
+    after = {hold.number: hold for hold in entry.holds}
+    opened = after.pop(entry.number, None)
+    yield (opened is not None) == (entry.type is EntryType.HOLD), "it opens a hold that it is not"
+    before = {number: hold for number, hold in state.holds.items() if number != entry.hold}
+    if entry.including_held:
+        yield entry.type is EntryType.MANUAL and entry.amount < 0, "only a claw-back takes the held"
+        yield list(after) == list(before), "a hold left that was not ended"
+        yield (
+            tuple(after.values()) == _cut(before.values(), remaining),
+            "the holds did not keep what is left",
+        )
+    else:
+        yield (
+            list(after.items()) == list(before.items()),
+            "a hold left early, stayed too long, or is another",
+        )
+
+
+def _cut(holds: Iterable[Hold], remaining: Mapping[int, int]) -> tuple[Hold, ...]:
+    """The holds, the oldest first, with what they find of their batches."""
+    left = dict(remaining)
+    kept = []
+    for hold in holds:
+        legs = [Leg(batch, min(amount, left.get(batch, 0))) for batch, amount in hold.legs]
+        for batch, amount in legs:
+            left[batch] = left.get(batch, 0) - amount
+        kept.append(replace(hold, legs=tuple(leg for leg in legs if leg.amount)))
+    return tuple(kept)
+
+
+def _rules_of_sweep(state: _State, entry: LedgerEntry) -> Iterator[Rule]:
+    """It names the zone whose sweep books out what it leaves behind, if it leaves anything."""
+    batch, opened = entry.granted_batch, entry.opened_hold
+    expires = batch is not None and batch.expires_at is not None
+    if opened:
+        expiries = {batch.number: batch.expires_at for batch in entry.batches}
+        ends = [expiries[number] for number, _ in opened.legs]
+        expires = any(end is not None and end < opened.expires_at for end in ends)
+    if entry.hold is not None:
+        moved = {leg.batch: -leg.amount for leg in entry.legs}
+        expires = any(
+            amount > moved.get(number, 0)
+            for number, amount in state.holds[entry.hold].legs
+            if not state.batches[number].is_usable(entry.posted_at)
+        )
+    yield (entry.expiry_timezone is not None) == expires, "the zone of its expiry is wrong"
 
 
 def _rules_of_reversal(
@@ -306,8 +411,7 @@ def _rules_of_reversal(
     )
 
 
-def _rules_of_type(account: Account, entry: LedgerEntry) -> Iterator[Rule]:
-    usable = [batch for batch in account.batches if batch.is_usable(entry.posted_at)]
+def _rules_of_type(account: Account, state: _State, entry: LedgerEntry) -> Iterator[Rule]:
     grants = entry.granted_batch is not None
     match entry.type:
         case EntryType.ALLOCATION:
@@ -325,28 +429,27 @@ def _rules_of_type(account: Account, entry: LedgerEntry) -> Iterator[Rule]:
                 "the operation names another period",
             )
         case EntryType.EXPIRATION:
-            dead = tuple(
-                Leg(batch.number, -batch.remaining)
-                for batch in account.batches
-                if not batch.is_usable(entry.posted_at)
-            )
+            dead = tuple(Leg(batch, -amount) for batch, amount in state.dead.items())
             yield entry.legs == dead and dead != (), "it does not expire exactly what is due"
         case EntryType.USAGE:
             yield entry.amount < 0, "a usage takes credits"
-            yield _is_burn_down(usable, entry.legs), "credits were not taken oldest first"
-        case EntryType.MANUAL:
-            # One that was to take what is left tells, where nothing is, that it was asked for.
-            is_empty = entry.legs == () and not usable
-            yield grants or entry.amount < 0 or is_empty, "it neither grants nor takes"
-            if entry.operation.startswith(VOID):
-                yield _is_void(usable, entry.legs), "a void takes all of one batch and no other"
+            if entry.hold is None:
+                yield _is_burn_down(state.free, entry.legs), "credits were not taken oldest first"
             else:
-                yield (
-                    grants or is_empty or _is_burn_down(usable, entry.legs),
-                    "credits were not taken oldest first",
-                )
+                yield from _rules_of_capture(state, entry, state.holds[entry.hold])
+        case EntryType.MANUAL:
+            yield from _rules_of_adjustment(state, entry)
         case EntryType.REVERSAL:
             yield not grants and all(leg.amount > 0 for leg in entry.legs), "a reversal gives back"
+        case EntryType.HOLD:
+            yield entry.legs == (), "a hold moves no credits"
+            yield from _rules_of_opening(state, entry, entry.opened_hold)
+        case EntryType.RELEASE:
+            yield entry.legs == (), "a release moves no credits"
+            yield (
+                entry.hold is not None and entry.released == state.holds[entry.hold].amount,
+                "it does not release what was held",
+            )
     if entry.type is not EntryType.ALLOCATION:
         yield (
             entry.allocated_through == account.allocated_through,
@@ -354,19 +457,87 @@ def _rules_of_type(account: Account, entry: LedgerEntry) -> Iterator[Rule]:
         )
 
 
-def _is_void(usable: list[CreditBatch], legs: tuple[Leg, ...]) -> bool:
-    """Whether there is one leg, and it empties a usable batch."""
-    return len(legs) == 1 and legs[0] in {Leg(batch.number, -batch.remaining) for batch in usable}
+def _rules_of_adjustment(state: _State, entry: LedgerEntry) -> Iterator[Rule]:
+    grants = entry.granted_batch is not None
+    # One that was to take what is left tells, where nothing is, that it was asked for.
+    is_empty = entry.legs == () and not state.free
+    yield grants or entry.amount < 0 or is_empty, "it neither grants nor takes"
+    if entry.operation.startswith(VOID):
+        yield _is_void(state, entry), "a void takes all of one batch and no other"
+    else:
+        yield (
+            grants or is_empty or _is_claw_back(state, entry),
+            "credits were not taken oldest first",
+        )
 
 
-def _is_burn_down(usable: list[CreditBatch], legs: tuple[Leg, ...]) -> bool:
-    """Whether the legs empty the oldest usable batches, but for the last, which they may not.
+def _rules_of_opening(state: _State, entry: LedgerEntry, opened: Hold | None) -> Iterator[Rule]:
+    legs = [Leg(batch, -amount) for batch, amount in opened.legs] if opened else []
+    yield bool(legs) and _is_burn_down(state.free, legs), "credits were not held oldest first"
+    seconds = (opened.expires_at - entry.posted_at).total_seconds() if opened else 0
+    yield 0 < seconds <= MOST_SECONDS, "it holds for a time that no hold has"
+
+
+def _rules_of_capture(state: _State, entry: LedgerEntry, hold: Hold) -> Iterator[Rule]:
+    """A capture takes what is held, the oldest first, and only then what is free."""
+    from_hold = min(-entry.amount, hold.amount)
+    yield entry.released == hold.amount - from_hold, "it does not release the rest of its hold"
+    taken = Counter({leg.batch: -leg.amount for leg in entry.legs})
+    if from_hold < hold.amount:
+        held = dict(hold.legs)
+        yield _is_burn_down(held, entry.legs), "credits were not captured oldest first"
+        return
+    taken.subtract(dict(hold.legs))
+    yield all(amount >= 0 for amount in taken.values()), "a capture leaves a part of what is held"
+    beyond = [Leg(batch, -taken[batch]) for batch in state.free if taken[batch]]
+    yield (
+        sum(taken.values()) == -sum(leg.amount for leg in beyond)
+        and (not beyond or _is_burn_down(state.free, beyond)),
+        "what a capture took beyond its hold was not free, or not the oldest",
+    )
+
+
+def _is_void(state: _State, entry: LedgerEntry) -> bool:
+    """Whether there is one leg, and it empties a usable batch, but for what is held of it."""
+    wanted = {Leg(batch, -amount) for batch, amount in state.free.items()}
+    if entry.including_held:
+        wanted = {
+            Leg(batch.number, -batch.remaining)
+            for batch in state.batches.values()
+            if batch.is_usable(entry.posted_at)
+        }
+    return len(entry.legs) == 1 and entry.legs[0] in wanted
+
+
+def _is_claw_back(state: _State, entry: LedgerEntry) -> bool:
+    """Whether it took what is free, the oldest first; and of the held only where it may."""
+    if not entry.including_held:
+        return _is_burn_down(state.free, entry.legs)
+    taken = Counter({leg.batch: -leg.amount for leg in entry.legs})
+    taken.subtract(state.free)
+    held = _earmarks(state.holds.values())
+    usable = {
+        batch.number: held[batch.number]
+        for batch in state.batches.values()
+        if batch.is_usable(entry.posted_at) and held[batch.number]
+    }
+    more = [Leg(batch, -taken[batch]) for batch in usable if taken[batch]]
+    return (
+        all(amount >= 0 for amount in taken.values())
+        and sum(taken.values()) == -sum(leg.amount for leg in more)
+        and bool(more)
+        and _is_burn_down(usable, more)
+    )
+
+
+def _is_burn_down(left: Mapping[int, int], legs: Sequence[Leg]) -> bool:
+    """Whether the legs empty what is left of the oldest batches; the last may leave a part.
 
     There is at least one leg: the amount, their sum, is known to be negative.
     """
-    if len(legs) > len(usable):
+    if len(legs) > len(left):
         return False
-    *emptied, last = zip(usable, legs, strict=False)
-    return all(leg == (batch.number, -batch.remaining) for batch, leg in emptied) and (
-        last[1].batch == last[0].number and -last[0].remaining <= last[1].amount < 0
+    *emptied, last = zip(left.items(), legs, strict=False)
+    return all(leg == (batch, -amount) for (batch, amount), leg in emptied) and (
+        last[1].batch == last[0][0] and -last[0][1] <= last[1].amount < 0
     )

@@ -14,6 +14,7 @@ from typing import Any
 from chalicelib.domain import notifications as identities
 from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.errors import InvalidInput, NotFound
+from chalicelib.domain.holds import earmarked
 from chalicelib.domain.notifications import MailKind, kind_of
 from chalicelib.domain.subscriptions import Subscription
 from chalicelib.mails import facts
@@ -233,7 +234,12 @@ class _Sender:
         ]
         if not expiring:
             return "not called for"
-        amount, oldest = sum(batch.remaining for batch in expiring), expiring[0].number
+        # What is still held then stays until its hold is over.
+        held = earmarked(account.holds, reminder.expires_at)
+        amount = sum(batch.remaining - held[batch.number] for batch in expiring)
+        if not amount:
+            return "not called for"
+        oldest = expiring[0].number
         grant = self._grants(reminder.user_id, [oldest])[oldest]
         told = facts.of_credits_expiring_soon(amount, grant, account, now)
         identity = identities.of_expiring_soon(reminder.user_id, reminder.expires_at)

@@ -6,7 +6,7 @@ Keys of table ``ledger`` (partition ``user_id``, sort ``entry``):
     <user id>                reversal#000000000042#000001  first reversal of the usage in entry 42
     operation#<its SHA-256>  operation                marker of an operation on request, forever
 
-    index ``expiring``       <timezone>#<shard>       <expires_at>#<user id>#<batch>
+    index ``expiring``       <timezone>#<shard>       <sweep_at>#<user id>#<number>
 
 Markers hold no text of anybody: callers and their keys are in the entries alone.
 """
@@ -114,13 +114,11 @@ def item_of(entry: LedgerEntry, previous_hash: str) -> Item:
         "body": text(body),
         "hash": text(entry_hash(previous_hash, entry.user_id, body)),
     }
-    batch = entry.granted_batch
-    if entry.expiry_timezone and batch and batch.expires_at:
+    sweep_at = entry.sweep_at
+    if sweep_at:
         shard = zlib.crc32(entry.user_id.encode()) % EXPIRY_SHARDS
         item["expiry_partition"] = text(f"{entry.expiry_timezone}#{shard:02}")
-        item["expiry_key"] = text(
-            f"{format_instant(batch.expires_at)}#{entry.user_id}#{batch.number}"
-        )
+        item["expiry_key"] = text(f"{format_instant(sweep_at)}#{entry.user_id}#{entry.number}")
     return item
 
 

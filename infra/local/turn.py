@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from chalicelib.domain import calendar
-from chalicelib.domain.batches import expired
 from chalicelib.domain.entries import EntryType, LedgerEntry
 from chalicelib.domain.errors import LedgerCorrupt
+from chalicelib.domain.holds import dead
 from chalicelib.domain.instants import format_instant
 from chalicelib.domain.subscriptions import (
     Subscription,
@@ -266,7 +266,7 @@ class Turning:
         day = self.period.first_day + timedelta(days=EXPIRY_TURN_AFTER)
         for user, entries in ledgers.entries.items():
             turned = calendar.midnight(self._subscriptions[user].timezone, day)
-            if entries and expired(entries[-1].batches, turned):
+            if entries and dead(entries[-1].batches, entries[-1].holds, turned):
                 yield f"user {user}: a batch that expired by {format_instant(turned)} is open"
         for entry in ledgers.of_type(EntryType.EXPIRATION):
             if entry.posted_at < entry.effective_at:

@@ -71,9 +71,7 @@ def _off_by_one() -> AbstractContextManager[object]:
 @bug("the newest credits are spent first")
 def _newest_first() -> AbstractContextManager[object]:
     original = batches.burn_down
-    return patch.object(
-        ledger, "burn_down", lambda found, amount, now: original(found[::-1], amount, now)
-    )
+    return patch.object(ledger, "burn_down", lambda found, amount: original(found[::-1], amount))
 
 
 @bug("what was spent first is given back first")
@@ -88,9 +86,9 @@ def _first_spent_returns_first() -> AbstractContextManager[object]:
 def _claw_back_takes_a_part() -> AbstractContextManager[object]:
     original = ledger.claw_back
 
-    def claw_back(account: Account, amount: int, request: Any, now: Any) -> Any:
+    def claw_back(account: Account, amount: int, request: Any, now: Any, **how: Any) -> Any:
         there = account.available_balance(account.time(now))
-        return original(account, min(amount, there) or amount, request, now)
+        return original(account, min(amount, there) or amount, request, now, **how)
 
     return patch.object(ledger, "claw_back", claw_back)
 

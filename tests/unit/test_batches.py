@@ -11,13 +11,12 @@ from chalicelib.domain.batches import (
     CreditBatch,
     Leg,
     Legs,
-    available,
     burn_down,
-    expired,
     in_burn_down_order,
     move,
     returned,
 )
+from chalicelib.domain.holds import available, dead, spendable
 
 NOW = datetime(2026, 7, 10, 12, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
@@ -63,10 +62,10 @@ def test_available_is_what_usable_batches_hold_and_expired_are_the_others() -> N
         a_batch(3, 11),
         a_batch(4, 13, expires_at=NOW - DAY),
     )
-    assert available(batches, NOW) == 7 + 11
-    assert expired(batches, NOW) == (batches[0], batches[3])
-    assert available((), NOW) == 0
-    assert expired((), NOW) == ()
+    assert available(batches, (), NOW) == 7 + 11
+    assert dead(batches, (), NOW) == (Leg(1, 5), Leg(4, 13))
+    assert available((), (), NOW) == 0
+    assert dead((), (), NOW) == ()
 
 
 # --- First in, first out ------------------------------------------------------------------------
@@ -102,20 +101,22 @@ def test_credits_are_taken_batch_by_batch_and_expired_ones_are_passed_over(
         a_batch(3, 20, expires_at=NOW + MILLISECOND),
         a_batch(4, 30),
     )
-    assert burn_down(batches, amount, NOW) == legs
+    assert burn_down(spendable(batches, (), NOW), amount) == legs
 
 
 def test_a_usage_can_go_over_ten_batches() -> None:
     batches = tuple(a_batch(number, number) for number in range(1, 11))
-    assert burn_down(batches, 55, NOW) == tuple(Leg(number, -number) for number in range(1, 11))
-    assert burn_down(batches, 46, NOW)[-1] == Leg(10, -1)
-    assert len(burn_down(batches, 45, NOW)) == 9
+    assert burn_down(spendable(batches, (), NOW), 55) == tuple(
+        Leg(number, -number) for number in range(1, 11)
+    )
+    assert burn_down(spendable(batches, (), NOW), 46)[-1] == Leg(10, -1)
+    assert len(burn_down(spendable(batches, (), NOW), 45)) == 9
 
 
 def test_more_than_the_usable_batches_hold_is_never_taken() -> None:
     batches = (a_batch(1, 10), a_batch(2, 100, expires_at=NOW))
-    with pytest.raises(ValueError, match=r"^2 of 12 credits are not covered by usable batches$"):
-        burn_down(batches, 12, NOW)
+    with pytest.raises(ValueError, match=r"^2 of 12 credits are not covered$"):
+        burn_down(spendable(batches, (), NOW), 12)
 
 
 # --- Moving credits -----------------------------------------------------------------------------
@@ -211,9 +212,9 @@ def test_a_usage_with_some_given_back_leaves_what_a_smaller_usage_would_have(
     batches = tuple(a_batch(number, amount) for number, amount in enumerate(held, start=1))
     used = data.draw(st.integers(1, sum(held)), label="used")
     back = data.draw(st.integers(0, used), label="given back")
-    spent = burn_down(batches, used, NOW)
+    spent = burn_down(spendable(batches, (), NOW), used)
     after = move(move(batches, spent), returned(spent, 0, back), known=batches)
-    assert after == move(batches, burn_down(batches, used - back, NOW))
+    assert after == move(batches, burn_down(spendable(batches, (), NOW), used - back))
 
 
 @settings(deadline=None, derandomize=True)
@@ -223,12 +224,12 @@ def test_giving_back_in_many_parts_is_giving_back_at_once(
 ) -> None:
     batches = tuple(a_batch(number, amount) for number, amount in enumerate(held, start=1))
     used = data.draw(st.integers(1, sum(held)), label="used")
-    spent = burn_down(batches, used, NOW)
+    spent = burn_down(spendable(batches, (), NOW), used)
     after = move(batches, spent)
     given_back = 0
     while given_back < used:
         part = data.draw(st.integers(1, used - given_back), label="part")
         after = move(after, returned(spent, given_back, part), known=batches)
         given_back += part
-        assert after == move(batches, burn_down(batches, used - given_back, NOW))
+        assert after == move(batches, burn_down(spendable(batches, (), NOW), used - given_back))
     assert after == batches

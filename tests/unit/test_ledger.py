@@ -280,7 +280,11 @@ def test_a_usage_takes_the_oldest_credits_and_says_from_where(book: Book) -> Non
         type=EntryType.USAGE,
         amount=-120,
         balance=30,
-        batches=(CreditBatch(2, 50, 30, at("2026-07-02T00:00:00Z"), None),),
+        batches=(
+            CreditBatch(
+                2, 50, 30, at("2026-07-02T00:00:00Z"), None, source=Source.ADJUSTMENT
+            ),
+        ),
         legs=(Leg(1, -100), Leg(2, -20)),
         allocated_through=JULY,
         operation="usage#app#1",
