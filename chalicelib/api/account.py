@@ -13,11 +13,10 @@ from chalicelib.domain.instants import format_instant, parse_instant
 from chalicelib.domain.ledger import Account
 from chalicelib.domain.subscriptions import next_allocation, no_allocation_because
 from chalicelib.operations import on_request
-from chalicelib.services import Services
 
 from . import cursors
 from .answers import Answer, Json, batch_id, moves, performed, why_not
-from .calls import Call, parse_limit
+from .calls import Call, ensure_user, parse_limit
 
 DEFAULT_PAGE = 20
 """The default number of entries on a page of the history."""
@@ -73,7 +72,7 @@ def balance(call: Call) -> Answer:
                 "at", f"must not be in the future; it is {format_instant(services.now())} now"
             )
         account = services.ledger.account_at(whose, instant)
-    _ensure_user(services, whose, has_entries=account.last is not None)
+    ensure_user(services, whose, has_entries=account.last is not None)
     as_of = instant or account.time(services.now())
     return Answer(
         {
@@ -117,7 +116,7 @@ def history(call: Call) -> Answer:
     else:
         below = None
     page = ledger.page(whose, limit or DEFAULT_PAGE, below, kind=kind, since=since)
-    _ensure_user(call.services, whose, has_entries=bool(page.entries or position))
+    ensure_user(call.services, whose, has_entries=bool(page.entries or position))
     next_cursor = cursors.encode(listing, str(page.below)) if page.below else None
     items = [_item(entry) for entry in page.entries]
     if prefers_csv(call.header("accept")):
@@ -206,12 +205,6 @@ def _parse_transaction_id(field: str, value: object) -> str:
 
 _TRANSACTION_ID = re.compile(r"[^\ud800-\udfff]{1,141}")
 """At most a user id, a hyphen and twelve digits. Half a character could not be sent back."""
-
-
-def _ensure_user(services: Services, user_id: str, *, has_entries: bool) -> None:
-    """Raises `NotFound` for a user who does not exist. A user with entries exists."""
-    if not has_entries:
-        services.subscriptions.get(user_id)
 
 
 def _item(entry: LedgerEntry) -> Json:

@@ -126,8 +126,12 @@ class Call:
         """The user id in the path."""
         # API Gateway passes path parameters on percent-encoded, as they were sent. An emulator may
         # have decoded them already; no user id contains a %, so decoding again changes nothing.
-        parameters = self._request.uri_params or {}
-        return parse_user_id("user_id", unquote(parameters["user_id"]))
+        return parse_user_id("user_id", unquote(self.path["user_id"]))
+
+    @property
+    def path(self) -> Mapping[str, str]:
+        """The path parameters, as they were sent."""
+        return self._request.uri_params or {}
 
     @property
     def route(self) -> str:
@@ -141,7 +145,7 @@ class Call:
 
     def names(self) -> frozenset[str]:
         """The users whom the request names, as far as it can be read, even if it is refused."""
-        path, query = self._request.uri_params or {}, self._request.query_params
+        path, query = self.path, self._request.query_params
         readers: list[Callable[[], object]] = []
         if "user_id" in path:
             readers.append(self.path_user_id)
@@ -154,6 +158,12 @@ class Call:
             with suppress(CreditsError):
                 found.add(str(read()))
         return frozenset(found)
+
+
+def ensure_user(services: Services, user_id: str, *, has_entries: bool) -> None:
+    """Raises `NotFound` for a user who does not exist. A user with entries exists."""
+    if not has_entries:
+        services.subscriptions.get(user_id)
 
 
 def parse_limit(field: str, value: object) -> int:

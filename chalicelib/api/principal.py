@@ -3,8 +3,8 @@
     scope             own credits      anybody's credits
     credits:read      read             -
     credits:use       use              -
-    credits:backend   -                use, reverse; read and edit subscriptions
-    credits:admin     -                read, reverse, allocate, run allocations;
+    credits:backend   -                read, use, hold, reverse; read and edit subscriptions
+    credits:admin     -                read, hold, reverse, allocate, run allocations;
                                        read and edit subscriptions, read who edited them
 
 A scope allows what its line says and nothing more; a token can carry several. A refusal reveals
@@ -150,11 +150,15 @@ class Principal:
 
     def reads_credits_of(self, user_id: str | None) -> str:
         """The user whose credits a request reads; None asks for the caller's own."""
-        return self._whose(user_id, own=Scope.READ, anybodys=Scope.ADMIN)
+        return self._whose(user_id, Scope.READ, Scope.BACKEND, Scope.ADMIN)
 
     def uses_credits_of(self, user_id: str | None) -> str:
         """The user whose credits a request uses; None means the caller's own."""
-        return self._whose(user_id, own=Scope.USE, anybodys=Scope.BACKEND)
+        return self._whose(user_id, Scope.USE, Scope.BACKEND)
+
+    def may_hold(self) -> None:
+        """Passes callers who may set a user's credits aside, and capture or release them."""
+        self._needs(Scope.BACKEND, Scope.ADMIN)
 
     def may_reverse(self) -> None:
         """Passes callers who may give a usage back to its user."""
@@ -191,9 +195,9 @@ class Principal:
     def _reaches(self, field: str) -> set[Reach]:
         return {reach for scope, reach in EDITS[field].items() if scope in self.scopes}
 
-    def _whose(self, user_id: str | None, *, own: Scope, anybodys: Scope) -> str:
+    def _whose(self, user_id: str | None, own: Scope, *anybodys: Scope) -> str:
         whose = self.user_id if user_id is None else user_id
-        if anybodys in self.scopes:
+        if not self.scopes.isdisjoint(anybodys):
             if whose is None:
                 raise InvalidInput.of("user_id", "is required: the token stands for no user")
             return whose

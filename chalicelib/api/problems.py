@@ -13,6 +13,7 @@ from dataclasses import asdict
 from chalicelib.domain.errors import (
     Contention,
     CreditsError,
+    HoldEnded,
     IdempotencyKeyReused,
     InsufficientCredits,
     InvalidInput,
@@ -38,6 +39,7 @@ TITLES: Mapping[str, str] = {
     "not_found": "There is no such thing",
     "method_not_allowed": "The route does not know this method",
     "contention": "Others were writing at the same time",
+    "hold_ended": "The hold has ended",
     "version_conflict": "The subscription is of another version",
     "body_too_large": "The body is too large",
     "unsupported_media_type": "The body is not JSON",
@@ -60,6 +62,7 @@ _STATUSES: Mapping[type[CreditsError], int] = {
     Forbidden: 403,
     NotFound: 404,
     Contention: 409,
+    HoldEnded: 410,
     VersionConflict: 412,
     BodyTooLarge: 413,
     UnsupportedMediaType: 415,
@@ -102,6 +105,12 @@ def of_refusal(error: CreditsError, request_id: str) -> Answer | None:
         more["errors"] = [asdict(wrong) for wrong in error.errors]
     if isinstance(error, InsufficientCredits):
         more["available_balance"] = error.available
+    if isinstance(error, HoldEnded):
+        more |= {
+            "ended": error.ended,
+            "ended_at": error.at,
+            "transaction_id": error.transaction_id,
+        }
     return _problem(error.code, status, str(error), request_id, **more)
 
 

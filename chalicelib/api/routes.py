@@ -112,6 +112,41 @@ def reverse(call: "Call") -> "Answer":
     return account.reverse(call)
 
 
+# --- Holds --------------------------------------------------------------------------------------
+
+
+@_route("POST", "/api/credits/holds")
+def hold(call: "Call") -> "Answer":
+    """Set credits aside."""
+    from . import holds
+
+    return holds.hold(call)
+
+
+@_route("GET", "/api/credits/holds")
+def active_holds(call: "Call") -> "Answer":
+    """The active holds of a user."""
+    from . import holds
+
+    return holds.active(call)
+
+
+@_route("POST", "/api/credits/holds/{hold_id}/capture")
+def capture(call: "Call") -> "Answer":
+    """Charge what it came to, and free the rest."""
+    from . import holds
+
+    return holds.capture(call)
+
+
+@_route("POST", "/api/credits/holds/{hold_id}/release")
+def release(call: "Call") -> "Answer":
+    """Free what is held."""
+    from . import holds
+
+    return holds.release(call)
+
+
 # --- Administration -----------------------------------------------------------------------------
 
 

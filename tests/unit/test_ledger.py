@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chalicelib.domain import ledger
-from chalicelib.domain.batches import CreditBatch, Leg
+from chalicelib.domain.batches import CreditBatch, Leg, Source
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.entries import (
     ERASED,
@@ -281,9 +281,7 @@ def test_a_usage_takes_the_oldest_credits_and_says_from_where(book: Book) -> Non
         amount=-120,
         balance=30,
         batches=(
-            CreditBatch(
-                2, 50, 30, at("2026-07-02T00:00:00Z"), None, source=Source.ADJUSTMENT
-            ),
+            CreditBatch(2, 50, 30, at("2026-07-02T00:00:00Z"), None, source=Source.ADJUSTMENT),
         ),
         legs=(Leg(1, -100), Leg(2, -20)),
         allocated_through=JULY,
@@ -387,8 +385,15 @@ def test_expiry_books_out_exactly_the_dead_batches_and_is_due_when_the_last_of_t
         amount=-65,
         balance=16,
         batches=(
-            CreditBatch(3, 7, 7, at("2026-07-21T00:00:00Z"), None),
-            CreditBatch(4, 9, 9, at("2026-07-22T00:00:00Z"), at("2026-08-21T04:00:00Z")),
+            CreditBatch(3, 7, 7, at("2026-07-21T00:00:00Z"), None, source=Source.ADJUSTMENT),
+            CreditBatch(
+                4,
+                9,
+                9,
+                at("2026-07-22T00:00:00Z"),
+                at("2026-08-21T04:00:00Z"),
+                source=Source.ADJUSTMENT,
+            ),
         ),
         legs=(Leg(1, -60), Leg(2, -5)),
         allocated_through=JULY,
@@ -421,7 +426,7 @@ def test_a_grant_by_hand_counts_from_now_and_never_expires() -> None:
         type=EntryType.MANUAL,
         amount=50,
         balance=50,
-        batches=(CreditBatch(1, 50, 50, now, None),),
+        batches=(CreditBatch(1, 50, 50, now, None, source=Source.ADJUSTMENT),),
         legs=(Leg(1, 50),),
         allocated_through=None,
         operation="manual#api#7",
@@ -446,7 +451,9 @@ def test_a_grant_by_hand_can_expire_after_whole_local_days(
     now: str, days: int, expires: str
 ) -> None:
     entry = ledger.grant(Account("42"), 50, why(), at(now), NEW_YORK, days)
-    assert entry.batches == (CreditBatch(1, 50, 50, at(now), at(expires)),)
+    assert entry.batches == (
+        CreditBatch(1, 50, 50, at(now), at(expires), source=Source.ADJUSTMENT),
+    )
     assert entry.expiry_timezone == NEW_YORK
 
 
@@ -747,22 +754,29 @@ def test_the_ledger_in_the_readme_is_what_comes_of_its_story(book: Book) -> None
 # The form in which every ledger that exists is stored. If one of these two must change, SCHEMA
 # must change with it, and lines of the old form must stay readable: test_signals.py has some.
 GRANT_BODY = (
-    '{"schema":2,"number":1,"type":"allocation","amount":100,"balance":100,'
+    '{"schema":3,"number":1,"type":"allocation","amount":100,"balance":100,'
     '"batches":[[1,100,100,1782878400000,1785470400000]],"legs":[[1,100]],"through":"2026-07",'
     '"operation":"allocation#2026-07","description":"Monthly credits for 2026-07",'
     '"actor":"system","effective":1782878400000,"posted":1782878400000,'
     '"zone":"America/New_York","correlation":null}'
 )
 USAGE_BODY = (
-    '{"schema":2,"number":3,"type":"usage","amount":-120,"balance":30,'
-    '"batches":[[2,50,30,1782950400250,null]],"legs":[[1,-100],[2,-20]],"through":"2026-07",'
+    '{"schema":3,"number":3,"type":"usage","amount":-120,"balance":30,'
+    '"batches":[[2,50,30,1782950400250,null,50,"adjustment"]],"legs":[[1,-100],[2,-20]],"through":"2026-07",'
     '"operation":"usage#app#1","description":"Zoë — 日本","actor":"ada","effective":1783036800123,'
     '"posted":1783036800123,"zone":null,"correlation":"c2-4f"}'
 )
 
 
+def test_a_line_of_the_second_form_is_read_and_keeps_its_form() -> None:
+    body = GRANT_BODY.replace('"schema":3', '"schema":2')
+    entry = LedgerEntry.from_body("42", 1, body)
+    assert (entry.schema, entry.batches[0].priority, entry.batches[0].source) == (2, 50, None)
+    assert entry.body() == body
+
+
 def test_a_line_of_the_first_form_is_read_and_keeps_its_form() -> None:
-    body = GRANT_BODY.replace('"schema":2', '"schema":1').replace(',"correlation":null', "")
+    body = GRANT_BODY.replace('"schema":3', '"schema":1').replace(',"correlation":null', "")
     entry = LedgerEntry.from_body("42", 1, body)
     assert (entry.schema, entry.correlation_id) == (1, None)
     assert entry.body() == body
@@ -802,7 +816,9 @@ def test_a_line_is_read_as_it_was_written(book: Book) -> None:
     usage = LedgerEntry.from_body("7", 3, USAGE_BODY)
     assert usage.user_id == "7"
     assert usage.body() == USAGE_BODY
-    assert usage.batches == (CreditBatch(2, 50, 30, at("2026-07-02T00:00:00.250Z"), None),)
+    assert usage.batches == (
+        CreditBatch(2, 50, 30, at("2026-07-02T00:00:00.250Z"), None, source=Source.ADJUSTMENT),
+    )
     assert usage.legs == (Leg(1, -100), Leg(2, -20))
     assert usage.expiry_timezone is None
     assert usage.correlation_id == "c2-4f"
@@ -848,7 +864,7 @@ NO_TEXT: list[object] = [None, 5, True, ["a"], {}]
 NO_INSTANT: list[object] = [*NO_NUMBER, 10**18, -(10**18)]
 
 WRONG: dict[str, list[object]] = {
-    "schema": [*NO_NUMBER, 0, 3],
+    "schema": [*NO_NUMBER, 0, 4],
     "correlation": [5, 0, False, [], {}],
     "number": NO_NUMBER,
     "type": ["grant", "Allocation", "", 5, None, []],
@@ -932,11 +948,11 @@ def test_a_line_that_is_json_and_no_object_is_said_to_be_none(body: str) -> None
 @pytest.mark.parametrize(
     ("right", "wrong", "error"),
     [
-        ('"schema":2', '"schema":3', "schema is unknown to this release"),
+        ('"schema":3', '"schema":4', "schema is unknown to this release"),
         ('"amount":100', '"amount":1.5', "amount is no whole number"),
         ('"system"', "5", "actor is no text"),
-        ('"schema":2', '"schema":2,"silent":1', "silent is neither true nor false"),
-        ('"schema":2', '"schema":0', "schema is unknown to this release"),
+        ('"schema":3', '"schema":3,"silent":1', "silent is neither true nor false"),
+        ('"schema":3', '"schema":0', "schema is unknown to this release"),
         ('"2026-07"', "7", "through is malformed"),
         ('"allocation"', '"ada@example.com"', "type is unknown to this release"),
         ('"legs":[[1,100]]', '"legs":[["ada@example.com",100]]', "legs is no whole number"),
