@@ -199,13 +199,15 @@ def test_a_hold_ends_by_itself_to_the_millisecond_and_the_next_line_leaves_it_ou
 
 def test_a_user_has_at_most_so_many_active_holds(book: Book) -> None:
     book.grant(1_000)
-    for _ in range(MOST_HOLDS - 1):
-        book.hold(1)
     book.hold(1, seconds=1)
+    many = tuple(Hold(number, (Leg(1, 1),), START + HOUR) for number in range(3, MOST_HOLDS + 2))
+    assert book.account.last
+    last = replace(book.account.last, number=MOST_HOLDS + 2)
+    book.account = Account(USER, replace(last, holds=(*last.holds, *many)))
     with pytest.raises(NotAllowed, match="already has 100 active holds"):
-        book.hold(1)
-    book.hold(1, now=START + timedelta(seconds=1))
-    assert len(book.account.holds) == MOST_HOLDS
+        ledger.hold(book.account, 1, 60, why("hold#9"), START, no_zone)
+    later = START + timedelta(seconds=1)
+    assert len(ledger.hold(book.account, 1, 60, why("hold#9"), later, no_zone).holds) == MOST_HOLDS
 
 
 def test_holds_set_aside_at_most_so_many_parts_of_batches() -> None:
@@ -357,7 +359,9 @@ def test_what_a_lapsed_hold_leaves_in_an_expired_batch_is_booked_out_then(book: 
     [((MIDNIGHT - START).total_seconds(), False), ((MIDNIGHT - START).total_seconds() + 1, True)],
 )
 def test_only_a_hold_that_outlives_a_batch_is_swept_when_it_ends(
-    book: Book, seconds: float, is_swept: bool
+    book: Book,
+    seconds: float,
+    is_swept: bool,  # noqa: FBT001 - it reads as a table
 ) -> None:
     book.grant(100, days=1)
     entry = book.hold(30, int(seconds), timezone=zone if is_swept else no_zone)
@@ -643,7 +647,8 @@ def _opened(entry: LedgerEntry, **changes: Any) -> LedgerEntry:
          "the zone of its expiry is wrong"),
         (_a_claw_back, lambda it: replace(it, including_held=False),
          "a hold left early, stayed too long, or is another"),
-        (_a_claw_back, lambda it: replace(it, holds=it.holds[:1]), "a hold left that was not ended"),
+        (_a_claw_back, lambda it: replace(it, holds=it.holds[:1]),
+         "a hold left that was not ended"),
         (_a_claw_back, lambda it: _opened(it, legs=(Leg(2, 1),)),
          "the holds did not keep what is left"),
         (_a_void, lambda it: replace(it, including_held=False),
