@@ -30,6 +30,7 @@ from chalicelib.domain.subscriptions import Subscription
 from chalicelib.jobs import workers
 from chalicelib.messages import USERS_A_MESSAGE, UsersMessage
 from chalicelib.operations import on_request
+from chalicelib.operations.adjustments import Adjustment, adjust
 from chalicelib.queues import chunks
 from chalicelib.services import Services
 from infra import reach, terminal
@@ -179,11 +180,9 @@ class Bench:
         for user_id in users:
             self._register_for_use(user_id)
             for number in range(batches):
-                on_request.allocate_by_hand(
+                adjust(
                     services,
-                    user_id,
-                    10,
-                    "Goodwill",
+                    Adjustment(user_id, 10, "Goodwill"),
                     actor="bench",
                     caller="bench",
                     key=f"{user_id}-{number}",

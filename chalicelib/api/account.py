@@ -11,6 +11,7 @@ from chalicelib.domain.errors import InvalidInput
 from chalicelib.domain.fields import parse_amount, parse_choice, parse_text, parse_user_id
 from chalicelib.domain.instants import format_instant, parse_instant
 from chalicelib.domain.ledger import Account
+from chalicelib.domain.metadata import parse_metadata
 from chalicelib.domain.subscriptions import next_allocation, no_allocation_because
 from chalicelib.operations import on_request
 
@@ -139,6 +140,7 @@ def use(call: Call) -> Answer:
     user_id = body.optional("user_id", parse_user_id)
     amount = body.required("amount", parse_amount)
     description = body.required("description", parse_text)
+    metadata = body.optional("metadata", parse_metadata)
     body.finish()
     principal = call.principal
     outcome = on_request.use_credits(
@@ -148,6 +150,7 @@ def use(call: Call) -> Answer:
         description,
         caller=principal.caller,
         key=key,
+        metadata=metadata or (),
     )
     return performed(outcome, batches=moves(outcome.entry))
 
@@ -161,6 +164,7 @@ def reverse(call: Call) -> Answer:
     transaction_id = body.required("transaction_id", _parse_transaction_id)
     amount = body.optional("amount", parse_amount)
     reason = body.required("reason", parse_text)
+    metadata = body.optional("metadata", parse_metadata)
     body.finish()
     outcome = on_request.reverse_usage(
         call.services,
@@ -170,6 +174,7 @@ def reverse(call: Call) -> Answer:
         reason,
         caller=call.principal.caller,
         key=key,
+        metadata=metadata or (),
     )
     return performed(
         outcome,

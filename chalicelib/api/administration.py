@@ -5,15 +5,10 @@ from typing import Any
 from chalicelib.domain import calendar
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.errors import InvalidInput
-from chalicelib.domain.fields import (
-    parse_boolean,
-    parse_days,
-    parse_signed_amount,
-    parse_text,
-    parse_user_id,
-)
+from chalicelib.domain.fields import parse_boolean
 from chalicelib.domain.instants import format_instant
-from chalicelib.operations import allocations, on_request
+from chalicelib.operations import allocations
+from chalicelib.operations.adjustments import adjust, read_adjustment
 from chalicelib.operations.allocations import Position, Zones
 
 from . import cursors
@@ -26,28 +21,12 @@ def allocate(call: Call) -> Answer:
     call.principal.may_allocate()
     key = call.idempotency_key()
     body = call.body()
-    user_id = body.required("user_id", parse_user_id)
-    amount = body.required("amount", parse_signed_amount)
-    reason = body.required("reason", parse_text)
-    expires_in_days = body.optional("expires_in_days", parse_days)
-    notify = body.optional("notify", parse_boolean)
-    up_to_available = body.optional("up_to_available", parse_boolean)
+    adjustment = read_adjustment(body)
     body.finish()
     caller = call.principal.caller
-    outcome = on_request.allocate_by_hand(
-        call.services,
-        user_id,
-        amount,
-        reason,
-        actor=caller,
-        caller=caller,
-        key=key,
-        expires_in_days=expires_in_days,
-        notify=notify is not False,
-        up_to_available=up_to_available is True,
-    )
+    outcome = adjust(call.services, adjustment, actor=caller, caller=caller, key=key)
     # A caller who takes back what is left cannot know the amount.
-    taken = {"amount": outcome.entry.amount} if up_to_available else {}
+    taken = {"amount": outcome.entry.amount} if adjustment.up_to_available else {}
     return performed(outcome, **taken)
 
 

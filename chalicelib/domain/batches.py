@@ -33,8 +33,6 @@ class Source(StrEnum):
 DEFAULT_PRIORITY = 50
 """The priority of a batch whose grant names none. With equal priorities spending is FIFO."""
 
-MOST_PRIORITY = 100
-
 
 @dataclass(frozen=True, slots=True)
 class CreditBatch:

@@ -13,7 +13,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from .batches import DEFAULT_PRIORITY, MOST_PRIORITY, Batches, CreditBatch, Leg, Legs, Source
+from .batches import DEFAULT_PRIORITY, Batches, CreditBatch, Leg, Legs, Source
 from .calendar import Period
 from .damage import (
     Damage,
@@ -26,6 +26,7 @@ from .damage import (
     whole_number,
 )
 from .errors import InvalidInput, LedgerCorrupt
+from .fields import parse_priority
 from .holds import Hold, Holds, available
 from .instants import to_milliseconds
 from .metadata import Metadata, parse_metadata
@@ -289,10 +290,10 @@ def _batch(
 
 
 def _priority(value: object) -> int:
-    priority = whole_number(value)
-    if not 0 <= priority <= MOST_PRIORITY:
-        raise Damage("has a priority that no batch has")
-    return priority
+    try:
+        return parse_priority("priority", value)
+    except InvalidInput as error:
+        raise Damage("has a priority that no batch has") from error
 
 
 def _holds(values: list[Any]) -> Holds:

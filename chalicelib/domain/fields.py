@@ -24,6 +24,9 @@ MAXIMUM_KEY = 255
 MOST_UNKNOWN_NAMED = 20
 """How many unknown fields a refusal names: it must not be many times longer than the request."""
 
+MOST_PRIORITY = 100
+"""The highest priority of a batch: it is spent last."""
+
 USER_ID_ALPHABET = "letters, digits and . _ : @ | + = -"
 _USER_ID = re.compile(r"[A-Za-z0-9._:@|+=-]{1,128}")
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
@@ -132,6 +135,15 @@ def parse_days(field: str, value: object) -> int:
     )
 
 
+def parse_priority(field: str, value: object) -> int:
+    """A batch's place among others: 0 to 100, lower is spent first."""
+    if type(value) is int and 0 <= value <= MOST_PRIORITY:
+        return value
+    raise InvalidInput.of(
+        field, f"must be a whole number from 0 to {MOST_PRIORITY}; is {shown(value)}"
+    )
+
+
 def parse_boolean(field: str, value: object) -> bool:
     """True or false, as JSON writes them."""
     if isinstance(value, bool):
@@ -206,6 +218,13 @@ class FieldReader:
         if self._values.get(name) is None:
             return None
         return self._parsed(name, parser)
+
+    def nullable(self, name: str, parser: Parser[Parsed], null: Parsed) -> Parsed | None:
+        """The parsed value of an optional field to which null means something: ``null``."""
+        self._known.add(name)
+        if name not in self._values:
+            return None
+        return null if self._values[name] is None else self._parsed(name, parser)
 
     def reject(self, name: str, message: str) -> None:
         """Reports one more wrong field, for rules that span several."""

@@ -3,19 +3,10 @@
 from typing import Any
 
 from chalicelib.domain.errors import CreditsError
-from chalicelib.domain.fields import (
-    FieldReader,
-    parse_actor,
-    parse_boolean,
-    parse_days,
-    parse_key,
-    parse_signed_amount,
-    parse_text,
-    parse_user_id,
-)
+from chalicelib.domain.fields import FieldReader, parse_actor, parse_key
 from chalicelib.jobs.answers import refusal
 from chalicelib.observability import logger
-from chalicelib.operations.on_request import allocate_by_hand
+from chalicelib.operations.adjustments import adjust, read_adjustment
 from chalicelib.services import Services
 
 from .records import waiting
@@ -29,34 +20,20 @@ def manual_allocate(services: Services, event: object, context: Any) -> dict[str
     """Answers ``{"success": true, "new_balance", "transaction_id"}``, or the refusal.
 
     ``event``: ``user_id``, ``amount`` (negative claws back), ``reason``, ``actor``,
-    ``idempotency_key`` and, optionally, ``expires_in_days``, ``notify`` (false: no mail) and
+    ``idempotency_key`` and what else `read_adjustment` reads, such as ``expires_in_days`` (absent:
+    the lifetime of the user's plan; null: never), ``notify`` (false: no email) and
     ``up_to_available`` (true: claw back what is left, and answer the ``amount`` it was).
     """
     user_id: str | None = None
     try:
         fields = FieldReader(event, "event")
-        user_id = fields.required("user_id", parse_user_id)
-        amount = fields.required("amount", parse_signed_amount)
-        reason = fields.required("reason", parse_text)
+        adjustment = read_adjustment(fields)
+        user_id = adjustment.user_id
         actor = fields.required("actor", parse_actor)
         key = fields.required("idempotency_key", parse_key)
-        expires_in_days = fields.optional("expires_in_days", parse_days)
-        notify = fields.optional("notify", parse_boolean)
-        up_to_available = fields.optional("up_to_available", parse_boolean)
         fields.finish()
         with waiting(context):
-            entry = allocate_by_hand(
-                services,
-                user_id,
-                amount,
-                reason,
-                actor=actor,
-                caller=CALLER,
-                key=key,
-                expires_in_days=expires_in_days,
-                notify=notify is not False,
-                up_to_available=up_to_available is True,
-            ).entry
+            entry = adjust(services, adjustment, actor=actor, caller=CALLER, key=key).entry
     except CreditsError as error:
         # Without the message: it can quote the key, the reason or the actor.
         logger().warning("manual allocation refused", code=error.code, user_id=user_id)
@@ -65,5 +42,5 @@ def manual_allocate(services: Services, event: object, context: Any) -> dict[str
         "success": True,
         "new_balance": entry.available_balance(),
         "transaction_id": entry.transaction_id,
-        **({"amount": entry.amount} if up_to_available else {}),
+        **({"amount": entry.amount} if adjustment.up_to_available else {}),
     }

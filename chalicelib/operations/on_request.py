@@ -9,69 +9,14 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from chalicelib.domain import ledger
+from chalicelib.domain.batches import DEFAULT_PRIORITY
 from chalicelib.domain.entries import LedgerEntry
-from chalicelib.domain.errors import InvalidInput, NotFound
+from chalicelib.domain.errors import NotFound
 from chalicelib.domain.instants import format_instant
 from chalicelib.domain.ledger import Account, Request
+from chalicelib.domain.metadata import Metadata
 from chalicelib.services import Services
 from chalicelib.store.ledger import Outcome
-
-
-def allocate_by_hand(  # noqa: PLR0913 - one for each thing an admin can say
-    services: Services,
-    user_id: str,
-    amount: int,
-    reason: str,
-    *,
-    actor: str,
-    caller: str,
-    key: str,
-    expires_in_days: int | None = None,
-    notify: bool = True,
-    up_to_available: bool = False,
-) -> Outcome:
-    """Grants (positive) or claws back (negative) credits in an admin's name.
-
-    A grant never expires unless ``expires_in_days`` says so, in local days of the user. The user
-    is told by mail unless ``notify`` is false. Raises `NotFound` for an unknown user,
-    `InvalidInput` for a grant above the cap of their plan, and `InsufficientCredits` for a
-    claw-back the balance cannot cover; with ``up_to_available`` one takes what is left.
-    """
-    if amount > 0 and up_to_available:
-        raise InvalidInput.of(
-            "up_to_available", "goes with a claw-back only; a grant gives the whole amount"
-        )
-    if amount < 0 and expires_in_days is not None:
-        raise InvalidInput.of(
-            "expires_in_days", "goes with a grant only; a claw-back has no expiry"
-        )
-    request = Request(f"manual#{caller}#{key}", actor, reason, silent=not notify)
-    now = services.now()
-
-    def decide(account: Account) -> LedgerEntry:
-        subscription = services.subscriptions.get(user_id)
-        if amount < 0 and up_to_available:
-            return ledger.claw_back_what_is_left(account, -amount, request, now)
-        if amount < 0:
-            return ledger.claw_back(account, -amount, request, now)
-        if amount > (cap := services.catalogue.cap_of(subscription.plan)):
-            raise InvalidInput.of(
-                "amount",
-                f"must be at most {cap:,} for a user of plan {subscription.plan!r}; is {amount:,}",
-            )
-        return ledger.grant(account, amount, request, now, subscription.timezone, expires_in_days)
-
-    described = {
-        "user_id": user_id,
-        "amount": amount,
-        "reason": reason,
-        "actor": actor,
-        "expires_in_days": expires_in_days,
-        # Only where they are not the default: keys from before there were these stay good.
-        **({} if notify else {"notify": False}),
-        **({"up_to_available": True} if up_to_available else {}),
-    }
-    return services.ledger.perform(user_id, request.operation, described, decide)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +30,7 @@ class Void:
     caller: str
     key: str
     notify: bool = True
+    including_held: bool = False
 
     @property
     def operation(self) -> str:
@@ -93,14 +39,19 @@ class Void:
 
     def described(self) -> dict[str, object]:
         """What the same void again must ask for, too."""
-        return asdict(self)
+        described = asdict(self)
+        if not self.including_held:
+            del described["including_held"]  # keys from before there was this stay good
+        return described
 
     def decide(self, services: Services, account: Account) -> LedgerEntry:
         """The entry it makes. Raises `NotFound` and `NotAllowed`."""
         if services.ledger.entry(self.user_id, self.batch).granted_batch is None:
             raise NotFound(f"user {self.user_id} has no credit batch {self.user_id}-{self.batch}")
         request = Request(self.operation, self.actor, self.reason, silent=not self.notify)
-        return ledger.void(account, self.batch, request, services.now())
+        return ledger.void(
+            account, self.batch, request, services.now(), including_held=self.including_held
+        )
 
 
 def preview_void(services: Services, void: Void) -> Outcome:
@@ -140,6 +91,7 @@ class CarryOver:
     description: str
     caller: str
     key: str
+    priority: int | None = None
 
     @property
     def operation(self) -> str:
@@ -154,6 +106,7 @@ class CarryOver:
             "granted_at": format_instant(self.granted_at),
             "expires_at": self.expires_at and format_instant(self.expires_at),
             "description": self.description,
+            **({} if self.priority is None else {"priority": self.priority}),
         }
 
 
@@ -165,20 +118,34 @@ def carry_over(services: Services, batch: CarryOver) -> Outcome:
     def decide(account: Account) -> LedgerEntry:
         timezone = services.subscriptions.get(batch.user_id).timezone
         return ledger.carry_over(
-            account, batch.amount, batch.granted_at, batch.expires_at, request, now, timezone
+            account,
+            batch.amount,
+            batch.granted_at,
+            batch.expires_at,
+            request,
+            now,
+            timezone,
+            DEFAULT_PRIORITY if batch.priority is None else batch.priority,
         )
 
     return services.ledger.perform(batch.user_id, batch.operation, batch.described(), decide)
 
 
 def use_credits(
-    services: Services, user_id: str, amount: int, description: str, *, caller: str, key: str
+    services: Services,
+    user_id: str,
+    amount: int,
+    description: str,
+    *,
+    caller: str,
+    key: str,
+    metadata: Metadata = (),
 ) -> Outcome:
-    """Spends a user's credits, oldest first.
+    """Spends a user's credits, in burn-down order.
 
     Raises `InsufficientCredits` when fewer are available, and `NotFound` for an unknown user.
     """
-    request = Request(f"usage#{caller}#{key}", caller, description)
+    request = Request(f"usage#{caller}#{key}", caller, description, metadata=metadata)
     now = services.now()
 
     def decide(account: Account) -> LedgerEntry:
@@ -186,7 +153,12 @@ def use_credits(
             services.subscriptions.get(user_id)  # no credits yet, or no such user
         return ledger.use(account, amount, request, now)
 
-    described = {"user_id": user_id, "amount": amount, "description": description}
+    described = {
+        "user_id": user_id,
+        "amount": amount,
+        "description": description,
+        **({"metadata": dict(metadata)} if metadata else {}),
+    }
     return services.ledger.perform(user_id, request.operation, described, decide)
 
 
@@ -199,6 +171,7 @@ def reverse_usage(
     *,
     caller: str,
     key: str,
+    metadata: Metadata = (),
 ) -> Outcome:
     """Gives a usage back to the batches it came from: ``amount`` of it, or all that is left.
 
@@ -208,7 +181,7 @@ def reverse_usage(
     owner, _, number = transaction_id.rpartition("-")
     if owner != user_id or not _NUMBER.fullmatch(number):
         raise NotFound(f"user {user_id} has no transaction {transaction_id}")
-    request = Request(f"reversal#{caller}#{key}", caller, reason)
+    request = Request(f"reversal#{caller}#{key}", caller, reason, metadata=metadata)
     return services.ledger.reverse(user_id, int(number), amount, request, services.now())
 
 

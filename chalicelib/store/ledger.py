@@ -250,8 +250,12 @@ class LedgerStore(LedgerReader):
         now: datetime,
     ) -> Outcome:
         """Gives a usage back, wholly (``amount`` None) or partly; see `domain.ledger.reverse`."""
-        described = {"user_id": user_id, "usage": usage_number, "amount": amount} | {
-            "description": request.description
+        described = {
+            "user_id": user_id,
+            "usage": usage_number,
+            "amount": amount,
+            "description": request.description,
+            **({"metadata": dict(request.metadata)} if request.metadata else {}),
         }
 
         def decide(account: Account) -> _Posting:

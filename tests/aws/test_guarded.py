@@ -38,6 +38,7 @@ from chalicelib.mails.rendering import Mail
 from chalicelib.mails.sending import Mailer
 from chalicelib.messages import ExpiringSoon
 from chalicelib.operations import allocations, on_request
+from chalicelib.operations.adjustments import Adjustment, adjust
 from chalicelib.operations.on_request import Void
 from chalicelib.queues import Queues
 from chalicelib.settings import TokenSettings
@@ -294,9 +295,7 @@ def test_a_transaction_that_is_cancelled_for_good_is_not_decided_again(
     calls = watch(world, monkeypatch, cancel)
     monkeypatch.setattr(world.services.ledger, "_pause", lambda _: None)
     with pytest.raises(ClientError):
-        on_request.allocate_by_hand(
-            world.services, "1", 5, "Gift", actor="ada", caller="ada", key="a"
-        )
+        adjust(world.services, Adjustment("1", 5, "Gift"), actor="ada", caller="ada", key="a")
     assert [operation for operation, _ in calls].count("ExecuteTransaction") == 1
 
 
@@ -305,8 +304,7 @@ def test_a_marker_that_is_being_written_is_waited_for(
 ) -> None:
     world.subscribe()
     world.grant("1", 5, "a")
-    spend = {"caller": "test", "key": "a"}
-    first = on_request.use_credits(world.services, "1", 5, "Export", **spend)
+    first = on_request.use_credits(world.services, "1", 5, "Export", caller="test", key="a")
     met: list[str] = []
 
     def conflict(operation: str, _arguments: Any, perform: Callable[[], Any]) -> Any:
@@ -318,7 +316,7 @@ def test_a_marker_that_is_being_written_is_waited_for(
 
     watch(world, monkeypatch, conflict)
     monkeypatch.setattr(world.services.ledger, "_pause", lambda _: None)
-    again = on_request.use_credits(world.services, "1", 5, "Export", **spend)
+    again = on_request.use_credits(world.services, "1", 5, "Export", caller="test", key="a")
     assert (met, again.replayed, again.entry) == (["TransactGetItems"], True, first.entry)
 
 
@@ -742,8 +740,8 @@ def test_the_usage_of_one_user_is_not_given_back_as_that_of_another(world: World
 def test_keys_of_grants_belong_to_their_callers(world: World) -> None:
     world.subscribe()
     for caller in ("ada", "eve"):
-        outcome = on_request.allocate_by_hand(
-            world.services, "1", 5, "Gift", actor="ada", caller=caller, key="k"
+        outcome = adjust(
+            world.services, Adjustment("1", 5, "Gift"), actor="ada", caller=caller, key="k"
         )
         assert not outcome.replayed
     assert world.balance() == 10

@@ -8,6 +8,7 @@ import pytest
 
 from chalicelib.domain.ledger import Request
 from chalicelib.operations import on_request
+from chalicelib.operations.adjustments import Adjustment, adjust
 from chalicelib.services import Services
 from tests.aws.world import World, at
 
@@ -188,35 +189,32 @@ GRANT = {"user_id": "1", "amount": 5, "reason": "Goodwill", "actor": "ada", "exp
 CLAWED_BACK = {**GRANT, "amount": -5}
 OPERATIONS: list[tuple[Callable[[Services], object], Performed]] = [
     (
-        lambda services: on_request.allocate_by_hand(
-            services, "1", 5, "Goodwill", actor="ada", caller="lambda/manual-allocate", key="k"
+        lambda services: adjust(
+            services,
+            Adjustment("1", 5, "Goodwill"),
+            actor="ada",
+            caller="lambda/manual-allocate",
+            key="k",
         ),
         ("1", "manual#lambda/manual-allocate#k", GRANT),
     ),
     (
-        lambda services: on_request.allocate_by_hand(
+        lambda services: adjust(
             services,
-            "1",
-            5,
-            "Goodwill",
+            Adjustment("1", 5, "Goodwill", expires_in_days=9, notify=False),
             actor="ada",
             caller="c",
             key="k",
-            expires_in_days=9,
-            notify=False,
         ),
         ("1", "manual#c#k", {**GRANT, "expires_in_days": 9, "notify": False}),
     ),
     (
-        lambda services: on_request.allocate_by_hand(
+        lambda services: adjust(
             services,
-            "1",
-            -5,
-            "Goodwill",
+            Adjustment("1", -5, "Goodwill", up_to_available=True),
             actor="ada",
             caller="c",
             key="k",
-            up_to_available=True,
         ),
         ("1", "manual#c#k", {**CLAWED_BACK, "up_to_available": True}),
     ),

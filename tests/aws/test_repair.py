@@ -18,6 +18,7 @@ from chalicelib.domain.subscriptions import SuppressedBecause, suppress
 from chalicelib.jobs.manual import CALLER
 from chalicelib.messages import SweepKind, UsersMessage
 from chalicelib.operations import on_request
+from chalicelib.operations.adjustments import Adjustment, adjust
 from chalicelib.operations.on_request import CarryOver, Void, void_batch
 from chalicelib.store.ledger import Outcome
 from infra.repair import allocate, erase, export, redrive, replay, void
@@ -521,8 +522,12 @@ def full_life(world: World) -> None:
     world.allocate_at(MIDNIGHT)
     world.grant("1", 30, "for-grace@navy.example", reason="For Grace Hopper", actor="auth0|1")
     # An admin's, of when they could still claim to be scheduled work.
-    on_request.allocate_by_hand(
-        services, "1", 9, "Mail grace@navy.example", actor="system", caller=CALLER, key="cobol-1"
+    adjust(
+        services,
+        Adjustment("1", 9, "Mail grace@navy.example"),
+        actor="system",
+        caller=CALLER,
+        key="cobol-1",
     )
     since = world.now - timedelta(days=3)
     carried = CarryOver("1", 12, since, None, "From the navy", caller="infra", key="hopper-1")

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ConnectTimeoutError, ReadTimeoutError
 
-from chalicelib.operations import on_request
+from chalicelib.operations.adjustments import Adjustment, adjust
 from chalicelib.store.errors import FAULTS
 from tests.aws.api import Api, user
 from tests.aws.world import World, at
@@ -78,6 +78,4 @@ def test_the_manual_allocation_raises_an_outage_that_lambda_can_report(
     world.subscribe()
     fall_silent(world, monkeypatch, "ExecuteTransaction", SILENCES[0])
     with pytest.raises(FAULTS):
-        on_request.allocate_by_hand(
-            world.services, "1", 5, "Goodwill", actor="ada", caller="test", key="a"
-        )
+        adjust(world.services, Adjustment("1", 5, "Goodwill"), actor="ada", caller="test", key="a")

@@ -230,6 +230,7 @@ class World:
                 "reason": "Goodwill",
                 "actor": "ada",
                 "idempotency_key": key,
+                "expires_in_days": None,
                 **event,
             },
             self.context,

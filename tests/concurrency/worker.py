@@ -30,6 +30,7 @@ from chalicelib.messages import UsersMessage
 from chalicelib.metrics import Metric
 from chalicelib.observability import logger
 from chalicelib.operations import on_request
+from chalicelib.operations.adjustments import NEVER, Adjustment, adjust
 from chalicelib.operations.on_request import Void
 from chalicelib.services import Services
 from chalicelib.store.errors import FAULTS
@@ -250,15 +251,14 @@ class Worker:
                     services, user, task.amount, "work", caller=caller, key=key
                 )
             case "grant" | "claw":
-                outcome = on_request.allocate_by_hand(
+                amount = task.amount if task.kind == "grant" else -task.amount
+                days = task.days or NEVER
+                outcome = adjust(
                     services,
-                    user,
-                    task.amount if task.kind == "grant" else -task.amount,
-                    "gift",
+                    Adjustment(user, amount, "gift", expires_in_days=days),
                     actor=caller,
                     caller=caller,
                     key=key,
-                    expires_in_days=task.days,
                 )
             case "void":
                 void = Void(user, task.number, "mistake", caller, caller, key)

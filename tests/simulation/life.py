@@ -563,7 +563,7 @@ class Life(RuleBasedStateMachine):
             f"manual#{caller}#{key}", who, "manual", amount, "Goodwill", days, silent=silent
         )
         body: Json = {"user_id": who, "amount": amount, "reason": "Goodwill"}
-        body |= {"expires_in_days": days} if days else {}
+        body["expires_in_days"] = days
         body |= {"notify": False} if silent else {}
         if not by_lambda:
             return intent, self._post("allocate", ADMIN, body, key)

@@ -1,0 +1,180 @@
+"""Adjustments: an admin grants or claws back credits, over the API or with the Lambda."""
+
+from dataclasses import dataclass
+
+from chalicelib.domain import ledger
+from chalicelib.domain.batches import DEFAULT_PRIORITY, Source
+from chalicelib.domain.entries import LedgerEntry
+from chalicelib.domain.errors import InvalidInput
+from chalicelib.domain.fields import (
+    FieldReader,
+    parse_boolean,
+    parse_choice,
+    parse_days,
+    parse_priority,
+    parse_signed_amount,
+    parse_text,
+    parse_user_id,
+)
+from chalicelib.domain.ledger import Account, Request
+from chalicelib.domain.metadata import Metadata, parse_metadata
+from chalicelib.domain.subscriptions import Subscription
+from chalicelib.services import Services
+from chalicelib.store.ledger import Outcome
+
+NEVER = 0
+"""The ``expires_in_days`` of a grant that never expires."""
+
+_GRANTED_BY_HAND = (Source.ADJUSTMENT, Source.PROMOTION)
+
+
+@dataclass(frozen=True, slots=True)
+class Adjustment:
+    """Asks to grant (a positive ``amount``) or to claw back (a negative one).
+
+    ``expires_in_days``: of a grant, in local days of the user; None for the lifetime of the user's
+    plan, `NEVER` for credits that never expire. ``up_to_available``: a claw-back takes what is
+    left, if that is less; ``including_held``: it may take credits that are held.
+    """
+
+    user_id: str
+    amount: int
+    reason: str
+    expires_in_days: int | None = None
+    priority: int | None = None
+    source: Source | None = None
+    notify: bool = True
+    up_to_available: bool = False
+    including_held: bool = False
+    metadata: Metadata = ()
+
+    @property
+    def is_grant(self) -> bool:
+        """Whether it gives credits."""
+        return self.amount > 0
+
+    def described(self, actor: str) -> dict[str, object]:
+        """What the same adjustment again must ask for, too."""
+        return {
+            "user_id": self.user_id,
+            "amount": self.amount,
+            "reason": self.reason,
+            "actor": actor,
+            "expires_in_days": self.expires_in_days,
+            # Only where they are not the default: keys from before there were these stay good.
+            **({} if self.notify else {"notify": False}),
+            **({"up_to_available": True} if self.up_to_available else {}),
+            **({"including_held": True} if self.including_held else {}),
+            **({} if self.priority is None else {"priority": self.priority}),
+            **({} if self.source is None else {"source": self.source}),
+            **({"metadata": dict(self.metadata)} if self.metadata else {}),
+        }
+
+
+def read_adjustment(fields: FieldReader) -> Adjustment:
+    """The adjustment that a request asks for; valid once the reader's ``finish`` has passed."""
+    adjustment = Adjustment(
+        user_id=fields.required("user_id", parse_user_id),
+        amount=fields.required("amount", parse_signed_amount),
+        reason=fields.required("reason", parse_text),
+        expires_in_days=fields.nullable("expires_in_days", parse_days, NEVER),
+        priority=fields.optional("priority", parse_priority),
+        source=fields.optional("source", _parse_source),
+        notify=fields.optional("notify", parse_boolean) is not False,
+        up_to_available=fields.optional("up_to_available", parse_boolean) is True,
+        including_held=fields.optional("including_held", parse_boolean) is True,
+        metadata=fields.optional("metadata", parse_metadata) or (),
+    )
+    if adjustment.amount is not None:
+        _refuse_what_does_not_go_together(fields, adjustment)
+    return adjustment
+
+
+def _refuse_what_does_not_go_together(fields: FieldReader, adjustment: Adjustment) -> None:
+    if adjustment.is_grant:
+        if adjustment.up_to_available:
+            fields.reject(
+                "up_to_available", "goes with a claw-back only; a grant gives the whole amount"
+            )
+        if adjustment.including_held:
+            fields.reject("including_held", "goes with a claw-back only; a grant takes nothing")
+        return
+    if adjustment.expires_in_days:
+        fields.reject("expires_in_days", "goes with a grant only; a claw-back has no expiry")
+    if adjustment.priority is not None:
+        fields.reject("priority", "goes with a grant only; a claw-back makes no batch")
+    if adjustment.source is not None:
+        fields.reject("source", "goes with a grant only; a claw-back makes no batch")
+
+
+def _parse_source(field: str, value: object) -> Source:
+    source = parse_choice(Source)(field, value)
+    if source not in _GRANTED_BY_HAND:
+        words = " or ".join(_GRANTED_BY_HAND)
+        raise InvalidInput.of(field, f"must be {words} for a grant by hand; is {source.value}")
+    return source
+
+
+def adjust(
+    services: Services, adjustment: Adjustment, *, actor: str, caller: str, key: str
+) -> Outcome:
+    """Performs an adjustment in an admin's name, once for each key of a caller.
+
+    The user is told by email unless ``notify`` is false. Raises `NotFound` for an unknown user,
+    `InvalidInput` for a grant above the cap of their plan, and `InsufficientCredits` for a
+    claw-back the balance cannot cover.
+    """
+    request = Request(
+        f"manual#{caller}#{key}",
+        actor,
+        adjustment.reason,
+        silent=not adjustment.notify,
+        metadata=adjustment.metadata,
+    )
+    now = services.now()
+
+    def decide(account: Account) -> LedgerEntry:
+        subscription = services.subscriptions.get(adjustment.user_id)
+        if not adjustment.is_grant:
+            how = ledger.claw_back_what_is_left if adjustment.up_to_available else ledger.claw_back
+            taken, held = -adjustment.amount, adjustment.including_held
+            return how(account, taken, request, now, including_held=held)
+        _check_cap(services, adjustment, subscription)
+        priority = adjustment.priority
+        return ledger.grant(
+            account,
+            adjustment.amount,
+            request,
+            now,
+            subscription.timezone,
+            _lifetime(services, adjustment, subscription),
+            DEFAULT_PRIORITY if priority is None else priority,
+            adjustment.source or Source.ADJUSTMENT,
+        )
+
+    return services.ledger.perform(
+        adjustment.user_id, request.operation, adjustment.described(actor), decide
+    )
+
+
+def _check_cap(services: Services, adjustment: Adjustment, subscription: Subscription) -> None:
+    cap, amount = services.catalogue.cap_of(subscription.plan), adjustment.amount
+    if amount > cap:
+        raise InvalidInput.of(
+            "amount",
+            f"must be at most {cap:,} for a user of plan {subscription.plan!r}; is {amount:,}",
+        )
+
+
+def _lifetime(services: Services, adjustment: Adjustment, subscription: Subscription) -> int | None:
+    """For how many local days a grant lives; None for ever."""
+    days = adjustment.expires_in_days
+    if days is not None:
+        return None if days == NEVER else days
+    if subscription.plan not in services.catalogue:
+        raise InvalidInput.of(
+            "expires_in_days",
+            f"is required: plan {subscription.plan!r} has left the catalogue, and nothing says how "
+            "long its credits live; send days, or null for never",
+        )
+    return services.catalogue.get(subscription.plan).credit_lifetime_days
