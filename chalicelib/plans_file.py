@@ -12,7 +12,8 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
-from chalicelib.domain.fields import MAXIMUM_AMOUNT
+from chalicelib.domain.batches import DEFAULT_PRIORITY
+from chalicelib.domain.fields import MAXIMUM_AMOUNT, MOST_PRIORITY
 from chalicelib.domain.nearest import nearest
 from chalicelib.domain.plans import LEAST_CAP, MOST_MONTHS_AT_ONCE, Plan, PlanCatalogue
 
@@ -31,6 +32,7 @@ _NEVER = "(leave it out for credits that never expire)"
 _DEFAULT = (
     f"(leave it out for {MOST_MONTHS_AT_ONCE} months' credits, or {LEAST_CAP:,} if that is more)"
 )
+_FIFO = f"(leave it out for {DEFAULT_PRIORITY}, as all credits that name none)"
 _ALWAYS = "(leave it out for a plan that has always granted)"
 
 # A slip in the century would grant twelve months at once, or nothing for a lifetime.
@@ -81,6 +83,7 @@ def parse_catalogue(text: str, source: str = "plans.toml") -> PlanCatalogue:
                 grants_since=table.get("grants_since"),
                 low_balance_threshold=table.get("low_balance_threshold"),
                 most_credits_at_once=table.get("most_credits_at_once"),
+                priority=table.get("priority", DEFAULT_PRIORITY),
             )
             for table in document["plans"]
         )
@@ -249,6 +252,11 @@ def _most_rule(value: Any) -> str | None:
     return None if value <= MAXIMUM_AMOUNT else f"at most {MAXIMUM_AMOUNT:,} {_DEFAULT}"
 
 
+def _priority_rule(value: Any) -> str | None:
+    fits = type(value) is int and 0 <= value <= MOST_PRIORITY
+    return None if fits else f"a whole number from 0 to {MOST_PRIORITY} {_FIFO}"
+
+
 _REQUIRED = ("id", "name", "monthly_credits")
 _RULES: dict[str, Callable[[Any], str | None]] = {
     "id": _id_rule,
@@ -259,6 +267,7 @@ _RULES: dict[str, Callable[[Any], str | None]] = {
     "grants_since": _since_rule,
     "low_balance_threshold": _threshold_rule,
     "most_credits_at_once": _most_rule,
+    "priority": _priority_rule,
 }
 
 

@@ -1,5 +1,6 @@
 """A user's credits: the schedule, the balance, the history; using credits and giving them back."""
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -8,10 +9,22 @@ from datetime import datetime, timedelta
 from chalicelib.domain import calendar
 from chalicelib.domain.entries import EntryType, LedgerEntry
 from chalicelib.domain.errors import InvalidInput
-from chalicelib.domain.fields import parse_amount, parse_choice, parse_text, parse_user_id
+from chalicelib.domain.fields import (
+    FieldReader,
+    parse_amount,
+    parse_choice,
+    parse_text,
+    parse_user_id,
+)
+from chalicelib.domain.holds import active, earmarked
 from chalicelib.domain.instants import format_instant, parse_instant
 from chalicelib.domain.ledger import Account
-from chalicelib.domain.metadata import parse_metadata
+from chalicelib.domain.metadata import (
+    Metadata,
+    parse_metadata,
+    parse_metadata_key,
+    parse_metadata_value,
+)
 from chalicelib.domain.subscriptions import next_allocation, no_allocation_because
 from chalicelib.operations import on_request
 
@@ -53,8 +66,10 @@ def _expiring(account: Account, timezone: str, now: datetime) -> list[Json]:
     amounts: Counter[str] = Counter()
     for batch in account.batches:
         if batch.expires_at and batch.is_usable(now):
-            amounts[calendar.local_date(timezone, batch.expires_at).isoformat()] += batch.remaining
-    return [{"amount": amount, "expires_at": day} for day, amount in sorted(amounts.items())]
+            # What is still held then does not expire with it.
+            left = batch.remaining - earmarked(account.holds, batch.expires_at)[batch.number]
+            amounts[calendar.local_date(timezone, batch.expires_at).isoformat()] += left
+    return [{"amount": amounts[day], "expires_at": day} for day in sorted(+amounts)]
 
 
 def balance(call: Call) -> Answer:
@@ -75,9 +90,11 @@ def balance(call: Call) -> Answer:
         account = services.ledger.account_at(whose, instant)
     ensure_user(services, whose, has_entries=account.last is not None)
     as_of = instant or account.time(services.now())
+    held = earmarked(account.holds, as_of)
     return Answer(
         {
             "available_balance": account.available_balance(as_of),
+            "held_balance": sum(held.values()),
             "ledger_balance": account.ledger_balance,
             "as_of": format_instant(as_of),
             "batches": [
@@ -87,8 +104,19 @@ def balance(call: Call) -> Answer:
                     "remaining_amount": batch.remaining,
                     "granted_at": format_instant(batch.granted_at),
                     "expires_at": batch.expires_at and format_instant(batch.expires_at),
+                    "held_amount": held[batch.number],
+                    "priority": batch.priority,
+                    "source": batch.source,
                 }
                 for batch in account.batches
+            ],
+            "holds": [
+                {
+                    "hold_id": f"{whose}-{hold.number}",
+                    "amount": hold.amount,
+                    "expires_at": format_instant(hold.expires_at),
+                }
+                for hold in active(account.holds, as_of)
             ],
         }
     )
@@ -105,10 +133,12 @@ def history(call: Call) -> Answer:
     cursor = query.optional("cursor", cursors.parse_cursor)
     if since and until and since >= until:
         query.reject("to", "must be after from")
+    wanted = _metadata_of(query)
     query.finish()
     ledger = call.services.ledger
     whose = call.principal.reads_credits_of(user_id)
     listing = f"history {whose} {kind} {since} {until}"
+    listing += f" {wanted}" if wanted else ""
     position = cursors.decode(listing, cursor, _ENTRY_NUMBER)
     if position is not None:
         below = int(position)
@@ -116,7 +146,7 @@ def history(call: Call) -> Answer:
         below = ledger.account_at(whose, until - _MILLISECOND).next_number
     else:
         below = None
-    page = ledger.page(whose, limit or DEFAULT_PAGE, below, kind=kind, since=since)
+    page = ledger.page(whose, limit or DEFAULT_PAGE, below, kind=kind, since=since, metadata=wanted)
     ensure_user(call.services, whose, has_entries=bool(page.entries or position))
     next_cursor = cursors.encode(listing, str(page.below)) if page.below else None
     items = [_item(entry) for entry in page.entries]
@@ -124,6 +154,15 @@ def history(call: Call) -> Answer:
         more = {"Next-Cursor": next_cursor} if next_cursor else {}
         return Answer(_csv(items), headers={"Content-Type": "text/csv; charset=utf-8", **more})
     return Answer({"items": items, "next_cursor": next_cursor})
+
+
+def _metadata_of(query: FieldReader) -> Metadata:
+    """The pairs that entries must have: parameters such as ``metadata.campaign=42``."""
+    pairs = {}
+    for name in query.names_with("metadata."):
+        value = query.required(name, parse_metadata_value)
+        pairs[parse_metadata_key(name, name.removeprefix("metadata."))] = value
+    return tuple(sorted(pairs.items()))
 
 
 _ENTRY_NUMBER = "[1-9][0-9]{0,11}"
@@ -225,6 +264,19 @@ def _item(entry: LedgerEntry) -> Json:
         "posted_at": format_instant(entry.posted_at),
         "allocation_period": str(entry.allocated_through) if is_allocation else None,
         "batches": moves(entry),
+        **_hold_of(entry),
+        "metadata": dict(entry.metadata),
+    }
+
+
+def _hold_of(entry: LedgerEntry) -> Json:
+    """The hold that an entry opened or ended; how much it set aside, and how much it freed."""
+    opened = entry.opened_hold
+    number = entry.number if opened else entry.hold
+    return {
+        "hold_id": number and batch_id(entry.user_id, number),
+        "held_amount": opened and opened.amount,
+        "released_amount": entry.released,
     }
 
 
@@ -239,6 +291,10 @@ _COLUMNS = (
     "posted_at",
     "allocation_period",
     "batches",
+    "hold_id",
+    "held_amount",
+    "released_amount",
+    "metadata",
 )
 
 
@@ -252,7 +308,8 @@ def _csv(items: Iterable[Json]) -> str:
     writer.writerow(_COLUMNS)
     for item in items:
         batches = "; ".join(f"{leg['batch_id']} {leg['amount']}" for leg in item["batches"])
-        row = {**item, "batches": batches}
+        metadata = json.dumps(item["metadata"], ensure_ascii=False) if item["metadata"] else ""
+        row = {**item, "batches": batches, "metadata": metadata}
         writer.writerow(_cell(row[column]) for column in _COLUMNS)
     return text.getvalue()
 

@@ -226,6 +226,10 @@ class FieldReader:
             return None
         return null if self._values[name] is None else self._parsed(name, parser)
 
+    def names_with(self, beginning: str) -> list[str]:
+        """The names that begin so, for fields that are not known beforehand."""
+        return [name for name in self._values if name.startswith(beginning)]
+
     def reject(self, name: str, message: str) -> None:
         """Reports one more wrong field, for rules that span several."""
         self._errors.append(FieldError(name, message))

@@ -33,8 +33,7 @@ def parse_metadata(field: str, value: object) -> Metadata:
         raise InvalidInput.of(field, f"must have at most {MOST_PAIRS} pairs; has {len(value)}")
     for key, text in value.items():
         parse_metadata_key(field, key)
-        if not isinstance(text, str) or _CONTROL.search(text):
-            raise InvalidInput.of(f"{field}.{key}", f"must be a text of one line; is {shown(text)}")
+        parse_metadata_value(f"{field}.{key}", text)
     pairs = cast("Mapping[str, str]", value)
     size = sum(len(part.encode()) for pair in pairs.items() for part in pair)
     if size > MOST_BYTES:
@@ -42,6 +41,13 @@ def parse_metadata(field: str, value: object) -> Metadata:
             field, f"must have at most {MOST_BYTES} bytes, keys and values together; has {size}"
         )
     return tuple(sorted(pairs.items()))
+
+
+def parse_metadata_value(field: str, value: object) -> str:
+    """The text of a pair. Raises `InvalidInput`."""
+    if isinstance(value, str) and not _CONTROL.search(value):
+        return value
+    raise InvalidInput.of(field, f"must be a text of one line; is {shown(value)}")
 
 
 def parse_metadata_key(field: str, key: object) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
 
+from .batches import DEFAULT_PRIORITY
 from .errors import InvalidInput
 from .fields import MAXIMUM_AMOUNT
 from .nearest import nearest
@@ -40,6 +41,8 @@ class Plan:
     """A usage that takes the balance below it triggers an email; None for no such emails."""
     most_credits_at_once: int | None = None
     """The `cap` in the file; None for the default."""
+    priority: int = DEFAULT_PRIORITY
+    """Of the batches it allocates: 0 to 100, lower is spent first."""
 
     @property
     def cap(self) -> int:

@@ -41,8 +41,8 @@ class Adjustment:
     amount: int
     reason: str
     expires_in_days: int | None = None
-    priority: int | None = None
-    source: Source | None = None
+    priority: int = DEFAULT_PRIORITY
+    source: Source = Source.ADJUSTMENT
     notify: bool = True
     up_to_available: bool = False
     including_held: bool = False
@@ -65,46 +65,43 @@ class Adjustment:
             **({} if self.notify else {"notify": False}),
             **({"up_to_available": True} if self.up_to_available else {}),
             **({"including_held": True} if self.including_held else {}),
-            **({} if self.priority is None else {"priority": self.priority}),
-            **({} if self.source is None else {"source": self.source}),
+            **({} if self.priority == DEFAULT_PRIORITY else {"priority": self.priority}),
+            **({} if self.source is Source.ADJUSTMENT else {"source": self.source}),
             **({"metadata": dict(self.metadata)} if self.metadata else {}),
         }
 
 
 def read_adjustment(fields: FieldReader) -> Adjustment:
     """The adjustment that a request asks for; valid once the reader's ``finish`` has passed."""
+    priority = fields.optional("priority", parse_priority)
+    source = fields.optional("source", _parse_source)
     adjustment = Adjustment(
         user_id=fields.required("user_id", parse_user_id),
         amount=fields.required("amount", parse_signed_amount),
         reason=fields.required("reason", parse_text),
         expires_in_days=fields.nullable("expires_in_days", parse_days, NEVER),
-        priority=fields.optional("priority", parse_priority),
-        source=fields.optional("source", _parse_source),
+        priority=DEFAULT_PRIORITY if priority is None else priority,
+        source=source or Source.ADJUSTMENT,
         notify=fields.optional("notify", parse_boolean) is not False,
         up_to_available=fields.optional("up_to_available", parse_boolean) is True,
         including_held=fields.optional("including_held", parse_boolean) is True,
         metadata=fields.optional("metadata", parse_metadata) or (),
     )
-    if adjustment.amount is not None:
-        _refuse_what_does_not_go_together(fields, adjustment)
-    return adjustment
-
-
-def _refuse_what_does_not_go_together(fields: FieldReader, adjustment: Adjustment) -> None:
-    if adjustment.is_grant:
+    amount: int | None = adjustment.amount  # None where it could not be read
+    if amount is not None and amount > 0:
         if adjustment.up_to_available:
             fields.reject(
                 "up_to_available", "goes with a claw-back only; a grant gives the whole amount"
             )
         if adjustment.including_held:
             fields.reject("including_held", "goes with a claw-back only; a grant takes nothing")
-        return
-    if adjustment.expires_in_days:
-        fields.reject("expires_in_days", "goes with a grant only; a claw-back has no expiry")
-    if adjustment.priority is not None:
-        fields.reject("priority", "goes with a grant only; a claw-back makes no batch")
-    if adjustment.source is not None:
-        fields.reject("source", "goes with a grant only; a claw-back makes no batch")
+    elif amount is not None:
+        if adjustment.expires_in_days:
+            fields.reject("expires_in_days", "goes with a grant only; a claw-back has no expiry")
+        for name, value in (("priority", priority), ("source", source)):
+            if value is not None:
+                fields.reject(name, "goes with a grant only; a claw-back makes no batch")
+    return adjustment
 
 
 def _parse_source(field: str, value: object) -> Source:
@@ -140,7 +137,6 @@ def adjust(
             taken, held = -adjustment.amount, adjustment.including_held
             return how(account, taken, request, now, including_held=held)
         _check_cap(services, adjustment, subscription)
-        priority = adjustment.priority
         return ledger.grant(
             account,
             adjustment.amount,
@@ -148,8 +144,8 @@ def adjust(
             now,
             subscription.timezone,
             _lifetime(services, adjustment, subscription),
-            DEFAULT_PRIORITY if priority is None else priority,
-            adjustment.source or Source.ADJUSTMENT,
+            adjustment.priority,
+            adjustment.source,
         )
 
     return services.ledger.perform(

@@ -78,7 +78,7 @@ def next_due_allocation(
     due = due_periods(subscription, catalogue, account.allocated_through, as_of, now)
     if not due:
         return None
-    amount = monthly_amount(subscription, catalogue)
+    amount, plan = monthly_amount(subscription, catalogue), catalogue.get(subscription.plan)
     if subscription.allocation_amount is not None and amount < subscription.allocation_amount:
         logger().warning(
             "own amount above the cap of its plan",
@@ -91,8 +91,9 @@ def next_due_allocation(
         due[0],
         amount,
         subscription.timezone,
-        catalogue.get(subscription.plan).credit_lifetime_days,
+        plan.credit_lifetime_days,
         now,
+        plan.priority,
     )
 
 

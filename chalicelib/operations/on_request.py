@@ -91,7 +91,7 @@ class CarryOver:
     description: str
     caller: str
     key: str
-    priority: int | None = None
+    priority: int = DEFAULT_PRIORITY
 
     @property
     def operation(self) -> str:
@@ -106,7 +106,8 @@ class CarryOver:
             "granted_at": format_instant(self.granted_at),
             "expires_at": self.expires_at and format_instant(self.expires_at),
             "description": self.description,
-            **({} if self.priority is None else {"priority": self.priority}),
+            # Only where it is not the default: keys from before there was this stay good.
+            **({} if self.priority == DEFAULT_PRIORITY else {"priority": self.priority}),
         }
 
 
@@ -125,7 +126,7 @@ def carry_over(services: Services, batch: CarryOver) -> Outcome:
             request,
             now,
             timezone,
-            DEFAULT_PRIORITY if batch.priority is None else batch.priority,
+            batch.priority,
         )
 
     return services.ledger.perform(batch.user_id, batch.operation, batch.described(), decide)

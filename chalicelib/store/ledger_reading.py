@@ -16,6 +16,7 @@ from chalicelib.domain.errors import Contention, InvalidInput, LedgerCorrupt, No
 from chalicelib.domain.fields import shown
 from chalicelib.domain.instants import format_instant
 from chalicelib.domain.ledger import Account
+from chalicelib.domain.metadata import Metadata
 from chalicelib.domain.verification import (
     Anchor,
     Operation,
@@ -150,18 +151,20 @@ class LedgerReader:
         *,
         kind: EntryType | None = None,
         since: datetime | None = None,
+        metadata: Metadata = (),
     ) -> HistoryPage:
         """A page of the history: entries of a type if given, none posted before ``since``.
 
-        A page can hold fewer than ``limit`` entries and still not be the last: entries of a type
-        are searched for among `ENTRIES_A_SEARCH` at a time.
+        ``metadata``: the pairs that they must have. A page can hold fewer than ``limit`` entries
+        and still not be the last: such entries are searched for among `ENTRIES_A_SEARCH` at a time.
         """
         found: list[LedgerEntry] = []
-        entries = self.newest_first(user_id, below, limit if kind is None else ENTRIES_A_READ)
+        is_all = kind is None and not metadata
+        entries = self.newest_first(user_id, below, limit if is_all else ENTRIES_A_READ)
         for searched, entry in enumerate(entries, 1):
             if since is not None and entry.posted_at < since:
                 break
-            if kind is None or entry.type is kind:
+            if (kind is None or entry.type is kind) and {*metadata} <= {*entry.metadata}:
                 found.append(entry)
             if len(found) == limit or searched == ENTRIES_A_SEARCH:
                 return HistoryPage(found, entry.number if entry.number > 1 else None)

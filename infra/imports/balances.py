@@ -9,9 +9,17 @@ from collections import defaultdict
 from collections.abc import Iterator
 from datetime import datetime
 
+from chalicelib.domain.batches import DEFAULT_PRIORITY
 from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.errors import InvalidInput, Unreadable
-from chalicelib.domain.fields import FieldReader, parse_amount, parse_key, parse_text, parse_user_id
+from chalicelib.domain.fields import (
+    FieldReader,
+    parse_amount,
+    parse_key,
+    parse_priority,
+    parse_text,
+    parse_user_id,
+)
 from chalicelib.domain.instants import format_instant, parse_instant
 from chalicelib.domain.ledger import MOST_OPEN_BATCHES, Account
 from chalicelib.domain.plans import PlanCatalogue
@@ -30,8 +38,8 @@ from infra.imports.importing import (
 
 COLUMNS = Columns(
     required=("reference", "user_id", "amount", "granted_at"),
-    optional=("expires_at", "description"),
-    amounts=frozenset({"amount"}),
+    optional=("expires_at", "description", "priority"),
+    amounts=frozenset({"amount", "priority"}),
     texts=frozenset({"description"}),
 )
 
@@ -50,6 +58,7 @@ def batch_of(row: Row, now: datetime) -> CarryOver:
 
     fields = FieldReader(row.fields(COLUMNS), "row")
     reference = fields.required("reference", parse_key)
+    priority = fields.optional("priority", parse_priority)
     batch = CarryOver(
         user_id=fields.required("user_id", parse_user_id),
         amount=fields.required("amount", parse_amount),
@@ -58,6 +67,7 @@ def batch_of(row: Row, now: datetime) -> CarryOver:
         description=fields.optional("description", parse_text) or "Carried over",
         caller=CALLER,
         key=reference,
+        priority=DEFAULT_PRIORITY if priority is None else priority,
     )
     fields.finish()
     return batch
@@ -113,6 +123,7 @@ def _imported_otherwise(row: Row, batch: CarryOver, entry: LedgerEntry) -> Findi
         "granted_at": batch.granted_at != granted_at,
         "expires_at": batch.expires_at != expires_at,
         "description": batch.description != entry.description,
+        "priority": granted is not None and batch.priority != granted.priority,
     }
     column = next((name for name, differs in is_other.items() if differs), "reference")
     until = f"expiring {format_instant(expires_at)}" if expires_at else "never expiring"

@@ -120,6 +120,7 @@ class Examples:
             route = re.sub(
                 r"/subscriptions/\w+", "/subscriptions/{user_id}", path.partition("?")[0]
             )
+            route = re.sub(r"/holds/[\w-]+/", "/holds/{hold_id}/", route)
             where = f"{method} {route} {where}"
         self.made.append(Example(where, body, reply))
         return reply
@@ -181,6 +182,17 @@ def examples(world: World, api: Api, monkeypatch: pytest.MonkeyPatch) -> list[Ex
         "UnsupportedMediaType", "POST", use, ada, raw=b"amount=5", media_type="text/plain", key="d"
     )
     show("Unprocessable", "POST", use, ada, {**export, "amount": 7}, key="export-1849")
+    world.now += timedelta(minutes=5)
+    job = {"user_id": 42, "amount": 50, "description": "Report on 200 companies"}
+    held = {**job, "expires_in_seconds": 900, "metadata": {"report": "77"}}
+    hold = show("200", "POST", "/api/credits/holds", BACKEND, held, key="report-77").json["hold_id"]
+    show("200", "GET", "/api/credits/holds", ada)
+    world.now += timedelta(minutes=5)
+    capture, release = (f"/api/credits/holds/{hold}/{end}" for end in ("capture", "release"))
+    show("200", "POST", capture, BACKEND, {"amount": 31})
+    show("HoldEnded", "POST", release, BACKEND, {})
+    other = api.post("/api/credits/holds", BACKEND, {**job, "amount": 20}, key="report-78")
+    show("200", "POST", f"/api/credits/holds/{other.json['hold_id']}/release", BACKEND, {})
     for where, error in (
         ("Contention", Contention("the ledger of user 42 is written too often at the moment")),
         ("Unavailable", EndpointConnectionError(endpoint_url="https://dynamodb")),

@@ -131,11 +131,15 @@ LIFETIME = "plans[0].credit_lifetime_days must be a whole number of 1 or more"
 OMIT = "(leave it out for credits that never expire)"
 KEYS = (
     "id, name, monthly_credits, credit_lifetime_days, lowest, grants_since, low_balance_threshold, "
-    "most_credits_at_once"
+    "most_credits_at_once, priority"
 )
 MOST = (
     "plans[0].most_credits_at_once must be a whole number of 1 or more "
     "(leave it out for 10 months' credits, or 10,000 if that is more)"
+)
+PRIORITY = (
+    "plans[0].priority must be a whole number from 0 to 100 "
+    "(leave it out for 50, as all credits that name none)"
 )
 ID = "plans[1].id must be 1 to 64 of the characters a-z, 0-9, _ and -"
 THRESHOLD = (
@@ -181,6 +185,10 @@ NAME = "plans[1].name must be a text of 1 to 100 printable characters"
         (9, "most_credits_at_once = 0", f"{MOST}, is 0"),
         (9, "most_credits_at_once = 10.5", f"{MOST}, is 10.5"),
         (9, "most_credits_at_once = true", f"{MOST}, is true"),
+        (9, "priority = -1", f"{PRIORITY}, is -1"),
+        (9, "priority = 101", f"{PRIORITY}, is 101"),
+        (9, "priority = 5.0", f"{PRIORITY}, is 5.0"),
+        (9, "priority = true", f"{PRIORITY}, is true"),
         (
             9,
             "most_credits_at_once = 9",
