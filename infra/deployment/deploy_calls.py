@@ -1,7 +1,8 @@
-"""The calls of a deployment: its own, and what is known of those that CloudFormation makes.
+"""The calls of a deployment: its own, and what is known of those that CloudFormation makes for it.
 
-When you add a call to a deployment, add it to `OWN_CALLS`; when you add a type of resource to the
-template, add it to `ARNS`. infra/deployment/deploy_policy.py makes the policies of both.
+When you add a call to a deployment, add it to `OWN_CALLS`. When you add a type of resource to the
+template, say in `ARNS` how its resources are called, and in `ONLY_WITH` which of its calls are only
+made for properties that a resource may lack. infra/deployment/deploy_policy.py makes the policies.
 """
 
 from __future__ import annotations

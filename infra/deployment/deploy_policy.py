@@ -1,11 +1,9 @@
 """The rights that a deployment takes, as policy documents for IAM.
 
 A deployment calls CloudFormation, and CloudFormation calls the other services with the rights of
-its caller. So there are two lists. `OWN_CALLS` holds the calls of infra/ itself: when you add a
-call to a deployment, add it there. The calls of CloudFormation are derived from the template. For
-each type of resource AWS publishes the calls that create, read, update and delete it (the
-`handlers` of the type's schema, which cfn-lint brings). `ONLY_WITH` names those of them that are
-only made for properties that a resource may lack.
+its caller. infra/deployment/deploy_calls.py lists the former, and what is known of the latter,
+which are derived from the template: for each type of resource AWS publishes the calls that create,
+read, update and delete it (the `handlers` of the type's schema, which cfn-lint brings).
 
 Every right is bound to the names of one stage. The rights for CloudFormation's calls only hold when
 CloudFormation makes them (aws:CalledVia): the role itself can read no table and make no queue.
