@@ -4,8 +4,9 @@
     python -m tests.mutants chalicelib/api infra/build.py      those of a folder or a file
     python -m tests.mutants --sample 200                       that many, drawn from all
 
-Exit status 0: at least 95 of 100 are noticed, and of those that are not each is explained in
-survivors.toml. Otherwise 1, with what to do about it.
+Exit status 0: of the ledger, in domain/ and store/, at least 95 of 100 are noticed, and each of the
+others is explained in survivors.toml; of all else at least 85 of 100 are noticed. Otherwise 1, with
+what to do about it.
 """
 
 import argparse
@@ -28,7 +29,13 @@ from tests.progress import progress_bar
 
 ROOT = Path(__file__).parents[2]
 SURVIVORS = Path(__file__).with_name("survivors.toml")
+LEDGER = ("chalicelib/domain/", "chalicelib/store/")
+"""Where credits can be lost or doubled: there no mistake may pass without a reason."""
+
 LEAST_KILLED = 0.95
+LEAST_KILLED_ELSEWHERE = 0.85
+"""A mistake elsewhere has only 4 seconds of tests to survive, and many are in a message's wording."""
+
 Key = tuple[str, str, str]
 
 
@@ -87,27 +94,46 @@ def _run(mutants: list[Mutant], write: str | None) -> int:
     if write:
         Path(write).write_text("".join(_toml(survivors)), encoding="utf-8")
     known = explained()
-    unexplained = [mutant for mutant in survivors if mutant.key not in known]
+    of_ledger = [mutant for mutant in survivors if mutant.file.startswith(LEDGER)]
+    unexplained = [mutant for mutant in of_ledger if mutant.key not in known]
     noticed = {mutant.key for mutant in mutants} - {mutant.key for mutant in survivors}
     stale = [key for key in known if key in noticed]
-    for mutant in unexplained:
+    for mutant in (each for each in survivors if each.key not in known):
         print(f"noticed by no test: {mutant.file}, line {mutant.first_line}, {mutant.function}")
         print(f"  - {mutant.before}\n  + {mutant.after}\n")
     for function, before, after in stale:
         print(f"explained, but a test notices it: {function}\n  - {before}\n  + {after}\n")
     if unexplained or stale:
-        print(f"Write a test for each, or explain it in {SURVIVORS.relative_to(ROOT)}.\n")
+        print(
+            f"Write a test for each of {' and '.join(LEDGER)}, or explain it in "
+            f"{SURVIVORS.relative_to(ROOT)}.\n"
+        )
     for file, counts in fates.items():
         if len(fates) > 1:
             print(f"{file}: {_words(counts)}")
     counts = sum(fates.values(), Counter[Fate]())
-    share = 1 - counts[Fate.SURVIVED] / max(1, len(mutants))
-    minutes = (time.monotonic() - started) / 60
-    print(
-        f"{_words(counts)} ({len(survivors) - len(unexplained)} of them explained); "
-        f"{share:.1%} noticed, in {minutes:.0f} minutes and {_cpu_minutes():.0f} of CPU"
+    ledger = sum(
+        (counts for file, counts in fates.items() if file.startswith(LEDGER)), Counter[Fate]()
     )
-    return 1 if unexplained or stale or share < LEAST_KILLED else 0
+    elsewhere = counts - ledger
+    minutes = (time.monotonic() - started) / 60
+    for where, found, least in (
+        ("the ledger", ledger, LEAST_KILLED),
+        ("elsewhere", elsewhere, LEAST_KILLED_ELSEWHERE),
+    ):
+        if found:
+            print(f"{where}, of which {least:.0%} must be noticed: {_words(found)}")
+    print(
+        f"{_words(counts)} ({len(survivors) - len(unexplained)} of them explained or elsewhere), "
+        f"in {minutes:.0f} minutes and {_cpu_minutes():.0f} of CPU"
+    )
+    is_sharp = _share(ledger) >= LEAST_KILLED and _share(elsewhere) >= LEAST_KILLED_ELSEWHERE
+    return 1 if unexplained or stale or not is_sharp else 0
+
+
+def _share(counts: Counter[Fate]) -> float:
+    """The share of mutants that a test notices; all of none."""
+    return 1 - counts[Fate.SURVIVED] / max(1, counts.total())
 
 
 def _cpu_minutes() -> float:
@@ -118,7 +144,8 @@ def _cpu_minutes() -> float:
 def _words(counts: Counter[Fate]) -> str:
     return (
         f"{counts.total():,} mutants: {counts[Fate.KILLED]:,} killed, "
-        f"{counts[Fate.TIMED_OUT]:,} ran out of time, {counts[Fate.SURVIVED]:,} survived"
+        f"{counts[Fate.TIMED_OUT]:,} ran out of time, {counts[Fate.SURVIVED]:,} survived "
+        f"({_share(counts):.1%} noticed)"
     )
 
 
