@@ -56,10 +56,14 @@ class Operation(NamedTuple):
     usage: int | None
 
 
-class Performance(NamedTuple):
-    """What the marker of an operation says: whose entry it came to, and what of it had expired."""
+class Marker(NamedTuple):
+    """The record of an operation: its request, and the user and number of its entry.
+
+    ``expired``: the credits that a reversal could not give back.
+    """
 
     digest: str
+    request: str
     owner: str
     number: int
     expired: int
@@ -81,7 +85,7 @@ def operation_of(entry: LedgerEntry) -> Operation | None:
 
 
 def check_markers(
-    user_id: str, operations: Iterable[Operation], markers: Mapping[str, Performance]
+    user_id: str, operations: Iterable[Operation], markers: Mapping[str, Marker]
 ) -> None:
     """Whether each operation has its marker. Raises `LedgerCorrupt` for the first that has not.
 
@@ -103,7 +107,7 @@ def check_markers(
 def check_links(
     user_id: str,
     operations: Iterable[Operation],
-    markers: Mapping[str, Performance],
+    markers: Mapping[str, Marker],
     links: Iterable[Link],
 ) -> None:
     """Whether the links of reversals agree with the entries. Raises `LedgerCorrupt`.

@@ -22,12 +22,12 @@ from chalicelib.domain.errors import (
 )
 from chalicelib.domain.fields import FieldReader, parse_user_id, shown
 from chalicelib.domain.ledger import Account
-from chalicelib.domain.verification import Anchor, Performance
+from chalicelib.domain.verification import Anchor, Marker
 from chalicelib.jobs.answers import refusal
 from chalicelib.metrics import Metric, count, flush
 from chalicelib.observability import logger
 from chalicelib.services import Services
-from chalicelib.store.ledger_items import is_marker, performance_of
+from chalicelib.store.ledger_items import audited_marker, is_marker
 
 from .errors import SomeUsersFailed, describe_failure
 from .records import waiting
@@ -148,10 +148,10 @@ def _walk(services: Services, audit: _Audit, context: Any) -> None:
 
 def _check_markers(services: Services, audit: _Audit) -> None:
     """Whether the markers that were read name existing entries, and their own ones."""
-    readable: list[Performance] = []
+    readable: list[Marker] = []
     for item in audit.markers:
         with audit.isolating("markers"):
-            readable.append(performance_of(item))
+            readable.append(audited_marker(item))
     with audit.isolating("markers"):
         for wrong in services.ledger.check_markers(readable):
             audit.found(wrong)

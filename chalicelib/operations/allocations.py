@@ -176,26 +176,21 @@ def preview_run(
     """
     due: list[Due] = []
     not_judged: list[NotJudged] = []
-    users = queries = 0
+    users = 0
     remaining = [zone for zone in zones if position is None or zone >= position.timezone]
-    for place, timezone in enumerate(remaining):
+    for queries, timezone in enumerate(remaining, 1):
         after = position.after_user_id if position and timezone == position.timezone else None
-        while users < limit and queries < MOST_QUERIES:
-            page = services.subscriptions.users_of(timezone, after, limit - users)
-            for found in _due_to(services, period, timezone, page.user_ids):
-                if isinstance(found, Due):
-                    due.append(found)
-                else:
-                    not_judged.append(found)
-            users += len(page.user_ids)
-            queries += 1
-            after = page.last_user_id
-            if after is None:
-                break
-        if after is not None:
-            return PreviewPage(due, not_judged, Position(timezone, after))
-        if (users >= limit or queries >= MOST_QUERIES) and place + 1 < len(remaining):
-            return PreviewPage(due, not_judged, Position(remaining[place + 1], None))
+        page = services.subscriptions.users_of(timezone, after, limit - users)
+        for found in _due_to(services, period, timezone, page.user_ids):
+            if isinstance(found, Due):
+                due.append(found)
+            else:
+                not_judged.append(found)
+        users += len(page.user_ids)
+        if page.last_user_id is not None:
+            return PreviewPage(due, not_judged, Position(timezone, page.last_user_id))
+        if (users >= limit or queries >= MOST_QUERIES) and queries < len(remaining):
+            return PreviewPage(due, not_judged, Position(remaining[queries], None))
     return PreviewPage(due, not_judged, None)
 
 

@@ -42,7 +42,7 @@ from chalicelib.domain.errors import (
     Unreadable,
 )
 from chalicelib.domain.ledger import Account, Request
-from chalicelib.domain.verification import StoredLine
+from chalicelib.domain.verification import Link, Marker, StoredLine
 from chalicelib.metrics import Metric, count
 from chalicelib.observability import correlation_id
 
@@ -51,15 +51,13 @@ from .database import Item, number, races, text
 from .errors import error_code
 from .ledger_items import (
     MARKER,
-    Marker,
-    ReversalLink,
     entry_key,
     entry_of,
     item_of,
     marker_key,
     owner_of,
+    read_link,
     read_marker,
-    read_reversal,
     reversals_key,
 )
 from .ledger_reading import LedgerReader
@@ -262,13 +260,14 @@ class LedgerStore(LedgerReader):
             usage = self.entry(user_id, usage_number)
             # Entry 1 cannot be a usage: the domain refuses it before it looks at the one before.
             before = self.entry(user_id, usage_number - 1) if usage_number > 1 else usage
-            sequence, reversed_before = self._last_reversal(user_id, usage_number)
-            reversal = ledger.reverse(account, usage, before, reversed_before, amount, request, now)
+            last = self._last_reversal(user_id, usage_number)
+            given = last.reversed_in_all
+            reversal = ledger.reverse(account, usage, before, given, amount, request, now)
             # Its own condition makes a reversal fail that has not seen the one before it.
             link: Item = {
                 "user_id": text(user_id),
-                "entry": text(f"{reversals_key(usage_number)}{sequence + 1:06}"),
-                "sequence": number(sequence + 1),
+                "entry": text(f"{reversals_key(usage_number)}{last.sequence + 1:06}"),
+                "sequence": number(last.sequence + 1),
                 "reversed_in_all": number(reversal.reversed_in_all),
             }
             return _Posting(reversal.entry, (link,), reversal.expired)
@@ -394,8 +393,8 @@ class LedgerStore(LedgerReader):
                 return read_marker(item) if item else None
         raise Contention(f"operation {operation} is being written at the moment")
 
-    def _last_reversal(self, user_id: str, usage_number: int) -> ReversalLink:
-        """How many reversals a usage has had, and how many credits they gave back."""
+    def _last_reversal(self, user_id: str, usage_number: int) -> Link:
+        """The link of a usage's last reversal; for a usage without one, a link of zeros."""
         key = reversals_key(usage_number)
         last = next(self._items(user_id, key, f"{key[:-1]}$", page=1), None)
-        return read_reversal(last) if last else ReversalLink(0, 0)
+        return read_link(last, usage_number) if last else Link(usage_number, 0, 0)

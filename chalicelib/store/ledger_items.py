@@ -15,7 +15,6 @@ import re
 import zlib
 from collections.abc import Mapping
 from datetime import datetime
-from typing import NamedTuple
 
 from chalicelib.domain.anchors import Head, user_digest
 from chalicelib.domain.damage import Damage, value_of
@@ -23,7 +22,7 @@ from chalicelib.domain.entries import LedgerEntry, entry_hash
 from chalicelib.domain.errors import InvalidInput, LedgerCorrupt, Unreadable
 from chalicelib.domain.instants import format_instant, parse_instant
 from chalicelib.domain.ledger import Account
-from chalicelib.domain.verification import Link, Performance, StoredLine
+from chalicelib.domain.verification import Link, Marker, StoredLine
 
 from .database import Item, text
 from .reading import as_text, as_whole, read
@@ -39,25 +38,6 @@ MARKER = "operation"
 
 _MARKERS = "operation#"
 """The beginning of every marker's partition key: no user id has a number sign."""
-
-
-class Marker(NamedTuple):
-    """The record of an operation: its request, and the user and number of its entry.
-
-    ``expired``: the credits that a reversal could not give back.
-    """
-
-    request: str
-    owner: str
-    number: int
-    expired: int
-
-
-class ReversalLink(NamedTuple):
-    """The place of a reversal among those of its usage, and all that these have given back."""
-
-    sequence: int
-    reversed_in_all: int
 
 
 # --- Keys -----------------------------------------------------------------------------------------
@@ -178,6 +158,7 @@ def read_marker(item: Item) -> Marker:
 
 def _marker_of(item: Item) -> Marker:
     return Marker(
+        digest=owner_of(item).removeprefix(_MARKERS),
         request=value_of(item, "request", as_text),
         owner=value_of(item, "owner", as_text),
         number=value_of(item, "number", as_whole),
@@ -185,17 +166,15 @@ def _marker_of(item: Item) -> Marker:
     )
 
 
-def performance_of(item: Item) -> Performance:
-    """A marker's content, for an audit. Raises `LedgerCorrupt`, which names the marker."""
+def audited_marker(item: Item) -> Marker:
+    """The same, for an audit. Raises `LedgerCorrupt`, which names the marker."""
     try:
-        marker = read_marker(item)
+        return read_marker(item)
     except Unreadable as error:
         raise LedgerCorrupt(owner_of(item), 0, error.reason) from error
-    digest = owner_of(item).removeprefix(_MARKERS)
-    return Performance(digest, marker.owner, marker.number, marker.expired)
 
 
-def entry_of(marker: Marker | Performance, entries: Mapping[tuple[str, int], Item]) -> LedgerEntry:
+def entry_of(marker: Marker, entries: Mapping[tuple[str, int], Item]) -> LedgerEntry:
     """What an operation came to. Raises `LedgerCorrupt`."""
     item = entries.get((marker.owner, marker.number))
     if item is None:
@@ -203,29 +182,30 @@ def entry_of(marker: Marker | Performance, entries: Mapping[tuple[str, int], Ite
     return read_entry(item)
 
 
-def read_reversal(item: Item) -> ReversalLink:
-    """The link of a reversal as the table has it. Raises `Unreadable`."""
-    return read("ledger", f"user {owner_of(item)}, {item['entry']['S']}", item, _reversal_of)
+def read_link(item: Item, usage: int) -> Link:
+    """The link of a reversal of a usage as the table has it. Raises `Unreadable`."""
+
+    def link_of(item: Item) -> Link:
+        return Link(
+            usage,
+            sequence=value_of(item, "sequence", as_whole),
+            reversed_in_all=value_of(item, "reversed_in_all", as_whole),
+        )
+
+    return read("ledger", f"user {owner_of(item)}, {item['entry']['S']}", item, link_of)
 
 
-def _reversal_of(item: Item) -> ReversalLink:
-    return ReversalLink(
-        sequence=value_of(item, "sequence", as_whole),
-        reversed_in_all=value_of(item, "reversed_in_all", as_whole),
-    )
-
-
-def read_link(item: Item) -> Link:
-    """A reversal's link, for an audit. Raises `LedgerCorrupt`."""
+def audited_link(item: Item) -> Link:
+    """The same, and whether it says what its key does. Raises `LedgerCorrupt`."""
     user_id, key = owner_of(item), item["entry"]["S"]
     found = _REVERSAL_KEY.fullmatch(key)
     if not found:
         raise LedgerCorrupt(user_id, 0, f"its key is {key!r}")
     usage, sequence = map(int, found.groups())
     try:
-        link = read_reversal(item)
+        link = read_link(item, usage)
     except Unreadable as error:
         raise LedgerCorrupt(user_id, usage, error.reason) from error
     if link.sequence != sequence:
         raise LedgerCorrupt(user_id, usage, f"the sequence of {key} is another")
-    return Link(usage, sequence, link.reversed_in_all)
+    return link

@@ -19,8 +19,8 @@ from chalicelib.domain.ledger import Account
 from chalicelib.domain.metadata import Metadata
 from chalicelib.domain.verification import (
     Anchor,
+    Marker,
     Operation,
-    Performance,
     StoredLine,
     check_links,
     check_markers,
@@ -42,6 +42,8 @@ from .database import (
 from .ledger_items import (
     MARKER,
     account_of,
+    audited_link,
+    audited_marker,
     entry_key,
     entry_of,
     expiry_of,
@@ -50,10 +52,8 @@ from .ledger_items import (
     marker_key,
     number_of,
     owner_of,
-    performance_of,
     read_entry,
     read_line,
-    read_link,
 )
 
 ENTRIES_A_SEARCH = 1_000
@@ -218,13 +218,13 @@ class LedgerReader:
 
     def _check_beside(self, user_id: str, operations: Sequence[Operation]) -> None:
         """Whether each operation on request has its marker, and each reversal its link."""
-        found = map(performance_of, self.markers(operation.digest for operation in operations))
+        found = map(audited_marker, self.markers(operation.digest for operation in operations))
         markers = {marker.digest: marker for marker in found}
         check_markers(user_id, operations, markers)
-        links = [read_link(item) for item in self.reversals(user_id)]
+        links = [audited_link(item) for item in self.reversals(user_id)]
         check_links(user_id, operations, markers, links)
 
-    def check_markers(self, markers: Sequence[Performance]) -> list[LedgerCorrupt]:
+    def check_markers(self, markers: Sequence[Marker]) -> list[LedgerCorrupt]:
         """The problems of markers from anywhere in the table: they must name their own entries."""
         entries = self.entries((marker.owner, marker.number) for marker in markers)
         wrong: list[LedgerCorrupt] = []

@@ -11,8 +11,9 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from infra.deployment import alarms
-from infra.deployment.alarms import NAMESPACE, RUNBOOK, Json, Part
+from infra.deployment import alarm_resources, symptoms
+from infra.deployment.alarms import RUNBOOK
+from infra.deployment.symptoms import NAMESPACE, Json, Part
 
 WIDTH = 24
 """How many columns a dashboard has."""
@@ -79,7 +80,7 @@ class _Page:
 
 
 def _threshold(symptom: str, label: str) -> Json:
-    line = {"label": label, "value": f"<{alarms.camel(symptom)}>", "color": RED}
+    line = {"label": label, "value": f"<{alarm_resources.camel(symptom)}>", "color": RED}
     return {"annotations": {"horizontal": [line]}}
 
 
@@ -106,7 +107,7 @@ def _line(
     return [*line, {"stat": stat, **named, **more}]
 
 
-WHOLE = Part("", alarms.SERVICE)
+WHOLE = Part("", symptoms.SERVICE)
 
 
 def _ours(metric: str, label: str, color: str, stat: str = "Sum", **more: Any) -> list[Any]:
@@ -172,7 +173,9 @@ def _alarm_states(template: Json) -> Json:
         "height": 5,
         "properties": {
             "title": "Alarms",
-            "alarms": [f"${{{alarm.logical_id}.Arn}}" for alarm in alarms.alarms_of(template)],
+            "alarms": [
+                f"${{{alarm.logical_id}.Arn}}" for alarm in alarm_resources.alarms_of(template)
+            ],
         },
     }
 
@@ -217,7 +220,7 @@ def _lateness() -> Json:
 
 
 def _queues(template: Json) -> Iterable[Json]:
-    queues = list(zip(alarms.queues(template), PALETTE, strict=False))
+    queues = list(zip(symptoms.queues(template), PALETTE, strict=False))
     waiting = [
         _line(p, "AWS/SQS", "ApproximateNumberOfMessagesVisible", p.name, color, "Maximum")
         for p, color in queues
@@ -233,7 +236,7 @@ def _queues(template: Json) -> Iterable[Json]:
     yield _graph("Age of the oldest message, mails left out", 8, ages, unit="seconds", **line)
     dead = [
         _line(p, "AWS/SQS", "ApproximateNumberOfMessagesVisible", p.name, color, "Maximum")
-        for p, color in zip(alarms.dead_letter_queues(template), PALETTE, strict=False)
+        for p, color in zip(symptoms.dead_letter_queues(template), PALETTE, strict=False)
     ]
     yield _graph("Dead letters", 8, dead, unit="messages", stacked=True)
 
@@ -280,7 +283,7 @@ def _audit() -> Json:
 
 
 def _api(template: Json) -> Iterable[Json]:
-    (api,) = alarms.the_api(template)
+    (api,) = symptoms.the_api(template)
 
     def line(metric: str, label: str, color: str, stat: str = "Sum") -> list[Any]:
         return _line(api, "AWS/ApiGateway", metric, label, color, stat)
@@ -310,7 +313,7 @@ def _mails() -> Json:
 
 def _costs(template: Json) -> Iterable[Json]:
     """The things that cost money by use."""
-    tables = [part for part in alarms.tables_and_indexes(template) if len(part.dimensions) == 1]
+    tables = [part for part in symptoms.tables_and_indexes(template) if len(part.dimensions) == 1]
     for kind in ("Write", "Read"):
         units = [
             _line(part, "AWS/DynamoDB", f"Consumed{kind}CapacityUnits", part.name, color)
@@ -318,10 +321,10 @@ def _costs(template: Json) -> Iterable[Json]:
         ]
         title = f"Cost: DynamoDB {kind.lower()} units"
         yield _graph(title, 6, units, unit="units", stacked=True)
-    functions = list(alarms.functions(template))
+    functions = list(symptoms.functions(template))
     memory = {
         _name({"Ref": logical_id}): function["MemorySize"]
-        for logical_id, function in alarms.of_type(template, "AWS::Serverless::Function")
+        for logical_id, function in symptoms.of_type(template, "AWS::Serverless::Function")
     }
     durations = [
         _line(part, "AWS/Lambda", "Duration", "", GREY, id=f"d{number}", visible=False)

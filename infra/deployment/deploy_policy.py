@@ -1,11 +1,9 @@
 """The rights that a deployment takes, as policy documents for IAM.
 
 A deployment calls CloudFormation, and CloudFormation calls the other services with the rights of
-its caller. So there are two lists. `OWN_CALLS` holds the calls of infra/ itself: when you add a
-call to a deployment, add it there. The calls of CloudFormation are derived from the template. For
-each type of resource AWS publishes the calls that create, read, update and delete it (the
-`handlers` of the type's schema, which cfn-lint brings). `ONLY_WITH` names those of them that are
-only made for properties that a resource may lack.
+its caller. infra/deployment/deploy_calls.py lists the former, and what is known of the latter,
+which are derived from the template: for each type of resource AWS publishes the calls that create,
+read, update and delete it (the `handlers` of the type's schema, which cfn-lint brings).
 
 Every right is bound to the names of one stage. The rights for CloudFormation's calls only hold when
 CloudFormation makes them (aws:CalledVia): the role itself can read no table and make no queue.
@@ -20,7 +18,7 @@ import json
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from fnmatch import fnmatch
 from functools import cache
@@ -31,6 +29,15 @@ from samtranslator.parser.parser import Parser  # type: ignore[import-untyped]
 from samtranslator.translator.translator import Translator  # type: ignore[import-untyped]
 
 from infra.deployment.artifacts import artifacts_bucket
+from infra.deployment.deploy_calls import (
+    ALSO_CALLED,
+    ARNS,
+    NAMELESS,
+    OF_MAPPINGS,
+    ONLY_WITH,
+    OWN_CALLS,
+    ROLES,
+)
 from infra.deployment.errors import DeployError
 from infra.deployment.parameters import declared_parameters
 from infra.deployment.stack_facts import stack_name
@@ -42,271 +49,6 @@ LARGEST_POLICY = 6_144
 STS quotas"). A role takes ten such policies."""
 
 HANDLERS = ("create", "read", "update", "delete")
-
-_BUCKETS = (
-    "s3:::{stack}-anchors-{account}-{region}",
-    "s3:::{stack}-reports-{account}-{region}",
-)
-
-OWN_CALLS: Sequence[tuple[tuple[str, ...], tuple[str, ...]]] = (
-    (
-        ("cloudformation:{region}:{account}:stack/{stack}/*",),
-        (
-            "cloudformation:CreateChangeSet",
-            "cloudformation:DeleteChangeSet",
-            "cloudformation:DeleteStack",
-            "cloudformation:DescribeChangeSet",
-            "cloudformation:DescribeStackEvents",
-            "cloudformation:DescribeStacks",
-            "cloudformation:ExecuteChangeSet",
-            "cloudformation:ListStackResources",
-            "cloudformation:TagResource",
-        ),
-    ),
-    # The transforms that the template names (CloudFormation User Guide, "Control CloudFormation
-    # access with AWS Identity and Access Management").
-    (
-        (
-            "cloudformation:{region}:aws:transform/LanguageExtensions",
-            "cloudformation:{region}:aws:transform/Serverless-2016-10-31",
-        ),
-        ("cloudformation:CreateChangeSet",),
-    ),
-    # The archive and the template: CloudFormation and Lambda read them with our rights.
-    (
-        ("s3:::{artifacts}",),
-        (
-            "s3:CreateBucket",
-            "s3:ListBucket",
-            "s3:PutBucketPublicAccessBlock",
-            "s3:PutEncryptionConfiguration",
-        ),
-    ),
-    (("s3:::{artifacts}/*",), ("s3:GetObject", "s3:PutObject")),
-    # The alarms that roll an update back. Not by their names: we ask for a list of alarms.
-    (("*",), ("cloudwatch:DescribeAlarms",)),
-    # Resources that an earlier stack left (infra/deployment/retained.py).
-    (
-        ("dynamodb:{region}:{account}:table/{stack}-*",),
-        (
-            "dynamodb:DescribeContinuousBackups",
-            "dynamodb:DescribeTable",
-            "dynamodb:DescribeTimeToLive",
-        ),
-    ),
-    (_BUCKETS, ("s3:ListBucket",)),
-    (
-        ("secretsmanager:{region}:{account}:secret:{stack}-*",),
-        ("secretsmanager:DescribeSecret",),
-    ),
-    # What the doctor looks at before a deployment (infra/doctor/): the account, and taken names.
-    # The plans are read from the code of a running function, too.
-    (("*",), ("lambda:GetAccountSettings", "logs:DescribeLogGroups", "ses:GetAccount")),
-    (("apigateway:{region}::/account",), ("apigateway:GET",)),
-    (("events:{region}:{account}:rule/{stack}-*",), ("events:DescribeRule",)),
-    (("lambda:{region}:{account}:function:{stack}-*",), ("lambda:GetFunction",)),
-    (
-        ("ses:{region}:{account}:configuration-set/{stack}",),
-        ("ses:GetConfigurationSet",),
-    ),
-    (("ses:{region}:{account}:identity/{mail_domain}",), ("ses:GetEmailIdentity",)),
-    (("sns:{region}:{account}:{stack}-*",), ("sns:GetTopicAttributes",)),
-    (("sqs:{region}:{account}:{stack}-*",), ("sqs:GetQueueUrl",)),
-)
-"""The calls of a deployment itself: the ARNs (without arn:aws:) and the actions on them."""
-
-_APIS = tuple(f"apigateway:{{region}}::/{part}" for part in ("restapis*", "usageplans*", "tags/*"))
-_ROLES = ("iam::{account}:role/{stack}-*",)
-
-ARNS: Mapping[str, tuple[str, ...]] = {
-    "AWS::ApiGateway::ApiKey": ("apigateway:{region}::/apikeys*", "apigateway:{region}::/tags/*"),
-    "AWS::ApiGateway::BasePathMapping": ("apigateway:{region}::/domainnames/{api_domain}*",),
-    "AWS::ApiGateway::Deployment": _APIS,
-    "AWS::ApiGateway::DomainName": (
-        "apigateway:{region}::/domainnames",
-        "apigateway:{region}::/domainnames/{api_domain}*",
-        "apigateway:{region}::/tags/*",
-    ),
-    "AWS::ApiGateway::RestApi": _APIS,
-    "AWS::ApiGateway::Stage": _APIS,
-    "AWS::ApiGateway::UsagePlan": _APIS,
-    "AWS::ApiGateway::UsagePlanKey": _APIS,
-    "AWS::CloudWatch::Alarm": ("cloudwatch:{region}:{account}:alarm:{stack}-*",),
-    "AWS::CloudWatch::Dashboard": ("cloudwatch::{account}:dashboard/{stack}",),
-    "AWS::DynamoDB::Table": ("dynamodb:{region}:{account}:table/{stack}-*",),
-    "AWS::Events::Rule": ("events:{region}:{account}:rule/{stack}-*",),
-    "AWS::IAM::Policy": _ROLES,
-    "AWS::IAM::Role": _ROLES,
-    "AWS::KMS::Key": ("kms:{region}:{account}:key/*",),
-    "AWS::Lambda::EventSourceMapping": ("lambda:{region}:{account}:event-source-mapping:*",),
-    "AWS::Lambda::Function": ("lambda:{region}:{account}:function:{stack}-*",),
-    "AWS::Lambda::Permission": ("lambda:{region}:{account}:function:{stack}-*",),
-    "AWS::Logs::LogGroup": (
-        "logs:{region}:{account}:log-group:/aws/lambda/{stack}-*",
-        "logs:{region}:{account}:log-group:/aws/apigateway/{stack}*",
-    ),
-    "AWS::Route53::RecordSet": ("route53:::hostedzone/{hosted_zone}",),
-    "AWS::S3::Bucket": _BUCKETS,
-    "AWS::S3::BucketPolicy": _BUCKETS,
-    "AWS::SES::ConfigurationSet": ("ses:{region}:{account}:configuration-set/{stack}",),
-    "AWS::SES::ConfigurationSetEventDestination": (
-        "ses:{region}:{account}:configuration-set/{stack}",
-    ),
-    "AWS::SES::EmailIdentity": ("ses:{region}:{account}:identity/{mail_domain}",),
-    "AWS::SNS::Subscription": ("sns:{region}:{account}:{stack}-*",),
-    "AWS::SNS::Topic": ("sns:{region}:{account}:{stack}-*",),
-    "AWS::SNS::TopicPolicy": ("sns:{region}:{account}:{stack}-*",),
-    "AWS::SQS::Queue": ("sqs:{region}:{account}:{stack}-*",),
-    "AWS::SQS::QueuePolicy": ("sqs:{region}:{account}:{stack}-*",),
-    "AWS::SecretsManager::Secret": ("secretsmanager:{region}:{account}:secret:{stack}-*",),
-    "AWS::WAFv2::WebACLAssociation": (
-        "apigateway:{region}::/restapis/*/stages/*",
-        "{web_acl}",
-    ),
-}
-"""The resources of a type that a stage has. Ids of APIs, keys and mappings are not known before."""
-
-NAMELESS = frozenset(
-    {
-        "kms:CreateKey",
-        "lambda:CreateEventSourceMapping",
-        "lambda:GetAccountSettings",
-        "logs:DescribeIndexPolicies",
-        "logs:DescribeLogGroups",
-        "logs:DescribeResourcePolicies",
-        "secretsmanager:GetRandomPassword",
-        "ses:DescribeConfigurationSet",
-        "ses:GetAccount",
-        "sns:GetSubscriptionAttributes",
-        "sns:SetSubscriptionAttributes",
-        "sns:Unsubscribe",
-    }
-)
-"""Actions that IAM only allows on all resources (Service Authorization Reference, "Actions,
-resources, and condition keys for AWS services")."""
-
-_OF_MAPPINGS = frozenset(
-    f"lambda:{verb}EventSourceMapping" for verb in ("Create", "Delete", "Get", "Update")
-)
-
-ONLY_WITH: Mapping[str, Mapping[str | None, str]] = {
-    "AWS::ApiGateway::RestApi": {
-        "BodyS3Location": "s3:GetObject",
-        "Policy": "apigateway:UpdateRestApiPolicy",
-        # A role for API Gateway to call the function of a route; ours has a permission instead.
-        "credentials": "iam:PassRole",
-    },
-    "AWS::DynamoDB::Table": {
-        "ContributorInsightsSpecification": "dynamodb:UpdateContributorInsights",
-        "ImportSourceSpecification": "dynamodb:*Import* logs:* s3:*",
-        "KMSMasterKeyId": "kms:*",
-        "KinesisStreamSpecification": (
-            "dynamodb:EnableKinesis* dynamodb:DisableKinesis* dynamodb:UpdateKinesis* kinesis:* "
-            "iam:CreateServiceLinkedRole"
-        ),
-        "ResourcePolicy": "dynamodb:PutResourcePolicy dynamodb:DeleteResourcePolicy",
-        "TimeToLiveSpecification": "dynamodb:UpdateTimeToLive",
-        # For replicas, which only another type has. A deployment reads no ledger.
-        None: "dynamodb:*Replica dynamodb:*Item dynamodb:Query dynamodb:Scan",
-    },
-    "AWS::Events::Rule": {"RoleArn": "iam:PassRole"},
-    "AWS::IAM::Policy": {"Groups": "iam:*GroupPolicy", "Users": "iam:*UserPolicy"},
-    "AWS::IAM::Role": {
-        "Description": "iam:UpdateRoleDescription",
-        "ManagedPolicyArns": "iam:AttachRolePolicy iam:DetachRolePolicy",
-        "MaxSessionDuration": "iam:UpdateRole",
-        "PermissionsBoundary": "iam:*RolePermissionsBoundary",
-    },
-    "AWS::KMS::Key": {"Enabled": "kms:DisableKey kms:EnableKey"},
-    "AWS::Lambda::EventSourceMapping": {"KmsKeyArn": "kms:*"},
-    "AWS::Lambda::Function": {
-        "CapacityProviderConfig": "lambda:PassCapacityProvider",
-        "CodeSigningConfigArn": (
-            "lambda:GetCodeSigningConfig lambda:PutFunctionCodeSigningConfig "
-            "lambda:DeleteFunctionCodeSigningConfig"
-        ),
-        "FileSystemConfigs": "elasticfilesystem:* s3files:*",
-        "FunctionScalingConfig": "lambda:PutFunctionScalingConfig",
-        "KmsKeyArn": "kms:*",
-        "Layers": "lambda:GetLayerVersion",
-        "PublishToLatestPublished": "lambda:PublishVersion",
-        "RecursiveLoop": "lambda:PutFunctionRecursionConfig",
-        "ReservedConcurrentExecutions": (
-            "lambda:PutFunctionConcurrency lambda:DeleteFunctionConcurrency"
-        ),
-        "RuntimeManagementConfig": "lambda:AssociateRuntimeAlias lambda:PutRuntimeManagementConfig",
-        "S3ObjectVersion": "s3:GetObjectVersion",
-        "VpcConfig": "ec2:*",
-    },
-    "AWS::Logs::LogGroup": {
-        "BearerTokenAuthenticationEnabled": "logs:PutBearerTokenAuthentication",
-        "DataProtectionPolicy": (
-            "firehose:* logs:CreateLogDelivery logs:PutDataProtectionPolicy s3:* "
-            "logs:DeleteDataProtectionPolicy"
-        ),
-        "DeletionProtectionEnabled": "logs:PutLogGroupDeletionProtection",
-        "FieldIndexPolicies": "logs:PutIndexPolicy logs:DeleteIndexPolicy",
-        "KmsKeyId": "logs:AssociateKmsKey logs:DisassociateKmsKey",
-        "ResourcePolicyDocument": "logs:PutResourcePolicy logs:DeleteResourcePolicy",
-    },
-    "AWS::Route53::RecordSet": {"HostedZoneName": "route53:ListHostedZones"},
-    "AWS::S3::Bucket": {
-        "AbacStatus": "s3:PutBucketAbac",
-        "AccelerateConfiguration": "s3:PutAccelerateConfiguration",
-        "AccessControl": "s3:PutBucketAcl s3:PutObjectAcl",
-        "AnalyticsConfigurations": "s3:PutAnalyticsConfiguration s3:DeleteBucketAnalytics*",
-        "CorsConfiguration": "s3:PutBucketCORS s3:DeleteBucketCors",
-        "IntelligentTieringConfigurations": "s3:PutIntelligentTieringConfiguration",
-        "InventoryConfigurations": "s3:PutInventoryConfiguration",
-        "LifecycleConfiguration": "s3:PutLifecycleConfiguration s3:DeleteBucketLifecycle",
-        "LoggingConfiguration": "s3:PutBucketLogging",
-        "MetadataConfiguration": "s3tables:* s3:CreateBucketMetadata* s3:UpdateBucketMetadata*",
-        "MetadataTableConfiguration": "s3tables:* s3:*BucketMetadataTableConfiguration",
-        "MetricsConfigurations": "s3:PutMetricsConfiguration s3:DeleteBucketMetrics*",
-        "NotificationConfiguration": "s3:PutBucketNotification",
-        "ObjectLockConfiguration": "s3:PutBucketObjectLock* s3:PutObjectLockConfiguration",
-        "ReplicationConfiguration": (
-            "iam:PassRole s3:PutBucketReplication s3:PutReplicationConfiguration "
-            "s3:DeleteBucketReplication"
-        ),
-        "WebsiteConfiguration": "s3:PutBucketWebsite s3:DeleteBucketWebsite",
-        # No rights to the objects in the bucket.
-        None: "s3:DeleteObject",
-    },
-    "AWS::SES::ConfigurationSet": {
-        "ArchivingOptions": "ses:PutConfigurationSetArchivingOptions",
-        "DeliveryOptions": "ses:PutConfigurationSetDeliveryOptions",
-        "TrackingOptions": "ses:PutConfigurationSetTrackingOptions",
-        "VdmOptions": "ses:PutConfigurationSetVdmOptions",
-    },
-    # The role for a Firehose stream.
-    "AWS::SES::ConfigurationSetEventDestination": {"IAMRoleARN": "iam:PassRole"},
-    "AWS::SES::EmailIdentity": {
-        "ConfigurationSetAttributes": "ses:PutEmailIdentityConfigurationSetAttributes",
-    },
-    "AWS::SNS::Subscription": {"SubscriptionRoleArn": "iam:GetRole iam:PassRole"},
-    "AWS::SNS::Topic": {
-        "DataProtectionPolicy": "sns:PutDataProtectionPolicy",
-        "DeliveryStatusLogging": "iam:GetRole iam:PassRole",
-        "Subscription": "sns:Subscribe sns:Unsubscribe",
-    },
-    # Services other than API Gateway that can have a web ACL.
-    "AWS::WAFv2::WebACLAssociation": {
-        None: (
-            "amplify:* apprunner:* appsync:* bedrock-agentcore:* cognito-idp:* ec2:* "
-            "elasticloadbalancing:*"
-        ),
-    },
-    "AWS::SecretsManager::Secret": {
-        "ReplicaRegions": "secretsmanager:ReplicateSecretToRegions secretsmanager:RemoveRegions*",
-    },
-}
-"""Actions in AWS's lists that are only called if a resource has a property, at any depth: patterns.
-None stands for actions that no property of the type needs."""
-
-# API Gateway creates the role that reads certificates when the first domain name is made, with the
-# rights of that caller (API Gateway Developer Guide, "Using service-linked roles"). No list has it.
-_ALSO_CALLED = {("AWS::ApiGateway::DomainName", "create"): ("iam:CreateServiceLinkedRole",)}
 
 _SERVICE_LINKED = "ops.apigateway.amazonaws.com"
 
@@ -368,7 +110,7 @@ def calls(resource_type: str, handler: str, properties: object) -> frozenset[str
         if key not in keys
         for pattern in patterns.split()
     ]
-    called = {*published[handler], *_ALSO_CALLED.get((resource_type, handler), ())}
+    called = {*published[handler], *ALSO_CALLED.get((resource_type, handler), ())}
     return frozenset(
         action for action in called if not any(fnmatch(action, pattern) for pattern in left_out)
     )
@@ -410,7 +152,7 @@ def rights(template: Json, names: Names) -> Iterator[Right]:
         if resource_type not in ARNS:
             raise DeployError(
                 f"Nobody has said how resources of type {resource_type} are called: add it to ARNS "
-                "in infra/deployment/deploy_policy.py."
+                "in infra/deployment/deploy_calls.py."
             )
         arns = names.arns(ARNS[resource_type])
         is_had = len(arns) == len(ARNS[resource_type])
@@ -422,14 +164,14 @@ def rights(template: Json, names: Names) -> Iterator[Right]:
 def _via(action: str, arns: tuple[str, ...], names: Names) -> Right:
     """The right to one action that CloudFormation calls."""
     conditions = [_VIA]
-    if action in _OF_MAPPINGS:
+    if action in OF_MAPPINGS:
         (function,) = names.arns(ARNS["AWS::Lambda::Function"])
         conditions.append(("ArnLike", "lambda:FunctionArn", function))
     if action in NAMELESS:
         return Right(action, ("*",), tuple(conditions))
     match action:
         case "iam:PassRole":
-            arns = names.arns(_ROLES)
+            arns = names.arns(ROLES)
             conditions.append(("StringEquals", "iam:PassedToService", "lambda.amazonaws.com"))
         case "iam:CreateServiceLinkedRole":
             arns = names.arns([f"iam::{{account}}:role/aws-service-role/{_SERVICE_LINKED}/*"])

@@ -29,7 +29,7 @@ import yaml
 from chalicelib.domain.plans import PlanCatalogue
 from chalicelib.plans_file import CatalogueError, parse_catalogue
 from chalicelib.settings import LOCAL_STAGE
-from infra.deployment import alarms, caller_limits, dashboard, gateway, tls, tracing
+from infra.deployment import alarm_resources, caller_limits, dashboard, gateway, tls, tracing
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build"
@@ -160,7 +160,7 @@ def package(stage: str, output: Path, *, region: str, root: Path = ROOT) -> Pack
     template = yaml.safe_load((output / "sam.yaml").read_text())
     gateway.complete(template)
     caller_limits.complete(template)
-    alarms.complete(template)
+    alarm_resources.complete(template)
     dashboard.complete(template)
     tracing.complete(template)
     tls.complete(template)

@@ -203,13 +203,20 @@ def _main() -> None:
 
     # This program runs without the checkout on its path.
     sys.path.insert(0, str(WORKSPACE.parent))
-    from infra.local import emulated_deployments, emulated_services, emulated_statements, guard
+    from infra.local import (
+        emulated_deployments,
+        emulated_rights,
+        emulated_services,
+        emulated_statements,
+        guard,
+    )
 
     ministack.app = guard.guarded(
         emulated_services.as_over_tls(ministack.app),
         int(os.environ["GATEWAY_PORT"]),
         os.environ["ALLOWED_PAGES"].split(","),
     )
+    emulated_rights.make_strict()
     emulated_deployments.make_strict()
     emulated_statements.make_strict()
     emulated_services.make_strict()

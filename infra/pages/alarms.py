@@ -6,7 +6,8 @@ python -m infra.pages.alarms        prints them
 from __future__ import annotations
 
 from chalicelib.metrics import Metric
-from infra.deployment.alarms import ROLLBACK_ALARMS, SYMPTOMS, Symptom, metrics_of_small
+from infra.deployment.alarms import ROLLBACK_ALARMS, SYMPTOMS, metrics_of_small
+from infra.deployment.symptoms import Symptom
 
 
 def markdown() -> str:

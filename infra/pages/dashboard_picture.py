@@ -20,8 +20,8 @@ from typing import Any
 
 from chalicelib.domain import calendar
 from chalicelib.domain.calendar import Period
-from infra.deployment import alarms, dashboard, packaging
-from infra.deployment.alarms import Json
+from infra.deployment import alarm_resources, dashboard, packaging
+from infra.deployment.symptoms import Json
 
 PICTURE = packaging.ROOT / "docs" / "images" / "dashboard" / "dashboard.svg"
 SUBSCRIPTIONS = packaging.ROOT / "infra" / "sample" / "subscriptions.csv"
@@ -439,7 +439,7 @@ def filled_in(template: Json) -> Json:
     known: dict[str, Any] = {
         **template["Mappings"]["Alarms"]["prod"],
         "Stage": "prod",
-        **{f"{alarm.logical_id}.Arn": alarm.name for alarm in alarms.alarms_of(template)},
+        **{f"{alarm.logical_id}.Arn": alarm.name for alarm in alarm_resources.alarms_of(template)},
     }
     text = dashboard.text_of(dashboard.body(template))
     page: Json = json.loads(

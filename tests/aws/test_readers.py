@@ -12,7 +12,7 @@ from chalicelib.domain.errors import LedgerCorrupt, Unreadable
 from chalicelib.mails.errors import MailInDoubt
 from chalicelib.store.database import Item
 from chalicelib.store.ledger import Performed
-from chalicelib.store.ledger_items import read_marker, read_reversal
+from chalicelib.store.ledger_items import read_link, read_marker
 from chalicelib.store.mails import read_mail, record_id
 from chalicelib.store.subscriptions import read_subscription, readable
 from tests.aws.damage import damage, having, newer, without
@@ -255,12 +255,12 @@ def test_a_link_of_a_reversal_that_cannot_be_read_is_named(name: str, wrong: Ite
         "sequence": {"N": "1"},
         "reversed_in_all": {"N": "5"},
     }
-    assert read_reversal(link) == (1, 5)
+    assert read_link(link, 2) == (2, 1, 5)
     (without(name) if wrong is None else having(name, wrong))(link)
     with pytest.raises(
         Unreadable, match=f"^ledger of user 1, reversal#000000000002#000001: {name} is "
     ):
-        read_reversal(link)
+        read_link(link, 2)
 
 
 # --- Records of mails -----------------------------------------------------------------------------

@@ -534,7 +534,7 @@ ITEMS = (
         "link of a reversal",
         ({"sequence": {"N": "1"}, "reversed_in_all": {"N": "5"}},),
         {"user_id": {"S": "1"}, "entry": {"S": "reversal#000000000002#000001"}},
-        ledger_items.read_reversal,
+        lambda item: ledger_items.read_link(item, 2),
         None,
         *("S", "N", "-1"),
     ),

@@ -65,7 +65,7 @@ READS = {
 """What is called to make sense of a text."""
 
 NAME = re.compile(
-    r"_?(parse|parsed|decode|from_body|read_(entry|line|marker|reversal|subscription|mail))(_.*)?"
+    r"_?(parse|parsed|decode|from_body|read_(entry|line|marker|link|subscription|mail))(_.*)?"
 )
 
 NOT_FROM_OUTSIDE = {

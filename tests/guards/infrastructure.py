@@ -22,6 +22,7 @@ RESOURCES = "infra/resources.yaml"
 CONFIG = ".chalice/config.json"
 SHARED_RIGHTS = ".chalice/shared-rights.json"
 ALARMS = "infra/deployment/alarms.py"
+ALARM_RESOURCES = "infra/deployment/alarm_resources.py"
 
 Json = dict[str, Any]
 Step = str | int | tuple[str, str]
@@ -367,7 +368,7 @@ def _symptoms() -> Iterator[Guard]:
         line = f'                "{action}": [{{"Ref": "AlarmsTopic"}}],\n'
         yield Guard(
             f"alarms.{action}",
-            ALARMS,
+            ALARM_RESOURCES,
             "an alarm that nobody hears",
             (f"{_GUARDED}every_alarm_is_heard_when_it_rings_and_when_it_ends",),
             without_text(f"alarms.{action}", line),

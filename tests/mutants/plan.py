@@ -301,6 +301,10 @@ class Importer(MetaPathFinder):
     def create_module(self, _spec: ModuleSpec) -> None:
         return None
 
+    def get_code(self, _name: str) -> types.CodeType:
+        """What `runpy` runs as a program, where nothing else than the code is known."""
+        return compile(content_of(self._path), self._path, "exec") if self._names else self._code
+
     def exec_module(self, module: types.ModuleType) -> None:
         module.__file__ = str(self._path)
         vars(module).update(self._names)

@@ -97,7 +97,9 @@ def _claw_back_takes_a_part() -> AbstractContextManager[object]:
 def _reversed_twice() -> AbstractContextManager[object]:
     original = LedgerStore._last_reversal
     return patch.object(
-        LedgerStore, "_last_reversal", lambda self, *usage: (original(self, *usage)[0], 0)
+        LedgerStore,
+        "_last_reversal",
+        lambda self, *usage: original(self, *usage)._replace(reversed_in_all=0),
     )
 
 

@@ -9,7 +9,8 @@ import botocore.session
 import pytest
 
 from infra import terminal
-from infra.deployment import alarms, deploy, packaging
+from infra.deployment import alarm_resources, alarms, deploy, packaging
+from infra.deployment.symptoms import Missing
 from infra.local import emulator, stacks
 from tests.stack.cloudwatch import Series, evaluate, state_of
 from tests.stack.conftest import Packaged, wait_for
@@ -476,7 +477,7 @@ def test_who_subscribes_to_the_topic_is_told_what_rings_and_where_to_read(produc
 
 
 def names_of(template: Template) -> set[str]:
-    return {alarm.name for alarm in alarms.alarms_of(template)}
+    return {alarm.name for alarm in alarm_resources.alarms_of(template)}
 
 
 def test_what_is_declared_is_watched(template: Template) -> None:
@@ -668,7 +669,7 @@ def test_another_stage_never_wakes_somebody_earlier_than_production() -> None:
 
 def test_silence_is_a_failure_of_the_ticks_and_of_nothing_else() -> None:
     missing = {symptom.name: symptom.missing for symptom in alarms.SYMPTOMS}
-    of = alarms.Missing
+    of = Missing
     assert {name for name, each in missing.items() if each is of.IS_THE_FAILURE} == {
         "allocation-ticks",
         "expiry-ticks",

@@ -4,7 +4,7 @@ import json
 import re
 from xml.etree import ElementTree as ET
 
-from infra.deployment import alarms, dashboard, packaging
+from infra.deployment import alarm_resources, alarms, dashboard, packaging
 from infra.local.stacks import LocalStack
 from infra.pages import dashboard_picture
 from tests.stack.resolved import Template
@@ -109,7 +109,7 @@ def test_the_picture_shows_every_widget_and_every_line(template: Template) -> No
         for metric in properties.get("metrics", []):
             if metric[-1].get("visible", True):
                 assert metric[-1]["label"] in texts
-    assert f"Alarms ({len(alarms.alarms_of(template))})" in texts
+    assert f"Alarms ({len(alarm_resources.alarms_of(template))})" in texts
 
 
 def test_there_is_a_picture_of_it_in_the_runbook() -> None:

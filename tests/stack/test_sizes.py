@@ -5,6 +5,7 @@ from typing import Any
 from bench import cost
 from chalicelib.metrics import Metric
 from infra.deployment import alarms, packaging
+from infra.deployment.symptoms import NAMESPACE
 from infra.pages.alarms import markdown
 from tests.stack.resolved import Template, transform
 from tests.stack.test_template import resources_of_type
@@ -71,7 +72,7 @@ def test_no_alarm_reads_a_metric_that_its_stage_does_not_write(template: Templat
         read = {
             alarm["MetricName"]
             for alarm in alarms_of(template, size).values()
-            if alarm["Namespace"] == alarms.NAMESPACE
+            if alarm["Namespace"] == NAMESPACE
         }
         assert read <= names
         if size is cost.Size.SMALL:

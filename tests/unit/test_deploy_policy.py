@@ -9,12 +9,10 @@ import pytest
 from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 
 from infra.commands.deploy_policy import main
-from infra.deployment import deploy_policy
+from infra.deployment import deploy_calls, deploy_policy
+from infra.deployment.deploy_calls import ARNS, NAMELESS, ONLY_WITH
 from infra.deployment.deploy_policy import (
-    ARNS,
     HANDLERS,
-    NAMELESS,
-    ONLY_WITH,
     calls,
     documents,
     rights,
@@ -98,7 +96,7 @@ def test_a_deployment_reads_and_writes_no_item_of_a_table() -> None:
 
 
 def test_what_cloudformation_calls_the_role_cannot_call_itself() -> None:
-    own = {action for _, actions in deploy_policy.OWN_CALLS for action in actions}
+    own = {action for _, actions in deploy_calls.OWN_CALLS for action in actions}
     for resource_type in ARNS:
         for statement in statements(template(resource_type)):
             if set(statement["Action"]) <= own:

@@ -17,8 +17,8 @@ from chalicelib.domain.ledger import Account, Request
 from chalicelib.domain.verification import (
     Anchor,
     Link,
+    Marker,
     Operation,
-    Performance,
     StoredLine,
     check_links,
     check_markers,
@@ -897,10 +897,10 @@ def operations_of(entries: Iterable[LedgerEntry]) -> list[Operation]:
     return [operation for entry in entries if (operation := operation_of(entry))]
 
 
-def markers_of(operations: Iterable[Operation], **expired: int) -> dict[str, Performance]:
+def markers_of(operations: Iterable[Operation], **expired: int) -> dict[str, Marker]:
     """The markers of operations; ``expired`` of those whose type it names."""
     return {
-        each.digest: Performance(each.digest, USER, each.number, expired.get(each.type, 0))
+        each.digest: Marker(each.digest, "", USER, each.number, expired.get(each.type, 0))
         for each in operations
     }
 
