@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { getEventListeners } from "node:events";
 import { test } from "node:test";
 import { FakeApi, problem, type Answer, type Request } from "./api.test-double.js";
 import { CreditsClient, CreditsError, InsufficientCreditsError, NoAnswerError, UnauthenticatedError } from "./client.js";
@@ -320,4 +321,55 @@ test("who leaves while the API is silent waits for no other attempt", async () =
   });
   await assert.rejects(client.schedule({}, leaving.signal), { name: "AbortError" });
   assert.deepEqual([api.requests.length, api.pauses], [1, []]);
+});
+
+test("who leaves during a pause leaves at once, with their own reason", async () => {
+  const leaving = new AbortController();
+  const reason = new Error("the page is closed");
+  const api = new FakeApi(() => ({ ...BUSY, headers: { "Retry-After": "6" } }));
+  const started = performance.now();
+  const reading = new CreditsClient({ url: URL, token: () => "t", fetch: api.fetch }).schedule({}, leaving.signal);
+  setTimeout(() => leaving.abort(reason), 20);
+  await assert.rejects(reading, (error) => error === reason);
+  assert.ok(performance.now() - started < 5_000);
+  assert.equal(api.requests.length, 1);
+});
+
+test("a pause that nobody leaves takes its time, and lets go of the signal", async (t) => {
+  t.mock.method(Math, "random", () => 0);
+  const { signal } = new AbortController();
+  const api = new FakeApi((_, number) => (number === 0 ? { ...BUSY, headers: { "Retry-After": "0.05" } } : { body: { plans: [] } }));
+  const started = performance.now();
+  await new CreditsClient({ url: URL, token: () => "t", fetch: api.fetch }).plans(signal);
+  assert.ok(performance.now() - started >= 45);
+  assert.equal(getEventListeners(signal, "abort").length, 0);
+});
+
+for (const status of [503, 504]) {
+  test(`a ${status} of whoever is in front of the API is sent again like its own, with the same key`, async () => {
+    const page = { status, body: "<html>Service unavailable</html>", headers: { "Retry-After": "2", "Content-Type": "text/html" } };
+    const { api, client } = clientOf((_, number) => (number === 0 ? page : { body: USED }));
+    assert.equal((await client.use({ amount: 1, description: "x" })).new_balance, 90);
+    assert.equal(new Set(api.requests.map(({ headers }) => headers["idempotency-key"])).size, 1);
+    assert.ok(api.pauses.length === 1 && api.pauses[0]! >= 2000);
+    const never = clientOf(() => page);
+    const message = `an answer ${status} that is not the API's`;
+    await assert.rejects(never.client.use({ amount: 1, description: "x" }), { name: "NoAnswerError", message });
+    assert.equal(never.api.requests.length, 4);
+  });
+}
+
+test("what is in front of the API and not busy is not asked again", async () => {
+  const { api, client } = clientOf(() => ({ status: 502, body: "<html>Bad gateway</html>" }));
+  await assert.rejects(client.plans(), (error) => error instanceof NoAnswerError && error.cause instanceof SyntaxError);
+  assert.equal(api.requests.length, 1);
+});
+
+test("a refusal without a balance leaves none, and has a status", async () => {
+  const { client } = clientOf(() => ({ status: 402, body: problem(402, "insufficient_credits") }));
+  await assert.rejects(client.use({ amount: 10, description: "x" }), (error) => {
+    assert.ok(error instanceof InsufficientCreditsError);
+    assert.deepEqual([error.availableBalance, error.status, error.is("not_found")], [0, 402, false]);
+    return true;
+  });
 });

@@ -101,8 +101,8 @@ export interface ClientOptions {
   timeout?: number;
   /** A `fetch` to use instead of the global one. */
   fetch?: typeof fetch;
-  /** How to wait, in milliseconds; for tests. */
-  sleep?: (milliseconds: number) => Promise<void>;
+  /** How to wait, in milliseconds, and no longer than the signal lets; for tests. */
+  sleep?: (milliseconds: number, signal?: AbortSignal) => Promise<void>;
 }
 
 /** The subscription and its version. Send the version with a change: if somebody else was faster, the change is refused. */
@@ -130,7 +130,7 @@ export class CreditsClient {
   readonly #attempts: number;
   readonly #timeout: number;
   readonly #fetch: typeof fetch;
-  readonly #sleep: (milliseconds: number) => Promise<void>;
+  readonly #sleep: NonNullable<ClientOptions["sleep"]>;
 
   constructor(options: ClientOptions) {
     this.#url = options.url.replace(/\/+$/, "");
@@ -138,7 +138,7 @@ export class CreditsClient {
     this.#attempts = options.attempts ?? 4;
     this.#timeout = options.timeout ?? 10_000;
     this.#fetch = options.fetch ?? ((...words) => fetch(...words));
-    this.#sleep = options.sleep ?? ((milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds)));
+    this.#sleep = options.sleep ?? sleep;
   }
 
   // --- A user's credits ----------------------------------------------------------------------------
@@ -246,7 +246,7 @@ export class CreditsClient {
       const answer = await this.#try(method, path, asked, token, isLast);
       if (answer?.ok) return answer;
       if (answer) {
-        const problem = await problemOf(answer);
+        const error = await errorOf(answer);
         if (answer.status === 401 && !hasNewToken) {
           const newer = await this.#token(token);
           hasNewToken = true;
@@ -255,10 +255,10 @@ export class CreditsClient {
             continue;
           }
         }
-        if (isLast || !PASSING.has(answer.status)) throw errorOf(problem);
+        if (isLast || !PASSING.has(answer.status)) throw error;
       }
-      await this.#sleep(pause(attempt, answer?.headers.get("Retry-After")));
       asked.signal?.throwIfAborted();
+      await this.#sleep(pause(attempt, answer?.headers.get("Retry-After")), asked.signal);
     }
   }
 
@@ -287,18 +287,15 @@ export class CreditsClient {
   }
 }
 
-async function problemOf(answer: Response): Promise<Problem> {
+async function errorOf(answer: Response): Promise<CreditsError | NoAnswerError> {
   try {
-    return (await answer.json()) as Problem;
+    const problem = (await answer.json()) as Problem;
+    if (problem.code === "insufficient_credits") return new InsufficientCreditsError(problem);
+    if (problem.code === "unauthenticated") return new UnauthenticatedError(problem);
+    return new CreditsError(problem);
   } catch (error) {
-    throw new NoAnswerError(`an answer ${answer.status} that is not the API's`, { cause: error });
+    return new NoAnswerError(`an answer ${answer.status} that is not the API's`, { cause: error });
   }
-}
-
-function errorOf(problem: Problem): CreditsError {
-  if (problem.code === "insufficient_credits") return new InsufficientCreditsError(problem);
-  if (problem.code === "unauthenticated") return new UnauthenticatedError(problem);
-  return new CreditsError(problem);
 }
 
 /** How long to wait after an attempt, in milliseconds: as the API says, else longer each time, with a random part. */
@@ -306,4 +303,19 @@ function pause(attempt: number, retryAfter: string | null | undefined): number {
   const asked = Number(retryAfter) * 1000;
   const shortest = asked > 0 ? asked : FIRST_PAUSE * 2 ** (attempt - 1);
   return Math.min(shortest * (1 + Math.random() / 2), LONGEST_PAUSE);
+}
+
+/** Waits; rejects with the reason as soon as the signal is aborted. */
+function sleep(milliseconds: number, signal?: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const leave = () => {
+      clearTimeout(timer);
+      reject(signal?.reason);
+    };
+    const timer = setTimeout(() => {
+      signal?.removeEventListener("abort", leave);
+      resolve();
+    }, milliseconds);
+    signal?.addEventListener("abort", leave);
+  });
 }
