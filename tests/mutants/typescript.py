@@ -46,13 +46,13 @@ class Client:
 
     def try_all(self, mutants: Sequence[Mutant]) -> Iterator[tuple[Mutant, Fate]]:
         """The fate of each mutant, as it becomes known."""
-        assert self._process.stdin
         chosen = [number for number, mutant in enumerate(self.mutants) if mutant in mutants]
-        self._process.stdin.write(json.dumps(chosen))
-        self._process.stdin.close()
-        for number in chosen:
-            yield self.mutants[number], Fate(self._read())
-        self._process.wait()
+        with self._process:
+            assert self._process.stdin
+            self._process.stdin.write(json.dumps(chosen))
+            self._process.stdin.close()
+            for number in chosen:
+                yield self.mutants[number], Fate(self._read())
 
     def _read(self) -> Any:
         assert self._process.stdout

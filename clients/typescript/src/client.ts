@@ -112,7 +112,7 @@ export interface Versioned<Value> {
 }
 
 interface Asked {
-  query?: Record<string, unknown>;
+  query?: Record<string, unknown> | undefined;
   body?: unknown;
   headers?: Record<string, string>;
   signal?: AbortSignal | undefined;
@@ -144,33 +144,33 @@ export class CreditsClient {
   // --- A user's credits ----------------------------------------------------------------------------
 
   /** The next credits, the present ones, and those that will expire. */
-  schedule(query: QueryOf<"getAllocationSchedule"> = {}, signal?: AbortSignal): Promise<AllocationSchedule> {
+  schedule(query?: QueryOf<"getAllocationSchedule">, signal?: AbortSignal): Promise<AllocationSchedule> {
     return this.#data("GET", "/api/credits/allocation-schedule", { query, signal });
   }
 
   /** The balance, batch by batch: now, or at a past instant. */
-  balance(query: QueryOf<"getBalance"> = {}, signal?: AbortSignal): Promise<Balance> {
+  balance(query?: QueryOf<"getBalance">, signal?: AbortSignal): Promise<Balance> {
     return this.#data("GET", "/api/credits/balance", { query, signal });
   }
 
   /** One page of the history, newest first. */
-  historyPage(query: HistoryQuery = {}, signal?: AbortSignal): Promise<HistoryPage> {
+  historyPage(query?: HistoryQuery, signal?: AbortSignal): Promise<HistoryPage> {
     return this.#data("GET", "/api/credits/history", { query, signal });
   }
 
   /** The pages of the history, each fetched when it is asked for. */
-  async *historyPages(query: HistoryQuery = {}, signal?: AbortSignal): AsyncGenerator<HistoryPage, void> {
-    let cursor = query.cursor;
+  async *historyPages(query?: HistoryQuery, signal?: AbortSignal): AsyncGenerator<HistoryPage, void> {
+    let asked = query;
     for (;;) {
-      const page = await this.historyPage({ ...query, ...(cursor && { cursor }) }, signal);
+      const page = await this.historyPage(asked, signal);
       yield page;
       if (page.next_cursor === null) return;
-      cursor = page.next_cursor;
+      asked = { ...query, cursor: page.next_cursor };
     }
   }
 
   /** The whole history, line by line, newest first. */
-  async *history(query: HistoryQuery = {}, signal?: AbortSignal): AsyncGenerator<Transaction, void> {
+  async *history(query?: HistoryQuery, signal?: AbortSignal): AsyncGenerator<Transaction, void> {
     for await (const page of this.historyPages(query, signal)) yield* page.items;
   }
 
@@ -218,7 +218,7 @@ export class CreditsClient {
   }
 
   /** Who edited a subscription, when and what: one page, newest first. For admins. */
-  subscriptionEdits(userId: string, query: EditsQuery = {}): Promise<EditsPage> {
+  subscriptionEdits(userId: string, query?: EditsQuery): Promise<EditsPage> {
     return this.#data("GET", `/api/subscriptions/${encodeURIComponent(userId)}/edits`, { query });
   }
 
@@ -234,7 +234,7 @@ export class CreditsClient {
   }
 
   async #data<Data>(method: string, path: string, asked: Asked): Promise<Data> {
-    return (await (await this.#send(method, path, asked)).json()) as Data;
+    return (await this.#send(method, path, asked)).json() as Promise<Data>;
   }
 
   /** Sends a request until it has a final answer. Every request of this API can be repeated. */
