@@ -10,6 +10,7 @@ import { once } from "node:events";
 import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
+import { text } from "node:stream/consumers";
 import { setTimeout } from "node:timers/promises";
 import { pathToFileURL } from "node:url";
 import { compiled, mutantsOf } from "./typescript.mutations.mjs";
@@ -19,7 +20,7 @@ const LONGEST_MS = 15_000;
 
 const mutants = files.flatMap(mutantsOf);
 console.log(JSON.stringify(mutants.map(({ code, ...rest }) => rest)));
-const chosen = JSON.parse(fs.readFileSync(0, "utf8") || "[]");
+const chosen = JSON.parse((await text(process.stdin)) || "[]");
 if (!chosen.length) process.exit();
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), "mutants-"));
@@ -80,4 +81,3 @@ for (let start = 0; start < chosen.length; start += 20) {
   for (const fate of fates) console.log(JSON.stringify(fate));
 }
 await kill();
-process.exit();
