@@ -40,8 +40,9 @@ function* changesOf(node) {
     for (const { expression, literal } of node.templateSpans) yield [[expression.getStart() - 2, literal.getStart() + 1], ""];
   } else if (ts.isObjectLiteralExpression(node)) yield* node.properties.map((each) => [withComma(each), ""]);
   else if (ts.isArrayLiteralExpression(node)) yield* node.elements.map((each) => [withComma(each), ""]);
-  else if (ts.isReturnStatement(node) && node.expression) yield [node, "return;"];
-  else if (ts.isExpressionStatement(node) || ts.isThrowStatement(node) || ts.isContinueStatement(node) || ts.isReturnStatement(node)) {
+  else if (ts.isReturnStatement(node) && node.expression) {
+    if (node.expression.getText() !== "undefined") yield [node, "return;"];
+  } else if (ts.isExpressionStatement(node) || ts.isThrowStatement(node) || ts.isContinueStatement(node) || ts.isReturnStatement(node)) {
     if (!node.getText().startsWith("super")) yield [node, ";"];
   } else if (ts.isArrowFunction(node) && !ts.isBlock(node.body)) yield [node.body, "undefined"];
   else if (ts.isVariableDeclaration(node) && node.initializer && ts.isIdentifier(node.name)) yield [node.initializer, "undefined"];

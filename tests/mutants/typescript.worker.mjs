@@ -12,8 +12,10 @@ let tests = [];
 let beginnings = [];
 let endings = [];
 let stray = null;
+let killers = []; // the names of the tests that noticed a mistake last: the likeliest to notice the next
+const rank = ({ name }) => killers.indexOf(name) + 1 || Infinity;
 
-export const test = (...words) => void tests.push(words.at(-1));
+export const test = (name, ...words) => void tests.push({ name, work: words.at(-1) });
 export const before = (work) => void beginnings.push(work);
 export const afterEach = (work) => void endings.push(work);
 
@@ -29,11 +31,13 @@ registerHooks({
 });
 
 async function hasFailure() {
+  let running = "";
   [tests, beginnings, endings, stray, number] = [[], [], [], null, number + 1];
   try {
     await import(`${asked.tests}?mutant=${number}`);
     for (const work of beginnings) await work();
-    for (const work of tests) {
+    for (const { name, work } of tests.sort((one, other) => rank(one) - rank(other))) {
+      running = name;
       try {
         await work({ mock });
       } finally {
@@ -45,6 +49,7 @@ async function hasFailure() {
     }
     return false;
   } catch {
+    killers = [running, ...killers.filter((other) => other !== running)];
     return true;
   }
 }

@@ -148,7 +148,7 @@ def test_the_client_knows_every_code_of_a_problem() -> None:
     assert set(re.findall(r'"(\w+)"', union)) >= set(problems.TITLES)
 
 
-# --- The small mistakes that are tried on it (tests/mutants) ----------------------------------------
+# --- The small mistakes that are tried on it (tests/mutants) -----------------------------------
 
 
 def mutants_of(*files: str) -> set[tuple[str, str, str]]:

@@ -313,9 +313,9 @@ for (const url of ["https://api.example.com/v1", "https://api.example.com/v1/", 
   });
 }
 
-test("what is null in a query is left out, like what is not there", async () => {
+test("what is null or undefined in a query is left out, like what is not there", async () => {
   const { api, client } = clientOf(() => ({ body: { items: [], next_cursor: null } }));
-  await client.historyPage({ limit: 5, cursor: null } as object);
+  await client.historyPage({ limit: 5, cursor: null, type: undefined } as object);
   assert.deepEqual(api.requests[0]?.query, { limit: "5" });
 });
 
@@ -329,7 +329,9 @@ test("who leaves while the API is silent waits for no other attempt", async () =
   assert.deepEqual([api.requests.length, api.pauses], [1, []]);
 });
 
-test("who leaves during a pause leaves at once, with their own reason", async () => {
+test("who leaves during a pause leaves at once, with their own reason, and no timer is left", async () => {
+  const timers = () => process.getActiveResourcesInfo().filter((name) => name === "Timeout").length;
+  const before = timers();
   const leaving = new AbortController();
   const reason = new Error("the page is closed");
   const api = new FakeApi(() => ({ ...BUSY, headers: { "Retry-After": "6" } }));
@@ -338,6 +340,7 @@ test("who leaves during a pause leaves at once, with their own reason", async ()
   setTimeout(() => leaving.abort(reason), 20);
   await assert.rejects(reading, (error) => error === reason);
   assert.ok(performance.now() - started < 5_000);
+  assert.equal(timers(), before);
   assert.equal(api.requests.length, 1);
 });
 
@@ -423,4 +426,15 @@ test("a newer token is asked for only if it is the token that is refused", async
   const token = (refused?: string) => `t-${asked.push(refused)}`;
   await assert.rejects(new CreditsClient({ url: URL, token, fetch: api.fetch, sleep: api.sleep }).plans(), { status: 403 });
   assert.deepEqual([asked, api.requests.length], [[undefined], 1]);
+});
+
+test("who leaves in the last attempt is told their reason, and not that nobody answered", async () => {
+  const leaving = new AbortController();
+  const reason = new Error("the page is closed");
+  const api = new FakeApi(() => {
+    leaving.abort(reason);
+    return reason;
+  });
+  const client = new CreditsClient({ url: URL, token: () => "t", attempts: 1, fetch: api.fetch });
+  await assert.rejects(client.plans(leaving.signal), (error) => error === reason);
 });
