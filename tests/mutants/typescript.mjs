@@ -65,19 +65,23 @@ async function fateOf({ file, code }) {
 
 const unchanged = { file: files[0], code: compiled(files[0], fs.readFileSync(files[0], "utf8")) };
 if ((await fateOf(unchanged)) !== "survived") throw new Error("the tests fail without any mistake");
-for (let start = 0; start < chosen.length; start += 20) {
-  const batch = chosen.slice(start, start + 20).map((number) => mutants[number]);
-  const fates = [];
-  for (const mutant of batch) fates.push(await fateOf(mutant));
-  if (!worker || (await fateOf(unchanged)) !== "survived") {
-    // A mutant may have left something behind that the next ones failed of: each is tried again, in a process of its own.
-    for (const [place, mutant] of batch.entries()) {
-      if (fates[place] !== "killed") continue;
-      await kill();
-      fates[place] = await fateOf(mutant);
-    }
-    await kill();
+/** The fates of some mutants. One may leave something behind that the next ones fail of, so what cannot be trusted is tried again. */
+async function fatesOf(batch) {
+  const fates = new Map();
+  for (const mutant of batch) fates.set(mutant, await fateOf(mutant));
+  if (worker && (await fateOf(unchanged)) === "survived") return fates;
+  await kill();
+  if (batch.length === 1) return fates;
+  const again = batch.filter((mutant) => fates.get(mutant) === "killed");
+  const half = again.length < batch.length ? again.length : again.length >> 1;
+  for (const part of [again.slice(0, half), again.slice(half)]) {
+    for (const [mutant, fate] of part.length ? await fatesOf(part) : []) fates.set(mutant, fate);
   }
-  for (const fate of fates) console.log(JSON.stringify(fate));
+  return fates;
+}
+
+for (let start = 0; start < chosen.length; start += 20) {
+  const fates = await fatesOf(chosen.slice(start, start + 20).map((number) => mutants[number]));
+  for (const fate of fates.values()) console.log(JSON.stringify(fate));
 }
 await kill();

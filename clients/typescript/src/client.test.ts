@@ -352,6 +352,8 @@ test("a pause that nobody leaves takes its time, and lets go of the signal", asy
   await new CreditsClient({ url: URL, token: () => "t", fetch: api.fetch }).plans(signal);
   assert.ok(performance.now() - started >= 45);
   assert.equal(getEventListeners(signal, "abort").length, 0);
+  const other = new FakeApi((_, number) => (number === 0 ? { ...BUSY, headers: { "Retry-After": "0.05" } } : { body: USED }));
+  assert.ok((await new CreditsClient({ url: URL, token: () => "t", fetch: other.fetch }).use({ amount: 1, description: "x" })).success);
 });
 
 for (const status of [503, 504]) {
