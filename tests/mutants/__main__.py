@@ -6,8 +6,8 @@
     python -m tests.mutants clients/typescript                 the client's, tried by its own tests
 
 Exit status 0: of the ledger, in domain/ and store/, at least 95 of 100 are noticed, and each of the
-others is explained in survivors.toml; of all else, the client too, at least 85 of 100 are noticed. Otherwise 1, with
-what to do about it.
+others is explained in survivors.toml; of all else, the client too, at least 85 of 100 are noticed.
+Otherwise 1, with what to do about it.
 """
 
 import argparse
