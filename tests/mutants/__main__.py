@@ -3,10 +3,11 @@
     python -m tests.mutants                                    all of chalicelib/
     python -m tests.mutants chalicelib/api infra/build.py      those of a folder or a file
     python -m tests.mutants --sample 200                       that many, drawn from all
+    python -m tests.mutants clients/typescript                 the client's, tried by its own tests
 
 Exit status 0: of the ledger, in domain/ and store/, at least 95 of 100 are noticed, and each of the
-others is explained in survivors.toml; of all else at least 85 of 100 are noticed. Otherwise 1, with
-what to do about it.
+others is explained in survivors.toml; of all else, the client too, at least 85 of 100 are noticed.
+Otherwise 1, with what to do about it.
 """
 
 import argparse
@@ -17,11 +18,12 @@ import sys
 import time
 import tomllib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from rich.console import Console
 
+from tests.mutants import typescript
 from tests.mutants.mutations import PRODUCT, Mutant, mutants_of
 from tests.mutants.plan import MAPPED, prepared
 from tests.mutants.runner import Fate, try_all
@@ -51,6 +53,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--write", help="write the survivors to this file, ready to be explained")
     options = parser.parse_args(arguments)
     os.chdir(ROOT)
+    if options.places and options.places[0].startswith(typescript.CLIENT):
+        return _of_client(options)
     files = []
     for place in options.places or [PRODUCT]:
         found = files_of(place)
@@ -58,10 +62,25 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"error: {place} is no Python of {' or '.join(MAPPED)}", file=sys.stderr)
             return 2
         files += found
-    mutants = mutants_of(ROOT, files)
-    if options.sample and options.sample < len(mutants):
-        mutants = sorted(random.Random(1).sample(mutants, options.sample), key=mutants.index)
-    return _run(mutants, options.write)
+    mutants = _sample(mutants_of(ROOT, files), options.sample)
+    print(f"{len(mutants)} mutants; first, which test runs which line ...", file=sys.stderr)
+    return _run(mutants, try_all(prepared(ROOT), mutants), options.write, SURVIVORS)
+
+
+def _of_client(options: argparse.Namespace) -> int:
+    files = [file for place in options.places for file in typescript.files_of(ROOT, place)]
+    if not files or not (ROOT / typescript.CLIENT / "node_modules").exists():
+        print(f"error: no such file; or no `npm ci` in {typescript.CLIENT} yet", file=sys.stderr)
+        return 2
+    client = typescript.Client(ROOT, files)
+    mutants = _sample(client.mutants, options.sample)
+    return _run(mutants, client.try_all(mutants), options.write, typescript.SURVIVORS)
+
+
+def _sample(mutants: list[Mutant], size: int | None) -> list[Mutant]:
+    if not size or size >= len(mutants):
+        return mutants
+    return sorted(random.Random(1).sample(mutants, size), key=mutants.index)
 
 
 def files_of(place: str) -> list[str]:
@@ -71,38 +90,38 @@ def files_of(place: str) -> list[str]:
     return [str(file.relative_to(ROOT)) for file in found]
 
 
-def explained() -> dict[Key, str]:
+def explained(file: Path = SURVIVORS) -> dict[Key, str]:
     """The survivors that are explained, and why they survive."""
-    listed = tomllib.loads(SURVIVORS.read_text(encoding="utf-8")).get("survivors", [])
+    listed = tomllib.loads(file.read_text(encoding="utf-8")).get("survivors", [])
     return {(one["function"], one["before"], one["after"]): one["why"] for one in listed}
 
 
-def _run(mutants: list[Mutant], write: str | None) -> int:
+def _run(
+    mutants: list[Mutant], tried: Iterable[tuple[Mutant, Fate]], write: str | None, reasons: Path
+) -> int:
     started = time.monotonic()
     console = Console(stderr=True)
     fates: dict[str, Counter[Fate]] = {mutant.file: Counter() for mutant in mutants}
     survivors: list[Mutant] = []
-    console.print(f"{len(mutants)} mutants; first, which test runs which line ...")
-    plan = prepared(ROOT)
     with progress_bar(console) as progress:
         task = progress.add_task("mutants", total=len(mutants))
-        for mutant, fate in try_all(plan, mutants):
+        for mutant, fate in tried:
             fates[mutant.file][fate] += 1
             if fate is Fate.SURVIVED:
                 survivors.append(mutant)
             progress.advance(task)
     if write:
         Path(write).write_text("".join(_toml(survivors)), encoding="utf-8")
-    is_right = _report_survivors(mutants, survivors)
+    is_right = _report_survivors(mutants, survivors, reasons)
     is_sharp = _report_shares(fates)
     minutes = (time.monotonic() - started) / 60
     print(f"took {minutes:.0f} minutes, and {_cpu_minutes():.0f} of CPU")
     return 0 if is_right and is_sharp else 1
 
 
-def _report_survivors(mutants: list[Mutant], survivors: list[Mutant]) -> bool:
+def _report_survivors(mutants: list[Mutant], survivors: list[Mutant], reasons: Path) -> bool:
     """Prints each survivor without a reason; whether those of the ledger all have one."""
-    known = explained()
+    known = explained(reasons)
     noticed = {mutant.key for mutant in mutants} - {mutant.key for mutant in survivors}
     stale = [key for key in known if key in noticed]
     unexplained = [mutant for mutant in survivors if mutant.key not in known]
@@ -115,7 +134,7 @@ def _report_survivors(mutants: list[Mutant], survivors: list[Mutant]) -> bool:
     if wrong or stale:
         print(
             f"{len(wrong)} survivors of {' and '.join(LEDGER)} have no reason: write a test for "
-            f"each, or explain it in {SURVIVORS.relative_to(ROOT)}.\n"
+            f"each, or explain it in {reasons.relative_to(ROOT)}.\n"
         )
     return not (wrong or stale)
 

@@ -13,6 +13,9 @@ import pytest
 from chalicelib.api import problems
 from infra.deployment import packaging
 from infra.local.stacks import LocalStack
+from tests.mutants import typescript
+from tests.mutants.__main__ import explained
+from tests.mutants.runner import Fate
 from tests.stack.api import Api
 
 CLIENT = packaging.ROOT / "clients" / "typescript"
@@ -143,3 +146,56 @@ def test_the_client_knows_every_code_of_a_problem() -> None:
     source = (CLIENT / "src" / "client.ts").read_text("utf-8")
     (union,) = re.findall(r"export type ProblemCode =\n(.*?);", source, re.DOTALL)
     assert set(re.findall(r'"(\w+)"', union)) >= set(problems.TITLES)
+
+
+# --- The small mistakes that are tried on it (tests/mutants) -----------------------------------
+
+
+def mutants_of(*files: str) -> set[tuple[str, str, str]]:
+    client = typescript.Client(packaging.ROOT, files)
+    list(client.try_all([]))
+    return {mutant.key for mutant in client.mutants}
+
+
+BECOMES = {
+    "let a = f(b);": {"let a = undefined;", "let a = f(undefined);"},
+    "if (a < b) return c;": {
+        *("if (true) return c;", "if (false) return c;", "if (a <= b) return c;"),
+        "if (a < b) return;",
+    },
+    "let d = await a ?? b;": {
+        *("let d = undefined;", "let d = (await a || b);", "let d = (await a);", "let d = b;"),
+        "let d = a ?? b;",
+    },
+    "b = 7;": {";", "b = 8;", "b = 6;"},
+    'c({ "If-Match": `${a}/b`, ...d });': {
+        *(";", "c(undefined);", "c({  ...d });", 'c({ "If-Match": `${a}/b`,  });'),
+        *('c({ "If-Match": `/b`, ...d });', 'c({ "If-Match": `${a}`, ...d });'),
+    },
+}
+
+
+@pytest.mark.usefixtures("program")
+def test_a_line_of_typescript_is_changed_in_every_small_way(tmp_path: Path) -> None:
+    lines = "".join(f"  {line}\n" for line in BECOMES)
+    (tmp_path / "some.ts").write_text(f"async function some(b: number) {{\n{lines}}}\n")
+    found = mutants_of(str(tmp_path / "some.ts"))
+    assert {function for function, _, _ in found} == {"some"}
+    for line, after in BECOMES.items():
+        assert {after for _, before, after in found if before == line} == after
+
+
+@pytest.mark.usefixtures("program")
+def test_a_mistake_in_the_client_is_noticed_by_its_own_tests() -> None:
+    files = ["clients/typescript/src/react/Trouble.tsx"]
+    client = typescript.Client(packaging.ROOT, files)
+    tried = [one for one in client.mutants if one.function == "Trouble"][:2]
+    assert [fate for _, fate in client.try_all(tried)] == [Fate.KILLED, Fate.KILLED]
+
+
+@pytest.mark.usefixtures("program")
+def test_every_survivor_of_the_client_that_is_explained_is_a_mutant_and_says_why() -> None:
+    there_are = mutants_of(*typescript.files_of(packaging.ROOT, typescript.CLIENT))
+    reasons = explained(typescript.SURVIVORS)
+    assert {key for key in reasons if key not in there_are} == set()
+    assert [key for key, why in reasons.items() if len(why) < 20] == []

@@ -12,6 +12,9 @@ export interface Request {
 
 export type Answer = { status?: number; body: unknown; headers?: Record<string, string> } | Error;
 
+/** More than any test needs: without an end, a test would not fail but hang. */
+const MANY = 100;
+
 export class FakeApi {
   readonly requests: Request[] = [];
   readonly pauses: number[] = [];
@@ -29,7 +32,7 @@ export class FakeApi {
       headers: Object.fromEntries(new Headers(settings?.headers)),
       body: settings?.body ? JSON.parse(String(settings.body)) : undefined,
     };
-    this.requests.push(request);
+    if (this.requests.push(request) > MANY) throw new Error("it asks for ever");
     const answer = await this.answer(request, this.requests.length - 1);
     if (answer instanceof Error) throw answer;
     return new Response(typeof answer.body === "string" ? answer.body : JSON.stringify(answer.body), {
@@ -39,7 +42,7 @@ export class FakeApi {
   };
 
   readonly sleep = async (milliseconds: number) => {
-    this.pauses.push(milliseconds);
+    if (this.pauses.push(milliseconds) > MANY) throw new Error("it waits for ever");
   };
 }
 

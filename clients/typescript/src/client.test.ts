@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { getEventListeners } from "node:events";
 import { test } from "node:test";
 import { FakeApi, problem, type Answer, type Request } from "./api.test-double.js";
 import { CreditsClient, CreditsError, InsufficientCreditsError, NoAnswerError, UnauthenticatedError } from "./client.js";
@@ -112,8 +113,8 @@ test("the pages of the history are fetched as they are asked for, and follow the
 
 test("a subscription comes with its version, and an edit can insist on it", async () => {
   const { api, client } = clientOf(() => ({ body: { user_id: "a b" }, headers: { ETag: '"3"' } }));
-  const { etag } = await client.subscription("a b");
-  assert.equal(etag, '"3"');
+  const { etag, value } = await client.subscription("a b");
+  assert.deepEqual([etag, value], ['"3"', { user_id: "a b" }]);
   await client.patchSubscription("a b", { timezone: "Europe/Paris" }, etag);
   const request = api.requests[1];
   assert.deepEqual([request?.method, request?.path, request?.headers["if-match"]], ["PATCH", "/v1/api/subscriptions/a%20b", '"3"']);
@@ -126,7 +127,7 @@ test("who leaves is not kept waiting", async () => {
     return BUSY;
   });
   await assert.rejects(client.schedule({}, leaving.signal), { name: "AbortError" });
-  assert.equal(api.requests.length, 1);
+  assert.deepEqual([api.requests.length, api.pauses], [1, []]);
 });
 
 // A user id, a key and a text with every character that has a meaning in an address.
@@ -140,6 +141,7 @@ const SUBSCRIPTION = {
 type Call = (client: CreditsClient) => Promise<unknown>;
 
 const CALLS: [string, Call, Partial<Request>][] = [
+  ["schedule of a user", (client) => client.schedule({ user_id: USER }), { method: "GET", path: "/v1/api/credits/allocation-schedule", query: { user_id: USER } }],
   ["schedule", (client) => client.schedule(), { method: "GET", path: "/v1/api/credits/allocation-schedule" }],
   [
     "balance",
@@ -173,6 +175,7 @@ const CALLS: [string, Call, Partial<Request>][] = [
     (client) => client.putSubscription(USER, SUBSCRIPTION, '"7"'),
     { method: "PUT", path: OF_USER, body: SUBSCRIPTION, headers: { "if-match": '"7"' } },
   ],
+  ["patchSubscription", (client) => client.patchSubscription(USER, { status: "paused" }), { method: "PATCH", path: OF_USER, body: { status: "paused" } }],
   [
     "patchSubscription of a version",
     (client) => client.patchSubscription(USER, { status: "paused" }, '"8"'),
@@ -213,6 +216,7 @@ for (const [retryAfter, chance, pauses] of [
   ["3", 1, [4500, 4500, 4500]],
   ["3600", 0, [20_000, 20_000, 20_000]],
   ["soon", 0, [250, 500, 1000]],
+  ["0", 0, [250, 500, 1000]],
 ] as const) {
   test(`after a Retry-After of ${retryAfter} and with a chance of ${chance} it pauses for ${pauses} ms`, async (t) => {
     t.mock.method(Math, "random", () => chance);
@@ -223,10 +227,10 @@ for (const [retryAfter, chance, pauses] of [
 }
 
 test("a caller says how often a request is sent", async () => {
-  for (const attempts of [1, 2, 6]) {
+  for (const attempts of [0, 1, 2, 6]) {
     const api = new FakeApi(() => BUSY);
     await assert.rejects(new CreditsClient({ url: URL, token: () => "t", attempts, fetch: api.fetch, sleep: api.sleep }).plans());
-    assert.equal(api.requests.length, attempts);
+    assert.equal(api.requests.length, Math.max(attempts, 1));
   }
 });
 
@@ -290,6 +294,9 @@ test("what takes too long is given up, whether or not the caller can leave", asy
   const patient = new CreditsClient({ url: URL, token: () => "t", timeout: 60_000, attempts: 1, fetch: api.fetch, sleep: api.sleep });
   await assert.rejects(patient.plans(), NoAnswerError);
   assert.equal(limits.at(-1), 60_000);
+  const hasty = new CreditsClient({ url: URL, token: () => "t", timeout: 0, attempts: 1, fetch: api.fetch, sleep: api.sleep });
+  await assert.rejects(hasty.plans(), NoAnswerError);
+  assert.equal(limits.at(-1), 0);
 });
 
 test("an answer that never came keeps its cause", async () => {
@@ -306,9 +313,9 @@ for (const url of ["https://api.example.com/v1", "https://api.example.com/v1/", 
   });
 }
 
-test("what is null in a query is left out, like what is not there", async () => {
+test("what is null or undefined in a query is left out, like what is not there", async () => {
   const { api, client } = clientOf(() => ({ body: { items: [], next_cursor: null } }));
-  await client.historyPage({ limit: 5, cursor: null } as object);
+  await client.historyPage({ limit: 5, cursor: null, type: undefined } as object);
   assert.deepEqual(api.requests[0]?.query, { limit: "5" });
 });
 
@@ -320,4 +327,116 @@ test("who leaves while the API is silent waits for no other attempt", async () =
   });
   await assert.rejects(client.schedule({}, leaving.signal), { name: "AbortError" });
   assert.deepEqual([api.requests.length, api.pauses], [1, []]);
+});
+
+test("who leaves during a pause leaves at once, with their own reason, and no timer is left", async () => {
+  const timers = () => process.getActiveResourcesInfo().filter((name) => name === "Timeout").length;
+  const before = timers();
+  const leaving = new AbortController();
+  const reason = new Error("the page is closed");
+  const api = new FakeApi(() => ({ ...BUSY, headers: { "Retry-After": "6" } }));
+  const started = performance.now();
+  const reading = new CreditsClient({ url: URL, token: () => "t", fetch: api.fetch }).schedule({}, leaving.signal);
+  setTimeout(() => leaving.abort(reason), 20);
+  await assert.rejects(reading, (error) => error === reason);
+  assert.ok(performance.now() - started < 5_000);
+  assert.equal(timers(), before);
+  assert.equal(api.requests.length, 1);
+});
+
+test("a pause that nobody leaves takes its time, and lets go of the signal", async (t) => {
+  t.mock.method(Math, "random", () => 0);
+  const { signal } = new AbortController();
+  const api = new FakeApi((_, number) => (number === 0 ? { ...BUSY, headers: { "Retry-After": "0.05" } } : { body: { plans: [] } }));
+  const started = performance.now();
+  await new CreditsClient({ url: URL, token: () => "t", fetch: api.fetch }).plans(signal);
+  assert.ok(performance.now() - started >= 45);
+  assert.equal(getEventListeners(signal, "abort").length, 0);
+  const other = new FakeApi((_, number) => (number === 0 ? { ...BUSY, headers: { "Retry-After": "0.05" } } : { body: USED }));
+  assert.ok((await new CreditsClient({ url: URL, token: () => "t", fetch: other.fetch }).use({ amount: 1, description: "x" })).success);
+});
+
+for (const status of [503, 504]) {
+  test(`a ${status} of whoever is in front of the API is sent again like its own, with the same key`, async () => {
+    const page = { status, body: "<html>Service unavailable</html>", headers: { "Retry-After": "2", "Content-Type": "text/html" } };
+    const { api, client } = clientOf((_, number) => (number === 0 ? page : { body: USED }));
+    assert.equal((await client.use({ amount: 1, description: "x" })).new_balance, 90);
+    assert.equal(new Set(api.requests.map(({ headers }) => headers["idempotency-key"])).size, 1);
+    assert.ok(api.pauses.length === 1 && api.pauses[0]! >= 2000);
+    const never = clientOf(() => page);
+    const message = `an answer ${status} that is not the API's`;
+    await assert.rejects(never.client.use({ amount: 1, description: "x" }), { name: "NoAnswerError", message });
+    assert.equal(never.api.requests.length, 4);
+  });
+}
+
+test("what is in front of the API and not busy is not asked again", async () => {
+  const { api, client } = clientOf(() => ({ status: 502, body: "<html>Bad gateway</html>" }));
+  await assert.rejects(client.plans(), (error) => error instanceof NoAnswerError && error.cause instanceof SyntaxError);
+  assert.equal(api.requests.length, 1);
+});
+
+test("a refusal without a balance leaves none, and has a status", async () => {
+  const { client } = clientOf(() => ({ status: 402, body: problem(402, "insufficient_credits") }));
+  await assert.rejects(client.use({ amount: 10, description: "x" }), (error) => {
+    assert.ok(error instanceof InsufficientCreditsError);
+    assert.deepEqual([error.availableBalance, error.status, error.is("not_found")], [0, 402, false]);
+    return true;
+  });
+});
+
+test("without a fetch of its own it uses the global one, as it is at the time", async (t) => {
+  const { api } = clientOf(() => ({ body: { plans: [] } }));
+  const client = new CreditsClient({ url: URL, token: () => "t" });
+  t.mock.method(globalThis, "fetch", api.fetch);
+  assert.deepEqual(await client.plans(), []);
+  assert.equal(api.requests[0]?.path, "/v1/api/plans");
+});
+
+for (const [name, call] of [
+  ["schedule", (client: CreditsClient, signal: AbortSignal) => client.schedule({}, signal)],
+  ["balance", (client: CreditsClient, signal: AbortSignal) => client.balance({}, signal)],
+  ["historyPage", (client: CreditsClient, signal: AbortSignal) => client.historyPage({}, signal)],
+  ["historyPages", (client: CreditsClient, signal: AbortSignal) => client.historyPages({}, signal).next()],
+  ["history", (client: CreditsClient, signal: AbortSignal) => client.history({}, signal).next()],
+  ["plans", (client: CreditsClient, signal: AbortSignal) => client.plans(signal)],
+] as const) {
+  test(`${name} can be left`, async () => {
+    const { api, client } = clientOf(() => ({ body: { items: [], plans: [], next_cursor: null } }));
+    const reason = new Error("the page is closed");
+    await assert.rejects(call(client, AbortSignal.abort(reason)), (error) => error === reason);
+    assert.deepEqual(api.requests, []);
+  });
+}
+
+test("a subscription without a version has an empty one", async () => {
+  const { client } = clientOf(() => ({ body: {} }));
+  assert.equal((await client.subscription("42")).etag, "");
+});
+
+test("a token may come later, and a newer one, too", async () => {
+  const tokens = ["old", "new"];
+  const api = new FakeApi((_, number) => (number === 0 ? { status: 401, body: problem(401, "unauthenticated") } : { body: { plans: [] } }));
+  const client = new CreditsClient({ url: URL, token: () => Promise.resolve(tokens.shift() ?? "none"), fetch: api.fetch, sleep: api.sleep });
+  assert.deepEqual(await client.plans(), []);
+  assert.deepEqual(api.requests.map(({ headers }) => headers["authorization"]), ["Bearer old", "Bearer new"]);
+});
+
+test("a newer token is asked for only if it is the token that is refused", async () => {
+  const asked: (string | undefined)[] = [];
+  const api = new FakeApi(() => ({ status: 403, body: problem(403, "forbidden") }));
+  const token = (refused?: string) => `t-${asked.push(refused)}`;
+  await assert.rejects(new CreditsClient({ url: URL, token, fetch: api.fetch, sleep: api.sleep }).plans(), { status: 403 });
+  assert.deepEqual([asked, api.requests.length], [[undefined], 1]);
+});
+
+test("who leaves in the last attempt is told their reason, and not that nobody answered", async () => {
+  const leaving = new AbortController();
+  const reason = new Error("the page is closed");
+  const api = new FakeApi(() => {
+    leaving.abort(reason);
+    return reason;
+  });
+  const client = new CreditsClient({ url: URL, token: () => "t", attempts: 1, fetch: api.fetch });
+  await assert.rejects(client.plans(leaving.signal), (error) => error === reason);
 });

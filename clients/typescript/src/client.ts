@@ -101,8 +101,8 @@ export interface ClientOptions {
   timeout?: number;
   /** A `fetch` to use instead of the global one. */
   fetch?: typeof fetch;
-  /** How to wait, in milliseconds; for tests. */
-  sleep?: (milliseconds: number) => Promise<void>;
+  /** How to wait, in milliseconds, and no longer than the signal lets; for tests. */
+  sleep?: (milliseconds: number, signal?: AbortSignal) => Promise<void>;
 }
 
 /** The subscription and its version. Send the version with a change: if somebody else was faster, the change is refused. */
@@ -112,7 +112,7 @@ export interface Versioned<Value> {
 }
 
 interface Asked {
-  query?: Record<string, unknown>;
+  query?: Record<string, unknown> | undefined;
   body?: unknown;
   headers?: Record<string, string>;
   signal?: AbortSignal | undefined;
@@ -130,7 +130,7 @@ export class CreditsClient {
   readonly #attempts: number;
   readonly #timeout: number;
   readonly #fetch: typeof fetch;
-  readonly #sleep: (milliseconds: number) => Promise<void>;
+  readonly #sleep: NonNullable<ClientOptions["sleep"]>;
 
   constructor(options: ClientOptions) {
     this.#url = options.url.replace(/\/+$/, "");
@@ -138,39 +138,39 @@ export class CreditsClient {
     this.#attempts = options.attempts ?? 4;
     this.#timeout = options.timeout ?? 10_000;
     this.#fetch = options.fetch ?? ((...words) => fetch(...words));
-    this.#sleep = options.sleep ?? ((milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds)));
+    this.#sleep = options.sleep ?? sleep;
   }
 
   // --- A user's credits ----------------------------------------------------------------------------
 
   /** The next credits, the present ones, and those that will expire. */
-  schedule(query: QueryOf<"getAllocationSchedule"> = {}, signal?: AbortSignal): Promise<AllocationSchedule> {
+  schedule(query?: QueryOf<"getAllocationSchedule">, signal?: AbortSignal): Promise<AllocationSchedule> {
     return this.#data("GET", "/api/credits/allocation-schedule", { query, signal });
   }
 
   /** The balance, batch by batch: now, or at a past instant. */
-  balance(query: QueryOf<"getBalance"> = {}, signal?: AbortSignal): Promise<Balance> {
+  balance(query?: QueryOf<"getBalance">, signal?: AbortSignal): Promise<Balance> {
     return this.#data("GET", "/api/credits/balance", { query, signal });
   }
 
   /** One page of the history, newest first. */
-  historyPage(query: HistoryQuery = {}, signal?: AbortSignal): Promise<HistoryPage> {
+  historyPage(query?: HistoryQuery, signal?: AbortSignal): Promise<HistoryPage> {
     return this.#data("GET", "/api/credits/history", { query, signal });
   }
 
   /** The pages of the history, each fetched when it is asked for. */
-  async *historyPages(query: HistoryQuery = {}, signal?: AbortSignal): AsyncGenerator<HistoryPage, void> {
-    let cursor = query.cursor;
+  async *historyPages(query?: HistoryQuery, signal?: AbortSignal): AsyncGenerator<HistoryPage, void> {
+    let asked = query;
     for (;;) {
-      const page = await this.historyPage({ ...query, ...(cursor && { cursor }) }, signal);
+      const page = await this.historyPage(asked, signal);
       yield page;
       if (page.next_cursor === null) return;
-      cursor = page.next_cursor;
+      asked = { ...query, cursor: page.next_cursor };
     }
   }
 
   /** The whole history, line by line, newest first. */
-  async *history(query: HistoryQuery = {}, signal?: AbortSignal): AsyncGenerator<Transaction, void> {
+  async *history(query?: HistoryQuery, signal?: AbortSignal): AsyncGenerator<Transaction, void> {
     for await (const page of this.historyPages(query, signal)) yield* page.items;
   }
 
@@ -218,7 +218,7 @@ export class CreditsClient {
   }
 
   /** Who edited a subscription, when and what: one page, newest first. For admins. */
-  subscriptionEdits(userId: string, query: EditsQuery = {}): Promise<EditsPage> {
+  subscriptionEdits(userId: string, query?: EditsQuery): Promise<EditsPage> {
     return this.#data("GET", `/api/subscriptions/${encodeURIComponent(userId)}/edits`, { query });
   }
 
@@ -234,7 +234,7 @@ export class CreditsClient {
   }
 
   async #data<Data>(method: string, path: string, asked: Asked): Promise<Data> {
-    return (await (await this.#send(method, path, asked)).json()) as Data;
+    return (await this.#send(method, path, asked)).json() as Promise<Data>;
   }
 
   /** Sends a request until it has a final answer. Every request of this API can be repeated. */
@@ -246,7 +246,7 @@ export class CreditsClient {
       const answer = await this.#try(method, path, asked, token, isLast);
       if (answer?.ok) return answer;
       if (answer) {
-        const problem = await problemOf(answer);
+        const error = await errorOf(answer);
         if (answer.status === 401 && !hasNewToken) {
           const newer = await this.#token(token);
           hasNewToken = true;
@@ -255,10 +255,10 @@ export class CreditsClient {
             continue;
           }
         }
-        if (isLast || !PASSING.has(answer.status)) throw errorOf(problem);
+        if (isLast || !PASSING.has(answer.status)) throw error;
       }
-      await this.#sleep(pause(attempt, answer?.headers.get("Retry-After")));
       asked.signal?.throwIfAborted();
+      await this.#sleep(pause(attempt, answer?.headers.get("Retry-After")), asked.signal);
     }
   }
 
@@ -287,18 +287,15 @@ export class CreditsClient {
   }
 }
 
-async function problemOf(answer: Response): Promise<Problem> {
+async function errorOf(answer: Response): Promise<CreditsError | NoAnswerError> {
   try {
-    return (await answer.json()) as Problem;
+    const problem = (await answer.json()) as Problem;
+    if (problem.code === "insufficient_credits") return new InsufficientCreditsError(problem);
+    if (problem.code === "unauthenticated") return new UnauthenticatedError(problem);
+    return new CreditsError(problem);
   } catch (error) {
-    throw new NoAnswerError(`an answer ${answer.status} that is not the API's`, { cause: error });
+    return new NoAnswerError(`an answer ${answer.status} that is not the API's`, { cause: error });
   }
-}
-
-function errorOf(problem: Problem): CreditsError {
-  if (problem.code === "insufficient_credits") return new InsufficientCreditsError(problem);
-  if (problem.code === "unauthenticated") return new UnauthenticatedError(problem);
-  return new CreditsError(problem);
 }
 
 /** How long to wait after an attempt, in milliseconds: as the API says, else longer each time, with a random part. */
@@ -306,4 +303,19 @@ function pause(attempt: number, retryAfter: string | null | undefined): number {
   const asked = Number(retryAfter) * 1000;
   const shortest = asked > 0 ? asked : FIRST_PAUSE * 2 ** (attempt - 1);
   return Math.min(shortest * (1 + Math.random() / 2), LONGEST_PAUSE);
+}
+
+/** Waits; rejects with the reason as soon as the signal is aborted. */
+function sleep(milliseconds: number, signal?: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const leave = () => {
+      clearTimeout(timer);
+      reject(signal?.reason);
+    };
+    const timer = setTimeout(() => {
+      signal?.removeEventListener("abort", leave);
+      resolve();
+    }, milliseconds);
+    signal?.addEventListener("abort", leave);
+  });
 }

@@ -14,7 +14,7 @@ export interface CreditsCardProps {
 /** Shows a user's credits, when more come, and which expire. It has no styles: style the class names yourself. */
 export function CreditsCard({ client, locale, now = Date.now }: CreditsCardProps) {
   const title = useId();
-  const { value, error, isLoading, reload } = useLoaded(useCallback((signal: AbortSignal) => client.schedule({}, signal), [client]));
+  const { value, error, isLoading, reload } = useLoaded(useCallback((signal: AbortSignal) => client.schedule(undefined, signal), [client]));
   return (
     <section className="credits-card" aria-labelledby={title} aria-busy={isLoading}>
       <h2 id={title}>Your credits</h2>
@@ -86,10 +86,12 @@ function Countdown({ until, now, onDue }: { until: string; now: () => number; on
 
 /** A local date in words. It is in the user's timezone already, so the browser's timezone must not move it. */
 function formatDay(date: string, locale: string | undefined): string {
-  return new Intl.DateTimeFormat(locale, { dateStyle: "long", timeZone: "UTC" }).format(new Date(`${date}T00:00:00Z`));
+  return new Intl.DateTimeFormat(locale, { dateStyle: "long", timeZone: "UTC" }).format(new Date(date));
 }
 
 /** The last day on which credits that expire on `date` can be used. */
 function dayBefore(date: string): string {
-  return new Date(Date.parse(`${date}T00:00:00Z`) - 86_400_000).toISOString().slice(0, 10);
+  const day = new Date(date);
+  day.setUTCDate(day.getUTCDate() - 1);
+  return day.toISOString().replace(/T.*/, "");
 }

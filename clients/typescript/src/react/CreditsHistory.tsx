@@ -51,7 +51,7 @@ export function CreditsHistory({ client, timeZone, locale, pageSize = 20 }: Cred
         </button>
       ) : null}
       <p role="status" className="credits-said">
-        {isLoading ? "Loading …" : `${lines.length} lines are shown.`}
+        {isLoading ? "Loading …" : lines.length === 1 ? "1 line is shown." : `${lines.length} lines are shown.`}
       </p>
     </section>
   );

@@ -33,6 +33,7 @@ let window: GlobalWindow;
 let react: typeof import("react");
 let dom: typeof import("react-dom/client");
 let unmount = () => {};
+let rerender = async (_: ReactElement) => {};
 
 before(async () => {
   window = new GlobalWindow();
@@ -52,7 +53,8 @@ async function render(element: ReactElement) {
     react.act(() => root.unmount());
     container.remove();
   };
-  await settle(() => root.render(element));
+  rerender = (other) => settle(() => root.render(other));
+  await rerender(element);
   return container;
 }
 
@@ -103,7 +105,7 @@ test("an expired session is told, and the card comes back", async () => {
   isSignedIn = true;
   await settle(() => alert?.querySelector("button")?.click());
   assert.equal(words(card.querySelector(".credits-balance")), "1,290 available");
-  assert.equal(card.querySelector("[role=alert]"), null);
+  assert.ok(!card.querySelector("[role=alert]"));
 });
 
 test("the history is shown page by page, until there is no more", async () => {
@@ -122,7 +124,7 @@ test("the history is shown page by page, until there is no more", async () => {
   await settle(() => older?.click());
   assert.equal(lines().length, 3);
   assert.equal(words(history.querySelector("[role=status]")), "3 lines are shown.");
-  assert.equal(history.querySelector("button"), null);
+  assert.ok(!history.querySelector("button"));
   assert.deepEqual(api.requests.map(({ query }) => query), [{ limit: "2" }, { limit: "2", cursor: "next" }]);
 });
 
@@ -175,12 +177,15 @@ test("when the credits are due the card asks for them until they are there", asy
       now += seconds * 1000;
       t.mock.timers.tick(seconds * 1000);
     });
-  await pass(1);
+  await pass(0.999);
+  assert.equal(words(card.querySelector("[role=timer]")), "in 00:00:02");
+  await pass(0.001);
   assert.equal(words(card.querySelector("[role=timer]")), "in 00:00:01");
   await pass(1);
   assert.equal(words(card.querySelector("[role=timer]")), "any moment now");
+  await pass(9.999);
   assert.equal(api.requests.length, 1);
-  await pass(10);
+  await pass(0.001);
   assert.deepEqual([api.requests.length, words(card.querySelector(".credits-balance"))], [2, "1,290 available"]);
   await pass(10);
   assert.deepEqual([api.requests.length, words(card.querySelector(".credits-balance"))], [3, "1,790 available"]);
@@ -229,7 +234,7 @@ test("an older page that cannot be had leaves the lines, says so, and offers a w
   await press(history, "Try again");
   await press(history, "Show older");
   assert.deepEqual(descriptions(history), ["Line 2", "Line 1"]);
-  assert.equal(history.querySelector("[role=alert]"), null);
+  assert.ok(!history.querySelector("[role=alert]"));
 });
 
 test("a late page of another choice is not shown among the lines of this one", async () => {
@@ -243,7 +248,7 @@ test("a late page of another choice is not shown among the lines of this one", a
   await choose(history, "Used");
   await settle(() => slow.keep({ body: { items: [line(2, "allocation", 100)], next_cursor: "more" } }));
   assert.deepEqual(descriptions(history), ["Line 7"]);
-  assert.equal(history.querySelector("button"), null);
+  assert.ok(!history.querySelector("button"));
 });
 
 test("a late answer to another choice does not take the place of this one's", async () => {
@@ -274,7 +279,7 @@ test("a late failure of another choice is not told", async () => {
   await choose(history, "Expired");
   await settle(() => slow.keep());
   assert.deepEqual(descriptions(history), ["Line 7"]);
-  assert.equal(history.querySelector("[role=alert]"), null);
+  assert.ok(!history.querySelector("[role=alert]"));
 });
 
 test("numbers and dates are written in the language that is given", async () => {
@@ -290,4 +295,156 @@ test("numbers and dates are written in the language that is given", async () => 
   assert.equal(words(history.querySelector(".credits-amount")), "+1.500");
   assert.equal(words(history.querySelector(".credits-balance-after")), "balance 1.800");
   assert.equal(words(history.querySelector("li time")), "01.05.2026, 06:00");
+});
+
+/** The page, element by element, with its ids named in the order in which they come. */
+function page(element: Element): string[] {
+  const ids: string[] = [];
+  const named = element.innerHTML.replace(/(id|aria-labelledby|name)="([^"]*)"/g, (_, attribute, id) => {
+    if (!ids.includes(id)) ids.push(id);
+    return `${attribute}="${id && `id-${ids.indexOf(id) + 1}`}"`;
+  });
+  return named.split(/(?<=>)(?=<(?:section|h2|h3|p|ul|ol|li|fieldset|legend|label|button|div)\b)/);
+}
+
+test("a card that loads, fails, and loads again is this page, whatever its styles", async (t) => {
+  const warnings = t.mock.method(console, "error", () => {});
+  const answers = [later<Answer>(), later<Answer>()];
+  const { client } = clientOf((_, number) => answers[number]!.promise);
+  const card = await render(<CreditsCard client={client} locale="en" now={() => NOON + 400} />);
+  const heading = '<h2 id="id-1">Your credits</h2>';
+  const trouble = ['<div role="alert" class="credits-trouble">', "<p>Your credits cannot be shown right now.</p>", '<button type="button">Try again</button></div></section>'];
+  const section = (isBusy: boolean) => `<section class="credits-card" aria-labelledby="id-1" aria-busy="${isBusy}">`;
+  assert.deepEqual(page(card), [section(true), heading, "<p>Loading …</p></section>"]);
+  await settle(() => answers[0]!.keep({ status: 500, body: problem(500, "internal_error") }));
+  assert.deepEqual(page(card), [section(false), heading, ...trouble]);
+  await press(card, "Try again");
+  assert.deepEqual(page(card), [section(true), heading, ...trouble]);
+  await settle(() => answers[1]!.keep({ body: SCHEDULE }));
+  assert.deepEqual(page(card), [
+    section(false),
+    heading,
+    '<p class="credits-balance"><strong>1,290</strong> available</p>',
+    "<h3>Next credits</h3>",
+    '<p class="credits-next">+500 on <time datetime="2026-06-01T04:00:00Z">June 1, 2026</time>, <span role="timer">in 1 day and 16:00:00</span></p>',
+    "<h3>What expires</h3>",
+    '<ul class="credits-expiring">',
+    '<li>40 can be used through <time datetime="2026-05-30">May 30, 2026</time></li>',
+    "<li>1,250 never expire</li></ul></section>",
+  ]);
+  assert.equal(warnings.mock.callCount(), 0);
+});
+
+const CHOICES = ["Monthly credits", "Used", "Expired", "Changed by hand", "Given back"];
+const HISTORY = (isBusy: boolean) => [
+  `<section class="credits-history" aria-labelledby="id-1" aria-busy="${isBusy}">`,
+  '<h2 id="id-1">History</h2>',
+  "<fieldset>",
+  "<legend>Show</legend>",
+  '<label><input type="radio" checked="" name="id-2">Everything</label>',
+  ...CHOICES.map((name, place) => `<label><input type="radio" name="id-2">${name}</label>${place === 4 ? "</fieldset>" : ""}`),
+];
+const SAID = (text: string) => `<p role="status" class="credits-said">${text}</p></section>`;
+const LINE =
+  '<li class="credits-line credits-usage"><span class="credits-what">Line 3</span> <span class="credits-type">Used</span> ' +
+  '<time datetime="2026-05-01T04:00:00Z">May 1, 2026, 4:00 AM</time> <strong class="credits-amount">-30</strong> ' +
+  '<span class="credits-balance-after">balance 103</span></li>';
+
+test("a history that loads its first page and an older one is this page, whatever its styles", async (t) => {
+  const warnings = t.mock.method(console, "error", () => {});
+  const answers = [later<Answer>(), later<Answer>()];
+  const { api, client } = clientOf((_, number) => answers[number]!.promise);
+  const history = await render(<CreditsHistory client={client} locale="en" timeZone="UTC" />);
+  assert.deepEqual(page(history), [...HISTORY(true), "<ol></ol>", SAID("Loading …")]);
+  await settle(() => answers[0]!.keep({ body: { items: [line(3, "usage", -30)], next_cursor: "next" } }));
+  assert.deepEqual(page(history), [...HISTORY(false), "<ol>", `${LINE}</ol>`, '<button type="button">Show older</button>', SAID("1 line is shown.")]);
+  await press(history, "Show older");
+  assert.deepEqual(page(history), [...HISTORY(true), "<ol>", `${LINE}</ol>`, '<button type="button" disabled="">Show older</button>', SAID("Loading …")]);
+  await settle(() => answers[1]!.keep({ body: { items: [line(3, "usage", -30)].map((each) => ({ ...each, transaction_id: "42-2" })), next_cursor: null } }));
+  assert.deepEqual(page(history), [...HISTORY(false), "<ol>", LINE, `${LINE}</ol>`, SAID("2 lines are shown.")]);
+  assert.deepEqual(api.requests.map(({ query }) => query), [{ limit: "20" }, { limit: "20", cursor: "next" }]);
+  assert.equal(warnings.mock.callCount(), 0);
+});
+
+test("a history that cannot be had says so, and not that it is empty", async () => {
+  let isDown = true;
+  const { client } = clientOf(() => (isDown ? { status: 500, body: problem(500, "internal_error") } : { body: { items: [], next_cursor: null } }));
+  const history = await render(<CreditsHistory client={client} locale="en" />);
+  const trouble = ['<div role="alert" class="credits-trouble">', "<p>Your credits cannot be shown right now.</p>", '<button type="button">Try again</button></div>'];
+  assert.deepEqual(page(history), [...HISTORY(false), ...trouble, "<ol></ol>", SAID("0 lines are shown.")]);
+  isDown = false;
+  await press(history, "Try again");
+  assert.deepEqual(page(history), [...HISTORY(false), "<ol></ol>", "<p>Nothing of this kind has happened yet.</p>", SAID("0 lines are shown.")]);
+});
+
+test("an empty page with more behind it is no empty history", async () => {
+  const { client } = clientOf(() => ({ body: { items: [], next_cursor: "next" } }));
+  const history = await render(<CreditsHistory client={client} locale="en" />);
+  assert.deepEqual(page(history), [...HISTORY(false), "<ol></ol>", '<button type="button">Show older</button>', SAID("0 lines are shown.")]);
+});
+
+test("what the API could say of no next credits is shown, and a single credit that lasts", async () => {
+  const none = { next_allocation_date: null, next_allocation_at: null, not_allocated_because: null };
+  const { client } = clientOf(() => ({ body: { ...SCHEDULE, ...none, current_balance: 1, expiring_credits: [] } }));
+  const card = await render(<CreditsCard client={client} locale="en" />);
+  assert.equal(words(card.querySelector(".credits-next")), "None.");
+  assert.deepEqual([...card.querySelectorAll(".credits-expiring li")].map(words), ["1 never expire"]);
+});
+
+test("a card that is told no time takes the clock's", async (t) => {
+  t.mock.method(Date, "now", () => NOON);
+  const { client } = clientOf(() => ({ body: SCHEDULE }));
+  const card = await render(<CreditsCard client={client} locale="en" />);
+  assert.equal(words(card.querySelector("[role=timer]")), "in 1 day and 16:00:00");
+});
+
+test("another client, and another clock, take the place of those before", async (t) => {
+  t.mock.timers.enable({ apis: ["setInterval"] });
+  const [one, other] = [clientOf(() => ({ body: SCHEDULE })).client, clientOf(() => ({ body: { ...SCHEDULE, current_balance: 41 } })).client];
+  const card = await render(<CreditsCard client={one} locale="en" now={() => NOON} />);
+  await rerender(<CreditsCard client={other} locale="en" now={() => NOON + 60_000} />);
+  assert.equal(words(card.querySelector(".credits-balance")), "41 available");
+  await settle(() => t.mock.timers.tick(1000));
+  assert.equal(words(card.querySelector("[role=timer]")), "in 1 day and 15:59:00");
+});
+
+test("a history of another client, or in other pages, is read anew", async () => {
+  const [one, other] = [1, 2].map((number) => clientOf(() => ({ body: { items: [line(number, "usage", -1)], next_cursor: null } })));
+  const history = await render(<CreditsHistory client={one!.client} locale="en" />);
+  await rerender(<CreditsHistory client={one!.client} locale="en" pageSize={5} />);
+  assert.deepEqual(one!.api.requests.map(({ query }) => query), [{ limit: "20" }, { limit: "5" }]);
+  await rerender(<CreditsHistory client={other!.client} locale="en" pageSize={5} />);
+  assert.deepEqual(descriptions(history), ["Line 2"]);
+});
+
+test("a card has one timer, and a second one when credits are due; drawn again it keeps them, taken away it stops them", async (t) => {
+  const running = new Set<unknown>();
+  let started = 0;
+  t.mock.method(globalThis, "setInterval", () => (running.add((started += 1)), started));
+  t.mock.method(globalThis, "clearInterval", (timer: unknown) => running.delete(timer));
+  const due = () => Date.parse(SCHEDULE.next_allocation_at!);
+  for (const [now, timers] of [[() => NOON, 1], [due, 2]] as const) {
+    started = 0;
+    const { client } = clientOf(() => ({ body: SCHEDULE }));
+    await render(<CreditsCard client={client} locale="en" now={now} />);
+    assert.equal(running.size, timers);
+    await rerender(<CreditsCard client={client} locale="de" now={now} />);
+    assert.equal(started, timers);
+    unmount();
+    assert.equal(running.size, 0);
+  }
+  unmount = () => {};
+});
+
+test("the remaining time is counted in days, hours, minutes and seconds", async () => {
+  const { client } = clientOf(() => ({ body: SCHEDULE }));
+  const card = await render(<CreditsCard client={client} locale="en" />);
+  for (const [seconds, text] of [
+    [1, "in 00:00:01"], [59, "in 00:00:59"], [60, "in 00:01:00"], [3599, "in 00:59:59"], [3600, "in 01:00:00"], [86_399, "in 23:59:59"],
+    [86_400, "in 1 day and 00:00:00"], [172_799, "in 1 day and 23:59:59"], [172_800, "in 2 days and 00:00:00"],
+  ] as const) {
+    const now = Date.parse(SCHEDULE.next_allocation_at!) - seconds * 1000;
+    await rerender(<CreditsCard key={seconds} client={client} locale="en" now={() => now} />);
+    assert.equal(words(card.querySelector("[role=timer]")), text);
+  }
 });
