@@ -5,20 +5,23 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from urllib.parse import unquote
 
 from chalicelib.domain import calendar
-from chalicelib.domain.entries import EntryType, LedgerEntry
-from chalicelib.domain.errors import InvalidInput
+from chalicelib.domain.entries import EntryType, LedgerEntry, UsageItem
+from chalicelib.domain.errors import FieldError, InvalidInput, NotFound
 from chalicelib.domain.fields import (
     FieldReader,
     parse_amount,
     parse_choice,
+    parse_key,
     parse_text,
     parse_user_id,
+    shown,
 )
 from chalicelib.domain.holds import active, earmarked
 from chalicelib.domain.instants import format_instant, parse_instant
-from chalicelib.domain.ledger import Account
+from chalicelib.domain.ledger import MOST_ITEMS, Account
 from chalicelib.domain.metadata import (
     Metadata,
     parse_metadata,
@@ -192,6 +195,77 @@ def use(call: Call) -> Answer:
         metadata=metadata or (),
     )
     return performed(outcome, batches=moves(outcome.entry))
+
+
+def use_many(call: Call) -> Answer:
+    """Spends what several usages come to; a key that was charged before costs nothing."""
+    call.principal.may_use_many()
+    body = call.body()
+    user_id = body.required("user_id", parse_user_id)
+    items = body.required("items", _parse_items)
+    body.finish()
+    done = on_request.use_many(call.services, user_id, items, caller=call.principal.caller)
+    already = [{"key": key, "transaction_id": name} for key, name in done.already.items()]
+    return Answer(
+        {
+            "success": True,
+            "transaction_id": done.entry and done.entry.transaction_id,
+            "amount": -done.entry.amount if done.entry else 0,
+            "new_balance": done.balance,
+            "charged": done.charged,
+            "already_charged": already,
+        },
+        headers={} if done.entry else {"Idempotency-Replayed": "true"},
+    )
+
+
+def _parse_items(field: str, value: object) -> list[UsageItem]:
+    if not isinstance(value, list) or not 1 <= len(value) <= MOST_ITEMS:
+        raise InvalidInput.of(field, f"must be a list of 1 to {MOST_ITEMS} usages")
+    items = [_item_of(f"{field}[{place}]", each) for place, each in enumerate(value)]
+    counted = Counter(item.key for item in items)
+    twice = next((key for key, times in counted.items() if times > 1), None)
+    if twice is not None:
+        raise InvalidInput.of(field, f"must have each key once; {shown(twice)} is there again")
+    return items
+
+
+def _item_of(field: str, value: object) -> UsageItem:
+    """One of several usages. Raises `InvalidInput` with the place of each wrong field."""
+    try:
+        fields = FieldReader(value)
+        item = UsageItem(
+            key=fields.required("key", parse_key),
+            amount=fields.required("amount", parse_amount),
+            description=fields.required("description", parse_text),
+            metadata=fields.optional("metadata", parse_metadata) or (),
+        )
+        fields.finish()
+    except InvalidInput as error:
+        raise InvalidInput(
+            FieldError(f"{field}.{wrong.field}", wrong.message) for wrong in error.errors
+        ) from error
+    return item
+
+
+def transaction(call: Call) -> Answer:
+    """An entry of the ledger, with the usages that it books at once."""
+    name = unquote(call.authenticated().without_query().path["transaction_id"])
+    user_id, _, number = name.rpartition("-")
+    whose = call.principal.reads_credits_of(user_id)
+    if not re.fullmatch(_ENTRY_NUMBER, number):
+        raise NotFound(f"there is no transaction {shown(name)}")
+    entry = call.services.ledger.entry(whose, int(number))
+    items = [
+        {
+            "key": item.key,
+            "amount": item.amount,
+            "description": item.description,
+            "metadata": dict(item.metadata),
+        }
+        for item in entry.items
+    ]
+    return Answer({**_item(entry), "items": items})
 
 
 def reverse(call: Call) -> Answer:

@@ -156,6 +156,10 @@ class Principal:
         """The user whose credits a request uses; None means the caller's own."""
         return self._whose(user_id, Scope.USE, Scope.BACKEND)
 
+    def may_use_many(self) -> None:
+        """Passes callers who may book several usages of anybody at once."""
+        self._needs(Scope.BACKEND)
+
     def may_hold(self) -> None:
         """Passes callers who may set a user's credits aside, and capture or release them."""
         self._needs(Scope.BACKEND, Scope.ADMIN)

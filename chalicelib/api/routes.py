@@ -104,6 +104,22 @@ def use(call: "Call") -> "Answer":
     return account.use(call)
 
 
+@_route("POST", "/api/credits/use-many")
+def use_many(call: "Call") -> "Answer":
+    """Spend what several usages come to, each once."""
+    from . import account
+
+    return account.use_many(call)
+
+
+@_route("GET", "/api/credits/transactions/{transaction_id}")
+def transaction(call: "Call") -> "Answer":
+    """An entry of the ledger, with its items."""
+    from . import account
+
+    return account.transaction(call)
+
+
 @_route("POST", "/api/credits/reverse")
 def reverse(call: "Call") -> "Answer":
     """Give a usage back, wholly or partly."""

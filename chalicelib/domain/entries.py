@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from .batches import DEFAULT_PRIORITY, Batches, CreditBatch, Leg, Legs, Source
 from .calendar import Period
@@ -68,6 +68,15 @@ SCHEDULED = frozenset({EntryType.ALLOCATION, EntryType.EXPIRATION})
 """The types that only scheduled work writes: their texts are ours, and they have no markers."""
 
 
+class UsageItem(NamedTuple):
+    """One of several usages that an entry books at once; ``key`` is its idempotency key."""
+
+    key: str
+    amount: int
+    description: str
+    metadata: Metadata = ()
+
+
 @dataclass(frozen=True, slots=True)
 class LedgerEntry:
     """One immutable line: the change, and the account after it.
@@ -83,7 +92,8 @@ class LedgerEntry:
     ``holds``: the active ones after it, the oldest first. ``hold``: of a capture, which is a usage,
     and of a release, the number of the hold that it ends; ``released``: how much of the hold is
     free again. ``including_held``: it took credits that were held. ``metadata``: pairs of texts
-    of the caller.
+    of the caller. ``items``: the usages of an entry that books several at once; its operation has
+    no key then, and theirs are in the items.
     """
 
     user_id: str
@@ -109,6 +119,7 @@ class LedgerEntry:
     released: int | None = None
     including_held: bool = False
     metadata: Metadata = ()
+    items: tuple[UsageItem, ...] = ()
 
     @property
     def granted_batch(self) -> CreditBatch | None:
@@ -184,6 +195,11 @@ class LedgerEntry:
             values["including_held"] = True
         if self.metadata:
             values["metadata"] = dict(self.metadata)
+        if self.items:
+            values["items"] = [
+                (*item[:3], dict(item.metadata)) if item.metadata else item[:3]
+                for item in self.items
+            ]
         return values
 
     @classmethod
@@ -224,6 +240,7 @@ class LedgerEntry:
             released=optional_of(values, "released", whole_number),
             including_held=optional_of(values, "including_held", _flag) or False,
             metadata=optional_of(values, "metadata", _metadata) or (),
+            items=optional_of(values, "items", _items) or (),
         )
 
 
@@ -303,6 +320,13 @@ def _holds(values: list[Any]) -> Holds:
     )
 
 
+def _items(values: list[list[Any]]) -> tuple[UsageItem, ...]:
+    return tuple(
+        UsageItem(text(key), whole_number(amount), text(description), *map(_metadata, more))
+        for key, amount, description, *more in values
+    )
+
+
 def _metadata(value: object) -> Metadata:
     try:
         return parse_metadata("metadata", value)
@@ -360,6 +384,22 @@ def without_texts(entry: LedgerEntry, names: Collection[str] = ()) -> LedgerEntr
         actor=ERASED if entry.actor in {entry.user_id, *names} else entry.actor,
         operation=f"{kind}#{ERASED} {digest_of(entry)}",
         metadata=(),
+        items=tuple(
+            UsageItem(f"{ERASED} {digest}", item.amount, ERASED)
+            for item, digest in zip(entry.items, digests_of(entry), strict=False)
+        ),
+    )
+
+
+def digests_of(entry: LedgerEntry) -> tuple[str, ...]:
+    """The digests of all operations that an entry performed, even if its texts were erased."""
+    if not entry.items:
+        return (digest_of(entry),)
+    return tuple(
+        item.key.removeprefix(_ERASED_KEY)
+        if item.key.startswith(_ERASED_KEY)
+        else operation_digest(f"{entry.operation}#{item.key}")
+        for item in entry.items
     )
 
 
@@ -373,6 +413,9 @@ def operation_digest(operation: str) -> str:
     """The digest of an operation, kept for ever: it recognises the operation, without any text."""
     return hashlib.sha256(operation.encode()).hexdigest()
 
+
+_ERASED_KEY = f"{ERASED} "
+"""The beginning of the key of an erased item: no key has a blank."""
 
 _ERASED_OPERATION = re.compile(rf"[a-z]+#{re.escape(ERASED)} ([0-9a-f]{{64}})")
 """The operation of an erased entry. No request's operation looks like it: keys have no blanks."""

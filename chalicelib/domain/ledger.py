@@ -16,7 +16,7 @@ ledger never runs backwards: an entry is posted at ``now`` or, where the clocks 
 disagree, at the instant of the entry before it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -36,7 +36,7 @@ from .batches import (
     together,
 )
 from .calendar import Period
-from .entries import FIRST_HASH, SYSTEM, EntryType, LedgerEntry
+from .entries import FIRST_HASH, SYSTEM, EntryType, LedgerEntry, UsageItem
 from .errors import HoldEnded, InsufficientCredits, NotAllowed, NotFound
 from .holds import Hold, Holds, active, available, dead, earmarked, outlives, spendable, within
 from .holds import without as without_hold
@@ -51,6 +51,10 @@ MOST_HOLDS = 100
 
 MOST_HELD_LEGS = 2_000
 """The most parts of batches that all holds of a user may set aside."""
+
+MOST_ITEMS = 90
+"""The most usages in an entry. Each has its marker, and DynamoDB takes 100 items a transaction
+(https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_ExecuteTransaction.html)."""
 
 VOID = "void#"
 """The beginning of a void's operation: its legs follow the batch it names, not the burn-down."""
@@ -185,6 +189,15 @@ def expire(account: Account, now: datetime) -> LedgerEntry | None:
 def use(account: Account, amount: int, request: Request, now: datetime) -> LedgerEntry:
     """Spends credits in burn-down order. Raises `InsufficientCredits`; never spends a part."""
     return _take(account, EntryType.USAGE, amount, request, now)
+
+
+def use_many(
+    account: Account, items: Sequence[UsageItem], request: Request, now: datetime
+) -> LedgerEntry:
+    """Spends what several usages come to, in one entry; all of them or none."""
+    in_all = sum(item.amount for item in items)
+    entry = _take(account, EntryType.USAGE, in_all, request, now)
+    return replace(entry, items=tuple(items))
 
 
 def claw_back(

@@ -16,14 +16,14 @@ from .entries import (
     SCHEDULED,
     EntryType,
     LedgerEntry,
-    digest_of,
+    digests_of,
     entry_hash,
     erased_hash,
     without_texts,
 )
 from .errors import LedgerCorrupt
 from .holds import MOST_SECONDS, Hold
-from .ledger import VOID, Account
+from .ledger import MOST_ITEMS, VOID, Account
 
 
 class StoredLine(NamedTuple):
@@ -50,7 +50,7 @@ class Operation(NamedTuple):
     """What an entry on request says about the items that must stand beside it in the table."""
 
     number: int
-    digest: str
+    digests: tuple[str, ...]
     type: EntryType
     amount: int
     usage: int | None
@@ -81,7 +81,7 @@ def operation_of(entry: LedgerEntry) -> Operation | None:
     """The operation on request that wrote an entry; None for scheduled work: it has no marker."""
     if entry.type in SCHEDULED:
         return None
-    return Operation(entry.number, digest_of(entry), entry.type, entry.amount, entry.usage)
+    return Operation(entry.number, digests_of(entry), entry.type, entry.amount, entry.usage)
 
 
 def check_markers(
@@ -92,8 +92,8 @@ def check_markers(
     ``markers`` are those of the operations, by their digests. Without its marker, a request that is
     repeated is done again.
     """
-    for operation in operations:
-        marker = markers.get(operation.digest)
+    for operation, digest in _each(operations):
+        marker = markers.get(digest)
         if marker is None:
             raise LedgerCorrupt(user_id, operation.number, "its operation has no marker")
         if (marker.owner, marker.number) != (user_id, operation.number):
@@ -102,6 +102,10 @@ def check_markers(
             )
         if marker.expired < 0 or (marker.expired and operation.type is not EntryType.REVERSAL):
             raise LedgerCorrupt(user_id, operation.number, "its marker says what cannot be expired")
+
+
+def _each(operations: Iterable[Operation]) -> Iterator[tuple[Operation, str]]:
+    return ((operation, digest) for operation in operations for digest in operation.digests)
 
 
 def check_links(
@@ -119,7 +123,7 @@ def check_links(
     given: dict[int, list[tuple[int, int]]] = {}
     unnamed: list[int] = []
     for operation in operations:
-        amount = operation.amount + markers[operation.digest].expired
+        amount = operation.amount + markers[operation.digests[0]].expired
         if operation.type is EntryType.USAGE:
             used[operation.number] = -operation.amount
         elif operation.usage is not None:
@@ -262,6 +266,7 @@ def _rules(
     yield from _rules_of_holds(state, entry)
     yield from _rules_of_sweep(state, entry)
     yield from _rules_of_type(account, state, entry)
+    yield from _rules_of_items(entry)
     if entry.type is EntryType.REVERSAL:
         yield from _rules_of_reversal(entry, granted, used)
     else:
@@ -391,6 +396,19 @@ def _rules_of_sweep(state: _State, entry: LedgerEntry) -> Iterator[Rule]:
             if not state.batches[number].is_usable(entry.posted_at)
         )
     yield (entry.expiry_timezone is not None) == expires, "the zone of its expiry is wrong"
+
+
+def _rules_of_items(entry: LedgerEntry) -> Iterator[Rule]:
+    if not entry.items:
+        return
+    yield (
+        entry.type is EntryType.USAGE and entry.hold is None,
+        "it has the items of a usage, and is none",
+    )
+    yield all(item.amount > 0 for item in entry.items), "an item takes no credits"
+    in_all = sum(item.amount for item in entry.items)
+    yield in_all == -entry.amount, "the amount is not the sum of the items"
+    yield len({*digests_of(entry)}) == len(entry.items) <= MOST_ITEMS, "its items are too many"
 
 
 def _rules_of_reversal(

@@ -5,12 +5,14 @@ cannot use it for two requests.
 """
 
 import re
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import NamedTuple
 
 from chalicelib.domain import ledger
 from chalicelib.domain.batches import DEFAULT_PRIORITY
-from chalicelib.domain.entries import LedgerEntry
+from chalicelib.domain.entries import LedgerEntry, UsageItem
 from chalicelib.domain.errors import NotFound
 from chalicelib.domain.instants import format_instant
 from chalicelib.domain.ledger import Account, Request
@@ -132,6 +134,25 @@ def carry_over(services: Services, batch: CarryOver) -> Outcome:
     return services.ledger.perform(batch.user_id, batch.operation, batch.described(), decide)
 
 
+@dataclass(frozen=True, slots=True)
+class Use:
+    """Asks to spend credits of a user."""
+
+    user_id: str
+    amount: int
+    description: str
+    metadata: Metadata = ()
+
+    def described(self) -> dict[str, object]:
+        """What the same use again must ask for, too."""
+        return {
+            "user_id": self.user_id,
+            "amount": self.amount,
+            "description": self.description,
+            **({"metadata": dict(self.metadata)} if self.metadata else {}),
+        }
+
+
 def use_credits(
     services: Services,
     user_id: str,
@@ -154,13 +175,56 @@ def use_credits(
             services.subscriptions.get(user_id)  # no credits yet, or no such user
         return ledger.use(account, amount, request, now)
 
-    described = {
-        "user_id": user_id,
-        "amount": amount,
-        "description": description,
-        **({"metadata": dict(metadata)} if metadata else {}),
-    }
+    described = Use(user_id, amount, description, metadata).described()
     return services.ledger.perform(user_id, request.operation, described, decide)
+
+
+class Charged(NamedTuple):
+    """What became of several usages, by their keys.
+
+    ``entry``: books those that were charged now; None if there are none. ``already``: the names of
+    the transactions that charged the others. ``balance``: what is available after all of it.
+    """
+
+    entry: LedgerEntry | None
+    charged: list[str]
+    already: dict[str, str]
+    balance: int
+
+
+def use_many(
+    services: Services, user_id: str, items: Sequence[UsageItem], *, caller: str
+) -> Charged:
+    """Spends what several usages come to, in one entry; those charged before cost nothing.
+
+    Each key is one of `use_credits`, too. Raises `InsufficientCredits` when what is new is not
+    covered: then nothing is charged. Raises `NotFound` for an unknown user.
+    """
+    operations = {f"usage#{caller}#{item.key}": item for item in items}
+    now = services.now()
+
+    def decide(account: Account, new: Collection[str]) -> LedgerEntry:
+        if account.last is None:
+            services.subscriptions.get(user_id)  # no credits yet, or no such user
+        wanted = [item for operation, item in operations.items() if operation in new]
+        more = f" and {len(wanted) - 1} more" if len(wanted) > 1 else ""
+        request = Request(f"usage#{caller}", caller, f"{wanted[0].description}{more}")
+        return ledger.use_many(account, wanted, request, now)
+
+    requests = {
+        operation: Use(user_id, item.amount, item.description, item.metadata).described()
+        for operation, item in operations.items()
+    }
+    done = services.ledger.perform_many(user_id, requests, decide)
+    before = {operations[operation].key: marker for operation, marker in done.before.items()}
+    return Charged(
+        done.entry,
+        [item.key for item in items if item.key not in before],
+        {key: f"{marker.owner}-{marker.number}" for key, marker in before.items()},
+        done.entry.available_balance()
+        if done.entry
+        else done.account.available_balance(done.account.time(now)),
+    )
 
 
 def reverse_usage(

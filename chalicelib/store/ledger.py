@@ -89,6 +89,18 @@ class Performed(NamedTuple):
     is_same: bool
 
 
+class ManyPerformed(NamedTuple):
+    """The result of several operations that share an entry.
+
+    ``entry``: of those that were performed now; None if all were before. ``account``: as it was
+    then. ``before``: the markers of those that were performed before, by operation.
+    """
+
+    entry: LedgerEntry | None
+    account: Account
+    before: dict[str, Marker]
+
+
 class Draft(NamedTuple):
     """A decided entry that is not written yet, and its item for the table."""
 
@@ -129,6 +141,18 @@ def draft(account: Account, decide: DecideOrStop) -> Draft | None:
 def _correlated(entry: LedgerEntry) -> LedgerEntry:
     """The entry with the id of the current operation, which joins the ledger to the logs."""
     return replace(entry, correlation_id=correlation_id())
+
+
+def _marker_item(operation: str, request_hash: str, entry: LedgerEntry, expired: int = 0) -> Item:
+    """The item that keeps an operation from being performed twice."""
+    return {
+        "user_id": text(marker_key(operation_digest(operation))),
+        "entry": text(MARKER),
+        "request": text(request_hash),
+        "owner": text(entry.user_id),
+        "number": number(entry.number),
+        "expired": number(expired),
+    }
 
 
 def fingerprint(request: Mapping[str, object]) -> str:
@@ -201,6 +225,61 @@ class LedgerStore(LedgerReader):
         return self._perform(
             user_id, operation, fingerprint(request), lambda account: _Posting(decide(account))
         )
+
+    def perform_many(
+        self,
+        user_id: str,
+        requests: Mapping[str, Mapping[str, object]],
+        decide: Callable[[Account, Collection[str]], LedgerEntry],
+    ) -> ManyPerformed:
+        """Several operations on request in one entry, each once, whichever way it is asked for.
+
+        ``requests`` by operation. ``decide`` is told which of them were not performed before. An
+        operation can also be performed by itself, with `perform`: its marker is the same. Raises
+        what ``decide`` raises, `IdempotencyKeyReused` for another request under the same operation,
+        and `Contention` when bounded retries do not suffice.
+        """
+        before: dict[str, Marker] = {}
+        for attempt in races(self._pause):
+            account = self.account(user_id)
+            new = [operation for operation in requests if operation not in before]
+            if not new:
+                count(Metric.DUPLICATES_REFUSED)
+                return ManyPerformed(None, account, before)
+            try:
+                entry = _correlated(decide(account, new))
+            except CreditsError:
+                # Refused as things stand now; but some may have been performed, and cost nothing.
+                found = self._performed_among(requests, new)
+                if not found:
+                    raise
+                before |= found
+                continue
+            markers = (
+                _marker_item(operation, fingerprint(requests[operation]), entry)
+                for operation in new
+            )
+            try:
+                self._transact((item_of(entry, account.last_hash), *markers))
+            except ClientError as error:
+                codes = partiql.cancelled_for(error)
+                if codes & partiql.TAKEN:
+                    before |= self._performed_among(requests, new)
+                if not partiql.is_lost_race(codes):
+                    raise
+                partiql.give_way(attempt + 1, codes)
+            else:
+                return ManyPerformed(entry, account, before)
+        raise Contention(f"the ledger of user {user_id} is written too often at the moment")
+
+    def _performed_among(
+        self, requests: Mapping[str, Mapping[str, object]], operations: Sequence[str]
+    ) -> dict[str, Marker]:
+        found = self._markers(operations)
+        for operation, marker in found.items():
+            if marker.request != fingerprint(requests[operation]):
+                raise IdempotencyKeyReused(operation.split("#", 2)[-1])
+        return found
 
     def performed(self, operation: str, request: Mapping[str, object]) -> Outcome | None:
         """The result of an operation that was performed before; None if it was not.
@@ -322,14 +401,7 @@ class LedgerStore(LedgerReader):
                     return self._replay(operation, request_hash, marker)
                 raise
             entry = _correlated(posting.entry)
-            marker_item: Item = {
-                "user_id": text(marker_key(operation_digest(operation))),
-                "entry": text(MARKER),
-                "request": text(request_hash),
-                "owner": text(user_id),
-                "number": number(entry.number),
-                "expired": number(posting.expired),
-            }
+            marker_item = _marker_item(operation, request_hash, entry, posting.expired)
             items = (item_of(entry, account.last_hash), marker_item, *posting.also)
             try:
                 self._transact(items)
@@ -377,11 +449,18 @@ class LedgerStore(LedgerReader):
 
     def _marker(self, operation: str) -> Marker | None:
         """The marker of an operation, read so that one still being committed is not overlooked."""
-        key = {"user_id": text(marker_key(operation_digest(operation))), "entry": text(MARKER)}
+        return self._markers([operation]).get(operation)
+
+    def _markers(self, operations: Sequence[str]) -> dict[str, Marker]:
+        """The markers of operations, those that exist, read in the same way."""
+        keys = [
+            {"user_id": text(marker_key(operation_digest(operation))), "entry": text(MARKER)}
+            for operation in operations
+        ]
         for attempt in races(self._pause):
             try:
                 response = self._connection.transact_get_items(
-                    [{"TableName": self._table, "Key": key}]
+                    [{"TableName": self._table, "Key": key} for key in keys]
                 )
             except TransactGetError as error:
                 if error_code(error) != "TransactionCanceledException":
@@ -389,9 +468,10 @@ class LedgerStore(LedgerReader):
                 codes = {why.code for why in error.cancellation_reasons if why}
                 partiql.give_way(attempt + 1, codes)
             else:
-                item = response["Responses"][0].get("Item")
-                return read_marker(item) if item else None
-        raise Contention(f"operation {operation} is being written at the moment")
+                items = (answer.get("Item") for answer in response["Responses"])
+                found = zip(operations, items, strict=True)
+                return {operation: read_marker(item) for operation, item in found if item}
+        raise Contention(f"operation {operations[0]} is being written at the moment")
 
     def _last_reversal(self, user_id: str, usage_number: int) -> Link:
         """The link of a usage's last reversal; for a usage without one, a link of zeros."""

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from pynamodb.connection import Connection
 from pynamodb.expressions.operand import Path
 
-from chalicelib.domain.entries import FIRST_HASH, EntryType, LedgerEntry, digest_of
+from chalicelib.domain.entries import FIRST_HASH, EntryType, LedgerEntry, digests_of
 from chalicelib.domain.errors import Contention, InvalidInput, LedgerCorrupt, NotFound
 from chalicelib.domain.fields import shown
 from chalicelib.domain.instants import format_instant
@@ -218,7 +218,7 @@ class LedgerReader:
 
     def _check_beside(self, user_id: str, operations: Sequence[Operation]) -> None:
         """Whether each operation on request has its marker, and each reversal its link."""
-        found = map(audited_marker, self.markers(operation.digest for operation in operations))
+        found = map(audited_marker, self.markers(_digests(operations)))
         markers = {marker.digest: marker for marker in found}
         check_markers(user_id, operations, markers)
         links = [audited_link(item) for item in self.reversals(user_id)]
@@ -230,7 +230,7 @@ class LedgerReader:
         wrong: list[LedgerCorrupt] = []
         for marker in markers:
             try:
-                if digest_of(entry_of(marker, entries)) != marker.digest:
+                if marker.digest not in digests_of(entry_of(marker, entries)):
                     problem = "the marker of another operation names it"
                     raise LedgerCorrupt(marker.owner, marker.number, problem)
             except LedgerCorrupt as error:
@@ -266,7 +266,7 @@ class LedgerReader:
             yield line, item
 
     def markers(self, digests: Iterable[str]) -> Iterator[Item]:
-        """The markers of operations as stored, those that exist: by `domain.ledger.digest_of`."""
+        """The markers of operations as stored, those that exist: by `domain.entries.digests_of`."""
         return self._get_many((marker_key(digest), MARKER) for digest in digests)
 
     def reversals(self, user_id: str) -> Iterator[Item]:
@@ -358,3 +358,7 @@ class LedgerReader:
         if item is None:
             raise NotFound(f"user {user_id} has no transaction {user_id}-{entry_number}")
         return item
+
+
+def _digests(operations: Iterable[Operation]) -> Iterator[str]:
+    return (digest for operation in operations for digest in operation.digests)

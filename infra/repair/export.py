@@ -20,7 +20,7 @@ from itertools import chain
 from typing import Any
 
 from chalicelib.domain import notifications
-from chalicelib.domain.entries import SCHEDULED, LedgerEntry, digest_of
+from chalicelib.domain.entries import SCHEDULED, LedgerEntry, digests_of
 from chalicelib.domain.errors import Unreadable
 from chalicelib.domain.fields import parse_user_id
 from chalicelib.domain.instants import format_instant
@@ -95,7 +95,7 @@ def export(repair: Repair, arguments: argparse.Namespace) -> Summary:
             if entry := _entry(item):
                 mails.update(notifications.identities(entry))
                 if entry.type not in SCHEDULED:
-                    operations.append(digest_of(entry))
+                    operations.extend(digests_of(entry))
             yield unreadable.or_stored(item, lambda item: _described(user_id, read_line(item)))
 
     document = Document()

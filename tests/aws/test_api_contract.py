@@ -6,7 +6,7 @@
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -121,9 +121,33 @@ class Examples:
                 r"/subscriptions/\w+", "/subscriptions/{user_id}", path.partition("?")[0]
             )
             route = re.sub(r"/holds/[\w-]+/", "/holds/{hold_id}/", route)
+            route = re.sub(r"/transactions/[\w-]+", "/transactions/{transaction_id}", route)
             where = f"{method} {route} {where}"
         self.made.append(Example(where, body, reply))
         return reply
+
+
+def show_holds(world: World, api: Api, show: Callable[..., Reply]) -> None:
+    """Credits that are set aside, and usages that are booked together."""
+    world.now += timedelta(minutes=5)
+    job = {"user_id": 42, "amount": 50, "description": "Report on 200 companies"}
+    held = {**job, "expires_in_seconds": 900, "metadata": {"report": "77"}}
+    hold = show("200", "POST", "/api/credits/holds", BACKEND, held, key="report-77").json["hold_id"]
+    show("200", "GET", "/api/credits/holds", user("42"))
+    world.now += timedelta(minutes=5)
+    capture, release = (f"/api/credits/holds/{hold}/{end}" for end in ("capture", "release"))
+    show("200", "POST", capture, BACKEND, {"amount": 31})
+    show("HoldEnded", "POST", release, BACKEND, {})
+    other = api.post("/api/credits/holds", BACKEND, {**job, "amount": 20}, key="report-78")
+    show("200", "POST", f"/api/credits/holds/{other.json['hold_id']}/release", BACKEND, {})
+    lead = {"amount": 2, "description": "A lead"}
+    leads = [{"key": f"lead-{number}", **lead} for number in (7, 8)]
+    many = {"user_id": 42, "items": leads}
+    assert (
+        api.post("/api/credits/use", BACKEND, {"user_id": 42, **lead}, key="lead-7").status == 200
+    )
+    used = show("200", "POST", "/api/credits/use-many", BACKEND, many).json["transaction_id"]
+    show("200", "GET", f"/api/credits/transactions/{used}", BACKEND)
 
 
 @pytest.fixture
@@ -182,17 +206,7 @@ def examples(world: World, api: Api, monkeypatch: pytest.MonkeyPatch) -> list[Ex
         "UnsupportedMediaType", "POST", use, ada, raw=b"amount=5", media_type="text/plain", key="d"
     )
     show("Unprocessable", "POST", use, ada, {**export, "amount": 7}, key="export-1849")
-    world.now += timedelta(minutes=5)
-    job = {"user_id": 42, "amount": 50, "description": "Report on 200 companies"}
-    held = {**job, "expires_in_seconds": 900, "metadata": {"report": "77"}}
-    hold = show("200", "POST", "/api/credits/holds", BACKEND, held, key="report-77").json["hold_id"]
-    show("200", "GET", "/api/credits/holds", ada)
-    world.now += timedelta(minutes=5)
-    capture, release = (f"/api/credits/holds/{hold}/{end}" for end in ("capture", "release"))
-    show("200", "POST", capture, BACKEND, {"amount": 31})
-    show("HoldEnded", "POST", release, BACKEND, {})
-    other = api.post("/api/credits/holds", BACKEND, {**job, "amount": 20}, key="report-78")
-    show("200", "POST", f"/api/credits/holds/{other.json['hold_id']}/release", BACKEND, {})
+    show_holds(world, api, show)
     for where, error in (
         ("Contention", Contention("the ledger of user 42 is written too often at the moment")),
         ("Unavailable", EndpointConnectionError(endpoint_url="https://dynamodb")),

@@ -900,7 +900,7 @@ def operations_of(entries: Iterable[LedgerEntry]) -> list[Operation]:
 def markers_of(operations: Iterable[Operation], **expired: int) -> dict[str, Marker]:
     """The markers of operations; ``expired`` of those whose type it names."""
     return {
-        each.digest: Marker(each.digest, "", USER, each.number, expired.get(each.type, 0))
+        each.digests[0]: Marker(each.digests[0], "", USER, each.number, expired.get(each.type, 0))
         for each in operations
     }
 
@@ -929,8 +929,8 @@ def test_the_operation_of_an_entry_is_told_for_all_but_scheduled_work() -> None:
         (4, EntryType.REVERSAL, 30, 3),
         (10, EntryType.USAGE, -58, None),
     ):
-        digest = entries.operation_digest(f"{type_}#{number}")
-        assert told[number] == Operation(number, digest, type_, amount, usage)
+        digests = (entries.operation_digest(f"{type_}#{number}"),)
+        assert told[number] == Operation(number, digests, type_, amount, usage)
 
 
 @pytest.mark.parametrize(
@@ -948,7 +948,7 @@ def test_the_operation_of_an_entry_is_told_for_all_but_scheduled_work() -> None:
 def test_only_of_what_a_reversal_gave_back_some_can_have_expired(
     type_: EntryType, expired: int, *, is_right: bool
 ) -> None:
-    operation = Operation(7, "a digest", type_, 0, None)
+    operation = Operation(7, ("a digest",), type_, 0, None)
     markers = markers_of([operation], **{type_: expired})
     if is_right:
         check_markers(USER, [operation], markers)
