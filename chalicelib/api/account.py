@@ -252,9 +252,9 @@ def transaction(call: Call) -> Answer:
     """An entry of the ledger, with the usages that it books at once."""
     name = unquote(call.authenticated().without_query().path["transaction_id"])
     user_id, _, number = name.rpartition("-")
-    whose = call.principal.reads_credits_of(user_id)
-    if not re.fullmatch(_ENTRY_NUMBER, number):
+    if not user_id or not re.fullmatch(_ENTRY_NUMBER, number):
         raise NotFound(f"there is no transaction {shown(name)}")
+    whose = call.principal.reads_credits_of(user_id)
     entry = call.services.ledger.entry(whose, int(number))
     items = [
         {

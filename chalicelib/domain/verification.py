@@ -408,7 +408,10 @@ def _rules_of_items(entry: LedgerEntry) -> Iterator[Rule]:
     yield all(item.amount > 0 for item in entry.items), "an item takes no credits"
     in_all = sum(item.amount for item in entry.items)
     yield in_all == -entry.amount, "the amount is not the sum of the items"
-    yield len({*digests_of(entry)}) == len(entry.items) <= MOST_ITEMS, "its items are too many"
+    yield (
+        len({*digests_of(entry)}) == len(entry.items) <= MOST_ITEMS,
+        ("its items are too many, or have a key twice"),
+    )
 
 
 def _rules_of_reversal(

@@ -153,8 +153,7 @@ def show_holds(world: World, api: Api, show: Callable[..., Reply]) -> None:
 @pytest.fixture
 def examples(world: World, api: Api, monkeypatch: pytest.MonkeyPatch) -> list[Example]:
     """A year in the life of user 42, who lives in New York, as far as the API shows it."""
-    made = Examples(api)
-    show = made.show
+    show = (made := Examples(api)).show
     monkeypatch.setattr(world.services.subscriptions, "_new_id", lambda: "2439cd92f0f21435")
     ada = user("42")
     subscription = "/api/subscriptions/42"
