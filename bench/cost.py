@@ -357,7 +357,8 @@ def _price(price: Decimal) -> str:
 def main(words: Sequence[str] | None = None) -> int:
     """Reads the command line and prints the bill; the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m bench.cost", description="What Credits costs a month on AWS, in dollars."
+        prog="python -m bench.cost",
+        description="Prints what a month of Credits costs on AWS, in dollars.",
     )
     usual = Scenario()
     parser.add_argument(

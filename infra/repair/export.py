@@ -204,7 +204,7 @@ def main(words: list[str] | None = None) -> int:
     parser = command.parser_of(
         "export", "Writes all that is kept of a user as JSON.", changes=False
     )
-    parser.add_argument("--user-id", required=True, help="whose data")
+    parser.add_argument("--user-id", required=True, help="the user whose data to export")
     return command.run(parser, export, words)
 
 
