@@ -115,7 +115,7 @@ def export(repair: Repair, arguments: argparse.Namespace) -> Summary:
     sent = document.array("mails", _sent(services, sorted(mails), unreadable))
     document.end()
     return Summary(
-        f"Wrote {written:,} ledger entries and {sent:,} mails of user {user_id}.{unreadable}",
+        f"Wrote {written:,} ledger entries and {sent:,} emails of user {user_id}.{unreadable}",
         {},
         is_complete=not unreadable.count,
     )

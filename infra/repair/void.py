@@ -53,7 +53,7 @@ def void(repair: Repair, arguments: argparse.Namespace) -> Summary:
     facts: dict[str, Any] = {"user_id": user_id, "batch": batch, "replayed": preview.replayed}
     if preview.replayed:
         return _voided_before(repair, wanted, facts | _voided(preview.entry))
-    mail = "is told by mail" if wanted.notify else "is not told"
+    mail = "gets an email" if wanted.notify else "gets no email"
     what = (
         f"void batch {user_id}-{batch}: {-preview.entry.amount:,} credits remain of "
         f"{_granted(services.ledger.entry(user_id, batch))}; the ledger balance becomes "

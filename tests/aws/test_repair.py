@@ -409,7 +409,7 @@ def test_an_export_is_everything_that_is_kept_of_one_user_and_nothing_of_another
     (mail,) = ran.facts["mails"]
     assert (mail["identity"], mail["status"]) == ("manual 1-1", "COMPLETED")
     assert "user2@" not in ran.printed
-    assert "1 ledger entries and 1 mails" in ran.said
+    assert "1 ledger entries and 1 emails" in ran.said
 
 
 def test_an_export_has_a_form_for_every_field_of_a_subscription(

@@ -360,7 +360,7 @@ ACCOUNT = {
 
 def test_an_account_that_sends_to_everybody_is_fine() -> None:
     found = only(mail.judge_account(SITE, ACCOUNT, 14))
-    assert found == fine("mail account", "SES takes 14 mails a second and 50,000 a day")
+    assert found == fine("mail account", "SES takes 14 emails a second and 50,000 a day")
 
 
 @pytest.mark.parametrize(
@@ -411,8 +411,8 @@ UNFOUND = {"DkimAttributes": {"SigningEnabled": True, "Status": "PENDING", "Toke
             State.BAD,
             "has not found the DNS entries of mail.example.com (DKIM: PENDING)",
         ),
-        (IDENTITY | UNSIGNED, State.BAD, "its mails are not signed"),
-        (IDENTITY | UNFOUND, State.BAD, "its mails are not signed (DKIM: PENDING)"),
+        (IDENTITY | UNSIGNED, State.BAD, "its emails are not signed"),
+        (IDENTITY | UNFOUND, State.BAD, "its emails are not signed (DKIM: PENDING)"),
     ],
 )
 def test_a_domain_that_ses_does_not_take_mails_from_is_said(
