@@ -313,7 +313,7 @@ def test_an_interrupted_import_is_said_to_be_finished_by_running_it_again(
     assert "Run the same import again to finish it" in command.output.getvalue()
 
 
-def test_a_month_that_begins_while_a_file_is_written_is_not_paid_to_who_was_paused_until_their_row(
+def test_a_month_that_begins_during_an_import_is_not_paid_to_a_user_paused_until_their_row(
     world: World,
 ) -> None:
     world.now = at("2026-01-31T22:50:00Z")

@@ -69,7 +69,7 @@ NAME = re.compile(
 )
 
 NOT_FROM_OUTSIDE = {
-    "infra/packages/advisories.py _documents": "a file that whoever looks for advisories brings",
+    "infra/packages/advisories.py _documents": "a file that an operator brings",
     "infra/packages/advisories.py _instant": "the same, in a test of its own",
     "infra/deployment/handover.py load": "a package that is known by its digest",
     "infra/commands/completeness.py _count": "the answer of a function of ours",
@@ -205,7 +205,7 @@ MISTAKES: dict[str, tuple[str, Any, str, Any]] = {
         "check_year",
         lambda *_: None,
     ),
-    "a ledger entry of an instant that is none stops its reader": (
+    "a ledger entry of an invalid instant stops its reader": (
         "ledger entry",
         damage,
         "WRONG",

@@ -78,7 +78,7 @@ def test_a_package_of_another_stage_or_region_is_refused(
 
 
 @pytest.mark.parametrize("digest", ["", "x", "0" * 63, "0" * 65, "G" * 64, f"{'0' * 64}\n"])
-def test_a_digest_that_is_none_says_how_to_get_one(digest: str, folder: Path) -> None:
+def test_an_invalid_digest_says_how_to_get_one(digest: str, folder: Path) -> None:
     with pytest.raises(PackagingError, match="DIGEST must be the 64 digits that make package"):
         handover.load(folder, digest, "dev", REGION)
 

@@ -204,7 +204,7 @@ def test_an_access_log_that_api_gateway_cannot_write_stops_a_deployment() -> Non
 
 
 @pytest.mark.parametrize("parameters", [{}, {"AccessLogs": "off"}])
-def test_who_wants_no_access_log_is_asked_for_no_role(parameters: dict[str, str]) -> None:
+def test_a_stage_without_access_logs_needs_no_role(parameters: dict[str, str]) -> None:
     site = replace(SITE, parameters={**SITE.parameters, **parameters})  # which asks AWS nothing
     assert list(account.access_log(site)) == []
 
@@ -360,7 +360,7 @@ ACCOUNT = {
 
 def test_an_account_that_sends_to_everybody_is_fine() -> None:
     found = only(mail.judge_account(SITE, ACCOUNT, 14))
-    assert found == fine("mail account", "SES takes 14 mails a second and 50,000 a day")
+    assert found == fine("mail account", "SES takes 14 emails a second and 50,000 a day")
 
 
 @pytest.mark.parametrize(
@@ -411,8 +411,8 @@ UNFOUND = {"DkimAttributes": {"SigningEnabled": True, "Status": "PENDING", "Toke
             State.BAD,
             "has not found the DNS entries of mail.example.com (DKIM: PENDING)",
         ),
-        (IDENTITY | UNSIGNED, State.BAD, "its mails are not signed"),
-        (IDENTITY | UNFOUND, State.BAD, "its mails are not signed (DKIM: PENDING)"),
+        (IDENTITY | UNSIGNED, State.BAD, "its emails are not signed"),
+        (IDENTITY | UNFOUND, State.BAD, "its emails are not signed (DKIM: PENDING)"),
     ],
 )
 def test_a_domain_that_ses_does_not_take_mails_from_is_said(
@@ -562,7 +562,7 @@ def test_an_issuer_without_keys_for_us_is_said_and_does_not_stop_a_deployment(
     assert not found.stops
 
 
-def test_an_issuer_that_only_signs_with_a_shared_secret_is_none_for_us() -> None:
+def test_an_issuer_that_only_signs_with_a_shared_secret_is_refused() -> None:
     symmetric = {"keys": [{"kty": "oct", "kid": "a", "k": "AA"}]}
     found = only(issuer.keys(SITE, lambda _: symmetric))
     assert found.state is State.BAD
@@ -905,7 +905,7 @@ def resolved(monkeypatch: pytest.MonkeyPatch, answer: Callable[..., Any]) -> lis
     return resolver.resolve("example.com", "TXT")
 
 
-def test_a_name_without_entries_has_none_and_a_failure_is_one(
+def test_a_name_without_entries_is_empty_and_a_failure_raises(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def nothing(*_: Any, **__: Any) -> Any:

@@ -55,7 +55,7 @@ def test_pauses_double_up_to_four_seconds_and_are_never_less_than_half_of_that(
     assert minute.pauses == pytest.approx([0.1, 0.2, 0.2, 0.4, 1.6, 3.2, 2, 4, 2, 4])
 
 
-def test_who_waits_keeps_the_time_to_hand_back_and_then_nothing_else_is_begun(
+def test_work_that_waits_keeps_the_time_to_hand_back_and_then_begins_nothing_else(
     minute: Time,
 ) -> None:
     throttling.check_patience()
@@ -69,7 +69,7 @@ def test_who_waits_keeps_the_time_to_hand_back_and_then_nothing_else_is_begun(
         throttling.check_patience()
 
 
-def test_who_had_no_time_to_wait_is_not_asked_for_another_time(
+def test_work_that_had_no_time_to_wait_does_not_wait_again(
     minute: Time, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(random, "uniform", lambda _, high: high)
@@ -138,7 +138,7 @@ def test_all_else_is_for_the_sdk_to_decide() -> None:
     assert ask_again(response=None, attempts=1) is None  # there was no answer
 
 
-def test_where_nobody_said_how_long_to_wait_everybody_does_as_before() -> None:
+def test_without_a_set_patience_everybody_waits_as_before() -> None:
     paused: list[int] = []
     throttling.check_patience()
     wait_for_room(3, paused.append)
