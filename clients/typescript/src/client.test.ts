@@ -321,3 +321,69 @@ test("who leaves while the API is silent waits for no other attempt", async () =
   await assert.rejects(client.schedule({}, leaving.signal), { name: "AbortError" });
   assert.deepEqual([api.requests.length, api.pauses], [1, []]);
 });
+
+test("the fetch of a browser is called as browsers want it: on nothing of ours", async (t) => {
+  const api = new FakeApi(() => ({ body: { plans: [] } }));
+  // A browser says "Illegal invocation" when fetch is a method of another object than the window.
+  t.mock.method(globalThis, "fetch", function (this: unknown, ...words: Parameters<typeof fetch>) {
+    assert.ok(this === undefined || this === globalThis, "Illegal invocation");
+    return api.fetch(...words);
+  });
+  assert.deepEqual(await new CreditsClient({ url: URL, token: () => "t" }).plans(), []);
+});
+
+test("who leaves during a pause does not wait for its end", async () => {
+  const leaving = new AbortController();
+  const api = new FakeApi(() => BUSY);
+  const sleep = () => {
+    queueMicrotask(() => leaving.abort());
+    return new Promise<void>(() => {});
+  };
+  const client = new CreditsClient({ url: URL, token: () => "t", fetch: api.fetch, sleep });
+  const outcome = await Promise.race([
+    client.schedule({}, leaving.signal).catch((error: Error) => error.name),
+    new Promise((resolve) => setTimeout(resolve, 1_000, "still waiting")),
+  ]);
+  assert.equal(outcome, "AbortError");
+  assert.equal(api.requests.length, 1);
+});
+
+/** A `fetch` whose first answer breaks off in the middle, or all of them. */
+function breakingOff(answers: number): { calls: Headers[]; fetch: typeof fetch } {
+  const calls: Headers[] = [];
+  const half = () =>
+    new ReadableStream({
+      start(stream) {
+        stream.enqueue(new TextEncoder().encode('{"success": tr'));
+        stream.error(new TypeError("terminated"));
+      },
+    });
+  return {
+    calls,
+    fetch: async (_, settings) => {
+      calls.push(new Headers(settings?.headers));
+      return new Response(calls.length > answers ? JSON.stringify(USED) : half());
+    },
+  };
+}
+
+test("an answer that breaks off is none: it is asked for again with the same key, and in the end is no answer", async () => {
+  const once = breakingOff(1);
+  const client = new CreditsClient({ url: URL, token: () => "t", fetch: once.fetch, sleep: async () => {} });
+  assert.equal((await client.use({ amount: 1, description: "x" })).new_balance, 90);
+  assert.equal(new Set(once.calls.map((headers) => headers.get("Idempotency-Key"))).size, 1);
+  const always = breakingOff(Infinity);
+  const other = new CreditsClient({ url: URL, token: () => "t", fetch: always.fetch, sleep: async () => {} });
+  await assert.rejects(other.use({ amount: 1, description: "x" }), NoAnswerError);
+  assert.equal(always.calls.length, 4);
+});
+
+test("a busy proxy that answers with a page is asked again, too, after what it asks for", async () => {
+  const page = { status: 503, body: "<html>Busy</html>", headers: { "Content-Type": "text/html", "Retry-After": "2" } };
+  const { api, client } = clientOf((_, number) => (number === 0 ? page : { body: { plans: [] } }));
+  assert.deepEqual(await client.plans(), []);
+  assert.ok(api.pauses.length === 1 && api.pauses[0]! >= 2000);
+  const always = clientOf(() => page);
+  await assert.rejects(always.client.plans(), { name: "NoAnswerError", message: "an answer 503 that is not the API's" });
+  assert.equal(always.api.requests.length, 4);
+});
