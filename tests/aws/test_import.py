@@ -328,6 +328,26 @@ def test_a_month_that_begins_while_a_file_is_written_is_not_paid_to_who_was_paus
     assert world.services.ledger.account("1").last is None
 
 
+@pytest.mark.parametrize(("plan", "outcome"), [("pro", "unchanged"), ("starter", "changed")])
+def test_a_row_that_loses_a_race_counts_as_what_it_did_to_what_the_winner_wrote(
+    world: World, monkeypatch: pytest.MonkeyPatch, plan: str, outcome: str
+) -> None:
+    rows = check(world, text(ADA)).good
+    rival = check(world, text(ADA.replace(",pro,", f",{plan},"))).good
+    write = SUBSCRIPTIONS.writer(world.services)
+    store = world.services.subscriptions
+    put = store._write
+
+    def overtaken(*edit: Any) -> Any:
+        monkeypatch.setattr(store, "_write", put)
+        assert [write(row) for row in rival] == ["new"]
+        return put(*edit)
+
+    monkeypatch.setattr(store, "_write", overtaken)
+    assert [write(row) for row in rows] == [outcome]
+    assert store.get("1").plan == "pro"
+
+
 def test_many_keys_are_all_read_a_hundred_at_once() -> None:
     sizes: list[int] = []
     keys = list(range(250))
