@@ -384,3 +384,14 @@ def test_rows_with_letters_of_any_language_are_saved_byte_for_byte(command: Comm
     assert command.run(text(ADA, wrong), "--skip-invalid") == 0
     saved = (command.directory / "people.invalid.csv").read_bytes()
     assert saved == text(wrong).encode()
+
+
+def test_the_wrong_rows_of_a_spreadsheet_keep_its_byte_order_mark_and_line_ends(
+    command: Command,
+) -> None:
+    # Without the mark, Excel shows the letters of the saved rows wrongly, and saves them so.
+    wrong = ADA.replace("1,ada@example.com", "ü 1,jürgen@example.com")
+    content = text(BOB, wrong).replace("\n", "\r\n").encode("utf-8-sig")
+    assert command.run(content, "--skip-invalid") == 0
+    saved = (command.directory / "people.invalid.csv").read_bytes()
+    assert saved == text(wrong).replace("\n", "\r\n").encode("utf-8-sig")
