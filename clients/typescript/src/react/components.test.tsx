@@ -291,3 +291,41 @@ test("numbers and dates are written in the language that is given", async () => 
   assert.equal(words(history.querySelector(".credits-balance-after")), "balance 1.800");
   assert.equal(words(history.querySelector("li time")), "01.05.2026, 06:00");
 });
+
+test("when somebody else signs in, the card and the history show theirs", async () => {
+  const of = (balance: number) =>
+    clientOf(({ path }) => ({
+      body: path.endsWith("history") ? { items: [line(balance, "usage", -1)], next_cursor: null } : { ...SCHEDULE, current_balance: balance },
+    })).client;
+  const ada = of(100);
+  const bob = of(200);
+  let signIn: (client: CreditsClient) => void = () => {};
+  function Both() {
+    const [client, setClient] = react.useState(ada);
+    signIn = setClient;
+    return (
+      <>
+        <CreditsCard client={client} locale="en" now={() => NOON} />
+        <CreditsHistory client={client} locale="en" />
+      </>
+    );
+  }
+  const shown = await render(<Both />);
+  const found = () => [words(shown.querySelector(".credits-balance")), ...descriptions(shown)];
+  assert.deepEqual(found(), ["100 available", "Line 100"]);
+  await settle(() => signIn(bob));
+  assert.deepEqual(found(), ["200 available", "Line 200"]);
+});
+
+test("a page of another size is asked for when it is wanted", async () => {
+  const { api, client } = clientOf(() => ({ body: { items: [], next_cursor: null } }));
+  let resize: (size: number) => void = () => {};
+  function Sized() {
+    const [size, setSize] = react.useState(5);
+    resize = setSize;
+    return <CreditsHistory client={client} locale="en" pageSize={size} />;
+  }
+  await render(<Sized />);
+  await settle(() => resize(50));
+  assert.deepEqual(api.requests.map(({ query }) => query["limit"]), ["5", "50"]);
+});
