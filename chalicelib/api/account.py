@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from chalicelib.domain import calendar
 from chalicelib.domain.entries import EntryType, LedgerEntry
-from chalicelib.domain.errors import InvalidInput
+from chalicelib.domain.errors import InvalidInput, NotFound
 from chalicelib.domain.fields import parse_amount, parse_choice, parse_text, parse_user_id
 from chalicelib.domain.instants import format_instant, parse_instant
 from chalicelib.domain.ledger import Account
@@ -209,9 +209,17 @@ _TRANSACTION_ID = re.compile(r"[^\ud800-\udfff]{1,141}")
 
 
 def _ensure_user(services: Services, user_id: str, *, has_entries: bool) -> None:
-    """Raises `NotFound` for a user who does not exist. A user with entries exists."""
-    if not has_entries:
+    """Raises `NotFound` for a user who does not exist. A user with entries exists, if erased, too.
+
+    ``has_entries``: whether any were found; others may be of another type or time.
+    """
+    if has_entries:
+        return
+    try:
         services.subscriptions.get(user_id)
+    except NotFound:
+        if services.ledger.account(user_id).last is None:
+            raise
 
 
 def _item(entry: LedgerEntry) -> Json:

@@ -54,10 +54,11 @@ def _package_of(given: argparse.Namespace, region: str) -> PackageMaker:
     """Packages this tree, or takes a package that was made elsewhere."""
     if given.package is None:
         return packaging.package
-    package = handover.load(given.package, given.digest, given.stage, region)
+    # Refuse a wrong one at once, not after an hour of waiting for another deployment.
+    handover.load(given.package, given.digest, given.stage, region)
 
-    def made(_stage: str, _output: Path, /, *, region: str) -> packaging.Package:  # noqa: ARG001
-        return package
+    def made(stage: str, output: Path, /, *, region: str) -> packaging.Package:
+        return handover.load(given.package, given.digest, stage, region, output)
 
     return made
 

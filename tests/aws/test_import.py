@@ -328,6 +328,26 @@ def test_a_month_that_begins_during_an_import_is_not_paid_to_a_user_paused_until
     assert world.services.ledger.account("1").last is None
 
 
+@pytest.mark.parametrize(("plan", "outcome"), [("pro", "unchanged"), ("starter", "changed")])
+def test_a_row_that_loses_a_race_counts_as_what_it_did_to_what_the_winner_wrote(
+    world: World, monkeypatch: pytest.MonkeyPatch, plan: str, outcome: str
+) -> None:
+    rows = check(world, text(ADA)).good
+    rival = check(world, text(ADA.replace(",pro,", f",{plan},"))).good
+    write = SUBSCRIPTIONS.writer(world.services)
+    store = world.services.subscriptions
+    put = store._write
+
+    def overtaken(*edit: Any) -> Any:
+        monkeypatch.setattr(store, "_write", put)
+        assert [write(row) for row in rival] == ["new"]
+        return put(*edit)
+
+    monkeypatch.setattr(store, "_write", overtaken)
+    assert [write(row) for row in rows] == [outcome]
+    assert store.get("1").plan == "pro"
+
+
 def test_many_keys_are_all_read_a_hundred_at_once() -> None:
     sizes: list[int] = []
     keys = list(range(250))
@@ -364,3 +384,14 @@ def test_rows_with_letters_of_any_language_are_saved_byte_for_byte(command: Comm
     assert command.run(text(ADA, wrong), "--skip-invalid") == 0
     saved = (command.directory / "people.invalid.csv").read_bytes()
     assert saved == text(wrong).encode()
+
+
+def test_the_wrong_rows_of_a_spreadsheet_keep_its_byte_order_mark_and_line_ends(
+    command: Command,
+) -> None:
+    # Without the mark, Excel shows the letters of the saved rows wrongly, and saves them so.
+    wrong = ADA.replace("1,ada@example.com", "ü 1,jürgen@example.com")
+    content = text(BOB, wrong).replace("\n", "\r\n").encode("utf-8-sig")
+    assert command.run(content, "--skip-invalid") == 0
+    saved = (command.directory / "people.invalid.csv").read_bytes()
+    assert saved == text(wrong).replace("\n", "\r\n").encode("utf-8-sig")

@@ -1,12 +1,15 @@
 """The verify command: what a person sees of a right ledger and of one that was tampered with."""
 
 import json
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from chalicelib.domain.anchors import user_digest
+from chalicelib.jobs import audits
+from chalicelib.services import Services
 from infra import reach
 from infra.commands.verify import main
 from tests.aws.damage import damage_subscription, without
@@ -308,4 +311,23 @@ def test_a_user_who_comes_while_everybody_is_verified_is_not_reported_as_gone(
         return found
 
     monkeypatch.setattr(world.services.anchors, "find", meanwhile)
+    assert main(["--all"]) == 0, capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("anchored")
+def test_who_comes_while_everybody_is_listed_is_not_said_to_be_gone(
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    users = audits.users_with_ledgers
+
+    def meanwhile(services: Services) -> Iterator[str]:
+        yield from list(users(services))
+        world.now += timedelta(hours=1)
+        world.subscribe("late")
+        world.grant("late", 5, "late")
+        world.watch()
+        world.now += timedelta(hours=1)
+        world.services.anchors.fold(world.now)
+
+    monkeypatch.setattr(audits, "users_with_ledgers", meanwhile)
     assert main(["--all"]) == 0, capsys.readouterr().out

@@ -78,6 +78,7 @@ NOT_FROM_OUTSIDE = {
     "infra/pages/dashboard_picture.py Day._due_at": "the sample that is in the repository",
     "infra/pages/dashboard_picture.py filled_in": "the dashboard that is in the repository",
     "infra/commands/deploy.py _package_of": "a package that is known by its digest",
+    "infra/commands/deploy.py _package_of.<locals>.made": "the same, again",
     "infra/doctor/running.py _last_report": "a report that a function of ours wrote",
     "infra/local/emulated_statements.py _parsed": "requests of PartiQL, in the emulator",
     "infra/local/emulated_statements.py _read": "PartiQL and its answers, in the emulator",

@@ -32,7 +32,7 @@ from infra.doctor import (
     template,
 )
 from infra.doctor.finding import Finding, State, bad, fine, unknown, warning
-from infra.doctor.site import Site
+from infra.doctor.site import Json, Site
 from infra.doctor.template import Named
 from infra.session import AwsError, CredentialsError, Region
 from tests.unit.test_authorizer import ISSUER, KEY_SET
@@ -721,6 +721,52 @@ def test_a_month_that_was_not_counted_is_said_unless_the_stack_is_newer() -> Non
     assert running.judge_no_count(OLD, NOVEMBER).state is State.BAD
     assert running.judge_no_count(stack_made(timedelta(days=20)), NOVEMBER).state is State.FINE
     assert running.judge_no_count(stack_made(timedelta(days=28)), NOVEMBER).state is State.BAD
+
+
+def counts_in_a_bucket(kept: dict[str, tuple[datetime, Json]]) -> Any:
+    """S3, with reports by their keys: each with the time it was written at. A page has two."""
+
+    def paginate(Bucket: str, Prefix: str) -> Iterator[Json]:  # noqa: N803 - AWS's names
+        assert Bucket == "reports"
+        keys = [key for key in sorted(kept) if key.startswith(Prefix)]
+        yield {}
+        for start in range(0, len(keys), 2):
+            listed = [{"Key": key, "LastModified": kept[key][0]} for key in keys[start : start + 2]]
+            yield {"Contents": listed}
+
+    def get_object(Bucket: str, Key: str) -> Json:  # noqa: N803 - AWS's names
+        assert Bucket == "reports"
+        return {"Body": io.BytesIO(json.dumps(kept[Key][1]).encode())}
+
+    return SimpleNamespace(
+        get_paginator=lambda _: SimpleNamespace(paginate=paginate),
+        get_object=get_object,
+        describe_stacks=lambda **_: {
+            "Stacks": [{"Outputs": [{"OutputKey": "ReportsBucketName", "OutputValue": "reports"}]}]
+        },
+    )
+
+
+def test_of_several_counts_of_a_month_the_last_one_made_is_told_whatever_their_names() -> None:
+    hour = timedelta(hours=1)
+    missing = COUNTED | {"complete": False, "missing": 3}
+    kept = {
+        "completeness/2026-11/a/summary.json": (NOW - 5 * hour, missing),
+        "completeness/2026-11/b/summary.json": (NOW - 3 * hour, COUNTED),
+        "completeness/2026-11/b/zones/Europe/Paris.json": (NOW - hour, missing),
+        "completeness/2026-11/c/summary.json": (NOW - 4 * hour, missing),
+        "completeness/2026-10/d/summary.json": (NOW - 2 * hour, missing),
+    }
+    (found,) = running.completeness(made_of(counts_in_a_bucket(kept)))
+    assert found.state is State.FINE
+    assert found.says.startswith("2026-11, counted 3 hours ago: all 1,200")
+
+
+def test_a_month_that_nobody_has_counted_yet_leaves_the_one_before() -> None:
+    kept = {"completeness/2026-11/a/summary.json": (NOW, COUNTED)}
+    first = replace(made_of(counts_in_a_bucket(kept)), now=datetime(2026, 12, 1, 3, tzinfo=UTC))
+    (found,) = running.completeness(first)
+    assert found.says.startswith("2026-11, counted 44 hours ago")
 
 
 # --- The account ----------------------------------------------------------------------------------

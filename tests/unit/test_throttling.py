@@ -4,11 +4,13 @@ import random
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from typing import Any
 
 import pytest
 
 from chalicelib.jobs.records import in_this_context
+from chalicelib.observability import correlated, correlation_id
 from chalicelib.store import throttling
 from chalicelib.store.errors import OutOfTime
 from chalicelib.store.throttling import ask_again, patient, wait_for_room
@@ -150,6 +152,22 @@ def test_what_is_done_in_part_is_asked_for_a_bounded_number_of_times() -> None:
     paused: list[int] = []
     assert list(throttling.attempts_for_room(paused.append)) == list(range(25))
     assert paused == list(range(1, 25))
+
+
+def test_threads_at_the_same_time_have_their_operations_apart_and_begin_with_that_of_all() -> None:
+    at_once = Barrier(3, timeout=10)
+
+    def work(part: int) -> tuple[str | None, str | None, str | None]:
+        before = correlation_id()
+        at_once.wait()
+        with correlated(f"mail-{part}"):
+            at_once.wait()
+            within = correlation_id()
+        return before, within, correlation_id()
+
+    with correlated("tick"), ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(in_this_context(work), range(3)))
+    assert found == [("tick", f"mail-{part}", "tick") for part in range(3)]
 
 
 def test_threads_wait_as_the_invocation_does(minute: Time) -> None:
