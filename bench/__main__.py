@@ -182,8 +182,14 @@ def main(words: list[str] | None = None) -> int:
         default=5,
         help="measurements of each (default 5)",
     )
-    parser.add_argument("--without-celery", action="store_true", help="needs no servers then")
-    parser.add_argument("--only", default="", help="only work whose name begins so; keeps no file")
+    parser.add_argument(
+        "--without-celery",
+        action="store_true",
+        help="leave out Celery, which needs PostgreSQL and Redis",
+    )
+    parser.add_argument(
+        "--only", default="", help="measure only work whose name begins with this; keep no file"
+    )
     arguments = parser.parse_args(words)
     console = Console(width=130)
     with Progress(console=Console(stderr=True)) as progress:

@@ -285,7 +285,7 @@ def instants() -> dict[datetime, dict[str, float]]:
 
 
 def busiest(users: int) -> tuple[int, ...]:
-    """The users of each zone at the busiest instant, of so many users all over the world."""
+    """The users of each zone at the busiest instant, of this many users all over the world."""
     shares = max(instants().values(), key=lambda zones: sum(zones.values()))
     counts = (round(users * share) for share in shares.values())
     return tuple(count for count in counts if count)

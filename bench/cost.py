@@ -212,7 +212,7 @@ def lines(scenario: Scenario) -> Iterator[Line]:
     idle = Decimal(POLLING_REQUESTS * scenario.queues)
     yield Line(
         "polling",
-        f"{scenario.queues} queues × {POLLING_REQUESTS:,}, whoever comes",
+        f"{scenario.queues} queues × {POLLING_REQUESTS:,}, with or without traffic",
         idle,
         "SQS request",
     )
@@ -315,7 +315,7 @@ def sizes(scenario: Scenario) -> Iterator[tuple[str, Decimal, Decimal]]:
     for line, other in zip(*(lines(replace(idle, size=size)) for size in Size), strict=True):
         if round(line.dollars, 2) or round(other.dollars, 2):
             yield line.what, line.dollars, other.dollars
-    for what, asked in (("together, while nobody comes", idle), (_users(scenario), scenario)):
+    for what, asked in (("together, without users", idle), (_users(scenario), scenario)):
         full, small = (_total(replace(asked, size=size)) for size in Size)
         yield what, full, small
 
@@ -357,7 +357,8 @@ def _price(price: Decimal) -> str:
 def main(words: Sequence[str] | None = None) -> int:
     """Reads the command line and prints the bill; the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m bench.cost", description="What Credits costs a month on AWS, in dollars."
+        prog="python -m bench.cost",
+        description="Prints what a month of Credits costs on AWS, in dollars.",
     )
     usual = Scenario()
     parser.add_argument(

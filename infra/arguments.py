@@ -42,7 +42,9 @@ def number(most: int = MOST) -> Callable[[str], Decimal]:
 
 def add_stage(parser: argparse.ArgumentParser) -> None:
     """Adds the options of every command that reaches a stage: the stage and its region."""
-    parser.add_argument("--stage", default=LOCAL_STAGE, help="default: the running local stack")
+    parser.add_argument(
+        "--stage", default=LOCAL_STAGE, help="the stage; default: the running local stack"
+    )
     add_region(parser)
 
 

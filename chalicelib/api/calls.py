@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 from chalice.app import Request
 
-from chalicelib.domain.errors import CreditsError, FieldError, InvalidInput
+from chalicelib.domain.errors import CreditsError, FieldError, InvalidInput, NotFound
 from chalicelib.domain.fields import FieldReader, parse_key, parse_user_id, shown
 from chalicelib.services import Services
 
@@ -161,9 +161,17 @@ class Call:
 
 
 def ensure_user(services: Services, user_id: str, *, has_entries: bool) -> None:
-    """Raises `NotFound` for a user who does not exist. A user with entries exists."""
-    if not has_entries:
+    """Raises `NotFound` for a user who does not exist. A user with entries exists, if erased, too.
+
+    ``has_entries``: whether any were found; others may be of another type or time.
+    """
+    if has_entries:
+        return
+    try:
         services.subscriptions.get(user_id)
+    except NotFound:
+        if services.ledger.account(user_id).last is None:
+            raise
 
 
 def parse_limit(field: str, value: object) -> int:

@@ -63,7 +63,7 @@ def respond(request: Request, view: View) -> Response:
         if isinstance(error, Unreadable):
             unexpected(error, path=request.path)
         elif refused.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            logger().error("what is stored is wrong", path=request.path, error=str(error))
+            logger().error("stored data is wrong", path=request.path, error=str(error))
         answer = refused
     except Exception as error:
         logger()  # the same

@@ -172,7 +172,7 @@ def _issuer_key(data: object) -> IssuerKey:
     if not algorithms:
         raise ValueError(f"its algorithm {shown(data['alg'])} is not supported")
     if "d" in data:
-        raise ValueError("its private half is published: whoever reads it can sign with it")
+        raise ValueError("its private half is published: anybody who reads it can sign with it")
     try:
         public = jwt.PyJWK(data, algorithms[0]).key
     except jwt.PyJWTError as error:

@@ -47,7 +47,7 @@ def queue_notifications(services: Services, event: Event) -> None:
     services.queues.send_notifications(notification.body() for notification in called_for)
     for operation, mails in Counter(posted.correlation_id for posted in called_for).items():
         with correlated(operation):
-            logger().info("mails called for", mails=mails)
+            logger().info("emails queued", mails=mails)
     _count_movements(entries)
 
 

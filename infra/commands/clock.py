@@ -29,7 +29,9 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument(
         "--to", help="'next midnight', 'next 1st', '+30 days' or 2027-01-01T05:00:00Z"
     )
-    parser.add_argument("--zone", default="UTC", help="whose midnight or 1st (default: UTC)")
+    parser.add_argument(
+        "--zone", default="UTC", help="the timezone of the midnight or the 1st (default: UTC)"
+    )
     arguments = parser.parse_args(words)
     try:
         zone = calendar.parse_timezone("zone", arguments.zone)

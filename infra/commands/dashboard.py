@@ -18,7 +18,7 @@ def main(words: list[str] | None = None) -> int:
     """Draws the picture again; the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m infra dashboard",
-        description="Draws docs/images/dashboard anew, from sample data.",
+        description="Draws docs/images/dashboard from sample data.",
     )
     parser.parse_args(words)
     with tempfile.TemporaryDirectory() as output:

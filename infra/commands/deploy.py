@@ -29,17 +29,21 @@ from infra.terminal import agree
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m infra deploy",
-        description="Deploy Credits to AWS with your own credentials.",
+        description="Deploys Credits to AWS with your own credentials.",
     )
     deployable = [stage for stage in packaging.stages() if stage != "local"]
-    parser.add_argument("--stage", required=True, choices=deployable, help="what to deploy")
+    parser.add_argument("--stage", required=True, choices=deployable, help="the stage to deploy")
     arguments.add_region(parser)
     parser.add_argument("--yes", action="store_true", help="do not ask before changing anything")
     parser.add_argument(
-        "--ignore-findings", action="store_true", help="deploy where the doctor says that it fails"
+        "--ignore-findings",
+        action="store_true",
+        help="deploy although the doctor says that it fails",
     )
     parser.add_argument("--package", type=Path, help="deploy what `make package` put into a folder")
-    parser.add_argument("--digest", help="what `make package` printed: no other is deployed")
+    parser.add_argument(
+        "--digest", help="the digest that `make package` printed; another package is refused"
+    )
     given = parser.parse_args()
     if (given.package is None) != (given.digest is None):
         parser.error("--package and --digest (make: PACKAGE, DIGEST) go together")
@@ -50,10 +54,11 @@ def _package_of(given: argparse.Namespace, region: str) -> PackageMaker:
     """Packages this tree, or takes a package that was made elsewhere."""
     if given.package is None:
         return packaging.package
-    package = handover.load(given.package, given.digest, given.stage, region)
+    # Refuse a wrong one at once, not after an hour of waiting for another deployment.
+    handover.load(given.package, given.digest, given.stage, region)
 
-    def made(_stage: str, _output: Path, /, *, region: str) -> packaging.Package:  # noqa: ARG001
-        return package
+    def made(stage: str, output: Path, /, *, region: str) -> packaging.Package:
+        return handover.load(given.package, given.digest, stage, region, output)
 
     return made
 

@@ -36,15 +36,17 @@ def main(words: list[str] | None = None) -> int:
     """Prints the policies of a stage, or writes them into a folder; the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m infra deploy-policy",
-        description="The rights that deploying a stage takes, as policy documents for IAM.",
+        description="Prints the rights to deploy a stage, as policy documents for IAM.",
     )
     deployable = [stage for stage in packaging.stages() if stage != "local"]
-    parser.add_argument("--stage", required=True, choices=deployable, help="what is deployed")
+    parser.add_argument("--stage", required=True, choices=deployable, help="the stage to deploy")
     arguments.add_region(parser)
-    parser.add_argument("--account", type=_account, help="default: that of your credentials")
+    parser.add_argument(
+        "--account", type=_account, help="the AWS account; default: that of your credentials"
+    )
     parser.add_argument("--out", type=_folder, help="a folder to write a file for each policy into")
     parser.add_argument(
-        "--example", action="store_true", help="of a made-up stage, as docs/deploying.md shows them"
+        "--example", action="store_true", help="print the example of docs/deploying.md"
     )
     given = parser.parse_args(words)
     try:

@@ -35,7 +35,7 @@ def main(words: list[str] | None = None) -> int:
         prog="python -m infra doctor",
         description="Looks for what stands in the way of a deployment, and of a running stack. It "
         "changes nothing.",
-        epilog="docs/deploying.md and docs/operating.md say what is looked at.",
+        epilog="docs/deploying.md and docs/operating.md say what it checks.",
     )
     add_stage(parser)
     parser.add_argument("--json", action="store_true", help="print the findings as JSON instead")

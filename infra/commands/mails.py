@@ -18,7 +18,7 @@ from infra.pages.mail_pictures import BROWSERS, PICTURES, take_pictures
 def main(words: list[str] | None = None) -> int:
     """Reads the command line and takes the pictures; the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m infra mails", description="Shows what every kind of mail looks like."
+        prog="python -m infra mails", description="Takes a picture of every kind of email."
     )
     parser.add_argument("--to", type=Path, default=PICTURES, help=f"default: {PICTURES}")
     arguments = parser.parse_args(words)

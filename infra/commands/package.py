@@ -27,7 +27,7 @@ def main(words: list[str] | None = None) -> int:
         "`make deploy PACKAGE=folder DIGEST=...` knows it again.",
     )
     deployable = [stage for stage in packaging.stages() if stage != "local"]
-    parser.add_argument("--stage", required=True, choices=deployable, help="what is packaged")
+    parser.add_argument("--stage", required=True, choices=deployable, help="the stage to package")
     arguments.add_region(parser)
     parser.add_argument("--out", type=Path, required=True, help="the folder to put it into")
     given = parser.parse_args(words)

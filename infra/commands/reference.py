@@ -15,7 +15,8 @@ from infra.pages.reference import CONTRACT, PAGE, ROOT, page
 def main(words: list[str] | None = None) -> int:
     """Writes the page; the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m infra reference", description="Writes docs/api-reference.md anew."
+        prog="python -m infra reference",
+        description="Writes docs/api-reference.md from the contract.",
     )
     parser.parse_args(words)
     PAGE.write_text(page(json.loads(CONTRACT.read_text(encoding="utf-8"))), encoding="utf-8")

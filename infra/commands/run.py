@@ -86,12 +86,12 @@ def main(words: list[str] | None = None) -> int:
     """Reads the command line and runs; the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m infra run",
-        description="Turns a month on the embedded emulator and shows what happened.",
+        description="Runs the turn of a month on this machine and shows what happened.",
     )
     parser.add_argument(
         "--csv", type=Path, default=SAMPLE, help="subscriptions to import (default: the sample)"
     )
-    parser.add_argument("--exit", action="store_true", help="end when done instead of staying up")
+    parser.add_argument("--exit", action="store_true", help="end when done")
     arguments = parser.parse_args(words)
     console = Console()
     terminal.end_on_sigterm()

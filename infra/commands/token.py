@@ -36,7 +36,7 @@ def _arguments(words: list[str] | None) -> argparse.Namespace:
     )
     arguments = parser.parse_args(words)
     if arguments.user_id is None:
-        parser.error("for whom? make token USER_ID=42")
+        parser.error("name a user: make token USER_ID=42")
     unknown = sorted(set(arguments.scope.split()) - set(Scope))
     if unknown:
         parser.error(f"there is no scope {', '.join(unknown)}; the scopes are {', '.join(Scope)}")

@@ -20,7 +20,7 @@ def main(words: list[str] | None = None) -> int:
     """Run the local stack until a signal comes; the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m infra up",
-        description="The empty stack on this machine, until Ctrl-C. Prints one line of JSON with "
+        description="Starts an empty stack here, until Ctrl-C. Prints one line of JSON with "
         "every name and address.",
     )
     parser.parse_args(words)

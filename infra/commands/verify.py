@@ -49,10 +49,10 @@ def main(words: list[str] | None = None) -> int:
         prog="python -m infra verify",
         description="Checks the hash chain and the arithmetic of users' ledgers, from line 1.",
     )
-    parser.add_argument("user_ids", nargs="*", metavar="USER_ID", help="whose ledgers to walk")
-    parser.add_argument("--zone", help="of all in a timezone who can receive credits")
-    parser.add_argument("--sample", type=int, help="of so many users at random")
-    parser.add_argument("--all", action="store_true", help="of everybody, and each anchor")
+    parser.add_argument("user_ids", nargs="*", metavar="USER_ID", help="users to verify")
+    parser.add_argument("--zone", help="verify all users of a timezone who can receive credits")
+    parser.add_argument("--sample", type=int, help="verify this number of users, drawn at random")
+    parser.add_argument("--all", action="store_true", help="verify every user and every anchor")
     parser.add_argument(
         "--anchors", metavar="INSTANT", help="compare with the newest anchors from before it"
     )

@@ -35,14 +35,23 @@ def save(package: Package, folder: Path) -> None:
     shutil.copyfile(package.archive, folder / ARCHIVE)
 
 
-def load(folder: Path, expected: str, stage: str, region: str) -> Package:
-    """The package in a folder. Raises `PackagingError` unless it is exactly the one expected."""
+def load(
+    folder: Path, expected: str, stage: str, region: str, output: Path | None = None
+) -> Package:
+    """The package in a folder. Raises `PackagingError` unless it is exactly the one expected.
+
+    ``output``: a folder of our own to copy the archive into, before it is checked. Then it stays
+    what it was, whatever happens to the other folder.
+    """
     again = f"Make it again: make package STAGE={stage} REGION={region} OUT={folder}"
     if not _DIGEST.fullmatch(expected):
         raise PackagingError(f"DIGEST must be the 64 digits that make package printed. {again}")
     try:
         template = json.loads((folder / TEMPLATE).read_text(encoding="utf-8"))
-        package = Package(template, folder / ARCHIVE)
+        archive = folder / ARCHIVE
+        if output is not None:
+            archive = shutil.copyfile(archive, output / ARCHIVE)
+        package = Package(template, archive)
         found = digest(package, stage, region)
     except (OSError, ValueError) as error:
         raise PackagingError(f"The package in {folder} cannot be read: {error}\n{again}") from error

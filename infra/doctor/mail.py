@@ -36,7 +36,7 @@ def judge_account(site: Site, account: Json, rate: float) -> Iterator[Finding]:
     if not account["ProductionAccessEnabled"]:
         yield site.needed(
             "mail account",
-            "SES keeps this account in its sandbox: only verified addresses get mails",
+            "SES keeps this account in its sandbox: only verified addresses get emails",
             "aws sesv2 put-account-details --production-access-enabled --mail-type TRANSACTIONAL "
             f"--website-url https://... --region {site.region}",
         )
@@ -44,11 +44,11 @@ def judge_account(site: Site, account: Json, rate: float) -> Iterator[Finding]:
         a_second, a_day = quota["MaxSendRate"], quota["Max24HourSend"]
         # SES writes -1 for no limit.
         daily = f"{a_day:,.0f}" if a_day >= 0 else "any number of"
-        yield fine("mail account", f"SES takes {a_second:g} mails a second and {daily} a day")
+        yield fine("mail account", f"SES takes {a_second:g} emails a second and {daily} a day")
     if quota["MaxSendRate"] < rate:
         yield warning(
             "mail rate",
-            f"the stack sends {rate:g} mails a second, and SES takes {quota['MaxSendRate']:g}",
+            f"the stack sends {rate:g} emails a second, and SES takes {quota['MaxSendRate']:g}",
             f"Set MailsASecond = {quota['MaxSendRate']:g} under [{site.stage}] in "
             "infra/parameters.toml, or ask SES for a higher rate",
         )
@@ -76,13 +76,13 @@ def judge_identity(site: Site, domain: str, known: Json | None) -> Finding:
     if not known.get("VerifiedForSendingStatus"):
         return site.needed(
             "mail identity",
-            f"SES has not found the DNS entries of {domain} (DKIM: {status}): it refuses mails",
+            f"SES has not found the DNS entries of {domain} (DKIM: {status}): it refuses emails",
             f"Add those that are named below; SES looks for them for 72 hours. {SETTING_UP}",
         )
     if status != "SUCCESS" or not dkim.get("SigningEnabled", True):
         return site.needed(
             "mail identity",
-            f"{domain} is verified, and its mails are not signed (DKIM: {status})",
+            f"{domain} is verified, and its emails are not signed (DKIM: {status})",
             f"aws sesv2 put-email-identity-dkim-attributes --email-identity {domain} "
             f"--signing-enabled --region {site.region}; {SETTING_UP}",
         )

@@ -6,7 +6,7 @@ python -m infra reference        (make reference)
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,15 @@ CONTRACT = ROOT / "chalicelib" / "api" / "openapi.json"
 PAGE = ROOT / "docs" / "api-reference.md"
 
 Node = dict[str, Any]
+
+GROUPS: dict[str, Callable[[Node], bool]] = {
+    "Every route": lambda _: True,
+    "A route that needs a token": lambda operation: bool(operation.get("security")),
+    "A route that takes JSON": lambda operation: (
+        "application/json" in operation.get("requestBody", {}).get("content", ())
+    ),
+}
+"""Routes that have problems in common; the page names those once, and not with each route."""
 
 
 def page(contract: Node) -> str:
@@ -25,6 +34,18 @@ def page(contract: Node) -> str:
 class _Writer:
     def __init__(self, contract: Node) -> None:
         self._contract = contract
+        self._groups: dict[str, tuple[Callable[[Node], bool], list[tuple[str, str]]]] = {}
+        operations = [
+            operation
+            for of_path in contract["paths"].values()
+            for method, operation in of_path.items()
+            if method != "parameters"
+        ]
+        for title, has in GROUPS.items():
+            each = [self._problems(operation) for operation in operations if has(operation)]
+            said = {problem for _, named in self._groups.values() for problem in named}
+            in_all = [problem for problem in each[0] if all(problem in one for one in each)]
+            self._groups[title] = (has, [problem for problem in in_all if problem not in said])
 
     def lines(self) -> Iterator[str]:
         yield "# API reference"
@@ -32,6 +53,7 @@ class _Writer:
         yield "Made from [openapi.json](../chalicelib/api/openapi.json) by `make reference`: do not"
         yield "edit it here. What a contract cannot say is in [api.md](api.md)."
         yield ""
+        yield from self._common_problems()
         for path, operations in self._contract["paths"].items():
             shared = operations.get("parameters", [])
             for method, operation in operations.items():
@@ -42,6 +64,25 @@ class _Writer:
         yield ""
         for name, schema in self._contract["components"]["schemas"].items():
             yield from self._schema(name, schema)
+
+    def _common_problems(self) -> Iterator[str]:
+        yield "## Common problems"
+        yield ""
+        yield "| can answer | with | |"
+        yield "|---|---|---|"
+        for title, (_, problems) in self._groups.items():
+            for status, meaning in problems:
+                yield f"| {title} | {status} | {_cell(meaning)} |"
+        yield ""
+        yield "A route below names only its own problems beside these."
+        yield ""
+
+    def _problems(self, operation: Node) -> list[tuple[str, str]]:
+        return [
+            (status, self._resolved(answer)["description"])
+            for status, answer in operation["responses"].items()
+            if not status.startswith("2")
+        ]
 
     def _operation(self, title: str, operation: Node) -> Iterator[str]:
         yield f"## {title}"
@@ -71,13 +112,14 @@ class _Writer:
             if status.startswith("2"):
                 resolved = self._resolved(answer)
                 yield from self._content(f"{status}: {resolved['description']}", resolved)
-        problems = [
-            f"{status} ({self._resolved(answer)['description'].rstrip('.')})"
-            for status, answer in operation["responses"].items()
-            if not status.startswith("2")
-        ]
-        yield f"Problems: {'; '.join(problems)}." if problems else ""
-        yield ""
+        common = {
+            problem for has, shared in self._groups.values() if has(operation) for problem in shared
+        }
+        own = [problem for problem in self._problems(operation) if problem not in common]
+        if own:
+            told = "; ".join(f"{status} ({meaning.rstrip('.')})" for status, meaning in own)
+            yield f"Problems of its own: {told}."
+            yield ""
 
     def _content(self, title: str, holder: Node) -> Iterator[str]:
         for kind, content in self._resolved(holder).get("content", {}).items():

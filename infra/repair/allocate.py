@@ -216,9 +216,9 @@ def main(words: list[str] | None = None) -> int:
     parser = command.parser_of("allocate", "Allocates what is due to users through a period.")
     parser.add_argument("--period", required=True, help="the month, such as 2026-07")
     whom = parser.add_mutually_exclusive_group(required=True)
-    whom.add_argument("--user-id", help="one user")
-    whom.add_argument("--file", type=Path, help="a file with a user id on each line")
-    whom.add_argument("--zone", help="everybody in a timezone, such as Europe/Paris")
+    whom.add_argument("--user-id", help="allocate to one user")
+    whom.add_argument("--file", type=Path, help="allocate to the users of a file, one id a line")
+    whom.add_argument("--zone", help="allocate to everybody in a timezone, such as Europe/Paris")
     return command.run(parser, allocate, words)
 
 

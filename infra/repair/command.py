@@ -162,10 +162,10 @@ def parser_of(name: str, description: str, *, changes: bool = True) -> argparse.
         epilog=f"docs/repair.md says when to use it, with an example. With make: make {name} ...",
     )
     add_stage(parser)
-    parser.add_argument("--dry-run", action="store_true", help="show what would be done, only")
+    parser.add_argument("--dry-run", action="store_true", help="only show what would be done")
     if changes:
-        parser.add_argument("--yes", action="store_true", help="do it without asking")
-        parser.add_argument("--json", action="store_true", help="print the outcome as JSON, too")
+        parser.add_argument("--yes", action="store_true", help="do not ask")
+        parser.add_argument("--json", action="store_true", help="also print the outcome as JSON")
     return parser
 
 

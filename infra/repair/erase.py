@@ -78,12 +78,12 @@ def _names(subject: str) -> list[str]:
 def main(words: list[str] | None = None) -> int:
     """Runs the command; the exit status."""
     parser = command.parser_of("erase", "Erases a person; the numbers of the ledger stay.")
-    parser.add_argument("--user-id", required=True, help="whom")
+    parser.add_argument("--user-id", required=True, help="the user to erase")
     parser.add_argument(
         "--subject",
         action="append",
         default=[],
-        help="what their tokens call them, if that is not the user id; can be repeated",
+        help="the user's name in tokens, if it is not the user id; can be repeated",
     )
     return command.run(parser, erase, words)
 

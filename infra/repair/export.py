@@ -115,7 +115,7 @@ def export(repair: Repair, arguments: argparse.Namespace) -> Summary:
     sent = document.array("mails", _sent(services, sorted(mails), unreadable))
     document.end()
     return Summary(
-        f"Wrote {written:,} ledger entries and {sent:,} mails of user {user_id}.{unreadable}",
+        f"Wrote {written:,} ledger entries and {sent:,} emails of user {user_id}.{unreadable}",
         {},
         is_complete=not unreadable.count,
     )
@@ -204,7 +204,7 @@ def main(words: list[str] | None = None) -> int:
     parser = command.parser_of(
         "export", "Writes all that is kept of a user as JSON.", changes=False
     )
-    parser.add_argument("--user-id", required=True, help="whose data")
+    parser.add_argument("--user-id", required=True, help="the user whose data to export")
     return command.run(parser, export, words)
 
 

@@ -238,9 +238,11 @@ def _described(dead: DeadLetters, message: dict[str, Any]) -> dict[str, Any]:
 def main(words: list[str] | None = None) -> int:
     """Runs the command; the exit status."""
     parser = command.parser_of("redrive", "Moves dead letters back to the queue they come from.")
-    parser.add_argument("--queue", help="such as allocations; without it all queues are listed")
     parser.add_argument(
-        "--limit", type=whole_number(), help="how many messages at most; default: all"
+        "--queue", help="the queue, such as allocations; without it, all are listed"
+    )
+    parser.add_argument(
+        "--limit", type=whole_number(), help="move at most this many messages; default: all"
     )
     return command.run(parser, redrive, words)
 

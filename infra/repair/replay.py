@@ -119,7 +119,7 @@ def main(words: list[str] | None = None) -> int:
         "--to", dest="last", metavar="INSTANT", help="the last tick; default: one tick only"
     )
     kinds = [kind.value for kind in FUNCTIONS]
-    parser.add_argument("--kind", required=True, choices=kinds, help="which of the two schedules")
+    parser.add_argument("--kind", required=True, choices=kinds, help="the schedule to replay")
     parser.add_argument("--zones", help="timezones, separated by commas; default: all")
     return command.run(parser, replay, words)
 

@@ -53,7 +53,7 @@ def void(repair: Repair, arguments: argparse.Namespace) -> Summary:
     facts: dict[str, Any] = {"user_id": user_id, "batch": batch, "replayed": preview.replayed}
     if preview.replayed:
         return _voided_before(repair, wanted, facts | _voided(preview.entry))
-    mail = "is told by mail" if wanted.notify else "is not told"
+    mail = "gets an email" if wanted.notify else "gets no email"
     what = (
         f"void batch {user_id}-{batch}: {-preview.entry.amount:,} credits remain of "
         f"{_granted(services.ledger.entry(user_id, batch))}; the ledger balance becomes "
@@ -96,12 +96,12 @@ def _voided_before(repair: Repair, wanted: Void, facts: dict[str, Any]) -> Summa
 def main(words: list[str] | None = None) -> int:
     """Runs the command; the exit status."""
     parser = command.parser_of("void", "Takes back all that remains of one credit batch.")
-    parser.add_argument("--user-id", required=True, help="whose batch it is")
+    parser.add_argument("--user-id", required=True, help="the user who has the batch")
     parser.add_argument("--batch", required=True, help="its number or its name: 7, or 42-7")
     parser.add_argument("--reason", required=True, help="why; the user can read it")
-    parser.add_argument("--actor", required=True, help="in whose name")
+    parser.add_argument("--actor", required=True, help="the admin in whose name it is done")
     parser.add_argument("--key", help="idempotency key; default: one for each batch")
-    parser.add_argument("--no-mail", action="store_true", help="do not tell the user")
+    parser.add_argument("--no-mail", action="store_true", help="send the user no email")
     return command.run(parser, void, words)
 
 

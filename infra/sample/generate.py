@@ -252,7 +252,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog="python -m infra sample",
-        description="Write sample subscriptions as a CSV file that `make import` reads.",
+        description="Writes sample subscriptions as a CSV file that `make import` reads.",
         epilog="The same seed and count always make the same file.",
     )
     parser.add_argument("--seed", type=int, default=SEED, help="default: %(default)s")

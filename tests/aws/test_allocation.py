@@ -53,7 +53,7 @@ def test_an_own_amount_goes_before_the_plans(world: World) -> None:
         {"eligible_from": "2026-02-01T00:00:00Z"},
     ],
 )
-def test_who_is_not_due_gets_nothing(world: World, changes: dict[str, object]) -> None:
+def test_a_user_who_is_not_due_gets_nothing(world: World, changes: dict[str, object]) -> None:
     world.subscribe("1", **changes)
     world.subscribe("2")
     world.allocate_at(PARIS_FEBRUARY)
@@ -61,7 +61,7 @@ def test_who_is_not_due_gets_nothing(world: World, changes: dict[str, object]) -
     assert world.balance("2") == 500
 
 
-def test_who_stopped_between_the_sweep_and_the_worker_gets_nothing(world: World) -> None:
+def test_a_user_who_stopped_between_the_sweep_and_the_worker_gets_nothing(world: World) -> None:
     world.subscribe("1")
     world.allocation_tick(PARIS_FEBRUARY)
     world.deliver_waiting("sweeps")

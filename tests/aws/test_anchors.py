@@ -88,7 +88,7 @@ def test_a_batch_of_entries_that_came_late_is_in_the_next_digest(bucket: Anchors
     assert digest(bucket) == sorted([head("1", 2), head("2", 9)])
 
 
-def test_a_digest_is_made_once_and_none_behind_a_later_one(world: World, bucket: Anchors) -> None:
+def test_a_digest_is_made_once_and_never_behind_a_later_one(world: World, bucket: Anchors) -> None:
     bucket.keep([head("1", 1)], NOON)
     for until in (NOON + DAY, NOON + DAY, NOON + timedelta(hours=1)):
         bucket.fold(until)

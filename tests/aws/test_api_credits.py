@@ -353,6 +353,40 @@ def test_a_cursor_of_another_listing_is_refused(world: World, api: Api) -> None:
         assert [error["field"] for error in other.json["errors"]] == ["cursor"]
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"{HISTORY}?user_id=1&type=reversal",
+        f"{HISTORY}?user_id=1&to=2026-01-01T00:00:00Z",
+        f"{HISTORY}?user_id=1&from=2026-01-20T00:00:00Z",
+        f"{BALANCE}?user_id=1&at=2026-01-01T00:00:00Z",
+    ],
+)
+def test_who_was_erased_has_a_ledger_though_it_has_nothing_of_that_kind_or_time(
+    world: World, api: Api, path: str
+) -> None:
+    world.subscribe("1")
+    world.grant("1", 7, "a")
+    world.now = at("2026-01-21T00:00:00Z")
+    empty = api.get(path, ADMIN)
+    assert empty.status == 200
+    world.services.subscriptions.remove("1")
+    assert (api.get(path, ADMIN).status, api.get(path, ADMIN).json) == (200, empty.json)
+    assert api.get(path.replace("user_id=1", "user_id=2"), ADMIN).status == 404
+
+
+def test_the_last_page_of_who_was_erased_is_empty_and_no_error(world: World, api: Api) -> None:
+    world.subscribe("1")
+    world.grant("1", 7, "a")
+    spend(api, 1, "b")
+    world.services.subscriptions.remove("1")
+    first = api.get(f"{HISTORY}?user_id=1&type=usage&limit=1", ADMIN).json
+    assert [item["amount"] for item in first["items"]] == [-1]
+    cursor = first["next_cursor"]
+    last = api.get(f"{HISTORY}?user_id=1&type=usage&limit=1&cursor={cursor}", ADMIN)
+    assert (last.status, last.json) == (200, {"items": [], "next_cursor": None})
+
+
 def test_a_forged_cursor_gets_nobody_anywhere(world: World, api: Api) -> None:
     with_entries(world, 5)
     for position in ("0", "-1", "01", "1.5", "abc", "", "9" * 13, "\N{ARABIC-INDIC DIGIT ONE}"):

@@ -434,7 +434,7 @@ def test_what_is_stored_wrongly_is_logged_for_us_to_mend(
     failing_with(monkeypatch, errors.TimezoneUnknown("Asia/Gone"))
     reply = api.get(BALANCE, user("1"))
     assert (reply.status, reply.json["code"]) == (500, "timezone_unknown")
-    (line,) = [vars(it) for it in caplog.records if it.msg == "what is stored is wrong"]
+    (line,) = [vars(it) for it in caplog.records if it.msg == "stored data is wrong"]
     assert (line["levelname"], line["path"]) == ("ERROR", BALANCE)
     assert "Asia/Gone" in line["error"]
 

@@ -575,6 +575,15 @@ def test_an_edit_with_if_match_that_loses_a_race_is_refused(
     assert api.get(PATH, BACKEND).json["timezone"] == "Europe/Paris"
 
 
+def test_a_put_that_loses_the_race_to_register_a_user_has_replaced_and_made_nobody(
+    world: World, api: Api, monkeypatch: Any
+) -> None:
+    another_edits_before(world, monkeypatch, plan="starter")
+    reply = api.put(PATH, BACKEND, ADA)
+    assert (reply.status, reply.headers["etag"]) == (200, '"2"')
+    assert reply.json["plan"] == ADA["plan"]
+
+
 def test_an_edit_that_keeps_losing_is_told_to_come_back(
     world: World, api: Api, monkeypatch: Any
 ) -> None:

@@ -152,7 +152,7 @@ def test_a_single_altered_byte_anywhere_in_a_stored_entry_is_found_and_named(
     altered()
 
 
-def test_an_entry_under_a_key_that_is_none_is_found(world: World, audit: Audit) -> None:
+def test_an_entry_under_an_invalid_key_is_found(world: World, audit: Audit) -> None:
     (item, *_) = [item for _, item in world.services.ledger._stored("2")]
     item["entry"]["S"] = "entry#00000000000x"
     client("dynamodb").put_item(TableName=world.settings.ledger_table, Item=item)

@@ -198,7 +198,7 @@ def test_a_start_that_is_set_back_pays_for_nothing_before(world: World, api: Api
     assert world.services.ledger.account("42").last is None
 
 
-def test_only_an_admin_lifts_a_suppression_and_who_has_none_may_be_sent_that(
+def test_only_an_admin_lifts_a_suppression_and_anybody_may_send_null_without_one(
     world: World, api: Api
 ) -> None:
     api.put(PATH, BACKEND, ADA)
@@ -413,7 +413,7 @@ def test_the_record_of_an_edit_is_read_as_of_now(
     assert reads == [("Query", True), ("GetItem", True), ("GetItem", True)]
 
 
-def test_who_has_no_edits_yet_has_an_empty_page_and_nobody_is_not_found(
+def test_a_user_without_edits_has_an_empty_page_and_an_unknown_one_is_not_found(
     world: World, api: Api
 ) -> None:
     api.put(PATH, BACKEND, ADA)

@@ -9,6 +9,7 @@ import pytest
 from chalicelib.domain.entries import EntryType
 from chalicelib.domain.errors import InsufficientCredits
 from chalicelib.domain.ledger import Request, use
+from chalicelib.operations.on_request import CarryOver, carry_over
 from tests.aws.world import World, at
 
 PARIS_MAY = "2026-04-30T22:00:00Z"
@@ -210,3 +211,17 @@ def test_a_day_of_twenty_five_hours_is_swept_from_its_beginning(
     of_the_day["first_midnight"] = midnight
     assert world.deliver("sweeps", [json.dumps(of_the_day)]) == []
     assert asked == {(at("2026-10-24T22:00:00Z"), at(midnight))}
+
+
+def test_who_has_credits_that_expire_in_the_first_hour_of_a_day_of_twenty_five_is_reminded(
+    world: World,
+) -> None:
+    world.subscribe("1")
+    ends = at("2026-10-24T22:30:00Z")  # 00:30 in Paris, on the day whose clocks are put back
+    batch = CarryOver("1", 5, world.now, ends, "From before", caller="import/balances", key="a")
+    carry_over(world.services, batch)
+    # Three days before the midnight that day ends at, and the first tick was lost.
+    world.expiry_tick("2026-10-22T23:00:00Z")
+    world.deliver_waiting("sweeps")
+    told = [json.loads(body) for body in world.take("notifications")]
+    assert [each["expires_at"] for each in told if "expires_at" in each] == ["2026-10-24T22:30:00Z"]

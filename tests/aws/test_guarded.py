@@ -691,7 +691,7 @@ def test_a_token_of_a_link_that_is_too_long_is_not_even_decoded(
         world.services.unsubscribe_links.read("a" * 401)
 
 
-def test_who_has_unsubscribed_from_reminders_gets_none(world: World) -> None:
+def test_a_user_who_unsubscribed_from_reminders_gets_no_reminder(world: World) -> None:
     world.subscribe(plan="starter")
     world.allocate_at("2026-01-31T23:00:00Z")
     world.subscribe(plan="starter", notifications=[])
@@ -793,11 +793,13 @@ def test_the_unsubscribe_page_may_not_be_framed_nor_run_anything(world: World, a
 
 
 @pytest.mark.parametrize("route", ["allocation-schedule", "balance", "history"])
-def test_who_has_no_token_does_not_learn_what_a_query_may_hold(api: Api, route: str) -> None:
+def test_a_caller_without_a_token_does_not_learn_what_a_query_may_hold(
+    api: Api, route: str
+) -> None:
     assert api.get(f"/api/credits/{route}?nonsense=1", NOBODY).status == 401
 
 
-def test_who_has_no_token_does_not_learn_what_a_body_may_hold(api: Api) -> None:
+def test_a_caller_without_a_token_does_not_learn_what_a_body_may_hold(api: Api) -> None:
     assert api.post("/api/credits/use", NOBODY, {"nonsense": 1}).status == 401
 
 

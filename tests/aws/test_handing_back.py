@@ -76,7 +76,7 @@ class Message:
     correlation_id: str | None = None
 
 
-def test_who_has_come_most_often_is_first(world: World) -> None:
+def test_the_message_received_most_often_is_first(world: World) -> None:
     handled: list[str] = []
 
     batch = [("once", 1), ("often", 12), ("twice", 2)]

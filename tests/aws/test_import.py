@@ -313,7 +313,7 @@ def test_an_interrupted_import_is_said_to_be_finished_by_running_it_again(
     assert "Run the same import again to finish it" in command.output.getvalue()
 
 
-def test_a_month_that_begins_while_a_file_is_written_is_not_paid_to_who_was_paused_until_their_row(
+def test_a_month_that_begins_during_an_import_is_not_paid_to_a_user_paused_until_their_row(
     world: World,
 ) -> None:
     world.now = at("2026-01-31T22:50:00Z")
@@ -326,6 +326,26 @@ def test_a_month_that_begins_while_a_file_is_written_is_not_paid_to_who_was_paus
 
     assert world.services.subscriptions.get("1").resumed_at == world.now
     assert world.services.ledger.account("1").last is None
+
+
+@pytest.mark.parametrize(("plan", "outcome"), [("pro", "unchanged"), ("starter", "changed")])
+def test_a_row_that_loses_a_race_counts_as_what_it_did_to_what_the_winner_wrote(
+    world: World, monkeypatch: pytest.MonkeyPatch, plan: str, outcome: str
+) -> None:
+    rows = check(world, text(ADA)).good
+    rival = check(world, text(ADA.replace(",pro,", f",{plan},"))).good
+    write = SUBSCRIPTIONS.writer(world.services)
+    store = world.services.subscriptions
+    put = store._write
+
+    def overtaken(*edit: Any) -> Any:
+        monkeypatch.setattr(store, "_write", put)
+        assert [write(row) for row in rival] == ["new"]
+        return put(*edit)
+
+    monkeypatch.setattr(store, "_write", overtaken)
+    assert [write(row) for row in rows] == [outcome]
+    assert store.get("1").plan == "pro"
 
 
 def test_many_keys_are_all_read_a_hundred_at_once() -> None:
@@ -364,3 +384,14 @@ def test_rows_with_letters_of_any_language_are_saved_byte_for_byte(command: Comm
     assert command.run(text(ADA, wrong), "--skip-invalid") == 0
     saved = (command.directory / "people.invalid.csv").read_bytes()
     assert saved == text(wrong).encode()
+
+
+def test_the_wrong_rows_of_a_spreadsheet_keep_its_byte_order_mark_and_line_ends(
+    command: Command,
+) -> None:
+    # Without the mark, Excel shows the letters of the saved rows wrongly, and saves them so.
+    wrong = ADA.replace("1,ada@example.com", "ü 1,jürgen@example.com")
+    content = text(BOB, wrong).replace("\n", "\r\n").encode("utf-8-sig")
+    assert command.run(content, "--skip-invalid") == 0
+    saved = (command.directory / "people.invalid.csv").read_bytes()
+    assert saved == text(wrong).replace("\n", "\r\n").encode("utf-8-sig")

@@ -70,7 +70,7 @@ def test_the_entries_of_sixty_users_take_three_requests(
         "TransactionConflict",
     ],
 )
-def test_who_is_refused_in_a_batch_is_allocated_alone_and_the_others_are_not_asked_again(
+def test_a_user_refused_in_a_batch_is_allocated_alone_and_the_others_are_not_asked_again(
     world: World, monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:
     for user_id in USERS[:10]:
@@ -90,7 +90,7 @@ def test_who_is_refused_in_a_batch_is_allocated_alone_and_the_others_are_not_ask
 @pytest.mark.parametrize(
     "code", ["ProvisionedThroughputExceeded", "RequestLimitExceeded", "ThrottlingError"]
 )
-def test_who_is_throttled_in_a_batch_is_in_the_next_one_and_nobody_is_read_again(
+def test_a_user_throttled_in_a_batch_is_in_the_next_one_and_nobody_is_read_again(
     world: World, monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:
     pauses: list[float] = []
@@ -237,7 +237,7 @@ def test_an_insert_that_meets_another_writer_is_decided_again(
     assert len(inserts) == 3
 
 
-def test_who_is_allocated_alone_is_counted_with_the_others(
+def test_a_user_who_is_allocated_alone_is_counted_with_the_others(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     for user_id in USERS[:5]:

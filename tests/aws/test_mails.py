@@ -297,7 +297,7 @@ def test_most_usages_do_not_even_get_into_the_queue(world: World) -> None:
 # --- Wishes -------------------------------------------------------------------------------------
 
 
-def test_who_does_not_want_a_kind_gets_none_of_it_and_all_others(world: World) -> None:
+def test_a_user_who_does_not_want_a_kind_gets_all_the_others(world: World) -> None:
     world.subscribe(notifications=["manual"])
     world.allocate_at(MIDNIGHT)
     world.grant("1", 5, "a")
@@ -361,7 +361,7 @@ def everybody_but(*numbers: int) -> list[str]:
     return [f"user{number}@example.com" for number in range(10) if number not in numbers]
 
 
-def test_who_has_no_address_gets_no_mail_and_the_others_are_told(untouched: World) -> None:
+def test_a_user_without_an_address_gets_no_mail_and_the_others_are_told(untouched: World) -> None:
     forget_address(untouched, "3")
     assert untouched.send_mails() == []
     assert untouched.outbox.recipients() == everybody_but(3)

@@ -287,7 +287,7 @@ def test_a_reversal_and_the_manual_function_keep_their_names_too(
     assert request == Request("reversal#shop#k", "shop", "Oops")
 
 
-def test_who_is_told_of_what_is_done_to_their_credits(world: World) -> None:
+def test_a_user_is_told_of_an_adjustment_unless_it_is_silent(world: World) -> None:
     for user_id in ("1", "2", "3"):
         world.subscribe(user_id)
         world.grant(user_id, 9, f"{user_id}-a", notify=False)

@@ -167,7 +167,7 @@ def test_a_bug_that_one_user_meets_is_theirs_alone_and_is_logged_without_its_wor
     assert failure["trace"][1].endswith(" failing")
 
 
-def test_who_fails_for_want_of_room_is_no_failure_that_nobody_expects(
+def test_a_failure_for_want_of_room_is_no_unexpected_failure(
     six: World,
     monkeypatch: pytest.MonkeyPatch,
     unexpected: Callable[[], list[dict[str, Any]]],
@@ -437,7 +437,7 @@ def test_the_bounce_of_a_subscription_that_cannot_be_read_stops_no_other(
 # --- Sweeps and counts ----------------------------------------------------------------------------
 
 
-def test_a_key_of_the_expiry_index_that_is_none_is_reported_and_everybody_is_swept(
+def test_an_invalid_key_of_the_expiry_index_is_reported_and_everybody_is_swept(
     six: World, unexpected: Callable[[], list[dict[str, Any]]]
 ) -> None:
     six.allocate_at(MIDNIGHT)

@@ -99,7 +99,7 @@ def test_a_subscription_with_an_attribute_of_another_type_is_named(
         ("allocation_amount", {"N": "0.5"}, "allocation_amount is malformed"),
     ],
 )
-def test_a_subscription_with_a_value_that_is_none_is_named(
+def test_a_subscription_with_an_invalid_value_is_named(
     subscribed: World, name: str, wrong: dict[str, Any], why: str
 ) -> None:
     damage("subscriptions", {"user_id": {"S": "1"}}, having(name, wrong))
@@ -207,7 +207,7 @@ def test_an_entry_of_a_newer_release_is_named(granted: World) -> None:
         granted.services.ledger.account("1")
 
 
-def test_an_entry_whose_key_is_none_is_named(granted: World) -> None:
+def test_an_entry_with_an_invalid_key_is_named(granted: World) -> None:
     key = {"user_id": {"S": "1"}, "entry": {"S": ENTRY}}
     damage("ledger", key, having("entry", {"S": "entry#x"}))
     with pytest.raises(LedgerCorrupt, match=r"^ledger of user 1, entry 0: its key is 'entry#x'$"):

@@ -81,7 +81,7 @@ def test_a_redriven_message_is_done_and_redriving_it_twice_changes_nothing(
     assert "nothing to move" in terminal.run(redrive.main, "--queue", "allocations", "--yes").said
 
 
-def test_a_limit_moves_so_many_and_leaves_the_rest(world: World, terminal: Terminal) -> None:
+def test_a_limit_moves_that_many_and_leaves_the_rest(world: World, terminal: Terminal) -> None:
     bodies = {dead_allocation(world, str(number)) for number in range(1, 14)}
     ran = terminal.run(redrive.main, "--queue", "allocations", "--limit", "11", "--yes", "--json")
     assert (ran.status, ran.facts["moved"], ran.facts["waiting"]) == (0, 11, 2)
@@ -323,13 +323,13 @@ def test_a_file_that_cannot_be_used_allocates_nothing(
     assert world.lines() == []
 
 
-def test_a_period_that_is_none_is_refused_by_the_name_of_its_option(terminal: Terminal) -> None:
+def test_an_invalid_period_is_refused_by_the_name_of_its_option(terminal: Terminal) -> None:
     ran = terminal.run(allocate.main, "--period", "2026-13", "--user-id", "1", "--yes")
     assert ran.status == 1
     assert "--period" in ran.said
 
 
-def test_whom_to_allocate_to_must_be_said(terminal: Terminal) -> None:
+def test_allocate_needs_a_user_a_file_or_a_zone(terminal: Terminal) -> None:
     assert "--user-id --file --zone is required" in terminal.refused(allocate.main, *FEBRUARY)
 
 
@@ -410,7 +410,7 @@ def test_an_export_is_everything_that_is_kept_of_one_user_and_nothing_of_another
     (mail,) = ran.facts["mails"]
     assert (mail["identity"], mail["status"]) == ("manual 1-1", "COMPLETED")
     assert "user2@" not in ran.printed
-    assert "1 ledger entries and 1 mails" in ran.said
+    assert "1 ledger entries and 1 emails" in ran.said
 
 
 def test_an_export_has_a_form_for_every_field_of_a_subscription(
@@ -570,7 +570,7 @@ def test_after_an_erasure_no_item_of_any_table_holds_a_text_a_name_or_a_key_of_t
         world.services.ledger.verify(user_id)
 
 
-def test_who_is_erased_without_the_name_their_tokens_give_them_can_be_erased_by_it_later(
+def test_a_user_erased_without_the_name_in_their_tokens_can_be_erased_by_it_later(
     world: World, terminal: Terminal
 ) -> None:
     full_life(world)
@@ -736,7 +736,7 @@ def test_nothing_changes_in_a_dry_run_when_nobody_is_there_or_when_the_person_sa
     assert len(world.take("allocations-dlq")) == 1
 
 
-def test_who_says_yes_is_asked_no_further(world: World, terminal: Terminal) -> None:
+def test_a_typed_yes_is_enough(world: World, terminal: Terminal) -> None:
     world.subscribe()
     world.grant("1", 30, "a")
     terminal.answer = "y"

@@ -201,7 +201,7 @@ def test_one_id_goes_from_the_tick_to_the_mail_in_every_line(
         "tick",
         "sweep",
         "allocated",
-        "mails called for",
+        "emails queued",
         "mails",
     ]
     assert {line["correlation_id"] for line in lines} == {CORRELATION_ID}
@@ -301,10 +301,10 @@ def test_movements_and_mails_are_told_of_once_sqs_has_the_messages_and_not_befor
     with without_sqs(), pytest.raises(EndpointConnectionError):
         world.queue_mails()
     assert emitted() == {}, "the stream delivers the records again: counted twice"
-    assert "mails called for" not in caplog.messages, "nobody has called for any yet"
+    assert "emails queued" not in caplog.messages, "none was queued yet"
     world.queue_mails()
     assert emitted() == {"Allocations": [2], "CreditsAllocated": [600]}
-    assert caplog.messages.count("mails called for") == 1
+    assert caplog.messages.count("emails queued") == 1
 
 
 def test_usages_and_reversals_are_counted_by_their_amounts(

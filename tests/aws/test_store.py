@@ -419,7 +419,7 @@ def test_many_subscriptions_are_read_at_half_the_price_unless_they_decide(
     assert [request.get("ConsistentRead", False) for request in requests] == [False, True]
 
 
-def test_who_is_not_there_is_not_removed(world: World) -> None:
+def test_an_unknown_user_is_not_removed(world: World) -> None:
     assert world.services.subscriptions.remove("nobody") is False
 
 
@@ -935,7 +935,7 @@ def test_subscriptions_that_are_left_out_are_asked_for_again_and_then_reported(
     assert pauses == [1, *range(1, MOST_ATTEMPTS)]
 
 
-def test_who_loses_every_race_for_a_subscription_is_told_and_pauses_between(
+def test_losing_every_race_for_a_subscription_is_an_error_after_pauses(
     world: World,
 ) -> None:
     pauses: list[int] = []
@@ -1222,7 +1222,7 @@ def test_the_same_request_is_answered_again_and_another_under_its_key_is_refused
         used(world, "b", 1)
 
 
-def test_who_loses_every_race_for_a_number_is_told_and_pauses_between(world: World) -> None:
+def test_losing_every_race_for_a_number_is_an_error_after_pauses(world: World) -> None:
     pauses: list[int] = []
     store = LedgerStore(world.restarted()._connection, "credits-dev-ledger", pauses.append)
     keys = iter(range(10 * MOST_ATTEMPTS))
@@ -1298,7 +1298,7 @@ def test_a_usage_is_given_back_in_parts_and_each_part_once(world: World) -> None
     assert store.account("1").ledger_balance == 10
 
 
-def test_what_of_a_reversal_had_expired_is_told_again_when_it_is_repeated(world: World) -> None:
+def test_a_repeated_reversal_tells_again_what_had_expired(world: World) -> None:
     granted(world, 1, days=1)
     usage = used(world, "a", 7).entry.number
     world.now += timedelta(days=3)
@@ -1341,7 +1341,7 @@ def test_what_stands_beside_a_line_is_verified_too(world: World, name: str) -> N
     assert wrong_key == (name != "erased")
 
 
-def test_a_key_that_is_none_is_named_with_the_number_that_should_be_there(world: World) -> None:
+def test_an_invalid_key_is_named_with_the_number_that_should_be_there(world: World) -> None:
     granted(world, 1)
     item = stored("1", "entry#000000000001")
     client("dynamodb").put_item(
@@ -1609,7 +1609,7 @@ def test_an_erasure_changes_nothing_of_a_ledger_that_somebody_tampered_with(worl
     assert stored("1", "entry#000000000001") == first
 
 
-def test_a_line_that_was_erased_meanwhile_is_left_to_who_did_it(world: World) -> None:
+def test_a_line_that_was_erased_meanwhile_is_not_erased_again(world: World) -> None:
     (entry,) = granted(world, 1)
     store = world.services.ledger
     (line,) = store.lines("1")
@@ -1652,7 +1652,7 @@ def test_a_cancelled_transaction_is_a_lost_race_if_others_are_the_only_reason(
     assert is_lost_race(cancelled_for(ClientError(response, "ExecuteTransaction"))) is expected
 
 
-def test_what_cancelled_no_transaction_was_cancelled_for_nothing_and_is_no_lost_race() -> None:
+def test_an_error_that_cancelled_no_transaction_is_no_lost_race() -> None:
     error = ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, "GetItem")
     assert cancelled_for(error) == frozenset()
     assert not is_lost_race(cancelled_for(error))

@@ -196,7 +196,7 @@ def test_a_refused_try_leaves_a_line(
 @pytest.mark.parametrize(
     "raw", [b"", b"[", b"[]", b'{"user_id": "a b"}', b'{"user_id": "ann@example.com "}', b"\xff"]
 )
-def test_what_names_nobody_leaves_none(
+def test_a_request_that_names_nobody_leaves_no_line(
     api: Api, lines: Callable[[], list[Json]], raw: bytes
 ) -> None:
     reply = api.send("POST", "/api/credits/allocate", user(BOB), raw=raw, key="k")
@@ -206,7 +206,7 @@ def test_what_names_nobody_leaves_none(
     assert lines() == []
 
 
-def test_who_has_not_come_through_the_authorizer_leaves_none(
+def test_a_request_without_the_authorizer_leaves_no_line(
     api: Api, lines: Callable[[], list[Json]]
 ) -> None:
     assert api.get(f"/api/credits/balance{OF_ANN}", NOBODY).status == 401

@@ -1,12 +1,15 @@
 """The verify command: what a person sees of a right ledger and of one that was tampered with."""
 
 import json
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from chalicelib.domain.anchors import user_digest
+from chalicelib.jobs import audits
+from chalicelib.services import Services
 from infra import reach
 from infra.commands.verify import main
 from tests.aws.damage import damage_subscription, without
@@ -36,7 +39,7 @@ def test_a_right_ledger_is_said_to_be_right(
     ]
 
 
-def test_who_is_there_has_a_ledger_also_if_their_subscription_cannot_be_read(
+def test_a_user_whose_subscription_cannot_be_read_still_has_a_ledger(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     world.subscribe("2")
@@ -45,7 +48,7 @@ def test_who_is_there_has_a_ledger_also_if_their_subscription_cannot_be_read(
     assert "right  user 2: no entries yet, balance 0" in capsys.readouterr().out
 
 
-def test_who_is_not_there_is_not_said_to_be_right(
+def test_an_unknown_user_is_not_reported_as_right(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["1", "nobody"]) == 1
@@ -217,7 +220,7 @@ def test_an_end_that_was_written_anew_is_found(
 
 
 @pytest.mark.usefixtures("anchored")
-def test_a_ledger_that_is_gone_is_found_also_when_nobody_is_left_of_whom_it_was(
+def test_a_ledger_that_is_gone_is_found_even_when_its_user_is_gone(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cut_off(world, "3", 1)
@@ -291,7 +294,7 @@ def test_every_wrong_ledger_is_named_and_counted_and_the_right_ones_are_not(
 
 
 @pytest.mark.usefixtures("anchored")
-def test_who_comes_while_everybody_is_verified_is_not_said_to_be_gone(
+def test_a_user_who_comes_while_everybody_is_verified_is_not_reported_as_gone(
     world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """That takes long enough for an audit, whose anchors have users who were not listed."""
@@ -308,4 +311,23 @@ def test_who_comes_while_everybody_is_verified_is_not_said_to_be_gone(
         return found
 
     monkeypatch.setattr(world.services.anchors, "find", meanwhile)
+    assert main(["--all"]) == 0, capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("anchored")
+def test_who_comes_while_everybody_is_listed_is_not_said_to_be_gone(
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    users = audits.users_with_ledgers
+
+    def meanwhile(services: Services) -> Iterator[str]:
+        yield from list(users(services))
+        world.now += timedelta(hours=1)
+        world.subscribe("late")
+        world.grant("late", 5, "late")
+        world.watch()
+        world.now += timedelta(hours=1)
+        world.services.anchors.fold(world.now)
+
+    monkeypatch.setattr(audits, "users_with_ledgers", meanwhile)
     assert main(["--all"]) == 0, capsys.readouterr().out

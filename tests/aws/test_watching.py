@@ -108,7 +108,7 @@ def test_a_batch_that_is_delivered_again_changes_nothing(world: World) -> None:
         lambda item: item.update(hash={"S": "0" * 64 + "\n"}),
     ],
 )
-def test_an_entry_that_is_none_is_told_of_and_holds_up_no_other(
+def test_an_invalid_entry_is_reported_and_holds_up_no_other(
     damage: Any, world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     records = world.stream()

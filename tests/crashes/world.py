@@ -1,4 +1,4 @@
-"""The product in one process, and whoever invokes it: they do not give up, and neither lose nor
+"""The product in one process, and its callers: they do not give up, and neither lose nor
 double anything on purpose.
 
 A queue delivers a message again that was not handled, the stream its records; clients ask again

@@ -37,7 +37,10 @@ def main(words: list[str] | None = None) -> int:
         epilog="Targets: " + "; ".join(TARGETS),
     )
     parser.add_argument(
-        "--every", type=int, default=1, help="try every so many inputs one change from valid (1)"
+        "--every",
+        type=int,
+        default=1,
+        help="try each Nth of the inputs that are one change from valid (1)",
     )
     parser.add_argument("--examples", type=int, default=EXAMPLES, help="of Hypothesis, for each")
     parser.add_argument("--seed", type=int, default=1, help="the same seed, the same inputs")

@@ -69,7 +69,7 @@ NAME = re.compile(
 )
 
 NOT_FROM_OUTSIDE = {
-    "infra/packages/advisories.py _documents": "a file that whoever looks for advisories brings",
+    "infra/packages/advisories.py _documents": "a file that an operator brings",
     "infra/packages/advisories.py _instant": "the same, in a test of its own",
     "infra/deployment/handover.py load": "a package that is known by its digest",
     "infra/commands/completeness.py _count": "the answer of a function of ours",
@@ -78,6 +78,7 @@ NOT_FROM_OUTSIDE = {
     "infra/pages/dashboard_picture.py Day._due_at": "the sample that is in the repository",
     "infra/pages/dashboard_picture.py filled_in": "the dashboard that is in the repository",
     "infra/commands/deploy.py _package_of": "a package that is known by its digest",
+    "infra/commands/deploy.py _package_of.<locals>.made": "the same, again",
     "infra/doctor/running.py _last_report": "a report that a function of ours wrote",
     "infra/local/emulated_statements.py _parsed": "requests of PartiQL, in the emulator",
     "infra/local/emulated_statements.py _read": "PartiQL and its answers, in the emulator",
@@ -205,7 +206,7 @@ MISTAKES: dict[str, tuple[str, Any, str, Any]] = {
         "check_year",
         lambda *_: None,
     ),
-    "a ledger entry of an instant that is none stops its reader": (
+    "a ledger entry of an invalid instant stops its reader": (
         "ledger entry",
         damage,
         "WRONG",

@@ -200,7 +200,7 @@ def _event_sources(resources: Json) -> Iterator[Guard]:
                 RESOURCES,
                 _property(name, "RecursiveLoop"),
                 "a chain of invocations that Lambda ends without a word",
-                f"{_TEMPLATE}who_may_send_to_the_queue_it_reads_is_allowed_to_and_nobody_else_is",
+                f"{_TEMPLATE}only_functions_that_send_to_the_queue_they_read_may_loop",
             )
         for event, declared in resource.get("Properties", {}).get("Events", {}).items():
             path = _property(name, "Events", event, "Properties")
@@ -320,7 +320,12 @@ def _conditions() -> Iterator[Guard]:
             f"{_TEMPLATE}mails_are_sent_from_one_address_whatever_identity_ses_checks",
         ),
         ("check-zone", "ListReports", "reports of a bucket that is another's", reports),
-        ("check-zone", "WriteAndReadReports", "reports for whoever has the bucket's name", reports),
+        (
+            "check-zone",
+            "WriteAndReadReports",
+            "reports for anybody who has the bucket's name",
+            reports,
+        ),
     ):
         yield _guard(
             f".chalice/policy-{function}.json",
@@ -602,7 +607,7 @@ def _single() -> Iterator[Guard]:
                 *("x-amazon-apigateway-authorizer", "identityValidationExpression"),
             ),
             _GONE,
-            "an invocation for whatever is no token",
+            "an invocation without a token",
             _TEMPLATE + _ASKED,
         ),
         *(

@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
         "them no test notices.",
     )
     parser.add_argument("places", nargs="*", help=f"files and folders (default: {PRODUCT})")
-    parser.add_argument("--sample", type=int, help="try so many, drawn from all of them")
+    parser.add_argument("--sample", type=int, help="try this many, drawn from all of them")
     parser.add_argument("--write", help="write the survivors to this file, ready to be explained")
     options = parser.parse_args(arguments)
     os.chdir(ROOT)

@@ -862,7 +862,7 @@ def _short_page_is_the_last() -> AbstractContextManager[object]:
     return patch.object(LedgerStore, "_items", items)
 
 
-@bug("whoever counts the allocated looks at one page of entries")
+@bug("the count of the allocated looks at one page of entries")
 def _completeness_of_one_page() -> AbstractContextManager[object]:
     def entries_since(services: Any, user_id: str, _: Any) -> list[Any]:
         found = services.ledger._client.query(

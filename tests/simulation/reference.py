@@ -247,8 +247,8 @@ class Subscription:
     def owes(self, start: datetime) -> bool:
         """Whether a month that began at an instant is owed.
 
-        A month is not, if things were otherwise known when it began, or at any edit since; whoever
-        chooses another ``eligible_from`` decides anew about all the months before.
+        A month is not, if things were otherwise known when it began, or at any edit since; another
+        ``eligible_from`` decides anew about all the months before.
         """
         if not self.gives(start, plans_at()):
             return False

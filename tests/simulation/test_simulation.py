@@ -63,7 +63,7 @@ def test_messages_are_given_up_after_as_many_receives_as_in_the_stack() -> None:
     assert found == MOST_RECEIVES
 
 
-def test_who_is_refused_may_ask_again_and_have_it_by_then() -> None:
+def test_a_refused_request_may_be_sent_again_and_succeed() -> None:
     def meanwhile(what: str) -> tuple[int, int, int, int, tuple[str, int, str, Change]]:
         return 0, 0, 0, 1, (what, 1, "other", ("plan", "starter"))
 

@@ -117,7 +117,7 @@ def test_thousands_of_allocations_take_as_long_as_the_table_needs(a_second: int)
         assert 0 < month.tables.refused["BatchExecuteStatement ledger"] <= 10 * users
 
 
-def test_who_has_no_time_to_wait_comes_back_after_seconds_and_is_not_the_last() -> None:
+def test_work_without_time_to_wait_comes_back_after_seconds_and_is_not_the_last() -> None:
     users = 2_000
     with turn(users, writes=lambda _: 40) as month:
         pollers = month.allocate(timeout=20)

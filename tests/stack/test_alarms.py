@@ -453,7 +453,7 @@ def test_every_alarm_tells_the_topic_when_it_rings_and_when_it_ends(
         assert alarm["ActionsEnabled"]
 
 
-def test_who_subscribes_to_the_topic_is_told_what_rings_and_where_to_read(production: str) -> None:
+def test_a_subscriber_of_the_topic_is_told_what_rings_and_where_to_read(production: str) -> None:
     sqs, sns = client(production, "sqs"), client(production, "sns")
     anybody_sends = {"Effect": "Allow", "Principal": "*", "Action": "sqs:*", "Resource": "*"}
     policy = json.dumps({"Version": "2012-10-17", "Statement": [anybody_sends]})

@@ -282,7 +282,7 @@ def copy(stack: LocalStack) -> Iterator[str]:
     client.delete_table(TableName=name)
 
 
-def test_who_may_do_everything_can_do_each_of_it(stack: LocalStack, copy: str) -> None:
+def test_a_role_with_all_rights_can_make_every_write(stack: LocalStack, copy: str) -> None:
     """Else a refusal would say nothing: the attempt might have been none."""
     client = stack.client("dynamodb")
     attempts = Attempts(client, copy)

@@ -221,7 +221,7 @@ def test_what_a_new_account_lacks_is_to_be_done_for_users_and_does_not_stop_a_de
         assert not any(finding.stops for finding in found)
 
 
-def test_who_subscribes_by_email_is_asked_first_and_a_queue_is_not(
+def test_an_email_subscriber_is_asked_first_and_a_queue_is_not(
     new_account: Callable[..., Any],
 ) -> None:
     sns = new_account("sns")
@@ -325,7 +325,7 @@ def test_the_pages_say_what_is_asked_of_aws_and_all_of_it_only_reads(stack: Loca
         assert all(re.search(r":(Get|List|Describe)", action) for action in asked)
 
 
-def test_who_has_no_right_is_told_so_for_each_check_and_is_not_stopped(stack: LocalStack) -> None:
+def test_a_missing_right_is_reported_for_each_check_and_stops_nothing(stack: LocalStack) -> None:
     role = stack.client("lambda").get_function_configuration(
         FunctionName=stack.functions["allocation-tick"]
     )["Role"]

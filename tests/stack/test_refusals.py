@@ -129,7 +129,7 @@ def test_a_function_is_refused_whatever_it_does_not_need(
         'REMOVE "suppressed" SET "eligible_from" = 0',
     ],
 )
-def test_who_marks_bounces_rewrites_neither_an_amount_nor_an_address(
+def test_the_function_that_marks_bounces_rewrites_neither_an_amount_nor_an_address(
     stack: LocalStack, deed: str
 ) -> None:
     """Nor learns by a condition, or by what an update answers, what it may not touch."""

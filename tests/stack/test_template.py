@@ -196,7 +196,7 @@ def is_send(action: str) -> bool:
     return fnmatchcase("sqs:SendMessage", action) or fnmatchcase("sqs:SendMessageBatch", action)
 
 
-def test_who_may_send_to_the_queue_it_reads_is_allowed_to_and_nobody_else_is(
+def test_only_functions_that_send_to_the_queue_they_read_may_loop(
     template: Template,
 ) -> None:
     """Lambda drops the rest of a chain of about 16 without a word. `tests/unit/test_very_many.py`

@@ -114,7 +114,7 @@ def test_an_advisory_that_names_no_version_is_about_all_of_them(tmp_path: Path) 
         affected([{"introduced": "0"}], package=None),
     ],
 )
-def test_an_advisory_about_another_package_is_none_about_ours(
+def test_an_advisory_about_another_package_is_not_about_ours(
     said: dict[str, Any], tmp_path: Path
 ) -> None:
     assert found(tmp_path, document(said)) == []

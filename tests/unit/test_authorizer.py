@@ -1319,7 +1319,7 @@ def test_without_any_keys_nobody_is_refused_and_the_issuer_is_asked_again_soon(
         {"error": "not found"},
     ],
 )
-def test_a_key_set_without_a_key_for_us_is_none_and_the_one_before_stays(
+def test_a_key_set_without_a_key_for_us_does_not_replace_the_one_before(
     issuer: Issuer, document: Json
 ) -> None:
     assert issuer.keys.find("ec")

@@ -78,7 +78,7 @@ def test_a_package_of_another_stage_or_region_is_refused(
 
 
 @pytest.mark.parametrize("digest", ["", "x", "0" * 63, "0" * 65, "G" * 64, f"{'0' * 64}\n"])
-def test_a_digest_that_is_none_says_how_to_get_one(digest: str, folder: Path) -> None:
+def test_an_invalid_digest_says_how_to_get_one(digest: str, folder: Path) -> None:
     with pytest.raises(PackagingError, match="DIGEST must be the 64 digits that make package"):
         handover.load(folder, digest, "dev", REGION)
 
@@ -141,8 +141,47 @@ def test_a_deployment_takes_the_package_that_it_is_given_and_packages_nothing(
     words = (f"--package={folder}", f"--digest={expected}")
     status, given = deploying(monkeypatch, *words)
     assert status == 1
-    made = given()["make_package"]("dev", tmp_path, region=REGION)
-    assert made == Package(package.template, folder / handover.ARCHIVE)
+    made = given()["make_package"]("dev", output_in(tmp_path), region=REGION)
+    assert (made.template, made.digest) == (package.template, package.digest)
+
+
+@pytest.mark.parametrize("change", [other_template, other_code])
+def test_what_happens_to_the_folder_once_it_was_looked_at_is_not_deployed(
+    change: Callable[[Path], None],
+    package: Package,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Waiting for another deployment, and for a person, can take an hour.
+    expected = handover.digest(package, "dev", REGION)
+    _, given = deploying(monkeypatch, f"--package={folder}", f"--digest={expected}")
+    change(folder)
+    with pytest.raises(PackagingError, match="is not the one that was made"):
+        given()["make_package"]("dev", output_in(tmp_path), region=REGION)
+
+
+@pytest.mark.parametrize("change", [other_template, other_code])
+def test_what_happens_to_the_folder_while_it_is_deployed_is_not_deployed(
+    change: Callable[[Path], None],
+    package: Package,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    expected = handover.digest(package, "dev", REGION)
+    _, given = deploying(monkeypatch, f"--package={folder}", f"--digest={expected}")
+    made = given()["make_package"]("dev", output_in(tmp_path), region=REGION)
+    change(folder)
+    assert made.archive.read_bytes() == b"the code"
+    assert handover.digest(made, "dev", REGION) == expected
+
+
+def output_in(directory: Path) -> Path:
+    """The empty directory that a deployment packages into."""
+    output = directory / "output"
+    output.mkdir()
+    return output
 
 
 def test_a_changed_package_is_refused_before_anything_is_deployed(

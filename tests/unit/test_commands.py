@@ -30,6 +30,28 @@ def test_the_page_of_the_api_is_that_of_its_contract() -> None:
             assert f"## {method.upper()} {path}\n" in reference.page(contract)
 
 
+def test_the_page_names_each_problem_with_its_route_or_among_the_common_ones() -> None:
+    contract = json.loads(reference.CONTRACT.read_text(encoding="utf-8"))
+    sections = dict(
+        section.split("\n", 1) for section in reference.page(contract).split("\n## ")[1:]
+    )
+    for path, operations in contract["paths"].items():
+        for method in set(operations) - {"parameters"}:
+            operation = operations[method]
+            common = [title for title, has in reference.GROUPS.items() if has(operation)]
+            for status, answer in operation["responses"].items():
+                if status.startswith("2"):
+                    continue
+                name = answer.get("$ref", "").rpartition("/")[2]
+                told = contract["components"]["responses"].get(name, answer)["description"]
+                own = f"{status} ({told.rstrip('.')})" in sections[f"{method.upper()} {path}"]
+                shared = any(
+                    f"| {title} | {status} | {told} |" in sections["Common problems"]
+                    for title in common
+                )
+                assert own != shared, (method, path, status)
+
+
 @pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_says_what_it_takes(

@@ -52,14 +52,14 @@ def test_a_month_that_has_lapsed_is_due_to_nobody_any_more() -> None:
     assert tally(allocated(FEBRUARY), now=in_a_year + timedelta(days=1)) == Tally(1, 1)
 
 
-def test_who_was_due_and_has_the_months_allocation_is_allocated() -> None:
+def test_a_user_who_was_due_and_has_the_months_allocation_is_allocated() -> None:
     first = allocated(FEBRUARY)
     assert tally(first) == Tally(due=1, allocated=1)
     assert tally(granted(first), first) == Tally(due=1, allocated=1)
     assert tally(allocated(MARCH, first), first) == Tally(due=1, allocated=1)
 
 
-def test_who_was_due_and_has_no_allocation_is_missing() -> None:
+def test_a_user_who_was_due_and_has_no_allocation_is_missing() -> None:
     missing = Tally(due=1, missing=1, missing_users=("ada",))
     assert tally() == missing
     assert tally(granted()) == missing
@@ -68,14 +68,14 @@ def test_who_was_due_and_has_no_allocation_is_missing() -> None:
     assert tally(granted(january), january) == missing
 
 
-def test_who_was_allocated_a_later_month_or_not_eligible_yet_was_not_due() -> None:
+def test_a_user_allocated_a_later_month_or_not_eligible_yet_was_not_due() -> None:
     assert tally(allocated(MARCH)) == Tally()
     later = replace(ADA, eligible_from=datetime(2026, 2, 1, 0, 0, 1, tzinfo=UTC))
     assert tally(subscription=later) == Tally()
     assert tally(subscription=replace(ADA, status=SubscriptionStatus.PAUSED)) == Tally()
 
 
-def test_who_was_allocated_a_month_twice_is_a_duplicate_and_counts_once() -> None:
+def test_a_user_allocated_a_month_twice_is_a_duplicate_and_counts_once() -> None:
     once = allocated(FEBRUARY)
     twice = replace(once, number=2)
     expected = Tally(due=1, allocated=1, duplicate=1, duplicate_users=("ada",))

@@ -31,7 +31,7 @@ def test_the_page_shows_the_bill_as_it_is_computed() -> None:
     assert markdown_of_sizes(Scenario()) in page
 
 
-def test_a_small_stage_costs_a_few_dollars_while_nobody_comes() -> None:
+def test_a_small_stage_costs_a_few_dollars_without_users() -> None:
     full, small = (
         sum(line.dollars for line in lines(Scenario(users=0, size=size))) for size in Size
     )
@@ -42,7 +42,7 @@ def test_a_small_stage_costs_a_few_dollars_while_nobody_comes() -> None:
 def test_the_command_shows_both_sizes_side_by_side(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--users", "1000"]) == 0
     said = capsys.readouterr().out
-    assert "while nobody comes" in said
+    assert "together, without users" in said
     assert "with 1,000 users" in said
 
 

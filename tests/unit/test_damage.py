@@ -14,7 +14,7 @@ def failing(error: Exception) -> object:
     raise error
 
 
-def test_a_value_is_read_and_one_that_need_not_be_there_is_none_without_it() -> None:
+def test_a_value_is_read_and_an_optional_one_is_none_without_it() -> None:
     assert value_of({"a": "1"}, "a", int) == 1
     assert optional_of({"a": "1"}, "a", int) == 1
     assert optional_of({"a": "1"}, "b", int) is None

@@ -114,7 +114,9 @@ def test_every_race_that_was_lost_is_counted() -> None:
     metrics._counted.clear()
 
 
-def test_an_error_has_the_services_code_however_it_is_wrapped_and_none_without_an_answer() -> None:
+def test_an_error_has_the_services_code_however_it_is_wrapped_and_no_code_without_an_answer() -> (
+    None
+):
     assert errors.error_code(client_error("Throttled")) == "Throttled"
     assert errors.error_code(PutError("no", client_error("Throttled"))) == "Throttled"
     timeout = ConnectTimeoutError(endpoint_url="http://127.0.0.1:9")

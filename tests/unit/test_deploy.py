@@ -902,7 +902,7 @@ def test_what_was_taken_back_is_no_success(before: str | None, status: str) -> N
     assert failed.value.status == status
 
 
-def test_of_many_failures_the_first_that_is_no_echo_is_told() -> None:
+def test_of_many_failures_the_first_real_one_is_named() -> None:
     aws = Recorder(
         events=[
             event(1, "Echo", "CREATE_FAILED", "Resource creation cancelled"),

@@ -32,7 +32,7 @@ from infra.doctor import (
     template,
 )
 from infra.doctor.finding import Finding, State, bad, fine, unknown, warning
-from infra.doctor.site import Site
+from infra.doctor.site import Json, Site
 from infra.doctor.template import Named
 from infra.session import AwsError, CredentialsError, Region
 from tests.unit.test_authorizer import ISSUER, KEY_SET
@@ -204,7 +204,7 @@ def test_an_access_log_that_api_gateway_cannot_write_stops_a_deployment() -> Non
 
 
 @pytest.mark.parametrize("parameters", [{}, {"AccessLogs": "off"}])
-def test_who_wants_no_access_log_is_asked_for_no_role(parameters: dict[str, str]) -> None:
+def test_a_stage_without_access_logs_needs_no_role(parameters: dict[str, str]) -> None:
     site = replace(SITE, parameters={**SITE.parameters, **parameters})  # which asks AWS nothing
     assert list(account.access_log(site)) == []
 
@@ -360,7 +360,7 @@ ACCOUNT = {
 
 def test_an_account_that_sends_to_everybody_is_fine() -> None:
     found = only(mail.judge_account(SITE, ACCOUNT, 14))
-    assert found == fine("mail account", "SES takes 14 mails a second and 50,000 a day")
+    assert found == fine("mail account", "SES takes 14 emails a second and 50,000 a day")
 
 
 @pytest.mark.parametrize(
@@ -411,8 +411,8 @@ UNFOUND = {"DkimAttributes": {"SigningEnabled": True, "Status": "PENDING", "Toke
             State.BAD,
             "has not found the DNS entries of mail.example.com (DKIM: PENDING)",
         ),
-        (IDENTITY | UNSIGNED, State.BAD, "its mails are not signed"),
-        (IDENTITY | UNFOUND, State.BAD, "its mails are not signed (DKIM: PENDING)"),
+        (IDENTITY | UNSIGNED, State.BAD, "its emails are not signed"),
+        (IDENTITY | UNFOUND, State.BAD, "its emails are not signed (DKIM: PENDING)"),
     ],
 )
 def test_a_domain_that_ses_does_not_take_mails_from_is_said(
@@ -562,7 +562,7 @@ def test_an_issuer_without_keys_for_us_is_said_and_does_not_stop_a_deployment(
     assert not found.stops
 
 
-def test_an_issuer_that_only_signs_with_a_shared_secret_is_none_for_us() -> None:
+def test_an_issuer_that_only_signs_with_a_shared_secret_is_refused() -> None:
     symmetric = {"keys": [{"kty": "oct", "kid": "a", "k": "AA"}]}
     found = only(issuer.keys(SITE, lambda _: symmetric))
     assert found.state is State.BAD
@@ -721,6 +721,52 @@ def test_a_month_that_was_not_counted_is_said_unless_the_stack_is_newer() -> Non
     assert running.judge_no_count(OLD, NOVEMBER).state is State.BAD
     assert running.judge_no_count(stack_made(timedelta(days=20)), NOVEMBER).state is State.FINE
     assert running.judge_no_count(stack_made(timedelta(days=28)), NOVEMBER).state is State.BAD
+
+
+def counts_in_a_bucket(kept: dict[str, tuple[datetime, Json]]) -> Any:
+    """S3, with reports by their keys: each with the time it was written at. A page has two."""
+
+    def paginate(Bucket: str, Prefix: str) -> Iterator[Json]:  # noqa: N803 - AWS's names
+        assert Bucket == "reports"
+        keys = [key for key in sorted(kept) if key.startswith(Prefix)]
+        yield {}
+        for start in range(0, len(keys), 2):
+            listed = [{"Key": key, "LastModified": kept[key][0]} for key in keys[start : start + 2]]
+            yield {"Contents": listed}
+
+    def get_object(Bucket: str, Key: str) -> Json:  # noqa: N803 - AWS's names
+        assert Bucket == "reports"
+        return {"Body": io.BytesIO(json.dumps(kept[Key][1]).encode())}
+
+    return SimpleNamespace(
+        get_paginator=lambda _: SimpleNamespace(paginate=paginate),
+        get_object=get_object,
+        describe_stacks=lambda **_: {
+            "Stacks": [{"Outputs": [{"OutputKey": "ReportsBucketName", "OutputValue": "reports"}]}]
+        },
+    )
+
+
+def test_of_several_counts_of_a_month_the_last_one_made_is_told_whatever_their_names() -> None:
+    hour = timedelta(hours=1)
+    missing = COUNTED | {"complete": False, "missing": 3}
+    kept = {
+        "completeness/2026-11/a/summary.json": (NOW - 5 * hour, missing),
+        "completeness/2026-11/b/summary.json": (NOW - 3 * hour, COUNTED),
+        "completeness/2026-11/b/zones/Europe/Paris.json": (NOW - hour, missing),
+        "completeness/2026-11/c/summary.json": (NOW - 4 * hour, missing),
+        "completeness/2026-10/d/summary.json": (NOW - 2 * hour, missing),
+    }
+    (found,) = running.completeness(made_of(counts_in_a_bucket(kept)))
+    assert found.state is State.FINE
+    assert found.says.startswith("2026-11, counted 3 hours ago: all 1,200")
+
+
+def test_a_month_that_nobody_has_counted_yet_leaves_the_one_before() -> None:
+    kept = {"completeness/2026-11/a/summary.json": (NOW, COUNTED)}
+    first = replace(made_of(counts_in_a_bucket(kept)), now=datetime(2026, 12, 1, 3, tzinfo=UTC))
+    (found,) = running.completeness(first)
+    assert found.says.startswith("2026-11, counted 44 hours ago")
 
 
 # --- The account ----------------------------------------------------------------------------------
@@ -905,7 +951,7 @@ def resolved(monkeypatch: pytest.MonkeyPatch, answer: Callable[..., Any]) -> lis
     return resolver.resolve("example.com", "TXT")
 
 
-def test_a_name_without_entries_has_none_and_a_failure_is_one(
+def test_a_name_without_entries_is_empty_and_a_failure_raises(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def nothing(*_: Any, **__: Any) -> Any:

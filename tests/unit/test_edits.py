@@ -154,7 +154,7 @@ def more(before: Subscription | None, after: Subscription) -> dict[str, bool]:
         (501, None, False),
     ],
 )
-def test_an_own_amount_is_more_than_less_than_none_and_than_the_plans_less_than_it(
+def test_an_own_amount_gives_more_if_it_exceeds_the_own_amount_or_the_plans_before(
     before: int | None, after: int | None, *, is_more: bool
 ) -> None:
     was = replace(ADA, plan="pro", allocation_amount=before)

@@ -795,7 +795,7 @@ def test_of_an_operation_its_kind_and_its_digest_stay_whatever_the_caller_and_th
     assert digest_of(without_texts(asked)) == digest_of(asked) == digest
 
 
-def test_who_calls_themselves_as_scheduled_work_does_is_erased_all_the_same() -> None:
+def test_a_user_named_like_scheduled_work_is_erased_all_the_same() -> None:
     entry = replace(LedgerEntry.from_body("42", 3, USAGE_BODY), actor="system")
     assert without_texts(entry).description == ERASED
     assert without_texts(entry, ["system"]).actor == ERASED
@@ -941,7 +941,7 @@ def test_what_is_no_line_cannot_be_read(body: str) -> None:
 
 
 @pytest.mark.parametrize("body", ["null", "5", "[]", '"x"'])
-def test_a_line_that_is_json_and_no_object_is_said_to_be_none(body: str) -> None:
+def test_a_line_of_json_that_is_no_object_cannot_be_read(body: str) -> None:
     assert corruption(body) == "the body cannot be read (it is no object)"
 
 

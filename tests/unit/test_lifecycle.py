@@ -55,7 +55,7 @@ def test_december_begins_first_in_kiritimati_and_last_on_baker_island() -> None:
     assert month_start("Etc/GMT+12", december) == utc("2026-12-01T12:00:00Z")
 
 
-def test_who_was_paused_over_a_month_is_not_given_it_later() -> None:
+def test_a_user_paused_over_a_month_is_not_given_it_later() -> None:
     values = {
         "user_id": "42",
         "email": "ada@example.com",

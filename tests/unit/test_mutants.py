@@ -191,7 +191,7 @@ def test_a_constant_is_tried_with_the_tests_that_run_what_is_made_of_it(tmp_path
     assert set(plan.tests_of(limit, "", ())) == {"of_small", "of_large"}
 
 
-def test_who_noticed_before_comes_first_and_who_is_survived_does_not_come_again() -> None:
+def test_a_test_that_noticed_before_runs_first_and_one_that_did_not_is_left_out() -> None:
     file = f"{PRODUCT}/domain/batches.py"
     mutant = next(mutant for mutant in mutants_of(ROOT, [file]) if mutant.function)
     tests = ["tests/aws/test_a.py::slow", "tests/aws/test_a.py::quick", "tests/unit/test_b.py::own"]

@@ -197,7 +197,7 @@ def test_a_catalogue_of_another_version_is_read_for_what_it_says() -> None:
         "plans = " + "[" * 2_000,
     ],
 )
-def test_what_is_no_catalogue_is_said_to_be_none(text: str) -> None:
+def test_a_text_that_is_no_catalogue_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         terms_of(text)
 

@@ -126,7 +126,7 @@ def test_eligibility_is_the_local_date_where_there_is_one_and_else_the_instant()
 
 
 @pytest.mark.parametrize("day", ["", "2026-02-30", "20260201"])
-def test_a_local_date_that_is_none_is_damage_though_there_is_an_instant(day: str) -> None:
+def test_an_invalid_local_date_is_damage_even_beside_a_valid_instant(day: str) -> None:
     with pytest.raises(Unreadable) as caught:
         read_subscription({**SUBSCRIPTION, "eligible_on": {"S": day}})
     assert str(caught.value) == "subscription of user 1: eligible_on is malformed"

@@ -62,7 +62,7 @@ def test_every_setting_comes_from_its_own_variable() -> None:
     }
 
 
-def test_what_is_not_said_has_its_default() -> None:
+def test_a_setting_that_is_not_given_has_its_default() -> None:
     found = Settings.read(NEEDED)
     assert (found.mails_a_second, found.mail_retry_seconds) == (0, 10)
     assert (found.retry_seconds, found.expiring_soon_days) == (90, 3)

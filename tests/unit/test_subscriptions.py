@@ -206,7 +206,7 @@ def test_a_plan_that_left_the_catalogue_is_reported_and_grants_nothing_silently(
     # An amount of the own does not say for how long its credits live.
     with pytest.raises(InvalidInput, match="plan: unknown plan 'gold'"):
         due_at(replace(stranded, allocation_amount=7), None, JULY_IN_PARIS)
-    # Whoever only asks is told.
+    # A question is answered.
     assert not_allocated_because(stranded, CATALOGUE) is NotAllocatedBecause.PLAN_UNKNOWN
     assert next_allocation(stranded, CATALOGUE, None, JULY_IN_PARIS) is None
     assert due_at(replace(stranded, **PAUSED), None, JULY_IN_PARIS) == ()  # type: ignore[arg-type]
@@ -228,12 +228,12 @@ def test_what_an_edit_keeps_is_not_checked_again() -> None:
         register(values, CATALOGUE, JULY_IN_PARIS, None, kept=("email", "plan"))
 
 
-def test_who_lives_in_a_timezone_that_left_the_database_is_owed_nobody_knows_what() -> None:
+def test_what_is_due_in_a_timezone_that_left_the_database_is_unknown() -> None:
     stranded = replace(ADA, timezone="Asia/Gone")
     gone = NotAllocatedBecause.TIMEZONE_UNKNOWN
     with pytest.raises(TimezoneUnknown, match="'Asia/Gone' is no longer in the database"):
         due_periods(stranded, CATALOGUE, None, JULY_IN_PARIS, JULY_IN_PARIS)
-    # Whoever only asks is told.
+    # A question is answered.
     assert not_allocated_because(stranded, CATALOGUE) is gone
     assert next_allocation(stranded, CATALOGUE, None, JULY_IN_PARIS) is None
     assert not_due_because(stranded, CATALOGUE, None, Period(2026, 7), JULY_IN_PARIS) is gone
@@ -243,7 +243,7 @@ def test_who_lives_in_a_timezone_that_left_the_database_is_owed_nobody_knows_wha
 
 
 @pytest.mark.parametrize("eligible_from", [ADA.eligible_from, date(2026, 5, 1)])
-def test_who_moves_out_of_an_unknown_timezone_gets_what_was_missed(
+def test_a_user_who_moves_out_of_an_unknown_timezone_gets_what_was_missed(
     eligible_from: datetime | date,
 ) -> None:
     stranded = replace(ADA, timezone="Asia/Gone", eligible_from=eligible_from)
@@ -399,7 +399,7 @@ def test_moving_round_the_date_line_and_back_round_a_1st_repeats_and_skips_no_mo
     )
 
 
-def test_the_month_comes_early_to_who_moves_east_and_not_again_to_who_moves_back() -> None:
+def test_the_month_comes_early_to_a_user_who_moves_east_and_not_again_on_moving_back() -> None:
     moves = {
         at("2026-06-20T00:00:00Z"): MIDWAY,
         at("2026-06-30T12:00:00Z"): KIRITIMATI,  # where July began two hours ago
@@ -478,7 +478,7 @@ def test_the_next_allocation_respects_eligibility_and_what_has_been_allocated(
     assert coming == (period, at(starts), 500)
 
 
-def test_who_was_allocated_a_month_ahead_of_the_zone_waits_for_the_one_after() -> None:
+def test_a_user_allocated_a_month_ahead_of_the_zone_waits_for_the_one_after() -> None:
     """Allocated July in Kiritimati, then moved to Midway, where it is June for another day."""
     now = at("2026-06-30T11:00:00Z")
     coming = upcoming(now, "2026-07", timezone=MIDWAY)
@@ -623,7 +623,7 @@ STATES_WITHOUT_ALLOCATIONS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("state", STATES_WITHOUT_ALLOCATIONS)
-def test_who_comes_back_from_a_state_without_allocations_is_given_nothing_for_it(
+def test_a_user_who_returns_from_a_pause_is_given_nothing_for_it(
     state: dict[str, Any],
 ) -> None:
     before = registered(now=NOW - 400 * DAY, **state)
@@ -637,7 +637,7 @@ def test_who_comes_back_from_a_state_without_allocations_is_given_nothing_for_it
 
 @pytest.mark.parametrize("state", STATES_WITHOUT_ALLOCATIONS)
 @pytest.mark.parametrize("other", STATES_WITHOUT_ALLOCATIONS)
-def test_who_goes_from_one_state_without_allocations_to_another_has_not_come_back(
+def test_a_user_who_goes_from_one_pause_to_another_has_not_returned(
     state: dict[str, Any], other: dict[str, Any]
 ) -> None:
     active = registered(now=NOW - 400 * DAY)
@@ -687,7 +687,7 @@ def test_a_date_and_the_instant_of_its_midnight_where_the_user_lives_are_one_dec
     assert another.resumed_at is None
 
 
-def test_who_comes_back_at_the_very_start_of_a_month_receives_it() -> None:
+def test_a_user_who_returns_at_the_very_start_of_a_month_receives_it() -> None:
     paused = registered(status="paused", now=NOW - 400 * DAY)
     back = registered(paused, now=JULY_IN_PARIS)
     assert due_at(back, None, JULY_IN_PARIS) == periods("2026-07")
@@ -696,7 +696,7 @@ def test_who_comes_back_at_the_very_start_of_a_month_receives_it() -> None:
 
 
 @pytest.mark.parametrize("state", STATES_WITHOUT_ALLOCATIONS)
-def test_who_comes_back_after_the_end_is_given_nothing_for_the_pause_before_it(
+def test_a_user_who_returns_after_the_end_is_given_nothing_for_the_pause_before_it(
     state: dict[str, Any],
 ) -> None:
     paused = registered(now=NOW - 400 * DAY, **state)
@@ -707,7 +707,9 @@ def test_who_comes_back_after_the_end_is_given_nothing_for_the_pause_before_it(
     assert due_at(at_once, None, NOW) == ()
 
 
-def test_who_comes_back_before_a_date_to_come_is_given_nothing_for_the_pause_when_it_goes() -> None:
+def test_a_user_who_returns_before_a_date_is_given_nothing_for_the_pause_when_it_is_removed() -> (
+    None
+):
     pro = replace(CATALOGUE.get("pro"), grants_since=date(2026, 9, 1))
     later = PlanCatalogue(tuple(pro if plan.id == "pro" else plan for plan in CATALOGUE.plans))
     paused = registered(now=NOW - 400 * DAY, status="paused")
@@ -1136,7 +1138,7 @@ def test_an_own_amount_is_refused_above_the_cap_of_its_plan() -> None:
     with pytest.raises(InvalidInput) as refused:
         register(VALUES | {"allocation_amount": 601}, CAPPED, NOW)
     assert refused.value.errors == (FieldError("allocation_amount", wrong),)
-    # Of a plan that is none nobody knows the cap: it is the plan that is wrong.
+    # An unknown plan has no cap: the plan is what is wrong.
     assert [each.field for each in wrong_fields(plan="prro", allocation_amount=10_001)] == ["plan"]
 
 
@@ -1177,7 +1179,7 @@ def test_what_is_no_mapping_is_no_subscription() -> None:
 # --- Wishes about mails, and addresses that are not written to ------------------------------------
 
 
-def test_who_says_nothing_about_mails_wants_all_and_keeps_a_wish_through_edits() -> None:
+def test_a_user_without_a_wish_gets_all_mails_and_a_wish_stays_through_edits() -> None:
     assert registered().notifications == ALL_KINDS
     wish = frozenset({MailKind.ALLOCATION})
     chosen = registered(notifications=["allocation"])

@@ -4,11 +4,13 @@ import random
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from typing import Any
 
 import pytest
 
 from chalicelib.jobs.records import in_this_context
+from chalicelib.observability import correlated, correlation_id
 from chalicelib.store import throttling
 from chalicelib.store.errors import OutOfTime
 from chalicelib.store.throttling import ask_again, patient, wait_for_room
@@ -55,7 +57,7 @@ def test_pauses_double_up_to_four_seconds_and_are_never_less_than_half_of_that(
     assert minute.pauses == pytest.approx([0.1, 0.2, 0.2, 0.4, 1.6, 3.2, 2, 4, 2, 4])
 
 
-def test_who_waits_keeps_the_time_to_hand_back_and_then_nothing_else_is_begun(
+def test_work_that_waits_keeps_the_time_to_hand_back_and_then_begins_nothing_else(
     minute: Time,
 ) -> None:
     throttling.check_patience()
@@ -69,7 +71,7 @@ def test_who_waits_keeps_the_time_to_hand_back_and_then_nothing_else_is_begun(
         throttling.check_patience()
 
 
-def test_who_had_no_time_to_wait_is_not_asked_for_another_time(
+def test_work_that_had_no_time_to_wait_does_not_wait_again(
     minute: Time, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(random, "uniform", lambda _, high: high)
@@ -138,7 +140,7 @@ def test_all_else_is_for_the_sdk_to_decide() -> None:
     assert ask_again(response=None, attempts=1) is None  # there was no answer
 
 
-def test_where_nobody_said_how_long_to_wait_everybody_does_as_before() -> None:
+def test_without_a_set_patience_everybody_waits_as_before() -> None:
     paused: list[int] = []
     throttling.check_patience()
     wait_for_room(3, paused.append)
@@ -150,6 +152,22 @@ def test_what_is_done_in_part_is_asked_for_a_bounded_number_of_times() -> None:
     paused: list[int] = []
     assert list(throttling.attempts_for_room(paused.append)) == list(range(25))
     assert paused == list(range(1, 25))
+
+
+def test_threads_at_the_same_time_have_their_operations_apart_and_begin_with_that_of_all() -> None:
+    at_once = Barrier(3, timeout=10)
+
+    def work(part: int) -> tuple[str | None, str | None, str | None]:
+        before = correlation_id()
+        at_once.wait()
+        with correlated(f"mail-{part}"):
+            at_once.wait()
+            within = correlation_id()
+        return before, within, correlation_id()
+
+    with correlated("tick"), ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(in_this_context(work), range(3)))
+    assert found == [("tick", f"mail-{part}", "tick") for part in range(3)]
 
 
 def test_threads_wait_as_the_invocation_does(minute: Time) -> None:

@@ -18,7 +18,7 @@ JULY = Period(2026, 7)
     ("changes", "expected"),
     [({}, True), ({"plan": "gone"}, False), ({"timezone": "Mars/Base"}, False)],
 )
-def test_who_is_due_is_told_of_each_user_and_an_unknown_plan_or_timezone_is_not(
+def test_each_user_is_due_or_not_and_an_unknown_plan_or_timezone_is_not_due(
     changes: dict[str, str], *, expected: bool
 ) -> None:
     catalogue = packaging.catalogue()

@@ -440,3 +440,43 @@ test("who leaves in the last attempt is told their reason, and not that nobody a
   const client = new CreditsClient({ url: URL, token: () => "t", attempts: 1, fetch: api.fetch });
   await assert.rejects(client.plans(leaving.signal), (error) => error === reason);
 });
+
+test("the fetch of a browser is called as browsers want it: on nothing of ours", async (t) => {
+  const api = new FakeApi(() => ({ body: { plans: [] } }));
+  // A browser says "Illegal invocation" when fetch is a method of another object than the window.
+  t.mock.method(globalThis, "fetch", function (this: unknown, ...words: Parameters<typeof fetch>) {
+    assert.ok(this === undefined || this === globalThis, "Illegal invocation");
+    return api.fetch(...words);
+  });
+  assert.deepEqual(await new CreditsClient({ url: URL, token: () => "t" }).plans(), []);
+});
+
+/** A `fetch` whose first answer breaks off in the middle, or all of them. */
+function breakingOff(answers: number): { calls: Headers[]; fetch: typeof fetch } {
+  const calls: Headers[] = [];
+  const half = () =>
+    new ReadableStream({
+      start(stream) {
+        stream.enqueue(new TextEncoder().encode('{"success": tr'));
+        stream.error(new TypeError("terminated"));
+      },
+    });
+  return {
+    calls,
+    fetch: async (_, settings) => {
+      calls.push(new Headers(settings?.headers));
+      return new Response(calls.length > answers ? JSON.stringify(USED) : half());
+    },
+  };
+}
+
+test("an answer that breaks off is none: it is asked for again with the same key, and in the end is no answer", async () => {
+  const once = breakingOff(1);
+  const client = new CreditsClient({ url: URL, token: () => "t", fetch: once.fetch, sleep: async () => {} });
+  assert.equal((await client.use({ amount: 1, description: "x" })).new_balance, 90);
+  assert.equal(new Set(once.calls.map((headers) => headers.get("Idempotency-Key"))).size, 1);
+  const always = breakingOff(Infinity);
+  const other = new CreditsClient({ url: URL, token: () => "t", fetch: always.fetch, sleep: async () => {} });
+  await assert.rejects(other.use({ amount: 1, description: "x" }), NoAnswerError);
+  assert.equal(always.calls.length, 4);
+});

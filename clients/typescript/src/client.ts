@@ -111,6 +111,12 @@ export interface Versioned<Value> {
   etag: string;
 }
 
+/** An answer of the API: its body has been read, and was JSON. */
+interface Answered {
+  response: Response;
+  body: unknown;
+}
+
 interface Asked {
   query?: Record<string, unknown> | undefined;
   body?: unknown;
@@ -229,25 +235,25 @@ export class CreditsClient {
   }
 
   async #versioned(method: string, userId: string, asked: Asked): Promise<Versioned<Subscription>> {
-    const answer = await this.#send(method, `/api/subscriptions/${encodeURIComponent(userId)}`, asked);
-    return { value: (await answer.json()) as Subscription, etag: answer.headers.get("ETag") ?? "" };
+    const { response, body } = await this.#send(method, `/api/subscriptions/${encodeURIComponent(userId)}`, asked);
+    return { value: body as Subscription, etag: response.headers.get("ETag") ?? "" };
   }
 
   async #data<Data>(method: string, path: string, asked: Asked): Promise<Data> {
-    return (await this.#send(method, path, asked)).json() as Promise<Data>;
+    return (await this.#send(method, path, asked)).body as Data;
   }
 
   /** Sends a request until it has a final answer. Every request of this API can be repeated. */
-  async #send(method: string, path: string, asked: Asked): Promise<Response> {
+  async #send(method: string, path: string, asked: Asked): Promise<Answered> {
     let token = await this.#token();
     let hasNewToken = false;
     for (let attempt = 1; ; attempt += 1) {
       const isLast = attempt >= this.#attempts;
-      const answer = await this.#try(method, path, asked, token, isLast);
-      if (answer?.ok) return answer;
+      const { response, answer } = await this.#try(method, path, asked, token, isLast);
+      if (answer?.response.ok) return answer;
       if (answer) {
-        const error = await errorOf(answer);
-        if (answer.status === 401 && !hasNewToken) {
+        const { status } = answer.response;
+        if (status === 401 && !hasNewToken) {
           const newer = await this.#token(token);
           hasNewToken = true;
           if (newer !== token) {
@@ -255,20 +261,23 @@ export class CreditsClient {
             continue;
           }
         }
-        if (isLast || !PASSING.has(answer.status)) throw error;
+        if (isLast || !PASSING.has(status)) throw errorOf(answer.body as Problem);
       }
       asked.signal?.throwIfAborted();
-      await this.#sleep(pause(attempt, answer?.headers.get("Retry-After")), asked.signal);
+      await this.#sleep(pause(attempt, response?.headers.get("Retry-After")), asked.signal);
     }
   }
 
-  /** The answer to one attempt; undefined if there was no answer and another attempt follows. */
-  async #try(method: string, path: string, asked: Asked, token: string, isLast: boolean): Promise<Response | undefined> {
+  /** The answer to one attempt. Without one another attempt follows; `response` is what came instead, if anything. */
+  async #try(
+    method: string, path: string, asked: Asked, token: string, isLast: boolean,
+  ): Promise<{ response?: Response; answer?: Answered }> {
     const limit = AbortSignal.timeout(this.#timeout);
     const given = Object.entries(asked.query ?? {}).filter(([, value]) => value !== undefined && value !== null);
     const query = new URLSearchParams(given.map(([name, value]) => [name, String(value)])).toString();
+    let response: Response | undefined;
     try {
-      return await this.#fetch(`${this.#url}${path}${query && `?${query}`}`, {
+      response = await this.#fetch(`${this.#url}${path}${query && `?${query}`}`, {
         method,
         headers: {
           Accept: "application/json",
@@ -279,23 +288,24 @@ export class CreditsClient {
         ...(asked.body !== undefined && { body: JSON.stringify(asked.body) }),
         signal: asked.signal ? AbortSignal.any([asked.signal, limit]) : limit,
       });
+      const body: unknown = await response.json();
+      // Every answer of the API is an object; anything else is of somebody in front of it.
+      if (typeof body !== "object" || body === null) throw new SyntaxError("the answer is no object");
+      return { response, answer: { response, body } };
     } catch (error) {
       if (asked.signal?.aborted) throw error;
-      if (isLast) throw new NoAnswerError(`${method} ${path} was not answered`, { cause: error });
-      return undefined;
+      const isFinal = response && !response.ok && !PASSING.has(response.status);
+      const what = response ? `an answer ${response.status} that is not the API's` : `${method} ${path} was not answered`;
+      if (isLast || isFinal) throw new NoAnswerError(what, { cause: error });
+      return response ? { response } : {};
     }
   }
 }
 
-async function errorOf(answer: Response): Promise<CreditsError | NoAnswerError> {
-  try {
-    const problem = (await answer.json()) as Problem;
-    if (problem.code === "insufficient_credits") return new InsufficientCreditsError(problem);
-    if (problem.code === "unauthenticated") return new UnauthenticatedError(problem);
-    return new CreditsError(problem);
-  } catch (error) {
-    return new NoAnswerError(`an answer ${answer.status} that is not the API's`, { cause: error });
-  }
+function errorOf(problem: Problem): CreditsError {
+  if (problem.code === "insufficient_credits") return new InsufficientCreditsError(problem);
+  if (problem.code === "unauthenticated") return new UnauthenticatedError(problem);
+  return new CreditsError(problem);
 }
 
 /** How long to wait after an attempt, in milliseconds: as the API says, else longer each time, with a random part. */
