@@ -32,7 +32,6 @@ _HOW = ("done", "replayed", "refused", "failed", "unanswered")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; answers its exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.concurrency",
         description="Many threads in several processes do everything to a few hot users and many "

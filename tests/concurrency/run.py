@@ -43,15 +43,12 @@ Say = Callable[[str, float], None]
 
 @dataclass
 class Outcome:
-    """What a run came to."""
-
     findings: Findings
     kills: int
     seconds: float
 
 
 def run(plan: Plan, say: Say = lambda _what, _done: None) -> Outcome:
-    """One run, from the empty tables to the audit."""
     with emulator.emulator() as running, tempfile.TemporaryDirectory(prefix="credits-") as folder:
         plan = plan.running(running.url, Path(folder))
         services = plan.services(_REGISTERING)

@@ -83,11 +83,9 @@ class Task:
 
     @classmethod
     def read(cls, values: dict[str, Any]) -> Task:
-        """Reads what the journal has of it."""
         return cls(**(values | {"users": tuple(values["users"])}))
 
     def operation(self, process: int) -> str:
-        """What the ledger calls it."""
         return f"{PREFIXES[self.kind]}#{caller_of(process)}#{self.key}"
 
 
@@ -105,7 +103,6 @@ class Journal:
         self._begun = 0
 
     def begin(self, task: Task) -> int:
-        """Writes what is about to be done."""
         with self._lock:
             self._begun += 1
             place = self._begun
@@ -113,12 +110,10 @@ class Journal:
         return place
 
     def end(self, place: int, how: str, **more: object) -> None:
-        """Writes what it came to."""
         lost = sum(metrics._counted.get(Metric.CONFLICTS_RETRIED, ()))
         self.write({"place": place, "ended": how, "races_lost": lost, **more})
 
     def write(self, line: dict[str, object]) -> None:
-        """Writes a line."""
         os.write(self._file, json.dumps(line, separators=(",", ":")).encode() + b"\n")
 
 
@@ -222,7 +217,6 @@ class Worker:
         return [(task.user, number) for task, number in self.done[-200:] if task.kind == "use"]
 
     def perform(self, task: Task) -> None:
-        """Does it, and writes down what was said."""
         place = self.journal.begin(task)
         if task.kind in PREFIXES and not task.is_impostor:
             self.earlier.append(task)
@@ -337,7 +331,6 @@ def _end_with(parent: int) -> None:
 
 
 def main() -> None:
-    """Runs one life of one process."""
     plan, process, life = Plan(**json.loads(sys.argv[1])), int(sys.argv[2]), int(sys.argv[3])
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     logger().setLevel("CRITICAL")

@@ -23,7 +23,6 @@ from tests.progress import progress_bar
 
 
 def main(words: list[str] | None = None) -> int:
-    """Runs the command; the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.crashes",
         description=f"{__doc__} Ctrl-C ends it early: what was tried until then is reported.",
@@ -59,7 +58,6 @@ def main(words: list[str] | None = None) -> int:
 
 
 def replay(name: str, points: list[Point]) -> int:
-    """Runs a workflow with these failures, and tells what came of it."""
     with crashing():
         failures, wrong = Course.of(name).check(*points)
     for place, seen in enumerate(failures.seen):
@@ -70,7 +68,6 @@ def replay(name: str, points: list[Point]) -> int:
 
 
 def examine_all(names: list[str], shares: int, processes: int, *, in_pairs: bool) -> int:
-    """Runs all of them and prints the table; the exit status."""
     began = time.monotonic()
     tallies = {name: Tally(name) for name in names}
     # Neighbours are of different workflows: the long ones do not come all at the end.
@@ -102,7 +99,6 @@ def examine_all(names: list[str], shares: int, processes: int, *, in_pairs: bool
 
 
 def print_table(tallies: Iterable[Tally]) -> None:
-    """Calls, points, pairs and failures of each workflow."""
     table = Table("workflow", box=None)
     for head in ("calls", "points", "pairs", "ended otherwise"):
         table.add_column(head, justify="right")

@@ -101,8 +101,6 @@ class Course:
 
 @dataclass(frozen=True)
 class Wrong:
-    """A workflow that ended in another way than its clean run."""
-
     workflow: str
     points: tuple[Point, ...]
     failures: Failures

@@ -23,13 +23,11 @@ class Tally:
     told: list[str] = field(default_factory=list)
 
     def note(self, wrong: Wrong | None) -> None:
-        """One run more, and what was wrong with it, if anything."""
         if wrong:
             self.failures += 1
             self.told += [wrong.told()][: MOST_TOLD - len(self.told)]
 
     def add(self, other: "Tally") -> None:
-        """Adds the tally of another share of the same workflow."""
         self.calls = other.calls
         self.points += other.points
         self.pairs += other.pairs

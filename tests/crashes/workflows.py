@@ -51,7 +51,6 @@ WORKFLOWS: dict[str, Workflow] = {}
 
 
 def add(group: str, name: str, run: Step, *before: Step, **more: Any) -> None:
-    """Enters a workflow in the list."""
     WORKFLOWS[name] = Workflow(group, name, before, run, **more)
 
 

@@ -74,7 +74,6 @@ class Scene:
             world.call("POST", "/api/credits/use", ADMIN, asked, {"Idempotency-Key": key})
 
     def reset(self) -> None:
-        """Forgets what the last execution did."""
         self.world.aws.state = self._pristine.copy()
 
 
@@ -148,7 +147,6 @@ REPLAY = {"time": "2026-01-31T23:00:00Z", "zones": ["Europe/Paris", CHATHAM]}
 
 
 def event(name: str, function: Function, *seeds: Json, words: str) -> Target:
-    """A target of one function that is invoked."""
     return Target(f"event: {name}", Kind.VALUE, seeds, invoked(function), tuple(words.split()))
 
 
@@ -206,13 +204,11 @@ def delivered(function: Function) -> Callable[[str], bool]:
 def sweep(
     kind: SweepKind, timezone: str = "Europe/Paris", cursor: str | None = None, bits: str = ""
 ) -> str:
-    """A message of the queue of sweeps."""
     midnight = at("2026-02-02T23:00:00Z")
     return Sweep(kind, timezone, midnight, midnight, midnight, cursor, "tick", Range(bits)).body()
 
 
 def queue(name: str, function: Function, *seeds: str, words: tuple[str, ...]) -> Target:
-    """A target of one function that reads a queue."""
     return Target(f"queue: {name}", Kind.JSON, seeds, delivered(function), words)
 
 
@@ -424,7 +420,6 @@ def asked(caller: str, *, body: Json = None, **more: Json) -> Json:
 
 
 def keyed(caller: str, **body: Json) -> Json:
-    """A request with an idempotency key."""
     headers = {"Idempotency-Key": "order-17", "Content-Type": "application/json"}
     return asked(caller, headers=headers, body=body)
 

@@ -140,7 +140,6 @@ def places(value: Json, path: Path = ()) -> Iterator[Path]:
 
 
 def at(value: Json, path: Path) -> Json:
-    """What is at a place."""
     for key in path:
         value = value[key]
     return value

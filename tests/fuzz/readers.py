@@ -510,7 +510,6 @@ LINKS = UnsubscribeLinks(b"k" * 32, "https://api.example.com/v1/api/unsubscribe"
 
 
 def decoded(given: str) -> Any:
-    """The position in a cursor of the history."""
     return cursors.decode("history 1", given, account._ENTRY_NUMBER)
 
 
@@ -589,7 +588,6 @@ ARN = "arn:aws:execute-api:eu-west-1:123456789012:abcdef/v1/GET/api/credits/bala
 
 
 def part(content: bytes) -> str:
-    """A part of a token."""
     return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
 
 
@@ -690,11 +688,9 @@ class FakeFile:
         self._content = content
 
     def read_bytes(self) -> bytes:
-        """Reads as `Path.read_bytes` does."""
         return self._content
 
     def read_text(self, encoding: str = "utf-8") -> str:
-        """Decodes as `Path.read_text` does."""
         return TextIOWrapper(BytesIO(self._content), encoding=encoding).read()
 
 
@@ -714,12 +710,10 @@ def imported(kind: Import) -> Callable[[str], Any]:
 
 
 def sorted_rows(checked: CheckedFile) -> list[Row]:
-    """All rows of a file, as they stand in it."""
     return sorted([*checked.good, *checked.bad], key=lambda row: row.line)
 
 
 def parameters_of(content: str) -> Any:
-    """The parameters of a stage."""
     file = FakeFile(content.encode("utf-8", "surrogatepass"))
     with patch.object(parameters, "PARAMETERS_FILE", file):
         return parameters.parameters_of("dev")

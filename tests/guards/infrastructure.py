@@ -59,7 +59,6 @@ class Guard:
 
     @property
     def text(self) -> str:
-        """The file as it is."""
         return (ROOT / self.file).read_text(encoding="utf-8")
 
     def removed(self) -> str:
@@ -73,7 +72,6 @@ class Guard:
 
 
 def found() -> list[Guard]:
-    """All of them."""
     resources = _load(RESOURCES)["Resources"]
     return [
         *_queues(resources),

@@ -33,7 +33,6 @@ Key = tuple[str, str, str]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command; answers its exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.mutants",
         description="Makes every small mistake in the product, one at a time, and says which of "
@@ -58,14 +57,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def files_of(place: str) -> list[str]:
-    """The files that mistakes are made in."""
     path = ROOT / place
     found = sorted(path.rglob("*.py")) if path.is_dir() else [path] if path.is_file() else []
     return [str(file.relative_to(ROOT)) for file in found]
 
 
 def explained() -> dict[Key, str]:
-    """The survivors that are explained, and why they survive."""
     listed = tomllib.loads(SURVIVORS.read_text(encoding="utf-8")).get("survivors", [])
     return {(one["function"], one["before"], one["after"]): one["why"] for one in listed}
 

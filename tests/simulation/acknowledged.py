@@ -27,7 +27,6 @@ REMINDED_DAYS = 3
 
 
 def tick_is_done(oracle: "Oracle", kind: str, time: datetime, zones: Iterable[str]) -> None:
-    """A tick has succeeded."""
     wanted = set()
     for sweep in (kind, "reminder") if kind == "expiry" else (kind,):
         for timezone in zones:
@@ -44,7 +43,6 @@ def tick_is_done(oracle: "Oracle", kind: str, time: datetime, zones: Iterable[st
 
 
 def run_is_started(oracle: "Oracle", timezone: str, start: datetime) -> None:
-    """An admin's run of a zone was accepted."""
     found = [(body["kind"], body["timezone"], body["as_of"]) for body in oracle.sent_to("sweeps")]
     require(("allocation", timezone, show(start)) in found, "the run was not started:", found)
 

@@ -25,12 +25,10 @@ def first_day(period: str | None) -> str | None:
 
 
 def moves(who: str, line: Line) -> list[Json]:
-    """Which batches a line moved by how much."""
     return [{"batch_id": f"{who}-{batch}", "amount": amount} for batch, amount in line.legs]
 
 
 def balance(who: str, ledger: Ledger, moment: datetime) -> Json:
-    """The balance, batch by batch."""
     return {
         "available_balance": ledger.available(moment),
         "ledger_balance": ledger.balance,

@@ -91,7 +91,6 @@ class State:
         return State(tables, queues, mails, self.messages, objects)
 
     def bucket(self, name: str) -> dict[str, str]:
-        """The objects of a bucket."""
         return {key: text for (bucket, key), text in self.objects.items() if bucket == name}
 
 

@@ -28,8 +28,6 @@ from tests.simulation.reference import Violation
 
 @dataclass
 class Result:
-    """What came of a campaign."""
-
     lives: int
     steps: int
     struck: int
@@ -41,7 +39,6 @@ class Result:
     replay: str = ""
 
     def told(self) -> str:
-        """The story of the failure, for people."""
         lines = [f"  {place}. {line}" for place, line in enumerate(self.story, 1)]
         command = f"python -m tests.simulation.campaign --replay {self.replay}"
         return "\n".join(
@@ -121,7 +118,6 @@ LIVES_A_SHARE = 20
 
 
 def main(words: list[str] | None = None) -> int:
-    """Reads the command line; the exit status: 1 when something is wrong."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.simulation.campaign",
         description="Lives through many simulated worlds, and tells the shortest story of the "

@@ -27,12 +27,10 @@ MAIL_IS_FREE = (
 
 
 def text(value: str) -> Json:
-    """A string attribute."""
     return {"S": value}
 
 
 def number(value: int) -> Json:
-    """A number attribute."""
     return {"N": str(value)}
 
 
@@ -69,7 +67,6 @@ class Calls:
         )
 
     def some(self, count: int) -> Iterator[Call]:
-        """So many calls."""
         for _ in range(count):
             yield self._random.choice(self._kinds)()
 

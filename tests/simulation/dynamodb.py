@@ -374,8 +374,6 @@ _PARAMETERS = {
 
 @dataclass
 class Tables:
-    """DynamoDB."""
-
     tables: dict[str, Table] = field(default_factory=dict)
     tokens: dict[str, str] = field(default_factory=dict)
     stream: list[Json] = field(default_factory=list)

@@ -161,7 +161,6 @@ class Life(RuleBasedStateMachine):
         """Does what the present step does a second time, as somebody else."""
 
     def live(self, profile: Profile) -> None:
-        """A life begins."""
         self.profile = profile
         self.stack.enter_context(simulated(profile.zones, profile.users_a_page))
         self.stack.callback(reference.deploy, reference.SHIPPED)
@@ -292,7 +291,6 @@ class Life(RuleBasedStateMachine):
             self.world.aws.interfere = interference
 
     def deployed(self, plans: reference.Plans) -> None:
-        """Another catalogue counts from now on."""
         reference.deploy(plans, self.world.now)
         self.world.deploy(plans)
 
@@ -322,16 +320,13 @@ class Life(RuleBasedStateMachine):
     # --- Who and where ----------------------------------------------------------------------------
 
     def user(self, place: int) -> str:
-        """One of the users there are."""
         known = list(self.oracle.subscriptions)
         return known[place % len(known)]
 
     def zone(self, place: int) -> str:
-        """One of the zones of this life."""
         return self.profile.zones[place % len(self.profile.zones)]
 
     def usages(self, who: str) -> list[int]:
-        """The numbers of what a user has used."""
         lines = self.oracle.ledger(who).lines
         return [number for number, line in enumerate(lines, 1) if line.type == "usage"]
 
@@ -342,7 +337,6 @@ class Life(RuleBasedStateMachine):
         return clock.replace(microsecond=clock.microsecond // 1000 * 1000)
 
     def shown(self, who: str, change: Change) -> str:
-        """What a change sets, in words."""
         return show(self.given(who, change)[change[0]])
 
     def given(self, who: str, change: Change) -> Json:
@@ -477,8 +471,6 @@ class Life(RuleBasedStateMachine):
             self.seen[who] = {"given": given, "version": reply.headers["etag"].strip('"')}
 
     def edited(self, who: str, sender: "Sender", troubles: Troubles) -> None:
-        """Sends an edit, and judges the answer."""
-
         def again() -> None:
             reply = sender.send()
             self.later.append(lambda: self._edit_answered(who, sender, reply, CALM))
@@ -726,7 +718,6 @@ class Life(RuleBasedStateMachine):
     # --- Mails ------------------------------------------------------------------------------------
 
     def hand_over(self, count: int, drawn: Drawn) -> None:
-        """The next records of the stream."""
         records = self.world.stream[self.world.streamed : self.world.streamed + count]
         if records:
             with self.step(f"{len(records)} stream records are handed over", drawn, "stream") as t:
@@ -751,7 +742,6 @@ class Life(RuleBasedStateMachine):
         return is_done
 
     def send_now(self, messages: list[Message], drawn: Drawn) -> None:
-        """Mails are sent."""
         bodies = " and ".join(message.body for message in messages)
         with self.step(f"mails are sent for {bodies}", drawn, "notifications") as troubles:
             before = [(message, self.oracle.predictions(message)) for message in messages]

@@ -45,8 +45,6 @@ Json = dict[str, Any]
 
 
 class Row(NamedTuple):
-    """A row of a file of balances."""
-
     reference: str
     user_id: str
     amount: int
@@ -55,7 +53,6 @@ class Row(NamedTuple):
 
     @property
     def intent(self) -> Intent:
-        """What it asks for."""
         operation = f"manual#import/balances#{self.reference}"
         dates = (self.granted_at, self.expires_at)
         return Intent(

@@ -650,7 +650,6 @@ def _described(ledger: Ledger, line: Line) -> Json:
 
 
 def _read(item: Json) -> Subscription:
-    """A subscription as the table has it."""
     unwanted = item.get("unwanted_mails", {"S": ""})["S"].split()
     own = item.get("allocation_amount")
     day = item.get("eligible_on")

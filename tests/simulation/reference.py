@@ -408,8 +408,6 @@ Legs = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the ledger."""
-
     type: str
     legs: Legs
     posted_at: datetime
@@ -577,7 +575,6 @@ def credits_in_words(amount: int) -> str:
 
 
 def mail_of(line: Line, before: Ledger, subscription: Subscription) -> str | None:
-    """Which kind of mail a line calls for."""
     if line.type == "usage":
         return "low_balance" if crosses(line, before, subscription.threshold) else None
     return (
@@ -614,7 +611,6 @@ def newest_grant(line: Line, before: Ledger) -> int:
 
 
 def sent_subject(kind: str, amount: int, more: str) -> str:
-    """The subject a mail should have."""
     words = credits_in_words(abs(amount))
     return {
         "allocation": f"{words} added for {more}",

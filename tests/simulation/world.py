@@ -199,8 +199,6 @@ _CURRENT: list["World"] = []
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer of the API."""
-
     status: int
     headers: Mapping[str, str]
     text: str
@@ -267,7 +265,6 @@ class World:
 
     @contextmanager
     def running(self) -> Iterator["World"]:
-        """Within the block the product runs in this world."""
         _CURRENT.append(self)
         try:
             with aws.answering(self.aws):
@@ -297,7 +294,6 @@ class World:
 
     @contextmanager
     def troubled(self, trouble: Trouble | Troubles | None) -> Iterator[None]:
-        """Within the block something goes wrong."""
         aws.refill_retries()
         before, self.aws.interfere = self.aws.interfere, trouble
         try:
@@ -383,7 +379,6 @@ class World:
         return answer
 
     def manual_allocate(self, event: Json) -> Json:
-        """The Lambda that admins invoke."""
         import app
 
         answer: Json = app.manual_allocate(event, Context())
@@ -490,7 +485,6 @@ class World:
                     self.deliver(queue, waiting[place : place + 10])
 
     def drain_stream(self) -> None:
-        """Hands over what has not been handed over."""
         while self.streamed < len(self.stream):
             records = self.stream[self.streamed : self.streamed + 100]
             self.deliver_stream(records)
@@ -521,7 +515,6 @@ def ticks_between(
 
 
 def at(text: str) -> datetime:
-    """An instant, as RFC 3339 text has it."""
     return parse_instant("at", text)
 
 

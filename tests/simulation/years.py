@@ -266,7 +266,6 @@ def live(life: Years, days: int, bar: Progress | None = None) -> Course:
 
 
 def main(words: list[str] | None = None) -> int:
-    """Runs the command; the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.years", description=__doc__)
     parser.add_argument("--users", type=int, default=500, help="how many live (500)")
     parser.add_argument("--years", type=int, default=5, help="how long (5)")
@@ -303,7 +302,6 @@ def main(words: list[str] | None = None) -> int:
 
 
 def print_table(course: Course) -> None:
-    """A row for each year; everything is of all years until then."""
     heads = ("after year", "lines", "mails", "granted", "spent", "clawed back", "expired", "left")
     table = Table(*heads, "memory MB", box=None)
     for year, found in enumerate(course.years, 1):

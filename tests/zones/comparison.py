@@ -30,7 +30,6 @@ class Compared:
 
     @property
     def last_off_grid(self) -> Period | None:
-        """The last of them all."""
         return max(self.off_grid.values(), default=None)
 
 
