@@ -51,74 +51,35 @@ STATUS_OF = {
 FAILURES = (*FAULTS, CreditsError)
 """The errors that may end an invocation of ours: its caller tries again."""
 
-AIMS: dict[str, tuple[str, ...]] = {
-    "edit": (
-        "GetItem subscriptions",
-        "ExecuteTransaction edits",
-        "ExecuteTransaction edits",
+AIMS = {
+    step: tuple(aims.split(", "))
+    for step, aims in {
+        "edit": "GetItem subscriptions, ExecuteTransaction edits, ExecuteTransaction edits, "
         "ExecuteStatement ledger",
-    ),
-    "use": (
-        "Query ledger",
-        "ExecuteTransaction ledger",
-        "ExecuteTransaction ledger",
+        "use": "Query ledger, ExecuteTransaction ledger, ExecuteTransaction ledger, "
         "TransactGetItems ledger",
-    ),
-    "reverse": (
-        "Query ledger",
-        "GetItem ledger",
-        "ExecuteTransaction ledger",
-        "ExecuteTransaction ledger",
-        "TransactGetItems ledger",
-    ),
-    # Who is refused may have been served before: that is looked up.
-    "refusal": ("TransactGetItems ledger", "TransactGetItems ledger"),
-    "by hand": ("Query ledger", "GetItem subscriptions", "ExecuteTransaction ledger"),
-    "tick": ("SendMessageBatch sweeps",),
-    "sweeps": (
-        "Query by_timezone",
-        "Query expiring",
-        "SendMessageBatch allocations",
-        "SendMessageBatch expiries",
-        "SendMessageBatch notifications",
-        "SendMessageBatch sweeps",
-    ),
-    "allocations": (
-        "BatchGetItem subscriptions",
-        "Query ledger",
-        "ExecuteStatement ledger",
-        "ExecuteStatement ledger",
-        "BatchExecuteStatement ledger",
-    ),
-    "expiries": ("Query ledger", "ExecuteStatement ledger", "BatchExecuteStatement ledger"),
-    "stream": ("SendMessageBatch notifications",),
-    "notifications": (
-        "BatchGetItem subscriptions",
-        "BatchGetItem ledger",
-        "PutItem mails",
-        "SendEmail",
-        "SendEmail",
-        "UpdateItem mails",
-        "ChangeMessageVisibilityBatch notifications",
-    ),
-    "read": ("GetItem subscriptions", "Query ledger", "GetItem ledger"),
-    "balances": (
-        "BatchGetItem ledger",
-        "BatchGetItem subscriptions",
-        "GetItem subscriptions",
-        "ExecuteTransaction ledger",
-        "ExecuteTransaction ledger",
-        "ExecuteTransaction ledger",
-    ),
-    "subscribers": (
-        "BatchGetItem subscriptions",
-        "GetItem subscriptions",
-        "ExecuteTransaction edits",
-        "ExecuteTransaction edits",
-        "ExecuteStatement ledger",
-    ),
-    "count": ("SendMessageBatch checks", "Query by_timezone", "Query ledger", "Query ledger"),
-    "preview": ("Query by_timezone", "BatchGetItem subscriptions", "Query ledger"),
+        "reverse": "Query ledger, GetItem ledger, ExecuteTransaction ledger, "
+        "ExecuteTransaction ledger, TransactGetItems ledger",
+        # Who is refused may have been served before: that is looked up.
+        "refusal": "TransactGetItems ledger, TransactGetItems ledger",
+        "by hand": "Query ledger, GetItem subscriptions, ExecuteTransaction ledger",
+        "tick": "SendMessageBatch sweeps",
+        "sweeps": "Query by_timezone, Query expiring, SendMessageBatch allocations, "
+        "SendMessageBatch expiries, SendMessageBatch notifications, SendMessageBatch sweeps",
+        "allocations": "BatchGetItem subscriptions, Query ledger, ExecuteStatement ledger, "
+        "ExecuteStatement ledger, BatchExecuteStatement ledger",
+        "expiries": "Query ledger, ExecuteStatement ledger, BatchExecuteStatement ledger",
+        "stream": "SendMessageBatch notifications",
+        "notifications": "BatchGetItem subscriptions, BatchGetItem ledger, PutItem mails, "
+        "SendEmail, SendEmail, UpdateItem mails, ChangeMessageVisibilityBatch notifications",
+        "read": "GetItem subscriptions, Query ledger, GetItem ledger",
+        "balances": "BatchGetItem ledger, BatchGetItem subscriptions, GetItem subscriptions, "
+        "ExecuteTransaction ledger, ExecuteTransaction ledger, ExecuteTransaction ledger",
+        "subscribers": "BatchGetItem subscriptions, GetItem subscriptions, "
+        "ExecuteTransaction edits, ExecuteTransaction edits, ExecuteStatement ledger",
+        "count": "SendMessageBatch checks, Query by_timezone, Query ledger, Query ledger",
+        "preview": "Query by_timezone, BatchGetItem subscriptions, Query ledger",
+    }.items()
 }
 """At which calls trouble can aim in each kind of step; any call is an aim, too."""
 
@@ -259,8 +220,13 @@ class Life(RuleBasedStateMachine):
         self.oracle.end()
         return answer
 
-    def smooth(self, troubles: Troubles) -> bool:
-        return troubles.is_absorbed
+    @staticmethod
+    def answered(reply: Reply | None, troubles: Troubles, *words: object) -> Reply | None:
+        """The answer; None if one must ask again. That must have a reason."""
+        if reply is None or reply.status == 503 or _is_passing(reply):
+            require(not troubles.is_absorbed, *words, "failed for no reason:", reply)
+            return None
+        return reply
 
     def _meanwhile(self, call: Call, what: str, amount: int, key: str, change: Change) -> str:
         """Another process does something, whole, in the middle of a call of this one."""
@@ -319,9 +285,28 @@ class Life(RuleBasedStateMachine):
 
     # --- Who and where ----------------------------------------------------------------------------
 
-    def user(self, place: int) -> str:
+    def user(self, who: int | str) -> str:
+        """One of the users there are, by their place or their name."""
         known = list(self.oracle.subscriptions)
-        return known[place % len(known)]
+        return who if isinstance(who, str) else known[who % len(known)]
+
+    def month_start(self, who: str, months: int) -> datetime:
+        """When the month of a user's date begins where they live, or one of those after it."""
+        timezone = self.oracle.subscription(who).timezone
+        day = reference.local_day(timezone, self.world.now)
+        return reference.month_start(timezone, reference.months_around(day, 0, 4)[months])
+
+    def allocate_running_month(self, who: str) -> None:
+        """The month that has begun is swept where a user lives, and all are allocated to."""
+        timezone = self.oracle.subscription(who).timezone
+        day = reference.running_day(timezone, self.world.now)
+        start = reference.month_start(timezone, reference.months_around(day, 0, 0)[-1])
+        self.allocate_month(timezone, start)
+
+    def allocate_month(self, timezone: str, start: datetime, drawn: Drawn | None = None) -> None:
+        self.start("allocation", start, (timezone,), [])
+        self.deliver_all("sweeps", [])
+        self.deliver_all("allocations", drawn or [])
 
     def zone(self, place: int) -> str:
         return self.profile.zones[place % len(self.profile.zones)]
@@ -481,8 +466,7 @@ class Life(RuleBasedStateMachine):
     def _edit_answered(
         self, who: str, sender: "Sender", reply: Reply | None, troubles: Troubles
     ) -> None:
-        if reply is None or _is_passing(reply):
-            require(not self.smooth(troubles), "an edit failed for no reason:", reply)
+        if (reply := self.answered(reply, troubles, "an edit")) is None:
             return
         known = self.oracle.candidates(who) if who in self.oracle.subscriptions else []
         allowed = {sender.status(version) for version in known} or {400}
@@ -496,7 +480,7 @@ class Life(RuleBasedStateMachine):
         due = subscription.due(ledger.through, self.world.clock, self.world.clock)
         is_alone = not troubles.has_struck(Fault.MEANWHILE)
         require(
-            not due or not is_alone or not self.smooth(troubles),
+            not due or not is_alone or not troubles.is_absorbed,
             "an edit has left due what it should have posted:",
             due,
             subscription,
@@ -592,8 +576,7 @@ class Life(RuleBasedStateMachine):
             self.oracle.intents[intent.operation] = intent
 
         def judge(reply: Reply | None, troubles: Troubles, posted: Counter[str]) -> None:
-            if reply is None or reply.status in (409, 503):
-                require(not self.smooth(troubles), "failed for no reason:", reply, intent)
+            if (reply := self.answered(reply, troubles, intent)) is None:
                 return
             known = self.oracle.intents[intent.operation]
             performed = self.oracle.performed.get(intent.operation)
@@ -672,7 +655,7 @@ class Life(RuleBasedStateMachine):
 
             answer = self.attempt(troubles, send, lambda: void(send()))
             has_succeeded = answer is not None and answer["success"]
-            require(has_succeeded or not self.smooth(troubles), "a tick failed:", answer)
+            require(has_succeeded or not troubles.is_absorbed, "a tick failed:", answer)
             if has_succeeded:
                 acknowledged.tick_is_done(self.oracle, kind, time, of or self.profile.zones)
 
@@ -704,7 +687,7 @@ class Life(RuleBasedStateMachine):
                 queue,
                 messages,
                 failed,
-                smoothly=self.smooth(troubles) and not gave_up,
+                smoothly=troubles.is_absorbed and not gave_up,
                 spared=None if gave_up else _spared(troubles),
             )
 
@@ -724,7 +707,7 @@ class Life(RuleBasedStateMachine):
                 if self.handed_over(records, t):
                     self.world.streamed += len(records)
                 else:
-                    require(not self.smooth(t), "the stream stopped for no reason")
+                    require(not t.is_absorbed, "the stream stopped for no reason")
 
     def handed_over(self, records: Sequence[Json], troubles: Troubles) -> bool:
         def act() -> bool:
@@ -757,7 +740,7 @@ class Life(RuleBasedStateMachine):
             self.oracle.sent_now(
                 before,
                 messages if failed is None else failed,
-                smoothly=self.smooth(troubles) and is_alone,
+                smoothly=troubles.is_absorbed and is_alone,
                 spared=_spared(troubles) if is_alone else None,
             )
 
@@ -769,8 +752,7 @@ class Life(RuleBasedStateMachine):
         """Something is read, and must be one of what is right."""
         with self.step(words, drawn, "read") as troubles:
             reply = self.attempt(troubles, lambda: self.world.call("GET", path, ADMIN, query=query))
-            if reply is None or reply.status in (409, 503):
-                require(not self.smooth(troubles), "reading failed for no reason:", reply)
+            if (reply := self.answered(reply, troubles, words)) is None:
                 return
             require(reply.status == 200, words, "was answered", reply)
             possible = list(right())
@@ -907,10 +889,7 @@ def from_json(name: str, value: Any) -> Any:
 
 
 def _is_passing(reply: Reply) -> bool:
-    """Whether it is worth asking again."""
-    if reply.status == 409:
-        return bool(reply.json["code"] != "outdated_edit")
-    return reply.status == 503
+    return reply.status == 409 and reply.json["code"] != "outdated_edit"
 
 
 def void(_: object) -> None:

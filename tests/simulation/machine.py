@@ -38,13 +38,14 @@ from tests.simulation.drawn import (
     trouble,
     troubles,
 )
-from tests.simulation.life import ADMIN, LAMBDA, MILLISECOND, SHOP
+from tests.simulation.life import ADMIN, LAMBDA, MILLISECOND, SHOP, as_json
 from tests.simulation.office import Office
 from tests.simulation.oracle import ALL_KINDS, Intent
 from tests.simulation.reference import Grant, Subscription, require, show
 from tests.simulation.world import WORK_QUEUES, Reply
 
 Json = dict[str, Any]
+Who = int | str
 
 
 class Machine(Office):
@@ -109,14 +110,8 @@ class Machine(Office):
             notifications=ALL_KINDS,
             known_since=now,
         )
-        body: Json = {
-            "email": wanted.email,
-            "timezone": timezone,
-            "plan": plan,
-            "billing_interval": interval,
-            "status": "active",
-            "started_at": show(wanted.started_at),
-        }
+        named = ("email", "timezone", "plan", "billing_interval", "status", "started_at")
+        body: Json = {name: as_json(getattr(wanted, name)) for name in named}
         owed = ""
         if months_back is not None:
             body["eligible_from"] = show(wanted.eligible_from)
@@ -193,10 +188,8 @@ class Machine(Office):
                 lambda: self.world.call("POST", "/api/unsubscribe", {}, query={"token": token}),
             )
             reply = self.attempt(troubles, sender.send)
-            if reply is None or reply.status in (409, 503):
-                require(not self.smooth(troubles), "unsubscribing failed for no reason:", reply)
-            else:
-                require(reply.status == 200, "unsubscribing was answered", reply)
+            reply = self.answered(reply, troubles, "unsubscribing")
+            require(reply is None or reply.status == 200, "unsubscribing was answered", reply)
 
     @rule(
         who=places,
@@ -229,17 +222,14 @@ class Machine(Office):
             self.changed(user, "a date is agreed", ("eligible_from", chosen), [])
         self.changed(user, "the pause begins", away[0], [])
         if months:
-            start = self._month_start(user, months - 1)
+            start = self.month_start(user, months)
             self.go_to(start + timedelta(hours=1), "a month begins, and nobody is swept")
         else:
             self.time_passes(span)
         if meanwhile:
             self.changed(user, "during the pause", meanwhile, [])
         self.changed(user, "the pause is over", away[1], drawn, by=by)
-        timezone = self.oracle.subscription(user).timezone
-        self.start("allocation", self._running_month(user), (timezone,), [])
-        self.deliver_all("sweeps", [])
-        self.deliver_all("allocations", [])
+        self.allocate_running_month(user)
 
     @rule(who=places, changes=st.tuples(edits, edits), by=editors, hours=st.sampled_from((1, 30)))
     def story_of_reports_in_any_order(
@@ -256,29 +246,25 @@ class Machine(Office):
     ) -> None:
         """Somebody has been given a month's credits, moves, and the month begins once more."""
         user = self.user(who)
-        self._month(user, 0, offset, change, [], drawn)
+        self.story_of_a_month(user, 0, offset, change, False, [], drawn)  # noqa: FBT003
         self.changed(user, "a move", ("timezone", zone), [])
         timezone = self.oracle.subscription(user).timezone
         day = reference.local_day(timezone, self.world.now - timedelta(hours=26))
         period = reference.months_around(day, 0, 2)[1 if day.day > 20 else 0]
         start = reference.month_start(timezone, period)
         self.go_to(start, f"{period} begins in {timezone}")
-        self.start("allocation", start, (timezone,), [])
-        self.deliver_all("sweeps", [])
-        self.deliver_all("allocations", drawn)
+        self.allocate_month(timezone, start, drawn)
 
     # --- Credits ----------------------------------------------------------------------------------
 
     @rule(who=places, amount=amounts, key=keys, own=st.booleans(), drawn=troubles)
-    def use(self, who: int, amount: int, key: str, own: bool, drawn: Drawn) -> None:  # noqa: FBT001
-        self._use(self.user(who), amount, key, drawn, own=own)
-
-    def _use(self, user: str, amount: int, key: str, drawn: Drawn, *, own: bool = False) -> None:
+    def use(self, who: Who, amount: int, key: str, drawn: Drawn, *, own: bool = False) -> None:
+        user = self.user(who)
         with self.step(f"{user} uses {amount} credits, key {key}", drawn, "use") as troubles:
             self.perform(*self.use_of(user, amount, key, own=own), troubles)
 
     @rule(who=places, key=keys, more=st.sampled_from((0, 1, 1, -10)), drawn=trouble)
-    def use_up(self, who: int, key: str, more: int, drawn: Drawn) -> None:
+    def use_up(self, who: Who, key: str, more: int, drawn: Drawn) -> None:
         user = self.user(who)
         ledger = self.oracle.ledger(user)
         amount = ledger.available(ledger.time(self.world.clock)) + more
@@ -316,19 +302,7 @@ class Machine(Office):
     )
     def grant(
         self,
-        who: int,
-        amount: int,
-        days: int | None,
-        silent: bool,  # noqa: FBT001
-        key: str,
-        by_lambda: bool,  # noqa: FBT001
-        drawn: Drawn,
-    ) -> None:
-        self._grant(self.user(who), amount, days, key, drawn, silent=silent, by_lambda=by_lambda)
-
-    def _grant(
-        self,
-        user: str,
+        who: Who,
         amount: int,
         days: int | None,
         key: str,
@@ -337,7 +311,7 @@ class Machine(Office):
         silent: bool = False,
         by_lambda: bool = False,
     ) -> None:
-        lives = f" for {days} days" if days else ""
+        user, lives = self.user(who), f" for {days} days" if days else ""
         words = f"{user} is granted {amount} credits{lives}, key {key}"
         with self.step(words, drawn, "by hand") as troubles:
             asked = self.by_hand(user, amount, days, key, silent=silent, by_lambda=by_lambda)
@@ -400,7 +374,7 @@ class Machine(Office):
     ) -> None:
         """Credits that live some days are used, in part given back, then die, and the rest is."""
         user = self.user(who)
-        self._grant(user, 60, 2, f"{key}-granted", [])
+        self.grant(user, 60, 2, f"{key}-granted", [])
         self.use_up(who, f"{key}-used", 0, [])
         usages = self.usages(user)
         if usages:
@@ -408,7 +382,7 @@ class Machine(Office):
                 self._reverse(user, usages[-1], part, f"{key}-part", [])
             self.story_of_an_expiry(who, offset, part == 1, [], [])
             self._reverse(user, usages[-1], None, f"{key}-rest", drawn)
-            self._use(user, 1, f"{key}-after", [])
+            self.use(user, 1, f"{key}-after", [])
 
     # --- Time and scheduled work ------------------------------------------------------------------
 
@@ -423,17 +397,6 @@ class Machine(Office):
         with self.step("a day passes, and all is as it should be"):
             self.live_until(self.world.now + reference.DAY)
 
-    def _month_start(self, who: str, months: int) -> Any:
-        """When the next month begins where somebody lives, or one of those after it."""
-        timezone = self.oracle.subscription(who).timezone
-        day = reference.local_day(timezone, self.world.now)
-        return reference.month_start(timezone, reference.months_around(day, 0, 4)[1 + months])
-
-    def _running_month(self, who: str) -> Any:
-        timezone = self.oracle.subscription(who).timezone
-        day = reference.running_day(timezone, self.world.now)
-        return reference.month_start(timezone, reference.months_around(day, 0, 0)[-1])
-
     @rule(
         who=places,
         months=st.integers(0, 2),
@@ -445,7 +408,7 @@ class Machine(Office):
     )
     def story_of_a_month(
         self,
-        who: int,
+        who: Who,
         months: int,
         offset: int,
         change: Change | None,
@@ -457,21 +420,9 @@ class Machine(Office):
 
         Somebody may change their subscription between the sweep and the allocation.
         """
-        self._month(self.user(who), months, offset, change, before, drawn, in_haste=in_haste)
-
-    def _month(
-        self,
-        user: str,
-        months: int,
-        offset: int,
-        change: Change | None,
-        before: Drawn,
-        drawn: Drawn,
-        *,
-        in_haste: bool = False,
-    ) -> None:
+        user = self.user(who)
         timezone = self.oracle.subscription(user).timezone
-        start = self._month_start(user, months)
+        start = self.month_start(user, 1 + months)
         self.go_to(start + offset * MILLISECOND, f"a month begins in {timezone} at {show(start)}")
         self.start("allocation", start, (timezone,), before)
         self.deliver_all("sweeps", before, in_haste=in_haste)
@@ -526,8 +477,7 @@ class Machine(Office):
                 troubles,
                 lambda: self.world.call("POST", "/api/credits/allocation-runs", ADMIN, body),
             )
-            if reply is None or reply.status in (409, 503):
-                require(not self.smooth(troubles), "a run failed for no reason:", reply)
+            if (reply := self.answered(reply, troubles, "a run")) is None:
                 return
             require(reply.status == 202, "a run was answered", reply)
             acknowledged.run_is_started(self.oracle, timezone, start)
@@ -590,9 +540,9 @@ class Machine(Office):
         """A machine that is ahead writes, and then one that is behind."""
         user = self.user(who)
         self.clocks_differ(2)
-        self._grant(user, 30, 1, f"{key}-ahead", [])
+        self.grant(user, 30, 1, f"{key}-ahead", [])
         self.clocks_differ(2 - seconds)
-        self._use(user, 1, f"{key}-behind", drawn)
+        self.use(user, 1, f"{key}-behind", drawn)
         self.read_balance(who, drawn)
 
     # --- Mails ------------------------------------------------------------------------------------
@@ -735,7 +685,7 @@ class Machine(Office):
         with self.step(f"the history of {user} is read: {query}", drawn, "read") as troubles:
             found = self.attempt(troubles, lambda: self._pages_of_history(query))
             if found is None or isinstance(found, Reply):
-                require(not self.smooth(troubles), "the history failed:", found)
+                require(not troubles.is_absorbed, "the history failed:", found)
                 return
             possible = [
                 [
@@ -780,7 +730,7 @@ class Machine(Office):
         with self.step(f"an admin previews {period} in {timezone}", drawn, "preview") as troubles:
             replies = self.attempt(troubles, lambda: self._pages_of_preview(body))
             if replies is None or replies[-1].status != 200:
-                require(not self.smooth(troubles), "a preview failed:", replies)
+                require(not troubles.is_absorbed, "a preview failed:", replies)
                 return
             found = [item for reply in replies for item in reply.json["items"]]
             named = [item["user_id"] for item in found]

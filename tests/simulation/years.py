@@ -207,16 +207,16 @@ class Years(Machine):
         what = ("use", "reverse", "grant", "claw back", "edit", "return")
         match self.chance.choices(what, (60, 12, 6, 3, 7, 12))[0]:
             case "use" if self.chance.random() < 0.02:
-                self._use(user, available + 1, key, drawn)
+                self.use(user, available + 1, key, drawn)
             case "use":
                 most = max(1, available * 2 // 3)
-                self._use(user, self.chance.randint(1, most), key, drawn)
+                self.use(user, self.chance.randint(1, most), key, drawn)
             case "reverse" if usages := self.usages(user)[-12:]:
                 amount = self.chance.choice((None, self.chance.randint(1, 50)))
                 self._reverse(user, self.chance.choice(usages), amount, key, drawn)
             case "grant":
                 days = self.chance.choice((None, self.chance.randint(1, 40)))
-                self._grant(user, self.chance.randint(1, 300), days, key, drawn)
+                self.grant(user, self.chance.randint(1, 300), days, key, drawn)
             case "claw back":
                 self.claw_back(place, self.chance.randint(1, max(1, available)), 0, key, drawn)
             case "edit":
