@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
 
 from botocore.exceptions import ConnectTimeoutError, ReadTimeoutError
 
 from tests.simulation.aws import ISSUER, Call, Json, Perform, Refused
-from tests.simulation.faults import Killed
+from tests.simulation.faults import Killed, some_of
 
 
 class Kind(Enum):
@@ -28,14 +28,8 @@ GRAVE = {Kind.KILLED_BEFORE, Kind.KILLED_AFTER, Kind.FAILS, Kind.LOST}
 """What strikes a recovery: the others are milder cases of these."""
 
 READS = {
-    "BatchGetItem",
-    "GetItem",
-    "GetKeys",
-    "GetObject",
-    "ListObjectsV2",
-    "Query",
-    "Scan",
-    "TransactGetItems",
+    *("BatchGetItem", "GetItem", "Query", "Scan", "TransactGetItems"),
+    *("GetKeys", "GetObject", "ListObjectsV2"),
 }
 """The operations that leave everything as it was, whether they are carried out or not."""
 
@@ -213,10 +207,5 @@ def _perform(call: Call, perform: Perform, most: int | None) -> Json:
     if call.operation != "BatchExecuteStatement":
         return perform(call, most)
     # Statements succeed and fail one by one.
-    statements = call.parameters["Statements"]
-    error = {"Error": {"Code": "ThrottlingError", "Message": "ThrottlingError"}}
-    answers = [error] * (len(statements) - most)
-    if most:
-        parameters = {**call.parameters, "Statements": statements[:most]}
-        answers = perform(replace(call, parameters=parameters))["Responses"] + answers
-    return {"Responses": answers}
+    count = len(call.parameters["Statements"])
+    return some_of(call, perform, [place < most for place in range(count)], "ThrottlingError")

@@ -714,7 +714,7 @@ class Life(RuleBasedStateMachine):
             try:
                 self.world.deliver_stream(records)
             except Exception as error:
-                if isinstance(error, FAILURES) or troubles.struck:
+                if isinstance(error, FAILURES) or troubles.has_struck():
                     return False
                 raise
             return True

@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -24,6 +23,7 @@ from tests.simulation.throttling import (
     Pollers,
     ThrottlingTables,
     passing_time,
+    run,
     throttling,
 )
 from tests.simulation.world import MOST_RECEIVES, Reply, World, at
@@ -88,13 +88,8 @@ def subscribe(world: World, user_id: str) -> None:
 
 def during(world: World, clock: Clock, tables: ThrottlingTables, act: Callable[[], None]) -> None:
     """Something happens while time passes."""
-    start = world.now - timedelta(seconds=clock.now)
-
-    def tell(now: float) -> None:
-        world.now = start + timedelta(seconds=now)
-
     with passing_time(world, clock, tables):
-        clock.run(act, tell=tell)
+        run(world, clock, act)
 
 
 # --- Workers --------------------------------------------------------------------------------------
