@@ -38,24 +38,12 @@ from .plan import Plan
 from .plants import PLANTS
 
 SHARE_OF_HOT = 0.7
-PREFIXES = {
-    "use": "usage",
-    "grant": "manual",
-    "claw": "manual",
-    "void": "void",
-    "reverse": "reversal",
-}
+_OPERATIONS = ("use", "grant", "claw", "void", "reverse")
+PREFIXES = dict(zip(_OPERATIONS, ("usage", "manual", "manual", "void", "reversal"), strict=True))
 """The operations with a key, and how the names of theirs begin in the ledger."""
 
-_WEIGHTS = {
-    "use": 30,
-    "grant": 12,
-    "reverse": 12,
-    "edit": 10,
-    "read": 8,
-    "claw": 6,
-    "allocate": 6,
-    "expire": 6,
+_WEIGHTS = {"use": 30, "grant": 12, "reverse": 12, "edit": 10, "read": 8} | {
+    **dict.fromkeys(("claw", "allocate", "expire"), 6),
     "void": 4,
 }
 _AGAIN = 0.15
@@ -237,31 +225,26 @@ class Worker:
 
     def do(self, task: Task) -> tuple[int, bool]:
         """The number of its entry or version, and whether it had been done before."""
-        services, caller, key, user = self.services, caller_of(self.process), task.key, task.user
+        services, user, amount = self.services, task.user, task.amount
+        caller = caller_of(self.process)
+        named: dict[str, Any] = {"caller": caller, "key": task.key}
         match task.kind:
             case "use":
-                outcome = on_request.use_credits(
-                    services, user, task.amount, "work", caller=caller, key=key
-                )
+                outcome = on_request.use_credits(services, user, amount, "work", **named)
             case "grant" | "claw":
+                amount = amount if task.kind == "grant" else -amount
                 outcome = on_request.allocate_by_hand(
-                    services,
-                    user,
-                    task.amount if task.kind == "grant" else -task.amount,
-                    "gift",
+                    *(services, user, amount, "gift"),
                     actor=caller,
-                    caller=caller,
-                    key=key,
                     expires_in_days=task.days,
+                    **named,
                 )
             case "void":
-                void = Void(user, task.number, "mistake", caller, caller, key)
+                void = Void(user, task.number, "mistake", caller, caller, task.key)
                 outcome = on_request.void_batch(services, void)
             case "reverse":
                 usage = f"{user}-{task.number}"
-                outcome = on_request.reverse_usage(
-                    services, user, usage, task.amount, "back", caller=caller, key=key
-                )
+                outcome = on_request.reverse_usage(services, user, usage, amount, "back", **named)
             case "allocate" | "expire":
                 return self._deliver(task), False
             case "edit":

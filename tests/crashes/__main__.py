@@ -14,8 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.crashes.failures import Point
-from tests.crashes.runner import Course
-from tests.crashes.shares import SHARES, Tally, examine
+from tests.crashes.runner import SHARES, Course, Tally, examine
 from tests.crashes.workflows import WORKFLOWS
 from tests.crashes.world import crashing
 from tests.parallel import in_processes

@@ -36,12 +36,10 @@ READS = {
 IN_PARTS = (Kind.IN_PART, Kind.KILLED_IN_PART)
 """They strike the first call from their place on that has parts."""
 
-BATCHES = {
-    "BatchGetItem": lambda call: sum(
-        len(wanted["Keys"]) for wanted in call.parameters["RequestItems"].values()
-    ),
-    "SendMessageBatch": lambda call: len(call.parameters["Entries"]),
-    "BatchExecuteStatement": lambda call: len(call.parameters["Statements"]),
+BATCHES: dict[str, Callable[[Json], int]] = {
+    "BatchGetItem": lambda asked: sum(len(of["Keys"]) for of in asked["RequestItems"].values()),
+    "SendMessageBatch": lambda asked: len(asked["Entries"]),
+    "BatchExecuteStatement": lambda asked: len(asked["Statements"]),
 }
 """The operations that can be done in part, and of how many parts a call of theirs consists."""
 
@@ -125,7 +123,7 @@ class Failures:
         if table.endswith("-mails") or call.service == "sesv2":
             perform = _Noted(perform, self._begun)
         count = BATCHES.get(call.operation)
-        parts = count(call) if count else None
+        parts = count(call.parameters) if count else None
         name = f"{call} {table}".strip()
         self.seen.append(Seen(name, parts, call.service, call.operation in READS))
         if not self._attempts_left:

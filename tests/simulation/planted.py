@@ -386,13 +386,14 @@ BUGS["an entry does not say which operation wrote it"] = becomes(
 )
 
 
+_client_of: Any = vars(LedgerStore)["_client"].fget
+
+
 class _Lagging:
     """A client whose queries may read what was there a moment ago."""
 
-    original: Any = LedgerStore._client
-
     def __init__(self, store: LedgerStore) -> None:
-        self._client = self.original.fget(store)
+        self._client = _client_of(store)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)
