@@ -386,7 +386,7 @@ BUGS["an entry does not say which operation wrote it"] = becomes(
 )
 
 
-_client_of: Any = vars(LedgerStore)["_client"].fget
+_client_of: Any = LedgerStore._client.fget  # type: ignore[attr-defined]
 
 
 class _Lagging:
