@@ -9,7 +9,7 @@ YAML, too.
 import ast
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -152,7 +152,7 @@ def _key(parent: Any, step: Step) -> Any:
     return step
 
 
-Rows = Mapping[str, Sequence[tuple[str, object, str]]]
+Rows = Mapping[str, Mapping[str, tuple[object, str]]]
 """By the test that notices: where the guards are, what they become, what that would come to."""
 
 
@@ -163,7 +163,7 @@ def _each_of(names: Iterable[str], rows: Rows) -> Iterator[Guard]:
 
 def _guards(prefix: str, rows: Rows) -> Iterator[Guard]:
     for test, guards in rows.items():
-        for path, becomes, what in guards:
+        for path, (becomes, what) in guards.items():
             yield _guard(RESOURCES, f"{prefix}{path}", becomes, what, test)
 
 
@@ -177,32 +177,31 @@ _OUTLIVES = f"{_GUARDED}what_is_kept_outlives_its_stack_in_production"
 _TABLES = f"{_TEMPLATE}tables_are_on_demand_encrypted_and_protected"
 
 _OF_QUEUE: Rows = {
-    f"{_TEMPLATE}queues_are_encrypted": (
-        ("SqsManagedSseEnabled", False, "messages that are stored without encryption"),
-    ),
-    f"{_GUARDED}every_queue_keeps_its_messages_for_two_weeks": (
-        ("MessageRetentionPeriod", _GONE, "a message that is forgotten after four days"),
-    ),
+    f"{_TEMPLATE}queues_are_encrypted": {
+        "SqsManagedSseEnabled": (False, "messages that are stored without encryption"),
+    },
+    f"{_GUARDED}every_queue_keeps_its_messages_for_two_weeks": {
+        "MessageRetentionPeriod": (_GONE, "a message that is forgotten after four days"),
+    },
 }
 _OF_WORK_QUEUE: Rows = {
-    _RECEIVED_SOME_TIMES: (
-        ("RedrivePolicy", _GONE, "a poison message that is tried for ever and then forgotten"),
-        ("RedrivePolicy/maxReceiveCount", 1000, "a poison message that is tried for days"),
-    ),
-    _SEEN_BY_ONE: (
-        ("VisibilityTimeout", 30, "a message that is delivered again while its function is at it"),
-    ),
+    _RECEIVED_SOME_TIMES: {
+        "RedrivePolicy": (_GONE, "a poison message that is tried for ever and then forgotten"),
+        "RedrivePolicy/maxReceiveCount": (1000, "a poison message that is tried for days"),
+    },
+    _SEEN_BY_ONE: {
+        "VisibilityTimeout": (30, "a message that is delivered again while its function is at it"),
+    },
 }
 _OF_TABLE: Rows = {
-    _TABLES: (
-        ("SSESpecification/SSEEnabled", False, "a table without encryption"),
-        (
-            "PointInTimeRecoverySpecification/PointInTimeRecoveryEnabled",
+    _TABLES: {
+        "SSESpecification/SSEEnabled": (False, "a table without encryption"),
+        "PointInTimeRecoverySpecification/PointInTimeRecoveryEnabled": (
             False,
             "a table that cannot be restored",
         ),
-        ("DeletionProtectionEnabled", False, "a table that a slip of the mouse deletes"),
-    )
+        "DeletionProtectionEnabled": (False, "a table that a slip of the mouse deletes"),
+    }
 }
 _OF_SOURCE = {
     "Queue": (
@@ -418,34 +417,33 @@ _PUBLIC = "PublicAccessBlockConfiguration"
 _NO_LIMIT = {"Fn::FindInMap": ["Stages", {"Ref": "Stage"}, "VisibilityTimeout"]}
 
 _OF_BUCKET: Rows = {
-    f"{_TEMPLATE}the_reports_are_private_encrypted_versioned_and_kept": (
-        *(
-            (f"{_PUBLIC}/{block}", False, "what is kept, and somebody makes public")
+    f"{_TEMPLATE}the_reports_are_private_encrypted_versioned_and_kept": {
+        **{
+            f"{_PUBLIC}/{block}": (False, "what is kept, and somebody makes public")
             for block in (
                 *("BlockPublicAcls", "BlockPublicPolicy"),
                 *("IgnorePublicAcls", "RestrictPublicBuckets"),
             )
-        ),
-        ("BucketEncryption", _GONE, "what is kept, in the clear"),
-        ("VersioningConfiguration/Status", "Suspended", "what is kept, and overwritten"),
-    ),
-    f"{_GUARDED}the_reports_belong_to_the_account": (
-        ("OwnershipControls", _GONE, "what is kept, and belongs to who wrote it"),
-    ),
+        },
+        "BucketEncryption": (_GONE, "what is kept, in the clear"),
+        "VersioningConfiguration/Status": ("Suspended", "what is kept, and overwritten"),
+    },
+    f"{_GUARDED}the_reports_belong_to_the_account": {
+        "OwnershipControls": (_GONE, "what is kept, and belongs to who wrote it"),
+    },
 }
 
 _OF_TOPIC: Rows = {
-    f"{_RINGS}topics_are_encrypted_with_a_key_that_those_who_publish_may_use": (
-        ("/KmsMasterKeyId", _GONE, "addresses and alarms in the clear"),
-        *(
-            (
-                f"Policy/PolicyDocument/Statement/0/{key}",
+    f"{_RINGS}topics_are_encrypted_with_a_key_that_those_who_publish_may_use": {
+        "/KmsMasterKeyId": (_GONE, "addresses and alarms in the clear"),
+        **{
+            f"Policy/PolicyDocument/Statement/0/{key}": (
                 becomes,
                 "another account that publishes to the topic",
             )
             for key, becomes in (("Condition", _GONE), ("Principal", "*"))
-        ),
-    ),
+        },
+    },
 }
 
 _STREAM = "QueueNotifications/Events/QueueNotificationsDynamodbEventSource/Properties"
@@ -454,92 +452,82 @@ _PRODUCTION = "Mappings/Stages/prod"
 _AUTHORIZER = "RestAPI/DefinitionBody/securityDefinitions/authorizer/x-amazon-apigateway-authorizer"
 
 _SINGLE: Rows = {
-    f"{_MAILS}the_stream_wakes_its_reader_for_new_entries_only": (
-        (f"{_STREAM}/StartingPosition", "LATEST", "mails of a deployment that are lost"),
-        (f"{_STREAM}/FilterCriteria", _GONE, "an invocation for every marker"),
-    ),
-    f"{_MAILS}what_the_stream_cannot_hand_over_is_reported_before_it_is_forgotten": (
-        (f"{_STREAM}/BisectBatchOnFunctionError", False, "a record that holds up a hundred"),
-        (f"{_STREAM}/MaximumRecordAgeInSeconds", 86_400, "records that are forgotten unreported"),
-        (f"{_STREAM}/DestinationConfig", _GONE, "records that nobody knows of"),
-    ),
-    f"{_TEMPLATE}the_ledgers_second_reader_is_woken_for_entries_and_for_every_change": (
-        (f"{_WATCH}/StartingPosition", "LATEST", "entries of a deployment without an anchor"),
-        (f"{_WATCH}/FilterCriteria", _GONE, "an anchor of what is no entry"),
-        (f"{_WATCH}/BatchSize", 10, "an object for every ten entries"),
-        (f"{_WATCH}/MaximumBatchingWindowInSeconds", 0, "an object for every entry"),
-        (f"{_WATCH}/BisectBatchOnFunctionError", False, "a record that holds up all anchors"),
-        (f"{_WATCH}/MaximumRecordAgeInSeconds", 86_400, "entries that are forgotten unreported"),
-        (f"{_WATCH}/DestinationConfig", _GONE, "entries without an anchor that nobody knows of"),
-    ),
-    f"{_TEMPLATE}a_mail_event_that_keeps_failing_is_kept": (
-        ("MailEvents/DeadLetterQueue", _GONE, "a bounce that is lost"),
-    ),
-    f"{_TEMPLATE}the_ledger_streams_its_new_entries": (
-        (
-            "LedgerTable/StreamSpecification",
+    f"{_MAILS}the_stream_wakes_its_reader_for_new_entries_only": {
+        f"{_STREAM}/StartingPosition": ("LATEST", "mails of a deployment that are lost"),
+        f"{_STREAM}/FilterCriteria": (_GONE, "an invocation for every marker"),
+    },
+    f"{_MAILS}what_the_stream_cannot_hand_over_is_reported_before_it_is_forgotten": {
+        f"{_STREAM}/BisectBatchOnFunctionError": (False, "a record that holds up a hundred"),
+        f"{_STREAM}/MaximumRecordAgeInSeconds": (86_400, "records that are forgotten unreported"),
+        f"{_STREAM}/DestinationConfig": (_GONE, "records that nobody knows of"),
+    },
+    f"{_TEMPLATE}the_ledgers_second_reader_is_woken_for_entries_and_for_every_change": {
+        f"{_WATCH}/StartingPosition": ("LATEST", "entries of a deployment without an anchor"),
+        f"{_WATCH}/FilterCriteria": (_GONE, "an anchor of what is no entry"),
+        f"{_WATCH}/BatchSize": (10, "an object for every ten entries"),
+        f"{_WATCH}/MaximumBatchingWindowInSeconds": (0, "an object for every entry"),
+        f"{_WATCH}/BisectBatchOnFunctionError": (False, "a record that holds up all anchors"),
+        f"{_WATCH}/MaximumRecordAgeInSeconds": (86_400, "entries that are forgotten unreported"),
+        f"{_WATCH}/DestinationConfig": (_GONE, "entries without an anchor that nobody knows of"),
+    },
+    f"{_TEMPLATE}a_mail_event_that_keeps_failing_is_kept": {
+        "MailEvents/DeadLetterQueue": (_GONE, "a bounce that is lost"),
+    },
+    f"{_TEMPLATE}the_ledger_streams_its_new_entries": {
+        "LedgerTable/StreamSpecification": (
             {"StreamViewType": "KEYS_ONLY"},
             "an outbox that says nothing",
         ),
-    ),
-    f"{_MAILS}records_of_mails_are_forgotten_in_the_end": (
-        ("MailsTable/TimeToLiveSpecification", _GONE, "records of mails that are kept for ever"),
-    ),
-    f"{_TEMPLATE}anchors_are_locked_and_in_production_against_everybody": (
-        ("AnchorsBucket/ObjectLockEnabled", False, "anchors one can delete"),
-        (
-            "AnchorsBucket/ObjectLockConfiguration/Rule/DefaultRetention",
+    },
+    f"{_MAILS}records_of_mails_are_forgotten_in_the_end": {
+        "MailsTable/TimeToLiveSpecification": (_GONE, "records of mails that are kept for ever"),
+    },
+    f"{_TEMPLATE}anchors_are_locked_and_in_production_against_everybody": {
+        "AnchorsBucket/ObjectLockEnabled": (False, "anchors one can delete"),
+        "AnchorsBucket/ObjectLockConfiguration/Rule/DefaultRetention": (
             {"Mode": "GOVERNANCE", "Days": 1},
             "anchors that an admin can delete",
         ),
-        (
-            "AnchorsBucket/LifecycleConfiguration/Rules/0/ExpirationInDays",
+        "AnchorsBucket/LifecycleConfiguration/Rules/0/ExpirationInDays": (
             1,
             "anchors that are gone when they are needed",
         ),
-    ),
-    f"{_RINGS}topics_are_encrypted_with_a_key_that_those_who_publish_may_use": (
-        (
-            "TopicsKey/KeyPolicy/Statement/Sid=AlarmsPublish/Condition",
+    },
+    f"{_RINGS}topics_are_encrypted_with_a_key_that_those_who_publish_may_use": {
+        "TopicsKey/KeyPolicy/Statement/Sid=AlarmsPublish/Condition": (
             _GONE,
             "another account that uses the key",
         ),
-        ("TopicsKey/EnableKeyRotation", False, "a key that is never new"),
-    ),
-    f"{_MAILS}no_secret_is_in_the_template": (
-        (
-            "UnsubscribeSecret/GenerateSecretString/PasswordLength",
+        "TopicsKey/EnableKeyRotation": (False, "a key that is never new"),
+    },
+    f"{_MAILS}no_secret_is_in_the_template": {
+        "UnsubscribeSecret/GenerateSecretString/PasswordLength": (
             8,
             "a key of the unsubscribe links that can be guessed",
         ),
-    ),
-    _ASKED: (
-        (
-            f"{_AUTHORIZER}/identityValidationExpression",
+    },
+    _ASKED: {
+        f"{_AUTHORIZER}/identityValidationExpression": (
             _GONE,
             "an invocation for whatever is no token",
         ),
-    ),
-    f"{_TEMPLATE}requests_are_throttled_method_by_method": (
-        *(
-            (f"RestAPI/MethodSettings/{place}/{key}", _NO_LIMIT, "requests without a limit")
+    },
+    f"{_TEMPLATE}requests_are_throttled_method_by_method": {
+        **{
+            f"RestAPI/MethodSettings/{place}/{key}": (_NO_LIMIT, "requests without a limit")
             for place in range(3)
             for key in ("ThrottlingRateLimit", "ThrottlingBurstLimit")
-        ),
-        (
-            "UsagePlan/Throttle/RateLimit",
-            _NO_LIMIT,
-            "requests of one API key without a limit",
-        ),
-        *(
-            (f"{_PRODUCTION}/{key}", 1_000_000, "requests without a limit")
+        },
+        "UsagePlan/Throttle/RateLimit": (_NO_LIMIT, "requests of one API key without a limit"),
+        **{
+            f"{_PRODUCTION}/{key}": (1_000_000, "requests without a limit")
             for key in (
                 *("RequestRate", "RequestBurst", "ManagementRate", "ManagementBurst", "KeyRate"),
             )
-        ),
-    ),
-    f"{_GUARDED}one_lane_and_the_backends_leave_something_of_a_methods_rate": tuple(
-        (path, becomes, "one caller who takes a method's whole rate")
+        },
+    },
+    f"{_GUARDED}one_lane_and_the_backends_leave_something_of_a_methods_rate": {
+        path: (becomes, "one caller who takes a method's whole rate")
         for path, becomes in (
             ("UsagePlan/Throttle/BurstLimit", _GONE),
             ("BackendPlan/Throttle/RateLimit", _GONE),
@@ -548,32 +536,29 @@ _SINGLE: Rows = {
             (f"{_PRODUCTION}/BackendRate", 1_000_000),
             (f"{_PRODUCTION}/BackendBurst", 1_000_000),
         )
-    ),
-    f"{_GUARDED}mails_are_signed_and_what_comes_back_is_heard": (
-        ("MailIdentity/DkimAttributes/SigningEnabled", False, "mails that anybody can forge"),
-        (
-            "MailIdentity/DkimSigningAttributes/NextSigningKeyLength",
+    },
+    f"{_GUARDED}mails_are_signed_and_what_comes_back_is_heard": {
+        "MailIdentity/DkimAttributes/SigningEnabled": (False, "mails that anybody can forge"),
+        "MailIdentity/DkimSigningAttributes/NextSigningKeyLength": (
             "RSA_1024_BIT",
             "mails that anybody can forge",
         ),
-        (
-            "MailConfigurationSet/ReputationOptions/ReputationMetricsEnabled",
+        "MailConfigurationSet/ReputationOptions/ReputationMetricsEnabled": (
             False,
             "alarms about bounces that have nothing to ring by",
         ),
-    ),
-    f"{_MAILS}ses_keeps_addresses_that_came_back": (
-        ("MailConfigurationSet/SuppressionOptions", _GONE, "mails to addresses that came back"),
-    ),
-    f"{_MAILS}bounces_and_complaints_reach_their_function": (
-        (
-            "MailEventDestination/EventDestination/MatchingEventTypes",
+    },
+    f"{_MAILS}ses_keeps_addresses_that_came_back": {
+        "MailConfigurationSet/SuppressionOptions": (_GONE, "mails to addresses that came back"),
+    },
+    f"{_MAILS}bounces_and_complaints_reach_their_function": {
+        "MailEventDestination/EventDestination/MatchingEventTypes": (
             ["bounce"],
             "complaints that nobody hears",
         ),
-    ),
-    f"{_GUARDED}parameters_that_make_no_sense_are_refused": tuple(
-        (f"Parameters/{path}", becomes, "a deployment that cannot work")
+    },
+    f"{_GUARDED}parameters_that_make_no_sense_are_refused": {
+        f"Parameters/{path}": (becomes, "a deployment that cannot work")
         for path, becomes in (
             ("TokenIssuer/AllowedPattern", ".*"),
             ("TokenAudience/MinLength", 0),
@@ -581,71 +566,64 @@ _SINGLE: Rows = {
             ("MailDomain/AllowedPattern", ".*"),
             ("AlarmEmail/AllowedPattern", ".*"),
         )
-    ),
-    f"{_TEMPLATE}requests_are_logged_where_the_stage_wants_it_and_only_there": (
-        (
-            "Parameters/AccessLogs/Default",
+    },
+    f"{_TEMPLATE}requests_are_logged_where_the_stage_wants_it_and_only_there": {
+        "Parameters/AccessLogs/Default": (
             "on",
             "a deployment that is refused where API Gateway has no role to log with",
         ),
-    ),
-    f"{_TEMPLATE}a_line_of_the_access_log_has_neither_what_was_asked_nor_a_token": (
-        (
-            "RestAPI/AccessLogSetting/Fn::If/1/Format",
+    },
+    f"{_TEMPLATE}a_line_of_the_access_log_has_neither_what_was_asked_nor_a_token": {
+        "RestAPI/AccessLogSetting/Fn::If/1/Format": (
             '{"requestId":"$context.requestId","path":"$context.path"}',
             "what users ask for, in a log",
         ),
-    ),
-    f"{_TEMPLATE}the_access_log_is_kept_as_long_as_the_logs_of_the_functions": (
-        ("ApiAccessLog/RetentionInDays", _GONE, "addresses of users that are kept for ever"),
-    ),
-    f"{_TEMPLATE}a_web_acl_is_put_in_front_of_the_stage_if_there_is_one": (
-        (
-            "WebAclOfApi/WebACLArn",
+    },
+    f"{_TEMPLATE}the_access_log_is_kept_as_long_as_the_logs_of_the_functions": {
+        "ApiAccessLog/RetentionInDays": (_GONE, "addresses of users that are kept for ever"),
+    },
+    f"{_TEMPLATE}a_web_acl_is_put_in_front_of_the_stage_if_there_is_one": {
+        "WebAclOfApi/WebACLArn": (
             "arn:aws:wafv2:eu-west-1:123456789012:regional/webacl/other/1",
             "an API in front of which nothing stands",
         ),
-    ),
-    f"{_TEMPLATE}a_stage_is_traced_when_its_parameter_says_so_and_only_then": (
-        ("Parameters/Tracing/Default", "Active", "traces that are paid for and not asked for"),
-    ),
-    _TABLES: (
-        (
-            "Conditions/KeepsData",
+    },
+    f"{_TEMPLATE}a_stage_is_traced_when_its_parameter_says_so_and_only_then": {
+        "Parameters/Tracing/Default": ("Active", "traces that are paid for and not asked for"),
+    },
+    _TABLES: {
+        "Conditions/KeepsData": (
             {"Fn::Equals": [{"Ref": "Stage"}, "dev"]},
             "a production without recovery and protection",
         ),
-    ),
-    _FED: (
-        (
-            f"{_PRODUCTION}/Concurrency",
+    },
+    _FED: {
+        f"{_PRODUCTION}/Concurrency": (
             1_000,
             "a turn of the month that takes all of the account's concurrency",
         ),
-        (f"{_PRODUCTION}/MailSenders", 1_000, "mails over the rate of the account"),
-    ),
-    _RECEIVED_SOME_TIMES: (
-        (f"{_PRODUCTION}/MaximumReceives", 1_000, "a poison message that is tried for days"),
-    ),
-    _SEEN_BY_ONE: (
-        (
-            f"{_PRODUCTION}/VisibilityTimeout",
+        f"{_PRODUCTION}/MailSenders": (1_000, "mails over the rate of the account"),
+    },
+    _RECEIVED_SOME_TIMES: {
+        f"{_PRODUCTION}/MaximumReceives": (1_000, "a poison message that is tried for days"),
+    },
+    _SEEN_BY_ONE: {
+        f"{_PRODUCTION}/VisibilityTimeout": (
             30,
             "a message that is delivered while its function is at it",
         ),
-    ),
-    f"{_GUARDED}what_waiting_does_not_mend_waits_before_it_is_tried_again": (
-        (
-            f"{_PRODUCTION}/RetrySeconds",
+    },
+    f"{_GUARDED}what_waiting_does_not_mend_waits_before_it_is_tried_again": {
+        f"{_PRODUCTION}/RetrySeconds": (
             0,
             "a poison message that is a dead letter before anybody can mend its cause",
         ),
-    ),
-    f"{_GUARDED}mails_wait_before_they_are_tried_again": (
-        (f"{_PRODUCTION}/MailRetrySeconds", 0, "a mail that is tried again at once"),
-    ),
-    _OUTLIVES: tuple(
-        (f"{_PRODUCTION}/{policy}", "Delete", "a stack that takes what is kept with it")
+    },
+    f"{_GUARDED}mails_wait_before_they_are_tried_again": {
+        f"{_PRODUCTION}/MailRetrySeconds": (0, "a mail that is tried again at once"),
+    },
+    _OUTLIVES: {
+        f"{_PRODUCTION}/{policy}": ("Delete", "a stack that takes what is kept with it")
         for policy in ("DeletionPolicy", "UpdateReplacePolicy")
-    ),
+    },
 }
