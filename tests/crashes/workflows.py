@@ -20,7 +20,7 @@ from jwt.algorithms import ECAlgorithm
 from chalicelib.operations import on_request
 from tests.crashes.world import CrashingWorld, Json
 from tests.simulation.aws import Message
-from tests.simulation.world import Context, at
+from tests.simulation.world import SUBSCRIBED, Context, at, stream_records
 
 ADMIN = {"caller": "admin", "user_id": "", "scopes": "credits:admin"}
 SHOP = {"caller": "shop", "user_id": "", "scopes": "credits:backend"}
@@ -75,18 +75,8 @@ def subscribed(*users: str, **more: Any) -> Step:
     return step
 
 
-def subscription(
-    plan: str = "starter", timezone: str = "Europe/Paris", **more: object
-) -> dict[str, object]:
-    return {
-        **more,
-        "email": "user@example.com",
-        "timezone": timezone,
-        "plan": plan,
-        "billing_interval": "yearly",
-        "status": "active",
-        "started_at": "2025-01-01T00:00:00Z",
-    }
+def subscription(**more: object) -> dict[str, object]:
+    return {**SUBSCRIBED, **more}
 
 
 def tick(world: CrashingWorld, kind: str, time: str) -> None:
@@ -314,11 +304,7 @@ def _anchors(world: CrashingWorld) -> None:
     """Of what was changed by hand, nothing is kept: it is told of."""
     import app
 
-    records = [
-        {**record, "eventID": record["dynamodb"]["SequenceNumber"]}
-        for record in world.stream
-        if record["dynamodb"]["Keys"]["entry"]["S"].startswith("entry#")
-    ]
+    records = stream_records(world.stream)
     changed = {**records[0], "eventName": "MODIFY"}
 
     def watch() -> bool:

@@ -40,7 +40,17 @@ from tests.fuzz.readers import (
 )
 from tests.fuzz.target import Kind, Target
 from tests.simulation import aws
-from tests.simulation.world import SETTINGS, ZONES, Context, World, _last_error, at, simulated
+from tests.simulation.world import (
+    SETTINGS,
+    ZONES,
+    Context,
+    World,
+    _last_error,
+    at,
+    queue_record,
+    request_event,
+    simulated,
+)
 
 Json = Any
 Function = Callable[[Json, Any], Json]
@@ -185,15 +195,10 @@ def delivered(function: Function) -> Callable[[str], bool]:
 
     def call(body: str) -> bool:
         _SCENES[0].reset()
-        record = {
-            "messageId": "message-1",
-            "receiptHandle": "receipt of message-1",
-            "body": sendable(body),
-            "attributes": {"ApproximateReceiveCount": "1"},
-        }
-        # The handle is of a message that is in the queue: it can be put off.
-        _SCENES[0].world.queue("notifications").append(aws.Message("message-1", body))
-        answer = function({"Records": [record]}, Context())
+        message = aws.Message("message-1", sendable(body), receives=1)
+        # It is in the queue: it can be put off.
+        _SCENES[0].world.queue("notifications").append(message)
+        answer = function({"Records": [queue_record(message)]}, Context())
         failed = answer["batchItemFailures"]
         assert failed in ([], [{"itemIdentifier": "message-1"}])
         return not failed
@@ -364,27 +369,16 @@ def route(method: str, path: str) -> Callable[[Json], bool]:
             for name, value in (query.items() if isinstance(query, dict) else ())
         }
         body = request.get("body")
-        event = {
-            "resource": path,
-            "path": path.replace("{user_id}", user_id),
-            "httpMethod": method,
-            "headers": texts(request.get("headers")),
-            "multiValueQueryStringParameters": {sendable(n): v for n, v in pairs.items() if v}
-            or None,
-            "pathParameters": {"user_id": user_id} if "{user_id}" in path else None,
-            "body": None if body is None else _text(body),
-            "isBase64Encoded": False,
-            "stageVariables": None,
-            "requestContext": {
-                "httpMethod": method,
-                "resourcePath": path,
-                "path": path,
-                "requestId": "request-1",
-                "authorizer": dict(CALLERS.get(caller if isinstance(caller, str) else "", {})),
-            },
-        }
-        answer = app.app(event, Context())
-        return judged(answer)
+        event = request_event(
+            *(method, path, path.replace("{user_id}", user_id)),
+            CALLERS.get(caller if isinstance(caller, str) else "", {}),
+            "request-1",
+            headers=texts(request.get("headers")),
+            query={sendable(name): values for name, values in pairs.items() if values},
+            user_id=user_id if "{user_id}" in path else None,
+            body=None if body is None else _text(body),
+        )
+        return judged(app.app(event, Context()))
 
     return call
 

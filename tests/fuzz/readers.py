@@ -77,6 +77,7 @@ from infra.local.console import server as console
 from infra.repair import redrive, replay, void
 from tests.fuzz.target import Kind, Target
 from tests.registered import register
+from tests.simulation.world import SUBSCRIBED
 
 LONGEST_REFUSAL = 32_000
 """In characters. Lambda answers 6 MB at most and a log event has 256 KB at most."""
@@ -228,15 +229,7 @@ def registered(values: Any) -> Any:
     return subscription
 
 
-SUBSCRIPTION = {
-    "user_id": "42",
-    "email": "ada@example.com",
-    "timezone": "Europe/Paris",
-    "plan": "pro",
-    "billing_interval": "yearly",
-    "status": "active",
-    "started_at": "2025-01-01T00:00:00Z",
-}
+SUBSCRIPTION = {"user_id": "42", **SUBSCRIBED, "email": "ada@example.com", "plan": "pro"}
 
 SUBSCRIPTIONS = (
     reader(
