@@ -114,9 +114,7 @@ def _sweep_is_done(oracle: "Oracle", sweep: Json) -> None:
         # A sweep that is divided into itself would go on for ever.
         and len(body["range"] or "") > len(sweep["range"] or "")
     ]
-    missing = [
-        (user, key) for user, key in missing if not any(_covers(part, user, key) for part in rest)
-    ]
+    missing = [lost for lost in missing if not any(_covers(part, *lost) for part in rest)]
     require(not missing, "a sweep is over and has left out", missing, "of", sweep)
 
 
@@ -199,6 +197,5 @@ def stream_is_done(oracle: "Oracle", records: Sequence[Json]) -> None:
         before = oracle.ledger(user_id).until(number - 1)
         line = oracle.ledger(user_id).lines[number - 1]
         if any(reference.mail_of(line, before, c) for c in oracle.candidates(user_id)):
-            require(
-                (user_id, number) in asked, "no mail was asked for entry", number, "of", user_id
-            )
+            is_asked = (user_id, number) in asked
+            require(is_asked, "no mail was asked for entry", number, "of", user_id)

@@ -64,14 +64,9 @@ def edited(subscription: Subscription, ledger: Ledger, now: datetime) -> Json:
     """What an editor is told, or a reader: the fields, and what follows from them."""
     period = subscription.next_period(ledger.through, now)
     eligible = subscription.eligible_from
+    plain = ("user_id", "email", "timezone", "plan", "billing_interval", "status")
     return {
-        **{
-            name: getattr(subscription, name)
-            for name in (
-                *("user_id", "email", "timezone", "plan", "billing_interval", "status"),
-                "allocation_amount",
-            )
-        },
+        **{name: getattr(subscription, name) for name in (*plain, "allocation_amount")},
         "started_at": show(subscription.started_at),
         "eligible_from": show(eligible),
         "ends_at": subscription.ends_at and show(subscription.ends_at),
@@ -109,14 +104,8 @@ def schedule(subscription: Subscription, ledger: Ledger, now: datetime) -> Json:
 
 
 HISTORY = (
-    "transaction_id",
-    "type",
-    "amount",
-    "balance_after",
-    "effective_at",
-    "posted_at",
-    "allocation_period",
-    "batches",
+    *("transaction_id", "type", "amount", "balance_after"),
+    *("effective_at", "posted_at", "allocation_period", "batches"),
 )
 
 
@@ -151,15 +140,8 @@ def previewed(
         ledger.add(line)
         assert line.grant is not None
         end = line.grant.expires_at
-        items.append(
-            {
-                "user_id": who,
-                "timezone": subscription.timezone,
-                "allocation_period": period,
-                "amount": line.amount,
-                "expires_at": end and show(end),
-            }
-        )
+        item = {"user_id": who, "timezone": subscription.timezone, "allocation_period": period}
+        items.append({**item, "amount": line.amount, "expires_at": end and show(end)})
     return items
 
 

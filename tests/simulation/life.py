@@ -478,31 +478,20 @@ class Life(RuleBasedStateMachine):
         self._is_told(who, reply)
         ledger, subscription = self.oracle.ledger(who), self.oracle.subscription(who)
         due = subscription.due(ledger.through, self.world.clock, self.world.clock)
-        is_alone = not troubles.has_struck(Fault.MEANWHILE)
-        require(
-            not due or not is_alone or not troubles.is_absorbed,
-            "an edit has left due what it should have posted:",
-            due,
-            subscription,
-        )
+        has_reason = troubles.has_struck(Fault.MEANWHILE) or not troubles.is_absorbed
+        left = "an edit has left due what it should have posted:"
+        require(not due or has_reason, left, due, subscription)
 
     def _is_told(self, who: str, reply: Reply) -> None:
         """What an answer says of a subscription is what there was at some moment of the step."""
         possible = [
-            (answers.edited(version, ledger, ledger.time(self.world.clock)), version.version)
+            (answers.edited(version, ledger, ledger.time(self.world.clock)), f'"{version.version}"')
             for version in self.oracle.candidates(who)
             for ledger in self.oracle.visited(who)
         ]
         found = {name: reply.json[name] for name in possible[0][0]}
-        require(
-            any(
-                found == right and reply.headers["etag"] == f'"{version}"'
-                for right, version in possible
-            ),
-            "the answer is not what the subscription became:",
-            found,
-            possible,
-        )
+        is_right = (found, reply.headers["etag"]) in possible
+        require(is_right, "the answer is not what the subscription became:", found, possible)
 
     # --- Credits ----------------------------------------------------------------------------------
 
@@ -510,11 +499,8 @@ class Life(RuleBasedStateMachine):
         self, who: str, amount: int, key: str, *, own: bool
     ) -> tuple[Intent, Callable[[], Reply]]:
         """A use of credits: what is wanted, and what sends it."""
-        caller = (
-            {"caller": f"user|{who}", "user_id": who, "scopes": "credits:read credits:use"}
-            if own
-            else SHOP
-        )
+        own_token = {"user_id": who, "scopes": "credits:read credits:use"}
+        caller = {"caller": f"user|{who}", **own_token} if own else SHOP
         intent = Intent(f"usage#{caller['caller']}#{key}", who, "usage", amount, "Report")
         body: Json = {"amount": amount, "description": "Report"}
         if not own:
@@ -589,11 +575,8 @@ class Life(RuleBasedStateMachine):
                 require(known != intent, "refused to repeat the same request:", intent)
             else:
                 # Who is refused can ask again, and have it by then.
-                is_later = performed is not None and performed[1] > posted[performed[0]]
-                require(
-                    performed is None or is_later,
-                    *("done, and refused all the same:", intent, reply),
-                )
+                is_earlier = performed is not None and performed[1] <= posted[performed[0]]
+                require(not is_earlier, "done, and refused all the same:", intent, reply)
                 self._refused(intent, reply)
 
         return judge
@@ -899,12 +882,7 @@ def void(_: object) -> None:
 def _spared(troubles: Troubles) -> list[str] | None:
     """Whose calls or items met trouble, where all is about some users; None where it is not."""
     damaged = [who for trouble in troubles.all for who in trouble.unreadable]
-    calls = [
-        call
-        for trouble in troubles.all
-        if trouble.fault is not Fault.UNREADABLE
-        for call in trouble.struck
-    ]
+    calls = troubles.struck_by(*(fault for fault in Fault if fault is not Fault.UNREADABLE))
     if troubles.is_dead or not all(kind_of(call) in OF_NAMED_USERS for call in calls):
         return None
     return [*damaged, *(who for call in calls for who in users_of(call))]

@@ -335,24 +335,18 @@ class Oracle:
             f"user {user_id}: entry {number} is of another operation than {operations}: {body}",
         )
         expected = list(self._expected(user_id, ledger, body))
-        require(
-            bool(expected),
-            f"user {user_id}: nothing called for entry {number} at this time: {body}",
-        )
+        uncalled = f"user {user_id}: nothing called for entry {number} at this time: {body}"
+        require(bool(expected), uncalled)
         described = [_described(ledger, line) for line in expected]
         found = {name: body.get(name) for name in described[0]}
-        for right, description in zip(expected, described, strict=True):
-            if description == found:
-                line = right
-                break
-        else:
+        if found not in described:
             difference = {
                 name: f"{value} should be {described[0][name]}"
                 for name, value in found.items()
                 if value != described[0][name]
             }
             raise Violation(f"user {user_id}: entry {number} ({body['type']}): {difference}")
-        ledger.add(line)
+        ledger.add(expected[described.index(found)])
         self.hashes[user_id] = sealed
         if body["operation"] in self.intents:
             self.performed[body["operation"]] = (user_id, number)
@@ -417,12 +411,9 @@ class Oracle:
         """
         if failed is None:
             return
-        for_no_reason = [
-            message.body
-            for message in failed
-            if smoothly and not self._has_stranded(queue, message)
-        ]
-        require(not for_no_reason, "messages failed for no reason:", for_no_reason)
+        for message in failed if smoothly else ():
+            is_stranded = self._has_stranded(queue, message)
+            require(is_stranded, "a message failed for no reason:", message.body)
         for message in messages:
             if message not in failed:
                 acknowledged.message_is_done(self, queue, message)
@@ -517,26 +508,18 @@ class Oracle:
             if offer[0] == "send"
         ]
         for mail in self.world.aws.state.mails[self.mails_before :]:
-            offer = next(
-                (
-                    offer
-                    for operation, offer in offers
-                    if operation == mail.correlation
-                    and offer[1][:2] == (mail.kind, mail.user_id)
-                    and offer[2] == mail.subject
-                    and all(text in mail.text for text in offer[3])
-                    and offer[1] not in self.sent
-                ),
-                None,
-            )
-            require(offer is not None, "this mail is wrong, or was sent before:", mail, offers)
-            assert offer is not None
-            require(
-                mail.address in {c.email for c in self.candidates(mail.user_id)},
-                "a mail to an address of before:",
-                mail,
-            )
-            self.sent[offer[1]] = mail.subject
+            right = [
+                identity
+                for operation, (_, identity, subject, texts) in offers
+                if (operation, *identity[:2]) == (mail.correlation, mail.kind, mail.user_id)
+                and subject == mail.subject
+                and all(text in mail.text for text in texts)
+                and identity not in self.sent
+            ]
+            require(bool(right), "this mail is wrong, or was sent before:", mail, offers)
+            addresses = {each.email for each in self.candidates(mail.user_id)}
+            require(mail.address in addresses, "a mail to an address of before:", mail)
+            self.sent[right[0]] = mail.subject
         for message, offers in possible:
             is_spared = spared is None or json.loads(message.body)["user_id"] in spared
             self._handled(message, offers, message in failed, smoothly=smoothly or not is_spared)
@@ -554,20 +537,12 @@ class Oracle:
         if not smoothly:
             self.doubtful.update(offer[1] for offer in mails)
         if has_failed:
-            require(
-                not smoothly or any(offer[1] in self.doubtful for offer in mails),
-                "a mail failed for no reason:",
-                message,
-                offers,
-            )
+            is_doubtful = any(offer[1] in self.doubtful for offer in mails)
+            has_reason = not smoothly or is_doubtful
+            require(has_reason, "a mail failed for no reason:", message, offers)
             return
-        require(
-            any(offer[0] == "nothing" for offer in offers)
-            or any(offer[1] in self.sent for offer in mails),
-            "a mail was not sent and its message is gone:",
-            message,
-            offers,
-        )
+        is_done = len(mails) < len(offers) or any(offer[1] in self.sent for offer in mails)
+        require(is_done, "a mail was not sent and its message is gone:", message, offers)
         if "number" in body:
             self.acknowledged.add((body["user_id"], body["number"]))
 
@@ -594,27 +569,22 @@ class Oracle:
         for user_id, ledger in self.ledgers.items():
             before = Ledger()
             for number, line in enumerate(ledger.lines, 1):
-                if reference.mail_of(
+                is_called_for = reference.mail_of(
                     line, before, self.subscription(user_id)
-                ) and reference.was_always_called_for(line, before):
-                    require(
-                        (user_id, number) in self.acknowledged | parked,
-                        f"user {user_id} was never told of entry {number}:",
-                        line,
-                    )
+                ) and reference.was_always_called_for(line, before)
+                is_told = (user_id, number) in self.acknowledged | parked
+                untold = f"user {user_id} was never told of entry {number}:"
+                require(is_told or not is_called_for, untold, line)
                 before.add(line)
 
     def ledgers_verify(self) -> None:
         """The product's own walk over every ledger agrees, and adds up to the same."""
         for user_id, ledger in self.ledgers.items():
             account = self.world.services.ledger.verify(user_id)
-            require(
-                account.ledger_balance == ledger.balance
-                and account.last_hash == self.hashes.get(user_id, account.last_hash)
-                and account.next_number == len(ledger.lines) + 1,
-                "verification adds up to something else:",
-                account,
-            )
+            found = (account.ledger_balance, account.last_hash, account.next_number)
+            last = self.hashes.get(user_id, account.last_hash)
+            right = (ledger.balance, last, len(ledger.lines) + 1)
+            require(found == right, "verification adds up to something else:", account)
 
 
 def _described(ledger: Ledger, line: Line) -> Json:
@@ -627,11 +597,8 @@ def _described(ledger: Ledger, line: Line) -> Json:
         "balance": after.balance,
         "batches": [
             [
-                grant.number,
-                grant.amount,
-                after.left[grant.number],
-                milliseconds(grant.granted_at),
-                milliseconds(grant.expires_at),
+                *(grant.number, grant.amount, after.left[grant.number]),
+                *(milliseconds(grant.granted_at), milliseconds(grant.expires_at)),
             ]
             for grant in after.open()
         ],
