@@ -83,13 +83,9 @@ class Plan:
     def services(self, threads: int) -> Services:
         """The product's own services, over the emulator."""
         tables = names_of_tables()
-        connection = connect(
-            emulator.REGION,
-            threads,
-            endpoint_url=self.endpoint_url,
-            access_key=emulator.ACCESS_KEY,
-            secret_key=emulator.SECRET_KEY,
-        )
+        keys = {"access_key": emulator.ACCESS_KEY, "secret_key": emulator.SECRET_KEY}
+        url = self.endpoint_url
+        connection = connect(emulator.REGION, threads, endpoint_url=url, **keys)
         settings = Settings(
             stage=STAGE,
             region=emulator.REGION,

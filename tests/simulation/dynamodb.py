@@ -10,7 +10,7 @@ import operator
 import re
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -161,6 +161,7 @@ class Table:
     has_stream: bool = False
     items: dict[Key, Json] = field(default_factory=dict)
     partitions: dict[str, dict[str, list[tuple[str, Key]]]] = field(default_factory=dict)
+    writes: int = 0
 
     def copy(self) -> "Table":
         """Items are replaced and never altered, so they can be shared."""
@@ -168,9 +169,7 @@ class Table:
             name: {partition: list(rows) for partition, rows in index.items()}
             for name, index in self.partitions.items()
         }
-        return Table(
-            self.name, self.keys, self.indexes, self.has_stream, dict(self.items), partitions
-        )
+        return replace(self, items=dict(self.items), partitions=partitions)
 
     def key_of(self, item: Json) -> Key:
         hash_key, *range_key = (str(item[name]["S"]) for name in self.keys)
@@ -208,6 +207,7 @@ class Table:
 
     def delete(self, key_item: Json) -> None:
         key = self.key_of(key_item)
+        self.writes += 1
         old = self.items.pop(key, None)
         if old is not None:
             for rows, row in self._rows(old, key):
@@ -244,15 +244,12 @@ class Table:
             places = [row[1] for row in found]
             found = found[places.index(self.key_of(start)) + 1 :]
         limit = min(parameters.get("Limit", 1_000_000), most or 1_000_000)
-        # Of an index there are the keys only.
-        names = {*self.keys, *keys} if index else None
         items: list[Json] = []
         left = most_bytes
         answer: Json = {}
         for _, key in found:
-            item = self.items[key]
-            if names is not None:
-                item = {name: item[name] for name in names}
+            # Of an index there are the keys only.
+            item = self._last_key(key, keys) if index else self.items[key]
             left -= bytes_of(item)
             if items and (len(items) >= limit or left < 0):
                 break

@@ -179,14 +179,13 @@ class Life(RuleBasedStateMachine):
 
     def _troubles(self, drawn: Drawn, kind: str) -> Troubles:
         """What was drawn, among the faults of this life and the aims of this step."""
-        aims = AIMS.get(kind, ())
+        aims = (*AIMS.get(kind, ()), "")
         faults = tuple(
             Fault.THROTTLED if fault is Fault.UNREADABLE and kind not in WORK else fault
             for fault in self.profile.faults
         )
         if Fault.MEANWHILE in faults:
             faults = (*faults, Fault.MEANWHILE, Fault.MEANWHILE)
-        aims = (*aims, "")
         return Troubles(
             [
                 self._trouble(

@@ -102,15 +102,18 @@ def instant(value: Json) -> datetime:
     return datetime(1970, 1, 1, tzinfo=UTC) + int(value["N"]) * timedelta(milliseconds=1)
 
 
+Counts = tuple[Counter[str], Counter[str]]
+
+
 @dataclass
 class Oracle:
     """What must be, beside what is."""
 
     world: World
     subscriptions: dict[str, list[Subscription]] = field(default_factory=dict)
+    """Every version a user's subscription has had."""
     recorded: dict[str, int] = field(default_factory=dict)
     """Up to which version the records of a user's edits have been checked."""
-    """Every version a user's subscription has had."""
     read: dict[str, tuple[Json, Subscription]] = field(default_factory=dict)
     """The item that was read last of each user, and what it says."""
     ledgers: dict[str, Ledger] = field(default_factory=dict)
@@ -123,6 +126,7 @@ class Oracle:
     """The mails that went out, by what they are about."""
     doubtful: set[tuple[Any, ...]] = field(default_factory=set)
     """Mails that somebody was about to send when something went wrong, by what they are about."""
+    writes_seen: int = -1
     # Of the present step:
     edits: list[Edit] = field(default_factory=list)
     versions_before: dict[str, int] = field(default_factory=dict)
@@ -137,10 +141,8 @@ class Oracle:
     is_importing: bool = False
     """Whether somebody imports a file: their entries bear no id of an operation."""
     # How many versions and lines there were when this step began, and the one before it:
-    present: tuple[Counter[str], Counter[str]] = field(
-        default_factory=lambda: (Counter(), Counter())
-    )
-    past: tuple[Counter[str], Counter[str]] = field(default_factory=lambda: (Counter(), Counter()))
+    present: Counts = field(default_factory=lambda: (Counter(), Counter()))
+    past: Counts = field(default_factory=lambda: (Counter(), Counter()))
     reads_the_past: bool = False
 
     # --- Steps ------------------------------------------------------------------------------------
@@ -149,7 +151,7 @@ class Oracle:
         """A step of the story begins: what there is now, the step after it can still read."""
         self.past, self.present = self.present, self._count()
 
-    def _count(self) -> tuple[Counter[str], Counter[str]]:
+    def _count(self) -> Counts:
         return (
             Counter({user: len(versions) for user, versions in self.subscriptions.items()}),
             Counter({user: len(ledger.lines) for user, ledger in self.ledgers.items()}),
@@ -172,7 +174,14 @@ class Oracle:
         self.is_importing = False
 
     def end(self) -> None:
-        """A step is over: reads what it has left behind, and judges it."""
+        """A step is over: reads what it has left behind, and judges it.
+
+        Where nothing was written since it looked last, and nobody says so, all is as it was.
+        """
+        writes = sum(table.writes for table in self.world.aws.state.dynamodb.tables.values())
+        if writes == self.writes_seen and not any(edit.is_done for edit in self.edits):
+            return
+        self.writes_seen = writes
         self._observe_subscriptions()
         for user_id in self.subscriptions:
             self._observe_ledger(user_id)

@@ -132,12 +132,12 @@ def _listening() -> Iterator[None]:
 @contextmanager
 def _few_zones(zones: Sequence[str]) -> Iterator[None]:
     """Within the block there are no others; the product keeps the names it knows."""
-    with patch("chalicelib.domain.calendar.zone_names", lambda: tuple(zones)):
-        calendar._known_names.cache_clear()
-        try:
+    calendar._known_names.cache_clear()
+    try:
+        with patch("chalicelib.domain.calendar.zone_names", lambda: tuple(zones)):
             yield
-        finally:
-            calendar._known_names.cache_clear()
+    finally:
+        calendar._known_names.cache_clear()
 
 
 _USER_AGENT = "aws_lambda_powertools.shared.user_agent"
