@@ -418,6 +418,7 @@ def keyed(caller: str, **body: Json) -> Json:
     return asked(caller, headers=headers, body=body)
 
 
+CURSOR = cursors.encode("history 42 None None None", "2")
 WITH_TOKEN = {"query": {"token": LINKS.token("42", None)}}
 REQUESTS: dict[str, tuple[Json, ...]] = {
     "GET /api/credits/allocation-schedule": (asked("user"),),
@@ -431,13 +432,7 @@ REQUESTS: dict[str, tuple[Json, ...]] = {
             query={"limit": "1", "type": "usage", "from": "2026-01-01T00:00:00Z"},
             headers={"Accept": "text/csv", "Origin": "https://app.example.com"},
         ),
-        asked(
-            "admin",
-            query={
-                "user_id": "42",
-                "cursor": cursors.encode("history 42 None None None", "2"),
-            },
-        ),
+        asked("admin", query={"user_id": "42", "cursor": CURSOR}),
     ),
     "POST /api/credits/use": (keyed("user", amount=5, description="Report"),),
     "POST /api/credits/reverse": (

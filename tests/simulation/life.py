@@ -554,6 +554,13 @@ class Life(RuleBasedStateMachine):
 
         judge(self.attempt(troubles, send, again), troubles, self.oracle.posted())
 
+    def ask(
+        self, words: str, drawn: Drawn, kind: str, asked: tuple[Intent, Callable[[], Reply]]
+    ) -> None:
+        """A step in which an operation is asked for."""
+        with self.step(words, drawn, kind) as troubles:
+            self.perform(*asked, troubles)
+
     def asked(self, intent: Intent) -> Callable[[Reply | None, Troubles, Counter[str]], None]:
         """An operation is about to be asked for; what judges the answer, and the lines by then."""
         was_performed = intent.operation in self.oracle.performed

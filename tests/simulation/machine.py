@@ -40,12 +40,13 @@ from tests.simulation.drawn import (
 )
 from tests.simulation.life import ADMIN, LAMBDA, MILLISECOND, SHOP, as_json
 from tests.simulation.office import Office
-from tests.simulation.oracle import ALL_KINDS, Intent
+from tests.simulation.oracle import ALL_KINDS
 from tests.simulation.reference import Grant, Subscription, require, show
 from tests.simulation.world import WORK_QUEUES, Reply
 
 Json = dict[str, Any]
 Who = int | str
+RUNS = "/api/credits/allocation-runs"
 
 
 class Machine(Office):
@@ -79,9 +80,8 @@ class Machine(Office):
     ) -> None:
         free = [name for name in NAMES if name not in self.oracle.subscriptions]
         if free:
-            self._register(
-                free[0], self.zone(zone), plan, interval, months_back, drawn, starts=starts
-            )
+            wanted = (free[0], self.zone(zone), plan, interval, months_back)
+            self._register(*wanted, drawn, starts=starts)
 
     def _register(
         self,
@@ -152,16 +152,9 @@ class Machine(Office):
         shop: bool,  # noqa: FBT001
         drawn: Drawn,
     ) -> None:
-        self.changed(
-            self.user(who),
-            "an edit",
-            change,
-            drawn,
-            by=by,
-            if_match=if_match,
-            observed=observed,
-            caller=SHOP if shop else ADMIN,
-        )
+        caller, user = SHOP if shop else ADMIN, self.user(who)
+        how: Json = {"by": by, "if_match": if_match, "observed": observed, "caller": caller}
+        self.changed(user, "an edit", change, drawn, **how)
 
     @rule(who=places, kind=st.none() | st.sampled_from(sorted(ALL_KINDS)), drawn=troubles)
     def unsubscribe(self, who: int, kind: str | None, drawn: Drawn) -> None:
@@ -182,11 +175,8 @@ class Machine(Office):
 
             link = self.world.services.unsubscribe_links
             token = link.token(user, MailKind(kind) if kind else None)
-            sender = self.known(
-                user,
-                apply,
-                lambda: self.world.call("POST", "/api/unsubscribe", {}, query={"token": token}),
-            )
+            path, query = "/api/unsubscribe", {"token": token}
+            sender = self.known(user, apply, lambda: self.world.call("POST", path, {}, query=query))
             reply = self.attempt(troubles, sender.send)
             reply = self.answered(reply, troubles, "unsubscribing")
             require(reply is None or reply.status == 200, "unsubscribing was answered", reply)
@@ -260,8 +250,8 @@ class Machine(Office):
     @rule(who=places, amount=amounts, key=keys, own=st.booleans(), drawn=troubles)
     def use(self, who: Who, amount: int, key: str, drawn: Drawn, *, own: bool = False) -> None:
         user = self.user(who)
-        with self.step(f"{user} uses {amount} credits, key {key}", drawn, "use") as troubles:
-            self.perform(*self.use_of(user, amount, key, own=own), troubles)
+        words = f"{user} uses {amount} credits, key {key}"
+        self.ask(words, drawn, "use", self.use_of(user, amount, key, own=own))
 
     @rule(who=places, key=keys, more=st.sampled_from((0, 1, 1, -10)), drawn=trouble)
     def use_up(self, who: Who, key: str, more: int, drawn: Drawn) -> None:
@@ -270,8 +260,8 @@ class Machine(Office):
         amount = ledger.available(ledger.time(self.world.clock)) + more
         if amount > 0:
             words = f"{user} uses {amount} credits, {more:+} of all, key {key}"
-            with self.step(words, drawn, "refusal" if more > 0 else "use") as troubles:
-                self.perform(*self.use_of(user, amount, key, own=False), troubles)
+            kind = "refusal" if more > 0 else "use"
+            self.ask(words, drawn, kind, self.use_of(user, amount, key, own=False))
 
     @rule(who=places, key=keys, drawn=trouble)
     def use_too_much(self, who: int, key: str, drawn: Drawn) -> None:
@@ -288,8 +278,7 @@ class Machine(Office):
 
     def _reverse(self, who: str, number: int, amount: int | None, key: str, drawn: Drawn) -> None:
         words = f"{amount or 'what is left'} of entry {number} is given back to {who}, key {key}"
-        with self.step(words, drawn, "reverse") as troubles:
-            self.perform(*self.give_back(who, number, amount, key), troubles)
+        self.ask(words, drawn, "reverse", self.give_back(who, number, amount, key))
 
     @rule(
         who=places,
@@ -313,9 +302,8 @@ class Machine(Office):
     ) -> None:
         user, lives = self.user(who), f" for {days} days" if days else ""
         words = f"{user} is granted {amount} credits{lives}, key {key}"
-        with self.step(words, drawn, "by hand") as troubles:
-            asked = self.by_hand(user, amount, days, key, silent=silent, by_lambda=by_lambda)
-            self.perform(*asked, troubles)
+        asked = self.by_hand(user, amount, days, key, silent=silent, by_lambda=by_lambda)
+        self.ask(words, drawn, "by hand", asked)
 
     @rule(
         who=places,
@@ -331,9 +319,8 @@ class Machine(Office):
         amount = amount or ledger.available(ledger.time(self.world.clock)) + more
         if amount:
             words = f"{amount} credits of {user} are clawed back, key {key}"
-            with self.step(words, drawn, "by hand") as troubles:
-                asked = self.by_hand(user, -amount, None, key, silent=False, by_lambda=False)
-                self.perform(*asked, troubles)
+            asked = self.by_hand(user, -amount, None, key, silent=False, by_lambda=False)
+            self.ask(words, drawn, "by hand", asked)
 
     @rule(place=st.integers(0, 50), other=st.booleans(), drawn=troubles)
     def ask_again(self, place: int, other: bool, drawn: Drawn) -> None:  # noqa: FBT001
@@ -349,24 +336,15 @@ class Machine(Office):
         words = f"{kind} of {intent.user_id}, key {key}, is asked for again"
         if other:
             words += f" with {amount} in place of {intent.amount}"
-        aims = {"usage": "use", "manual": "by hand", "reversal": "reverse"}[kind]
-        with self.step(words, drawn, aims) as troubles:
-            asked: tuple[Intent, Any]
-            if kind == "usage":
-                own = caller.startswith("user|")
-                asked = self.use_of(intent.user_id, amount or 1, key, own=own)
-            elif kind == "manual":
-                asked = self.by_hand(
-                    intent.user_id,
-                    amount or 1,
-                    intent.days,
-                    key,
-                    silent=intent.silent,
-                    by_lambda=caller == LAMBDA,
-                )
-            else:
-                asked = self.give_back(intent.user_id, intent.usage, amount, key)
-            self.perform(*asked, troubles)
+        who, aims = intent.user_id, "reverse"
+        asked = self.give_back(who, intent.usage, amount, key)
+        if kind == "usage":
+            aims, own = "use", caller.startswith("user|")
+            asked = self.use_of(who, amount or 1, key, own=own)
+        elif kind == "manual":
+            aims, how = "by hand", {"silent": intent.silent, "by_lambda": caller == LAMBDA}
+            asked = self.by_hand(who, amount or 1, intent.days, key, **how)
+        self.ask(words, drawn, aims, asked)
 
     @rule(who=places, key=keys, part=st.sampled_from((1, 30, None)), offset=offsets, drawn=troubles)
     def story_of_a_late_reversal(
@@ -473,10 +451,7 @@ class Machine(Office):
         start = reference.month_start(timezone, period)
         body = {"period": period, "zones": [timezone]}
         with self.step(f"an admin runs {period} in {timezone}", drawn, "tick") as troubles:
-            reply = self.attempt(
-                troubles,
-                lambda: self.world.call("POST", "/api/credits/allocation-runs", ADMIN, body),
-            )
+            reply = self.attempt(troubles, lambda: self.world.call("POST", RUNS, ADMIN, body))
             if (reply := self.answered(reply, troubles, "a run")) is None:
                 return
             require(reply.status == 202, "a run was answered", reply)
@@ -691,9 +666,8 @@ class Machine(Office):
                 [
                     item
                     for line, item in answers.history(user, ledger)
-                    if (kind is None or line.type == kind)
-                    and (first is None or line.posted_at >= first)
-                    and (last is None or line.posted_at < last)
+                    if kind in (None, line.type)
+                    and (first or line.posted_at) <= line.posted_at < (last or reference.NEVER)
                 ]
                 for ledger in self.oracle.visited(user)
             ]
@@ -742,20 +716,19 @@ class Machine(Office):
                 require(of_user in possible, "a preview shows", of_user, "and not", *possible)
 
     def _pages_of_preview(self, body: Json) -> list[Reply]:
-        replies = [self.world.call("POST", "/api/credits/allocation-runs", ADMIN, body)]
+        replies = [self.world.call("POST", RUNS, ADMIN, body)]
         while replies[-1].status == 200 and replies[-1].json["next_cursor"]:
             body = {**body, "cursor": replies[-1].json["next_cursor"]}
-            replies.append(self.world.call("POST", "/api/credits/allocation-runs", ADMIN, body))
+            replies.append(self.world.call("POST", RUNS, ADMIN, body))
         return replies
 
     def _previews(self, user: str, timezone: str, start: Any) -> Iterator[list[Json]]:
         """What a preview may show of a user: the index and the subscription can lag apart."""
         known = self.oracle.candidates(user)
-        if self.oracle.may_be_unseen(user) or not all(
-            version.is_swept and version.timezone == timezone for version in known
-        ):
+        found = [version.is_swept and version.timezone == timezone for version in known]
+        if self.oracle.may_be_unseen(user) or not all(found):
             yield []
-        if any(version.is_swept and version.timezone == timezone for version in known):
+        if any(found):
             for version in known:
                 for ledger in self.oracle.visited(user):
                     yield answers.previewed(user, version, ledger, start, self.world.clock)

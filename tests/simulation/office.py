@@ -55,9 +55,8 @@ class Row(NamedTuple):
     def intent(self) -> Intent:
         operation = f"manual#import/balances#{self.reference}"
         dates = (self.granted_at, self.expires_at)
-        return Intent(
-            operation, self.user_id, "manual", self.amount, "Carried over", silent=True, dates=dates
-        )
+        asked = (operation, self.user_id, "manual", self.amount, "Carried over")
+        return Intent(*asked, silent=True, dates=dates)
 
 
 Arrival = tuple[int, bool, bool]
