@@ -56,7 +56,6 @@ class Findings:
 
     @property
     def attempts(self) -> int:
-        """All that was begun."""
         return sum(counted.total() for counted in self.ended.values())
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 from unittest.mock import patch
 
@@ -12,8 +12,7 @@ from chalicelib.store.database import Item
 from chalicelib.store.ledger import Draft, Inserted, LedgerStore
 
 
-@contextmanager
-def _entries_without_condition() -> Iterator[None]:
+def _entries_without_condition() -> AbstractContextManager[Any]:
     """An entry is put whatever is there: alone, in a transaction, and in a batch."""
 
     def append(self: LedgerStore, item: Item) -> bool:
@@ -24,12 +23,10 @@ def _entries_without_condition() -> Iterator[None]:
         puts = [{"Put": {"TableName": self._table, "Item": item}} for item in items]
         self._client.transact_write_items(TransactItems=puts)
 
-    with (
-        patch.object(LedgerStore, "_append", append),
-        patch.object(LedgerStore, "_transact", transact),
-        _batches_without_condition(),
-    ):
-        yield
+    stack = ExitStack()
+    stack.enter_context(patch.multiple(LedgerStore, _append=append, _transact=transact))
+    stack.enter_context(_batches_without_condition())
+    return stack
 
 
 def _batches_without_condition() -> AbstractContextManager[Any]:

@@ -39,24 +39,12 @@ from .plan import Plan
 from .plants import PLANTS
 
 SHARE_OF_HOT = 0.7
-PREFIXES = {
-    "use": "usage",
-    "grant": "manual",
-    "claw": "manual",
-    "void": "void",
-    "reverse": "reversal",
-}
+_OPERATIONS = ("use", "grant", "claw", "void", "reverse")
+PREFIXES = dict(zip(_OPERATIONS, ("usage", "manual", "manual", "void", "reversal"), strict=True))
 """The operations with a key, and how the names of theirs begin in the ledger."""
 
-_WEIGHTS = {
-    "use": 30,
-    "grant": 12,
-    "reverse": 12,
-    "edit": 10,
-    "read": 8,
-    "claw": 6,
-    "allocate": 6,
-    "expire": 6,
+_WEIGHTS = {"use": 30, "grant": 12, "reverse": 12, "edit": 10, "read": 8} | {
+    **dict.fromkeys(("claw", "allocate", "expire"), 6),
     "void": 4,
 }
 _AGAIN = 0.15
@@ -84,11 +72,9 @@ class Task:
 
     @classmethod
     def read(cls, values: dict[str, Any]) -> Task:
-        """Reads what the journal has of it."""
         return cls(**(values | {"users": tuple(values["users"])}))
 
     def operation(self, process: int) -> str:
-        """What the ledger calls it."""
         return f"{PREFIXES[self.kind]}#{caller_of(process)}#{self.key}"
 
 
@@ -106,7 +92,6 @@ class Journal:
         self._begun = 0
 
     def begin(self, task: Task) -> int:
-        """Writes what is about to be done."""
         with self._lock:
             self._begun += 1
             place = self._begun
@@ -114,12 +99,10 @@ class Journal:
         return place
 
     def end(self, place: int, how: str, **more: object) -> None:
-        """Writes what it came to."""
         lost = sum(metrics._counted.get(Metric.CONFLICTS_RETRIED, ()))
         self.write({"place": place, "ended": how, "races_lost": lost, **more})
 
     def write(self, line: dict[str, object]) -> None:
-        """Writes a line."""
         os.write(self._file, json.dumps(line, separators=(",", ":")).encode() + b"\n")
 
 
@@ -223,7 +206,6 @@ class Worker:
         return [(task.user, number) for task, number in self.done[-200:] if task.kind == "use"]
 
     def perform(self, task: Task) -> None:
-        """Does it, and writes down what was said."""
         place = self.journal.begin(task)
         if task.kind in PREFIXES and not task.is_impostor:
             self.earlier.append(task)
@@ -244,30 +226,27 @@ class Worker:
 
     def do(self, task: Task) -> tuple[int, bool]:
         """The number of its entry or version, and whether it had been done before."""
-        services, caller, key, user = self.services, caller_of(self.process), task.key, task.user
+        services, user, amount = self.services, task.user, task.amount
+        caller = caller_of(self.process)
+        named: dict[str, Any] = {"caller": caller, "key": task.key}
         match task.kind:
             case "use":
-                outcome = on_request.use_credits(
-                    services, user, task.amount, "work", caller=caller, key=key
-                )
+                outcome = on_request.use_credits(services, user, amount, "work", **named)
             case "grant" | "claw":
-                amount = task.amount if task.kind == "grant" else -task.amount
+                amount = amount if task.kind == "grant" else -amount
                 days = task.days or NEVER
                 outcome = adjust(
                     services,
                     Adjustment(user, amount, "gift", expires_in_days=days),
                     actor=caller,
-                    caller=caller,
-                    key=key,
+                    **named,
                 )
             case "void":
-                void = Void(user, task.number, "mistake", caller, caller, key)
+                void = Void(user, task.number, "mistake", caller, caller, task.key)
                 outcome = on_request.void_batch(services, void)
             case "reverse":
                 usage = f"{user}-{task.number}"
-                outcome = on_request.reverse_usage(
-                    services, user, usage, task.amount, "back", caller=caller, key=key
-                )
+                outcome = on_request.reverse_usage(services, user, usage, amount, "back", **named)
             case "allocate" | "expire":
                 return self._deliver(task), False
             case "edit":
@@ -337,7 +316,6 @@ def _end_with(parent: int) -> None:
 
 
 def main() -> None:
-    """Runs one life of one process."""
     plan, process, life = Plan(**json.loads(sys.argv[1])), int(sys.argv[2]), int(sys.argv[3])
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     logger().setLevel("CRITICAL")

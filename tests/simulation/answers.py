@@ -25,12 +25,10 @@ def first_day(period: str | None) -> str | None:
 
 
 def moves(who: str, line: Line) -> list[Json]:
-    """Which batches a line moved by how much."""
     return [{"batch_id": f"{who}-{batch}", "amount": amount} for batch, amount in line.legs]
 
 
 def balance(who: str, ledger: Ledger, moment: datetime) -> Json:
-    """The balance, batch by batch."""
     return {
         "available_balance": ledger.available(moment),
         "ledger_balance": ledger.balance,
@@ -66,14 +64,9 @@ def edited(subscription: Subscription, ledger: Ledger, now: datetime) -> Json:
     """What an editor is told, or a reader: the fields, and what follows from them."""
     period = subscription.next_period(ledger.through, now)
     eligible = subscription.eligible_from
+    plain = ("user_id", "email", "timezone", "plan", "billing_interval", "status")
     return {
-        **{
-            name: getattr(subscription, name)
-            for name in (
-                *("user_id", "email", "timezone", "plan", "billing_interval", "status"),
-                "allocation_amount",
-            )
-        },
+        **{name: getattr(subscription, name) for name in (*plain, "allocation_amount")},
         "started_at": show(subscription.started_at),
         "eligible_from": show(eligible),
         "ends_at": subscription.ends_at and show(subscription.ends_at),
@@ -111,14 +104,8 @@ def schedule(subscription: Subscription, ledger: Ledger, now: datetime) -> Json:
 
 
 HISTORY = (
-    "transaction_id",
-    "type",
-    "amount",
-    "balance_after",
-    "effective_at",
-    "posted_at",
-    "allocation_period",
-    "batches",
+    *("transaction_id", "type", "amount", "balance_after"),
+    *("effective_at", "posted_at", "allocation_period", "batches"),
 )
 
 
@@ -153,15 +140,8 @@ def previewed(
         ledger.add(line)
         assert line.grant is not None
         end = line.grant.expires_at
-        items.append(
-            {
-                "user_id": who,
-                "timezone": subscription.timezone,
-                "allocation_period": period,
-                "amount": line.amount,
-                "expires_at": end and show(end),
-            }
-        )
+        item = {"user_id": who, "timezone": subscription.timezone, "allocation_period": period}
+        items.append({**item, "amount": line.amount, "expires_at": end and show(end)})
     return items
 
 

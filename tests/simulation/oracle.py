@@ -102,15 +102,18 @@ def instant(value: Json) -> datetime:
     return datetime(1970, 1, 1, tzinfo=UTC) + int(value["N"]) * timedelta(milliseconds=1)
 
 
+Counts = tuple[Counter[str], Counter[str]]
+
+
 @dataclass
 class Oracle:
     """What must be, beside what is."""
 
     world: World
     subscriptions: dict[str, list[Subscription]] = field(default_factory=dict)
+    """Every version a user's subscription has had."""
     recorded: dict[str, int] = field(default_factory=dict)
     """Up to which version the records of a user's edits have been checked."""
-    """Every version a user's subscription has had."""
     read: dict[str, tuple[Json, Subscription]] = field(default_factory=dict)
     """The item that was read last of each user, and what it says."""
     ledgers: dict[str, Ledger] = field(default_factory=dict)
@@ -123,6 +126,7 @@ class Oracle:
     """The mails that went out, by what they are about."""
     doubtful: set[tuple[Any, ...]] = field(default_factory=set)
     """Mails that somebody was about to send when something went wrong, by what they are about."""
+    writes_seen: int = -1
     # Of the present step:
     edits: list[Edit] = field(default_factory=list)
     versions_before: dict[str, int] = field(default_factory=dict)
@@ -137,10 +141,8 @@ class Oracle:
     is_importing: bool = False
     """Whether somebody imports a file: their entries bear no id of an operation."""
     # How many versions and lines there were when this step began, and the one before it:
-    present: tuple[Counter[str], Counter[str]] = field(
-        default_factory=lambda: (Counter(), Counter())
-    )
-    past: tuple[Counter[str], Counter[str]] = field(default_factory=lambda: (Counter(), Counter()))
+    present: Counts = field(default_factory=lambda: (Counter(), Counter()))
+    past: Counts = field(default_factory=lambda: (Counter(), Counter()))
     reads_the_past: bool = False
 
     # --- Steps ------------------------------------------------------------------------------------
@@ -149,7 +151,7 @@ class Oracle:
         """A step of the story begins: what there is now, the step after it can still read."""
         self.past, self.present = self.present, self._count()
 
-    def _count(self) -> tuple[Counter[str], Counter[str]]:
+    def _count(self) -> Counts:
         return (
             Counter({user: len(versions) for user, versions in self.subscriptions.items()}),
             Counter({user: len(ledger.lines) for user, ledger in self.ledgers.items()}),
@@ -172,7 +174,14 @@ class Oracle:
         self.is_importing = False
 
     def end(self) -> None:
-        """A step is over: reads what it has left behind, and judges it."""
+        """A step is over: reads what it has left behind, and judges it.
+
+        Where nothing was written since it looked last, and nobody says so, all is as it was.
+        """
+        writes = sum(table.writes for table in self.world.aws.state.dynamodb.tables.values())
+        if writes == self.writes_seen and not any(edit.is_done for edit in self.edits):
+            return
+        self.writes_seen = writes
         self._observe_subscriptions()
         for user_id in self.subscriptions:
             self._observe_ledger(user_id)
@@ -335,24 +344,18 @@ class Oracle:
             f"user {user_id}: entry {number} is of another operation than {operations}: {body}",
         )
         expected = list(self._expected(user_id, ledger, body))
-        require(
-            bool(expected),
-            f"user {user_id}: nothing called for entry {number} at this time: {body}",
-        )
+        uncalled = f"user {user_id}: nothing called for entry {number} at this time: {body}"
+        require(bool(expected), uncalled)
         described = [_described(ledger, line) for line in expected]
         found = {name: body.get(name) for name in described[0]}
-        for right, description in zip(expected, described, strict=True):
-            if description == found:
-                line = right
-                break
-        else:
+        if found not in described:
             difference = {
                 name: f"{value} should be {described[0][name]}"
                 for name, value in found.items()
                 if value != described[0][name]
             }
             raise Violation(f"user {user_id}: entry {number} ({body['type']}): {difference}")
-        ledger.add(line)
+        ledger.add(expected[described.index(found)])
         self.hashes[user_id] = sealed
         if body["operation"] in self.intents:
             self.performed[body["operation"]] = (user_id, number)
@@ -417,12 +420,9 @@ class Oracle:
         """
         if failed is None:
             return
-        for_no_reason = [
-            message.body
-            for message in failed
-            if smoothly and not self._has_stranded(queue, message)
-        ]
-        require(not for_no_reason, "messages failed for no reason:", for_no_reason)
+        for message in failed if smoothly else ():
+            is_stranded = self._has_stranded(queue, message)
+            require(is_stranded, "a message failed for no reason:", message.body)
         for message in messages:
             if message not in failed:
                 acknowledged.message_is_done(self, queue, message)
@@ -517,26 +517,18 @@ class Oracle:
             if offer[0] == "send"
         ]
         for mail in self.world.aws.state.mails[self.mails_before :]:
-            offer = next(
-                (
-                    offer
-                    for operation, offer in offers
-                    if operation == mail.correlation
-                    and offer[1][:2] == (mail.kind, mail.user_id)
-                    and offer[2] == mail.subject
-                    and all(text in mail.text for text in offer[3])
-                    and offer[1] not in self.sent
-                ),
-                None,
-            )
-            require(offer is not None, "this mail is wrong, or was sent before:", mail, offers)
-            assert offer is not None
-            require(
-                mail.address in {c.email for c in self.candidates(mail.user_id)},
-                "a mail to an address of before:",
-                mail,
-            )
-            self.sent[offer[1]] = mail.subject
+            right = [
+                identity
+                for operation, (_, identity, subject, texts) in offers
+                if (operation, *identity[:2]) == (mail.correlation, mail.kind, mail.user_id)
+                and subject == mail.subject
+                and all(text in mail.text for text in texts)
+                and identity not in self.sent
+            ]
+            require(bool(right), "this mail is wrong, or was sent before:", mail, offers)
+            addresses = {each.email for each in self.candidates(mail.user_id)}
+            require(mail.address in addresses, "a mail to an address of before:", mail)
+            self.sent[right[0]] = mail.subject
         for message, offers in possible:
             is_spared = spared is None or json.loads(message.body)["user_id"] in spared
             self._handled(message, offers, message in failed, smoothly=smoothly or not is_spared)
@@ -554,20 +546,12 @@ class Oracle:
         if not smoothly:
             self.doubtful.update(offer[1] for offer in mails)
         if has_failed:
-            require(
-                not smoothly or any(offer[1] in self.doubtful for offer in mails),
-                "a mail failed for no reason:",
-                message,
-                offers,
-            )
+            is_doubtful = any(offer[1] in self.doubtful for offer in mails)
+            has_reason = not smoothly or is_doubtful
+            require(has_reason, "a mail failed for no reason:", message, offers)
             return
-        require(
-            any(offer[0] == "nothing" for offer in offers)
-            or any(offer[1] in self.sent for offer in mails),
-            "a mail was not sent and its message is gone:",
-            message,
-            offers,
-        )
+        is_done = len(mails) < len(offers) or any(offer[1] in self.sent for offer in mails)
+        require(is_done, "a mail was not sent and its message is gone:", message, offers)
         if "number" in body:
             self.acknowledged.add((body["user_id"], body["number"]))
 
@@ -594,27 +578,22 @@ class Oracle:
         for user_id, ledger in self.ledgers.items():
             before = Ledger()
             for number, line in enumerate(ledger.lines, 1):
-                if reference.mail_of(
+                is_called_for = reference.mail_of(
                     line, before, self.subscription(user_id)
-                ) and reference.was_always_called_for(line, before):
-                    require(
-                        (user_id, number) in self.acknowledged | parked,
-                        f"user {user_id} was never told of entry {number}:",
-                        line,
-                    )
+                ) and reference.was_always_called_for(line, before)
+                is_told = (user_id, number) in self.acknowledged | parked
+                untold = f"user {user_id} was never told of entry {number}:"
+                require(is_told or not is_called_for, untold, line)
                 before.add(line)
 
     def ledgers_verify(self) -> None:
         """The product's own walk over every ledger agrees, and adds up to the same."""
         for user_id, ledger in self.ledgers.items():
             account = self.world.services.ledger.verify(user_id)
-            require(
-                account.ledger_balance == ledger.balance
-                and account.last_hash == self.hashes.get(user_id, account.last_hash)
-                and account.next_number == len(ledger.lines) + 1,
-                "verification adds up to something else:",
-                account,
-            )
+            found = (account.ledger_balance, account.last_hash, account.next_number)
+            last = self.hashes.get(user_id, account.last_hash)
+            right = (ledger.balance, last, len(ledger.lines) + 1)
+            require(found == right, "verification adds up to something else:", account)
 
 
 def _described(ledger: Ledger, line: Line) -> Json:
@@ -627,11 +606,8 @@ def _described(ledger: Ledger, line: Line) -> Json:
         "balance": after.balance,
         "batches": [
             [
-                grant.number,
-                grant.amount,
-                after.left[grant.number],
-                milliseconds(grant.granted_at),
-                milliseconds(grant.expires_at),
+                *(grant.number, grant.amount, after.left[grant.number]),
+                *(milliseconds(grant.granted_at), milliseconds(grant.expires_at)),
             ]
             for grant in after.open()
         ],
@@ -650,7 +626,6 @@ def _described(ledger: Ledger, line: Line) -> Json:
 
 
 def _read(item: Json) -> Subscription:
-    """A subscription as the table has it."""
     unwanted = item.get("unwanted_mails", {"S": ""})["S"].split()
     own = item.get("allocation_amount")
     day = item.get("eligible_on")

@@ -121,10 +121,7 @@ def midnights_swept(timezone: str, tick: datetime, kind: str) -> list[datetime]:
 
     ``kind``: an allocation is about the 1st of a month, an expiry or a reminder about every day.
     """
-    quarter = (
-        datetime(2020, 1, 1, tzinfo=UTC)
-        + (tick - datetime(2020, 1, 1, tzinfo=UTC)) // (QUARTER) * QUARTER
-    )
+    quarter = ALWAYS + (tick - ALWAYS) // QUARTER * QUARTER
     found = []
     for age in REMINDER_AGES if kind == "reminder" else AGES:
         day = running_day(timezone, quarter - age)
@@ -285,10 +282,8 @@ class Subscription:
         """The periods that have begun by an instant and are to be allocated, oldest first."""
         if not self.receives:
             return []
-        starts = {
-            period: month_start(self.timezone, period)
-            for period in months_around(local_day(self.timezone, now))
-        }
+        periods = months_around(local_day(self.timezone, now))
+        starts = {period: month_start(self.timezone, period) for period in periods}
         latest = [period for period, start in starts.items() if start <= now][-12:]
         return [
             period
@@ -408,8 +403,6 @@ Legs = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True)
 class Line:
-    """One line of the ledger."""
-
     type: str
     legs: Legs
     posted_at: datetime
@@ -577,14 +570,10 @@ def credits_in_words(amount: int) -> str:
 
 
 def mail_of(line: Line, before: Ledger, subscription: Subscription) -> str | None:
-    """Which kind of mail a line calls for."""
     if line.type == "usage":
         return "low_balance" if crosses(line, before, subscription.threshold) else None
-    return (
-        line.type
-        if line.type in ("allocation", "expiration", "manual") and not line.silent
-        else None
-    )
+    is_told = line.type in ("allocation", "expiration", "manual") and not line.silent
+    return line.type if is_told else None
 
 
 def crosses(usage: Line, before: Ledger, limit: int | None) -> bool:
@@ -614,7 +603,6 @@ def newest_grant(line: Line, before: Ledger) -> int:
 
 
 def sent_subject(kind: str, amount: int, more: str) -> str:
-    """The subject a mail should have."""
     words = credits_in_words(abs(amount))
     return {
         "allocation": f"{words} added for {more}",
