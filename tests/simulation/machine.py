@@ -38,6 +38,7 @@ from tests.simulation.drawn import (
     trouble,
     troubles,
 )
+from tests.simulation.holding import Holding
 from tests.simulation.life import ADMIN, LAMBDA, MILLISECOND, SHOP
 from tests.simulation.office import Office
 from tests.simulation.oracle import ALL_KINDS, Intent
@@ -47,7 +48,7 @@ from tests.simulation.world import WORK_QUEUES, Reply
 Json = dict[str, Any]
 
 
-class Machine(Office):
+class Machine(Holding, Office):
     """Everything that can happen."""
 
     # --- Subscriptions ----------------------------------------------------------------------------
@@ -364,7 +365,10 @@ class Machine(Office):
     @rule(place=st.integers(0, 50), other=st.booleans(), drawn=troubles)
     def ask_again(self, place: int, other: bool, drawn: Drawn) -> None:  # noqa: FBT001
         """The same request under the same key, or another one under it."""
-        operations = [each for each in self.oracle.intents.values() if not each.dates]
+        aims = {"usage": "use", "manual": "by hand", "reversal": "reverse"}
+        operations = [
+            each for each in self.oracle.intents.values() if each.kind in aims and not each.dates
+        ]
         if not operations:
             return
         intent = operations[-1 - place % len(operations)]
@@ -375,8 +379,7 @@ class Machine(Office):
         words = f"{kind} of {intent.user_id}, key {key}, is asked for again"
         if other:
             words += f" with {amount} in place of {intent.amount}"
-        aims = {"usage": "use", "manual": "by hand", "reversal": "reverse"}[kind]
-        with self.step(words, drawn, aims) as troubles:
+        with self.step(words, drawn, aims[kind]) as troubles:
             asked: tuple[Intent, Any]
             if kind == "usage":
                 own = caller.startswith("user|")
@@ -708,7 +711,8 @@ class Machine(Office):
     @rule(
         who=places,
         limit=st.sampled_from((1, 2, 3, 100)),
-        kind=st.none() | st.sampled_from(("usage", "allocation", "expiration", "reversal")),
+        kind=st.none()
+        | st.sampled_from(("usage", "allocation", "expiration", "reversal", "hold", "release")),
         since=st.none() | st.integers(0, 20),
         until=st.none() | st.integers(0, 20),
         drawn=troubles,

@@ -48,7 +48,7 @@ def bug(sentence: str) -> Callable[[Bug], Bug]:
 
 
 @contextmanager
-def _all(*patches: AbstractContextManager[object]) -> Iterator[None]:
+def all_of(*patches: AbstractContextManager[object]) -> Iterator[None]:
     from contextlib import ExitStack
 
     with ExitStack() as stack:
@@ -197,7 +197,7 @@ def _period_forgotten() -> AbstractContextManager[object]:
             account = account._replace(last=last)
         return allocate(account, period, *rest)
 
-    return _all(
+    return all_of(
         patch("chalicelib.operations.allocations.due_periods", due_periods),
         patch.object(ledger, "allocate", unchecked),
     )
@@ -429,7 +429,7 @@ def _no_put_condition() -> AbstractContextManager[object]:
     def insert(self: LedgerStore, drafts: Any) -> Inserted:
         return Inserted([each for each in drafts if append(self, each.item)], [], [])
 
-    return _all(
+    return all_of(
         patch.object(LedgerStore, "_append", append), patch.object(LedgerStore, "insert", insert)
     )
 

@@ -322,17 +322,14 @@ class World:
         """A request to the API, as API Gateway hands it over."""
         import app
 
-        parts = path.split("/")
-        is_of_user = parts[2] == "subscriptions"
+        resource, parameters = _route_of(path)
         event: Json = {
-            "resource": "/".join(["/api/subscriptions/{user_id}", *parts[4:]])
-            if is_of_user
-            else path,
+            "resource": resource,
             "path": path,
             "httpMethod": method,
             "headers": {"Content-Type": "application/json", **(headers or {})},
             "multiValueQueryStringParameters": {k: [v] for k, v in (query or {}).items()} or None,
-            "pathParameters": {"user_id": parts[3]} if is_of_user else {},
+            "pathParameters": parameters,
             "body": None if body is None else json.dumps(body),
             "isBase64Encoded": False,
             "stageVariables": {},
@@ -526,3 +523,13 @@ def at(text: str) -> datetime:
 
 
 __all__ = ["Context", "Killed", "Reply", "World", "at", "simulated", "ticks_between"]
+
+
+def _route_of(path: str) -> tuple[str, dict[str, str]]:
+    """The route that a path is of, and what stands in its places."""
+    parts = path.split("/")
+    for place, before, name in ((3, "subscriptions", "user_id"), (4, "holds", "hold_id")):
+        if len(parts) > place and parts[place - 1] == before:
+            route = [*parts[:place], f"{{{name}}}", *parts[place + 1 :]]
+            return "/".join(route), {name: parts[place]}
+    return path, {}
