@@ -406,6 +406,116 @@ def _late_reversal(world: CrashingWorld) -> None:
     reverse(world, 4, 170, "key")
 
 
+# --- Holds ----------------------------------------------------------------------------------------
+
+
+def hold(world: CrashingWorld, amount: int, key: str, seconds: int = 3600) -> None:
+    body = {"user_id": "ada", "amount": amount, "description": "Render"}
+    world.ask("POST", "/api/credits/holds", SHOP, body | {"expires_in_seconds": seconds}, key)
+
+
+def capture(world: CrashingWorld, number: int, amount: int, **more: object) -> None:
+    path = f"/api/credits/holds/ada-{number}/capture"
+    world.ask("POST", path, SHOP, {"amount": amount, **more})
+
+
+def release(world: CrashingWorld, number: int) -> None:
+    world.ask("POST", f"/api/credits/holds/ada-{number}/release", SHOP, {})
+
+
+def held(world: CrashingWorld) -> None:
+    """As entry 4: credits of all three batches."""
+    hold(world, 160, "held")
+    world.settle()
+
+
+def held_for_longer(world: CrashingWorld) -> None:
+    """As entry 2: for longer than its batch lives, of which it leaves 20."""
+    world.now = at("2026-03-01T12:00:00Z")
+    hold(world, 80, "held", 4 * 24 * 3600)
+    world.settle()
+
+
+def settled_at(time: str) -> Step:
+    def step(world: CrashingWorld) -> None:
+        world.now = at(time)
+        world.settle()
+
+    return step
+
+
+@workflow("requests", "hold of credits of several batches", subscribed("ada"), allocated, granted)
+def _hold(world: CrashingWorld) -> None:
+    """Asked again, there would be too little for it."""
+    hold(world, 160, "key")
+
+
+@workflow("requests", "hold of more than there is", subscribed("ada"), allocated)
+def _hold_too_much(world: CrashingWorld) -> None:
+    hold(world, 101, "key")
+
+
+@workflow("requests", "hold that outlives its batch", subscribed("ada"), allocated)
+def _hold_for_longer(world: CrashingWorld) -> None:
+    """Its zone is read, and it is swept for once it has lapsed."""
+    world.now = at("2026-03-01T12:00:00Z")
+    hold(world, 80, "key", 4 * 24 * 3600)
+
+
+@workflow("requests", "capture of a part of a hold", subscribed("ada"), allocated, granted, held)
+def _capture(world: CrashingWorld) -> None:
+    """The rest can be used at once: asked again, the first answer comes, and not 410."""
+    capture(world, 4, 120)
+    use(world, 60, "rest")
+    world.ask("GET", "/api/credits/holds", ADMIN, user_id="ada")
+
+
+@workflow("requests", "capture beyond a hold", subscribed("ada"), allocated, granted, held)
+def _capture_beyond(world: CrashingWorld) -> None:
+    capture(world, 4, 175, beyond_hold=True)
+
+
+@workflow("requests", "release of a hold", subscribed("ada"), allocated, granted, held)
+def _release(world: CrashingWorld) -> None:
+    release(world, 4)
+
+
+@workflow("requests", "two ends of a hold", subscribed("ada"), allocated, granted, held)
+def _two_ends(world: CrashingWorld) -> None:
+    """The second is told how it ended; the first, asked again, that it is done."""
+    capture(world, 4, 120)
+    release(world, 4)
+    capture(world, 4, 120)
+
+
+@workflow(
+    "requests",
+    "capture of a part of a hold that has outlived its batch",
+    subscribed("ada"),
+    allocated,
+    held_for_longer,
+    expired,
+    settled_at("2026-03-04T12:00:00Z"),
+)
+def _capture_of_the_dead(world: CrashingWorld) -> None:
+    """What it frees is dead, and the next sweep books it out."""
+    capture(world, 2, 50)
+    tick(world, "expiry", "2026-03-04T23:00:00Z")
+
+
+@workflow(
+    "scheduled",
+    "expiry of what a hold has kept, and let lapse",
+    subscribed("ada"),
+    allocated,
+    held_for_longer,
+)
+def _expiry_beside_a_hold(world: CrashingWorld) -> None:
+    for moment in (EXPIRY, "2026-03-05T23:00:00Z"):
+        tick(world, "expiry", moment)
+        world.settle()
+
+
 @workflow("requests", "grant by hand", subscribed("ada"))
 def _grant(world: CrashingWorld) -> None:
     by_hand(world, 50, "key", expires_in_days=10)

@@ -63,6 +63,8 @@ class Scene:
         for key, amount in (("a", 50), ("b", 5)):
             asked = {"user_id": "42", "amount": amount, "description": "Report"}
             world.call("POST", "/api/credits/use", ADMIN, asked, {"Idempotency-Key": key})
+        held = {"user_id": "42", "amount": 10, "description": "Render"}
+        world.call("POST", "/api/credits/holds", ADMIN, held, {"Idempotency-Key": "c"})
 
     def reset(self) -> None:
         """Forgets what the last execution did."""
@@ -383,6 +385,9 @@ def route(method: str, path: str) -> Callable[[Json], bool]:
         request = request if isinstance(request, dict) else {}
         caller = request.get("caller")
         user_id = quote(_text(request.get("user_id", "42")), safe="%")
+        hold_id = quote(_text(request.get("hold_id", "42-4")), safe="%")
+        places = {"user_id": user_id, "hold_id": hold_id}
+        named = {name: value for name, value in places.items() if f"{{{name}}}" in path}
         query = request.get("query")
         pairs = {
             name: [_text(each) for each in value] if isinstance(value, list) else [_text(value)]
@@ -391,12 +396,12 @@ def route(method: str, path: str) -> Callable[[Json], bool]:
         body = request.get("body")
         event = {
             "resource": path,
-            "path": path.replace("{user_id}", user_id),
+            "path": path.replace("{user_id}", user_id).replace("{hold_id}", hold_id),
             "httpMethod": method,
             "headers": texts(request.get("headers")),
             "multiValueQueryStringParameters": {sendable(n): v for n, v in pairs.items() if v}
             or None,
-            "pathParameters": {"user_id": user_id} if "{user_id}" in path else None,
+            "pathParameters": named or None,
             "body": None if body is None else _text(body),
             "isBase64Encoded": False,
             "stageVariables": None,
@@ -483,6 +488,35 @@ REQUESTS: dict[str, tuple[Json, ...]] = {
             "body": body_of(user_id="42", transaction_id="42-2", amount=5, reason="Broken"),
         },
     ),
+    "POST /api/credits/holds": (
+        {
+            "caller": "backend",
+            "headers": KEYED,
+            "body": body_of(
+                user_id="42",
+                amount=5,
+                description="Render",
+                expires_in_seconds=86_400 * 30,
+                metadata={"job": "render-17"},
+            ),
+        },
+    ),
+    "GET /api/credits/holds": (
+        {"caller": "user"},
+        {"caller": "backend", "query": {"user_id": "42"}},
+    ),
+    "POST /api/credits/holds/{hold_id}/capture": (
+        {
+            "caller": "backend",
+            "hold_id": "42-4",
+            "body": body_of(amount=12, beyond_hold=True, description="Job", metadata={"job": "1"}),
+        },
+        {"caller": "admin", "hold_id": "42-4", "body": body_of(amount=0)},
+    ),
+    "POST /api/credits/holds/{hold_id}/release": (
+        {"caller": "backend", "hold_id": "42-4", "body": "{}"},
+        {"caller": "admin", "hold_id": "42%2D4", "body": "{}"},
+    ),
     "POST /api/credits/allocate": (
         {
             "caller": "admin",
@@ -548,6 +582,8 @@ ROUTES = tuple(
                 "user",
                 INSTANT,
                 "user_id",
+                "42-4",
+                "hold_id",
                 "Content-Type",
                 "If-Match",
             ),
