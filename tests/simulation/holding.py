@@ -17,7 +17,7 @@ from tests.simulation.drawn import Drawn, amounts, keys, offsets, places, troubl
 from tests.simulation.faults import Troubles
 from tests.simulation.life import ADMIN, CALM, MILLISECOND, SHOP, Life
 from tests.simulation.oracle import Intent
-from tests.simulation.reference import Forbidden, Hold, Ledger, Line, Over, Short, require, show
+from tests.simulation.reference import Forbidden, Hold, Ledger, Over, Short, require, show
 from tests.simulation.world import Reply
 
 Json = dict[str, Any]
@@ -150,7 +150,7 @@ class Holding(Life):
         before: Drawn,
         drawn: Drawn,
     ) -> None:
-        """Credits die while they are held; the hold ends, or lapses; what it frees is booked out."""
+        """Credits die while they are held; the hold ends or lapses; what is free is booked out."""
         user = self.user(who)
         self._grant_for_days(user, days)
         hold = self._hold_some(user, f"outlives-{self._count(user)}", (days + 2) * DAY)

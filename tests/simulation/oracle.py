@@ -390,22 +390,23 @@ class Oracle:
         elif body["operation"] in self.ends:
             yield from self._expected_ends(ledger, body)
         else:
-            intent = self.intents.get(body["operation"])
-            require(intent is not None, "nobody asked for", body)
-            assert intent is not None
-            require(intent.user_id == user_id, "entry of another user:", user_id, intent)
-            require(intent.operation not in self.performed, "done a second time:", intent)
-            is_in_order = not intent.after or intent.after in self.performed
-            require(is_in_order, "done before the row above it:", intent)
-            try:
-                for subscription in self.candidates(user_id):
-                    yield intent.line(ledger, subscription.timezone, now)
-            except Short as short:
-                raise Violation(
-                    f"{intent} took more than the {short.available} there are"
-                ) from short
-            except Forbidden as error:
-                raise Violation(f"{intent} is against the rules and was done") from error
+            yield from self._expected_on_request(user_id, ledger, body)
+
+    def _expected_on_request(self, user_id: str, ledger: Ledger, body: Json) -> Iterator[Line]:
+        intent = self.intents.get(body["operation"])
+        require(intent is not None, "nobody asked for", body)
+        assert intent is not None
+        require(intent.user_id == user_id, "entry of another user:", user_id, intent)
+        require(intent.operation not in self.performed, "done a second time:", intent)
+        is_in_order = not intent.after or intent.after in self.performed
+        require(is_in_order, "done before the row above it:", intent)
+        try:
+            for subscription in self.candidates(user_id):
+                yield intent.line(ledger, subscription.timezone, self.world.clock)
+        except Short as short:
+            raise Violation(f"{intent} took more than the {short.available} there are") from short
+        except Forbidden as error:
+            raise Violation(f"{intent} is against the rules and was done") from error
 
     def _expected_ends(self, ledger: Ledger, body: Json) -> Iterator[Line]:
         require(body["operation"] not in self.performed, "a hold ends a second time:", body)

@@ -1,12 +1,13 @@
 """Bugs to plant in holds; importing this enters them in the list of all bugs."""
 
 import json
+from collections import Counter
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
-from chalicelib.domain import holds, ledger, notifications
+from chalicelib.domain import batches, holds, ledger, notifications
 from chalicelib.domain.batches import Leg
 from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.holds import Hold
@@ -23,7 +24,7 @@ __all__ = ["BUGS"]
 
 def _earmarked(found: Any, _now: Any) -> Any:
     """What all holds of the last entry set aside, whatever the time."""
-    held = holds.Counter[int]()
+    held = Counter[int]()
     for hold in found:
         held.update({leg.batch: leg.amount for leg in hold.legs})
     return held
@@ -41,12 +42,12 @@ def _hold_off_by_one() -> AbstractContextManager[object]:
 
 @bug("what is held is taken off the available balance twice")
 def _earmarked_twice() -> AbstractContextManager[object]:
-    def spendable(batches: Any, found: Any, now: Any) -> Any:
+    def spendable(there: Any, found: Any, now: Any) -> Any:
         held = holds.earmarked(found, now)
-        left = {each.number: each.remaining - 2 * held[each.number] for each in batches}
+        left = {each.number: each.remaining - 2 * held[each.number] for each in there}
         return tuple(
             Leg(each.number, left[each.number])
-            for each in batches
+            for each in there
             if each.is_usable(now) and left[each.number] > 0
         )
 
@@ -137,14 +138,12 @@ def _another_end_is_the_same() -> AbstractContextManager[object]:
 
 @bug("who comes too late to a hold that was ended is told that it lapsed")
 def _ended_is_lapsed() -> AbstractContextManager[object]:
-    return patch.object(
-        operations, "_ended_otherwise", lambda services, end: operations._not_active(services, end)
-    )
+    return patch.object(operations, "_ended_otherwise", operations._not_active)
 
 
 @bug("a capture takes what is free before what is held")
 def _free_before_held() -> AbstractContextManager[object]:
-    original = ledger.together
+    original = batches.together
     return patch.object(ledger, "together", lambda *parts: original(*parts[::-1]))
 
 
@@ -187,12 +186,12 @@ def _no_sweep_after_an_end() -> AbstractContextManager[object]:
 
 @bug("what a hold frees of a dead batch can be spent")
 def _dead_is_spendable() -> AbstractContextManager[object]:
-    def spendable(batches: Any, found: Any, now: Any) -> Any:
+    def spendable(there: Any, found: Any, now: Any) -> Any:
         held = holds.earmarked(found, now)
         lapsed = {leg.batch for each in found if not each.is_active(now) for leg in each.legs}
         return tuple(
             Leg(each.number, each.remaining - held[each.number])
-            for each in batches
+            for each in there
             if each.is_usable(now) or each.number in lapsed
             if each.remaining > held[each.number]
         )
@@ -211,13 +210,13 @@ def _released_lives() -> AbstractContextManager[object]:
     ) -> Any:
         entry = original(account, number, amount, request, now, *more, **how)
         freed = {leg.batch for leg in holds.by_number(account.holds)[number].legs}
-        batches = tuple(
+        after = tuple(
             replace(each, expires_at=None)
             if each.number in freed and not each.is_usable(entry.posted_at)
             else each
             for each in entry.batches
         )
-        return replace(entry, batches=batches)
+        return replace(entry, batches=after)
 
     return patch.object(ledger, "capture", capture)
 
@@ -227,7 +226,7 @@ def _released_lives() -> AbstractContextManager[object]:
 
 @bug("users are told that credits expire soon which are held for longer")
 def _reminded_of_what_is_held() -> AbstractContextManager[object]:
-    return patch.object(mails, "earmarked", lambda *_: holds.Counter[int]())
+    return patch.object(mails, "earmarked", lambda *_: Counter[int]())
 
 
 @bug("what a capture sets free counts as if it had been available before")
