@@ -402,6 +402,12 @@ class Grant:
         return next_midnight(self.timezone, self.expires_at)
 
 
+def full_second(instant: datetime) -> datetime:
+    """The first full second that is not before an instant: so far the index is exact."""
+    rest = instant.microsecond
+    return instant + timedelta(microseconds=1_000_000 - rest) if rest else instant
+
+
 def next_midnight(timezone: str, instant: datetime) -> datetime:
     """The first midnight there that is not before an instant."""
     day = running_day(timezone, instant)
@@ -464,8 +470,8 @@ class Line:
         if self.grant and self.grant.expires_at:
             return self.grant.timezone, self.grant.expires_at
         if self.opens and self.opens.timezone:
-            return self.opens.timezone, self.opens.ends_at
-        return (self.frees_dead, self.posted_at) if self.frees_dead else None
+            return self.opens.timezone, full_second(self.opens.ends_at)
+        return (self.frees_dead, full_second(self.posted_at)) if self.frees_dead else None
 
 
 class Over(Exception):

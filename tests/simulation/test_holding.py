@@ -1,0 +1,83 @@
+"""A life of holds, the same every time: each way in which one ends, and mistakes it must find."""
+
+from itertools import count
+
+import pytest
+
+from tests.simulation.bugs import BUGS
+from tests.simulation.drawn import Change, Drawn, Profile
+from tests.simulation.faults import Fault
+from tests.simulation.machine import Machine
+from tests.simulation.reference import Violation
+from tests.simulation.world import at
+
+RELEASED_MEANWHILE, CAPTURED_MEANWHILE = 5, 7
+"""Amounts that choose a way: see `Holding.end_meanwhile`."""
+
+
+def overtaken(amount: int) -> Drawn:
+    """While the entry is being written another process ends the hold."""
+    change: Change = ("plan", "starter")
+    return [(0, 2, 0, 1, ("end", amount, "other", change))]
+
+
+def live() -> Machine:
+    """Ada sets credits aside in every way, and all that was held is over at the end."""
+    life, keys = Machine(), count(1)
+    life.the_first_subscribe(
+        Profile(
+            start=at("2026-01-15T12:00:00Z"),
+            zones=("Europe/Paris",),
+            people=(("starter", None),),
+            users_a_page=2,
+            faults=(Fault.MEANWHILE,),
+        )
+    )
+    for ways, meanwhile in (
+        (("some", "release"), []),
+        (("release", "all"), overtaken(CAPTURED_MEANWHILE)),
+        (("beyond", "one"), overtaken(RELEASED_MEANWHILE)),
+        (("far too much", "too much"), []),
+    ):
+        life._grant("ada", 100, None, f"g{next(keys)}", [])
+        life.story_of_two_ends(0, 0, ways, meanwhile, [])
+    life.claw_back(0, None, 1, f"c{next(keys)}", [])
+    life.story_of_a_lapse(0, "some", 60, 0, [])
+    life._grant("ada", 100, None, f"g{next(keys)}", [])
+    life.story_of_a_lapse(0, "some", 60, -1, [])
+    life.hold_again(0, 0, [])
+    life.hold_again(0, 1, [])
+    life.read_balance(0, [])
+    life.reverse(0, 0, None, f"r{next(keys)}", [])
+    for way, offset in ((None, 0), ("some", 0), ("release", -1), ("beyond all", 1)):
+        life.story_of_a_hold_that_outlives_its_batch(0, 2, way, offset, True, [], [])  # noqa: FBT003
+    life.story_of_a_hold_that_outlives_its_batch(0, 1, "one", 0, False, [], [])  # noqa: FBT003
+    life.story_of_a_hold_that_lapses_at_a_midnight(0, 0, True, [])  # noqa: FBT003
+    life.story_of_a_hold_that_lapses_at_a_midnight(0, 1, False, [])  # noqa: FBT003
+    life._grant_for_days("ada", 5)
+    life.hold_all(0, -10, f"h{next(keys)}", 20 * 86_400, [])
+    life.teardown()
+    return life
+
+
+def test_a_life_of_holds_is_as_the_reference_says() -> None:
+    life = live()
+    lines = life.oracle.ledger("ada").lines
+    assert sum(line.type == "hold" for line in lines) >= 12
+    assert {line.type for line in lines if line.ends} == {"usage", "release"}
+    assert any(line.frees_dead for line in lines)
+    assert any("is overtaken" in words for words in life.story)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "what is held is taken off the available balance twice",
+        "a hold that has lapsed sets credits aside until some entry leaves it out",
+        "an expiration books out what is held",
+        "a hold keeps a dead batch for ever: no sweep comes after it",
+    ],
+)
+def test_a_planted_bug_is_found_in_it(name: str) -> None:
+    with BUGS[name](), pytest.raises(Violation):
+        live()
