@@ -137,6 +137,8 @@ def _asked_of_sweep(oracle: "Oracle", sweep: Json) -> Iterator[tuple[str, str]]:
                 (user_id, f"{show(line.sweep[1])}#{user_id}#{number}")
                 for number, line in enumerate(oracle.ledger_seen(user_id).lines, 1)
                 if line.sweep and line.sweep[0] == timezone and after < line.sweep[1] <= until
+                # Nobody is reminded of the end of a hold.
+                if line.grant or sweep["kind"] == "expiry"
             ]
         for user, key in found:
             if _covers(sweep, user, key):

@@ -134,6 +134,7 @@ class Holding(Life):
     @rule(
         who=places,
         days=st.integers(1, 3),
+        later=st.sampled_from((0, 0, 9)),
         way=st.none() | ways,
         offset=offsets,
         is_swept=st.booleans(),
@@ -144,16 +145,21 @@ class Holding(Life):
         self,
         who: int,
         days: int,
+        later: int,
         way: str | None,
         offset: int,
         is_swept: bool,  # noqa: FBT001
         before: Drawn,
         drawn: Drawn,
     ) -> None:
-        """Credits die while they are held; the hold ends or lapses; what is free is booked out."""
+        """Credits die while they are held; the hold ends or lapses; what is free is booked out.
+
+        If that is so many days ``later`` that the credits' own midnight is swept no more, the end
+        of the hold has to call for it.
+        """
         user = self.user(who)
         self._grant_for_days(user, days)
-        hold = self._hold_some(user, f"outlives-{self._count(user)}", (days + 2) * DAY)
+        hold = self._hold_some(user, f"outlives-{self._count(user)}", (days + later + 2) * DAY)
         if hold is None:
             return
         ends = [(g.expires_at, g) for g in self._batches_of(user, hold) if g.expires_at]
@@ -164,6 +170,7 @@ class Holding(Life):
         if is_swept:
             self._sweep(end, grant.timezone, before)
         self._use_all(user, f"beside-{self._count(user)}")
+        self.go_to(self.world.now + later * reference.DAY, f"{later} days pass")
         if way:
             self._end(user, hold.number, way, drawn)
         else:
@@ -204,6 +211,23 @@ class Holding(Life):
             self._use_all(user, f"after-midnight-{self._count(user)}")
             self.go_to(midnight + reference.DAY, "a day later")
             self._sweep(midnight + reference.DAY, timezone, [])
+
+    @rule(who=places, days=st.sampled_from((2, 10)), drawn=troubles)
+    def story_of_a_reminder(self, who: int, days: int, drawn: Drawn) -> None:
+        """Credits expire soon; what is held for longer does not expire with them."""
+        user = self.user(who)
+        self._grant_for_days(user, 4)
+        self._hold_some(user, f"reminder-{self._count(user)}", days * DAY)
+        grants = [g for g in self.oracle.ledger(user).grants.values() if g.expires_at]
+        grant = grants[-1]
+        assert grant.expires_at
+        day = reference.local_day(grant.timezone, grant.expires_at) - 3 * reference.DAY
+        midnight = reference.midnight(grant.timezone, day)
+        self.go_to(midnight, f"batch {grant.number} of {user} expires soon")
+        self._sweep(midnight, grant.timezone, [])
+        while messages := self.world.waiting("notifications")[:10]:
+            self.send_now(messages, drawn)
+            drawn = []
 
     @rule(who=places, drawn=troubles)
     def read_holds(self, who: int, drawn: Drawn) -> None:

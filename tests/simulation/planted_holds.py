@@ -141,7 +141,7 @@ def _ended_is_lapsed() -> AbstractContextManager[object]:
     return patch.object(operations, "_ended_otherwise", operations._not_active)
 
 
-@bug("a capture takes what is free before what is held")
+@bug("a capture beyond its hold names what was free before what was held")
 def _free_before_held() -> AbstractContextManager[object]:
     original = batches.together
     return patch.object(ledger, "together", lambda *parts: original(*parts[::-1]))

@@ -23,7 +23,14 @@ def overtaken(amount: int) -> Drawn:
 
 def live() -> Machine:
     """Ada sets credits aside in every way, and all that was held is over at the end."""
-    life, keys = Machine(), count(1)
+    life = Machine()
+    with life.stack:  # also of a life that ends too early
+        _live(life)
+    return life
+
+
+def _live(life: Machine) -> None:
+    keys = count(1)
     life.the_first_subscribe(
         Profile(
             start=at("2026-01-15T12:00:00Z"),
@@ -41,7 +48,11 @@ def live() -> Machine:
     ):
         life._grant("ada", 100, None, f"g{next(keys)}", [])
         life.story_of_two_ends(0, 0, ways, meanwhile, [])
+    life._grant("ada", 50, None, f"g{next(keys)}", [])
+    life._grant("ada", 50, None, f"g{next(keys)}", [])
+    life.story_of_a_lapse(0, "beyond", 60, -1, [])
     life.claw_back(0, None, 1, f"c{next(keys)}", [])
+    life._grant("ada", 100, None, f"g{next(keys)}", [])
     life.story_of_a_lapse(0, "some", 60, 0, [])
     life._grant("ada", 100, None, f"g{next(keys)}", [])
     life.story_of_a_lapse(0, "some", 60, -1, [])
@@ -49,15 +60,19 @@ def live() -> Machine:
     life.hold_again(0, 1, [])
     life.read_balance(0, [])
     life.reverse(0, 0, None, f"r{next(keys)}", [])
-    for way, offset in ((None, 0), ("some", 0), ("release", -1), ("beyond all", 1)):
-        life.story_of_a_hold_that_outlives_its_batch(0, 2, way, offset, True, [], [])  # noqa: FBT003
-    life.story_of_a_hold_that_outlives_its_batch(0, 1, "one", 0, False, [], [])  # noqa: FBT003
-    life.story_of_a_hold_that_lapses_at_a_midnight(0, 0, True, [])  # noqa: FBT003
-    life.story_of_a_hold_that_lapses_at_a_midnight(0, 1, False, [])  # noqa: FBT003
+    for way, offset in ((None, 0), ("some", 0), ("some", 1), ("release", -1), ("beyond", 1)):
+        life.story_of_a_hold_that_outlives_its_batch(
+            0, 2, 0, way, offset, is_swept=True, before=[], drawn=[]
+        )
+    for later, way, is_swept in ((0, "one", False), (9, "some", True), (9, None, False)):
+        life.story_of_a_hold_that_outlives_its_batch(0, 2, later, way, 1, is_swept, [], [])
+    life.story_of_a_hold_that_lapses_at_a_midnight(0, 0, is_batch=True, drawn=[])
+    life.story_of_a_hold_that_lapses_at_a_midnight(0, 1, is_batch=False, drawn=[])
+    life.story_of_a_reminder(0, 2, [])
+    life.story_of_a_reminder(0, 10, [])
     life._grant_for_days("ada", 5)
     life.hold_all(0, -10, f"h{next(keys)}", 20 * 86_400, [])
     life.teardown()
-    return life
 
 
 def test_a_life_of_holds_is_as_the_reference_says() -> None:
