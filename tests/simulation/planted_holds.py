@@ -16,7 +16,9 @@ from chalicelib.operations import holds as operations
 from chalicelib.store.ledger import LedgerStore
 from tests.simulation.planted import BUGS, all_of, bug
 
-__all__ = ["BUGS"]
+__all__ = ["BUGS", "OF_HOLDS"]
+
+_OTHERS = {*BUGS}
 
 
 # --- What is held ---------------------------------------------------------------------------------
@@ -237,3 +239,7 @@ def _low_balance_of_a_capture() -> AbstractContextManager[object]:
         return threshold is not None and after < threshold <= before
 
     return patch.object(notifications, "crosses", crosses)
+
+
+OF_HOLDS = tuple(name for name in BUGS if name not in _OTHERS)
+"""The sentences of those that are in this file."""

@@ -4,10 +4,10 @@ from itertools import count
 
 import pytest
 
-from tests.simulation.bugs import BUGS
 from tests.simulation.drawn import Change, Drawn, Profile
 from tests.simulation.faults import Fault
 from tests.simulation.machine import Machine
+from tests.simulation.planted_holds import BUGS, OF_HOLDS
 from tests.simulation.reference import Violation
 from tests.simulation.world import at
 
@@ -84,15 +84,7 @@ def test_a_life_of_holds_is_as_the_reference_says() -> None:
     assert any("is overtaken" in words for words in life.story)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "what is held is taken off the available balance twice",
-        "a hold that has lapsed sets credits aside until some entry leaves it out",
-        "an expiration books out what is held",
-        "a hold keeps a dead batch for ever: no sweep comes after it",
-    ],
-)
+@pytest.mark.parametrize("name", OF_HOLDS)
 def test_a_planted_bug_is_found_in_it(name: str) -> None:
     with BUGS[name](), pytest.raises(Violation):
         live()
