@@ -109,7 +109,7 @@ class Holding(Life):
         """Two ask for the end of one hold, each in their way, and the first asks again."""
         user = self.user(who)
         if not self.oracle.ledger(user).active(self.world.clock):
-            self._hold_some(user, f"two-{self._count(user)}", HOUR)
+            self._hold_some(user, f"two-{self._new(user)}", HOUR)
         number = self._a_hold(user, place)
         ends = [self.end_of(user, number, way) for way in ways]
         for end, caller, troubles_drawn in (
@@ -124,11 +124,11 @@ class Holding(Life):
     def story_of_a_lapse(self, who: int, way: str, seconds: int, offset: int, drawn: Drawn) -> None:
         """The clock goes to the end of a hold, to the millisecond, and somebody ends it."""
         user = self.user(who)
-        hold = self._hold_some(user, f"lapse-{self._count(user)}", seconds)
+        hold = self._hold_some(user, f"lapse-{self._new(user)}", seconds)
         if hold:
             self.go_to(hold.ends_at + offset * MILLISECOND, f"hold {hold.number} of {user} lapses")
             self._end(user, hold.number, way, drawn)
-            self._use_all(user, f"lapsed-{self._count(user)}")
+            self._use_all(user, f"lapsed-{self._new(user)}")
             self._read(user, [])
 
     @rule(
@@ -159,7 +159,7 @@ class Holding(Life):
         """
         user = self.user(who)
         self._grant_for_days(user, days)
-        hold = self._hold_some(user, f"outlives-{self._count(user)}", (days + later + 2) * DAY)
+        hold = self._hold_some(user, f"outlives-{self._new(user)}", (days + later + 2) * DAY)
         if hold is None:
             return
         ends = [(g.expires_at, g) for g in self._batches_of(user, hold) if g.expires_at]
@@ -169,13 +169,13 @@ class Holding(Life):
         self.go_to(end + offset * MILLISECOND, f"a batch of hold {hold.number} of {user} expires")
         if is_swept:
             self._sweep(end, grant.timezone, before)
-        self._use_all(user, f"beside-{self._count(user)}")
+        self._use_all(user, f"beside-{self._new(user)}")
         self.go_to(self.world.now + later * reference.DAY, f"{later} days pass")
         if way:
             self._end(user, hold.number, way, drawn)
         else:
             self.go_to(hold.ends_at + offset * MILLISECOND, f"hold {hold.number} lapses")
-        self._use_all(user, f"outlived-{self._count(user)}")
+        self._use_all(user, f"outlived-{self._new(user)}")
         timezone = hold.timezone or grant.timezone
         midnight = reference.next_midnight(timezone, self.world.clock)
         self.go_to(midnight + MILLISECOND, "a day begins")
@@ -203,12 +203,12 @@ class Holding(Life):
         seconds = round((midnight - ledger.time(self.world.clock)).total_seconds()) - early
         if not 1 <= seconds <= 30 * DAY:
             return
-        hold = self._hold_some(user, f"midnight-{self._count(user)}", seconds)
+        hold = self._hold_some(user, f"midnight-{self._new(user)}", seconds)
         if hold:
             self.go_to(midnight, f"hold {hold.number} of {user} lapses at a midnight or so")
             self._sweep(midnight, timezone, drawn)
             self._end(user, hold.number, "some", [])
-            self._use_all(user, f"after-midnight-{self._count(user)}")
+            self._use_all(user, f"after-midnight-{self._new(user)}")
             self.go_to(midnight + reference.DAY, "a day later")
             self._sweep(midnight + reference.DAY, timezone, [])
 
@@ -217,7 +217,7 @@ class Holding(Life):
         """Credits expire soon; what is held for longer does not expire with them."""
         user = self.user(who)
         self._grant_for_days(user, 4)
-        self._hold_some(user, f"reminder-{self._count(user)}", days * DAY)
+        self._hold_some(user, f"reminder-{self._new(user)}", days * DAY)
         grants = [g for g in self.oracle.ledger(user).grants.values() if g.expires_at]
         grant = grants[-1]
         assert grant.expires_at
@@ -239,9 +239,9 @@ class Holding(Life):
         ledger = self.oracle.ledger(user)
         return ledger.available(ledger.time(self.world.clock))
 
-    def _count(self, user: str) -> int:
-        """A number that no line of a user has yet."""
-        return len(self.oracle.ledger(user).lines) + 1
+    def _new(self, user: str) -> str:
+        """A key that nobody has used: it has a number that no line of a user has yet."""
+        return f"{user}-{len(self.oracle.ledger(user).lines) + 1}"
 
     def _opened(self, user: str) -> list[Hold]:
         return [line.opens for line in self.oracle.ledger(user).lines if line.opens]
@@ -277,7 +277,7 @@ class Holding(Life):
         return self.oracle.ledger(user).lines[-1].opens
 
     def _grant_for_days(self, user: str, days: int) -> None:
-        key = f"for-days-{self._count(user)}"
+        key = f"for-days-{self._new(user)}"
         with self.step(f"{user} is granted 60 credits for {days} days, key {key}") as troubles:
             asked = self.by_hand(user, 60, days, key, silent=False, by_lambda=False)
             self.perform(*asked, troubles)
