@@ -183,7 +183,7 @@ class Worker:
                         self.done.append((task, line["number"]))
                         self.earlier.append(task)
                 else:
-                    begun.pop(line["place"])
+                    begun.pop(line["place"], None)  # a complaint is about no task
             self.unanswered += [task for task in begun.values() if task.kind in PREFIXES]
 
     def work(self, thread: int) -> None:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from chalicelib.domain import ledger
+from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.ledger import Account, Request
 from chalicelib.store.ledger_items import item_of
 
@@ -12,7 +13,7 @@ MIDNIGHT = datetime(2026, 3, 3, 23, tzinfo=UTC)
 REQUEST = Request("hold#shop#key", "shop", "Render")
 
 
-def opened(ends_at: datetime) -> ledger.LedgerEntry:
+def opened(ends_at: datetime) -> LedgerEntry:
     """A hold until then, of credits that expire before."""
     now = ends_at - timedelta(days=5)
     granted = ledger.grant(Account("ada"), 50, REQUEST, now, "Europe/Paris", 1)
