@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 from unittest.mock import patch
 
+from chalicelib.domain import holds, ledger
 from chalicelib.store import partiql
 from chalicelib.store.database import Item
 from chalicelib.store.ledger import Draft, Inserted, LedgerStore
@@ -61,9 +62,16 @@ def _keys_forgotten() -> AbstractContextManager[Any]:
     return patch.object(LedgerStore, "_transact", transact)
 
 
+def _holds_overlooked() -> AbstractContextManager[Any]:
+    """Whoever spends or holds credits does not look at what is held."""
+    original = holds.spendable
+    return patch.object(ledger, "spendable", lambda batches, _, now: original(batches, (), now))
+
+
 PLANTS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "entries-without-condition": _entries_without_condition,
     "batches-without-condition": _batches_without_condition,
     "versions-without-condition": _versions_without_condition,
     "keys-forgotten": _keys_forgotten,
+    "holds-overlooked": _holds_overlooked,
 }

@@ -366,6 +366,115 @@ for _name, _run, _before in (
 ):
     add("requests", _name, _run, *_before)
 
+# --- Holds ----------------------------------------------------------------------------------------
+
+
+def hold(world: CrashingWorld, amount: int, key: str, seconds: int = 3600) -> None:
+    body = {"user_id": "ada", "amount": amount, "description": "Render"}
+    world.ask("POST", "/api/credits/holds", SHOP, body | {"expires_in_seconds": seconds}, key)
+
+
+def capture(world: CrashingWorld, number: int, amount: int, **more: object) -> None:
+    path = f"/api/credits/holds/ada-{number}/capture"
+    world.ask("POST", path, SHOP, {"amount": amount, **more})
+
+
+def release(world: CrashingWorld, number: int) -> None:
+    world.ask("POST", f"/api/credits/holds/ada-{number}/release", SHOP, {})
+
+
+def held(world: CrashingWorld) -> None:
+    """As entry 4: credits of all three batches."""
+    hold(world, 160, "held")
+    world.settle()
+
+
+def held_for_longer(world: CrashingWorld) -> None:
+    """As entry 2: for longer than its batch lives, of which it leaves 20."""
+    world.now = at("2026-03-01T12:00:00Z")
+    hold(world, 80, "held", 4 * 24 * 3600)
+    world.settle()
+
+
+def settled_at(time: str) -> Step:
+    def step(world: CrashingWorld) -> None:
+        world.now = at(time)
+        world.settle()
+
+    return step
+
+
+def captured_in_part(world: CrashingWorld) -> None:
+    """The rest can be used at once: asked again, the first answer comes, and not 410."""
+    capture(world, 4, 120)
+    use(world, 60, "rest")
+    world.ask("GET", "/api/credits/holds", ADMIN, user_id="ada")
+
+
+def ended_twice(world: CrashingWorld) -> None:
+    """The second is told how it ended; the first, asked again, that it is done."""
+    capture(world, 4, 120)
+    release(world, 4)
+    capture(world, 4, 120)
+
+
+def held_into_its_batchs_death(world: CrashingWorld) -> None:
+    """Its zone is read, and it is swept for once it has lapsed."""
+    world.now = at("2026-03-01T12:00:00Z")
+    hold(world, 80, "key", 4 * 24 * 3600)
+
+
+def captured_of_the_dead(world: CrashingWorld) -> None:
+    """What it frees is dead, and the next sweep books it out."""
+    capture(world, 2, 50)
+    tick(world, "expiry", "2026-03-04T23:00:00Z")
+
+
+def use_many(world: CrashingWorld, *keys: str) -> None:
+    items = [{"key": key, "amount": 30, "description": "Lead"} for key in keys]
+    world.ask("POST", "/api/credits/use-many", SHOP, {"user_id": "ada", "items": items})
+
+
+def used_many_and_again(world: CrashingWorld) -> None:
+    """Of what is asked for again nothing is charged again, by whichever route."""
+    use_many(world, "lead-1", "lead-2")
+    use_many(world, "lead-2", "lead-3")
+    world.ask("GET", "/api/credits/transactions/ada-2", ADMIN)
+
+
+for _name, _run, _before in (
+    # Asked again, there would be too little for it.
+    (
+        "hold of credits of several batches",
+        partial(hold, amount=160, key="key"),
+        (*ADA_ONLY, granted),
+    ),
+    ("hold of more than there is", partial(hold, amount=101, key="key"), ADA_ONLY),
+    ("hold that outlives its batch", held_into_its_batchs_death, ADA_ONLY),
+    ("capture of a part of a hold", captured_in_part, (*ADA_ONLY, granted, held)),
+    (
+        "capture beyond a hold",
+        partial(capture, number=4, amount=175, beyond_hold=True),
+        (*ADA_ONLY, granted, held),
+    ),
+    ("release of a hold", partial(release, number=4), (*ADA_ONLY, granted, held)),
+    ("two ends of a hold", ended_twice, (*ADA_ONLY, granted, held)),
+    (
+        "capture of a part of a hold that has outlived its batch",
+        captured_of_the_dead,
+        (*ADA_ONLY, held_for_longer, expired, settled_at("2026-03-04T12:00:00Z")),
+    ),
+    ("several usages at once, some of them again", used_many_and_again, ADA_ONLY),
+):
+    add("requests", _name, _run, *_before)
+
+
+@workflow("scheduled", "expiry of what a hold has kept, and let lapse", *ADA_ONLY, held_for_longer)
+def _expiry_beside_a_hold(world: CrashingWorld) -> None:
+    for moment in (EXPIRY, "2026-03-05T23:00:00Z"):
+        tick(world, "expiry", moment)
+        world.settle()
+
 
 @workflow("requests", "void of a batch", subscribed("ada"), allocated, granted)
 def _void(world: CrashingWorld) -> None:

@@ -82,6 +82,8 @@ class Scene:
         for key, amount in (("a", 50), ("b", 5)):
             asked = {"user_id": "42", "amount": amount, "description": "Report"}
             world.call("POST", "/api/credits/use", ADMIN, asked, {"Idempotency-Key": key})
+        held = {"user_id": "42", "amount": 10, "description": "Render"}
+        world.call("POST", "/api/credits/holds", ADMIN, held, {"Idempotency-Key": "c"})
 
     def reset(self) -> None:
         self.world.aws.state = self._pristine.copy()
@@ -363,19 +365,27 @@ def route(method: str, path: str) -> Callable[[Json], bool]:
         request = request if isinstance(request, dict) else {}
         caller = request.get("caller")
         user_id = quote(_text(request.get("user_id", "42")), safe="%")
+        entry = quote(
+            _text(request.get("hold_id", request.get("transaction_id", "42-4"))), safe="%"
+        )
+        places = {"user_id": user_id, "hold_id": entry, "transaction_id": entry}
+        named = {name: value for name, value in places.items() if f"{{{name}}}" in path}
         query = request.get("query")
         pairs = {
             name: [_text(each) for each in value] if isinstance(value, list) else [_text(value)]
             for name, value in (query.items() if isinstance(query, dict) else ())
         }
         body = request.get("body")
+        sent = path
+        for name, value in named.items():
+            sent = sent.replace(f"{{{name}}}", value)
         event = request_event(
-            *(method, path, path.replace("{user_id}", user_id)),
+            *(method, path, sent),
             CALLERS.get(caller if isinstance(caller, str) else "", {}),
             "request-1",
             headers=texts(request.get("headers")),
             query={sendable(name): values for name, values in pairs.items() if values},
-            user_id=user_id if "{user_id}" in path else None,
+            parameters=named or None,
             body=None if body is None else _text(body),
         )
         return judged(app.app(event, Context()))
@@ -438,6 +448,50 @@ REQUESTS: dict[str, tuple[Json, ...]] = {
     "POST /api/credits/reverse": (
         keyed("admin", user_id="42", transaction_id="42-2", amount=5, reason="Broken"),
     ),
+    "POST /api/credits/holds": (
+        keyed(
+            "backend",
+            user_id="42",
+            amount=5,
+            description="Render",
+            expires_in_seconds=86_400 * 30,
+            metadata={"job": "render-17"},
+        ),
+    ),
+    "GET /api/credits/holds": (asked("user"), asked("backend", query={"user_id": "42"})),
+    "POST /api/credits/holds/{hold_id}/capture": (
+        asked(
+            "backend",
+            hold_id="42-4",
+            body={
+                "amount": 12,
+                "beyond_hold": True,
+                "description": "Job",
+                "metadata": {"job": "1"},
+            },
+        ),
+        asked("admin", hold_id="42-4", body={"amount": 0}),
+    ),
+    "POST /api/credits/holds/{hold_id}/release": (
+        asked("backend", hold_id="42-4", body={}),
+        asked("admin", hold_id="42%2D4", body={}),
+    ),
+    "POST /api/credits/use-many": (
+        asked(
+            "backend",
+            body={
+                "user_id": "42",
+                "items": [
+                    {"key": "a", "amount": 50, "description": "Report"},
+                    {"key": "d", "amount": 1, "description": "Lead", "metadata": {"job": "1"}},
+                ],
+            },
+        ),
+    ),
+    "GET /api/credits/transactions/{transaction_id}": (
+        asked("backend", transaction_id="42-2"),
+        asked("user", transaction_id="42%2D4"),
+    ),
     "POST /api/credits/allocate": (
         keyed("admin", user_id=42, amount=5, reason="Goodwill", expires_in_days=30),
         keyed("admin", user_id=42, amount=-5, reason="Moved", up_to_available=True),
@@ -478,7 +532,7 @@ ROUTES = tuple(
         REQUESTS[name],
         route(*name.split(" ")),
         words=(
-            *("42", "7", "admin", "backend", "user", INSTANT, "user_id"),
+            *("42", "7", "admin", "backend", "user", INSTANT, "user_id", "42-4", "hold_id"),
             *("Content-Type", "If-Match"),
             *("application/json", "text/csv", '"1"', "*", "limit", "cursor", "order-17"),
         ),

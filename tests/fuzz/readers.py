@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
 from chalicelib.api import account, authorizer, calls, cursors, issuer_keys
+from chalicelib.api import holds as hold_routes
 from chalicelib.api import subscriptions as routes
 from chalicelib.api.authorizer import InvalidToken, TokenChecker, answer, bearer_token
 from chalicelib.api.issuer_keys import IssuerKeys, KeysUnavailable
@@ -36,6 +37,7 @@ from chalicelib.domain.edits import BY_LINK, Change, Edit, Editor, EditorKind, s
 from chalicelib.domain.entries import FIRST_HASH, LedgerEntry, entry_hash
 from chalicelib.domain.errors import InvalidInput, LedgerCorrupt, Unreadable
 from chalicelib.domain.ledger import Account, Request
+from chalicelib.domain.metadata import MOST_BYTES, MOST_PAIRS, parse_metadata
 from chalicelib.domain.notifications import MailKind
 from chalicelib.domain.ranges import Range
 from chalicelib.domain.subscriptions import (
@@ -206,6 +208,18 @@ FIELDS = (
     field(calendar.parse_timezones, ["Europe/Paris"], ["America/Havana", "Asia/Kolkata"]),
     field(parse_sample, 1, 200, 10_000, name="sample of the audit"),
     field(calls.parse_limit, 1, "20", "100", check=lambda limit: 1 <= limit <= 100),
+    field(
+        parse_metadata,
+        {"job": "render-17", "customer_tier": "Größe 😀"},
+        {},
+        write=dict,
+        check=lambda pairs: (
+            len(pairs) <= MOST_PAIRS
+            and sum(len(part.encode()) for pair in pairs for part in pair) <= MOST_BYTES
+        ),
+    ),
+    field(hold_routes._parse_seconds, 1, 3600, 30 * 86_400, name="seconds of a hold"),
+    field(hold_routes._parse_captured, 0, 1, 10**9, name="captured amount"),
     field(cursors.parse_cursor, "MGJhZGY4ZTYx"),
     field(account._parse_transaction_id, "42-7"),
     field(routes._parse_etags, '"3"', 'W/"3", "4"', "*", write=", ".join),
@@ -299,7 +313,8 @@ MESSAGES = (
 
 
 def _ledger() -> list[LedgerEntry]:
-    """A ledger with a line of every type."""
+    """A ledger with a line of every type, and of every field that a line can have."""
+    told = Request("hold#shop#key", "shop", "Render", metadata=(("job", "17"), ("tier", "Größe")))
     request = Request("usage#ada#key", "ada", "Für Ada 😀")
     entries = [ledger.allocate(Account("1"), Period(2026, 1), 100, "Europe/Paris", 30, NOW)]
 
@@ -312,6 +327,14 @@ def _ledger() -> list[LedgerEntry]:
     entries.append(reversal.entry)
     entries.append(ledger.claw_back(account_now(), 5, request, NOW))
     entries.append(ledger.claw_back_what_is_left(account_now(), 5, request, NOW))
+    dates = (datetime(2026, 1, 3, tzinfo=UTC), datetime(2026, 5, 1, tzinfo=UTC))
+    entries.append(ledger.carry_over(account_now(), 40, *dates, told, NOW, "Europe/Paris", 7))
+    for seconds, captured in ((3600, 30), (3600, 0), (30 * 86_400, None)):
+        entries.append(ledger.hold(account_now(), 45, seconds, told, NOW, lambda: "Europe/Paris"))
+        if captured is not None:
+            ended = (entries[-1].number, captured, told, NOW, lambda: "Europe/Paris")
+            entries.append(ledger.capture(account_now(), *ended))
+    entries.append(ledger.claw_back(account_now(), 30, told, NOW, including_held=True))
     expiration = ledger.expire(account_now(), datetime(2026, 3, 1, tzinfo=UTC))
     assert expiration is not None
     return [*entries, expiration]
@@ -370,13 +393,16 @@ LEDGERS = (
         *(entry.body() for entry in LEDGER),
         write=LedgerEntry.body,
         own=LedgerCorrupt,
-        words=("allocation", "manual", "usage", "reversal", "expiration", "(erased)"),
+        words=(
+            *("allocation", "manual", "usage", "reversal", "expiration", "hold", "release"),
+            *("(erased)", "holds", "released", "metadata", "purchase", "including_held"),
+        ),
     ),
     reader(
         "ledger, sealed by somebody else",
         Kind.VALUE,
         verified,
-        *([json.loads(entry.body()) for entry in LEDGER[:end]] for end in (1, 3, 6)),
+        *([json.loads(entry.body()) for entry in LEDGER[:end]] for end in (1, 3, 6, len(LEDGER))),
         own=LedgerCorrupt,
     ),
     reader(

@@ -130,11 +130,11 @@ def _asked_of_sweep(oracle: "Oracle", sweep: Json) -> Iterator[tuple[str, str]]:
             found = [(user_id, user_id)] if is_sure else []
         else:
             found = [
-                (user_id, f"{show(grant.expires_at)}#{user_id}#{grant.number}")
-                for grant in oracle.ledger_seen(user_id).grants.values()
-                if grant.timezone == timezone
-                and grant.expires_at
-                and after < grant.expires_at <= until
+                (user_id, f"{show(line.sweep[1])}#{user_id}#{number}")
+                for number, line in enumerate(oracle.ledger_seen(user_id).lines, 1)
+                if line.sweep and line.sweep[0] == timezone and after < line.sweep[1] <= until
+                # Nobody is reminded of the end of a hold.
+                if line.grant or sweep["kind"] == "expiry"
             ]
         for user, key in found:
             if _covers(sweep, user, key):

@@ -28,6 +28,39 @@ def moves(who: str, line: Line) -> list[Json]:
     return [{"batch_id": f"{who}-{batch}", "amount": amount} for batch, amount in line.legs]
 
 
+def opened(who: str, line: Line) -> Json:
+    """What is told of a hold that was opened."""
+    assert line.opens is not None
+    return {
+        "hold_id": f"{who}-{line.opens.number}",
+        "amount": line.opens.amount,
+        "expires_at": show(line.opens.ends_at),
+    }
+
+
+def ended(who: str, line: Line) -> Json:
+    """What is told of the end of a hold, beside what is told of every operation."""
+    told: Json = {"released": line.released}
+    if line.type == "usage":
+        told |= {"captured": -line.amount, "batches": moves(who, line)}
+    return told
+
+
+def holds(who: str, ledger: Ledger, moment: datetime) -> Json:
+    """The active holds of a user, the oldest first."""
+    return {
+        "holds": [
+            {
+                **opened(who, line),
+                "description": line.description,
+                "held_at": show(line.posted_at),
+                "metadata": {},
+            }
+            for line in (ledger.lines[hold.number - 1] for hold in ledger.active(moment))
+        ]
+    }
+
+
 def balance(who: str, ledger: Ledger, moment: datetime) -> Json:
     return {
         "available_balance": ledger.available(moment),

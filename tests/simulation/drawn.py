@@ -183,7 +183,9 @@ _trouble = st.tuples(
     st.sampled_from((0, 0, 0, 0, 1, 2)),
     st.sampled_from((1, 1, 2, 3, 5, 40, 40)),
     st.tuples(
-        st.sampled_from(("again", "again", "use", "grant", "reverse", "edit", "deliver")),
+        st.sampled_from(
+            ("again", "again", "use", "grant", "reverse", "hold", "end", "edit", "deliver")
+        ),
         amounts,
         keys,
         edits,

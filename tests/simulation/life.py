@@ -62,6 +62,11 @@ AIMS = {
         "ExecuteTransaction ledger, TransactGetItems ledger",
         # Who is refused may have been served before: that is looked up.
         "refusal": "TransactGetItems ledger, TransactGetItems ledger",
+        "hold": "Query ledger, GetItem subscriptions, ExecuteTransaction ledger, "
+        "ExecuteTransaction ledger, TransactGetItems ledger",
+        # Who comes late looks up how it ended.
+        "end": "Query ledger, GetItem ledger, ExecuteTransaction ledger, "
+        "ExecuteTransaction ledger, TransactGetItems ledger, BatchGetItem ledger",
         "by hand": "Query ledger, GetItem subscriptions, ExecuteTransaction ledger",
         "tick": "SendMessageBatch sweeps",
         "sweeps": "Query by_timezone, Query expiring, SendMessageBatch allocations, "
@@ -247,6 +252,8 @@ class Life(RuleBasedStateMachine):
                 return "what waits is delivered"
             # Of another backend: its keys are its own.
             self.meanwhiles += 1
+            if what == "end":
+                return self.end_meanwhile(who, amount)
             asked = self._ask_meanwhile(what, who, amount, f"{key}-meanwhile-{self.meanwhiles}")
             judge = self.asked(asked[0])
             reply, posted = asked[1](), self.oracle.posted()
@@ -280,6 +287,8 @@ class Life(RuleBasedStateMachine):
             return self.give_back(who, usages[-1], None, key)
         if what == "grant":
             return self.by_hand(who, amount, None, key, silent=False, by_lambda=False)
+        if what == "hold":
+            return self.hold_of(who, amount, 3600, key, SHOP)
         return self.use_of(who, amount, key, own=False)
 
     # --- Who and where ----------------------------------------------------------------------------
@@ -540,6 +549,19 @@ class Life(RuleBasedStateMachine):
 
         return intent, invoke
 
+    def hold_of(
+        self, who: str, amount: int, seconds: int, key: str, caller: Json
+    ) -> tuple[Intent, Callable[[], Reply]]:
+        """The same of credits to be set aside."""
+        operation = f"hold#{caller['caller']}#{key}"
+        intent = Intent(operation, who, "hold", amount, "Render", seconds=seconds)
+        body: Json = {"user_id": who, "amount": amount, "description": "Render"}
+        return intent, self._post("holds", caller, body | {"expires_in_seconds": seconds}, key)
+
+    def end_meanwhile(self, who: str, amount: int) -> str:
+        """Another process ends a hold of somebody, whole; says what it did."""
+        raise NotImplementedError
+
     def _post(self, name: str, caller: Json, body: Json, key: str) -> Callable[[], Reply]:
         headers = {"Idempotency-Key": key}
         return lambda: self.world.call("POST", f"/api/credits/{name}", caller, body, headers)
@@ -595,7 +617,9 @@ class Life(RuleBasedStateMachine):
         found = reply.json
         right = {"success": True, "transaction_id": f"{who}-{number}"}
         right["new_balance"] = ledger.available(line.posted_at)
-        if intent.kind != "manual":
+        if intent.kind == "hold":
+            right |= answers.opened(who, line)
+        elif intent.kind != "manual":
             right["batches"] = answers.moves(who, line)
         if intent.kind == "reversal":
             right |= {"returned_amount": line.amount, "expired_amount": line.expired}
@@ -786,19 +810,31 @@ class Life(RuleBasedStateMachine):
             # A machine that was ahead may have posted in what is still the future.
             self.world.now += timedelta(seconds=3)
             self.work()
-            start = self.world.now
-            weekly = (0, 15, 60, 360, *(1440 * day for day in range(1, 8)))
-            self.live_until(start + timedelta(hours=27), weekly)
-            self._mended_itself(start - 6 * reference.DAY)
+            self._catch_up()
         with self.step("what nobody swept for more than a week is replayed"):
             self._replay()
             self.work()
             self.oracle.nothing_is_due()
+        held_until = self.oracle.held_until()
+        if held_until > self.world.now:
+            with self.step("all holds have lapsed, and what they kept alive is gone"):
+                self.world.now = held_until
+                self._catch_up()
+                self._replay()
+                self.work()
+                self.oracle.nothing_is_due()
         with self.step("all mails are sent"):
             self.world.drain_stream()
             self._tell_everybody()
             self.oracle.everybody_was_told()
             self.oracle.ledgers_verify()
+
+    def _catch_up(self) -> None:
+        """The days go on as they should: what was missed in the last ones is made good."""
+        start = self.world.now
+        weekly = (0, 15, 60, 360, *(1440 * day for day in range(1, 8)))
+        self.live_until(start + timedelta(hours=27), weekly)
+        self._mended_itself(start - 6 * reference.DAY)
 
     def _mended_itself(self, since: datetime) -> None:
         """What became due within the last days was done without anybody's help."""
@@ -808,10 +844,8 @@ class Life(RuleBasedStateMachine):
             for period in subscription.due(ledger.through, now, now):
                 start = reference.month_start(subscription.timezone, period)
                 require(start < since, f"{period} was never allocated to {who}:", subscription)
-            for grant in ledger.open():
-                swept_at = grant.swept_at
-                overdue = swept_at is not None and since <= swept_at <= now
-                require(not overdue, f"a batch of {who} was never expired:", grant)
+            overdue = ledger.overdue(since, now)
+            require(not overdue, f"a batch of {who} was never expired:", overdue)
 
     def _replay(self) -> None:
         for who in self.oracle.subscriptions:
@@ -820,9 +854,8 @@ class Life(RuleBasedStateMachine):
             for period in subscription.due(ledger.through, now, now)[-1:]:
                 start = reference.month_start(subscription.timezone, period)
                 self.world.tick("allocation", start, (subscription.timezone,))
-            for grant in ledger.open():
-                if grant.swept_at and grant.swept_at <= self.world.now:
-                    self.world.tick("expiry", grant.swept_at, (grant.timezone,))
+            for timezone, midnight, _ in ledger.overdue(reference.ALWAYS, now):
+                self.world.tick("expiry", midnight, (timezone,))
 
     def _tell_everybody(self) -> None:
         queue = self.world.queue("notifications")

@@ -38,6 +38,7 @@ from tests.simulation.drawn import (
     trouble,
     troubles,
 )
+from tests.simulation.holding import Holding
 from tests.simulation.life import ADMIN, LAMBDA, MILLISECOND, SHOP, as_json
 from tests.simulation.office import Office
 from tests.simulation.oracle import ALL_KINDS
@@ -49,7 +50,7 @@ Who = int | str
 RUNS = "/api/credits/allocation-runs"
 
 
-class Machine(Office):
+class Machine(Holding, Office):
     """Everything that can happen."""
 
     # --- Subscriptions ----------------------------------------------------------------------------
@@ -325,7 +326,10 @@ class Machine(Office):
     @rule(place=st.integers(0, 50), other=st.booleans(), drawn=troubles)
     def ask_again(self, place: int, other: bool, drawn: Drawn) -> None:  # noqa: FBT001
         """The same request under the same key, or another one under it."""
-        operations = [each for each in self.oracle.intents.values() if not each.dates]
+        aims = {"usage": "use", "manual": "by hand", "reversal": "reverse"}
+        operations = [
+            each for each in self.oracle.intents.values() if each.kind in aims and not each.dates
+        ]
         if not operations:
             return
         intent = operations[-1 - place % len(operations)]
@@ -336,15 +340,15 @@ class Machine(Office):
         words = f"{kind} of {intent.user_id}, key {key}, is asked for again"
         if other:
             words += f" with {amount} in place of {intent.amount}"
-        who, aims = intent.user_id, "reverse"
+        who = intent.user_id
         asked = self.give_back(who, intent.usage, amount, key)
         if kind == "usage":
-            aims, own = "use", caller.startswith("user|")
+            own = caller.startswith("user|")
             asked = self.use_of(who, amount or 1, key, own=own)
         elif kind == "manual":
-            aims, how = "by hand", {"silent": intent.silent, "by_lambda": caller == LAMBDA}
+            how = {"silent": intent.silent, "by_lambda": caller == LAMBDA}
             asked = self.by_hand(who, amount or 1, intent.days, key, **how)
-        self.ask(words, drawn, aims, asked)
+        self.ask(words, drawn, aims[kind], asked)
 
     @rule(who=places, key=keys, part=st.sampled_from((1, 30, None)), offset=offsets, drawn=troubles)
     def story_of_a_late_reversal(
@@ -633,7 +637,8 @@ class Machine(Office):
     @rule(
         who=places,
         limit=st.sampled_from((1, 2, 3, 100)),
-        kind=st.none() | st.sampled_from(("usage", "allocation", "expiration", "reversal")),
+        kind=st.none()
+        | st.sampled_from(("usage", "allocation", "expiration", "reversal", "hold", "release")),
         since=st.none() | st.integers(0, 20),
         until=st.none() | st.integers(0, 20),
         drawn=troubles,

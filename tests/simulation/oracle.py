@@ -12,6 +12,7 @@ import json
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -22,6 +23,7 @@ from tests.simulation.reference import (
     Forbidden,
     Ledger,
     Line,
+    Over,
     Short,
     Subscription,
     Violation,
@@ -65,6 +67,10 @@ class Intent:
     days: int | None = None
     silent: bool = False
     usage: int = 0
+    """Of a reversal the number of the usage, of an end that of the hold."""
+    seconds: int = 0
+    """How long credits are to be held."""
+    beyond: bool = False
     dates: tuple[datetime, datetime | None] | None = None
     """Of what is carried over: when it was granted elsewhere, and when it expires."""
     after: str = ""
@@ -77,6 +83,12 @@ class Intent:
         if self.kind == "reversal":
             return ledger.reverse(self.usage, self.amount, now, self.operation, self.text)
         amount = self.amount or 0
+        if self.kind == "hold":
+            asked = (amount, self.seconds, now, self.operation, self.text, timezone)
+            return ledger.hold(*asked)
+        if self.kind == "end":
+            asked_of = (self.usage, amount, now, self.operation, self.text)
+            return ledger.end(*asked_of, beyond=self.beyond)
         if self.dates:
             return ledger.carry(amount, self.dates, now, self.operation, timezone)
         if amount < 0:
@@ -119,6 +131,8 @@ class Oracle:
     ledgers: dict[str, Ledger] = field(default_factory=dict)
     hashes: dict[str, str] = field(default_factory=dict)
     intents: dict[str, Intent] = field(default_factory=dict)
+    ends: dict[str, list[Intent]] = field(default_factory=dict)
+    """All ends of a hold that were asked for; the one that comes true is an intent then."""
     performed: dict[str, tuple[str, int]] = field(default_factory=dict)
     acknowledged: set[tuple[str, int]] = field(default_factory=set)
     """Entries whose message the sender has handled."""
@@ -355,7 +369,11 @@ class Oracle:
                 if value != described[0][name]
             }
             raise Violation(f"user {user_id}: entry {number} ({body['type']}): {difference}")
-        ledger.add(expected[described.index(found)])
+        line = expected[described.index(found)]
+        ends = [each for each in self.ends.get(line.operation, ()) if self._is(each, ledger, line)]
+        if ends:
+            self.intents[line.operation] = ends[0]
+        ledger.add(line)
         self.hashes[user_id] = sealed
         if body["operation"] in self.intents:
             self.performed[body["operation"]] = (user_id, number)
@@ -373,23 +391,38 @@ class Oracle:
                     due = subscription.due(ledger.through, as_of, now)
                     if due:
                         yield ledger.allocate(subscription, due[0], now)
+        elif body["operation"] in self.ends:
+            yield from self._expected_ends(ledger, body)
         else:
-            intent = self.intents.get(body["operation"])
-            require(intent is not None, "nobody asked for", body)
-            assert intent is not None
-            require(intent.user_id == user_id, "entry of another user:", user_id, intent)
-            require(intent.operation not in self.performed, "done a second time:", intent)
-            is_in_order = not intent.after or intent.after in self.performed
-            require(is_in_order, "done before the row above it:", intent)
-            try:
-                for subscription in self.candidates(user_id):
-                    yield intent.line(ledger, subscription.timezone, now)
-            except Short as short:
-                raise Violation(
-                    f"{intent} took more than the {short.available} there are"
-                ) from short
-            except Forbidden as error:
-                raise Violation(f"{intent} is against the rules and was done") from error
+            yield from self._expected_on_request(user_id, ledger, body)
+
+    def _expected_on_request(self, user_id: str, ledger: Ledger, body: Json) -> Iterator[Line]:
+        intent = self.intents.get(body["operation"])
+        require(intent is not None, "nobody asked for", body)
+        assert intent is not None
+        require(intent.user_id == user_id, "entry of another user:", user_id, intent)
+        require(intent.operation not in self.performed, "done a second time:", intent)
+        is_in_order = not intent.after or intent.after in self.performed
+        require(is_in_order, "done before the row above it:", intent)
+        try:
+            for subscription in self.candidates(user_id):
+                yield intent.line(ledger, subscription.timezone, self.world.clock)
+        except Short as short:
+            raise Violation(f"{intent} took more than the {short.available} there are") from short
+        except Forbidden as error:
+            raise Violation(f"{intent} is against the rules and was done") from error
+
+    def _expected_ends(self, ledger: Ledger, body: Json) -> Iterator[Line]:
+        require(body["operation"] not in self.performed, "a hold ends a second time:", body)
+        for end in self.ends[body["operation"]]:
+            with suppress(Short, Forbidden, Over):
+                yield end.line(ledger, "", self.world.clock)
+
+    def _is(self, end: Intent, ledger: Ledger, line: Line) -> bool:
+        """Whether it was this end that a line came of."""
+        with suppress(Short, Forbidden, Over):
+            return end.line(ledger, "", self.world.clock) == line
+        return False
 
     # --- Messages ---------------------------------------------------------------------------------
 
@@ -460,7 +493,11 @@ class Oracle:
         is_wanted = "expiring_soon" in subscription.notifications and subscription.is_written_to
         if not is_wanted or not expiring:
             return ("nothing",)
-        left = sum(ledger.left[grant.number] for grant in expiring)
+        # What is held for longer does not expire with them.
+        held = ledger.held(end)
+        left = sum(ledger.left[grant.number] - held[grant.number] for grant in expiring)
+        if not left:
+            return ("nothing",)
         day = str(reference.local_day(expiring[0].timezone, end))
         subject = reference.sent_subject("expiring_soon", left, day)
         return ("send", ("expiring_soon", subscription.user_id, end), subject, ())
@@ -564,9 +601,18 @@ class Oracle:
             ledger = self.ledger(user_id)
             due = versions[-1].due(ledger.through, now, now)
             require(not due, "never allocated to user", user_id, due, versions[-1])
-            ends = [grant.swept_at for grant in ledger.open()]
-            overdue = [end for end in ends if end is not None and end <= now]
+            overdue = ledger.overdue(reference.ALWAYS, now)
             require(not overdue, "never expired for user", user_id, overdue)
+
+    def held_until(self) -> datetime:
+        """When the last hold is over that keeps credits of a batch which expires before."""
+        ends = [
+            hold.ends_at
+            for ledger in self.ledgers.values()
+            for hold in ledger.active(self.world.now)
+            if hold.timezone
+        ]
+        return max(ends, default=self.world.now)
 
     def everybody_was_told(self) -> None:
         """Every line that calls for a mail was handled by the sender, or its message is parked."""
@@ -598,8 +644,7 @@ class Oracle:
 
 def _described(ledger: Ledger, line: Line) -> Json:
     """A line as the body of an entry should say it."""
-    after = Ledger(list(ledger.lines), dict(ledger.grants), ledger.left.copy())
-    after.add(line)
+    after = ledger.after(line)
     description: Json = {
         "type": line.type,
         "amount": line.amount,
@@ -608,6 +653,8 @@ def _described(ledger: Ledger, line: Line) -> Json:
             [
                 *(grant.number, grant.amount, after.left[grant.number]),
                 *(milliseconds(grant.granted_at), milliseconds(grant.expires_at)),
+                # What is as with most batches is not said.
+                *([] if grant.source == "plan" else [grant.priority, grant.source]),
             ]
             for grant in after.open()
         ],
@@ -615,8 +662,16 @@ def _described(ledger: Ledger, line: Line) -> Json:
         "through": line.through,
         "effective": milliseconds(line.effective_at),
         "posted": milliseconds(line.posted_at),
-        "zone": line.grant.timezone if line.grant and line.grant.expires_at else None,
+        "zone": line.sweep and line.sweep[0],
         "silent": True if line.silent else None,
+        "holds": [
+            [hold.number, milliseconds(hold.ends_at), [list(leg) for leg in hold.legs]]
+            for hold in after.active(line.posted_at)
+        ]
+        or None,
+        "hold": line.ends or None,
+        "released": line.released if line.ends else None,
+        "including_held": None,
     }
     if line.type != "expiration":
         description["operation"] = line.operation

@@ -263,7 +263,7 @@ def request_event(
     *,
     headers: Mapping[str, str],
     query: Mapping[str, Sequence[str]],
-    user_id: str | None,
+    parameters: Mapping[str, str] | None,
     body: str | None,
 ) -> Json:
     """A request to the API, as API Gateway hands it over."""
@@ -273,7 +273,7 @@ def request_event(
         "httpMethod": method,
         "headers": headers,
         "multiValueQueryStringParameters": query or None,
-        "pathParameters": None if user_id is None else {"user_id": user_id},
+        "pathParameters": parameters,
         "body": body,
         "isBase64Encoded": False,
         "stageVariables": None,
@@ -383,16 +383,14 @@ class World:
         """A request to the API, as API Gateway hands it over."""
         import app
 
-        parts = path.split("/")
-        is_of_user = parts[2] == "subscriptions"
-        resource = "/".join(["/api/subscriptions/{user_id}", *parts[4:]]) if is_of_user else path
+        resource, parameters = _route_of(path)
         request_id = f"request-{next(self.requests)}"
         self.operations.append(request_id)
         event = request_event(
             *(method, resource, path, caller, request_id),
             headers={"Content-Type": "application/json", **(headers or {})},
             query={name: [value] for name, value in (query or {}).items()},
-            user_id=parts[3] if is_of_user else None,
+            parameters=parameters,
             body=None if body is None else json.dumps(body),
         )
         _Heard.last = None
@@ -553,3 +551,13 @@ def at(text: str) -> datetime:
 
 
 __all__ = ["Context", "Killed", "Reply", "World", "at", "simulated", "ticks_between"]
+
+
+def _route_of(path: str) -> tuple[str, dict[str, str]]:
+    """The route that a path is of, and what stands in its places."""
+    parts = path.split("/")
+    for place, before, name in ((3, "subscriptions", "user_id"), (4, "holds", "hold_id")):
+        if len(parts) > place and parts[place - 1] == before:
+            route = [*parts[:place], f"{{{name}}}", *parts[place + 1 :]]
+            return "/".join(route), {name: parts[place]}
+    return path, {}
