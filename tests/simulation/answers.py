@@ -62,8 +62,10 @@ def holds(who: str, ledger: Ledger, moment: datetime) -> Json:
 
 
 def balance(who: str, ledger: Ledger, moment: datetime) -> Json:
+    held = ledger.held(moment)
     return {
         "available_balance": ledger.available(moment),
+        "held_balance": sum(hold.amount for hold in ledger.active(moment)),
         "ledger_balance": ledger.balance,
         "as_of": show(moment),
         "batches": [
@@ -73,9 +75,13 @@ def balance(who: str, ledger: Ledger, moment: datetime) -> Json:
                 "remaining_amount": ledger.left[grant.number],
                 "granted_at": show(grant.granted_at),
                 "expires_at": grant.expires_at and show(grant.expires_at),
+                "held_amount": held[grant.number],
+                "priority": grant.priority,
+                "source": grant.source,
             }
             for grant in ledger.open()
         ],
+        "holds": [opened(who, ledger.lines[hold.number - 1]) for hold in ledger.active(moment)],
     }
 
 
@@ -121,8 +127,11 @@ def schedule(subscription: Subscription, ledger: Ledger, now: datetime) -> Json:
     days: dict[str, int] = {}
     for grant in ledger.alive(now):
         if grant.expires_at:
-            day = str(reference.local_day(timezone, grant.expires_at))
-            days[day] = days.get(day, 0) + ledger.left[grant.number]
+            # What is still held then does not expire with it.
+            dying = ledger.left[grant.number] - ledger.held(grant.expires_at)[grant.number]
+            if dying:
+                day = str(reference.local_day(timezone, grant.expires_at))
+                days[day] = days.get(day, 0) + dying
     return {
         "next_allocation_date": first_day(period),
         "allocation_amount": subscription.amount if period else 0,
@@ -139,6 +148,7 @@ def schedule(subscription: Subscription, ledger: Ledger, now: datetime) -> Json:
 HISTORY = (
     *("transaction_id", "type", "amount", "balance_after"),
     *("effective_at", "posted_at", "allocation_period", "batches"),
+    *("hold_id", "held_amount", "released_amount", "metadata"),
 )
 
 
@@ -157,7 +167,13 @@ def history(who: str, ledger: Ledger) -> Iterator[tuple[Line, Json]]:
             "posted_at": show(line.posted_at),
             "allocation_period": line.through if line.type == "allocation" else None,
             "batches": moves(who, line),
+            "hold_id": f"{who}-{number if line.opens else line.ends}",
+            "held_amount": line.opens.amount if line.opens else None,
+            "released_amount": line.released if line.ends else None,
+            "metadata": {},
         }
+        if not (line.opens or line.ends):
+            item["hold_id"] = None
         items.append((line, item))
     yield from reversed(items)
 
