@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.simulation import reference
 from tests.simulation.aws import MOST_PAGE_BYTES
 from tests.simulation.faults import Fault
-from tests.simulation.oracle import ALL_KINDS
+from tests.simulation.oracle import ALL_KINDS, AS_THE_PLAN
 from tests.simulation.world import ZONES, at
 
 PLANS: reference.Plans = {
@@ -75,7 +75,7 @@ places = st.integers(0, 6)
 
 keys = st.sampled_from(("k1", "k2", "k3", "k4", "k5", "k6"))
 amounts = st.sampled_from((1, 5, 30, 60, 81, 100, 451, 600))
-lifetimes = st.none() | st.integers(1, 40)
+lifetimes = st.sampled_from((None, AS_THE_PLAN)) | st.integers(1, 40)
 offsets = st.sampled_from((-1, 0, 0, 0, 1, 60_000))
 """Milliseconds from the moment that matters."""
 

@@ -20,7 +20,7 @@ from tests.simulation import acknowledged, answers, reference
 from tests.simulation.aws import Call, Message
 from tests.simulation.drawn import PLANS, Change, Drawn, Profile
 from tests.simulation.faults import Fault, Killed, Trouble, Troubles, kind_of, users_of
-from tests.simulation.oracle import Edit, Intent, Oracle
+from tests.simulation.oracle import AS_THE_PLAN, Edit, Intent, Oracle
 from tests.simulation.reference import (
     Forbidden,
     Outdated,
@@ -533,7 +533,8 @@ class Life(RuleBasedStateMachine):
             f"manual#{caller}#{key}", who, "manual", amount, "Goodwill", days, silent=silent
         )
         body: Json = {"user_id": who, "amount": amount, "reason": "Goodwill"}
-        body["expires_in_days"] = days
+        if days != AS_THE_PLAN:
+            body["expires_in_days"] = days
         body |= {"notify": False} if silent else {}
         if not by_lambda:
             return intent, self._post("allocate", ADMIN, body, key)
@@ -641,6 +642,10 @@ class Life(RuleBasedStateMachine):
                 reasons.append((402, short.available))
             except Forbidden:
                 reasons.append((422, None))
+        if intent.days == AS_THE_PLAN and not all(
+            version.has_plan for version in self.oracle.candidates(intent.user_id)
+        ):
+            reasons.append((400, None))  # nobody knows how long its credits live
         found = (reply.status, reply.json.get("available_balance"))
         if intent.operation.startswith(f"manual#{LAMBDA}"):
             reasons = [(status, None) for status, _ in reasons]

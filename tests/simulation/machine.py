@@ -41,7 +41,7 @@ from tests.simulation.drawn import (
 from tests.simulation.holding import Holding
 from tests.simulation.life import ADMIN, LAMBDA, MILLISECOND, SHOP, as_json
 from tests.simulation.office import Office
-from tests.simulation.oracle import ALL_KINDS
+from tests.simulation.oracle import ALL_KINDS, AS_THE_PLAN
 from tests.simulation.reference import Grant, Subscription, require, show
 from tests.simulation.world import WORK_QUEUES, Reply
 
@@ -302,6 +302,7 @@ class Machine(Holding, Office):
         by_lambda: bool = False,
     ) -> None:
         user, lives = self.user(who), f" for {days} days" if days else ""
+        lives = " for as long as those of their plan" if days == AS_THE_PLAN else lives
         words = f"{user} is granted {amount} credits{lives}, key {key}"
         asked = self.by_hand(user, amount, days, key, silent=silent, by_lambda=by_lambda)
         self.ask(words, drawn, "by hand", asked)

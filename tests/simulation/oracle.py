@@ -55,6 +55,10 @@ class Edit:
         return bool(self.attempts) and self.refusals == self.attempts
 
 
+AS_THE_PLAN = 0
+"""The lifetime of a grant that names none: that of the user's plan."""
+
+
 @dataclass(frozen=True)
 class Intent:
     """An operation on request: what was asked for under its name."""
@@ -76,8 +80,13 @@ class Intent:
     after: str = ""
     """Of what is carried over: the operation of the row before it, which is to be done by then."""
 
-    def line(self, ledger: Ledger, timezone: str, now: datetime) -> Line:
-        """The line it should become. Raises `Short` or `Forbidden`."""
+    def line(
+        self, ledger: Ledger, timezone: str, now: datetime, of_plan: int | None = None
+    ) -> Line:
+        """The line it should become. Raises `Short` or `Forbidden`.
+
+        ``of_plan``: how long credits of the user's plan live.
+        """
         if self.kind == "usage":
             return ledger.take("usage", self.amount or 0, now, self.operation, self.text)
         if self.kind == "reversal":
@@ -94,7 +103,8 @@ class Intent:
         if amount < 0:
             line = ledger.take("manual", -amount, now, self.operation, self.text)
         else:
-            line = ledger.give(amount, now, self.operation, self.text, timezone, self.days)
+            days = of_plan if self.days == AS_THE_PLAN else self.days
+            line = ledger.give(amount, now, self.operation, self.text, timezone, days)
         return Line(**{**vars(line), "silent": self.silent})
 
 
@@ -406,7 +416,8 @@ class Oracle:
         require(is_in_order, "done before the row above it:", intent)
         try:
             for subscription in self.candidates(user_id):
-                yield intent.line(ledger, subscription.timezone, self.world.clock)
+                of_plan = subscription.lifetime if subscription.has_plan else None
+                yield intent.line(ledger, subscription.timezone, self.world.clock, of_plan)
         except Short as short:
             raise Violation(f"{intent} took more than the {short.available} there are") from short
         except Forbidden as error:

@@ -188,13 +188,18 @@ class Subscription:
     """Whether somebody chose with this version from when on the user is eligible."""
 
     @property
+    def has_plan(self) -> bool:
+        """Whether the catalogue knows the plan."""
+        return self.plan in plans_at()
+
+    @property
     def is_written_to(self) -> bool:
         return self.email is not None and not self.suppressed
 
     @property
     def is_stranded(self) -> bool:
         """Whether nobody can say what is owed: the plan is in no catalogue."""
-        return self.is_swept and self.plan not in plans_at()
+        return self.is_swept and not self.has_plan
 
     @property
     def amount(self) -> int:
