@@ -17,6 +17,7 @@ from hypothesis.stateful import initialize, rule
 
 from tests.simulation import acknowledged, answers, reference
 from tests.simulation.aws import Message
+from tests.simulation.charging import Charging
 from tests.simulation.drawn import (
     EDITS,
     NAMES,
@@ -50,7 +51,7 @@ Who = int | str
 RUNS = "/api/credits/allocation-runs"
 
 
-class Machine(Holding, Office):
+class Machine(Charging, Holding, Office):
     """Everything that can happen."""
 
     # --- Subscriptions ----------------------------------------------------------------------------

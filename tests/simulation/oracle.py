@@ -108,6 +108,12 @@ class Intent:
         return Line(**{**vars(line), "silent": self.silent})
 
 
+def _operations(body: Json) -> list[str]:
+    """The operations that a line performed: that of the line, or of each of its usages."""
+    named = [f"{body['operation']}#{key}" for key, *_ in body.get("items", ())]
+    return named or [body["operation"]]
+
+
 def operation_of(message: Message) -> str:
     """The correlation id that a message brings, or SQS's id of one that brings none."""
     operation: str = json.loads(message.body).get("correlation_id") or message.id
@@ -385,8 +391,9 @@ class Oracle:
             self.intents[line.operation] = ends[0]
         ledger.add(line)
         self.hashes[user_id] = sealed
-        if body["operation"] in self.intents:
-            self.performed[body["operation"]] = (user_id, number)
+        for operation in _operations(body):
+            if operation in self.intents:
+                self.performed[operation] = (user_id, number)
 
     def _expected(self, user_id: str, ledger: Ledger, body: Json) -> Iterator[Line]:
         """The lines that would be right here; several where the step read while others wrote."""
@@ -406,7 +413,27 @@ class Oracle:
         else:
             yield from self._expected_on_request(user_id, ledger, body)
 
+    def _expected_many(self, user_id: str, ledger: Ledger, body: Json) -> Iterator[Line]:
+        """The line of several usages: each was asked for, and is charged for the first time."""
+        for operation, (_, amount, text, *_) in zip(_operations(body), body["items"], strict=True):
+            intent = self.intents.get(operation)
+            require(intent is not None, "nobody asked for", operation)
+            assert intent is not None
+            asked = (intent.user_id, intent.amount, intent.text)
+            require(asked == (user_id, amount, text), operation, "was asked for as", asked)
+            require(operation not in self.performed, "charged a second time:", operation)
+        amount = sum(amount for _, amount, *_ in body["items"])
+        try:
+            yield ledger.take(
+                "usage", amount, self.world.clock, body["operation"], body["description"]
+            )
+        except Short as short:
+            raise Violation(f"{body} took more than the {short.available} there are") from short
+
     def _expected_on_request(self, user_id: str, ledger: Ledger, body: Json) -> Iterator[Line]:
+        if body.get("items"):
+            yield from self._expected_many(user_id, ledger, body)
+            return
         intent = self.intents.get(body["operation"])
         require(intent is not None, "nobody asked for", body)
         assert intent is not None

@@ -25,7 +25,7 @@ from chalicelib.domain.ranges import PLACES, WHOLE, Range
 from chalicelib.domain.subscriptions import SubscriptionStatus
 from chalicelib.jobs import completeness, errors, records, sweeps, ticks, workers
 from chalicelib.jobs.notifications import _Sender
-from chalicelib.operations import allocations
+from chalicelib.operations import adjustments, allocations
 from chalicelib.queues import Queues
 from chalicelib.store import ledger as ledger_store
 from chalicelib.store import ledger_items, partiql
@@ -99,6 +99,22 @@ def _off_by_one(_: Any, self: CreditBatch, now: Any) -> bool:
 def _newest_first(original: Any, found: Any, *rest: Any) -> Any:
     """The newest credits are spent first."""
     return original(found[::-1], *rest)
+
+
+@bug(LedgerStore, "_transact")
+def _one_marker_of_several(original: Any, self: LedgerStore, items: Any) -> Any:
+    """Of several usages that are charged at once only the first leaves a marker."""
+    return original(
+        self, items[:2] if '"items":' in items[0].get("body", {"S": ""})["S"] else items
+    )
+
+
+@bug(adjustments, "_lifetime")
+def _by_hand_for_ever(original: Any, services: Any, adjustment: Any, *rest: Any) -> Any:
+    """A grant by hand that names no lifetime never expires."""
+    if adjustment.expires_in_days is None:
+        return None
+    return original(services, adjustment, *rest)
 
 
 @bug(ledger, "returned")
