@@ -5,13 +5,21 @@ first answer, another end is refused and told how the hold ended.
 """
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
 from chalicelib.domain import ledger
 from chalicelib.domain.entries import EntryType, LedgerEntry
-from chalicelib.domain.errors import HoldEnded, IdempotencyKeyReused, NotFound, Unreadable
+from chalicelib.domain.errors import (
+    HoldEnded,
+    IdempotencyKeyReused,
+    InvalidInput,
+    NotFound,
+    Unreadable,
+)
+from chalicelib.domain.fields import parse_user_id
 from chalicelib.domain.holds import Hold, active
 from chalicelib.domain.instants import format_instant
 from chalicelib.domain.ledger import Account, Request
@@ -81,9 +89,11 @@ class End:
     def place(self) -> tuple[str, int]:
         """The user, and the number of the entry that opened the hold. Raises `NotFound`."""
         user_id, _, number = self.hold_id.rpartition("-")
-        if not user_id or not _NUMBER.fullmatch(number):
-            raise NotFound(f"there is no hold {self.hold_id}")
-        return user_id, int(number)
+        with suppress(InvalidInput):
+            if _NUMBER.fullmatch(number):
+                # Not every text can be a key: DynamoDB would refuse it as if the fault were ours.
+                return parse_user_id("hold_id", user_id), int(number)
+        raise NotFound(f"there is no hold {self.hold_id}")
 
     def described(self) -> dict[str, object]:
         """What the same end again must ask for, too."""
