@@ -551,6 +551,7 @@ APPEND_ON_REQUEST = {*APPEND, ("dynamodb:GetItem", "LedgerTable")}
             "APIHandler",
             {
                 *APPEND_ON_REQUEST,
+                ("dynamodb:BatchGetItem", "LedgerTable"),  # what opened and what ended a hold
                 ("dynamodb:GetItem", "SubscriptionsTable"),
                 ("dynamodb:BatchGetItem", "SubscriptionsTable"),
                 ("dynamodb:PartiQLInsert", "SubscriptionsTable"),
