@@ -92,7 +92,8 @@ def test_the_same_request_has_the_same_metadata_in_whatever_order(api: Api) -> N
 def test_no_metadata_and_empty_metadata_are_the_same(api: Api) -> None:
     """So keys from before there was metadata stay good."""
     first = use(api, "a")
-    for nothing in (None, {}):
+    nothings: list[Json | None] = [None, {}]
+    for nothing in nothings:
         assert use(api, "a", nothing).json == first.json
 
 
