@@ -63,6 +63,8 @@ class Scene:
         for key, amount in (("a", 50), ("b", 5)):
             asked = {"user_id": "42", "amount": amount, "description": "Report"}
             world.call("POST", "/api/credits/use", ADMIN, asked, {"Idempotency-Key": key})
+        hold = {"user_id": "42", "amount": 9, "description": "Report"}
+        world.call("POST", "/api/credits/holds", ADMIN, hold, {"Idempotency-Key": "c"})
 
     def reset(self) -> None:
         """Forgets what the last execution did."""
@@ -383,6 +385,8 @@ def route(method: str, path: str) -> Callable[[Json], bool]:
         request = request if isinstance(request, dict) else {}
         caller = request.get("caller")
         user_id = quote(_text(request.get("user_id", "42")), safe="%")
+        hold_id = quote(_text(request.get("hold_id", "42-4")), safe="%")
+        named = {"user_id": user_id, "hold_id": hold_id}
         query = request.get("query")
         pairs = {
             name: [_text(each) for each in value] if isinstance(value, list) else [_text(value)]
@@ -391,12 +395,15 @@ def route(method: str, path: str) -> Callable[[Json], bool]:
         body = request.get("body")
         event = {
             "resource": path,
-            "path": path.replace("{user_id}", user_id),
+            "path": path.format(**named),
             "httpMethod": method,
             "headers": texts(request.get("headers")),
             "multiValueQueryStringParameters": {sendable(n): v for n, v in pairs.items() if v}
             or None,
-            "pathParameters": {"user_id": user_id} if "{user_id}" in path else None,
+            "pathParameters": {
+                name: value for name, value in named.items() if f"{{{name}}}" in path
+            }
+            or None,
             "body": None if body is None else _text(body),
             "isBase64Encoded": False,
             "stageVariables": None,
@@ -468,6 +475,7 @@ REQUESTS: dict[str, tuple[Json, ...]] = {
                 "cursor": cursors.encode("history 42 None None None", "2"),
             },
         },
+        {"caller": "backend", "query": {"user_id": "42", "metadata.campaign": "42"}},
     ),
     "POST /api/credits/use": (
         {
@@ -483,11 +491,45 @@ REQUESTS: dict[str, tuple[Json, ...]] = {
             "body": body_of(user_id="42", transaction_id="42-2", amount=5, reason="Broken"),
         },
     ),
+    "POST /api/credits/holds": (
+        {
+            "caller": "backend",
+            "headers": KEYED,
+            "body": body_of(
+                user_id=42,
+                amount=5,
+                description="Report",
+                expires_in_seconds=60,
+                metadata={"campaign": "42"},
+            ),
+        },
+    ),
+    "POST /api/credits/holds/{hold_id}/capture": (
+        {"caller": "backend", "hold_id": "42-4", "body": body_of(amount=5)},
+        {
+            "caller": "admin",
+            "hold_id": "42-4",
+            "body": body_of(
+                amount=10, beyond_hold=True, description="x", metadata={"campaign": "42"}
+            ),
+        },
+    ),
+    "POST /api/credits/holds/{hold_id}/release": (
+        {"caller": "backend", "hold_id": "42-4", "body": "{}"},
+    ),
+    "GET /api/credits/holds": ({"caller": "backend", "query": {"user_id": "42"}},),
     "POST /api/credits/allocate": (
         {
             "caller": "admin",
             "headers": KEYED,
             "body": body_of(user_id=42, amount=5, reason="Goodwill", expires_in_days=30),
+        },
+        {
+            "caller": "admin",
+            "headers": KEYED,
+            "body": body_of(
+                user_id=42, amount=5, reason="Spring", priority=7, source="promotion", metadata={}
+            ),
         },
         {
             "caller": "admin",

@@ -343,6 +343,12 @@ def _ledger() -> list[LedgerEntry]:
     entries.append(reversal.entry)
     entries.append(ledger.claw_back(account_now(), 5, request, NOW))
     entries.append(ledger.claw_back_what_is_left(account_now(), 5, request, NOW))
+    request = replace(request, metadata=(("campaign", "42"), ("team", "Für Ada")))
+    for captured in (5, 0):
+        held = ledger.hold(account_now(), 9, 3600, request, NOW, lambda: "Europe/Paris")
+        entries.append(held)
+        number = held.number
+        entries.append(ledger.capture(account_now(), number, captured, request, NOW, lambda: ""))
     expiration = ledger.expire(account_now(), datetime(2026, 3, 1, tzinfo=UTC))
     assert expiration is not None
     return [*entries, expiration]
@@ -401,12 +407,15 @@ LEDGERS = (
         read_entry,
         write=LedgerEntry.body,
         own=LedgerCorrupt,
-        words=("allocation", "manual", "usage", "reversal", "expiration", "(erased)"),
+        words=(
+            *("allocation", "manual", "usage", "reversal", "expiration", "(erased)"),
+            *("hold", "release", "promotion", "campaign"),
+        ),
     ),
     reader(
         "ledger, sealed by somebody else",
         Kind.VALUE,
-        tuple([json.loads(entry.body()) for entry in LEDGER[:end]] for end in (1, 3, 6)),
+        tuple([json.loads(entry.body()) for entry in LEDGER[:end]] for end in (1, 3, 6, 7, 10)),
         verified,
         write=None,
         own=LedgerCorrupt,
