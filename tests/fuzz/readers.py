@@ -910,7 +910,7 @@ FILES_AND_SETTINGS = (
         Kind.TEXT,
         (
             ",".join(balances.COLUMNS.all)
-            + "\na-1,42,5,2025-01-01T00:00:00Z,2027-01-01T00:00:00Z,Left over\n",
+            + "\na-1,42,5,2025-01-01T00:00:00Z,2027-01-01T00:00:00Z,Left over,7\n",
         ),
         imported(balances.BALANCES),
         write=None,
