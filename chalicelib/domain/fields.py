@@ -60,13 +60,13 @@ def parse_user_id(field: str, value: object) -> str:
     )
 
 
-def place_of(transaction_id: str) -> tuple[str, int]:
+def place_of(name: str, what: str = "transaction") -> tuple[str, int]:
     """The user and the number of an entry, from its name. Raises `NotFound` for no such name."""
-    user_id, _, number = transaction_id.rpartition("-")
+    user_id, _, number = name.rpartition("-")
     # Not every text can be a key: DynamoDB would refuse it as if the fault were ours.
     if _USER_ID.fullmatch(user_id) and _ENTRY_NUMBER.fullmatch(number):
         return user_id, int(number)
-    raise NotFound(f"there is no transaction {shown(transaction_id)}")
+    raise NotFound(f"there is no {what} {shown(name)}")
 
 
 def parse_amount(field: str, value: object) -> int:

@@ -395,7 +395,7 @@ LEDGERS = (
         own=LedgerCorrupt,
         words=(
             *("allocation", "manual", "usage", "reversal", "expiration", "hold", "release"),
-            *("(erased)", "holds", "released", "metadata", "purchase", "including_held"),
+            *("(erased)", "holds", "released", "metadata", "promotion", "including_held"),
         ),
     ),
     reader(
@@ -816,7 +816,7 @@ FILES_AND_SETTINGS = (
         Kind.TEXT,
         imported(balances.BALANCES),
         ",".join(balances.COLUMNS.all)
-        + "\na-1,42,5,2025-01-01T00:00:00Z,2027-01-01T00:00:00Z,Left over\n",
+        + "\na-1,42,5,2025-01-01T00:00:00Z,2027-01-01T00:00:00Z,Left over,7\n",
         own=UnreadableFileError,
         words=(*AROUND_CELLS, "a-1,"),
     ),
