@@ -82,6 +82,13 @@ TABLE: tuple[tuple[str, str, object, tuple[int, ...]], ...] = (
         (401, 403, 403, 403, 403, 403, 200, 200),
     ),
     ("POST", "/api/credits/holds/1-4/release", {}, (401, 403, 403, 403, 403, 403, 200, 200)),
+    ("GET", "/api/credits/transactions/1-1", None, (401, 403, 200, 403, 200, 403, 200, 200)),
+    (
+        "POST",
+        "/api/credits/use-many",
+        {"user_id": 1, "items": [{"key": "lead-1", **EXPORT}]},
+        (401, 403, 403, 403, 403, 403, 200, 403),
+    ),
     ("POST", USE, {"user_id": 1, **EXPORT}, (401, 403, 403, 200, 200, 403, 200, 403)),
     (
         "POST",
@@ -120,14 +127,20 @@ def two_users(world: World) -> World:
 # --- Who may do what ----------------------------------------------------------------------------
 
 
-def test_who_may_do_what(two_users: World, api: Api) -> None:
+def make_what_the_table_names(api: Api) -> None:
+    """Entry 2 is a usage, entries 3 and 4 are holds."""
     api.post(USE, user("1"), {"amount": 100, "description": "Export"}, key="to-give-back")
     for key in ("to-capture", "to-release"):
         hold = {"user_id": 1, "amount": 1, "description": "Report"}
         assert api.post("/api/credits/holds", BACKEND, hold, key=key).status == 200
+
+
+def test_who_may_do_what(two_users: World, api: Api) -> None:
+    make_what_the_table_names(api)
     assert {(method, path.partition("?")[0]) for method, path, _, _ in TABLE} == {
-        (method, path.format(user_id="1", hold_id="1-3" if path.endswith("capture") else "1-4"))
+        (method, path.format(user_id="1", hold_id=hold_id, transaction_id="1-1"))
         for method, path in contract.operations()
+        for hold_id in ["1-3" if path.endswith("capture") else "1-4"]
     }
     wrong = []
     for method, path, body, expected in TABLE:
@@ -235,9 +248,10 @@ def test_every_route_answers_with_and_without_the_trailing_slash(
     two_users: World, api: Api
 ) -> None:
     assert two_users.balance() == 1000
+    make_what_the_table_names(api)
     for method, path, body, _ in TABLE:
         route, question, query = path.partition("?")
-        caller = BACKEND if path == USE else ADMIN
+        caller = BACKEND if path.startswith(USE) else ADMIN
         if "reverse" not in path:
             status = api.send(method, path, caller, body, key="a").status
             slashed = api.send(method, f"{route}/{question}{query}", caller, body, key="a")
@@ -385,7 +399,7 @@ def test_a_number_that_is_too_long_to_be_read_is_refused_with_the_bound(
 def test_every_route_refuses_query_parameters_it_does_not_know(two_users: World, api: Api) -> None:
     before = two_users.lines()
     for method, path, body, _ in TABLE:
-        caller = BACKEND if path == USE else ADMIN
+        caller = BACKEND if path.startswith(USE) else ADMIN
         sign = "&" if "?" in path else "?"
         for query in (f"{path}{sign}verbose=1", f"{path}{sign}verbose=1&verbose=1"):
             reply = api.send(method, query, caller, body, key="a")
@@ -567,6 +581,6 @@ KEPT = {"/api/openapi.json": "public, max-age=300"}
 def test_no_answer_but_the_contract_may_be_kept(two_users: World, api: Api) -> None:
     assert two_users.balance() == 1000
     for method, path, body, _ in TABLE:
-        caller = BACKEND if path == USE else ADMIN
+        caller = BACKEND if path.startswith(USE) else ADMIN
         reply = api.send(method, path, caller, body, key="a")
         assert reply.headers["cache-control"] == KEPT.get(path, "no-store"), path

@@ -287,7 +287,20 @@ def test_every_route_that_reads_is_tried_here() -> None:
     reads = {path for method, path in contract.operations() if method == "GET"}
     of_nobody = {"/api/health", "/api/openapi.json", "/api/plans", "/api/unsubscribe"}
     of_subscriptions = {"/api/subscriptions/{user_id}", "/api/subscriptions/{user_id}/edits"}
-    assert reads == {*READS, *of_subscriptions, *of_nobody}
+    of_entries = {"/api/credits/transactions/{transaction_id}"}
+    assert reads == {*READS, *of_subscriptions, *of_entries, *of_nobody}
+
+
+def test_reading_an_entry_of_somebody_else_leaves_a_line(
+    api: Api, lines: Callable[[], list[Json]]
+) -> None:
+    route = "GET /api/credits/transactions/{transaction_id}"
+    for caller, status in ((ADMIN, 200), (BACKEND, 200), (user(BOB), 403)):
+        reply = api.get(f"/api/credits/transactions/{ANN}-1", caller)
+        assert_leaves(lines, reply, line(caller, route, status, ANN))
+        assert reply.status == status
+    assert api.get(f"/api/credits/transactions/{ANN}-1", user(ANN)).status == 200
+    assert lines() == []
 
 
 def test_everybody_whom_a_request_names_is_in_its_line(

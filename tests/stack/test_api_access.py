@@ -116,6 +116,12 @@ TABLE: tuple[tuple[str, str, object, tuple[int, ...]], ...] = (
         {"user_id": ANN, "transaction_id": f"{ANN}-2", "amount": 1, "reason": "Failed"},
         (*BAD, 403, 403, 200, 200),
     ),
+    ("GET", f"/api/credits/transactions/{ANN}-1", None, (*BAD, 200, 403, 200, 200)),
+    (
+        *("POST", "/api/credits/use-many"),
+        {"user_id": ANN, "items": [{"key": "lead-1", "amount": 1, "description": "Lead"}]},
+        (*BAD, 403, 403, 200, 403),
+    ),
     ("GET", "/api/credits/holds", None, (*BAD, 200, 200, 404, 404)),
     ("GET", f"/api/credits/holds?user_id={ANN}", None, (*BAD, 200, 403, 200, 200)),
     (
