@@ -95,15 +95,31 @@ const HOLDS = [
   { hold_id: "42-9", amount: 50, expires_at: "2026-05-30T13:05:00Z" },
   { hold_id: "42-10", amount: 1200, expires_at: "2026-06-01T02:00:00Z" },
   { hold_id: "42-11", amount: 0, expires_at: "2026-06-01T02:00:00Z" },
+  { hold_id: "42-12", amount: 1, expires_at: "2026-06-01T02:00:00Z" },
 ];
 const reserved = (card: Element) => [...card.querySelectorAll(".credits-reserved li")].map(words);
 
-test("the card shows what is reserved, and until when where the user lives", async () => {
+test("the card shows what is reserved, and until when where the user lives", async (t) => {
+  const warnings = t.mock.method(console, "error", () => {});
   const { api, client } = clientOf(() => ({ body: SCHEDULE }), () => ({ body: { holds: HOLDS } }));
   const card = await render(<CreditsCard client={client} locale="en-GB" now={() => NOON} />);
-  assert.deepEqual(reserved(card), ["50 reserved until 30 May 2026 at 09:05", "1,200 reserved until 31 May 2026 at 22:00"]);
+  assert.deepEqual(reserved(card), ["50 reserved until 30 May 2026 at 09:05", "1,200 reserved until 31 May 2026 at 22:00", "1 reserved until 31 May 2026 at 22:00"]);
   assert.equal(card.querySelector(".credits-reserved time")?.getAttribute("datetime"), "2026-05-30T13:05:00Z");
   assert.deepEqual(api.requests.map(({ path }) => path.replace(/.*[/]/, "")), ["allocation-schedule", "balance"]);
+  assert.equal(warnings.mock.callCount(), 0);
+  unmount();
+  const german = await render(<CreditsCard client={client} locale="de" now={() => NOON} />);
+  assert.equal(reserved(german)[1], "1.200 reserved until 31. Mai 2026 um 22:00");
+});
+
+test("a card that is taken away waits for no holds", async () => {
+  const signals: AbortSignal[] = [];
+  const balance = (_: object, signal: AbortSignal) => (signals.push(signal), new Promise(() => {}));
+  const client = { schedule: () => Promise.resolve(SCHEDULE), balance } as unknown as CreditsClient;
+  await render(<CreditsCard client={client} locale="en" now={() => NOON} />);
+  unmount();
+  unmount = () => {};
+  assert.deepEqual(signals.map(({ aborted }) => aborted), [true]);
 });
 
 test("a card whose holds cannot be had, or come late, shows the rest", async () => {
@@ -286,6 +302,9 @@ test("a hold and its ends say what they did", async () => {
   const history = await render(<CreditsHistory client={client} locale="en" />);
   const amounts = [...history.querySelectorAll(".credits-amount")].map(words);
   assert.deepEqual(amounts, ["1,050 reserved", "-31", "1,019 free again", "0 reserved", "0 free again"]);
+  await rerender(<CreditsHistory client={client} locale="de" />);
+  const german = [...history.querySelectorAll(".credits-amount")].map(words);
+  assert.deepEqual(german.slice(0, 3), ["1.050 reserved", "-31", "1.019 free again"]);
   await choose(history, "Reserved");
   await choose(history, "Free again");
   assert.deepEqual(api.requests.map(({ query }) => query["type"]), [undefined, "hold", "release"]);
