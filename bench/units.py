@@ -26,11 +26,13 @@ from rich.table import Table
 from bench.workload import Context, sqs_event
 from chalicelib.domain import calendar
 from chalicelib.domain.edits import BY_IMPORT
+from chalicelib.domain.holds import MOST_SECONDS
 from chalicelib.domain.subscriptions import Subscription
 from chalicelib.jobs import workers
 from chalicelib.messages import USERS_A_MESSAGE, UsersMessage
 from chalicelib.operations import on_request
 from chalicelib.operations.adjustments import Adjustment, adjust
+from chalicelib.operations.holds import End, end_hold, hold_credits
 from chalicelib.queues import chunks
 from chalicelib.services import Services
 from infra import reach, terminal
@@ -111,6 +113,11 @@ class Bench:
         yield self._allocate("re-sweep of an allocated user", pro)
         for batches in (1, 3, 10):
             yield self._use(batches)
+        yield from self._hold(pro[:20])
+        self._now += timedelta(days=1)
+        yield from self._hold(
+            starter[:20], ", outliving its batch", ended_after=timedelta(days=29, hours=12)
+        )
         yield self._expire(starter)
         yield self._edit(pro)
 
@@ -193,6 +200,35 @@ class Bench:
                     services, user_id, 10 * batches, "Report", caller="bench", key=f"{user_id}-use"
                 )
         return _figure(f"use credits over {batches} batches", measured, len(users))
+
+    def _hold(
+        self, users: list[str], how: str = "", ended_after: timedelta = timedelta(0)
+    ) -> Iterator[Figure]:
+        """Two holds of each user: one is captured in part, one is released."""
+        opened: dict[str, list[str]] = {"capture": [], "release": []}
+        with self._meter.measuring() as measured:
+            for end, hold_ids in opened.items():
+                hold_ids += [self._held(user_id, f"{user_id}-{end}") for user_id in users]
+        yield _figure(f"hold credits{how}", measured, 2 * len(users))
+        self._now += ended_after
+        for end, hold_ids in opened.items():
+            amount = 5 if end == "capture" else 0
+            with self._meter.measuring() as measured:
+                for hold_id in hold_ids:
+                    end_hold(self._services, End(hold_id, amount, "bench"))
+            yield _figure(f"{end} a hold{how}", measured, len(users))
+
+    def _held(self, user_id: str, key: str) -> str:
+        outcome = hold_credits(
+            self._services,
+            user_id,
+            10,
+            "Report",
+            seconds=MOST_SECONDS,
+            caller="bench",
+            key=key,
+        )
+        return outcome.entry.transaction_id
 
     def _register_for_use(self, user_id: str) -> None:
         values = {

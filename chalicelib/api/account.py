@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 from chalicelib.domain import calendar
 from chalicelib.domain.entries import EntryType, LedgerEntry, UsageItem
-from chalicelib.domain.errors import FieldError, InvalidInput, NotFound
+from chalicelib.domain.errors import FieldError, InvalidInput
 from chalicelib.domain.fields import (
     FieldReader,
     parse_amount,
@@ -17,6 +17,7 @@ from chalicelib.domain.fields import (
     parse_key,
     parse_text,
     parse_user_id,
+    place_of,
     shown,
 )
 from chalicelib.domain.holds import active, earmarked
@@ -251,11 +252,8 @@ def _item_of(field: str, value: object) -> UsageItem:
 def transaction(call: Call) -> Answer:
     """An entry of the ledger, with the usages that it books at once."""
     name = unquote(call.authenticated().without_query().path["transaction_id"])
-    user_id, _, number = name.rpartition("-")
-    if not user_id or not re.fullmatch(_ENTRY_NUMBER, number):
-        raise NotFound(f"there is no transaction {shown(name)}")
-    whose = call.principal.reads_credits_of(user_id)
-    entry = call.services.ledger.entry(whose, int(number))
+    user_id, number = place_of(name)
+    entry = call.services.ledger.entry(call.principal.reads_credits_of(user_id), number)
     items = [
         {
             "key": item.key,

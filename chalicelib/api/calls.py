@@ -149,6 +149,9 @@ class Call:
         readers: list[Callable[[], object]] = []
         if "user_id" in path:
             readers.append(self.path_user_id)
+        for name in path.keys() & {"hold_id", "transaction_id"}:
+            owner = unquote(path[name]).rpartition("-")[0]
+            readers.append(partial(parse_user_id, "user_id", owner))
         if query and "user_id" in query:
             readers += [partial(parse_user_id, "user_id", it) for it in query.getlist("user_id")]
         if self.is_post:

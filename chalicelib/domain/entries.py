@@ -28,7 +28,7 @@ from .damage import (
 from .errors import InvalidInput, LedgerCorrupt
 from .fields import parse_priority
 from .holds import Hold, Holds, available
-from .instants import to_milliseconds
+from .instants import to_milliseconds, to_next_second
 from .metadata import Metadata, parse_metadata
 
 SCHEMA = 3
@@ -136,13 +136,14 @@ class LedgerEntry:
         """When a sweep must look for credits to book out because of this entry, if ever.
 
         That is when the batch it granted expires; when the hold it opened ends, if a batch of the
-        hold expires before; at once, if the hold it ended has freed credits that had expired.
+        hold expires before; at once, if the hold it ended has freed credits that had expired. A
+        hold can end between two seconds: then at the later one, for this goes into a sort key.
         """
         if self.expiry_timezone is None:
             return None
         if batch := self.granted_batch:
             return batch.expires_at
-        return hold.expires_at if (hold := self.opened_hold) else self.posted_at
+        return to_next_second(hold.expires_at if (hold := self.opened_hold) else self.posted_at)
 
     @property
     def transaction_id(self) -> str:

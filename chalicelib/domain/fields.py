@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from enum import StrEnum
 from typing import TypeVar, cast
 
-from .errors import FieldError, InvalidInput
+from .errors import FieldError, InvalidInput, NotFound
 
 MAXIMUM_AMOUNT = 1_000_000_000
 """The most credits one operation may move."""
@@ -29,6 +29,7 @@ MOST_PRIORITY = 100
 
 USER_ID_ALPHABET = "letters, digits and . _ : @ | + = -"
 _USER_ID = re.compile(r"[A-Za-z0-9._:@|+=-]{1,128}")
+_ENTRY_NUMBER = re.compile(r"[1-9][0-9]{0,11}")
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _CORRELATION_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 # Beside the ASCII ones those of C1, and the two separators at which Unicode ends a line.
@@ -57,6 +58,15 @@ def parse_user_id(field: str, value: object) -> str:
     raise InvalidInput.of(
         field, f"must be 1 to 128 {USER_ID_ALPHABET}, or a whole number; is {shown(value)}"
     )
+
+
+def place_of(name: str, what: str = "transaction") -> tuple[str, int]:
+    """The user and the number of an entry, from its name. Raises `NotFound` for no such name."""
+    user_id, _, number = name.rpartition("-")
+    # Not every text can be a key: DynamoDB would refuse it as if the fault were ours.
+    if _USER_ID.fullmatch(user_id) and _ENTRY_NUMBER.fullmatch(number):
+        return user_id, int(number)
+    raise NotFound(f"there is no {what} {shown(name)}")
 
 
 def parse_amount(field: str, value: object) -> int:

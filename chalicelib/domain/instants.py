@@ -126,3 +126,8 @@ def stored_instant(milliseconds: int) -> datetime:
 def to_millisecond(instant: datetime) -> datetime:
     """The instant in UTC, rounded down to the millisecond."""
     return from_milliseconds(to_milliseconds(as_utc(instant)))
+
+
+def to_next_second(instant: datetime) -> datetime:
+    """The instant, rounded up to the second."""
+    return instant + timedelta(microseconds=-instant.microsecond % 1_000_000)

@@ -478,6 +478,14 @@ def _rules_of_type(account: Account, state: _State, entry: LedgerEntry) -> Itera
         )
 
 
+def _rules_of_usage(state: _State, entry: LedgerEntry) -> Iterator[Rule]:
+    yield entry.amount < 0, "a usage takes credits"
+    if entry.hold is None:
+        yield _is_burn_down(state.free, entry.legs), "credits were not taken oldest first"
+    else:
+        yield from _rules_of_capture(state, entry, state.holds[entry.hold])
+
+
 def _rules_of_adjustment(state: _State, entry: LedgerEntry) -> Iterator[Rule]:
     grants = entry.granted_batch is not None
     # One that was to take what is left tells, where nothing is, that it was asked for.
@@ -497,14 +505,6 @@ def _rules_of_opening(state: _State, entry: LedgerEntry, opened: Hold | None) ->
     yield bool(legs) and _is_burn_down(state.free, legs), "credits were not held oldest first"
     seconds = (opened.expires_at - entry.posted_at).total_seconds() if opened else 0
     yield 0 < seconds <= MOST_SECONDS, "it holds for a time that no hold has"
-
-
-def _rules_of_usage(state: _State, entry: LedgerEntry) -> Iterator[Rule]:
-    yield entry.amount < 0, "a usage takes credits"
-    if entry.hold is None:
-        yield _is_burn_down(state.free, entry.legs), "credits were not taken oldest first"
-    else:
-        yield from _rules_of_capture(state, entry, state.holds[entry.hold])
 
 
 def _rules_of_capture(state: _State, entry: LedgerEntry, hold: Hold) -> Iterator[Rule]:

@@ -60,7 +60,7 @@ class Adjustment:
             "amount": self.amount,
             "reason": self.reason,
             "actor": actor,
-            "expires_in_days": self.expires_in_days,
+            "expires_in_days": self.expires_in_days if self.is_grant else None,
             # Only where they are not the default: keys from before there were these stay good.
             **({} if self.notify else {"notify": False}),
             **({"up_to_available": True} if self.up_to_available else {}),

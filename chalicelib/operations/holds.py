@@ -4,14 +4,19 @@ A hold ends once, so all its ends are one operation, ``end#<hold id>``: the same
 first answer, another end is refused and told how the hold ended.
 """
 
-import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
 from chalicelib.domain import ledger
 from chalicelib.domain.entries import EntryType, LedgerEntry
-from chalicelib.domain.errors import HoldEnded, IdempotencyKeyReused, NotFound, Unreadable
+from chalicelib.domain.errors import (
+    HoldEnded,
+    IdempotencyKeyReused,
+    NotFound,
+    Unreadable,
+)
+from chalicelib.domain.fields import place_of
 from chalicelib.domain.holds import Hold, active
 from chalicelib.domain.instants import format_instant
 from chalicelib.domain.ledger import Account, Request
@@ -80,10 +85,7 @@ class End:
     @property
     def place(self) -> tuple[str, int]:
         """The user, and the number of the entry that opened the hold. Raises `NotFound`."""
-        user_id, _, number = self.hold_id.rpartition("-")
-        if not user_id or not _NUMBER.fullmatch(number):
-            raise NotFound(f"there is no hold {self.hold_id}")
-        return user_id, int(number)
+        return place_of(self.hold_id, "hold")
 
     def described(self) -> dict[str, object]:
         """What the same end again must ask for, too."""
@@ -161,6 +163,3 @@ def active_holds(services: Services, account: Account, now: datetime) -> list[Ac
     user_id, holds = account.user_id, active(account.holds, now)
     items = services.ledger.entries((user_id, hold.number) for hold in holds)
     return [ActiveHold(hold, read_entry(items[user_id, hold.number])) for hold in holds]
-
-
-_NUMBER = re.compile(r"[1-9][0-9]{0,11}")

@@ -6,7 +6,7 @@
 import json
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any, NamedTuple
 
@@ -127,29 +127,6 @@ class Examples:
         return reply
 
 
-def show_holds(world: World, api: Api, show: Callable[..., Reply]) -> None:
-    """Credits that are set aside, and usages that are booked together."""
-    world.now += timedelta(minutes=5)
-    job = {"user_id": 42, "amount": 50, "description": "Report on 200 companies"}
-    held = {**job, "expires_in_seconds": 900, "metadata": {"report": "77"}}
-    hold = show("200", "POST", "/api/credits/holds", BACKEND, held, key="report-77").json["hold_id"]
-    show("200", "GET", "/api/credits/holds", user("42"))
-    world.now += timedelta(minutes=5)
-    capture, release = (f"/api/credits/holds/{hold}/{end}" for end in ("capture", "release"))
-    show("200", "POST", capture, BACKEND, {"amount": 31})
-    show("HoldEnded", "POST", release, BACKEND, {})
-    other = api.post("/api/credits/holds", BACKEND, {**job, "amount": 20}, key="report-78")
-    show("200", "POST", f"/api/credits/holds/{other.json['hold_id']}/release", BACKEND, {})
-    lead = {"amount": 2, "description": "A lead"}
-    leads = [{"key": f"lead-{number}", **lead} for number in (7, 8)]
-    many = {"user_id": 42, "items": leads}
-    assert (
-        api.post("/api/credits/use", BACKEND, {"user_id": 42, **lead}, key="lead-7").status == 200
-    )
-    used = show("200", "POST", "/api/credits/use-many", BACKEND, many).json["transaction_id"]
-    show("200", "GET", f"/api/credits/transactions/{used}", BACKEND)
-
-
 @pytest.fixture
 def examples(world: World, api: Api, monkeypatch: pytest.MonkeyPatch) -> list[Example]:
     """A year in the life of user 42, who lives in New York, as far as the API shows it."""
@@ -194,18 +171,8 @@ def examples(world: World, api: Api, monkeypatch: pytest.MonkeyPatch) -> list[Ex
     csv = {"Accept": "text/csv"}
     show("200", "GET", "/api/credits/history?limit=3", ada, headers=csv)
 
-    show("InvalidInput", "POST", use, ada, {"amount": 1.5, "note": "?"}, key="a")
-    show("Unauthenticated", "GET", "/api/plans", NOBODY)
-    show("InsufficientCredits", "POST", use, ada, {**export, "amount": 71}, key="b")
-    show("Forbidden", "GET", "/api/credits/balance?user_id=7", ada)
-    show("NotFound", "GET", "/api/subscriptions/7", BACKEND)
-    show("VersionConflict", "PATCH", subscription, BACKEND, {}, headers={"If-Match": '"2"'})
-    show("BodyTooLarge", "POST", use, ada, raw=b" " * 16_385, key="c")
-    show(
-        "UnsupportedMediaType", "POST", use, ada, raw=b"amount=5", media_type="text/plain", key="d"
-    )
-    show("Unprocessable", "POST", use, ada, {**export, "amount": 7}, key="export-1849")
-    show_holds(world, api, show)
+    show_refusals(made, export)
+    show_holds(made, world, api)
     for where, error in (
         ("Contention", Contention("the ledger of user 42 is written too often at the moment")),
         ("Unavailable", EndpointConnectionError(endpoint_url="https://dynamodb")),
@@ -218,6 +185,47 @@ def examples(world: World, api: Api, monkeypatch: pytest.MonkeyPatch) -> list[Ex
         monkeypatch.setattr("chalicelib.operations.on_request.use_credits", fail)
         show(where, "POST", use, ada, export, key="e")
     return made.made
+
+
+def show_refusals(made: Examples, export: dict[str, object]) -> None:
+    """What is answered to requests that come to nothing."""
+    show, ada = made.show, user("42")
+    use, subscription = "/api/credits/use", "/api/subscriptions/42"
+    show("InvalidInput", "POST", use, ada, {"amount": 1.5, "note": "?"}, key="a")
+    show("Unauthenticated", "GET", "/api/plans", NOBODY)
+    show("InsufficientCredits", "POST", use, ada, {**export, "amount": 71}, key="b")
+    show("Forbidden", "GET", "/api/credits/balance?user_id=7", ada)
+    show("NotFound", "GET", "/api/subscriptions/7", BACKEND)
+    show("VersionConflict", "PATCH", subscription, BACKEND, {}, headers={"If-Match": '"2"'})
+    show("BodyTooLarge", "POST", use, ada, raw=b" " * 16_385, key="c")
+    show(
+        "UnsupportedMediaType", "POST", use, ada, raw=b"amount=5", media_type="text/plain", key="d"
+    )
+    show("Unprocessable", "POST", use, ada, {**export, "amount": 7}, key="export-1849")
+
+
+def show_holds(made: Examples, world: World, api: Api) -> None:
+    """Two jobs: one is charged for, one is not done."""
+    show = made.show
+    world.now += timedelta(minutes=5)
+    job = {"user_id": 42, "amount": 50, "description": "Report on 200 companies"}
+    held = {**job, "expires_in_seconds": 900, "metadata": {"report": "77"}}
+    hold = show("200", "POST", "/api/credits/holds", BACKEND, held, key="report-77").json["hold_id"]
+    show("200", "GET", "/api/credits/holds", user("42"))
+    world.now += timedelta(minutes=5)
+    capture, release = (f"/api/credits/holds/{hold}/{end}" for end in ("capture", "release"))
+    show("200", "POST", capture, BACKEND, {"amount": 31})
+    show("HoldEnded", "POST", release, BACKEND, {})
+    other = api.post("/api/credits/holds", BACKEND, {**job, "amount": 20}, key="report-78")
+    show("200", "POST", f"/api/credits/holds/{other.json['hold_id']}/release", BACKEND, {})
+    lead = {"amount": 2, "description": "A lead"}
+    leads = [{"key": f"lead-{number}", **lead} for number in (7, 8)]
+    many = {"user_id": 42, "items": leads}
+    assert (
+        api.post("/api/credits/use", BACKEND, {"user_id": 42, **lead}, key="lead-7").status == 200
+    )
+    used = show("200", "POST", "/api/credits/use-many", BACKEND, many).json["transaction_id"]
+    show("200", "GET", f"/api/credits/transactions/{used}", BACKEND)
 
 
 def places(document: dict[str, Any], example: Example) -> Iterator[tuple[dict[str, Any], object]]:

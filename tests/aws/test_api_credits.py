@@ -108,6 +108,7 @@ def test_the_balance_lists_the_batches_in_the_order_they_are_used(world: World, 
     spend(api, 4, "b")
     assert api.get(BALANCE, user()).json == {
         "available_balance": 106,
+        "held_balance": 0,
         "ledger_balance": 106,
         "as_of": "2026-01-31T23:00:00Z",
         "batches": [
@@ -117,6 +118,9 @@ def test_the_balance_lists_the_batches_in_the_order_they_are_used(world: World, 
                 "remaining_amount": 6,
                 "granted_at": "2026-01-15T12:00:00Z",
                 "expires_at": None,
+                "held_amount": 0,
+                "priority": 50,
+                "source": "adjustment",
             },
             {
                 "batch_id": "1-2",
@@ -124,8 +128,12 @@ def test_the_balance_lists_the_batches_in_the_order_they_are_used(world: World, 
                 "remaining_amount": 100,
                 "granted_at": "2026-01-31T23:00:00Z",
                 "expires_at": "2026-03-02T23:00:00Z",
+                "held_amount": 0,
+                "priority": 50,
+                "source": "plan",
             },
         ],
+        "holds": [],
     }
 
 
@@ -321,6 +329,10 @@ def test_an_allocation_names_its_period_and_the_others_do_not(world: World, api:
         "posted_at": "2026-01-31T23:00:00Z",
         "allocation_period": None,
         "batches": [{"batch_id": "1-1", "amount": -30}],
+        "hold_id": None,
+        "held_amount": None,
+        "released_amount": None,
+        "metadata": {},
     }
 
 
@@ -549,17 +561,17 @@ def test_the_csv_has_a_line_for_each_entry_with_all_of_its_batches(world: World,
     assert reply.text.split("\r\n") == [
         (
             "transaction_id,type,amount,balance_after,description,actor,effective_at,posted_at,"
-            "allocation_period,batches"
+            "allocation_period,batches,hold_id,held_amount,released_amount,metadata"
         ),
         (
             "1-3,usage,-5,98,Export,user|1,2026-02-01T12:00:00.500Z,2026-02-01T12:00:00.500Z,,"
-            "1-1 -3; 1-2 -2"
+            "1-1 -3; 1-2 -2,,,,"
         ),
         (
             "1-2,allocation,100,103,Monthly credits for 2026-02,system,2026-01-31T23:00:00Z,"
-            "2026-01-31T23:00:00Z,2026-02,1-2 100"
+            "2026-01-31T23:00:00Z,2026-02,1-2 100,,,,"
         ),
-        "1-1,manual,3,3,Goodwill,ada,2026-01-15T12:00:00Z,2026-01-15T12:00:00Z,,1-1 3",
+        "1-1,manual,3,3,Goodwill,ada,2026-01-15T12:00:00Z,2026-01-15T12:00:00Z,,1-1 3,,,,",
         "",
     ]
 

@@ -63,10 +63,25 @@ TABLE: tuple[tuple[str, str, object, tuple[int, ...]], ...] = (
         "GET",
         "/api/credits/allocation-schedule?user_id=1",
         None,
-        (401, 403, 200, 403, 200, 403, 403, 200),
+        (401, 403, 200, 403, 200, 403, 200, 200),
     ),
-    ("GET", "/api/credits/balance?user_id=1", None, (401, 403, 200, 403, 200, 403, 403, 200)),
-    ("GET", "/api/credits/history?user_id=1", None, (401, 403, 200, 403, 200, 403, 403, 200)),
+    ("GET", "/api/credits/balance?user_id=1", None, (401, 403, 200, 403, 200, 403, 200, 200)),
+    ("GET", "/api/credits/history?user_id=1", None, (401, 403, 200, 403, 200, 403, 200, 200)),
+    ("GET", "/api/credits/holds?user_id=1", None, (401, 403, 200, 403, 200, 403, 200, 200)),
+    (
+        "POST",
+        "/api/credits/holds",
+        {"user_id": 1, "amount": 1, "description": "Report"},
+        (401, 403, 403, 403, 403, 403, 200, 200),
+    ),
+    # Both end the hold in the same way, so the admin is answered what the backend was.
+    (
+        "POST",
+        "/api/credits/holds/1-3/capture",
+        {"amount": 1},
+        (401, 403, 403, 403, 403, 403, 200, 200),
+    ),
+    ("POST", "/api/credits/holds/1-4/release", {}, (401, 403, 403, 403, 403, 403, 200, 200)),
     ("POST", USE, {"user_id": 1, **EXPORT}, (401, 403, 403, 200, 200, 403, 200, 403)),
     (
         "POST",
@@ -107,8 +122,12 @@ def two_users(world: World) -> World:
 
 def test_who_may_do_what(two_users: World, api: Api) -> None:
     api.post(USE, user("1"), {"amount": 100, "description": "Export"}, key="to-give-back")
+    for key in ("to-capture", "to-release"):
+        hold = {"user_id": 1, "amount": 1, "description": "Report"}
+        assert api.post("/api/credits/holds", BACKEND, hold, key=key).status == 200
     assert {(method, path.partition("?")[0]) for method, path, _, _ in TABLE} == {
-        (method, path.replace("{user_id}", "1")) for method, path in contract.operations()
+        (method, path.format(user_id="1", hold_id="1-3" if path.endswith("capture") else "1-4"))
+        for method, path in contract.operations()
     }
     wrong = []
     for method, path, body, expected in TABLE:
@@ -478,6 +497,7 @@ REFUSALS: list[tuple[CreditsError, int, str, str | None]] = [
     (Forbidden("no"), 403, "forbidden", None),
     (errors.NotFound("nobody"), 404, "not_found", None),
     (Contention("busy"), 409, "contention", "1"),
+    (errors.HoldEnded("lapsed", "2026-01-15T12:00:00Z"), 410, "hold_ended", None),
     (errors.VersionConflict("changed"), 412, "version_conflict", None),
     (BodyTooLarge("long"), 413, "body_too_large", None),
     (UnsupportedMediaType("xml"), 415, "unsupported_media_type", None),

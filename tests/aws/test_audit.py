@@ -174,7 +174,7 @@ SHAPES: dict[str, Damage] = {
     "a body that is no JSON": lambda item: item.update(body={"S": "{"}),
     "a body of nothing": lambda item: item.update(body={"S": "null"}),
     "a body of a newer release": lambda item: item["body"].update(
-        S=item["body"]["S"].replace('"schema":2', '"schema":9')
+        S=item["body"]["S"].replace('"schema":3', '"schema":9')
     ),
     "a malformed key": lambda item: item.update(entry={"S": "entry#x"}),
 }

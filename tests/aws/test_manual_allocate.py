@@ -8,7 +8,7 @@ import pytest
 
 from chalicelib.domain.ledger import Request
 from chalicelib.operations import on_request
-from chalicelib.operations.adjustments import Adjustment, adjust
+from chalicelib.operations.adjustments import NEVER, Adjustment, adjust
 from chalicelib.services import Services
 from tests.aws.world import World, at
 
@@ -278,7 +278,11 @@ def test_a_reversal_and_the_manual_function_keep_their_names_too(
     world: World, performed: list[Performed], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert world.grant("1", 5, "k")["success"]
-    assert performed == [("1", "manual#lambda/manual-allocate#k", GRANT)]
+    named = "manual#lambda/manual-allocate"
+    assert performed == [("1", f"{named}#k", {**GRANT, "expires_in_days": NEVER})]
+    # A claw-back has no lifetime, so null is what it was before null was a word for never.
+    assert world.grant("1", -5, "j")["success"]
+    assert performed[1:] == [("1", f"{named}#j", CLAWED_BACK)]
     asked: list[tuple[Any, ...]] = []
     monkeypatch.setattr(world.services.ledger, "reverse", lambda *its: asked.append(its))
     on_request.reverse_usage(world.services, "1", "1-17", 3, "Oops", caller="shop", key="k")

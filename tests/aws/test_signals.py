@@ -244,7 +244,7 @@ def test_a_ledger_of_the_first_schema_is_read_verified_and_continued(world: Worl
     assert world.grant("42", 5, "m9")["success"]
     after = world.services.ledger.verify("42")
     assert after.last
-    assert (after.last.schema, after.last.number) == (2, 9)
+    assert (after.last.schema, after.last.number) == (3, 9)
     assert format_instant(after.last.posted_at) == "2026-03-10T12:00:00Z"
     assert after.ledger_balance == 162
     stored = [line.body for line in world.services.ledger.lines("42")]

@@ -28,6 +28,8 @@ OF_ANN = f"?user_id={ANN}"
 USE = {"user_id": ANN, "amount": 1, "description": "Export"}
 REVERSE = {"user_id": ANN, "transaction_id": f"{ANN}-2", "reason": "Failed"}
 ALLOCATE = {"user_id": ANN, "amount": 1, "reason": "Goodwill"}
+HOLD = {"user_id": ANN, "amount": 4, "description": "Report"}
+HOLDS = "/api/credits/holds"
 RUN: Json = {"period": "2026-02", "zones": ["Europe/Paris"]}
 KEYS = {"caller", "scopes", "route", "status", "user_ids"}
 
@@ -79,6 +81,7 @@ READS = (
     "/api/credits/allocation-schedule",
     "/api/credits/balance",
     "/api/credits/history",
+    "/api/credits/holds",
 )
 
 
@@ -87,7 +90,7 @@ def test_reading_somebody_elses_credits_leaves_a_line(
     api: Api, lines: Callable[[], list[Json]], path: str
 ) -> None:
     route = f"GET {path}"
-    for caller, status in ((ADMIN, 200), (BACKEND, 403), (user(BOB), 403)):
+    for caller, status in ((ADMIN, 200), (BACKEND, 200), (user(BOB), 403)):
         reply = api.get(path + OF_ANN, caller)
         assert_leaves(lines, reply, line(caller, route, status, ANN))
         assert reply.status == status
@@ -163,6 +166,10 @@ def test_what_the_ledger_has_an_entry_of_is_not_said_again(
         ("/api/credits/use", BACKEND, USE),
         ("/api/credits/reverse", BACKEND, REVERSE),
         ("/api/credits/allocate", ADMIN, ALLOCATE),
+        (HOLDS, BACKEND, HOLD),
+        (f"{HOLDS}/{ANN}-5/capture", BACKEND, {"amount": 3}),
+        # Said again, it is the same entry.
+        (f"{HOLDS}/{ANN}-5/capture", ADMIN, {"amount": 3}),
     ):
         assert api.post(path, caller, body, key=f"k{path[-3:]}").status == 200
     assert lines() == []
@@ -178,6 +185,8 @@ def test_what_the_ledger_has_an_entry_of_is_not_said_again(
         ("/api/credits/reverse", user(BOB), REVERSE, 403),
         ("/api/credits/reverse", ADMIN, {**REVERSE, "transaction_id": f"{ANN}-9"}, 404),
         ("/api/credits/allocate", BACKEND, ALLOCATE, 403),
+        (HOLDS, BACKEND, {**HOLD, "amount": 10_000}, 402),
+        (HOLDS, user(BOB), HOLD, 403),
     ],
 )
 def test_a_refused_try_leaves_a_line(
@@ -191,6 +200,47 @@ def test_a_refused_try_leaves_a_line(
     reply = api.post(path, caller, body, key="k")
     assert reply.status == status
     assert_leaves(lines, reply, line(caller, f"POST {path}", status, ANN))
+
+
+@pytest.mark.parametrize(
+    ("end", "body"), [("capture", {"amount": 9}), ("release", {}), ("release", {"nonsense": 1})]
+)
+@pytest.mark.parametrize("caller", [BACKEND, ADMIN, user(BOB)])
+def test_a_refused_end_of_a_hold_names_the_user_whose_hold_it_is(
+    api: Api, lines: Callable[[], list[Json]], caller: Caller, end: str, body: Json
+) -> None:
+    hold_id = api.post(HOLDS, BACKEND, HOLD, key="h").json["hold_id"]
+    api.post(f"{HOLDS}/{hold_id}/capture", BACKEND, {"amount": 1})
+    lines()
+    reply = api.post(f"{HOLDS}/{hold_id}/{end}", caller, body)
+    assert reply.status in (400, 403, 410)
+    route = f"POST {HOLDS}/{{hold_id}}/{end}"
+    assert_leaves(lines, reply, line(caller, route, reply.status, ANN))
+
+
+def test_a_user_who_tries_to_end_their_own_hold_leaves_none(
+    api: Api, lines: Callable[[], list[Json]]
+) -> None:
+    hold_id = api.post(HOLDS, BACKEND, HOLD, key="h").json["hold_id"]
+    assert api.post(f"{HOLDS}/{hold_id}/release", user(ANN), {}).status == 403
+    assert lines() == []
+
+
+def test_the_user_of_a_hold_is_read_from_its_id_however_it_is_written(
+    api: Api, lines: Callable[[], list[Json]]
+) -> None:
+    for hold_id, named in (
+        ("auth0%7Cann-7", "auth0|ann"),
+        ("a-b-7", "a-b"),
+        ("ann-x", ANN),
+        ("ann", None),
+        ("-7", None),
+        ("a%20b-7", None),
+    ):
+        reply = api.post(f"{HOLDS}/{hold_id}/release", BACKEND, {})
+        assert reply.status == 404
+        route = f"POST {HOLDS}/{{hold_id}}/release"
+        assert_leaves(lines, reply, line(BACKEND, route, 404, named) if named else None)
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,9 @@ def test_an_entry_shows_its_usages_and_the_history_what_they_came_to(api: Api) -
 
 
 @pytest.mark.usefixtures("rich")
-@pytest.mark.parametrize("name", ["1-3", "1-0", "1-01", "1-", "1", "1-x"])
+@pytest.mark.parametrize(
+    "name", ["1-3", "1-0", "1-01", "1-", "1", "1-x", "a%20b-1", "%F0%9F%99%82-1"]
+)
 def test_a_transaction_that_is_not_there_is_not_found(api: Api, name: str) -> None:
     assert api.get(f"/api/credits/transactions/{name}", BACKEND).status == 404
 

@@ -24,15 +24,12 @@ from .plan import Plan
 from .plants import PLANTS
 from .run import JOURNALS, Outcome, RunFailedError, run
 
-MOST_MINUTES = 30
-MOST_PROCESSES = 16
-MOST_THREADS = 64
+MOST = {"minutes": 30, "processes": 16, "threads": 64}
 MOST_SHOWN = 20
 _HOW = ("done", "replayed", "refused", "failed", "unanswered")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; answers its exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.concurrency",
         description="Many threads in several processes do everything to a few hot users and many "
@@ -45,31 +42,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--cold", type=int, default=2_000, help="cold users (default: 2,000)")
     parser.add_argument("--seed", type=int, default=1, help="of all dice (default: 1)")
     parser.add_argument("--plant", choices=sorted(PLANTS), default="", help="a bug to plant")
-    options = parser.parse_args(arguments)
-    for name, value, most in (
-        ("minutes", options.minutes, MOST_MINUTES),
-        ("processes", options.processes, MOST_PROCESSES),
-        ("threads", options.threads, MOST_THREADS),
-    ):
-        if not 0 < value <= most:
+    options = vars(parser.parse_args(arguments))
+    for name, most in MOST.items():
+        if not 0 < options[name] <= most:
             parser.error(f"--{name} must be more than 0 and at most {most}")
-    plan = Plan(
-        processes=options.processes,
-        threads=options.threads,
-        seconds=options.minutes * 60,
-        hot=options.hot,
-        cold=options.cold,
-        seed=options.seed,
-        plant=options.plant,
-    )
+    plan = Plan(seconds=options.pop("minutes") * 60, **options)
     errors = Console(stderr=True)
-    with Progress(
-        BarColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}"),
-        console=errors,
-        disable=not errors.is_terminal,
-    ) as progress:
+    columns = (BarColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=errors, disable=not errors.is_terminal) as progress:
         task = progress.add_task("starting the emulator", total=1.0)
         try:
             outcome = run(
@@ -84,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _say(outcome: Outcome, plan: Plan) -> int:
     findings = outcome.findings
     console = Console(markup=False, highlight=False, soft_wrap=True)
-    table = Table("operation", *(f"{how}" for how in _HOW), title="What was asked for")
+    table = Table("operation", *_HOW, title="What was asked for")
     for column in table.columns[1:]:
         column.justify = "right"
     for kind, ended in findings.ended.items():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
@@ -23,6 +23,7 @@ from chalicelib.domain.subscriptions import Subscription
 from chalicelib.services import Services
 from chalicelib.store.subscriptions import readable
 
+from .holds import check_holds, held_at
 from .plan import BEGIN, FIRST_AMOUNT, Plan
 from .worker import PREFIXES, Task, read_journal
 
@@ -37,6 +38,10 @@ class Attempts:
     numbers: set[int] = field(default_factory=set)
     open: int = 0
     refused: int = 0
+    others: set[Task] = field(default_factory=set)
+    """Of the end of a hold: every way in which somebody asked for it,"""
+    done: set[Task] = field(default_factory=set)
+    """and every way in which somebody was told that it is done."""
 
 
 @dataclass
@@ -56,7 +61,6 @@ class Findings:
 
     @property
     def attempts(self) -> int:
-        """All that was begun."""
         return sum(counted.total() for counted in self.ended.values())
 
 
@@ -79,6 +83,7 @@ def audit(plan: Plan, services: Services, advance: Callable[[], None] = lambda: 
         except LedgerCorrupt as error:
             findings.wrong.append(str(error))
         findings.wrong += _ledger(user_id, entries)
+        findings.wrong += check_holds(user_id, entries)
         findings.wrong += _reversals(user_id, entries, links)
         findings.wrong += _scheduled(subscription, entries, findings, plan.clock()())
         findings.wrong += _subscription(subscription, findings)
@@ -118,6 +123,10 @@ def _count(findings: Findings, process: int, task: Task, line: dict[str, Any]) -
             attempts.numbers.add(line["number"])
         attempts.open += how in ("unanswered", "failed")
         attempts.refused += how == "refused"
+        if task.ends_a_hold:
+            asked = replace(task, key="")
+            attempts.others.add(asked)
+            attempts.done |= {asked} if how == "done" else set()
     elif task.kind == "edit":
         if how == "done":
             findings.versions[task.user].append(line["number"])
@@ -183,8 +192,18 @@ def _operation(attempts: Attempts, written: list[tuple[str, Entry]]) -> Iterator
     for user_id, entry in written:
         if user_id != task.user or (numbers and entry["number"] not in numbers):
             yield f"is entry {entry['number']} of {user_id}, and was answered otherwise"
-        if not _is_what_was_asked(task, entry["amount"]):
+        if task.ends_a_hold:
+            yield from _end_of_hold(attempts, entry)
+        elif not _is_what_was_asked(task, entry["amount"]):
             yield f"asked for {task.amount} and moved {entry['amount']}"
+
+
+def _end_of_hold(attempts: Attempts, entry: Entry) -> Iterator[str]:
+    """It came to what somebody asked for, and all who were told that it is done asked for that."""
+    if len(attempts.done) > 1:
+        yield f"was done in several ways: {attempts.done}"
+    if all(-entry["amount"] != each.amount for each in attempts.done or attempts.others):
+        yield f"moved {entry['amount']}, and was asked for as {attempts.others}"
 
 
 def _is_what_was_asked(task: Task, amount: int) -> bool:
@@ -193,6 +212,8 @@ def _is_what_was_asked(task: Task, amount: int) -> bool:
             return amount == -task.amount
         case "grant":
             return amount == task.amount
+        case "hold":
+            return amount == 0
         case "reverse":  # what had expired meanwhile stays expired
             return 0 <= amount <= task.amount
         case _:
@@ -271,8 +292,9 @@ def _scheduled(
             yield f"{user_id} was not given {period}, though the message was acknowledged"
         period = period.next()
     swept = to_milliseconds(findings.messages["expire"].get(user_id, BEGIN))
-    for number, _, remaining, _, expires_at in entries[-1]["batches"] if entries else ():
-        if expires_at is not None and expires_at <= swept:
+    held = held_at(entries, swept)
+    for number, _, remaining, _, expires_at, *_ in entries[-1]["batches"] if entries else ():
+        if expires_at is not None and expires_at <= swept and remaining > held[number]:
             yield f"{remaining} of batch {number} of {user_id} expired and are still there"
 
 

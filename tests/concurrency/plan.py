@@ -50,26 +50,21 @@ class Plan:
     folder: str = ""
 
     def to_json(self) -> str:
-        """As an argument of a worker's command line."""
         return json.dumps(asdict(self))
 
     def running(self, endpoint_url: str, folder: Path) -> Plan:
-        """The same, begun now."""
         return replace(self, endpoint_url=endpoint_url, folder=str(folder), began=time.time())
 
     @property
     def hot_users(self) -> list[str]:
-        """Those whom everybody is at."""
         return [f"hot-{number}" for number in range(self.hot)]
 
     @property
     def cold_users(self) -> list[str]:
-        """Those who are seldom met."""
         return [f"cold-{number}" for number in range(self.cold)]
 
     @property
     def users(self) -> list[str]:
-        """Everybody."""
         return self.hot_users + self.cold_users
 
     def clock(self) -> Callable[[], datetime]:
@@ -88,13 +83,9 @@ class Plan:
     def services(self, threads: int) -> Services:
         """The product's own services, over the emulator."""
         tables = names_of_tables()
-        connection = connect(
-            emulator.REGION,
-            threads,
-            endpoint_url=self.endpoint_url,
-            access_key=emulator.ACCESS_KEY,
-            secret_key=emulator.SECRET_KEY,
-        )
+        keys = {"access_key": emulator.ACCESS_KEY, "secret_key": emulator.SECRET_KEY}
+        url = self.endpoint_url
+        connection = connect(emulator.REGION, threads, endpoint_url=url, **keys)
         settings = Settings(
             stage=STAGE,
             region=emulator.REGION,
@@ -109,7 +100,6 @@ class Plan:
 
 
 def names_of_tables() -> dict[str, str]:
-    """The names of the tables."""
     tables = ("LedgerTable", "SubscriptionsTable", "EditsTable")
     return {name: f"credits-{STAGE}-{name.lower()}" for name in tables}
 

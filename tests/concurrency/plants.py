@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 from unittest.mock import patch
 
+from chalicelib.domain import holds, ledger
 from chalicelib.store import partiql
 from chalicelib.store.database import Item
 from chalicelib.store.ledger import Draft, Inserted, LedgerStore
 
 
-@contextmanager
-def _entries_without_condition() -> Iterator[None]:
+def _entries_without_condition() -> AbstractContextManager[Any]:
     """An entry is put whatever is there: alone, in a transaction, and in a batch."""
 
     def append(self: LedgerStore, item: Item) -> bool:
@@ -24,12 +24,10 @@ def _entries_without_condition() -> Iterator[None]:
         puts = [{"Put": {"TableName": self._table, "Item": item}} for item in items]
         self._client.transact_write_items(TransactItems=puts)
 
-    with (
-        patch.object(LedgerStore, "_append", append),
-        patch.object(LedgerStore, "_transact", transact),
-        _batches_without_condition(),
-    ):
-        yield
+    stack = ExitStack()
+    stack.enter_context(patch.multiple(LedgerStore, _append=append, _transact=transact))
+    stack.enter_context(_batches_without_condition())
+    return stack
 
 
 def _batches_without_condition() -> AbstractContextManager[Any]:
@@ -64,9 +62,16 @@ def _keys_forgotten() -> AbstractContextManager[Any]:
     return patch.object(LedgerStore, "_transact", transact)
 
 
+def _holds_overlooked() -> AbstractContextManager[Any]:
+    """Whoever spends or holds credits does not look at what is held."""
+    original = holds.spendable
+    return patch.object(ledger, "spendable", lambda batches, _, now: original(batches, (), now))
+
+
 PLANTS: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "entries-without-condition": _entries_without_condition,
     "batches-without-condition": _batches_without_condition,
     "versions-without-condition": _versions_without_condition,
     "keys-forgotten": _keys_forgotten,
+    "holds-overlooked": _holds_overlooked,
 }

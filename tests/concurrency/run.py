@@ -17,6 +17,7 @@ from pathlib import Path
 from chalicelib.services import Services
 from infra import reach
 from infra.local import emulator
+from tests.simulation.world import SUBSCRIBED
 
 from .audit import Findings, audit
 from .plan import BEGIN, FIRST_AMOUNT, PLANS, ZONES, Plan, create_tables
@@ -43,15 +44,12 @@ Say = Callable[[str, float], None]
 
 @dataclass
 class Outcome:
-    """What a run came to."""
-
     findings: Findings
     kills: int
     seconds: float
 
 
 def run(plan: Plan, say: Say = lambda _what, _done: None) -> Outcome:
-    """One run, from the empty tables to the audit."""
     with emulator.emulator() as running, tempfile.TemporaryDirectory(prefix="credits-") as folder:
         plan = plan.running(running.url, Path(folder))
         services = plan.services(_REGISTERING)
@@ -78,13 +76,10 @@ def run(plan: Plan, say: Say = lambda _what, _done: None) -> Outcome:
 def _register(plan: Plan, services: Services) -> None:
     def register_one(place: int, user_id: str) -> None:
         values = {
+            **SUBSCRIBED,
             "user_id": user_id,
-            "email": "user@example.com",
             "timezone": ZONES[place % len(ZONES)],
             "plan": PLANS[place % len(PLANS)],
-            "billing_interval": "yearly",
-            "status": "active",
-            "started_at": "2025-01-01T00:00:00Z",
             "allocation_amount": FIRST_AMOUNT,
         }
         day_before = BEGIN - timedelta(days=1)
@@ -137,9 +132,8 @@ def _supervise(plan: Plan, say: Say) -> int:
 
 def _start(plan: Plan, process: int, life: int) -> subprocess.Popen[bytes]:
     arguments = (plan.to_json(), str(process), str(life))
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.concurrency.worker", *arguments], cwd=ROOT
-    )
+    command = [sys.executable, "-m", "tests.concurrency.worker", *arguments]
+    return subprocess.Popen(command, cwd=ROOT)
 
 
 def _lines(journal: Path) -> int:

@@ -23,14 +23,16 @@ from typing import Any
 from chalicelib import metrics
 from chalicelib.domain.edits import BY_IMPORT
 from chalicelib.domain.errors import CreditsError, NotFound
+from chalicelib.domain.holds import earmarked
 from chalicelib.domain.instants import format_instant, parse_instant
 from chalicelib.domain.subscriptions import Subscription
 from chalicelib.jobs import workers
 from chalicelib.messages import UsersMessage
 from chalicelib.metrics import Metric
 from chalicelib.observability import logger
-from chalicelib.operations import on_request
+from chalicelib.operations import holds, on_request
 from chalicelib.operations.adjustments import NEVER, Adjustment, adjust
+from chalicelib.operations.holds import End
 from chalicelib.operations.on_request import Void
 from chalicelib.services import Services
 from chalicelib.store.errors import FAULTS
@@ -39,26 +41,20 @@ from .plan import Plan
 from .plants import PLANTS
 
 SHARE_OF_HOT = 0.7
-PREFIXES = {
-    "use": "usage",
-    "grant": "manual",
-    "claw": "manual",
-    "void": "void",
-    "reverse": "reversal",
+PREFIXES = {"use": "usage", "void": "void", "reverse": "reversal", "hold": "hold"} | {
+    **dict.fromkeys(("grant", "claw"), "manual"),
+    **dict.fromkeys(("capture", "release"), "end"),
 }
 """The operations with a key, and how the names of theirs begin in the ledger."""
 
-_WEIGHTS = {
-    "use": 30,
-    "grant": 12,
-    "reverse": 12,
-    "edit": 10,
-    "read": 8,
-    "claw": 6,
-    "allocate": 6,
-    "expire": 6,
+_WEIGHTS = {"use": 30, "grant": 12, "reverse": 12, "edit": 10, "read": 8} | {
+    **dict.fromkeys(("claw", "allocate", "expire"), 6),
     "void": 4,
+    "hold": 14,
+    "capture": 12,
+    "release": 6,
 }
+_OF_SOMETHING = ("void", "reverse", "capture", "release")
 _AGAIN = 0.15
 _IMPOSTOR = 0.03
 _MOST_REMEMBERED = 2_000
@@ -68,7 +64,8 @@ _MOST_REMEMBERED = 2_000
 class Task:
     """One operation: enough to do it again, word for word.
 
-    ``number``: of the usage to be given back, the batch to be voided, or the version to be written.
+    ``number``: of the usage to be given back, the batch to be voided, the hold to be ended, or the
+    version to be written. ``days``: how long credits live, or are held.
     ``is_impostor``: it is another request than the one its key belongs to, and must be refused.
     """
 
@@ -81,14 +78,20 @@ class Task:
     as_of: str = ""
     users: tuple[str, ...] = ()
     is_impostor: bool = False
+    beyond: bool = False
+
+    @property
+    def ends_a_hold(self) -> bool:
+        """Whether it has no key: all ends of a hold are one operation, whoever asks for one."""
+        return PREFIXES.get(self.kind) == "end"
 
     @classmethod
     def read(cls, values: dict[str, Any]) -> Task:
-        """Reads what the journal has of it."""
         return cls(**(values | {"users": tuple(values["users"])}))
 
     def operation(self, process: int) -> str:
-        """What the ledger calls it."""
+        if self.ends_a_hold:
+            return f"end#{self.user}-{self.number}"
         return f"{PREFIXES[self.kind]}#{caller_of(process)}#{self.key}"
 
 
@@ -106,7 +109,6 @@ class Journal:
         self._begun = 0
 
     def begin(self, task: Task) -> int:
-        """Writes what is about to be done."""
         with self._lock:
             self._begun += 1
             place = self._begun
@@ -114,12 +116,10 @@ class Journal:
         return place
 
     def end(self, place: int, how: str, **more: object) -> None:
-        """Writes what it came to."""
         lost = sum(metrics._counted.get(Metric.CONFLICTS_RETRIED, ()))
         self.write({"place": place, "ended": how, "races_lost": lost, **more})
 
     def write(self, line: dict[str, object]) -> None:
-        """Writes a line."""
         os.write(self._file, json.dumps(line, separators=(",", ":")).encode() + b"\n")
 
 
@@ -166,7 +166,7 @@ class Worker:
                         self.done.append((task, line["number"]))
                         self.earlier.append(task)
                 else:
-                    begun.pop(line["place"])
+                    begun.pop(line["place"], None)  # a complaint is about no task
             self.unanswered += [task for task in begun.values() if task.kind in PREFIXES]
 
     def work(self, thread: int) -> None:
@@ -186,12 +186,20 @@ class Worker:
 
     def choose(self, dice: random.Random, key: str) -> Task | None:
         """What to do next; None when there is nothing to do it to."""
+        return self._what_was_before(dice) or self._something_new(dice, key)
+
+    def _what_was_before(self, dice: random.Random) -> Task | None:
+        """Now and then the same again, or another request under its key."""
         if self.earlier and dice.random() < _AGAIN:
             return dice.choice(self.earlier[-_MOST_REMEMBERED:])
         if self.done and dice.random() < _IMPOSTOR:
             task, _ = dice.choice(self.done[-_MOST_REMEMBERED:])
-            if task.kind != "void":  # which asks for no amount
+            # A void asks for no amount; what is another end of a hold is no misuse of a key.
+            if task.kind != "void" and not task.ends_a_hold:
                 return replace(task, amount=task.amount + 1, is_impostor=True)
+        return None
+
+    def _something_new(self, dice: random.Random, key: str) -> Task | None:
         kind = dice.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[0]
         hot, cold = self.plan.hot_users, self.plan.cold_users
         user = dice.choice(hot if dice.random() < SHARE_OF_HOT or not cold else cold)
@@ -199,6 +207,14 @@ class Worker:
         match kind:
             case "grant":
                 task = replace(task, days=dice.choice([None, 1, 5, 40]))
+            case "hold":
+                task = replace(task, days=dice.choice([1, 3, 30, 30]))
+            case "capture":
+                task = self._of(
+                    replace(task, beyond=task.amount > 20), dice, self._holds(user, dice)
+                )
+            case "release":
+                task = self._of(replace(task, amount=0), dice, self._holds(user, dice))
             case "void":
                 task = self._of(task, dice, self._open_batches(user))
             case "reverse":
@@ -210,7 +226,7 @@ class Worker:
             case "edit":
                 version = self.services.subscriptions.get(user).version + 1
                 task = Task(kind, user, number=version)
-        return task if task.number or kind not in ("void", "reverse") else None
+        return task if task.number or kind not in _OF_SOMETHING else None
 
     def _of(self, task: Task, dice: random.Random, what: list[tuple[str, int]]) -> Task:
         user, number = dice.choice(what) if what else (task.user, 0)
@@ -219,11 +235,16 @@ class Worker:
     def _open_batches(self, user: str) -> list[tuple[str, int]]:
         return [(user, batch.number) for batch in self.services.ledger.account(user).batches]
 
+    def _holds(self, user: str, dice: random.Random) -> list[tuple[str, int]]:
+        """Those that are there now, whoever opened them; or those opened here, ended or not."""
+        if dice.random() < 0.7:
+            return [(user, hold.number) for hold in self.services.ledger.account(user).holds]
+        return [(task.user, number) for task, number in self.done[-200:] if task.kind == "hold"]
+
     def _usages(self) -> list[tuple[str, int]]:
         return [(task.user, number) for task, number in self.done[-200:] if task.kind == "use"]
 
     def perform(self, task: Task) -> None:
-        """Does it, and writes down what was said."""
         place = self.journal.begin(task)
         if task.kind in PREFIXES and not task.is_impostor:
             self.earlier.append(task)
@@ -244,30 +265,35 @@ class Worker:
 
     def do(self, task: Task) -> tuple[int, bool]:
         """The number of its entry or version, and whether it had been done before."""
-        services, caller, key, user = self.services, caller_of(self.process), task.key, task.user
+        services, user, amount = self.services, task.user, task.amount
+        caller = caller_of(self.process)
+        named: dict[str, Any] = {"caller": caller, "key": task.key}
         match task.kind:
             case "use":
-                outcome = on_request.use_credits(
-                    services, user, task.amount, "work", caller=caller, key=key
-                )
+                outcome = on_request.use_credits(services, user, amount, "work", **named)
             case "grant" | "claw":
-                amount = task.amount if task.kind == "grant" else -task.amount
+                amount = amount if task.kind == "grant" else -amount
                 days = task.days or NEVER
                 outcome = adjust(
                     services,
                     Adjustment(user, amount, "gift", expires_in_days=days),
                     actor=caller,
-                    caller=caller,
-                    key=key,
+                    **named,
                 )
             case "void":
-                void = Void(user, task.number, "mistake", caller, caller, key)
+                void = Void(user, task.number, "mistake", caller, caller, task.key)
                 outcome = on_request.void_batch(services, void)
             case "reverse":
                 usage = f"{user}-{task.number}"
-                outcome = on_request.reverse_usage(
-                    services, user, usage, task.amount, "back", caller=caller, key=key
+                outcome = on_request.reverse_usage(services, user, usage, amount, "back", **named)
+            case "hold":
+                seconds = (task.days or 1) * 86_400
+                outcome = holds.hold_credits(
+                    services, user, amount, "work", seconds=seconds, **named
                 )
+            case "capture" | "release":
+                end = End(f"{user}-{task.number}", amount, caller, beyond_hold=task.beyond)
+                outcome = holds.end_hold(services, end)
             case "allocate" | "expire":
                 return self._deliver(task), False
             case "edit":
@@ -307,6 +333,9 @@ class Worker:
             self._complain(f"{task.user} read entry {number} after {written} was acknowledged")
         if sum(batch.remaining for batch in account.batches) != account.ledger_balance:
             self._complain(f"the batches of {task.user} are not his balance in entry {number}")
+        held = earmarked(account.holds, account.time(self.services.now()))
+        if any(held[batch.number] > batch.remaining for batch in account.batches):
+            self._complain(f"more of {task.user} is held than is there in entry {number}")
         now = self.services.now() + timedelta(days=1)
         if account.available_balance(now) < 0:
             self._complain(f"{task.user} has less than nothing in entry {number}")
@@ -337,7 +366,6 @@ def _end_with(parent: int) -> None:
 
 
 def main() -> None:
-    """Runs one life of one process."""
     plan, process, life = Plan(**json.loads(sys.argv[1])), int(sys.argv[2]), int(sys.argv[3])
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     logger().setLevel("CRITICAL")

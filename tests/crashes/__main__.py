@@ -14,8 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.crashes.failures import Point
-from tests.crashes.runner import Course
-from tests.crashes.shares import SHARES, Tally, examine
+from tests.crashes.runner import SHARES, Course, Tally, examine
 from tests.crashes.workflows import WORKFLOWS
 from tests.crashes.world import crashing
 from tests.parallel import in_processes
@@ -23,7 +22,6 @@ from tests.progress import progress_bar
 
 
 def main(words: list[str] | None = None) -> int:
-    """Runs the command; the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.crashes",
         description=f"{__doc__} Ctrl-C ends it early: what was tried until then is reported.",
@@ -59,7 +57,6 @@ def main(words: list[str] | None = None) -> int:
 
 
 def replay(name: str, points: list[Point]) -> int:
-    """Runs a workflow with these failures, and tells what came of it."""
     with crashing():
         failures, wrong = Course.of(name).check(*points)
     for place, seen in enumerate(failures.seen):
@@ -70,7 +67,6 @@ def replay(name: str, points: list[Point]) -> int:
 
 
 def examine_all(names: list[str], shares: int, processes: int, *, in_pairs: bool) -> int:
-    """Runs all of them and prints the table; the exit status."""
     began = time.monotonic()
     tallies = {name: Tally(name) for name in names}
     # Neighbours are of different workflows: the long ones do not come all at the end.
@@ -102,7 +98,6 @@ def examine_all(names: list[str], shares: int, processes: int, *, in_pairs: bool
 
 
 def print_table(tallies: Iterable[Tally]) -> None:
-    """Calls, points, pairs and failures of each workflow."""
     table = Table("workflow", box=None)
     for head in ("calls", "points", "pairs", "ended otherwise"):
         table.add_column(head, justify="right")

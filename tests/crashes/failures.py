@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
 
 from botocore.exceptions import ConnectTimeoutError, ReadTimeoutError
 
 from tests.simulation.aws import ISSUER, Call, Json, Perform, Refused
-from tests.simulation.faults import Killed
+from tests.simulation.faults import Killed, some_of
 
 
 class Kind(Enum):
@@ -28,26 +28,18 @@ GRAVE = {Kind.KILLED_BEFORE, Kind.KILLED_AFTER, Kind.FAILS, Kind.LOST}
 """What strikes a recovery: the others are milder cases of these."""
 
 READS = {
-    "BatchGetItem",
-    "GetItem",
-    "GetKeys",
-    "GetObject",
-    "ListObjectsV2",
-    "Query",
-    "Scan",
-    "TransactGetItems",
+    *("BatchGetItem", "GetItem", "Query", "Scan", "TransactGetItems"),
+    *("GetKeys", "GetObject", "ListObjectsV2"),
 }
 """The operations that leave everything as it was, whether they are carried out or not."""
 
 IN_PARTS = (Kind.IN_PART, Kind.KILLED_IN_PART)
 """They strike the first call from their place on that has parts."""
 
-BATCHES = {
-    "BatchGetItem": lambda call: sum(
-        len(wanted["Keys"]) for wanted in call.parameters["RequestItems"].values()
-    ),
-    "SendMessageBatch": lambda call: len(call.parameters["Entries"]),
-    "BatchExecuteStatement": lambda call: len(call.parameters["Statements"]),
+BATCHES: dict[str, Callable[[Json], int]] = {
+    "BatchGetItem": lambda asked: sum(len(of["Keys"]) for of in asked["RequestItems"].values()),
+    "SendMessageBatch": lambda asked: len(asked["Entries"]),
+    "BatchExecuteStatement": lambda asked: len(asked["Statements"]),
 }
 """The operations that can be done in part, and of how many parts a call of theirs consists."""
 
@@ -131,7 +123,7 @@ class Failures:
         if table.endswith("-mails") or call.service == "sesv2":
             perform = _Noted(perform, self._begun)
         count = BATCHES.get(call.operation)
-        parts = count(call) if count else None
+        parts = count(call.parameters) if count else None
         name = f"{call} {table}".strip()
         self.seen.append(Seen(name, parts, call.service, call.operation in READS))
         if not self._attempts_left:
@@ -213,10 +205,5 @@ def _perform(call: Call, perform: Perform, most: int | None) -> Json:
     if call.operation != "BatchExecuteStatement":
         return perform(call, most)
     # Statements succeed and fail one by one.
-    statements = call.parameters["Statements"]
-    error = {"Error": {"Code": "ThrottlingError", "Message": "ThrottlingError"}}
-    answers = [error] * (len(statements) - most)
-    if most:
-        parameters = {**call.parameters, "Statements": statements[:most]}
-        answers = perform(replace(call, parameters=parameters))["Responses"] + answers
-    return {"Responses": answers}
+    count = len(call.parameters["Statements"])
+    return some_of(call, perform, [place < most for place in range(count)], "ThrottlingError")

@@ -7,7 +7,6 @@ from tests.crashes.workflows import WORKFLOWS
 
 
 def workflows_of(*groups: str) -> pytest.MarkDecorator:
-    """Runs a test for each workflow of some groups."""
     names = [name for name, workflow in WORKFLOWS.items() if workflow.group in groups]
     return pytest.mark.parametrize("name", names)
 

@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 from tests.crashes.failures import GRAVE, Failures, Kind, Point
 from tests.crashes.workflows import WORKFLOWS, Workflow
-from tests.crashes.world import CrashingWorld, Json, told
+from tests.crashes.world import CrashingWorld, Json, crashing, told
 from tests.simulation import world as simulation
 
 PARKED = ("sweeps", "allocations")
@@ -83,26 +83,19 @@ class Course:
             records[record] = {"status": "INPROGRESS", "said": None}
             if not was_sent and self.mail_of.get(record) in mails:
                 mails.remove(self.mail_of[record])
-        parked = {
-            body
-            for body, asked_for in self.asked_for.items()
-            if asked_for & failures.in_doubt.keys()
-        }
-        queues = {**expected["queues"], "credits-dev-notifications-dlq": sorted(parked)}
+        in_doubt = failures.in_doubt.keys()
+        parked = sorted(body for body, asked in self.asked_for.items() if asked & in_doubt)
+        queues = {**expected["queues"], "credits-dev-notifications-dlq": parked}
         return {**expected, "records of mails": records, "mails": mails, "queues": queues}
 
     def check(self, *points: Point) -> tuple[Failures, "Wrong | None"]:
         """The same; what is wrong with all that it takes to tell it, or None."""
-        failures, difference = self.attempt(*points)
-        return failures, Wrong(
-            self.workflow.name, points, failures, difference
-        ) if difference else None
+        failures, found = self.attempt(*points)
+        return failures, Wrong(self.workflow.name, points, failures, found) if found else None
 
 
 @dataclass(frozen=True)
 class Wrong:
-    """A workflow that ended in another way than its clean run."""
-
     workflow: str
     points: tuple[Point, ...]
     failures: Failures
@@ -149,3 +142,52 @@ def difference(expected: Any, found: Any, where: str = "") -> str:
 def _short(value: Any) -> str:
     text = json.dumps(value, default=str, ensure_ascii=False)
     return text if len(text) < 600 else f"{text[:600]} …"
+
+
+# --- In several processes ------------------------------------------------------------------------
+
+MOST_TOLD = 20
+
+
+@dataclass
+class Tally:
+    """What became of a workflow, or of a share of it."""
+
+    workflow: str
+    calls: int = 0
+    points: int = 0
+    pairs: int = 0
+    failures: int = 0
+    told: list[str] = field(default_factory=list)
+
+    def note(self, wrong: Wrong | None) -> None:
+        if wrong:
+            self.failures += 1
+            self.told += [wrong.told()][: MOST_TOLD - len(self.told)]
+
+    def add(self, other: "Tally") -> None:
+        self.calls = other.calls
+        self.points += other.points
+        self.pairs += other.pairs
+        self.failures += other.failures
+        self.told += other.told[: MOST_TOLD - len(self.told)]
+
+
+SHARES = 8
+"""Into how many parts a workflow is divided, so that all processes end at about the same time."""
+
+
+def examine(share: tuple[str, int, bool]) -> Tally:
+    """One share of the failures of a workflow, alone and in pairs."""
+    name, number, in_pairs = share
+    with crashing():
+        course = Course.of(name)
+        tally = Tally(name, len(course.clean.seen))
+        for point in list(course.singles())[number::SHARES]:
+            tally.points += 1
+            failures, wrong = course.check(point)
+            tally.note(wrong)
+            for pair in course.pairs(point, failures) if in_pairs and not wrong else ():
+                tally.pairs += 1
+                tally.note(course.check(*pair)[1])
+    return tally

@@ -20,7 +20,7 @@ from jwt.algorithms import ECAlgorithm
 from chalicelib.operations import on_request
 from tests.crashes.world import CrashingWorld, Json
 from tests.simulation.aws import Message
-from tests.simulation.world import Context, at
+from tests.simulation.world import SUBSCRIBED, Context, at, stream_records
 
 ADMIN = {"caller": "admin", "user_id": "", "scopes": "credits:admin"}
 SHOP = {"caller": "shop", "user_id": "", "scopes": "credits:backend"}
@@ -50,14 +50,18 @@ class Workflow:
 WORKFLOWS: dict[str, Workflow] = {}
 
 
+def add(group: str, name: str, run: Step, *before: Step, **more: Any) -> None:
+    WORKFLOWS[name] = Workflow(group, name, before, run, **more)
+
+
 def workflow(group: str, name: str, *before: Step, **more: Any) -> Callable[[Step], Step]:
     """Makes a workflow of the function that runs it."""
 
-    def add(run: Step) -> Step:
-        WORKFLOWS[name] = Workflow(group, name, before, run, **more)
+    def enter(run: Step) -> Step:
+        add(group, name, run, *before, **more)
         return run
 
-    return add
+    return enter
 
 
 # --- What was before ------------------------------------------------------------------------------
@@ -71,18 +75,8 @@ def subscribed(*users: str, **more: Any) -> Step:
     return step
 
 
-def subscription(
-    plan: str = "starter", timezone: str = "Europe/Paris", **more: object
-) -> dict[str, object]:
-    return {
-        **more,
-        "email": "user@example.com",
-        "timezone": timezone,
-        "plan": plan,
-        "billing_interval": "yearly",
-        "status": "active",
-        "started_at": "2025-01-01T00:00:00Z",
-    }
+def subscription(**more: object) -> dict[str, object]:
+    return {**SUBSCRIBED, **more}
 
 
 def tick(world: CrashingWorld, kind: str, time: str) -> None:
@@ -91,32 +85,18 @@ def tick(world: CrashingWorld, kind: str, time: str) -> None:
     world.until_done(lambda: world.tick(kind, at(time)), lambda answer: answer["success"])
 
 
-def allocated(world: CrashingWorld) -> None:
-    tick(world, "allocation", FEBRUARY)
-    world.settle()
+def settled(step: Callable[..., None], *given: Any, **more: Any) -> Step:
+    """What comes to its end before anything else happens."""
+
+    def settle(world: CrashingWorld) -> None:
+        step(world, *given, **more)
+        world.settle()
+
+    return settle
 
 
-def granted(world: CrashingWorld) -> None:
-    """Two batches more, one of which expires."""
-    by_hand(world, 50, "first")
-    by_hand(world, 30, "second", expires_in_days=60)
-    world.settle()
-
-
-def used(world: CrashingWorld) -> None:
-    use(world, 170, "used")
-    world.settle()
-
-
-def used_little(world: CrashingWorld) -> None:
-    for key in ("one", "two"):
-        use(world, 5, key)
-    world.settle()
-
-
-def expired(world: CrashingWorld) -> None:
-    tick(world, "expiry", EXPIRY)
-    world.settle()
+allocated = settled(tick, "allocation", FEBRUARY)
+expired = settled(tick, "expiry", EXPIRY)
 
 
 def unreadable(user_id: str) -> Step:
@@ -140,13 +120,8 @@ def by_hand(world: CrashingWorld, amount: int, key: str, **more: object) -> None
 
 
 def by_lambda(world: CrashingWorld, amount: int) -> None:
-    event = {
-        "user_id": "ada",
-        "amount": amount,
-        "reason": "Goodwill",
-        "actor": "admin",
-        "idempotency_key": "key",
-    }
+    event = {"user_id": "ada", "amount": amount, "reason": "Goodwill", "actor": "admin"}
+    event["idempotency_key"] = "key"
     world.answers.append(world.until_done(lambda: world.manual_allocate(event)))
 
 
@@ -161,43 +136,64 @@ def reverse(world: CrashingWorld, number: int, amount: int | None, key: str) -> 
     world.ask("POST", "/api/credits/reverse", SHOP, body, key)
 
 
+def granted(world: CrashingWorld) -> None:
+    """Two batches more, one of which expires."""
+    by_hand(world, 50, "first")
+    by_hand(world, 30, "second", expires_in_days=60)
+    world.settle()
+
+
+def used_little(world: CrashingWorld) -> None:
+    for key in ("one", "two"):
+        use(world, 5, key)
+    world.settle()
+
+
+used = settled(use, 170, "used")
+granted_for_longer = settled(by_hand, 40, "longer", expires_in_days=32)
+"""It expires two days after those of the month."""
+
+ADA_ONLY = (subscribed("ada"), allocated)
+BOTH = (subscribed("ada", "bob"), allocated)
+FIVE = ("ada", "bob", "cem", "dan", "eva")
+
+
 # --- Allocation -----------------------------------------------------------------------------------
 
 
-@workflow("allocation", "allocation to one user", subscribed("ada"))
-def _allocation(world: CrashingWorld) -> None:
-    tick(world, "allocation", FEBRUARY)
+in_february = partial(tick, kind="allocation", time=FEBRUARY)
 
-
-@workflow(
+add("allocation", "allocation to one user", in_february, subscribed("ada"))
+add(
     "allocation",
     "allocation to users on several pages",
-    subscribed("ada", "bob", "cem", "dan", notifications=[]),
-    subscribed("eva", plan="pro", notifications=[]),
+    in_february,
+    subscribed(*FIVE[:4], notifications=[]),
+    subscribed(FIVE[4], plan="pro", notifications=[]),
 )
-def _allocation_of_several(world: CrashingWorld) -> None:
-    tick(world, "allocation", FEBRUARY)
-
-
-@workflow(
+add(
     "allocation",
     "allocation by sweeps that run out of time",
-    subscribed("ada", "bob", "cem", "dan", "eva", plan="pro", notifications=[]),
+    in_february,
+    subscribed(*FIVE, plan="pro", notifications=[]),
     milliseconds=5_000,
 )
-def _allocation_in_haste(world: CrashingWorld) -> None:
-    tick(world, "allocation", FEBRUARY)
-
-
-@workflow(
+# Of two users in one message: their entries share requests, month by month.
+add(
     "allocation",
     "allocation of missed months",
+    partial(tick, kind="allocation", time="2026-03-31T22:00:00Z"),
     subscribed("ada", plan="pro", notifications=[]),
     subscribed("bob", notifications=[]),
 )
-def _missed_months(world: CrashingWorld) -> None:
-    """Of two users in one message: their entries share requests, month by month."""
-    tick(world, "allocation", "2026-03-31T22:00:00Z")
+# The message of all three comes back for one, and in the end is a dead letter.
+add(
+    "allocation",
+    "allocation beside a user who cannot be read",
+    in_february,
+    subscribed("ada", "bob", "cem", notifications=[]),
+    unreadable("bob"),
+)
 
 
 @workflow(
@@ -208,18 +204,7 @@ def _missed_months(world: CrashingWorld) -> None:
 def _handed_back(world: CrashingWorld) -> None:
     """It names nobody: it comes back, and in the end is a dead letter."""
     world.queue("allocations").append(Message("poison", '{"user_ids":[]}'))
-    tick(world, "allocation", FEBRUARY)
-
-
-@workflow(
-    "allocation",
-    "allocation beside a user who cannot be read",
-    subscribed("ada", "bob", "cem", notifications=[]),
-    unreadable("bob"),
-)
-def _beside_the_unreadable(world: CrashingWorld) -> None:
-    """The message of all three comes back for one, and in the end is a dead letter."""
-    tick(world, "allocation", FEBRUARY)
+    in_february(world)
 
 
 @workflow(
@@ -246,78 +231,55 @@ def _allocation_run(world: CrashingWorld) -> None:
 # --- Other scheduled work -------------------------------------------------------------------------
 
 
-@workflow(
-    "scheduled", "expiry of several users' batches", subscribed("ada", "bob"), allocated, granted
+def counted(world: CrashingWorld, **event: object) -> None:
+    import app
+
+    asked = {"period": "2026-02", **event}
+    world.answers.append(world.until_done(lambda: app.check_completeness(asked, Context())))
+
+
+IN_HASTE = {"milliseconds": 5_000}
+
+add(
+    "scheduled",
+    "expiry of several users' batches",
+    partial(tick, kind="expiry", time=EXPIRY),
+    *(*BOTH, granted),
 )
-def _expiry(world: CrashingWorld) -> None:
-    tick(world, "expiry", EXPIRY)
-
-
-def granted_for_longer(world: CrashingWorld) -> None:
-    """One that expires two days after those of the month."""
-    by_hand(world, 40, "longer", expires_in_days=32)
-    world.settle()
-
-
-@workflow(
+add(
     "scheduled",
     "expiry of several batches of a user after days without ticks",
-    subscribed("ada"),
-    allocated,
-    granted_for_longer,
+    partial(tick, kind="expiry", time="2026-03-05T23:00:00Z"),
+    *(*ADA_ONLY, granted_for_longer),
 )
-def _late_expiry(world: CrashingWorld) -> None:
-    tick(world, "expiry", "2026-03-05T23:00:00Z")
-
-
-@workflow("scheduled", "reminders", subscribed("ada", "bob"), allocated)
-def _reminders(world: CrashingWorld) -> None:
-    tick(world, "expiry", REMINDER)
-
-
-@workflow("scheduled", "completeness check", subscribed("ada", "bob"), allocated)
-def _completeness(world: CrashingWorld) -> None:
-    import app
-
-    event = {"period": "2026-02", "zones": ["Europe/Paris", "Pacific/Kiritimati"]}
-    world.answers.append(world.until_done(lambda: app.check_completeness(event, Context())))
-
-
-@workflow(
+add("scheduled", "reminders", partial(tick, kind="expiry", time=REMINDER), *BOTH)
+add(
+    "scheduled",
+    "completeness check",
+    partial(counted, zones=["Europe/Paris", "Pacific/Kiritimati"]),
+    *BOTH,
+)
+# Its only page is not over when its time is; the zone and its ranges may come twice.
+add(
     "scheduled",
     "completeness check of a zone that is divided",
-    subscribed("ada", "bob", "cem", "dan", "eva", notifications=[]),
-    allocated,
-    milliseconds=5_000,
+    partial(counted, zones=["Europe/Paris"]),
+    *(subscribed(*FIVE, notifications=[]), allocated),
+    **IN_HASTE,
 )
-def _completeness_in_ranges(world: CrashingWorld) -> None:
-    """Its only page is not over when its time is; the zone and its ranges may come twice."""
-    import app
-
-    event = {"period": "2026-02", "zones": ["Europe/Paris"]}
-    world.answers.append(world.until_done(lambda: app.check_completeness(event, Context())))
-
-
-@workflow(
+add(
     "scheduled",
     "completeness check of every zone that runs out of time",
-    subscribed("ada", "bob", "cem", "dan", "eva", notifications=[]),
-    allocated,
-    milliseconds=5_000,
+    counted,
+    *(subscribed(*FIVE, notifications=[]), allocated),
+    **IN_HASTE,
 )
-def _completeness_in_haste(world: CrashingWorld) -> None:
-    import app
-
-    event = {"period": "2026-02"}
-    world.answers.append(world.until_done(lambda: app.check_completeness(event, Context())))
 
 
 @workflow(
     "scheduled",
     "audit",
-    subscribed("ada", "bob"),
-    allocated,
-    granted,
+    *(*BOTH, granted),
     subscribed("eva", timezone="America/New_York"),
 )
 def _audit(world: CrashingWorld) -> None:
@@ -336,19 +298,13 @@ def _audit(world: CrashingWorld) -> None:
 @workflow(
     "scheduled",
     "anchors of what was written, and the audit of the day",
-    subscribed("ada", "bob"),
-    allocated,
-    granted,
+    *(*BOTH, granted),
 )
 def _anchors(world: CrashingWorld) -> None:
     """Of what was changed by hand, nothing is kept: it is told of."""
     import app
 
-    records = [
-        {**record, "eventID": record["dynamodb"]["SequenceNumber"]}
-        for record in world.stream
-        if record["dynamodb"]["Keys"]["entry"]["S"].startswith("entry#")
-    ]
+    records = stream_records(world.stream)
     changed = {**records[0], "eventName": "MODIFY"}
 
     def watch() -> bool:
@@ -365,75 +321,159 @@ def _anchors(world: CrashingWorld) -> None:
 # --- Requests -------------------------------------------------------------------------------------
 
 
-@workflow("requests", "use of all there is", subscribed("ada"), allocated)
-def _use(world: CrashingWorld) -> None:
-    """Asked again, it could no longer be granted: the answer must be the one that was lost."""
-    use(world, 100, "key")
-
-
-@workflow(
-    "requests", "use of several batches, down to little", subscribed("ada"), allocated, granted
-)
-def _use_of_several(world: CrashingWorld) -> None:
-    use(world, 170, "key")
-
-
-@workflow("requests", "use of more than there is", subscribed("ada"), allocated)
-def _refused(world: CrashingWorld) -> None:
-    use(world, 101, "key")
-
-
-@workflow("requests", "use by a user who never had credits", subscribed("ada"))
-def _never(world: CrashingWorld) -> None:
-    use(world, 1, "key")
-
-
-@workflow("requests", "reversal of a whole usage", subscribed("ada"), allocated, granted, used)
-def _reversal(world: CrashingWorld) -> None:
-    reverse(world, 4, None, "key")
-
-
-@workflow("requests", "two reversals of parts", subscribed("ada"), allocated, granted, used)
-def _reversals(world: CrashingWorld) -> None:
+def reversed_in_two_parts(world: CrashingWorld) -> None:
     reverse(world, 4, 60, "key-1")
     reverse(world, 4, None, "key-2")
 
 
-@workflow(
-    "requests", "reversal of what has expired", subscribed("ada"), allocated, granted, used, expired
-)
-def _late_reversal(world: CrashingWorld) -> None:
-    reverse(world, 4, 170, "key")
+all_there_is = partial(by_hand, amount=-1_000, key="key", up_to_available=True)
+
+for _name, _run, _before in (
+    # Asked again, it could no longer be granted: the answer must be the one that was lost.
+    ("use of all there is", partial(use, amount=100, key="key"), ADA_ONLY),
+    (
+        "use of several batches, down to little",
+        partial(use, amount=170, key="key"),
+        (*ADA_ONLY, granted),
+    ),
+    ("use of more than there is", partial(use, amount=101, key="key"), ADA_ONLY),
+    (
+        "use by a user who never had credits",
+        partial(use, amount=1, key="key"),
+        (subscribed("ada"),),
+    ),
+    (
+        "reversal of a whole usage",
+        partial(reverse, number=4, amount=None, key="key"),
+        (*ADA_ONLY, granted, used),
+    ),
+    ("two reversals of parts", reversed_in_two_parts, (*ADA_ONLY, granted, used)),
+    (
+        "reversal of what has expired",
+        partial(reverse, number=4, amount=170, key="key"),
+        (*ADA_ONLY, granted, used, expired),
+    ),
+    (
+        "grant by hand",
+        partial(by_hand, amount=50, key="key", expires_in_days=10),
+        (subscribed("ada"),),
+    ),
+    ("grant by the Lambda function", partial(by_lambda, amount=50), (subscribed("ada"),)),
+    ("claw-back by hand", partial(by_hand, amount=-120, key="key"), (*ADA_ONLY, granted)),
+    ("claw-back by the Lambda function", partial(by_lambda, amount=-30), ADA_ONLY),
+    ("claw-back of what is left", all_there_is, (*ADA_ONLY, granted)),
+    ("claw-back of what is left where nothing is", all_there_is, (subscribed("ada"),)),
+):
+    add("requests", _name, _run, *_before)
+
+# --- Holds ----------------------------------------------------------------------------------------
 
 
-@workflow("requests", "grant by hand", subscribed("ada"))
-def _grant(world: CrashingWorld) -> None:
-    by_hand(world, 50, "key", expires_in_days=10)
+def hold(world: CrashingWorld, amount: int, key: str, seconds: int = 3600) -> None:
+    body = {"user_id": "ada", "amount": amount, "description": "Render"}
+    world.ask("POST", "/api/credits/holds", SHOP, body | {"expires_in_seconds": seconds}, key)
 
 
-@workflow("requests", "grant by the Lambda function", subscribed("ada"))
-def _grant_by_lambda(world: CrashingWorld) -> None:
-    by_lambda(world, 50)
+def capture(world: CrashingWorld, number: int, amount: int, **more: object) -> None:
+    path = f"/api/credits/holds/ada-{number}/capture"
+    world.ask("POST", path, SHOP, {"amount": amount, **more})
 
 
-@workflow("requests", "claw-back by hand", subscribed("ada"), allocated, granted)
-def _claw_back(world: CrashingWorld) -> None:
-    by_hand(world, -120, "key")
+def release(world: CrashingWorld, number: int) -> None:
+    world.ask("POST", f"/api/credits/holds/ada-{number}/release", SHOP, {})
 
 
-@workflow("requests", "claw-back by the Lambda function", subscribed("ada"), allocated)
-def _claw_back_by_lambda(world: CrashingWorld) -> None:
-    by_lambda(world, -30)
+def held(world: CrashingWorld) -> None:
+    """As entry 4: credits of all three batches."""
+    hold(world, 160, "held")
+    world.settle()
 
 
-@workflow("requests", "claw-back of what is left", subscribed("ada"), allocated, granted)
-def _claw_back_what_is_left(world: CrashingWorld) -> None:
-    by_hand(world, -1_000, "key", up_to_available=True)
+def held_for_longer(world: CrashingWorld) -> None:
+    """As entry 2: for longer than its batch lives, of which it leaves 20."""
+    world.now = at("2026-03-01T12:00:00Z")
+    hold(world, 80, "held", 4 * 24 * 3600)
+    world.settle()
 
 
-@workflow("requests", "claw-back of what is left where nothing is", subscribed("ada"))
-def _claw_back_nothing(world: CrashingWorld) -> None:
-    by_hand(world, -1_000, "key", up_to_available=True)
+def settled_at(time: str) -> Step:
+    def step(world: CrashingWorld) -> None:
+        world.now = at(time)
+        world.settle()
+
+    return step
+
+
+def captured_in_part(world: CrashingWorld) -> None:
+    """The rest can be used at once: asked again, the first answer comes, and not 410."""
+    capture(world, 4, 120)
+    use(world, 60, "rest")
+    world.ask("GET", "/api/credits/holds", ADMIN, user_id="ada")
+
+
+def ended_twice(world: CrashingWorld) -> None:
+    """The second is told how it ended; the first, asked again, that it is done."""
+    capture(world, 4, 120)
+    release(world, 4)
+    capture(world, 4, 120)
+
+
+def held_into_its_batchs_death(world: CrashingWorld) -> None:
+    """Its zone is read, and it is swept for once it has lapsed."""
+    world.now = at("2026-03-01T12:00:00Z")
+    hold(world, 80, "key", 4 * 24 * 3600)
+
+
+def captured_of_the_dead(world: CrashingWorld) -> None:
+    """What it frees is dead, and the next sweep books it out."""
+    capture(world, 2, 50)
+    tick(world, "expiry", "2026-03-04T23:00:00Z")
+
+
+def use_many(world: CrashingWorld, *keys: str) -> None:
+    items = [{"key": key, "amount": 30, "description": "Lead"} for key in keys]
+    world.ask("POST", "/api/credits/use-many", SHOP, {"user_id": "ada", "items": items})
+
+
+def used_many_and_again(world: CrashingWorld) -> None:
+    """Of what is asked for again nothing is charged again, by whichever route."""
+    use_many(world, "lead-1", "lead-2")
+    use_many(world, "lead-2", "lead-3")
+    world.ask("GET", "/api/credits/transactions/ada-2", ADMIN)
+
+
+for _name, _run, _before in (
+    # Asked again, there would be too little for it.
+    (
+        "hold of credits of several batches",
+        partial(hold, amount=160, key="key"),
+        (*ADA_ONLY, granted),
+    ),
+    ("hold of more than there is", partial(hold, amount=101, key="key"), ADA_ONLY),
+    ("hold that outlives its batch", held_into_its_batchs_death, ADA_ONLY),
+    ("capture of a part of a hold", captured_in_part, (*ADA_ONLY, granted, held)),
+    (
+        "capture beyond a hold",
+        partial(capture, number=4, amount=175, beyond_hold=True),
+        (*ADA_ONLY, granted, held),
+    ),
+    ("release of a hold", partial(release, number=4), (*ADA_ONLY, granted, held)),
+    ("two ends of a hold", ended_twice, (*ADA_ONLY, granted, held)),
+    (
+        "capture of a part of a hold that has outlived its batch",
+        captured_of_the_dead,
+        (*ADA_ONLY, held_for_longer, expired, settled_at("2026-03-04T12:00:00Z")),
+    ),
+    ("several usages at once, some of them again", used_many_and_again, ADA_ONLY),
+):
+    add("requests", _name, _run, *_before)
+
+
+@workflow("scheduled", "expiry of what a hold has kept, and let lapse", *ADA_ONLY, held_for_longer)
+def _expiry_beside_a_hold(world: CrashingWorld) -> None:
+    for moment in (EXPIRY, "2026-03-05T23:00:00Z"):
+        tick(world, "expiry", moment)
+        world.settle()
 
 
 @workflow("requests", "void of a batch", subscribed("ada"), allocated, granted)
@@ -452,21 +492,12 @@ def _carry_over(world: CrashingWorld) -> None:
     """The command is run again, and begins with its first row again."""
 
     def import_rows() -> list[int]:
-        return [
-            on_request.carry_over(
-                world.services,
-                on_request.CarryOver(
-                    "ada",
-                    amount,
-                    at("2025-12-20T10:00:00Z"),
-                    at("2026-02-20T23:00:00Z"),
-                    "Carried over",
-                    caller="infra",
-                    key=str(amount),
-                ),
-            ).entry.number
+        dates = at("2025-12-20T10:00:00Z"), at("2026-02-20T23:00:00Z")
+        rows = [
+            on_request.CarryOver("ada", amount, *dates, "Carried over", "infra", str(amount))
             for amount in (70, 20)
         ]
+        return [on_request.carry_over(world.services, row).entry.number for row in rows]
 
     world.answers.append(world.until_done(import_rows))
 
@@ -484,15 +515,13 @@ def _erase(world: CrashingWorld) -> None:
     world.until_done(erase)
 
 
-@workflow("requests", "registration of a subscription")
-def _put(world: CrashingWorld) -> None:
-    world.ask("PUT", "/api/subscriptions/ada", SHOP, subscription())
-
-
-@workflow("requests", "replacement of a subscription", subscribed("ada"))
-def _put_again(world: CrashingWorld) -> None:
-    body = subscription("pro", "America/New_York")
-    world.ask("PUT", "/api/subscriptions/ada", SHOP, body)
+add("requests", "registration of a subscription", subscribed("ada"))
+add(
+    "requests",
+    "replacement of a subscription",
+    subscribed("ada", plan="pro", timezone="America/New_York"),
+    subscribed("ada"),
+)
 
 
 @workflow("requests", "pause and return", subscribed("ada"))
@@ -520,9 +549,8 @@ def _patch_makes_due(world: CrashingWorld) -> None:
     """Who sees that the month is still overdue sends the edit again, and it is posted then."""
 
     def edit() -> bool:
-        reply = world.call(
-            "PATCH", "/api/subscriptions/ada", ADMIN, {"eligible_from": "2026-01-01"}
-        )
+        since = {"eligible_from": "2026-01-01"}
+        reply = world.call("PATCH", "/api/subscriptions/ada", ADMIN, since)
         return reply.status == 200 and bool(reply.json["next_credit_allocation"] == "2026-02-01")
 
     world.until_done(edit)
@@ -590,36 +618,32 @@ def _token(world: CrashingWorld) -> None:
 # --- Mails ----------------------------------------------------------------------------------------
 
 
-def unheard(world: CrashingWorld) -> None:
-    """Allocations of which the stream has not told yet."""
-    world.now = at(FEBRUARY)
-    world.tick("allocation", world.now)
-    world.drain()
-
-
-@workflow("mails", "mails of allocations", subscribed("ada", "bob", "cem", plan="pro"), unheard)
-def _mails(world: CrashingWorld) -> None:
-    """Nothing but what the stream sets off: one batch of three."""
-
-
-def unheard_expirations(world: CrashingWorld) -> None:
-    """The same of expirations, of which a user has two."""
-    for instant in (EXPIRY, "2026-03-04T23:00:00Z"):
-        world.now = at(instant)
-        world.tick("expiry", world.now)
+def unheard(world: CrashingWorld, kind: str, *moments: str) -> None:
+    """Entries of which the stream has not told yet."""
+    for moment in moments:
+        world.now = at(moment)
+        world.tick(kind, world.now)
         world.drain()
 
 
-@workflow(
+def nothing(_: CrashingWorld) -> None:
+    """Nothing but what the stream sets off: one batch, and a mail for each entry in it."""
+
+
+add(
+    "mails",
+    "mails of allocations",
+    nothing,
+    subscribed("ada", "bob", "cem", plan="pro"),
+    lambda world: unheard(world, "allocation", FEBRUARY),
+)
+add(
     "mails",
     "mails of expirations",
-    subscribed("ada"),
-    allocated,
-    granted_for_longer,
-    unheard_expirations,
+    nothing,
+    *(*ADA_ONLY, granted_for_longer),
+    lambda world: unheard(world, "expiry", EXPIRY, "2026-03-04T23:00:00Z"),
 )
-def _expiration_mails(world: CrashingWorld) -> None:
-    """As above: each expiration is told in a mail of its own."""
 
 
 @workflow("mails", "an address that bounces", subscribed("ada", "bob"))
@@ -627,12 +651,10 @@ def _bounce(world: CrashingWorld) -> None:
     import app
 
     def event(user_id: str) -> Json:
+        bounced = [{"emailAddress": "user@example.com"}]
         message = {
             "eventType": "Bounce",
-            "bounce": {
-                "bounceType": "Permanent",
-                "bouncedRecipients": [{"emailAddress": "user@example.com"}],
-            },
+            "bounce": {"bounceType": "Permanent", "bouncedRecipients": bounced},
             "mail": {"tags": {"user": [user_id.encode().hex()], "kind": ["allocation"]}},
         }
         return {"Sns": {"Subject": "", "Message": json.dumps(message), "MessageAttributes": {}}}

@@ -32,7 +32,7 @@ Json = dict[str, Any]
 T = TypeVar("T")
 
 QUEUES = ("sweeps", "allocations", "expiries", "checks", "notifications")
-MOST_RECEIVES = {"sweeps": 5, "allocations": 5, "expiries": 5, "checks": 5, "notifications": 5}
+MOST_RECEIVES = dict.fromkeys(QUEUES, 5)
 """Fewer than the stack has for notifications: a mail in doubt is on its way sooner."""
 
 MOST_TRIES = 6
@@ -77,16 +77,13 @@ class CrashingWorld(World):
     def until_done(self, act: Callable[[], T], is_done: Callable[[T], bool] = bool) -> T:
         """What ``act`` answers when it is done at last."""
         for _ in range(MOST_TRIES):
-            answer = self._attempt(act)
+            answer = self.once(act)
             if answer is not None and is_done(answer):
                 return answer
         raise AssertionError(f"not done after {MOST_TRIES} tries")
 
-    def once(self, act: Callable[[], object]) -> None:
+    def once(self, act: Callable[[], T]) -> T | None:
         """Nobody repeats this one."""
-        self._attempt(act)
-
-    def _attempt(self, act: Callable[[], T]) -> T | None:
         try:
             return act()
         except Killed:
@@ -155,7 +152,7 @@ class CrashingWorld(World):
     def _deliver_some(self, queue: str) -> None:
         messages = self.waiting(queue)[: self.at_once]
         recorded = len(self.failures.recorded)
-        self._attempt(lambda: self.deliver(queue, messages, self.milliseconds))
+        self.once(lambda: self.deliver(queue, messages, self.milliseconds))
         if queue == "notifications" and len(messages) == 1:
             asked = self.asked_for.setdefault(_uncorrelated(messages[0].body), set())
             asked.update(self.failures.recorded[recorded:])
@@ -193,8 +190,9 @@ class CrashingWorld(World):
         return {
             "ledger": {key: _entry(item) for key, item in self.table("ledger").items.items()},
             "subscriptions": dict(self.table("subscriptions").items),
+            # Without their ids and their operations, which are new in every run.
             "edits": [
-                (user_id, _edit(item))
+                (user_id, {**json.loads(item["body"]["S"]), "correlation_id": None})
                 for (user_id, _), item in sorted(self.table("edits").items.items())
             ],
             "records of mails": {
@@ -231,12 +229,6 @@ def _entry(item: Json) -> Json:
     body = json.loads(item["body"]["S"])
     body.pop("correlation", None)
     return {**item, "body": body, "hash": None}
-
-
-def _edit(item: Json) -> Json:
-    """The record of an edit, without its id and its operation, which are new in every run."""
-    body = json.loads(item["body"]["S"])
-    return {**body, "correlation_id": None}
 
 
 def _record(item: Json) -> Json:
@@ -307,8 +299,8 @@ def crashing() -> Iterator[set[str]]:
         stack.enter_context(patch("chalicelib.jobs.records.FIRST_DELAY", 0))
         stack.enter_context(patch.object(authorizer, "token_checker", _checker))
         for attribute, name in functions().items():
-            handler = getattr(app, attribute)
-            stack.enter_context(patch.object(app, attribute, noting(name, handler)))
+            noted = noting(name, getattr(app, attribute))
+            stack.enter_context(patch.object(app, attribute, noted))
         yield invoked
 
 

@@ -30,7 +30,6 @@ FOUND = ROOT / "build" / "fuzz"
 
 
 def main(words: list[str] | None = None) -> int:
-    """Reads the command line; the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.fuzz",
         description="Feeds hostile input to everything that reads input from outside.",

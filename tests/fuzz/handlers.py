@@ -23,18 +23,37 @@ from chalicelib.jobs.errors import SomeEventsFailed
 from chalicelib.messages import (
     EntryPosted,
     ExpiringSoon,
-    Notification,
     Sweep,
     SweepKind,
     UsersMessage,
     ZoneCheck,
 )
-from tests.fuzz.readers import CHATHAM, INSTANT, LINKS, LONGEST_REFUSAL, NOW, SUBSCRIPTION, sendable
+from tests.fuzz.readers import (
+    CHATHAM,
+    INSTANT,
+    LEDGER,
+    LINKS,
+    LONGEST_REFUSAL,
+    NOW,
+    SUBSCRIPTION,
+    sendable,
+)
 from tests.fuzz.target import Kind, Target
 from tests.simulation import aws
-from tests.simulation.world import SETTINGS, ZONES, Context, World, at, simulated
+from tests.simulation.world import (
+    SETTINGS,
+    ZONES,
+    Context,
+    World,
+    _last_error,
+    at,
+    queue_record,
+    request_event,
+    simulated,
+)
 
 Json = Any
+Function = Callable[[Json, Any], Json]
 
 
 class AskedAmissError(BaseException):
@@ -63,9 +82,10 @@ class Scene:
         for key, amount in (("a", 50), ("b", 5)):
             asked = {"user_id": "42", "amount": amount, "description": "Report"}
             world.call("POST", "/api/credits/use", ADMIN, asked, {"Idempotency-Key": key})
+        held = {"user_id": "42", "amount": 10, "description": "Render"}
+        world.call("POST", "/api/credits/holds", ADMIN, held, {"Idempotency-Key": "c"})
 
     def reset(self) -> None:
-        """Forgets what the last execution did."""
         self.world.aws.state = self._pristine.copy()
 
 
@@ -100,7 +120,7 @@ def staged() -> Iterator[None]:
 # --- Functions that are invoked -------------------------------------------------------------------
 
 
-def invoked(function: Callable[[Json, Any], Json]) -> Callable[[Json], bool]:
+def invoked(function: Function) -> Callable[[Json], bool]:
     """A function that answers ``{"success": true, …}`` or the refusal."""
 
     def call(event: Json) -> bool:
@@ -136,59 +156,51 @@ SCHEDULED = {
     "detail": {},
 }
 REPLAY = {"time": "2026-01-31T23:00:00Z", "zones": ["Europe/Paris", CHATHAM]}
-INVOKED = tuple(
-    Target(f"event: {name}", Kind.VALUE, seeds, invoked(function), words=words)
-    for name, function, seeds, words in (
-        ("allocation tick", app.allocation_tick, (REPLAY, SCHEDULED), ("detail-type", "zones")),
-        ("expiry tick", app.expiry_tick, (REPLAY, SCHEDULED), ("detail-type", "zones")),
-        (
-            "manual-allocate",
-            app.manual_allocate,
-            (
-                MANUAL,
-                {**MANUAL, "expires_in_days": 30, "notify": False},
-                {**MANUAL, "amount": -5},
-                {**MANUAL, "amount": -5, "up_to_available": True},
-            ),
-            ("42", "7", "notify", "up_to_available"),
-        ),
-        (
-            "check-completeness",
-            app.check_completeness,
-            ({"period": "2026-02", "zones": ["Europe/Paris"]}, {"period": "2025-12"}, SCHEDULED),
-            ("2026-01", "2999-12", "1970-01"),
-        ),
-        (
-            "audit",
-            app.audit_ledgers,
-            (
-                {"user_id": "42"},
-                {"sample": 5},
-                {"timezone": "Europe/Paris", "after": "1"},
-                SCHEDULED,
-            ),
-            ("sample", "timezone", "after"),
-        ),
-    )
+
+
+def event(name: str, function: Function, *seeds: Json, words: str) -> Target:
+    return Target(f"event: {name}", Kind.VALUE, seeds, invoked(function), tuple(words.split()))
+
+
+INVOKED = (
+    event("allocation tick", app.allocation_tick, REPLAY, SCHEDULED, words="detail-type zones"),
+    event("expiry tick", app.expiry_tick, REPLAY, SCHEDULED, words="detail-type zones"),
+    event(
+        "manual-allocate",
+        app.manual_allocate,
+        MANUAL,
+        {**MANUAL, "expires_in_days": 30, "notify": False},
+        {**MANUAL, "amount": -5},
+        {**MANUAL, "amount": -5, "up_to_available": True},
+        words="42 7 notify up_to_available",
+    ),
+    event(
+        "check-completeness",
+        app.check_completeness,
+        *({"period": "2026-02", "zones": ["Europe/Paris"]}, {"period": "2025-12"}, SCHEDULED),
+        words="2026-01 2999-12 1970-01",
+    ),
+    event(
+        "audit",
+        app.audit_ledgers,
+        *({"user_id": "42"}, {"sample": 5}, {"timezone": "Europe/Paris", "after": "1"}),
+        SCHEDULED,
+        words="sample timezone after",
+    ),
 )
 
 # --- Functions that read queues, the stream and SNS -----------------------------------------------
 
 
-def delivered(function: Callable[[Json, Any], Json]) -> Callable[[str], bool]:
+def delivered(function: Function) -> Callable[[str], bool]:
     """A function that reads a queue: it answers whether the message failed."""
 
     def call(body: str) -> bool:
         _SCENES[0].reset()
-        record = {
-            "messageId": "message-1",
-            "receiptHandle": "receipt of message-1",
-            "body": sendable(body),
-            "attributes": {"ApproximateReceiveCount": "1"},
-        }
-        # The handle is of a message that is in the queue: it can be put off.
-        _SCENES[0].world.queue("notifications").append(aws.Message("message-1", body))
-        answer = function({"Records": [record]}, Context())
+        message = aws.Message("message-1", sendable(body), receives=1)
+        # It is in the queue: it can be put off.
+        _SCENES[0].world.queue("notifications").append(message)
+        answer = function({"Records": [queue_record(message)]}, Context())
         failed = answer["batchItemFailures"]
         assert failed in ([], [{"itemIdentifier": "message-1"}])
         return not failed
@@ -199,62 +211,42 @@ def delivered(function: Callable[[Json, Any], Json]) -> Callable[[str], bool]:
 def sweep(
     kind: SweepKind, timezone: str = "Europe/Paris", cursor: str | None = None, bits: str = ""
 ) -> str:
-    """A message of the queue of sweeps."""
     midnight = at("2026-02-02T23:00:00Z")
     return Sweep(kind, timezone, midnight, midnight, midnight, cursor, "tick", Range(bits)).body()
 
 
-def posted(notification: Notification) -> str:
-    """A message of the queue of notifications."""
-    return notification.body()
+def queue(name: str, function: Function, *seeds: str, words: tuple[str, ...]) -> Target:
+    return Target(f"queue: {name}", Kind.JSON, seeds, delivered(function), words)
 
 
-DELIVERED = tuple(
-    Target(f"queue: {name}", Kind.JSON, seeds, delivered(function), words=words)
-    for name, function, seeds, words in (
-        (
-            "sweeps",
-            app.sweep_zone,
-            (
-                *(sweep(kind) for kind in SweepKind),
-                sweep(SweepKind.EXPIRY, CHATHAM, f"{CHATHAM} 01 ", "1"),
-                sweep(SweepKind.ALLOCATION, CHATHAM, f"{CHATHAM} 5", "111"),
-                sweep(SweepKind.REMINDER, CHATHAM, f"{CHATHAM} 00 2026-02-03T10:15:00Z#7#1", "011"),
-            ),
-            ("allocation", "expiry", "reminder", INSTANT, "Europe/Paris ", "Europe/Paris 01 "),
-        ),
-        (
-            "allocations",
-            app.allocate_accounts,
-            (UsersMessage(NOW, ("42", "7"), "tick").body(), UsersMessage(NOW, ("8",)).body()),
-            ("42", "7", INSTANT),
-        ),
-        (
-            "expiries",
-            app.expire_batches,
-            (UsersMessage(NOW, ("42", "7"), "tick").body(), UsersMessage(NOW, ("8",)).body()),
-            ("42", "7", INSTANT),
-        ),
-        (
-            "checks",
-            app.check_zone,
-            (
-                ZoneCheck("run", Period(2026, 2), "Europe/Paris", 1).body(),
-                ZoneCheck("run", Period(2026, 1), CHATHAM, 2, Range("0110"), "x").body(),
-            ),
-            ("42", "2026-01", "2999-12", "1970-01", CHATHAM),
-        ),
-        (
-            "notifications",
-            app.send_notifications,
-            (
-                posted(EntryPosted("42", 1, "tick")),
-                posted(EntryPosted("42", 2)),
-                posted(ExpiringSoon("42", at("2026-03-03T23:00:00Z"), NOW, "tick")),
-            ),
-            ("42", "7", INSTANT),
-        ),
-    )
+OF_USERS = (UsersMessage(NOW, ("42", "7"), "tick").body(), UsersMessage(NOW, ("8",)).body())
+SOMEBODY = ("42", "7", INSTANT)
+DELIVERED = (
+    queue(
+        "sweeps",
+        app.sweep_zone,
+        *(sweep(kind) for kind in SweepKind),
+        sweep(SweepKind.EXPIRY, CHATHAM, f"{CHATHAM} 01 ", "1"),
+        sweep(SweepKind.ALLOCATION, CHATHAM, f"{CHATHAM} 5", "111"),
+        sweep(SweepKind.REMINDER, CHATHAM, f"{CHATHAM} 00 2026-02-03T10:15:00Z#7#1", "011"),
+        words=("allocation", "expiry", "reminder", INSTANT, "Europe/Paris ", "Europe/Paris 01 "),
+    ),
+    queue("allocations", app.allocate_accounts, *OF_USERS, words=SOMEBODY),
+    queue("expiries", app.expire_batches, *OF_USERS, words=SOMEBODY),
+    queue(
+        "checks",
+        app.check_zone,
+        ZoneCheck("run", Period(2026, 2), "Europe/Paris", 1).body(),
+        ZoneCheck("run", Period(2026, 1), CHATHAM, 2, Range("0110"), "x").body(),
+        words=("42", "2026-01", "2999-12", "1970-01", CHATHAM),
+    ),
+    queue(
+        "notifications",
+        app.send_notifications,
+        *(EntryPosted("42", 1, "tick").body(), EntryPosted("42", 2).body()),
+        ExpiringSoon("42", at("2026-03-03T23:00:00Z"), NOW, "tick").body(),
+        words=SOMEBODY,
+    ),
 )
 
 
@@ -300,40 +292,30 @@ def returned(message: str) -> bool:
     """SES tells of a mail that came back."""
     _SCENES[0].reset()
     notice = {"Message": sendable(message), "Subject": "SES", "MessageAttributes": {}}
-    record = {"Sns": notice}
     try:
-        app.mail_events({"Records": [record]}, Context())
+        app.mail_events({"Records": [{"Sns": notice}]}, Context())
     except SomeEventsFailed:
         return False
     return True
 
 
-def entry_bodies() -> tuple[str, ...]:
-    """Bodies of entries as the product wrote them."""
-    from tests.fuzz.readers import LEDGER
-
-    return tuple(replace(entry, number=1).body() for entry in LEDGER)
-
-
 MAIL = {"tags": {"user": [b"42".hex()], "correlation": ["tick"], "kind": ["manual"]}}
+RECIPIENTS = [{"emailAddress": "ada@example.com"}]
 BOUNCE = {
     "eventType": "Bounce",
     "mail": MAIL,
-    "bounce": {
-        "bounceType": "Permanent",
-        "bouncedRecipients": [{"emailAddress": "ada@example.com"}],
-    },
+    "bounce": {"bounceType": "Permanent", "bouncedRecipients": RECIPIENTS},
 }
 COMPLAINT = {
     "eventType": "Complaint",
     "mail": MAIL,
-    "complaint": {
-        "complaintFeedbackType": "abuse",
-        "complainedRecipients": [{"emailAddress": "ada@example.com"}],
-    },
+    "complaint": {"complaintFeedbackType": "abuse", "complainedRecipients": RECIPIENTS},
 }
+AS_WRITTEN = tuple(replace(entry, number=1).body() for entry in LEDGER)
+"""Bodies of entries as the product wrote them."""
+
 STREAM_AND_MAIL = (
-    Target("stream: ledger entry", Kind.JSON, entry_bodies(), streamed),
+    Target("stream: ledger entry", Kind.JSON, AS_WRITTEN, streamed),
     Target(
         "stream: item to be watched",
         Kind.JSON,
@@ -383,33 +365,30 @@ def route(method: str, path: str) -> Callable[[Json], bool]:
         request = request if isinstance(request, dict) else {}
         caller = request.get("caller")
         user_id = quote(_text(request.get("user_id", "42")), safe="%")
+        entry = quote(
+            _text(request.get("hold_id", request.get("transaction_id", "42-4"))), safe="%"
+        )
+        places = {"user_id": user_id, "hold_id": entry, "transaction_id": entry}
+        named = {name: value for name, value in places.items() if f"{{{name}}}" in path}
         query = request.get("query")
         pairs = {
             name: [_text(each) for each in value] if isinstance(value, list) else [_text(value)]
             for name, value in (query.items() if isinstance(query, dict) else ())
         }
         body = request.get("body")
-        event = {
-            "resource": path,
-            "path": path.replace("{user_id}", user_id),
-            "httpMethod": method,
-            "headers": texts(request.get("headers")),
-            "multiValueQueryStringParameters": {sendable(n): v for n, v in pairs.items() if v}
-            or None,
-            "pathParameters": {"user_id": user_id} if "{user_id}" in path else None,
-            "body": None if body is None else _text(body),
-            "isBase64Encoded": False,
-            "stageVariables": None,
-            "requestContext": {
-                "httpMethod": method,
-                "resourcePath": path,
-                "path": path,
-                "requestId": "request-1",
-                "authorizer": dict(CALLERS.get(caller if isinstance(caller, str) else "", {})),
-            },
-        }
-        answer = app.app(event, Context())
-        return judged(answer)
+        sent = path
+        for name, value in named.items():
+            sent = sent.replace(f"{{{name}}}", value)
+        event = request_event(
+            *(method, path, sent),
+            CALLERS.get(caller if isinstance(caller, str) else "", {}),
+            "request-1",
+            headers=texts(request.get("headers")),
+            query={sendable(name): values for name, values in pairs.items() if values},
+            parameters=named or None,
+            body=None if body is None else _text(body),
+        )
+        return judged(app.app(event, Context()))
 
     return call
 
@@ -437,97 +416,110 @@ def judged(answer: Json) -> bool:
     return False
 
 
-def _last_error() -> BaseException | None:
-    from tests.simulation.world import _last_error as last
-
-    return last()
-
-
-def body_of(**values: Json) -> str:
-    """A request's body."""
-    return json.dumps(values)
+def asked(caller: str, *, body: Json = None, **more: Json) -> Json:
+    """A request. ``body``: what its JSON holds."""
+    if body is not None:
+        more["body"] = json.dumps(body)
+    return {"caller": caller, **more}
 
 
-KEYED = {"Idempotency-Key": "order-17", "Content-Type": "application/json"}
+def keyed(caller: str, **body: Json) -> Json:
+    headers = {"Idempotency-Key": "order-17", "Content-Type": "application/json"}
+    return asked(caller, headers=headers, body=body)
+
+
+CURSOR = cursors.encode("history 42 None None None", "2")
+WITH_TOKEN = {"query": {"token": LINKS.token("42", None)}}
 REQUESTS: dict[str, tuple[Json, ...]] = {
-    "GET /api/credits/allocation-schedule": ({"caller": "user"},),
+    "GET /api/credits/allocation-schedule": (asked("user"),),
     "GET /api/credits/balance": (
-        {"caller": "user", "query": {"at": "2026-01-31T00:00:00Z"}},
-        {"caller": "admin", "query": {"user_id": "42"}},
+        asked("user", query={"at": "2026-01-31T00:00:00Z"}),
+        asked("admin", query={"user_id": "42"}),
     ),
     "GET /api/credits/history": (
-        {
-            "caller": "user",
-            "query": {"limit": "1", "type": "usage", "from": "2026-01-01T00:00:00Z"},
-            "headers": {"Accept": "text/csv", "Origin": "https://app.example.com"},
-        },
-        {
-            "caller": "admin",
-            "query": {
-                "user_id": "42",
-                "cursor": cursors.encode("history 42 None None None", "2"),
-            },
-        },
+        asked(
+            "user",
+            query={"limit": "1", "type": "usage", "from": "2026-01-01T00:00:00Z"},
+            headers={"Accept": "text/csv", "Origin": "https://app.example.com"},
+        ),
+        asked("admin", query={"user_id": "42", "cursor": CURSOR}),
     ),
-    "POST /api/credits/use": (
-        {
-            "caller": "user",
-            "headers": KEYED,
-            "body": body_of(amount=5, description="Report"),
-        },
-    ),
+    "POST /api/credits/use": (keyed("user", amount=5, description="Report"),),
     "POST /api/credits/reverse": (
-        {
-            "caller": "admin",
-            "headers": KEYED,
-            "body": body_of(user_id="42", transaction_id="42-2", amount=5, reason="Broken"),
-        },
+        keyed("admin", user_id="42", transaction_id="42-2", amount=5, reason="Broken"),
+    ),
+    "POST /api/credits/holds": (
+        keyed(
+            "backend",
+            user_id="42",
+            amount=5,
+            description="Render",
+            expires_in_seconds=86_400 * 30,
+            metadata={"job": "render-17"},
+        ),
+    ),
+    "GET /api/credits/holds": (asked("user"), asked("backend", query={"user_id": "42"})),
+    "POST /api/credits/holds/{hold_id}/capture": (
+        asked(
+            "backend",
+            hold_id="42-4",
+            body={
+                "amount": 12,
+                "beyond_hold": True,
+                "description": "Job",
+                "metadata": {"job": "1"},
+            },
+        ),
+        asked("admin", hold_id="42-4", body={"amount": 0}),
+    ),
+    "POST /api/credits/holds/{hold_id}/release": (
+        asked("backend", hold_id="42-4", body={}),
+        asked("admin", hold_id="42%2D4", body={}),
+    ),
+    "POST /api/credits/use-many": (
+        asked(
+            "backend",
+            body={
+                "user_id": "42",
+                "items": [
+                    {"key": "a", "amount": 50, "description": "Report"},
+                    {"key": "d", "amount": 1, "description": "Lead", "metadata": {"job": "1"}},
+                ],
+            },
+        ),
+    ),
+    "GET /api/credits/transactions/{transaction_id}": (
+        asked("backend", transaction_id="42-2"),
+        asked("user", transaction_id="42%2D4"),
     ),
     "POST /api/credits/allocate": (
-        {
-            "caller": "admin",
-            "headers": KEYED,
-            "body": body_of(user_id=42, amount=5, reason="Goodwill", expires_in_days=30),
-        },
-        {
-            "caller": "admin",
-            "headers": KEYED,
-            "body": body_of(user_id=42, amount=-5, reason="Moved", up_to_available=True),
-        },
+        keyed("admin", user_id=42, amount=5, reason="Goodwill", expires_in_days=30),
+        keyed("admin", user_id=42, amount=-5, reason="Moved", up_to_available=True),
     ),
     "POST /api/credits/allocation-runs": (
-        {
-            "caller": "admin",
-            "body": body_of(period="2026-01", zones=["Europe/Paris"], dry_run=True, limit=1),
-        },
-        {"caller": "admin", "body": body_of(period="2026-01")},
+        asked(
+            "admin",
+            body={"period": "2026-01", "zones": ["Europe/Paris"], "dry_run": True, "limit": 1},
+        ),
+        asked("admin", body={"period": "2026-01"}),
     ),
-    "GET /api/subscriptions/{user_id}": ({"caller": "admin", "user_id": "42"},),
+    "GET /api/subscriptions/{user_id}": (asked("admin", user_id="42"),),
     "PUT /api/subscriptions/{user_id}": (
-        {
-            "caller": "backend",
-            "user_id": "42",
-            "headers": {"If-Match": '"1"'},
-            "body": body_of(**SUBSCRIPTION),
-        },
-        {
-            "caller": "backend",
-            "user_id": "auth0%7C1",
-            "headers": {"If-None-Match": "*"},
-            "body": body_of(**{**SUBSCRIPTION, "user_id": "auth0|1"}),
-        },
+        asked("backend", user_id="42", headers={"If-Match": '"1"'}, body=SUBSCRIPTION),
+        asked(
+            "backend",
+            user_id="auth0%7C1",
+            headers={"If-None-Match": "*"},
+            body={**SUBSCRIPTION, "user_id": "auth0|1"},
+        ),
     ),
     "PATCH /api/subscriptions/{user_id}": (
-        {"caller": "admin", "user_id": "42", "body": body_of(timezone=CHATHAM, plan="pro")},
+        asked("admin", user_id="42", body={"timezone": CHATHAM, "plan": "pro"}),
     ),
-    "GET /api/subscriptions/{user_id}/edits": (
-        {"caller": "admin", "user_id": "42", "query": {"limit": "1"}},
-    ),
-    "GET /api/unsubscribe": ({"query": {"token": LINKS.token("42", None)}},),
-    "POST /api/unsubscribe": (
-        {"query": {"token": LINKS.token("42", None)}, "body": "List-Unsubscribe=One-Click"},
-    ),
-    "GET /api/plans": ({"caller": "user"},),
+    "GET /api/subscriptions/{user_id}/edits": (asked("admin", user_id="42", query={"limit": "1"}),),
+    "GET /api/unsubscribe": (WITH_TOKEN,),
+    "POST /api/unsubscribe": (WITH_TOKEN | {"body": "List-Unsubscribe=One-Click"},),
+    "GET /api/plans": (asked("user"),),
     "GET /api/health": ({"query": {}},),
     "GET /api/openapi.json": ({"query": {}},),
 }
@@ -540,17 +532,8 @@ ROUTES = tuple(
         REQUESTS[name],
         route(*name.split(" ")),
         words=(
-            *(
-                "42",
-                "7",
-                "admin",
-                "backend",
-                "user",
-                INSTANT,
-                "user_id",
-                "Content-Type",
-                "If-Match",
-            ),
+            *("42", "7", "admin", "backend", "user", INSTANT, "user_id", "42-4", "hold_id"),
+            *("Content-Type", "If-Match"),
             *("application/json", "text/csv", '"1"', "*", "limit", "cursor", "order-17"),
         ),
     )

@@ -9,6 +9,8 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import islice
 from typing import Any, TypeVar
 
 from hypothesis import strategies as st
@@ -35,27 +37,8 @@ PIECES = (
     *("\ud800", "\udfff", "\U0001f600", "\u202e", "\ufeff", "e\u0301", "ß", "İ", "ſ", "K", "١"),
     *("²", "１", "½", "Ⅷ", "é", "中"),
     *("'", '"', "\\", "/", "../", "%", "%00", "%25", "%C0%80", "%ED%A0%80", "%zz", "+", "&", "="),
-    *(
-        "#",
-        "|",
-        "-",
-        "_",
-        ":",
-        ";",
-        ",",
-        ".",
-        "*",
-        "@",
-        "$",
-        "{",
-        "}",
-        "[",
-        "]",
-        "(",
-        ")",
-        "<",
-        ">",
-    ),
+    *"#|-_:;,.*@$",
+    *"{}[]()<>",
     *("null", "true", "NaN", "Infinity", "-Infinity", "1e999", "-0", "0x10", "1_000", "00", "1.0"),
     *("[]", "{}", '{"a":1}', "[[[[", "]]]]", "\\ud800", "\\u0000", "<b>", "{{7*7}}", "{0}", "%s"),
     *("1969-12-31T23:59:59Z", "1970-01-01T00:00:00Z", "2999-12-31T23:59:59.999999Z"),
@@ -74,22 +57,30 @@ RAW = (b"\xff\xfe", b"\xef\xbb\xbf", b"\xc3", b"\0", b"\x80")
 # --- One change -----------------------------------------------------------------------------------
 
 
-def neighbours(target: Target) -> Iterator[Input]:
-    """All inputs that are one change away from a seed."""
-    for seed in target.seeds:
-        yield from _NEIGHBOURS[target.kind](seed, target.words)
+def neighbours(target: Target, first: int = 0, every: int = 1) -> Iterator[Input]:
+    """The inputs that are one change away from a seed, or every so many of them.
+
+    What takes time to make is made of those alone: until then it is a function.
+    """
+    near = _NEIGHBOURS[target.kind]
+    inputs = (each for seed in target.seeds for each in near(seed, target.words))
+    return map(_made, islice(inputs, first, None, every))
 
 
-def values(value: Json, words: Sequence[str] = ()) -> Iterator[Json]:
+def _made(value: Json | Callable[[], Json]) -> Json:
+    return value() if callable(value) else value
+
+
+def values(value: Json, words: Sequence[str] = ()) -> Iterator[Callable[[], Json]]:
     """A value with something else at one of its places."""
     for path in places(value):
         for other in instead_of(at(value, path), words):
-            yield put(value, path, other)
+            yield partial(put, value, path, other)
 
 
-def json_texts(text: str, words: Sequence[str] = ()) -> Iterator[str]:
+def json_texts(text: str, words: Sequence[str] = ()) -> Iterator[Json]:
     """The texts of such values, and texts that are no JSON any more."""
-    yield from (json.dumps(value) for value in values(_loaded(text), words))
+    yield from (partial(_dumped, value) for value in values(_loaded(text), words))
     yield from ("[" * depth for depth in (10, 500, 5_000, LONGEST))
     yield from ('{"a":' * 5_000, f"\ufeff{text}", f"{text} {text}", f"[{text}]", text[:-1])
     yield from ("{" + f'"{name}":1,{text[1:]}' for name in _named(text))
@@ -121,9 +112,9 @@ def raws(raw: bytes, words: Sequence[str] = ()) -> Iterator[bytes]:
 
 
 def instead_of(value: Json, words: Sequence[str] = ()) -> Iterator[Json]:
-    """What can stand in the place of a value."""
+    """What can stand in the place of a value, or a function that makes it."""
     yield from (*words, *NUMBERS, *PIECES, *LONG, [], {}, [value], {"a": value}, [[[value]]])
-    yield _nested(value)
+    yield partial(_nested, value)
     if isinstance(value, str):
         yield from texts(value, words)
         if value.startswith("{"):  # a request's body
@@ -149,7 +140,6 @@ def places(value: Json, path: Path = ()) -> Iterator[Path]:
 
 
 def at(value: Json, path: Path) -> Json:
-    """What is at a place."""
     for key in path:
         value = value[key]
     return value
@@ -158,12 +148,16 @@ def at(value: Json, path: Path) -> Json:
 def put(value: Json, path: Path, other: Json) -> Json:
     """``value`` with something else at a place."""
     if not path:
-        return other
+        return _made(other)
     key, *rest = path
     inner = put(value[key], tuple(rest), other)
     if isinstance(value, dict):
         return {**value, key: inner}
     return [*value[:key], inner, *value[key + 1 :]]
+
+
+def _dumped(make: Callable[[], Json]) -> str:
+    return json.dumps(make())
 
 
 def _nested(value: Json) -> Json:
@@ -239,7 +233,7 @@ def _other(draw: st.DrawFn, present: Json, words: Sequence[str]) -> Json:
         return _spliced(draw, present, words)
     if draw(st.integers(0, 4)) == 4:
         return draw(ANYTHING)
-    return _pick(draw, [*instead_of(present, words)])
+    return _made(_pick(draw, [*instead_of(present, words)]))
 
 
 def _spliced(draw: st.DrawFn, text: str, words: Sequence[str]) -> str:

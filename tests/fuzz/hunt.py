@@ -2,7 +2,7 @@
 
 import traceback
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain
 
 import hypothesis
 from hypothesis import HealthCheck, Phase, Verbosity, given, settings
@@ -40,7 +40,7 @@ def hunt(target: Target, every: int, examples: int, seed: int = 1) -> Found:
         found.accepted += attempt(target, hostile_input)
 
     try:
-        for each in chain(target.seeds, islice(neighbours(target), seed % every, None, every)):
+        for each in chain(target.seeds, neighbours(target, seed % every, every)):
             check(each)
         wanted = settings(
             max_examples=examples,

@@ -5,14 +5,17 @@ again when it is written out, and what it says of a refusal must be fit to be se
 """
 
 import base64
-import io
 import json
 import re
 from argparse import ArgumentTypeError
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
+from io import BytesIO, TextIOWrapper
+from operator import methodcaller
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -21,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
 from chalicelib.api import account, authorizer, calls, cursors, issuer_keys
+from chalicelib.api import holds as hold_routes
 from chalicelib.api import subscriptions as routes
 from chalicelib.api.authorizer import InvalidToken, TokenChecker, answer, bearer_token
 from chalicelib.api.issuer_keys import IssuerKeys, KeysUnavailable
@@ -33,6 +37,7 @@ from chalicelib.domain.edits import BY_LINK, Change, Edit, Editor, EditorKind, s
 from chalicelib.domain.entries import FIRST_HASH, LedgerEntry, entry_hash
 from chalicelib.domain.errors import InvalidInput, LedgerCorrupt, Unreadable
 from chalicelib.domain.ledger import Account, Request
+from chalicelib.domain.metadata import MOST_BYTES, MOST_PAIRS, parse_metadata
 from chalicelib.domain.notifications import MailKind
 from chalicelib.domain.ranges import Range
 from chalicelib.domain.subscriptions import (
@@ -74,6 +79,7 @@ from infra.local.console import server as console
 from infra.repair import redrive, replay, void
 from tests.fuzz.target import Kind, Target
 from tests.registered import register
+from tests.simulation.world import SUBSCRIBED
 
 LONGEST_REFUSAL = 32_000
 """In characters. Lambda answers 6 MB at most and a log event has 256 KB at most."""
@@ -81,19 +87,14 @@ LONGEST_REFUSAL = 32_000
 NOW = datetime(2026, 1, 15, 12, tzinfo=UTC)
 INSTANT = "2026-02-01T00:00:00Z"
 CHATHAM = "Pacific/Chatham"
-VALID = (
-    INSTANT,
-    "1970-01-01T00:00:00Z",
-    "2999-12-31T23:59:59Z",
-    "Europe/Paris",
-    CHATHAM,
-    "42",
-    "1",
-)
-CATALOGUE = parse_catalogue(PLANS_FILE.read_text(encoding="utf-8"))
+VALID = f"{INSTANT} 1970-01-01T00:00:00Z 2999-12-31T23:59:59Z Europe/Paris {CHATHAM} 42 1".split()
+SHIPPED_PLANS = PLANS_FILE.read_text(encoding="utf-8")
+CATALOGUE = parse_catalogue(SHIPPED_PLANS)
+MAIL_KINDS = [kind.value for kind in MailKind]
 
 Json = Any
 Errors = type[Exception] | tuple[type[Exception], ...]
+Read = Callable[[Any], Any]
 
 
 def sendable(text: str) -> str:
@@ -112,13 +113,12 @@ def refused(error: Exception) -> bool:
 def reader(
     name: str,
     kind: Kind,
-    seeds: tuple[Json, ...],
-    read: Callable[[Any], Any],
-    *,
-    write: Callable[[Any], Json] | None = lambda value: value,
+    read: Read,
+    *seeds: Json,
+    write: Callable[[Any], Json] | None = None,
     own: Errors = InvalidInput,
     check: Callable[[Any], object] = lambda _: True,
-    words: tuple[str, ...] = (),
+    words: Iterable[str] = (),
 ) -> Target:
     """A target of one function. ``write`` undoes it; ``check`` says whether a value is valid."""
 
@@ -133,18 +133,25 @@ def reader(
             assert again == value, f"{value!r} was written and read as {again!r}"
         return True
 
-    return Target(name, kind, seeds, call, words)
+    return Target(name, kind, seeds, call, tuple(words))
 
 
-def field(parse: Callable[[str, object], Any], *seeds: Json, name: str = "", **more: Any) -> Target:
+def as_it_is(value: Any) -> Any:
+    """Of what is the same when it is written."""
+    return value
+
+
+def field(
+    parse: Callable[[str, object], Any],
+    *seeds: Json,
+    name: str = "",
+    write: Callable[[Any], Json] | None = as_it_is,
+    **more: Any,
+) -> Target:
     """A target of one parser of `FieldReader`."""
-    return reader(
-        f"field: {name or parse.__name__.lstrip('_').removeprefix('parse_').replace('_', ' ')}",
-        Kind.VALUE,
-        seeds,
-        lambda value: parse("field", value),
-        **more,
-    )
+    name = name or parse.__name__.lstrip("_").removeprefix("parse_").replace("_", " ")
+    read = partial(parse, "field")
+    return reader(f"field: {name}", Kind.VALUE, read, *seeds, write=write, **more)
 
 
 # --- Fields, instants and the calendar ------------------------------------------------------------
@@ -167,57 +174,52 @@ FIELDS = (
     ),
     field(fields.parse_amount, 1, 10**9, check=lambda value: 0 < value <= 10**9),
     field(fields.parse_signed_amount, 1, -(10**9), check=lambda value: 0 < abs(value) <= 10**9),
-    field(
-        fields.parse_text,
-        "Goodwill",
-        "Für Ada 😀",
-        check=lambda text: text.encode() and text.strip(),
-    ),
+    field(fields.parse_text, "Goodwill", "Für Ada 😀", check=lambda t: t.encode() and t.strip()),
     field(fields.parse_key, "order-17", check=lambda key: 0 < len(key) <= 255),
     field(fields.parse_correlation_id, "53dc4d37-cffa-4f76-80c9-8b7d4a4d2eaa"),
     field(
         addresses.parse_email,
-        "ada@example.com",
-        "a.b+c@mail.example.co.uk",
-        "ada@exämple.de",
+        *("ada@example.com", "a.b+c@mail.example.co.uk", "ada@exämple.de"),
         check=str.isascii,
     ),
     field(fields.parse_days, 1, 3650, check=lambda days: 1 <= days <= 3650),
     field(fields.parse_boolean, *(True, False), check=lambda value: type(value) is bool),
-    field(
-        fields.parse_choice(MailKind),
-        *(kind.value for kind in MailKind),
-        name="choice",
-        write=lambda kind: kind.value,
-    ),
+    field(fields.parse_choice(MailKind), *MAIL_KINDS, name="choice", write=lambda kind: kind.value),
     field(
         instants.parse_instant,
-        INSTANT,
-        "2026-07-01T00:00:00-04:00",
-        "2026-07-01t00:00:00.123456z",
+        *(INSTANT, "2026-07-01T00:00:00-04:00", "2026-07-01t00:00:00.123456z"),
         write=instants.format_instant,
         check=is_instant,
     ),
     field(instants.parse_date, "2026-07-01", "2028-02-29", write=str),
     field(
         lambda name, value: Period.parse(value, name),
-        "2026-07",
-        "2999-12",
-        "1970-01",
+        *("2026-07", "2999-12", "1970-01"),
         name="period",
         write=str,
         check=lambda period: period.previous() < period < period.next(),
     ),
     field(
         calendar.parse_timezone,
-        "Europe/Paris",
-        "America/Havana",
+        *("Europe/Paris", "America/Havana"),
         check=lambda name: calendar.midnight(name, NOW.date()),
         words=("paris", "EUROPE", "Asia/Calcuta", "GMT+2", "../"),
     ),
     field(calendar.parse_timezones, ["Europe/Paris"], ["America/Havana", "Asia/Kolkata"]),
     field(parse_sample, 1, 200, 10_000, name="sample of the audit"),
     field(calls.parse_limit, 1, "20", "100", check=lambda limit: 1 <= limit <= 100),
+    field(
+        parse_metadata,
+        {"job": "render-17", "customer_tier": "Größe 😀"},
+        {},
+        write=dict,
+        check=lambda pairs: (
+            len(pairs) <= MOST_PAIRS
+            and sum(len(part.encode()) for pair in pairs for part in pair) <= MOST_BYTES
+        ),
+    ),
+    field(hold_routes._parse_seconds, 1, 3600, 30 * 86_400, name="seconds of a hold"),
+    field(hold_routes._parse_captured, 0, 1, 10**9, name="captured amount"),
     field(cursors.parse_cursor, "MGJhZGY4ZTYx"),
     field(account._parse_transaction_id, "42-7"),
     field(routes._parse_etags, '"3"', 'W/"3", "4"', "*", write=", ".join),
@@ -241,40 +243,27 @@ def registered(values: Any) -> Any:
     return subscription
 
 
-SUBSCRIPTION = {
-    "user_id": "42",
-    "email": "ada@example.com",
-    "timezone": "Europe/Paris",
-    "plan": "pro",
-    "billing_interval": "yearly",
-    "status": "active",
-    "started_at": "2025-01-01T00:00:00Z",
-}
+SUBSCRIPTION = {"user_id": "42", **SUBSCRIBED, "email": "ada@example.com", "plan": "pro"}
 
 SUBSCRIPTIONS = (
     reader(
         "subscription",
         Kind.VALUE,
-        (
-            SUBSCRIPTION,
-            SUBSCRIPTION
-            | {
-                "eligible_from": "2999-12-31T23:59:59Z",
-                "allocation_amount": 5,
-                "notifications": ["manual"],
-                "ends_at": "2026-12-31T23:59:59Z",
-                "observed_at": "2026-01-01T00:00:00.5Z",
-            },
-            SUBSCRIPTION | {"eligible_from": "2026-02-28"},
-        ),
         registered,
+        SUBSCRIPTION,
+        SUBSCRIPTION
+        | {
+            "eligible_from": "2999-12-31T23:59:59Z",
+            "allocation_amount": 5,
+            "notifications": ["manual"],
+            "ends_at": "2026-12-31T23:59:59Z",
+            "observed_at": "2026-01-01T00:00:00.5Z",
+        },
+        SUBSCRIPTION | {"eligible_from": "2026-02-28"},
         write=lambda found: {
-            **{
-                name: value
-                for name, value in shown_fields(found).items()
-                if name in FIELDS_OF_AN_EDIT
-            },
-            "user_id": found.user_id,
+            name: value
+            for name, value in {**shown_fields(found), "user_id": found.user_id}.items()
+            if name in {*FIELDS_OF_AN_EDIT, "user_id"}
         },
         words=("yearly", "monthly", "active", "paused", "cancelled", "starter", "pro"),
     ),
@@ -282,47 +271,41 @@ SUBSCRIPTIONS = (
 
 # --- Messages -------------------------------------------------------------------------------------
 
+
+def message(name: str, read: Read, *seeds: Any, words: Iterable[str] = VALID) -> Target:
+    """A target of one reader of messages, which write themselves."""
+    texts = (seed.body() for seed in seeds)
+    write = methodcaller("body")
+    return reader(f"message: {name}", Kind.JSON, read, *texts, write=write, words=words)
+
+
 SWEEP = Sweep(SweepKind.EXPIRY, "Europe/Paris", NOW, NOW, NOW)
 MESSAGES = (
-    reader(
-        "message: sweep",
-        Kind.JSON,
-        (
-            SWEEP.body(),
-            replace(SWEEP, range=Range("00111"), cursor="Europe/Paris 07 x#1#2").body(),
-            Sweep(SweepKind.REMINDER, CHATHAM, NOW, NOW, NOW, None, "tick", Range("1" * 16)).body(),
-        ),
+    message(
+        "sweep",
         Sweep.parse,
-        write=Sweep.body,
+        SWEEP,
+        replace(SWEEP, range=Range("00111"), cursor="Europe/Paris 07 x#1#2"),
+        Sweep(SweepKind.REMINDER, CHATHAM, NOW, NOW, NOW, None, "tick", Range("1" * 16)),
         words=(*VALID, "allocation", "expiry", "reminder", "Europe/Paris 31 "),
     ),
-    reader(
-        "message: users",
-        Kind.JSON,
-        (UsersMessage(NOW, ("1", "auth0|2"), "tick").body(), UsersMessage(NOW, ("1",)).body()),
+    message(
+        "users",
         UsersMessage.parse,
-        write=UsersMessage.body,
-        words=VALID,
+        UsersMessage(NOW, ("1", "auth0|2"), "tick"),
+        UsersMessage(NOW, ("1",)),
     ),
-    reader(
-        "message: check of a zone",
-        Kind.JSON,
-        (
-            ZoneCheck("run", Period(2026, 1), "Europe/Paris", 2).body(),
-            ZoneCheck("run", Period(2026, 1), CHATHAM, 2, Range("01"), "tick").body(),
-            ZoneCheck("run", Period(2026, 1), UNKNOWN_ZONES, 2).body(),
-        ),
+    message(
+        "check of a zone",
         ZoneCheck.parse,
-        write=ZoneCheck.body,
-        words=VALID,
+        ZoneCheck("run", Period(2026, 1), "Europe/Paris", 2),
+        ZoneCheck("run", Period(2026, 1), CHATHAM, 2, Range("01"), "tick"),
+        ZoneCheck("run", Period(2026, 1), UNKNOWN_ZONES, 2),
     ),
-    reader(
-        "message: notification",
-        Kind.JSON,
-        (EntryPosted("1", 3, "tick").body(), ExpiringSoon("1", NOW, NOW, "tick").body()),
+    message(
+        "notification",
         parse_notification,
-        write=lambda notification: notification.body(),
-        words=VALID,
+        *(EntryPosted("1", 3, "tick"), ExpiringSoon("1", NOW, NOW, "tick")),
     ),
 )
 
@@ -330,7 +313,8 @@ MESSAGES = (
 
 
 def _ledger() -> list[LedgerEntry]:
-    """A ledger with a line of every type."""
+    """A ledger with a line of every type, and of every field that a line can have."""
+    told = Request("hold#shop#key", "shop", "Render", metadata=(("job", "17"), ("tier", "Größe")))
     request = Request("usage#ada#key", "ada", "Für Ada 😀")
     entries = [ledger.allocate(Account("1"), Period(2026, 1), 100, "Europe/Paris", 30, NOW)]
 
@@ -343,6 +327,14 @@ def _ledger() -> list[LedgerEntry]:
     entries.append(reversal.entry)
     entries.append(ledger.claw_back(account_now(), 5, request, NOW))
     entries.append(ledger.claw_back_what_is_left(account_now(), 5, request, NOW))
+    dates = (datetime(2026, 1, 3, tzinfo=UTC), datetime(2026, 5, 1, tzinfo=UTC))
+    entries.append(ledger.carry_over(account_now(), 40, *dates, told, NOW, "Europe/Paris", 7))
+    for seconds, captured in ((3600, 30), (3600, 0), (30 * 86_400, None)):
+        entries.append(ledger.hold(account_now(), 45, seconds, told, NOW, lambda: "Europe/Paris"))
+        if captured is not None:
+            ended = (entries[-1].number, captured, told, NOW, lambda: "Europe/Paris")
+            entries.append(ledger.capture(account_now(), *ended))
+    entries.append(ledger.claw_back(account_now(), 30, told, NOW, including_held=True))
     expiration = ledger.expire(account_now(), datetime(2026, 3, 1, tzinfo=UTC))
     assert expiration is not None
     return [*entries, expiration]
@@ -388,8 +380,8 @@ LEDGERS = (
     reader(
         "record of an edit",
         Kind.JSON,
-        tuple(edit.body() for edit in EDITS),
         read_edit_of,
+        *(edit.body() for edit in EDITS),
         write=Edit.body,
         own=Unreadable,
         words=("admin", "backend", "import", "mail_events", "unsubscribe_link"),
@@ -397,25 +389,27 @@ LEDGERS = (
     reader(
         "ledger entry",
         Kind.JSON,
-        tuple(entry.body() for entry in LEDGER),
         read_entry,
+        *(entry.body() for entry in LEDGER),
         write=LedgerEntry.body,
         own=LedgerCorrupt,
-        words=("allocation", "manual", "usage", "reversal", "expiration", "(erased)"),
+        words=(
+            *("allocation", "manual", "usage", "reversal", "expiration", "hold", "release"),
+            *("(erased)", "holds", "released", "metadata", "promotion", "including_held"),
+        ),
     ),
     reader(
         "ledger, sealed by somebody else",
         Kind.VALUE,
-        tuple([json.loads(entry.body()) for entry in LEDGER[:end]] for end in (1, 3, 6)),
         verified,
-        write=None,
+        *([json.loads(entry.body()) for entry in LEDGER[:end]] for end in (1, 3, 6, len(LEDGER))),
         own=LedgerCorrupt,
     ),
     reader(
         "head of a ledger",
         Kind.TEXT,
-        (Head("ab" * 16, 1, "0" * 64).line(), Head("09" * 16, 10**12 - 1, "f" * 64).line()),
         Head.parse,
+        *(Head("ab" * 16, 1, "0" * 64).line(), Head("09" * 16, 10**12 - 1, "f" * 64).line()),
         write=Head.line,
         own=ValueError,
         words=("0" * 32, "f" * 64, "-1", "\n"),
@@ -424,37 +418,18 @@ LEDGERS = (
 
 # --- Items as they are stored ---------------------------------------------------------------------
 
-_KEYS = {"user_id": {"S": "1"}}
-"""What DynamoDB stores no item without, and always as a text."""
 
+def item_reader(name: str, read: Read, keys: Json, *seeds: Json, words: str, **more: Any) -> Target:
+    """A target of one reader of a table. Whatever is stored there, it has its keys.
 
-def item_reader(
-    name: str,
-    seeds: tuple[Json, ...],
-    keys: Json,
-    read: Callable[[Json], Any],
-    write: Callable[[Any], Json] | None,
-    *words: str,
-    check: Callable[[Any], object] = lambda _: True,
-) -> Target:
-    """A target of one reader of a table. Whatever is stored there, it has its keys."""
+    DynamoDB stores no item without them, and always as a text.
+    """
 
-    def stored(given: Json) -> Json:
-        return (given if isinstance(given, dict) else {}) | keys
+    def stored(given: Json) -> Any:
+        return read((given if isinstance(given, dict) else {}) | keys)
 
-    def read_stored(given: Json) -> Any:
-        return read(stored(given))
-
-    return reader(
-        f"item: {name}",
-        Kind.VALUE,
-        seeds,
-        read_stored,
-        write=write,
-        own=Unreadable,
-        check=check,
-        words=words,
-    )
+    more |= {"own": Unreadable, "words": words.split()}
+    return reader(f"item: {name}", Kind.VALUE, stored, *seeds, **more)
 
 
 def can_be_computed_with(subscription: Subscription) -> bool:
@@ -465,16 +440,8 @@ def can_be_computed_with(subscription: Subscription) -> bool:
 
 
 def _subscription(**changes: object) -> Json:
-    given = {
-        "user_id": "1",
-        "email": "ada@example.com",
-        "timezone": CHATHAM,
-        "plan": "pro",
-        "billing_interval": "yearly",
-        "status": "active",
-        "started_at": "2025-01-01T00:00:00Z",
-    }
-    registered = register(given | changes, CATALOGUE, NOW)
+    given = {**SUBSCRIPTION, "user_id": "1", "timezone": CHATHAM, **changes}
+    registered = register(given, CATALOGUE, NOW)
     return subscriptions._item(registered) | {"edits": {"S": "a b"}}
 
 
@@ -488,74 +455,70 @@ _SUBSCRIPTION = _subscription(
 }
 
 _ENTRY = ledger_items.item_of(LEDGER[0], FIRST_HASH)
-_ENTRY_KEYS = {"user_id": {"S": "1"}, "entry": {"S": "entry#000000000001"}}
+
+
+def _keys(user_id: str, entry: str) -> Json:
+    return {"user_id": {"S": user_id}, "entry": {"S": entry}}
+
 
 ITEMS = (
     item_reader(
         "subscription",
-        (_subscription(), _SUBSCRIPTION),
-        _KEYS,
         subscriptions.read_subscription,
-        subscriptions._item,
-        *("active", "paused", "yearly", "monthly", "bounce", "complaint", "S", "N", "NULL", "M"),
+        {"user_id": {"S": "1"}},
+        *(_subscription(), _SUBSCRIPTION),
+        write=subscriptions._item,
+        words="active paused yearly monthly bounce complaint S N NULL M",
         check=can_be_computed_with,
     ),
     item_reader(
         "ledger entry",
-        (_ENTRY,),
-        _ENTRY_KEYS,
         lambda item: (ledger_items.read_entry(item), ledger_items.read_line(item)),
-        None,
-        *("S", "N", "B", "entry#000000000002"),
+        _keys("1", "entry#000000000001"),
+        _ENTRY,
+        words="S N B entry#000000000002",
     ),
     item_reader(
         "ledger entry under another key",
-        tuple({"entry": {"S": key}} for key in ("entry#000000000001", "entry#x", "entry#2")),
-        {**_ENTRY, "user_id": {"S": "1"}},
         lambda item: ledger_items.read_line(item),  # noqa: PLW0108 - its second argument
-        None,
+        {**_ENTRY, "user_id": {"S": "1"}},
+        *({"entry": {"S": key}} for key in ("entry#000000000001", "entry#x", "entry#2")),
+        words="",
     ),
     item_reader(
         "marker of an operation",
-        (
-            {
-                "request": {"S": "a" * 64},
-                "owner": {"S": "1"},
-                "number": {"N": "3"},
-                "expired": {"N": "0"},
-            },
-        ),
-        {"user_id": {"S": "operation#aa"}, "entry": {"S": "operation"}},
         ledger_items.read_marker,
-        None,
-        *("S", "N", "-1"),
+        _keys("operation#aa", "operation"),
+        {
+            "request": {"S": "a" * 64},
+            "owner": {"S": "1"},
+            "number": {"N": "3"},
+            "expired": {"N": "0"},
+        },
+        words="S N -1",
     ),
     item_reader(
         "link of a reversal",
-        ({"sequence": {"N": "1"}, "reversed_in_all": {"N": "5"}},),
-        {"user_id": {"S": "1"}, "entry": {"S": "reversal#000000000002#000001"}},
         lambda item: ledger_items.read_link(item, 2),
-        None,
-        *("S", "N", "-1"),
+        _keys("1", "reversal#000000000002#000001"),
+        {"sequence": {"N": "1"}, "reversed_in_all": {"N": "5"}},
+        words="S N -1",
     ),
     item_reader(
         "record of a mail",
-        (
-            {
-                "status": {"S": "COMPLETED"},
-                "expiration": {"N": "1780000000"},
-                "data": {"S": '{"kind":"manual","message_id":"m"}'},
-            },
-            {
-                "status": {"S": "INPROGRESS"},
-                "expiration": {"N": "1780000000"},
-                "in_progress_expiration": {"N": "1780000000000"},
-            },
-        ),
-        {"id": {"S": "mail#aa"}},
         lambda item: read_mail("manual 1-1", item),
-        None,
-        *("COMPLETED", "INPROGRESS", "S", "N", "{", "[]"),
+        {"id": {"S": "mail#aa"}},
+        {
+            "status": {"S": "COMPLETED"},
+            "expiration": {"N": "1780000000"},
+            "data": {"S": '{"kind":"manual","message_id":"m"}'},
+        },
+        {
+            "status": {"S": "INPROGRESS"},
+            "expiration": {"N": "1780000000"},
+            "in_progress_expiration": {"N": "1780000000000"},
+        },
+        words="COMPLETED INPROGRESS S N { []",
     ),
 )
 """One for each kind of item, mutated as a whole: names, types and values."""
@@ -566,7 +529,6 @@ LINKS = UnsubscribeLinks(b"k" * 32, "https://api.example.com/v1/api/unsubscribe"
 
 
 def decoded(given: str) -> Any:
-    """The position in a cursor of the history."""
     return cursors.decode("history 1", given, account._ENTRY_NUMBER)
 
 
@@ -574,31 +536,30 @@ CURSORS = (
     reader(
         "cursor",
         Kind.TEXT,
-        (cursors.encode("history 1", "41"), cursors.encode("history 1", "7")),
         decoded,
-        write=lambda position: cursors.encode("history 1", position),
+        *(cursors.encode("history 1", "41"), cursors.encode("history 1", "7")),
+        write=partial(cursors.encode, "history 1"),
     ),
     reader(
         "header: Accept",
         Kind.TEXT,
-        ("text/csv", "application/json;q=0.5, text/csv;q=0.9, */*;q=0.1"),
         account.prefers_csv,
-        write=None,
+        *("text/csv", "application/json;q=0.5, text/csv;q=0.9, */*;q=0.1"),
         check=lambda prefers: type(prefers) is bool,
         words=("text/csv", ";q=", ";q=1.0", ","),
     ),
     reader(
         "unsubscribe token",
         Kind.TEXT,
-        (LINKS.token("auth0|42", None), LINKS.token("42", MailKind.MANUAL)),
         LINKS.read,
+        *(LINKS.token("auth0|42", None), LINKS.token("42", MailKind.MANUAL)),
         write=lambda asked: LINKS.token(*asked),
     ),
     reader(
         "user of a mail's tag",
         Kind.TEXT,
-        (b"auth0|42".hex(),),
         user_of_tag,
+        b"auth0|42".hex(),
         write=lambda user_id: user_id.encode().hex(),
         own=ValueError,
     ),
@@ -641,11 +602,11 @@ CLAIMS = {
     "iat": 1_700_000_000,
     "exp": 4_000_000_000,
 }
+ALGORITHMS = ("ES256", "RS256", "HS256", "none", "b64", "crit")
 ARN = "arn:aws:execute-api:eu-west-1:123456789012:abcdef/v1/GET/api/credits/balance"
 
 
 def part(content: bytes) -> str:
-    """A part of a token."""
     return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
 
 
@@ -683,33 +644,16 @@ def unsigned(parts: Json) -> bool:
     return authorized("Bearer " + ".".join(part(sendable(text).encode()) for text in texts))
 
 
-class FakeConnection:
-    """A connection to the issuer, whose every document is the same."""
-
-    document = b""
-
-    def __init__(self, *_: object, **__: object) -> None:
-        self.status = 200
-
-    def request(self, *_: object, **__: object) -> None:
-        """Asks."""
-
-    def getresponse(self) -> "FakeConnection":
-        """The answer."""
-        return self
-
-    def read(self, size: int) -> bytes:
-        """So much of it."""
-        return self.document[:size]
-
-    def close(self) -> None:
-        """The end."""
+def ignore(*_: object, **__: object) -> None:
+    """Is asked, or closed."""
 
 
 def keys_of(document: str) -> Any:
     """What is made of what the issuer's address answers."""
-    FakeConnection.document = sendable(document).encode()
-    with patch.object(issuer_keys, "HTTPSConnection", FakeConnection):
+    read = BytesIO(sendable(document).encode()).read
+    connection = SimpleNamespace(status=200, read=read, request=ignore, close=ignore)
+    connection.getresponse = lambda: connection
+    with patch.object(issuer_keys, "HTTPSConnection", lambda *_, **__: connection):
         keys = IssuerKeys(lambda: issuer_keys.fetch_keys(TOKEN_SETTINGS), now=lambda: 0.0)
         keys.find("ec")
     return keys
@@ -731,40 +675,24 @@ TOKENS = (
             [HEADER, {**CLAIMS, "app_metadata": {"user_id": 42}, "realm": {"roles": ["x"]}}],
         ),
         signed,
-        words=(
-            *("ES256", "app_metadata.user_id", "realm", "RS256"),
-            *("HS256", "none", "b64", "crit", "nbf"),
-        ),
+        words=(*ALGORITHMS, "app_metadata.user_id", "realm", "nbf"),
     ),
     Target(
         "token, signed by nobody",
         Kind.VALUE,
         ([HEADER, CLAIMS, "x"], [{**HEADER, "alg": "none"}, CLAIMS, ""], ["[" * 4_000, "", ""]),
         unsigned,
-        words=("ES256", "RS256", "HS256", "none", "b64", "crit"),
+        words=ALGORITHMS,
     ),
     reader(
         "key set of the issuer",
         Kind.JSON,
-        (json.dumps(KEY_SET),),
         keys_of,
-        write=None,
+        json.dumps(KEY_SET),
         own=KeysUnavailable,
         words=(
-            "RSA",
-            "EC",
-            "oct",
-            "OKP",
-            "P-256",
-            "P-384",
-            "P-521",
-            "Ed25519",
-            "Ed448",
-            "EdDSA",
-            "d",
-            "RS256",
-            "enc",
-            "AQAB",
+            *("RSA", "EC", "oct", "OKP", "P-256", "P-384", "P-521", "Ed25519", "Ed448", "EdDSA"),
+            *("d", "RS256", "enc", "AQAB"),
         ),
     ),
 )
@@ -779,12 +707,10 @@ class FakeFile:
         self._content = content
 
     def read_bytes(self) -> bytes:
-        """Reads as `Path.read_bytes` does."""
         return self._content
 
     def read_text(self, encoding: str = "utf-8") -> str:
-        """Decodes as `Path.read_text` does."""
-        return io.TextIOWrapper(io.BytesIO(self._content), encoding=encoding).read()
+        return TextIOWrapper(BytesIO(self._content), encoding=encoding).read()
 
 
 def imported(kind: Import) -> Callable[[str], Any]:
@@ -803,12 +729,10 @@ def imported(kind: Import) -> Callable[[str], Any]:
 
 
 def sorted_rows(checked: CheckedFile) -> list[Row]:
-    """All rows of a file, as they stand in it."""
     return sorted([*checked.good, *checked.bad], key=lambda row: row.line)
 
 
 def parameters_of(content: str) -> Any:
-    """The parameters of a stage."""
     file = FakeFile(content.encode("utf-8", "surrogatepass"))
     with patch.object(parameters, "PARAMETERS_FILE", file):
         return parameters.parameters_of("dev")
@@ -841,16 +765,14 @@ def environment(values: Json) -> dict[str, str]:
     }
 
 
+AROUND_CELLS = (",", ",,", '"', '""', "\n", "\r")
 FILES_AND_SETTINGS = (
     reader(
         "plans.toml",
         Kind.TEXT,
-        (
-            PLANS_FILE.read_text(encoding="utf-8"),
-            '[[plans]]\nid = "a"\nname = "A"\nmonthly_credits = 1\nlowest = true\n',
-        ),
         lambda text: parse_catalogue(sendable(text)),
-        write=None,
+        SHIPPED_PLANS,
+        '[[plans]]\nid = "a"\nname = "A"\nmonthly_credits = 1\nlowest = true\n',
         own=CatalogueError,
         check=lambda catalogue: catalogue.lowest in catalogue.plans,
         words=(
@@ -861,12 +783,9 @@ FILES_AND_SETTINGS = (
     reader(
         "plans.toml of what is deployed",
         Kind.TEXT,
-        (
-            PLANS_FILE.read_text(encoding="utf-8"),
-            '[[plans]]\nid = "a"\nmonthly_credits = 1\ngrants_since = 2027-01-01\n',
-        ),
         lambda text: plan_changes.terms_of(sendable(text)),
-        write=None,
+        SHIPPED_PLANS,
+        '[[plans]]\nid = "a"\nmonthly_credits = 1\ngrants_since = 2027-01-01\n',
         own=ValueError,
         check=lambda terms: all(type(each.monthly_credits) is int for each in terms.values()),
         words=("[[plans]]", "[plans]", "[", "a.b = 1", "id = []", "2027-01-01", "T00:00:00Z"),
@@ -874,9 +793,8 @@ FILES_AND_SETTINGS = (
     reader(
         "parameters.toml",
         Kind.TEXT,
-        ('[dev]\nTokenIssuer = "https://issuer.example.com/"\nMailsASecond = 1\n',),
         parameters_of,
-        write=None,
+        '[dev]\nTokenIssuer = "https://issuer.example.com/"\nMailsASecond = 1\n',
         own=DeployError,
         check=lambda found: all(isinstance(value, str) for value in found.values()),
         words=("[dev]", "[[dev]]", "dev = 1", "=", "dev.a = 1"),
@@ -884,45 +802,37 @@ FILES_AND_SETTINGS = (
     reader(
         "CSV of subscriptions",
         Kind.TEXT,
-        (
-            ",".join(COLUMNS.all)
-            + "\n42,Europe/Paris,pro,yearly,active,2025-01-01T00:00:00Z,ada@example.com,"
-            "2026-01-01,5,2027-01-01T00:00:00Z,\n",
-            ",".join(COLUMNS.required)
-            + '\r\n42,"Pacific/Chatham",starter,monthly,paused,2025-01-01T00:00:00Z\r\n\r\n',
-        ),
         imported(IMPORTED_SUBSCRIPTIONS),
-        write=None,
+        ",".join(COLUMNS.all)
+        + "\n42,Europe/Paris,pro,yearly,active,2025-01-01T00:00:00Z,ada@example.com,"
+        "2026-01-01,5,2027-01-01T00:00:00Z,\n",
+        ",".join(COLUMNS.required)
+        + '\r\n42,"Pacific/Chatham",starter,monthly,paused,2025-01-01T00:00:00Z\r\n\r\n',
         own=UnreadableFileError,
-        words=(",", ",,", '"', '""', "\n", "\r", "42,"),
+        words=(*AROUND_CELLS, "42,"),
     ),
     reader(
         "CSV of balances",
         Kind.TEXT,
-        (
-            ",".join(balances.COLUMNS.all)
-            + "\na-1,42,5,2025-01-01T00:00:00Z,2027-01-01T00:00:00Z,Left over\n",
-        ),
         imported(balances.BALANCES),
-        write=None,
+        ",".join(balances.COLUMNS.all)
+        + "\na-1,42,5,2025-01-01T00:00:00Z,2027-01-01T00:00:00Z,Left over,7\n",
         own=UnreadableFileError,
-        words=(",", ",,", '"', '""', "\n", "\r", "a-1,"),
+        words=(*AROUND_CELLS, "a-1,"),
     ),
     reader(
         "file of a CSV",
         Kind.BYTES,
-        ("user_id,email\n1,Zoë\n".encode(), b"\xef\xbb\xbfuser_id\n1\n"),
         lambda content: csv_file.read(FakeFile(content)),  # type: ignore[arg-type]
-        write=None,
+        *("user_id,email\n1,Zoë\n".encode(), b"\xef\xbb\xbfuser_id\n1\n"),
         own=UnreadableFileError,
         check=lambda text: text.encode() is not None,
     ),
     reader(
         "settings",
         Kind.VALUE,
-        (ENVIRONMENT,),
         lambda values: Settings.read(environment(values)),
-        write=None,
+        ENVIRONMENT,
         own=(KeyError, ValueError),
         check=lambda found: (
             0 <= found.mails_a_second < 10**9
@@ -934,9 +844,8 @@ FILES_AND_SETTINGS = (
     reader(
         "settings of tokens",
         Kind.VALUE,
-        (ENVIRONMENT, ENVIRONMENT | {"STAGE": "local", "TOKEN_ISSUER": "http://localhost:1"}),
         lambda values: TokenSettings.read(environment(values)),
-        write=None,
+        *(ENVIRONMENT, ENVIRONMENT | {"STAGE": "local", "TOKEN_ISSUER": "http://localhost:1"}),
         own=(KeyError, ValueError),
         words=("http://", "https://", "=", "credits:admin=admin"),
     ),
@@ -948,8 +857,8 @@ COMMANDS = (
     reader(
         "moment to move the clock to",
         Kind.VALUE,
-        ("next midnight", "next 1st", "+30 days", INSTANT),
         lambda value: parse_moment(value, NOW, "Europe/Paris"),
+        *("next midnight", "next 1st", "+30 days", INSTANT),
         write=instants.format_instant,
         check=is_instant,
         words=("next ", "+1 day", "+366 days", "days"),
@@ -957,24 +866,24 @@ COMMANDS = (
     reader(
         "tick to replay",
         Kind.VALUE,
-        ("2026-07-01T00:00Z", "2026-07-01T00:15:00+02:00"),
-        lambda value: replay.parse_tick("--from", value),
+        partial(replay.parse_tick, "--from"),
+        *("2026-07-01T00:00Z", "2026-07-01T00:15:00+02:00"),
         write=instants.format_instant,
         check=is_instant,
     ),
     reader(
         "batch to void",
         Kind.VALUE,
-        ("7", "42-7"),
         lambda value: void.parse_batch("--batch", value, "42"),
+        *("7", "42-7"),
         write=str,
         check=lambda number: 1 <= number < 10**12,
     ),
     reader(
         "whole number of a command",
         Kind.TEXT,
-        ("10", "1000000000"),
         arguments.whole_number(),
+        *("10", "1000000000"),
         write=str,
         own=ArgumentTypeError,
         check=lambda read: 1 <= read <= arguments.MOST,
@@ -982,8 +891,8 @@ COMMANDS = (
     reader(
         "number of a command",
         Kind.TEXT,
-        ("10", "1.5", "1e3", "0"),
         arguments.number(),
+        *("10", "1.5", "1e3", "0"),
         write=str,
         own=ArgumentTypeError,
         check=lambda read: 0 <= read <= arguments.MOST,
@@ -991,21 +900,13 @@ COMMANDS = (
     reader(
         "line of a function's log",
         Kind.JSON,
-        ('{"level":"ERROR","error":"InvalidInput: body"}', 'x {"message":"m"}'),
         redrive._error_in,
-        write=None,
+        *('{"level":"ERROR","error":"InvalidInput: body"}', 'x {"message":"m"}'),
         check=lambda said: type(said) is str,
     ),
 )
 
 READERS = (
-    *FIELDS,
-    *SUBSCRIPTIONS,
-    *MESSAGES,
-    *LEDGERS,
-    *ITEMS,
-    *CURSORS,
-    *TOKENS,
-    *FILES_AND_SETTINGS,
-    *COMMANDS,
+    *(*FIELDS, *SUBSCRIPTIONS, *MESSAGES, *LEDGERS, *ITEMS),
+    *(*CURSORS, *TOKENS, *FILES_AND_SETTINGS, *COMMANDS),
 )

@@ -11,6 +11,7 @@ from tests.fuzz.handlers import staged
 from tests.fuzz.hunt import TARGETS
 from tests.fuzz.target import attempt
 
+SETTINGS = {"STAGE": "prod", "AWS_REGION": "x"}
 NESTED = "[" * 5_000
 LONG = "9" * 5_000
 ODDLY_NAMED = {f"x{place}": 1 for place in range(3_000)}
@@ -45,11 +46,11 @@ REGRESSIONS: list[tuple[str, Any]] = [
     ("parameters.toml", "dev = 1"),
     ("parameters.toml", "\ud800"),
     # Divided by nothing, by less than nothing, or not a number: a pace that nobody can keep.
-    ("settings", {"STAGE": "prod", "AWS_REGION": "x", "MAIL_SENDERS": "0"}),
-    ("settings", {"STAGE": "prod", "AWS_REGION": "x", "MAIL_SENDERS": "-" + "9" * 400}),
-    ("settings", {"STAGE": "prod", "AWS_REGION": "x", "MAILS_A_SECOND": "NaN"}),
-    ("settings", {"STAGE": "prod", "AWS_REGION": "x", "MAILS_A_SECOND": "-1"}),
-    ("settings", {"STAGE": "prod", "AWS_REGION": "x", "MAIL_RETRY_SECONDS": "-1"}),
+    ("settings", SETTINGS | {"MAIL_SENDERS": "0"}),
+    ("settings", SETTINGS | {"MAIL_SENDERS": "-" + "9" * 400}),
+    ("settings", SETTINGS | {"MAILS_A_SECOND": "NaN"}),
+    ("settings", SETTINGS | {"MAILS_A_SECOND": "-1"}),
+    ("settings", SETTINGS | {"MAIL_RETRY_SECONDS": "-1"}),
     # DynamoDB refuses a query between two keys of which the second comes first: the message failed
     # as if DynamoDB were down.
     ("queue: sweeps", f'{SWEEP},"first_midnight":"2026-02-03T23:00:00Z"}}'),
@@ -69,7 +70,7 @@ REGRESSIONS: list[tuple[str, Any]] = [
         },
     ),
     # The refusal was as long as the setting.
-    ("settings", {"STAGE": "prod", "AWS_REGION": "x", "RETRY_SECONDS": "x" * 40_000}),
+    ("settings", SETTINGS | {"RETRY_SECONDS": "x" * 40_000}),
     # Half a millisecond is an instant that is written otherwise than it was read.
     ("record of an edit", EDITED_BETWEEN_MILLISECONDS),
     # Where a sample begins follows from the id, whatever it is.

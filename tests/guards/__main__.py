@@ -50,7 +50,6 @@ _OURS = ("app", "chalicelib", "infra", "tests")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; answers its exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.guards",
         description="Takes every guard of the infrastructure away, one at a time, in a copy of "

@@ -9,8 +9,8 @@ YAML, too.
 import ast
 import json
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,6 @@ ALARM_RESOURCES = "infra/deployment/alarm_resources.py"
 
 Json = dict[str, Any]
 Step = str | int | tuple[str, str]
-Place = tuple[Step, ...]
-"""Where something is: keys, places in a list, or (key, value) of an element of a list."""
 
 _GONE = object()
 _TEMPLATE = "tests/stack/test_template.py::test_"
@@ -35,7 +33,10 @@ _MAILS = "tests/stack/test_mail_template.py::test_"
 _RINGS = "tests/stack/test_alarms.py::test_"
 _GUARDED = "tests/stack/test_guarded_template.py::test_"
 _PINNED = "tests/unit/test_pinned.py::test_"
-_ASKED = "the_authorizer_is_asked_for_what_may_be_a_token_and_its_answer_is_kept_for_a_minute"
+_ASKED = (
+    f"{_TEMPLATE}the_authorizer_is_asked_for_what_may_be_a_token"
+    "_and_its_answer_is_kept_for_a_minute"
+)
 
 
 class LostGuardError(Exception):
@@ -59,7 +60,6 @@ class Guard:
 
     @property
     def text(self) -> str:
-        """The file as it is."""
         return (ROOT / self.file).read_text(encoding="utf-8")
 
     def removed(self) -> str:
@@ -73,16 +73,16 @@ class Guard:
 
 
 def found() -> list[Guard]:
-    """All of them."""
     resources = _load(RESOURCES)["Resources"]
     return [
         *_queues(resources),
         *_event_sources(resources),
         *_kept(resources),
-        *_single(),
+        *_guards("", _SINGLE),
+        *_each_of(("ReportsBucket/", "AnchorsBucket/"), _OF_BUCKET),
+        *_each_of(("MailEventsTopic", "AlarmsTopic"), _OF_TOPIC),
         *_policies(),
-        *_conditions(),
-        *_timeouts(),
+        *_settings(),
         *_symptoms(),
         *_pinned(),
         *_kept_answers(),
@@ -103,20 +103,23 @@ def _load(file: str) -> Any:
     return json.loads(_as_json(file))
 
 
-def _guard(
-    file: str, path: Place, what: str, *tests: str, becomes: object = _GONE, name: str = ""
-) -> Guard:
-    """A guard that is a value in a file of YAML or JSON; it is taken away, or becomes another."""
-    words = [step[1] if isinstance(step, tuple) else str(step) for step in path]
+def _guard(file: str, path: str, becomes: object, what: str, *tests: str, name: str = "") -> Guard:
+    """A guard that is a value in a file of YAML or JSON; it is taken away, or becomes another.
+
+    ``path``: the way to it, by keys and numbers, or ``key=value`` of an element of a list; in
+    the template it begins at a resource's properties, or at a section that is no resource.
+    """
+    steps = _steps(file, path)
+    words = [step[1] if isinstance(step, tuple) else str(step) for step in steps]
     name = name or ".".join(word for word in words if word not in ("Resources", "Properties"))
 
     def remove(_text: str) -> str:
         data = _load(file)
         parent = data
         try:
-            for step in path[:-1]:
+            for step in steps[:-1]:
                 parent = parent[_key(parent, step)]
-            last = _key(parent, path[-1])
+            last = _key(parent, steps[-1])
             before = parent[last]
         except (LookupError, TypeError, StopIteration) as error:
             raise LostGuardError(f"{name}: {file} has no such value ({error!r})") from error
@@ -131,165 +134,144 @@ def _guard(
     return Guard(name, file, what, tests, remove)
 
 
+_SECTIONS = ("Conditions", "Mappings", "Parameters", "Resources")
+
+
+def _steps(file: str, path: str) -> list[Step]:
+    steps: list[Step] = []
+    for word in path.split("/"):
+        key, is_of_element, value = word.partition("=")
+        steps.append((key, value) if is_of_element else int(word) if word.isdigit() else word)
+    if file == RESOURCES and steps[0] not in _SECTIONS:
+        steps[:1] = ["Resources", steps[0], "Properties"]
+    return steps
+
+
 def _key(parent: Any, step: Step) -> Any:
     if isinstance(step, tuple):
         return next(place for place, item in enumerate(parent) if item.get(step[0]) == step[1])
     return step
 
 
-def _of_type(resources: Json, kind: str) -> Iterator[tuple[str, Json]]:
-    return (
-        (name, resource["Properties"])
-        for name, resource in resources.items()
-        if resource.get("Type") == kind
-    )
+Rows = Mapping[str, Mapping[str, tuple[object, str]]]
+"""By the test that notices: where the guards are, what they become, what that would come to."""
 
 
-def _property(resource: str, *path: Step) -> Place:
-    return ("Resources", resource, "Properties", *path)
+def _each_of(names: Iterable[str], rows: Rows) -> Iterator[Guard]:
+    for name in names:
+        yield from _guards(name, rows)
+
+
+def _guards(prefix: str, rows: Rows) -> Iterator[Guard]:
+    for test, guards in rows.items():
+        for path, (becomes, what) in guards.items():
+            yield _guard(RESOURCES, f"{prefix}{path}", becomes, what, test)
 
 
 # --- What there is one of for each queue, event source, table, statement and alarm ----------------
 
+_RECEIVED_SOME_TIMES = f"{_TEMPLATE}a_message_that_keeps_failing_is_kept_for_two_weeks"
+_SEEN_BY_ONE = f"{_TEMPLATE}a_message_is_not_delivered_again_while_its_function_may_still_be_trying"
+_FED = f"{_TEMPLATE}a_queue_feeds_its_function_and_is_told_which_messages_failed"
+_ON_TIME = f"{_GUARDED}every_schedule_is_on_and_at_a_time_of_the_clock"
+_OUTLIVES = f"{_GUARDED}what_is_kept_outlives_its_stack_in_production"
+_TABLES = f"{_TEMPLATE}tables_are_on_demand_encrypted_and_protected"
+
+_OF_QUEUE: Rows = {
+    f"{_TEMPLATE}queues_are_encrypted": {
+        "SqsManagedSseEnabled": (False, "messages that are stored without encryption"),
+    },
+    f"{_GUARDED}every_queue_keeps_its_messages_for_two_weeks": {
+        "MessageRetentionPeriod": (_GONE, "a message that is forgotten after four days"),
+    },
+}
+_OF_WORK_QUEUE: Rows = {
+    _RECEIVED_SOME_TIMES: {
+        "RedrivePolicy": (_GONE, "a poison message that is tried for ever and then forgotten"),
+        "RedrivePolicy/maxReceiveCount": (1000, "a poison message that is tried for days"),
+    },
+    _SEEN_BY_ONE: {
+        "VisibilityTimeout": (30, "a message that is delivered again while its function is at it"),
+    },
+}
+_OF_TABLE: Rows = {
+    _TABLES: {
+        "SSESpecification/SSEEnabled": (False, "a table without encryption"),
+        "PointInTimeRecoverySpecification/PointInTimeRecoveryEnabled": (
+            False,
+            "a table that cannot be restored",
+        ),
+        "DeletionProtectionEnabled": (False, "a table that a slip of the mouse deletes"),
+    }
+}
+_OF_SOURCE = {
+    "Queue": (
+        (
+            *("FunctionResponseTypes", _GONE, _FED),
+            "a message that failed and is deleted with its neighbours",
+        ),
+        (
+            *("ScalingConfig", _GONE, _FED),
+            "a turn of the month that takes all of the account's concurrency",
+        ),
+        ("BatchSize", 10_000, _FED, "an invocation that has more to do than it has time for"),
+    ),
+    "Schedule": (
+        ("Enabled", False, _ON_TIME, "a schedule that never comes"),
+        (
+            *("Schedule", "rate(15 minutes)", _ON_TIME),
+            "a schedule that is not aligned to the midnights",
+        ),
+    ),
+}
+
 
 def _queues(resources: Json) -> Iterator[Guard]:
-    for name, queue in _of_type(resources, "AWS::SQS::Queue"):
-        yield _guard(
-            RESOURCES,
-            _property(name, "SqsManagedSseEnabled"),
-            "messages that are stored without encryption",
-            f"{_TEMPLATE}queues_are_encrypted",
-            becomes=False,
-        )
-        yield _guard(
-            RESOURCES,
-            _property(name, "MessageRetentionPeriod"),
-            "a message that is forgotten after four days",
-            f"{_GUARDED}every_queue_keeps_its_messages_for_two_weeks",
-        )
-        if "RedrivePolicy" not in queue:
-            continue
-        kept = f"{_TEMPLATE}a_message_that_keeps_failing_is_kept_for_two_weeks"
-        yield _guard(
-            RESOURCES,
-            _property(name, "RedrivePolicy"),
-            "a poison message that is tried for ever and then forgotten",
-            kept,
-        )
-        yield _guard(
-            RESOURCES,
-            _property(name, "RedrivePolicy", "maxReceiveCount"),
-            "a poison message that is tried for days",
-            kept,
-            becomes=1000,
-        )
-        yield _guard(
-            RESOURCES,
-            _property(name, "VisibilityTimeout"),
-            "a message that is delivered again while its function is at it",
-            f"{_TEMPLATE}a_message_is_not_delivered_again_while_its_function_may_still_be_trying",
-            becomes=30,
-        )
+    for name, resource in resources.items():
+        if resource.get("Type") == "AWS::SQS::Queue":
+            yield from _guards(f"{name}/", _OF_QUEUE)
+            if "RedrivePolicy" in resource["Properties"]:
+                yield from _guards(f"{name}/", _OF_WORK_QUEUE)
 
 
 def _event_sources(resources: Json) -> Iterator[Guard]:
-    fed = f"{_TEMPLATE}a_queue_feeds_its_function_and_is_told_which_messages_failed"
     for name, resource in resources.items():
-        if "RecursiveLoop" in resource.get("Properties", {}):
+        properties = resource.get("Properties", {})
+        if "RecursiveLoop" in properties:
             yield _guard(
                 RESOURCES,
-                _property(name, "RecursiveLoop"),
+                f"{name}/RecursiveLoop",
+                _GONE,
                 "a chain of invocations that Lambda ends without a word",
                 f"{_TEMPLATE}only_functions_that_send_to_the_queue_they_read_may_loop",
             )
-        for event, declared in resource.get("Properties", {}).get("Events", {}).items():
-            path = _property(name, "Events", event, "Properties")
-            source = declared["Properties"]
-            if "Queue" in source:
-                yield _guard(
-                    RESOURCES,
-                    (*path, "FunctionResponseTypes"),
-                    "a message that failed and is deleted with its neighbours",
-                    fed,
-                    name=f"{name}.FunctionResponseTypes",
-                )
-                yield _guard(
-                    RESOURCES,
-                    (*path, "ScalingConfig"),
-                    "a turn of the month that takes all of the account's concurrency",
-                    fed,
-                    name=f"{name}.ScalingConfig",
-                )
-                yield _guard(
-                    RESOURCES,
-                    (*path, "BatchSize"),
-                    "an invocation that has more to do than it has time for",
-                    fed,
-                    becomes=10_000,
-                    name=f"{name}.BatchSize",
-                )
-            if "Schedule" in source:
-                yield _guard(
-                    RESOURCES,
-                    (*path, "Enabled"),
-                    "a schedule that never comes",
-                    f"{_GUARDED}every_schedule_is_on_and_at_a_time_of_the_clock",
-                    becomes=False,
-                    name=f"{name}.Enabled",
-                )
-                yield _guard(
-                    RESOURCES,
-                    (*path, "Schedule"),
-                    "a schedule that is not aligned to the midnights",
-                    f"{_GUARDED}every_schedule_is_on_and_at_a_time_of_the_clock",
-                    becomes="rate(15 minutes)",
-                    name=f"{name}.Schedule",
-                )
+        for event, declared in properties.get("Events", {}).items():
+            for source in sorted(declared["Properties"].keys() & _OF_SOURCE.keys()):
+                for key, becomes, test, what in _OF_SOURCE[source]:
+                    path = f"{name}/Events/{event}/Properties/{key}"
+                    yield _guard(RESOURCES, path, becomes, what, test, name=f"{name}.{key}")
 
 
 def _kept(resources: Json) -> Iterator[Guard]:
-    kept = f"{_GUARDED}what_is_kept_outlives_its_stack_in_production"
     for name, resource in resources.items():
-        for policy in ("DeletionPolicy", "UpdateReplacePolicy"):
-            if policy in resource:
-                yield _guard(
-                    RESOURCES,
-                    ("Resources", name, policy),
-                    "a stack that takes what is kept with it",
-                    kept,
-                    becomes="Delete",
-                )
-    for name, _ in _of_type(resources, "AWS::DynamoDB::Table"):
-        for path, what in (
-            (("SSESpecification", "SSEEnabled"), "a table without encryption"),
-            (
-                ("PointInTimeRecoverySpecification", "PointInTimeRecoveryEnabled"),
-                "a table that cannot be restored",
-            ),
-            (("DeletionProtectionEnabled",), "a table that a slip of the mouse deletes"),
-        ):
-            yield _guard(
-                RESOURCES,
-                _property(name, *path),
-                what,
-                f"{_TEMPLATE}tables_are_on_demand_encrypted_and_protected",
-                becomes=False,
-                name=f"{name}.{path[-1]}",
-            )
+        for policy in sorted(resource.keys() & {"DeletionPolicy", "UpdateReplacePolicy"}):
+            what = "a stack that takes what is kept with it"
+            yield _guard(RESOURCES, f"Resources/{name}/{policy}", "Delete", what, _OUTLIVES)
+        if resource.get("Type") == "AWS::DynamoDB::Table":
+            for guard in _guards(f"{name}/", _OF_TABLE):
+                yield replace(guard, name=f"{name}.{guard.name.rpartition('.')[2]}")
 
 
 def _policies() -> Iterator[Guard]:
     rights = f"{_TEMPLATE}a_role_allows_what_its_function_does_and_nothing_else"
     logs = f"{_TEMPLATE}every_function_may_write_its_own_log_and_no_other"
     shared = _load(SHARED_RIGHTS)
-    places: list[tuple[str, Place, str, Json]] = [
-        (SHARED_RIGHTS, (), sid, statement) for sid, statement in shared.items()
-    ]
+    places = [(SHARED_RIGHTS, sid, sid, statement) for sid, statement in shared.items()]
     for path in sorted((ROOT / ".chalice").glob("policy-*.json")):
         file = f".chalice/{path.name}"
         for statement in _load(file)["Statement"]:
             sid = statement["Sid"]
-            places.append((file, ("Statement", ("Sid", sid)), sid, statement))
+            places.append((file, f"Statement/Sid={sid}", sid, statement))
     for file, place, sid, statement in places:
         test = logs if sid == "WriteOwnLogs" else rights
         actions = (shared.get(sid, {}) | statement)["Action"]
@@ -300,23 +282,15 @@ def _policies() -> Iterator[Guard]:
         ):
             if statement.get(key, becomes) == becomes:
                 continue  # it is shared, or AWS knows no finer resource of that action
-            yield _guard(
-                file,
-                (*(place or (sid,)), key),
-                what,
-                test,
-                becomes=becomes,
-                name=f"{Path(file).stem}.{sid}.{key}",
-            )
+            name = f"{Path(file).stem}.{sid}.{key}"
+            yield _guard(file, f"{place}/{key}", becomes, what, test, name=name)
 
 
-def _conditions() -> Iterator[Guard]:
+def _settings() -> Iterator[Guard]:
     reports = f"{_TEMPLATE}reports_are_written_to_a_bucket_of_this_account"
     for function, sid, what, test in (
         (
-            "send-notifications",
-            "SendMails",
-            "a function that sends in anybody's name",
+            *("send-notifications", "SendMails", "a function that sends in anybody's name"),
             f"{_TEMPLATE}mails_are_sent_from_one_address_whatever_identity_ses_checks",
         ),
         ("check-zone", "ListReports", "reports of a bucket that is another's", reports),
@@ -327,25 +301,18 @@ def _conditions() -> Iterator[Guard]:
             reports,
         ),
     ):
-        yield _guard(
-            f".chalice/policy-{function}.json",
-            ("Statement", ("Sid", sid), "Condition"),
-            what,
-            test,
-        )
-
-
-def _timeouts() -> Iterator[Guard]:
-    functions = _load(CONFIG)["lambda_functions"]
-    for name in functions:
-        yield _guard(
-            CONFIG,
-            ("lambda_functions", name, "lambda_timeout"),
-            "a function that hangs for a quarter of an hour",
-            f"{_GUARDED}every_function_ends_in_time",
-            becomes=900,
-            name=f"{name}.lambda_timeout",
-        )
+        file = f".chalice/policy-{function}.json"
+        yield _guard(file, f"Statement/Sid={sid}/Condition", _GONE, what, test)
+    in_time = f"{_GUARDED}every_function_ends_in_time"
+    for name in _load(CONFIG)["lambda_functions"]:
+        path, what = f"{name}/lambda_timeout", "a function that hangs for a quarter of an hour"
+        named = path.replace("/", ".")
+        yield _guard(CONFIG, f"lambda_functions/{path}", 900, what, in_time, name=named)
+    logs = f"{_TEMPLATE}every_function_may_write_its_own_log_and_no_other"
+    what = "logs that are forgotten before anybody asks"
+    yield _guard(CONFIG, "stages/prod/log_retention_in_days", 1, what, logs)
+    made_up = ("autogen_policy", True, "rights that Chalice makes up")
+    yield _guard(CONFIG, *made_up, f"{_GUARDED}rights_are_written_by_hand")
 
 
 def _symptoms() -> Iterator[Guard]:
@@ -408,7 +375,7 @@ def _kept_answers() -> Iterator[Guard]:
                 name,
                 str(path.relative_to(ROOT)),
                 "a token that is taken for an hour after it was revoked",
-                (_TEMPLATE + _ASKED,),
+                (_ASKED,),
                 lambda text: line.sub(f"{name} = 3600", text),
             )
 
@@ -451,351 +418,218 @@ def without_text(name: str, line: str) -> Callable[[str], str]:
 
 # --- What there is one of -------------------------------------------------------------------------
 
-_BUCKETS = (("ReportsBucket", "reports"), ("AnchorsBucket", "anchors"))
 
+_PUBLIC = "PublicAccessBlockConfiguration"
+_NO_LIMIT = {"Fn::FindInMap": ["Stages", {"Ref": "Stage"}, "VisibilityTimeout"]}
 
-def _single() -> Iterator[Guard]:
-    stream = _property(
-        "QueueNotifications", "Events", "QueueNotificationsDynamodbEventSource", "Properties"
-    )
-    wakes = f"{_MAILS}the_stream_wakes_its_reader_for_new_entries_only"
-    reported = f"{_MAILS}what_the_stream_cannot_hand_over_is_reported_before_it_is_forgotten"
-    watch = _property("WatchLedger", "Events", "WatchLedgerDynamodbEventSource", "Properties")
-    watched = f"{_TEMPLATE}the_ledgers_second_reader_is_woken_for_entries_and_for_every_change"
-    locked = f"{_TEMPLATE}anchors_are_locked_and_in_production_against_everybody"
-    topics = f"{_RINGS}topics_are_encrypted_with_a_key_that_those_who_publish_may_use"
-    bucket = f"{_TEMPLATE}the_reports_are_private_encrypted_versioned_and_kept"
-    blocks = ("PublicAccessBlockConfiguration",)
-    throttled = f"{_TEMPLATE}requests_are_throttled_method_by_method"
-    mails = f"{_GUARDED}mails_are_signed_and_what_comes_back_is_heard"
-    parameters = f"{_GUARDED}parameters_that_make_no_sense_are_refused"
-    for path, becomes, what, test in (
-        ((*stream, "StartingPosition"), "LATEST", "mails of a deployment that are lost", wakes),
-        ((*stream, "FilterCriteria"), _GONE, "an invocation for every marker", wakes),
-        (
-            (*stream, "BisectBatchOnFunctionError"),
-            False,
-            "a record that holds up a hundred",
-            reported,
-        ),
-        (
-            (*stream, "MaximumRecordAgeInSeconds"),
-            86_400,
-            "records that are forgotten before they are reported",
-            reported,
-        ),
-        ((*stream, "DestinationConfig"), _GONE, "records that nobody knows of", reported),
-        (
-            _property("MailEvents", "DeadLetterQueue"),
-            _GONE,
-            "a bounce that is lost",
-            f"{_TEMPLATE}a_mail_event_that_keeps_failing_is_kept",
-        ),
-        (
-            _property("LedgerTable", "StreamSpecification"),
-            {"StreamViewType": "KEYS_ONLY"},
-            "an outbox that says nothing",
-            f"{_TEMPLATE}the_ledger_streams_its_new_entries",
-        ),
-        (
-            _property("MailsTable", "TimeToLiveSpecification"),
-            _GONE,
-            "records of mails that are kept for ever",
-            f"{_MAILS}records_of_mails_are_forgotten_in_the_end",
-        ),
-        *(
-            (
-                _property(name, *blocks, block),
-                False,
-                f"{what} that somebody makes public",
-                bucket,
-            )
-            for name, what in _BUCKETS
+_OF_BUCKET: Rows = {
+    f"{_TEMPLATE}the_reports_are_private_encrypted_versioned_and_kept": {
+        **{
+            f"{_PUBLIC}/{block}": (False, "what is kept, and somebody makes public")
             for block in (
                 *("BlockPublicAcls", "BlockPublicPolicy"),
                 *("IgnorePublicAcls", "RestrictPublicBuckets"),
             )
-        ),
-        *(
-            (_property(name, "BucketEncryption"), _GONE, f"{what} in the clear", bucket)
-            for name, what in _BUCKETS
-        ),
-        *(
-            (
-                _property(name, "VersioningConfiguration", "Status"),
-                "Suspended",
-                f"{what} that are overwritten",
-                bucket,
-            )
-            for name, what in _BUCKETS
-        ),
-        *(
-            (
-                _property(name, "OwnershipControls"),
-                _GONE,
-                f"{what} that belong to who wrote them",
-                f"{_GUARDED}the_reports_belong_to_the_account",
-            )
-            for name, what in _BUCKETS
-        ),
-        (_property("AnchorsBucket", "ObjectLockEnabled"), False, "anchors one can delete", locked),
-        (
-            _property("AnchorsBucket", "ObjectLockConfiguration", "Rule", "DefaultRetention"),
-            {"Mode": "GOVERNANCE", "Days": 1},
-            "anchors that an admin can delete",
-            locked,
-        ),
-        (
-            _property("AnchorsBucket", "LifecycleConfiguration", "Rules", 0, "ExpirationInDays"),
-            1,
-            "anchors that are gone when they are needed",
-            locked,
-        ),
-        *(
-            ((*watch, key), becomes, what, watched)
-            for key, becomes, what in (
-                ("StartingPosition", "LATEST", "entries of a deployment without an anchor"),
-                ("FilterCriteria", _GONE, "an anchor of what is no entry"),
-                ("BatchSize", 10, "an object for every ten entries"),
-                ("MaximumBatchingWindowInSeconds", 0, "an object for every entry"),
-                ("BisectBatchOnFunctionError", False, "a record that holds up all anchors"),
-                ("MaximumRecordAgeInSeconds", 86_400, "entries that are forgotten unreported"),
-                ("DestinationConfig", _GONE, "entries without an anchor that nobody knows of"),
-            )
-        ),
-        *(
-            (
-                _property(topic, "KmsMasterKeyId"),
-                _GONE,
-                "addresses and alarms in the clear",
-                topics,
-            )
-            for topic in ("MailEventsTopic", "AlarmsTopic")
-        ),
-        *(
-            (
-                _property(f"{topic}Policy", "PolicyDocument", "Statement", 0, key),
+        },
+        "BucketEncryption": (_GONE, "what is kept, in the clear"),
+        "VersioningConfiguration/Status": ("Suspended", "what is kept, and overwritten"),
+    },
+    f"{_GUARDED}the_reports_belong_to_the_account": {
+        "OwnershipControls": (_GONE, "what is kept, and belongs to who wrote it"),
+    },
+}
+
+_OF_TOPIC: Rows = {
+    f"{_RINGS}topics_are_encrypted_with_a_key_that_those_who_publish_may_use": {
+        "/KmsMasterKeyId": (_GONE, "addresses and alarms in the clear"),
+        **{
+            f"Policy/PolicyDocument/Statement/0/{key}": (
                 becomes,
                 "another account that publishes to the topic",
-                topics,
             )
-            for topic in ("MailEventsTopic", "AlarmsTopic")
             for key, becomes in (("Condition", _GONE), ("Principal", "*"))
+        },
+    },
+}
+
+_STREAM = "QueueNotifications/Events/QueueNotificationsDynamodbEventSource/Properties"
+_WATCH = "WatchLedger/Events/WatchLedgerDynamodbEventSource/Properties"
+_PRODUCTION = "Mappings/Stages/prod"
+_AUTHORIZER = "RestAPI/DefinitionBody/securityDefinitions/authorizer/x-amazon-apigateway-authorizer"
+
+_SINGLE: Rows = {
+    f"{_MAILS}the_stream_wakes_its_reader_for_new_entries_only": {
+        f"{_STREAM}/StartingPosition": ("LATEST", "mails of a deployment that are lost"),
+        f"{_STREAM}/FilterCriteria": (_GONE, "an invocation for every marker"),
+    },
+    f"{_MAILS}what_the_stream_cannot_hand_over_is_reported_before_it_is_forgotten": {
+        f"{_STREAM}/BisectBatchOnFunctionError": (False, "a record that holds up a hundred"),
+        f"{_STREAM}/MaximumRecordAgeInSeconds": (86_400, "records that are forgotten unreported"),
+        f"{_STREAM}/DestinationConfig": (_GONE, "records that nobody knows of"),
+    },
+    f"{_TEMPLATE}the_ledgers_second_reader_is_woken_for_entries_and_for_every_change": {
+        f"{_WATCH}/StartingPosition": ("LATEST", "entries of a deployment without an anchor"),
+        f"{_WATCH}/FilterCriteria": (_GONE, "an anchor of what is no entry"),
+        f"{_WATCH}/BatchSize": (10, "an object for every ten entries"),
+        f"{_WATCH}/MaximumBatchingWindowInSeconds": (0, "an object for every entry"),
+        f"{_WATCH}/BisectBatchOnFunctionError": (False, "a record that holds up all anchors"),
+        f"{_WATCH}/MaximumRecordAgeInSeconds": (86_400, "entries that are forgotten unreported"),
+        f"{_WATCH}/DestinationConfig": (_GONE, "entries without an anchor that nobody knows of"),
+    },
+    f"{_TEMPLATE}a_mail_event_that_keeps_failing_is_kept": {
+        "MailEvents/DeadLetterQueue": (_GONE, "a bounce that is lost"),
+    },
+    f"{_TEMPLATE}the_ledger_streams_its_new_entries": {
+        "LedgerTable/StreamSpecification": (
+            {"StreamViewType": "KEYS_ONLY"},
+            "an outbox that says nothing",
         ),
-        (
-            _property(
-                "TopicsKey",
-                "KeyPolicy",
-                "Statement",
-                ("Sid", "AlarmsPublish"),
-                "Condition",
-            ),
+    },
+    f"{_MAILS}records_of_mails_are_forgotten_in_the_end": {
+        "MailsTable/TimeToLiveSpecification": (_GONE, "records of mails that are kept for ever"),
+    },
+    f"{_TEMPLATE}anchors_are_locked_and_in_production_against_everybody": {
+        "AnchorsBucket/ObjectLockEnabled": (False, "anchors one can delete"),
+        "AnchorsBucket/ObjectLockConfiguration/Rule/DefaultRetention": (
+            {"Mode": "GOVERNANCE", "Days": 1},
+            "anchors that an admin can delete",
+        ),
+        "AnchorsBucket/LifecycleConfiguration/Rules/0/ExpirationInDays": (
+            1,
+            "anchors that are gone when they are needed",
+        ),
+    },
+    f"{_RINGS}topics_are_encrypted_with_a_key_that_those_who_publish_may_use": {
+        "TopicsKey/KeyPolicy/Statement/Sid=AlarmsPublish/Condition": (
             _GONE,
             "another account that uses the key",
-            topics,
         ),
-        (_property("TopicsKey", "EnableKeyRotation"), False, "a key that is never new", topics),
-        (
-            _property("UnsubscribeSecret", "GenerateSecretString", "PasswordLength"),
+        "TopicsKey/EnableKeyRotation": (False, "a key that is never new"),
+    },
+    f"{_MAILS}no_secret_is_in_the_template": {
+        "UnsubscribeSecret/GenerateSecretString/PasswordLength": (
             8,
             "a key of the unsubscribe links that can be guessed",
-            f"{_MAILS}no_secret_is_in_the_template",
         ),
-        (
-            _property(
-                *("RestAPI", "DefinitionBody", "securityDefinitions", "authorizer"),
-                *("x-amazon-apigateway-authorizer", "identityValidationExpression"),
-            ),
+    },
+    _ASKED: {
+        f"{_AUTHORIZER}/identityValidationExpression": (
             _GONE,
             "an invocation without a token",
-            _TEMPLATE + _ASKED,
         ),
-        *(
-            (
-                _property("RestAPI", "MethodSettings", place, key),
-                {"Fn::FindInMap": ["Stages", {"Ref": "Stage"}, "VisibilityTimeout"]},
-                "requests without a limit",
-                throttled,
-            )
+    },
+    f"{_TEMPLATE}requests_are_throttled_method_by_method": {
+        **{
+            f"RestAPI/MethodSettings/{place}/{key}": (_NO_LIMIT, "requests without a limit")
             for place in range(3)
             for key in ("ThrottlingRateLimit", "ThrottlingBurstLimit")
-        ),
-        (
-            _property("UsagePlan", "Throttle", "RateLimit"),
-            {"Fn::FindInMap": ["Stages", {"Ref": "Stage"}, "VisibilityTimeout"]},
-            "requests of one API key without a limit",
-            throttled,
-        ),
-        *(
-            (
-                _property(plan, "Throttle", limit),
-                _GONE,
-                "one caller who takes a method's whole rate",
-                f"{_GUARDED}one_lane_and_the_backends_leave_something_of_a_methods_rate",
+        },
+        "UsagePlan/Throttle/RateLimit": (_NO_LIMIT, "requests of one API key without a limit"),
+        **{
+            f"{_PRODUCTION}/{key}": (1_000_000, "requests without a limit")
+            for key in (
+                *("RequestRate", "RequestBurst", "ManagementRate", "ManagementBurst", "KeyRate"),
             )
-            for plan, limit in (
-                ("UsagePlan", "BurstLimit"),
-                ("BackendPlan", "RateLimit"),
-                ("BackendPlan", "BurstLimit"),
-            )
-        ),
-        (
-            _property("MailIdentity", "DkimAttributes", "SigningEnabled"),
-            False,
-            "mails that anybody can forge",
-            mails,
-        ),
-        (
-            _property("MailIdentity", "DkimSigningAttributes", "NextSigningKeyLength"),
+        },
+    },
+    f"{_GUARDED}one_lane_and_the_backends_leave_something_of_a_methods_rate": {
+        path: (becomes, "one caller who takes a method's whole rate")
+        for path, becomes in (
+            ("UsagePlan/Throttle/BurstLimit", _GONE),
+            ("BackendPlan/Throttle/RateLimit", _GONE),
+            ("BackendPlan/Throttle/BurstLimit", _GONE),
+            (f"{_PRODUCTION}/KeyBurst", 1_000_000),
+            (f"{_PRODUCTION}/BackendRate", 1_000_000),
+            (f"{_PRODUCTION}/BackendBurst", 1_000_000),
+        )
+    },
+    f"{_GUARDED}mails_are_signed_and_what_comes_back_is_heard": {
+        "MailIdentity/DkimAttributes/SigningEnabled": (False, "mails that anybody can forge"),
+        "MailIdentity/DkimSigningAttributes/NextSigningKeyLength": (
             "RSA_1024_BIT",
             "mails that anybody can forge",
-            mails,
         ),
-        (
-            _property("MailConfigurationSet", "SuppressionOptions"),
-            _GONE,
-            "mails to addresses that came back",
-            f"{_MAILS}ses_keeps_addresses_that_came_back",
-        ),
-        (
-            _property("MailConfigurationSet", "ReputationOptions", "ReputationMetricsEnabled"),
+        "MailConfigurationSet/ReputationOptions/ReputationMetricsEnabled": (
             False,
             "alarms about bounces that have nothing to ring by",
-            mails,
         ),
-        (
-            _property("MailEventDestination", "EventDestination", "MatchingEventTypes"),
+    },
+    f"{_MAILS}ses_keeps_addresses_that_came_back": {
+        "MailConfigurationSet/SuppressionOptions": (_GONE, "mails to addresses that came back"),
+    },
+    f"{_MAILS}bounces_and_complaints_reach_their_function": {
+        "MailEventDestination/EventDestination/MatchingEventTypes": (
             ["bounce"],
             "complaints that nobody hears",
-            f"{_MAILS}bounces_and_complaints_reach_their_function",
         ),
-        *(
-            (("Parameters", name, key), becomes, "a deployment that cannot work", parameters)
-            for name, key, becomes in (
-                ("TokenIssuer", "AllowedPattern", ".*"),
-                ("TokenAudience", "MinLength", 0),
-                ("TokenJwksUrl", "AllowedPattern", ".*"),
-                ("MailDomain", "AllowedPattern", ".*"),
-                ("AlarmEmail", "AllowedPattern", ".*"),
-            )
-        ),
-        (
-            ("Parameters", "AccessLogs", "Default"),
+    },
+    f"{_GUARDED}parameters_that_make_no_sense_are_refused": {
+        f"Parameters/{path}": (becomes, "a deployment that cannot work")
+        for path, becomes in (
+            ("TokenIssuer/AllowedPattern", ".*"),
+            ("TokenAudience/MinLength", 0),
+            ("TokenJwksUrl/AllowedPattern", ".*"),
+            ("MailDomain/AllowedPattern", ".*"),
+            ("AlarmEmail/AllowedPattern", ".*"),
+        )
+    },
+    f"{_TEMPLATE}requests_are_logged_where_the_stage_wants_it_and_only_there": {
+        "Parameters/AccessLogs/Default": (
             "on",
             "a deployment that is refused where API Gateway has no role to log with",
-            f"{_TEMPLATE}requests_are_logged_where_the_stage_wants_it_and_only_there",
         ),
-        (
-            _property("RestAPI", "AccessLogSetting", "Fn::If", 1, "Format"),
+    },
+    f"{_TEMPLATE}a_line_of_the_access_log_has_neither_what_was_asked_nor_a_token": {
+        "RestAPI/AccessLogSetting/Fn::If/1/Format": (
             '{"requestId":"$context.requestId","path":"$context.path"}',
             "what users ask for, in a log",
-            f"{_TEMPLATE}a_line_of_the_access_log_has_neither_what_was_asked_nor_a_token",
         ),
-        (
-            _property("ApiAccessLog", "RetentionInDays"),
-            _GONE,
-            "addresses of users that are kept for ever",
-            f"{_TEMPLATE}the_access_log_is_kept_as_long_as_the_logs_of_the_functions",
-        ),
-        (
-            _property("WebAclOfApi", "WebACLArn"),
+    },
+    f"{_TEMPLATE}the_access_log_is_kept_as_long_as_the_logs_of_the_functions": {
+        "ApiAccessLog/RetentionInDays": (_GONE, "addresses of users that are kept for ever"),
+    },
+    f"{_TEMPLATE}a_web_acl_is_put_in_front_of_the_stage_if_there_is_one": {
+        "WebAclOfApi/WebACLArn": (
             "arn:aws:wafv2:eu-west-1:123456789012:regional/webacl/other/1",
             "an API in front of which nothing stands",
-            f"{_TEMPLATE}a_web_acl_is_put_in_front_of_the_stage_if_there_is_one",
         ),
-        (
-            ("Parameters", "Tracing", "Default"),
-            "Active",
-            "traces that are paid for and not asked for",
-            f"{_TEMPLATE}a_stage_is_traced_when_its_parameter_says_so_and_only_then",
-        ),
-        (
-            ("Conditions", "KeepsData"),
+    },
+    f"{_TEMPLATE}a_stage_is_traced_when_its_parameter_says_so_and_only_then": {
+        "Parameters/Tracing/Default": ("Active", "traces that are paid for and not asked for"),
+    },
+    _TABLES: {
+        "Conditions/KeepsData": (
             {"Fn::Equals": [{"Ref": "Stage"}, "dev"]},
             "a production without recovery and protection",
-            f"{_TEMPLATE}tables_are_on_demand_encrypted_and_protected",
         ),
-        *(
-            (("Mappings", "Stages", "prod", key), becomes, what, test)
-            for key, becomes, what, test in _SETTINGS_OF_PRODUCTION
+    },
+    _FED: {
+        f"{_PRODUCTION}/Concurrency": (
+            1_000,
+            "a turn of the month that takes all of the account's concurrency",
         ),
-    ):
-        yield _guard(RESOURCES, path, what, test, becomes=becomes)
-    yield _guard(
-        CONFIG,
-        ("stages", "prod", "log_retention_in_days"),
-        "logs that are forgotten before anybody asks",
-        f"{_TEMPLATE}every_function_may_write_its_own_log_and_no_other",
-        becomes=1,
-    )
-    yield _guard(
-        CONFIG,
-        ("autogen_policy",),
-        "rights that Chalice makes up",
-        f"{_GUARDED}rights_are_written_by_hand",
-        becomes=True,
-    )
-
-
-_SETTINGS_OF_PRODUCTION = (
-    (
-        *("Concurrency", 1_000, "a turn of the month that takes all of the account's concurrency"),
-        f"{_TEMPLATE}a_queue_feeds_its_function_and_is_told_which_messages_failed",
-    ),
-    (
-        *("MailSenders", 1_000, "mails over the rate of the account"),
-        f"{_TEMPLATE}a_queue_feeds_its_function_and_is_told_which_messages_failed",
-    ),
-    (
-        *("MaximumReceives", 1_000, "a poison message that is tried for days"),
-        f"{_TEMPLATE}a_message_that_keeps_failing_is_kept_for_two_weeks",
-    ),
-    (
-        *("VisibilityTimeout", 30, "a message that is delivered while its function is at it"),
-        f"{_TEMPLATE}a_message_is_not_delivered_again_while_its_function_may_still_be_trying",
-    ),
-    *(
-        (
-            key,
-            1_000_000,
-            "requests without a limit",
-            f"{_TEMPLATE}requests_are_throttled_method_by_method",
-        )
-        for key in (
-            *("RequestRate", "RequestBurst", "ManagementRate", "ManagementBurst", "KeyRate"),
-        )
-    ),
-    *(
-        (
-            key,
-            1_000_000,
-            "one caller who takes a method's whole rate",
-            f"{_GUARDED}one_lane_and_the_backends_leave_something_of_a_methods_rate",
-        )
-        for key in ("KeyBurst", "BackendRate", "BackendBurst")
-    ),
-    (
-        "RetrySeconds",
-        0,
-        "a poison message that is a dead letter within a minute, before anybody can mend its cause",
-        f"{_GUARDED}what_waiting_does_not_mend_waits_before_it_is_tried_again",
-    ),
-    (
-        "MailRetrySeconds",
-        0,
-        "a mail that is tried again at once",
-        f"{_GUARDED}mails_wait_before_they_are_tried_again",
-    ),
-    (
-        "DeletionPolicy",
-        "Delete",
-        "a stack that takes what is kept with it",
-        f"{_GUARDED}what_is_kept_outlives_its_stack_in_production",
-    ),
-    (
-        "UpdateReplacePolicy",
-        "Delete",
-        "a stack that takes what is kept with it",
-        f"{_GUARDED}what_is_kept_outlives_its_stack_in_production",
-    ),
-)
+        f"{_PRODUCTION}/MailSenders": (1_000, "mails over the rate of the account"),
+    },
+    _RECEIVED_SOME_TIMES: {
+        f"{_PRODUCTION}/MaximumReceives": (1_000, "a poison message that is tried for days"),
+    },
+    _SEEN_BY_ONE: {
+        f"{_PRODUCTION}/VisibilityTimeout": (
+            30,
+            "a message that is delivered while its function is at it",
+        ),
+    },
+    f"{_GUARDED}what_waiting_does_not_mend_waits_before_it_is_tried_again": {
+        f"{_PRODUCTION}/RetrySeconds": (
+            0,
+            "a poison message that is a dead letter before anybody can mend its cause",
+        ),
+    },
+    f"{_GUARDED}mails_wait_before_they_are_tried_again": {
+        f"{_PRODUCTION}/MailRetrySeconds": (0, "a mail that is tried again at once"),
+    },
+    _OUTLIVES: {
+        f"{_PRODUCTION}/{policy}": ("Delete", "a stack that takes what is kept with it")
+        for policy in ("DeletionPolicy", "UpdateReplacePolicy")
+    },
+}

@@ -42,7 +42,6 @@ Key = tuple[str, str, str]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command; answers its exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.mutants",
         description="Makes every small mistake in the product, one at a time, and says which of "
@@ -84,14 +83,12 @@ def _sample(mutants: list[Mutant], size: int | None) -> list[Mutant]:
 
 
 def files_of(place: str) -> list[str]:
-    """The files that mistakes are made in."""
     path = ROOT / place
     found = sorted(path.rglob("*.py")) if path.is_dir() else [path] if path.is_file() else []
     return [str(file.relative_to(ROOT)) for file in found]
 
 
 def explained(file: Path = SURVIVORS) -> dict[Key, str]:
-    """The survivors that are explained, and why they survive."""
     listed = tomllib.loads(file.read_text(encoding="utf-8")).get("survivors", [])
     return {(one["function"], one["before"], one["after"]): one["why"] for one in listed}
 

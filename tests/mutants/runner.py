@@ -69,8 +69,6 @@ Answer = Callable[[Mutant, int | None, list[str]], None]
 
 
 class Fate(Enum):
-    """What became of a mutant."""
-
     KILLED = "killed"
     TIMED_OUT = "ran out of time"
     SURVIVED = "survived"
@@ -128,7 +126,6 @@ class Records:
         return fate
 
     def tests_of(self, mutant: Mutant) -> list[str]:
-        """The tests to try, in this order."""
         known = self.of(mutant) or Verdict(Fate.SURVIVED)
         return self._plan.tests_of(mutant, known.killer, known.survives)
 

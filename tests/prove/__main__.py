@@ -48,15 +48,12 @@ PARTS = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a part."""
-
     status: int
     minutes: float
     summary: str
 
 
 def run(name: str, part: Part) -> Outcome:
-    """Runs a part; its output goes into its log."""
     log = LOGS / f"{name}.log"
     started = time.monotonic()
     with log.open("w", encoding="utf-8") as output:
@@ -74,7 +71,6 @@ def run(name: str, part: Part) -> Outcome:
 
 
 def prove(names: list[str], console: Console) -> int:
-    """Runs the parts and prints what they showed; the exit status."""
     LOGS.mkdir(parents=True, exist_ok=True)
     table = Table("part", "is to show that", "minutes", "shown", "summary", show_lines=True)
     failed = []
@@ -95,7 +91,6 @@ def prove(names: list[str], console: Console) -> int:
 
 
 def main(words: list[str] | None = None) -> int:
-    """Reads the command line; the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.prove",
         description="Runs everything that proves the guarantee, and prints what it showed. "

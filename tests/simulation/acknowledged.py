@@ -27,7 +27,6 @@ REMINDED_DAYS = 3
 
 
 def tick_is_done(oracle: "Oracle", kind: str, time: datetime, zones: Iterable[str]) -> None:
-    """A tick has succeeded."""
     wanted = set()
     for sweep in (kind, "reminder") if kind == "expiry" else (kind,):
         for timezone in zones:
@@ -44,7 +43,6 @@ def tick_is_done(oracle: "Oracle", kind: str, time: datetime, zones: Iterable[st
 
 
 def run_is_started(oracle: "Oracle", timezone: str, start: datetime) -> None:
-    """An admin's run of a zone was accepted."""
     found = [(body["kind"], body["timezone"], body["as_of"]) for body in oracle.sent_to("sweeps")]
     require(("allocation", timezone, show(start)) in found, "the run was not started:", found)
 
@@ -116,9 +114,7 @@ def _sweep_is_done(oracle: "Oracle", sweep: Json) -> None:
         # A sweep that is divided into itself would go on for ever.
         and len(body["range"] or "") > len(sweep["range"] or "")
     ]
-    missing = [
-        (user, key) for user, key in missing if not any(_covers(part, user, key) for part in rest)
-    ]
+    missing = [lost for lost in missing if not any(_covers(part, *lost) for part in rest)]
     require(not missing, "a sweep is over and has left out", missing, "of", sweep)
 
 
@@ -134,11 +130,11 @@ def _asked_of_sweep(oracle: "Oracle", sweep: Json) -> Iterator[tuple[str, str]]:
             found = [(user_id, user_id)] if is_sure else []
         else:
             found = [
-                (user_id, f"{show(grant.expires_at)}#{user_id}#{grant.number}")
-                for grant in oracle.ledger_seen(user_id).grants.values()
-                if grant.timezone == timezone
-                and grant.expires_at
-                and after < grant.expires_at <= until
+                (user_id, f"{show(line.sweep[1])}#{user_id}#{number}")
+                for number, line in enumerate(oracle.ledger_seen(user_id).lines, 1)
+                if line.sweep and line.sweep[0] == timezone and after < line.sweep[1] <= until
+                # Nobody is reminded of the end of a hold.
+                if line.grant or sweep["kind"] == "expiry"
             ]
         for user, key in found:
             if _covers(sweep, user, key):
@@ -201,6 +197,5 @@ def stream_is_done(oracle: "Oracle", records: Sequence[Json]) -> None:
         before = oracle.ledger(user_id).until(number - 1)
         line = oracle.ledger(user_id).lines[number - 1]
         if any(reference.mail_of(line, before, c) for c in oracle.candidates(user_id)):
-            require(
-                (user_id, number) in asked, "no mail was asked for entry", number, "of", user_id
-            )
+            is_asked = (user_id, number) in asked
+            require(is_asked, "no mail was asked for entry", number, "of", user_id)

@@ -25,14 +25,47 @@ def first_day(period: str | None) -> str | None:
 
 
 def moves(who: str, line: Line) -> list[Json]:
-    """Which batches a line moved by how much."""
     return [{"batch_id": f"{who}-{batch}", "amount": amount} for batch, amount in line.legs]
 
 
+def opened(who: str, line: Line) -> Json:
+    """What is told of a hold that was opened."""
+    assert line.opens is not None
+    return {
+        "hold_id": f"{who}-{line.opens.number}",
+        "amount": line.opens.amount,
+        "expires_at": show(line.opens.ends_at),
+    }
+
+
+def ended(who: str, line: Line) -> Json:
+    """What is told of the end of a hold, beside what is told of every operation."""
+    told: Json = {"released": line.released}
+    if line.type == "usage":
+        told |= {"captured": -line.amount, "batches": moves(who, line)}
+    return told
+
+
+def holds(who: str, ledger: Ledger, moment: datetime) -> Json:
+    """The active holds of a user, the oldest first."""
+    return {
+        "holds": [
+            {
+                **opened(who, line),
+                "description": line.description,
+                "held_at": show(line.posted_at),
+                "metadata": {},
+            }
+            for line in (ledger.lines[hold.number - 1] for hold in ledger.active(moment))
+        ]
+    }
+
+
 def balance(who: str, ledger: Ledger, moment: datetime) -> Json:
-    """The balance, batch by batch."""
+    held = ledger.held(moment)
     return {
         "available_balance": ledger.available(moment),
+        "held_balance": sum(hold.amount for hold in ledger.active(moment)),
         "ledger_balance": ledger.balance,
         "as_of": show(moment),
         "batches": [
@@ -42,9 +75,13 @@ def balance(who: str, ledger: Ledger, moment: datetime) -> Json:
                 "remaining_amount": ledger.left[grant.number],
                 "granted_at": show(grant.granted_at),
                 "expires_at": grant.expires_at and show(grant.expires_at),
+                "held_amount": held[grant.number],
+                "priority": grant.priority,
+                "source": grant.source,
             }
             for grant in ledger.open()
         ],
+        "holds": [opened(who, ledger.lines[hold.number - 1]) for hold in ledger.active(moment)],
     }
 
 
@@ -66,14 +103,9 @@ def edited(subscription: Subscription, ledger: Ledger, now: datetime) -> Json:
     """What an editor is told, or a reader: the fields, and what follows from them."""
     period = subscription.next_period(ledger.through, now)
     eligible = subscription.eligible_from
+    plain = ("user_id", "email", "timezone", "plan", "billing_interval", "status")
     return {
-        **{
-            name: getattr(subscription, name)
-            for name in (
-                *("user_id", "email", "timezone", "plan", "billing_interval", "status"),
-                "allocation_amount",
-            )
-        },
+        **{name: getattr(subscription, name) for name in (*plain, "allocation_amount")},
         "started_at": show(subscription.started_at),
         "eligible_from": show(eligible),
         "ends_at": subscription.ends_at and show(subscription.ends_at),
@@ -95,8 +127,11 @@ def schedule(subscription: Subscription, ledger: Ledger, now: datetime) -> Json:
     days: dict[str, int] = {}
     for grant in ledger.alive(now):
         if grant.expires_at:
-            day = str(reference.local_day(timezone, grant.expires_at))
-            days[day] = days.get(day, 0) + ledger.left[grant.number]
+            # What is still held then does not expire with it.
+            dying = ledger.left[grant.number] - ledger.held(grant.expires_at)[grant.number]
+            if dying:
+                day = str(reference.local_day(timezone, grant.expires_at))
+                days[day] = days.get(day, 0) + dying
     return {
         "next_allocation_date": first_day(period),
         "allocation_amount": subscription.amount if period else 0,
@@ -111,14 +146,9 @@ def schedule(subscription: Subscription, ledger: Ledger, now: datetime) -> Json:
 
 
 HISTORY = (
-    "transaction_id",
-    "type",
-    "amount",
-    "balance_after",
-    "effective_at",
-    "posted_at",
-    "allocation_period",
-    "batches",
+    *("transaction_id", "type", "amount", "balance_after"),
+    *("effective_at", "posted_at", "allocation_period", "batches"),
+    *("hold_id", "held_amount", "released_amount", "metadata"),
 )
 
 
@@ -137,7 +167,13 @@ def history(who: str, ledger: Ledger) -> Iterator[tuple[Line, Json]]:
             "posted_at": show(line.posted_at),
             "allocation_period": line.through if line.type == "allocation" else None,
             "batches": moves(who, line),
+            "hold_id": f"{who}-{number if line.opens else line.ends}",
+            "held_amount": line.opens.amount if line.opens else None,
+            "released_amount": line.released if line.ends else None,
+            "metadata": {},
         }
+        if not (line.opens or line.ends):
+            item["hold_id"] = None
         items.append((line, item))
     yield from reversed(items)
 
@@ -153,15 +189,8 @@ def previewed(
         ledger.add(line)
         assert line.grant is not None
         end = line.grant.expires_at
-        items.append(
-            {
-                "user_id": who,
-                "timezone": subscription.timezone,
-                "allocation_period": period,
-                "amount": line.amount,
-                "expires_at": end and show(end),
-            }
-        )
+        item = {"user_id": who, "timezone": subscription.timezone, "allocation_period": period}
+        items.append({**item, "amount": line.amount, "expires_at": end and show(end)})
     return items
 
 

@@ -9,11 +9,12 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
@@ -91,7 +92,6 @@ class State:
         return State(tables, queues, mails, self.messages, objects)
 
     def bucket(self, name: str) -> dict[str, str]:
-        """The objects of a bucket."""
         return {key: text for (bucket, key), text in self.objects.items() if bucket == name}
 
 
@@ -150,15 +150,14 @@ class Services:
             self.state.messages += 1
             queue.append(Message(f"message-{self.state.messages}", entry["MessageBody"]))
             self.sent.append((name, entry["MessageBody"]))
-        failed = [
-            {"Id": entry["Id"], "Code": "InternalError", "SenderFault": False}
-            for entry in entries[len(taken) :]
-        ]
-        done = [
-            {"Id": entry["Id"], "MessageId": entry["Id"], "MD5OfMessageBody": _md5(entry)}
-            for entry in taken
-        ]
-        return {"Successful": done, "Failed": failed}
+        left = {"Code": "InternalError", "SenderFault": False}
+        return {
+            "Successful": [
+                {"Id": each["Id"], "MessageId": each["Id"], "MD5OfMessageBody": _md5(each)}
+                for each in taken
+            ],
+            "Failed": [{"Id": each["Id"], **left} for each in entries[len(taken) :]],
+        }
 
     def _delay(self, parameters: Json) -> Json:
         queue = self.state.queues[parameters["QueueUrl"].rpartition("/")[2]]
@@ -180,16 +179,10 @@ class Services:
         tags = {tag["Name"]: tag["Value"] for tag in parameters["EmailTags"]}
         (address,) = parameters["Destination"]["ToAddresses"]
         content = parameters["Content"]["Simple"]
-        self.state.mails.append(
-            Mail(
-                bytes.fromhex(tags["user"]).decode(),
-                tags["kind"],
-                address,
-                content["Subject"]["Data"],
-                content["Body"]["Text"]["Data"],
-                tags.get("correlation", ""),
-            )
-        )
+        user, correlation = bytes.fromhex(tags["user"]).decode(), tags.get("correlation", "")
+        subject, text = content["Subject"]["Data"], content["Body"]["Text"]["Data"]
+        mail = Mail(user, tags["kind"], address, subject, text, correlation)
+        self.state.mails.append(mail)
         return {"MessageId": f"mail-{len(self.state.mails)}"}
 
     def _object(self, operation: str, bucket: str, key: str, text: str = "", **more: bool) -> Json:
@@ -230,15 +223,12 @@ def create(stage: str) -> State:
         properties = resource["Properties"]
         if resource.get("Type") == "AWS::DynamoDB::Table":
             name = properties["TableName"]["Fn::Sub"].replace("${Stage}", stage)
-            state.dynamodb.tables[name] = Table(
-                name,
-                _key_names(properties["KeySchema"]),
-                {
-                    index["IndexName"]: _key_names(index["KeySchema"])  # type: ignore[misc]
-                    for index in properties.get("GlobalSecondaryIndexes", ())
-                },
-                "StreamSpecification" in properties,
-            )
+            indexes: Any = {
+                index["IndexName"]: _key_names(index["KeySchema"])
+                for index in properties.get("GlobalSecondaryIndexes", ())
+            }
+            keys, has_stream = properties["KeySchema"], "StreamSpecification" in properties
+            state.dynamodb.tables[name] = Table(name, _key_names(keys), indexes, has_stream)
         if resource.get("Type") == "AWS::SQS::Queue":
             name = properties["QueueName"]["Fn::Sub"].replace("${Stage}", stage)
             state.queues[name] = []
@@ -311,10 +301,8 @@ def _asked_of_s3(request: AWSPreparedRequest, operation: str) -> Json:
     if operation == "PutObject":
         body: Any = getattr(request.body, "_raw", request.body)  # before it is sent in chunks
         content: bytes = body if isinstance(body, bytes) else body.read()
-        asked |= {
-            "text": content.decode("latin-1"),
-            "must_be_new": "If-None-Match" in request.headers,
-        }
+        asked["text"] = content.decode("latin-1")
+        asked["must_be_new"] = "If-None-Match" in request.headers
     return asked
 
 
@@ -356,14 +344,8 @@ class _KnownQuota(quota.RetryQuota):
         _BUCKETS.append(self)
 
 
-@contextmanager
-def _quotas_known() -> Iterator[None]:
-    original = quota.RetryQuota
-    quota.RetryQuota = _KnownQuota  # type: ignore[misc]
-    try:
-        yield
-    finally:
-        quota.RetryQuota = original  # type: ignore[misc]
+def _quotas_known() -> AbstractContextManager[object]:
+    return patch.object(quota, "RetryQuota", _KnownQuota)
 
 
 def _attached(client: Any) -> Any:

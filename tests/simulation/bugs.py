@@ -10,7 +10,7 @@ from rich.console import Console
 from tests.parallel import in_processes
 from tests.progress import progress_bar
 from tests.simulation.campaign import Result, campaign
-from tests.simulation.planted import BUGS
+from tests.simulation.planted_holds import BUGS
 
 
 def hunt(name: str, lives: int = 100, seed: int = 1) -> Result:
@@ -20,7 +20,6 @@ def hunt(name: str, lives: int = 100, seed: int = 1) -> Result:
 
 
 def main(words: list[str] | None = None) -> int:
-    """Reads the command line; the exit status: 1 when a bug stays hidden."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.bugs", description=__doc__)
     parser.add_argument(
         "--lives", type=int, default=200, help="look for each in at most this many lives"

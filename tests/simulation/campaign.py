@@ -8,7 +8,7 @@ import sys
 import time
 import traceback
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from unittest.mock import patch
 
@@ -28,8 +28,6 @@ from tests.simulation.reference import Violation
 
 @dataclass
 class Result:
-    """What came of a campaign."""
-
     lives: int
     steps: int
     struck: int
@@ -41,7 +39,6 @@ class Result:
     replay: str = ""
 
     def told(self) -> str:
-        """The story of the failure, for people."""
         lines = [f"  {place}. {line}" for place, line in enumerate(self.story, 1)]
         command = f"python -m tests.simulation.campaign --replay {self.replay}"
         return "\n".join(
@@ -101,7 +98,9 @@ def campaign(
         Life.steps,
         Life.struck,
         _cause(failure) if failure else "",
-        _traceback(failure) if failure and not isinstance(failure, Violation) else "",
+        "".join(traceback.format_exception(failure))
+        if failure and not isinstance(failure, Violation)
+        else "",
         tuple(Life.story_of_failure) if failure else (),
         blob[1] if blob else replay,
     )
@@ -112,16 +111,11 @@ def _cause(failure: BaseException) -> str:
     return f"{type(cause).__name__}: {cause}"
 
 
-def _traceback(failure: BaseException) -> str:
-    return "".join(traceback.format_exception(failure))
-
-
 LIVES_A_SHARE = 20
 """How many lives a process lives through at a time; each share has a seed of its own."""
 
 
 def main(words: list[str] | None = None) -> int:
-    """Reads the command line; the exit status: 1 when something is wrong."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.simulation.campaign",
         description="Lives through many simulated worlds, and tells the shortest story of the "
@@ -141,7 +135,7 @@ def main(words: list[str] | None = None) -> int:
         total = campaign(1, asked.steps, replay=asked.replay, shrink=not asked.long)
     else:
         shares = [
-            Share(min(LIVES_A_SHARE, lives - first), asked.steps, f"{seed}/{first}", asked.long)
+            (min(LIVES_A_SHARE, lives - first), asked.steps, f"{seed}/{first}", not asked.long)
             for first in range(0, lives, LIVES_A_SHARE)
         ]
         total = _live_all(shares, asked.processes)
@@ -154,18 +148,13 @@ def main(words: list[str] | None = None) -> int:
     return 1 if total.failure or total.lives < lives else 0
 
 
-@dataclass(frozen=True)
-class Share:
-    """Lives that one process lives through."""
-
-    lives: int
-    steps: int
-    seed: str
-    is_long: bool
+Share = tuple[int, int, str, bool]
+"""Lives that one process lives through, their steps and seed, and whether a story is shrunk."""
 
 
 def _live(share: Share) -> Result:
-    return campaign(share.lives, share.steps, share.seed, shrink=not share.is_long)
+    lives, steps, seed, shrink = share
+    return campaign(lives, steps, seed, shrink=shrink)
 
 
 def _live_all(shares: list[Share], processes: int) -> Result:
@@ -173,14 +162,11 @@ def _live_all(shares: list[Share], processes: int) -> Result:
     console = Console(stderr=True)
     total = Result(0, 0, 0)
     with progress_bar(console) as bar, suppress(KeyboardInterrupt):
-        task = bar.add_task("lives", total=sum(share.lives for share in shares))
+        task = bar.add_task("lives", total=sum(lives for lives, *_ in shares))
         for found in in_processes(_live, shares, processes):
-            total = replace(
-                found,
-                lives=total.lives + found.lives,
-                steps=total.steps + found.steps,
-                struck=total.struck + found.struck,
-            )
+            for count in ("lives", "steps", "struck"):
+                setattr(found, count, getattr(found, count) + getattr(total, count))
+            total = found
             bar.update(task, completed=total.lives)
             if total.failure:
                 break

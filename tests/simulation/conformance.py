@@ -27,12 +27,10 @@ MAIL_IS_FREE = (
 
 
 def text(value: str) -> Json:
-    """A string attribute."""
     return {"S": value}
 
 
 def number(value: int) -> Json:
-    """A number attribute."""
     return {"N": str(value)}
 
 
@@ -69,7 +67,6 @@ class Calls:
         )
 
     def some(self, count: int) -> Iterator[Call]:
-        """So many calls."""
         for _ in range(count):
             yield self._random.choice(self._kinds)()
 
@@ -80,42 +77,35 @@ class Calls:
             size = self._random.choice((100_000, 200_000, 350_000))
             entry = {"entry": text(f"entry#{place:012}"), "body": text("x" * size)}
             yield "put_item", {"TableName": self._ledger, "Item": {**user, **entry}}
-        for newest_first in (False, True):
+        for is_forward in (True, False):
             for limit in (2, 25, 1000):
-                yield (
-                    "query",
-                    {
-                        "TableName": self._ledger,
-                        "KeyConditionExpression": (
-                            "user_id = :user AND entry BETWEEN :first AND :last"
-                        ),
-                        "ExpressionAttributeValues": {
-                            ":user": user["user_id"],
-                            ":first": text("entry#"),
-                            ":last": text("entry$"),
-                        },
-                        "Limit": limit,
-                        "ConsistentRead": True,
-                        "ScanIndexForward": not newest_first,
-                    },
-                )
+                of_user = (user["user_id"]["S"], "entry#", "entry$")
+                yield self._entries(*of_user, Limit=limit, ScanIndexForward=is_forward)
+
+    def _entries(self, user_id: str, first: str, last: str, **more: object) -> Call:
+        values = {":user": text(user_id), ":first": text(first), ":last": text(last)}
+        return "query", {
+            "TableName": self._ledger,
+            "KeyConditionExpression": "user_id = :user AND entry BETWEEN :first AND :last",
+            "ExpressionAttributeValues": values,
+            "ConsistentRead": True,
+            **more,
+        }
 
     def of_objects(self, count: int) -> Iterator[Call]:
         """Calls to a bucket: objects that are put, put anew, read and listed."""
         for _ in range(count):
             key = f"{self._random.choice(('heads/', 'digests/'))}{self._random.randint(1, 3)} &.gz"
             body = self._random.randbytes(3)
-            yield self._random.choice(
+            operation, asked = self._random.choice(
                 (
-                    ("put_object", {"Bucket": BUCKET, "Key": key, "Body": body}),
-                    (
-                        "put_object",
-                        {"Bucket": BUCKET, "Key": key, "Body": body, "IfNoneMatch": "*"},
-                    ),
-                    ("get_object", {"Bucket": BUCKET, "Key": key}),
-                    ("list_objects_v2", {"Bucket": BUCKET, "Prefix": key[:6]}),
+                    ("put_object", {"Key": key, "Body": body}),
+                    ("put_object", {"Key": key, "Body": body, "IfNoneMatch": "*"}),
+                    ("get_object", {"Key": key}),
+                    ("list_objects_v2", {"Prefix": key[:6]}),
                 )
             )
+            yield operation, {"Bucket": BUCKET, **asked}
 
     # --- The ledger -------------------------------------------------------------------------------
 
@@ -130,10 +120,9 @@ class Calls:
             "hash": text(str(self._random.randint(1, 3))),
         }
         if self._random.random() < 0.5:
+            month, rest = self._random.randint(1, 3), self._random.random()
             entry["expiry_partition"] = text(f"{self._owner}-zone#00")
-            entry["expiry_key"] = text(
-                f"2026-0{self._random.randint(1, 3)}-01#{self._random.random()}"
-            )
+            entry["expiry_key"] = text(f"2026-0{month}-01#{rest}")
         return entry
 
     def _insert_entry(self) -> Call:
@@ -145,11 +134,7 @@ class Calls:
         return "batch_execute_statement", {"Statements": statements}
 
     def _insertion(self, item: Json) -> Json:
-        names = ", ".join(f"'{name}': ?" for name in item)
-        return {
-            "Statement": f'INSERT INTO "{self._ledger}" VALUE {{{names}}}',
-            "Parameters": list(item.values()),
-        }
+        return partiql.insert(self._ledger, item)
 
     def _transact(self) -> Call:
         marker = {
@@ -160,10 +145,12 @@ class Calls:
         items = [self._entry(), marker]
         if self._random.random() < 0.1:
             items.append(marker)  # one item twice: against the rules
-        return "execute_transaction", {
-            "TransactStatements": [self._insertion(item) for item in items],
-            "ClientRequestToken": f"{self._owner}-{self._random.randint(1, 10**9)}",
-        }
+        return self._transaction(*(self._insertion(item) for item in items))
+
+    def _transaction(self, *statements: Json) -> Call:
+        token = f"{self._owner}-{self._random.randint(1, 10**9)}"
+        asked = {"TransactStatements": [*statements], "ClientRequestToken": token}
+        return "execute_transaction", asked
 
     def _transact_get(self) -> Call:
         key = f"operation#{self._owner}#{self._random.randint(1, 4)}"
@@ -180,19 +167,13 @@ class Calls:
 
     def _query_entries(self) -> Call:
         first, last = sorted(self._random.randint(0, 6) for _ in range(2))
-        asked: Json = {
-            "TableName": self._ledger,
-            "KeyConditionExpression": "user_id = :user AND entry BETWEEN :first AND :last",
-            "ExpressionAttributeValues": {
-                ":user": text(self._user()),
-                ":first": text(f"entry#{first:012}" if first else "entry#"),
-                ":last": text(f"entry#{last:012}" if last < 6 else "entry$"),
-            },
-            "Limit": self._random.choice((1, 2, 250)),
-            "ConsistentRead": True,
-            "ScanIndexForward": self._random.random() < 0.5,
-        }
-        return "query", asked
+        return self._entries(
+            self._user(),
+            f"entry#{first:012}" if first else "entry#",
+            f"entry#{last:012}" if last < 6 else "entry$",
+            Limit=self._random.choice((1, 2, 250)),
+            ScanIndexForward=self._random.random() < 0.5,
+        )
 
     def _query_expiring(self) -> Call:
         first, last = sorted(self._random.randint(1, 3) for _ in range(2))
@@ -236,10 +217,7 @@ class Calls:
                 {**user, "version": number(version - 1)},
             )
         )
-        return "execute_transaction", {
-            "TransactStatements": [partiql.insert(self._edits, record), edit],
-            "ClientRequestToken": f"{self._owner}-{self._random.randint(1, 10**9)}",
-        }
+        return self._transaction(partiql.insert(self._edits, record), edit)
 
     @staticmethod
     def _spread(user_id: str) -> str:
@@ -247,18 +225,15 @@ class Calls:
         return f"{zlib.crc32(user_id.encode()) & 0xC0000000:08x}#{user_id}"
 
     def _delete_subscription(self) -> Call:
-        wanted: Json = {
-            "TableName": self._subscriptions,
-            "Key": {"user_id": text(self._user())},
-        }
-        return "delete_item", wanted | (self._if_version() if self._random.random() < 0.5 else {})
-
-    def _if_version(self) -> Json:
-        return {
-            "ConditionExpression": "#0 = :0",
-            "ExpressionAttributeNames": {"#0": "version"},
-            "ExpressionAttributeValues": {":0": number(self._random.randint(1, 3))},
-        }
+        key = {"user_id": text(self._user())}
+        wanted: Json = {"TableName": self._subscriptions, "Key": key}
+        if self._random.random() < 0.5:
+            wanted |= {
+                "ConditionExpression": "#0 = :0",
+                "ExpressionAttributeNames": {"#0": "version"},
+                "ExpressionAttributeValues": {":0": number(self._random.randint(1, 3))},
+            }
+        return "delete_item", wanted
 
     def _scan(self) -> Call:
         limit = self._random.choice((1, 2, 100))
@@ -349,48 +324,42 @@ class Calls:
 def answer(client: Any, operation: str, asked: Json) -> Json:
     """What the product would see of an answer; of a query or a scan, all pages."""
     try:
-        return _SEEN.get(operation, _item)(client, asked, getattr(client, operation)(**asked))
+        found = getattr(client, operation)(**asked)
+        if operation not in _SEEN:
+            return {"item": found.get("Item")}
+        return _SEEN[operation](client, asked, found)
     except ClientError as error:
         said: Json = dict(error.response)
-        return {
-            "error": said["Error"]["Code"],
-            "item": said.get("Item"),
-            "reasons": [
-                (reason["Code"], reason.get("Item"))
-                for reason in said.get("CancellationReasons", ())
-            ],
-        }
+        given = said.get("CancellationReasons", ())
+        reasons = [(reason["Code"], reason.get("Item")) for reason in given]
+        return {"error": said["Error"]["Code"], "item": said.get("Item"), "reasons": reasons}
 
 
-def _item(_client: Any, _asked: Json, found: Json) -> Json:
-    return {"item": found.get("Item")}
-
-
-def _batch(_client: Any, _asked: Json, found: Json) -> Json:
-    items = [item for of_table in found["Responses"].values() for item in of_table]
-    return {"items": sorted(items, key=json.dumps), "left": found.get("UnprocessedKeys", {})}
-
-
-def _statements(_client: Any, _asked: Json, found: Json) -> Json:
-    errors = (answer.get("Error") for answer in found["Responses"])
-    return {"statements": [error and error["Code"] for error in errors]}
-
-
-def _scanned(client: Any, asked: Json, _found: Json) -> Json:
-    """In whatever order."""
-    pages = client.get_paginator("scan").paginate(**asked)
-    return {"items": sorted((item for page in pages for item in page["Items"]), key=str)}
+def _items(found: Iterable[Json]) -> list[Json]:
+    return sorted(found, key=json.dumps)
 
 
 _SEEN: dict[str, Callable[[Any, Json, Json], Json]] = {
-    "batch_execute_statement": _statements,
-    "batch_get_item": _batch,
+    "batch_execute_statement": lambda _client, _asked, found: {
+        "errors": [each.get("Error", {}).get("Code") for each in found["Responses"]]
+    },
+    "batch_get_item": lambda _client, _asked, found: {
+        "items": _items(item for items in found["Responses"].values() for item in items),
+        "left": found.get("UnprocessedKeys", {}),
+    },
     "get_object": lambda _client, _asked, found: {"body": found["Body"].read()},
     "list_objects_v2": lambda _client, _asked, found: {
         "keys": [each["Key"] for each in found.get("Contents", ())]
     },
     "query": lambda client, asked, found: {"pages": _pages(client, asked, found)},
-    "scan": _scanned,
+    # In whatever order.
+    "scan": lambda client, asked, _found: {
+        "items": _items(
+            item
+            for page in client.get_paginator("scan").paginate(**asked)
+            for item in page["Items"]
+        )
+    },
     "transact_get_items": lambda _client, _asked, found: {
         "items": [response.get("Item") for response in found["Responses"]]
     },
@@ -419,28 +388,21 @@ def create_tables(client: Any, tables: Iterable[Table]) -> None:
     """The same tables elsewhere."""
     for table in tables:
         names = {*table.keys, *(name for keys in table.indexes.values() for name in keys)}
-        client.create_table(
-            TableName=table.name,
-            BillingMode="PAY_PER_REQUEST",
-            AttributeDefinitions=[
+        asked: Json = {
+            "TableName": table.name,
+            "BillingMode": "PAY_PER_REQUEST",
+            "AttributeDefinitions": [
                 {"AttributeName": name, "AttributeType": "S"} for name in sorted(names)
             ],
-            KeySchema=_schema(table.keys),
-            **(
-                {
-                    "GlobalSecondaryIndexes": [
-                        {
-                            "IndexName": name,
-                            "KeySchema": _schema(keys),
-                            "Projection": {"ProjectionType": "KEYS_ONLY"},
-                        }
-                        for name, keys in table.indexes.items()
-                    ]
-                }
-                if table.indexes
-                else {}
-            ),
-        )
+            "KeySchema": _schema(table.keys),
+        }
+        if table.indexes:
+            only_keys = {"ProjectionType": "KEYS_ONLY"}
+            asked["GlobalSecondaryIndexes"] = [
+                {"IndexName": name, "KeySchema": _schema(keys), "Projection": only_keys}
+                for name, keys in table.indexes.items()
+            ]
+        client.create_table(**asked)
 
 
 def _schema(keys: tuple[str, ...]) -> list[dict[str, str]]:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.simulation import reference
 from tests.simulation.aws import MOST_PAGE_BYTES
 from tests.simulation.faults import Fault
-from tests.simulation.oracle import ALL_KINDS
+from tests.simulation.oracle import ALL_KINDS, AS_THE_PLAN
 from tests.simulation.world import ZONES, at
 
 PLANS: reference.Plans = {
@@ -21,6 +21,8 @@ PLANS: reference.Plans = {
     "free": {"id": "free", "name": "Free", "monthly_credits": 0},
 }
 """The plans at the beginning of each life: those of the repository, and one that grants nothing."""
+
+_plans = st.sampled_from(tuple(PLANS))
 
 NAMES = ("ada", "bob", "cem", "dua", "eva", "fay", "gus")
 
@@ -39,33 +41,27 @@ class Profile:
     """Where a page of a query ends: less than in truth is as more entries."""
 
 
-def _profile(
-    moment: tuple[datetime, str],
-    zones: list[str],
-    people: Any,
-    users_a_page: int,
-    faults: Any,
-    page_bytes: int,
-) -> Profile:
+def _profile(moment: tuple[str, str], zones: list[str], people: Any, **more: Any) -> Profile:
     start, special = moment
     there = tuple(dict.fromkeys((special, *zones)))
-    return Profile(start, there, tuple(people), users_a_page, tuple(faults), page_bytes)
+    more["faults"] = tuple(more["faults"])
+    return Profile(at(start), there, tuple(people), **more)
 
 
 profiles = st.builds(
     _profile,
     moment=st.sampled_from(
         (
-            (at("2026-01-15T12:00:00Z"), "Europe/Paris"),
-            (at("2037-10-27T12:00:00Z"), "America/Havana"),  # where a month begins twice
-            (at("2026-03-24T12:00:00Z"), "Atlantic/Azores"),  # where a midnight is missing
-            (at("2026-04-22T12:00:00Z"), "Africa/Cairo"),
-            (at("2026-06-20T12:00:00Z"), "Pacific/Kiritimati"),
+            ("2026-01-15T12:00:00Z", "Europe/Paris"),
+            ("2037-10-27T12:00:00Z", "America/Havana"),  # where a month begins twice
+            ("2026-03-24T12:00:00Z", "Atlantic/Azores"),  # where a midnight is missing
+            ("2026-04-22T12:00:00Z", "Africa/Cairo"),
+            ("2026-06-20T12:00:00Z", "Pacific/Kiritimati"),
         )
     ),
     zones=st.lists(st.sampled_from(ZONES), max_size=2, unique=True),
     people=st.lists(
-        st.tuples(st.sampled_from(tuple(PLANS)), st.none() | st.integers(1, 300)),
+        st.tuples(_plans, st.none() | st.integers(1, 300)),
         min_size=1,
         max_size=5,
     ),
@@ -79,7 +75,7 @@ places = st.integers(0, 6)
 
 keys = st.sampled_from(("k1", "k2", "k3", "k4", "k5", "k6"))
 amounts = st.sampled_from((1, 5, 30, 60, 81, 100, 451, 600))
-lifetimes = st.none() | st.integers(1, 40)
+lifetimes = st.sampled_from((None, AS_THE_PLAN)) | st.integers(1, 40)
 offsets = st.sampled_from((-1, 0, 0, 0, 1, 60_000))
 """Milliseconds from the moment that matters."""
 
@@ -95,7 +91,7 @@ _firsts = st.tuples(st.just("first"), st.sampled_from((-14, -2, -1, 0, 1, 1, 2))
 _dates = st.tuples(st.just("date"), st.sampled_from((-14, -2, -1, 0, 1, 1, 2)))
 
 EDITS: dict[str, st.SearchStrategy[Any]] = {
-    "plan": st.sampled_from(tuple(PLANS)),
+    "plan": _plans,
     "timezone": places,
     "status": st.sampled_from(("active", "active", "paused", "cancelled")),
     "billing_interval": st.sampled_from(("yearly", "yearly", "monthly")),
@@ -140,21 +136,13 @@ Deployment = tuple[str, str, Any]
 
 deployments: st.SearchStrategy[Deployment] = st.one_of(
     st.tuples(
-        st.sampled_from(tuple(PLANS)),
+        _plans,
         st.just("monthly_credits"),
         st.tuples(st.sampled_from((0, 10, 10, 700)), st.sampled_from((0, 1, 1, 40))),
     ),
-    st.tuples(
-        st.sampled_from(tuple(PLANS)),
-        st.just("credit_lifetime_days"),
-        st.sampled_from((None, 3, 30)),
-    ),
-    st.tuples(
-        st.sampled_from(tuple(PLANS)),
-        st.just("low_balance_threshold"),
-        st.sampled_from((None, 5, 60)),
-    ),
-    st.tuples(st.sampled_from(tuple(PLANS)), st.just("presence"), st.none()),
+    st.tuples(_plans, st.just("credit_lifetime_days"), st.sampled_from((None, 3, 30))),
+    st.tuples(_plans, st.just("low_balance_threshold"), st.sampled_from((None, 5, 60))),
+    st.tuples(_plans, st.just("presence"), st.none()),
 )
 
 Carried = tuple[int, int, int, int | None]
@@ -180,15 +168,9 @@ columns: st.SearchStrategy[dict[str, str]] = st.dictionaries(
 
 spans = st.sampled_from(
     (
-        timedelta(milliseconds=1),
-        timedelta(minutes=1),
-        timedelta(minutes=15),
-        timedelta(hours=5),
-        timedelta(days=1),
-        timedelta(days=8),
-        timedelta(days=29),
-        timedelta(days=150),
-        timedelta(days=430),
+        *(timedelta(milliseconds=1), timedelta(minutes=1), timedelta(minutes=15)),
+        *(timedelta(hours=5), timedelta(days=1), timedelta(days=8)),
+        *(timedelta(days=29), timedelta(days=150), timedelta(days=430)),
     )
 )
 
@@ -201,7 +183,9 @@ _trouble = st.tuples(
     st.sampled_from((0, 0, 0, 0, 1, 2)),
     st.sampled_from((1, 1, 2, 3, 5, 40, 40)),
     st.tuples(
-        st.sampled_from(("again", "again", "use", "grant", "reverse", "edit", "deliver")),
+        st.sampled_from(
+            ("again", "again", "use", "grant", "reverse", "hold", "end", "edit", "deliver")
+        ),
         amounts,
         keys,
         edits,

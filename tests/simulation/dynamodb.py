@@ -4,11 +4,13 @@ An operation or a parameter that is not modelled stops the simulation by name: n
 by guessing. It is held to moto and to the emulator (`conformance`).
 """
 
+import ast
 import json
+import operator
 import re
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -31,76 +33,31 @@ class Refused(Exception):
         self.body: Json = {"__type": code, "message": code, **more}
 
 
-_TOKEN = re.compile(r"\s*([#:]?[A-Za-z_][\w.]*|[#:]\d+|<>|<=|>=|[()=<>,])")
-
-
-class _Parser:
-    """Reads condition expressions into nested tuples."""
-
-    def __init__(self, text: str) -> None:
-        self._tokens = _TOKEN.findall(text)
-        if "".join(self._tokens) != re.sub(r"\s", "", text):
-            raise NotModelledError(f"expression {text}")
-
-    def parse(self) -> Any:
-        parsed = self._either()
-        if self._tokens:
-            raise NotModelledError(f"expression goes on with {self._tokens}")
-        return parsed
-
-    def _either(self) -> Any:
-        left = self._all()
-        while self._next_is("OR"):
-            left = ("OR", left, self._all())
-        return left
-
-    def _all(self) -> Any:
-        left = self._one()
-        while self._next_is("AND"):
-            left = ("AND", left, self._one())
-        return left
-
-    def _one(self) -> Any:
-        if self._next_is("("):
-            inner = self._either()
-            self._expect(")")
-            return inner
-        word = self._tokens.pop(0)
-        if word in ("attribute_exists", "attribute_not_exists"):
-            self._expect("(")
-            name = self._tokens.pop(0)
-            self._expect(")")
-            return (word, name)
-        if word == "begins_with":
-            self._expect("(")
-            name = self._tokens.pop(0)
-            self._expect(",")
-            value = self._tokens.pop(0)
-            self._expect(")")
-            return (word, name, value)
-        operator = self._tokens.pop(0)
-        if operator == "BETWEEN":
-            low = self._tokens.pop(0)
-            self._expect("AND")
-            return (operator, word, low, self._tokens.pop(0))
-        if operator not in ("=", "<", "<=", ">", ">="):
-            raise NotModelledError(f"operator {operator}")
-        return (operator, word, self._tokens.pop(0))
-
-    def _next_is(self, word: str) -> bool:
-        if self._tokens and self._tokens[0] == word:
-            self._tokens.pop(0)
-            return True
-        return False
-
-    def _expect(self, word: str) -> None:
-        if not self._next_is(word):
-            raise NotModelledError(f"{word} expected before {self._tokens}")
+_BETWEEN = re.compile(r"([#\w]+) BETWEEN (:\w+) AND (:\w+)")
+_AS_IN_PYTHON = {" = ": " == ", " AND ": " and ", " OR ": " or ", "#": "name_", ":": "value_"}
+_COMPARISONS: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
+    ast.Eq: operator.eq,
+    ast.Lt: operator.lt,
+    ast.Gt: operator.gt,
+}
 
 
 @cache
-def _parsed(expression: str) -> Any:
-    return _Parser(expression).parse()
+def _parsed(expression: str) -> ast.expr:
+    """A condition, read by Python's own parser."""
+    text = _BETWEEN.sub(r"\2 <= \1 <= \3", expression)
+    for theirs, ours in _AS_IN_PYTHON.items():
+        text = text.replace(theirs, ours)
+    try:
+        return ast.parse(text, mode="eval").body
+    except SyntaxError as error:
+        raise NotModelledError(f"expression {expression}") from error
+
+
+def _word(node: ast.expr) -> str:
+    if isinstance(node, ast.Name):
+        return node.id
+    raise NotModelledError(f"{ast.unparse(node)} in an expression")
 
 
 def _plain(attribute: Json) -> str | int:
@@ -116,7 +73,7 @@ def _plain(attribute: Json) -> str | int:
 class _Condition:
     """A condition expression with its names and values."""
 
-    parsed: Any
+    parsed: ast.expr
     names: Mapping[str, str]
     values: Mapping[str, Json]
 
@@ -128,61 +85,50 @@ class _Condition:
             parameters.get("ExpressionAttributeValues", {}),
         )
 
-    def name(self, word: str) -> str:
-        return self.names[word] if word.startswith("#") else word
+    def name(self, node: ast.expr) -> str:
+        word = _word(node)
+        return self.names[f"#{word[5:]}"] if word.startswith("name_") else word
 
-    def value(self, word: str) -> str | int:
-        return _plain(self.values[word])
+    def value(self, node: ast.expr) -> Any:
+        return _plain(self.values[f":{_word(node).removeprefix('value_')}"])
 
-    def holds(self, item: Json, node: Any = None) -> bool:  # noqa: PLR0911 - as above
-        node = node or self.parsed
-        match node:
-            case ("AND", left, right):
-                return self.holds(item, left) and self.holds(item, right)
-            case ("OR", left, right):
-                return self.holds(item, left) or self.holds(item, right)
-            case ("attribute_exists", name):
+    def holds(self, item: Json, node: ast.expr | None = None) -> bool:
+        match node or self.parsed:
+            case ast.BoolOp(op=ast.And(), values=parts):
+                return all(self.holds(item, part) for part in parts)
+            case ast.BoolOp(op=ast.Or(), values=parts):
+                return any(self.holds(item, part) for part in parts)
+            case ast.Call(func=ast.Name(id="attribute_exists"), args=[name]):
                 return self.name(name) in item
-            case ("attribute_not_exists", name):
+            case ast.Call(func=ast.Name(id="attribute_not_exists"), args=[name]):
                 return self.name(name) not in item
-            case (operator, name, value):
+            case ast.Compare(left=name, ops=[how], comparators=[value]) if (
+                type(how) in _COMPARISONS
+            ):
                 attribute = item.get(self.name(name))
                 if attribute is None:
                     return False
-                left_value: Any = _plain(attribute)
-                right_value: Any = self.value(value)
-                if type(left_value) is not type(right_value):
-                    return False
-                compared: dict[Any, bool] = {
-                    "=": left_value == right_value,
-                    "<": left_value < right_value,
-                    ">": left_value > right_value,
-                }
-                if operator in compared:
-                    return compared[operator]
-        raise NotModelledError(f"condition {node}")
+                found, wanted = _plain(attribute), self.value(value)
+                return type(found) is type(wanted) and _COMPARISONS[type(how)](found, wanted)
+        raise NotModelledError(f"condition {ast.unparse(node or self.parsed)}")
 
     def range(self) -> tuple[dict[str, str], str | None, str, str]:
         """Of a key condition: the values that are fixed, and the bounds of the one that is not."""
         fixed: dict[str, str] = {}
         ranged: tuple[str | None, str, str] = (None, "", "\U0010ffff")
-        nodes = [self.parsed]
-        while nodes:
-            node = nodes.pop()
+        for node in self.parsed.values if isinstance(self.parsed, ast.BoolOp) else [self.parsed]:
             match node:
-                case ("AND", left, right):
-                    nodes += [left, right]
-                case ("=", name, value):
-                    fixed[self.name(name)] = str(self.value(value))
-                case ("begins_with", name, value):
-                    prefix = str(self.value(value))
+                case ast.Compare(left=name, ops=[ast.Eq()], comparators=[value]):
+                    fixed[self.name(name)] = self.value(value)
+                case ast.Compare(left=name, ops=[ast.Gt()], comparators=[value]):
+                    ranged = (self.name(name), self.value(value) + "\0", "\U0010ffff")
+                case ast.Compare(left=low, ops=[ast.LtE(), ast.LtE()], comparators=[name, high]):
+                    ranged = (self.name(name), self.value(low), self.value(high))
+                case ast.Call(func=ast.Name(id="begins_with"), args=[name, value]):
+                    prefix = self.value(value)
                     ranged = (self.name(name), prefix, prefix + "\U0010ffff")
-                case ("BETWEEN", name, low, high):
-                    ranged = (self.name(name), str(self.value(low)), str(self.value(high)))
-                case (">", name, value):
-                    ranged = (self.name(name), str(self.value(value)) + "\0", "\U0010ffff")
                 case _:
-                    raise NotModelledError(f"key condition {node}")
+                    raise NotModelledError(f"key condition {ast.unparse(self.parsed)}")
         return fixed, *ranged
 
 
@@ -215,6 +161,7 @@ class Table:
     has_stream: bool = False
     items: dict[Key, Json] = field(default_factory=dict)
     partitions: dict[str, dict[str, list[tuple[str, Key]]]] = field(default_factory=dict)
+    writes: int = 0
 
     def copy(self) -> "Table":
         """Items are replaced and never altered, so they can be shared."""
@@ -222,9 +169,7 @@ class Table:
             name: {partition: list(rows) for partition, rows in index.items()}
             for name, index in self.partitions.items()
         }
-        return Table(
-            self.name, self.keys, self.indexes, self.has_stream, dict(self.items), partitions
-        )
+        return replace(self, items=dict(self.items), partitions=partitions)
 
     def key_of(self, item: Json) -> Key:
         hash_key, *range_key = (str(item[name]["S"]) for name in self.keys)
@@ -262,6 +207,7 @@ class Table:
 
     def delete(self, key_item: Json) -> None:
         key = self.key_of(key_item)
+        self.writes += 1
         old = self.items.pop(key, None)
         if old is not None:
             for rows, row in self._rows(old, key):
@@ -283,7 +229,7 @@ class Table:
         condition = _Condition.of(parameters, "KeyConditionExpression")
         fixed, ranged, low, high = condition.range()
         if set(fixed) != {keys[0]} or ranged not in (None, keys[1]):
-            raise NotModelledError(f"key condition {condition}")
+            raise NotModelledError(f"key condition {ast.unparse(condition.parsed)}")
         self._check_keys({keys[0]: {"S": fixed[keys[0]]}}, keys)
         if low > high:  # as AWS says; moto finds nothing
             raise Refused("ValidationException")
@@ -298,15 +244,12 @@ class Table:
             places = [row[1] for row in found]
             found = found[places.index(self.key_of(start)) + 1 :]
         limit = min(parameters.get("Limit", 1_000_000), most or 1_000_000)
-        # Of an index there are the keys only.
-        names = {*self.keys, *keys} if index else None
         items: list[Json] = []
         left = most_bytes
         answer: Json = {}
         for _, key in found:
-            item = self.items[key]
-            if names is not None:
-                item = {name: item[name] for name in names}
+            # Of an index there are the keys only.
+            item = self._last_key(key, keys) if index else self.items[key]
             left -= bytes_of(item)
             if items and (len(items) >= limit or left < 0):
                 break
@@ -320,62 +263,29 @@ class Table:
         return {name: self.items[key][name] for name in {*self.keys, *keys}}
 
 
+_CONDITIONAL = "ConditionExpression ExpressionAttributeNames ExpressionAttributeValues"
 _PARAMETERS = {
-    "BatchExecuteStatement": {"Statements"},
-    "BatchGetItem": {"RequestItems"},
-    "DeleteItem": {
-        "TableName",
-        "Key",
-        "ConditionExpression",
-        "ExpressionAttributeNames",
-        "ExpressionAttributeValues",
-    },
-    "ExecuteStatement": {"Statement", "Parameters"},
-    "ExecuteTransaction": {"TransactStatements", "ClientRequestToken"},
-    "GetItem": {"TableName", "Key", "ConsistentRead"},
-    "PutItem": {
-        "TableName",
-        "Item",
-        "ConditionExpression",
-        "ExpressionAttributeNames",
-        "ExpressionAttributeValues",
-        "ReturnValuesOnConditionCheckFailure",
-    },
-    "Query": {
-        "TableName",
-        "IndexName",
-        "KeyConditionExpression",
-        "ExpressionAttributeNames",
-        "ExpressionAttributeValues",
-        "Limit",
-        "ScanIndexForward",
-        "ConsistentRead",
-        "ExclusiveStartKey",
-    },
-    "Scan": {
-        "TableName",
-        "ConsistentRead",
-        "ExclusiveStartKey",
-        "ExpressionAttributeNames",
-        "Limit",
+    operation: {*words.split()}
+    for operation, words in {
+        "BatchExecuteStatement": "Statements",
+        "BatchGetItem": "RequestItems",
+        "DeleteItem": f"TableName Key {_CONDITIONAL}",
+        "ExecuteStatement": "Statement Parameters",
+        "ExecuteTransaction": "TransactStatements ClientRequestToken",
+        "GetItem": "TableName Key ConsistentRead",
+        "PutItem": f"TableName Item {_CONDITIONAL} ReturnValuesOnConditionCheckFailure",
+        "Query": "TableName IndexName KeyConditionExpression ExpressionAttributeNames "
+        "ExpressionAttributeValues Limit ScanIndexForward ConsistentRead ExclusiveStartKey",
+        "Scan": "TableName ConsistentRead ExclusiveStartKey ExpressionAttributeNames Limit "
         "ProjectionExpression",
-    },
-    "TransactGetItems": {"TransactItems"},
-    "UpdateItem": {
-        "TableName",
-        "Key",
-        "UpdateExpression",
-        "ConditionExpression",
-        "ExpressionAttributeNames",
-        "ExpressionAttributeValues",
-    },
+        "TransactGetItems": "TransactItems",
+        "UpdateItem": f"TableName Key UpdateExpression {_CONDITIONAL}",
+    }.items()
 }
 
 
 @dataclass
 class Tables:
-    """DynamoDB."""
-
     tables: dict[str, Table] = field(default_factory=dict)
     tokens: dict[str, str] = field(default_factory=dict)
     stream: list[Json] = field(default_factory=list)

@@ -5,10 +5,11 @@ A trouble aims at calls of a kind, such as "Query ledger", and strikes some of t
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import partial
+from itertools import compress
 
 from botocore.exceptions import ConnectTimeoutError, ReadTimeoutError
 
@@ -42,11 +43,7 @@ WRITES = ("PutItem", "UpdateItem", "DeleteItem", "ExecuteStatement")
 READS = ("Query", "GetItem", "BatchGetItem")
 
 _RETRIED_BY_SDK = (
-    Fault.UNREACHED,
-    Fault.LOST,
-    Fault.THROTTLED,
-    Fault.BROKEN,
-    Fault.BROKEN_AFTER,
+    *(Fault.UNREACHED, Fault.LOST, Fault.THROTTLED, Fault.BROKEN, Fault.BROKEN_AFTER),
 )
 _TABLE_OF_STATEMENT = re.compile(r'INSERT INTO "([^"]+)"')
 
@@ -222,29 +219,24 @@ class Troubles:
     def is_dead(self) -> bool:
         return any(trouble.is_dead for trouble in self.all)
 
-    @property
-    def struck(self) -> list[Call]:
-        return [call for trouble in self.all for call in trouble.struck]
+    def struck_by(self, *faults: Fault) -> list[Call]:
+        return [call for each in self.all if each.fault in faults for call in each.struck]
 
     def has_struck(self, *faults: Fault) -> bool:
-        return any(trouble.struck and trouble.fault in faults for trouble in self.all)
+        return bool(self.struck_by(*faults or Fault))
 
     @property
     def is_absorbed(self) -> bool:
         """Whether the product promises that nobody notices."""
         # Who reads what was there a moment ago may overlook a user: the next sweep does not.
-        if self.has_struck(Fault.STALE, Fault.KILLED_BEFORE, Fault.KILLED_AFTER):
+        dead = (Fault.KILLED_BEFORE, Fault.KILLED_AFTER)
+        if self.has_struck(Fault.STALE, Fault.UNREADABLE, *dead):
             return False
-        if self.has_struck(Fault.UNREADABLE):
-            return False
-        by_sdk = [c for t in self.all if t.fault in _RETRIED_BY_SDK for c in t.struck]
-        by_us = [
-            c for t in self.all if t.fault in (Fault.PARTIAL, Fault.CONFLICT) for c in t.struck
-        ]
+        by_sdk = self.struck_by(*_RETRIED_BY_SDK)
         # The SDK asks four times; SES it asks once only, and a mail's record may then be in doubt.
         return (
             len(by_sdk) <= 3
-            and len(by_us) <= 5
+            and len(self.struck_by(Fault.PARTIAL, Fault.CONFLICT)) <= 5
             and not any(c.service == "sesv2" or kind_of(c).endswith(" mails") for c in by_sdk)
         )
 
@@ -267,7 +259,12 @@ def throttle(call: Call) -> Json:
     """Refuses a call: as a whole or, of a batch, statement by statement."""
     if call.operation != "BatchExecuteStatement":
         raise throttled(call)
-    error = {"Error": {"Code": "ThrottlingError", "Message": "ThrottlingError"}}
+    return refused_one_by_one(call, "ThrottlingError")
+
+
+def refused_one_by_one(call: Call, code: str) -> Json:
+    """Of a batch, every statement."""
+    error = {"Error": {"Code": code, "Message": code}}
     return {"Responses": [error for _ in call.parameters["Statements"]]}
 
 
@@ -328,21 +325,24 @@ def broken_after(call: Call, perform: Perform) -> Json:
 
     Statements fail one by one in a batch that is answered.
     """
-    done = perform(call)
+    perform(call)
     if call.operation == "BatchExecuteStatement":
-        error = {"Error": {"Code": "InternalServerError", "Message": "InternalServerError"}}
-        return {"Responses": [error for _ in done["Responses"]]}
+        return refused_one_by_one(call, "InternalServerError")
     raise Refused("InternalServerError", 500)
 
 
 def every_other(call: Call, perform: Perform, code: str) -> Json:
     """Of a batch of statements every second is refused, the first one too; the others are done."""
-    statements = call.parameters["Statements"]
-    left = statements[1::2]
-    answers: Iterable[Json] = ()
-    if left:
-        others = replace(call, parameters={**call.parameters, "Statements": left})
-        answers = perform(others)["Responses"]
-    done = iter(answers)
+    chosen = [bool(place % 2) for place in range(len(call.parameters["Statements"]))]
+    return some_of(call, perform, chosen, code)
+
+
+def some_of(call: Call, perform: Perform, chosen: Sequence[bool], code: str) -> Json:
+    """Does those statements of a batch that are chosen; the others are refused."""
+    statements = [*compress(call.parameters["Statements"], chosen)]
+    done: Iterator[Json] = iter(())
+    if statements:
+        some = replace(call, parameters={**call.parameters, "Statements": statements})
+        done = iter(perform(some)["Responses"])
     error = {"Error": {"Code": code, "Message": code}}
-    return {"Responses": [next(done) if place % 2 else error for place in range(len(statements))]}
+    return {"Responses": [next(done) if is_chosen else error for is_chosen in chosen]}

@@ -20,7 +20,7 @@ from tests.simulation import acknowledged, answers, reference
 from tests.simulation.aws import Call, Message
 from tests.simulation.drawn import PLANS, Change, Drawn, Profile
 from tests.simulation.faults import Fault, Killed, Trouble, Troubles, kind_of, users_of
-from tests.simulation.oracle import Edit, Intent, Oracle
+from tests.simulation.oracle import AS_THE_PLAN, Edit, Intent, Oracle
 from tests.simulation.reference import (
     Forbidden,
     Outdated,
@@ -51,74 +51,40 @@ STATUS_OF = {
 FAILURES = (*FAULTS, CreditsError)
 """The errors that may end an invocation of ours: its caller tries again."""
 
-AIMS: dict[str, tuple[str, ...]] = {
-    "edit": (
-        "GetItem subscriptions",
-        "ExecuteTransaction edits",
-        "ExecuteTransaction edits",
+AIMS = {
+    step: tuple(aims.split(", "))
+    for step, aims in {
+        "edit": "GetItem subscriptions, ExecuteTransaction edits, ExecuteTransaction edits, "
         "ExecuteStatement ledger",
-    ),
-    "use": (
-        "Query ledger",
-        "ExecuteTransaction ledger",
-        "ExecuteTransaction ledger",
+        "use": "Query ledger, ExecuteTransaction ledger, ExecuteTransaction ledger, "
         "TransactGetItems ledger",
-    ),
-    "reverse": (
-        "Query ledger",
-        "GetItem ledger",
-        "ExecuteTransaction ledger",
-        "ExecuteTransaction ledger",
-        "TransactGetItems ledger",
-    ),
-    # Who is refused may have been served before: that is looked up.
-    "refusal": ("TransactGetItems ledger", "TransactGetItems ledger"),
-    "by hand": ("Query ledger", "GetItem subscriptions", "ExecuteTransaction ledger"),
-    "tick": ("SendMessageBatch sweeps",),
-    "sweeps": (
-        "Query by_timezone",
-        "Query expiring",
-        "SendMessageBatch allocations",
-        "SendMessageBatch expiries",
-        "SendMessageBatch notifications",
-        "SendMessageBatch sweeps",
-    ),
-    "allocations": (
-        "BatchGetItem subscriptions",
-        "Query ledger",
-        "ExecuteStatement ledger",
-        "ExecuteStatement ledger",
-        "BatchExecuteStatement ledger",
-    ),
-    "expiries": ("Query ledger", "ExecuteStatement ledger", "BatchExecuteStatement ledger"),
-    "stream": ("SendMessageBatch notifications",),
-    "notifications": (
-        "BatchGetItem subscriptions",
-        "BatchGetItem ledger",
-        "PutItem mails",
-        "SendEmail",
-        "SendEmail",
-        "UpdateItem mails",
-        "ChangeMessageVisibilityBatch notifications",
-    ),
-    "read": ("GetItem subscriptions", "Query ledger", "GetItem ledger"),
-    "balances": (
-        "BatchGetItem ledger",
-        "BatchGetItem subscriptions",
-        "GetItem subscriptions",
-        "ExecuteTransaction ledger",
-        "ExecuteTransaction ledger",
-        "ExecuteTransaction ledger",
-    ),
-    "subscribers": (
-        "BatchGetItem subscriptions",
-        "GetItem subscriptions",
-        "ExecuteTransaction edits",
-        "ExecuteTransaction edits",
-        "ExecuteStatement ledger",
-    ),
-    "count": ("SendMessageBatch checks", "Query by_timezone", "Query ledger", "Query ledger"),
-    "preview": ("Query by_timezone", "BatchGetItem subscriptions", "Query ledger"),
+        "reverse": "Query ledger, GetItem ledger, ExecuteTransaction ledger, "
+        "ExecuteTransaction ledger, TransactGetItems ledger",
+        # Who is refused may have been served before: that is looked up.
+        "refusal": "TransactGetItems ledger, TransactGetItems ledger",
+        "hold": "Query ledger, GetItem subscriptions, ExecuteTransaction ledger, "
+        "ExecuteTransaction ledger, TransactGetItems ledger",
+        # Who comes late looks up how it ended.
+        "end": "Query ledger, GetItem ledger, ExecuteTransaction ledger, "
+        "ExecuteTransaction ledger, TransactGetItems ledger, BatchGetItem ledger",
+        "by hand": "Query ledger, GetItem subscriptions, ExecuteTransaction ledger",
+        "tick": "SendMessageBatch sweeps",
+        "sweeps": "Query by_timezone, Query expiring, SendMessageBatch allocations, "
+        "SendMessageBatch expiries, SendMessageBatch notifications, SendMessageBatch sweeps",
+        "allocations": "BatchGetItem subscriptions, Query ledger, ExecuteStatement ledger, "
+        "ExecuteStatement ledger, BatchExecuteStatement ledger",
+        "expiries": "Query ledger, ExecuteStatement ledger, BatchExecuteStatement ledger",
+        "stream": "SendMessageBatch notifications",
+        "notifications": "BatchGetItem subscriptions, BatchGetItem ledger, PutItem mails, "
+        "SendEmail, SendEmail, UpdateItem mails, ChangeMessageVisibilityBatch notifications",
+        "read": "GetItem subscriptions, Query ledger, GetItem ledger",
+        "balances": "BatchGetItem ledger, BatchGetItem subscriptions, GetItem subscriptions, "
+        "ExecuteTransaction ledger, ExecuteTransaction ledger, ExecuteTransaction ledger",
+        "subscribers": "BatchGetItem subscriptions, GetItem subscriptions, "
+        "ExecuteTransaction edits, ExecuteTransaction edits, ExecuteStatement ledger",
+        "count": "SendMessageBatch checks, Query by_timezone, Query ledger, Query ledger",
+        "preview": "Query by_timezone, BatchGetItem subscriptions, Query ledger",
+    }.items()
 }
 """At which calls trouble can aim in each kind of step; any call is an aim, too."""
 
@@ -161,7 +127,6 @@ class Life(RuleBasedStateMachine):
         """Does what the present step does a second time, as somebody else."""
 
     def live(self, profile: Profile) -> None:
-        """A life begins."""
         self.profile = profile
         self.stack.enter_context(simulated(profile.zones, profile.users_a_page))
         self.stack.callback(reference.deploy, reference.SHIPPED)
@@ -219,14 +184,13 @@ class Life(RuleBasedStateMachine):
 
     def _troubles(self, drawn: Drawn, kind: str) -> Troubles:
         """What was drawn, among the faults of this life and the aims of this step."""
-        aims = AIMS.get(kind, ())
+        aims = (*AIMS.get(kind, ()), "")
         faults = tuple(
             Fault.THROTTLED if fault is Fault.UNREADABLE and kind not in WORK else fault
             for fault in self.profile.faults
         )
         if Fault.MEANWHILE in faults:
             faults = (*faults, Fault.MEANWHILE, Fault.MEANWHILE)
-        aims = (*aims, "")
         return Troubles(
             [
                 self._trouble(
@@ -260,8 +224,13 @@ class Life(RuleBasedStateMachine):
         self.oracle.end()
         return answer
 
-    def smooth(self, troubles: Troubles) -> bool:
-        return troubles.is_absorbed
+    @staticmethod
+    def answered(reply: Reply | None, troubles: Troubles, *words: object) -> Reply | None:
+        """The answer; None if one must ask again. That must have a reason."""
+        if reply is None or reply.status == 503 or _is_passing(reply):
+            require(not troubles.is_absorbed, *words, "failed for no reason:", reply)
+            return None
+        return reply
 
     def _meanwhile(self, call: Call, what: str, amount: int, key: str, change: Change) -> str:
         """Another process does something, whole, in the middle of a call of this one."""
@@ -283,6 +252,8 @@ class Life(RuleBasedStateMachine):
                 return "what waits is delivered"
             # Of another backend: its keys are its own.
             self.meanwhiles += 1
+            if what == "end":
+                return self.end_meanwhile(who, amount)
             asked = self._ask_meanwhile(what, who, amount, f"{key}-meanwhile-{self.meanwhiles}")
             judge = self.asked(asked[0])
             reply, posted = asked[1](), self.oracle.posted()
@@ -292,7 +263,6 @@ class Life(RuleBasedStateMachine):
             self.world.aws.interfere = interference
 
     def deployed(self, plans: reference.Plans) -> None:
-        """Another catalogue counts from now on."""
         reference.deploy(plans, self.world.now)
         self.world.deploy(plans)
 
@@ -317,21 +287,39 @@ class Life(RuleBasedStateMachine):
             return self.give_back(who, usages[-1], None, key)
         if what == "grant":
             return self.by_hand(who, amount, None, key, silent=False, by_lambda=False)
+        if what == "hold":
+            return self.hold_of(who, amount, 3600, key, SHOP)
         return self.use_of(who, amount, key, own=False)
 
     # --- Who and where ----------------------------------------------------------------------------
 
-    def user(self, place: int) -> str:
-        """One of the users there are."""
+    def user(self, who: int | str) -> str:
+        """One of the users there are, by their place or their name."""
         known = list(self.oracle.subscriptions)
-        return known[place % len(known)]
+        return who if isinstance(who, str) else known[who % len(known)]
+
+    def month_start(self, who: str, months: int) -> datetime:
+        """When the month of a user's date begins where they live, or one of those after it."""
+        timezone = self.oracle.subscription(who).timezone
+        day = reference.local_day(timezone, self.world.now)
+        return reference.month_start(timezone, reference.months_around(day, 0, 4)[months])
+
+    def allocate_running_month(self, who: str) -> None:
+        """The month that has begun is swept where a user lives, and all are allocated to."""
+        timezone = self.oracle.subscription(who).timezone
+        day = reference.running_day(timezone, self.world.now)
+        start = reference.month_start(timezone, reference.months_around(day, 0, 0)[-1])
+        self.allocate_month(timezone, start)
+
+    def allocate_month(self, timezone: str, start: datetime, drawn: Drawn | None = None) -> None:
+        self.start("allocation", start, (timezone,), [])
+        self.deliver_all("sweeps", [])
+        self.deliver_all("allocations", drawn or [])
 
     def zone(self, place: int) -> str:
-        """One of the zones of this life."""
         return self.profile.zones[place % len(self.profile.zones)]
 
     def usages(self, who: str) -> list[int]:
-        """The numbers of what a user has used."""
         lines = self.oracle.ledger(who).lines
         return [number for number, line in enumerate(lines, 1) if line.type == "usage"]
 
@@ -342,7 +330,6 @@ class Life(RuleBasedStateMachine):
         return clock.replace(microsecond=clock.microsecond // 1000 * 1000)
 
     def shown(self, who: str, change: Change) -> str:
-        """What a change sets, in words."""
         return show(self.given(who, change)[change[0]])
 
     def given(self, who: str, change: Change) -> Json:
@@ -477,8 +464,6 @@ class Life(RuleBasedStateMachine):
             self.seen[who] = {"given": given, "version": reply.headers["etag"].strip('"')}
 
     def edited(self, who: str, sender: "Sender", troubles: Troubles) -> None:
-        """Sends an edit, and judges the answer."""
-
         def again() -> None:
             reply = sender.send()
             self.later.append(lambda: self._edit_answered(who, sender, reply, CALM))
@@ -489,8 +474,7 @@ class Life(RuleBasedStateMachine):
     def _edit_answered(
         self, who: str, sender: "Sender", reply: Reply | None, troubles: Troubles
     ) -> None:
-        if reply is None or _is_passing(reply):
-            require(not self.smooth(troubles), "an edit failed for no reason:", reply)
+        if (reply := self.answered(reply, troubles, "an edit")) is None:
             return
         known = self.oracle.candidates(who) if who in self.oracle.subscriptions else []
         allowed = {sender.status(version) for version in known} or {400}
@@ -502,31 +486,20 @@ class Life(RuleBasedStateMachine):
         self._is_told(who, reply)
         ledger, subscription = self.oracle.ledger(who), self.oracle.subscription(who)
         due = subscription.due(ledger.through, self.world.clock, self.world.clock)
-        is_alone = not troubles.has_struck(Fault.MEANWHILE)
-        require(
-            not due or not is_alone or not self.smooth(troubles),
-            "an edit has left due what it should have posted:",
-            due,
-            subscription,
-        )
+        has_reason = troubles.has_struck(Fault.MEANWHILE) or not troubles.is_absorbed
+        left = "an edit has left due what it should have posted:"
+        require(not due or has_reason, left, due, subscription)
 
     def _is_told(self, who: str, reply: Reply) -> None:
         """What an answer says of a subscription is what there was at some moment of the step."""
         possible = [
-            (answers.edited(version, ledger, ledger.time(self.world.clock)), version.version)
+            (answers.edited(version, ledger, ledger.time(self.world.clock)), f'"{version.version}"')
             for version in self.oracle.candidates(who)
             for ledger in self.oracle.visited(who)
         ]
         found = {name: reply.json[name] for name in possible[0][0]}
-        require(
-            any(
-                found == right and reply.headers["etag"] == f'"{version}"'
-                for right, version in possible
-            ),
-            "the answer is not what the subscription became:",
-            found,
-            possible,
-        )
+        is_right = (found, reply.headers["etag"]) in possible
+        require(is_right, "the answer is not what the subscription became:", found, possible)
 
     # --- Credits ----------------------------------------------------------------------------------
 
@@ -534,11 +507,8 @@ class Life(RuleBasedStateMachine):
         self, who: str, amount: int, key: str, *, own: bool
     ) -> tuple[Intent, Callable[[], Reply]]:
         """A use of credits: what is wanted, and what sends it."""
-        caller = (
-            {"caller": f"user|{who}", "user_id": who, "scopes": "credits:read credits:use"}
-            if own
-            else SHOP
-        )
+        own_token = {"user_id": who, "scopes": "credits:read credits:use"}
+        caller = {"caller": f"user|{who}", **own_token} if own else SHOP
         intent = Intent(f"usage#{caller['caller']}#{key}", who, "usage", amount, "Report")
         body: Json = {"amount": amount, "description": "Report"}
         if not own:
@@ -563,7 +533,8 @@ class Life(RuleBasedStateMachine):
             f"manual#{caller}#{key}", who, "manual", amount, "Goodwill", days, silent=silent
         )
         body: Json = {"user_id": who, "amount": amount, "reason": "Goodwill"}
-        body["expires_in_days"] = days
+        if days != AS_THE_PLAN:
+            body["expires_in_days"] = days
         body |= {"notify": False} if silent else {}
         if not by_lambda:
             return intent, self._post("allocate", ADMIN, body, key)
@@ -579,6 +550,19 @@ class Life(RuleBasedStateMachine):
 
         return intent, invoke
 
+    def hold_of(
+        self, who: str, amount: int, seconds: int, key: str, caller: Json
+    ) -> tuple[Intent, Callable[[], Reply]]:
+        """The same of credits to be set aside."""
+        operation = f"hold#{caller['caller']}#{key}"
+        intent = Intent(operation, who, "hold", amount, "Render", seconds=seconds)
+        body: Json = {"user_id": who, "amount": amount, "description": "Render"}
+        return intent, self._post("holds", caller, body | {"expires_in_seconds": seconds}, key)
+
+    def end_meanwhile(self, who: str, amount: int) -> str:
+        """Another process ends a hold of somebody, whole; says what it did."""
+        raise NotImplementedError
+
     def _post(self, name: str, caller: Json, body: Json, key: str) -> Callable[[], Reply]:
         headers = {"Idempotency-Key": key}
         return lambda: self.world.call("POST", f"/api/credits/{name}", caller, body, headers)
@@ -593,6 +577,13 @@ class Life(RuleBasedStateMachine):
 
         judge(self.attempt(troubles, send, again), troubles, self.oracle.posted())
 
+    def ask(
+        self, words: str, drawn: Drawn, kind: str, asked: tuple[Intent, Callable[[], Reply]]
+    ) -> None:
+        """A step in which an operation is asked for."""
+        with self.step(words, drawn, kind) as troubles:
+            self.perform(*asked, troubles)
+
     def asked(self, intent: Intent) -> Callable[[Reply | None, Troubles, Counter[str]], None]:
         """An operation is about to be asked for; what judges the answer, and the lines by then."""
         was_performed = intent.operation in self.oracle.performed
@@ -600,8 +591,7 @@ class Life(RuleBasedStateMachine):
             self.oracle.intents[intent.operation] = intent
 
         def judge(reply: Reply | None, troubles: Troubles, posted: Counter[str]) -> None:
-            if reply is None or reply.status in (409, 503):
-                require(not self.smooth(troubles), "failed for no reason:", reply, intent)
+            if (reply := self.answered(reply, troubles, intent)) is None:
                 return
             known = self.oracle.intents[intent.operation]
             performed = self.oracle.performed.get(intent.operation)
@@ -614,11 +604,8 @@ class Life(RuleBasedStateMachine):
                 require(known != intent, "refused to repeat the same request:", intent)
             else:
                 # Who is refused can ask again, and have it by then.
-                is_later = performed is not None and performed[1] > posted[performed[0]]
-                require(
-                    performed is None or is_later,
-                    *("done, and refused all the same:", intent, reply),
-                )
+                is_earlier = performed is not None and performed[1] <= posted[performed[0]]
+                require(not is_earlier, "done, and refused all the same:", intent, reply)
                 self._refused(intent, reply)
 
         return judge
@@ -631,7 +618,9 @@ class Life(RuleBasedStateMachine):
         found = reply.json
         right = {"success": True, "transaction_id": f"{who}-{number}"}
         right["new_balance"] = ledger.available(line.posted_at)
-        if intent.kind != "manual":
+        if intent.kind == "hold":
+            right |= answers.opened(who, line)
+        elif intent.kind != "manual":
             right["batches"] = answers.moves(who, line)
         if intent.kind == "reversal":
             right |= {"returned_amount": line.amount, "expired_amount": line.expired}
@@ -653,6 +642,10 @@ class Life(RuleBasedStateMachine):
                 reasons.append((402, short.available))
             except Forbidden:
                 reasons.append((422, None))
+        if intent.days == AS_THE_PLAN and not all(
+            version.has_plan for version in self.oracle.candidates(intent.user_id)
+        ):
+            reasons.append((400, None))  # nobody knows how long its credits live
         found = (reply.status, reply.json.get("available_balance"))
         if intent.operation.startswith(f"manual#{LAMBDA}"):
             reasons = [(status, None) for status, _ in reasons]
@@ -680,7 +673,7 @@ class Life(RuleBasedStateMachine):
 
             answer = self.attempt(troubles, send, lambda: void(send()))
             has_succeeded = answer is not None and answer["success"]
-            require(has_succeeded or not self.smooth(troubles), "a tick failed:", answer)
+            require(has_succeeded or not troubles.is_absorbed, "a tick failed:", answer)
             if has_succeeded:
                 acknowledged.tick_is_done(self.oracle, kind, time, of or self.profile.zones)
 
@@ -712,7 +705,7 @@ class Life(RuleBasedStateMachine):
                 queue,
                 messages,
                 failed,
-                smoothly=self.smooth(troubles) and not gave_up,
+                smoothly=troubles.is_absorbed and not gave_up,
                 spared=None if gave_up else _spared(troubles),
             )
 
@@ -726,21 +719,20 @@ class Life(RuleBasedStateMachine):
     # --- Mails ------------------------------------------------------------------------------------
 
     def hand_over(self, count: int, drawn: Drawn) -> None:
-        """The next records of the stream."""
         records = self.world.stream[self.world.streamed : self.world.streamed + count]
         if records:
             with self.step(f"{len(records)} stream records are handed over", drawn, "stream") as t:
                 if self.handed_over(records, t):
                     self.world.streamed += len(records)
                 else:
-                    require(not self.smooth(t), "the stream stopped for no reason")
+                    require(not t.is_absorbed, "the stream stopped for no reason")
 
     def handed_over(self, records: Sequence[Json], troubles: Troubles) -> bool:
         def act() -> bool:
             try:
                 self.world.deliver_stream(records)
             except Exception as error:
-                if isinstance(error, FAILURES) or troubles.struck:
+                if isinstance(error, FAILURES) or troubles.has_struck():
                     return False
                 raise
             return True
@@ -751,7 +743,6 @@ class Life(RuleBasedStateMachine):
         return is_done
 
     def send_now(self, messages: list[Message], drawn: Drawn) -> None:
-        """Mails are sent."""
         bodies = " and ".join(message.body for message in messages)
         with self.step(f"mails are sent for {bodies}", drawn, "notifications") as troubles:
             before = [(message, self.oracle.predictions(message)) for message in messages]
@@ -767,7 +758,7 @@ class Life(RuleBasedStateMachine):
             self.oracle.sent_now(
                 before,
                 messages if failed is None else failed,
-                smoothly=self.smooth(troubles) and is_alone,
+                smoothly=troubles.is_absorbed and is_alone,
                 spared=_spared(troubles) if is_alone else None,
             )
 
@@ -779,8 +770,7 @@ class Life(RuleBasedStateMachine):
         """Something is read, and must be one of what is right."""
         with self.step(words, drawn, "read") as troubles:
             reply = self.attempt(troubles, lambda: self.world.call("GET", path, ADMIN, query=query))
-            if reply is None or reply.status in (409, 503):
-                require(not self.smooth(troubles), "reading failed for no reason:", reply)
+            if (reply := self.answered(reply, troubles, words)) is None:
                 return
             require(reply.status == 200, words, "was answered", reply)
             possible = list(right())
@@ -825,19 +815,31 @@ class Life(RuleBasedStateMachine):
             # A machine that was ahead may have posted in what is still the future.
             self.world.now += timedelta(seconds=3)
             self.work()
-            start = self.world.now
-            weekly = (0, 15, 60, 360, *(1440 * day for day in range(1, 8)))
-            self.live_until(start + timedelta(hours=27), weekly)
-            self._mended_itself(start - 6 * reference.DAY)
+            self._catch_up()
         with self.step("what nobody swept for more than a week is replayed"):
             self._replay()
             self.work()
             self.oracle.nothing_is_due()
+        held_until = self.oracle.held_until()
+        if held_until > self.world.now:
+            with self.step("all holds have lapsed, and what they kept alive is gone"):
+                self.world.now = held_until
+                self._catch_up()
+                self._replay()
+                self.work()
+                self.oracle.nothing_is_due()
         with self.step("all mails are sent"):
             self.world.drain_stream()
             self._tell_everybody()
             self.oracle.everybody_was_told()
             self.oracle.ledgers_verify()
+
+    def _catch_up(self) -> None:
+        """The days go on as they should: what was missed in the last ones is made good."""
+        start = self.world.now
+        weekly = (0, 15, 60, 360, *(1440 * day for day in range(1, 8)))
+        self.live_until(start + timedelta(hours=27), weekly)
+        self._mended_itself(start - 6 * reference.DAY)
 
     def _mended_itself(self, since: datetime) -> None:
         """What became due within the last days was done without anybody's help."""
@@ -847,10 +849,8 @@ class Life(RuleBasedStateMachine):
             for period in subscription.due(ledger.through, now, now):
                 start = reference.month_start(subscription.timezone, period)
                 require(start < since, f"{period} was never allocated to {who}:", subscription)
-            for grant in ledger.open():
-                swept_at = grant.swept_at
-                overdue = swept_at is not None and since <= swept_at <= now
-                require(not overdue, f"a batch of {who} was never expired:", grant)
+            overdue = ledger.overdue(since, now)
+            require(not overdue, f"a batch of {who} was never expired:", overdue)
 
     def _replay(self) -> None:
         for who in self.oracle.subscriptions:
@@ -859,9 +859,8 @@ class Life(RuleBasedStateMachine):
             for period in subscription.due(ledger.through, now, now)[-1:]:
                 start = reference.month_start(subscription.timezone, period)
                 self.world.tick("allocation", start, (subscription.timezone,))
-            for grant in ledger.open():
-                if grant.swept_at and grant.swept_at <= self.world.now:
-                    self.world.tick("expiry", grant.swept_at, (grant.timezone,))
+            for timezone, midnight, _ in ledger.overdue(reference.ALWAYS, now):
+                self.world.tick("expiry", midnight, (timezone,))
 
     def _tell_everybody(self) -> None:
         queue = self.world.queue("notifications")
@@ -917,10 +916,7 @@ def from_json(name: str, value: Any) -> Any:
 
 
 def _is_passing(reply: Reply) -> bool:
-    """Whether it is worth asking again."""
-    if reply.status == 409:
-        return bool(reply.json["code"] != "outdated_edit")
-    return reply.status == 503
+    return reply.status == 409 and reply.json["code"] != "outdated_edit"
 
 
 def void(_: object) -> None:
@@ -930,12 +926,7 @@ def void(_: object) -> None:
 def _spared(troubles: Troubles) -> list[str] | None:
     """Whose calls or items met trouble, where all is about some users; None where it is not."""
     damaged = [who for trouble in troubles.all for who in trouble.unreadable]
-    calls = [
-        call
-        for trouble in troubles.all
-        if trouble.fault is not Fault.UNREADABLE
-        for call in trouble.struck
-    ]
+    calls = troubles.struck_by(*(fault for fault in Fault if fault is not Fault.UNREADABLE))
     if troubles.is_dead or not all(kind_of(call) in OF_NAMED_USERS for call in calls):
         return None
     return [*damaged, *(who for call in calls for who in users_of(call))]

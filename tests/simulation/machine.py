@@ -17,6 +17,7 @@ from hypothesis.stateful import initialize, rule
 
 from tests.simulation import acknowledged, answers, reference
 from tests.simulation.aws import Message
+from tests.simulation.charging import Charging
 from tests.simulation.drawn import (
     EDITS,
     NAMES,
@@ -38,16 +39,19 @@ from tests.simulation.drawn import (
     trouble,
     troubles,
 )
-from tests.simulation.life import ADMIN, LAMBDA, MILLISECOND, SHOP
+from tests.simulation.holding import Holding
+from tests.simulation.life import ADMIN, LAMBDA, MILLISECOND, SHOP, as_json
 from tests.simulation.office import Office
-from tests.simulation.oracle import ALL_KINDS, Intent
+from tests.simulation.oracle import ALL_KINDS, AS_THE_PLAN
 from tests.simulation.reference import Grant, Subscription, require, show
 from tests.simulation.world import WORK_QUEUES, Reply
 
 Json = dict[str, Any]
+Who = int | str
+RUNS = "/api/credits/allocation-runs"
 
 
-class Machine(Office):
+class Machine(Charging, Holding, Office):
     """Everything that can happen."""
 
     # --- Subscriptions ----------------------------------------------------------------------------
@@ -78,9 +82,8 @@ class Machine(Office):
     ) -> None:
         free = [name for name in NAMES if name not in self.oracle.subscriptions]
         if free:
-            self._register(
-                free[0], self.zone(zone), plan, interval, months_back, drawn, starts=starts
-            )
+            wanted = (free[0], self.zone(zone), plan, interval, months_back)
+            self._register(*wanted, drawn, starts=starts)
 
     def _register(
         self,
@@ -109,14 +112,8 @@ class Machine(Office):
             notifications=ALL_KINDS,
             known_since=now,
         )
-        body: Json = {
-            "email": wanted.email,
-            "timezone": timezone,
-            "plan": plan,
-            "billing_interval": interval,
-            "status": "active",
-            "started_at": show(wanted.started_at),
-        }
+        named = ("email", "timezone", "plan", "billing_interval", "status", "started_at")
+        body: Json = {name: as_json(getattr(wanted, name)) for name in named}
         owed = ""
         if months_back is not None:
             body["eligible_from"] = show(wanted.eligible_from)
@@ -157,16 +154,9 @@ class Machine(Office):
         shop: bool,  # noqa: FBT001
         drawn: Drawn,
     ) -> None:
-        self.changed(
-            self.user(who),
-            "an edit",
-            change,
-            drawn,
-            by=by,
-            if_match=if_match,
-            observed=observed,
-            caller=SHOP if shop else ADMIN,
-        )
+        caller, user = SHOP if shop else ADMIN, self.user(who)
+        how: Json = {"by": by, "if_match": if_match, "observed": observed, "caller": caller}
+        self.changed(user, "an edit", change, drawn, **how)
 
     @rule(who=places, kind=st.none() | st.sampled_from(sorted(ALL_KINDS)), drawn=troubles)
     def unsubscribe(self, who: int, kind: str | None, drawn: Drawn) -> None:
@@ -187,16 +177,11 @@ class Machine(Office):
 
             link = self.world.services.unsubscribe_links
             token = link.token(user, MailKind(kind) if kind else None)
-            sender = self.known(
-                user,
-                apply,
-                lambda: self.world.call("POST", "/api/unsubscribe", {}, query={"token": token}),
-            )
+            path, query = "/api/unsubscribe", {"token": token}
+            sender = self.known(user, apply, lambda: self.world.call("POST", path, {}, query=query))
             reply = self.attempt(troubles, sender.send)
-            if reply is None or reply.status in (409, 503):
-                require(not self.smooth(troubles), "unsubscribing failed for no reason:", reply)
-            else:
-                require(reply.status == 200, "unsubscribing was answered", reply)
+            reply = self.answered(reply, troubles, "unsubscribing")
+            require(reply is None or reply.status == 200, "unsubscribing was answered", reply)
 
     @rule(
         who=places,
@@ -229,17 +214,14 @@ class Machine(Office):
             self.changed(user, "a date is agreed", ("eligible_from", chosen), [])
         self.changed(user, "the pause begins", away[0], [])
         if months:
-            start = self._month_start(user, months - 1)
+            start = self.month_start(user, months)
             self.go_to(start + timedelta(hours=1), "a month begins, and nobody is swept")
         else:
             self.time_passes(span)
         if meanwhile:
             self.changed(user, "during the pause", meanwhile, [])
         self.changed(user, "the pause is over", away[1], drawn, by=by)
-        timezone = self.oracle.subscription(user).timezone
-        self.start("allocation", self._running_month(user), (timezone,), [])
-        self.deliver_all("sweeps", [])
-        self.deliver_all("allocations", [])
+        self.allocate_running_month(user)
 
     @rule(who=places, changes=st.tuples(edits, edits), by=editors, hours=st.sampled_from((1, 30)))
     def story_of_reports_in_any_order(
@@ -256,36 +238,32 @@ class Machine(Office):
     ) -> None:
         """Somebody has been given a month's credits, moves, and the month begins once more."""
         user = self.user(who)
-        self._month(user, 0, offset, change, [], drawn)
+        self.story_of_a_month(user, 0, offset, change, False, [], drawn)  # noqa: FBT003
         self.changed(user, "a move", ("timezone", zone), [])
         timezone = self.oracle.subscription(user).timezone
         day = reference.local_day(timezone, self.world.now - timedelta(hours=26))
         period = reference.months_around(day, 0, 2)[1 if day.day > 20 else 0]
         start = reference.month_start(timezone, period)
         self.go_to(start, f"{period} begins in {timezone}")
-        self.start("allocation", start, (timezone,), [])
-        self.deliver_all("sweeps", [])
-        self.deliver_all("allocations", drawn)
+        self.allocate_month(timezone, start, drawn)
 
     # --- Credits ----------------------------------------------------------------------------------
 
     @rule(who=places, amount=amounts, key=keys, own=st.booleans(), drawn=troubles)
-    def use(self, who: int, amount: int, key: str, own: bool, drawn: Drawn) -> None:  # noqa: FBT001
-        self._use(self.user(who), amount, key, drawn, own=own)
-
-    def _use(self, user: str, amount: int, key: str, drawn: Drawn, *, own: bool = False) -> None:
-        with self.step(f"{user} uses {amount} credits, key {key}", drawn, "use") as troubles:
-            self.perform(*self.use_of(user, amount, key, own=own), troubles)
+    def use(self, who: Who, amount: int, key: str, drawn: Drawn, *, own: bool = False) -> None:
+        user = self.user(who)
+        words = f"{user} uses {amount} credits, key {key}"
+        self.ask(words, drawn, "use", self.use_of(user, amount, key, own=own))
 
     @rule(who=places, key=keys, more=st.sampled_from((0, 1, 1, -10)), drawn=trouble)
-    def use_up(self, who: int, key: str, more: int, drawn: Drawn) -> None:
+    def use_up(self, who: Who, key: str, more: int, drawn: Drawn) -> None:
         user = self.user(who)
         ledger = self.oracle.ledger(user)
         amount = ledger.available(ledger.time(self.world.clock)) + more
         if amount > 0:
             words = f"{user} uses {amount} credits, {more:+} of all, key {key}"
-            with self.step(words, drawn, "refusal" if more > 0 else "use") as troubles:
-                self.perform(*self.use_of(user, amount, key, own=False), troubles)
+            kind = "refusal" if more > 0 else "use"
+            self.ask(words, drawn, kind, self.use_of(user, amount, key, own=False))
 
     @rule(who=places, key=keys, drawn=trouble)
     def use_too_much(self, who: int, key: str, drawn: Drawn) -> None:
@@ -302,8 +280,7 @@ class Machine(Office):
 
     def _reverse(self, who: str, number: int, amount: int | None, key: str, drawn: Drawn) -> None:
         words = f"{amount or 'what is left'} of entry {number} is given back to {who}, key {key}"
-        with self.step(words, drawn, "reverse") as troubles:
-            self.perform(*self.give_back(who, number, amount, key), troubles)
+        self.ask(words, drawn, "reverse", self.give_back(who, number, amount, key))
 
     @rule(
         who=places,
@@ -316,19 +293,7 @@ class Machine(Office):
     )
     def grant(
         self,
-        who: int,
-        amount: int,
-        days: int | None,
-        silent: bool,  # noqa: FBT001
-        key: str,
-        by_lambda: bool,  # noqa: FBT001
-        drawn: Drawn,
-    ) -> None:
-        self._grant(self.user(who), amount, days, key, drawn, silent=silent, by_lambda=by_lambda)
-
-    def _grant(
-        self,
-        user: str,
+        who: Who,
         amount: int,
         days: int | None,
         key: str,
@@ -337,11 +302,11 @@ class Machine(Office):
         silent: bool = False,
         by_lambda: bool = False,
     ) -> None:
-        lives = f" for {days} days" if days else ""
+        user, lives = self.user(who), f" for {days} days" if days else ""
+        lives = " for as long as those of their plan" if days == AS_THE_PLAN else lives
         words = f"{user} is granted {amount} credits{lives}, key {key}"
-        with self.step(words, drawn, "by hand") as troubles:
-            asked = self.by_hand(user, amount, days, key, silent=silent, by_lambda=by_lambda)
-            self.perform(*asked, troubles)
+        asked = self.by_hand(user, amount, days, key, silent=silent, by_lambda=by_lambda)
+        self.ask(words, drawn, "by hand", asked)
 
     @rule(
         who=places,
@@ -357,14 +322,16 @@ class Machine(Office):
         amount = amount or ledger.available(ledger.time(self.world.clock)) + more
         if amount:
             words = f"{amount} credits of {user} are clawed back, key {key}"
-            with self.step(words, drawn, "by hand") as troubles:
-                asked = self.by_hand(user, -amount, None, key, silent=False, by_lambda=False)
-                self.perform(*asked, troubles)
+            asked = self.by_hand(user, -amount, None, key, silent=False, by_lambda=False)
+            self.ask(words, drawn, "by hand", asked)
 
     @rule(place=st.integers(0, 50), other=st.booleans(), drawn=troubles)
     def ask_again(self, place: int, other: bool, drawn: Drawn) -> None:  # noqa: FBT001
         """The same request under the same key, or another one under it."""
-        operations = [each for each in self.oracle.intents.values() if not each.dates]
+        aims = {"usage": "use", "manual": "by hand", "reversal": "reverse"}
+        operations = [
+            each for each in self.oracle.intents.values() if each.kind in aims and not each.dates
+        ]
         if not operations:
             return
         intent = operations[-1 - place % len(operations)]
@@ -375,24 +342,15 @@ class Machine(Office):
         words = f"{kind} of {intent.user_id}, key {key}, is asked for again"
         if other:
             words += f" with {amount} in place of {intent.amount}"
-        aims = {"usage": "use", "manual": "by hand", "reversal": "reverse"}[kind]
-        with self.step(words, drawn, aims) as troubles:
-            asked: tuple[Intent, Any]
-            if kind == "usage":
-                own = caller.startswith("user|")
-                asked = self.use_of(intent.user_id, amount or 1, key, own=own)
-            elif kind == "manual":
-                asked = self.by_hand(
-                    intent.user_id,
-                    amount or 1,
-                    intent.days,
-                    key,
-                    silent=intent.silent,
-                    by_lambda=caller == LAMBDA,
-                )
-            else:
-                asked = self.give_back(intent.user_id, intent.usage, amount, key)
-            self.perform(*asked, troubles)
+        who = intent.user_id
+        asked = self.give_back(who, intent.usage, amount, key)
+        if kind == "usage":
+            own = caller.startswith("user|")
+            asked = self.use_of(who, amount or 1, key, own=own)
+        elif kind == "manual":
+            how = {"silent": intent.silent, "by_lambda": caller == LAMBDA}
+            asked = self.by_hand(who, amount or 1, intent.days, key, **how)
+        self.ask(words, drawn, aims[kind], asked)
 
     @rule(who=places, key=keys, part=st.sampled_from((1, 30, None)), offset=offsets, drawn=troubles)
     def story_of_a_late_reversal(
@@ -400,7 +358,7 @@ class Machine(Office):
     ) -> None:
         """Credits that live some days are used, in part given back, then die, and the rest is."""
         user = self.user(who)
-        self._grant(user, 60, 2, f"{key}-granted", [])
+        self.grant(user, 60, 2, f"{key}-granted", [])
         self.use_up(who, f"{key}-used", 0, [])
         usages = self.usages(user)
         if usages:
@@ -408,7 +366,7 @@ class Machine(Office):
                 self._reverse(user, usages[-1], part, f"{key}-part", [])
             self.story_of_an_expiry(who, offset, part == 1, [], [])
             self._reverse(user, usages[-1], None, f"{key}-rest", drawn)
-            self._use(user, 1, f"{key}-after", [])
+            self.use(user, 1, f"{key}-after", [])
 
     # --- Time and scheduled work ------------------------------------------------------------------
 
@@ -423,17 +381,6 @@ class Machine(Office):
         with self.step("a day passes, and all is as it should be"):
             self.live_until(self.world.now + reference.DAY)
 
-    def _month_start(self, who: str, months: int) -> Any:
-        """When the next month begins where somebody lives, or one of those after it."""
-        timezone = self.oracle.subscription(who).timezone
-        day = reference.local_day(timezone, self.world.now)
-        return reference.month_start(timezone, reference.months_around(day, 0, 4)[1 + months])
-
-    def _running_month(self, who: str) -> Any:
-        timezone = self.oracle.subscription(who).timezone
-        day = reference.running_day(timezone, self.world.now)
-        return reference.month_start(timezone, reference.months_around(day, 0, 0)[-1])
-
     @rule(
         who=places,
         months=st.integers(0, 2),
@@ -445,7 +392,7 @@ class Machine(Office):
     )
     def story_of_a_month(
         self,
-        who: int,
+        who: Who,
         months: int,
         offset: int,
         change: Change | None,
@@ -457,21 +404,9 @@ class Machine(Office):
 
         Somebody may change their subscription between the sweep and the allocation.
         """
-        self._month(self.user(who), months, offset, change, before, drawn, in_haste=in_haste)
-
-    def _month(
-        self,
-        user: str,
-        months: int,
-        offset: int,
-        change: Change | None,
-        before: Drawn,
-        drawn: Drawn,
-        *,
-        in_haste: bool = False,
-    ) -> None:
+        user = self.user(who)
         timezone = self.oracle.subscription(user).timezone
-        start = self._month_start(user, months)
+        start = self.month_start(user, 1 + months)
         self.go_to(start + offset * MILLISECOND, f"a month begins in {timezone} at {show(start)}")
         self.start("allocation", start, (timezone,), before)
         self.deliver_all("sweeps", before, in_haste=in_haste)
@@ -522,12 +457,8 @@ class Machine(Office):
         start = reference.month_start(timezone, period)
         body = {"period": period, "zones": [timezone]}
         with self.step(f"an admin runs {period} in {timezone}", drawn, "tick") as troubles:
-            reply = self.attempt(
-                troubles,
-                lambda: self.world.call("POST", "/api/credits/allocation-runs", ADMIN, body),
-            )
-            if reply is None or reply.status in (409, 503):
-                require(not self.smooth(troubles), "a run failed for no reason:", reply)
+            reply = self.attempt(troubles, lambda: self.world.call("POST", RUNS, ADMIN, body))
+            if (reply := self.answered(reply, troubles, "a run")) is None:
                 return
             require(reply.status == 202, "a run was answered", reply)
             acknowledged.run_is_started(self.oracle, timezone, start)
@@ -590,9 +521,9 @@ class Machine(Office):
         """A machine that is ahead writes, and then one that is behind."""
         user = self.user(who)
         self.clocks_differ(2)
-        self._grant(user, 30, 1, f"{key}-ahead", [])
+        self.grant(user, 30, 1, f"{key}-ahead", [])
         self.clocks_differ(2 - seconds)
-        self._use(user, 1, f"{key}-behind", drawn)
+        self.use(user, 1, f"{key}-behind", drawn)
         self.read_balance(who, drawn)
 
     # --- Mails ------------------------------------------------------------------------------------
@@ -708,7 +639,8 @@ class Machine(Office):
     @rule(
         who=places,
         limit=st.sampled_from((1, 2, 3, 100)),
-        kind=st.none() | st.sampled_from(("usage", "allocation", "expiration", "reversal")),
+        kind=st.none()
+        | st.sampled_from(("usage", "allocation", "expiration", "reversal", "hold", "release")),
         since=st.none() | st.integers(0, 20),
         until=st.none() | st.integers(0, 20),
         drawn=troubles,
@@ -735,15 +667,14 @@ class Machine(Office):
         with self.step(f"the history of {user} is read: {query}", drawn, "read") as troubles:
             found = self.attempt(troubles, lambda: self._pages_of_history(query))
             if found is None or isinstance(found, Reply):
-                require(not self.smooth(troubles), "the history failed:", found)
+                require(not troubles.is_absorbed, "the history failed:", found)
                 return
             possible = [
                 [
                     item
                     for line, item in answers.history(user, ledger)
-                    if (kind is None or line.type == kind)
-                    and (first is None or line.posted_at >= first)
-                    and (last is None or line.posted_at < last)
+                    if kind in (None, line.type)
+                    and (first or line.posted_at) <= line.posted_at < (last or reference.NEVER)
                 ]
                 for ledger in self.oracle.visited(user)
             ]
@@ -780,7 +711,7 @@ class Machine(Office):
         with self.step(f"an admin previews {period} in {timezone}", drawn, "preview") as troubles:
             replies = self.attempt(troubles, lambda: self._pages_of_preview(body))
             if replies is None or replies[-1].status != 200:
-                require(not self.smooth(troubles), "a preview failed:", replies)
+                require(not troubles.is_absorbed, "a preview failed:", replies)
                 return
             found = [item for reply in replies for item in reply.json["items"]]
             named = [item["user_id"] for item in found]
@@ -792,20 +723,19 @@ class Machine(Office):
                 require(of_user in possible, "a preview shows", of_user, "and not", *possible)
 
     def _pages_of_preview(self, body: Json) -> list[Reply]:
-        replies = [self.world.call("POST", "/api/credits/allocation-runs", ADMIN, body)]
+        replies = [self.world.call("POST", RUNS, ADMIN, body)]
         while replies[-1].status == 200 and replies[-1].json["next_cursor"]:
             body = {**body, "cursor": replies[-1].json["next_cursor"]}
-            replies.append(self.world.call("POST", "/api/credits/allocation-runs", ADMIN, body))
+            replies.append(self.world.call("POST", RUNS, ADMIN, body))
         return replies
 
     def _previews(self, user: str, timezone: str, start: Any) -> Iterator[list[Json]]:
         """What a preview may show of a user: the index and the subscription can lag apart."""
         known = self.oracle.candidates(user)
-        if self.oracle.may_be_unseen(user) or not all(
-            version.is_swept and version.timezone == timezone for version in known
-        ):
+        found = [version.is_swept and version.timezone == timezone for version in known]
+        if self.oracle.may_be_unseen(user) or not all(found):
             yield []
-        if any(version.is_swept and version.timezone == timezone for version in known):
+        if any(found):
             for version in known:
                 for ledger in self.oracle.visited(user):
                     yield answers.previewed(user, version, ledger, start, self.world.clock)

@@ -9,7 +9,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -36,7 +36,7 @@ from tests.simulation.drawn import (
     troubles,
 )
 from tests.simulation.faults import Fault
-from tests.simulation.life import FAILURES, Life, as_json
+from tests.simulation.life import FAILURES, Life, as_json, void
 from tests.simulation.oracle import Edit, Intent
 from tests.simulation.reference import Outdated, Subscription, require
 from tests.simulation.world import InTurn
@@ -45,8 +45,6 @@ Json = dict[str, Any]
 
 
 class Row(NamedTuple):
-    """A row of a file of balances."""
-
     reference: str
     user_id: str
     amount: int
@@ -55,12 +53,10 @@ class Row(NamedTuple):
 
     @property
     def intent(self) -> Intent:
-        """What it asks for."""
         operation = f"manual#import/balances#{self.reference}"
         dates = (self.granted_at, self.expires_at)
-        return Intent(
-            operation, self.user_id, "manual", self.amount, "Carried over", silent=True, dates=dates
-        )
+        asked = (operation, self.user_id, "manual", self.amount, "Carried over")
+        return Intent(*asked, silent=True, dates=dates)
 
 
 Arrival = tuple[int, bool, bool]
@@ -113,12 +109,7 @@ class Office(Life):
         self.deploy(("free", "monthly_credits", (amount, days)))
         with self.step("some days pass, and no tick comes"):
             self.world.now += 3 * reference.DAY
-        timezone = self.oracle.subscription(user).timezone
-        day = reference.running_day(timezone, self.world.now)
-        start = reference.month_start(timezone, reference.months_around(day, 0, 0)[-1])
-        self.start("allocation", start, (timezone,), [])
-        self.deliver_all("sweeps", [])
-        self.deliver_all("allocations", [])
+        self.allocate_running_month(user)
 
     # --- Balances ---------------------------------------------------------------------------------
 
@@ -156,7 +147,7 @@ class Office(Life):
             found = self.attempt(troubles, act, lambda: void(act()))
             if found is None or found["failures"]:
                 is_late = any(self._has_expired(row) for row in file)
-                is_smooth = self.smooth(troubles) and not is_late
+                is_smooth = troubles.is_absorbed and not is_late
                 require(not is_smooth, "an import failed for no reason:", found)
                 return
             is_alone = not troubles.has_struck(Fault.MEANWHILE)
@@ -236,7 +227,7 @@ class Office(Life):
 
             found = self.attempt(troubles, act, lambda: void(act()))
             if found is None or found["failures"]:
-                require(not self.smooth(troubles), "an import failed for no reason:", found)
+                require(not troubles.is_absorbed, "an import failed for no reason:", found)
                 return
             if not troubles.has_struck(Fault.MEANWHILE):
                 counts = found["counts"]
@@ -299,7 +290,7 @@ class Office(Life):
         with self.step(f"{period} is counted in {timezone}", drawn, "count") as troubles:
             found = self.attempt(troubles, lambda: self._counted(timezone, period, arrivals))
             if found is None:
-                require(not self.smooth(troubles), "the count failed for no reason")
+                require(not troubles.is_absorbed, "the count failed for no reason")
             elif not troubles.has_struck(Fault.MEANWHILE, Fault.STALE):
                 right = self._should_be_counted(timezone, period)
                 found = {name: found[name] for name in right}
@@ -373,13 +364,8 @@ def _csv(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 @contextmanager
 def _taking_turns() -> Iterator[None]:
     """Within the block, of what is imported at once the last comes first."""
-    with ExitStack() as stack:
-        stack.enter_context(patch.object(importing, "ThreadPoolExecutor", InTurn))
-        stack.enter_context(
-            patch.object(importing, "as_completed", lambda tasks: reversed(list(tasks)))
-        )
+    with (
+        patch.object(importing, "ThreadPoolExecutor", InTurn),
+        patch.object(importing, "as_completed", lambda tasks: reversed(list(tasks))),
+    ):
         yield
-
-
-def void(_: object) -> None:
-    """Nobody hears the answer."""

@@ -12,6 +12,7 @@ import json
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -22,6 +23,7 @@ from tests.simulation.reference import (
     Forbidden,
     Ledger,
     Line,
+    Over,
     Short,
     Subscription,
     Violation,
@@ -53,6 +55,10 @@ class Edit:
         return bool(self.attempts) and self.refusals == self.attempts
 
 
+AS_THE_PLAN = 0
+"""The lifetime of a grant that names none: that of the user's plan."""
+
+
 @dataclass(frozen=True)
 class Intent:
     """An operation on request: what was asked for under its name."""
@@ -65,25 +71,47 @@ class Intent:
     days: int | None = None
     silent: bool = False
     usage: int = 0
+    """Of a reversal the number of the usage, of an end that of the hold."""
+    seconds: int = 0
+    """How long credits are to be held."""
+    beyond: bool = False
     dates: tuple[datetime, datetime | None] | None = None
     """Of what is carried over: when it was granted elsewhere, and when it expires."""
     after: str = ""
     """Of what is carried over: the operation of the row before it, which is to be done by then."""
 
-    def line(self, ledger: Ledger, timezone: str, now: datetime) -> Line:
-        """The line it should become. Raises `Short` or `Forbidden`."""
+    def line(
+        self, ledger: Ledger, timezone: str, now: datetime, of_plan: int | None = None
+    ) -> Line:
+        """The line it should become. Raises `Short` or `Forbidden`.
+
+        ``of_plan``: how long credits of the user's plan live.
+        """
         if self.kind == "usage":
             return ledger.take("usage", self.amount or 0, now, self.operation, self.text)
         if self.kind == "reversal":
             return ledger.reverse(self.usage, self.amount, now, self.operation, self.text)
         amount = self.amount or 0
+        if self.kind == "hold":
+            asked = (amount, self.seconds, now, self.operation, self.text, timezone)
+            return ledger.hold(*asked)
+        if self.kind == "end":
+            asked_of = (self.usage, amount, now, self.operation, self.text)
+            return ledger.end(*asked_of, beyond=self.beyond)
         if self.dates:
             return ledger.carry(amount, self.dates, now, self.operation, timezone)
         if amount < 0:
             line = ledger.take("manual", -amount, now, self.operation, self.text)
         else:
-            line = ledger.give(amount, now, self.operation, self.text, timezone, self.days)
+            days = of_plan if self.days == AS_THE_PLAN else self.days
+            line = ledger.give(amount, now, self.operation, self.text, timezone, days)
         return Line(**{**vars(line), "silent": self.silent})
+
+
+def _operations(body: Json) -> list[str]:
+    """The operations that a line performed: that of the line, or of each of its usages."""
+    named = [f"{body['operation']}#{key}" for key, *_ in body.get("items", ())]
+    return named or [body["operation"]]
 
 
 def operation_of(message: Message) -> str:
@@ -102,20 +130,25 @@ def instant(value: Json) -> datetime:
     return datetime(1970, 1, 1, tzinfo=UTC) + int(value["N"]) * timedelta(milliseconds=1)
 
 
+Counts = tuple[Counter[str], Counter[str]]
+
+
 @dataclass
 class Oracle:
     """What must be, beside what is."""
 
     world: World
     subscriptions: dict[str, list[Subscription]] = field(default_factory=dict)
+    """Every version a user's subscription has had."""
     recorded: dict[str, int] = field(default_factory=dict)
     """Up to which version the records of a user's edits have been checked."""
-    """Every version a user's subscription has had."""
     read: dict[str, tuple[Json, Subscription]] = field(default_factory=dict)
     """The item that was read last of each user, and what it says."""
     ledgers: dict[str, Ledger] = field(default_factory=dict)
     hashes: dict[str, str] = field(default_factory=dict)
     intents: dict[str, Intent] = field(default_factory=dict)
+    ends: dict[str, list[Intent]] = field(default_factory=dict)
+    """All ends of a hold that were asked for; the one that comes true is an intent then."""
     performed: dict[str, tuple[str, int]] = field(default_factory=dict)
     acknowledged: set[tuple[str, int]] = field(default_factory=set)
     """Entries whose message the sender has handled."""
@@ -123,6 +156,7 @@ class Oracle:
     """The mails that went out, by what they are about."""
     doubtful: set[tuple[Any, ...]] = field(default_factory=set)
     """Mails that somebody was about to send when something went wrong, by what they are about."""
+    writes_seen: int = -1
     # Of the present step:
     edits: list[Edit] = field(default_factory=list)
     versions_before: dict[str, int] = field(default_factory=dict)
@@ -137,10 +171,8 @@ class Oracle:
     is_importing: bool = False
     """Whether somebody imports a file: their entries bear no id of an operation."""
     # How many versions and lines there were when this step began, and the one before it:
-    present: tuple[Counter[str], Counter[str]] = field(
-        default_factory=lambda: (Counter(), Counter())
-    )
-    past: tuple[Counter[str], Counter[str]] = field(default_factory=lambda: (Counter(), Counter()))
+    present: Counts = field(default_factory=lambda: (Counter(), Counter()))
+    past: Counts = field(default_factory=lambda: (Counter(), Counter()))
     reads_the_past: bool = False
 
     # --- Steps ------------------------------------------------------------------------------------
@@ -149,7 +181,7 @@ class Oracle:
         """A step of the story begins: what there is now, the step after it can still read."""
         self.past, self.present = self.present, self._count()
 
-    def _count(self) -> tuple[Counter[str], Counter[str]]:
+    def _count(self) -> Counts:
         return (
             Counter({user: len(versions) for user, versions in self.subscriptions.items()}),
             Counter({user: len(ledger.lines) for user, ledger in self.ledgers.items()}),
@@ -172,7 +204,14 @@ class Oracle:
         self.is_importing = False
 
     def end(self) -> None:
-        """A step is over: reads what it has left behind, and judges it."""
+        """A step is over: reads what it has left behind, and judges it.
+
+        Where nothing was written since it looked last, and nobody says so, all is as it was.
+        """
+        writes = sum(table.writes for table in self.world.aws.state.dynamodb.tables.values())
+        if writes == self.writes_seen and not any(edit.is_done for edit in self.edits):
+            return
+        self.writes_seen = writes
         self._observe_subscriptions()
         for user_id in self.subscriptions:
             self._observe_ledger(user_id)
@@ -335,27 +374,26 @@ class Oracle:
             f"user {user_id}: entry {number} is of another operation than {operations}: {body}",
         )
         expected = list(self._expected(user_id, ledger, body))
-        require(
-            bool(expected),
-            f"user {user_id}: nothing called for entry {number} at this time: {body}",
-        )
+        uncalled = f"user {user_id}: nothing called for entry {number} at this time: {body}"
+        require(bool(expected), uncalled)
         described = [_described(ledger, line) for line in expected]
         found = {name: body.get(name) for name in described[0]}
-        for right, description in zip(expected, described, strict=True):
-            if description == found:
-                line = right
-                break
-        else:
+        if found not in described:
             difference = {
                 name: f"{value} should be {described[0][name]}"
                 for name, value in found.items()
                 if value != described[0][name]
             }
             raise Violation(f"user {user_id}: entry {number} ({body['type']}): {difference}")
+        line = expected[described.index(found)]
+        ends = [each for each in self.ends.get(line.operation, ()) if self._is(each, ledger, line)]
+        if ends:
+            self.intents[line.operation] = ends[0]
         ledger.add(line)
         self.hashes[user_id] = sealed
-        if body["operation"] in self.intents:
-            self.performed[body["operation"]] = (user_id, number)
+        for operation in _operations(body):
+            if operation in self.intents:
+                self.performed[operation] = (user_id, number)
 
     def _expected(self, user_id: str, ledger: Ledger, body: Json) -> Iterator[Line]:
         """The lines that would be right here; several where the step read while others wrote."""
@@ -370,23 +408,59 @@ class Oracle:
                     due = subscription.due(ledger.through, as_of, now)
                     if due:
                         yield ledger.allocate(subscription, due[0], now)
+        elif body["operation"] in self.ends:
+            yield from self._expected_ends(ledger, body)
         else:
-            intent = self.intents.get(body["operation"])
-            require(intent is not None, "nobody asked for", body)
+            yield from self._expected_on_request(user_id, ledger, body)
+
+    def _expected_many(self, user_id: str, ledger: Ledger, body: Json) -> Iterator[Line]:
+        """The line of several usages: each was asked for, and is charged for the first time."""
+        for operation, (_, amount, text, *_) in zip(_operations(body), body["items"], strict=True):
+            intent = self.intents.get(operation)
+            require(intent is not None, "nobody asked for", operation)
             assert intent is not None
-            require(intent.user_id == user_id, "entry of another user:", user_id, intent)
-            require(intent.operation not in self.performed, "done a second time:", intent)
-            is_in_order = not intent.after or intent.after in self.performed
-            require(is_in_order, "done before the row above it:", intent)
-            try:
-                for subscription in self.candidates(user_id):
-                    yield intent.line(ledger, subscription.timezone, now)
-            except Short as short:
-                raise Violation(
-                    f"{intent} took more than the {short.available} there are"
-                ) from short
-            except Forbidden as error:
-                raise Violation(f"{intent} is against the rules and was done") from error
+            asked = (intent.user_id, intent.amount, intent.text)
+            require(asked == (user_id, amount, text), operation, "was asked for as", asked)
+            require(operation not in self.performed, "charged a second time:", operation)
+        amount = sum(amount for _, amount, *_ in body["items"])
+        try:
+            yield ledger.take(
+                "usage", amount, self.world.clock, body["operation"], body["description"]
+            )
+        except Short as short:
+            raise Violation(f"{body} took more than the {short.available} there are") from short
+
+    def _expected_on_request(self, user_id: str, ledger: Ledger, body: Json) -> Iterator[Line]:
+        if body.get("items"):
+            yield from self._expected_many(user_id, ledger, body)
+            return
+        intent = self.intents.get(body["operation"])
+        require(intent is not None, "nobody asked for", body)
+        assert intent is not None
+        require(intent.user_id == user_id, "entry of another user:", user_id, intent)
+        require(intent.operation not in self.performed, "done a second time:", intent)
+        is_in_order = not intent.after or intent.after in self.performed
+        require(is_in_order, "done before the row above it:", intent)
+        try:
+            for subscription in self.candidates(user_id):
+                of_plan = subscription.lifetime if subscription.has_plan else None
+                yield intent.line(ledger, subscription.timezone, self.world.clock, of_plan)
+        except Short as short:
+            raise Violation(f"{intent} took more than the {short.available} there are") from short
+        except Forbidden as error:
+            raise Violation(f"{intent} is against the rules and was done") from error
+
+    def _expected_ends(self, ledger: Ledger, body: Json) -> Iterator[Line]:
+        require(body["operation"] not in self.performed, "a hold ends a second time:", body)
+        for end in self.ends[body["operation"]]:
+            with suppress(Short, Forbidden, Over):
+                yield end.line(ledger, "", self.world.clock)
+
+    def _is(self, end: Intent, ledger: Ledger, line: Line) -> bool:
+        """Whether it was this end that a line came of."""
+        with suppress(Short, Forbidden, Over):
+            return end.line(ledger, "", self.world.clock) == line
+        return False
 
     # --- Messages ---------------------------------------------------------------------------------
 
@@ -417,12 +491,9 @@ class Oracle:
         """
         if failed is None:
             return
-        for_no_reason = [
-            message.body
-            for message in failed
-            if smoothly and not self._has_stranded(queue, message)
-        ]
-        require(not for_no_reason, "messages failed for no reason:", for_no_reason)
+        for message in failed if smoothly else ():
+            is_stranded = self._has_stranded(queue, message)
+            require(is_stranded, "a message failed for no reason:", message.body)
         for message in messages:
             if message not in failed:
                 acknowledged.message_is_done(self, queue, message)
@@ -460,7 +531,11 @@ class Oracle:
         is_wanted = "expiring_soon" in subscription.notifications and subscription.is_written_to
         if not is_wanted or not expiring:
             return ("nothing",)
-        left = sum(ledger.left[grant.number] for grant in expiring)
+        # What is held for longer does not expire with them.
+        held = ledger.held(end)
+        left = sum(ledger.left[grant.number] - held[grant.number] for grant in expiring)
+        if not left:
+            return ("nothing",)
         day = str(reference.local_day(expiring[0].timezone, end))
         subject = reference.sent_subject("expiring_soon", left, day)
         return ("send", ("expiring_soon", subscription.user_id, end), subject, ())
@@ -517,26 +592,18 @@ class Oracle:
             if offer[0] == "send"
         ]
         for mail in self.world.aws.state.mails[self.mails_before :]:
-            offer = next(
-                (
-                    offer
-                    for operation, offer in offers
-                    if operation == mail.correlation
-                    and offer[1][:2] == (mail.kind, mail.user_id)
-                    and offer[2] == mail.subject
-                    and all(text in mail.text for text in offer[3])
-                    and offer[1] not in self.sent
-                ),
-                None,
-            )
-            require(offer is not None, "this mail is wrong, or was sent before:", mail, offers)
-            assert offer is not None
-            require(
-                mail.address in {c.email for c in self.candidates(mail.user_id)},
-                "a mail to an address of before:",
-                mail,
-            )
-            self.sent[offer[1]] = mail.subject
+            right = [
+                identity
+                for operation, (_, identity, subject, texts) in offers
+                if (operation, *identity[:2]) == (mail.correlation, mail.kind, mail.user_id)
+                and subject == mail.subject
+                and all(text in mail.text for text in texts)
+                and identity not in self.sent
+            ]
+            require(bool(right), "this mail is wrong, or was sent before:", mail, offers)
+            addresses = {each.email for each in self.candidates(mail.user_id)}
+            require(mail.address in addresses, "a mail to an address of before:", mail)
+            self.sent[right[0]] = mail.subject
         for message, offers in possible:
             is_spared = spared is None or json.loads(message.body)["user_id"] in spared
             self._handled(message, offers, message in failed, smoothly=smoothly or not is_spared)
@@ -554,20 +621,12 @@ class Oracle:
         if not smoothly:
             self.doubtful.update(offer[1] for offer in mails)
         if has_failed:
-            require(
-                not smoothly or any(offer[1] in self.doubtful for offer in mails),
-                "a mail failed for no reason:",
-                message,
-                offers,
-            )
+            is_doubtful = any(offer[1] in self.doubtful for offer in mails)
+            has_reason = not smoothly or is_doubtful
+            require(has_reason, "a mail failed for no reason:", message, offers)
             return
-        require(
-            any(offer[0] == "nothing" for offer in offers)
-            or any(offer[1] in self.sent for offer in mails),
-            "a mail was not sent and its message is gone:",
-            message,
-            offers,
-        )
+        is_done = len(mails) < len(offers) or any(offer[1] in self.sent for offer in mails)
+        require(is_done, "a mail was not sent and its message is gone:", message, offers)
         if "number" in body:
             self.acknowledged.add((body["user_id"], body["number"]))
 
@@ -580,9 +639,18 @@ class Oracle:
             ledger = self.ledger(user_id)
             due = versions[-1].due(ledger.through, now, now)
             require(not due, "never allocated to user", user_id, due, versions[-1])
-            ends = [grant.swept_at for grant in ledger.open()]
-            overdue = [end for end in ends if end is not None and end <= now]
+            overdue = ledger.overdue(reference.ALWAYS, now)
             require(not overdue, "never expired for user", user_id, overdue)
+
+    def held_until(self) -> datetime:
+        """When the last hold is over that keeps credits of a batch which expires before."""
+        ends = [
+            hold.ends_at
+            for ledger in self.ledgers.values()
+            for hold in ledger.active(self.world.now)
+            if hold.timezone
+        ]
+        return max(ends, default=self.world.now)
 
     def everybody_was_told(self) -> None:
         """Every line that calls for a mail was handled by the sender, or its message is parked."""
@@ -594,44 +662,37 @@ class Oracle:
         for user_id, ledger in self.ledgers.items():
             before = Ledger()
             for number, line in enumerate(ledger.lines, 1):
-                if reference.mail_of(
+                is_called_for = reference.mail_of(
                     line, before, self.subscription(user_id)
-                ) and reference.was_always_called_for(line, before):
-                    require(
-                        (user_id, number) in self.acknowledged | parked,
-                        f"user {user_id} was never told of entry {number}:",
-                        line,
-                    )
+                ) and reference.was_always_called_for(line, before)
+                is_told = (user_id, number) in self.acknowledged | parked
+                untold = f"user {user_id} was never told of entry {number}:"
+                require(is_told or not is_called_for, untold, line)
                 before.add(line)
 
     def ledgers_verify(self) -> None:
         """The product's own walk over every ledger agrees, and adds up to the same."""
         for user_id, ledger in self.ledgers.items():
             account = self.world.services.ledger.verify(user_id)
-            require(
-                account.ledger_balance == ledger.balance
-                and account.last_hash == self.hashes.get(user_id, account.last_hash)
-                and account.next_number == len(ledger.lines) + 1,
-                "verification adds up to something else:",
-                account,
-            )
+            found = (account.ledger_balance, account.last_hash, account.next_number)
+            last = self.hashes.get(user_id, account.last_hash)
+            right = (ledger.balance, last, len(ledger.lines) + 1)
+            require(found == right, "verification adds up to something else:", account)
 
 
 def _described(ledger: Ledger, line: Line) -> Json:
     """A line as the body of an entry should say it."""
-    after = Ledger(list(ledger.lines), dict(ledger.grants), ledger.left.copy())
-    after.add(line)
+    after = ledger.after(line)
     description: Json = {
         "type": line.type,
         "amount": line.amount,
         "balance": after.balance,
         "batches": [
             [
-                grant.number,
-                grant.amount,
-                after.left[grant.number],
-                milliseconds(grant.granted_at),
-                milliseconds(grant.expires_at),
+                *(grant.number, grant.amount, after.left[grant.number]),
+                *(milliseconds(grant.granted_at), milliseconds(grant.expires_at)),
+                # What is as with most batches is not said.
+                *([] if grant.source == "plan" else [grant.priority, grant.source]),
             ]
             for grant in after.open()
         ],
@@ -639,8 +700,16 @@ def _described(ledger: Ledger, line: Line) -> Json:
         "through": line.through,
         "effective": milliseconds(line.effective_at),
         "posted": milliseconds(line.posted_at),
-        "zone": line.grant.timezone if line.grant and line.grant.expires_at else None,
+        "zone": line.sweep and line.sweep[0],
         "silent": True if line.silent else None,
+        "holds": [
+            [hold.number, milliseconds(hold.ends_at), [list(leg) for leg in hold.legs]]
+            for hold in after.active(line.posted_at)
+        ]
+        or None,
+        "hold": line.ends or None,
+        "released": line.released if line.ends else None,
+        "including_held": None,
     }
     if line.type != "expiration":
         description["operation"] = line.operation
@@ -650,7 +719,6 @@ def _described(ledger: Ledger, line: Line) -> Json:
 
 
 def _read(item: Json) -> Subscription:
-    """A subscription as the table has it."""
     unwanted = item.get("unwanted_mails", {"S": ""})["S"].split()
     own = item.get("allocation_amount")
     day = item.get("eligible_on")

@@ -63,7 +63,6 @@ class Product:
             yield self
 
     def memory(self) -> int:
-        """Its resident bytes."""
         size: int = self._ask("memory")
         return size
 
@@ -96,7 +95,6 @@ class _Far(aws.Services):
     pipe: Connection | None = None
 
     def answer(self, call: Call) -> Json:
-        """What AWS answers there."""
         assert self.pipe is not None
         self.pipe.send(("call", call))
         kind, value = self.pipe.recv()

@@ -121,10 +121,7 @@ def midnights_swept(timezone: str, tick: datetime, kind: str) -> list[datetime]:
 
     ``kind``: an allocation is about the 1st of a month, an expiry or a reminder about every day.
     """
-    quarter = (
-        datetime(2020, 1, 1, tzinfo=UTC)
-        + (tick - datetime(2020, 1, 1, tzinfo=UTC)) // (QUARTER) * QUARTER
-    )
+    quarter = ALWAYS + (tick - ALWAYS) // QUARTER * QUARTER
     found = []
     for age in REMINDER_AGES if kind == "reminder" else AGES:
         day = running_day(timezone, quarter - age)
@@ -191,13 +188,18 @@ class Subscription:
     """Whether somebody chose with this version from when on the user is eligible."""
 
     @property
+    def has_plan(self) -> bool:
+        """Whether the catalogue knows the plan."""
+        return self.plan in plans_at()
+
+    @property
     def is_written_to(self) -> bool:
         return self.email is not None and not self.suppressed
 
     @property
     def is_stranded(self) -> bool:
         """Whether nobody can say what is owed: the plan is in no catalogue."""
-        return self.is_swept and self.plan not in plans_at()
+        return self.is_swept and not self.has_plan
 
     @property
     def amount(self) -> int:
@@ -285,10 +287,8 @@ class Subscription:
         """The periods that have begun by an instant and are to be allocated, oldest first."""
         if not self.receives:
             return []
-        starts = {
-            period: month_start(self.timezone, period)
-            for period in months_around(local_day(self.timezone, now))
-        }
+        periods = months_around(local_day(self.timezone, now))
+        starts = {period: month_start(self.timezone, period) for period in periods}
         latest = [period for period, start in starts.items() if start <= now][-12:]
         return [
             period
@@ -388,6 +388,8 @@ class Grant:
     granted_at: datetime
     expires_at: datetime | None
     timezone: str
+    source: str = "adjustment"
+    priority: int = 50
 
     def is_alive(self, at: datetime) -> bool:
         return self.expires_at is None or at < self.expires_at
@@ -397,19 +399,43 @@ class Grant:
         """The midnight at which it is booked out: at its end, or the next if its end is none."""
         if self.expires_at is None:
             return None
-        day = running_day(self.timezone, self.expires_at)
-        if midnight(self.timezone, day) < self.expires_at:
-            day += DAY
-        return midnight(self.timezone, day)
+        return next_midnight(self.timezone, self.expires_at)
+
+
+def full_second(instant: datetime) -> datetime:
+    """The first full second that is not before an instant: so far the index is exact."""
+    rest = instant.microsecond
+    return instant + timedelta(microseconds=1_000_000 - rest) if rest else instant
+
+
+def next_midnight(timezone: str, instant: datetime) -> datetime:
+    """The first midnight there that is not before an instant."""
+    day = running_day(timezone, instant)
+    if midnight(timezone, day) < instant:
+        day += DAY
+    return midnight(timezone, day)
 
 
 Legs = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
-class Line:
-    """One line of the ledger."""
+class Hold:
+    """Credits set aside, of which batches how many, until an instant."""
 
+    number: int
+    legs: Legs
+    ends_at: datetime
+    timezone: str | None
+    """Whose sweep books out what it frees too late, if that can happen."""
+
+    @property
+    def amount(self) -> int:
+        return sum(amount for _, amount in self.legs)
+
+
+@dataclass(frozen=True)
+class Line:
     type: str
     legs: Legs
     posted_at: datetime
@@ -425,10 +451,40 @@ class Line:
     """Of a reversal: the number of the usage."""
     silent: bool = False
     description: str = ""
+    opens: Hold | None = None
+    ends: int = 0
+    """The number of the hold that it ends; of it so much is free again:"""
+    released: int = 0
+    frees_dead: str | None = None
+    """Of an end that frees what is dead: the zone whose next sweep books it out."""
 
     @property
     def amount(self) -> int:
         return sum(amount for _, amount in self.legs)
+
+    @property
+    def sweep(self) -> tuple[str, datetime] | None:
+        """The zone that must be swept because of this line, and for which instant."""
+        if self.grant and self.grant.expires_at:
+            return self.grant.timezone, self.grant.expires_at
+        if self.opens and self.opens.timezone:
+            return self.opens.timezone, full_second(self.opens.ends_at)
+        return (self.frees_dead, full_second(self.posted_at)) if self.frees_dead else None
+
+
+class Over(Exception):
+    """A hold is not there, or not any more."""
+
+
+def _taken(there: Legs, amount: int) -> Legs:
+    """The legs that take so much of what is there, the first first."""
+    legs = []
+    for batch, left in there:
+        taken = min(amount, left)
+        amount -= taken
+        if taken:
+            legs.append((batch, -taken))
+    return tuple(legs)
 
 
 @dataclass
@@ -438,6 +494,8 @@ class Ledger:
     lines: list[Line] = field(default_factory=list)
     grants: dict[int, Grant] = field(default_factory=dict)
     left: Counter[int] = field(default_factory=Counter)
+    holds: dict[int, Hold] = field(default_factory=dict)
+    """What nobody has ended; some of it has lapsed."""
 
     @property
     def through(self) -> str | None:
@@ -453,18 +511,64 @@ class Ledger:
         return max(now, self.lines[-1].posted_at) if self.lines else now
 
     def open(self) -> list[Grant]:
-        """What is not empty, first granted first."""
+        """What is not empty, in the order of spending: first granted first."""
         found = [self.grants[number] for number, left in self.left.items() if left]
-        return sorted(found, key=lambda grant: (grant.granted_at, grant.number))
+        return sorted(found, key=lambda each: (each.priority, each.granted_at, each.number))
 
     def alive(self, at: datetime) -> list[Grant]:
         return [grant for grant in self.open() if grant.is_alive(at)]
 
     def available(self, at: datetime) -> int:
-        return sum(self.left[grant.number] for grant in self.alive(at))
+        return sum(amount for _, amount in self.free(at))
+
+    def active(self, at: datetime) -> list[Hold]:
+        return [hold for hold in self.holds.values() if at < hold.ends_at]
+
+    def held(self, at: datetime) -> Counter[int]:
+        """How much of each batch is set aside."""
+        found: Counter[int] = Counter()
+        for hold in self.active(at):
+            found.update(dict(hold.legs))
+        return found
+
+    def free(self, at: datetime) -> Legs:
+        """How much of each batch can be spent, in the order of spending."""
+        held = self.held(at)
+        return tuple((g.number, self.left[g.number] - held[g.number]) for g in self.alive(at))
+
+    def after(self, line: Line) -> "Ledger":
+        """What it is once a line is added."""
+        copy = Ledger(list(self.lines), dict(self.grants), self.left.copy(), dict(self.holds))
+        copy.add(line)
+        return copy
+
+    def midnights(self, grant: Grant) -> set[tuple[str, datetime]]:
+        """When what is dead of a batch is booked out: at its end, and after each hold of it."""
+        assert grant.expires_at
+        found = {(grant.timezone, grant.expires_at)}
+        for line in self.lines:
+            if line.opens and grant.number in dict(line.opens.legs) and line.sweep:
+                found.add(line.sweep)
+            if line.ends and line.sweep:
+                found.add(line.sweep)
+        return {(zone, next_midnight(zone, at)) for zone, at in found if at >= grant.expires_at}
+
+    def overdue(self, since: datetime, now: datetime) -> list[tuple[str, datetime, Grant]]:
+        """What is still there though a midnight has passed that was to book it out."""
+        return [
+            (zone, at, grant)
+            for grant in self.open()
+            if grant.expires_at is not None
+            for zone, at in self.midnights(grant)
+            # What was held then may be held still. Of what is dead there is never more than before.
+            if since <= at <= now and self.left[grant.number] > self.at(at).held(at)[grant.number]
+        ]
 
     def add(self, line: Line) -> None:
         self.lines.append(line)
+        if line.opens:
+            self.holds[line.opens.number] = line.opens
+        self.holds.pop(line.ends, None)
         if line.grant:
             self.grants[line.grant.number] = line.grant
         for batch, amount in line.legs:
@@ -488,13 +592,50 @@ class Ledger:
         at = self.time(now)
         if amount > self.available(at):
             raise Short(self.available(at))
-        legs = []
-        for grant in self.alive(at):
-            taken = min(amount, self.left[grant.number])
-            amount -= taken
-            if taken:
-                legs.append((grant.number, -taken))
-        return Line(kind, tuple(legs), at, at, self.through, operation, description=text)
+        legs = _taken(self.free(at), amount)
+        return Line(kind, legs, at, at, self.through, operation, description=text)
+
+    def hold(
+        self, amount: int, seconds: int, now: datetime, operation: str, text: str, timezone: str
+    ) -> Line:
+        at = self.time(now)
+        if amount > self.available(at):
+            raise Short(self.available(at))
+        legs = tuple((batch, -taken) for batch, taken in _taken(self.free(at), amount))
+        end = at + timedelta(seconds=seconds)
+        outlives = any((self.grants[batch].expires_at or NEVER) < end for batch, _ in legs)
+        hold = Hold(len(self.lines) + 1, legs, end, timezone if outlives else None)
+        return Line("hold", (), at, at, self.through, operation, description=text, opens=hold)
+
+    def end(
+        self, number: int, amount: int, now: datetime, operation: str, text: str, *, beyond: bool
+    ) -> Line:
+        """What is held is taken first; what is free only beyond that, and only if that was said."""
+        at = self.time(now)
+        hold = next((hold for hold in self.active(at) if hold.number == number), None)
+        if hold is None:
+            raise Over
+        if amount > hold.amount and not beyond:
+            raise Forbidden
+        there = (*hold.legs, *self.free(at))
+        if amount > sum(left for _, left in there):
+            raise Short(sum(left for _, left in there))
+        taken: Counter[int] = Counter()
+        for batch, spent in _taken(there, amount):
+            taken[batch] += spent
+        dead = any(not self.grants[b].is_alive(at) and n > -taken[b] for b, n in hold.legs)
+        return Line(
+            "usage" if amount else "release",
+            tuple((batch, spent) for batch, spent in taken.items()),
+            at,
+            at,
+            self.through,
+            operation,
+            description=text,
+            ends=number,
+            released=hold.amount - min(amount, hold.amount),
+            frees_dead=hold.timezone if dead else None,
+        )
 
     def give(
         self, amount: int, now: datetime, operation: str, text: str, timezone: str, days: int | None
@@ -515,7 +656,7 @@ class Ledger:
     ) -> Line:
         """What somebody had elsewhere, with the dates it had there; nobody is told."""
         at, (granted_at, end) = self.time(now), dates
-        grant = Grant(len(self.lines) + 1, amount, granted_at, end, timezone)
+        grant = Grant(len(self.lines) + 1, amount, granted_at, end, timezone, "carried_over")
         legs = ((grant.number, amount),)
         return Line("manual", legs, at, at, self.through, operation, grant, silent=True)
 
@@ -526,17 +667,18 @@ class Ledger:
         days = subscription.lifetime
         counts_from = max(start, today)
         end = end_of_life(timezone, counts_from, days) if days else None
-        grant = Grant(len(self.lines) + 1, subscription.amount, counts_from, end, timezone)
+        grant = Grant(len(self.lines) + 1, subscription.amount, counts_from, end, timezone, "plan")
         legs = ((grant.number, grant.amount),)
         return Line("allocation", legs, at, start, period, f"allocation#{period}", grant)
 
     def expire(self, now: datetime) -> Line | None:
         at = self.time(now)
-        dead = [grant for grant in self.open() if not grant.is_alive(at)]
+        rest = self.left - self.held(at)
+        dead = [grant for grant in self.open() if not grant.is_alive(at) and rest[grant.number]]
         if not dead:
             return None
         latest = max(grant.expires_at for grant in dead if grant.expires_at)
-        legs = tuple((grant.number, -self.left[grant.number]) for grant in dead)
+        legs = tuple((grant.number, -rest[grant.number]) for grant in dead)
         return Line("expiration", legs, at, latest, self.through, "expiration")
 
     def reverse(
@@ -577,19 +719,15 @@ def credits_in_words(amount: int) -> str:
 
 
 def mail_of(line: Line, before: Ledger, subscription: Subscription) -> str | None:
-    """Which kind of mail a line calls for."""
     if line.type == "usage":
         return "low_balance" if crosses(line, before, subscription.threshold) else None
-    return (
-        line.type
-        if line.type in ("allocation", "expiration", "manual") and not line.silent
-        else None
-    )
+    is_told = line.type in ("allocation", "expiration", "manual") and not line.silent
+    return line.type if is_told else None
 
 
 def crosses(usage: Line, before: Ledger, limit: int | None) -> bool:
     """Whether a usage took what was available from a limit or more to less than it."""
-    after = before.available(usage.posted_at) + usage.amount
+    after = before.after(usage).available(usage.posted_at)
     return limit is not None and after < limit <= after - usage.amount
 
 
@@ -614,7 +752,6 @@ def newest_grant(line: Line, before: Ledger) -> int:
 
 
 def sent_subject(kind: str, amount: int, more: str) -> str:
-    """The subject a mail should have."""
     words = credits_in_words(abs(amount))
     return {
         "allocation": f"{words} added for {more}",

@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -24,11 +23,11 @@ from tests.simulation.throttling import (
     Pollers,
     ThrottlingTables,
     passing_time,
+    run,
     throttling,
 )
-from tests.simulation.world import MOST_RECEIVES, Reply, World, at
+from tests.simulation.world import MOST_RECEIVES, SUBSCRIBED, Reply, World, at
 
-SHOP = {"caller": "shop", "user_id": "", "scopes": "credits:backend"}
 MIDNIGHT = at("2026-01-31T23:00:00Z")
 """February begins in Paris."""
 
@@ -44,16 +43,27 @@ class Turn:
 
     def allocate(self, **more: Any) -> Pollers:
         """Everybody is allocated; what Lambda saw of it."""
-        chunks = [
-            tuple(self.users[start : start + 100]) for start in range(0, len(self.users), 100)
-        ]
-        for place, chunk in enumerate(chunks):
-            body = UsersMessage(MIDNIGHT, chunk).body()
-            self.world.queue("allocations").append(Message(f"users-{place}", body))
+        for start in range(0, len(self.users), 100):
+            body = UsersMessage(MIDNIGHT, tuple(self.users[start : start + 100])).body()
+            self.world.queue("allocations").append(Message(f"users-{start}", body))
         pollers = Pollers(self.world, self.clock, "allocations", **more)
         with passing_time(self.world, self.clock, self.tables):
             pollers.run()
         return pollers
+
+    def during(self, act: Callable[[], None]) -> None:
+        """Something happens while time passes."""
+        with passing_time(self.world, self.clock, self.tables):
+            run(self.world, self.clock, act)
+
+    def delivered(self, queue: str) -> None:
+        """One invocation of a minute, which must hand nothing back."""
+
+        def act() -> None:
+            messages, context = self.world.queue(queue)[:10], Invocation(self.clock, 60)
+            assert self.world.hand_over(queue, messages, context=context) == []
+
+        self.during(act)
 
     def allocated(self) -> int:
         """How many of them have their credits, once."""
@@ -74,27 +84,8 @@ def turn(users: int, **rates: Callable[[float], float]) -> Iterator[Turn]:
 
 
 def subscribe(world: World, user_id: str) -> None:
-    values: dict[str, object] = {
-        "user_id": user_id,
-        "email": "user@example.com",
-        "timezone": "Europe/Paris",
-        "plan": "pro",
-        "billing_interval": "yearly",
-        "status": "active",
-        "started_at": "2025-01-01T00:00:00Z",
-    }
+    values = {**SUBSCRIBED, "user_id": user_id, "plan": "pro"}
     world.table("subscriptions").put(_item(register(values, world.services.catalogue, world.now)))
-
-
-def during(world: World, clock: Clock, tables: ThrottlingTables, act: Callable[[], None]) -> None:
-    """Something happens while time passes."""
-    start = world.now - timedelta(seconds=clock.now)
-
-    def tell(now: float) -> None:
-        world.now = start + timedelta(seconds=now)
-
-    with passing_time(world, clock, tables):
-        clock.run(act, tell=tell)
 
 
 # --- Workers --------------------------------------------------------------------------------------
@@ -169,23 +160,13 @@ def no_room_for(seconds: float) -> Callable[[float], float]:
     return lambda now: 0 if now < seconds else 1_000
 
 
-def delivered(world: World, clock: Clock, queue: str) -> Callable[[], None]:
-    """One invocation of a minute, which must hand nothing back."""
-
-    def act() -> None:
-        failed = world.hand_over(queue, world.queue(queue)[:10], context=Invocation(clock, 60))
-        assert failed == []
-
-    return act
-
-
 def test_a_sweep_waits_for_its_index_and_hands_everybody_on_once() -> None:
     with turn(9, index_reads=no_room_for(20)) as month:
         world = month.world
         world.tick("allocation", MIDNIGHT)
         waiting = world.queue("sweeps")
         while batch := len(waiting[:10]):
-            during(world, month.clock, month.tables, delivered(world, month.clock, "sweeps"))
+            month.delivered("sweeps")
             del waiting[:batch]
         bodies = [json.loads(message.body) for message in world.queue("allocations")]
         assert sorted(user for body in bodies for user in body["user_ids"]) == month.users
@@ -196,7 +177,7 @@ def test_a_count_waits_for_the_ledgers_it_reads_in_its_threads_too() -> None:
     with turn(3, reads=no_room_for(20)) as month:
         world = month.world
         started = world.check({"period": "2026-02", "zones": ["Europe/Paris"]})
-        during(world, month.clock, month.tables, delivered(world, month.clock, "checks"))
+        month.delivered("checks")
         assert json.loads(world.reports[f"{started['summary']}.json"])["missing"] == 3
         assert 20 <= month.clock.now <= 30
 
@@ -207,9 +188,8 @@ def test_a_mail_whose_record_is_throttled_is_not_in_doubt_afterwards() -> None:
         world = month.world
         month.allocate()
         world.drain_stream()
-        act = delivered(world, month.clock, "notifications")
-        during(world, month.clock, month.tables, act)
-        during(world, month.clock, month.tables, act)
+        month.delivered("notifications")
+        month.delivered("notifications")
         assert len(world.aws.state.mails) == 1
         (record,) = world.table("mails").items.values()
         assert record["status"] == {"S": "COMPLETED"}
@@ -226,15 +206,11 @@ def test_an_audit_waits_for_the_ledgers_it_walks() -> None:
             event = {"user_id": month.users[0]}
             answers.append(app.audit_ledgers(event, Invocation(month.clock, 300)))
 
+        gift = (5, Request("manual#a", "a", "Gift"), MIDNIGHT, "UTC", None)
         month.world.services.ledger.post(
-            month.users[0],
-            lambda account: (
-                None
-                if account.last
-                else grant(account, 5, Request("manual#a", "a", "Gift"), MIDNIGHT, "UTC", None)
-            ),
+            month.users[0], lambda account: None if account.last else grant(account, *gift)
         )
-        during(month.world, month.clock, month.tables, act)
+        month.during(act)
         assert [answer["verified"] for answer in answers] == [1]
         assert 80 <= month.clock.now <= 90
 
@@ -244,18 +220,13 @@ def test_an_admins_grant_waits_and_is_made_once() -> None:
 
     answers: list[Any] = []
     with turn(1, writes=no_room_for(10)) as month:
-        event = {
-            "user_id": month.users[0],
-            "amount": 5,
-            "reason": "Goodwill",
-            "actor": "ada",
-            "idempotency_key": "key",
-        }
+        event = {"user_id": month.users[0], "amount": 5, "reason": "Goodwill", "actor": "ada"}
+        event["idempotency_key"] = "key"
 
         def act() -> None:
             answers.append(app.manual_allocate(event, Invocation(month.clock, 29)))
 
-        during(month.world, month.clock, month.tables, act)
+        month.during(act)
         assert [answer["success"] for answer in answers] == [True]
         assert month.world.services.ledger.account(month.users[0]).ledger_balance == 5
         assert 10 <= month.clock.now <= 20
@@ -273,9 +244,7 @@ def test_a_bounce_waits_for_the_subscription_it_marks() -> None:
         }
         of_sns = {"Message": json.dumps(message), "Subject": "", "MessageAttributes": {}}
         event = {"Records": [{"Sns": of_sns}]}
-        context = Invocation(month.clock, 60)
-        act = partial(app.mail_events, event, context)
-        during(month.world, month.clock, month.tables, act)
+        month.during(partial(app.mail_events, event, Invocation(month.clock, 60)))
         (item,) = month.world.table("subscriptions").items.values()
         assert "bounce" in json.dumps(item)
         assert 20 <= month.clock.now <= 30
@@ -305,7 +274,7 @@ def test_a_request_that_is_throttled_is_told_to_come_back_within_seconds() -> No
         writes=lambda now: 1_000 if now < 30 else 0,
     ) as (world, tables):
         subscribe(world, "ada")
-        during(world, clock, tables, act)
+        Turn(world, clock, tables, []).during(act)
         assert ask("afterwards").status == 200
     for seconds, reply in replies:
         assert reply.status == 503

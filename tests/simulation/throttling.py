@@ -13,13 +13,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 from unittest.mock import patch
 
 from tests.simulation import aws
 from tests.simulation.aws import Call, Json, Message, Perform
-from tests.simulation.faults import kind_of, throttled
+from tests.simulation.faults import kind_of, some_of, throttled
 from tests.simulation.world import MOST_RECEIVES, Context, World, simulated
 
 VISIBILITY_TIMEOUT = 360.0
@@ -127,16 +127,9 @@ class ThrottlingTables:
 
     def _statements(self, call: Call, perform: Perform, rate: Rate) -> Json:
         """Statements are refused one by one."""
-        statements = call.parameters["Statements"]
-        taken = [rate.take() for _ in statements]
+        taken = [rate.take() for _ in call.parameters["Statements"]]
         self.refused[kind_of(call)] += taken.count(False)
-        left = [each for each, is_taken in zip(statements, taken, strict=True) if is_taken]
-        done: Iterator[Json] = iter(())
-        if left:
-            some = replace(call, parameters={**call.parameters, "Statements": left})
-            done = iter(perform(some)["Responses"])
-        error = {"Error": {"Code": "ThrottlingError", "Message": "ThrottlingError"}}
-        return {"Responses": [next(done) if is_taken else error for is_taken in taken]}
+        return some_of(call, perform, taken, "ThrottlingError")
 
 
 class Invocation(Context):
@@ -149,6 +142,16 @@ class Invocation(Context):
 
     def get_remaining_time_in_millis(self) -> int:
         return int((self._end - self._clock.now) * 1000)
+
+
+def run(world: World, clock: Clock, *tasks: Callable[[], None]) -> None:
+    """Runs tasks while time passes in the world."""
+    start = world.now - timedelta(seconds=clock.now)
+
+    def tell(now: float) -> None:
+        world.now = start + timedelta(seconds=now)
+
+    clock.run(*tasks, tell=tell)
 
 
 @dataclass
@@ -173,12 +176,7 @@ class Pollers:
 
     def run(self) -> float:
         """Delivers until the queue is empty; the seconds it took."""
-        start = self.world.now - timedelta(seconds=self.clock.now)
-
-        def tell(now: float) -> None:
-            self.world.now = start + timedelta(seconds=now)
-
-        self.clock.run(*[self._poll] * self.concurrency, tell=tell)
+        run(self.world, self.clock, *[self._poll] * self.concurrency)
         return self.clock.now
 
     def _poll(self) -> None:
@@ -211,6 +209,17 @@ class Pollers:
         return messages
 
 
+_INSERTS = ("BatchExecuteStatement ledger", "ExecuteStatement ledger")
+KINDS = {
+    "writes": (*_INSERTS, "ExecuteTransaction ledger"),
+    "reads": ("Query ledger",),
+    "index_reads": ("Query by_timezone",),
+    "subscription_reads": ("GetItem subscriptions",),
+    "mail_updates": ("UpdateItem mails",),
+}
+"""What can be throttled, and in which calls it consists."""
+
+
 @contextmanager
 def throttling(
     clock: Clock, **rates: Callable[[float], float]
@@ -219,21 +228,9 @@ def throttling(
 
     The product's sizes are those that are deployed.
     """
-    kinds = {
-        "writes": (
-            "BatchExecuteStatement ledger",
-            "ExecuteStatement ledger",
-            "ExecuteTransaction ledger",
-        ),
-        "reads": ("Query ledger",),
-        "index_reads": ("Query by_timezone",),
-        "subscription_reads": ("GetItem subscriptions",),
-        "mail_updates": ("UpdateItem mails",),
-    }
     buckets = {name: Rate(clock, rate) for name, rate in rates.items()}
-    tables = ThrottlingTables(
-        clock, {kind: buckets[name] for name in buckets for kind in kinds[name]}
-    )
+    limited = {kind: rate for name, rate in buckets.items() for kind in KINDS[name]}
+    tables = ThrottlingTables(clock, limited)
     with ExitStack() as stack:
         stack.enter_context(simulated(zones=("Europe/Paris",)))
         stack.enter_context(patch("chalicelib.jobs.workers.INSERTS_A_REQUEST", 25))

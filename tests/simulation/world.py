@@ -51,6 +51,15 @@ ZONES = (
     "Pacific/Pago_Pago",  # the last
 )
 STAGE = "dev"
+SUBSCRIBED = {
+    "email": "user@example.com",
+    "timezone": "Europe/Paris",
+    "plan": "starter",
+    "billing_interval": "yearly",
+    "status": "active",
+    "started_at": "2025-01-01T00:00:00Z",
+}
+"""What somebody who subscribes may say."""
 WORK_QUEUES = ("sweeps", "allocations", "expiries")
 QUEUES = (*WORK_QUEUES, "notifications")
 MOST_RECEIVES = {"sweeps": 20, "allocations": 20, "expiries": 20, "checks": 20} | {
@@ -123,12 +132,12 @@ def _listening() -> Iterator[None]:
 @contextmanager
 def _few_zones(zones: Sequence[str]) -> Iterator[None]:
     """Within the block there are no others; the product keeps the names it knows."""
-    with patch("chalicelib.domain.calendar.zone_names", lambda: tuple(zones)):
-        calendar._known_names.cache_clear()
-        try:
+    calendar._known_names.cache_clear()
+    try:
+        with patch("chalicelib.domain.calendar.zone_names", lambda: tuple(zones)):
             yield
-        finally:
-            calendar._known_names.cache_clear()
+    finally:
+        calendar._known_names.cache_clear()
 
 
 _USER_AGENT = "aws_lambda_powertools.shared.user_agent"
@@ -199,8 +208,6 @@ _CURRENT: list["World"] = []
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer of the API."""
-
     status: int
     headers: Mapping[str, str]
     text: str
@@ -247,6 +254,62 @@ def catalogue_text(plans: Plans) -> str:
 _catalogue = cache(parse_catalogue)
 
 
+def request_event(
+    method: str,
+    resource: str,
+    path: str,
+    caller: Mapping[str, str],
+    request_id: str,
+    *,
+    headers: Mapping[str, str],
+    query: Mapping[str, Sequence[str]],
+    parameters: Mapping[str, str] | None,
+    body: str | None,
+) -> Json:
+    """A request to the API, as API Gateway hands it over."""
+    return {
+        "resource": resource,
+        "path": path,
+        "httpMethod": method,
+        "headers": headers,
+        "multiValueQueryStringParameters": query or None,
+        "pathParameters": parameters,
+        "body": body,
+        "isBase64Encoded": False,
+        "stageVariables": None,
+        "requestContext": {
+            "httpMethod": method,
+            "resourcePath": resource,
+            "path": path,
+            "requestId": request_id,
+            "authorizer": dict(caller),
+        },
+    }
+
+
+def queue_record(message: Message, queue: str = "") -> Json:
+    """A message as SQS hands it over."""
+    return {
+        "messageId": message.id,
+        "receiptHandle": f"receipt of {message.id}",
+        "body": message.body,
+        "attributes": {"ApproximateReceiveCount": str(message.receives)},
+        "messageAttributes": {},
+        "eventSource": "aws:sqs",
+        "eventSourceARN": f"arn:aws:sqs:eu-west-1:123456789012:credits-{STAGE}-{queue}",
+        "awsRegion": aws.REGION,
+    }
+
+
+def stream_records(records: Iterable[Json]) -> list[Json]:
+    """Those records of the ledger's stream that are of entries, as Lambda hands them over."""
+    return [
+        {**record, "eventID": record["dynamodb"]["SequenceNumber"]}
+        for record in records
+        if record["dynamodb"]["Keys"]["entry"]["S"].startswith("entry#")
+    ]
+
+
 @dataclass
 class World:
     """The clock, AWS, and the hands that deliver."""
@@ -267,7 +330,6 @@ class World:
 
     @contextmanager
     def running(self) -> Iterator["World"]:
-        """Within the block the product runs in this world."""
         _CURRENT.append(self)
         try:
             with aws.answering(self.aws):
@@ -297,7 +359,6 @@ class World:
 
     @contextmanager
     def troubled(self, trouble: Trouble | Troubles | None) -> Iterator[None]:
-        """Within the block something goes wrong."""
         aws.refill_retries()
         before, self.aws.interfere = self.aws.interfere, trouble
         try:
@@ -322,30 +383,16 @@ class World:
         """A request to the API, as API Gateway hands it over."""
         import app
 
-        parts = path.split("/")
-        is_of_user = parts[2] == "subscriptions"
-        event: Json = {
-            "resource": "/".join(["/api/subscriptions/{user_id}", *parts[4:]])
-            if is_of_user
-            else path,
-            "path": path,
-            "httpMethod": method,
-            "headers": {"Content-Type": "application/json", **(headers or {})},
-            "multiValueQueryStringParameters": {k: [v] for k, v in (query or {}).items()} or None,
-            "pathParameters": {"user_id": parts[3]} if is_of_user else {},
-            "body": None if body is None else json.dumps(body),
-            "isBase64Encoded": False,
-            "stageVariables": {},
-        }
+        resource, parameters = _route_of(path)
         request_id = f"request-{next(self.requests)}"
         self.operations.append(request_id)
-        event["requestContext"] = {
-            "httpMethod": method,
-            "resourcePath": event["resource"],
-            "path": path,
-            "requestId": request_id,
-            "authorizer": dict(caller),
-        }
+        event = request_event(
+            *(method, resource, path, caller, request_id),
+            headers={"Content-Type": "application/json", **(headers or {})},
+            query={name: [value] for name, value in (query or {}).items()},
+            parameters=parameters,
+            body=None if body is None else json.dumps(body),
+        )
         _Heard.last = None
         answer = app.app(event, context or Context())
         found = {name.lower(): value for name, value in answer["headers"].items()}
@@ -372,22 +419,19 @@ class World:
         self.plans = plans
         self.restart()
 
-    def check(self, event: Json) -> Json:
+    def check(self, event: Json) -> Any:
         """Starts to count whether a period is complete."""
         import app
 
         context = Context()
         # Each invocation has an id of its own, and a count is known by it.
         context.aws_request_id = f"count-{next(_COUNTS)}"
-        answer: Json = app.check_completeness(event, context)
-        return answer
+        return app.check_completeness(event, context)
 
-    def manual_allocate(self, event: Json) -> Json:
-        """The Lambda that admins invoke."""
+    def manual_allocate(self, event: Json) -> Any:
         import app
 
-        answer: Json = app.manual_allocate(event, Context())
-        return answer
+        return app.manual_allocate(event, Context())
 
     def deliver(
         self, queue: str, messages: Sequence[Message], milliseconds: int = 30_000
@@ -429,19 +473,7 @@ class World:
             "checks": app.check_zone,
             "notifications": app.send_notifications,
         }
-        records = [
-            {
-                "messageId": message.id,
-                "receiptHandle": f"receipt of {message.id}",
-                "body": message.body,
-                "attributes": {"ApproximateReceiveCount": str(message.receives)},
-                "messageAttributes": {},
-                "eventSource": "aws:sqs",
-                "eventSourceARN": f"arn:aws:sqs:eu-west-1:123456789012:credits-{STAGE}-{queue}",
-                "awsRegion": aws.REGION,
-            }
-            for message in messages
-        ]
+        records = [queue_record(message, queue) for message in messages]
         answer = functions[queue]({"Records": records}, context or Context(milliseconds))
         failed = {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
         return [message for message in messages if message.id in failed]
@@ -450,12 +482,7 @@ class World:
         """Hands records of the ledger's stream to what queues mails."""
         import app
 
-        wanted = [
-            {**record, "eventID": record["dynamodb"]["SequenceNumber"]}
-            for record in records
-            if record["eventName"] == "INSERT"
-            and record["dynamodb"]["Keys"]["entry"]["S"].startswith("entry#")
-        ]
+        wanted = stream_records(each for each in records if each["eventName"] == "INSERT")
         if wanted:
             app.queue_notifications({"Records": wanted}, Context())
 
@@ -490,7 +517,6 @@ class World:
                     self.deliver(queue, waiting[place : place + 10])
 
     def drain_stream(self) -> None:
-        """Hands over what has not been handed over."""
         while self.streamed < len(self.stream):
             records = self.stream[self.streamed : self.streamed + 100]
             self.deliver_stream(records)
@@ -521,8 +547,17 @@ def ticks_between(
 
 
 def at(text: str) -> datetime:
-    """An instant, as RFC 3339 text has it."""
     return parse_instant("at", text)
 
 
 __all__ = ["Context", "Killed", "Reply", "World", "at", "simulated", "ticks_between"]
+
+
+def _route_of(path: str) -> tuple[str, dict[str, str]]:
+    """The route that a path is of, and what stands in its places."""
+    parts = path.split("/")
+    for place, before, name in ((3, "subscriptions", "user_id"), (4, "holds", "hold_id")):
+        if len(parts) > place and parts[place - 1] == before:
+            route = [*parts[:place], f"{{{name}}}", *parts[place + 1 :]]
+            return "/".join(route), {name: parts[place]}
+    return path, {}

@@ -207,16 +207,16 @@ class Years(Machine):
         what = ("use", "reverse", "grant", "claw back", "edit", "return")
         match self.chance.choices(what, (60, 12, 6, 3, 7, 12))[0]:
             case "use" if self.chance.random() < 0.02:
-                self._use(user, available + 1, key, drawn)
+                self.use(user, available + 1, key, drawn)
             case "use":
                 most = max(1, available * 2 // 3)
-                self._use(user, self.chance.randint(1, most), key, drawn)
+                self.use(user, self.chance.randint(1, most), key, drawn)
             case "reverse" if usages := self.usages(user)[-12:]:
                 amount = self.chance.choice((None, self.chance.randint(1, 50)))
                 self._reverse(user, self.chance.choice(usages), amount, key, drawn)
             case "grant":
                 days = self.chance.choice((None, self.chance.randint(1, 40)))
-                self._grant(user, self.chance.randint(1, 300), days, key, drawn)
+                self.grant(user, self.chance.randint(1, 300), days, key, drawn)
             case "claw back":
                 self.claw_back(place, self.chance.randint(1, max(1, available)), 0, key, drawn)
             case "edit":
@@ -266,7 +266,6 @@ def live(life: Years, days: int, bar: Progress | None = None) -> Course:
 
 
 def main(words: list[str] | None = None) -> int:
-    """Runs the command; the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.years", description=__doc__)
     parser.add_argument("--users", type=int, default=500, help="how many live (500)")
     parser.add_argument("--years", type=int, default=5, help="how long (5)")
@@ -303,7 +302,6 @@ def main(words: list[str] | None = None) -> int:
 
 
 def print_table(course: Course) -> None:
-    """A row for each year; everything is of all years until then."""
     heads = ("after year", "lines", "mails", "granted", "spent", "clawed back", "expired", "left")
     table = Table(*heads, "memory MB", box=None)
     for year, found in enumerate(course.years, 1):

@@ -18,7 +18,7 @@ from infra.local import emulator, stacks
 from infra.local.stacks import ALLOWED_ORIGINS, LocalStack
 from tests.aws import contract
 from tests.aws.api import Reply
-from tests.stack.api import ADMIN, BACKEND, USER, Api
+from tests.stack.api import ADMIN, BACKEND, USER, Api, route_of
 from tests.stack.conftest import Packaged
 from tests.stack.test_deploy import as_role_of, refusal
 
@@ -97,12 +97,12 @@ TABLE: tuple[tuple[str, str, object, tuple[int, ...]], ...] = (
     ("GET", "/api/unsubscribe", None, (400,) * 10),
     ("POST", "/api/unsubscribe", None, (400,) * 10),
     ("GET", "/api/plans", None, (*BAD, 200, 200, 200, 200)),
-    ("GET", "/api/credits/allocation-schedule", None, (*BAD, 200, 200, 403, 404)),
-    ("GET", f"/api/credits/allocation-schedule?user_id={ANN}", None, (*BAD, 200, 403, 403, 200)),
-    ("GET", "/api/credits/balance", None, (*BAD, 200, 200, 403, 404)),
-    ("GET", f"/api/credits/balance?user_id={ANN}", None, (*BAD, 200, 403, 403, 200)),
-    ("GET", "/api/credits/history", None, (*BAD, 200, 200, 403, 404)),
-    ("GET", f"/api/credits/history?user_id={ANN}", None, (*BAD, 200, 403, 403, 200)),
+    ("GET", "/api/credits/allocation-schedule", None, (*BAD, 200, 200, 404, 404)),
+    ("GET", f"/api/credits/allocation-schedule?user_id={ANN}", None, (*BAD, 200, 403, 200, 200)),
+    ("GET", "/api/credits/balance", None, (*BAD, 200, 200, 404, 404)),
+    ("GET", f"/api/credits/balance?user_id={ANN}", None, (*BAD, 200, 403, 200, 200)),
+    ("GET", "/api/credits/history", None, (*BAD, 200, 200, 404, 404)),
+    ("GET", f"/api/credits/history?user_id={ANN}", None, (*BAD, 200, 403, 200, 200)),
     (
         *("POST", "/api/credits/use", {"amount": 1, "description": "Export"}),
         (*BAD, 200, 402, 404, 403),
@@ -116,6 +116,22 @@ TABLE: tuple[tuple[str, str, object, tuple[int, ...]], ...] = (
         {"user_id": ANN, "transaction_id": f"{ANN}-2", "amount": 1, "reason": "Failed"},
         (*BAD, 403, 403, 200, 200),
     ),
+    ("GET", "/api/credits/holds", None, (*BAD, 200, 200, 404, 404)),
+    ("GET", f"/api/credits/holds?user_id={ANN}", None, (*BAD, 200, 403, 200, 200)),
+    (
+        *("POST", "/api/credits/holds"),
+        {"user_id": ANN, "amount": 1, "description": "Report"},
+        (*BAD, 403, 403, 200, 200),
+    ),
+    # Both end the hold in the same way, so the admin is answered what the backend was.
+    (
+        *("POST", f"/api/credits/holds/{ANN}-3/capture", {"amount": 1}),
+        (*BAD, 403, 403, 200, 200),
+    ),
+    ("POST", f"/api/credits/holds/{ANN}-3/release", {}, (*BAD, 403, 403, 410, 410)),
+    ("POST", f"/api/credits/holds/{ANN}-4/release", {}, (*BAD, 403, 403, 200, 200)),
+    # Who may end none is not told which there are.
+    ("POST", f"/api/credits/holds/{ANN}-1/release", {}, (*BAD, 403, 403, 404, 404)),
     (
         *("POST", "/api/credits/allocate", {"user_id": ANN, "amount": 1, "reason": "Goodwill"}),
         (*BAD, 403, 403, 403, 200),
@@ -136,6 +152,9 @@ def test_every_route_answers_every_caller_as_the_table_says(api: Api) -> None:
     use = {"amount": 100, "description": "Export"}
     used = api.send("POST", "/api/credits/use", api.as_user(ANN), use, key="to-give-back")
     assert used.json["transaction_id"] == f"{ANN}-2"
+    hold = {"user_id": ANN, "amount": 2, "description": "Report"}
+    for key in ("to-capture", "to-release"):
+        assert api.send("POST", "/api/credits/holds", api.backend, hold, key=key).status == 200
     tokens = {name: make(api) for name, make in CALLERS.items()}
     wrong = []
     for row, (method, path, body, expected) in enumerate(TABLE):
@@ -147,9 +166,7 @@ def test_every_route_answers_every_caller_as_the_table_says(api: Api) -> None:
 
 
 def test_the_table_has_every_route() -> None:
-    routes = {
-        (method, path.partition("?")[0].replace(ANN, "{user_id}")) for method, path, *_ in TABLE
-    }
+    routes = {(method, route_of(method, path)) for method, path, *_ in TABLE}
     assert routes == set(contract.operations())
 
 

@@ -12,6 +12,13 @@ def test_every_operation_keeps_to_its_budget(stack: LocalStack) -> None:
         Figure("use credits over 1 batches", requests=2, write_units=4, read_units=1),
         Figure("use credits over 3 batches", requests=2, write_units=4, read_units=1),
         Figure("use credits over 10 batches", requests=2, write_units=4, read_units=1),
+        Figure("hold credits", requests=2, write_units=4, read_units=1),
+        Figure("capture a hold", requests=2, write_units=4, read_units=1),
+        Figure("release a hold", requests=2, write_units=4, read_units=1),
+        # One more in the index: a sweep books out what the hold, or its early end, leaves behind.
+        Figure("hold credits, outliving its batch", requests=3, write_units=5, read_units=2),
+        Figure("capture a hold, outliving its batch", requests=3, write_units=5, read_units=2),
+        Figure("release a hold, outliving its batch", requests=3, write_units=5, read_units=2),
         Figure("expire a user's due batches", requests=1.1, write_units=1, read_units=1),
         # A transaction of two items, of which each costs two units for each KB; the index stays.
         Figure("edit a subscription", requests=2, write_units=4, read_units=1),

@@ -22,7 +22,6 @@ MOST_SHOWN = 20
 
 
 def main(words: list[str] | None = None) -> int:
-    """Reads the command line; the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.zones",
         description=f"Every local midnight of every timezone, {FIRST:%Y} to {LAST:%Y}: the "

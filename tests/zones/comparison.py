@@ -30,7 +30,6 @@ class Compared:
 
     @property
     def last_off_grid(self) -> Period | None:
-        """The last of them all."""
         return max(self.off_grid.values(), default=None)
 
 
@@ -82,9 +81,8 @@ def _note_months(name: str, found: Iterable[tuple[date, int]], compared: Compare
         period = Period.of(first)
         start = (calendar.month_start(name, period) - _EPOCH) // _SECOND
         if start != midnight:
-            compared.disagreements.append(
-                f"{name} {period}: begins at another instant than its 1st"
-            )
+            problem = f"{name} {period}: begins at another instant than its 1st"
+            compared.disagreements.append(problem)
         compared.month_starts += 1
         compared.starts.setdefault(period, set()).add(start)
         if start % QUARTER:

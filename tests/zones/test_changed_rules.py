@@ -17,7 +17,7 @@ import pytest
 from chalicelib.domain import calendar
 from chalicelib.domain.calendar import Period, month_start
 from chalicelib.domain.entries import EntryType, LedgerEntry
-from tests.simulation.world import World, at, simulated
+from tests.simulation.world import SUBSCRIBED, World, at, simulated
 
 ZONE = "Europe/Paris"
 HOUR = timedelta(hours=1)
@@ -72,14 +72,7 @@ def world() -> Iterator[World]:
     with simulated():
         world = World()
         with living_by(zone_with(BEFORE)), world.running():
-            values = {
-                "email": "ada@example.com",
-                "timezone": ZONE,
-                "plan": "starter",
-                "billing_interval": "yearly",
-                "status": "active",
-                "started_at": "2025-01-01T00:00:00Z",
-            }
+            values = {**SUBSCRIBED, "timezone": ZONE}
             world.call("PUT", "/api/subscriptions/1", ADMIN, values)
             yield world
 
