@@ -126,9 +126,9 @@ allocate: $(READY)  ## grant what is due: PERIOD=2026-07 and USER_ID=42, FILE=us
 	$(call needs,PERIOD,PERIOD=2026-07 USER_ID=42)
 	@$(RUN) -m infra allocate $(call option,period,PERIOD) $(call option,user-id,USER_ID) $(call option,file,FILE) $(call option,zone,ZONE) $(REPAIR)
 
-void: $(READY)  ## take back a credit batch: USER_ID=42 BATCH=42-7 REASON="..." ACTOR=ada (KEY= NO_MAIL=1)
+void: $(READY)  ## take back a batch: USER_ID= BATCH= REASON= ACTOR= (KEY= NO_MAIL=1 INCLUDING_HELD=1)
 	$(call needs,USER_ID BATCH REASON ACTOR,USER_ID=42 BATCH=42-7 REASON="Granted twice" ACTOR=ada)
-	@$(RUN) -m infra void $(call option,user-id,USER_ID) $(call option,batch,BATCH) $(call option,reason,REASON) $(call option,actor,ACTOR) $(call option,key,KEY) $(call flag,no-mail,NO_MAIL) $(REPAIR)
+	@$(RUN) -m infra void $(call option,user-id,USER_ID) $(call option,batch,BATCH) $(call option,reason,REASON) $(call option,actor,ACTOR) $(call option,key,KEY) $(call flag,no-mail,NO_MAIL) $(call flag,including-held,INCLUDING_HELD) $(REPAIR)
 
 export: $(READY)  ## write all data of a user as JSON: USER_ID=42 > 42.json
 	$(call needs,USER_ID,USER_ID=42 > 42.json)

@@ -16,6 +16,7 @@ from typing import Any
 from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.errors import InvalidInput
 from chalicelib.domain.fields import parse_actor, parse_key, parse_text, parse_user_id
+from chalicelib.domain.holds import earmarked
 from chalicelib.domain.instants import format_instant
 from chalicelib.operations.on_request import Void, preview_void, void_batch
 from infra.repair import command
@@ -45,8 +46,9 @@ def void(repair: Repair, arguments: argparse.Namespace) -> Summary:
         reason=parsed("--reason", parse_text, arguments.reason),
         actor=parsed("--actor", parse_actor, arguments.actor),
         caller=CALLER,
-        key=parsed("--key", parse_key, arguments.key or f"batch-{user_id}-{batch}"),
+        key=parsed("--key", parse_key, arguments.key or _key_of(user_id, batch, arguments)),
         notify=not arguments.no_mail,
+        including_held=arguments.including_held,
     )
     services = repair.services
     preview = preview_void(services, wanted)
@@ -54,9 +56,13 @@ def void(repair: Repair, arguments: argparse.Namespace) -> Summary:
     if preview.replayed:
         return _voided_before(repair, wanted, facts | _voided(preview.entry))
     mail = "gets an email" if wanted.notify else "gets no email"
+    voided, held = -preview.entry.amount, _held(repair, wanted)
+    facts["held"] = held
+    remaining = voided if wanted.including_held else voided + held
     what = (
-        f"void batch {user_id}-{batch}: {-preview.entry.amount:,} credits remain of "
-        f"{_granted(services.ledger.entry(user_id, batch))}; the ledger balance becomes "
+        f"void batch {user_id}-{batch}: {remaining:,} credits remain of "
+        f"{_granted(services.ledger.entry(user_id, batch))}{_of_held(held, voided, wanted)}; "
+        "the ledger balance becomes "
         f"{preview.entry.balance:,}; the user {mail}"
     )
     if not repair.is_agreed(what):
@@ -65,6 +71,26 @@ def void(repair: Repair, arguments: argparse.Namespace) -> Summary:
     facts |= _voided(outcome.entry)
     text = f"Voided {facts['voided']:,} credits of batch {user_id}-{batch} in transaction "
     return Summary(f"{text}{facts['transaction_id']}.", facts)
+
+
+def _key_of(user_id: str, batch: int, arguments: argparse.Namespace) -> str:
+    """The key of a batch. To take what is held is another deed: it may follow the first."""
+    return f"batch-{user_id}-{batch}" + ("-including-held" if arguments.including_held else "")
+
+
+def _held(repair: Repair, wanted: Void) -> int:
+    """How many credits of the batch are held now."""
+    services = repair.services
+    account = services.ledger.account(wanted.user_id)
+    return earmarked(account.holds, account.time(services.now()))[wanted.batch]
+
+
+def _of_held(held: int, voided: int, wanted: Void) -> str:
+    if not held:
+        return ""
+    if wanted.including_held:
+        return f", {held:,} of them held, which their holds lose"
+    return f", {held:,} of them held, which stay: {voided:,} are taken (INCLUDING_HELD=1 takes all)"
 
 
 def _granted(entry: LedgerEntry) -> str:
@@ -84,11 +110,15 @@ def _voided(entry: LedgerEntry) -> dict[str, Any]:
 def _voided_before(repair: Repair, wanted: Void, facts: dict[str, Any]) -> Summary:
     text = f"Voided before, in transaction {facts['transaction_id']}: nothing to do."
     account = repair.services.ledger.account(wanted.user_id)
-    returned = sum(batch.remaining for batch in account.batches if batch.number == wanted.batch)
+    remaining = sum(batch.remaining for batch in account.batches if batch.number == wanted.batch)
+    held = _held(repair, wanted)
+    returned = remaining - held
+    if held:
+        text += f" {held:,} credits of the batch are held; INCLUDING_HELD=1 takes those, too."
     if returned:
         text += (
-            f" Since then {returned:,} credits of usages have returned to the batch; to void those "
-            "too, give another key: --key (KEY=... with make)."
+            f" Since then {returned:,} credits have come back to the batch, by reversals or ends "
+            "of holds; to void those too, give another key: --key (KEY=... with make)."
         )
     return Summary(text, facts | {"returned_since": returned}, is_complete=not returned)
 
@@ -102,6 +132,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("--actor", required=True, help="the admin in whose name it is done")
     parser.add_argument("--key", help="idempotency key; default: one for each batch")
     parser.add_argument("--no-mail", action="store_true", help="send the user no email")
+    parser.add_argument("--including-held", action="store_true", help="take what is held, too")
     return command.run(parser, void, words)
 
 

@@ -19,6 +19,7 @@ from chalicelib.jobs.manual import CALLER
 from chalicelib.messages import SweepKind, UsersMessage
 from chalicelib.operations import on_request
 from chalicelib.operations.adjustments import Adjustment, adjust
+from chalicelib.operations.holds import End, end_hold, hold_credits
 from chalicelib.operations.on_request import CarryOver, Void, void_batch
 from chalicelib.store.ledger import Outcome
 from infra.repair import allocate, erase, export, redrive, replay, void
@@ -374,6 +375,55 @@ def test_a_batch_that_is_not_there_or_a_word_that_is_missing_voids_nothing(
     assert ran.status == 1
     assert said in ran.said
     assert [entry.amount for entry in world.history()] == [30]
+
+
+def held_of_first_batch(world: World, amount: int) -> None:
+    world.subscribe()
+    world.grant("1", 30, "a")
+    hold_credits(world.services, "1", amount, "A job", seconds=3600, caller="shop", key="job")
+
+
+def test_a_void_leaves_what_is_held_and_says_so_and_another_one_takes_it(
+    world: World, terminal: Terminal
+) -> None:
+    held_of_first_batch(world, 20)
+    batch = (*VOID, "--batch", "1-1", "--yes", "--json")
+    ran = terminal.run(void.main, *batch)
+    assert (ran.status, ran.facts["voided"], ran.facts["held"]) == (0, 10, 20)
+    assert "30 credits remain of 30" in ran.said
+    assert "20 of them held, which stay: 10 are taken" in ran.said
+    assert "becomes 20" in ran.said
+    again = terminal.run(void.main, *batch)
+    assert (again.status, again.facts["replayed"], again.facts["returned_since"]) == (0, True, 0)
+    taken = terminal.run(void.main, *batch, "--including-held")
+    assert (taken.status, taken.facts["voided"], taken.facts["held"]) == (0, 20, 20)
+    assert "20 of them held, which their holds lose" in taken.said
+    assert "becomes 0" in taken.said
+    assert terminal.run(void.main, *batch, "--including-held").facts["replayed"] is True
+    assert [entry.amount for entry in world.history()] == [30, 0, -10, -20]
+    assert [hold.amount for hold in world.history()[-1].holds] == [0]
+
+
+def test_a_batch_of_which_all_is_held_is_voided_only_if_somebody_says_so(
+    world: World, terminal: Terminal
+) -> None:
+    held_of_first_batch(world, 30)
+    ran = terminal.run(void.main, *VOID, "--batch", "1", "--yes")
+    assert ran.status == 1
+    assert "all that remains of batch 1-1 is held" in ran.said
+    assert terminal.run(void.main, *VOID, "--batch", "1", "--yes", "--including-held").status == 0
+    assert [entry.amount for entry in world.history()] == [30, 0, -30]
+
+
+def test_what_was_held_when_a_batch_was_voided_is_told_once_it_is_free(
+    world: World, terminal: Terminal
+) -> None:
+    held_of_first_batch(world, 20)
+    batch = (*VOID, "--batch", "1-1", "--yes", "--json")
+    terminal.run(void.main, *batch)
+    end_hold(world.services, End(hold_id="1-2", amount=0, caller="shop"))
+    ran = terminal.run(void.main, *batch)
+    assert (ran.status, ran.facts["returned_since"]) == (1, 20)
 
 
 @pytest.mark.parametrize("actor", ["system", "SYSTEM", "(erased)", "import/balances"])

@@ -175,6 +175,26 @@ def test_the_history_is_shown_by_type_and_page_by_page(page: Page, stage: Stage)
     wait_for(lambda: page.find("#history-empty").is_displayed(), "that there is none")
 
 
+def test_what_is_held_is_shown_on_the_card_and_in_the_history(page: Page, stage: Stage) -> None:
+    stage.api.subscribe("holding")
+    stage.api.grant("holding", 100, key="holding")
+    job = {"user_id": "holding", "amount": 50, "description": "Crawl"}
+    held = stage.api.send("POST", "/api/credits/holds", stage.api.backend, job, key="holding-1")
+    show(page, stage, "holding")
+    assert shown_balance(page) == 50
+    (line,) = page.texts(".held li")
+    assert line.startswith("50 reserved until ")
+    assert "50 reserved balance 100" in page.texts("#history > li")[0]
+    release = f"/api/credits/holds/{held.json['hold_id']}/release"
+    stage.api.send("POST", release, stage.api.backend, {})
+    show(page, stage, "holding")
+    assert shown_balance(page) == 100
+    assert page.texts(".held li") == []
+    assert "50 free again balance 100" in page.texts("#history > li")[0]
+    page.click("input[value=hold]")
+    wait_for(lambda: len(page.texts("#history > li")) == 1, "the one hold")
+
+
 # --- Doing ----------------------------------------------------------------------------------------
 
 
@@ -196,6 +216,25 @@ def test_credits_are_spent_granted_and_given_back_and_the_curl_line_is_shown(
     page.click("#history .back")
     page.wait_for_text("#said", "Gave back 30 credits.")
     assert shown_balance(page) == before + 70 == stage.api.balance(ANN)
+
+
+def test_credits_are_granted_for_ever_or_as_long_as_those_of_the_plan(
+    page: Page, stage: Stage
+) -> None:
+    stage.api.subscribe("lifetimes", plan="starter")
+    show(page, stage, "lifetimes")
+    page.click(".act details:nth-of-type(2) summary")
+    page.fill("form[data-action=grant] [name=amount]", "7")
+    page.click("form[data-action=grant] button")
+    page.wait_for_text("#said", "Granted 7 credits. 7 available.")
+    page.click("form[data-action=grant] [name=never]")
+    assert not page.find("form[data-action=grant] [name=expires_in_days]").is_enabled()
+    page.click("form[data-action=grant] button")
+    page.wait_for_text("#said", "Granted 7 credits. 14 available.")
+    lasting, expiring = "7 credits never expire", "7 credits through "
+    shown = page.texts(".expiring li")
+    assert shown[1] == lasting
+    assert shown[0].startswith(expiring)
 
 
 def test_a_refusal_is_told_in_words_and_changes_nothing(page: Page, stage: Stage) -> None:

@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from chalicelib.domain import ledger
+from chalicelib.domain.batches import Source
 from chalicelib.domain.calendar import Period, expires_at, month_start
 from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.instants import parse_instant
@@ -151,4 +152,72 @@ def test_the_lines_of_a_history() -> None:
         ("manual", 50, 120, {1: 70, 3: 50}, "manual#a#1"),
         ("expiration", -70, 50, {3: 50}, "expiration#2026-05-30T22:00:00Z"),
         ("allocation", 100, 150, {3: 50, 5: 100}, "allocation#2026-06"),
+    ]
+
+
+def test_a_promotion_of_a_low_priority_is_spent_before_older_credits() -> None:
+    april = ledger.allocate(
+        Account("42"), Period(2026, 4), 30, PARIS, None, in_paris("2026-04-01T00:00")
+    )
+    may = ledger.allocate(
+        after(april), Period(2026, 5), 100, PARIS, None, in_paris("2026-05-01T00:00")
+    )
+    promotion = ledger.grant(
+        after(may),
+        50,
+        Request("manual#a#1", "ada", "Spring"),
+        in_paris("2026-05-12T10:00"),
+        PARIS,
+        None,
+        10,
+        Source.PROMOTION,
+    )
+    usage = spend(after(promotion), 60, in_paris("2026-05-13T10:00"))
+    assert dict(usage.legs) == {3: -50, 1: -10}
+
+
+def test_a_hold_over_the_expiry_of_its_batch() -> None:
+    lines = [
+        ledger.allocate(
+            Account("42"), Period(2026, 5), 100, PARIS, 30, in_paris("2026-05-01T00:00")
+        )
+    ]
+    lines.append(by_hand(after(lines[-1]), 50, in_paris("2026-05-12T10:00")))
+    job = Request("hold#backend#1", "backend", "Crawl")
+    night = in_paris("2026-05-30T22:00")
+    lines.append(ledger.hold(after(lines[-1]), 60, 4 * 3600, job, night, lambda: PARIS))
+    opened = lines[-1].opened_hold
+    assert opened is not None
+    assert opened.expires_at == in_paris("2026-05-31T02:00")
+    end = in_paris("2026-05-31T02:00")
+    expiration = ledger.expire(after(lines[-1]), in_paris("2026-05-31T00:00"))
+    assert expiration is not None
+    lines.append(expiration)
+    assert after(expiration).available_balance(end - MILLISECOND) == 50
+    silent = ledger.expire(after(expiration), end)  # had the job said nothing
+    assert silent is not None
+    assert silent.amount == -60
+    done = Request("end#42-3", "backend", "Crawl")
+    at_one = in_paris("2026-05-31T01:00")
+    lines.append(ledger.capture(after(lines[-1]), 3, 45, done, at_one, lambda: PARIS))
+    swept = ledger.expire(after(lines[-1]), in_paris("2026-06-01T00:00"))
+    assert swept is not None
+    lines.append(swept)
+    told = [
+        (
+            line.type.value,
+            line.amount,
+            line.balance,
+            line.available_balance(),
+            {batch.number: batch.remaining for batch in line.batches},
+        )
+        for line in lines
+    ]
+    assert told == [
+        ("allocation", 100, 100, 100, {1: 100}),
+        ("manual", 50, 150, 150, {1: 100, 2: 50}),
+        ("hold", 0, 150, 90, {1: 100, 2: 50}),
+        ("expiration", -40, 110, 50, {1: 60, 2: 50}),
+        ("usage", -45, 65, 50, {1: 15, 2: 50}),
+        ("expiration", -15, 50, 50, {2: 50}),
     ]

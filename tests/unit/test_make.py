@@ -63,6 +63,7 @@ FLAGS = {
     "IGNORE_FINDINGS",
     "EXIT",
     "SKIP_INVALID",
+    "INCLUDING_HELD",
     "NO_MAIL",
     "OFFLINE",
     "CELERY",

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { getEventListeners } from "node:events";
 import { test } from "node:test";
 import { FakeApi, problem, type Answer, type Request } from "./api.test-double.js";
-import { CreditsClient, CreditsError, InsufficientCreditsError, NoAnswerError, UnauthenticatedError } from "./client.js";
+import { CreditsClient, CreditsError, HoldEndedError, InsufficientCreditsError, NoAnswerError, UnauthenticatedError } from "./client.js";
 
 const URL = "https://api.example.com/v1/";
 const USED = { success: true, new_balance: 90, transaction_id: "42-2", batches: [] };
@@ -68,6 +68,37 @@ test("a refusal says why, for people and for programs", async () => {
     assert.match(error.message, /^402 insufficient_credits: 7 credits are available$/);
     return true;
   });
+});
+
+test("the holds are a list", async () => {
+  const hold = { hold_id: "42-9", amount: 50 };
+  const { client } = clientOf(() => ({ body: { holds: [hold] } }));
+  assert.deepEqual(await client.holds(), [hold]);
+});
+
+test("an end of a hold that has ended otherwise says how it ended", async () => {
+  const captured = { ended: "captured", ended_at: "2026-07-01T10:20:00Z", transaction_id: "42-10" } as const;
+  const lapsed = { ended: "lapsed", ended_at: "2026-07-01T11:00:00Z" } as const;
+  for (const [how, ended, endedAt, transactionId] of [
+    [captured, "captured", "2026-07-01T10:20:00Z", "42-10"],
+    [lapsed, "lapsed", "2026-07-01T11:00:00Z", null],
+    [{}, undefined, undefined, null],
+  ] as const) {
+    const { api, client } = clientOf(() => ({ status: 410, body: problem(410, "hold_ended", how) }));
+    await assert.rejects(client.release("42-9"), (error) => {
+      assert.ok(error instanceof HoldEndedError);
+      assert.deepEqual([error.ended, error.endedAt, error.transactionId], [ended, endedAt, transactionId]);
+      return true;
+    });
+    assert.equal(api.requests.length, 1);
+  }
+});
+
+test("a capture whose answer is lost is asked for again", async () => {
+  const answer = { success: true, transaction_id: "42-10", captured: 31, released: 19, new_balance: 59, batches: [] };
+  const { api, client } = clientOf((_, number) => (number === 0 ? new TypeError("connection reset") : { body: answer }));
+  assert.deepEqual(await client.capture("42-9", { amount: 31 }), answer);
+  assert.deepEqual(api.requests.map(({ headers }) => headers["idempotency-key"]), [undefined, undefined]);
 });
 
 test("a token that is refused is replaced once, and else the user has to sign in", async () => {
@@ -167,6 +198,49 @@ const CALLS: [string, Call, Partial<Request>][] = [
     (client) => client.allocate({ user_id: USER, amount: -3, reason: "Wrong" }, "gift-3"),
     { method: "POST", path: "/v1/api/credits/allocate", body: { user_id: USER, amount: -3, reason: "Wrong" }, headers: { "idempotency-key": "gift-3" } },
   ],
+  [
+    "use with metadata",
+    (client) => client.use({ amount: 7, description: "Lead", metadata: { campaign: "42" } }, "lead-7"),
+    {
+      method: "POST", path: "/v1/api/credits/use", headers: { "idempotency-key": "lead-7" },
+      body: { amount: 7, description: "Lead", metadata: { campaign: "42" } },
+    },
+  ],
+  [
+    "history of a campaign",
+    (client) => client.historyPage({ user_id: USER, metadata: { campaign: "42 & more", list: "", none: undefined } } as object),
+    {
+      method: "GET", path: "/v1/api/credits/history",
+      query: { user_id: USER, "metadata.campaign": "42 & more", "metadata.list": "" },
+    },
+  ],
+  [
+    "useMany",
+    (client) => client.useMany({ user_id: USER, items: [{ key: "lead-7", amount: 2, description: "A lead" }] }),
+    {
+      method: "POST", path: "/v1/api/credits/use-many",
+      body: { user_id: USER, items: [{ key: "lead-7", amount: 2, description: "A lead" }] },
+    },
+  ],
+  ["transaction", (client) => client.transaction(`${USER}-7`), { method: "GET", path: "/v1/api/credits/transactions/a%2Fb%20c%3Fd%23%C3%A9%25-7" }],
+  [
+    "hold",
+    (client) => client.hold({ user_id: USER, amount: 50, description: "Crawl", expires_in_seconds: 600 }, "crawl-17"),
+    {
+      method: "POST", path: "/v1/api/credits/holds", headers: { "idempotency-key": "crawl-17" },
+      body: { user_id: USER, amount: 50, description: "Crawl", expires_in_seconds: 600 },
+    },
+  ],
+  [
+    "capture",
+    (client) => client.capture(`${USER}-9`, { amount: 31, metadata: { campaign: "42" } }),
+    {
+      method: "POST", path: "/v1/api/credits/holds/a%2Fb%20c%3Fd%23%C3%A9%25-9/capture",
+      body: { amount: 31, metadata: { campaign: "42" } },
+    },
+  ],
+  ["release", (client) => client.release(`${USER}-9`), { method: "POST", path: "/v1/api/credits/holds/a%2Fb%20c%3Fd%23%C3%A9%25-9/release", body: {} }],
+  ["holds of a user", (client) => client.holds({ user_id: USER }), { method: "GET", path: "/v1/api/credits/holds", query: { user_id: USER } }],
   ["plans", (client) => client.plans(), { method: "GET", path: "/v1/api/plans" }],
   ["subscription", (client) => client.subscription(USER), { method: "GET", path: OF_USER }],
   ["putSubscription", (client) => client.putSubscription(USER, SUBSCRIPTION), { method: "PUT", path: OF_USER, body: SUBSCRIPTION }],
@@ -186,7 +260,7 @@ const CALLS: [string, Call, Partial<Request>][] = [
 
 for (const [name, call, wanted] of CALLS) {
   test(`${name} sends exactly this`, async () => {
-    const { api, client } = clientOf(() => ({ body: { plans: [] } }));
+    const { api, client } = clientOf(() => ({ body: { plans: [], holds: [] } }));
     await call(client);
     const content = wanted.body === undefined ? {} : { "content-type": "application/json" };
     const headers = { accept: "application/json", authorization: "Bearer t-1", ...content, ...wanted.headers };
@@ -198,6 +272,7 @@ for (const [method, call] of [
   ["use", (client: CreditsClient) => client.use({ amount: 1, description: "x" })],
   ["reverse", (client: CreditsClient) => client.reverse({ transaction_id: "42-1", reason: "x", user_id: "42" })],
   ["allocate", (client: CreditsClient) => client.allocate({ user_id: "42", amount: 1, reason: "x" })],
+  ["hold", (client: CreditsClient) => client.hold({ user_id: "42", amount: 1, description: "x" })],
 ] as const) {
   test(`${method} without a key makes one, which is the same in every attempt and another in every call`, async () => {
     const { api, client } = clientOf((_, number) => (number % 2 ? { body: USED } : BUSY));
@@ -252,6 +327,7 @@ for (const [status, code, name] of [
   [403, "forbidden", "CreditsError"],
   [422, "not_allowed", "CreditsError"],
   [409, "idempotency_key_reused", "CreditsError"],
+  [410, "hold_ended", "HoldEndedError"],
 ] as const) {
   test(`${code} is a ${name}`, async () => {
     const { client } = clientOf(() => ({ status, body: problem(status, code) }));
@@ -399,10 +475,12 @@ for (const [name, call] of [
   ["historyPage", (client: CreditsClient, signal: AbortSignal) => client.historyPage({}, signal)],
   ["historyPages", (client: CreditsClient, signal: AbortSignal) => client.historyPages({}, signal).next()],
   ["history", (client: CreditsClient, signal: AbortSignal) => client.history({}, signal).next()],
+  ["transaction", (client: CreditsClient, signal: AbortSignal) => client.transaction("42-1", signal)],
+  ["holds", (client: CreditsClient, signal: AbortSignal) => client.holds({}, signal)],
   ["plans", (client: CreditsClient, signal: AbortSignal) => client.plans(signal)],
 ] as const) {
   test(`${name} can be left`, async () => {
-    const { api, client } = clientOf(() => ({ body: { items: [], plans: [], next_cursor: null } }));
+    const { api, client } = clientOf(() => ({ body: { items: [], plans: [], holds: [], next_cursor: null } }));
     const reason = new Error("the page is closed");
     await assert.rejects(call(client, AbortSignal.abort(reason)), (error) => error === reason);
     assert.deepEqual(api.requests, []);

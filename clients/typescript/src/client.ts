@@ -28,6 +28,15 @@ export type ReverseAnswer = Schemas["ReverseAnswer"];
 /** Negative amounts claw back; with `up_to_available`, at most the credits that are left. */
 export type AllocateRequest = Omit<Schemas["AllocateRequest"], "amount"> & { amount: number };
 export type AllocateAnswer = Schemas["AllocateAnswer"];
+export type HoldRequest = Schemas["HoldRequest"];
+export type HoldAnswer = Schemas["HoldAnswer"];
+export type Hold = Schemas["Hold"];
+export type CaptureRequest = Schemas["CaptureRequest"];
+export type CaptureAnswer = Schemas["CaptureAnswer"];
+export type ReleaseAnswer = Schemas["ReleaseAnswer"];
+export type UseManyRequest = Schemas["UseManyRequest"];
+export type UseManyAnswer = Schemas["UseManyAnswer"];
+export type TransactionInFull = Schemas["TransactionInFull"];
 export type HistoryQuery = QueryOf<"listHistory">;
 export type Problem = Schemas["Problem"];
 
@@ -40,6 +49,7 @@ export type ProblemCode =
   | "not_found"
   | "method_not_allowed"
   | "contention"
+  | "hold_ended"
   | "version_conflict"
   | "body_too_large"
   | "unsupported_media_type"
@@ -77,6 +87,24 @@ export class InsufficientCreditsError extends CreditsError {
 
   get availableBalance(): number {
     return this.problem.available_balance ?? 0;
+  }
+}
+
+/** The hold has ended, and not as it was asked to: nothing was used or released by this request. */
+export class HoldEndedError extends CreditsError {
+  override readonly name = "HoldEndedError";
+
+  get ended(): "captured" | "released" | "lapsed" | undefined {
+    return this.problem.ended;
+  }
+
+  get endedAt(): string | undefined {
+    return this.problem.ended_at;
+  }
+
+  /** The entry that ended it; null if it lapsed. */
+  get transactionId(): string | null {
+    return this.problem.transaction_id ?? null;
   }
 }
 
@@ -159,7 +187,7 @@ export class CreditsClient {
     return this.#data("GET", "/api/credits/balance", { query, signal });
   }
 
-  /** One page of the history, newest first. */
+  /** One page of the history, newest first; `metadata: { campaign: "42" }` asks for the entries with this pair. */
   historyPage(query?: HistoryQuery, signal?: AbortSignal): Promise<HistoryPage> {
     return this.#data("GET", "/api/credits/history", { query, signal });
   }
@@ -181,13 +209,26 @@ export class CreditsClient {
   }
 
   /**
-   * Uses credits, oldest first: all of them or, with `InsufficientCreditsError`, none.
+   * Uses credits, in the order of use: all of them or, with `InsufficientCreditsError`, none.
    *
    * The key names the purpose. However often the request is sent, it takes effect once. Give a key of your own,
    * such as an order's id, if the same request could come a second time (a reload, a second click).
    */
   use(body: UseRequest, key: string = crypto.randomUUID()): Promise<UseAnswer> {
     return this.#keyed("/api/credits/use", body, key);
+  }
+
+  /**
+   * Uses credits for several things at once: for all that were not charged before or, with `InsufficientCreditsError`,
+   * for none. Each item has a key, which is one of `use`. For backends.
+   */
+  useMany(body: UseManyRequest): Promise<UseManyAnswer> {
+    return this.#data("POST", "/api/credits/use-many", { body });
+  }
+
+  /** One line of the history; if it books several usages, with each of them. */
+  transaction(transactionId: string, signal?: AbortSignal): Promise<TransactionInFull> {
+    return this.#data("GET", `/api/credits/transactions/${encodeURIComponent(transactionId)}`, { signal });
   }
 
   /** Gives a usage back, wholly or partly. For backends and admins. */
@@ -198,6 +239,32 @@ export class CreditsClient {
   /** Makes a manual adjustment: grants or claws back credits. For admins. */
   allocate(body: AllocateRequest, key: string = crypto.randomUUID()): Promise<AllocateAnswer> {
     return this.#keyed("/api/credits/allocate", body, key);
+  }
+
+  // --- Holds: for backends and admins ----------------------------------------------------------------
+
+  /**
+   * Sets credits aside for a job: all of them or, with `InsufficientCreditsError`, none. Nothing else can use them until
+   * the hold is captured, released, or over.
+   */
+  hold(body: HoldRequest, key: string = crypto.randomUUID()): Promise<HoldAnswer> {
+    return this.#keyed("/api/credits/holds", body, key);
+  }
+
+  /** Uses what a job came to, and frees the rest. No key: a hold ends once, and the same end again gets the first answer. */
+  capture(holdId: string, body: CaptureRequest): Promise<CaptureAnswer> {
+    return this.#data("POST", `/api/credits/holds/${encodeURIComponent(holdId)}/capture`, { body });
+  }
+
+  /** Frees all that is held. Like a capture, it can be asked for again. */
+  release(holdId: string): Promise<ReleaseAnswer> {
+    return this.#data("POST", `/api/credits/holds/${encodeURIComponent(holdId)}/release`, { body: {} });
+  }
+
+  /** The holds of a user that have not ended, the oldest first. Users may read their own. */
+  async holds(query?: QueryOf<"getHolds">, signal?: AbortSignal): Promise<Hold[]> {
+    const { holds } = await this.#data<Schemas["Holds"]>("GET", "/api/credits/holds", { query, signal });
+    return holds;
   }
 
   // --- Subscriptions and plans ---------------------------------------------------------------------
@@ -273,8 +340,7 @@ export class CreditsClient {
     method: string, path: string, asked: Asked, token: string, isLast: boolean,
   ): Promise<{ response?: Response; answer?: Answered }> {
     const limit = AbortSignal.timeout(this.#timeout);
-    const given = Object.entries(asked.query ?? {}).filter(([, value]) => value !== undefined && value !== null);
-    const query = new URLSearchParams(given.map(([name, value]) => [name, String(value)])).toString();
+    const query = new URLSearchParams(parametersOf(asked.query ?? {})).toString();
     let response: Response | undefined;
     try {
       response = await this.#fetch(`${this.#url}${path}${query && `?${query}`}`, {
@@ -302,7 +368,17 @@ export class CreditsClient {
   }
 }
 
+/** The parameters of a query, without what is left out; of an object, each value under `name.key`. */
+function parametersOf(query: Record<string, unknown>): [string, string][] {
+  return Object.entries(query).flatMap(([name, value]): [string, string][] => {
+    if (value === undefined || value === null) return [];
+    if (typeof value !== "object") return [[name, String(value)]];
+    return parametersOf(Object.fromEntries(Object.entries(value).map(([key, each]) => [`${name}.${key}`, each])));
+  });
+}
+
 function errorOf(problem: Problem): CreditsError {
+  if (problem.code === "hold_ended") return new HoldEndedError(problem);
   if (problem.code === "insufficient_credits") return new InsufficientCreditsError(problem);
   if (problem.code === "unauthenticated") return new UnauthenticatedError(problem);
   return new CreditsError(problem);

@@ -1,14 +1,17 @@
 // The credits card: what a user has, when more comes, what expires.
 
-import { count, credits, day, daysBetween, find, localDate, longDay, make, place, plusDays } from "./page.js";
+import { count, credits, day, daysBetween, find, localDate, longDay, make, moment, place, plusDays } from "./page.js";
 
 let schedule = null;
+let holds = [];
 
-/** Draws the card of a user from `GET /api/credits/allocation-schedule`. */
-export function showCard(answer, now) {
+/** Draws the card of a user from `GET /api/credits/allocation-schedule`, and the holds of their balance. */
+export function showCard(answer, held, now) {
   schedule = answer;
+  holds = held;
   find("#card-body").replaceChildren(
     make("p", { className: "balance", id: "balance" }, count(answer.current_balance), make("small", {}, "available")),
+    ...reserved(answer),
     ...share(answer),
     coming(answer),
     expiring(answer, now),
@@ -47,12 +50,22 @@ export function countDown(now) {
   }
 }
 
-/** Whether credits have come or gone at a midnight since the card was drawn. */
+/** Whether credits have come or gone at a midnight, or a hold has ended, since the card was drawn. */
 export function isNewsDue(now) {
   if (!schedule) return false;
   const { next_allocation_at, expiring_credits, timezone } = schedule;
   const has_come = next_allocation_at !== null && Date.parse(next_allocation_at) <= now;
-  return has_come || expiring_credits.some(({ expires_at }) => expires_at <= localDate(now, timezone));
+  const is_free = holds.some(({ expires_at }) => Date.parse(expires_at) <= now);
+  return has_come || is_free || expiring_credits.some(({ expires_at }) => expires_at <= localDate(now, timezone));
+}
+
+/** What is set aside for jobs that are under way. */
+function reserved({ timezone }) {
+  const list = make("ul", { className: "held", ariaLabel: "Reserved" });
+  for (const { amount, expires_at } of holds.filter((hold) => hold.amount > 0)) {
+    list.append(make("li", {}, `${count(amount)} reserved until ${moment(expires_at, timezone)}`));
+  }
+  return list.children.length ? [list] : [];
 }
 
 function share({ current_balance, expiring_credits }) {

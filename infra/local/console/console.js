@@ -57,8 +57,9 @@ async function inform(work) {
 async function showCredits(quiet = true) {
   if (!user || isExpired) return;
   const schedule = await call(userOf(user), "GET", "/api/credits/allocation-schedule", { quiet });
+  const { holds } = await call(userOf(user), "GET", "/api/credits/balance", { quiet: true });
   zone = schedule.timezone;
-  showCard(schedule, now());
+  showCard(schedule, holds, now());
 }
 
 async function showLines(more = false, quiet = true) {
@@ -210,9 +211,10 @@ const ACTIONS = {
     const answer = await call(userOf(user), "POST", "/api/credits/use", { body, key: crypto.randomUUID() });
     return `Spent ${credits(body.amount)}. ${count(answer.new_balance)} left.`;
   },
-  async grant({ amount, reason, expires_in_days }) {
+  async grant({ amount, reason, expires_in_days, never }) {
     const body = { user_id: user, amount: Number(amount), reason };
-    if (expires_in_days) body.expires_in_days = Number(expires_in_days);
+    if (never) body.expires_in_days = null;
+    else if (expires_in_days) body.expires_in_days = Number(expires_in_days);
     const answer = await call(OPS, "POST", "/api/credits/allocate", { body, key: crypto.randomUUID() });
     return `${body.amount > 0 ? "Granted" : "Took back"} ${credits(Math.abs(body.amount))}. ${count(answer.new_balance)} available.`;
   },
@@ -283,6 +285,8 @@ function bind() {
       act(form);
     });
   }
+  const { never, expires_in_days } = find("form[data-action=grant]").elements;
+  never.addEventListener("change", () => { expires_in_days.disabled = never.checked; });
   for (const button of document.querySelectorAll("[data-move]")) {
     button.addEventListener("click", () => move(button.dataset.move));
   }

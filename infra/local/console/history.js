@@ -8,9 +8,11 @@ const NAMES = {
   usage: "Used",
   manual: "By hand",
   reversal: "Given back",
+  hold: "Reserved",
+  release: "Free again",
 };
 // Characters that every font has. Other types are marked by their sign.
-const MARKS = { expiration: "×", reversal: "←" };
+const MARKS = { expiration: "×", reversal: "←", hold: "•", release: "°" };
 
 let shown = new Set();
 
@@ -59,6 +61,13 @@ function drawn(item, zone, giveBack) {
     { className: `${direction} ${item.type}`, "data-transaction": item.transaction_id },
     make("span", { className: "mark", ariaHidden: "true" }, MARKS[item.type] ?? (item.amount > 0 ? "+" : "−")),
     make("span", { className: "what" }, title, small),
-    make("span", { className: "much" }, signed(item.amount), make("small", {}, `balance ${count(item.balance_after)}`)),
+    make("span", { className: "much" }, change(item), make("small", {}, `balance ${count(item.balance_after)}`)),
   );
+}
+
+/** What a line did. A hold moves no credits, and its end moves only what is used. */
+function change({ type, amount, held_amount, released_amount }) {
+  if (type === "hold") return `${count(held_amount)} reserved`;
+  if (type === "release") return `${count(released_amount)} free again`;
+  return signed(amount);
 }

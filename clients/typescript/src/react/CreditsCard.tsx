@@ -11,7 +11,7 @@ export interface CreditsCardProps {
   now?: () => number;
 }
 
-/** Shows a user's credits, when more come, and which expire. It has no styles: style the class names yourself. */
+/** Shows a user's credits, which are reserved, when more come, and which expire. It has no styles: style the class names yourself. */
 export function CreditsCard({ client, locale, now = Date.now }: CreditsCardProps) {
   const title = useId();
   const { value, error, isLoading, reload } = useLoaded(useCallback((signal: AbortSignal) => client.schedule(undefined, signal), [client]));
@@ -19,20 +19,21 @@ export function CreditsCard({ client, locale, now = Date.now }: CreditsCardProps
     <section className="credits-card" aria-labelledby={title} aria-busy={isLoading}>
       <h2 id={title}>Your credits</h2>
       {error ? <Trouble error={error} onRetry={reload} /> : null}
-      {value ? <Contents schedule={value} locale={locale} now={now} onDue={reload} /> : null}
+      {value ? <Contents client={client} schedule={value} locale={locale} now={now} onDue={reload} /> : null}
       {!value && !error ? <p>Loading …</p> : null}
     </section>
   );
 }
 
 interface ContentsProps {
+  client: CreditsClient;
   schedule: AllocationSchedule;
   locale: string | undefined;
   now: () => number;
   onDue: () => void;
 }
 
-function Contents({ schedule, locale, now, onDue }: ContentsProps) {
+function Contents({ client, schedule, locale, now, onDue }: ContentsProps) {
   const count = (number: number) => number.toLocaleString(locale);
   const day = (date: string) => formatDay(date, locale);
   const lasting = schedule.current_balance - schedule.expiring_credits.reduce((sum, { amount }) => sum + amount, 0);
@@ -41,6 +42,7 @@ function Contents({ schedule, locale, now, onDue }: ContentsProps) {
       <p className="credits-balance">
         <strong>{count(schedule.current_balance)}</strong> available
       </p>
+      <Reserved client={client} schedule={schedule} locale={locale} />
       <h3>Next credits</h3>
       {schedule.next_allocation_date && schedule.next_allocation_at ? (
         <p className="credits-next">
@@ -61,6 +63,24 @@ function Contents({ schedule, locale, now, onDue }: ContentsProps) {
         {schedule.current_balance === 0 ? <li>Nothing: there are no credits.</li> : null}
       </ul>
     </>
+  );
+}
+
+/** What is set aside for jobs that are under way. If it cannot be had, the card does without it. */
+function Reserved({ client, schedule, locale }: Pick<ContentsProps, "client" | "schedule" | "locale">) {
+  // A schedule that is loaded again asks for the holds again, too.
+  const load = useCallback((signal: AbortSignal) => client.balance(undefined, signal), [client, schedule]);
+  const holds = useLoaded(load).value?.holds.filter(({ amount }) => amount > 0) ?? [];
+  if (holds.length === 0) return null;
+  return (
+    <ul className="credits-reserved">
+      {holds.map(({ hold_id, amount, expires_at }) => (
+        <li key={hold_id}>
+          {amount.toLocaleString(locale)} reserved until{" "}
+          <time dateTime={expires_at}>{formatInstant(expires_at, schedule.timezone, locale)}</time>
+        </li>
+      ))}
+    </ul>
   );
 }
 
@@ -87,6 +107,16 @@ function Countdown({ until, now, onDue }: { until: string; now: () => number; on
 /** A local date in words. It is in the user's timezone already, so the browser's timezone must not move it. */
 function formatDay(date: string, locale: string | undefined): string {
   return new Intl.DateTimeFormat(locale, { dateStyle: "long", timeZone: "UTC" }).format(new Date(date));
+}
+
+/** An instant in words, where the user lives; if the browser does not know the timezone, in its own. */
+function formatInstant(instant: string, timeZone: string, locale: string | undefined): string {
+  const style = { dateStyle: "long", timeStyle: "short" } as const;
+  try {
+    return new Intl.DateTimeFormat(locale, { ...style, timeZone }).format(new Date(instant));
+  } catch {
+    return new Intl.DateTimeFormat(locale, style).format(new Date(instant));
+  }
 }
 
 /** The last day on which credits that expire on `date` can be used. */

@@ -9,6 +9,8 @@ const NAMES: Record<TransactionType, string> = {
   expiration: "Expired",
   manual: "Changed by hand",
   reversal: "Given back",
+  hold: "Reserved",
+  release: "Free again",
 };
 
 export interface CreditsHistoryProps {
@@ -58,16 +60,22 @@ export function CreditsHistory({ client, timeZone, locale, pageSize = 20 }: Cred
 }
 
 function Line({ line, timeZone, locale }: { line: Transaction; timeZone: string | undefined; locale: string | undefined }) {
-  const count = new Intl.NumberFormat(locale, { signDisplay: "exceptZero" });
   const when = new Intl.DateTimeFormat(locale, { dateStyle: "medium", timeStyle: "short", ...(timeZone && { timeZone }) });
   return (
     <li className={`credits-line credits-${line.type}`}>
       <span className="credits-what">{line.description}</span> <span className="credits-type">{NAMES[line.type]}</span>{" "}
       <time dateTime={line.effective_at}>{when.format(new Date(line.effective_at))}</time>{" "}
-      <strong className="credits-amount">{count.format(line.amount)}</strong>{" "}
+      <strong className="credits-amount">{changeOf(line, locale)}</strong>{" "}
       <span className="credits-balance-after">balance {line.balance_after.toLocaleString(locale)}</span>
     </li>
   );
+}
+
+/** What a line did. A hold moves no credits, and its end moves only what is used. */
+function changeOf(line: Transaction, locale: string | undefined): string {
+  if (line.type === "hold") return `${(line.held_amount ?? 0).toLocaleString(locale)} reserved`;
+  if (line.type === "release") return `${(line.released_amount ?? 0).toLocaleString(locale)} free again`;
+  return line.amount.toLocaleString(locale, { signDisplay: "exceptZero" });
 }
 
 interface Older {

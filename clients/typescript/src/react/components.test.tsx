@@ -26,6 +26,7 @@ function line(number: number, type: Transaction["type"], amount: number): Transa
   return {
     transaction_id: `42-${number}`, type, amount, balance_after: 100 + number, description: `Line ${number}`, actor: "system",
     effective_at: at, posted_at: "2026-05-03T09:30:00Z", allocation_period: null, batches: [],
+    hold_id: null, held_amount: null, released_amount: null, metadata: {},
   };
 }
 
@@ -67,8 +68,13 @@ async function settle(work: () => void) {
 
 const words = (element: Element | null) => (element?.textContent ?? "").replace(/\s+/g, " ").trim();
 
-function clientOf(answer: (request: Request, number: number) => Answer | Promise<Answer>) {
-  const api = new FakeApi(answer);
+/** A client whose balance has these holds; `answer` gives the other answers, and counts only those requests. */
+function clientOf(
+  answer: (request: Request, number: number) => Answer | Promise<Answer>,
+  balance: () => Answer | Promise<Answer> = () => ({ body: { holds: [] } }),
+) {
+  let number = 0;
+  const api = new FakeApi((request) => (request.path.endsWith("/balance") ? balance() : answer(request, number++)));
   return { api, client: new CreditsClient({ url: "https://api.example.com/v1", token: () => "t", fetch: api.fetch, sleep: api.sleep }) };
 }
 
@@ -83,6 +89,69 @@ test("the card shows the balance, what comes and what expires", async () => {
   ]);
   assert.equal(card.querySelector("section")?.getAttribute("aria-busy"), "false");
   assert.equal(words(card.querySelector("h2")), "Your credits");
+});
+
+const HOLDS = [
+  { hold_id: "42-9", amount: 50, expires_at: "2026-05-30T13:05:00Z" },
+  { hold_id: "42-10", amount: 1200, expires_at: "2026-06-01T02:00:00Z" },
+  { hold_id: "42-11", amount: 0, expires_at: "2026-06-01T02:00:00Z" },
+  { hold_id: "42-12", amount: 1, expires_at: "2026-06-01T02:00:00Z" },
+];
+const reserved = (card: Element) => [...card.querySelectorAll(".credits-reserved li")].map(words);
+
+test("the card shows what is reserved, and until when where the user lives", async (t) => {
+  const warnings = t.mock.method(console, "error", () => {});
+  const { api, client } = clientOf(() => ({ body: SCHEDULE }), () => ({ body: { holds: HOLDS } }));
+  const card = await render(<CreditsCard client={client} locale="en-GB" now={() => NOON} />);
+  assert.deepEqual(reserved(card), ["50 reserved until 30 May 2026 at 09:05", "1,200 reserved until 31 May 2026 at 22:00", "1 reserved until 31 May 2026 at 22:00"]);
+  assert.equal(card.querySelector(".credits-reserved time")?.getAttribute("datetime"), "2026-05-30T13:05:00Z");
+  assert.deepEqual(api.requests.map(({ path }) => path.replace(/.*[/]/, "")), ["allocation-schedule", "balance"]);
+  assert.equal(warnings.mock.callCount(), 0);
+  unmount();
+  const german = await render(<CreditsCard client={client} locale="de" now={() => NOON} />);
+  assert.equal(reserved(german)[1], "1.200 reserved until 31. Mai 2026 um 22:00");
+});
+
+test("a card that is taken away waits for no holds", async () => {
+  const signals: AbortSignal[] = [];
+  const balance = (_: object, signal: AbortSignal) => (signals.push(signal), new Promise(() => {}));
+  const client = { schedule: () => Promise.resolve(SCHEDULE), balance } as unknown as CreditsClient;
+  await render(<CreditsCard client={client} locale="en" now={() => NOON} />);
+  unmount();
+  unmount = () => {};
+  assert.deepEqual(signals.map(({ aborted }) => aborted), [true]);
+});
+
+test("a card whose holds cannot be had, or come late, shows the rest", async () => {
+  const slow = later<Answer>();
+  const forbidden = () => ({ status: 403, body: problem(403, "forbidden") });
+  for (const balance of [forbidden, () => new Error("no net"), () => slow.promise]) {
+    const { client } = clientOf(() => ({ body: SCHEDULE }), balance);
+    const card = await render(<CreditsCard client={client} locale="en" now={() => NOON} />);
+    assert.equal(words(card.querySelector(".credits-balance")), "1,290 available");
+    assert.ok(!card.querySelector(".credits-reserved"));
+    assert.ok(!card.querySelector("[role=alert]"));
+    unmount();
+  }
+  unmount = () => {};
+});
+
+test("a card asks for the holds again when it asks for the credits again", async (t) => {
+  t.mock.timers.enable({ apis: ["setInterval"] });
+  const holds = [[HOLDS[0]], []];
+  const due = () => Date.parse(SCHEDULE.next_allocation_at!);
+  const { client } = clientOf(() => ({ body: { ...SCHEDULE } }), () => ({ body: { holds: holds.shift() } }));
+  const card = await render(<CreditsCard client={client} locale="en-GB" now={due} />);
+  assert.equal(reserved(card).length, 1);
+  await settle(() => t.mock.timers.tick(10_000));
+  assert.equal(reserved(card).length, 0);
+});
+
+test("a timezone that the browser does not know is no reason to show nothing", async () => {
+  const schedule = { ...SCHEDULE, timezone: "Atlantis/Capital" };
+  const { client } = clientOf(() => ({ body: schedule }), () => ({ body: { holds: HOLDS } }));
+  const card = await render(<CreditsCard client={client} locale="en-GB" now={() => NOON} />);
+  assert.equal(reserved(card)[0], "50 reserved until 30 May 2026 at 03:05");
 });
 
 test("the card says why nothing comes", async () => {
@@ -172,6 +241,7 @@ test("when the credits are due the card asks for them until they are there", asy
   const nextMonth = { ...SCHEDULE, current_balance: 1790, next_allocation_date: "2026-07-01", next_allocation_at: "2026-07-01T04:00:00Z" };
   const { api, client } = clientOf((_, number) => ({ body: number < 2 ? SCHEDULE : nextMonth }));
   const card = await render(<CreditsCard client={client} locale="en" now={() => now} />);
+  const asked = () => api.requests.filter(({ path }) => path.endsWith("/allocation-schedule")).length;
   const pass = (seconds: number) =>
     settle(() => {
       now += seconds * 1000;
@@ -184,14 +254,14 @@ test("when the credits are due the card asks for them until they are there", asy
   await pass(1);
   assert.equal(words(card.querySelector("[role=timer]")), "any moment now");
   await pass(9.999);
-  assert.equal(api.requests.length, 1);
+  assert.equal(asked(), 1);
   await pass(0.001);
-  assert.deepEqual([api.requests.length, words(card.querySelector(".credits-balance"))], [2, "1,290 available"]);
+  assert.deepEqual([asked(), words(card.querySelector(".credits-balance"))], [2, "1,290 available"]);
   await pass(10);
-  assert.deepEqual([api.requests.length, words(card.querySelector(".credits-balance"))], [3, "1,790 available"]);
+  assert.deepEqual([asked(), words(card.querySelector(".credits-balance"))], [3, "1,790 available"]);
   await pass(1);
   await pass(60);
-  assert.equal(api.requests.length, 3, "it goes on asking");
+  assert.equal(asked(), 3, "it goes on asking");
 });
 
 test("what the API cannot answer is no lost session", async () => {
@@ -209,15 +279,35 @@ test("a card that is taken away asks for nothing more", async () => {
 });
 
 test("each type of line has its name, in the history and among the choices", async () => {
-  const types = ["allocation", "usage", "expiration", "manual", "reversal"] as const;
+  const types = ["allocation", "usage", "expiration", "manual", "reversal", "hold", "release"] as const;
   const items = types.map((type, place) => line(place + 1, type, place));
   const { client } = clientOf(() => ({ body: { items, next_cursor: null } }));
   const history = await render(<CreditsHistory client={client} locale="en" />);
-  const names = ["Monthly credits", "Used", "Expired", "Changed by hand", "Given back"];
+  const names = CHOICES;
   assert.deepEqual([...history.querySelectorAll(".credits-type")].map(words), names);
   assert.deepEqual([...history.querySelectorAll("label")].map(words), ["Everything", ...names]);
-  assert.deepEqual([...history.querySelectorAll(".credits-amount")].map(words), ["0", "+1", "+2", "+3", "+4"]);
+  assert.deepEqual([...history.querySelectorAll(".credits-amount")].map(words), ["0", "+1", "+2", "+3", "+4", "0 reserved", "0 free again"]);
   assert.deepEqual([...history.querySelectorAll("li")].map((each) => each.className), types.map((type) => `credits-line credits-${type}`));
+});
+
+test("a hold and its ends say what they did", async () => {
+  const items = [
+    { ...line(7, "hold", 0), hold_id: "42-7", held_amount: 1050 },
+    { ...line(8, "usage", -31), hold_id: "42-7", released_amount: 1019 },
+    { ...line(9, "release", 0), hold_id: "42-6", released_amount: 1019 },
+    line(10, "hold", 0),
+    line(11, "release", 0),
+  ];
+  const { api, client } = clientOf(() => ({ body: { items, next_cursor: null } }));
+  const history = await render(<CreditsHistory client={client} locale="en" />);
+  const amounts = [...history.querySelectorAll(".credits-amount")].map(words);
+  assert.deepEqual(amounts, ["1,050 reserved", "-31", "1,019 free again", "0 reserved", "0 free again"]);
+  await rerender(<CreditsHistory client={client} locale="de" />);
+  const german = [...history.querySelectorAll(".credits-amount")].map(words);
+  assert.deepEqual(german.slice(0, 3), ["1.050 reserved", "-31", "1.019 free again"]);
+  await choose(history, "Reserved");
+  await choose(history, "Free again");
+  assert.deepEqual(api.requests.map(({ query }) => query["type"]), [undefined, "hold", "release"]);
 });
 
 test("an older page that cannot be had leaves the lines, says so, and offers a way on", async () => {
@@ -335,14 +425,14 @@ test("a card that loads, fails, and loads again is this page, whatever its style
   assert.equal(warnings.mock.callCount(), 0);
 });
 
-const CHOICES = ["Monthly credits", "Used", "Expired", "Changed by hand", "Given back"];
+const CHOICES = ["Monthly credits", "Used", "Expired", "Changed by hand", "Given back", "Reserved", "Free again"];
 const HISTORY = (isBusy: boolean) => [
   `<section class="credits-history" aria-labelledby="id-1" aria-busy="${isBusy}">`,
   '<h2 id="id-1">History</h2>',
   "<fieldset>",
   "<legend>Show</legend>",
   '<label><input type="radio" checked="" name="id-2">Everything</label>',
-  ...CHOICES.map((name, place) => `<label><input type="radio" name="id-2">${name}</label>${place === 4 ? "</fieldset>" : ""}`),
+  ...CHOICES.map((name, place) => `<label><input type="radio" name="id-2">${name}</label>${place === 6 ? "</fieldset>" : ""}`),
 ];
 const SAID = (text: string) => `<p role="status" class="credits-said">${text}</p></section>`;
 const LINE =
