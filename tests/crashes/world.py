@@ -114,6 +114,10 @@ class CrashingWorld(World):
         answer: Any = reply.json if is_json else reply.text
         if isinstance(answer, dict):
             answer.pop("request_id", None)  # each request has its own
+        if path.endswith("/use-many"):
+            # Who asks again is told that what was charged then is charged: which, and not when.
+            told = {each["key"] for each in answer.get("already_charged", ())}
+            answer = sorted({*answer.get("charged", ()), *told})
         # Who registers again is told that it is there (200) and not that it is new (201).
         self.answers.append((reply.status // 100, answer))
         return reply

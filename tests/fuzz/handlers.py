@@ -482,8 +482,8 @@ REQUESTS: dict[str, tuple[Json, ...]] = {
             body={
                 "user_id": "42",
                 "items": [
-                    {"key": "a", "amount": 50, "description": "Report"},
-                    {"key": "d", "amount": 1, "description": "Lead", "metadata": {"job": "1"}},
+                    {"key": "d", "amount": 1, "description": "Report"},
+                    {"key": "e", "amount": 1, "description": "Lead", "metadata": {"job": "1"}},
                 ],
             },
         ),

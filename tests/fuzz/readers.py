@@ -60,6 +60,7 @@ from chalicelib.messages import (
     ZoneCheck,
     parse_notification,
 )
+from chalicelib.operations import adjustments
 from chalicelib.plans_file import CatalogueError, parse_catalogue
 from chalicelib.services import PLANS_FILE
 from chalicelib.settings import Settings, TokenSettings
@@ -220,6 +221,7 @@ FIELDS = (
     ),
     field(hold_routes._parse_seconds, 1, 3600, 30 * 86_400, name="seconds of a hold"),
     field(hold_routes._parse_captured, 0, 1, 10**9, name="captured amount"),
+    field(adjustments._parse_source, "adjustment", "promotion"),
     field(cursors.parse_cursor, "MGJhZGY4ZTYx"),
     field(account._parse_transaction_id, "42-7"),
     field(routes._parse_etags, '"3"', 'W/"3", "4"', "*", write=", ".join),

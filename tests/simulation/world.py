@@ -553,10 +553,17 @@ def at(text: str) -> datetime:
 __all__ = ["Context", "Killed", "Reply", "World", "at", "simulated", "ticks_between"]
 
 
+_NAMED = (
+    (3, "subscriptions", "user_id"),
+    (4, "holds", "hold_id"),
+    (4, "transactions", "transaction_id"),
+)
+
+
 def _route_of(path: str) -> tuple[str, dict[str, str]]:
     """The route that a path is of, and what stands in its places."""
     parts = path.split("/")
-    for place, before, name in ((3, "subscriptions", "user_id"), (4, "holds", "hold_id")):
+    for place, before, name in _NAMED:
         if len(parts) > place and parts[place - 1] == before:
             route = [*parts[:place], f"{{{name}}}", *parts[place + 1 :]]
             return "/".join(route), {name: parts[place]}

@@ -105,4 +105,5 @@ def route_of(method: str, path: str) -> str | None:
     bare = path.partition("?")[0].rstrip("/")
     bare = re.sub(r"^(/api/subscriptions/)[^/]+", r"\1{user_id}", bare)
     bare = re.sub(r"^(/api/credits/holds/)[^/]+", r"\1{hold_id}", bare)
+    bare = re.sub(r"^(/api/credits/transactions/)[^/]+", r"\1{transaction_id}", bare)
     return bare if (method, bare) in contract.operations() else None
