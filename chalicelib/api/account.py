@@ -11,6 +11,7 @@ from chalicelib.domain import calendar
 from chalicelib.domain.entries import EntryType, LedgerEntry, UsageItem
 from chalicelib.domain.errors import FieldError, InvalidInput
 from chalicelib.domain.fields import (
+    ENTRY_NUMBER,
     FieldReader,
     parse_amount,
     parse_choice,
@@ -20,7 +21,7 @@ from chalicelib.domain.fields import (
     place_of,
     shown,
 )
-from chalicelib.domain.holds import active, earmarked
+from chalicelib.domain.holds import active, earmarked, expiring
 from chalicelib.domain.instants import format_instant, parse_instant
 from chalicelib.domain.ledger import MOST_ITEMS, Account
 from chalicelib.domain.metadata import (
@@ -70,9 +71,8 @@ def _expiring(account: Account, timezone: str, now: datetime) -> list[Json]:
     amounts: Counter[str] = Counter()
     for batch in account.batches:
         if batch.expires_at and batch.is_usable(now):
-            # What is still held then does not expire with it.
-            left = batch.remaining - earmarked(account.holds, batch.expires_at)[batch.number]
-            amounts[calendar.local_date(timezone, batch.expires_at).isoformat()] += left
+            day = calendar.local_date(timezone, batch.expires_at).isoformat()
+            amounts[day] += expiring(batch, account.holds)
     return [{"amount": amounts[day], "expires_at": day} for day in sorted(+amounts)]
 
 
@@ -143,7 +143,7 @@ def history(call: Call) -> Answer:
     whose = call.principal.reads_credits_of(user_id)
     listing = f"history {whose} {kind} {since} {until}"
     listing += f" {wanted}" if wanted else ""
-    position = cursors.decode(listing, cursor, _ENTRY_NUMBER)
+    position = cursors.decode(listing, cursor, ENTRY_NUMBER.pattern)
     if position is not None:
         below = int(position)
     elif until is not None:
@@ -168,8 +168,6 @@ def _metadata_of(query: FieldReader) -> Metadata:
         pairs[parse_metadata_key(name, name.removeprefix("metadata."))] = value
     return tuple(sorted(pairs.items()))
 
-
-_ENTRY_NUMBER = "[1-9][0-9]{0,11}"
 
 _MILLISECOND = timedelta(milliseconds=1)
 """Instants are kept to the millisecond, so "before" an instant means one millisecond earlier."""

@@ -2,14 +2,13 @@
 
 from urllib.parse import unquote
 
-from chalicelib.domain.errors import InvalidInput
 from chalicelib.domain.fields import (
     MAXIMUM_AMOUNT,
     parse_amount,
     parse_boolean,
     parse_text,
     parse_user_id,
-    shown,
+    within,
 )
 from chalicelib.domain.holds import DEFAULT_SECONDS, MOST_SECONDS
 from chalicelib.domain.instants import format_instant
@@ -116,16 +115,8 @@ def _hold_id(call: Call) -> str:
 
 
 def _parse_seconds(field: str, value: object) -> int:
-    if type(value) is int and 1 <= value <= MOST_SECONDS:
-        return value
-    raise InvalidInput.of(
-        field, f"must be a whole number of seconds from 1 to {MOST_SECONDS:,}; is {shown(value)}"
-    )
+    return within(field, value, 1, MOST_SECONDS, "of seconds")
 
 
 def _parse_captured(field: str, value: object) -> int:
-    if type(value) is int and 0 <= value <= MAXIMUM_AMOUNT:
-        return value
-    raise InvalidInput.of(
-        field, f"must be a whole number from 0 to {MAXIMUM_AMOUNT:,}; is {shown(value)}"
-    )
+    return within(field, value, 0, MAXIMUM_AMOUNT)

@@ -29,7 +29,9 @@ MOST_PRIORITY = 100
 
 USER_ID_ALPHABET = "letters, digits and . _ : @ | + = -"
 _USER_ID = re.compile(r"[A-Za-z0-9._:@|+=-]{1,128}")
-_ENTRY_NUMBER = re.compile(r"[1-9][0-9]{0,11}")
+ENTRY_NUMBER = re.compile(r"[1-9][0-9]{0,11}")
+"""The number of an entry, and so of a batch or a hold, as names of it end."""
+
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _CORRELATION_ID = re.compile(r"[A-Za-z0-9-]{1,64}")
 # Beside the ASCII ones those of C1, and the two separators at which Unicode ends a line.
@@ -64,18 +66,23 @@ def place_of(name: str, what: str = "transaction") -> tuple[str, int]:
     """The user and the number of an entry, from its name. Raises `NotFound` for no such name."""
     user_id, _, number = name.rpartition("-")
     # Not every text can be a key: DynamoDB would refuse it as if the fault were ours.
-    if _USER_ID.fullmatch(user_id) and _ENTRY_NUMBER.fullmatch(number):
+    if _USER_ID.fullmatch(user_id) and ENTRY_NUMBER.fullmatch(number):
         return user_id, int(number)
     raise NotFound(f"there is no {what} {shown(name)}")
 
 
+def within(field: str, value: object, least: int, most: int, unit: str = "") -> int:
+    """A whole number within bounds; ``unit`` such as ``of seconds``."""
+    # Not isinstance: to Python, true is the number 1.
+    if type(value) is int and least <= value <= most:
+        return value
+    number = f"a whole number {unit}".rstrip()
+    raise InvalidInput.of(field, f"must be {number} from {least:,} to {most:,}; is {shown(value)}")
+
+
 def parse_amount(field: str, value: object) -> int:
     """A positive number of whole credits, at most `MAXIMUM_AMOUNT`."""
-    if type(value) is int and 1 <= value <= MAXIMUM_AMOUNT:
-        return value
-    raise InvalidInput.of(
-        field, f"must be a whole number from 1 to {MAXIMUM_AMOUNT:,}; is {shown(value)}"
-    )
+    return within(field, value, 1, MAXIMUM_AMOUNT)
 
 
 def parse_signed_amount(field: str, value: object) -> int:
@@ -147,11 +154,7 @@ def parse_days(field: str, value: object) -> int:
 
 def parse_priority(field: str, value: object) -> int:
     """A batch's place among others: 0 to 100, lower is spent first."""
-    if type(value) is int and 0 <= value <= MOST_PRIORITY:
-        return value
-    raise InvalidInput.of(
-        field, f"must be a whole number from 0 to {MOST_PRIORITY}; is {shown(value)}"
-    )
+    return within(field, value, 0, MOST_PRIORITY)
 
 
 def parse_boolean(field: str, value: object) -> bool:

@@ -11,7 +11,7 @@ expired batch is dead.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -64,12 +64,7 @@ def earmarked(holds: Iterable[Hold], now: datetime) -> Counter[int]:
 
 def spendable(batches: Iterable[CreditBatch], holds: Iterable[Hold], now: datetime) -> Legs:
     """What each usable batch has to spend, where it has anything; in the order of the batches."""
-    held = earmarked(holds, now)
-    return tuple(
-        Leg(batch.number, batch.remaining - held[batch.number])
-        for batch in batches
-        if batch.is_usable(now) and batch.remaining > held[batch.number]
-    )
+    return _not_held((batch for batch in batches if batch.is_usable(now)), holds, now)
 
 
 def available(batches: Iterable[CreditBatch], holds: Iterable[Hold], now: datetime) -> int:
@@ -79,12 +74,23 @@ def available(batches: Iterable[CreditBatch], holds: Iterable[Hold], now: dateti
 
 def dead(batches: Iterable[CreditBatch], holds: Iterable[Hold], now: datetime) -> Legs:
     """What has expired of each batch and is not held: nobody can have it any more."""
+    return _not_held((batch for batch in batches if not batch.is_usable(now)), holds, now)
+
+
+def _not_held(batches: Iterable[CreditBatch], holds: Iterable[Hold], now: datetime) -> Legs:
     held = earmarked(holds, now)
     return tuple(
         Leg(batch.number, batch.remaining - held[batch.number])
         for batch in batches
-        if not batch.is_usable(now) and batch.remaining > held[batch.number]
+        if batch.remaining > held[batch.number]
     )
+
+
+def expiring(batch: CreditBatch, holds: Iterable[Hold]) -> int:
+    """How many credits expire with a batch: what is still held then does not."""
+    if batch.expires_at is None:
+        return 0
+    return batch.remaining - earmarked(holds, batch.expires_at)[batch.number]
 
 
 def outlives(hold: Hold, batches: Iterable[CreditBatch]) -> bool:
@@ -115,8 +121,3 @@ def _cut(hold: Hold, left: dict[int, int]) -> Hold:
 def without(holds: Iterable[Hold], number: int) -> Holds:
     """The holds but one."""
     return tuple(hold for hold in holds if hold.number != number)
-
-
-def by_number(holds: Iterable[Hold]) -> Mapping[int, Hold]:
-    """The holds by their numbers."""
-    return {hold.number: hold for hold in holds}

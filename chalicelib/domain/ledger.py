@@ -347,17 +347,6 @@ def capture(
     return replace(entry, hold=hold_number, released=ended.amount - from_hold)
 
 
-def release(
-    account: Account,
-    hold_number: int,
-    request: Request,
-    now: datetime,
-    timezone: Callable[[], str],
-) -> LedgerEntry:
-    """Frees all that a hold sets aside. Raises `NotFound` and `HoldEnded`."""
-    return capture(account, hold_number, 0, request, now, timezone)
-
-
 def _active_hold(account: Account, number: int, now: datetime) -> Hold:
     for hold in account.holds:
         if hold.number == number:

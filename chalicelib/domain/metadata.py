@@ -21,6 +21,14 @@ KEY = re.compile(r"[a-z0-9_]{1,40}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
+def metadata_described(metadata: Metadata) -> dict[str, object]:
+    """What a request says of it, for its fingerprint: nothing, if it has none.
+
+    So the keys of requests from before there was metadata stay good.
+    """
+    return {"metadata": dict(metadata)} if metadata else {}
+
+
 def parse_metadata(field: str, value: object) -> Metadata:
     """The pairs of an object of texts.
 

@@ -14,7 +14,7 @@ from typing import Any
 from chalicelib.domain import notifications as identities
 from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.errors import InvalidInput, NotFound
-from chalicelib.domain.holds import earmarked
+from chalicelib.domain.holds import expiring
 from chalicelib.domain.notifications import MailKind, kind_of
 from chalicelib.domain.subscriptions import Subscription
 from chalicelib.mails import facts
@@ -227,19 +227,15 @@ class _Sender:
             return "not wanted"
         now = self._services.now()
         account = self._services.ledger.account(reminder.user_id)
-        expiring = [
+        dying = [
             batch
             for batch in account.batches
             if batch.expires_at == reminder.expires_at and batch.is_usable(now)
         ]
-        if not expiring:
-            return "not called for"
-        # What is still held then stays until its hold is over.
-        held = earmarked(account.holds, reminder.expires_at)
-        amount = sum(batch.remaining - held[batch.number] for batch in expiring)
+        amount = sum(expiring(batch, account.holds) for batch in dying)
         if not amount:
             return "not called for"
-        oldest = expiring[0].number
+        oldest = dying[0].number
         grant = self._grants(reminder.user_id, [oldest])[oldest]
         told = facts.of_credits_expiring_soon(amount, grant, account, now)
         identity = identities.of_expiring_soon(reminder.user_id, reminder.expires_at)

@@ -17,7 +17,7 @@ from chalicelib.domain.fields import (
     parse_user_id,
 )
 from chalicelib.domain.ledger import Account, Request
-from chalicelib.domain.metadata import Metadata, parse_metadata
+from chalicelib.domain.metadata import Metadata, metadata_described, parse_metadata
 from chalicelib.domain.subscriptions import Subscription
 from chalicelib.services import Services
 from chalicelib.store.ledger import Outcome
@@ -67,7 +67,7 @@ class Adjustment:
             **({"including_held": True} if self.including_held else {}),
             **({} if self.priority == DEFAULT_PRIORITY else {"priority": self.priority}),
             **({} if self.source is Source.ADJUSTMENT else {"source": self.source}),
-            **({"metadata": dict(self.metadata)} if self.metadata else {}),
+            **metadata_described(self.metadata),
         }
 
 

@@ -10,20 +10,17 @@ from typing import NamedTuple
 
 from chalicelib.domain import ledger
 from chalicelib.domain.entries import EntryType, LedgerEntry
-from chalicelib.domain.errors import (
-    HoldEnded,
-    IdempotencyKeyReused,
-    NotFound,
-    Unreadable,
-)
+from chalicelib.domain.errors import HoldEnded, IdempotencyKeyReused, NotFound, Unreadable
 from chalicelib.domain.fields import place_of
 from chalicelib.domain.holds import Hold, active
 from chalicelib.domain.instants import format_instant
 from chalicelib.domain.ledger import Account, Request
-from chalicelib.domain.metadata import Metadata
+from chalicelib.domain.metadata import Metadata, metadata_described
 from chalicelib.services import Services
 from chalicelib.store.ledger import Outcome
 from chalicelib.store.ledger_items import read_entry
+
+from .on_request import check_user
 
 
 def hold_credits(
@@ -49,8 +46,7 @@ def hold_credits(
         return services.subscriptions.get(user_id).timezone
 
     def decide(account: Account) -> LedgerEntry:
-        if account.last is None:
-            services.subscriptions.get(user_id)  # no credits yet, or no such user
+        check_user(services, account)
         return ledger.hold(account, amount, seconds, request, now, timezone)
 
     described = {
@@ -58,7 +54,7 @@ def hold_credits(
         "amount": amount,
         "description": description,
         "expires_in_seconds": seconds,
-        **({"metadata": dict(metadata)} if metadata else {}),
+        **metadata_described(metadata),
     }
     return services.ledger.perform(user_id, request.operation, described, decide)
 
@@ -92,7 +88,7 @@ class End:
         return {
             "amount": self.amount,
             **({"description": self.description} if self.description else {}),
-            **({"metadata": dict(self.metadata)} if self.metadata else {}),
+            **metadata_described(self.metadata),
             **({"beyond_hold": True} if self.beyond_hold else {}),
         }
 

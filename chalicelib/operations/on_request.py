@@ -4,7 +4,6 @@ Every operation is named ``<type>#<caller>#<key>``: two callers can use the same
 cannot use it for two requests.
 """
 
-import re
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -14,9 +13,10 @@ from chalicelib.domain import ledger
 from chalicelib.domain.batches import DEFAULT_PRIORITY
 from chalicelib.domain.entries import LedgerEntry, UsageItem
 from chalicelib.domain.errors import NotFound
+from chalicelib.domain.fields import ENTRY_NUMBER
 from chalicelib.domain.instants import format_instant
 from chalicelib.domain.ledger import Account, Request
-from chalicelib.domain.metadata import Metadata
+from chalicelib.domain.metadata import Metadata, metadata_described
 from chalicelib.services import Services
 from chalicelib.store.ledger import Outcome
 
@@ -134,23 +134,22 @@ def carry_over(services: Services, batch: CarryOver) -> Outcome:
     return services.ledger.perform(batch.user_id, batch.operation, batch.described(), decide)
 
 
-@dataclass(frozen=True, slots=True)
-class Use:
-    """Asks to spend credits of a user."""
+def _use_described(
+    user_id: str, amount: int, description: str, metadata: Metadata
+) -> dict[str, object]:
+    """What the same use again must ask for, too, by whichever route."""
+    return {
+        "user_id": user_id,
+        "amount": amount,
+        "description": description,
+        **metadata_described(metadata),
+    }
 
-    user_id: str
-    amount: int
-    description: str
-    metadata: Metadata = ()
 
-    def described(self) -> dict[str, object]:
-        """What the same use again must ask for, too."""
-        return {
-            "user_id": self.user_id,
-            "amount": self.amount,
-            "description": self.description,
-            **({"metadata": dict(self.metadata)} if self.metadata else {}),
-        }
+def check_user(services: Services, account: Account) -> None:
+    """Raises `NotFound` for an account without entries whose user does not exist."""
+    if account.last is None:
+        services.subscriptions.get(account.user_id)
 
 
 def use_credits(
@@ -171,11 +170,10 @@ def use_credits(
     now = services.now()
 
     def decide(account: Account) -> LedgerEntry:
-        if account.last is None:
-            services.subscriptions.get(user_id)  # no credits yet, or no such user
+        check_user(services, account)
         return ledger.use(account, amount, request, now)
 
-    described = Use(user_id, amount, description, metadata).described()
+    described = _use_described(user_id, amount, description, metadata)
     return services.ledger.perform(user_id, request.operation, described, decide)
 
 
@@ -204,15 +202,14 @@ def use_many(
     now = services.now()
 
     def decide(account: Account, new: Collection[str]) -> LedgerEntry:
-        if account.last is None:
-            services.subscriptions.get(user_id)  # no credits yet, or no such user
+        check_user(services, account)
         wanted = [item for operation, item in operations.items() if operation in new]
         more = f" and {len(wanted) - 1} more" if len(wanted) > 1 else ""
         request = Request(f"usage#{caller}", caller, f"{wanted[0].description}{more}")
         return ledger.use_many(account, wanted, request, now)
 
     requests = {
-        operation: Use(user_id, item.amount, item.description, item.metadata).described()
+        operation: _use_described(user_id, item.amount, item.description, item.metadata)
         for operation, item in operations.items()
     }
     done = services.ledger.perform_many(user_id, requests, decide)
@@ -244,10 +241,7 @@ def reverse_usage(
     usage, and for more than was used over all its reversals.
     """
     owner, _, number = transaction_id.rpartition("-")
-    if owner != user_id or not _NUMBER.fullmatch(number):
+    if owner != user_id or not ENTRY_NUMBER.fullmatch(number):
         raise NotFound(f"user {user_id} has no transaction {transaction_id}")
     request = Request(f"reversal#{caller}#{key}", caller, reason, metadata=metadata)
     return services.ledger.reverse(user_id, int(number), amount, request, services.now())
-
-
-_NUMBER = re.compile(r"[1-9][0-9]{0,11}")

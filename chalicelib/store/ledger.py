@@ -42,6 +42,7 @@ from chalicelib.domain.errors import (
     Unreadable,
 )
 from chalicelib.domain.ledger import Account, Request
+from chalicelib.domain.metadata import metadata_described
 from chalicelib.domain.verification import Link, Marker, StoredLine
 from chalicelib.metrics import Metric, count
 from chalicelib.observability import correlation_id
@@ -332,7 +333,7 @@ class LedgerStore(LedgerReader):
             "usage": usage_number,
             "amount": amount,
             "description": request.description,
-            **({"metadata": dict(request.metadata)} if request.metadata else {}),
+            **metadata_described(request.metadata),
         }
 
         def decide(account: Account) -> _Posting:

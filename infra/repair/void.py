@@ -9,15 +9,21 @@ each batch has its own.
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from typing import Any
 
 from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.errors import InvalidInput
-from chalicelib.domain.fields import parse_actor, parse_key, parse_text, parse_user_id
+from chalicelib.domain.fields import (
+    ENTRY_NUMBER,
+    parse_actor,
+    parse_key,
+    parse_text,
+    parse_user_id,
+)
 from chalicelib.domain.holds import earmarked
 from chalicelib.domain.instants import format_instant
+from chalicelib.domain.ledger import Account
 from chalicelib.operations.on_request import Void, preview_void, void_batch
 from infra.repair import command
 from infra.repair.command import Repair, Summary, parsed
@@ -25,13 +31,11 @@ from infra.repair.command import Repair, Summary, parsed
 CALLER = "command/void"
 """The caller that owns the keys. No token can be this caller: subjects cannot contain a slash."""
 
-_NUMBER = re.compile(r"[1-9][0-9]{0,11}")
-
 
 def parse_batch(field: str, value: object, user_id: str) -> int:
     """The number of a batch, from its number or its name: ``7`` or ``42-7``."""
     number = value.removeprefix(f"{user_id}-") if isinstance(value, str) else ""
-    if not _NUMBER.fullmatch(number):
+    if not ENTRY_NUMBER.fullmatch(number):
         raise InvalidInput.of(field, f"must be a batch of user {user_id}: 7, or {user_id}-7")
     return int(number)
 
@@ -56,7 +60,8 @@ def void(repair: Repair, arguments: argparse.Namespace) -> Summary:
     if preview.replayed:
         return _voided_before(repair, wanted, facts | _voided(preview.entry))
     mail = "gets an email" if wanted.notify else "gets no email"
-    voided, held = -preview.entry.amount, _held(repair, wanted)
+    account = services.ledger.account(user_id)
+    voided, held = -preview.entry.amount, _held(repair, account, wanted)
     facts["held"] = held
     remaining = voided if wanted.including_held else voided + held
     what = (
@@ -78,11 +83,9 @@ def _key_of(user_id: str, batch: int, arguments: argparse.Namespace) -> str:
     return f"batch-{user_id}-{batch}" + ("-including-held" if arguments.including_held else "")
 
 
-def _held(repair: Repair, wanted: Void) -> int:
+def _held(repair: Repair, account: Account, wanted: Void) -> int:
     """How many credits of the batch are held now."""
-    services = repair.services
-    account = services.ledger.account(wanted.user_id)
-    return earmarked(account.holds, account.time(services.now()))[wanted.batch]
+    return earmarked(account.holds, account.time(repair.services.now()))[wanted.batch]
 
 
 def _of_held(held: int, voided: int, wanted: Void) -> str:
@@ -111,7 +114,7 @@ def _voided_before(repair: Repair, wanted: Void, facts: dict[str, Any]) -> Summa
     text = f"Voided before, in transaction {facts['transaction_id']}: nothing to do."
     account = repair.services.ledger.account(wanted.user_id)
     remaining = sum(batch.remaining for batch in account.batches if batch.number == wanted.batch)
-    held = _held(repair, wanted)
+    held = _held(repair, account, wanted)
     returned = remaining - held
     if held:
         text += f" {held:,} credits of the batch are held; INCLUDING_HELD=1 takes those, too."

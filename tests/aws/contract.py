@@ -1,6 +1,7 @@
 """The contract, as a checker: whether an answer of the API is one that `openapi.json` allows."""
 
 import json
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,20 @@ def operations() -> dict[tuple[str, str], dict[str, Any]]:
         for method in METHODS
         if method in item
     }
+
+
+def route_of(path: str) -> str | None:
+    """The path of the file that a request's path, with or without a query, is of."""
+    bare = path.partition("?")[0].rstrip("/")
+    known = {route for _, route in operations()}
+    if bare in known:
+        return bare
+    return next((route for route in known if _pattern(route).fullmatch(bare)), None)
+
+
+@cache
+def _pattern(route: str) -> re.Pattern[str]:
+    return re.compile(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(route)))
 
 
 def resolved(node: dict[str, Any]) -> dict[str, Any]:

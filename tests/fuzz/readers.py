@@ -531,7 +531,7 @@ LINKS = UnsubscribeLinks(b"k" * 32, "https://api.example.com/v1/api/unsubscribe"
 
 
 def decoded(given: str) -> Any:
-    return cursors.decode("history 1", given, account._ENTRY_NUMBER)
+    return cursors.decode("history 1", given, fields.ENTRY_NUMBER.pattern)
 
 
 CURSORS = (

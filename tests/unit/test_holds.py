@@ -572,7 +572,7 @@ def _all_and_more(book: Book) -> LedgerEntry:
 
 
 def _a_release(book: Book) -> LedgerEntry:
-    return ledger.release(book.account, 3, why("end#42-3"), START, no_zone)
+    return ledger.capture(book.account, 3, 0, why("end#42-3"), START, no_zone)
 
 
 def _a_usage(book: Book) -> LedgerEntry:
@@ -747,7 +747,7 @@ def test_an_adjustment_does_not_end_a_hold() -> None:
 
 def test_an_end_that_leaves_dead_credits_names_the_zone_that_books_them_out() -> None:
     book = _two_holds()
-    entry = ledger.release(book.account, 3, why("end#42-3"), MIDNIGHT, zone)
+    entry = ledger.capture(book.account, 3, 0, why("end#42-3"), MIDNIGHT, zone)
     assert entry.expiry_timezone == ZONE
     assert forged(book, replace(entry, expiry_timezone=None)) == "the zone of its expiry is wrong"
 

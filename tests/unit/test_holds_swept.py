@@ -35,7 +35,12 @@ def test_the_key_of_a_hold_sorts_where_its_instant_belongs(
 def test_so_does_that_of_an_end_that_frees_what_has_expired() -> None:
     entry = opened(MIDNIGHT)
     now = MIDNIGHT - timedelta(days=1, milliseconds=-7)
-    ended = ledger.release(
-        Account("ada", entry), 2, Request("end#ada-2", "shop", "Over"), now, lambda: "Europe/Paris"
+    ended = ledger.capture(
+        Account("ada", entry),
+        2,
+        0,
+        Request("end#ada-2", "shop", "Over"),
+        now,
+        lambda: "Europe/Paris",
     )
     assert item_of(ended, "0" * 64)["expiry_key"]["S"] == "2026-03-02T23:00:01Z#ada#3"

@@ -224,15 +224,15 @@ def test_a_constant_is_changed_where_it_is_imported(monkeypatch: pytest.MonkeyPa
 
 def test_the_code_of_a_function_is_replaced_where_it_is_held() -> None:
     fields: Any = importlib.import_module("chalicelib.domain.fields")
-    held = fields.parse_amount
+    held = fields.parse_signed_amount
     file = "chalicelib/domain/fields.py"
     text = (ROOT / file).read_text(encoding="utf-8")
-    after = text.replace("    if type(value) is int and 1 <= value", "    if 1 <= value")
+    after = text.replace("    if type(value) is int and 1 <= abs(", "    if 1 <= abs(")
     try:
-        memory.swap(file, after, "parse_amount")
+        memory.swap(file, after, "parse_signed_amount")
         assert held("amount", 1.5) == 1.5
     finally:
-        memory.swap(file, text, "parse_amount")
+        memory.swap(file, text, "parse_signed_amount")
 
 
 def test_a_function_that_closes_over_something_else_is_not_replaced() -> None:
