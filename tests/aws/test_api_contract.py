@@ -5,7 +5,6 @@
 
 import json
 import os
-import re
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any, NamedTuple
@@ -117,11 +116,7 @@ class Examples:
         reply = self._api.send(method, path, caller, body, request_id=REQUEST_ID, **more)
         if where.isdigit():
             assert reply.status == int(where), reply.text
-            route = re.sub(
-                r"/subscriptions/\w+", "/subscriptions/{user_id}", path.partition("?")[0]
-            )
-            route = re.sub(r"/holds/[\w-]+/", "/holds/{hold_id}/", route)
-            route = re.sub(r"/transactions/[\w-]+", "/transactions/{transaction_id}", route)
+            route = contract.route_of(path)
             where = f"{method} {route} {where}"
         self.made.append(Example(where, body, reply))
         return reply

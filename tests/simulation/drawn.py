@@ -41,6 +41,16 @@ class Profile:
     """Where a page of a query ends: less than in truth is as more entries."""
 
 
+ALONE = Profile(
+    start=at("2026-01-15T12:00:00Z"),
+    zones=("Europe/Paris",),
+    people=(("starter", None),),
+    users_a_page=2,
+    faults=(Fault.MEANWHILE,),
+)
+"""One user, and no trouble but others who act meanwhile: for lives that tests direct."""
+
+
 def _profile(moment: tuple[str, str], zones: list[str], people: Any, **more: Any) -> Profile:
     start, special = moment
     there = tuple(dict.fromkeys((special, *zones)))

@@ -4,12 +4,10 @@ from itertools import count
 
 import pytest
 
-from tests.simulation.drawn import Change, Drawn, Profile
-from tests.simulation.faults import Fault
+from tests.simulation.drawn import ALONE, Change, Drawn
 from tests.simulation.machine import Machine
 from tests.simulation.planted_holds import BUGS, OF_HOLDS
 from tests.simulation.reference import Violation
-from tests.simulation.world import at
 
 RELEASED_MEANWHILE, CAPTURED_MEANWHILE = 5, 7
 """Amounts that choose a way: see `Holding.end_meanwhile`."""
@@ -31,15 +29,7 @@ def live() -> Machine:
 
 def _live(life: Machine) -> None:
     keys = count(1)
-    life.the_first_subscribe(
-        Profile(
-            start=at("2026-01-15T12:00:00Z"),
-            zones=("Europe/Paris",),
-            people=(("starter", None),),
-            users_a_page=2,
-            faults=(Fault.MEANWHILE,),
-        )
-    )
+    life.the_first_subscribe(ALONE)
     for ways, meanwhile in (
         (("some", "release"), []),
         (("release", "all"), overtaken(CAPTURED_MEANWHILE)),

@@ -8,11 +8,10 @@ import yaml
 from tests.simulation.aws import RESOURCES
 from tests.simulation.bugs import hunt
 from tests.simulation.campaign import campaign
-from tests.simulation.drawn import Change, Profile
-from tests.simulation.faults import Fault
+from tests.simulation.drawn import ALONE, Change
 from tests.simulation.machine import Machine
 from tests.simulation.planted import BUGS
-from tests.simulation.world import MOST_RECEIVES, STAGE, at
+from tests.simulation.world import MOST_RECEIVES, STAGE
 
 
 def test_whatever_happens_the_product_does_what_the_reference_says() -> None:
@@ -69,15 +68,7 @@ def test_a_refused_request_may_be_sent_again_and_succeed() -> None:
         return 0, 0, 0, 1, (what, 1, "other", ("plan", "starter"))
 
     life = Machine()
-    life.the_first_subscribe(
-        Profile(
-            start=at("2026-01-15T12:00:00Z"),
-            zones=("Europe/Paris",),
-            people=(("starter", None),),
-            users_a_page=2,
-            faults=(Fault.MEANWHILE,),
-        )
-    )
+    life.the_first_subscribe(ALONE)
     # The last one comes first: refused; then there is a credit; then it is used.
     life.use_up(0, "k1", 1, [meanwhile("again"), meanwhile("grant"), meanwhile("again")])
     assert [line.type for line in life.oracle.ledger("ada").lines] == ["manual", "usage"]

@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import re
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -102,8 +101,5 @@ class Api:
 
 def route_of(method: str, path: str) -> str | None:
     """The route of the contract that a request is for."""
-    bare = path.partition("?")[0].rstrip("/")
-    bare = re.sub(r"^(/api/subscriptions/)[^/]+", r"\1{user_id}", bare)
-    bare = re.sub(r"^(/api/credits/holds/)[^/]+", r"\1{hold_id}", bare)
-    bare = re.sub(r"^(/api/credits/transactions/)[^/]+", r"\1{transaction_id}", bare)
-    return bare if (method, bare) in contract.operations() else None
+    route = contract.route_of(path)
+    return route if (method, route) in contract.operations() else None
