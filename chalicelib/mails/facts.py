@@ -36,11 +36,13 @@ def of_allocation(entry: LedgerEntry) -> Facts:
 
 
 def of_manual_change(entry: LedgerEntry) -> Facts:
-    """``amount`` (without its sign), ``is_grant``, ``reason``, ``balance``, ``expiry``."""
+    """``amount`` (without its sign), ``is_grant``, ``reason``, ``metadata`` (of the request),
+    ``balance``, ``expiry``."""
     return {
         "amount": abs(entry.amount),
         "is_grant": entry.amount > 0,
         "reason": entry.description,
+        "metadata": dict(entry.metadata),
         "balance": entry.available_balance(),
         "expiry": _expiry_of_grant(entry),
     }
@@ -82,13 +84,14 @@ def of_credits_expiring_soon(
 def of_low_balance(
     entry: LedgerEntry, subscription: Subscription, catalogue: PlanCatalogue, now: datetime
 ) -> Facts:
-    """``balance``, ``next`` (``amount`` and ``on``, or none to come).
+    """``balance``, ``metadata`` (of the usage), ``next`` (``amount`` and ``on``, or none to come).
 
     What comes next is as known when the email is sent.
     """
     upcoming = next_allocation(subscription, catalogue, entry.allocated_through, now)
     return {
         "balance": entry.available_balance(),
+        "metadata": dict(entry.metadata),
         "next": upcoming
         and {"amount": upcoming.amount, "on": upcoming.period.first_day.isoformat()},
     }

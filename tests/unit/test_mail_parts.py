@@ -26,6 +26,7 @@ from chalicelib.mails.rendering import TEMPLATES, Mail, credits_in_words, render
 from chalicelib.mails.sending import Mailer, Pace, user_of_tag
 from chalicelib.settings import Settings
 from infra.pages.mail_pictures import examples
+from tests.unit.test_subscriptions import ADA, CATALOGUE
 
 LINKS = UnsubscribeLinks(b"k" * 32, "https://api.example.com/v1/api/unsubscribe")
 
@@ -350,6 +351,20 @@ def test_what_expired_is_told_batch_by_batch_in_the_local_dates_of_each() -> Non
     assert expired is not None
     grants = {1: granted(None, 1, "UTC", 30), 2: longest_first}
     assert facts.of_expiration(expired, grants)["day"] == "2026-02-10"
+
+
+def test_an_email_can_say_what_its_request_brought_along() -> None:
+    """The grant's own metadata, and that of the usage that made the balance low."""
+    gift = replace(GOODWILL, metadata=(("campaign", "spring"),))
+    entry = ledger.grant(Account("42", None), 60, gift, JANUARY, "UTC", None)
+    assert facts.of_manual_change(entry)["metadata"] == {"campaign": "spring"}
+    lead = Request("usage#shop#1", "shop", "Lead", metadata=(("lead", "7"), ("tier", "b")))
+    usage = ledger.use(Account("42", entry), 55, lead, JANUARY)
+    assert facts.of_low_balance(usage, ADA, CATALOGUE, JANUARY)["metadata"] == {
+        "lead": "7",
+        "tier": "b",
+    }
+    assert facts.of_manual_change(granted(None, 1, "UTC", None))["metadata"] == {}
 
 
 def test_credits_that_have_expired_are_no_balance_in_a_reminder() -> None:
