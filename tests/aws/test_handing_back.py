@@ -4,14 +4,13 @@ import json
 from dataclasses import dataclass
 
 import pytest
-import yaml
 from botocore.exceptions import ClientError, EndpointConnectionError
 
 from chalicelib.domain.errors import Contention, InvalidInput, LedgerCorrupt
 from chalicelib.jobs import errors, records
 from chalicelib.store.errors import OutOfTime
 from chalicelib.store.throttling import wait_for_room
-from tests.aws.world import RESOURCES, World
+from tests.aws.world import World, resources_document
 
 MIDNIGHT = "2026-01-31T23:00:00Z"
 DOUBLES_WITHIN = 30 * 60
@@ -24,7 +23,7 @@ def throttled() -> ClientError:
 
 
 def stages() -> dict[str, dict[str, int]]:
-    document = yaml.safe_load(RESOURCES.read_text(encoding="utf-8"))
+    document = resources_document()
     return {stage: document["Mappings"]["Stages"][stage] for stage in ("dev", "prod")}
 
 

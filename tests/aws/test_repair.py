@@ -7,7 +7,6 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-import yaml
 from botocore.exceptions import ClientError
 
 from chalicelib.api.principal import caller_of
@@ -26,7 +25,7 @@ from infra.repair import allocate, erase, export, redrive, replay, void
 from infra.repair.command import Repair
 from tests.aws.damage import damage_subscription, without
 from tests.aws.repair import Main, Terminal
-from tests.aws.world import BY_TEST, RESOURCES, World, at, client
+from tests.aws.world import BY_TEST, World, at, client, resources_document
 
 MIDNIGHT = "2026-01-31T23:00:00Z"  # in Paris
 FEBRUARY = ("--period", "2026-02")
@@ -907,7 +906,7 @@ class Logs:
 
 @pytest.mark.parametrize("queue", ["sweeps", "allocations", "expiries", "notifications", "checks"])
 def test_why_a_message_failed_is_the_last_its_own_reader_says_of_it(queue: str) -> None:
-    functions = yaml.safe_load(RESOURCES.read_text(encoding="utf-8"))["Resources"]
+    functions = resources_document()["Resources"]
     (reader,) = [
         function["Properties"]["FunctionName"]["Fn::Sub"].removeprefix("credits-${Stage}-")
         for function in functions.values()

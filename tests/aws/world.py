@@ -96,9 +96,15 @@ class Context:
         return self.remaining_milliseconds
 
 
+@cache
+def resources_document() -> Any:
+    """``infra/resources.yaml``, read once: reading it takes longer than creating all tables."""
+    return yaml.safe_load(RESOURCES.read_text(encoding="utf-8"))
+
+
 def create_stack(stage: str) -> None:
     """Creates the tables and queues of ``infra/resources.yaml`` in moto."""
-    resources = yaml.safe_load(RESOURCES.read_text(encoding="utf-8"))["Resources"].values()
+    resources = resources_document()["Resources"].values()
     dynamodb = client("dynamodb")
     sqs = client("sqs")
     for resource in resources:
