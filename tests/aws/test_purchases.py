@@ -104,7 +104,7 @@ def test_the_history_says_what_was_bought_by_which_payment_for_how_much(
     world: World, api: Api
 ) -> None:
     world.subscribe()
-    more = {"description": "Pack of 500", "metadata": {"order": "77"}}
+    more: dict[str, Any] = {"description": "Pack of 500", "metadata": {"order": "77"}}
     buy(api, price={"amount": 4900, "currency": "eur"}, **more)
     (item,) = api.get(f"{HISTORY}&type=purchase", user()).json["items"]
     assert {name: item[name] for name in ("type", "amount", "description", "actor")} == {
@@ -141,7 +141,7 @@ def test_a_payment_buys_once_whoever_reports_it_and_however_they_word_it(
 
 @pytest.mark.parametrize("changed", [{"amount": 499}, {"user_id": "2"}, {"user_id": "unknown"}])
 def test_a_payment_for_another_user_or_amount_is_refused_by_its_name(
-    sold: World, api: Api, changed: dict[str, object]
+    sold: World, api: Api, changed: dict[str, Any]
 ) -> None:
     sold.subscribe("2")
     before = sold.lines()
@@ -294,7 +294,7 @@ def test_a_refund_leaves_other_credits_and_what_is_held(sold: World, api: Api) -
 
 
 def test_reports_that_come_out_of_order_do_no_harm(sold: World, api: Api) -> None:
-    def seen(hour: int) -> dict[str, str]:
+    def seen(hour: int) -> dict[str, Any]:
         return {"observed_at": f"2026-01-15T{hour:02}:00:00Z"}
 
     assert came_to(refund(api, 0, **seen(11))) == (0, 0, 0, 500)
