@@ -689,10 +689,10 @@ class Ledger:
         """
         at, grant, before = self.time(now), self.grants[purchase], self.refunds_of(purchase)
         seen = [line.observed_at for line in before if line.observed_at]
-        if observed_at and seen and observed_at < max(seen):
-            raise Outdated
         if in_all > grant.amount:
             raise Forbidden
+        if observed_at and seen and observed_at < max(seen):
+            raise Outdated
         is_seen_later = observed_at is not None and (not seen or observed_at > max(seen))
         if before and in_all == before[-1].refunded and not is_seen_later:
             return None
