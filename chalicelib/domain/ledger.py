@@ -496,7 +496,7 @@ def reverse(
 
 def refund(
     account: Account,
-    bought: LedgerEntry,
+    batch: CreditBatch,
     before: Refund | None,
     in_all: int,
     observed_at: datetime | None,
@@ -505,16 +505,15 @@ def refund(
 ) -> Refunded | None:
     """Takes back what was refunded of a purchase, or gives back what was refunded too much.
 
-    ``bought``: the purchase. ``before``: how it stood after its latest refund. ``in_all``: what was
-    refunded by now, in credits; ``observed_at``: when that was seen. None for a report that says
-    nothing new. One that only saw the same later is new: reports of the time between are outdated.
+    ``batch``: that of the purchase. ``before``: how it stood after its latest refund. ``in_all``:
+    what was refunded by now, in credits; ``observed_at``: when that was seen. None for a report
+    that says nothing new. One that only saw the same later is new: reports of the time between are
+    outdated.
 
     Takes usable credits of the purchase's own batch that are not held, as far as there are any; the
     rest is unrecovered. Gives back no more than was taken; what has expired meanwhile stays
     expired. Raises `NotAllowed` for more than was bought, and `OutdatedEdit`.
     """
-    batch = bought.granted_batch
-    assert batch is not None  # noqa: S101 - a purchase grants one
     if in_all > batch.granted:
         raise NotAllowed(
             f"the payment bought {batch.granted} credits; {in_all} of them cannot be refunded"

@@ -94,10 +94,14 @@ def buy(services: Services, purchase: Purchase, *, actor: str) -> Outcome:
 
 def purchase_of(services: Services, payment_id: str) -> LedgerEntry:
     """The entry of what a payment has bought. Raises `NotFound`."""
-    bought = services.ledger.made_by(operation_of(payment_id))
-    if bought is None:
+    return services.ledger.entry(*_place_of(services, payment_id))
+
+
+def _place_of(services: Services, payment_id: str) -> tuple[str, int]:
+    place = services.ledger.place_of(operation_of(payment_id))
+    if place is None:
         raise NotFound(f"there is no purchase of payment {shown(payment_id)}")
-    return bought
+    return place
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +126,8 @@ def refund(services: Services, report: Refund, *, actor: str) -> Outcome:
     `NotFound` for an unknown payment, `NotAllowed` for more than it bought, and `OutdatedEdit` for
     a report that saw what it says before the newest one did.
     """
-    bought = purchase_of(services, report.payment_id)
+    user_id, number = _place_of(services, report.payment_id)
     request = Request(f"refund#{report.payment_id}", actor, report.reason)
     return services.ledger.refund(
-        bought, report.amount, report.observed_at, request, services.now()
+        user_id, number, report.amount, report.observed_at, request, services.now()
     )

@@ -28,6 +28,7 @@ from pynamodb.exceptions import TransactGetError, UpdateError
 from pynamodb.expressions.operand import Path
 
 from chalicelib.domain import ledger
+from chalicelib.domain.batches import CreditBatch
 from chalicelib.domain.entries import (
     FIRST_HASH,
     LedgerEntry,
@@ -39,6 +40,7 @@ from chalicelib.domain.errors import (
     Contention,
     CreditsError,
     IdempotencyKeyReused,
+    LedgerCorrupt,
     Unreadable,
 )
 from chalicelib.domain.ledger import Account, Request
@@ -352,7 +354,8 @@ class LedgerStore(LedgerReader):
 
     def refund(
         self,
-        bought: LedgerEntry,
+        user_id: str,
+        purchase_number: int,
         in_all: int,
         observed_at: datetime | None,
         request: Request,
@@ -364,19 +367,19 @@ class LedgerStore(LedgerReader):
         A report that says nothing new returns that refund. Raises what the decision raises, and
         `Contention` when bounded retries do not suffice.
         """
-        user_id = bought.user_id
         for attempt in races(self._pause):
             account = self.account(user_id)
-            last = self._last_link(user_id, bought.number)
+            last = self._last_link(user_id, purchase_number)
             before = self.entry(user_id, last.number) if last.number else None
             stands = before.refund if before else None
-            refunded = ledger.refund(account, bought, stands, in_all, observed_at, request, now)
+            batch = self._batch(account, purchase_number)
+            refunded = ledger.refund(account, batch, stands, in_all, observed_at, request, now)
             if before and refunded is None:
                 count(Metric.DUPLICATES_REFUSED)
                 return Outcome(before, replayed=True, expired=last.expired)
             assert refunded is not None  # noqa: S101 - the first report says something new
             entry, expired = _correlated(refunded.entry), refunded.expired
-            link = Link(bought.number, last.sequence + 1, in_all, entry.number, expired)
+            link = Link(purchase_number, last.sequence + 1, in_all, entry.number, expired)
             try:
                 self._transact((item_of(entry, account.last_hash), item_of_link(user_id, link)))
             except ClientError as error:
@@ -387,6 +390,14 @@ class LedgerStore(LedgerReader):
             else:
                 return Outcome(entry, replayed=False, expired=expired)
         raise Contention(f"the ledger of user {user_id} is written too often at the moment")
+
+    def _batch(self, account: Account, number: int) -> CreditBatch:
+        """A batch of an account, though it may be closed: then as it was granted."""
+        found = next((batch for batch in account.batches if batch.number == number), None)
+        batch = found or self.entry(account.user_id, number).granted_batch
+        if batch is None:
+            raise LedgerCorrupt(account.user_id, number, "it is to have granted credits")
+        return batch
 
     def erase(self, user_id: str, names: Collection[str] = ()) -> Iterator[bool]:
         """Takes the texts out of a ledger, entry by entry; whether each was changed by this.

@@ -131,16 +131,16 @@ class LedgerReader:
         items = self._get_many((user_id, entry_key(number)) for user_id, number in places)
         return {(owner_of(item), number_of(item)): item for item in items}
 
-    def made_by(self, operation: str) -> LedgerEntry | None:
-        """The entry that an operation on request made; None if it was not performed.
+    def place_of(self, operation: str) -> tuple[str, int] | None:
+        """The user and the number of the entry that an operation on request made, if it made one.
 
         One that is just being performed may be overlooked.
         """
-        item = next(self.markers([operation_digest(operation)]), None)
+        item = self._item(marker_key(operation_digest(operation)), MARKER)
         if item is None:
             return None
         marker = read_marker(item)
-        return self.entry(marker.owner, marker.number)
+        return marker.owner, marker.number
 
     def newest_first(
         self, user_id: str, below: int | None = None, page: int = ENTRIES_A_READ
@@ -368,11 +368,13 @@ class LedgerReader:
             consistent=True,
         )
 
-    def _entry_item(self, user_id: str, entry_number: int) -> Item:
-        response = self._connection.get_item(
-            self._table, user_id, entry_key(entry_number), consistent_read=True
-        )
+    def _item(self, partition: str, key: str) -> Item | None:
+        response = self._connection.get_item(self._table, partition, key, consistent_read=True)
         item: Item | None = response.get("Item")
+        return item
+
+    def _entry_item(self, user_id: str, entry_number: int) -> Item:
+        item = self._item(user_id, entry_key(entry_number))
         if item is None:
             raise NotFound(f"user {user_id} has no transaction {user_id}-{entry_number}")
         return item

@@ -341,8 +341,7 @@ def test_what_a_purchase_and_a_refund_ask_of_the_table(
     assert [name for name, _ in calls] == ["Query", "GetItem", "ExecuteTransaction"]
     calls.clear()
     refund(api, 100)
-    names = ["BatchGetItem", "GetItem", "Query", "Query", "ExecuteTransaction"]
-    assert [name for name, _ in calls] == names
+    assert [name for name, _ in calls] == ["GetItem", "Query", "Query", "ExecuteTransaction"]
     assert len(calls[-1][1]["TransactStatements"]) == 2
     assert all(arguments.get("ConsistentRead", True) for _, arguments in calls)
 

@@ -359,10 +359,11 @@ def _ledger() -> list[LedgerEntry]:
     price = Price(990, "EUR")
     bought = ledger.purchase(account_now(), 60, price, paid, NOW, "Europe/Paris", 365)
     entries.append(bought)
-    stands = None
+    stands, batch = None, bought.granted_batch
+    assert batch is not None
     for in_all, seen in ((60, NOW), (20, None)):
         why = Request("refund#pi_1", "till", "Part")
-        refunded = ledger.refund(account_now(), bought, stands, in_all, seen, why, NOW)
+        refunded = ledger.refund(account_now(), batch, stands, in_all, seen, why, NOW)
         assert refunded is not None
         entries.append(refunded.entry)
         stands = refunded.entry.refund

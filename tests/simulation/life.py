@@ -72,7 +72,7 @@ AIMS = {
         "ExecuteTransaction ledger, TransactGetItems ledger, BatchGetItem ledger",
         "buy": "Query ledger, GetItem subscriptions, ExecuteTransaction ledger, "
         "ExecuteTransaction ledger, TransactGetItems ledger",
-        "refund": "BatchGetItem ledger, GetItem ledger, Query ledger, "
+        "refund": "GetItem ledger, Query ledger, Query ledger, "
         "ExecuteTransaction ledger, ExecuteTransaction ledger",
         "by hand": "Query ledger, GetItem subscriptions, ExecuteTransaction ledger",
         "tick": "SendMessageBatch sweeps",

@@ -109,7 +109,7 @@ def _given_back_too_much(
     """A won dispute gives back more than was taken."""
     if before and in_all < before.in_all:
         left = {batch.number: batch.remaining for batch in account.batches}
-        room = bought.amount - left.get(bought.number, 0)
+        room = bought.granted - left.get(bought.number, 0)
         taken = min(before.in_all, in_all + room)
         before = before._replace(unrecovered=before.in_all - taken)
     return original(account, bought, before, in_all, *asked)
@@ -158,18 +158,10 @@ def _unrecovered_is_due(original: Any, account: Any, bought: Any, before: Any, *
     return original(account, bought, before and before._replace(unrecovered=0), *asked)
 
 
-def _without_expiry(bought: Any) -> Any:
-    batches = tuple(
-        replace(batch, expires_at=None) if batch.number == bought.number else batch
-        for batch in bought.batches
-    )
-    return replace(bought, batches=batches)
-
-
 @bug(ledger, "refund")
 def _revives(original: Any, account: Any, bought: Any, *asked: Any) -> Any:
     """What is refunded no more is given back to a batch that has expired."""
-    return original(account, _without_expiry(bought), *asked)
+    return original(account, replace(bought, expires_at=None), *asked)
 
 
 OF_PAYMENTS = tuple(name for name in BUGS if name not in _OTHERS)

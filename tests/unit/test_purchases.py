@@ -93,9 +93,9 @@ class Book:
     ) -> tuple[LedgerEntry | None, int]:
         """What a report comes to, and what had expired of it."""
         why = Request("refund#pi_1", "till", "Asked for it")
-        found = ledger.refund(
-            self.account, self.bought, self.stands, in_all, observed_at, why, self.now
-        )
+        batch = self.bought.granted_batch
+        assert batch
+        found = ledger.refund(self.account, batch, self.stands, in_all, observed_at, why, self.now)
         if found is None:
             return None, 0
         self.post(found.entry)
