@@ -33,6 +33,7 @@ _DEFAULT = (
     f"(leave it out for {MOST_MONTHS_AT_ONCE} months' credits, or {LEAST_CAP:,} if that is more)"
 )
 _FIFO = f"(leave it out for {DEFAULT_PRIORITY}, as all credits that name none)"
+_NO_CAP = "(leave it out for no cap)"
 _ALWAYS = "(leave it out for a plan that has always granted)"
 
 # A slip in the century would grant twelve months at once, or nothing for a lifetime.
@@ -84,6 +85,7 @@ def parse_catalogue(text: str, source: str = "plans.toml") -> PlanCatalogue:
                 low_balance_threshold=table.get("low_balance_threshold"),
                 most_credits_at_once=table.get("most_credits_at_once"),
                 priority=table.get("priority", DEFAULT_PRIORITY),
+                balance_cap=table.get("balance_cap"),
             )
             for table in document["plans"]
         )
@@ -252,6 +254,12 @@ def _most_rule(value: Any) -> str | None:
     return None if value <= MAXIMUM_AMOUNT else f"at most {MAXIMUM_AMOUNT:,} {_DEFAULT}"
 
 
+def _balance_cap_rule(value: Any) -> str | None:
+    if type(value) is not int or value < 1:
+        return f"a whole number of 1 or more {_NO_CAP}"
+    return None if value <= MAXIMUM_AMOUNT else f"at most {MAXIMUM_AMOUNT:,} {_NO_CAP}"
+
+
 def _priority_rule(value: Any) -> str | None:
     fits = type(value) is int and 0 <= value <= MOST_PRIORITY
     return None if fits else f"a whole number from 0 to {MOST_PRIORITY} {_FIFO}"
@@ -268,6 +276,7 @@ _RULES: dict[str, Callable[[Any], str | None]] = {
     "low_balance_threshold": _threshold_rule,
     "most_credits_at_once": _most_rule,
     "priority": _priority_rule,
+    "balance_cap": _balance_cap_rule,
 }
 
 

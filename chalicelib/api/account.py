@@ -63,6 +63,7 @@ def allocation_schedule(call: Call) -> Answer:
             "next_allocation_at": upcoming and format_instant(upcoming.at),
             "timezone": subscription.timezone,
             "not_allocated_because": why_not(reason),
+            "balance_cap": upcoming and upcoming.balance_cap,
         }
     )
 
@@ -336,6 +337,8 @@ def _item(entry: LedgerEntry) -> Json:
         "batches": moves(entry),
         **_hold_of(entry),
         "metadata": dict(entry.metadata),
+        "left_out_amount": entry.left_out or None,
+        "balance_cap": entry.balance_cap,
     }
 
 
@@ -365,6 +368,8 @@ _COLUMNS = (
     "held_amount",
     "released_amount",
     "metadata",
+    "left_out_amount",
+    "balance_cap",
 )
 
 

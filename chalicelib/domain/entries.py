@@ -93,7 +93,8 @@ class LedgerEntry:
     and of a release, the number of the hold that it ends; ``released``: how much of the hold is
     free again. ``including_held``: it took credits that were held. ``metadata``: pairs of texts
     of the caller. ``items``: the usages of an entry that books several at once; its operation has
-    no key then, and theirs are in the items.
+    no key then, and theirs are in the items. ``left_out``: how much of an allocation did not fit
+    under the ``balance_cap`` of its plan, which is named only then.
     """
 
     user_id: str
@@ -120,6 +121,8 @@ class LedgerEntry:
     including_held: bool = False
     metadata: Metadata = ()
     items: tuple[UsageItem, ...] = ()
+    left_out: int = 0
+    balance_cap: int | None = None
 
     @property
     def granted_batch(self) -> CreditBatch | None:
@@ -201,6 +204,10 @@ class LedgerEntry:
                 (*item[:3], dict(item.metadata)) if item.metadata else item[:3]
                 for item in self.items
             ]
+        if self.left_out:
+            values["left_out"] = self.left_out
+        if self.balance_cap is not None:
+            values["balance_cap"] = self.balance_cap
         return values
 
     @classmethod
@@ -242,6 +249,8 @@ class LedgerEntry:
             including_held=optional_of(values, "including_held", _flag) or False,
             metadata=optional_of(values, "metadata", _metadata) or (),
             items=optional_of(values, "items", _items) or (),
+            left_out=optional_of(values, "left_out", whole_number) or 0,
+            balance_cap=optional_of(values, "balance_cap", whole_number),
         )
 
 

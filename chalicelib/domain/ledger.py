@@ -147,11 +147,15 @@ def allocate(
     credit_lifetime_days: int | None,
     now: datetime,
     priority: int = DEFAULT_PRIORITY,
+    balance_cap: int | None = None,
 ) -> LedgerEntry:
     """The monthly grant of a period, whose month has begun in ``timezone``.
 
     Its credits count from the start of the local day on which it is posted. For an allocation in
     time that is its midnight. A late one still gives the user every promised day.
+
+    It grants no more than fills the credits that the user can have, those held among them, up to
+    ``balance_cap``. If nothing fits, the entry grants no batch: the period is over all the same.
     """
     if account.allocated_through is not None and period <= account.allocated_through:
         raise NotAllowed(f"period {period} was allocated before")
@@ -163,11 +167,27 @@ def allocate(
         if credit_lifetime_days
         else None
     )
+    _check_positive(amount)
+    fitting = amount if balance_cap is None else min(amount, _room(account, balance_cap, now))
     batch = CreditBatch(
-        account.next_number, amount, amount, granted_at, expires_at, priority, Source.PLAN
+        account.next_number, fitting, fitting, granted_at, expires_at, priority, Source.PLAN
     )
     request = Request(f"allocation#{period}", SYSTEM, f"Monthly credits for {period}")
-    return _grant(account, EntryType.ALLOCATION, batch, request, now, timezone, month_start, period)
+    kind = EntryType.ALLOCATION
+    if fitting == amount:
+        return _grant(account, kind, batch, request, now, timezone, month_start, period)
+    if fitting:
+        entry = _grant(account, kind, batch, request, now, timezone, month_start, period)
+    else:
+        change = _Change((), account.batches)
+        entry = _entry(account, kind, change, request, now, month_start, period)
+    return replace(entry, left_out=amount - fitting, balance_cap=balance_cap)
+
+
+def _room(account: Account, balance_cap: int, now: datetime) -> int:
+    """How many credits fit under a cap, beside all usable ones: a hold takes none away."""
+    there = sum(batch.remaining for batch in account.batches if batch.is_usable(now))
+    return max(0, balance_cap - there)
 
 
 def expire(account: Account, now: datetime) -> LedgerEntry | None:

@@ -43,6 +43,8 @@ class Plan:
     """The `cap` in the file; None for the default."""
     priority: int = DEFAULT_PRIORITY
     """Of the batches it allocates: 0 to 100, lower is spent first."""
+    balance_cap: int | None = None
+    """An allocation fills what the user has, available and held, up to it; None for no cap."""
 
     @property
     def cap(self) -> int:

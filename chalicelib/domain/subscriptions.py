@@ -155,11 +155,15 @@ class Subscription:
 
 
 class NextAllocation(NamedTuple):
-    """The next allocation of a subscription: of which period, from which instant on, how much."""
+    """The next allocation of a subscription: of which period, from which instant on, how much.
+
+    ``balance_cap``: it fills up what the user has then to so much at most.
+    """
 
     period: Period
     at: datetime
     amount: int
+    balance_cap: int | None = None
 
 
 def monthly_amount(subscription: Subscription, catalogue: PlanCatalogue) -> int:
@@ -283,7 +287,8 @@ def next_allocation(
     start = calendar.month_start(subscription.timezone, period)
     if has_ended(subscription, start):
         return None
-    return NextAllocation(period, start, monthly_amount(subscription, catalogue))
+    balance_cap = catalogue.get(subscription.plan).balance_cap
+    return NextAllocation(period, start, monthly_amount(subscription, catalogue), balance_cap)
 
 
 def _first_to_come(

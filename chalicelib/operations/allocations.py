@@ -94,6 +94,7 @@ def next_due_allocation(
         plan.credit_lifetime_days,
         now,
         plan.priority,
+        plan.balance_cap,
     )
 
 

@@ -39,6 +39,7 @@ class Terms:
     credit_lifetime_days: int | None
     grants_since: date | None
     most_credits_at_once: int | None = None
+    balance_cap: int | None = None
 
     @property
     def cap(self) -> int:
@@ -94,10 +95,11 @@ def _terms_of_table(table: Mapping[str, Any]) -> Terms:
         table.get("credit_lifetime_days"),
         table.get("grants_since"),
         table.get("most_credits_at_once"),
+        table.get("balance_cap"),
     )
     days, since = terms.credit_lifetime_days, terms.grants_since
     # To Python, a date and time is a date, and cannot be compared with one.
-    numbers = {type(number) for number in (days, terms.most_credits_at_once)}
+    numbers = {type(number) for number in (days, terms.most_credits_at_once, terms.balance_cap)}
     if type(terms.monthly_credits) is not int or not numbers <= {int, type(None)}:
         raise TypeError(f"{table['id']!r} has an amount or a lifetime that is no number")
     if type(since) not in (date, type(None)):
@@ -194,9 +196,18 @@ def _changes_of(before: Terms | None, plan: Plan) -> Iterator[str]:
             f"{here}: own amounts and grants by hand are at most {plan.cap:,}, not "
             f"{before.cap:,}{lower}"
         )
+    if before.balance_cap != plan.balance_cap:
+        yield (
+            f"{here}: allocations from now on fill up to {_cap(plan.balance_cap)}; "
+            f"those before, to {_cap(before.balance_cap)}"
+        )
     if before.grants_since != plan.grants_since and before.monthly_credits:
         was = before.grants_since or "always"
         yield f"{here} grants from {plan.grants_since} on; until now that was: {was}"
+
+
+def _cap(credits: int | None) -> str:
+    return f"{credits:,} credits" if credits else "any balance"
 
 
 def _lifetime(days: int | None) -> str:

@@ -337,6 +337,9 @@ def _ledger() -> list[LedgerEntry]:
             ended = (entries[-1].number, captured, told, NOW, lambda: "Europe/Paris")
             entries.append(ledger.capture(account_now(), *ended))
     entries.append(ledger.claw_back(account_now(), 30, told, NOW, including_held=True))
+    for month, cap in ((2, 120), (3, 60)):
+        asked = (Period(2026, month), 100, "Europe/Paris", 30, datetime(2026, 3, 1, tzinfo=UTC))
+        entries.append(ledger.allocate(account_now(), *asked, balance_cap=cap))
     expiration = ledger.expire(account_now(), datetime(2026, 3, 1, tzinfo=UTC))
     assert expiration is not None
     return [*entries, expiration]
@@ -398,6 +401,7 @@ LEDGERS = (
         words=(
             *("allocation", "manual", "usage", "reversal", "expiration", "hold", "release"),
             *("(erased)", "holds", "released", "metadata", "promotion", "including_held"),
+            *("left_out", "balance_cap"),
         ),
     ),
     reader(

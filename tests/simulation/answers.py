@@ -142,6 +142,7 @@ def schedule(subscription: Subscription, ledger: Ledger, now: datetime) -> Json:
         "next_allocation_at": period and show(reference.month_start(timezone, period)),
         "timezone": timezone,
         "not_allocated_because": why_not(subscription, period),
+        "balance_cap": subscription.full_at if period else None,
     }
 
 
@@ -149,6 +150,7 @@ HISTORY = (
     *("transaction_id", "type", "amount", "balance_after"),
     *("effective_at", "posted_at", "allocation_period", "batches"),
     *("hold_id", "held_amount", "released_amount", "metadata"),
+    *("left_out_amount", "balance_cap"),
 )
 
 
@@ -171,6 +173,8 @@ def history(who: str, ledger: Ledger) -> Iterator[tuple[Line, Json]]:
             "held_amount": line.opens.amount if line.opens else None,
             "released_amount": line.released if line.ends else None,
             "metadata": {},
+            "left_out_amount": line.left_out or None,
+            "balance_cap": line.full_at,
         }
         if not (line.opens or line.ends):
             item["hold_id"] = None
@@ -187,10 +191,10 @@ def previewed(
     for period in subscription.due(ledger.through, start, now):
         line = ledger.allocate(subscription, period, now)
         ledger.add(line)
-        assert line.grant is not None
-        end = line.grant.expires_at
+        end = line.grant and line.grant.expires_at
         item = {"user_id": who, "timezone": subscription.timezone, "allocation_period": period}
-        items.append({**item, "amount": line.amount, "expires_at": end and show(end)})
+        more = {"expires_at": end and show(end), "left_out_amount": line.left_out or None}
+        items.append({**item, "amount": line.amount, **more})
     return items
 
 

@@ -710,6 +710,8 @@ def _described(ledger: Ledger, line: Line) -> Json:
         "hold": line.ends or None,
         "released": line.released if line.ends else None,
         "including_held": None,
+        "left_out": line.left_out or None,
+        "balance_cap": line.full_at,
     }
     if line.type != "expiration":
         description["operation"] = line.operation

@@ -212,6 +212,12 @@ class Subscription:
         return days
 
     @property
+    def full_at(self) -> int | None:
+        """To how many credits of a user the plan fills up."""
+        credits: int | None = plans_at()[self.plan].get("balance_cap")
+        return credits
+
+    @property
     def threshold(self) -> int | None:
         amount: int | None = plans_at().get(self.plan, {}).get("low_balance_threshold")
         return amount
@@ -455,6 +461,9 @@ class Line:
     ends: int = 0
     """The number of the hold that it ends; of it so much is free again:"""
     released: int = 0
+    left_out: int = 0
+    """Of an allocation: what did not fit, and the height to which it filled the account:"""
+    full_at: int | None = None
     frees_dead: str | None = None
     """Of an end that frees what is dead: the zone whose next sweep books it out."""
 
@@ -667,9 +676,22 @@ class Ledger:
         days = subscription.lifetime
         counts_from = max(start, today)
         end = end_of_life(timezone, counts_from, days) if days else None
-        grant = Grant(len(self.lines) + 1, subscription.amount, counts_from, end, timezone, "plan")
-        legs = ((grant.number, grant.amount),)
-        return Line("allocation", legs, at, start, period, f"allocation#{period}", grant)
+        given = self.fitting(subscription.amount, subscription.full_at, at)
+        grant = Grant(len(self.lines) + 1, given, counts_from, end, timezone, "plan")
+        line = Line("allocation", (), at, start, period, f"allocation#{period}")
+        if given < subscription.amount:
+            rest = subscription.amount - given
+            line = replace(line, left_out=rest, full_at=subscription.full_at)
+        return replace(line, legs=((grant.number, given),), grant=grant) if given else line
+
+    def fitting(self, amount: int, full_at: int | None, at: datetime) -> int:
+        """How much of an amount fits: credit by credit, until there are enough that are alive."""
+        if full_at is None:
+            return amount
+        there = self.available(at)
+        for grant in self.alive(at):
+            there += self.held(at)[grant.number]
+        return len([number for number in range(there, there + amount) if number < full_at])
 
     def expire(self, now: datetime) -> Line | None:
         at = self.time(now)
