@@ -42,8 +42,10 @@ def of_allocation(entry: LedgerEntry) -> Facts:
 
 
 def of_manual_change(entry: LedgerEntry) -> Facts:
-    """``amount`` (without its sign), ``is_grant``, ``reason``, ``metadata`` (of the request),
-    ``balance``, ``expiry``."""
+    """``amount`` (without its sign), ``is_grant``, ``reason``, ``balance``, ``expiry``.
+
+    ``metadata``: of the request.
+    """
     return {
         "amount": abs(entry.amount),
         "is_grant": entry.amount > 0,

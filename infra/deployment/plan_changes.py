@@ -198,16 +198,16 @@ def _changes_of(before: Terms | None, plan: Plan) -> Iterator[str]:
         )
     if before.balance_cap != plan.balance_cap:
         yield (
-            f"{here}: allocations from now on fill up to {_cap(plan.balance_cap)}; "
-            f"those before, to {_cap(before.balance_cap)}"
+            f"{here}: allocations from now on fill up to {_up_to(plan.balance_cap)}; "
+            f"those before, to {_up_to(before.balance_cap)}"
         )
     if before.grants_since != plan.grants_since and before.monthly_credits:
         was = before.grants_since or "always"
         yield f"{here} grants from {plan.grants_since} on; until now that was: {was}"
 
 
-def _cap(credits: int | None) -> str:
-    return f"{credits:,} credits" if credits else "any balance"
+def _up_to(balance_cap: int | None) -> str:
+    return f"{balance_cap:,} credits" if balance_cap else "any balance"
 
 
 def _lifetime(days: int | None) -> str:

@@ -4,7 +4,8 @@ from typing import Any
 
 from chalicelib.domain import ledger, notifications
 from chalicelib.domain.ledger import Account
-from tests.simulation.planted_holds import BUGS, bug
+from tests.simulation.planted import bug
+from tests.simulation.planted_holds import BUGS
 
 __all__ = ["BUGS", "OF_AMOUNTS"]
 

@@ -214,8 +214,8 @@ class Subscription:
     @property
     def full_at(self) -> int | None:
         """To how many credits of a user the plan fills up."""
-        credits: int | None = plans_at()[self.plan].get("balance_cap")
-        return credits
+        height: int | None = plans_at()[self.plan].get("balance_cap")
+        return height
 
     @property
     def threshold(self) -> int | None:

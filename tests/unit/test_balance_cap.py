@@ -176,9 +176,13 @@ def test_an_allocation_that_takes_and_says_that_it_left_out_is_found() -> None:
     book = Book()
     book.grant(100)
     taken = ledger.claw_back(book.account, 10, why("manual#9"), START)
-    allocation = {"type": EntryType.ALLOCATION, "allocated_through": JULY}
     forgery = replace(
-        taken, **allocation, operation="allocation#2026-07", left_out=110, balance_cap=90
+        taken,
+        type=EntryType.ALLOCATION,
+        allocated_through=JULY,
+        operation="allocation#2026-07",
+        left_out=110,
+        balance_cap=90,
     )
     assert forged(book, forgery) == "an allocation moves its own batch, and no other"
 

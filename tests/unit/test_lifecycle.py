@@ -155,6 +155,40 @@ def test_the_lines_of_a_history() -> None:
     ]
 
 
+def test_a_plan_with_a_cap_fills_up_a_balance() -> None:
+    account = Account("42")
+
+    def month(number: int) -> None:
+        nonlocal account
+        period = Period(2026, number)
+        asked = (period, 100, PARIS, None, month_start(PARIS, period))
+        account = after(ledger.allocate(account, *asked, balance_cap=250))
+        told(account)
+
+    lines: list[tuple[int, int, int, int]] = []
+
+    def told(account: Account) -> None:
+        entry = account.last
+        assert entry is not None
+        held = sum(hold.amount for hold in entry.holds)
+        lines.append((entry.amount, entry.left_out, entry.available_balance(), held))
+
+    month(5)
+    month(6)
+    job = (80, 24 * 3600, Request("hold#a#1", "backend", "Film"), in_paris("2026-06-30T23:00"))
+    account = after(ledger.hold(account, *job, lambda: PARIS))
+    told(account)
+    month(7)
+    month(8)
+    assert lines == [
+        (100, 0, 100, 0),
+        (100, 0, 200, 0),
+        (0, 0, 120, 80),
+        (50, 50, 170, 80),
+        (0, 100, 250, 0),
+    ]
+
+
 def test_a_promotion_of_a_low_priority_is_spent_before_older_credits() -> None:
     april = ledger.allocate(
         Account("42"), Period(2026, 4), 30, PARIS, None, in_paris("2026-04-01T00:00")

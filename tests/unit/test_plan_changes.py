@@ -166,7 +166,21 @@ def test_a_cap_that_changes_is_told_and_of_a_lower_one_what_becomes_of_higher_am
     assert told(None, None, monthly=2_000)[1:] == [f"{most} 20,000, not 10,000"]
 
 
+def test_a_cap_of_balances_that_changes_is_told() -> None:
+    def told(before: int | None, after: int | None) -> list[str]:
+        plan = Plan("pro", "Pro", 500, None, lowest=True, balance_cap=after)
+        deployed = Terms(500, None, None, balance_cap=before)
+        return list(changes({"pro": deployed}, PlanCatalogue((plan,))))
+
+    assert told(None, None) == told(800, 800) == []
+    now = "Plan 'pro': allocations from now on fill up to"
+    assert told(None, 1_000) == [f"{now} 1,000 credits; those before, to any balance"]
+    assert told(1_000, None) == [f"{now} any balance; those before, to 1,000 credits"]
+
+
 def test_a_cap_that_is_no_number_is_no_catalogue() -> None:
+    with pytest.raises(ValueError, match="an amount or a lifetime that is no number"):
+        terms_of('[[plans]]\nid = "pro"\nmonthly_credits = 5\nbalance_cap = "1"\n')
     with pytest.raises(ValueError, match="an amount or a lifetime that is no number"):
         terms_of('[[plans]]\nid = "pro"\nmonthly_credits = 5\nmost_credits_at_once = "1"\n')
 

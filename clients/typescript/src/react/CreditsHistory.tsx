@@ -66,7 +66,7 @@ function Line({ line, timeZone, locale }: { line: Transaction; timeZone: string 
       <span className="credits-what">{line.description}</span> <span className="credits-type">{NAMES[line.type]}</span>{" "}
       <time dateTime={line.effective_at}>{when.format(new Date(line.effective_at))}</time>{" "}
       <strong className="credits-amount">{changeOf(line, locale)}</strong>{" "}
-      {line.left_out_amount ? <span className="credits-left-out">{leftOutOf(line, locale)}</span> : null}{" "}
+      {line.left_out_amount ? <span className="credits-left-out">{leftOutOf(line, locale)} </span> : null}
       <span className="credits-balance-after">balance {line.balance_after.toLocaleString(locale)}</span>
     </li>
   );
