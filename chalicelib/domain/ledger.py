@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from . import calendar
+from . import calendar, lifetimes
 from .batches import (
     DEFAULT_PRIORITY,
     Batches,
@@ -41,6 +41,7 @@ from .errors import HoldEnded, InsufficientCredits, NotAllowed, NotFound
 from .holds import Hold, Holds, active, available, dead, earmarked, outlives, spendable, within
 from .holds import without as without_hold
 from .instants import format_instant, to_millisecond
+from .lifetimes import Lifetime
 from .metadata import Metadata
 
 MOST_OPEN_BATCHES = 1_000
@@ -144,30 +145,27 @@ def allocate(
     period: Period,
     amount: int,
     timezone: str,
-    credit_lifetime_days: int | None,
+    lifetime: Lifetime,
     now: datetime,
     priority: int = DEFAULT_PRIORITY,
+    day: int = 1,
 ) -> LedgerEntry:
-    """The monthly grant of a period, whose month has begun in ``timezone``.
+    """The monthly grant of a period, which has begun in ``timezone`` on a ``day`` of its month.
 
     Its credits count from the start of the local day on which it is posted. For an allocation in
-    time that is its midnight. A late one still gives the user every promised day.
+    time that is its midnight. A late one still gives the user every promised day or month.
     """
     if account.allocated_through is not None and period <= account.allocated_through:
         raise NotAllowed(f"period {period} was allocated before")
     now = account.time(now)
-    month_start = calendar.month_start(timezone, period)
-    granted_at = max(month_start, calendar.day_start(timezone, now))
-    expires_at = (
-        calendar.expires_at(timezone, granted_at, credit_lifetime_days)
-        if credit_lifetime_days
-        else None
-    )
+    start = calendar.period_start(timezone, period, day)
+    granted_at = max(start, calendar.day_start(timezone, now))
+    expires_at = lifetimes.expires_at(lifetime, timezone, granted_at)
     batch = CreditBatch(
         account.next_number, amount, amount, granted_at, expires_at, priority, Source.PLAN
     )
     request = Request(f"allocation#{period}", SYSTEM, f"Monthly credits for {period}")
-    return _grant(account, EntryType.ALLOCATION, batch, request, now, timezone, month_start, period)
+    return _grant(account, EntryType.ALLOCATION, batch, request, now, timezone, start, period)
 
 
 def expire(account: Account, now: datetime) -> LedgerEntry | None:
@@ -388,14 +386,14 @@ def grant(
     request: Request,
     now: datetime,
     timezone: str,
-    expires_in_days: int | None,
+    lifetime: Lifetime,
     priority: int = DEFAULT_PRIORITY,
     source: Source = Source.ADJUSTMENT,
 ) -> LedgerEntry:
-    """Grants a batch by hand. It never expires unless ``expires_in_days`` (local days) is given."""
+    """Grants a batch by hand."""
     _check_open_batches(account)
     now = account.time(now)
-    expires_at = calendar.expires_at(timezone, now, expires_in_days) if expires_in_days else None
+    expires_at = lifetimes.expires_at(lifetime, timezone, now)
     batch = CreditBatch(account.next_number, amount, amount, now, expires_at, priority, source)
     return _grant(account, EntryType.MANUAL, batch, request, now, timezone)
 

@@ -92,8 +92,7 @@ def of_low_balance(
     return {
         "balance": entry.available_balance(),
         "metadata": dict(entry.metadata),
-        "next": upcoming
-        and {"amount": upcoming.amount, "on": upcoming.period.first_day.isoformat()},
+        "next": upcoming and {"amount": upcoming.amount, "on": upcoming.on.isoformat()},
     }
 
 

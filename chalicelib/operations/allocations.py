@@ -17,8 +17,10 @@ from chalicelib.domain.ledger import Account
 from chalicelib.domain.subscriptions import (
     Subscription,
     due_periods,
+    lifetime_of,
     monthly_amount,
     not_allocated_because,
+    periods_of,
 )
 from chalicelib.messages import Sweep, SweepKind
 from chalicelib.observability import correlation_id, logger
@@ -91,9 +93,10 @@ def next_due_allocation(
         due[0],
         amount,
         subscription.timezone,
-        plan.credit_lifetime_days,
+        lifetime_of(subscription, catalogue),
         now,
         plan.priority,
+        periods_of(subscription, catalogue).day,
     )
 
 

@@ -37,6 +37,7 @@ from chalicelib.domain.edits import BY_LINK, Change, Edit, Editor, EditorKind, s
 from chalicelib.domain.entries import FIRST_HASH, LedgerEntry, entry_hash
 from chalicelib.domain.errors import InvalidInput, LedgerCorrupt, Unreadable
 from chalicelib.domain.ledger import Account, Request
+from chalicelib.domain.lifetimes import Days
 from chalicelib.domain.metadata import MOST_BYTES, MOST_PAIRS, parse_metadata
 from chalicelib.domain.notifications import MailKind
 from chalicelib.domain.ranges import Range
@@ -318,7 +319,7 @@ def _ledger() -> list[LedgerEntry]:
     """A ledger with a line of every type, and of every field that a line can have."""
     told = Request("hold#shop#key", "shop", "Render", metadata=(("job", "17"), ("tier", "Größe")))
     request = Request("usage#ada#key", "ada", "Für Ada 😀")
-    entries = [ledger.allocate(Account("1"), Period(2026, 1), 100, "Europe/Paris", 30, NOW)]
+    entries = [ledger.allocate(Account("1"), Period(2026, 1), 100, "Europe/Paris", Days(30), NOW)]
 
     def account_now() -> Account:
         return Account("1", entries[-1])
