@@ -14,6 +14,7 @@ from typing import Any
 
 from chalicelib.domain.batches import DEFAULT_PRIORITY
 from chalicelib.domain.fields import MAXIMUM_AMOUNT, MOST_PRIORITY
+from chalicelib.domain.lifetimes import Days, Lifetime
 from chalicelib.domain.nearest import nearest
 from chalicelib.domain.plans import LEAST_CAP, MOST_MONTHS_AT_ONCE, Plan, PlanCatalogue
 
@@ -79,7 +80,7 @@ def parse_catalogue(text: str, source: str = "plans.toml") -> PlanCatalogue:
                 id=table["id"],
                 name=table["name"],
                 monthly_credits=table["monthly_credits"],
-                credit_lifetime_days=table.get("credit_lifetime_days"),
+                credit_lifetime=_lifetime(table),
                 lowest=table.get("lowest", False),
                 grants_since=table.get("grants_since"),
                 low_balance_threshold=table.get("low_balance_threshold"),
@@ -90,6 +91,10 @@ def parse_catalogue(text: str, source: str = "plans.toml") -> PlanCatalogue:
             for table in document["plans"]
         )
     )
+
+
+def _lifetime(table: Mapping[str, Any]) -> Lifetime:
+    return Days(table["credit_lifetime_days"]) if "credit_lifetime_days" in table else None
 
 
 _Path = tuple[str | int, ...]

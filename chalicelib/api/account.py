@@ -54,7 +54,7 @@ def allocation_schedule(call: Call) -> Answer:
     reason = no_allocation_because(subscription, services.catalogue, account.allocated_through, now)
     return Answer(
         {
-            "next_allocation_date": upcoming and upcoming.period.first_day.isoformat(),
+            "next_allocation_date": upcoming and upcoming.on.isoformat(),
             "allocation_amount": upcoming.amount if upcoming else 0,
             "current_balance": account.available_balance(now),
             "expiring_credits": _expiring(

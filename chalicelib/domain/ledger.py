@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from . import calendar
+from . import calendar, lifetimes
 from .batches import (
     DEFAULT_PRIORITY,
     Batches,
@@ -41,6 +41,7 @@ from .errors import HoldEnded, InsufficientCredits, NotAllowed, NotFound
 from .holds import Hold, Holds, active, available, dead, earmarked, outlives, spendable, within
 from .holds import without as without_hold
 from .instants import format_instant, to_millisecond
+from .lifetimes import Lifetime
 from .metadata import Metadata
 
 MOST_OPEN_BATCHES = 1_000
@@ -120,6 +121,19 @@ class Request:
     metadata: Metadata = ()
 
 
+class AllocationTerms(NamedTuple):
+    """What an allocation follows beside its amount and its lifetime.
+
+    ``balance_cap``: up to how many credits it fills what the user has; None for no cap.
+    """
+
+    priority: int = DEFAULT_PRIORITY
+    balance_cap: int | None = None
+
+
+AS_EVER = AllocationTerms()
+
+
 class Reversal(NamedTuple):
     """A reversal's entry, the credits in it that had expired, and all that the usage got back."""
 
@@ -144,44 +158,41 @@ def allocate(
     period: Period,
     amount: int,
     timezone: str,
-    credit_lifetime_days: int | None,
+    lifetime: Lifetime,
     now: datetime,
-    priority: int = DEFAULT_PRIORITY,
-    balance_cap: int | None = None,
+    terms: AllocationTerms = AS_EVER,
+    day: int = 1,
 ) -> LedgerEntry:
-    """The monthly grant of a period, whose month has begun in ``timezone``.
+    """The monthly grant of a period, which has begun in ``timezone`` on a ``day`` of its month.
 
     Its credits count from the start of the local day on which it is posted. For an allocation in
-    time that is its midnight. A late one still gives the user every promised day.
+    time that is its midnight. A late one still gives the user every promised day or month.
 
-    It grants no more than fills the credits that the user can have, those held among them, up to
-    ``balance_cap``. If nothing fits, the entry grants no batch: the period is over all the same.
+    Under a cap it fills up what the user has, held credits among it. If nothing fits, the entry
+    grants no batch: the period is over all the same.
     """
     if account.allocated_through is not None and period <= account.allocated_through:
         raise NotAllowed(f"period {period} was allocated before")
     now = account.time(now)
-    month_start = calendar.month_start(timezone, period)
-    granted_at = max(month_start, calendar.day_start(timezone, now))
-    expires_at = (
-        calendar.expires_at(timezone, granted_at, credit_lifetime_days)
-        if credit_lifetime_days
-        else None
-    )
+    start = calendar.period_start(timezone, period, day)
+    granted_at = max(start, calendar.day_start(timezone, now))
+    expires_at = lifetimes.expires_at(lifetime, timezone, granted_at)
     _check_positive(amount)
-    fitting = amount if balance_cap is None else min(amount, _room(account, balance_cap, now))
+    cap = terms.balance_cap
+    fitting = amount if cap is None else min(amount, _room(account, cap, now))
     batch = CreditBatch(
-        account.next_number, fitting, fitting, granted_at, expires_at, priority, Source.PLAN
+        account.next_number, fitting, fitting, granted_at, expires_at, terms.priority, Source.PLAN
     )
     request = Request(f"allocation#{period}", SYSTEM, f"Monthly credits for {period}")
     kind = EntryType.ALLOCATION
     if fitting == amount:
-        return _grant(account, kind, batch, request, now, timezone, month_start, period)
+        return _grant(account, kind, batch, request, now, timezone, start, period)
     if fitting:
-        entry = _grant(account, kind, batch, request, now, timezone, month_start, period)
+        entry = _grant(account, kind, batch, request, now, timezone, start, period)
     else:
         change = _Change((), account.batches)
-        entry = _entry(account, kind, change, request, now, month_start, period)
-    return replace(entry, left_out=amount - fitting, balance_cap=balance_cap)
+        entry = _entry(account, kind, change, request, now, start, period)
+    return replace(entry, left_out=amount - fitting, balance_cap=cap)
 
 
 def _room(account: Account, balance_cap: int, now: datetime) -> int:
@@ -408,14 +419,14 @@ def grant(
     request: Request,
     now: datetime,
     timezone: str,
-    expires_in_days: int | None,
+    lifetime: Lifetime,
     priority: int = DEFAULT_PRIORITY,
     source: Source = Source.ADJUSTMENT,
 ) -> LedgerEntry:
-    """Grants a batch by hand. It never expires unless ``expires_in_days`` (local days) is given."""
+    """Grants a batch by hand."""
     _check_open_batches(account)
     now = account.time(now)
-    expires_at = calendar.expires_at(timezone, now, expires_in_days) if expires_in_days else None
+    expires_at = lifetimes.expires_at(lifetime, timezone, now)
     batch = CreditBatch(account.next_number, amount, amount, now, expires_at, priority, source)
     return _grant(account, EntryType.MANUAL, batch, request, now, timezone)
 

@@ -13,8 +13,9 @@ from typing import NamedTuple
 from . import calendar
 from .addresses import same_address
 from .calendar import Period
+from .lifetimes import Lifetime, Months
 from .notifications import ALL_KINDS, MailKind
-from .plans import PlanCatalogue
+from .plans import AllocateOn, PlanCatalogue
 
 Moment = datetime | date
 """An instant, or a local date: the midnight at which it begins where the user lives."""
@@ -157,13 +158,61 @@ class Subscription:
 class NextAllocation(NamedTuple):
     """The next allocation of a subscription: of which period, from which instant on, how much.
 
-    ``balance_cap``: it fills up what the user has then to so much at most.
+    ``on``: the local date that begins at that instant. ``balance_cap``: it fills up what the user
+    has then to so much at most.
     """
 
     period: Period
+    on: date
     at: datetime
     amount: int
     balance_cap: int | None = None
+
+
+class Periods(NamedTuple):
+    """When the periods of a subscription begin: on a ``day`` of the month, where the user lives."""
+
+    timezone: str
+    day: int
+
+    def start(self, period: Period) -> datetime:
+        """The instant at which a period begins."""
+        return calendar.period_start(self.timezone, period, self.day)
+
+    def at(self, instant: datetime) -> Period:
+        """The period that is running at an instant: the latest that has begun."""
+        return calendar.period_at(self.timezone, instant, self.day)
+
+
+def periods_of(subscription: Subscription, catalogue: PlanCatalogue) -> Periods:
+    """The periods of a subscription, as it and its plan are now.
+
+    Those of a plan that has left the catalogue begin on the 1st. In a timezone that has left its
+    database they begin as in UTC: nothing is granted there.
+    """
+    timezone = calendar.known_or_utc(subscription.timezone)
+    return Periods(timezone, _allocation_day(subscription, timezone, catalogue))
+
+
+def _allocation_day(subscription: Subscription, timezone: str, catalogue: PlanCatalogue) -> int:
+    if subscription.plan not in catalogue:
+        return 1
+    if catalogue.get(subscription.plan).allocate_on is AllocateOn.FIRST_OF_MONTH:
+        return 1
+    return anniversary_of(subscription.started_at, timezone)
+
+
+def anniversary_of(started_at: datetime, timezone: str) -> int:
+    """The day of the month, 1 to 31, on which a subscription started where the user lives."""
+    return calendar.local_date(timezone, started_at).day
+
+
+def lifetime_of(subscription: Subscription, catalogue: PlanCatalogue) -> Lifetime:
+    """For how long credits of the user's plan live. Raises `InvalidInput` for an unknown plan."""
+    lifetime = catalogue.get(subscription.plan).credit_lifetime
+    if isinstance(lifetime, Months):
+        return replace(lifetime, day=periods_of(subscription, catalogue).day)
+    return lifetime
 
 
 def monthly_amount(subscription: Subscription, catalogue: PlanCatalogue) -> int:
@@ -233,15 +282,15 @@ def due_periods(
         catalogue.get(subscription.plan)
     if not_allocated_because(subscription, catalogue):
         return ()
-    timezone = subscription.timezone
+    periods = periods_of(subscription, catalogue)
     earliest = first_instant(subscription, catalogue)
-    oldest = calendar.period_at(timezone, now).plus(1 - MOST_MISSED_PERIODS)
+    oldest = periods.at(now).plus(1 - MOST_MISSED_PERIODS)
     if allocated_through is not None:
         oldest = max(oldest, allocated_through.next())
     due: list[Period] = []
-    period = calendar.period_at(timezone, min(as_of, now))
+    period = periods.at(min(as_of, now))
     while period >= oldest:
-        start = calendar.month_start(timezone, period)
+        start = periods.start(period)
         if start < earliest:
             break
         if not has_ended(subscription, start):
@@ -262,7 +311,7 @@ def not_due_because(
         return NotDueBecause.ALLOCATED_BEFORE
     if reason := not_allocated_because(subscription, catalogue):
         return reason
-    start = calendar.month_start(subscription.timezone, period)
+    start = periods_of(subscription, catalogue).start(period)
     if now < start:
         return NotDueBecause.NOT_BEGUN
     if start < first_instant(subscription, catalogue):
@@ -284,11 +333,13 @@ def next_allocation(
         return None
     due = due_periods(subscription, catalogue, allocated_through, now, now)
     period = due[0] if due else _first_to_come(subscription, catalogue, allocated_through, now)
-    start = calendar.month_start(subscription.timezone, period)
+    periods = periods_of(subscription, catalogue)
+    start = periods.start(period)
     if has_ended(subscription, start):
         return None
+    amount = monthly_amount(subscription, catalogue)
     balance_cap = catalogue.get(subscription.plan).balance_cap
-    return NextAllocation(period, start, monthly_amount(subscription, catalogue), balance_cap)
+    return NextAllocation(period, period.date_of(periods.day), start, amount, balance_cap)
 
 
 def _first_to_come(
@@ -297,11 +348,11 @@ def _first_to_come(
     allocated_through: Period | None,
     now: datetime,
 ) -> Period:
-    timezone = subscription.timezone
+    periods = periods_of(subscription, catalogue)
     earliest = max(now, first_instant(subscription, catalogue))
-    first = calendar.period_at(timezone, earliest)
+    first = periods.at(earliest)
     # A period whose start is past is not to come, unless eligibility begins exactly there.
-    if calendar.month_start(timezone, first) < earliest:
+    if periods.start(first) < earliest:
         first = first.next()
     return first if allocated_through is None else max(first, allocated_through.next())
 

@@ -13,7 +13,7 @@ otherwise; to repeat the stored one decides nothing.
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from . import calendar
 from .addresses import digest_of, parse_email, same_address
@@ -39,6 +39,7 @@ from .subscriptions import (
     has_ended,
     instant_of,
     not_allocated_because,
+    periods_of,
 )
 
 
@@ -236,8 +237,17 @@ def _nothing_before(
     if is_back or is_prolonged:
         return now
     # Also of a subscription that has ended: what began before its end can still be due.
-    first = min(first_instant(before, catalogue), now)
-    return first if first_instant(described, catalogue) < first else None
+    first, bound = min(first_instant(before, catalogue), now), first_instant(described, catalogue)
+    # Another start or plan can move the day on which the user's periods begin. The last one that
+    # had begun before all that makes it due, in a pause say, is not due because it begins later.
+    was, becomes = periods_of(before, catalogue), periods_of(described, catalogue)
+    over = was.at(min(first_instant(before, catalogue) - _MILLISECOND, now))
+    if max(first, bound) <= becomes.start(over) <= now:
+        return min(becomes.start(over.next()), now)
+    return first if bound < first else None
+
+
+_MILLISECOND = timedelta(milliseconds=1)
 
 
 def _decides(existing: Subscription, described: Subscription) -> bool:

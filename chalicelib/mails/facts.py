@@ -103,7 +103,7 @@ def of_low_balance(
         "next": upcoming
         and {
             "amount": upcoming.amount,
-            "on": upcoming.period.first_day.isoformat(),
+            "on": upcoming.on.isoformat(),
             "is_capped": upcoming.balance_cap is not None,
         },
     }

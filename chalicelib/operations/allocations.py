@@ -13,12 +13,14 @@ from chalicelib.domain.calendar import Period
 from chalicelib.domain.edits import Editor
 from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.errors import CreditsError, InvalidInput, TimezoneUnknown, Unreadable
-from chalicelib.domain.ledger import Account
+from chalicelib.domain.ledger import Account, AllocationTerms
 from chalicelib.domain.subscriptions import (
     Subscription,
     due_periods,
+    lifetime_of,
     monthly_amount,
     not_allocated_because,
+    periods_of,
 )
 from chalicelib.messages import Sweep, SweepKind
 from chalicelib.observability import correlation_id, logger
@@ -91,10 +93,10 @@ def next_due_allocation(
         due[0],
         amount,
         subscription.timezone,
-        plan.credit_lifetime_days,
+        lifetime_of(subscription, catalogue),
         now,
-        plan.priority,
-        plan.balance_cap,
+        AllocationTerms(plan.priority, plan.balance_cap),
+        periods_of(subscription, catalogue).day,
     )
 
 

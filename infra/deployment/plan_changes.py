@@ -19,6 +19,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.exceptions import ClientError
 from botocore.httpsession import URLLib3Session
 
+from chalicelib.domain.lifetimes import Days, Lifetime, Months
 from chalicelib.domain.plans import Plan, PlanCatalogue, cap
 from infra.deployment.packaging import PLANS
 from infra.session import AwsError
@@ -36,7 +37,7 @@ class Terms:
     """The terms of a deployed plan that a later deployment compares."""
 
     monthly_credits: int
-    credit_lifetime_days: int | None
+    credit_lifetime: Lifetime
     grants_since: date | None
     most_credits_at_once: int | None = None
     balance_cap: int | None = None
@@ -90,14 +91,15 @@ def terms_of(text: str) -> dict[str, Terms]:
 
 
 def _terms_of_table(table: Mapping[str, Any]) -> Terms:
+    days = table.get("credit_lifetime_days")
     terms = Terms(
         table["monthly_credits"],
-        table.get("credit_lifetime_days"),
+        Days(days) if days else None,
         table.get("grants_since"),
         table.get("most_credits_at_once"),
         table.get("balance_cap"),
     )
-    days, since = terms.credit_lifetime_days, terms.grants_since
+    since = terms.grants_since
     # To Python, a date and time is a date, and cannot be compared with one.
     numbers = {type(number) for number in (days, terms.most_credits_at_once, terms.balance_cap)}
     if type(terms.monthly_credits) is not int or not numbers <= {int, type(None)}:
@@ -181,10 +183,10 @@ def _changes_of(before: Terms | None, plan: Plan) -> Iterator[str]:
             f"{here} grants {plan.monthly_credits:,} credits a month{since}, not "
             f"{before.monthly_credits:,}, from now on"
         )
-    if before.credit_lifetime_days != plan.credit_lifetime_days:
+    if before.credit_lifetime != plan.credit_lifetime:
         yield (
-            f"{here}: credits granted from now on {_lifetime(plan.credit_lifetime_days)}; "
-            f"those before {_lifetime(before.credit_lifetime_days)}"
+            f"{here}: credits granted from now on {_lifetime(plan.credit_lifetime)}; "
+            f"those before {_lifetime(before.credit_lifetime)}"
         )
     if before.cap != plan.cap:
         lower = (
@@ -206,9 +208,15 @@ def _changes_of(before: Terms | None, plan: Plan) -> Iterator[str]:
         yield f"{here} grants from {plan.grants_since} on; until now that was: {was}"
 
 
+def _lifetime(lifetime: Lifetime) -> str:
+    match lifetime:
+        case Days(days):
+            return f"live {days} days"
+        case Months(months):
+            return f"live {months} months"
+        case None:
+            return "never expire"
+
+
 def _up_to(balance_cap: int | None) -> str:
     return f"{balance_cap:,} credits" if balance_cap else "any balance"
-
-
-def _lifetime(days: int | None) -> str:
-    return f"live {days} days" if days else "never expire"

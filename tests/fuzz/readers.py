@@ -36,7 +36,8 @@ from chalicelib.domain.completeness import Tally
 from chalicelib.domain.edits import BY_LINK, Change, Edit, Editor, EditorKind, shown_fields
 from chalicelib.domain.entries import FIRST_HASH, LedgerEntry, entry_hash
 from chalicelib.domain.errors import InvalidInput, LedgerCorrupt, Unreadable
-from chalicelib.domain.ledger import Account, Request
+from chalicelib.domain.ledger import Account, AllocationTerms, Request
+from chalicelib.domain.lifetimes import Days
 from chalicelib.domain.metadata import MOST_BYTES, MOST_PAIRS, parse_metadata
 from chalicelib.domain.notifications import MailKind
 from chalicelib.domain.ranges import Range
@@ -318,7 +319,7 @@ def _ledger() -> list[LedgerEntry]:
     """A ledger with a line of every type, and of every field that a line can have."""
     told = Request("hold#shop#key", "shop", "Render", metadata=(("job", "17"), ("tier", "Größe")))
     request = Request("usage#ada#key", "ada", "Für Ada 😀")
-    entries = [ledger.allocate(Account("1"), Period(2026, 1), 100, "Europe/Paris", 30, NOW)]
+    entries = [ledger.allocate(Account("1"), Period(2026, 1), 100, "Europe/Paris", Days(30), NOW)]
 
     def account_now() -> Account:
         return Account("1", entries[-1])
@@ -338,8 +339,14 @@ def _ledger() -> list[LedgerEntry]:
             entries.append(ledger.capture(account_now(), *ended))
     entries.append(ledger.claw_back(account_now(), 30, told, NOW, including_held=True))
     for month, cap in ((2, 120), (3, 60)):
-        asked = (Period(2026, month), 100, "Europe/Paris", 30, datetime(2026, 3, 1, tzinfo=UTC))
-        entries.append(ledger.allocate(account_now(), *asked, balance_cap=cap))
+        asked = (
+            Period(2026, month),
+            100,
+            "Europe/Paris",
+            Days(30),
+            datetime(2026, 3, 1, tzinfo=UTC),
+        )
+        entries.append(ledger.allocate(account_now(), *asked, AllocationTerms(balance_cap=cap)))
     expiration = ledger.expire(account_now(), datetime(2026, 3, 1, tzinfo=UTC))
     assert expiration is not None
     return [*entries, expiration]

@@ -10,6 +10,8 @@ from chalicelib.domain import ledger
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.entries import EntryType, LedgerEntry
 from chalicelib.domain.errors import LedgerCorrupt
+from chalicelib.domain.ledger import AllocationTerms
+from chalicelib.domain.lifetimes import Days
 from chalicelib.domain.notifications import MailKind, kind_of
 from chalicelib.domain.subscriptions import next_allocation
 from chalicelib.mails import facts
@@ -31,7 +33,9 @@ balance_cap = {}
 
 
 def allocated(book: Book, cap: int | None, amount: int = 100) -> LedgerEntry:
-    entry = ledger.allocate(book.account, JULY, amount, ZONE, None, START, balance_cap=cap)
+    entry = ledger.allocate(
+        book.account, JULY, amount, ZONE, None, START, AllocationTerms(balance_cap=cap)
+    )
     return book.post(entry)
 
 
@@ -86,7 +90,9 @@ def test_expired_credits_count_as_gone_also_while_they_are_held() -> None:
     book.grant(100, days=1)
     book.hold(30, seconds=30 * 86_400, timezone=lambda: ZONE)
     late = START + timedelta(days=3)
-    entry = ledger.allocate(book.account, JULY, 100, ZONE, None, late, balance_cap=120)
+    entry = ledger.allocate(
+        book.account, JULY, 100, ZONE, None, late, AllocationTerms(balance_cap=120)
+    )
     assert said(book.post(entry)) == (100, 0, None)
 
 
@@ -95,14 +101,20 @@ def test_each_missed_month_is_capped_in_turn() -> None:
     amounts = []
     for month in (5, 6, 7):
         asked = (Period(2026, month), 100, ZONE, None, IN_AUGUST)
-        amounts.append(book.post(ledger.allocate(book.account, *asked, balance_cap=150)).amount)
+        amounts.append(
+            book.post(
+                ledger.allocate(book.account, *asked, AllocationTerms(balance_cap=150))
+            ).amount
+        )
     assert amounts == [100, 50, 0]
 
 
 def test_of_a_capped_part_the_credits_expire_as_of_a_whole_allocation() -> None:
     book = Book()
     book.grant(100)
-    entry = ledger.allocate(book.account, JULY, 100, ZONE, 30, START, balance_cap=150)
+    entry = ledger.allocate(
+        book.account, JULY, 100, ZONE, Days(30), START, AllocationTerms(balance_cap=150)
+    )
     assert book.post(entry).expiry_timezone == ZONE
 
 
@@ -113,8 +125,11 @@ def test_grants_by_hand_are_not_capped() -> None:
 
 
 def test_an_entry_that_left_nothing_out_is_stored_as_ever() -> None:
-    asked = (Book().account, JULY, 100, ZONE, 30, START)
-    assert ledger.allocate(*asked, balance_cap=100).body() == ledger.allocate(*asked).body()
+    asked = (Book().account, JULY, 100, ZONE, Days(30), START)
+    assert (
+        ledger.allocate(*asked, AllocationTerms(balance_cap=100)).body()
+        == ledger.allocate(*asked).body()
+    )
 
 
 def test_what_was_left_out_is_at_the_end_of_the_text() -> None:
@@ -129,11 +144,15 @@ def test_what_was_left_out_is_at_the_end_of_the_text() -> None:
 
 
 def _part(book: Book) -> LedgerEntry:
-    return ledger.allocate(book.account, JULY, 100, ZONE, None, START, balance_cap=150)
+    return ledger.allocate(
+        book.account, JULY, 100, ZONE, None, START, AllocationTerms(balance_cap=150)
+    )
 
 
 def _none(book: Book) -> LedgerEntry:
-    return ledger.allocate(book.account, JULY, 100, ZONE, None, START, balance_cap=90)
+    return ledger.allocate(
+        book.account, JULY, 100, ZONE, None, START, AllocationTerms(balance_cap=90)
+    )
 
 
 def _usage(book: Book) -> LedgerEntry:

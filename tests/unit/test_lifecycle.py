@@ -10,7 +10,8 @@ from chalicelib.domain.batches import Source
 from chalicelib.domain.calendar import Period, expires_at, month_start
 from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.instants import parse_instant
-from chalicelib.domain.ledger import Account, Request
+from chalicelib.domain.ledger import Account, AllocationTerms, Request
+from chalicelib.domain.lifetimes import Days
 from chalicelib.domain.subscriptions import due_periods
 from chalicelib.plans_file import parse_catalogue
 from tests.registered import register
@@ -91,7 +92,7 @@ def test_thirty_days_end_at_a_local_midnight(granted: str, expires: str) -> None
 
 def test_an_allocation_posted_late_still_lives_for_all_its_days() -> None:
     entry = ledger.allocate(
-        Account("42"), Period(2026, 5), 100, PARIS, 30, in_paris("2026-05-03T15:00")
+        Account("42"), Period(2026, 5), 100, PARIS, Days(30), in_paris("2026-05-03T15:00")
     )
     (batch,) = entry.batches
     assert batch.expires_at == in_paris("2026-06-02T00:00")
@@ -101,7 +102,7 @@ def test_an_allocation_posted_late_still_lives_for_all_its_days() -> None:
 
 def test_the_oldest_is_spent_first_and_the_newest_is_given_back_first() -> None:
     april = ledger.allocate(
-        Account("42"), Period(2026, 4), 30, PARIS, 60, in_paris("2026-04-01T00:00")
+        Account("42"), Period(2026, 4), 30, PARIS, Days(60), in_paris("2026-04-01T00:00")
     )
     may = ledger.allocate(
         after(april), Period(2026, 5), 100, PARIS, None, in_paris("2026-05-01T00:00")
@@ -126,7 +127,7 @@ def test_the_oldest_is_spent_first_and_the_newest_is_given_back_first() -> None:
 def test_the_lines_of_a_history() -> None:
     lines = [
         ledger.allocate(
-            Account("42"), Period(2026, 5), 100, PARIS, 30, in_paris("2026-05-01T00:00")
+            Account("42"), Period(2026, 5), 100, PARIS, Days(30), in_paris("2026-05-01T00:00")
         )
     ]
     lines.append(spend(after(lines[-1]), 30, in_paris("2026-05-10T00:00")))
@@ -135,7 +136,7 @@ def test_the_lines_of_a_history() -> None:
     assert expiration is not None
     lines.append(expiration)
     june = in_paris("2026-06-01T00:00")
-    lines.append(ledger.allocate(after(lines[-1]), Period(2026, 6), 100, PARIS, 30, june))
+    lines.append(ledger.allocate(after(lines[-1]), Period(2026, 6), 100, PARIS, Days(30), june))
     told = [
         (
             line.type.value,
@@ -162,7 +163,7 @@ def test_a_plan_with_a_cap_fills_up_a_balance() -> None:
         nonlocal account
         period = Period(2026, number)
         asked = (period, 100, PARIS, None, month_start(PARIS, period))
-        account = after(ledger.allocate(account, *asked, balance_cap=250))
+        account = after(ledger.allocate(account, *asked, AllocationTerms(balance_cap=250)))
         told(account)
 
     lines: list[tuple[int, int, int, int]] = []
@@ -213,7 +214,7 @@ def test_a_promotion_of_a_low_priority_is_spent_before_older_credits() -> None:
 def test_a_hold_over_the_expiry_of_its_batch() -> None:
     lines = [
         ledger.allocate(
-            Account("42"), Period(2026, 5), 100, PARIS, 30, in_paris("2026-05-01T00:00")
+            Account("42"), Period(2026, 5), 100, PARIS, Days(30), in_paris("2026-05-01T00:00")
         )
     ]
     lines.append(by_hand(after(lines[-1]), 50, in_paris("2026-05-12T10:00")))

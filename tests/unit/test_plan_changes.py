@@ -10,6 +10,7 @@ import pytest
 from botocore.exceptions import ClientError
 from botocore.httpsession import URLLib3Session
 
+from chalicelib.domain.lifetimes import Days
 from chalicelib.domain.plans import Plan, PlanCatalogue
 from infra.deployment import plan_changes
 from infra.deployment.packaging import PLANS
@@ -28,7 +29,9 @@ WHERE = 'the table with id = "pro" in chalicelib/plans.toml'
 
 def plan(monthly_credits: int, since: str | None = None, days: int | None = None) -> Plan:
     day = date.fromisoformat(since) if since else None
-    return Plan("pro", "Pro", monthly_credits, days, lowest=True, grants_since=day)
+    return Plan(
+        "pro", "Pro", monthly_credits, Days(days) if days else None, lowest=True, grants_since=day
+    )
 
 
 def terms(monthly_credits: int, since: str | None = None) -> dict[str, Terms]:
@@ -123,9 +126,9 @@ def test_what_changes_is_told_plan_by_plan() -> None:
         "gone": Terms(7, None, None),
         "free": Terms(0, None, None),
         "pro": Terms(500, None, None),
-        "short": Terms(5, 30, None),
+        "short": Terms(5, Days(30), None),
         "late": Terms(5, None, None),
-        "same": Terms(5, 30, date(2026, 1, 1)),
+        "same": Terms(5, Days(30), date(2026, 1, 1)),
     }
     since = date(2027, 1, 1)
     after = PlanCatalogue(
@@ -133,8 +136,8 @@ def test_what_changes_is_told_plan_by_plan() -> None:
             Plan("free", "Free", 10, None, lowest=True, grants_since=since),
             Plan("pro", "Pro", 0, None, lowest=False),
             Plan("short", "Short", 5, None, lowest=False),
-            Plan("late", "Late", 5, 60, lowest=False, grants_since=since),
-            Plan("same", "Another name", 5, 30, lowest=False, grants_since=date(2026, 1, 1)),
+            Plan("late", "Late", 5, Days(60), lowest=False, grants_since=since),
+            Plan("same", "Another name", 5, Days(30), lowest=False, grants_since=date(2026, 1, 1)),
             Plan("new", "New", 1_000, None, lowest=False, grants_since=since),
         )
     )
