@@ -16,7 +16,7 @@ from chalicelib.domain.batches import DEFAULT_PRIORITY
 from chalicelib.domain.fields import MAXIMUM_AMOUNT, MOST_PRIORITY
 from chalicelib.domain.lifetimes import Days, Lifetime
 from chalicelib.domain.nearest import nearest
-from chalicelib.domain.plans import LEAST_CAP, MOST_MONTHS_AT_ONCE, Plan, PlanCatalogue
+from chalicelib.domain.plans import LEAST_CAP, MOST_MONTHS_AT_ONCE, OnSignup, Plan, PlanCatalogue
 
 LONGEST_LIFETIME_DAYS = 3_650
 """Longer than ten years is a slip of the keyboard: credits that never expire omit the key."""
@@ -87,6 +87,7 @@ def parse_catalogue(text: str, source: str = "plans.toml") -> PlanCatalogue:
                 most_credits_at_once=table.get("most_credits_at_once"),
                 priority=table.get("priority", DEFAULT_PRIORITY),
                 balance_cap=table.get("balance_cap"),
+                on_signup=OnSignup(table.get("on_signup", OnSignup.NONE)),
             )
             for table in document["plans"]
         )
@@ -265,6 +266,11 @@ def _balance_cap_rule(value: Any) -> str | None:
     return None if value <= MAXIMUM_AMOUNT else f"at most {MAXIMUM_AMOUNT:,} {_NO_CAP}"
 
 
+def _on_signup_rule(value: Any) -> str | None:
+    words = [choice.value for choice in OnSignup]
+    return None if value in words else f"one of {', '.join(map(repr, words))}"
+
+
 def _priority_rule(value: Any) -> str | None:
     fits = type(value) is int and 0 <= value <= MOST_PRIORITY
     return None if fits else f"a whole number from 0 to {MOST_PRIORITY} {_FIFO}"
@@ -282,6 +288,7 @@ _RULES: dict[str, Callable[[Any], str | None]] = {
     "most_credits_at_once": _most_rule,
     "priority": _priority_rule,
     "balance_cap": _balance_cap_rule,
+    "on_signup": _on_signup_rule,
 }
 
 

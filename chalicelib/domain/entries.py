@@ -94,7 +94,8 @@ class LedgerEntry:
     free again. ``including_held``: it took credits that were held. ``metadata``: pairs of texts
     of the caller. ``items``: the usages of an entry that books several at once; its operation has
     no key then, and theirs are in the items. ``left_out``: how much of an allocation did not fit
-    under the ``balance_cap`` of its plan, which is named only then.
+    under the ``balance_cap`` of its plan, which is named only then. ``sign_up``: it is for the
+    period in which a new subscriber signed up, and due since then.
     """
 
     user_id: str
@@ -123,6 +124,7 @@ class LedgerEntry:
     items: tuple[UsageItem, ...] = ()
     left_out: int = 0
     balance_cap: int | None = None
+    sign_up: bool = False
 
     @property
     def granted_batch(self) -> CreditBatch | None:
@@ -208,6 +210,8 @@ class LedgerEntry:
             values["left_out"] = self.left_out
         if self.balance_cap is not None:
             values["balance_cap"] = self.balance_cap
+        if self.sign_up:
+            values["sign_up"] = True
         return values
 
     @classmethod
@@ -251,6 +255,7 @@ class LedgerEntry:
             items=optional_of(values, "items", _items) or (),
             left_out=optional_of(values, "left_out", whole_number) or 0,
             balance_cap=optional_of(values, "balance_cap", whole_number),
+            sign_up=optional_of(values, "sign_up", _flag) or False,
         )
 
 

@@ -125,10 +125,12 @@ class AllocationTerms(NamedTuple):
     """What an allocation follows beside its amount and its lifetime.
 
     ``balance_cap``: up to how many credits it fills what the user has; None for no cap.
+    ``signed_up_at``: of a new subscriber, to whom the period that was running then is due.
     """
 
     priority: int = DEFAULT_PRIORITY
     balance_cap: int | None = None
+    signed_up_at: datetime | None = None
 
 
 AS_EVER = AllocationTerms()
@@ -183,16 +185,22 @@ def allocate(
     batch = CreditBatch(
         account.next_number, fitting, fitting, granted_at, expires_at, terms.priority, Source.PLAN
     )
-    request = Request(f"allocation#{period}", SYSTEM, f"Monthly credits for {period}")
+    what, due = "Monthly credits", start
+    if terms.signed_up_at is not None:
+        # Somebody whose clock is ahead of ours can have signed up a little later than now.
+        what, due = "First credits", max(start, min(terms.signed_up_at, now))
+    request = Request(f"allocation#{period}", SYSTEM, f"{what} for {period}")
     kind = EntryType.ALLOCATION
-    if fitting == amount:
-        return _grant(account, kind, batch, request, now, timezone, start, period)
     if fitting:
-        entry = _grant(account, kind, batch, request, now, timezone, start, period)
+        entry = _grant(account, kind, batch, request, now, timezone, due, period)
     else:
-        change = _Change((), account.batches)
-        entry = _entry(account, kind, change, request, now, start, period)
-    return replace(entry, left_out=amount - fitting, balance_cap=cap)
+        entry = _entry(account, kind, _Change((), account.batches), request, now, due, period)
+    return replace(
+        entry,
+        left_out=amount - fitting,
+        balance_cap=cap if fitting < amount else None,
+        sign_up=terms.signed_up_at is not None,
+    )
 
 
 def _room(account: Account, balance_cap: int, now: datetime) -> int:

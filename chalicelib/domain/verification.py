@@ -268,6 +268,7 @@ def _rules(
     yield from _rules_of_type(account, state, entry)
     yield from _rules_of_items(entry)
     yield from _rules_of_cap(state, entry)
+    yield not entry.sign_up or entry.type is EntryType.ALLOCATION, "only an allocation is a first"
     if entry.type is EntryType.REVERSAL:
         yield from _rules_of_reversal(entry, granted, used)
     else:

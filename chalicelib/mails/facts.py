@@ -26,14 +26,16 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 
 def of_allocation(entry: LedgerEntry) -> Facts:
-    """``amount``, ``period``, ``balance``, ``expiry`` (or none), ``left_out``, ``balance_cap``.
+    """``amount``, ``period``, ``balance``, ``expiry`` (or none), and what is special.
 
-    Where credits were ``left_out``, the others filled up what the user has, held credits among it,
-    to the ``balance_cap``.
+    ``is_first``: of a new subscriber, for the period in which they signed up. Where credits were
+    ``left_out``, the others filled up what the user has, held credits among it, to the
+    ``balance_cap``.
     """
     return {
         "amount": entry.amount,
         "period": str(entry.allocated_through),
+        "is_first": entry.sign_up,
         "balance": entry.available_balance(),
         "expiry": _expiry_of_grant(entry),
         "left_out": entry.left_out,

@@ -20,7 +20,7 @@ from botocore.exceptions import ClientError
 from botocore.httpsession import URLLib3Session
 
 from chalicelib.domain.lifetimes import Days, Lifetime, Months
-from chalicelib.domain.plans import Plan, PlanCatalogue, cap
+from chalicelib.domain.plans import OnSignup, Plan, PlanCatalogue, cap
 from infra.deployment.packaging import PLANS
 from infra.session import AwsError
 
@@ -41,6 +41,7 @@ class Terms:
     grants_since: date | None
     most_credits_at_once: int | None = None
     balance_cap: int | None = None
+    on_signup: str = OnSignup.NONE
 
     @property
     def cap(self) -> int:
@@ -98,6 +99,7 @@ def _terms_of_table(table: Mapping[str, Any]) -> Terms:
         table.get("grants_since"),
         table.get("most_credits_at_once"),
         table.get("balance_cap"),
+        table.get("on_signup", OnSignup.NONE),
     )
     since = terms.grants_since
     # To Python, a date and time is a date, and cannot be compared with one.
@@ -203,6 +205,11 @@ def _changes_of(before: Terms | None, plan: Plan) -> Iterator[str]:
             f"{here}: allocations from now on fill up to {_up_to(plan.balance_cap)}; "
             f"those before, to {_up_to(before.balance_cap)}"
         )
+    if before.on_signup != plan.on_signup:
+        yield (
+            f"{here}: new subscribers from now on are granted of the running month "
+            f"{_AT_ONCE[plan.on_signup]} at once"
+        )
     if before.grants_since != plan.grants_since and before.monthly_credits:
         was = before.grants_since or "always"
         yield f"{here} grants from {plan.grants_since} on; until now that was: {was}"
@@ -216,6 +223,13 @@ def _lifetime(lifetime: Lifetime) -> str:
             return f"live {months} months"
         case None:
             return "never expire"
+
+
+_AT_ONCE = {
+    OnSignup.NONE: "nothing",
+    OnSignup.FULL: "all",
+    OnSignup.PRORATED: "the part that is left",
+}
 
 
 def _up_to(balance_cap: int | None) -> str:

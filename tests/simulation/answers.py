@@ -112,7 +112,7 @@ def edited(subscription: Subscription, ledger: Ledger, now: datetime) -> Json:
         "observed_at": subscription.observed_at and show(subscription.observed_at),
         "notifications": [kind for kind in KINDS if kind in subscription.notifications],
         "next_credit_allocation": first_day(period),
-        "credit_allocation_amount": subscription.amount if period else 0,
+        "credit_allocation_amount": subscription.amount_for(period) if period else 0,
         "not_allocated_because": why_not(subscription, period),
     }
 
@@ -134,7 +134,7 @@ def schedule(subscription: Subscription, ledger: Ledger, now: datetime) -> Json:
                 days[day] = days.get(day, 0) + dying
     return {
         "next_allocation_date": first_day(period),
-        "allocation_amount": subscription.amount if period else 0,
+        "allocation_amount": subscription.amount_for(period) if period else 0,
         "current_balance": ledger.available(now),
         "expiring_credits": [
             {"amount": amount, "expires_at": day} for day, amount in sorted(days.items())
