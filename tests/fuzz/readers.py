@@ -408,7 +408,7 @@ LEDGERS = (
         words=(
             *("allocation", "manual", "usage", "reversal", "expiration", "hold", "release"),
             *("(erased)", "holds", "released", "metadata", "promotion", "including_held"),
-            *("left_out", "balance_cap"),
+            *("left_out", "balance_cap", "sign_up"),
         ),
     ),
     reader(
@@ -465,6 +465,7 @@ _SUBSCRIPTION = _subscription(
     "suppressed_before": {"S": f"complaint {'a' * 64}"},
     "resumed_at": {"N": "1760000000000"},
     "observed_at": {"N": "1760000000000"},
+    "sign_up": {"S": "2026-01 5 1768478400000"},
 }
 
 _ENTRY = ledger_items.item_of(LEDGER[0], FIRST_HASH)
@@ -481,7 +482,7 @@ ITEMS = (
         {"user_id": {"S": "1"}},
         *(_subscription(), _SUBSCRIPTION),
         write=subscriptions._item,
-        words="active paused yearly monthly bounce complaint S N NULL M",
+        words="active paused yearly monthly bounce complaint S N NULL M 2999-12 1970-01",
         check=can_be_computed_with,
     ),
     item_reader(
@@ -785,7 +786,8 @@ FILES_AND_SETTINGS = (
         Kind.TEXT,
         lambda text: parse_catalogue(sendable(text)),
         SHIPPED_PLANS,
-        '[[plans]]\nid = "a"\nname = "A"\nmonthly_credits = 1\nlowest = true\n',
+        '[[plans]]\nid = "a"\nname = "A"\nmonthly_credits = 1\nlowest = true\n'
+        'balance_cap = 5\non_signup = "prorated"\n',
         own=CatalogueError,
         check=lambda catalogue: catalogue.lowest in catalogue.plans,
         words=(
@@ -798,7 +800,8 @@ FILES_AND_SETTINGS = (
         Kind.TEXT,
         lambda text: plan_changes.terms_of(sendable(text)),
         SHIPPED_PLANS,
-        '[[plans]]\nid = "a"\nmonthly_credits = 1\ngrants_since = 2027-01-01\n',
+        '[[plans]]\nid = "a"\nmonthly_credits = 1\ngrants_since = 2027-01-01\n'
+        'balance_cap = 5\non_signup = "full"\n',
         own=ValueError,
         check=lambda terms: all(type(each.monthly_credits) is int for each in terms.values()),
         words=("[[plans]]", "[plans]", "[", "a.b = 1", "id = []", "2027-01-01", "T00:00:00Z"),

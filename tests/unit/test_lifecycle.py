@@ -156,6 +156,38 @@ def test_the_lines_of_a_history() -> None:
     ]
 
 
+def test_a_new_subscriber_is_given_the_running_month_as_the_plan_says() -> None:
+    def signed_up(started_at: str) -> list[int]:
+        amounts = []
+        for on_signup in ("none", "full", "prorated"):
+            catalogue = parse_catalogue(
+                f"""
+                [[plans]]
+                id = "pro"
+                name = "Pro"
+                monthly_credits = 500
+                lowest = true
+                on_signup = "{on_signup}"
+                """
+            )
+            values = {
+                "user_id": "42",
+                "timezone": PARIS,
+                "plan": "pro",
+                "billing_interval": "yearly",
+                "status": "active",
+                "started_at": in_paris(started_at).isoformat(),
+            }
+            signed = register(values, catalogue, in_paris("2026-07-10T12:00")).sign_up
+            amounts.append(signed.amount if signed else 0)
+        return amounts
+
+    assert signed_up("2026-07-10T11:00") == [0, 500, 355]
+    assert signed_up("2026-07-01T00:00") == [0, 500, 500]
+    assert signed_up("2026-06-30T12:00") == [0, 0, 0]
+    assert signed_up("2026-07-20T12:00") == [0, 0, 0]
+
+
 def test_a_plan_with_a_cap_fills_up_a_balance() -> None:
     account = Account("42")
 

@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 from botocore.httpsession import URLLib3Session
 
 from chalicelib.domain.lifetimes import Days
-from chalicelib.domain.plans import Plan, PlanCatalogue
+from chalicelib.domain.plans import OnSignup, Plan, PlanCatalogue
 from infra.deployment import plan_changes
 from infra.deployment.packaging import PLANS
 from infra.deployment.plan_changes import (
@@ -179,6 +179,21 @@ def test_a_cap_of_balances_that_changes_is_told() -> None:
     now = "Plan 'pro': allocations from now on fill up to"
     assert told(None, 1_000) == [f"{now} 1,000 credits; those before, to any balance"]
     assert told(1_000, None) == [f"{now} any balance; those before, to 1,000 credits"]
+
+
+def test_other_first_credits_are_told() -> None:
+    def told(before: str, after: OnSignup) -> list[str]:
+        plan = Plan("pro", "Pro", 500, None, lowest=True, on_signup=after)
+        (deployed,) = terms_of(
+            f'[[plans]]\nid = "pro"\nmonthly_credits = 500\non_signup = "{before}"\n'
+        ).values()
+        return list(changes({"pro": deployed}, PlanCatalogue((plan,))))
+
+    now = "Plan 'pro': new subscribers from now on are granted of the running month"
+    assert told("none", OnSignup.NONE) == told("full", OnSignup.FULL) == []
+    assert told("none", OnSignup.FULL) == [f"{now} all at once"]
+    assert told("full", OnSignup.PRORATED) == [f"{now} the part that is left at once"]
+    assert told("full", OnSignup.NONE) == [f"{now} nothing at once"]
 
 
 def test_a_cap_that_is_no_number_is_no_catalogue() -> None:

@@ -133,7 +133,7 @@ LIFETIME = "plans[0].credit_lifetime_days must be a whole number of 1 or more"
 OMIT = "(leave it out for credits that never expire)"
 KEYS = (
     "id, name, monthly_credits, credit_lifetime_days, lowest, grants_since, low_balance_threshold, "
-    "most_credits_at_once, priority, balance_cap"
+    "most_credits_at_once, priority, balance_cap, on_signup"
 )
 MOST = (
     "plans[0].most_credits_at_once must be a whole number of 1 or more "
