@@ -14,8 +14,9 @@ from typing import Any
 
 from chalicelib.domain.batches import DEFAULT_PRIORITY
 from chalicelib.domain.fields import MAXIMUM_AMOUNT, MOST_PRIORITY
+from chalicelib.domain.lifetimes import Days, Lifetime
 from chalicelib.domain.nearest import nearest
-from chalicelib.domain.plans import LEAST_CAP, MOST_MONTHS_AT_ONCE, Plan, PlanCatalogue
+from chalicelib.domain.plans import LEAST_CAP, MOST_MONTHS_AT_ONCE, OnSignup, Plan, PlanCatalogue
 
 LONGEST_LIFETIME_DAYS = 3_650
 """Longer than ten years is a slip of the keyboard: credits that never expire omit the key."""
@@ -33,6 +34,7 @@ _DEFAULT = (
     f"(leave it out for {MOST_MONTHS_AT_ONCE} months' credits, or {LEAST_CAP:,} if that is more)"
 )
 _FIFO = f"(leave it out for {DEFAULT_PRIORITY}, as all credits that name none)"
+_NO_CAP = "(leave it out for no cap)"
 _ALWAYS = "(leave it out for a plan that has always granted)"
 
 # A slip in the century would grant twelve months at once, or nothing for a lifetime.
@@ -78,16 +80,22 @@ def parse_catalogue(text: str, source: str = "plans.toml") -> PlanCatalogue:
                 id=table["id"],
                 name=table["name"],
                 monthly_credits=table["monthly_credits"],
-                credit_lifetime_days=table.get("credit_lifetime_days"),
+                credit_lifetime=_lifetime(table),
                 lowest=table.get("lowest", False),
                 grants_since=table.get("grants_since"),
                 low_balance_threshold=table.get("low_balance_threshold"),
                 most_credits_at_once=table.get("most_credits_at_once"),
                 priority=table.get("priority", DEFAULT_PRIORITY),
+                balance_cap=table.get("balance_cap"),
+                on_signup=OnSignup(table.get("on_signup", OnSignup.NONE)),
             )
             for table in document["plans"]
         )
     )
+
+
+def _lifetime(table: Mapping[str, Any]) -> Lifetime:
+    return Days(table["credit_lifetime_days"]) if "credit_lifetime_days" in table else None
 
 
 _Path = tuple[str | int, ...]
@@ -252,6 +260,17 @@ def _most_rule(value: Any) -> str | None:
     return None if value <= MAXIMUM_AMOUNT else f"at most {MAXIMUM_AMOUNT:,} {_DEFAULT}"
 
 
+def _balance_cap_rule(value: Any) -> str | None:
+    if type(value) is not int or value < 1:
+        return f"a whole number of 1 or more {_NO_CAP}"
+    return None if value <= MAXIMUM_AMOUNT else f"at most {MAXIMUM_AMOUNT:,} {_NO_CAP}"
+
+
+def _on_signup_rule(value: Any) -> str | None:
+    words = [choice.value for choice in OnSignup]
+    return None if value in words else f"one of {', '.join(map(repr, words))}"
+
+
 def _priority_rule(value: Any) -> str | None:
     fits = type(value) is int and 0 <= value <= MOST_PRIORITY
     return None if fits else f"a whole number from 0 to {MOST_PRIORITY} {_FIFO}"
@@ -268,6 +287,8 @@ _RULES: dict[str, Callable[[Any], str | None]] = {
     "low_balance_threshold": _threshold_rule,
     "most_credits_at_once": _most_rule,
     "priority": _priority_rule,
+    "balance_cap": _balance_cap_rule,
+    "on_signup": _on_signup_rule,
 }
 
 

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from chalicelib.domain.lifetimes import Days, Lifetime
+
 from . import VERSION
 from .answers import Answer
 from .calls import Call
@@ -19,13 +21,17 @@ def plans(call: Call) -> Answer:
             "id": plan.id,
             "name": plan.name,
             "monthly_credits": plan.monthly_credits,
-            "credit_lifetime_days": plan.credit_lifetime_days,
+            "credit_lifetime_days": _days(plan.credit_lifetime),
             "lowest": plan.lowest,
             "grants_since": plan.grants_since and plan.grants_since.isoformat(),
         }
         for plan in call.services.catalogue.plans
     ]
     return Answer({"plans": offered})
+
+
+def _days(lifetime: Lifetime) -> int | None:
+    return lifetime.count if isinstance(lifetime, Days) else None
 
 
 def health(call: Call) -> Answer:

@@ -5,11 +5,13 @@
 
 from dataclasses import dataclass
 from datetime import date
+from enum import StrEnum
 from functools import cached_property
 
 from .batches import DEFAULT_PRIORITY
 from .errors import InvalidInput
 from .fields import MAXIMUM_AMOUNT
+from .lifetimes import Lifetime
 from .nearest import nearest
 
 MOST_MONTHS_AT_ONCE = 10
@@ -22,6 +24,23 @@ can still have generous exceptions."""
 _LONGEST_ID = 64
 
 
+class AllocateOn(StrEnum):
+    """The day of the month on which the periods of a plan's users begin."""
+
+    FIRST_OF_MONTH = "first_of_month"
+    ANNIVERSARY = "anniversary"
+    """That of ``started_at``, where the user lives."""
+
+
+class OnSignup(StrEnum):
+    """What a new subscriber is given at once for the period that is running."""
+
+    NONE = "none"
+    FULL = "full"
+    PRORATED = "prorated"
+    """The part of the days that are left of it, rounded up."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What a subscription to this plan is given."""
@@ -30,8 +49,8 @@ class Plan:
     name: str
     monthly_credits: int
     """Credits granted for each period; 0 for a plan that grants none."""
-    credit_lifetime_days: int | None
-    """For how many local days the credits can be spent; None for ever."""
+    credit_lifetime: Lifetime
+    """For how long the credits can be spent."""
     lowest: bool
     """Whether it is the lowest plan of the product; exactly one is."""
     grants_since: date | None = None
@@ -43,6 +62,10 @@ class Plan:
     """The `cap` in the file; None for the default."""
     priority: int = DEFAULT_PRIORITY
     """Of the batches it allocates: 0 to 100, lower is spent first."""
+    allocate_on: AllocateOn = AllocateOn.FIRST_OF_MONTH
+    balance_cap: int | None = None
+    """An allocation fills what the user has, available and held, up to it; None for no cap."""
+    on_signup: OnSignup = OnSignup.NONE
 
     @property
     def cap(self) -> int:

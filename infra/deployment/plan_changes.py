@@ -19,7 +19,8 @@ from botocore.awsrequest import AWSRequest
 from botocore.exceptions import ClientError
 from botocore.httpsession import URLLib3Session
 
-from chalicelib.domain.plans import Plan, PlanCatalogue, cap
+from chalicelib.domain.lifetimes import Days, Lifetime, Months
+from chalicelib.domain.plans import OnSignup, Plan, PlanCatalogue, cap
 from infra.deployment.packaging import PLANS
 from infra.session import AwsError
 
@@ -36,9 +37,11 @@ class Terms:
     """The terms of a deployed plan that a later deployment compares."""
 
     monthly_credits: int
-    credit_lifetime_days: int | None
+    credit_lifetime: Lifetime
     grants_since: date | None
     most_credits_at_once: int | None = None
+    balance_cap: int | None = None
+    on_signup: str = OnSignup.NONE
 
     @property
     def cap(self) -> int:
@@ -89,15 +92,18 @@ def terms_of(text: str) -> dict[str, Terms]:
 
 
 def _terms_of_table(table: Mapping[str, Any]) -> Terms:
+    days = table.get("credit_lifetime_days")
     terms = Terms(
         table["monthly_credits"],
-        table.get("credit_lifetime_days"),
+        Days(days) if days else None,
         table.get("grants_since"),
         table.get("most_credits_at_once"),
+        table.get("balance_cap"),
+        table.get("on_signup", OnSignup.NONE),
     )
-    days, since = terms.credit_lifetime_days, terms.grants_since
+    since = terms.grants_since
     # To Python, a date and time is a date, and cannot be compared with one.
-    numbers = {type(number) for number in (days, terms.most_credits_at_once)}
+    numbers = {type(number) for number in (days, terms.most_credits_at_once, terms.balance_cap)}
     if type(terms.monthly_credits) is not int or not numbers <= {int, type(None)}:
         raise TypeError(f"{table['id']!r} has an amount or a lifetime that is no number")
     if type(since) not in (date, type(None)):
@@ -179,10 +185,10 @@ def _changes_of(before: Terms | None, plan: Plan) -> Iterator[str]:
             f"{here} grants {plan.monthly_credits:,} credits a month{since}, not "
             f"{before.monthly_credits:,}, from now on"
         )
-    if before.credit_lifetime_days != plan.credit_lifetime_days:
+    if before.credit_lifetime != plan.credit_lifetime:
         yield (
-            f"{here}: credits granted from now on {_lifetime(plan.credit_lifetime_days)}; "
-            f"those before {_lifetime(before.credit_lifetime_days)}"
+            f"{here}: credits granted from now on {_lifetime(plan.credit_lifetime)}; "
+            f"those before {_lifetime(before.credit_lifetime)}"
         )
     if before.cap != plan.cap:
         lower = (
@@ -194,10 +200,37 @@ def _changes_of(before: Terms | None, plan: Plan) -> Iterator[str]:
             f"{here}: own amounts and grants by hand are at most {plan.cap:,}, not "
             f"{before.cap:,}{lower}"
         )
+    if before.balance_cap != plan.balance_cap:
+        yield (
+            f"{here}: allocations from now on fill up to {_up_to(plan.balance_cap)}; "
+            f"those before, to {_up_to(before.balance_cap)}"
+        )
+    if before.on_signup != plan.on_signup:
+        yield (
+            f"{here}: new subscribers from now on are granted of the running month "
+            f"{_AT_ONCE[plan.on_signup]} at once"
+        )
     if before.grants_since != plan.grants_since and before.monthly_credits:
         was = before.grants_since or "always"
         yield f"{here} grants from {plan.grants_since} on; until now that was: {was}"
 
 
-def _lifetime(days: int | None) -> str:
-    return f"live {days} days" if days else "never expire"
+def _lifetime(lifetime: Lifetime) -> str:
+    match lifetime:
+        case Days(days):
+            return f"live {days} days"
+        case Months(months):
+            return f"live {months} months"
+        case None:
+            return "never expire"
+
+
+_AT_ONCE = {
+    OnSignup.NONE: "nothing",
+    OnSignup.FULL: "all",
+    OnSignup.PRORATED: "the part that is left",
+}
+
+
+def _up_to(balance_cap: int | None) -> str:
+    return f"{balance_cap:,} credits" if balance_cap else "any balance"

@@ -29,6 +29,7 @@ from chalicelib.domain.errors import (
     NotFound,
 )
 from chalicelib.domain.ledger import Account, Request
+from chalicelib.domain.lifetimes import Days
 from chalicelib.domain.notifications import MailKind
 from chalicelib.domain.ranges import Range
 from chalicelib.domain.subscriptions import (
@@ -974,7 +975,12 @@ def granted(world: World, count: int, *, days: int | None = None) -> list[Ledger
             f"manual#app#{number}",
             {"amount": 10},
             lambda account, number=number: domain.grant(  # type: ignore[misc]
-                account, 10, why(str(number)), world.now, "Europe/Paris", days
+                account,
+                10,
+                why(str(number)),
+                world.now,
+                "Europe/Paris",
+                Days(days) if days else None,
             ),
         )
         entries.append(outcome.entry)
@@ -1499,7 +1505,7 @@ def test_entries_of_many_users_are_inserted_by_this_statement_and_losses_are_cou
     drafts = []
     for user_id in ("1", "2"):
         made = draft(
-            Account(user_id), lambda who: domain.grant(who, 1, why("a"), world.now, "UTC", 1)
+            Account(user_id), lambda who: domain.grant(who, 1, why("a"), world.now, "UTC", Days(1))
         )
         assert made
         drafts.append(made)
@@ -1525,7 +1531,9 @@ def test_what_every_call_of_the_daily_work_costs_is_asked_for(
     calls = asked(world, monkeypatch)
     world.subscribe("1")
     (entry,) = granted(world, 1)
-    made = draft(Account("2"), lambda who: domain.grant(who, 1, why("a"), world.now, "UTC", 1))
+    made = draft(
+        Account("2"), lambda who: domain.grant(who, 1, why("a"), world.now, "UTC", Days(1))
+    )
     assert made
     assert world.services.ledger._append(made.item)
     world.services.ledger.insert([made])
@@ -1793,7 +1801,9 @@ def inserted_after(
     world: World, monkeypatch: pytest.MonkeyPatch, code: str
 ) -> tuple[Draft, Inserted]:
     """A draft, and what became of it when its statement was answered with an error."""
-    made = draft(Account("1"), lambda who: domain.grant(who, 1, why("a"), world.now, "UTC", 1))
+    made = draft(
+        Account("1"), lambda who: domain.grant(who, 1, why("a"), world.now, "UTC", Days(1))
+    )
     assert made
 
     def refuse(response: Any) -> None:
@@ -1833,7 +1843,9 @@ def test_an_insert_that_was_throttled_is_as_good_as_it_was(
 def test_an_insert_that_is_not_answered_is_taken_neither_for_done_nor_for_refused(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = draft(Account("1"), lambda who: domain.grant(who, 1, why("a"), world.now, "UTC", 1))
+    made = draft(
+        Account("1"), lambda who: domain.grant(who, 1, why("a"), world.now, "UTC", Days(1))
+    )
     assert made
     answering(world, monkeypatch, "BatchExecuteStatement", lambda found: found["Responses"].pop())
     with pytest.raises(ValueError, match="shorter"):
@@ -1844,7 +1856,9 @@ def test_an_insert_that_is_not_answered_is_taken_neither_for_done_nor_for_refuse
 def test_an_entry_whose_number_is_taken_or_just_being_taken_was_not_appended(
     world: World, monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:
-    made = draft(Account("1"), lambda who: domain.grant(who, 1, why("a"), world.now, "UTC", 1))
+    made = draft(
+        Account("1"), lambda who: domain.grant(who, 1, why("a"), world.now, "UTC", Days(1))
+    )
     assert made
     failing(world, monkeypatch, "ExecuteStatement", code)
     assert not world.services.ledger._append(made.item)

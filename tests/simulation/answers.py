@@ -112,7 +112,7 @@ def edited(subscription: Subscription, ledger: Ledger, now: datetime) -> Json:
         "observed_at": subscription.observed_at and show(subscription.observed_at),
         "notifications": [kind for kind in KINDS if kind in subscription.notifications],
         "next_credit_allocation": first_day(period),
-        "credit_allocation_amount": subscription.amount if period else 0,
+        "credit_allocation_amount": subscription.amount_for(period) if period else 0,
         "not_allocated_because": why_not(subscription, period),
     }
 
@@ -137,7 +137,7 @@ def schedule(subscription: Subscription, ledger: Ledger, now: datetime) -> Json:
                 days[day] = days.get(day, 0) + dying
     return {
         "next_allocation_date": first_day(period),
-        "allocation_amount": subscription.amount if period else 0,
+        "allocation_amount": subscription.amount_for(period) if period else 0,
         "current_balance": ledger.available(now),
         "expiring_credits": [
             {"amount": amount, "expires_at": day} for day, amount in sorted(days.items())
@@ -145,6 +145,7 @@ def schedule(subscription: Subscription, ledger: Ledger, now: datetime) -> Json:
         "next_allocation_at": period and show(reference.month_start(timezone, period)),
         "timezone": timezone,
         "not_allocated_because": why_not(subscription, period),
+        "balance_cap": subscription.full_at if period else None,
     }
 
 
@@ -153,6 +154,7 @@ HISTORY = (
     *("effective_at", "posted_at", "allocation_period", "batches"),
     *("hold_id", "held_amount", "released_amount", "metadata"),
     *("payment_id", "price", "refunded_amount", "unrecovered_amount"),
+    *("left_out_amount", "balance_cap"),
 )
 
 
@@ -197,6 +199,8 @@ def history(who: str, ledger: Ledger) -> Iterator[tuple[Line, Json]]:
             "price": line.price and {"amount": line.price[0], "currency": line.price[1]},
             "refunded_amount": None,
             "unrecovered_amount": None,
+            "left_out_amount": line.left_out or None,
+            "balance_cap": line.full_at,
         }
         if line.refunds:
             item["refunded_amount"] = line.refunded
@@ -217,10 +221,10 @@ def previewed(
     for period in subscription.due(ledger.through, start, now):
         line = ledger.allocate(subscription, period, now)
         ledger.add(line)
-        assert line.grant is not None
-        end = line.grant.expires_at
+        end = line.grant and line.grant.expires_at
         item = {"user_id": who, "timezone": subscription.timezone, "allocation_period": period}
-        items.append({**item, "amount": line.amount, "expires_at": end and show(end)})
+        more = {"expires_at": end and show(end), "left_out_amount": line.left_out or None}
+        items.append({**item, "amount": line.amount, **more})
     return items
 
 

@@ -44,6 +44,7 @@ MILLISECOND = timedelta(milliseconds=1)
 OUTDATED = 422
 """What an edit is answered that was observed before what is stored."""
 STATUS_OF = {
+    "invalid_input": 400,
     "insufficient_credits": 402,
     "idempotency_key_reused": 422,
     "not_allowed": 422,

@@ -28,6 +28,7 @@ from tests.simulation.reference import (
     Short,
     Subscription,
     Violation,
+    Welcome,
     require,
 )
 from tests.simulation.world import World
@@ -763,6 +764,9 @@ def _described(ledger: Ledger, line: Line) -> Json:
         "including_held": None,
         "price": list(line.price) if line.price else None,
         "refund": None,
+        "left_out": line.left_out or None,
+        "balance_cap": line.full_at,
+        "sign_up": line.is_welcome or None,
     }
     if line.refunds:
         unrecovered = line.refunded - after.taken_back(line.refunds)
@@ -795,4 +799,10 @@ def _read(item: Json) -> Subscription:
         observed_at=instant(item["observed_at"]) if "observed_at" in item else None,
         suppressed=item["suppressed"]["S"] if "suppressed" in item else None,
         version=int(item["version"]["N"]),
+        welcome=_welcome(item["sign_up"]["S"]) if "sign_up" in item else None,
     )
+
+
+def _welcome(text: str) -> Welcome:
+    period, amount, at = text.split(" ")
+    return Welcome(period, int(amount), instant({"N": at}))

@@ -157,6 +157,15 @@ def _mailbox(email: str | None) -> str | None:
 
 
 @dataclass(frozen=True)
+class Welcome:
+    """What somebody who has just subscribed is given for the month that was running."""
+
+    period: str
+    amount: int
+    at: datetime
+
+
+@dataclass(frozen=True)
 class Subscription:
     """What the product should know of a user, and what it knew before.
 
@@ -179,6 +188,7 @@ class Subscription:
     observed_at: datetime | None = None
     suppressed: str | None = None
     version: int = 1
+    welcome: Welcome | None = None
 
     known_since: datetime = field(default=ALWAYS, compare=False, repr=False)
     known_under: Plans = field(default_factory=plans_at, compare=False, repr=False)
@@ -210,6 +220,12 @@ class Subscription:
     def lifetime(self) -> int | None:
         days: int | None = plans_at()[self.plan].get("credit_lifetime_days")
         return days
+
+    @property
+    def full_at(self) -> int | None:
+        """To how many credits of a user the plan fills up."""
+        height: int | None = plans_at()[self.plan].get("balance_cap")
+        return height
 
     @property
     def threshold(self) -> int | None:
@@ -283,6 +299,39 @@ class Subscription:
         bound = min(before.first(plans), now)
         return bound if self.first(plans) < bound else ALWAYS
 
+    def welcomed(self) -> "Subscription":
+        """As it is when its user subscribes: with what comes at once, if anything does."""
+        how = plans_at().get(self.plan, {}).get("on_signup", "none")
+        if how == "none" or not self.receives:
+            return self
+        at = max(self.registered_at, self.first(plans_at()))
+        months = months_around(local_day(self.timezone, at))
+        period = [month for month in months if month_start(self.timezone, month) <= at][-1]
+        start = month_start(self.timezone, period)
+        since = plans_at()[self.plan].get("grants_since")
+        is_old = since and self.allocation_amount is None and midnight(self.timezone, since) > start
+        is_far = at > self.registered_at + 5 * MINUTE
+        if is_old or is_far or self.started_at < start or at >= (self.ends_at or NEVER):
+            return self
+        days = [date.fromisoformat(f"{period}-01") + number * DAY for number in range(31)]
+        days = [day for day in days if str(day).startswith(period)]
+        left = [day for day in days if day >= running_day(self.timezone, self.started_at)]
+        amount = self.amount
+        if how == "prorated":
+            # As many whole credits as are needed for no day to be paid too little.
+            amount = next(n for n in range(amount + 1) if n * len(days) >= amount * len(left))
+        return replace(self, welcome=Welcome(period, amount, at))
+
+    def is_welcome(self, period: str) -> bool:
+        """Whether a month is that of the welcome, and nothing has taken it back since."""
+        welcome = self.welcome
+        return welcome is not None and welcome.period == period and self.owes(welcome.at)
+
+    def amount_for(self, period: str) -> int:
+        """How much comes for a month."""
+        is_first = self.welcome is not None and self.welcome.period == period
+        return self.welcome.amount if self.welcome and is_first else self.amount
+
     def due(self, through: str | None, as_of: datetime, now: datetime) -> list[str]:
         """The periods that have begun by an instant and are to be allocated, oldest first."""
         if not self.receives:
@@ -295,7 +344,7 @@ class Subscription:
             for period in latest
             if starts[period] <= as_of
             and (through is None or period > through)
-            and self.owes(starts[period])
+            and (self.owes(starts[period]) or self.is_welcome(period))
         ]
 
     def next_period(self, through: str | None, now: datetime) -> str | None:
@@ -313,7 +362,8 @@ class Subscription:
         period, start = next(
             (period, start)
             for period, start in months
-            if (through is None or period > through) and start >= first
+            if (through is None or period > through)
+            and (start >= first or (start > now and self.is_welcome(period)))
         )
         return None if self.ends_at is not None and start >= self.ends_at else period
 
@@ -455,6 +505,10 @@ class Line:
     ends: int = 0
     """The number of the hold that it ends; of it so much is free again:"""
     released: int = 0
+    left_out: int = 0
+    """Of an allocation: what did not fit, and the height to which it filled the account:"""
+    full_at: int | None = None
+    is_welcome: bool = False
     frees_dead: str | None = None
     """Of an end that frees what is dead: the zone whose next sweep books it out."""
     price: tuple[int, str] | None = None
@@ -736,9 +790,26 @@ class Ledger:
         days = subscription.lifetime
         counts_from = max(start, today)
         end = end_of_life(timezone, counts_from, days) if days else None
-        grant = Grant(len(self.lines) + 1, subscription.amount, counts_from, end, timezone, "plan")
-        legs = ((grant.number, grant.amount),)
-        return Line("allocation", legs, at, start, period, f"allocation#{period}", grant)
+        amount, welcome = subscription.amount_for(period), subscription.welcome
+        given = self.fitting(amount, subscription.full_at, at)
+        grant = Grant(len(self.lines) + 1, given, counts_from, end, timezone, "plan")
+        line = Line("allocation", (), at, start, period, f"allocation#{period}")
+        if given < amount:
+            line = replace(line, left_out=amount - given, full_at=subscription.full_at)
+        if welcome and welcome.period == period:
+            since = min(max(welcome.at, start), at)
+            text = f"First credits for {period}"
+            line = replace(line, effective_at=since, is_welcome=True, description=text)
+        return replace(line, legs=((grant.number, given),), grant=grant) if given else line
+
+    def fitting(self, amount: int, full_at: int | None, at: datetime) -> int:
+        """How much of an amount fits: credit by credit, until there are enough that are alive."""
+        if full_at is None:
+            return amount
+        there = self.available(at)
+        for grant in self.alive(at):
+            there += self.held(at)[grant.number]
+        return len([number for number in range(there, there + amount) if number < full_at])
 
     def expire(self, now: datetime) -> Line | None:
         at = self.time(now)

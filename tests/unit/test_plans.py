@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 import chalicelib
+from chalicelib import plans_file
 from chalicelib.domain.errors import InvalidInput
+from chalicelib.domain.lifetimes import Days
 from chalicelib.domain.plans import Plan, PlanCatalogue
 from chalicelib.plans_file import CatalogueError, parse_catalogue
 
@@ -67,7 +69,7 @@ def without_line(number: int) -> str:
 def test_three_plans_ship_and_only_the_credits_of_the_lowest_expire() -> None:
     catalogue = parse_catalogue(SHIPPED)
     assert catalogue.plans == (
-        Plan("starter", "Starter", 100, 30, lowest=True, low_balance_threshold=20),
+        Plan("starter", "Starter", 100, Days(30), lowest=True, low_balance_threshold=20),
         Plan("pro", "Pro", 500, None, lowest=False, low_balance_threshold=50),
         Plan("business", "Business", 2_000, None, lowest=False, low_balance_threshold=200),
     )
@@ -75,7 +77,7 @@ def test_three_plans_ship_and_only_the_credits_of_the_lowest_expire() -> None:
 
 
 def test_every_key_that_a_plan_can_have_is_explained_in_the_file_that_ships() -> None:
-    for key in Plan.__dataclass_fields__:
+    for key in plans_file._RULES:
         assert f"\n#   {key} " in SHIPPED
 
 
@@ -131,7 +133,7 @@ LIFETIME = "plans[0].credit_lifetime_days must be a whole number of 1 or more"
 OMIT = "(leave it out for credits that never expire)"
 KEYS = (
     "id, name, monthly_credits, credit_lifetime_days, lowest, grants_since, low_balance_threshold, "
-    "most_credits_at_once, priority"
+    "most_credits_at_once, priority, balance_cap, on_signup"
 )
 MOST = (
     "plans[0].most_credits_at_once must be a whole number of 1 or more "
@@ -273,9 +275,9 @@ def test_the_limits_themselves_are_allowed() -> None:
     most = parse_catalogue(with_line(6, "monthly_credits = 1_000_000_000"))
     assert most.lowest.monthly_credits == 1_000_000_000
     longest = parse_catalogue(with_line(7, "credit_lifetime_days = 3_650"))
-    assert longest.lowest.credit_lifetime_days == 3_650
-    assert (
-        parse_catalogue(with_line(7, "credit_lifetime_days = 1")).lowest.credit_lifetime_days == 1
+    assert longest.lowest.credit_lifetime == Days(3_650)
+    assert parse_catalogue(with_line(7, "credit_lifetime_days = 1")).lowest.credit_lifetime == Days(
+        1
     )
     assert parse_catalogue(with_line(11, f'id = "{"g" * 64}"')).get("g" * 64).name == "Gold"
     for since in (date(2000, 1, 1), date(2099, 12, 31)):

@@ -427,7 +427,7 @@ def upcoming(
 def test_the_next_allocation_is_the_next_local_month_start_with_its_amount() -> None:
     now = at("2026-06-15T00:00:00Z")
     coming = next_allocation(ADA, CATALOGUE, Period(2026, 6), now)
-    assert coming == NextAllocation(Period(2026, 7), JULY_IN_PARIS, 500)
+    assert coming == NextAllocation(Period(2026, 7), date(2026, 7, 1), JULY_IN_PARIS, 500)
     assert upcoming(now, "2026-06", allocation_amount=7) == ("2026-07", JULY_IN_PARIS, 7)
     assert upcoming(now, "2026-06", timezone=MIDWAY) == (
         "2026-07",
