@@ -27,9 +27,8 @@ from .instants import (
     to_millisecond,
 )
 from .notifications import ALL_KINDS, MailKind
-from .plans import PlanCatalogue
+from .plans import BillingInterval, PlanCatalogue
 from .subscriptions import (
-    BillingInterval,
     Moment,
     NotAllocatedBecause,
     Subscription,

@@ -65,7 +65,7 @@ def examine(services: Services, rows: list[Row], watch: Watch) -> Examined:
         watch("Comparing with the subscriptions", len(rows)),
     )
     findings: list[Finding] = []
-    midnights = MisreadMidnights(now)
+    midnights = MisreadMidnights(services.catalogue, now)
     for row in rows:
         item = stored.get(user_id_of(row))
         try:

@@ -12,7 +12,7 @@ Json = dict[str, Any]
 REASONS = {
     "subscription_paused": "The subscription is paused.",
     "subscription_cancelled": "The subscription is cancelled.",
-    "billed_monthly": "Monthly credits come with yearly billing only.",
+    "billed_monthly": "The plan grants nothing to monthly subscriptions.",
     "plan_grants_nothing": "The plan grants no monthly credits.",
     "plan_unknown": "The plan is no longer in the catalogue of plans.",
     "subscription_ended": "The subscription ends before the next allocation.",

@@ -1142,9 +1142,11 @@ class Twins:
         match step:
             case ("allocate", amount, days, months_ago):
                 year, month = divmod(month_of(self.model.time) - months_ago, 12)
-                return ledger.allocate(account, Period(year, month + 1), amount, "UTC", days, now)
+                lives = Days(days) if days else None
+                return ledger.allocate(account, Period(year, month + 1), amount, "UTC", lives, now)
             case ("grant", amount, days):
-                return ledger.grant(account, amount, why(), now, "UTC", days)
+                lives = Days(days) if days else None
+                return ledger.grant(account, amount, why(), now, "UTC", lives)
             case ("use", amount):
                 return ledger.use(account, amount, why(), now)
             case ("claw back", amount):
