@@ -22,6 +22,7 @@ from tests.simulation.aws import Message
 from tests.simulation.reference import (
     Forbidden,
     Ledger,
+    Life,
     Line,
     Over,
     Short,
@@ -81,7 +82,7 @@ class Intent:
     """Of what is carried over: the operation of the row before it, which is to be done by then."""
 
     def line(
-        self, ledger: Ledger, timezone: str, now: datetime, of_plan: int | None = None
+        self, ledger: Ledger, timezone: str, now: datetime, of_plan: Life | None = None
     ) -> Line:
         """The line it should become. Raises `Short` or `Forbidden`.
 
@@ -103,8 +104,9 @@ class Intent:
         if amount < 0:
             line = ledger.take("manual", -amount, now, self.operation, self.text)
         else:
-            days = of_plan if self.days == AS_THE_PLAN else self.days
-            line = ledger.give(amount, now, self.operation, self.text, timezone, days)
+            own: Life | None = ("days", self.days, 1) if self.days else None
+            life = of_plan if self.days == AS_THE_PLAN else own
+            line = ledger.give(amount, now, self.operation, self.text, timezone, life)
         return Line(**{**vars(line), "silent": self.silent})
 
 
