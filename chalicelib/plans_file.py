@@ -21,6 +21,7 @@ from chalicelib.domain.plans import (
     MOST_MONTHS_AT_ONCE,
     AllocateOn,
     BillingInterval,
+    OnSignup,
     Plan,
     PlanCatalogue,
 )
@@ -44,6 +45,7 @@ _DEFAULT = (
     f"(leave it out for {MOST_MONTHS_AT_ONCE} months' credits, or {LEAST_CAP:,} if that is more)"
 )
 _FIFO = f"(leave it out for {DEFAULT_PRIORITY}, as all credits that name none)"
+_NO_CAP = "(leave it out for no cap)"
 _ALWAYS = "(leave it out for a plan that has always granted)"
 
 # A slip in the century would grant twelve months at once, or nothing for a lifetime.
@@ -95,6 +97,8 @@ def parse_catalogue(text: str, source: str = "plans.toml") -> PlanCatalogue:
                 low_balance_threshold=table.get("low_balance_threshold"),
                 most_credits_at_once=table.get("most_credits_at_once"),
                 priority=table.get("priority", DEFAULT_PRIORITY),
+                balance_cap=table.get("balance_cap"),
+                on_signup=OnSignup(table.get("on_signup", OnSignup.NONE)),
                 allocate_on=AllocateOn(table.get("allocate_on", AllocateOn.FIRST_OF_MONTH)),
                 billing_intervals=frozenset(
                     BillingInterval(word) for word in table.get("billing_intervals", _YEARLY)
@@ -288,6 +292,17 @@ def _most_rule(value: Any) -> str | None:
     return None if value <= MAXIMUM_AMOUNT else f"at most {MAXIMUM_AMOUNT:,} {_DEFAULT}"
 
 
+def _balance_cap_rule(value: Any) -> str | None:
+    if type(value) is not int or value < 1:
+        return f"a whole number of 1 or more {_NO_CAP}"
+    return None if value <= MAXIMUM_AMOUNT else f"at most {MAXIMUM_AMOUNT:,} {_NO_CAP}"
+
+
+def _on_signup_rule(value: Any) -> str | None:
+    words = [choice.value for choice in OnSignup]
+    return None if value in words else f"one of {', '.join(map(repr, words))}"
+
+
 def _priority_rule(value: Any) -> str | None:
     fits = type(value) is int and 0 <= value <= MOST_PRIORITY
     return None if fits else f"a whole number from 0 to {MOST_PRIORITY} {_FIFO}"
@@ -325,6 +340,8 @@ _RULES: dict[str, Callable[[Any], str | None]] = {
     "low_balance_threshold": _threshold_rule,
     "most_credits_at_once": _most_rule,
     "priority": _priority_rule,
+    "balance_cap": _balance_cap_rule,
+    "on_signup": _on_signup_rule,
     "credit_lifetime_months": _months_rule,
     "allocate_on": _allocate_rule,
     "billing_intervals": _intervals_rule,

@@ -339,15 +339,15 @@ def local_date(timezone: str, instant: datetime) -> date:
 
 def day_start(timezone: str, instant: datetime) -> datetime:
     """The latest midnight at or before ``instant``."""
-    return midnight(timezone, _running_day(timezone, instant))
+    return midnight(timezone, running_day(timezone, instant))
 
 
 def next_midnight(timezone: str, instant: datetime) -> datetime:
     """The first midnight strictly after ``instant``."""
-    return midnight(timezone, _running_day(timezone, instant) + _DAY)
+    return midnight(timezone, running_day(timezone, instant) + _DAY)
 
 
-def _running_day(timezone: str, instant: datetime) -> date:
+def running_day(timezone: str, instant: datetime) -> date:
     """The latest local day that has begun at ``instant``.
 
     Not always the local date: see period_at.
@@ -372,7 +372,7 @@ def expires_at(timezone: str, granted_at: datetime, lifetime_days: int) -> datet
     """
     if lifetime_days < 1:
         raise ValueError(f"a lifetime is 1 day or more, not {lifetime_days}")
-    granted_on = _running_day(timezone, granted_at)
+    granted_on = running_day(timezone, granted_at)
     counts_from = midnight(timezone, granted_on)
     days = lifetime_days if counts_from == granted_at else lifetime_days + 1
     expires_on = granted_on + days * _DAY
@@ -430,7 +430,7 @@ def sweeps_due(
         if turn is Turn.MONTH and not _near_a_first(until):
             continue
         for timezone in names:
-            begun = _running_day(timezone, until)
+            begun = running_day(timezone, until)
             start = midnight(timezone, begun)
             if start > until - TICK and (turn is Turn.DAY or begun.day == 1):
                 due.append(SweepDue(timezone, start, age))
@@ -443,7 +443,7 @@ def anniversaries_at(timezone: str, start: datetime) -> list[int]:
     That is the day which begins then; at the last of a month also the later ones that it does not
     have; and a day that the zone skipped, because it would have begun then.
     """
-    today = _running_day(timezone, start)
+    today = running_day(timezone, start)
     days: list[int] = []
     while midnight(timezone, today) == start:
         is_last = (today + _DAY).month != today.month

@@ -39,6 +39,15 @@ class AllocateOn(StrEnum):
     """That of ``started_at``, where the user lives."""
 
 
+class OnSignup(StrEnum):
+    """What a new subscriber is given at once for the period that is running."""
+
+    NONE = "none"
+    FULL = "full"
+    PRORATED = "prorated"
+    """The part of the days that are left of it, rounded up."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What a subscription to this plan is given."""
@@ -61,6 +70,9 @@ class Plan:
     priority: int = DEFAULT_PRIORITY
     """Of the batches it allocates: 0 to 100, lower is spent first."""
     allocate_on: AllocateOn = AllocateOn.FIRST_OF_MONTH
+    balance_cap: int | None = None
+    """An allocation fills what the user has, available and held, up to it; None for no cap."""
+    on_signup: OnSignup = OnSignup.NONE
     billing_intervals: frozenset[BillingInterval] = frozenset({BillingInterval.YEARLY})
     """Of which subscriptions it grants its credits to: those that are billed so."""
     yearly_since: date | None = None

@@ -111,6 +111,18 @@ _PERIOD_WORDS = {
 }
 
 
+class SignUp(NamedTuple):
+    """What is owed to a new subscriber for the period that was running, as it was decided then.
+
+    ``at``: when they signed up. It is due from then on, and no longer than a period that began then
+    would be.
+    """
+
+    period: Period
+    amount: int
+    at: datetime
+
+
 @dataclass(frozen=True, slots=True)
 class Subscription:
     """One user's subscription.
@@ -126,6 +138,7 @@ class Subscription:
     ``version`` counts the edits, from 1; it is what concurrent editors compare.
     ``notifications``: the kinds of emails that the user wants. ``suppressed``: why the address gets
     no emails all the same; a new address gets them again.
+    ``sign_up``: what the plan gave to new subscribers at the first registration, if anything.
     """
 
     user_id: str
@@ -145,6 +158,7 @@ class Subscription:
     resumed_at: datetime | None = None
     ends_at: datetime | None = None
     observed_at: datetime | None = None
+    sign_up: SignUp | None = None
 
     @property
     def is_swept(self) -> bool:
@@ -155,13 +169,15 @@ class Subscription:
 class NextAllocation(NamedTuple):
     """The next allocation of a subscription: of which period, from which instant on, how much.
 
-    ``on``: the local date that begins at that instant.
+    ``on``: the local date that begins at that instant. ``balance_cap``: it fills up what the user
+    has then to so much at most.
     """
 
     period: Period
     on: date
     at: datetime
     amount: int
+    balance_cap: int | None = None
 
 
 class Periods(NamedTuple):
@@ -224,6 +240,18 @@ def can_receive(subscription: Subscription, catalogue: PlanCatalogue) -> bool:
     """Whether its status and its billing allow allocations, however much its plan grants."""
     is_paid_for = catalogue.grants_to(subscription.plan, subscription.billing_interval)
     return subscription.is_swept and is_paid_for
+
+
+def amount_for(subscription: Subscription, catalogue: PlanCatalogue, period: Period) -> int:
+    """Credits for a period: those of every period, or what was decided at the sign-up."""
+    signed = sign_up_for(subscription, period)
+    return signed.amount if signed else monthly_amount(subscription, catalogue)
+
+
+def sign_up_for(subscription: Subscription, period: Period) -> SignUp | None:
+    """The sign-up, if it was in that period and brought something."""
+    signed = subscription.sign_up
+    return signed if signed is not None and signed.period == period else None
 
 
 def not_allocated_because(
@@ -297,7 +325,18 @@ def due_periods(
         if not has_ended(subscription, start):
             due.append(period)
         period = period.previous()
-    return tuple(reversed(due))
+    signed = _owed_at_sign_up(subscription, earliest)
+    if signed and oldest <= signed.period <= periods.at(min(as_of, now)):
+        due.append(signed.period)
+    return tuple(sorted({*due}))
+
+
+def _owed_at_sign_up(subscription: Subscription, earliest: datetime) -> SignUp | None:
+    """What is owed for the period of the sign-up, if nothing has barred it since."""
+    signed = subscription.sign_up
+    if signed is None or signed.at < earliest or has_ended(subscription, signed.at):
+        return None
+    return signed
 
 
 def not_due_because(
@@ -315,12 +354,11 @@ def not_due_because(
     start = periods_of(subscription, catalogue).start(period)
     if now < start:
         return NotDueBecause.NOT_BEGUN
+    if period in due_periods(subscription, catalogue, allocated_through, now, now):
+        return None
     if start < first_instant(subscription, catalogue):
         return NotDueBecause.NOT_ELIGIBLE
-    if has_ended(subscription, start):
-        return NotDueBecause.ENDED
-    is_due = period in due_periods(subscription, catalogue, allocated_through, now, now)
-    return None if is_due else NotDueBecause.LAPSED
+    return NotDueBecause.ENDED if has_ended(subscription, start) else NotDueBecause.LAPSED
 
 
 def next_allocation(
@@ -338,8 +376,9 @@ def next_allocation(
     start = periods.start(period)
     if has_ended(subscription, start):
         return None
-    amount = monthly_amount(subscription, catalogue)
-    return NextAllocation(period, period.date_of(periods.day), start, amount)
+    amount = amount_for(subscription, catalogue, period)
+    balance_cap = catalogue.get(subscription.plan).balance_cap
+    return NextAllocation(period, period.date_of(periods.day), start, amount, balance_cap)
 
 
 def _first_to_come(
@@ -349,11 +388,16 @@ def _first_to_come(
     now: datetime,
 ) -> Period:
     periods = periods_of(subscription, catalogue)
-    earliest = max(now, first_instant(subscription, catalogue))
+    bound = first_instant(subscription, catalogue)
+    earliest = max(now, bound)
     first = periods.at(earliest)
     # A period whose start is past is not to come, unless eligibility begins exactly there.
     if periods.start(first) < earliest:
         first = first.next()
+    # Somebody whose clock is ahead of ours can sign up for a period that is just to begin.
+    signed = _owed_at_sign_up(subscription, bound)
+    if signed and periods.start(signed.period) > now:
+        first = min(first, signed.period)
     return first if allocated_through is None else max(first, allocated_through.next())
 
 
@@ -363,13 +407,24 @@ def first_instant(subscription: Subscription, catalogue: PlanCatalogue) -> datet
     instants = [instant_of(subscription.eligible_from, timezone), subscription.started_at]
     if subscription.resumed_at is not None:
         instants.append(subscription.resumed_at)
-    if subscription.plan in catalogue:
-        plan = catalogue.get(subscription.plan)
-        days = [plan.since(subscription.billing_interval)]
-        if subscription.allocation_amount is None:
-            days.append(plan.grants_since)
-        instants += [calendar.midnight(timezone, day) for day in days if day]
+    if since := grants_since(subscription, catalogue):
+        instants.append(since)
     return max(instants)
+
+
+def grants_since(subscription: Subscription, catalogue: PlanCatalogue) -> datetime | None:
+    """When the plan began to grant to the user; None if it always has.
+
+    An amount of the user's own is bound only by when the plan began to pay their billing interval.
+    """
+    if subscription.plan not in catalogue:
+        return None
+    plan = catalogue.get(subscription.plan)
+    days = [plan.since(subscription.billing_interval)]
+    if subscription.allocation_amount is None:
+        days.append(plan.grants_since)
+    timezone = calendar.known_or_utc(subscription.timezone)
+    return max((calendar.midnight(timezone, day) for day in days if day), default=None)
 
 
 def has_ended(subscription: Subscription, instant: datetime) -> bool:

@@ -24,19 +24,23 @@ from .instants import (
     format_instant,
     parse_date_or_instant,
     parse_instant,
+    parse_past,
     to_millisecond,
 )
 from .notifications import ALL_KINDS, MailKind
-from .plans import BillingInterval, PlanCatalogue
+from .plans import BillingInterval, OnSignup, PlanCatalogue
 from .subscriptions import (
     Moment,
     NotAllocatedBecause,
+    SignUp,
     Subscription,
     SubscriptionStatus,
     Suppression,
     first_instant,
+    grants_since,
     has_ended,
     instant_of,
+    monthly_amount,
     not_allocated_because,
     periods_of,
 )
@@ -125,7 +129,7 @@ def read_terms(
         ends_at=optional("ends_at", parse_instant),
         allocation_amount=optional("allocation_amount", parse_amount),
         notifications=optional("notifications", _parse_kinds),
-        observed_at=optional("observed_at", _parse_past(now)),
+        observed_at=optional("observed_at", parse_past(now)),
     )
     amount, plan = terms.allocation_amount, terms.plan
     is_kept = stored and (stored.plan, stored.allocation_amount) == (plan, amount)
@@ -150,13 +154,14 @@ def successor(
     now = to_millisecond(now)
     described = _described(terms, existing, now)
     if existing is None:
-        return described
+        return replace(described, sign_up=_sign_up(described, catalogue, now))
     _refuse_outdated(existing, terms)
     described = replace(
         described,
         version=existing.version,
         observed_at=terms.observed_at or existing.observed_at,
         resumed_at=existing.resumed_at,
+        sign_up=existing.sign_up,
     )
     described = _with_suppression(existing, described)
     if _decides(existing, described):
@@ -190,6 +195,31 @@ def _described(terms: Terms, existing: Subscription | None, now: datetime) -> Su
         ends_at=terms.ends_at,
         observed_at=terms.observed_at,
     )
+
+
+def _sign_up(new: Subscription, catalogue: PlanCatalogue, now: datetime) -> SignUp | None:
+    """What a new subscriber is given for the period that is running, as their plan says.
+
+    Only one who started within it: whoever started before is a customer who is moved here.
+    """
+    on_signup = catalogue.get(new.plan).on_signup if new.plan in catalogue else OnSignup.NONE
+    if on_signup is OnSignup.NONE or not_allocated_because(new, catalogue):
+        return None
+    at = max(now, first_instant(new, catalogue))
+    if at > now + CLOCKS_DIFFER or has_ended(new, at):
+        return None
+    periods = periods_of(new, catalogue)
+    period = periods.at(at)
+    start, since = periods.start(period), grants_since(new, catalogue)
+    if new.started_at < start or (since and start < since):
+        return None
+    amount = monthly_amount(new, catalogue)
+    if on_signup is OnSignup.PRORATED:
+        first, end = period.date_of(periods.day), period.next().date_of(periods.day)
+        left = (end - calendar.running_day(new.timezone, new.started_at)).days
+        # Upwards, in whole numbers.
+        amount = -(-amount * left // (end - first).days)
+    return SignUp(period, amount, at)
 
 
 def _refuse_outdated(existing: Subscription, terms: Terms) -> None:
@@ -280,13 +310,3 @@ def _parse_kinds(field: str, value: object) -> frozenset[MailKind]:
         raise InvalidInput.of(field, f"must be a list of the kinds of mails wanted: {words}")
     parse = parse_choice(MailKind)
     return frozenset(parse(f"{field}[{place}]", kind) for place, kind in enumerate(value))
-
-
-def _parse_past(now: datetime) -> Parser[datetime]:
-    def parse(field: str, value: object) -> datetime:
-        instant = parse_instant(field, value)
-        if instant > now + CLOCKS_DIFFER:
-            raise InvalidInput.of(field, "must not be ahead of the clock")
-        return instant
-
-    return parse

@@ -26,18 +26,25 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 
 def of_allocation(entry: LedgerEntry) -> Facts:
-    """``amount``, ``period``, ``balance``, ``expiry`` (or none)."""
+    """``amount``, ``period``, ``balance``, ``expiry`` (or none), and what is special.
+
+    ``is_first``: of a new subscriber, for the period in which they signed up. Where credits were
+    ``left_out``, the others filled up what the user has, held credits among it, to the
+    ``balance_cap``.
+    """
     return {
         "amount": entry.amount,
         "period": str(entry.allocated_through),
+        "is_first": entry.sign_up,
         "balance": entry.available_balance(),
         "expiry": _expiry_of_grant(entry),
+        "left_out": entry.left_out,
+        "balance_cap": entry.balance_cap,
     }
 
 
 def of_manual_change(entry: LedgerEntry) -> Facts:
-    """``amount`` (without its sign), ``is_grant``, ``reason``, ``metadata`` (of the request),
-    ``balance``, ``expiry``."""
+    """``amount`` (unsigned), ``is_grant``, ``reason``, ``metadata``, ``balance``, ``expiry``."""
     return {
         "amount": abs(entry.amount),
         "is_grant": entry.amount > 0,
@@ -45,6 +52,29 @@ def of_manual_change(entry: LedgerEntry) -> Facts:
         "metadata": dict(entry.metadata),
         "balance": entry.available_balance(),
         "expiry": _expiry_of_grant(entry),
+    }
+
+
+def of_purchase(entry: LedgerEntry) -> Facts:
+    """``amount``, ``description``, ``payment_id``, ``metadata``, ``balance``, ``expiry``."""
+    return {
+        "amount": entry.amount,
+        "description": entry.description,
+        "payment_id": entry.payment_id,
+        "metadata": dict(entry.metadata),
+        "balance": entry.available_balance(),
+        "expiry": _expiry_of_grant(entry),
+    }
+
+
+def of_refund(entry: LedgerEntry) -> Facts:
+    """``amount`` (without its sign), ``is_given_back``, ``reason``, ``payment_id``, ``balance``."""
+    return {
+        "amount": abs(entry.amount),
+        "is_given_back": entry.amount > 0,
+        "reason": entry.description,
+        "payment_id": entry.payment_id,
+        "balance": entry.available_balance(),
     }
 
 
@@ -86,13 +116,18 @@ def of_low_balance(
 ) -> Facts:
     """``balance``, ``metadata`` (of the usage), ``next`` (``amount`` and ``on``, or none to come).
 
-    What comes next is as known when the email is sent.
+    What comes next is as known when the email is sent; ``is_capped``: it can be less.
     """
     upcoming = next_allocation(subscription, catalogue, entry.allocated_through, now)
     return {
         "balance": entry.available_balance(),
         "metadata": dict(entry.metadata),
-        "next": upcoming and {"amount": upcoming.amount, "on": upcoming.on.isoformat()},
+        "next": upcoming
+        and {
+            "amount": upcoming.amount,
+            "on": upcoming.on.isoformat(),
+            "is_capped": upcoming.balance_cap is not None,
+        },
     }
 
 

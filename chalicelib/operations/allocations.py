@@ -13,15 +13,17 @@ from chalicelib.domain.calendar import Period
 from chalicelib.domain.edits import Editor
 from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.errors import CreditsError, InvalidInput, TimezoneUnknown, Unreadable
-from chalicelib.domain.ledger import Account
+from chalicelib.domain.ledger import Account, AllocationTerms
 from chalicelib.domain.plans import AllocateOn
 from chalicelib.domain.subscriptions import (
     Subscription,
+    amount_for,
     due_periods,
     lifetime_of,
     monthly_amount,
     not_allocated_because,
     periods_of,
+    sign_up_for,
 )
 from chalicelib.messages import Sweep, SweepKind
 from chalicelib.observability import correlation_id, logger
@@ -81,7 +83,9 @@ def next_due_allocation(
     due = due_periods(subscription, catalogue, account.allocated_through, as_of, now)
     if not due:
         return None
-    amount, plan = monthly_amount(subscription, catalogue), catalogue.get(subscription.plan)
+    period, plan = due[0], catalogue.get(subscription.plan)
+    signed = sign_up_for(subscription, period)
+    amount = monthly_amount(subscription, catalogue)
     if subscription.allocation_amount is not None and amount < subscription.allocation_amount:
         logger().warning(
             "own amount above the cap of its plan",
@@ -91,12 +95,12 @@ def next_due_allocation(
         )
     return ledger.allocate(
         account,
-        due[0],
-        amount,
+        period,
+        amount_for(subscription, catalogue, period),
         subscription.timezone,
         lifetime_of(subscription, catalogue),
         now,
-        plan.priority,
+        AllocationTerms(plan.priority, plan.balance_cap, signed.at if signed else None),
         periods_of(subscription, catalogue).day,
     )
 

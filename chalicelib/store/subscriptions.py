@@ -24,6 +24,7 @@ edit that is refused all the same looks for its record, which no other edit can 
     reads record 3#a: it was written
 """
 
+import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -37,15 +38,17 @@ from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.operand import Path
 
 from chalicelib.domain import calendar
+from chalicelib.domain.calendar import Period
 from chalicelib.domain.damage import Damage, choice_of, optional_of, value_of
 from chalicelib.domain.edits import Edit, Editor, changes
 from chalicelib.domain.errors import Contention, InvalidInput, NotFound, Unreadable
 from chalicelib.domain.fields import shown
-from chalicelib.domain.instants import parse_date, to_milliseconds
+from chalicelib.domain.instants import parse_date, stored_instant, to_milliseconds
 from chalicelib.domain.notifications import ALL_KINDS, MailKind
 from chalicelib.domain.plans import BillingInterval
 from chalicelib.domain.ranges import WHOLE, Range, place_of
 from chalicelib.domain.subscriptions import (
+    SignUp,
     Subscription,
     SubscriptionStatus,
     SuppressedBecause,
@@ -363,6 +366,20 @@ def _item(subscription: Subscription) -> Item:
         instant = getattr(subscription, name)
         if instant is not None:
             item[name] = number(to_milliseconds(instant))
+    item |= _of_mails(subscription)
+    if signed := subscription.sign_up:
+        item["sign_up"] = text(f"{signed.period} {signed.amount} {to_milliseconds(signed.at)}")
+    if subscription.is_swept:
+        item["allocation_timezone"] = text(subscription.timezone)
+        item["spread"] = text(_spread(subscription.user_id))
+        timezone = calendar.known_or_utc(subscription.timezone)
+        day = anniversary_of(subscription.started_at, timezone)
+        item["anniversary"] = text(_anniversary(subscription.timezone, day))
+    return item
+
+
+def _of_mails(subscription: Subscription) -> Item:
+    item: Item = {}
     # We store the unwanted kinds, not the wanted ones. So users who never said otherwise want a new
     # kind of email, too, and old items without the attribute want all kinds.
     unwanted = ALL_KINDS - subscription.notifications
@@ -373,12 +390,6 @@ def _item(subscription: Subscription) -> Item:
     if subscription.suppressed_before is not None:
         before = subscription.suppressed_before
         item["suppressed_before"] = text(f"{before.because.value} {before.address_digest}")
-    if subscription.is_swept:
-        item["allocation_timezone"] = text(subscription.timezone)
-        item["spread"] = text(_spread(subscription.user_id))
-        timezone = calendar.known_or_utc(subscription.timezone)
-        day = anniversary_of(subscription.started_at, timezone)
-        item["anniversary"] = text(_anniversary(subscription.timezone, day))
     return item
 
 
@@ -421,6 +432,7 @@ def _subscription(item: Item) -> Subscription:
         notifications=ALL_KINDS - (optional_of(item, "unwanted_mails", _kinds) or set()),
         suppressed=optional_of(item, "suppressed", as_choice(SuppressedBecause)),
         suppressed_before=optional_of(item, "suppressed_before", _suppression),
+        sign_up=optional_of(item, "sign_up", _sign_up),
         **{name: optional_of(item, name, as_instant) for name in _INSTANTS},
     )
 
@@ -439,6 +451,16 @@ def _suppression(attribute: Attribute) -> Suppression:
     because, _, digest = as_text(attribute).partition(" ")
     return Suppression(digest, choice_of(SuppressedBecause, because))
 
+
+def _sign_up(attribute: Attribute) -> SignUp:
+    found = _SIGN_UP.fullmatch(as_text(attribute))
+    if found is None:
+        raise Damage("is no period, amount and instant")
+    period, amount, at = found.groups()
+    return SignUp(Period.parse(period), int(amount), stored_instant(int(at)))
+
+
+_SIGN_UP = re.compile(r"([0-9]{4}-[0-9]{2}) ([1-9][0-9]{0,9}) ([0-9]{1,15})")
 
 _INSTANTS = ("registered_at", "resumed_at", "ends_at", "observed_at")
 """What an item has only where it is known."""

@@ -20,7 +20,7 @@ from botocore.exceptions import ClientError
 from botocore.httpsession import URLLib3Session
 
 from chalicelib.domain.lifetimes import Days, Lifetime, Months
-from chalicelib.domain.plans import AllocateOn, BillingInterval, Plan, PlanCatalogue, cap
+from chalicelib.domain.plans import AllocateOn, BillingInterval, OnSignup, Plan, PlanCatalogue, cap
 from infra.deployment.packaging import PLANS
 from infra.session import AwsError
 
@@ -40,6 +40,8 @@ class Terms:
     credit_lifetime: Lifetime
     grants_since: date | None
     most_credits_at_once: int | None = None
+    balance_cap: int | None = None
+    on_signup: str = OnSignup.NONE
     allocate_on: AllocateOn = AllocateOn.FIRST_OF_MONTH
     billing_intervals: frozenset[str] = frozenset({BillingInterval.YEARLY})
     since: Mapping[BillingInterval, date] = field(default_factory=dict)
@@ -100,6 +102,8 @@ def _terms_of_table(table: Mapping[str, Any]) -> Terms:
         Months(months) if months else Days(days) if days else None,
         table.get("grants_since"),
         table.get("most_credits_at_once"),
+        table.get("balance_cap"),
+        table.get("on_signup", OnSignup.NONE),
         AllocateOn(table.get("allocate_on", AllocateOn.FIRST_OF_MONTH)),
         frozenset(table.get("billing_intervals", [BillingInterval.YEARLY])),
         {
@@ -109,7 +113,9 @@ def _terms_of_table(table: Mapping[str, Any]) -> Terms:
         },
     )
     # To Python, a date and time is a date, and cannot be compared with one.
-    numbers = {type(number) for number in (days, months, terms.most_credits_at_once)}
+    numbers = {
+        type(number) for number in (days, months, terms.most_credits_at_once, terms.balance_cap)
+    }
     if type(terms.monthly_credits) is not int or not numbers <= {int, type(None)}:
         raise TypeError(f"{table['id']!r} has an amount or a lifetime that is no number")
     for since in (terms.grants_since, *terms.since.values()):
@@ -239,6 +245,16 @@ def _changes_of(before: Terms | None, plan: Plan) -> Iterator[str]:
             f"{here}: own amounts and grants by hand are at most {plan.cap:,}, not "
             f"{before.cap:,}{lower}"
         )
+    if before.balance_cap != plan.balance_cap:
+        yield (
+            f"{here}: allocations from now on fill up to {_up_to(plan.balance_cap)}; "
+            f"those before, to {_up_to(before.balance_cap)}"
+        )
+    if before.on_signup != plan.on_signup:
+        yield (
+            f"{here}: new subscribers from now on are granted of the running month "
+            f"{_AT_ONCE[plan.on_signup]} at once"
+        )
     if before.grants_since != plan.grants_since and before.monthly_credits:
         was = before.grants_since or "always"
         yield f"{here} grants from {plan.grants_since} on; until now that was: {was}"
@@ -281,3 +297,14 @@ def _lifetime(lifetime: Lifetime) -> str:
             return f"live {months} months"
         case None:
             return "never expire"
+
+
+_AT_ONCE = {
+    OnSignup.NONE: "nothing",
+    OnSignup.FULL: "all",
+    OnSignup.PRORATED: "the part that is left",
+}
+
+
+def _up_to(balance_cap: int | None) -> str:
+    return f"{balance_cap:,} credits" if balance_cap else "any balance"

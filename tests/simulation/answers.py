@@ -114,12 +114,15 @@ def edited(subscription: Subscription, ledger: Ledger, now: datetime) -> Json:
         "observed_at": subscription.observed_at and show(subscription.observed_at),
         "notifications": [kind for kind in KINDS if kind in subscription.notifications],
         "next_credit_allocation": first_day(subscription, period),
-        "credit_allocation_amount": subscription.amount if period else 0,
+        "credit_allocation_amount": subscription.amount_for(period) if period else 0,
         "not_allocated_because": why_not(subscription, period),
     }
 
 
-KINDS = ("allocation", "expiration", "expiring_soon", "manual", "low_balance")
+KINDS = (
+    *("allocation", "expiration", "expiring_soon", "manual", "low_balance", "purchase"),
+    "refund",
+)
 
 
 def schedule(subscription: Subscription, ledger: Ledger, now: datetime) -> Json:
@@ -136,7 +139,7 @@ def schedule(subscription: Subscription, ledger: Ledger, now: datetime) -> Json:
                 days[day] = days.get(day, 0) + dying
     return {
         "next_allocation_date": first_day(subscription, period),
-        "allocation_amount": subscription.amount if period else 0,
+        "allocation_amount": subscription.amount_for(period) if period else 0,
         "current_balance": ledger.available(now),
         "expiring_credits": [
             {"amount": amount, "expires_at": day} for day, amount in sorted(days.items())
@@ -144,6 +147,7 @@ def schedule(subscription: Subscription, ledger: Ledger, now: datetime) -> Json:
         "next_allocation_at": period and show(subscription.start(period)),
         "timezone": timezone,
         "not_allocated_because": why_not(subscription, period),
+        "balance_cap": subscription.full_at if period else None,
     }
 
 
@@ -151,7 +155,27 @@ HISTORY = (
     *("transaction_id", "type", "amount", "balance_after"),
     *("effective_at", "posted_at", "allocation_period", "batches"),
     *("hold_id", "held_amount", "released_amount", "metadata"),
+    *("payment_id", "price", "refunded_amount", "unrecovered_amount"),
+    *("left_out_amount", "balance_cap"),
 )
+
+
+PAID = ("purchase", "refund")
+
+
+def refunded(who: str, ledger: Ledger, number: int) -> Json:
+    """What is told of a refund, the line of that number."""
+    ledger = ledger.until(number)
+    line = ledger.lines[-1]
+    return {
+        "success": True,
+        "transaction_id": f"{who}-{number}",
+        "new_balance": ledger.available(line.posted_at),
+        "taken": max(-line.amount, 0),
+        "given_back": max(line.amount, 0),
+        "expired_amount": line.expired,
+        "unrecovered": line.refunded - ledger.taken_back(line.refunds),
+    }
 
 
 def history(who: str, ledger: Ledger) -> Iterator[tuple[Line, Json]]:
@@ -173,7 +197,17 @@ def history(who: str, ledger: Ledger) -> Iterator[tuple[Line, Json]]:
             "held_amount": line.opens.amount if line.opens else None,
             "released_amount": line.released if line.ends else None,
             "metadata": {},
+            "payment_id": line.operation.partition("#")[2] if line.type in PAID else None,
+            "price": line.price and {"amount": line.price[0], "currency": line.price[1]},
+            "refunded_amount": None,
+            "unrecovered_amount": None,
+            "left_out_amount": line.left_out or None,
+            "balance_cap": line.full_at,
         }
+        if line.refunds:
+            item["refunded_amount"] = line.refunded
+            taken = ledger.until(number).taken_back(line.refunds)
+            item["unrecovered_amount"] = line.refunded - taken
         if not (line.opens or line.ends):
             item["hold_id"] = None
         items.append((line, item))
@@ -189,10 +223,10 @@ def previewed(
     for period in subscription.due(ledger.through, start, now):
         line = ledger.allocate(subscription, period, now)
         ledger.add(line)
-        assert line.grant is not None
-        end = line.grant.expires_at
+        end = line.grant and line.grant.expires_at
         item = {"user_id": who, "timezone": subscription.timezone, "allocation_period": period}
-        items.append({**item, "amount": line.amount, "expires_at": end and show(end)})
+        more = {"expires_at": end and show(end), "left_out_amount": line.left_out or None}
+        items.append({**item, "amount": line.amount, **more})
     return items
 
 

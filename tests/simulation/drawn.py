@@ -19,8 +19,11 @@ from tests.simulation.world import ZONES, at
 PLANS: reference.Plans = {
     **reference.SHIPPED,
     "free": {"id": "free", "name": "Free", "monthly_credits": 0},
+    "club": {"id": "club", "name": "Club", "monthly_credits": 100, "balance_cap": 150}
+    | {"on_signup": "prorated"},
 }
-"""The plans at the beginning of each life: those of the repository, and one that grants nothing."""
+"""The plans at the beginning of each life: those of the repository, one that grants nothing, and
+one whose credits fill up a balance, and come at once to whoever is new."""
 
 OTHERS: reference.Plans = {
     **PLANS,
@@ -188,6 +191,8 @@ deployments: st.SearchStrategy[Deployment] = st.one_of(
         ),
     ),
     st.tuples(_plans, st.just("low_balance_threshold"), st.sampled_from((None, 5, 60))),
+    st.tuples(_plans, st.just("balance_cap"), st.sampled_from((None, 40, 150, 600))),
+    st.tuples(_plans, st.just("on_signup"), st.sampled_from(("none", "full", "prorated"))),
     st.tuples(_plans, st.just("presence"), st.none()),
 )
 
@@ -230,7 +235,10 @@ _trouble = st.tuples(
     st.sampled_from((1, 1, 2, 3, 5, 40, 40)),
     st.tuples(
         st.sampled_from(
-            ("again", "again", "use", "grant", "reverse", "hold", "end", "edit", "deliver")
+            (
+                *("again", "again", "use", "grant", "reverse", "hold", "end", "refund"),
+                *("edit", "deliver"),
+            )
         ),
         amounts,
         keys,

@@ -44,6 +44,7 @@ from tests.simulation.life import ADMIN, LAMBDA, MILLISECOND, SHOP, as_json
 from tests.simulation.office import Office
 from tests.simulation.oracle import ALL_KINDS, AS_THE_PLAN
 from tests.simulation.reference import Grant, Subscription, require, show
+from tests.simulation.selling import Selling
 from tests.simulation.world import WORK_QUEUES, Reply
 
 Json = dict[str, Any]
@@ -51,7 +52,7 @@ Who = int | str
 RUNS = "/api/credits/allocation-runs"
 
 
-class Machine(Charging, Holding, Office):
+class Machine(Charging, Holding, Selling, Office):
     """Everything that can happen."""
 
     # --- Subscriptions ----------------------------------------------------------------------------
@@ -70,7 +71,7 @@ class Machine(Charging, Holding, Office):
         plan=EDITS["plan"],
         interval=EDITS["billing_interval"],
         months_back=st.none() | st.integers(1, 16),
-        starts=st.sampled_from((-700, -700, -20, 3, 40)),
+        starts=st.sampled_from((-700, -20, -10, -3, 0, 0, 3, 40)),
         drawn=troubles,
     )
     def subscribe(
@@ -113,7 +114,7 @@ class Machine(Charging, Holding, Office):
             allocation_amount=amount,
             notifications=ALL_KINDS,
             known_since=now,
-        )
+        ).welcomed()
         named = ("email", "timezone", "plan", "billing_interval", "status", "started_at")
         body: Json = {name: as_json(getattr(wanted, name)) for name in named}
         owed = ""
@@ -649,7 +650,12 @@ class Machine(Charging, Holding, Office):
         who=places,
         limit=st.sampled_from((1, 2, 3, 100)),
         kind=st.none()
-        | st.sampled_from(("usage", "allocation", "expiration", "reversal", "hold", "release")),
+        | st.sampled_from(
+            (
+                *("usage", "allocation", "expiration", "reversal", "hold", "release"),
+                *("purchase", "refund"),
+            )
+        ),
         since=st.none() | st.integers(0, 20),
         until=st.none() | st.integers(0, 20),
         drawn=troubles,

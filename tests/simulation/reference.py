@@ -190,6 +190,15 @@ def _mailbox(email: str | None) -> str | None:
 
 
 @dataclass(frozen=True)
+class Welcome:
+    """What somebody who has just subscribed is given for the month that was running."""
+
+    period: str
+    amount: int
+    at: datetime
+
+
+@dataclass(frozen=True)
 class Subscription:
     """What the product should know of a user, and what it knew before.
 
@@ -212,6 +221,7 @@ class Subscription:
     observed_at: datetime | None = None
     suppressed: str | None = None
     version: int = 1
+    welcome: Welcome | None = None
 
     known_since: datetime = field(default=ALWAYS, compare=False, repr=False)
     known_under: Plans = field(default_factory=plans_at, compare=False, repr=False)
@@ -257,6 +267,12 @@ class Subscription:
         return month_start(self.timezone, period, self.day(self.timezone, plans_at()))
 
     @property
+    def full_at(self) -> int | None:
+        """To how many credits of a user the plan fills up."""
+        height: int | None = plans_at()[self.plan].get("balance_cap")
+        return height
+
+    @property
     def threshold(self) -> int | None:
         amount: int | None = plans_at().get(self.plan, {}).get("low_balance_threshold")
         return amount
@@ -296,29 +312,37 @@ class Subscription:
     def first(self, plans: Plans) -> datetime:
         """The bound of the past: no month that begins earlier is given."""
         bounds = [self.started_at, in_zone(self.eligible_from, self.timezone)]
+        return max([*bounds, *(midnight(self.timezone, day) for day in self.began(plans))])
+
+    def began(self, plans: Plans) -> list[date]:
+        """The days on which the plan began to give, and to give to those who pay as they do."""
         plan = plans.get(self.plan, {})
-        days = [plan.get(f"{self.billing_interval}_since")]
-        if self.allocation_amount is None:
-            days.append(plan.get("grants_since"))
-        return max([*bounds, *(midnight(self.timezone, day) for day in days if day)])
+        of_plan = plan.get("grants_since") if self.allocation_amount is None else None
+        return [day for day in (of_plan, plan.get(f"{self.billing_interval}_since")) if day]
 
     def gives(self, moment: datetime, plans: Plans) -> bool:
         """Whether a month that begins at a moment is given, as this version and catalogue say."""
         return self.may_receive(plans) and self.first(plans) <= moment < (self.ends_at or NEVER)
 
     def owes(self, period: str) -> bool:
-        """Whether a month that has begun is owed.
+        """Whether a month that has begun is owed."""
+        is_missed = self.has_missed(period, self.timezone, plans_at())
+        return self.owes_at(self.start(period)) and not is_missed
 
-        A month is not, if things were otherwise known when it began, or at any edit since; another
-        ``eligible_from`` decides anew about all the months before.
+    def owes_at(self, start: datetime) -> bool:
+        """Whether what began at an instant is owed.
+
+        It is not, if things were otherwise known then, or at any edit since; another
+        ``eligible_from`` decides anew about all that was before.
         """
-        start = self.start(period)
-        if not self.gives(start, plans_at()) or self.has_missed(period, self.timezone, plans_at()):
+        if not self.gives(start, plans_at()):
             return False
         version, plans = self, plans_at()
         while (
             version.before is not None and not version.has_decided and version.known_since > start
         ):
+            if start < version.begins_anew:
+                return False
             version, plans = version.before, version.known_under
         # What was known then, where the user lives now: a month is a name, and no stretch of time.
         # Since when a plan grants is what the catalogue said to the last.
@@ -367,6 +391,40 @@ class Subscription:
         bound = min(before.first(plans), now)
         return bound if self.first(plans) < bound else ALWAYS
 
+    def welcomed(self) -> "Subscription":
+        """As it is when its user subscribes: with what comes at once, if anything does."""
+        how = plans_at().get(self.plan, {}).get("on_signup", "none")
+        if how == "none" or not self.receives:
+            return self
+        at = max(self.registered_at, self.first(plans_at()))
+        months = months_around(local_day(self.timezone, at))
+        period = [month for month in months if self.start(month) <= at][-1]
+        start = self.start(period)
+        is_old = any(midnight(self.timezone, day) > start for day in self.began(plans_at()))
+        is_far = at > self.registered_at + 5 * MINUTE
+        if is_old or is_far or self.started_at < start or at >= (self.ends_at or NEVER):
+            return self
+        first_day = self.day(self.timezone, plans_at())
+        days = [first_date(period, first_day)]
+        while days[-1] + DAY < first_date(months[months.index(period) + 1], first_day):
+            days.append(days[-1] + DAY)
+        left = [day for day in days if day >= running_day(self.timezone, self.started_at)]
+        amount = self.amount
+        if how == "prorated":
+            # As many whole credits as are needed for no day to be paid too little.
+            amount = next(n for n in range(amount + 1) if n * len(days) >= amount * len(left))
+        return replace(self, welcome=Welcome(period, amount, at))
+
+    def is_welcome(self, period: str) -> bool:
+        """Whether a month is that of the welcome, and nothing has taken it back since."""
+        welcome = self.welcome
+        return welcome is not None and welcome.period == period and self.owes_at(welcome.at)
+
+    def amount_for(self, period: str) -> int:
+        """How much comes for a month."""
+        is_first = self.welcome is not None and self.welcome.period == period
+        return self.welcome.amount if self.welcome and is_first else self.amount
+
     def due(self, through: str | None, as_of: datetime, now: datetime) -> list[str]:
         """The periods that have begun by an instant and are to be allocated, oldest first."""
         if not self.receives:
@@ -379,7 +437,7 @@ class Subscription:
             for period in latest
             if starts[period] <= as_of
             and (through is None or period > through)
-            and self.owes(period)
+            and (self.owes(period) or self.is_welcome(period))
         ]
 
     def next_period(self, through: str | None, now: datetime) -> str | None:
@@ -397,7 +455,8 @@ class Subscription:
         period, start = next(
             (period, start)
             for period, start in months
-            if (through is None or period > through) and start >= first
+            if (through is None or period > through)
+            and (start >= first or (start > now and self.is_welcome(period)))
         )
         return None if self.ends_at is not None and start >= self.ends_at else period
 
@@ -528,7 +587,7 @@ class Line:
     operation: str
     grant: Grant | None = None
     expired: int = 0
-    """Of a reversal: what could not return."""
+    """Of a reversal or a refund: what could not return."""
     asked: int = 0
     """Of a reversal: what was to return."""
     reverses: int = 0
@@ -539,8 +598,17 @@ class Line:
     ends: int = 0
     """The number of the hold that it ends; of it so much is free again:"""
     released: int = 0
+    left_out: int = 0
+    """Of an allocation: what did not fit, and the height to which it filled the account:"""
+    full_at: int | None = None
+    is_welcome: bool = False
     frees_dead: str | None = None
     """Of an end that frees what is dead: the zone whose next sweep books it out."""
+    price: tuple[int, str] | None = None
+    refunds: int = 0
+    """The number of the purchase; of it so much was refunded by then, as somebody saw:"""
+    refunded: int = 0
+    observed_at: datetime | None = None
 
     @property
     def amount(self) -> int:
@@ -636,6 +704,13 @@ class Ledger:
             if line.ends and line.sweep:
                 found.add(line.sweep)
         return {(zone, next_midnight(zone, at)) for zone, at in found if at >= grant.expires_at}
+
+    def refunds_of(self, purchase: int) -> list[Line]:
+        return [line for line in self.lines if line.refunds == purchase]
+
+    def taken_back(self, purchase: int) -> int:
+        """What refunds have taken, less what they gave back, be it dead."""
+        return sum(-line.amount - line.expired for line in self.refunds_of(purchase))
 
     def overdue(self, since: datetime, now: datetime) -> list[tuple[str, datetime, Grant]]:
         """What is still there though a midnight has passed that was to book it out."""
@@ -736,6 +811,63 @@ class Ledger:
         legs = ((grant.number, amount),)
         return Line("manual", legs, at, at, self.through, operation, grant, description=text)
 
+    def buy(
+        self,
+        amount: int,
+        price: tuple[int, str] | None,
+        now: datetime,
+        operation: str,
+        timezone: str,
+        days: int | None,
+    ) -> Line:
+        """What was paid for is used last, and lives for ever unless that was said."""
+        at = self.time(now)
+        end = end_of_life(timezone, at, ("days", days, 1) if days else None)
+        grant = Grant(len(self.lines) + 1, amount, at, end, timezone, "purchase", 60)
+        legs = ((grant.number, amount),)
+        return Line("purchase", legs, at, at, self.through, operation, grant, price=price)
+
+    def refund(
+        self,
+        purchase: int,
+        in_all: int,
+        observed_at: datetime | None,
+        now: datetime,
+        operation: str,
+        text: str,
+    ) -> Line | None:
+        """What is refunded is taken, as far as it is there; what is refunded no more comes back.
+
+        None where nothing new is said.
+        """
+        at, grant, before = self.time(now), self.grants[purchase], self.refunds_of(purchase)
+        seen = [line.observed_at for line in before if line.observed_at]
+        if in_all > grant.amount:
+            raise Forbidden
+        if observed_at and seen and observed_at < max(seen):
+            raise Outdated
+        is_seen_later = observed_at is not None and (not seen or observed_at > max(seen))
+        if before and in_all == before[-1].refunded and not is_seen_later:
+            return None
+        taken = self.taken_back(purchase)
+        moved = max(taken - in_all, 0)
+        if in_all > (before[-1].refunded if before else 0):
+            moved = -min(in_all - taken, dict(self.free(at)).get(purchase, 0))
+        is_dead = moved > 0 and not grant.is_alive(at)
+        return Line(
+            "refund",
+            ((purchase, moved),) if moved and not is_dead else (),
+            at,
+            at,
+            self.through,
+            operation,
+            expired=moved if is_dead else 0,
+            description=text,
+            refunds=purchase,
+            refunded=in_all,
+            observed_at=max([*seen, observed_at or ALWAYS]) if observed_at or seen else None,
+        )
+
     def carry(
         self,
         amount: int,
@@ -756,9 +888,26 @@ class Ledger:
         today = midnight(timezone, running_day(timezone, at))
         counts_from = max(start, today)
         end = end_of_life(timezone, counts_from, subscription.lifetime)
-        grant = Grant(len(self.lines) + 1, subscription.amount, counts_from, end, timezone, "plan")
-        legs = ((grant.number, grant.amount),)
-        return Line("allocation", legs, at, start, period, f"allocation#{period}", grant)
+        amount, welcome = subscription.amount_for(period), subscription.welcome
+        given = self.fitting(amount, subscription.full_at, at)
+        grant = Grant(len(self.lines) + 1, given, counts_from, end, timezone, "plan")
+        line = Line("allocation", (), at, start, period, f"allocation#{period}")
+        if given < amount:
+            line = replace(line, left_out=amount - given, full_at=subscription.full_at)
+        if welcome and welcome.period == period:
+            since = min(max(welcome.at, start), at)
+            text = f"First credits for {period}"
+            line = replace(line, effective_at=since, is_welcome=True, description=text)
+        return replace(line, legs=((grant.number, given),), grant=grant) if given else line
+
+    def fitting(self, amount: int, full_at: int | None, at: datetime) -> int:
+        """How much of an amount fits: credit by credit, until there are enough that are alive."""
+        if full_at is None:
+            return amount
+        there = self.available(at)
+        for grant in self.alive(at):
+            there += self.held(at)[grant.number]
+        return len([number for number in range(there, there + amount) if number < full_at])
 
     def expire(self, now: datetime) -> Line | None:
         at = self.time(now)
@@ -807,10 +956,16 @@ def credits_in_words(amount: int) -> str:
     return f"{amount:,} credit{'' if amount == 1 else 's'}"
 
 
+TOLD = ("allocation", "expiration", "manual", "purchase", "refund")
+"""The lines that are told whatever they come to."""
+
+
 def mail_of(line: Line, before: Ledger, subscription: Subscription) -> str | None:
     if line.type == "usage":
         return "low_balance" if crosses(line, before, subscription.threshold) else None
-    is_told = line.type in ("allocation", "expiration", "manual") and not line.silent
+    if line.type == "refund" and not line.amount:
+        return None
+    is_told = line.type in TOLD and not line.silent
     return line.type if is_told else None
 
 
@@ -848,6 +1003,8 @@ def sent_subject(kind: str, amount: int, more: str) -> str:
         "expiring_soon": f"{words} will expire on {more}",
         "low_balance": f"{words} left",
         "manual": f"{words} {'added to' if amount > 0 else 'taken back from'} your account",
+        "purchase": f"{words} bought",
+        "refund": f"{words} {'given back' if amount > 0 else 'taken back after a refund'}",
     }[kind]
 
 

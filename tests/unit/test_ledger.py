@@ -1142,11 +1142,11 @@ class Twins:
         match step:
             case ("allocate", amount, days, months_ago):
                 year, month = divmod(month_of(self.model.time) - months_ago, 12)
-                lives = Days(days) if days else None
-                return ledger.allocate(account, Period(year, month + 1), amount, "UTC", lives, now)
+                period, lifetime = Period(year, month + 1), Days(days) if days else None
+                return ledger.allocate(account, period, amount, "UTC", lifetime, now)
             case ("grant", amount, days):
-                lives = Days(days) if days else None
-                return ledger.grant(account, amount, why(), now, "UTC", lives)
+                lifetime = Days(days) if days else None
+                return ledger.grant(account, amount, why(), now, "UTC", lifetime)
             case ("use", amount):
                 return ledger.use(account, amount, why(), now)
             case ("claw back", amount):

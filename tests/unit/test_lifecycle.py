@@ -10,7 +10,7 @@ from chalicelib.domain.batches import Source
 from chalicelib.domain.calendar import Period, expires_at, month_start
 from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.instants import parse_instant
-from chalicelib.domain.ledger import Account, Request
+from chalicelib.domain.ledger import Account, AllocationTerms, Request
 from chalicelib.domain.lifetimes import Days
 from chalicelib.domain.subscriptions import due_periods
 from chalicelib.plans_file import parse_catalogue
@@ -153,6 +153,72 @@ def test_the_lines_of_a_history() -> None:
         ("manual", 50, 120, {1: 70, 3: 50}, "manual#a#1"),
         ("expiration", -70, 50, {3: 50}, "expiration#2026-05-30T22:00:00Z"),
         ("allocation", 100, 150, {3: 50, 5: 100}, "allocation#2026-06"),
+    ]
+
+
+def test_a_new_subscriber_is_given_the_running_month_as_the_plan_says() -> None:
+    def signed_up(started_at: str) -> list[int]:
+        amounts = []
+        for on_signup in ("none", "full", "prorated"):
+            catalogue = parse_catalogue(
+                f"""
+                [[plans]]
+                id = "pro"
+                name = "Pro"
+                monthly_credits = 500
+                lowest = true
+                on_signup = "{on_signup}"
+                """
+            )
+            values = {
+                "user_id": "42",
+                "timezone": PARIS,
+                "plan": "pro",
+                "billing_interval": "yearly",
+                "status": "active",
+                "started_at": in_paris(started_at).isoformat(),
+            }
+            signed = register(values, catalogue, in_paris("2026-07-10T12:00")).sign_up
+            amounts.append(signed.amount if signed else 0)
+        return amounts
+
+    assert signed_up("2026-07-10T11:00") == [0, 500, 355]
+    assert signed_up("2026-07-01T00:00") == [0, 500, 500]
+    assert signed_up("2026-06-30T12:00") == [0, 0, 0]
+    assert signed_up("2026-07-20T12:00") == [0, 0, 0]
+
+
+def test_a_plan_with_a_cap_fills_up_a_balance() -> None:
+    account = Account("42")
+
+    def month(number: int) -> None:
+        nonlocal account
+        period = Period(2026, number)
+        asked = (period, 100, PARIS, None, month_start(PARIS, period))
+        account = after(ledger.allocate(account, *asked, AllocationTerms(balance_cap=250)))
+        told(account)
+
+    lines: list[tuple[int, int, int, int]] = []
+
+    def told(account: Account) -> None:
+        entry = account.last
+        assert entry is not None
+        held = sum(hold.amount for hold in entry.holds)
+        lines.append((entry.amount, entry.left_out, entry.available_balance(), held))
+
+    month(5)
+    month(6)
+    job = (80, 24 * 3600, Request("hold#a#1", "backend", "Film"), in_paris("2026-06-30T23:00"))
+    account = after(ledger.hold(account, *job, lambda: PARIS))
+    told(account)
+    month(7)
+    month(8)
+    assert lines == [
+        (100, 0, 100, 0),
+        (100, 0, 200, 0),
+        (0, 0, 120, 80),
+        (50, 50, 170, 80),
+        (0, 100, 250, 0),
     ]
 
 
