@@ -30,13 +30,14 @@ from .fields import parse_priority
 from .holds import Hold, Holds, available
 from .instants import to_milliseconds, to_next_second
 from .metadata import Metadata, parse_metadata
+from .prices import Price
 
 SCHEMA = 3
 """The form entries are written in. Entries of every earlier form stay readable, and keep it:
 
 1  the first
 2  has the correlation id
-3  batches have a priority and a source; holds; metadata
+3  batches have a priority and a source; holds; metadata; purchases and refunds
 
 What is not there, or is the default, is not written: most entries are as long as those of form 2.
 """
@@ -62,10 +63,14 @@ class EntryType(StrEnum):
     REVERSAL = "reversal"
     HOLD = "hold"
     RELEASE = "release"
+    PURCHASE = "purchase"
+    REFUND = "refund"
 
 
 SCHEDULED = frozenset({EntryType.ALLOCATION, EntryType.EXPIRATION})
 """The types that only scheduled work writes: their texts are ours, and they have no markers."""
+
+_OF_PAYMENTS = frozenset({EntryType.PURCHASE, EntryType.REFUND})
 
 
 class UsageItem(NamedTuple):
@@ -75,6 +80,25 @@ class UsageItem(NamedTuple):
     amount: int
     description: str
     metadata: Metadata = ()
+
+
+class Refund(NamedTuple):
+    """What has become of a purchase: how much of it was refunded, and what could be taken back.
+
+    ``purchase`` is the number of its entry. ``in_all``: refunded by now, in credits.
+    ``unrecovered``: what of it could not be taken from the batch, because it was spent, say.
+    ``observed_at``: when the newest report about it saw what it says; None if none said so.
+    """
+
+    purchase: int
+    in_all: int
+    unrecovered: int
+    observed_at: datetime | None = None
+
+    @property
+    def taken(self) -> int:
+        """What was taken from the batch by now, less what was given back to it."""
+        return self.in_all - self.unrecovered
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +120,8 @@ class LedgerEntry:
     no key then, and theirs are in the items. ``left_out``: how much of an allocation did not fit
     under the ``balance_cap`` of its plan, which is named only then. ``sign_up``: it is for the
     period in which a new subscriber signed up, and due since then.
+
+    ``price``: of a purchase, what was paid. ``refund``: of a refund, how its purchase stands then.
     """
 
     user_id: str
@@ -122,6 +148,8 @@ class LedgerEntry:
     including_held: bool = False
     metadata: Metadata = ()
     items: tuple[UsageItem, ...] = ()
+    price: Price | None = None
+    refund: Refund | None = None
     left_out: int = 0
     balance_cap: int | None = None
     sign_up: bool = False
@@ -149,6 +177,13 @@ class LedgerEntry:
         if batch := self.granted_batch:
             return batch.expires_at
         return to_next_second(hold.expires_at if (hold := self.opened_hold) else self.posted_at)
+
+    @property
+    def payment_id(self) -> str | None:
+        """The payment of a purchase or a refund; None for other entries, and once it is erased."""
+        if self.type not in _OF_PAYMENTS or _ERASED_OPERATION.fullmatch(self.operation):
+            return None
+        return self.operation.partition("#")[2]
 
     @property
     def transaction_id(self) -> str:
@@ -190,29 +225,29 @@ class LedgerEntry:
 
     def _values_of_form_3(self) -> dict[str, Any]:
         """What entries have since form 3, where they have it."""
-        values: dict[str, Any] = {}
-        if self.holds:
-            values["holds"] = [
+        refund = self.refund
+        values: dict[str, Any] = {
+            "holds": [
                 (hold.number, to_milliseconds(hold.expires_at), hold.legs) for hold in self.holds
             ]
-        if self.hold is not None:
-            values |= {"hold": self.hold, "released": self.released}
-        if self.including_held:
-            values["including_held"] = True
-        if self.metadata:
-            values["metadata"] = dict(self.metadata)
-        if self.items:
-            values["items"] = [
+            or None,
+            "hold": self.hold,
+            "released": self.released,
+            "including_held": self.including_held or None,
+            "metadata": dict(self.metadata) or None,
+            "items": [
                 (*item[:3], dict(item.metadata)) if item.metadata else item[:3]
                 for item in self.items
             ]
-        if self.left_out:
-            values["left_out"] = self.left_out
-        if self.balance_cap is not None:
-            values["balance_cap"] = self.balance_cap
-        if self.sign_up:
-            values["sign_up"] = True
-        return values
+            or None,
+            "price": self.price,
+            "refund": refund
+            and (*refund[:3], refund.observed_at and to_milliseconds(refund.observed_at)),
+            "left_out": self.left_out or None,
+            "balance_cap": self.balance_cap,
+            "sign_up": self.sign_up or None,
+        }
+        return {name: value for name, value in values.items() if value is not None}
 
     @classmethod
     def from_body(cls, user_id: str, number: int, body: str) -> "LedgerEntry":
@@ -253,6 +288,8 @@ class LedgerEntry:
             including_held=optional_of(values, "including_held", _flag) or False,
             metadata=optional_of(values, "metadata", _metadata) or (),
             items=optional_of(values, "items", _items) or (),
+            price=optional_of(values, "price", _price),
+            refund=optional_of(values, "refund", _refund),
             left_out=optional_of(values, "left_out", whole_number) or 0,
             balance_cap=optional_of(values, "balance_cap", whole_number),
             sign_up=optional_of(values, "sign_up", _flag) or False,
@@ -342,6 +379,21 @@ def _items(values: list[list[Any]]) -> tuple[UsageItem, ...]:
     )
 
 
+def _price(values: list[Any]) -> Price:
+    amount, currency = values
+    return Price(whole_number(amount), text(currency))
+
+
+def _refund(values: list[Any]) -> Refund:
+    purchase, in_all, unrecovered, observed_at = values
+    return Refund(
+        whole_number(purchase),
+        whole_number(in_all),
+        whole_number(unrecovered),
+        None if observed_at is None else instant(observed_at),
+    )
+
+
 def _metadata(value: object) -> Metadata:
     try:
         return parse_metadata("metadata", value)
@@ -407,7 +459,13 @@ def without_texts(entry: LedgerEntry, names: Collection[str] = ()) -> LedgerEntr
 
 
 def digests_of(entry: LedgerEntry) -> tuple[str, ...]:
-    """The digests of all operations that an entry performed, even if its texts were erased."""
+    """The digests of all operations that an entry performed, even if its texts were erased.
+
+    They name its markers. A refund has none: reports about a payment have no keys, and its link
+    keeps it from being done twice.
+    """
+    if entry.type is EntryType.REFUND:
+        return ()
     if not entry.items:
         return (digest_of(entry),)
     return tuple(

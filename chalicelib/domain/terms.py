@@ -24,6 +24,7 @@ from .instants import (
     format_instant,
     parse_date_or_instant,
     parse_instant,
+    parse_past,
     to_millisecond,
 )
 from .notifications import ALL_KINDS, MailKind
@@ -129,7 +130,7 @@ def read_terms(
         ends_at=optional("ends_at", parse_instant),
         allocation_amount=optional("allocation_amount", parse_amount),
         notifications=optional("notifications", _parse_kinds),
-        observed_at=optional("observed_at", _parse_past(now)),
+        observed_at=optional("observed_at", parse_past(now)),
     )
     amount, plan = terms.allocation_amount, terms.plan
     is_kept = stored and (stored.plan, stored.allocation_amount) == (plan, amount)
@@ -310,13 +311,3 @@ def _parse_kinds(field: str, value: object) -> frozenset[MailKind]:
         raise InvalidInput.of(field, f"must be a list of the kinds of mails wanted: {words}")
     parse = parse_choice(MailKind)
     return frozenset(parse(f"{field}[{place}]", kind) for place, kind in enumerate(value))
-
-
-def _parse_past(now: datetime) -> Parser[datetime]:
-    def parse(field: str, value: object) -> datetime:
-        instant = parse_instant(field, value)
-        if instant > now + CLOCKS_DIFFER:
-            raise InvalidInput.of(field, "must not be ahead of the clock")
-        return instant
-
-    return parse
