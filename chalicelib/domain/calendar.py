@@ -437,6 +437,21 @@ def sweeps_due(
     return due
 
 
+def anniversaries_at(timezone: str, start: datetime) -> list[int]:
+    """The days of the month, 1 to 31, whose periods begin at a midnight.
+
+    That is the day which begins then; at the last of a month also the later ones that it does not
+    have; and a day that the zone skipped, because it would have begun then.
+    """
+    today = running_day(timezone, start)
+    days: list[int] = []
+    while midnight(timezone, today) == start:
+        is_last = (today + _DAY).month != today.month
+        days += range(today.day, 32 if is_last else today.day + 1)
+        today -= _DAY
+    return sorted(days)
+
+
 def _near_a_first(instant: datetime) -> bool:
     # No zone is, or ever was, 24 hours away from UTC: spares 597 questions a tick on most days.
     return (instant - _DAY).month != (instant + _DAY).month

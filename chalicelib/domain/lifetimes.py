@@ -43,11 +43,9 @@ def expires_at(lifetime: Lifetime, timezone: str, granted_at: datetime) -> datet
 
     Of credits that are granted in the middle of a period, the rest of it is their first month.
     """
-    match lifetime:
-        case Days(days):
-            return calendar.expires_at(timezone, granted_at, days)
-        case Months(months, day):
-            running = calendar.period_at(timezone, granted_at, day)
-            return calendar.period_start(timezone, running.plus(months), day)
-        case None:
-            return None
+    if lifetime is None:
+        return None
+    if isinstance(lifetime, Months):
+        running = calendar.period_at(timezone, granted_at, lifetime.day)
+        return calendar.period_start(timezone, running.plus(lifetime.count), lifetime.day)
+    return calendar.expires_at(timezone, granted_at, lifetime.count)

@@ -15,20 +15,13 @@ from .addresses import same_address
 from .calendar import Period
 from .lifetimes import Lifetime, Months
 from .notifications import ALL_KINDS, MailKind
-from .plans import AllocateOn, PlanCatalogue
+from .plans import AllocateOn, BillingInterval, PlanCatalogue
 
 Moment = datetime | date
 """An instant, or a local date: the midnight at which it begins where the user lives."""
 
 MOST_MISSED_PERIODS = 12
 """An outage is made good for this many periods back, the current one included; older ones lapse."""
-
-
-class BillingInterval(StrEnum):
-    """How often the user pays. Only yearly subscriptions receive monthly credits."""
-
-    MONTHLY = "monthly"
-    YEARLY = "yearly"
 
 
 class SubscriptionStatus(StrEnum):
@@ -59,6 +52,7 @@ class NotAllocatedBecause(StrEnum):
     PAUSED = "subscription_paused"
     CANCELLED = "subscription_cancelled"
     BILLED_MONTHLY = "billed_monthly"
+    BILLED_YEARLY = "billed_yearly"
     PLAN_GRANTS_NOTHING = "plan_grants_nothing"
     PLAN_UNKNOWN = "plan_unknown"
     TIMEZONE_UNKNOWN = "timezone_unknown"
@@ -73,7 +67,8 @@ class NotAllocatedBecause(StrEnum):
 _WORDS = {
     NotAllocatedBecause.PAUSED: "The subscription is paused.",
     NotAllocatedBecause.CANCELLED: "The subscription is cancelled.",
-    NotAllocatedBecause.BILLED_MONTHLY: "Monthly credits come with yearly billing only.",
+    NotAllocatedBecause.BILLED_MONTHLY: "The plan grants nothing to monthly subscriptions.",
+    NotAllocatedBecause.BILLED_YEARLY: "The plan grants nothing to yearly subscriptions.",
     NotAllocatedBecause.PLAN_GRANTS_NOTHING: "The plan grants no monthly credits.",
     NotAllocatedBecause.PLAN_UNKNOWN: "The plan is no longer in the catalogue of plans.",
     NotAllocatedBecause.TIMEZONE_UNKNOWN: "The timezone is no longer in the database of timezones.",
@@ -84,6 +79,11 @@ _WORDS = {
 _OF_STATUS = {
     SubscriptionStatus.PAUSED: NotAllocatedBecause.PAUSED,
     SubscriptionStatus.CANCELLED: NotAllocatedBecause.CANCELLED,
+}
+
+_OF_INTERVAL = {
+    BillingInterval.MONTHLY: NotAllocatedBecause.BILLED_MONTHLY,
+    BillingInterval.YEARLY: NotAllocatedBecause.BILLED_YEARLY,
 }
 
 
@@ -161,12 +161,9 @@ class Subscription:
     sign_up: SignUp | None = None
 
     @property
-    def can_receive(self) -> bool:
-        """Whether sweeps should look at it at all, whatever its plan grants."""
-        return (
-            self.status is SubscriptionStatus.ACTIVE
-            and self.billing_interval is BillingInterval.YEARLY
-        )
+    def is_swept(self) -> bool:
+        """Whether sweeps look at it at all, whatever any catalogue says of its plan."""
+        return self.status is SubscriptionStatus.ACTIVE
 
 
 class NextAllocation(NamedTuple):
@@ -239,6 +236,12 @@ def monthly_amount(subscription: Subscription, catalogue: PlanCatalogue) -> int:
     return catalogue.get(subscription.plan).monthly_credits
 
 
+def can_receive(subscription: Subscription, catalogue: PlanCatalogue) -> bool:
+    """Whether its status and its billing allow allocations, however much its plan grants."""
+    is_paid_for = catalogue.grants_to(subscription.plan, subscription.billing_interval)
+    return subscription.is_swept and is_paid_for
+
+
 def amount_for(subscription: Subscription, catalogue: PlanCatalogue, period: Period) -> int:
     """Credits for a period: those of every period, or what was decided at the sign-up."""
     signed = sign_up_for(subscription, period)
@@ -262,8 +265,8 @@ def not_allocated_because(
     """
     if subscription.status in _OF_STATUS:
         return _OF_STATUS[subscription.status]
-    if subscription.billing_interval is BillingInterval.MONTHLY:
-        return NotAllocatedBecause.BILLED_MONTHLY
+    if not catalogue.grants_to(subscription.plan, subscription.billing_interval):
+        return _OF_INTERVAL[subscription.billing_interval]
     if not calendar.is_known(subscription.timezone):
         return NotAllocatedBecause.TIMEZONE_UNKNOWN
     if subscription.plan not in catalogue:
@@ -303,7 +306,7 @@ def due_periods(
     catalogue, and `TimezoneUnknown` for one whose timezone is not in its database: then nobody
     knows what is due, and it must not count as nothing.
     """
-    if subscription.can_receive:
+    if can_receive(subscription, catalogue):
         calendar.check_known(subscription.timezone)
         catalogue.get(subscription.plan)
     if not_allocated_because(subscription, catalogue):
@@ -410,11 +413,18 @@ def first_instant(subscription: Subscription, catalogue: PlanCatalogue) -> datet
 
 
 def grants_since(subscription: Subscription, catalogue: PlanCatalogue) -> datetime | None:
-    """When the plan that gives the user their amount began to grant; None if it always has."""
-    if subscription.allocation_amount is not None or subscription.plan not in catalogue:
+    """When the plan began to grant to the user; None if it always has.
+
+    An amount of the user's own is bound only by when the plan began to pay their billing interval.
+    """
+    if subscription.plan not in catalogue:
         return None
-    day = catalogue.get(subscription.plan).grants_since
-    return calendar.midnight(calendar.known_or_utc(subscription.timezone), day) if day else None
+    plan = catalogue.get(subscription.plan)
+    days = [plan.since(subscription.billing_interval)]
+    if subscription.allocation_amount is None:
+        days.append(plan.grants_since)
+    timezone = calendar.known_or_utc(subscription.timezone)
+    return max((calendar.midnight(timezone, day) for day in days if day), default=None)
 
 
 def has_ended(subscription: Subscription, instant: datetime) -> bool:

@@ -28,9 +28,8 @@ from .instants import (
     to_millisecond,
 )
 from .notifications import ALL_KINDS, MailKind
-from .plans import OnSignup, PlanCatalogue
+from .plans import BillingInterval, OnSignup, PlanCatalogue
 from .subscriptions import (
-    BillingInterval,
     Moment,
     NotAllocatedBecause,
     SignUp,

@@ -14,6 +14,7 @@ from chalicelib.domain.edits import Editor
 from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.errors import CreditsError, InvalidInput, TimezoneUnknown, Unreadable
 from chalicelib.domain.ledger import Account, AllocationTerms
+from chalicelib.domain.plans import AllocateOn
 from chalicelib.domain.subscriptions import (
     Subscription,
     amount_for,
@@ -152,7 +153,7 @@ def zones_of_run(services: Services, period: Period, zones: Sequence[str] | None
 
 
 def start_run(services: Services, period: Period, zones: Sequence[str]) -> int:
-    """Enqueues a sweep of each zone as of the period's start there; answers how many.
+    """Enqueues a sweep of each zone for the period and all before it; answers how many.
 
     What was allocated before is not allocated again, so a run can be repeated at will.
     """
@@ -163,11 +164,22 @@ def start_run(services: Services, period: Period, zones: Sequence[str]) -> int:
             timezone,
             start,
             start,
-            as_of=start,
+            as_of=_as_of_run(services, period, timezone),
             correlation_id=correlation_id(),
         ).body()
         for timezone, start in starts
     )
+
+
+def _as_of_run(services: Services, period: Period, timezone: str) -> datetime:
+    """The instant that a run of a period is about in a zone where its month has begun.
+
+    By then the period has begun for everybody there, and the next one for nobody: it is the start
+    of the month or, if months of any plan begin on anniversaries, the last of these. Those that are
+    still to come are not of the run: nothing is due that has not begun by the clock.
+    """
+    has_anniversaries = services.catalogue.allocates_on(AllocateOn.ANNIVERSARY)
+    return calendar.period_start(timezone, period, 31 if has_anniversaries else 1)
 
 
 def preview_run(
@@ -204,7 +216,7 @@ def preview_run(
 def _due_to(
     services: Services, period: Period, timezone: str, user_ids: list[str]
 ) -> Iterator[Due | NotJudged]:
-    as_of = calendar.month_start(timezone, period)
+    as_of = _as_of_run(services, period, timezone)
     now = services.now()
     # Not imported by those who only read.
     from chalicelib.store.subscriptions import read_subscription

@@ -65,7 +65,7 @@ def examine(services: Services, rows: list[Row], watch: Watch) -> Examined:
         watch("Comparing with the subscriptions", len(rows)),
     )
     findings: list[Finding] = []
-    midnights = MisreadMidnights(now)
+    midnights = MisreadMidnights(services.catalogue, now)
     signed: list[SignUp] = []
     for row in rows:
         item = stored.get(user_id_of(row))

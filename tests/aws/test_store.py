@@ -847,9 +847,10 @@ def test_a_version_is_written_over_the_one_before_and_no_other(
     assert [edit[0] for edit in edits(world)] == [1, 2]
 
 
-def test_the_users_of_a_zone_come_in_pages_and_only_those_who_can_receive(world: World) -> None:
-    for user_id in ("1", "2", "3"):
+def test_the_users_of_a_zone_come_in_pages_and_only_those_who_are_active(world: World) -> None:
+    for user_id in ("1", "2"):
         world.subscribe(user_id)
+    world.subscribe("3", billing_interval="monthly")
     world.subscribe("4", status="paused")
     world.subscribe("5", timezone="UTC")
     store = world.services.subscriptions
@@ -858,6 +859,38 @@ def test_the_users_of_a_zone_come_in_pages_and_only_those_who_can_receive(world:
     assert store.users_of("Europe/Paris", "1", 2) == (["2"], None)
     assert store.users_of("Asia/Tokyo", None, 2) == ([], None)
     assert sorted(store.scan("zzz", 2)) == ["1", "2", "3", "4", "5"]
+
+
+def test_the_users_of_an_anniversary_are_those_who_started_on_that_day_where_they_live(
+    world: World,
+) -> None:
+    store = world.services.subscriptions
+    late = "2025-05-14T23:30:00Z"  # the 15th in Paris
+    world.subscribe("1", started_at=late)
+    world.subscribe("2", started_at=late, billing_interval="monthly", plan="starter")
+    world.subscribe("3", started_at=late, timezone="America/New_York")
+    world.subscribe("4", started_at=late, status="paused")
+
+    def users(timezone: str, day: int) -> list[str]:
+        (page,) = store.pages_of(timezone, 10, day=day)
+        return sorted(page.user_ids)
+
+    assert users("Europe/Paris", 15) == ["1", "2"]
+    assert users("America/New_York", 14) == ["3"]
+    assert users("Europe/Paris", 14) == users("America/New_York", 15) == []
+    first = store.users_of("Europe/Paris", None, 1, day=15)
+    assert first.last_user_id == first.user_ids[0]
+    second = store.users_of("Europe/Paris", first.last_user_id, 9, day=15)
+    assert sorted([*first.user_ids, *second.user_ids]) == ["1", "2"]
+    # Whatever moves the day moves the user, and nothing is left behind.
+    world.subscribe("1", started_at="2025-05-31T12:00:00Z")
+    world.subscribe("2", status="cancelled")
+    world.subscribe("3", timezone="Europe/Paris")
+    world.subscribe("4", status="active", started_at="2025-02-07T12:00:00Z")
+    assert users("Europe/Paris", 15) == ["3"]
+    assert users("Europe/Paris", 31) == ["1"]
+    assert users("Europe/Paris", 7) == ["4"]
+    assert users("America/New_York", 14) == []
 
 
 def test_a_range_of_a_zone_has_those_whose_place_is_in_it_also_where_two_share_one(

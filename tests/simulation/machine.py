@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from hypothesis import strategies as st
@@ -62,7 +62,9 @@ class Machine(Charging, Holding, Selling, Office):
         self.live(profile)
         for place, (plan, amount) in enumerate(profile.people):
             zone = self.zone(place // 3)
-            self._register(NAMES[place], zone, plan, "yearly", None, [], amount=amount)
+            starts = profile.starts[place % len(profile.starts)]
+            wanted = (NAMES[place], zone, plan, "yearly", None)
+            self._register(*wanted, [], amount=amount, starts=starts)
 
     @rule(
         zone=places,
@@ -265,10 +267,11 @@ class Machine(Charging, Holding, Selling, Office):
         user = self.user(who)
         self.story_of_a_month(user, 0, offset, change, False, [], drawn)  # noqa: FBT003
         self.changed(user, "a move", ("timezone", zone), [])
-        timezone = self.oracle.subscription(user).timezone
+        subscription = self.oracle.subscription(user)
+        timezone = subscription.timezone
         day = reference.local_day(timezone, self.world.now - timedelta(hours=26))
         period = reference.months_around(day, 0, 2)[1 if day.day > 20 else 0]
-        start = reference.month_start(timezone, period)
+        start = subscription.start(period)
         self.go_to(start, f"{period} begins in {timezone}")
         self.allocate_month(timezone, start, drawn)
 
@@ -479,14 +482,20 @@ class Machine(Charging, Holding, Selling, Office):
         timezone = self.oracle.subscription(user).timezone
         day = reference.running_day(timezone, self.world.clock)
         period = reference.months_around(day, 30, 0)[-1 - months_ago]
-        start = reference.month_start(timezone, period)
         body = {"period": period, "zones": [timezone]}
         with self.step(f"an admin runs {period} in {timezone}", drawn, "tick") as troubles:
             reply = self.attempt(troubles, lambda: self.world.call("POST", RUNS, ADMIN, body))
             if (reply := self.answered(reply, troubles, "a run")) is None:
                 return
             require(reply.status == 202, "a run was answered", reply)
-            acknowledged.run_is_started(self.oracle, timezone, start)
+            acknowledged.run_is_started(self.oracle, timezone, self._end_of_run(timezone, period))
+
+    @staticmethod
+    def _end_of_run(timezone: str, period: str) -> datetime:
+        """The instant by which a month has begun for everybody in a zone."""
+        plans = reference.plans_at().values()
+        has_own = any(plan.get("allocate_on") == "anniversary" for plan in plans)
+        return reference.month_start(timezone, period, 31 if has_own else 1)
 
     @rule(who=places, months_ago=st.sampled_from((12, 13, 14)))
     def story_of_an_old_run(self, who: int, months_ago: int) -> None:
@@ -749,7 +758,8 @@ class Machine(Charging, Holding, Selling, Office):
             require(named == in_order, "a preview is not in order:", named)
             for user in self.oracle.subscriptions:
                 of_user = [item for item in found if item["user_id"] == user]
-                possible = list(self._previews(user, timezone, start))
+                end = self._end_of_run(timezone, period)
+                possible = list(self._previews(user, timezone, end))
                 require(of_user in possible, "a preview shows", of_user, "and not", *possible)
 
     def _pages_of_preview(self, body: Json) -> list[Reply]:

@@ -22,6 +22,7 @@ from tests.simulation.aws import Message
 from tests.simulation.reference import (
     Forbidden,
     Ledger,
+    Life,
     Line,
     Outdated,
     Over,
@@ -92,7 +93,7 @@ class Intent:
         return self == other
 
     def line(
-        self, ledger: Ledger, timezone: str, now: datetime, of_plan: int | None = None
+        self, ledger: Ledger, timezone: str, now: datetime, of_plan: Life | None = None
     ) -> Line:
         """The line it should become. Raises `Short` or `Forbidden`.
 
@@ -117,8 +118,9 @@ class Intent:
         elif amount < 0:
             line = ledger.take("manual", -amount, now, self.operation, self.text)
         else:
-            days = of_plan if self.days == AS_THE_PLAN else self.days
-            line = ledger.give(amount, now, self.operation, self.text, timezone, days)
+            own: Life | None = ("days", self.days, 1) if self.days else None
+            life = of_plan if self.days == AS_THE_PLAN else own
+            line = ledger.give(amount, now, self.operation, self.text, timezone, life)
         return Line(**{**vars(line), "silent": self.silent})
 
 

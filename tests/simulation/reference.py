@@ -104,9 +104,21 @@ def running_day(timezone: str, instant: datetime) -> date:
 
 
 @cache
-def month_start(timezone: str, period: str) -> datetime:
-    """When a month, ``2026-07``, begins there."""
-    return midnight(timezone, date.fromisoformat(f"{period}-01"))
+def first_date(period: str, day: int = 1) -> date:
+    """The date on which a month, ``2026-07``, begins for those who began on some day of a month.
+
+    One goes from its 1st to the next day and the next, until that day has come or no other does.
+    """
+    found = date.fromisoformat(f"{period}-01")
+    while found.day < day and (found + DAY).day > 1:
+        found += DAY
+    return found
+
+
+@cache
+def month_start(timezone: str, period: str, day: int = 1) -> datetime:
+    """When a month, ``2026-07``, begins there, for those who began on some day of a month."""
+    return midnight(timezone, first_date(period, day))
 
 
 MINUTE = timedelta(minutes=1)
@@ -116,17 +128,22 @@ REMINDER_AGES = tuple(MINUTE * age for age in (0, 60, 1440))
 """How old it is when users are reminded."""
 
 
-def midnights_swept(timezone: str, tick: datetime, kind: str) -> list[datetime]:
+def midnights_swept(
+    timezone: str, tick: datetime, kind: str, anniversary: int | None = None
+) -> list[datetime]:
     """The midnights of a zone that a tick is about: those as old as a sweep is due, to a quarter.
 
-    ``kind``: an allocation is about the 1st of a month, an expiry or a reminder about every day.
+    ``kind``: an allocation is about the 1st of a month, or about the day on which months begin for
+    those who began on the day ``anniversary``; an expiry or a reminder is about every day.
     """
     quarter = ALWAYS + (tick - ALWAYS) // QUARTER * QUARTER
     found = []
     for age in REMINDER_AGES if kind == "reminder" else AGES:
         day = running_day(timezone, quarter - age)
         start = midnight(timezone, day)
-        if start > quarter - age - QUARTER and (kind != "allocation" or day.day == 1):
+        month = f"{day:%Y-%m}"
+        is_about = kind != "allocation" or day == first_date(month, anniversary or 1)
+        if start > quarter - age - QUARTER and is_about:
             found.append(start)
     return found
 
@@ -137,7 +154,23 @@ def months_around(day: date, before: int = 15, after: int = 3) -> list[str]:
     return [f"{month // 12:04}-{month % 12 + 1:02}" for month in months]
 
 
-def end_of_life(timezone: str, granted_at: datetime, days: int) -> datetime:
+Life = tuple[str, int, int]
+"""For how long credits live: a number of "days", or of "months" that begin on a day."""
+
+
+def end_of_life(timezone: str, granted_at: datetime, life: Life | None) -> datetime | None:
+    """When credits are gone; None for never."""
+    if life is None:
+        return None
+    unit, count, day = life
+    if unit == "days":
+        return _after_days(timezone, granted_at, count)
+    months = months_around(local_day(timezone, granted_at), 1, count + 3)
+    to_come = [month for month in months if month_start(timezone, month, day) > granted_at]
+    return month_start(timezone, to_come[count - 1], day)
+
+
+def _after_days(timezone: str, granted_at: datetime, days: int) -> datetime:
     """When credits that live so many whole local days are gone."""
     first = running_day(timezone, granted_at)
     rest_of_the_day_on_top = granted_at != midnight(timezone, first)
@@ -209,7 +242,7 @@ class Subscription:
     @property
     def is_stranded(self) -> bool:
         """Whether nobody can say what is owed: the plan is in no catalogue."""
-        return self.is_swept and not self.has_plan
+        return self.is_swept and self.is_paid(plans_at()) and not self.has_plan
 
     @property
     def amount(self) -> int:
@@ -217,9 +250,21 @@ class Subscription:
         return own if own is not None else int(plans_at()[self.plan]["monthly_credits"])
 
     @property
-    def lifetime(self) -> int | None:
-        days: int | None = plans_at()[self.plan].get("credit_lifetime_days")
-        return days
+    def lifetime(self) -> Life | None:
+        plan = plans_at()[self.plan]
+        if months := plan.get("credit_lifetime_months"):
+            return ("months", months, self.day(self.timezone, plans_at()))
+        days = plan.get("credit_lifetime_days")
+        return ("days", days, 1) if days else None
+
+    def day(self, timezone: str, plans: Plans) -> int:
+        """The day of the month on which the user's months begin, if they lived somewhere."""
+        has_own = plans.get(self.plan, {}).get("allocate_on") == "anniversary"
+        return local_day(timezone, self.started_at).day if has_own else 1
+
+    def start(self, period: str) -> datetime:
+        """When a month begins for the user, as everything is now."""
+        return month_start(self.timezone, period, self.day(self.timezone, plans_at()))
 
     @property
     def full_at(self) -> int | None:
@@ -234,16 +279,30 @@ class Subscription:
 
     @property
     def is_swept(self) -> bool:
-        return self.status == "active" and self.billing_interval == "yearly"
+        return self.status == "active"
+
+    def is_paid(self, plans: Plans) -> bool:
+        """Whether its plan gives anything to those who pay as they do.
+
+        What a plan that is in no catalogue said is anybody's guess: that it paid yearly ones, and
+        monthly ones if any plan does.
+        """
+        said = [plan.get("billing_intervals") or ["yearly"] for plan in plans.values()]
+        if self.plan in plans:
+            return self.billing_interval in (
+                plans[self.plan].get("billing_intervals") or ["yearly"]
+            )
+        return self.billing_interval == "yearly" or any("monthly" in words for words in said)
 
     @property
     def receives(self) -> bool:
         """Whether there is anything to be given, now or later."""
-        return self.is_swept and self.plan in plans_at() and self.amount > 0
+        plans = plans_at()
+        return self.is_swept and self.is_paid(plans) and self.plan in plans and self.amount > 0
 
     def may_receive(self, plans: Plans) -> bool:
         """Whether its state, apart from all dates, allows allocations."""
-        if not self.is_swept:
+        if not self.is_swept or not self.is_paid(plans):
             return False
         if self.allocation_amount is not None:
             return self.allocation_amount > 0
@@ -253,20 +312,28 @@ class Subscription:
     def first(self, plans: Plans) -> datetime:
         """The bound of the past: no month that begins earlier is given."""
         bounds = [self.started_at, in_zone(self.eligible_from, self.timezone)]
-        since = plans[self.plan].get("grants_since") if self.plan in plans else None
-        if since and self.allocation_amount is None:
-            bounds.append(midnight(self.timezone, since))
-        return max(bounds)
+        return max([*bounds, *(midnight(self.timezone, day) for day in self.began(plans))])
+
+    def began(self, plans: Plans) -> list[date]:
+        """The days on which the plan began to give, and to give to those who pay as they do."""
+        plan = plans.get(self.plan, {})
+        of_plan = plan.get("grants_since") if self.allocation_amount is None else None
+        return [day for day in (of_plan, plan.get(f"{self.billing_interval}_since")) if day]
 
     def gives(self, moment: datetime, plans: Plans) -> bool:
         """Whether a month that begins at a moment is given, as this version and catalogue say."""
         return self.may_receive(plans) and self.first(plans) <= moment < (self.ends_at or NEVER)
 
-    def owes(self, start: datetime) -> bool:
-        """Whether a month that began at an instant is owed.
+    def owes(self, period: str) -> bool:
+        """Whether a month that has begun is owed."""
+        is_missed = self.has_missed(period, self.timezone, plans_at())
+        return self.owes_at(self.start(period)) and not is_missed
 
-        A month is not, if things were otherwise known when it began, or at any edit since; another
-        ``eligible_from`` decides anew about all the months before.
+    def owes_at(self, start: datetime) -> bool:
+        """Whether what began at an instant is owed.
+
+        It is not, if things were otherwise known then, or at any edit since; another
+        ``eligible_from`` decides anew about all that was before.
         """
         if not self.gives(start, plans_at()):
             return False
@@ -280,6 +347,31 @@ class Subscription:
         # What was known then, where the user lives now: a month is a name, and no stretch of time.
         # Since when a plan grants is what the catalogue said to the last.
         return replace(version, timezone=self.timezone).gives(start, plans)
+
+    def has_missed(self, period: str, timezone: str, plans: Plans) -> bool:
+        """Whether a month begins too early to be given, there and under a catalogue.
+
+        It also was missed if it had begun too early when an edit moved the day on which the user's
+        months begin: that it now begins later brings nothing back.
+        """
+        start = month_start(timezone, period, self.day(timezone, plans))
+        if start < replace(self, timezone=timezone).first(plans):
+            return True
+        version, has_moved = self, False
+        while (
+            version.before is not None and not version.has_decided and version.known_since > start
+        ):
+            if start < version.begins_anew:
+                return True
+            here, known, before = version.timezone, version.known_under, version.before
+            day_before = before.day(here, known)
+            if not has_moved and day_before != version.day(here, known):
+                has_moved = True
+                had_begun = month_start(here, period, day_before) <= version.known_since
+                if had_begun and before.has_missed(period, here, known):
+                    return True
+            version = before
+        return False
 
     @property
     def begins_anew(self) -> datetime:
@@ -306,15 +398,16 @@ class Subscription:
             return self
         at = max(self.registered_at, self.first(plans_at()))
         months = months_around(local_day(self.timezone, at))
-        period = [month for month in months if month_start(self.timezone, month) <= at][-1]
-        start = month_start(self.timezone, period)
-        since = plans_at()[self.plan].get("grants_since")
-        is_old = since and self.allocation_amount is None and midnight(self.timezone, since) > start
+        period = [month for month in months if self.start(month) <= at][-1]
+        start = self.start(period)
+        is_old = any(midnight(self.timezone, day) > start for day in self.began(plans_at()))
         is_far = at > self.registered_at + 5 * MINUTE
         if is_old or is_far or self.started_at < start or at >= (self.ends_at or NEVER):
             return self
-        days = [date.fromisoformat(f"{period}-01") + number * DAY for number in range(31)]
-        days = [day for day in days if str(day).startswith(period)]
+        first_day = self.day(self.timezone, plans_at())
+        days = [first_date(period, first_day)]
+        while days[-1] + DAY < first_date(months[months.index(period) + 1], first_day):
+            days.append(days[-1] + DAY)
         left = [day for day in days if day >= running_day(self.timezone, self.started_at)]
         amount = self.amount
         if how == "prorated":
@@ -325,7 +418,7 @@ class Subscription:
     def is_welcome(self, period: str) -> bool:
         """Whether a month is that of the welcome, and nothing has taken it back since."""
         welcome = self.welcome
-        return welcome is not None and welcome.period == period and self.owes(welcome.at)
+        return welcome is not None and welcome.period == period and self.owes_at(welcome.at)
 
     def amount_for(self, period: str) -> int:
         """How much comes for a month."""
@@ -337,14 +430,14 @@ class Subscription:
         if not self.receives:
             return []
         periods = months_around(local_day(self.timezone, now))
-        starts = {period: month_start(self.timezone, period) for period in periods}
+        starts = {period: self.start(period) for period in periods}
         latest = [period for period, start in starts.items() if start <= now][-12:]
         return [
             period
             for period in latest
             if starts[period] <= as_of
             and (through is None or period > through)
-            and (self.owes(starts[period]) or self.is_welcome(period))
+            and (self.owes(period) or self.is_welcome(period))
         ]
 
     def next_period(self, through: str | None, now: datetime) -> str | None:
@@ -356,7 +449,7 @@ class Subscription:
             return due[0]
         first = max(now, self.first(plans_at()))
         months = [
-            (period, month_start(self.timezone, period))
+            (period, self.start(period))
             for period in months_around(local_day(self.timezone, first), 2, 30)
         ]
         period, start = next(
@@ -704,10 +797,16 @@ class Ledger:
         )
 
     def give(
-        self, amount: int, now: datetime, operation: str, text: str, timezone: str, days: int | None
+        self,
+        amount: int,
+        now: datetime,
+        operation: str,
+        text: str,
+        timezone: str,
+        life: Life | None,
     ) -> Line:
         at = self.time(now)
-        end = end_of_life(timezone, at, days) if days else None
+        end = end_of_life(timezone, at, life)
         grant = Grant(len(self.lines) + 1, amount, at, end, timezone)
         legs = ((grant.number, amount),)
         return Line("manual", legs, at, at, self.through, operation, grant, description=text)
@@ -723,7 +822,7 @@ class Ledger:
     ) -> Line:
         """What was paid for is used last, and lives for ever unless that was said."""
         at = self.time(now)
-        end = end_of_life(timezone, at, days) if days else None
+        end = end_of_life(timezone, at, ("days", days, 1) if days else None)
         grant = Grant(len(self.lines) + 1, amount, at, end, timezone, "purchase", 60)
         legs = ((grant.number, amount),)
         return Line("purchase", legs, at, at, self.through, operation, grant, price=price)
@@ -785,11 +884,10 @@ class Ledger:
 
     def allocate(self, subscription: Subscription, period: str, now: datetime) -> Line:
         at, timezone = self.time(now), subscription.timezone
-        start = month_start(timezone, period)
+        start = subscription.start(period)
         today = midnight(timezone, running_day(timezone, at))
-        days = subscription.lifetime
         counts_from = max(start, today)
-        end = end_of_life(timezone, counts_from, days) if days else None
+        end = end_of_life(timezone, counts_from, subscription.lifetime)
         amount, welcome = subscription.amount_for(period), subscription.welcome
         given = self.fitting(amount, subscription.full_at, at)
         grant = Grant(len(self.lines) + 1, given, counts_from, end, timezone, "plan")

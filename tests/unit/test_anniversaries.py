@@ -16,9 +16,8 @@ from chalicelib.domain import calendar, ledger, lifetimes
 from chalicelib.domain.calendar import Period, period_at, period_start
 from chalicelib.domain.ledger import Account, Request
 from chalicelib.domain.lifetimes import Days, Months
-from chalicelib.domain.plans import AllocateOn, Plan, PlanCatalogue
+from chalicelib.domain.plans import AllocateOn, BillingInterval, Plan, PlanCatalogue
 from chalicelib.domain.subscriptions import (
-    BillingInterval,
     NextAllocation,
     NotDueBecause,
     Subscription,

@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -10,8 +11,8 @@ import pytest
 from botocore.exceptions import ClientError
 from botocore.httpsession import URLLib3Session
 
-from chalicelib.domain.lifetimes import Days
-from chalicelib.domain.plans import OnSignup, Plan, PlanCatalogue
+from chalicelib.domain.lifetimes import Days, Months
+from chalicelib.domain.plans import AllocateOn, BillingInterval, OnSignup, Plan, PlanCatalogue
 from infra.deployment import plan_changes
 from infra.deployment.packaging import PLANS
 from infra.deployment.plan_changes import (
@@ -116,6 +117,117 @@ def test_each_plan_is_refused_by_itself() -> None:
     gold = Plan("gold", "Gold", 5, None, lowest=False)
     lines = refusals(terms(0), PlanCatalogue((plan(10), gold)), NOW)
     assert [line.split()[1] for line in lines] == ["'pro'", "'gold'"]
+
+
+# --- Billing intervals --------------------------------------------------------------------------
+
+YEARLY, MONTHLY = BillingInterval.YEARLY, BillingInterval.MONTHLY
+
+
+def paying(*intervals: BillingInterval, monthly_credits: int = 10, **since: str) -> Plan:
+    days: dict[str, Any] = {name: date.fromisoformat(day) for name, day in since.items()}
+    return replace(plan(monthly_credits), billing_intervals=frozenset(intervals), **days)
+
+
+def paid(*intervals: BillingInterval, **since: str) -> dict[str, Terms]:
+    days = {BillingInterval(name): date.fromisoformat(day) for name, day in since.items()}
+    return {"pro": Terms(10, None, None, None, billing_intervals=frozenset(intervals), since=days)}
+
+
+def test_a_plan_that_begins_to_grant_to_monthly_subscriptions_says_since_which_day_ahead() -> None:
+    begins = "Plan 'pro' begins to grant to monthly subscriptions"
+    next_one = "monthly_since = 2026-12-01"
+    assert refused(paid(YEARLY), paying(YEARLY, MONTHLY)) == (
+        f"{begins} and does not say since when. Add to {WHERE}: {next_one}"
+    )
+    assert refused(paid(YEARLY), paying(YEARLY, MONTHLY, monthly_since="2026-11-28")) == (
+        f"{begins}, and 2026-11-28 is no day ahead. Write in {WHERE}: {next_one}"
+    )
+    assert refused(paid(YEARLY), paying(YEARLY, MONTHLY, monthly_since="2026-11-30")) is None
+    # One that granted nothing also had users with amounts of their own.
+    free = {"pro": Terms(0, None, None)}
+    assert refused(free, paying(MONTHLY, monthly_credits=0)) is not None
+
+
+def test_a_plan_for_monthly_subscriptions_that_begins_to_grant_to_yearly_ones_says_so_too() -> None:
+    found = refused(paid(MONTHLY), paying(YEARLY, MONTHLY))
+    assert found is not None
+    assert found.endswith("yearly_since = 2026-12-01")
+
+
+def test_a_new_plan_for_monthly_subscriptions_says_both_days() -> None:
+    lines = refusals({}, PlanCatalogue((paying(MONTHLY),)), NOW)
+    assert [line.split(": ")[-1].split(" = ")[0] for line in lines] == [
+        "grants_since",
+        "monthly_since",
+    ]
+
+
+def test_the_day_of_an_interval_is_not_moved_back_nor_taken_out_nor_counted_twice() -> None:
+    before = paid(YEARLY, MONTHLY, monthly="2026-02-01")
+    earlier = paying(YEARLY, MONTHLY, monthly_since="2026-01-31")
+    for after in (paying(YEARLY, MONTHLY), earlier):
+        found = refused(before, after)
+        assert found is not None
+        assert found.startswith(
+            "Plan 'pro' has granted to monthly subscriptions since 2026-02-01 and would have"
+        )
+        assert found.endswith("monthly_since = 2026-02-01")
+    assert refused(before, paying(YEARLY, MONTHLY, monthly_since="2026-02-01")) is None
+    assert refused(before, paying(YEARLY)) is None
+    found = refused(before, paying(YEARLY, MONTHLY, monthly_since="2026-11-27"))
+    assert found is not None
+    assert found.startswith("Plan 'pro' grants to monthly subscriptions already, and 2026-11-27 is")
+    # It stopped, and begins again.
+    assert refused(paid(YEARLY), paying(YEARLY, MONTHLY, monthly_since="2026-02-01")) is not None
+
+
+def test_plans_that_say_nothing_of_billing_need_no_day() -> None:
+    assert refused(terms(10), plan(20)) is None
+    assert refused(paid(YEARLY, MONTHLY), paying(YEARLY, MONTHLY)) is None
+
+
+def test_what_changes_of_billing_and_of_days_is_told() -> None:
+    def told(before: dict[str, Terms], after: Plan) -> list[str]:
+        return list(changes(before, PlanCatalogue((after,))))
+
+    assert told(paid(YEARLY), paying(YEARLY, MONTHLY, monthly_since="2027-01-01")) == [
+        "Plan 'pro' begins to grant to monthly subscriptions since 2027-01-01"
+    ]
+    assert told(paid(YEARLY, MONTHLY), paying(YEARLY)) == [
+        "Plan 'pro' grants nothing to monthly subscriptions from now on"
+    ]
+    after = paying(YEARLY, MONTHLY, monthly_since="2027-01-01")
+    assert told(paid(YEARLY, MONTHLY), after) == [
+        "Plan 'pro' grants to monthly subscriptions from 2027-01-01 on; until now that was: always"
+    ]
+    (moved,) = told(paid(YEARLY), replace(paying(YEARLY), allocate_on=AllocateOn.ANNIVERSARY))
+    assert moved == (
+        "Plan 'pro': months begin on the day on which the subscription started from now on, not on "
+        "the 1st; none is granted twice, and one whose new day is over comes with the next, or by "
+        "a run of it"
+    )
+    (lives,) = told(paid(YEARLY), replace(paying(YEARLY), credit_lifetime=Months(1)))
+    assert lives == (
+        "Plan 'pro': credits granted from now on live 1 months; those before never expire"
+    )
+
+
+def test_the_deployed_terms_say_when_credits_come_to_whom_and_how_long_they_live() -> None:
+    text = (
+        '[[plans]]\nid = "pro"\nmonthly_credits = 5\nallocate_on = "anniversary"\n'
+        'billing_intervals = ["monthly"]\nmonthly_since = 2027-01-01\ncredit_lifetime_months = 2\n'
+    )
+    assert terms_of(text) == {
+        "pro": Terms(
+            5,
+            Months(2),
+            None,
+            allocate_on=AllocateOn.ANNIVERSARY,
+            billing_intervals=frozenset({MONTHLY}),
+            since={MONTHLY: date(2027, 1, 1)},
+        )
+    }
 
 
 # --- What is told -------------------------------------------------------------------------------
