@@ -1,6 +1,6 @@
 """Says which credits were outstanding at an instant, and what had been paid for them.
 
-python -m infra liability 2026-10-31T24:00Z [--stage prod] [--json | --csv]
+python -m infra liability 2026-10-31T24:00Z [--stage prod] [--json | --as-csv]
 (make liability AT=2026-10-31T24:00Z)
 
 Reads the ledger once, from end to end: each user's last entry at or before the instant says what
@@ -94,7 +94,7 @@ def main(words: list[str] | None = None) -> int:
     add_stage(parser)
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    form.add_argument("--csv", action="store_true", help="print CSV instead of a table")
+    form.add_argument("--as-csv", action="store_true", help="print CSV instead of a table")
     arguments = parser.parse_args(words)
     try:
         at = parse_at("AT", arguments.at)
@@ -108,7 +108,7 @@ def main(words: list[str] | None = None) -> int:
         return 1
     if arguments.json:
         print(json.dumps(_as_json(found, at)))
-    elif arguments.csv:
+    elif arguments.as_csv:
         _write_csv(found)
     else:
         _show(found, at)

@@ -15,6 +15,7 @@ from chalicelib.domain import calendar, ledger
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.ledger import Account, Request
+from chalicelib.domain.lifetimes import Days
 from chalicelib.domain.notifications import MailKind
 from chalicelib.domain.subscriptions import Subscription
 from chalicelib.domain.terms import read_terms, successor
@@ -68,10 +69,10 @@ def examples() -> Iterator[Mail]:
     def mail(kind: MailKind, told: facts.Facts) -> Mail:
         return render(kind, told, _UNSUBSCRIBE, _UNSUBSCRIBE)
 
-    allocated = ledger.allocate(Account("42"), Period(2026, 5), 100, zone, 30, start)
+    allocated = ledger.allocate(Account("42"), Period(2026, 5), 100, zone, Days(30), start)
     yield mail(MailKind.ALLOCATION, facts.of_allocation(allocated))
     reason = Request("manual", "ada", "Sorry for the long outage on 6 May: these are on us.")
-    granted = ledger.grant(after(allocated), 50, reason, start + 7 * day, zone, 60)
+    granted = ledger.grant(after(allocated), 50, reason, start + 7 * day, zone, Days(60))
     yield mail(MailKind.MANUAL, facts.of_manual_change(granted))
     usage = Request("usage", "shop", "Export")
     used = ledger.use(after(granted), 60, usage, start + 20 * day)

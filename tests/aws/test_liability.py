@@ -169,7 +169,7 @@ def test_more_users_than_are_read_at_once_are_all_counted(world: World, printed:
 
 @pytest.mark.usefixtures("shop")
 def test_a_table_and_csv_say_the_same(printed: Printed) -> None:
-    text, said = printed("2026-02-10T12:00Z", "--csv")
+    text, said = printed("2026-02-10T12:00Z", "--as-csv")
     rows = [*csv.DictReader(io.StringIO(text))]
     assert rows[-1] == {
         "source": "purchase",

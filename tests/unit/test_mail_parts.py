@@ -18,6 +18,7 @@ from chalicelib.domain import ledger
 from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.errors import InvalidInput
 from chalicelib.domain.ledger import Account, Request
+from chalicelib.domain.lifetimes import Days
 from chalicelib.domain.notifications import MailKind
 from chalicelib.mails import facts
 from chalicelib.mails.errors import MailInDoubt, MailPostponed, MailRefused
@@ -328,7 +329,9 @@ def granted(
 ) -> LedgerEntry:
     """A grant by hand, so many hours after the first one."""
     now = JANUARY + timedelta(hours=hours)
-    return ledger.grant(Account("42", before), amount, GOODWILL, now, zone, days)
+    return ledger.grant(
+        Account("42", before), amount, GOODWILL, now, zone, Days(days) if days else None
+    )
 
 
 def test_what_expired_is_told_batch_by_batch_in_the_local_dates_of_each() -> None:
