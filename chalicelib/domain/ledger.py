@@ -282,7 +282,6 @@ def hold(
     ``timezone`` is asked for the user's only if a batch expires before the hold does. Raises
     `InsufficientCredits`, and `NotAllowed` for a user with too many holds; never holds a part.
     """
-    _check_positive(amount)
     now = account.time(now)
     holds = active(account.holds, now)
     if len(holds) >= MOST_HOLDS:
@@ -368,9 +367,7 @@ def _frees_expired(account: Account, ended: Hold, taken: Legs, now: datetime) ->
 def _held_and_usable(account: Account, now: datetime) -> Legs:
     held = earmarked(account.holds, now)
     return tuple(
-        Leg(batch.number, held[batch.number])
-        for batch in account.batches
-        if batch.is_usable(now) and held[batch.number]
+        Leg(batch.number, held[batch.number]) for batch in account.batches if batch.is_usable(now)
     )
 
 
