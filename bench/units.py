@@ -33,6 +33,7 @@ from chalicelib.messages import USERS_A_MESSAGE, UsersMessage
 from chalicelib.operations import on_request
 from chalicelib.operations.adjustments import Adjustment, adjust
 from chalicelib.operations.holds import End, end_hold, hold_credits
+from chalicelib.operations.purchases import Purchase, Refund, buy, refund
 from chalicelib.queues import chunks
 from chalicelib.services import Services
 from infra import reach, terminal
@@ -118,6 +119,7 @@ class Bench:
         yield from self._hold(
             starter[:20], ", outliving its batch", ended_after=timedelta(days=29, hours=12)
         )
+        yield from self._sell(pro[:20])
         yield self._expire(starter)
         yield self._edit(pro)
 
@@ -217,6 +219,20 @@ class Bench:
                 for hold_id in hold_ids:
                     end_hold(self._services, End(hold_id, amount, "bench"))
             yield _figure(f"{end} a hold{how}", measured, len(users))
+
+    def _sell(self, users: list[str]) -> Iterator[Figure]:
+        """A pack for each user, of which all is refunded; then the dispute about it is won."""
+        services = self._services
+        with self._meter.measuring() as measured:
+            for user_id in users:
+                buy(services, Purchase(user_id, 10, f"payment-{user_id}"), actor="bench")
+        yield _figure("buy credits", measured, len(users))
+        for name, in_all in (("refund a purchase", 10), ("give back what was refunded", 0)):
+            with self._meter.measuring() as measured:
+                for user_id in users:
+                    report = Refund(f"payment-{user_id}", in_all, "Dispute")
+                    refund(services, report, actor="bench")
+            yield _figure(name, measured, len(users))
 
     def _held(self, user_id: str, key: str) -> str:
         outcome = hold_credits(

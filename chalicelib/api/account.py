@@ -335,6 +335,7 @@ def _item(entry: LedgerEntry) -> Json:
         "allocation_period": str(entry.allocated_through) if is_allocation else None,
         "batches": moves(entry),
         **_hold_of(entry),
+        **_payment_of(entry),
         "metadata": dict(entry.metadata),
     }
 
@@ -347,6 +348,17 @@ def _hold_of(entry: LedgerEntry) -> Json:
         "hold_id": number and batch_id(entry.user_id, number),
         "held_amount": opened and opened.amount,
         "released_amount": entry.released,
+    }
+
+
+def _payment_of(entry: LedgerEntry) -> Json:
+    """The payment of a purchase or a refund, and how it stood then."""
+    refund = entry.refund
+    return {
+        "payment_id": entry.payment_id,
+        "price": entry.price and entry.price._asdict(),
+        "refunded_amount": refund and refund.in_all,
+        "unrecovered_amount": refund and refund.unrecovered,
     }
 
 
@@ -364,6 +376,10 @@ _COLUMNS = (
     "hold_id",
     "held_amount",
     "released_amount",
+    "payment_id",
+    "price",
+    "refunded_amount",
+    "unrecovered_amount",
     "metadata",
 )
 
@@ -379,7 +395,8 @@ def _csv(items: Iterable[Json]) -> str:
     for item in items:
         batches = "; ".join(f"{leg['batch_id']} {leg['amount']}" for leg in item["batches"])
         metadata = json.dumps(item["metadata"], ensure_ascii=False) if item["metadata"] else ""
-        row = {**item, "batches": batches, "metadata": metadata}
+        price = f"{paid['amount']} {paid['currency']}" if (paid := item["price"]) else ""
+        row = {**item, "batches": batches, "metadata": metadata, "price": price}
         writer.writerow(_cell(row[column]) for column in _COLUMNS)
     return text.getvalue()
 

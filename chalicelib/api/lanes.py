@@ -2,9 +2,10 @@
 
     caller ─► authorizer ─► lane ─► API key of API Gateway ─► usage plan: so many requests a second
 
-Users are spread over a few lanes by their subjects; backends and admins have one lane each. A user
-who asks too much only slows down the users of the same lane. API Gateway takes the key from the
-authorizer and not from the request. So a key is a name, not a secret, and is of no use to a caller.
+Users are spread over a few lanes by their subjects; backends, with what does the billing, and
+admins have one lane each. A user who asks too much only slows down the users of the same lane. API
+Gateway takes the key from the authorizer and not from the request. So a key is a name, not a
+secret, and is of no use to a caller.
 infra/deployment/caller_limits.py makes the keys, and says when methods require them.
 """
 
@@ -24,7 +25,7 @@ LANES = (*OF_USERS, BACKEND, ADMINS)
 
 def lane_of(caller: str, scopes: Collection[str]) -> str:
     """The lane of a caller."""
-    if Scope.BACKEND in scopes:
+    if not {Scope.BACKEND, Scope.BILLING}.isdisjoint(scopes):
         return BACKEND
     if Scope.ADMIN in scopes:
         return ADMINS

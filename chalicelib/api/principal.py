@@ -4,7 +4,8 @@
     credits:read      read             -
     credits:use       use              -
     credits:backend   -                read, use, hold, reverse; read and edit subscriptions
-    credits:admin     -                read, hold, reverse, allocate, run allocations;
+    credits:billing   -                read, sell, refund; read and edit subscriptions
+    credits:admin     -                read, hold, reverse, sell, refund, allocate, run allocations;
                                        read and edit subscriptions, read who edited them
 
 A scope allows what its line says and nothing more; a token can carry several. A refusal reveals
@@ -31,6 +32,7 @@ class Scope(StrEnum):
     READ = "credits:read"
     USE = "credits:use"
     BACKEND = "credits:backend"
+    BILLING = "credits:billing"
     ADMIN = "credits:admin"
 
 
@@ -43,26 +45,31 @@ class Reach(StrEnum):
     """Only so that the user is not given more: `domain.edits.gives_more` says what that is."""
 
 
-_BOTH: Mapping[Scope, Reach] = {Scope.ADMIN: Reach.ALL, Scope.BACKEND: Reach.ALL}
-_LESS: Mapping[Scope, Reach] = {Scope.ADMIN: Reach.ALL, Scope.BACKEND: Reach.LESS}
+_FREE: Mapping[Scope, Reach] = dict.fromkeys((Scope.ADMIN, Scope.BACKEND, Scope.BILLING), Reach.ALL)
+_LESS: Mapping[Scope, Reach] = {
+    Scope.ADMIN: Reach.ALL,
+    Scope.BACKEND: Reach.LESS,
+    Scope.BILLING: Reach.LESS,
+}
 
 EDITS: Mapping[str, Mapping[Scope, Reach]] = {
-    "email": _BOTH,
-    "timezone": _BOTH,
-    "plan": _BOTH,
-    "billing_interval": _BOTH,
-    "status": _BOTH,
-    "started_at": _BOTH,
-    "ends_at": _BOTH,
-    "notifications": _BOTH,
-    "observed_at": _BOTH,
+    "email": _FREE,
+    "timezone": _FREE,
+    "plan": _FREE,
+    "billing_interval": _FREE,
+    "status": _FREE,
+    "started_at": _FREE,
+    "ends_at": _FREE,
+    "notifications": _FREE,
+    "observed_at": _FREE,
     "allocation_amount": _LESS,
     "eligible_from": _LESS,
     "mail_suppressed_because": {Scope.ADMIN: Reach.ALL},
 }
-"""Which scope may edit which field of a subscription. The backend cannot create credits: it names a
-user's plan, and the plan decides the amount. It may set a smaller amount than the plan's, because
-that gives nobody anything. Repeating a stored value is not an edit."""
+"""Which scope may edit which field of a subscription. By editing, neither the backend nor billing
+can create credits: they name a user's plan, and the plan decides the amount. They may set a smaller
+amount than the plan's, because that gives nobody anything. Repeating a stored value is not an
+edit."""
 
 _HOW_TO_BE_ALLOWED = {
     "allocation_amount": "send no more than is stored, or leave it out",
@@ -150,7 +157,7 @@ class Principal:
 
     def reads_credits_of(self, user_id: str | None) -> str:
         """The user whose credits a request reads; None asks for the caller's own."""
-        return self._whose(user_id, Scope.READ, Scope.BACKEND, Scope.ADMIN)
+        return self._whose(user_id, Scope.READ, Scope.BACKEND, Scope.BILLING, Scope.ADMIN)
 
     def uses_credits_of(self, user_id: str | None) -> str:
         """The user whose credits a request uses; None means the caller's own."""
@@ -172,9 +179,13 @@ class Principal:
         """Passes callers who may make manual adjustments and run allocations."""
         self._needs(Scope.ADMIN)
 
+    def may_sell(self) -> None:
+        """Passes callers who may grant what was paid for, and take back what was refunded."""
+        self._needs(Scope.BILLING, Scope.ADMIN)
+
     def may_manage_subscriptions(self) -> None:
         """Passes callers who may read and edit anybody's subscription."""
-        self._needs(Scope.BACKEND, Scope.ADMIN)
+        self._needs(Scope.BACKEND, Scope.BILLING, Scope.ADMIN)
 
     def may_read_edits(self) -> None:
         """Passes callers who may read who edited anybody's subscription."""

@@ -163,6 +163,25 @@ def release(call: "Call") -> "Answer":
     return holds.release(call)
 
 
+# --- Purchases ----------------------------------------------------------------------------------
+
+
+@_route("POST", "/api/credits/purchases")
+def purchase(call: "Call") -> "Answer":
+    """Grant what a payment has bought."""
+    from . import purchases
+
+    return purchases.purchase(call)
+
+
+@_route("POST", "/api/credits/refunds")
+def refund(call: "Call") -> "Answer":
+    """Take back what was refunded of a payment."""
+    from . import purchases
+
+    return purchases.refund(call)
+
+
 # --- Administration -----------------------------------------------------------------------------
 
 

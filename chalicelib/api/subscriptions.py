@@ -1,4 +1,4 @@
-"""Subscriptions as the product's backend and the admins see and edit them.
+"""Subscriptions as the product's backend, its billing and the admins see and edit them.
 
 Concurrent edits are safe: every answer carries the subscription's version as its ``ETag``, and an
 edit with ``If-Match`` is made on that version or not at all. A PATCH without it is merged into the
@@ -224,8 +224,10 @@ def _save(
 
 
 def _editor(principal: Principal) -> Editor:
-    kind = EditorKind.ADMIN if Scope.ADMIN in principal.scopes else EditorKind.BACKEND
-    return Editor(kind, principal.caller)
+    if Scope.ADMIN in principal.scopes:
+        return Editor(EditorKind.ADMIN, principal.caller)
+    is_backend = Scope.BACKEND in principal.scopes
+    return Editor(EditorKind.BACKEND if is_backend else EditorKind.BILLING, principal.caller)
 
 
 def _answer(call: Call, subscription: Subscription, account: Account, status: int = 200) -> Answer:

@@ -33,6 +33,9 @@ class Source(StrEnum):
 DEFAULT_PRIORITY = 50
 """The priority of a batch whose grant names none. With equal priorities spending is FIFO."""
 
+BOUGHT_PRIORITY = 60
+"""The same for a purchase: what was paid for, and does not expire, is spent after the plan's."""
+
 
 @dataclass(frozen=True, slots=True)
 class CreditBatch:

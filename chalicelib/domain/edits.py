@@ -29,6 +29,7 @@ class EditorKind(StrEnum):
 
     ADMIN = "admin"
     BACKEND = "backend"
+    BILLING = "billing"
     UNSUBSCRIBE_LINK = "unsubscribe_link"
     MAIL_EVENTS = "mail_events"
     IMPORT = "import"

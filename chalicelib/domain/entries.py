@@ -30,13 +30,14 @@ from .fields import parse_priority
 from .holds import Hold, Holds, available
 from .instants import to_milliseconds, to_next_second
 from .metadata import Metadata, parse_metadata
+from .prices import Price
 
 SCHEMA = 3
 """The form entries are written in. Entries of every earlier form stay readable, and keep it:
 
 1  the first
 2  has the correlation id
-3  batches have a priority and a source; holds; metadata
+3  batches have a priority and a source; holds; metadata; purchases and refunds
 
 What is not there, or is the default, is not written: most entries are as long as those of form 2.
 """
@@ -62,10 +63,14 @@ class EntryType(StrEnum):
     REVERSAL = "reversal"
     HOLD = "hold"
     RELEASE = "release"
+    PURCHASE = "purchase"
+    REFUND = "refund"
 
 
 SCHEDULED = frozenset({EntryType.ALLOCATION, EntryType.EXPIRATION})
 """The types that only scheduled work writes: their texts are ours, and they have no markers."""
+
+_OF_PAYMENTS = frozenset({EntryType.PURCHASE, EntryType.REFUND})
 
 
 class UsageItem(NamedTuple):
@@ -75,6 +80,25 @@ class UsageItem(NamedTuple):
     amount: int
     description: str
     metadata: Metadata = ()
+
+
+class Refund(NamedTuple):
+    """What has become of a purchase: how much of it was refunded, and what could be taken back.
+
+    ``purchase`` is the number of its entry. ``in_all``: refunded by now, in credits.
+    ``unrecovered``: what of it could not be taken from the batch, because it was spent, say.
+    ``observed_at``: when the newest report about it saw what it says; None if none said so.
+    """
+
+    purchase: int
+    in_all: int
+    unrecovered: int
+    observed_at: datetime | None = None
+
+    @property
+    def taken(self) -> int:
+        """What was taken from the batch by now, less what was given back to it."""
+        return self.in_all - self.unrecovered
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +118,8 @@ class LedgerEntry:
     free again. ``including_held``: it took credits that were held. ``metadata``: pairs of texts
     of the caller. ``items``: the usages of an entry that books several at once; its operation has
     no key then, and theirs are in the items.
+
+    ``price``: of a purchase, what was paid. ``refund``: of a refund, how its purchase stands then.
     """
 
     user_id: str
@@ -120,6 +146,8 @@ class LedgerEntry:
     including_held: bool = False
     metadata: Metadata = ()
     items: tuple[UsageItem, ...] = ()
+    price: Price | None = None
+    refund: Refund | None = None
 
     @property
     def granted_batch(self) -> CreditBatch | None:
@@ -144,6 +172,13 @@ class LedgerEntry:
         if batch := self.granted_batch:
             return batch.expires_at
         return to_next_second(hold.expires_at if (hold := self.opened_hold) else self.posted_at)
+
+    @property
+    def payment_id(self) -> str | None:
+        """The payment of a purchase or a refund; None for other entries, and once it is erased."""
+        if self.type not in _OF_PAYMENTS or _ERASED_OPERATION.fullmatch(self.operation):
+            return None
+        return self.operation.partition("#")[2]
 
     @property
     def transaction_id(self) -> str:
@@ -201,6 +236,11 @@ class LedgerEntry:
                 (*item[:3], dict(item.metadata)) if item.metadata else item[:3]
                 for item in self.items
             ]
+        if self.price:
+            values["price"] = self.price
+        if self.refund:
+            *numbers, observed_at = self.refund
+            values["refund"] = (*numbers, observed_at and to_milliseconds(observed_at))
         return values
 
     @classmethod
@@ -242,6 +282,8 @@ class LedgerEntry:
             including_held=optional_of(values, "including_held", _flag) or False,
             metadata=optional_of(values, "metadata", _metadata) or (),
             items=optional_of(values, "items", _items) or (),
+            price=optional_of(values, "price", _price),
+            refund=optional_of(values, "refund", _refund),
         )
 
 
@@ -328,6 +370,21 @@ def _items(values: list[list[Any]]) -> tuple[UsageItem, ...]:
     )
 
 
+def _price(values: list[Any]) -> Price:
+    amount, currency = values
+    return Price(whole_number(amount), text(currency))
+
+
+def _refund(values: list[Any]) -> Refund:
+    purchase, in_all, unrecovered, observed_at = values
+    return Refund(
+        whole_number(purchase),
+        whole_number(in_all),
+        whole_number(unrecovered),
+        None if observed_at is None else instant(observed_at),
+    )
+
+
 def _metadata(value: object) -> Metadata:
     try:
         return parse_metadata("metadata", value)
@@ -393,7 +450,13 @@ def without_texts(entry: LedgerEntry, names: Collection[str] = ()) -> LedgerEntr
 
 
 def digests_of(entry: LedgerEntry) -> tuple[str, ...]:
-    """The digests of all operations that an entry performed, even if its texts were erased."""
+    """The digests of all operations that an entry performed, even if its texts were erased.
+
+    They name its markers. A refund has none: reports about a payment have no keys, and its link
+    keeps it from being done twice.
+    """
+    if entry.type is EntryType.REFUND:
+        return ()
     if not entry.items:
         return (digest_of(entry),)
     return tuple(

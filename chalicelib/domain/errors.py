@@ -5,6 +5,7 @@
     ├── NotFound                no such user, transaction or batch
     ├── InsufficientCredits     fewer credits are available than asked for; nothing was spent
     ├── IdempotencyKeyReused    the key already belongs to a different request
+    │   └── PaymentUsed         the payment already bought something else
     ├── NotAllowed              understood, but against a rule: the detail says which
     ├── HoldEnded               the hold has ended before, and otherwise: says how and when
     ├── VersionConflict         the subscription was edited by someone else meanwhile
@@ -79,6 +80,17 @@ class IdempotencyKeyReused(CreditsError):
         super().__init__(
             f"the idempotency key {key!r} was already used for a different request; "
             "send the same request again, or a new key"
+        )
+
+
+class PaymentUsed(IdempotencyKeyReused):
+    """The payment was used before, by another user or for another amount."""
+
+    def __init__(self, payment_id: str) -> None:
+        CreditsError.__init__(
+            self,
+            f"payment_id: payment {payment_id!r} has bought another amount, or for another user; "
+            "a payment buys once",
         )
 
 

@@ -4,6 +4,7 @@ An instant is an aware ``datetime`` in UTC, kept to the millisecond.
 """
 
 import re
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 
 from .errors import InvalidInput
@@ -54,6 +55,18 @@ def parse_instant(field: str, value: object) -> datetime:
     # Before the conversion to UTC, which fails at the very ends of the calendar.
     check_year(instant.year, field)
     return to_millisecond(instant)
+
+
+def parse_past(now: datetime) -> Callable[[str, object], datetime]:
+    """A parser for instants that are not ahead of the clock, but for what clocks may differ."""
+
+    def parse(field: str, value: object) -> datetime:
+        instant = parse_instant(field, value)
+        if instant > now + CLOCKS_DIFFER:
+            raise InvalidInput.of(field, "must not be ahead of the clock")
+        return instant
+
+    return parse
 
 
 def format_instant(instant: datetime) -> str:

@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 from . import calendar
 from .batches import (
+    BOUGHT_PRIORITY,
     DEFAULT_PRIORITY,
     Batches,
     CreditBatch,
@@ -36,12 +37,13 @@ from .batches import (
     together,
 )
 from .calendar import Period
-from .entries import FIRST_HASH, SYSTEM, EntryType, LedgerEntry, UsageItem
-from .errors import HoldEnded, InsufficientCredits, NotAllowed, NotFound
+from .entries import FIRST_HASH, SYSTEM, EntryType, LedgerEntry, Refund, UsageItem
+from .errors import HoldEnded, InsufficientCredits, NotAllowed, NotFound, OutdatedEdit
 from .holds import Hold, Holds, active, available, dead, earmarked, outlives, spendable, within
 from .holds import without as without_hold
 from .instants import format_instant, to_millisecond
 from .metadata import Metadata
+from .prices import Price
 
 MOST_OPEN_BATCHES = 1_000
 """The most open batches that operations on request may lead to: each entry holds them all."""
@@ -126,6 +128,13 @@ class Reversal(NamedTuple):
     entry: LedgerEntry
     expired: int
     reversed_in_all: int
+
+
+class Refunded(NamedTuple):
+    """A refund's entry, and the credits in it that had expired when they were given back."""
+
+    entry: LedgerEntry
+    expired: int
 
 
 class _Change(NamedTuple):
@@ -390,11 +399,27 @@ def grant(
     source: Source = Source.ADJUSTMENT,
 ) -> LedgerEntry:
     """Grants a batch by hand. It never expires unless ``expires_in_days`` (local days) is given."""
-    _check_open_batches(account)
-    now = account.time(now)
-    expires_at = calendar.expires_at(timezone, now, expires_in_days) if expires_in_days else None
-    batch = CreditBatch(account.next_number, amount, amount, now, expires_at, priority, source)
-    return _grant(account, EntryType.MANUAL, batch, request, now, timezone)
+    batch = _batch_from(account, amount, now, timezone, expires_in_days, priority, source)
+    return _grant(account, EntryType.MANUAL, batch, request, batch.granted_at, timezone)
+
+
+def purchase(
+    account: Account,
+    amount: int,
+    price: Price | None,
+    request: Request,
+    now: datetime,
+    timezone: str,
+    expires_in_days: int | None = None,
+    priority: int = BOUGHT_PRIORITY,
+) -> LedgerEntry:
+    """Grants what was paid for, whatever the user's plan says of the lifetime of its own credits.
+
+    It never expires unless ``expires_in_days`` (local days) is given.
+    """
+    batch = _batch_from(account, amount, now, timezone, expires_in_days, priority, Source.PURCHASE)
+    entry = _grant(account, EntryType.PURCHASE, batch, request, batch.granted_at, timezone)
+    return replace(entry, price=price)
 
 
 def carry_over(
@@ -461,16 +486,89 @@ def reverse(
     legs = returned(usage.legs, reversed_before, amount)
     alive = tuple(leg for leg in legs if origin[leg.batch].is_usable(now))
     change = _Change(alive, move(account.batches, alive, known=before_usage.batches))
-    # Usages close batches and reversals open them again: without this, usages, grants and
-    # reversals in turn would open any number.
-    if len(change.batches) > max(MOST_OPEN_BATCHES, len(account.batches)):
+    _check_reopened(account, change.batches)
+    entry = replace(_entry(account, EntryType.REVERSAL, change, request, now), usage=usage.number)
+    return Reversal(entry, amount - entry.amount, reversed_before + amount)
+
+
+def refund(
+    account: Account,
+    batch: CreditBatch,
+    before: Refund | None,
+    in_all: int,
+    observed_at: datetime | None,
+    request: Request,
+    now: datetime,
+) -> Refunded | None:
+    """Takes back what was refunded of a purchase, or gives back what was refunded too much.
+
+    ``batch``: that of the purchase. ``before``: how it stood after its latest refund. ``in_all``:
+    what was refunded by now, in credits; ``observed_at``: when that was seen. None for a report
+    that says nothing new. One that only saw the same later is new: reports of the time between are
+    outdated.
+
+    Takes usable credits of the purchase's own batch that are not held, as far as there are any; the
+    rest is unrecovered. Gives back no more than was taken; what has expired meanwhile stays
+    expired. Raises `NotAllowed` for more than was bought, and `OutdatedEdit`.
+    """
+    if in_all > batch.granted:
         raise NotAllowed(
-            f"the user would have {len(change.batches)} open credit batches, and "
+            f"the payment bought {batch.granted} credits; {in_all} of them cannot be refunded"
+        )
+    stands = before or Refund(batch.number, 0, 0)
+    known = stands.observed_at
+    if known and observed_at and observed_at < known:
+        raise OutdatedEdit(
+            f"what is known of the payment's refunds was observed at {format_instant(known)}, "
+            "after what this report saw"
+        )
+    if before and in_all == stands.in_all and observed_at in (None, known):
+        return None
+    now = account.time(now)
+    more = in_all - stands.taken
+    if in_all > stands.in_all:
+        more = min(more, dict(account.spendable(now)).get(batch.number, 0))
+    else:
+        more = min(more, 0)
+    is_gone = more < 0 and not batch.is_usable(now)
+    legs = (Leg(batch.number, -more),) if more and not is_gone else ()
+    change = _Change(legs, move(account.batches, legs, known=(batch,)))
+    _check_reopened(account, change.batches)
+    entry = replace(
+        _entry(account, EntryType.REFUND, change, request, now),
+        refund=Refund(batch.number, in_all, in_all - stands.taken - more, observed_at or known),
+    )
+    return Refunded(entry, -more if is_gone else 0)
+
+
+def _check_reopened(account: Account, batches: Batches) -> None:
+    """Raises `NotAllowed` if what is given back would open too many batches again.
+
+    Usages close batches and reversals open them again: without this, usages, grants and reversals
+    in turn would open any number.
+    """
+    if len(batches) > max(MOST_OPEN_BATCHES, len(account.batches)):
+        raise NotAllowed(
+            f"the user would have {len(batches)} open credit batches, and "
             f"{MOST_OPEN_BATCHES} are the most allowed on request; give back less, or use, claw "
             "back or void some first"
         )
-    entry = replace(_entry(account, EntryType.REVERSAL, change, request, now), usage=usage.number)
-    return Reversal(entry, amount - entry.amount, reversed_before + amount)
+
+
+def _batch_from(
+    account: Account,
+    amount: int,
+    now: datetime,
+    timezone: str,
+    expires_in_days: int | None,
+    priority: int,
+    source: Source,
+) -> CreditBatch:
+    """A batch that is granted on request, now. It never expires unless in so many local days."""
+    _check_open_batches(account)
+    now = account.time(now)
+    expires_at = calendar.expires_at(timezone, now, expires_in_days) if expires_in_days else None
+    return CreditBatch(account.next_number, amount, amount, now, expires_at, priority, source)
 
 
 def _check_open_batches(account: Account) -> None:

@@ -21,6 +21,8 @@ class MailKind(StrEnum):
     EXPIRING_SOON = "expiring_soon"
     MANUAL = "manual"
     LOW_BALANCE = "low_balance"
+    PURCHASE = "purchase"
+    REFUND = "refund"
 
     @property
     def words(self) -> str:
@@ -34,6 +36,8 @@ _WORDS = {
     MailKind.EXPIRING_SOON: "credits that expire soon",
     MailKind.MANUAL: "credits added or taken back by hand",
     MailKind.LOW_BALANCE: "a low balance",
+    MailKind.PURCHASE: "credits that you bought",
+    MailKind.REFUND: "refunded credits",
 }
 
 ALL_KINDS = frozenset(MailKind)
@@ -42,6 +46,8 @@ _KINDS = {
     EntryType.ALLOCATION: MailKind.ALLOCATION,
     EntryType.EXPIRATION: MailKind.EXPIRATION,
     EntryType.MANUAL: MailKind.MANUAL,
+    EntryType.PURCHASE: MailKind.PURCHASE,
+    EntryType.REFUND: MailKind.REFUND,
 }
 
 
@@ -49,7 +55,7 @@ def kind_of(entry: LedgerEntry, low_balance_threshold: int | None) -> MailKind |
     """The kind of email about an entry; None for no email."""
     if entry.type is EntryType.USAGE:
         return MailKind.LOW_BALANCE if crosses(entry, low_balance_threshold) else None
-    # A claw-back that found no credits is no news for the user.
+    # A claw-back or a refund that found no credits is no news for the user.
     return None if entry.silent or not entry.amount else _KINDS.get(entry.type)
 
 
@@ -77,7 +83,7 @@ def last_grant(entry: LedgerEntry) -> int:
 
 
 def of_entry(kind: MailKind, entry: LedgerEntry) -> str:
-    """One for each entry: allocations, expirations, and adjustments."""
+    """One for each entry: allocations, expirations, adjustments, purchases and refunds."""
     return f"{kind} {entry.transaction_id}"
 
 

@@ -20,10 +20,10 @@ from .addresses import digest_of, parse_email, same_address
 from .errors import InvalidInput, OutdatedEdit
 from .fields import FieldReader, Parsed, Parser, parse_amount, parse_choice, parse_user_id
 from .instants import (
-    CLOCKS_DIFFER,
     format_instant,
     parse_date_or_instant,
     parse_instant,
+    parse_past,
     to_millisecond,
 )
 from .notifications import ALL_KINDS, MailKind
@@ -125,7 +125,7 @@ def read_terms(
         ends_at=optional("ends_at", parse_instant),
         allocation_amount=optional("allocation_amount", parse_amount),
         notifications=optional("notifications", _parse_kinds),
-        observed_at=optional("observed_at", _parse_past(now)),
+        observed_at=optional("observed_at", parse_past(now)),
     )
     amount, plan = terms.allocation_amount, terms.plan
     is_kept = stored and (stored.plan, stored.allocation_amount) == (plan, amount)
@@ -271,13 +271,3 @@ def _parse_kinds(field: str, value: object) -> frozenset[MailKind]:
         raise InvalidInput.of(field, f"must be a list of the kinds of mails wanted: {words}")
     parse = parse_choice(MailKind)
     return frozenset(parse(f"{field}[{place}]", kind) for place, kind in enumerate(value))
-
-
-def _parse_past(now: datetime) -> Parser[datetime]:
-    def parse(field: str, value: object) -> datetime:
-        instant = parse_instant(field, value)
-        if instant > now + CLOCKS_DIFFER:
-            raise InvalidInput.of(field, "must not be ahead of the clock")
-        return instant
-
-    return parse

@@ -10,12 +10,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from .batches import CreditBatch, Leg, in_burn_down_order
+from .batches import CreditBatch, Leg, Source, in_burn_down_order
 from .entries import (
     ERASED,
     SCHEDULED,
     EntryType,
     LedgerEntry,
+    Refund,
     digests_of,
     entry_hash,
     erased_hash,
@@ -54,6 +55,7 @@ class Operation(NamedTuple):
     type: EntryType
     amount: int
     usage: int | None
+    refund: Refund | None = None
 
 
 class Marker(NamedTuple):
@@ -70,18 +72,27 @@ class Marker(NamedTuple):
 
 
 class Link(NamedTuple):
-    """The link of a reversal: its usage, its place among that usage's, all given back by then."""
+    """The link of a reversal to its usage, or of a refund to its purchase.
 
-    usage: int
+    ``of``: the number of the usage or the purchase. ``sequence``: its place among those of that
+    entry. ``in_all``: all that was given back of the usage, or refunded of the purchase, by then.
+    Of a refund, ``number`` is that of its entry, and ``expired`` what of it could not return.
+    """
+
+    of: int
     sequence: int
-    reversed_in_all: int
+    in_all: int
+    number: int = 0
+    expired: int = 0
 
 
 def operation_of(entry: LedgerEntry) -> Operation | None:
     """The operation on request that wrote an entry; None for scheduled work: it has no marker."""
     if entry.type in SCHEDULED:
         return None
-    return Operation(entry.number, digests_of(entry), entry.type, entry.amount, entry.usage)
+    return Operation(
+        entry.number, digests_of(entry), entry.type, entry.amount, entry.usage, entry.refund
+    )
 
 
 def check_markers(
@@ -114,15 +125,55 @@ def check_links(
     markers: Mapping[str, Marker],
     links: Iterable[Link],
 ) -> None:
-    """Whether the links of reversals agree with the entries. Raises `LedgerCorrupt`.
+    """Whether the links of reversals and refunds agree with the entries. Raises `LedgerCorrupt`.
 
     A usage's links say what each of its reversals moved, and what of it had expired. Of reversals
     that name no usage, which are older than those that do, only all of them together can be told.
     """
+    operations = list(operations)
+    bought = {each.number for each in operations if each.type is EntryType.PURCHASE}
+    of_usages: list[Link] = []
+    of_purchases: list[Link] = []
+    for link in links:
+        (of_purchases if link.of in bought else of_usages).append(link)
+    _check_refund_links(user_id, operations, of_purchases)
+    _check_reversal_links(user_id, operations, markers, of_usages)
+
+
+def _check_refund_links(
+    user_id: str, operations: Iterable[Operation], links: Iterable[Link]
+) -> None:
+    """Whether each refund has its link, which says the same, and no other link is there."""
+    expected: dict[int, list[Link]] = {}
+    taken: Counter[int] = Counter()
+    for number, _, _, amount, _, refund in operations:
+        if refund:
+            of_purchase = expected.setdefault(refund.purchase, [])
+            gone = taken[refund.purchase] - refund.taken - amount
+            taken[refund.purchase] = refund.taken
+            of_purchase.append(
+                Link(refund.purchase, len(of_purchase) + 1, refund.in_all, number, gone)
+            )
+    found: dict[int, list[Link]] = {}
+    for link in sorted(links):
+        found.setdefault(link.of, []).append(link)
+    for purchase in sorted(expected.keys() | found.keys()):
+        if expected.get(purchase) != found.get(purchase):
+            raise LedgerCorrupt(user_id, purchase, "the links of its refunds do not agree")
+
+
+def _check_reversal_links(
+    user_id: str,
+    operations: Iterable[Operation],
+    markers: Mapping[str, Marker],
+    links: Iterable[Link],
+) -> None:
     used: dict[int, int] = {}
     given: dict[int, list[tuple[int, int]]] = {}
     unnamed: list[int] = []
     for operation in operations:
+        if operation.refund:
+            continue  # it has no marker
         amount = operation.amount + markers[operation.digests[0]].expired
         if operation.type is EntryType.USAGE:
             used[operation.number] = -operation.amount
@@ -147,13 +198,13 @@ def _steps(user_id: str, links: Iterable[Link], used: Mapping[int, int]) -> dict
     """How much each link of a usage adds to what was given back of it, in their order."""
     steps: dict[int, list[int]] = {}
     for link in sorted(links):
-        of_usage = steps.setdefault(link.usage, [])
+        of_usage = steps.setdefault(link.of, [])
         if link.sequence != len(of_usage) + 1:
-            raise LedgerCorrupt(user_id, link.usage, "a link of its reversals is missing")
-        of_usage.append(link.reversed_in_all - sum(of_usage))
-        if of_usage[-1] < 1 or link.reversed_in_all > used.get(link.usage, 0):
+            raise LedgerCorrupt(user_id, link.of, "a link of its reversals is missing")
+        of_usage.append(link.in_all - sum(of_usage))
+        if of_usage[-1] < 1 or link.in_all > used.get(link.of, 0):
             problem = "its links say that what was never used was given back"
-            raise LedgerCorrupt(user_id, link.usage, problem)
+            raise LedgerCorrupt(user_id, link.of, problem)
     return steps
 
 
@@ -188,15 +239,20 @@ def verify(user_id: str, lines: Iterable[StoredLine], anchor: Anchor | None = No
     account = Account(user_id)
     granted: dict[int, CreditBatch] = {}
     used = Used()
+    refunds: dict[int, Refund] = {}
     for line in lines:
         entry = _read(account, line)
         batch = entry.granted_batch
         if batch:
             granted[batch.number] = batch
-        for holds, problem in _rules(account, entry, granted, used):
+        for holds, problem in _rules(account, entry, granted, used, refunds):
             if not holds:
                 raise LedgerCorrupt(user_id, line.number, problem)
         used.book(entry)
+        if entry.type is EntryType.PURCHASE:
+            refunds[entry.number] = Refund(entry.number, 0, 0)
+        elif entry.refund:
+            refunds[entry.refund.purchase] = entry.refund
         account = Account(user_id, entry, line.hash)
         if anchor and anchor.number == line.number and anchor.hash != line.hash:
             raise LedgerCorrupt(user_id, line.number, "it is not the entry that was anchored")
@@ -243,8 +299,12 @@ def _rules(
     entry: LedgerEntry,
     granted: Mapping[int, CreditBatch],
     used: Used,
+    refunds: Mapping[int, Refund],
 ) -> Iterator[Rule]:
-    """Every rule that a line must obey, with the message if it does not."""
+    """Every rule that a line must obey, with the message if it does not.
+
+    ``refunds``: how each purchase of the lines before stands.
+    """
     legs = {leg.batch: leg.amount for leg in entry.legs}
     yield len(legs) == len(entry.legs), "a batch has two legs"
     yield set(legs) <= set(granted), "a leg moves a batch that was never granted"
@@ -271,6 +331,16 @@ def _rules(
         yield from _rules_of_reversal(entry, granted, used)
     else:
         yield entry.usage is None, "it gives back no usage, and names one"
+    yield (
+        entry.price is None or entry.type is EntryType.PURCHASE,
+        "it has a price, and is no purchase",
+    )
+    yield (
+        (entry.refund is not None) == (entry.type is EntryType.REFUND),
+        "it says what was refunded, and is no refund, or the other way round",
+    )
+    if entry.refund:
+        yield from _rules_of_refund(state, entry, entry.refund, granted, refunds)
 
 
 class _State(NamedTuple):
@@ -327,6 +397,10 @@ def _rules_of_grant(entry: LedgerEntry) -> Iterator[Rule]:
         )
         yield batch.granted_at <= entry.posted_at, "it grants credits of a later time"
         yield batch.is_usable(entry.posted_at), "it grants credits that have expired"
+        yield (
+            (batch.source is Source.PURCHASE) == (entry.type is EntryType.PURCHASE),
+            "a purchase alone grants what was bought",
+        )
 
 
 def _rules_of_holds(state: _State, entry: LedgerEntry) -> Iterator[Rule]:
@@ -436,6 +510,43 @@ def _rules_of_reversal(
     )
 
 
+def _rules_of_refund(
+    state: _State,
+    entry: LedgerEntry,
+    refund: Refund,
+    granted: Mapping[int, CreditBatch],
+    refunds: Mapping[int, Refund],
+) -> Iterator[Rule]:
+    """It moves its purchase's batch alone, by what its numbers say, and by no more than is there.
+
+    Everything is told by how the purchase stood before: what was taken of what was refunded.
+    """
+    yield refund.purchase in refunds, "it names an entry that is not a purchase"
+    batch, before = granted[refund.purchase], refunds[refund.purchase]
+    yield 0 <= refund.in_all <= batch.granted, "it refunds what was never bought"
+    yield 0 <= refund.unrecovered <= refund.in_all, "it says what cannot be unrecovered"
+    yield (
+        before.observed_at is None
+        or (refund.observed_at is not None and refund.observed_at >= before.observed_at),
+        "it was observed before the refund before it",
+    )
+    taken = refund.taken - before.taken
+    if refund.in_all > before.in_all:
+        free = state.free.get(batch.number, 0)
+        yield (
+            taken == min(free, refund.in_all - before.taken),
+            "it does not take back what it can",
+        )
+    else:
+        yield (
+            refund.taken == min(before.taken, refund.in_all),
+            "it does not give back what was taken too much",
+        )
+    is_dead = taken < 0 and not batch.is_usable(entry.posted_at)
+    wanted = ((batch.number, -taken),) if taken and not is_dead else ()
+    yield entry.legs == wanted, "a refund moves its purchase's batch, and no other"
+
+
 def _rules_of_type(account: Account, state: _State, entry: LedgerEntry) -> Iterator[Rule]:
     grants = entry.granted_batch is not None
     match entry.type:
@@ -462,6 +573,8 @@ def _rules_of_type(account: Account, state: _State, entry: LedgerEntry) -> Itera
             yield from _rules_of_adjustment(state, entry)
         case EntryType.REVERSAL:
             yield not grants and all(leg.amount > 0 for leg in entry.legs), "a reversal gives back"
+        case EntryType.PURCHASE:
+            yield grants, "a purchase grants a batch"
         case EntryType.HOLD:
             yield entry.legs == (), "a hold moves no credits"
             yield from _rules_of_opening(state, entry, entry.opened_hold)

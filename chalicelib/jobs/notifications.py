@@ -6,7 +6,7 @@ the same, whether the email is sent or not.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,6 +45,14 @@ LONGEST_DELAY = 360
 """The longest delay before an email is tried again, in units of the first delay."""
 
 _SENT = "sent"
+
+_OF_ENTRY_ALONE: Mapping[MailKind, Callable[[LedgerEntry], Facts]] = {
+    MailKind.ALLOCATION: facts.of_allocation,
+    MailKind.MANUAL: facts.of_manual_change,
+    MailKind.PURCHASE: facts.of_purchase,
+    MailKind.REFUND: facts.of_refund,
+}
+"""The kinds whose facts are all in the entry."""
 
 
 @dataclass
@@ -197,10 +205,8 @@ class _Sender:
         if kind not in subscription.notifications:
             return "not wanted"
         identity = identities.of_entry(kind, entry)
-        if kind is MailKind.ALLOCATION:
-            told = facts.of_allocation(entry)
-        elif kind is MailKind.MANUAL:
-            told = facts.of_manual_change(entry)
+        if kind in _OF_ENTRY_ALONE:
+            told = _OF_ENTRY_ALONE[kind](entry)
         elif kind is MailKind.EXPIRATION:
             told = facts.of_expiration(
                 entry, self._grants(user_id, (leg.batch for leg in entry.legs))

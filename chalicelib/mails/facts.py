@@ -36,8 +36,7 @@ def of_allocation(entry: LedgerEntry) -> Facts:
 
 
 def of_manual_change(entry: LedgerEntry) -> Facts:
-    """``amount`` (without its sign), ``is_grant``, ``reason``, ``metadata`` (of the request),
-    ``balance``, ``expiry``."""
+    """``amount`` (unsigned), ``is_grant``, ``reason``, ``metadata``, ``balance``, ``expiry``."""
     return {
         "amount": abs(entry.amount),
         "is_grant": entry.amount > 0,
@@ -45,6 +44,29 @@ def of_manual_change(entry: LedgerEntry) -> Facts:
         "metadata": dict(entry.metadata),
         "balance": entry.available_balance(),
         "expiry": _expiry_of_grant(entry),
+    }
+
+
+def of_purchase(entry: LedgerEntry) -> Facts:
+    """``amount``, ``description``, ``payment_id``, ``metadata``, ``balance``, ``expiry``."""
+    return {
+        "amount": entry.amount,
+        "description": entry.description,
+        "payment_id": entry.payment_id,
+        "metadata": dict(entry.metadata),
+        "balance": entry.available_balance(),
+        "expiry": _expiry_of_grant(entry),
+    }
+
+
+def of_refund(entry: LedgerEntry) -> Facts:
+    """``amount`` (without its sign), ``is_given_back``, ``reason``, ``payment_id``, ``balance``."""
+    return {
+        "amount": abs(entry.amount),
+        "is_given_back": entry.amount > 0,
+        "reason": entry.description,
+        "payment_id": entry.payment_id,
+        "balance": entry.available_balance(),
     }
 
 

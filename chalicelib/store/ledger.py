@@ -28,6 +28,7 @@ from pynamodb.exceptions import TransactGetError, UpdateError
 from pynamodb.expressions.operand import Path
 
 from chalicelib.domain import ledger
+from chalicelib.domain.batches import CreditBatch
 from chalicelib.domain.entries import (
     FIRST_HASH,
     LedgerEntry,
@@ -39,6 +40,7 @@ from chalicelib.domain.errors import (
     Contention,
     CreditsError,
     IdempotencyKeyReused,
+    LedgerCorrupt,
     Unreadable,
 )
 from chalicelib.domain.ledger import Account, Request
@@ -55,11 +57,12 @@ from .ledger_items import (
     entry_key,
     entry_of,
     item_of,
+    item_of_link,
+    links_key,
     marker_key,
     owner_of,
     read_link,
     read_marker,
-    reversals_key,
 )
 from .ledger_reading import LedgerReader
 from .throttling import THROTTLES
@@ -75,7 +78,8 @@ class Outcome(NamedTuple):
     """The result of an operation on request.
 
     ``replayed``: the entry existed before, because this request repeats an earlier one.
-    ``expired``: in a reversal, the credits that could not return because their batch expired.
+    ``expired``: in a reversal or a refund, the credits that could not return because their batch
+    expired.
     """
 
     entry: LedgerEntry
@@ -340,19 +344,60 @@ class LedgerStore(LedgerReader):
             usage = self.entry(user_id, usage_number)
             # Entry 1 cannot be a usage: the domain refuses it before it looks at the one before.
             before = self.entry(user_id, usage_number - 1) if usage_number > 1 else usage
-            last = self._last_reversal(user_id, usage_number)
-            given = last.reversed_in_all
-            reversal = ledger.reverse(account, usage, before, given, amount, request, now)
+            last = self._last_link(user_id, usage_number)
+            reversal = ledger.reverse(account, usage, before, last.in_all, amount, request, now)
             # Its own condition makes a reversal fail that has not seen the one before it.
-            link: Item = {
-                "user_id": text(user_id),
-                "entry": text(f"{reversals_key(usage_number)}{last.sequence + 1:06}"),
-                "sequence": number(last.sequence + 1),
-                "reversed_in_all": number(reversal.reversed_in_all),
-            }
-            return _Posting(reversal.entry, (link,), reversal.expired)
+            link = Link(usage_number, last.sequence + 1, reversal.reversed_in_all)
+            return _Posting(reversal.entry, (item_of_link(user_id, link),), reversal.expired)
 
         return self._perform(user_id, request.operation, fingerprint(described), decide)
+
+    def refund(
+        self,
+        user_id: str,
+        purchase_number: int,
+        in_all: int,
+        observed_at: datetime | None,
+        request: Request,
+        now: datetime,
+    ) -> Outcome:
+        """Takes a purchase back, or gives back what was taken; see `domain.ledger.refund`.
+
+        Idempotent by state: the last link of the purchase names the refund that says how it stands.
+        A report that says nothing new returns that refund. Raises what the decision raises, and
+        `Contention` when bounded retries do not suffice.
+        """
+        for attempt in races(self._pause):
+            account = self.account(user_id)
+            last = self._last_link(user_id, purchase_number)
+            before = self.entry(user_id, last.number) if last.number else None
+            stands = before.refund if before else None
+            batch = self._batch(account, purchase_number)
+            refunded = ledger.refund(account, batch, stands, in_all, observed_at, request, now)
+            if before and refunded is None:
+                count(Metric.DUPLICATES_REFUSED)
+                return Outcome(before, replayed=True, expired=last.expired)
+            assert refunded is not None  # noqa: S101 - the first report says something new
+            entry, expired = _correlated(refunded.entry), refunded.expired
+            link = Link(purchase_number, last.sequence + 1, in_all, entry.number, expired)
+            try:
+                self._transact((item_of(entry, account.last_hash), item_of_link(user_id, link)))
+            except ClientError as error:
+                codes = partiql.cancelled_for(error)
+                if not partiql.is_lost_race(codes):
+                    raise
+                partiql.give_way(attempt + 1, codes)
+            else:
+                return Outcome(entry, replayed=False, expired=expired)
+        raise Contention(f"the ledger of user {user_id} is written too often at the moment")
+
+    def _batch(self, account: Account, number: int) -> CreditBatch:
+        """A batch of an account, though it may be closed: then as it was granted."""
+        found = next((batch for batch in account.batches if batch.number == number), None)
+        batch = found or self.entry(account.user_id, number).granted_batch
+        if batch is None:
+            raise LedgerCorrupt(account.user_id, number, "it is to have granted credits")
+        return batch
 
     def erase(self, user_id: str, names: Collection[str] = ()) -> Iterator[bool]:
         """Takes the texts out of a ledger, entry by entry; whether each was changed by this.
@@ -474,8 +519,8 @@ class LedgerStore(LedgerReader):
                 return {operation: read_marker(item) for operation, item in found if item}
         raise Contention(f"operation {operations[0]} is being written at the moment")
 
-    def _last_reversal(self, user_id: str, usage_number: int) -> Link:
-        """The link of a usage's last reversal; for a usage without one, a link of zeros."""
-        key = reversals_key(usage_number)
+    def _last_link(self, user_id: str, entry_number: int) -> Link:
+        """The last link of a usage or a purchase; for one without any, a link of zeros."""
+        key = links_key(entry_number)
         last = next(self._items(user_id, key, f"{key[:-1]}$", page=1), None)
-        return read_link(last, usage_number) if last else Link(usage_number, 0, 0)
+        return read_link(last, entry_number) if last else Link(entry_number, 0, 0)

@@ -3,7 +3,8 @@
 Keys of table ``ledger`` (partition ``user_id``, sort ``entry``):
 
     <user id>                entry#000000000042       entry 42 of the user's ledger
-    <user id>                reversal#000000000042#000001  first reversal of the usage in entry 42
+    <user id>                reversal#000000000042#000001  first reversal of the usage in entry 42,
+                                                           or first refund of the purchase
     operation#<its SHA-256>  operation                marker of an operation on request, forever
 
     index ``expiring``       <timezone>#<shard>       <sweep_at>#<user id>#<number>
@@ -17,14 +18,14 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from chalicelib.domain.anchors import Head, user_digest
-from chalicelib.domain.damage import Damage, value_of
+from chalicelib.domain.damage import Damage, optional_of, value_of
 from chalicelib.domain.entries import LedgerEntry, entry_hash
 from chalicelib.domain.errors import InvalidInput, LedgerCorrupt, Unreadable
 from chalicelib.domain.instants import format_instant, parse_instant
 from chalicelib.domain.ledger import Account
 from chalicelib.domain.verification import Link, Marker, StoredLine
 
-from .database import Item, text
+from .database import Item, number, text
 from .reading import as_text, as_whole, read
 
 EXPIRY_SHARDS = 32
@@ -48,9 +49,9 @@ def entry_key(entry_number: int) -> str:
     return f"entry#{entry_number:012}"
 
 
-def reversals_key(usage_number: int) -> str:
-    """The beginning of the sort keys of a usage's reversals."""
-    return f"reversal#{usage_number:012}#"
+def links_key(entry_number: int) -> str:
+    """The beginning of the sort keys of a usage's reversals, or of a purchase's refunds."""
+    return f"reversal#{entry_number:012}#"
 
 
 def marker_key(digest: str) -> str:
@@ -182,14 +183,29 @@ def entry_of(marker: Marker, entries: Mapping[tuple[str, int], Item]) -> LedgerE
     return read_entry(item)
 
 
-def read_link(item: Item, usage: int) -> Link:
-    """The link of a reversal of a usage as the table has it. Raises `Unreadable`."""
+def item_of_link(user_id: str, link: Link) -> Item:
+    """A link as the table has it; that of a reversal says nothing of a refund."""
+    item = {
+        "user_id": text(user_id),
+        "entry": text(f"{links_key(link.of)}{link.sequence:06}"),
+        "sequence": number(link.sequence),
+        "reversed_in_all": number(link.in_all),
+    }
+    if link.number:
+        item |= {"number": number(link.number), "expired": number(link.expired)}
+    return item
+
+
+def read_link(item: Item, of: int) -> Link:
+    """The link of a usage or a purchase as the table has it. Raises `Unreadable`."""
 
     def link_of(item: Item) -> Link:
         return Link(
-            usage,
+            of,
             sequence=value_of(item, "sequence", as_whole),
-            reversed_in_all=value_of(item, "reversed_in_all", as_whole),
+            in_all=value_of(item, "reversed_in_all", as_whole),
+            number=optional_of(item, "number", as_whole) or 0,
+            expired=optional_of(item, "expired", as_whole) or 0,
         )
 
     return read("ledger", f"user {owner_of(item)}, {item['entry']['S']}", item, link_of)
@@ -201,11 +217,11 @@ def audited_link(item: Item) -> Link:
     found = _REVERSAL_KEY.fullmatch(key)
     if not found:
         raise LedgerCorrupt(user_id, 0, f"its key is {key!r}")
-    usage, sequence = map(int, found.groups())
+    of, sequence = map(int, found.groups())
     try:
-        link = read_link(item, usage)
+        link = read_link(item, of)
     except Unreadable as error:
-        raise LedgerCorrupt(user_id, usage, error.reason) from error
+        raise LedgerCorrupt(user_id, of, error.reason) from error
     if link.sequence != sequence:
-        raise LedgerCorrupt(user_id, usage, f"the sequence of {key} is another")
+        raise LedgerCorrupt(user_id, of, f"the sequence of {key} is another")
     return link

@@ -11,7 +11,13 @@ from typing import Any, NamedTuple
 from pynamodb.connection import Connection
 from pynamodb.expressions.operand import Path
 
-from chalicelib.domain.entries import FIRST_HASH, EntryType, LedgerEntry, digests_of
+from chalicelib.domain.entries import (
+    FIRST_HASH,
+    EntryType,
+    LedgerEntry,
+    digests_of,
+    operation_digest,
+)
 from chalicelib.domain.errors import Contention, InvalidInput, LedgerCorrupt, NotFound
 from chalicelib.domain.fields import shown
 from chalicelib.domain.instants import format_instant
@@ -54,6 +60,7 @@ from .ledger_items import (
     owner_of,
     read_entry,
     read_line,
+    read_marker,
 )
 
 ENTRIES_A_SEARCH = 1_000
@@ -123,6 +130,17 @@ class LedgerReader:
         """
         items = self._get_many((user_id, entry_key(number)) for user_id, number in places)
         return {(owner_of(item), number_of(item)): item for item in items}
+
+    def place_of(self, operation: str) -> tuple[str, int] | None:
+        """The user and the number of the entry that an operation on request made, if it made one.
+
+        One that is just being performed may be overlooked.
+        """
+        item = self._item(marker_key(operation_digest(operation)), MARKER)
+        if item is None:
+            return None
+        marker = read_marker(item)
+        return marker.owner, marker.number
 
     def newest_first(
         self, user_id: str, below: int | None = None, page: int = ENTRIES_A_READ
@@ -201,7 +219,7 @@ class LedgerReader:
     def audit(self, user_id: str, anchor: Anchor | None = None) -> Account:
         """The same, and whether its anchor is in it, and what stands beside the entries.
 
-        That is their markers and the links of reversals; see `domain.verification`.
+        That is their markers and the links of reversals and refunds; see `domain.verification`.
         """
         for _ in races(self._pause):
             operations: list[Operation] = []
@@ -217,7 +235,7 @@ class LedgerReader:
         raise Contention(f"the ledger of user {user_id} is written too often at the moment")
 
     def _check_beside(self, user_id: str, operations: Sequence[Operation]) -> None:
-        """Whether each operation on request has its marker, and each reversal its link."""
+        """Whether each operation on request has its marker, each reversal and refund its link."""
         found = map(audited_marker, self.markers(_digests(operations)))
         markers = {marker.digest: marker for marker in found}
         check_markers(user_id, operations, markers)
@@ -270,7 +288,7 @@ class LedgerReader:
         return self._get_many((marker_key(digest), MARKER) for digest in digests)
 
     def reversals(self, user_id: str) -> Iterator[Item]:
-        """The links of a user's reversals as stored, usage by usage."""
+        """The links of a user's reversals and refunds as stored, usage by usage."""
         return self._items(user_id, "reversal#", "reversal$", page=1000, newest_first=False)
 
     def expiring(
@@ -350,11 +368,13 @@ class LedgerReader:
             consistent=True,
         )
 
-    def _entry_item(self, user_id: str, entry_number: int) -> Item:
-        response = self._connection.get_item(
-            self._table, user_id, entry_key(entry_number), consistent_read=True
-        )
+    def _item(self, partition: str, key: str) -> Item | None:
+        response = self._connection.get_item(self._table, partition, key, consistent_read=True)
         item: Item | None = response.get("Item")
+        return item
+
+    def _entry_item(self, user_id: str, entry_number: int) -> Item:
+        item = self._item(user_id, entry_key(entry_number))
         if item is None:
             raise NotFound(f"user {user_id} has no transaction {user_id}-{entry_number}")
         return item

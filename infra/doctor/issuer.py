@@ -45,7 +45,8 @@ def scopes(site: Site) -> Iterator[Finding]:
         return
     if not found:
         yield fine(
-            "scopes", "no scope of a backend or an admin is read from what a client asks for"
+            "scopes",
+            "no scope of a backend, of billing or of an admin is read from what a client asks for",
         )
         return
     yield warning(

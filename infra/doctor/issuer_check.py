@@ -54,7 +54,7 @@ ASKED_FOR = ("scope", "scp")
 """The claims with the scopes that a client asked for and its issuer granted (RFC 8693, 4.2; Okta
 and Entra ID say `scp`)."""
 
-PRIVILEGED = frozenset({Scope.BACKEND, Scope.ADMIN})
+PRIVILEGED = frozenset({Scope.BACKEND, Scope.BILLING, Scope.ADMIN})
 """The scopes that nobody may get just by asking."""
 
 GENEROUS = ("auth0.com", "okta.com", "oktapreview.com", "login.microsoftonline.com")

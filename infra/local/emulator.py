@@ -209,6 +209,7 @@ def _main() -> None:
         emulated_services,
         emulated_statements,
         guard,
+        unpacking,
     )
 
     ministack.app = guard.guarded(
@@ -220,6 +221,7 @@ def _main() -> None:
     emulated_deployments.make_strict()
     emulated_statements.make_strict()
     emulated_services.make_strict()
+    unpacking.unpack_once()
     # ministack reads the command line, and this program's holds nothing for it.
     sys.argv[1:] = []
     ministack.main()

@@ -46,6 +46,7 @@ def user(user_id: str = "1") -> Caller:
 
 ADMIN = Caller("ada", "", "credits:admin")
 BACKEND = Caller("shop", "", "credits:backend")
+BILLING = Caller("till", "", "credits:billing")
 NOBODY = Caller()
 
 

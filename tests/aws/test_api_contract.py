@@ -19,7 +19,7 @@ from chalicelib.domain.entries import EntryType
 from chalicelib.domain.errors import Contention
 from chalicelib.domain.subscriptions import BillingInterval, NotAllocatedBecause, SubscriptionStatus
 from tests.aws import contract
-from tests.aws.api import ADMIN, BACKEND, NOBODY, Api, Caller, Reply, user
+from tests.aws.api import ADMIN, BACKEND, BILLING, NOBODY, Api, Caller, Reply, user
 from tests.aws.world import World, at
 
 REQUEST_ID = "5f7c1b1e-8a52-4f0e-9f6e-3d1c2b4a6978"
@@ -168,6 +168,7 @@ def examples(world: World, api: Api, monkeypatch: pytest.MonkeyPatch) -> list[Ex
 
     show_refusals(made, export)
     show_holds(made, world, api)
+    show_purchases(made, world)
     for where, error in (
         ("Contention", Contention("the ledger of user 42 is written too often at the moment")),
         ("Unavailable", EndpointConnectionError(endpoint_url="https://dynamodb")),
@@ -221,6 +222,29 @@ def show_holds(made: Examples, world: World, api: Api) -> None:
     )
     used = show("200", "POST", "/api/credits/use-many", BACKEND, many).json["transaction_id"]
     show("200", "GET", f"/api/credits/transactions/{used}", BACKEND)
+
+
+def show_purchases(made: Examples, world: World) -> None:
+    """A pack that is bought, and half of it refunded."""
+    show = made.show
+    world.now += timedelta(minutes=5)
+    payment = "pi_3MtwBwLkdIwHu7ix28a3tqPa"
+    pack = {
+        "user_id": 42,
+        "amount": 500,
+        "payment_id": payment,
+        "description": "Pack of 500 credits",
+        "price": {"amount": 4900, "currency": "EUR"},
+    }
+    show("200", "POST", "/api/credits/purchases", BILLING, pack)
+    world.now += timedelta(minutes=5)
+    half = {
+        "payment_id": payment,
+        "amount": 250,
+        "reason": "Half of the pack was refunded",
+        "observed_at": "2025-06-02T11:35:00Z",
+    }
+    show("200", "POST", "/api/credits/refunds", BILLING, half)
 
 
 def places(document: dict[str, Any], example: Example) -> Iterator[tuple[dict[str, Any], object]]:
@@ -324,6 +348,16 @@ def test_what_the_code_takes_and_refuses_the_schemas_take_and_refuse_too() -> No
             ("2026-01-01", "2026-01-01T00:00:00", "2026-13-01T00:00:00Z", "3000-01-01T00:00:00Z"),
         ),
         ("SubscriptionRequest", "allocation_amount", (1, None), (0, 1.5)),
+        (
+            "PurchaseRequest",
+            "payment_id",
+            ("#", "pi_1", "x" * 255),
+            ("", "a b", "ä", "x" * 256, 5, None),
+        ),
+        ("PurchaseRequest", "expires_in_days", (1, 3650, None), (0, 3651, 1.5, "7")),
+        ("RefundRequest", "amount", (0, 10**9), (-1, 10**9 + 1, 1.5, None)),
+        ("Price", "amount", (0, 10**12), (-1, 10**12 + 1, 9.9, None)),
+        ("Price", "currency", ("EUR", "eur"), ("EURO", "€", "E R", None)),
     )
     for schema, field, taken, refused in cases:
         described = schemas[schema]["properties"][field]

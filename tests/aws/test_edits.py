@@ -12,7 +12,7 @@ from chalicelib.jobs.mail_events import suppress_addresses
 from infra.imports.importing import import_rows
 from infra.imports.subscriptions import SUBSCRIPTIONS
 from tests.aws import test_mail_events
-from tests.aws.api import ADMIN, BACKEND, Api, Caller, user
+from tests.aws.api import ADMIN, BACKEND, BILLING, Api, Caller, user
 from tests.aws.test_api_subscriptions import ADA, PATH
 from tests.aws.world import World, at, client
 
@@ -59,7 +59,8 @@ def test_the_table_has_every_field_that_can_be_edited() -> None:
     assert set(VALUES) == FIELDS - {"user_id"}
     for field, reaches in EDITS.items():
         assert reaches[Scope.ADMIN] is Reach.ALL, field
-        assert set(reaches) <= {Scope.ADMIN, Scope.BACKEND}, field
+        assert set(reaches) <= {Scope.ADMIN, Scope.BACKEND, Scope.BILLING}, field
+        assert reaches.get(Scope.BACKEND) is reaches.get(Scope.BILLING), field
 
 
 @pytest.mark.parametrize("field", sorted(VALUES))
@@ -82,20 +83,21 @@ def test_an_admin_edits_every_field(api: Api, method: str, field: str) -> None:
 
 @pytest.mark.parametrize("field", sorted(VALUES))
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "registration"])
-def test_the_backend_edits_the_fields_that_are_its_own_and_gives_nobody_more(
-    world: World, api: Api, method: str, field: str
+@pytest.mark.parametrize("caller", [BACKEND, BILLING])
+def test_the_backend_and_billing_edit_the_fields_that_are_their_own_and_give_nobody_more(
+    world: World, api: Api, caller: Caller, method: str, field: str
 ) -> None:
     changed = {field: VALUES[field]}
     if method == "registration":
-        reply = api.put(PATH, BACKEND, {**ADA, **changed})
+        reply = api.put(PATH, caller, {**ADA, **changed})
     else:
         values = stored(api)
         before = kept(world)
         put = method == "PUT"
         reply = (
-            api.put(PATH, BACKEND, {**values, **changed})
+            api.put(PATH, caller, {**values, **changed})
             if put
-            else (api.patch(PATH, BACKEND, changed))
+            else (api.patch(PATH, caller, changed))
         )
     if field not in MORE:
         assert reply.status in (200, 201), reply.text
@@ -224,6 +226,8 @@ def test_with_both_scopes_all_fields_are_ones_own(api: Api) -> None:
     [
         ("allocate", {"user_id": "42", "amount": 5, "reason": "Goodwill"}),
         ("allocation-runs", {"period": "2026-01"}),
+        ("purchases", {"user_id": "42", "amount": 5, "payment_id": "pi_1"}),
+        ("refunds", {"payment_id": "pi_1", "amount": 0, "reason": "Won"}),
     ],
 )
 def test_the_backend_makes_no_credits(
@@ -233,6 +237,16 @@ def test_the_backend_makes_no_credits(
     assert api.post(f"/api/credits/{path}", BACKEND, body, key="k").status == 403
     assert world.services.ledger.account("42").last is None
     assert world.take("sweeps") == []
+
+
+def test_billing_makes_credits_of_payments_alone(world: World, api: Api) -> None:
+    api.put(PATH, BILLING, ADA)
+    grant = {"user_id": "42", "amount": 5, "reason": "Goodwill"}
+    assert api.post("/api/credits/allocate", BILLING, grant, key="k").status == 403
+    assert api.post("/api/credits/allocation-runs", BILLING, {"period": "2026-01"}).status == 403
+    assert world.services.ledger.account("42").last is None
+    pack = {"user_id": "42", "amount": 5, "payment_id": "pi_1"}
+    assert api.post("/api/credits/purchases", BILLING, pack).status == 200
 
 
 def test_a_scope_reaches_as_far_as_the_table_says() -> None:
@@ -319,7 +333,7 @@ def test_every_way_of_editing_is_recorded_with_who_when_and_what(world: World, a
     api.put(PATH, BACKEND, ADA)
     world.now = at("2026-01-16T12:00:00Z")
     api.patch(PATH, ADMIN, {"allocation_amount": 600, "email": None})
-    api.patch(PATH, BACKEND, {"email": "ada@example.com"})
+    api.patch(PATH, BILLING, {"email": "ada@example.com"})
     world.now = at("2026-01-17T12:00:00Z")
     bounce(world)
     token = world.services.unsubscribe_links.token("42", None)
@@ -330,6 +344,7 @@ def test_every_way_of_editing_is_recorded_with_who_when_and_what(world: World, a
     )
     import_rows(SUBSCRIPTIONS, world.services, SUBSCRIPTIONS.check(world.services, text).good)
     kinds = ["allocation", "expiration", "expiring_soon", "manual", "low_balance"]
+    kinds += ["purchase", "refund"]
     assert list(recorded(api)) == [
         (
             1,
@@ -345,7 +360,7 @@ def test_every_way_of_editing_is_recorded_with_who_when_and_what(world: World, a
             {"kind": "admin", "subject": "ada"},
             {"email": ("ada@example.com", None), "allocation_amount": (None, 600)},
         ),
-        (3, {"kind": "backend", "subject": "shop"}, {"email": (None, "ada@example.com")}),
+        (3, {"kind": "billing", "subject": "till"}, {"email": (None, "ada@example.com")}),
         (
             4,
             {"kind": "mail_events", "subject": None},

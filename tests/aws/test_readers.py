@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from chalicelib.domain.errors import LedgerCorrupt, Unreadable
+from chalicelib.domain.verification import Link
 from chalicelib.mails.errors import MailInDoubt
 from chalicelib.store.database import Item
 from chalicelib.store.ledger import Performed
@@ -255,7 +256,7 @@ def test_a_link_of_a_reversal_that_cannot_be_read_is_named(name: str, wrong: Ite
         "sequence": {"N": "1"},
         "reversed_in_all": {"N": "5"},
     }
-    assert read_link(link, 2) == (2, 1, 5)
+    assert read_link(link, 2) == Link(2, 1, 5)
     (without(name) if wrong is None else having(name, wrong))(link)
     with pytest.raises(
         Unreadable, match=f"^ledger of user 1, reversal#000000000002#000001: {name} is "

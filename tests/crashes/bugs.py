@@ -14,7 +14,7 @@ from chalicelib.store.database import Item
 from chalicelib.store.errors import FAULTS
 from chalicelib.store.ledger import Draft, Inserted, LedgerStore
 from chalicelib.store.mails import MailRecords, _Records, read_mail, record_id
-from tests.simulation import planted
+from tests.simulation import planted, planted_payments
 from tests.simulation.planted import Bug, becomes, instead
 
 
@@ -63,6 +63,10 @@ _IN_SIMULATION = {
 
 BUGS: dict[str, tuple[str, Bug]] = {
     **{bug: (workflow, planted.BUGS[bug]) for bug, workflow in _IN_SIMULATION.items()},
+    "a refund leaves no link, so the next one does not know of it": (
+        "refund of what is spent",
+        planted_payments.BUGS["a refund leaves no link, so the next one does not know of it"],
+    ),
     "the marker is written after the entry, and not with it": (
         "grant by hand",
         becomes(LedgerStore, "_transact", _marker_after_the_entry),

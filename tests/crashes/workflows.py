@@ -24,6 +24,8 @@ from tests.simulation.world import SUBSCRIBED, Context, at, stream_records
 
 ADMIN = {"caller": "admin", "user_id": "", "scopes": "credits:admin"}
 SHOP = {"caller": "shop", "user_id": "", "scopes": "credits:backend"}
+TILL = {"caller": "till", "user_id": "", "scopes": "credits:billing"}
+HOOK = {"caller": "hook", "user_id": "", "scopes": "credits:billing"}
 ADA = {"caller": "ada", "user_id": "ada", "scopes": "credits:read credits:use"}
 
 START = "2026-01-15T12:00:00Z"
@@ -474,6 +476,65 @@ def _expiry_beside_a_hold(world: CrashingWorld) -> None:
     for moment in (EXPIRY, "2026-03-05T23:00:00Z"):
         tick(world, "expiry", moment)
         world.settle()
+
+
+# --- Payments -------------------------------------------------------------------------------------
+
+
+def buy(world: CrashingWorld, payment: str, caller: Json, amount: int = 60) -> None:
+    body: Json = {"user_id": "ada", "amount": amount, "payment_id": payment}
+    body |= {"price": {"amount": 990, "currency": "EUR"}, "expires_in_days": 40}
+    world.ask("POST", "/api/credits/purchases", caller, body)
+
+
+def refund(world: CrashingWorld, in_all: int, caller: Json = TILL, **more: object) -> None:
+    body = {"payment_id": "pi_1", "amount": in_all, "reason": "Asked for it", **more}
+    world.ask("POST", "/api/credits/refunds", caller, body)
+
+
+def bought(world: CrashingWorld) -> None:
+    """As entry 1; 45 of it are used, so that 15 are left."""
+    buy(world, "pi_1", TILL)
+    use(world, 45, "used")
+    world.settle()
+
+
+def bought_by_two_routes(world: CrashingWorld) -> None:
+    """The webhook comes, and the page that the user returns to; then another payment."""
+    for caller in (HOOK, TILL):
+        buy(world, "pi_1", caller)
+    buy(world, "pi_2", TILL)
+    buy(world, "pi_2", HOOK, amount=61)
+
+
+def refunded_in_steps(world: CrashingWorld) -> None:
+    """Each report comes by two routes; one comes late."""
+    for in_all, hour in ((10, 8), (60, 10)):
+        for caller in (HOOK, TILL):
+            refund(world, in_all, caller, observed_at=f"2026-01-15T{hour:02}:00:00Z")
+    refund(world, 20, observed_at="2026-01-15T09:00:00Z")
+
+
+def disputed_and_won(world: CrashingWorld) -> None:
+    """Asked again, each is told what it was told first; what came back can be used."""
+    refund(world, 60)
+    refund(world, 0)
+    use(world, 15, "rest")
+
+
+for _name, _run, _before in (
+    ("purchase by two routes", bought_by_two_routes, (subscribed("ada"),)),
+    ("refund in steps", refunded_in_steps, (subscribed("ada"), bought)),
+    ("refund of what is spent", partial(refund, in_all=60), (*ADA_ONLY, bought, used)),
+    ("refund of more than was bought", partial(refund, in_all=61), (subscribed("ada"), bought)),
+    ("a dispute that is won", disputed_and_won, (subscribed("ada"), bought)),
+    (
+        "a dispute that is won when the credits have expired",
+        partial(refund, in_all=0),
+        (subscribed("ada"), bought, partial(refund, in_all=60), settled_at("2026-03-02T12:00:00Z")),
+    ),
+):
+    add("requests", _name, _run, *_before)
 
 
 @workflow("requests", "void of a batch", subscribed("ada"), allocated, granted)

@@ -84,6 +84,10 @@ class Scene:
             world.call("POST", "/api/credits/use", ADMIN, asked, {"Idempotency-Key": key})
         held = {"user_id": "42", "amount": 10, "description": "Render"}
         world.call("POST", "/api/credits/holds", ADMIN, held, {"Idempotency-Key": "c"})
+        pack = {"user_id": "42", "amount": 60, "payment_id": "pi_1"}
+        world.call("POST", "/api/credits/purchases", ADMIN, pack)
+        part = {"payment_id": "pi_1", "amount": 20, "reason": "Part"}
+        world.call("POST", "/api/credits/refunds", ADMIN, part)
 
     def reset(self) -> None:
         self.world.aws.state = self._pristine.copy()
@@ -341,6 +345,7 @@ ADMIN = {"caller": "ada", "user_id": "", "scopes": "credits:admin credits:backen
 CALLERS: Mapping[str, Mapping[str, str]] = {
     "admin": ADMIN,
     "backend": {"caller": "shop", "user_id": "", "scopes": "credits:backend"},
+    "billing": {"caller": "till", "user_id": "", "scopes": "credits:billing"},
     "user": {"caller": "user|42", "user_id": "42", "scopes": "credits:read credits:use"},
 }
 
@@ -492,6 +497,34 @@ REQUESTS: dict[str, tuple[Json, ...]] = {
         asked("backend", transaction_id="42-2"),
         asked("user", transaction_id="42%2D4"),
     ),
+    "POST /api/credits/purchases": (
+        asked("billing", body={"user_id": "42", "amount": 60, "payment_id": "pi_1"}),
+        asked(
+            "admin",
+            body={
+                "user_id": 7,
+                "amount": 5,
+                "payment_id": "pi_2#3",
+                "description": "Pack",
+                "price": {"amount": 990, "currency": "eur"},
+                "expires_in_days": 30,
+                "priority": 0,
+                "metadata": {"order": "77"},
+            },
+        ),
+    ),
+    "POST /api/credits/refunds": (
+        asked("billing", body={"payment_id": "pi_1", "amount": 0, "reason": "Won"}),
+        asked(
+            "admin",
+            body={
+                "payment_id": "pi_1",
+                "amount": 60,
+                "reason": "All",
+                "observed_at": "2026-01-31T23:00:00Z",
+            },
+        ),
+    ),
     "POST /api/credits/allocate": (
         keyed("admin", user_id=42, amount=5, reason="Goodwill", expires_in_days=30),
         keyed("admin", user_id=42, amount=-5, reason="Moved", up_to_available=True),
@@ -533,6 +566,7 @@ ROUTES = tuple(
         route(*name.split(" ")),
         words=(
             *("42", "7", "admin", "backend", "user", INSTANT, "user_id", "42-4", "hold_id"),
+            *("billing", "pi_1", "pi_2#3", "price", "observed_at"),
             *("Content-Type", "If-Match"),
             *("application/json", "text/csv", '"1"', "*", "limit", "cursor", "order-17"),
         ),

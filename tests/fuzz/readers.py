@@ -25,6 +25,7 @@ from jwt.algorithms import ECAlgorithm
 
 from chalicelib.api import account, authorizer, calls, cursors, issuer_keys
 from chalicelib.api import holds as hold_routes
+from chalicelib.api import purchases as purchase_routes
 from chalicelib.api import subscriptions as routes
 from chalicelib.api.authorizer import InvalidToken, TokenChecker, answer, bearer_token
 from chalicelib.api.issuer_keys import IssuerKeys, KeysUnavailable
@@ -39,6 +40,7 @@ from chalicelib.domain.errors import InvalidInput, LedgerCorrupt, Unreadable
 from chalicelib.domain.ledger import Account, Request
 from chalicelib.domain.metadata import MOST_BYTES, MOST_PAIRS, parse_metadata
 from chalicelib.domain.notifications import MailKind
+from chalicelib.domain.prices import Price, parse_price
 from chalicelib.domain.ranges import Range
 from chalicelib.domain.subscriptions import (
     Subscription,
@@ -221,6 +223,22 @@ FIELDS = (
     ),
     field(hold_routes._parse_seconds, 1, 3600, 30 * 86_400, name="seconds of a hold"),
     field(hold_routes._parse_captured, 0, 1, 10**9, name="captured amount"),
+    field(purchase_routes._parse_refunded, 0, 1, 10**9, name="refunded amount"),
+    field(
+        instants.parse_past(NOW),
+        *("2026-01-15T12:00:00Z", "2025-12-31T23:59:59.5Z"),
+        name="instant of the past",
+        write=instants.format_instant,
+        check=is_instant,
+    ),
+    field(
+        parse_price,
+        {"amount": 990, "currency": "EUR"},
+        {"amount": 0, "currency": "jpy"},
+        write=lambda price: price._asdict(),
+        check=lambda price: 0 <= price.amount <= 10**12 and price.currency.isupper(),
+        words=("amount", "currency", "usd", "€"),
+    ),
     field(adjustments._parse_source, "adjustment", "promotion"),
     field(cursors.parse_cursor, "MGJhZGY4ZTYx"),
     field(account._parse_transaction_id, "42-7"),
@@ -337,6 +355,18 @@ def _ledger() -> list[LedgerEntry]:
             ended = (entries[-1].number, captured, told, NOW, lambda: "Europe/Paris")
             entries.append(ledger.capture(account_now(), *ended))
     entries.append(ledger.claw_back(account_now(), 30, told, NOW, including_held=True))
+    paid = Request("purchase#pi_1", "till", "Pack")
+    price = Price(990, "EUR")
+    bought = ledger.purchase(account_now(), 60, price, paid, NOW, "Europe/Paris", 365)
+    entries.append(bought)
+    stands, batch = None, bought.granted_batch
+    assert batch is not None
+    for in_all, seen in ((60, NOW), (20, None)):
+        why = Request("refund#pi_1", "till", "Part")
+        refunded = ledger.refund(account_now(), batch, stands, in_all, seen, why, NOW)
+        assert refunded is not None
+        entries.append(refunded.entry)
+        stands = refunded.entry.refund
     expiration = ledger.expire(account_now(), datetime(2026, 3, 1, tzinfo=UTC))
     assert expiration is not None
     return [*entries, expiration]
@@ -398,6 +428,7 @@ LEDGERS = (
         words=(
             *("allocation", "manual", "usage", "reversal", "expiration", "hold", "release"),
             *("(erased)", "holds", "released", "metadata", "promotion", "including_held"),
+            *("purchase", "refund", "price"),
         ),
     ),
     reader(
@@ -500,10 +531,16 @@ ITEMS = (
         words="S N -1",
     ),
     item_reader(
-        "link of a reversal",
+        "link of a reversal or a refund",
         lambda item: ledger_items.read_link(item, 2),
         _keys("1", "reversal#000000000002#000001"),
         {"sequence": {"N": "1"}, "reversed_in_all": {"N": "5"}},
+        {
+            "sequence": {"N": "2"},
+            "reversed_in_all": {"N": "0"},
+            "number": {"N": "9"},
+            "expired": {"N": "4"},
+        },
         words="S N -1",
     ),
     item_reader(

@@ -117,7 +117,10 @@ def edited(subscription: Subscription, ledger: Ledger, now: datetime) -> Json:
     }
 
 
-KINDS = ("allocation", "expiration", "expiring_soon", "manual", "low_balance")
+KINDS = (
+    *("allocation", "expiration", "expiring_soon", "manual", "low_balance", "purchase"),
+    "refund",
+)
 
 
 def schedule(subscription: Subscription, ledger: Ledger, now: datetime) -> Json:
@@ -149,7 +152,26 @@ HISTORY = (
     *("transaction_id", "type", "amount", "balance_after"),
     *("effective_at", "posted_at", "allocation_period", "batches"),
     *("hold_id", "held_amount", "released_amount", "metadata"),
+    *("payment_id", "price", "refunded_amount", "unrecovered_amount"),
 )
+
+
+PAID = ("purchase", "refund")
+
+
+def refunded(who: str, ledger: Ledger, number: int) -> Json:
+    """What is told of a refund, the line of that number."""
+    ledger = ledger.until(number)
+    line = ledger.lines[-1]
+    return {
+        "success": True,
+        "transaction_id": f"{who}-{number}",
+        "new_balance": ledger.available(line.posted_at),
+        "taken": max(-line.amount, 0),
+        "given_back": max(line.amount, 0),
+        "expired_amount": line.expired,
+        "unrecovered": line.refunded - ledger.taken_back(line.refunds),
+    }
 
 
 def history(who: str, ledger: Ledger) -> Iterator[tuple[Line, Json]]:
@@ -171,7 +193,15 @@ def history(who: str, ledger: Ledger) -> Iterator[tuple[Line, Json]]:
             "held_amount": line.opens.amount if line.opens else None,
             "released_amount": line.released if line.ends else None,
             "metadata": {},
+            "payment_id": line.operation.partition("#")[2] if line.type in PAID else None,
+            "price": line.price and {"amount": line.price[0], "currency": line.price[1]},
+            "refunded_amount": None,
+            "unrecovered_amount": None,
         }
+        if line.refunds:
+            item["refunded_amount"] = line.refunded
+            taken = ledger.until(number).taken_back(line.refunds)
+            item["unrecovered_amount"] = line.refunded - taken
         if not (line.opens or line.ends):
             item["hold_id"] = None
         items.append((line, item))

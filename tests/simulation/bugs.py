@@ -10,7 +10,7 @@ from rich.console import Console
 from tests.parallel import in_processes
 from tests.progress import progress_bar
 from tests.simulation.campaign import Result, campaign
-from tests.simulation.planted_holds import BUGS
+from tests.simulation.planted_payments import BUGS
 
 
 def hunt(name: str, lives: int = 100, seed: int = 1) -> Result:

@@ -194,7 +194,10 @@ _trouble = st.tuples(
     st.sampled_from((1, 1, 2, 3, 5, 40, 40)),
     st.tuples(
         st.sampled_from(
-            ("again", "again", "use", "grant", "reverse", "hold", "end", "edit", "deliver")
+            (
+                *("again", "again", "use", "grant", "reverse", "hold", "end", "refund"),
+                *("edit", "deliver"),
+            )
         ),
         amounts,
         keys,

@@ -36,6 +36,9 @@ Json = dict[str, Any]
 
 ADMIN = {"caller": "admin", "user_id": "", "scopes": "credits:admin"}
 SHOP = {"caller": "shop", "user_id": "", "scopes": "credits:backend"}
+TILL = {"caller": "till", "user_id": "", "scopes": "credits:billing"}
+HOOK = {"caller": "hook", "user_id": "", "scopes": "credits:billing"}
+"""Two that report payments: a page that users come back to, and a webhook."""
 LAMBDA = "lambda/manual-allocate"
 MILLISECOND = timedelta(milliseconds=1)
 OUTDATED = 422
@@ -67,6 +70,10 @@ AIMS = {
         # Who comes late looks up how it ended.
         "end": "Query ledger, GetItem ledger, ExecuteTransaction ledger, "
         "ExecuteTransaction ledger, TransactGetItems ledger, BatchGetItem ledger",
+        "buy": "Query ledger, GetItem subscriptions, ExecuteTransaction ledger, "
+        "ExecuteTransaction ledger, TransactGetItems ledger",
+        "refund": "GetItem ledger, Query ledger, Query ledger, "
+        "ExecuteTransaction ledger, ExecuteTransaction ledger",
         "by hand": "Query ledger, GetItem subscriptions, ExecuteTransaction ledger",
         "tick": "SendMessageBatch sweeps",
         "sweeps": "Query by_timezone, Query expiring, SendMessageBatch allocations, "
@@ -252,8 +259,9 @@ class Life(RuleBasedStateMachine):
                 return "what waits is delivered"
             # Of another backend: its keys are its own.
             self.meanwhiles += 1
-            if what == "end":
-                return self.end_meanwhile(who, amount)
+            if what in ("end", "refund"):
+                other = self.end_meanwhile if what == "end" else self.refund_meanwhile
+                return other(who, amount)
             asked = self._ask_meanwhile(what, who, amount, f"{key}-meanwhile-{self.meanwhiles}")
             judge = self.asked(asked[0])
             reply, posted = asked[1](), self.oracle.posted()
@@ -563,6 +571,10 @@ class Life(RuleBasedStateMachine):
         """Another process ends a hold of somebody, whole; says what it did."""
         raise NotImplementedError
 
+    def refund_meanwhile(self, who: str, amount: int) -> str:
+        """Another process reports a refund of what somebody has bought; says what it did."""
+        raise NotImplementedError
+
     def _post(self, name: str, caller: Json, body: Json, key: str) -> Callable[[], Reply]:
         headers = {"Idempotency-Key": key}
         return lambda: self.world.call("POST", f"/api/credits/{name}", caller, body, headers)
@@ -597,11 +609,12 @@ class Life(RuleBasedStateMachine):
             performed = self.oracle.performed.get(intent.operation)
             if reply.status == 200:
                 require(performed is not None, "said to be done, and is not:", intent, reply)
-                require(known == intent, "answered with another request's result:", intent, known)
+                is_right = known.is_same(intent)
+                require(is_right, "answered with another request's result:", intent, known)
                 assert performed is not None
                 self._answered(intent, reply, *performed, was_performed=was_performed)
             elif reply.status == 422 and reply.json["code"] == "idempotency_key_reused":
-                require(known != intent, "refused to repeat the same request:", intent)
+                require(not known.is_same(intent), "refused to repeat the same request:", intent)
             else:
                 # Who is refused can ask again, and have it by then.
                 is_earlier = performed is not None and performed[1] <= posted[performed[0]]
@@ -620,6 +633,8 @@ class Life(RuleBasedStateMachine):
         right["new_balance"] = ledger.available(line.posted_at)
         if intent.kind == "hold":
             right |= answers.opened(who, line)
+        elif intent.kind == "purchase":
+            right["batch_id"] = f"{who}-{number}"
         elif intent.kind != "manual":
             right["batches"] = answers.moves(who, line)
         if intent.kind == "reversal":

@@ -44,6 +44,7 @@ from tests.simulation.life import ADMIN, LAMBDA, MILLISECOND, SHOP, as_json
 from tests.simulation.office import Office
 from tests.simulation.oracle import ALL_KINDS, AS_THE_PLAN
 from tests.simulation.reference import Grant, Subscription, require, show
+from tests.simulation.selling import Selling
 from tests.simulation.world import WORK_QUEUES, Reply
 
 Json = dict[str, Any]
@@ -51,7 +52,7 @@ Who = int | str
 RUNS = "/api/credits/allocation-runs"
 
 
-class Machine(Charging, Holding, Office):
+class Machine(Charging, Holding, Selling, Office):
     """Everything that can happen."""
 
     # --- Subscriptions ----------------------------------------------------------------------------
@@ -640,7 +641,12 @@ class Machine(Charging, Holding, Office):
         who=places,
         limit=st.sampled_from((1, 2, 3, 100)),
         kind=st.none()
-        | st.sampled_from(("usage", "allocation", "expiration", "reversal", "hold", "release")),
+        | st.sampled_from(
+            (
+                *("usage", "allocation", "expiration", "reversal", "hold", "release"),
+                *("purchase", "refund"),
+            )
+        ),
         since=st.none() | st.integers(0, 20),
         until=st.none() | st.integers(0, 20),
         drawn=troubles,

@@ -13,7 +13,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -23,6 +23,7 @@ from tests.simulation.reference import (
     Forbidden,
     Ledger,
     Line,
+    Outdated,
     Over,
     Short,
     Subscription,
@@ -33,7 +34,9 @@ from tests.simulation.world import World
 
 Json = dict[str, Any]
 
-ALL_KINDS = frozenset({"allocation", "expiration", "expiring_soon", "manual", "low_balance"})
+ALL_KINDS = frozenset(
+    {"allocation", "expiration", "expiring_soon", "manual", "low_balance", "purchase", "refund"}
+)
 
 
 @dataclass(eq=False)
@@ -79,6 +82,13 @@ class Intent:
     """Of what is carried over: when it was granted elsewhere, and when it expires."""
     after: str = ""
     """Of what is carried over: the operation of the row before it, which is to be done by then."""
+    price: tuple[int, str] | None = None
+
+    def is_same(self, other: "Intent") -> bool:
+        """Whether another one under its name gets its answer: a payment may be worded otherwise."""
+        if self.kind == other.kind == "purchase":
+            return (self.user_id, self.amount) == (other.user_id, other.amount)
+        return self == other
 
     def line(
         self, ledger: Ledger, timezone: str, now: datetime, of_plan: int | None = None
@@ -100,12 +110,34 @@ class Intent:
             return ledger.end(*asked_of, beyond=self.beyond)
         if self.dates:
             return ledger.carry(amount, self.dates, now, self.operation, timezone)
-        if amount < 0:
+        if self.kind == "purchase":
+            asked_for = (amount, self.price, now, self.operation, timezone, self.days)
+            line = replace(ledger.buy(*asked_for), description=self.text)
+        elif amount < 0:
             line = ledger.take("manual", -amount, now, self.operation, self.text)
         else:
             days = of_plan if self.days == AS_THE_PLAN else self.days
             line = ledger.give(amount, now, self.operation, self.text, timezone, days)
         return Line(**{**vars(line), "silent": self.silent})
+
+
+@dataclass(frozen=True)
+class Report:
+    """What somebody says was refunded of a payment in all, and when they saw it."""
+
+    payment: str
+    in_all: int
+    text: str
+    observed_at: datetime | None = None
+
+    @property
+    def operation(self) -> str:
+        return f"refund#{self.payment}"
+
+    def line(self, ledger: Ledger, purchase: int, now: datetime) -> Line | None:
+        """The line that it should become; None for no other. Raises `Outdated` or `Forbidden`."""
+        asked = (self.in_all, self.observed_at, now, self.operation, self.text)
+        return ledger.refund(purchase, *asked)
 
 
 def _operations(body: Json) -> list[str]:
@@ -167,6 +199,7 @@ class Oracle:
     operations_before: int = 0
     allocating: dict[str, list[datetime]] = field(default_factory=dict)
     expiring: set[str] = field(default_factory=set)
+    reporting: list[Report] = field(default_factory=list)
     correlations: set[str] = field(default_factory=set)
     is_importing: bool = False
     """Whether somebody imports a file: their entries bear no id of an operation."""
@@ -200,6 +233,7 @@ class Oracle:
         self.operations_before = len(self.world.operations)
         self.allocating = {}
         self.expiring = set()
+        self.reporting = []
         self.correlations = set()
         self.is_importing = False
 
@@ -408,6 +442,8 @@ class Oracle:
                     due = subscription.due(ledger.through, as_of, now)
                     if due:
                         yield ledger.allocate(subscription, due[0], now)
+        elif body["type"] == "refund":
+            yield from self._expected_refunds(user_id, ledger, body)
         elif body["operation"] in self.ends:
             yield from self._expected_ends(ledger, body)
         else:
@@ -449,6 +485,21 @@ class Oracle:
             raise Violation(f"{intent} took more than the {short.available} there are") from short
         except Forbidden as error:
             raise Violation(f"{intent} is against the rules and was done") from error
+
+    def _expected_refunds(self, user_id: str, ledger: Ledger, body: Json) -> Iterator[Line]:
+        """The lines of what is reported in this step of the payment that it names."""
+        owner, purchase = self.purchase_of(body["operation"].removeprefix("refund#"))
+        require(owner == user_id, "a payment of", owner, "is refunded to", user_id)
+        for report in self.reporting:
+            if report.operation == body["operation"]:
+                with suppress(Outdated, Forbidden):
+                    line = report.line(ledger, purchase, self.world.clock)
+                    if line:
+                        yield line
+
+    def purchase_of(self, payment: str) -> tuple[str, int]:
+        """Who has bought with a payment, and in which entry; nobody and 0 for none."""
+        return self.performed.get(f"purchase#{payment}", ("nobody", 0))
 
     def _expected_ends(self, ledger: Ledger, body: Json) -> Iterator[Line]:
         require(body["operation"] not in self.performed, "a hold ends a second time:", body)
@@ -671,9 +722,9 @@ class Oracle:
                 before.add(line)
 
     def ledgers_verify(self) -> None:
-        """The product's own walk over every ledger agrees, and adds up to the same."""
+        """The product's own audit of every ledger agrees, and adds up to the same."""
         for user_id, ledger in self.ledgers.items():
-            account = self.world.services.ledger.verify(user_id)
+            account = self.world.services.ledger.audit(user_id)
             found = (account.ledger_balance, account.last_hash, account.next_number)
             last = self.hashes.get(user_id, account.last_hash)
             right = (ledger.balance, last, len(ledger.lines) + 1)
@@ -710,7 +761,13 @@ def _described(ledger: Ledger, line: Line) -> Json:
         "hold": line.ends or None,
         "released": line.released if line.ends else None,
         "including_held": None,
+        "price": list(line.price) if line.price else None,
+        "refund": None,
     }
+    if line.refunds:
+        unrecovered = line.refunded - after.taken_back(line.refunds)
+        seen = milliseconds(line.observed_at)
+        description["refund"] = [line.refunds, line.refunded, unrecovered, seen]
     if line.type != "expiration":
         description["operation"] = line.operation
     if line.description:

@@ -255,7 +255,7 @@ BUGS |= {
         terms, "_refuse_outdated", lambda *_: None
     ),
     "a backend sets any amount and any eligibility": becomes(
-        principal, "EDITS", dict.fromkeys(principal.EDITS, principal._BOTH)
+        principal, "EDITS", dict.fromkeys(principal.EDITS, principal._FREE)
     ),
 }
 

@@ -444,7 +444,7 @@ class Line:
     operation: str
     grant: Grant | None = None
     expired: int = 0
-    """Of a reversal: what could not return."""
+    """Of a reversal or a refund: what could not return."""
     asked: int = 0
     """Of a reversal: what was to return."""
     reverses: int = 0
@@ -457,6 +457,11 @@ class Line:
     released: int = 0
     frees_dead: str | None = None
     """Of an end that frees what is dead: the zone whose next sweep books it out."""
+    price: tuple[int, str] | None = None
+    refunds: int = 0
+    """The number of the purchase; of it so much was refunded by then, as somebody saw:"""
+    refunded: int = 0
+    observed_at: datetime | None = None
 
     @property
     def amount(self) -> int:
@@ -553,6 +558,13 @@ class Ledger:
                 found.add(line.sweep)
         return {(zone, next_midnight(zone, at)) for zone, at in found if at >= grant.expires_at}
 
+    def refunds_of(self, purchase: int) -> list[Line]:
+        return [line for line in self.lines if line.refunds == purchase]
+
+    def taken_back(self, purchase: int) -> int:
+        """What refunds have taken, less what they gave back, be it dead."""
+        return sum(-line.amount - line.expired for line in self.refunds_of(purchase))
+
     def overdue(self, since: datetime, now: datetime) -> list[tuple[str, datetime, Grant]]:
         """What is still there though a midnight has passed that was to book it out."""
         return [
@@ -646,6 +658,63 @@ class Ledger:
         legs = ((grant.number, amount),)
         return Line("manual", legs, at, at, self.through, operation, grant, description=text)
 
+    def buy(
+        self,
+        amount: int,
+        price: tuple[int, str] | None,
+        now: datetime,
+        operation: str,
+        timezone: str,
+        days: int | None,
+    ) -> Line:
+        """What was paid for is used last, and lives for ever unless that was said."""
+        at = self.time(now)
+        end = end_of_life(timezone, at, days) if days else None
+        grant = Grant(len(self.lines) + 1, amount, at, end, timezone, "purchase", 60)
+        legs = ((grant.number, amount),)
+        return Line("purchase", legs, at, at, self.through, operation, grant, price=price)
+
+    def refund(
+        self,
+        purchase: int,
+        in_all: int,
+        observed_at: datetime | None,
+        now: datetime,
+        operation: str,
+        text: str,
+    ) -> Line | None:
+        """What is refunded is taken, as far as it is there; what is refunded no more comes back.
+
+        None where nothing new is said.
+        """
+        at, grant, before = self.time(now), self.grants[purchase], self.refunds_of(purchase)
+        seen = [line.observed_at for line in before if line.observed_at]
+        if in_all > grant.amount:
+            raise Forbidden
+        if observed_at and seen and observed_at < max(seen):
+            raise Outdated
+        is_seen_later = observed_at is not None and (not seen or observed_at > max(seen))
+        if before and in_all == before[-1].refunded and not is_seen_later:
+            return None
+        taken = self.taken_back(purchase)
+        moved = max(taken - in_all, 0)
+        if in_all > (before[-1].refunded if before else 0):
+            moved = -min(in_all - taken, dict(self.free(at)).get(purchase, 0))
+        is_dead = moved > 0 and not grant.is_alive(at)
+        return Line(
+            "refund",
+            ((purchase, moved),) if moved and not is_dead else (),
+            at,
+            at,
+            self.through,
+            operation,
+            expired=moved if is_dead else 0,
+            description=text,
+            refunds=purchase,
+            refunded=in_all,
+            observed_at=max([*seen, observed_at or ALWAYS]) if observed_at or seen else None,
+        )
+
     def carry(
         self,
         amount: int,
@@ -718,10 +787,16 @@ def credits_in_words(amount: int) -> str:
     return f"{amount:,} credit{'' if amount == 1 else 's'}"
 
 
+TOLD = ("allocation", "expiration", "manual", "purchase", "refund")
+"""The lines that are told whatever they come to."""
+
+
 def mail_of(line: Line, before: Ledger, subscription: Subscription) -> str | None:
     if line.type == "usage":
         return "low_balance" if crosses(line, before, subscription.threshold) else None
-    is_told = line.type in ("allocation", "expiration", "manual") and not line.silent
+    if line.type == "refund" and not line.amount:
+        return None
+    is_told = line.type in TOLD and not line.silent
     return line.type if is_told else None
 
 
@@ -759,6 +834,8 @@ def sent_subject(kind: str, amount: int, more: str) -> str:
         "expiring_soon": f"{words} will expire on {more}",
         "low_balance": f"{words} left",
         "manual": f"{words} {'added to' if amount > 0 else 'taken back from'} your account",
+        "purchase": f"{words} bought",
+        "refund": f"{words} {'given back' if amount > 0 else 'taken back after a refund'}",
     }[kind]
 
 

@@ -14,6 +14,7 @@ from tests.aws.api import Reply
 USER = "credits:read credits:use"
 ADMIN = "credits:admin"
 BACKEND = "credits:backend"
+BILLING = "credits:billing"
 
 
 class Api:
@@ -71,6 +72,11 @@ class Api:
     def backend(self) -> str:
         """A token of the product's backend."""
         return self.token("shop", BACKEND)
+
+    @property
+    def billing(self) -> str:
+        """A token of what takes the money."""
+        return self.token("till", BILLING)
 
     def subscribe(self, user_id: str, **more: object) -> None:
         """Registers a user, or puts their subscription back to what it was."""

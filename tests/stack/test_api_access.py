@@ -18,7 +18,7 @@ from infra.local import emulator, stacks
 from infra.local.stacks import ALLOWED_ORIGINS, LocalStack
 from tests.aws import contract
 from tests.aws.api import Reply
-from tests.stack.api import ADMIN, BACKEND, USER, Api, route_of
+from tests.stack.api import ADMIN, BACKEND, BILLING, USER, Api, route_of
 from tests.stack.conftest import Packaged
 from tests.stack.test_deploy import as_role_of, refusal
 
@@ -43,7 +43,7 @@ def forged(token: str) -> str:
     """The same signature under other claims."""
     header, _, signature = token.split(".")
     claims = jwt.decode(token, options={"verify_signature": False})
-    claims["scope"] = f"{USER} {BACKEND} {ADMIN}"
+    claims["scope"] = ALL
     payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).rstrip(b"=").decode()
     return f"{header}.{payload}.{signature}"
 
@@ -59,7 +59,7 @@ def signed_by_a_stranger(token: str) -> str:
     return jwt.encode(claims, key, algorithm="ES256", headers={"kid": "local"})
 
 
-ALL = f"{USER} {BACKEND} {ADMIN}"
+ALL = f"{USER} {BACKEND} {BILLING} {ADMIN}"
 
 CALLERS: dict[str, Callable[[Api], str | None]] = {
     "no token": lambda _: None,
@@ -71,6 +71,7 @@ CALLERS: dict[str, Callable[[Api], str | None]] = {
     "user": lambda api: api.as_user(ANN),
     "other user": lambda api: api.as_user(BOB),
     "backend": lambda api: api.backend,
+    "billing": lambda api: api.billing,
     "admin": lambda api: api.admin,
 }
 
@@ -85,72 +86,95 @@ PLAN = {
 BAD = (401,) * 6
 
 # What each caller is answered to a request about Ann, and, where it names nobody, about himself.
-# Bob has no credits; a backend and an admin have no subscription of their own.
-#                                                       no token .. alg none  | user
-#                                                                             |    other user
-#                                                                             |         backend
-#                                                                             |              admin
+# Bob has no credits; a backend, billing and an admin have no subscription of their own.
+#                                               no token .. alg none  | user
+#                                                                     |    other user
+#                                                                     |         backend
+#                                                                     |              billing
+#                                                                     |                   admin
 TABLE: tuple[tuple[str, str, object, tuple[int, ...]], ...] = (
-    ("GET", "/api/health", None, (200,) * 10),
-    ("GET", "/api/openapi.json", None, (200,) * 10),
+    ("GET", "/api/health", None, (200,) * 11),
+    ("GET", "/api/openapi.json", None, (200,) * 11),
     # The link in a mail is its own right: no token of any caller is asked for, or helps.
-    ("GET", "/api/unsubscribe", None, (400,) * 10),
-    ("POST", "/api/unsubscribe", None, (400,) * 10),
-    ("GET", "/api/plans", None, (*BAD, 200, 200, 200, 200)),
-    ("GET", "/api/credits/allocation-schedule", None, (*BAD, 200, 200, 404, 404)),
-    ("GET", f"/api/credits/allocation-schedule?user_id={ANN}", None, (*BAD, 200, 403, 200, 200)),
-    ("GET", "/api/credits/balance", None, (*BAD, 200, 200, 404, 404)),
-    ("GET", f"/api/credits/balance?user_id={ANN}", None, (*BAD, 200, 403, 200, 200)),
-    ("GET", "/api/credits/history", None, (*BAD, 200, 200, 404, 404)),
-    ("GET", f"/api/credits/history?user_id={ANN}", None, (*BAD, 200, 403, 200, 200)),
+    ("GET", "/api/unsubscribe", None, (400,) * 11),
+    ("POST", "/api/unsubscribe", None, (400,) * 11),
+    ("GET", "/api/plans", None, (*BAD, 200, 200, 200, 200, 200)),
+    ("GET", "/api/credits/allocation-schedule", None, (*BAD, 200, 200, 404, 404, 404)),
+    (
+        "GET",
+        f"/api/credits/allocation-schedule?user_id={ANN}",
+        None,
+        (*BAD, 200, 403, 200, 200, 200),
+    ),
+    ("GET", "/api/credits/balance", None, (*BAD, 200, 200, 404, 404, 404)),
+    ("GET", f"/api/credits/balance?user_id={ANN}", None, (*BAD, 200, 403, 200, 200, 200)),
+    ("GET", "/api/credits/history", None, (*BAD, 200, 200, 404, 404, 404)),
+    ("GET", f"/api/credits/history?user_id={ANN}", None, (*BAD, 200, 403, 200, 200, 200)),
     (
         *("POST", "/api/credits/use", {"amount": 1, "description": "Export"}),
-        (*BAD, 200, 402, 404, 403),
+        (*BAD, 200, 402, 404, 403, 403),
     ),
     (
         *("POST", "/api/credits/use", {"user_id": ANN, "amount": 1, "description": "Export"}),
-        (*BAD, 200, 403, 200, 403),
+        (*BAD, 200, 403, 200, 403, 403),
     ),
     (
         *("POST", "/api/credits/reverse"),
         {"user_id": ANN, "transaction_id": f"{ANN}-2", "amount": 1, "reason": "Failed"},
-        (*BAD, 403, 403, 200, 200),
+        (*BAD, 403, 403, 200, 403, 200),
     ),
-    ("GET", f"/api/credits/transactions/{ANN}-1", None, (*BAD, 200, 403, 200, 200)),
+    ("GET", f"/api/credits/transactions/{ANN}-1", None, (*BAD, 200, 403, 200, 200, 200)),
     (
         *("POST", "/api/credits/use-many"),
         {"user_id": ANN, "items": [{"key": "lead-1", "amount": 1, "description": "Lead"}]},
-        (*BAD, 403, 403, 200, 403),
+        (*BAD, 403, 403, 200, 403, 403),
     ),
-    ("GET", "/api/credits/holds", None, (*BAD, 200, 200, 404, 404)),
-    ("GET", f"/api/credits/holds?user_id={ANN}", None, (*BAD, 200, 403, 200, 200)),
+    ("GET", "/api/credits/holds", None, (*BAD, 200, 200, 404, 404, 404)),
+    ("GET", f"/api/credits/holds?user_id={ANN}", None, (*BAD, 200, 403, 200, 200, 200)),
     (
         *("POST", "/api/credits/holds"),
         {"user_id": ANN, "amount": 1, "description": "Report"},
-        (*BAD, 403, 403, 200, 200),
+        (*BAD, 403, 403, 200, 403, 200),
     ),
     # Both end the hold in the same way, so the admin is answered what the backend was.
     (
         *("POST", f"/api/credits/holds/{ANN}-3/capture", {"amount": 1}),
-        (*BAD, 403, 403, 200, 200),
+        (*BAD, 403, 403, 200, 403, 200),
     ),
-    ("POST", f"/api/credits/holds/{ANN}-3/release", {}, (*BAD, 403, 403, 410, 410)),
-    ("POST", f"/api/credits/holds/{ANN}-4/release", {}, (*BAD, 403, 403, 200, 200)),
+    ("POST", f"/api/credits/holds/{ANN}-3/release", {}, (*BAD, 403, 403, 410, 403, 410)),
+    ("POST", f"/api/credits/holds/{ANN}-4/release", {}, (*BAD, 403, 403, 200, 403, 200)),
     # Who may end none is not told which there are.
-    ("POST", f"/api/credits/holds/{ANN}-1/release", {}, (*BAD, 403, 403, 404, 404)),
+    ("POST", f"/api/credits/holds/{ANN}-1/release", {}, (*BAD, 403, 403, 404, 403, 404)),
+    # The payment is the key, so the admin is answered what billing was.
+    (
+        *("POST", "/api/credits/purchases"),
+        {"user_id": ANN, "amount": 5, "payment_id": "pi_access"},
+        (*BAD, 403, 403, 403, 200, 200),
+    ),
+    (
+        *("POST", "/api/credits/refunds"),
+        {"payment_id": "pi_access", "amount": 5, "reason": "Asked for it"},
+        (*BAD, 403, 403, 403, 200, 200),
+    ),
+    # Who may refund none is not told which there are.
+    (
+        *("POST", "/api/credits/refunds"),
+        {"payment_id": "pi_unknown", "amount": 5, "reason": "Asked for it"},
+        (*BAD, 403, 403, 403, 404, 404),
+    ),
     (
         *("POST", "/api/credits/allocate", {"user_id": ANN, "amount": 1, "reason": "Goodwill"}),
-        (*BAD, 403, 403, 403, 200),
+        (*BAD, 403, 403, 403, 403, 200),
     ),
     (
         *("POST", "/api/credits/allocation-runs"),
         {"period": "2026-01", "zones": ["Antarctica/Troll"]},
-        (*BAD, 403, 403, 403, 202),
+        (*BAD, 403, 403, 403, 403, 202),
     ),
-    ("GET", f"/api/subscriptions/{ANN}", None, (*BAD, 403, 403, 200, 200)),
-    ("PUT", f"/api/subscriptions/{ANN}", PLAN, (*BAD, 403, 403, 200, 200)),
-    ("PATCH", f"/api/subscriptions/{ANN}", {"plan": "pro"}, (*BAD, 403, 403, 200, 200)),
-    ("GET", f"/api/subscriptions/{ANN}/edits", None, (*BAD, 403, 403, 403, 200)),
+    ("GET", f"/api/subscriptions/{ANN}", None, (*BAD, 403, 403, 200, 200, 200)),
+    ("PUT", f"/api/subscriptions/{ANN}", PLAN, (*BAD, 403, 403, 200, 200, 200)),
+    ("PATCH", f"/api/subscriptions/{ANN}", {"plan": "pro"}, (*BAD, 403, 403, 200, 200, 200)),
+    ("GET", f"/api/subscriptions/{ANN}/edits", None, (*BAD, 403, 403, 403, 403, 200)),
 )
 
 

@@ -19,6 +19,10 @@ def test_every_operation_keeps_to_its_budget(stack: LocalStack) -> None:
         Figure("hold credits, outliving its batch", requests=3, write_units=5, read_units=2),
         Figure("capture a hold, outliving its batch", requests=3, write_units=5, read_units=2),
         Figure("release a hold, outliving its batch", requests=3, write_units=5, read_units=2),
+        Figure("buy credits", requests=3, write_units=4, read_units=2),
+        Figure("refund a purchase", requests=4, write_units=4, read_units=3),
+        # What the refund took has closed the batch: its purchase and the refund are read, too.
+        Figure("give back what was refunded", requests=6, write_units=4, read_units=5),
         Figure("expire a user's due batches", requests=1.1, write_units=1, read_units=1),
         # A transaction of two items, of which each costs two units for each KB; the index stays.
         Figure("edit a subscription", requests=2, write_units=4, read_units=1),

@@ -147,6 +147,7 @@ def test_a_good_token_allows_the_whole_stage_because_the_policy_is_kept_for_the_
     ("scope", "lane"),
     [
         ("credits:backend", "backend"),
+        ("credits:billing", "backend"),
         ("credits:admin", "admins"),
         ("credits:read credits:backend credits:admin", "backend"),
     ],
@@ -1031,7 +1032,7 @@ def test_no_example_makes_a_backend_or_an_admin_of_any_client_that_asks(
         "user_metadata": {"scopes": list(wanted)},
         "unsafe_metadata": {"permissions": list(wanted)},
     }
-    assert {Scope.BACKEND, Scope.ADMIN}.isdisjoint(one.scopes(asked))
+    assert {Scope.BACKEND, Scope.BILLING, Scope.ADMIN}.isdisjoint(one.scopes(asked))
 
 
 @pytest.mark.parametrize("example", EXAMPLES.values(), ids=EXAMPLES)

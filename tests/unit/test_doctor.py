@@ -135,7 +135,10 @@ def scopes_found(**parameters: str) -> Finding:
 @pytest.mark.parametrize(
     ("parameters", "had"),
     [
-        ({"TokenIssuer": "https://example.eu.auth0.com/"}, "credits:backend and credits:admin"),
+        (
+            {"TokenIssuer": "https://example.eu.auth0.com/"},
+            "credits:backend and credits:billing and credits:admin",
+        ),
         ({"TokenIssuer": "https://example.okta.com/oauth2/default"}, "credits:backend and"),
         (
             {
@@ -143,7 +146,7 @@ def scopes_found(**parameters: str) -> Finding:
                 "TokenScopeClaims": "scp,roles",
                 "TokenScopeNames": "credits:backend=Never,credits:admin=Credits.Admin",
             },
-            "credits:backend and credits:admin",
+            "credits:backend and credits:billing and credits:admin",
         ),
         ({"TokenScopeNames": "credits:admin=*"}, "may have credits:admin:"),
     ],

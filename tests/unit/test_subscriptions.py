@@ -1243,13 +1243,16 @@ def test_the_address_that_bounced_is_suppressed_and_no_other() -> None:
             "notifications",
             (
                 "must be a list of the kinds of mails wanted: "
-                "allocation, expiration, expiring_soon, manual, low_balance"
+                "allocation, expiration, expiring_soon, manual, low_balance, purchase, refund"
             ),
         ),
         (
             ["manual", "all"],
             "notifications[1]",
-            "must be one of allocation, expiration, expiring_soon, manual, low_balance; is 'all'",
+            (
+                "must be one of allocation, expiration, expiring_soon, manual, low_balance, "
+                "purchase, refund; is 'all'"
+            ),
         ),
     ],
 )

@@ -96,7 +96,8 @@ LINES = sealed(ENTRIES)
 
 
 def test_a_ledger_with_every_kind_of_line_passes_and_adds_up_to_its_account() -> None:
-    assert {entry.type for entry in ENTRIES} == set(EntryType) - {EntryType.HOLD, EntryType.RELEASE}
+    elsewhere = {EntryType.HOLD, EntryType.RELEASE, EntryType.PURCHASE, EntryType.REFUND}
+    assert {entry.type for entry in ENTRIES} == set(EntryType) - elsewhere
     account = verify(USER, LINES)
     assert account == Account(USER, ENTRIES[-1], LINES[-1].hash)
     assert account.ledger_balance == 100

@@ -1,0 +1,133 @@
+"""Purchases and refunds: a payment buys credits once, and its refunds take them back.
+
+The payment is the key, for ever, whichever route or webhook brings it: the operation of a purchase,
+``purchase#<payment_id>``, has no caller. A refund says what was refunded of a payment in all, so it
+needs no key: the same report again changes nothing, and less than before gives back.
+
+    purchase  +500   batch 7: 500   of payment pi_3
+    usage     -450   batch 7:  50
+    refund     -50                  300 refunded in all: 50 taken, 250 unrecovered
+    refund     +50   batch 7:  50   nothing refunded any more, as a dispute was won: 50 given back
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from chalicelib.domain import ledger
+from chalicelib.domain.batches import BOUGHT_PRIORITY
+from chalicelib.domain.entries import LedgerEntry
+from chalicelib.domain.errors import IdempotencyKeyReused, NotFound, PaymentUsed
+from chalicelib.domain.fields import shown
+from chalicelib.domain.ledger import Account, Request
+from chalicelib.domain.metadata import Metadata
+from chalicelib.domain.prices import Price
+from chalicelib.services import Services
+from chalicelib.store.ledger import Outcome
+
+CREDITS_BOUGHT = "Credits bought"
+"""The description of a purchase that has none of its own."""
+
+
+def operation_of(payment_id: str) -> str:
+    """The business name of the purchase that a payment made."""
+    return f"purchase#{payment_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Purchase:
+    """Asks to grant what a payment has bought.
+
+    ``expires_in_days``: in local days of the user; None for credits that never expire, whatever the
+    user's plan says.
+    """
+
+    user_id: str
+    amount: int
+    payment_id: str
+    description: str = CREDITS_BOUGHT
+    price: Price | None = None
+    expires_in_days: int | None = None
+    priority: int = BOUGHT_PRIORITY
+    metadata: Metadata = ()
+
+    def described(self) -> dict[str, object]:
+        """What the same payment must ask for, by whichever way it comes again.
+
+        That is who got how much. Two ways may well word it, or date it, differently.
+        """
+        return {"user_id": self.user_id, "amount": self.amount}
+
+
+def buy(services: Services, purchase: Purchase, *, actor: str) -> Outcome:
+    """Grants what a payment has bought, once.
+
+    Raises `NotFound` for an unknown user, `PaymentUsed` for a payment that bought something else,
+    and `NotAllowed` for a user with too many open batches.
+    """
+    request = Request(
+        operation_of(purchase.payment_id),
+        actor,
+        purchase.description,
+        metadata=purchase.metadata,
+    )
+    now = services.now()
+
+    def decide(account: Account) -> LedgerEntry:
+        return ledger.purchase(
+            account,
+            purchase.amount,
+            purchase.price,
+            request,
+            now,
+            services.subscriptions.get(purchase.user_id).timezone,
+            purchase.expires_in_days,
+            purchase.priority,
+        )
+
+    try:
+        return services.ledger.perform(
+            purchase.user_id, request.operation, purchase.described(), decide
+        )
+    except IdempotencyKeyReused:
+        raise PaymentUsed(purchase.payment_id) from None
+
+
+def purchase_of(services: Services, payment_id: str) -> LedgerEntry:
+    """The entry of what a payment has bought. Raises `NotFound`."""
+    return services.ledger.entry(*_place_of(services, payment_id))
+
+
+def _place_of(services: Services, payment_id: str) -> tuple[str, int]:
+    place = services.ledger.place_of(operation_of(payment_id))
+    if place is None:
+        raise NotFound(f"there is no purchase of payment {shown(payment_id)}")
+    return place
+
+
+@dataclass(frozen=True, slots=True)
+class Refund:
+    """Reports what was refunded of a payment.
+
+    ``amount``: in all by now, in credits; less than before if a dispute was won, say.
+    ``observed_at``: when that was seen; None if it is not known.
+    """
+
+    payment_id: str
+    amount: int
+    reason: str
+    observed_at: datetime | None = None
+
+
+def refund(services: Services, report: Refund, *, actor: str) -> Outcome:
+    """Takes back what was refunded of a purchase, or gives back what was refunded too much.
+
+    See `domain.ledger.refund`. The entry's ``refund`` says how the purchase stands; its amount is
+    what was taken (negative) or given back. Needs no subscription: the user may be erased. Raises
+    `NotFound` for an unknown payment, `NotAllowed` for more than it bought, and `OutdatedEdit` for
+    a report that saw what it says before the newest one did.
+    """
+    user_id, number = _place_of(services, report.payment_id)
+    request = Request(f"refund#{report.payment_id}", actor, report.reason)
+    return services.ledger.refund(
+        user_id, number, report.amount, report.observed_at, request, services.now()
+    )
