@@ -130,7 +130,10 @@ class Plan:
 
 
 class _Mentions:
-    """The lines of the product's functions that mention what is defined in a module or a class."""
+    """The lines of the product's functions that mention what is defined in a module or a class.
+
+    A function mentions itself: who runs it can notice that a default of its arguments is another.
+    """
 
     def __init__(self, root: Path) -> None:
         self._lines: dict[str, set[Line]] = defaultdict(set)
@@ -141,8 +144,8 @@ class _Mentions:
                 if isinstance(function, ast.FunctionDef):
                     for statement in ast.walk(function):
                         if isinstance(statement, ast.stmt):
-                            for name in _mentioned(statement):
-                                line = str(path.relative_to(root)), statement.lineno
+                            line = str(path.relative_to(root)), statement.lineno
+                            for name in (function.name, *_mentioned(statement)):
                                 self._lines[name].add(line)
             for statement in tree.body:
                 for name in _mentioned(statement):

@@ -191,6 +191,17 @@ def test_a_constant_is_tried_with_the_tests_that_run_what_is_made_of_it(tmp_path
     assert set(plan.tests_of(limit, "", ())) == {"of_small", "of_large"}
 
 
+def test_a_default_is_tried_with_the_tests_that_run_its_function(tmp_path: Path) -> None:
+    (tmp_path / PRODUCT).mkdir()
+    file = f"{PRODUCT}/some.py"
+    text = "def one(a=5):\n    return a\n\n\ndef other(a):\n    return a\n"
+    (tmp_path / file).write_text(text, encoding="utf-8")
+    lines = {"of_one": {file: [2]}, "of_other": {file: [6]}}
+    plan = Plan(tmp_path, {}, lines, dict.fromkeys(lines, 0.1))
+    default = next(mutant for mutant in mutants_of(tmp_path, [file]) if mutant.names == ("one",))
+    assert plan.tests_of(default, "", ()) == ["of_one"]
+
+
 def test_a_test_that_noticed_before_runs_first_and_one_that_did_not_is_left_out() -> None:
     file = f"{PRODUCT}/domain/batches.py"
     mutant = next(mutant for mutant in mutants_of(ROOT, [file]) if mutant.function)
