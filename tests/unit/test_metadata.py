@@ -37,6 +37,7 @@ def test_the_bounds_are_allowed_and_one_more_is_refused_with_the_reason() -> Non
         ),
         ({"": "x"}, ("metadata", f"{keys} ''")),
         ({"a": "x", "A": "x"}, ("metadata", f"{keys} 'A'")),
+        ({"B": 1}, ("metadata", f"{keys} 'B'")),
         ({"a-b": "x"}, ("metadata", f"{keys} 'a-b'")),
         ({"a": 1}, ("metadata.a", "must be a text of one line; is 1 (int)")),
         ({"a": "x\n"}, ("metadata.a", "must be a text of one line; is 'x\\n'")),
