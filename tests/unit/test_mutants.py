@@ -218,6 +218,21 @@ def test_a_test_that_noticed_before_runs_first_and_one_that_did_not_is_left_out(
     assert plan.tests_of(mutant, "", ())[0] == tests[1]
 
 
+def test_the_parameters_of_its_own_tests_are_tried_however_many_others_there_are() -> None:
+    file = f"{PRODUCT}/domain/batches.py"
+    mutant = next(mutant for mutant in mutants_of(ROOT, [file]) if mutant.function)
+    own = [f"tests/unit/test_batches.py::own[{number}]" for number in range(4)]
+    others = [f"tests/unit/test_a.py::other{number}" for number in range(9)]
+    plan = Plan(
+        ROOT,
+        {},
+        {test: {file: [mutant.first_line]} for test in (*own, *others)},
+        dict.fromkeys((*own, *others), 0.5),
+    )
+    tried = plan.tests_of(mutant, "", ())
+    assert tried == [own[0], *others[:4], *own[1:]]
+
+
 # --- In memory ------------------------------------------------------------------------------------
 
 
