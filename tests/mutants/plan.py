@@ -12,7 +12,7 @@ import sys
 import time
 import types
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib.abc import MetaPathFinder
@@ -206,10 +206,9 @@ def prepared(root: Path) -> Plan:
     unknown = {function: state for function, state in states.items() if state not in stored}
     if unknown:
         files = sorted({file_of(function) for function in unknown})
-        shares = [(root, files[core::CORES]) for core in range(CORES)]
         failed: list[str] = []
         # Never in this process, which must not have loaded the product.
-        for found, failed_of_share in in_processes(_mapped, shares, max(2, CORES)):
+        for found, failed_of_share in in_processes(_mapped, shares_of(root, files), max(2, CORES)):
             failed += failed_of_share
             for function in found.keys() & states.keys():
                 stored[states[function]] = found[function]
@@ -221,6 +220,11 @@ def prepared(root: Path) -> Plan:
         plan.lines.update(part["lines"])
         plan.seconds.update(part["seconds"])
     return plan
+
+
+def shares_of(root: Path, files: Sequence[str]) -> list[tuple[Path, Sequence[str]]]:
+    """What each core maps. Of no file there is no share: pytest would run all tests there are."""
+    return [(root, share) for core in range(CORES) if (share := files[core::CORES])]
 
 
 def digest(content: bytes) -> str:
@@ -393,7 +397,7 @@ def _is_docstring_or_noted(statement: ast.stmt) -> bool:
     )
 
 
-def _mapped(share: tuple[Path, list[str]]) -> tuple[dict[str, Part], list[str]]:
+def _mapped(share: tuple[Path, Sequence[str]]) -> tuple[dict[str, Part], list[str]]:
     """What each test of some files runs, and those that fail."""
     root, files = share
     os.chdir(root)

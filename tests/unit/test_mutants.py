@@ -10,7 +10,7 @@ import pytest
 from tests.mutants import memory
 from tests.mutants.__main__ import ROOT, explained, files_of
 from tests.mutants.mutations import PRODUCT, Mutant, mutants_of
-from tests.mutants.plan import Plan
+from tests.mutants.plan import Plan, shares_of
 
 
 def made_of(tmp_path: Path, text: str) -> list[Mutant]:
@@ -231,6 +231,10 @@ def test_the_parameters_of_its_own_tests_are_tried_however_many_others_there_are
     )
     tried = plan.tests_of(mutant, "", ())
     assert tried == [own[0], *others[:4], *own[1:]]
+
+
+def test_where_one_file_has_changed_no_core_runs_any_other() -> None:
+    assert shares_of(ROOT, ["tests/unit/test_one.py"]) == [(ROOT, ["tests/unit/test_one.py"])]
 
 
 # --- In memory ------------------------------------------------------------------------------------
