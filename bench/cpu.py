@@ -65,6 +65,7 @@ def subscription_item() -> dict[str, Any]:
         "started_at": {"N": "1735689600000"},
         "eligible_from": {"N": "1735689600000"},
         "allocation_timezone": {"S": "Europe/Paris"},
+        "anniversary": {"S": "Europe/Paris#01"},
         "version": {"N": "1"},
     }
 

@@ -92,6 +92,7 @@ def measure(rounds: int) -> dict[str, dict[str, float]]:
             item = subscription("pro") | {
                 "timezone": {"S": zone},
                 "allocation_timezone": {"S": zone},
+                "anniversary": {"S": f"{zone}#01"},
             }
             database.control("seed", prefix=zone.replace("/", "-"), users=users, subscription=item)
         keys = iter(range(10**9))

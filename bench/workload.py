@@ -95,6 +95,7 @@ def subscription(plan: str) -> dict[str, Any]:
         "started_at": {"N": "1735689600000"},
         "eligible_from": {"N": "1803855600000"},
         "allocation_timezone": {"S": ZONE},
+        "anniversary": {"S": f"{ZONE}#01"},
         "version": {"N": "1"},
     }
 

@@ -11,7 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from chalicelib.domain import calendar
-from chalicelib.domain.calendar import Period, Turn
+from chalicelib.domain.calendar import Period
 from chalicelib.domain.completeness import Tally
 from chalicelib.domain.errors import InvalidInput
 from chalicelib.domain.fields import (
@@ -35,20 +35,16 @@ class SweepKind(StrEnum):
     EXPIRY = "expiry"
     REMINDER = "reminder"
 
-    @property
-    def turn(self) -> Turn:
-        """The midnights that start it: those of the 1st, or every one."""
-        return Turn.MONTH if self is SweepKind.ALLOCATION else Turn.DAY
-
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """One pass over one timezone, or over a range of it.
+    """One pass over one timezone, or over a range of it; with a ``day``, over its anniversaries.
 
     It covers the midnights from ``first_midnight`` to ``midnight``. They differ if a zone is due
     for several days at one tick. ``as_of`` is the tick's instant: the sweep handles what is due by
     then. ``range`` is a part of the zone that an earlier invocation made. ``cursor`` is the place
-    in the range where that invocation stopped; it begins with the timezone's own name.
+    in the range where that invocation stopped; it begins with the timezone's own name. ``day``, 1
+    to 31: an allocation sweep of those whose subscriptions started on it, and of nobody else.
     """
 
     kind: SweepKind
@@ -59,6 +55,7 @@ class Sweep:
     cursor: str | None = None
     correlation_id: str | None = None
     range: Range = WHOLE
+    day: int | None = None
 
     def body(self) -> str:
         """The message text."""
@@ -72,6 +69,7 @@ class Sweep:
                 "range": self.range.bits or None,
                 "cursor": self.cursor,
                 "correlation_id": self.correlation_id,
+                **({} if self.day is None else {"day": self.day}),
             }
         )
 
@@ -87,6 +85,9 @@ class Sweep:
         range_ = fields.optional("range", Range.parse) or WHOLE
         cursor = fields.optional("cursor", _parse_cursor)
         correlation_id = fields.optional("correlation_id", parse_correlation_id)
+        day = fields.optional("day", _parse_day)
+        if day is not None and kind is not SweepKind.ALLOCATION:
+            fields.reject("day", "goes with a sweep of allocations only")
         fields.finish()
         if first_midnight > midnight:
             raise InvalidInput.of("first_midnight", "must not be after midnight")
@@ -95,7 +96,9 @@ class Sweep:
         if range_.is_whole:
             # From a release whose index had another order: its cursor has no meaning here.
             cursor = None
-        return cls(kind, timezone, first_midnight, midnight, as_of, cursor, correlation_id, range_)
+        return cls(
+            kind, timezone, first_midnight, midnight, as_of, cursor, correlation_id, range_, day
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +257,12 @@ def parse_notification(body: str) -> Notification:
     number = fields.required("number", _parse_number)
     fields.finish()
     return EntryPosted(user_id, number, correlation_id)
+
+
+def _parse_day(field: str, value: object) -> int:
+    if type(value) is int and 1 <= value <= 31:
+        return value
+    raise InvalidInput.of(field, f"must be a day of the month, 1 to 31; is {shown(value)}")
 
 
 def _parse_number(field: str, value: object) -> int:

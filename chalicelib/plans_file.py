@@ -14,11 +14,23 @@ from typing import Any
 
 from chalicelib.domain.batches import DEFAULT_PRIORITY
 from chalicelib.domain.fields import MAXIMUM_AMOUNT, MOST_PRIORITY
+from chalicelib.domain.lifetimes import Days, Lifetime, Months
 from chalicelib.domain.nearest import nearest
-from chalicelib.domain.plans import LEAST_CAP, MOST_MONTHS_AT_ONCE, Plan, PlanCatalogue
+from chalicelib.domain.plans import (
+    LEAST_CAP,
+    MOST_MONTHS_AT_ONCE,
+    AllocateOn,
+    BillingInterval,
+    OnSignup,
+    Plan,
+    PlanCatalogue,
+)
 
 LONGEST_LIFETIME_DAYS = 3_650
+LONGEST_LIFETIME_MONTHS = 120
 """Longer than ten years is a slip of the keyboard: credits that never expire omit the key."""
+
+_YEARLY = [BillingInterval.YEARLY]
 
 _ID = re.compile(r"[a-z0-9_-]{1,64}")
 _LONGEST_NAME = 100
@@ -33,6 +45,7 @@ _DEFAULT = (
     f"(leave it out for {MOST_MONTHS_AT_ONCE} months' credits, or {LEAST_CAP:,} if that is more)"
 )
 _FIFO = f"(leave it out for {DEFAULT_PRIORITY}, as all credits that name none)"
+_NO_CAP = "(leave it out for no cap)"
 _ALWAYS = "(leave it out for a plan that has always granted)"
 
 # A slip in the century would grant twelve months at once, or nothing for a lifetime.
@@ -78,16 +91,30 @@ def parse_catalogue(text: str, source: str = "plans.toml") -> PlanCatalogue:
                 id=table["id"],
                 name=table["name"],
                 monthly_credits=table["monthly_credits"],
-                credit_lifetime_days=table.get("credit_lifetime_days"),
+                credit_lifetime=_lifetime(table),
                 lowest=table.get("lowest", False),
                 grants_since=table.get("grants_since"),
                 low_balance_threshold=table.get("low_balance_threshold"),
                 most_credits_at_once=table.get("most_credits_at_once"),
                 priority=table.get("priority", DEFAULT_PRIORITY),
+                balance_cap=table.get("balance_cap"),
+                on_signup=OnSignup(table.get("on_signup", OnSignup.NONE)),
+                allocate_on=AllocateOn(table.get("allocate_on", AllocateOn.FIRST_OF_MONTH)),
+                billing_intervals=frozenset(
+                    BillingInterval(word) for word in table.get("billing_intervals", _YEARLY)
+                ),
+                yearly_since=table.get("yearly_since"),
+                monthly_since=table.get("monthly_since"),
             )
             for table in document["plans"]
         )
     )
+
+
+def _lifetime(table: Mapping[str, Any]) -> Lifetime:
+    if "credit_lifetime_months" in table:
+        return Months(table["credit_lifetime_months"])
+    return Days(table["credit_lifetime_days"]) if "credit_lifetime_days" in table else None
 
 
 _Path = tuple[str | int, ...]
@@ -188,8 +215,21 @@ def _plan_problems(index: int, table: Mapping[str, Any], lines: _Lines) -> list[
         elif (rule := _RULES[key](value)) is not None:
             message = f"{here}.{key} must be {rule}, is {_shown(value)}"
             problems.append((lines.of("plans", index, key), message))
+    if problems:
+        return problems
+    if "credit_lifetime_days" in table and "credit_lifetime_months" in table:
+        message = f"{here} has two lifetimes; leave out credit_lifetime_days or this line"
+        problems.append((lines.of("plans", index, "credit_lifetime_months"), message))
+    intervals = table.get("billing_intervals", _YEARLY)
+    for interval in BillingInterval:
+        if f"{interval}_since" in table and interval not in intervals:
+            message = (
+                f"{here}.{interval}_since goes with billing_intervals that name '{interval}'; "
+                "name it there, or leave this line out"
+            )
+            problems.append((lines.of("plans", index, f"{interval}_since"), message))
     most = table.get("most_credits_at_once")
-    if not problems and most is not None and most < (monthly := table["monthly_credits"]):
+    if most is not None and most < (monthly := table["monthly_credits"]):
         message = f"{here}.most_credits_at_once must be at least its monthly_credits, {monthly:,}"
         problems.append((lines.of("plans", index, "most_credits_at_once"), f"{message}, is {most}"))
     return problems
@@ -252,9 +292,41 @@ def _most_rule(value: Any) -> str | None:
     return None if value <= MAXIMUM_AMOUNT else f"at most {MAXIMUM_AMOUNT:,} {_DEFAULT}"
 
 
+def _balance_cap_rule(value: Any) -> str | None:
+    if type(value) is not int or value < 1:
+        return f"a whole number of 1 or more {_NO_CAP}"
+    return None if value <= MAXIMUM_AMOUNT else f"at most {MAXIMUM_AMOUNT:,} {_NO_CAP}"
+
+
+def _on_signup_rule(value: Any) -> str | None:
+    words = [choice.value for choice in OnSignup]
+    return None if value in words else f"one of {', '.join(map(repr, words))}"
+
+
 def _priority_rule(value: Any) -> str | None:
     fits = type(value) is int and 0 <= value <= MOST_PRIORITY
     return None if fits else f"a whole number from 0 to {MOST_PRIORITY} {_FIFO}"
+
+
+def _months_rule(value: Any) -> str | None:
+    fits = type(value) is int and 1 <= value <= LONGEST_LIFETIME_MONTHS
+    return None if fits else f"a whole number from 1 to {LONGEST_LIFETIME_MONTHS} {_NEVER}"
+
+
+def _allocate_rule(value: Any) -> str | None:
+    words = " or ".join(f'"{word}"' for word in AllocateOn)
+    return None if value in list(AllocateOn) else words
+
+
+def _intervals_rule(value: Any) -> str | None:
+    known = list(BillingInterval)
+    fits = (
+        isinstance(value, list)
+        and bool(value)
+        and all(word in known for word in value)
+        and len(value) == len({*value})
+    )
+    return None if fits else 'a list such as ["yearly"] or ["yearly", "monthly"]'
 
 
 _REQUIRED = ("id", "name", "monthly_credits")
@@ -268,6 +340,13 @@ _RULES: dict[str, Callable[[Any], str | None]] = {
     "low_balance_threshold": _threshold_rule,
     "most_credits_at_once": _most_rule,
     "priority": _priority_rule,
+    "balance_cap": _balance_cap_rule,
+    "on_signup": _on_signup_rule,
+    "credit_lifetime_months": _months_rule,
+    "allocate_on": _allocate_rule,
+    "billing_intervals": _intervals_rule,
+    "yearly_since": _since_rule,
+    "monthly_since": _since_rule,
 }
 
 

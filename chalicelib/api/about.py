@@ -1,6 +1,9 @@
 """The plans on offer, the state of the API, and its contract."""
 
+from datetime import date
 from pathlib import Path
+
+from chalicelib.domain.lifetimes import Days, Lifetime, Months
 
 from . import VERSION
 from .answers import Answer
@@ -19,13 +22,28 @@ def plans(call: Call) -> Answer:
             "id": plan.id,
             "name": plan.name,
             "monthly_credits": plan.monthly_credits,
-            "credit_lifetime_days": plan.credit_lifetime_days,
+            "credit_lifetime_days": _count(plan.credit_lifetime, Days),
+            "credit_lifetime_months": _count(plan.credit_lifetime, Months),
             "lowest": plan.lowest,
-            "grants_since": plan.grants_since and plan.grants_since.isoformat(),
+            "grants_since": _day(plan.grants_since),
+            "allocate_on": plan.allocate_on.value,
+            "billing_intervals": sorted(plan.billing_intervals, reverse=True),
+            "yearly_since": _day(plan.yearly_since),
+            "monthly_since": _day(plan.monthly_since),
+            "balance_cap": plan.balance_cap,
+            "on_signup": plan.on_signup.value,
         }
         for plan in call.services.catalogue.plans
     ]
     return Answer({"plans": offered})
+
+
+def _count(lifetime: Lifetime, unit: type[Days | Months]) -> int | None:
+    return lifetime.count if isinstance(lifetime, unit) else None
+
+
+def _day(day: date | None) -> str | None:
+    return day.isoformat() if day else None
 
 
 def health(call: Call) -> Answer:

@@ -54,7 +54,7 @@ def allocation_schedule(call: Call) -> Answer:
     reason = no_allocation_because(subscription, services.catalogue, account.allocated_through, now)
     return Answer(
         {
-            "next_allocation_date": upcoming and upcoming.period.first_day.isoformat(),
+            "next_allocation_date": upcoming and upcoming.on.isoformat(),
             "allocation_amount": upcoming.amount if upcoming else 0,
             "current_balance": account.available_balance(now),
             "expiring_credits": _expiring(
@@ -63,6 +63,7 @@ def allocation_schedule(call: Call) -> Answer:
             "next_allocation_at": upcoming and format_instant(upcoming.at),
             "timezone": subscription.timezone,
             "not_allocated_because": why_not(reason),
+            "balance_cap": upcoming and upcoming.balance_cap,
         }
     )
 
@@ -336,6 +337,8 @@ def _item(entry: LedgerEntry) -> Json:
         "batches": moves(entry),
         **_hold_of(entry),
         **_payment_of(entry),
+        "left_out_amount": entry.left_out or None,
+        "balance_cap": entry.balance_cap,
         "metadata": dict(entry.metadata),
     }
 
@@ -380,6 +383,8 @@ _COLUMNS = (
     "price",
     "refunded_amount",
     "unrecovered_amount",
+    "left_out_amount",
+    "balance_cap",
     "metadata",
 )
 

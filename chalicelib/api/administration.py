@@ -90,6 +90,7 @@ def _item(due: allocations.Due) -> dict[str, Any]:
         "allocation_period": str(entry.allocated_through),
         "amount": entry.amount,
         "expires_at": expires_at and format_instant(expires_at),
+        "left_out_amount": entry.left_out or None,
     }
 
 

@@ -241,7 +241,7 @@ def _answer(call: Call, subscription: Subscription, account: Account, status: in
     body = {
         "user_id": subscription.user_id,
         **shown_fields(subscription),
-        "next_credit_allocation": upcoming and upcoming.period.first_day.isoformat(),
+        "next_credit_allocation": upcoming and upcoming.on.isoformat(),
         "credit_allocation_amount": upcoming.amount if upcoming else 0,
         "not_allocated_because": why_not(reason),
     }

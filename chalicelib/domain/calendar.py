@@ -6,7 +6,9 @@ Three words, used with care:
             them in the timezone of the machine.
 *midnight*  the instant at which a local day begins. Usually the wall clock shows 00:00, but some
             days have no such moment (the clock jumped over it) and some have two.
-*period*    a local calendar month, ``2026-07``; an allocation is *for* a period.
+*period*    a local calendar month, ``2026-07``; an allocation is *for* a period. It begins at the
+            midnight of the 1st, or of another day of that month: the 15th, say. Where the month has
+            no such day, it begins on its last.
 
 The zone data is the ``tzdata`` package, pinned in requirements.txt, and never the zone files of the
 system: Lambda's own files are updated when AWS wants to, and a month must not start at a different
@@ -17,6 +19,7 @@ future can be replayed.
 """
 
 import re
+from calendar import monthrange
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -231,7 +234,11 @@ class Period:
     @property
     def first_day(self) -> date:
         """The local date of the 1st."""
-        return date(self.year, self.month, 1)
+        return self.date_of(1)
+
+    def date_of(self, day: int) -> date:
+        """The local date of a day of this month; of a day that it does not have, its last."""
+        return date(self.year, self.month, min(day, monthrange(self.year, self.month)[1]))
 
     def plus(self, months: int) -> "Period":
         """The period ``months`` later; earlier if negative."""
@@ -299,19 +306,29 @@ def midnight(timezone: str, day: date) -> datetime:
 
 
 def month_start(timezone: str, period: Period) -> datetime:
-    """The instant at which ``period`` begins in a timezone: midnight of its 1st."""
-    return midnight(timezone, period.first_day)
+    """The instant at which the month of ``period`` begins in a timezone: midnight of its 1st."""
+    return period_start(timezone, period)
 
 
-def period_at(timezone: str, instant: datetime) -> Period:
+def period_start(timezone: str, period: Period, day: int = 1) -> datetime:
+    """The instant at which ``period`` begins for those whose periods begin on that ``day``.
+
+    From the 29th to the 31st a month can be too short: then it is the midnight of its last day.
+    """
+    return midnight(timezone, period.date_of(day))
+
+
+def period_at(timezone: str, instant: datetime, day: int = 1) -> Period:
     """The period that is running at ``instant``: the latest that has begun.
 
     Not simply the local month. At St John's, 2009-11-01 00:01, the clock went back to 23:01 on
     31 October; November had begun, its credits were there, and it did not end again.
     """
     period = Period.of(local_date(timezone, instant))
-    while month_start(timezone, period.next()) <= instant:
+    while period_start(timezone, period.next(), day) <= instant:
         period = period.next()
+    while period_start(timezone, period, day) > instant:
+        period = period.previous()
     return period
 
 
@@ -322,15 +339,15 @@ def local_date(timezone: str, instant: datetime) -> date:
 
 def day_start(timezone: str, instant: datetime) -> datetime:
     """The latest midnight at or before ``instant``."""
-    return midnight(timezone, _running_day(timezone, instant))
+    return midnight(timezone, running_day(timezone, instant))
 
 
 def next_midnight(timezone: str, instant: datetime) -> datetime:
     """The first midnight strictly after ``instant``."""
-    return midnight(timezone, _running_day(timezone, instant) + _DAY)
+    return midnight(timezone, running_day(timezone, instant) + _DAY)
 
 
-def _running_day(timezone: str, instant: datetime) -> date:
+def running_day(timezone: str, instant: datetime) -> date:
     """The latest local day that has begun at ``instant``.
 
     Not always the local date: see period_at.
@@ -355,7 +372,7 @@ def expires_at(timezone: str, granted_at: datetime, lifetime_days: int) -> datet
     """
     if lifetime_days < 1:
         raise ValueError(f"a lifetime is 1 day or more, not {lifetime_days}")
-    granted_on = _running_day(timezone, granted_at)
+    granted_on = running_day(timezone, granted_at)
     counts_from = midnight(timezone, granted_on)
     days = lifetime_days if counts_from == granted_at else lifetime_days + 1
     expires_on = granted_on + days * _DAY
@@ -413,11 +430,26 @@ def sweeps_due(
         if turn is Turn.MONTH and not _near_a_first(until):
             continue
         for timezone in names:
-            begun = _running_day(timezone, until)
+            begun = running_day(timezone, until)
             start = midnight(timezone, begun)
             if start > until - TICK and (turn is Turn.DAY or begun.day == 1):
                 due.append(SweepDue(timezone, start, age))
     return due
+
+
+def anniversaries_at(timezone: str, start: datetime) -> list[int]:
+    """The days of the month, 1 to 31, whose periods begin at a midnight.
+
+    That is the day which begins then; at the last of a month also the later ones that it does not
+    have; and a day that the zone skipped, because it would have begun then.
+    """
+    today = running_day(timezone, start)
+    days: list[int] = []
+    while midnight(timezone, today) == start:
+        is_last = (today + _DAY).month != today.month
+        days += range(today.day, 32 if is_last else today.day + 1)
+        today -= _DAY
+    return sorted(days)
 
 
 def _near_a_first(instant: datetime) -> bool:

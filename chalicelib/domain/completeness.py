@@ -9,13 +9,12 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from . import calendar
 from .calendar import Period
 from .entries import EntryType, LedgerEntry
 from .errors import InvalidInput
 from .fields import FieldReader, parse_user_id
 from .plans import PlanCatalogue
-from .subscriptions import Subscription, due_periods
+from .subscriptions import Subscription, due_periods, periods_of
 
 MOST_NAMED = 20
 """How many users of each kind a tally names; it counts all."""
@@ -98,7 +97,7 @@ def tally_of(
         is_twice = allocations > 1
         return Tally(1, 1, duplicate=int(is_twice), duplicate_users=user if is_twice else ())
     allocated_through = entries[0].allocated_through if entries else None
-    start = calendar.month_start(subscription.timezone, period)
+    start = periods_of(subscription, catalogue).start(period)
     if period in due_periods(subscription, catalogue, allocated_through, start, now):
         return Tally(1, missing=1, missing_users=user)
     return Tally()

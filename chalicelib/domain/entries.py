@@ -117,7 +117,9 @@ class LedgerEntry:
     and of a release, the number of the hold that it ends; ``released``: how much of the hold is
     free again. ``including_held``: it took credits that were held. ``metadata``: pairs of texts
     of the caller. ``items``: the usages of an entry that books several at once; its operation has
-    no key then, and theirs are in the items.
+    no key then, and theirs are in the items. ``left_out``: how much of an allocation did not fit
+    under the ``balance_cap`` of its plan, which is named only then. ``sign_up``: it is for the
+    period in which a new subscriber signed up, and due since then.
 
     ``price``: of a purchase, what was paid. ``refund``: of a refund, how its purchase stands then.
     """
@@ -148,6 +150,9 @@ class LedgerEntry:
     items: tuple[UsageItem, ...] = ()
     price: Price | None = None
     refund: Refund | None = None
+    left_out: int = 0
+    balance_cap: int | None = None
+    sign_up: bool = False
 
     @property
     def granted_batch(self) -> CreditBatch | None:
@@ -220,28 +225,29 @@ class LedgerEntry:
 
     def _values_of_form_3(self) -> dict[str, Any]:
         """What entries have since form 3, where they have it."""
-        values: dict[str, Any] = {}
-        if self.holds:
-            values["holds"] = [
+        refund = self.refund
+        values: dict[str, Any] = {
+            "holds": [
                 (hold.number, to_milliseconds(hold.expires_at), hold.legs) for hold in self.holds
             ]
-        if self.hold is not None:
-            values |= {"hold": self.hold, "released": self.released}
-        if self.including_held:
-            values["including_held"] = True
-        if self.metadata:
-            values["metadata"] = dict(self.metadata)
-        if self.items:
-            values["items"] = [
+            or None,
+            "hold": self.hold,
+            "released": self.released,
+            "including_held": self.including_held or None,
+            "metadata": dict(self.metadata) or None,
+            "items": [
                 (*item[:3], dict(item.metadata)) if item.metadata else item[:3]
                 for item in self.items
             ]
-        if self.price:
-            values["price"] = self.price
-        if self.refund:
-            *numbers, observed_at = self.refund
-            values["refund"] = (*numbers, observed_at and to_milliseconds(observed_at))
-        return values
+            or None,
+            "price": self.price,
+            "refund": refund
+            and (*refund[:3], refund.observed_at and to_milliseconds(refund.observed_at)),
+            "left_out": self.left_out or None,
+            "balance_cap": self.balance_cap,
+            "sign_up": self.sign_up or None,
+        }
+        return {name: value for name, value in values.items() if value is not None}
 
     @classmethod
     def from_body(cls, user_id: str, number: int, body: str) -> "LedgerEntry":
@@ -284,6 +290,9 @@ class LedgerEntry:
             items=optional_of(values, "items", _items) or (),
             price=optional_of(values, "price", _price),
             refund=optional_of(values, "refund", _refund),
+            left_out=optional_of(values, "left_out", whole_number) or 0,
+            balance_cap=optional_of(values, "balance_cap", whole_number),
+            sign_up=optional_of(values, "sign_up", _flag) or False,
         )
 
 

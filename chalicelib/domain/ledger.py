@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from . import calendar
+from . import calendar, lifetimes
 from .batches import (
     BOUGHT_PRIORITY,
     DEFAULT_PRIORITY,
@@ -42,6 +42,7 @@ from .errors import HoldEnded, InsufficientCredits, NotAllowed, NotFound, Outdat
 from .holds import Hold, Holds, active, available, dead, earmarked, outlives, spendable, within
 from .holds import without as without_hold
 from .instants import format_instant, to_millisecond
+from .lifetimes import Days, Lifetime
 from .metadata import Metadata
 from .prices import Price
 
@@ -122,6 +123,21 @@ class Request:
     metadata: Metadata = ()
 
 
+class AllocationTerms(NamedTuple):
+    """What an allocation follows beside its amount and its lifetime.
+
+    ``balance_cap``: up to how many credits it fills what the user has; None for no cap.
+    ``signed_up_at``: of a new subscriber, to whom the period that was running then is due.
+    """
+
+    priority: int = DEFAULT_PRIORITY
+    balance_cap: int | None = None
+    signed_up_at: datetime | None = None
+
+
+AS_EVER = AllocationTerms()
+
+
 class Reversal(NamedTuple):
     """A reversal's entry, the credits in it that had expired, and all that the usage got back."""
 
@@ -153,30 +169,53 @@ def allocate(
     period: Period,
     amount: int,
     timezone: str,
-    credit_lifetime_days: int | None,
+    lifetime: Lifetime,
     now: datetime,
-    priority: int = DEFAULT_PRIORITY,
+    terms: AllocationTerms = AS_EVER,
+    day: int = 1,
 ) -> LedgerEntry:
-    """The monthly grant of a period, whose month has begun in ``timezone``.
+    """The monthly grant of a period, which has begun in ``timezone`` on a ``day`` of its month.
 
     Its credits count from the start of the local day on which it is posted. For an allocation in
-    time that is its midnight. A late one still gives the user every promised day.
+    time that is its midnight. A late one still gives the user every promised day or month.
+
+    Under a cap it fills up what the user has, held credits among it. If nothing fits, the entry
+    grants no batch: the period is over all the same.
     """
     if account.allocated_through is not None and period <= account.allocated_through:
         raise NotAllowed(f"period {period} was allocated before")
     now = account.time(now)
-    month_start = calendar.month_start(timezone, period)
-    granted_at = max(month_start, calendar.day_start(timezone, now))
-    expires_at = (
-        calendar.expires_at(timezone, granted_at, credit_lifetime_days)
-        if credit_lifetime_days
-        else None
-    )
+    start = calendar.period_start(timezone, period, day)
+    granted_at = max(start, calendar.day_start(timezone, now))
+    expires_at = lifetimes.expires_at(lifetime, timezone, granted_at)
+    _check_positive(amount)
+    cap = terms.balance_cap
+    fitting = amount if cap is None else min(amount, _room(account, cap, now))
     batch = CreditBatch(
-        account.next_number, amount, amount, granted_at, expires_at, priority, Source.PLAN
+        account.next_number, fitting, fitting, granted_at, expires_at, terms.priority, Source.PLAN
     )
-    request = Request(f"allocation#{period}", SYSTEM, f"Monthly credits for {period}")
-    return _grant(account, EntryType.ALLOCATION, batch, request, now, timezone, month_start, period)
+    what, due = "Monthly credits", start
+    if terms.signed_up_at is not None:
+        # Somebody whose clock is ahead of ours can have signed up a little later than now.
+        what, due = "First credits", max(start, min(terms.signed_up_at, now))
+    request = Request(f"allocation#{period}", SYSTEM, f"{what} for {period}")
+    kind = EntryType.ALLOCATION
+    if fitting:
+        entry = _grant(account, kind, batch, request, now, timezone, due, period)
+    else:
+        entry = _entry(account, kind, _Change((), account.batches), request, now, due, period)
+    return replace(
+        entry,
+        left_out=amount - fitting,
+        balance_cap=cap if fitting < amount else None,
+        sign_up=terms.signed_up_at is not None,
+    )
+
+
+def _room(account: Account, balance_cap: int, now: datetime) -> int:
+    """How many credits fit under a cap, beside all usable ones: a hold takes none away."""
+    there = sum(batch.remaining for batch in account.batches if batch.is_usable(now))
+    return max(0, balance_cap - there)
 
 
 def expire(account: Account, now: datetime) -> LedgerEntry | None:
@@ -394,12 +433,12 @@ def grant(
     request: Request,
     now: datetime,
     timezone: str,
-    expires_in_days: int | None,
+    lifetime: Lifetime,
     priority: int = DEFAULT_PRIORITY,
     source: Source = Source.ADJUSTMENT,
 ) -> LedgerEntry:
-    """Grants a batch by hand. It never expires unless ``expires_in_days`` (local days) is given."""
-    batch = _batch_from(account, amount, now, timezone, expires_in_days, priority, source)
+    """Grants a batch by hand."""
+    batch = _batch_from(account, amount, now, timezone, lifetime, priority, source)
     return _grant(account, EntryType.MANUAL, batch, request, batch.granted_at, timezone)
 
 
@@ -417,7 +456,8 @@ def purchase(
 
     It never expires unless ``expires_in_days`` (local days) is given.
     """
-    batch = _batch_from(account, amount, now, timezone, expires_in_days, priority, Source.PURCHASE)
+    lifetime = Days(expires_in_days) if expires_in_days else None
+    batch = _batch_from(account, amount, now, timezone, lifetime, priority, Source.PURCHASE)
     entry = _grant(account, EntryType.PURCHASE, batch, request, batch.granted_at, timezone)
     return replace(entry, price=price)
 
@@ -560,14 +600,14 @@ def _batch_from(
     amount: int,
     now: datetime,
     timezone: str,
-    expires_in_days: int | None,
+    lifetime: Lifetime,
     priority: int,
     source: Source,
 ) -> CreditBatch:
-    """A batch that is granted on request, now. It never expires unless in so many local days."""
+    """A batch that is granted on request, now."""
     _check_open_batches(account)
     now = account.time(now)
-    expires_at = calendar.expires_at(timezone, now, expires_in_days) if expires_in_days else None
+    expires_at = lifetimes.expires_at(lifetime, timezone, now)
     return CreditBatch(account.next_number, amount, amount, now, expires_at, priority, source)
 
 

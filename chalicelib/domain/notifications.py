@@ -20,9 +20,9 @@ class MailKind(StrEnum):
     EXPIRATION = "expiration"
     EXPIRING_SOON = "expiring_soon"
     MANUAL = "manual"
-    LOW_BALANCE = "low_balance"
     PURCHASE = "purchase"
     REFUND = "refund"
+    LOW_BALANCE = "low_balance"
 
     @property
     def words(self) -> str:
@@ -35,9 +35,9 @@ _WORDS = {
     MailKind.EXPIRATION: "expired credits",
     MailKind.EXPIRING_SOON: "credits that expire soon",
     MailKind.MANUAL: "credits added or taken back by hand",
-    MailKind.LOW_BALANCE: "a low balance",
     MailKind.PURCHASE: "credits that you bought",
     MailKind.REFUND: "refunded credits",
+    MailKind.LOW_BALANCE: "a low balance",
 }
 
 ALL_KINDS = frozenset(MailKind)
@@ -55,8 +55,9 @@ def kind_of(entry: LedgerEntry, low_balance_threshold: int | None) -> MailKind |
     """The kind of email about an entry; None for no email."""
     if entry.type is EntryType.USAGE:
         return MailKind.LOW_BALANCE if crosses(entry, low_balance_threshold) else None
-    # A claw-back or a refund that found no credits is no news for the user.
-    return None if entry.silent or not entry.amount else _KINDS.get(entry.type)
+    # A claw-back or a refund that found no credits is no news for the user; a month without any is.
+    is_news = bool(entry.amount or entry.left_out)
+    return _KINDS.get(entry.type) if is_news and not entry.silent else None
 
 
 def crosses(usage: LedgerEntry, threshold: int | None) -> bool:

@@ -5,11 +5,13 @@
 
 from dataclasses import dataclass
 from datetime import date
+from enum import StrEnum
 from functools import cached_property
 
 from .batches import DEFAULT_PRIORITY
 from .errors import InvalidInput
 from .fields import MAXIMUM_AMOUNT
+from .lifetimes import Lifetime
 from .nearest import nearest
 
 MOST_MONTHS_AT_ONCE = 10
@@ -22,6 +24,30 @@ can still have generous exceptions."""
 _LONGEST_ID = 64
 
 
+class BillingInterval(StrEnum):
+    """How often a user pays. A plan says whose payments bring its monthly credits."""
+
+    MONTHLY = "monthly"
+    YEARLY = "yearly"
+
+
+class AllocateOn(StrEnum):
+    """The day of the month on which the periods of a plan's users begin."""
+
+    FIRST_OF_MONTH = "first_of_month"
+    ANNIVERSARY = "anniversary"
+    """That of ``started_at``, where the user lives."""
+
+
+class OnSignup(StrEnum):
+    """What a new subscriber is given at once for the period that is running."""
+
+    NONE = "none"
+    FULL = "full"
+    PRORATED = "prorated"
+    """The part of the days that are left of it, rounded up."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What a subscription to this plan is given."""
@@ -30,8 +56,8 @@ class Plan:
     name: str
     monthly_credits: int
     """Credits granted for each period; 0 for a plan that grants none."""
-    credit_lifetime_days: int | None
-    """For how many local days the credits can be spent; None for ever."""
+    credit_lifetime: Lifetime
+    """For how long the credits can be spent."""
     lowest: bool
     """Whether it is the lowest plan of the product; exactly one is."""
     grants_since: date | None = None
@@ -43,6 +69,20 @@ class Plan:
     """The `cap` in the file; None for the default."""
     priority: int = DEFAULT_PRIORITY
     """Of the batches it allocates: 0 to 100, lower is spent first."""
+    allocate_on: AllocateOn = AllocateOn.FIRST_OF_MONTH
+    balance_cap: int | None = None
+    """An allocation fills what the user has, available and held, up to it; None for no cap."""
+    on_signup: OnSignup = OnSignup.NONE
+    billing_intervals: frozenset[BillingInterval] = frozenset({BillingInterval.YEARLY})
+    """Of which subscriptions it grants its credits to: those that are billed so."""
+    yearly_since: date | None = None
+    monthly_since: date | None = None
+    """The local day on which the plan began to grant to subscriptions that are billed so: they are
+    granted nothing for months that began earlier. None where it always has."""
+
+    def since(self, interval: BillingInterval) -> date | None:
+        """The day on which it began to grant to subscriptions of a billing interval."""
+        return self.monthly_since if interval is BillingInterval.MONTHLY else self.yearly_since
 
     @property
     def cap(self) -> int:
@@ -80,6 +120,21 @@ class PlanCatalogue:
     def cap_of(self, plan_id: str) -> int:
         """The cap of a plan; if it has left the catalogue, the cap of the lowest plan."""
         return self._by_id.get(plan_id, self.lowest).cap
+
+    def grants_to(self, plan_id: str, interval: BillingInterval) -> bool:
+        """Whether a plan grants anything to subscriptions that are billed so.
+
+        Of a plan that has left the catalogue nobody knows what it says. It counts as one that does,
+        unless that would be unheard of: no plan in the catalogue grants to monthly subscriptions.
+        """
+        if plan_id in self._by_id:
+            return interval in self._by_id[plan_id].billing_intervals
+        is_heard_of = any(interval in plan.billing_intervals for plan in self.plans)
+        return interval is BillingInterval.YEARLY or is_heard_of
+
+    def allocates_on(self, on: AllocateOn) -> bool:
+        """Whether the periods of any plan begin so."""
+        return any(plan.allocate_on is on for plan in self.plans)
 
     def __contains__(self, plan_id: object) -> bool:
         return plan_id in self._by_id

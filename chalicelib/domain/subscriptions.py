@@ -13,21 +13,15 @@ from typing import NamedTuple
 from . import calendar
 from .addresses import same_address
 from .calendar import Period
+from .lifetimes import Lifetime, Months
 from .notifications import ALL_KINDS, MailKind
-from .plans import PlanCatalogue
+from .plans import AllocateOn, BillingInterval, PlanCatalogue
 
 Moment = datetime | date
 """An instant, or a local date: the midnight at which it begins where the user lives."""
 
 MOST_MISSED_PERIODS = 12
 """An outage is made good for this many periods back, the current one included; older ones lapse."""
-
-
-class BillingInterval(StrEnum):
-    """How often the user pays. Only yearly subscriptions receive monthly credits."""
-
-    MONTHLY = "monthly"
-    YEARLY = "yearly"
 
 
 class SubscriptionStatus(StrEnum):
@@ -58,6 +52,7 @@ class NotAllocatedBecause(StrEnum):
     PAUSED = "subscription_paused"
     CANCELLED = "subscription_cancelled"
     BILLED_MONTHLY = "billed_monthly"
+    BILLED_YEARLY = "billed_yearly"
     PLAN_GRANTS_NOTHING = "plan_grants_nothing"
     PLAN_UNKNOWN = "plan_unknown"
     TIMEZONE_UNKNOWN = "timezone_unknown"
@@ -72,7 +67,8 @@ class NotAllocatedBecause(StrEnum):
 _WORDS = {
     NotAllocatedBecause.PAUSED: "The subscription is paused.",
     NotAllocatedBecause.CANCELLED: "The subscription is cancelled.",
-    NotAllocatedBecause.BILLED_MONTHLY: "Monthly credits come with yearly billing only.",
+    NotAllocatedBecause.BILLED_MONTHLY: "The plan grants nothing to monthly subscriptions.",
+    NotAllocatedBecause.BILLED_YEARLY: "The plan grants nothing to yearly subscriptions.",
     NotAllocatedBecause.PLAN_GRANTS_NOTHING: "The plan grants no monthly credits.",
     NotAllocatedBecause.PLAN_UNKNOWN: "The plan is no longer in the catalogue of plans.",
     NotAllocatedBecause.TIMEZONE_UNKNOWN: "The timezone is no longer in the database of timezones.",
@@ -83,6 +79,11 @@ _WORDS = {
 _OF_STATUS = {
     SubscriptionStatus.PAUSED: NotAllocatedBecause.PAUSED,
     SubscriptionStatus.CANCELLED: NotAllocatedBecause.CANCELLED,
+}
+
+_OF_INTERVAL = {
+    BillingInterval.MONTHLY: NotAllocatedBecause.BILLED_MONTHLY,
+    BillingInterval.YEARLY: NotAllocatedBecause.BILLED_YEARLY,
 }
 
 
@@ -110,6 +111,18 @@ _PERIOD_WORDS = {
 }
 
 
+class SignUp(NamedTuple):
+    """What is owed to a new subscriber for the period that was running, as it was decided then.
+
+    ``at``: when they signed up. It is due from then on, and no longer than a period that began then
+    would be.
+    """
+
+    period: Period
+    amount: int
+    at: datetime
+
+
 @dataclass(frozen=True, slots=True)
 class Subscription:
     """One user's subscription.
@@ -125,6 +138,7 @@ class Subscription:
     ``version`` counts the edits, from 1; it is what concurrent editors compare.
     ``notifications``: the kinds of emails that the user wants. ``suppressed``: why the address gets
     no emails all the same; a new address gets them again.
+    ``sign_up``: what the plan gave to new subscribers at the first registration, if anything.
     """
 
     user_id: str
@@ -144,22 +158,72 @@ class Subscription:
     resumed_at: datetime | None = None
     ends_at: datetime | None = None
     observed_at: datetime | None = None
+    sign_up: SignUp | None = None
 
     @property
-    def can_receive(self) -> bool:
-        """Whether sweeps should look at it at all, whatever its plan grants."""
-        return (
-            self.status is SubscriptionStatus.ACTIVE
-            and self.billing_interval is BillingInterval.YEARLY
-        )
+    def is_swept(self) -> bool:
+        """Whether sweeps look at it at all, whatever any catalogue says of its plan."""
+        return self.status is SubscriptionStatus.ACTIVE
 
 
 class NextAllocation(NamedTuple):
-    """The next allocation of a subscription: of which period, from which instant on, how much."""
+    """The next allocation of a subscription: of which period, from which instant on, how much.
+
+    ``on``: the local date that begins at that instant. ``balance_cap``: it fills up what the user
+    has then to so much at most.
+    """
 
     period: Period
+    on: date
     at: datetime
     amount: int
+    balance_cap: int | None = None
+
+
+class Periods(NamedTuple):
+    """When the periods of a subscription begin: on a ``day`` of the month, where the user lives."""
+
+    timezone: str
+    day: int
+
+    def start(self, period: Period) -> datetime:
+        """The instant at which a period begins."""
+        return calendar.period_start(self.timezone, period, self.day)
+
+    def at(self, instant: datetime) -> Period:
+        """The period that is running at an instant: the latest that has begun."""
+        return calendar.period_at(self.timezone, instant, self.day)
+
+
+def periods_of(subscription: Subscription, catalogue: PlanCatalogue) -> Periods:
+    """The periods of a subscription, as it and its plan are now.
+
+    Those of a plan that has left the catalogue begin on the 1st. In a timezone that has left its
+    database they begin as in UTC: nothing is granted there.
+    """
+    timezone = calendar.known_or_utc(subscription.timezone)
+    return Periods(timezone, _allocation_day(subscription, timezone, catalogue))
+
+
+def _allocation_day(subscription: Subscription, timezone: str, catalogue: PlanCatalogue) -> int:
+    if subscription.plan not in catalogue:
+        return 1
+    if catalogue.get(subscription.plan).allocate_on is AllocateOn.FIRST_OF_MONTH:
+        return 1
+    return anniversary_of(subscription.started_at, timezone)
+
+
+def anniversary_of(started_at: datetime, timezone: str) -> int:
+    """The day of the month, 1 to 31, on which a subscription started where the user lives."""
+    return calendar.local_date(timezone, started_at).day
+
+
+def lifetime_of(subscription: Subscription, catalogue: PlanCatalogue) -> Lifetime:
+    """For how long credits of the user's plan live. Raises `InvalidInput` for an unknown plan."""
+    lifetime = catalogue.get(subscription.plan).credit_lifetime
+    if isinstance(lifetime, Months):
+        return replace(lifetime, day=periods_of(subscription, catalogue).day)
+    return lifetime
 
 
 def monthly_amount(subscription: Subscription, catalogue: PlanCatalogue) -> int:
@@ -170,6 +234,24 @@ def monthly_amount(subscription: Subscription, catalogue: PlanCatalogue) -> int:
     if subscription.allocation_amount is not None:
         return min(subscription.allocation_amount, catalogue.cap_of(subscription.plan))
     return catalogue.get(subscription.plan).monthly_credits
+
+
+def can_receive(subscription: Subscription, catalogue: PlanCatalogue) -> bool:
+    """Whether its status and its billing allow allocations, however much its plan grants."""
+    is_paid_for = catalogue.grants_to(subscription.plan, subscription.billing_interval)
+    return subscription.is_swept and is_paid_for
+
+
+def amount_for(subscription: Subscription, catalogue: PlanCatalogue, period: Period) -> int:
+    """Credits for a period: those of every period, or what was decided at the sign-up."""
+    signed = sign_up_for(subscription, period)
+    return signed.amount if signed else monthly_amount(subscription, catalogue)
+
+
+def sign_up_for(subscription: Subscription, period: Period) -> SignUp | None:
+    """The sign-up, if it was in that period and brought something."""
+    signed = subscription.sign_up
+    return signed if signed is not None and signed.period == period else None
 
 
 def not_allocated_because(
@@ -183,8 +265,8 @@ def not_allocated_because(
     """
     if subscription.status in _OF_STATUS:
         return _OF_STATUS[subscription.status]
-    if subscription.billing_interval is BillingInterval.MONTHLY:
-        return NotAllocatedBecause.BILLED_MONTHLY
+    if not catalogue.grants_to(subscription.plan, subscription.billing_interval):
+        return _OF_INTERVAL[subscription.billing_interval]
     if not calendar.is_known(subscription.timezone):
         return NotAllocatedBecause.TIMEZONE_UNKNOWN
     if subscription.plan not in catalogue:
@@ -224,26 +306,37 @@ def due_periods(
     catalogue, and `TimezoneUnknown` for one whose timezone is not in its database: then nobody
     knows what is due, and it must not count as nothing.
     """
-    if subscription.can_receive:
+    if can_receive(subscription, catalogue):
         calendar.check_known(subscription.timezone)
         catalogue.get(subscription.plan)
     if not_allocated_because(subscription, catalogue):
         return ()
-    timezone = subscription.timezone
+    periods = periods_of(subscription, catalogue)
     earliest = first_instant(subscription, catalogue)
-    oldest = calendar.period_at(timezone, now).plus(1 - MOST_MISSED_PERIODS)
+    oldest = periods.at(now).plus(1 - MOST_MISSED_PERIODS)
     if allocated_through is not None:
         oldest = max(oldest, allocated_through.next())
     due: list[Period] = []
-    period = calendar.period_at(timezone, min(as_of, now))
+    period = periods.at(min(as_of, now))
     while period >= oldest:
-        start = calendar.month_start(timezone, period)
+        start = periods.start(period)
         if start < earliest:
             break
         if not has_ended(subscription, start):
             due.append(period)
         period = period.previous()
-    return tuple(reversed(due))
+    signed = _owed_at_sign_up(subscription, earliest)
+    if signed and oldest <= signed.period <= periods.at(min(as_of, now)):
+        due.append(signed.period)
+    return tuple(sorted({*due}))
+
+
+def _owed_at_sign_up(subscription: Subscription, earliest: datetime) -> SignUp | None:
+    """What is owed for the period of the sign-up, if nothing has barred it since."""
+    signed = subscription.sign_up
+    if signed is None or signed.at < earliest or has_ended(subscription, signed.at):
+        return None
+    return signed
 
 
 def not_due_because(
@@ -258,15 +351,14 @@ def not_due_because(
         return NotDueBecause.ALLOCATED_BEFORE
     if reason := not_allocated_because(subscription, catalogue):
         return reason
-    start = calendar.month_start(subscription.timezone, period)
+    start = periods_of(subscription, catalogue).start(period)
     if now < start:
         return NotDueBecause.NOT_BEGUN
+    if period in due_periods(subscription, catalogue, allocated_through, now, now):
+        return None
     if start < first_instant(subscription, catalogue):
         return NotDueBecause.NOT_ELIGIBLE
-    if has_ended(subscription, start):
-        return NotDueBecause.ENDED
-    is_due = period in due_periods(subscription, catalogue, allocated_through, now, now)
-    return None if is_due else NotDueBecause.LAPSED
+    return NotDueBecause.ENDED if has_ended(subscription, start) else NotDueBecause.LAPSED
 
 
 def next_allocation(
@@ -280,10 +372,13 @@ def next_allocation(
         return None
     due = due_periods(subscription, catalogue, allocated_through, now, now)
     period = due[0] if due else _first_to_come(subscription, catalogue, allocated_through, now)
-    start = calendar.month_start(subscription.timezone, period)
+    periods = periods_of(subscription, catalogue)
+    start = periods.start(period)
     if has_ended(subscription, start):
         return None
-    return NextAllocation(period, start, monthly_amount(subscription, catalogue))
+    amount = amount_for(subscription, catalogue, period)
+    balance_cap = catalogue.get(subscription.plan).balance_cap
+    return NextAllocation(period, period.date_of(periods.day), start, amount, balance_cap)
 
 
 def _first_to_come(
@@ -292,12 +387,17 @@ def _first_to_come(
     allocated_through: Period | None,
     now: datetime,
 ) -> Period:
-    timezone = subscription.timezone
-    earliest = max(now, first_instant(subscription, catalogue))
-    first = calendar.period_at(timezone, earliest)
+    periods = periods_of(subscription, catalogue)
+    bound = first_instant(subscription, catalogue)
+    earliest = max(now, bound)
+    first = periods.at(earliest)
     # A period whose start is past is not to come, unless eligibility begins exactly there.
-    if calendar.month_start(timezone, first) < earliest:
+    if periods.start(first) < earliest:
         first = first.next()
+    # Somebody whose clock is ahead of ours can sign up for a period that is just to begin.
+    signed = _owed_at_sign_up(subscription, bound)
+    if signed and periods.start(signed.period) > now:
+        first = min(first, signed.period)
     return first if allocated_through is None else max(first, allocated_through.next())
 
 
@@ -307,11 +407,24 @@ def first_instant(subscription: Subscription, catalogue: PlanCatalogue) -> datet
     instants = [instant_of(subscription.eligible_from, timezone), subscription.started_at]
     if subscription.resumed_at is not None:
         instants.append(subscription.resumed_at)
-    if subscription.allocation_amount is None and subscription.plan in catalogue:
-        grants_since = catalogue.get(subscription.plan).grants_since
-        if grants_since is not None:
-            instants.append(calendar.midnight(timezone, grants_since))
+    if since := grants_since(subscription, catalogue):
+        instants.append(since)
     return max(instants)
+
+
+def grants_since(subscription: Subscription, catalogue: PlanCatalogue) -> datetime | None:
+    """When the plan began to grant to the user; None if it always has.
+
+    An amount of the user's own is bound only by when the plan began to pay their billing interval.
+    """
+    if subscription.plan not in catalogue:
+        return None
+    plan = catalogue.get(subscription.plan)
+    days = [plan.since(subscription.billing_interval)]
+    if subscription.allocation_amount is None:
+        days.append(plan.grants_since)
+    timezone = calendar.known_or_utc(subscription.timezone)
+    return max((calendar.midnight(timezone, day) for day in days if day), default=None)
 
 
 def has_ended(subscription: Subscription, instant: datetime) -> bool:

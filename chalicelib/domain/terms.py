@@ -13,13 +13,14 @@ otherwise; to repeat the stored one decides nothing.
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from . import calendar
 from .addresses import digest_of, parse_email, same_address
 from .errors import InvalidInput, OutdatedEdit
 from .fields import FieldReader, Parsed, Parser, parse_amount, parse_choice, parse_user_id
 from .instants import (
+    CLOCKS_DIFFER,
     format_instant,
     parse_date_or_instant,
     parse_instant,
@@ -27,18 +28,21 @@ from .instants import (
     to_millisecond,
 )
 from .notifications import ALL_KINDS, MailKind
-from .plans import PlanCatalogue
+from .plans import BillingInterval, OnSignup, PlanCatalogue
 from .subscriptions import (
-    BillingInterval,
     Moment,
     NotAllocatedBecause,
+    SignUp,
     Subscription,
     SubscriptionStatus,
     Suppression,
     first_instant,
+    grants_since,
     has_ended,
     instant_of,
+    monthly_amount,
     not_allocated_because,
+    periods_of,
 )
 
 
@@ -150,13 +154,14 @@ def successor(
     now = to_millisecond(now)
     described = _described(terms, existing, now)
     if existing is None:
-        return described
+        return replace(described, sign_up=_sign_up(described, catalogue, now))
     _refuse_outdated(existing, terms)
     described = replace(
         described,
         version=existing.version,
         observed_at=terms.observed_at or existing.observed_at,
         resumed_at=existing.resumed_at,
+        sign_up=existing.sign_up,
     )
     described = _with_suppression(existing, described)
     if _decides(existing, described):
@@ -190,6 +195,31 @@ def _described(terms: Terms, existing: Subscription | None, now: datetime) -> Su
         ends_at=terms.ends_at,
         observed_at=terms.observed_at,
     )
+
+
+def _sign_up(new: Subscription, catalogue: PlanCatalogue, now: datetime) -> SignUp | None:
+    """What a new subscriber is given for the period that is running, as their plan says.
+
+    Only one who started within it: whoever started before is a customer who is moved here.
+    """
+    on_signup = catalogue.get(new.plan).on_signup if new.plan in catalogue else OnSignup.NONE
+    if on_signup is OnSignup.NONE or not_allocated_because(new, catalogue):
+        return None
+    at = max(now, first_instant(new, catalogue))
+    if at > now + CLOCKS_DIFFER or has_ended(new, at):
+        return None
+    periods = periods_of(new, catalogue)
+    period = periods.at(at)
+    start, since = periods.start(period), grants_since(new, catalogue)
+    if new.started_at < start or (since and start < since):
+        return None
+    amount = monthly_amount(new, catalogue)
+    if on_signup is OnSignup.PRORATED:
+        first, end = period.date_of(periods.day), period.next().date_of(periods.day)
+        left = (end - calendar.running_day(new.timezone, new.started_at)).days
+        # Upwards, in whole numbers.
+        amount = -(-amount * left // (end - first).days)
+    return SignUp(period, amount, at)
 
 
 def _refuse_outdated(existing: Subscription, terms: Terms) -> None:
@@ -236,8 +266,17 @@ def _nothing_before(
     if is_back or is_prolonged:
         return now
     # Also of a subscription that has ended: what began before its end can still be due.
-    first = min(first_instant(before, catalogue), now)
-    return first if first_instant(described, catalogue) < first else None
+    first, bound = min(first_instant(before, catalogue), now), first_instant(described, catalogue)
+    # Another start or plan can move the day on which the user's periods begin. The last one that
+    # had begun before all that makes it due, in a pause say, is not due because it begins later.
+    was, becomes = periods_of(before, catalogue), periods_of(described, catalogue)
+    over = was.at(min(first_instant(before, catalogue) - _MILLISECOND, now))
+    if max(first, bound) <= becomes.start(over) <= now:
+        return min(becomes.start(over.next()), now)
+    return first if bound < first else None
+
+
+_MILLISECOND = timedelta(milliseconds=1)
 
 
 def _decides(existing: Subscription, described: Subscription) -> bool:

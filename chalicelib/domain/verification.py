@@ -327,6 +327,8 @@ def _rules(
     yield from _rules_of_sweep(state, entry)
     yield from _rules_of_type(account, state, entry)
     yield from _rules_of_items(entry)
+    yield from _rules_of_cap(state, entry)
+    yield not entry.sign_up or entry.type is EntryType.ALLOCATION, "only an allocation is a first"
     if entry.type is EntryType.REVERSAL:
         yield from _rules_of_reversal(entry, granted, used)
     else:
@@ -488,6 +490,20 @@ def _rules_of_items(entry: LedgerEntry) -> Iterator[Rule]:
     )
 
 
+def _rules_of_cap(state: _State, entry: LedgerEntry) -> Iterator[Rule]:
+    """Of an allocation is left out what does not fit beside the usable credits, and no more."""
+    cap = entry.balance_cap
+    yield (cap is not None) == (entry.left_out != 0), "its cap and what it left out disagree"
+    if cap is None:
+        return
+    yield entry.type is EntryType.ALLOCATION, "only an allocation leaves credits out"
+    yield entry.left_out > 0 and cap > 0, "it leaves out what no allocation does"
+    there = sum(
+        batch.remaining for batch in state.batches.values() if batch.is_usable(entry.posted_at)
+    )
+    yield entry.amount == max(0, cap - there), "it does not fill the balance up to its cap"
+
+
 def _rules_of_reversal(
     entry: LedgerEntry, granted: Mapping[int, CreditBatch], used: Used
 ) -> Iterator[Rule]:
@@ -551,7 +567,8 @@ def _rules_of_type(account: Account, state: _State, entry: LedgerEntry) -> Itera
     grants = entry.granted_batch is not None
     match entry.type:
         case EntryType.ALLOCATION:
-            yield grants, "an allocation grants a batch"
+            yield grants or entry.left_out > 0, "an allocation grants a batch"
+            yield grants or entry.legs == (), "an allocation moves its own batch, and no other"
             yield (
                 entry.allocated_through is not None
                 and (

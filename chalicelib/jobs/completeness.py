@@ -14,16 +14,20 @@ one check more goes through all users and counts those who live in such a zone.
 
 Counting changes only reports, and a repeated message writes the same ones. It counts the users who
 can receive credits now, in the zone where they live now.
+
+A user whose months begin on an anniversary is due once it has begun. On the 2nd, when the schedule
+counts a month, most of its anniversaries are still to come. So if months of any plan begin on
+anniversaries, the schedule counts the month before as well, whose last ones are over.
 """
 
 import json
 import secrets
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeGuard
 
 from chalicelib.domain import calendar
 from chalicelib.domain.calendar import Period
@@ -32,6 +36,7 @@ from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.errors import CreditsError, InvalidInput
 from chalicelib.domain.fields import FieldReader
 from chalicelib.domain.instants import parse_instant
+from chalicelib.domain.plans import AllocateOn
 from chalicelib.domain.ranges import Range, bits_for, tiling
 from chalicelib.jobs.answers import refusal
 from chalicelib.messages import UNKNOWN_ZONES, ZoneCheck
@@ -81,7 +86,14 @@ def start_checks(services: Services, event: object) -> dict[str, Any]:
         logger().warning("check refused", code=error.code, detail=str(error))
         return refusal(error)
     run = correlation_id() or secrets.token_hex(8)
-    checked = zones if chosen else [*zones, UNKNOWN_ZONES]
+    if _is_scheduled(event) and services.catalogue.allocates_on(AllocateOn.ANNIVERSARY):
+        # Those who live in no known zone are counted once.
+        _start(services, run, period.previous(), zones)
+    return _start(services, run, period, zones if chosen else [*zones, UNKNOWN_ZONES])
+
+
+def _start(services: Services, run: str, period: Period, checked: list[str]) -> dict[str, Any]:
+    zones = [zone for zone in checked if zone != UNKNOWN_ZONES]
     services.queues.send_checks(
         ZoneCheck(run, period, zone, len(checked), correlation_id=correlation_id()).body()
         for zone in checked
@@ -112,8 +124,12 @@ def check_zones(services: Services, event: Event, context: Any) -> Answer:
     )
 
 
+def _is_scheduled(event: object) -> TypeGuard[Mapping[str, Any]]:
+    return isinstance(event, Mapping) and "detail-type" in event
+
+
 def _parse(event: object) -> tuple[Period, list[str] | None]:
-    if isinstance(event, dict) and "detail-type" in event:
+    if _is_scheduled(event):
         time = parse_instant("time", event.get("time"))
         return calendar.period_at("UTC", time), None
     fields = FieldReader(event, "event")

@@ -95,6 +95,7 @@ def _sweep(services: Services, sweep: Sweep, is_time_up: Callable[[], bool]) -> 
             timezone=sweep.timezone,
             range=sweep.range.bits,
             users=users,
+            day=sweep.day,
         )
 
 
@@ -183,9 +184,11 @@ def _last_user(sweep: Sweep, cursor: str) -> str:
 
 
 def _allocation_pages(services: Services, sweep: Sweep) -> Iterator[Page]:
-    """The users of the range who can receive allocations."""
+    """The users of the range whose subscriptions are active; of an anniversary, only its users."""
     after = _last_user(sweep, sweep.cursor) if sweep.cursor else None
-    pages = services.subscriptions.pages_of(sweep.timezone, USERS_A_PAGE, after, sweep.range)
+    pages = services.subscriptions.pages_of(
+        sweep.timezone, USERS_A_PAGE, after, sweep.range, sweep.day
+    )
     users = 0
     for user_ids, last in pages:
         users += len(user_ids)

@@ -4,14 +4,16 @@ A tick decides by the ``time`` of its event and never by the clock, so that any 
 replayed. It may be ahead of the clock only as far as clocks differ.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
-from typing import Any, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
 
 from chalicelib.domain import calendar
+from chalicelib.domain.calendar import Turn
 from chalicelib.domain.errors import CreditsError, InvalidInput
 from chalicelib.domain.fields import FieldReader
 from chalicelib.domain.instants import format_instant, parse_instant
+from chalicelib.domain.plans import AllocateOn, PlanCatalogue
 from chalicelib.jobs.answers import refusal
 from chalicelib.messages import Sweep, SweepKind
 from chalicelib.metrics import Metric, count
@@ -33,7 +35,9 @@ re-sweeps."""
 def start_sweeps(services: Services, kind: SweepKind, event: object) -> dict[str, Any]:
     """Enqueues one sweep for each timezone whose midnight is as old as a sweep is due.
 
-    The expiry tick starts the reminders of what expires soon, too.
+    The expiry tick starts the reminders of what expires soon, too. The allocation tick is about
+    midnights of the 1st, if months of any plan begin then; and if months of any plan begin on
+    anniversaries, about every midnight: it starts a sweep for each day of the month that begins.
 
     ``event`` is EventBridge's, or ``{"time": "2027-02-01T05:00:00Z", "zones": ["Europe/Paris"]}``
     to replay a moment, for all zones or some. Answers what was started, or the refusal. All that
@@ -52,32 +56,54 @@ def _start(
     services: Services, kind: SweepKind, time: datetime, zones: list[str] | None
 ) -> dict[str, Any]:
     tick = calendar.tick_at(time)
-    midnights: dict[str, list[datetime]] = {}
-    reminded: dict[str, list[datetime]] = {}
-    for due in calendar.sweeps_due(tick, kind.turn, zones):
-        midnights.setdefault(due.timezone, []).append(due.midnight)
-        if kind is SweepKind.EXPIRY and due.age in REMINDER_AGES:
-            reminded.setdefault(due.timezone, []).append(due.midnight)
+    midnights: dict[Swept, list[datetime]] = {}
+    for swept, midnight in sweeps_of(services.catalogue, kind, tick, zones):
+        midnights.setdefault(swept, []).append(midnight)
     services.queues.send_sweeps(
         Sweep(
-            started,
-            zone,
+            swept.kind,
+            swept.timezone,
             min(instants),
             max(instants),
             as_of=time,
             correlation_id=correlation_id(),
+            day=swept.day,
         ).body()
-        for started, of_kind in ((kind, midnights), (SweepKind.REMINDER, reminded))
-        for zone, instants in of_kind.items()
+        for swept, instants in midnights.items()
     )
     count(_TICKS[kind])
-    answer = {
-        "success": True,
-        "tick": format_instant(tick),
-        "zones": sorted(midnights),
-    }
-    logger().info("tick", kind=kind.value, tick=answer["tick"], zones=len(midnights))
+    swept_zones = sorted({swept.timezone for swept in midnights})
+    answer = {"success": True, "tick": format_instant(tick), "zones": swept_zones}
+    logger().info("tick", kind=kind.value, tick=answer["tick"], zones=len(swept_zones))
     return answer
+
+
+class Swept(NamedTuple):
+    """What a sweep goes through: a timezone, or those of it whose anniversary is a ``day``."""
+
+    kind: SweepKind
+    timezone: str
+    day: int | None = None
+
+
+def sweeps_of(
+    catalogue: PlanCatalogue, kind: SweepKind, tick: datetime, zones: list[str] | None
+) -> Iterator[tuple[Swept, datetime]]:
+    """What a tick starts sweeps of, each with a midnight that they are about."""
+    if kind is SweepKind.EXPIRY:
+        due = calendar.sweeps_due(tick, Turn.DAY, zones)
+        yield from ((Swept(kind, each.timezone), each.midnight) for each in due)
+        for each in due:
+            if each.age in REMINDER_AGES:
+                yield Swept(SweepKind.REMINDER, each.timezone), each.midnight
+        return
+    if catalogue.allocates_on(AllocateOn.FIRST_OF_MONTH):
+        for each in calendar.sweeps_due(tick, Turn.MONTH, zones):
+            yield Swept(kind, each.timezone), each.midnight
+    if catalogue.allocates_on(AllocateOn.ANNIVERSARY):
+        for each in calendar.sweeps_due(tick, Turn.DAY, zones):
+            for day in calendar.anniversaries_at(each.timezone, each.midnight):
+                yield Swept(kind, each.timezone, day), each.midnight
 
 
 def _is_from_eventbridge(event: object) -> TypeGuard[Mapping[str, Any]]:

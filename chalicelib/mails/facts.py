@@ -26,12 +26,20 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 
 def of_allocation(entry: LedgerEntry) -> Facts:
-    """``amount``, ``period``, ``balance``, ``expiry`` (or none)."""
+    """``amount``, ``period``, ``balance``, ``expiry`` (or none), and what is special.
+
+    ``is_first``: of a new subscriber, for the period in which they signed up. Where credits were
+    ``left_out``, the others filled up what the user has, held credits among it, to the
+    ``balance_cap``.
+    """
     return {
         "amount": entry.amount,
         "period": str(entry.allocated_through),
+        "is_first": entry.sign_up,
         "balance": entry.available_balance(),
         "expiry": _expiry_of_grant(entry),
+        "left_out": entry.left_out,
+        "balance_cap": entry.balance_cap,
     }
 
 
@@ -108,14 +116,18 @@ def of_low_balance(
 ) -> Facts:
     """``balance``, ``metadata`` (of the usage), ``next`` (``amount`` and ``on``, or none to come).
 
-    What comes next is as known when the email is sent.
+    What comes next is as known when the email is sent; ``is_capped``: it can be less.
     """
     upcoming = next_allocation(subscription, catalogue, entry.allocated_through, now)
     return {
         "balance": entry.available_balance(),
         "metadata": dict(entry.metadata),
         "next": upcoming
-        and {"amount": upcoming.amount, "on": upcoming.period.first_day.isoformat()},
+        and {
+            "amount": upcoming.amount,
+            "on": upcoming.on.isoformat(),
+            "is_capped": upcoming.balance_cap is not None,
+        },
     }
 
 

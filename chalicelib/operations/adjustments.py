@@ -17,8 +17,9 @@ from chalicelib.domain.fields import (
     parse_user_id,
 )
 from chalicelib.domain.ledger import Account, Request
+from chalicelib.domain.lifetimes import Days, Lifetime
 from chalicelib.domain.metadata import Metadata, metadata_described, parse_metadata
-from chalicelib.domain.subscriptions import Subscription
+from chalicelib.domain.subscriptions import Subscription, lifetime_of
 from chalicelib.services import Services
 from chalicelib.store.ledger import Outcome
 
@@ -162,15 +163,15 @@ def _check_cap(services: Services, adjustment: Adjustment, subscription: Subscri
         )
 
 
-def _lifetime(services: Services, adjustment: Adjustment, subscription: Subscription) -> int | None:
-    """For how many local days a grant lives; None for ever."""
+def _lifetime(services: Services, adjustment: Adjustment, subscription: Subscription) -> Lifetime:
+    """For how long a grant lives."""
     days = adjustment.expires_in_days
     if days is not None:
-        return None if days == NEVER else days
+        return None if days == NEVER else Days(days)
     if subscription.plan not in services.catalogue:
         raise InvalidInput.of(
             "expires_in_days",
             f"is required: plan {subscription.plan!r} has left the catalogue, and nothing says how "
             "long its credits live; send days, or null for never",
         )
-    return services.catalogue.get(subscription.plan).credit_lifetime_days
+    return lifetime_of(subscription, services.catalogue)

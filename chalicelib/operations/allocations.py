@@ -13,12 +13,17 @@ from chalicelib.domain.calendar import Period
 from chalicelib.domain.edits import Editor
 from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.errors import CreditsError, InvalidInput, TimezoneUnknown, Unreadable
-from chalicelib.domain.ledger import Account
+from chalicelib.domain.ledger import Account, AllocationTerms
+from chalicelib.domain.plans import AllocateOn
 from chalicelib.domain.subscriptions import (
     Subscription,
+    amount_for,
     due_periods,
+    lifetime_of,
     monthly_amount,
     not_allocated_because,
+    periods_of,
+    sign_up_for,
 )
 from chalicelib.messages import Sweep, SweepKind
 from chalicelib.observability import correlation_id, logger
@@ -78,7 +83,9 @@ def next_due_allocation(
     due = due_periods(subscription, catalogue, account.allocated_through, as_of, now)
     if not due:
         return None
-    amount, plan = monthly_amount(subscription, catalogue), catalogue.get(subscription.plan)
+    period, plan = due[0], catalogue.get(subscription.plan)
+    signed = sign_up_for(subscription, period)
+    amount = monthly_amount(subscription, catalogue)
     if subscription.allocation_amount is not None and amount < subscription.allocation_amount:
         logger().warning(
             "own amount above the cap of its plan",
@@ -88,12 +95,13 @@ def next_due_allocation(
         )
     return ledger.allocate(
         account,
-        due[0],
-        amount,
+        period,
+        amount_for(subscription, catalogue, period),
         subscription.timezone,
-        plan.credit_lifetime_days,
+        lifetime_of(subscription, catalogue),
         now,
-        plan.priority,
+        AllocationTerms(plan.priority, plan.balance_cap, signed.at if signed else None),
+        periods_of(subscription, catalogue).day,
     )
 
 
@@ -145,7 +153,7 @@ def zones_of_run(services: Services, period: Period, zones: Sequence[str] | None
 
 
 def start_run(services: Services, period: Period, zones: Sequence[str]) -> int:
-    """Enqueues a sweep of each zone as of the period's start there; answers how many.
+    """Enqueues a sweep of each zone for the period and all before it; answers how many.
 
     What was allocated before is not allocated again, so a run can be repeated at will.
     """
@@ -156,11 +164,22 @@ def start_run(services: Services, period: Period, zones: Sequence[str]) -> int:
             timezone,
             start,
             start,
-            as_of=start,
+            as_of=_as_of_run(services, period, timezone),
             correlation_id=correlation_id(),
         ).body()
         for timezone, start in starts
     )
+
+
+def _as_of_run(services: Services, period: Period, timezone: str) -> datetime:
+    """The instant that a run of a period is about in a zone where its month has begun.
+
+    By then the period has begun for everybody there, and the next one for nobody: it is the start
+    of the month or, if months of any plan begin on anniversaries, the last of these. Those that are
+    still to come are not of the run: nothing is due that has not begun by the clock.
+    """
+    has_anniversaries = services.catalogue.allocates_on(AllocateOn.ANNIVERSARY)
+    return calendar.period_start(timezone, period, 31 if has_anniversaries else 1)
 
 
 def preview_run(
@@ -197,7 +216,7 @@ def preview_run(
 def _due_to(
     services: Services, period: Period, timezone: str, user_ids: list[str]
 ) -> Iterator[Due | NotJudged]:
-    as_of = calendar.month_start(timezone, period)
+    as_of = _as_of_run(services, period, timezone)
     now = services.now()
     # Not imported by those who only read.
     from chalicelib.store.subscriptions import read_subscription

@@ -3,8 +3,11 @@
 Keys of table ``subscriptions``: partition ``user_id``. Index ``by_timezone``, keys only: partition
 ``allocation_timezone``, sort ``spread``, which is ``<place>#<user id>``, the place as 8 hexadecimal
 digits (`domain.ranges`). A range of a zone's users is then a range of keys, and each key belongs to
-one user. Only subscriptions that can receive allocations carry both, so a sweep reads no others; a
-user's key never changes, so an edit writes nothing to the index.
+one user. Index ``by_anniversary``, keys only: partition ``anniversary``, ``Europe/Paris#15``, which
+is the zone and the day of the month on which the subscription started there, and the same sort key.
+All active subscriptions carry these keys, and no others, whatever their plans say at the time: so a
+deployment of other plans changes no key. Few edits write to the indexes: a move, another day of
+the start, a pause and its end.
 
 An edit and its record (`store.edits`) are one transaction of two statements, so that no crash can
 leave one without the other. It names only the attributes that change, so a function can have the
@@ -21,6 +24,7 @@ edit that is refused all the same looks for its record, which no other edit can 
     reads record 3#a: it was written
 """
 
+import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -34,19 +38,22 @@ from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.operand import Path
 
 from chalicelib.domain import calendar
+from chalicelib.domain.calendar import Period
 from chalicelib.domain.damage import Damage, choice_of, optional_of, value_of
 from chalicelib.domain.edits import Edit, Editor, changes
 from chalicelib.domain.errors import Contention, InvalidInput, NotFound, Unreadable
 from chalicelib.domain.fields import shown
-from chalicelib.domain.instants import parse_date, to_milliseconds
+from chalicelib.domain.instants import parse_date, stored_instant, to_milliseconds
 from chalicelib.domain.notifications import ALL_KINDS, MailKind
+from chalicelib.domain.plans import BillingInterval
 from chalicelib.domain.ranges import WHOLE, Range, place_of
 from chalicelib.domain.subscriptions import (
-    BillingInterval,
+    SignUp,
     Subscription,
     SubscriptionStatus,
     SuppressedBecause,
     Suppression,
+    anniversary_of,
     instant_of,
 )
 from chalicelib.observability import correlation_id
@@ -90,6 +97,12 @@ class TimezonesPage(NamedTuple):
     last_user_id: str | None
 
 
+_INDEXES = {
+    "by_timezone": ("allocation_timezone", "spread"),
+    "by_anniversary": ("anniversary", "spread"),
+}
+
+
 class SubscriptionStore:
     """All access to the subscriptions table."""
 
@@ -106,7 +119,7 @@ class SubscriptionStore:
         self._edits = edits
         self._pause = pause
         self._new_id = new_id
-        describe(connection, table, ("user_id",), by_timezone=("allocation_timezone", "spread"))
+        describe(connection, table, ("user_id",), **_INDEXES)
 
     @property
     def _client(self) -> Any:
@@ -198,13 +211,18 @@ class SubscriptionStore:
         raise Contention(f"the subscription of user {user_id} is edited too often at the moment")
 
     def users_of(
-        self, timezone: str, after_user_id: str | None, limit: int, range_: Range = WHOLE
+        self,
+        timezone: str,
+        after_user_id: str | None,
+        limit: int,
+        range_: Range = WHOLE,
+        day: int | None = None,
     ) -> UsersPage:
-        """A page of the users of a timezone who can receive allocations, ordered by their places.
+        """A page of the users of a timezone with active subscriptions, ordered by their places.
 
-        With a ``range_``, only those in it. A page can hold fewer than ``limit``, even no user,
-        and still not be the last. Raises `InvalidInput` when the range ends before the
-        user to go on after.
+        With a ``range_``, only those in it; with a ``day``, only those whose anniversary it is. A
+        page can hold fewer than ``limit``, even no user, and still not be the last. Raises
+        `InvalidInput` when the range ends before the user to go on after.
         """
         # '#' stands behind every place, and '$' behind every user of a place.
         lower = f"{range_.first:08x}#"
@@ -215,9 +233,9 @@ class SubscriptionStore:
             raise InvalidInput.of("cursor", f"lies behind the range; is {shown(after_user_id)}")
         response = self._connection.query(
             self._table,
-            timezone,
+            timezone if day is None else _anniversary(timezone, day),
             Path("spread").between(lower, upper),
-            index_name="by_timezone",
+            index_name="by_timezone" if day is None else "by_anniversary",
             limit=limit,
         )
         return UsersPage(
@@ -243,11 +261,16 @@ class SubscriptionStore:
         return TimezonesPage(timezones, end_of_page(response, "user_id"))
 
     def pages_of(
-        self, timezone: str, limit: int, after_user_id: str | None = None, range_: Range = WHOLE
+        self,
+        timezone: str,
+        limit: int,
+        after_user_id: str | None = None,
+        range_: Range = WHOLE,
+        day: int | None = None,
     ) -> Iterator[UsersPage]:
         """The pages of `users_of` behind a user, up to the last; each is read when it is wanted."""
         while True:
-            page = self.users_of(timezone, after_user_id, limit, range_)
+            page = self.users_of(timezone, after_user_id, limit, range_, day)
             yield page
             after_user_id = page.last_user_id
             if after_user_id is None:
@@ -343,6 +366,20 @@ def _item(subscription: Subscription) -> Item:
         instant = getattr(subscription, name)
         if instant is not None:
             item[name] = number(to_milliseconds(instant))
+    item |= _of_mails(subscription)
+    if signed := subscription.sign_up:
+        item["sign_up"] = text(f"{signed.period} {signed.amount} {to_milliseconds(signed.at)}")
+    if subscription.is_swept:
+        item["allocation_timezone"] = text(subscription.timezone)
+        item["spread"] = text(_spread(subscription.user_id))
+        timezone = calendar.known_or_utc(subscription.timezone)
+        day = anniversary_of(subscription.started_at, timezone)
+        item["anniversary"] = text(_anniversary(subscription.timezone, day))
+    return item
+
+
+def _of_mails(subscription: Subscription) -> Item:
+    item: Item = {}
     # We store the unwanted kinds, not the wanted ones. So users who never said otherwise want a new
     # kind of email, too, and old items without the attribute want all kinds.
     unwanted = ALL_KINDS - subscription.notifications
@@ -353,10 +390,11 @@ def _item(subscription: Subscription) -> Item:
     if subscription.suppressed_before is not None:
         before = subscription.suppressed_before
         item["suppressed_before"] = text(f"{before.because.value} {before.address_digest}")
-    if subscription.can_receive:
-        item["allocation_timezone"] = text(subscription.timezone)
-        item["spread"] = text(_spread(subscription.user_id))
     return item
+
+
+def _anniversary(timezone: str, day: int) -> str:
+    return f"{timezone}#{day:02}"
 
 
 def _spread(user_id: str) -> str:
@@ -394,6 +432,7 @@ def _subscription(item: Item) -> Subscription:
         notifications=ALL_KINDS - (optional_of(item, "unwanted_mails", _kinds) or set()),
         suppressed=optional_of(item, "suppressed", as_choice(SuppressedBecause)),
         suppressed_before=optional_of(item, "suppressed_before", _suppression),
+        sign_up=optional_of(item, "sign_up", _sign_up),
         **{name: optional_of(item, name, as_instant) for name in _INSTANTS},
     )
 
@@ -412,6 +451,16 @@ def _suppression(attribute: Attribute) -> Suppression:
     because, _, digest = as_text(attribute).partition(" ")
     return Suppression(digest, choice_of(SuppressedBecause, because))
 
+
+def _sign_up(attribute: Attribute) -> SignUp:
+    found = _SIGN_UP.fullmatch(as_text(attribute))
+    if found is None:
+        raise Damage("is no period, amount and instant")
+    period, amount, at = found.groups()
+    return SignUp(Period.parse(period), int(amount), stored_instant(int(at)))
+
+
+_SIGN_UP = re.compile(r"([0-9]{4}-[0-9]{2}) ([1-9][0-9]{0,9}) ([0-9]{1,15})")
 
 _INSTANTS = ("registered_at", "resumed_at", "ends_at", "observed_at")
 """What an item has only where it is known."""

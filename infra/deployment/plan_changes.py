@@ -11,7 +11,7 @@ import io
 import tomllib
 import zipfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -19,7 +19,8 @@ from botocore.awsrequest import AWSRequest
 from botocore.exceptions import ClientError
 from botocore.httpsession import URLLib3Session
 
-from chalicelib.domain.plans import Plan, PlanCatalogue, cap
+from chalicelib.domain.lifetimes import Days, Lifetime, Months
+from chalicelib.domain.plans import AllocateOn, BillingInterval, OnSignup, Plan, PlanCatalogue, cap
 from infra.deployment.packaging import PLANS
 from infra.session import AwsError
 
@@ -36,9 +37,15 @@ class Terms:
     """The terms of a deployed plan that a later deployment compares."""
 
     monthly_credits: int
-    credit_lifetime_days: int | None
+    credit_lifetime: Lifetime
     grants_since: date | None
     most_credits_at_once: int | None = None
+    balance_cap: int | None = None
+    on_signup: str = OnSignup.NONE
+    allocate_on: AllocateOn = AllocateOn.FIRST_OF_MONTH
+    billing_intervals: frozenset[str] = frozenset({BillingInterval.YEARLY})
+    since: Mapping[BillingInterval, date] = field(default_factory=dict)
+    """By billing interval, the day on which the plan began to grant to it."""
 
     @property
     def cap(self) -> int:
@@ -89,63 +96,107 @@ def terms_of(text: str) -> dict[str, Terms]:
 
 
 def _terms_of_table(table: Mapping[str, Any]) -> Terms:
+    days, months = table.get("credit_lifetime_days"), table.get("credit_lifetime_months")
     terms = Terms(
         table["monthly_credits"],
-        table.get("credit_lifetime_days"),
+        Months(months) if months else Days(days) if days else None,
         table.get("grants_since"),
         table.get("most_credits_at_once"),
+        table.get("balance_cap"),
+        table.get("on_signup", OnSignup.NONE),
+        AllocateOn(table.get("allocate_on", AllocateOn.FIRST_OF_MONTH)),
+        frozenset(table.get("billing_intervals", [BillingInterval.YEARLY])),
+        {
+            interval: table[key]
+            for interval in BillingInterval
+            if (key := f"{interval}_since") in table
+        },
     )
-    days, since = terms.credit_lifetime_days, terms.grants_since
     # To Python, a date and time is a date, and cannot be compared with one.
-    numbers = {type(number) for number in (days, terms.most_credits_at_once)}
+    numbers = {
+        type(number) for number in (days, months, terms.most_credits_at_once, terms.balance_cap)
+    }
     if type(terms.monthly_credits) is not int or not numbers <= {int, type(None)}:
         raise TypeError(f"{table['id']!r} has an amount or a lifetime that is no number")
-    if type(since) not in (date, type(None)):
-        raise TypeError(f"{table['id']!r} grants since {since!r}")
+    for since in (terms.grants_since, *terms.since.values()):
+        if type(since) not in (date, type(None)):
+            raise TypeError(f"{table['id']!r} grants since {since!r}")
     return terms
 
 
 def refusals(before: Mapping[str, Terms], after: PlanCatalogue, now: datetime) -> list[str]:
-    """Why a catalogue must not be deployed: a line for each plan that would grant for the past."""
+    """Why a catalogue must not be deployed: a line for all that would be granted for the past."""
     furthest = (now + _FURTHEST_AHEAD).date()
-    found = (_refusal(before.get(plan.id), plan, furthest) for plan in after.plans)
+    found = (
+        grants.refusal(furthest)
+        for plan in after.plans
+        for grants in _grants(before.get(plan.id, NOTHING), plan)
+    )
     return [refusal for refusal in found if refusal]
 
 
-def _refusal(before: Terms | None, plan: Plan, furthest: date) -> str | None:
-    if not plan.monthly_credits:
+NOTHING = Terms(0, None, None)
+"""The terms of a plan that is not there: it grants nothing."""
+
+
+@dataclass(frozen=True)
+class _Grants:
+    """Something that a plan grants, and what says since when.
+
+    ``did``: whether the deployed plan grants it. ``was``: the day that it names.
+    """
+
+    plan: Plan
+    key: str
+    begins: str
+    whom: str
+    did: bool
+    was: date | None
+    since: date | None
+
+    def refusal(self, furthest: date) -> str | None:
+        """Why it must not be deployed; ``furthest`` is today's date where it is the latest."""
+        if not self.did:
+            return self._refusal_to_begin(furthest)
+        return None if self.since == self.was else self._refusal_to_move(furthest)
+
+    def _refusal_to_begin(self, furthest: date) -> str | None:
+        """Why a plan that granted nothing must not begin to grant."""
+        what = f"Plan {self.plan.id!r} begins to grant {self.begins}"
+        line = f"{_table(self.plan)}: {self.key} = {_first_of_next_month(furthest)}"
+        if self.since is None:
+            return f"{what} and does not say since when. Add to {line}"
+        if self.since <= furthest:
+            return f"{what}, and {self.since} is no day ahead. Write in {line}"
         return None
-    if before is None or not before.monthly_credits:
-        return _refusal_to_begin(plan, furthest)
-    if plan.grants_since == before.grants_since:
+
+    def _refusal_to_move(self, furthest: date) -> str | None:
+        """Why a plan that grants already must not be given another day."""
+        was, since = self.was, self.since
+        here, put_back = f"Plan {self.plan.id!r}", f"{_table(self.plan)}: {self.key} = {was}"
+        if was is not None and (since is None or since < was):
+            given = "always" if since is None else f"since {since}"
+            return (
+                f"{here} has granted{self.whom} since {was} and would have granted{self.whom} "
+                f"{given}. Put back in {put_back}"
+            )
+        if since is not None and since <= furthest:
+            leave = f"Write in {put_back}" if was else f"Take the line out of {_table(self.plan)}"
+            return f"{here} grants{self.whom} already, and {since} is no day ahead. {leave}"
         return None
-    return _refusal_to_move(before.grants_since, plan, furthest)
 
 
-def _refusal_to_begin(plan: Plan, furthest: date) -> str | None:
-    """Why a plan that granted nothing must not begin to grant."""
-    what = f"Plan {plan.id!r} begins to grant {plan.monthly_credits:,} credits a month"
-    line = f"{_table(plan)}: grants_since = {_first_of_next_month(furthest)}"
-    if plan.grants_since is None:
-        return f"{what} and does not say since when. Add to {line}"
-    if plan.grants_since <= furthest:
-        return f"{what}, and {plan.grants_since} is no day ahead. Write in {line}"
-    return None
-
-
-def _refusal_to_move(was: date | None, plan: Plan, furthest: date) -> str | None:
-    """Why a plan that grants already must not be given another day."""
-    since, put_back = plan.grants_since, f"{_table(plan)}: grants_since = {was}"
-    if was is not None and (since is None or since < was):
-        given = "always" if since is None else f"since {since}"
-        return (
-            f"Plan {plan.id!r} has granted since {was} and would have granted {given}. "
-            f"Put back in {put_back}"
-        )
-    if since is not None and since <= furthest:
-        leave = f"Write in {put_back}" if was else f"Take the line out of {_table(plan)}"
-        return f"Plan {plan.id!r} grants already, and {since} is no day ahead. {leave}"
-    return None
+def _grants(before: Terms, plan: Plan) -> Iterator[_Grants]:
+    """What a plan grants at all, and to the subscriptions of each billing interval."""
+    if plan.monthly_credits:
+        amount = f"{plan.monthly_credits:,} credits a month"
+        did, was = bool(before.monthly_credits), before.grants_since
+        yield _Grants(plan, "grants_since", amount, "", did, was, plan.grants_since)
+    for interval in BillingInterval:
+        if interval in plan.billing_intervals:
+            key, whom = f"{interval}_since", f"to {interval} subscriptions"
+            did, was = interval in before.billing_intervals, before.since.get(interval)
+            yield _Grants(plan, key, whom, f" {whom}", did, was, plan.since(interval))
 
 
 def _table(plan: Plan) -> str:
@@ -179,10 +230,10 @@ def _changes_of(before: Terms | None, plan: Plan) -> Iterator[str]:
             f"{here} grants {plan.monthly_credits:,} credits a month{since}, not "
             f"{before.monthly_credits:,}, from now on"
         )
-    if before.credit_lifetime_days != plan.credit_lifetime_days:
+    if before.credit_lifetime != plan.credit_lifetime:
         yield (
-            f"{here}: credits granted from now on {_lifetime(plan.credit_lifetime_days)}; "
-            f"those before {_lifetime(before.credit_lifetime_days)}"
+            f"{here}: credits granted from now on {_lifetime(plan.credit_lifetime)}; "
+            f"those before {_lifetime(before.credit_lifetime)}"
         )
     if before.cap != plan.cap:
         lower = (
@@ -194,10 +245,66 @@ def _changes_of(before: Terms | None, plan: Plan) -> Iterator[str]:
             f"{here}: own amounts and grants by hand are at most {plan.cap:,}, not "
             f"{before.cap:,}{lower}"
         )
+    if before.balance_cap != plan.balance_cap:
+        yield (
+            f"{here}: allocations from now on fill up to {_up_to(plan.balance_cap)}; "
+            f"those before, to {_up_to(before.balance_cap)}"
+        )
+    if before.on_signup != plan.on_signup:
+        yield (
+            f"{here}: new subscribers from now on are granted of the running month "
+            f"{_AT_ONCE[plan.on_signup]} at once"
+        )
     if before.grants_since != plan.grants_since and before.monthly_credits:
         was = before.grants_since or "always"
         yield f"{here} grants from {plan.grants_since} on; until now that was: {was}"
+    yield from _changes_of_billing(before, plan)
+    if before.allocate_on != plan.allocate_on:
+        yield (
+            f"{here}: months begin on the {_DAYS[plan.allocate_on]} from now on, not on the "
+            f"{_DAYS[before.allocate_on]}; none is granted twice, and one whose new day is over "
+            "comes with the next, or by a run of it"
+        )
 
 
-def _lifetime(days: int | None) -> str:
-    return f"live {days} days" if days else "never expire"
+def _changes_of_billing(before: Terms, plan: Plan) -> Iterator[str]:
+    here = f"Plan {plan.id!r}"
+    for interval in BillingInterval:
+        whom = f"{interval} subscriptions"
+        was, since = before.since.get(interval), plan.since(interval)
+        if interval not in plan.billing_intervals:
+            if interval in before.billing_intervals:
+                yield f"{here} grants nothing to {whom} from now on"
+        elif interval not in before.billing_intervals:
+            yield f"{here} begins to grant to {whom} since {since}"
+        elif was != since:
+            yield (
+                f"{here} grants to {whom} from {since} on; until now that was: {was or 'always'}"
+            )
+
+
+_DAYS = {
+    AllocateOn.FIRST_OF_MONTH: "1st",
+    AllocateOn.ANNIVERSARY: "day on which the subscription started",
+}
+
+
+def _lifetime(lifetime: Lifetime) -> str:
+    match lifetime:
+        case Days(days):
+            return f"live {days} days"
+        case Months(months):
+            return f"live {months} months"
+        case None:
+            return "never expire"
+
+
+_AT_ONCE = {
+    OnSignup.NONE: "nothing",
+    OnSignup.FULL: "all",
+    OnSignup.PRORATED: "the part that is left",
+}
+
+
+def _up_to(balance_cap: int | None) -> str:
+    return f"{balance_cap:,} credits" if balance_cap else "any balance"

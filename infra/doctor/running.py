@@ -223,13 +223,20 @@ def _ago(age: timedelta) -> str:
 
 
 def completeness(site: Site) -> Iterator[Finding]:
-    """The result of the last count of a month."""
+    """The result of the last count of a month, and of the month before where that was of it.
+
+    The schedule counts the month before, too, if months of any plan begin on anniversaries.
+    """
     due = counted_period(site.now)
     # Somebody may have counted a month that has just begun.
     for period in dict.fromkeys((period_at("UTC", site.now), due)):
         report = _last_report(site, period)
         if report is not None:
-            yield judge_completeness(site, period, *report)
+            counted, written, run = report
+            yield judge_completeness(site, period, counted, written)
+            before = _last_report(site, period.previous(), run)
+            if before is not None:
+                yield judge_completeness(site, period.previous(), *before[:2])
             return
     yield judge_no_count(site, due)
 
@@ -239,11 +246,13 @@ def counted_period(now: datetime) -> Period:
     return period_at("UTC", now - COUNTED_ON)
 
 
-def _last_report(site: Site, period: Period) -> tuple[Json, datetime] | None:
-    """The newest summary of a month, and when it was written."""
+def _last_report(
+    site: Site, period: Period, run: str | None = None
+) -> tuple[Json, datetime, str] | None:
+    """The newest summary of a month, of any run or of one; when it was written, and its run."""
     client, bucket = site.ask("s3"), site.outputs["ReportsBucketName"]
     pages = client.get_paginator("list_objects_v2").paginate(
-        Bucket=bucket, Prefix=f"completeness/{period}/"
+        Bucket=bucket, Prefix=f"completeness/{period}/" + (f"{run}/" if run else "")
     )
     summaries = [
         (found["LastModified"], found["Key"])
@@ -255,7 +264,7 @@ def _last_report(site: Site, period: Period) -> tuple[Json, datetime] | None:
         return None
     written, key = max(summaries)
     body = client.get_object(Bucket=bucket, Key=key)["Body"].read()
-    return json.loads(body), written
+    return json.loads(body), written, key.split("/")[-2]
 
 
 def judge_completeness(site: Site, period: Period, report: Json, written: datetime) -> Finding:

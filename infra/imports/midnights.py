@@ -9,13 +9,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import date, datetime, time
 from typing import NamedTuple
 
 from chalicelib.domain import calendar
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.instants import format_instant
-from chalicelib.domain.subscriptions import MOST_MISSED_PERIODS, Subscription
+from chalicelib.domain.plans import PlanCatalogue
+from chalicelib.domain.subscriptions import (
+    MOST_MISSED_PERIODS,
+    Periods,
+    Subscription,
+    can_receive,
+    periods_of,
+)
 
 
 class _Misread(NamedTuple):
@@ -31,13 +39,14 @@ class _Misread(NamedTuple):
 class MisreadMidnights:
     """Counts such midnights in the subscriptions of a file, zone by zone."""
 
-    def __init__(self, now: datetime) -> None:
+    def __init__(self, catalogue: PlanCatalogue, now: datetime) -> None:
+        self._catalogue = catalogue
         self._now = now
         self._rows: Counter[_Misread] = Counter()
 
     def look_at(self, subscription: Subscription, existing: Subscription | None) -> None:
         """Checks an imported subscription, if the import changes when credits come."""
-        if subscription.can_receive and (
+        if can_receive(subscription, self._catalogue) and (
             existing is None or _times(existing) != _times(subscription)
         ):
             self._rows.update(self._misread_starts(subscription))
@@ -53,23 +62,31 @@ class MisreadMidnights:
             "eligible_from": _instant(subscription.eligible_from, timezone),
             "started_at": subscription.started_at,
         }
+        started_as_meant = _meant(timezone, subscription.started_at)
+        periods = periods_of(subscription, self._catalogue)
+        # An anniversary is the day of the start: another midnight can be another day.
+        periods_as_meant = periods_of(
+            replace(subscription, started_at=started_as_meant), self._catalogue
+        )
         # Lapsed months are lost either way.
-        oldest = calendar.period_at(timezone, self._now).plus(1 - MOST_MISSED_PERIODS)
-        month = max(oldest, _first_month(timezone, max(given.values())))
+        oldest = periods.at(self._now).plus(1 - MOST_MISSED_PERIODS)
+        month = max(oldest, _first_month(periods, max(given.values())))
         as_meant = max(_meant(timezone, instant) for instant in given.values())
-        meant = max(oldest, _first_month(timezone, as_meant))
+        meant = max(oldest, _first_month(periods_as_meant, as_meant))
         if month == meant:
             return
         for column, instant in given.items():
-            if instant > calendar.month_start(timezone, meant):
+            is_other_day = column == "started_at" and periods != periods_as_meant
+            if is_other_day or instant > periods_as_meant.start(meant):
                 yield _Misread(timezone, column, instant, month, meant)
 
     def _misread_ends(self, subscription: Subscription) -> Iterable[_Misread]:
         ends_at, timezone = subscription.ends_at, subscription.timezone
         if ends_at is None or ends_at <= self._now:
             return
-        month = _first_month(timezone, ends_at).previous()
-        meant = _first_month(timezone, _meant(timezone, ends_at)).previous()
+        periods = periods_of(subscription, self._catalogue)
+        month = _first_month(periods, ends_at).previous()
+        meant = _first_month(periods, _meant(timezone, ends_at)).previous()
         if month != meant:
             yield _Misread(timezone, "ends_at", ends_at, month, meant)
 
@@ -95,10 +112,10 @@ def _meant(timezone: str, instant: datetime) -> datetime:
     return calendar.midnight(timezone, instant.date())
 
 
-def _first_month(timezone: str, instant: datetime) -> Period:
+def _first_month(periods: Periods, instant: datetime) -> Period:
     """The first period that begins at an instant or after it."""
-    period = calendar.period_at(timezone, instant)
-    return period if calendar.month_start(timezone, period) == instant else period.next()
+    period = periods.at(instant)
+    return period if periods.start(period) == instant else period.next()
 
 
 def _warning(misread: _Misread, rows: int) -> str:

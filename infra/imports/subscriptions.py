@@ -7,7 +7,7 @@ from datetime import datetime
 from chalicelib.domain.edits import BY_IMPORT
 from chalicelib.domain.errors import InvalidInput, OutdatedEdit, Unreadable
 from chalicelib.domain.plans import PlanCatalogue
-from chalicelib.domain.subscriptions import Subscription
+from chalicelib.domain.subscriptions import SignUp, Subscription
 from chalicelib.domain.terms import Terms, read_terms, successor
 from chalicelib.operations.allocations import save_subscription
 from chalicelib.services import Services
@@ -65,7 +65,8 @@ def examine(services: Services, rows: list[Row], watch: Watch) -> Examined:
         watch("Comparing with the subscriptions", len(rows)),
     )
     findings: list[Finding] = []
-    midnights = MisreadMidnights(now)
+    midnights = MisreadMidnights(services.catalogue, now)
+    signed: list[SignUp] = []
     for row in rows:
         item = stored.get(user_id_of(row))
         try:
@@ -81,7 +82,18 @@ def examine(services: Services, rows: list[Row], watch: Watch) -> Examined:
             pass  # not a mistake in the file: the writer reports the outcome
         else:
             midnights.look_at(subscription, existing)
-    return Examined(findings, midnights.warnings())
+            if existing is None and subscription.sign_up:
+                signed.append(subscription.sign_up)
+    return Examined(findings, [*midnights.warnings(), *_told_of(signed)])
+
+
+def _told_of(signed: list[SignUp]) -> list[str]:
+    """What new subscribers are given at once: few mean that of a file of all their customers."""
+    if not signed:
+        return []
+    amount = sum(each.amount for each in signed)
+    who = f"{len(signed):,} of the new users started in the month that is running"
+    return [f"{who}, and are granted {amount:,} credits at once (on_signup in the plans)"]
 
 
 def writer(services: Services) -> ImportRow:

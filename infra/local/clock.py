@@ -26,7 +26,13 @@ from chalicelib.domain.errors import CreditsError, InvalidInput, Unreadable
 from chalicelib.domain.instants import format_instant, parse_instant
 from chalicelib.domain.ledger import Account
 from chalicelib.domain.notifications import MailKind, of_expiring_soon
-from chalicelib.domain.subscriptions import Subscription, next_allocation
+from chalicelib.domain.plans import PlanCatalogue
+from chalicelib.domain.subscriptions import (
+    Subscription,
+    can_receive,
+    next_allocation,
+    periods_of,
+)
 from chalicelib.jobs.ticks import REMINDER_AGES
 from chalicelib.queues import chunks
 from chalicelib.services import read_clock
@@ -78,13 +84,15 @@ class Midnight(NamedTuple):
 class Open(NamedTuple):
     """The work that sweeps have for a user, now or later.
 
-    ``timezone``: where they receive credits; None if they cannot. ``is_overdue``: an allocation is
-    missing. ``ends``: the midnights at which open batches are booked out. ``reminders``: the
-    midnights of the emails that announce it and have not been sent.
+    ``timezone``: where they receive credits; None if they cannot. ``day``: that of the month on
+    which their periods begin. ``is_overdue``: an allocation is missing. ``ends``: the midnights at
+    which open batches are booked out. ``reminders``: the midnights of the emails that announce it
+    and have not been sent.
     """
 
     timezone: str | None
     is_overdue: bool = False
+    day: int = 1
     ends: frozenset[Midnight] = frozenset()
     reminders: frozenset[Midnight] = frozenset()
 
@@ -96,10 +104,11 @@ def next_step(
 
     The first sweep of a month always counts, in zones with users and in those of ``everywhere``.
     """
-    inhabited = {user.timezone for user in users if user.timezone}
-    overdue = {user.timezone for user in users if user.timezone and user.is_overdue}
-    months = {_month_start(zone, done, 1) for zone in inhabited.union(everywhere)}
-    months |= {_month_start(zone, done, 0) for zone in overdue}
+    inhabited = {(user.timezone, user.day) for user in users if user.timezone}
+    overdue = {(user.timezone, user.day) for user in users if user.timezone and user.is_overdue}
+    everywhere_on_the_1st = ((zone, 1) for zone in everywhere)
+    months = {_start(*where, done, 1) for where in inhabited.union(everywhere_on_the_1st)}
+    months |= {_start(*where, done, 0) for where in overdue}
     allocation = _by_tick(months, RESWEEP_AGES, done)
     expiry = _by_tick((end for user in users for end in user.ends), RESWEEP_AGES, done)
     reminders = _by_tick(
@@ -111,9 +120,9 @@ def next_step(
     return Step(at, frozenset(allocation[at]), frozenset(expiry[at]), frozenset(reminders[at]))
 
 
-def _month_start(timezone: str, instant: datetime, months_later: int) -> Midnight:
-    period = calendar.period_at(timezone, instant).plus(months_later)
-    return Midnight(timezone, calendar.month_start(timezone, period))
+def _start(timezone: str, day: int, instant: datetime, months_later: int) -> Midnight:
+    period = calendar.period_at(timezone, instant, day).plus(months_later)
+    return Midnight(timezone, calendar.period_start(timezone, period, day))
 
 
 def _by_tick(
@@ -257,7 +266,13 @@ class LocalClock:
             ]
         self._read_zones_of_batches(accounts)
         done = self._done_through()
-        found = {user: Open(_zone_of(subscriptions[user])) for user in subscriptions}
+        catalogue = self._services.catalogue
+        found = {
+            user: Open(
+                _zone_of(subscription, catalogue), day=periods_of(subscription, catalogue).day
+            )
+            for user, subscription in subscriptions.items()
+        }
         reminders = self._reminders(accounts, subscriptions, done)
         for account in accounts:
             user_id = account.user_id
@@ -269,7 +284,7 @@ class LocalClock:
         return found
 
     def _is_overdue(self, subscription: Subscription, account: Account, done: datetime) -> bool:
-        if _zone_of(subscription) is None:
+        if _zone_of(subscription, self._services.catalogue) is None:
             return False
         upcoming = next_allocation(
             subscription, self._services.catalogue, account.allocated_through, done
@@ -337,10 +352,10 @@ class LocalClock:
         return reminders
 
 
-def _zone_of(subscription: Subscription) -> str | None:
+def _zone_of(subscription: Subscription, catalogue: PlanCatalogue) -> str | None:
     """The zone in which a user receives credits; None if they cannot, or tzdata lacks the zone."""
-    is_swept = subscription.can_receive and subscription.timezone in calendar.zone_names()
-    return subscription.timezone if is_swept else None
+    is_known = subscription.timezone in calendar.zone_names()
+    return subscription.timezone if is_known and can_receive(subscription, catalogue) else None
 
 
 def _is_reminded(subscription: Subscription) -> bool:

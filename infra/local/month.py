@@ -9,7 +9,12 @@ from datetime import datetime
 from chalicelib.domain import calendar
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.plans import PlanCatalogue
-from chalicelib.domain.subscriptions import Subscription, due_periods, not_allocated_because
+from chalicelib.domain.subscriptions import (
+    Subscription,
+    due_periods,
+    not_allocated_because,
+    periods_of,
+)
 
 
 def instants_of_start(period: Period, zones: Iterable[str]) -> dict[datetime, set[str]]:
@@ -27,5 +32,5 @@ def is_due(subscription: Subscription, catalogue: PlanCatalogue, period: Period)
     """
     if not_allocated_because(subscription, catalogue):
         return False
-    start = calendar.month_start(subscription.timezone, period)
+    start = periods_of(subscription, catalogue).start(period)
     return period in due_periods(subscription, catalogue, None, start, start)

@@ -258,7 +258,8 @@ class Turning:
         return (
             entry.effective_at == start
             and entry.posted_at >= start
-            and entry.amount == monthly_amount(subscription, self._services.catalogue)
+            and entry.amount + entry.left_out
+            == monthly_amount(subscription, self._services.catalogue)
         )
 
     def _wrongly_open(self, ledgers: Ledgers) -> Iterator[str]:

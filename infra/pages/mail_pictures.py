@@ -15,6 +15,7 @@ from chalicelib.domain import calendar, ledger
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.ledger import Account, Request
+from chalicelib.domain.lifetimes import Days
 from chalicelib.domain.notifications import MailKind
 from chalicelib.domain.subscriptions import Subscription
 from chalicelib.domain.terms import read_terms, successor
@@ -68,10 +69,10 @@ def examples() -> Iterator[Mail]:
     def mail(kind: MailKind, told: facts.Facts) -> Mail:
         return render(kind, told, _UNSUBSCRIBE, _UNSUBSCRIBE)
 
-    allocated = ledger.allocate(Account("42"), Period(2026, 5), 100, zone, 30, start)
+    allocated = ledger.allocate(Account("42"), Period(2026, 5), 100, zone, Days(30), start)
     yield mail(MailKind.ALLOCATION, facts.of_allocation(allocated))
     reason = Request("manual", "ada", "Sorry for the long outage on 6 May: these are on us.")
-    granted = ledger.grant(after(allocated), 50, reason, start + 7 * day, zone, 60)
+    granted = ledger.grant(after(allocated), 50, reason, start + 7 * day, zone, Days(60))
     yield mail(MailKind.MANUAL, facts.of_manual_change(granted))
     usage = Request("usage", "shop", "Export")
     used = ledger.use(after(granted), 60, usage, start + 20 * day)
@@ -83,7 +84,19 @@ def examples() -> Iterator[Mail]:
     )
     if expired := ledger.expire(after(used), expires_at):
         yield mail(MailKind.EXPIRATION, facts.of_expiration(expired, {1: allocated}))
+    yield from _payments(after(used), start + 20 * day, zone)
     yield _low_balance(subscription, used, usage, start + 21 * day)
+
+
+def _payments(account: Account, now: datetime, zone: str) -> Iterator[Mail]:
+    paid = Request("purchase#pi_3MtwBwLkdIwHu7ix", "till", "Pack of 500 credits")
+    bought = ledger.purchase(account, 500, None, paid, now, zone)
+    yield render(MailKind.PURCHASE, facts.of_purchase(bought), _UNSUBSCRIBE, _UNSUBSCRIBE)
+    why = Request("refund#pi_3MtwBwLkdIwHu7ix", "till", "You asked for half of it back.")
+    batch, after = bought.batches[-1], Account("42", bought)
+    if refunded := ledger.refund(after, batch, None, 250, None, why, now):
+        told = facts.of_refund(refunded.entry)
+        yield render(MailKind.REFUND, told, _UNSUBSCRIBE, _UNSUBSCRIBE)
 
 
 def _low_balance(

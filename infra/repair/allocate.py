@@ -196,6 +196,7 @@ def _fact(user_id: str, outcome: Outcome | Exception) -> dict[str, Any]:
         "granted": [
             {"period": str(entry.allocated_through), "amount": entry.amount}
             | {"transaction_id": entry.transaction_id}
+            | ({"left_out": entry.left_out} if entry.left_out else {})
             for entry in outcome.granted
         ],
     }
@@ -206,9 +207,12 @@ def _row(user: dict[str, Any]) -> tuple[str, str]:
         return user["user_id"], f"FAILED: {user['failure']}"
     if "because" in user:
         return user["user_id"], f"nothing: {user['because']['words']}"
-    return user["user_id"], ", ".join(
-        f"{granted['amount']:,} for {granted['period']}" for granted in user["granted"]
-    )
+    return user["user_id"], ", ".join(map(_words, user["granted"]))
+
+
+def _words(granted: dict[str, Any]) -> str:
+    left_out = f" ({granted['left_out']:,} left out)" if "left_out" in granted else ""
+    return f"{granted['amount']:,} for {granted['period']}{left_out}"
 
 
 def main(words: list[str] | None = None) -> int:

@@ -18,6 +18,7 @@ from chalicelib.domain import calendar
 from chalicelib.domain.errors import InvalidInput
 from chalicelib.domain.fields import parse_choice
 from chalicelib.domain.instants import format_instant, parse_instant
+from chalicelib.jobs.ticks import sweeps_of
 from chalicelib.messages import SweepKind
 from infra.repair import command
 from infra.repair.command import Repair, Summary, parsed
@@ -70,15 +71,15 @@ def replay(repair: Repair, arguments: argparse.Namespace) -> Summary:
         if arguments.zones
         else None
     )
-    ticks = ticks_between(first, last)
+    ticks, catalogue = ticks_between(first, last), repair.services.catalogue
     now = repair.services.now()
     if last > now:
         option = "--to" if arguments.last else "--from"
         raise InvalidInput.of(option, f"must not be ahead of the clock: {format_instant(now)}")
     due = {
-        tick: len({due.timezone for due in found})
+        tick: len(found)
         for tick in ticks
-        if (found := calendar.sweeps_due(tick, kind.turn, zones))
+        if (found := {swept.timezone for swept, _ in sweeps_of(catalogue, kind, tick, zones)})
     }
     facts: dict[str, Any] = {"kind": kind.value, "ticks": len(ticks), "replayed": [], "failed": []}
     moments = (

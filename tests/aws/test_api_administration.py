@@ -137,6 +137,7 @@ def test_a_dry_run_says_exactly_what_the_run_then_does(world: World, api: Api) -
             "allocation_period": str(entry.allocated_through),
             "amount": entry.amount,
             "expires_at": format_instant(expires_at) if (expires_at := expiry(entry)) else None,
+            "left_out_amount": None,
         }
         for user_id in ("2", "3", "1", "6")  # zones in alphabetical order, users as hashed
         for entry in world.history(user_id)

@@ -17,7 +17,8 @@ from chalicelib.api import VERSION
 from chalicelib.api.principal import Scope
 from chalicelib.domain.entries import EntryType
 from chalicelib.domain.errors import Contention
-from chalicelib.domain.subscriptions import BillingInterval, NotAllocatedBecause, SubscriptionStatus
+from chalicelib.domain.plans import BillingInterval
+from chalicelib.domain.subscriptions import NotAllocatedBecause, SubscriptionStatus
 from tests.aws import contract
 from tests.aws.api import ADMIN, BACKEND, BILLING, NOBODY, Api, Caller, Reply, user
 from tests.aws.world import World, at

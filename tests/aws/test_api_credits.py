@@ -46,6 +46,7 @@ def test_the_schedule_is_in_the_users_local_dates(world: World, api: Api) -> Non
         "next_allocation_at": "2026-02-28T10:00:00Z",
         "timezone": "Pacific/Kiritimati",
         "not_allocated_because": None,
+        "balance_cap": None,
     }
 
 
@@ -332,6 +333,12 @@ def test_an_allocation_names_its_period_and_the_others_do_not(world: World, api:
         "hold_id": None,
         "held_amount": None,
         "released_amount": None,
+        "payment_id": None,
+        "price": None,
+        "refunded_amount": None,
+        "unrecovered_amount": None,
+        "left_out_amount": None,
+        "balance_cap": None,
         "metadata": {},
     }
 
@@ -561,17 +568,18 @@ def test_the_csv_has_a_line_for_each_entry_with_all_of_its_batches(world: World,
     assert reply.text.split("\r\n") == [
         (
             "transaction_id,type,amount,balance_after,description,actor,effective_at,posted_at,"
-            "allocation_period,batches,hold_id,held_amount,released_amount,metadata"
+            "allocation_period,batches,hold_id,held_amount,released_amount,payment_id,price,"
+            "refunded_amount,unrecovered_amount,left_out_amount,balance_cap,metadata"
         ),
         (
             "1-3,usage,-5,98,Export,user|1,2026-02-01T12:00:00.500Z,2026-02-01T12:00:00.500Z,,"
-            "1-1 -3; 1-2 -2,,,,"
+            "1-1 -3; 1-2 -2,,,,,,,,,,"
         ),
         (
             "1-2,allocation,100,103,Monthly credits for 2026-02,system,2026-01-31T23:00:00Z,"
-            "2026-01-31T23:00:00Z,2026-02,1-2 100,,,,"
+            "2026-01-31T23:00:00Z,2026-02,1-2 100,,,,,,,,,,"
         ),
-        "1-1,manual,3,3,Goodwill,ada,2026-01-15T12:00:00Z,2026-01-15T12:00:00Z,,1-1 3,,,,",
+        "1-1,manual,3,3,Goodwill,ada,2026-01-15T12:00:00Z,2026-01-15T12:00:00Z,,1-1 3,,,,,,,,,,",
         "",
     ]
 

@@ -29,6 +29,7 @@ from chalicelib.domain.errors import (
     NotFound,
 )
 from chalicelib.domain.ledger import Account, Request
+from chalicelib.domain.lifetimes import Days
 from chalicelib.domain.notifications import MailKind
 from chalicelib.domain.ranges import Range
 from chalicelib.domain.subscriptions import (
@@ -846,9 +847,10 @@ def test_a_version_is_written_over_the_one_before_and_no_other(
     assert [edit[0] for edit in edits(world)] == [1, 2]
 
 
-def test_the_users_of_a_zone_come_in_pages_and_only_those_who_can_receive(world: World) -> None:
-    for user_id in ("1", "2", "3"):
+def test_the_users_of_a_zone_come_in_pages_and_only_those_who_are_active(world: World) -> None:
+    for user_id in ("1", "2"):
         world.subscribe(user_id)
+    world.subscribe("3", billing_interval="monthly")
     world.subscribe("4", status="paused")
     world.subscribe("5", timezone="UTC")
     store = world.services.subscriptions
@@ -857,6 +859,38 @@ def test_the_users_of_a_zone_come_in_pages_and_only_those_who_can_receive(world:
     assert store.users_of("Europe/Paris", "1", 2) == (["2"], None)
     assert store.users_of("Asia/Tokyo", None, 2) == ([], None)
     assert sorted(store.scan("zzz", 2)) == ["1", "2", "3", "4", "5"]
+
+
+def test_the_users_of_an_anniversary_are_those_who_started_on_that_day_where_they_live(
+    world: World,
+) -> None:
+    store = world.services.subscriptions
+    late = "2025-05-14T23:30:00Z"  # the 15th in Paris
+    world.subscribe("1", started_at=late)
+    world.subscribe("2", started_at=late, billing_interval="monthly", plan="starter")
+    world.subscribe("3", started_at=late, timezone="America/New_York")
+    world.subscribe("4", started_at=late, status="paused")
+
+    def users(timezone: str, day: int) -> list[str]:
+        (page,) = store.pages_of(timezone, 10, day=day)
+        return sorted(page.user_ids)
+
+    assert users("Europe/Paris", 15) == ["1", "2"]
+    assert users("America/New_York", 14) == ["3"]
+    assert users("Europe/Paris", 14) == users("America/New_York", 15) == []
+    first = store.users_of("Europe/Paris", None, 1, day=15)
+    assert first.last_user_id == first.user_ids[0]
+    second = store.users_of("Europe/Paris", first.last_user_id, 9, day=15)
+    assert sorted([*first.user_ids, *second.user_ids]) == ["1", "2"]
+    # Whatever moves the day moves the user, and nothing is left behind.
+    world.subscribe("1", started_at="2025-05-31T12:00:00Z")
+    world.subscribe("2", status="cancelled")
+    world.subscribe("3", timezone="Europe/Paris")
+    world.subscribe("4", status="active", started_at="2025-02-07T12:00:00Z")
+    assert users("Europe/Paris", 15) == ["3"]
+    assert users("Europe/Paris", 31) == ["1"]
+    assert users("Europe/Paris", 7) == ["4"]
+    assert users("America/New_York", 14) == []
 
 
 def test_a_range_of_a_zone_has_those_whose_place_is_in_it_also_where_two_share_one(
@@ -974,7 +1008,12 @@ def granted(world: World, count: int, *, days: int | None = None) -> list[Ledger
             f"manual#app#{number}",
             {"amount": 10},
             lambda account, number=number: domain.grant(  # type: ignore[misc]
-                account, 10, why(str(number)), world.now, "Europe/Paris", days
+                account,
+                10,
+                why(str(number)),
+                world.now,
+                "Europe/Paris",
+                Days(days) if days else None,
             ),
         )
         entries.append(outcome.entry)
@@ -1499,7 +1538,7 @@ def test_entries_of_many_users_are_inserted_by_this_statement_and_losses_are_cou
     drafts = []
     for user_id in ("1", "2"):
         made = draft(
-            Account(user_id), lambda who: domain.grant(who, 1, why("a"), world.now, "UTC", 1)
+            Account(user_id), lambda who: domain.grant(who, 1, why("a"), world.now, "UTC", Days(1))
         )
         assert made
         drafts.append(made)
@@ -1525,7 +1564,9 @@ def test_what_every_call_of_the_daily_work_costs_is_asked_for(
     calls = asked(world, monkeypatch)
     world.subscribe("1")
     (entry,) = granted(world, 1)
-    made = draft(Account("2"), lambda who: domain.grant(who, 1, why("a"), world.now, "UTC", 1))
+    made = draft(
+        Account("2"), lambda who: domain.grant(who, 1, why("a"), world.now, "UTC", Days(1))
+    )
     assert made
     assert world.services.ledger._append(made.item)
     world.services.ledger.insert([made])
@@ -1793,7 +1834,9 @@ def inserted_after(
     world: World, monkeypatch: pytest.MonkeyPatch, code: str
 ) -> tuple[Draft, Inserted]:
     """A draft, and what became of it when its statement was answered with an error."""
-    made = draft(Account("1"), lambda who: domain.grant(who, 1, why("a"), world.now, "UTC", 1))
+    made = draft(
+        Account("1"), lambda who: domain.grant(who, 1, why("a"), world.now, "UTC", Days(1))
+    )
     assert made
 
     def refuse(response: Any) -> None:
@@ -1833,7 +1876,9 @@ def test_an_insert_that_was_throttled_is_as_good_as_it_was(
 def test_an_insert_that_is_not_answered_is_taken_neither_for_done_nor_for_refused(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = draft(Account("1"), lambda who: domain.grant(who, 1, why("a"), world.now, "UTC", 1))
+    made = draft(
+        Account("1"), lambda who: domain.grant(who, 1, why("a"), world.now, "UTC", Days(1))
+    )
     assert made
     answering(world, monkeypatch, "BatchExecuteStatement", lambda found: found["Responses"].pop())
     with pytest.raises(ValueError, match="shorter"):
@@ -1844,7 +1889,9 @@ def test_an_insert_that_is_not_answered_is_taken_neither_for_done_nor_for_refuse
 def test_an_entry_whose_number_is_taken_or_just_being_taken_was_not_appended(
     world: World, monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:
-    made = draft(Account("1"), lambda who: domain.grant(who, 1, why("a"), world.now, "UTC", 1))
+    made = draft(
+        Account("1"), lambda who: domain.grant(who, 1, why("a"), world.now, "UTC", Days(1))
+    )
     assert made
     failing(world, monkeypatch, "ExecuteStatement", code)
     assert not world.services.ledger._append(made.item)

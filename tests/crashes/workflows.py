@@ -17,9 +17,12 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
+from chalicelib.domain.errors import Contention
 from chalicelib.operations import on_request
+from chalicelib.store.ledger import LedgerStore
 from tests.crashes.world import CrashingWorld, Json
 from tests.simulation.aws import Message
+from tests.simulation.reference import SHIPPED
 from tests.simulation.world import SUBSCRIBED, Context, at, stream_records
 
 ADMIN = {"caller": "admin", "user_id": "", "scopes": "credits:admin"}
@@ -221,6 +224,68 @@ def _re_sweep(world: CrashingWorld) -> None:
     for moment in (FEBRUARY, "2026-01-31T23:15:00Z", "2026-01-31T23:15:00Z"):
         world.once(partial(world.tick, "allocation", at(moment)))
         world.settle_now()
+
+
+def on_anniversaries(world: CrashingWorld) -> None:
+    """Months of all plans begin on anniversaries, and their credits live until the next."""
+    plans = {
+        name: {
+            **{key: value for key, value in plan.items() if key != "credit_lifetime_days"},
+            "allocate_on": "anniversary",
+            "billing_intervals": ["yearly", "monthly"],
+            "credit_lifetime_months": 1,
+        }
+        for name, plan in SHIPPED.items()
+    }
+    world.deploy(plans)
+
+
+# Who started on the 31st, and on the 28th: both months begin at the end of February.
+add(
+    "allocation",
+    "anniversaries at the end of a short month",
+    partial(tick, kind="allocation", time="2026-02-27T23:00:00Z"),
+    on_anniversaries,
+    subscribed(*FIVE[:3], started_at="2025-01-31T12:00:00Z", notifications=[]),
+    subscribed(FIVE[3], started_at="2025-01-28T12:00:00Z", billing_interval="monthly"),
+)
+
+
+def welcoming(world: CrashingWorld) -> None:
+    """New subscribers of the pro plan are given the running month; of whatever fits under a cap."""
+    pro = {**SHIPPED["pro"], "on_signup": "full", "balance_cap": 700}
+    world.deploy({**SHIPPED, "pro": pro})
+
+
+NEW = {"plan": "pro", "started_at": "2026-01-15T11:00:00Z"}
+
+
+def lost_post(world: CrashingWorld) -> None:
+    """Ada signs up, and her first credits cannot be posted."""
+    lost = patch.object(LedgerStore, "post", side_effect=Contention("too busy"))
+    with lost:
+        world.ask("PUT", "/api/subscriptions/ada", SHOP, subscription(**NEW))
+
+
+@workflow("allocation", "sign-up that is granted the running month", welcoming)
+def _sign_up(world: CrashingWorld) -> None:
+    """Who sees that the month is still overdue registers again, and it is posted then."""
+
+    def register() -> bool:
+        reply = world.call("PUT", "/api/subscriptions/ada", SHOP, subscription(**NEW))
+        is_there = reply.status in (200, 201)
+        return is_there and bool(reply.json["next_credit_allocation"] == "2026-02-01")
+
+    world.until_done(register)
+
+
+add(
+    "allocation",
+    "first credits that were lost at the sign-up, and a month that is capped",
+    in_february,
+    welcoming,
+    lost_post,
+)
 
 
 @workflow("allocation", "allocation run by an admin", subscribed("ada", "bob"))

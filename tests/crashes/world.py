@@ -66,7 +66,7 @@ class CrashingWorld(World):
         """The same world, to go on in another way."""
         random.seed(1)
         aws.refill_retries()
-        other = CrashingWorld(now=self.now, failures=failures, at_once=at_once)
+        other = CrashingWorld(now=self.now, plans=self.plans, failures=failures, at_once=at_once)
         other.aws.state = self.aws.state.copy()
         other.aws.keys = self.aws.keys
         other.streamed = self.streamed

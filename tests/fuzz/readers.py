@@ -37,7 +37,8 @@ from chalicelib.domain.completeness import Tally
 from chalicelib.domain.edits import BY_LINK, Change, Edit, Editor, EditorKind, shown_fields
 from chalicelib.domain.entries import FIRST_HASH, LedgerEntry, entry_hash
 from chalicelib.domain.errors import InvalidInput, LedgerCorrupt, Unreadable
-from chalicelib.domain.ledger import Account, Request
+from chalicelib.domain.ledger import Account, AllocationTerms, Request
+from chalicelib.domain.lifetimes import Days
 from chalicelib.domain.metadata import MOST_BYTES, MOST_PAIRS, parse_metadata
 from chalicelib.domain.notifications import MailKind
 from chalicelib.domain.prices import Price, parse_price
@@ -70,6 +71,7 @@ from chalicelib.store import ledger_items, subscriptions
 from chalicelib.store.edits import read_edit
 from chalicelib.store.mails import read_mail
 from infra import arguments
+from infra.commands import liability
 from infra.deployment import parameters, plan_changes
 from infra.deployment.errors import DeployError
 from infra.imports import balances, csv_file
@@ -336,7 +338,7 @@ def _ledger() -> list[LedgerEntry]:
     """A ledger with a line of every type, and of every field that a line can have."""
     told = Request("hold#shop#key", "shop", "Render", metadata=(("job", "17"), ("tier", "Größe")))
     request = Request("usage#ada#key", "ada", "Für Ada 😀")
-    entries = [ledger.allocate(Account("1"), Period(2026, 1), 100, "Europe/Paris", 30, NOW)]
+    entries = [ledger.allocate(Account("1"), Period(2026, 1), 100, "Europe/Paris", Days(30), NOW)]
 
     def account_now() -> Account:
         return Account("1", entries[-1])
@@ -367,6 +369,15 @@ def _ledger() -> list[LedgerEntry]:
         assert refunded is not None
         entries.append(refunded.entry)
         stands = refunded.entry.refund
+    for month, cap in ((2, 120), (3, 60)):
+        asked = (
+            Period(2026, month),
+            100,
+            "Europe/Paris",
+            Days(30),
+            datetime(2026, 3, 1, tzinfo=UTC),
+        )
+        entries.append(ledger.allocate(account_now(), *asked, AllocationTerms(balance_cap=cap)))
     expiration = ledger.expire(account_now(), datetime(2026, 3, 1, tzinfo=UTC))
     assert expiration is not None
     return [*entries, expiration]
@@ -429,6 +440,7 @@ LEDGERS = (
             *("allocation", "manual", "usage", "reversal", "expiration", "hold", "release"),
             *("(erased)", "holds", "released", "metadata", "promotion", "including_held"),
             *("purchase", "refund", "price"),
+            *("left_out", "balance_cap", "sign_up"),
         ),
     ),
     reader(
@@ -485,6 +497,7 @@ _SUBSCRIPTION = _subscription(
     "suppressed_before": {"S": f"complaint {'a' * 64}"},
     "resumed_at": {"N": "1760000000000"},
     "observed_at": {"N": "1760000000000"},
+    "sign_up": {"S": "2026-01 5 1768478400000"},
 }
 
 _ENTRY = ledger_items.item_of(LEDGER[0], FIRST_HASH)
@@ -501,7 +514,7 @@ ITEMS = (
         {"user_id": {"S": "1"}},
         *(_subscription(), _SUBSCRIPTION),
         write=subscriptions._item,
-        words="active paused yearly monthly bounce complaint S N NULL M",
+        words="active paused yearly monthly bounce complaint S N NULL M 2999-12 1970-01",
         check=can_be_computed_with,
     ),
     item_reader(
@@ -811,7 +824,8 @@ FILES_AND_SETTINGS = (
         Kind.TEXT,
         lambda text: parse_catalogue(sendable(text)),
         SHIPPED_PLANS,
-        '[[plans]]\nid = "a"\nname = "A"\nmonthly_credits = 1\nlowest = true\n',
+        '[[plans]]\nid = "a"\nname = "A"\nmonthly_credits = 1\nlowest = true\n'
+        'balance_cap = 5\non_signup = "prorated"\n',
         own=CatalogueError,
         check=lambda catalogue: catalogue.lowest in catalogue.plans,
         words=(
@@ -824,7 +838,8 @@ FILES_AND_SETTINGS = (
         Kind.TEXT,
         lambda text: plan_changes.terms_of(sendable(text)),
         SHIPPED_PLANS,
-        '[[plans]]\nid = "a"\nmonthly_credits = 1\ngrants_since = 2027-01-01\n',
+        '[[plans]]\nid = "a"\nmonthly_credits = 1\ngrants_since = 2027-01-01\n'
+        'balance_cap = 5\non_signup = "full"\n',
         own=ValueError,
         check=lambda terms: all(type(each.monthly_credits) is int for each in terms.values()),
         words=("[[plans]]", "[plans]", "[", "a.b = 1", "id = []", "2027-01-01", "T00:00:00Z"),
@@ -909,6 +924,15 @@ COMMANDS = (
         *("2026-07-01T00:00Z", "2026-07-01T00:15:00+02:00"),
         write=instants.format_instant,
         check=is_instant,
+    ),
+    reader(
+        "instant of a liability",
+        Kind.TEXT,
+        partial(liability.parse_at, "AT"),
+        *("2026-10-31T24:00Z", "2026-07-01T00:15:00+02:00", "2026-07-01T00:15Z"),
+        write=instants.format_instant,
+        check=lambda value: value.microsecond % 1000 == 0,
+        words=("T24:00", "T24:00:00", "Z", "2999-12-31"),
     ),
     reader(
         "batch to void",

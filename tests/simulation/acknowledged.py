@@ -28,13 +28,18 @@ REMINDED_DAYS = 3
 
 def tick_is_done(oracle: "Oracle", kind: str, time: datetime, zones: Iterable[str]) -> None:
     wanted = set()
+    plans = reference.plans_at().values()
+    own = [plan.get("allocate_on") == "anniversary" for plan in plans]
+    days = [*([None] if not all(own) else []), *(range(1, 32) if any(own) else [])]
     for sweep in (kind, "reminder") if kind == "expiry" else (kind,):
         for timezone in zones:
-            midnights = reference.midnights_swept(timezone, time, sweep)
-            if midnights:
-                wanted.add((sweep, timezone, show(min(midnights)), show(max(midnights))))
+            for day in days if sweep == "allocation" else [None]:
+                midnights = reference.midnights_swept(timezone, time, sweep, day)
+                if midnights:
+                    ends = show(min(midnights)), show(max(midnights))
+                    wanted.add((sweep, timezone, day, *ends))
     found = {
-        (body["kind"], body["timezone"], body["first_midnight"], body["midnight"])
+        (body["kind"], body["timezone"], body.get("day"), body["first_midnight"], body["midnight"])
         for body in oracle.sent_to("sweeps")
         if body["as_of"] == show(time) and body["range"] is None
     }
@@ -43,6 +48,7 @@ def tick_is_done(oracle: "Oracle", kind: str, time: datetime, zones: Iterable[st
 
 
 def run_is_started(oracle: "Oracle", timezone: str, start: datetime) -> None:
+    """``start``: the last instant at which the month begins for anybody there."""
     found = [(body["kind"], body["timezone"], body["as_of"]) for body in oracle.sent_to("sweeps")]
     require(("allocation", timezone, show(start)) in found, "the run was not started:", found)
 
@@ -125,7 +131,13 @@ def _asked_of_sweep(oracle: "Oracle", sweep: Json) -> Iterator[tuple[str, str]]:
     for user_id in oracle.subscriptions:
         if after is None or until is None:
             known = oracle.candidates(user_id)
-            is_found = all(version.is_swept and version.timezone == timezone for version in known)
+            day = sweep.get("day")
+            is_found = all(
+                version.is_swept
+                and version.timezone == timezone
+                and day in (None, reference.local_day(timezone, version.started_at).day)
+                for version in known
+            )
             is_sure = is_found and not oracle.may_be_unseen(user_id)
             found = [(user_id, user_id)] if is_sure else []
         else:

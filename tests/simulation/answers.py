@@ -12,16 +12,18 @@ Json = dict[str, Any]
 REASONS = {
     "subscription_paused": "The subscription is paused.",
     "subscription_cancelled": "The subscription is cancelled.",
-    "billed_monthly": "Monthly credits come with yearly billing only.",
+    "billed_monthly": "The plan grants nothing to monthly subscriptions.",
+    "billed_yearly": "The plan grants nothing to yearly subscriptions.",
     "plan_grants_nothing": "The plan grants no monthly credits.",
     "plan_unknown": "The plan is no longer in the catalogue of plans.",
     "subscription_ended": "The subscription ends before the next allocation.",
 }
 
 
-def first_day(period: str | None) -> str | None:
+def first_day(subscription: Subscription, period: str | None) -> str | None:
     """The local date on which a period begins."""
-    return period and f"{period}-01"
+    day = subscription.day(subscription.timezone, reference.plans_at())
+    return period and str(reference.first_date(period, day))
 
 
 def moves(who: str, line: Line) -> list[Json]:
@@ -90,11 +92,11 @@ def why_not(subscription: Subscription, period: str | None) -> Json | None:
     if period:
         return None
     code = {"paused": "subscription_paused", "cancelled": "subscription_cancelled"}.get(
-        subscription.status, "billed_monthly"
+        subscription.status, f"billed_{subscription.billing_interval}"
     )
     if subscription.is_stranded:
         code = "plan_unknown"
-    elif subscription.is_swept:
+    elif subscription.is_swept and subscription.is_paid(reference.plans_at()):
         code = "subscription_ended" if subscription.receives else "plan_grants_nothing"
     return {"code": code, "words": REASONS[code]}
 
@@ -111,15 +113,15 @@ def edited(subscription: Subscription, ledger: Ledger, now: datetime) -> Json:
         "ends_at": subscription.ends_at and show(subscription.ends_at),
         "observed_at": subscription.observed_at and show(subscription.observed_at),
         "notifications": [kind for kind in KINDS if kind in subscription.notifications],
-        "next_credit_allocation": first_day(period),
-        "credit_allocation_amount": subscription.amount if period else 0,
+        "next_credit_allocation": first_day(subscription, period),
+        "credit_allocation_amount": subscription.amount_for(period) if period else 0,
         "not_allocated_because": why_not(subscription, period),
     }
 
 
 KINDS = (
-    *("allocation", "expiration", "expiring_soon", "manual", "low_balance", "purchase"),
-    "refund",
+    *("allocation", "expiration", "expiring_soon", "manual", "purchase", "refund"),
+    "low_balance",
 )
 
 
@@ -136,15 +138,16 @@ def schedule(subscription: Subscription, ledger: Ledger, now: datetime) -> Json:
                 day = str(reference.local_day(timezone, grant.expires_at))
                 days[day] = days.get(day, 0) + dying
     return {
-        "next_allocation_date": first_day(period),
-        "allocation_amount": subscription.amount if period else 0,
+        "next_allocation_date": first_day(subscription, period),
+        "allocation_amount": subscription.amount_for(period) if period else 0,
         "current_balance": ledger.available(now),
         "expiring_credits": [
             {"amount": amount, "expires_at": day} for day, amount in sorted(days.items())
         ],
-        "next_allocation_at": period and show(reference.month_start(timezone, period)),
+        "next_allocation_at": period and show(subscription.start(period)),
         "timezone": timezone,
         "not_allocated_because": why_not(subscription, period),
+        "balance_cap": subscription.full_at if period else None,
     }
 
 
@@ -153,6 +156,7 @@ HISTORY = (
     *("effective_at", "posted_at", "allocation_period", "batches"),
     *("hold_id", "held_amount", "released_amount", "metadata"),
     *("payment_id", "price", "refunded_amount", "unrecovered_amount"),
+    *("left_out_amount", "balance_cap"),
 )
 
 
@@ -197,6 +201,8 @@ def history(who: str, ledger: Ledger) -> Iterator[tuple[Line, Json]]:
             "price": line.price and {"amount": line.price[0], "currency": line.price[1]},
             "refunded_amount": None,
             "unrecovered_amount": None,
+            "left_out_amount": line.left_out or None,
+            "balance_cap": line.full_at,
         }
         if line.refunds:
             item["refunded_amount"] = line.refunded
@@ -217,10 +223,10 @@ def previewed(
     for period in subscription.due(ledger.through, start, now):
         line = ledger.allocate(subscription, period, now)
         ledger.add(line)
-        assert line.grant is not None
-        end = line.grant.expires_at
+        end = line.grant and line.grant.expires_at
         item = {"user_id": who, "timezone": subscription.timezone, "allocation_period": period}
-        items.append({**item, "amount": line.amount, "expires_at": end and show(end)})
+        more = {"expires_at": end and show(end), "left_out_amount": line.left_out or None}
+        items.append({**item, "amount": line.amount, **more})
     return items
 
 
@@ -232,5 +238,5 @@ def counted(subscription: Subscription, ledger: Ledger, period: str, now: dateti
         return "duplicate" if given > 1 else "allocated"
     if subscription.is_stranded:
         return "unchecked"
-    start = reference.month_start(subscription.timezone, period)
+    start = subscription.start(period)
     return "missing" if period in subscription.due(ledger.through, start, now) else "not due"

@@ -4,7 +4,7 @@ Swarm testing: Hypothesis lets each life use some of the rules only, and the pro
 faults, of the users and of the zones. So each life does much of a few things.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -19,8 +19,24 @@ from tests.simulation.world import ZONES, at
 PLANS: reference.Plans = {
     **reference.SHIPPED,
     "free": {"id": "free", "name": "Free", "monthly_credits": 0},
+    "club": {"id": "club", "name": "Club", "monthly_credits": 100, "balance_cap": 150}
+    | {"on_signup": "prorated"},
 }
-"""The plans at the beginning of each life: those of the repository, and one that grants nothing."""
+"""The plans at the beginning of each life: those of the repository, one that grants nothing, and
+one whose credits fill up a balance, and come at once to whoever is new."""
+
+OTHERS: reference.Plans = {
+    **PLANS,
+    "starter": {
+        **{name: value for name, value in PLANS["starter"].items() if "lifetime" not in name},
+        "credit_lifetime_months": 1,
+        "allocate_on": "anniversary",
+    },
+    "pro": {**PLANS["pro"], "allocate_on": "anniversary", "credit_lifetime_months": 2},
+    "business": {**PLANS["business"], "billing_intervals": ["yearly", "monthly"]},
+    "free": {**PLANS["free"], "allocate_on": "anniversary", "billing_intervals": ["monthly"]},
+}
+"""The same with months that begin on anniversaries, and credits that live some of them."""
 
 _plans = st.sampled_from(tuple(PLANS))
 
@@ -39,6 +55,10 @@ class Profile:
     faults: tuple[Fault, ...]
     page_bytes: int = MOST_PAGE_BYTES
     """Where a page of a query ends: less than in truth is as more entries."""
+    plans: reference.Plans = field(default_factory=lambda: PLANS)
+    """The catalogue at first."""
+    starts: tuple[int, ...] = (-700,)
+    """How many days ago those who are there at first had started, in turn."""
 
 
 ALONE = Profile(
@@ -54,7 +74,7 @@ ALONE = Profile(
 def _profile(moment: tuple[str, str], zones: list[str], people: Any, **more: Any) -> Profile:
     start, special = moment
     there = tuple(dict.fromkeys((special, *zones)))
-    more["faults"] = tuple(more["faults"])
+    more["faults"], more["starts"] = tuple(more["faults"]), tuple(more["starts"])
     return Profile(at(start), there, tuple(people), **more)
 
 
@@ -78,6 +98,8 @@ profiles = st.builds(
     users_a_page=st.sampled_from((2, 4, 8)),
     faults=st.lists(st.sampled_from(tuple(Fault)), min_size=1, max_size=8, unique=True),
     page_bytes=st.sampled_from((MOST_PAGE_BYTES, 5_000, 1_200)),
+    plans=st.sampled_from((PLANS, OTHERS)),
+    starts=st.lists(st.sampled_from((-700, -15, -46, -30, -9, -365)), min_size=1, max_size=3),
 )
 
 places = st.integers(0, 6)
@@ -93,11 +115,13 @@ Change = tuple[str, Any]
 """What of a subscription is changed to what.
 
 A timezone is a place in those of the life. A moment is so many days from now, or the start of the
-month so many months from now where the user lives: as an instant, or as a local date.
+month so many months from now where the user lives: as an instant, or as a local date; or the noon
+of its last day.
 """
 
 _days = st.tuples(st.just("days"), st.sampled_from((-400, -45, -10, 0, 3, 20, 45)))
 _firsts = st.tuples(st.just("first"), st.sampled_from((-14, -2, -1, 0, 1, 1, 2)))
+_lasts = st.tuples(st.just("last"), st.sampled_from((-14, -3, -2, -1)))
 _dates = st.tuples(st.just("date"), st.sampled_from((-14, -2, -1, 0, 1, 1, 2)))
 
 EDITS: dict[str, st.SearchStrategy[Any]] = {
@@ -110,7 +134,7 @@ EDITS: dict[str, st.SearchStrategy[Any]] = {
         (sorted(ALL_KINDS), [], ["manual"], ["allocation", "expiration", "low_balance"])
     ),
     "email": st.sampled_from(("old@example.com", "new@example.com", None)),
-    "started_at": _days | _firsts,
+    "started_at": _days | _firsts | _lasts,
     "eligible_from": st.none() | _days | _firsts | _dates,
     "ends_at": st.none() | _days | _firsts,
 }
@@ -150,8 +174,25 @@ deployments: st.SearchStrategy[Deployment] = st.one_of(
         st.just("monthly_credits"),
         st.tuples(st.sampled_from((0, 10, 10, 700)), st.sampled_from((0, 1, 1, 40))),
     ),
-    st.tuples(_plans, st.just("credit_lifetime_days"), st.sampled_from((None, 3, 30))),
+    st.tuples(
+        _plans,
+        st.just("lifetime"),
+        st.sampled_from((None, ("days", 3), ("days", 30), ("months", 1), ("months", 2))),
+    ),
+    st.tuples(
+        _plans, st.just("allocate_on"), st.sampled_from((None, "anniversary", "anniversary"))
+    ),
+    st.tuples(
+        _plans,
+        st.just("billing_intervals"),
+        st.tuples(
+            st.sampled_from((None, ["yearly", "monthly"], ["yearly", "monthly"], ["monthly"])),
+            st.sampled_from((0, 1, 1, 40)),
+        ),
+    ),
     st.tuples(_plans, st.just("low_balance_threshold"), st.sampled_from((None, 5, 60))),
+    st.tuples(_plans, st.just("balance_cap"), st.sampled_from((None, 40, 150, 600))),
+    st.tuples(_plans, st.just("on_signup"), st.sampled_from(("none", "full", "prorated"))),
     st.tuples(_plans, st.just("presence"), st.none()),
 )
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, ClassVar
 
 from hypothesis.stateful import RuleBasedStateMachine
@@ -18,7 +18,7 @@ from chalicelib.domain.errors import CreditsError
 from chalicelib.store.errors import FAULTS
 from tests.simulation import acknowledged, answers, reference
 from tests.simulation.aws import Call, Message
-from tests.simulation.drawn import PLANS, Change, Drawn, Profile
+from tests.simulation.drawn import Change, Drawn, Profile
 from tests.simulation.faults import Fault, Killed, Trouble, Troubles, kind_of, users_of
 from tests.simulation.oracle import AS_THE_PLAN, Edit, Intent, Oracle
 from tests.simulation.reference import (
@@ -44,6 +44,7 @@ MILLISECOND = timedelta(milliseconds=1)
 OUTDATED = 422
 """What an edit is answered that was observed before what is stored."""
 STATUS_OF = {
+    "invalid_input": 400,
     "insufficient_credits": 402,
     "idempotency_key_reused": 422,
     "not_allowed": 422,
@@ -76,8 +77,9 @@ AIMS = {
         "ExecuteTransaction ledger, ExecuteTransaction ledger",
         "by hand": "Query ledger, GetItem subscriptions, ExecuteTransaction ledger",
         "tick": "SendMessageBatch sweeps",
-        "sweeps": "Query by_timezone, Query expiring, SendMessageBatch allocations, "
-        "SendMessageBatch expiries, SendMessageBatch notifications, SendMessageBatch sweeps",
+        "sweeps": "Query by_timezone, Query by_anniversary, Query expiring, "
+        "SendMessageBatch allocations, SendMessageBatch expiries, "
+        "SendMessageBatch notifications, SendMessageBatch sweeps",
         "allocations": "BatchGetItem subscriptions, Query ledger, ExecuteStatement ledger, "
         "ExecuteStatement ledger, BatchExecuteStatement ledger",
         "expiries": "Query ledger, ExecuteStatement ledger, BatchExecuteStatement ledger",
@@ -137,8 +139,8 @@ class Life(RuleBasedStateMachine):
         self.profile = profile
         self.stack.enter_context(simulated(profile.zones, profile.users_a_page))
         self.stack.callback(reference.deploy, reference.SHIPPED)
-        reference.deploy(PLANS)
-        self.world = World(profile.start, plans=PLANS)
+        reference.deploy(profile.plans)
+        self.world = World(profile.start, plans=profile.plans)
         self.world.aws.state.dynamodb.most_page_bytes = profile.page_bytes
         self.stack.enter_context(self.world.running())
         self.oracle = Oracle(self.world)
@@ -307,17 +309,17 @@ class Life(RuleBasedStateMachine):
         return who if isinstance(who, str) else known[who % len(known)]
 
     def month_start(self, who: str, months: int) -> datetime:
-        """When the month of a user's date begins where they live, or one of those after it."""
-        timezone = self.oracle.subscription(who).timezone
-        day = reference.local_day(timezone, self.world.now)
-        return reference.month_start(timezone, reference.months_around(day, 0, 4)[months])
+        """When the month of a user that runs had begun, or one of those after it begins."""
+        subscription = self.oracle.subscription(who)
+        day = reference.local_day(subscription.timezone, self.world.now)
+        starts = [subscription.start(month) for month in reference.months_around(day, 2, 6)]
+        running = max(start for start in starts if start <= self.world.now)
+        return starts[starts.index(running) + months]
 
     def allocate_running_month(self, who: str) -> None:
         """The month that has begun is swept where a user lives, and all are allocated to."""
         timezone = self.oracle.subscription(who).timezone
-        day = reference.running_day(timezone, self.world.now)
-        start = reference.month_start(timezone, reference.months_around(day, 0, 0)[-1])
-        self.allocate_month(timezone, start)
+        self.allocate_month(timezone, self.month_start(who, 0))
 
     def allocate_month(self, timezone: str, start: datetime, drawn: Drawn | None = None) -> None:
         self.start("allocation", start, (timezone,), [])
@@ -358,6 +360,11 @@ class Life(RuleBasedStateMachine):
         timezone = self.oracle.subscription(who).timezone
         day = reference.running_day(timezone, self.world.now)
         first = date.fromisoformat(f"{reference.months_around(day, 20, 3)[20 + number]}-01")
+        if kind in ("last", "long"):
+            first -= reference.DAY
+            while kind == "long" and first.day < 31:
+                first = first.replace(day=1) - reference.DAY
+            return datetime(first.year, first.month, first.day, 12, tzinfo=UTC)
         return first if kind == "date" else reference.midnight(timezone, first)
 
     # --- Subscriptions ----------------------------------------------------------------------------
@@ -862,7 +869,7 @@ class Life(RuleBasedStateMachine):
         for who in self.oracle.subscriptions:
             ledger, subscription = self.oracle.ledger(who), self.oracle.subscription(who)
             for period in subscription.due(ledger.through, now, now):
-                start = reference.month_start(subscription.timezone, period)
+                start = subscription.start(period)
                 require(start < since, f"{period} was never allocated to {who}:", subscription)
             overdue = ledger.overdue(since, now)
             require(not overdue, f"a batch of {who} was never expired:", overdue)
@@ -872,7 +879,7 @@ class Life(RuleBasedStateMachine):
             ledger, subscription = self.oracle.ledger(who), self.oracle.subscription(who)
             now = self.world.now
             for period in subscription.due(ledger.through, now, now)[-1:]:
-                start = reference.month_start(subscription.timezone, period)
+                start = subscription.start(period)
                 self.world.tick("allocation", start, (subscription.timezone,))
             for timezone, midnight, _ in ledger.overdue(reference.ALWAYS, now):
                 self.world.tick("expiry", midnight, (timezone,))

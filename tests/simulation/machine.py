@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from hypothesis import strategies as st
@@ -62,14 +62,16 @@ class Machine(Charging, Holding, Selling, Office):
         self.live(profile)
         for place, (plan, amount) in enumerate(profile.people):
             zone = self.zone(place // 3)
-            self._register(NAMES[place], zone, plan, "yearly", None, [], amount=amount)
+            starts = profile.starts[place % len(profile.starts)]
+            wanted = (NAMES[place], zone, plan, "yearly", None)
+            self._register(*wanted, [], amount=amount, starts=starts)
 
     @rule(
         zone=places,
         plan=EDITS["plan"],
         interval=EDITS["billing_interval"],
         months_back=st.none() | st.integers(1, 16),
-        starts=st.sampled_from((-700, -700, -20, 3, 40)),
+        starts=st.sampled_from((-700, -20, -10, -3, 0, 0, 3, 40)),
         drawn=troubles,
     )
     def subscribe(
@@ -85,6 +87,30 @@ class Machine(Charging, Holding, Selling, Office):
         if free:
             wanted = (free[0], self.zone(zone), plan, interval, months_back)
             self._register(*wanted, drawn, starts=starts)
+
+    @rule(
+        zone=places,
+        plan=st.sampled_from(("starter", "pro", "club")),
+        how=st.sampled_from(("full", "prorated", "prorated")),
+        days=st.integers(0, 20),
+        later=st.sampled_from((0, 1, 40)),
+        change=EDITS["plan"],
+        drawn=trouble,
+    )
+    def story_of_a_sign_up(
+        self, zone: int, plan: str, how: str, days: int, later: int, change: str, drawn: Drawn
+    ) -> None:
+        """Plans give new subscribers the running month; one comes, and is soon on another plan."""
+        if plan not in reference.plans_at():
+            return
+        self.deploy((plan, "on_signup", how))
+        self.subscribe(zone, plan, "yearly", None, -days, drawn)
+        user = [*self.oracle.subscriptions][-1]
+        with self.step(f"{later} days pass, and no tick comes"):
+            self.world.now += later * reference.DAY
+        self.use(user, 1, f"after-sign-up-{user}", [])
+        self.changed(user, "another plan", ("plan", change), [])
+        self.allocate_running_month(user)
 
     def _register(
         self,
@@ -112,7 +138,7 @@ class Machine(Charging, Holding, Selling, Office):
             allocation_amount=amount,
             notifications=ALL_KINDS,
             known_since=now,
-        )
+        ).welcomed()
         named = ("email", "timezone", "plan", "billing_interval", "status", "started_at")
         body: Json = {name: as_json(getattr(wanted, name)) for name in named}
         owed = ""
@@ -241,10 +267,11 @@ class Machine(Charging, Holding, Selling, Office):
         user = self.user(who)
         self.story_of_a_month(user, 0, offset, change, False, [], drawn)  # noqa: FBT003
         self.changed(user, "a move", ("timezone", zone), [])
-        timezone = self.oracle.subscription(user).timezone
+        subscription = self.oracle.subscription(user)
+        timezone = subscription.timezone
         day = reference.local_day(timezone, self.world.now - timedelta(hours=26))
         period = reference.months_around(day, 0, 2)[1 if day.day > 20 else 0]
-        start = reference.month_start(timezone, period)
+        start = subscription.start(period)
         self.go_to(start, f"{period} begins in {timezone}")
         self.allocate_month(timezone, start, drawn)
 
@@ -455,14 +482,20 @@ class Machine(Charging, Holding, Selling, Office):
         timezone = self.oracle.subscription(user).timezone
         day = reference.running_day(timezone, self.world.clock)
         period = reference.months_around(day, 30, 0)[-1 - months_ago]
-        start = reference.month_start(timezone, period)
         body = {"period": period, "zones": [timezone]}
         with self.step(f"an admin runs {period} in {timezone}", drawn, "tick") as troubles:
             reply = self.attempt(troubles, lambda: self.world.call("POST", RUNS, ADMIN, body))
             if (reply := self.answered(reply, troubles, "a run")) is None:
                 return
             require(reply.status == 202, "a run was answered", reply)
-            acknowledged.run_is_started(self.oracle, timezone, start)
+            acknowledged.run_is_started(self.oracle, timezone, self._end_of_run(timezone, period))
+
+    @staticmethod
+    def _end_of_run(timezone: str, period: str) -> datetime:
+        """The instant by which a month has begun for everybody in a zone."""
+        plans = reference.plans_at().values()
+        has_own = any(plan.get("allocate_on") == "anniversary" for plan in plans)
+        return reference.month_start(timezone, period, 31 if has_own else 1)
 
     @rule(who=places, months_ago=st.sampled_from((12, 13, 14)))
     def story_of_an_old_run(self, who: int, months_ago: int) -> None:
@@ -725,7 +758,8 @@ class Machine(Charging, Holding, Selling, Office):
             require(named == in_order, "a preview is not in order:", named)
             for user in self.oracle.subscriptions:
                 of_user = [item for item in found if item["user_id"] == user]
-                possible = list(self._previews(user, timezone, start))
+                end = self._end_of_run(timezone, period)
+                possible = list(self._previews(user, timezone, end))
                 require(of_user in possible, "a preview shows", of_user, "and not", *possible)
 
     def _pages_of_preview(self, body: Json) -> list[Reply]:

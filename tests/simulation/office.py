@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
@@ -90,12 +90,87 @@ class Office(Life):
             plans[name] = {**plans[name], what: amount}
             if is_beginning:
                 plans[name]["grants_since"] = (self.world.now + days * reference.DAY).date()
+        elif what == "billing_intervals":
+            plans[name] = self._paying(plans[name], *value)
+        elif what == "lifetime":
+            life = {"credit_lifetime_days": None, "credit_lifetime_months": None}
+            life |= {f"credit_lifetime_{value[0]}": value[1]} if value else {}
+            plans[name] = {**plans[name], **life}
         else:
             plans[name] = {**plans[name], what: value}
         if plans and plans != reference.plans_at():
             told = plans.get(name, "gone")
             with self.step(f"another catalogue is deployed, in which {name} is {told}"):
                 self.deployed(plans)
+
+    def _paying(self, plan: reference.Plan, words: list[str] | None, days: int) -> reference.Plan:
+        """The plan that pays others; it says since when it pays those whom it did not."""
+        paid, pays = plan.get("billing_intervals") or ["yearly"], words or ["yearly"]
+        changed = {**plan, "billing_intervals": words}
+        for interval in ("yearly", "monthly"):
+            if interval not in pays:
+                changed[f"{interval}_since"] = None
+            elif interval not in paid:
+                since = self.world.now + days * reference.DAY
+                changed[f"{interval}_since"] = since.date()
+        return changed
+
+    @rule(who=places, days=st.sampled_from((0, 1, 40)))
+    def story_of_a_plan_that_begins_to_pay_monthly(self, who: int, days: int) -> None:
+        """Somebody pays monthly, on a plan that does not pay them, and some day it does."""
+        user = self.user(who)
+        plan = self.oracle.subscription(user).plan
+        self.changed(user, "other billing", ("billing_interval", "monthly"), [])
+        self.deploy((plan, "billing_intervals", (None, 0)))
+        with self.step("two months pass, and no tick comes"):
+            self.world.now += 62 * reference.DAY
+        self.deploy((plan, "billing_intervals", (["yearly", "monthly"], days)))
+        with self.step("some days pass, and no tick comes"):
+            self.world.now += 3 * reference.DAY
+        self.allocate_running_month(user)
+
+    @rule(who=places, days=st.integers(1, 6))
+    def story_of_a_day_that_moves_behind_a_pause(self, who: int, days: int) -> None:
+        """A month begins in a pause; and when that is over, the day on which it begins is today."""
+        user = self.user(who)
+        plan = self.oracle.subscription(user).plan
+        self.deploy((plan, "allocate_on", "anniversary"))
+        self.changed(user, "the pause begins", ("status", "paused"), [])
+        start = self.month_start(user, 1)
+        self.go_to(start + timedelta(hours=1), f"a month of {user} begins")
+        self.changed(user, "the pause is over", ("status", "active"), [])
+        self.go_to(self.world.now + days * reference.DAY, "some days pass")
+        self.changed(user, "the start is corrected", ("started_at", ("days", -365)), [])
+        self.allocate_running_month(user)
+
+    @rule(who=places, months=st.integers(2, 4), drawn=troubles)
+    def story_of_short_months(self, who: int, months: int, drawn: Drawn) -> None:
+        """Somebody started on a 31st: their months begin at the end of those that have none."""
+        user = self.user(who)
+        plan = self.oracle.subscription(user).plan
+        self.changed(user, "the start", ("started_at", ("long", 0)), [])
+        self.deploy((plan, "allocate_on", "anniversary"))
+        for _ in range(months):
+            start = self.month_start(user, 1)
+            self.go_to(start, f"a month of {user} begins")
+            self.allocate_month(self.oracle.subscription(user).timezone, start, drawn)
+
+    @rule(who=places, on=st.sampled_from((None, "anniversary")), change=edits, drawn=troubles)
+    def story_of_another_day(self, who: int, on: str | None, change: Change, drawn: Drawn) -> None:
+        """A month is given, and then the day on which months begin is another."""
+        user = self.user(who)
+        plan = self.oracle.subscription(user).plan
+        other = "anniversary" if on is None else None
+        self.deploy((plan, "allocate_on", other))
+        self.allocate_running_month(user)
+        self.changed(user, "another start", ("started_at", ("last", -3)), [])
+        self.allocate_running_month(user)
+        self.deploy((plan, "allocate_on", on))
+        self.changed(user, "a change", change, [])
+        self.allocate_running_month(user)
+        start = self.month_start(user, 1)
+        self.go_to(start, f"a month of {user} begins")
+        self.allocate_month(self.oracle.subscription(user).timezone, start, drawn)
 
     @rule(who=places, amount=st.sampled_from((10, 700)), days=st.sampled_from((0, 1, 40)))
     def story_of_a_plan_that_begins_to_grant(self, who: int, amount: int, days: int) -> None:

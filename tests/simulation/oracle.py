@@ -22,12 +22,14 @@ from tests.simulation.aws import Message
 from tests.simulation.reference import (
     Forbidden,
     Ledger,
+    Life,
     Line,
     Outdated,
     Over,
     Short,
     Subscription,
     Violation,
+    Welcome,
     require,
 )
 from tests.simulation.world import World
@@ -91,7 +93,7 @@ class Intent:
         return self == other
 
     def line(
-        self, ledger: Ledger, timezone: str, now: datetime, of_plan: int | None = None
+        self, ledger: Ledger, timezone: str, now: datetime, of_plan: Life | None = None
     ) -> Line:
         """The line it should become. Raises `Short` or `Forbidden`.
 
@@ -116,8 +118,9 @@ class Intent:
         elif amount < 0:
             line = ledger.take("manual", -amount, now, self.operation, self.text)
         else:
-            days = of_plan if self.days == AS_THE_PLAN else self.days
-            line = ledger.give(amount, now, self.operation, self.text, timezone, days)
+            own: Life | None = ("days", self.days, 1) if self.days else None
+            life = of_plan if self.days == AS_THE_PLAN else own
+            line = ledger.give(amount, now, self.operation, self.text, timezone, life)
         return Line(**{**vars(line), "silent": self.silent})
 
 
@@ -763,6 +766,9 @@ def _described(ledger: Ledger, line: Line) -> Json:
         "including_held": None,
         "price": list(line.price) if line.price else None,
         "refund": None,
+        "left_out": line.left_out or None,
+        "balance_cap": line.full_at,
+        "sign_up": line.is_welcome or None,
     }
     if line.refunds:
         unrecovered = line.refunded - after.taken_back(line.refunds)
@@ -795,4 +801,10 @@ def _read(item: Json) -> Subscription:
         observed_at=instant(item["observed_at"]) if "observed_at" in item else None,
         suppressed=item["suppressed"]["S"] if "suppressed" in item else None,
         version=int(item["version"]["N"]),
+        welcome=_welcome(item["sign_up"]["S"]) if "sign_up" in item else None,
     )
+
+
+def _welcome(text: str) -> Welcome:
+    period, amount, at = text.split(" ")
+    return Welcome(period, int(amount), instant({"N": at}))

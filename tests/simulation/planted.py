@@ -712,8 +712,10 @@ def _schedule_without_overdue(
     if subscriptions.not_allocated_because(subscription, catalogue):
         return None
     period = subscriptions._first_to_come(subscription, catalogue, through, now)
+    periods = subscriptions.periods_of(subscription, catalogue)
     return subscriptions.NextAllocation(
         period,
-        calendar.month_start(subscription.timezone, period),
+        period.date_of(periods.day),
+        periods.start(period),
         subscriptions.monthly_amount(subscription, catalogue),
     )

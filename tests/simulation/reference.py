@@ -104,9 +104,21 @@ def running_day(timezone: str, instant: datetime) -> date:
 
 
 @cache
-def month_start(timezone: str, period: str) -> datetime:
-    """When a month, ``2026-07``, begins there."""
-    return midnight(timezone, date.fromisoformat(f"{period}-01"))
+def first_date(period: str, day: int = 1) -> date:
+    """The date on which a month, ``2026-07``, begins for those who began on some day of a month.
+
+    One goes from its 1st to the next day and the next, until that day has come or no other does.
+    """
+    found = date.fromisoformat(f"{period}-01")
+    while found.day < day and (found + DAY).day > 1:
+        found += DAY
+    return found
+
+
+@cache
+def month_start(timezone: str, period: str, day: int = 1) -> datetime:
+    """When a month, ``2026-07``, begins there, for those who began on some day of a month."""
+    return midnight(timezone, first_date(period, day))
 
 
 MINUTE = timedelta(minutes=1)
@@ -116,17 +128,22 @@ REMINDER_AGES = tuple(MINUTE * age for age in (0, 60, 1440))
 """How old it is when users are reminded."""
 
 
-def midnights_swept(timezone: str, tick: datetime, kind: str) -> list[datetime]:
+def midnights_swept(
+    timezone: str, tick: datetime, kind: str, anniversary: int | None = None
+) -> list[datetime]:
     """The midnights of a zone that a tick is about: those as old as a sweep is due, to a quarter.
 
-    ``kind``: an allocation is about the 1st of a month, an expiry or a reminder about every day.
+    ``kind``: an allocation is about the 1st of a month, or about the day on which months begin for
+    those who began on the day ``anniversary``; an expiry or a reminder is about every day.
     """
     quarter = ALWAYS + (tick - ALWAYS) // QUARTER * QUARTER
     found = []
     for age in REMINDER_AGES if kind == "reminder" else AGES:
         day = running_day(timezone, quarter - age)
         start = midnight(timezone, day)
-        if start > quarter - age - QUARTER and (kind != "allocation" or day.day == 1):
+        month = f"{day:%Y-%m}"
+        is_about = kind != "allocation" or day == first_date(month, anniversary or 1)
+        if start > quarter - age - QUARTER and is_about:
             found.append(start)
     return found
 
@@ -137,7 +154,23 @@ def months_around(day: date, before: int = 15, after: int = 3) -> list[str]:
     return [f"{month // 12:04}-{month % 12 + 1:02}" for month in months]
 
 
-def end_of_life(timezone: str, granted_at: datetime, days: int) -> datetime:
+Life = tuple[str, int, int]
+"""For how long credits live: a number of "days", or of "months" that begin on a day."""
+
+
+def end_of_life(timezone: str, granted_at: datetime, life: Life | None) -> datetime | None:
+    """When credits are gone; None for never."""
+    if life is None:
+        return None
+    unit, count, day = life
+    if unit == "days":
+        return _after_days(timezone, granted_at, count)
+    months = months_around(local_day(timezone, granted_at), 1, count + 3)
+    to_come = [month for month in months if month_start(timezone, month, day) > granted_at]
+    return month_start(timezone, to_come[count - 1], day)
+
+
+def _after_days(timezone: str, granted_at: datetime, days: int) -> datetime:
     """When credits that live so many whole local days are gone."""
     first = running_day(timezone, granted_at)
     rest_of_the_day_on_top = granted_at != midnight(timezone, first)
@@ -154,6 +187,15 @@ class Outdated(Exception):
 def _mailbox(email: str | None) -> str | None:
     """What is the same of an address however it is spelt: capitals do not count."""
     return None if email is None else email.lower()
+
+
+@dataclass(frozen=True)
+class Welcome:
+    """What somebody who has just subscribed is given for the month that was running."""
+
+    period: str
+    amount: int
+    at: datetime
 
 
 @dataclass(frozen=True)
@@ -179,6 +221,7 @@ class Subscription:
     observed_at: datetime | None = None
     suppressed: str | None = None
     version: int = 1
+    welcome: Welcome | None = None
 
     known_since: datetime = field(default=ALWAYS, compare=False, repr=False)
     known_under: Plans = field(default_factory=plans_at, compare=False, repr=False)
@@ -199,7 +242,7 @@ class Subscription:
     @property
     def is_stranded(self) -> bool:
         """Whether nobody can say what is owed: the plan is in no catalogue."""
-        return self.is_swept and not self.has_plan
+        return self.is_swept and self.is_paid(plans_at()) and not self.has_plan
 
     @property
     def amount(self) -> int:
@@ -207,9 +250,27 @@ class Subscription:
         return own if own is not None else int(plans_at()[self.plan]["monthly_credits"])
 
     @property
-    def lifetime(self) -> int | None:
-        days: int | None = plans_at()[self.plan].get("credit_lifetime_days")
-        return days
+    def lifetime(self) -> Life | None:
+        plan = plans_at()[self.plan]
+        if months := plan.get("credit_lifetime_months"):
+            return ("months", months, self.day(self.timezone, plans_at()))
+        days = plan.get("credit_lifetime_days")
+        return ("days", days, 1) if days else None
+
+    def day(self, timezone: str, plans: Plans) -> int:
+        """The day of the month on which the user's months begin, if they lived somewhere."""
+        has_own = plans.get(self.plan, {}).get("allocate_on") == "anniversary"
+        return local_day(timezone, self.started_at).day if has_own else 1
+
+    def start(self, period: str) -> datetime:
+        """When a month begins for the user, as everything is now."""
+        return month_start(self.timezone, period, self.day(self.timezone, plans_at()))
+
+    @property
+    def full_at(self) -> int | None:
+        """To how many credits of a user the plan fills up."""
+        height: int | None = plans_at()[self.plan].get("balance_cap")
+        return height
 
     @property
     def threshold(self) -> int | None:
@@ -218,16 +279,30 @@ class Subscription:
 
     @property
     def is_swept(self) -> bool:
-        return self.status == "active" and self.billing_interval == "yearly"
+        return self.status == "active"
+
+    def is_paid(self, plans: Plans) -> bool:
+        """Whether its plan gives anything to those who pay as they do.
+
+        What a plan that is in no catalogue said is anybody's guess: that it paid yearly ones, and
+        monthly ones if any plan does.
+        """
+        said = [plan.get("billing_intervals") or ["yearly"] for plan in plans.values()]
+        if self.plan in plans:
+            return self.billing_interval in (
+                plans[self.plan].get("billing_intervals") or ["yearly"]
+            )
+        return self.billing_interval == "yearly" or any("monthly" in words for words in said)
 
     @property
     def receives(self) -> bool:
         """Whether there is anything to be given, now or later."""
-        return self.is_swept and self.plan in plans_at() and self.amount > 0
+        plans = plans_at()
+        return self.is_swept and self.is_paid(plans) and self.plan in plans and self.amount > 0
 
     def may_receive(self, plans: Plans) -> bool:
         """Whether its state, apart from all dates, allows allocations."""
-        if not self.is_swept:
+        if not self.is_swept or not self.is_paid(plans):
             return False
         if self.allocation_amount is not None:
             return self.allocation_amount > 0
@@ -237,20 +312,28 @@ class Subscription:
     def first(self, plans: Plans) -> datetime:
         """The bound of the past: no month that begins earlier is given."""
         bounds = [self.started_at, in_zone(self.eligible_from, self.timezone)]
-        since = plans[self.plan].get("grants_since") if self.plan in plans else None
-        if since and self.allocation_amount is None:
-            bounds.append(midnight(self.timezone, since))
-        return max(bounds)
+        return max([*bounds, *(midnight(self.timezone, day) for day in self.began(plans))])
+
+    def began(self, plans: Plans) -> list[date]:
+        """The days on which the plan began to give, and to give to those who pay as they do."""
+        plan = plans.get(self.plan, {})
+        of_plan = plan.get("grants_since") if self.allocation_amount is None else None
+        return [day for day in (of_plan, plan.get(f"{self.billing_interval}_since")) if day]
 
     def gives(self, moment: datetime, plans: Plans) -> bool:
         """Whether a month that begins at a moment is given, as this version and catalogue say."""
         return self.may_receive(plans) and self.first(plans) <= moment < (self.ends_at or NEVER)
 
-    def owes(self, start: datetime) -> bool:
-        """Whether a month that began at an instant is owed.
+    def owes(self, period: str) -> bool:
+        """Whether a month that has begun is owed."""
+        is_missed = self.has_missed(period, self.timezone, plans_at())
+        return self.owes_at(self.start(period)) and not is_missed
 
-        A month is not, if things were otherwise known when it began, or at any edit since; another
-        ``eligible_from`` decides anew about all the months before.
+    def owes_at(self, start: datetime) -> bool:
+        """Whether what began at an instant is owed.
+
+        It is not, if things were otherwise known then, or at any edit since; another
+        ``eligible_from`` decides anew about all that was before.
         """
         if not self.gives(start, plans_at()):
             return False
@@ -264,6 +347,31 @@ class Subscription:
         # What was known then, where the user lives now: a month is a name, and no stretch of time.
         # Since when a plan grants is what the catalogue said to the last.
         return replace(version, timezone=self.timezone).gives(start, plans)
+
+    def has_missed(self, period: str, timezone: str, plans: Plans) -> bool:
+        """Whether a month begins too early to be given, there and under a catalogue.
+
+        It also was missed if it had begun too early when an edit moved the day on which the user's
+        months begin: that it now begins later brings nothing back.
+        """
+        start = month_start(timezone, period, self.day(timezone, plans))
+        if start < replace(self, timezone=timezone).first(plans):
+            return True
+        version, has_moved = self, False
+        while (
+            version.before is not None and not version.has_decided and version.known_since > start
+        ):
+            if start < version.begins_anew:
+                return True
+            here, known, before = version.timezone, version.known_under, version.before
+            day_before = before.day(here, known)
+            if not has_moved and day_before != version.day(here, known):
+                has_moved = True
+                had_begun = month_start(here, period, day_before) <= version.known_since
+                if had_begun and before.has_missed(period, here, known):
+                    return True
+            version = before
+        return False
 
     @property
     def begins_anew(self) -> datetime:
@@ -283,19 +391,53 @@ class Subscription:
         bound = min(before.first(plans), now)
         return bound if self.first(plans) < bound else ALWAYS
 
+    def welcomed(self) -> "Subscription":
+        """As it is when its user subscribes: with what comes at once, if anything does."""
+        how = plans_at().get(self.plan, {}).get("on_signup", "none")
+        if how == "none" or not self.receives:
+            return self
+        at = max(self.registered_at, self.first(plans_at()))
+        months = months_around(local_day(self.timezone, at))
+        period = [month for month in months if self.start(month) <= at][-1]
+        start = self.start(period)
+        is_old = any(midnight(self.timezone, day) > start for day in self.began(plans_at()))
+        is_far = at > self.registered_at + 5 * MINUTE
+        if is_old or is_far or self.started_at < start or at >= (self.ends_at or NEVER):
+            return self
+        first_day = self.day(self.timezone, plans_at())
+        days = [first_date(period, first_day)]
+        while days[-1] + DAY < first_date(months[months.index(period) + 1], first_day):
+            days.append(days[-1] + DAY)
+        left = [day for day in days if day >= running_day(self.timezone, self.started_at)]
+        amount = self.amount
+        if how == "prorated":
+            # As many whole credits as are needed for no day to be paid too little.
+            amount = next(n for n in range(amount + 1) if n * len(days) >= amount * len(left))
+        return replace(self, welcome=Welcome(period, amount, at))
+
+    def is_welcome(self, period: str) -> bool:
+        """Whether a month is that of the welcome, and nothing has taken it back since."""
+        welcome = self.welcome
+        return welcome is not None and welcome.period == period and self.owes_at(welcome.at)
+
+    def amount_for(self, period: str) -> int:
+        """How much comes for a month."""
+        is_first = self.welcome is not None and self.welcome.period == period
+        return self.welcome.amount if self.welcome and is_first else self.amount
+
     def due(self, through: str | None, as_of: datetime, now: datetime) -> list[str]:
         """The periods that have begun by an instant and are to be allocated, oldest first."""
         if not self.receives:
             return []
         periods = months_around(local_day(self.timezone, now))
-        starts = {period: month_start(self.timezone, period) for period in periods}
+        starts = {period: self.start(period) for period in periods}
         latest = [period for period, start in starts.items() if start <= now][-12:]
         return [
             period
             for period in latest
             if starts[period] <= as_of
             and (through is None or period > through)
-            and self.owes(starts[period])
+            and (self.owes(period) or self.is_welcome(period))
         ]
 
     def next_period(self, through: str | None, now: datetime) -> str | None:
@@ -307,13 +449,14 @@ class Subscription:
             return due[0]
         first = max(now, self.first(plans_at()))
         months = [
-            (period, month_start(self.timezone, period))
+            (period, self.start(period))
             for period in months_around(local_day(self.timezone, first), 2, 30)
         ]
         period, start = next(
             (period, start)
             for period, start in months
-            if (through is None or period > through) and start >= first
+            if (through is None or period > through)
+            and (start >= first or (start > now and self.is_welcome(period)))
         )
         return None if self.ends_at is not None and start >= self.ends_at else period
 
@@ -455,6 +598,10 @@ class Line:
     ends: int = 0
     """The number of the hold that it ends; of it so much is free again:"""
     released: int = 0
+    left_out: int = 0
+    """Of an allocation: what did not fit, and the height to which it filled the account:"""
+    full_at: int | None = None
+    is_welcome: bool = False
     frees_dead: str | None = None
     """Of an end that frees what is dead: the zone whose next sweep books it out."""
     price: tuple[int, str] | None = None
@@ -650,10 +797,16 @@ class Ledger:
         )
 
     def give(
-        self, amount: int, now: datetime, operation: str, text: str, timezone: str, days: int | None
+        self,
+        amount: int,
+        now: datetime,
+        operation: str,
+        text: str,
+        timezone: str,
+        life: Life | None,
     ) -> Line:
         at = self.time(now)
-        end = end_of_life(timezone, at, days) if days else None
+        end = end_of_life(timezone, at, life)
         grant = Grant(len(self.lines) + 1, amount, at, end, timezone)
         legs = ((grant.number, amount),)
         return Line("manual", legs, at, at, self.through, operation, grant, description=text)
@@ -669,7 +822,7 @@ class Ledger:
     ) -> Line:
         """What was paid for is used last, and lives for ever unless that was said."""
         at = self.time(now)
-        end = end_of_life(timezone, at, days) if days else None
+        end = end_of_life(timezone, at, ("days", days, 1) if days else None)
         grant = Grant(len(self.lines) + 1, amount, at, end, timezone, "purchase", 60)
         legs = ((grant.number, amount),)
         return Line("purchase", legs, at, at, self.through, operation, grant, price=price)
@@ -731,14 +884,30 @@ class Ledger:
 
     def allocate(self, subscription: Subscription, period: str, now: datetime) -> Line:
         at, timezone = self.time(now), subscription.timezone
-        start = month_start(timezone, period)
+        start = subscription.start(period)
         today = midnight(timezone, running_day(timezone, at))
-        days = subscription.lifetime
         counts_from = max(start, today)
-        end = end_of_life(timezone, counts_from, days) if days else None
-        grant = Grant(len(self.lines) + 1, subscription.amount, counts_from, end, timezone, "plan")
-        legs = ((grant.number, grant.amount),)
-        return Line("allocation", legs, at, start, period, f"allocation#{period}", grant)
+        end = end_of_life(timezone, counts_from, subscription.lifetime)
+        amount, welcome = subscription.amount_for(period), subscription.welcome
+        given = self.fitting(amount, subscription.full_at, at)
+        grant = Grant(len(self.lines) + 1, given, counts_from, end, timezone, "plan")
+        line = Line("allocation", (), at, start, period, f"allocation#{period}")
+        if given < amount:
+            line = replace(line, left_out=amount - given, full_at=subscription.full_at)
+        if welcome and welcome.period == period:
+            since = min(max(welcome.at, start), at)
+            text = f"First credits for {period}"
+            line = replace(line, effective_at=since, is_welcome=True, description=text)
+        return replace(line, legs=((grant.number, given),), grant=grant) if given else line
+
+    def fitting(self, amount: int, full_at: int | None, at: datetime) -> int:
+        """How much of an amount fits: credit by credit, until there are enough that are alive."""
+        if full_at is None:
+            return amount
+        there = self.available(at)
+        for grant in self.alive(at):
+            there += self.held(at)[grant.number]
+        return len([number for number in range(there, there + amount) if number < full_at])
 
     def expire(self, now: datetime) -> Line | None:
         at = self.time(now)

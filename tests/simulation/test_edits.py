@@ -49,8 +49,12 @@ changes: st.SearchStrategy[tuple[str, Any]] = st.one_of(
     st.tuples(st.just("ends_at"), spans),
     st.tuples(st.just("eligible_from"), st.none() | spans | FIRSTS),
     st.tuples(st.just(DEPLOYED), st.sampled_from((0, 10, None))),
+    st.tuples(st.just(DEPLOYED), st.sampled_from(("pro anniversary", "free anniversary"))),
+    st.tuples(st.just(DEPLOYED), st.sampled_from(("pro first", "pro monthly", "pro yearly"))),
+    st.tuples(st.just("started_at"), st.integers(-20, -1).map(timedelta)),
 )
-"""One field and its value, a moment as so far from now; or what the free plan grants, if any."""
+"""One field and its value, a moment as so far from now; or what is deployed of a plan: what the
+free one grants, if any, when months begin, or who is paid."""
 
 steps = st.lists(st.tuples(st.sampled_from((0, 1, 45, 150)), changes), min_size=3, max_size=9)
 """After how many days what changes."""
@@ -68,6 +72,24 @@ def with_free(plans: reference.Plans, amount: int | None, now: datetime) -> refe
     if amount and not free["monthly_credits"]:
         free["grants_since"] = now.date()
     return {**others, "free": {**free, "monthly_credits": amount}}
+
+
+def with_change(plans: reference.Plans, change: str, now: datetime) -> reference.Plans:
+    """The catalogue in which months of a plan begin otherwise, or it pays others, since today."""
+    name, what = change.split()
+    if name not in plans:
+        return plans
+    plan = dict(plans[name])
+    if what in ("anniversary", "first"):
+        plan["allocate_on"] = "anniversary" if what == "anniversary" else None
+    else:
+        paid = plan.get("billing_intervals") or ["yearly"]
+        if what not in paid:
+            plan["billing_intervals"] = [*paid, what] if what == "monthly" else [what]
+            plan[f"{what}_since"] = now.date()
+        if what == "yearly":
+            plan["billing_intervals"], plan["monthly_since"] = ["yearly"], None
+    return {**plans, name: plan}
 
 
 @settings(max_examples=1500, deadline=None, derandomize=True)
@@ -90,7 +112,8 @@ def test_after_any_edits_what_is_due_is_what_the_reference_says(
     for days, (name, drawn) in story:
         now += timedelta(days)
         if name == DEPLOYED:
-            plans = with_free(plans, drawn, now)
+            deployed = with_change if isinstance(drawn, str) else with_free
+            plans = deployed(plans, drawn, now)
             reference.deploy(plans, now)
             catalogue = parse_catalogue(catalogue_text(plans))
         elif name == "plan" and drawn not in plans:

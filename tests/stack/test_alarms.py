@@ -128,6 +128,7 @@ TABLES = (
     ("ledger", "expiring"),
     ("subscriptions", ""),
     ("subscriptions", "by_timezone"),
+    ("subscriptions", "by_anniversary"),
     ("edits", ""),
     ("mails", ""),
 )

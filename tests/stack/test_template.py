@@ -381,11 +381,13 @@ def test_tables_have_the_keys_of_the_store(template: Template) -> None:
     assert keys(expiring["KeySchema"]) == [("expiry_partition", "HASH"), ("expiry_key", "RANGE")]
 
     subscriptions = properties(template, "SubscriptionsTable")
-    (by_timezone,) = subscriptions["GlobalSecondaryIndexes"]
+    by_timezone, by_anniversary = subscriptions["GlobalSecondaryIndexes"]
     assert keys(subscriptions["KeySchema"]) == [("user_id", "HASH")]
     assert keys(by_timezone["KeySchema"]) == [("allocation_timezone", "HASH"), ("spread", "RANGE")]
 
-    for index in (expiring, by_timezone):
+    assert keys(by_anniversary["KeySchema"]) == [("anniversary", "HASH"), ("spread", "RANGE")]
+
+    for index in (expiring, by_timezone, by_anniversary):
         assert index["Projection"] == {"ProjectionType": "KEYS_ONLY"}
 
 
@@ -448,6 +450,7 @@ APPEND_ON_REQUEST = {*APPEND, ("dynamodb:GetItem", "LedgerTable")}
             {
                 *((action, "SweepsQueue") for action in (*CONSUME, HAND_BACK)),
                 ("dynamodb:Query", "SubscriptionsTable/index/by_timezone"),
+                ("dynamodb:Query", "SubscriptionsTable/index/by_anniversary"),
                 ("dynamodb:Query", "LedgerTable/index/expiring"),
                 ("sqs:SendMessage", "AllocationsQueue"),
                 ("sqs:SendMessage", "ExpiriesQueue"),

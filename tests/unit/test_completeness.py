@@ -12,7 +12,8 @@ from chalicelib.domain.completeness import MOST_NAMED, Tally, tally_of
 from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.errors import InvalidInput
 from chalicelib.domain.ledger import Account, Request
-from chalicelib.domain.subscriptions import BillingInterval, Subscription, SubscriptionStatus
+from chalicelib.domain.plans import BillingInterval
+from chalicelib.domain.subscriptions import Subscription, SubscriptionStatus
 from chalicelib.plans_file import parse_catalogue
 
 CATALOGUE = parse_catalogue(

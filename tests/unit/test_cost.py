@@ -19,6 +19,7 @@ from bench.cost import (
 from chalicelib.domain import ledger
 from chalicelib.domain.calendar import RESWEEP_AGES, Period
 from chalicelib.domain.ledger import Account, Request
+from chalicelib.domain.lifetimes import Days
 
 PAGE = Path(__file__).parents[2] / "docs" / "cost.md"
 
@@ -65,7 +66,9 @@ def test_an_ordinary_entry_is_no_bigger_than_the_bill_says() -> None:
     now = datetime(2026, 7, 1, 4, tzinfo=UTC)
     account = Account("auth0|65f1c0a2b4d8e9f012345678")
     for month in range(1, 7):
-        entry = ledger.allocate(account, Period(2026, month), 2_000, "America/New_York", 300, now)
+        entry = ledger.allocate(
+            account, Period(2026, month), 2_000, "America/New_York", Days(300), now
+        )
         account = Account(account.user_id, entry, "0" * 64)
         now += timedelta(days=31)
     request = Request(f"usage#backend#{'k' * 36}", "backend", "Monthly report, 12 pages")

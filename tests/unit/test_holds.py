@@ -23,6 +23,7 @@ from chalicelib.domain.errors import (
 from chalicelib.domain.holds import MOST_SECONDS, Hold, expiring
 from chalicelib.domain.instants import format_instant, parse_instant
 from chalicelib.domain.ledger import MOST_HELD_LEGS, MOST_HOLDS, Account, Request
+from chalicelib.domain.lifetimes import Days
 from chalicelib.domain.verification import StoredLine, verify
 
 USER = "42"
@@ -67,7 +68,11 @@ class Book:
         self, amount: int, days: int | None = None, now: datetime = START, priority: int = 50
     ) -> LedgerEntry:
         why_ = why(f"manual#{self.account.next_number}")
-        return self.post(ledger.grant(self.account, amount, why_, now, ZONE, days, priority))
+        return self.post(
+            ledger.grant(
+                self.account, amount, why_, now, ZONE, Days(days) if days else None, priority
+            )
+        )
 
     def use(self, amount: int, now: datetime = START) -> LedgerEntry:
         why_ = why(f"usage#{self.account.next_number}")

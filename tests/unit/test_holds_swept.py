@@ -7,6 +7,7 @@ import pytest
 from chalicelib.domain import ledger
 from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.ledger import Account, Request
+from chalicelib.domain.lifetimes import Days
 from chalicelib.store.ledger_items import item_of
 
 MIDNIGHT = datetime(2026, 3, 3, 23, tzinfo=UTC)
@@ -16,7 +17,7 @@ REQUEST = Request("hold#shop#key", "shop", "Render")
 def opened(ends_at: datetime) -> LedgerEntry:
     """A hold until then, of credits that expire before."""
     now = ends_at - timedelta(days=5)
-    granted = ledger.grant(Account("ada"), 50, REQUEST, now, "Europe/Paris", 1)
+    granted = ledger.grant(Account("ada"), 50, REQUEST, now, "Europe/Paris", Days(1))
     account = Account("ada", granted)
     return ledger.hold(account, 20, 5 * 86_400, REQUEST, now, lambda: "Europe/Paris")
 

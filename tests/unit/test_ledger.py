@@ -32,6 +32,7 @@ from chalicelib.domain.entries import (
 from chalicelib.domain.errors import CreditsError, InsufficientCredits, LedgerCorrupt, NotAllowed
 from chalicelib.domain.instants import format_instant, parse_instant
 from chalicelib.domain.ledger import MOST_OPEN_BATCHES, Account, Request, Reversal
+from chalicelib.domain.lifetimes import Days
 from chalicelib.domain.verification import StoredLine, verify
 
 NEW_YORK = "America/New_York"
@@ -68,10 +69,18 @@ class Book:
     def allocate(
         self, now: str, amount: int = 100, days: int | None = 30, period: Period = JULY
     ) -> LedgerEntry:
-        return self.post(ledger.allocate(self.account, period, amount, NEW_YORK, days, at(now)))
+        return self.post(
+            ledger.allocate(
+                self.account, period, amount, NEW_YORK, Days(days) if days else None, at(now)
+            )
+        )
 
     def grant(self, now: str, amount: int, days: int | None = None) -> LedgerEntry:
-        return self.post(ledger.grant(self.account, amount, why(), at(now), NEW_YORK, days))
+        return self.post(
+            ledger.grant(
+                self.account, amount, why(), at(now), NEW_YORK, Days(days) if days else None
+            )
+        )
 
     def use(self, now: str, amount: int) -> LedgerEntry:
         return self.post(ledger.use(self.account, amount, why(), at(now)))
@@ -155,10 +164,10 @@ def test_time_is_kept_to_the_millisecond_and_never_runs_backwards(book: Book) ->
 @pytest.mark.parametrize(
     "decide",
     [
-        lambda account, now: ledger.allocate(account, JULY.next(), 5, NEW_YORK, 30, now),
+        lambda account, now: ledger.allocate(account, JULY.next(), 5, NEW_YORK, Days(30), now),
         lambda account, now: ledger.use(account, 5, why(), now),
         lambda account, now: ledger.claw_back(account, 5, why(), now),
-        lambda account, now: ledger.grant(account, 5, why(), now, NEW_YORK, 30),
+        lambda account, now: ledger.grant(account, 5, why(), now, NEW_YORK, Days(30)),
         ledger.expire,
     ],
     ids=["allocate", "use", "claw back", "grant", "expire"],
@@ -180,7 +189,7 @@ def test_an_entry_is_never_posted_before_the_one_before_it(
 
 def test_an_allocation_in_time_is_granted_due_and_posted_at_the_local_midnight() -> None:
     midnight = at("2026-07-01T04:00:00Z")
-    entry = ledger.allocate(Account("42"), JULY, 100, NEW_YORK, 30, midnight)
+    entry = ledger.allocate(Account("42"), JULY, 100, NEW_YORK, Days(30), midnight)
     batch = CreditBatch(1, 100, 100, midnight, at("2026-07-31T04:00:00Z"))
     assert entry == LedgerEntry(
         user_id="42",
@@ -450,7 +459,7 @@ def test_a_grant_by_hand_counts_from_now_and_never_expires() -> None:
 def test_a_grant_by_hand_can_expire_after_whole_local_days(
     now: str, days: int, expires: str
 ) -> None:
-    entry = ledger.grant(Account("42"), 50, why(), at(now), NEW_YORK, days)
+    entry = ledger.grant(Account("42"), 50, why(), at(now), NEW_YORK, Days(days))
     assert entry.batches == (
         CreditBatch(1, 50, 50, at(now), at(expires), source=Source.ADJUSTMENT),
     )
@@ -1132,9 +1141,11 @@ class Twins:
         match step:
             case ("allocate", amount, days, months_ago):
                 year, month = divmod(month_of(self.model.time) - months_ago, 12)
-                return ledger.allocate(account, Period(year, month + 1), amount, "UTC", days, now)
+                period, lifetime = Period(year, month + 1), Days(days) if days else None
+                return ledger.allocate(account, period, amount, "UTC", lifetime, now)
             case ("grant", amount, days):
-                return ledger.grant(account, amount, why(), now, "UTC", days)
+                lifetime = Days(days) if days else None
+                return ledger.grant(account, amount, why(), now, "UTC", lifetime)
             case ("use", amount):
                 return ledger.use(account, amount, why(), now)
             case ("claw back", amount):

@@ -10,7 +10,8 @@ from chalicelib.domain.batches import Source
 from chalicelib.domain.calendar import Period, expires_at, month_start
 from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.instants import parse_instant
-from chalicelib.domain.ledger import Account, Request
+from chalicelib.domain.ledger import Account, AllocationTerms, Request
+from chalicelib.domain.lifetimes import Days
 from chalicelib.domain.subscriptions import due_periods
 from chalicelib.plans_file import parse_catalogue
 from tests.registered import register
@@ -91,7 +92,7 @@ def test_thirty_days_end_at_a_local_midnight(granted: str, expires: str) -> None
 
 def test_an_allocation_posted_late_still_lives_for_all_its_days() -> None:
     entry = ledger.allocate(
-        Account("42"), Period(2026, 5), 100, PARIS, 30, in_paris("2026-05-03T15:00")
+        Account("42"), Period(2026, 5), 100, PARIS, Days(30), in_paris("2026-05-03T15:00")
     )
     (batch,) = entry.batches
     assert batch.expires_at == in_paris("2026-06-02T00:00")
@@ -101,7 +102,7 @@ def test_an_allocation_posted_late_still_lives_for_all_its_days() -> None:
 
 def test_the_oldest_is_spent_first_and_the_newest_is_given_back_first() -> None:
     april = ledger.allocate(
-        Account("42"), Period(2026, 4), 30, PARIS, 60, in_paris("2026-04-01T00:00")
+        Account("42"), Period(2026, 4), 30, PARIS, Days(60), in_paris("2026-04-01T00:00")
     )
     may = ledger.allocate(
         after(april), Period(2026, 5), 100, PARIS, None, in_paris("2026-05-01T00:00")
@@ -126,7 +127,7 @@ def test_the_oldest_is_spent_first_and_the_newest_is_given_back_first() -> None:
 def test_the_lines_of_a_history() -> None:
     lines = [
         ledger.allocate(
-            Account("42"), Period(2026, 5), 100, PARIS, 30, in_paris("2026-05-01T00:00")
+            Account("42"), Period(2026, 5), 100, PARIS, Days(30), in_paris("2026-05-01T00:00")
         )
     ]
     lines.append(spend(after(lines[-1]), 30, in_paris("2026-05-10T00:00")))
@@ -135,7 +136,7 @@ def test_the_lines_of_a_history() -> None:
     assert expiration is not None
     lines.append(expiration)
     june = in_paris("2026-06-01T00:00")
-    lines.append(ledger.allocate(after(lines[-1]), Period(2026, 6), 100, PARIS, 30, june))
+    lines.append(ledger.allocate(after(lines[-1]), Period(2026, 6), 100, PARIS, Days(30), june))
     told = [
         (
             line.type.value,
@@ -152,6 +153,72 @@ def test_the_lines_of_a_history() -> None:
         ("manual", 50, 120, {1: 70, 3: 50}, "manual#a#1"),
         ("expiration", -70, 50, {3: 50}, "expiration#2026-05-30T22:00:00Z"),
         ("allocation", 100, 150, {3: 50, 5: 100}, "allocation#2026-06"),
+    ]
+
+
+def test_a_new_subscriber_is_given_the_running_month_as_the_plan_says() -> None:
+    def signed_up(started_at: str) -> list[int]:
+        amounts = []
+        for on_signup in ("none", "full", "prorated"):
+            catalogue = parse_catalogue(
+                f"""
+                [[plans]]
+                id = "pro"
+                name = "Pro"
+                monthly_credits = 500
+                lowest = true
+                on_signup = "{on_signup}"
+                """
+            )
+            values = {
+                "user_id": "42",
+                "timezone": PARIS,
+                "plan": "pro",
+                "billing_interval": "yearly",
+                "status": "active",
+                "started_at": in_paris(started_at).isoformat(),
+            }
+            signed = register(values, catalogue, in_paris("2026-07-10T12:00")).sign_up
+            amounts.append(signed.amount if signed else 0)
+        return amounts
+
+    assert signed_up("2026-07-10T11:00") == [0, 500, 355]
+    assert signed_up("2026-07-01T00:00") == [0, 500, 500]
+    assert signed_up("2026-06-30T12:00") == [0, 0, 0]
+    assert signed_up("2026-07-20T12:00") == [0, 0, 0]
+
+
+def test_a_plan_with_a_cap_fills_up_a_balance() -> None:
+    account = Account("42")
+
+    def month(number: int) -> None:
+        nonlocal account
+        period = Period(2026, number)
+        asked = (period, 100, PARIS, None, month_start(PARIS, period))
+        account = after(ledger.allocate(account, *asked, AllocationTerms(balance_cap=250)))
+        told(account)
+
+    lines: list[tuple[int, int, int, int]] = []
+
+    def told(account: Account) -> None:
+        entry = account.last
+        assert entry is not None
+        held = sum(hold.amount for hold in entry.holds)
+        lines.append((entry.amount, entry.left_out, entry.available_balance(), held))
+
+    month(5)
+    month(6)
+    job = (80, 24 * 3600, Request("hold#a#1", "backend", "Film"), in_paris("2026-06-30T23:00"))
+    account = after(ledger.hold(account, *job, lambda: PARIS))
+    told(account)
+    month(7)
+    month(8)
+    assert lines == [
+        (100, 0, 100, 0),
+        (100, 0, 200, 0),
+        (0, 0, 120, 80),
+        (50, 50, 170, 80),
+        (0, 100, 250, 0),
     ]
 
 
@@ -179,7 +246,7 @@ def test_a_promotion_of_a_low_priority_is_spent_before_older_credits() -> None:
 def test_a_hold_over_the_expiry_of_its_batch() -> None:
     lines = [
         ledger.allocate(
-            Account("42"), Period(2026, 5), 100, PARIS, 30, in_paris("2026-05-01T00:00")
+            Account("42"), Period(2026, 5), 100, PARIS, Days(30), in_paris("2026-05-01T00:00")
         )
     ]
     lines.append(by_hand(after(lines[-1]), 50, in_paris("2026-05-12T10:00")))
@@ -220,4 +287,39 @@ def test_a_hold_over_the_expiry_of_its_batch() -> None:
         ("expiration", -40, 110, 50, {1: 60, 2: 50}),
         ("usage", -45, 65, 50, {1: 15, 2: 50}),
         ("expiration", -15, 50, 50, {2: 50}),
+    ]
+
+
+def test_what_was_bought_is_refunded_and_comes_back() -> None:
+    noon = in_paris("2026-05-12T12:00")
+    paid = Request("purchase#pi_1", "till", "Pack of 500")
+    lines = [ledger.purchase(Account("42"), 500, None, paid, noon, PARIS)]
+    (bought,) = lines[0].batches
+    lines.append(spend(after(lines[-1]), 450, noon))
+    why = Request("refund#pi_1", "till", "Asked for it")
+
+    def refund(in_all: int) -> None:
+        before = lines[-1].refund or lines[2].refund if len(lines) > 2 else None
+        found = ledger.refund(after(lines[-1]), bought, before, in_all, None, why, noon)
+        assert found is not None
+        lines.append(found.entry)
+
+    refund(300)
+    back = Request("reversal#a#1", "ada", "Sorry")
+    reversal = ledger.reverse(after(lines[-1]), lines[1], lines[0], 0, 100, back, noon)
+    lines.append(reversal.entry)
+    refund(500)
+    refund(0)
+    told = [
+        (line.type.value, line.amount, line.balance)
+        + ((it.in_all, it.taken, it.unrecovered) if (it := line.refund) else ())
+        for line in lines
+    ]
+    assert told == [
+        ("purchase", 500, 500),
+        ("usage", -450, 50),
+        ("refund", -50, 0, 300, 50, 250),
+        ("reversal", 100, 100),
+        ("refund", -100, 0, 500, 150, 350),
+        ("refund", 150, 150, 0, 0, 0),
     ]

@@ -18,6 +18,7 @@ from chalicelib.domain import ledger
 from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.errors import InvalidInput
 from chalicelib.domain.ledger import Account, Request
+from chalicelib.domain.lifetimes import Days
 from chalicelib.domain.notifications import MailKind
 from chalicelib.mails import facts
 from chalicelib.mails.errors import MailInDoubt, MailPostponed, MailRefused
@@ -40,6 +41,8 @@ def test_there_is_an_example_of_every_kind_and_each_says_its_fact_in_the_subject
         MailKind.MANUAL: "50 credits added to your account",
         MailKind.EXPIRING_SOON: "40 credits will expire on 2026-05-31",
         MailKind.EXPIRATION: "40 credits expired on 2026-05-31",
+        MailKind.PURCHASE: "500 credits bought",
+        MailKind.REFUND: "250 credits taken back after a refund",
         MailKind.LOW_BALANCE: "15 credits left",
     }
 
@@ -326,7 +329,9 @@ def granted(
 ) -> LedgerEntry:
     """A grant by hand, so many hours after the first one."""
     now = JANUARY + timedelta(hours=hours)
-    return ledger.grant(Account("42", before), amount, GOODWILL, now, zone, days)
+    return ledger.grant(
+        Account("42", before), amount, GOODWILL, now, zone, Days(days) if days else None
+    )
 
 
 def test_what_expired_is_told_batch_by_batch_in_the_local_dates_of_each() -> None:

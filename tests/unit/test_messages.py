@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chalicelib.domain.calendar import Period, Turn
+from chalicelib.domain.calendar import Period
 from chalicelib.domain.completeness import Tally
 from chalicelib.domain.errors import FieldError, InvalidInput
 from chalicelib.domain.ranges import WHOLE, Range
@@ -98,11 +98,6 @@ def test_a_body_that_is_no_json_is_refused_with_the_place() -> None:
 # --- Sweeps -------------------------------------------------------------------------------------
 
 
-def test_an_allocation_sweep_starts_at_month_starts_and_an_expiry_sweep_at_every_midnight() -> None:
-    assert SweepKind.ALLOCATION.turn is Turn.MONTH
-    assert SweepKind.EXPIRY.turn is Turn.DAY
-
-
 def test_a_sweep_is_written_as_compact_json() -> None:
     sweep = Sweep(SweepKind.EXPIRY, "Asia/Kathmandu", FIRST_MIDNIGHT, MIDNIGHT, AS_OF)
     assert sweep.body() == (
@@ -121,6 +116,27 @@ def test_a_sweep_is_read_as_it_was_written(kind: SweepKind, cursor: str | None) 
         kind, "Europe/Paris", FIRST_MIDNIGHT, MIDNIGHT, as_of, cursor, "tick", Range("01")
     )
     assert Sweep.parse(sweep.body()) == sweep
+
+
+def test_a_sweep_of_an_anniversary_is_read_as_it_was_written_and_others_do_not_name_a_day() -> None:
+    sweep = Sweep(SweepKind.ALLOCATION, "Europe/Paris", FIRST_MIDNIGHT, MIDNIGHT, AS_OF, day=31)
+    assert sweep.body().endswith('"correlation_id":null,"day":31}')
+    assert Sweep.parse(sweep.body()) == sweep
+    assert "day" not in replace(sweep, day=None).body().replace("midnight", "")
+
+
+@pytest.mark.parametrize("day", [0, 32, "5", 1.0, True, [1]])
+def test_a_day_that_no_month_has_is_refused(day: object) -> None:
+    (error,) = sweep_errors(day=day)
+    assert error.field == "day"
+    assert error.message.startswith("must be a day of the month, 1 to 31; is ")
+
+
+@pytest.mark.parametrize("kind", ["expiry", "reminder"])
+def test_only_allocations_have_anniversaries(kind: str) -> None:
+    assert [(error.field, error.message) for error in sweep_errors(kind=kind, day=5)] == [
+        ("day", "goes with a sweep of allocations only")
+    ]
 
 
 def test_a_sweep_without_a_range_is_of_the_whole_zone_from_its_beginning() -> None:
@@ -435,11 +451,3 @@ def test_a_message_is_written_as_ever_and_those_of_the_release_before_are_read(
         assert parse_notification(body) == message
     else:
         assert type(message).parse(body) == message
-
-
-def test_each_kind_of_sweep_starts_at_its_own_midnights() -> None:
-    assert {kind.value: kind.turn for kind in SweepKind} == {
-        "allocation": Turn.MONTH,
-        "expiry": Turn.DAY,
-        "reminder": Turn.DAY,
-    }

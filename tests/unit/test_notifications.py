@@ -9,6 +9,7 @@ from chalicelib.domain import ledger
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.ledger import Account, Request
+from chalicelib.domain.lifetimes import Days
 from chalicelib.domain.notifications import (
     MailKind,
     crosses,
@@ -40,6 +41,8 @@ def used(amount: int, before: LedgerEntry | None = None) -> LedgerEntry:
         ("expiration", "expired credits"),
         ("expiring_soon", "credits that expire soon"),
         ("manual", "credits added or taken back by hand"),
+        ("purchase", "credits that you bought"),
+        ("refund", "refunded credits"),
         ("low_balance", "a low balance"),
     ],
 )
@@ -75,7 +78,7 @@ def test_a_usage_crosses_from_the_threshold_or_more_to_less(
 
 
 def test_credits_that_have_expired_do_not_hold_the_balance_up() -> None:
-    first = ledger.grant(Account("42"), 100, WHY, NOW, "UTC", 1)
+    first = ledger.grant(Account("42"), 100, WHY, NOW, "UTC", Days(1))
     assert first.batches[0].expires_at is not None
     later = first.batches[0].expires_at
     second = ledger.grant(Account("42", first), 60, WHY, later, "UTC", None)
@@ -85,7 +88,7 @@ def test_credits_that_have_expired_do_not_hold_the_balance_up() -> None:
 
 
 def test_each_type_of_entry_has_its_kind_and_a_reversal_none() -> None:
-    allocated = ledger.allocate(Account("42"), Period(2026, 7), 100, "UTC", 1, NOW)
+    allocated = ledger.allocate(Account("42"), Period(2026, 7), 100, "UTC", Days(1), NOW)
     assert kind_of(allocated, 20) is MailKind.ALLOCATION
     assert kind_of(granted(), 20) is MailKind.MANUAL
     assert kind_of(ledger.claw_back(Account("42", granted()), 5, WHY, NOW), 20) is MailKind.MANUAL
@@ -131,7 +134,7 @@ def test_the_last_grant_is_known_from_the_batches_and_the_legs() -> None:
 
 
 def test_what_mails_are_known_by_stays_as_it_is_for_else_all_would_be_sent_again() -> None:
-    allocated = ledger.allocate(Account("42"), Period(2026, 7), 100, "Europe/Paris", 1, NOW)
+    allocated = ledger.allocate(Account("42"), Period(2026, 7), 100, "Europe/Paris", Days(1), NOW)
     expires_at = allocated.batches[0].expires_at
     assert expires_at is not None
     expired = ledger.expire(Account("42", allocated), expires_at)

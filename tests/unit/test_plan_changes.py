@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +11,8 @@ import pytest
 from botocore.exceptions import ClientError
 from botocore.httpsession import URLLib3Session
 
-from chalicelib.domain.plans import Plan, PlanCatalogue
+from chalicelib.domain.lifetimes import Days, Months
+from chalicelib.domain.plans import AllocateOn, BillingInterval, OnSignup, Plan, PlanCatalogue
 from infra.deployment import plan_changes
 from infra.deployment.packaging import PLANS
 from infra.deployment.plan_changes import (
@@ -28,7 +30,9 @@ WHERE = 'the table with id = "pro" in chalicelib/plans.toml'
 
 def plan(monthly_credits: int, since: str | None = None, days: int | None = None) -> Plan:
     day = date.fromisoformat(since) if since else None
-    return Plan("pro", "Pro", monthly_credits, days, lowest=True, grants_since=day)
+    return Plan(
+        "pro", "Pro", monthly_credits, Days(days) if days else None, lowest=True, grants_since=day
+    )
 
 
 def terms(monthly_credits: int, since: str | None = None) -> dict[str, Terms]:
@@ -115,6 +119,117 @@ def test_each_plan_is_refused_by_itself() -> None:
     assert [line.split()[1] for line in lines] == ["'pro'", "'gold'"]
 
 
+# --- Billing intervals --------------------------------------------------------------------------
+
+YEARLY, MONTHLY = BillingInterval.YEARLY, BillingInterval.MONTHLY
+
+
+def paying(*intervals: BillingInterval, monthly_credits: int = 10, **since: str) -> Plan:
+    days: dict[str, Any] = {name: date.fromisoformat(day) for name, day in since.items()}
+    return replace(plan(monthly_credits), billing_intervals=frozenset(intervals), **days)
+
+
+def paid(*intervals: BillingInterval, **since: str) -> dict[str, Terms]:
+    days = {BillingInterval(name): date.fromisoformat(day) for name, day in since.items()}
+    return {"pro": Terms(10, None, None, None, billing_intervals=frozenset(intervals), since=days)}
+
+
+def test_a_plan_that_begins_to_grant_to_monthly_subscriptions_says_since_which_day_ahead() -> None:
+    begins = "Plan 'pro' begins to grant to monthly subscriptions"
+    next_one = "monthly_since = 2026-12-01"
+    assert refused(paid(YEARLY), paying(YEARLY, MONTHLY)) == (
+        f"{begins} and does not say since when. Add to {WHERE}: {next_one}"
+    )
+    assert refused(paid(YEARLY), paying(YEARLY, MONTHLY, monthly_since="2026-11-28")) == (
+        f"{begins}, and 2026-11-28 is no day ahead. Write in {WHERE}: {next_one}"
+    )
+    assert refused(paid(YEARLY), paying(YEARLY, MONTHLY, monthly_since="2026-11-30")) is None
+    # One that granted nothing also had users with amounts of their own.
+    free = {"pro": Terms(0, None, None)}
+    assert refused(free, paying(MONTHLY, monthly_credits=0)) is not None
+
+
+def test_a_plan_for_monthly_subscriptions_that_begins_to_grant_to_yearly_ones_says_so_too() -> None:
+    found = refused(paid(MONTHLY), paying(YEARLY, MONTHLY))
+    assert found is not None
+    assert found.endswith("yearly_since = 2026-12-01")
+
+
+def test_a_new_plan_for_monthly_subscriptions_says_both_days() -> None:
+    lines = refusals({}, PlanCatalogue((paying(MONTHLY),)), NOW)
+    assert [line.split(": ")[-1].split(" = ")[0] for line in lines] == [
+        "grants_since",
+        "monthly_since",
+    ]
+
+
+def test_the_day_of_an_interval_is_not_moved_back_nor_taken_out_nor_counted_twice() -> None:
+    before = paid(YEARLY, MONTHLY, monthly="2026-02-01")
+    earlier = paying(YEARLY, MONTHLY, monthly_since="2026-01-31")
+    for after in (paying(YEARLY, MONTHLY), earlier):
+        found = refused(before, after)
+        assert found is not None
+        assert found.startswith(
+            "Plan 'pro' has granted to monthly subscriptions since 2026-02-01 and would have"
+        )
+        assert found.endswith("monthly_since = 2026-02-01")
+    assert refused(before, paying(YEARLY, MONTHLY, monthly_since="2026-02-01")) is None
+    assert refused(before, paying(YEARLY)) is None
+    found = refused(before, paying(YEARLY, MONTHLY, monthly_since="2026-11-27"))
+    assert found is not None
+    assert found.startswith("Plan 'pro' grants to monthly subscriptions already, and 2026-11-27 is")
+    # It stopped, and begins again.
+    assert refused(paid(YEARLY), paying(YEARLY, MONTHLY, monthly_since="2026-02-01")) is not None
+
+
+def test_plans_that_say_nothing_of_billing_need_no_day() -> None:
+    assert refused(terms(10), plan(20)) is None
+    assert refused(paid(YEARLY, MONTHLY), paying(YEARLY, MONTHLY)) is None
+
+
+def test_what_changes_of_billing_and_of_days_is_told() -> None:
+    def told(before: dict[str, Terms], after: Plan) -> list[str]:
+        return list(changes(before, PlanCatalogue((after,))))
+
+    assert told(paid(YEARLY), paying(YEARLY, MONTHLY, monthly_since="2027-01-01")) == [
+        "Plan 'pro' begins to grant to monthly subscriptions since 2027-01-01"
+    ]
+    assert told(paid(YEARLY, MONTHLY), paying(YEARLY)) == [
+        "Plan 'pro' grants nothing to monthly subscriptions from now on"
+    ]
+    after = paying(YEARLY, MONTHLY, monthly_since="2027-01-01")
+    assert told(paid(YEARLY, MONTHLY), after) == [
+        "Plan 'pro' grants to monthly subscriptions from 2027-01-01 on; until now that was: always"
+    ]
+    (moved,) = told(paid(YEARLY), replace(paying(YEARLY), allocate_on=AllocateOn.ANNIVERSARY))
+    assert moved == (
+        "Plan 'pro': months begin on the day on which the subscription started from now on, not on "
+        "the 1st; none is granted twice, and one whose new day is over comes with the next, or by "
+        "a run of it"
+    )
+    (lives,) = told(paid(YEARLY), replace(paying(YEARLY), credit_lifetime=Months(1)))
+    assert lives == (
+        "Plan 'pro': credits granted from now on live 1 months; those before never expire"
+    )
+
+
+def test_the_deployed_terms_say_when_credits_come_to_whom_and_how_long_they_live() -> None:
+    text = (
+        '[[plans]]\nid = "pro"\nmonthly_credits = 5\nallocate_on = "anniversary"\n'
+        'billing_intervals = ["monthly"]\nmonthly_since = 2027-01-01\ncredit_lifetime_months = 2\n'
+    )
+    assert terms_of(text) == {
+        "pro": Terms(
+            5,
+            Months(2),
+            None,
+            allocate_on=AllocateOn.ANNIVERSARY,
+            billing_intervals=frozenset({MONTHLY}),
+            since={MONTHLY: date(2027, 1, 1)},
+        )
+    }
+
+
 # --- What is told -------------------------------------------------------------------------------
 
 
@@ -123,9 +238,9 @@ def test_what_changes_is_told_plan_by_plan() -> None:
         "gone": Terms(7, None, None),
         "free": Terms(0, None, None),
         "pro": Terms(500, None, None),
-        "short": Terms(5, 30, None),
+        "short": Terms(5, Days(30), None),
         "late": Terms(5, None, None),
-        "same": Terms(5, 30, date(2026, 1, 1)),
+        "same": Terms(5, Days(30), date(2026, 1, 1)),
     }
     since = date(2027, 1, 1)
     after = PlanCatalogue(
@@ -133,8 +248,8 @@ def test_what_changes_is_told_plan_by_plan() -> None:
             Plan("free", "Free", 10, None, lowest=True, grants_since=since),
             Plan("pro", "Pro", 0, None, lowest=False),
             Plan("short", "Short", 5, None, lowest=False),
-            Plan("late", "Late", 5, 60, lowest=False, grants_since=since),
-            Plan("same", "Another name", 5, 30, lowest=False, grants_since=date(2026, 1, 1)),
+            Plan("late", "Late", 5, Days(60), lowest=False, grants_since=since),
+            Plan("same", "Another name", 5, Days(30), lowest=False, grants_since=date(2026, 1, 1)),
             Plan("new", "New", 1_000, None, lowest=False, grants_since=since),
         )
     )
@@ -166,7 +281,36 @@ def test_a_cap_that_changes_is_told_and_of_a_lower_one_what_becomes_of_higher_am
     assert told(None, None, monthly=2_000)[1:] == [f"{most} 20,000, not 10,000"]
 
 
+def test_a_cap_of_balances_that_changes_is_told() -> None:
+    def told(before: int | None, after: int | None) -> list[str]:
+        plan = Plan("pro", "Pro", 500, None, lowest=True, balance_cap=after)
+        deployed = Terms(500, None, None, balance_cap=before)
+        return list(changes({"pro": deployed}, PlanCatalogue((plan,))))
+
+    assert told(None, None) == told(800, 800) == []
+    now = "Plan 'pro': allocations from now on fill up to"
+    assert told(None, 1_000) == [f"{now} 1,000 credits; those before, to any balance"]
+    assert told(1_000, None) == [f"{now} any balance; those before, to 1,000 credits"]
+
+
+def test_other_first_credits_are_told() -> None:
+    def told(before: str, after: OnSignup) -> list[str]:
+        plan = Plan("pro", "Pro", 500, None, lowest=True, on_signup=after)
+        (deployed,) = terms_of(
+            f'[[plans]]\nid = "pro"\nmonthly_credits = 500\non_signup = "{before}"\n'
+        ).values()
+        return list(changes({"pro": deployed}, PlanCatalogue((plan,))))
+
+    now = "Plan 'pro': new subscribers from now on are granted of the running month"
+    assert told("none", OnSignup.NONE) == told("full", OnSignup.FULL) == []
+    assert told("none", OnSignup.FULL) == [f"{now} all at once"]
+    assert told("full", OnSignup.PRORATED) == [f"{now} the part that is left at once"]
+    assert told("full", OnSignup.NONE) == [f"{now} nothing at once"]
+
+
 def test_a_cap_that_is_no_number_is_no_catalogue() -> None:
+    with pytest.raises(ValueError, match="an amount or a lifetime that is no number"):
+        terms_of('[[plans]]\nid = "pro"\nmonthly_credits = 5\nbalance_cap = "1"\n')
     with pytest.raises(ValueError, match="an amount or a lifetime that is no number"):
         terms_of('[[plans]]\nid = "pro"\nmonthly_credits = 5\nmost_credits_at_once = "1"\n')
 

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 import chalicelib
+from chalicelib import plans_file
 from chalicelib.domain.errors import InvalidInput
-from chalicelib.domain.plans import Plan, PlanCatalogue
+from chalicelib.domain.lifetimes import Days, Months
+from chalicelib.domain.plans import AllocateOn, BillingInterval, Plan, PlanCatalogue
 from chalicelib.plans_file import CatalogueError, parse_catalogue
 
 SHIPPED = (Path(chalicelib.__file__).parent / "plans.toml").read_text(encoding="utf-8")
@@ -67,7 +69,7 @@ def without_line(number: int) -> str:
 def test_three_plans_ship_and_only_the_credits_of_the_lowest_expire() -> None:
     catalogue = parse_catalogue(SHIPPED)
     assert catalogue.plans == (
-        Plan("starter", "Starter", 100, 30, lowest=True, low_balance_threshold=20),
+        Plan("starter", "Starter", 100, Days(30), lowest=True, low_balance_threshold=20),
         Plan("pro", "Pro", 500, None, lowest=False, low_balance_threshold=50),
         Plan("business", "Business", 2_000, None, lowest=False, low_balance_threshold=200),
     )
@@ -75,8 +77,8 @@ def test_three_plans_ship_and_only_the_credits_of_the_lowest_expire() -> None:
 
 
 def test_every_key_that_a_plan_can_have_is_explained_in_the_file_that_ships() -> None:
-    for key in Plan.__dataclass_fields__:
-        assert f"\n#   {key} " in SHIPPED
+    for key in plans_file._RULES:
+        assert f"\n#   {key} " in SHIPPED, key
 
 
 def test_a_plan_grants_since_the_day_that_its_file_says_and_else_always_has() -> None:
@@ -131,7 +133,8 @@ LIFETIME = "plans[0].credit_lifetime_days must be a whole number of 1 or more"
 OMIT = "(leave it out for credits that never expire)"
 KEYS = (
     "id, name, monthly_credits, credit_lifetime_days, lowest, grants_since, low_balance_threshold, "
-    "most_credits_at_once, priority"
+    "most_credits_at_once, priority, balance_cap, on_signup, credit_lifetime_months, allocate_on, "
+    "billing_intervals, yearly_since, monthly_since"
 )
 MOST = (
     "plans[0].most_credits_at_once must be a whole number of 1 or more "
@@ -153,6 +156,12 @@ SINCE = (
 )
 SINCE_YEARS = f"plans[0].grants_since must be in a year from 2000 to 2099 {ALWAYS}"
 NAME = "plans[1].name must be a text of 1 to 100 printable characters"
+
+
+MONTHS = f"plans[0].credit_lifetime_months must be a whole number from 1 to 120 {OMIT}"
+GOES_WITH = "plans[0].monthly_since goes with billing_intervals that name 'monthly'"
+ALLOCATE_ON = 'plans[0].allocate_on must be "first_of_month" or "anniversary"'
+INTERVALS = 'plans[0].billing_intervals must be a list such as ["yearly"] or ["yearly", "monthly"]'
 
 
 @pytest.mark.parametrize(
@@ -234,6 +243,35 @@ NAME = "plans[1].name must be a text of 1 to 100 printable characters"
             "credit_lifetime_day = 30",
             "plans[0].credit_lifetime_day is not a known key; did you mean 'credit_lifetime_days'?",
         ),
+        (7, "credit_lifetime_months = 0", f"{MONTHS}, is 0"),
+        (7, "credit_lifetime_months = 121", f"{MONTHS}, is 121"),
+        (7, "credit_lifetime_months = 1.5", f"{MONTHS}, is 1.5"),
+        (7, "credit_lifetime_months = true", f"{MONTHS}, is true"),
+        (
+            9,
+            "credit_lifetime_months = 1",
+            "plans[0] has two lifetimes; leave out credit_lifetime_days or this line",
+        ),
+        (9, 'allocate_on = "anniversery"', f"{ALLOCATE_ON}, is 'anniversery'"),
+        (9, "allocate_on = 1", f"{ALLOCATE_ON}, is 1"),
+        (9, "allocate_on = []", f"{ALLOCATE_ON}, is []"),
+        *(
+            (9, f"billing_intervals = {written}", f"{INTERVALS}, is {shown}")
+            for written, shown in [
+                ("[]", "[]"),
+                ('"yearly"', "'yearly'"),
+                ('["weekly"]', "['weekly']"),
+                ('["yearly", "yearly"]', "['yearly', 'yearly']"),
+                ("[[1]]", "[[1]]"),
+                ("{yearly = 1}", "{'yearly': 1}"),
+            ]
+        ),
+        (9, "monthly_since = 5", f"{SINCE.replace('grants', 'monthly')}, is 5"),
+        (
+            9,
+            "monthly_since = 2027-01-01",
+            f"{GOES_WITH}; name it there, or leave this line out",
+        ),
         (9, "colour = 1", f"plans[0].colour is not a known key; the known keys are {KEYS}"),
         (14, "lowest = true", "plans[1].lowest is true, but plans[0] is the lowest already"),
         (1, "plan = 1", "plan is not a known key; did you mean 'plans'?"),
@@ -268,14 +306,47 @@ def test_a_lifetime_and_comments_can_be_left_out(removed: int) -> None:
     assert parse_catalogue(without_line(removed)).lowest.id == "free"
 
 
+def test_a_plan_says_when_its_credits_come_to_whom_and_how_long_they_live() -> None:
+    text = RIGHT + (
+        'allocate_on = "anniversary"\nbilling_intervals = ["monthly", "yearly"]\n'
+        "yearly_since = 2027-02-01\nmonthly_since = 2027-03-01\ncredit_lifetime_months = 2\n"
+    )
+    catalogue = parse_catalogue(text)
+    gold, free = catalogue.get("gold"), catalogue.get("free")
+    assert gold.allocate_on is AllocateOn.ANNIVERSARY
+    assert gold.billing_intervals == {BillingInterval.MONTHLY, BillingInterval.YEARLY}
+    assert gold.since(BillingInterval.YEARLY) == date(2027, 2, 1)
+    assert gold.since(BillingInterval.MONTHLY) == date(2027, 3, 1)
+    assert gold.credit_lifetime == Months(2)
+    assert free.allocate_on is AllocateOn.FIRST_OF_MONTH
+    assert free.billing_intervals == {BillingInterval.YEARLY}
+    assert [free.since(interval) for interval in BillingInterval] == [None, None]
+    assert catalogue.allocates_on(AllocateOn.ANNIVERSARY)
+    assert catalogue.allocates_on(AllocateOn.FIRST_OF_MONTH)
+    assert not parse_catalogue(RIGHT).allocates_on(AllocateOn.ANNIVERSARY)
+
+
+def test_of_a_plan_that_has_left_nobody_knows_whom_it_paid_if_any_pays_them() -> None:
+    yearly, monthly = BillingInterval.YEARLY, BillingInterval.MONTHLY
+    usual = parse_catalogue(RIGHT)
+    assert [usual.grants_to("gone", each) for each in (yearly, monthly)] == [True, False]
+    both = parse_catalogue(RIGHT + 'billing_intervals = ["yearly", "monthly"]\n')
+    assert [both.grants_to("gone", each) for each in (yearly, monthly)] == [True, True]
+    assert [both.grants_to("free", each) for each in (yearly, monthly)] == [True, False]
+    assert [both.grants_to("gold", each) for each in (yearly, monthly)] == [True, True]
+
+
 def test_the_limits_themselves_are_allowed() -> None:
+    for months in (1, 120):
+        lives = parse_catalogue(with_line(7, f"credit_lifetime_months = {months}"))
+        assert lives.lowest.credit_lifetime == Months(months)
     assert parse_catalogue(with_line(6, "monthly_credits = 0")).lowest.monthly_credits == 0
     most = parse_catalogue(with_line(6, "monthly_credits = 1_000_000_000"))
     assert most.lowest.monthly_credits == 1_000_000_000
     longest = parse_catalogue(with_line(7, "credit_lifetime_days = 3_650"))
-    assert longest.lowest.credit_lifetime_days == 3_650
-    assert (
-        parse_catalogue(with_line(7, "credit_lifetime_days = 1")).lowest.credit_lifetime_days == 1
+    assert longest.lowest.credit_lifetime == Days(3_650)
+    assert parse_catalogue(with_line(7, "credit_lifetime_days = 1")).lowest.credit_lifetime == Days(
+        1
     )
     assert parse_catalogue(with_line(11, f'id = "{"g" * 64}"')).get("g" * 64).name == "Gold"
     for since in (date(2000, 1, 1), date(2099, 12, 31)):

@@ -15,10 +15,9 @@ from chalicelib.domain.calendar import Period, month_start, period_at
 from chalicelib.domain.errors import FieldError, InvalidInput, OutdatedEdit, TimezoneUnknown
 from chalicelib.domain.instants import parse_instant
 from chalicelib.domain.notifications import ALL_KINDS, MailKind
-from chalicelib.domain.plans import PlanCatalogue
+from chalicelib.domain.plans import BillingInterval, PlanCatalogue
 from chalicelib.domain.subscriptions import (
     MOST_MISSED_PERIODS,
-    BillingInterval,
     NextAllocation,
     NotAllocatedBecause,
     NotDueBecause,
@@ -148,7 +147,7 @@ def test_an_own_amount_is_paid_as_far_as_the_cap_of_its_own_plan() -> None:
             MONTHLY,
             NotAllocatedBecause.BILLED_MONTHLY,
             "billed_monthly",
-            "Monthly credits come with yearly billing only.",
+            "The plan grants nothing to monthly subscriptions.",
         ),
         (
             FREE,
@@ -190,13 +189,13 @@ def test_a_subscription_that_is_given_credits_has_no_reason_not_to() -> None:
 
 @pytest.mark.parametrize(
     ("changes", "can"),
-    [({}, True), (FREE, True), (PAUSED, False), (CANCELLED, False), (MONTHLY, False)],
+    [({}, True), (FREE, True), (PAUSED, False), (CANCELLED, False), (MONTHLY, True)],
 )
-def test_sweeps_look_at_active_yearly_subscriptions_whatever_the_plan(
+def test_sweeps_look_at_active_subscriptions_whatever_the_plan(
     changes: dict[str, object],
     can: bool,  # noqa: FBT001
 ) -> None:
-    assert replace(ADA, **changes).can_receive is can  # type: ignore[arg-type]
+    assert replace(ADA, **changes).is_swept is can  # type: ignore[arg-type]
 
 
 def test_a_plan_that_left_the_catalogue_is_reported_and_grants_nothing_silently() -> None:
@@ -427,7 +426,7 @@ def upcoming(
 def test_the_next_allocation_is_the_next_local_month_start_with_its_amount() -> None:
     now = at("2026-06-15T00:00:00Z")
     coming = next_allocation(ADA, CATALOGUE, Period(2026, 6), now)
-    assert coming == NextAllocation(Period(2026, 7), JULY_IN_PARIS, 500)
+    assert coming == NextAllocation(Period(2026, 7), date(2026, 7, 1), JULY_IN_PARIS, 500)
     assert upcoming(now, "2026-06", allocation_amount=7) == ("2026-07", JULY_IN_PARIS, 7)
     assert upcoming(now, "2026-06", timezone=MIDWAY) == (
         "2026-07",
@@ -1243,15 +1242,15 @@ def test_the_address_that_bounced_is_suppressed_and_no_other() -> None:
             "notifications",
             (
                 "must be a list of the kinds of mails wanted: "
-                "allocation, expiration, expiring_soon, manual, low_balance, purchase, refund"
+                "allocation, expiration, expiring_soon, manual, purchase, refund, low_balance"
             ),
         ),
         (
             ["manual", "all"],
             "notifications[1]",
             (
-                "must be one of allocation, expiration, expiring_soon, manual, low_balance, "
-                "purchase, refund; is 'all'"
+                "must be one of allocation, expiration, expiring_soon, manual, purchase, "
+                "refund, low_balance; is 'all'"
             ),
         ),
     ],
@@ -1277,6 +1276,7 @@ def test_the_codes_that_others_store_and_compare_stay_as_they_are() -> None:
         "subscription_paused",
         "subscription_cancelled",
         "billed_monthly",
+        "billed_yearly",
         "plan_grants_nothing",
         "plan_unknown",
         "timezone_unknown",

@@ -6,6 +6,7 @@ import pytest
 
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.instants import parse_instant
+from chalicelib.domain.lifetimes import Days
 from infra.deployment import packaging
 from infra.local.month import is_due
 from infra.local.turn import EXPIRY_TURN_AFTER
@@ -37,4 +38,4 @@ def test_each_user_is_due_or_not_and_an_unknown_plan_or_timezone_is_not_due(
 
 def test_the_expiry_turn_is_when_credits_of_the_lowest_plan_end() -> None:
     (lowest,) = [plan for plan in packaging.catalogue().plans if plan.lowest]
-    assert lowest.credit_lifetime_days == EXPIRY_TURN_AFTER
+    assert lowest.credit_lifetime == Days(EXPIRY_TURN_AFTER)

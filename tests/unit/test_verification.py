@@ -14,6 +14,7 @@ from chalicelib.domain.entries import entry_hash as hash_of
 from chalicelib.domain.errors import LedgerCorrupt
 from chalicelib.domain.instants import parse_instant
 from chalicelib.domain.ledger import Account, Request
+from chalicelib.domain.lifetimes import Days
 from chalicelib.domain.verification import (
     Anchor,
     Link,
@@ -54,17 +55,19 @@ def valid_entries() -> list[LedgerEntry]:
 
     july, august = Period(2026, 7), Period(2026, 8)
     start = at("2026-06-30T22:00:00Z")
-    post(ledger.allocate(account, july, 100, ZONE, 30, start))  # 1: dies at 30 July, 22:00 UTC
+    post(
+        ledger.allocate(account, july, 100, ZONE, Days(30), start)
+    )  # 1: dies at 30 July, 22:00 UTC
     post(ledger.grant(account, 50, why("manual#2"), start + DAY, ZONE, None))  # 2
     usage = post(ledger.use(account, 110, why("usage#3"), start + 2 * DAY))  # 3: 100 and 10
     half = ledger.reverse(account, usage, entries[1], 0, 30, why("reversal#4"), start + 3 * DAY)
     post(half.entry)  # 4: 10 to batch 2, 20 to batch 1
     post(ledger.claw_back(account, 5, why("manual#5"), start + 3 * DAY))  # 5: of batch 1
-    post(ledger.grant(account, 8, why("manual#6"), start + 4 * DAY, ZONE, 60))  # 6
+    post(ledger.grant(account, 8, why("manual#6"), start + 4 * DAY, ZONE, Days(60)))  # 6
     post(ledger.expire(account, start + 30 * DAY))  # 7: 15 of batch 1
     rest = ledger.reverse(account, usage, entries[1], 30, None, why("reversal#8"), start + 31 * DAY)
     post(rest.entry)  # 8: nothing, batch 1 is dead
-    post(ledger.allocate(account, august, 100, ZONE, 30, start + 31 * DAY))  # 9
+    post(ledger.allocate(account, august, 100, ZONE, Days(30), start + 31 * DAY))  # 9
     post(ledger.use(account, 58, why("usage#10"), start + 32 * DAY))  # 10: 50 of 2, 8 of 6
     return entries
 
@@ -773,7 +776,7 @@ def test_two_lines_of_the_same_millisecond_are_in_order() -> None:
 
 def test_a_claw_back_takes_nothing_of_a_batch_that_is_dead_where_no_other_is_left() -> None:
     start = at("2026-06-30T22:00:00Z")
-    first = ledger.grant(Account(USER), 50, why("manual#1"), start, ZONE, 1)
+    first = ledger.grant(Account(USER), 50, why("manual#1"), start, ZONE, Days(1))
     taken = ledger.claw_back(Account(USER, first), 20, why("manual#2"), start)
     late = start + 3 * DAY
     forged = replace(taken, posted_at=late, effective_at=late)

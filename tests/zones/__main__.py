@@ -43,8 +43,9 @@ def main(words: list[str] | None = None) -> int:
         print(disagreement)
     print(
         f"{compared.midnights:,} midnights of {compared.zones} zones, {compared.month_starts:,} of "
-        f"them month starts, {FIRST:%Y} to {LAST:%Y}, compared with the zone files and the C "
-        f"library: {len(compared.disagreements):,} disagreements"
+        f"them month starts, and {compared.anniversaries:,} starts of months of the 28th to the "
+        f"31st, {FIRST:%Y} to {LAST:%Y}, compared with the zone files and the C library: "
+        f"{len(compared.disagreements):,} disagreements"
     )
     return 1 if compared.disagreements else 0
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 
 from chalicelib.domain import calendar
 from chalicelib.domain.calendar import Period
@@ -23,6 +24,7 @@ class Compared:
     files: int = 0
     midnights: int = 0
     month_starts: int = 0
+    anniversaries: int = 0
     disagreements: list[str] = field(default_factory=list)
     starts: dict[Period, set[int]] = field(default_factory=dict)
     off_grid: dict[str, Period] = field(default_factory=dict)
@@ -58,6 +60,8 @@ def compare(
                 )
         compared.midnights += len(found)
         _note_months(name, zip(dates, found, strict=True), compared)
+        by_date = dict(zip(dates, checked[file], strict=True))
+        _compare_anniversaries(name, by_date, compared)
         compared.zones += 1
         tell(name)
     compared.files = len(checked)
@@ -87,6 +91,38 @@ def _note_months(name: str, found: Iterable[tuple[date, int]], compared: Compare
         compared.starts.setdefault(period, set()).add(start)
         if start % QUARTER:
             compared.off_grid[name] = max(period, compared.off_grid.get(name, period))
+
+
+def anniversaries(day: int) -> list[date]:
+    """The dates, from `FIRST` to `LAST`, on which the months of those begin who began on a ``day``.
+
+    One goes through all dates: it is the day itself, or the last one before a month ends too early.
+    """
+    dates = [date_of(number) for number in range(DAYS + 1)]
+    return [
+        today
+        for today, tomorrow in pairwise(dates)
+        if today.day == day or (today.day < day and tomorrow.day == 1)
+    ]
+
+
+def _compare_anniversaries(name: str, midnights: dict[date, int], compared: Compared) -> None:
+    """The starts of the periods of each late day of the month, and what is running round them."""
+    for day, dates in _LATE_DAYS.items():
+        for today in dates:
+            if today not in midnights:
+                continue
+            start, period = _EPOCH + midnights[today] * _SECOND, Period.of(today)
+            found = calendar.period_start(name, period, day)
+            running = calendar.period_at(name, start, day)
+            before = calendar.period_at(name, start - _SECOND, day)
+            if (found, running, before) != (start, period, period.previous()):
+                problem = f"{name} {period}: does not begin on {today} for those of the {day}th"
+                compared.disagreements.append(problem)
+            compared.anniversaries += 1
+
+
+_LATE_DAYS = {day: anniversaries(day) for day in (28, 29, 30, 31)}
 
 
 def _at(second: int) -> str:

@@ -56,6 +56,7 @@ def test_every_day_of_zones_with_odd_histories_starts_where_both_oracles_say() -
     compared = compare(ODD)
     assert compared.disagreements == []
     assert compared.midnights == len(ODD) * DAYS
+    assert compared.anniversaries == len(ODD) * 4 * 81 * 12
 
 
 def by_the_other_reading(name: str, day: date) -> datetime:

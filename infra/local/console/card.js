@@ -82,7 +82,7 @@ function share({ current_balance, expiring_credits }) {
   return [bar];
 }
 
-function coming({ next_allocation_date, allocation_amount, timezone, not_allocated_because }) {
+function coming({ next_allocation_date, allocation_amount, timezone, not_allocated_because, balance_cap }) {
   const part = make("div", { className: "part" }, make("h3", {}, "Next credits"));
   if (!next_allocation_date) {
     part.append(make("p", { className: "coming" }, `None. ${not_allocated_because?.words ?? ""}`));
@@ -95,6 +95,7 @@ function coming({ next_allocation_date, allocation_amount, timezone, not_allocat
   part.append(
     make("p", { className: "coming" }, make("b", {}, `+${count(allocation_amount)}`), ` on ${longDay(next_allocation_date)}`),
     make("p", { className: "muted" }, `at midnight in ${place(timezone)}`),
+    ...(balance_cap ? [make("p", { className: "muted" }, `They fill your credits up to ${count(balance_cap)}.`)] : []),
     timer,
   );
   return part;

@@ -10,6 +10,8 @@ const NAMES = {
   reversal: "Given back",
   hold: "Reserved",
   release: "Free again",
+  purchase: "Bought",
+  refund: "Refunded",
 };
 // Characters that every font has. Other types are marked by their sign.
 const MARKS = { expiration: "×", reversal: "←", hold: "•", release: "°" };
@@ -49,6 +51,7 @@ function drawn(item, zone, giveBack) {
   const title = item.type === "allocation" || item.type === "expiration" ? NAMES[item.type] : item.description;
   const about = [moment(item.effective_at, zone)];
   if (title !== NAMES[item.type]) about.unshift(NAMES[item.type]);
+  if (item.left_out_amount) about.push(`${count(item.left_out_amount)} left out: filled up to ${count(item.balance_cap)}`);
   const small = make("small", {}, about.join(" · "));
   if (item.type === "usage") {
     const label = `Give back ${count(-item.amount)} for ${item.description}`;

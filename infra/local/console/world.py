@@ -16,7 +16,7 @@ from chalicelib.domain.calendar import Period
 from chalicelib.domain.entries import EntryType
 from chalicelib.domain.errors import Unreadable
 from chalicelib.domain.instants import format_instant
-from chalicelib.domain.subscriptions import Subscription, monthly_amount
+from chalicelib.domain.subscriptions import Subscription, can_receive, monthly_amount, periods_of
 from chalicelib.store.subscriptions import readable
 from infra.deployment import stage_services
 from infra.local import outbox, stacks
@@ -25,6 +25,9 @@ from infra.local.month import instants_of_start, is_due
 from infra.local.services import services_of_local
 
 Json = dict[str, Any]
+
+_Due = dict[tuple[datetime, str], list[Subscription]]
+"""The users who are due, by the instant and the timezone."""
 
 _DEAD = "-dlq"
 
@@ -66,7 +69,11 @@ class World:
         """All users: first those who can receive credits, then by the length of their ids."""
         found = sorted(
             self._users(),
-            key=lambda user: (not user.can_receive, len(user.user_id), user.user_id),
+            key=lambda user: (
+                not can_receive(user, self._services.catalogue),
+                len(user.user_id),
+                user.user_id,
+            ),
         )
         return [
             {"user_id": user.user_id, "timezone": user.timezone, "plan": user.plan}
@@ -83,17 +90,22 @@ class World:
     def turn(self, period: Period) -> Json:
         """The instants at which a month begins, with the users due and their allocations."""
         now = self._clock.now()
-        due: dict[str, list[Subscription]] = defaultdict(list)
+        catalogue = self._services.catalogue
+        instants = instants_of_start(period, calendar.zone_names())
+        due: _Due = defaultdict(list)
         for user in self._users():
-            if is_due(user, self._services.catalogue, period):
-                due[user.timezone].append(user)
-        instants = sorted(instants_of_start(period, calendar.zone_names()).items())
+            if is_due(user, catalogue, period):
+                start = periods_of(user, catalogue).start(period)
+                instants[start].add(user.timezone)
+                due[start, user.timezone].append(user)
         return {
             "period": str(period),
             "previous": str(period.previous()),
             "next": str(period.next()),
             "now": format_instant(now),
-            "instants": [self._instant(period, at, zones, due, now) for at, zones in instants],
+            "instants": [
+                self._instant(period, at, zones, due, now) for at, zones in sorted(instants.items())
+            ],
         }
 
     def _instant(
@@ -101,16 +113,18 @@ class World:
         period: Period,
         at: datetime,
         zones: set[str],
-        due: dict[str, list[Subscription]],
+        due: _Due,
         now: datetime,
     ) -> Json:
-        users = [user for zone in zones for user in due.get(zone, ())]
+        users = [user for zone in zones for user in due.get((at, zone), ())]
         landed = Landed(0, 0) if at > now else self._landed_of(period, users)
         return {
             "at": format_instant(at),
             "has_passed": at <= now,
             "zones": len(zones),
-            "places": sorted(zones, key=lambda zone: (-len(due.get(zone, ())), _rank(zone)))[:8],
+            "places": sorted(zones, key=lambda zone: (-len(due.get((at, zone), ())), _rank(zone)))[
+                :8
+            ],
             "users_due": len(users),
             "credits_due": sum(monthly_amount(user, self._services.catalogue) for user in users),
             "users_landed": landed.users,

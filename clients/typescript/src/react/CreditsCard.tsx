@@ -46,7 +46,8 @@ function Contents({ client, schedule, locale, now, onDue }: ContentsProps) {
       <h3>Next credits</h3>
       {schedule.next_allocation_date && schedule.next_allocation_at ? (
         <p className="credits-next">
-          +{count(schedule.allocation_amount)} on <time dateTime={schedule.next_allocation_at}>{day(schedule.next_allocation_date)}</time>
+          +{count(schedule.allocation_amount)}
+          {schedule.balance_cap ? `, filling up to ${count(schedule.balance_cap)},` : ""} on <time dateTime={schedule.next_allocation_at}>{day(schedule.next_allocation_date)}</time>
           , <Countdown until={schedule.next_allocation_at} now={now} onDue={onDue} />
         </p>
       ) : (

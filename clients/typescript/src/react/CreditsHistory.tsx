@@ -11,6 +11,8 @@ const NAMES: Record<TransactionType, string> = {
   reversal: "Given back",
   hold: "Reserved",
   release: "Free again",
+  purchase: "Bought",
+  refund: "Refunded",
 };
 
 export interface CreditsHistoryProps {
@@ -66,6 +68,7 @@ function Line({ line, timeZone, locale }: { line: Transaction; timeZone: string 
       <span className="credits-what">{line.description}</span> <span className="credits-type">{NAMES[line.type]}</span>{" "}
       <time dateTime={line.effective_at}>{when.format(new Date(line.effective_at))}</time>{" "}
       <strong className="credits-amount">{changeOf(line, locale)}</strong>{" "}
+      {line.left_out_amount ? <span className="credits-left-out">{leftOutOf(line, locale)} </span> : null}
       <span className="credits-balance-after">balance {line.balance_after.toLocaleString(locale)}</span>
     </li>
   );
@@ -76,6 +79,11 @@ function changeOf(line: Transaction, locale: string | undefined): string {
   if (line.type === "hold") return `${(line.held_amount ?? 0).toLocaleString(locale)} reserved`;
   if (line.type === "release") return `${(line.released_amount ?? 0).toLocaleString(locale)} free again`;
   return line.amount.toLocaleString(locale, { signDisplay: "exceptZero" });
+}
+
+/** What an allocation left out, because the credits that were there fill the plan's cap. */
+function leftOutOf({ left_out_amount, balance_cap }: Transaction, locale: string | undefined): string {
+  return `${(left_out_amount ?? 0).toLocaleString(locale)} left out: filled up to ${(balance_cap ?? 0).toLocaleString(locale)}`;
 }
 
 interface Older {
