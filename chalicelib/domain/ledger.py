@@ -186,7 +186,7 @@ def allocate(
         raise NotAllowed(f"period {period} was allocated before")
     now = account.time(now)
     start = calendar.period_start(timezone, period, day)
-    granted_at = max(start, calendar.day_start(timezone, now))
+    granted_at = calendar.day_start(timezone, now)
     expires_at = lifetimes.expires_at(lifetime, timezone, granted_at)
     _check_positive(amount)
     cap = terms.balance_cap
