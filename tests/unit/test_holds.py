@@ -11,7 +11,7 @@ import pytest
 
 from chalicelib.domain import ledger
 from chalicelib.domain.batches import CreditBatch, Leg, Source
-from chalicelib.domain.entries import EntryType, LedgerEntry, entry_hash, without_texts
+from chalicelib.domain.entries import EntryType, LedgerEntry, UsageItem, entry_hash, without_texts
 from chalicelib.domain.errors import (
     CreditsError,
     HoldEnded,
@@ -20,7 +20,7 @@ from chalicelib.domain.errors import (
     NotAllowed,
     NotFound,
 )
-from chalicelib.domain.holds import MOST_SECONDS, Hold, expiring
+from chalicelib.domain.holds import MOST_SECONDS, Hold, expiring, within
 from chalicelib.domain.instants import format_instant, parse_instant
 from chalicelib.domain.ledger import MOST_HELD_LEGS, MOST_HOLDS, Account, Request
 from chalicelib.domain.lifetimes import Days
@@ -639,6 +639,14 @@ def _a_claw_back(book: Book) -> LedgerEntry:
     return ledger.claw_back(book.account, 60, why("manual#9"), START, including_held=True)
 
 
+def _a_small_claw_back(book: Book) -> LedgerEntry:
+    return ledger.claw_back(book.account, 10, why("manual#9"), START)
+
+
+def _a_grant(book: Book) -> LedgerEntry:
+    return ledger.grant(book.account, 10, why("manual#9"), START, ZONE, None)
+
+
 def _a_void(book: Book) -> LedgerEntry:
     return ledger.void(book.account, 2, why("void#9"), START, including_held=True)
 
@@ -707,6 +715,16 @@ BROKEN: list[tuple[Callable[[Book], LedgerEntry], Forgery, str]] = [
      "the holds did not keep what is left"),
     (_a_void, lambda it: replace(it, including_held=False),
      "a hold left early, stayed too long, or is another"),
+    (_a_usage, lambda it: replace(it, released=0),
+     "what it releases and what hold it ends do not go together"),
+    (_a_capture, lambda it: replace(it, released=None),
+     "what it releases and what hold it ends do not go together"),
+    (_a_capture, lambda it: replace(it, items=(UsageItem("k", 10, "Lead"),)),
+     "it has the items of a usage, and is none"),
+    (_a_grant, lambda it: replace(it, including_held=True),
+     "only a claw-back takes the held"),
+    (_a_small_claw_back, lambda it: replace(it, including_held=True),
+     "credits were not taken oldest first"),
     (_an_expiration, lambda it: it, "more is held of a batch than remains of it"),
 ]  # fmt: skip
 
@@ -733,6 +751,56 @@ def _with(entry: LedgerEntry, legs: tuple[Leg, ...], batches: dict[int, int]) ->
             if (left := batches[number])
         ),
     )
+
+
+def _taken_back(entry: LedgerEntry, legs: tuple[Leg, ...], batches: dict[int, int]) -> LedgerEntry:
+    """The same, and what the holds keep after it."""
+    other = _with(entry, legs, batches)
+    return replace(other, holds=within(_last(_two_holds()).holds, other.batches))
+
+
+def test_a_claw_back_that_takes_what_is_held_before_what_is_free_is_found() -> None:
+    book = _two_holds()
+    # 30 of batch 2 are free. All 50 of batch 1 are held, and then 20 of batch 2.
+    honest = _a_claw_back(book)
+    assert _taken_back(honest, (Leg(2, -30), Leg(1, -30)), {1: 20, 2: 20}) == honest
+    for legs, batches in (
+        ((Leg(1, -50), Leg(2, -10)), {1: 0, 2: 40}),
+        ((Leg(2, -50), Leg(1, -10)), {1: 40, 2: 0}),
+        ((Leg(1, -10),), {1: 40, 2: 50}),
+    ):
+        forgery = _taken_back(honest, legs, batches)
+        assert forged(book, forgery) == "credits were not taken oldest first"
+
+
+def test_what_is_held_of_an_expired_batch_is_taken_back_by_nobody() -> None:
+    book = _two_holds()
+    late = {"posted_at": MIDNIGHT, "effective_at": MIDNIGHT}
+    claw_back = replace(_a_claw_back(book), **late)
+    assert forged(book, claw_back) == "credits were not taken oldest first"
+    void = ledger.void(book.account, 1, why("void#9"), START, including_held=True)
+    assert forged(book, replace(void, **late)) == "a void takes all of one batch and no other"
+
+
+def test_an_adjustment_of_nothing_takes_nothing_that_is_held() -> None:
+    book = Book()
+    nothing = ledger.claw_back_what_is_left(book.account, 5, why("manual#1"), START)
+    assert forged(book, replace(nothing, including_held=True)) == "only a claw-back takes the held"
+    book.post(nothing)
+
+
+def test_a_capture_beyond_its_hold_of_what_is_not_the_oldest_or_has_expired_is_found() -> None:
+    book = Book()
+    book.grant(50, days=1)
+    book.grant(50)
+    book.hold(20, seconds=3 * 24 * 3600, timezone=zone)
+    reason = "what a capture took beyond its hold was not free, or not the oldest"
+    capture = ledger.capture(book.account, 3, 45, why("end#9"), START, no_zone, beyond_hold=True)
+    assert capture.legs == (Leg(1, -45),)
+    later = _with(capture, (Leg(1, -20), Leg(2, -25)), {1: 30, 2: 25})
+    assert forged(book, later) == reason
+    dead = replace(capture, posted_at=MIDNIGHT, effective_at=MIDNIGHT)
+    assert forged(book, dead) == reason
 
 
 def test_a_usage_that_takes_other_credits_than_the_oldest_free_is_found() -> None:
