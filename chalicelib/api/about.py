@@ -30,6 +30,8 @@ def plans(call: Call) -> Answer:
             "billing_intervals": sorted(plan.billing_intervals, reverse=True),
             "yearly_since": _day(plan.yearly_since),
             "monthly_since": _day(plan.monthly_since),
+            "balance_cap": plan.balance_cap,
+            "on_signup": plan.on_signup.value,
         }
         for plan in call.services.catalogue.plans
     ]

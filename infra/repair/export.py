@@ -104,9 +104,7 @@ def export(repair: Repair, arguments: argparse.Namespace) -> Summary:
     document.field("exported_at", services.now())
     document.field(
         "subscription",
-        unreadable.or_stored(subscription, lambda item: asdict(read_subscription(item)))
-        if subscription
-        else None,
+        unreadable.or_stored(subscription, _subscription) if subscription else None,
     )
     document.array("edits", map(_as_stored, edits))
     written = document.array("ledger", described())
@@ -139,6 +137,13 @@ class Unreadables:
         except Unreadable as error:
             self.count += 1
             return {"unreadable": error.reason, "stored": _as_stored(item)}
+
+
+def _subscription(item: Item) -> dict[str, Any]:
+    subscription = read_subscription(item)
+    signed = subscription.sign_up
+    shown = signed and {**signed._asdict(), "period": str(signed.period)}
+    return {**asdict(subscription), "sign_up": shown}
 
 
 def _described(user_id: str, line: StoredLine) -> dict[str, Any]:

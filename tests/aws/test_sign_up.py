@@ -120,6 +120,15 @@ def test_who_registers_again_because_nothing_came_gets_it_then(world: World, api
     assert world.balance() == 275
 
 
+def test_the_plans_say_what_comes_at_a_sign_up_and_up_to_what_they_fill(
+    world: World, api: Api
+) -> None:
+    with_plans(world, balance_cap=900)
+    starter, pro, _ = api.get("/api/plans", user()).json["plans"]
+    assert (starter["on_signup"], starter["balance_cap"]) == ("none", None)
+    assert (pro["on_signup"], pro["balance_cap"]) == ("prorated", 900)
+
+
 def test_a_person_who_was_erased_and_registers_again_is_not_given_the_same_month_again(
     world: World, api: Api
 ) -> None:

@@ -88,6 +88,30 @@ class Machine(Charging, Holding, Selling, Office):
             wanted = (free[0], self.zone(zone), plan, interval, months_back)
             self._register(*wanted, drawn, starts=starts)
 
+    @rule(
+        zone=places,
+        plan=st.sampled_from(("starter", "pro", "club")),
+        how=st.sampled_from(("full", "prorated", "prorated")),
+        days=st.integers(0, 20),
+        later=st.sampled_from((0, 1, 40)),
+        change=EDITS["plan"],
+        drawn=trouble,
+    )
+    def story_of_a_sign_up(
+        self, zone: int, plan: str, how: str, days: int, later: int, change: str, drawn: Drawn
+    ) -> None:
+        """Plans give new subscribers the running month; one comes, and is soon on another plan."""
+        if plan not in reference.plans_at():
+            return
+        self.deploy((plan, "on_signup", how))
+        self.subscribe(zone, plan, "yearly", None, -days, drawn)
+        user = [*self.oracle.subscriptions][-1]
+        with self.step(f"{later} days pass, and no tick comes"):
+            self.world.now += later * reference.DAY
+        self.use(user, 1, f"after-sign-up-{user}", [])
+        self.changed(user, "another plan", ("plan", change), [])
+        self.allocate_running_month(user)
+
     def _register(
         self,
         who: str,

@@ -1,12 +1,12 @@
 """Bugs to plant in how much comes; importing this enters them in the list of all bugs."""
 
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any
 
 from chalicelib.api import subscriptions as subscription_routes
 from chalicelib.domain import ledger, notifications, subscriptions, terms
 from chalicelib.domain.ledger import Account
+from chalicelib.jobs import workers
 from chalicelib.operations import allocations
 from tests.simulation.planted import both, bug, instead
 from tests.simulation.planted_holds import BUGS
@@ -53,25 +53,18 @@ def _nothing_is_no_news(original: Any, entry: Any, threshold: Any) -> Any:
 
 
 def _welcome_again(
-    original: Any, subscription: Any, catalogue: Any, through: Any, as_of: Any, now: Any
+    original: Any, services: Any, account: Account, subscription: Any, *asked: Any
 ) -> Any:
-    due = original(subscription, catalogue, through, as_of, now)
-    signed = subscription.sign_up
-    is_over = signed and through == signed.period and signed.at < now - timedelta(days=1)
-    return (signed.period, *due) if is_over else due
-
-
-def _allocate_again(original: Any, account: Account, period: Any, *rest: Any) -> Any:
-    if account.last and account.allocated_through == period:
-        if account.last.operation == f"allocation#{period}":
-            return None
-        account = account._replace(last=replace(account.last, allocated_through=None))
-    return original(account, period, *rest)
+    signed, last = subscription.sign_up, account.last
+    if signed and last and account.allocated_through == signed.period and not last.sign_up:
+        earlier = replace(last, allocated_through=signed.period.previous())
+        account = account._replace(last=earlier)
+    return original(services, account, subscription, *asked)
 
 
 BUGS["a sign-up is granted twice"] = both(
-    instead(allocations, "due_periods", _welcome_again),
-    instead(ledger, "allocate", _allocate_again),
+    instead(allocations, "next_due_allocation", _welcome_again),
+    instead(workers, "next_due_allocation", _welcome_again),
 )
 
 
