@@ -37,6 +37,10 @@ COMMANDS = {
         "infra.commands.completeness",
         "count who was due for a month, and who was allocated",
     ),
+    "liability": (
+        "infra.commands.liability",
+        "count the credits that were outstanding at an instant",
+    ),
     "security": ("infra.commands.security", "look for known weaknesses in template and packages"),
     "lock": ("infra.commands.lock", "write the lists of packages with their hashes"),
     "redrive": ("infra.repair.redrive", "list dead letters, or move them back"),

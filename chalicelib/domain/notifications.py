@@ -20,9 +20,9 @@ class MailKind(StrEnum):
     EXPIRATION = "expiration"
     EXPIRING_SOON = "expiring_soon"
     MANUAL = "manual"
-    LOW_BALANCE = "low_balance"
     PURCHASE = "purchase"
     REFUND = "refund"
+    LOW_BALANCE = "low_balance"
 
     @property
     def words(self) -> str:
@@ -35,9 +35,9 @@ _WORDS = {
     MailKind.EXPIRATION: "expired credits",
     MailKind.EXPIRING_SOON: "credits that expire soon",
     MailKind.MANUAL: "credits added or taken back by hand",
-    MailKind.LOW_BALANCE: "a low balance",
     MailKind.PURCHASE: "credits that you bought",
     MailKind.REFUND: "refunded credits",
+    MailKind.LOW_BALANCE: "a low balance",
 }
 
 ALL_KINDS = frozenset(MailKind)

@@ -84,7 +84,19 @@ def examples() -> Iterator[Mail]:
     )
     if expired := ledger.expire(after(used), expires_at):
         yield mail(MailKind.EXPIRATION, facts.of_expiration(expired, {1: allocated}))
+    yield from _payments(after(used), start + 20 * day, zone)
     yield _low_balance(subscription, used, usage, start + 21 * day)
+
+
+def _payments(account: Account, now: datetime, zone: str) -> Iterator[Mail]:
+    paid = Request("purchase#pi_3MtwBwLkdIwHu7ix", "till", "Pack of 500 credits")
+    bought = ledger.purchase(account, 500, None, paid, now, zone)
+    yield render(MailKind.PURCHASE, facts.of_purchase(bought), _UNSUBSCRIBE, _UNSUBSCRIBE)
+    why = Request("refund#pi_3MtwBwLkdIwHu7ix", "till", "You asked for half of it back.")
+    batch, after = bought.batches[-1], Account("42", bought)
+    if refunded := ledger.refund(after, batch, None, 250, None, why, now):
+        told = facts.of_refund(refunded.entry)
+        yield render(MailKind.REFUND, told, _UNSUBSCRIBE, _UNSUBSCRIBE)
 
 
 def _low_balance(

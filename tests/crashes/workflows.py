@@ -226,6 +226,31 @@ def _re_sweep(world: CrashingWorld) -> None:
         world.settle_now()
 
 
+def on_anniversaries(world: CrashingWorld) -> None:
+    """Months of all plans begin on anniversaries, and their credits live until the next."""
+    plans = {
+        name: {
+            **{key: value for key, value in plan.items() if key != "credit_lifetime_days"},
+            "allocate_on": "anniversary",
+            "billing_intervals": ["yearly", "monthly"],
+            "credit_lifetime_months": 1,
+        }
+        for name, plan in SHIPPED.items()
+    }
+    world.deploy(plans)
+
+
+# Who started on the 31st, and on the 28th: both months begin at the end of February.
+add(
+    "allocation",
+    "anniversaries at the end of a short month",
+    partial(tick, kind="allocation", time="2026-02-27T23:00:00Z"),
+    on_anniversaries,
+    subscribed(*FIVE[:3], started_at="2025-01-31T12:00:00Z", notifications=[]),
+    subscribed(FIVE[3], started_at="2025-01-28T12:00:00Z", billing_interval="monthly"),
+)
+
+
 def welcoming(world: CrashingWorld) -> None:
     """New subscribers of the pro plan are given the running month; of whatever fits under a cap."""
     pro = {**SHIPPED["pro"], "on_signup": "full", "balance_cap": 700}

@@ -71,6 +71,7 @@ from chalicelib.store import ledger_items, subscriptions
 from chalicelib.store.edits import read_edit
 from chalicelib.store.mails import read_mail
 from infra import arguments
+from infra.commands import liability
 from infra.deployment import parameters, plan_changes
 from infra.deployment.errors import DeployError
 from infra.imports import balances, csv_file
@@ -923,6 +924,15 @@ COMMANDS = (
         *("2026-07-01T00:00Z", "2026-07-01T00:15:00+02:00"),
         write=instants.format_instant,
         check=is_instant,
+    ),
+    reader(
+        "instant of a liability",
+        Kind.TEXT,
+        partial(liability.parse_at, "AT"),
+        *("2026-10-31T24:00Z", "2026-07-01T00:15:00+02:00", "2026-07-01T00:15Z"),
+        write=instants.format_instant,
+        check=lambda value: value.microsecond % 1000 == 0,
+        words=("T24:00", "T24:00:00", "Z", "2999-12-31"),
     ),
     reader(
         "batch to void",

@@ -120,8 +120,8 @@ def edited(subscription: Subscription, ledger: Ledger, now: datetime) -> Json:
 
 
 KINDS = (
-    *("allocation", "expiration", "expiring_soon", "manual", "low_balance", "purchase"),
-    "refund",
+    *("allocation", "expiration", "expiring_soon", "manual", "purchase", "refund"),
+    "low_balance",
 )
 
 

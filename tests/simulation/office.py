@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
@@ -127,6 +127,20 @@ class Office(Life):
         self.deploy((plan, "billing_intervals", (["yearly", "monthly"], days)))
         with self.step("some days pass, and no tick comes"):
             self.world.now += 3 * reference.DAY
+        self.allocate_running_month(user)
+
+    @rule(who=places, days=st.integers(1, 6))
+    def story_of_a_day_that_moves_behind_a_pause(self, who: int, days: int) -> None:
+        """A month begins in a pause; and when that is over, the day on which it begins is today."""
+        user = self.user(who)
+        plan = self.oracle.subscription(user).plan
+        self.deploy((plan, "allocate_on", "anniversary"))
+        self.changed(user, "the pause begins", ("status", "paused"), [])
+        start = self.month_start(user, 1)
+        self.go_to(start + timedelta(hours=1), f"a month of {user} begins")
+        self.changed(user, "the pause is over", ("status", "active"), [])
+        self.go_to(self.world.now + days * reference.DAY, "some days pass")
+        self.changed(user, "the start is corrected", ("started_at", ("days", -365)), [])
         self.allocate_running_month(user)
 
     @rule(who=places, months=st.integers(2, 4), drawn=troubles)

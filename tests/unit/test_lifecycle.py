@@ -288,3 +288,38 @@ def test_a_hold_over_the_expiry_of_its_batch() -> None:
         ("usage", -45, 65, 50, {1: 15, 2: 50}),
         ("expiration", -15, 50, 50, {2: 50}),
     ]
+
+
+def test_what_was_bought_is_refunded_and_comes_back() -> None:
+    noon = in_paris("2026-05-12T12:00")
+    paid = Request("purchase#pi_1", "till", "Pack of 500")
+    lines = [ledger.purchase(Account("42"), 500, None, paid, noon, PARIS)]
+    (bought,) = lines[0].batches
+    lines.append(spend(after(lines[-1]), 450, noon))
+    why = Request("refund#pi_1", "till", "Asked for it")
+
+    def refund(in_all: int) -> None:
+        before = lines[-1].refund or lines[2].refund if len(lines) > 2 else None
+        found = ledger.refund(after(lines[-1]), bought, before, in_all, None, why, noon)
+        assert found is not None
+        lines.append(found.entry)
+
+    refund(300)
+    back = Request("reversal#a#1", "ada", "Sorry")
+    reversal = ledger.reverse(after(lines[-1]), lines[1], lines[0], 0, 100, back, noon)
+    lines.append(reversal.entry)
+    refund(500)
+    refund(0)
+    told = [
+        (line.type.value, line.amount, line.balance)
+        + ((it.in_all, it.taken, it.unrecovered) if (it := line.refund) else ())
+        for line in lines
+    ]
+    assert told == [
+        ("purchase", 500, 500),
+        ("usage", -450, 50),
+        ("refund", -50, 0, 300, 50, 250),
+        ("reversal", 100, 100),
+        ("refund", -100, 0, 500, 150, 350),
+        ("refund", 150, 150, 0, 0, 0),
+    ]

@@ -41,6 +41,8 @@ def test_there_is_an_example_of_every_kind_and_each_says_its_fact_in_the_subject
         MailKind.MANUAL: "50 credits added to your account",
         MailKind.EXPIRING_SOON: "40 credits will expire on 2026-05-31",
         MailKind.EXPIRATION: "40 credits expired on 2026-05-31",
+        MailKind.PURCHASE: "500 credits bought",
+        MailKind.REFUND: "250 credits taken back after a refund",
         MailKind.LOW_BALANCE: "15 credits left",
     }
 

@@ -41,6 +41,8 @@ def used(amount: int, before: LedgerEntry | None = None) -> LedgerEntry:
         ("expiration", "expired credits"),
         ("expiring_soon", "credits that expire soon"),
         ("manual", "credits added or taken back by hand"),
+        ("purchase", "credits that you bought"),
+        ("refund", "refunded credits"),
         ("low_balance", "a low balance"),
     ],
 )

@@ -1242,15 +1242,15 @@ def test_the_address_that_bounced_is_suppressed_and_no_other() -> None:
             "notifications",
             (
                 "must be a list of the kinds of mails wanted: "
-                "allocation, expiration, expiring_soon, manual, low_balance, purchase, refund"
+                "allocation, expiration, expiring_soon, manual, purchase, refund, low_balance"
             ),
         ),
         (
             ["manual", "all"],
             "notifications[1]",
             (
-                "must be one of allocation, expiration, expiring_soon, manual, low_balance, "
-                "purchase, refund; is 'all'"
+                "must be one of allocation, expiration, expiring_soon, manual, purchase, "
+                "refund, low_balance; is 'all'"
             ),
         ),
     ],

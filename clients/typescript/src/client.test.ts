@@ -241,6 +241,19 @@ const CALLS: [string, Call, Partial<Request>][] = [
   ],
   ["release", (client) => client.release(`${USER}-9`), { method: "POST", path: "/v1/api/credits/holds/a%2Fb%20c%3Fd%23%C3%A9%25-9/release", body: {} }],
   ["holds of a user", (client) => client.holds({ user_id: USER }), { method: "GET", path: "/v1/api/credits/holds", query: { user_id: USER } }],
+  [
+    "purchase",
+    (client) => client.purchase({ user_id: USER, amount: 500, payment_id: "pi_1", price: { amount: 4900, currency: "EUR" } }),
+    {
+      method: "POST", path: "/v1/api/credits/purchases",
+      body: { user_id: USER, amount: 500, payment_id: "pi_1", price: { amount: 4900, currency: "EUR" } },
+    },
+  ],
+  [
+    "refund",
+    (client) => client.refund({ payment_id: "pi_1", amount: 250, reason: "Half of it" }),
+    { method: "POST", path: "/v1/api/credits/refunds", body: { payment_id: "pi_1", amount: 250, reason: "Half of it" } },
+  ],
   ["plans", (client) => client.plans(), { method: "GET", path: "/v1/api/plans" }],
   ["subscription", (client) => client.subscription(USER), { method: "GET", path: OF_USER }],
   ["putSubscription", (client) => client.putSubscription(USER, SUBSCRIPTION), { method: "PUT", path: OF_USER, body: SUBSCRIPTION }],

@@ -34,6 +34,10 @@ export type Hold = Schemas["Hold"];
 export type CaptureRequest = Schemas["CaptureRequest"];
 export type CaptureAnswer = Schemas["CaptureAnswer"];
 export type ReleaseAnswer = Schemas["ReleaseAnswer"];
+export type PurchaseRequest = Schemas["PurchaseRequest"];
+export type PurchaseAnswer = Schemas["PurchaseAnswer"];
+export type RefundRequest = Schemas["RefundRequest"];
+export type RefundAnswer = Schemas["RefundAnswer"];
 export type UseManyRequest = Schemas["UseManyRequest"];
 export type UseManyAnswer = Schemas["UseManyAnswer"];
 export type TransactionInFull = Schemas["TransactionInFull"];
@@ -265,6 +269,21 @@ export class CreditsClient {
   async holds(query?: QueryOf<"getHolds">, signal?: AbortSignal): Promise<Hold[]> {
     const { holds } = await this.#data<Schemas["Holds"]>("GET", "/api/credits/holds", { query, signal });
     return holds;
+  }
+
+  // --- Payments: for billing and admins --------------------------------------------------------------
+
+  /** Grants what a payment has bought. No key: the payment is it, and the same one again gets the first answer. */
+  purchase(body: PurchaseRequest): Promise<PurchaseAnswer> {
+    return this.#data("POST", "/api/credits/purchases", { body });
+  }
+
+  /**
+   * Reports how many credits of a payment were refunded, in all: more than before takes the difference back, as far as
+   * it is there, and fewer give back what was taken. The same again changes nothing.
+   */
+  refund(body: RefundRequest): Promise<RefundAnswer> {
+    return this.#data("POST", "/api/credits/refunds", { body });
   }
 
   // --- Subscriptions and plans ---------------------------------------------------------------------

@@ -10,6 +10,8 @@ const NAMES = {
   reversal: "Given back",
   hold: "Reserved",
   release: "Free again",
+  purchase: "Bought",
+  refund: "Refunded",
 };
 // Characters that every font has. Other types are marked by their sign.
 const MARKS = { expiration: "×", reversal: "←", hold: "•", release: "°" };

@@ -11,6 +11,8 @@ const NAMES: Record<TransactionType, string> = {
   reversal: "Given back",
   hold: "Reserved",
   release: "Free again",
+  purchase: "Bought",
+  refund: "Refunded",
 };
 
 export interface CreditsHistoryProps {

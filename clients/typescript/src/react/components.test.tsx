@@ -27,7 +27,9 @@ function line(number: number, type: Transaction["type"], amount: number): Transa
   return {
     transaction_id: `42-${number}`, type, amount, balance_after: 100 + number, description: `Line ${number}`, actor: "system",
     effective_at: at, posted_at: "2026-05-03T09:30:00Z", allocation_period: null, batches: [],
-    hold_id: null, held_amount: null, released_amount: null, metadata: {}, left_out_amount: null, balance_cap: null,
+    hold_id: null, held_amount: null, released_amount: null, metadata: {},
+    payment_id: null, price: null, refunded_amount: null, unrecovered_amount: null,
+    left_out_amount: null, balance_cap: null,
   };
 }
 
@@ -280,14 +282,14 @@ test("a card that is taken away asks for nothing more", async () => {
 });
 
 test("each type of line has its name, in the history and among the choices", async () => {
-  const types = ["allocation", "usage", "expiration", "manual", "reversal", "hold", "release"] as const;
+  const types = ["allocation", "usage", "expiration", "manual", "reversal", "hold", "release", "purchase", "refund"] as const;
   const items = types.map((type, place) => line(place + 1, type, place));
   const { client } = clientOf(() => ({ body: { items, next_cursor: null } }));
   const history = await render(<CreditsHistory client={client} locale="en" />);
   const names = CHOICES;
   assert.deepEqual([...history.querySelectorAll(".credits-type")].map(words), names);
   assert.deepEqual([...history.querySelectorAll("label")].map(words), ["Everything", ...names]);
-  assert.deepEqual([...history.querySelectorAll(".credits-amount")].map(words), ["0", "+1", "+2", "+3", "+4", "0 reserved", "0 free again"]);
+  assert.deepEqual([...history.querySelectorAll(".credits-amount")].map(words), ["0", "+1", "+2", "+3", "+4", "0 reserved", "0 free again", "+7", "+8"]);
   assert.deepEqual([...history.querySelectorAll("li")].map((each) => each.className), types.map((type) => `credits-line credits-${type}`));
 });
 
@@ -446,14 +448,14 @@ test("a card that loads, fails, and loads again is this page, whatever its style
   assert.equal(warnings.mock.callCount(), 0);
 });
 
-const CHOICES = ["Monthly credits", "Used", "Expired", "Changed by hand", "Given back", "Reserved", "Free again"];
+const CHOICES = ["Monthly credits", "Used", "Expired", "Changed by hand", "Given back", "Reserved", "Free again", "Bought", "Refunded"];
 const HISTORY = (isBusy: boolean) => [
   `<section class="credits-history" aria-labelledby="id-1" aria-busy="${isBusy}">`,
   '<h2 id="id-1">History</h2>',
   "<fieldset>",
   "<legend>Show</legend>",
   '<label><input type="radio" checked="" name="id-2">Everything</label>',
-  ...CHOICES.map((name, place) => `<label><input type="radio" name="id-2">${name}</label>${place === 6 ? "</fieldset>" : ""}`),
+  ...CHOICES.map((name, place) => `<label><input type="radio" name="id-2">${name}</label>${place === CHOICES.length - 1 ? "</fieldset>" : ""}`),
 ];
 const SAID = (text: string) => `<p role="status" class="credits-said">${text}</p></section>`;
 const LINE =

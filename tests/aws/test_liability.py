@@ -1,0 +1,191 @@
+"""The credits that were outstanding at an instant: all of them, once, and what they had cost."""
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from chalicelib.domain.errors import InvalidInput
+from chalicelib.domain.prices import Price
+from chalicelib.operations import purchases
+from chalicelib.operations.purchases import Purchase, Refund
+from infra import reach
+from infra.commands.liability import main, parse_at
+from tests.aws.damage import damage_entry, damage_subscription, having, without
+from tests.aws.test_mails import use
+from tests.aws.world import World, at
+
+MIDNIGHT = "2026-01-31T23:00:00Z"  # the 1st of February in Paris
+
+Printed = Callable[..., Any]
+
+
+@pytest.fixture
+def printed(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Printed:
+    """What the command prints for an instant; it must end with this status."""
+    monkeypatch.setattr(reach, "services_of", lambda *_: world.services)
+
+    def run(instant: str, form: str = "--json", status: int = 0) -> Any:
+        assert main([instant, form]) == status
+        said = capsys.readouterr()
+        assert status or "error" not in said.err
+        return json.loads(said.out) if form == "--json" else (said.out, said.err)
+
+    return run
+
+
+def buy(world: World, user_id: str, payment: str, amount: int, **more: Any) -> None:
+    purchases.buy(world.services, Purchase(user_id, amount, payment, **more), actor="till")
+
+
+@pytest.fixture
+def shop(world: World) -> World:
+    """Two users: one was allocated 100 credits and bought 300 for 9.00, and used 150 and 1/3."""
+    world.subscribe("1", plan="starter")
+    world.subscribe("2", plan="pro")
+    world.allocate_at(MIDNIGHT)
+    world.now = at("2026-02-10T12:00:00Z")
+    buy(world, "1", "pi_1", 300, price=Price(900, "EUR"))
+    buy(world, "2", "pi_2", 10, price=Price(100, "JPY"), expires_in_days=30)
+    buy(world, "2", "pi_3", 7)
+    use(world, 200, "a", "1")
+    return world
+
+
+def test_all_credits_are_counted_by_source_plan_and_month_with_what_was_paid_for_them(
+    shop: World, printed: Printed
+) -> None:
+    found = printed("2026-02-10T12:00:00Z")
+    assert found == {
+        "at": "2026-02-10T12:00:00Z",
+        "users": 2,
+        "credits": 717,
+        "paid": {"EUR": 600, "JPY": 100},
+        "rows": [
+            row("plan", "pro", None, 500),
+            row("purchase", "pro", None, 7),
+            row("purchase", "pro", "2026-03", 10, 100, "JPY"),
+            row("purchase", "starter", None, 200, 600, "EUR"),
+        ],
+        "unreadable": [],
+    }
+    balances = (shop.services.ledger.account(user_id).ledger_balance for user_id in "12")
+    assert found["credits"] == sum(balances)
+
+
+def row(
+    source: str,
+    plan: str | None,
+    expires: str | None,
+    amount: int,
+    paid: int | None = None,
+    currency: str | None = None,
+) -> dict[str, object]:
+    values = (source, plan, expires, amount, paid, currency)
+    names = ("source", "plan", "expires", "credits", "paid", "currency")
+    return dict(zip(names, values, strict=True))
+
+
+def test_a_past_instant_knows_nothing_of_what_came_later(shop: World, printed: Printed) -> None:
+    before = printed("2026-02-10T11:59:59.999Z")
+    assert (before["credits"], before["paid"]) == (600, {})
+    shop.now += timedelta(days=1)
+    purchases.refund(shop.services, Refund("pi_1", 150, "Half"), actor="till")
+    assert printed("2026-02-10T12:00:00Z")["paid"] == {"EUR": 600, "JPY": 100}
+    assert printed("2026-02-11T12:00:00Z")["paid"] == {"EUR": 150, "JPY": 100}
+    assert printed("2026-01-31T24:00Z")["credits"] == 600
+    assert printed("2026-01-31T22:59Z") == {
+        "at": "2026-01-31T22:59:00Z",
+        "users": 0,
+        "credits": 0,
+        "paid": {},
+        "rows": [],
+        "unreadable": [],
+    }
+
+
+def test_what_has_expired_and_is_not_booked_out_is_said_to_have(
+    shop: World, printed: Printed
+) -> None:
+    shop.now = at("2026-04-01T00:00:00Z")
+    rows = printed("2026-03-31T24:00:00Z")["rows"]
+    assert row("purchase", "pro", "expired", 10, 100, "JPY") in rows
+
+
+def test_a_third_of_a_price_is_not_lost_by_rounding_each_line(
+    world: World, printed: Printed
+) -> None:
+    for number in range(3):
+        world.subscribe(str(number))
+        buy(world, str(number), f"pi_{number}", 3, price=Price(1, "EUR"))
+        use(world, 2, f"key-{number}", str(number))
+    assert printed("2026-01-15T12:00:00Z")["paid"] == {"EUR": 1}
+
+
+def test_who_was_erased_or_cannot_be_read_still_has_their_credits_without_a_plan(
+    shop: World, printed: Printed
+) -> None:
+    shop.services.subscriptions.remove("1")
+    damage_subscription(without("status"), "2")
+    found = printed("2026-02-10T12:00:00Z")
+    assert found["credits"] == 717
+    assert {each["plan"] for each in found["rows"]} == {None}
+
+
+@pytest.mark.usefixtures("shop")
+def test_a_ledger_that_cannot_be_read_is_named_and_the_others_are_counted(
+    printed: Printed,
+) -> None:
+    damage_entry(having("body", {"S": "{"}), "1", 1)
+    found = printed("2026-02-10T12:00:00Z", status=1)
+    assert (found["unreadable"], found["credits"]) == (["1"], 517)
+
+
+def test_more_users_than_are_read_at_once_are_all_counted(world: World, printed: Printed) -> None:
+    for number in range(101):
+        world.subscribe(str(number), plan="business")
+        world.grant(str(number), 1, str(number))
+    found = printed("2026-01-15T12:00:00Z")
+    assert (found["users"], found["rows"]) == (101, [row("adjustment", "business", None, 101)])
+
+
+@pytest.mark.usefixtures("shop")
+def test_a_table_and_csv_say_the_same(printed: Printed) -> None:
+    text, said = printed("2026-02-10T12:00Z", "--as-csv")
+    rows = [*csv.DictReader(io.StringIO(text))]
+    assert rows[-1] == {
+        "source": "purchase",
+        "plan": "starter",
+        "expires": "",
+        "credits": "200",
+        "paid": "600",
+        "currency": "EUR",
+    }
+    assert said.startswith("Reads the whole ledger, some ")
+    assert "read units" in said
+
+
+@pytest.mark.usefixtures("printed")
+def test_the_future_and_what_is_no_instant_are_refused(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["2026-01-15T12:01Z"]) == 1
+    assert "AT: must not be in the future" in capsys.readouterr().err
+    assert main(["yesterday"]) == 1
+    assert "AT: must be a date and time" in capsys.readouterr().err
+
+
+def test_the_end_of_a_day_is_the_beginning_of_the_next() -> None:
+    midnight = at("2026-11-01T00:00:00Z")
+    for text in ("2026-10-31T24:00Z", "2026-10-31T24:00:00Z", "2026-11-01T00:00Z"):
+        assert parse_at("AT", text) == midnight
+    assert parse_at("AT", "2026-10-31T24:00+01:00") == midnight - timedelta(hours=1)
+    for text in ("2026-10-31T24:01Z", "2026-10-31T25:00Z", "2026-10-31"):
+        with pytest.raises(InvalidInput):
+            parse_at("AT", text)
