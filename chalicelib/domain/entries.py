@@ -300,7 +300,7 @@ class LedgerEntry:
 def _object(body: str) -> dict[str, Any]:
     try:
         values = json.loads(body)
-    except (RecursionError, TypeError, ValueError) as error:
+    except (RecursionError, ValueError) as error:
         raise Damage("it is no JSON") from error
     if not isinstance(values, dict):
         raise Damage("it is no object")
