@@ -707,6 +707,8 @@ BROKEN: list[tuple[Callable[[Book], LedgerEntry], Forgery, str]] = [
     (_a_release, lambda it: replace(it, released=39), "it does not release what was held"),
     (_a_release, lambda it: replace(it, expiry_timezone=ZONE),
      "the zone of its expiry is wrong"),
+    (_a_release, lambda it: _with(it, (Leg(1, -10),), {1: 40, 2: 50}),
+     "a release moves no credits"),
     (_a_claw_back, lambda it: replace(it, including_held=False),
      "a hold left early, stayed too long, or is another"),
     (_a_claw_back, lambda it: replace(it, holds=it.holds[:1]),
