@@ -75,7 +75,9 @@ class Cloud:
         """Lambda's context for the running function."""
         return int((LAMBDA_SECONDS - self.seconds) * 1000)
 
-    def users_of(self, _zone: str, after: str | None, limit: int, range_: Range) -> UsersPage:
+    def users_of(
+        self, _zone: str, after: str | None, limit: int, range_: Range, _day: int | None = None
+    ) -> UsersPage:
         """User n of the zone has the place n / users; only the last user of a page has a name."""
         self.take(PAGE_SECONDS * limit / 1000)
         first, end = (-(-place * self.users // PLACES) for place in (range_.first, range_.last + 1))

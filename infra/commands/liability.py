@@ -1,6 +1,6 @@
 """Says which credits were outstanding at an instant, and what had been paid for them.
 
-python -m infra liability 2026-10-31T24:00Z [--stage prod] [--json | --csv]
+python -m infra liability 2026-10-31T24:00Z [--stage prod] [--json | --as-csv]
 (make liability AT=2026-10-31T24:00Z)
 
 Reads the ledger once, from end to end: each user's last entry at or before the instant says what
@@ -71,14 +71,17 @@ class Liability:
     balances: int = 0
     """The sum of the last lines: all credits together must be as many."""
     users: int = 0
+    unrecovered: int = 0
+    """Refunded credits that could not be taken back, because they were spent, say."""
     unreadable: list[str] = field(default_factory=list)
 
 
 class _Held(NamedTuple):
-    """A user's last entry by then, and the prices of their purchases until then."""
+    """A user's last entry by then, and how their purchases stood: prices, and what was lost."""
 
     entry: LedgerEntry
     prices: dict[int, Price]
+    unrecovered: dict[int, int]
 
 
 def main(words: list[str] | None = None) -> int:
@@ -91,7 +94,7 @@ def main(words: list[str] | None = None) -> int:
     add_stage(parser)
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    form.add_argument("--csv", action="store_true", help="print CSV instead of a table")
+    form.add_argument("--as-csv", action="store_true", help="print CSV instead of a table")
     arguments = parser.parse_args(words)
     try:
         at = parse_at("AT", arguments.at)
@@ -105,7 +108,7 @@ def main(words: list[str] | None = None) -> int:
         return 1
     if arguments.json:
         print(json.dumps(_as_json(found, at)))
-    elif arguments.csv:
+    elif arguments.as_csv:
         _write_csv(found)
     else:
         _show(found, at)
@@ -148,6 +151,7 @@ def _held_at(user_id: str, items: Iterator[Item], at: datetime, found: Liability
     """What a user had at an instant; None if nothing had happened to them by then."""
     last: LedgerEntry | None = None
     prices: dict[int, Price] = {}
+    unrecovered: dict[int, int] = {}
     is_readable = True
     for item in items:
         try:
@@ -160,16 +164,19 @@ def _held_at(user_id: str, items: Iterator[Item], at: datetime, found: Liability
         last = entry
         if entry.type is EntryType.PURCHASE and entry.price:
             prices[entry.number] = entry.price
+        if entry.refund:
+            unrecovered[entry.refund.purchase] = entry.refund.unrecovered
     if not is_readable:
         found.unreadable.append(user_id)
         return None
-    return _Held(last, prices) if last else None
+    return _Held(last, prices, unrecovered) if last else None
 
 
 def _add(services: Services, found: Liability, held: list[_Held], at: datetime) -> None:
     plans = dict(_plans_of(services, [each.entry.user_id for each in held]))
-    for entry, prices in held:
+    for entry, prices, unrecovered in held:
         found.users += 1
+        found.unrecovered += sum(unrecovered.values())
         found.balances += entry.balance
         for batch in entry.batches:
             expires = None
@@ -217,6 +224,7 @@ def _as_json(found: Liability, at: datetime) -> dict[str, Any]:
         "users": found.users,
         "credits": found.credits.total(),
         "paid": _sums(found),
+        "unrecovered": found.unrecovered,
         "rows": [*_rows(found)],
         "unreadable": found.unreadable,
     }
@@ -239,7 +247,8 @@ def _show(found: Liability, at: datetime) -> None:
     console.print(table)
     paid = ", ".join(f"{amount:,} {currency}" for currency, amount in _sums(found).items())
     told = f"{found.credits.total():,} credits of {found.users:,} users"
-    console.print(f"{told}; paid for, in minor units: {paid or 'none'}", highlight=False)
+    told += f"; paid for, in minor units: {paid or 'none'}"
+    console.print(f"{told}; refunded and unrecovered: {found.unrecovered:,}", highlight=False)
 
 
 def _told_of_faults(found: Liability) -> int:

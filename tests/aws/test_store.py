@@ -322,7 +322,7 @@ def test_a_subscription_is_stored_as_these_attributes(world: World) -> None:
     world.subscribe(
         "1",
         allocation_amount=7,
-        notifications=["manual", "allocation", "low_balance"],
+        notifications=["manual", "allocation", "low_balance", "purchase", "refund"],
         eligible_from="2026-02-03T04:05:06.789Z",
     )
     found = client("dynamodb").get_item(
@@ -333,6 +333,7 @@ def test_a_subscription_is_stored_as_these_attributes(world: World) -> None:
         "email": {"S": "user1@example.com"},
         "timezone": {"S": "Europe/Paris"},
         "allocation_timezone": {"S": "Europe/Paris"},
+        "anniversary": {"S": "Europe/Paris#01"},
         "spread": {"S": "6b86b273#1"},
         "plan": {"S": "pro"},
         "billing_interval": {"S": "yearly"},

@@ -6,6 +6,7 @@ from chalicelib.domain.calendar import Period
 from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.instants import parse_instant
 from chalicelib.domain.ledger import Account, Request
+from chalicelib.domain.lifetimes import Days
 
 NOW = parse_instant("at", "2026-07-01T10:00:00Z")
 LATER = parse_instant("at", "2026-09-01T10:00:00Z")
@@ -17,7 +18,7 @@ def after(*entries: LedgerEntry) -> Account:
 
 
 def test_the_types_of_lines_and_the_sources_of_batches_are_stored_as_these_words() -> None:
-    granted = ledger.allocate(Account("42"), Period(2026, 7), 9, "UTC", 30, NOW)
+    granted = ledger.allocate(Account("42"), Period(2026, 7), 9, "UTC", Days(30), NOW)
     used = ledger.use(after(granted), 5, WHY, NOW)
     returned = ledger.reverse(after(used), used, granted, 0, 5, WHY, NOW).entry
     held = ledger.hold(after(returned), 5, 60, WHY, NOW, lambda: "UTC")

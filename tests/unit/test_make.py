@@ -57,6 +57,7 @@ HOSTILE = (
 # Their value is 1 or 0.
 FLAGS = {
     "ALL",
+    "AS_CSV",
     "YES",
     "DRY_RUN",
     "JSON",

@@ -287,6 +287,7 @@ REACHES = {
     "balances": "BALANCES",
     "verify": "42",
     "completeness": "2026-07",
+    "liability": "2026-07-01T00:00Z",
     "redrive": "",
     "replay": "--from 2026-07-01T00:00Z --kind allocation",
     "allocate": "--period 2026-07 --user-id 42",
