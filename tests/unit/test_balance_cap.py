@@ -67,6 +67,7 @@ def test_an_allocation_fills_up_to_the_cap_and_says_what_it_left_out(
 
 def test_a_first_allocation_is_capped_too() -> None:
     assert said(allocated(Book(), 40)) == (40, 60, 40)
+    assert said(allocated(Book(), 1)) == (1, 99, 1)
 
 
 def test_a_month_of_which_nothing_fits_is_over_and_has_no_batch() -> None:
@@ -90,10 +91,13 @@ def test_expired_credits_count_as_gone_also_while_they_are_held() -> None:
     book.grant(100, days=1)
     book.hold(30, seconds=30 * 86_400, timezone=lambda: ZONE)
     late = START + timedelta(days=3)
-    entry = ledger.allocate(
-        book.account, JULY, 100, ZONE, None, late, AllocationTerms(balance_cap=120)
-    )
-    assert said(book.post(entry)) == (100, 0, None)
+    for period, cap, expected in (
+        (JULY.previous(), 120, (100, 0, None)),
+        (JULY, 140, (40, 60, 140)),
+    ):
+        terms = AllocationTerms(balance_cap=cap)
+        entry = ledger.allocate(book.account, period, 100, ZONE, None, late, terms)
+        assert said(book.post(entry)) == expected
 
 
 def test_each_missed_month_is_capped_in_turn() -> None:

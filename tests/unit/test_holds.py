@@ -460,6 +460,14 @@ def test_a_claw_back_including_the_held_takes_the_free_first_and_the_latest_hold
     assert book.held == {3: {2: 20}, 4: {2: 15}}
 
 
+def test_what_is_free_of_a_batch_without_holds_is_clawed_back_before_the_held(book: Book) -> None:
+    book.grant(20)
+    book.hold(20)
+    book.grant(10, priority=10)
+    assert book.claw_back(15, including_held=True).legs == (Leg(3, -10), Leg(1, -5))
+    assert book.held == {2: {1: 15}}
+
+
 def test_more_than_is_there_is_not_clawed_back_from_holds_either(book: Book) -> None:
     book.grant(100)
     book.hold(60)
@@ -639,8 +647,8 @@ def _a_claw_back(book: Book) -> LedgerEntry:
     return ledger.claw_back(book.account, 60, why("manual#9"), START, including_held=True)
 
 
-def _a_small_claw_back(book: Book) -> LedgerEntry:
-    return ledger.claw_back(book.account, 10, why("manual#9"), START)
+def _a_claw_back_of_the_free(book: Book) -> LedgerEntry:
+    return ledger.claw_back(book.account, 30, why("manual#9"), START)
 
 
 def _a_grant(book: Book) -> LedgerEntry:
@@ -707,6 +715,8 @@ BROKEN: list[tuple[Callable[[Book], LedgerEntry], Forgery, str]] = [
     (_a_release, lambda it: replace(it, released=39), "it does not release what was held"),
     (_a_release, lambda it: replace(it, expiry_timezone=ZONE),
      "the zone of its expiry is wrong"),
+    (_a_release, lambda it: _with(it, (Leg(1, -10),), {1: 40, 2: 50}),
+     "a release moves no credits"),
     (_a_claw_back, lambda it: replace(it, including_held=False),
      "a hold left early, stayed too long, or is another"),
     (_a_claw_back, lambda it: replace(it, holds=it.holds[:1]),
@@ -723,7 +733,7 @@ BROKEN: list[tuple[Callable[[Book], LedgerEntry], Forgery, str]] = [
      "it has the items of a usage, and is none"),
     (_a_grant, lambda it: replace(it, including_held=True),
      "only a claw-back takes the held"),
-    (_a_small_claw_back, lambda it: replace(it, including_held=True),
+    (_a_claw_back_of_the_free, lambda it: replace(it, including_held=True),
      "credits were not taken oldest first"),
     (_an_expiration, lambda it: it, "more is held of a batch than remains of it"),
 ]  # fmt: skip
@@ -784,6 +794,27 @@ def test_what_is_held_of_an_expired_batch_is_taken_back_by_nobody() -> None:
         assert forged(book, late) == reason
 
 
+def test_a_claw_back_of_the_held_takes_all_that_is_free_and_nothing_that_has_expired() -> None:
+    book = Book()
+    book.grant(20)
+    book.hold(20, seconds=3 * 24 * 3600)
+    book.grant(30, days=1)
+    book.grant(30)
+    # At midnight batch 3 is dead, batch 4 is free, and batch 1 is held.
+    honest = ledger.claw_back(book.account, 40, why("manual#9"), MIDNIGHT, including_held=True)
+    assert honest.legs == (Leg(4, -30), Leg(1, -10))
+    first, dead, free = book.account.batches
+    for legs, batches in (
+        ((Leg(3, -30), Leg(1, -10)), (replace(first, remaining=10), free)),
+        ((Leg(4, -30), Leg(3, -30), Leg(1, -10)), (replace(first, remaining=10),)),
+    ):
+        amount = sum(leg.amount for leg in legs)
+        forgery = replace(honest, legs=legs, amount=amount, balance=80 + amount, batches=batches)
+        assert forged(book, forgery) == "credits were not taken oldest first"
+    assert dead.remaining == 30
+    book.post(honest)
+
+
 def test_an_adjustment_of_nothing_takes_nothing_that_is_held() -> None:
     book = Book()
     nothing = ledger.claw_back_what_is_left(book.account, 5, why("manual#1"), START)
@@ -818,6 +849,20 @@ def test_a_capture_of_other_credits_than_it_holds_is_found() -> None:
     assert forged(book, capture) == "credits were not captured oldest first"
     beyond = _with(_all_and_more(book), (Leg(1, -39), Leg(2, -6)), {1: 11, 2: 44})
     assert forged(book, beyond) == "a capture leaves a part of what is held"
+
+
+def test_a_capture_that_takes_more_of_a_batch_than_it_holds_of_it_is_found() -> None:
+    book = Book()
+    book.grant(30)
+    book.grant(20)
+    book.hold(20)
+    book.hold(30)
+    book.capture(3, 0)
+    assert book.held == {4: {1: 10, 2: 20}}
+    capture = ledger.capture(book.account, 4, 15, why("end#9"), START, no_zone)
+    first, second = book.account.batches
+    forgery = replace(capture, legs=(Leg(1, -15),), batches=(replace(first, remaining=15), second))
+    assert forged(book, forgery) == "credits were not captured oldest first"
 
 
 def test_a_capture_beyond_its_hold_that_takes_what_another_holds_is_found() -> None:
