@@ -186,7 +186,7 @@ def allocate(
         raise NotAllowed(f"period {period} was allocated before")
     now = account.time(now)
     start = calendar.period_start(timezone, period, day)
-    granted_at = max(start, calendar.day_start(timezone, now))
+    granted_at = calendar.day_start(timezone, now)
     expires_at = lifetimes.expires_at(lifetime, timezone, granted_at)
     _check_positive(amount)
     cap = terms.balance_cap
@@ -330,7 +330,6 @@ def hold(
     ``timezone`` is asked for the user's only if a batch expires before the hold does. Raises
     `InsufficientCredits`, and `NotAllowed` for a user with too many holds; never holds a part.
     """
-    _check_positive(amount)
     now = account.time(now)
     holds = active(account.holds, now)
     if len(holds) >= MOST_HOLDS:
@@ -416,9 +415,7 @@ def _frees_expired(account: Account, ended: Hold, taken: Legs, now: datetime) ->
 def _held_and_usable(account: Account, now: datetime) -> Legs:
     held = earmarked(account.holds, now)
     return tuple(
-        Leg(batch.number, held[batch.number])
-        for batch in account.batches
-        if batch.is_usable(now) and held[batch.number]
+        Leg(batch.number, held[batch.number]) for batch in account.batches if batch.is_usable(now)
     )
 
 

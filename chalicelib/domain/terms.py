@@ -202,7 +202,7 @@ def _sign_up(new: Subscription, catalogue: PlanCatalogue, now: datetime) -> Sign
 
     Only one who started within it: whoever started before is a customer who is moved here.
     """
-    on_signup = catalogue.get(new.plan).on_signup if new.plan in catalogue else OnSignup.NONE
+    on_signup = catalogue.get(new.plan).on_signup
     if on_signup is OnSignup.NONE or not_allocated_because(new, catalogue):
         return None
     at = max(now, first_instant(new, catalogue))

@@ -5,7 +5,7 @@ from typing import Any
 
 from chalicelib.api import subscriptions as subscription_routes
 from chalicelib.domain import ledger, notifications, subscriptions, terms
-from chalicelib.domain.ledger import Account
+from chalicelib.domain.ledger import Account, AllocationTerms
 from chalicelib.jobs import workers
 from chalicelib.operations import allocations
 from tests.simulation.planted import both, bug, instead
@@ -40,7 +40,13 @@ def _cap_with_dead_credits(_: Any, account: Account, balance_cap: int, _now: Any
 def _nothing_fits(original: Any, account: Account, *asked: Any, **more: Any) -> Any:
     """A month of which nothing fits is granted in full."""
     entry = original(account, *asked, **more)
-    return entry if entry.amount else original(account, *asked[:-1], None)
+    if entry.amount:
+        return entry
+    uncapped = [
+        each._replace(balance_cap=None) if isinstance(each, AllocationTerms) else each
+        for each in asked
+    ]
+    return original(account, *uncapped, **more)
 
 
 @bug(notifications, "kind_of")
@@ -97,7 +103,7 @@ def _rounded_down(original: Any, new: Any, catalogue: Any, *rest: Any) -> Any:
 @bug(terms, "_sign_up")
 def _of_today(original: Any, new: Any, catalogue: Any, now: Any) -> Any:
     """Proration counts the days from the registration, and not from the start."""
-    if new.started_at > now or not new.can_receive:
+    if new.started_at > now or not subscriptions.can_receive(new, catalogue):
         return original(new, catalogue, now)
     is_in = original(new, catalogue, now)
     return is_in and original(replace(new, started_at=now), catalogue, now)
