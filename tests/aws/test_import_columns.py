@@ -1,8 +1,11 @@
 """What a file of subscriptions says by a column that is empty, and by one that is not there."""
 
+from dataclasses import replace
+
 import pytest
 
 from chalicelib.domain.notifications import MailKind
+from chalicelib.domain.plans import AllocateOn, PlanCatalogue
 from infra.deployment import stage_services
 from infra.imports.importing import Imported, import_rows
 from infra.imports.subscriptions import COLUMNS, SUBSCRIPTIONS
