@@ -110,7 +110,7 @@ class Size(StrEnum):
     SMALL = "small"
 
 
-ALARMS = {Size.FULL: 75, Size.SMALL: 24}
+ALARMS = {Size.FULL: 77, Size.SMALL: 24}
 METRICS = {Size.FULL: tuple(Metric), Size.SMALL: tuple(map(Metric, metrics_of_small()))}
 DASHBOARDS = {Size.FULL: 1, Size.SMALL: 0}
 

@@ -107,7 +107,9 @@ class Bench:
 
     def figures(self) -> Iterator[Figure]:
         """Runs everything; one figure per operation."""
-        pro = self._subscribe("pro", "pro")
+        with self._meter.measuring() as measured:
+            pro = self._subscribe("pro", "pro")
+        yield _figure("register a subscription", measured, len(pro))
         starter = self._subscribe("starter", "starter")
         yield self._allocate("allocate one user, no expiry", pro)
         yield self._allocate("allocate one user, expiring plan", starter)

@@ -274,6 +274,7 @@ class LedgerEntry:
     @classmethod
     def _from_values(cls, user_id: str, values: dict[str, Any]) -> "LedgerEntry":
         schema = value_of(values, "schema", _schema)
+        later = values if schema >= 3 else {}  # what earlier forms do not say
         return cls(
             user_id=user_id,
             number=value_of(values, "number", whole_number),
@@ -293,25 +294,25 @@ class LedgerEntry:
             correlation_id=(value_of(values, "correlation", text_or_none) if schema >= 2 else None),
             schema=schema,
             usage=optional_of(values, "usage", whole_number),
-            holds=optional_of(values, "holds", _holds) or (),
-            hold=optional_of(values, "hold", whole_number),
-            released=optional_of(values, "released", whole_number),
-            including_held=optional_of(values, "including_held", _flag) or False,
-            metadata=optional_of(values, "metadata", _metadata) or (),
-            items=optional_of(values, "items", _items) or (),
-            price=optional_of(values, "price", _price),
-            refund=optional_of(values, "refund", _refund),
-            left_out=optional_of(values, "left_out", whole_number) or 0,
-            balance_cap=optional_of(values, "balance_cap", whole_number),
-            sign_up=optional_of(values, "sign_up", _flag) or False,
-            topped_up_at=optional_of(values, "topped_up", instant),
+            holds=optional_of(later, "holds", _holds) or (),
+            hold=optional_of(later, "hold", whole_number),
+            released=optional_of(later, "released", whole_number),
+            including_held=optional_of(later, "including_held", _flag) or False,
+            metadata=optional_of(later, "metadata", _metadata) or (),
+            items=optional_of(later, "items", _items) or (),
+            price=optional_of(later, "price", _price),
+            refund=optional_of(later, "refund", _refund),
+            left_out=optional_of(later, "left_out", whole_number) or 0,
+            balance_cap=optional_of(later, "balance_cap", whole_number),
+            sign_up=optional_of(later, "sign_up", _flag) or False,
+            topped_up_at=optional_of(later, "topped_up", instant),
         )
 
 
 def _object(body: str) -> dict[str, Any]:
     try:
         values = json.loads(body)
-    except (RecursionError, TypeError, ValueError) as error:
+    except (RecursionError, ValueError) as error:
         raise Damage("it is no JSON") from error
     if not isinstance(values, dict):
         raise Damage("it is no object")
@@ -345,7 +346,10 @@ def _batches_of(schema: int) -> Callable[[list[Any]], Batches]:
     unsaid = (DEFAULT_PRIORITY, Source.PLAN if schema >= 3 else None)
 
     def read(values: list[Any]) -> Batches:
-        return tuple(_batch(*batch, *(unsaid if len(batch) == 5 else ())) for batch in values)
+        is_said = schema >= 3
+        return tuple(
+            _batch(*batch, *(() if is_said and len(batch) > 5 else unsaid)) for batch in values
+        )
 
     return read
 

@@ -199,7 +199,7 @@ def allocate(
         # Somebody whose clock is ahead of ours can have signed up a little later than now.
         what, due = "First credits", max(start, min(terms.signed_up_at, now))
     request = Request(f"allocation#{period}", SYSTEM, f"{what} for {period}")
-    granted_at = max(start, calendar.day_start(timezone, now))
+    granted_at = calendar.day_start(timezone, now)
     expires_at = lifetimes.expires_at(lifetime, timezone, granted_at)
     wanted = _Wanted(amount, granted_at, expires_at, due, period)
     entry = _allocation(account, wanted, request, now, timezone, terms)
@@ -384,7 +384,6 @@ def hold(
     ``timezone`` is asked for the user's only if a batch expires before the hold does. Raises
     `InsufficientCredits`, and `NotAllowed` for a user with too many holds; never holds a part.
     """
-    _check_positive(amount)
     now = account.time(now)
     holds = active(account.holds, now)
     if len(holds) >= MOST_HOLDS:
@@ -470,9 +469,7 @@ def _frees_expired(account: Account, ended: Hold, taken: Legs, now: datetime) ->
 def _held_and_usable(account: Account, now: datetime) -> Legs:
     held = earmarked(account.holds, now)
     return tuple(
-        Leg(batch.number, held[batch.number])
-        for batch in account.batches
-        if batch.is_usable(now) and held[batch.number]
+        Leg(batch.number, held[batch.number]) for batch in account.batches if batch.is_usable(now)
     )
 
 

@@ -319,12 +319,13 @@ def _nothing_before(
         return now
     # Also of a subscription that has ended: what began before its end can still be due.
     first, bound = min(first_instant(before, catalogue), now), first_instant(described, catalogue)
-    # Another start or plan can move the day on which the user's periods begin. The last one that
-    # had begun before all that makes it due, in a pause say, is not due because it begins later.
-    was, becomes = periods_of(before, catalogue), periods_of(described, catalogue)
-    over = was.at(min(first_instant(before, catalogue) - _MILLISECOND, now))
-    if max(first, bound) <= becomes.start(over) <= now:
-        return min(becomes.start(over.next()), now)
+    # A move, too, can take the day on which the user's periods begin to another day of the month.
+    # The last one that had begun before all that makes it due, in a pause say, is not due because
+    # it begins later now.
+    was, becomes = periods_of(existing, catalogue), periods_of(described, catalogue)
+    over = was.at(min(first_instant(existing, catalogue) - _MILLISECOND, now))
+    if was.day != becomes.day and max(first, bound) <= becomes.start(over) <= now:
+        return min(becomes.start(over) + _MILLISECOND, now)
     return first if bound < first else None
 
 

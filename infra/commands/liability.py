@@ -71,14 +71,17 @@ class Liability:
     balances: int = 0
     """The sum of the last lines: all credits together must be as many."""
     users: int = 0
+    unrecovered: int = 0
+    """Refunded credits that could not be taken back, because they were spent, say."""
     unreadable: list[str] = field(default_factory=list)
 
 
 class _Held(NamedTuple):
-    """A user's last entry by then, and the prices of their purchases until then."""
+    """A user's last entry by then, and how their purchases stood: prices, and what was lost."""
 
     entry: LedgerEntry
     prices: dict[int, Price]
+    unrecovered: dict[int, int]
 
 
 def main(words: list[str] | None = None) -> int:
@@ -148,6 +151,7 @@ def _held_at(user_id: str, items: Iterator[Item], at: datetime, found: Liability
     """What a user had at an instant; None if nothing had happened to them by then."""
     last: LedgerEntry | None = None
     prices: dict[int, Price] = {}
+    unrecovered: dict[int, int] = {}
     is_readable = True
     for item in items:
         try:
@@ -160,16 +164,19 @@ def _held_at(user_id: str, items: Iterator[Item], at: datetime, found: Liability
         last = entry
         if entry.type is EntryType.PURCHASE and entry.price:
             prices[entry.number] = entry.price
+        if entry.refund:
+            unrecovered[entry.refund.purchase] = entry.refund.unrecovered
     if not is_readable:
         found.unreadable.append(user_id)
         return None
-    return _Held(last, prices) if last else None
+    return _Held(last, prices, unrecovered) if last else None
 
 
 def _add(services: Services, found: Liability, held: list[_Held], at: datetime) -> None:
     plans = dict(_plans_of(services, [each.entry.user_id for each in held]))
-    for entry, prices in held:
+    for entry, prices, unrecovered in held:
         found.users += 1
+        found.unrecovered += sum(unrecovered.values())
         found.balances += entry.balance
         for batch in entry.batches:
             expires = None
@@ -217,6 +224,7 @@ def _as_json(found: Liability, at: datetime) -> dict[str, Any]:
         "users": found.users,
         "credits": found.credits.total(),
         "paid": _sums(found),
+        "unrecovered": found.unrecovered,
         "rows": [*_rows(found)],
         "unreadable": found.unreadable,
     }
@@ -239,7 +247,8 @@ def _show(found: Liability, at: datetime) -> None:
     console.print(table)
     paid = ", ".join(f"{amount:,} {currency}" for currency, amount in _sums(found).items())
     told = f"{found.credits.total():,} credits of {found.users:,} users"
-    console.print(f"{told}; paid for, in minor units: {paid or 'none'}", highlight=False)
+    told += f"; paid for, in minor units: {paid or 'none'}"
+    console.print(f"{told}; refunded and unrecovered: {found.unrecovered:,}", highlight=False)
 
 
 def _told_of_faults(found: Liability) -> int:

@@ -509,9 +509,12 @@ def test_the_history_says_what_was_held_and_what_was_freed(api: Api) -> None:
     released = api.get(f"{HISTORY}&type=release", BACKEND).json["items"]
     assert [item["description"] for item in released] == ["Release of hold 1-4"]
     table = api.get(HISTORY, user(), headers={"Accept": "text/csv"}).text.splitlines()
-    assert table[0].endswith(",released_amount,metadata,left_out_amount,balance_cap")
-    assert table[3].endswith(",1-2,,9,,,")
-    assert table[4].endswith(",1-2,40,,,,")
+    assert table[0].endswith(
+        ",released_amount,payment_id,price,refunded_amount,unrecovered_amount,"
+        "left_out_amount,balance_cap,metadata"
+    )
+    assert table[3].endswith(",1-2,,9,,,,,,,")
+    assert table[4].endswith(",1-2,40,,,,,,,,")
 
 
 # --- Across the expiry of what is held ------------------------------------------------------------

@@ -26,7 +26,7 @@ from chalicelib.mails.links import UnsubscribeLinks
 from chalicelib.observability import logger
 from chalicelib.store.throttling import wait_for_room
 from tests.aws import contract
-from tests.aws.api import ADMIN, BACKEND, NOBODY, Api, Caller, user
+from tests.aws.api import ADMIN, BACKEND, BILLING, NOBODY, Api, Caller, user
 from tests.aws.world import UNSUBSCRIBE_KEY, World
 
 USE = "/api/credits/use"
@@ -45,73 +45,86 @@ SUBSCRIPTION = {
 READER = Caller("reader", "1", "credits:read")
 SPENDER = Caller("spender", "1", "credits:use")
 STRANGER = Caller("stranger", "1", "openid profile credits:everything")
-CALLERS = (NOBODY, STRANGER, READER, SPENDER, user("1"), user("2"), BACKEND, ADMIN)
+CALLERS = (NOBODY, STRANGER, READER, SPENDER, user("1"), user("2"), BACKEND, BILLING, ADMIN)
 
 # Of an unsubscribe link; the link itself says who is meant.
 TOKEN = UnsubscribeLinks(UNSUBSCRIBE_KEY, "").token("1", None)
 
 # The answer to each of CALLERS, when the request is about user 1 and names them where it can.
 TABLE: tuple[tuple[str, str, object, tuple[int, ...]], ...] = (
-    #                                                     nobody    reader    user 1    backend
-    #                                                        stranger  spender   user 2     admin
-    ("GET", "/api/health", None, (200, 200, 200, 200, 200, 200, 200, 200)),
-    ("GET", "/api/openapi.json", None, (200, 200, 200, 200, 200, 200, 200, 200)),
-    ("GET", f"/api/unsubscribe?token={TOKEN}", None, (200,) * 8),
-    ("POST", f"/api/unsubscribe?token={TOKEN}", None, (200,) * 8),
-    ("GET", "/api/plans", None, (401, 200, 200, 200, 200, 200, 200, 200)),
+    #                                                 nobody    reader    user 1    backend   admin
+    #                                                    stranger  spender   user 2    billing
+    ("GET", "/api/health", None, (200, 200, 200, 200, 200, 200, 200, 200, 200)),
+    ("GET", "/api/openapi.json", None, (200, 200, 200, 200, 200, 200, 200, 200, 200)),
+    ("GET", f"/api/unsubscribe?token={TOKEN}", None, (200,) * 9),
+    ("POST", f"/api/unsubscribe?token={TOKEN}", None, (200,) * 9),
+    ("GET", "/api/plans", None, (401, 200, 200, 200, 200, 200, 200, 200, 200)),
     (
         "GET",
         "/api/credits/allocation-schedule?user_id=1",
         None,
-        (401, 403, 200, 403, 200, 403, 200, 200),
+        (401, 403, 200, 403, 200, 403, 200, 200, 200),
     ),
-    ("GET", "/api/credits/balance?user_id=1", None, (401, 403, 200, 403, 200, 403, 200, 200)),
-    ("GET", "/api/credits/history?user_id=1", None, (401, 403, 200, 403, 200, 403, 200, 200)),
-    ("GET", "/api/credits/holds?user_id=1", None, (401, 403, 200, 403, 200, 403, 200, 200)),
+    ("GET", "/api/credits/balance?user_id=1", None, (401, 403, 200, 403, 200, 403, 200, 200, 200)),
+    ("GET", "/api/credits/history?user_id=1", None, (401, 403, 200, 403, 200, 403, 200, 200, 200)),
+    ("GET", "/api/credits/holds?user_id=1", None, (401, 403, 200, 403, 200, 403, 200, 200, 200)),
     (
         "POST",
         "/api/credits/holds",
         {"user_id": 1, "amount": 1, "description": "Report"},
-        (401, 403, 403, 403, 403, 403, 200, 200),
+        (401, 403, 403, 403, 403, 403, 200, 403, 200),
     ),
     # Both end the hold in the same way, so the admin is answered what the backend was.
     (
         "POST",
         "/api/credits/holds/1-3/capture",
         {"amount": 1},
-        (401, 403, 403, 403, 403, 403, 200, 200),
+        (401, 403, 403, 403, 403, 403, 200, 403, 200),
     ),
-    ("POST", "/api/credits/holds/1-4/release", {}, (401, 403, 403, 403, 403, 403, 200, 200)),
-    ("GET", "/api/credits/transactions/1-1", None, (401, 403, 200, 403, 200, 403, 200, 200)),
+    ("POST", "/api/credits/holds/1-4/release", {}, (401, 403, 403, 403, 403, 403, 200, 403, 200)),
+    ("GET", "/api/credits/transactions/1-1", None, (401, 403, 200, 403, 200, 403, 200, 200, 200)),
     (
         "POST",
         "/api/credits/use-many",
         {"user_id": 1, "items": [{"key": "lead-1", **EXPORT}]},
-        (401, 403, 403, 403, 403, 403, 200, 403),
+        (401, 403, 403, 403, 403, 403, 200, 403, 403),
     ),
-    ("POST", USE, {"user_id": 1, **EXPORT}, (401, 403, 403, 200, 200, 403, 200, 403)),
+    ("POST", USE, {"user_id": 1, **EXPORT}, (401, 403, 403, 200, 200, 403, 200, 403, 403)),
     (
         "POST",
         "/api/credits/reverse",
         {"user_id": 1, "transaction_id": "1-2", "amount": 1, "reason": "Oops"},
-        (401, 403, 403, 403, 403, 403, 200, 200),
+        (401, 403, 403, 403, 403, 403, 200, 403, 200),
+    ),
+    # The payment is the key, so the admin is answered what billing was.
+    (
+        "POST",
+        "/api/credits/purchases",
+        {"user_id": 1, "amount": 5, "payment_id": "pi_1"},
+        (401, 403, 403, 403, 403, 403, 403, 200, 200),
+    ),
+    (
+        "POST",
+        "/api/credits/refunds",
+        {"payment_id": "pi_1", "amount": 5, "reason": "Asked for it"},
+        (401, 403, 403, 403, 403, 403, 403, 200, 200),
     ),
     (
         "POST",
         "/api/credits/allocate",
         {"user_id": 1, "amount": 1, "reason": "Goodwill"},
-        (401, 403, 403, 403, 403, 403, 403, 200),
+        (401, 403, 403, 403, 403, 403, 403, 403, 200),
     ),
     (
         "POST",
         "/api/credits/allocation-runs",
         {"period": "2026-01", "zones": ["Europe/Paris"]},
-        (401, 403, 403, 403, 403, 403, 403, 202),
+        (401, 403, 403, 403, 403, 403, 403, 403, 202),
     ),
-    ("GET", "/api/subscriptions/1", None, (401, 403, 403, 403, 403, 403, 200, 200)),
-    ("PUT", "/api/subscriptions/1", SUBSCRIPTION, (401, 403, 403, 403, 403, 403, 200, 200)),
-    ("PATCH", "/api/subscriptions/1", {}, (401, 403, 403, 403, 403, 403, 200, 200)),
-    ("GET", "/api/subscriptions/1/edits", None, (401, 403, 403, 403, 403, 403, 403, 200)),
+    ("GET", "/api/subscriptions/1", None, (401, 403, 403, 403, 403, 403, 200, 200, 200)),
+    ("PUT", "/api/subscriptions/1", SUBSCRIPTION, (401, 403, 403, 403, 403, 403, 200, 200, 200)),
+    ("PATCH", "/api/subscriptions/1", {}, (401, 403, 403, 403, 403, 403, 200, 200, 200)),
+    ("GET", "/api/subscriptions/1/edits", None, (401, 403, 403, 403, 403, 403, 403, 403, 200)),
 )
 
 
@@ -516,6 +529,7 @@ REFUSALS: list[tuple[CreditsError, int, str, str | None]] = [
     (BodyTooLarge("long"), 413, "body_too_large", None),
     (UnsupportedMediaType("xml"), 415, "unsupported_media_type", None),
     (errors.IdempotencyKeyReused("key"), 422, "idempotency_key_reused", None),
+    (errors.PaymentUsed("pi_1"), 422, "idempotency_key_reused", None),
     (errors.OutdatedEdit("later"), 422, "outdated_edit", None),
     (errors.NotAllowed("rule"), 422, "not_allowed", None),
     (errors.TimezoneUnknown("Asia/Gone"), 500, "timezone_unknown", None),

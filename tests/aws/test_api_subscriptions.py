@@ -9,6 +9,7 @@ from botocore.exceptions import EndpointConnectionError
 from chalicelib.api.principal import name_in_logs
 from chalicelib.domain.edits import BY_MAIL_EVENTS
 from chalicelib.domain.errors import Contention, LedgerCorrupt
+from chalicelib.domain.notifications import MailKind
 from chalicelib.domain.subscriptions import SuppressedBecause, suppress
 from tests.aws.api import ADMIN, BACKEND, Api, Caller, user
 from tests.aws.world import World, at, client
@@ -38,7 +39,7 @@ def test_a_new_user_is_registered_with_what_follows_from_it(world: World, api: A
         "user_id": "42",
         **ADA,
         "allocation_amount": None,
-        "notifications": ["allocation", "expiration", "expiring_soon", "manual", "low_balance"],
+        "notifications": [kind.value for kind in MailKind],
         "mail_suppressed_because": None,
         "eligible_from": "2026-01-15T12:00:00Z",
         "ends_at": None,

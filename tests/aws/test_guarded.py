@@ -473,7 +473,9 @@ def test_a_preview_asks_a_hundred_times_at_most(
 def endless(pages: int) -> Callable[..., UsersPage]:
     count = iter(range(1, 10_000))
 
-    def users_of(_zone: str, _after: str | None, _limit: int, _range: Range) -> UsersPage:
+    def users_of(
+        _zone: str, _after: str | None, _limit: int, _range: Range, _day: int | None
+    ) -> UsersPage:
         place = next(count)
         last = None if place == pages else f"u{place}"
         return UsersPage([f"u{place}"], last)
@@ -490,9 +492,11 @@ def test_a_sweep_hands_over_ten_seconds_before_its_end(
     limits: list[int] = []
     pages_of = endless(3)
 
-    def users_of(zone: str, after: str | None, limit: int, range_: Range) -> UsersPage:
+    def users_of(
+        zone: str, after: str | None, limit: int, range_: Range, day: int | None
+    ) -> UsersPage:
         limits.append(limit)
-        return pages_of(zone, after, limit, range_)
+        return pages_of(zone, after, limit, range_, day)
 
     monkeypatch.setattr(world.services.subscriptions, "users_of", users_of)
     world.context = Context(remaining)
@@ -543,9 +547,11 @@ def test_a_check_reads_a_hundred_users_and_few_entries_at_a_time(
         world.services.ledger.newest_first,
     )
 
-    def watched_users(zone: str, after: str | None, limit: int, range_: Range) -> UsersPage:
+    def watched_users(
+        zone: str, after: str | None, limit: int, range_: Range, day: int | None
+    ) -> UsersPage:
         users.append(limit)
-        return users_of(zone, after, limit, range_)
+        return users_of(zone, after, limit, range_, day)
 
     def watched_entries(user_id: str, *, page: int) -> Any:
         entries.append(page)

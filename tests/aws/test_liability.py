@@ -67,6 +67,7 @@ def test_all_credits_are_counted_by_source_plan_and_month_with_what_was_paid_for
         "users": 2,
         "credits": 717,
         "paid": {"EUR": 600, "JPY": 100},
+        "unrecovered": 0,
         "rows": [
             row("plan", "pro", None, 500),
             row("purchase", "pro", None, 7),
@@ -105,9 +106,20 @@ def test_a_past_instant_knows_nothing_of_what_came_later(shop: World, printed: P
         "users": 0,
         "credits": 0,
         "paid": {},
+        "unrecovered": 0,
         "rows": [],
         "unreadable": [],
     }
+
+
+def test_what_was_refunded_and_could_not_be_taken_back_is_told(
+    shop: World, printed: Printed
+) -> None:
+    for in_all in (250, 300):  # 100 were used
+        shop.now += timedelta(days=1)
+        purchases.refund(shop.services, Refund("pi_1", in_all, "All"), actor="till")
+    found = [printed(f"2026-02-{day}T12:00Z")["unrecovered"] for day in (10, 11, 12)]
+    assert found == [0, 50, 100]
 
 
 def test_what_has_expired_and_is_not_booked_out_is_said_to_have(

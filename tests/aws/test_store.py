@@ -3,7 +3,7 @@
 import json
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import timedelta
 from hashlib import sha256
@@ -18,7 +18,7 @@ from chalicelib import metrics
 from chalicelib.domain import entries
 from chalicelib.domain import ledger as domain
 from chalicelib.domain.addresses import digest_of
-from chalicelib.domain.entries import EntryType, LedgerEntry
+from chalicelib.domain.entries import EntryType, LedgerEntry, UsageItem
 from chalicelib.domain.errors import (
     Contention,
     IdempotencyKeyReused,
@@ -50,6 +50,7 @@ from chalicelib.store.ledger import (
     Draft,
     Inserted,
     LedgerStore,
+    ManyPerformed,
     Outcome,
     Performed,
     draft,
@@ -321,7 +322,7 @@ def test_a_subscription_is_stored_as_these_attributes(world: World) -> None:
     world.subscribe(
         "1",
         allocation_amount=7,
-        notifications=["manual", "allocation", "low_balance"],
+        notifications=["manual", "allocation", "low_balance", "purchase", "refund"],
         eligible_from="2026-02-03T04:05:06.789Z",
     )
     found = client("dynamodb").get_item(
@@ -332,6 +333,7 @@ def test_a_subscription_is_stored_as_these_attributes(world: World) -> None:
         "email": {"S": "user1@example.com"},
         "timezone": {"S": "Europe/Paris"},
         "allocation_timezone": {"S": "Europe/Paris"},
+        "anniversary": {"S": "Europe/Paris#01"},
         "spread": {"S": "6b86b273#1"},
         "plan": {"S": "pro"},
         "billing_interval": {"S": "yearly"},
@@ -1031,6 +1033,18 @@ def used(world: World, key: str, amount: int, user_id: str = "1") -> Outcome:
     )
 
 
+def used_many(world: World, *keys: str, store: LedgerStore | None = None) -> ManyPerformed:
+    """A usage of one credit under each key, in one entry."""
+
+    def decide(account: Account, new: Collection[str]) -> LedgerEntry:
+        items = [UsageItem(operation.rpartition("#")[2], 1, "Because") for operation in new]
+        request = Request("usage#app", "app", "Because")
+        return domain.use_many(account, items, request, world.now)
+
+    asked = {f"usage#app#{key}": {"amount": 1} for key in keys}
+    return (store or world.services.ledger).perform_many("1", asked, decide)
+
+
 def stored(user_id: str, key: str) -> dict[str, Any]:
     item: dict[str, Any] = (
         client("dynamodb")
@@ -1199,11 +1213,16 @@ def test_a_repeated_request_is_counted(world: World) -> None:
     assert Metric.DUPLICATES_REFUSED not in metrics._counted
     used(world, "a", 4)
     assert metrics._counted.pop(Metric.DUPLICATES_REFUSED) == [1]
+    used_many(world, "b", "c")
+    used_many(world, "c", "d")
+    assert Metric.DUPLICATES_REFUSED not in metrics._counted
+    used_many(world, "b", "d")
+    assert metrics._counted.pop(Metric.DUPLICATES_REFUSED) == [1]
 
 
-@pytest.mark.parametrize("read_alone", [True, False])
+@pytest.mark.parametrize("how", ["read", "one", "many"])
 def test_a_transaction_without_room_is_waited_for_as_long_as_there_is_time_and_another_is_not(
-    world: World, monkeypatch: pytest.MonkeyPatch, *, read_alone: bool
+    world: World, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     granted(world, 1)
     slept: list[float] = []
@@ -1212,14 +1231,16 @@ def test_a_transaction_without_room_is_waited_for_as_long_as_there_is_time_and_a
     store = LedgerStore(world.restarted()._connection, "credits-dev-ledger", lambda _: None)
 
     def perform() -> object:
-        if read_alone:
+        if how == "read":
             return store.performed("manual#app#0", {"amount": 10})
+        if how == "many":
+            return used_many(world, "a", "b", store=store)
         request = Request("usage#app#a", "app", "Because")
         return store.perform(
             "1", "usage#app#a", {}, lambda who: domain.use(who, 1, request, world.now)
         )
 
-    operation = "TransactGetItems" if read_alone else "ExecuteTransaction"
+    operation = "TransactGetItems" if how == "read" else "ExecuteTransaction"
     cancelling(world, monkeypatch, ["ThrottlingError"], operation=operation)
     for left, pauses in ((60_000, [0.2, 0.4, 0.8]), (5_100, [])):
         with patient(iter((left, left, left, 0)).__next__, 5_000), pytest.raises(OutOfTime):
@@ -1279,6 +1300,10 @@ def test_losing_every_race_for_a_number_is_an_error_after_pauses(world: World) -
     message = r"^the ledger of user 1 is written too often at the moment$"
     with pytest.raises(Contention, match=message):
         store.perform("1", "manual#app#slower", {}, decide)
+    assert pauses == list(range(1, MOST_ATTEMPTS))
+    pauses.clear()
+    with pytest.raises(Contention, match=message):
+        store.perform_many("1", {"manual#app#slower": {}}, lambda account, _: decide(account))
     assert pauses == list(range(1, MOST_ATTEMPTS))
     pauses.clear()
     with pytest.raises(Contention, match=message):
@@ -1592,6 +1617,8 @@ def test_a_failure_that_is_no_lost_race_is_raised_at_once(
     with pytest.raises(ClientError):
         used(world, "a", 1)
     with pytest.raises(ClientError):
+        used_many(world, "b", "c")
+    with pytest.raises(ClientError):
         store.post("1", lambda who: domain.grant(who, 1, why("b"), world.now, "UTC", None))
     with pytest.raises(UpdateError):
         store._replace_body(line, entry, entries.FIRST_HASH)
@@ -1732,6 +1759,8 @@ def test_a_marker_is_looked_up_only_where_something_was_there(
     calls = asked(world, monkeypatch)
     cancelling(world, monkeypatch, codes, times=1)
     assert not used(world, "a", 3).replayed
+    cancelling(world, monkeypatch, codes, times=1)
+    assert used_many(world, "b", "c").entry
     assert "TransactGetItems" not in [name for name, _ in calls]
 
 

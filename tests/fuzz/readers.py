@@ -309,6 +309,7 @@ MESSAGES = (
         Sweep.parse,
         SWEEP,
         replace(SWEEP, range=Range("00111"), cursor="Europe/Paris 07 x#1#2"),
+        Sweep(SweepKind.ALLOCATION, CHATHAM, NOW, NOW, NOW, None, "tick", Range("01"), 31),
         Sweep(SweepKind.REMINDER, CHATHAM, NOW, NOW, NOW, None, "tick", Range("1" * 16)),
         words=(*VALID, "allocation", "expiry", "reminder", "Europe/Paris 31 "),
     ),
@@ -829,7 +830,9 @@ FILES_AND_SETTINGS = (
         lambda text: parse_catalogue(sendable(text)),
         SHIPPED_PLANS,
         '[[plans]]\nid = "a"\nname = "A"\nmonthly_credits = 1\nlowest = true\n'
-        'balance_cap = 5\non_signup = "prorated"\non_plan_change = "difference"\n',
+        'balance_cap = 5\non_signup = "prorated"\non_plan_change = "difference"\n'
+        'allocate_on = "anniversary"\nbilling_intervals = ["yearly", "monthly"]\nmonthly_since = 2027-01-01\n'
+        "credit_lifetime_months = 2\n",
         own=CatalogueError,
         check=lambda catalogue: catalogue.lowest in catalogue.plans,
         words=(
@@ -843,7 +846,9 @@ FILES_AND_SETTINGS = (
         lambda text: plan_changes.terms_of(sendable(text)),
         SHIPPED_PLANS,
         '[[plans]]\nid = "a"\nmonthly_credits = 1\ngrants_since = 2027-01-01\n'
-        'balance_cap = 5\non_signup = "full"\n',
+        'balance_cap = 5\non_signup = "full"\nallocate_on = "anniversary"\n'
+        'billing_intervals = ["monthly"]\nmonthly_since = 2027-01-01\n'
+        "credit_lifetime_months = 2\n",
         own=ValueError,
         check=lambda terms: all(type(each.monthly_credits) is int for each in terms.values()),
         words=("[[plans]]", "[plans]", "[", "a.b = 1", "id = []", "2027-01-01", "T00:00:00Z"),

@@ -12,7 +12,7 @@ import sys
 import time
 import types
 from collections import Counter, defaultdict
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib.abc import MetaPathFinder
@@ -108,14 +108,21 @@ class Plan:
                 test,
             )
             tried[function_of(test)] += 1
-        chosen: list[str] = []
-        left = SECONDS_A_MUTANT
-        for test in sorted(ranks, key=ranks.__getitem__):
-            is_survived = self.state_of(test) in survived
-            if not is_survived and (not chosen or self.seconds[test] <= left):
-                chosen.append(test)
-                left -= self.seconds[test]
-        return chosen
+        ranked = [
+            test
+            for test in sorted(ranks, key=ranks.__getitem__)
+            if self.state_of(test) not in survived
+        ]
+        chosen: set[str] = set()
+        # With all their parameters, its own tests have time at least for half of it.
+        of_its_own = [test for test in ranked if file_of(test).endswith(own)]
+        for tests, seconds in ((of_its_own, SECONDS_A_MUTANT / 2), (ranked, SECONDS_A_MUTANT)):
+            left = seconds - sum(self.seconds[test] for test in chosen)
+            for test in tests:
+                if test not in chosen and (not chosen or self.seconds[test] <= left):
+                    chosen.add(test)
+                    left -= self.seconds[test]
+        return [test for test in ranked if test in chosen]
 
     def state_of(self, test: str) -> str:
         """What a test looks like now; empty for one there is not any more."""
@@ -130,7 +137,10 @@ class Plan:
 
 
 class _Mentions:
-    """The lines of the product's functions that mention what is defined in a module or a class."""
+    """The lines of the product's functions that mention what is defined in a module or a class.
+
+    A function mentions itself: who runs it can notice that a default of its arguments is another.
+    """
 
     def __init__(self, root: Path) -> None:
         self._lines: dict[str, set[Line]] = defaultdict(set)
@@ -141,8 +151,8 @@ class _Mentions:
                 if isinstance(function, ast.FunctionDef):
                     for statement in ast.walk(function):
                         if isinstance(statement, ast.stmt):
-                            for name in _mentioned(statement):
-                                line = str(path.relative_to(root)), statement.lineno
+                            line = str(path.relative_to(root)), statement.lineno
+                            for name in (function.name, *_mentioned(statement)):
                                 self._lines[name].add(line)
             for statement in tree.body:
                 for name in _mentioned(statement):
@@ -196,10 +206,9 @@ def prepared(root: Path) -> Plan:
     unknown = {function: state for function, state in states.items() if state not in stored}
     if unknown:
         files = sorted({file_of(function) for function in unknown})
-        shares = [(root, files[core::CORES]) for core in range(CORES)]
         failed: list[str] = []
         # Never in this process, which must not have loaded the product.
-        for found, failed_of_share in in_processes(_mapped, shares, max(2, CORES)):
+        for found, failed_of_share in in_processes(_mapped, shares_of(root, files), max(2, CORES)):
             failed += failed_of_share
             for function in found.keys() & states.keys():
                 stored[states[function]] = found[function]
@@ -211,6 +220,11 @@ def prepared(root: Path) -> Plan:
         plan.lines.update(part["lines"])
         plan.seconds.update(part["seconds"])
     return plan
+
+
+def shares_of(root: Path, files: Sequence[str]) -> list[tuple[Path, Sequence[str]]]:
+    """What each core maps. Of no file there is no share: pytest would run all tests there are."""
+    return [(root, share) for core in range(CORES) if (share := files[core::CORES])]
 
 
 def digest(content: bytes) -> str:
@@ -383,7 +397,7 @@ def _is_docstring_or_noted(statement: ast.stmt) -> bool:
     )
 
 
-def _mapped(share: tuple[Path, list[str]]) -> tuple[dict[str, Part], list[str]]:
+def _mapped(share: tuple[Path, Sequence[str]]) -> tuple[dict[str, Part], list[str]]:
     """What each test of some files runs, and those that fail."""
     root, files = share
     os.chdir(root)

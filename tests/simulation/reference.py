@@ -337,8 +337,7 @@ class Subscription:
 
     def owes(self, period: str) -> bool:
         """Whether a month that has begun is owed."""
-        is_missed = self.has_missed(period, self.timezone, plans_at())
-        return self.owes_at(self.start(period)) and not is_missed
+        return self.owes_at(self.start(period))
 
     def owes_at(self, start: datetime) -> bool:
         """Whether what began at an instant is owed.
@@ -359,30 +358,40 @@ class Subscription:
         # Since when a plan grants is what the catalogue said to the last.
         return replace(version, timezone=self.timezone).gives(start, plans)
 
-    def has_missed(self, period: str, timezone: str, plans: Plans) -> bool:
-        """Whether a month begins too early to be given, there and under a catalogue.
-
-        It also was missed if it had begun too early when an edit moved the day on which the user's
-        months begin: that it now begins later brings nothing back.
-        """
-        start = month_start(timezone, period, self.day(timezone, plans))
-        if start < replace(self, timezone=timezone).first(plans):
+    def has_missed(self, start: datetime, plans: Plans) -> bool:
+        """Whether what began at an instant was too early, then or at any edit since."""
+        if start < self.first(plans):
             return True
-        version, has_moved = self, False
+        version = self
         while (
             version.before is not None and not version.has_decided and version.known_since > start
         ):
             if start < version.begins_anew:
                 return True
-            here, known, before = version.timezone, version.known_under, version.before
-            day_before = before.day(here, known)
-            if not has_moved and day_before != version.day(here, known):
-                has_moved = True
-                had_begun = month_start(here, period, day_before) <= version.known_since
-                if had_begun and before.has_missed(period, here, known):
-                    return True
-            version = before
+            version = version.before
         return False
+
+    @property
+    def _after_what_was_missed(self) -> datetime:
+        """Where the day of the month moved: after the last month that had begun and was missed.
+
+        That it begins later by the new day brings it not back; what is still to begin is another
+        thing.
+        """
+        now, plans, before = self.known_since, self.known_under, self.before
+        assert before is not None
+        was, day = before.day(before.timezone, plans), self.day(self.timezone, plans)
+        months = months_around(local_day(before.timezone, now))
+        starts = {month: month_start(before.timezone, month, was) for month in months}
+        missed = [
+            month
+            for month, start in starts.items()
+            if start <= now and before.has_missed(start, plans)
+        ]
+        if was == day or not missed:
+            return ALWAYS
+        again = month_start(self.timezone, missed[-1], day)
+        return ALWAYS if again > now else min(again + timedelta(milliseconds=1), now)
 
     @property
     def begins_anew(self) -> datetime:
@@ -400,7 +409,8 @@ class Subscription:
         if resumes or (ended <= now and ended < (self.ends_at or NEVER)):
             return now
         bound = min(before.first(plans), now)
-        return bound if self.first(plans) < bound else ALWAYS
+        lifted = bound if self.first(plans) < bound else ALWAYS
+        return max(lifted, self._after_what_was_missed)
 
     def welcomed(self) -> "Subscription":
         """As it is when its user subscribes: with what comes at once, if anything does."""

@@ -14,7 +14,7 @@ from chalicelib.domain.terms import FIELDS
 from chalicelib.plans_file import parse_catalogue
 from tests.registered import register
 from tests.simulation import reference
-from tests.simulation.drawn import PLANS
+from tests.simulation.drawn import OTHERS, PLANS
 from tests.simulation.world import at, catalogue_text
 
 DEPLOYED = "deployed"
@@ -92,12 +92,42 @@ def with_change(plans: reference.Plans, change: str, now: datetime) -> reference
     return {**plans, name: plan}
 
 
+NEAR = ("2025-01-31", "2025-01-28", "2025-01-20", "2025-01-15", "2025-01-10", "2025-01-05")
+moves: st.SearchStrategy[tuple[str, Any]] = st.one_of(
+    st.tuples(st.just("status"), st.sampled_from(("active", "paused", "active"))),
+    st.tuples(st.just("started_at"), st.sampled_from(NEAR).map(lambda day: at(f"{day}T12:00:00Z"))),
+    st.tuples(st.just("plan"), st.sampled_from(("free", "pro"))),
+    st.tuples(st.just(DEPLOYED), st.sampled_from(("pro anniversary", "pro first"))),
+    st.tuples(st.just("timezone"), st.sampled_from(ZONES)),
+    st.tuples(st.just("ends_at"), st.none() | spans),
+)
+"""What moves the day on which a user's months begin, and what keeps them from being given."""
+
+days_apart = st.lists(st.tuples(st.sampled_from((1, 4, 9, 20)), moves), min_size=4, max_size=12)
+
+
+@settings(max_examples=1500, deadline=None, derandomize=True)
+@given(days_apart)
+def test_wherever_the_day_of_the_month_moves_what_is_due_is_what_the_reference_says(
+    story: list[tuple[int, tuple[str, Any]]],
+) -> None:
+    _follow(story, with_change({**PLANS, "free": OTHERS["pro"]}, "pro anniversary", NOW))
+
+
 @settings(max_examples=1500, deadline=None, derandomize=True)
 @given(steps)
 def test_after_any_edits_what_is_due_is_what_the_reference_says(
     story: list[tuple[int, tuple[str, Any]]],
 ) -> None:
-    now, plans = at("2026-01-15T12:00:00Z"), PLANS
+    _follow(story, PLANS)
+
+
+NOW = at("2026-01-15T12:00:00Z")
+
+
+def _follow(story: list[tuple[int, tuple[str, Any]]], plans: reference.Plans) -> None:
+    """Both are told the same story, and asked after each step what is due."""
+    now = NOW
     reference.deploy(plans)
     catalogue = parse_catalogue(catalogue_text(plans))
     product = register({**VALUES, "started_at": "2025-01-05T00:00:00Z"}, catalogue, now)

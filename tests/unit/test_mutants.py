@@ -10,7 +10,7 @@ import pytest
 from tests.mutants import memory
 from tests.mutants.__main__ import ROOT, explained, files_of
 from tests.mutants.mutations import PRODUCT, Mutant, mutants_of
-from tests.mutants.plan import Plan
+from tests.mutants.plan import Plan, shares_of
 
 
 def made_of(tmp_path: Path, text: str) -> list[Mutant]:
@@ -191,6 +191,17 @@ def test_a_constant_is_tried_with_the_tests_that_run_what_is_made_of_it(tmp_path
     assert set(plan.tests_of(limit, "", ())) == {"of_small", "of_large"}
 
 
+def test_a_default_is_tried_with_the_tests_that_run_its_function(tmp_path: Path) -> None:
+    (tmp_path / PRODUCT).mkdir()
+    file = f"{PRODUCT}/some.py"
+    text = "def one(a=5):\n    return a\n\n\ndef other(a):\n    return a\n"
+    (tmp_path / file).write_text(text, encoding="utf-8")
+    lines = {"of_one": {file: [2]}, "of_other": {file: [6]}}
+    plan = Plan(tmp_path, {}, lines, dict.fromkeys(lines, 0.1))
+    default = next(mutant for mutant in mutants_of(tmp_path, [file]) if mutant.names == ("one",))
+    assert plan.tests_of(default, "", ()) == ["of_one"]
+
+
 def test_a_test_that_noticed_before_runs_first_and_one_that_did_not_is_left_out() -> None:
     file = f"{PRODUCT}/domain/batches.py"
     mutant = next(mutant for mutant in mutants_of(ROOT, [file]) if mutant.function)
@@ -205,6 +216,25 @@ def test_a_test_that_noticed_before_runs_first_and_one_that_did_not_is_left_out(
     assert plan.tests_of(mutant, tests[0], {"state of quick"}) == [tests[0], tests[2]]
     plan.noticed(mutant, tests[1])
     assert plan.tests_of(mutant, "", ())[0] == tests[1]
+
+
+def test_the_parameters_of_its_own_tests_are_tried_however_many_others_there_are() -> None:
+    file = f"{PRODUCT}/domain/batches.py"
+    mutant = next(mutant for mutant in mutants_of(ROOT, [file]) if mutant.function)
+    own = [f"tests/unit/test_batches.py::own[{number}]" for number in range(4)]
+    others = [f"tests/unit/test_a.py::other{number}" for number in range(9)]
+    plan = Plan(
+        ROOT,
+        {},
+        {test: {file: [mutant.first_line]} for test in (*own, *others)},
+        dict.fromkeys((*own, *others), 0.5),
+    )
+    tried = plan.tests_of(mutant, "", ())
+    assert tried == [own[0], *others[:4], *own[1:]]
+
+
+def test_where_one_file_has_changed_no_core_runs_any_other() -> None:
+    assert shares_of(ROOT, ["tests/unit/test_one.py"]) == [(ROOT, ["tests/unit/test_one.py"])]
 
 
 # --- In memory ------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from chalicelib.domain import ledger
@@ -405,6 +405,7 @@ class Life(Book):
 STEPS = (Life.wait, Life.spend, Life.earmark, Life.claw, Life.give_back, Life.reported)
 
 
+@settings(deadline=None)
 @given(
     some.sampled_from([None, 1, 3]),
     some.lists(some.tuples(some.sampled_from(STEPS), some.integers(1, 100)), max_size=12),
@@ -699,3 +700,19 @@ def test_links_that_do_not_agree_with_the_refunds_are_named_with_their_purchase(
         check_links(USER, operations, markers(operations), links)
     assert caught.value.number == 1
     assert caught.value.reason == "the links of its refunds do not agree"
+
+
+@pytest.mark.parametrize("schema", [1, 2])
+def test_a_line_of_an_earlier_form_says_nothing_that_only_later_ones_do(schema: int) -> None:
+    book = Book()
+    book.hold(5)
+    refunded, _ = book.report(40)
+    assert refunded is not None
+    plain = replace(refunded, batches=(), holds=(), refund=None, schema=schema)
+    written = plain.body()[:-1] + ',"refund":[1,40,0,null],"price":[1,"EUR"],"metadata":{"a":"b"}}'
+    if schema == 1:
+        plain = replace(plain, correlation_id=None)
+    assert LedgerEntry.from_body(USER, plain.number, written) == plain
+    batches = '"batches":[[1,100,60,1782900000000,null,60,"purchase"]]'
+    with pytest.raises(LedgerCorrupt, match="batches is malformed"):
+        LedgerEntry.from_body(USER, 3, plain.body().replace('"batches":[]', batches))

@@ -155,6 +155,12 @@ def test_at_these_borders_they_are(changes: dict[str, object]) -> None:
     assert due(subscription, NOW) == [JULY]
 
 
+def test_it_is_due_since_the_registration_whatever_was_decided_of_the_time_before() -> None:
+    signed = new(eligible_from="2026-07-01").sign_up
+    assert signed is not None
+    assert signed.at == NOW
+
+
 def test_of_a_plan_that_grants_since_a_day_whole_months_after_it_come_at_once() -> None:
     august = at("2026-08-02T10:00:00Z")
     assert due(new("late", august, started_at="2026-08-02T00:00:00Z"), august) == [AUGUST]

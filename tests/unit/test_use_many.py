@@ -7,6 +7,7 @@ import pytest
 
 from chalicelib.domain import ledger
 from chalicelib.domain.entries import (
+    ERASED,
     FIRST_HASH,
     LedgerEntry,
     UsageItem,
@@ -33,7 +34,7 @@ GRANTED = Account("42", GRANT, entry_hash(FIRST_HASH, "42", GRANT.body()))
 
 
 def used() -> LedgerEntry:
-    return ledger.use_many(GRANTED, ITEMS, WHY, NOW)
+    return ledger.use_many(GRANTED, [*ITEMS], WHY, NOW)
 
 
 def line_of(entry: LedgerEntry) -> StoredLine:
@@ -69,6 +70,7 @@ def test_each_usage_has_the_digest_of_a_usage_by_itself_also_once_it_is_erased()
     erased = without_texts(used())
     assert digests_of(erased) == digests
     assert without_texts(erased) == erased
+    assert [item[1:] for item in erased.items] == [(2, ERASED, ()), (3, ERASED, ())]
     for text in ("lead-7", "Lead 7", "campaign", "Lead 8"):
         assert text not in erased.body()
     operation = operation_of(used())

@@ -920,8 +920,11 @@ def links_fault(
     try:
         check_links(USER, operations, markers_of(operations, reversal=expired), links)
     except LedgerCorrupt as corrupt:
-        return corrupt.number, corrupt.reason
-    return None
+        found = corrupt
+    else:
+        return None
+    assert found.user_id == USER
+    return found.number, found.reason
 
 
 def test_the_operation_of_an_entry_is_told_for_all_but_scheduled_work() -> None:
@@ -998,6 +1001,7 @@ NOT_THERE = "its links tell of reversals that are not there"
         # Which usage an older reversal was of, nobody knows where there is no link at all.
         ([(None, 5)], [], (0, NOT_THERE)),
         ([(None, 5)], [Link(4, 1, 6)], (4, NOT_THERE)),
+        ([(3, 10)], [Link(3, 1, 10), Link(4, 1, 6)], (4, NOT_THERE)),
     ],
 )
 def test_links_that_do_not_add_up_to_the_reversals_are_found(
