@@ -831,7 +831,8 @@ FILES_AND_SETTINGS = (
         SHIPPED_PLANS,
         '[[plans]]\nid = "a"\nname = "A"\nmonthly_credits = 1\nlowest = true\n'
         'balance_cap = 5\non_signup = "prorated"\non_plan_change = "difference"\n'
-        'allocate_on = "anniversary"\nbilling_intervals = ["yearly", "monthly"]\nmonthly_since = 2027-01-01\n'
+        'allocate_on = "anniversary"\nbilling_intervals = ["yearly", "monthly"]\n'
+        "monthly_since = 2027-01-01\n"
         "credit_lifetime_months = 2\n",
         own=CatalogueError,
         check=lambda catalogue: catalogue.lowest in catalogue.plans,
