@@ -81,8 +81,8 @@ def test_they_come_once_whatever_is_repeated_or_edited(world: World, api: Api) -
     for body in (NEW, NEW, {**NEW, "plan": "starter"}, {**NEW, "started_at": "2026-01-15T00:00Z"}):
         api.put(PATH, BACKEND, body)
     api.patch(PATH, BACKEND, {"timezone": "America/New_York"})
-    api.post(RUNS, ADMIN, {"period": "2026-01"})
-    world.zones.add("America/New_York")
+    zones = ["America/New_York", "Europe/Paris"]
+    api.post(RUNS, ADMIN, {"period": "2026-01", "zones": zones})
     world.drain()
     assert world.balance() == 275
 
@@ -94,7 +94,7 @@ def test_those_who_were_there_when_the_plan_changed_get_nothing_at_once(
     api.put(PATH, BACKEND, NEW)
     with_plans(world, on_signup=OnSignup.FULL)
     api.put(PATH, BACKEND, {**NEW, "email": "eva@example.com"})
-    api.post(RUNS, ADMIN, {"period": "2026-01"})
+    api.post(RUNS, ADMIN, {"period": "2026-01", "zones": ["Europe/Paris"]})
     world.drain()
     assert world.summary() == []
 

@@ -13,7 +13,7 @@ from tests.stack.api import Api
 
 ENTRIES = 2_000
 NEW_ENTRIES = 20
-PAGES_BETWEEN = 5
+PAGES_BETWEEN = 2
 
 
 def step(account: Account, now: datetime) -> LedgerEntry:
