@@ -166,6 +166,19 @@ def test_of_a_plan_that_grants_since_a_day_whole_months_after_it_come_at_once() 
     assert due(new("late", august, started_at="2026-08-02T00:00:00Z"), august) == [AUGUST]
 
 
+def test_the_month_whose_first_day_the_plan_began_to_grant_on_comes_at_once() -> None:
+    catalogue = parse_catalogue(PLANS.replace("2026-07-05", "2026-07-01"))
+    values = {
+        "user_id": "42",
+        "timezone": ZONE,
+        "plan": "late",
+        "billing_interval": "yearly",
+        "status": "active",
+        "started_at": "2026-07-10T09:00:00Z",
+    }
+    assert register(values, catalogue, NOW).sign_up == SignUp(JULY, 500, NOW)
+
+
 def test_those_who_are_there_are_given_nothing_by_any_edit() -> None:
     there = new("none")
     for changes in (
