@@ -8,6 +8,7 @@ None        they never expire
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import assert_never
 
 from . import calendar
 
@@ -48,4 +49,6 @@ def expires_at(lifetime: Lifetime, timezone: str, granted_at: datetime) -> datet
     if isinstance(lifetime, Months):
         running = calendar.period_at(timezone, granted_at, lifetime.day)
         return calendar.period_start(timezone, running.plus(lifetime.count), lifetime.day)
-    return calendar.expires_at(timezone, granted_at, lifetime.count)
+    if isinstance(lifetime, Days):
+        return calendar.expires_at(timezone, granted_at, lifetime.count)
+    assert_never(lifetime)

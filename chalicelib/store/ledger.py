@@ -370,6 +370,8 @@ class LedgerStore(LedgerReader):
         for attempt in races(self._pause):
             account = self.account(user_id)
             last = self._last_link(user_id, purchase_number)
+            if last.number >= account.next_number:
+                continue  # another refund came between the two reads
             before = self.entry(user_id, last.number) if last.number else None
             stands = before.refund if before else None
             batch = self._batch(account, purchase_number)

@@ -7,6 +7,7 @@ import pytest
 
 from chalicelib.domain.errors import LedgerCorrupt
 from chalicelib.domain.prices import Price
+from chalicelib.domain.verification import Link
 from chalicelib.operations import purchases
 from chalicelib.operations.purchases import Purchase
 from infra.repair import erase, export
@@ -316,6 +317,24 @@ def test_of_two_refunds_at_once_one_decides_again(
     assert_replayed(refund(api, 200), replies[0])
     racing(sold, monkeypatch, lambda: use(api, 250))
     assert came_to(refund(api, 500)) == (50, 0, 250, 0)
+    sold.services.ledger.audit("1")
+
+
+def test_a_dispute_that_is_won_while_all_is_taken_finds_what_was_taken(
+    sold: World, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The account is read before the refund, and how the purchase stands after it."""
+    store = sold.services.ledger
+    read = store._last_link
+
+    def overtaken(*place: Any) -> Link:
+        monkeypatch.setattr(store, "_last_link", read)
+        refund(api, 500)
+        return read(*place)
+
+    monkeypatch.setattr(store, "_last_link", overtaken)
+    assert came_to(refund(api, 100)) == (0, 400, 0, 400)
+    assert [amount for _, amount, _ in sold.summary()] == [500, -500, 400]
     sold.services.ledger.audit("1")
 
 
