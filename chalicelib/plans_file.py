@@ -8,6 +8,7 @@ import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, time
+from enum import StrEnum
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -21,6 +22,7 @@ from chalicelib.domain.plans import (
     MOST_MONTHS_AT_ONCE,
     AllocateOn,
     BillingInterval,
+    OnPlanChange,
     OnSignup,
     Plan,
     PlanCatalogue,
@@ -99,6 +101,7 @@ def parse_catalogue(text: str, source: str = "plans.toml") -> PlanCatalogue:
                 priority=table.get("priority", DEFAULT_PRIORITY),
                 balance_cap=table.get("balance_cap"),
                 on_signup=OnSignup(table.get("on_signup", OnSignup.NONE)),
+                on_plan_change=OnPlanChange(table.get("on_plan_change", OnPlanChange.NEXT_PERIOD)),
                 allocate_on=AllocateOn(table.get("allocate_on", AllocateOn.FIRST_OF_MONTH)),
                 billing_intervals=frozenset(
                     BillingInterval(word) for word in table.get("billing_intervals", _YEARLY)
@@ -298,9 +301,10 @@ def _balance_cap_rule(value: Any) -> str | None:
     return None if value <= MAXIMUM_AMOUNT else f"at most {MAXIMUM_AMOUNT:,} {_NO_CAP}"
 
 
-def _on_signup_rule(value: Any) -> str | None:
-    words = [choice.value for choice in OnSignup]
-    return None if value in words else f"one of {', '.join(map(repr, words))}"
+def _choice_rule(choices: type[StrEnum]) -> Callable[[Any], str | None]:
+    words = [choice.value for choice in choices]
+    rule = f"one of {', '.join(map(repr, words))}"
+    return lambda value: None if value in words else rule
 
 
 def _priority_rule(value: Any) -> str | None:
@@ -341,7 +345,8 @@ _RULES: dict[str, Callable[[Any], str | None]] = {
     "most_credits_at_once": _most_rule,
     "priority": _priority_rule,
     "balance_cap": _balance_cap_rule,
-    "on_signup": _on_signup_rule,
+    "on_signup": _choice_rule(OnSignup),
+    "on_plan_change": _choice_rule(OnPlanChange),
     "credit_lifetime_months": _months_rule,
     "allocate_on": _allocate_rule,
     "billing_intervals": _intervals_rule,

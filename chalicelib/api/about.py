@@ -32,6 +32,7 @@ def plans(call: Call) -> Answer:
             "monthly_since": _day(plan.monthly_since),
             "balance_cap": plan.balance_cap,
             "on_signup": plan.on_signup.value,
+            "on_plan_change": plan.on_plan_change.value,
         }
         for plan in call.services.catalogue.plans
     ]

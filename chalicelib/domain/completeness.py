@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from .calendar import Period
-from .entries import EntryType, LedgerEntry
+from .entries import LedgerEntry
 from .errors import InvalidInput
 from .fields import FieldReader, parse_user_id
 from .plans import PlanCatalogue
@@ -90,8 +90,7 @@ def tally_of(
     """
     user = (subscription.user_id,)
     allocations = sum(
-        entry.type is EntryType.ALLOCATION and entry.allocated_through == period
-        for entry in entries
+        entry.begins_period and entry.allocated_through == period for entry in entries
     )
     if allocations:
         is_twice = allocations > 1

@@ -49,6 +49,9 @@ SYSTEM = "system"
 """The actor of scheduled work. Some old entries of admins have it, too, so scheduled work is known
 by its types. Today nobody else may use this name (`fields.RESERVED_ACTORS`)."""
 
+TOP_UP = "plan_change#"
+"""The beginning of the operation of an allocation on top of the one of its period."""
+
 ERASED = "(erased)"
 """Replaces a text about a person who has been erased."""
 
@@ -119,7 +122,8 @@ class LedgerEntry:
     of the caller. ``items``: the usages of an entry that books several at once; its operation has
     no key then, and theirs are in the items. ``left_out``: how much of an allocation did not fit
     under the ``balance_cap`` of its plan, which is named only then. ``sign_up``: it is for the
-    period in which a new subscriber signed up, and due since then.
+    period in which a new subscriber signed up, and due since then. ``topped_up_at``: the latest
+    step up to a larger plan that is in the period allocated last; it is part of the state.
 
     ``price``: of a purchase, what was paid. ``refund``: of a refund, how its purchase stands then.
     """
@@ -153,6 +157,7 @@ class LedgerEntry:
     left_out: int = 0
     balance_cap: int | None = None
     sign_up: bool = False
+    topped_up_at: datetime | None = None
 
     @property
     def granted_batch(self) -> CreditBatch | None:
@@ -184,6 +189,11 @@ class LedgerEntry:
         if self.type not in _OF_PAYMENTS or _ERASED_OPERATION.fullmatch(self.operation):
             return None
         return self.operation.partition("#")[2]
+
+    @property
+    def begins_period(self) -> bool:
+        """Whether it allocates a period, and is no more than a part on top of one."""
+        return self.type is EntryType.ALLOCATION and not self.operation.startswith(TOP_UP)
 
     @property
     def transaction_id(self) -> str:
@@ -246,6 +256,7 @@ class LedgerEntry:
             "left_out": self.left_out or None,
             "balance_cap": self.balance_cap,
             "sign_up": self.sign_up or None,
+            "topped_up": self.topped_up_at and to_milliseconds(self.topped_up_at),
         }
         return {name: value for name, value in values.items() if value is not None}
 
@@ -294,6 +305,7 @@ class LedgerEntry:
             left_out=optional_of(later, "left_out", whole_number) or 0,
             balance_cap=optional_of(later, "balance_cap", whole_number),
             sign_up=optional_of(later, "sign_up", _flag) or False,
+            topped_up_at=optional_of(later, "topped_up", instant),
         )
 
 

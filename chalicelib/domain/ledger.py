@@ -37,7 +37,7 @@ from .batches import (
     together,
 )
 from .calendar import Period
-from .entries import FIRST_HASH, SYSTEM, EntryType, LedgerEntry, Refund, UsageItem
+from .entries import FIRST_HASH, SYSTEM, TOP_UP, EntryType, LedgerEntry, Refund, UsageItem
 from .errors import HoldEnded, InsufficientCredits, NotAllowed, NotFound, OutdatedEdit
 from .holds import Hold, Holds, active, available, dead, earmarked, outlives, spendable, within
 from .holds import without as without_hold
@@ -45,6 +45,7 @@ from .instants import format_instant, to_millisecond
 from .lifetimes import Days, Lifetime
 from .metadata import Metadata
 from .prices import Price
+from .subscriptions import TopUp
 
 MOST_OPEN_BATCHES = 1_000
 """The most open batches that operations on request may lead to: each entry holds them all."""
@@ -84,6 +85,11 @@ class Account(NamedTuple):
     def allocated_through(self) -> Period | None:
         """The last period that has been allocated."""
         return self.last.allocated_through if self.last else None
+
+    @property
+    def topped_up_at(self) -> datetime | None:
+        """The latest step up to a larger plan that is in the period allocated last."""
+        return self.last.topped_up_at if self.last else None
 
     @property
     def next_number(self) -> int:
@@ -128,11 +134,13 @@ class AllocationTerms(NamedTuple):
 
     ``balance_cap``: up to how many credits it fills what the user has; None for no cap.
     ``signed_up_at``: of a new subscriber, to whom the period that was running then is due.
+    ``topped_up_at``: the latest step up to a larger plan that is part of the amount.
     """
 
     priority: int = DEFAULT_PRIORITY
     balance_cap: int | None = None
     signed_up_at: datetime | None = None
+    topped_up_at: datetime | None = None
 
 
 AS_EVER = AllocationTerms()
@@ -186,21 +194,67 @@ def allocate(
         raise NotAllowed(f"period {period} was allocated before")
     now = account.time(now)
     start = calendar.period_start(timezone, period, day)
-    granted_at = calendar.day_start(timezone, now)
-    expires_at = lifetimes.expires_at(lifetime, timezone, granted_at)
-    _check_positive(amount)
-    cap = terms.balance_cap
-    fitting = amount if cap is None else min(amount, _room(account, cap, now))
-    batch = CreditBatch(
-        account.next_number, fitting, fitting, granted_at, expires_at, terms.priority, Source.PLAN
-    )
     what, due = "Monthly credits", start
     if terms.signed_up_at is not None:
         # Somebody whose clock is ahead of ours can have signed up a little later than now.
         what, due = "First credits", max(start, min(terms.signed_up_at, now))
     request = Request(f"allocation#{period}", SYSTEM, f"{what} for {period}")
-    kind = EntryType.ALLOCATION
+    granted_at = calendar.day_start(timezone, now)
+    expires_at = lifetimes.expires_at(lifetime, timezone, granted_at)
+    wanted = _Wanted(amount, granted_at, expires_at, due, period)
+    entry = _allocation(account, wanted, request, now, timezone, terms)
+    return replace(entry, sign_up=terms.signed_up_at is not None)
+
+
+def top_up(
+    account: Account,
+    step: TopUp,
+    timezone: str,
+    lifetime: Lifetime,
+    now: datetime,
+    terms: AllocationTerms = AS_EVER,
+) -> LedgerEntry:
+    """What a step up to a larger plan brings on top of the period that was allocated last."""
+    period, latest = account.allocated_through, account.topped_up_at
+    if period is None or (latest is not None and step.at <= latest):
+        raise NotAllowed("there is no period to top up, or it was done before")
+    now = account.time(now)
+    operation = f"{TOP_UP}{period}#{format_instant(step.at)}"
+    request = Request(operation, SYSTEM, f"Credits of the larger plan for {period}")
+    granted_at = calendar.day_start(timezone, now)
+    expires_at = lifetimes.expires_at(lifetime, timezone, granted_at)
+    # Whoever edited can have a clock that is ahead of ours.
+    wanted = _Wanted(step.amount, granted_at, expires_at, min(step.at, now), period)
+    terms = terms._replace(topped_up_at=step.at)
+    return _allocation(account, wanted, request, now, timezone, terms)
+
+
+class _Wanted(NamedTuple):
+    """What an allocation is to grant, and since when it is due."""
+
+    amount: int
+    granted_at: datetime
+    expires_at: datetime | None
+    due: datetime
+    period: Period
+
+
+def _allocation(
+    account: Account,
+    wanted: _Wanted,
+    request: Request,
+    now: datetime,
+    timezone: str,
+    terms: AllocationTerms,
+) -> LedgerEntry:
+    amount, granted_at, expires_at, due, period = wanted
+    _check_positive(amount)
+    cap, kind = terms.balance_cap, EntryType.ALLOCATION
+    fitting = amount if cap is None else min(amount, _room(account, cap, now))
     if fitting:
+        number = account.next_number
+        priority, source = terms.priority, Source.PLAN
+        batch = CreditBatch(number, fitting, fitting, granted_at, expires_at, priority, source)
         entry = _grant(account, kind, batch, request, now, timezone, due, period)
     else:
         entry = _entry(account, kind, _Change((), account.batches), request, now, due, period)
@@ -208,7 +262,7 @@ def allocate(
         entry,
         left_out=amount - fitting,
         balance_cap=cap if fitting < amount else None,
-        sign_up=terms.signed_up_at is not None,
+        topped_up_at=terms.topped_up_at,
     )
 
 
@@ -698,4 +752,5 @@ def _entry(
         silent=request.silent,
         holds=active(account.holds, now) if change.holds is None else change.holds,
         metadata=request.metadata,
+        topped_up_at=account.topped_up_at,
     )

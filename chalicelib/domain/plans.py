@@ -48,6 +48,15 @@ class OnSignup(StrEnum):
     """The part of the days that are left of it, rounded up."""
 
 
+class OnPlanChange(StrEnum):
+    """What whoever moves up to the plan within a period is given for it."""
+
+    NEXT_PERIOD = "next_period"
+    """Nothing: its credits come with the next period."""
+    DIFFERENCE = "difference"
+    """The part of the difference for the days that are left, rounded up, at once."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What a subscription to this plan is given."""
@@ -73,6 +82,7 @@ class Plan:
     balance_cap: int | None = None
     """An allocation fills what the user has, available and held, up to it; None for no cap."""
     on_signup: OnSignup = OnSignup.NONE
+    on_plan_change: OnPlanChange = OnPlanChange.NEXT_PERIOD
     billing_intervals: frozenset[BillingInterval] = frozenset({BillingInterval.YEARLY})
     """Of which subscriptions it grants its credits to: those that are billed so."""
     yearly_since: date | None = None
@@ -135,6 +145,11 @@ class PlanCatalogue:
     def allocates_on(self, on: AllocateOn) -> bool:
         """Whether the periods of any plan begin so."""
         return any(plan.allocate_on is on for plan in self.plans)
+
+    @cached_property
+    def tops_up(self) -> bool:
+        """Whether any plan gives something to whoever moves up to it."""
+        return any(plan.on_plan_change is OnPlanChange.DIFFERENCE for plan in self.plans)
 
     def __contains__(self, plan_id: object) -> bool:
         return plan_id in self._by_id

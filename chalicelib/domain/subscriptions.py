@@ -123,6 +123,21 @@ class SignUp(NamedTuple):
     at: datetime
 
 
+class TopUp(NamedTuple):
+    """What is owed for moving up to a larger plan within a period, and since when."""
+
+    amount: int
+    at: datetime
+
+
+class Raised(NamedTuple):
+    """The highest monthly amount in a period so far, and what was owed for each step up to it."""
+
+    period: Period
+    level: int
+    top_ups: tuple[TopUp, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Subscription:
     """One user's subscription.
@@ -139,6 +154,7 @@ class Subscription:
     ``notifications``: the kinds of emails that the user wants. ``suppressed``: why the address gets
     no emails all the same; a new address gets them again.
     ``sign_up``: what the plan gave to new subscribers at the first registration, if anything.
+    ``raised``: what moving up in the latest period in which the amount changed came to.
     """
 
     user_id: str
@@ -159,6 +175,7 @@ class Subscription:
     ends_at: datetime | None = None
     observed_at: datetime | None = None
     sign_up: SignUp | None = None
+    raised: Raised | None = None
 
     @property
     def is_swept(self) -> bool:
@@ -329,6 +346,38 @@ def due_periods(
     if signed and oldest <= signed.period <= periods.at(min(as_of, now)):
         due.append(signed.period)
     return tuple(sorted({*due}))
+
+
+def due_top_up(
+    subscription: Subscription,
+    catalogue: PlanCatalogue,
+    allocated_through: Period | None,
+    topped_up_at: datetime | None,
+) -> TopUp | None:
+    """The oldest step up that is owed on top of the period that was allocated last.
+
+    ``topped_up_at``: the latest that is in the ledger, of this period. Like a period that began at
+    its instant, one is owed no more after a pause, or once a bound is moved behind it.
+    """
+    raised = subscription.raised
+    if raised is None or raised.period != allocated_through:
+        return None
+    if not_allocated_because(subscription, catalogue):
+        return None
+    earliest = first_instant(subscription, catalogue)
+    for top_up in raised.top_ups:
+        is_new = topped_up_at is None or top_up.at > topped_up_at
+        if is_new and top_up.at >= earliest and not has_ended(subscription, top_up.at):
+            return top_up
+    return None
+
+
+def topped_up_by(subscription: Subscription, period: Period) -> datetime | None:
+    """The latest step up in a period; the amount of a subscription as it is now has them all."""
+    raised = subscription.raised
+    if raised is None or raised.period != period or not raised.top_ups:
+        return None
+    return raised.top_ups[-1].at
 
 
 def _owed_at_sign_up(subscription: Subscription, earliest: datetime) -> SignUp | None:

@@ -17,6 +17,7 @@ from datetime import datetime, timedelta
 
 from . import calendar
 from .addresses import digest_of, parse_email, same_address
+from .calendar import Period
 from .errors import InvalidInput, OutdatedEdit
 from .fields import FieldReader, Parsed, Parser, parse_amount, parse_choice, parse_user_id
 from .instants import (
@@ -28,14 +29,17 @@ from .instants import (
     to_millisecond,
 )
 from .notifications import ALL_KINDS, MailKind
-from .plans import BillingInterval, OnSignup, PlanCatalogue
+from .plans import BillingInterval, OnPlanChange, OnSignup, PlanCatalogue
 from .subscriptions import (
     Moment,
     NotAllocatedBecause,
+    Periods,
+    Raised,
     SignUp,
     Subscription,
     SubscriptionStatus,
     Suppression,
+    TopUp,
     first_instant,
     grants_since,
     has_ended,
@@ -83,6 +87,9 @@ class Terms:
             notifications=subscription.notifications,
         )
 
+
+MOST_TOP_UPS = 10
+"""The most steps up within a period that are owed at once."""
 
 FIELDS = frozenset(Terms.__dataclass_fields__)
 """What `read_terms` reads. An edit that keeps all it does not name is given these to keep."""
@@ -168,6 +175,7 @@ def successor(
         described = replace(described, resumed_at=None)
     elif since := _nothing_before(existing, described, catalogue, now):
         described = replace(described, resumed_at=since)
+    described = replace(described, raised=_raised(existing, described, catalogue, now))
     return existing if described == existing else replace(described, version=existing.version + 1)
 
 
@@ -215,11 +223,55 @@ def _sign_up(new: Subscription, catalogue: PlanCatalogue, now: datetime) -> Sign
         return None
     amount = monthly_amount(new, catalogue)
     if on_signup is OnSignup.PRORATED:
-        first, end = period.date_of(periods.day), period.next().date_of(periods.day)
-        left = (end - calendar.running_day(new.timezone, new.started_at)).days
-        # Upwards, in whole numbers.
-        amount = -(-amount * left // (end - first).days)
+        amount = _prorated(amount, periods, period, new.timezone, new.started_at)
     return SignUp(period, amount, at)
+
+
+def _raised(
+    existing: Subscription, described: Subscription, catalogue: PlanCatalogue, now: datetime
+) -> Raised | None:
+    """What an edit of the monthly amount comes to for the period that is running.
+
+    A step up to a plan that tops up is owed the difference to the highest amount so far, of which
+    the period has brought all there is. Who comes back from a time without allocations, or begins
+    periods on another day, is owed nothing before the next.
+    """
+    if not catalogue.tops_up:
+        return existing.raised
+    if not_allocated_because(existing, catalogue) or not_allocated_because(described, catalogue):
+        return existing.raised
+    was, amount = monthly_amount(existing, catalogue), monthly_amount(described, catalogue)
+    if was == amount:
+        return existing.raised
+    periods = periods_of(described, catalogue)
+    period = periods.at(now)
+    before = existing.raised
+    if before is None or before.period != period:
+        before = Raised(period, was, ())
+    level = max(before.level, was)
+    top_ups = before.top_ups
+    since = grants_since(described, catalogue)
+    tops_up = (
+        described.plan != existing.plan
+        and catalogue.get(described.plan).on_plan_change is OnPlanChange.DIFFERENCE
+        and periods_of(existing, catalogue).day == periods.day
+        and not (since and periods.start(period) < since)
+        and len(top_ups) < MOST_TOP_UPS
+    )
+    if amount > level and tops_up:
+        at = max([now, *(top_up.at + _MILLISECOND for top_up in top_ups)])
+        part = _prorated(amount - level, periods, period, described.timezone, now)
+        top_ups = (*top_ups, TopUp(part, at))
+    return Raised(period, max(level, amount), top_ups)
+
+
+def _prorated(
+    amount: int, periods: Periods, period: Period, timezone: str, instant: datetime
+) -> int:
+    """The part of an amount for the local days of a period from an instant on, rounded up."""
+    first, end = period.date_of(periods.day), period.next().date_of(periods.day)
+    left = (end - calendar.running_day(timezone, instant)).days
+    return -(-amount * left // (end - first).days)
 
 
 def _refuse_outdated(existing: Subscription, terms: Terms) -> None:

@@ -14,6 +14,7 @@ from .batches import CreditBatch, Leg, Source, in_burn_down_order
 from .entries import (
     ERASED,
     SCHEDULED,
+    TOP_UP,
     EntryType,
     LedgerEntry,
     Refund,
@@ -24,6 +25,7 @@ from .entries import (
 )
 from .errors import LedgerCorrupt
 from .holds import MOST_SECONDS, Hold
+from .instants import format_instant
 from .ledger import MOST_ITEMS, VOID, Account
 
 
@@ -569,18 +571,7 @@ def _rules_of_type(account: Account, state: _State, entry: LedgerEntry) -> Itera
         case EntryType.ALLOCATION:
             yield grants or entry.left_out > 0, "an allocation grants a batch"
             yield grants or entry.legs == (), "an allocation moves its own batch, and no other"
-            yield (
-                entry.allocated_through is not None
-                and (
-                    account.allocated_through is None
-                    or entry.allocated_through > account.allocated_through
-                ),
-                "the allocated period did not move forward",
-            )
-            yield (
-                entry.operation == f"allocation#{entry.allocated_through}",
-                "the operation names another period",
-            )
+            yield from _rules_of_period(account, entry)
         case EntryType.EXPIRATION:
             dead = tuple(Leg(batch, -amount) for batch, amount in state.dead.items())
             yield entry.legs == dead and dead != (), "it does not expire exactly what is due"
@@ -606,6 +597,30 @@ def _rules_of_type(account: Account, state: _State, entry: LedgerEntry) -> Itera
             entry.allocated_through == account.allocated_through,
             "the allocated period moved without an allocation",
         )
+        yield (
+            entry.topped_up_at == account.topped_up_at,
+            "what tops up the period changed without an allocation",
+        )
+
+
+def _rules_of_period(account: Account, entry: LedgerEntry) -> Iterator[Rule]:
+    """An allocation is of a later period or, if it tops one up, of the same and a later step."""
+    through, before = entry.allocated_through, account.allocated_through
+    if entry.begins_period:
+        yield (
+            through is not None and (before is None or through > before),
+            "the allocated period did not move forward",
+        )
+        yield entry.operation == f"allocation#{through}", "the operation names another period"
+        return
+    at, latest = entry.topped_up_at, account.topped_up_at
+    yield through is not None and through == before, "it tops up a period that is not the last"
+    yield at is not None and (latest is None or at > latest), "a period was topped up twice"
+    yield (
+        at is not None and entry.operation == f"{TOP_UP}{through}#{format_instant(at)}",
+        "the operation names another period",
+    )
+    yield not entry.sign_up, "what tops up a period is not a first"
 
 
 def _rules_of_usage(state: _State, entry: LedgerEntry) -> Iterator[Rule]:

@@ -19,11 +19,13 @@ from chalicelib.domain.subscriptions import (
     Subscription,
     amount_for,
     due_periods,
+    due_top_up,
     lifetime_of,
     monthly_amount,
     not_allocated_because,
     periods_of,
     sign_up_for,
+    topped_up_by,
 )
 from chalicelib.messages import Sweep, SweepKind
 from chalicelib.observability import correlation_id, logger
@@ -80,7 +82,19 @@ def next_due_allocation(
 ) -> LedgerEntry | None:
     """The oldest allocation still due to an account, None when nothing is."""
     catalogue = services.catalogue
-    due = due_periods(subscription, catalogue, account.allocated_through, as_of, now)
+    through = account.allocated_through
+    # On top of the last period, so before the next.
+    if owed := due_top_up(subscription, catalogue, through, account.topped_up_at):
+        plan = catalogue.get(subscription.plan)
+        return ledger.top_up(
+            account,
+            owed,
+            subscription.timezone,
+            lifetime_of(subscription, catalogue),
+            now,
+            AllocationTerms(plan.priority, plan.balance_cap),
+        )
+    due = due_periods(subscription, catalogue, through, as_of, now)
     if not due:
         return None
     period, plan = due[0], catalogue.get(subscription.plan)
@@ -100,7 +114,13 @@ def next_due_allocation(
         subscription.timezone,
         lifetime_of(subscription, catalogue),
         now,
-        AllocationTerms(plan.priority, plan.balance_cap, signed.at if signed else None),
+        AllocationTerms(
+            plan.priority,
+            plan.balance_cap,
+            signed.at if signed else None,
+            # A step up before the period was allocated is part of its amount; not of a sign-up's.
+            None if signed else topped_up_by(subscription, period),
+        ),
         periods_of(subscription, catalogue).day,
     )
 
@@ -132,7 +152,7 @@ def save_subscription(
     try:
         # Where no period is open, whatever the ledger says, it need not be read: of a user who is
         # new, say, or paused.
-        if due_periods(subscription, services.catalogue, None, now, now):
+        if subscription.raised or due_periods(subscription, services.catalogue, None, now, now):
             posted = services.ledger.post(
                 user_id,
                 lambda account: next_due_allocation(services, account, subscription, now, now),

@@ -48,11 +48,13 @@ from chalicelib.domain.notifications import ALL_KINDS, MailKind
 from chalicelib.domain.plans import BillingInterval
 from chalicelib.domain.ranges import WHOLE, Range, place_of
 from chalicelib.domain.subscriptions import (
+    Raised,
     SignUp,
     Subscription,
     SubscriptionStatus,
     SuppressedBecause,
     Suppression,
+    TopUp,
     anniversary_of,
     instant_of,
 )
@@ -369,6 +371,9 @@ def _item(subscription: Subscription) -> Item:
     item |= _of_mails(subscription)
     if signed := subscription.sign_up:
         item["sign_up"] = text(f"{signed.period} {signed.amount} {to_milliseconds(signed.at)}")
+    if raised := subscription.raised:
+        steps = (f"{each.amount}@{to_milliseconds(each.at)}" for each in raised.top_ups)
+        item["raised"] = text(" ".join((f"{raised.period} {raised.level}", *steps)))
     if subscription.is_swept:
         item["allocation_timezone"] = text(subscription.timezone)
         item["spread"] = text(_spread(subscription.user_id))
@@ -433,6 +438,7 @@ def _subscription(item: Item) -> Subscription:
         suppressed=optional_of(item, "suppressed", as_choice(SuppressedBecause)),
         suppressed_before=optional_of(item, "suppressed_before", _suppression),
         sign_up=optional_of(item, "sign_up", _sign_up),
+        raised=optional_of(item, "raised", _raised),
         **{name: optional_of(item, name, as_instant) for name in _INSTANTS},
     )
 
@@ -460,6 +466,22 @@ def _sign_up(attribute: Attribute) -> SignUp:
     return SignUp(Period.parse(period), int(amount), stored_instant(int(at)))
 
 
+def _raised(attribute: Attribute) -> Raised:
+    found = _RAISED.fullmatch(as_text(attribute))
+    if found is None:
+        raise Damage("is no period, amount and steps")
+    period, level, steps = found.groups()
+    top_ups = (step.split("@") for step in steps.split())
+    return Raised(
+        Period.parse(period),
+        int(level),
+        tuple(TopUp(int(amount), stored_instant(int(at))) for amount, at in top_ups),
+    )
+
+
+_RAISED = re.compile(
+    r"([0-9]{4}-[0-9]{2}) ([1-9][0-9]{0,9})((?: [1-9][0-9]{0,9}@[0-9]{1,15}){0,10})"
+)
 _SIGN_UP = re.compile(r"([0-9]{4}-[0-9]{2}) ([1-9][0-9]{0,9}) ([0-9]{1,15})")
 
 _INSTANTS = ("registered_at", "resumed_at", "ends_at", "observed_at")

@@ -20,7 +20,15 @@ from botocore.exceptions import ClientError
 from botocore.httpsession import URLLib3Session
 
 from chalicelib.domain.lifetimes import Days, Lifetime, Months
-from chalicelib.domain.plans import AllocateOn, BillingInterval, OnSignup, Plan, PlanCatalogue, cap
+from chalicelib.domain.plans import (
+    AllocateOn,
+    BillingInterval,
+    OnPlanChange,
+    OnSignup,
+    Plan,
+    PlanCatalogue,
+    cap,
+)
 from infra.deployment.packaging import PLANS
 from infra.session import AwsError
 
@@ -42,6 +50,7 @@ class Terms:
     most_credits_at_once: int | None = None
     balance_cap: int | None = None
     on_signup: str = OnSignup.NONE
+    on_plan_change: str = OnPlanChange.NEXT_PERIOD
     allocate_on: AllocateOn = AllocateOn.FIRST_OF_MONTH
     billing_intervals: frozenset[str] = frozenset({BillingInterval.YEARLY})
     since: Mapping[BillingInterval, date] = field(default_factory=dict)
@@ -104,6 +113,7 @@ def _terms_of_table(table: Mapping[str, Any]) -> Terms:
         table.get("most_credits_at_once"),
         table.get("balance_cap"),
         table.get("on_signup", OnSignup.NONE),
+        table.get("on_plan_change", OnPlanChange.NEXT_PERIOD),
         AllocateOn(table.get("allocate_on", AllocateOn.FIRST_OF_MONTH)),
         frozenset(table.get("billing_intervals", [BillingInterval.YEARLY])),
         {
@@ -255,6 +265,10 @@ def _changes_of(before: Terms | None, plan: Plan) -> Iterator[str]:
             f"{here}: new subscribers from now on are granted of the running month "
             f"{_AT_ONCE[plan.on_signup]} at once"
         )
+    if before.on_plan_change != plan.on_plan_change:
+        tops_up = plan.on_plan_change is OnPlanChange.DIFFERENCE
+        what = "the part of the difference that is left, at once" if tops_up else "nothing at once"
+        yield f"{here}: whoever moves up to it within a month from now on is granted {what}"
     if before.grants_since != plan.grants_since and before.monthly_credits:
         was = before.grants_since or "always"
         yield f"{here} grants from {plan.grants_since} on; until now that was: {was}"

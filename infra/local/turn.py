@@ -77,7 +77,7 @@ class Turning:
         entries = [
             entry
             for entry in self._read_ledgers().of_type(EntryType.ALLOCATION)
-            if entry.allocated_through == self.period
+            if entry.begins_period and entry.allocated_through == self.period
         ]
         self._show(
             f"Credits allocated for {self.period}",
@@ -222,7 +222,7 @@ class Turning:
         allocations = [
             entry
             for entry in ledgers.of_type(EntryType.ALLOCATION)
-            if entry.allocated_through == self.period
+            if entry.begins_period and entry.allocated_through == self.period
         ]
         times = Counter(entry.user_id for entry in allocations)
         yield (

@@ -141,9 +141,17 @@ class Unreadables:
 
 def _subscription(item: Item) -> dict[str, Any]:
     subscription = read_subscription(item)
-    signed = subscription.sign_up
-    shown = signed and {**signed._asdict(), "period": str(signed.period)}
-    return {**asdict(subscription), "sign_up": shown}
+    signed, raised = subscription.sign_up, subscription.raised
+    return {
+        **asdict(subscription),
+        "sign_up": signed and {**signed._asdict(), "period": str(signed.period)},
+        "raised": raised
+        and {
+            "period": str(raised.period),
+            "level": raised.level,
+            "top_ups": [top_up._asdict() for top_up in raised.top_ups],
+        },
+    }
 
 
 def _described(user_id: str, line: StoredLine) -> dict[str, Any]:

@@ -1,8 +1,11 @@
 """What a file of subscriptions says by a column that is empty, and by one that is not there."""
 
+from dataclasses import replace
+
 import pytest
 
 from chalicelib.domain.notifications import MailKind
+from chalicelib.domain.plans import AllocateOn, PlanCatalogue
 from infra.deployment import stage_services
 from infra.imports.importing import Imported, import_rows
 from infra.imports.subscriptions import COLUMNS, SUBSCRIPTIONS
@@ -149,6 +152,19 @@ def test_a_midnight_of_utc_that_costs_a_month_is_said_for_each_zone(world: World
         f"Asia/Tokyo, 1 row: {said.format('09:00')}",
         f"Europe/Berlin, 2 rows: {said.format('01:00')}",
     ]
+
+
+def test_a_midnight_of_utc_that_costs_an_anniversary_or_moves_its_day_is_said(world: World) -> None:
+    """In Berlin it is 01:00 on the 15th, in New York it is the evening of the 14th."""
+    own = replace(world.services.catalogue.get("pro"), lowest=True)
+    world.services.catalogue = PlanCatalogue((replace(own, allocate_on=AllocateOn.ANNIVERSARY),))
+    start = {"started_at": "2027-01-15T00:00:00Z"}
+    rows = [{"timezone": zone, **start} for zone in ("Europe/Berlin", "America/New_York", "UTC")]
+    berlin, york = sorted(warnings_of(world, *rows), reverse=True)
+    assert berlin.startswith("Europe/Berlin, 1 row: started_at 2027-01-15T00:00:00Z is 01:00")
+    assert "If 2027-01 is meant, write 2027-01-15T00:00:00+01:00" in berlin
+    assert york.startswith("America/New_York, 1 row: started_at 2027-01-15T00:00:00Z is 19:00")
+    assert "If 2027-01 is meant, write 2027-01-15T00:00:00-05:00" in york
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from chalicelib.api.principal import caller_of
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.entries import ERASED
 from chalicelib.domain.errors import IdempotencyKeyReused
-from chalicelib.domain.plans import OnSignup, PlanCatalogue
+from chalicelib.domain.plans import OnPlanChange, OnSignup, PlanCatalogue
 from chalicelib.domain.subscriptions import SuppressedBecause, suppress
 from chalicelib.jobs.manual import CALLER
 from chalicelib.messages import SweepKind, UsersMessage
@@ -469,9 +469,13 @@ def test_an_export_has_a_form_for_every_field_of_a_subscription(
 ) -> None:
     plans = world.services.catalogue.plans
     world.services.catalogue = PlanCatalogue(
-        tuple(replace(plan, on_signup=OnSignup.FULL) for plan in plans)
+        tuple(
+            replace(plan, on_signup=OnSignup.FULL, on_plan_change=OnPlanChange.DIFFERENCE)
+            for plan in plans
+        )
     )
     world.subscribe("1", started_at="2026-01-10T00:00:00Z", notifications=["manual"])
+    world.subscribe("1", plan="business")
     world.subscribe("1", eligible_from="2026-02-01", status="paused")
     bounced = suppress(
         world.services.subscriptions.get("1"), "user1@example.com", SuppressedBecause.BOUNCE
@@ -488,12 +492,14 @@ def test_an_export_has_a_form_for_every_field_of_a_subscription(
     ran = terminal.run(export.main, "--user-id", "1")
     assert ran.status == 0
     assert [edit["edit"][:13] for edit in ran.facts["edits"]] == [
-        f"{version:012}#" for version in (4, 3, 2, 1)
+        f"{version:012}#" for version in (5, 4, 3, 2, 1)
     ]
     assert "user1@example.com" in ran.facts["edits"][0]["body"]
     found = ran.facts["subscription"]
     signed = {"period": "2026-01", "amount": 500, "at": "2026-01-15T12:00:00Z"}
     assert found["sign_up"] == signed
+    top_up = {"amount": 823, "at": "2026-01-15T12:00:00Z"}
+    assert found["raised"] == {"period": "2026-01", "level": 2_000, "top_ups": [top_up]}
     assert found["eligible_from"] == "2026-02-01"
     assert found["ends_at"] == "2027-01-01T00:00:00Z"
     unset = {name for name, value in found.items() if value is None}

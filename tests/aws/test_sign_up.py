@@ -127,6 +127,7 @@ def test_the_plans_say_what_comes_at_a_sign_up_and_up_to_what_they_fill(
     starter, pro, _ = api.get("/api/plans", user()).json["plans"]
     assert (starter["on_signup"], starter["balance_cap"]) == ("none", None)
     assert (pro["on_signup"], pro["balance_cap"]) == ("prorated", 900)
+    assert {starter["on_plan_change"], pro["on_plan_change"]} == {"next_period"}
 
 
 def test_a_person_who_was_erased_and_registers_again_is_not_given_the_same_month_again(

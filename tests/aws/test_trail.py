@@ -9,7 +9,7 @@ import pytest
 from chalicelib.api import trail
 from chalicelib.observability import SERVICE
 from tests.aws import contract
-from tests.aws.api import ADMIN, BACKEND, NOBODY, Api, Caller, Reply, user
+from tests.aws.api import ADMIN, BACKEND, BILLING, NOBODY, Api, Caller, Reply, user
 from tests.aws.world import World, at, client
 
 Json = dict[str, Any]
@@ -167,6 +167,7 @@ def test_what_the_ledger_has_an_entry_of_is_not_said_again(
         ("/api/credits/reverse", BACKEND, REVERSE),
         ("/api/credits/allocate", ADMIN, ALLOCATE),
         (HOLDS, BACKEND, HOLD),
+        ("/api/credits/purchases", BILLING, {"user_id": ANN, "amount": 5, "payment_id": "pi_1"}),
         (f"{HOLDS}/{ANN}-5/capture", BACKEND, {"amount": 3}),
         # Said again, it is the same entry.
         (f"{HOLDS}/{ANN}-5/capture", ADMIN, {"amount": 3}),

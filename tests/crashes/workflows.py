@@ -288,6 +288,42 @@ add(
 )
 
 
+def topping_up(world: CrashingWorld) -> None:
+    """Whoever moves up to the pro plan is given the difference at once."""
+    world.deploy({**SHIPPED, "pro": {**SHIPPED["pro"], "on_plan_change": "difference"}})
+
+
+def lost_step(world: CrashingWorld) -> None:
+    """Ada moves up, and what that brings cannot be posted."""
+    world.now = at("2026-02-10T12:00:00Z")
+    with patch.object(LedgerStore, "post", side_effect=Contention("too busy")):
+        world.ask("PATCH", "/api/subscriptions/ada", SHOP, {"plan": "pro"})
+
+
+@workflow("allocation", "step up within a month", *ADA_ONLY, topping_up)
+def _step_up(world: CrashingWorld) -> None:
+    """Who sees that nothing has come sends the edit again, and it is posted then."""
+    world.now = at("2026-02-10T12:00:00Z")
+
+    def edit() -> bool:
+        reply = world.call("PATCH", "/api/subscriptions/ada", SHOP, {"plan": "pro"})
+        history = world.call("GET", "/api/credits/history", SHOP, query={"user_id": "ada"})
+        is_there = reply.status == 200 and history.status == 200
+        return is_there and len(history.json["items"]) == 2
+
+    world.until_done(edit)
+
+
+add(
+    "allocation",
+    "what a step up brings that was lost, and the month after it",
+    partial(tick, kind="allocation", time="2026-02-28T23:00:00Z"),
+    *ADA_ONLY,
+    topping_up,
+    lost_step,
+)
+
+
 @workflow("allocation", "allocation run by an admin", subscribed("ada", "bob"))
 def _allocation_run(world: CrashingWorld) -> None:
     world.now = at("2026-02-03T10:00:00Z")

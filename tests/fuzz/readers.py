@@ -45,6 +45,7 @@ from chalicelib.domain.prices import Price, parse_price
 from chalicelib.domain.ranges import Range
 from chalicelib.domain.subscriptions import (
     Subscription,
+    TopUp,
     due_periods,
     next_allocation,
 )
@@ -379,6 +380,8 @@ def _ledger() -> list[LedgerEntry]:
             datetime(2026, 3, 1, tzinfo=UTC),
         )
         entries.append(ledger.allocate(account_now(), *asked, AllocationTerms(balance_cap=cap)))
+    top_up = (TopUp(5, NOW), "Europe/Paris", Days(30), datetime(2026, 3, 1, tzinfo=UTC))
+    entries.append(ledger.top_up(account_now(), *top_up))
     expiration = ledger.expire(account_now(), datetime(2026, 3, 1, tzinfo=UTC))
     assert expiration is not None
     return [*entries, expiration]
@@ -441,7 +444,7 @@ LEDGERS = (
             *("allocation", "manual", "usage", "reversal", "expiration", "hold", "release"),
             *("(erased)", "holds", "released", "metadata", "promotion", "including_held"),
             *("purchase", "refund", "price"),
-            *("left_out", "balance_cap", "sign_up"),
+            *("left_out", "balance_cap", "sign_up", "topped_up"),
         ),
     ),
     reader(
@@ -499,6 +502,7 @@ _SUBSCRIPTION = _subscription(
     "resumed_at": {"N": "1760000000000"},
     "observed_at": {"N": "1760000000000"},
     "sign_up": {"S": "2026-01 5 1768478400000"},
+    "raised": {"S": "2026-01 500 284@1768478400000 5@1768478400001"},
 }
 
 _ENTRY = ledger_items.item_of(LEDGER[0], FIRST_HASH)
@@ -826,8 +830,9 @@ FILES_AND_SETTINGS = (
         lambda text: parse_catalogue(sendable(text)),
         SHIPPED_PLANS,
         '[[plans]]\nid = "a"\nname = "A"\nmonthly_credits = 1\nlowest = true\n'
-        'balance_cap = 5\non_signup = "prorated"\nallocate_on = "anniversary"\n'
-        'billing_intervals = ["yearly", "monthly"]\nmonthly_since = 2027-01-01\n'
+        'balance_cap = 5\non_signup = "prorated"\non_plan_change = "difference"\n'
+        'allocate_on = "anniversary"\nbilling_intervals = ["yearly", "monthly"]\n'
+        "monthly_since = 2027-01-01\n"
         "credit_lifetime_months = 2\n",
         own=CatalogueError,
         check=lambda catalogue: catalogue.lowest in catalogue.plans,

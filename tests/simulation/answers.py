@@ -219,20 +219,27 @@ def previewed(
 ) -> list[Json]:
     """What a run as of an instant would post to a user."""
     ledger = ledger.until(len(ledger.lines))
-    items = []
-    for period in subscription.due(ledger.through, start, now):
-        line = ledger.allocate(subscription, period, now)
+    items: list[Json] = []
+    while True:
+        step, due = subscription.step_due(ledger), subscription.due(ledger.through, start, now)
+        if not step and not due:
+            return items
+        line = (
+            ledger.step_up(subscription, step, now)
+            if step
+            else ledger.allocate(subscription, due[0], now)
+        )
         ledger.add(line)
         end = line.grant and line.grant.expires_at
-        item = {"user_id": who, "timezone": subscription.timezone, "allocation_period": period}
-        more = {"expires_at": end and show(end), "left_out_amount": line.left_out or None}
-        items.append({**item, "amount": line.amount, **more})
-    return items
+        item = {"user_id": who, "timezone": subscription.timezone}
+        more = {"allocation_period": line.through, "amount": line.amount}
+        end_of_it = {"expires_at": end and show(end), "left_out_amount": line.left_out or None}
+        items.append({**item, **more, **end_of_it})
 
 
 def counted(subscription: Subscription, ledger: Ledger, period: str, now: datetime) -> str:
     """What a user is counted as where it is asked whether a period is complete."""
-    allocations = [line for line in ledger.lines if line.type == "allocation"]
+    allocations = [line for line in ledger.lines if line.type == "allocation" and not line.is_step]
     given = sum(line.through == period for line in allocations)
     if given:
         return "duplicate" if given > 1 else "allocated"

@@ -193,6 +193,7 @@ deployments: st.SearchStrategy[Deployment] = st.one_of(
     st.tuples(_plans, st.just("low_balance_threshold"), st.sampled_from((None, 5, 60))),
     st.tuples(_plans, st.just("balance_cap"), st.sampled_from((None, 40, 150, 600))),
     st.tuples(_plans, st.just("on_signup"), st.sampled_from(("none", "full", "prorated"))),
+    st.tuples(_plans, st.just("on_plan_change"), st.sampled_from((None, "difference"))),
     st.tuples(_plans, st.just("presence"), st.none()),
 )
 

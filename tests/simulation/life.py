@@ -501,9 +501,10 @@ class Life(RuleBasedStateMachine):
         self._is_told(who, reply)
         ledger, subscription = self.oracle.ledger(who), self.oracle.subscription(who)
         due = subscription.due(ledger.through, self.world.clock, self.world.clock)
+        step = subscription.step_due(ledger)
         has_reason = troubles.has_struck(Fault.MEANWHILE) or not troubles.is_absorbed
         left = "an edit has left due what it should have posted:"
-        require(not due or has_reason, left, due, subscription)
+        require(not (due or step) or has_reason, left, due, step, subscription)
 
     def _is_told(self, who: str, reply: Reply) -> None:
         """What an answer says of a subscription is what there was at some moment of the step."""

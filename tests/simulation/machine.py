@@ -112,6 +112,33 @@ class Machine(Charging, Holding, Selling, Office):
         self.changed(user, "another plan", ("plan", change), [])
         self.allocate_running_month(user)
 
+    @rule(
+        who=places,
+        days=st.sampled_from((0, 1, 9)),
+        way=st.sampled_from((("starter", "pro"), ("pro", "starter", "pro"), ("club", "pro"))),
+        more=EDITS["plan"],
+        drawn=trouble,
+    )
+    def story_of_a_step_up(
+        self, who: int, days: int, way: tuple[str, ...], more: str, drawn: Drawn
+    ) -> None:
+        """Somebody who has this month's credits moves up within it, or up and down and up."""
+        user, (first, *others) = self.user(who), way
+        for plan in ("pro", "business"):
+            if plan in reference.plans_at():
+                self.deploy((plan, "on_plan_change", "difference"))
+        self.changed(user, "another plan", ("plan", first), [])
+        with self.step("the next month begins, and no tick comes"):
+            self.world.now = max(self.world.now, self.month_start(user, 1))
+        self.allocate_running_month(user)
+        for plan in others:
+            with self.step(f"{days} days pass, and no tick comes"):
+                self.world.now += days * reference.DAY
+            self.changed(user, "another plan", ("plan", plan), drawn)
+        self.use(user, 1, f"after-step-up-{user}", [])
+        self.changed(user, "another plan", ("plan", more), [])
+        self.allocate_running_month(user)
+
     def _register(
         self,
         who: str,

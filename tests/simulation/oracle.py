@@ -26,6 +26,7 @@ from tests.simulation.reference import (
     Line,
     Outdated,
     Over,
+    Raised,
     Short,
     Subscription,
     Violation,
@@ -442,6 +443,10 @@ class Oracle:
         elif body["type"] == "allocation":
             for subscription in self.candidates(user_id):
                 for as_of in self.allocating.get(user_id, ()):
+                    step = subscription.step_due(ledger)
+                    if step:
+                        yield ledger.step_up(subscription, step, now)
+                        continue
                     due = subscription.due(ledger.through, as_of, now)
                     if due:
                         yield ledger.allocate(subscription, due[0], now)
@@ -691,7 +696,7 @@ class Oracle:
         now = self.world.now
         for user_id, versions in self.subscriptions.items():
             ledger = self.ledger(user_id)
-            due = versions[-1].due(ledger.through, now, now)
+            due = versions[-1].due(ledger.through, now, now) or versions[-1].step_due(ledger)
             require(not due, "never allocated to user", user_id, due, versions[-1])
             overdue = ledger.overdue(reference.ALWAYS, now)
             require(not overdue, "never expired for user", user_id, overdue)
@@ -769,6 +774,7 @@ def _described(ledger: Ledger, line: Line) -> Json:
         "left_out": line.left_out or None,
         "balance_cap": line.full_at,
         "sign_up": line.is_welcome or None,
+        "topped_up": milliseconds(after.stepped_at),
     }
     if line.refunds:
         unrecovered = line.refunded - after.taken_back(line.refunds)
@@ -802,7 +808,14 @@ def _read(item: Json) -> Subscription:
         suppressed=item["suppressed"]["S"] if "suppressed" in item else None,
         version=int(item["version"]["N"]),
         welcome=_welcome(item["sign_up"]["S"]) if "sign_up" in item else None,
+        raised=_raised(item["raised"]["S"]) if "raised" in item else None,
     )
+
+
+def _raised(text: str) -> Raised:
+    period, level, *steps = text.split(" ")
+    pairs = [step.split("@") for step in steps]
+    return Raised(period, int(level), tuple((int(n), instant({"N": at})) for n, at in pairs))
 
 
 def _welcome(text: str) -> Welcome:

@@ -1,6 +1,7 @@
 """Bugs to plant in how much comes; importing this enters them in the list of all bugs."""
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 from chalicelib.api import subscriptions as subscription_routes
@@ -14,6 +15,7 @@ from tests.simulation.planted_holds import BUGS
 __all__ = ["BUGS", "OF_AMOUNTS"]
 
 _OTHERS = {*BUGS}
+MILLISECOND = timedelta(milliseconds=1)
 
 # --- Caps -----------------------------------------------------------------------------------------
 
@@ -120,6 +122,55 @@ def _edits_forget(original: Any, existing: Any, *asked: Any) -> Any:
     """An edit forgets what was owed at the sign-up."""
     after = original(existing, *asked)
     return after if existing is None or after == existing else replace(after, sign_up=None)
+
+
+# --- Steps up -------------------------------------------------------------------------------------
+
+
+@bug(allocations, "due_top_up")
+def _step_up_again(original: Any, subscription: Any, catalogue: Any, through: Any, at: Any) -> Any:
+    """A step up is granted again after a usage."""
+    found = original(subscription, catalogue, through, at)
+    raised = subscription.raised
+    if found is None and raised and raised.period == through and raised.top_ups and at:
+        latest = raised.top_ups[-1]
+        return latest._replace(at=latest.at + MILLISECOND) if latest.at == at else None
+    return found
+
+
+@bug(terms, "_raised")
+def _up_and_down_and_up(original: Any, existing: Any, *rest: Any) -> Any:
+    """Who moves up and down and up within a month is granted the difference twice."""
+    raised = existing.raised
+    if raised:
+        existing = replace(existing, raised=raised._replace(level=1))
+    return original(existing, *rest)
+
+
+@bug(allocations, "due_top_up")
+def _step_of_a_month_not_allocated(
+    original: Any, subscription: Any, catalogue: Any, _through: Any, at: Any
+) -> Any:
+    """A step up of a month is granted on top of another."""
+    raised = subscription.raised
+    return original(subscription, catalogue, raised and raised.period, at)
+
+
+@bug(terms, "_prorated")
+def _whole_difference(_: Any, amount: int, *_rest: Any) -> Any:
+    """A step up brings the difference of a whole month."""
+    return amount
+
+
+@bug(allocations, "topped_up_by")
+def _late_month_and_steps(_: Any, _subscription: Any, _period: Any) -> None:
+    """A month that is allocated after a step up is topped up as well."""
+
+
+@bug(ledger, "_entry")
+def _forgets_steps(original: Any, *asked: Any, **more: Any) -> Any:
+    """A usage forgets which steps up are in the month."""
+    return replace(original(*asked, **more), topped_up_at=None)
 
 
 OF_AMOUNTS = [name for name in BUGS if name not in _OTHERS]

@@ -199,6 +199,16 @@ class Welcome:
 
 
 @dataclass(frozen=True)
+class Raised:
+    """The most that a user was to be given in a month so far, and each step up to it."""
+
+    period: str
+    level: int
+    steps: tuple[tuple[int, datetime], ...]
+    """How much each brings, and when it was made."""
+
+
+@dataclass(frozen=True)
 class Subscription:
     """What the product should know of a user, and what it knew before.
 
@@ -222,6 +232,7 @@ class Subscription:
     suppressed: str | None = None
     version: int = 1
     welcome: Welcome | None = None
+    raised: Raised | None = None
 
     known_since: datetime = field(default=ALWAYS, compare=False, repr=False)
     known_under: Plans = field(default_factory=plans_at, compare=False, repr=False)
@@ -414,10 +425,7 @@ class Subscription:
         is_far = at > self.registered_at + 5 * MINUTE
         if is_old or is_far or self.started_at < start or at >= (self.ends_at or NEVER):
             return self
-        first_day = self.day(self.timezone, plans_at())
-        days = [first_date(period, first_day)]
-        while days[-1] + DAY < first_date(months[months.index(period) + 1], first_day):
-            days.append(days[-1] + DAY)
+        days = self.days_of(period)
         left = [day for day in days if day >= running_day(self.timezone, self.started_at)]
         amount = self.amount
         if how == "prorated":
@@ -500,7 +508,7 @@ class Subscription:
             changed = replace(changed, suppressed=None)
         if changed == self:
             return self
-        return replace(
+        after = replace(
             changed,
             version=self.version + 1,
             known_since=now,
@@ -510,6 +518,47 @@ class Subscription:
             and chosen != self.registered_at
             and in_zone(chosen, self.timezone) != in_zone(self.eligible_from, self.timezone),
         )
+        return after.stepped(self, now)
+
+    def stepped(self, before: "Subscription", now: datetime) -> "Subscription":
+        """With what an edit brings at once: a step up within a month, on a plan that pays it."""
+        plans = plans_at()
+        pay = {name for name, plan in plans.items() if plan.get("on_plan_change") == "difference"}
+        if not pay or not before.receives or not self.receives or before.amount == self.amount:
+            return self
+        months = months_around(local_day(self.timezone, now))
+        period = [month for month in months if self.start(month) <= now][-1]
+        known = self.raised
+        if known is None or known.period != period:
+            known = Raised(period, before.amount, ())
+        level, steps = max(known.level, before.amount), known.steps
+        has_its_day = before.day(before.timezone, plans) == self.day(self.timezone, plans)
+        is_old = any(midnight(self.timezone, d) > self.start(period) for d in self.began(plans))
+        pays = self.plan in pay and self.plan != before.plan and has_its_day and not is_old
+        if self.amount > level and pays and len(steps) < 10:
+            days, today = self.days_of(period), running_day(self.timezone, now)
+            left, more = [day for day in days if day >= today], self.amount - level
+            amount = next(n for n in range(more + 1) if n * len(days) >= more * len(left))
+            moment = max([now, *(at + MINUTE / 60_000 for _, at in steps)])
+            steps = (*steps, (amount, moment))
+        return replace(self, raised=Raised(period, max(level, self.amount), steps))
+
+    def days_of(self, period: str) -> list[date]:
+        """All local days of a month of the user's."""
+        first_day = self.day(self.timezone, plans_at())
+        days = [first_date(period, first_day)]
+        months = months_around(days[0], 0, 2)
+        while days[-1] + DAY < first_date(months[months.index(period) + 1], first_day):
+            days.append(days[-1] + DAY)
+        return days
+
+    def step_due(self, ledger: "Ledger") -> tuple[int, datetime] | None:
+        """The first step that is to come on top of the month that was given last."""
+        if self.raised is None or self.raised.period != ledger.through or not self.receives:
+            return None
+        done = ledger.stepped_at or ALWAYS
+        left = [step for step in self.raised.steps if step[1] > done and self.owes_at(step[1])]
+        return left[0] if left else None
 
 
 def in_zone(moment: datetime | date, timezone: str) -> datetime:
@@ -612,6 +661,9 @@ class Line:
     """Of an allocation: what did not fit, and the height to which it filled the account:"""
     full_at: int | None = None
     is_welcome: bool = False
+    is_step: bool = False
+    stepped_at: datetime | None = None
+    """Of an allocation: the latest step up that is in its month by now."""
     frees_dead: str | None = None
     """Of an end that frees what is dead: the zone whose next sweep books it out."""
     price: tuple[int, str] | None = None
@@ -662,6 +714,12 @@ class Ledger:
     @property
     def through(self) -> str | None:
         return self.lines[-1].through if self.lines else None
+
+    @property
+    def stepped_at(self) -> datetime | None:
+        """The latest step up that is in the month that was given last."""
+        found = [line.stepped_at for line in self.lines if line.type == "allocation"]
+        return found[-1] if found else None
 
     @property
     def balance(self) -> int:
@@ -899,15 +957,43 @@ class Ledger:
         counts_from = max(start, today)
         end = end_of_life(timezone, counts_from, subscription.lifetime)
         amount, welcome = subscription.amount_for(period), subscription.welcome
-        given = self.fitting(amount, subscription.full_at, at)
-        grant = Grant(len(self.lines) + 1, given, counts_from, end, timezone, "plan")
         line = Line("allocation", (), at, start, period, f"allocation#{period}")
-        if given < amount:
-            line = replace(line, left_out=amount - given, full_at=subscription.full_at)
+        raised = subscription.raised
         if welcome and welcome.period == period:
             since = min(max(welcome.at, start), at)
             text = f"First credits for {period}"
             line = replace(line, effective_at=since, is_welcome=True, description=text)
+        elif raised and raised.period == period and raised.steps:
+            # What comes late comes as it is by now, with all steps in it.
+            line = replace(line, stepped_at=raised.steps[-1][1])
+        return self._giving(line, amount, subscription, counts_from, end)
+
+    def step_up(
+        self, subscription: Subscription, step: tuple[int, datetime], now: datetime
+    ) -> Line:
+        at, (amount, moment), timezone = self.time(now), step, subscription.timezone
+        today = midnight(timezone, running_day(timezone, at))
+        name = f"plan_change#{self.through}#{show(moment)}"
+        line = Line("allocation", (), at, min(moment, at), self.through, name)
+        text = f"Credits of the larger plan for {self.through}"
+        line = replace(line, is_step=True, stepped_at=moment, description=text)
+        end = end_of_life(timezone, today, subscription.lifetime)
+        return self._giving(line, amount, subscription, today, end)
+
+    def _giving(
+        self,
+        line: Line,
+        amount: int,
+        subscription: Subscription,
+        counts_from: datetime,
+        end: datetime | None,
+    ) -> Line:
+        """A line with as much of an amount as fits."""
+        given = self.fitting(amount, subscription.full_at, line.posted_at)
+        zone = subscription.timezone
+        grant = Grant(len(self.lines) + 1, given, counts_from, end, zone, "plan")
+        if given < amount:
+            line = replace(line, left_out=amount - given, full_at=subscription.full_at)
         return replace(line, legs=((grant.number, given),), grant=grant) if given else line
 
     def fitting(self, amount: int, full_at: int | None, at: datetime) -> int:

@@ -36,6 +36,17 @@ def _live(life: Machine) -> None:
         life.allocate_running_month("ada")
         for queue in ("sweeps", "allocations") * 3:
             life.deliver_all(queue, [])
+    # And within months ada moves up: from the cap's plan, and up and down and up.
+    for days, way in ((1, ("starter", "pro")), (9, ("pro", "starter", "pro"))):
+        life.story_of_a_step_up(0, days, way, "business", [])
+    life.changed("ada", "another plan", ("plan", "starter"), [])
+    with life.step("a month begins, and no tick comes"):
+        life.world.now = life.month_start("ada", 1)
+    # The month is allocated after the step.
+    life.changed("ada", "another plan", ("plan", "pro"), [])
+    life.allocate_running_month("ada")
+    for queue in ("sweeps", "allocations") * 3:
+        life.deliver_all(queue, [])
     life.read_history(0, 100, None, None, None, [])
     life.read_schedule(0, [])
     life.teardown()
@@ -46,6 +57,7 @@ def test_a_life_of_caps_and_sign_ups_is_as_the_reference_says() -> None:
     lines = life.oracle.ledger("ada").lines
     capped = [(line.amount, line.left_out) for line in lines if line.type == "allocation"]
     assert capped[:2] == [(90, 10), (0, 100)]
+    assert sum(line.is_step for line in lines) >= 2
     firsts = [
         (user, line.amount)
         for user, ledger in life.oracle.ledgers.items()

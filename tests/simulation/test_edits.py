@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chalicelib.domain.errors import InvalidInput
-from chalicelib.domain.subscriptions import due_periods
+from chalicelib.domain.plans import PlanCatalogue
+from chalicelib.domain.subscriptions import Subscription, due_periods, due_top_up
 from chalicelib.domain.terms import FIELDS
 from chalicelib.plans_file import parse_catalogue
 from tests.registered import register
@@ -161,6 +163,47 @@ def _follow(story: list[tuple[int, tuple[str, Any]]], plans: reference.Plans) ->
             continue
         due = due_periods(product, catalogue, None, now, now)
         assert [str(period) for period in due] == told.due(None, now, now)
+        _compare_steps(product, told, catalogue)
+
+
+def _compare_steps(
+    product: Subscription, told: reference.Subscription, catalogue: PlanCatalogue
+) -> None:
+    """What steps up came to, and the first and the last that are owed on top of their month."""
+    raised, right = product.raised, told.raised
+    assert (raised is None) == (right is None)
+    if raised is None or right is None:
+        return
+    found = (str(raised.period), raised.level, raised.top_ups)
+    assert found == (right.period, right.level, right.steps)
+    for latest in (None, *(moment for _, moment in right.steps)):
+        owed = due_top_up(product, catalogue, raised.period, latest)
+        ledger: Any = SimpleNamespace(through=right.period, stepped_at=latest)
+        assert owed == told.step_due(ledger)
+
+
+ups: st.SearchStrategy[tuple[str, Any]] = st.one_of(
+    st.tuples(st.just("plan"), st.sampled_from(("starter", "pro", "business"))),
+    st.tuples(st.just("plan"), st.sampled_from(("pro", "business", "free"))),
+    st.tuples(st.just("allocation_amount"), st.sampled_from((None, None, 150, 700))),
+    st.tuples(st.just("status"), st.sampled_from(("active", "paused", "active"))),
+    st.tuples(st.just("timezone"), st.sampled_from(ZONES)),
+    st.tuples(st.just("started_at"), st.sampled_from((-400, -20, 3)).map(timedelta)),
+    st.tuples(st.just("ends_at"), st.none() | spans),
+    st.tuples(st.just(DEPLOYED), st.sampled_from(("pro anniversary", "business anniversary"))),
+)
+"""What makes the monthly amount another, and what takes back what that brings."""
+
+days_between = st.lists(st.tuples(st.sampled_from((0, 0, 1, 9, 20)), ups), min_size=4, max_size=12)
+
+
+@settings(max_examples=1500, deadline=None, derandomize=True)
+@given(days_between)
+def test_after_any_steps_up_and_down_what_they_bring_is_what_the_reference_says(
+    story: list[tuple[int, tuple[str, Any]]],
+) -> None:
+    paying = {"on_plan_change": "difference"}
+    _follow(story, {**PLANS, **{name: {**PLANS[name], **paying} for name in ("pro", "business")}})
 
 
 def test_an_edit_whose_clock_was_ahead_is_judged_by_the_catalogue_it_knew() -> None:

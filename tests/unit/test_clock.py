@@ -131,6 +131,17 @@ def test_a_month_is_swept_for_where_somebody_lives_at_its_beginning() -> None:
     assert not any(step.expiry or step.reminders for step in steps_of(users, to))
 
 
+def test_a_month_is_swept_for_on_the_days_on_which_those_of_the_users_begin() -> None:
+    users = [Open(PARIS, day=15), Open(PARIS, day=31), Open(TOKYO, day=15)]
+    to = NOW + timedelta(days=47)
+    assert [(format_instant(step.at), *step.allocation) for step in steps_of(users, to)] == [
+        ("2026-05-30T22:00:00Z", PARIS),
+        ("2026-06-14T15:00:00Z", TOKYO),
+        ("2026-06-14T22:00:00Z", PARIS),
+        ("2026-06-29T22:00:00Z", PARIS),
+    ]
+
+
 def test_where_nobody_lives_a_month_is_swept_for_only_when_asked() -> None:
     to = NOW + timedelta(days=20)
     assert list(steps_of([], to)) == []

@@ -765,6 +765,19 @@ def test_of_several_counts_of_a_month_the_last_one_made_is_told_whatever_their_n
     assert found.says.startswith("2026-11, counted 3 hours ago: all 1,200")
 
 
+def test_the_month_before_is_told_too_where_the_same_run_counted_it() -> None:
+    """As the schedule does when months begin on anniversaries."""
+    missing = COUNTED | {"complete": False, "missing": 3}
+    kept = {
+        "completeness/2026-11/a/summary.json": (NOW, COUNTED),
+        "completeness/2026-10/a/summary.json": (NOW, missing),
+        "completeness/2026-10/d/summary.json": (NOW, COUNTED),
+    }
+    this, before = running.completeness(made_of(counts_in_a_bucket(kept)))
+    assert (this.state, this.says[:7]) == (State.FINE, "2026-11")
+    assert (before.state, before.says[:7]) == (State.BAD, "2026-10")
+
+
 def test_a_month_that_nobody_has_counted_yet_leaves_the_one_before() -> None:
     kept = {"completeness/2026-11/a/summary.json": (NOW, COUNTED)}
     first = replace(made_of(counts_in_a_bucket(kept)), now=datetime(2026, 12, 1, 3, tzinfo=UTC))

@@ -13,6 +13,7 @@ from chalicelib.domain.instants import parse_instant
 from chalicelib.domain.ledger import Account, AllocationTerms, Request
 from chalicelib.domain.lifetimes import Days
 from chalicelib.domain.subscriptions import due_periods
+from chalicelib.domain.terms import FIELDS
 from chalicelib.plans_file import parse_catalogue
 from tests.registered import register
 
@@ -186,6 +187,48 @@ def test_a_new_subscriber_is_given_the_running_month_as_the_plan_says() -> None:
     assert signed_up("2026-07-01T00:00") == [0, 500, 500]
     assert signed_up("2026-06-30T12:00") == [0, 0, 0]
     assert signed_up("2026-07-20T12:00") == [0, 0, 0]
+
+
+def test_moving_up_brings_the_difference_once() -> None:
+    amounts = (("small", 100), ("middle", 500), ("large", 2_000))
+    catalogue = parse_catalogue(
+        "".join(
+            f"""
+            [[plans]]
+            id = "{plan}"
+            name = "{plan}"
+            monthly_credits = {amount}
+            on_plan_change = "difference"
+            lowest = {str(plan == "small").lower()}
+            """
+            for plan, amount in amounts
+        )
+    )
+    subscription = register(
+        {
+            "user_id": "42",
+            "timezone": PARIS,
+            "plan": "small",
+            "billing_interval": "yearly",
+            "status": "active",
+            "started_at": "2026-01-01T00:00:00Z",
+        },
+        catalogue,
+        in_paris("2026-05-10T12:00"),
+    )
+    brings = []
+    for plan, moment in (
+        ("middle", "2026-07-10T12:00"),
+        ("large", "2026-07-11T12:00"),
+        ("small", "2026-07-12T12:00"),
+        ("large", "2026-07-13T12:00"),
+    ):
+        values = {"user_id": "42", "plan": plan}
+        kept = FIELDS - {"plan"}
+        subscription = register(values, catalogue, in_paris(moment), subscription, kept=kept)
+        assert subscription.raised is not None
+        brings.append([top_up.amount for top_up in subscription.raised.top_ups])
+    assert brings == [[284], [284, 1_017], [284, 1_017], [284, 1_017]]
 
 
 def test_a_plan_with_a_cap_fills_up_a_balance() -> None:

@@ -12,7 +12,14 @@ from botocore.exceptions import ClientError
 from botocore.httpsession import URLLib3Session
 
 from chalicelib.domain.lifetimes import Days, Months
-from chalicelib.domain.plans import AllocateOn, BillingInterval, OnSignup, Plan, PlanCatalogue
+from chalicelib.domain.plans import (
+    AllocateOn,
+    BillingInterval,
+    OnPlanChange,
+    OnSignup,
+    Plan,
+    PlanCatalogue,
+)
 from infra.deployment import plan_changes
 from infra.deployment.packaging import PLANS
 from infra.deployment.plan_changes import (
@@ -306,6 +313,22 @@ def test_other_first_credits_are_told() -> None:
     assert told("none", OnSignup.FULL) == [f"{now} all at once"]
     assert told("full", OnSignup.PRORATED) == [f"{now} the part that is left at once"]
     assert told("full", OnSignup.NONE) == [f"{now} nothing at once"]
+
+
+def test_another_way_with_steps_up_is_told() -> None:
+    def told(before: str, after: OnPlanChange) -> list[str]:
+        plan = Plan("pro", "Pro", 500, None, lowest=True, on_plan_change=after)
+        (deployed,) = terms_of(
+            f'[[plans]]\nid = "pro"\nmonthly_credits = 500\non_plan_change = "{before}"\n'
+        ).values()
+        return list(changes({"pro": deployed}, PlanCatalogue((plan,))))
+
+    now = "Plan 'pro': whoever moves up to it within a month from now on is granted"
+    assert told("difference", OnPlanChange.DIFFERENCE) == []
+    assert told("difference", OnPlanChange.NEXT_PERIOD) == [f"{now} nothing at once"]
+    assert told("next_period", OnPlanChange.DIFFERENCE) == [
+        f"{now} the part of the difference that is left, at once"
+    ]
 
 
 def test_a_cap_that_is_no_number_is_no_catalogue() -> None:

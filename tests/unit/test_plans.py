@@ -133,7 +133,8 @@ LIFETIME = "plans[0].credit_lifetime_days must be a whole number of 1 or more"
 OMIT = "(leave it out for credits that never expire)"
 KEYS = (
     "id, name, monthly_credits, credit_lifetime_days, lowest, grants_since, low_balance_threshold, "
-    "most_credits_at_once, priority, balance_cap, on_signup, credit_lifetime_months, allocate_on, "
+    "most_credits_at_once, priority, balance_cap, on_signup, on_plan_change, "
+    "credit_lifetime_months, allocate_on, "
     "billing_intervals, yearly_since, monthly_since"
 )
 MOST = (

@@ -155,9 +155,28 @@ def test_at_these_borders_they_are(changes: dict[str, object]) -> None:
     assert due(subscription, NOW) == [JULY]
 
 
+def test_it_is_due_since_the_registration_whatever_was_decided_of_the_time_before() -> None:
+    signed = new(eligible_from="2026-07-01").sign_up
+    assert signed is not None
+    assert signed.at == NOW
+
+
 def test_of_a_plan_that_grants_since_a_day_whole_months_after_it_come_at_once() -> None:
     august = at("2026-08-02T10:00:00Z")
     assert due(new("late", august, started_at="2026-08-02T00:00:00Z"), august) == [AUGUST]
+
+
+def test_the_month_whose_first_day_the_plan_began_to_grant_on_comes_at_once() -> None:
+    catalogue = parse_catalogue(PLANS.replace("2026-07-05", "2026-07-01"))
+    values = {
+        "user_id": "42",
+        "timezone": ZONE,
+        "plan": "late",
+        "billing_interval": "yearly",
+        "status": "active",
+        "started_at": "2026-07-10T09:00:00Z",
+    }
+    assert register(values, catalogue, NOW).sign_up == SignUp(JULY, 500, NOW)
 
 
 def test_those_who_are_there_are_given_nothing_by_any_edit() -> None:

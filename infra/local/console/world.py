@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 from chalicelib.domain import calendar
 from chalicelib.domain.addresses import same_address
 from chalicelib.domain.calendar import Period
-from chalicelib.domain.entries import EntryType
 from chalicelib.domain.errors import Unreadable
 from chalicelib.domain.instants import format_instant
 from chalicelib.domain.subscriptions import Subscription, can_receive, monthly_amount, periods_of
@@ -138,7 +137,7 @@ class World:
         def read(user_id: str) -> None:
             with suppress(Unreadable):  # the sweeps report it; here it counts as not granted
                 for entry in self._services.ledger.history(user_id, limit=_LINES_A_READ):
-                    if entry.type is EntryType.ALLOCATION and entry.allocated_through == period:
+                    if entry.begins_period and entry.allocated_through == period:
                         self._landed[period, user_id] = Landed(1, entry.amount)
 
         if missing:
