@@ -698,7 +698,7 @@ def test_links_that_do_not_agree_with_the_refunds_are_named_with_their_purchase(
     check_links(USER, operations, markers(operations), reversed(STORY.links))
     with pytest.raises(LedgerCorrupt) as caught:
         check_links(USER, operations, markers(operations), links)
-    assert caught.value.number == 1
+    assert (caught.value.user_id, caught.value.number) == (USER, 1)
     assert caught.value.reason == "the links of its refunds do not agree"
 
 

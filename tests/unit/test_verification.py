@@ -918,7 +918,7 @@ def links_fault(
     entries = [replace(entry, operation=f"operation#{entry.number}") for entry in entries]
     operations = operations_of(entries)
     try:
-        check_links(USER, operations, markers_of(operations, reversal=expired), links)
+        check_links(USER, iter(operations), markers_of(operations, reversal=expired), links)
     except LedgerCorrupt as corrupt:
         found = corrupt
     else:
