@@ -108,7 +108,7 @@ moves: st.SearchStrategy[tuple[str, Any]] = st.one_of(
 days_apart = st.lists(st.tuples(st.sampled_from((1, 4, 9, 20)), moves), min_size=4, max_size=12)
 
 
-@settings(max_examples=1500, deadline=None, derandomize=True)
+@settings(max_examples=600, deadline=None, derandomize=True)
 @given(days_apart)
 def test_wherever_the_day_of_the_month_moves_what_is_due_is_what_the_reference_says(
     story: list[tuple[int, tuple[str, Any]]],
@@ -197,7 +197,7 @@ ups: st.SearchStrategy[tuple[str, Any]] = st.one_of(
 days_between = st.lists(st.tuples(st.sampled_from((0, 0, 1, 9, 20)), ups), min_size=4, max_size=12)
 
 
-@settings(max_examples=1500, deadline=None, derandomize=True)
+@settings(max_examples=600, deadline=None, derandomize=True)
 @given(days_between)
 def test_after_any_steps_up_and_down_what_they_bring_is_what_the_reference_says(
     story: list[tuple[int, tuple[str, Any]]],
