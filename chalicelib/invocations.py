@@ -1,7 +1,7 @@
 """The frame of every invocation: gives its log lines an id, and writes its metrics."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeGuard
 
 from chalicelib import metrics
 from chalicelib.domain.errors import CreditsError
@@ -18,6 +18,11 @@ def observe(event: Any, handle: Callable[[Any], Any]) -> Any:
             return handle(event)
         finally:
             metrics.flush()
+
+
+def is_from_eventbridge(event: object) -> TypeGuard[Mapping[str, Any]]:
+    """Whether an event is of a schedule, and not of a person who invokes the function."""
+    return isinstance(event, Mapping) and "detail-type" in event
 
 
 def unexpected(error: Exception, **about: Any) -> None:

@@ -343,10 +343,10 @@ def _batch_values(batch: CreditBatch, schema: int) -> tuple[Any, ...]:
 def _batches_of(schema: int) -> Callable[[list[Any]], Batches]:
     """The reader of the batches of an entry of that form."""
     # Before form 3 it was not written down where a batch came from.
-    unsaid = (DEFAULT_PRIORITY, Source.PLAN if schema >= 3 else None)
+    is_said = schema >= 3
+    unsaid = (DEFAULT_PRIORITY, Source.PLAN if is_said else None)
 
     def read(values: list[Any]) -> Batches:
-        is_said = schema >= 3
         return tuple(
             _batch(*batch, *(() if is_said and len(batch) > 5 else unsaid)) for batch in values
         )

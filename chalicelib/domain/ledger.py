@@ -199,9 +199,7 @@ def allocate(
         # Somebody whose clock is ahead of ours can have signed up a little later than now.
         what, due = "First credits", max(start, min(terms.signed_up_at, now))
     request = Request(f"allocation#{period}", SYSTEM, f"{what} for {period}")
-    granted_at = calendar.day_start(timezone, now)
-    expires_at = lifetimes.expires_at(lifetime, timezone, granted_at)
-    wanted = _Wanted(amount, granted_at, expires_at, due, period)
+    wanted = _Wanted(amount, lifetime, due, period)
     entry = _allocation(account, wanted, request, now, timezone, terms)
     return replace(entry, sign_up=terms.signed_up_at is not None)
 
@@ -221,20 +219,17 @@ def top_up(
     now = account.time(now)
     operation = f"{TOP_UP}{period}#{format_instant(step.at)}"
     request = Request(operation, SYSTEM, f"Credits of the larger plan for {period}")
-    granted_at = calendar.day_start(timezone, now)
-    expires_at = lifetimes.expires_at(lifetime, timezone, granted_at)
     # Whoever edited can have a clock that is ahead of ours.
-    wanted = _Wanted(step.amount, granted_at, expires_at, min(step.at, now), period)
+    wanted = _Wanted(step.amount, lifetime, min(step.at, now), period)
     terms = terms._replace(topped_up_at=step.at)
     return _allocation(account, wanted, request, now, timezone, terms)
 
 
 class _Wanted(NamedTuple):
-    """What an allocation is to grant, and since when it is due."""
+    """What an allocation is to grant, for how long, and since when it is due."""
 
     amount: int
-    granted_at: datetime
-    expires_at: datetime | None
+    lifetime: Lifetime
     due: datetime
     period: Period
 
@@ -247,13 +242,14 @@ def _allocation(
     timezone: str,
     terms: AllocationTerms,
 ) -> LedgerEntry:
-    amount, granted_at, expires_at, due, period = wanted
+    amount, lifetime, due, period = wanted
     _check_positive(amount)
     cap, kind = terms.balance_cap, EntryType.ALLOCATION
     fitting = amount if cap is None else min(amount, _room(account, cap, now))
     if fitting:
-        number = account.next_number
-        priority, source = terms.priority, Source.PLAN
+        number, priority, source = account.next_number, terms.priority, Source.PLAN
+        granted_at = calendar.day_start(timezone, now)
+        expires_at = lifetimes.expires_at(lifetime, timezone, granted_at)
         batch = CreditBatch(number, fitting, fitting, granted_at, expires_at, priority, source)
         entry = _grant(account, kind, batch, request, now, timezone, due, period)
     else:

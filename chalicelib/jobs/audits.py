@@ -23,6 +23,7 @@ from chalicelib.domain.errors import (
 from chalicelib.domain.fields import FieldReader, parse_user_id, shown
 from chalicelib.domain.ledger import Account
 from chalicelib.domain.verification import Anchor, Marker
+from chalicelib.invocations import is_from_eventbridge
 from chalicelib.jobs.answers import refusal
 from chalicelib.metrics import Metric, count, flush
 from chalicelib.observability import logger
@@ -220,7 +221,7 @@ def parse_sample(field: str, value: object) -> int:
 
 def _asked_for(services: Services, event: object) -> _Audit:
     """The ledgers and markers to audit."""
-    if isinstance(event, dict) and "detail-type" in event:
+    if is_from_eventbridge(event):
         return _of_the_day(services, str(event.get("id")))
     fields = FieldReader(event, "event")
     user_id = fields.optional("user_id", parse_user_id)

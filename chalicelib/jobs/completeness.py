@@ -23,11 +23,11 @@ anniversaries, the schedule counts the month before as well, whose last ones are
 import json
 import secrets
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeGuard
+from typing import Any
 
 from chalicelib.domain import calendar
 from chalicelib.domain.calendar import Period
@@ -38,6 +38,7 @@ from chalicelib.domain.fields import FieldReader
 from chalicelib.domain.instants import parse_instant
 from chalicelib.domain.plans import AllocateOn
 from chalicelib.domain.ranges import Range, bits_for, tiling
+from chalicelib.invocations import is_from_eventbridge
 from chalicelib.jobs.answers import refusal
 from chalicelib.messages import UNKNOWN_ZONES, ZoneCheck
 from chalicelib.metrics import Metric, count
@@ -86,7 +87,7 @@ def start_checks(services: Services, event: object) -> dict[str, Any]:
         logger().warning("check refused", code=error.code, detail=str(error))
         return refusal(error)
     run = correlation_id() or secrets.token_hex(8)
-    if _is_scheduled(event) and services.catalogue.allocates_on(AllocateOn.ANNIVERSARY):
+    if is_from_eventbridge(event) and services.catalogue.allocates_on(AllocateOn.ANNIVERSARY):
         # Those who live in no known zone are counted once.
         _start(services, run, period.previous(), zones)
     return _start(services, run, period, zones if chosen else [*zones, UNKNOWN_ZONES])
@@ -124,12 +125,8 @@ def check_zones(services: Services, event: Event, context: Any) -> Answer:
     )
 
 
-def _is_scheduled(event: object) -> TypeGuard[Mapping[str, Any]]:
-    return isinstance(event, Mapping) and "detail-type" in event
-
-
 def _parse(event: object) -> tuple[Period, list[str] | None]:
-    if _is_scheduled(event):
+    if is_from_eventbridge(event):
         time = parse_instant("time", event.get("time"))
         return calendar.period_at("UTC", time), None
     fields = FieldReader(event, "event")

@@ -4,9 +4,9 @@ A tick decides by the ``time`` of its event and never by the clock, so that any 
 replayed. It may be ahead of the clock only as far as clocks differ.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, NamedTuple
 
 from chalicelib.domain import calendar
 from chalicelib.domain.calendar import Turn
@@ -14,6 +14,7 @@ from chalicelib.domain.errors import CreditsError, InvalidInput
 from chalicelib.domain.fields import FieldReader
 from chalicelib.domain.instants import format_instant, parse_instant
 from chalicelib.domain.plans import AllocateOn, PlanCatalogue
+from chalicelib.invocations import is_from_eventbridge
 from chalicelib.jobs.answers import refusal
 from chalicelib.messages import Sweep, SweepKind
 from chalicelib.metrics import Metric, count
@@ -43,7 +44,7 @@ def start_sweeps(services: Services, kind: SweepKind, event: object) -> dict[str
     to replay a moment, for all zones or some. Answers what was started, or the refusal. All that
     follows from EventBridge's event has its id, and from a replay that of the invocation.
     """
-    with correlated(event.get("id") if _is_from_eventbridge(event) else None):
+    with correlated(event.get("id") if is_from_eventbridge(event) else None):
         try:
             time, zones = _parse(services, event)
         except CreditsError as error:
@@ -106,12 +107,8 @@ def sweeps_of(
                 yield Swept(kind, each.timezone, day), each.midnight
 
 
-def _is_from_eventbridge(event: object) -> TypeGuard[Mapping[str, Any]]:
-    return isinstance(event, Mapping) and "detail-type" in event
-
-
 def _parse(services: Services, event: object) -> tuple[datetime, list[str] | None]:
-    if _is_from_eventbridge(event):
+    if is_from_eventbridge(event):
         event = {"time": event.get("time")}
     fields = FieldReader(event, "event")
     time = fields.required("time", parse_instant)

@@ -92,11 +92,6 @@ def buy(services: Services, purchase: Purchase, *, actor: str) -> Outcome:
         raise PaymentUsed(purchase.payment_id) from None
 
 
-def purchase_of(services: Services, payment_id: str) -> LedgerEntry:
-    """The entry of what a payment has bought. Raises `NotFound`."""
-    return services.ledger.entry(*_place_of(services, payment_id))
-
-
 def _place_of(services: Services, payment_id: str) -> tuple[str, int]:
     place = services.ledger.place_of(operation_of(payment_id))
     if place is None:
