@@ -7,6 +7,7 @@ from moto import mock_aws
 
 from tests.aws import partiql
 from tests.aws.api import Api
+from tests.aws.repair import Terminal
 from tests.aws.world import REGION, World
 
 
@@ -33,3 +34,10 @@ def world() -> World:
 def api(world: World, monkeypatch: pytest.MonkeyPatch) -> Api:
     monkeypatch.setattr("chalicelib.api.exchange.services", lambda: world.services)
     return Api()
+
+
+@pytest.fixture
+def terminal(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Terminal:
+    return Terminal(world, monkeypatch, capsys)

@@ -57,13 +57,6 @@ def starter(world: World) -> World:
     return world
 
 
-@pytest.fixture
-def terminal(
-    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Terminal:
-    return Terminal(world, monkeypatch, capsys)
-
-
 def hold(api: Api, amount: int = 40, *, key: str = "h", **more: object) -> str:
     """The id of a new hold."""
     reply = api.post(HOLDS, BACKEND, {**REPORT, "amount": amount, **more}, key=key)

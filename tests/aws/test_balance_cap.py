@@ -2,11 +2,9 @@
 
 import csv
 import io
-from dataclasses import replace
 
 import pytest
 
-from chalicelib.domain.plans import PlanCatalogue
 from chalicelib.jobs.completeness import start_checks
 from infra.repair import allocate
 from tests.aws.api import ADMIN, Api, user
@@ -23,19 +21,9 @@ RUNS = "/api/credits/allocation-runs"
 @pytest.fixture
 def capped(world: World) -> World:
     """The pro plan fills up to 800 of its 500 a month; user 1 is on it."""
-    plans = world.services.catalogue.plans
-    world.services.catalogue = PlanCatalogue(
-        tuple(replace(plan, balance_cap=800) if plan.id == "pro" else plan for plan in plans)
-    )
+    world.with_plans("pro", balance_cap=800)
     world.subscribe("1")
     return world
-
-
-@pytest.fixture
-def terminal(
-    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Terminal:
-    return Terminal(world, monkeypatch, capsys)
 
 
 def test_months_fill_up_to_the_cap_and_the_history_says_what_was_left_out(

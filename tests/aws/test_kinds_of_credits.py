@@ -177,10 +177,7 @@ def test_the_default_written_out_is_the_same_request(world: World, grant: Grant)
 
 
 def test_monthly_credits_have_the_priority_of_their_plan(world: World, api: Api) -> None:
-    plans = world.services.catalogue.plans
-    world.services.catalogue = PlanCatalogue(
-        tuple(replace(plan, priority=80) if plan.id == "pro" else plan for plan in plans)
-    )
+    world.with_plans("pro", priority=80)
     world.subscribe("1")
     world.allocate_at("2026-01-31T23:00:00Z")
     world.grant("1", 5, "gift")
@@ -192,8 +189,7 @@ def test_monthly_credits_have_the_priority_of_their_plan(world: World, api: Api)
 
 
 def test_a_preview_and_a_run_know_of_priorities(world: World, api: Api) -> None:
-    plans = world.services.catalogue.plans
-    world.services.catalogue = PlanCatalogue(tuple(replace(plan, priority=7) for plan in plans))
+    world.with_plans(priority=7)
     world.subscribe("1")
     world.now = at("2026-02-10T12:00:00Z")
     run = {"period": "2026-02", "zones": ["Europe/Paris"]}

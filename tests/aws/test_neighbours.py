@@ -634,13 +634,6 @@ def test_a_dry_run_names_who_cannot_be_read_and_shows_the_others(
 # --- Commands -------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def terminal(
-    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Terminal:
-    return Terminal(world, monkeypatch, capsys)
-
-
 def test_an_allocation_by_hand_goes_on_past_who_cannot_be_read_and_says_so(
     six: World, terminal: Terminal
 ) -> None:

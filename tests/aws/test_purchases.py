@@ -33,13 +33,6 @@ def sold(world: World, api: Api) -> World:
     return world
 
 
-@pytest.fixture
-def terminal(
-    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Terminal:
-    return Terminal(world, monkeypatch, capsys)
-
-
 def buy(api: Api, caller: Caller = BILLING, **more: object) -> Reply:
     return api.post(PURCHASES, caller, {**PACK, **more})
 

@@ -1,7 +1,6 @@
 """Repair by hand: each command does its one thing, once, and only when somebody says so."""
 
 import json
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +13,7 @@ from chalicelib.api.principal import caller_of
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.entries import ERASED
 from chalicelib.domain.errors import IdempotencyKeyReused
-from chalicelib.domain.plans import OnPlanChange, OnSignup, PlanCatalogue
+from chalicelib.domain.plans import OnPlanChange, OnSignup
 from chalicelib.domain.subscriptions import SuppressedBecause, suppress
 from chalicelib.jobs.manual import CALLER
 from chalicelib.messages import SweepKind, UsersMessage
@@ -31,13 +30,6 @@ from tests.aws.world import BY_TEST, World, at, client, resources_document
 
 MIDNIGHT = "2026-01-31T23:00:00Z"  # in Paris
 FEBRUARY = ("--period", "2026-02")
-
-
-@pytest.fixture
-def terminal(
-    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Terminal:
-    return Terminal(world, monkeypatch, capsys)
 
 
 # Redrive ------------------------------------------------------------------------------------------
@@ -467,13 +459,7 @@ def test_an_export_is_everything_that_is_kept_of_one_user_and_nothing_of_another
 def test_an_export_has_a_form_for_every_field_of_a_subscription(
     world: World, terminal: Terminal
 ) -> None:
-    plans = world.services.catalogue.plans
-    world.services.catalogue = PlanCatalogue(
-        tuple(
-            replace(plan, on_signup=OnSignup.FULL, on_plan_change=OnPlanChange.DIFFERENCE)
-            for plan in plans
-        )
-    )
+    world.with_plans(on_signup=OnSignup.FULL, on_plan_change=OnPlanChange.DIFFERENCE)
     world.subscribe("1", started_at="2026-01-10T00:00:00Z", notifications=["manual"])
     world.subscribe("1", plan="business")
     world.subscribe("1", eligible_from="2026-02-01", status="paused")

@@ -1,14 +1,12 @@
 """First credits at a sign-up, through the API, the import and the sweeps: once, and as decided."""
 
-from dataclasses import replace
-from typing import Any
 from unittest.mock import patch
 
 import pytest
 
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.errors import Contention, Unreadable
-from chalicelib.domain.plans import OnSignup, PlanCatalogue
+from chalicelib.domain.plans import OnSignup
 from chalicelib.domain.subscriptions import SignUp
 from chalicelib.store.ledger import LedgerStore
 from chalicelib.store.subscriptions import read_subscription
@@ -42,16 +40,9 @@ FILE = f"""{HEADER}
 def world(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
     """The pro plan gives new subscribers the part of the month that is left."""
     monkeypatch.setattr(stage_services, "THREADS", 1)  # the emulator is not safe with more
-    with_plans(world, on_signup=OnSignup.PRORATED)
+    world.with_plans("pro", on_signup=OnSignup.PRORATED)
     world.zones.add("Europe/Paris")
     return world
-
-
-def with_plans(world: World, **changes: Any) -> None:
-    plans = world.services.catalogue.plans
-    world.services.catalogue = PlanCatalogue(
-        tuple(replace(plan, **changes) if plan.id == "pro" else plan for plan in plans)
-    )
 
 
 def lose_the_post(api: Api) -> None:
@@ -90,9 +81,9 @@ def test_they_come_once_whatever_is_repeated_or_edited(world: World, api: Api) -
 def test_those_who_were_there_when_the_plan_changed_get_nothing_at_once(
     world: World, api: Api
 ) -> None:
-    with_plans(world, on_signup=OnSignup.NONE)
+    world.with_plans("pro", on_signup=OnSignup.NONE)
     api.put(PATH, BACKEND, NEW)
-    with_plans(world, on_signup=OnSignup.FULL)
+    world.with_plans("pro", on_signup=OnSignup.FULL)
     api.put(PATH, BACKEND, {**NEW, "email": "eva@example.com"})
     api.post(RUNS, ADMIN, {"period": "2026-01", "zones": ["Europe/Paris"]})
     world.drain()
@@ -103,7 +94,7 @@ def test_what_could_not_be_posted_is_shown_and_comes_with_the_next_sweep_as_it_w
     world: World, api: Api
 ) -> None:
     lose_the_post(api)
-    with_plans(world, on_signup=OnSignup.NONE, monthly_credits=600)
+    world.with_plans("pro", on_signup=OnSignup.NONE, monthly_credits=600)
     schedule = api.get(SCHEDULE, user()).json
     assert (schedule["next_allocation_date"], schedule["allocation_amount"]) == ("2026-01-01", 275)
     asked = {"period": "2026-01", "zones": ["Europe/Paris"]}
@@ -123,7 +114,7 @@ def test_who_registers_again_because_nothing_came_gets_it_then(world: World, api
 def test_the_plans_say_what_comes_at_a_sign_up_and_up_to_what_they_fill(
     world: World, api: Api
 ) -> None:
-    with_plans(world, balance_cap=900)
+    world.with_plans("pro", balance_cap=900)
     starter, pro, _ = api.get("/api/plans", user()).json["plans"]
     assert (starter["on_signup"], starter["balance_cap"]) == ("none", None)
     assert (pro["on_signup"], pro["balance_cap"]) == ("prorated", 900)
@@ -155,7 +146,7 @@ def test_the_first_credits_are_told_as_such(world: World, api: Api) -> None:
 
 
 def test_first_credits_are_capped_like_others(world: World, api: Api) -> None:
-    with_plans(world, balance_cap=200)
+    world.with_plans("pro", balance_cap=200)
     api.put(PATH, BACKEND, NEW)
     (item,) = api.get(HISTORY, user()).json["items"]
     assert (item["amount"], item["left_out_amount"], item["balance_cap"]) == (200, 75, 200)

@@ -1,12 +1,11 @@
 """Steps up to a larger plan, through the API and the sweeps: at once, once, and never lost."""
 
-from dataclasses import replace
 from unittest.mock import patch
 
 import pytest
 
 from chalicelib.domain.errors import Contention
-from chalicelib.domain.plans import OnPlanChange, PlanCatalogue
+from chalicelib.domain.plans import OnPlanChange
 from chalicelib.jobs.completeness import start_checks
 from chalicelib.store.ledger import LedgerStore
 from tests.aws.api import ADMIN, BACKEND, Api, user
@@ -19,10 +18,7 @@ PATH = "/api/subscriptions/1"
 @pytest.fixture(autouse=True)
 def world(world: World) -> World:
     """User 1 has February's 100 credits; it is 10 February, and 19 of its 28 days are left."""
-    plans = world.services.catalogue.plans
-    world.services.catalogue = PlanCatalogue(
-        tuple(replace(plan, on_plan_change=OnPlanChange.DIFFERENCE) for plan in plans)
-    )
+    world.with_plans(on_plan_change=OnPlanChange.DIFFERENCE)
     world.subscribe("1", plan="starter")
     world.allocate_at(FEBRUARY)
     world.now = at("2026-02-10T12:00:00Z")

@@ -5,7 +5,7 @@ ones. Messages wait in the queues until a test delivers them, in the order and a
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -18,6 +18,7 @@ from pynamodb.connection import Connection
 from chalicelib.domain.edits import Editor, EditorKind
 from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.instants import parse_instant
+from chalicelib.domain.plans import PlanCatalogue
 from chalicelib.domain.subscriptions import Subscription
 from chalicelib.domain.terms import FIELDS
 from chalicelib.jobs import (
@@ -200,6 +201,15 @@ class World:
         subscription = self.services.subscriptions.change(user_id, decide, BY_TEST, self.now)
         self.zones.add(subscription.timezone)
         return subscription
+
+    def with_plans(self, *plan_ids: str, **changes: Any) -> None:
+        """Changes these plans of the catalogue; without ids, all of them."""
+        self.services.catalogue = PlanCatalogue(
+            tuple(
+                replace(plan, **changes) if plan.id in plan_ids or not plan_ids else plan
+                for plan in self.services.catalogue.plans
+            )
+        )
 
     # What happens ---------------------------------------------------------------------------------
 
