@@ -29,3 +29,10 @@ def client(
             **settings,
         ),
     )
+
+
+def read_secret(region: str, name: str) -> str:
+    """The value of a secret in Secrets Manager. Ask once per process: each question costs money."""
+    client_of_secrets = client("secretsmanager", region, attempts=3)
+    text: str = client_of_secrets.get_secret_value(SecretId=name)["SecretString"]
+    return text

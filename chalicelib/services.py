@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from chalicelib.store.ledger import LedgerStore
     from chalicelib.store.mails import MailRecords
     from chalicelib.store.reports import Reports
+    from chalicelib.store.stripe import StripeStore
     from chalicelib.store.subscriptions import SubscriptionStore
 
 PLANS_FILE = Path(__file__).parent / "plans.toml"
@@ -91,6 +92,20 @@ class Services:
         from chalicelib.store.edits import EditStore
 
         return EditStore(self._connection, self.settings.edits_table)
+
+    @cached_property
+    def stripe(self) -> "StripeStore":
+        """The table of what is known of Stripe's customers and payments."""
+        from chalicelib.store.stripe import StripeStore
+
+        return StripeStore(self._connection, self.settings.stripe_table)
+
+    @cached_property
+    def stripe_secret(self) -> str:
+        """The secret with which Stripe signs; what is in its place before somebody has put it."""
+        from chalicelib.aws import read_secret
+
+        return read_secret(self.settings.region, self.settings.stripe_secret)
 
     @cached_property
     def queues(self) -> "Queues":

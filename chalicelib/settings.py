@@ -45,6 +45,8 @@ class Settings:
     """How many local days ahead users are told that credits expire; 0 for never."""
     unsubscribe_url: str = ""
     unsubscribe_secret: str = ""
+    stripe_table: str = ""
+    stripe_secret: str = ""
     clock_file: str = ""
     """The file with the seconds by which the clock of stage `local` is ahead; see `clock_of`."""
 
@@ -85,6 +87,8 @@ class Settings:
                 environment.get("AWS_ENDPOINT_URL", ""), environment.get("UNSUBSCRIBE_URL", "")
             ),
             unsubscribe_secret=environment.get("UNSUBSCRIBE_SECRET", ""),
+            stripe_table=environment.get("STRIPE_TABLE", ""),
+            stripe_secret=environment.get("STRIPE_SECRET", ""),
             clock_file=environment.get("CLOCK_FILE", ""),
         )
 

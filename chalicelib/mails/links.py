@@ -28,9 +28,7 @@ class Unsubscription(NamedTuple):
 
 def read_key(region: str, secret: str) -> bytes:
     """The key, from Secrets Manager: once per process."""
-    client = aws.client("secretsmanager", region, attempts=3)
-    text: str = client.get_secret_value(SecretId=secret)["SecretString"]
-    return text.encode()
+    return aws.read_secret(region, secret).encode()
 
 
 class UnsubscribeLinks:
