@@ -1,9 +1,9 @@
-"""Which fields Stripe's objects have, by API version: `python -m tests.stripe.schema` writes them down.
+"""The fields of Stripe's objects by API version: `python -m tests.stripe.schema` writes them down.
 
 The source is the `stripe` package on PyPI, whose classes Stripe generates from its OpenAPI
-description: one release for each generation of the API. The command downloads the wheels by pip into
-a temporary folder, reads their classes as text (nothing of them is imported or run) and writes one
-file for each API version into schema/ beside this module. The files say nothing but names and types.
+description: one release for each generation of the API. The command downloads the wheels by pip
+into a temporary folder, reads their classes as text (nothing of them is imported or run) and writes
+one file for each API version into schema/ beside this module: names and types, nothing else.
 
 A type is a few words:
 
@@ -131,7 +131,9 @@ class Release:
             return "null" if kind.endswith("?") else kind
         return kind.replace(nested[0], "other")
 
-    def _kind(self, node: ast.expr, owner: str, *, every_choice: bool = False) -> str:
+    def _kind(  # noqa: PLR0911 - one for each form
+        self, node: ast.expr, owner: str, *, every_choice: bool = False
+    ) -> str:
         match node:
             case ast.Constant(value=str() as quoted):
                 return f"@{quoted}" if quoted in self.classes else "other"
