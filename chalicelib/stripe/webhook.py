@@ -80,13 +80,14 @@ def _learn(services: Services, customer_id: str, said: Customer, event: Event) -
     A customer is one user, for good: an event that says otherwise would give the credits that one
     person paid for to another.
     """
-    before = services.stripe.customer(customer_id)
-    known = services.stripe.learn(customer_id, said) if any(said) else before
+    stripe = services.stripe
+    known = stripe.learn(customer_id, said) if any(said) else stripe.customer(customer_id)
     if said.user_id and known.user_id != said.user_id:
         raise Waiting(
             f"customer {customer_id} is user {known.user_id}, and this says {said.user_id}"
         )
-    if known != before and known.user_id and known.email:
+    # Also when nothing of it is news: whoever learned it may have died before this.
+    if any(said) and known.user_id and known.email:
         _give_address(services, known.user_id, known.email, event)
     return known
 
@@ -102,7 +103,8 @@ def _give_address(services: Services, user_id: str, email: str, event: Event) ->
         terms = replace(Terms.of(present), email=email)
         return successor(present, terms, services.catalogue, services.now())
 
-    with suppress(NotFound):  # they get it when they are registered
+    # Whoever registers them looks for an address afterwards.
+    with suppress(NotFound):
         services.subscriptions.change(user_id, decide, _editor(event), services.now())
 
 
@@ -138,7 +140,7 @@ def _subscription(services: Services, event: Event) -> str:
         return IGNORED
     customer_id = found.reference("customer")
     user_id = _user_of(services, event, customer_id, _user_id(found.metadata("user_id")))
-    email = services.stripe.customer(customer_id).email if customer_id else None
+    email = _address_of(services, customer_id)
 
     def decide(present: Subscription | None) -> Subscription:
         before = present.contracts if present else ()
@@ -162,8 +164,15 @@ def _subscription(services: Services, event: Event) -> str:
         now = services.now()
         return reported(present, newcomer, contracts, event.seen_at, services.catalogue, now)
 
-    save_subscription(services, user_id, decide, _editor(event))
+    saved = save_subscription(services, user_id, decide, _editor(event), is_repeated=True)
+    # The address may have become known while they were registered, or registering may have died.
+    if saved.subscription.email is None and (known := _address_of(services, customer_id)):
+        _give_address(services, user_id, known, event)
     return "subscription"
+
+
+def _address_of(services: Services, customer_id: str | None) -> str | None:
+    return services.stripe.customer(customer_id).email if customer_id else None
 
 
 def _timezone(subscription: Object, otherwise: str) -> str:
