@@ -11,7 +11,7 @@ from typing import Any
 from tests.simulation import reference
 from tests.simulation.contracts import reported, standing
 from tests.simulation.drawn import Drawn
-from tests.simulation.faults import Troubles
+from tests.simulation.faults import Fault, Troubles
 from tests.simulation.life import CALM, FAILURES, Life
 from tests.simulation.oracle import ALL_KINDS, Edit, Intent, Report
 from tests.simulation.reference import Heard, Subscription, require, show
@@ -187,7 +187,7 @@ class Hearing(Life):
         ledger = self.oracle.ledger(user)
         due = present.due(ledger.through, self.world.clock, self.world.clock)
         step = present.step_due(ledger)
-        is_alone = not troubles.has_struck()
+        is_alone = not troubles.has_struck(Fault.MEANWHILE)
         left = "an event has left due what it should have posted:"
         require(not (due or step) or not is_alone or present.is_stranded, left, due, step, present)
 
