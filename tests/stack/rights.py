@@ -241,7 +241,7 @@ def recorded(stack: Stack) -> dict[str, set[Right]]:
             (simulation.SETTINGS.anchors_bucket, "AnchorsBucket"),
         )
     }
-    secrets = {"unsubscribe_secret": stack.arn("UnsubscribeSecret")}
+    secrets: dict[str, Any] = {"unsubscribe_secret": stack.arn("UnsubscribeSecret")}
     secrets["stripe_secret"] = stack.arn("StripeSecret")
     with _cold_starts(secrets) as recorders:
 
@@ -270,7 +270,7 @@ def recorded(stack: Stack) -> dict[str, set[Right]]:
 
 
 @contextmanager
-def _cold_starts(secrets: dict[str, str]) -> Iterator[list[Recorder]]:
+def _cold_starts(secrets: dict[str, Any]) -> Iterator[list[Recorder]]:
     """Within the block each invocation is a new process, and noted with the one that is given."""
     import app
 
