@@ -49,7 +49,9 @@ FORM = "DYNAMODB_JSON"
 FULL = "FULL_EXPORT"
 """The kind of export that has the whole table; one that names no kind is of it, too."""
 
-_BUCKET = re.compile(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/(.*[^/])/*")
+_BUCKET = re.compile(
+    rf"s3://([a-z0-9][a-z0-9.-]{{1,61}}[a-z0-9])/(.*?[^/])(?:/{re.escape(SUMMARY)})?/*"
+)
 _TABLE = re.compile(
     r"arn:[a-z-]+:dynamodb:(?P<region>[a-z0-9-]+):(?P<account>[0-9]{12}):table/(?P<name>[\w.-]+)"
 )
@@ -216,14 +218,13 @@ def place_of(field: str, where: str, client: Clients) -> Place:
     The summary in it will do, too: that is the export's own name for itself, `ExportManifest`.
     Raises `InvalidInput`.
     """
-    where = where.rstrip("/").removesuffix(f"/{SUMMARY}")
-    found = _BUCKET.fullmatch(where)
-    if found:
+    if found := _BUCKET.fullmatch(where):
         return Bucket(client("s3"), found[1], found[2])
-    if not where or "://" in where:
+    folder = where.rstrip("/").removesuffix(f"/{SUMMARY}")
+    if not folder or "://" in where:
         message = f"must be s3://bucket/prefix/AWSDynamoDB/id or a folder; is {shown(where)}"
         raise InvalidInput.of(field, message)
-    return Folder(Path(where))
+    return Folder(Path(folder))
 
 
 def find(place: Place) -> TableExport:
