@@ -345,13 +345,6 @@ def test_an_export_of_the_other_table_is_refused_and_named_by_its_option(ask: As
     assert "--table-name credits-dev-subscriptions" in said
 
 
-def test_an_export_of_subscriptions_alone_is_refused(ask: Ask, terminal: Terminal) -> None:
-    assert ask is not None
-    assert "needs an export of the ledger: EXPORT=" in terminal.refused(
-        main, AT, "--subscriptions", "x"
-    )
-
-
 @pytest.mark.parametrize(
     "where", ["", "/", "s3://", "s3://exports", "s3://exports/", "s3://A/b", "https://a/b"]
 )
