@@ -289,6 +289,7 @@ def checkout_session(
     expires_at: datetime,
     status: str = "complete",
     amount_total: int = 0,
+    amount_discount: int = 0,
     customer: str | None = None,
     client_reference_id: str | None = None,
     metadata: Mapping[str, str] | None = None,
@@ -310,7 +311,7 @@ def checkout_session(
         mode=mode,
         status=status,
         payment_status=payment_status,
-        amount_subtotal=amount_total,
+        amount_subtotal=amount_total + amount_discount,
         amount_total=amount_total,
         currency=CURRENCY,
         customer=customer,
@@ -323,7 +324,7 @@ def checkout_session(
         invoice=invoice,
         payment_method_types=list(payment_method_types),
         payment_method_collection="if_required" if mode == "payment" else "always",
-        total_details={"amount_discount": 0, "amount_shipping": 0, "amount_tax": 0},
+        total_details={"amount_discount": amount_discount, "amount_shipping": 0, "amount_tax": 0},
         ui_mode=_first_that_exists(version, "Session", "ui_mode", "hosted", "hosted_page"),
     )
 
