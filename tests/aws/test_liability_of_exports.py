@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import random
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -15,7 +16,7 @@ from chalicelib.domain.prices import Price
 from chalicelib.operations import purchases
 from chalicelib.operations.purchases import Purchase, Refund
 from infra import reach
-from infra.commands.liability import main
+from infra.commands.liability import _standings, main
 from tests.aws.damage import damage_entry, damage_subscription, having, without
 from tests.aws.exports import (
     ACCOUNT,
@@ -143,6 +144,16 @@ def test_folders_say_the_same_and_what_they_are_called_does_not_matter(
             AT, "--export", f"{ledger}/manifest-summary.json", "--subscriptions", subscriptions
         ).printed
     )
+
+
+@pytest.mark.usefixtures("shop")
+def test_the_order_of_the_items_does_not_matter() -> None:
+    items = items_of("ledger")
+    for instant in map(at, ("2026-02-12T12:00:00Z", AT)):
+        found = _standings(iter(items), instant)
+        assert {user_id: each.refunds for user_id, each in found.items() if each.refunds}
+        for order in (items[::-1], *(random.Random(n).sample(items, len(items)) for n in range(9))):
+            assert _standings(iter(order), instant) == found
 
 
 def test_an_export_of_a_later_instant_says_the_same_of_the_earlier_one(
