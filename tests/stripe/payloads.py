@@ -723,17 +723,39 @@ def _filled(version: str, name: str, /, **given: Any) -> Json:
     unknown = given.keys() - _known_to_some_version(name)
     if unknown:
         raise TypeError(f"{name} has no {', '.join(sorted(unknown))} in any version")
-    return {
-        field: _given(version, kind, given[field])
-        if field in given
-        else _usual(version, name, field)
-        for field, kind in fields.items()
-        if field in given or _is_filled(name, field)
-    }
+    usual, made_anew = _blank(version, name)
+    filled = dict(usual)
+    for field in made_anew:
+        if field not in given:
+            filled[field] = _made(version, name, field)
+    for field, value in given.items():
+        if field in fields:
+            filled[field] = _given(version, fields[field], value)
+    return filled
 
 
-def _is_filled(name: str, field: str) -> bool:
-    return field != "deleted" and (name, field) not in ABSENT
+@cache
+def _blank(version: str, name: str) -> tuple[Json, tuple[str, ...]]:
+    """What an object usually says, and of which fields it has to be made anew for each."""
+    usual: Json = {}
+    made_anew = []
+    for field, kind in classes(version)[name].items():
+        if field == "deleted" or (name, field) in ABSENT:
+            continue
+        usual[field] = None
+        if (name, field) in USUAL:
+            usual[field] = USUAL[name, field]
+        elif kind.optional:
+            continue
+        elif kind.word == "=":
+            usual[field] = kind.of.split("|")[0]
+        elif kind.word == "bool":
+            usual[field] = field == "livemode"
+        elif kind.word == "int":
+            usual[field] = 0
+        else:
+            made_anew.append(field)
+    return usual, tuple(made_anew)
 
 
 def _given(version: str, kind: Kind, value: Any) -> Any:
@@ -743,19 +765,9 @@ def _given(version: str, kind: Kind, value: Any) -> Any:
     return value
 
 
-def _usual(version: str, name: str, field: str) -> Any:  # noqa: PLR0911 - one for each type
-    if (name, field) in USUAL:
-        return USUAL[name, field]
+def _made(version: str, name: str, field: str) -> Any:
     kind = classes(version)[name][field]
-    if kind.optional:
-        return None
     match kind.word:
-        case "=":
-            return kind.of.split("|")[0]
-        case "bool":
-            return field == "livemode"
-        case "int":
-            return 0
         case "list":
             return []
         case "map":

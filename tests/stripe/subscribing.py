@@ -7,7 +7,7 @@ from typing import Any
 from tests.stripe import payloads
 from tests.stripe.payloads import Json
 from tests.stripe.people import Bill, KnownBy, Membership, User
-from tests.stripe.stage import PLANS, PRICES, Stage, changed, months_after
+from tests.stripe.stage import HELP, PLANS, PRICES, Stage, changed, months_after
 from tests.stripe.till import Till
 
 SECOND = timedelta(seconds=1)
@@ -122,7 +122,7 @@ class Subscribing:
         by_checkout = stage.chance(0.4)
         if user.known_by is KnownBy.SESSION and not user.is_known:
             by_checkout = user.is_known = True
-        has_trial = not user.memberships and stage.chance(0.4)
+        has_trial = stage.chance(0.15 if user.memberships else 0.4)
         one = self._new(user, has_trial=has_trial)
         if old is not None:
             stage.stories["coming back before the old one ends"] += 1
@@ -300,7 +300,7 @@ class Subscribing:
             id=stage.new_id("in"),
             user=user,
             reason="manual",
-            price=stage.one_of([name for name in PRICES if name not in PLANS]),
+            price=HELP,
             amount=stage.random.randint(1000, 9000),
             created=stage.now,
             period_start=stage.now,
@@ -328,10 +328,9 @@ class Subscribing:
         bill.attempts += 1
         stage.stories[f"paid: {bill.reason}"] += 1
         said = self.invoice_of(bill)
-        sent: list[tuple[str, Json]] = [("invoice.paid", said), ("invoice.payment_succeeded", said)]
         if bill.payment and stage.version >= "2025-03-31":
-            sent.append(("invoice_payment.paid", self._payment_of(bill)))
-        stage.send_in_any_order(*sent)
+            stage.send("invoice_payment.paid", self._payment_of(bill))
+        stage.send_in_any_order(("invoice.paid", said), ("invoice.payment_succeeded", said))
         one = bill.membership
         if one and one.ended_at is None and one.status in ("incomplete", "past_due", "unpaid"):
             stage.stories[f"{one.status} becomes active"] += 1
@@ -340,7 +339,7 @@ class Subscribing:
     def _payment_of(self, bill: Bill) -> Json:
         return payloads.invoice_payment(
             self.stage.version,
-            id=self.stage.new_id("inpay"),
+            id=bill.id.replace("in_", "inpay_"),
             created=self.stage.now,
             amount=bill.amount,
             invoice=bill.id,
@@ -446,7 +445,7 @@ class Subscribing:
             return
         if bill.status == "draft":
             self._finalize(bill)
-        if stage.chance(0.84 if bill.attempts == 0 else 0.35):
+        if stage.chance(0.75 if bill.attempts == 0 else 0.35):
             self._paid(bill)
         elif bill.attempts + 1 < ATTEMPTS:
             again = stage.now + 3 * DAY
@@ -461,7 +460,7 @@ class Subscribing:
 
     def _give_up(self, one: Membership) -> None:
         """What is to end anyway ends; another may wait for its money."""
-        if one.cancel_at is None and self.stage.chance(0.6):
+        if one.cancel_at is None and self.stage.chance(0.7):
             self.stage.stories["unpaid"] += 1
             self.change(one, status="unpaid")
         else:
@@ -524,13 +523,13 @@ class Subscribing:
         resumes_at = None
         behavior = stage.one_of(("keep_as_draft", "mark_uncollectible", "void"))
         if stage.chance(0.5):
-            resumes_at = stage.later(5 * DAY, 50 * DAY, partial(self._pause_ends, one, stage.now))
+            resumes_at = stage.later(5 * DAY, 50 * DAY, partial(self._pause_ends, one))
         stage.stories["pause_collection"] += 1
         self.change(one, pause_behavior=behavior, pause_resumes_at=resumes_at)
 
-    def _pause_ends(self, one: Membership, since: datetime) -> None:
-        is_still_that_pause = one.pause_resumes_at is not None and since < self.stage.now
-        if is_still_that_pause and one.pause_resumes_at <= self.stage.now and one.lives:  # type: ignore[operator]
+    def _pause_ends(self, one: Membership) -> None:
+        until = one.pause_resumes_at
+        if one.lives and until is not None and until <= self.stage.now:
             self.end_pause(one)
 
     def end_pause(self, one: Membership) -> None:
