@@ -71,6 +71,10 @@ class Metric(StrEnum):
     LEDGER_ITEMS_CHANGED = "LedgerItemsChanged"
     """Items of the ledger that somebody changed or removed: our functions never do."""
 
+    STRIPE_EVENTS_WAITING = "StripeEventsWaiting"
+    """Events of Stripe that could not be done yet, each time Stripe sent one: a customer without a
+    user, an unknown price."""
+
     UNEXPECTED_FAILURES = "UnexpectedFailures"
     """Unexpected errors: an item that cannot be read, or a bug of ours. Each is about one user or
     record and is counted every time; the others in the invocation were handled."""

@@ -256,6 +256,18 @@ SYMPTOMS = (
         PerStage(dev=1, prod=1),
         in_small=True,
     ),
+    # Stripe sends an event again for three days, at first within minutes and then every few hours.
+    Symptom(
+        "stripe-events-waiting",
+        "Stripe sent an event that cannot be done yet: somebody may have paid and got nothing.",
+        whole_service,
+        NAMESPACE,
+        "StripeEventsWaiting",
+        Statistic.SUM,
+        PerStage(dev=1, prod=1),
+        seconds=3600,
+        in_small=True,
+    ),
     # Emails above SES's rate are normal and are not counted. Some addresses always fail.
     Symptom(
         "mails-failed",

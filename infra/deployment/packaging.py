@@ -18,6 +18,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 import zipfile
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,7 +30,15 @@ import yaml
 from chalicelib.domain.plans import PlanCatalogue
 from chalicelib.plans_file import CatalogueError, parse_catalogue
 from chalicelib.settings import LOCAL_STAGE
-from infra.deployment import alarm_resources, caller_limits, dashboard, gateway, tls, tracing
+from infra.deployment import (
+    alarm_resources,
+    caller_limits,
+    dashboard,
+    gateway,
+    tls,
+    tracing,
+    webhooks,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build"
@@ -42,6 +51,9 @@ BOTOCORE_SERVICES = frozenset(
 
 PLANS = "chalicelib/plans.toml"
 """The catalogue, in the source tree and in the archive."""
+
+STRIPE = "chalicelib/stripe.toml"
+"""What is sold through Stripe, in the source tree and in the archive."""
 
 # What Lambda runs on; only wheels for it, or for any platform, are packed.
 _LAMBDA = "manylinux2014_x86_64"
@@ -130,13 +142,29 @@ def catalogue(root: Path = ROOT) -> PlanCatalogue:
         raise PackagingError(f"{PLANS} cannot be read: {error}") from error
 
 
+def sells(root: Path = ROOT) -> bool:
+    """Whether the source tree sells anything through Stripe.
+
+    Raises `PackagingError` when it cannot be told.
+    """
+    try:
+        return webhooks.sells((root / STRIPE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return False
+    except tomllib.TOMLDecodeError as error:
+        raise PackagingError(f"{STRIPE} is not TOML: {error}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise PackagingError(f"{STRIPE} cannot be read: {error}") from error
+
+
 def package(stage: str, output: Path, *, region: str, root: Path = ROOT) -> Package:
     """Package the source tree at `root` for `stage` into the empty directory `output`.
 
-    Raises `PackagingError` when the plans have a mistake, or with the words of pip or Chalice when
-    one of them fails.
+    Raises `PackagingError` when the plans or the prices have a mistake, or with the words of pip or
+    Chalice when one of them fails.
     """
     catalogue(root)
+    has_prices = sells(root)
     project = output / "project"
     for source in _SOURCES:
         _copy(root / source, project / source)
@@ -159,6 +187,8 @@ def package(stage: str, output: Path, *, region: str, root: Path = ROOT) -> Pack
     )
     template = yaml.safe_load((output / "sam.yaml").read_text())
     gateway.complete(template)
+    if has_prices:
+        webhooks.complete(template)
     caller_limits.complete(template)
     alarm_resources.complete(template)
     dashboard.complete(template)

@@ -88,5 +88,7 @@ def settings_of(stage: str, region: str, stack: DeployedNames) -> Settings:
         notifications_queue_url=queues["notifications"],
         mails_table=tables["mails"],
         edits_table=tables["edits"],
+        # A stack of an earlier release has none.
+        stripe_table=tables.get("stripe", ""),
         anchors_bucket=stack.buckets.get("anchors", ""),
     )

@@ -23,6 +23,8 @@ CONFIG = ".chalice/config.json"
 SHARED_RIGHTS = ".chalice/shared-rights.json"
 ALARMS = "infra/deployment/alarms.py"
 ALARM_RESOURCES = "infra/deployment/alarm_resources.py"
+PACKAGING = "infra/deployment/packaging.py"
+WEBHOOKS = "infra/deployment/webhooks.py"
 
 Json = dict[str, Any]
 Step = str | int | tuple[str, str]
@@ -32,6 +34,7 @@ _TEMPLATE = "tests/stack/test_template.py::test_"
 _MAILS = "tests/stack/test_mail_template.py::test_"
 _RINGS = "tests/stack/test_alarms.py::test_"
 _GUARDED = "tests/stack/test_guarded_template.py::test_"
+_WEBHOOKS = "tests/stack/test_webhooks.py::test_"
 _PINNED = "tests/unit/test_pinned.py::test_"
 _ASKED = (
     f"{_TEMPLATE}the_authorizer_is_asked_for_what_may_be_a_token"
@@ -84,6 +87,7 @@ def found() -> list[Guard]:
         *_policies(),
         *_settings(),
         *_symptoms(),
+        *_routes(),
         *_pinned(),
         *_kept_answers(),
     ]
@@ -347,6 +351,32 @@ def _symptoms() -> Iterator[Guard]:
         )
 
 
+def _routes() -> Iterator[Guard]:
+    for line, what, test in (
+        (
+            "    if has_prices:\n        webhooks.complete(template)\n",
+            "a webhook that nobody can reach",
+            f"{_WEBHOOKS}what_is_packaged_with_a_price_has_the_route",
+        ),
+        (
+            "    if has_prices:\n    ",
+            "a route for everybody where nothing is sold",
+            f"{_WEBHOOKS}without_a_price_nothing_leads_to_the_webhook",
+        ),
+    ):
+        name = f"{PACKAGING}.{test.rpartition('::test_')[2]}"
+        remove = without_text(name, line)
+        yield Guard(name, PACKAGING, what, (test,), remove)
+    name = f"{WEBHOOKS}.SourceArn"
+    yield Guard(
+        name,
+        WEBHOOKS,
+        "another route, or another API, that invokes the webhook",
+        (f"{_WEBHOOKS}api_gateway_may_invoke_the_webhook_for_its_route_alone",),
+        without_text(name, "/{METHOD.upper()}{PATH}"),
+    )
+
+
 def _pinned() -> Iterator[Guard]:
     installed = f"{_PINNED}nothing_is_installed_but_from_a_list_with_hashes"
     for file in (
@@ -487,6 +517,15 @@ _SINGLE: Rows = {
     },
     f"{_MAILS}records_of_mails_are_forgotten_in_the_end": {
         "MailsTable/TimeToLiveSpecification": (_GONE, "records of mails that are kept for ever"),
+    },
+    f"{_TEMPLATE}what_waits_for_stripe_is_forgotten_in_the_end": {
+        "StripeTable/TimeToLiveSpecification": (_GONE, "what waits for Stripe, kept for ever"),
+    },
+    f"{_TEMPLATE}what_is_generated_in_the_place_of_stripes_secret_never_changes": {
+        "StripeSecret/GenerateSecretString": (
+            {"PasswordLength": 32},
+            "a deployment that writes over the secret that somebody has put there",
+        ),
     },
     f"{_TEMPLATE}anchors_are_locked_and_in_production_against_everybody": {
         "AnchorsBucket/ObjectLockEnabled": (False, "anchors one can delete"),

@@ -1,7 +1,9 @@
 """The deployed stack, on an emulator of its own that enforces IAM; shared by all stack tests."""
 
+import copy
 import json
 import os
+import shutil
 import time
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterator
@@ -15,7 +17,7 @@ import botocore.session
 import pytest
 
 from infra.arguments import whole_number
-from infra.deployment import packaging
+from infra.deployment import packaging, webhooks
 from infra.local import emulator
 from infra.local.stacks import LocalStack, local_stack
 
@@ -28,6 +30,27 @@ def pytest_configure() -> None:
         whole_number(0, 100_000)(os.environ.get("CONTRACT_EXAMPLES", "0"))
     except ArgumentTypeError as error:
         raise pytest.UsageError(f"EXAMPLES {error}") from error
+
+
+PRICES = """
+[[prices]]
+id = "price_of_these_tests"
+plan = "pro"
+"""
+"""What is sold through Stripe where a test needs the route of its webhook."""
+
+
+def source_tree(folder: Path, prices: str = "") -> Path:
+    """A copy of what is packaged, with these prices in the place of those of the source tree."""
+    for name in ("app.py", "requirements.txt", "chalicelib", ".chalice", "infra"):
+        source = packaging.ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name)
+        else:
+            folder.mkdir(exist_ok=True)
+            shutil.copy(source, folder / name)
+    (folder / packaging.STRIPE).write_text(prices, encoding="utf-8")
+    return folder
 
 
 @dataclass(frozen=True)
@@ -45,9 +68,10 @@ class Packaged:
 
 @pytest.fixture(scope="session")
 def packaged(tmp_path_factory: pytest.TempPathFactory) -> Packaged:
-    """The source tree, packaged once for all deployments to the emulator."""
+    """The source tree, packaged once for all deployments to the emulator; it sells something."""
     output = tmp_path_factory.mktemp("local-package")
-    return Packaged(packaging.package("local", output, region=emulator.REGION))
+    tree = source_tree(tmp_path_factory.mktemp("selling") / "tree", PRICES)
+    return Packaged(packaging.package("local", output, region=emulator.REGION, root=tree))
 
 
 @pytest.fixture(scope="session")
@@ -116,14 +140,24 @@ def client_with(
 
 @pytest.fixture(scope="session")
 def package(tmp_path_factory: pytest.TempPathFactory) -> packaging.Package:
-    """The source tree, packaged for production."""
-    return packaging.package("prod", tmp_path_factory.mktemp("package"), region="eu-west-1")
+    """The source tree, packaged for production; it sells nothing."""
+    output = tmp_path_factory.mktemp("package")
+    tree = source_tree(tmp_path_factory.mktemp("not-selling") / "tree")
+    return packaging.package("prod", output, region="eu-west-1", root=tree)
 
 
 @pytest.fixture(scope="session")
 def template(package: packaging.Package) -> dict[str, Any]:
     """The production stack's template, as it is deployed."""
     return package.template_for("s3://bucket/code.zip")
+
+
+@pytest.fixture(scope="session")
+def selling(template: dict[str, Any]) -> dict[str, Any]:
+    """The same template of a source tree that sells something, as it would be packaged."""
+    more = copy.deepcopy(template)
+    webhooks.complete(more)
+    return more
 
 
 @pytest.fixture(scope="session")

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from email.utils import parseaddr
-from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
 from ministack.core.responses import get_account_id
 
+from chalicelib import aws as clients
 from chalicelib.mails import links
 from tests.crashes import runner
 from tests.crashes.failures import Failures, Kind, Point
@@ -287,11 +287,13 @@ def _cold_starts(secret: str) -> Iterator[list[Recorder]]:
 
         return invoke
 
-    # The product makes a client of its own to read its one secret.
-    made = SimpleNamespace(client=lambda service, _region, **_: aws.client(service, 3))
+    # The product makes a client of its own to read a secret.
+    def made(service: str, _region: str, **_: Any) -> Any:
+        return aws.client(service, 3)
+
     with ExitStack() as stack:
         stack.enter_context(crashing())
-        stack.enter_context(patch.object(links, "aws", made))
+        stack.enter_context(patch.object(clients, "client", made))
         for attribute, name in functions().items():
             handler = starting(name, getattr(app, attribute))
             stack.enter_context(patch.object(app, attribute, handler))
@@ -386,11 +388,26 @@ def _invoking(stack: Stack) -> Asked:
         if subscription["Protocol"] == "lambda":
             invokers.add(("sns", subscription["Endpoint"], subscription["TopicArn"]))
     for name, api in stack.of_type("AWS::ApiGateway::RestApi"):
-        source = arn("execute-api", f"{stack.resources[name]['Ref']}/v1/GET/api/health")
-        functions_of_api = re.findall(r"/functions/([^/]+)/invocations", json.dumps(api))
-        invokers |= {("apigateway", function, source) for function in functions_of_api}
+        its_id = stack.resources[name]["Ref"]
+        for place, part in _invoking_parts(api["Body"]):
+            source = arn("execute-api", f"{its_id}/{place}")
+            functions_of_api = re.findall(r"/functions/([^/]+)/invocations", json.dumps(part))
+            invokers |= {("apigateway", function, source) for function in functions_of_api}
     for service, function, source in invokers:
         yield service, Right("lambda:InvokeFunction", function, (("aws:sourcearn", source),))
+
+
+def _invoking_parts(body: Json) -> Iterator[tuple[str, Json]]:
+    """The methods and the authorizers of an API, by what API Gateway calls each to Lambda.
+
+    (Amazon API Gateway Developer Guide, "Control access to a REST API with IAM permissions" and
+    "Configure an API Gateway Lambda authorizer")
+    """
+    for path, methods in body["paths"].items():
+        for method, operation in methods.items():
+            yield f"v1/{method.upper()}{path}", operation
+    for name, scheme in body["securityDefinitions"].items():
+        yield f"authorizers/{name}", scheme
 
 
 def own_policies(stack: Stack) -> Iterator[tuple[str, list[Json]]]:

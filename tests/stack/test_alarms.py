@@ -116,6 +116,7 @@ FUNCTIONS = (
     *("allocation-tick", "expiry-tick", "sweep-zone", "allocate-accounts", "expire-batches"),
     *("manual-allocate", "api", "authorizer", "queue-notifications", "send-notifications"),
     *("mail-events", "check-completeness", "check-zone", "audit-ledgers", "watch-ledger"),
+    "stripe-webhook",
 )
 QUEUE_READERS = (
     *("sweep-zone", "allocate-accounts", "expire-batches", "check-zone"),
@@ -131,6 +132,7 @@ TABLES = (
     ("subscriptions", "by_anniversary"),
     ("edits", ""),
     ("mails", ""),
+    ("stripe", ""),
 )
 
 Row = tuple[str, list[Series], set[str]]
@@ -295,6 +297,11 @@ FAILURES: list[Row] = [
         "somebody changes one item of the ledger",
         [of_credits("LedgerItemsChanged", once(1))],
         {"ledger-changed"},
+    ),
+    (
+        "Stripe tells of a customer whose user is not known",
+        [of_credits("StripeEventsWaiting", once(1, 50))],
+        {"stripe-events-waiting"},
     ),
     (
         "SES takes no mail for more than an hour",

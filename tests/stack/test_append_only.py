@@ -20,7 +20,7 @@ from tests.stack.test_template import as_list
 SECURITY = Path(__file__).parents[2] / "docs" / "SECURITY.md"
 
 INSERTS = "dynamodb:PartiQLInsert"
-WRITERS = {"ApiHandler", "AllocateAccounts", "ExpireBatches", "ManualAllocate"}
+WRITERS = {"ApiHandler", "AllocateAccounts", "ExpireBatches", "ManualAllocate", "StripeWebhook"}
 
 DENIED, TAKEN, WRITTEN = "–", "refused: it exists", "**yes**"
 

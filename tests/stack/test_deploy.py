@@ -69,12 +69,14 @@ def test_the_stack_comes_up_with_all_its_parts(stack: LocalStack) -> None:
         *("expire-batches", "manual-allocate", "api", "authorizer"),
         *("queue-notifications", "send-notifications", "mail-events"),
         *("check-completeness", "check-zone", "audit-ledgers", "watch-ledger"),
+        "stripe-webhook",
     }
     assert stack.tables == {
         "ledger": "credits-local-ledger",
         "subscriptions": "credits-local-subscriptions",
         "edits": "credits-local-edits",
         "mails": "credits-local-mails",
+        "stripe": "credits-local-stripe",
     }
     assert set(stack.queues) == {
         *("sweeps", "allocations", "expiries"),
@@ -184,7 +186,8 @@ def test_a_sweep_may_read_the_indexes_but_not_the_tables(stack: LocalStack) -> N
 
 
 @pytest.mark.parametrize(
-    "worker", ["allocate-accounts", "expire-batches", "manual-allocate", "api"]
+    "worker",
+    ["allocate-accounts", "expire-batches", "manual-allocate", "api", "stripe-webhook"],
 )
 def test_a_writer_who_appends_to_the_ledger_cannot_change_or_delete_what_is_in_it(
     stack: LocalStack, worker: str

@@ -21,7 +21,7 @@ from infra.session import AwsError
 from tests.stack.conftest import Packaged, wait_for
 
 STACK = "credits-prod"
-TABLES = {"LedgerTable", "SubscriptionsTable", "EditsTable", "MailsTable"}
+TABLES = {"LedgerTable", "SubscriptionsTable", "EditsTable", "MailsTable", "StripeTable"}
 
 Template = dict[str, Any]
 
@@ -370,6 +370,8 @@ def test_a_stack_that_was_deleted_is_deployed_again_with_all_that_was_in_it(
     s3.put_object(Bucket=bucket, Key="2026-11.json", Body=b"{}")
     secret = f"{STACK}-unsubscribe-links"
     signs = secrets.get_secret_value(SecretId=secret)["SecretString"]
+    put = {"SecretId": f"{STACK}-stripe-webhook", "SecretString": "whsec_of_the_shop"}
+    secrets.put_secret_value(**put)
     account.delete_stack()
     # Somebody meant to delete this one, and then did not.
     dynamodb.update_table(TableName=f"{STACK}-mails", DeletionProtectionEnabled=False)
@@ -381,7 +383,7 @@ def test_a_stack_that_was_deleted_is_deployed_again_with_all_that_was_in_it(
 
     assert account.deploy().changed
     told = f"What an earlier stack {STACK} left is taken over, with all that is in it:"
-    kept = {*TABLES, "ReportsBucket", "AnchorsBucket", "UnsubscribeSecret"}
+    kept = {*TABLES, "ReportsBucket", "AnchorsBucket", "UnsubscribeSecret", "StripeSecret"}
     named = account.said[account.said.index(told) + 1 :][: len(kept)]
     assert {line.split()[0] for line in named} == kept
     assert dynamodb.scan(TableName=f"{STACK}-ledger")["Items"] == [item]
@@ -390,6 +392,8 @@ def test_a_stack_that_was_deleted_is_deployed_again_with_all_that_was_in_it(
     lock = s3.get_object_lock_configuration(Bucket=anchors)["ObjectLockConfiguration"]
     assert lock["Rule"]["DefaultRetention"] == {"Mode": "COMPLIANCE", "Days": 365}
     assert secrets.get_secret_value(SecretId=secret)["SecretString"] == signs
+    found = secrets.get_secret_value(SecretId=put["SecretId"])["SecretString"]
+    assert found == put["SecretString"]
     assert set(account.tables().values()) == {True}
     assert not account.deploy().changed
 

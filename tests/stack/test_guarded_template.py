@@ -19,7 +19,7 @@ TWO_WEEKS = 14 * 24 * 60 * 60
 LONGEST_OF_API_GATEWAY = 29
 KEPT = {
     *("LedgerTable", "SubscriptionsTable", "EditsTable", "MailsTable"),
-    *("ReportsBucket", "AnchorsBucket", "UnsubscribeSecret"),
+    *("ReportsBucket", "AnchorsBucket", "UnsubscribeSecret", "StripeTable", "StripeSecret"),
 }
 
 
@@ -65,7 +65,7 @@ def test_every_function_ends_in_time(template: Template) -> None:
     }
     # What API Gateway waits for ends before it gives up; an audit takes its time; an admin waits
     # for a grant like a request does.
-    for name in ("APIHandler", "Authorizer", "ManualAllocate"):
+    for name in ("APIHandler", "Authorizer", "ManualAllocate", "StripeWebhook"):
         assert timeouts.pop(name) <= LONGEST_OF_API_GATEWAY
     assert timeouts.pop("AuditLedgers") <= 300
     assert set(timeouts.values()) == {60}

@@ -54,8 +54,8 @@ def described(service: str) -> Json:
 
 
 @pytest.fixture(scope="module")
-def stack_of_aws(template: Template) -> Stack:
-    return resolve(template, "prod")
+def stack_of_aws(selling: Template) -> Stack:
+    return resolve(selling, "prod")
 
 
 @pytest.fixture(scope="module")
@@ -167,11 +167,11 @@ def test_the_linter_finds_what_a_role_must_not_say(services: Path, tmp_path: Pat
 
 
 def test_cfn_lint_has_nothing_to_say_of_what_sam_makes_of_the_template(
-    template: Template, tmp_path: Path
+    selling: Template, tmp_path: Path
 ) -> None:
     """Not even as a hint, which of a template of SAM it gives few."""
     file = tmp_path / "transformed.json"
-    file.write_text(json.dumps(transform(template)))
+    file.write_text(json.dumps(transform(selling)))
     # I3011 asks of every queue and log group whether it outlives its stack: those that do are
     # listed in test_guarded_template.py.
     hints = ("--include-checks", "I", "--ignore-checks", "I3011")

@@ -27,13 +27,17 @@ TABLES = {
     "SubscriptionsTable": "subscriptions",
     "EditsTable": "edits",
     "MailsTable": "mails",
+    "StripeTable": "stripe",
 }
 KEYS = {
     "LedgerTable": {"user_id": {"S": "refused"}, "entry": {"S": "entry#000000000001"}},
     "SubscriptionsTable": {"user_id": {"S": "refused"}},
     "EditsTable": {"user_id": {"S": "refused"}, "edit": {"S": "000000000001#0"}},
     "MailsTable": {"id": {"S": "refused"}},
+    "StripeTable": {"about": {"S": "customer#refused"}, "part": {"S": "-"}},
 }
+
+SECRETS = {"UnsubscribeSecret": "unsubscribe-links", "StripeSecret": "stripe-webhook"}
 
 
 class Deed(NamedTuple):
@@ -92,14 +96,15 @@ def deeds(stack: LocalStack) -> Iterator[Deed]:
                     getattr(client, method), QueueUrl=url, **more
                 ),
             )
-    yield Deed(
-        "secretsmanager:GetSecretValue",
-        "UnsubscribeSecret.Id",
-        "secretsmanager",
-        lambda client: partial(
-            client.get_secret_value, SecretId=f"credits-{stack.stage}-unsubscribe-links"
-        ),
-    )
+    for resource, secret in SECRETS.items():
+        yield Deed(
+            "secretsmanager:GetSecretValue",
+            f"{resource}.Id",
+            "secretsmanager",
+            lambda client, secret=secret: partial(  # type: ignore[misc]
+                client.get_secret_value, SecretId=f"credits-{stack.stage}-{secret}"
+            ),
+        )
 
 
 @pytest.mark.parametrize("function", sorted(FUNCTIONS))

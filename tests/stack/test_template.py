@@ -5,7 +5,6 @@ import gzip
 import json
 import marshal
 import re
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -23,6 +22,7 @@ from chalicelib.api import lanes, problems
 from infra.deployment import caller_limits, gateway, packaging
 from tests.aws import contract
 from tests.aws.world import MOST_RECEIVES
+from tests.stack.conftest import source_tree
 from tests.stack.resolved import Json, Template, resolve, transform
 
 FUNCTION = "AWS::Serverless::Function"
@@ -46,6 +46,7 @@ FUNCTIONS = {
     "MailEvents",
     "AuditLedgers",
     "CheckCompleteness",
+    "StripeWebhook",
     *READERS,
 }
 QUEUES = {
@@ -282,7 +283,10 @@ def test_a_message_is_not_delivered_again_while_its_function_may_still_be_trying
 
 def test_tables_are_on_demand_encrypted_and_protected(template: Template) -> None:
     tables = resources_of_type(template, "AWS::DynamoDB::Table")
-    assert set(tables) == {"LedgerTable", "SubscriptionsTable", "EditsTable", "MailsTable"}
+    assert set(tables) == {
+        *("LedgerTable", "SubscriptionsTable", "EditsTable", "MailsTable"),
+        "StripeTable",
+    }
     keeps_data = {"Fn::If": ["KeepsData", True, False]}
     assert template["Conditions"]["KeepsData"] == {"Fn::Equals": [STAGE, "prod"]}
     for table in tables.values():
@@ -387,8 +391,25 @@ def test_tables_have_the_keys_of_the_store(template: Template) -> None:
 
     assert keys(by_anniversary["KeySchema"]) == [("anniversary", "HASH"), ("spread", "RANGE")]
 
+    stripe = properties(template, "StripeTable")
+    assert keys(stripe["KeySchema"]) == [("about", "HASH"), ("part", "RANGE")]
+
     for index in (expiring, by_timezone, by_anniversary):
         assert index["Projection"] == {"ProjectionType": "KEYS_ONLY"}
+
+
+def test_what_waits_for_stripe_is_forgotten_in_the_end(template: Template) -> None:
+    table = properties(template, "StripeTable")
+    assert table["TimeToLiveSpecification"] == {"AttributeName": "expires_at", "Enabled": True}
+
+
+def test_what_is_generated_in_the_place_of_stripes_secret_never_changes(
+    template: Template,
+) -> None:
+    """CloudFormation would generate anew, over the secret that somebody has put there."""
+    secret = properties(template, "StripeSecret")
+    assert secret["GenerateSecretString"] == {"PasswordLength": 64, "ExcludePunctuation": True}
+    assert "SecretString" not in secret
 
 
 def test_every_function_has_a_role_and_a_name_of_its_own(template: Template) -> None:
@@ -551,6 +572,19 @@ APPEND_ON_REQUEST = {*APPEND, ("dynamodb:GetItem", "LedgerTable")}
         ),
         ("Authorizer", set()),
         (
+            "StripeWebhook",
+            {
+                *APPEND_ON_REQUEST,
+                ("dynamodb:GetItem", "SubscriptionsTable"),
+                ("dynamodb:PartiQLInsert", "SubscriptionsTable"),
+                ("dynamodb:PartiQLUpdate", "SubscriptionsTable"),
+                ("dynamodb:PartiQLInsert", "EditsTable"),
+                ("dynamodb:GetItem", "EditsTable"),
+                *((f"dynamodb:{action}Item", "StripeTable") for action in ("Get", "Put", "Delete")),
+                ("secretsmanager:GetSecretValue", "StripeSecret.Id"),
+            },
+        ),
+        (
             "APIHandler",
             {
                 *APPEND_ON_REQUEST,
@@ -637,6 +671,8 @@ def test_every_function_is_told_only_what_it_may_use(template: Template) -> None
         "MAILS_TABLE": "MailsTable",
         "ANCHORS_BUCKET": "AnchorsBucket",
         "UNSUBSCRIBE_SECRET": "UnsubscribeSecret",
+        "STRIPE_TABLE": "StripeTable",
+        "STRIPE_SECRET": "StripeSecret",
         "MAIL_CONFIGURATION_SET": "MailConfigurationSet",
     }
     # What AWS itself uses for a function, and what is named in a function's other settings.
@@ -923,14 +959,7 @@ def test_the_api_has_one_stage_and_its_requests_are_throttled(template: Template
 
 def test_packaging_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     # A copy, so that nobody's editor comes between the two.
-    tree = tmp_path / "tree"
-    for name in ("app.py", "requirements.txt", "chalicelib", ".chalice", "infra"):
-        source = packaging.ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, tree / name)
-        else:
-            tree.mkdir(exist_ok=True)
-            shutil.copy(source, tree / name)
+    tree = source_tree(tmp_path / "tree")
     first, second = (
         packaging.package(stage, tmp_path / stage, region="eu-west-1", root=tree).digest
         for stage in ("dev", "prod")

@@ -21,8 +21,12 @@ TABLES = {
     "subscriptions": "SubscriptionsTable",
     "edits": "EditsTable",
     "mails": "MailsTable",
+    "stripe": "StripeTable",
 }
-KEPT = {*TABLES.values(), "ReportsBucket", "AnchorsBucket", "UnsubscribeSecret"}
+SECRETS = {"unsubscribe-links": "UnsubscribeSecret", "stripe-webhook": "StripeSecret"}
+KEPT = {*TABLES.values(), "ReportsBucket", "AnchorsBucket", *SECRETS.values()}
+
+LINKS = "credits-prod-unsubscribe-links"
 
 
 def refused(code: str) -> ClientError:
@@ -37,7 +41,7 @@ class Aws:
     recovers: bool = True
     forgets: bool = True
     buckets: tuple[str, ...] = ()
-    secret: dict[str, Any] | None = None
+    secrets: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def describe_table(self, TableName: str) -> dict[str, Any]:  # noqa: N803
         if TableName not in self.tables:
@@ -58,10 +62,9 @@ class Aws:
             raise refused("404")
 
     def describe_secret(self, SecretId: str) -> dict[str, Any]:  # noqa: N803
-        assert SecretId == "credits-prod-unsubscribe-links"
-        if self.secret is None:
+        if SecretId not in self.secrets:
             raise refused("ResourceNotFoundException")
-        return self.secret
+        return self.secrets[SecretId]
 
     def leftovers(self) -> dict[str, retained.Leftover]:
         found = retained.leftovers(
@@ -95,13 +98,13 @@ def test_an_account_without_anything_has_nothing_to_take_over() -> None:
 def test_everything_that_is_kept_is_looked_for() -> None:
     """A new resource that outlives its stack needs a way to be found again."""
     declared = {name for name, each in TEMPLATE["Resources"].items() if "DeletionPolicy" in each}
-    arn = "arn:aws:secretsmanager:eu-west-1:111122223333:secret:links-AbCdEf"
+    arn = "arn:aws:secretsmanager:eu-west-1:111122223333:secret:"
     aws = Aws(
         tables={f"credits-prod-{name}": table(logical_id) for name, logical_id in TABLES.items()},
         buckets=tuple(
             f"credits-prod-{name}-111122223333-eu-west-1" for name in ("reports", "anchors")
         ),
-        secret={"ARN": arn},
+        secrets={f"credits-prod-{name}": {"ARN": arn + name} for name in SECRETS},
     )
     found = aws.leftovers()
     assert set(found) == declared == KEPT
@@ -110,7 +113,8 @@ def test_everything_that_is_kept_is_looked_for() -> None:
     )
     to_import = retained.resources_to_import([*found.values()])
     identifiers = {each["LogicalResourceId"]: each for each in to_import}
-    assert identifiers["UnsubscribeSecret"]["ResourceIdentifier"] == {"Id": arn}
+    for name, logical_id in SECRETS.items():
+        assert identifiers[logical_id]["ResourceIdentifier"] == {"Id": arn + name}
     assert identifiers["MailsTable"] == {
         "ResourceType": "AWS::DynamoDB::Table",
         "LogicalResourceId": "MailsTable",
@@ -121,7 +125,7 @@ def test_everything_that_is_kept_is_looked_for() -> None:
 def test_what_is_imported_can_be_read_and_is_named_by_its_primary_identifier() -> None:
     found = ledger()
     found.buckets = ("credits-prod-reports-111122223333-eu-west-1",)
-    found.secret = {"ARN": "arn"}
+    found.secrets = {LINKS: {"ARN": "arn"}}
     leftovers = found.leftovers().values()
     assert len({each.resource_type for each in leftovers}) == 3
     for each in leftovers:
@@ -182,13 +186,17 @@ def test_a_bucket_that_locks_is_said_to_for_that_cannot_be_switched_off() -> Non
     assert bucket.properties["ObjectLockEnabled"] is True
 
 
-def test_a_secret_is_said_to_be_generated_as_before_so_that_it_stays_what_it_is() -> None:
-    secret = Aws(secret={"ARN": "arn"}).leftovers()["UnsubscribeSecret"]
-    assert secret.properties == TEMPLATE["Resources"]["UnsubscribeSecret"]["Properties"]
+@pytest.mark.parametrize(("name", "logical_id"), SECRETS.items())
+def test_a_secret_is_said_to_be_generated_as_before_so_that_it_stays_what_it_is(
+    name: str, logical_id: str
+) -> None:
+    secret = Aws(secrets={f"credits-prod-{name}": {"ARN": "arn"}}).leftovers()[logical_id]
+    assert secret.properties == TEMPLATE["Resources"][logical_id]["Properties"]
+    assert secret.properties["GenerateSecretString"]
 
 
 def test_a_secret_that_is_to_be_deleted_is_named_with_both_ways_out() -> None:
-    aws = Aws(secret={"ARN": "arn", "DeletedDate": "2026-12-01"})
+    aws = Aws(secrets={LINKS: {"ARN": "arn", "DeletedDate": "2026-12-01"}})
     with pytest.raises(AwsError) as refused_:
         aws.leftovers()
     for words in ("restore-secret --secret-id credits-prod-", "--force-delete-without-recovery"):
@@ -231,12 +239,13 @@ def protection(template: dict[str, Any]) -> dict[str, Any]:
 def test_new_tables_are_made_without_protection_and_those_there_are_keep_it() -> None:
     first, new = retained.unprotected(TEMPLATE, "prod", {"LedgerTable", "SweepsQueue"})
     as_it_will_be = protection(TEMPLATE)["LedgerTable"]
-    assert new == ["SubscriptionsTable", "EditsTable", "MailsTable"]
+    assert new == ["SubscriptionsTable", "EditsTable", "MailsTable", "StripeTable"]
     assert protection(first) == {
         "LedgerTable": as_it_will_be,
         "SubscriptionsTable": False,
         "EditsTable": False,
         "MailsTable": False,
+        "StripeTable": False,
     }
     assert set(map(str, protection(TEMPLATE).values())) == {str(as_it_will_be)}
 

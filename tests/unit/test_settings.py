@@ -33,6 +33,8 @@ def test_every_setting_comes_from_its_own_variable() -> None:
             "EXPIRING_SOON_DAYS": "5",
             "UNSUBSCRIBE_URL": "https://api.example.com/v1/api/unsubscribe",
             "UNSUBSCRIBE_SECRET": "the secret",
+            "STRIPE_TABLE": "what is known of Stripe",
+            "STRIPE_SECRET": "Stripe's secret",
             "CLOCK_FILE": "clock.txt",
         }
     )
@@ -58,6 +60,8 @@ def test_every_setting_comes_from_its_own_variable() -> None:
         "expiring_soon_days": 5,
         "unsubscribe_url": "https://api.example.com/v1/api/unsubscribe",
         "unsubscribe_secret": "the secret",
+        "stripe_table": "what is known of Stripe",
+        "stripe_secret": "Stripe's secret",
         "clock_file": "clock.txt",
     }
 
