@@ -128,7 +128,7 @@ class Life:
         yield 0.3, partial(self.till.leave_the_checkout, self.user)
         if self.user.customer is not None:
             yield 0.3, partial(self.subscribing.change_address, self.user)
-            yield 0.4, partial(self.subscribing.bill_by_hand, self.user)
+            yield 0.4, partial(self.subscribing.billing.bill_by_hand, self.user)
         yield from self._complaints()
         if not self.user.wants_a_plan:
             return
