@@ -128,20 +128,23 @@ class StripeStore:
         )
         return (read("stripe", item["part"]["S"], item, _wait) for item in items)
 
-    def erase(self, user_id: str) -> Iterator[str]:
-        """Forgets every customer who is a user; yields the id of each. Doing it again is safe.
+    def customers_of(self, user_id: str) -> Iterator[Item]:
+        """Every customer who is a user, as it is stored; for `customer_id_of` to name.
 
         Reads the whole table: who is which customer is not kept the other way round.
         """
-        items = every_item(
+        return every_item(
             self._client.scan,
             TableName=self._table,
             FilterExpression="user_id = :user",
             ExpressionAttributeValues={":user": text(user_id)},
         )
-        for item in items:
+
+    def erase(self, user_id: str) -> Iterator[str]:
+        """Forgets every customer who is a user; yields the id of each. Doing it again is safe."""
+        for item in self.customers_of(user_id):
             self._connection.delete_item(self._table, item["about"]["S"], item["part"]["S"])
-            yield item["about"]["S"].partition("#")[2]
+            yield customer_id_of(item)
 
     def _item(self, about: str, part: str) -> Item | None:
         response = self._connection.get_item(self._table, about, part, consistent_read=True)
@@ -183,6 +186,11 @@ class StripeStore:
             else:
                 return wanted
         raise Contention(f"what is known of {about} is written too often at the moment")
+
+
+def customer_id_of(item: Item) -> str:
+    """Stripe's id of a stored customer."""
+    return str(item["about"]["S"]).partition("#")[2]
 
 
 def _customer(item: Item) -> Customer:

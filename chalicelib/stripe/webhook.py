@@ -63,15 +63,20 @@ def _customer(services: Services, event: Event) -> str:
     return "customer"
 
 
-def _user_of(services: Services, event: Event, customer_id: str | None, said: str | None) -> str:
-    """The user whom an event is about. Raises `Waiting` if nobody has said that yet."""
-    known = said
+def _who(
+    services: Services, event: Event, customer_id: str | None, said: str | None
+) -> tuple[str, str | None]:
+    """The user whom an event is about, and their address if it is known.
+
+    Raises `Waiting` if nobody has said who it is yet.
+    """
+    known = Customer(said)
     if customer_id is not None:
-        known = _learn(services, customer_id, Customer(said), event).user_id
-    if known is None:
+        known = _learn(services, customer_id, known, event)
+    if known.user_id is None:
         who = f"customer {customer_id}" if customer_id else "the payment"
         raise Waiting(f"nothing says which user {who} is: metadata.user_id is missing")
-    return known
+    return known.user_id, known.email
 
 
 def _learn(services: Services, customer_id: str, said: Customer, event: Event) -> Customer:
@@ -139,8 +144,7 @@ def _subscription(services: Services, event: Event) -> str:
     if report is None:
         return IGNORED
     customer_id = found.reference("customer")
-    user_id = _user_of(services, event, customer_id, _user_id(found.metadata("user_id")))
-    email = _address_of(services, customer_id)
+    user_id, email = _who(services, event, customer_id, _user_id(found.metadata("user_id")))
 
     def decide(present: Subscription | None) -> Subscription:
         before = present.contracts if present else ()
@@ -166,13 +170,11 @@ def _subscription(services: Services, event: Event) -> str:
 
     saved = save_subscription(services, user_id, decide, _editor(event), is_repeated=True)
     # The address may have become known while they were registered, or registering may have died.
-    if saved.subscription.email is None and (known := _address_of(services, customer_id)):
-        _give_address(services, user_id, known, event)
+    if saved.subscription.email is None and customer_id is not None:
+        known = services.stripe.customer(customer_id)
+        if known.email:
+            _give_address(services, user_id, known.email, event)
     return "subscription"
-
-
-def _address_of(services: Services, customer_id: str | None) -> str | None:
-    return services.stripe.customer(customer_id).email if customer_id else None
 
 
 def _timezone(subscription: Object, otherwise: str) -> str:
@@ -218,7 +220,7 @@ def _buy(services: Services, event: Event, payment_id: str, said: str | None, pa
         return IGNORED
     # Another event has told of the payment, perhaps when the price stood for something else.
     if services.ledger.place_of(purchases.operation_of(payment_id)) is None:
-        user_id = _user_of(services, event, found.reference("customer"), said)
+        user_id, _ = _who(services, event, found.reference("customer"), said)
         try:
             purchases.buy(
                 services,
