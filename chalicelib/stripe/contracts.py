@@ -18,10 +18,20 @@ def read_report(event: Event, prices: PriceList) -> Report | None:
 
     Raises `Waiting` for a price that is not in the list, and `InvalidInput`.
     """
-    billed = _billed(event.object, prices)
-    if billed is None:
+    billed, before = _billed(event.object, prices), _before(event, prices)
+    if billed is None and before is not None:
+        billed = _over(event, before, prices)
+    return None if billed is None else Report(event.id, billed, before)
+
+
+def _over(event: Event, before: Billed, prices: PriceList) -> Billed | None:
+    """How a subscription ends for us that was of a plan, and is of something else from now on.
+
+    Nothing of it is ours any more, not even its real end. None if it is of a plan still.
+    """
+    if _plan_price(_items(event.object), prices) is not None:
         return None
-    return Report(event.id, billed, _before(event, prices))
+    return before._replace(status=SubscriptionStatus.CANCELLED, ends_at=event.seen_at)
 
 
 def _before(event: Event, prices: PriceList) -> Billed | None:
@@ -38,8 +48,7 @@ def _billed(subscription: Object, prices: PriceList) -> Billed | None:
     state = subscription.text("status")
     if state in _NEVER_PAID or (state == "trialing" and not prices.grants_in_trials):
         return None
-    items = subscription.part("items")
-    parts = items.parts("data") if items else []
+    parts = _items(subscription)
     price = _plan_price(parts, prices)
     if price is None:
         return None
@@ -50,6 +59,11 @@ def _billed(subscription: Object, prices: PriceList) -> Billed | None:
         started_at=_started_at(subscription, prices),
         ends_at=_ends_at(subscription, parts),
     )
+
+
+def _items(subscription: Object) -> list[Object]:
+    items = subscription.part("items")
+    return items.parts("data") if items else []
 
 
 def _plan_price(items: list[Object], prices: PriceList) -> PlanPrice | None:

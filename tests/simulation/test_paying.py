@@ -113,6 +113,19 @@ def a_contract_that_ends_beside_another(shop: Shop) -> None:
     shop.told(shop.wait())
 
 
+def a_contract_that_becomes_something_else(shop: Shop) -> None:
+    """Fay pays for posters instead, and later for a plan again."""
+    fay = shop.record.customer("fay")
+    contract = shop.contract(fay)
+    for price in ("price_poster_yearly", BUSINESS, "price_poster_yearly"):
+        shop.later()
+        shop.record.change(contract, shop.now, price=price)
+        shop.told(shop.wait()[::-1])
+    shop.later()
+    shop.record.change(contract, shop.now, status="canceled", ends_at=shop.now)
+    shop.told(shop.wait())
+
+
 def customers(shop: Shop) -> None:
     """Dua is brought without an address, which comes later; nobody can make her Ada."""
     dua = shop.record.customer("dua")
@@ -197,6 +210,9 @@ STORIES: dict[Story, tuple[str, ...]] = {
         "what Stripe tells late counts from when it is told",
         "a month that could not be posted is answered as done",
     ),
+    a_contract_that_becomes_something_else: (
+        "a contract that is of something else now goes on as it was",
+    ),
     customers: (
         "a customer moves to another user by a later event",
         "an address that was learned by a process that died is never given",
@@ -231,7 +247,7 @@ def live(*stories: Story) -> Machine:
 
 def test_a_life_with_stripe_is_as_the_reference_says() -> None:
     life = live(*STORIES)
-    assert {"ada", "bob", "cem", "dua", "eva"} == {*life.oracle.subscriptions}
+    assert {"ada", "bob", "cem", "dua", "eva", "fay"} == {*life.oracle.subscriptions}
     assert all(event.is_done or event.is_wrong for event in life.record.events)
     refunds = [line for line in life.oracle.ledger("ada").lines if line.type == "refund"]
     assert {(line.amount > 0) - (line.amount < 0) for line in refunds} == {-1, 1}
