@@ -32,9 +32,11 @@ def standing(heard: Sequence[Heard], contract: str) -> Billed:
     telling = [each for each in second.values() if each.before != each.billed]
     orders = list(permutations(telling or second.values()))
     followed = [sum(b.before == a.billed for a, b in pairwise(order)) for order in orders]
-    lasts = [
+    lasts = {
         order[-1] for order, count in zip(orders, followed, strict=True) if count == max(followed)
-    ]
+    }
+    if max(followed) and len(lasts) == len(telling):
+        lasts = {*second.values()}  # a circle
     return max(lasts, key=lambda each: (each.billed.status == "cancelled", each.id)).billed
 
 
