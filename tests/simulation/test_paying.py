@@ -1,17 +1,24 @@
 """Stories of Stripe, the same every time: each fate of a contract, a customer and a payment."""
 
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
+from chalicelib.domain import subscriptions as billing
+from chalicelib.domain.billing import stands_at
+from chalicelib.domain.plans import BillingInterval
+from chalicelib.domain.subscriptions import Contract as OurContract
+from chalicelib.domain.subscriptions import Report, SubscriptionStatus
 from tests.simulation.drawn import ALONE, Change, Drawn
 from tests.simulation.faults import Fault
 from tests.simulation.machine import Machine
 from tests.simulation.planted_stripe import BUGS, OF_STRIPE
-from tests.simulation.reference import Violation
+from tests.simulation.reference import Billed, Violation
 from tests.simulation.stripe_record import Contract, Customer, Event, Payment, State
 
 CHANGE: Change = ("plan", "starter")
@@ -265,3 +272,28 @@ def test_every_bug_of_stripe_has_its_story() -> None:
 def test_a_planted_bug_is_found_in_it(story: Story, name: str) -> None:
     with BUGS[name](), pytest.raises(Violation):
         live(story)
+
+
+def test_events_of_one_second_are_put_in_their_order_whatever_came_first() -> None:
+    """A thousand seconds of a contract, each told in a random order."""
+    chance, moment, circles = random.Random(1), ALONE.start, 0
+    for _ in range(1000):
+        states: list[Billed | None] = [None]
+        for _ in range(chance.randint(1, 5)):
+            plan, status = chance.choice("ab"), chance.choice(("active", "paused"))
+            states.append(Billed(plan, "yearly", status, moment, None))
+        told = [
+            Report(str(chance.random()), _billed(now), was and _billed(was))
+            for was, now in pairwise(states)
+            if now
+        ]
+        is_circle = states[-1] in states[1:-1]
+        circles += is_circle
+        found = stands_at(OurContract("sub", moment, tuple(chance.sample(told, len(told)))))
+        assert is_circle or found == told[-1].billed
+    assert circles < 800
+
+
+def _billed(state: Billed) -> billing.Billed:
+    interval, status = BillingInterval(state.billing_interval), SubscriptionStatus(state.status)
+    return billing.Billed(state.plan, interval, status, state.started_at, state.ends_at)
