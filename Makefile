@@ -74,7 +74,7 @@ clean:  ## remove all generated files, and .venv
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 ##@ Deploy and operate (the running local stack, or STAGE=prod REGION=eu-west-1 in your AWS account)
-.PHONY: deploy package doctor deploy-policy token-check import balances verify completeness liability security
+.PHONY: deploy package doctor deploy-policy token-check import balances verify completeness liability stripe security
 
 deploy: $(READY) | writable  ## show the changes, then deploy to AWS: STAGE=dev or prod (REGION= YES=1)
 	$(call needs,STAGE,STAGE=dev)
@@ -112,6 +112,9 @@ completeness: $(READY)  ## count who was due for a month and who was allocated: 
 liability: $(READY)  ## count the credits outstanding at an instant: AT=2026-10-31T24:00Z (JSON=1 or AS_CSV=1)
 	$(call needs,AT,AT=2026-10-31T24:00Z)
 	@$(RUN) -m infra liability $(STAGED) $(call flag,json,JSON) $(call flag,as-csv,AS_CSV) -- $(call exported,AT)
+
+stripe: $(READY)  ## list what Stripe told of and could not be done yet, and why (JSON=1)
+	@$(RUN) -m infra stripe $(STAGED) $(call flag,json,JSON)
 
 security: $(READY) | writable  ## look for known weaknesses of template and packages (ADVISORIES=all.zip OFFLINE=1)
 	@$(RUN) -m infra security $(call flag,offline,OFFLINE) $(call option,advisories,ADVISORIES)

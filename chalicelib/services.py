@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pynamodb.connection import Connection
 
     from chalicelib.domain.plans import PlanCatalogue
+    from chalicelib.domain.price_list import PriceList
     from chalicelib.mails.links import UnsubscribeLinks
     from chalicelib.mails.sending import Mailer
     from chalicelib.queues import Queues
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from chalicelib.store.subscriptions import SubscriptionStore
 
 PLANS_FILE = Path(__file__).parent / "plans.toml"
+PRICES_FILE = Path(__file__).parent / "stripe.toml"
 
 THREADS = 8
 """How many users a worker handles at once. It waits for DynamoDB most of the time. Once its share
@@ -70,6 +72,14 @@ class Services:
         from chalicelib.plans_file import parse_catalogue
 
         return parse_catalogue(PLANS_FILE.read_text(encoding="utf-8"), PLANS_FILE.name)
+
+    @cached_property
+    def price_list(self) -> "PriceList":
+        """What Stripe's prices stand for."""
+        from chalicelib.prices_file import parse_price_list
+
+        text = PRICES_FILE.read_text(encoding="utf-8")
+        return parse_price_list(text, self.catalogue, PRICES_FILE.name)
 
     @cached_property
     def ledger(self) -> "LedgerStore":

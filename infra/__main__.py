@@ -41,6 +41,7 @@ COMMANDS = {
         "infra.commands.liability",
         "count the credits that were outstanding at an instant",
     ),
+    "stripe": ("infra.commands.stripe", "list what Stripe told of and could not be done yet"),
     "security": ("infra.commands.security", "look for known weaknesses in template and packages"),
     "lock": ("infra.commands.lock", "write the lists of packages with their hashes"),
     "redrive": ("infra.repair.redrive", "list dead letters, or move them back"),

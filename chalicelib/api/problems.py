@@ -26,13 +26,14 @@ from chalicelib.domain.errors import (
     Unreadable,
     VersionConflict,
 )
+from chalicelib.stripe.errors import NotSetUp, Waiting, WrongSignature
 
 from .answers import Answer, Json
 from .errors import BodyTooLarge, Forbidden, Unauthenticated, UnsupportedMediaType
 
 MEDIA_TYPE = "application/problem+json"
 
-TITLES: Mapping[str, str] = {
+TITLES: dict[str, str] = {
     "invalid_input": "The request is malformed",
     "unauthenticated": "The request is not authenticated",
     "insufficient_credits": "There are not enough credits",
@@ -56,13 +57,23 @@ TITLES: Mapping[str, str] = {
 }
 """The title of every problem with a code, from the app and from API Gateway."""
 
+TO_STRIPE: dict[str, str] = {
+    "wrong_signature": "The request is not Stripe's",
+    "not_set_up": "There is no such thing yet",
+    "waiting": "What it takes is not known yet",
+}
+"""Those that only the webhook answers: no client of the API meets them."""
+
 _STATUSES: Mapping[type[CreditsError], int] = {
     InvalidInput: 400,
+    WrongSignature: 400,
     Unauthenticated: 401,
     InsufficientCredits: 402,
     Forbidden: 403,
     NotFound: 404,
+    NotSetUp: 404,
     Contention: 409,
+    Waiting: 409,
     HoldEnded: 410,
     VersionConflict: 412,
     BodyTooLarge: 413,
@@ -88,7 +99,7 @@ def body(code: str, status: int, detail: str, request_id: str) -> Json:
     """The body of a problem."""
     return {
         "type": f"urn:credits:problem:{code}",
-        "title": TITLES[code],
+        "title": (TITLES | TO_STRIPE)[code],
         "status": status,
         "detail": detail,
         "code": code,

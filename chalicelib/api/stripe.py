@@ -1,20 +1,29 @@
 """The webhook of Stripe: ``POST /api/webhooks/stripe``, in a function of its own.
 
-Anybody can call it, so nothing is read or written before the signature is found right. Stripe
-repeats, for three days, what is not answered with a status of 2xx.
+Anybody can call it, so no table is read or written before the signature is found right. Stripe
+repeats what is not answered with 2xx, for three days: an event whose user or price is not known yet
+is kept for people to see, and answered 409.
 """
 
 import base64
 import binascii
 import json
-from collections.abc import Mapping
 from typing import Any
 
-from chalicelib.domain.errors import CreditsError, InvalidInput
+from chalicelib.domain.errors import CreditsError, InvalidInput, Unreadable
+from chalicelib.invocations import unexpected
+from chalicelib.metrics import Metric, count
+from chalicelib.observability import correlated, logger
 from chalicelib.services import Services
+from chalicelib.store.errors import FAULTS
+from chalicelib.store.throttling import patient
 from chalicelib.stripe import signatures
-from chalicelib.stripe.errors import NotSetUp, Waiting, WrongSignature
+from chalicelib.stripe.errors import Waiting
+from chalicelib.stripe.events import Event, read_event
+from chalicelib.stripe.webhook import take_in
 
+from . import problems
+from .answers import Answer
 from .errors import BodyTooLarge
 
 Json = dict[str, Any]
@@ -22,32 +31,71 @@ Json = dict[str, Any]
 LARGEST_BODY = 256 * 1024
 """The longest body, in bytes. An event of a subscription with twenty prices has 30 KB."""
 
-_STATUSES: Mapping[type[CreditsError], int] = {
-    InvalidInput: 400,
-    WrongSignature: 400,
-    NotSetUp: 404,
-    Waiting: 409,
-    BodyTooLarge: 413,
-}
+LONGEST_WAIT = 5_000
+"""How long a request may wait for throttled DynamoDB, in milliseconds since its start; Stripe waits
+for an answer for longer."""
 
 
 def receive(services: Services, event: Json, context: Any) -> Json:
     """Answers a request of API Gateway."""
-    try:
-        body = _body(event)
-        signatures.check(body, _header(event), services.stripe_secret, services.now())
-        return _answer(200, {"received": True})
-    except CreditsError as error:
-        status = _STATUSES.get(type(error))
-        if status is None:
-            raise
-        return _answer(status, {"code": error.code, "detail": str(error)})
+    request_id: str = event["requestContext"]["requestId"]
+    left = context.get_remaining_time_in_millis
+    with correlated(request_id), patient(left, left() - LONGEST_WAIT):
+        try:
+            answer = _taken_in(services, _event(services, event))
+        except CreditsError as error:
+            answer = _refused(error, request_id)
+        except FAULTS:
+            logger().exception("AWS did not answer")
+            answer = problems.of_outage(request_id)
+    return {
+        "statusCode": answer.status,
+        "headers": {
+            "Cache-Control": "no-store",
+            "Content-Type": "application/json",
+            "X-Content-Type-Options": "nosniff",
+            "X-Request-Id": request_id,
+            **answer.headers,
+        },
+        "body": json.dumps(answer.body),
+    }
 
 
-def _body(event: Json) -> bytes:
-    text = event.get("body") or ""
+def _taken_in(services: Services, event: Event) -> Answer:
+    object_id = event.object.reference("id")
     try:
-        body = base64.b64decode(text) if event.get("isBase64Encoded") else text.encode()
+        did = take_in(services, event)
+        if object_id is not None:
+            services.stripe.is_done(object_id)
+    except Waiting as error:
+        count(Metric.STRIPE_EVENTS_WAITING)
+        logger().warning("Stripe event waits", event=event.id, type=event.type, why=str(error))
+        if object_id is not None:
+            services.stripe.wait(object_id, event.type, str(error), services.now())
+        raise
+    logger().info("Stripe event", event=event.id, type=event.type, did=did)
+    return Answer({"received": True, "did": did})
+
+
+def _event(services: Services, request: Json) -> Event:
+    body = _body(request)
+    signatures.check(body, _header(request), services.stripe_secret, services.now())
+    return read_event(body)
+
+
+def _refused(error: CreditsError, request_id: str) -> Answer:
+    if isinstance(error, Unreadable):
+        unexpected(error)
+    refused = problems.of_refusal(error, request_id)
+    if refused is None:
+        raise error
+    return refused
+
+
+def _body(request: Json) -> bytes:
+    text = request.get("body") or ""
+    try:
+        body = base64.b64decode(text) if request.get("isBase64Encoded") else text.encode()
     except (binascii.Error, ValueError) as error:
         raise InvalidInput.of("body", "cannot be decoded") from error
     if len(body) > LARGEST_BODY:
@@ -55,19 +103,7 @@ def _body(event: Json) -> bytes:
     return body
 
 
-def _header(event: Json) -> str | None:
-    headers = event.get("headers") or {}
+def _header(request: Json) -> str | None:
+    headers = request.get("headers") or {}
     found = [value for name, value in headers.items() if name.lower() == "stripe-signature"]
     return found[0] if len(found) == 1 else None
-
-
-def _answer(status: int, body: Json) -> Json:
-    return {
-        "statusCode": status,
-        "headers": {
-            "Cache-Control": "no-store",
-            "Content-Type": "application/json",
-            "X-Content-Type-Options": "nosniff",
-        },
-        "body": json.dumps(body),
-    }

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from . import calendar
+from .billing import stands_at
 from .damage import Damage, instant, text_or_none, value_of
 from .instants import CLOCKS_DIFFER, format_instant, to_milliseconds
 from .notifications import MailKind
@@ -33,10 +34,14 @@ class EditorKind(StrEnum):
     UNSUBSCRIBE_LINK = "unsubscribe_link"
     MAIL_EVENTS = "mail_events"
     IMPORT = "import"
+    STRIPE = "stripe"
 
 
 class Editor(NamedTuple):
-    """Who made an edit. ``subject``: the caller of the API; other sources have none."""
+    """Who made an edit.
+
+    ``subject``: the caller of the API, or the id of Stripe's event; other sources have none.
+    """
 
     kind: EditorKind
     subject: str | None = None
@@ -130,12 +135,22 @@ def shown_fields(subscription: Subscription) -> dict[str, Any]:
 
 def changes(before: Subscription | None, after: Subscription) -> tuple[Change, ...]:
     """The fields in which a subscription differs from its predecessor, if it has one."""
-    then: Mapping[str, Any] = shown_fields(before) if before else {}
+    then: Mapping[str, Any] = _recorded(before) if before else {}
     return tuple(
         Change(name, then.get(name), value)
-        for name, value in shown_fields(after).items()
+        for name, value in _recorded(after).items()
         if then.get(name) != value
     )
+
+
+def _recorded(subscription: Subscription) -> dict[str, Any]:
+    """What a record says of a subscription: besides what the API shows, how its contracts stand."""
+    fields = shown_fields(subscription)
+    if subscription.contracts:
+        fields["contracts"] = [
+            f"{each.id}: {stands_at(each).status}" for each in subscription.contracts
+        ]
+    return fields
 
 
 def gives_more(

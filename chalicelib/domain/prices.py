@@ -25,7 +25,7 @@ def parse_price(field: str, value: object) -> Price:
         fields = FieldReader(value)
         price = Price(
             fields.required("amount", _parse_minor_units),
-            fields.required("currency", _parse_currency),
+            fields.required("currency", parse_currency),
         )
         fields.finish()
     except InvalidInput as error:
@@ -40,7 +40,7 @@ def _parse_minor_units(field: str, value: object) -> int:
     return within(field, value, 0, HIGHEST_PRICE, "of minor units")
 
 
-def _parse_currency(field: str, value: object) -> str:
+def parse_currency(field: str, value: object) -> str:
     """A currency of ISO 4217, in capitals or not; kept in capitals, as the standard has it."""
     if isinstance(value, str) and _CURRENCY.fullmatch(value):
         return value.upper()

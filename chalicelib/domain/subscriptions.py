@@ -138,6 +138,35 @@ class Raised(NamedTuple):
     top_ups: tuple[TopUp, ...]
 
 
+class Billed(NamedTuple):
+    """What somebody pays for, as the provider of the payments says: what they are entitled to."""
+
+    plan: str
+    billing_interval: BillingInterval
+    status: SubscriptionStatus
+    started_at: datetime
+    ends_at: datetime | None
+
+
+class Report(NamedTuple):
+    """What one event of a provider says of a contract, and what held before, if it says that."""
+
+    event_id: str
+    billed: Billed
+    before: Billed | None
+
+
+class Contract(NamedTuple):
+    """A subscription with a provider, by what its newest events say: those of one second.
+
+    ``seen_at``: that second.
+    """
+
+    id: str
+    seen_at: datetime
+    reports: tuple[Report, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Subscription:
     """One user's subscription.
@@ -155,6 +184,7 @@ class Subscription:
     no emails all the same; a new address gets them again.
     ``sign_up``: what the plan gave to new subscribers at the first registration, if anything.
     ``raised``: what moving up in the latest period in which the amount changed came to.
+    ``contracts``: those with a provider of payments that reports by itself; see `billing`.
     """
 
     user_id: str
@@ -176,6 +206,7 @@ class Subscription:
     observed_at: datetime | None = None
     sign_up: SignUp | None = None
     raised: Raised | None = None
+    contracts: tuple[Contract, ...] = ()
 
     @property
     def is_swept(self) -> bool:

@@ -169,6 +169,7 @@ def successor(
         observed_at=terms.observed_at or existing.observed_at,
         resumed_at=existing.resumed_at,
         sign_up=existing.sign_up,
+        contracts=existing.contracts,
     )
     described = _with_suppression(existing, described)
     if _decides(existing, described):

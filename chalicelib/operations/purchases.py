@@ -124,5 +124,26 @@ def refund(services: Services, report: Refund, *, actor: str) -> Outcome:
     user_id, number = _place_of(services, report.payment_id)
     request = Request(f"refund#{report.payment_id}", actor, report.reason)
     return services.ledger.refund(
-        user_id, number, report.amount, report.observed_at, request, services.now()
+        user_id, number, lambda: report.amount, report.observed_at, request, services.now()
     )
+
+
+def refund_what_is_known(services: Services, payment_id: str, *, reason: str, actor: str) -> None:
+    """Takes back what is known to be taken back of a purchase, or gives back what is not any more.
+
+    That is what the provider's events have added up to in the table of payments, in money: the same
+    part of the credits is taken back. Raises `NotFound` for a payment that has bought nothing, and
+    `NotAllowed`.
+    """
+    user_id, number = _place_of(services, payment_id)
+    purchase = services.ledger.entry(user_id, number)
+
+    def in_all() -> int:
+        known = services.stripe.payment(payment_id)
+        paid = purchase.price.amount if purchase.price else known.charged or 0
+        return known.credits_of(purchase.amount, paid)
+
+    if not in_all() and not services.ledger.is_refunded(user_id, number):
+        return  # nothing was ever taken
+    request = Request(f"refund#{payment_id}", actor, reason)
+    services.ledger.refund(user_id, number, in_all, None, request, services.now())

@@ -356,12 +356,15 @@ class LedgerStore(LedgerReader):
         self,
         user_id: str,
         purchase_number: int,
-        in_all: int,
+        report: Callable[[], int],
         observed_at: datetime | None,
         request: Request,
         now: datetime,
     ) -> Outcome:
         """Takes a purchase back, or gives back what was taken; see `domain.ledger.refund`.
+
+        ``report`` says what was refunded in all. It is asked once it is known how the purchase
+        stands, and again after a lost race: what it reads is then no older than what is changed.
 
         Idempotent by state: the last link of the purchase names the refund that says how it stands.
         A report that says nothing new returns that refund. Raises what the decision raises, and
@@ -375,6 +378,7 @@ class LedgerStore(LedgerReader):
             before = self.entry(user_id, last.number) if last.number else None
             stands = before.refund if before else None
             batch = self._batch(account, purchase_number)
+            in_all = report()
             refunded = ledger.refund(account, batch, stands, in_all, observed_at, request, now)
             if before and refunded is None:
                 count(Metric.DUPLICATES_REFUSED)
@@ -392,6 +396,10 @@ class LedgerStore(LedgerReader):
             else:
                 return Outcome(entry, replayed=False, expired=expired)
         raise Contention(f"the ledger of user {user_id} is written too often at the moment")
+
+    def is_refunded(self, user_id: str, purchase_number: int) -> bool:
+        """Whether any refund of a purchase was ever reported."""
+        return self._last_link(user_id, purchase_number).sequence > 0
 
     def _batch(self, account: Account, number: int) -> CreditBatch:
         """A batch of an account, though it may be closed: then as it was granted."""

@@ -2,16 +2,59 @@
 
 Keys of table ``stripe``: partition ``about``, sort ``part``.
 
-    customer#cus_1   -          the user who is this customer, for good
+    customer#cus_1   -          the user who is this customer, and their address
     payment#pi_1     -          what was refunded and disputed of a payment, in money
     waiting          sub_1      what cannot be done yet, and why; goes by itself after 30 days
+
+An item is written on the condition that it is still the one that was read, so of two events at the
+same time none is lost. What the first sets of a customer's user is never changed.
 """
 
-from pynamodb.connection import Connection
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple, TypeVar
 
+from pynamodb.connection import Connection
+from pynamodb.exceptions import PutError
+from pynamodb.expressions.operand import Path
+
+from chalicelib.domain.damage import optional_of, value_of
+from chalicelib.domain.errors import Contention
+from chalicelib.domain.instants import to_milliseconds
+from chalicelib.domain.taken_back import TakenBack
 from chalicelib.retries import Pause, pause_with_jitter
 
-from .database import describe
+from .database import Item, describe, every_item, number, races, text
+from .errors import error_code
+from .reading import as_instant, as_text, as_whole, read
+
+KEPT = timedelta(days=30)
+"""How long what waits is kept: as long as Stripe can send an event again."""
+
+_WHOLE = "-"
+_WAITING = "waiting"
+
+Value = TypeVar("Value")
+
+
+class Customer(NamedTuple):
+    """Who a customer is to us, as far as it is known."""
+
+    user_id: str | None = None
+    email: str | None = None
+
+
+class Wait(NamedTuple):
+    """An object of Stripe of which an event cannot be done yet.
+
+    ``event_type`` and ``why`` are of the latest that came, ``since`` is when the first did.
+    """
+
+    object_id: str
+    event_type: str
+    why: str
+    since: datetime
+    latest: datetime
 
 
 class StripeStore:
@@ -24,3 +67,168 @@ class StripeStore:
         self._table = table
         self._pause = pause
         describe(connection, table, ("about", "part"))
+
+    @property
+    def _client(self) -> Any:
+        # Asked for each time: PynamoDB replaces a client that has found no credentials.
+        return self._connection.client
+
+    def customer(self, customer_id: str) -> Customer:
+        """Who a customer is (strongly consistent). Raises `Unreadable`."""
+        item = self._item(f"customer#{customer_id}", _WHOLE)
+        return read("stripe", customer_id, item, _customer) if item else Customer()
+
+    def learn(self, customer_id: str, said: Customer) -> Customer:
+        """Adds what was said of a customer to what is known, and answers all that is known then.
+
+        What is known already stays. Raises `Contention`.
+        """
+
+        def add(known: Customer) -> Customer:
+            return Customer(known.user_id or said.user_id, known.email or said.email)
+
+        return self._change(
+            f"customer#{customer_id}", _customer, Customer(), add, _customer_attributes
+        )
+
+    def payment(self, payment_id: str) -> TakenBack:
+        """What was taken back of a payment (strongly consistent). Raises `Unreadable`."""
+        item = self._item(f"payment#{payment_id}", _WHOLE)
+        return read("stripe", payment_id, item, _payment) if item else TakenBack()
+
+    def note(self, payment_id: str, add: Callable[[TakenBack], TakenBack]) -> TakenBack:
+        """Adds what was taken back of a payment, or given back; answers what is known then.
+
+        Raises `Contention`.
+        """
+        return self._change(
+            f"payment#{payment_id}", _payment, TakenBack(), add, _payment_attributes
+        )
+
+    def wait(self, object_id: str, event_type: str, why: str, now: datetime) -> None:
+        """Keeps that an event cannot be done yet. Raises `Contention`."""
+
+        def again(known: Wait | None) -> Wait | None:
+            return Wait(object_id, event_type, why, known.since if known else now, now)
+
+        self._change(_WAITING, _wait, None, again, _wait_attributes, part=object_id)
+
+    def is_done(self, object_id: str) -> None:
+        """Forgets that events of an object could not be done."""
+        if self._item(_WAITING, object_id) is not None:
+            self._connection.delete_item(self._table, _WAITING, object_id)
+
+    def waiting(self) -> Iterator[Wait]:
+        """Everything that waits."""
+        items = every_item(
+            self._client.query,
+            TableName=self._table,
+            KeyConditionExpression="about = :waiting",
+            ExpressionAttributeValues={":waiting": text(_WAITING)},
+        )
+        return (read("stripe", item["part"]["S"], item, _wait) for item in items)
+
+    def customers_of(self, user_id: str) -> Iterator[Item]:
+        """Every customer who is a user, as it is stored; for `customer_id_of` to name.
+
+        Reads the whole table: who is which customer is not kept the other way round.
+        """
+        return every_item(
+            self._client.scan,
+            TableName=self._table,
+            FilterExpression="user_id = :user",
+            ExpressionAttributeValues={":user": text(user_id)},
+        )
+
+    def erase(self, user_id: str) -> Iterator[str]:
+        """Forgets every customer who is a user; yields the id of each. Doing it again is safe."""
+        for item in self.customers_of(user_id):
+            self._connection.delete_item(self._table, item["about"]["S"], item["part"]["S"])
+            yield customer_id_of(item)
+
+    def _item(self, about: str, part: str) -> Item | None:
+        response = self._connection.get_item(self._table, about, part, consistent_read=True)
+        item: Item | None = response.get("Item")
+        return item
+
+    def _change(
+        self,
+        about: str,
+        reader: Callable[[Item], Value],
+        unknown: Value,
+        change: Callable[[Value], Value],
+        attributes: Callable[[Value], Item],
+        part: str = _WHOLE,
+    ) -> Value:
+        """Writes what ``change`` makes of an item, again and again until nobody else was faster.
+
+        An answer that was lost does no harm: the change is found made.
+        """
+        for _ in races(self._pause):
+            item = self._item(about, part)
+            known = read("stripe", about, item, reader) if item else unknown
+            wanted = change(known)
+            if wanted == known:
+                return known
+            version = value_of(item, "version", as_whole) if item else 0
+            stands = Path("version") == version if item else Path("version").does_not_exist()
+            try:
+                self._connection.put_item(
+                    self._table,
+                    about,
+                    part,
+                    attributes={**attributes(wanted), "version": number(version + 1)},
+                    condition=stands,
+                )
+            except PutError as error:
+                if error_code(error) != "ConditionalCheckFailedException":
+                    raise
+            else:
+                return wanted
+        raise Contention(f"what is known of {about} is written too often at the moment")
+
+
+def customer_id_of(item: Item) -> str:
+    """Stripe's id of a stored customer."""
+    return str(item["about"]["S"]).partition("#")[2]
+
+
+def _customer(item: Item) -> Customer:
+    return Customer(
+        optional_of(item, "user_id", as_text),
+        optional_of(item, "email", as_text),
+    )
+
+
+def _customer_attributes(customer: Customer) -> Item:
+    return {name: text(value) for name, value in customer._asdict().items() if value is not None}
+
+
+def _payment(item: Item) -> TakenBack:
+    return value_of(item, "body", lambda body: TakenBack.from_body(as_text(body)))
+
+
+def _payment_attributes(payment: TakenBack) -> Item:
+    return {"body": text(payment.body())}
+
+
+def _wait(item: Item) -> Wait:
+    return Wait(
+        value_of(item, "part", as_text),
+        value_of(item, "event_type", as_text),
+        value_of(item, "why", as_text),
+        value_of(item, "since", as_instant),
+        value_of(item, "latest", as_instant),
+    )
+
+
+def _wait_attributes(wait: Wait | None) -> Item:
+    assert wait is not None  # noqa: S101 - what waits is written, and never nothing
+    return {
+        "event_type": text(wait.event_type),
+        "why": text(wait.why),
+        "since": number(to_milliseconds(wait.since)),
+        "latest": number(to_milliseconds(wait.latest)),
+        # DynamoDB removes it then; its clock has seconds.
+        "expires_at": number(to_milliseconds(wait.latest + KEPT) // 1000),
+    }

@@ -62,6 +62,7 @@ from chalicelib.observability import correlation_id
 from chalicelib.retries import Pause, pause_with_jitter
 
 from . import partiql
+from .contracts import as_contracts, contracts_text
 from .database import (
     Item,
     describe,
@@ -374,6 +375,8 @@ def _item(subscription: Subscription) -> Item:
     if raised := subscription.raised:
         steps = (f"{each.amount}@{to_milliseconds(each.at)}" for each in raised.top_ups)
         item["raised"] = text(" ".join((f"{raised.period} {raised.level}", *steps)))
+    if subscription.contracts:
+        item["contracts"] = text(contracts_text(subscription.contracts))
     if subscription.is_swept:
         item["allocation_timezone"] = text(subscription.timezone)
         item["spread"] = text(_spread(subscription.user_id))
@@ -439,7 +442,11 @@ def _subscription(item: Item) -> Subscription:
         suppressed_before=optional_of(item, "suppressed_before", _suppression),
         sign_up=optional_of(item, "sign_up", _sign_up),
         raised=optional_of(item, "raised", _raised),
-        **{name: optional_of(item, name, as_instant) for name in _INSTANTS},
+        contracts=optional_of(item, "contracts", as_contracts) or (),
+        registered_at=optional_of(item, "registered_at", as_instant),
+        resumed_at=optional_of(item, "resumed_at", as_instant),
+        ends_at=optional_of(item, "ends_at", as_instant),
+        observed_at=optional_of(item, "observed_at", as_instant),
     )
 
 

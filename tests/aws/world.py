@@ -50,6 +50,8 @@ RESOURCES = Path(__file__).parents[2] / "infra" / "resources.yaml"
 
 UNSUBSCRIBE_KEY = b"k" * 32
 
+STRIPE_SECRET = f"whsec_{'s' * 32}"
+
 BY_TEST = Editor(EditorKind.ADMIN, "test")
 
 CORRELATION_ID = "tick"
@@ -158,6 +160,7 @@ class World:
             anchors_bucket=f"credits-{self.stage}-anchors",
             mails_table=f"credits-{self.stage}-mails",
             edits_table=f"credits-{self.stage}-edits",
+            stripe_table=f"credits-{self.stage}-stripe",
             mail_from="Credits <credits@example.com>",
             mail_configuration_set=f"credits-{self.stage}",
             unsubscribe_url="https://api.example.com/v1/api/unsubscribe",
@@ -175,6 +178,7 @@ class World:
         services.reports = Reports(self.settings, client=client("s3", "services"))
         services.anchors = Anchors(self.settings, client=client("s3", "services"))
         services.mailer = Mailer(self.settings, client=self.outbox)
+        services.stripe_secret = STRIPE_SECRET
         services.unsubscribe_links = UnsubscribeLinks(
             UNSUBSCRIBE_KEY, self.settings.unsubscribe_url
         )

@@ -1,0 +1,165 @@
+"""What the provider of the payments reports of a user's contracts, and what follows from it.
+
+A provider sends an event for everything that happens: more than once, late, in any order. Each
+says how a contract stands at its time, in whole seconds. So we keep what the newest second said of
+each contract, and what the user is entitled to follows from that alone, whatever came when.
+
+    event 2, of 10:00:07   pro, active    the newest of the contract: it stands so
+    event 1, of 10:00:03   starter        came late, changes nothing
+    event 4, of 10:00:09   business       of one second: event 4 says that the contract was pro
+    event 3, of 10:00:09   pro, paused    before, event 3 that it was business: so 3 is the last
+
+Events of one second have no other order. If what they say goes round in a circle, then nobody
+knows, and the one with the highest id counts: any, but always the same.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from .plans import PlanCatalogue
+from .subscriptions import (
+    Billed,
+    Contract,
+    Report,
+    Subscription,
+    SubscriptionStatus,
+    has_ended,
+    not_allocated_because,
+)
+from .terms import Terms, successor
+
+MOST_CONTRACTS = 20
+"""The most contracts that are kept of a user. Those that ended, and were seen longest ago, go."""
+
+MOST_REPORTS = 10
+"""The most events of one second that are kept of a contract."""
+
+LONGEST_DELAY = timedelta(days=30)
+"""What a provider reports counts from when it happened, if that is not longer ago. Stripe sends an
+event for three days, and again on demand for as long as it keeps it, which is 30 days
+(https://docs.stripe.com/webhooks)."""
+
+_RANKS = {
+    SubscriptionStatus.ACTIVE: 2,
+    SubscriptionStatus.PAUSED: 1,
+    SubscriptionStatus.CANCELLED: 0,
+}
+
+
+def with_report(
+    contracts: Sequence[Contract], contract_id: str, seen_at: datetime, report: Report
+) -> tuple[Contract, ...]:
+    """The contracts of a user after an event; the same if it says nothing new.
+
+    They do not depend on the order in which the events came.
+    """
+    known = {contract.id: contract for contract in contracts}
+    stands = known.get(contract_id)
+    if stands is None or stands.seen_at < seen_at:
+        known[contract_id] = Contract(contract_id, seen_at, (report,))
+    elif stands.seen_at == seen_at:
+        reports = {each.event_id: each for each in (*stands.reports, report)}
+        newest = sorted(reports.values(), key=lambda each: each.event_id)[-MOST_REPORTS:]
+        known[contract_id] = stands._replace(reports=tuple(newest))
+    return tuple(sorted(_kept(list(known.values())), key=lambda contract: contract.id))
+
+
+def _kept(contracts: list[Contract]) -> list[Contract]:
+    """The contracts without those that are too many."""
+    over = [each for each in contracts if is_over(stands_at(each))]
+    over.sort(key=lambda each: (each.seen_at, each.id))
+    gone = over[: max(0, len(contracts) - MOST_CONTRACTS)]
+    return [each for each in contracts if each not in gone]
+
+
+def is_over(billed: Billed) -> bool:
+    """Whether a contract has ended for good: no provider revives one."""
+    return billed.status is SubscriptionStatus.CANCELLED
+
+
+def stands_at(contract: Contract) -> Billed:
+    """How a contract stands: by the report of its newest second that no other follows."""
+    reports = contract.reports
+    came_to = Counter(report.billed for report in reports)
+    came_to.subtract(report.before for report in reports if report.before is not None)
+    last = [report for report in reports if came_to[report.billed] > 0] or reports
+    return max(last, key=lambda report: (is_over(report.billed), report.event_id)).billed
+
+
+def entitlement(contracts: Sequence[Contract]) -> Billed:
+    """What a user with contracts is entitled to: one of them counts.
+
+    An active one before one that is paused, and any before one that is over; of several the one
+    that was begun last.
+    """
+    newest = max(
+        contracts,
+        key=lambda each: (_RANKS[(it := stands_at(each)).status], it.started_at, each.id),
+    )
+    return stands_at(newest)
+
+
+def reported(
+    existing: Subscription | None,
+    newcomer: Terms,
+    contracts: tuple[Contract, ...],
+    seen_at: datetime,
+    catalogue: PlanCatalogue,
+    now: datetime,
+) -> Subscription:
+    """The subscription of a user with these contracts, of which an event of ``seen_at`` was news.
+
+    ``newcomer`` has what is not the provider's to say, of a user who is not registered yet. Of one
+    who is, it stays as it is.
+
+    What an event says counts from when it happened. A user who paid before a month began has its
+    credits, though we hear of it later. Three things count from ``now`` instead. An event that is
+    very old, as when a webhook is new. One after somebody else has edited the subscription: nobody
+    knows what they would have said. And a change of a subscription that receives credits all along.
+    """
+    billed = entitlement(contracts)
+    terms = replace(
+        Terms.of(existing) if existing else newcomer,
+        plan=billed.plan,
+        billing_interval=billed.billing_interval,
+        status=billed.status,
+        started_at=billed.started_at,
+        ends_at=billed.ends_at,
+        observed_at=_latest(existing, seen_at),
+    )
+    at = seen_at if _counts_from_then(existing, seen_at, catalogue, now) else now
+    made = successor(existing, terms, catalogue, at)
+    if existing is None:
+        return replace(made, contracts=contracts)
+    return replace(made, contracts=contracts, version=existing.version + 1)
+
+
+def _latest(existing: Subscription | None, seen_at: datetime) -> datetime:
+    """When what is known was observed. An older event can be news, too: of another contract."""
+    before = existing.observed_at if existing else None
+    return max(before, seen_at) if before else seen_at
+
+
+def _counts_from_then(
+    existing: Subscription | None, seen_at: datetime, catalogue: PlanCatalogue, now: datetime
+) -> bool:
+    if not now - LONGEST_DELAY <= seen_at <= now:
+        return False
+    if existing is None:
+        return True
+    if not existing.contracts or _billed(existing) != entitlement(existing.contracts):
+        return False
+    receives = not_allocated_because(existing, catalogue) is None and not has_ended(existing, now)
+    return not receives
+
+
+def _billed(subscription: Subscription) -> Billed:
+    return Billed(
+        subscription.plan,
+        subscription.billing_interval,
+        subscription.status,
+        subscription.started_at,
+        subscription.ends_at,
+    )
