@@ -5,7 +5,6 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,6 +16,16 @@ from tests.aws.api import Reply
 from tests.stack.api import Api
 from tests.stack.conftest import Packaged
 from tests.stack.resolved import Json, Template, transform
+from tests.stack.shop import (
+    SECRET,
+    SUBSCRIPTION,
+    USER,
+    VERSION,
+    charge,
+    customer,
+    payment,
+    subscription,
+)
 from tests.stack.test_template import PUBLIC, operations, properties, resources_of_type
 from tests.stripe import payloads
 
@@ -122,11 +131,6 @@ def test_it_is_no_route_of_the_app_and_so_not_in_its_contract() -> None:
 
 # --- On the emulator, which enforces the rights of the function's role ----------------------------
 
-SECRET = f"whsec_{'k' * 32}"
-VERSION = payloads.VERSIONS[-1]
-USER = "stripe-ann"
-CUSTOMER = "cus_of_ann"
-
 
 class Shop:
     """Stripe, as far as the stage sees it."""
@@ -164,48 +168,6 @@ class Shop:
         reply = self.post(self.signature(event), event)
         return reply.status, reply.json.get("did") or reply.json["code"]
 
-    def subscription(self, **more: Any) -> Json:
-        """Ann's subscription."""
-        begun, name = self.opened, "sub_of_ann"
-        ends = begun + timedelta(days=365)
-        period: dict[str, Any] = {"period_start": begun, "period_end": ends}
-        price = payloads.price(
-            VERSION, id="price_pro_yearly", created=begun, unit_amount=4900, interval="year"
-        )
-        item = payloads.subscription_item(
-            VERSION, id="si_of_ann", created=begun, subscription=name, price=price, **period
-        )
-        values: dict[str, Any] = {
-            "id": name,
-            "customer": CUSTOMER,
-            "created": begun,
-            "status": "active",
-        }
-        made: Json = payloads.subscription(
-            VERSION, **values | {"items": [item], "metadata": {}} | period | more
-        )
-        return made
-
-    def payment(self) -> Json:
-        """Ann buys a pack."""
-        metadata = {"price_id": "price_pack_500", "user_id": USER}
-        values: dict[str, Any] = {
-            "id": "pi_of_ann",
-            "created": self.opened,
-            "amount": 4900,
-            "customer": CUSTOMER,
-        }
-        made: Json = payloads.payment_intent(VERSION, **values, metadata=metadata)
-        return made
-
-    def charge(self, refunded: int) -> Json:
-        """The same payment, of which so much is refunded."""
-        values: dict[str, Any] = {"id": "ch_of_ann", "created": self.opened, "amount": 4900}
-        made: Json = payloads.charge(
-            VERSION, **values, payment_intent="pi_of_ann", amount_refunded=refunded
-        )
-        return made
-
 
 @pytest.fixture(scope="module")
 def shop(stack: LocalStack) -> Shop:
@@ -220,31 +182,26 @@ def test_what_stripe_signed_is_done(shop: Shop, stack: LocalStack) -> None:
     """It waits until it is known who the customer is; then it is done, and a refund taken back."""
     waiting = {
         "TableName": stack.tables["stripe"],
-        "Key": {"about": {"S": "waiting"}, "part": {"S": "sub_of_ann"}},
+        "Key": {"about": {"S": "waiting"}, "part": {"S": SUBSCRIPTION}},
     }
     dynamodb = stack.client("dynamodb")
     created = "customer.subscription.created"
-    assert shop.tell(created, shop.subscription()) == (409, "waiting")
+    assert shop.tell(created, subscription(shop.opened)) == (409, "waiting")
     assert dynamodb.get_item(**waiting)["Item"]["event_type"] == {"S": created}
-    known = payloads.customer(
-        VERSION,
-        id=CUSTOMER,
-        created=shop.opened,
-        email="ann@example.com",
-        metadata={"user_id": USER},
-    )
-    assert shop.tell("customer.created", known) == (200, "customer")
-    assert shop.tell(created, shop.subscription()) == (200, "subscription")
+    assert shop.tell("customer.created", customer(shop.opened)) == (200, "customer")
+    assert shop.tell(created, subscription(shop.opened)) == (200, "subscription")
     assert "Item" not in dynamodb.get_item(**waiting)
     found = shop.api.send("GET", f"/api/subscriptions/{USER}", shop.api.admin).json
     assert (found["plan"], found["email"]) == ("pro", "ann@example.com")
     before = shop.api.balance(USER)
-    assert shop.tell("payment_intent.succeeded", shop.payment()) == (200, "purchase")
-    assert shop.tell("payment_intent.succeeded", shop.payment()) == (200, "purchase")
+    assert shop.tell("payment_intent.succeeded", payment(shop.opened)) == (200, "purchase")
+    assert shop.tell("payment_intent.succeeded", payment(shop.opened)) == (200, "purchase")
     assert shop.api.balance(USER) == before + 500
-    assert shop.tell("charge.refunded", shop.charge(2450)) == (200, "refund")
+    assert shop.tell("charge.refunded", charge(shop.opened, 2450)) == (200, "refund")
     assert shop.api.balance(USER) == before + 250
-    ended = shop.subscription(status="canceled", ended_at=shop.now(), canceled_at=shop.now())
+    ended = subscription(
+        shop.opened, status="canceled", ended_at=shop.now(), canceled_at=shop.now()
+    )
     assert shop.tell("customer.subscription.deleted", ended) == (200, "subscription")
     found = shop.api.send("GET", f"/api/subscriptions/{USER}", shop.api.admin).json
     assert found["status"] == "cancelled"
@@ -252,7 +209,7 @@ def test_what_stripe_signed_is_done(shop: Shop, stack: LocalStack) -> None:
 
 @pytest.mark.parametrize("secret", ["", f"whsec_{'x' * 32}"])
 def test_what_stripe_did_not_sign_is_refused(shop: Shop, secret: str) -> None:
-    event = shop.event("customer.created", {"id": CUSTOMER})
+    event = shop.event("customer.created", customer(shop.opened))
     reply = shop.post(shop.signature(event, secret) if secret else {}, event)
     assert (reply.status, reply.json["code"]) == (400, "wrong_signature")
 
