@@ -109,9 +109,9 @@ completeness: $(READY)  ## count who was due for a month and who was allocated: 
 	$(call needs,PERIOD,PERIOD=2026-07)
 	@$(RUN) -m infra completeness $(call option,zones,ZONES) $(STAGED) $(call flag,json,JSON) -- $(call exported,PERIOD)
 
-liability: $(READY)  ## count the credits outstanding at an instant: AT=2026-10-31T24:00Z (JSON=1 or AS_CSV=1)
+liability: $(READY)  ## count credits outstanding: AT=2026-10-31T24:00Z (EXPORT= SUBSCRIPTIONS= AS_CSV=1 YES=1)
 	$(call needs,AT,AT=2026-10-31T24:00Z)
-	@$(RUN) -m infra liability $(STAGED) $(call flag,json,JSON) $(call flag,as-csv,AS_CSV) -- $(call exported,AT)
+	@$(RUN) -m infra liability $(call option,export,EXPORT) $(call option,subscriptions,SUBSCRIPTIONS) $(call flag,yes,YES) $(STAGED) $(call flag,json,JSON) $(call flag,as-csv,AS_CSV) -- $(call exported,AT)
 
 stripe: $(READY)  ## list what Stripe told of and could not be done yet, and why (JSON=1)
 	@$(RUN) -m infra stripe $(STAGED) $(call flag,json,JSON)
