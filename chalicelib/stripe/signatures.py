@@ -40,7 +40,7 @@ def check(body: bytes, header: str | None, secrets: Iterable[str], now: datetime
     signed = times[0].encode() + b"." + body
     is_set_up = False
     for secret in map(str.strip, secrets):
-        if _SECRET.fullmatch(secret):
+        if is_secret(secret):
             is_set_up = True
             right = hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest()
             if any(hmac.compare_digest(right, each) for each in signatures):
@@ -48,6 +48,11 @@ def check(body: bytes, header: str | None, secrets: Iterable[str], now: datetime
     if not is_set_up:
         raise NotSetUp("the stage has no signing secret of Stripe's yet")
     raise WrongSignature("no signature of the request is right")
+
+
+def is_secret(text: str) -> bool:
+    """Whether a text can be a signing secret of Stripe's."""
+    return _SECRET.fullmatch(text) is not None
 
 
 def _parts(header: str) -> Iterator[tuple[str, str]]:
