@@ -31,8 +31,10 @@ from .subscriptions import (
 from .terms import Terms, successor
 
 MOST_CONTRACTS = 20
-"""The most contracts that are kept of a user. Those that ended, and were seen longest ago, go. A late
-event of one that is gone would bring it back: but nobody ends twenty in the days that one takes."""
+"""The most contracts that are kept of a user. Those that ended, and were seen longest ago, go.
+
+A late event of one that is gone would bring it back, but nobody ends twenty while one is late.
+"""
 
 MOST_REPORTS = 10
 """The most events of one second that are kept of a contract."""
