@@ -144,6 +144,8 @@ class User:
     id: str
     known_by: KnownBy
     email: str
+    wants_a_plan: bool
+    """Some buy nothing but packs."""
     customer: str | None = None
     customer_since: datetime | None = None
     is_known: bool = False

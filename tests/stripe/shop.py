@@ -101,6 +101,7 @@ def _user(number: int, stage: Stage) -> User:
         id=f"user-{number}",
         known_by=stage.one_of(tuple(KnownBy)),
         email=f"user.{number}@mail.example",
+        wants_a_plan=stage.chance(0.9),
     )
 
 
@@ -127,10 +128,12 @@ class Life:
         yield 0.3, partial(self.till.leave_the_checkout, self.user)
         if self.user.customer is not None:
             yield 0.3, partial(self.subscribing.change_address, self.user)
-            yield 0.4, partial(self.subscribing.bill_by_hand, self.user)
+            yield 0.4, partial(self.subscribing.billing.bill_by_hand, self.user)
         yield from self._complaints()
+        if not self.user.wants_a_plan:
+            return
         if one is None:
-            yield 6, partial(self.subscribing.sign_up, self.user)
+            yield 3 if self.user.memberships else 6, partial(self.subscribing.sign_up, self.user)
         else:
             yield from self._wishes_about(one)
 
@@ -140,7 +143,8 @@ class Life:
             if payment.may_be_refunded:
                 yield weight, partial(self.till.refund, payment)
             if payment.may_be_disputed:
-                yield weight / 2, partial(self.till.dispute, payment)
+                is_partly_back = payment.refunded > 0
+                yield weight * (2 if is_partly_back else 0.5), partial(self.till.dispute, payment)
 
     def _wishes_about(self, one: Membership) -> Iterator[tuple[float, Callable[[], None]]]:
         asked = self.subscribing
@@ -159,7 +163,7 @@ class Life:
             yield 3, partial(asked.pay_what_is_owed, one)
         elif one.cancel_at is not None:
             yield 2, partial(asked.take_back, one)
-            yield 3, partial(asked.sign_up, self.user)
+            yield 2, partial(asked.sign_up, self.user)
         if one.lives:
             yield 0.5, partial(asked.cancel_now, one)
 

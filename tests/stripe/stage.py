@@ -44,6 +44,8 @@ PRICES: dict[str, Price] = {
     "price_pack_500": Price(4900, credits=500),
     "price_pack_2000": Price(17900, credits=2000),
 }
+# What the shop sells besides, and bills by hand: it has nothing to do with credits.
+HELP = "price_help"
 PLANS = tuple(name for name, price in PRICES.items() if price.plan)
 PACKS = tuple(name for name, price in PRICES.items() if price.credits)
 
@@ -53,6 +55,9 @@ class Stage:
 
     def __init__(self, seed: int, version: str, start: datetime, end: datetime) -> None:
         self.random = random.Random(seed)
+        # Of their own, so that one more event in a version leaves everything else as it is.
+        self._ids = random.Random(f"{seed} ids")
+        self._event_ids = random.Random(f"{seed} events")
         self.version = version
         self.start = start
         self.now = start
@@ -64,7 +69,7 @@ class Stage:
 
     def new_id(self, prefix: str) -> str:
         """An id that nothing else has."""
-        return f"{prefix}_{self.random.getrandbits(80):020x}"
+        return f"{prefix}_{self._ids.getrandbits(80):020x}"
 
     def at(self, moment: datetime, act: Act) -> None:
         """Have something happen then."""
@@ -102,7 +107,7 @@ class Stage:
             self.version,
             kind,
             about,
-            id=self.new_id("evt"),
+            id=f"evt_{self._event_ids.getrandbits(80):020x}",
             created=self.now,
             previous=previous,
         )
@@ -116,7 +121,7 @@ class Stage:
 
     def price(self, name: str) -> Json:
         """The object of a price."""
-        price = PRICES[name]
+        price = PRICES.get(name, Price(12000))
         return payloads.price(
             self.version,
             id=name,

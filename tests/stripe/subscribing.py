@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 from tests.stripe import payloads
+from tests.stripe.billing import Billing
 from tests.stripe.payloads import Json
 from tests.stripe.people import Bill, KnownBy, Membership, User
 from tests.stripe.stage import PLANS, PRICES, Stage, changed, months_after
@@ -36,8 +37,7 @@ class Subscribing:
 
     def __init__(self, stage: Stage, till: Till) -> None:
         self.stage = stage
-        self.till = till
-        self._bills = 0
+        self.billing = Billing(stage, till)
 
     # What Stripe says of them.
 
@@ -122,7 +122,7 @@ class Subscribing:
         by_checkout = stage.chance(0.4)
         if user.known_by is KnownBy.SESSION and not user.is_known:
             by_checkout = user.is_known = True
-        has_trial = not user.memberships and stage.chance(0.4)
+        has_trial = stage.chance(0.15 if user.memberships else 0.4)
         one = self._new(user, has_trial=has_trial)
         if old is not None:
             stage.stories["coming back before the old one ends"] += 1
@@ -173,7 +173,7 @@ class Subscribing:
         if trial_end:
             stage.at(trial_end - 3 * DAY, partial(self._warn_of_trial_end, one))
         amount = 0 if has_trial else PRICES[price].amount
-        one.latest_invoice = self._bill(one, "subscription_create", amount)
+        one.latest_invoice = self.billing.made(one, "subscription_create", amount)
         user.memberships.append(one)
         stage.at(one.period_end, partial(self._period_ends, one, one.period_end))
         return one
@@ -205,8 +205,8 @@ class Subscribing:
     def _finalize_first(self, one: Membership) -> None:
         bill = one.latest_invoice
         if bill is not None:
-            self.stage.send("invoice.created", self.invoice_of(bill))
-            self._finalize(bill)
+            self.stage.send("invoice.created", self.billing.said(bill))
+            self.billing.finalize(bill)
 
     def _pay_first(self, one: Membership) -> None:
         if one.latest_invoice is not None:
@@ -216,7 +216,7 @@ class Subscribing:
         """The first payment does not work: it does within a day, or it never will."""
         stage = self.stage
         if one.latest_invoice is not None:
-            self._not_paid(one.latest_invoice, None)
+            self.billing.not_paid(one.latest_invoice, None)
         if stage.chance(0.5):
             stage.stories["first payment that works later"] += 1
             stage.later(60 * SECOND, 20 * HOUR, partial(self._pay_first, one))
@@ -226,136 +226,8 @@ class Subscribing:
     def _expire(self, one: Membership) -> None:
         self.stage.stories["incomplete_expired"] += 1
         if one.latest_invoice is not None:
-            self._void(one.latest_invoice)
+            self.billing.void(one.latest_invoice)
         self.change(one, status="incomplete_expired", ended_at=self.stage.now)
-
-    # Invoices.
-
-    def invoice_of(self, bill: Bill) -> Json:
-        """The invoice as it is now."""
-        version, one = self.stage.version, bill.membership
-        line = payloads.invoice_line(
-            version,
-            id=bill.line,
-            invoice=bill.id,
-            price=self.stage.price(bill.price),
-            amount=bill.amount,
-            period_start=bill.period_start,
-            period_end=bill.period_end,
-            subscription=one.id if one else None,
-            subscription_item=one.item if one else None,
-            invoice_item=bill.invoice_item,
-            proration=bill.reason == "subscription_update" and bill.invoice_item is not None,
-        )
-        return payloads.invoice(
-            version,
-            id=bill.id,
-            created=bill.created,
-            customer=str(bill.user.customer),
-            status=bill.status,
-            amount=bill.amount,
-            billing_reason=bill.reason,
-            lines=[line],
-            period_start=bill.period_start,
-            period_end=bill.period_end,
-            subscription=one.id if one else None,
-            subscription_metadata=bill.metadata,
-            payment_intent=bill.payment.intent if bill.payment else None,
-            charge=bill.payment.charge if bill.payment else None,
-            number=bill.number,
-            email=bill.user.email,
-            attempt_count=bill.attempts,
-            next_payment_attempt=bill.next_attempt,
-            finalized_at=bill.finalized_at,
-            paid_at=bill.paid_at,
-            voided_at=bill.voided_at,
-            marked_uncollectible_at=bill.uncollectible_at,
-        )
-
-    def _bill(self, one: Membership, reason: str, amount: int) -> Bill:
-        stage = self.stage
-        self._bills += 1
-        is_proration = reason == "subscription_update"
-        return Bill(
-            id=stage.new_id("in"),
-            user=one.user,
-            reason=reason,
-            price=one.price,
-            amount=amount,
-            created=stage.now,
-            period_start=one.period_start,
-            period_end=one.period_end,
-            number=f"SHOP-{self._bills:04d}",
-            membership=one,
-            metadata=dict(one.metadata),
-            line=stage.new_id("il"),
-            invoice_item=stage.new_id("ii") if is_proration else None,
-        )
-
-    def bill_by_hand(self, user: User) -> None:
-        """Bill a customer for something that has nothing to do with a subscription."""
-        stage = self.stage
-        self._bills += 1
-        bill = Bill(
-            id=stage.new_id("in"),
-            user=user,
-            reason="manual",
-            price=stage.one_of([name for name in PRICES if name not in PLANS]),
-            amount=stage.random.randint(1000, 9000),
-            created=stage.now,
-            period_start=stage.now,
-            period_end=stage.now,
-            number=f"SHOP-{self._bills:04d}",
-            line=stage.new_id("il"),
-            invoice_item=stage.new_id("ii"),
-        )
-        stage.send("invoice.created", self.invoice_of(bill))
-        self._finalize(bill)
-        self._paid(bill)
-
-    def _finalize(self, bill: Bill) -> None:
-        bill.status, bill.finalized_at = "open", self.stage.now
-        self.stage.send("invoice.finalized", self.invoice_of(bill))
-
-    def _paid(self, bill: Bill) -> None:
-        """The invoice is paid; if its subscription waited for that, it goes on."""
-        stage = self.stage
-        if bill.status == "draft":
-            self._finalize(bill)
-        if bill.amount > 0:
-            self.till.pay_bill(bill)
-        bill.status, bill.paid_at, bill.next_attempt = "paid", stage.now, None
-        bill.attempts += 1
-        stage.stories[f"paid: {bill.reason}"] += 1
-        said = self.invoice_of(bill)
-        sent: list[tuple[str, Json]] = [("invoice.paid", said), ("invoice.payment_succeeded", said)]
-        if bill.payment and stage.version >= "2025-03-31":
-            sent.append(("invoice_payment.paid", self._payment_of(bill)))
-        stage.send_in_any_order(*sent)
-        one = bill.membership
-        if one and one.ended_at is None and one.status in ("incomplete", "past_due", "unpaid"):
-            stage.stories[f"{one.status} becomes active"] += 1
-            self.change(one, status="active")
-
-    def _payment_of(self, bill: Bill) -> Json:
-        return payloads.invoice_payment(
-            self.stage.version,
-            id=self.stage.new_id("inpay"),
-            created=self.stage.now,
-            amount=bill.amount,
-            invoice=bill.id,
-            payment_intent=bill.payment.intent if bill.payment else "",
-        )
-
-    def _not_paid(self, bill: Bill, next_attempt: datetime | None) -> None:
-        self.till.fail_to_pay_bill(bill)
-        bill.attempts += 1
-        bill.next_attempt = next_attempt
-        self.stage.send("invoice.payment_failed", self.invoice_of(bill))
-
-    def _void(self, bill: Bill) -> None:
-        bill.status, bill.voided_at, bill.next_attempt = "void", self.stage.now, None
-        self.stage.send("invoice.voided", self.invoice_of(bill))
 
     # How they go on.
 
@@ -394,12 +266,14 @@ class Subscribing:
         one.has_payment_method = True
         one.status, one.paused_at = "active", None
         self._restart_period(one)
-        one.latest_invoice = bill = self._bill(one, "subscription_update", PRICES[one.price].amount)
+        one.latest_invoice = bill = self.billing.made(
+            one, "subscription_update", PRICES[one.price].amount
+        )
         after = self.said(one)
         stage.send_in_any_order(
             ("customer.subscription.resumed", after), (UPDATED, after, changed(before, after))
         )
-        stage.send("invoice.created", self.invoice_of(bill))
+        stage.send("invoice.created", self.billing.said(bill))
         self._paid(bill)
 
     def _restart_period(self, one: Membership) -> None:
@@ -416,25 +290,34 @@ class Subscribing:
             stage.stories["trial that becomes active"] += 1
         one.period_start, one.period_end = one.period_end, next_end(one)
         stage.at(one.period_end, partial(self._period_ends, one, one.period_end))
-        one.latest_invoice = bill = self._bill(one, "subscription_cycle", PRICES[one.price].amount)
+        one.latest_invoice = bill = self.billing.made(
+            one, "subscription_cycle", PRICES[one.price].amount
+        )
         after = self.said(one)
         stage.send(UPDATED, after, changed(before, after))
-        stage.send("invoice.created", self.invoice_of(bill))
+        stage.send("invoice.created", self.billing.said(bill))
         if one.pause_behavior is not None:
             self._collect_nothing(one, bill)
         elif one.status != "unpaid":
             stage.at(stage.now + HOUR, partial(self._collect, one, bill))
 
+    def _paid(self, bill: Bill) -> None:
+        """An invoice is paid; if its subscription waited for that, it goes on."""
+        self.billing.paid(bill)
+        one = bill.membership
+        if one and one.ended_at is None and one.status in ("incomplete", "past_due", "unpaid"):
+            self.stage.stories[f"{one.status} becomes active"] += 1
+            self.change(one, status="active")
+
     def _collect_nothing(self, one: Membership, bill: Bill) -> None:
         self.stage.stories["period in which nothing is collected"] += 1
         if one.pause_behavior == "keep_as_draft":
             return
-        self._finalize(bill)
+        self.billing.finalize(bill)
         if one.pause_behavior == "void":
-            self._void(bill)
+            self.billing.void(bill)
         else:
-            bill.status, bill.uncollectible_at = "uncollectible", self.stage.now
-            self.stage.send("invoice.marked_uncollectible", self.invoice_of(bill))
+            self.billing.mark_uncollectible(bill)
 
     def _collect(self, one: Membership, bill: Bill) -> None:
         """Take the money of a period, or try again some days later, or give up."""
@@ -445,23 +328,23 @@ class Subscribing:
             self._collect_nothing(one, bill)
             return
         if bill.status == "draft":
-            self._finalize(bill)
-        if stage.chance(0.84 if bill.attempts == 0 else 0.35):
+            self.billing.finalize(bill)
+        if stage.chance(0.75 if bill.attempts == 0 else 0.35):
             self._paid(bill)
         elif bill.attempts + 1 < ATTEMPTS:
             again = stage.now + 3 * DAY
-            self._not_paid(bill, again)
+            self.billing.not_paid(bill, again)
             if one.status == "active":
                 stage.stories["past_due"] += 1
                 self.change(one, status="past_due")
             stage.at(again, partial(self._collect, one, bill))
         else:
-            self._not_paid(bill, None)
+            self.billing.not_paid(bill, None)
             self._give_up(one)
 
     def _give_up(self, one: Membership) -> None:
         """What is to end anyway ends; another may wait for its money."""
-        if one.cancel_at is None and self.stage.chance(0.6):
+        if one.cancel_at is None and self.stage.chance(0.7):
             self.stage.stories["unpaid"] += 1
             self.change(one, status="unpaid")
         else:
@@ -493,13 +376,13 @@ class Subscribing:
         if is_other_interval:
             self._restart_period(one)
         if is_other_interval or monthly[price] > monthly[old]:
-            one.latest_invoice = bill = self._bill(
+            one.latest_invoice = bill = self.billing.made(
                 one, "subscription_update", max(PRICES[price].amount - PRICES[old].amount, 0)
             )
         after = self.said(one)
         stage.send(UPDATED, after, changed(before, after))
         if bill is not None:
-            stage.send("invoice.created", self.invoice_of(bill))
+            stage.send("invoice.created", self.billing.said(bill))
             self._paid(bill)
 
     def switch_twice_within_a_second(self, one: Membership) -> None:
@@ -524,13 +407,13 @@ class Subscribing:
         resumes_at = None
         behavior = stage.one_of(("keep_as_draft", "mark_uncollectible", "void"))
         if stage.chance(0.5):
-            resumes_at = stage.later(5 * DAY, 50 * DAY, partial(self._pause_ends, one, stage.now))
+            resumes_at = stage.later(5 * DAY, 50 * DAY, partial(self._pause_ends, one))
         stage.stories["pause_collection"] += 1
         self.change(one, pause_behavior=behavior, pause_resumes_at=resumes_at)
 
-    def _pause_ends(self, one: Membership, since: datetime) -> None:
-        is_still_that_pause = one.pause_resumes_at is not None and since < self.stage.now
-        if is_still_that_pause and one.pause_resumes_at <= self.stage.now and one.lives:  # type: ignore[operator]
+    def _pause_ends(self, one: Membership) -> None:
+        until = one.pause_resumes_at
+        if one.lives and until is not None and until <= self.stage.now:
             self.end_pause(one)
 
     def end_pause(self, one: Membership) -> None:

@@ -158,7 +158,9 @@ class Till:
         """Give back all that is left of a payment, or some of it."""
         stage = self.stage
         left = payment.amount - payment.refunded
-        amount = left if stage.chance(0.4) else stage.random.randint(1, left)
+        # A few cents are less than a credit is worth.
+        most = min(left, 12) if stage.chance(0.15) else left
+        amount = left if stage.chance(0.4) else stage.random.randint(1, most)
         before = self.charge_of(payment)
         payment.refunded += amount
         after = self.charge_of(payment)
