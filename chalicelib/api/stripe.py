@@ -20,7 +20,7 @@ from chalicelib.store.throttling import patient
 from chalicelib.stripe import signatures
 from chalicelib.stripe.errors import Waiting
 from chalicelib.stripe.events import Event, read_event
-from chalicelib.stripe.webhook import take_in
+from chalicelib.stripe.webhook import EVENT_TYPES, take_in
 
 from . import problems
 from .answers import Answer
@@ -65,7 +65,7 @@ def _taken_in(services: Services, event: Event) -> Answer:
     object_id = event.object.reference("id")
     try:
         did = take_in(services, event)
-        if object_id is not None:
+        if object_id is not None and event.type in EVENT_TYPES:
             services.stripe.is_done(object_id)
     except Waiting as error:
         count(Metric.STRIPE_EVENTS_WAITING)

@@ -19,7 +19,7 @@ signs every attempt anew, and its own libraries allow as much."""
 
 LONGEST_HEADER = 1_000
 
-_TIME = re.compile(r"[0-9]{1,12}")
+_TIME = re.compile(r"[0-9]{1,10}")
 _SIGNATURE = re.compile(r"[0-9a-f]{64}")
 _SECRET = re.compile(r"whsec_\S{16,200}")
 
