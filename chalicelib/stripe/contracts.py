@@ -20,17 +20,14 @@ def read_report(event: Event, prices: PriceList) -> Report | None:
     """
     billed, before = _billed(event.object, prices), _before(event, prices)
     if billed is None and before is not None:
-        billed = _over(event, before, prices)
-    return None if billed is None else Report(event.id, billed, before)
+        billed = _without_plan(event, before, prices)
+    return Report(event.id, billed, before) if billed else None
 
 
-def _over(event: Event, before: Billed, prices: PriceList) -> Billed | None:
-    """How a subscription ends for us that was of a plan, and is of something else from now on.
-
-    Nothing of it is ours any more, not even its real end. None if it is of a plan still.
-    """
-    if _plan_price(_items(event.object), prices) is not None:
-        return None
+def _without_plan(event: Event, before: Billed, prices: PriceList) -> Billed:
+    """What a subscription comes to that went on without its plan: with something else, say."""
+    if _waits_for_trial(event.object, prices):
+        return before._replace(status=SubscriptionStatus.PAUSED)
     return before._replace(status=SubscriptionStatus.CANCELLED, ends_at=event.seen_at)
 
 
@@ -45,10 +42,10 @@ def _before(event: Event, prices: PriceList) -> Billed | None:
 
 
 def _billed(subscription: Object, prices: PriceList) -> Billed | None:
-    state = subscription.text("status")
-    if state in _NEVER_PAID or (state == "trialing" and not prices.grants_in_trials):
+    if subscription.text("status") in _NEVER_PAID or _waits_for_trial(subscription, prices):
         return None
-    parts = _items(subscription)
+    items = subscription.part("items")
+    parts = items.parts("data") if items else []
     price = _plan_price(parts, prices)
     if price is None:
         return None
@@ -61,9 +58,8 @@ def _billed(subscription: Object, prices: PriceList) -> Billed | None:
     )
 
 
-def _items(subscription: Object) -> list[Object]:
-    items = subscription.part("items")
-    return items.parts("data") if items else []
+def _waits_for_trial(subscription: Object, prices: PriceList) -> bool:
+    return subscription.text("status") == "trialing" and not prices.grants_in_trials
 
 
 def _plan_price(items: list[Object], prices: PriceList) -> PlanPrice | None:

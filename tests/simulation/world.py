@@ -21,6 +21,7 @@ from unittest.mock import patch
 
 from pynamodb.connection import Connection
 
+from chalicelib.aws import KeptSecret
 from chalicelib.domain import calendar
 from chalicelib.domain.errors import Unreadable
 from chalicelib.domain.instants import format_instant, parse_instant
@@ -375,7 +376,7 @@ class World:
         )
         self.services.catalogue = _catalogue(catalogue_text(self.plans))
         self.services.price_list = price_list(self.plans, self.timezone)
-        self.services.stripe_secret = STRIPE_SECRET
+        self.services.stripe_secret = KeptSecret(lambda: STRIPE_SECRET)
         self.services.reports = Reports(SETTINGS, client=aws.client("s3", 4))
         self.services.anchors = Anchors(SETTINGS, client=aws.client("s3", 4))
         self.services.queues = Queues(SETTINGS, client=aws.client("sqs", 4))

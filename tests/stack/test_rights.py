@@ -107,14 +107,6 @@ def test_every_right_has_its_call(stack_of_aws: Stack, needs: dict[str, set[Righ
     assert unused == []
 
 
-def test_only_the_authorizer_needs_nothing_of_aws(
-    stack_of_aws: Stack, needs: dict[str, set[Right]]
-) -> None:
-    idle = {name for name, used in used_by_aws(stack_of_aws).items() if needs[name] == used}
-    # It asks the issuer.
-    assert idle == {f"credits-{STAGE}-authorizer"}
-
-
 def test_every_call_of_a_service_of_aws_has_its_right(stack_of_aws: Stack) -> None:
     statements: dict[str, list[Json]] = {}
     for resource, found in own_policies(stack_of_aws):
