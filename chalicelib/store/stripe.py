@@ -43,6 +43,10 @@ class Customer(NamedTuple):
     user_id: str | None = None
     email: str | None = None
 
+    def with_more(self, said: "Customer") -> "Customer":
+        """What is known after something was said: what is known already stays."""
+        return Customer(self.user_id or said.user_id, self.email or said.email)
+
 
 class Wait(NamedTuple):
     """An object of Stripe of which an event cannot be done yet.
@@ -83,12 +87,12 @@ class StripeStore:
 
         What is known already stays. Raises `Contention`.
         """
-
-        def add(known: Customer) -> Customer:
-            return Customer(known.user_id or said.user_id, known.email or said.email)
-
         return self._change(
-            f"customer#{customer_id}", _customer, Customer(), add, _customer_attributes
+            f"customer#{customer_id}",
+            _customer,
+            Customer(),
+            lambda known: known.with_more(said),
+            _customer_attributes,
         )
 
     def payment(self, payment_id: str) -> TakenBack:

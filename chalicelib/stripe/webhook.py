@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from chalicelib.domain import calendar
 from chalicelib.domain.addresses import parse_email
-from chalicelib.domain.billing import entitlement, reported, with_report
+from chalicelib.domain.billing import MOST_CONTRACTS, entitlement, reported, with_report
 from chalicelib.domain.edits import Editor, EditorKind
 from chalicelib.domain.errors import InvalidInput, NotAllowed, NotFound
 from chalicelib.domain.fields import parse_user_id
@@ -85,19 +85,23 @@ def _learn(services: Services, customer_id: str, said: Customer, event: Event) -
     A customer is one user, for good: an event that says otherwise would give the credits that one
     person paid for to another.
     """
-    before = services.stripe.customer(customer_id)
-    known = services.stripe.learn(customer_id, said) if any(said) else before
+    stripe = services.stripe
+    known = stripe.learn(customer_id, said) if any(said) else stripe.customer(customer_id)
     if said.user_id and known.user_id != said.user_id:
         raise Waiting(
             f"customer {customer_id} is user {known.user_id}, and this says {said.user_id}"
         )
-    if known != before and known.user_id and known.email:
-        _give_address(services, known.user_id, known.email, event)
+    # Also when nothing of it is news: whoever learned it may have died before this.
+    if any(said):
+        _give_address(services, known, event)
     return known
 
 
-def _give_address(services: Services, user_id: str, email: str, event: Event) -> None:
-    """Gives an address to a user whom Stripe has brought without one."""
+def _give_address(services: Services, customer: Customer, event: Event) -> None:
+    """Gives their address to a user whom Stripe has brought, and who has none."""
+    user_id, email = customer
+    if user_id is None or email is None:
+        return
 
     def decide(present: Subscription | None) -> Subscription:
         if present is None:
@@ -107,7 +111,8 @@ def _give_address(services: Services, user_id: str, email: str, event: Event) ->
         terms = replace(Terms.of(present), email=email)
         return successor(present, terms, services.catalogue, services.now())
 
-    with suppress(NotFound):  # they get it when they are registered
+    # Whoever registers them looks for an address afterwards.
+    with suppress(NotFound):
         services.subscriptions.change(user_id, decide, _editor(event), services.now())
 
 
@@ -149,6 +154,8 @@ def _subscription(services: Services, event: Event) -> str:
         contracts = with_report(before, found.key("id"), event.seen_at, report)
         if present and contracts == before:
             return present
+        if len(contracts) > MOST_CONTRACTS:
+            raise Waiting(f"user {user_id} has {MOST_CONTRACTS} other subscriptions, none over")
         billed = entitlement(contracts)
         newcomer = Terms(
             user_id=user_id,
@@ -166,7 +173,10 @@ def _subscription(services: Services, event: Event) -> str:
         now = services.now()
         return reported(present, newcomer, contracts, event.seen_at, services.catalogue, now)
 
-    save_subscription(services, user_id, decide, _editor(event))
+    saved = save_subscription(services, user_id, decide, _editor(event), is_repeated=True)
+    # The address may have become known while they were registered, or registering may have died.
+    if saved.subscription.email is None and customer_id is not None:
+        _give_address(services, services.stripe.customer(customer_id), event)
     return "subscription"
 
 
