@@ -79,7 +79,8 @@ def _taken_in(services: Services, event: Event) -> Answer:
 
 def _event(services: Services, request: Json) -> Event:
     body = _body(request)
-    signatures.check(body, _header(request), services.stripe_secret, services.now())
+    now = services.now()
+    signatures.check(body, _header(request), services.stripe_secret.values(now), now)
     return read_event(body)
 
 

@@ -12,7 +12,13 @@ from chalicelib.domain import calendar, ledger
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.edits import Editor
 from chalicelib.domain.entries import LedgerEntry
-from chalicelib.domain.errors import CreditsError, InvalidInput, TimezoneUnknown, Unreadable
+from chalicelib.domain.errors import (
+    Contention,
+    CreditsError,
+    InvalidInput,
+    TimezoneUnknown,
+    Unreadable,
+)
 from chalicelib.domain.ledger import Account, AllocationTerms
 from chalicelib.domain.plans import AllocateOn
 from chalicelib.domain.subscriptions import (
@@ -137,11 +143,17 @@ def save_subscription(
     user_id: str,
     decide: Callable[[Subscription | None], Subscription],
     by: Editor,
+    *,
+    is_repeated: bool = False,
 ) -> Saved:
     """Writes what ``decide`` makes of a subscription, and posts what is due to it from then on.
 
     Sweeps end a week after a month's start: what an edit makes due would wait for the next month.
     If it cannot be posted, the edit stands, and the next sweep of the zone posts it.
+
+    ``is_repeated``: whether the caller repeats the edit until it succeeds. Then this fails where
+    DynamoDB does not answer or others write too often: the repetition finds the edit made, and
+    posts.
     """
     # Not imported by those who only read.
     from chalicelib.store.errors import FAULTS
@@ -158,6 +170,8 @@ def save_subscription(
                 lambda account: next_due_allocation(services, account, subscription, now, now),
             )
     except (CreditsError, *FAULTS) as error:
+        if is_repeated and isinstance(error, (Contention, *FAULTS)):
+            raise
         logger().warning("due allocation not posted", user_id=user_id, error=str(error))
     return Saved(subscription, posted)
 

@@ -85,29 +85,20 @@ def _learn(services: Services, customer_id: str, said: Customer, event: Event) -
     A customer is one user, for good: an event that says otherwise would give the credits that one
     person paid for to another.
     """
-    before = services.stripe.customer(customer_id)
-    hoped = before.with_more(said)
-    _check_user(customer_id, hoped, said)
-    if hoped == before:
-        return before
-    # Before it is learned: what is known is given to nobody again, not even after a crash.
-    _give_address(services, hoped, event)
-    known = services.stripe.learn(customer_id, said)
-    _check_user(customer_id, known, said)
-    if known != hoped:  # another event has told the rest meanwhile
-        _give_address(services, known, event)
-    return known
-
-
-def _check_user(customer_id: str, known: Customer, said: Customer) -> None:
+    stripe = services.stripe
+    known = stripe.learn(customer_id, said) if any(said) else stripe.customer(customer_id)
     if said.user_id and known.user_id != said.user_id:
         raise Waiting(
             f"customer {customer_id} is user {known.user_id}, and this says {said.user_id}"
         )
+    # Also when nothing of it is news: whoever learned it may have died before this.
+    if any(said):
+        _give_address(services, known, event)
+    return known
 
 
 def _give_address(services: Services, customer: Customer, event: Event) -> None:
-    """Gives their address to a user whom Stripe has brought without one."""
+    """Gives their address to a user whom Stripe has brought, and who has none."""
     user_id, email = customer
     if user_id is None or email is None:
         return
@@ -120,7 +111,8 @@ def _give_address(services: Services, customer: Customer, event: Event) -> None:
         terms = replace(Terms.of(present), email=email)
         return successor(present, terms, services.catalogue, services.now())
 
-    with suppress(NotFound):  # they get it when they are registered
+    # Whoever registers them looks for an address afterwards.
+    with suppress(NotFound):
         services.subscriptions.change(user_id, decide, _editor(event), services.now())
 
 
@@ -181,9 +173,9 @@ def _subscription(services: Services, event: Event) -> str:
         now = services.now()
         return reported(present, newcomer, contracts, event.seen_at, services.catalogue, now)
 
-    saved = save_subscription(services, user_id, decide, _editor(event)).subscription
-    if saved.version == 1 and email is None and customer_id is not None:
-        # Another event can have told it while there was nobody yet to give it to.
+    saved = save_subscription(services, user_id, decide, _editor(event), is_repeated=True)
+    # The address may have become known while they were registered, or registering may have died.
+    if saved.subscription.email is None and customer_id is not None:
         _give_address(services, services.stripe.customer(customer_id), event)
     return "subscription"
 

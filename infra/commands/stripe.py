@@ -56,7 +56,7 @@ def main(words: list[str] | None = None) -> int:
 
 
 def _show(found: list[Wait]) -> None:
-    table = Table(title=f"{len(found):,} objects of Stripe's wait", title_justify="left")
+    table = Table(title=f"Waiting ({len(found):,})", title_justify="left")
     for column in ("object", "event", "why", "since", "latest"):
         table.add_column(column, overflow="fold")
     for each in found:

@@ -76,7 +76,7 @@ def subscription(
 
 
 def checkout(**more: Any) -> dict[str, Any]:
-    values = {
+    values: dict[str, Any] = {
         "id": "cs_1",
         "created": START,
         "expires_at": START + timedelta(days=1),
@@ -92,7 +92,7 @@ def checkout(**more: Any) -> dict[str, Any]:
 
 
 def payment(**more: Any) -> dict[str, Any]:
-    values = {
+    values: dict[str, Any] = {
         "id": "pi_1",
         "created": START,
         "amount": 4900,
@@ -104,7 +104,7 @@ def payment(**more: Any) -> dict[str, Any]:
 
 
 def charge(refunded: int, **more: Any) -> dict[str, Any]:
-    values = {
+    values: dict[str, Any] = {
         "id": "ch_1",
         "created": START,
         "amount": 4900,

@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.crashes.failures import Point
+from tests.crashes.of_stripe import WORKFLOWS
 from tests.crashes.runner import SHARES, Course, Tally, examine
-from tests.crashes.workflows import WORKFLOWS
 from tests.crashes.world import crashing
 from tests.parallel import in_processes
 from tests.progress import progress_bar

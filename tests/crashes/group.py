@@ -2,8 +2,8 @@
 
 import pytest
 
+from tests.crashes.of_stripe import WORKFLOWS
 from tests.crashes.runner import Course
-from tests.crashes.workflows import WORKFLOWS
 
 
 def workflows_of(*groups: str) -> pytest.MarkDecorator:

@@ -8,7 +8,8 @@ from typing import Any
 from unittest.mock import patch
 
 from tests.crashes.failures import GRAVE, Failures, Kind, Point
-from tests.crashes.workflows import WORKFLOWS, Workflow
+from tests.crashes.of_stripe import WORKFLOWS
+from tests.crashes.workflows import Workflow
 from tests.crashes.world import CrashingWorld, Json, crashing, told
 from tests.simulation import world as simulation
 

@@ -6,8 +6,8 @@ import pytest
 
 from tests.crashes.bugs import BUGS
 from tests.crashes.failures import Failures, Kind, Point
+from tests.crashes.of_stripe import WORKFLOWS
 from tests.crashes.runner import Course
-from tests.crashes.workflows import WORKFLOWS
 from tests.crashes.world import reachable
 
 FIRST_FAILURES = 2

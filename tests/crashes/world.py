@@ -122,6 +122,11 @@ class CrashingWorld(World):
         self.answers.append((reply.status // 100, answer))
         return reply
 
+    def told_by_stripe(self, event: Json) -> None:
+        """Stripe delivers an event until it is answered well."""
+        reply = self.until_done(lambda: self.hear(event), lambda reply: reply.status == 200)
+        self.answers.append((reply.status, reply.json))
+
     def settle(self) -> None:
         """Everything that was set off comes to its end, however late it is to be received."""
         while True:
@@ -208,6 +213,7 @@ class CrashingWorld(World):
                 for name, messages in self.aws.state.queues.items()
             },
             "reports": dict(self.aws.state.objects),
+            "Stripe": dict(self.table("stripe").items),
             "answers": self.answers,
         }
 

@@ -43,6 +43,7 @@ from tests.simulation.holding import Holding
 from tests.simulation.life import ADMIN, LAMBDA, MILLISECOND, SHOP, as_json
 from tests.simulation.office import Office
 from tests.simulation.oracle import ALL_KINDS, AS_THE_PLAN
+from tests.simulation.paying import Paying
 from tests.simulation.reference import Grant, Subscription, require, show
 from tests.simulation.selling import Selling
 from tests.simulation.world import WORK_QUEUES, Reply
@@ -52,7 +53,7 @@ Who = int | str
 RUNS = "/api/credits/allocation-runs"
 
 
-class Machine(Charging, Holding, Selling, Office):
+class Machine(Charging, Holding, Selling, Paying, Office):
     """Everything that can happen."""
 
     # --- Subscriptions ----------------------------------------------------------------------------

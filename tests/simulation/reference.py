@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import tzdata  # type: ignore[import-untyped]
@@ -208,6 +208,26 @@ class Raised:
     """How much each brings, and when it was made."""
 
 
+class Billed(NamedTuple):
+    """What somebody pays Stripe for."""
+
+    plan: str
+    billing_interval: str
+    status: str
+    started_at: datetime
+    ends_at: datetime | None
+
+
+class Heard(NamedTuple):
+    """What an event of Stripe's says of a contract, and what it was before that, if it says so."""
+
+    contract: str
+    seen_at: datetime
+    id: str
+    billed: Billed
+    before: Billed | None
+
+
 @dataclass(frozen=True)
 class Subscription:
     """What the product should know of a user, and what it knew before.
@@ -238,6 +258,8 @@ class Subscription:
     known_under: Plans = field(default_factory=plans_at, compare=False, repr=False)
     """The catalogue of that time, which ``known_since`` does not tell: clocks differ."""
     before: "Subscription | None" = field(default=None, compare=False, repr=False)
+    heard: tuple[Heard, ...] = field(default=(), compare=False, repr=False)
+    """What was heard of Stripe that is in it."""
     has_decided: bool = field(default=True, compare=False, repr=False)
     """Whether somebody chose with this version from when on the user is eligible."""
 

@@ -72,7 +72,11 @@ class Selling(Life):
         self, place: int, more: int, days: int | None, caller: Json, drawn: Drawn
     ) -> None:
         """The same payment comes again, by another route, which may date it otherwise."""
-        asked = [each for each in self.oracle.intents.values() if each.kind == "purchase"]
+        asked = [
+            each
+            for each in self.oracle.intents.values()
+            if each.kind == "purchase" and not _is_of_stripe(each.operation)
+        ]
         if asked:
             known = asked[-1 - place % len(asked)]
             amount = (known.amount or 0) + more
@@ -199,7 +203,7 @@ class Selling(Life):
         known = [
             name.partition("#")[2]
             for name, (user, _) in self.oracle.performed.items()
-            if name.startswith("purchase#") and who in (None, user)
+            if name.startswith("purchase#") and who in (None, user) and not _is_of_stripe(name)
         ]
         return known[-1 - place % len(known)] if known else "pi_0"
 
@@ -311,6 +315,11 @@ class Selling(Life):
                 yield 422, "outdated_edit"
             except Forbidden:
                 yield 422, "not_allowed"
+
+
+def _is_of_stripe(operation: str) -> bool:
+    """Whether a purchase is one that Stripe tells of by itself: see `paying`."""
+    return "_stripe_" in operation
 
 
 def judge_later(

@@ -21,9 +21,12 @@ from unittest.mock import patch
 
 from pynamodb.connection import Connection
 
+from chalicelib.aws import KeptSecret
 from chalicelib.domain import calendar
 from chalicelib.domain.errors import Unreadable
 from chalicelib.domain.instants import format_instant, parse_instant
+from chalicelib.domain.plans import BillingInterval
+from chalicelib.domain.price_list import CreditPrice, PlanPrice, PriceList
 from chalicelib.mails.links import UnsubscribeLinks
 from chalicelib.mails.sending import Mailer
 from chalicelib.messages import SweepKind
@@ -37,6 +40,7 @@ from tests.simulation import aws
 from tests.simulation.aws import Message
 from tests.simulation.faults import Killed, Trouble, Troubles
 from tests.simulation.reference import QUARTER, SHIPPED, Plans, local_day, midnight
+from tests.stripe.payloads import signed
 
 ZONES = (
     "Africa/Cairo",  # a midnight that does not exist, in April
@@ -234,7 +238,11 @@ SETTINGS = Settings(
     unsubscribe_url="https://api.example.com/v1/api/unsubscribe",
     reports_bucket=f"credits-{STAGE}-reports",
     anchors_bucket=f"credits-{STAGE}-anchors",
+    stripe_table=f"credits-{STAGE}-stripe",
 )
+STRIPE_SECRET = "whsec_of_the_simulation"  # noqa: S105 - nobody else's
+PACKS = {"price_pack_500": 500, "price_pack_7": 7}
+"""What is sold once, and how many credits it buys."""
 
 
 def catalogue_text(plans: Plans) -> str:
@@ -252,6 +260,17 @@ def catalogue_text(plans: Plans) -> str:
 
 
 _catalogue = cache(parse_catalogue)
+
+
+def price_list(plans: Plans, timezone: str) -> PriceList:
+    """A price for each plan and interval, the packs, and a poster that is none of ours."""
+    of_plans = {
+        f"price_{name}_{interval}": PlanPrice(name, interval)
+        for name in plans
+        for interval in BillingInterval
+    }
+    packs = {price: CreditPrice(amount) for price, amount in PACKS.items()}
+    return PriceList({**of_plans, **packs, "price_poster": None}, timezone)
 
 
 def request_event(
@@ -323,6 +342,8 @@ class World:
     operations: list[str] = field(default_factory=list)
     """The correlation ids that requests to the API have had."""
     plans: Plans = field(default_factory=lambda: SHIPPED)
+    timezone: str = "Europe/Paris"
+    """Of users whom Stripe brings, and of whom nobody says where they live."""
 
     def __post_init__(self) -> None:
         self.aws = aws.Services(aws.create(STAGE), clock=lambda: self.now.timestamp())  # noqa: PLW0108 - it moves
@@ -351,6 +372,8 @@ class World:
             SETTINGS, clock=lambda: self.clock, connection=connection, threads=1
         )
         self.services.catalogue = _catalogue(catalogue_text(self.plans))
+        self.services.price_list = price_list(self.plans, self.timezone)
+        self.services.stripe_secret = KeptSecret(lambda: STRIPE_SECRET)
         self.services.reports = Reports(SETTINGS, client=aws.client("s3", 4))
         self.services.anchors = Anchors(SETTINGS, client=aws.client("s3", 4))
         self.services.queues = Queues(SETTINGS, client=aws.client("sqs", 4))
@@ -400,6 +423,23 @@ class World:
         if reply.status == 500:
             raise AssertionError(f"{method} {path} answered 500") from _last_error()
         return reply
+
+    def hear(self, event: Json) -> Reply:
+        """An event of Stripe's, signed now, as API Gateway hands it over."""
+        import app
+
+        body, path = json.dumps(event), "/api/webhooks/stripe"
+        request_id = f"request-{next(self.requests)}"
+        self.operations.append(request_id)
+        asked = request_event(
+            *("POST", path, path, {}, request_id),
+            headers={"Stripe-Signature": signed(body.encode(), STRIPE_SECRET, self.now)},
+            query={},
+            parameters=None,
+            body=body,
+        )
+        answer = app.stripe_webhook(asked, Context())
+        return Reply(answer["statusCode"], answer["headers"], answer["body"])
 
     def tick(self, kind: str, time: datetime, zones: Iterable[str] = ()) -> Json:
         """A tick: EventBridge's own event, or one that an operator sends for some zones."""

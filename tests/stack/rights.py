@@ -19,7 +19,8 @@ from chalicelib import aws as clients
 from chalicelib.mails import links
 from tests.crashes import runner
 from tests.crashes.failures import Failures, Kind, Point
-from tests.crashes.workflows import WORKFLOWS, Workflow
+from tests.crashes.of_stripe import WORKFLOWS
+from tests.crashes.workflows import Workflow
 from tests.crashes.world import CrashingWorld, crashing, functions
 from tests.partiql import read_update
 from tests.simulation import aws
@@ -205,7 +206,8 @@ class Recorder(Failures):
             named = replace(call, parameters={**call.parameters, **buckets})
             self.made.setdefault(self.function, set()).update(needed(named))
         if call.service == "secrets-manager":
-            return {"SecretString": KEY.decode()}
+            is_stripes = self.function == "stripe-webhook"
+            return {"SecretString": simulation.STRIPE_SECRET if is_stripes else KEY.decode()}
         if call.service == "sesv2" and self.refusal:
             refusal, self.refusal = self.refusal, None
             raise refusal
@@ -239,7 +241,9 @@ def recorded(stack: Stack) -> dict[str, set[Right]]:
             (simulation.SETTINGS.anchors_bucket, "AnchorsBucket"),
         )
     }
-    with _cold_starts(stack.arn("UnsubscribeSecret")) as recorders:
+    secrets: dict[str, Any] = {"unsubscribe_secret": stack.arn("UnsubscribeSecret")}
+    secrets["stripe_secret"] = stack.arn("StripeSecret")
+    with _cold_starts(secrets) as recorders:
 
         def run(
             workflow: Workflow, prepared: CrashingWorld, *points: Point, **more: Any
@@ -266,7 +270,7 @@ def recorded(stack: Stack) -> dict[str, set[Right]]:
 
 
 @contextmanager
-def _cold_starts(secret: str) -> Iterator[list[Recorder]]:
+def _cold_starts(secrets: dict[str, Any]) -> Iterator[list[Recorder]]:
     """Within the block each invocation is a new process, and noted with the one that is given."""
     import app
 
@@ -276,8 +280,8 @@ def _cold_starts(secret: str) -> Iterator[list[Recorder]]:
         def invoke(event: Any, context: Any) -> Any:
             world = simulation._CURRENT[-1]
             world.restart()
-            world.services.settings = replace(world.services.settings, unsubscribe_secret=secret)
-            del world.services.unsubscribe_links
+            world.services.settings = replace(world.services.settings, **secrets)
+            del world.services.unsubscribe_links, world.services.stripe_secret
             recorders[0].function = name
             try:
                 return handler(event, context)

@@ -210,8 +210,10 @@ INTERVALS = 'plans[0].billing_intervals must be a list such as ["yearly"] or ["y
         (
             9,
             "low_balance_threshold = 1_000_000_001",
-            "plans[0].low_balance_threshold must be at most 1,000,000,000 "
-            "(leave it out for no such mails), is 1000000001",
+            (
+                "plans[0].low_balance_threshold must be at most 1,000,000,000 "
+                "(leave it out for no such mails), is 1000000001"
+            ),
         ),
         *(
             (9, f"grants_since = {written}", f"{SINCE}, is {shown}")
