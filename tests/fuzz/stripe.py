@@ -151,7 +151,7 @@ STRIPE = (
     reader(
         "header: Stripe-Signature",
         Kind.TEXT,
-        lambda header: signatures.check(BODY, header, SECRET, NOW),
+        lambda header: signatures.check(BODY, header, [SECRET], NOW),
         *(signed(BODY, SECRET, NOW), f"{signed(BODY, SECRET, NOW)},v0={'0' * 64}, v1="),
         own=WrongSignature,
         words=("t=", ",v1=", "=", ",", "9" * 12, "0" * 64),
