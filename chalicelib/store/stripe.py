@@ -174,7 +174,7 @@ class StripeStore:
             wanted = change(known)
             if wanted == known:
                 return known
-            version = value_of(item, "version", as_whole) if item else 0
+            version = read("stripe", about, item, _version) if item else 0
             stands = Path("version") == version if item else Path("version").does_not_exist()
             try:
                 self._connection.put_item(
@@ -195,6 +195,10 @@ class StripeStore:
 def customer_id_of(item: Item) -> str:
     """Stripe's id of a stored customer."""
     return str(item["about"]["S"]).partition("#")[2]
+
+
+def _version(item: Item) -> int:
+    return value_of(item, "version", as_whole)
 
 
 def _customer(item: Item) -> Customer:
