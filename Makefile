@@ -74,7 +74,7 @@ clean:  ## remove all generated files, and .venv
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 ##@ Deploy and operate (the running local stack, or STAGE=prod REGION=eu-west-1 in your AWS account)
-.PHONY: deploy package doctor deploy-policy token-check import balances verify completeness liability security
+.PHONY: deploy package doctor deploy-policy token-check import balances verify completeness liability stripe stripe-secret security
 
 deploy: $(READY) | writable  ## show the changes, then deploy to AWS: STAGE=dev or prod (REGION= YES=1)
 	$(call needs,STAGE,STAGE=dev)
@@ -109,9 +109,15 @@ completeness: $(READY)  ## count who was due for a month and who was allocated: 
 	$(call needs,PERIOD,PERIOD=2026-07)
 	@$(RUN) -m infra completeness $(call option,zones,ZONES) $(STAGED) $(call flag,json,JSON) -- $(call exported,PERIOD)
 
-liability: $(READY)  ## count the credits outstanding at an instant: AT=2026-10-31T24:00Z (JSON=1 or AS_CSV=1)
+liability: $(READY)  ## count credits outstanding: AT=2026-10-31T24:00Z (EXPORT= SUBSCRIPTIONS= AS_CSV=1 YES=1)
 	$(call needs,AT,AT=2026-10-31T24:00Z)
-	@$(RUN) -m infra liability $(STAGED) $(call flag,json,JSON) $(call flag,as-csv,AS_CSV) -- $(call exported,AT)
+	@$(RUN) -m infra liability $(call option,export,EXPORT) $(call option,subscriptions,SUBSCRIPTIONS) $(call flag,yes,YES) $(STAGED) $(call flag,json,JSON) $(call flag,as-csv,AS_CSV) -- $(call exported,AT)
+
+stripe: $(READY)  ## list what Stripe told of and could not be done yet, and why (JSON=1)
+	@$(RUN) -m infra stripe $(STAGED) $(call flag,json,JSON)
+
+stripe-secret: $(READY)  ## put Stripe's signing secret where the webhook reads it (asks, or standard input)
+	@$(RUN) -m infra stripe-secret $(STAGED)
 
 security: $(READY) | writable  ## look for known weaknesses of template and packages (ADVISORIES=all.zip OFFLINE=1)
 	@$(RUN) -m infra security $(call flag,offline,OFFLINE) $(call option,advisories,ADVISORIES)

@@ -65,11 +65,15 @@ def _price(table: Mapping[str, Any]) -> PlanPrice | CreditPrice | None:
 
 
 def _problems(document: Mapping[str, Any], lines: Lines, catalogue: PlanCatalogue) -> list[Problem]:
-    problems = unknown_keys(document, ["prices", *_SETTINGS], lines)
+    problems = unknown_keys(document, ["prices", "timezone", *_SETTINGS], lines)
     for key, rule in _SETTINGS.items():
         if key in document and (wanted := rule(document[key])) is not None:
             message = f"{key} must be {wanted}, is {shown(document[key])}"
             problems.append((lines.of(key), message))
+    try:
+        calendar.parse_timezone("timezone", document.get("timezone", _UTC))
+    except InvalidInput as error:
+        problems.append((lines.of("timezone"), str(error)))
     tables = document.get("prices", [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         return [*problems, (lines.of("prices"), "prices must be written as [[prices]] tables")]
@@ -99,8 +103,9 @@ def _price_problems(
         problems.append((lines.of(*path), f"{message}; it has {_listed(meanings)}"))
         return problems
     (meaning,) = meanings
-    for key in table.keys() & {each for keys in _KEYS_OF.values() for each in keys}:
-        if key not in _KEYS_OF[meaning]:
+    others = {key for keys in _KEYS_OF.values() for key in keys} - {*_KEYS_OF[meaning]}
+    for key in table:
+        if key in others:
             problems.append((lines.of(*path, key), f"{here}.{key} does not go with {meaning}"))
     if meaning == "plan":
         if "billing_interval" not in table:
@@ -130,16 +135,7 @@ def _ignored_rule(value: Any) -> str | None:
     return None if value is True else "true (leave the table out for a price that is unknown)"
 
 
-def _timezone_rule(value: Any) -> str | None:
-    try:
-        calendar.parse_timezone("timezone", value)
-    except InvalidInput as error:
-        return f"a timezone: {error.errors[0].message}"
-    return None
-
-
 _SETTINGS: dict[str, Rule] = {
-    "timezone": _timezone_rule,
     "grants_in_trials": _truth_rule,
     "grants_past_due": _truth_rule,
 }

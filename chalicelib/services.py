@@ -14,6 +14,7 @@ from chalicelib.settings import Settings, settings
 if TYPE_CHECKING:
     from pynamodb.connection import Connection
 
+    from chalicelib.aws import KeptSecret
     from chalicelib.domain.plans import PlanCatalogue
     from chalicelib.domain.price_list import PriceList
     from chalicelib.mails.links import UnsubscribeLinks
@@ -111,11 +112,11 @@ class Services:
         return StripeStore(self._connection, self.settings.stripe_table)
 
     @cached_property
-    def stripe_secret(self) -> str:
+    def stripe_secret(self) -> "KeptSecret":
         """The secret with which Stripe signs; what is in its place before somebody has put it."""
-        from chalicelib.aws import read_secret
+        from chalicelib.aws import KeptSecret, read_secret
 
-        return read_secret(self.settings.region, self.settings.stripe_secret)
+        return KeptSecret(lambda: read_secret(self.settings.region, self.settings.stripe_secret))
 
     @cached_property
     def queues(self) -> "Queues":

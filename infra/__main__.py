@@ -41,6 +41,8 @@ COMMANDS = {
         "infra.commands.liability",
         "count the credits that were outstanding at an instant",
     ),
+    "stripe": ("infra.commands.stripe", "list what Stripe told of and could not be done yet"),
+    "stripe-secret": ("infra.commands.stripe_secret", "put Stripe's signing secret in its place"),
     "security": ("infra.commands.security", "look for known weaknesses in template and packages"),
     "lock": ("infra.commands.lock", "write the lists of packages with their hashes"),
     "redrive": ("infra.repair.redrive", "list dead letters, or move them back"),

@@ -34,6 +34,8 @@ class Reach:
     functions: dict[str, str]
     queues: dict[str, str]
     client: ClientFactory
+    account: str | None = None
+    """That of AWS; the local stack is in none."""
 
 
 def reach(stage: str, region: str | None = None) -> Reach:
@@ -57,6 +59,7 @@ def reach(stage: str, region: str | None = None) -> Reach:
         deployment.functions,
         deployment.queues,
         aws.client,
+        aws.account,
     )
 
 

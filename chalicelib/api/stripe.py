@@ -20,7 +20,7 @@ from chalicelib.store.throttling import patient
 from chalicelib.stripe import signatures
 from chalicelib.stripe.errors import Waiting
 from chalicelib.stripe.events import Event, read_event
-from chalicelib.stripe.webhook import take_in
+from chalicelib.stripe.webhook import EVENT_TYPES, take_in
 
 from . import problems
 from .answers import Answer
@@ -65,7 +65,7 @@ def _taken_in(services: Services, event: Event) -> Answer:
     object_id = event.object.reference("id")
     try:
         did = take_in(services, event)
-        if object_id is not None:
+        if object_id is not None and event.type in EVENT_TYPES:
             services.stripe.is_done(object_id)
     except Waiting as error:
         count(Metric.STRIPE_EVENTS_WAITING)
@@ -79,7 +79,8 @@ def _taken_in(services: Services, event: Event) -> Answer:
 
 def _event(services: Services, request: Json) -> Event:
     body = _body(request)
-    signatures.check(body, _header(request), services.stripe_secret, services.now())
+    now = services.now()
+    signatures.check(body, _header(request), services.stripe_secret.values(now), now)
     return read_event(body)
 
 

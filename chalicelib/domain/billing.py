@@ -31,7 +31,10 @@ from .subscriptions import (
 from .terms import Terms, successor
 
 MOST_CONTRACTS = 20
-"""The most contracts that are kept of a user. Those that ended, and were seen longest ago, go."""
+"""The most contracts that are kept of a user. Those that ended, and were seen longest ago, go.
+
+A late event of one that is gone would bring it back, but nobody ends twenty while one is late.
+"""
 
 MOST_REPORTS = 10
 """The most events of one second that are kept of a contract."""
@@ -118,6 +121,8 @@ def reported(
     credits, though we hear of it later. Three things count from ``now`` instead. An event that is
     very old, as when a webhook is new. One after somebody else has edited the subscription: nobody
     knows what they would have said. And a change of a subscription that receives credits all along.
+
+    A contract that was known when another ended counts from that end: its user was never without.
     """
     billed = entitlement(contracts)
     terms = replace(
@@ -129,7 +134,9 @@ def reported(
         ends_at=billed.ends_at,
         observed_at=_latest(existing, seen_at),
     )
-    at = seen_at if _counts_from_then(existing, seen_at, catalogue, now) else now
+    at = now
+    if _counts_from_then(existing, seen_at, catalogue, now):
+        at = min(seen_at, _end_before(existing, billed) or seen_at)
     made = successor(existing, terms, catalogue, at)
     if existing is None:
         return replace(made, contracts=contracts)
@@ -153,6 +160,14 @@ def _counts_from_then(
         return False
     receives = not_allocated_because(existing, catalogue) is None and not has_ended(existing, now)
     return not receives
+
+
+def _end_before(existing: Subscription | None, billed: Billed) -> datetime | None:
+    """The end of what counted before, if what counts now stood so by then."""
+    if existing is None or existing.ends_at is None:
+        return None
+    by_then = (each for each in existing.contracts if each.seen_at <= existing.ends_at)
+    return existing.ends_at if billed in map(stands_at, by_then) else None
 
 
 def _billed(subscription: Subscription) -> Billed:

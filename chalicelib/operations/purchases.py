@@ -21,6 +21,7 @@ from chalicelib.domain.fields import shown
 from chalicelib.domain.ledger import Account, Request
 from chalicelib.domain.metadata import Metadata
 from chalicelib.domain.prices import Price
+from chalicelib.domain.taken_back import TakenBack
 from chalicelib.services import Services
 from chalicelib.store.ledger import Outcome
 
@@ -133,17 +134,26 @@ def refund_what_is_known(services: Services, payment_id: str, *, reason: str, ac
 
     That is what the provider's events have added up to in the table of payments, in money: the same
     part of the credits is taken back. Raises `NotFound` for a payment that has bought nothing, and
-    `NotAllowed`.
+    `NotAllowed`. Where the events have told nothing, what others have reported stands.
     """
     user_id, number = _place_of(services, payment_id)
+    known = services.stripe.payment(payment_id)
+    if known == TakenBack():
+        return
     purchase = services.ledger.entry(user_id, number)
 
-    def in_all() -> int:
-        known = services.stripe.payment(payment_id)
+    def in_all(known: TakenBack) -> int:
         paid = purchase.price.amount if purchase.price else known.charged or 0
         return known.credits_of(purchase.amount, paid)
 
-    if not in_all() and not services.ledger.is_refunded(user_id, number):
+    if not in_all(known) and not services.ledger.is_refunded(user_id, number):
         return  # nothing was ever taken
     request = Request(f"refund#{payment_id}", actor, reason)
-    services.ledger.refund(user_id, number, in_all, None, request, services.now())
+    services.ledger.refund(
+        user_id,
+        number,
+        lambda: in_all(services.stripe.payment(payment_id)),
+        None,
+        request,
+        services.now(),
+    )

@@ -69,6 +69,11 @@ def is_marker(item: Item) -> bool:
     return bool(item["user_id"]["S"].startswith(_MARKERS))
 
 
+def is_entry(item: Item) -> bool:
+    """Whether an item of the table stands among the entries; its key may yet be no entry's."""
+    return bool(item["entry"]["S"].startswith("entry#"))
+
+
 def owner_of(item: Item) -> str:
     """The partition key of an item: the user, or the operation of a marker."""
     user_id: str = item["user_id"]["S"]  # a key: DynamoDB stores no item without one

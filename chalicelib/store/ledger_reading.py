@@ -53,6 +53,7 @@ from .ledger_items import (
     entry_key,
     entry_of,
     expiry_of,
+    is_entry,
     item_key,
     item_of,
     marker_key,
@@ -341,7 +342,7 @@ class LedgerReader:
         missing.
         """
         items = every_item(self._client.scan, TableName=self._table, ReturnConsumedCapacity="TOTAL")
-        return (item for item in items if item["entry"]["S"].startswith("entry#"))
+        return filter(is_entry, items)
 
     def size(self) -> tuple[int, int]:
         """The items and the bytes of the table, as DynamoDB counts them every six hours."""

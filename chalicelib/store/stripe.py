@@ -43,6 +43,10 @@ class Customer(NamedTuple):
     user_id: str | None = None
     email: str | None = None
 
+    def with_more(self, said: "Customer") -> "Customer":
+        """What is known after something was said: what is known already stays."""
+        return Customer(self.user_id or said.user_id, self.email or said.email)
+
 
 class Wait(NamedTuple):
     """An object of Stripe of which an event cannot be done yet.
@@ -83,12 +87,12 @@ class StripeStore:
 
         What is known already stays. Raises `Contention`.
         """
-
-        def add(known: Customer) -> Customer:
-            return Customer(known.user_id or said.user_id, known.email or said.email)
-
         return self._change(
-            f"customer#{customer_id}", _customer, Customer(), add, _customer_attributes
+            f"customer#{customer_id}",
+            _customer,
+            Customer(),
+            lambda known: known.with_more(said),
+            _customer_attributes,
         )
 
     def payment(self, payment_id: str) -> TakenBack:
@@ -128,20 +132,23 @@ class StripeStore:
         )
         return (read("stripe", item["part"]["S"], item, _wait) for item in items)
 
-    def erase(self, user_id: str) -> Iterator[str]:
-        """Forgets every customer who is a user; yields the id of each. Doing it again is safe.
+    def customers_of(self, user_id: str) -> Iterator[Item]:
+        """Every customer who is a user, as it is stored; for `customer_id_of` to name.
 
         Reads the whole table: who is which customer is not kept the other way round.
         """
-        items = every_item(
+        return every_item(
             self._client.scan,
             TableName=self._table,
             FilterExpression="user_id = :user",
             ExpressionAttributeValues={":user": text(user_id)},
         )
-        for item in items:
+
+    def erase(self, user_id: str) -> Iterator[str]:
+        """Forgets every customer who is a user; yields the id of each. Doing it again is safe."""
+        for item in self.customers_of(user_id):
             self._connection.delete_item(self._table, item["about"]["S"], item["part"]["S"])
-            yield item["about"]["S"].partition("#")[2]
+            yield customer_id_of(item)
 
     def _item(self, about: str, part: str) -> Item | None:
         response = self._connection.get_item(self._table, about, part, consistent_read=True)
@@ -183,6 +190,11 @@ class StripeStore:
             else:
                 return wanted
         raise Contention(f"what is known of {about} is written too often at the moment")
+
+
+def customer_id_of(item: Item) -> str:
+    """Stripe's id of a stored customer."""
+    return str(item["about"]["S"]).partition("#")[2]
 
 
 def _customer(item: Item) -> Customer:

@@ -18,10 +18,17 @@ def read_report(event: Event, prices: PriceList) -> Report | None:
 
     Raises `Waiting` for a price that is not in the list, and `InvalidInput`.
     """
-    billed = _billed(event.object, prices)
-    if billed is None:
-        return None
-    return Report(event.id, billed, _before(event, prices))
+    billed, before = _billed(event.object, prices), _before(event, prices)
+    if billed is None and before is not None:
+        billed = _without_plan(event, before, prices)
+    return Report(event.id, billed, before) if billed else None
+
+
+def _without_plan(event: Event, before: Billed, prices: PriceList) -> Billed:
+    """What a subscription comes to that went on without its plan: with something else, say."""
+    if _waits_for_trial(event.object, prices):
+        return before._replace(status=SubscriptionStatus.PAUSED)
+    return before._replace(status=SubscriptionStatus.CANCELLED, ends_at=event.seen_at)
 
 
 def _before(event: Event, prices: PriceList) -> Billed | None:
@@ -35,8 +42,7 @@ def _before(event: Event, prices: PriceList) -> Billed | None:
 
 
 def _billed(subscription: Object, prices: PriceList) -> Billed | None:
-    state = subscription.text("status")
-    if state in _NEVER_PAID or (state == "trialing" and not prices.grants_in_trials):
+    if subscription.text("status") in _NEVER_PAID or _waits_for_trial(subscription, prices):
         return None
     items = subscription.part("items")
     parts = items.parts("data") if items else []
@@ -50,6 +56,10 @@ def _billed(subscription: Object, prices: PriceList) -> Billed | None:
         started_at=_started_at(subscription, prices),
         ends_at=_ends_at(subscription, parts),
     )
+
+
+def _waits_for_trial(subscription: Object, prices: PriceList) -> bool:
+    return subscription.text("status") == "trialing" and not prices.grants_in_trials
 
 
 def _plan_price(items: list[Object], prices: PriceList) -> PlanPrice | None:

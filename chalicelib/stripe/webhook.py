@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from chalicelib.domain import calendar
 from chalicelib.domain.addresses import parse_email
-from chalicelib.domain.billing import entitlement, reported, with_report
+from chalicelib.domain.billing import MOST_CONTRACTS, entitlement, reported, with_report
 from chalicelib.domain.edits import Editor, EditorKind
 from chalicelib.domain.errors import InvalidInput, NotAllowed, NotFound
 from chalicelib.domain.fields import parse_user_id
@@ -63,15 +63,20 @@ def _customer(services: Services, event: Event) -> str:
     return "customer"
 
 
-def _user_of(services: Services, event: Event, customer_id: str | None, said: str | None) -> str:
-    """The user whom an event is about. Raises `Waiting` if nobody has said that yet."""
-    known = said
+def _who(
+    services: Services, event: Event, customer_id: str | None, said: str | None
+) -> tuple[str, str | None]:
+    """The user whom an event is about, and their address if it is known.
+
+    Raises `Waiting` if nobody has said who it is yet.
+    """
+    known = Customer(said)
     if customer_id is not None:
-        known = _learn(services, customer_id, Customer(said), event).user_id
-    if known is None:
+        known = _learn(services, customer_id, known, event)
+    if known.user_id is None:
         who = f"customer {customer_id}" if customer_id else "the payment"
         raise Waiting(f"nothing says which user {who} is: metadata.user_id is missing")
-    return known
+    return known.user_id, known.email
 
 
 def _learn(services: Services, customer_id: str, said: Customer, event: Event) -> Customer:
@@ -81,18 +86,31 @@ def _learn(services: Services, customer_id: str, said: Customer, event: Event) -
     person paid for to another.
     """
     before = services.stripe.customer(customer_id)
-    known = services.stripe.learn(customer_id, said) if any(said) else before
+    hoped = before.with_more(said)
+    _check_user(customer_id, hoped, said)
+    if hoped == before:
+        return before
+    # Before it is learned: what is known is given to nobody again, not even after a crash.
+    _give_address(services, hoped, event)
+    known = services.stripe.learn(customer_id, said)
+    _check_user(customer_id, known, said)
+    if known != hoped:  # another event has told the rest meanwhile
+        _give_address(services, known, event)
+    return known
+
+
+def _check_user(customer_id: str, known: Customer, said: Customer) -> None:
     if said.user_id and known.user_id != said.user_id:
         raise Waiting(
             f"customer {customer_id} is user {known.user_id}, and this says {said.user_id}"
         )
-    if known != before and known.user_id and known.email:
-        _give_address(services, known.user_id, known.email, event)
-    return known
 
 
-def _give_address(services: Services, user_id: str, email: str, event: Event) -> None:
-    """Gives an address to a user whom Stripe has brought without one."""
+def _give_address(services: Services, customer: Customer, event: Event) -> None:
+    """Gives their address to a user whom Stripe has brought without one."""
+    user_id, email = customer
+    if user_id is None or email is None:
+        return
 
     def decide(present: Subscription | None) -> Subscription:
         if present is None:
@@ -137,14 +155,15 @@ def _subscription(services: Services, event: Event) -> str:
     if report is None:
         return IGNORED
     customer_id = found.reference("customer")
-    user_id = _user_of(services, event, customer_id, _user_id(found.metadata("user_id")))
-    email = services.stripe.customer(customer_id).email if customer_id else None
+    user_id, email = _who(services, event, customer_id, _user_id(found.metadata("user_id")))
 
     def decide(present: Subscription | None) -> Subscription:
         before = present.contracts if present else ()
         contracts = with_report(before, found.key("id"), event.seen_at, report)
         if present and contracts == before:
             return present
+        if len(contracts) > MOST_CONTRACTS:
+            raise Waiting(f"user {user_id} has {MOST_CONTRACTS} other subscriptions, none over")
         billed = entitlement(contracts)
         newcomer = Terms(
             user_id=user_id,
@@ -162,7 +181,10 @@ def _subscription(services: Services, event: Event) -> str:
         now = services.now()
         return reported(present, newcomer, contracts, event.seen_at, services.catalogue, now)
 
-    save_subscription(services, user_id, decide, _editor(event))
+    saved = save_subscription(services, user_id, decide, _editor(event)).subscription
+    if saved.version == 1 and email is None and customer_id is not None:
+        # Another event can have told it while there was nobody yet to give it to.
+        _give_address(services, services.stripe.customer(customer_id), event)
     return "subscription"
 
 
@@ -209,7 +231,7 @@ def _buy(services: Services, event: Event, payment_id: str, said: str | None, pa
         return IGNORED
     # Another event has told of the payment, perhaps when the price stood for something else.
     if services.ledger.place_of(purchases.operation_of(payment_id)) is None:
-        user_id = _user_of(services, event, found.reference("customer"), said)
+        user_id, _ = _who(services, event, found.reference("customer"), said)
         try:
             purchases.buy(
                 services,

@@ -1,11 +1,16 @@
 """Says which credits were outstanding at an instant, and what had been paid for them.
 
-python -m infra liability 2026-10-31T24:00Z [--stage prod] [--json | --as-csv]
+python -m infra liability 2026-10-31T24:00Z [--stage prod] [--json | --as-csv] [--yes]
+    [--export s3://bucket/prefix/AWSDynamoDB/id [--subscriptions s3://...]]
 (make liability AT=2026-10-31T24:00Z)
 
 Reads the ledger once, from end to end: each user's last entry at or before the instant says what
 they had then. By source, by the plan that the user has today, and by the month (UTC) in which the
 credits expire. What was paid is that of what is left: half of a pack is worth half of its price.
+
+The ledger is the table, or an export of it (infra/imports/table_export.py), which takes nothing
+from the table's capacity. A ledger only grows, so an export of any later instant will do. Plans are
+in the table of subscriptions: they are counted by if an export of that is named, too.
 """
 
 from __future__ import annotations
@@ -16,28 +21,32 @@ import json
 import re
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from fractions import Fraction
+from functools import partial
 from itertools import groupby
 from typing import Any, NamedTuple
 
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
-from chalicelib.domain.batches import Source
-from chalicelib.domain.entries import EntryType, LedgerEntry
+from chalicelib.domain.batches import CreditBatch, Source
+from chalicelib.domain.entries import EntryType
 from chalicelib.domain.errors import InvalidInput, LedgerCorrupt, Unreadable
 from chalicelib.domain.instants import format_instant, parse_instant
 from chalicelib.domain.prices import Price
 from chalicelib.services import Services
 from chalicelib.store.database import Item
 from chalicelib.store.errors import FAULTS
-from chalicelib.store.ledger_items import owner_of, read_entry
+from chalicelib.store.ledger_items import is_entry, owner_of, read_entry
 from chalicelib.store.subscriptions import read_subscription
 from infra import reach, session
 from infra.arguments import add_stage
+from infra.imports.table_export import FORM, ExportError, TableExport, find, place_of
 from infra.local import stacks
 from infra.terminal import progress_bar
 
@@ -48,6 +57,10 @@ _END_OF_DAY = re.compile(r"T24:00(:00)?(?=Z$|[+-][0-9]{2}:[0-9]{2}$)")
 _WITHOUT_SECONDS = re.compile(r"(T[0-9]{2}:[0-9]{2})(?![:0-9])")
 
 COLUMNS = ("source", "plan", "expires", "credits", "paid", "currency")
+
+
+class DeclinedError(Exception):
+    """Somebody was asked whether to read the tables, and said no."""
 
 
 class Row(NamedTuple):
@@ -74,14 +87,57 @@ class Liability:
     unrecovered: int = 0
     """Refunded credits that could not be taken back, because they were spent, say."""
     unreadable: list[str] = field(default_factory=list)
+    has_plans: bool = True
 
 
-class _Held(NamedTuple):
-    """A user's last entry by then, and how their purchases stood: prices, and what was lost."""
+class _Left(NamedTuple):
+    """What was left of a batch. ``expires`` is that of a `Row`."""
 
-    entry: LedgerEntry
-    prices: dict[int, Price]
-    unrecovered: dict[int, int]
+    number: int
+    source: Source | None
+    expires: str | None
+    granted: int
+    remaining: int
+
+
+@dataclass(slots=True)
+class _Standing:
+    """What a user had at an instant, from their entries in any order: as little as that takes.
+
+    ``number``, ``balance`` and ``batches`` are those of the last entry by then; None if there was
+    none. ``prices`` by the numbers of purchases; ``refunds``: for each purchase the number of its
+    last refund, and what that could not take back.
+    """
+
+    number: int | None = None
+    balance: int = 0
+    batches: tuple[_Left, ...] = ()
+    prices: dict[int, Price] | None = None
+    refunds: dict[int, tuple[int, int]] | None = None
+    is_readable: bool = True
+
+    def take(self, item: Item, at: datetime) -> None:
+        """Takes in an entry as it is stored, if it was posted by then."""
+        try:
+            entry = read_entry(item)
+        except LedgerCorrupt:
+            self.is_readable = False
+            return
+        if entry.posted_at > at:
+            return
+        if self.number is None or entry.number > self.number:
+            self.number, self.balance = entry.number, entry.balance
+            self.batches = tuple(_left(batch, at) for batch in entry.batches)
+        if entry.type is EntryType.PURCHASE and entry.price:
+            self.prices = {**(self.prices or {}), entry.number: entry.price}
+        if refund := entry.refund:
+            refunds = self.refunds or {}
+            latest = max(refunds.get(refund.purchase, (-1, 0)), (entry.number, refund.unrecovered))
+            self.refunds = {**refunds, refund.purchase: latest}
+
+
+Plans = Callable[[list[str]], Mapping[str, str]]
+"""The plans of some users, of those who have one."""
 
 
 def main(words: list[str] | None = None) -> int:
@@ -91,19 +147,44 @@ def main(words: list[str] | None = None) -> int:
         description="Counts the credits that were outstanding at an instant, and what was paid.",
     )
     parser.add_argument("at", metavar="AT", help="the instant, such as 2026-10-31T24:00Z")
+    parser.add_argument(
+        "--export",
+        metavar="WHERE",
+        help="read a full export of the ledger table, of AT or later, and no table: "
+        "s3://bucket/prefix/AWSDynamoDB/id, or a folder with a copy of that",
+    )
+    parser.add_argument(
+        "--subscriptions",
+        metavar="WHERE",
+        help="with --export: an export of the subscriptions table, to count by plan, too",
+    )
+    parser.add_argument("--yes", action="store_true", help="read the tables unasked")
     add_stage(parser)
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print JSON instead of a table")
     form.add_argument("--as-csv", action="store_true", help="print CSV instead of a table")
     arguments = parser.parse_args(words)
+    if arguments.subscriptions is not None and arguments.export is None:
+        parser.error("--subscriptions (SUBSCRIPTIONS=) needs an export of the ledger: EXPORT=")
     try:
         at = parse_at("AT", arguments.at)
-        services = reach.services_of(arguments.stage, arguments.region)
+        stage = reach.reach(arguments.stage, arguments.region)
+        services = stage.services
         if at > services.now():
             now = format_instant(services.now())
             raise InvalidInput.of("AT", f"must not be in the future; it is {now} now")
-        found = count(services, at)
-    except (InvalidInput, stacks.NotRunningError, session.AwsError, *FAULTS) as error:
+        if arguments.export is not None:
+            found = count_exported(stage, at, arguments.export, arguments.subscriptions)
+        else:
+            found = count(services, at, ask=not arguments.yes)
+    except (
+        DeclinedError,
+        InvalidInput,
+        ExportError,
+        stacks.NotRunningError,
+        session.AwsError,
+        *FAULTS,
+    ) as error:
         print(f"error: {session.words(error)}", file=sys.stderr)
         return 1
     if arguments.json:
@@ -122,80 +203,200 @@ def parse_at(name: str, text: str) -> datetime:
     return instant + timedelta(days=1) if at_midnight != text else instant
 
 
-def count(services: Services, at: datetime) -> Liability:
-    """What was outstanding at an instant, behind a progress bar; says first what it will read."""
+# --- From the tables ------------------------------------------------------------------------------
+
+
+def count(services: Services, at: datetime, *, ask: bool = False) -> Liability:
+    """What was outstanding at an instant, behind a progress bar; says first what it will read.
+
+    ``ask``: whether it may, if there is somebody at the terminal. Raises `DeclinedError`.
+    """
     items, size = services.ledger.size()
     units = -(-size // 8192)
     print(
         f"Reads the whole ledger, some {items:,} items as DynamoDB counted them in the last six "
-        f"hours: about {units:,} read units, and half a unit for each user's plan.",
+        f"hours: about {units:,} read units, and half a unit for each user's plan. An export of "
+        "the table takes none: EXPORT=",
         file=sys.stderr,
     )
-    found = Liability()
+    if ask and sys.stdin.isatty():
+        answer = Console(stderr=True).input("Go on? \\[y/N] ")
+        if answer.strip().lower() not in ("y", "yes"):
+            raise DeclinedError("Declined: nothing was read.")
     with progress_bar(Console(stderr=True)) as progress:
         task = progress.add_task("Reading the ledger", total=max(items, 1))
         walked = progress.track(services.ledger.walk(), task_id=task)
-        waiting: list[_Held] = []
-        for user_id, entries in groupby(walked, owner_of):
-            held = _held_at(user_id, entries, at, found)
-            if held:
-                waiting.append(held)
-            if len(waiting) == USERS_AT_ONCE:
-                _add(services, found, waiting, at)
-                waiting = []
-        _add(services, found, waiting, at)
+        return _tally(_each_user(walked, at), partial(_plans_of, services))
+
+
+def _each_user(items: Iterable[Item], at: datetime) -> Iterator[tuple[str, _Standing]]:
+    """What each user had, of entries that come user by user."""
+    for user_id, entries in groupby(items, owner_of):
+        standing = _Standing()
+        for item in entries:
+            standing.take(item, at)
+        yield user_id, standing
+
+
+def _plans_of(services: Services, user_ids: list[str]) -> dict[str, str]:
+    found = services.subscriptions.get_many(user_ids)
+    return {user_id: plan for user_id, item in found.items() if (plan := _plan_of(item))}
+
+
+def _plan_of(item: Item) -> str | None:
+    try:
+        return read_subscription(item).plan
+    except Unreadable:
+        return None  # their credits are counted all the same
+
+
+# --- From exports of them -------------------------------------------------------------------------
+
+
+class _Exported(NamedTuple):
+    """An export of a table of the stage, and the option that names it."""
+
+    field: str
+    table: str
+    export: TableExport
+
+    def read(self, progress: Progress, what: str, *keys: str) -> Iterator[Item]:
+        """Its items, behind a progress bar. Raises `ExportError`."""
+        items = self.export.read(*keys)
+        task = progress.add_task(what, total=max(self.export.summary.items, 1))
+        with _advised(self.field, self.table):
+            yield from progress.track(items, task_id=task)
+
+    def __str__(self) -> str:
+        items, at = self.export.summary.items, format_instant(self.export.summary.at)
+        return f"{self.export.place}: {items:,} items, the table {self.table} at {at}"
+
+
+def count_exported(
+    stage: reach.Reach, at: datetime, ledger: str, subscriptions: str | None = None
+) -> Liability:
+    """The same from an export of the ledger; reads no table, and says so first.
+
+    Plans are those in an export of the subscriptions, if there is one. Raises `ExportError`, and
+    `InvalidInput` for a text that names no place.
+    """
+    settings = stage.services.settings
+    lines = _find(stage, "EXPORT", ledger, settings.ledger_table)
+    until = lines.export.summary.at
+    if until < at:
+        with _advised(lines.field, lines.table):
+            raise ExportError(
+                f"{lines.export.place} has what was written until {format_instant(until)}, and AT "
+                f"is {format_instant(at)}: name an export of AT or later"
+            )
+    terms = None
+    if subscriptions is not None:
+        terms = _find(stage, "SUBSCRIPTIONS", subscriptions, settings.subscriptions_table)
+    print(f"Reads {lines}.", file=sys.stderr)
+    print(
+        f"Reads {terms}."
+        if terms
+        else "Plans are not in it; to count by plan, too, name an export of the table "
+        f"{settings.subscriptions_table}: SUBSCRIPTIONS=",
+        "Reads no table: 0 read units.",
+        sep="\n",
+        file=sys.stderr,
+    )
+    plans: dict[str, str] = {}
+    with progress_bar(Console(stderr=True)) as progress:
+        for item in terms.read(progress, "Reading the plans", "user_id") if terms else ():
+            if plan := _plan_of(item):
+                plans[owner_of(item)] = sys.intern(plan)
+        entries = lines.read(progress, "Reading the export", "user_id", "entry")
+        standings = _standings(entries, at)
+    return _tally(standings.items(), lambda _: plans, has_plans=terms is not None)
+
+
+def _find(stage: reach.Reach, field: str, where: str, table: str) -> _Exported:
+    """The export of a table of the stage. Raises `ExportError`, and `InvalidInput`."""
+    place = place_of(field, where, stage.client)
+    with _advised(field, table):
+        export = find(place)
+        its = export.summary.table
+        here = stage.account and (stage.services.settings.region, stage.account)
+        if its.name != table or (here and (its.region, its.account) != here):
+            which = f" in account {here[1]}, region {here[0]}" if here else ""
+            raise ExportError(
+                f"{place} is of the table {its}, and stage {stage.stage} has {table}{which}"
+            )
+    return _Exported(field, table, export)
+
+
+@contextmanager
+def _advised(field: str, table: str) -> Iterator[None]:
+    """Adds to what is wrong with an export which option named it, and how to make one."""
+    try:
+        yield
+    except ExportError as error:
+        raise ExportError(
+            f"{field}: {error}\nTo make one, of now: aws dynamodb export-table-to-point-in-time "
+            f"--export-format {FORM} --s3-bucket BUCKET --table-arn $(aws dynamodb describe-table "
+            f"--table-name {table} --query Table.TableArn --output text)"
+        ) from error
+
+
+def _standings(items: Iterator[Item], at: datetime) -> dict[str, _Standing]:
+    """What each user had, of items in any order."""
+    standings: defaultdict[str, _Standing] = defaultdict(_Standing)
+    for item in items:
+        if is_entry(item):
+            standings[owner_of(item)].take(item, at)
+    return standings
+
+
+# --- What both add up -----------------------------------------------------------------------------
+
+
+def _left(batch: CreditBatch, at: datetime) -> _Left:
+    expires = None
+    if batch.expires_at:
+        is_usable = batch.is_usable(at)
+        # Interned, because a month is that of very many batches.
+        expires = sys.intern(batch.expires_at.strftime("%Y-%m")) if is_usable else "expired"
+    return _Left(batch.number, batch.source, expires, batch.granted, batch.remaining)
+
+
+def _tally(
+    standings: Iterable[tuple[str, _Standing]], plans: Plans, *, has_plans: bool = True
+) -> Liability:
+    """The sums of what each user had; the plans of some users are asked for at once."""
+    found = Liability(has_plans=has_plans)
+    waiting: dict[str, _Standing] = {}
+    for user_id, standing in standings:
+        if not standing.is_readable:
+            found.unreadable.append(user_id)
+        elif standing.number is not None:
+            waiting[user_id] = standing
+        if len(waiting) == USERS_AT_ONCE:
+            _add(found, waiting, plans)
+            waiting = {}
+    _add(found, waiting, plans)
+    found.unreadable.sort()
     return found
 
 
-def _held_at(user_id: str, items: Iterator[Item], at: datetime, found: Liability) -> _Held | None:
-    """What a user had at an instant; None if nothing had happened to them by then."""
-    last: LedgerEntry | None = None
-    prices: dict[int, Price] = {}
-    unrecovered: dict[int, int] = {}
-    is_readable = True
-    for item in items:
-        try:
-            entry = read_entry(item)
-        except LedgerCorrupt:
-            is_readable = False
-            continue
-        if entry.posted_at > at:
-            continue
-        last = entry
-        if entry.type is EntryType.PURCHASE and entry.price:
-            prices[entry.number] = entry.price
-        if entry.refund:
-            unrecovered[entry.refund.purchase] = entry.refund.unrecovered
-    if not is_readable:
-        found.unreadable.append(user_id)
-        return None
-    return _Held(last, prices, unrecovered) if last else None
-
-
-def _add(services: Services, found: Liability, held: list[_Held], at: datetime) -> None:
-    plans = dict(_plans_of(services, [each.entry.user_id for each in held]))
-    for entry, prices, unrecovered in held:
+def _add(found: Liability, standings: Mapping[str, _Standing], plans_of: Plans) -> None:
+    plans = plans_of([*standings])
+    for user_id, standing in standings.items():
+        prices = standing.prices or {}
         found.users += 1
-        found.unrecovered += sum(unrecovered.values())
-        found.balances += entry.balance
-        for batch in entry.batches:
-            expires = None
-            if batch.expires_at:
-                is_usable = batch.is_usable(at)
-                expires = batch.expires_at.strftime("%Y-%m") if is_usable else "expired"
+        found.unrecovered += sum(lost for _, lost in (standing.refunds or {}).values())
+        found.balances += standing.balance
+        for batch in standing.batches:
             price = prices.get(batch.number) if batch.source is Source.PURCHASE else None
-            row = Row(batch.source, plans.get(entry.user_id), expires, price and price.currency)
+            currency = price and price.currency
+            row = Row(batch.source, plans.get(user_id), batch.expires, currency)
             found.credits[row] += batch.remaining
             if price:
                 found.paid[row] += Fraction(price.amount * batch.remaining, batch.granted)
 
 
-def _plans_of(services: Services, user_ids: list[str]) -> Iterator[tuple[str, str]]:
-    for user_id, item in services.subscriptions.get_many(user_ids).items():
-        try:
-            yield user_id, read_subscription(item).plan
-        except Unreadable:
-            continue  # their credits are counted all the same
+# --- What is shown --------------------------------------------------------------------------------
 
 
 def _rows(found: Liability) -> Iterator[dict[str, Any]]:
@@ -238,8 +439,9 @@ def _write_csv(found: Liability) -> None:
 
 def _show(found: Liability, at: datetime) -> None:
     table = Table(*COLUMNS, title=f"Outstanding at {format_instant(at)}")
+    without = "none" if found.has_plans else "not read"
     for row in _rows(found):
-        named = {**row, "source": row["source"] or "unknown", "plan": row["plan"] or "none"}
+        named = {**row, "source": row["source"] or "unknown", "plan": row["plan"] or without}
         named |= {"expires": row["expires"] or "never", "currency": row["currency"] or ""}
         named["paid"] = "" if row["paid"] is None else f"{row['paid']:,}"
         table.add_row(*(str(named[name]) for name in COLUMNS))

@@ -271,13 +271,14 @@ def _races() -> Json:
 
 def _audit() -> Json:
     return _figures(
-        "Audit of ledgers",
+        "Audit of ledgers, and what is wrong",
         5,
         [
             _ours("LedgersVerified", "verified", GREEN),
             _ours("LedgersCorrupt", "corrupt", RED),
             _ours("UnexpectedFailures", "unexpected failures", RED),
             _ours("LedgerItemsChanged", "items changed", ORANGE),
+            _ours("StripeEventsWaiting", "events of Stripe waiting", ORANGE),
         ],
     )
 

@@ -18,7 +18,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import tomllib
 import zipfile
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,7 +27,9 @@ from typing import Any
 import yaml
 
 from chalicelib.domain.plans import PlanCatalogue
+from chalicelib.domain.price_list import PriceList
 from chalicelib.plans_file import CatalogueError, parse_catalogue
+from chalicelib.prices_file import PriceListError, parse_price_list
 from chalicelib.settings import LOCAL_STAGE
 from infra.deployment import (
     alarm_resources,
@@ -52,8 +53,8 @@ BOTOCORE_SERVICES = frozenset(
 PLANS = "chalicelib/plans.toml"
 """The catalogue, in the source tree and in the archive."""
 
-STRIPE = "chalicelib/stripe.toml"
-"""What is sold through Stripe, in the source tree and in the archive."""
+PRICES = "chalicelib/stripe.toml"
+"""What Stripe's prices stand for, in the source tree and in the archive."""
 
 # What Lambda runs on; only wheels for it, or for any platform, are packed.
 _LAMBDA = "manylinux2014_x86_64"
@@ -142,19 +143,15 @@ def catalogue(root: Path = ROOT) -> PlanCatalogue:
         raise PackagingError(f"{PLANS} cannot be read: {error}") from error
 
 
-def sells(root: Path = ROOT) -> bool:
-    """Whether the source tree sells anything through Stripe.
-
-    Raises `PackagingError` when it cannot be told.
-    """
+def price_list(root: Path = ROOT) -> PriceList:
+    """The prices of the source tree. Raises `PackagingError` with each mistake and its line."""
+    plans = catalogue(root)
     try:
-        return webhooks.sells((root / STRIPE).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return False
-    except tomllib.TOMLDecodeError as error:
-        raise PackagingError(f"{STRIPE} is not TOML: {error}") from error
+        return parse_price_list((root / PRICES).read_text(encoding="utf-8"), plans, PRICES)
+    except PriceListError as error:
+        raise PackagingError(str(error)) from error
     except (OSError, UnicodeDecodeError) as error:
-        raise PackagingError(f"{STRIPE} cannot be read: {error}") from error
+        raise PackagingError(f"{PRICES} cannot be read: {error}") from error
 
 
 def package(stage: str, output: Path, *, region: str, root: Path = ROOT) -> Package:
@@ -163,8 +160,7 @@ def package(stage: str, output: Path, *, region: str, root: Path = ROOT) -> Pack
     Raises `PackagingError` when the plans or the prices have a mistake, or with the words of pip or
     Chalice when one of them fails.
     """
-    catalogue(root)
-    has_prices = sells(root)
+    prices = price_list(root).prices
     project = output / "project"
     for source in _SOURCES:
         _copy(root / source, project / source)
@@ -187,7 +183,7 @@ def package(stage: str, output: Path, *, region: str, root: Path = ROOT) -> Pack
     )
     template = yaml.safe_load((output / "sam.yaml").read_text())
     gateway.complete(template)
-    if has_prices:
+    if prices:
         webhooks.complete(template)
     caller_limits.complete(template)
     alarm_resources.complete(template)

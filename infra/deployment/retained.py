@@ -1,8 +1,8 @@
 """Resources that outlive their stack, and how the next stack gets them back.
 
-The tables, the buckets and the secrets have fixed names. CloudFormation
-creates nothing under a name that is taken. So a new stack *imports* the resources that an earlier
-one left, which does not change them. An update then brings them to the template.
+The tables, the buckets and the secrets have fixed names. CloudFormation creates nothing under a
+name that is taken. So a new stack *imports* the resources that an earlier one left, which does not
+change them. An update then brings them to the template.
 
 Not even the rollback of a failed creation can delete a protected table; its name would then be
 taken for good. So tables are protected only after everything has been created.
@@ -230,8 +230,8 @@ def _secret(client: Clients, name: str, properties: Json, _account: str) -> Foun
         raise AwsError(
             f"Secret {name} is scheduled for deletion, and its name is taken until then. Keep it: "
             f"aws secretsmanager restore-secret --secret-id {name}\n"
-            "Or be rid of it, and of what depends on it (of the unsubscribe links, those in mails "
-            "that were sent): "
+            "Or be rid of it, and of what it was for (such as the unsubscribe links in mails that "
+            "were sent): "
             f"aws secretsmanager delete-secret --force-delete-without-recovery --secret-id {name}"
         )
     return {"Id": secret["ARN"]}, properties, ""

@@ -1,9 +1,9 @@
-"""Gives the webhook of Stripe its route, on a stage that sells something.
+"""Gives the webhook of Stripe its route, where `stripe.toml` names a price.
 
 `complete` adds ``POST /api/webhooks/stripe`` to the packaged template, and lets API Gateway invoke
-the function ``stripe-webhook`` for it. Packaging calls it if `sells`: without prices nothing comes
-from Stripe, and nothing is public but what must be. The function, its table and its secret are
-always there, so that a secret can be put in its place before the route is.
+the function ``stripe-webhook`` for it. Packaging calls it if there is a price: without one nothing
+comes from Stripe, and nothing is public but what must be. The function, its table and its secret
+are always there, so that the secret can be put in its place before the route is.
 
 The route has no authorizer and asks for no key of a lane: Stripe has no token, and the function
 checks Stripe's signature. It is throttled like every method. Other methods on the path are none of
@@ -13,7 +13,6 @@ nothing.
 
 from __future__ import annotations
 
-import tomllib
 from typing import Any
 
 Json = dict[str, Any]
@@ -22,11 +21,6 @@ PATH = "/api/webhooks/stripe"
 METHOD = "post"
 FUNCTION = "StripeWebhook"
 PERMISSION = f"{FUNCTION}InvokePermission"
-
-
-def sells(text: str) -> bool:
-    """Whether a `stripe.toml` names any price. Raises `tomllib.TOMLDecodeError`."""
-    return bool(tomllib.loads(text).get("prices"))
 
 
 def complete(template: Json) -> None:

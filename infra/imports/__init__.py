@@ -1,1 +1,1 @@
-"""Imports subscriptions and balances of another system from CSV files."""
+"""Reads files from elsewhere: subscriptions and balances to import, and exports of tables."""

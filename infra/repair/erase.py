@@ -1,5 +1,8 @@
 """Erases a person: the subscription with its address, who edited it, and the texts in the ledger.
 
+Who they are to Stripe is forgotten, too. An event that Stripe sends later would say it again, so
+delete the customer there first.
+
     python -m infra erase --user-id 42 [--subject "auth0|42"]     (make erase USER_ID=42)
 
 Amounts, instants, numbers and the chain of hashes stay: accounts must be kept, and `make verify`
@@ -10,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -17,6 +21,7 @@ from chalicelib.api.principal import caller_of
 from chalicelib.domain.entries import LedgerEntry, without_texts
 from chalicelib.domain.errors import InvalidInput
 from chalicelib.domain.fields import parse_text, parse_user_id
+from chalicelib.store.database import Item
 from infra.repair import command
 from infra.repair.command import Repair, Summary, parsed
 
@@ -36,17 +41,20 @@ def erase(repair: Repair, arguments: argparse.Namespace) -> Summary:
         for entry in [LedgerEntry.from_body(user_id, line.number, line.body)]
     )
     edits = sum(1 for _ in services.edits.items(user_id))
+    customers = sum(1 for _ in _customers_of(repair, user_id))
     facts: dict[str, Any] = {
         "user_id": user_id,
         "subscription_removed": False,
         "edits_removed": 0,
+        "customers_removed": 0,
         "texts_erased": 0,
     }
-    if not has_subscription and not texts and not edits:
+    if not has_subscription and not texts and not edits and not customers:
         return Summary(f"Nothing is kept of user {user_id} that could be erased.", facts)
     subscription = "the subscription, with its address," if has_subscription else "no subscription,"
     what = (
-        f"erase for good {subscription} {edits:,} records of edits of it, and the texts of "
+        f"erase for good {subscription} {edits:,} records of edits of it, "
+        f"{_counted(customers)}and the texts of "
         f"{texts:,} of {entries:,} ledger entries of user {user_id}, whose ledger balance of "
         f"{account.ledger_balance:,} credits stays; nobody can undo it"
     )
@@ -56,6 +64,8 @@ def erase(repair: Repair, arguments: argparse.Namespace) -> Summary:
     facts["subscription_removed"] = services.subscriptions.remove(user_id)
     # Now nothing makes new records; the existing ones hold addresses, too.
     facts["edits_removed"] = sum(1 for _ in services.edits.erase(user_id))
+    if customers:
+        facts["customers_removed"] = sum(1 for _ in services.stripe.erase(user_id))
     erasing = services.ledger.erase(user_id, subjects)
     facts["texts_erased"] = sum(repair.follow("Erasing texts", erasing, entries))
     services.ledger.verify(user_id)
@@ -65,6 +75,16 @@ def erase(repair: Repair, arguments: argparse.Namespace) -> Summary:
         f"{facts['texts_erased']:,} entries of user {user_id}; the ledger is right.",
         facts,
     )
+
+
+def _customers_of(repair: Repair, user_id: str) -> Iterator[Item]:
+    """The customers of Stripe's who are the user; a stage of an earlier release knows of none."""
+    services = repair.services
+    return services.stripe.customers_of(user_id) if services.settings.stripe_table else iter(())
+
+
+def _counted(customers: int) -> str:
+    return f"who they are to Stripe ({customers:,} customers), " if customers else ""
 
 
 def _names(subject: str) -> list[str]:

@@ -110,6 +110,9 @@ def export(repair: Repair, arguments: argparse.Namespace) -> Summary:
     written = document.array("ledger", described())
     document.array("markers", map(_as_stored, services.ledger.markers(operations)))
     document.array("reversals", map(_as_stored, services.ledger.reversals(user_id)))
+    if services.settings.stripe_table:
+        customers = services.stripe.customers_of(user_id)
+        document.array("stripe_customers", map(_as_stored, customers))
     sent = document.array("mails", _sent(services, sorted(mails), unreadable))
     document.end()
     return Summary(
@@ -151,6 +154,21 @@ def _subscription(item: Item) -> dict[str, Any]:
             "level": raised.level,
             "top_ups": [top_up._asdict() for top_up in raised.top_ups],
         },
+        "contracts": [
+            {
+                "id": contract.id,
+                "seen_at": contract.seen_at,
+                "reports": [
+                    {
+                        "event_id": report.event_id,
+                        "billed": report.billed._asdict(),
+                        "before": report.before and report.before._asdict(),
+                    }
+                    for report in contract.reports
+                ],
+            }
+            for contract in subscription.contracts
+        ],
     }
 
 

@@ -8,6 +8,7 @@ from moto import mock_aws
 from tests.aws import once, partiql
 from tests.aws.api import Api
 from tests.aws.repair import Terminal
+from tests.aws.stripe_events import Stripe
 from tests.aws.world import REGION, World
 
 
@@ -43,3 +44,8 @@ def terminal(
     world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Terminal:
     return Terminal(world, monkeypatch, capsys)
+
+
+@pytest.fixture
+def stripe(world: World) -> Stripe:
+    return Stripe(world)

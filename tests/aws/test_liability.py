@@ -17,7 +17,7 @@ from infra import reach
 from infra.commands.liability import main, parse_at
 from tests.aws.damage import damage_entry, damage_subscription, having, without
 from tests.aws.test_mails import use
-from tests.aws.world import World, at
+from tests.aws.world import World, at, client
 
 MIDNIGHT = "2026-01-31T23:00:00Z"  # the 1st of February in Paris
 
@@ -29,7 +29,8 @@ def printed(
     world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Printed:
     """What the command prints for an instant; it must end with this status."""
-    monkeypatch.setattr(reach, "services_of", lambda *_: world.services)
+    found = reach.Reach(world.stage, world.services, {}, {}, client)
+    monkeypatch.setattr(reach, "reach", lambda *_: found)
 
     def run(instant: str, form: str = "--json", status: int = 0) -> Any:
         assert main([instant, form]) == status

@@ -51,9 +51,7 @@ def subscription(
 ) -> dict[str, Any]:
     begun = more.pop("begun", START)
     end = begun + timedelta(days=365)
-    priced = payloads.price(
-        VERSION, id=price, created=begun, unit_amount=4900, interval="year"
-    )
+    priced = payloads.price(VERSION, id=price, created=begun, unit_amount=4900, interval="year")
     item = payloads.subscription_item(
         VERSION,
         id=f"si_{name}",
@@ -78,7 +76,7 @@ def subscription(
 
 
 def checkout(**more: Any) -> dict[str, Any]:
-    values = {
+    values: dict[str, Any] = {
         "id": "cs_1",
         "created": START,
         "expires_at": START + timedelta(days=1),
@@ -94,7 +92,7 @@ def checkout(**more: Any) -> dict[str, Any]:
 
 
 def payment(**more: Any) -> dict[str, Any]:
-    values = {
+    values: dict[str, Any] = {
         "id": "pi_1",
         "created": START,
         "amount": 4900,
@@ -106,7 +104,7 @@ def payment(**more: Any) -> dict[str, Any]:
 
 
 def charge(refunded: int, **more: Any) -> dict[str, Any]:
-    values = {
+    values: dict[str, Any] = {
         "id": "ch_1",
         "created": START,
         "amount": 4900,
@@ -164,7 +162,7 @@ def test_a_dispute_takes_back_and_gives_back_beside_a_refund(shop: World, events
     deliver(shop, events.of("payment_intent.succeeded", payment()))
     deliver(shop, events.of("charge.refunded", charge(490), START + timedelta(seconds=1)))
     assert balance(shop) == 450
-    values = {
+    values: dict[str, Any] = {
         "id": "dp_1",
         "created": START,
         "amount": 980,

@@ -15,6 +15,7 @@ import boto3
 import yaml
 from pynamodb.connection import Connection
 
+from chalicelib.aws import KeptSecret
 from chalicelib.domain.edits import Editor, EditorKind
 from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.instants import parse_instant
@@ -188,7 +189,7 @@ class World:
         services.reports = Reports(self.settings, client=client("s3", "services"))
         services.anchors = Anchors(self.settings, client=client("s3", "services"))
         services.mailer = Mailer(self.settings, client=self.outbox)
-        services.stripe_secret = STRIPE_SECRET
+        services.stripe_secret = KeptSecret(lambda: STRIPE_SECRET)
         services.unsubscribe_links = UnsubscribeLinks(
             UNSUBSCRIBE_KEY, self.settings.unsubscribe_url
         )

@@ -34,6 +34,7 @@ from chalicelib.domain import addresses, calendar, fields, instants, ledger
 from chalicelib.domain.anchors import Head
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.completeness import Tally
+from chalicelib.domain.damage import Damage
 from chalicelib.domain.edits import BY_LINK, Change, Edit, Editor, EditorKind, shown_fields
 from chalicelib.domain.entries import FIRST_HASH, LedgerEntry, entry_hash
 from chalicelib.domain.errors import InvalidInput, LedgerCorrupt, Unreadable
@@ -75,7 +76,7 @@ from infra import arguments
 from infra.commands import liability
 from infra.deployment import parameters, plan_changes
 from infra.deployment.errors import DeployError
-from infra.imports import balances, csv_file
+from infra.imports import balances, csv_file, table_export
 from infra.imports.csv_file import CheckedFile, Row, UnreadableFileError
 from infra.imports.importing import Import
 from infra.imports.subscriptions import COLUMNS
@@ -943,6 +944,36 @@ COMMANDS = (
         write=instants.format_instant,
         check=lambda value: value.microsecond % 1000 == 0,
         words=("T24:00", "T24:00:00", "Z", "2999-12-31"),
+    ),
+    reader(
+        "summary of an export",
+        Kind.BYTES,
+        table_export.parse_summary,
+        b'{"tableArn": "arn:aws:dynamodb:eu-west-1:123456789012:table/credits-prod-ledger", '
+        b'"exportTime": "2026-11-01T00:01:00.000Z", "itemCount": 8, '
+        b'"outputFormat": "DYNAMODB_JSON", "exportType": "FULL_EXPORT"}',
+        own=Damage,
+        check=lambda summary: summary.items >= 0 and is_instant(summary.at),
+        words=("ION", "INCREMENTAL_EXPORT", "exportFromTime"),
+    ),
+    reader(
+        "files of an export",
+        Kind.BYTES,
+        table_export.parse_files,
+        b'{"itemCount": 8, "md5Checksum": "sQMSpEILNgoQmarvDFonGQ==", '
+        b'"etag": "af83d6f217c19b8b0fff8023d8ca4716-1", '
+        b'"dataFileS3Key": "of/AWSDynamoDB/01793491260000-0a1b2c3d/data/jb3dq5hz.json.gz"}\n',
+        own=Damage,
+        check=lambda files: all(each.name.count("/") == 1 and each.items >= 0 for each in files),
+        words=("data/", "../", ".json.gz"),
+    ),
+    reader(
+        "line of an export",
+        Kind.BYTES,
+        lambda line: table_export.parse_line(line, ("user_id", "entry")),
+        b'{"Item": {"user_id": {"S": "42"}, "entry": {"S": "entry#000000000001"}}}\n',
+        own=Damage,
+        check=lambda item: isinstance(item["entry"]["S"], str),
     ),
     reader(
         "batch to void",

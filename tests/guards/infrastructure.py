@@ -354,12 +354,12 @@ def _symptoms() -> Iterator[Guard]:
 def _routes() -> Iterator[Guard]:
     for line, what, test in (
         (
-            "    if has_prices:\n        webhooks.complete(template)\n",
+            "    if prices:\n        webhooks.complete(template)\n",
             "a webhook that nobody can reach",
             f"{_WEBHOOKS}what_is_packaged_with_a_price_has_the_route",
         ),
         (
-            "    if has_prices:\n    ",
+            "    if prices:\n    ",
             "a route for everybody where nothing is sold",
             f"{_WEBHOOKS}without_a_price_nothing_leads_to_the_webhook",
         ),

@@ -34,9 +34,16 @@ def pytest_configure() -> None:
 
 
 PRICES = """
+timezone = "Europe/Paris"
+
 [[prices]]
-id = "price_of_these_tests"
+id = "price_pack_500"
+credits = 500
+
+[[prices]]
+id = "price_pro_yearly"
 plan = "pro"
+billing_interval = "yearly"
 """
 """What is sold through Stripe where a test needs the route of its webhook."""
 
@@ -50,7 +57,7 @@ def source_tree(folder: Path, prices: str = "") -> Path:
         else:
             folder.mkdir(exist_ok=True)
             shutil.copy(source, folder / name)
-    (folder / packaging.STRIPE).write_text(prices, encoding="utf-8")
+    (folder / packaging.PRICES).write_text(prices, encoding="utf-8")
     return folder
 
 

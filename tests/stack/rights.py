@@ -9,7 +9,9 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from email.utils import parseaddr
+from functools import partial
 from typing import Any
 from unittest.mock import patch
 
@@ -17,16 +19,20 @@ from ministack.core.responses import get_account_id
 
 from chalicelib import aws as clients
 from chalicelib.mails import links
+from chalicelib.prices_file import parse_price_list
 from tests.crashes import runner
 from tests.crashes.failures import Failures, Kind, Point
-from tests.crashes.workflows import WORKFLOWS, Workflow
+from tests.crashes.workflows import WORKFLOWS, Step, Workflow
 from tests.crashes.world import CrashingWorld, crashing, functions
 from tests.partiql import read_update
 from tests.simulation import aws
 from tests.simulation import world as simulation
 from tests.simulation.aws import ISSUER, Call, Perform
 from tests.simulation.faults import conflict, kind_of, statements_of
+from tests.stack import shop
+from tests.stack.conftest import PRICES
 from tests.stack.resolved import Json, Stack, arn
+from tests.stripe import payloads
 
 
 @dataclass(frozen=True)
@@ -219,17 +225,79 @@ class Recorder(Failures):
         return super().__call__(call, perform)
 
 
-KEY = b"k" * 64
+KEY = shop.SECRET.encode()
+"""Every secret, for it can be of both kinds."""
 REFUSALS = (aws.Refused("TooManyRequestsException", 429), aws.Refused("BadRequestException"))
 """SES takes no mail for now, or not this one."""
+
+
+def told(kind: str, thing: Callable[[datetime], Json]) -> Step:
+    """Stripe tells of something, again and again until it is done, or has to wait."""
+
+    def step(world: CrashingWorld) -> None:
+        import app
+
+        name = f"evt_{kind}"
+        event = payloads.event(shop.VERSION, kind, thing(BEGUN), id=name, created=BEGUN)
+        body = json.dumps(event)
+
+        def ask() -> Json:
+            signature = payloads.signed(body.encode(), shop.SECRET, world.clock)
+            request = {
+                "headers": {"Stripe-Signature": signature},
+                "body": body,
+                "isBase64Encoded": False,
+                "requestContext": {"requestId": "request"},
+            }
+            answer: Json = app.stripe_webhook(request, simulation.Context())
+            return answer
+
+        def is_done(answer: Json) -> bool:
+            said = json.loads(answer["body"])
+            return bool(answer["statusCode"] == 200 or said["code"] == "waiting")
+
+        world.until_done(ask, is_done)
+
+    return step
+
+
+def one_after_the_other(*steps: Step) -> Step:
+    """A step of several."""
+
+    def all_of_them(world: CrashingWorld) -> None:
+        for step in steps:
+            step(world)
+
+    return all_of_them
+
+
+BEGUN = datetime(2026, 1, 15, 12, tzinfo=UTC)
+KNOWN = told("customer.created", shop.customer)
+SUBSCRIBED = told("customer.subscription.created", shop.subscription)
+ENDED = told(
+    "customer.subscription.deleted",
+    lambda begun: shop.subscription(begun, status="canceled", ended_at=begun, canceled_at=begun),
+)
+BOUGHT = told("payment_intent.succeeded", shop.payment)
+REFUNDED = told("charge.refunded", partial(shop.charge, refunded=2450))
+
+SALES = tuple(
+    Workflow("stripe", "what Stripe tells of", before, one_after_the_other(*run))
+    for before, run in (
+        ((), (SUBSCRIBED,)),
+        ((SUBSCRIBED, KNOWN), (SUBSCRIBED, ENDED)),
+        ((KNOWN, SUBSCRIBED), (BOUGHT, REFUNDED)),
+    )
+)
+"""What the function of the webhook does: nobody is known yet, a subscription, a purchase."""
 
 
 def recorded(stack: Stack) -> dict[str, set[Right]]:
     """By the name of a function, the rights that it needs for everything the product does.
 
-    Every workflow of the crash points is run; again for each write whose answer is lost or that is
-    done in part, for what is decided then; and so that others are quicker, and that SES refuses a
-    mail. Every invocation is a cold start.
+    Every workflow of the crash points is run, and what a shop sells; again for each write whose
+    answer is lost or that is done in part, for what is decided then; and so that others are
+    quicker, and that SES refuses a mail. Every invocation is a cold start.
     """
     made: dict[str, set[Right]] = {}
     buckets = {
@@ -239,7 +307,7 @@ def recorded(stack: Stack) -> dict[str, set[Right]]:
             (simulation.SETTINGS.anchors_bucket, "AnchorsBucket"),
         )
     }
-    with _cold_starts(stack.arn("UnsubscribeSecret")) as recorders:
+    with _cold_starts(stack) as recorders:
 
         def run(
             workflow: Workflow, prepared: CrashingWorld, *points: Point, **more: Any
@@ -248,7 +316,7 @@ def recorded(stack: Stack) -> dict[str, set[Right]]:
             runner._run(workflow, prepared.copy(recorders[0]))
             return recorders[0]
 
-        for workflow in WORKFLOWS.values():
+        for workflow in (*WORKFLOWS.values(), *SALES):
             recorders[:] = [Recorder(buckets=buckets, made=made)]
             prepared = CrashingWorld(failures=recorders[0])
             with prepared.running():
@@ -266,17 +334,23 @@ def recorded(stack: Stack) -> dict[str, set[Right]]:
 
 
 @contextmanager
-def _cold_starts(secret: str) -> Iterator[list[Recorder]]:
+def _cold_starts(stack_of_aws: Stack) -> Iterator[list[Recorder]]:
     """Within the block each invocation is a new process, and noted with the one that is given."""
     import app
 
     recorders: list[Recorder] = []
+    named = {
+        "unsubscribe_secret": stack_of_aws.arn("UnsubscribeSecret"),
+        "stripe_secret": stack_of_aws.arn("StripeSecret"),
+        "stripe_table": stack_of_aws.resources["StripeTable"]["Properties"]["TableName"],
+    }
 
     def starting(name: str, handler: Any) -> Any:
         def invoke(event: Any, context: Any) -> Any:
             world = simulation._CURRENT[-1]
             world.restart()
-            world.services.settings = replace(world.services.settings, unsubscribe_secret=secret)
+            world.services.settings = replace(world.services.settings, **named)
+            world.services.price_list = parse_price_list(PRICES, world.services.catalogue)
             del world.services.unsubscribe_links
             recorders[0].function = name
             try:

@@ -649,6 +649,7 @@ PRODUCTION = {
     "ledger-corrupt": (1, 5),
     "unexpected-failures": (1, 5),
     "ledger-changed": (1, 5),
+    "stripe-events-waiting": (1, 60),
     "mails-failed": (10, 60),
     "mail-bounces": (0.025, 60),
     "mail-complaints": (0.0005, 60),

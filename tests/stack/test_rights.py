@@ -16,10 +16,6 @@ from tests.stack.test_template import as_list
 
 STAGE = "dev"
 
-UNSEEN = {f"credits-{STAGE}-stripe-webhook"}
-"""The functions whose work is in no workflow of the crash points yet. Nothing is known of their
-calls, so that their rights are held to `test_template.py` alone."""
-
 
 @pytest.fixture(scope="module")
 def stack_of_aws(selling: Template) -> Stack:
@@ -106,18 +102,9 @@ def test_every_right_has_its_call(stack_of_aws: Stack, needs: dict[str, set[Righ
         f"{function}: {statement['Action']} on {statement['Resource']}"
         for function, statements in policies(stack_of_aws).items()
         for statement in single(statements)
-        if function not in UNSEEN
-        and not any(allows([statement], right) for right in needs[function])
+        if not any(allows([statement], right) for right in needs[function])
     ]
     assert unused == []
-
-
-def test_a_function_is_unseen_only_until_a_workflow_does_its_work(
-    stack_of_aws: Stack, needs: dict[str, set[Right]]
-) -> None:
-    idle = {name for name, used in used_by_aws(stack_of_aws).items() if needs[name] == used}
-    # The authorizer asks the issuer and nothing of AWS.
-    assert idle == {f"credits-{STAGE}-authorizer", *UNSEEN}
 
 
 def test_every_call_of_a_service_of_aws_has_its_right(stack_of_aws: Stack) -> None:
@@ -154,8 +141,6 @@ def test_a_call_without_a_right_and_a_right_without_a_call_are_noticed(
 ) -> None:
     """Each action on each resource of each role, taken away by itself, is missed by some call."""
     for function, statements in policies(stack_of_aws).items():
-        if function in UNSEEN:
-            continue
         alone = list(single(statements))
         for place, statement in enumerate(alone):
             others = alone[:place] + alone[place + 1 :]

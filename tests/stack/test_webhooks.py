@@ -1,10 +1,10 @@
 """The route of Stripe's webhook: who can reach it, and where nobody can."""
 
 import copy
-import hmac
 import json
-import time
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +16,18 @@ from tests.aws.api import Reply
 from tests.stack.api import Api
 from tests.stack.conftest import Packaged
 from tests.stack.resolved import Json, Template, transform
+from tests.stack.shop import (
+    SECRET,
+    SUBSCRIPTION,
+    USER,
+    VERSION,
+    charge,
+    customer,
+    payment,
+    subscription,
+)
 from tests.stack.test_template import PUBLIC, operations, properties, resources_of_type
+from tests.stripe import payloads
 
 PERMISSION = "AWS::Lambda::Permission"
 ROUTE = ("/api/webhooks/stripe", "post")
@@ -118,55 +129,95 @@ def test_it_is_no_route_of_the_app_and_so_not_in_its_contract() -> None:
     assert ROUTE[0] not in contract.document()["paths"]
 
 
-# --- On the emulator ------------------------------------------------------------------------------
+# --- On the emulator, which enforces the rights of the function's role ----------------------------
 
-SECRET = f"whsec_{'k' * 32}"
-EVENT = json.dumps({"id": "evt_1", "object": "event", "type": "of.no.interest"})
+
+class Shop:
+    """Stripe, as far as the stage sees it."""
+
+    def __init__(self, stack: LocalStack) -> None:
+        self.api = Api(stack)
+        self._stack = stack
+        self._count = 0
+        self.opened = self.now()
+
+    def now(self) -> datetime:
+        """The stage's clock: another test may have moved it."""
+        ahead = float(Path(self._stack.clock_file).read_text())
+        return datetime.now(UTC) + timedelta(seconds=ahead)
+
+    def post(self, headers: Mapping[str, str], event: Json) -> Reply:
+        """A request without a token."""
+        return self.api.send("POST", ROUTE[0], body=event, headers=headers)
+
+    def signature(self, event: Json, secret: str = SECRET) -> dict[str, str]:
+        """What Stripe signs a request with."""
+        signed = payloads.signed(json.dumps(event).encode(), secret, self.now())
+        return {"Stripe-Signature": signed}
+
+    def event(self, kind: str, thing: Json) -> Json:
+        """An event of now, with an id of its own."""
+        self._count += 1
+        name = f"evt_stack_{self._count}"
+        made: Json = payloads.event(VERSION, kind, thing, id=name, created=self.now())
+        return made
+
+    def tell(self, kind: str, thing: Json) -> tuple[int, object]:
+        """Delivers an event; the status, and what was done or what is wrong."""
+        event = self.event(kind, thing)
+        reply = self.post(self.signature(event), event)
+        return reply.status, reply.json.get("did") or reply.json["code"]
 
 
 @pytest.fixture(scope="module")
-def api(stack: LocalStack) -> Api:
-    """The API of a stage into which somebody has put Stripe's secret."""
+def shop(stack: LocalStack) -> Shop:
+    """A shop whose secret somebody has put into the stage."""
     stack.client("secretsmanager").put_secret_value(
         SecretId=f"{stack.stack}-stripe-webhook", SecretString=SECRET
     )
-    return Api(stack)
+    return Shop(stack)
 
 
-def signature(body: str, secret: str = SECRET, seconds: float = 0) -> dict[str, str]:
-    moment = int(time.time() + seconds)
-    signed = hmac.new(secret.encode(), f"{moment}.{body}".encode(), "sha256").hexdigest()
-    return {"Stripe-Signature": f"t={moment},v1={signed}"}
+def test_what_stripe_signed_is_done(shop: Shop, stack: LocalStack) -> None:
+    """It waits until it is known who the customer is; then it is done, and a refund taken back."""
+    waiting = {
+        "TableName": stack.tables["stripe"],
+        "Key": {"about": {"S": "waiting"}, "part": {"S": SUBSCRIPTION}},
+    }
+    dynamodb = stack.client("dynamodb")
+    created = "customer.subscription.created"
+    assert shop.tell(created, subscription(shop.opened)) == (409, "waiting")
+    assert dynamodb.get_item(**waiting)["Item"]["event_type"] == {"S": created}
+    assert shop.tell("customer.created", customer(shop.opened)) == (200, "customer")
+    assert shop.tell(created, subscription(shop.opened)) == (200, "subscription")
+    assert "Item" not in dynamodb.get_item(**waiting)
+    found = shop.api.send("GET", f"/api/subscriptions/{USER}", shop.api.admin).json
+    assert (found["plan"], found["email"]) == ("pro", "ann@example.com")
+    before = shop.api.balance(USER)
+    assert shop.tell("payment_intent.succeeded", payment(shop.opened)) == (200, "purchase")
+    assert shop.tell("payment_intent.succeeded", payment(shop.opened)) == (200, "purchase")
+    assert shop.api.balance(USER) == before + 500
+    assert shop.tell("charge.refunded", charge(shop.opened, 2450)) == (200, "refund")
+    assert shop.api.balance(USER) == before + 250
+    ended = subscription(
+        shop.opened, status="canceled", ended_at=shop.now(), canceled_at=shop.now()
+    )
+    assert shop.tell("customer.subscription.deleted", ended) == (200, "subscription")
+    found = shop.api.send("GET", f"/api/subscriptions/{USER}", shop.api.admin).json
+    assert found["status"] == "cancelled"
 
 
-def post(api: Api, headers: Mapping[str, str]) -> Reply:
-    """Stripe's request: it has no token."""
-    return api.send("POST", ROUTE[0], body=json.loads(EVENT), headers=headers)
-
-
-def test_what_stripe_signed_is_taken_in(api: Api) -> None:
-    reply = post(api, signature(EVENT))
-    assert (reply.status, reply.json) == (200, {"received": True})
-
-
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {},
-        {"Stripe-Signature": "t=1,v1=00"},
-        signature(EVENT, secret=f"whsec_{'x' * 32}"),
-        signature(EVENT + " "),
-    ],
-)
-def test_what_stripe_did_not_sign_is_refused(api: Api, headers: dict[str, str]) -> None:
-    reply = post(api, headers)
+@pytest.mark.parametrize("secret", ["", f"whsec_{'x' * 32}"])
+def test_what_stripe_did_not_sign_is_refused(shop: Shop, secret: str) -> None:
+    event = shop.event("customer.created", customer(shop.opened))
+    reply = shop.post(shop.signature(event, secret) if secret else {}, event)
     assert (reply.status, reply.json["code"]) == (400, "wrong_signature")
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "OPTIONS"])
 @pytest.mark.parametrize("is_admin", [False, True])
-def test_there_is_no_other_method(api: Api, method: str, *, is_admin: bool) -> None:
+def test_there_is_no_other_method(shop: Shop, method: str, *, is_admin: bool) -> None:
     """API Gateway says so, as of a path that is not there: it invokes nothing."""
-    reply = api.send(method, ROUTE[0], api.admin if is_admin else None, headers=signature(""))
+    reply = shop.api.send(method, ROUTE[0], shop.api.admin if is_admin else None)
     assert (reply.status, reply.json["code"]) == (404, "not_found")
     assert "there is no such route" in reply.text

@@ -11,10 +11,9 @@ import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from functools import cache
-from typing import Any
 
-from tests.stripe.conformance import VERSIONS, Kind, classes, conforms
+from tests.stripe.conformance import VERSIONS, classes, conforms
+from tests.stripe.filling import Json, filled
 
 __all__ = [
     "VERSIONS",
@@ -38,34 +37,6 @@ __all__ = [
     "subscription_item",
 ]
 
-Json = dict[str, Any]
-
-# What a field says that nobody gives: where the first choice of its type would be odd.
-USUAL: Mapping[tuple[str, str], Any] = {
-    ("BalanceTransaction", "balance_type"): "payments",
-    ("Dispute.EvidenceDetails", "submission_method"): "not_submitted",
-    ("Invoice.Issuer", "type"): "self",
-    ("Plan", "active"): True,
-    ("Price", "active"): True,
-    ("Session", "locale"): "auto",
-    ("Session", "success_url"): "https://shop.example/thanks",
-    ("Session", "cancel_url"): "https://shop.example/prices",
-    ("Subscription.InvoiceSettings.Issuer", "type"): "self",
-}
-# What is only there when somebody asked for it, and never in an event; or when it is deleted.
-ABSENT = {
-    ("Charge", "refunds"),
-    ("Customer", "sources"),
-    ("Customer", "subscriptions"),
-    ("Customer", "tax_ids"),
-    ("Event", "account"),
-    ("Invoice", "confirmation_secret"),
-    ("Invoice", "payments"),
-    ("Plan", "tiers"),
-    ("Price", "currency_options"),
-    ("Price", "tiers"),
-    ("Session", "line_items"),
-}
 CURRENCY = "eur"
 
 
@@ -88,7 +59,7 @@ def event(
     data: Json = {"object": object}
     if previous is not None:
         data["previous_attributes"] = previous
-    return _filled(
+    return filled(
         version,
         "Event",
         id=id,
@@ -113,7 +84,7 @@ def customer(
     delinquent: bool = False,
 ) -> Json:
     """Somebody who pays."""
-    return _filled(
+    return filled(
         version,
         "Customer",
         id=id,
@@ -143,10 +114,10 @@ def price(
     metadata: Mapping[str, str] | None = None,
 ) -> Json:
     """What a thing costs: once, or every month or year."""
-    recurring = interval and _filled(
+    recurring = interval and filled(
         version, "Price.Recurring", interval=interval, interval_count=1, usage_type="licensed"
     )
-    return _filled(
+    return filled(
         version,
         "Price",
         id=id,
@@ -165,7 +136,7 @@ def price(
 
 def _plan(version: str, of: Json) -> Json:
     """The older way to say a price that recurs, which is still sent beside it."""
-    return _filled(
+    return filled(
         version,
         "Plan",
         id=of["id"],
@@ -193,7 +164,7 @@ def subscription_item(
     quantity: int = 1,
 ) -> Json:
     """What a subscription is of: a price and how many times."""
-    return _filled(
+    return filled(
         version,
         "SubscriptionItem",
         id=id,
@@ -237,7 +208,7 @@ def subscription(
 ) -> Json:
     """A subscription; its items are those of `subscription_item`."""
     is_flexible = version >= "2025-09-30"
-    return _filled(
+    return filled(
         version,
         "Subscription",
         id=id,
@@ -289,6 +260,7 @@ def checkout_session(
     expires_at: datetime,
     status: str = "complete",
     amount_total: int = 0,
+    amount_discount: int = 0,
     customer: str | None = None,
     client_reference_id: str | None = None,
     metadata: Mapping[str, str] | None = None,
@@ -301,7 +273,7 @@ def checkout_session(
 ) -> Json:
     """A visit of Stripe's checkout page. Events never say what was in the basket."""
     details: Json = {"email": email, "name": name, "tax_exempt": "none", "tax_ids": []}
-    return _filled(
+    return filled(
         version,
         "Session",
         id=id,
@@ -310,7 +282,7 @@ def checkout_session(
         mode=mode,
         status=status,
         payment_status=payment_status,
-        amount_subtotal=amount_total,
+        amount_subtotal=amount_total + amount_discount,
         amount_total=amount_total,
         currency=CURRENCY,
         customer=customer,
@@ -323,7 +295,7 @@ def checkout_session(
         invoice=invoice,
         payment_method_types=list(payment_method_types),
         payment_method_collection="if_required" if mode == "payment" else "always",
-        total_details={"amount_discount": 0, "amount_shipping": 0, "amount_tax": 0},
+        total_details={"amount_discount": amount_discount, "amount_shipping": 0, "amount_tax": 0},
         ui_mode=_first_that_exists(version, "Session", "ui_mode", "hosted", "hosted_page"),
     )
 
@@ -344,7 +316,7 @@ def payment_intent(
     description: str | None = None,
 ) -> Json:
     """A payment, from the wish to the money."""
-    return _filled(
+    return filled(
         version,
         "PaymentIntent",
         id=id,
@@ -389,7 +361,7 @@ def charge(
         "risk_level": "normal",
         "type": "authorized" if is_paid else "issuer_declined",
     }
-    return _filled(
+    return filled(
         version,
         "Charge",
         id=id,
@@ -435,7 +407,7 @@ def refund(
     failure_balance_transaction: str | None = None,
 ) -> Json:
     """Money on its way back to who paid it."""
-    return _filled(
+    return filled(
         version,
         "Refund",
         id=id,
@@ -469,7 +441,7 @@ def balance_transaction(
 ) -> Json:
     """What went in or out of the shop's account."""
     charged = {"amount": fee, "currency": CURRENCY, "type": "stripe_fee", "application": None}
-    return _filled(
+    return filled(
         version,
         "BalanceTransaction",
         id=id,
@@ -504,7 +476,7 @@ def dispute(
 ) -> Json:
     """A bank that wants the money of a charge back (or, a warning, that only asks)."""
     submitted = {"submission_method": "manual"} if has_evidence else {}
-    return _filled(
+    return filled(
         version,
         "Dispute",
         id=id,
@@ -556,7 +528,7 @@ def invoice_line(
     )
     sold = {"price": price["id"], "product": price["product"]}
     unit = price["unit_amount_decimal"]
-    return _filled(
+    return filled(
         version,
         "InvoiceLineItem",
         id=id,
@@ -622,7 +594,7 @@ def invoice(
         "paid_at": instant(paid_at),
         "voided_at": instant(voided_at),
     }
-    return _filled(
+    return filled(
         version,
         "Invoice",
         id=id,
@@ -677,7 +649,7 @@ def invoice_payment(
     payment_intent: str,
 ) -> Json:
     """Which payment paid an invoice. Acacia, the generation before basil, has no such object."""
-    return _filled(
+    return filled(
         version,
         "InvoicePayment",
         id=id,
@@ -708,57 +680,3 @@ def _page(data: Sequence[Json], url: str) -> Json:
 def _first_that_exists(version: str, name: str, field: str, *wanted: str) -> str:
     choices = classes(version)[name][field].of.split("|")
     return next(choice for choice in wanted if choice in choices)
-
-
-@cache
-def _known_to_some_version(name: str) -> frozenset[str]:
-    known = [classes(version).get(name, {}) for version in VERSIONS]
-    return frozenset(field for fields in known for field in fields)
-
-
-def _filled(version: str, name: str, /, **given: Any) -> Json:
-    """An object with each of its fields: as given, or as it usually is."""
-    fields = classes(version)[name]
-    unknown = given.keys() - _known_to_some_version(name)
-    if unknown:
-        raise TypeError(f"{name} has no {', '.join(sorted(unknown))} in any version")
-    return {
-        field: _given(version, kind, given[field])
-        if field in given
-        else _usual(version, name, field)
-        for field, kind in fields.items()
-        if field in given or _is_filled(name, field)
-    }
-
-
-def _is_filled(name: str, field: str) -> bool:
-    return field != "deleted" and (name, field) not in ABSENT
-
-
-def _given(version: str, kind: Kind, value: Any) -> Any:
-    """Of a nested object that is given in part, the rest is filled in, too."""
-    if kind.word == "object" and value is not None and "object" not in value:
-        return _filled(version, kind.of, **value)
-    return value
-
-
-def _usual(version: str, name: str, field: str) -> Any:  # noqa: PLR0911 - one for each type
-    if (name, field) in USUAL:
-        return USUAL[name, field]
-    kind = classes(version)[name][field]
-    if kind.optional:
-        return None
-    match kind.word:
-        case "=":
-            return kind.of.split("|")[0]
-        case "bool":
-            return field == "livemode"
-        case "int":
-            return 0
-        case "list":
-            return []
-        case "map":
-            return {}
-        case "object":
-            return _filled(version, kind.of)
-    raise TypeError(f"{name}.{field} of {version} has to be given")

@@ -203,6 +203,7 @@ def test_a_mistake_in_the_plans_is_told_by_every_command_before_it_does_anything
         ("liability yesterday", "AT: must be a date and time written like"),
         ("liability --stage prood 2026-10-31T24:00Z", "There is no stage 'prood'"),
         ("liability --json --as-csv 2026-10-31T24:00Z", "not allowed with argument --json"),
+        ("liability --subscriptions=x 2026-10-31T24:00Z", "needs an export of the ledger: EXPORT="),
         ("clock --to tomorrow", "to: must be 'next midnight'"),
         ("clock --zone Mars/Base", "zone: unknown timezone"),
         ("token --user-id 42 --seconds 99999999999", "must be a whole number from 1 to 31,622,400"),

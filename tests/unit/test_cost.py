@@ -36,7 +36,7 @@ def test_a_small_stage_costs_a_few_dollars_without_users() -> None:
     full, small = (
         sum(line.dollars for line in lines(Scenario(users=0, size=size))) for size in Size
     )
-    assert 5 < small < 6
+    assert 6 < small < 7
     assert full > 2 * small
 
 

@@ -1,44 +1,49 @@
-"""When the webhook of Stripe has a route."""
+"""The prices of the source tree decide whether Stripe's webhook has a route."""
 
 from pathlib import Path
 
 import pytest
 
-from infra.deployment import packaging, webhooks
+from infra.deployment import packaging
 
-PRICE = '[[prices]]\nid = "price_1"\n'
-
-
-@pytest.mark.parametrize(
-    ("text", "sells"),
-    [
-        ("", False),
-        ("# [[prices]]", False),
-        ("prices = []", False),
-        ("[shop]", False),
-        (PRICE, True),
-        (PRICE * 2, True),
-    ],
-)
-def test_a_stage_sells_if_it_names_a_price(text: str, sells: bool, tmp_path: Path) -> None:  # noqa: FBT001
-    (tmp_path / "chalicelib").mkdir()
-    (tmp_path / packaging.STRIPE).write_text(text)
-    assert webhooks.sells(text) is packaging.sells(tmp_path) is sells
+PACK = '[[prices]]\nid = "price_1"\ncredits = 500\n'
 
 
-def test_a_tree_without_the_file_sells_nothing(tmp_path: Path) -> None:
-    assert packaging.sells(tmp_path) is False
-
-
-def test_prices_that_cannot_be_read_are_told_and_nothing_is_packaged(tmp_path: Path) -> None:
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A source tree with plans, and without prices."""
     (tmp_path / "chalicelib").mkdir()
     plans = (packaging.ROOT / packaging.PLANS).read_text("utf-8")
     (tmp_path / packaging.PLANS).write_text(plans, "utf-8")
-    file = tmp_path / packaging.STRIPE
-    for text, said in (
-        (b"[[prices]", r"^chalicelib/stripe.toml is not TOML: .* line 1"),
+    (tmp_path / packaging.PRICES).write_text("# [[prices]]\n")
+    return tmp_path
+
+
+def test_the_prices_are_those_of_the_file(tree: Path) -> None:
+    assert packaging.price_list(tree).prices == {}
+    (tree / packaging.PRICES).write_text(PACK)
+    assert set(packaging.price_list(tree).prices) == {"price_1"}
+
+
+def test_the_committed_file_has_no_mistake() -> None:
+    assert packaging.price_list() is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"[[prices]", r"^chalicelib/stripe.toml, line 1"),
+        (PACK.replace("500", "-1").encode(), r"^chalicelib/stripe.toml, line 3: .*credits"),
+        (PACK.replace("credits = 500", 'plan = "gone"').encode(), r"^chalicelib/stripe.toml, line"),
         (b"\xff", r"^chalicelib/stripe.toml cannot be read"),
-    ):
-        file.write_bytes(text)
-        with pytest.raises(packaging.PackagingError, match=said):
-            packaging.package("local", tmp_path / "output", region="eu-west-1", root=tmp_path)
+        (None, r"^chalicelib/stripe.toml cannot be read"),
+    ],
+)
+def test_with_a_mistake_in_the_prices_nothing_is_packaged(
+    tree: Path, tmp_path: Path, text: bytes | None, said: str
+) -> None:
+    file = tree / packaging.PRICES
+    file.unlink() if text is None else file.write_bytes(text)
+    with pytest.raises(packaging.PackagingError, match=said):
+        packaging.package("local", tmp_path / "output", region="eu-west-1", root=tree)
+    assert not (tmp_path / "output").exists()
