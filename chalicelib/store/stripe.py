@@ -44,7 +44,12 @@ class Customer(NamedTuple):
     email: str | None = None
 
     def with_more(self, said: "Customer") -> "Customer":
-        """What is known after something was said: what is known already stays."""
+        """What is known after something was said: what is known already stays.
+
+        Nothing is taken of what is said of another user.
+        """
+        if self.user_id and said.user_id not in (None, self.user_id):
+            return self
         return Customer(self.user_id or said.user_id, self.email or said.email)
 
 
