@@ -440,7 +440,8 @@ def test_a_request_has_one_signature_whatever_the_case_of_its_name(
 
 
 def test_without_a_secret_there_is_no_webhook_yet(sold: Stripe) -> None:
-    sold.world.services.stripe_secret = KeptSecret(lambda: "put it here")
+    wrong = STRIPE_SECRET.replace("whsec", "none")
+    sold.world.services.stripe_secret = KeptSecret(lambda: wrong)
     body = text(sold)
     assert answer(sold, request(body.decode(), body)) == (404, "not_set_up")
     assert moved(sold) == []
@@ -457,6 +458,8 @@ def test_a_field_that_cannot_be_read_is_named_and_nothing_moves(sold: Stripe) ->
     ]
     wrong = sold.replies(sold.event(PAID, payment() | {"currency": "euro"}))
     assert (wrong.status, wrong.body["errors"][0]["field"]) == (400, "data.object.currency")
+    # It is kept for people to see, as what waits is.
+    assert sold.why[0].startswith("data.object.currency: must be the three letters of a currency")
     assert moved(sold) == []
 
 

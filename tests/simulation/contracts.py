@@ -23,16 +23,20 @@ def standing(heard: Sequence[Heard], contract: str) -> Billed:
     """How a contract stands: what the last event of its newest second says.
 
     Their order is one in which most of them go on where the one before has ended. If several do, an
-    end is the last for sure; and of the rest nobody knows: any is as good.
+    end is the last for sure; and of the rest nobody knows: any is as good. An event that changes
+    nothing for us tells nothing of the order.
     """
     of_it = [each for each in heard if each.contract == contract]
     newest = max(each.seen_at for each in of_it)
     second = {each.id: each for each in of_it if each.seen_at == newest}
-    orders = list(permutations(second.values()))
+    telling = [each for each in second.values() if each.before != each.billed]
+    orders = list(permutations(telling or second.values()))
     followed = [sum(b.before == a.billed for a, b in pairwise(order)) for order in orders]
-    lasts = [
+    lasts = {
         order[-1] for order, count in zip(orders, followed, strict=True) if count == max(followed)
-    ]
+    }
+    if max(followed) and len(lasts) == len(telling):
+        lasts = {*second.values()}  # a circle
     return max(lasts, key=lambda each: (each.billed.status == "cancelled", each.id)).billed
 
 

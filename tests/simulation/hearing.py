@@ -110,7 +110,7 @@ class Hearing(Life):
         if not isinstance(contract, Contract) or state is None:
             return None
         plans, now = reference.plans_at(), self.instant
-        billed = state.billed(plans)
+        billed = event.billed(plans)
         if billed is None:
             return None
         before = event.before.billed(plans) if event.before else None
@@ -209,7 +209,7 @@ class Hearing(Life):
         about = event.about
         if isinstance(about, Contract) and event.state:
             _, plan, _ = event.state.price.split("_")
-            if plan not in reference.plans_at():
+            if event.state.is_ours and plan not in reference.plans_at():
                 yield "the price is of a plan that is gone"
         if isinstance(about, Contract) or event.buys:
             customer = _customer_of(event)
@@ -260,11 +260,7 @@ class Hearing(Life):
     def _is_as_stripe_has_it(self, contract: Contract) -> None:
         events = [each for each in self.record.about(contract) if each.is_done and each.state]
         plans = reference.plans_at()
-        said = [
-            (each, billed)
-            for each in events
-            if each.state and (billed := each.state.billed(plans)) is not None
-        ]
+        said = [(each, billed) for each in events if (billed := each.billed(plans)) is not None]
         if not said:
             return
         last, newest = max(said, key=lambda pair: pair[0].place)

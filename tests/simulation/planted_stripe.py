@@ -74,6 +74,11 @@ BUGS["a contract that was never paid registers its user"] = both(
 )
 
 
+BUGS["a contract that is of something else now goes on as it was"] = becomes(
+    contracts, "_over", lambda *_: None
+)
+
+
 @bug(billing, "_counts_from_then")
 def _counts_from_now(*_: Any) -> bool:
     """What Stripe tells late counts from when it is told."""

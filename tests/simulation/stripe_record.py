@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from tests.simulation.reference import Billed, Plans
-from tests.simulation.world import PACKS
+from tests.simulation.world import PACKS, POSTER
 from tests.stripe import payloads
 
 Json = dict[str, Any]
@@ -35,6 +35,10 @@ class State:
     is_collected: bool = True
     note: str = ""
     """Something that is no business of ours."""
+
+    @property
+    def is_ours(self) -> bool:
+        return POSTER not in self.price
 
     @property
     def renews_at(self) -> datetime:
@@ -123,6 +127,14 @@ class Event:
     def kind(self) -> str:
         name: str = self.body["type"]
         return name
+
+    def billed(self, plans: Plans) -> Billed | None:
+        """What a contract entitles to. Once it is none of ours any more it has ended for us."""
+        assert self.state
+        before = self.before.billed(plans) if self.before else None
+        if self.state.is_ours or before is None:
+            return self.state.billed(plans)
+        return before._replace(status="cancelled", ends_at=self.seen_at)
 
     @property
     def says_user(self) -> bool:

@@ -1,17 +1,24 @@
 """Stories of Stripe, the same every time: each fate of a contract, a customer and a payment."""
 
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
+from chalicelib.domain import subscriptions as billing
+from chalicelib.domain.billing import stands_at
+from chalicelib.domain.plans import BillingInterval
+from chalicelib.domain.subscriptions import Contract as OurContract
+from chalicelib.domain.subscriptions import Report, SubscriptionStatus
 from tests.simulation.drawn import ALONE, Change, Drawn
 from tests.simulation.faults import Fault
 from tests.simulation.machine import Machine
 from tests.simulation.planted_stripe import BUGS, OF_STRIPE
-from tests.simulation.reference import Violation
+from tests.simulation.reference import Billed, Violation
 from tests.simulation.stripe_record import Contract, Customer, Event, Payment, State
 
 CHANGE: Change = ("plan", "starter")
@@ -113,6 +120,19 @@ def a_contract_that_ends_beside_another(shop: Shop) -> None:
     shop.told(shop.wait())
 
 
+def a_contract_that_becomes_something_else(shop: Shop) -> None:
+    """Fay pays for posters instead, and later for a plan again."""
+    fay = shop.record.customer("fay")
+    contract = shop.contract(fay)
+    for price in ("price_poster_yearly", BUSINESS, "price_poster_yearly"):
+        shop.later()
+        shop.record.change(contract, shop.now, price=price)
+        shop.told(shop.wait()[::-1])
+    shop.later()
+    shop.record.change(contract, shop.now, status="canceled", ends_at=shop.now)
+    shop.told(shop.wait())
+
+
 def customers(shop: Shop) -> None:
     """Dua is brought without an address, which comes later; nobody can make her Ada."""
     dua = shop.record.customer("dua")
@@ -197,6 +217,9 @@ STORIES: dict[Story, tuple[str, ...]] = {
         "what Stripe tells late counts from when it is told",
         "a month that could not be posted is answered as done",
     ),
+    a_contract_that_becomes_something_else: (
+        "a contract that is of something else now goes on as it was",
+    ),
     customers: (
         "a customer moves to another user by a later event",
         "an address that was learned by a process that died is never given",
@@ -231,7 +254,7 @@ def live(*stories: Story) -> Machine:
 
 def test_a_life_with_stripe_is_as_the_reference_says() -> None:
     life = live(*STORIES)
-    assert {"ada", "bob", "cem", "dua", "eva"} == {*life.oracle.subscriptions}
+    assert {"ada", "bob", "cem", "dua", "eva", "fay"} == {*life.oracle.subscriptions}
     assert all(event.is_done or event.is_wrong for event in life.record.events)
     refunds = [line for line in life.oracle.ledger("ada").lines if line.type == "refund"]
     assert {(line.amount > 0) - (line.amount < 0) for line in refunds} == {-1, 1}
@@ -249,3 +272,28 @@ def test_every_bug_of_stripe_has_its_story() -> None:
 def test_a_planted_bug_is_found_in_it(story: Story, name: str) -> None:
     with BUGS[name](), pytest.raises(Violation):
         live(story)
+
+
+def test_events_of_one_second_are_put_in_their_order_whatever_came_first() -> None:
+    """A thousand seconds of a contract, each told in a random order."""
+    chance, moment, circles = random.Random(1), ALONE.start, 0
+    for _ in range(1000):
+        states: list[Billed | None] = [None]
+        for _ in range(chance.randint(1, 5)):
+            plan, status = chance.choice("ab"), chance.choice(("active", "paused"))
+            states.append(Billed(plan, "yearly", status, moment, None))
+        told = [
+            Report(str(chance.random()), _billed(now), was and _billed(was))
+            for was, now in pairwise(states)
+            if now
+        ]
+        is_circle = states[-1] in states[1:-1]
+        circles += is_circle
+        found = stands_at(OurContract("sub", moment, tuple(chance.sample(told, len(told)))))
+        assert is_circle or found == told[-1].billed
+    assert circles < 800
+
+
+def _billed(state: Billed) -> billing.Billed:
+    interval, status = BillingInterval(state.billing_interval), SubscriptionStatus(state.status)
+    return billing.Billed(state.plan, interval, status, state.started_at, state.ends_at)

@@ -241,6 +241,8 @@ SETTINGS = Settings(
     stripe_table=f"credits-{STAGE}-stripe",
 )
 STRIPE_SECRET = "whsec_of_the_simulation"  # noqa: S105 - nobody else's
+POSTER = "poster"
+"""What is sold again and again, and is none of ours."""
 PACKS = {"price_pack_500": 500, "price_pack_7": 7}
 """What is sold once, and how many credits it buys."""
 
@@ -270,7 +272,8 @@ def price_list(plans: Plans, timezone: str) -> PriceList:
         for interval in BillingInterval
     }
     packs = {price: CreditPrice(amount) for price, amount in PACKS.items()}
-    return PriceList({**of_plans, **packs, "price_poster": None}, timezone)
+    others = {f"price_{POSTER}_{interval}": None for interval in BillingInterval}
+    return PriceList({**of_plans, **packs, **others}, timezone)
 
 
 def request_event(
