@@ -44,7 +44,12 @@ class Customer(NamedTuple):
     email: str | None = None
 
     def with_more(self, said: "Customer") -> "Customer":
-        """What is known after something was said: what is known already stays."""
+        """What is known after something was said: what is known already stays.
+
+        From one who says that the customer is another user nothing is learned.
+        """
+        if self.user_id and said.user_id and self.user_id != said.user_id:
+            return self
         return Customer(self.user_id or said.user_id, self.email or said.email)
 
 

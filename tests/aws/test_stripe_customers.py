@@ -158,14 +158,11 @@ def test_an_address_that_is_told_later_is_given_to_the_user(stripe: Stripe) -> N
     assert stripe.user().email == ADA
 
 
-def test_an_address_that_somebody_took_away_is_not_given_again(stripe: Stripe) -> None:
-    stripe.sends("customer.created", customer(user_id="1"))
+def test_who_wants_no_mails_gets_none_though_they_are_given_an_address(stripe: Stripe) -> None:
     stripe.sends(CREATED, subscription())
-    stripe.world.subscribe(email=None)
-    assert stripe.user().email is None
+    stripe.world.subscribe(notifications=[])
     stripe.sends("customer.updated", customer(user_id="1"))
-    stripe.sends("customer.subscription.updated", subscription("price_pro_monthly"))
-    assert (stripe.user().email, stripe.user().billing_interval) == (None, "monthly")
+    assert (stripe.user().email, stripe.user().notifications) == (ADA, frozenset())
 
 
 def test_a_user_whom_others_registered_is_given_no_address(stripe: Stripe) -> None:

@@ -99,7 +99,8 @@ def texts(text: str, words: Sequence[str] = ()) -> Iterator[str]:
     for piece in (*words, *PIECES):
         yield from (piece, piece + text, text + piece, text[:middle] + piece + text[middle:])
     yield from (*LONG, text[:middle], text[middle:], text[1:], text[:-1], text.swapcase())
-    yield from ((text * times)[:LONGEST] for times in (2, 17, 3_000))
+    most = 1 + LONGEST // max(1, len(text))
+    yield from ((text * min(times, most))[:LONGEST] for times in (2, 17, 3_000))
     for number in islice(re.finditer("[0-9]+", text), MOST_NUMBERS):
         for other in (*map(str, NUMBERS[:-3]), "²", *LONG[1:]):
             yield text[: number.start()] + other + text[number.end() :]
@@ -240,6 +241,8 @@ def _other(draw: st.DrawFn, present: Json, words: Sequence[str]) -> Json:
         return _spliced(draw, present, words)
     if draw(st.integers(0, 4)) == 4:
         return draw(ANYTHING)
+    if isinstance(present, str):
+        present = present[:LONGEST]
     return _made(_pick(draw, [*instead_of(present, words)]))
 
 
