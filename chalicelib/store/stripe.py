@@ -46,9 +46,9 @@ class Customer(NamedTuple):
     def with_more(self, said: "Customer") -> "Customer":
         """What is known after something was said: what is known already stays.
 
-        Nothing is taken of what is said of another user.
+        From one who says that the customer is another user nothing is learned.
         """
-        if self.user_id and said.user_id not in (None, self.user_id):
+        if self.user_id and said.user_id and self.user_id != said.user_id:
             return self
         return Customer(self.user_id or said.user_id, self.email or said.email)
 

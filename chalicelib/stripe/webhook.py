@@ -18,7 +18,7 @@ from chalicelib.domain.addresses import parse_email
 from chalicelib.domain.billing import MOST_CONTRACTS, entitlement, reported, with_report
 from chalicelib.domain.edits import Editor, EditorKind
 from chalicelib.domain.errors import InvalidInput, NotAllowed, NotFound
-from chalicelib.domain.fields import parse_user_id
+from chalicelib.domain.fields import USER_ID_ALPHABET, parse_user_id
 from chalicelib.domain.price_list import PlanPrice
 from chalicelib.domain.prices import HIGHEST_PRICE, Price, parse_currency
 from chalicelib.domain.subscriptions import Subscription
@@ -133,7 +133,8 @@ def _user_id(said: str | None) -> str | None:
     try:
         return parse_user_id("user_id", said)
     except InvalidInput as error:
-        raise Waiting(f"metadata.{error}") from error
+        # Without the value, which can be an address.
+        raise Waiting(f"metadata.user_id must be 1 to 128 {USER_ID_ALPHABET}") from error
 
 
 def _email(said: str | None) -> str | None:

@@ -458,6 +458,8 @@ def test_a_field_that_cannot_be_read_is_named_and_nothing_moves(sold: Stripe) ->
     ]
     wrong = sold.replies(sold.event(PAID, payment() | {"currency": "euro"}))
     assert (wrong.status, wrong.body["errors"][0]["field"]) == (400, "data.object.currency")
+    # It is kept for people to see, as what waits is.
+    assert sold.why[0].startswith("data.object.currency: must be the three letters of a currency")
     assert moved(sold) == []
 
 
