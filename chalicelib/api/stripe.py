@@ -2,7 +2,7 @@
 
 Anybody can call it, so no table is read or written before the signature is found right. Stripe
 repeats what is not answered with 2xx, for three days: an event whose user or price is not known yet
-is kept for people to see, and answered 409.
+is kept for people to see, and answered 409. So is one with a field that cannot be read, and 400.
 """
 
 import base64
@@ -67,7 +67,7 @@ def _taken_in(services: Services, event: Event) -> Answer:
         did = take_in(services, event)
         if object_id is not None and event.type in EVENT_TYPES:
             services.stripe.is_done(object_id)
-    except Waiting as error:
+    except (InvalidInput, Waiting) as error:
         count(Metric.STRIPE_EVENTS_WAITING)
         logger().warning("Stripe event waits", event=event.id, type=event.type, why=str(error))
         if object_id is not None:

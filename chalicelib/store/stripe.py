@@ -44,7 +44,12 @@ class Customer(NamedTuple):
     email: str | None = None
 
     def with_more(self, said: "Customer") -> "Customer":
-        """What is known after something was said: what is known already stays."""
+        """What is known after something was said: what is known already stays.
+
+        From one who says that the customer is another user nothing is learned.
+        """
+        if self.user_id and said.user_id and self.user_id != said.user_id:
+            return self
         return Customer(self.user_id or said.user_id, self.email or said.email)
 
 
@@ -174,7 +179,7 @@ class StripeStore:
             wanted = change(known)
             if wanted == known:
                 return known
-            version = value_of(item, "version", as_whole) if item else 0
+            version = read("stripe", about, item, _version) if item else 0
             stands = Path("version") == version if item else Path("version").does_not_exist()
             try:
                 self._connection.put_item(
@@ -195,6 +200,10 @@ class StripeStore:
 def customer_id_of(item: Item) -> str:
     """Stripe's id of a stored customer."""
     return str(item["about"]["S"]).partition("#")[2]
+
+
+def _version(item: Item) -> int:
+    return value_of(item, "version", as_whole)
 
 
 def _customer(item: Item) -> Customer:

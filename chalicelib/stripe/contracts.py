@@ -20,14 +20,20 @@ def read_report(event: Event, prices: PriceList) -> Report | None:
     """
     billed, before = _billed(event.object, prices), _before(event, prices)
     if billed is None and before is not None:
-        billed = _without_plan(event, before, prices)
-    return Report(event.id, billed, before) if billed else None
+        billed = _without(event, before, prices)
+    return None if billed is None else Report(event.id, billed, before)
 
 
-def _without_plan(event: Event, before: Billed, prices: PriceList) -> Billed:
-    """What a subscription comes to that went on without its plan: with something else, say."""
+def _without(event: Event, before: Billed, prices: PriceList) -> Billed | None:
+    """What comes of a subscription to a plan that goes on without it.
+
+    It waits, if it was given a trial that grants nothing. It is over for us, if it is of something
+    else from now on: nothing of it is ours any more, not even its real end.
+    """
     if _waits_for_trial(event.object, prices):
         return before._replace(status=SubscriptionStatus.PAUSED)
+    if _plan_price(_items(event.object), prices) is not None:
+        return None
     return before._replace(status=SubscriptionStatus.CANCELLED, ends_at=event.seen_at)
 
 
@@ -44,8 +50,7 @@ def _before(event: Event, prices: PriceList) -> Billed | None:
 def _billed(subscription: Object, prices: PriceList) -> Billed | None:
     if subscription.text("status") in _NEVER_PAID or _waits_for_trial(subscription, prices):
         return None
-    items = subscription.part("items")
-    parts = items.parts("data") if items else []
+    parts = _items(subscription)
     price = _plan_price(parts, prices)
     if price is None:
         return None
@@ -60,6 +65,11 @@ def _billed(subscription: Object, prices: PriceList) -> Billed | None:
 
 def _waits_for_trial(subscription: Object, prices: PriceList) -> bool:
     return subscription.text("status") == "trialing" and not prices.grants_in_trials
+
+
+def _items(subscription: Object) -> list[Object]:
+    items = subscription.part("items")
+    return items.parts("data") if items else []
 
 
 def _plan_price(items: list[Object], prices: PriceList) -> PlanPrice | None:

@@ -18,7 +18,7 @@ from chalicelib.domain.addresses import parse_email
 from chalicelib.domain.billing import MOST_CONTRACTS, entitlement, reported, with_report
 from chalicelib.domain.edits import Editor, EditorKind
 from chalicelib.domain.errors import InvalidInput, NotAllowed, NotFound
-from chalicelib.domain.fields import parse_user_id
+from chalicelib.domain.fields import USER_ID_ALPHABET, parse_user_id
 from chalicelib.domain.price_list import PlanPrice
 from chalicelib.domain.prices import HIGHEST_PRICE, Price, parse_currency
 from chalicelib.domain.subscriptions import Subscription
@@ -86,15 +86,25 @@ def _learn(services: Services, customer_id: str, said: Customer, event: Event) -
     person paid for to another.
     """
     stripe = services.stripe
-    known = stripe.learn(customer_id, said) if any(said) else stripe.customer(customer_id)
+    before = stripe.customer(customer_id)
+    hoped = before.with_more(said)
+    _check_user(customer_id, hoped, said)
+    if hoped == before:
+        return before
+    # Before it is learned, so that it is news still to a repetition after a crash. And afterwards,
+    # for whoever has registered the user meanwhile, and did not find it.
+    _give_address(services, hoped, event)
+    known = stripe.learn(customer_id, said)
+    _check_user(customer_id, known, said)
+    _give_address(services, known, event)
+    return known
+
+
+def _check_user(customer_id: str, known: Customer, said: Customer) -> None:
     if said.user_id and known.user_id != said.user_id:
         raise Waiting(
             f"customer {customer_id} is user {known.user_id}, and this says {said.user_id}"
         )
-    # Also when nothing of it is news: whoever learned it may have died before this.
-    if any(said):
-        _give_address(services, known, event)
-    return known
 
 
 def _give_address(services: Services, customer: Customer, event: Event) -> None:
@@ -123,7 +133,8 @@ def _user_id(said: str | None) -> str | None:
     try:
         return parse_user_id("user_id", said)
     except InvalidInput as error:
-        raise Waiting(f"metadata.{error}") from error
+        # Without the value, which can be an address.
+        raise Waiting(f"metadata.user_id must be 1 to 128 {USER_ID_ALPHABET}") from error
 
 
 def _email(said: str | None) -> str | None:
@@ -174,8 +185,9 @@ def _subscription(services: Services, event: Event) -> str:
         return reported(present, newcomer, contracts, event.seen_at, services.catalogue, now)
 
     saved = save_subscription(services, user_id, decide, _editor(event), is_repeated=True)
-    # The address may have become known while they were registered, or registering may have died.
-    if saved.subscription.email is None and customer_id is not None:
+    # It may have become known while they were registered. Later edits are somebody's decision.
+    is_new = saved.subscription.version == 1 and saved.subscription.email is None
+    if is_new and customer_id is not None:
         _give_address(services, services.stripe.customer(customer_id), event)
     return "subscription"
 

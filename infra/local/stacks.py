@@ -122,6 +122,7 @@ def local_stack(
     Raises `AlreadyRunningError`, `EmulatorError`, `PackagingError` or `AwsError`.
     """
     # Mistakes are reported at once, not when the stack is up.
+    packaging.catalogue()
     packaging.price_list()
     with ExitStack() as ending:
         if publish_at:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from moto import mock_aws
 
-from tests.aws import partiql
+from tests.aws import once, partiql
 from tests.aws.api import Api
 from tests.aws.repair import Terminal
 from tests.aws.stripe_events import Stripe
@@ -21,9 +21,11 @@ def _in_process_aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
     monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", "credits")
     # Not with the test's own monkeypatch, which it may undo.
-    with pytest.MonkeyPatch.context() as patch, mock_aws():
+    with pytest.MonkeyPatch.context() as patch:
+        once.install(patch)
         partiql.install(patch)
-        yield
+        with mock_aws():
+            yield
 
 
 @pytest.fixture

@@ -42,6 +42,7 @@ from chalicelib.settings import Settings
 from chalicelib.store.anchors import Anchors
 from chalicelib.store.database import connect
 from chalicelib.store.reports import Reports
+from tests.aws.once import Stacks
 from tests.aws.outbox import Outbox
 from tests.registered import register
 
@@ -106,8 +107,11 @@ def resources_document() -> Any:
     return yaml.safe_load(RESOURCES.read_text(encoding="utf-8"))
 
 
+STACKS = Stacks(REGION)
+
+
 def create_stack(stage: str) -> None:
-    """Creates the tables and queues of ``infra/resources.yaml`` in moto."""
+    """Creates the tables, queues and buckets of ``infra/resources.yaml`` in moto."""
     resources = resources_document()["Resources"].values()
     dynamodb = client("dynamodb")
     sqs = client("sqs")
@@ -130,6 +134,12 @@ def create_stack(stage: str) -> None:
             )
 
 
+@cache
+def _queue_url(name: str) -> str:
+    """The address of a queue, which is the same in every world."""
+    return str(client("sqs").get_queue_url(QueueName=name)["QueueUrl"])
+
+
 def _named(substitution: dict[str, str], stage: str) -> str:
     return substitution["Fn::Sub"].replace("${Stage}", stage)
 
@@ -145,7 +155,7 @@ class World:
     delays: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        create_stack(self.stage)
+        STACKS.make(f"credits-{self.stage}-", lambda: create_stack(self.stage))
         self.sqs = client("sqs")
         self.settings = Settings(
             stage=self.stage,
@@ -186,7 +196,7 @@ class World:
         return services
 
     def queue_url(self, name: str) -> str:
-        return str(self.sqs.get_queue_url(QueueName=f"credits-{self.stage}-{name}")["QueueUrl"])
+        return _queue_url(f"credits-{self.stage}-{name}")
 
     def subscribe(self, user_id: str = "1", **changes: object) -> Subscription:
         """Registers a user, by default a yearly pro user in Paris, or changes one."""

@@ -22,6 +22,12 @@ Path = tuple[Any, ...]
 Choice = TypeVar("Choice")
 
 LONGEST = 20_000
+MOST_NUMBERS = 100
+"""How many numbers within a text are tried: a text that repeats itself has thousands."""
+
+MOST_NAMES = 30
+"""The same of the names of an object, of which each is given the value of each other."""
+
 DEEPEST = 800
 """How deep a value is nested at most: about as deep as Python's own reader of JSON goes."""
 
@@ -93,8 +99,9 @@ def texts(text: str, words: Sequence[str] = ()) -> Iterator[str]:
     for piece in (*words, *PIECES):
         yield from (piece, piece + text, text + piece, text[:middle] + piece + text[middle:])
     yield from (*LONG, text[:middle], text[middle:], text[1:], text[:-1], text.swapcase())
-    yield from ((text * times)[:LONGEST] for times in (2, 17, 3_000))
-    for number in re.finditer("[0-9]+", text):
+    most = 1 + LONGEST // max(1, len(text))
+    yield from ((text * min(times, most))[:LONGEST] for times in (2, 17, 3_000))
+    for number in islice(re.finditer("[0-9]+", text), MOST_NUMBERS):
         for other in (*map(str, NUMBERS[:-3]), "²", *LONG[1:]):
             yield text[: number.start()] + other + text[number.end() :]
     for place in range(0, len(text), 1 + len(text) // 40):
@@ -123,7 +130,8 @@ def instead_of(value: Json, words: Sequence[str] = ()) -> Iterator[Json]:
         yield from ({kept: value[kept] for kept in value if kept != gone} for gone in value)
         yield from ({**value, name: ""} for name in NAMES)
         yield from ({**value, name.swapcase(): each} for name, each in value.items())
-        yield from ({**value, one: value[other]} for one in value for other in value)
+        few = [*islice(value, MOST_NAMES)]
+        yield from ({**value, one: value[other]} for one in few for other in few)
         yield {**value, **MANY}
     elif isinstance(value, list):
         yield from (value[:-1], value[::-1], [*value, ""], value * 2, value * 300)
@@ -233,6 +241,8 @@ def _other(draw: st.DrawFn, present: Json, words: Sequence[str]) -> Json:
         return _spliced(draw, present, words)
     if draw(st.integers(0, 4)) == 4:
         return draw(ANYTHING)
+    if isinstance(present, str):
+        present = present[:LONGEST]
     return _made(_pick(draw, [*instead_of(present, words)]))
 
 

@@ -10,9 +10,10 @@ from hypothesis import HealthCheck, Phase, Verbosity, given, settings
 from tests.fuzz.handlers import HANDLERS, staged
 from tests.fuzz.hostile import hostile, neighbours
 from tests.fuzz.readers import READERS
+from tests.fuzz.stripe import STRIPE
 from tests.fuzz.target import Amiss, Input, Target, attempt
 
-TARGETS = {target.name: target for target in (*READERS, *HANDLERS)}
+TARGETS = {target.name: target for target in (*READERS, *STRIPE, *HANDLERS)}
 """Every place where something from outside is read. A test compares this list with the code."""
 
 

@@ -305,6 +305,7 @@ def grown(target: Target, times: int) -> Iterator[Any]:
 
 QUADRATIC = {
     "plans.toml": "of a file with a mistake, ever longer beginnings are read to find its line",
+    "stripe.toml": "the same",
 }
 
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -393,7 +393,8 @@ class Subscription:
             version = version.before
         return False
 
-    @property
+    # Of what was known when, and not of today's catalogue: so it is worked out once.
+    @cached_property
     def _after_what_was_missed(self) -> datetime:
         """Where the day of the month moved: after the last month that had begun and was missed.
 
@@ -415,7 +416,7 @@ class Subscription:
         again = month_start(self.timezone, missed[-1], day)
         return ALWAYS if again > now else min(again + timedelta(milliseconds=1), now)
 
-    @property
+    @cached_property
     def begins_anew(self) -> datetime:
         """From when on this version can owe what the one before it did not. A move changes nothing.
 

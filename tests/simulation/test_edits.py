@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -127,11 +128,17 @@ def test_after_any_edits_what_is_due_is_what_the_reference_says(
 NOW = at("2026-01-15T12:00:00Z")
 
 
+@cache
+def parsed(text: str) -> PlanCatalogue:
+    """A catalogue; many stories deploy the same ones."""
+    return parse_catalogue(text)
+
+
 def _follow(story: list[tuple[int, tuple[str, Any]]], plans: reference.Plans) -> None:
     """Both are told the same story, and asked after each step what is due."""
     now = NOW
     reference.deploy(plans)
-    catalogue = parse_catalogue(catalogue_text(plans))
+    catalogue = parsed(catalogue_text(plans))
     product = register({**VALUES, "started_at": "2025-01-05T00:00:00Z"}, catalogue, now)
     told = reference.Subscription(
         **VALUES,
@@ -147,7 +154,7 @@ def _follow(story: list[tuple[int, tuple[str, Any]]], plans: reference.Plans) ->
             deployed = with_change if isinstance(drawn, str) else with_free
             plans = deployed(plans, drawn, now)
             reference.deploy(plans, now)
-            catalogue = parse_catalogue(catalogue_text(plans))
+            catalogue = parsed(catalogue_text(plans))
         elif name == "plan" and drawn not in plans:
             continue
         else:

@@ -1,6 +1,7 @@
 """The deployed stack, on an emulator of its own that enforces IAM; shared by all stack tests."""
 
 import copy
+import fcntl
 import json
 import os
 import shutil
@@ -73,12 +74,33 @@ class Packaged:
         return replace(self.package, template=self.package.template | {"Resources": resources})
 
 
+def package_once(
+    factory: pytest.TempPathFactory, stage: str, region: str, prices: str = ""
+) -> packaging.Package:
+    """The source tree with these prices, packaged by the first process of this run that asks."""
+    folder = folder_of_run(factory) / f"package-{stage}"
+    folder.mkdir(exist_ok=True)
+    made = folder / "made.json"
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            tree = source_tree(folder / "source", prices)
+            package = packaging.package(stage, folder / "output", region=region, root=tree)
+            made.write_text(json.dumps([package.template, str(package.archive)]))
+    template, archive = json.loads(made.read_text())
+    return packaging.Package(template, Path(archive))
+
+
+def folder_of_run(factory: pytest.TempPathFactory) -> Path:
+    """The folder of this run; with pytest-xdist, its processes have folders of their own in it."""
+    folder = factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
 @pytest.fixture(scope="session")
 def packaged(tmp_path_factory: pytest.TempPathFactory) -> Packaged:
     """The source tree, packaged once for all deployments to the emulator; it sells something."""
-    output = tmp_path_factory.mktemp("local-package")
-    tree = source_tree(tmp_path_factory.mktemp("selling") / "tree", PRICES)
-    return Packaged(packaging.package("local", output, region=emulator.REGION, root=tree))
+    return Packaged(package_once(tmp_path_factory, "local", emulator.REGION, PRICES))
 
 
 @pytest.fixture(scope="session")
@@ -148,9 +170,13 @@ def client_with(
 @pytest.fixture(scope="session")
 def package(tmp_path_factory: pytest.TempPathFactory) -> packaging.Package:
     """The source tree, packaged for production; it sells nothing."""
-    output = tmp_path_factory.mktemp("package")
-    tree = source_tree(tmp_path_factory.mktemp("not-selling") / "tree")
-    return packaging.package("prod", output, region="eu-west-1", root=tree)
+    return package_once(tmp_path_factory, "prod", "eu-west-1")
+
+
+@pytest.fixture(scope="session")
+def source(package: packaging.Package, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: ARG001
+    """The source tree that this package is of."""
+    return folder_of_run(tmp_path_factory) / "package-prod" / "source"
 
 
 @pytest.fixture(scope="session")

@@ -82,7 +82,7 @@ def stage(packaged: Packaged, tmp_path_factory: pytest.TempPathFactory) -> Itera
         assert run.story(stack, file, Console(file=StringIO()), zones)
         began_at = LocalClock(stack).now()
         # More people round the world, so that the next month has somewhere to turn.
-        file.write_text("\n".join(people[: 401 if IS_PICTURED else 81]) + "\n")
+        file.write_text("\n".join(people[: 401 if IS_PICTURED else 41]) + "\n")
         services = services_of_local(stack)
         rows = SUBSCRIPTIONS.check(services, csv_file.read(file)).good
         importing.import_rows(SUBSCRIPTIONS, services, rows)

@@ -1,0 +1,103 @@
+"""What moto does again for every test and every request, done once.
+
+All of it depends on nothing that a test changes: how moto names things, and the empty tables,
+queues and buckets. A transaction's backup of a table is another one: moto makes it for each
+statement, and one is enough.
+"""
+
+import copy
+from collections.abc import Callable
+from functools import cache
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from moto.backends import get_backend
+from moto.core import utils as names
+from moto.core.custom_responses_mock import CallbackResponse
+from moto.core.models import DEFAULT_ACCOUNT_ID
+from moto.core.serialize import XFormedAttributePicker
+from moto.dynamodb.models import DynamoDBBackend
+from moto.dynamodb.models.table import Table
+
+_possible_keys = XFormedAttributePicker.get_possible_keys
+_transact_write_items = DynamoDBBackend.transact_write_items
+_underscored = cache(names.camelcase_to_underscores)
+_callback = cache(CallbackResponse)
+_methods = cache(names.method_names_from_class)
+_keys: dict[tuple[Any, ...], tuple[str, ...]] = {}
+
+
+def install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has moto remember what it has worked out. Call it before moto is started."""
+    monkeypatch.setattr("moto.core.models.CallbackResponse", _callback)
+    for module in ("moto.core.responses", "moto.sqs.models"):
+        monkeypatch.setattr(f"{module}.camelcase_to_underscores", _underscored)
+    monkeypatch.setattr("moto.core.responses.method_names_from_class", _methods)
+    monkeypatch.setattr(XFormedAttributePicker, "get_possible_keys", _remembered_keys)
+    monkeypatch.setattr(DynamoDBBackend, "transact_write_items", _backed_up_once)
+    # Nobody reads what is signed.
+    monkeypatch.setattr("botocore.auth.SigV4Auth.canonical_request", lambda *_: "")
+
+
+def _remembered_keys(picker: XFormedAttributePicker, context: Any) -> tuple[str, ...]:
+    """By which names a member of an answer may be found in an object of a class."""
+    place = (context.shape, context.key, type(context.obj))
+    found = _keys.get(place)
+    if found is None:
+        found = _keys[place] = tuple(_possible_keys(picker, context))
+    return found
+
+
+def _backed_up_once(backend: DynamoDBBackend, transact_items: list[dict[str, Any]]) -> None:
+    """A transaction, which backs up each of its tables once, before it changes any."""
+    backups: dict[int, Table] = {}
+
+    def backed_up(value: Any) -> Any:
+        if not isinstance(value, Table):
+            return copy.deepcopy(value)
+        if id(value) not in backups:
+            backups[id(value)] = copy.deepcopy(value)
+        return backups[id(value)]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("moto.dynamodb.models.copy", SimpleNamespace(deepcopy=backed_up))
+        _transact_write_items(backend, transact_items)
+
+
+class Stacks:
+    """The stacks of a region that were made already, as they were when they were empty."""
+
+    def __init__(self, region: str) -> None:
+        self._region = region
+        self._made: dict[str, tuple[dict[str, Any], list[str], dict[str, Any]]] = {}
+
+    def make(self, prefix: str, create: Callable[[], None]) -> None:
+        """What ``create`` makes, whose names begin so; there is nothing of these names yet."""
+        dynamodb, sqs, s3 = self._backends()
+        for made in (dynamodb.tables, sqs.queues, s3.buckets):
+            assert not any(name.startswith(prefix) for name in made), "there is one already"
+        if prefix not in self._made:
+            create()
+            self._made[prefix] = (
+                copy.deepcopy(_of(prefix, dynamodb.tables)),
+                list(_of(prefix, sqs.queues)),
+                copy.deepcopy(_of(prefix, s3.buckets)),
+            )
+            return
+        tables, queues, buckets = self._made[prefix]
+        dynamodb.tables |= copy.deepcopy(tables)
+        for queue in queues:
+            sqs.create_queue(queue)
+        for name, bucket in copy.deepcopy(buckets).items():
+            s3.buckets[name] = bucket
+            everywhere: Any = get_backend("s3")
+            everywhere.bucket_accounts[name] = (bucket.partition, bucket.account_id)
+
+    def _backends(self) -> tuple[Any, Any, Any]:
+        account = [get_backend(name)[DEFAULT_ACCOUNT_ID] for name in ("dynamodb", "sqs", "s3")]
+        return account[0][self._region], account[1][self._region], account[2]["aws"]
+
+
+def _of(prefix: str, made: dict[str, Any]) -> dict[str, Any]:
+    return {name: one for name, one in made.items() if name.startswith(prefix)}
