@@ -86,15 +86,25 @@ def _learn(services: Services, customer_id: str, said: Customer, event: Event) -
     person paid for to another.
     """
     stripe = services.stripe
-    known = stripe.learn(customer_id, said) if any(said) else stripe.customer(customer_id)
+    before = stripe.customer(customer_id)
+    hoped = before.with_more(said)
+    _check_user(customer_id, hoped, said)
+    if hoped == before:
+        return before
+    # Before it is learned, so that it is news still to a repetition after a crash. And afterwards,
+    # for whoever has registered the user meanwhile, and did not find it.
+    _give_address(services, hoped, event)
+    known = stripe.learn(customer_id, said)
+    _check_user(customer_id, known, said)
+    _give_address(services, known, event)
+    return known
+
+
+def _check_user(customer_id: str, known: Customer, said: Customer) -> None:
     if said.user_id and known.user_id != said.user_id:
         raise Waiting(
             f"customer {customer_id} is user {known.user_id}, and this says {said.user_id}"
         )
-    # Also when nothing of it is news: whoever learned it may have died before this.
-    if any(said):
-        _give_address(services, known, event)
-    return known
 
 
 def _give_address(services: Services, customer: Customer, event: Event) -> None:
@@ -175,8 +185,9 @@ def _subscription(services: Services, event: Event) -> str:
         return reported(present, newcomer, contracts, event.seen_at, services.catalogue, now)
 
     saved = save_subscription(services, user_id, decide, _editor(event), is_repeated=True)
-    # The address may have become known while they were registered, or registering may have died.
-    if saved.subscription.email is None and customer_id is not None:
+    # It may have become known while they were registered. Later edits are somebody's decision.
+    is_new = saved.subscription.version == 1 and saved.subscription.email is None
+    if is_new and customer_id is not None:
         _give_address(services, services.stripe.customer(customer_id), event)
     return "subscription"
 

@@ -67,8 +67,15 @@ def reported(
         getattr(present, name) == value for name, value in entitled(present.heard)._asdict().items()
     )
     is_given = present.receives and (present.ends_at or NEVER) > now
-    at = new.seen_at if has_just_happened and is_as_heard and not is_given else now
     heard = (*present.heard, new)
+    at = now
+    if has_just_happened and is_as_heard and not is_given:
+        # Of two contracts of which one ends the other goes on at once, if it was known by then.
+        end = present.ends_at or NEVER
+        by_then = {each.contract for each in present.heard}
+        by_then -= {each.contract for each in present.heard if each.seen_at > end}
+        goes_on = any(standing(heard, each) == entitled(heard) for each in by_then)
+        at = min(new.seen_at, end) if goes_on else new.seen_at
     seen_at = max(new.seen_at, present.observed_at or new.seen_at)
     after = present.edited(at, {**entitled(heard)._asdict(), "observed_at": seen_at})
     return replace(after, version=present.version + 1, heard=heard)
