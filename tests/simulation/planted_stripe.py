@@ -75,7 +75,7 @@ BUGS["a contract that was never paid registers its user"] = both(
 
 
 BUGS["a contract that is of something else now goes on as it was"] = becomes(
-    contracts, "_without_plan", lambda *_: None
+    contracts, "_without", lambda *_: None
 )
 
 
