@@ -14,7 +14,7 @@ from chalicelib.store.database import Item
 from chalicelib.store.errors import FAULTS
 from chalicelib.store.ledger import Draft, Inserted, LedgerStore
 from chalicelib.store.mails import MailRecords, _Records, read_mail, record_id
-from tests.simulation import planted, planted_payments
+from tests.simulation import planted, planted_payments, planted_stripe
 from tests.simulation.planted import Bug, becomes, instead
 
 
@@ -61,8 +61,20 @@ _IN_SIMULATION = {
 }
 """Bugs that the simulation finds, too, and in which workflow they show."""
 
+_OF_STRIPE = {
+    "an event is marked as done before it is": "a pack is bought by a customer who is known",
+    "an address that was learned by a process that died is never given": (
+        "Stripe gives a user an address"
+    ),
+    "a month that could not be posted is answered as done": (
+        "Stripe brings a user back, and the month is due"
+    ),
+}
+"""The same of what Stripe's events come to."""
+
 BUGS: dict[str, tuple[str, Bug]] = {
     **{bug: (workflow, planted.BUGS[bug]) for bug, workflow in _IN_SIMULATION.items()},
+    **{bug: (workflow, planted_stripe.BUGS[bug]) for bug, workflow in _OF_STRIPE.items()},
     "a refund leaves no link, so the next one does not know of it": (
         "refund of what is spent",
         planted_payments.BUGS["a refund leaves no link, so the next one does not know of it"],

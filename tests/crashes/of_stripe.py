@@ -207,7 +207,6 @@ for _name, _run, _before in (
         (*KNOWN, bought, told(refunded(2450, 1)), used_some),
     ),
     ("a refund is told of before its purchase", told(refunded(2450, 1), PAYS), KNOWN),
-    ("a dispute withdraws", told(withdrawn(1)), (*KNOWN, bought)),
     ("a dispute is won", told(reinstated(2)), (*KNOWN, bought, told(withdrawn(1)))),
     (
         "a refund fails beside a dispute",

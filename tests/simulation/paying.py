@@ -39,6 +39,9 @@ movements = st.sampled_from(("refund", "refund", "fail", "dispute", "win", "rest
 MOST_IN_A_SECOND = 3
 """How often a contract changes in a second at most."""
 
+MOST_CONTRACTS = 8
+"""How many a user begins at most: not as many as are too many."""
+
 
 class Paying(Hearing):
     """The rules of what happens at Stripe."""
@@ -105,6 +108,8 @@ class Paying(Hearing):
         """It is paid for at once, or later in the same second; it mostly says whose it is."""
         is_paid, says_user = ways
         customer = self._customer(who, is_new=is_new)
+        if self._has_enough(customer):
+            return
         begun = self.world.now.replace(microsecond=0) - days * reference.DAY
         state = State(f"price_{plan}_{interval}", "active" if is_paid else "incomplete", begun)
         lives = None if zone is None else self.zone(zone)
@@ -201,6 +206,8 @@ class Paying(Hearing):
     ) -> None:
         """One contract ends and another begins, over a month's start; Stripe tells late of it."""
         customer = self._customer(who, is_new=False)
+        if self._has_enough(customer):
+            return
         begun = self.world.now.replace(microsecond=0)
         old = self.record.begin(
             customer, State("price_pro_yearly", "active", begun), begun, None, says_user=True
@@ -231,6 +238,11 @@ class Paying(Hearing):
         free = [name for name in NAMES if name not in self.oracle.subscriptions]
         user = free[0] if free and who % 2 else self.user(who)
         return self.record.customer(user)
+
+    def _has_enough(self, customer: Customer) -> bool:
+        """Whether a user has so many contracts that it must not matter any more what they do."""
+        of_user = [it for it in self.record.contracts if it.customer.user == customer.user]
+        return len(of_user) >= MOST_CONTRACTS
 
     def _change(self, contract: Contract, way: dict[str, Any]) -> None:
         """Whatever has ended for good changes no more; and nothing does so more than a few times.

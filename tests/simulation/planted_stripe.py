@@ -12,7 +12,7 @@ from chalicelib.domain.subscriptions import SubscriptionStatus
 from chalicelib.domain.taken_back import Seen, TakenBack
 from chalicelib.store.errors import FAULTS
 from chalicelib.store.ledger import LedgerStore
-from chalicelib.store.stripe import Customer, StripeStore
+from chalicelib.store.stripe import Customer
 from chalicelib.stripe import contracts, webhook
 from chalicelib.stripe.errors import Waiting
 from tests.simulation.planted import becomes, both, bug
@@ -94,22 +94,21 @@ def _posted_at_leisure(original: Any, *asked: Any, **_: Any) -> Any:
 # --- Customers ------------------------------------------------------------------------------------
 
 
-@bug(StripeStore, "learn")
-def _moves(original: Any, self: StripeStore, customer_id: str, said: Customer) -> Customer:
+@bug(Customer, "with_more")
+def _moves(_: Any, self: Customer, said: Customer) -> Customer:
     """A customer moves to another user by a later event."""
-    known = self.customer(customer_id)
-    if known.user_id and said.user_id and known.user_id != said.user_id:
-        self._connection.delete_item(self._table, f"customer#{customer_id}", "-")
-    learned: Customer = original(self, customer_id, said)
-    return learned
+    return Customer(said.user_id or self.user_id, said.email or self.email)
 
 
 @bug(webhook, "_learn")
-def _only_news(original: Any, services: Any, customer_id: str, said: Any, event: Any) -> Any:
+def _only_news(_: Any, services: Any, customer_id: str, said: Any, event: Any) -> Any:
     """An address that was learned by a process that died is never given."""
     before = services.stripe.customer(customer_id)
-    is_known = all(new in (None, old) for new, old in zip(said, before, strict=True))
-    return before if is_known else original(services, customer_id, said, event)
+    known = services.stripe.learn(customer_id, said)
+    webhook._check_user(customer_id, known, said)
+    if known != before:
+        webhook._give_address(services, known, event)
+    return known
 
 
 # --- Payments -------------------------------------------------------------------------------------
