@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 from moto.backends import get_backend
-from moto.core import DEFAULT_ACCOUNT_ID
 from moto.core import utils as names
 from moto.core.custom_responses_mock import CallbackResponse
+from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.core.serialize import XFormedAttributePicker
-from moto.dynamodb.models import DynamoDBBackend, Table
+from moto.dynamodb.models import DynamoDBBackend
+from moto.dynamodb.models.table import Table
 
 _possible_keys = XFormedAttributePicker.get_possible_keys
 _transact_write_items = DynamoDBBackend.transact_write_items
@@ -85,12 +86,13 @@ class Stacks:
             )
             return
         tables, queues, buckets = self._made[prefix]
+        accounts: dict[str, Any] = getattr(get_backend("s3"), "bucket_accounts")  # noqa: B009
         dynamodb.tables |= copy.deepcopy(tables)
         for queue in queues:
             sqs.create_queue(queue)
         for name, bucket in copy.deepcopy(buckets).items():
             s3.buckets[name] = bucket
-            get_backend("s3").bucket_accounts[name] = (bucket.partition, bucket.account_id)
+            accounts[name] = (bucket.partition, bucket.account_id)
 
     def _backends(self) -> tuple[Any, Any, Any]:
         account = [get_backend(name)[DEFAULT_ACCOUNT_ID] for name in ("dynamodb", "sqs", "s3")]
