@@ -119,15 +119,25 @@ class Paying(Hearing):
         self._tell_some(order, drawn, contract)
 
     @rule(
-        place=places, ways=st.lists(changes, min_size=1, max_size=3), order=orders, drawn=troubles
+        place=places,
+        ways=st.lists(changes, min_size=1, max_size=3),
+        seconds=st.sampled_from((0, 1)),
+        order=orders,
+        drawn=troubles,
     )
     def a_contract_changes(
-        self, place: int, ways: list[dict[str, Any]], order: list[int], drawn: Drawn
+        self,
+        place: int,
+        ways: list[dict[str, Any]],
+        seconds: int,
+        order: list[int],
+        drawn: Drawn,
     ) -> None:
-        """All of it happens within a second."""
+        """All of it happens within a second, or one thing after the other."""
         if self.record.contracts:
             contract = self.record.contracts[-1 - place % len(self.record.contracts)]
             for way in ways:
+                self.world.now += timedelta(seconds=seconds)
                 self._change(contract, way)
             self._tell_some(order, drawn, contract)
 
