@@ -338,6 +338,28 @@ def test_a_newcomer_is_registered_when_the_event_happened() -> None:
     assert user.due(LATE) == [NEXT]
 
 
+@pytest.mark.parametrize(
+    ("before", "counts_from"),
+    [(timedelta(seconds=1), AFTER - timedelta(seconds=1)), (3 * DAY, AFTER - 3 * DAY)],
+)
+def test_a_newcomer_whose_start_is_told_of_later_is_there_from_the_start(
+    before: timedelta, counts_from: datetime
+) -> None:
+    user = User()
+    made = user.hears(billed(started_at=AFTER - before), AFTER, now=LATE)
+    assert (made.registered_at, made.observed_at) == (counts_from, AFTER)
+    assert user.due(LATE) == ([NEXT] if counts_from <= FEBRUARY else [])
+
+
+def test_a_newcomer_whose_start_no_event_can_tell_of_any_more_is_there_from_the_first_event() -> (
+    None
+):
+    user = User()
+    made = user.hears(billed(started_at=AFTER - 3 * DAY - timedelta(seconds=1)), AFTER, now=LATE)
+    assert made.registered_at == AFTER
+    assert user.due(LATE) == []
+
+
 def test_a_newcomer_of_an_old_subscription_is_owed_nothing_for_the_time_before_the_event() -> None:
     user = User()
     user.hears(billed(started_at=NEW_YEAR - 300 * DAY), BEFORE)
@@ -366,7 +388,7 @@ def test_an_event_counts_from_then_unless_it_is_very_old_or_ahead(
     seen_at: datetime, counts_from: datetime
 ) -> None:
     user = User()
-    made = user.hears(billed(started_at=NEW_YEAR), seen_at, now=LATE)
+    made = user.hears(billed(started_at=NEW_YEAR - 300 * DAY), seen_at, now=LATE)
     assert (made.registered_at, made.observed_at) == (counts_from, seen_at)
     back = User()
     back.hears(billed(status=PAUSED), seen_at - DAY)
