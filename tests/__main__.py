@@ -5,6 +5,7 @@ They come in the environment and are split here, as a shell would, so that no sh
 
 import os
 import shlex
+import subprocess
 import sys
 from typing import NoReturn
 
@@ -14,6 +15,25 @@ from typing import NoReturn
 PROCESSES = str((os.cpu_count() or 1) + 1)
 PYTEST = ["-m", "pytest", "-n", PROCESSES, "--dist", "loadfile", "--no-loadscope-reorder"]
 
+COLLECT = ["-m", "pytest", "-n", "0", "-p", "no:cacheprovider", "--collect-only", "-qqq"]
+# All tests, in two halves that take about as long to compile.
+HALVES = (("tests/unit",), ("tests", "--ignore=tests/unit"))
+
+
+def compile_once() -> None:
+    """Has pytest compile all tests, which otherwise each of its processes does at the same time."""
+    compiling = [
+        subprocess.Popen(
+            [sys.executable, *COLLECT, *half],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        for half in HALVES
+    ]
+    # What is wrong with a file the run itself will say.
+    for process in compiling:
+        process.wait()
+
 
 def main() -> NoReturn:
     """Becomes pytest, or ends with why it cannot."""
@@ -21,6 +41,10 @@ def main() -> NoReturn:
         words = shlex.split(os.environ.get("ARGS", ""))
     except ValueError as error:
         sys.exit(f"error: ARGS cannot be read: {error}")
+    # The hundreds of processes that tests start would each compile what they import.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    if not words:
+        compile_once()
     os.execv(sys.executable, [sys.executable, *PYTEST, *words])  # noqa: S606 - no shell is the point
 
 

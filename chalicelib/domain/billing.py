@@ -44,6 +44,9 @@ LONGEST_DELAY = timedelta(days=30)
 event for three days, and again on demand for as long as it keeps it, which is 30 days
 (https://docs.stripe.com/webhooks)."""
 
+LONGEST_ATTEMPTS = timedelta(days=3)
+"""For how long a provider tries to deliver an event."""
+
 _RANKS = {
     SubscriptionStatus.ACTIVE: 2,
     SubscriptionStatus.PAUSED: 1,
@@ -123,6 +126,8 @@ def reported(
     knows what they would have said. And a change of a subscription that receives credits all along.
 
     A contract that was known when another ended counts from that end: its user was never without.
+    One of a newcomer counts from its start, if that is not longer ago than the event of it can be
+    late: another event of the contract may have come first.
     """
     billed = entitlement(contracts)
     terms = replace(
@@ -137,6 +142,8 @@ def reported(
     at = now
     if _counts_from_then(existing, seen_at, catalogue, now):
         at = min(seen_at, _end_before(existing, billed) or seen_at)
+        if existing is None and seen_at - LONGEST_ATTEMPTS <= billed.started_at:
+            at = min(at, billed.started_at)
     made = successor(existing, terms, catalogue, at)
     if existing is None:
         return replace(made, contracts=contracts)

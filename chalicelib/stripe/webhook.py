@@ -267,8 +267,11 @@ def _price(found: Object, paid: int) -> Price | None:
 
 def _charge(services: Services, event: Event) -> str:
     charge = event.object
-    refunded = Seen(event.seen_at, charge.whole("amount_refunded"))
-    paid = charge.whole("amount")
+    amount = charge.whole("amount")
+    # What was never collected counts as refunded, too
+    # (https://docs.stripe.com/api/charges/capture).
+    paid = charge.whole("amount_captured") or amount
+    refunded = Seen(event.seen_at, max(0, charge.whole("amount_refunded") - (amount - paid)))
     payment_id = charge.reference("payment_intent") or charge.key("id")
     services.stripe.note(payment_id, lambda known: known.with_charge(paid, refunded))
     return _take_back(services, payment_id)

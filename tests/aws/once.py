@@ -86,13 +86,13 @@ class Stacks:
             )
             return
         tables, queues, buckets = self._made[prefix]
+        accounts: dict[str, Any] = getattr(get_backend("s3"), "bucket_accounts")  # noqa: B009
         dynamodb.tables |= copy.deepcopy(tables)
         for queue in queues:
             sqs.create_queue(queue)
         for name, bucket in copy.deepcopy(buckets).items():
             s3.buckets[name] = bucket
-            everywhere: Any = get_backend("s3")
-            everywhere.bucket_accounts[name] = (bucket.partition, bucket.account_id)
+            accounts[name] = (bucket.partition, bucket.account_id)
 
     def _backends(self) -> tuple[Any, Any, Any]:
         account = [get_backend(name)[DEFAULT_ACCOUNT_ID] for name in ("dynamodb", "sqs", "s3")]

@@ -157,6 +157,17 @@ def test_a_refund_that_comes_before_its_purchase_is_taken_from_it(
     assert balance(shop) == 250
 
 
+def test_what_was_never_collected_of_a_charge_is_no_refund(shop: World, events: Events) -> None:
+    shop.subscribe()
+    deliver(shop, events.of("payment_intent.succeeded", payment(amount=3000)))
+    collected = charge(1900) | {"amount_captured": 3000}
+    assert came_to(deliver(shop, events.of("charge.refunded", collected))) == (200, "refund")
+    assert balance(shop) == 500
+    half = charge(1900 + 1500) | {"amount_captured": 3000}
+    deliver(shop, events.of("charge.refunded", half, START + timedelta(seconds=1)))
+    assert balance(shop) == 250
+
+
 def test_a_dispute_takes_back_and_gives_back_beside_a_refund(shop: World, events: Events) -> None:
     shop.subscribe()
     deliver(shop, events.of("payment_intent.succeeded", payment()))

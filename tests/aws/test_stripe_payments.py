@@ -334,6 +334,15 @@ def test_credits_that_are_spent_are_not_taken_and_not_given_back_either(
     assert sold.world.balance() == 50
 
 
+def test_a_payment_of_a_user_who_is_no_more_is_still_refunded(sold: Stripe) -> None:
+    event = sold.event(PAID, payment())
+    sold.says(event)
+    sold.world.services.subscriptions.remove("1")
+    assert sold.says(event) == BOUGHT
+    assert sold.sends(REFUNDED, charge(490)) == TAKEN
+    assert sold.world.balance() == 450
+
+
 # --- Beside the API -----------------------------------------------------------------------------
 
 

@@ -59,6 +59,9 @@ def reported(
     has_just_happened = now - 30 * DAY <= new.seen_at <= now
     if present is None:
         at = new.seen_at if has_just_happened else now
+        # The event that told of the start may still be on its way, for as long as Stripe tries.
+        if has_just_happened and new.seen_at - 3 * DAY <= new.billed.started_at < at:
+            at = new.billed.started_at
         since = replace(newcomer, registered_at=at, eligible_from=at, known_since=at)
         return replace(since, observed_at=new.seen_at, heard=(new,)).welcomed()
     if not is_news(present.heard, new):

@@ -204,11 +204,14 @@ def template_file(template: dict[str, Any], tmp_path_factory: pytest.TempPathFac
 def wait_for(condition: Callable[[], T | None], what: str, deadline: float = 30.0) -> T:
     """Return the first answer of `condition` that is not falsy; fail after `deadline` seconds."""
     end = time.monotonic() + deadline
+    pause = 0.05
     while time.monotonic() < end:
         answer = condition()
         if answer:
             return answer
-        time.sleep(0.05)
+        time.sleep(pause)
+        # What takes long is asked for less often: asking a browser is work, too.
+        pause = min(pause * 1.3, 0.5)
     pytest.fail(f"waited {deadline:.0f} s in vain for {what}")
 
 

@@ -216,7 +216,11 @@ def test_of_the_events_of_one_second_only_so_many_are_kept_whatever_their_order(
 
 def many(count: int, status: SubscriptionStatus) -> list[Said]:
     return [
-        (f"sub_{number:02}", NEW_YEAR + number * MINUTE, Report("evt", billed(status=status), None))
+        (
+            f"sub_{99 - number}",
+            NEW_YEAR + number * MINUTE,
+            Report("evt", billed(status=status), None),
+        )
         for number in range(count)
     ]
 
@@ -224,9 +228,8 @@ def many(count: int, status: SubscriptionStatus) -> list[Said]:
 def test_of_too_many_contracts_those_that_ended_and_were_seen_longest_ago_go() -> None:
     assert len(all_of(many(MOST_CONTRACTS, CANCELLED))) == MOST_CONTRACTS
     kept = all_of(many(MOST_CONTRACTS + 2, CANCELLED))
-    assert [contract.id for contract in kept] == [
-        f"sub_{number:02}" for number in range(2, MOST_CONTRACTS + 2)
-    ]
+    newest = sorted(f"sub_{99 - number}" for number in range(2, MOST_CONTRACTS + 2))
+    assert [contract.id for contract in kept] == newest
     for seed in range(10):
         said = many(MOST_CONTRACTS + 2, CANCELLED)
         assert all_of(Random(seed).sample(said, len(said))) == kept
@@ -335,6 +338,28 @@ def test_a_newcomer_is_registered_when_the_event_happened() -> None:
     assert user.due(LATE) == [NEXT]
 
 
+@pytest.mark.parametrize(
+    ("before", "counts_from"),
+    [(timedelta(seconds=1), AFTER - timedelta(seconds=1)), (3 * DAY, AFTER - 3 * DAY)],
+)
+def test_a_newcomer_whose_start_is_told_of_later_is_there_from_the_start(
+    before: timedelta, counts_from: datetime
+) -> None:
+    user = User()
+    made = user.hears(billed(started_at=AFTER - before), AFTER, now=LATE)
+    assert (made.registered_at, made.observed_at) == (counts_from, AFTER)
+    assert user.due(LATE) == ([NEXT] if counts_from <= FEBRUARY else [])
+
+
+def test_a_newcomer_whose_start_no_event_can_tell_of_any_more_is_there_from_the_first_event() -> (
+    None
+):
+    user = User()
+    made = user.hears(billed(started_at=AFTER - 3 * DAY - timedelta(seconds=1)), AFTER, now=LATE)
+    assert made.registered_at == AFTER
+    assert user.due(LATE) == []
+
+
 def test_a_newcomer_of_an_old_subscription_is_owed_nothing_for_the_time_before_the_event() -> None:
     user = User()
     user.hears(billed(started_at=NEW_YEAR - 300 * DAY), BEFORE)
@@ -363,7 +388,7 @@ def test_an_event_counts_from_then_unless_it_is_very_old_or_ahead(
     seen_at: datetime, counts_from: datetime
 ) -> None:
     user = User()
-    made = user.hears(billed(started_at=NEW_YEAR), seen_at, now=LATE)
+    made = user.hears(billed(started_at=NEW_YEAR - 300 * DAY), seen_at, now=LATE)
     assert (made.registered_at, made.observed_at) == (counts_from, seen_at)
     back = User()
     back.hears(billed(status=PAUSED), seen_at - DAY)
@@ -402,6 +427,18 @@ def test_who_has_another_contract_all_along_is_never_without_one() -> None:
     user.hears(ending, NEW_YEAR + DAY, name="sub_2")
     user.hears(ending._replace(status=CANCELLED), AFTER, name="sub_2")
     assert (user.stored.plan, user.stored.status, user.stored.ends_at) == ("starter", ACTIVE, None)
+    assert user.due(AFTER) == [NEXT]
+
+
+def test_a_contract_that_ends_before_its_time_leaves_no_gap_either() -> None:
+    user = User()
+    user.hears(billed("starter"), NEW_YEAR, name="sub_1")
+    ending = billed("pro", started_at=NEW_YEAR + DAY, ends_at=FEBRUARY)
+    user.hears(ending, NEW_YEAR + DAY, name="sub_2")
+    user.hears(ending._replace(status=CANCELLED, ends_at=BEFORE), BEFORE, AFTER, name="sub_2")
+    assert user.stored.plan == "starter"
+    # Since what counted before had begun.
+    assert user.stored.resumed_at == NEW_YEAR + DAY
     assert user.due(AFTER) == [NEXT]
 
 

@@ -278,16 +278,21 @@ def test_args_are_split_as_a_shell_would_and_read_by_none(
     args: str, words: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     became: list[list[str]] = []
+    compiled: list[bool] = []
 
     def become(_: str, words: list[str]) -> NoReturn:
         became.append(words)
         raise SystemExit
 
     monkeypatch.setattr(os, "execv", become)
+    monkeypatch.setattr(runner, "compile_once", lambda: compiled.append(True))
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     monkeypatch.setenv("ARGS", args)
     with pytest.raises(SystemExit):
         runner.main()
     assert became == [[sys.executable, *runner.PYTEST, *words]]
+    assert bool(compiled) == (not words), "who picks some tests does not wait for the others"
+    assert "PYTHONDONTWRITEBYTECODE" not in os.environ
 
 
 def test_args_that_cannot_be_read_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
