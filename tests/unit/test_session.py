@@ -288,6 +288,8 @@ REACHES = {
     "verify": "42",
     "completeness": "2026-07",
     "liability": "2026-07-01T00:00Z",
+    "stripe": "",
+    "stripe-secret": "",
     "redrive": "",
     "replay": "--from 2026-07-01T00:00Z --kind allocation",
     "allocate": "--period 2026-07 --user-id 42",
