@@ -30,7 +30,7 @@ from chalicelib.toml_file import (
     choice_rule,
     priority_rule,
     read,
-    shown,
+    repeated_ids,
     table_problems,
     unknown_keys,
     whole_rule,
@@ -108,17 +108,10 @@ def _problems(document: Mapping[str, Any], lines: Lines) -> list[Problem]:
     if not tables:
         line = lines.of("plans") if "plans" in document else 1
         return [*problems, (line, "has no plans; add a [[plans]] table for each")]
-    first_with: dict[str, int] = {}
+    problems += repeated_ids("plans", tables, lines)
     lowest: int | None = None
     for index, table in enumerate(tables):
         problems += _plan_problems(index, table, lines)
-        plan_id = table.get("id")
-        if isinstance(plan_id, str) and plan_id in first_with:
-            taken = f"plans[{first_with[plan_id]}] on line {lines.of('plans', first_with[plan_id])}"
-            message = f"plans[{index}].id {shown(plan_id)} is already the id of {taken}"
-            problems.append((lines.of("plans", index, "id"), message))
-        elif isinstance(plan_id, str):
-            first_with[plan_id] = index
         if table.get("lowest") is True and lowest is not None:
             message = f"plans[{index}].lowest is true, but plans[{lowest}] is the lowest already"
             problems.append((lines.of("plans", index, "lowest"), message))

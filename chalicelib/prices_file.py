@@ -22,6 +22,7 @@ from chalicelib.toml_file import (
     choice_rule,
     priority_rule,
     read,
+    repeated_ids,
     shown,
     table_problems,
     unknown_keys,
@@ -77,16 +78,9 @@ def _problems(document: Mapping[str, Any], lines: Lines, catalogue: PlanCatalogu
     tables = document.get("prices", [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         return [*problems, (lines.of("prices"), "prices must be written as [[prices]] tables")]
-    first_with: dict[str, int] = {}
+    problems += repeated_ids("prices", tables, lines)
     for index, table in enumerate(tables):
         problems += _price_problems(index, table, lines, catalogue)
-        price = table.get("id")
-        if isinstance(price, str) and price in first_with:
-            taken = f"prices[{first_with[price]}] on line {lines.of('prices', first_with[price])}"
-            message = f"prices[{index}].id {shown(price)} is already the id of {taken}"
-            problems.append((lines.of("prices", index, "id"), message))
-        elif isinstance(price, str):
-            first_with[price] = index
     return problems
 
 

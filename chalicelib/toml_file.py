@@ -1,7 +1,7 @@
 """Reads the TOML files that the team edits, and names the line of every mistake."""
 
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, time
 from enum import StrEnum
 from functools import cached_property
@@ -135,6 +135,22 @@ def table_problems(
         elif (rule := rules[key](value)) is not None:
             message = f"{here}.{key} must be {rule}, is {shown(value)}"
             problems.append((lines.of(*path, key), message))
+    return problems
+
+
+def repeated_ids(name: str, tables: Sequence[Mapping[str, Any]], lines: Lines) -> list[Problem]:
+    """The ids that an earlier table of the same name has."""
+    first_with: dict[str, int] = {}
+    problems = []
+    for index, table in enumerate(tables):
+        found = table.get("id")
+        if not isinstance(found, str):
+            continue
+        first = first_with.setdefault(found, index)
+        if first != index:
+            taken = f"{name}[{first}] on line {lines.of(name, first)}"
+            message = f"{name}[{index}].id {shown(found)} is already the id of {taken}"
+            problems.append((lines.of(name, index, "id"), message))
     return problems
 
 
