@@ -11,7 +11,7 @@ CONNECT_TIMEOUT_SECONDS = 2
 READ_TIMEOUT_SECONDS = 5
 MOST_ATTEMPTS = 4
 
-KEPT = timedelta(minutes=1)
+KEPT = timedelta(seconds=5)
 """How long a secret that people put in place is not asked for again."""
 
 

@@ -57,10 +57,13 @@ def main(words: list[str] | None = None) -> int:
 
 def _show(found: list[Wait]) -> None:
     table = Table(title=f"Waiting ({len(found):,})", title_justify="left")
-    for column in ("object", "event", "why", "since", "latest"):
-        table.add_column(column, overflow="fold")
+    table.add_column("object", no_wrap=True)
+    table.add_column("event", overflow="fold")
+    table.add_column("why", overflow="fold", ratio=1)
+    table.add_column("since", no_wrap=True)
     for each in found:
-        table.add_row(*_described(each).values())
+        since = format_instant(each.since.replace(microsecond=0))
+        table.add_row(each.object_id, each.event_type, each.why, since)
     console = Console()
     console.print(table)
     console.print(NEXT, markup=False, highlight=False, soft_wrap=True)

@@ -4,7 +4,7 @@ python -m infra stripe-secret [--stage prod]
 (make stripe-secret STAGE=prod)
 
 The secret is asked for, or read from standard input: every user of a machine can read its command
-lines. It is never printed. The webhook uses it at once; repeating the command changes nothing.
+lines. It is never printed. The webhook uses it within seconds. The command can be repeated.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main(words: list[str] | None = None) -> int:
     except (stacks.NotRunningError, session.AwsError, *FAULTS) as error:
         print(f"error: {session.words(error)}", file=sys.stderr)
         return 1
-    print(f"The webhook of stage {stage.stage} checks with this secret from now on.")
+    print(f"The webhook of stage {stage.stage} checks with this secret in five seconds.")
     return 0
 
 
