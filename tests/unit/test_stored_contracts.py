@@ -1,4 +1,4 @@
-"""The contracts of a subscription as its item keeps them: what is written is read, and damage named."""
+"""The contracts of a subscription as its item keeps them, and what is told of damage."""
 
 import json
 from datetime import UTC, datetime, timedelta
