@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from .plans import PlanCatalogue
 from .subscriptions import (
@@ -52,6 +53,14 @@ _RANKS = {
     SubscriptionStatus.PAUSED: 1,
     SubscriptionStatus.CANCELLED: 0,
 }
+
+
+class Newcomer(NamedTuple):
+    """What is not the provider's to say of a user who is not registered yet."""
+
+    user_id: str
+    email: str | None
+    timezone: str
 
 
 def with_report(
@@ -109,7 +118,7 @@ def entitlement(contracts: Sequence[Contract]) -> Billed:
 
 def reported(
     existing: Subscription | None,
-    newcomer: Terms,
+    newcomer: Newcomer,
     contracts: tuple[Contract, ...],
     seen_at: datetime,
     catalogue: PlanCatalogue,
@@ -117,8 +126,7 @@ def reported(
 ) -> Subscription:
     """The subscription of a user with these contracts, of which an event of ``seen_at`` was news.
 
-    ``newcomer`` has what is not the provider's to say, of a user who is not registered yet. Of one
-    who is, it stays as it is.
+    What is not the provider's to say stays as it is, of a user who is registered.
 
     What an event says counts from when it happened. A user who paid before a month began has its
     credits, though we hear of it later. Three things count from ``now`` instead. An event that is
@@ -131,12 +139,8 @@ def reported(
     """
     billed = entitlement(contracts)
     terms = replace(
-        Terms.of(existing) if existing else newcomer,
-        plan=billed.plan,
-        billing_interval=billed.billing_interval,
-        status=billed.status,
-        started_at=billed.started_at,
-        ends_at=billed.ends_at,
+        Terms.of(existing) if existing else _terms_of(newcomer, billed),
+        **billed._asdict(),
         observed_at=_latest(existing, seen_at),
     )
     at = now
@@ -148,6 +152,16 @@ def reported(
     if existing is None:
         return replace(made, contracts=contracts)
     return replace(made, contracts=contracts, version=existing.version + 1)
+
+
+def _terms_of(newcomer: Newcomer, billed: Billed) -> Terms:
+    return Terms(
+        **newcomer._asdict(),
+        **billed._asdict(),
+        eligible_from=None,
+        allocation_amount=None,
+        notifications=None,
+    )
 
 
 def _latest(existing: Subscription | None, seen_at: datetime) -> datetime:

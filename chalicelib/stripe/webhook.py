@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from chalicelib.domain import calendar
 from chalicelib.domain.addresses import parse_email
-from chalicelib.domain.billing import MOST_CONTRACTS, entitlement, reported, with_report
+from chalicelib.domain.billing import MOST_CONTRACTS, Newcomer, reported, with_report
 from chalicelib.domain.edits import Editor, EditorKind
 from chalicelib.domain.errors import InvalidInput, NotAllowed, NotFound
 from chalicelib.domain.fields import USER_ID_ALPHABET, parse_user_id
@@ -167,20 +167,8 @@ def _subscription(services: Services, event: Event) -> str:
             return present
         if len(contracts) > MOST_CONTRACTS:
             raise Waiting(f"user {user_id} has {MOST_CONTRACTS} other subscriptions, none over")
-        billed = entitlement(contracts)
-        newcomer = Terms(
-            user_id=user_id,
-            email=email,
-            timezone=_timezone(found, services.price_list.timezone),
-            plan=billed.plan,
-            billing_interval=billed.billing_interval,
-            status=billed.status,
-            started_at=billed.started_at,
-            eligible_from=None,
-            ends_at=billed.ends_at,
-            allocation_amount=None,
-            notifications=None,
-        )
+        timezone = _timezone(found, services.price_list.timezone)
+        newcomer = Newcomer(user_id, email, timezone)
         now = services.now()
         return reported(present, newcomer, contracts, event.seen_at, services.catalogue, now)
 

@@ -15,6 +15,7 @@ from chalicelib.domain.billing import (
     LONGEST_DELAY,
     MOST_CONTRACTS,
     MOST_REPORTS,
+    Newcomer,
     entitlement,
     is_over,
     reported,
@@ -298,20 +299,7 @@ class User:
         self.count += 1
         contracts = self.known.contracts if self.known else ()
         contracts = with_report(contracts, name, seen_at, Report(f"e{self.count}", what, before))
-        found = entitlement(contracts)
-        newcomer = Terms(
-            user_id="1",
-            email="ada@example.com",
-            timezone=ZONE,
-            plan=found.plan,
-            billing_interval=found.billing_interval,
-            status=found.status,
-            started_at=found.started_at,
-            eligible_from=None,
-            ends_at=found.ends_at,
-            allocation_amount=None,
-            notifications=None,
-        )
+        newcomer = Newcomer("1", "ada@example.com", ZONE)
         self.known = reported(self.known, newcomer, contracts, seen_at, CATALOGUE, now or seen_at)
         return self.known
 
