@@ -28,6 +28,11 @@ def agree() -> bool:
     return True
 
 
+def is_agreed(console: Console) -> bool:
+    """Asks a person whether to do what was said; everything but yes is no."""
+    return console.input("Go on? \\[y/N] ").strip().lower() in ("y", "yes")
+
+
 def progress() -> Say:
     """A `say` that prints to standard error, with the seconds since it was made."""
     start = time.monotonic()

@@ -33,7 +33,7 @@ from .errors import BodyTooLarge, Forbidden, Unauthenticated, UnsupportedMediaTy
 
 MEDIA_TYPE = "application/problem+json"
 
-TITLES: dict[str, str] = {
+TITLES: Mapping[str, str] = {
     "invalid_input": "The request is malformed",
     "unauthenticated": "The request is not authenticated",
     "insufficient_credits": "There are not enough credits",
@@ -57,12 +57,14 @@ TITLES: dict[str, str] = {
 }
 """The title of every problem with a code, from the app and from API Gateway."""
 
-TO_STRIPE: dict[str, str] = {
+TO_STRIPE: Mapping[str, str] = {
     "wrong_signature": "The request is not Stripe's",
     "not_set_up": "There is no such thing yet",
     "waiting": "What it takes is not known yet",
 }
 """Those that only the webhook answers: no client of the API meets them."""
+
+_ALL_TITLES = {**TITLES, **TO_STRIPE}
 
 _STATUSES: Mapping[type[CreditsError], int] = {
     InvalidInput: 400,
@@ -99,7 +101,7 @@ def body(code: str, status: int, detail: str, request_id: str) -> Json:
     """The body of a problem."""
     return {
         "type": f"urn:credits:problem:{code}",
-        "title": (TITLES | TO_STRIPE)[code],
+        "title": _ALL_TITLES[code],
         "status": status,
         "detail": detail,
         "code": code,

@@ -66,6 +66,14 @@ def whole_number(value: object) -> int:
     return value
 
 
+def count(value: object) -> int:
+    """A stored whole number that counts something."""
+    number = whole_number(value)
+    if number < 0:
+        raise Damage("is negative")
+    return number
+
+
 def text(value: object) -> str:
     """A stored text."""
     if not isinstance(value, str):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from .damage import Damage, instant, whole_number
+from .damage import Damage, count, instant
 from .instants import to_milliseconds
 
 
@@ -96,7 +96,7 @@ class TakenBack:
             raise Damage("is no object")
         charged, refunded = stored["charged"], stored["refunded"]
         return cls(
-            None if charged is None else _amount(charged),
+            None if charged is None else count(charged),
             None if refunded is None else _seen(refunded),
             _sorted({name: _seen(seen) for name, seen in stored["failed"].items()}),
             _sorted({name: _seen(seen) for name, seen in stored["disputed"].items()}),
@@ -113,11 +113,4 @@ def _written(seen: Seen) -> list[int]:
 
 def _seen(stored: Any) -> Seen:
     at, amount = stored
-    return Seen(instant(at), _amount(amount))
-
-
-def _amount(stored: object) -> int:
-    amount = whole_number(stored)
-    if amount < 0:
-        raise Damage("is negative")
-    return amount
+    return Seen(instant(at), count(amount))

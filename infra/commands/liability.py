@@ -48,7 +48,7 @@ from infra import reach, session
 from infra.arguments import add_stage
 from infra.imports.table_export import FORM, ExportError, TableExport, find, place_of
 from infra.local import stacks
-from infra.terminal import progress_bar
+from infra.terminal import is_agreed, progress_bar
 
 USERS_AT_ONCE = 100
 """How many subscriptions are read at once."""
@@ -219,10 +219,8 @@ def count(services: Services, at: datetime, *, ask: bool = False) -> Liability:
         "the table takes none: EXPORT=",
         file=sys.stderr,
     )
-    if ask and sys.stdin.isatty():
-        answer = Console(stderr=True).input("Go on? \\[y/N] ")
-        if answer.strip().lower() not in ("y", "yes"):
-            raise DeclinedError("Declined: nothing was read.")
+    if ask and sys.stdin.isatty() and not is_agreed(Console(stderr=True)):
+        raise DeclinedError("Declined: nothing was read.")
     with progress_bar(Console(stderr=True)) as progress:
         task = progress.add_task("Reading the ledger", total=max(items, 1))
         walked = progress.track(services.ledger.walk(), task_id=task)

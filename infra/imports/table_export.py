@@ -31,7 +31,7 @@ from typing import IO, Any, NamedTuple, Protocol, cast
 
 from botocore.exceptions import ClientError
 
-from chalicelib.domain.damage import Damage, text, value_of, whole_number
+from chalicelib.domain.damage import Damage, count, text, value_of
 from chalicelib.domain.errors import InvalidInput
 from chalicelib.domain.fields import shown
 from chalicelib.domain.instants import parse_instant
@@ -174,22 +174,22 @@ class TableExport:
             yield from self._items_of(file, keys)
 
     def _items_of(self, file: DataFile, keys: tuple[str, ...]) -> Iterator[Item]:
-        count = 0
+        lines = 0
         with closing(self.place.open(file.name)) as body:
             raw = _Summed(body)
             try:
                 for line in gzip.GzipFile(fileobj=cast(IO[bytes], raw), mode="rb"):
-                    count += 1
+                    lines += 1
                     yield parse_line(line, keys)
             except FAULTS:
                 raise  # some of them are subclasses of OSError
             except (Damage, EOFError, OSError, zlib.error) as error:
-                where = f"line {count}: " if isinstance(error, Damage) else ""
+                where = f"line {lines}: " if isinstance(error, Damage) else ""
                 raise ExportError(self._damaged(file, f"{where}{error}")) from error
         if raw.md5 != file.md5:
             raise ExportError(self._damaged(file, f"its MD5 is {raw.md5} and not {file.md5}"))
-        if count != file.items:
-            raise ExportError(self._damaged(file, f"it has {count:,} items, not {file.items:,}"))
+        if lines != file.items:
+            raise ExportError(self._damaged(file, f"it has {lines:,} items, not {file.items:,}"))
 
     def _damaged(self, file: DataFile, why: str) -> str:
         return f"{self.place}/{file.name} is not as DynamoDB wrote it ({why}); nothing is counted"
@@ -260,7 +260,7 @@ def parse_summary(raw: bytes) -> Summary:
         return Summary(
             value_of(values, "tableArn", _table),
             value_of(values, "exportTime", partial(parse_instant, "exportTime")),
-            value_of(values, "itemCount", _count),
+            value_of(values, "itemCount", count),
         )
 
 
@@ -284,7 +284,7 @@ def parse_line(raw: bytes, keys: tuple[str, ...]) -> Item:
 def _data_file(values: dict[str, Any]) -> DataFile:
     return DataFile(
         value_of(values, "dataFileS3Key", _name),
-        value_of(values, "itemCount", _count),
+        value_of(values, "itemCount", count),
         value_of(values, "md5Checksum", text),
     )
 
@@ -334,10 +334,3 @@ def _name(value: object) -> str:
     if not found:
         raise Damage("is no data/<name>.json.gz")
     return found[1]
-
-
-def _count(value: object) -> int:
-    count = whole_number(value)
-    if count < 0:
-        raise Damage("is negative")
-    return count

@@ -27,7 +27,7 @@ from infra import reach, session
 from infra.arguments import add_stage
 from infra.local import stacks
 from infra.reach import Reach
-from infra.terminal import progress_bar
+from infra.terminal import is_agreed, progress_bar
 
 Element = TypeVar("Element")
 Result = TypeVar("Result")
@@ -117,8 +117,7 @@ class Repair:
             raise RepairError(
                 "There is nobody to ask. Add --yes (YES=1 with make) to do it unasked."
             )
-        answer = self._console.input("Go on? \\[y/N] ")
-        if answer.strip().lower() not in ("y", "yes"):
+        if not is_agreed(self._console):
             raise RepairError("Declined: nothing was changed.")
         return True
 
