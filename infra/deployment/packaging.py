@@ -47,7 +47,7 @@ BUILD = ROOT / "build"
 # The services that a Lambda of Credits may call. A client for another service fails with
 # UnknownServiceError. So it does on the emulator, where the functions run from the same archive.
 BOTOCORE_SERVICES = frozenset(
-    {"cloudwatch", "dynamodb", "s3", "secretsmanager", "sesv2", "sqs", "sts"}
+    {"cloudwatch", "dynamodb", "events", "s3", "secretsmanager", "sesv2", "sqs", "sts"}
 )
 
 PLANS = "chalicelib/plans.toml"
