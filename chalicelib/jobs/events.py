@@ -7,7 +7,7 @@ refuses one event without the others having to come again.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from chalicelib.domain.errors import Contention
@@ -17,6 +17,7 @@ from chalicelib.messages import StrangeRecord, ToPublish
 from chalicelib.observability import correlated, correlation_id, logger
 from chalicelib.queues import chunks
 from chalicelib.services import Services
+from chalicelib.store.database import Item
 from chalicelib.store.ledger_items import account_of
 
 from .errors import describe_failure, is_passing
@@ -44,19 +45,22 @@ def queue_events(services: Services, event: Event) -> None:
         )
 
 
-def _messages(services: Services, record: Mapping[str, Any]) -> Iterator[str]:
+def messages_of(item: Item, low_balance: int) -> list[str]:
+    """The messages of an entry's events, from its item. Raises `LedgerCorrupt`."""
+    account = account_of(item)
+    assert account.last is not None  # noqa: S101 - it is what was read
+    operation = account.last.correlation_id or correlation_id()
+    events = events_of(account.last, account.last_hash, low_balance)
+    return [ToPublish(event, operation).body() for event in events]
+
+
+def _messages(services: Services, record: Mapping[str, Any]) -> list[str]:
     try:
-        account = account_of(record["dynamodb"]["NewImage"])
-        assert account.last is not None  # noqa: S101 - it is what was read
-        events = events_of(account.last, account.last_hash, services.settings.low_balance)
+        return messages_of(record["dynamodb"]["NewImage"], services.settings.low_balance)
     except Exception as error:  # noqa: BLE001 - whatever it is, the records behind it go on
         note(error, event_id=record.get("eventID"))
         keys = record.get("dynamodb", {}).get("Keys")
-        yield StrangeRecord(record.get("eventID"), keys, correlation_id()).body()
-    else:
-        operation = account.last.correlation_id or correlation_id()
-        for each in events:
-            yield ToPublish(each, operation).body()
+        return [StrangeRecord(record.get("eventID"), keys, correlation_id()).body()]
 
 
 def publish_events(services: Services, event: Event) -> Answer:

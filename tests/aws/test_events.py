@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,9 +12,12 @@ from chalicelib.domain.events import CreditEvent, EventName
 from chalicelib.event_bus import EventBus
 from chalicelib.observability import SERVICE
 from chalicelib.operations import on_request
+from infra.commands import events
 from tests.aws.bus import Published
 from tests.aws.outbox import ses_error
+from tests.aws.repair import Terminal
 from tests.aws.world import World, at, client
+from tests.consumer import consumer
 from tests.schemas import delivered, problems_of
 
 THROTTLED = "ThrottlingException"
@@ -264,3 +268,136 @@ def test_what_the_log_says_names_no_metadata(
     assert told[-1]["events"] == 2
     assert "Lovelace" not in str(lines)
     assert world.bus.published[0].detail["metadata"] == {"customer": "Ada Lovelace"}
+
+
+# --- Sent again -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def of_three(world: World) -> World:
+    """A user with three entries, whose events have been heard."""
+    world.grant("1", 50, "a")
+    use(world, 35, "b")
+    world.now = at("2026-01-16T12:00:00Z")
+    use(world, 5, "c")
+    world.queue_mails()
+    world.publish()
+    return world
+
+
+def details(world: World) -> dict[str, dict[str, Any]]:
+    return {event.id: event.detail for event in world.bus.published}
+
+
+@pytest.mark.parametrize(
+    ("start", "numbers"),
+    [
+        ("1", [1, 1, 2, 2, 3]),
+        ("3", [3]),
+        ("4", []),
+        ("2026-01-15T12:00:00Z", [1, 1, 2, 2, 3]),
+        ("2026-01-15T12:00:01Z", [3]),
+        ("2026-01-16T12:00:00Z", [3]),
+    ],
+)
+def test_events_are_sent_again_from_an_entry_or_an_instant_on_as_they_were(
+    start: str, numbers: list[int], of_three: World, terminal: Terminal
+) -> None:
+    before = details(of_three)
+    of_three.bus.published.clear()
+    ran = terminal.run(events.main, "--user-id", "1", "--from", start, "--yes", "--json")
+    assert ran.status == 0
+    assert ran.facts["sent"] == len(numbers)
+    assert of_three.publish() == []
+    assert [event.detail["number"] for event in of_three.bus.published] == numbers
+    assert details(of_three).items() <= before.items()
+
+
+def test_what_would_be_sent_is_said_first_and_a_dry_run_sends_nothing(
+    of_three: World, terminal: Terminal
+) -> None:
+    ran = terminal.run(events.main, "--user-id", "1", "--from", "2", "--dry-run")
+    assert "Would send the events of entries 2 to 3 of user 1 again" in ran.said
+    terminal.answer = "no"
+    ran = terminal.run(events.main, "--user-id", "1", "--from", "3")
+    assert "About to send the events of entry 3 of user 1 again." in ran.said
+    assert ran.status == 1
+    assert of_three.take("events") == []
+
+
+def test_an_erased_entry_is_told_of_without_metadata_and_with_its_first_hash(
+    of_three: World, terminal: Terminal
+) -> None:
+    of_three.grant("1", 10, "d", metadata={"customer": "Ada Lovelace"})
+    of_three.queue_mails(of_three.stream()[-1:])
+    of_three.publish()
+    heard = of_three.bus.published[-1].detail
+    list(of_three.services.ledger.erase("1"))
+    terminal.run(events.main, "--user-id", "1", "--from", "4", "--yes")
+    of_three.publish()
+    again = of_three.bus.published[-1].detail
+    assert heard["metadata"] == {"customer": "Ada Lovelace"}
+    assert again == {name: value for name, value in heard.items() if name != "metadata"}
+
+
+def test_an_entry_that_cannot_be_read_is_named_and_the_others_are_sent(
+    of_three: World, terminal: Terminal
+) -> None:
+    key = {"user_id": {"S": "1"}, "entry": {"S": "entry#000000000002"}}
+    item = client("dynamodb").get_item(TableName=of_three.settings.ledger_table, Key=key)["Item"]
+    damaged_item = {**item, "body": {"S": "{}"}}
+    client("dynamodb").put_item(TableName=of_three.settings.ledger_table, Item=damaged_item)
+    ran = terminal.run(events.main, "--user-id", "1", "--from", "1", "--yes", "--json")
+    assert ran.status == 1
+    assert ran.facts["unreadable"] == [2]
+    assert ran.facts["sent"] == 3
+    assert "Entries [2] cannot be read" in ran.said
+
+
+@pytest.mark.parametrize("start", ["0", "-1", "yesterday", "2026-01-15", "1.5"])
+def test_a_start_that_is_neither_a_number_nor_an_instant_is_refused(
+    start: str, of_three: World, terminal: Terminal
+) -> None:
+    ran = terminal.run(events.main, "--user-id", "1", f"--from={start}", "--yes")
+    assert ran.status == 1
+    assert "--from: must be" in ran.said
+    assert of_three.take("events") == []
+
+
+def test_a_stage_that_sends_no_events_sends_none_again(terminal: Terminal, world: World) -> None:
+    world.settings = replace(world.settings, events_queue_url="")
+    ran = terminal.run(events.main, "--user-id", "1", "--from", "1", "--yes")
+    assert ran.status == 1
+    assert 'sends no events. Set Events = "on"' in ran.said
+
+
+@pytest.mark.parametrize("words", [("--user-id", "1"), ("--from", "1")])
+def test_of_whom_and_from_where_on_go_together(words: tuple[str, str], terminal: Terminal) -> None:
+    assert "--user-id and --from go together" in terminal.refused(events.main, *words)
+
+
+def test_only_the_local_stack_can_be_followed(terminal: Terminal) -> None:
+    ran = terminal.run(events.main, "--stage", "prod")
+    assert ran.status == 1
+    assert "lead a rule to a queue of yours: docs/events.md#a-consumer" in ran.said
+
+
+# --- The consumer of the docs -------------------------------------------------------------------
+
+
+def test_the_consumer_of_the_docs_restores_the_order_and_sees_what_is_missing(
+    of_three: World,
+) -> None:
+    told: list[tuple[str, int]] = []
+    listener = consumer(lambda name, detail: told.append((name, detail["number"])))
+    heard = [
+        {"detail-type": event.name, "detail": event.detail} for event in of_three.bus.published
+    ]
+    first, *others = sorted(heard, key=lambda event: event["detail-type"] != "credits.adjusted")
+    for event in others[::-1] * 2:
+        listener.receive(event)
+    assert listener.missing() == {"1": 1}
+    assert [name for name, _ in told] == ["credits.balance_low", "credits.balance_recovered"]
+    listener.receive(first)
+    assert listener.missing() == {}
+    assert told[2:] == [("credits.adjusted", 1), ("credits.used", 2), ("credits.used", 3)]
