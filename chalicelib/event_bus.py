@@ -33,7 +33,7 @@ class EventBus:
                     "Source": SOURCE,
                     "DetailType": event.name.value,
                     "Time": event.at,
-                    "Detail": json.dumps(event.detail, ensure_ascii=False, separators=(",", ":")),
+                    "Detail": json.dumps(event.detail, separators=(",", ":")),
                 }
                 for event in events
             ]

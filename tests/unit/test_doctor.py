@@ -221,8 +221,8 @@ def test_the_concurrency_that_the_stack_wants_is_that_of_its_queues() -> None:
     ("limit", "in_prod", "in_dev"),
     [
         (1000, State.FINE, State.FINE),
-        (112, State.FINE, State.FINE),
-        (111, State.BAD, State.WARNING),
+        (92, State.FINE, State.FINE),
+        (91, State.BAD, State.WARNING),
         (10, State.BAD, State.WARNING),
     ],
 )
