@@ -179,7 +179,7 @@ def test_ninety_usages_fit_into_one_entry(rich: World, api: Api) -> None:
 
 def test_a_usage_of_many_is_given_back_as_any_usage(rich: World, api: Api) -> None:
     charge(api, lead(1), lead(2))
-    back = {"user_id": "1", "transaction_id": "1-2", "amount": 2, "reason": "Lead 2 was wrong"}
+    back = {"user_id": "1", "transaction_id": "1-2", "amount": 2, "description": "Lead 2 was wrong"}
     assert api.post("/api/credits/reverse", BACKEND, back, key="r").status == 200
     assert rich.balance() == 98
     rich.services.ledger.audit("1")

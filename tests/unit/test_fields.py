@@ -420,3 +420,46 @@ def test_any_other_correlation_id_is_refused(wrong: object) -> None:
         refusal(parse_correlation_id, wrong)
         == f"must be 1 to 64 letters, digits and -; is {shown(wrong)}"
     )
+
+
+@pytest.mark.parametrize("values", [{"text": "a"}, {"words": "a"}, {"text": "a", "words": None}])
+def test_a_field_is_taken_by_its_former_name_too(values: dict[str, object]) -> None:
+    fields = FieldReader(values)
+
+    assert fields.required("text", parse_text, formerly="words") == "a"
+    fields.finish()
+
+
+@pytest.mark.parametrize(
+    ("values", "error"),
+    [
+        ({}, FieldError("text", "is required")),
+        ({"words": 5}, FieldError("words", "must be a text that is not blank; is 5 (int)")),
+        (
+            {"text": "a", "words": "b"},
+            FieldError("words", "is the former name of text; give text only"),
+        ),
+    ],
+)
+def test_a_wrong_field_is_named_as_it_was_sent(
+    values: dict[str, object], error: FieldError
+) -> None:
+    fields = FieldReader(values)
+    fields.required("text", parse_text, formerly="words")
+
+    with pytest.raises(InvalidInput) as caught:
+        fields.finish()
+
+    assert caught.value.errors == (error,)
+
+
+def test_a_former_name_is_known_and_not_recommended() -> None:
+    fields = FieldReader({"words": "a", "other": 1})
+    fields.required("text", parse_text, formerly="words")
+
+    with pytest.raises(InvalidInput) as caught:
+        fields.finish()
+
+    assert caught.value.errors == (
+        FieldError("other", "is not a known field; the fields are text"),
+    )
