@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chalicelib.domain import entries
-from chalicelib.domain.errors import FieldError, InvalidInput
+from chalicelib.domain.errors import FieldError, InvalidInput, NotFound
 from chalicelib.domain.fields import (
     RESERVED_ACTORS,
     FieldReader,
+    is_reserved,
     parse_actor,
     parse_amount,
     parse_boolean,
@@ -23,6 +24,7 @@ from chalicelib.domain.fields import (
     parse_signed_amount,
     parse_text,
     parse_user_id,
+    place_of,
     shown,
 )
 from infra.imports import balances
@@ -173,6 +175,17 @@ def test_a_text_is_kept_without_the_spaces_round_it(text: str, kept: str) -> Non
 
 def test_the_reserved_names_are_those_that_the_ledger_itself_writes() -> None:
     assert {entries.SYSTEM, entries.ERASED, balances.CALLER} == RESERVED_ACTORS
+
+
+def test_a_name_is_reserved_however_it_is_written() -> None:
+    for name in RESERVED_ACTORS:
+        assert is_reserved(f" {name.upper()}\t")
+    assert not is_reserved("ada")
+
+
+def test_a_transaction_of_no_such_form_is_named_as_it_was_sent() -> None:
+    with pytest.raises(NotFound, match=r"^there is no hold 'a\\nb'$"):
+        place_of("a\nb", "hold")
 
 
 @pytest.mark.parametrize("name", sorted(RESERVED_ACTORS))
