@@ -60,6 +60,19 @@ def test_the_digest_has_the_last_head_of_every_user_in_order(bucket: Anchors) ->
     )
 
 
+def test_the_same_batch_in_another_order_is_the_same_object(world: World, bucket: Anchors) -> None:
+    heads = [head("1", 3), head("2", 1)]
+    for batch in (heads, heads[::-1]):
+        bucket.keep(batch, NOON)
+    assert in_bucket(world, "heads/") == ["heads/2026-07-01T12:00:00Z-914e303c2e48523e.gz"]
+
+
+def test_the_bucket_is_reached_by_what_the_settings_say(world: World, bucket: Anchors) -> None:
+    bucket.keep([head("1", 3)], NOON)
+    Anchors(world.settings).fold(NOON + DAY)
+    assert digest(bucket) == [head("1", 3)]
+
+
 def test_each_days_digest_is_the_one_before_and_what_was_kept_since(bucket: Anchors) -> None:
     bucket.keep([head("1", 3), head("2", 1)], NOON)
     bucket.fold(NOON + DAY)
@@ -68,7 +81,9 @@ def test_each_days_digest_is_the_one_before_and_what_was_kept_since(bucket: Anch
     bucket.fold(NOON + 3 * DAY)
     assert digest(bucket) == sorted([head("1", 3), head("2", 2)])
     # The earlier one is there as it was.
-    assert bucket.find(["2"], NOON + 2 * DAY) == (NOON + DAY, {"2": Anchor(1, "a" * 64)})
+    first = (NOON + DAY, {"2": Anchor(1, "a" * 64)})
+    assert bucket.find(["2"], NOON + 2 * DAY) == first
+    assert bucket.find(["2"], NOON + DAY + timedelta(hours=1)) == first
     assert bucket.find(["2"], NOON + DAY) == (None, {})
 
 
@@ -154,6 +169,8 @@ def test_a_head_that_contradicts_an_earlier_one_is_named_and_not_believed(bucket
     assert sorted(contradictions) == sorted([head("1", 3, "0"), head("3", 1, "0")])
     assert unreadable == []
     assert digest(bucket) == sorted([head("1", 3), head("2", 3), head("3", 1, "f")])
+    # It is told once.
+    assert bucket.fold(NOON + 2 * DAY) == bucket.fold(NOON + 3 * DAY) == ([], [])
 
 
 def bad_objects() -> Iterable[bytes]:
