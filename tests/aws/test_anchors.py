@@ -95,6 +95,30 @@ def test_a_batch_is_in_the_first_digest_that_is_of_a_later_instant(bucket: Ancho
     assert digest(bucket) == [head("1", 1)]
 
 
+def test_every_batch_of_the_days_between_two_digests_is_in_the_second(bucket: Anchors) -> None:
+    bucket.fold(NOON)
+    for day in range(5):
+        bucket.keep([head(str(day), 1), head("each", 1, "abcde"[day])], NOON + day * DAY)
+    contradictions, _ = bucket.fold(NOON + 5 * DAY)
+    users = [*map(str, range(5))]
+    assert sorted(bucket.find([*users, "each"])[1]) == [*users, "each"]
+    assert head("each", 1, "a") in digest(bucket), "the first that was kept is right"
+    assert [each.hash[0] for each in contradictions] == [*"bcde"]
+
+
+def test_an_object_says_nothing_of_when_or_where_it_was_written(
+    world: World, bucket: Anchors
+) -> None:
+    bucket.keep([head("1", 3)], NOON)
+    bucket.fold(NOON + DAY)
+    for prefix in ("heads/", "digests/"):
+        (key,) = in_bucket(world, prefix)
+        answer = client("s3").get_object(Bucket=world.settings.anchors_bucket, Key=key)
+        beginning = answer["Body"].read(8)
+        # RFC 1952: no flag, such as that of a name, and a time of 0.
+        assert beginning == b"\x1f\x8b\x08" + bytes(5)
+
+
 def test_a_batch_of_entries_that_came_late_is_in_the_next_digest(bucket: Anchors) -> None:
     bucket.keep([head("1", 2)], NOON)
     bucket.fold(NOON + DAY)
@@ -184,9 +208,11 @@ def bad_objects() -> Iterable[bytes]:
     yield gzip.compress(good.replace(b" 9 ", b" -9 "))
     yield gzip.compress(good.replace(b"\n", b" \n"))
     yield gzip.compress(good[1:])
+    yield gzip.compress(good.replace(b"\n", b"\r\n"))
+    yield gzip.compress(good)[:10] + b"\xff" * 8
 
 
-@pytest.mark.parametrize("body", [*bad_objects()], ids=range(9))
+@pytest.mark.parametrize("body", [*bad_objects()], ids=range(11))
 def test_a_batch_that_nobody_can_read_is_named_and_the_others_are_folded(
     body: bytes, world: World, bucket: Anchors
 ) -> None:
