@@ -434,8 +434,8 @@ class LedgerStore(LedgerReader):
                 self._table,
                 entry.user_id,
                 entry_key(entry.number),
-                actions=[Path("body").set(text(body)), Path("erased").set(text(seal))],
-                condition=(Path("body") == text(line.body)) & (Path("hash") == text(line.hash)),
+                actions=[Path("body").set(body), Path("erased").set(seal)],
+                condition=(Path("body") == line.body) & (Path("hash") == line.hash),
             )
         except UpdateError as error:
             if error_code(error) == "ConditionalCheckFailedException":
