@@ -3,7 +3,7 @@
 import random
 import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import pytest
 from botocore.exceptions import ClientError
@@ -27,11 +27,11 @@ WHY = Request("refund#pi_1", "till", "Asked for it")
 
 @pytest.fixture
 def sold(world: World) -> World:
-    """User 1 has bought 100 credits with the first entry."""
+    """User 1 has bought 100 credits with the first entry; they live for a day."""
 
     def decide(account: Account) -> LedgerEntry:
         request = Request("purchase#pi_1", "till", "Pack of 100")
-        return domain.purchase(account, 100, None, request, world.now, "Europe/Paris")
+        return domain.purchase(account, 100, None, request, world.now, "Europe/Paris", 1)
 
     world.services.ledger.perform("1", "purchase#pi_1", {"amount": 100}, decide)
     return world
@@ -166,3 +166,11 @@ def test_a_purchase_that_is_spent_is_found_among_the_entries(sold: World) -> Non
     refund = refunded(sold, 30).entry.refund
     assert refund is not None
     assert refund.unrecovered == 30
+
+
+def test_a_repeated_report_tells_again_what_had_expired(sold: World) -> None:
+    refunded(sold, 60)
+    sold.now += timedelta(days=3)
+    first = refunded(sold, 10)
+    assert (first.entry.amount, first.expired) == (0, 50)
+    assert refunded(sold, 10) == first._replace(replayed=True)

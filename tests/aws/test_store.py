@@ -1472,6 +1472,22 @@ def test_an_operation_without_its_marker_is_named(world: World) -> None:
         store.audit("1")
 
 
+def test_a_marker_that_names_the_entry_of_another_operation_is_told_and_the_others_are_checked(
+    world: World,
+) -> None:
+    granted(world, 3)
+    store = world.services.ledger
+    operations = [f"manual#app#{key}" for key in range(3)]
+    markers = [store._marker(operation) for operation in operations]
+    first, second, third = (marker for marker in markers if marker)
+    assert store.check_markers([first, second, third]) == []
+    wrong = [first._replace(number=2), second, third._replace(number=9)]
+    assert [(each.user_id, each.number) for each in store.check_markers(wrong)] == [
+        ("1", 2),
+        ("1", 9),
+    ]
+
+
 def test_an_audit_that_writers_overtake_each_time_says_so_and_names_no_line(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1632,8 +1648,12 @@ def test_what_every_call_of_the_daily_work_costs_is_asked_for(
     assert world.services.ledger._append(made.item)
     world.services.ledger.insert([made])
     assert entry.number == 1
+    assert len(world.services.ledger.entries([("1", 1)])) == 1
+    assert len([*world.services.ledger.walk()]) == 2
     assert {(name, asks.get("ReturnConsumedCapacity")) for name, asks in calls} == {
         ("GetItem", "TOTAL"),
+        ("BatchGetItem", "TOTAL"),
+        ("Scan", "TOTAL"),
         ("Query", "TOTAL"),
         ("ExecuteTransaction", "TOTAL"),
         ("ExecuteStatement", "TOTAL"),
