@@ -27,6 +27,7 @@ from chalicelib.domain.errors import (
     LedgerCorrupt,
     NotAllowed,
     NotFound,
+    Unreadable,
 )
 from chalicelib.domain.ledger import Account, Request
 from chalicelib.domain.lifetimes import Days
@@ -221,6 +222,18 @@ def test_a_record_is_kept_for_ninety_days_and_is_in_progress_for_as_long(
     assert int(item["in_progress_expiration"]["N"]) == pytest.approx(1000 * until, abs=60_000)
     for record in (done, doubtful):
         assert record.kept_until.timestamp() == pytest.approx(until, abs=60)
+
+
+def test_a_record_that_cannot_be_read_is_named_and_its_mail_not_sent(mails: MailRecords) -> None:
+    mails.once("manual 42-1", dict)
+    client("dynamodb").update_item(
+        TableName="credits-dev-mails",
+        Key={"id": {"S": record_id("manual 42-1")}},
+        UpdateExpression="SET expiration = :wrong",
+        ExpressionAttributeValues={":wrong": {"N": "99999999999999"}},
+    )
+    with pytest.raises(Unreadable, match="expiration "):
+        mails.once("manual 42-1", dict)
 
 
 def test_records_that_are_left_out_are_asked_for_again_and_nobody_asks_for_none(
