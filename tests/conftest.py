@@ -26,6 +26,11 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+def pytest_sessionfinish() -> None:
+    """Hypothesis may be loaded as late as now, and looks for who refers to what it manages."""
+    gc.unfreeze()
+
+
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
     """Leaves out the console's tests on a machine that cannot run them.
 
