@@ -27,6 +27,7 @@ from chalicelib.domain.errors import (
     LedgerCorrupt,
     NotAllowed,
     NotFound,
+    Unreadable,
 )
 from chalicelib.domain.ledger import Account, Request
 from chalicelib.domain.lifetimes import Days
@@ -221,6 +222,18 @@ def test_a_record_is_kept_for_ninety_days_and_is_in_progress_for_as_long(
     assert int(item["in_progress_expiration"]["N"]) == pytest.approx(1000 * until, abs=60_000)
     for record in (done, doubtful):
         assert record.kept_until.timestamp() == pytest.approx(until, abs=60)
+
+
+def test_a_record_that_cannot_be_read_is_named_and_its_mail_not_sent(mails: MailRecords) -> None:
+    mails.once("manual 42-1", dict)
+    client("dynamodb").update_item(
+        TableName="credits-dev-mails",
+        Key={"id": {"S": record_id("manual 42-1")}},
+        UpdateExpression="SET expiration = :wrong",
+        ExpressionAttributeValues={":wrong": {"N": "99999999999999"}},
+    )
+    with pytest.raises(Unreadable, match="expiration "):
+        mails.once("manual 42-1", dict)
 
 
 def test_records_that_are_left_out_are_asked_for_again_and_nobody_asks_for_none(
@@ -1241,7 +1254,7 @@ def test_a_transaction_without_room_is_waited_for_as_long_as_there_is_time_and_a
         )
 
     operation = "TransactGetItems" if how == "read" else "ExecuteTransaction"
-    cancelling(world, monkeypatch, ["ThrottlingError"], operation=operation)
+    cancelling(world, monkeypatch, ["None", "ThrottlingError"], operation=operation)
     for left, pauses in ((60_000, [0.2, 0.4, 0.8]), (5_100, [])):
         with patient(iter((left, left, left, 0)).__next__, 5_000), pytest.raises(OutOfTime):
             perform()
@@ -1255,6 +1268,42 @@ def test_a_transaction_without_room_is_waited_for_as_long_as_there_is_time_and_a
     with patient(lambda: 0, 5_000), pytest.raises(Contention):
         perform()
     assert slept == []
+
+
+def test_an_entry_on_request_is_under_the_id_of_its_request(world: World) -> None:
+    granted(world, 1)
+    with correlated("c-7"):
+        entries_ = [used(world, "a", 1).entry, used_many(world, "b", "c").entry]
+    assert [entry and entry.correlation_id for entry in entries_] == ["c-7", "c-7"]
+    assert [entry.correlation_id for entry in world.history()[-2:]] == ["c-7", "c-7"]
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+def test_of_several_operations_those_that_others_perform_meanwhile_are_left_out(
+    world: World, *, refuses: bool
+) -> None:
+    """One is performed while the first decision is made, another while the second is."""
+    granted(world, 1)
+    faster = iter("ab")
+    decided: list[list[str]] = []
+
+    def decide(account: Account, new: Collection[str]) -> LedgerEntry:
+        decided.append(sorted(operation.rpartition("#")[2] for operation in new))
+        if key := next(faster, None):
+            used_many(world, key)
+            if refuses:
+                raise InsufficientCredits(1, 0)
+        items = [UsageItem(operation.rpartition("#")[2], 1, "Because") for operation in new]
+        request = Request("usage#app", "app", "Because")
+        return domain.use_many(account, items, request, world.now)
+
+    asked = {f"usage#app#{key}": {"amount": 1} for key in "abc"}
+    done = world.services.ledger.perform_many("1", asked, decide)
+
+    assert decided == [["a", "b", "c"], ["b", "c"], ["c"]]
+    assert {*done.before} == {"usage#app#a", "usage#app#b"}
+    assert done.account.next_number == 4
+    assert world.balance() == 7
 
 
 def test_the_same_request_is_answered_again_and_another_under_its_key_is_refused(
@@ -1436,6 +1485,22 @@ def test_an_operation_without_its_marker_is_named(world: World) -> None:
         store.audit("1")
 
 
+def test_a_marker_that_names_the_entry_of_another_operation_is_told_and_the_others_are_checked(
+    world: World,
+) -> None:
+    granted(world, 3)
+    store = world.services.ledger
+    operations = [f"manual#app#{key}" for key in range(3)]
+    markers = [store._marker(operation) for operation in operations]
+    first, second, third = (marker for marker in markers if marker)
+    assert store.check_markers([first, second, third]) == []
+    wrong = [first._replace(number=2), second, third._replace(number=9)]
+    assert [(each.user_id, each.number) for each in store.check_markers(wrong)] == [
+        ("1", 2),
+        ("1", 9),
+    ]
+
+
 def test_an_audit_that_writers_overtake_each_time_says_so_and_names_no_line(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1596,8 +1661,12 @@ def test_what_every_call_of_the_daily_work_costs_is_asked_for(
     assert world.services.ledger._append(made.item)
     world.services.ledger.insert([made])
     assert entry.number == 1
+    assert len(world.services.ledger.entries([("1", 1)])) == 1
+    assert len([*world.services.ledger.walk()]) == 2
     assert {(name, asks.get("ReturnConsumedCapacity")) for name, asks in calls} == {
         ("GetItem", "TOTAL"),
+        ("BatchGetItem", "TOTAL"),
+        ("Scan", "TOTAL"),
         ("Query", "TOTAL"),
         ("ExecuteTransaction", "TOTAL"),
         ("ExecuteStatement", "TOTAL"),
@@ -1663,6 +1732,14 @@ def test_what_a_reversal_asked_for_is_kept_in_this_form(world: World) -> None:
     key = f"operation#{sha256(b'reversal#app#x').hexdigest()}"
     assert stored(key, "operation")["request"] == {
         "S": fingerprint({"user_id": "1", "usage": 2, "amount": 4, "description": "Because"})
+    }
+    labelled = replace(request, operation="reversal#app#y", metadata=(("campaign", "42"),))
+    world.services.ledger.reverse("1", usage, 4, labelled, world.now)
+    key = f"operation#{sha256(b'reversal#app#y').hexdigest()}"
+    described = {"user_id": "1", "usage": 2, "amount": 4, "description": "Because"}
+    metadata = {"campaign": "42"}
+    assert stored(key, "operation")["request"] == {
+        "S": fingerprint({**described, "metadata": metadata})
     }
 
 

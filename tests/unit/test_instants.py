@@ -13,8 +13,10 @@ from chalicelib.domain.instants import (
     parse_date,
     parse_date_or_instant,
     parse_instant,
+    stored_instant,
     to_millisecond,
     to_milliseconds,
+    to_next_second,
 )
 
 
@@ -93,6 +95,25 @@ def test_an_instant_is_written_in_utc_with_milliseconds_only_when_there_are_any(
     assert format_instant(after_1970(1000)) == "1970-01-01T00:00:00.001Z"
     with pytest.raises(ValueError, match=r"^an instant needs a timezone, and .* has none$"):
         format_instant(utc(2026, 7, 1, 4).replace(tzinfo=None))
+
+
+def test_an_instant_is_rounded_up_to_the_second() -> None:
+    for microseconds, seconds in ((0, 0), (1, 1), (999_999, 1), (1_000_000, 1), (1_000_001, 2)):
+        assert to_next_second(after_1970(microseconds)) == after_1970(seconds * 1_000_000)
+
+
+def test_an_instant_is_stored_if_one_could_have_given_it_with_an_offset() -> None:
+    first, end = utc(1969, 12, 31), utc(3000, 1, 2)
+    for right in (first, end - timedelta(milliseconds=1)):
+        assert stored_instant(to_milliseconds(right)) == right
+    for wrong in (first - timedelta(milliseconds=1), end):
+        with pytest.raises(ValueError, match="no instant that is computed with"):
+            stored_instant(to_milliseconds(wrong))
+
+
+def test_a_naive_instant_has_no_milliseconds() -> None:
+    with pytest.raises(ValueError, match="an instant needs a timezone"):
+        to_millisecond(utc(2026, 7, 1).replace(tzinfo=None))
 
 
 def test_clocks_may_differ_by_five_minutes() -> None:

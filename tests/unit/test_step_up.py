@@ -11,6 +11,7 @@ from chalicelib.domain.entries import EntryType, LedgerEntry
 from chalicelib.domain.errors import LedgerCorrupt, NotAllowed
 from chalicelib.domain.instants import parse_instant
 from chalicelib.domain.ledger import AllocationTerms
+from chalicelib.domain.lifetimes import Days, Lifetime
 from chalicelib.domain.subscriptions import Raised, Subscription, TopUp, due_top_up
 from chalicelib.domain.terms import FIELDS, MOST_TOP_UPS
 from chalicelib.plans_file import CatalogueError, parse_catalogue
@@ -221,9 +222,15 @@ def july(book: Book, **terms: datetime) -> LedgerEntry:
     return book.post(ledger.allocate(book.account, *asked))
 
 
-def stepped(book: Book, amount: int, moment: datetime = NOW, cap: int | None = None) -> LedgerEntry:
+def stepped(
+    book: Book,
+    amount: int,
+    moment: datetime = NOW,
+    cap: int | None = None,
+    lifetime: Lifetime = None,
+) -> LedgerEntry:
     terms = AllocationTerms(balance_cap=cap)
-    return ledger.top_up(book.account, TopUp(amount, moment), ZONE, None, NOW + DAY, terms)
+    return ledger.top_up(book.account, TopUp(amount, moment), ZONE, lifetime, NOW + DAY, terms)
 
 
 def test_a_top_up_is_an_allocation_on_top_of_the_last_and_every_line_after_it_knows() -> None:
@@ -251,10 +258,26 @@ def test_it_is_capped_like_the_month_and_says_so_also_if_nothing_fits() -> None:
     assert (part.amount, part.left_out, part.balance_cap) == (200, 84, 300)
     none = book.post(stepped(book, 50, NOW + MILLISECOND, cap=300))
     assert (none.amount, none.left_out, none.topped_up_at) == (0, 50, NOW + MILLISECOND)
+    assert none.effective_at == NOW + MILLISECOND
+
+
+def test_its_credits_live_as_long_as_those_of_the_plan() -> None:
+    book = Book()
+    july(book)
+    entry = stepped(book, 284, lifetime=Days(30))
+    assert entry.granted_batch is not None
+    assert entry.granted_batch.expires_at == at("2026-08-09T22:00:00Z")
+
+
+def test_a_step_by_a_clock_that_is_ahead_counts_from_now() -> None:
+    book = Book()
+    july(book)
+    entry = stepped(book, 284, NOW + 2 * DAY)
+    assert (entry.effective_at, entry.topped_up_at) == (NOW + DAY, NOW + 2 * DAY)
 
 
 def test_there_is_nothing_to_top_up_before_a_period_is_allocated() -> None:
-    with pytest.raises(NotAllowed):
+    with pytest.raises(NotAllowed, match=r"^there is no period to top up, or it was done before$"):
         stepped(Book(), 284)
 
 
