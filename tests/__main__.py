@@ -41,8 +41,6 @@ def main() -> NoReturn:
         words = shlex.split(os.environ.get("ARGS", ""))
     except ValueError as error:
         sys.exit(f"error: ARGS cannot be read: {error}")
-    # The hundreds of processes that tests start would each compile what they import.
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     if not words:
         compile_once()
     os.execv(sys.executable, [sys.executable, *PYTEST, *words])  # noqa: S606 - no shell is the point
