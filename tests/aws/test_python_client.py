@@ -443,7 +443,7 @@ def test_an_admin_grants_reverses_and_runs_allocations(
     assert (first.source, first.expires_at is None) == ("promotion", False)
     assert (second.source, second.expires_at) == ("adjustment", None)
     used = backend.use("1", 60, key="use")
-    back = backend.reverse("1", used.transaction_id, 20, reason="Came out empty", key="back")
+    back = backend.reverse("1", used.transaction_id, 20, description="Came out empty", key="back")
     assert (back.returned_amount, back.new_balance) == (20, 60)
     taken = admin.allocate("1", -100, "Mistake", up_to_available=True)
     assert (taken.amount, taken.new_balance) == (-60, 0)

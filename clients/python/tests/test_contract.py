@@ -62,8 +62,8 @@ ASKS: Mapping[str, list[Callable[[Any], Any]]] = {
     ],
     "getTransaction": [lambda c: c.transaction("42-10")],
     "reverseUsage": [
-        lambda c: c.reverse(42, "42-3", 10, reason="Empty", key="k", metadata={"a": "b"}),
-        lambda c: c.reverse(42, "42-3", reason="Empty"),
+        lambda c: c.reverse(42, "42-3", 10, description="Empty", key="k", metadata={"a": "b"}),
+        lambda c: c.reverse(42, "42-3", description="Empty"),
     ],
     "holdCredits": [
         lambda c: c.hold(42, 50, "Crawl", key="k", expires_in_seconds=9, metadata={"a": "b"}),

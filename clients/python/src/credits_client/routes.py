@@ -189,7 +189,7 @@ def reverse(
     transaction_id: str,
     amount: int | None = None,
     *,
-    reason: str,
+    description: str,
     key: str | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> Request[answers.ReverseAnswer]:
@@ -198,7 +198,7 @@ def reverse(
         "user_id": user_id,
         "transaction_id": transaction_id,
         "amount": amount,
-        "reason": reason,
+        "description": description,
         "metadata": metadata,
     }
     return _post("/api/credits/reverse", answers.ReverseAnswer, body, key=_key(key))
@@ -207,7 +207,7 @@ def reverse(
 def allocate(  # noqa: PLR0913 - the fields of the API
     user_id: UserId,
     amount: int,
-    reason: str,
+    description: str,
     *,
     key: str | None = None,
     expires_in_days: int | Omitted | None = OMITTED,
@@ -226,7 +226,7 @@ def allocate(  # noqa: PLR0913 - the fields of the API
     body = {
         "user_id": user_id,
         "amount": amount,
-        "reason": reason,
+        "description": description,
         "notify": notify,
         "up_to_available": up_to_available,
         "priority": priority,
@@ -335,7 +335,7 @@ def purchase(
 
 
 def refund(
-    payment_id: str, amount: int, reason: str, *, observed_at: datetime | None = None
+    payment_id: str, amount: int, description: str, *, observed_at: datetime | None = None
 ) -> Request[answers.RefundAnswer]:
     """Reports how many credits of a payment were refunded, in all. For billing and admins.
 
@@ -345,7 +345,7 @@ def refund(
     body = {
         "payment_id": payment_id,
         "amount": amount,
-        "reason": reason,
+        "description": description,
         "observed_at": observed_at,
     }
     return _post("/api/credits/refunds", answers.RefundAnswer, body)
