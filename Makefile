@@ -31,6 +31,9 @@ needs = $(foreach name,$(1),$(if $(value $(name)),,$(error make $@ needs $(name)
 STAGED = $(call option,stage,STAGE) $(call option,region,REGION)
 REPAIR = $(STAGED) $(call flag,dry-run,DRY_RUN) $(call flag,yes,YES) $(call flag,json,JSON)
 
+# What is imported is compiled once, whatever this machine thinks of it: set-up compiles nothing.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 
 ##@ Every day
@@ -211,8 +214,9 @@ $(READY): requirements.txt requirements-dev.txt
 	@$(call exported,PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	  echo 'error: Python has no venv module. On Debian and Ubuntu: apt install python3-venv' >&2; exit 1; }
 	@$(call exported,PYTHON) -m venv --clear $(VENV) >&2
+	@# A fifth of what is installed is ever imported; it is compiled then.
 	@# Each package is named as it comes; the pipe would hide pip's failure, so a file remembers it.
-	@( $(VENV)/bin/pip install --disable-pip-version-check --require-hashes --only-binary :all: -r requirements-dev.txt || touch $@.failed ) 2>&1 \
+	@( $(VENV)/bin/pip install --no-compile --disable-pip-version-check --require-hashes --only-binary :all: -r requirements-dev.txt || touch $@.failed ) 2>&1 \
 	  | while read -r word rest; do case $$word in Collecting) echo "  $${rest%% *}";; ERROR:) echo "$$word $$rest";; esac; done >&2
 	@if [ -e $@.failed ]; then rm $@.failed; echo 'error: pip could not install requirements-dev.txt.' \
 	  'Is there a network, and a package index? Installing needs them; run make again when they are there.' >&2; exit 1; fi

@@ -17,7 +17,7 @@ PYTEST = ["-m", "pytest", "-n", PROCESSES, "--dist", "loadfile", "--no-loadscope
 
 COLLECT = ["-m", "pytest", "-n", "0", "-p", "no:cacheprovider", "--collect-only", "-qqq"]
 # All tests, in two halves that take about as long to compile.
-HALVES = (("tests/unit",), ("tests", "--ignore=tests/unit"))
+HALVES = (("tests/unit",), ("tests", "clients/python/tests", "--ignore=tests/unit"))
 
 
 def compile_once() -> None:
@@ -41,8 +41,6 @@ def main() -> NoReturn:
         words = shlex.split(os.environ.get("ARGS", ""))
     except ValueError as error:
         sys.exit(f"error: ARGS cannot be read: {error}")
-    # The hundreds of processes that tests start would each compile what they import.
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     if not words:
         compile_once()
     os.execv(sys.executable, [sys.executable, *PYTEST, *words])  # noqa: S606 - no shell is the point

@@ -89,6 +89,8 @@ def test_the_same_key_for_another_usage_is_refused_and_charges_nothing(
     assert (reply.status, reply.json["code"]) == (422, "idempotency_key_reused")
     assert "'lead-1'" in reply.json["detail"]
     assert rich.balance() == 98
+    charge(api, {**lead(2), "key": "a#b"})
+    assert "'a#b'" in charge(api, {**lead(3), "key": "a#b"}).json["detail"]
 
 
 def test_what_is_not_covered_together_charges_nothing(rich: World, api: Api) -> None:

@@ -265,7 +265,7 @@ def test_a_move_west_over_a_month_that_began_in_a_pause_gives_it_where_it_begins
 
 
 def test_a_month_that_begins_where_somebody_arrives_is_due_though_the_day_moves_with_them() -> None:
-    """On Midway, where it is the 14th, it begins on the 15th; in Kiritimati on the 16th, today."""
+    """On Midway it is the 14th, and their month begins on the 15th; in Kiritimati the 16th."""
     user = replace(
         ADA,
         timezone="Pacific/Midway",

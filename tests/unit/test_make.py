@@ -254,6 +254,12 @@ def test_a_variable_that_no_target_takes_is_not_run_either(folder: Path) -> None
         assert call.environment["AWS_PROFILE"] == value
 
 
+def test_what_a_program_compiles_is_kept_for_the_next(folder: Path) -> None:
+    for target in ("up", "test"):
+        call = make(folder, target, PYTHONDONTWRITEBYTECODE="1")
+        assert "PYTHONDONTWRITEBYTECODE" not in call.environment
+
+
 def test_a_name_of_python_is_the_name_of_a_program(folder: Path) -> None:
     (folder / ".venv" / ".ready").unlink()
     ended = run(folder, "up", "PYTHON=python3; touch made $(shell touch made) $9")
@@ -286,13 +292,11 @@ def test_args_are_split_as_a_shell_would_and_read_by_none(
 
     monkeypatch.setattr(os, "execv", become)
     monkeypatch.setattr(runner, "compile_once", lambda: compiled.append(True))
-    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     monkeypatch.setenv("ARGS", args)
     with pytest.raises(SystemExit):
         runner.main()
     assert became == [[sys.executable, *runner.PYTEST, *words]]
     assert bool(compiled) == (not words), "who picks some tests does not wait for the others"
-    assert "PYTHONDONTWRITEBYTECODE" not in os.environ
 
 
 def test_args_that_cannot_be_read_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -318,8 +318,7 @@ def test_what_lapsed_after_an_end_is_not_announced() -> None:
     assert next_allocation(ended, CATALOGUE, None, at("2028-01-01T00:00:00Z")) is None
 
 
-def test_of_two_months_that_are_to_come_the_one_before_that_of_the_sign_up_is_announced() -> None:
-    """They go back over the date line, and to a day of the month that is still to come there."""
+def test_who_flies_back_over_the_date_line_is_told_of_the_month_before_their_sign_up() -> None:
     now = at("2026-06-30T10:00:00Z")  # July begins in Kiritimati, and Midway's 30th is to come
     subscription = new(now=now, timezone="Pacific/Kiritimati", started_at="2026-06-30T10:00:00Z")
     assert subscription.sign_up == SignUp(JULY, 500, now)
