@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ def test_the_way_from_a_registration_to_a_capture_works(stack: LocalStack, tmp_p
     script = 'curl() { command curl -sS -w "\\n" "$@"; }\n' + script
 
     printed = subprocess.run(
-        ["make", "-s", "env"],
+        [sys.executable, "-m", "infra", "env"],
         cwd=packaging.ROOT,
         env=os.environ | {"CREDITS_STATE_FILE": str(state)},
         capture_output=True,
