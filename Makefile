@@ -37,7 +37,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 
 ##@ Every day
-.PHONY: help run up token clock test check format lock clean
+.PHONY: help run up token env clock test check format lock clean
 
 help:  ## list all targets
 	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} \
@@ -51,6 +51,9 @@ up: $(READY) | writable  ## start an empty stack until Ctrl-C; prints one line o
 
 token: $(READY)  ## make a token for the running stack: USER_ID=42 (SCOPE="credits:admin" SECONDS=3600)
 	@$(RUN) -m infra token $(call option,user-id,USER_ID) $(call option,scope,SCOPE) $(call option,seconds,SECONDS)
+
+env: $(READY)  ## print API and TOKEN of the running stack for a shell: eval "$(make -s env)" (USER_ID= SCOPE= SECONDS=)
+	@$(RUN) -m infra env $(call option,user-id,USER_ID) $(call option,scope,SCOPE) $(call option,seconds,SECONDS)
 
 clock: $(READY)  ## read or move the local stack's clock: TO="next midnight", "next 1st", "+30 days" (ZONE=)
 	@$(RUN) -m infra clock $(call option,to,TO) $(call option,zone,ZONE)

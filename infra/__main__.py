@@ -21,6 +21,7 @@ COMMANDS = {
     "run": ("infra.commands.run", "run the turn of a month on this machine"),
     "up": ("infra.commands.up", "start an empty stack on this machine"),
     "token": ("infra.commands.token", "print a token for the running stack"),
+    "env": ("infra.commands.env", "print the running stack's URL and a token for a shell"),
     "doctor": ("infra.commands.doctor", "say what is wrong with a deployment or a stack"),
     "token-check": ("infra.commands.token_check", "say why a stage accepts or refuses a token"),
     "clock": ("infra.commands.clock", "move the running stack's clock"),

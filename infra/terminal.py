@@ -28,9 +28,14 @@ def agree() -> bool:
     return True
 
 
-def is_agreed(console: Console) -> bool:
-    """Asks a person whether to do what was said; everything but yes is no."""
-    return console.input("Go on? \\[y/N] ").strip().lower() in ("y", "yes")
+def is_agreed(console: Console, question: str = "Go on?") -> bool:
+    """Asks a person whether to do what was said; everything but yes is no, Ctrl-D too."""
+    try:
+        answer = console.input(f"{question} \\[y/N] ")
+    except EOFError:
+        console.print()  # the cursor still stands behind the question
+        return False
+    return answer.strip().lower() in ("y", "yes")
 
 
 def progress() -> Say:

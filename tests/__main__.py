@@ -17,7 +17,7 @@ PYTEST = ["-m", "pytest", "-n", PROCESSES, "--dist", "loadfile", "--no-loadscope
 
 COLLECT = ["-m", "pytest", "-n", "0", "-p", "no:cacheprovider", "--collect-only", "-qqq"]
 # All tests, in two halves that take about as long to compile.
-HALVES = (("tests/unit",), ("tests", "--ignore=tests/unit"))
+HALVES = (("tests/unit",), ("tests", "clients/python/tests", "--ignore=tests/unit"))
 
 
 def compile_once() -> None:

@@ -273,7 +273,7 @@ def reverse(call: Call) -> Answer:
     user_id = body.required("user_id", parse_user_id)
     transaction_id = body.required("transaction_id", _parse_transaction_id)
     amount = body.optional("amount", parse_amount)
-    reason = body.required("reason", parse_text)
+    description = body.required("description", parse_text, formerly="reason")
     metadata = body.optional("metadata", parse_metadata)
     body.finish()
     outcome = on_request.reverse_usage(
@@ -281,7 +281,7 @@ def reverse(call: Call) -> Answer:
         user_id,
         transaction_id,
         amount,
-        reason,
+        description,
         caller=call.principal.caller,
         key=key,
         metadata=metadata or (),

@@ -53,7 +53,7 @@ def refund(call: Call) -> Answer:
     report = Refund(
         payment_id=body.required("payment_id", parse_key),
         amount=body.required("amount", _parse_refunded),
-        reason=body.required("reason", parse_text),
+        description=body.required("description", parse_text, formerly="reason"),
         observed_at=body.optional("observed_at", parse_past(call.services.now())),
     )
     body.finish()

@@ -14,7 +14,7 @@ knows, and the one with the highest id counts: any, but always the same.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -78,10 +78,10 @@ def with_report(
         reports = {each.event_id: each for each in (*stands.reports, report)}
         newest = sorted(reports.values(), key=lambda each: each.event_id)[-MOST_REPORTS:]
         known[contract_id] = stands._replace(reports=tuple(newest))
-    return tuple(sorted(_kept(list(known.values())), key=lambda contract: contract.id))
+    return tuple(sorted(_kept(known.values()), key=lambda contract: contract.id))
 
 
-def _kept(contracts: list[Contract]) -> list[Contract]:
+def _kept(contracts: Collection[Contract]) -> list[Contract]:
     """The contracts without those that are too many."""
     over = [each for each in contracts if is_over(stands_at(each))]
     over.sort(key=lambda each: (each.seen_at, each.id))
@@ -97,8 +97,8 @@ def is_over(billed: Billed) -> bool:
 def stands_at(contract: Contract) -> Billed:
     """How a contract stands: by the report of its newest second that no other follows."""
     reports = contract.reports
-    came_to = Counter(report.billed for report in reports)
-    came_to.subtract(report.before for report in reports if report.before is not None)
+    came_to: Counter[Billed | None] = Counter(report.billed for report in reports)
+    came_to.subtract(report.before for report in reports)
     last = [report for report in reports if came_to[report.billed] > 0] or reports
     return max(last, key=lambda report: (is_over(report.billed), report.event_id)).billed
 

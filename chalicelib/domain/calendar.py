@@ -423,7 +423,7 @@ def sweeps_due(
     ``zones`` restricts the answer; an unknown name in it raises InvalidInput on ``field``.
     """
     tick = tick_at(tick)
-    names = zone_names() if zones is None else tuple(sorted({*_checked(zones, field)}))
+    names = zone_names() if zones is None else sorted({*_checked(zones, field)})
     due = []
     for age in RESWEEP_AGES:
         until = tick - age

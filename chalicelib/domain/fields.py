@@ -215,11 +215,22 @@ class FieldReader:
             raise InvalidInput.of(what, f"must be an object with named fields; is {shown(values)}")
         self._values = cast(Mapping[str, object], values)
         self._known: set[str] = set()
+        self._former: set[str] = set()
         self._errors: list[FieldError] = []
 
-    def required(self, name: str, parser: Parser[Parsed]) -> Parsed:
-        """The parsed value of a required field."""
+    def required(self, name: str, parser: Parser[Parsed], *, formerly: str | None = None) -> Parsed:
+        """The parsed value of a required field.
+
+        ``formerly`` is the name that the release before gave the field; it is taken as well, but
+        not beside the new one.
+        """
         self._known.add(name)
+        if formerly is not None:
+            self._former.add(formerly)
+            if self._values.get(formerly) is not None:
+                if self._values.get(name) is None:
+                    return self._parsed(formerly, parser)
+                self.reject(formerly, f"is the former name of {name}; give {name} only")
         if self._values.get(name) is None:
             self.reject(name, "is required")
             return cast(Parsed, None)
@@ -250,7 +261,7 @@ class FieldReader:
     def finish(self) -> None:
         """Raises `InvalidInput` with everything that is wrong, including unknown fields."""
         known = ", ".join(sorted(self._known)) or "none"
-        unknown = [name for name in self._values if name not in self._known]
+        unknown = [name for name in self._values if name not in self._known | self._former]
         more = len(unknown) - MOST_UNKNOWN_NAMED
         others = f", nor are {more} others" if more > 0 else ""
         for name in unknown[:MOST_UNKNOWN_NAMED]:

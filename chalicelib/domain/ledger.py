@@ -620,7 +620,7 @@ def refund(
         more = min(more, dict(account.spendable(now)).get(batch.number, 0))
     else:
         more = min(more, 0)
-    is_gone = more < 0 and not batch.is_usable(now)
+    is_gone = not batch.is_usable(now)
     legs = (Leg(batch.number, -more),) if more and not is_gone else ()
     change = _Change(legs, move(account.batches, legs, known=(batch,)))
     _check_reopened(account, change.batches)

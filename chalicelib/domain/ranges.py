@@ -82,7 +82,7 @@ class Range:
     def expected(self, users: int, last_user_id: str) -> int:
         """About how many users it has, of whom the first ``users`` end with this one."""
         passed = place_of(last_user_id) - self.first + 1
-        return users * (self.last - self.first + 1) // max(1, passed)
+        return users * (self.last - self.first + 1) // passed
 
     @classmethod
     def parse(cls, field: str, value: object) -> "Range":
@@ -112,8 +112,6 @@ def tiling(found: Iterable[Range]) -> list[Range] | None:
     taken: list[Range] = []
     reached = 0
     for candidate in sorted(found):
-        if candidate.first > reached:
-            return None
         if candidate.first == reached:
             taken.append(candidate)
             reached = candidate.last + 1

@@ -19,7 +19,7 @@ token can be this caller, because the slash of a subject is written as %2F."""
 def manual_allocate(services: Services, event: object, context: Any) -> dict[str, Any]:
     """Answers ``{"success": true, "new_balance", "transaction_id"}``, or the refusal.
 
-    ``event``: ``user_id``, ``amount`` (negative claws back), ``reason``, ``actor``,
+    ``event``: ``user_id``, ``amount`` (negative claws back), ``description``, ``actor``,
     ``idempotency_key`` and what else `read_adjustment` reads, such as ``expires_in_days`` (absent:
     the lifetime of the user's plan; null: never), ``notify`` (false: no email) and
     ``up_to_available`` (true: claw back what is left, and answer the ``amount`` it was).

@@ -40,7 +40,7 @@ class Adjustment:
 
     user_id: str
     amount: int
-    reason: str
+    description: str
     expires_in_days: int | None = None
     priority: int = DEFAULT_PRIORITY
     source: Source = Source.ADJUSTMENT
@@ -59,7 +59,8 @@ class Adjustment:
         return {
             "user_id": self.user_id,
             "amount": self.amount,
-            "reason": self.reason,
+            # Its former name: keys of the release that called it so stay good.
+            "reason": self.description,
             "actor": actor,
             "expires_in_days": self.expires_in_days if self.is_grant else None,
             # Only where they are not the default: keys from before there were these stay good.
@@ -79,7 +80,7 @@ def read_adjustment(fields: FieldReader) -> Adjustment:
     adjustment = Adjustment(
         user_id=fields.required("user_id", parse_user_id),
         amount=fields.required("amount", parse_signed_amount),
-        reason=fields.required("reason", parse_text),
+        description=fields.required("description", parse_text, formerly="reason"),
         expires_in_days=fields.nullable("expires_in_days", parse_days, NEVER),
         priority=DEFAULT_PRIORITY if priority is None else priority,
         source=source or Source.ADJUSTMENT,
@@ -125,7 +126,7 @@ def adjust(
     request = Request(
         f"manual#{caller}#{key}",
         actor,
-        adjustment.reason,
+        adjustment.description,
         silent=not adjustment.notify,
         metadata=adjustment.metadata,
     )

@@ -229,7 +229,7 @@ def reverse_usage(
     user_id: str,
     transaction_id: str,
     amount: int | None,
-    reason: str,
+    description: str,
     *,
     caller: str,
     key: str,
@@ -243,5 +243,5 @@ def reverse_usage(
     owner, _, number = transaction_id.rpartition("-")
     if owner != user_id or not ENTRY_NUMBER.fullmatch(number):
         raise NotFound(f"user {user_id} has no transaction {transaction_id}")
-    request = Request(f"reversal#{caller}#{key}", caller, reason, metadata=metadata)
+    request = Request(f"reversal#{caller}#{key}", caller, description, metadata=metadata)
     return services.ledger.reverse(user_id, int(number), amount, request, services.now())

@@ -110,7 +110,7 @@ class Refund:
 
     payment_id: str
     amount: int
-    reason: str
+    description: str
     observed_at: datetime | None = None
 
 
@@ -123,13 +123,15 @@ def refund(services: Services, report: Refund, *, actor: str) -> Outcome:
     a report that saw what it says before the newest one did.
     """
     user_id, number = _place_of(services, report.payment_id)
-    request = Request(f"refund#{report.payment_id}", actor, report.reason)
+    request = Request(f"refund#{report.payment_id}", actor, report.description)
     return services.ledger.refund(
         user_id, number, lambda: report.amount, report.observed_at, request, services.now()
     )
 
 
-def refund_what_is_known(services: Services, payment_id: str, *, reason: str, actor: str) -> None:
+def refund_what_is_known(
+    services: Services, payment_id: str, *, description: str, actor: str
+) -> None:
     """Takes back what is known to be taken back of a purchase, or gives back what is not any more.
 
     That is what the provider's events have added up to in the table of payments, in money: the same
@@ -148,7 +150,7 @@ def refund_what_is_known(services: Services, payment_id: str, *, reason: str, ac
 
     if not in_all(known) and not services.ledger.is_refunded(user_id, number):
         return  # nothing was ever taken
-    request = Request(f"refund#{payment_id}", actor, reason)
+    request = Request(f"refund#{payment_id}", actor, description)
     services.ledger.refund(
         user_id,
         number,

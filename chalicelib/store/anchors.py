@@ -85,7 +85,7 @@ class Anchors:
         batches = self._batches(_instant_of(newest) if newest else None, until)
         with TemporaryDirectory() as folder:
             parts = [*self._sorted_parts(batches, Path(folder), folded)]
-            before = self._read(newest, digests[newest]) if newest else iter(())
+            before = self._read(newest, digests[newest]) if newest else ()
             merged = heapq.merge(before, *map(_read_file, parts), key=in_order)
             digest = Path(folder) / "digest"
             _write_file(digest, latest(merged, folded.contradictions.append))
@@ -101,13 +101,13 @@ class Anchors:
             taken_at, {ids[head.user]: head.anchor for head in heads if head.user in ids}
         )
 
-    def newest(self, before: datetime | None = None) -> tuple[datetime | None, Iterator[Head]]:
+    def newest(self, before: datetime | None = None) -> tuple[datetime | None, Iterable[Head]]:
         """When the newest digest was made (from before an instant), and its heads, in order."""
         digests = self._objects(_DIGESTS)
         bound = f"{_DIGESTS}{format_instant(before)}" if before else None
         key = max((key for key in digests if bound is None or key < bound), default="")
         if not key:
-            return None, iter(())
+            return None, ()
         return _instant_of(key), self._read(key, digests[key])
 
     def _batches(self, since: datetime | None, until: datetime) -> dict[str, str]:

@@ -4,7 +4,7 @@
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from chalicelib.domain.damage import Damage, choice_of, instant, text
@@ -37,7 +37,10 @@ def contracts_text(contracts: Sequence[Contract]) -> str:
 
 def as_contracts(attribute: Attribute) -> tuple[Contract, ...]:
     """The contracts of an attribute. Raises what `damage.value_of` expects of a reader."""
-    return tuple(_contract(*each) for each in _listed(json.loads(as_text(attribute))))
+    contracts = json.loads(as_text(attribute))
+    if not isinstance(contracts, list):  # else nothing would be told of an empty object
+        raise Damage("is no list")
+    return tuple(_contract(*each) for each in contracts)
 
 
 def _written(billed: Billed) -> list[Any]:
@@ -50,18 +53,18 @@ def _written(billed: Billed) -> list[Any]:
     ]
 
 
-def _contract(contract_id: object, seen_at: object, reports: object) -> Contract:
-    read = tuple(_report(*each) for each in _listed(reports))
+def _contract(contract_id: object, seen_at: object, reports: Iterable[Any]) -> Contract:
+    read = tuple(_report(*each) for each in reports)
     if not read:
         raise Damage("has a contract without reports")
     return Contract(text(contract_id), instant(seen_at), read)
 
 
-def _report(event_id: object, billed: object, before: object) -> Report:
+def _report(event_id: object, billed: Iterable[Any], before: Iterable[Any] | None) -> Report:
     return Report(
         text(event_id),
-        _billed(*_listed(billed)),
-        None if before is None else _billed(*_listed(before)),
+        _billed(*billed),
+        None if before is None else _billed(*before),
     )
 
 
@@ -75,9 +78,3 @@ def _billed(
         instant(started_at),
         None if ends_at is None else instant(ends_at),
     )
-
-
-def _listed(value: object) -> list[Any]:
-    if not isinstance(value, list):
-        raise Damage("is no list")
-    return value

@@ -380,10 +380,10 @@ class LedgerStore(LedgerReader):
             batch = self._batch(account, purchase_number)
             in_all = report()
             refunded = ledger.refund(account, batch, stands, in_all, observed_at, request, now)
-            if before and refunded is None:
+            if refunded is None:
+                assert before is not None  # noqa: S101 - the first report says something new
                 count(Metric.DUPLICATES_REFUSED)
                 return Outcome(before, replayed=True, expired=last.expired)
-            assert refunded is not None  # noqa: S101 - the first report says something new
             entry, expired = _correlated(refunded.entry), refunded.expired
             link = Link(purchase_number, last.sequence + 1, in_all, entry.number, expired)
             try:
@@ -434,8 +434,8 @@ class LedgerStore(LedgerReader):
                 self._table,
                 entry.user_id,
                 entry_key(entry.number),
-                actions=[Path("body").set(text(body)), Path("erased").set(text(seal))],
-                condition=(Path("body") == text(line.body)) & (Path("hash") == text(line.hash)),
+                actions=[Path("body").set(body), Path("erased").set(seal)],
+                condition=(Path("body") == line.body) & (Path("hash") == line.hash),
             )
         except UpdateError as error:
             if error_code(error) == "ConditionalCheckFailedException":

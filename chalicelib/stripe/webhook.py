@@ -37,7 +37,7 @@ from .events import Event, Object
 ACTOR = "stripe"
 """Who bought and who took back, in the ledger."""
 
-REASON = "Refunded or disputed"
+TAKEN_BACK = "Refunded or disputed"
 """Why credits were taken back, in the ledger; and given back, when less is refunded in the end."""
 
 IGNORED = "ignored"
@@ -291,7 +291,7 @@ def _dispute(services: Services, event: Event) -> str:
 def _take_back(services: Services, payment_id: str) -> str:
     """Tells the ledger what is taken back of a payment by now. It may well have bought nothing."""
     try:
-        purchases.refund_what_is_known(services, payment_id, reason=REASON, actor=ACTOR)
+        purchases.refund_what_is_known(services, payment_id, description=TAKEN_BACK, actor=ACTOR)
     except NotFound:
         return "noted"
     except NotAllowed as error:

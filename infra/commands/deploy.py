@@ -14,6 +14,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from rich.console import Console
+
 from infra import arguments
 from infra.deployment import handover, packaging
 from infra.deployment.deploy import PackageMaker, deploy
@@ -23,7 +25,7 @@ from infra.deployment.stack_facts import stack_name
 from infra.doctor import before
 from infra.doctor.site import Site
 from infra.session import AwsError, open_session
-from infra.terminal import agree
+from infra.terminal import agree, is_agreed
 
 
 def _arguments() -> argparse.Namespace:
@@ -68,7 +70,7 @@ def _ask() -> bool:
         raise DeployError(
             "There is nobody to ask. Add --yes (make deploy YES=1) to deploy unasked."
         )
-    return input("Make these changes? [y/N] ").strip().lower() in ("y", "yes")
+    return is_agreed(Console(), "Make these changes?")
 
 
 def _say(line: str) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 
 from chalicelib.api.principal import Scope
 from chalicelib.domain.errors import InvalidInput
@@ -16,17 +17,22 @@ from infra.local import stacks
 from infra.local.tokens import DEFAULT_SCOPES, DEFAULT_SECONDS, MOST_SECONDS, TokenError, issue
 
 
-def _arguments(words: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m infra token",
-        description="Prints a token for the API of the running local stack.",
-        epilog='make token USER_ID=42 SCOPE="credits:read credits:use" SECONDS=3600',
+def read_arguments(
+    parser: argparse.ArgumentParser,
+    words: list[str] | None,
+    *,
+    user_id: str | None = None,
+    scope: str = DEFAULT_SCOPES,
+) -> argparse.Namespace:
+    """What token is wanted; ``user_id`` and ``scope`` are the defaults."""
+    default = "" if user_id is None else f" (default: {user_id})"
+    parser.add_argument(
+        "--user-id", default=user_id, help=f"the user the token stands for, e.g. 42{default}"
     )
-    parser.add_argument("--user-id", help="the user the token stands for, e.g. 42")
     parser.add_argument(
         "--scope",
-        default=DEFAULT_SCOPES,
-        help=f"of {', '.join(Scope)}; several with spaces between (default: {DEFAULT_SCOPES})",
+        default=scope,
+        help=f"of {', '.join(Scope)}; several with spaces between (default: {scope})",
     )
     parser.add_argument(
         "--seconds",
@@ -49,13 +55,23 @@ def _arguments(words: list[str] | None) -> argparse.Namespace:
 
 def main(words: list[str] | None = None) -> int:
     """Prints a token; the exit status."""
-    arguments = _arguments(words)
+    parser = argparse.ArgumentParser(
+        prog="python -m infra token",
+        description="Prints a token for the API of the running local stack.",
+        epilog='make token USER_ID=42 SCOPE="credits:read credits:use" SECONDS=3600',
+    )
+    return print_token(read_arguments(parser, words), lambda _api_url, token: token)
+
+
+def print_token(wanted: argparse.Namespace, show: Callable[[str, str], str]) -> int:
+    """Prints what ``show`` makes of the API's URL and the token; the exit status."""
     try:
         stack = stacks.running_stack()
-        print(issue(stack.issuer, arguments.user_id, arguments.scope, arguments.seconds))
+        token = issue(stack.issuer, wanted.user_id, wanted.scope, wanted.seconds)
     except (stacks.NotRunningError, TokenError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    print(show(stack.api_url, token))
     return 0
 
 

@@ -60,6 +60,19 @@ def test_the_digest_has_the_last_head_of_every_user_in_order(bucket: Anchors) ->
     )
 
 
+def test_the_same_batch_in_another_order_is_the_same_object(world: World, bucket: Anchors) -> None:
+    heads = [head("1", 3), head("2", 1)]
+    for batch in (heads, heads[::-1]):
+        bucket.keep(batch, NOON)
+    assert in_bucket(world, "heads/") == ["heads/2026-07-01T12:00:00Z-914e303c2e48523e.gz"]
+
+
+def test_the_bucket_is_reached_by_what_the_settings_say(world: World, bucket: Anchors) -> None:
+    bucket.keep([head("1", 3)], NOON)
+    Anchors(world.settings).fold(NOON + DAY)
+    assert digest(bucket) == [head("1", 3)]
+
+
 def test_each_days_digest_is_the_one_before_and_what_was_kept_since(bucket: Anchors) -> None:
     bucket.keep([head("1", 3), head("2", 1)], NOON)
     bucket.fold(NOON + DAY)
@@ -68,7 +81,9 @@ def test_each_days_digest_is_the_one_before_and_what_was_kept_since(bucket: Anch
     bucket.fold(NOON + 3 * DAY)
     assert digest(bucket) == sorted([head("1", 3), head("2", 2)])
     # The earlier one is there as it was.
-    assert bucket.find(["2"], NOON + 2 * DAY) == (NOON + DAY, {"2": Anchor(1, "a" * 64)})
+    first = (NOON + DAY, {"2": Anchor(1, "a" * 64)})
+    assert bucket.find(["2"], NOON + 2 * DAY) == first
+    assert bucket.find(["2"], NOON + DAY + timedelta(hours=1)) == first
     assert bucket.find(["2"], NOON + DAY) == (None, {})
 
 
@@ -78,6 +93,30 @@ def test_a_batch_is_in_the_first_digest_that_is_of_a_later_instant(bucket: Ancho
     assert digest(bucket) == []
     bucket.fold(NOON + DAY)
     assert digest(bucket) == [head("1", 1)]
+
+
+def test_every_batch_of_the_days_between_two_digests_is_in_the_second(bucket: Anchors) -> None:
+    bucket.fold(NOON)
+    for day in range(5):
+        bucket.keep([head(str(day), 1), head("each", 1, "abcde"[day])], NOON + day * DAY)
+    contradictions, _ = bucket.fold(NOON + 5 * DAY)
+    users = [*map(str, range(5))]
+    assert sorted(bucket.find([*users, "each"])[1]) == [*users, "each"]
+    assert head("each", 1, "a") in digest(bucket), "the first that was kept is right"
+    assert [each.hash[0] for each in contradictions] == [*"bcde"]
+
+
+def test_an_object_says_nothing_of_when_or_where_it_was_written(
+    world: World, bucket: Anchors
+) -> None:
+    bucket.keep([head("1", 3)], NOON)
+    bucket.fold(NOON + DAY)
+    for prefix in ("heads/", "digests/"):
+        (key,) = in_bucket(world, prefix)
+        answer = client("s3").get_object(Bucket=world.settings.anchors_bucket, Key=key)
+        beginning = answer["Body"].read(8)
+        # RFC 1952: no flag, such as that of a name, and a time of 0.
+        assert beginning == b"\x1f\x8b\x08" + bytes(5)
 
 
 def test_a_batch_of_entries_that_came_late_is_in_the_next_digest(bucket: Anchors) -> None:
@@ -154,6 +193,8 @@ def test_a_head_that_contradicts_an_earlier_one_is_named_and_not_believed(bucket
     assert sorted(contradictions) == sorted([head("1", 3, "0"), head("3", 1, "0")])
     assert unreadable == []
     assert digest(bucket) == sorted([head("1", 3), head("2", 3), head("3", 1, "f")])
+    # It is told once.
+    assert bucket.fold(NOON + 2 * DAY) == bucket.fold(NOON + 3 * DAY) == ([], [])
 
 
 def bad_objects() -> Iterable[bytes]:
@@ -167,9 +208,11 @@ def bad_objects() -> Iterable[bytes]:
     yield gzip.compress(good.replace(b" 9 ", b" -9 "))
     yield gzip.compress(good.replace(b"\n", b" \n"))
     yield gzip.compress(good[1:])
+    yield gzip.compress(good.replace(b"\n", b"\r\n"))
+    yield gzip.compress(good)[:10] + b"\xff" * 8
 
 
-@pytest.mark.parametrize("body", [*bad_objects()], ids=range(9))
+@pytest.mark.parametrize("body", [*bad_objects()], ids=range(11))
 def test_a_batch_that_nobody_can_read_is_named_and_the_others_are_folded(
     body: bytes, world: World, bucket: Anchors
 ) -> None:

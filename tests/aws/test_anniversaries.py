@@ -274,7 +274,7 @@ def test_use_it_or_lose_it_credits_are_booked_out_when_the_next_ones_come(world:
     ]
     world.now = at("2026-04-10T12:00:00Z")
     assert world.grant("1", 7, "a")["success"]
-    event = {"user_id": "1", "amount": 5, "reason": "Goodwill", "actor": "ada"}
+    event = {"user_id": "1", "amount": 5, "description": "Goodwill", "actor": "ada"}
     from chalicelib.jobs import manual
 
     answer = manual.manual_allocate(

@@ -147,7 +147,7 @@ def examples(world: World, api: Api, monkeypatch: pytest.MonkeyPatch) -> list[Ex
     show("202", "POST", runs, ADMIN, run)
     world.drain()
     world.now += timedelta(hours=1)
-    goodwill = {"user_id": 42, "amount": 20, "reason": "Goodwill", "expires_in_days": 14}
+    goodwill = {"user_id": 42, "amount": 20, "description": "Goodwill", "expires_in_days": 14}
     show("200", "POST", "/api/credits/allocate", ADMIN, goodwill, key="goodwill-7731")
     world.now += timedelta(hours=1)
     export = {"amount": 70, "description": "Export of 70 pages"}
@@ -157,7 +157,7 @@ def examples(world: World, api: Api, monkeypatch: pytest.MonkeyPatch) -> list[Ex
         "user_id": 42,
         "transaction_id": usage,
         "amount": 10,
-        "reason": "Ten pages came out empty",
+        "description": "Ten pages came out empty",
     }
     show("200", "POST", "/api/credits/reverse", BACKEND, back, key="refund-1849")
     world.now += timedelta(minutes=5)
@@ -242,7 +242,7 @@ def show_purchases(made: Examples, world: World) -> None:
     half = {
         "payment_id": payment,
         "amount": 250,
-        "reason": "Half of the pack was refunded",
+        "description": "Half of the pack was refunded",
         "observed_at": "2025-06-02T11:35:00Z",
     }
     show("200", "POST", "/api/credits/refunds", BILLING, half)

@@ -437,7 +437,9 @@ def test_the_history_comes_as_csv_page_by_page(world: World, api: Api) -> None:
 
 def test_a_description_cannot_smuggle_a_formula_into_a_spreadsheet(world: World, api: Api) -> None:
     world.subscribe("1")
-    world.grant("1", 5, "a", reason='=HYPERLINK("http://evil.example")', actor="@ada, the admin")
+    world.grant(
+        "1", 5, "a", description='=HYPERLINK("http://evil.example")', actor="@ada, the admin"
+    )
     reply = api.get(HISTORY, user(), headers={"Accept": "text/csv"})
     (row,) = csv.DictReader(io.StringIO(reply.text))
     assert row["description"] == '\'=HYPERLINK("http://evil.example")'
@@ -456,7 +458,7 @@ def test_a_text_is_no_formula_to_any_spreadsheet(before: str, world: World, api:
     world.subscribe("=1+1")
     for number, formula in enumerate(FORMULAS):
         world.grant("=1+1", 5, str(number), reason=before + formula)
-    world.grant("=1+1", -5, "taken", reason="Both; of two batches")
+    world.grant("=1+1", -5, "taken", description="Both; of two batches")
     reply = api.get(f"{HISTORY}?limit=100", user("=1+1"), headers={"Accept": "text/csv"})
     # What Python's reader does with quotes in the middle of a cell, Excel and LibreOffice do, too.
     for separator in ",;\t":
@@ -478,7 +480,7 @@ def test_a_text_that_no_spreadsheet_takes_for_a_formula_is_left_as_it_is(
     text: str, world: World, api: Api
 ) -> None:
     world.subscribe("1")
-    world.grant("1", 5, "a", reason=text)
+    world.grant("1", 5, "a", description=text)
     reply = api.get(HISTORY, user(), headers={"Accept": "text/csv"})
     (row,) = csv.DictReader(io.StringIO(reply.text))
     assert row["description"] == text

@@ -375,7 +375,7 @@ def test_the_usage_of_a_capture_is_given_back_as_any_usage_and_a_hold_is_none(
     hundred: World, api: Api
 ) -> None:
     transaction_id = capture(api, hold(api), 31).json["transaction_id"]
-    back = {"user_id": "1", "transaction_id": transaction_id, "reason": "Failed"}
+    back = {"user_id": "1", "transaction_id": transaction_id, "description": "Failed"}
     assert api.post(REVERSE, BACKEND, {**back, "amount": 11}, key="r").json["new_balance"] == 80
     assert api.post(REVERSE, BACKEND, back, key="s").json["returned_amount"] == 20
     hold_id = hold(api, key="other")
@@ -629,7 +629,7 @@ def test_a_claw_back_leaves_what_is_held_unless_the_admin_says_otherwise(
     hundred: World, api: Api
 ) -> None:
     hold_id = hold(api)
-    back = {"user_id": "1", "amount": -70, "reason": "Chargeback"}
+    back = {"user_id": "1", "amount": -70, "description": "Chargeback"}
     reply = api.post(ALLOCATE, ADMIN, back, key="c")
     assert (reply.status, reply.json["available_balance"]) == (402, 60)
     assert api.post(ALLOCATE, ADMIN, {**back, "including_held": True}, key="c").status == 200
@@ -641,7 +641,7 @@ def test_a_claw_back_leaves_what_is_held_unless_the_admin_says_otherwise(
 
 def test_what_is_left_is_clawed_back_with_or_without_what_is_held(hundred: World, api: Api) -> None:
     hold_id = hold(api)
-    back = {"user_id": "1", "amount": -500, "reason": "Fraud", "up_to_available": True}
+    back = {"user_id": "1", "amount": -500, "description": "Fraud", "up_to_available": True}
     assert api.post(ALLOCATE, ADMIN, back, key="a").json["amount"] == -60
     more = api.post(ALLOCATE, ADMIN, {**back, "including_held": True}, key="b")
     assert (more.json["amount"], more.json["new_balance"]) == (-40, 0)
@@ -652,7 +652,7 @@ def test_what_is_left_is_clawed_back_with_or_without_what_is_held(hundred: World
 
 
 def test_a_grant_takes_nothing_so_it_includes_nothing_held(hundred: World, api: Api) -> None:
-    grant = {"user_id": "1", "amount": 5, "reason": "Gift", "including_held": True}
+    grant = {"user_id": "1", "amount": 5, "description": "Gift", "including_held": True}
     assert fields(api.post(ALLOCATE, ADMIN, grant, key="g")) == ["including_held"]
     assert len(hundred.history()) == 1
 
@@ -739,7 +739,7 @@ def test_a_ledger_with_holds_of_every_fate_is_right(
     release(api, hold(api, 10, key="2"))
     hold(api, 10, key="3", expires_in_seconds=1)
     hold(api, 10, key="4", expires_in_seconds=DAY)
-    taken = {"user_id": "1", "amount": -80, "reason": "Fraud", "including_held": True}
+    taken = {"user_id": "1", "amount": -80, "description": "Fraud", "including_held": True}
     api.post(ALLOCATE, ADMIN, taken, key="c")
     starter.expire_at(PARIS_31_MAY)
     starter.expire_at("2026-05-31T22:00:00Z")

@@ -102,7 +102,7 @@ def test_keys_belong_to_their_caller_and_their_operation(hundred: World, api: Ap
     assert for_one.json["transaction_id"] == "1-3"
     for_two = api.post(USE, BACKEND, {"user_id": "2", **EXPORT}, key="a")
     assert for_two.status == 422
-    reverse = {"user_id": 1, "transaction_id": "1-2", "reason": "Oops"}
+    reverse = {"user_id": 1, "transaction_id": "1-2", "description": "Oops"}
     assert api.post(REVERSE, BACKEND, reverse, key="a").json["transaction_id"] == "1-4"
 
 
@@ -143,7 +143,7 @@ def test_a_user_without_entries_has_too_few_credits_and_is_not_unknown(
 @pytest.mark.usefixtures("hundred")
 def test_a_usage_is_given_back_in_parts_and_never_more_than_it_was(api: Api) -> None:
     usage = api.post(USE, user(), EXPORT, key="a").json["transaction_id"]
-    body = {"user_id": 1, "transaction_id": usage, "reason": "Failed export"}
+    body = {"user_id": 1, "transaction_id": usage, "description": "Failed export"}
     part = api.post(REVERSE, BACKEND, {**body, "amount": 10}, key="b")
     assert part.json == {
         "success": True,
@@ -172,7 +172,7 @@ def test_what_has_expired_meanwhile_stays_expired_and_the_answer_says_how_much(
     world.grant("1", 90, "long")
     usage = api.post(USE, user(), EXPORT, key="a").json["transaction_id"]
     world.now = at("2026-01-17T12:00:00Z")
-    body = {"user_id": "1", "transaction_id": usage, "reason": "Failed export"}
+    body = {"user_id": "1", "transaction_id": usage, "description": "Failed export"}
     reply = api.post(REVERSE, BACKEND, body, key="b").json
     assert (reply["returned_amount"], reply["expired_amount"]) == (20, 10)
     assert reply["new_balance"] == 90
@@ -184,7 +184,7 @@ def test_only_a_usage_of_that_very_user_is_given_back(hundred: World, api: Api) 
     hundred.subscribe("2")
     hundred.grant("2", 100, "more")
     api.post(USE, user("2"), EXPORT, key="a")
-    body = {"user_id": "1", "reason": "Oops"}
+    body = {"user_id": "1", "description": "Oops"}
     for transaction_id in ("2-2", "1-9", "1-0", "1-01", "1-", "nonsense", "1-\N{SUPERSCRIPT TWO}"):
         reply = api.post(REVERSE, BACKEND, {**body, "transaction_id": transaction_id}, key="b")
         assert (reply.status, reply.json["code"]) == (404, "not_found"), transaction_id
@@ -197,7 +197,7 @@ def test_only_a_usage_of_that_very_user_is_given_back(hundred: World, api: Api) 
 
 def test_an_admin_grants_credits_in_his_own_name(world: World, api: Api) -> None:
     world.subscribe("42")
-    body = {"user_id": 42, "amount": 50, "reason": "Goodwill"}
+    body = {"user_id": 42, "amount": 50, "description": "Goodwill"}
     reply = api.post(ALLOCATE, ADMIN, body, key="a")
     assert reply.json == {"success": True, "new_balance": 50, "transaction_id": "42-1"}
     (entry,) = world.history("42")
@@ -211,11 +211,11 @@ def test_granted_credits_can_expire_and_negative_ones_are_clawed_back(
     world: World, api: Api
 ) -> None:
     world.subscribe("1")
-    grant = {"user_id": 1, "amount": 50, "reason": "Trial", "expires_in_days": 7}
+    grant = {"user_id": 1, "amount": 50, "description": "Trial", "expires_in_days": 7}
     api.post(ALLOCATE, ADMIN, grant, key="a")
     batch = api.get("/api/credits/balance?user_id=1", ADMIN).json["batches"][0]
     assert batch["expires_at"] == "2026-01-22T23:00:00Z"
-    claw_back = {"user_id": 1, "amount": -20, "reason": "Mistake"}
+    claw_back = {"user_id": 1, "amount": -20, "description": "Mistake"}
     assert api.post(ALLOCATE, ADMIN, claw_back, key="b").json["new_balance"] == 30
     too_much = api.post(ALLOCATE, ADMIN, {**claw_back, "amount": -31}, key="c")
     assert (too_much.status, too_much.json["available_balance"]) == (402, 30)
@@ -227,8 +227,13 @@ def test_what_is_left_is_clawed_back_once_and_the_answer_says_how_much(
     world: World, api: Api
 ) -> None:
     world.subscribe("1")
-    api.post(ALLOCATE, ADMIN, {"user_id": 1, "amount": 50, "reason": "Trial"}, key="a")
-    wanted = {"user_id": 1, "amount": -30, "reason": "Refund of the pack", "up_to_available": True}
+    api.post(ALLOCATE, ADMIN, {"user_id": 1, "amount": 50, "description": "Trial"}, key="a")
+    wanted = {
+        "user_id": 1,
+        "amount": -30,
+        "description": "Refund of the pack",
+        "up_to_available": True,
+    }
     taken = [(api.post(ALLOCATE, ADMIN, wanted, key=key).json) for key in ("b", "c", "d")]
     assert [(each["amount"], each["new_balance"]) for each in taken] == [
         (-30, 20),
@@ -236,7 +241,7 @@ def test_what_is_left_is_clawed_back_once_and_the_answer_says_how_much(
         (0, 0),
     ]
     assert all(each["success"] for each in taken)
-    api.post(ALLOCATE, ADMIN, {"user_id": 1, "amount": 7, "reason": "Trial"}, key="e")
+    api.post(ALLOCATE, ADMIN, {"user_id": 1, "amount": 7, "description": "Trial"}, key="e")
     for key, before in zip(("b", "c", "d"), taken, strict=True):
         again = api.post(ALLOCATE, ADMIN, wanted, key=key)
         assert (again.headers["idempotency-replayed"], again.json) == ("true", before)
@@ -252,8 +257,8 @@ def test_what_is_left_is_clawed_back_once_and_the_answer_says_how_much(
 def test_a_claw_back_that_is_not_to_take_what_is_left_keeps_its_key(world: World, api: Api) -> None:
     """Keys from before one could ask for what is left stay good."""
     world.subscribe("1")
-    api.post(ALLOCATE, ADMIN, {"user_id": 1, "amount": 50, "reason": "Trial"}, key="a")
-    claw_back = {"user_id": 1, "amount": -20, "reason": "Mistake"}
+    api.post(ALLOCATE, ADMIN, {"user_id": 1, "amount": 50, "description": "Trial"}, key="a")
+    claw_back = {"user_id": 1, "amount": -20, "description": "Mistake"}
     first = api.post(ALLOCATE, ADMIN, claw_back, key="b")
     key = f"operation#{operation_digest('manual#ada#b')}"
     (marker,) = [line for line in world.lines() if line["user_id"]["S"] == key]
@@ -272,7 +277,7 @@ def test_a_claw_back_that_is_not_to_take_what_is_left_keeps_its_key(world: World
 
 def test_a_grant_has_nothing_that_is_left_to_take(world: World, api: Api) -> None:
     world.subscribe("1")
-    grant = {"user_id": 1, "amount": 50, "reason": "Trial", "up_to_available": True}
+    grant = {"user_id": 1, "amount": 50, "description": "Trial", "up_to_available": True}
     assert fields(api.post(ALLOCATE, ADMIN, grant, key="a")) == ["up_to_available"]
     claw_back = {**grant, "amount": -5, "up_to_available": "yes"}
     assert fields(api.post(ALLOCATE, ADMIN, claw_back, key="a")) == ["up_to_available"]
@@ -280,7 +285,7 @@ def test_a_grant_has_nothing_that_is_left_to_take(world: World, api: Api) -> Non
 
 
 def test_nothing_is_granted_to_a_user_who_does_not_exist(world: World, api: Api) -> None:
-    body = {"user_id": 42, "amount": 50, "reason": "Goodwill"}
+    body = {"user_id": 42, "amount": 50, "description": "Goodwill"}
     assert api.post(ALLOCATE, ADMIN, body, key="a").status == 404
     assert world.lines() == []
 
@@ -299,56 +304,56 @@ WRONG_FIELDS: tuple[tuple[str, Caller, dict[str, object], str, tuple[object, ...
     (
         REVERSE,
         BACKEND,
-        {"user_id": 1, "transaction_id": "1-2", "amount": 5, "reason": "Oops"},
+        {"user_id": 1, "transaction_id": "1-2", "amount": 5, "description": "Oops"},
         "amount",
         (*_AMOUNTS, -1),
     ),
     (
         REVERSE,
         BACKEND,
-        {"user_id": 1, "transaction_id": "1-2", "reason": "Oops"},
+        {"user_id": 1, "transaction_id": "1-2", "description": "Oops"},
         "transaction_id",
         ("", 5, "x" * 142, None),
     ),
     (
         REVERSE,
         BACKEND,
-        {"user_id": 1, "transaction_id": "1-2", "reason": "Oops"},
-        "reason",
+        {"user_id": 1, "transaction_id": "1-2", "description": "Oops"},
+        "description",
         (*_TEXTS, None),
     ),
     (
         ALLOCATE,
         ADMIN,
-        {"user_id": 1, "amount": 5, "reason": "Goodwill"},
+        {"user_id": 1, "amount": 5, "description": "Goodwill"},
         "amount",
         (*_AMOUNTS, -1_000_000_001, None),
     ),
     (
         ALLOCATE,
         ADMIN,
-        {"user_id": 1, "amount": 5, "reason": "Goodwill"},
+        {"user_id": 1, "amount": 5, "description": "Goodwill"},
         "user_id",
         (*_USER_IDS, None),
     ),
     (
         ALLOCATE,
         ADMIN,
-        {"user_id": 1, "amount": 5, "reason": "Goodwill"},
-        "reason",
+        {"user_id": 1, "amount": 5, "description": "Goodwill"},
+        "description",
         (*_TEXTS, None),
     ),
     (
         ALLOCATE,
         ADMIN,
-        {"user_id": 1, "amount": 5, "reason": "Goodwill"},
+        {"user_id": 1, "amount": 5, "description": "Goodwill"},
         "expires_in_days",
         (0, -1, 3651, 1.0, "7", True),
     ),
     (
         ALLOCATE,
         ADMIN,
-        {"user_id": 1, "amount": 5, "reason": "Goodwill"},
+        {"user_id": 1, "amount": 5, "description": "Goodwill"},
         "actor",
         ("somebody else",),
     ),
@@ -365,7 +370,7 @@ def test_a_wrong_field_is_named_and_nothing_is_written(hundred: World, api: Api)
 
 @pytest.mark.usefixtures("hundred")
 def test_the_bounds_themselves_are_allowed(api: Api) -> None:
-    body = {"user_id": 1, "amount": 10_000, "reason": "x" * 500, "expires_in_days": 3650}
+    body = {"user_id": 1, "amount": 10_000, "description": "x" * 500, "expires_in_days": 3650}
     assert api.post(ALLOCATE, ADMIN, body, key="!" * 255).status == 200
     assert api.post(USE, user(), {"amount": 1, "description": "x"}, key="~").status == 200
     everything = {"amount": 1_000_000_001, "description": "ß" * 500}
@@ -375,10 +380,26 @@ def test_the_bounds_themselves_are_allowed(api: Api) -> None:
 def test_every_write_of_credits_needs_an_idempotency_key(hundred: World, api: Api) -> None:
     for path, caller, body in (
         (USE, user(), EXPORT),
-        (REVERSE, BACKEND, {"user_id": 1, "transaction_id": "1-2", "reason": "Oops"}),
-        (ALLOCATE, ADMIN, {"user_id": 1, "amount": 5, "reason": "Goodwill"}),
+        (REVERSE, BACKEND, {"user_id": 1, "transaction_id": "1-2", "description": "Oops"}),
+        (ALLOCATE, ADMIN, {"user_id": 1, "amount": 5, "description": "Goodwill"}),
     ):
         assert fields(api.post(path, caller, body)) == ["Idempotency-Key"]
         for key in ("", "two words", "x" * 256, "\x7f", "\xfc"):
             assert fields(api.post(path, caller, body, key=key)) == ["Idempotency-Key"]
     assert len(hundred.history()) == 1
+
+
+def test_the_former_name_of_a_description_is_the_same_request(hundred: World, api: Api) -> None:
+    """The release before called it ``reason`` where credits are given, taken and given back."""
+    grant = {"user_id": 1, "amount": 50}
+    first = api.post(ALLOCATE, ADMIN, {**grant, "reason": "Trial"}, key="a")
+    again = api.post(ALLOCATE, ADMIN, {**grant, "description": "Trial"}, key="a")
+    assert first.status == again.status == 200
+    assert again.json == first.json
+    assert [entry.description for entry in hundred.history()[1:]] == ["Trial"]
+
+
+def test_a_description_under_both_names_is_refused(hundred: World, api: Api) -> None:
+    grant = {"user_id": 1, "amount": 50, "description": "Trial", "reason": "Goodwill"}
+    assert fields(api.post(ALLOCATE, ADMIN, grant, key="a")) == ["reason"]
+    assert hundred.balance() == 100

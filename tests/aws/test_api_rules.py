@@ -93,7 +93,7 @@ TABLE: tuple[tuple[str, str, object, tuple[int, ...]], ...] = (
     (
         "POST",
         "/api/credits/reverse",
-        {"user_id": 1, "transaction_id": "1-2", "amount": 1, "reason": "Oops"},
+        {"user_id": 1, "transaction_id": "1-2", "amount": 1, "description": "Oops"},
         (401, 403, 403, 403, 403, 403, 200, 403, 200),
     ),
     # The payment is the key, so the admin is answered what billing was.
@@ -106,13 +106,13 @@ TABLE: tuple[tuple[str, str, object, tuple[int, ...]], ...] = (
     (
         "POST",
         "/api/credits/refunds",
-        {"payment_id": "pi_1", "amount": 5, "reason": "Asked for it"},
+        {"payment_id": "pi_1", "amount": 5, "description": "Asked for it"},
         (401, 403, 403, 403, 403, 403, 403, 200, 200),
     ),
     (
         "POST",
         "/api/credits/allocate",
-        {"user_id": 1, "amount": 1, "reason": "Goodwill"},
+        {"user_id": 1, "amount": 1, "description": "Goodwill"},
         (401, 403, 403, 403, 403, 403, 403, 403, 200),
     ),
     (

@@ -432,7 +432,7 @@ def test_a_grant_that_needs_the_unknown_timezone_blames_the_data_and_says_what_t
 ) -> None:
     api.put(PATH, BACKEND, ADA)
     stored_otherwise(world, timezone="Asia/Gone")
-    body = {"user_id": "42", "amount": 5, "reason": "x", "expires_in_days": 10}
+    body = {"user_id": "42", "amount": 5, "description": "x", "expires_in_days": 10}
     reply = api.post("/api/credits/allocate", ADMIN, body, key="k")
     assert (reply.status, reply.json["code"], reply.json["errors"]) == (500, "timezone_unknown", [])
     assert reply.json["detail"] == (

@@ -13,7 +13,7 @@ from tests.aws.world import World, at
 GOOD = {
     "user_id": 1,
     "amount": 50,
-    "reason": "Goodwill",
+    "description": "Goodwill",
     "actor": "ada",
     "idempotency_key": "key-1",
 }
@@ -34,9 +34,9 @@ def refused(answer: dict[str, Any]) -> list[tuple[str, str]]:
         ({"amount": 1_000_000_001}, "amount", "of at most 1,000,000,000 either way"),
         ({"amount": -1_000_000_001}, "amount", "of at most 1,000,000,000 either way"),
         ({"amount": None}, "amount", "is required"),
-        ({"reason": None}, "reason", "is required"),
-        ({"reason": " "}, "reason", "must be a text that is not blank"),
-        ({"reason": "x" * 501}, "reason", "must be at most 500 characters; has 501"),
+        ({"description": None}, "description", "is required"),
+        ({"description": " "}, "description", "must be a text that is not blank"),
+        ({"description": "x" * 501}, "description", "must be at most 500 characters; has 501"),
         ({"actor": None}, "actor", "is required"),
         ({"idempotency_key": None}, "idempotency_key", "is required"),
         ({"idempotency_key": "a b"}, "idempotency_key", "visible ASCII characters"),
@@ -70,7 +70,7 @@ def test_everything_that_is_wrong_is_said_at_once(world: World) -> None:
     assert {name for name, _ in refused(answer)} == {
         "user_id",
         "amount",
-        "reason",
+        "description",
         "actor",
         "idempotency_key",
         "surprise",

@@ -224,10 +224,10 @@ def test_with_both_scopes_all_fields_are_ones_own(api: Api) -> None:
 @pytest.mark.parametrize(
     ("path", "body"),
     [
-        ("allocate", {"user_id": "42", "amount": 5, "reason": "Goodwill"}),
+        ("allocate", {"user_id": "42", "amount": 5, "description": "Goodwill"}),
         ("allocation-runs", {"period": "2026-01"}),
         ("purchases", {"user_id": "42", "amount": 5, "payment_id": "pi_1"}),
-        ("refunds", {"payment_id": "pi_1", "amount": 0, "reason": "Won"}),
+        ("refunds", {"payment_id": "pi_1", "amount": 0, "description": "Won"}),
     ],
 )
 def test_the_backend_makes_no_credits(
@@ -241,7 +241,7 @@ def test_the_backend_makes_no_credits(
 
 def test_billing_makes_credits_of_payments_alone(world: World, api: Api) -> None:
     api.put(PATH, BILLING, ADA)
-    grant = {"user_id": "42", "amount": 5, "reason": "Goodwill"}
+    grant = {"user_id": "42", "amount": 5, "description": "Goodwill"}
     assert api.post("/api/credits/allocate", BILLING, grant, key="k").status == 403
     assert api.post("/api/credits/allocation-runs", BILLING, {"period": "2026-01"}).status == 403
     assert world.services.ledger.account("42").last is None

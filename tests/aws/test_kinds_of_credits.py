@@ -17,7 +17,7 @@ from tests.aws.world import World, at
 ALLOCATE = "/api/credits/allocate"
 BALANCE = "/api/credits/balance?user_id=1"
 USE = "/api/credits/use"
-GIFT = {"user_id": "1", "amount": 5, "reason": "Gift"}
+GIFT = {"user_id": "1", "amount": 5, "description": "Gift"}
 
 Json = dict[str, Any]
 Grant = Callable[..., Json]

@@ -228,8 +228,8 @@ def test_a_manual_allocation_and_a_claw_back_are_told_with_the_reason_made_harml
     world: World,
 ) -> None:
     world.subscribe()
-    world.grant("1", 50, "a", reason="<script>alert(1)</script>", expires_in_days=5)
-    world.grant("1", -20, "b", reason="Mistake")
+    world.grant("1", 50, "a", description="<script>alert(1)</script>", expires_in_days=5)
+    world.grant("1", -20, "b", description="Mistake")
     assert tell(world) == []
     granted, taken = world.outbox.sent
     assert granted.subject == "50 credits added to your account"
@@ -718,7 +718,7 @@ def test_old_connections_are_dropped_before_the_first_mail_of_every_event(
 def test_every_character_of_a_reason_arrives(world: World) -> None:
     world.subscribe()
     reason = "Günther’s 5 € — 祝 🎁"
-    world.grant("1", 5, "a", reason=reason)
+    world.grant("1", 5, "a", description=reason)
     assert tell(world) == []
     (mail,) = world.outbox.sent
     assert reason in mail.text

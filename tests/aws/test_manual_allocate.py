@@ -84,7 +84,7 @@ def test_the_same_key_with_another_request_is_refused(world: World) -> None:
     for other in (
         world.grant("1", 51, "a"),
         world.grant("2", 50, "a"),
-        world.grant("1", 50, "a", reason="Another"),
+        world.grant("1", 50, "a", description="Another"),
         world.grant("1", 50, "a", actor="bob"),
         world.grant("1", 50, "a", expires_in_days=5),
         world.grant("1", -50, "a"),
@@ -185,7 +185,13 @@ def performed(world: World, monkeypatch: pytest.MonkeyPatch) -> list[Performed]:
     return found
 
 
-GRANT = {"user_id": "1", "amount": 5, "reason": "Goodwill", "actor": "ada", "expires_in_days": None}
+GRANT = {
+    "user_id": "1",
+    "amount": 5,
+    "reason": "Goodwill",  # now the description
+    "actor": "ada",
+    "expires_in_days": None,
+}
 CLAWED_BACK = {**GRANT, "amount": -5}
 OPERATIONS: list[tuple[Callable[[Services], object], Performed]] = [
     (

@@ -52,9 +52,9 @@ def requests(metadata: Json) -> list[tuple[str, Caller, Json, str | None]]:
         (USE, BACKEND, {**about, "amount": 9, "description": "Export"}, "use"),
         (HOLDS, BACKEND, {**about, "amount": 20, "description": "Report"}, "hold"),
         (f"{HOLDS}/1-3/capture", BACKEND, {"amount": 5, "metadata": metadata}, None),
-        (ALLOCATE, ADMIN, {**about, "amount": 7, "reason": "Gift"}, "allocate"),
-        (ALLOCATE, ADMIN, {**about, "amount": -7, "reason": "Mistake"}, "claw-back"),
-        (REVERSE, BACKEND, {**about, "transaction_id": "1-2", "reason": "Failed"}, "reverse"),
+        (ALLOCATE, ADMIN, {**about, "amount": 7, "description": "Gift"}, "allocate"),
+        (ALLOCATE, ADMIN, {**about, "amount": -7, "description": "Mistake"}, "claw-back"),
+        (REVERSE, BACKEND, {**about, "transaction_id": "1-2", "description": "Failed"}, "reverse"),
     ]
 
 

@@ -526,7 +526,7 @@ SUBSCRIPTION = {
 
 def routes_of_subscription(api: Api, user_id: str) -> list[Any]:
     """What the routes answer that read a subscription."""
-    body = {"user_id": user_id, "amount": 5, "reason": "Sorry"}
+    body = {"user_id": user_id, "amount": 5, "description": "Sorry"}
     return [
         api.get("/api/credits/allocation-schedule", user(user_id)),
         api.get(f"/api/subscriptions/{user_id}", BACKEND),

@@ -38,7 +38,7 @@ def buy(api: Api, caller: Caller = BILLING, **more: object) -> Reply:
 
 
 def refund(api: Api, amount: int, caller: Caller = BILLING, **more: object) -> Reply:
-    body = {"payment_id": "pi_1", "amount": amount, "reason": "Asked for it", **more}
+    body = {"payment_id": "pi_1", "amount": amount, "description": "Asked for it", **more}
     return api.post(REFUNDS, caller, body)
 
 
@@ -226,7 +226,7 @@ def test_a_refund_takes_what_is_left_and_a_won_dispute_gives_back_what_was_taken
         "unrecovered": 250,
         "new_balance": 0,
     }
-    assert_replayed(refund(api, 300, reason="Another word"), first)
+    assert_replayed(refund(api, 300, description="Another word"), first)
     assert came_to(refund(api, 0, ADMIN)) == (0, 50, 0, 50)
     assert sold.summary() == [
         ("purchase", 500, 500),
@@ -260,7 +260,7 @@ def test_what_cannot_be_given_back_because_it_has_expired_is_told_and_told_again
 
 
 def test_what_was_clawed_back_or_voided_is_not_there_for_a_refund(sold: World, api: Api) -> None:
-    back = {"user_id": "1", "amount": -100, "reason": "Mistake"}
+    back = {"user_id": "1", "amount": -100, "description": "Mistake"}
     api.post("/api/credits/allocate", ADMIN, back, key="c")
     assert came_to(refund(api, 450)) == (400, 0, 50, 0)
     sold.services.ledger.audit("1")
@@ -271,7 +271,7 @@ def test_a_reversal_gives_back_to_the_batch_that_was_bought_after_a_refund(
 ) -> None:
     usage = use(api, 300)
     assert came_to(refund(api, 500)) == (200, 0, 300, 0)
-    reverse = {"user_id": "1", "transaction_id": usage, "amount": 100, "reason": "Failed"}
+    reverse = {"user_id": "1", "transaction_id": usage, "amount": 100, "description": "Failed"}
     assert api.post("/api/credits/reverse", BACKEND, reverse, key="r").json["batches"] == [
         {"batch_id": "1-1", "amount": 100}
     ]
@@ -335,7 +335,7 @@ def test_a_wrong_refund_is_told_every_field_and_changes_nothing(sold: World, api
     before = sold.lines()
     wrong = {"amount": -1, "observed_at": "yesterday", "user_id": "1"}
     assert sorted(fields(api.post(REFUNDS, BILLING, wrong))) == [
-        *("amount", "observed_at", "payment_id", "reason", "user_id"),
+        *("amount", "description", "observed_at", "payment_id", "user_id"),
     ]
     assert fields(refund(api, 1_000_000_001)) == ["amount"]
     reply = refund(api, 501)
@@ -444,7 +444,7 @@ def test_an_erasure_takes_the_payment_and_it_is_still_refunded(
     sold: World, api: Api, terminal: Terminal
 ) -> None:
     buy(api, payment_id="pi_grace", description="For Grace", metadata={"name": "grace"})
-    first = refund(api, 100, payment_id="pi_grace", reason="Grace asked")
+    first = refund(api, 100, payment_id="pi_grace", description="Grace asked")
     assert terminal.run(erase.main, "--user-id", "1", "--yes").status == 0
     assert "grace" not in str(sold.lines()).lower()
     sold.services.ledger.audit("1")

@@ -439,7 +439,7 @@ def test_an_export_is_everything_that_is_kept_of_one_user_and_nothing_of_another
 ) -> None:
     world.subscribe("1")
     world.subscribe("2")
-    world.grant("1", 30, "a", reason="Sorry, Ünal")
+    world.grant("1", 30, "a", description="Sorry, Ünal")
     world.grant("2", 99, "b")
     world.queue_mails()
     assert world.send_mails() == []
@@ -539,9 +539,9 @@ def test_an_erased_person_leaves_numbers_that_verify_and_again_changes_nothing(
 ) -> None:
     world.subscribe("1")
     world.subscribe("2")
-    world.grant("1", 30, "a", reason="For Grace Hopper", actor="auth0|1")
-    world.grant("1", -10, "b", reason="Grace asked for it")
-    world.grant("2", 5, "c", reason="Another person")
+    world.grant("1", 30, "a", description="For Grace Hopper", actor="auth0|1")
+    world.grant("1", -10, "b", description="Grace asked for it")
+    world.grant("2", 5, "c", description="Another person")
     erase_1 = ("--user-id", "1", "--subject", "auth0|1", "--yes", "--json")
     ran = terminal.run(erase.main, *erase_1)
     assert ran.status == 0
@@ -570,7 +570,7 @@ def full_life(world: World) -> None:
     world.subscribe("1", plan="starter", email="Grace.Hopper@navy.example")
     world.subscribe("2")
     world.allocate_at(MIDNIGHT)
-    world.grant("1", 30, "for-grace@navy.example", reason="For Grace Hopper", actor="auth0|1")
+    world.grant("1", 30, "for-grace@navy.example", description="For Grace Hopper", actor="auth0|1")
     # An admin's, of when they could still claim to be scheduled work.
     adjust(
         services,
@@ -590,7 +590,7 @@ def full_life(world: World) -> None:
         services, "1", usage, 3, "Grace complained", caller="auth0|1", key="grace-2"
     )
     void_batch(services, Void("1", 2, "Not for Grace", "ada", "infra", "void-of-hopper"))
-    world.grant("2", 5, "c", reason="Another person")
+    world.grant("2", 5, "c", description="Another person")
     world.queue_mails()
     assert world.send_mails() == []
 

@@ -27,6 +27,7 @@ def test_buckets_are_addressed_by_their_own_host_and_on_the_emulator_by_a_path(
 ) -> None:
     found = s3_client(Settings.read({"STAGE": stage, "AWS_REGION": "eu-west-1"}))
     assert found.meta.config.s3["addressing_style"] == style
+    assert (found.meta.region_name, found.meta.config.read_timeout) == ("eu-west-1", 10)
 
 
 def test_a_report_says_what_it_is_of_and_arrives_with_every_character(world: World) -> None:

@@ -18,6 +18,7 @@ from chalicelib import metrics
 from chalicelib.domain import entries
 from chalicelib.domain import ledger as domain
 from chalicelib.domain.addresses import digest_of
+from chalicelib.domain.calendar import Period
 from chalicelib.domain.entries import EntryType, LedgerEntry, UsageItem
 from chalicelib.domain.errors import (
     Contention,
@@ -27,15 +28,24 @@ from chalicelib.domain.errors import (
     LedgerCorrupt,
     NotAllowed,
     NotFound,
+    Unreadable,
 )
 from chalicelib.domain.ledger import Account, Request
 from chalicelib.domain.lifetimes import Days
 from chalicelib.domain.notifications import MailKind
+from chalicelib.domain.plans import BillingInterval
 from chalicelib.domain.ranges import Range
 from chalicelib.domain.subscriptions import (
+    Billed,
+    Contract,
+    Raised,
+    Report,
+    SignUp,
     Subscription,
+    SubscriptionStatus,
     SuppressedBecause,
     Suppression,
+    TopUp,
     suppress,
 )
 from chalicelib.mails.errors import MailInDoubt, MailsUnrecorded
@@ -223,6 +233,18 @@ def test_a_record_is_kept_for_ninety_days_and_is_in_progress_for_as_long(
         assert record.kept_until.timestamp() == pytest.approx(until, abs=60)
 
 
+def test_a_record_that_cannot_be_read_is_named_and_its_mail_not_sent(mails: MailRecords) -> None:
+    mails.once("manual 42-1", dict)
+    client("dynamodb").update_item(
+        TableName="credits-dev-mails",
+        Key={"id": {"S": record_id("manual 42-1")}},
+        UpdateExpression="SET expiration = :wrong",
+        ExpressionAttributeValues={":wrong": {"N": "99999999999999"}},
+    )
+    with pytest.raises(Unreadable, match="expiration "):
+        mails.once("manual 42-1", dict)
+
+
 def test_records_that_are_left_out_are_asked_for_again_and_nobody_asks_for_none(
     world: World, mails: MailRecords, pauses: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -345,6 +367,88 @@ def test_a_subscription_is_stored_as_these_attributes(world: World) -> None:
         "registered_at": {"N": "1768478400000"},
         "version": {"N": "1"},
     }
+
+
+GROWN: dict[str, Any] = {
+    "sign_up": SignUp(Period(2026, 1), 34, at("2026-01-15T12:00:00.123Z")),
+    "raised": Raised(
+        Period(2026, 2),
+        2000,
+        (TopUp(284, at("2026-02-10T10:00:00Z")), TopUp(1017, at("2026-02-11T10:00:00.001Z"))),
+    ),
+    "contracts": (
+        Contract(
+            "sub_1",
+            at("2026-01-01T00:00:00Z"),
+            (
+                Report(
+                    "evt_1",
+                    Billed(
+                        "pro",
+                        BillingInterval.YEARLY,
+                        SubscriptionStatus.ACTIVE,
+                        at("2026-01-01T00:00:00Z"),
+                        None,
+                    ),
+                    None,
+                ),
+            ),
+        ),
+    ),
+}
+
+
+def test_what_a_sign_up_a_step_up_and_a_provider_leave_is_kept_and_read(world: World) -> None:
+    existing = world.subscribe("1")
+    grown = replace(existing, **GROWN, version=2)
+    world.services.subscriptions.change("1", lambda _: grown, BY_TEST, world.now)
+    assert world.services.subscriptions.get("1") == grown
+    found = client("dynamodb").get_item(
+        TableName="credits-dev-subscriptions", Key={"user_id": {"S": "1"}}
+    )["Item"]
+    assert {name: found[name]["S"] for name in GROWN} == {
+        "sign_up": "2026-01 34 1768478400123",
+        "raised": "2026-02 2000 284@1770717600000 1017@1770804000001",
+        "contracts": '[["sub_1",1767225600000,[["evt_1",["pro","yearly","active",1767225600000,'
+        "null],null]]]]",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "problem"),
+    [
+        *(
+            ("sign_up", wrong, "sign_up is no period, amount and instant")
+            for wrong in (
+                *("2026-01 34", "12026-01 34 1", "x026-01 34 1", "2026-011 34 1", "2026-0x 34 1"),
+                *("2026-01 034 1", "2026-01 3x 1", "2026-01 12345678901 1"),
+                *("2026-01 34 1234567890123456", "2026-01 34 1x"),
+            )
+        ),
+        *(
+            ("raised", wrong, "raised is no period, amount and steps")
+            for wrong in (
+                *("2026-02 2000 284", "12026-02 20 2@1", "x026-02 20 2@1", "2026-021 20 2@1"),
+                *("2026-0x 20 2@1", "2026-02 020 2@1", "2026-02 2x 2@1", "2026-02 12345678901 2@1"),
+                *("2026-02 20 02@1", "2026-02 20 2x@1", "2026-02 20 12345678901@1"),
+                *("2026-02 20 2@1234567890123456", "2026-02 20 2@1x", "2026-02 20" + " 2@1" * 11),
+            )
+        ),
+        ("contracts", "{}", "contracts is no list"),
+    ],
+)
+def test_damage_to_what_is_kept_so_is_named(
+    world: World, name: str, wrong: str, problem: str
+) -> None:
+    world.subscribe("1")
+    client("dynamodb").update_item(
+        TableName="credits-dev-subscriptions",
+        Key={"user_id": {"S": "1"}},
+        UpdateExpression=f"SET {name} = :wrong",
+        ExpressionAttributeValues={":wrong": {"S": wrong}},
+    )
+    with pytest.raises(Unreadable, match=f"{problem}$"):
+        world.services.subscriptions.get("1")
 
 
 def test_what_an_edit_leaves_behind_is_kept_and_a_local_date_as_a_text(world: World) -> None:
@@ -1241,7 +1345,7 @@ def test_a_transaction_without_room_is_waited_for_as_long_as_there_is_time_and_a
         )
 
     operation = "TransactGetItems" if how == "read" else "ExecuteTransaction"
-    cancelling(world, monkeypatch, ["ThrottlingError"], operation=operation)
+    cancelling(world, monkeypatch, ["None", "ThrottlingError"], operation=operation)
     for left, pauses in ((60_000, [0.2, 0.4, 0.8]), (5_100, [])):
         with patient(iter((left, left, left, 0)).__next__, 5_000), pytest.raises(OutOfTime):
             perform()
@@ -1255,6 +1359,42 @@ def test_a_transaction_without_room_is_waited_for_as_long_as_there_is_time_and_a
     with patient(lambda: 0, 5_000), pytest.raises(Contention):
         perform()
     assert slept == []
+
+
+def test_an_entry_on_request_is_under_the_id_of_its_request(world: World) -> None:
+    granted(world, 1)
+    with correlated("c-7"):
+        entries_ = [used(world, "a", 1).entry, used_many(world, "b", "c").entry]
+    assert [entry and entry.correlation_id for entry in entries_] == ["c-7", "c-7"]
+    assert [entry.correlation_id for entry in world.history()[-2:]] == ["c-7", "c-7"]
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+def test_of_several_operations_those_that_others_perform_meanwhile_are_left_out(
+    world: World, *, refuses: bool
+) -> None:
+    """One is performed while the first decision is made, another while the second is."""
+    granted(world, 1)
+    faster = iter("ab")
+    decided: list[list[str]] = []
+
+    def decide(account: Account, new: Collection[str]) -> LedgerEntry:
+        decided.append(sorted(operation.rpartition("#")[2] for operation in new))
+        if key := next(faster, None):
+            used_many(world, key)
+            if refuses:
+                raise InsufficientCredits(1, 0)
+        items = [UsageItem(operation.rpartition("#")[2], 1, "Because") for operation in new]
+        request = Request("usage#app", "app", "Because")
+        return domain.use_many(account, items, request, world.now)
+
+    asked = {f"usage#app#{key}": {"amount": 1} for key in "abc"}
+    done = world.services.ledger.perform_many("1", asked, decide)
+
+    assert decided == [["a", "b", "c"], ["b", "c"], ["c"]]
+    assert {*done.before} == {"usage#app#a", "usage#app#b"}
+    assert done.account.next_number == 4
+    assert world.balance() == 7
 
 
 def test_the_same_request_is_answered_again_and_another_under_its_key_is_refused(
@@ -1436,6 +1576,22 @@ def test_an_operation_without_its_marker_is_named(world: World) -> None:
         store.audit("1")
 
 
+def test_a_marker_that_names_the_entry_of_another_operation_is_told_and_the_others_are_checked(
+    world: World,
+) -> None:
+    granted(world, 3)
+    store = world.services.ledger
+    operations = [f"manual#app#{key}" for key in range(3)]
+    markers = [store._marker(operation) for operation in operations]
+    first, second, third = (marker for marker in markers if marker)
+    assert store.check_markers([first, second, third]) == []
+    wrong = [first._replace(number=2), second, third._replace(number=9)]
+    assert [(each.user_id, each.number) for each in store.check_markers(wrong)] == [
+        ("1", 2),
+        ("1", 9),
+    ]
+
+
 def test_an_audit_that_writers_overtake_each_time_says_so_and_names_no_line(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1596,8 +1752,12 @@ def test_what_every_call_of_the_daily_work_costs_is_asked_for(
     assert world.services.ledger._append(made.item)
     world.services.ledger.insert([made])
     assert entry.number == 1
+    assert len(world.services.ledger.entries([("1", 1)])) == 1
+    assert len([*world.services.ledger.walk()]) == 2
     assert {(name, asks.get("ReturnConsumedCapacity")) for name, asks in calls} == {
         ("GetItem", "TOTAL"),
+        ("BatchGetItem", "TOTAL"),
+        ("Scan", "TOTAL"),
         ("Query", "TOTAL"),
         ("ExecuteTransaction", "TOTAL"),
         ("ExecuteStatement", "TOTAL"),
@@ -1663,6 +1823,14 @@ def test_what_a_reversal_asked_for_is_kept_in_this_form(world: World) -> None:
     key = f"operation#{sha256(b'reversal#app#x').hexdigest()}"
     assert stored(key, "operation")["request"] == {
         "S": fingerprint({"user_id": "1", "usage": 2, "amount": 4, "description": "Because"})
+    }
+    labelled = replace(request, operation="reversal#app#y", metadata=(("campaign", "42"),))
+    world.services.ledger.reverse("1", usage, 4, labelled, world.now)
+    key = f"operation#{sha256(b'reversal#app#y').hexdigest()}"
+    described = {"user_id": "1", "usage": 2, "amount": 4, "description": "Because"}
+    metadata = {"campaign": "42"}
+    assert stored(key, "operation")["request"] == {
+        "S": fingerprint({**described, "metadata": metadata})
     }
 
 

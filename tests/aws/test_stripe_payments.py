@@ -356,7 +356,7 @@ def test_a_purchase_of_the_api_is_refunded_by_stripe_in_proportion_to_the_charge
 
 
 def refund_by_api(api: Api, amount: int) -> int:
-    body = {"payment_id": "pi_1", "amount": amount, "reason": "Asked for it"}
+    body = {"payment_id": "pi_1", "amount": amount, "description": "Asked for it"}
     return api.post("/api/credits/refunds", BILLING, body).status
 
 

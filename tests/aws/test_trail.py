@@ -26,8 +26,8 @@ PLAN = {
 }
 OF_ANN = f"?user_id={ANN}"
 USE = {"user_id": ANN, "amount": 1, "description": "Export"}
-REVERSE = {"user_id": ANN, "transaction_id": f"{ANN}-2", "reason": "Failed"}
-ALLOCATE = {"user_id": ANN, "amount": 1, "reason": "Goodwill"}
+REVERSE = {"user_id": ANN, "transaction_id": f"{ANN}-2", "description": "Failed"}
+ALLOCATE = {"user_id": ANN, "amount": 1, "description": "Goodwill"}
 HOLD = {"user_id": ANN, "amount": 4, "description": "Report"}
 HOLDS = "/api/credits/holds"
 RUN: Json = {"period": "2026-02", "zones": ["Europe/Paris"]}

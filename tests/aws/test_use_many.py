@@ -89,6 +89,8 @@ def test_the_same_key_for_another_usage_is_refused_and_charges_nothing(
     assert (reply.status, reply.json["code"]) == (422, "idempotency_key_reused")
     assert "'lead-1'" in reply.json["detail"]
     assert rich.balance() == 98
+    charge(api, {**lead(2), "key": "a#b"})
+    assert "'a#b'" in charge(api, {**lead(3), "key": "a#b"}).json["detail"]
 
 
 def test_what_is_not_covered_together_charges_nothing(rich: World, api: Api) -> None:
@@ -179,7 +181,7 @@ def test_ninety_usages_fit_into_one_entry(rich: World, api: Api) -> None:
 
 def test_a_usage_of_many_is_given_back_as_any_usage(rich: World, api: Api) -> None:
     charge(api, lead(1), lead(2))
-    back = {"user_id": "1", "transaction_id": "1-2", "amount": 2, "reason": "Lead 2 was wrong"}
+    back = {"user_id": "1", "transaction_id": "1-2", "amount": 2, "description": "Lead 2 was wrong"}
     assert api.post("/api/credits/reverse", BACKEND, back, key="r").status == 200
     assert rich.balance() == 98
     rich.services.ledger.audit("1")

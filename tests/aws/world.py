@@ -258,7 +258,7 @@ class World:
             {
                 "user_id": user_id,
                 "amount": amount,
-                "reason": "Goodwill",
+                "description": "Goodwill",
                 "actor": "ada",
                 "idempotency_key": key,
                 "expires_in_days": None,

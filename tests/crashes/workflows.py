@@ -120,12 +120,12 @@ def unreadable(user_id: str) -> Step:
 
 
 def by_hand(world: CrashingWorld, amount: int, key: str, **more: object) -> None:
-    body = {"user_id": "ada", "amount": amount, "reason": "Goodwill", **more}
+    body = {"user_id": "ada", "amount": amount, "description": "Goodwill", **more}
     world.ask("POST", "/api/credits/allocate", ADMIN, body, key)
 
 
 def by_lambda(world: CrashingWorld, amount: int) -> None:
-    event = {"user_id": "ada", "amount": amount, "reason": "Goodwill", "actor": "admin"}
+    event = {"user_id": "ada", "amount": amount, "description": "Goodwill", "actor": "admin"}
     event["idempotency_key"] = "key"
     world.answers.append(world.until_done(lambda: world.manual_allocate(event)))
 
@@ -136,7 +136,7 @@ def use(world: CrashingWorld, amount: int, key: str) -> None:
 
 
 def reverse(world: CrashingWorld, number: int, amount: int | None, key: str) -> None:
-    body: Json = {"user_id": "ada", "transaction_id": f"ada-{number}", "reason": "Oops"}
+    body: Json = {"user_id": "ada", "transaction_id": f"ada-{number}", "description": "Oops"}
     body |= {} if amount is None else {"amount": amount}
     world.ask("POST", "/api/credits/reverse", SHOP, body, key)
 
@@ -589,7 +589,7 @@ def buy(world: CrashingWorld, payment: str, caller: Json, amount: int = 60) -> N
 
 
 def refund(world: CrashingWorld, in_all: int, caller: Json = TILL, **more: object) -> None:
-    body = {"payment_id": "pi_1", "amount": in_all, "reason": "Asked for it", **more}
+    body = {"payment_id": "pi_1", "amount": in_all, "description": "Asked for it", **more}
     world.ask("POST", "/api/credits/refunds", caller, body)
 
 

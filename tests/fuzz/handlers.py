@@ -86,7 +86,7 @@ class Scene:
         world.call("POST", "/api/credits/holds", ADMIN, held, {"Idempotency-Key": "c"})
         pack = {"user_id": "42", "amount": 60, "payment_id": "pi_1"}
         world.call("POST", "/api/credits/purchases", ADMIN, pack)
-        part = {"payment_id": "pi_1", "amount": 20, "reason": "Part"}
+        part = {"payment_id": "pi_1", "amount": 20, "description": "Part"}
         world.call("POST", "/api/credits/refunds", ADMIN, part)
 
     def reset(self) -> None:
@@ -147,7 +147,7 @@ def invoked(function: Function) -> Callable[[Json], bool]:
 MANUAL = {
     "user_id": 42,
     "amount": 50,
-    "reason": "Goodwill",
+    "description": "Goodwill",
     "actor": "ada",
     "idempotency_key": "key-1",
 }
@@ -514,13 +514,13 @@ REQUESTS: dict[str, tuple[Json, ...]] = {
         ),
     ),
     "POST /api/credits/refunds": (
-        asked("billing", body={"payment_id": "pi_1", "amount": 0, "reason": "Won"}),
+        asked("billing", body={"payment_id": "pi_1", "amount": 0, "description": "Won"}),
         asked(
             "admin",
             body={
                 "payment_id": "pi_1",
                 "amount": 60,
-                "reason": "All",
+                "description": "All",
                 "observed_at": "2026-01-31T23:00:00Z",
             },
         ),

@@ -540,7 +540,7 @@ class Life(RuleBasedStateMachine):
     ) -> tuple[Intent, Callable[[], Reply]]:
         """The same of a reversal; without an amount it is of all that is left."""
         intent = Intent(f"reversal#shop#{key}", who, "reversal", amount, "Oops", usage=number)
-        body: Json = {"user_id": who, "transaction_id": f"{who}-{number}", "reason": "Oops"}
+        body: Json = {"user_id": who, "transaction_id": f"{who}-{number}", "description": "Oops"}
         body |= {} if amount is None else {"amount": amount}
         return intent, self._post("reverse", SHOP, body, key)
 
@@ -552,7 +552,7 @@ class Life(RuleBasedStateMachine):
         intent = Intent(
             f"manual#{caller}#{key}", who, "manual", amount, "Goodwill", days, silent=silent
         )
-        body: Json = {"user_id": who, "amount": amount, "reason": "Goodwill"}
+        body: Json = {"user_id": who, "amount": amount, "description": "Goodwill"}
         if days != AS_THE_PLAN:
             body["expires_in_days"] = days
         body |= {"notify": False} if silent else {}

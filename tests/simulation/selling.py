@@ -244,7 +244,7 @@ class Selling(Life):
         body: Json = {
             "payment_id": report.payment,
             "amount": report.in_all,
-            "reason": report.text,
+            "description": report.text,
             "observed_at": report.observed_at and show(report.observed_at),
         }
         return lambda: self.world.call("POST", "/api/credits/refunds", caller, body)

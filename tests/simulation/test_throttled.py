@@ -220,7 +220,7 @@ def test_an_admins_grant_waits_and_is_made_once() -> None:
 
     answers: list[Any] = []
     with turn(1, writes=no_room_for(10)) as month:
-        event = {"user_id": month.users[0], "amount": 5, "reason": "Goodwill", "actor": "ada"}
+        event = {"user_id": month.users[0], "amount": 5, "description": "Goodwill", "actor": "ada"}
         event["idempotency_key"] = "key"
 
         def act() -> None:
@@ -253,7 +253,7 @@ def test_a_bounce_waits_for_the_subscription_it_marks() -> None:
 def test_a_request_that_is_throttled_is_told_to_come_back_within_seconds() -> None:
     clock = Clock()
     replies: list[tuple[float, Reply]] = []
-    body = {"user_id": "ada", "amount": 5, "reason": "Goodwill"}
+    body = {"user_id": "ada", "amount": 5, "description": "Goodwill"}
 
     def ask(key: str) -> Reply:
         caller = {"caller": "admin", "user_id": "", "scopes": "credits:admin"}

@@ -93,7 +93,12 @@ class Api:
 
     def grant(self, user_id: str, amount: int, key: str) -> None:
         """Grants credits that never expire."""
-        body = {"user_id": user_id, "amount": amount, "reason": "Test", "expires_in_days": None}
+        body = {
+            "user_id": user_id,
+            "amount": amount,
+            "description": "Test",
+            "expires_in_days": None,
+        }
         reply = self.send("POST", "/api/credits/allocate", self.admin, body, key=key)
         assert reply.status == 200, reply.text
 

@@ -33,7 +33,7 @@ def heads(stack: LocalStack, invoke: Invoke) -> list[dict[str, Any]]:
         {
             "user_id": "anchored",
             "amount": 5,
-            "reason": "Goodwill",
+            "description": "Goodwill",
             "actor": "ada",
             "idempotency_key": "anchored-1",
         },

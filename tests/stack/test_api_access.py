@@ -120,7 +120,7 @@ TABLE: tuple[tuple[str, str, object, tuple[int, ...]], ...] = (
     ),
     (
         *("POST", "/api/credits/reverse"),
-        {"user_id": ANN, "transaction_id": f"{ANN}-2", "amount": 1, "reason": "Failed"},
+        {"user_id": ANN, "transaction_id": f"{ANN}-2", "amount": 1, "description": "Failed"},
         (*BAD, 403, 403, 200, 403, 200),
     ),
     ("GET", f"/api/credits/transactions/{ANN}-1", None, (*BAD, 200, 403, 200, 200, 200)),
@@ -153,17 +153,21 @@ TABLE: tuple[tuple[str, str, object, tuple[int, ...]], ...] = (
     ),
     (
         *("POST", "/api/credits/refunds"),
-        {"payment_id": "pi_access", "amount": 5, "reason": "Asked for it"},
+        {"payment_id": "pi_access", "amount": 5, "description": "Asked for it"},
         (*BAD, 403, 403, 403, 200, 200),
     ),
     # Who may refund none is not told which there are.
     (
         *("POST", "/api/credits/refunds"),
-        {"payment_id": "pi_unknown", "amount": 5, "reason": "Asked for it"},
+        {"payment_id": "pi_unknown", "amount": 5, "description": "Asked for it"},
         (*BAD, 403, 403, 403, 404, 404),
     ),
     (
-        *("POST", "/api/credits/allocate", {"user_id": ANN, "amount": 1, "reason": "Goodwill"}),
+        *(
+            "POST",
+            "/api/credits/allocate",
+            {"user_id": ANN, "amount": 1, "description": "Goodwill"},
+        ),
         (*BAD, 403, 403, 403, 403, 200),
     ),
     (

@@ -143,7 +143,7 @@ def shown_balance(page: Page) -> int:
 
 def test_the_card_shows_the_numbers_of_the_api(page: Page, stage: Stage) -> None:
     stage.api.grant(ANN, 1_234, key="card-1")
-    body = {"user_id": ANN, "amount": 40, "reason": "For a while", "expires_in_days": 9}
+    body = {"user_id": ANN, "amount": 40, "description": "For a while", "expires_in_days": 9}
     stage.api.send("POST", "/api/credits/allocate", stage.api.admin, body, key="card-2")
     show(page, stage, ANN)
     told = stage.schedule(ANN)
@@ -647,7 +647,7 @@ def ada(stage: Stage) -> str:
     """Somebody in New York, for whom a month has just begun, while it has not further west."""
     ada = "ada"
     stage.api.subscribe(ada, timezone=NEW_YORK, plan="starter", email="ada@example.org")
-    body = {"user_id": ada, "amount": 250, "reason": "Welcome"}
+    body = {"user_id": ada, "amount": 250, "description": "Welcome"}
     stage.api.send("POST", "/api/credits/allocate", stage.api.admin, body, key="picture-1")
     period = calendar.period_at(NEW_YORK, stage.clock.now()).next()
     stage.clock.move(calendar.month_start(NEW_YORK, period) + timedelta(minutes=12))
@@ -656,7 +656,7 @@ def ada(stage: Stage) -> str:
     ):
         use = {"user_id": ada, "amount": amount, "description": what}
         stage.api.send("POST", "/api/credits/use", stage.api.backend, use, key=f"ada-{number}")
-    body = {"user_id": ada, "amount": 90, "reason": "Spring campaign", "expires_in_days": 12}
+    body = {"user_id": ada, "amount": 90, "description": "Spring campaign", "expires_in_days": 12}
     stage.api.send("POST", "/api/credits/allocate", stage.api.admin, body, key="picture-2")
     return ada
 

@@ -53,7 +53,7 @@ def grant(invoke: Invoke, user_id: str, amount: int, key: str) -> None:
     event = {
         "user_id": user_id,
         "amount": amount,
-        "reason": "Goodwill",
+        "description": "Goodwill",
         "actor": "ada",
         "idempotency_key": f"{user_id} {key}".replace(" ", "-"),
     }

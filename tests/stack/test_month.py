@@ -174,7 +174,7 @@ def test_an_admin_invokes_manual_allocate_by_its_name(stack: LocalStack, tmp_pat
     event = {
         "user_id": "lambda-1",
         "amount": 50,
-        "reason": "Goodwill",
+        "description": "Goodwill",
         "actor": "ada",
         "idempotency_key": "a",
     }

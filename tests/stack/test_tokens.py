@@ -32,9 +32,9 @@ def make_token(stack: LocalStack, tmp_path: Path) -> MakeToken:
     state_file = tmp_path / "local.json"
     state_file.write_text(stack.to_json())
 
-    def run(*words: str, state: Path = state_file) -> Run:
+    def run(*words: str, state: Path = state_file, command: str = "token") -> Run:
         return subprocess.run(
-            [sys.executable, "-m", "infra", "token", *words],
+            [sys.executable, "-m", "infra", command, *words],
             cwd=packaging.ROOT,
             env=os.environ | {"CREDITS_STATE_FILE": str(state)},
             capture_output=True,
@@ -63,6 +63,20 @@ def test_its_scope_and_lifetime_can_be_chosen(stack: LocalStack, make_token: Mak
     claims = jwt.decode(token, options={"verify_signature": False})
     assert claims["exp"] - claims["iat"] == 60
     assert Api(stack).send("GET", "/api/subscriptions/nobody", token).status == 404
+
+
+def test_a_shell_is_given_the_api_and_the_token_of_a_backend(
+    stack: LocalStack, make_token: MakeToken
+) -> None:
+    run = make_token(command="env")
+    shell = subprocess.run(
+        ["/bin/sh", "-c", f"{run.stdout}\nenv"], env={}, capture_output=True, text=True, check=True
+    )
+    exported = dict(line.split("=", 1) for line in shell.stdout.splitlines())
+    assert exported["API"] == stack.api_url
+    claims = jwt.decode(exported["TOKEN"], options={"verify_signature": False})
+    assert (claims["sub"], claims["scope"]) == ("backend", "credits:backend credits:billing")
+    assert Api(stack).send("GET", "/api/subscriptions/nobody", exported["TOKEN"]).status == 404
 
 
 @pytest.mark.parametrize(

@@ -236,6 +236,16 @@ def test_of_too_many_contracts_those_that_ended_and_were_seen_longest_ago_go() -
         assert all_of(Random(seed).sample(said, len(said))) == kept
 
 
+def test_of_those_that_were_seen_at_once_the_lower_ids_go_whatever_their_order() -> None:
+    said = [
+        (f"sub_{number}", NEW_YEAR, Report("evt", OVER, None))
+        for number in range(10, 12 + MOST_CONTRACTS)
+    ]
+    kept = [f"sub_{number}" for number in range(12, 12 + MOST_CONTRACTS)]
+    for order in (said, said[::-1]):
+        assert [contract.id for contract in all_of(order)] == kept
+
+
 def test_one_that_is_not_over_never_goes() -> None:
     for status in (ACTIVE, PAUSED):
         running = ("sub_aa", NEW_YEAR - DAY, Report("evt", billed(status=status), None))
@@ -339,6 +349,12 @@ def test_a_newcomer_whose_start_is_told_of_later_is_there_from_the_start(
     assert user.due(LATE) == ([NEXT] if counts_from <= FEBRUARY else [])
 
 
+def test_a_newcomer_whose_start_is_ahead_is_there_from_the_event() -> None:
+    user = User()
+    made = user.hears(billed(started_at=AFTER), BEFORE, now=LATE)
+    assert (made.registered_at, made.started_at) == (BEFORE, AFTER)
+
+
 def test_a_newcomer_whose_start_no_event_can_tell_of_any_more_is_there_from_the_first_event() -> (
     None
 ):
@@ -415,6 +431,16 @@ def test_who_has_another_contract_all_along_is_never_without_one() -> None:
     user.hears(ending, NEW_YEAR + DAY, name="sub_2")
     user.hears(ending._replace(status=CANCELLED), AFTER, name="sub_2")
     assert (user.stored.plan, user.stored.status, user.stored.ends_at) == ("starter", ACTIVE, None)
+    assert user.due(AFTER) == [NEXT]
+
+
+def test_a_contract_that_was_heard_of_as_the_other_ended_leaves_no_gap() -> None:
+    user = User()
+    ending = billed("pro", started_at=NEW_YEAR + DAY, ends_at=BEFORE)
+    user.hears(ending, NEW_YEAR + DAY, name="sub_2")
+    user.hears(billed("starter"), BEFORE, name="sub_1")
+    user.hears(ending._replace(status=CANCELLED), AFTER, AFTER, name="sub_2")
+    assert (user.stored.plan, user.stored.resumed_at) == ("starter", BEFORE)
     assert user.due(AFTER) == [NEXT]
 
 
@@ -497,6 +523,8 @@ def test_an_event_that_changes_only_the_contracts_is_an_edit_too() -> None:
     user.hears(billed(), NEW_YEAR)
     made = user.hears(billed("starter", CANCELLED), NEW_YEAR - DAY, NEW_YEAR + DAY, name="sub_0")
     assert (made.version, made.plan, made.observed_at) == (2, "pro", NEW_YEAR)
+    made = user.hears(billed("starter", CANCELLED), NEW_YEAR + DAY, name="sub_0")
+    assert (made.version, made.plan, made.observed_at) == (3, "pro", NEW_YEAR + DAY)
     assert [each.id for each in made.contracts] == ["sub_0", "sub_1"]
 
 

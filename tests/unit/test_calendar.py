@@ -310,6 +310,8 @@ def test_a_zone_is_read_once() -> None:
         ("Hong Kong", "did you mean 'Asia/Hong_Kong'?"),
         ("France/Paris", "did you mean 'Europe/Paris'?"),
         # Not Etc/GMT+2: by its sign, which POSIX turned round, that is west of Greenwich.
+        ("Etc/GMT+15", "unknown timezone 'Etc/GMT+15'; use a name such as 'Europe/Paris'"),
+        ("Asia/Dhka", "unknown timezone 'Asia/Dhka'; use a name such as 'Europe/Paris'"),
         ("GMT+2", "unknown timezone 'GMT+2'; use a name such as 'Europe/Paris'"),
         ("UTC+02:00", "unknown timezone 'UTC+02:00'; use a name such as 'Europe/Paris'"),
         ("PST", "use a name such as 'Europe/Paris'"),
@@ -482,6 +484,9 @@ def test_a_period_is_read_and_written_like_2026_07() -> None:
         "2026-00",
         "26-07",
         "2026-07-01",
+        "12026-07",
+        "2026-007",
+        "2026-0x",
         " 2026-07",
         "2026-07\n",
         "202\N{FULLWIDTH DIGIT SIX}-07",
@@ -697,6 +702,15 @@ def test_a_midnight_between_two_ticks_is_taken_by_the_later_one() -> None:
     # By the quarter of an hour that a tick stands for, not by the second at which it came.
     late = utc(1971, 7, 1, 0, 30) + timedelta(minutes=14, seconds=50)
     assert sweeps_due(late, Turn.MONTH, ["Africa/Monrovia"]) == []
+
+
+def test_the_sweeps_of_one_age_come_in_the_order_of_their_zones() -> None:
+    named = [name for name in zone_names() if name.startswith("Europe/")]
+    tick = datetime(2026, 6, 30, 22, tzinfo=UTC)
+    due = sweeps_due(tick, Turn.MONTH, named[::-1])
+    found = [each.timezone for each in due if not each.age]
+    assert "Europe/Paris" in found
+    assert found == sorted(found)
 
 
 def test_a_month_that_began_before_the_clock_went_back_is_run_then_and_not_again() -> None:

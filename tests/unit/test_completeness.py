@@ -125,6 +125,21 @@ def test_a_tally_survives_being_written_and_read() -> None:
     most = [str(number) for number in range(MOST_NAMED)]
     assert Tally.parse("tally", {**read, "missing_users": most}).missing_users == tuple(most)
     assert Tally.parse("tally", {**read, "due": 0}).due == 0
+    for name in read:
+        with pytest.raises(InvalidInput, match=f"^{name}: is required"):
+            Tally.parse("tally", {**read, name: None})
+
+
+def test_a_duplicate_is_counted_as_it_is_read() -> None:
+    once = allocated(FEBRUARY)
+    found = tally(replace(once, number=2), once)
+    assert type(found.values()["duplicate"]) is int
+
+
+def test_of_many_who_could_not_be_judged_the_first_twenty_are_named() -> None:
+    users = [str(number) for number in range(MOST_NAMED + 1)]
+    found = Tally.unchecked_of(*users)
+    assert (found.unchecked, found.unchecked_users) == (21, tuple(users[:20]))
 
 
 @pytest.mark.parametrize(

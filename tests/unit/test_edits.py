@@ -20,7 +20,13 @@ from chalicelib.domain.edits import (
 from chalicelib.domain.errors import Unreadable
 from chalicelib.domain.instants import CLOCKS_DIFFER
 from chalicelib.domain.notifications import MailKind
-from chalicelib.domain.subscriptions import Subscription, SuppressedBecause
+from chalicelib.domain.subscriptions import (
+    Billed,
+    Contract,
+    Report,
+    Subscription,
+    SuppressedBecause,
+)
 from chalicelib.domain.terms import FIELDS
 from chalicelib.store.edits import key_of, read_edit
 from tests.unit.test_subscriptions import ADA, CATALOGUE, at
@@ -166,6 +172,18 @@ def test_an_own_amount_gives_more_if_it_exceeds_the_own_amount_or_the_plans_befo
 def test_of_a_plan_that_is_gone_nobody_is_given_more() -> None:
     was = replace(ADA, plan="gone", allocation_amount=5)
     assert more(was, replace(was, allocation_amount=None)) == {"allocation_amount": False}
+
+
+def test_on_a_plan_that_is_gone_a_higher_own_amount_gives_more() -> None:
+    was = replace(ADA, plan="gone", allocation_amount=5)
+    assert more(was, replace(was, allocation_amount=6)) == {"allocation_amount": True}
+
+
+def test_what_becomes_of_a_contract_is_recorded() -> None:
+    billed = Billed(ADA.plan, ADA.billing_interval, ADA.status, ADA.started_at, None)
+    contract = Contract("sub_1", ADA.started_at, (Report("evt_1", billed, None),))
+    (change,) = changes(ADA, replace(ADA, contracts=(contract,)))
+    assert change == Change("contracts", None, ["sub_1: active"])
 
 
 def test_somebody_new_is_given_more_by_any_own_amount_and_by_the_past() -> None:

@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chalicelib.domain import entries
-from chalicelib.domain.errors import FieldError, InvalidInput
+from chalicelib.domain.errors import FieldError, InvalidInput, NotFound
 from chalicelib.domain.fields import (
     RESERVED_ACTORS,
     FieldReader,
+    is_reserved,
     parse_actor,
     parse_amount,
     parse_boolean,
@@ -23,6 +24,7 @@ from chalicelib.domain.fields import (
     parse_signed_amount,
     parse_text,
     parse_user_id,
+    place_of,
     shown,
 )
 from infra.imports import balances
@@ -173,6 +175,17 @@ def test_a_text_is_kept_without_the_spaces_round_it(text: str, kept: str) -> Non
 
 def test_the_reserved_names_are_those_that_the_ledger_itself_writes() -> None:
     assert {entries.SYSTEM, entries.ERASED, balances.CALLER} == RESERVED_ACTORS
+
+
+def test_a_name_is_reserved_however_it_is_written() -> None:
+    for name in RESERVED_ACTORS:
+        assert is_reserved(f" {name.upper()}\t")
+    assert not is_reserved("ada")
+
+
+def test_a_transaction_of_no_such_form_is_named_as_it_was_sent() -> None:
+    with pytest.raises(NotFound, match=r"^there is no hold 'a\\nb'$"):
+        place_of("a\nb", "hold")
 
 
 @pytest.mark.parametrize("name", sorted(RESERVED_ACTORS))
@@ -419,4 +432,47 @@ def test_any_other_correlation_id_is_refused(wrong: object) -> None:
     assert (
         refusal(parse_correlation_id, wrong)
         == f"must be 1 to 64 letters, digits and -; is {shown(wrong)}"
+    )
+
+
+@pytest.mark.parametrize("values", [{"text": "a"}, {"words": "a"}, {"text": "a", "words": None}])
+def test_a_field_is_taken_by_its_former_name_too(values: dict[str, object]) -> None:
+    fields = FieldReader(values)
+
+    assert fields.required("text", parse_text, formerly="words") == "a"
+    fields.finish()
+
+
+@pytest.mark.parametrize(
+    ("values", "error"),
+    [
+        ({}, FieldError("text", "is required")),
+        ({"words": 5}, FieldError("words", "must be a text that is not blank; is 5 (int)")),
+        (
+            {"text": "a", "words": "b"},
+            FieldError("words", "is the former name of text; give text only"),
+        ),
+    ],
+)
+def test_a_wrong_field_is_named_as_it_was_sent(
+    values: dict[str, object], error: FieldError
+) -> None:
+    fields = FieldReader(values)
+    fields.required("text", parse_text, formerly="words")
+
+    with pytest.raises(InvalidInput) as caught:
+        fields.finish()
+
+    assert caught.value.errors == (error,)
+
+
+def test_a_former_name_is_known_and_not_recommended() -> None:
+    fields = FieldReader({"words": "a", "other": 1})
+    fields.required("text", parse_text, formerly="words")
+
+    with pytest.raises(InvalidInput) as caught:
+        fields.finish()
+
+    assert caught.value.errors == (
+        FieldError("other", "is not a known field; the fields are text"),
     )

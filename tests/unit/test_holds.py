@@ -330,6 +330,13 @@ def test_a_hold_that_has_lapsed_cannot_be_captured_and_says_since_when(book: Boo
     )
 
 
+def test_that_a_hold_has_ended_is_said_in_words() -> None:
+    at = "2026-07-01T10:00:00Z"
+    assert str(HoldEnded("lapsed", at)) == f"the hold lapsed at {at}"
+    by = HoldEnded("captured", at, "42-7")
+    assert str(by) == f"the hold was captured at {at} by transaction 42-7"
+
+
 def test_a_captured_usage_is_given_back_as_any_usage(book: Book) -> None:
     book.grant(10)
     grant = book.grant(40)

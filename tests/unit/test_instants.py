@@ -13,8 +13,10 @@ from chalicelib.domain.instants import (
     parse_date,
     parse_date_or_instant,
     parse_instant,
+    stored_instant,
     to_millisecond,
     to_milliseconds,
+    to_next_second,
 )
 
 
@@ -65,6 +67,12 @@ def test_an_instant_is_read_as_utc(text: str, expected: datetime) -> None:
                 "2026-07-01T04:00:00+0400",
                 "2026-07-01T04:00:00+24:00",
                 "2026-07-01T04:00:00,5Z",
+                *("12026-07-01T04:00:00Z", "2026-007-01T04:00:00Z", "2026-07-001T04:00:00Z"),
+                *("2026-07-01T004:00:00Z", "2026-07-01T04:000:00Z", "2026-07-01T04:00:000Z"),
+                *("x026-07-01T04:00:00Z", "2026-0x-01T04:00:00Z", "2026-07-0xT04:00:00Z"),
+                *("2026-07-01T0x:00:00Z", "2026-07-01T04:0x:00Z", "2026-07-01T04:00:0xZ"),
+                *("2026-07-01T04:00:00.xZ", "2026-07-01T04:00:00.Z", "2026-07-01T04:00:00+0x:00"),
+                *("2026-07-01T04:00:00+04:0x", "2026-07-01T04:00:00+04:60"),
                 "now",
                 "",
                 1782878400,
@@ -95,13 +103,41 @@ def test_an_instant_is_written_in_utc_with_milliseconds_only_when_there_are_any(
         format_instant(utc(2026, 7, 1, 4).replace(tzinfo=None))
 
 
+def test_an_instant_is_rounded_up_to_the_second() -> None:
+    for microseconds, seconds in ((0, 0), (1, 1), (999_999, 1), (1_000_000, 1), (1_000_001, 2)):
+        assert to_next_second(after_1970(microseconds)) == after_1970(seconds * 1_000_000)
+
+
+def test_an_instant_is_stored_if_one_could_have_given_it_with_an_offset() -> None:
+    first, end = utc(1969, 12, 31), utc(3000, 1, 2)
+    for right in (first, end - timedelta(milliseconds=1)):
+        assert stored_instant(to_milliseconds(right)) == right
+    for wrong in (first - timedelta(milliseconds=1), end):
+        with pytest.raises(ValueError, match="no instant that is computed with"):
+            stored_instant(to_milliseconds(wrong))
+
+
+def test_a_naive_instant_has_no_milliseconds() -> None:
+    with pytest.raises(ValueError, match="an instant needs a timezone"):
+        to_millisecond(utc(2026, 7, 1).replace(tzinfo=None))
+
+
 def test_clocks_may_differ_by_five_minutes() -> None:
     assert timedelta(minutes=5) == CLOCKS_DIFFER
 
 
 def test_a_date_is_read_like_2026_07_01_and_nothing_else() -> None:
     assert parse_date("on", "2026-07-01") == date(2026, 7, 1)
-    for wrong in ("2026-7-1", "20260701", "2026-07-01T00:00:00Z", "2026-07-01\n", "", None, 5):
+    written = (
+        "12026-07-01",
+        "2026-007-01",
+        "2026-07-001",
+        "x026-07-01",
+        "2026-0x-01",
+        "2026-07-0x",
+    )
+    longer = ("2026-7-1", "20260701", "2026-07-01T00:00:00Z", "2026-07-01\n")
+    for wrong in (*written, *longer, "", None, 5):
         with pytest.raises(InvalidInput, match="on: must be a date written like 2026-07-01"):
             parse_date("on", wrong)
     with pytest.raises(InvalidInput, match="on: is not a date that exists"):

@@ -39,6 +39,7 @@ def test_the_bounds_are_allowed_and_one_more_is_refused_with_the_reason() -> Non
         ({"a": "x", "A": "x"}, ("metadata", f"{keys} 'A'")),
         ({"B": 1}, ("metadata", f"{keys} 'B'")),
         ({"a-b": "x"}, ("metadata", f"{keys} 'a-b'")),
+        ({5: "x"}, ("metadata", f"{keys} 5 (int)")),
         ({"a": 1}, ("metadata.a", "must be a text of one line; is 1 (int)")),
         ({"a": "x\n"}, ("metadata.a", "must be a text of one line; is 'x\\n'")),
         ({"a": "x\x7f"}, ("metadata.a", "must be a text of one line; is 'x\\x7f'")),

@@ -47,6 +47,10 @@ def test_blanks_hyphens_and_underscores_part_words_alike() -> None:
     assert spelling(" New  York-City_Hall ") == "new_york_city_hall"
 
 
+def test_the_name_itself_counts_before_those_that_are_a_slip_away() -> None:
+    assert nearest("Free", ["fre", "free", "frees"]) == "free"
+
+
 @pytest.mark.parametrize(
     ("wrong", "meant"),
     [

@@ -18,6 +18,7 @@ PAGES = [
     ROOT / "bench" / "README.md",
     ROOT / "chalicelib" / "domain" / "README.md",
     ROOT / "chalicelib" / "mails" / "templates" / "README.md",
+    ROOT / "clients" / "python" / "README.md",
     ROOT / "clients" / "typescript" / "README.md",
 ]
 

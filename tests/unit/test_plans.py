@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -338,6 +339,18 @@ def test_of_a_plan_that_has_left_nobody_knows_whom_it_paid_if_any_pays_them() ->
     assert [both.grants_to("gone", each) for each in (yearly, monthly)] == [True, True]
     assert [both.grants_to("free", each) for each in (yearly, monthly)] == [True, False]
     assert [both.grants_to("gold", each) for each in (yearly, monthly)] == [True, True]
+    alone = PlanCatalogue(
+        tuple(replace(plan, billing_intervals=frozenset({monthly})) for plan in both.plans)
+    )
+    assert [alone.grants_to("gone", each) for each in (yearly, monthly)] == [True, True]
+
+
+def test_the_lowest_plan_is_the_one_that_says_so_wherever_it_stands(
+    catalogue: PlanCatalogue,
+) -> None:
+    turned = PlanCatalogue(catalogue.plans[::-1])
+    assert turned.lowest is catalogue.lowest
+    assert turned.lowest.lowest
 
 
 def test_the_limits_themselves_are_allowed() -> None:

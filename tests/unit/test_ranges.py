@@ -90,6 +90,11 @@ def test_how_many_users_are_expected_is_their_share_of_the_places_that_were_pass
         assert pair.expected(6, user_id) == (6 if place & 1 else 12)
 
 
+def test_few_users_are_divided_into_two_if_at_all() -> None:
+    assert bits_for(1, 100) == bits_for(100, 100) == bits_for(200, 100) == 1
+    assert bits_for(201, 100) == 2
+
+
 def test_a_range_is_divisible_as_long_as_sixteen_bits_are_enough() -> None:
     assert Range("0" * 12).is_divisible
     assert not Range("0" * 13).is_divisible

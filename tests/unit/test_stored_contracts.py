@@ -61,7 +61,10 @@ def test_damage_is_named(stored: object) -> None:
 
 
 def test_what_is_no_list_and_what_has_no_reports_is_told() -> None:
-    for text, said in (("{}", "is no list"), ('[["sub_1", 5, []]]', "has a contract without")):
+    for text, said in (
+        ("{}", "^is no list$"),
+        ('[["sub_1", 5, []]]', "^has a contract without reports$"),
+    ):
         with pytest.raises(Damage, match=said):
             as_contracts({"S": text})
     with pytest.raises(Damage, match=r"^is no object$"):

@@ -34,7 +34,7 @@ test("a usage has a key of its own, or the caller's, and keeps it when it is sen
   assert.equal(keys[3], "order-17");
 });
 
-for (const status of [409, 429, 503, 504]) {
+for (const status of [409, 429, 502, 503, 504]) {
   test(`${status} is sent again after what the API asks for, four times at most`, async () => {
     const { api, client } = clientOf(() => ({ ...BUSY, status, body: problem(status, "unavailable") }));
     await assert.rejects(client.use({ amount: 1, description: "x" }), (error) => error instanceof CreditsError && error.status === status);
@@ -99,6 +99,95 @@ test("a capture whose answer is lost is asked for again", async () => {
   const { api, client } = clientOf((_, number) => (number === 0 ? new TypeError("connection reset") : { body: answer }));
   assert.deepEqual(await client.capture("42-9", { amount: 31 }), answer);
   assert.deepEqual(api.requests.map(({ headers }) => headers["idempotency-key"]), [undefined, undefined]);
+});
+
+// --- A job with a hold ---------------------------------------------------------------------------
+
+const FOR_JOB = { user_id: "42", amount: 50, description: "Crawl" };
+const HELD = { success: true, new_balance: 50, transaction_id: "42-9", hold_id: "42-9", amount: 50, expires_at: "2026-07-01T11:00:00Z" };
+const CAPTURED = { success: true, transaction_id: "42-10", captured: 31, released: 19, new_balance: 69, batches: [] };
+const RELEASED = { success: true, transaction_id: "42-10", released: 50, new_balance: 100 };
+const CRASH = new Error("the job crashed");
+
+/** A client whose hold is opened, and whose later requests get these answers. */
+function holding(...answers: Answer[]) {
+  const { api, client } = clientOf((_, number) => [{ body: HELD }, ...answers][number] ?? new Error("one request too many"));
+  return { client, ends: () => api.requests.slice(1).map(({ path }) => path.replace("/v1/api/credits/holds/", "")), api };
+}
+
+function refusal(status: number, code: string): Answer {
+  return { status, body: problem(status, code) };
+}
+
+test("a job captures what it came to, and what it answers is answered", async () => {
+  const { api, client, ends } = holding({ body: CAPTURED });
+  const found = await client.withHold(FOR_JOB, async (hold) => {
+    assert.deepEqual([hold.hold_id, hold.amount], ["42-9", 50]);
+    return (await hold.capture({ amount: 31 })).new_balance;
+  }, "crawl-7");
+  assert.equal(found, 69);
+  assert.deepEqual(ends(), ["42-9/capture"]);
+  assert.deepEqual([api.requests[0]?.body, api.requests[0]?.headers["idempotency-key"]], [FOR_JOB, "crawl-7"]);
+  assert.deepEqual(api.requests[1]?.body, { amount: 31 });
+});
+
+test("a job without a key gets one", async () => {
+  const { api, client } = holding({ body: RELEASED });
+  await client.withHold(FOR_JOB, async () => {});
+  assert.equal(api.requests[0]?.headers["idempotency-key"]?.length, 36);
+});
+
+test("a job that throws or captures nothing frees its credits", async () => {
+  const crashed = holding({ body: RELEASED });
+  await assert.rejects(crashed.client.withHold(FOR_JOB, () => Promise.reject(CRASH)), CRASH);
+  assert.deepEqual(crashed.ends(), ["42-9/release"]);
+  const idle = holding({ body: RELEASED });
+  assert.equal(await idle.client.withHold(FOR_JOB, async () => "done"), "done");
+  assert.deepEqual(idle.ends(), ["42-9/release"]);
+});
+
+test("a hold that has ended in its job is left alone, also when the job throws then", async () => {
+  const captured = holding({ body: CAPTURED });
+  const capturing = captured.client.withHold(FOR_JOB, async (hold) => {
+    await hold.capture({ amount: 31 });
+    throw CRASH;
+  });
+  await assert.rejects(capturing, CRASH);
+  assert.deepEqual(captured.ends(), ["42-9/capture"]);
+  const released = holding({ body: RELEASED });
+  assert.deepEqual(await released.client.withHold(FOR_JOB, (hold) => hold.release()), RELEASED);
+  assert.deepEqual(released.ends(), ["42-9/release"]);
+});
+
+test("a release that fails does not hide the job's error, and is one without it", async () => {
+  const crashed = holding(refusal(500, "internal_error"));
+  await assert.rejects(crashed.client.withHold(FOR_JOB, () => Promise.reject(CRASH)), CRASH);
+  const idle = holding(refusal(500, "internal_error"));
+  await assert.rejects(idle.client.withHold(FOR_JOB, async () => {}), (error) => error instanceof CreditsError && error.status === 500);
+});
+
+test("a hold that has ended meanwhile needs no release", async () => {
+  const { client } = holding(refusal(410, "hold_ended"));
+  assert.equal(await client.withHold(FOR_JOB, async () => "done"), "done");
+});
+
+test("a capture that is refused frees the credits, and is what the job throws", async () => {
+  const { client, ends } = holding(refusal(422, "not_allowed"), { body: RELEASED });
+  await assert.rejects(client.withHold(FOR_JOB, (hold) => hold.capture({ amount: 60 })), (error) => error instanceof CreditsError && error.is("not_allowed"));
+  assert.deepEqual(ends(), ["42-9/capture", "42-9/release"]);
+});
+
+test("a capture without an answer leaves the hold as it is: it may have been done", async () => {
+  for (const silence of [new TypeError("connection reset"), refusal(504, "unavailable")]) {
+    const { client, ends } = holding(silence, silence, silence, silence);
+    await assert.rejects(client.withHold(FOR_JOB, (hold) => hold.capture({ amount: 31 })));
+    assert.deepEqual(ends(), Array(4).fill("42-9/capture"));
+  }
+});
+
+test("what is not covered holds nothing, and no job begins", async () => {
+  const { client } = clientOf(() => refusal(402, "insufficient_credits"));
+  await assert.rejects(client.withHold(FOR_JOB, async () => assert.fail("it began")), InsufficientCreditsError);
 });
 
 test("a token that is refused is replaced once, and else the user has to sign in", async () => {
@@ -187,16 +276,16 @@ const CALLS: [string, Call, Partial<Request>][] = [
   ],
   [
     "reverse",
-    (client) => client.reverse({ transaction_id: "42-9", amount: 2, reason: "Back", user_id: USER }, "back-9"),
+    (client) => client.reverse({ transaction_id: "42-9", amount: 2, description: "Back", user_id: USER }, "back-9"),
     {
       method: "POST", path: "/v1/api/credits/reverse", headers: { "idempotency-key": "back-9" },
-      body: { transaction_id: "42-9", amount: 2, reason: "Back", user_id: USER },
+      body: { transaction_id: "42-9", amount: 2, description: "Back", user_id: USER },
     },
   ],
   [
     "allocate",
-    (client) => client.allocate({ user_id: USER, amount: -3, reason: "Wrong" }, "gift-3"),
-    { method: "POST", path: "/v1/api/credits/allocate", body: { user_id: USER, amount: -3, reason: "Wrong" }, headers: { "idempotency-key": "gift-3" } },
+    (client) => client.allocate({ user_id: USER, amount: -3, description: "Wrong" }, "gift-3"),
+    { method: "POST", path: "/v1/api/credits/allocate", body: { user_id: USER, amount: -3, description: "Wrong" }, headers: { "idempotency-key": "gift-3" } },
   ],
   [
     "use with metadata",
@@ -251,8 +340,8 @@ const CALLS: [string, Call, Partial<Request>][] = [
   ],
   [
     "refund",
-    (client) => client.refund({ payment_id: "pi_1", amount: 250, reason: "Half of it" }),
-    { method: "POST", path: "/v1/api/credits/refunds", body: { payment_id: "pi_1", amount: 250, reason: "Half of it" } },
+    (client) => client.refund({ payment_id: "pi_1", amount: 250, description: "Half of it" }),
+    { method: "POST", path: "/v1/api/credits/refunds", body: { payment_id: "pi_1", amount: 250, description: "Half of it" } },
   ],
   ["plans", (client) => client.plans(), { method: "GET", path: "/v1/api/plans" }],
   ["subscription", (client) => client.subscription(USER), { method: "GET", path: OF_USER }],
@@ -283,8 +372,8 @@ for (const [name, call, wanted] of CALLS) {
 
 for (const [method, call] of [
   ["use", (client: CreditsClient) => client.use({ amount: 1, description: "x" })],
-  ["reverse", (client: CreditsClient) => client.reverse({ transaction_id: "42-1", reason: "x", user_id: "42" })],
-  ["allocate", (client: CreditsClient) => client.allocate({ user_id: "42", amount: 1, reason: "x" })],
+  ["reverse", (client: CreditsClient) => client.reverse({ transaction_id: "42-1", description: "x", user_id: "42" })],
+  ["allocate", (client: CreditsClient) => client.allocate({ user_id: "42", amount: 1, description: "x" })],
   ["hold", (client: CreditsClient) => client.hold({ user_id: "42", amount: 1, description: "x" })],
 ] as const) {
   test(`${method} without a key makes one, which is the same in every attempt and another in every call`, async () => {
@@ -445,7 +534,7 @@ test("a pause that nobody leaves takes its time, and lets go of the signal", asy
   assert.ok((await new CreditsClient({ url: URL, token: () => "t", fetch: other.fetch }).use({ amount: 1, description: "x" })).success);
 });
 
-for (const status of [503, 504]) {
+for (const status of [502, 503, 504]) {
   test(`a ${status} of whoever is in front of the API is sent again like its own, with the same key`, async () => {
     const page = { status, body: "<html>Service unavailable</html>", headers: { "Retry-After": "2", "Content-Type": "text/html" } };
     const { api, client } = clientOf((_, number) => (number === 0 ? page : { body: USED }));
@@ -460,7 +549,7 @@ for (const status of [503, 504]) {
 }
 
 test("what is in front of the API and not busy is not asked again", async () => {
-  const { api, client } = clientOf(() => ({ status: 502, body: "<html>Bad gateway</html>" }));
+  const { api, client } = clientOf(() => ({ status: 500, body: "<html>Something is wrong</html>" }));
   await assert.rejects(client.plans(), (error) => error instanceof NoAnswerError && error.cause instanceof SyntaxError);
   assert.equal(api.requests.length, 1);
 });

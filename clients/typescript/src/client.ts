@@ -156,8 +156,16 @@ interface Asked {
   signal?: AbortSignal | undefined;
 }
 
+/** What was set aside for a job of `withHold`, and how it ends. */
+export interface Held extends HoldAnswer {
+  /** Uses what the job came to, and frees the rest. */
+  capture(body: CaptureRequest): Promise<CaptureAnswer>;
+  /** Frees all of it. */
+  release(): Promise<ReleaseAnswer>;
+}
+
 /** The statuses of passing problems: the same request may succeed later. */
-const PASSING = new Set([409, 429, 503, 504]);
+const PASSING = new Set([409, 429, 502, 503, 504]);
 
 const FIRST_PAUSE = 250;
 const LONGEST_PAUSE = 20_000;
@@ -263,6 +271,52 @@ export class CreditsClient {
   /** Frees all that is held. Like a capture, it can be asked for again. */
   release(holdId: string): Promise<ReleaseAnswer> {
     return this.#data("POST", `/api/credits/holds/${encodeURIComponent(holdId)}/release`, { body: {} });
+  }
+
+  /**
+   * Sets credits aside for a job, which captures what it came to. If it throws, or ends without a capture, all of them
+   * are free again. Answers what the job answers.
+   *
+   * A capture without an answer may have been done: then the hold is left as it is, and the same capture can be asked
+   * for again. A key whose hold has ended gets the first answer, and a capture is refused with `HoldEndedError`: a job
+   * that is tried again needs another key for each try.
+   */
+  async withHold<Result>(
+    body: HoldRequest, job: (hold: Held) => Promise<Result>, key: string = crypto.randomUUID(),
+  ): Promise<Result> {
+    const answer = await this.hold(body, key);
+    // Whether the end of the job leaves it alone: it has ended, or nobody knows.
+    let isOver = false;
+    const release = async () => {
+      const released = await this.release(answer.hold_id);
+      isOver = true;
+      return released;
+    };
+    const capture = async (what: CaptureRequest) => {
+      isOver = true;
+      try {
+        return await this.capture(answer.hold_id, what);
+      } catch (error) {
+        // A refusal has changed nothing; 504 is API Gateway's word that there was no answer.
+        isOver = !(error instanceof CreditsError) || error.status === 504;
+        throw error;
+      }
+    };
+    let result: Result;
+    try {
+      result = await job({ ...answer, capture, release });
+    } catch (error) {
+      // Whatever becomes of it, the job's error is what counts: the hold ends by itself.
+      if (!isOver) await release().catch(() => {});
+      throw error;
+    }
+    try {
+      if (!isOver) await release();
+    } catch (error) {
+      // One that has ended meanwhile needs no release.
+      if (!(error instanceof HoldEndedError)) throw error;
+    }
+    return result;
   }
 
   /** The holds of a user that have not ended, the oldest first. Users may read their own. */

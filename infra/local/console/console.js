@@ -211,8 +211,8 @@ const ACTIONS = {
     const answer = await call(userOf(user), "POST", "/api/credits/use", { body, key: crypto.randomUUID() });
     return `Spent ${credits(body.amount)}. ${count(answer.new_balance)} left.`;
   },
-  async grant({ amount, reason, expires_in_days, never }) {
-    const body = { user_id: user, amount: Number(amount), reason };
+  async grant({ amount, description, expires_in_days, never }) {
+    const body = { user_id: user, amount: Number(amount), description };
     if (never) body.expires_in_days = null;
     else if (expires_in_days) body.expires_in_days = Number(expires_in_days);
     const answer = await call(OPS, "POST", "/api/credits/allocate", { body, key: crypto.randomUUID() });
@@ -253,7 +253,7 @@ async function act(form) {
 
 async function giveBack({ transaction_id }) {
   await attempt(async () => {
-    const body = { user_id: user, transaction_id, reason: "Not delivered" };
+    const body = { user_id: user, transaction_id, description: "Not delivered" };
     const answer = await call(OPS, "POST", "/api/credits/reverse", { body, key: crypto.randomUUID() });
     const expired = answer.expired_amount ? ` ${credits(answer.expired_amount)} had expired meanwhile.` : "";
     await showCredits();

@@ -1,0 +1,474 @@
+"""What the API answers: one frozen class for each schema of its contract, of the same name.
+
+Instants are aware datetimes in UTC, days are dates, lists are tuples. Fields that this version does
+not know are ignored, so that a newer server does not break it. A word such as ``status`` is a text
+and no enumeration, for the same reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Generic, TypeVar
+
+Value = TypeVar("Value")
+
+Metadata = Mapping[str, str]
+
+
+def _replayed() -> bool:
+    """Whether the request was done before. Two answers to one request are equal all the same."""
+    found: bool = field(default=False, compare=False)
+    return found
+
+
+# --- What a user has ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotAllocatedBecause:
+    """Why no credits will come: ``code`` for programs, ``words`` for people."""
+
+    code: str
+    words: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExpiringCredits:
+    """Credits that expire together: usable until the end of the day before ``expires_at``."""
+
+    amount: int
+    expires_at: date
+
+
+@dataclass(frozen=True, kw_only=True)
+class AllocationSchedule:
+    """The next credits, the present ones, and those that will expire."""
+
+    next_allocation_date: date | None
+    allocation_amount: int
+    current_balance: int
+    expiring_credits: tuple[ExpiringCredits, ...]
+    next_allocation_at: datetime | None
+    timezone: str
+    not_allocated_because: NotAllocatedBecause | None
+    balance_cap: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CreditBatch:
+    """Credits that were granted together and expire together; ``expires_at`` is exclusive."""
+
+    batch_id: str
+    granted_amount: int
+    remaining_amount: int
+    granted_at: datetime
+    expires_at: datetime | None
+    held_amount: int
+    priority: int
+    source: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BalanceHold:
+    """An active hold, as the balance shows it."""
+
+    hold_id: str
+    amount: int
+    expires_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Balance:
+    """What a user has: ``available_balance`` is what can be used now, without what is held."""
+
+    available_balance: int
+    held_balance: int
+    ledger_balance: int
+    as_of: datetime
+    batches: tuple[CreditBatch, ...]
+    holds: tuple[BalanceHold, ...]
+
+
+# --- The history ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchMove:
+    """By how much a transaction moved a batch."""
+
+    batch_id: str
+    amount: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Price:
+    """What was paid, in the smallest unit of a currency: 4900 EUR are 49 euros."""
+
+    amount: int
+    currency: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transaction:
+    """A line of the history."""
+
+    transaction_id: str
+    type: str
+    amount: int
+    balance_after: int
+    description: str
+    actor: str
+    effective_at: datetime
+    posted_at: datetime
+    allocation_period: str | None
+    batches: tuple[BatchMove, ...]
+    hold_id: str | None
+    held_amount: int | None
+    released_amount: int | None
+    payment_id: str | None
+    price: Price | None
+    refunded_amount: int | None
+    unrecovered_amount: int | None
+    left_out_amount: int | None
+    balance_cap: int | None
+    metadata: Metadata
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransactionItem:
+    """One of the usages that a transaction books."""
+
+    key: str
+    amount: int
+    description: str
+    metadata: Metadata
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransactionInFull(Transaction):
+    """A line of the history with the usages that it books; one that books a single one has none."""
+
+    items: tuple[TransactionItem, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HistoryPage:
+    """A page of the history, newest first; ``next_cursor`` is None on the last page alone."""
+
+    items: tuple[Transaction, ...]
+    next_cursor: str | None
+
+
+# --- What was done --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class UseAnswer:
+    """Credits were used."""
+
+    new_balance: int
+    transaction_id: str
+    batches: tuple[BatchMove, ...]
+    replayed: bool = _replayed()
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlreadyCharged:
+    """A usage that an earlier transaction had charged."""
+
+    key: str
+    transaction_id: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class UseManyAnswer:
+    """Several usages were charged; ``transaction_id`` is None if all of them were before."""
+
+    transaction_id: str | None
+    amount: int
+    new_balance: int
+    charged: tuple[str, ...]
+    already_charged: tuple[AlreadyCharged, ...]
+    replayed: bool = _replayed()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReverseAnswer:
+    """A usage was given back; ``expired_amount`` more of it had expired, and stays so."""
+
+    new_balance: int
+    transaction_id: str
+    returned_amount: int
+    expired_amount: int
+    batches: tuple[BatchMove, ...]
+    replayed: bool = _replayed()
+
+
+@dataclass(frozen=True, kw_only=True)
+class HoldAnswer:
+    """Credits were set aside until ``expires_at``."""
+
+    hold_id: str
+    transaction_id: str
+    amount: int
+    expires_at: datetime
+    new_balance: int
+    replayed: bool = _replayed()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hold:
+    """An active hold."""
+
+    hold_id: str
+    amount: int
+    description: str
+    held_at: datetime
+    expires_at: datetime
+    metadata: Metadata
+
+
+@dataclass(frozen=True, kw_only=True)
+class Holds:
+    """The active holds of a user, the oldest first."""
+
+    holds: tuple[Hold, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptureAnswer:
+    """``captured`` credits were used, and ``released`` are free again."""
+
+    transaction_id: str
+    captured: int
+    released: int
+    new_balance: int
+    batches: tuple[BatchMove, ...]
+    replayed: bool = _replayed()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseAnswer:
+    """``released`` credits are free again."""
+
+    transaction_id: str
+    released: int
+    new_balance: int
+    replayed: bool = _replayed()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PurchaseAnswer:
+    """Bought credits were granted, as a batch."""
+
+    new_balance: int
+    transaction_id: str
+    batch_id: str
+    replayed: bool = _replayed()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RefundAnswer:
+    """What became of a refund: ``unrecovered`` had been used, and was not taken back."""
+
+    new_balance: int
+    transaction_id: str
+    taken: int
+    given_back: int
+    expired_amount: int
+    unrecovered: int
+    replayed: bool = _replayed()
+
+
+@dataclass(frozen=True, kw_only=True)
+class AllocateAnswer:
+    """An adjustment was made; ``amount`` says what was taken by one ``up_to_available``."""
+
+    new_balance: int
+    transaction_id: str
+    amount: int | None = None
+    replayed: bool = _replayed()
+
+
+# --- Allocation runs ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class AllocationRunStarted:
+    """The run of a period has begun: so many ``sweeps`` of timezones are on their way."""
+
+    period: str
+    dry_run: bool
+    sweeps: int
+    zones_not_begun: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DueAllocation:
+    """An allocation that a run would post."""
+
+    user_id: str
+    timezone: str
+    allocation_period: str
+    amount: int
+    expires_at: datetime | None
+    left_out_amount: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotJudged:
+    """A user whose due credits cannot be determined."""
+
+    user_id: str
+    timezone: str
+    code: str
+    words: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class AllocationRunPreview:
+    """A page of what a run would do."""
+
+    period: str
+    dry_run: bool
+    items: tuple[DueAllocation, ...]
+    not_judged: tuple[NotJudged, ...]
+    next_cursor: str | None
+    zones_not_begun: tuple[str, ...]
+
+
+# --- Subscriptions and plans ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Versioned(Generic[Value]):
+    """A value and its version. Give the ``etag`` with a change: if others were faster, it fails."""
+
+    value: Value
+    etag: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subscription:
+    """What the credit system knows about a user."""
+
+    user_id: str
+    email: str | None = field(repr=False)
+    timezone: str
+    plan: str
+    billing_interval: str
+    status: str
+    started_at: datetime
+    eligible_from: datetime | date
+    resumed_at: datetime | None
+    ends_at: datetime | None
+    observed_at: datetime | None
+    allocation_amount: int | None
+    next_credit_allocation: date | None
+    credit_allocation_amount: int
+    not_allocated_because: NotAllocatedBecause | None
+    notifications: tuple[str, ...]
+    mail_suppressed_because: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Editor:
+    """Who made an edit."""
+
+    kind: str
+    subject: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldChange:
+    """A changed field, with its values as the API shows them: texts, numbers, lists or None."""
+
+    field: str
+    before: object
+    after: object
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edit:
+    """One edit of a subscription."""
+
+    version: int
+    edited_at: datetime
+    edited_by: Editor
+    changes: tuple[FieldChange, ...]
+    correlation_id: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditsPage:
+    """A page of the edits of a subscription, newest first."""
+
+    user_id: str
+    items: tuple[Edit, ...]
+    unreadable: int
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a subscription to this plan gets."""
+
+    id: str
+    name: str
+    monthly_credits: int
+    credit_lifetime_days: int | None
+    credit_lifetime_months: int | None
+    lowest: bool
+    grants_since: date | None
+    allocate_on: str
+    billing_intervals: tuple[str, ...]
+    yearly_since: date | None
+    monthly_since: date | None
+    balance_cap: int | None
+    on_signup: str
+    on_plan_change: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plans:
+    """The plans on offer."""
+
+    plans: tuple[Plan, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Health:
+    """The API is up; ``version`` is that of its contract."""
+
+    status: str
+    version: str
+
+
+# --- Refusals -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldError:
+    """A wrong field of a request, and what it must be."""
+
+    field: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """A refusal, after RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    errors: tuple[FieldError, ...]
+    request_id: str
+    available_balance: int | None = None
+    ended: str | None = None
+    ended_at: datetime | None = None
+    transaction_id: str | None = None

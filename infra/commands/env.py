@@ -1,0 +1,38 @@
+"""Prints the API of the running local stack, and a token that it takes, for a shell.
+
+eval "$(python -m infra env)"                                        (eval "$(make -s env)")
+curl -H "Authorization: Bearer $TOKEN" $API/api/plans
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+
+from chalicelib.api.principal import Scope
+from infra.commands.token import print_token, read_arguments
+
+BACKEND = "backend"
+BACKENDS_SCOPES = f"{Scope.BACKEND} {Scope.BILLING}"
+"""What a product's backend may do: register, sell, hold and charge; not adjust by hand."""
+
+
+def _exported(api_url: str, token: str) -> str:
+    return f"export API={shlex.quote(api_url)}\nexport TOKEN={shlex.quote(token)}"
+
+
+def main(words: list[str] | None = None) -> int:
+    """Prints two lines that a shell evaluates; the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m infra env",
+        description="Prints lines for a shell that set API, the URL of the running local stack, "
+        "and TOKEN, by default that of the product's backend.",
+        epilog='eval "$(make -s env)"; eval "$(make -s env USER_ID=42 SCOPE=credits:read)"',
+    )
+    wanted = read_arguments(parser, words, user_id=BACKEND, scope=BACKENDS_SCOPES)
+    return print_token(wanted, _exported)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
