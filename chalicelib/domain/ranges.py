@@ -112,8 +112,6 @@ def tiling(found: Iterable[Range]) -> list[Range] | None:
     taken: list[Range] = []
     reached = 0
     for candidate in sorted(found):
-        if candidate.first > reached:
-            return None
         if candidate.first == reached:
             taken.append(candidate)
             reached = candidate.last + 1

@@ -365,7 +365,7 @@ def due_periods(
     if allocated_through is not None:
         oldest = max(oldest, allocated_through.next())
     due: list[Period] = []
-    period = periods.at(min(as_of, now))
+    newest = period = periods.at(min(as_of, now))
     while period >= oldest:
         start = periods.start(period)
         if start < earliest:
@@ -374,7 +374,7 @@ def due_periods(
             due.append(period)
         period = period.previous()
     signed = _owed_at_sign_up(subscription, earliest)
-    if signed and oldest <= signed.period <= periods.at(min(as_of, now)):
+    if signed and oldest <= signed.period <= newest:
         due.append(signed.period)
     return tuple(sorted({*due}))
 

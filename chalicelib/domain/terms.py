@@ -246,11 +246,10 @@ def _raised(
         return existing.raised
     periods = periods_of(described, catalogue)
     period = periods.at(now)
-    before = existing.raised
-    if before is None or before.period != period:
-        before = Raised(period, was, ())
-    level = max(before.level, was)
-    top_ups = before.top_ups
+    level = was
+    top_ups: tuple[TopUp, ...] = ()
+    if existing.raised and existing.raised.period == period:
+        level, top_ups = max(existing.raised.level, was), existing.raised.top_ups
     since = grants_since(described, catalogue)
     tops_up = (
         described.plan != existing.plan

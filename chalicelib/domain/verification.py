@@ -560,8 +560,8 @@ def _rules_of_refund(
             refund.taken == min(before.taken, refund.in_all),
             "it does not give back what was taken too much",
         )
-    is_dead = taken < 0 and not batch.is_usable(entry.posted_at)
-    wanted = ((batch.number, -taken),) if taken and not is_dead else ()
+    # What a dead batch is given back is gone; and nothing of it is free to be taken.
+    wanted = ((batch.number, -taken),) if taken and batch.is_usable(entry.posted_at) else ()
     yield entry.legs == wanted, "a refund moves its purchase's batch, and no other"
 
 

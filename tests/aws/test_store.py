@@ -417,8 +417,23 @@ def test_what_a_sign_up_a_step_up_and_a_provider_leave_is_kept_and_read(world: W
 @pytest.mark.parametrize(
     ("name", "wrong", "problem"),
     [
-        ("sign_up", "2026-01 34", "sign_up is no period, amount and instant"),
-        ("raised", "2026-02 2000 284", "raised is no period, amount and steps"),
+        *(
+            ("sign_up", wrong, "sign_up is no period, amount and instant")
+            for wrong in (
+                *("2026-01 34", "12026-01 34 1", "x026-01 34 1", "2026-011 34 1", "2026-0x 34 1"),
+                *("2026-01 034 1", "2026-01 3x 1", "2026-01 12345678901 1"),
+                *("2026-01 34 1234567890123456", "2026-01 34 1x"),
+            )
+        ),
+        *(
+            ("raised", wrong, "raised is no period, amount and steps")
+            for wrong in (
+                *("2026-02 2000 284", "12026-02 20 2@1", "x026-02 20 2@1", "2026-021 20 2@1"),
+                *("2026-0x 20 2@1", "2026-02 020 2@1", "2026-02 2x 2@1", "2026-02 12345678901 2@1"),
+                *("2026-02 20 02@1", "2026-02 20 2x@1", "2026-02 20 12345678901@1"),
+                *("2026-02 20 2@1234567890123456", "2026-02 20 2@1x", "2026-02 20" + " 2@1" * 11),
+            )
+        ),
         ("contracts", "{}", "contracts is no list"),
     ],
 )

@@ -90,11 +90,14 @@ class Plan:
         ``survived`` are the states of tests that it is known to survive: these are left out.
         """
         lines = [(mutant.file, line) for line in range(mutant.first_line, mutant.last_line + 1)]
+        own = own_files(mutant)
+        found: set[str] = set()
         if not mutant.function:
             lines += self._mentions.of(mutant.names)
-        found = {test for line in lines for test in self._by_line.get(line, ())}
+            # A test of a constant alone runs no line of the product.
+            found = {test for test in self.seconds if file_of(test).endswith(own)}
+        found.update(test for line in lines for test in self._by_line.get(line, ()))
         good = self.killers[mutant.place]
-        own = own_files(mutant)
         tried: Counter[str] = Counter()
         ranks = {}
         for test in sorted(found, key=lambda test: (self.seconds[test], test)):

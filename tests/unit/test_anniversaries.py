@@ -196,16 +196,13 @@ def edited(subscription: Subscription, now: datetime, **changes: object) -> Subs
 
 
 BACK = at("2026-07-10T12:00:00Z")
-CAME_BACK = edited(
-    replace(
-        ON_THE_15TH,
-        status=SubscriptionStatus.PAUSED,
-        started_at=at("2025-01-05T10:00:00Z"),
-        eligible_from=at("2025-01-05T10:00:00Z"),
-    ),
-    BACK,
-    status=SubscriptionStatus.ACTIVE,
+PAUSED_ON_THE_5TH = replace(
+    ON_THE_15TH,
+    status=SubscriptionStatus.PAUSED,
+    started_at=at("2025-01-05T10:00:00Z"),
+    eligible_from=at("2025-01-05T10:00:00Z"),
 )
+CAME_BACK = edited(PAUSED_ON_THE_5TH, BACK, status=SubscriptionStatus.ACTIVE)
 """Paused on the 5th of July, which was their day; back on the 10th."""
 
 
@@ -221,6 +218,64 @@ def test_a_month_that_began_in_a_pause_is_not_due_because_its_day_moves_behind_t
 def test_a_month_that_is_still_to_begin_on_the_new_day_is_given() -> None:
     moved = edited(CAME_BACK, BACK + HOUR, started_at=at("2025-01-15T10:00:00Z"))
     assert due(moved, paris("2026-07-15"), "2026-06") == ["2026-07"]
+    assert moved.resumed_at == BACK
+    # Also if it begins at this very instant.
+    at_once = edited(CAME_BACK, paris("2026-07-15"), started_at=at("2025-01-15T10:00:00Z"))
+    assert due(at_once, paris("2026-07-15"), "2026-06") == ["2026-07"]
+
+
+def test_a_month_that_would_begin_at_the_end_of_the_pause_it_was_missed_in_is_not_due() -> None:
+    back = edited(PAUSED_ON_THE_5TH, paris("2026-07-15"), status=SubscriptionStatus.ACTIVE)
+    now = at("2026-07-20T12:00:00Z")
+    moved = edited(back, now, started_at=at("2025-01-15T10:00:00Z"))
+    assert due(moved, now, "2026-06") == []
+
+
+def test_the_month_after_the_one_that_was_missed_is_due_when_the_day_moves() -> None:
+    now = at("2026-08-20T12:00:00Z")
+    moved = edited(CAME_BACK, now, started_at=at("2025-01-15T10:00:00Z"))
+    assert due(moved, now, "2026-06") == ["2026-08"]
+
+
+def test_a_month_from_whose_start_on_somebody_is_eligible_stays_due_when_the_day_moves() -> None:
+    user = replace(ADA, plan="first", eligible_from=date(2026, 7, 1))
+    now = at("2026-07-20T12:00:00Z")
+    assert due(user, now) == ["2026-07"]
+    moved = edited(user, now, plan="own", started_at=at("2025-01-15T10:00:00Z"))
+    assert due(moved, now) == ["2026-07"]
+
+
+def test_a_date_that_is_taken_out_while_the_day_moves_back_pays_for_nothing_before_it() -> None:
+    on_the_20th = replace(
+        ADA, started_at=at("2025-01-20T10:00:00Z"), eligible_from=date(2026, 7, 10)
+    )
+    now = at("2026-07-21T12:00:00Z")
+    moved = edited(on_the_20th, now, started_at=at("2025-01-05T10:00:00Z"), eligible_from=None)
+    assert due(moved, now) == []
+
+
+def test_a_move_west_over_a_month_that_began_in_a_pause_gives_it_where_it_begins_after_it() -> None:
+    """As it does where periods begin on the 1st: the day of the month stays."""
+    paused = replace(ADA, plan="first", status=SubscriptionStatus.PAUSED)
+    back = edited(paused, at("2026-07-01T05:00:00Z"), status=SubscriptionStatus.ACTIVE)
+    now = at("2026-07-02T12:00:00Z")
+    assert due(back, now, "2026-06") == []
+    moved = edited(back, now, timezone="Pacific/Midway")
+    assert due(moved, now, "2026-06") == ["2026-07"]
+
+
+def test_a_month_that_begins_where_somebody_arrives_is_due_though_the_day_moves_with_them() -> None:
+    """On Midway it is the 14th, and their month begins on the 15th; in Kiritimati the 16th."""
+    user = replace(
+        ADA,
+        timezone="Pacific/Midway",
+        started_at=at("2025-01-15T12:00:00Z"),
+        eligible_from=date(2026, 7, 16),
+    )
+    now = at("2026-07-15T10:30:00Z")
+    arrived = edited(user, now, timezone="Pacific/Kiritimati")
+    assert [periods_of(each, CATALOGUE).day for each in (user, arrived)] == [15, 16]
+    assert due(arrived, now) == ["2026-07"]
 
 
 def test_what_we_missed_stays_due_when_the_day_moves() -> None:

@@ -14,6 +14,7 @@ from chalicelib.domain import errors
         (errors.InsufficientCredits, "insufficient_credits"),
         (errors.IdempotencyKeyReused, "idempotency_key_reused"),
         (errors.NotAllowed, "not_allowed"),
+        (errors.HoldEnded, "hold_ended"),
         (errors.VersionConflict, "version_conflict"),
         (errors.Contention, "contention"),
         (errors.TimezoneUnknown, "timezone_unknown"),

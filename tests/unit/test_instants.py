@@ -67,6 +67,12 @@ def test_an_instant_is_read_as_utc(text: str, expected: datetime) -> None:
                 "2026-07-01T04:00:00+0400",
                 "2026-07-01T04:00:00+24:00",
                 "2026-07-01T04:00:00,5Z",
+                *("12026-07-01T04:00:00Z", "2026-007-01T04:00:00Z", "2026-07-001T04:00:00Z"),
+                *("2026-07-01T004:00:00Z", "2026-07-01T04:000:00Z", "2026-07-01T04:00:000Z"),
+                *("x026-07-01T04:00:00Z", "2026-0x-01T04:00:00Z", "2026-07-0xT04:00:00Z"),
+                *("2026-07-01T0x:00:00Z", "2026-07-01T04:0x:00Z", "2026-07-01T04:00:0xZ"),
+                *("2026-07-01T04:00:00.xZ", "2026-07-01T04:00:00.Z", "2026-07-01T04:00:00+0x:00"),
+                *("2026-07-01T04:00:00+04:0x", "2026-07-01T04:00:00+04:60"),
                 "now",
                 "",
                 1782878400,
@@ -122,7 +128,16 @@ def test_clocks_may_differ_by_five_minutes() -> None:
 
 def test_a_date_is_read_like_2026_07_01_and_nothing_else() -> None:
     assert parse_date("on", "2026-07-01") == date(2026, 7, 1)
-    for wrong in ("2026-7-1", "20260701", "2026-07-01T00:00:00Z", "2026-07-01\n", "", None, 5):
+    written = (
+        "12026-07-01",
+        "2026-007-01",
+        "2026-07-001",
+        "x026-07-01",
+        "2026-0x-01",
+        "2026-07-0x",
+    )
+    longer = ("2026-7-1", "20260701", "2026-07-01T00:00:00Z", "2026-07-01\n")
+    for wrong in (*written, *longer, "", None, 5):
         with pytest.raises(InvalidInput, match="on: must be a date written like 2026-07-01"):
             parse_date("on", wrong)
     with pytest.raises(InvalidInput, match="on: is not a date that exists"):

@@ -191,6 +191,18 @@ def test_a_constant_is_tried_with_the_tests_that_run_what_is_made_of_it(tmp_path
     assert set(plan.tests_of(limit, "", ())) == {"of_small", "of_large"}
 
 
+def test_a_constant_is_tried_with_the_tests_of_its_own_file_though_they_run_no_line_of_it(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / PRODUCT).mkdir()
+    file = f"{PRODUCT}/some.py"
+    (tmp_path / file).write_text("LIMIT = 5\n", encoding="utf-8")
+    own, other = "tests/unit/test_some.py::own", "tests/unit/test_other.py::other"
+    plan = Plan(tmp_path, {}, {own: {}, other: {}}, {own: 0.1, other: 0.1})
+    limit = next(mutant for mutant in mutants_of(tmp_path, [file]) if mutant.names == ("LIMIT",))
+    assert plan.tests_of(limit, "", ()) == [own]
+
+
 def test_a_default_is_tried_with_the_tests_that_run_its_function(tmp_path: Path) -> None:
     (tmp_path / PRODUCT).mkdir()
     file = f"{PRODUCT}/some.py"

@@ -289,6 +289,14 @@ def test_the_same_seen_again_later_takes_nothing_that_came_back_meanwhile() -> N
     assert book.refund(50, START + DAY) == (0, 50, 0)
     assert book.refund(40, START + 2 * DAY) == (0, 40, 0)  # less than before takes nothing either
     assert book.account.ledger_balance == 70
+    verify(USER, book.lines())
+
+
+def test_two_reports_of_one_instant_count_both() -> None:
+    book = Book()
+    book.refund(30, START)
+    assert book.refund(50, START) == (-20, 0, 0)
+    verify(USER, book.lines())
 
 
 def test_less_than_before_gives_back_what_was_taken_and_no_more() -> None:
@@ -554,11 +562,6 @@ FORGERIES: dict[str, tuple[int, Forgery, str]] = {
         2,
         lambda it: replace(it, type=EntryType.PURCHASE),
         "a purchase grants a batch",
-    ),
-    "a usage with a price": (
-        2,
-        lambda it: replace(it, price=Price(1, "EUR")),
-        "it has a price, and is no purchase",
     ),
     "a usage with a refund": (
         2,

@@ -59,6 +59,12 @@ id = "nothing"
 name = "Nothing"
 monthly_credits = 0
 on_signup = "full"
+
+[[plans]]
+id = "own-day"
+name = "Own day"
+monthly_credits = 500
+allocate_on = "anniversary"
 """
 CATALOGUE = parse_catalogue(PLANS)
 JUNE, JULY, AUGUST = Period(2026, 6), Period(2026, 7), Period(2026, 8)
@@ -297,6 +303,7 @@ def test_who_signs_up_seconds_before_a_month_for_that_month_is_granted_it_when_i
     subscription = new(now=now, started_at="2026-06-30T22:00:30Z")
     assert subscription.sign_up == SignUp(JULY, 500, at("2026-06-30T22:00:30Z"))
     assert due(subscription, now) == []
+    assert due(subscription, now, as_of=BEGINS) == []
     upcoming = next_allocation(subscription, CATALOGUE, None, now)
     assert upcoming is not None
     assert (upcoming.period, upcoming.at) == (JULY, BEGINS)
@@ -304,6 +311,24 @@ def test_who_signs_up_seconds_before_a_month_for_that_month_is_granted_it_when_i
     after = next_allocation(subscription, CATALOGUE, JULY, BEGINS)
     assert after is not None
     assert after.period == AUGUST
+
+
+def test_what_lapsed_after_an_end_is_not_announced() -> None:
+    ended = edited(new(), NOW, ends_at="2026-07-20T00:00:00Z")
+    assert next_allocation(ended, CATALOGUE, None, at("2028-01-01T00:00:00Z")) is None
+
+
+def test_who_flies_back_over_the_date_line_is_told_of_the_month_before_their_sign_up() -> None:
+    now = at("2026-06-30T10:00:00Z")  # July begins in Kiritimati, and Midway's 30th is to come
+    subscription = new(now=now, timezone="Pacific/Kiritimati", started_at="2026-06-30T10:00:00Z")
+    assert subscription.sign_up == SignUp(JULY, 500, now)
+    home = {"timezone": "Pacific/Midway", "plan": "own-day", "started_at": "2026-05-30T12:00:00Z"}
+    moved = edited(subscription, now, **home)
+    begins = at("2026-06-30T11:00:00Z")
+    upcoming = next_allocation(moved, CATALOGUE, None, now)
+    assert upcoming is not None
+    assert (upcoming.period, upcoming.at) == (JUNE, begins)
+    assert due(moved, begins) == [JUNE]
 
 
 # --- The entry ------------------------------------------------------------------------------------

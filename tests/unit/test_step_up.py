@@ -12,7 +12,7 @@ from chalicelib.domain.errors import LedgerCorrupt, NotAllowed
 from chalicelib.domain.instants import parse_instant
 from chalicelib.domain.ledger import AllocationTerms
 from chalicelib.domain.lifetimes import Days, Lifetime
-from chalicelib.domain.subscriptions import Raised, Subscription, TopUp, due_top_up
+from chalicelib.domain.subscriptions import Raised, Subscription, TopUp, due_top_up, topped_up_by
 from chalicelib.domain.terms import FIELDS, MOST_TOP_UPS
 from chalicelib.plans_file import CatalogueError, parse_catalogue
 from tests.registered import register
@@ -155,7 +155,42 @@ def test_own_amounts_count_and_only_a_change_of_plan_is_a_step() -> None:
     raised = edited(there(), NOW, allocation_amount=300)
     assert raised.raised == Raised(JULY, 300, ())
     assert amounts(edited(raised, NOW, allocation_amount=None, plan="pro")) == [142]
+    assert amounts(edited(there("pro"), NOW, allocation_amount=600)) == []
     assert edited(there("pro"), NOW, email="a@example.com").raised is None
+
+
+def test_an_edit_that_changes_no_amount_keeps_what_is_owed() -> None:
+    pro = edited(there(), NOW, plan="pro")
+    assert edited(pro, NOW + DAY, email="a@example.com").raised == pro.raised
+
+
+def test_what_is_owed_is_kept_when_no_plan_tops_up_any_more() -> None:
+    pro = edited(there(), NOW, plan="pro")
+    catalogue = parse_catalogue(PLANS.replace('"difference"', '"next_period"'))
+    values = {"user_id": "42", "plan": "large"}
+    kept = FIELDS - {"plan"}
+    assert register(values, catalogue, NOW + DAY, pro, kept=kept).raised == pro.raised
+
+
+def test_a_step_after_a_pause_counts_from_the_highest_amount_before_it() -> None:
+    paused = edited(edited(there(), NOW, plan="pro"), NOW + DAY, status="paused")
+    back = edited(paused, NOW + 2 * DAY, status="active", plan="small")
+    large = edited(back, NOW + 3 * DAY, plan="large")
+    assert amounts(large) == [284, 920]  # 1500 * 19 / 31 is 919.4
+
+
+def test_who_comes_back_on_a_larger_plan_gains_nothing_by_stepping_down_and_up_again() -> None:
+    paused = edited(edited(there(), NOW, plan="pro"), NOW + DAY, status="paused")
+    back = edited(paused, NOW + 2 * DAY, status="active", plan="large")
+    down = edited(back, NOW + 3 * DAY, plan="small")
+    assert amounts(edited(down, NOW + 4 * DAY, plan="large")) == [284]
+
+
+def test_a_plan_that_has_granted_since_the_period_began_tops_it_up() -> None:
+    catalogue = parse_catalogue(PLANS.replace("2026-07-05", "2026-07-01"))
+    values = {"user_id": "42", "plan": "late"}
+    late = register(values, catalogue, NOW, there(), kept=FIELDS - {"plan"})
+    assert amounts(late) == [2059]  # 2900 * 22 / 31 is 2058.1
 
 
 @pytest.mark.parametrize(
@@ -212,6 +247,17 @@ def test_a_pause_takes_back_what_was_not_posted_before_it_and_an_end_does_not() 
     assert owed(edited(pro, NOW + DAY, ends_at="2026-07-10T10:00:00.001Z")) is not None
     assert owed(edited(pro, NOW + DAY, ends_at="2026-07-10T10:00:00Z")) is None
     assert owed(edited(pro, NOW + DAY, eligible_from="2026-08-01")) is None
+    assert owed(edited(pro, NOW + DAY, eligible_from="2026-07-10T10:00:00Z")) is not None
+
+
+def test_the_amount_of_a_subscription_has_its_steps_in_a_period_up_to_the_latest() -> None:
+    pro = edited(there(), NOW, plan="pro")
+    large = edited(pro, NOW + DAY, plan="large")
+    assert topped_up_by(pro, JULY) == NOW
+    assert topped_up_by(large, JULY) == NOW + DAY
+    assert topped_up_by(large, AUGUST) is None
+    assert topped_up_by(there(), JULY) is None
+    assert topped_up_by(edited(there("pro"), NOW, plan="small"), JULY) is None
 
 
 # --- The entry ------------------------------------------------------------------------------------
@@ -309,6 +355,17 @@ def test_a_forged_top_up_is_found() -> None:
         assert forged(book, replace(usage, topped_up_at=moment)) == (
             "what tops up the period changed without an allocation"
         )
+
+
+def test_a_top_up_of_no_period_at_all_is_found() -> None:
+    grant = ledger.grant(Book().account, 5, why("manual#1"), NOW, ZONE, None)
+    forgery = replace(
+        grant,
+        type=EntryType.ALLOCATION,
+        operation="plan_change#None#2026-07-10T10:00:00Z",
+        topped_up_at=NOW,
+    )
+    assert forged(Book(), forgery) == "it tops up a period that is not the last"
 
 
 @pytest.mark.parametrize("value", ["null", "true", '"2026"', "1.5", "[]"])

@@ -24,6 +24,7 @@ from chalicelib.domain.subscriptions import (
     Subscription,
     SubscriptionStatus,
     SuppressedBecause,
+    can_receive,
     due_periods,
     monthly_amount,
     next_allocation,
@@ -211,6 +212,41 @@ def test_a_plan_that_left_the_catalogue_is_reported_and_grants_nothing_silently(
     assert due_at(replace(stranded, **PAUSED), None, JULY_IN_PARIS) == ()  # type: ignore[arg-type]
 
 
+def test_whoever_is_billed_in_a_way_that_only_other_plans_pay_is_given_nothing() -> None:
+    both = frozenset(BillingInterval)
+    catalogue = PlanCatalogue(
+        tuple(
+            replace(plan, billing_intervals=both, monthly_since=date(2026, 7, 1))
+            if plan.id == "starter"
+            else plan
+            for plan in CATALOGUE.plans
+        )
+    )
+    monthly = replace(ADA, billing_interval=BillingInterval.MONTHLY)
+    assert not can_receive(monthly, catalogue)
+    assert not_allocated_because(monthly, catalogue) is NotAllocatedBecause.BILLED_MONTHLY
+    # And what a plan pays since a day it pays for no month before it.
+    paid = replace(monthly, plan="starter")
+    assert can_receive(paid, catalogue)
+    assert due_periods(paid, catalogue, None, JULY_IN_PARIS, JULY_IN_PARIS) == periods("2026-07")
+
+
+def test_of_a_plan_and_a_timezone_that_are_both_gone_the_timezone_is_named() -> None:
+    stranded = replace(ADA, plan="gold", timezone="Asia/Gone")
+    with pytest.raises(TimezoneUnknown):
+        due_at(stranded, None, JULY_IN_PARIS)
+    assert not_allocated_because(stranded, CATALOGUE) is NotAllocatedBecause.TIMEZONE_UNKNOWN
+
+
+def test_who_comes_back_where_the_timezone_is_unknown_is_given_nothing_for_the_pause() -> None:
+    stranded = registered(now=NOW - 90 * DAY, status="paused", eligible_from="2026-05-01")
+    stranded = replace(stranded, timezone="Asia/Gone")
+    back = register({"user_id": "42", "status": "active"}, CATALOGUE, NOW, stranded, kept=FIELDS)
+    values = {"user_id": "42", "timezone": "Europe/Paris"}
+    mended = register(values, CATALOGUE, NOW + DAY, back, kept=FIELDS)
+    assert due_at(mended, None, NOW + DAY) == ()
+
+
 def test_what_an_edit_keeps_is_not_checked_again() -> None:
     stranded = replace(ADA, plan="gold", email=None)
     values = {
@@ -285,6 +321,13 @@ def test_a_user_who_moves_out_of_an_unknown_timezone_gets_what_was_missed(
             NotDueBecause.NOT_ELIGIBLE,
         ),
         ("2026-07", None, {"eligible_from": JULY_IN_PARIS}, None),
+        (
+            "2026-07",
+            None,
+            {"eligible_from": JULY_IN_PARIS, "ends_at": JULY_IN_PARIS},
+            NotDueBecause.ENDED,
+        ),
+        ("2025-07", None, {"eligible_from": date(2025, 7, 1)}, NotDueBecause.LAPSED),
     ],
 )
 def test_why_a_period_is_not_due(
@@ -475,6 +518,11 @@ def test_the_next_allocation_respects_eligibility_and_what_has_been_allocated(
     now = at("2026-07-12T00:00:00Z")
     coming = upcoming(now, through, eligible_from=at(eligible_from))
     assert coming == (period, at(starts), 500)
+
+
+def test_what_lapsed_before_a_subscription_had_ended_is_not_to_come() -> None:
+    ended = replace(ADA, ends_at=at("2025-03-01T00:00:00Z"))
+    assert next_allocation(ended, CATALOGUE, None, JULY_IN_PARIS) is None
 
 
 def test_a_user_allocated_a_month_ahead_of_the_zone_waits_for_the_one_after() -> None:

@@ -15,6 +15,7 @@ from chalicelib.domain.errors import LedgerCorrupt
 from chalicelib.domain.instants import parse_instant
 from chalicelib.domain.ledger import Account, Request
 from chalicelib.domain.lifetimes import Days
+from chalicelib.domain.prices import Price
 from chalicelib.domain.verification import (
     Anchor,
     Link,
@@ -471,6 +472,11 @@ FORGERIES: dict[str, tuple[int, Forgery, str]] = {
         lambda entry: replace(entry, effective_at=entry.posted_at + MILLISECOND),
         "it was posted before it was due",
     ),
+    "a usage with a price": (
+        3,
+        lambda entry: replace(entry, price=Price(1, "EUR")),
+        "it has a price, and is no purchase",
+    ),
     # Grants
     "an expiring batch that no sweep will find": (
         9,
@@ -560,6 +566,11 @@ FORGERIES: dict[str, tuple[int, Forgery, str]] = {
         9,
         lambda entry: replace(entry, operation="allocation#2026-09"),
         "the operation names another period",
+    ),
+    "an allocation that left credits out and has no cap": (
+        9,
+        lambda entry: replace(entry, left_out=5),
+        "its cap and what it left out disagree",
     ),
     # Expiration
     "an expiration that leaves some": (
@@ -696,6 +707,11 @@ FORGERIES: dict[str, tuple[int, Forgery, str]] = {
         "it gives back no usage, and names one",
     ),
     # Other types
+    "a release of no hold": (
+        8,
+        lambda entry: replace(entry, type=EntryType.RELEASE),
+        "it does not release what was held",
+    ),
     **{
         f"a line of type {ENTRIES[number - 1].type} that moves the period": (
             number,
