@@ -130,7 +130,7 @@ security: $(READY) | writable  ## look for known weaknesses of template and pack
 	@$(RUN) -m infra security $(call flag,offline,OFFLINE) $(call option,advisories,ADVISORIES)
 
 ##@ Repair (docs/repair.md; all take STAGE, REGION and DRY_RUN=1, and all but export YES=1 and JSON=1)
-.PHONY: redrive replay allocate void export erase
+.PHONY: redrive replay allocate void events export erase
 
 redrive: $(READY)  ## list dead letters, or move them back: QUEUE=allocations (LIMIT=10)
 	@$(RUN) -m infra redrive $(call option,queue,QUEUE) $(call option,limit,LIMIT) $(REPAIR)
@@ -146,6 +146,9 @@ allocate: $(READY)  ## grant what is due: PERIOD=2026-07 and USER_ID=42, FILE=us
 void: $(READY)  ## take back a batch: USER_ID= BATCH= REASON= ACTOR= (KEY= NO_MAIL=1 INCLUDING_HELD=1)
 	$(call needs,USER_ID BATCH REASON ACTOR,USER_ID=42 BATCH=42-7 REASON="Granted twice" ACTOR=ada)
 	@$(RUN) -m infra void $(call option,user-id,USER_ID) $(call option,batch,BATCH) $(call option,reason,REASON) $(call option,actor,ACTOR) $(call option,key,KEY) $(call flag,no-mail,NO_MAIL) $(call flag,including-held,INCLUDING_HELD) $(REPAIR)
+
+events: $(READY)  ## follow the local events, or send a user's again: USER_ID=42 FROM=17 or an instant
+	@$(RUN) -m infra events $(call option,user-id,USER_ID) $(call option,from,FROM) $(REPAIR)
 
 export: $(READY)  ## write all data of a user as JSON: USER_ID=42 > 42.json
 	$(call needs,USER_ID,USER_ID=42 > 42.json)
@@ -167,8 +170,8 @@ prove: $(READY) | writable  ## run every proof of the guarantee, three hours (PA
 units: $(READY) | writable  ## count requests and capacity units of each operation
 	@$(RUN) -m infra units
 
-cost: $(READY)  ## print what a month on AWS costs, in both sizes (USERS=50000 USAGES= READS= MAILS= SIZE=)
-	@$(RUN) -m infra cost $(call option,users,USERS) $(call option,usages,USAGES) $(call option,reads,READS) $(call option,mails,MAILS) $(call option,size,SIZE)
+cost: $(READY)  ## print what a month on AWS costs (USERS=50000 USAGES= READS= MAILS= SIZE= EVENTS=1)
+	@$(RUN) -m infra cost $(call option,users,USERS) $(call option,usages,USAGES) $(call option,reads,READS) $(call option,mails,MAILS) $(call option,size,SIZE) $(call flag,events,EVENTS)
 
 bench: $(READY) | writable  ## measure CPU beside Celery and the SDK: bench/results.json (USERS= ROUNDS= CELERY=no)
 	@$(RUN) -m infra bench $(call option,users,USERS) $(call option,rounds,ROUNDS) $(if $(call is,CELERY,$(OFF)),--without-celery)

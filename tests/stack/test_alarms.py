@@ -116,14 +116,17 @@ FUNCTIONS = (
     *("allocation-tick", "expiry-tick", "sweep-zone", "allocate-accounts", "expire-batches"),
     *("manual-allocate", "api", "authorizer", "queue-notifications", "send-notifications"),
     *("mail-events", "check-completeness", "check-zone", "audit-ledgers", "watch-ledger"),
-    "stripe-webhook",
+    *("stripe-webhook", "publish-events"),
 )
 QUEUE_READERS = (
     *("sweep-zone", "allocate-accounts", "expire-batches", "check-zone"),
-    "send-notifications",
+    *("send-notifications", "publish-events"),
 )
-WORKED_OFF_AT_ONCE = ("sweeps", "allocations", "expiries", "checks")
-WITH_DEAD_LETTERS = (*WORKED_OFF_AT_ONCE, "notifications", "ledger-stream", "mail-events")
+WORKED_OFF_AT_ONCE = ("sweeps", "allocations", "expiries", "checks", "events")
+WITH_DEAD_LETTERS = (
+    *WORKED_OFF_AT_ONCE,
+    *("notifications", "ledger-stream", "mail-events", "webhook"),
+)
 TABLES = (
     ("ledger", ""),
     ("ledger", "expiring"),
