@@ -65,6 +65,7 @@ check: $(READY) | writable  ## check format, lint, types and the direction of im
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/mypy
+	@$(VENV)/bin/mypy --python-version 3.10 clients/python/src  # its oldest
 	@$(VENV)/bin/lint-imports
 
 format: $(READY) | writable  ## format the sources

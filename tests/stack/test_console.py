@@ -4,6 +4,7 @@
 """
 
 import http.client
+import itertools
 import json
 import os
 import subprocess
@@ -44,6 +45,14 @@ IS_PICTURED = bool(os.environ.get("SCREENSHOTS"))
 
 NEW_YORK = "America/New_York"
 
+# Where the people live: their month begins before New York's, and after it. The clock stops some
+# twenty times a month at each instant at which the day begins for somebody, so these are few.
+EAST_AND_WEST = {"Asia/Tokyo", "America/Los_Angeles"}
+
+# Each page is loaded from an address of its own: where only the part after # is another, a browser
+# loads nothing.
+LOADS = itertools.count()
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -65,6 +74,11 @@ class Stage:
         return found
 
 
+def living_in(zones: set[str], people: list[str]) -> list[str]:
+    """Those lines of the sample whose people live in these zones."""
+    return [person for person in people if person.split(",")[2] in zones]
+
+
 @pytest.fixture(scope="module")
 def stage(packaged: Packaged, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     with (
@@ -73,21 +87,21 @@ def stage(packaged: Packaged, tmp_path_factory: pytest.TempPathFactory) -> Itera
     ):
         file = tmp_path_factory.mktemp("people") / "people.csv"
         # As `make run` does: a month turns, and the clock stands where its credits have expired.
-        people = run.SAMPLE.read_text().splitlines()
-        file.write_text("\n".join(people[:16]) + "\n")
-        zones = {person.split(",")[2] for person in people[1:16]}
+        names, *people = run.SAMPLE.read_text().splitlines()[:401]
+        file.write_text("\n".join((names, *living_in(EAST_AND_WEST, people[:100]))))
         now = LocalClock(stack).now()
         month = max(calendar.period_at(zone, now) for zone in calendar.zone_names()).next()
         expires_on = month.first_day + timedelta(days=turn.EXPIRY_TURN_AFTER)
-        assert run.story(stack, file, Console(file=StringIO()), zones)
+        assert run.story(stack, file, Console(file=StringIO()), EAST_AND_WEST)
         began_at = LocalClock(stack).now()
-        # More people round the world, so that the next month has somewhere to turn.
-        file.write_text("\n".join(people[: 401 if IS_PICTURED else 41]) + "\n")
+        # More people, of whom the pictures show those round the world.
+        more = people if IS_PICTURED else living_in({NEW_YORK}, people[:100])
+        file.write_text("\n".join((names, *more)))
         services = services_of_local(stack)
         rows = SUBSCRIPTIONS.check(services, csv_file.read(file)).good
         importing.import_rows(SUBSCRIPTIONS, services, rows)
         with page.showing(stack) as clock:
-            expired_at = max(calendar.midnight(zone, expires_on) for zone in zones)
+            expired_at = max(calendar.midnight(zone, expires_on) for zone in EAST_AND_WEST)
             yield Stage(stack, clock, page.url, Api(stack), expired_at, began_at)
 
 
@@ -108,8 +122,7 @@ def page(the_browser: Page, stage: Stage) -> Iterator[Page]:
 
 
 def show(page: Page, stage: Stage, user_id: str) -> None:
-    page.driver.get("about:blank")
-    page.driver.get(f"{stage.url}/#{user_id}")
+    page.driver.get(f"{stage.url}/?{next(LOADS)}#{user_id}")
     wait_for(
         lambda: page.js("return document.documentElement.dataset.ready"), "the page to be ready"
     )
