@@ -1048,6 +1048,20 @@ def test_what_is_of_the_stack_is_known_from_every_page_of_its_resources() -> Non
     assert found == ["credits-prod-sweeps", "credits-prod-ledger"]
 
 
+def test_aws_is_given_up_before_the_doctor_gives_up_on_the_check() -> None:
+    """Then the finding says why, and not only that there was no answer."""
+    asked: list[dict[str, Any]] = []
+
+    def client(_service: str, **settings: Any) -> Any:
+        asked.append(settings)
+
+    replace(SITE, client=client, _clients={}).ask("sqs")
+    (settings,) = asked
+    attempts = settings["retries"]["total_max_attempts"]
+    longest = attempts * max(settings["connect_timeout"], settings["read_timeout"])
+    assert longest < examination.DEADLINE_SECONDS
+
+
 def test_dead_letters_are_counted_in_every_queue_hidden_ones_among_them() -> None:
     counts = {"sweeps": (2, 3), "mail-events": (0, 1), "ledger-stream": (4, 0)}
 
