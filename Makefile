@@ -52,8 +52,8 @@ up: $(READY) | writable  ## start an empty stack until Ctrl-C; prints one line o
 token: $(READY)  ## make a token for the running stack: USER_ID=42 (SCOPE="credits:admin" SECONDS=3600)
 	@$(RUN) -m infra token $(call option,user-id,USER_ID) $(call option,scope,SCOPE) $(call option,seconds,SECONDS)
 
-env: $(READY)  ## print API and TOKEN of the running stack for a shell: eval "$(make -s env)" (USER_ID= SCOPE= SECONDS=)
-	@$(RUN) -m infra env $(call option,user-id,USER_ID) $(call option,scope,SCOPE) $(call option,seconds,SECONDS)
+env: $(READY)  ## print API and TOKEN of the stack: eval "$(make -s env)" (USER_ID= SCOPE= WAIT=120)
+	@$(RUN) -m infra env $(call option,user-id,USER_ID) $(call option,scope,SCOPE) $(call option,seconds,SECONDS) $(call option,wait,WAIT)
 
 clock: $(READY)  ## read or move the local stack's clock: TO="next midnight", "next 1st", "+30 days" (ZONE=)
 	@$(RUN) -m infra clock $(call option,to,TO) $(call option,zone,ZONE)
@@ -65,6 +65,7 @@ check: $(READY) | writable  ## check format, lint, types and the direction of im
 	@$(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/mypy
+	@$(VENV)/bin/mypy --python-version 3.10 clients/python/src  # its oldest
 	@$(VENV)/bin/lint-imports
 
 format: $(READY) | writable  ## format the sources
@@ -129,7 +130,7 @@ security: $(READY) | writable  ## look for known weaknesses of template and pack
 	@$(RUN) -m infra security $(call flag,offline,OFFLINE) $(call option,advisories,ADVISORIES)
 
 ##@ Repair (docs/repair.md; all take STAGE, REGION and DRY_RUN=1, and all but export YES=1 and JSON=1)
-.PHONY: redrive replay allocate void export erase
+.PHONY: redrive replay allocate void events export erase
 
 redrive: $(READY)  ## list dead letters, or move them back: QUEUE=allocations (LIMIT=10)
 	@$(RUN) -m infra redrive $(call option,queue,QUEUE) $(call option,limit,LIMIT) $(REPAIR)
@@ -145,6 +146,9 @@ allocate: $(READY)  ## grant what is due: PERIOD=2026-07 and USER_ID=42, FILE=us
 void: $(READY)  ## take back a batch: USER_ID= BATCH= REASON= ACTOR= (KEY= NO_MAIL=1 INCLUDING_HELD=1)
 	$(call needs,USER_ID BATCH REASON ACTOR,USER_ID=42 BATCH=42-7 REASON="Granted twice" ACTOR=ada)
 	@$(RUN) -m infra void $(call option,user-id,USER_ID) $(call option,batch,BATCH) $(call option,reason,REASON) $(call option,actor,ACTOR) $(call option,key,KEY) $(call flag,no-mail,NO_MAIL) $(call flag,including-held,INCLUDING_HELD) $(REPAIR)
+
+events: $(READY)  ## follow the local events, or send a user's again: USER_ID=42 FROM=17 or an instant
+	@$(RUN) -m infra events $(call option,user-id,USER_ID) $(call option,from,FROM) $(REPAIR)
 
 export: $(READY)  ## write all data of a user as JSON: USER_ID=42 > 42.json
 	$(call needs,USER_ID,USER_ID=42 > 42.json)
@@ -166,8 +170,8 @@ prove: $(READY) | writable  ## run every proof of the guarantee, three hours (PA
 units: $(READY) | writable  ## count requests and capacity units of each operation
 	@$(RUN) -m infra units
 
-cost: $(READY)  ## print what a month on AWS costs, in both sizes (USERS=50000 USAGES= READS= MAILS= SIZE=)
-	@$(RUN) -m infra cost $(call option,users,USERS) $(call option,usages,USAGES) $(call option,reads,READS) $(call option,mails,MAILS) $(call option,size,SIZE)
+cost: $(READY)  ## print what a month on AWS costs (USERS=50000 USAGES= READS= MAILS= SIZE= EVENTS=1)
+	@$(RUN) -m infra cost $(call option,users,USERS) $(call option,usages,USAGES) $(call option,reads,READS) $(call option,mails,MAILS) $(call option,size,SIZE) $(call flag,events,EVENTS)
 
 bench: $(READY) | writable  ## measure CPU beside Celery and the SDK: bench/results.json (USERS= ROUNDS= CELERY=no)
 	@$(RUN) -m infra bench $(call option,users,USERS) $(call option,rounds,ROUNDS) $(if $(call is,CELERY,$(OFF)),--without-celery)

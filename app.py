@@ -124,7 +124,7 @@ def audit_ledgers(event: Json, context: Any) -> Json:
 # infra/resources.yaml puts the ledger's own stream in the place of this name.
 @app.on_dynamodb_record(stream_arn="ledger", name="queue-notifications")
 def queue_notifications(event: DynamoDBEvent) -> None:
-    """Enqueue what users are to be told, from the ledger's stream."""
+    """Enqueue what users and other programs are to be told, from the ledger's stream."""
     from chalicelib.jobs import outbox
 
     outbox.queue_notifications(services(), event.to_dict())
@@ -144,6 +144,14 @@ def send_notifications(event: SQSEvent) -> Json:
     from chalicelib.jobs import notifications
 
     return notifications.send_notifications(services(), event.to_dict(), event.context)
+
+
+@app.on_sqs_message(queue="events", name="publish-events")
+def publish_events(event: SQSEvent) -> Json:
+    """Publish the events that the messages hold."""
+    from chalicelib.jobs import events
+
+    return events.publish_events(services(), event.to_dict())
 
 
 @app.on_sns_message(topic="mail-events", name="mail-events")

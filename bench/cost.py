@@ -42,6 +42,7 @@ PRICES = {
     "CloudWatch dashboard": Decimal("3.00"),
     "Secrets Manager secret": Decimal("0.40"),
     "KMS key": Decimal("1.00"),
+    "EventBridge event": Decimal("1.00") / MILLION,
     "S3 write": Decimal("0.005") / 1000,
     "S3 read": Decimal("0.0004") / 1000,
     "S3 storage": Decimal("0.023"),
@@ -58,6 +59,7 @@ SOURCES = {
     "Secrets Manager": "https://aws.amazon.com/secrets-manager/pricing/",
     "KMS": "https://aws.amazon.com/kms/pricing/",
     "S3": "https://aws.amazon.com/s3/pricing/",
+    "EventBridge": "https://aws.amazon.com/eventbridge/pricing/",
 }
 
 SWEEPS = 11
@@ -89,6 +91,9 @@ POLLING_REQUESTS = 5 * 3 * 60 * 24 * 30
 HOURS = 30 * 24
 """A month: CloudWatch counts a metric for each hour in which it is written."""
 
+CROSSINGS = Decimal("0.5")
+"""How many crossings a user has in a month: a low balance every other month, and what ends it."""
+
 IDLE_HOURS = {
     Metric.ALLOCATION_TICKS: HOURS,
     Metric.EXPIRY_TICKS: HOURS,
@@ -110,7 +115,7 @@ class Size(StrEnum):
     SMALL = "small"
 
 
-ALARMS = {Size.FULL: 82, Size.SMALL: 25}
+ALARMS = {Size.FULL: 88, Size.SMALL: 28}
 METRICS = {Size.FULL: tuple(Metric), Size.SMALL: tuple(map(Metric, metrics_of_small()))}
 DASHBOARDS = {Size.FULL: 1, Size.SMALL: 0}
 
@@ -131,6 +136,8 @@ class Scenario:
     """The age of the ledgers: they only grow."""
     queues: int = 5
     size: Size = Size.FULL
+    events: bool = False
+    """Whether every entry is told of on the bus."""
 
 
 @dataclass(frozen=True)
@@ -288,11 +295,42 @@ def lines(scenario: Scenario) -> Iterator[Line]:
     yield Line("dashboard", f"{dashboards}", Decimal(dashboards), "CloudWatch dashboard")
     yield Line("unsubscribe key, Stripe's secret", "2", Decimal(2), "Secrets Manager secret")
     yield Line("key of the alarms' topic", "1", Decimal(1), "KMS key")
+    if scenario.events:
+        yield from lines_of_events(scenario)
+
+
+def lines_of_events(scenario: Scenario) -> Iterator[Line]:
+    """What the events of a month add to the bill: one for each entry, and those of crossings."""
+    entries = 1 + scenario.expiring + scenario.usages
+    each = entries + CROSSINGS
+    events = scenario.users * each
+    yield Line("events", f"{entries} entries + {CROSSINGS} crossings", events, "EventBridge event")
+    # Ten are one request to send, to receive and to delete, and one invocation.
+    yield Line("messages of events", f"3 × {each} / 10", events * 3 / 10, "SQS request")
+    polls = Decimal(POLLING_REQUESTS)
+    yield Line("polling for events", f"1 queue × {POLLING_REQUESTS:,}", polls, "SQS request")
+    yield Line("invocations of events", f"{each} / 10", events / 10, "Lambda request")
+    yield Line(
+        "duration of events (estimate)",
+        f"{each} / 10 × 50 ms × 0.5 GB",
+        events / 10 * Decimal("0.050") * Decimal("0.5"),
+        "Lambda GB-second",
+    )
+    logged = events / 10 * 1024 / 1024**3
+    yield Line("logs of events", "1 KB an invocation", logged, "CloudWatch logs")
+
+
+def markdown_of_events(scenario: Scenario) -> str:
+    """What events add, as docs/cost.md shows it."""
+    return _table(list(lines_of_events(scenario)))
 
 
 def markdown(scenario: Scenario) -> str:
     """The bill as docs/cost.md shows it."""
-    bill = list(lines(scenario))
+    return _table(list(lines(scenario)))
+
+
+def _table(bill: Sequence[Line]) -> str:
     rows = [
         "| what | a user and month | quantity | unit | price of a unit | dollars a month |",
         "|---|---|--:|---|--:|--:|",
@@ -343,7 +381,8 @@ def by_service(scenario: Scenario) -> dict[str, Decimal]:
     totals = dict.fromkeys(SOURCES, Decimal(0))
     for line in lines(scenario):
         totals[next(name for name in SOURCES if line.price.startswith(name))] += line.dollars
-    return dict(sorted(totals.items(), key=lambda item: -item[1]))
+    found = {name: dollars for name, dollars in totals.items() if dollars}
+    return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
 def _quantity(quantity: Decimal) -> str:
@@ -385,6 +424,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--size", type=Size, choices=list(Size), default=usual.size, help="of the stage"
     )
+    parser.add_argument("--events", action="store_true", help="of a stage that sends events")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--markdown", action="store_true", help="print the tables of docs/cost.md")
     options = vars(parser.parse_args(words))
@@ -395,7 +435,8 @@ def main(words: Sequence[str] | None = None) -> int:
         print(json.dumps([asdict(line) | {"dollars": line.dollars} for line in bill], default=str))
         return 0
     if as_markdown:
-        print(markdown(scenario), markdown_of_sizes(scenario), sep="\n\n")
+        tables = (markdown, markdown_of_sizes, markdown_of_events)
+        print(*(table(scenario) for table in tables), sep="\n\n")
         return 0
     table = Table(title=f"A month of {scenario.users:,} users, in dollars", show_footer=True)
     together = sum(line.dollars for line in bill)

@@ -14,6 +14,7 @@ from chalicelib.domain import calendar
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.completeness import Tally
 from chalicelib.domain.errors import InvalidInput
+from chalicelib.domain.events import CreditEvent, EventName
 from chalicelib.domain.fields import (
     FieldReader,
     parse_choice,
@@ -257,6 +258,42 @@ def parse_notification(body: str) -> Notification:
     number = fields.required("number", _parse_number)
     fields.finish()
     return EntryPosted(user_id, number, correlation_id)
+
+
+@dataclass(frozen=True, slots=True)
+class ToPublish:
+    """An event for the stage's bus, with all that it says."""
+
+    event: CreditEvent
+    correlation_id: str | None = None
+
+    def body(self) -> str:
+        """The message text."""
+        return _encode(
+            {
+                "name": self.event.name.value,
+                "at": format_instant(self.event.at),
+                "detail": self.event.detail,
+                "correlation_id": self.correlation_id,
+            }
+        )
+
+    @classmethod
+    def parse(cls, body: str) -> "ToPublish":
+        """Reads a message. Raises `InvalidInput` naming every wrong field."""
+        fields = FieldReader(_decode(body))
+        name = fields.required("name", parse_choice(EventName))
+        at = fields.required("at", parse_instant)
+        detail = fields.required("detail", _parse_detail)
+        correlation_id = fields.optional("correlation_id", parse_correlation_id)
+        fields.finish()
+        return cls(CreditEvent(name, at, detail), correlation_id)
+
+
+def _parse_detail(field: str, value: object) -> dict[str, object]:
+    if isinstance(value, dict):
+        return value
+    raise InvalidInput.of(field, f"must be what an event says; is {shown(value)}")
 
 
 def _parse_day(field: str, value: object) -> int:

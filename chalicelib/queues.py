@@ -45,6 +45,10 @@ class Queues:
         """Enqueues notifications of users; returns how many messages."""
         return self._send(self._settings.notifications_queue_url, bodies)
 
+    def send_events(self, bodies: Iterable[str]) -> int:
+        """Enqueues events for the bus; returns how many messages."""
+        return self._send(self._settings.events_queue_url, bodies)
+
     def delay(self, queue_url: str, seconds: Mapping[str, int]) -> None:
         """Lets messages, by their receipt handles, come back that many seconds from now.
 

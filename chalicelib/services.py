@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from chalicelib.aws import KeptSecret
     from chalicelib.domain.plans import PlanCatalogue
     from chalicelib.domain.price_list import PriceList
+    from chalicelib.event_bus import EventBus
     from chalicelib.mails.links import UnsubscribeLinks
     from chalicelib.mails.sending import Mailer
     from chalicelib.queues import Queues
@@ -124,6 +125,13 @@ class Services:
         from chalicelib.queues import Queues
 
         return Queues(self.settings)
+
+    @cached_property
+    def event_bus(self) -> "EventBus":
+        """The bus on which the ledger's events are published."""
+        from chalicelib.event_bus import EventBus
+
+        return EventBus(self.settings)
 
     @cached_property
     def reports(self) -> "Reports":

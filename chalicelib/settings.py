@@ -45,6 +45,11 @@ class Settings:
     """How many local days ahead users are told that credits expire; 0 for never."""
     unsubscribe_url: str = ""
     unsubscribe_secret: str = ""
+    events_queue_url: str = ""
+    """Where events of the ledger go; empty for a stage that sends none."""
+    event_bus: str = ""
+    low_balance: int = 0
+    """Below which ledger balance an event says that it is low; 0 for never."""
     stripe_table: str = ""
     stripe_secret: str = ""
     clock_file: str = ""
@@ -87,6 +92,9 @@ class Settings:
                 environment.get("AWS_ENDPOINT_URL", ""), environment.get("UNSUBSCRIBE_URL", "")
             ),
             unsubscribe_secret=environment.get("UNSUBSCRIBE_SECRET", ""),
+            events_queue_url=environment.get("EVENTS_QUEUE_URL", ""),
+            event_bus=environment.get("EVENT_BUS", ""),
+            low_balance=_number(environment, "LOW_BALANCE", int, 0, 0, 1_000_000),
             stripe_table=environment.get("STRIPE_TABLE", ""),
             stripe_secret=environment.get("STRIPE_SECRET", ""),
             clock_file=environment.get("CLOCK_FILE", ""),

@@ -52,6 +52,7 @@ COMMANDS = {
     "void": ("infra.repair.void", "take back what is left of a credit batch"),
     "export": ("infra.repair.export", "write all data of a user as JSON"),
     "erase": ("infra.repair.erase", "erase a person's data, and keep the numbers"),
+    "events": ("infra.commands.events", "send events of a user again, or follow the local ones"),
     "mails": ("infra.commands.mails", "take a picture of every kind of email"),
     "dashboard": ("infra.commands.dashboard", "draw the dashboard from sample data"),
     "reference": ("infra.commands.reference", "write the page of the API from its contract"),

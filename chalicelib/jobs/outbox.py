@@ -1,7 +1,8 @@
-"""Reads the ledger's stream: queues entries that need an email, and counts every movement.
+"""Reads the ledger's stream: queues emails and events, and counts every movement.
 
-    ledger ─► stream ─► queue_notifications ─► SQS ─► send_notifications ─► SES
-    index `expiring` ─► reminder sweeps ────────┘
+    ledger ─► stream ─► queue_notifications ─┬─► SQS ─► send_notifications ─► SES
+    index `expiring` ─► reminder sweeps ─────┘
+                        queue_notifications ───► SQS ─► publish_events ─► EventBridge
 
 The stream is the outbox: every committed entry comes out of it, at least once.
 """
@@ -19,11 +20,12 @@ from chalicelib.observability import correlated, correlation_id, logger
 from chalicelib.services import Services
 from chalicelib.store.ledger_items import read_entry
 
+from .events import queue_events
 from .records import Event, note
 
 
 def queue_notifications(services: Services, event: Event) -> None:
-    """Enqueues the entries that need an email.
+    """Enqueues the entries that need an email, and the events of all.
 
     A record that cannot be read must not fail here: it would hold up all records behind it while it
     is tried again. It fails in the sender, whose dead-letter queue keeps the message that names the
@@ -45,6 +47,7 @@ def queue_notifications(services: Services, event: Event) -> None:
                 of_entry = entry.correlation_id or correlation_id()
                 called_for.append(EntryPosted(entry.user_id, entry.number, of_entry))
     services.queues.send_notifications(notification.body() for notification in called_for)
+    queue_events(services, event)
     for operation, mails in Counter(posted.correlation_id for posted in called_for).items():
         with correlated(operation):
             logger().info("emails queued", mails=mails)

@@ -20,8 +20,8 @@ WIDTH = 24
 
 # Each color has one meaning on the whole page.
 BLUE, GREEN, ORANGE, RED = "#2563eb", "#16a34a", "#ea580c", "#dc2626"
-PURPLE, TEAL, AMBER, GREY = "#7c3aed", "#0d9488", "#ca8a04", "#64748b"
-PALETTE = (BLUE, TEAL, PURPLE, AMBER, GREEN, ORANGE, RED, GREY)
+PURPLE, TEAL, AMBER, GREY, PINK = "#7c3aed", "#0d9488", "#ca8a04", "#64748b", "#db2777"
+PALETTE = (BLUE, TEAL, PURPLE, AMBER, GREEN, ORANGE, RED, GREY, PINK)
 
 FIVE_MINUTES = 300
 
@@ -108,6 +108,7 @@ def _line(
 
 
 WHOLE = Part("", symptoms.SERVICE)
+_EVENTS = Part("events", {"QueueName": {"Fn::GetAtt": ["EventsQueue", "QueueName"]}})
 
 
 def _ours(metric: str, label: str, color: str, stat: str = "Sum", **more: Any) -> list[Any]:
@@ -347,5 +348,7 @@ def _costs(template: Json) -> Iterable[Json]:
         *invocations,
         _math(calls, "Lambda invocations", PURPLE),
         _ours("MailsSent", "mails", GREEN),
+        # What the publisher has taken off its queue is on the bus.
+        _line(_EVENTS, "AWS/SQS", "NumberOfMessagesDeleted", "events", ORANGE),
     ]
-    yield _graph("Cost: invocations and mails", 6, counted, unit="times")
+    yield _graph("Cost: invocations, mails and events", 6, counted, unit="times")

@@ -70,6 +70,7 @@ OWN_CALLS: Sequence[tuple[tuple[str, ...], tuple[str, ...]]] = (
     (("*",), ("lambda:GetAccountSettings", "logs:DescribeLogGroups", "ses:GetAccount")),
     (("apigateway:{region}::/account",), ("apigateway:GET",)),
     (("events:{region}:{account}:rule/{stack}-*",), ("events:DescribeRule",)),
+    (("events:{region}:{account}:event-bus/{stack}",), ("events:DescribeEventBus",)),
     (("lambda:{region}:{account}:function:{stack}-*",), ("lambda:GetFunction",)),
     (
         ("ses:{region}:{account}:configuration-set/{stack}",),
@@ -100,7 +101,16 @@ ARNS: Mapping[str, tuple[str, ...]] = {
     "AWS::CloudWatch::Alarm": ("cloudwatch:{region}:{account}:alarm:{stack}-*",),
     "AWS::CloudWatch::Dashboard": ("cloudwatch::{account}:dashboard/{stack}",),
     "AWS::DynamoDB::Table": ("dynamodb:{region}:{account}:table/{stack}-*",),
-    "AWS::Events::Rule": ("events:{region}:{account}:rule/{stack}-*",),
+    "AWS::Events::ApiDestination": (
+        "events:{region}:{account}:api-destination/{stack}-{webhook}/*",
+    ),
+    "AWS::Events::Connection": ("events:{region}:{account}:connection/{stack}-{webhook}/*",),
+    "AWS::Events::EventBus": ("events:{region}:{account}:event-bus/{stack}",),
+    # Of the default bus, and of the stage's own.
+    "AWS::Events::Rule": (
+        "events:{region}:{account}:rule/{stack}-*",
+        "events:{region}:{account}:rule/{stack}/*",
+    ),
     "AWS::IAM::Policy": ROLES,
     "AWS::IAM::Role": ROLES,
     "AWS::KMS::Key": ("kms:{region}:{account}:key/*",),
@@ -174,6 +184,11 @@ ONLY_WITH: Mapping[str, Mapping[str | None, str]] = {
         "TimeToLiveSpecification": "dynamodb:UpdateTimeToLive",
         # For replicas, which only another type has. A deployment reads no ledger.
         None: "dynamodb:*Replica dynamodb:*Item dynamodb:Query dynamodb:Scan",
+    },
+    "AWS::Events::Connection": {"KmsKeyIdentifier": "kms:*"},
+    "AWS::Events::EventBus": {
+        "KmsKeyIdentifier": "kms:*",
+        "Policy": "events:PutPermission events:RemovePermission",
     },
     "AWS::Events::Rule": {"RoleArn": "iam:PassRole"},
     "AWS::IAM::Policy": {"Groups": "iam:*GroupPolicy", "Users": "iam:*UserPolicy"},
@@ -273,3 +288,14 @@ None stands for actions that no property of the type needs."""
 # API Gateway creates the role that reads certificates when the first domain name is made, with the
 # rights of that caller (API Gateway Developer Guide, "Using service-linked roles"). No list has it.
 ALSO_CALLED = {("AWS::ApiGateway::DomainName", "create"): ("iam:CreateServiceLinkedRole",)}
+
+SERVICE_LINKED = {
+    "AWS::ApiGateway::DomainName": "ops.apigateway.amazonaws.com",
+    # It keeps the secrets of connections (EventBridge User Guide, "Service-linked roles for API
+    # destinations").
+    "AWS::Events::Connection": "apidestinations.events.amazonaws.com",
+}
+"""The services whose linked role the first resource of a type creates."""
+
+PASSED_TO = {"AWS::Events::Rule": "events.amazonaws.com"}
+"""The services to which resources of a type pass a role, where that is not Lambda."""

@@ -36,7 +36,9 @@ from infra.deployment.deploy_calls import (
     OF_MAPPINGS,
     ONLY_WITH,
     OWN_CALLS,
+    PASSED_TO,
     ROLES,
+    SERVICE_LINKED,
 )
 from infra.deployment.errors import DeployError
 from infra.deployment.parameters import declared_parameters
@@ -49,8 +51,6 @@ LARGEST_POLICY = 6_144
 STS quotas"). A role takes ten such policies."""
 
 HANDLERS = ("create", "read", "update", "delete")
-
-_SERVICE_LINKED = "ops.apigateway.amazonaws.com"
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ class Names:
     api_domain: str
     hosted_zone: str
     web_acl: str
+    webhook: str
 
     def arns(self, patterns: Iterable[str]) -> tuple[str, ...]:
         """ARNs from their patterns, without those that name a parameter the stage lacks."""
@@ -158,11 +159,11 @@ def rights(template: Json, names: Names) -> Iterator[Right]:
         is_had = len(arns) == len(ARNS[resource_type])
         for handler in HANDLERS if is_had else ():
             for action in calls(resource_type, handler, resource.get("Properties", {})):
-                yield _via(action, arns, names)
+                yield _via(action, resource_type, arns, names)
 
 
-def _via(action: str, arns: tuple[str, ...], names: Names) -> Right:
-    """The right to one action that CloudFormation calls."""
+def _via(action: str, resource_type: str, arns: tuple[str, ...], names: Names) -> Right:
+    """The right to one action that CloudFormation calls for a resource of a type."""
     conditions = [_VIA]
     if action in OF_MAPPINGS:
         (function,) = names.arns(ARNS["AWS::Lambda::Function"])
@@ -172,12 +173,18 @@ def _via(action: str, arns: tuple[str, ...], names: Names) -> Right:
     match action:
         case "iam:PassRole":
             arns = names.arns(ROLES)
-            conditions.append(("StringEquals", "iam:PassedToService", "lambda.amazonaws.com"))
+            service = PASSED_TO.get(resource_type, "lambda.amazonaws.com")
+            conditions.append(("StringEquals", "iam:PassedToService", service))
         case "iam:CreateServiceLinkedRole":
-            arns = names.arns([f"iam::{{account}}:role/aws-service-role/{_SERVICE_LINKED}/*"])
-            conditions.append(("StringEquals", "iam:AWSServiceName", _SERVICE_LINKED))
+            service = SERVICE_LINKED[resource_type]
+            arns = names.arns([f"iam::{{account}}:role/aws-service-role/{service}/*"])
+            conditions.append(("StringEquals", "iam:AWSServiceName", service))
         case "route53:GetChange":
             arns = names.arns(["route53:::change/*"])
+        case _ if resource_type == "AWS::Events::Connection" and "secretsmanager:" in action:
+            # EventBridge keeps what it is given, our secret, in a secret of its own.
+            own = ("{stack}-{webhook}-*", "events!connection/{stack}-{webhook}/*")
+            arns = names.arns(f"secretsmanager:{{region}}:{{account}}:secret:{it}" for it in own)
         case "s3:GetObject":
             # Lambda reads the code with our rights, so OWN_CALLS has this.
             return Right(action, names.arns(["s3:::{artifacts}/*"]))
@@ -231,6 +238,7 @@ def names_of(stage: str, account: str, region: str, parameters: Mapping[str, str
         api_domain=given["ApiDomain"],
         hosted_zone=given["ApiHostedZoneId"],
         web_acl=":".join(given["WebAclArn"].split(":")[2:]),
+        webhook="webhook" if given["EventsWebhookUrl"] else "",
     )
 
 
@@ -244,6 +252,7 @@ def policies(template: Json, names: Names) -> dict[str, Json]:
 
 EXAMPLE = {
     "MailDomain": "example.com",
+    "EventsWebhookUrl": "https://example.com/credits",
     "ApiDomain": "credits.example.com",
     "ApiHostedZoneId": "Z0123456789EXAMPLE",
     "WebAclArn": (
@@ -251,7 +260,8 @@ EXAMPLE = {
         "11111111-2222-3333-4444-555555555555"
     ),
 }
-"""The parameters of the example stage in docs/deploying.md: it has a domain name and a web ACL."""
+"""The parameters of the example stage in docs/deploying.md: it has a domain name, a web ACL and a
+webhook."""
 
 
 def text_of(made: Mapping[str, Json]) -> str:

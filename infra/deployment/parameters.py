@@ -91,9 +91,18 @@ def check_parameters(stage: str, parameters: Mapping[str, str], region: str) -> 
             f"Set {' and '.join(missing)} under [{stage}] in infra/parameters.toml, "
             "which has examples for Cognito, Auth0, Clerk and others."
         )
-    problem = _problem_of_domain(parameters, region)
+    problem = _problem_of_domain(parameters, region) or _problem_of_events(parameters)
     if problem:
         raise DeployError(f"infra/parameters.toml, [{stage}]: {problem}")
+
+
+def _problem_of_events(parameters: Mapping[str, str]) -> str | None:
+    """What is set for events of a stage that sends none."""
+    if parameters.get("Events", "off") == "on":
+        return None
+    if parameters.get("EventsWebhookUrl"):
+        return 'EventsWebhookUrl needs Events = "on": it is where EventBridge posts the events'
+    return None
 
 
 def _problem_of_domain(parameters: Mapping[str, str], region: str) -> str | None:

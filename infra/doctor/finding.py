@@ -54,4 +54,9 @@ def bad(check: str, says: str, fix: str, *, stops: bool = False) -> Finding:
 
 def plural(number: int, what: str) -> str:
     """``3 mails``, ``1 mail``."""
-    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+    return f"{number:,} {what if number == 1 else many(what)}"
+
+
+def many(what: str) -> str:
+    """``mails``, ``event buses``."""
+    return f"{what}es" if what.endswith("s") else f"{what}s"

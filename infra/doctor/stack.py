@@ -15,7 +15,7 @@ from types import MappingProxyType
 from chalicelib.store.errors import FAULTS
 from infra.deployment.stack_facts import UNMADE, resources_of
 from infra.doctor import template
-from infra.doctor.finding import Finding, bad, fine, plural, unknown, warning
+from infra.doctor.finding import Finding, bad, fine, many, plural, unknown, warning
 from infra.doctor.site import Json, Site, found
 from infra.doctor.template import Named
 from infra.doctor.trouble import said
@@ -100,7 +100,7 @@ def judge_names(
         of_kind[named.kind].append(named)
     if unasked:
         says, fix = said(next(iter(unasked.values())))
-        kinds = ", ".join(f"{_WORDS[kind]}s" for kind in unasked)
+        kinds = ", ".join(many(_WORDS[kind]) for kind in unasked)
         yield unknown("names", f"of {kinds} nobody knows what is there: {says}", fix)
     elif not of_kind:
         yield fine("names", "nothing that the stack makes is there already")
@@ -120,6 +120,7 @@ def judge_names(
 
 _WORDS = {
     "AWS::DynamoDB::Table": "table",
+    "AWS::Events::EventBus": "event bus",
     "AWS::Events::Rule": "rule",
     "AWS::Lambda::Function": "function",
     "AWS::Logs::LogGroup": "log group",
@@ -178,6 +179,7 @@ def _is_log_group(site: Site, name: str) -> bool:
 # deploy includes it.
 _LOOK: Mapping[str, Callable[[Site, str], bool]] = {
     "AWS::DynamoDB::Table": _asked("dynamodb", "describe_table", "TableName"),
+    "AWS::Events::EventBus": _asked("events", "describe_event_bus", "Name"),
     "AWS::Events::Rule": _asked("events", "describe_rule", "Name"),
     "AWS::Lambda::Function": _asked("lambda", "get_function", "FunctionName"),
     "AWS::Logs::LogGroup": _is_log_group,

@@ -18,6 +18,7 @@ TEMPLATE_FILE = packaging.ROOT / "infra" / "resources.yaml"
 
 NAMED = {
     "AWS::DynamoDB::Table": "TableName",
+    "AWS::Events::EventBus": "Name",
     "AWS::Lambda::Function": "FunctionName",
     "AWS::Logs::LogGroup": "LogGroupName",
     "AWS::S3::Bucket": "BucketName",
@@ -61,11 +62,20 @@ def names(site: Site) -> Iterator[Named]:
 
 
 def _is_made(resource: Json, site: Site) -> bool:
-    """Whether the stage has the resource: its condition may depend on a parameter."""
-    match _template()["Conditions"].get(resource.get("Condition", "")):
+    """Whether the stage has the resource: its condition may depend on parameters."""
+    return "Condition" not in resource or _holds(resource, site)
+
+
+def _holds(condition: Json, site: Site) -> bool:
+    """Whether a condition of the template holds; ours use only these forms."""
+    match condition:
         case {"Fn::Equals": [{"Ref": name}, value]}:
             return bool(parameter(site, name) == value)
-    return True
+        case {"Fn::Not": [other]}:
+            return not _holds(other, site)
+        case {"Fn::And": others}:
+            return all(_holds(other, site) for other in others)
+    return _holds(_template()["Conditions"][condition["Condition"]], site)
 
 
 def concurrency(stage: str) -> int:

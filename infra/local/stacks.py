@@ -185,6 +185,8 @@ def parameters(issuer: str, stage: str = STAGE, origins: Collection[str] = ()) -
         "AllowedOrigins": ",".join((ALLOWED_ORIGINS, *origins)),
         "MailDomain": f"{stage}.example.com",
         "MailsASecond": "0",  # the emulator's outbox takes any number
+        "Events": "on",  # for `make events` to follow
+        "LowBalance": "20",
     }
 
 

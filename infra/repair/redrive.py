@@ -38,8 +38,12 @@ READERS = {
     "expiries": "expire-batches",
     "notifications": "send-notifications",
     "checks": "check-zone",
+    "events": "publish-events",
 }
 """Which function reads each queue: its log says why a message failed."""
+
+_ADVICE = {"webhook": "docs/events.md"}
+"""Which page helps with the dead letters that come from no queue; the others are about mail."""
 
 HIDDEN_SECONDS = 60
 """How long a message that is being moved stays hidden from another redrive."""
@@ -64,7 +68,7 @@ class DeadLetters:
         if self._target is None:
             raise RepairError(
                 f"What is in {self.name}{SUFFIX} comes from no queue, so it cannot be moved back. "
-                "docs/mail.md says what to do about it."
+                f"{_ADVICE.get(self.name, 'docs/mail.md')} says what to do about it."
             )
         return self._target
 

@@ -1,11 +1,12 @@
 """What moto does again for every test and every request, done once.
 
 All of it depends on nothing that a test changes: how moto names things, and the empty tables,
-queues and buckets. A transaction's backup of a table is another one: moto makes it for each
-statement, and one is enough.
+queues and buckets. What moto does for a whole table, a transaction's backup and the search for what
+a query is about, is done for those keys that are named.
 """
 
 import copy
+from collections import defaultdict
 from collections.abc import Callable
 from functools import cache
 from types import SimpleNamespace
@@ -16,11 +17,14 @@ from moto.backends import get_backend
 from moto.core import utils as names
 from moto.core.custom_responses_mock import CallbackResponse
 from moto.core.models import DEFAULT_ACCOUNT_ID
-from moto.core.serialize import XFormedAttributePicker
+from moto.core.serialize import ResponseSerializer, XFormedAttributePicker
 from moto.dynamodb.models import DynamoDBBackend
+from moto.dynamodb.models.dynamo_type import DynamoType
 from moto.dynamodb.models.table import Table
 
 _possible_keys = XFormedAttributePicker.get_possible_keys
+_value = ResponseSerializer.get_value
+_query = Table.query
 _transact_write_items = DynamoDBBackend.transact_write_items
 _underscored = cache(names.camelcase_to_underscores)
 _callback = cache(CallbackResponse)
@@ -35,9 +39,12 @@ def install(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"{module}.camelcase_to_underscores", _underscored)
     monkeypatch.setattr("moto.core.responses.method_names_from_class", _methods)
     monkeypatch.setattr(XFormedAttributePicker, "get_possible_keys", _remembered_keys)
-    monkeypatch.setattr(DynamoDBBackend, "transact_write_items", _backed_up_once)
-    # Nobody reads what is signed.
+    monkeypatch.setattr(ResponseSerializer, "get_value", _value_of_name)
+    monkeypatch.setattr(DynamoDBBackend, "transact_write_items", _backed_up_in_part)
+    monkeypatch.setattr(Table, "query", _query_of_key)
+    # Nobody reads what is signed, nor the names of requests.
     monkeypatch.setattr("botocore.auth.SigV4Auth.canonical_request", lambda *_: "")
+    monkeypatch.setattr("moto.core.responses.gen_amzn_requestid_long", lambda _: "a-request")
 
 
 def _remembered_keys(picker: XFormedAttributePicker, context: Any) -> tuple[str, ...]:
@@ -49,20 +56,54 @@ def _remembered_keys(picker: XFormedAttributePicker, context: Any) -> tuple[str,
     return found
 
 
-def _backed_up_once(backend: DynamoDBBackend, transact_items: list[dict[str, Any]]) -> None:
-    """A transaction, which backs up each of its tables once, before it changes any."""
-    backups: dict[int, Table] = {}
+def _value_of_name(serializer: Any, value: Any, key: str, shape: Any) -> Any:
+    """The member of an answer; most members of most answers are not there."""
+    names = _keys.get((shape, key, dict)) if type(value) is dict else None
+    if names is None or serializer._value_picker.response_transformers:
+        return _value(serializer, value, key, shape)
+    for name in names:
+        if name in value:
+            return value[name]
+    return None
+
+
+def _query_of_key(
+    table: Table, key: DynamoType, *words: Any, **named: Any
+) -> tuple[list[Any], int, dict[str, Any] | None]:
+    """A query, which looks at the items of its key only; those of an index are found as ever."""
+    index_name = words[6]
+    if index_name is None:
+        table = _with_items(table, {key: table.items[key]} if key in table.items else {})
+    found: tuple[list[Any], int, dict[str, Any] | None] = _query(table, key, *words, **named)
+    return found
+
+
+def _backed_up_in_part(backend: DynamoDBBackend, transact_items: list[dict[str, Any]]) -> None:
+    """A transaction, which backs up those items that have a key in it, before it changes any."""
+    touched: dict[str, set[DynamoType]] = defaultdict(set)
+    for (part,) in (item.values() for item in transact_items):
+        name = part["TableName"]
+        key = part.get("Key") or part["Item"]
+        touched[name].add(DynamoType(key[backend.tables[name].hash_key_attr]))
 
     def backed_up(value: Any) -> Any:
         if not isinstance(value, Table):
             return copy.deepcopy(value)
-        if id(value) not in backups:
-            backups[id(value)] = copy.deepcopy(value)
-        return backups[id(value)]
+        backup = _with_items(value, value.items.copy())
+        for key in touched[value.name] & value.items.keys():
+            backup.items[key] = copy.deepcopy(value.items[key])
+        return backup
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("moto.dynamodb.models.copy", SimpleNamespace(deepcopy=backed_up))
         _transact_write_items(backend, transact_items)
+
+
+def _with_items(table: Table, items: Any) -> Table:
+    """The same table, with other items."""
+    other: Table = copy.copy(table)
+    other.items = items
+    return other
 
 
 class Stacks:

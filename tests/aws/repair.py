@@ -17,6 +17,8 @@ QUEUES = ("sweeps", "allocations", "expiries", "notifications")
 
 TICKS = {"allocation-tick": SweepKind.ALLOCATION, "expiry-tick": SweepKind.EXPIRY}
 
+SENDER = "queue-notifications"
+
 Main = Callable[[list[str] | None], int]
 
 
@@ -48,6 +50,16 @@ class Functions:
         answer = self.world.tick(TICKS[FunctionName], **event)
         self.world.now = now
         return {"Payload": io.BytesIO(json.dumps(answer).encode())}
+
+    def get_function_configuration(self, FunctionName: str) -> dict[str, Any]:  # noqa: N803
+        """Of the function that sends events: what the stage's template tells it."""
+        assert FunctionName == SENDER
+        settings = self.world.settings
+        variables = {
+            "EVENTS_QUEUE_URL": settings.events_queue_url,
+            "LOW_BALANCE": str(settings.low_balance),
+        }
+        return {"Environment": {"Variables": variables}}
 
 
 class Terminal:
@@ -83,7 +95,7 @@ class Terminal:
         return self._capsys.readouterr().err
 
     def _reach(self, stage: str, _region: str | None) -> Reach:
-        functions = {name: name for name in TICKS}
+        functions = {name: name for name in (*TICKS, SENDER)}
         return Reach(stage, self.world.services, functions, self._queues, self._client)
 
     def _client(self, service: str, **_: object) -> Any:

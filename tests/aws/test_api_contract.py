@@ -74,6 +74,22 @@ def test_the_words_of_the_file_are_those_of_the_code() -> None:
     assert scopes == {scope.value for scope in Scope}
 
 
+def test_generators_and_linters_can_take_all_of_it() -> None:
+    """What openapi-python-client leaves out, orval cannot compile, and Spectral warns of."""
+    document = contract.document()
+    flows = document["components"]["securitySchemes"]["bearerAuth"]["flows"].values()
+    offered = {scope for flow in flows for scope in flow["scopes"]}
+    assert offered == set(Scope)
+    for found in contract.operations().values():
+        assert {scope for each in found["security"] for scope in each["bearerAuth"]} <= offered
+        assert all(status.isdecimal() for status in found["responses"])
+    components = document["components"]
+    headers = [each for each in components["parameters"].values() if each["in"] == "header"]
+    assert not any(
+        "const" in each["schema"] for each in (*headers, *components["headers"].values())
+    )
+
+
 def test_everything_in_the_file_is_described_and_used() -> None:
     components = contract.document()["components"]
     text = json.dumps(contract.document())

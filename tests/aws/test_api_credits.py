@@ -457,7 +457,7 @@ FORMULAS = [
 def test_a_text_is_no_formula_to_any_spreadsheet(before: str, world: World, api: Api) -> None:
     world.subscribe("=1+1")
     for number, formula in enumerate(FORMULAS):
-        world.grant("=1+1", 5, str(number), reason=before + formula)
+        world.grant("=1+1", 5, str(number), description=before + formula)
     world.grant("=1+1", -5, "taken", description="Both; of two batches")
     reply = api.get(f"{HISTORY}?limit=100", user("=1+1"), headers={"Accept": "text/csv"})
     # What Python's reader does with quotes in the middle of a cell, Excel and LibreOffice do, too.
@@ -551,7 +551,7 @@ def test_every_character_of_a_text_arrives_in_both_forms(world: World, api: Api)
     world.subscribe("1")
     texts = ("Günther’s 5 €", "祝 🎁", 'a "b", c; d')
     for number, text in enumerate(texts):
-        world.grant("1", 5, str(number), reason=text, actor=f"ада {number}")
+        world.grant("1", 5, str(number), description=text, actor=f"ада {number}")
     items = api.get(HISTORY, user()).json["items"]
     assert [item["description"] for item in items] == list(texts[::-1])
     assert [item["actor"] for item in items] == [f"ада {number}" for number in (2, 1, 0)]

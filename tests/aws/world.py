@@ -22,8 +22,10 @@ from chalicelib.domain.instants import parse_instant
 from chalicelib.domain.plans import PlanCatalogue
 from chalicelib.domain.subscriptions import Subscription
 from chalicelib.domain.terms import FIELDS
+from chalicelib.event_bus import EventBus
 from chalicelib.jobs import (
     completeness,
+    events,
     manual,
     notifications,
     outbox,
@@ -42,6 +44,7 @@ from chalicelib.settings import Settings
 from chalicelib.store.anchors import Anchors
 from chalicelib.store.database import connect
 from chalicelib.store.reports import Reports
+from tests.aws.bus import Bus
 from tests.aws.once import Stacks
 from tests.aws.outbox import Outbox
 from tests.registered import register
@@ -61,6 +64,9 @@ CORRELATION_ID = "tick"
 
 MOST_RECEIVES = 60
 """The notifications queue's maxReceiveCount (a test of the template compares it)."""
+
+MOST_RECEIVES_OF_WORK = 20
+"""That of the other queues."""
 
 
 @cache
@@ -154,6 +160,9 @@ class World:
     zones: set[str] = field(default_factory=set)
     delays: dict[str, int] = field(default_factory=dict)
 
+    low_balance: int | None = None
+    """None for a stage that sends no events."""
+
     def __post_init__(self) -> None:
         STACKS.make(f"credits-{self.stage}-", lambda: create_stack(self.stage))
         self.sqs = client("sqs")
@@ -175,8 +184,12 @@ class World:
             mail_from="Credits <credits@example.com>",
             mail_configuration_set=f"credits-{self.stage}",
             unsubscribe_url="https://api.example.com/v1/api/unsubscribe",
+            events_queue_url="" if self.low_balance is None else self.queue_url("events"),
+            event_bus=f"credits-{self.stage}",
+            low_balance=self.low_balance or 0,
         )
         self.outbox = Outbox()
+        self.bus = Bus()
         self.services = self.restarted()
         self.context = Context()
 
@@ -189,6 +202,7 @@ class World:
         services.reports = Reports(self.settings, client=client("s3", "services"))
         services.anchors = Anchors(self.settings, client=client("s3", "services"))
         services.mailer = Mailer(self.settings, client=self.outbox)
+        services.event_bus = EventBus(self.settings, client=self.bus)
         services.stripe_secret = KeptSecret(lambda: STRIPE_SECRET)
         services.unsubscribe_links = UnsubscribeLinks(
             UNSUBSCRIBE_KEY, self.settings.unsubscribe_url
@@ -334,6 +348,28 @@ class World:
         """Hands records of the stream, or all there are, to what queues mails."""
         event = {"Records": self.stream() if records is None else records}
         outbox.queue_notifications(self.services, event)
+
+    def publish(self, bodies: Iterable[str] | None = None) -> list[str]:
+        """Delivers what waits in the events queue, and what fails again and again.
+
+        Answers what would be in the dead-letter queue.
+        """
+        waiting = [(body, 1) for body in (self.take("events") if bodies is None else bodies)]
+        dead = []
+        while waiting:
+            batch, waiting = waiting[:10], waiting[10:]
+            for body, receives in self.deliver_events(batch):
+                if receives == MOST_RECEIVES_OF_WORK:
+                    dead.append(body)
+                else:
+                    waiting.append((body, receives + 1))
+        return dead
+
+    def deliver_events(self, batch: list[tuple[str, int]]) -> list[tuple[str, int]]:
+        """Delivers one batch of bodies, each with how often it was received; answers the failed."""
+        answer = events.publish_events(self.services, {"Records": self._records(batch)})
+        failed = {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
+        return [message for place, message in enumerate(batch) if f"m{place}" in failed]
 
     def watch(self, records: list[dict[str, Any]] | None = None) -> None:
         """Hands records of the stream, or all there are, to what keeps anchors of them."""

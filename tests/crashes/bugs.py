@@ -9,6 +9,7 @@ from typing import Any
 from aws_lambda_powertools.utilities.idempotency import DynamoDBPersistenceLayer
 
 from chalicelib.domain.errors import Contention
+from chalicelib.event_bus import EventBus
 from chalicelib.jobs import outbox
 from chalicelib.store.database import Item
 from chalicelib.store.errors import FAULTS
@@ -49,6 +50,10 @@ def _inserts_taken_for_done(original: Any, self: LedgerStore, drafts: Sequence[D
 def _failures_acknowledged(original: Any, services: Any, event: Any) -> None:
     with suppress(Contention, *FAULTS):
         original(services, event)
+
+
+def _refusals_overlooked(original: Any, self: EventBus, events: Any) -> list[None]:
+    return [None for _ in original(self, events)]
 
 
 _IN_SIMULATION = {
@@ -94,6 +99,10 @@ BUGS: dict[str, tuple[str, Bug]] = {
     "what a batch of inserts refuses is taken for done": (
         "allocation to users on several pages",
         instead(LedgerStore, "insert", _inserts_taken_for_done),
+    ),
+    "an event that EventBridge refused is taken for published": (
+        "events of a user who runs low",
+        instead(EventBus, "publish", _refusals_overlooked),
     ),
     "the stream's function acknowledges what failed": (
         "use of several batches, down to little",

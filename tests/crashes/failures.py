@@ -40,6 +40,7 @@ BATCHES: dict[str, Callable[[Json], int]] = {
     "BatchGetItem": lambda asked: sum(len(of["Keys"]) for of in asked["RequestItems"].values()),
     "SendMessageBatch": lambda asked: len(asked["Entries"]),
     "BatchExecuteStatement": lambda asked: len(asked["Statements"]),
+    "PutEvents": lambda asked: len(asked["Entries"]),
 }
 """The operations that can be done in part, and of how many parts a call of theirs consists."""
 

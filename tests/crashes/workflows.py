@@ -826,3 +826,23 @@ def _bounce(world: CrashingWorld) -> None:
         return True
 
     world.until_done(deliver)
+
+
+# --- Events ---------------------------------------------------------------------------------------
+
+
+def sends_events(world: CrashingWorld) -> None:
+    """On a stage where a balance below 20 is low."""
+    world.low_balance = 20
+    world.restart()
+
+
+def runs_low(world: CrashingWorld) -> None:
+    """Two entries of which the stream has not told yet; each crosses."""
+    grant = {"user_id": "ada", "amount": 25, "reason": "Goodwill", "notify": False}
+    world.ask("POST", "/api/credits/allocate", ADMIN, grant, "k1")
+    use = {"user_id": "ada", "amount": 10, "description": "Report"}
+    world.ask("POST", "/api/credits/use", SHOP, use, "k2")
+
+
+add("events", "events of a user who runs low", nothing, sends_events, subscribed("ada"), runs_low)

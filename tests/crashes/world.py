@@ -31,7 +31,7 @@ from tests.simulation.world import STAGE, Context, Reply, World
 Json = dict[str, Any]
 T = TypeVar("T")
 
-QUEUES = ("sweeps", "allocations", "expiries", "checks", "notifications")
+QUEUES = ("sweeps", "allocations", "expiries", "checks", "notifications", "events")
 MOST_RECEIVES = dict.fromkeys(QUEUES, 5)
 """Fewer than the stack has for notifications: a mail in doubt is on its way sooner."""
 
@@ -66,7 +66,13 @@ class CrashingWorld(World):
         """The same world, to go on in another way."""
         random.seed(1)
         aws.refill_retries()
-        other = CrashingWorld(now=self.now, plans=self.plans, failures=failures, at_once=at_once)
+        other = CrashingWorld(
+            now=self.now,
+            plans=self.plans,
+            low_balance=self.low_balance,
+            failures=failures,
+            at_once=at_once,
+        )
         other.aws.state = self.aws.state.copy()
         other.aws.keys = self.aws.keys
         other.streamed = self.streamed
@@ -208,6 +214,7 @@ class CrashingWorld(World):
                 key: _record(item) for (key, _), item in self.table("mails").items.items()
             },
             "mails": sorted(map(told, self.aws.state.mails)),
+            "events": self._events(),
             "queues": {
                 name: sorted({_uncorrelated(message.body) for message in messages})
                 for name, messages in self.aws.state.queues.items()
@@ -216,6 +223,18 @@ class CrashingWorld(World):
             "Stripe": dict(self.table("stripe").items),
             "answers": self.answers,
         }
+
+    def _events(self) -> Json:
+        """What was published, each once, by its id; without the hash, as of the ledger.
+
+        What was published again must say the same.
+        """
+        found: Json = {}
+        for entry in self.aws.state.events:
+            detail = json.loads(entry["Detail"])
+            said = [entry["DetailType"], entry["EventBusName"], {**detail, "hash": None}]
+            assert found.setdefault(detail["id"], said) == said
+        return found
 
     def _check_seals(self) -> None:
         hashes: dict[str, str] = {}

@@ -18,6 +18,7 @@ from chalicelib.api import cursors
 from chalicelib.api.routes import _ROUTES
 from chalicelib.domain.anchors import user_digest
 from chalicelib.domain.calendar import Period
+from chalicelib.domain.events import CreditEvent, EventName
 from chalicelib.domain.ranges import Range
 from chalicelib.jobs.errors import SomeEventsFailed
 from chalicelib.messages import (
@@ -25,6 +26,7 @@ from chalicelib.messages import (
     ExpiringSoon,
     Sweep,
     SweepKind,
+    ToPublish,
     UsersMessage,
     ZoneCheck,
 )
@@ -64,7 +66,7 @@ class Scene:
     """A small world that is the same before every execution: one user who has done a few things."""
 
     def __init__(self) -> None:
-        self.world = World()
+        self.world = World(low_balance=20)
         with self.world.running():
             self._happen()
         self._pristine = self.world.aws.state
@@ -251,6 +253,13 @@ DELIVERED = (
         ExpiringSoon("42", at("2026-03-03T23:00:00Z"), NOW, "tick").body(),
         words=SOMEBODY,
     ),
+    queue(
+        "events",
+        app.publish_events,
+        ToPublish(CreditEvent(EventName.USED, NOW, {"version": 1, "user_id": "1"}), "tick").body(),
+        ToPublish(CreditEvent(EventName.EXHAUSTED, NOW, {})).body(),
+        words=(INSTANT, *EventName),
+    ),
 )
 
 
@@ -263,6 +272,11 @@ def streamed(body: str) -> bool:
     record = {"eventName": "INSERT", "eventID": "1", "dynamodb": {"Keys": keys, "NewImage": image}}
     app.queue_notifications({"Records": [record]}, Context())
     assert len(scene.world.queue("notifications")) <= 1
+    messages = [queue_record(message) for message in scene.world.queue("events")]
+    assert 1 <= len(messages) <= 3
+    answer = app.publish_events({"Records": messages}, Context())
+    # What can be read is published; what cannot be is a message that nobody takes.
+    assert len(answer["batchItemFailures"]) in (0, 1)
     return True
 
 

@@ -38,6 +38,7 @@ from chalicelib.domain.damage import Damage
 from chalicelib.domain.edits import BY_LINK, Change, Edit, Editor, EditorKind, shown_fields
 from chalicelib.domain.entries import FIRST_HASH, LedgerEntry, entry_hash
 from chalicelib.domain.errors import InvalidInput, LedgerCorrupt, Unreadable
+from chalicelib.domain.events import CreditEvent, EventName
 from chalicelib.domain.ledger import Account, AllocationTerms, Request
 from chalicelib.domain.lifetimes import Days
 from chalicelib.domain.metadata import MOST_BYTES, MOST_PAIRS, parse_metadata
@@ -61,6 +62,7 @@ from chalicelib.messages import (
     ExpiringSoon,
     Sweep,
     SweepKind,
+    ToPublish,
     UsersMessage,
     ZoneCheck,
     parse_notification,
@@ -83,7 +85,7 @@ from infra.imports.subscriptions import COLUMNS
 from infra.imports.subscriptions import SUBSCRIPTIONS as IMPORTED_SUBSCRIPTIONS
 from infra.local.clock import parse_moment
 from infra.local.console import server as console
-from infra.repair import redrive, replay, void
+from infra.repair import events, redrive, replay, void
 from tests.fuzz.target import Kind, Target
 from tests.registered import register
 from tests.simulation.world import SUBSCRIBED
@@ -331,6 +333,13 @@ MESSAGES = (
         "notification",
         parse_notification,
         *(EntryPosted("1", 3, "tick"), ExpiringSoon("1", NOW, NOW, "tick")),
+    ),
+    message(
+        "event",
+        ToPublish.parse,
+        ToPublish(CreditEvent(EventName.USED, NOW, {"version": 1, "user_id": "1"}), "tick"),
+        ToPublish(CreditEvent(EventName.EXHAUSTED, NOW, {})),
+        words=[*EventName],
     ),
 )
 
@@ -935,6 +944,13 @@ COMMANDS = (
         *("2026-07-01T00:00Z", "2026-07-01T00:15:00+02:00"),
         write=instants.format_instant,
         check=is_instant,
+    ),
+    reader(
+        "where events begin",
+        Kind.TEXT,
+        partial(events.parse_start, "--from"),
+        *("17", "2026-12-01T00:00:00Z", "999999999999"),
+        check=lambda start: type(start) is int or is_instant(start),
     ),
     reader(
         "instant of a liability",

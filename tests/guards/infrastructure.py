@@ -488,6 +488,35 @@ _PRODUCTION = "Mappings/Stages/prod"
 _AUTHORIZER = "RestAPI/DefinitionBody/securityDefinitions/authorizer/x-amazon-apigateway-authorizer"
 
 _SINGLE: Rows = {
+    f"{_TEMPLATE}a_stage_sends_events_when_its_parameter_says_so_and_only_then": {
+        "Parameters/Events/Default": ("on", "a bill for events that nobody asked for"),
+        "PublishEvents/Events/PublishEventsSqsEventSource/Properties/Enabled": (
+            True,
+            "a bill for polling a queue that is always empty",
+        ),
+    },
+    f"{_TEMPLATE}a_webhook_is_made_when_it_has_an_address_and_only_then": {
+        "WebhookRule/Targets/0/DeadLetterConfig": (
+            _GONE,
+            "an event that is gone after a day, and nobody knows",
+        ),
+    },
+    f"{_TEMPLATE}the_webhooks_secret_is_in_no_parameter_and_no_template": {
+        "WebhookConnection/AuthParameters/ApiKeyAuthParameters/ApiKeyValue": (
+            "sesame",
+            "a secret that is in the repository",
+        ),
+    },
+    f"{_TEMPLATE}eventbridge_may_post_to_the_webhook_and_keep_what_failed_and_nothing_else": {
+        "WebhookDlqPolicy/PolicyDocument/Statement/0/Condition": (
+            _GONE,
+            "a queue that the rules of any account may fill",
+        ),
+        "WebhookRole/Policies/0/PolicyDocument/Statement/0/Resource": (
+            "*",
+            "a rule that posts to whatever destination there is",
+        ),
+    },
     f"{_MAILS}the_stream_wakes_its_reader_for_new_entries_only": {
         f"{_STREAM}/StartingPosition": ("LATEST", "mails of a deployment that are lost"),
         f"{_STREAM}/FilterCriteria": (_GONE, "an invocation for every marker"),

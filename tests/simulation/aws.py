@@ -79,6 +79,8 @@ class State:
     dynamodb: Tables = field(default_factory=Tables)
     queues: dict[str, list[Message]] = field(default_factory=dict)
     mails: list[Mail] = field(default_factory=list)
+    events: list[Json] = field(default_factory=list)
+    """What EventBridge took, as it was asked to."""
     messages: int = 0
     objects: dict[tuple[str, str], str] = field(default_factory=dict)
     """By bucket and key; a text of a character for each byte."""
@@ -89,7 +91,7 @@ class State:
             for name, messages in self.queues.items()
         }
         tables, mails, objects = self.dynamodb.copy(), list(self.mails), dict(self.objects)
-        return State(tables, queues, mails, self.messages, objects)
+        return State(tables, queues, mails, list(self.events), self.messages, objects)
 
     def bucket(self, name: str) -> dict[str, str]:
         return {key: text for (bucket, key), text in self.objects.items() if bucket == name}
@@ -127,8 +129,9 @@ class Services:
             if call.operation == "ExecuteTransaction" and is_new:
                 self.put += self.state.dynamodb.left_by(call.parameters["TransactStatements"])
             return answer
-        if call.service == "sqs" and call.operation == "SendMessageBatch":
-            return self._send(call.parameters, most)
+        if call.operation in ("SendMessageBatch", "PutEvents"):
+            act = self._send if call.service == "sqs" else self._publish
+            return act(call.parameters, most)
         if call.service == "sqs" and call.operation == "ChangeMessageVisibilityBatch":
             return self._delay(call.parameters)
         if call.service == "sesv2" and call.operation == "SendEmail":
@@ -184,6 +187,18 @@ class Services:
         mail = Mail(user, tags["kind"], address, subject, text, correlation)
         self.state.mails.append(mail)
         return {"MessageId": f"mail-{len(self.state.mails)}"}
+
+    def _publish(self, parameters: Json, most: int | None) -> Json:
+        entries = parameters["Entries"]
+        if not 1 <= len(entries) <= 10:
+            raise Refused("ValidationException")
+        taken = entries if most is None else entries[:most]
+        self.state.events += taken
+        left = [{"ErrorCode": "InternalFailure"} for _ in entries[len(taken) :]]
+        return {
+            "FailedEntryCount": len(left),
+            "Entries": [*({"EventId": "1"} for _ in taken), *left],
+        }
 
     def _object(self, operation: str, bucket: str, key: str, text: str = "", **more: bool) -> Json:
         """Of S3: what is put under a key, what is there, and which keys begin so."""

@@ -18,6 +18,7 @@ from chalicelib.domain.errors import CreditsError
 from chalicelib.store.errors import FAULTS
 from tests.simulation import acknowledged, answers, reference
 from tests.simulation.aws import Call, Message
+from tests.simulation.consuming import everything_is_heard
 from tests.simulation.drawn import Change, Drawn, Profile
 from tests.simulation.faults import Fault, Killed, Trouble, Troubles, kind_of, users_of
 from tests.simulation.oracle import AS_THE_PLAN, Edit, Intent, Oracle
@@ -862,6 +863,7 @@ class Life(RuleBasedStateMachine):
             self._tell_everybody()
             self.oracle.everybody_was_told()
             self.oracle.ledgers_verify()
+            everything_is_heard(self.world)
 
     def last_deliveries(self) -> None:
         """Whoever delivers something from outside, and was not heard, does it now."""

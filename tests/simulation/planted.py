@@ -132,10 +132,10 @@ def _claw_back_takes_a_part(
     return original(account, min(amount, there) or amount, request, now, **how)
 
 
-@bug(LedgerStore, "_last_reversal")
+@bug(LedgerStore, "_last_link")
 def _reversed_twice(original: Any, *usage: Any) -> Any:
     """What was given back of a usage before is forgotten."""
-    return original(*usage)._replace(reversed_in_all=0)
+    return original(*usage)._replace(in_all=0)
 
 
 @bug(ledger, "reverse")

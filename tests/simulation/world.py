@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from functools import cache
 from types import SimpleNamespace
@@ -27,6 +27,7 @@ from chalicelib.domain.errors import Unreadable
 from chalicelib.domain.instants import format_instant, parse_instant
 from chalicelib.domain.plans import BillingInterval
 from chalicelib.domain.price_list import CreditPrice, PlanPrice, PriceList
+from chalicelib.event_bus import EventBus
 from chalicelib.mails.links import UnsubscribeLinks
 from chalicelib.mails.sending import Mailer
 from chalicelib.messages import SweepKind
@@ -66,7 +67,7 @@ SUBSCRIBED = {
 """What somebody who subscribes may say."""
 WORK_QUEUES = ("sweeps", "allocations", "expiries")
 QUEUES = (*WORK_QUEUES, "notifications")
-MOST_RECEIVES = {"sweeps": 20, "allocations": 20, "expiries": 20, "checks": 20} | {
+MOST_RECEIVES = {"sweeps": 20, "allocations": 20, "expiries": 20, "checks": 20, "events": 20} | {
     "notifications": 60
 }
 """As in ``infra/resources.yaml``; a test compares them."""
@@ -240,6 +241,18 @@ SETTINGS = Settings(
     anchors_bucket=f"credits-{STAGE}-anchors",
     stripe_table=f"credits-{STAGE}-stripe",
 )
+
+
+def sending_events(low_balance: int) -> Settings:
+    """The settings of a stage that sends events."""
+    return replace(
+        SETTINGS,
+        events_queue_url=f"https://sqs/credits-{STAGE}-events",
+        event_bus=f"credits-{STAGE}",
+        low_balance=low_balance,
+    )
+
+
 STRIPE_SECRET = "whsec_of_the_simulation"  # noqa: S105 - nobody else's
 POSTER = "poster"
 """What is sold again and again, and is none of ours."""
@@ -347,6 +360,8 @@ class World:
     plans: Plans = field(default_factory=lambda: SHIPPED)
     timezone: str = "Europe/Paris"
     """Of users whom Stripe brings, and of whom nobody says where they live."""
+    low_balance: int | None = None
+    """None for a stage that sends no events."""
 
     def __post_init__(self) -> None:
         self.aws = aws.Services(aws.create(STAGE), clock=lambda: self.now.timestamp())  # noqa: PLW0108 - it moves
@@ -371,15 +386,17 @@ class World:
         connection = Connection(region=aws.REGION)
         connection._client = aws.dynamodb()
         # One thread, and one order of calls for one seed.
+        settings = SETTINGS if self.low_balance is None else sending_events(self.low_balance)
         self.services = Services(
-            SETTINGS, clock=lambda: self.clock, connection=connection, threads=1
+            settings, clock=lambda: self.clock, connection=connection, threads=1
         )
+        self.services.event_bus = EventBus(settings, client=aws.client("events", 4))
         self.services.catalogue = _catalogue(catalogue_text(self.plans))
         self.services.price_list = price_list(self.plans, self.timezone)
         self.services.stripe_secret = KeptSecret(lambda: STRIPE_SECRET)
         self.services.reports = Reports(SETTINGS, client=aws.client("s3", 4))
         self.services.anchors = Anchors(SETTINGS, client=aws.client("s3", 4))
-        self.services.queues = Queues(SETTINGS, client=aws.client("sqs", 4))
+        self.services.queues = Queues(settings, client=aws.client("sqs", 4))
         self.services.mailer = Mailer(SETTINGS, client=aws.client("sesv2", 1))
         self.services.unsubscribe_links = UnsubscribeLinks(b"k" * 32, SETTINGS.unsubscribe_url)
 
@@ -515,6 +532,7 @@ class World:
             "expiries": app.expire_batches,
             "checks": app.check_zone,
             "notifications": app.send_notifications,
+            "events": app.publish_events,
         }
         records = [queue_record(message, queue) for message in messages]
         answer = functions[queue]({"Records": records}, context or Context(milliseconds))

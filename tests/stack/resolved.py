@@ -21,6 +21,8 @@ PARAMETERS = {
     "TokenAudience": "credits-api",
     "Tracing": "Active",
     "AlarmEmail": "ops@example.com",
+    "Events": "on",
+    "EventsWebhookUrl": "https://example.com/credits",
 }
 """Those under which the stack has all that it can have."""
 
@@ -29,6 +31,9 @@ _ARNS = {
     "AWS::ApiGateway::RestApi": ("", "apigateway", "/restapis/{}"),
     "AWS::CloudWatch::Alarm": ("AlarmName", "cloudwatch", "alarm:{}"),
     "AWS::DynamoDB::Table": ("TableName", "dynamodb", "table/{}"),
+    "AWS::Events::ApiDestination": ("Name", "events", "api-destination/{}/1"),
+    "AWS::Events::Connection": ("Name", "events", "connection/{}/1"),
+    "AWS::Events::EventBus": ("Name", "events", "event-bus/{}"),
     "AWS::Events::Rule": ("Name", "events", "rule/{}"),
     "AWS::KMS::Key": ("", "kms", "key/{}"),
     "AWS::Lambda::Function": ("FunctionName", "lambda", "function:{}"),

@@ -133,6 +133,11 @@ def _mail(call: Call) -> Iterator[Right]:
         yield Right("ses:SendEmail", arn("ses", resource), (("ses:fromaddress", sender),))
 
 
+def _events(call: Call) -> Iterator[Right]:
+    for entry in call.parameters["Entries"]:
+        yield Right("events:PutEvents", arn("events", f"event-bus/{entry['EventBusName']}"))
+
+
 def _secret(call: Call) -> Iterator[Right]:
     yield Right("secretsmanager:GetSecretValue", call.parameters["SecretId"])
 
@@ -175,6 +180,7 @@ _RIGHTS: dict[tuple[str, str], Callable[[Call], Iterator[Right]]] = {
     ("sqs", "SendMessageBatch"): _queue("sqs:SendMessage"),
     ("sqs", "ChangeMessageVisibilityBatch"): _queue("sqs:ChangeMessageVisibility"),
     ("sesv2", "SendEmail"): _mail,
+    ("eventbridge", "PutEvents"): _events,
     ("secrets-manager", "GetSecretValue"): _secret,
     ("s3", "PutObject"): _object("s3:PutObject"),
     ("s3", "GetObject"): _get_object,
@@ -355,7 +361,20 @@ Asked = Iterator[tuple[str, Right]]
 
 def asked_by_services(stack: Stack) -> set[tuple[str, Right]]:
     """What a service asks of a resource's own policy, by its name, as the stack has it."""
-    return {*_publishing(stack), *_invoking(stack)}
+    return {*_publishing(stack), *_invoking(stack), *_keeping(stack)}
+
+
+def _keeping(stack: Stack) -> Asked:
+    """What a rule's target does not take goes to its dead-letter queue.
+
+    (Amazon EventBridge User Guide, "Using dead-letter queues to process undelivered events")
+    """
+    for _, rule in stack.of_type("AWS::Events::Rule"):
+        for target in rule["Targets"]:
+            if "DeadLetterConfig" in target:
+                source = arn("events", f"rule/{rule['EventBusName']}/{rule['Name']}")
+                queue = target["DeadLetterConfig"]["Arn"]
+                yield "events", Right("sqs:SendMessage", queue, (("aws:sourcearn", source),))
 
 
 def _publishing(stack: Stack) -> Asked:
@@ -387,7 +406,12 @@ def _invoking(stack: Stack) -> Asked:
     invokers: set[tuple[str, str, str]] = set()
     for _, rule in stack.of_type("AWS::Events::Rule"):
         source = arn("events", f"rule/{rule['Name']}")
-        invokers |= {("events", target["Arn"], source) for target in rule["Targets"]}
+        # With a role a target needs no policy of its own.
+        invokers |= {
+            ("events", target["Arn"], source)
+            for target in rule["Targets"]
+            if "RoleArn" not in target
+        }
     for _, subscription in stack.of_type("AWS::SNS::Subscription"):
         if subscription["Protocol"] == "lambda":
             invokers.add(("sns", subscription["Endpoint"], subscription["TopicArn"]))
@@ -419,6 +443,10 @@ def own_policies(stack: Stack) -> Iterator[tuple[str, list[Json]]]:
     for _, policy in stack.of_type("AWS::SNS::TopicPolicy"):
         for topic in policy["Topics"]:
             yield topic, policy["PolicyDocument"]["Statement"]
+    for _, policy in stack.of_type("AWS::SQS::QueuePolicy"):
+        for statement in policy["PolicyDocument"]["Statement"]:
+            queue = statement["Resource"]
+            yield queue if isinstance(queue, str) else queue[0], [statement]
     for name, key in stack.of_type("AWS::KMS::Key"):
         # In a key's policy `*` is the key.
         its_arn = stack.arn(name)

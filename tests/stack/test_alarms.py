@@ -116,14 +116,17 @@ FUNCTIONS = (
     *("allocation-tick", "expiry-tick", "sweep-zone", "allocate-accounts", "expire-batches"),
     *("manual-allocate", "api", "authorizer", "queue-notifications", "send-notifications"),
     *("mail-events", "check-completeness", "check-zone", "audit-ledgers", "watch-ledger"),
-    "stripe-webhook",
+    *("stripe-webhook", "publish-events"),
 )
 QUEUE_READERS = (
     *("sweep-zone", "allocate-accounts", "expire-batches", "check-zone"),
-    "send-notifications",
+    *("send-notifications", "publish-events"),
 )
-WORKED_OFF_AT_ONCE = ("sweeps", "allocations", "expiries", "checks")
-WITH_DEAD_LETTERS = (*WORKED_OFF_AT_ONCE, "notifications", "ledger-stream", "mail-events")
+WORKED_OFF_AT_ONCE = ("sweeps", "allocations", "expiries", "checks", "events")
+WITH_DEAD_LETTERS = (
+    *WORKED_OFF_AT_ONCE,
+    *("notifications", "ledger-stream", "mail-events", "webhook"),
+)
 TABLES = (
     ("ledger", ""),
     ("ledger", "expiring"),
@@ -512,7 +515,7 @@ def test_a_dead_letter_queue_is_known_by_its_name(template: Template) -> None:
         logical_id
         for logical_id, queue in resources_of_type(template, "AWS::SQS::Queue").items()
         if queue["Properties"]["QueueName"]["Fn::Sub"].endswith("-dlq")
-    } == {*QUEUES.values(), "LedgerStreamDlq", "MailEventsDlq"}
+    } == {*QUEUES.values(), "LedgerStreamDlq", "MailEventsDlq", "WebhookDlq"}
 
 
 def test_an_alarm_is_about_a_resource_that_there_is(template: Template) -> None:

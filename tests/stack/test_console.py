@@ -4,8 +4,10 @@
 """
 
 import http.client
+import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -31,6 +33,7 @@ from infra.local.clock import LocalClock
 from infra.local.console import server
 from infra.local.services import services_of_local
 from infra.local.stacks import LocalStack, local_stack
+from tests.aws import contract
 from tests.stack.api import Api
 from tests.stack.browser import Page, browser
 from tests.stack.conftest import Packaged, wait_for
@@ -43,6 +46,14 @@ MOVING_SECONDS = 120.0
 IS_PICTURED = bool(os.environ.get("SCREENSHOTS"))
 
 NEW_YORK = "America/New_York"
+
+# Where the people live: their month begins before New York's, and after it. The clock stops some
+# twenty times a month at each instant at which the day begins for somebody, so these are few.
+EAST_AND_WEST = {"Asia/Tokyo", "America/Los_Angeles"}
+
+# Each page is loaded from an address of its own: where only the part after # is another, a browser
+# loads nothing.
+LOADS = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -65,6 +76,11 @@ class Stage:
         return found
 
 
+def living_in(zones: set[str], people: list[str]) -> list[str]:
+    """Those lines of the sample whose people live in these zones."""
+    return [person for person in people if person.split(",")[2] in zones]
+
+
 @pytest.fixture(scope="module")
 def stage(packaged: Packaged, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     with (
@@ -73,21 +89,21 @@ def stage(packaged: Packaged, tmp_path_factory: pytest.TempPathFactory) -> Itera
     ):
         file = tmp_path_factory.mktemp("people") / "people.csv"
         # As `make run` does: a month turns, and the clock stands where its credits have expired.
-        people = run.SAMPLE.read_text().splitlines()
-        file.write_text("\n".join(people[:16]) + "\n")
-        zones = {person.split(",")[2] for person in people[1:16]}
+        names, *people = run.SAMPLE.read_text().splitlines()[:401]
+        file.write_text("\n".join((names, *living_in(EAST_AND_WEST, people[:100]))))
         now = LocalClock(stack).now()
         month = max(calendar.period_at(zone, now) for zone in calendar.zone_names()).next()
         expires_on = month.first_day + timedelta(days=turn.EXPIRY_TURN_AFTER)
-        assert run.story(stack, file, Console(file=StringIO()), zones)
+        assert run.story(stack, file, Console(file=StringIO()), EAST_AND_WEST)
         began_at = LocalClock(stack).now()
-        # More people round the world, so that the next month has somewhere to turn.
-        file.write_text("\n".join(people[: 401 if IS_PICTURED else 41]) + "\n")
+        # More people, of whom the pictures show those round the world.
+        more = people if IS_PICTURED else living_in({NEW_YORK}, people[:100])
+        file.write_text("\n".join((names, *more)))
         services = services_of_local(stack)
         rows = SUBSCRIPTIONS.check(services, csv_file.read(file)).good
         importing.import_rows(SUBSCRIPTIONS, services, rows)
         with page.showing(stack) as clock:
-            expired_at = max(calendar.midnight(zone, expires_on) for zone in zones)
+            expired_at = max(calendar.midnight(zone, expires_on) for zone in EAST_AND_WEST)
             yield Stage(stack, clock, page.url, Api(stack), expired_at, began_at)
 
 
@@ -108,8 +124,7 @@ def page(the_browser: Page, stage: Stage) -> Iterator[Page]:
 
 
 def show(page: Page, stage: Stage, user_id: str) -> None:
-    page.driver.get("about:blank")
-    page.driver.get(f"{stage.url}/#{user_id}")
+    page.driver.get(f"{stage.url}/?{next(LOADS)}#{user_id}")
     wait_for(
         lambda: page.js("return document.documentElement.dataset.ready"), "the page to be ready"
     )
@@ -582,6 +597,20 @@ def test_the_page_loads_nothing_from_elsewhere(stage: Stage) -> None:
     assert "style=" not in html
     assert ask(stage, "GET", "/server.py")[0] == 404
     assert ask(stage, "GET", "/..%2Fserver.py")[0] == 404
+
+
+def test_the_reference_of_the_api_is_a_page_that_loads_nothing_from_elsewhere(stage: Stage) -> None:
+    status, html, headers = ask(stage, "GET", "/docs")
+    assert status == 200
+    assert headers["Content-Type"] == "text/html; charset=utf-8"
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
+    assert set(re.findall(r'(?:href|src)="([^#"][^"]*)"', html)) == {"/icon.svg", "/reference.css"}
+    anchors = set(re.findall(r' id="([^"]+)"', html))
+    linked = set(re.findall(r'href="#([^"]*)"', html))
+    assert linked <= anchors
+    for method, path in contract.operations():
+        assert f">{method} {path}</a>" in html, "the index names every route"
+    assert ask(stage, "GET", "/docs/other")[0] == 404
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def test_the_stack_comes_up_with_all_its_parts(stack: LocalStack) -> None:
         *("expire-batches", "manual-allocate", "api", "authorizer"),
         *("queue-notifications", "send-notifications", "mail-events"),
         *("check-completeness", "check-zone", "audit-ledgers", "watch-ledger"),
-        "stripe-webhook",
+        *("stripe-webhook", "publish-events"),
     }
     assert stack.tables == {
         "ledger": "credits-local-ledger",
@@ -83,6 +83,7 @@ def test_the_stack_comes_up_with_all_its_parts(stack: LocalStack) -> None:
         *("sweeps-dlq", "allocations-dlq", "expiries-dlq"),
         *("notifications", "notifications-dlq", "ledger-stream-dlq", "mail-events-dlq"),
         *("checks", "checks-dlq"),
+        *("events", "events-dlq", "webhook-dlq"),
     }
 
 

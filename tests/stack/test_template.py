@@ -33,6 +33,7 @@ READERS = {
     "ExpireBatches": "ExpiriesQueue",
     "SendNotifications": "NotificationsQueue",
     "CheckZone": "ChecksQueue",
+    "PublishEvents": "EventsQueue",
 }
 FUNCTIONS = {
     "AllocationTick",
@@ -54,6 +55,7 @@ QUEUES = {
     "ExpiriesQueue": "ExpiriesDlq",
     "NotificationsQueue": "NotificationsDlq",
     "ChecksQueue": "ChecksDlq",
+    "EventsQueue": "EventsDlq",
 }
 STAGE = {"Ref": "Stage"}
 
@@ -245,8 +247,9 @@ def test_a_message_that_keeps_failing_is_kept_for_two_weeks(
 
 def test_there_is_a_dead_letter_queue_behind_every_queue(template: Template) -> None:
     queues = set(resources_of_type(template, "AWS::SQS::Queue"))
-    # The ledger's stream and the mail events have one too, and no queue in front of it.
-    assert queues == {*QUEUES, *QUEUES.values(), "LedgerStreamDlq", "MailEventsDlq"}
+    # The ledger's stream, the mail events and the webhook have one too, and no queue in front.
+    alone = {"LedgerStreamDlq", "MailEventsDlq", "WebhookDlq"}
+    assert queues == {*QUEUES, *QUEUES.values(), *alone}
 
 
 def test_a_mail_event_that_keeps_failing_is_kept(template: Template) -> None:
@@ -256,6 +259,58 @@ def test_a_mail_event_that_keeps_failing_is_kept(template: Template) -> None:
     }
 
 
+def test_a_stage_sends_events_when_its_parameter_says_so_and_only_then(template: Template) -> None:
+    assert template["Parameters"]["Events"]["Default"] == "off"
+    assert template["Conditions"]["SendsEvents"] == {"Fn::Equals": [{"Ref": "Events"}, "on"]}
+    variables = properties(template, "QueueNotifications")["Environment"]["Variables"]
+    assert variables["EVENTS_QUEUE_URL"] == {"Fn::If": ["SendsEvents", {"Ref": "EventsQueue"}, ""]}
+    assert variables["LOW_BALANCE"] == {"Fn::Sub": "${LowBalance}"}
+    (source,) = properties(template, "PublishEvents")["Events"].values()
+    # Polling an empty queue costs money.
+    assert source["Properties"]["Enabled"] == {"Fn::If": ["SendsEvents", True, False]}
+
+
+def test_a_webhook_is_made_when_it_has_an_address_and_only_then(template: Template) -> None:
+    of_webhook = {
+        name: resource
+        for name, resource in template["Resources"].items()
+        if resource.get("Condition") == "HasWebhook"
+    }
+    assert set(of_webhook) == {
+        *("WebhookSecret", "WebhookConnection", "WebhookDestination", "WebhookRule", "WebhookRole")
+    }
+    assert template["Parameters"]["EventsWebhookUrl"]["Default"] == ""
+    (target,) = properties(template, "WebhookRule")["Targets"]
+    assert target["Arn"] == {"Fn::GetAtt": ["WebhookDestination", "Arn"]}
+    assert target["DeadLetterConfig"] == {"Arn": {"Fn::GetAtt": ["WebhookDlq", "Arn"]}}
+    assert target["RetryPolicy"]["MaximumEventAgeInSeconds"] == 24 * 60 * 60
+    assert properties(template, "WebhookRule")["EventBusName"] == {"Ref": "EventBus"}
+
+
+def test_the_webhooks_secret_is_in_no_parameter_and_no_template(template: Template) -> None:
+    connection = properties(template, "WebhookConnection")["AuthParameters"]
+    value = connection["ApiKeyAuthParameters"]["ApiKeyValue"]
+    assert value == {"Fn::Sub": "{{resolve:secretsmanager:${WebhookSecret}}}"}
+    assert "SecretString" not in properties(template, "WebhookSecret")
+    assert not [name for name in template["Parameters"] if "Secret" in name]
+
+
+def test_eventbridge_may_post_to_the_webhook_and_keep_what_failed_and_nothing_else(
+    template: Template,
+) -> None:
+    (policy,) = properties(template, "WebhookRole")["Policies"]
+    (statement,) = policy["PolicyDocument"]["Statement"]
+    assert statement["Action"] == "events:InvokeApiDestination"
+    assert statement["Resource"] == {"Fn::GetAtt": ["WebhookDestination", "Arn"]}
+    keeping = properties(template, "WebhookDlqPolicy")["PolicyDocument"]["Statement"]
+    (allowed,) = [statement for statement in keeping if statement["Effect"] == "Allow"]
+    assert allowed["Principal"] == {"Service": "events.amazonaws.com"}
+    assert allowed["Action"] == "sqs:SendMessage"
+    bus, rule = (properties(template, name)["Name"] for name in ("EventBus", "WebhookRule"))
+    of_rule = allowed["Condition"]["ArnEquals"]["aws:SourceArn"]["Fn::Sub"]
+    assert of_rule.endswith(f":rule/{bus['Fn::Sub']}/{rule['Fn::Sub']}")
+
+
 def test_a_stage_is_traced_when_its_parameter_says_so_and_only_then(template: Template) -> None:
     assert template["Parameters"]["Tracing"]["Default"] == "PassThrough"
     assert template["Globals"]["Function"]["Tracing"] == {"Ref": "Tracing"}
@@ -263,7 +318,7 @@ def test_a_stage_is_traced_when_its_parameter_says_so_and_only_then(template: Te
     policy = template["Resources"]["TracingPolicy"]
     assert policy["Condition"] == "IsTraced"
     roles = resources_of_type(template, "AWS::IAM::Role")
-    assert {role["Ref"] for role in policy["Properties"]["Roles"]} == set(roles)
+    assert {role["Ref"] for role in policy["Properties"]["Roles"]} == set(roles) - {"WebhookRole"}
     # What a function says of itself would win over what is said of all.
     functions = resources_of_type(transform(template), "AWS::Lambda::Function")
     for function in functions.values():
@@ -499,7 +554,15 @@ APPEND_ON_REQUEST = {*APPEND, ("dynamodb:GetItem", "LedgerTable")}
                 ("dynamodb:GetShardIterator", "LedgerTable.StreamArn"),
                 ("dynamodb:ListStreams", "*"),
                 ("sqs:SendMessage", "NotificationsQueue"),
+                ("sqs:SendMessage", "EventsQueue"),
                 ("sqs:SendMessage", "LedgerStreamDlq"),
+            },
+        ),
+        (
+            "PublishEvents",
+            {
+                *((action, "EventsQueue") for action in (*CONSUME, HAND_BACK)),
+                ("events:PutEvents", "EventBus"),
             },
         ),
         (
@@ -666,6 +729,8 @@ def test_every_function_is_told_only_what_it_may_use(template: Template) -> None
         "EXPIRIES_QUEUE_URL": "ExpiriesQueue",
         "NOTIFICATIONS_QUEUE_URL": "NotificationsQueue",
         "CHECKS_QUEUE_URL": "ChecksQueue",
+        "EVENTS_QUEUE_URL": "EventsQueue",
+        "EVENT_BUS": "EventBus",
         "EDITS_TABLE": "EditsTable",
         "MAILS_TABLE": "MailsTable",
         "ANCHORS_BUCKET": "AnchorsBucket",
@@ -682,7 +747,12 @@ def test_every_function_is_told_only_what_it_may_use(template: Template) -> None
     for function in FUNCTIONS:
         variables = properties(template, function)["Environment"]["Variables"]
         assert variables["STAGE"] == "prod"
-        assert all(variables[name] == {"Ref": named[name]} for name in named if name in variables)
+        where_wanted = [{"Fn::If": ["SendsEvents", {"Ref": "EventsQueue"}, ""]}]
+        assert all(
+            variables[name] in ({"Ref": named[name]}, *where_wanted)
+            for name in named
+            if name in variables
+        )
         consumed = READERS.get(function)
         usable = {
             resource.removeprefix("configuration-set/").removesuffix(".Id").split("/")[0]
@@ -1128,7 +1198,8 @@ def test_what_fails_is_tried_for_half_an_hour_and_longer_than_its_function_runs(
     assert settings["RetrySeconds"] * settings["MaximumReceives"] >= 30 * 60
     config = json.loads((packaging.ROOT / ".chalice" / "config.json").read_text("utf-8"))
     levels = [config, config["stages"][stage]]
-    for function in ("sweep-zone", "allocate-accounts", "expire-batches", "check-zone"):
+    for reader in READERS.keys() - {"SendNotifications"}:
+        function = re.sub(r"(?<!^)(?=[A-Z])", "-", reader).lower()
         (timeout,) = {
             level["lambda_functions"][function]["lambda_timeout"]
             for level in levels
@@ -1192,7 +1263,8 @@ def test_the_authorizer_reads_each_parameter_as_what_it_is(template: Template) -
 
 
 def test_every_role_may_trace(template: Template) -> None:
-    roles = [{"Ref": name} for name in sorted(resources_of_type(template, "AWS::IAM::Role"))]
+    found = sorted(resources_of_type(template, "AWS::IAM::Role"))
+    roles = [{"Ref": name} for name in found if name != "WebhookRole"]
     assert len(roles) == len(FUNCTIONS)
     assert properties(template, "TracingPolicy")["Roles"] == roles
 

@@ -26,11 +26,11 @@ DEADLINE_SECONDS = 300
 USER = "typescript"
 
 
-def npm(*words: str) -> None:
+def npm(*words: str, cwd: Path = CLIENT) -> None:
     """Runs npm, of the Python package, in the client's directory; fails with what it said."""
     run = subprocess.run(
         [NODE / "node", NPM, *words],
-        cwd=CLIENT,
+        cwd=cwd,
         # What npm starts looks for node there.
         env=os.environ | {"PATH": f"{NODE}{os.pathsep}{os.environ['PATH']}"},
         capture_output=True,
@@ -134,6 +134,32 @@ def test_the_client_needs_nothing_at_run_time() -> None:
     assert "dependencies" not in package
     assert set(package["peerDependencies"]) == {"react"}
     assert package["peerDependenciesMeta"]["react"]["optional"]
+
+
+PROGRAM = """
+import { CreditsClient } from "credits-client";
+const credits = new CreditsClient({ url: "https://api.example.com", token: () => "t" });
+console.log(typeof credits.withHold);
+"""
+
+
+@pytest.mark.usefixtures("program")
+def test_the_client_works_where_it_is_installed_from_its_archive(tmp_path: Path) -> None:
+    npm("pack", "--ignore-scripts", "--pack-destination", str(tmp_path))
+    (archive,) = tmp_path.glob("credits-client-*.tgz")
+    app = tmp_path / "app"
+    app.mkdir()
+    (app / "package.json").write_text('{"type": "module"}')
+    npm("install", "--offline", "--ignore-scripts", "--no-audit", str(archive), cwd=app)
+    installed = app / "node_modules" / "credits-client"
+    files = {path.relative_to(installed).as_posix() for path in installed.rglob("*.*")}
+    assert {"build/client.js", "build/client.d.ts", "build/react/index.d.ts"} <= files
+    assert not [name for name in files if "test" in name or name.startswith("src/")]
+    (app / "main.js").write_text(PROGRAM)
+    run = subprocess.run(
+        [NODE / "node", "main.js"], cwd=app, capture_output=True, text=True, check=False
+    )
+    assert (run.stdout, run.stderr) == ("function\n", "")
 
 
 def test_the_lock_file_names_no_registry() -> None:

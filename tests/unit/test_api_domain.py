@@ -36,6 +36,10 @@ def client(service: str) -> Any:
             {"ApiDomain": DOMAIN, "ApiCertificateArn": CERTIFICATE.replace("eu-west", "us-east")},
             "ApiCertificateArn is a certificate in us-east-1, and the stack is in eu-west-1",
         ),
+        (
+            {"EventsWebhookUrl": "https://example.com/credits"},
+            'EventsWebhookUrl needs Events = "on"',
+        ),
     ],
 )
 def test_a_domain_that_cannot_work_is_told_with_the_field_before_anything_is_made(
@@ -53,6 +57,9 @@ FITS = [
     ("ApiCertificateArn", CERTIFICATE.replace("aws:", "aws-cn:", 1)),
     ("ApiHostedZoneId", "Z0123456789ABCDEFGHIJ"),
     ("Size", "small"),
+    ("Events", "on"),
+    ("EventsWebhookUrl", "https://example.com/credits?from=prod"),
+    ("EventsWebhookHeader", "X-Credits-Secret"),
 ]
 DOES_NOT_FIT = [
     ("ApiDomain", "https://credits.example.com"),
@@ -65,6 +72,10 @@ DOES_NOT_FIT = [
     ("ApiHostedZoneId", "/hostedzone/Z0123456789"),
     ("ApiHostedZoneId", "example.com"),
     ("Size", "medium"),
+    ("Events", "yes"),
+    ("EventsWebhookUrl", "http://example.com/credits"),
+    ("EventsWebhookUrl", "https://*.example.com"),
+    ("EventsWebhookHeader", "X Credits"),
 ]
 
 

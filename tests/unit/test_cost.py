@@ -14,6 +14,7 @@ from bench.cost import (
     lines,
     main,
     markdown,
+    markdown_of_events,
     markdown_of_sizes,
 )
 from chalicelib.domain import ledger
@@ -30,6 +31,7 @@ def test_the_page_shows_the_bill_as_it_is_computed() -> None:
     for service, dollars in by_service(Scenario()).items():
         assert f"| {service} | {dollars:,.2f} |" in page
     assert markdown_of_sizes(Scenario()) in page
+    assert markdown_of_events(Scenario()) in page
 
 
 def test_a_small_stage_costs_a_few_dollars_without_users() -> None:
@@ -55,6 +57,18 @@ def test_every_user_more_costs_the_same_and_twice_the_usage_costs_more() -> None
     assert two["allocate: write"] == 2 * one["allocate: write"] == 2_600_000
     assert two["alarms"] == one["alarms"]
     assert bill(usages=8)["use: write"] == 2 * one["use: write"] == 32_000_000
+
+
+def test_events_are_in_the_bill_of_a_stage_that_sends_them_and_cost_no_unit() -> None:
+    def bill(*, events: bool) -> dict[str, str]:
+        return {line.what: line.price for line in lines(Scenario(events=events))}
+
+    without, more = bill(events=False), bill(events=True)
+    added = {what: price for what, price in more.items() if what not in without}
+    assert added["events"] == "EventBridge event"
+    assert not [price for price in added.values() if price.startswith("DynamoDB")]
+    assert "EventBridge" in by_service(Scenario(events=True))
+    assert "EventBridge" not in by_service(Scenario())
 
 
 def test_the_sweeps_of_the_bill_are_those_of_the_calendar() -> None:

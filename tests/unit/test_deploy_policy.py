@@ -122,6 +122,42 @@ def test_a_role_is_passed_to_lambda_alone() -> None:
     assert passing["Condition"]["StringEquals"] == {"iam:PassedToService": "lambda.amazonaws.com"}
 
 
+def test_the_webhooks_rule_passes_its_role_to_eventbridge_alone() -> None:
+    rule = template("AWS::Events::Rule", Targets=[{"RoleArn": "arn"}])
+    (passing,) = [each for each in statements(rule) if "iam:PassRole" in each["Action"]]
+    assert passing["Condition"]["StringEquals"] == {"iam:PassedToService": "events.amazonaws.com"}
+    assert "iam:PassRole" not in allowed(template("AWS::Events::Rule"))
+
+
+def test_a_webhook_reaches_its_own_secret_and_the_one_that_eventbridge_keeps_of_it() -> None:
+    connection = template("AWS::Events::Connection")
+    found = {
+        arn
+        for each in statements(connection)
+        if "secretsmanager:CreateSecret" in each["Action"]
+        for arn in each["Resource"]
+    }
+    ours = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:"
+    assert found == {
+        f"{ours}credits-prod-webhook-*",
+        f"{ours}events!connection/credits-prod-webhook/*",
+    }
+    (linked,) = [
+        each for each in statements(connection) if "iam:CreateServiceLinkedRole" in each["Action"]
+    ]
+    assert linked["Condition"]["StringEquals"] == {
+        "iam:AWSServiceName": "apidestinations.events.amazonaws.com"
+    }
+
+
+def test_a_stage_without_a_webhook_gives_no_right_to_one() -> None:
+    plain = deploy_policy.names_of("prod", "123456789012", "eu-west-1", {})
+    for resource_type in ("AWS::Events::Connection", "AWS::Events::ApiDestination"):
+        nothing = allowed({"Resources": {}}, plain)
+        assert allowed(template(resource_type), plain) == nothing
+        assert allowed(template(resource_type)) > nothing
+
+
 def test_a_mapping_is_one_of_our_functions() -> None:
     found = statements(template("AWS::Lambda::EventSourceMapping"))
     (making,) = [each for each in found if "lambda:CreateEventSourceMapping" in each["Action"]]

@@ -214,8 +214,8 @@ def test_a_stage_without_access_logs_needs_no_role(parameters: dict[str, str]) -
 
 
 def test_the_concurrency_that_the_stack_wants_is_that_of_its_queues() -> None:
-    assert template.concurrency("prod") == 4 * 20 + 2
-    assert template.concurrency("dev") == 4 * 5 + 2
+    assert template.concurrency("prod") == 5 * 20 + 2
+    assert template.concurrency("dev") == 5 * 5 + 2
 
 
 @pytest.mark.parametrize(
@@ -273,12 +273,21 @@ def test_every_name_of_the_stack_is_known_with_its_parameters_and_its_account() 
         ("AWS::Lambda::Function", "credits-prod-api"),
         ("AWS::Logs::LogGroup", "/aws/lambda/credits-prod-api"),
         ("AWS::Events::Rule", "credits-prod-allocation-tick"),
+        ("AWS::Events::EventBus", "credits-prod"),
     } <= found
     assert not [name for _, name in found if "$" in name]
     without = replace(SITE, parameters={})
     assert ("AWS::SES::EmailIdentity", "example.com") in {
         (named.kind, named.name) for named in template.names(without)
     }
+
+
+def test_only_a_stage_with_a_webhook_needs_the_name_of_its_secret() -> None:
+    on = {"Events": "on"}
+    url = {"EventsWebhookUrl": "https://example.com/credits"}
+    for parameters, is_made in (({}, False), (on, False), (url, False), (on | url, True)):
+        made = {named.name for named in template.names(replace(SITE, parameters=parameters))}
+        assert ("credits-prod-webhook" in made) is is_made
 
 
 def test_a_name_that_is_taken_stops_a_deployment_and_says_what_to_do() -> None:
@@ -328,7 +337,7 @@ def test_a_right_that_is_missing_for_one_kind_of_name_does_not_hide_what_is_foun
     assert nobody_knows.state is State.UNKNOWN
     assert nobody_knows.says.startswith("of secrets nobody knows what is there: AWS refuses")
     assert (taken.state, taken.stops) == (State.BAD, True)
-    assert taken.says.startswith("12 queues there already")
+    assert taken.says.startswith("15 queues there already")
 
 
 @pytest.mark.parametrize(

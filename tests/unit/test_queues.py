@@ -17,6 +17,7 @@ SETTINGS = replace(
     expiries_queue_url="https://sqs/expiries",
     checks_queue_url="https://sqs/checks",
     notifications_queue_url="https://sqs/notifications",
+    events_queue_url="https://sqs/events",
 )
 
 
@@ -92,6 +93,7 @@ def test_the_sender_is_told_when_sqs_did_not_take_all_messages() -> None:
         (Queues.send_expiries, "expiries"),
         (Queues.send_checks, "checks"),
         (Queues.send_notifications, "notifications"),
+        (Queues.send_events, "events"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

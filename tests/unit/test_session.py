@@ -290,6 +290,7 @@ REACHES = {
     "liability": "2026-07-01T00:00Z",
     "stripe": "",
     "stripe-secret": "",
+    "events": "--user-id 42 --from 1",
     "redrive": "",
     "replay": "--from 2026-07-01T00:00Z --kind allocation",
     "allocate": "--period 2026-07 --user-id 42",

@@ -80,6 +80,7 @@ PASSING: list[Any] = [
     lambda: httpx.ReadError("reset"),
     lambda: httpx.RemoteProtocolError("went away"),
     lambda: httpx.PoolTimeout("busy"),
+    lambda: httpx.DecodingError("cut off"),
 ]
 
 

@@ -166,6 +166,25 @@ test("a release that fails does not hide the job's error, and is one without it"
   await assert.rejects(idle.client.withHold(FOR_JOB, async () => {}), (error) => error instanceof CreditsError && error.status === 500);
 });
 
+test("a release that is refused in the job is tried again at its end", async () => {
+  const { client, ends } = holding(refusal(500, "internal_error"), { body: RELEASED });
+  await client.withHold(FOR_JOB, (hold) => hold.release().catch(() => {}));
+  assert.deepEqual(ends(), ["42-9/release", "42-9/release"]);
+});
+
+test("a job that throws is over when its credits are free", async () => {
+  let isFree = false;
+  const api = new FakeApi(async ({ path }) => {
+    if (!path.endsWith("release")) return { body: HELD };
+    await new Promise(setImmediate);
+    isFree = true;
+    return { body: RELEASED };
+  });
+  const client = new CreditsClient({ url: URL, token: () => "t", fetch: api.fetch, sleep: api.sleep });
+  await assert.rejects(client.withHold(FOR_JOB, () => Promise.reject(CRASH)), CRASH);
+  assert.ok(isFree);
+});
+
 test("a hold that has ended meanwhile needs no release", async () => {
   const { client } = holding(refusal(410, "hold_ended"));
   assert.equal(await client.withHold(FOR_JOB, async () => "done"), "done");

@@ -281,9 +281,7 @@ export class CreditsClient {
    * for again. A key whose hold has ended gets the first answer, and a capture is refused with `HoldEndedError`: a job
    * that is tried again needs another key for each try.
    */
-  async withHold<Result>(
-    body: HoldRequest, job: (hold: Held) => Promise<Result>, key: string = crypto.randomUUID(),
-  ): Promise<Result> {
+  async withHold<Result>(body: HoldRequest, job: (hold: Held) => Promise<Result>, key?: string): Promise<Result> {
     const answer = await this.hold(body, key);
     // Whether the end of the job leaves it alone: it has ended, or nobody knows.
     let isOver = false;

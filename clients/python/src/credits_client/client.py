@@ -256,7 +256,7 @@ class Credits(_Client[httpx.Client]):
         while True:
             try:
                 came = self._do(step)
-            except (httpx.TransportError, NoToken) as error:
+            except (httpx.RequestError, NoToken) as error:
                 tell = functools.partial(talk.throw, error)
             else:
                 tell = functools.partial(talk.send, came)
@@ -422,7 +422,7 @@ class AsyncCredits(_Client[httpx.AsyncClient]):
         while True:
             try:
                 came = await self._do(step)
-            except (httpx.TransportError, NoToken) as error:
+            except (httpx.RequestError, NoToken) as error:
                 tell = functools.partial(talk.throw, error)
             else:
                 tell = functools.partial(talk.send, came)

@@ -92,7 +92,7 @@ class Manners:
                     if failure is not None and token == refused:
                         raise failure
                 response: httpx.Response = yield Send(built(token))
-            except (httpx.TransportError, NoToken) as error:
+            except (httpx.RequestError, NoToken) as error:
                 failure, pause_asked = _failure_of(error, request), 0.0
                 may_repeat = _may_repeat(error, request)
             else:
@@ -151,7 +151,7 @@ def _foreign(request: Request[T], response: httpx.Response, error: Unreadable) -
     )
 
 
-def _failure_of(error: httpx.TransportError | NoToken, request: Request[T]) -> CreditsError:
+def _failure_of(error: httpx.RequestError | NoToken, request: Request[T]) -> CreditsError:
     if isinstance(error, NoToken):
         return error
     kind = Timeout if isinstance(error, httpx.TimeoutException) else Unreachable
@@ -160,7 +160,7 @@ def _failure_of(error: httpx.TransportError | NoToken, request: Request[T]) -> C
     return failure
 
 
-def _may_repeat(error: httpx.TransportError | NoToken, request: Request[T]) -> bool:
+def _may_repeat(error: httpx.RequestError | NoToken, request: Request[T]) -> bool:
     if isinstance(error, NoToken):
         return error.is_passing
     if isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError):
