@@ -1059,13 +1059,13 @@ def test_what_is_of_the_stack_is_known_from_every_page_of_its_resources() -> Non
 
 def test_aws_is_given_up_before_the_doctor_gives_up_on_the_check() -> None:
     """Then the finding says why, and not only that there was no answer."""
-    asked: list[dict[str, Any]] = []
+    asked: list[tuple[str, dict[str, Any]]] = []
 
-    def client(_service: str, **settings: Any) -> Any:
-        asked.append(settings)
+    def client(service: str, **settings: Any) -> Any:
+        asked.append((service, settings))
 
     replace(SITE, client=client, _clients={}).ask("sqs")
-    (settings,) = asked
+    ((_, settings),) = asked
     attempts = settings["retries"]["total_max_attempts"]
     longest = attempts * max(settings["connect_timeout"], settings["read_timeout"])
     assert longest < examination.DEADLINE_SECONDS
