@@ -53,7 +53,7 @@ class Unlock(models.Model):
         """The idempotency key of the hold."""
         return f"unlock-{self.pk}-{self.attempt}"
 
-    def move(self, state: State, **changes: Any) -> None:
+    def move(self, state: str, **changes: Any) -> None:
         """Commits a step, unless another worker has; then the row is as that one left it."""
         with transaction.atomic(durable=True):
             as_read = Unlock.objects.filter(pk=self.pk, state=self.state, attempt=self.attempt)

@@ -27,6 +27,7 @@ def client() -> Credits:
 
 def unlock(user: Any, lead: Lead) -> Unlock:
     """What the button does. Pressed again, it goes on; what was given up, it tries anew."""
+    row: Unlock
     with transaction.atomic(durable=True):
         row, _ = Unlock.objects.get_or_create(user=user, lead=lead, defaults={"price": lead.price})
     if row.state == State.GIVEN_UP:
