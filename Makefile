@@ -52,8 +52,8 @@ up: $(READY) | writable  ## start an empty stack until Ctrl-C; prints one line o
 token: $(READY)  ## make a token for the running stack: USER_ID=42 (SCOPE="credits:admin" SECONDS=3600)
 	@$(RUN) -m infra token $(call option,user-id,USER_ID) $(call option,scope,SCOPE) $(call option,seconds,SECONDS)
 
-env: $(READY)  ## print API and TOKEN of the running stack for a shell: eval "$(make -s env)" (USER_ID= SCOPE= SECONDS=)
-	@$(RUN) -m infra env $(call option,user-id,USER_ID) $(call option,scope,SCOPE) $(call option,seconds,SECONDS)
+env: $(READY)  ## print API and TOKEN of the stack: eval "$(make -s env)" (USER_ID= SCOPE= WAIT=120)
+	@$(RUN) -m infra env $(call option,user-id,USER_ID) $(call option,scope,SCOPE) $(call option,seconds,SECONDS) $(call option,wait,WAIT)
 
 clock: $(READY)  ## read or move the local stack's clock: TO="next midnight", "next 1st", "+30 days" (ZONE=)
 	@$(RUN) -m infra clock $(call option,to,TO) $(call option,zone,ZONE)

@@ -9,13 +9,20 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+import time
 
 from chalicelib.api.principal import Scope
+from infra.arguments import whole_number
 from infra.commands.token import print_token, read_arguments
+from infra.local import stacks
 
 BACKEND = "backend"
 BACKENDS_SCOPES = f"{Scope.BACKEND} {Scope.BILLING}"
 """What a product's backend may do: register, sell, hold and charge; not adjust by hand."""
+
+
+LONGEST_WAIT = 3600
+"""Seconds."""
 
 
 def _exported(api_url: str, token: str) -> str:
@@ -30,8 +37,26 @@ def main(words: list[str] | None = None) -> int:
         "and TOKEN, by default that of the product's backend.",
         epilog='eval "$(make -s env)"; eval "$(make -s env USER_ID=42 SCOPE=credits:read)"',
     )
+    parser.add_argument(
+        "--wait",
+        type=whole_number(most=LONGEST_WAIT),
+        default=0,
+        help="wait so many seconds at most until the stack is up (default: do not wait)",
+    )
     wanted = read_arguments(parser, words, user_id=BACKEND, scope=BACKENDS_SCOPES)
+    _wait_for_stack(wanted.wait)
     return print_token(wanted, _exported)
+
+
+def _wait_for_stack(seconds: int) -> None:
+    """Returns when a stack is up, or after so many seconds."""
+    for _ in range(seconds):
+        try:
+            stacks.running_stack()
+        except stacks.NotRunningError:
+            time.sleep(1)
+        else:
+            return
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ def main(words: list[str] | None = None) -> int:
         before = arguments.anchors and parse_instant("ANCHORS", arguments.anchors)
         services = reach.services_of(arguments.stage, arguments.region)
         # Choose the anchors before listing the users: later anchors have users who came meanwhile.
-        heads = services.anchors.newest(before)[1] if arguments.all else iter(())
+        heads = services.anchors.newest(before)[1] if arguments.all else ()
         user_ids = list(users(services))
         anchored = services.anchors.find(user_ids, before)
         found = _verify(services, user_ids, anchored.anchors)
@@ -118,7 +118,7 @@ def everybody(services: Services) -> Iterator[str]:
             yield user_id
 
 
-def _gone(user_ids: list[str], heads: Iterator[Head]) -> list[Head]:
+def _gone(user_ids: list[str], heads: Iterable[Head]) -> list[Head]:
     """The anchors without a user: their whole ledgers are gone."""
     there = {user_digest(user_id) for user_id in user_ids}
     return [head for head in heads if head.user not in there]

@@ -136,6 +136,7 @@ def _refuse_taken_names() -> None:
         "AWS::CloudWatch::Alarm": ("AlarmName", lambda: cloudwatch._alarms),  # noqa: SLF001
         "AWS::CloudWatch::Dashboard": ("DashboardName", lambda: cloudwatch._dashboards),  # noqa: SLF001
         "AWS::DynamoDB::Table": ("TableName", lambda: dynamodb._tables),  # noqa: SLF001
+        "AWS::Events::EventBus": ("Name", lambda: eventbridge._event_buses),  # noqa: SLF001
         "AWS::Events::Rule": (
             "Name",
             lambda: (rule["Name"] for rule in eventbridge._rules.values()),  # noqa: SLF001

@@ -42,6 +42,7 @@ _PLACES = {
     "CloudWatch::Alarm": ("cloudwatch:{region}:{account}:alarm:{AlarmName}",),
     "CloudWatch::Dashboard": ("cloudwatch::{account}:dashboard/{DashboardName}",),
     "DynamoDB::Table": ("dynamodb:{region}:{account}:table/{TableName}",),
+    "Events::EventBus": ("events:{region}:{account}:event-bus/{Name}",),
     "Events::Rule": ("events:{region}:{account}:rule/{Name}",),
     "IAM::Policy": ("iam::{account}:role/{Roles[0]}",),
     "IAM::Role": ("iam::{account}:role/{id}",),
@@ -249,14 +250,16 @@ def _name_rules_without_the_default_bus() -> None:
     ARNs of rules on other buses name the bus, too (Service Authorization Reference, "Resource types
     defined by Amazon EventBridge":
     https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazoneventbridge.html).
-    ministack expects the bus in every ARN, and so refuses callers who have the right.
+    ministack expects the bus in every ARN, and so refuses callers who have the right. A bus that is
+    asked for by its name it takes for a rule.
     """
     from ministack.core import iam_actions
 
     known = iam_actions.extract_resource_arn
 
-    def arn(*request: Any) -> str:
-        found: str = known(*request)
-        return found.replace(":rule/default/", ":rule/")
+    def arn(service: str, method: str, path: str, headers: Mapping[str, str], *more: Any) -> str:
+        found: str = known(service, method, path, headers, *more)
+        is_of_bus = headers.get("x-amz-target", "").endswith("EventBus")
+        return found.replace(":rule/default/", ":event-bus/" if is_of_bus else ":rule/")
 
     iam_actions.extract_resource_arn = arn

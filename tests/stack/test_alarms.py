@@ -515,7 +515,7 @@ def test_a_dead_letter_queue_is_known_by_its_name(template: Template) -> None:
         logical_id
         for logical_id, queue in resources_of_type(template, "AWS::SQS::Queue").items()
         if queue["Properties"]["QueueName"]["Fn::Sub"].endswith("-dlq")
-    } == {*QUEUES.values(), "LedgerStreamDlq", "MailEventsDlq"}
+    } == {*QUEUES.values(), "LedgerStreamDlq", "MailEventsDlq", "WebhookDlq"}
 
 
 def test_an_alarm_is_about_a_resource_that_there_is(template: Template) -> None:

@@ -7,6 +7,7 @@ import http.client
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -32,6 +33,7 @@ from infra.local.clock import LocalClock
 from infra.local.console import server
 from infra.local.services import services_of_local
 from infra.local.stacks import LocalStack, local_stack
+from tests.aws import contract
 from tests.stack.api import Api
 from tests.stack.browser import Page, browser
 from tests.stack.conftest import Packaged, wait_for
@@ -595,6 +597,20 @@ def test_the_page_loads_nothing_from_elsewhere(stage: Stage) -> None:
     assert "style=" not in html
     assert ask(stage, "GET", "/server.py")[0] == 404
     assert ask(stage, "GET", "/..%2Fserver.py")[0] == 404
+
+
+def test_the_reference_of_the_api_is_a_page_that_loads_nothing_from_elsewhere(stage: Stage) -> None:
+    status, html, headers = ask(stage, "GET", "/docs")
+    assert status == 200
+    assert headers["Content-Type"] == "text/html; charset=utf-8"
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
+    assert set(re.findall(r'(?:href|src)="([^#"][^"]*)"', html)) == {"/icon.svg", "/reference.css"}
+    anchors = set(re.findall(r' id="([^"]+)"', html))
+    linked = set(re.findall(r'href="#([^"]*)"', html))
+    assert linked <= anchors
+    for method, path in contract.operations():
+        assert f">{method} {path}</a>" in html, "the index names every route"
+    assert ask(stage, "GET", "/docs/other")[0] == 404
 
 
 @pytest.mark.parametrize(

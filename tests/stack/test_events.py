@@ -132,7 +132,7 @@ def test_a_webhook_is_sent_the_whole_event_with_its_secret(
         stack.client("lambda").invoke(
             FunctionName=stack.functions["manual-allocate"],
             Payload=f'{{"user_id": "{user_id}", "amount": 5, "reason": "Goodwill", "actor": "ada", '
-            '"idempotency_key": "a"}',
+            '"idempotency_key": "by-webhook"}',
         )
         sent = iter(partial(receiver.heard.get, timeout=30), None)
         header, event = next(each for each in sent if each[1]["detail"]["user_id"] == user_id)

@@ -63,6 +63,7 @@ FLAGS = {
     "JSON",
     "IGNORE_FINDINGS",
     "EXIT",
+    "EVENTS",
     "SKIP_INVALID",
     "INCLUDING_HELD",
     "NO_MAIL",

@@ -28,6 +28,7 @@ from chalicelib.domain.fields import FieldReader, parse_user_id
 from chalicelib.domain.instants import format_instant
 from infra.local import stacks, tokens
 from infra.local.clock import STOPPED_BY, LocalClock, parse_moment
+from infra.local.console import reference
 from infra.local.console.world import World
 from infra.local.guard import GuardedHandler
 
@@ -287,10 +288,12 @@ class _Handler(GuardedHandler, BaseHTTPRequestHandler):
         stage = self.server.stage
         if parts.path.startswith("/local/"):
             return self._routed(_GET.get(parts.path), dict(parse_qsl(parts.query)))
+        policy = stage.page_policy if stage else _NOTHING_ALLOWED
+        if parts.path.rstrip("/") == "/docs":
+            return Answer(200, _MEDIA_TYPES[".html"], reference.page(), policy)
         file = FILES.get(unquote(parts.path).lstrip("/") or "index.html")
         if file is None:
             return _refused(404, "there is no such file")
-        policy = stage.page_policy if stage else _NOTHING_ALLOWED
         return Answer(200, _MEDIA_TYPES[file.suffix], file.read_bytes(), policy)
 
     def _post(self) -> Answer:
