@@ -227,6 +227,18 @@ def test_a_user_who_wants_no_reminder_takes_no_time(stage: Stage, clock: LocalCl
     assert [name for name, _, _ in stage.ticks] == ["allocation-tick"]
 
 
+def test_no_user_is_passed_over_however_many_pages_the_table_has(
+    stage: Stage, clock: LocalClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    users = [str(number) for number in range(5)]
+    for user_id in users:
+        stage.subscribe(user_id)
+    dynamodb = client("dynamodb")
+    scan = dynamodb.scan
+    monkeypatch.setattr(dynamodb, "scan", lambda **asked: scan(**(asked | {"Limit": 2})))
+    assert sorted(clock.user_ids()) == users
+
+
 def test_a_year_takes_few_ticks(stage: Stage, clock: LocalClock) -> None:
     stage.subscribe()
     clock.move(stage.months(PARIS, 12)[-1])

@@ -422,6 +422,33 @@ def test_a_throttled_mail_comes_back_after_delays_that_grow(untouched: World) ->
     assert untouched.outbox.sent == []
 
 
+@pytest.mark.parametrize("number", [1, 2], ids=["a subscription", "an entry"])
+def test_mails_of_which_dynamodb_says_nothing_come_back_after_delays_that_grow(
+    untouched: World, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Waiting helps: a dead letter after three attempts would be for people to move back."""
+    reads = count(1)
+    dynamodb = untouched.services._connection.client
+    answered = dynamodb._make_api_call
+
+    def call(operation: str, arguments: Any) -> Any:
+        if operation == "BatchGetItem" and next(reads) >= number:
+            raise ReadTimeoutError(endpoint_url="https://dynamodb")
+        return answered(operation, arguments)
+
+    bodies = untouched.take("notifications")
+    batch = [(body, 5) for body in bodies]
+    with monkeypatch.context() as outage:
+        outage.setattr(dynamodb, "_make_api_call", call)
+        assert sorted(untouched.deliver_mails(batch)) == sorted(batch)
+    unit = untouched.settings.mail_retry_seconds
+    assert (
+        16 * unit <= min(untouched.delays.values()) <= max(untouched.delays.values()) <= 32 * unit
+    )
+    assert untouched.send_mails(bodies) == []
+    assert untouched.outbox.recipients() == everybody_but()
+
+
 def test_an_address_that_ses_refuses_for_good_is_reported_and_the_others_are_told(
     untouched: World, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -558,6 +585,12 @@ def test_without_the_table_of_records_nothing_is_sent_and_all_is_reported(
     dynamodb.delete_table(TableName=name)
     bodies = untouched.take("notifications")
     assert sorted(untouched.send_mails(bodies)) == sorted(bodies)
+    # Waiting helps, so they come back ever later, as throttled ones do, and not at once.
+    unit = untouched.settings.mail_retry_seconds
+    untouched.deliver_mails([(body, 5) for body in bodies])
+    assert (
+        16 * unit <= min(untouched.delays.values()) <= max(untouched.delays.values()) <= 32 * unit
+    )
     assert untouched.outbox.sent == []
     # The table is back, and what was in the dead-letter queue is sent to the sender again.
     dynamodb.create_table(

@@ -18,7 +18,6 @@ from chalicelib import metrics
 from chalicelib.domain import entries
 from chalicelib.domain import ledger as domain
 from chalicelib.domain.addresses import digest_of
-from chalicelib.domain.calendar import Period
 from chalicelib.domain.entries import EntryType, LedgerEntry, UsageItem
 from chalicelib.domain.errors import (
     Contention,
@@ -33,19 +32,11 @@ from chalicelib.domain.errors import (
 from chalicelib.domain.ledger import Account, Request
 from chalicelib.domain.lifetimes import Days
 from chalicelib.domain.notifications import MailKind
-from chalicelib.domain.plans import BillingInterval
 from chalicelib.domain.ranges import Range
 from chalicelib.domain.subscriptions import (
-    Billed,
-    Contract,
-    Raised,
-    Report,
-    SignUp,
     Subscription,
-    SubscriptionStatus,
     SuppressedBecause,
     Suppression,
-    TopUp,
     suppress,
 )
 from chalicelib.mails.errors import MailInDoubt, MailsUnrecorded
@@ -367,88 +358,6 @@ def test_a_subscription_is_stored_as_these_attributes(world: World) -> None:
         "registered_at": {"N": "1768478400000"},
         "version": {"N": "1"},
     }
-
-
-GROWN: dict[str, Any] = {
-    "sign_up": SignUp(Period(2026, 1), 34, at("2026-01-15T12:00:00.123Z")),
-    "raised": Raised(
-        Period(2026, 2),
-        2000,
-        (TopUp(284, at("2026-02-10T10:00:00Z")), TopUp(1017, at("2026-02-11T10:00:00.001Z"))),
-    ),
-    "contracts": (
-        Contract(
-            "sub_1",
-            at("2026-01-01T00:00:00Z"),
-            (
-                Report(
-                    "evt_1",
-                    Billed(
-                        "pro",
-                        BillingInterval.YEARLY,
-                        SubscriptionStatus.ACTIVE,
-                        at("2026-01-01T00:00:00Z"),
-                        None,
-                    ),
-                    None,
-                ),
-            ),
-        ),
-    ),
-}
-
-
-def test_what_a_sign_up_a_step_up_and_a_provider_leave_is_kept_and_read(world: World) -> None:
-    existing = world.subscribe("1")
-    grown = replace(existing, **GROWN, version=2)
-    world.services.subscriptions.change("1", lambda _: grown, BY_TEST, world.now)
-    assert world.services.subscriptions.get("1") == grown
-    found = client("dynamodb").get_item(
-        TableName="credits-dev-subscriptions", Key={"user_id": {"S": "1"}}
-    )["Item"]
-    assert {name: found[name]["S"] for name in GROWN} == {
-        "sign_up": "2026-01 34 1768478400123",
-        "raised": "2026-02 2000 284@1770717600000 1017@1770804000001",
-        "contracts": '[["sub_1",1767225600000,[["evt_1",["pro","yearly","active",1767225600000,'
-        "null],null]]]]",
-    }
-
-
-@pytest.mark.parametrize(
-    ("name", "wrong", "problem"),
-    [
-        *(
-            ("sign_up", wrong, "sign_up is no period, amount and instant")
-            for wrong in (
-                *("2026-01 34", "12026-01 34 1", "x026-01 34 1", "2026-011 34 1", "2026-0x 34 1"),
-                *("2026-01 034 1", "2026-01 3x 1", "2026-01 12345678901 1"),
-                *("2026-01 34 1234567890123456", "2026-01 34 1x"),
-            )
-        ),
-        *(
-            ("raised", wrong, "raised is no period, amount and steps")
-            for wrong in (
-                *("2026-02 2000 284", "12026-02 20 2@1", "x026-02 20 2@1", "2026-021 20 2@1"),
-                *("2026-0x 20 2@1", "2026-02 020 2@1", "2026-02 2x 2@1", "2026-02 12345678901 2@1"),
-                *("2026-02 20 02@1", "2026-02 20 2x@1", "2026-02 20 12345678901@1"),
-                *("2026-02 20 2@1234567890123456", "2026-02 20 2@1x", "2026-02 20" + " 2@1" * 11),
-            )
-        ),
-        ("contracts", "{}", "contracts is no list"),
-    ],
-)
-def test_damage_to_what_is_kept_so_is_named(
-    world: World, name: str, wrong: str, problem: str
-) -> None:
-    world.subscribe("1")
-    client("dynamodb").update_item(
-        TableName="credits-dev-subscriptions",
-        Key={"user_id": {"S": "1"}},
-        UpdateExpression=f"SET {name} = :wrong",
-        ExpressionAttributeValues={":wrong": {"S": wrong}},
-    )
-    with pytest.raises(Unreadable, match=f"{problem}$"):
-        world.services.subscriptions.get("1")
 
 
 def test_what_an_edit_leaves_behind_is_kept_and_a_local_date_as_a_text(world: World) -> None:

@@ -201,6 +201,23 @@ def test_a_payment_of_a_user_with_too_many_open_batches_waits(
     assert sold.world.balance() == 2
 
 
+def test_what_would_open_too_many_batches_again_waits_and_is_then_given_back(
+    sold: Stripe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "MOST_OPEN_BATCHES", 2)
+    sold.sends(PAID, payment())
+    sold.sends(REFUNDED, charge(4_900))
+    for number in range(2):
+        sold.world.grant("1", 1, f"key-{number}")
+    event = sold.event("refund.failed", refund("failed", 490))
+    assert sold.says(event) == WAITS
+    assert sold.why[0].startswith("the user would have 3 open credit batches, and 2 are the most")
+    assert sold.world.balance() == 2
+    sold.world.grant("1", -1, "key-2")
+    assert sold.says(event) == TAKEN
+    assert (sold.world.balance(), sold.waiting) == (51, [])
+
+
 def counted() -> float:
     """How many events have waited since this was asked last."""
     found = metrics._counted.get(Metric.STRIPE_EVENTS_WAITING, [0])
@@ -352,6 +369,17 @@ def test_a_purchase_of_the_api_is_refunded_by_stripe_in_proportion_to_the_charge
     body = {"user_id": "1", "amount": 40, "payment_id": "pi_1"}
     api.post("/api/credits/purchases", BILLING, body)
     assert sold.sends(REFUNDED, charge(2_450)) == TAKEN
+    assert moved(sold) == [("purchase", 40), ("refund", -20)]
+
+
+def test_what_was_refunded_before_the_api_told_of_a_purchase_is_taken_once_its_payment_is_told_of(
+    sold: Stripe, api: Api
+) -> None:
+    """So it is where a crash has left a purchase alone: its payment is told of again."""
+    assert sold.sends(REFUNDED, charge(2_450)) == NOTED
+    body = {"user_id": "1", "amount": 40, "payment_id": "pi_1"}
+    api.post("/api/credits/purchases", BILLING, body)
+    assert sold.sends(PAID, payment()) == BOUGHT
     assert moved(sold) == [("purchase", 40), ("refund", -20)]
 
 

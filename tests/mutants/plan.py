@@ -8,6 +8,7 @@ import ast
 import hashlib
 import json
 import os
+import re
 import sys
 import time
 import types
@@ -95,7 +96,7 @@ class Plan:
         if not mutant.function:
             lines += self._mentions.of(mutant.names)
             # A test of a constant alone runs no line of the product.
-            found = {test for test in self.seconds if file_of(test).endswith(own)}
+            found = {test for test in self.seconds if own.fullmatch(file_of(test))}
         found.update(test for line in lines for test in self._by_line.get(line, ()))
         good = self.killers[mutant.place]
         tried: Counter[str] = Counter()
@@ -105,7 +106,7 @@ class Plan:
                 test != killer,
                 -good.index(test) - 1 if test in good else 0,
                 tried[function_of(test)] > 0,
-                not file_of(test).endswith(own),
+                not own.fullmatch(file_of(test)),
                 not test.startswith(TESTS[0]),
                 self.seconds[test],
                 test,
@@ -118,7 +119,7 @@ class Plan:
         ]
         chosen: set[str] = set()
         # With all their parameters, its own tests have time at least for half of it.
-        of_its_own = [test for test in ranked if file_of(test).endswith(own)]
+        of_its_own = [test for test in ranked if own.fullmatch(file_of(test))]
         for tests, seconds in ((of_its_own, SECONDS_A_MUTANT / 2), (ranked, SECONDS_A_MUTANT)):
             left = seconds - sum(self.seconds[test] for test in chosen)
             for test in tests:
@@ -183,10 +184,10 @@ def _mentioned(statement: ast.stmt) -> Iterator[str]:
                     yield name
 
 
-def own_files(mutant: Mutant) -> tuple[str, str]:
-    """How the files of tests end that are about a mutant's file, or its package."""
+def own_files(mutant: Mutant) -> re.Pattern[str]:
+    """The files of tests that are about a mutant's file, or its package."""
     path = Path(mutant.file)
-    return f"test_{path.stem}.py", f"test_{path.parent.name}.py"
+    return re.compile(rf".*/test_(?:{path.stem}(?:_\w+)?|{path.parent.name})\.py")
 
 
 def file_of(test: str) -> str:

@@ -18,6 +18,7 @@ from chalicelib.domain.calendar import Period
 from chalicelib.settings import TokenSettings
 from infra.commands.doctor import judge_region
 from infra.deployment import alarms, packaging
+from infra.deployment.stack_facts import resources_of
 from infra.doctor import (
     account,
     before,
@@ -1003,6 +1004,71 @@ def test_each_alarm_that_rings_is_told_with_its_own_name_and_moment() -> None:
         "dead-letters-sweeps rings since 2026-11-29T07:00:00Z",
         "api-5xx rings since 2026-11-29T08:00:00Z",
     ]
+
+
+def in_pages(name: str, field: str, *pages: list[Json]) -> Any:
+    """An AWS whose listing has several pages; a plain call gives the first, as AWS's does."""
+
+    def first(**_: Any) -> Json:
+        return {field: pages[0], "NextToken": "2"}
+
+    def paginator(of: str) -> Any:
+        assert of == name
+        return SimpleNamespace(paginate=lambda **_: [{field: page} for page in pages])
+
+    return SimpleNamespace(**{name: first}, get_paginator=paginator)
+
+
+def test_an_alarm_that_rings_is_found_on_any_page_of_cloudwatch() -> None:
+    """A stage has more alarms than the fifty of a page."""
+    first, second = (
+        [alarm("api-5xx"), alarm("api-latency")],
+        [alarm("dead-letters-checks", "ALARM")],
+    )
+    aws = in_pages("describe_alarms", "MetricAlarms", first, second)
+    ringing = only(running.alarms(made_of(aws)))
+    assert ringing.says.startswith("dead-letters-checks rings")
+    aws = in_pages("describe_alarms", "MetricAlarms", first, [alarm("queue-age-checks")])
+    assert only(running.alarms(made_of(aws))) == fine("alarms", "none of 3 rings")
+
+
+def test_who_has_not_confirmed_is_found_on_any_page_of_sns() -> None:
+    pager = subscription("https", "https://pager.example.com/key-0815")
+    waiting = subscription("email", "ops@example.com", running.PENDING)
+    aws = in_pages("list_subscriptions_by_topic", "Subscriptions", [pager], [waiting, pager])
+    site = made_of(aws)
+    site.__dict__["outputs"] = {"AlarmsTopicArn": "arn:aws:sns:eu-west-1:1:credits-prod-alarms"}
+    pending, confirmed = running.subscriptions(site)
+    assert pending.says.startswith("ops@example.com has not confirmed")
+    assert confirmed == fine("alarm topic", "2 subscriptions confirmed")
+
+
+def test_what_is_of_the_stack_is_known_from_every_page_of_its_resources() -> None:
+    """Else a table of the stack's own would count as one that is in the way."""
+    table = {
+        "ResourceType": "AWS::DynamoDB::Table",
+        "PhysicalResourceId": "credits-prod-ledger",
+        "ResourceStatus": "CREATE_COMPLETE",
+    }
+    queue = table | {"ResourceType": "AWS::SQS::Queue", "PhysicalResourceId": "credits-prod-sweeps"}
+    gone = table | {"PhysicalResourceId": "credits-prod-old", "ResourceStatus": "DELETE_COMPLETE"}
+    aws = in_pages("list_stack_resources", "StackResourceSummaries", [queue], [gone, table])
+    found = [each["PhysicalResourceId"] for each in resources_of(aws, "credits-prod")]
+    assert found == ["credits-prod-sweeps", "credits-prod-ledger"]
+
+
+def test_aws_is_given_up_before_the_doctor_gives_up_on_the_check() -> None:
+    """Then the finding says why, and not only that there was no answer."""
+    asked: list[tuple[str, dict[str, Any]]] = []
+
+    def client(service: str, **settings: Any) -> Any:
+        asked.append((service, settings))
+
+    replace(SITE, client=client, _clients={}).ask("sqs")
+    ((_, settings),) = asked
+    attempts = settings["retries"]["total_max_attempts"]
+    longest = attempts * max(settings["connect_timeout"], settings["read_timeout"])
+    assert longest < examination.DEADLINE_SECONDS
 
 
 def test_dead_letters_are_counted_in_every_queue_hidden_ones_among_them() -> None:

@@ -139,6 +139,7 @@ def test_a_hold_its_release_and_its_capture_name_it_and_say_how_much_they_set_as
         "hold_id": "42-2",
         "released_amount": 40,
     }
+    assert told(ledger.capture(after(opened), 2, 40, WHY, NOW, utc))["released_amount"] == 0
     assert told(captured) == {
         "amount": -31,
         "balance": 69,
@@ -200,6 +201,10 @@ def test_a_balance_has_recovered_from_the_threshold_on(
 ) -> None:
     before = granted(had) if had else None
     assert named(events_of(granted(amount, before), HASH, 20)[1:]) == crossings
+
+
+def test_a_balance_of_exactly_the_threshold_is_not_low_yet() -> None:
+    assert named(events_of(used(1, granted(20)), HASH, 20)) == ["used", "balance_low"]
 
 
 def test_what_stays_below_the_threshold_or_at_nothing_crosses_nothing_again() -> None:

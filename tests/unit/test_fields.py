@@ -186,6 +186,8 @@ def test_a_name_is_reserved_however_it_is_written() -> None:
 def test_a_transaction_of_no_such_form_is_named_as_it_was_sent() -> None:
     with pytest.raises(NotFound, match=r"^there is no hold 'a\\nb'$"):
         place_of("a\nb", "hold")
+    with pytest.raises(NotFound, match=r"^there is no transaction 'a'$"):
+        place_of("a")
 
 
 @pytest.mark.parametrize("name", sorted(RESERVED_ACTORS))
