@@ -1,5 +1,7 @@
 """Prints the API of the running local stack, and a token that it takes, for a shell.
 
+TOKEN_URL is where a backend gets tokens by itself, with client credentials.
+
 eval "$(python -m infra env)"                                        (eval "$(make -s env)")
 curl -H "Authorization: Bearer $TOKEN" $API/api/plans
 """
@@ -11,22 +13,21 @@ import shlex
 import sys
 import time
 
-from chalicelib.api.principal import Scope
 from infra.arguments import whole_number
 from infra.commands.token import print_token, read_arguments
-from infra.local import stacks
-
-BACKEND = "backend"
-BACKENDS_SCOPES = f"{Scope.BACKEND} {Scope.BILLING}"
-"""What a product's backend may do: register, sell, hold and charge; not adjust by hand."""
-
+from infra.local import client_credentials, stacks
 
 LONGEST_WAIT = 3600
 """Seconds."""
 
 
-def _exported(api_url: str, token: str) -> str:
-    return f"export API={shlex.quote(api_url)}\nexport TOKEN={shlex.quote(token)}"
+def _exported(stack: stacks.LocalStack, token: str) -> str:
+    variables = {
+        "API": stack.api_url,
+        "TOKEN": token,
+        "TOKEN_URL": f"{stack.issuer}{client_credentials.PATH}",
+    }
+    return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items())
 
 
 def main(words: list[str] | None = None) -> int:
@@ -34,7 +35,7 @@ def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m infra env",
         description="Prints lines for a shell that set API, the URL of the running local stack, "
-        "and TOKEN, by default that of the product's backend.",
+        "TOKEN, by default that of the product's backend, and TOKEN_URL, where a backend gets it.",
         epilog='eval "$(make -s env)"; eval "$(make -s env USER_ID=42 SCOPE=credits:read)"',
     )
     parser.add_argument(
@@ -43,7 +44,12 @@ def main(words: list[str] | None = None) -> int:
         default=0,
         help="wait so many seconds at most until the stack is up (default: do not wait)",
     )
-    wanted = read_arguments(parser, words, user_id=BACKEND, scope=BACKENDS_SCOPES)
+    wanted = read_arguments(
+        parser,
+        words,
+        user_id=client_credentials.CLIENT_ID,
+        scope=" ".join(client_credentials.SCOPES),
+    )
     _wait_for_stack(wanted.wait)
     return print_token(wanted, _exported)
 

@@ -60,18 +60,18 @@ def main(words: list[str] | None = None) -> int:
         description="Prints a token for the API of the running local stack.",
         epilog='make token USER_ID=42 SCOPE="credits:read credits:use" SECONDS=3600',
     )
-    return print_token(read_arguments(parser, words), lambda _api_url, token: token)
+    return print_token(read_arguments(parser, words), lambda _, token: token)
 
 
-def print_token(wanted: argparse.Namespace, show: Callable[[str, str], str]) -> int:
-    """Prints what ``show`` makes of the API's URL and the token; the exit status."""
+def print_token(wanted: argparse.Namespace, show: Callable[[stacks.LocalStack, str], str]) -> int:
+    """Prints what ``show`` makes of the running stack and the token; the exit status."""
     try:
         stack = stacks.running_stack()
         token = issue(stack.issuer, wanted.user_id, wanted.scope, wanted.seconds)
     except (stacks.NotRunningError, TokenError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(show(stack.api_url, token))
+    print(show(stack, token))
     return 0
 
 

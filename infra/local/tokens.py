@@ -1,20 +1,23 @@
 """Tokens for the local stack, and its own issuer of tokens.
 
 The issuer is a small web server on loopback. It runs in the process of the stack and ends with it.
-It makes its key at the start and never writes it anywhere. It signs any token that it is asked for,
-so it is only a toy.
+It makes its key at the start and never writes it anywhere. It signs any token that it is asked for
+at `/token`, so it is only a toy. At `/oauth/token` it behaves like an issuer of a backend's tokens.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import MappingProxyType
 from typing import Any
 
 import jwt
@@ -22,9 +25,10 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
 from chalicelib.api.principal import Scope
+from infra.local import client_credentials
+from infra.local.client_credentials import AUDIENCE
 from infra.local.guard import GuardedHandler
 
-AUDIENCE = "credits"
 DEFAULT_SCOPES = f"{Scope.READ} {Scope.USE}"
 DEFAULT_SECONDS = 3600
 MOST_SECONDS = 366 * 24 * 3600
@@ -105,7 +109,8 @@ class _Issuer(ThreadingHTTPServer):
             "/.well-known/openid-configuration": {
                 "issuer": self.url,
                 "jwks_uri": f"{self.url}/jwks.json",
-                "token_endpoint": f"{self.url}/token",
+                "token_endpoint": f"{self.url}{client_credentials.PATH}",
+                **client_credentials.METADATA,
             },
             "/jwks.json": {
                 "keys": [{**public_key, "kid": _KEY_ID, "alg": "RS256", "use": "sig"}],
@@ -128,22 +133,70 @@ class _Handler(GuardedHandler, BaseHTTPRequestHandler):
             self._answer(200, document)
 
     def do_POST(self) -> None:
-        length = int(self.headers.get("Content-Length", "0"))
-        # Only a program can send this: a page in a browser would have to ask first.
-        is_json = self.headers.get("Content-Type") == "application/json"
-        if self.path != "/token" or not is_json or length > _LARGEST_REQUEST:
+        body = self._body()
+        if body is None:
             self._answer(400, {"error": "invalid_request"})
-            return
-        claims = json.loads(self.rfile.read(length))
-        self._answer(200, {"access_token": self.server.sign(claims), "token_type": "Bearer"})
+        elif self.path == client_credentials.PATH:
+            self._grant(body)
+        # Only a program can send this: a page in a browser would have to ask first.
+        elif self.path == "/token" and self.headers.get("Content-Type") == "application/json":
+            self._answer(200, _answered(self.server.sign(json.loads(body))))
+        else:
+            self._answer(400, {"error": "invalid_request"})
 
-    def _answer(self, status: int, document: Json) -> None:
+    def _grant(self, body: bytes) -> None:
+        """A token for the backend, if it may have one."""
+        authorization = self.headers.get("Authorization")
+        try:
+            scopes = client_credentials.granted(
+                self.headers.get("Content-Type", ""), authorization, body
+            )
+        except client_credentials.Refused as refused:
+            # RFC 6749, section 5.2: who tries the header is told which scheme to use.
+            is_told = refused.status == HTTPStatus.UNAUTHORIZED and authorization is not None
+            self._answer(
+                refused.status,
+                {"error": refused.error, "error_description": refused.description},
+                {"WWW-Authenticate": 'Basic realm="local issuer"'} if is_told else {},
+            )
+            return
+        now = int(time.time())
+        claims = {
+            "iss": self.server.url,
+            "aud": AUDIENCE,
+            "sub": client_credentials.CLIENT_ID,
+            "client_id": client_credentials.CLIENT_ID,
+            "scope": scopes,
+            "iat": now,
+            "exp": now + client_credentials.SECONDS,
+        }
+        told = {"expires_in": client_credentials.SECONDS, "scope": scopes}
+        self._answer(200, _answered(self.server.sign(claims)) | told)
+
+    def _body(self) -> bytes | None:
+        """The body of a request; None if its length is not said, or too great."""
+        length = self.headers.get("Content-Length", "")
+        if not re.fullmatch("[0-9]{1,9}", length) or int(length) > _LARGEST_REQUEST:
+            return None
+        return self.rfile.read(int(length))
+
+    def _answer(
+        self, status: int, document: Json, headers: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         body = json.dumps(document).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
+        # No token stays in a cache (RFC 6749, section 5.1).
+        self.send_header("Cache-Control", "no-store")
+        for name, value in headers.items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
 
     def log_message(self, format: str, *_: object) -> None:  # noqa: A002 - the base class's name
         """Nothing: the stack's own output is for its user."""
+
+
+def _answered(token: str) -> Json:
+    return {"access_token": token, "token_type": "Bearer"}

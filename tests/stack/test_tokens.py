@@ -14,11 +14,12 @@ from pathlib import Path
 
 import jwt
 import pytest
+from credits_client import ClientCredentials, Credits, Forbidden
 from rich.console import Console
 
 from infra.commands import run
 from infra.deployment import packaging
-from infra.local import tokens
+from infra.local import client_credentials, tokens
 from infra.local.stacks import LocalStack
 from tests.stack.api import Api
 
@@ -74,6 +75,7 @@ def test_a_shell_is_given_the_api_and_the_token_of_a_backend(
     )
     exported = dict(line.split("=", 1) for line in shell.stdout.splitlines())
     assert exported["API"] == stack.api_url
+    assert exported["TOKEN_URL"] == f"{stack.issuer}/oauth/token"
     claims = jwt.decode(exported["TOKEN"], options={"verify_signature": False})
     assert (claims["sub"], claims["scope"]) == ("backend", "credits:backend credits:billing")
     assert Api(stack).send("GET", "/api/subscriptions/nobody", exported["TOKEN"]).status == 404
@@ -197,3 +199,67 @@ def test_what_make_run_prints_to_try_is_answered(stack: LocalStack, make_token: 
     request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})
     with urllib.request.urlopen(request, timeout=60) as answer:
         assert json.load(answer)["current_balance"] >= 0
+
+
+# --- A backend's own token ------------------------------------------------------------------------
+
+
+def test_the_way_of_the_page_from_a_secret_to_an_answered_call_works(
+    stack: LocalStack, make_token: MakeToken, tmp_path: Path
+) -> None:
+    page = (packaging.ROOT / "docs" / "backends.md").read_text(encoding="utf-8")
+    local = page.split("\n## On your machine\n")[1].split("\n## ")[0]
+    first, call = re.findall(r"^```sh\n(.*?)^```$", local, re.MULTILINE | re.DOTALL)
+    (program,) = re.findall(r"^```python\n(.*?)^```$", local, re.MULTILINE | re.DOTALL)
+    user = "backends-page"
+    printed = make_token(command="env").stdout
+    exported = dict(
+        line.removeprefix("export ").split("=", 1) for line in printed.replace("'", "").splitlines()
+    )
+    script = (first + call).replace("$(make -s env)", "$PRINTED").replace("curl -", "curl -sS -")
+    environment = os.environ | exported | {"PRINTED": printed}
+    environment |= {"CREDITS_STATE_FILE": str(tmp_path / "local.json")}
+    environment |= {"PYTHONPATH": str(packaging.ROOT / "clients" / "python" / "src")}
+    ran = subprocess.run(
+        ["sh", "-eu", "-c", re.sub(r"\bada\b", user, script)],
+        cwd=packaging.ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "Accepted.\n" in ran.stdout
+    assert re.search(r"ok +scopes +credits:backend$", ran.stdout, re.MULTILINE)
+    # The first call registers the user, the second reads the balance.
+    assert f'"user_id":"{user}"' in ran.stdout.replace(" ", "")
+    balance = Api(stack).balance(user)
+    assert f'"available_balance":{balance}' in ran.stdout.replace(" ", "")
+
+    ran = subprocess.run(
+        [sys.executable, "-c", re.sub(r"\bada\b", user, program)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, f"{balance}\n", "")
+
+
+@pytest.mark.parametrize("secret_in_body", [False, True])
+def test_a_backends_own_token_may_do_what_it_asked_for_alone(
+    stack: LocalStack, *, secret_in_body: bool
+) -> None:
+    credentials = ClientCredentials(
+        f"{stack.issuer}{client_credentials.PATH}",
+        client_credentials.CLIENT_ID,
+        client_credentials.CLIENT_SECRET,
+        "credits:backend",
+        audience=tokens.AUDIENCE,
+        secret_in_body=secret_in_body,
+    )
+    Api(stack).subscribe("own-token")
+    with Credits(stack.api_url, credentials) as client:
+        assert client.balance("own-token").held_balance == 0
+        with pytest.raises(Forbidden):
+            client.purchase("own-token", 5, payment_id="pi_own_token")

@@ -37,6 +37,7 @@ def test_it_waits_until_the_stack_is_up_and_no_longer(
     assert stack.slept == 3
     assert capsys.readouterr().out == (
         """export API='http://127.0.0.1:9/it'"'"'s'\nexport TOKEN=a.b.c\n"""
+        "export TOKEN_URL=http://127.0.0.1:8/oauth/token\n"
     )
 
 

@@ -1,0 +1,178 @@
+"""The local issuer as a backend sees it: who is granted a token, and what others are told."""
+
+import base64
+import http.client
+import json
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import jwt
+import pytest
+from credits_client import ClientCredentials, Credits, NoToken
+
+from infra.local import tokens
+from infra.local.client_credentials import CLIENT_ID, CLIENT_SECRET, Refused, granted
+
+FORM = "application/x-www-form-urlencoded"
+WHO = {"client_id": CLIENT_ID, "client_secret": CLIENT_SECRET}
+GRANT = {"grant_type": "client_credentials"}
+BOTH = "credits:backend credits:billing"
+
+
+def basic(who: str = f"{CLIENT_ID}:{CLIENT_SECRET}") -> str:
+    return "Basic " + base64.b64encode(who.encode()).decode()
+
+
+def ask(header: str | None = None, **fields: str) -> str:
+    return granted(FORM, header, urlencode(fields).encode())
+
+
+def test_the_client_is_granted_what_it_asks_for_with_its_secret_in_the_header_or_the_body() -> None:
+    assert ask(**GRANT, **WHO, scope="credits:billing") == "credits:billing"
+    assert ask(basic(), **GRANT, scope="credits:backend") == "credits:backend"
+    assert ask(basic(), **GRANT, client_id=CLIENT_ID, audience="credits") == BOTH
+    assert ask(basic("%62ackend:local%2Dsecret"), **GRANT) == BOTH
+
+
+def test_without_a_scope_it_is_granted_all_it_may_have() -> None:
+    assert ask(**GRANT, **WHO) == ask(**GRANT, **WHO, scope="") == BOTH
+
+
+def test_what_is_not_known_is_ignored_and_the_form_may_name_its_characters() -> None:
+    body = urlencode({**GRANT, **WHO, "resource": "x"}).encode()
+    assert granted(f"{FORM}; charset=UTF-8", None, body) == BOTH
+
+
+@pytest.mark.parametrize(
+    ("header", "fields", "error"),
+    [
+        (None, GRANT, "invalid_client"),
+        (None, {**GRANT, "client_id": CLIENT_ID}, "invalid_client"),
+        (None, {**GRANT, **WHO, "client_secret": "x"}, "invalid_client"),
+        (None, {**GRANT, **WHO, "client_id": "x"}, "invalid_client"),
+        (basic("backend:x"), GRANT, "invalid_client"),
+        (basic("x:local-secret"), GRANT, "invalid_client"),
+        ("Bearer a.b.c", GRANT, "invalid_client"),
+        ("Basic !", GRANT, "invalid_client"),
+        ("Basic", GRANT, "invalid_client"),
+        ("Basic /w==", GRANT, "invalid_client"),
+        ("Basic YmFja2VuZA==", GRANT, "invalid_client"),
+        (basic(), {**GRANT, **WHO}, "invalid_request"),
+        (basic(), {**GRANT, "client_id": "x"}, "invalid_request"),
+        (None, WHO, "invalid_request"),
+        (None, {**WHO, "grant_type": ""}, "invalid_request"),
+        (None, {**WHO, "grant_type": "password"}, "unsupported_grant_type"),
+        (None, {**GRANT, **WHO, "audience": "https://other"}, "invalid_request"),
+        (None, {**GRANT, **WHO, "scope": "credits:admin"}, "invalid_scope"),
+        (None, {**GRANT, **WHO, "scope": "credits:backend credits:use"}, "invalid_scope"),
+        (None, {**GRANT, **WHO, "scope": " "}, "invalid_scope"),
+    ],
+)
+def test_others_are_refused_in_the_words_of_the_standard(
+    header: str | None, fields: dict[str, str], error: str
+) -> None:
+    with pytest.raises(Refused) as refused:
+        ask(header, **fields)
+    assert refused.value.error == error
+    assert refused.value.status == (401 if error == "invalid_client" else 400)
+    assert CLIENT_SECRET not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        ("application/json", json.dumps({**GRANT, **WHO}).encode()),
+        ("", urlencode({**GRANT, **WHO}).encode()),
+        (FORM, urlencode([*WHO.items(), *GRANT.items(), ("scope", "a"), ("scope", "b")]).encode()),
+        (FORM, b"&".join(b"a%d=1" % number for number in range(21))),
+        (FORM, b"grant_type=%ff"),
+        (FORM, b"grant_type=\xff"),
+    ],
+)
+def test_what_is_no_form_is_refused(content_type: str, body: bytes) -> None:
+    with pytest.raises(Refused) as refused:
+        granted(content_type, None, body)
+    assert (refused.value.error, refused.value.status) == ("invalid_request", 400)
+
+
+# --- Over HTTP ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def issuer() -> Iterator[str]:
+    with tokens.issuer() as url:
+        yield url
+
+
+def send(url: str, path: str, body: bytes = b"", **headers: str) -> tuple[Any, Any]:
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=10)
+    try:
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request("POST" if body else "GET", path, body or None, named)
+        answer = connection.getresponse()
+        text = answer.read()
+        return answer, json.loads(text) if text.startswith(b"{") else text.decode()
+    finally:
+        connection.close()
+
+
+def test_the_discovery_document_names_where_tokens_are_and_they_are_signed_by_its_key(
+    issuer: str,
+) -> None:
+    _, document = send(issuer, "/.well-known/openid-configuration")
+    assert document["grant_types_supported"] == ["client_credentials"]
+    assert document["token_endpoint"] == f"{issuer}/oauth/token"
+    body = urlencode({**GRANT, **WHO}).encode()
+    answer, token = send(issuer, "/oauth/token", body, Content_Type=FORM)
+    assert (answer.status, answer.getheader("Cache-Control")) == (200, "no-store")
+    assert (token["token_type"], token["expires_in"], token["scope"]) == ("Bearer", 3600, BOTH)
+    (key,) = send(issuer, "/jwks.json")[1]["keys"]
+    claims = jwt.decode(
+        token["access_token"], jwt.PyJWK(key), ["RS256"], audience="credits", issuer=issuer
+    )
+    assert claims["exp"] - claims["iat"] == 3600
+    assert (claims["sub"], claims["scope"]) == (CLIENT_ID, BOTH)
+
+
+def test_a_wrong_secret_in_the_header_is_told_the_scheme_and_nothing_is_logged(
+    issuer: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    body = urlencode(GRANT).encode()
+    wrong = {"Content_Type": FORM, "Authorization": basic("backend:wr0ng")}
+    answer, told = send(issuer, "/oauth/token", body, **wrong)
+    assert (answer.status, told["error"]) == (401, "invalid_client")
+    assert answer.getheader("WWW-Authenticate") == 'Basic realm="local issuer"'
+    answer, _ = send(issuer, "/oauth/token", urlencode({**GRANT, **WHO}).encode())
+    assert (answer.status, answer.getheader("WWW-Authenticate")) == (400, None)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_page_in_a_browser_gets_no_token(issuer: str) -> None:
+    body = urlencode({**GRANT, **WHO}).encode()
+    for header in ({"Origin": "https://evil.example.com"}, {"Host": "evil.example.com:80"}):
+        answer, said = send(issuer, "/oauth/token", body, Content_Type=FORM, **header)
+        assert (answer.status, "access_token" in said) == (403, False)
+
+
+@pytest.mark.parametrize("length", ["16385", "-1", "x", "", "9" * 30])
+def test_a_body_of_unknown_or_great_length_is_not_read(issuer: str, length: str) -> None:
+    connection = http.client.HTTPConnection(urlsplit(issuer).netloc, timeout=10)
+    connection.putrequest("POST", "/oauth/token")
+    connection.putheader("Content-Type", FORM)
+    connection.putheader("Content-Length", length)
+    connection.endheaders()
+    answer = connection.getresponse()
+    assert (answer.status, json.load(answer)) == (400, {"error": "invalid_request"})
+    connection.close()
+
+
+@pytest.mark.parametrize("secret_in_body", [False, True])
+def test_the_python_client_is_told_why_it_gets_no_token(
+    issuer: str, *, secret_in_body: bool
+) -> None:
+    wrong = ClientCredentials(
+        f"{issuer}/oauth/token", CLIENT_ID, "x", "credits:backend", secret_in_body=secret_in_body
+    )
+    with Credits(issuer, wrong) as client, pytest.raises(NoToken, match=r"401 \(invalid_client\)"):
+        client.balance("ada")
