@@ -20,7 +20,7 @@ import botocore.session
 
 from chalicelib.settings import LOCAL_STAGE
 from infra.deployment import deploy, gateway, packaging
-from infra.local import emulator, tokens
+from infra.local import client_credentials, emulator, tokens
 from infra.session import make_client
 from infra.terminal import Say, say_nothing
 
@@ -181,7 +181,7 @@ def parameters(issuer: str, stage: str = STAGE, origins: Collection[str] = ()) -
     """
     return {
         "TokenIssuer": issuer,
-        "TokenAudience": tokens.AUDIENCE,
+        "TokenAudience": client_credentials.AUDIENCE,
         "AllowedOrigins": ",".join((ALLOWED_ORIGINS, *origins)),
         "MailDomain": f"{stage}.example.com",
         "MailsASecond": "0",  # the emulator's outbox takes any number

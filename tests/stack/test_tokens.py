@@ -180,7 +180,7 @@ def test_an_issuer_ends_with_its_block_and_never_shows_its_key() -> None:
                 tokens.issue(url, "42"),
                 jwt.PyJWK(key),
                 algorithms=["RS256"],
-                audience=tokens.AUDIENCE,
+                audience=client_credentials.AUDIENCE,
                 issuer=url,
             )["exp"]
             > time.time()
@@ -255,7 +255,7 @@ def test_a_backends_own_token_may_do_what_it_asked_for_alone(
         client_credentials.CLIENT_ID,
         client_credentials.CLIENT_SECRET,
         "credits:backend",
-        audience=tokens.AUDIENCE,
+        audience=client_credentials.AUDIENCE,
         secret_in_body=secret_in_body,
     )
     Api(stack).subscribe("own-token")
