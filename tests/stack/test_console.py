@@ -604,7 +604,11 @@ def test_the_reference_of_the_api_is_a_page_that_loads_nothing_from_elsewhere(st
     assert status == 200
     assert headers["Content-Type"] == "text/html; charset=utf-8"
     assert "default-src 'none'" in headers["Content-Security-Policy"]
-    assert set(re.findall(r'(?:href|src)="([^#"][^"]*)"', html)) == {"/icon.svg", "/reference.css"}
+    assert set(re.findall(r'(?:href|src)="([^#"][^"]*)"', html)) == {
+        "/icon.svg",
+        "/colours.css",
+        "/reference.css",
+    }
     anchors = set(re.findall(r' id="([^"]+)"', html))
     linked = set(re.findall(r'href="#([^"]*)"', html))
     assert linked <= anchors

@@ -20,6 +20,7 @@ _DOCUMENT = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Credits: the API</title>
 <link rel="icon" href="/icon.svg">
+<link rel="stylesheet" href="/colours.css">
 <link rel="stylesheet" href="/reference.css">
 </head>
 <body>
