@@ -25,9 +25,9 @@ def test_reports_are_listed_whole_however_many_pages_s3_makes_of_them(
 def test_buckets_are_addressed_by_their_own_host_and_on_the_emulator_by_a_path(
     stage: str, style: str
 ) -> None:
-    found = s3_client(Settings.read({"STAGE": stage, "AWS_REGION": "eu-west-1"}))
+    found = s3_client(Settings.read({"STAGE": stage, "AWS_REGION": "eu-central-1"}))
     assert found.meta.config.s3["addressing_style"] == style
-    assert (found.meta.region_name, found.meta.config.read_timeout) == ("eu-west-1", 10)
+    assert (found.meta.region_name, found.meta.config.read_timeout) == ("eu-central-1", 10)
 
 
 def test_a_report_says_what_it_is_of_and_arrives_with_every_character(world: World) -> None:

@@ -1303,6 +1303,9 @@ def test_of_several_operations_those_that_others_perform_meanwhile_are_left_out(
     assert decided == [["a", "b", "c"], ["b", "c"], ["c"]]
     assert {*done.before} == {"usage#app#a", "usage#app#b"}
     assert done.account.next_number == 4
+    performed = world.services.ledger.performed("usage#app#c", {"amount": 1})
+    assert performed
+    assert performed.expired == 0
     assert world.balance() == 7
 
 

@@ -41,7 +41,7 @@ LEFT_OUT = "tests/unit/test_extending.py"
 MAPPED = (PRODUCT, "infra")
 """Of which folders it is noted which test runs which line."""
 
-SECONDS_A_MUTANT = 4.0
+SECONDS_A_MUTANT = 8.0
 """How many seconds of tests, by what they took before, a mutant has to survive."""
 
 LOADED_BEFOREHAND = (

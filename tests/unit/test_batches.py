@@ -11,6 +11,7 @@ from chalicelib.domain.batches import (
     CreditBatch,
     Leg,
     Legs,
+    Source,
     burn_down,
     in_burn_down_order,
     move,
@@ -233,3 +234,9 @@ def test_giving_back_in_many_parts_is_giving_back_at_once(
         given_back += part
         assert after == move(batches, burn_down(spendable(batches, (), NOW), used - given_back))
     assert after == batches
+
+
+def test_the_sources_are_these_words_for_good() -> None:
+    """They are stored, and the API answers them."""
+    words = ["plan", "purchase", "promotion", "adjustment", "carried_over"]
+    assert [source.value for source in Source] == words

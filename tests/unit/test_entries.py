@@ -3,7 +3,7 @@
 from chalicelib.domain import ledger
 from chalicelib.domain.batches import Source
 from chalicelib.domain.calendar import Period
-from chalicelib.domain.entries import LedgerEntry
+from chalicelib.domain.entries import EntryType, LedgerEntry
 from chalicelib.domain.instants import parse_instant
 from chalicelib.domain.ledger import Account, Request
 from chalicelib.domain.lifetimes import Days
@@ -37,3 +37,10 @@ def test_the_types_of_lines_and_the_sources_of_batches_are_stored_as_these_words
     for source, word in zip(Source, words, strict=True):
         body = ledger.grant(Account("42"), 5, WHY, NOW, "UTC", None, 10, source).body()
         assert f',10,"{word}"]]' in body
+
+
+def test_the_types_are_these_words_for_good() -> None:
+    """They are stored, and the API answers them."""
+    words = ("allocation", "expiration", "usage", "manual", "reversal")
+    later = ("hold", "release", "purchase", "refund")
+    assert {type_.value for type_ in EntryType} == {*words, *later}

@@ -307,16 +307,6 @@ def test_a_capture_of_nothing_is_a_release(book: Book) -> None:
     assert (entry.hold, entry.released, entry.available_balance()) == (2, 30, 100)
 
 
-def test_unless_they_are_told_so_nobody_takes_held_credits_or_more_than_is_held(book: Book) -> None:
-    book.grant(100)
-    book.hold(60)
-    with pytest.raises(InsufficientCredits):
-        ledger.claw_back(book.account, 41, why("manual#1"), START)
-    assert ledger.void(book.account, 1, why("void#1"), START).amount == -40
-    with pytest.raises(NotAllowed):
-        ledger.capture(book.account, 2, 61, why("usage#1"), START, no_zone)
-
-
 def test_a_hold_ends_once(book: Book) -> None:
     book.grant(100)
     book.hold(30)

@@ -1270,3 +1270,15 @@ def test_credits_of_the_future_or_that_have_expired_are_not_carried_over() -> No
             ledger.carry_over(Account("42"), 40, granted_at, expires_at, request, now, "UTC")
         assert str(refused.value) == why_not
     assert ledger.carry_over(Account("42"), 40, now, None, request, now, "UTC").balance == 40
+
+
+def test_unless_they_are_told_so_nobody_takes_held_credits_or_more_than_is_held() -> None:
+    now = at("2026-07-10T12:00:00Z")
+    granted = ledger.grant(Account("42"), 100, why(), now, NEW_YORK, None)
+    held = ledger.hold(Account("42", granted), 60, 600, why(), now, lambda: NEW_YORK)
+    account = Account("42", held)
+    with pytest.raises(InsufficientCredits):
+        ledger.claw_back(account, 41, why(), now)
+    assert ledger.void(account, 1, why(), now).amount == -40
+    with pytest.raises(NotAllowed):
+        ledger.capture(account, 2, 61, why(), now, lambda: NEW_YORK)

@@ -10,7 +10,7 @@ import pytest
 from tests.mutants import memory
 from tests.mutants.__main__ import ROOT, explained, files_of
 from tests.mutants.mutations import PRODUCT, Mutant, mutants_of
-from tests.mutants.plan import Plan, shares_of
+from tests.mutants.plan import SECONDS_A_MUTANT, Plan, shares_of
 
 
 def made_of(tmp_path: Path, text: str) -> list[Mutant]:
@@ -239,7 +239,7 @@ def test_the_parameters_of_its_own_tests_are_tried_however_many_others_there_are
         ROOT,
         {},
         {test: {file: [mutant.first_line]} for test in (*own, *others)},
-        dict.fromkeys((*own, *others), 0.5),
+        dict.fromkeys((*own, *others), SECONDS_A_MUTANT / 8),
     )
     tried = plan.tests_of(mutant, "", ())
     assert tried == [own[0], *others[:4], *own[1:]]

@@ -12,7 +12,14 @@ import chalicelib
 from chalicelib import plans_file
 from chalicelib.domain.errors import InvalidInput
 from chalicelib.domain.lifetimes import Days, Months
-from chalicelib.domain.plans import AllocateOn, BillingInterval, Plan, PlanCatalogue
+from chalicelib.domain.plans import (
+    AllocateOn,
+    BillingInterval,
+    OnPlanChange,
+    OnSignup,
+    Plan,
+    PlanCatalogue,
+)
 from chalicelib.plans_file import CatalogueError, parse_catalogue
 
 SHIPPED = (Path(chalicelib.__file__).parent / "plans.toml").read_text(encoding="utf-8")
@@ -494,3 +501,10 @@ def test_the_mistake_on_the_first_line_is_the_first_whatever_it_says() -> None:
         "plans.toml, line 1: zoo is not a known key; the known keys are plans",
         f"plans.toml, line 7: {CREDITS}, is -5",
     ]
+
+
+def test_the_words_of_the_file_are_these() -> None:
+    assert [*AllocateOn] == ["first_of_month", "anniversary"]
+    assert [*OnSignup] == ["none", "full", "prorated"]
+    assert [*OnPlanChange] == ["next_period", "difference"]
+    assert [*BillingInterval] == ["monthly", "yearly"]

@@ -1338,3 +1338,12 @@ def test_people_are_told_these_words_of_an_end_or_of_a_timezone_that_is_gone() -
     ended = NotAllocatedBecause.ENDED
     assert ended.words == "The subscription ends before the next allocation."
     assert NotDueBecause.ENDED.words == "The subscription ends before the period begins."
+
+
+def test_the_codes_are_these_for_good() -> None:
+    """Clients decide by them."""
+    states = ("subscription_paused", "subscription_cancelled", "billed_monthly", "billed_yearly")
+    plans = ("plan_grants_nothing", "plan_unknown", "timezone_unknown", "subscription_ended")
+    assert [*NotAllocatedBecause] == [*states, *plans]
+    period = ["allocated_before", "not_begun", "not_eligible", "subscription_ended", "lapsed"]
+    assert [*NotDueBecause] == period

@@ -83,3 +83,13 @@ def test_a_check_of_somebody_who_has_little_offers_more() -> None:
 def test_every_example_of_the_first_page_works(books: Books) -> None:
     run("README.md")
     assert [line.type for line in FakeCredits(books).history("ada")] == ["usage", "hold", "manual"]
+
+
+def test_the_page_about_django_shows_the_code_that_its_tests_run() -> None:
+    shown = examples("docs/django.md")
+    sources = sorted((ROOT / "clients/python/examples/leads").rglob("*.py"))
+    code = [path.read_text(encoding="utf-8") for path in sources]
+    for example in shown:
+        assert any(f"\n{example}" in each for each in code), f"no part of the example:\n{example}"
+    for name in ("class Unlock(", "def move(", "def unlock(", "def finish(", "def handle("):
+        assert any(name in example for example in shown), name

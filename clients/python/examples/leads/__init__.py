@@ -1,0 +1,1 @@
+"""A Django app that sells sales leads for credits; docs/django.md explains it."""

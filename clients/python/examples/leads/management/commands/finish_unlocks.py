@@ -1,0 +1,35 @@
+"""The reconciler: `manage.py finish_unlocks`, every few minutes."""
+
+from datetime import timedelta
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.utils import timezone
+
+from credits_client import CreditsError
+from leads.models import Unlock
+from leads.unlocking import finish
+
+UNFINISHED = (Unlock.State.PENDING, Unlock.State.HELD)
+
+
+class Command(BaseCommand):
+    """Finishes what has not moved for a minute; what is younger, a request may be working on."""
+
+    help = "Finishes the unlocks that crashes and lost answers have left."
+
+    def handle(self, **_: Any) -> None:
+        """Says what became of each. Fails if some could not be finished; the next run will try."""
+        before = timezone.now() - timedelta(minutes=1)
+        left = Unlock.objects.filter(state__in=UNFINISHED, changed_at__lt=before)
+        failed = 0
+        for row in left.order_by("changed_at"):
+            try:
+                finish(row)
+            except CreditsError as error:
+                failed += 1
+                self.stderr.write(f"{row}: {error}")
+            else:
+                self.stdout.write(f"{row}")
+        if failed:
+            raise CommandError(f"{failed} unlocks are as they were; the next run tries them again")
