@@ -15,6 +15,7 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import hypothesis
 import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -550,6 +551,7 @@ def test_the_scheme_is_bearer_however_it_is_written() -> None:
         assert policy["policyDocument"]["Statement"][0]["Effect"] == "Allow"
 
 
+@hypothesis.settings(deadline=None)
 @given(st.text(), st.text(), st.text())
 def test_no_text_whatsoever_is_a_token_or_a_fault(
     header: str, payload: str, signature: str
@@ -666,6 +668,7 @@ SUBJECTS = st.text(st.sampled_from("ab#/%2357FfC")) | st.text()
 KEYS_OF_REQUESTS = st.text(st.sampled_from("ab#/%25"), min_size=1)
 
 
+@hypothesis.settings(deadline=None)
 @given(SUBJECTS, KEYS_OF_REQUESTS, SUBJECTS, KEYS_OF_REQUESTS)
 def test_no_two_callers_and_keys_come_to_one_operation(
     subject: str, key: str, other: str, another: str
@@ -680,6 +683,7 @@ def test_no_two_callers_and_keys_come_to_one_operation(
         assert "/" not in operation.split("#")[1]
 
 
+@hypothesis.settings(deadline=None)
 @given(st.text(st.sampled_from(USER_IDS), min_size=1, max_size=128))
 def test_a_caller_whose_subject_is_a_user_id_is_called_that(subject: str) -> None:
     assert caller_of("sub", subject) == subject

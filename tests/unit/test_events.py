@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chalicelib.domain import ledger
@@ -239,6 +239,7 @@ def test_a_crossing_says_the_threshold_and_that_is_part_of_its_id() -> None:
         assert problems_of(delivered(event)) == []
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.sampled_from(["grant", "use", "hold", "wait"]), st.integers(1, 60)),

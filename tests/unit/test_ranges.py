@@ -4,7 +4,7 @@ import hashlib
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chalicelib.domain.calendar import zone_names
@@ -40,6 +40,7 @@ def test_a_range_has_the_places_that_begin_with_its_bits() -> None:
     assert "1" not in Range("1")
 
 
+@settings(deadline=None)
 @given(ranges, st.integers(1, 6))
 def test_the_parts_of_a_range_are_it_in_order_without_a_gap(whole: Range, count: int) -> None:
     parts = whole.parts(count)
@@ -49,6 +50,7 @@ def test_the_parts_of_a_range_are_it_in_order_without_a_gap(whole: Range, count:
     assert all(part.bits.startswith(whole.bits) for part in parts)
 
 
+@settings(deadline=None)
 @given(ranges, ranges)
 def test_two_ranges_are_apart_or_one_lies_within_the_other(one: Range, other: Range) -> None:
     is_apart = one.last < other.first or other.last < one.first
@@ -133,6 +135,7 @@ def test_a_wider_range_takes_the_place_of_those_within_it() -> None:
     assert tiling([*WHOLE.parts(), WHOLE]) == [WHOLE]
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_whatever_is_divided_and_comes_in_whatever_order_adds_up_to_everybody_once(
     data: st.DataObject,
