@@ -86,6 +86,8 @@ NOT_FROM_OUTSIDE = {
     "infra/local/guard.py GuardedHandler.parse_request": "requests to the local stack, on loopback",
     "infra/local/stacks.py _holder": "what another process of the local stack wrote of itself",
     "infra/local/stacks.py running_stack": "what this program wrote of the stack it runs",
+    "infra/local/client_credentials.py _basic": "requests to the local issuer, on loopback",
+    "infra/local/client_credentials.py _form": "requests to the local issuer, on loopback",
     "infra/local/events.py _received": "what the local stack's bus delivers to us",
     "infra/local/outbox.py sent_mails": "the emulator's outbox",
     "infra/deployment/packaging.py Package.template_for": "a template that was just made",

@@ -156,6 +156,7 @@ def test_every_name_of_the_deployed_template_that_can_be_taken_is_looked_for(
         *("AWS::ApiGateway::ApiKey", "AWS::ApiGateway::UsagePlan", "AWS::Serverless::Api"),
         # Nothing keeps them when their stack goes.
         *("AWS::CloudWatch::Alarm", "AWS::CloudWatch::Dashboard"),
+        *("AWS::Events::Connection", "AWS::Events::ApiDestination"),
     }
     for logical_id, resource in template["Resources"].items():
         if resource["Type"] in free:
