@@ -149,14 +149,15 @@ def test_every_name_of_the_deployed_template_that_can_be_taken_is_looked_for(
 ) -> None:
     site = site_of(stack, "prod")
     assert "/aws/apigateway/credits-prod" not in {named.name for named in of_template.names(site)}
-    everything = replace(site, parameters={**site.parameters, "AccessLogs": "on"})
+    webhook = {"Events": "on", "EventsWebhookUrl": "https://example.com/credits"}
+    everything = replace(site, parameters={**site.parameters, "AccessLogs": "on", **webhook})
     known = {named.name for named in of_template.names(everything)}
     free = {
         # Not names of one thing: others of the same name can be beside it.
         *("AWS::ApiGateway::ApiKey", "AWS::ApiGateway::UsagePlan", "AWS::Serverless::Api"),
         # Nothing keeps them when their stack goes.
         *("AWS::CloudWatch::Alarm", "AWS::CloudWatch::Dashboard"),
-        *("AWS::Events::Connection", "AWS::Events::ApiDestination"),
+        *("AWS::Events::ApiDestination", "AWS::Events::Connection", "AWS::Events::Rule"),
     }
     for logical_id, resource in template["Resources"].items():
         if resource["Type"] in free:

@@ -114,7 +114,6 @@ few = settings(max_examples=300, deadline=None, derandomize=True)
 
 
 @few
-@settings(deadline=None)
 @given(zones, moments, st.integers(1, 31))
 def test_every_instant_lies_in_exactly_one_period_of_each_day(
     name: str, moment: datetime, day: int
@@ -324,7 +323,6 @@ def test_in_the_middle_of_a_period_the_rest_of_it_is_the_first_month() -> None:
 
 
 @few
-@settings(deadline=None)
 @given(zones, moments, st.integers(1, 120), st.integers(1, 31))
 def test_credits_of_some_months_live_into_the_future_and_die_at_a_midnight(
     name: str, moment: datetime, months: int, day: int

@@ -605,7 +605,6 @@ few = settings(max_examples=300, deadline=None, derandomize=True)
 
 
 @few
-@settings(deadline=None)
 @given(zones, instants, lifetimes)
 def test_never_less_than_the_promised_number_of_local_days(
     timezone: str, granted: datetime, days: int
@@ -625,7 +624,6 @@ def test_never_less_than_the_promised_number_of_local_days(
 
 
 @few
-@settings(deadline=None)
 @given(zones, instants, st.timedeltas(timedelta(0), 3 * DAY), lifetimes)
 def test_what_is_granted_later_never_expires_earlier(
     timezone: str, granted: datetime, later: timedelta, days: int
@@ -636,7 +634,6 @@ def test_what_is_granted_later_never_expires_earlier(
 
 
 @few
-@settings(deadline=None)
 @given(zones, instants)
 def test_every_instant_lies_in_exactly_one_day_and_one_period(
     timezone: str, instant: datetime
