@@ -20,17 +20,8 @@ from chalicelib.services import Services
 from chalicelib.store.database import Item
 from chalicelib.store.ledger_items import account_of
 
-from .errors import describe_failure, is_passing
-from .records import (
-    FIRST_DELAY,
-    LONGEST_DELAY,
-    Answer,
-    Event,
-    growing_delay,
-    hand_back,
-    note,
-    receives_of,
-)
+from .errors import describe_failure
+from .records import Answer, Event, delay_of, hand_back, note, receives_of
 
 
 def queue_events(services: Services, event: Event) -> None:
@@ -115,12 +106,7 @@ def _hand_back(
     delays = {}
     for message_id, error in failed.items():
         receives = receives_of(records[message_id])
-        # What waiting does not help is on its way to the dead-letter queue.
-        delay = (
-            growing_delay(receives, FIRST_DELAY, LONGEST_DELAY)
-            if is_passing(error)
-            else services.settings.retry_seconds
-        )
+        delay = delay_of(services, error, receives)
         delays[records[message_id]["receiptHandle"]] = delay
         with correlated(wanted[message_id].correlation_id if message_id in wanted else message_id):
             note(error, message_id=message_id)

@@ -81,7 +81,7 @@ def handle_records(
                         check_patience()
                         handle(message)
                 except Exception as error:  # noqa: BLE001 - whatever it is, the others go on
-                    delay = _delay(services, error, receives_of(record))
+                    delay = delay_of(services, error, receives_of(record))
                     with correlated(operation):
                         note(error, message_id=record["messageId"])
                         _log_failure(record, error, delay)
@@ -116,7 +116,8 @@ def hand_back(services: Services, queue_url: str, delays: Mapping[str, int]) -> 
         logger().warning("messages not delayed", error=describe_failure(error))
 
 
-def _delay(services: Services, error: Exception, receives: int) -> int:
+def delay_of(services: Services, error: Exception, receives: int) -> int:
+    """After how many seconds a message that failed is to come back."""
     if is_passing(error):
         return growing_delay(receives, FIRST_DELAY, LONGEST_DELAY)
     # Waiting does not help: it is on its way to the dead-letter queue.

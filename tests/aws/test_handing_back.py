@@ -28,7 +28,7 @@ def stages() -> dict[str, dict[str, int]]:
 
 
 def delays(world: World, error: Exception, receives: int) -> list[int]:
-    return [records._delay(world.services, error, receives) for _ in range(200)]
+    return [records.delay_of(world.services, error, receives) for _ in range(200)]
 
 
 def test_what_waiting_may_mend_comes_back_after_seconds_and_then_ever_later(world: World) -> None:

@@ -113,7 +113,8 @@ def _serve(pipe: Connection, zones: tuple[str, ...], users_a_page: int) -> None:
         simulated(zones, users_a_page),
         # What failed comes back at once, so that one seed is one story.
         patch("chalicelib.jobs.records.FIRST_DELAY", 0),
-        patch("chalicelib.jobs.records._delay", lambda *_: 0),
+        patch("chalicelib.jobs.records.delay_of", lambda *_: 0),
+        patch("chalicelib.jobs.events.delay_of", lambda *_: 0),
         world.running(),
     ):
         while question := pipe.recv():
