@@ -91,19 +91,26 @@ _VIA = ("ForAnyValue:StringEquals", "aws:CalledVia", "cloudformation.amazonaws.c
 
 
 @cache
-def _published(resource_type: str) -> Mapping[str, tuple[str, ...]]:
-    """The actions that AWS lists for a type, by handler."""
+def published(resource_type: str) -> Mapping[str, Any]:
+    """What AWS publishes of a type of resource: its properties, its identifier, its handlers."""
     # Imported here: only this function needs it, and the import takes a second.
     from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 
-    schema = PROVIDER_SCHEMA_MANAGER.get_resource_schema("us-east-1", resource_type).schema
-    handlers = schema.get("handlers", {})
+    schema: Mapping[str, Any] = PROVIDER_SCHEMA_MANAGER.get_resource_schema(
+        "us-east-1", resource_type
+    ).schema
+    return schema
+
+
+@cache
+def _permissions(resource_type: str) -> Mapping[str, tuple[str, ...]]:
+    """The actions that AWS lists for a type, by handler."""
+    handlers = published(resource_type).get("handlers", {})
     return {name: tuple(handlers.get(name, {}).get("permissions", ())) for name in HANDLERS}
 
 
 def calls(resource_type: str, handler: str, properties: object) -> frozenset[str]:
     """The actions that CloudFormation calls for a resource with such properties."""
-    published = _published(resource_type)
     keys = _keys(properties)
     left_out = [
         pattern
@@ -111,7 +118,7 @@ def calls(resource_type: str, handler: str, properties: object) -> frozenset[str
         if key not in keys
         for pattern in patterns.split()
     ]
-    called = {*published[handler], *ALSO_CALLED.get((resource_type, handler), ())}
+    called = {*_permissions(resource_type)[handler], *ALSO_CALLED.get((resource_type, handler), ())}
     return frozenset(
         action for action in called if not any(fnmatch(action, pattern) for pattern in left_out)
     )

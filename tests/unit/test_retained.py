@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import yaml
 from botocore.exceptions import ClientError
-from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 
 from infra.deployment import retained
+from infra.deployment.deploy_policy import published
 from infra.deployment.parameters import TEMPLATE_FILE
 from infra.session import AwsError
 
@@ -129,7 +129,7 @@ def test_what_is_imported_can_be_read_and_is_named_by_its_primary_identifier() -
     leftovers = found.leftovers().values()
     assert len({each.resource_type for each in leftovers}) == 3
     for each in leftovers:
-        schema = PROVIDER_SCHEMA_MANAGER.get_resource_schema("eu-west-1", each.resource_type).schema
+        schema = published(each.resource_type)
         assert "read" in schema["handlers"]
         assert [f"/properties/{key}" for key in each.identifier] == schema["primaryIdentifier"]
 
