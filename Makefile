@@ -78,6 +78,7 @@ lock: $(READY) | writable  ## write the lists of packages and hashes from pyproj
 clean:  ## remove all generated files, and .venv
 	rm -rf $(VENV) build .chalice/deployments .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	rm -rf clients/typescript/node_modules clients/typescript/build clients/typescript/src/contract.ts
+	rm -rf tests/generators/node_modules tests/generators/build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 ##@ Deploy and operate (the running local stack, or STAGE=prod REGION=eu-west-1 in your AWS account)
