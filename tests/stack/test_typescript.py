@@ -135,6 +135,9 @@ AROUND = """
 declare const session: { accessToken(options: { fresh: boolean }): Promise<string> };
 declare const report: { id: string };
 declare function offerMore(available: number): void;
+declare function crawl(job: { id: string }): Promise<string[]>;
+declare const job: { id: string; attempt: number };
+declare const user: { timezone: string };
 """
 
 
@@ -142,9 +145,15 @@ declare function offerMore(available: number): void;
 @pytest.mark.usefixtures("program")
 def test_what_a_page_shows_of_it_compiles(page: str, tmp_path: Path) -> None:
     text = (packaging.ROOT / page).read_text(encoding="utf-8")
-    (snippet,) = re.findall(r"^```ts\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    snippet = snippet.replace('"./client.js"', json.dumps(str(CLIENT / "src" / "client.js")))
-    (tmp_path / "snippet.ts").write_text(snippet + AROUND, encoding="utf-8")
+    blocks = re.findall(r"^```(ts|js|tsx)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    snippet = "".join(
+        # Elements beside each other are one value only within another.
+        re.sub(r"^((?:<.*>\n)+)", r"export const shown = <>\1</>;\n", block, flags=re.MULTILINE)
+        for _, block in blocks
+    )
+    snippet = snippet.replace('from "./', f'from "{CLIENT / "src"}/')
+    (tmp_path / "snippet.tsx").write_text(snippet + AROUND, encoding="utf-8")
+    (tmp_path / "node_modules").symlink_to(CLIENT / "node_modules")
     (tmp_path / "package.json").write_text('{"type": "module"}')
     settings = {
         "extends": str(CLIENT / "tsconfig.json"),
@@ -153,7 +162,7 @@ def test_what_a_page_shows_of_it_compiles(page: str, tmp_path: Path) -> None:
             "rootDir": "/",
             "typeRoots": [str(CLIENT / "node_modules" / "@types")],
         },
-        "include": ["snippet.ts"],
+        "include": ["snippet.tsx"],
     }
     (tmp_path / "tsconfig.json").write_text(json.dumps(settings))
     npm("exec", "--", "tsc", "--project", str(tmp_path))
