@@ -201,6 +201,14 @@ def allocation_runs(call: "Call") -> "Answer":
     return administration.allocation_runs(call)
 
 
+@_route("GET", "/api/subscriptions")
+def find_subscriptions(call: "Call") -> "Answer":
+    """Whose email address it is, or who has this plan, status or timezone."""
+    from . import support
+
+    return support.find_subscriptions(call)
+
+
 @_route("GET", "/api/subscriptions/{user_id}")
 def get_subscription(call: "Call") -> "Answer":
     """A user's subscription."""

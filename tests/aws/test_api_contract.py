@@ -155,6 +155,7 @@ def examples(world: World, api: Api, monkeypatch: pytest.MonkeyPatch) -> list[Ex
     show("200", "PATCH", subscription, BACKEND, {"allocation_amount": None})
     show("200", "GET", f"{subscription}/edits?limit=2", ADMIN)
     show("200", "GET", subscription, BACKEND)
+    show("200", "GET", "/api/subscriptions?email=Ada@example.com", ADMIN)
     world.subscribe("43", timezone="America/New_York", started_at="2025-03-01T00:00:00Z")
     world.now = at("2025-06-02T09:00:00Z")
     run: dict[str, object] = {"period": "2025-06", "zones": ["America/New_York", "Europe/Paris"]}

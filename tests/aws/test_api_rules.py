@@ -121,6 +121,7 @@ TABLE: tuple[tuple[str, str, object, tuple[int, ...]], ...] = (
         {"period": "2026-01", "zones": ["Europe/Paris"]},
         (401, 403, 403, 403, 403, 403, 403, 403, 202),
     ),
+    ("GET", "/api/subscriptions", None, (401, 403, 403, 403, 403, 403, 403, 403, 200)),
     ("GET", "/api/subscriptions/1", None, (401, 403, 403, 403, 403, 403, 200, 200, 200)),
     ("PUT", "/api/subscriptions/1", SUBSCRIPTION, (401, 403, 403, 403, 403, 403, 200, 200, 200)),
     ("PATCH", "/api/subscriptions/1", {}, (401, 403, 403, 403, 403, 403, 200, 200, 200)),

@@ -136,6 +136,18 @@ def test_reading_who_edited_a_subscription_leaves_a_line(
         assert_leaves(lines, reply, line(caller, route, status, ANN))
 
 
+def test_finding_users_leaves_a_line_with_everybody_who_is_found_and_no_address(
+    api: Api, lines: Callable[[], list[Json]]
+) -> None:
+    route = "GET /api/subscriptions"
+    reply = api.get("/api/subscriptions?plan=pro", ADMIN)
+    assert_leaves(lines, reply, line(ADMIN, route, 200, ANN, BOB))
+    reply = api.get(f"/api/subscriptions?email=user{ANN}@example.com", ADMIN)
+    assert_leaves(lines, reply, line(ADMIN, route, 200, ANN))
+    assert api.get("/api/subscriptions?email=nobody@example.com", ADMIN).status == 200
+    assert lines() == []
+
+
 def test_a_dry_run_leaves_a_line_with_everybody_it_names(
     api: Api, lines: Callable[[], list[Json]]
 ) -> None:
@@ -287,7 +299,8 @@ def test_every_route_that_reads_is_tried_here() -> None:
     """A new one that names a user is one more row; what names none is listed."""
     reads = {path for method, path in contract.operations() if method == "GET"}
     of_nobody = {"/api/health", "/api/openapi.json", "/api/plans", "/api/unsubscribe"}
-    of_subscriptions = {"/api/subscriptions/{user_id}", "/api/subscriptions/{user_id}/edits"}
+    of_user = "/api/subscriptions/{user_id}"
+    of_subscriptions = {"/api/subscriptions", of_user, f"{of_user}/edits"}
     of_entries = {"/api/credits/transactions/{transaction_id}"}
     assert reads == {*READS, *of_subscriptions, *of_entries, *of_nobody}
 

@@ -550,6 +550,10 @@ REQUESTS: dict[str, tuple[Json, ...]] = {
         ),
         asked("admin", body={"period": "2026-01"}),
     ),
+    "GET /api/subscriptions": (
+        asked("admin", query={"email": "ada@example.com", "limit": "1"}),
+        asked("admin", query={"plan": "pro", "status": "active", "timezone": "Europe/Paris"}),
+    ),
     "GET /api/subscriptions/{user_id}": (asked("admin", user_id="42"),),
     "PUT /api/subscriptions/{user_id}": (
         asked("backend", user_id="42", headers={"If-Match": '"1"'}, body=SUBSCRIPTION),

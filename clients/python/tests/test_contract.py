@@ -108,6 +108,10 @@ ASKS: Mapping[str, list[Callable[[Any], Any]]] = {
         lambda c: c.allocation_preview_page("2026-01", zones=["UTC"], limit=5, cursor="abc"),
         lambda c: c.allocation_run("2026-01", zones=["UTC"]),
     ],
+    "findSubscriptions": [
+        lambda c: c.found_subscriptions_page(email="ada@example.com", limit=5, cursor="abc"),
+        lambda c: c.found_subscriptions_page(plan="pro", status="active", timezone="UTC"),
+    ],
     "getSubscription": [lambda c: c.subscription("ada|42")],
     "putSubscription": [
         lambda c: c.put_subscription("42", **ALL_OF_A_SUBSCRIPTION, etag='"3"'),

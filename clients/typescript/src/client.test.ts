@@ -364,6 +364,11 @@ const CALLS: [string, Call, Partial<Request>][] = [
   ],
   ["plans", (client) => client.plans(), { method: "GET", path: "/v1/api/plans" }],
   ["subscription", (client) => client.subscription(USER), { method: "GET", path: OF_USER }],
+  [
+    "foundSubscriptions",
+    (client) => client.foundSubscriptions({ email: "ada+x@example.com" }),
+    { method: "GET", path: "/v1/api/subscriptions", query: { email: "ada+x@example.com" } },
+  ],
   ["putSubscription", (client) => client.putSubscription(USER, SUBSCRIPTION), { method: "PUT", path: OF_USER, body: SUBSCRIPTION }],
   [
     "putSubscription of a version",

@@ -19,6 +19,8 @@ export type Plan = Schemas["Plan"];
 export type Subscription = Schemas["Subscription"];
 export type SubscriptionRequest = Schemas["SubscriptionRequest"];
 export type SubscriptionChange = Schemas["SubscriptionChange"];
+export type SubscriptionsPage = Schemas["SubscriptionsPage"];
+export type FoundQuery = QueryOf<"findSubscriptions">;
 export type EditsPage = Schemas["EditsPage"];
 export type EditsQuery = QueryOf<"getSubscriptionEdits">;
 export type UseRequest = Schemas["UseRequest"];
@@ -349,6 +351,11 @@ export class CreditsClient {
   /** A user's subscription and its version. For backends and admins, like the two below. */
   subscription(userId: string): Promise<Versioned<Subscription>> {
     return this.#versioned("GET", userId, {});
+  }
+
+  /** Whose email address it is, or who has this plan, status or timezone: one page. For admins. */
+  foundSubscriptions(query?: FoundQuery, signal?: AbortSignal): Promise<SubscriptionsPage> {
+    return this.#data("GET", "/api/subscriptions", { query, signal });
   }
 
   /** Registers a user, or replaces the whole subscription. */

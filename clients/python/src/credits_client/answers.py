@@ -374,6 +374,33 @@ class Subscription:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FoundSubscription:
+    """A subscription that was found, in short."""
+
+    user_id: str
+    email: str | None = field(repr=False)
+    timezone: str
+    plan: str
+    billing_interval: str
+    status: str
+    started_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubscriptionsPage:
+    """A page of the subscriptions that were found."""
+
+    subscriptions: tuple[FoundSubscription, ...]
+    unreadable: int
+    next_cursor: str | None
+
+    @property
+    def items(self) -> tuple[FoundSubscription, ...]:
+        """What a page of any listing has."""
+        return self.subscriptions
+
+
+@dataclass(frozen=True, kw_only=True)
 class Editor:
     """Who made an edit."""
 

@@ -239,6 +239,9 @@ class Credits(_Client[httpx.Client]):
 
     plans = _sending(routes.plans)
     subscription = _sending(routes.subscription)
+    found_subscriptions_page = _sending(routes.found_subscriptions_page)
+    found_subscriptions_pages = _paging(routes.found_subscriptions_page)
+    found_subscriptions = _listing(routes.found_subscriptions_page)
     put_subscription = _sending(routes.put_subscription)
     patch_subscription = _sending(routes.patch_subscription)
     subscription_edits_page = _sending(routes.subscription_edits_page)
@@ -405,6 +408,9 @@ class AsyncCredits(_Client[httpx.AsyncClient]):
 
     plans = _sending_async(routes.plans)
     subscription = _sending_async(routes.subscription)
+    found_subscriptions_page = _sending_async(routes.found_subscriptions_page)
+    found_subscriptions_pages = _paging_async(routes.found_subscriptions_page)
+    found_subscriptions = _listing_async(routes.found_subscriptions_page)
     put_subscription = _sending_async(routes.put_subscription)
     patch_subscription = _sending_async(routes.patch_subscription)
     subscription_edits_page = _sending_async(routes.subscription_edits_page)

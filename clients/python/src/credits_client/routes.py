@@ -396,6 +396,21 @@ def subscription(user_id: UserId) -> Request[Versioned[answers.Subscription]]:
     return Request("GET", _SUBSCRIPTION, _versioned, _path(user_id=user_id))
 
 
+def found_subscriptions_page(
+    *,
+    email: str | None = None,
+    plan: str | None = None,
+    status: str | None = None,
+    timezone: str | None = None,
+    limit: int | None = None,
+    cursor: str | None = None,
+) -> Request[answers.SubscriptionsPage]:
+    """Whose address it is, or who has this plan, status or timezone: one page. For admins."""
+    query = {"email": email, "plan": plan, "status": status, "timezone": timezone}
+    query |= {"limit": limit, "cursor": cursor}
+    return _get("/api/subscriptions", answers.SubscriptionsPage, query)
+
+
 def put_subscription(  # noqa: PLR0913 - the fields of the API
     user_id: UserId,
     *,
