@@ -159,6 +159,19 @@ def test_a_dry_run_leaves_a_line_with_everybody_it_names(
     assert lines() == []
 
 
+def test_what_is_only_tried_leaves_a_line_for_the_ledger_has_none(
+    api: Api, lines: Callable[[], list[Json]]
+) -> None:
+    route = "POST /api/credits/allocate"
+    reply = api.post("/api/credits/allocate", ADMIN, {**ALLOCATE, "dry_run": True}, key="k")
+    assert_leaves(lines, reply, line(ADMIN, route, 200, ANN))
+    route = "POST /api/credits/allocation-runs"
+    one = {"period": "2026-01", "user_id": ANN}
+    for body in ({**one, "dry_run": True}, one):  # nothing is due, and the answer says so
+        reply = api.post("/api/credits/allocation-runs", ADMIN, body)
+        assert_leaves(lines, reply, line(ADMIN, route, 200, ANN))
+
+
 def test_a_dry_run_names_those_it_could_not_judge_too(
     world: World, api: Api, lines: Callable[[], list[Json]]
 ) -> None:

@@ -35,6 +35,7 @@ export type HoldAnswer = Schemas["HoldAnswer"];
 export type Hold = Schemas["Hold"];
 export type CaptureRequest = Schemas["CaptureRequest"];
 export type CaptureAnswer = Schemas["CaptureAnswer"];
+export type ReleaseRequest = Schemas["ReleaseRequest"];
 export type ReleaseAnswer = Schemas["ReleaseAnswer"];
 export type PurchaseRequest = Schemas["PurchaseRequest"];
 export type PurchaseAnswer = Schemas["PurchaseAnswer"];
@@ -271,8 +272,8 @@ export class CreditsClient {
   }
 
   /** Frees all that is held. Like a capture, it can be asked for again. */
-  release(holdId: string): Promise<ReleaseAnswer> {
-    return this.#data("POST", `/api/credits/holds/${encodeURIComponent(holdId)}/release`, { body: {} });
+  release(holdId: string, body: ReleaseRequest = {}): Promise<ReleaseAnswer> {
+    return this.#data("POST", `/api/credits/holds/${encodeURIComponent(holdId)}/release`, { body });
   }
 
   /**

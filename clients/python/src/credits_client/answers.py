@@ -203,6 +203,8 @@ class ReverseAnswer:
     returned_amount: int
     expired_amount: int
     batches: tuple[BatchMove, ...]
+    dry_run: bool | None = None
+    transaction: Transaction | None = None
     replayed: bool = _replayed()
 
 
@@ -256,6 +258,8 @@ class ReleaseAnswer:
     transaction_id: str
     released: int
     new_balance: int
+    dry_run: bool | None = None
+    transaction: Transaction | None = None
     replayed: bool = _replayed()
 
 
@@ -279,6 +283,8 @@ class RefundAnswer:
     given_back: int
     expired_amount: int
     unrecovered: int
+    dry_run: bool | None = None
+    transaction: Transaction | None = None
     replayed: bool = _replayed()
 
 
@@ -289,6 +295,8 @@ class AllocateAnswer:
     new_balance: int
     transaction_id: str
     amount: int | None = None
+    dry_run: bool | None = None
+    transaction: Transaction | None = None
     replayed: bool = _replayed()
 
 
@@ -329,7 +337,7 @@ class NotJudged:
 
 @dataclass(frozen=True, kw_only=True)
 class AllocationRunPreview:
-    """A page of what a run would do."""
+    """A page of what a run would do; or what it would do, or did, for one user."""
 
     period: str
     dry_run: bool
@@ -371,6 +379,8 @@ class Subscription:
     not_allocated_because: NotAllocatedBecause | None
     notifications: tuple[str, ...]
     mail_suppressed_because: str | None
+    dry_run: bool | None = None
+    due: tuple[DueAllocation, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -233,6 +233,7 @@ class Credits(_Client[httpx.Client]):
     refund = _sending(routes.refund)
 
     allocation_run = _sending(routes.allocation_run)
+    allocate_due = _sending(routes.allocate_due)
     allocation_preview_page = _sending(routes.allocation_preview_page)
     allocation_preview_pages = _paging(routes.allocation_preview_page)
     allocation_preview = _listing(routes.allocation_preview_page)
@@ -402,6 +403,7 @@ class AsyncCredits(_Client[httpx.AsyncClient]):
     refund = _sending_async(routes.refund)
 
     allocation_run = _sending_async(routes.allocation_run)
+    allocate_due = _sending_async(routes.allocate_due)
     allocation_preview_page = _sending_async(routes.allocation_preview_page)
     allocation_preview_pages = _paging_async(routes.allocation_preview_page)
     allocation_preview = _listing_async(routes.allocation_preview_page)
