@@ -4,11 +4,13 @@ All of it reads, and is for admins. Each request reads a bounded part of the tab
 """
 
 from contextlib import suppress
+from urllib.parse import unquote
 
 from chalicelib.domain import calendar
 from chalicelib.domain.addresses import parse_email, same_address
 from chalicelib.domain.errors import Unreadable
-from chalicelib.domain.fields import parse_choice, parse_plan_id
+from chalicelib.domain.events import events_of
+from chalicelib.domain.fields import ENTRY_NUMBER, parse_choice, parse_plan_id, place_of
 from chalicelib.domain.instants import format_instant
 from chalicelib.domain.subscriptions import Subscription, SubscriptionStatus
 from chalicelib.store.database import Item, text
@@ -16,7 +18,7 @@ from chalicelib.store.subscriptions import FoundPage, read_subscription
 
 from . import cursors
 from .answers import Answer, Json
-from .calls import Call, parse_limit
+from .calls import Call, ensure_user, parse_limit
 
 _PAGE = 20
 
@@ -85,3 +87,74 @@ def _found(subscription: Subscription) -> Json:
         "status": subscription.status.value,
         "started_at": format_instant(subscription.started_at),
     }
+
+
+def emails(call: Call) -> Answer:
+    """The emails about a user's entries, newest first, and what is recorded of each."""
+    # Not imported by those who only look for somebody: it renders emails.
+    from chalicelib.operations.emails import emails_about
+
+    call.principal.may_support()
+    user_id = call.path_user_id()
+    query = call.query()
+    limit = query.optional("limit", parse_limit) or _PAGE
+    cursor = query.optional("cursor", cursors.parse_cursor)
+    query.finish()
+    listing = f"emails {user_id}"
+    position = cursors.decode(listing, cursor, ENTRY_NUMBER.pattern)
+    services = call.services
+    page = services.ledger.page(user_id, limit, int(position) if position else None)
+    ensure_user(services, user_id, has_entries=bool(page.entries or position))
+    found = emails_about(services, page.entries, services.subscriptions.find(user_id))
+    return Answer(
+        {
+            "user_id": user_id,
+            "items": [
+                {
+                    "type": each.kind.value,
+                    "transaction_id": each.entry.transaction_id,
+                    "subject": each.subject,
+                    "state": each.state.value,
+                    "posted_at": format_instant(each.entry.posted_at),
+                    "sent_at": each.sent_at,
+                }
+                for each in found
+            ],
+            "next_cursor": page.below and cursors.encode(listing, str(page.below)),
+        }
+    )
+
+
+def email(call: Call) -> Answer:
+    """The email about an entry, as it is or was sent; its links lead nowhere."""
+    from chalicelib.operations.emails import preview
+
+    user_id, number = _entry_of(call)
+    services = call.services
+    entry = services.ledger.entry(user_id, number)
+    mail = preview(services, entry, services.subscriptions.find(user_id))
+    return Answer(
+        {"type": mail.kind.value, "subject": mail.subject, "html": mail.html, "text": mail.text}
+    )
+
+
+def events(call: Call) -> Answer:
+    """The events of an entry, as a stage with events publishes them."""
+    user_id, number = _entry_of(call)
+    account = call.services.ledger.account_after(user_id, number)
+    assert account.last is not None  # noqa: S101 - it is what was read
+    found = events_of(account.last, account.last_hash, call.services.settings.low_balance)
+    return Answer(
+        {
+            "events": [
+                {"name": each.name.value, "at": format_instant(each.at), "detail": each.detail}
+                for each in found
+            ]
+        }
+    )
+
+
+def _entry_of(call: Call) -> tuple[str, int]:
+    """The user and the number of the entry in the path. Raises `NotFound`."""
+    call.principal.may_support()
+    return place_of(unquote(call.without_query().path["transaction_id"]))

@@ -187,6 +187,7 @@ def examples(world: World, api: Api, monkeypatch: pytest.MonkeyPatch) -> list[Ex
     show_refusals(made, export)
     show_holds(made, world, api)
     show_purchases(made, world)
+    show_support(made, world)
     for where, error in (
         ("Contention", Contention("the ledger of user 42 is written too often at the moment")),
         ("Unavailable", EndpointConnectionError(endpoint_url="https://dynamodb")),
@@ -263,6 +264,16 @@ def show_purchases(made: Examples, world: World) -> None:
         "observed_at": "2025-06-02T11:35:00Z",
     }
     show("200", "POST", "/api/credits/refunds", BILLING, half)
+
+
+def show_support(made: Examples, world: World) -> None:
+    """What those who answer user 42 look at."""
+    show = made.show
+    world.queue_mails()
+    world.send_mails()
+    show("200", "GET", "/api/subscriptions/42/emails?limit=3", ADMIN)
+    show("200", "GET", "/api/credits/transactions/42-2/email", ADMIN)
+    show("200", "GET", "/api/credits/transactions/42-2/events", ADMIN)
 
 
 def places(document: dict[str, Any], example: Example) -> Iterator[tuple[dict[str, Any], object]]:

@@ -127,13 +127,26 @@ def test_whatever_shows_a_subscription_leaves_a_line(
         assert_leaves(lines, reply, expected)
 
 
-def test_reading_who_edited_a_subscription_leaves_a_line(
+def test_reading_who_edited_a_subscription_and_its_emails_leaves_a_line(
     api: Api, lines: Callable[[], list[Json]]
 ) -> None:
-    route = "GET /api/subscriptions/{user_id}/edits"
-    for caller, status in ((ADMIN, 200), (BACKEND, 403), (user(BOB), 403)):
-        reply = api.get(f"/api/subscriptions/{ANN}/edits", caller)
-        assert_leaves(lines, reply, line(caller, route, status, ANN))
+    for what in ("edits", "emails"):
+        route = f"GET /api/subscriptions/{{user_id}}/{what}"
+        for caller, status in ((ADMIN, 200), (BACKEND, 403), (user(BOB), 403)):
+            reply = api.get(f"/api/subscriptions/{ANN}/{what}", caller)
+            assert_leaves(lines, reply, line(caller, route, status, ANN))
+
+
+@pytest.mark.parametrize("what", ["email", "events"])
+def test_reading_what_an_entry_led_to_leaves_a_line(
+    api: Api, lines: Callable[[], list[Json]], what: str
+) -> None:
+    route = f"GET /api/credits/transactions/{{transaction_id}}/{what}"
+    for caller, status in ((ADMIN, 200), (BACKEND, 403), (user(ANN), 403)):
+        reply = api.get(f"/api/credits/transactions/{ANN}-1/{what}", caller)
+        assert reply.status == status
+        named = caller != user(ANN)
+        assert_leaves(lines, reply, line(caller, route, status, ANN) if named else None)
 
 
 def test_finding_users_leaves_a_line_with_everybody_who_is_found_and_no_address(
@@ -313,8 +326,9 @@ def test_every_route_that_reads_is_tried_here() -> None:
     reads = {path for method, path in contract.operations() if method == "GET"}
     of_nobody = {"/api/health", "/api/openapi.json", "/api/plans", "/api/unsubscribe"}
     of_user = "/api/subscriptions/{user_id}"
-    of_subscriptions = {"/api/subscriptions", of_user, f"{of_user}/edits"}
-    of_entries = {"/api/credits/transactions/{transaction_id}"}
+    of_subscriptions = {"/api/subscriptions", of_user, f"{of_user}/edits", f"{of_user}/emails"}
+    of_entry = "/api/credits/transactions/{transaction_id}"
+    of_entries = {of_entry, f"{of_entry}/email", f"{of_entry}/events"}
     assert reads == {*READS, *of_subscriptions, *of_entries, *of_nobody}
 
 

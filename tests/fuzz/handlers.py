@@ -570,6 +570,15 @@ REQUESTS: dict[str, tuple[Json, ...]] = {
         asked("admin", user_id="42", body={"timezone": CHATHAM, "plan": "pro"}),
         asked("admin", user_id="42", body={"plan": "pro", "dry_run": True}),
     ),
+    "GET /api/subscriptions/{user_id}/emails": (
+        asked("admin", user_id="42", query={"limit": "2"}),
+    ),
+    "GET /api/credits/transactions/{transaction_id}/email": (
+        asked("admin", transaction_id="42-1"),
+    ),
+    "GET /api/credits/transactions/{transaction_id}/events": (
+        asked("admin", transaction_id="42-1"),
+    ),
     "GET /api/subscriptions/{user_id}/edits": (asked("admin", user_id="42", query={"limit": "1"}),),
     "GET /api/unsubscribe": (WITH_TOKEN,),
     "POST /api/unsubscribe": (WITH_TOKEN | {"body": "List-Unsubscribe=One-Click"},),

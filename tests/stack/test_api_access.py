@@ -179,6 +179,9 @@ TABLE: tuple[tuple[str, str, object, tuple[int, ...]], ...] = (
     ("GET", f"/api/subscriptions/{ANN}", None, (*BAD, 403, 403, 200, 200, 200)),
     ("PUT", f"/api/subscriptions/{ANN}", PLAN, (*BAD, 403, 403, 200, 200, 200)),
     ("PATCH", f"/api/subscriptions/{ANN}", {"plan": "pro"}, (*BAD, 403, 403, 200, 200, 200)),
+    ("GET", f"/api/credits/transactions/{ANN}-1/email", None, (*BAD, 403, 403, 403, 403, 200)),
+    ("GET", f"/api/credits/transactions/{ANN}-1/events", None, (*BAD, 403, 403, 403, 403, 200)),
+    ("GET", f"/api/subscriptions/{ANN}/emails", None, (*BAD, 403, 403, 403, 403, 200)),
     ("GET", f"/api/subscriptions/{ANN}/edits", None, (*BAD, 403, 403, 403, 403, 200)),
 )
 

@@ -660,6 +660,7 @@ APPEND_ON_REQUEST = {*APPEND, ("dynamodb:GetItem", "LedgerTable")}
                 ("dynamodb:GetItem", "EditsTable"),
                 ("dynamodb:Query", "EditsTable"),
                 ("dynamodb:Scan", "SubscriptionsTable"),
+                ("dynamodb:BatchGetItem", "MailsTable"),
                 ("dynamodb:Query", "SubscriptionsTable/index/by_timezone"),
                 ("dynamodb:Query", "SubscriptionsTable/index/by_address"),
                 ("sqs:SendMessage", "SweepsQueue"),

@@ -381,6 +381,9 @@ const CALLS: [string, Call, Partial<Request>][] = [
     (client) => client.patchSubscription(USER, { status: "paused" }, '"8"'),
     { method: "PATCH", path: OF_USER, body: { status: "paused" }, headers: { "if-match": '"8"' } },
   ],
+  ["subscriptionEmails", (client) => client.subscriptionEmails(USER, { limit: 2 }), { method: "GET", path: `${OF_USER}/emails`, query: { limit: "2" } }],
+  ["transactionEmail", (client) => client.transactionEmail("42-7"), { method: "GET", path: "/v1/api/credits/transactions/42-7/email" }],
+  ["transactionEvents", (client) => client.transactionEvents("42-7"), { method: "GET", path: "/v1/api/credits/transactions/42-7/events" }],
   ["subscriptionEdits", (client) => client.subscriptionEdits(USER, { limit: 2 }), { method: "GET", path: `${OF_USER}/edits`, query: { limit: "2" } }],
 ];
 

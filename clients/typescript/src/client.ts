@@ -23,6 +23,10 @@ export type SubscriptionsPage = Schemas["SubscriptionsPage"];
 export type FoundQuery = QueryOf<"findSubscriptions">;
 export type EditsPage = Schemas["EditsPage"];
 export type EditsQuery = QueryOf<"getSubscriptionEdits">;
+export type EmailsPage = Schemas["EmailsPage"];
+export type EmailsQuery = QueryOf<"getSubscriptionEmails">;
+export type EntryEmail = Schemas["EntryEmail"];
+export type EntryEvent = Schemas["EntryEvent"];
 export type UseRequest = Schemas["UseRequest"];
 export type UseAnswer = Schemas["UseAnswer"];
 export type ReverseRequest = Schemas["ReverseRequest"];
@@ -372,6 +376,23 @@ export class CreditsClient {
   /** Who edited a subscription, when and what: one page, newest first. For admins. */
   subscriptionEdits(userId: string, query?: EditsQuery): Promise<EditsPage> {
     return this.#data("GET", `/api/subscriptions/${encodeURIComponent(userId)}/edits`, { query });
+  }
+
+  /** The emails about a user's credits, and what is recorded of them: one page, newest first. For admins. */
+  subscriptionEmails(userId: string, query?: EmailsQuery): Promise<EmailsPage> {
+    return this.#data("GET", `/api/subscriptions/${encodeURIComponent(userId)}/emails`, { query });
+  }
+
+  /** The email about an entry, as it is or was sent. For admins. */
+  transactionEmail(transactionId: string): Promise<EntryEmail> {
+    return this.#data("GET", `/api/credits/transactions/${encodeURIComponent(transactionId)}/email`, {});
+  }
+
+  /** The events of an entry, as a stage with events publishes them. For admins. */
+  async transactionEvents(transactionId: string): Promise<EntryEvent[]> {
+    const path = `/api/credits/transactions/${encodeURIComponent(transactionId)}/events`;
+    const { events } = await this.#data<Schemas["EntryEvents"]>("GET", path, {});
+    return events;
   }
 
   // --- Sending -------------------------------------------------------------------------------------

@@ -449,6 +449,74 @@ class EditsPage:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SentEmail:
+    """An email about an entry, and what is recorded of it: ``state`` is ``sent``, say."""
+
+    type: str
+    transaction_id: str
+    subject: str | None
+    state: str
+    posted_at: datetime
+    sent_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmailsPage:
+    """A page of the emails about a user's credits, newest first."""
+
+    user_id: str
+    items: tuple[SentEmail, ...]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EntryEmail:
+    """The email about an entry, as it is or was sent; its links lead nowhere."""
+
+    type: str
+    subject: str
+    html: str
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventDetail:
+    """What an event says."""
+
+    version: int
+    id: str
+    user_id: str
+    number: int
+    transaction_id: str
+    posted_at: datetime
+    amount: int
+    balance: int
+    ledger_balance: int
+    hash: str
+    hold_id: str | None = None
+    held_amount: int | None = None
+    released_amount: int | None = None
+    threshold: int | None = None
+    metadata: Metadata | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EntryEvent:
+    """An event of an entry."""
+
+    name: str
+    at: datetime
+    detail: EventDetail
+
+
+@dataclass(frozen=True, kw_only=True)
+class EntryEvents:
+    """The events of an entry: its own first, then the limits that it crossed."""
+
+    events: tuple[EntryEvent, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What a subscription to this plan gets."""
 

@@ -248,6 +248,11 @@ class Credits(_Client[httpx.Client]):
     subscription_edits_page = _sending(routes.subscription_edits_page)
     subscription_edits_pages = _paging(routes.subscription_edits_page)
     subscription_edits = _listing(routes.subscription_edits_page)
+    subscription_emails_page = _sending(routes.subscription_emails_page)
+    subscription_emails_pages = _paging(routes.subscription_emails_page)
+    subscription_emails = _listing(routes.subscription_emails_page)
+    transaction_email = _sending(routes.transaction_email)
+    transaction_events = _sending(routes.transaction_events)
 
     unsubscribe_page = _sending(routes.unsubscribe_page)
     unsubscribe = _sending(routes.unsubscribe)
@@ -418,6 +423,11 @@ class AsyncCredits(_Client[httpx.AsyncClient]):
     subscription_edits_page = _sending_async(routes.subscription_edits_page)
     subscription_edits_pages = _paging_async(routes.subscription_edits_page)
     subscription_edits = _listing_async(routes.subscription_edits_page)
+    subscription_emails_page = _sending_async(routes.subscription_emails_page)
+    subscription_emails_pages = _paging_async(routes.subscription_emails_page)
+    subscription_emails = _listing_async(routes.subscription_emails_page)
+    transaction_email = _sending_async(routes.transaction_email)
+    transaction_events = _sending_async(routes.transaction_events)
 
     unsubscribe_page = _sending_async(routes.unsubscribe_page)
     unsubscribe = _sending_async(routes.unsubscribe)

@@ -525,6 +525,31 @@ def subscription_edits_page(
     return _get("/api/subscriptions/{user_id}/edits", answers.EditsPage, query, path=path)
 
 
+def subscription_emails_page(
+    user_id: UserId, *, limit: int | None = None, cursor: str | None = None
+) -> Request[answers.EmailsPage]:
+    """The emails about a user's credits and what is recorded of them: one page. For admins.
+
+    ``limit`` is how many entries a page looks at.
+    """
+    query = {"limit": limit, "cursor": cursor}
+    path = _path(user_id=user_id)
+    return _get("/api/subscriptions/{user_id}/emails", answers.EmailsPage, query, path=path)
+
+
+def transaction_email(transaction_id: str) -> Request[answers.EntryEmail]:
+    """The email about an entry, as it is or was sent. For admins."""
+    path = _path(transaction_id=transaction_id)
+    return _get("/api/credits/transactions/{transaction_id}/email", answers.EntryEmail, path=path)
+
+
+def transaction_events(transaction_id: str) -> Request[tuple[answers.EntryEvent, ...]]:
+    """The events of an entry, as a stage with events publishes them. For admins."""
+    route = "/api/credits/transactions/{transaction_id}/events"
+    found = _get(route, answers.EntryEvents, path=_path(transaction_id=transaction_id))
+    return Request("GET", route, lambda response: found.read(response).events, found.path)
+
+
 # --- Links in emails, and the API itself: no token ------------------------------------------------
 
 
