@@ -448,7 +448,7 @@ def test_every_alarm_names_a_section_of_the_runbook_as_the_api_reads_it(world: W
             "MetricAlarms": [{**ringing, "StateUpdatedTimestamp": at("2026-01-01T00:00:00Z")}]
         }
         cloudwatch = Mock(**{"describe_alarms.return_value": answer})
-        (found,) = Upkeep(world.settings, Mock(), cloudwatch).ringing() or ()
+        found = (Upkeep(world.settings, Mock(), cloudwatch).ringing() or [])[0]
         assert found.runbook == f"docs/operating.md#{symptom.name}"
         assert found.meaning.endswith(".")
 

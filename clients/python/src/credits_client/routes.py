@@ -434,8 +434,14 @@ def found_subscriptions_page(
     cursor: str | None = None,
 ) -> Request[answers.SubscriptionsPage]:
     """Whose address it is, or who has this plan, status or timezone: one page. For admins."""
-    query = {"email": email, "plan": plan, "status": status, "timezone": timezone}
-    query |= {"limit": limit, "cursor": cursor}
+    query = {
+        "email": email,
+        "plan": plan,
+        "status": status,
+        "timezone": timezone,
+        "limit": limit,
+        "cursor": cursor,
+    }
     return _get("/api/subscriptions", answers.SubscriptionsPage, query)
 
 
