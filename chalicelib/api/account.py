@@ -8,12 +8,13 @@ from datetime import datetime, timedelta
 from urllib.parse import unquote
 
 from chalicelib.domain import calendar
-from chalicelib.domain.entries import EntryType, LedgerEntry, UsageItem
+from chalicelib.domain.entries import EntryType, UsageItem
 from chalicelib.domain.errors import FieldError, InvalidInput
 from chalicelib.domain.fields import (
     ENTRY_NUMBER,
     FieldReader,
     parse_amount,
+    parse_boolean,
     parse_choice,
     parse_key,
     parse_text,
@@ -21,7 +22,7 @@ from chalicelib.domain.fields import (
     place_of,
     shown,
 )
-from chalicelib.domain.holds import active, earmarked, expiring
+from chalicelib.domain.holds import expiring
 from chalicelib.domain.instants import format_instant, parse_instant
 from chalicelib.domain.ledger import MOST_ITEMS, Account
 from chalicelib.domain.metadata import (
@@ -34,7 +35,7 @@ from chalicelib.domain.subscriptions import next_allocation, no_allocation_becau
 from chalicelib.operations import on_request
 
 from . import cursors
-from .answers import Answer, Json, batch_id, moves, performed, why_not
+from .answers import Answer, Json, balance_at, line, moves, performed, why_not
 from .calls import Call, ensure_user, parse_limit
 
 DEFAULT_PAGE = 20
@@ -95,36 +96,7 @@ def balance(call: Call) -> Answer:
         account = services.ledger.account_at(whose, instant)
     ensure_user(services, whose, has_entries=account.last is not None)
     as_of = instant or account.time(services.now())
-    held = earmarked(account.holds, as_of)
-    return Answer(
-        {
-            "available_balance": account.available_balance(as_of),
-            "held_balance": sum(held.values()),
-            "ledger_balance": account.ledger_balance,
-            "as_of": format_instant(as_of),
-            "batches": [
-                {
-                    "batch_id": batch_id(whose, batch.number),
-                    "granted_amount": batch.granted,
-                    "remaining_amount": batch.remaining,
-                    "granted_at": format_instant(batch.granted_at),
-                    "expires_at": batch.expires_at and format_instant(batch.expires_at),
-                    "held_amount": held[batch.number],
-                    "priority": batch.priority,
-                    "source": batch.source,
-                }
-                for batch in account.batches
-            ],
-            "holds": [
-                {
-                    "hold_id": f"{whose}-{hold.number}",
-                    "amount": hold.amount,
-                    "expires_at": format_instant(hold.expires_at),
-                }
-                for hold in active(account.holds, as_of)
-            ],
-        }
-    )
+    return Answer(balance_at(account, as_of))
 
 
 def history(call: Call) -> Answer:
@@ -138,12 +110,14 @@ def history(call: Call) -> Answer:
     cursor = query.optional("cursor", cursors.parse_cursor)
     if since and until and since >= until:
         query.reject("to", "must be after from")
+    search = query.optional("search", _parse_search)
     wanted = _metadata_of(query)
     query.finish()
     ledger = call.services.ledger
     whose = call.principal.reads_credits_of(user_id)
     listing = f"history {whose} {kind} {since} {until}"
     listing += f" {wanted}" if wanted else ""
+    listing += f" {search!r}" if search else ""
     position = cursors.decode(listing, cursor, ENTRY_NUMBER.pattern)
     if position is not None:
         below = int(position)
@@ -151,14 +125,34 @@ def history(call: Call) -> Answer:
         below = ledger.account_at(whose, until - _MILLISECOND).next_number
     else:
         below = None
-    page = ledger.page(whose, limit or DEFAULT_PAGE, below, kind=kind, since=since, metadata=wanted)
+    page = ledger.page(
+        whose,
+        limit or DEFAULT_PAGE,
+        below,
+        kind=kind,
+        since=since,
+        metadata=wanted,
+        search=search or "",
+    )
     ensure_user(call.services, whose, has_entries=bool(page.entries or position))
     next_cursor = cursors.encode(listing, str(page.below)) if page.below else None
-    items = [_item(entry) for entry in page.entries]
+    items = [line(entry) for entry in page.entries]
     if prefers_csv(call.header("accept")):
         more = {"Next-Cursor": next_cursor} if next_cursor else {}
         return Answer(_csv(items), headers={"Content-Type": "text/csv; charset=utf-8", **more})
     return Answer({"items": items, "next_cursor": next_cursor})
+
+
+def _parse_search(field: str, value: object) -> str:
+    """A text to look for, without blanks around it."""
+    text = parse_text(field, value)
+    if len(text) > MOST_SEARCHED:
+        raise InvalidInput.of(field, f"must have at most {MOST_SEARCHED} characters")
+    return text
+
+
+MOST_SEARCHED = 100
+"""The longest text to look for, in characters."""
 
 
 def _metadata_of(query: FieldReader) -> Metadata:
@@ -262,7 +256,7 @@ def transaction(call: Call) -> Answer:
         }
         for item in entry.items
     ]
-    return Answer({**_item(entry), "items": items})
+    return Answer({**line(entry), "items": items})
 
 
 def reverse(call: Call) -> Answer:
@@ -275,6 +269,7 @@ def reverse(call: Call) -> Answer:
     amount = body.optional("amount", parse_amount)
     description = body.required("description", parse_text, formerly="reason")
     metadata = body.optional("metadata", parse_metadata)
+    dry_run = body.optional("dry_run", parse_boolean) is True
     body.finish()
     outcome = on_request.reverse_usage(
         call.services,
@@ -285,9 +280,11 @@ def reverse(call: Call) -> Answer:
         caller=call.principal.caller,
         key=key,
         metadata=metadata or (),
+        dry_run=dry_run,
     )
     return performed(
         outcome,
+        dry_run=dry_run,
         returned_amount=outcome.entry.amount,
         expired_amount=outcome.expired,
         batches=moves(outcome.entry),
@@ -320,49 +317,6 @@ def _parse_transaction_id(field: str, value: object) -> str:
 
 _TRANSACTION_ID = re.compile(r"[^\ud800-\udfff]{1,141}")
 """At most a user id, a hyphen and twelve digits. Half a character could not be sent back."""
-
-
-def _item(entry: LedgerEntry) -> Json:
-    is_allocation = entry.type is EntryType.ALLOCATION
-    return {
-        "transaction_id": entry.transaction_id,
-        "type": entry.type.value,
-        "amount": entry.amount,
-        "balance_after": entry.balance,
-        "description": entry.description,
-        "actor": entry.actor,
-        "effective_at": format_instant(entry.effective_at),
-        "posted_at": format_instant(entry.posted_at),
-        "allocation_period": str(entry.allocated_through) if is_allocation else None,
-        "batches": moves(entry),
-        **_hold_of(entry),
-        **_payment_of(entry),
-        "left_out_amount": entry.left_out or None,
-        "balance_cap": entry.balance_cap,
-        "metadata": dict(entry.metadata),
-    }
-
-
-def _hold_of(entry: LedgerEntry) -> Json:
-    """The hold that an entry opened or ended; how much it set aside, and how much it freed."""
-    opened = entry.opened_hold
-    number = entry.number if opened else entry.hold
-    return {
-        "hold_id": number and batch_id(entry.user_id, number),
-        "held_amount": opened and opened.amount,
-        "released_amount": entry.released,
-    }
-
-
-def _payment_of(entry: LedgerEntry) -> Json:
-    """The payment of a purchase or a refund, and how it stood then."""
-    refund = entry.refund
-    return {
-        "payment_id": entry.payment_id,
-        "price": entry.price and entry.price._asdict(),
-        "refunded_amount": refund and refund.in_all,
-        "unrecovered_amount": refund and refund.unrecovered,
-    }
 
 
 _COLUMNS = (

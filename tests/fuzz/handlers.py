@@ -78,6 +78,8 @@ class Scene:
             values = {**SUBSCRIPTION, "timezone": timezone, "plan": "starter"}
             del values["user_id"]
             world.call("PUT", f"/api/subscriptions/{user_id}", ADMIN, values)
+        counted = '{"by_zone": {}, "counted_at": "2026-01-02T13:30:00Z"}'
+        world.services.reports.put("completeness/2026-01/newest.json", counted)
         world.now = at("2026-02-01T00:00:00Z")
         world.tick("allocation", at("2026-01-31T23:00:00Z"), ["Europe/Paris"])
         world.drain()
@@ -387,7 +389,8 @@ def route(method: str, path: str) -> Callable[[Json], bool]:
         entry = quote(
             _text(request.get("hold_id", request.get("transaction_id", "42-4"))), safe="%"
         )
-        places = {"user_id": user_id, "hold_id": entry, "transaction_id": entry}
+        period = quote(_text(request.get("period", "2026-01")), safe="%")
+        places = {"user_id": user_id, "hold_id": entry, "transaction_id": entry, "period": period}
         named = {name: value for name, value in places.items() if f"{{{name}}}" in path}
         query = request.get("query")
         pairs = {
@@ -462,6 +465,7 @@ REQUESTS: dict[str, tuple[Json, ...]] = {
             headers={"Accept": "text/csv", "Origin": "https://app.example.com"},
         ),
         asked("admin", query={"user_id": "42", "cursor": CURSOR}),
+        asked("admin", query={"user_id": "42", "search": "report"}),
     ),
     "POST /api/credits/use": (keyed("user", amount=5, description="Report"),),
     "POST /api/credits/reverse": (
@@ -542,6 +546,7 @@ REQUESTS: dict[str, tuple[Json, ...]] = {
     "POST /api/credits/allocate": (
         keyed("admin", user_id=42, amount=5, reason="Goodwill", expires_in_days=30),
         keyed("admin", user_id=42, amount=-5, reason="Moved", up_to_available=True),
+        keyed("admin", user_id=42, amount=5, description="Try", dry_run=True),
     ),
     "POST /api/credits/allocation-runs": (
         asked(
@@ -549,6 +554,13 @@ REQUESTS: dict[str, tuple[Json, ...]] = {
             body={"period": "2026-01", "zones": ["Europe/Paris"], "dry_run": True, "limit": 1},
         ),
         asked("admin", body={"period": "2026-01"}),
+        asked("admin", body={"period": "2026-01", "user_id": "42", "dry_run": True}),
+    ),
+    "GET /api/months/{period}": (asked("admin", period="2026-01"),),
+    "GET /api/operations": (asked("admin"),),
+    "GET /api/subscriptions": (
+        asked("admin", query={"email": "ada@example.com", "limit": "1"}),
+        asked("admin", query={"plan": "pro", "status": "active", "timezone": "Europe/Paris"}),
     ),
     "GET /api/subscriptions/{user_id}": (asked("admin", user_id="42"),),
     "PUT /api/subscriptions/{user_id}": (
@@ -562,6 +574,16 @@ REQUESTS: dict[str, tuple[Json, ...]] = {
     ),
     "PATCH /api/subscriptions/{user_id}": (
         asked("admin", user_id="42", body={"timezone": CHATHAM, "plan": "pro"}),
+        asked("admin", user_id="42", body={"plan": "pro", "dry_run": True}),
+    ),
+    "GET /api/subscriptions/{user_id}/emails": (
+        asked("admin", user_id="42", query={"limit": "2"}),
+    ),
+    "GET /api/credits/transactions/{transaction_id}/email": (
+        asked("admin", transaction_id="42-1"),
+    ),
+    "GET /api/credits/transactions/{transaction_id}/events": (
+        asked("admin", transaction_id="42-1"),
     ),
     "GET /api/subscriptions/{user_id}/edits": (asked("admin", user_id="42", query={"limit": "1"}),),
     "GET /api/unsubscribe": (WITH_TOKEN,),

@@ -57,6 +57,7 @@ QUEUES = {
     "ChecksQueue": "ChecksDlq",
     "EventsQueue": "EventsDlq",
 }
+EVERY_QUEUE = (*QUEUES, *QUEUES.values(), "MailEventsDlq", "LedgerStreamDlq", "WebhookDlq")
 STAGE = {"Ref": "Stage"}
 
 
@@ -439,16 +440,17 @@ def test_tables_have_the_keys_of_the_store(template: Template) -> None:
     assert keys(expiring["KeySchema"]) == [("expiry_partition", "HASH"), ("expiry_key", "RANGE")]
 
     subscriptions = properties(template, "SubscriptionsTable")
-    by_timezone, by_anniversary = subscriptions["GlobalSecondaryIndexes"]
+    by_timezone, by_anniversary, by_address = subscriptions["GlobalSecondaryIndexes"]
     assert keys(subscriptions["KeySchema"]) == [("user_id", "HASH")]
     assert keys(by_timezone["KeySchema"]) == [("allocation_timezone", "HASH"), ("spread", "RANGE")]
 
     assert keys(by_anniversary["KeySchema"]) == [("anniversary", "HASH"), ("spread", "RANGE")]
+    assert keys(by_address["KeySchema"]) == [("address", "HASH"), ("user_id", "RANGE")]
 
     stripe = properties(template, "StripeTable")
     assert keys(stripe["KeySchema"]) == [("about", "HASH"), ("part", "RANGE")]
 
-    for index in (expiring, by_timezone, by_anniversary):
+    for index in (expiring, by_timezone, by_anniversary, by_address):
         assert index["Projection"] == {"ProjectionType": "KEYS_ONLY"}
 
 
@@ -658,7 +660,14 @@ APPEND_ON_REQUEST = {*APPEND, ("dynamodb:GetItem", "LedgerTable")}
                 ("dynamodb:PartiQLInsert", "EditsTable"),
                 ("dynamodb:GetItem", "EditsTable"),
                 ("dynamodb:Query", "EditsTable"),
+                ("dynamodb:Scan", "SubscriptionsTable"),
+                ("dynamodb:BatchGetItem", "MailsTable"),
                 ("dynamodb:Query", "SubscriptionsTable/index/by_timezone"),
+                ("dynamodb:Query", "SubscriptionsTable/index/by_address"),
+                ("s3:ListBucket", "ReportsBucket"),
+                ("s3:GetObject", "ReportsBucket/completeness/*"),
+                *(("sqs:GetQueueAttributes", queue) for queue in EVERY_QUEUE),
+                ("cloudwatch:DescribeAlarms", "alarm:*"),
                 ("sqs:SendMessage", "SweepsQueue"),
                 ("secretsmanager:GetSecretValue", "UnsubscribeSecret.Id"),
             },
@@ -687,7 +696,8 @@ def test_mails_are_sent_from_one_address_whatever_identity_ses_checks(template: 
 
 
 @pytest.mark.parametrize(
-    ("function", "number"), [("CheckZone", 2), ("WatchLedger", 1), ("AuditLedgers", 3)]
+    ("function", "number"),
+    [("APIHandler", 2), ("CheckZone", 2), ("WatchLedger", 1), ("AuditLedgers", 3)],
 )
 def test_reports_are_written_to_a_bucket_of_this_account(
     template: Template, function: str, number: int
@@ -741,7 +751,7 @@ def test_every_function_is_told_only_what_it_may_use(template: Template) -> None
     }
     # What AWS itself uses for a function, and what is named in a function's other settings.
     unnamed = {"LedgerTable.StreamArn", "*", "LedgerStreamDlq", "identity"}
-    unnamed.add("MailEventsDlq")
+    unnamed |= {"MailEventsDlq", "alarm:*"}
     # The function that starts the count has no rights to the bucket: it answers its name.
     unnamed.add("ReportsBucket")
     for function in FUNCTIONS:
@@ -758,9 +768,11 @@ def test_every_function_is_told_only_what_it_may_use(template: Template) -> None
             resource.removeprefix("configuration-set/").removesuffix(".Id").split("/")[0]
             for action, resource in rights(template, function)
             if (action not in CONSUME or resource != consumed)
-            and not resource.startswith(tuple(unnamed))
+            and (action == "sqs:GetQueueAttributes" or not resource.startswith(tuple(unnamed)))
         }
-        assert {named[name] for name in variables if name in named} == usable
+        counted = variables.get("QUEUE_URLS", {"Fn::Join": [" ", []]})["Fn::Join"][1]
+        told = {named[name] for name in variables if name in named}
+        assert told | {queue["Ref"] for queue in counted} == usable
 
 
 def test_the_api_is_regional_and_has_a_stage_of_its_own(template: Template) -> None:
@@ -948,7 +960,7 @@ def test_a_key_is_asked_for_where_the_authorizer_is_and_nowhere_else(template: T
     paths = api["Properties"]["DefinitionBody"]["paths"]
     for (path, method), asks in asked_for_keys(asking).items():
         assert asks is ({"authorizer": []} in paths[path][method].get("security", [])), path
-    assert sum(asked_for_keys(asking).values()) == 20
+    assert sum(asked_for_keys(asking).values()) == 26
 
 
 def test_switching_the_keys_on_makes_a_new_deployment_of_the_api(template: Template) -> None:
