@@ -39,6 +39,7 @@ def test_a_new_user_is_registered_with_what_follows_from_it(world: World, api: A
         "user_id": "42",
         **ADA,
         "allocation_amount": None,
+        "language": "en",
         "notifications": [kind.value for kind in MailKind],
         "mail_suppressed_because": None,
         "eligible_from": "2026-01-15T12:00:00Z",
@@ -110,7 +111,7 @@ def test_a_resumed_subscription_is_given_nothing_for_the_time_before_it_resumed(
 
 
 EDITABLE = ("email", "timezone", "plan", "billing_interval", "status", "started_at")
-MORE = ("eligible_from", "ends_at", "allocation_amount", "notifications", "observed_at")
+MORE = ("eligible_from", "ends_at", "allocation_amount", "notifications", "language", "observed_at")
 
 
 def read_to_write_back(api: Api) -> dict[str, Any]:

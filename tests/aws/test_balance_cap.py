@@ -97,8 +97,8 @@ def test_the_user_is_told_of_what_was_left_out_also_if_nothing_came(capped: Worl
     capped.queue_mails()
     assert capped.send_mails() == []
     (mail,) = capped.outbox.sent
-    assert mail.subject == "0 credits added for 2026-02"
-    assert "500 credits of 500 were left out" in mail.text
+    assert mail.subject == "No room for your February credits"
+    assert "Left out: 500 credits\n" in mail.text
     # And whoever does not wish to know is not.
     capped.subscribe("1", notifications=[])
     capped.allocate_at(MARCH)

@@ -25,7 +25,7 @@ def test_looking_changes_nothing_and_offers_both_choices(world: World, api: Api)
     assert reply.status == 200
     assert reply.headers["content-type"] == "text/html; charset=utf-8"
     assert "default-src 'none'" in reply.headers["content-security-policy"]
-    assert "Stop mails about a low balance" in reply.text
+    assert "Stop emails about a low balance" in reply.text
     assert wishes(world) == ALL_KINDS
 
 
@@ -95,5 +95,5 @@ def test_the_link_of_an_erased_user_gets_the_same_calm_answer_as_any_other_each_
         # The form holds the token, which differs by itself.
         assert of_erased[0].text.count("<button>") == of_other[0].text.count("<button>")
         assert of_erased[1].text == of_other[1].text
-        assert "You will get no more mails" in of_erased[1].text
+        assert "You will get no more emails" in of_erased[1].text
     assert world.services.subscriptions.find("1") is None

@@ -282,6 +282,7 @@ SUBSCRIPTIONS = (
             "eligible_from": "2999-12-31T23:59:59Z",
             "allocation_amount": 5,
             "notifications": ["manual"],
+            "language": "de-AT",
             "ends_at": "2026-12-31T23:59:59Z",
             "observed_at": "2026-01-01T00:00:00.5Z",
         },
@@ -507,6 +508,7 @@ def _subscription(**changes: object) -> Json:
 _SUBSCRIPTION = _subscription(
     eligible_from="2026-02-01", allocation_amount=7, ends_at=INSTANT, notifications=["manual"]
 ) | {
+    "language": {"S": "de"},
     "suppressed": {"S": "bounce"},
     "suppressed_before": {"S": f"complaint {'a' * 64}"},
     "resumed_at": {"N": "1760000000000"},

@@ -371,6 +371,7 @@ class Subscription:
     not_allocated_because: NotAllocatedBecause | None
     notifications: tuple[str, ...]
     mail_suppressed_because: str | None
+    language: str = "en"
 
 
 @dataclass(frozen=True, kw_only=True)
