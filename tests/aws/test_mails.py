@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
 
+from chalicelib.domain.languages import Language
 from chalicelib.domain.notifications import ALL_KINDS, MailKind
 from chalicelib.domain.plans import PlanCatalogue
 from chalicelib.domain.subscriptions import SuppressedBecause
 from chalicelib.messages import EntryPosted, ExpiringSoon
 from chalicelib.operations import on_request
+from chalicelib.product import Product
 from chalicelib.store.database import Item
 from tests.aws.outbox import THROTTLED, ses_error
 from tests.aws.world import BY_TEST, CORRELATION_ID, World, at, client
@@ -316,6 +318,59 @@ def test_wishes_outlive_a_backend_that_does_not_know_of_them(world: World) -> No
         MailKind.MANUAL,
         MailKind.ALLOCATION,
     }
+
+
+def test_an_email_is_in_the_language_of_its_user_and_others_of_the_same_event_in_theirs(
+    world: World,
+) -> None:
+    world.subscribe("1", plan="starter", language="de-AT")
+    world.subscribe("2", plan="starter")
+    world.allocate_at(MIDNIGHT)
+    assert tell(world) == []
+    german, english = sorted(world.outbox.sent, key=lambda mail: mail.to)
+    assert german.subject == "Ihre Credits für Februar sind da"
+    assert "100 Credits erhalten, nutzbar bis einschließlich 2. März." in german.text
+    assert '<html lang="de"' in german.html
+    assert english.subject == "Your February credits are here"
+    assert '<html lang="en"' in english.html
+
+
+def test_an_email_that_was_sent_is_not_sent_again_in_another_language_or_name(
+    world: World,
+) -> None:
+    world.subscribe(language="de")
+    world.allocate_at(MIDNIGHT)
+    world.queue_mails()
+    (body,) = world.take("notifications")
+    assert world.send_mails([body]) == []
+    world.subscribe(language="en")
+    world.settings = replace(world.settings, product=Product(name="Lighthouse"))
+    world.services = world.restarted()
+    assert world.send_mails([body]) == []
+    assert world.outbox.subjects() == ["Ihre Credits für Februar sind da"]
+
+
+def test_a_language_stays_until_somebody_names_another_and_one_we_lack_is_english(
+    world: World,
+) -> None:
+    assert world.subscribe().language is Language.ENGLISH
+    table, key = world.settings.subscriptions_table, {"user_id": {"S": "1"}}
+    assert "language" not in client("dynamodb").get_item(TableName=table, Key=key)["Item"]
+    world.subscribe(language="de_CH")
+    assert client("dynamodb").get_item(TableName=table, Key=key)["Item"]["language"] == {"S": "de"}
+    assert world.subscribe(plan="business").language is Language.GERMAN
+    assert world.subscribe(language=None).language is Language.GERMAN
+    # A later release wrote one that this one has no texts of: it stays when this one edits.
+    client("dynamodb").update_item(
+        TableName=table,
+        Key=key,
+        UpdateExpression="SET #name = :value",
+        ExpressionAttributeNames={"#name": "language"},
+        ExpressionAttributeValues={":value": {"S": "fr"}},
+    )
+    assert world.services.subscriptions.get("1").language is Language.ENGLISH
+    world.subscribe(plan="pro")
+    assert client("dynamodb").get_item(TableName=table, Key=key)["Item"]["language"] == {"S": "fr"}
 
 
 def test_a_subscription_from_before_there_were_mails_wants_all_of_them(world: World) -> None:
