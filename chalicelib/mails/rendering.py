@@ -87,7 +87,7 @@ def render(kind: MailKind, facts: Mapping[str, object], frame: Frame) -> Mail:
 def page_words(name: str, language: Language, kind: MailKind | None = None) -> str:
     """Words of the pages behind the links in emails, which can be about a kind of email."""
     writer = _writer(language, " ")
-    about = {"about": texts_of(language)[kind.value]["about"]} if kind else {}
+    about = {"about": about_in_words(kind, language)} if kind else {}
     return writer.write(texts_of(language)["page"][name], about)
 
 
@@ -113,6 +113,12 @@ def render_page(
 def texts_of(language: Language) -> dict[str, Any]:
     """The texts of a language, as its file has them."""
     return tomllib.loads((TEMPLATES / f"{language.value}.toml").read_text(encoding="utf-8"))
+
+
+def about_in_words(kind: MailKind, language: Language = DEFAULT) -> str:
+    """What a kind of email is about."""
+    words: str = texts_of(language)[kind.value]["about"]
+    return words
 
 
 def credits_in_words(amount: int, language: Language = DEFAULT, space: str = " ") -> str:
@@ -145,7 +151,7 @@ class _Writer:
     """Writes the texts of a language; dates and amounts have a ``space`` of their own in them."""
 
     def __init__(self, language: Language, space: str) -> None:
-        self._texts = texts_of(language)
+        self._language, self._texts = language, texts_of(language)
         # The layouts escape what is written here.
         self._environment = Environment(  # noqa: S701
             undefined=StrictUndefined, trim_blocks=True
@@ -166,7 +172,7 @@ class _Writer:
     ) -> dict[str, Any]:
         """Everything that an email says, by its place in the layouts."""
         texts = self._texts[kind.value]
-        about = {"about": texts["about"], "product": product}
+        about = {"about": about_in_words(kind, self._language), "product": product}
         return {
             **{name: self.write(texts.get(name, ""), facts) for name in _PLACES},
             "rows": list(self._rows(texts["rows"], facts)),

@@ -464,9 +464,9 @@ def _kinds(attribute: Attribute) -> set[MailKind]:
     return {kind for kind in MailKind if kind.value in words}
 
 
-def _language(attribute: Attribute) -> Language | None:
+def _language(attribute: Attribute) -> Language:
     # One that this release does not know is one that it has no texts of.
-    return closest(as_text(attribute))
+    return closest(as_text(attribute)) or DEFAULT
 
 
 def _suppression(attribute: Attribute) -> Suppression:

@@ -683,7 +683,7 @@ def test_mails_are_sent_from_one_address_whatever_identity_ses_checks(template: 
         ]
     }
     sender = properties(template, "SendNotifications")["Environment"]["Variables"]["MAIL_FROM"]
-    assert sender == {"Fn::Sub": f"Credits <{address['Fn::Sub']}>"}
+    assert sender == address
 
 
 @pytest.mark.parametrize(
