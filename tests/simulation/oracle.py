@@ -638,6 +638,7 @@ class Oracle:
         if line.grant and line.grant.expires_at:
             texts.append(wording.through.format(words(reference.last_day(line.grant))).strip())
         form = "first" if line.is_welcome else kind
+        form = "none" if kind == "allocation" and not line.amount else form
         amount = abs(line.amount) if kind == "expiration" else line.amount
         subject = reference.sent_subject(language, form, amount, about)
         return ("send", (kind, user_id, number), subject, tuple(texts))

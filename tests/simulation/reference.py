@@ -1143,6 +1143,7 @@ WORDINGS = {
         granted="Granted on {}: {}\n",
         through=" through {}.",
         subjects={
+            "none": "No room for your {on} credits",
             "first": "Your first credits are here",
             "allocation": "Your {on} credits are here",
             "expiration": "{n} expired on {on}",
@@ -1166,6 +1167,7 @@ WORDINGS = {
         granted="Gutgeschrieben am {}: {}\n",
         through=" bis einschließlich {}.",
         subjects={
+            "none": "Kein Platz für Ihre Credits für {on}",
             "first": "Ihre ersten Credits sind da",
             "allocation": "Ihre Credits für {on} sind da",
             "expiration": "{n} sind am {on} verfallen",

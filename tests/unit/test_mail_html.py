@@ -146,6 +146,12 @@ def test_it_loads_nothing_besides_the_logo(mail: Mail) -> None:
     assert mail.html.count(" src=") == len(Elements(mail.html).of("img")) == 1
 
 
+def test_a_long_name_of_a_payment_does_not_make_it_wider_than_a_phone(mail: Mail) -> None:
+    (payment,) = re.findall(r"<td([^>]*)>pi_\w+</td>", mail.html) or [None]
+    assert payment is None or "word-break: break-all" in payment
+    assert mail.html.count("break-all") == (payment is not None)
+
+
 def test_dates_and_amounts_do_not_break(mail: Mail) -> None:
     shown = re.sub(r"<style>.*?</style>|<title>.*?</title>", "", mail.html, flags=re.DOTALL)
     # What people wrote stays as they wrote it.
