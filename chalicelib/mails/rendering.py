@@ -5,7 +5,6 @@ like is in ``mail.html``, ``mail.txt`` and ``page.html``. The words can use the 
 Values are always escaped in HTML. A misspelt name is an error, not a gap.
 """
 
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -22,10 +21,12 @@ from jinja2 import (
     select_autoescape,
 )
 
+from chalicelib import toml_file
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.languages import DEFAULT, Language
 from chalicelib.domain.notifications import MailKind
 from chalicelib.product import Product
+from chalicelib.toml_file import FileError
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -112,7 +113,8 @@ def render_page(
 @cache
 def texts_of(language: Language) -> dict[str, Any]:
     """The texts of a language, as its file has them."""
-    return tomllib.loads((TEMPLATES / f"{language.value}.toml").read_text(encoding="utf-8"))
+    file = TEMPLATES / f"{language.value}.toml"
+    return toml_file.read(file.read_text(encoding="utf-8"), file.name, lambda *_: (), FileError)
 
 
 def about_in_words(kind: MailKind, language: Language = DEFAULT) -> str:

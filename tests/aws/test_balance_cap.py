@@ -113,8 +113,8 @@ def test_a_low_balance_says_that_up_to_so_many_come(capped: World, api: Api) -> 
     capped.queue_mails()
     assert capped.send_mails() == []
     (mail,) = capped.outbox.sent
-    assert "your next credits come on 2026-02-01: up to 500 credits." in mail.text
-    assert "up to 500 credits on 2026-02-01" in mail.html
+    assert "Next credits, as things stand: up to 500 credits on 1 February" in mail.text
+    assert "up to 500\N{NO-BREAK SPACE}credits on 1\N{NO-BREAK SPACE}February" in mail.html
 
 
 def test_a_month_that_brought_nothing_is_complete(capped: World) -> None:

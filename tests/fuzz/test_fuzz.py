@@ -68,7 +68,6 @@ NAME = re.compile(
 )
 
 NOT_FROM_OUTSIDE = {
-    "chalicelib/mails/rendering.py texts_of": "the texts of emails, in the repository",
     "infra/packages/advisories.py _documents": "a file that an operator brings",
     "infra/packages/advisories.py _instant": "the same, in a test of its own",
     "infra/deployment/handover.py load": "a package that is known by its digest",
