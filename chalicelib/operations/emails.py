@@ -10,11 +10,12 @@ from typing import NamedTuple
 from chalicelib.domain import notifications
 from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.errors import CreditsError, InvalidInput, NotFound, Unreadable
+from chalicelib.domain.languages import DEFAULT
 from chalicelib.domain.notifications import MailKind, kind_of
 from chalicelib.domain.subscriptions import Subscription
 from chalicelib.mails import facts
 from chalicelib.mails.facts import Facts
-from chalicelib.mails.rendering import Mail, render
+from chalicelib.mails.rendering import Frame, Mail, render
 from chalicelib.services import Services
 from chalicelib.store.database import Item
 from chalicelib.store.ledger_items import read_entry
@@ -103,7 +104,14 @@ def preview(services: Services, entry: LedgerEntry, subscription: Subscription |
     kind = called_for(services, entry, subscription)
     if kind is None:
         raise NotFound(f"transaction {entry.transaction_id} calls for no email")
-    return render(kind, facts_of(services, kind, entry, subscription), DEAD_LINK, DEAD_LINK)
+    told = facts_of(services, kind, entry, subscription)
+    return render(kind, told, _frame_without_links(services, subscription))
+
+
+def _frame_without_links(services: Services, subscription: Subscription | None) -> Frame:
+    """How emails to a user look; of one who is gone nobody knows the language any more."""
+    language = subscription.language if subscription else DEFAULT
+    return Frame(services.settings.product, language, DEAD_LINK, DEAD_LINK)
 
 
 def emails_about(
@@ -145,7 +153,7 @@ def _email(
         except CreditsError:
             pass  # the user is gone, or what their credits were granted by cannot be read
         else:
-            subject = render(kind, told, DEAD_LINK, DEAD_LINK).subject
+            subject = render(kind, told, _frame_without_links(services, subscription)).subject
     return Email(kind, entry, subject, state, sent_at)
 
 
