@@ -67,7 +67,7 @@ def test_a_user_is_shown_on_a_page_of_a_terminal(capsys: pytest.CaptureFixture[s
         "Emails about these lines",
         "  #  state  sent              subject",
         "  2  sent   2026-02-01 01:00  50 credits added to your account",
-        "  1  sent   2026-02-01 01:00  100 credits added for 2026-02",
+        "  1  sent   2026-02-01 01:00  Your February credits are here",
         "",
     ]
 

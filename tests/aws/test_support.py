@@ -247,7 +247,7 @@ def test_a_reminder_is_listed_once_it_is_recorded(world: World, api: Api) -> Non
     world.services.mail_records.once(identity, lambda: {"kind": "expiring_soon"})
     found = api.get(f"{SUBSCRIPTIONS}/1/emails", ADMIN).json["items"]
     assert [(each["type"], each["state"], each["subject"]) for each in found] == [
-        ("allocation", "unrecorded", "100 credits added for 2026-02"),
+        ("allocation", "unrecorded", "Your February credits are here"),
         ("expiring_soon", "sent", None),
     ]
 

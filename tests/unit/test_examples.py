@@ -49,8 +49,7 @@ RUN = {
         "clients/python/tests/test_readme.py, tests/aws/test_leads.py",
     ),
     ("docs/events.md", "python"): (1, "tests/consumer.py"),
-    ("docs/extending.md", "diff"): (21, "tests/unit/test_extending.py"),
-    ("docs/extending.md", "jinja"): (2, "tests/unit/test_extending.py"),
+    ("docs/extending.md", "diff"): (23, "tests/unit/test_extending.py"),
     ("docs/extending.md", "python"): (3, "tests/unit/test_extending.py"),
     ("docs/extending.md", "sh"): (5, "tests/unit/test_extending.py"),
     ("docs/plan-changes.md", "toml"): (6, "tests/unit/test_plan_changes_page.py"),
@@ -327,7 +326,7 @@ def test_what_the_page_about_stripe_sends_to_it_names_the_user() -> None:
     stripe = SimpleNamespace(
         checkout=SimpleNamespace(Session=SimpleNamespace(create=lambda **more: sent.append(more)))
     )
-    user = SimpleNamespace(id="42", timezone="Europe/Paris")
+    user = SimpleNamespace(id="42", timezone="Europe/Paris", language="de")
     (shown,) = of("docs/stripe.md", "python")
     exec(compile(shown, "docs/stripe.md", "exec"), {"stripe": stripe, "user": user})  # noqa: S102
     plan, pack = sent
