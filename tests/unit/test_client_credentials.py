@@ -12,7 +12,8 @@ import pytest
 from credits_client import ClientCredentials, Credits, NoToken
 
 from infra.local import tokens
-from infra.local.client_credentials import CLIENT_ID, CLIENT_SECRET, Refused, granted
+from infra.local import client_credentials
+from infra.local.client_credentials import CLIENT_ID, CLIENT_SECRET, Refused, form_of
 
 FORM = "application/x-www-form-urlencoded"
 WHO = {"client_id": CLIENT_ID, "client_secret": CLIENT_SECRET}
@@ -22,6 +23,10 @@ BOTH = "credits:backend credits:billing"
 
 def basic(who: str = f"{CLIENT_ID}:{CLIENT_SECRET}") -> str:
     return "Basic " + base64.b64encode(who.encode()).decode()
+
+
+def granted(content_type: str, header: str | None, body: bytes) -> str:
+    return client_credentials.granted(form_of(content_type, body), header)
 
 
 def ask(header: str | None = None, **fields: str) -> str:
