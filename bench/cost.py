@@ -115,7 +115,7 @@ class Size(StrEnum):
     SMALL = "small"
 
 
-ALARMS = {Size.FULL: 88, Size.SMALL: 28}
+ALARMS = {Size.FULL: 90, Size.SMALL: 28}
 METRICS = {Size.FULL: tuple(Metric), Size.SMALL: tuple(map(Metric, metrics_of_small()))}
 DASHBOARDS = {Size.FULL: 1, Size.SMALL: 0}
 

@@ -42,6 +42,7 @@ KEYS: dict[str, tuple[str, str | None]] = {
 INDEXES = {
     "by_timezone": ("subscriptions", "allocation_timezone", "spread"),
     "by_anniversary": ("subscriptions", "anniversary", "spread"),
+    "by_address": ("subscriptions", "address", "user_id"),
     "expiring": ("ledger", "expiry_partition", "expiry_key"),
 }
 """The indexes, keys only: table, partition and sort key."""

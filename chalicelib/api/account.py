@@ -8,12 +8,13 @@ from datetime import datetime, timedelta
 from urllib.parse import unquote
 
 from chalicelib.domain import calendar
-from chalicelib.domain.entries import EntryType, LedgerEntry, UsageItem
+from chalicelib.domain.entries import EntryType, UsageItem
 from chalicelib.domain.errors import FieldError, InvalidInput
 from chalicelib.domain.fields import (
     ENTRY_NUMBER,
     FieldReader,
     parse_amount,
+    parse_boolean,
     parse_choice,
     parse_key,
     parse_text,
@@ -34,7 +35,7 @@ from chalicelib.domain.subscriptions import next_allocation, no_allocation_becau
 from chalicelib.operations import on_request
 
 from . import cursors
-from .answers import Answer, Json, batch_id, moves, performed, why_not
+from .answers import Answer, Json, batch_id, line, moves, performed, why_not
 from .calls import Call, ensure_user, parse_limit
 
 DEFAULT_PAGE = 20
@@ -154,7 +155,7 @@ def history(call: Call) -> Answer:
     page = ledger.page(whose, limit or DEFAULT_PAGE, below, kind=kind, since=since, metadata=wanted)
     ensure_user(call.services, whose, has_entries=bool(page.entries or position))
     next_cursor = cursors.encode(listing, str(page.below)) if page.below else None
-    items = [_item(entry) for entry in page.entries]
+    items = [line(entry) for entry in page.entries]
     if prefers_csv(call.header("accept")):
         more = {"Next-Cursor": next_cursor} if next_cursor else {}
         return Answer(_csv(items), headers={"Content-Type": "text/csv; charset=utf-8", **more})
@@ -262,7 +263,7 @@ def transaction(call: Call) -> Answer:
         }
         for item in entry.items
     ]
-    return Answer({**_item(entry), "items": items})
+    return Answer({**line(entry), "items": items})
 
 
 def reverse(call: Call) -> Answer:
@@ -275,6 +276,7 @@ def reverse(call: Call) -> Answer:
     amount = body.optional("amount", parse_amount)
     description = body.required("description", parse_text, formerly="reason")
     metadata = body.optional("metadata", parse_metadata)
+    dry_run = body.optional("dry_run", parse_boolean) is True
     body.finish()
     outcome = on_request.reverse_usage(
         call.services,
@@ -285,9 +287,11 @@ def reverse(call: Call) -> Answer:
         caller=call.principal.caller,
         key=key,
         metadata=metadata or (),
+        dry_run=dry_run,
     )
     return performed(
         outcome,
+        dry_run=dry_run,
         returned_amount=outcome.entry.amount,
         expired_amount=outcome.expired,
         batches=moves(outcome.entry),
@@ -320,49 +324,6 @@ def _parse_transaction_id(field: str, value: object) -> str:
 
 _TRANSACTION_ID = re.compile(r"[^\ud800-\udfff]{1,141}")
 """At most a user id, a hyphen and twelve digits. Half a character could not be sent back."""
-
-
-def _item(entry: LedgerEntry) -> Json:
-    is_allocation = entry.type is EntryType.ALLOCATION
-    return {
-        "transaction_id": entry.transaction_id,
-        "type": entry.type.value,
-        "amount": entry.amount,
-        "balance_after": entry.balance,
-        "description": entry.description,
-        "actor": entry.actor,
-        "effective_at": format_instant(entry.effective_at),
-        "posted_at": format_instant(entry.posted_at),
-        "allocation_period": str(entry.allocated_through) if is_allocation else None,
-        "batches": moves(entry),
-        **_hold_of(entry),
-        **_payment_of(entry),
-        "left_out_amount": entry.left_out or None,
-        "balance_cap": entry.balance_cap,
-        "metadata": dict(entry.metadata),
-    }
-
-
-def _hold_of(entry: LedgerEntry) -> Json:
-    """The hold that an entry opened or ended; how much it set aside, and how much it freed."""
-    opened = entry.opened_hold
-    number = entry.number if opened else entry.hold
-    return {
-        "hold_id": number and batch_id(entry.user_id, number),
-        "held_amount": opened and opened.amount,
-        "released_amount": entry.released,
-    }
-
-
-def _payment_of(entry: LedgerEntry) -> Json:
-    """The payment of a purchase or a refund, and how it stood then."""
-    refund = entry.refund
-    return {
-        "payment_id": entry.payment_id,
-        "price": entry.price and entry.price._asdict(),
-        "refunded_amount": refund and refund.in_all,
-        "unrecovered_amount": refund and refund.unrecovered,
-    }
 
 
 _COLUMNS = (

@@ -5,7 +5,7 @@ from typing import Any
 from chalicelib.domain import calendar
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.errors import InvalidInput
-from chalicelib.domain.fields import parse_boolean
+from chalicelib.domain.fields import parse_boolean, parse_user_id
 from chalicelib.domain.instants import format_instant
 from chalicelib.operations import allocations
 from chalicelib.operations.adjustments import adjust, read_adjustment
@@ -22,20 +22,27 @@ def allocate(call: Call) -> Answer:
     key = call.idempotency_key()
     body = call.body()
     adjustment = read_adjustment(body)
+    dry_run = body.optional("dry_run", parse_boolean) is True
     body.finish()
     caller = call.principal.caller
-    outcome = adjust(call.services, adjustment, actor=caller, caller=caller, key=key)
+    outcome = adjust(
+        call.services, adjustment, actor=caller, caller=caller, key=key, dry_run=dry_run
+    )
     # A caller who takes back what is left cannot know the amount.
     taken = {"amount": outcome.entry.amount} if adjustment.up_to_available else {}
-    return performed(outcome, **taken)
+    return performed(outcome, dry_run=dry_run, **taken)
 
 
 def allocation_runs(call: Call) -> Answer:
-    """Starts the allocation of a period in the chosen zones, or shows who would get what."""
+    """Starts the allocation of a period in the chosen zones, or shows who would get what.
+
+    With a user id, posts what is due to this user, or shows it.
+    """
     call.principal.may_allocate()
     body = call.body()
     period = body.required("period", lambda field, value: Period.parse(value, field))
     names = body.optional("zones", calendar.parse_timezones)
+    user_id = body.optional("user_id", parse_user_id)
     dry_run = body.optional("dry_run", parse_boolean)
     limit = body.optional("limit", parse_limit)
     cursor = body.optional("cursor", cursors.parse_cursor)
@@ -43,7 +50,13 @@ def allocation_runs(call: Call) -> Answer:
         for field, value in (("limit", limit), ("cursor", cursor)):
             if value is not None:
                 body.reject(field, "goes with dry_run: true only")
+    if user_id is not None:
+        for field, other in (("zones", names), ("limit", limit), ("cursor", cursor)):
+            if other is not None:
+                body.reject(field, "goes with a run of many users, not with user_id")
     body.finish()
+    if user_id is not None:
+        return _of_user(call, period, user_id, dry_run=dry_run is True)
     zones = allocations.zones_of_run(call.services, period, names)
     if not zones.begun:
         where = "in the chosen zones" if names else "anywhere"
@@ -61,6 +74,27 @@ def allocation_runs(call: Call) -> Answer:
     )
 
 
+def _of_user(call: Call, period: Period, user_id: str, *, dry_run: bool) -> Answer:
+    subscription = call.services.subscriptions.get(user_id)
+    timezone = subscription.timezone
+    if not allocations.zones_of_run(call.services, period, [timezone]).begun:
+        message = f"must have begun; {period} has not begun yet in {timezone}, where the user lives"
+        raise InvalidInput.of("period", message)
+    page = allocations.run_of_user(call.services, period, subscription, dry_run=dry_run)
+    return Answer(
+        {
+            "period": str(period),
+            "dry_run": dry_run,
+            "items": [due_item(due) for due in page.due],
+            "not_judged": [user._asdict() for user in page.not_judged],
+            "next_cursor": None,
+            "zones_not_begun": [],
+        },
+        # The ledger says itself what was posted.
+        tells_of=frozenset() if page.due and not dry_run else frozenset({user_id}),
+    )
+
+
 def _preview(call: Call, period: Period, zones: Zones, limit: int, cursor: str | None) -> Answer:
     # Of all chosen zones, not only those that have begun: another may begin between two pages.
     listing = f"preview {period} {sorted({*zones.begun, *zones.not_begun})}"
@@ -70,7 +104,7 @@ def _preview(call: Call, period: Period, zones: Zones, limit: int, cursor: str |
         {
             "period": str(period),
             "dry_run": True,
-            "items": [_item(due) for due in page.due],
+            "items": [due_item(due) for due in page.due],
             "not_judged": [user._asdict() for user in page.not_judged],
             "next_cursor": page.position and cursors.encode(listing, _text(page.position)),
             "zones_not_begun": zones.not_begun,
@@ -81,7 +115,8 @@ def _preview(call: Call, period: Period, zones: Zones, limit: int, cursor: str |
     )
 
 
-def _item(due: allocations.Due) -> dict[str, Any]:
+def due_item(due: allocations.Due) -> dict[str, Any]:
+    """An allocation that would be posted, or was, as the API shows it."""
     entry = due.entry
     expires_at = entry.granted_batch and entry.granted_batch.expires_at
     return {

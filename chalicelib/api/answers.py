@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from chalicelib.domain.entries import LedgerEntry
+from chalicelib.domain.entries import EntryType, LedgerEntry
+from chalicelib.domain.instants import format_instant
 from chalicelib.domain.subscriptions import NotAllocatedBecause
 
 if TYPE_CHECKING:
@@ -26,8 +27,11 @@ class Answer:
     tells_of: frozenset[str] = frozenset()
 
 
-def performed(outcome: "Outcome", **more: object) -> Answer:
-    """The answer of an operation on request; a header marks the answer to a repeated request."""
+def performed(outcome: "Outcome", *, dry_run: bool = False, **more: object) -> Answer:
+    """The answer of an operation on request; a header marks the answer to a repeated request.
+
+    That of a dry run is the same, with the line that the history would have.
+    """
     entry = outcome.entry
     return Answer(
         {
@@ -35,8 +39,10 @@ def performed(outcome: "Outcome", **more: object) -> Answer:
             "new_balance": entry.available_balance(),
             "transaction_id": entry.transaction_id,
             **more,
+            **({"dry_run": True, "transaction": line(entry)} if dry_run else {}),
         },
         headers={"Idempotency-Replayed": "true"} if outcome.replayed else {},
+        tells_of=frozenset({entry.user_id}) if dry_run else frozenset(),
     )
 
 
@@ -50,6 +56,50 @@ def moves(entry: LedgerEntry) -> list[Json]:
     return [
         {"batch_id": batch_id(entry.user_id, leg.batch), "amount": leg.amount} for leg in entry.legs
     ]
+
+
+def line(entry: LedgerEntry) -> Json:
+    """An entry as a line of the history."""
+    is_allocation = entry.type is EntryType.ALLOCATION
+    return {
+        "transaction_id": entry.transaction_id,
+        "type": entry.type.value,
+        "amount": entry.amount,
+        "balance_after": entry.balance,
+        "description": entry.description,
+        "actor": entry.actor,
+        "effective_at": format_instant(entry.effective_at),
+        "posted_at": format_instant(entry.posted_at),
+        "allocation_period": str(entry.allocated_through) if is_allocation else None,
+        "batches": moves(entry),
+        **_hold_of(entry),
+        **_payment_of(entry),
+        "left_out_amount": entry.left_out or None,
+        "balance_cap": entry.balance_cap,
+        "metadata": dict(entry.metadata),
+    }
+
+
+def _hold_of(entry: LedgerEntry) -> Json:
+    """The hold that an entry opened or ended; how much it set aside, and how much it freed."""
+    opened = entry.opened_hold
+    number = entry.number if opened else entry.hold
+    return {
+        "hold_id": number and batch_id(entry.user_id, number),
+        "held_amount": opened and opened.amount,
+        "released_amount": entry.released,
+    }
+
+
+def _payment_of(entry: LedgerEntry) -> Json:
+    """The payment of a purchase or a refund, and how it stood then."""
+    refund = entry.refund
+    return {
+        "payment_id": entry.payment_id,
+        "price": entry.price and entry.price._asdict(),
+        "refunded_amount": refund and refund.in_all,
+        "unrecovered_amount": refund and refund.unrecovered,
+    }
 
 
 def batch_id(user_id: str, number: int) -> str:

@@ -80,10 +80,12 @@ def capture(call: Call) -> Answer:
 def release(call: Call) -> Answer:
     """Frees all that a hold sets aside."""
     call.principal.may_hold()
-    call.body().finish()
+    body = call.body()
+    dry_run = body.optional("dry_run", parse_boolean) is True
+    body.finish()
     end = End(hold_id=_hold_id(call), amount=0, caller=call.principal.caller)
-    outcome = holds.end_hold(call.services, end)
-    return performed(outcome, released=outcome.entry.released)
+    outcome = holds.end_hold(call.services, end, dry_run=dry_run)
+    return performed(outcome, dry_run=dry_run, released=outcome.entry.released)
 
 
 def active(call: Call) -> Answer:

@@ -191,6 +191,10 @@ class Principal:
         """Passes callers who may read who edited anybody's subscription."""
         self._needs(Scope.ADMIN)
 
+    def may_support(self) -> None:
+        """Passes callers who may see what it takes to answer anybody's questions."""
+        self._needs(Scope.ADMIN)
+
     def may_edit(self, field: str, *, gives_more: bool) -> None:
         """Passes callers who may edit a field in this way; see `EDITS`.
 

@@ -5,6 +5,7 @@ from chalicelib.domain.fields import (
     MAXIMUM_AMOUNT,
     FieldReader,
     parse_amount,
+    parse_boolean,
     parse_days,
     parse_key,
     parse_priority,
@@ -56,12 +57,14 @@ def refund(call: Call) -> Answer:
         description=body.required("description", parse_text, formerly="reason"),
         observed_at=body.optional("observed_at", parse_past(call.services.now())),
     )
+    dry_run = body.optional("dry_run", parse_boolean) is True
     body.finish()
-    outcome = purchases.refund(call.services, report, actor=call.principal.caller)
+    outcome = purchases.refund(call.services, report, actor=call.principal.caller, dry_run=dry_run)
     entry = outcome.entry
     assert entry.refund is not None  # noqa: S101 - the operation makes one, or raises
     return performed(
         outcome,
+        dry_run=dry_run,
         taken=max(-entry.amount, 0),
         given_back=max(entry.amount, 0),
         expired_amount=outcome.expired,

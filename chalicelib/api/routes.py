@@ -120,6 +120,22 @@ def transaction(call: "Call") -> "Answer":
     return account.transaction(call)
 
 
+@_route("GET", "/api/credits/transactions/{transaction_id}/email")
+def transaction_email(call: "Call") -> "Answer":
+    """The email about an entry of the ledger."""
+    from . import support
+
+    return support.email(call)
+
+
+@_route("GET", "/api/credits/transactions/{transaction_id}/events")
+def transaction_events(call: "Call") -> "Answer":
+    """The events of an entry of the ledger."""
+    from . import support
+
+    return support.events(call)
+
+
 @_route("POST", "/api/credits/reverse")
 def reverse(call: "Call") -> "Answer":
     """Give a usage back, wholly or partly."""
@@ -201,6 +217,14 @@ def allocation_runs(call: "Call") -> "Answer":
     return administration.allocation_runs(call)
 
 
+@_route("GET", "/api/subscriptions")
+def find_subscriptions(call: "Call") -> "Answer":
+    """Whose email address it is, or who has this plan, status or timezone."""
+    from . import support
+
+    return support.find_subscriptions(call)
+
+
 @_route("GET", "/api/subscriptions/{user_id}")
 def get_subscription(call: "Call") -> "Answer":
     """A user's subscription."""
@@ -231,6 +255,14 @@ def subscription_edits(call: "Call") -> "Answer":
     from . import subscriptions
 
     return subscriptions.edits(call)
+
+
+@_route("GET", "/api/subscriptions/{user_id}/emails")
+def subscription_emails(call: "Call") -> "Answer":
+    """The emails about a user's credits, and what became of them."""
+    from . import support
+
+    return support.emails(call)
 
 
 # --- Links in mails -----------------------------------------------------------------------------

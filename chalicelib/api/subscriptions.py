@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from chalicelib.domain.edits import Edit, Editor, EditorKind, gives_more, shown_fields
 from chalicelib.domain.errors import InvalidInput, NotFound, Unreadable, VersionConflict
-from chalicelib.domain.fields import FieldReader, parse_user_id
+from chalicelib.domain.fields import FieldReader, parse_boolean, parse_user_id
 from chalicelib.domain.instants import format_instant
 from chalicelib.domain.ledger import Account
 from chalicelib.domain.subscriptions import (
@@ -27,10 +27,11 @@ from chalicelib.domain.subscriptions import (
 )
 from chalicelib.domain.terms import FIELDS, Terms, read_terms, successor
 from chalicelib.observability import logger
-from chalicelib.operations.allocations import save_subscription
+from chalicelib.operations.allocations import Due, preview_save, save_subscription
 from chalicelib.store.edits import KEY, read_edit
 
 from . import cursors
+from .administration import due_item
 from .answers import Answer, why_not
 from .calls import Call, parse_limit
 from .principal import Principal, Scope, name_in_logs
@@ -108,8 +109,12 @@ def put(call: Call) -> Answer:
 
 
 def patch(call: Call) -> Answer:
-    """Changes the given fields; null sets a field back to its default."""
+    """Changes the given fields; null sets a field back to its default.
+
+    A dry run answers what the subscription would be, and what would be allocated at once.
+    """
     precondition, user_id, values = _edit(call)
+    dry_run, values = _without_dry_run(values)
     lifts_suppression = _SUPPRESSION in values
     if lifts_suppression:
         values = _without_suppression(values)
@@ -127,12 +132,45 @@ def patch(call: Call) -> Answer:
         call.principal.may_edit(_SUPPRESSION, gives_more=False)
         return without_suppression(edited, present.version + 1)
 
+    if dry_run:
+        return _previewed(call, user_id, decide)
     subscription, account = _save(call, user_id, decide)
     if lifted:
         actor = name_in_logs(call.principal.caller)
         logger().info("mails resumed", user_id=user_id, actor=actor, suppressed=lifted.value)
     return _answer(call, subscription, account)
 
+
+def _without_dry_run(values: Mapping[str, object]) -> tuple[bool, Mapping[str, object]]:
+    """Whether an edit is to be tried only, and its fields."""
+    fields = FieldReader({_DRY_RUN: values.get(_DRY_RUN)})
+    dry_run = fields.optional(_DRY_RUN, parse_boolean) is True
+    fields.finish()
+    return dry_run, {name: value for name, value in values.items() if name != _DRY_RUN}
+
+
+def _previewed(
+    call: Call, user_id: str, decide: Callable[[Subscription | None], Subscription]
+) -> Answer:
+    """What an edit would come to; its ETag is that of the stored version, which it was tried on."""
+    present: Subscription | None = None
+
+    def noting(stored: Subscription | None) -> Subscription:
+        nonlocal present
+        present = stored
+        return decide(stored)
+
+    saved = preview_save(call.services, user_id, noting)
+    assert present is not None  # noqa: S101 - `decide` raises for a user who does not exist
+    account = call.services.ledger.account(user_id)
+    after = Account(user_id, saved.posted[-1]) if saved.posted else account
+    found = _answer(call, saved.subscription, after)
+    assert isinstance(found.body, dict)  # noqa: S101 - it is what `_answer` makes
+    due = [due_item(Due(entry, saved.subscription.timezone)) for entry in saved.posted]
+    return Answer({**found.body, "dry_run": True, "due": due}, headers={"ETag": etag(present)})
+
+
+_DRY_RUN = "dry_run"
 
 _SUPPRESSION = "mail_suppressed_because"
 

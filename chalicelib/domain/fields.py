@@ -157,6 +157,16 @@ def parse_priority(field: str, value: object) -> int:
     return within(field, value, 0, MOST_PRIORITY)
 
 
+def parse_plan_id(field: str, value: object) -> str:
+    """The id of a plan, which may have left the catalogue."""
+    if isinstance(value, str) and _PLAN_ID.fullmatch(value):
+        return value
+    raise InvalidInput.of(field, "must be the id of a plan: 1 to 64 of a-z, 0-9, _ and -")
+
+
+_PLAN_ID = re.compile(r"[a-z0-9_-]{1,64}")
+
+
 def parse_boolean(field: str, value: object) -> bool:
     """True or false, as JSON writes them."""
     if isinstance(value, bool):

@@ -6,16 +6,16 @@ the same, whether the email is sent or not.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 from chalicelib.domain import notifications as identities
-from chalicelib.domain.entries import LedgerEntry
-from chalicelib.domain.errors import InvalidInput, NotFound
+from chalicelib.domain.errors import NotFound
 from chalicelib.domain.holds import expiring
-from chalicelib.domain.notifications import MailKind, kind_of
+from chalicelib.domain.instants import format_instant
+from chalicelib.domain.notifications import MailKind
 from chalicelib.domain.subscriptions import Subscription
 from chalicelib.mails import facts
 from chalicelib.mails.errors import MailPostponed, MailsUnrecorded
@@ -24,9 +24,9 @@ from chalicelib.mails.rendering import render
 from chalicelib.messages import EntryPosted, ExpiringSoon, Notification, parse_notification
 from chalicelib.metrics import Metric, count
 from chalicelib.observability import correlated, logger
+from chalicelib.operations import emails
 from chalicelib.services import Services
 from chalicelib.store.database import Item
-from chalicelib.store.ledger_items import read_entry
 from chalicelib.store.subscriptions import read_subscription
 
 from .errors import PASSING, describe_failure
@@ -45,14 +45,6 @@ LONGEST_DELAY = 360
 """The longest delay before an email is tried again, in units of the first delay."""
 
 _SENT = "sent"
-
-_OF_ENTRY_ALONE: Mapping[MailKind, Callable[[LedgerEntry], Facts]] = {
-    MailKind.ALLOCATION: facts.of_allocation,
-    MailKind.MANUAL: facts.of_manual_change,
-    MailKind.PURCHASE: facts.of_purchase,
-    MailKind.REFUND: facts.of_refund,
-}
-"""The kinds whose facts are all in the entry."""
 
 
 @dataclass
@@ -197,35 +189,19 @@ class _Sender:
         subscription = read_subscription(stored)
         if isinstance(notification, ExpiringSoon):
             return self._remind(notification, subscription)
-        entry = _entry(self._entries, user_id, notification.number)
-        threshold = self._low_balance_threshold(subscription)
-        kind = kind_of(entry, threshold)
+        entry = emails.entry_among(self._entries, user_id, notification.number)
+        kind = emails.called_for(self._services, entry, subscription)
         if kind is None:
             return "not called for"
         if kind not in subscription.notifications:
             return "not wanted"
-        identity = identities.of_entry(kind, entry)
-        if kind in _OF_ENTRY_ALONE:
-            told = _OF_ENTRY_ALONE[kind](entry)
-        elif kind is MailKind.EXPIRATION:
-            told = facts.of_expiration(
-                entry, self._grants(user_id, (leg.batch for leg in entry.legs))
-            )
-        else:
-            identity = identities.of_low_balance(entry)
-            now = self._services.now()
-            told = facts.of_low_balance(entry, subscription, self._services.catalogue, now)
+        identity = emails.identity_of(kind, entry)
+        told = emails.facts_of(self._services, kind, entry, subscription)
         return self._once(identity, kind, told, subscription)
 
     def _not_seen_yet(self, user_id: str) -> Item | None:
         """Reads a subscription again: reading many at once can lag behind a write."""
         return self._services.subscriptions.get_many([user_id], consistent=True).get(user_id)
-
-    def _grants(self, user_id: str, batches: Iterable[int]) -> dict[int, LedgerEntry]:
-        """The entries that granted some batches: a batch bears the number of its grant."""
-        numbers = list(batches)
-        items = self._services.ledger.entries((user_id, number) for number in numbers)
-        return {number: _entry(items, user_id, number) for number in numbers}
 
     def _remind(self, reminder: ExpiringSoon, subscription: Subscription) -> str:
         """Sends one email about credits that expire at an instant, if any of them are left."""
@@ -242,16 +218,10 @@ class _Sender:
         if not amount:
             return "not called for"
         oldest = dying[0].number
-        grant = self._grants(reminder.user_id, [oldest])[oldest]
+        grant = emails.grants_of(self._services, reminder.user_id, [oldest])[oldest]
         told = facts.of_credits_expiring_soon(amount, grant, account, now)
         identity = identities.of_expiring_soon(reminder.user_id, reminder.expires_at)
         return self._once(identity, MailKind.EXPIRING_SOON, told, subscription)
-
-    def _low_balance_threshold(self, subscription: Subscription) -> int | None:
-        try:
-            return self._services.catalogue.get(subscription.plan).low_balance_threshold
-        except InvalidInput:
-            return None  # the plan has left the catalogue: nothing says what is low on it
 
     def _once(self, identity: str, kind: MailKind, told: Facts, subscription: Subscription) -> str:
         """Sends an email that was not sent before; returns the result in a word."""
@@ -273,14 +243,8 @@ class _Sender:
             )
             message_id = self._services.mailer.send(subscription.user_id, address, mail)
             sent_now = True
-            return {"kind": kind.value, "message_id": message_id}
+            sent_at = format_instant(self._services.now())
+            return {"kind": kind.value, "message_id": message_id, "sent_at": sent_at}
 
         self._services.mail_records.once(identity, send)
         return _SENT if sent_now else "sent before"
-
-
-def _entry(items: Mapping[tuple[str, int], Item], user_id: str, number: int) -> LedgerEntry:
-    """An entry among those that were read. Raises `NotFound`."""
-    if (user_id, number) not in items:
-        raise NotFound(f"user {user_id} has no transaction {user_id}-{number}")
-    return read_entry(items[user_id, number])

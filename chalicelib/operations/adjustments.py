@@ -115,11 +115,18 @@ def _parse_source(field: str, value: object) -> Source:
 
 
 def adjust(
-    services: Services, adjustment: Adjustment, *, actor: str, caller: str, key: str
+    services: Services,
+    adjustment: Adjustment,
+    *,
+    actor: str,
+    caller: str,
+    key: str,
+    dry_run: bool = False,
 ) -> Outcome:
     """Performs an adjustment in an admin's name, once for each key of a caller.
 
-    The user is told by email unless ``notify`` is false. Raises `NotFound` for an unknown user,
+    The user is told by email unless ``notify`` is false. A ``dry_run`` only says what it would do,
+    and writes nothing. Raises `NotFound` for an unknown user,
     `InvalidInput` for a grant above the cap of their plan, and `InsufficientCredits` for a
     claw-back the balance cannot cover.
     """
@@ -151,7 +158,11 @@ def adjust(
         )
 
     return services.ledger.perform(
-        adjustment.user_id, request.operation, adjustment.described(actor), decide
+        adjustment.user_id,
+        request.operation,
+        adjustment.described(actor),
+        decide,
+        dry_run=dry_run,
     )
 
 

@@ -5,6 +5,7 @@ there is no second opinion.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ from chalicelib.domain.errors import (
 from chalicelib.domain.ledger import Account, AllocationTerms
 from chalicelib.domain.plans import AllocateOn
 from chalicelib.domain.subscriptions import (
+    NotAllocatedBecause,
     Subscription,
     amount_for,
     due_periods,
@@ -176,6 +178,32 @@ def save_subscription(
     return Saved(subscription, posted)
 
 
+def preview_save(
+    services: Services, user_id: str, decide: Callable[[Subscription | None], Subscription]
+) -> Saved:
+    """What `save_subscription` would write and post as things stand now; writes nothing."""
+    subscription = decide(services.subscriptions.find(user_id))
+    due: list[LedgerEntry] = []
+    now = services.now()
+    with suppress(CreditsError):  # the edit stands, whatever keeps what is due from being posted
+        account = services.ledger.account(user_id)
+        due = list(_all_due(services, account, subscription, now, now))
+    return Saved(subscription, due)
+
+
+def _all_due(
+    services: Services,
+    account: Account,
+    subscription: Subscription,
+    as_of: datetime,
+    now: datetime,
+) -> Iterator[LedgerEntry]:
+    """Every allocation still due to an account, the oldest first."""
+    while entry := next_due_allocation(services, account, subscription, as_of, now):
+        yield entry
+        account = Account(account.user_id, entry)
+
+
 def zones_of_run(services: Services, period: Period, zones: Sequence[str] | None) -> Zones:
     """Sorts the chosen zones, or all of them, by whether a period has begun there."""
     sorted_zones = Zones([], [])
@@ -261,9 +289,35 @@ def _due_to(
             subscription = read_subscription(item)
             reason = not_allocated_because(subscription, services.catalogue)
             account = services.ledger.account(user_id)
-            while entry := next_due_allocation(services, account, subscription, as_of, now):
+            for entry in _all_due(services, account, subscription, as_of, now):
                 yield Due(entry, subscription.timezone)
-                account = Account(user_id, entry)
         except (InvalidInput, TimezoneUnknown, Unreadable) as error:
-            code, words = (reason.value, reason.words) if reason else (error.code, str(error))
-            yield NotJudged(user_id, timezone, code, words)
+            yield _not_judged(user_id, timezone, reason, error)
+
+
+def _not_judged(
+    user_id: str, timezone: str, reason: NotAllocatedBecause | None, error: CreditsError
+) -> NotJudged:
+    code, words = (reason.value, reason.words) if reason else (error.code, str(error))
+    return NotJudged(user_id, timezone, code, words)
+
+
+def run_of_user(
+    services: Services, period: Period, subscription: Subscription, *, dry_run: bool
+) -> PreviewPage:
+    """Posts to one user what a run of a period would; a ``dry_run`` only says what that is."""
+    user_id, timezone = subscription.user_id, subscription.timezone
+    as_of, now = _as_of_run(services, period, timezone), services.now()
+    reason = not_allocated_because(subscription, services.catalogue)
+    try:
+        if dry_run:
+            account = services.ledger.account(user_id)
+            entries = list(_all_due(services, account, subscription, as_of, now))
+        else:
+            entries = services.ledger.post(
+                user_id,
+                lambda account: next_due_allocation(services, account, subscription, as_of, now),
+            )
+    except (InvalidInput, TimezoneUnknown, Unreadable) as error:
+        return PreviewPage([], [_not_judged(user_id, timezone, reason, error)], None)
+    return PreviewPage([Due(entry, timezone) for entry in entries], [], None)

@@ -93,8 +93,8 @@ class End:
         }
 
 
-def end_hold(services: Services, end: End) -> Outcome:
-    """Captures or releases a hold, once.
+def end_hold(services: Services, end: End, *, dry_run: bool = False) -> Outcome:
+    """Captures or releases a hold, once; a ``dry_run`` only says what it would do.
 
     Raises `NotFound` for no hold, `HoldEnded` for one that has ended otherwise, `NotAllowed` for
     more than it holds, and `InsufficientCredits` if it may go beyond and the rest is not covered.
@@ -120,7 +120,9 @@ def end_hold(services: Services, end: End) -> Outcome:
         )
 
     try:
-        return services.ledger.perform(user_id, end.operation, end.described(), decide)
+        return services.ledger.perform(
+            user_id, end.operation, end.described(), decide, dry_run=dry_run
+        )
     except IdempotencyKeyReused:
         raise _ended_otherwise(services, end) from None
 

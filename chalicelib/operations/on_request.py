@@ -56,17 +56,8 @@ class Void:
         )
 
 
-def preview_void(services: Services, void: Void) -> Outcome:
-    """What `void_batch` would come to, or has come to before; writes nothing."""
-    before = services.ledger.performed(void.operation, void.described())
-    if before:
-        return before
-    account = services.ledger.account(void.user_id)
-    return Outcome(void.decide(services, account), replayed=False)
-
-
-def void_batch(services: Services, void: Void) -> Outcome:
-    """Takes back all that remains of one credit batch.
+def void_batch(services: Services, void: Void, *, dry_run: bool = False) -> Outcome:
+    """Takes back all that remains of one credit batch; a ``dry_run`` only says what it would do.
 
     Raises `NotFound` when the user was never granted such a batch, and `NotAllowed` when nothing
     usable remains of it.
@@ -76,6 +67,7 @@ def void_batch(services: Services, void: Void) -> Outcome:
         void.operation,
         void.described(),
         lambda account: void.decide(services, account),
+        dry_run=dry_run,
     )
 
 
@@ -224,7 +216,7 @@ def use_many(
     )
 
 
-def reverse_usage(
+def reverse_usage(  # noqa: PLR0913 - what is asked for, by whom, and whether in earnest
     services: Services,
     user_id: str,
     transaction_id: str,
@@ -234,9 +226,11 @@ def reverse_usage(
     caller: str,
     key: str,
     metadata: Metadata = (),
+    dry_run: bool = False,
 ) -> Outcome:
     """Gives a usage back to the batches it came from: ``amount`` of it, or all that is left.
 
+    A ``dry_run`` only says what it would do, and writes nothing.
     Raises `NotFound` for a transaction the user does not have, and `NotAllowed` for one that is no
     usage, and for more than was used over all its reversals.
     """
@@ -244,4 +238,6 @@ def reverse_usage(
     if owner != user_id or not ENTRY_NUMBER.fullmatch(number):
         raise NotFound(f"user {user_id} has no transaction {transaction_id}")
     request = Request(f"reversal#{caller}#{key}", caller, description, metadata=metadata)
-    return services.ledger.reverse(user_id, int(number), amount, request, services.now())
+    return services.ledger.reverse(
+        user_id, int(number), amount, request, services.now(), dry_run=dry_run
+    )

@@ -114,8 +114,10 @@ class Refund:
     observed_at: datetime | None = None
 
 
-def refund(services: Services, report: Refund, *, actor: str) -> Outcome:
+def refund(services: Services, report: Refund, *, actor: str, dry_run: bool = False) -> Outcome:
     """Takes back what was refunded of a purchase, or gives back what was refunded too much.
+
+    A ``dry_run`` only says what it would do, and writes nothing.
 
     See `domain.ledger.refund`. The entry's ``refund`` says how the purchase stands; its amount is
     what was taken (negative) or given back. Needs no subscription: the user may be erased. Raises
@@ -125,7 +127,13 @@ def refund(services: Services, report: Refund, *, actor: str) -> Outcome:
     user_id, number = _place_of(services, report.payment_id)
     request = Request(f"refund#{report.payment_id}", actor, report.description)
     return services.ledger.refund(
-        user_id, number, lambda: report.amount, report.observed_at, request, services.now()
+        user_id,
+        number,
+        lambda: report.amount,
+        report.observed_at,
+        request,
+        services.now(),
+        dry_run=dry_run,
     )
 
 

@@ -220,15 +220,26 @@ class LedgerStore(LedgerReader):
         return inserted
 
     def perform(
-        self, user_id: str, operation: str, request: Mapping[str, object], decide: Decide
+        self,
+        user_id: str,
+        operation: str,
+        request: Mapping[str, object],
+        decide: Decide,
+        *,
+        dry_run: bool = False,
     ) -> Outcome:
         """Work on request, once per ``operation``: a repeated request returns the first entry.
 
+        A ``dry_run`` returns, or raises, the same as things stand now, and writes nothing.
         Raises what ``decide`` raises, `IdempotencyKeyReused` for another request under the same
         operation, and `Contention` when bounded retries do not suffice.
         """
         return self._perform(
-            user_id, operation, fingerprint(request), lambda account: _Posting(decide(account))
+            user_id,
+            operation,
+            fingerprint(request),
+            lambda account: _Posting(decide(account)),
+            dry_run=dry_run,
         )
 
     def perform_many(
@@ -330,8 +341,13 @@ class LedgerStore(LedgerReader):
         amount: int | None,
         request: Request,
         now: datetime,
+        *,
+        dry_run: bool = False,
     ) -> Outcome:
-        """Gives a usage back, wholly (``amount`` None) or partly; see `domain.ledger.reverse`."""
+        """Gives a usage back, wholly (``amount`` None) or partly; see `domain.ledger.reverse`.
+
+        A ``dry_run`` writes nothing; see `perform`.
+        """
         described = {
             "user_id": user_id,
             "usage": usage_number,
@@ -350,7 +366,9 @@ class LedgerStore(LedgerReader):
             link = Link(usage_number, last.sequence + 1, reversal.reversed_in_all)
             return _Posting(reversal.entry, (item_of_link(user_id, link),), reversal.expired)
 
-        return self._perform(user_id, request.operation, fingerprint(described), decide)
+        return self._perform(
+            user_id, request.operation, fingerprint(described), decide, dry_run=dry_run
+        )
 
     def refund(
         self,
@@ -360,6 +378,8 @@ class LedgerStore(LedgerReader):
         observed_at: datetime | None,
         request: Request,
         now: datetime,
+        *,
+        dry_run: bool = False,
     ) -> Outcome:
         """Takes a purchase back, or gives back what was taken; see `domain.ledger.refund`.
 
@@ -367,7 +387,8 @@ class LedgerStore(LedgerReader):
         stands, and again after a lost race: what it reads is then no older than what is changed.
 
         Idempotent by state: the last link of the purchase names the refund that says how it stands.
-        A report that says nothing new returns that refund. Raises what the decision raises, and
+        A report that says nothing new returns that refund. A ``dry_run`` writes nothing. Raises
+        what the decision raises, and
         `Contention` when bounded retries do not suffice.
         """
         for attempt in races(self._pause):
@@ -385,6 +406,8 @@ class LedgerStore(LedgerReader):
                 count(Metric.DUPLICATES_REFUSED)
                 return Outcome(before, replayed=True, expired=last.expired)
             entry, expired = _correlated(refunded.entry), refunded.expired
+            if dry_run:
+                return Outcome(entry, replayed=False, expired=expired)
             link = Link(purchase_number, last.sequence + 1, in_all, entry.number, expired)
             try:
                 self._transact((item_of(entry, account.last_hash), item_of_link(user_id, link)))
@@ -444,7 +467,13 @@ class LedgerStore(LedgerReader):
         return True
 
     def _perform(
-        self, user_id: str, operation: str, request_hash: str, decide: Callable[[Account], _Posting]
+        self,
+        user_id: str,
+        operation: str,
+        request_hash: str,
+        decide: Callable[[Account], _Posting],
+        *,
+        dry_run: bool,
     ) -> Outcome:
         for attempt in races(self._pause):
             account = self.account(user_id)
@@ -457,6 +486,11 @@ class LedgerStore(LedgerReader):
                     return self._replay(operation, request_hash, marker)
                 raise
             entry = _correlated(posting.entry)
+            if dry_run:
+                marker = self._marker(operation)
+                if marker:
+                    return self._replay(operation, request_hash, marker)
+                return Outcome(entry, replayed=False, expired=posting.expired)
             marker_item = _marker_item(operation, request_hash, entry, posting.expired)
             items = (item_of(entry, account.last_hash), marker_item, *posting.also)
             try:

@@ -123,6 +123,10 @@ class LedgerReader:
         """One entry. Raises `NotFound`."""
         return read_entry(self._entry_item(user_id, entry_number))
 
+    def account_after(self, user_id: str, entry_number: int) -> Account:
+        """The account as an entry left it. Raises `NotFound`."""
+        return account_of(self._entry_item(user_id, entry_number))
+
     def entries(self, places: Iterable[tuple[str, int]]) -> dict[tuple[str, int], Item]:
         """Entries by user id and number as stored, those that exist; for `read_entry` to read.
 

@@ -9,6 +9,10 @@ All active subscriptions carry these keys, and no others, whatever their plans s
 deployment of other plans changes no key. Few edits write to the indexes: a move, another day of
 the start, a pause and its end.
 
+Index ``by_address``, keys only: partition ``address``, the digest of the email address, in whatever
+spelling it was given (`domain.addresses`); sort ``user_id``. Every subscription with an address
+carries it. A digest, because CloudTrail's data events and error reports can show keys.
+
 An edit and its record (`store.edits`) are one transaction of two statements, so that no crash can
 leave one without the other. It names only the attributes that change, so a function can have the
 right to only some of them.
@@ -38,6 +42,7 @@ from pynamodb.expressions.condition import Condition
 from pynamodb.expressions.operand import Path
 
 from chalicelib.domain import calendar
+from chalicelib.domain.addresses import digest_of
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.damage import Damage, choice_of, optional_of, value_of
 from chalicelib.domain.edits import Edit, Editor, changes
@@ -90,6 +95,13 @@ class UsersPage(NamedTuple):
     last_user_id: str | None
 
 
+class FoundPage(NamedTuple):
+    """Some subscriptions as stored, and the user id to go on after (None: the end)."""
+
+    items: list[Item]
+    last_user_id: str | None
+
+
 class TimezonesPage(NamedTuple):
     """Some users and where they live, and the user id to go on after (None: the end).
 
@@ -100,9 +112,16 @@ class TimezonesPage(NamedTuple):
     last_user_id: str | None
 
 
+MOST_SEARCHED = 1_000
+"""How many subscriptions to search for one page: a rare plan must not cost a whole table."""
+
+SEARCHED_AT_ONCE = 250
+"""How many of them one request reads: far less than the megabyte at which it would end."""
+
 _INDEXES = {
     "by_timezone": ("allocation_timezone", "spread"),
     "by_anniversary": ("anniversary", "spread"),
+    "by_address": ("address", "user_id"),
 }
 
 
@@ -245,6 +264,58 @@ class SubscriptionStore:
             [item["user_id"]["S"] for item in response["Items"]], end_of_page(response, "user_id")
         )
 
+    def users_with(self, address: str, after_user_id: str | None, limit: int) -> UsersPage:
+        """A page of the users whose emails go to an address, by their ids.
+
+        Lags behind writes by a second.
+        """
+        response = self._connection.query(
+            self._table,
+            digest_of(address),
+            Path("user_id") > after_user_id if after_user_id else None,
+            index_name="by_address",
+            limit=limit,
+        )
+        return UsersPage(
+            [item["user_id"]["S"] for item in response["Items"]], end_of_page(response, "user_id")
+        )
+
+    def found(self, wanted: Mapping[str, str], after_user_id: str | None, limit: int) -> FoundPage:
+        """A page of subscriptions as stored, in the table's own order; for `read_subscription`.
+
+        ``wanted``: attributes that they must have, with their values. At most `MOST_SEARCHED` are
+        searched for one page, so it can hold fewer than ``limit``, even none, and still not be the
+        last. Lags behind writes by a second.
+        """
+        found: list[Item] = []
+        page_size = SEARCHED_AT_ONCE if wanted else limit
+        for _ in range(MOST_SEARCHED // SEARCHED_AT_ONCE):
+            items, after_user_id = self._scanned(wanted, after_user_id, page_size)
+            room = limit - len(found)
+            found += items[:room]
+            if len(items) > room:
+                return FoundPage(found, found[-1]["user_id"]["S"])
+            if after_user_id is None or len(items) == room:
+                break
+        return FoundPage(found, after_user_id)
+
+    def _scanned(
+        self, wanted: Mapping[str, str], after_user_id: str | None, limit: int
+    ) -> FoundPage:
+        """Those among the next ``limit`` subscriptions of the table that are wanted."""
+        request: dict[str, Any] = {"TableName": self._table, "Limit": limit}
+        if after_user_id:
+            request["ExclusiveStartKey"] = {"user_id": text(after_user_id)}
+        if wanted:
+            # DynamoDB keeps words such as status and plan for itself: so each name has another.
+            request["FilterExpression"] = " AND ".join(f"#{name} = :{name}" for name in wanted)
+            request["ExpressionAttributeNames"] = {f"#{name}": name for name in wanted}
+            request["ExpressionAttributeValues"] = {
+                f":{name}": text(value) for name, value in wanted.items()
+            }
+        response = self._client.scan(**request, ReturnConsumedCapacity="TOTAL")
+        return FoundPage(response["Items"], end_of_page(response, "user_id"))
+
     def timezones(self, after_user_id: str | None, range_: Range = WHOLE) -> TimezonesPage:
         """A page of all users, a megabyte of the table in its own order, with their timezones.
 
@@ -363,6 +434,7 @@ def _item(subscription: Subscription) -> Item:
         item["eligible_on"] = text(subscription.eligible_from.isoformat())
     if subscription.email is not None:
         item["email"] = text(subscription.email)
+        item["address"] = text(digest_of(subscription.email))
     if subscription.allocation_amount is not None:
         item["allocation_amount"] = number(subscription.allocation_amount)
     for name in _INSTANTS:

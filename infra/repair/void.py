@@ -24,7 +24,7 @@ from chalicelib.domain.fields import (
 from chalicelib.domain.holds import earmarked
 from chalicelib.domain.instants import format_instant
 from chalicelib.domain.ledger import Account
-from chalicelib.operations.on_request import Void, preview_void, void_batch
+from chalicelib.operations.on_request import Void, void_batch
 from infra.repair import command
 from infra.repair.command import Repair, Summary, parsed
 
@@ -55,7 +55,7 @@ def void(repair: Repair, arguments: argparse.Namespace) -> Summary:
         including_held=arguments.including_held,
     )
     services = repair.services
-    preview = preview_void(services, wanted)
+    preview = void_batch(services, wanted, dry_run=True)
     facts: dict[str, Any] = {"user_id": user_id, "batch": batch, "replayed": preview.replayed}
     if preview.replayed:
         return _voided_before(repair, wanted, facts | _voided(preview.entry))

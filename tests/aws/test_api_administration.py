@@ -233,7 +233,8 @@ WRONG_FIELDS: tuple[tuple[str, tuple[object, ...]], ...] = (
     ("dry_run", ("true", 1, 0)),
     ("limit", (0, 101, 1.0, True, "x")),
     ("cursor", ("", 5, "x" * 513)),
-    ("user_id", ("1",)),
+    ("user_id", ("", "a b", 1.5)),
+    ("users", ("1",)),
 )
 
 

@@ -155,6 +155,7 @@ def examples(world: World, api: Api, monkeypatch: pytest.MonkeyPatch) -> list[Ex
     show("200", "PATCH", subscription, BACKEND, {"allocation_amount": None})
     show("200", "GET", f"{subscription}/edits?limit=2", ADMIN)
     show("200", "GET", subscription, BACKEND)
+    show("200", "GET", "/api/subscriptions?email=Ada@example.com", ADMIN)
     world.subscribe("43", timezone="America/New_York", started_at="2025-03-01T00:00:00Z")
     world.now = at("2025-06-02T09:00:00Z")
     run: dict[str, object] = {"period": "2025-06", "zones": ["America/New_York", "Europe/Paris"]}
@@ -186,6 +187,7 @@ def examples(world: World, api: Api, monkeypatch: pytest.MonkeyPatch) -> list[Ex
     show_refusals(made, export)
     show_holds(made, world, api)
     show_purchases(made, world)
+    show_support(made, world)
     for where, error in (
         ("Contention", Contention("the ledger of user 42 is written too often at the moment")),
         ("Unavailable", EndpointConnectionError(endpoint_url="https://dynamodb")),
@@ -262,6 +264,16 @@ def show_purchases(made: Examples, world: World) -> None:
         "observed_at": "2025-06-02T11:35:00Z",
     }
     show("200", "POST", "/api/credits/refunds", BILLING, half)
+
+
+def show_support(made: Examples, world: World) -> None:
+    """What those who answer user 42 look at."""
+    show = made.show
+    world.queue_mails()
+    world.send_mails()
+    show("200", "GET", "/api/subscriptions/42/emails?limit=3", ADMIN)
+    show("200", "GET", "/api/credits/transactions/42-2/email", ADMIN)
+    show("200", "GET", "/api/credits/transactions/42-2/events", ADMIN)
 
 
 def places(document: dict[str, Any], example: Example) -> Iterator[tuple[dict[str, Any], object]]:

@@ -42,6 +42,8 @@ SUBSCRIPTION = {
     "started_at": "2025-01-01T00:00:00Z",
 }
 
+FOR_ADMINS = (401, 403, 403, 403, 403, 403, 403, 403, 200)
+
 READER = Caller("reader", "1", "credits:read")
 SPENDER = Caller("spender", "1", "credits:use")
 STRANGER = Caller("stranger", "1", "openid profile credits:everything")
@@ -84,6 +86,18 @@ TABLE: tuple[tuple[str, str, object, tuple[int, ...]], ...] = (
     ("POST", "/api/credits/holds/1-4/release", {}, (401, 403, 403, 403, 403, 403, 200, 403, 200)),
     ("GET", "/api/credits/transactions/1-1", None, (401, 403, 200, 403, 200, 403, 200, 200, 200)),
     (
+        "GET",
+        "/api/credits/transactions/1-1/email",
+        None,
+        (401, 403, 403, 403, 403, 403, 403, 403, 200),
+    ),
+    (
+        "GET",
+        "/api/credits/transactions/1-1/events",
+        None,
+        (401, 403, 403, 403, 403, 403, 403, 403, 200),
+    ),
+    (
         "POST",
         "/api/credits/use-many",
         {"user_id": 1, "items": [{"key": "lead-1", **EXPORT}]},
@@ -121,10 +135,12 @@ TABLE: tuple[tuple[str, str, object, tuple[int, ...]], ...] = (
         {"period": "2026-01", "zones": ["Europe/Paris"]},
         (401, 403, 403, 403, 403, 403, 403, 403, 202),
     ),
+    ("GET", "/api/subscriptions", None, FOR_ADMINS),
     ("GET", "/api/subscriptions/1", None, (401, 403, 403, 403, 403, 403, 200, 200, 200)),
     ("PUT", "/api/subscriptions/1", SUBSCRIPTION, (401, 403, 403, 403, 403, 403, 200, 200, 200)),
     ("PATCH", "/api/subscriptions/1", {}, (401, 403, 403, 403, 403, 403, 200, 200, 200)),
-    ("GET", "/api/subscriptions/1/edits", None, (401, 403, 403, 403, 403, 403, 403, 403, 200)),
+    ("GET", "/api/subscriptions/1/emails", None, FOR_ADMINS),
+    ("GET", "/api/subscriptions/1/edits", None, FOR_ADMINS),
 )
 
 

@@ -127,13 +127,38 @@ def test_whatever_shows_a_subscription_leaves_a_line(
         assert_leaves(lines, reply, expected)
 
 
-def test_reading_who_edited_a_subscription_leaves_a_line(
+def test_reading_who_edited_a_subscription_and_its_emails_leaves_a_line(
     api: Api, lines: Callable[[], list[Json]]
 ) -> None:
-    route = "GET /api/subscriptions/{user_id}/edits"
-    for caller, status in ((ADMIN, 200), (BACKEND, 403), (user(BOB), 403)):
-        reply = api.get(f"/api/subscriptions/{ANN}/edits", caller)
-        assert_leaves(lines, reply, line(caller, route, status, ANN))
+    for what in ("edits", "emails"):
+        route = f"GET /api/subscriptions/{{user_id}}/{what}"
+        for caller, status in ((ADMIN, 200), (BACKEND, 403), (user(BOB), 403)):
+            reply = api.get(f"/api/subscriptions/{ANN}/{what}", caller)
+            assert_leaves(lines, reply, line(caller, route, status, ANN))
+
+
+@pytest.mark.parametrize("what", ["email", "events"])
+def test_reading_what_an_entry_led_to_leaves_a_line(
+    api: Api, lines: Callable[[], list[Json]], what: str
+) -> None:
+    route = f"GET /api/credits/transactions/{{transaction_id}}/{what}"
+    for caller, status in ((ADMIN, 200), (BACKEND, 403), (user(ANN), 403)):
+        reply = api.get(f"/api/credits/transactions/{ANN}-1/{what}", caller)
+        assert reply.status == status
+        named = caller != user(ANN)
+        assert_leaves(lines, reply, line(caller, route, status, ANN) if named else None)
+
+
+def test_finding_users_leaves_a_line_with_everybody_who_is_found_and_no_address(
+    api: Api, lines: Callable[[], list[Json]]
+) -> None:
+    route = "GET /api/subscriptions"
+    reply = api.get("/api/subscriptions?plan=pro", ADMIN)
+    assert_leaves(lines, reply, line(ADMIN, route, 200, ANN, BOB))
+    reply = api.get(f"/api/subscriptions?email=user{ANN}@example.com", ADMIN)
+    assert_leaves(lines, reply, line(ADMIN, route, 200, ANN))
+    assert api.get("/api/subscriptions?email=nobody@example.com", ADMIN).status == 200
+    assert lines() == []
 
 
 def test_a_dry_run_leaves_a_line_with_everybody_it_names(
@@ -145,6 +170,19 @@ def test_a_dry_run_leaves_a_line_with_everybody_it_names(
     assert_leaves(lines, reply, line(ADMIN, route, 200, ANN, BOB))
     api.post("/api/credits/allocation-runs", ADMIN, RUN)
     assert lines() == []
+
+
+def test_what_is_only_tried_leaves_a_line_for_the_ledger_has_none(
+    api: Api, lines: Callable[[], list[Json]]
+) -> None:
+    route = "POST /api/credits/allocate"
+    reply = api.post("/api/credits/allocate", ADMIN, {**ALLOCATE, "dry_run": True}, key="k")
+    assert_leaves(lines, reply, line(ADMIN, route, 200, ANN))
+    route = "POST /api/credits/allocation-runs"
+    one = {"period": "2026-01", "user_id": ANN}
+    for body in ({**one, "dry_run": True}, one):  # nothing is due, and the answer says so
+        reply = api.post("/api/credits/allocation-runs", ADMIN, body)
+        assert_leaves(lines, reply, line(ADMIN, route, 200, ANN))
 
 
 def test_a_dry_run_names_those_it_could_not_judge_too(
@@ -287,8 +325,10 @@ def test_every_route_that_reads_is_tried_here() -> None:
     """A new one that names a user is one more row; what names none is listed."""
     reads = {path for method, path in contract.operations() if method == "GET"}
     of_nobody = {"/api/health", "/api/openapi.json", "/api/plans", "/api/unsubscribe"}
-    of_subscriptions = {"/api/subscriptions/{user_id}", "/api/subscriptions/{user_id}/edits"}
-    of_entries = {"/api/credits/transactions/{transaction_id}"}
+    of_user = "/api/subscriptions/{user_id}"
+    of_subscriptions = {"/api/subscriptions", of_user, f"{of_user}/edits", f"{of_user}/emails"}
+    of_entry = "/api/credits/transactions/{transaction_id}"
+    of_entries = {of_entry, f"{of_entry}/email", f"{of_entry}/events"}
     assert reads == {*READS, *of_subscriptions, *of_entries, *of_nobody}
 
 

@@ -542,6 +542,7 @@ REQUESTS: dict[str, tuple[Json, ...]] = {
     "POST /api/credits/allocate": (
         keyed("admin", user_id=42, amount=5, reason="Goodwill", expires_in_days=30),
         keyed("admin", user_id=42, amount=-5, reason="Moved", up_to_available=True),
+        keyed("admin", user_id=42, amount=5, description="Try", dry_run=True),
     ),
     "POST /api/credits/allocation-runs": (
         asked(
@@ -549,6 +550,11 @@ REQUESTS: dict[str, tuple[Json, ...]] = {
             body={"period": "2026-01", "zones": ["Europe/Paris"], "dry_run": True, "limit": 1},
         ),
         asked("admin", body={"period": "2026-01"}),
+        asked("admin", body={"period": "2026-01", "user_id": "42", "dry_run": True}),
+    ),
+    "GET /api/subscriptions": (
+        asked("admin", query={"email": "ada@example.com", "limit": "1"}),
+        asked("admin", query={"plan": "pro", "status": "active", "timezone": "Europe/Paris"}),
     ),
     "GET /api/subscriptions/{user_id}": (asked("admin", user_id="42"),),
     "PUT /api/subscriptions/{user_id}": (
@@ -562,6 +568,16 @@ REQUESTS: dict[str, tuple[Json, ...]] = {
     ),
     "PATCH /api/subscriptions/{user_id}": (
         asked("admin", user_id="42", body={"timezone": CHATHAM, "plan": "pro"}),
+        asked("admin", user_id="42", body={"plan": "pro", "dry_run": True}),
+    ),
+    "GET /api/subscriptions/{user_id}/emails": (
+        asked("admin", user_id="42", query={"limit": "2"}),
+    ),
+    "GET /api/credits/transactions/{transaction_id}/email": (
+        asked("admin", transaction_id="42-1"),
+    ),
+    "GET /api/credits/transactions/{transaction_id}/events": (
+        asked("admin", transaction_id="42-1"),
     ),
     "GET /api/subscriptions/{user_id}/edits": (asked("admin", user_id="42", query={"limit": "1"}),),
     "GET /api/unsubscribe": (WITH_TOKEN,),

@@ -25,7 +25,7 @@ from chalicelib.domain.ranges import PLACES, WHOLE, Range
 from chalicelib.domain.subscriptions import SubscriptionStatus
 from chalicelib.jobs import completeness, errors, records, sweeps, ticks, workers
 from chalicelib.jobs.notifications import _Sender
-from chalicelib.operations import adjustments, allocations
+from chalicelib.operations import adjustments, allocations, emails
 from chalicelib.queues import Queues
 from chalicelib.store import ledger as ledger_store
 from chalicelib.store import ledger_items, partiql
@@ -634,11 +634,11 @@ def _identity_of_today(
     return original(self, f"{identity} {subscription.timezone}", kind, told, subscription)
 
 
-@bug(_Sender, "_grants")
-def _dates_of_today(original: Any, self: Any, user_id: str, batches: Any) -> dict[int, Any]:
+@bug(emails, "grants_of")
+def _dates_of_today(original: Any, services: Any, user_id: str, batches: Any) -> dict[int, Any]:
     """A mail bears the dates of where the user lives when it is sent."""
-    zone = self._subscriptions[user_id].timezone
-    found = original(self, user_id, batches)
+    zone = services.subscriptions.get(user_id).timezone
+    found = original(services, user_id, batches)
     return {n: replace(grant, expiry_timezone=zone) for n, grant in found.items()}
 
 

@@ -133,6 +133,7 @@ TABLES = (
     ("subscriptions", ""),
     ("subscriptions", "by_timezone"),
     ("subscriptions", "by_anniversary"),
+    ("subscriptions", "by_address"),
     ("edits", ""),
     ("mails", ""),
     ("stripe", ""),

@@ -175,9 +175,13 @@ TABLE: tuple[tuple[str, str, object, tuple[int, ...]], ...] = (
         {"period": "2026-01", "zones": ["Antarctica/Troll"]},
         (*BAD, 403, 403, 403, 403, 202),
     ),
+    ("GET", "/api/subscriptions?limit=1", None, (*BAD, 403, 403, 403, 403, 200)),
     ("GET", f"/api/subscriptions/{ANN}", None, (*BAD, 403, 403, 200, 200, 200)),
     ("PUT", f"/api/subscriptions/{ANN}", PLAN, (*BAD, 403, 403, 200, 200, 200)),
     ("PATCH", f"/api/subscriptions/{ANN}", {"plan": "pro"}, (*BAD, 403, 403, 200, 200, 200)),
+    ("GET", f"/api/credits/transactions/{ANN}-1/email", None, (*BAD, 403, 403, 403, 403, 200)),
+    ("GET", f"/api/credits/transactions/{ANN}-1/events", None, (*BAD, 403, 403, 403, 403, 200)),
+    ("GET", f"/api/subscriptions/{ANN}/emails", None, (*BAD, 403, 403, 403, 403, 200)),
     ("GET", f"/api/subscriptions/{ANN}/edits", None, (*BAD, 403, 403, 403, 403, 200)),
 )
 

@@ -439,16 +439,17 @@ def test_tables_have_the_keys_of_the_store(template: Template) -> None:
     assert keys(expiring["KeySchema"]) == [("expiry_partition", "HASH"), ("expiry_key", "RANGE")]
 
     subscriptions = properties(template, "SubscriptionsTable")
-    by_timezone, by_anniversary = subscriptions["GlobalSecondaryIndexes"]
+    by_timezone, by_anniversary, by_address = subscriptions["GlobalSecondaryIndexes"]
     assert keys(subscriptions["KeySchema"]) == [("user_id", "HASH")]
     assert keys(by_timezone["KeySchema"]) == [("allocation_timezone", "HASH"), ("spread", "RANGE")]
 
     assert keys(by_anniversary["KeySchema"]) == [("anniversary", "HASH"), ("spread", "RANGE")]
+    assert keys(by_address["KeySchema"]) == [("address", "HASH"), ("user_id", "RANGE")]
 
     stripe = properties(template, "StripeTable")
     assert keys(stripe["KeySchema"]) == [("about", "HASH"), ("part", "RANGE")]
 
-    for index in (expiring, by_timezone, by_anniversary):
+    for index in (expiring, by_timezone, by_anniversary, by_address):
         assert index["Projection"] == {"ProjectionType": "KEYS_ONLY"}
 
 
@@ -658,7 +659,10 @@ APPEND_ON_REQUEST = {*APPEND, ("dynamodb:GetItem", "LedgerTable")}
                 ("dynamodb:PartiQLInsert", "EditsTable"),
                 ("dynamodb:GetItem", "EditsTable"),
                 ("dynamodb:Query", "EditsTable"),
+                ("dynamodb:Scan", "SubscriptionsTable"),
+                ("dynamodb:BatchGetItem", "MailsTable"),
                 ("dynamodb:Query", "SubscriptionsTable/index/by_timezone"),
+                ("dynamodb:Query", "SubscriptionsTable/index/by_address"),
                 ("sqs:SendMessage", "SweepsQueue"),
                 ("secretsmanager:GetSecretValue", "UnsubscribeSecret.Id"),
             },

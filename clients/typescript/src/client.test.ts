@@ -364,6 +364,11 @@ const CALLS: [string, Call, Partial<Request>][] = [
   ],
   ["plans", (client) => client.plans(), { method: "GET", path: "/v1/api/plans" }],
   ["subscription", (client) => client.subscription(USER), { method: "GET", path: OF_USER }],
+  [
+    "foundSubscriptions",
+    (client) => client.foundSubscriptions({ email: "ada+x@example.com" }),
+    { method: "GET", path: "/v1/api/subscriptions", query: { email: "ada+x@example.com" } },
+  ],
   ["putSubscription", (client) => client.putSubscription(USER, SUBSCRIPTION), { method: "PUT", path: OF_USER, body: SUBSCRIPTION }],
   [
     "putSubscription of a version",
@@ -376,6 +381,9 @@ const CALLS: [string, Call, Partial<Request>][] = [
     (client) => client.patchSubscription(USER, { status: "paused" }, '"8"'),
     { method: "PATCH", path: OF_USER, body: { status: "paused" }, headers: { "if-match": '"8"' } },
   ],
+  ["subscriptionEmails", (client) => client.subscriptionEmails(USER, { limit: 2 }), { method: "GET", path: `${OF_USER}/emails`, query: { limit: "2" } }],
+  ["transactionEmail", (client) => client.transactionEmail("42-7"), { method: "GET", path: "/v1/api/credits/transactions/42-7/email" }],
+  ["transactionEvents", (client) => client.transactionEvents("42-7"), { method: "GET", path: "/v1/api/credits/transactions/42-7/events" }],
   ["subscriptionEdits", (client) => client.subscriptionEdits(USER, { limit: 2 }), { method: "GET", path: `${OF_USER}/edits`, query: { limit: "2" } }],
 ];
 

@@ -19,8 +19,14 @@ export type Plan = Schemas["Plan"];
 export type Subscription = Schemas["Subscription"];
 export type SubscriptionRequest = Schemas["SubscriptionRequest"];
 export type SubscriptionChange = Schemas["SubscriptionChange"];
+export type SubscriptionsPage = Schemas["SubscriptionsPage"];
+export type FoundQuery = QueryOf<"findSubscriptions">;
 export type EditsPage = Schemas["EditsPage"];
 export type EditsQuery = QueryOf<"getSubscriptionEdits">;
+export type EmailsPage = Schemas["EmailsPage"];
+export type EmailsQuery = QueryOf<"getSubscriptionEmails">;
+export type EntryEmail = Schemas["EntryEmail"];
+export type EntryEvent = Schemas["EntryEvent"];
 export type UseRequest = Schemas["UseRequest"];
 export type UseAnswer = Schemas["UseAnswer"];
 export type ReverseRequest = Schemas["ReverseRequest"];
@@ -33,6 +39,7 @@ export type HoldAnswer = Schemas["HoldAnswer"];
 export type Hold = Schemas["Hold"];
 export type CaptureRequest = Schemas["CaptureRequest"];
 export type CaptureAnswer = Schemas["CaptureAnswer"];
+export type ReleaseRequest = Schemas["ReleaseRequest"];
 export type ReleaseAnswer = Schemas["ReleaseAnswer"];
 export type PurchaseRequest = Schemas["PurchaseRequest"];
 export type PurchaseAnswer = Schemas["PurchaseAnswer"];
@@ -269,8 +276,8 @@ export class CreditsClient {
   }
 
   /** Frees all that is held. Like a capture, it can be asked for again. */
-  release(holdId: string): Promise<ReleaseAnswer> {
-    return this.#data("POST", `/api/credits/holds/${encodeURIComponent(holdId)}/release`, { body: {} });
+  release(holdId: string, body: ReleaseRequest = {}): Promise<ReleaseAnswer> {
+    return this.#data("POST", `/api/credits/holds/${encodeURIComponent(holdId)}/release`, { body });
   }
 
   /**
@@ -351,6 +358,11 @@ export class CreditsClient {
     return this.#versioned("GET", userId, {});
   }
 
+  /** Whose email address it is, or who has this plan, status or timezone: one page. For admins. */
+  foundSubscriptions(query?: FoundQuery, signal?: AbortSignal): Promise<SubscriptionsPage> {
+    return this.#data("GET", "/api/subscriptions", { query, signal });
+  }
+
   /** Registers a user, or replaces the whole subscription. */
   putSubscription(userId: string, body: SubscriptionRequest, etag?: string): Promise<Versioned<Subscription>> {
     return this.#versioned("PUT", userId, { body, ...(etag && { headers: { "If-Match": etag } }) });
@@ -364,6 +376,23 @@ export class CreditsClient {
   /** Who edited a subscription, when and what: one page, newest first. For admins. */
   subscriptionEdits(userId: string, query?: EditsQuery): Promise<EditsPage> {
     return this.#data("GET", `/api/subscriptions/${encodeURIComponent(userId)}/edits`, { query });
+  }
+
+  /** The emails about a user's credits, and what is recorded of them: one page, newest first. For admins. */
+  subscriptionEmails(userId: string, query?: EmailsQuery): Promise<EmailsPage> {
+    return this.#data("GET", `/api/subscriptions/${encodeURIComponent(userId)}/emails`, { query });
+  }
+
+  /** The email about an entry, as it is or was sent. For admins. */
+  transactionEmail(transactionId: string): Promise<EntryEmail> {
+    return this.#data("GET", `/api/credits/transactions/${encodeURIComponent(transactionId)}/email`, {});
+  }
+
+  /** The events of an entry, as a stage with events publishes them. For admins. */
+  async transactionEvents(transactionId: string): Promise<EntryEvent[]> {
+    const path = `/api/credits/transactions/${encodeURIComponent(transactionId)}/events`;
+    const { events } = await this.#data<Schemas["EntryEvents"]>("GET", path, {});
+    return events;
   }
 
   // --- Sending -------------------------------------------------------------------------------------

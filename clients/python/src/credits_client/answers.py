@@ -203,6 +203,8 @@ class ReverseAnswer:
     returned_amount: int
     expired_amount: int
     batches: tuple[BatchMove, ...]
+    dry_run: bool | None = None
+    transaction: Transaction | None = None
     replayed: bool = _replayed()
 
 
@@ -256,6 +258,8 @@ class ReleaseAnswer:
     transaction_id: str
     released: int
     new_balance: int
+    dry_run: bool | None = None
+    transaction: Transaction | None = None
     replayed: bool = _replayed()
 
 
@@ -279,6 +283,8 @@ class RefundAnswer:
     given_back: int
     expired_amount: int
     unrecovered: int
+    dry_run: bool | None = None
+    transaction: Transaction | None = None
     replayed: bool = _replayed()
 
 
@@ -289,6 +295,8 @@ class AllocateAnswer:
     new_balance: int
     transaction_id: str
     amount: int | None = None
+    dry_run: bool | None = None
+    transaction: Transaction | None = None
     replayed: bool = _replayed()
 
 
@@ -329,7 +337,7 @@ class NotJudged:
 
 @dataclass(frozen=True, kw_only=True)
 class AllocationRunPreview:
-    """A page of what a run would do."""
+    """A page of what a run would do; or what it would do, or did, for one user."""
 
     period: str
     dry_run: bool
@@ -371,6 +379,35 @@ class Subscription:
     not_allocated_because: NotAllocatedBecause | None
     notifications: tuple[str, ...]
     mail_suppressed_because: str | None
+    dry_run: bool | None = None
+    due: tuple[DueAllocation, ...] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundSubscription:
+    """A subscription that was found, in short."""
+
+    user_id: str
+    email: str | None = field(repr=False)
+    timezone: str
+    plan: str
+    billing_interval: str
+    status: str
+    started_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubscriptionsPage:
+    """A page of the subscriptions that were found."""
+
+    subscriptions: tuple[FoundSubscription, ...]
+    unreadable: int
+    next_cursor: str | None
+
+    @property
+    def items(self) -> tuple[FoundSubscription, ...]:
+        """What a page of any listing has."""
+        return self.subscriptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -409,6 +446,74 @@ class EditsPage:
     items: tuple[Edit, ...]
     unreadable: int
     next_cursor: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SentEmail:
+    """An email about an entry, and what is recorded of it: ``state`` is ``sent``, say."""
+
+    type: str
+    transaction_id: str
+    subject: str | None
+    state: str
+    posted_at: datetime
+    sent_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmailsPage:
+    """A page of the emails about a user's credits, newest first."""
+
+    user_id: str
+    items: tuple[SentEmail, ...]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EntryEmail:
+    """The email about an entry, as it is or was sent; its links lead nowhere."""
+
+    type: str
+    subject: str
+    html: str
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventDetail:
+    """What an event says."""
+
+    version: int
+    id: str
+    user_id: str
+    number: int
+    transaction_id: str
+    posted_at: datetime
+    amount: int
+    balance: int
+    ledger_balance: int
+    hash: str
+    hold_id: str | None = None
+    held_amount: int | None = None
+    released_amount: int | None = None
+    threshold: int | None = None
+    metadata: Metadata | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EntryEvent:
+    """An event of an entry."""
+
+    name: str
+    at: datetime
+    detail: EventDetail
+
+
+@dataclass(frozen=True, kw_only=True)
+class EntryEvents:
+    """The events of an entry: its own first, then the limits that it crossed."""
+
+    events: tuple[EntryEvent, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -192,14 +192,19 @@ def reverse(
     description: str,
     key: str | None = None,
     metadata: Mapping[str, str] | None = None,
+    dry_run: bool | None = None,
 ) -> Request[answers.ReverseAnswer]:
-    """Gives a usage back: ``amount`` of it, or all that is left. For backends and admins."""
+    """Gives a usage back: ``amount`` of it, or all that is left. For backends and admins.
+
+    With ``dry_run`` nothing is written, and the answer has the ``transaction`` that would be.
+    """
     body = {
         "user_id": user_id,
         "transaction_id": transaction_id,
         "amount": amount,
         "description": description,
         "metadata": metadata,
+        "dry_run": dry_run,
     }
     return _post("/api/credits/reverse", answers.ReverseAnswer, body, key=_key(key))
 
@@ -217,11 +222,13 @@ def allocate(  # noqa: PLR0913 - the fields of the API
     source: str | None = None,
     including_held: bool | None = None,
     metadata: Mapping[str, str] | None = None,
+    dry_run: bool | None = None,
 ) -> Request[answers.AllocateAnswer]:
     """Adjusts credits by hand: grants them or, with a negative amount, claws them back. For admins.
 
     A grant lives as long as the credits of the user's plan unless ``expires_in_days`` says
-    otherwise; None is for ever. ``up_to_available`` takes at most what is left.
+    otherwise; None is for ever. ``up_to_available`` takes at most what is left. With ``dry_run``
+    nothing is written, and the answer has the ``transaction`` that would be.
     """
     body = {
         "user_id": user_id,
@@ -233,6 +240,7 @@ def allocate(  # noqa: PLR0913 - the fields of the API
         "source": source,
         "including_held": including_held,
         "metadata": metadata,
+        "dry_run": dry_run,
     }
     kept = {"expires_in_days": expires_in_days}
     return _post("/api/credits/allocate", answers.AllocateAnswer, body, kept, key=_key(key))
@@ -291,10 +299,13 @@ def capture(
     return _post("/api/credits/holds/{hold_id}/capture", answers.CaptureAnswer, body, path=path)
 
 
-def release(hold_id: str) -> Request[answers.ReleaseAnswer]:
-    """Frees all that is held. Like a capture, it can be asked for again."""
-    path = _path(hold_id=hold_id)
-    return _post("/api/credits/holds/{hold_id}/release", answers.ReleaseAnswer, {}, path=path)
+def release(hold_id: str, *, dry_run: bool | None = None) -> Request[answers.ReleaseAnswer]:
+    """Frees all that is held. Like a capture, it can be asked for again.
+
+    With ``dry_run`` nothing is written, and the answer has the ``transaction`` that would be.
+    """
+    route, path = "/api/credits/holds/{hold_id}/release", _path(hold_id=hold_id)
+    return _post(route, answers.ReleaseAnswer, {"dry_run": dry_run}, path=path)
 
 
 def holds(user_id: UserId | None = None) -> Request[tuple[answers.Hold, ...]]:
@@ -335,18 +346,25 @@ def purchase(
 
 
 def refund(
-    payment_id: str, amount: int, description: str, *, observed_at: datetime | None = None
+    payment_id: str,
+    amount: int,
+    description: str,
+    *,
+    observed_at: datetime | None = None,
+    dry_run: bool | None = None,
 ) -> Request[answers.RefundAnswer]:
     """Reports how many credits of a payment were refunded, in all. For billing and admins.
 
     More than before takes the difference back, as far as it is there; fewer give back what was
-    taken. The same again changes nothing.
+    taken. The same again changes nothing. With ``dry_run`` nothing is written, and the answer has
+    the ``transaction`` that would be.
     """
     body = {
         "payment_id": payment_id,
         "amount": amount,
         "description": description,
         "observed_at": observed_at,
+        "dry_run": dry_run,
     }
     return _post("/api/credits/refunds", answers.RefundAnswer, body)
 
@@ -360,6 +378,14 @@ def allocation_run(
     """Starts the monthly allocation of a period such as ``2026-07``, in all or some timezones."""
     body = {"period": period, "zones": None if zones is None else list(zones)}
     return _post("/api/credits/allocation-runs", answers.AllocationRunStarted, body)
+
+
+def allocate_due(
+    user_id: UserId, period: str, *, dry_run: bool | None = None
+) -> Request[answers.AllocationRunPreview]:
+    """Allocates what is due to one user through a period, or with ``dry_run`` says what it is."""
+    body = {"period": period, "user_id": user_id, "dry_run": dry_run}
+    return _post("/api/credits/allocation-runs", answers.AllocationRunPreview, body)
 
 
 def allocation_preview_page(
@@ -394,6 +420,21 @@ def plans() -> Request[tuple[answers.Plan, ...]]:
 def subscription(user_id: UserId) -> Request[Versioned[answers.Subscription]]:
     """A user's subscription and its version. For backends, billing and admins."""
     return Request("GET", _SUBSCRIPTION, _versioned, _path(user_id=user_id))
+
+
+def found_subscriptions_page(
+    *,
+    email: str | None = None,
+    plan: str | None = None,
+    status: str | None = None,
+    timezone: str | None = None,
+    limit: int | None = None,
+    cursor: str | None = None,
+) -> Request[answers.SubscriptionsPage]:
+    """Whose address it is, or who has this plan, status or timezone: one page. For admins."""
+    query = {"email": email, "plan": plan, "status": status, "timezone": timezone}
+    query |= {"limit": limit, "cursor": cursor}
+    return _get("/api/subscriptions", answers.SubscriptionsPage, query)
 
 
 def put_subscription(  # noqa: PLR0913 - the fields of the API
@@ -451,8 +492,13 @@ def patch_subscription(  # noqa: PLR0913 - the fields of the API
     allocation_amount: int | Omitted | None = OMITTED,
     notifications: Iterable[str] | Omitted = OMITTED,
     mail_suppressed_because: Omitted | None = OMITTED,
+    dry_run: bool | None = None,
 ) -> Request[Versioned[answers.Subscription]]:
-    """Changes some fields of a subscription. None resets one; what is not named stays."""
+    """Changes some fields of a subscription. None resets one; what is not named stays.
+
+    With ``dry_run`` nothing is written. The answer is the subscription that would be, with what
+    would be allocated at once in ``due``; the ``etag`` is that of the stored version.
+    """
     changes = {
         "timezone": timezone,
         "plan": plan,
@@ -467,7 +513,7 @@ def patch_subscription(  # noqa: PLR0913 - the fields of the API
         "notifications": OMITTED if isinstance(notifications, Omitted) else list(notifications),
         "mail_suppressed_because": mail_suppressed_because,
     }
-    return _edit("PATCH", user_id, _sent({}, changes), etag)
+    return _edit("PATCH", user_id, _sent({"dry_run": dry_run}, changes), etag)
 
 
 def subscription_edits_page(
@@ -477,6 +523,31 @@ def subscription_edits_page(
     query = {"limit": limit, "cursor": cursor}
     path = _path(user_id=user_id)
     return _get("/api/subscriptions/{user_id}/edits", answers.EditsPage, query, path=path)
+
+
+def subscription_emails_page(
+    user_id: UserId, *, limit: int | None = None, cursor: str | None = None
+) -> Request[answers.EmailsPage]:
+    """The emails about a user's credits and what is recorded of them: one page. For admins.
+
+    ``limit`` is how many entries a page looks at.
+    """
+    query = {"limit": limit, "cursor": cursor}
+    path = _path(user_id=user_id)
+    return _get("/api/subscriptions/{user_id}/emails", answers.EmailsPage, query, path=path)
+
+
+def transaction_email(transaction_id: str) -> Request[answers.EntryEmail]:
+    """The email about an entry, as it is or was sent. For admins."""
+    path = _path(transaction_id=transaction_id)
+    return _get("/api/credits/transactions/{transaction_id}/email", answers.EntryEmail, path=path)
+
+
+def transaction_events(transaction_id: str) -> Request[tuple[answers.EntryEvent, ...]]:
+    """The events of an entry, as a stage with events publishes them. For admins."""
+    route = "/api/credits/transactions/{transaction_id}/events"
+    found = _get(route, answers.EntryEvents, path=_path(transaction_id=transaction_id))
+    return Request("GET", route, lambda response: found.read(response).events, found.path)
 
 
 # --- Links in emails, and the API itself: no token ------------------------------------------------

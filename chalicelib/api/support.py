@@ -1,0 +1,160 @@
+"""What those who answer users need: to find a user, and to see what became of their credits.
+
+All of it reads, and is for admins. Each request reads a bounded part of the tables.
+"""
+
+from contextlib import suppress
+from urllib.parse import unquote
+
+from chalicelib.domain import calendar
+from chalicelib.domain.addresses import parse_email, same_address
+from chalicelib.domain.errors import Unreadable
+from chalicelib.domain.events import events_of
+from chalicelib.domain.fields import ENTRY_NUMBER, parse_choice, parse_plan_id, place_of
+from chalicelib.domain.instants import format_instant
+from chalicelib.domain.subscriptions import Subscription, SubscriptionStatus
+from chalicelib.store.database import Item, text
+from chalicelib.store.subscriptions import FoundPage, read_subscription
+
+from . import cursors
+from .answers import Answer, Json
+from .calls import Call, ensure_user, parse_limit
+
+_PAGE = 20
+
+_USER_ID = r"[!-~]{1,128}"
+
+
+def find_subscriptions(call: Call) -> Answer:
+    """Whose email address it is; or who has this plan, status or timezone."""
+    call.principal.may_support()
+    query = call.query()
+    email = query.optional("email", parse_email)
+    filters = {
+        "plan": query.optional("plan", parse_plan_id),
+        "status": query.optional("status", parse_choice(SubscriptionStatus)),
+        "timezone": query.optional("timezone", calendar.parse_timezone),
+    }
+    limit = query.optional("limit", parse_limit) or _PAGE
+    cursor = query.optional("cursor", cursors.parse_cursor)
+    query.finish()
+    wanted = {name: str(value) for name, value in filters.items() if value is not None}
+    listing = f"subscriptions {email} {wanted}"
+    after = cursors.decode(listing, cursor, _USER_ID)
+    if email is None:
+        page = call.services.subscriptions.found(wanted, after, limit)
+    else:
+        page = _with_address(call, email, wanted, after, limit)
+    found: list[Subscription] = []
+    for item in page.items:
+        with suppress(Unreadable):
+            found.append(read_subscription(item))
+    return Answer(
+        {
+            # The index lags behind: one may have another address by now.
+            "subscriptions": [
+                _found(each) for each in found if email is None or same_address(each.email, email)
+            ],
+            "unreadable": len(page.items) - len(found),
+            "next_cursor": page.last_user_id and cursors.encode(listing, page.last_user_id),
+        },
+        tells_of=frozenset(each.user_id for each in found),
+    )
+
+
+def _with_address(
+    call: Call, email: str, wanted: dict[str, str], after: str | None, limit: int
+) -> FoundPage:
+    subscriptions = call.services.subscriptions
+    page = subscriptions.users_with(email, after, limit)
+    stored = subscriptions.get_many(page.user_ids)
+    items: list[Item] = [
+        stored[user_id]
+        for user_id in page.user_ids
+        if user_id in stored
+        and all(stored[user_id].get(name) == text(value) for name, value in wanted.items())
+    ]
+    return FoundPage(items, page.last_user_id)
+
+
+def _found(subscription: Subscription) -> Json:
+    return {
+        "user_id": subscription.user_id,
+        "email": subscription.email,
+        "timezone": subscription.timezone,
+        "plan": subscription.plan,
+        "billing_interval": subscription.billing_interval.value,
+        "status": subscription.status.value,
+        "started_at": format_instant(subscription.started_at),
+    }
+
+
+def emails(call: Call) -> Answer:
+    """The emails about a user's entries, newest first, and what is recorded of each."""
+    # Not imported by those who only look for somebody: it renders emails.
+    from chalicelib.operations.emails import emails_about
+
+    call.principal.may_support()
+    user_id = call.path_user_id()
+    query = call.query()
+    limit = query.optional("limit", parse_limit) or _PAGE
+    cursor = query.optional("cursor", cursors.parse_cursor)
+    query.finish()
+    listing = f"emails {user_id}"
+    position = cursors.decode(listing, cursor, ENTRY_NUMBER.pattern)
+    services = call.services
+    page = services.ledger.page(user_id, limit, int(position) if position else None)
+    ensure_user(services, user_id, has_entries=bool(page.entries or position))
+    found = emails_about(services, page.entries, services.subscriptions.find(user_id))
+    return Answer(
+        {
+            "user_id": user_id,
+            "items": [
+                {
+                    "type": each.kind.value,
+                    "transaction_id": each.entry.transaction_id,
+                    "subject": each.subject,
+                    "state": each.state.value,
+                    "posted_at": format_instant(each.entry.posted_at),
+                    "sent_at": each.sent_at,
+                }
+                for each in found
+            ],
+            "next_cursor": page.below and cursors.encode(listing, str(page.below)),
+        }
+    )
+
+
+def email(call: Call) -> Answer:
+    """The email about an entry, as it is or was sent; its links lead nowhere."""
+    from chalicelib.operations.emails import preview
+
+    user_id, number = _entry_of(call)
+    services = call.services
+    entry = services.ledger.entry(user_id, number)
+    mail = preview(services, entry, services.subscriptions.find(user_id))
+    return Answer(
+        {"type": mail.kind.value, "subject": mail.subject, "html": mail.html, "text": mail.text}
+    )
+
+
+def events(call: Call) -> Answer:
+    """The events of an entry, as a stage with events publishes them."""
+    user_id, number = _entry_of(call)
+    account = call.services.ledger.account_after(user_id, number)
+    assert account.last is not None  # noqa: S101 - it is what was read
+    found = events_of(account.last, account.last_hash, call.services.settings.low_balance)
+    return Answer(
+        {
+            "events": [
+                {"name": each.name.value, "at": format_instant(each.at), "detail": each.detail}
+                for each in found
+            ]
+        }
+    )
+
+
+def _entry_of(call: Call) -> tuple[str, int]:
+    """The user and the number of the entry in the path. Raises `NotFound`."""
+    call.principal.may_support()
+    return place_of(unquote(call.without_query().path["transaction_id"]))

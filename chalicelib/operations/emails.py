@@ -1,0 +1,169 @@
+"""The emails about a user's entries: what each says, and what is recorded of it.
+
+The job that sends an email and those who answer users see the same: there is no second opinion.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
+from typing import NamedTuple
+
+from chalicelib.domain import notifications
+from chalicelib.domain.entries import LedgerEntry
+from chalicelib.domain.errors import CreditsError, InvalidInput, NotFound, Unreadable
+from chalicelib.domain.notifications import MailKind, kind_of
+from chalicelib.domain.subscriptions import Subscription
+from chalicelib.mails import facts
+from chalicelib.mails.facts import Facts
+from chalicelib.mails.rendering import Mail, render
+from chalicelib.services import Services
+from chalicelib.store.database import Item
+from chalicelib.store.ledger_items import read_entry
+from chalicelib.store.mails import MailStatus, read_mail
+
+_OF_ENTRY_ALONE: Mapping[MailKind, Callable[[LedgerEntry], Facts]] = {
+    MailKind.ALLOCATION: facts.of_allocation,
+    MailKind.MANUAL: facts.of_manual_change,
+    MailKind.PURCHASE: facts.of_purchase,
+    MailKind.REFUND: facts.of_refund,
+}
+"""The kinds whose facts are all in the entry."""
+
+DEAD_LINK = "https://unsubscribe.invalid/"
+"""In the place of the unsubscribe links of an email that is only looked at: it leads nowhere, for
+nobody but the user may end their emails (RFC 2606: there is no domain ``invalid``)."""
+
+
+class EmailState(StrEnum):
+    """What is recorded of an email."""
+
+    SENT = "sent"
+    IN_DOUBT = "in_doubt"
+    UNRECORDED = "unrecorded"
+    UNREADABLE = "unreadable"
+
+
+class Email(NamedTuple):
+    """An email that an entry calls for, or a reminder of when the credits it granted expire.
+
+    ``subject``: None where the entry alone does not tell it. ``sent_at``: as text; None if it was
+    not sent, or by a release that did not record it.
+    """
+
+    kind: MailKind
+    entry: LedgerEntry
+    subject: str | None
+    state: EmailState
+    sent_at: str | None
+
+
+def called_for(services: Services, entry: LedgerEntry, of: Subscription | None) -> MailKind | None:
+    """The kind of email that an entry calls for on the plan of its user; None for none."""
+    return kind_of(entry, _low_balance_threshold(services, of))
+
+
+def identity_of(kind: MailKind, entry: LedgerEntry) -> str:
+    """What the email that an entry calls for is known by."""
+    if kind is MailKind.LOW_BALANCE:
+        return notifications.of_low_balance(entry)
+    return notifications.of_entry(kind, entry)
+
+
+def facts_of(
+    services: Services, kind: MailKind, entry: LedgerEntry, subscription: Subscription | None
+) -> Facts:
+    """The facts of the email that an entry calls for. Raises `NotFound` if its user is gone.
+
+    Only what a low balance is told with, the next credits, is that of the present.
+    """
+    if kind in _OF_ENTRY_ALONE:
+        return _OF_ENTRY_ALONE[kind](entry)
+    if kind is MailKind.EXPIRATION:
+        batches = [leg.batch for leg in entry.legs]
+        return facts.of_expiration(entry, grants_of(services, entry.user_id, batches))
+    if subscription is None:
+        raise NotFound(f"there is no user {entry.user_id}")
+    return facts.of_low_balance(entry, subscription, services.catalogue, services.now())
+
+
+def grants_of(services: Services, user_id: str, batches: Sequence[int]) -> dict[int, LedgerEntry]:
+    """The entries that granted some batches: a batch bears the number of its grant."""
+    items = services.ledger.entries((user_id, number) for number in batches)
+    return {number: entry_among(items, user_id, number) for number in batches}
+
+
+def entry_among(items: Mapping[tuple[str, int], Item], user_id: str, number: int) -> LedgerEntry:
+    """An entry among those that were read. Raises `NotFound`."""
+    if (user_id, number) not in items:
+        raise NotFound(f"user {user_id} has no transaction {user_id}-{number}")
+    return read_entry(items[user_id, number])
+
+
+def preview(services: Services, entry: LedgerEntry, subscription: Subscription | None) -> Mail:
+    """The email about an entry as it is or was sent, but for its links. Raises `NotFound`."""
+    kind = called_for(services, entry, subscription)
+    if kind is None:
+        raise NotFound(f"transaction {entry.transaction_id} calls for no email")
+    return render(kind, facts_of(services, kind, entry, subscription), DEAD_LINK, DEAD_LINK)
+
+
+def emails_about(
+    services: Services, entries: Sequence[LedgerEntry], subscription: Subscription | None
+) -> list[Email]:
+    """The emails about some entries of a user, in the order of the entries.
+
+    Those that the entries call for are all there, sent or not; a reminder only if it is recorded.
+    """
+    wanted: dict[str, tuple[MailKind, LedgerEntry]] = {}
+    for entry in entries:
+        if kind := called_for(services, entry, subscription):
+            wanted.setdefault(identity_of(kind, entry), (kind, entry))
+        batch = entry.granted_batch
+        if batch and batch.expires_at:
+            reminder = notifications.of_expiring_soon(entry.user_id, batch.expires_at)
+            wanted.setdefault(reminder, (MailKind.EXPIRING_SOON, entry))
+    records = services.mail_records.find(wanted)
+    return [
+        _email(services, kind, entry, subscription, identity, records.get(identity))
+        for identity, (kind, entry) in wanted.items()
+        if identity in records or kind is not MailKind.EXPIRING_SOON
+    ]
+
+
+def _email(
+    services: Services,
+    kind: MailKind,
+    entry: LedgerEntry,
+    subscription: Subscription | None,
+    identity: str,
+    item: Item | None,
+) -> Email:
+    state, sent_at = _recorded(identity, item)
+    subject = None
+    if kind is not MailKind.EXPIRING_SOON:
+        try:
+            told = facts_of(services, kind, entry, subscription)
+        except CreditsError:
+            pass  # the user is gone, or what their credits were granted by cannot be read
+        else:
+            subject = render(kind, told, DEAD_LINK, DEAD_LINK).subject
+    return Email(kind, entry, subject, state, sent_at)
+
+
+def _recorded(identity: str, item: Item | None) -> tuple[EmailState, str | None]:
+    if item is None:
+        return EmailState.UNRECORDED, None
+    try:
+        record = read_mail(identity, item)
+    except Unreadable:
+        return EmailState.UNREADABLE, None
+    is_sent = record.status is MailStatus.COMPLETED
+    return EmailState.SENT if is_sent else EmailState.IN_DOUBT, record.said.get("sent_at")
+
+
+def _low_balance_threshold(services: Services, subscription: Subscription | None) -> int | None:
+    if subscription is None:
+        return None
+    try:
+        return services.catalogue.get(subscription.plan).low_balance_threshold
+    except InvalidInput:
+        return None  # the plan has left the catalogue: nothing says what is low on it

@@ -1,0 +1,329 @@
+"""What those who answer users find, see and try over the API."""
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from chalicelib.domain import notifications
+from chalicelib.domain.events import events_of
+from chalicelib.operations import on_request
+from chalicelib.store.mails import record_id
+from tests.aws.api import ADMIN, Api
+from tests.aws.world import World, at, client
+
+Json = dict[str, Any]
+
+SUBSCRIPTIONS = "/api/subscriptions"
+
+
+def found(api: Api, query: str) -> list[str]:
+    """The ids on all pages."""
+    user_ids: list[str] = []
+    cursor = ""
+    while True:
+        reply = api.get(f"{SUBSCRIPTIONS}?{query}{cursor}", ADMIN)
+        assert reply.status == 200, reply.text
+        user_ids += [each["user_id"] for each in reply.json["subscriptions"]]
+        if reply.json["next_cursor"] is None:
+            return user_ids
+        cursor = f"&cursor={reply.json['next_cursor']}"
+
+
+# --- Finding a user -----------------------------------------------------------------------------
+
+
+def test_all_who_share_an_address_are_found_however_it_is_spelled(world: World, api: Api) -> None:
+    world.subscribe("1", email="Ada@Exämple.com")
+    world.subscribe("2", email="ada@xn--exmple-cua.com", status="cancelled")
+    world.subscribe("3", email="adam@xn--exmple-cua.com")
+    for spelling in ("ada@ex%C3%A4mple.com", "ADA@xn--exmple-cua.COM"):
+        assert found(api, f"email={spelling}") == ["1", "2"]
+        assert found(api, f"email={spelling}&limit=1") == ["1", "2"]
+    assert found(api, "email=ada@ex%C3%A4mple.com&status=cancelled") == ["2"]
+    assert found(api, "email=nobody@example.com") == []
+
+
+def test_who_is_found_is_shown_in_short(world: World, api: Api) -> None:
+    world.subscribe("1")
+    reply = api.get(f"{SUBSCRIPTIONS}?email=user1@example.com", ADMIN)
+    assert reply.json == {
+        "subscriptions": [
+            {
+                "user_id": "1",
+                "email": "user1@example.com",
+                "timezone": "Europe/Paris",
+                "plan": "pro",
+                "billing_interval": "yearly",
+                "status": "active",
+                "started_at": "2025-01-01T00:00:00Z",
+            }
+        ],
+        "unreadable": 0,
+        "next_cursor": None,
+    }
+
+
+def test_a_user_is_found_by_their_new_address_and_not_by_their_old_one(
+    world: World, api: Api
+) -> None:
+    world.subscribe("1")
+    world.subscribe("1", email="new@example.com")
+    assert found(api, "email=user1@example.com") == []
+    assert found(api, "email=new@example.com") == ["1"]
+    world.subscribe("1", email=None)
+    assert found(api, "email=new@example.com") == []
+
+
+def test_an_address_that_a_lagging_index_still_has_finds_nobody(world: World, api: Api) -> None:
+    world.subscribe("1")
+    client("dynamodb").update_item(
+        TableName=world.settings.subscriptions_table,
+        Key={"user_id": {"S": "1"}},
+        UpdateExpression="SET email = :email",
+        ExpressionAttributeValues={":email": {"S": "new@example.com"}},
+    )
+    assert found(api, "email=user1@example.com") == []
+
+
+def test_an_erased_user_is_not_found_by_their_address(world: World, api: Api) -> None:
+    world.subscribe("1")
+    world.services.subscriptions.remove("1")
+    assert found(api, "email=user1@example.com") == []
+    index = {"TableName": world.settings.subscriptions_table, "IndexName": "by_address"}
+    assert client("dynamodb").scan(**index)["Items"] == []
+
+
+def test_the_index_of_addresses_has_no_address(world: World) -> None:
+    world.subscribe("1")
+    index = {"TableName": world.settings.subscriptions_table, "IndexName": "by_address"}
+    (item,) = client("dynamodb").scan(**index)["Items"]
+    assert "example.com" not in item["address"]["S"]
+
+
+def test_filters_combine_and_pages_lose_nobody(
+    world: World, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chalicelib.store.subscriptions.SEARCHED_AT_ONCE", 3)
+    monkeypatch.setattr("chalicelib.store.subscriptions.MOST_SEARCHED", 6)
+    for number in range(20):
+        changes: Json = {} if number % 4 else {"status": "paused"}
+        plan = "starter" if number % 5 else "pro"
+        world.subscribe(f"u{number}", plan=plan, **changes)
+    world.subscribe("v", timezone="Asia/Tokyo", status="paused", plan="starter")
+    everybody = sorted(f"u{number}" for number in range(20))
+    assert sorted(found(api, "limit=7")) == sorted([*everybody, "v"])
+    paused = {f"u{number}" for number in range(0, 20, 4)}
+    starters = {f"u{number}" for number in range(20) if number % 5}
+    for limit in (1, 2, 3, 100):
+        assert set(found(api, f"status=paused&limit={limit}")) == {*paused, "v"}
+        assert set(found(api, f"status=paused&plan=starter&limit={limit}")) == {
+            *(paused & starters),
+            "v",
+        }
+        assert found(api, f"timezone=Asia/Tokyo&limit={limit}") == ["v"]
+    assert len(found(api, "plan=starter&limit=2")) == len(starters) + 1
+
+
+def test_a_search_for_what_is_rare_reads_a_bounded_part_of_the_table(
+    world: World, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chalicelib.store.subscriptions.SEARCHED_AT_ONCE", 2)
+    monkeypatch.setattr("chalicelib.store.subscriptions.MOST_SEARCHED", 4)
+    for number in range(7):
+        world.subscribe(str(number))
+    reply = api.get(f"{SUBSCRIPTIONS}?status=cancelled", ADMIN)
+    assert reply.json["subscriptions"] == []
+    assert reply.json["next_cursor"] is not None
+    assert found(api, "status=cancelled") == []
+
+
+def test_a_damaged_subscription_is_counted_and_hides_no_other(world: World, api: Api) -> None:
+    for user_id in ("1", "2"):
+        world.subscribe(user_id, email="ada@example.com")
+    client("dynamodb").update_item(
+        TableName=world.settings.subscriptions_table,
+        Key={"user_id": {"S": "1"}},
+        UpdateExpression="REMOVE version",
+    )
+    for query in ("email=ada@example.com", "plan=pro"):
+        reply = api.get(f"{SUBSCRIPTIONS}?{query}", ADMIN).json
+        assert [each["user_id"] for each in reply["subscriptions"]] == ["2"]
+        assert reply["unreadable"] == 1
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("email=ada", "email"),
+        ("plan=No%20plan", "plan"),
+        ("status=asleep", "status"),
+        ("timezone=Europe/Pari", "timezone"),
+        ("limit=101", "limit"),
+        ("cursor=x", "cursor"),
+        ("name=ada", "name"),
+    ],
+)
+def test_a_search_that_makes_no_sense_is_refused_by_field(
+    world: World, api: Api, query: str, field: str
+) -> None:
+    assert world.now == at("2026-01-15T12:00:00Z")
+    reply = api.get(f"{SUBSCRIPTIONS}?{query}", ADMIN)
+    assert reply.status == 400
+    assert [error["field"] for error in reply.json["errors"]] == [field]
+
+
+def test_a_cursor_is_of_the_search_that_it_came_from(world: World, api: Api) -> None:
+    world.subscribe("1")
+    world.subscribe("2")
+    cursor = api.get(f"{SUBSCRIPTIONS}?plan=pro&limit=1", ADMIN).json["next_cursor"]
+    assert api.get(f"{SUBSCRIPTIONS}?plan=starter&cursor={cursor}", ADMIN).status == 400
+
+
+def use(world: World, amount: int) -> None:
+    on_request.use_credits(world.services, "1", amount, "Export", caller="shop", key="k")
+
+
+# --- Emails -------------------------------------------------------------------------------------
+
+
+def emails(api: Api, user_id: str = "1", query: str = "") -> list[tuple[str, str, str]]:
+    """Type, transaction and state of the emails on a page."""
+    reply = api.get(f"{SUBSCRIPTIONS}/{user_id}/emails{query}", ADMIN)
+    assert reply.status == 200, reply.text
+    return [(each["type"], each["transaction_id"], each["state"]) for each in reply.json["items"]]
+
+
+def test_a_users_emails_are_listed_newest_first_with_what_became_of_them(
+    world: World, api: Api
+) -> None:
+    world.subscribe("1")
+    world.grant("1", 100, "gift", expires_in_days=2)
+    world.queue_mails()
+    world.send_mails()
+    world.grant("1", 20, "more")
+    world.grant("1", 5, "silent", notify=False)
+    assert emails(api) == [("manual", "1-2", "unrecorded"), ("manual", "1-1", "sent")]
+    first = api.get(f"{SUBSCRIPTIONS}/1/emails", ADMIN).json["items"][1]
+    assert first["sent_at"] == "2026-01-15T12:00:00Z"
+    assert first["subject"] == world.outbox.sent[0].subject == "100 credits added to your account"
+
+
+def test_a_page_of_emails_looks_at_some_entries_and_the_cursor_leads_to_the_others(
+    world: World, api: Api
+) -> None:
+    world.subscribe("1")
+    for number in range(3):
+        world.grant("1", 10, f"gift-{number}", notify=number != 1)
+    listed = []
+    cursor = ""
+    for _ in range(3):
+        reply = api.get(f"{SUBSCRIPTIONS}/1/emails?limit=1{cursor}", ADMIN).json
+        listed.append([each["transaction_id"] for each in reply["items"]])
+        cursor = f"&cursor={reply['next_cursor']}"
+    assert listed == [["1-3"], [], ["1-1"]]
+    assert reply["next_cursor"] is None
+
+
+def test_a_reminder_is_listed_once_it_is_recorded(world: World, api: Api) -> None:
+    world.subscribe("1", plan="starter")
+    world.allocate_at("2026-01-31T23:00:00Z")
+    assert [kind for kind, _, _ in emails(api)] == ["allocation"]
+    entry = world.history()[-1]
+    assert entry.granted_batch
+    assert entry.granted_batch.expires_at
+    identity = notifications.of_expiring_soon("1", entry.granted_batch.expires_at)
+    world.services.mail_records.once(identity, lambda: {"kind": "expiring_soon"})
+    found = api.get(f"{SUBSCRIPTIONS}/1/emails", ADMIN).json["items"]
+    assert [(each["type"], each["state"], each["subject"]) for each in found] == [
+        ("allocation", "unrecorded", "100 credits added for 2026-02"),
+        ("expiring_soon", "sent", None),
+    ]
+
+
+def test_an_email_in_doubt_and_one_whose_record_is_damaged_are_named_so(
+    world: World, api: Api
+) -> None:
+    world.subscribe("1")
+    for number in (1, 2):
+        world.grant("1", 10, f"gift-{number}")
+        entry = world.history()[-1]
+        identity = notifications.of_entry(notifications.MailKind.MANUAL, entry)
+        item = {"id": {"S": record_id(identity)}, "status": {"S": "INPROGRESS"}}
+        kept = {"expiration": {"N": "1800000000"}} if number == 1 else {}
+        client("dynamodb").put_item(TableName=world.settings.mails_table, Item=item | kept)
+    assert emails(api) == [("manual", "1-2", "unreadable"), ("manual", "1-1", "in_doubt")]
+
+
+def test_emails_of_an_erased_user_are_listed_still_and_those_of_nobody_are_not_found(
+    world: World, api: Api
+) -> None:
+    world.subscribe("1")
+    world.grant("1", 10, "gift")
+    world.services.subscriptions.remove("1")
+    assert emails(api) == [("manual", "1-1", "unrecorded")]
+    assert api.get(f"{SUBSCRIPTIONS}/2/emails", ADMIN).status == 404
+
+
+def test_the_preview_of_an_email_is_what_was_sent_but_for_its_links(world: World, api: Api) -> None:
+    world.subscribe("1")
+    world.grant("1", 100, "gift")
+    world.queue_mails()
+    world.send_mails()
+    (sent,) = world.outbox.sent
+    seen = api.get("/api/credits/transactions/1-1/email", ADMIN).json
+    assert (seen["type"], seen["subject"]) == ("manual", sent.subject)
+    for said, shown in ((sent.text, seen["text"]), (sent.html, seen["html"])):
+        links = re.compile(r'https://[^\s"<]*(unsubscribe|invalid)[^\s"<]*')
+        assert links.sub("", said) == links.sub("", shown)
+        assert world.settings.unsubscribe_url not in shown
+        assert "token=" not in shown
+
+
+def test_what_calls_for_no_email_has_no_preview(world: World, api: Api) -> None:
+    world.subscribe("1")
+    world.grant("1", 100, "gift", notify=False)
+    for entry in ("1-1", "1-2", "nobody-1", "x"):
+        reply = api.get(f"/api/credits/transactions/{entry}/email", ADMIN)
+        assert (reply.status, reply.json["code"]) == (404, "not_found")
+    reply = api.get("/api/credits/transactions/1-1/email", ADMIN)
+    assert reply.json["detail"] == "transaction 1-1 calls for no email"
+
+
+@pytest.mark.parametrize("amount", [485, 100])
+def test_a_usage_has_an_email_if_it_takes_the_balance_below_the_threshold(
+    world: World, api: Api, amount: int
+) -> None:
+    world.with_plans("pro", low_balance_threshold=50)
+    world.subscribe("1")
+    world.grant("1", 500, "gift", notify=False)
+    use(world, amount)
+    reply = api.get("/api/credits/transactions/1-2/email", ADMIN)
+    if amount == 485:
+        assert reply.json["subject"] == "15 credits left"
+        assert emails(api) == [("low_balance", "1-2", "unrecorded")]
+    else:
+        assert reply.status == 404
+        assert emails(api) == []
+
+
+# --- Events -------------------------------------------------------------------------------------
+
+
+def test_the_events_of_an_entry_are_those_that_are_published(world: World, api: Api) -> None:
+    world.subscribe("1")
+    world.grant("1", 100, "gift")
+    world.services.settings = replace(world.services.settings, low_balance=50)
+    use(world, 100)
+    account = world.services.ledger.account("1")
+    assert account.last
+    published = events_of(account.last, account.last_hash, 50)
+    seen = api.get("/api/credits/transactions/1-2/events", ADMIN).json["events"]
+    assert [each["name"] for each in seen] == [
+        "credits.used",
+        "credits.balance_low",
+        "credits.exhausted",
+    ]
+    assert [each["detail"] for each in seen] == [dict(each.detail) for each in published]
+    assert api.get("/api/credits/transactions/1-3/events", ADMIN).status == 404
