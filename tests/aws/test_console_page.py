@@ -82,7 +82,7 @@ def test_the_page_is_told_where_to_sign_in_and_nothing_secret(api: Api, issuer: 
     assert reply.status == 200
     assert reply.headers["content-type"] == "text/html; charset=utf-8"
     assert told(reply) == {
-        "stage": "test",
+        "stage": "dev",
         "issuer": ISSUER,
         "client_id": "the-console",
         "scope": "openid",
