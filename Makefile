@@ -81,7 +81,7 @@ clean:  ## remove all generated files, and .venv
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 ##@ Deploy and operate (the running local stack, or STAGE=prod REGION=eu-west-1 in your AWS account)
-.PHONY: deploy package doctor deploy-policy token-check import balances verify completeness liability stripe stripe-secret security
+.PHONY: deploy package doctor deploy-policy token-check import balances show verify completeness liability stripe stripe-secret security
 
 deploy: $(READY) | writable  ## show the changes, then deploy to AWS: STAGE=dev or prod (REGION= YES=1)
 	$(call needs,STAGE,STAGE=dev)
@@ -108,6 +108,9 @@ import: $(READY)  ## import subscriptions: CSV=subscribers.csv (SKIP_INVALID=1 l
 balances: $(READY)  ## import balances from another system: CSV=balances.csv (docs/migrating.md)
 	$(call needs,CSV,CSV=balances.csv)
 	@$(RUN) -m infra balances $(STAGED) $(call flag,skip-invalid,SKIP_INVALID) -- $(call exported,CSV)
+
+show: $(READY)  ## show a user, what they have and why: USER_ID=42 or EMAIL=ada@example.com (JSON=1)
+	@$(RUN) -m infra show $(call option,email,EMAIL) $(STAGED) $(call flag,json,JSON) $(if $(value USER_ID),-- $(call exported,USER_ID))
 
 verify: $(READY)  ## check ledgers: USER_ID=42, ZONE=Europe/Paris, SAMPLE=1000, ALL=1 (ANCHORS= JSON=1)
 	@$(RUN) -m infra verify $(call option,zone,ZONE) $(call option,sample,SAMPLE) $(call flag,all,ALL) $(call option,anchors,ANCHORS) $(STAGED) $(call flag,json,JSON) $(if $(value USER_ID),-- $(call exported,USER_ID))

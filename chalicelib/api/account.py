@@ -22,7 +22,7 @@ from chalicelib.domain.fields import (
     place_of,
     shown,
 )
-from chalicelib.domain.holds import active, earmarked, expiring
+from chalicelib.domain.holds import expiring
 from chalicelib.domain.instants import format_instant, parse_instant
 from chalicelib.domain.ledger import MOST_ITEMS, Account
 from chalicelib.domain.metadata import (
@@ -35,7 +35,7 @@ from chalicelib.domain.subscriptions import next_allocation, no_allocation_becau
 from chalicelib.operations import on_request
 
 from . import cursors
-from .answers import Answer, Json, batch_id, line, moves, performed, why_not
+from .answers import Answer, Json, balance_at, line, moves, performed, why_not
 from .calls import Call, ensure_user, parse_limit
 
 DEFAULT_PAGE = 20
@@ -96,36 +96,7 @@ def balance(call: Call) -> Answer:
         account = services.ledger.account_at(whose, instant)
     ensure_user(services, whose, has_entries=account.last is not None)
     as_of = instant or account.time(services.now())
-    held = earmarked(account.holds, as_of)
-    return Answer(
-        {
-            "available_balance": account.available_balance(as_of),
-            "held_balance": sum(held.values()),
-            "ledger_balance": account.ledger_balance,
-            "as_of": format_instant(as_of),
-            "batches": [
-                {
-                    "batch_id": batch_id(whose, batch.number),
-                    "granted_amount": batch.granted,
-                    "remaining_amount": batch.remaining,
-                    "granted_at": format_instant(batch.granted_at),
-                    "expires_at": batch.expires_at and format_instant(batch.expires_at),
-                    "held_amount": held[batch.number],
-                    "priority": batch.priority,
-                    "source": batch.source,
-                }
-                for batch in account.batches
-            ],
-            "holds": [
-                {
-                    "hold_id": f"{whose}-{hold.number}",
-                    "amount": hold.amount,
-                    "expires_at": format_instant(hold.expires_at),
-                }
-                for hold in active(account.holds, as_of)
-            ],
-        }
-    )
+    return Answer(balance_at(account, as_of))
 
 
 def history(call: Call) -> Answer:

@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from chalicelib.domain.entries import EntryType, LedgerEntry
+from chalicelib.domain.holds import active, earmarked
 from chalicelib.domain.instants import format_instant
+from chalicelib.domain.ledger import Account
 from chalicelib.domain.subscriptions import NotAllocatedBecause
 
 if TYPE_CHECKING:
@@ -56,6 +59,38 @@ def moves(entry: LedgerEntry) -> list[Json]:
     return [
         {"batch_id": batch_id(entry.user_id, leg.batch), "amount": leg.amount} for leg in entry.legs
     ]
+
+
+def balance_at(account: Account, as_of: datetime) -> Json:
+    """What a user has at an instant, batch by batch."""
+    whose, held = account.user_id, earmarked(account.holds, as_of)
+    return {
+        "available_balance": account.available_balance(as_of),
+        "held_balance": sum(held.values()),
+        "ledger_balance": account.ledger_balance,
+        "as_of": format_instant(as_of),
+        "batches": [
+            {
+                "batch_id": batch_id(whose, batch.number),
+                "granted_amount": batch.granted,
+                "remaining_amount": batch.remaining,
+                "granted_at": format_instant(batch.granted_at),
+                "expires_at": batch.expires_at and format_instant(batch.expires_at),
+                "held_amount": held[batch.number],
+                "priority": batch.priority,
+                "source": batch.source,
+            }
+            for batch in account.batches
+        ],
+        "holds": [
+            {
+                "hold_id": f"{whose}-{hold.number}",
+                "amount": hold.amount,
+                "expires_at": format_instant(hold.expires_at),
+            }
+            for hold in active(account.holds, as_of)
+        ],
+    }
 
 
 def line(entry: LedgerEntry) -> Json:

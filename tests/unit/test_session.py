@@ -285,6 +285,7 @@ REACHES = {
     "token-check": "",
     "import": "SUBSCRIPTIONS",
     "balances": "BALANCES",
+    "show": "42",
     "verify": "42",
     "completeness": "2026-07",
     "liability": "2026-07-01T00:00Z",
