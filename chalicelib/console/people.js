@@ -1,6 +1,6 @@
 // Finding somebody: by id, by address, or from a list.
 
-import { $, badge, button, empty, h, human, localDay, paged, select, trouble } from "./dom.js";
+import { $, badge, button, day, empty, h, human, paged, select, trouble } from "./dom.js";
 import { ask, get, userPath } from "./api.js";
 
 const STATUSES = [["", "Any status"], ["active", "Active"], ["paused", "Paused"], ["cancelled", "Cancelled"]];
@@ -67,10 +67,10 @@ function row(person) {
     "tr",
     {},
     h("td", { class: "first" }, h("a", { href: personHref(person.user_id) }, person.email ?? person.user_id), person.email ? h("small", {}, person.user_id) : null),
-    h("td", { "data-label": "Plan" }, human(person.plan)),
-    h("td", { "data-label": "Status" }, statusBadge(person.status)),
-    h("td", { "data-label": "Timezone" }, person.timezone),
-    h("td", { "data-label": "Next credits", class: "end" }, person.next_credit_allocation ? localDay(person.next_credit_allocation) : h("span", { class: "muted", title: person.not_allocated_because?.words }, "None")),
+    h("td", { class: "plan" }, human(person.plan), h("small", {}, person.billing_interval)),
+    h("td", { class: "status" }, statusBadge(person.status)),
+    h("td", { class: "zone" }, person.timezone),
+    h("td", { class: "end since" }, h("span", { class: "muted" }, day(person.started_at, person.timezone))),
   );
 }
 
@@ -78,7 +78,7 @@ function table(rows) {
   return h(
     "div",
     { class: "card flush" },
-    h("table", { class: "list" }, h("thead", {}, h("tr", {}, ["User", "Plan", "Status", "Timezone"].map((name) => h("th", { scope: "col" }, name)), h("th", { scope: "col", class: "end" }, "Next credits"))), h("tbody", {}, rows)),
+    h("table", { class: "list people" }, h("thead", {}, h("tr", {}, ["User", "Plan", "Status", "Timezone"].map((name) => h("th", { scope: "col" }, name)), h("th", { scope: "col", class: "end" }, "Since"))), h("tbody", {}, rows)),
   );
 }
 

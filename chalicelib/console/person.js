@@ -45,6 +45,7 @@ async function load(state) {
     heading(state, subject),
     numbers(state),
     tabs(state),
+    h("p", { class: "zone-note" }, `Times are those of ${state.zone}.`),
     { overview, history, emails, edits }[state.tab](state, subject),
   );
   $("#main").dataset.loaded = userId;
@@ -225,7 +226,7 @@ function holds({ balance, zone, may, userId }, subject) {
   );
   fill([]);
   get("api/credits/holds", { user_id: userId }).then((answer) => fill(answer.holds), () => {});
-  section.append(h("table", { class: "list" }, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Job"), h("th", { scope: "col" }, "Free again"), h("th", { scope: "col", class: "end" }, "Held"), h("th", {}, h("span", { class: "unseen" }, "What to do")))), body));
+  section.append(h("table", { class: "list holds" }, h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "Job"), h("th", { scope: "col" }, "Free again"), h("th", { scope: "col", class: "end" }, "Held"), h("th", {}, h("span", { class: "unseen" }, "What to do")))), body));
   return section;
 }
 
@@ -360,19 +361,24 @@ async function showEvents(transactionId, area) {
 
 // --- Emails --------------------------------------------------------------------------------------
 
-const STATES = { sent: "good", delivered: "good", pending: "soon", failed: "bad", bounced: "bad", complained: "bad", suppressed: "bad" };
+const STATES = {
+  sent: ["Sent", "good", "Amazon SES has taken it"],
+  in_doubt: ["In doubt", "soon", "It may have been sent: nobody sends it twice"],
+  unrecorded: ["Not sent", "", "The user has no address, wants none of these, or it waits in the queue"],
+  unreadable: ["Unreadable", "bad", "The record of it cannot be read"],
+};
 
 function emails(state) {
   const body = h("tbody", {});
   const preview = h("div", { class: "preview" });
   const row = (mail) => {
-    const at = mail.sent_at ?? mail.claimed_at ?? mail.queued_at;
+    const [words, tone, meaning] = STATES[mail.state] ?? [human(mail.state), "", ""];
     return h(
       "tr",
       {},
-      h("td", { class: "when" }, at ? when(at, state.zone) : "–"),
+      h("td", { class: "when" }, when(mail.sent_at ?? mail.posted_at, state.zone)),
       h("td", { class: "what" }, h("button", { type: "button", class: "link", onclick: () => showEmail(mail.transaction_id, preview) }, mail.subject ?? human(mail.type)), h("small", {}, human(mail.type), ` · line ${mail.transaction_id}`)),
-      h("td", { class: "end" }, badge(human(mail.state), STATES[mail.state] ?? "")),
+      h("td", { class: "end" }, h("span", { title: meaning }, badge(words, tone))),
     );
   };
   const more = paged(body, async (cursor) => {
@@ -399,9 +405,10 @@ async function showEmail(transactionId, area) {
 // The email as the user sees it, in a frame that runs nothing and loads nothing. The policy of this
 // page, which the frame inherits, allows no style in markup: so the styles are set one by one.
 function frameOf(mail) {
-  const parsed = new DOMParser().parseFromString(mail.html, "text/html");
+  // In a template nothing is alive: not even the policy speaks up about styles that are set aside.
+  const { content: parsed } = Object.assign(document.createElement("template"), { innerHTML: mail.html });
   const sheets = [...parsed.querySelectorAll("style")].map((style) => { style.remove(); return style.textContent; });
-  for (const unwanted of parsed.querySelectorAll("script, link, meta, base, iframe, object, embed, form")) unwanted.remove();
+  for (const unwanted of parsed.querySelectorAll("title, script, link, meta, base, iframe, object, embed, form")) unwanted.remove();
   for (const element of parsed.querySelectorAll("[style]")) {
     element.dataset.style = element.getAttribute("style");
     element.removeAttribute("style");
@@ -418,7 +425,7 @@ function frameOf(mail) {
     for (const element of inside.querySelectorAll("[data-style]")) element.style.cssText = element.dataset.style;
     frame.style.height = `${Math.min(900, inside.documentElement.scrollHeight + 4)}px`;
   });
-  frame.srcdoc = parsed.documentElement.outerHTML;
+  frame.srcdoc = h("div", {}, parsed).innerHTML;
   return frame;
 }
 
@@ -432,7 +439,9 @@ function edits(state) {
     "li",
     {},
     h("p", {}, h("strong", {}, edit.edited_by.subject ?? human(edit.edited_by.kind)), edit.edited_by.subject ? h("span", { class: "muted" }, ` ${human(edit.edited_by.kind)}`) : null, " · ", when(edit.edited_at, state.zone), h("small", {}, ` version ${edit.version}`)),
-    h("ul", { class: "changes" }, edit.changes.map((change) => h("li", {}, h("strong", {}, human(change.field)), " ", h("del", {}, shownValue(change.before)), " → ", h("ins", {}, shownValue(change.after))))),
+    edit.changes.every((change) => change.before === null)
+      ? facts(edit.changes.map((change) => [human(change.field), shownValue(change.after)]))
+      : h("ul", { class: "changes" }, edit.changes.map((change) => h("li", {}, h("strong", {}, human(change.field)), " ", h("del", {}, shownValue(change.before)), " → ", h("ins", {}, shownValue(change.after))))),
   );
   const more = paged(list, async (cursor) => {
     const answer = await get(`${userPath(state.userId)}/edits`, { limit: 25, cursor });
