@@ -22,6 +22,19 @@ const whole = (name, more) => h("input", { name, type: "number", inputmode: "num
 const amount = (most = null) => field("Credits", whole("amount", { min: 1, max: most, required: true }));
 const why = (hint) => field("Reason", text("description", { required: true, maxlength: 200 }), hint);
 
+// How long granted credits live; the days are asked for only where they count.
+function lifetime() {
+  const days = whole("days", { min: 1, max: 3650, required: true });
+  const asked = field("Days", days);
+  const life = select("life", [["plan", "As those of the user's plan"], ["days", "After some days"], ["never", "Never"]], "plan", { onchange: () => follow() });
+  const follow = () => { asked.hidden = days.disabled = life.value !== "days"; };
+  life.addEventListener("filled", follow);
+  follow();
+  return [field("They expire", life), asked];
+}
+
+const LIVES = { plan: () => "They expire as the credits of the user's plan do.", never: () => "They never expire.", days: (values) => `They expire after ${number(values.days)} days.` };
+
 // subject: whom and what it is about. Every action has a path and a body; `keyed` ones take a key.
 const ACTIONS = {
   grant: {
@@ -31,8 +44,7 @@ const ACTIONS = {
     fields: () => [
       amount(),
       why("The user sees it in their history and in the email."),
-      field("They expire", select("life", [["plan", "As those of the user's plan"], ["days", "After some days"], ["never", "Never"]], "plan")),
-      field("Days", whole("days", { min: 1, max: 3650 }), "Only if they expire after some days."),
+      ...lifetime(),
       h("label", { class: "check" }, h("input", { type: "checkbox", name: "notify", checked: true }), "Tell the user by email"),
     ],
     path: () => "api/credits/allocate",
@@ -43,6 +55,7 @@ const ACTIONS = {
       ...(values.life === "never" ? { expires_in_days: null } : values.life === "days" ? { expires_in_days: Number(values.days) } : {}),
       notify: values.notify === "on",
     }),
+    notes: (answer, values) => [LIVES[values.life](values)],
     opposite: (subject, values, answer) => ["claw_back", subject, { amount: values.amount, description: `Undo ${answer.transaction_id}` }],
   },
   claw_back: {
@@ -202,6 +215,7 @@ function fillIn(form, values) {
     else {
       if (element.tagName === "SELECT" && ![...element.options].some((option) => option.value === values[element.name])) element.append(h("option", { value: values[element.name] }, values[element.name]));
       element.value = values[element.name];
+      element.dispatchEvent(new Event("filled"));
     }
   }
 }
@@ -285,7 +299,7 @@ export function openAction({ name, subject, values = null, key = null, isUnknown
   };
 
   const outcome = (answer) => {
-    const notes = (action.notes?.(answer) ?? []).map((words) => h("p", {}, words));
+    const notes = (action.notes?.(answer, state.values) ?? []).map((words) => h("p", {}, words));
     if (action.said) return [...action.said(answer, subject, state.values), ...notes];
     return [answer.transaction ? lineCard(answer.transaction, subject.timezone) : null, h("p", {}, `Then ${credits(answer.new_balance)} can be used.`), ...notes];
   };
@@ -399,7 +413,7 @@ export function lineCard(line, zone) {
   return h(
     "div",
     { class: "line" },
-    h("div", {}, badge(TYPES[line.type] ?? human(line.type)), h("p", {}, line.description ?? "", " ", h("small", {}, `${line.actor ?? ""}`))),
+    h("div", {}, badge(TYPES[line.type] ?? human(line.type)), h("p", {}, line.description ?? "", " ", h("small", {}, line.actor ? `by ${line.actor}` : ""))),
     h("div", { class: "end" }, h("strong", { class: line.amount > 0 ? "up" : "" }, line.amount ? signed(line.amount) : number(line.held_amount ?? line.released_amount ?? 0)), h("small", {}, `Balance ${number(line.balance_after)}`)),
   );
 }

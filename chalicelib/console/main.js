@@ -32,7 +32,7 @@ function rights(scopes) {
 const ROUTES = [
   [/^#\/users$/, () => showPeople(me.may), "Users"],
   [/^#\/users\/([^/?]+)(?:\/(history|emails|edits))?$/, (id, tab) => showPerson(decodeURIComponent(id), tab ?? "overview", me.may), "Users"],
-  [/^#\/months(?:\/(\d{4}-\d{2}))?$/, (period) => showMonth(period, me.may), "Operations"],
+  [/^#\/months(?:\/(\d{4}-\d{2}))?$/, (period) => showMonth(period), "Operations"],
 ];
 
 function nav() {

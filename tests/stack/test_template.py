@@ -779,6 +779,8 @@ PUBLIC = {
     ("/api/openapi.json", "get"),
     ("/api/unsubscribe", "get"),
     ("/api/unsubscribe", "post"),
+    ("/console", "get"),
+    ("/console/{file}", "get"),
 }
 
 

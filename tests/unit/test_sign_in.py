@@ -135,9 +135,7 @@ def test_who_declines_gets_no_code(issuer: Issuer) -> None:
 
 
 @pytest.mark.parametrize("subject", ["", "  ", "system", "a\tb"])
-def test_nobody_signs_in_under_a_name_that_no_caller_can_have(
-    issuer: Issuer, subject: str
-) -> None:
+def test_nobody_signs_in_under_a_name_that_no_caller_can_have(issuer: Issuer, subject: str) -> None:
     with pytest.raises(BadRequest):
         issuer.code(urlencode({"subject": subject}))
 

@@ -77,7 +77,8 @@ def test_without_a_client_id_there_is_no_console(api: Api) -> None:
     assert api.get("/console/session", ADMIN).status == 404
 
 
-def test_the_page_is_told_where_to_sign_in_and_nothing_secret(api: Api, issuer: Issuer) -> None:
+@pytest.mark.usefixtures("issuer")
+def test_the_page_is_told_where_to_sign_in_and_nothing_secret(api: Api) -> None:
     reply = api.get("/console", NOBODY)
     assert reply.status == 200
     assert reply.headers["content-type"] == "text/html; charset=utf-8"
@@ -93,9 +94,8 @@ def test_the_page_is_told_where_to_sign_in_and_nothing_secret(api: Api, issuer: 
     }
 
 
-def test_the_page_may_load_its_own_files_ask_the_issuer_and_be_framed_by_nobody(
-    api: Api, issuer: Issuer
-) -> None:
+@pytest.mark.usefixtures("issuer")
+def test_the_page_may_load_its_own_files_ask_the_issuer_and_be_framed_by_nobody(api: Api) -> None:
     reply = api.get("/console", NOBODY)
     assert policy(reply) == {
         "default-src": "'none'",
@@ -164,12 +164,14 @@ def test_what_the_browser_has_already_is_not_sent_again(api: Api, issuer: Issuer
     assert moved.status == 200
 
 
+@pytest.mark.usefixtures("issuer")
 @pytest.mark.parametrize("name", ["index.html", "nothing.js", "..", "%2e%2e%2fplans.toml", "x"])
-def test_nothing_but_the_files_of_the_page_is_served(api: Api, issuer: Issuer, name: str) -> None:
+def test_nothing_but_the_files_of_the_page_is_served(api: Api, name: str) -> None:
     assert api.get(f"/console/{name}", NOBODY).status == 404
 
 
-def test_the_page_needs_nothing_but_its_own_few_files(api: Api, issuer: Issuer) -> None:
+@pytest.mark.usefixtures("issuer")
+def test_the_page_needs_nothing_but_its_own_few_files(api: Api) -> None:
     files = [file for file in console.FILES.iterdir() if file.is_file()]
     texts = {file.name: file.read_text(encoding="utf-8") for file in files}
     assert sum(map(len, texts.values())) < 100_000
@@ -183,7 +185,8 @@ def test_the_page_needs_nothing_but_its_own_few_files(api: Api, issuer: Issuer) 
         assert api.get(f"/{link}", NOBODY).status == 200, link
 
 
-def test_who_signed_in_is_told_who_they_are_and_what_they_may_do(api: Api, issuer: Issuer) -> None:
+@pytest.mark.usefixtures("issuer")
+def test_who_signed_in_is_told_who_they_are_and_what_they_may_do(api: Api) -> None:
     assert api.get("/console/session", ADMIN).json == {
         "caller": ADMIN.caller,
         "user_id": ADMIN.context().get("user_id") or None,

@@ -1,0 +1,472 @@
+"""The console of the deployed stack in a real browser: sign-in, what it shows, what it does.
+
+One person is signed in for all tests of the file, because a page is loaded in seconds. `make
+screenshots` runs the test that takes the pictures of docs/images/support.
+"""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from infra.local.stacks import LocalStack
+from tests.stack.api import Api
+from tests.stack.browser import Page, browser
+from tests.stack.conftest import wait_for
+from tests.stack.node import install
+
+ADA = "support-ada"
+WIDE, NARROW = 1280, 390
+
+
+@pytest.fixture(scope="module")
+def api(stack: LocalStack) -> Api:
+    there = Api(stack)
+    there.subscribe(
+        ADA, timezone="America/New_York", plan="starter", email="support.ada@example.com"
+    )
+    return there
+
+
+@pytest.fixture(scope="module")
+def signed_in(stack: LocalStack) -> Iterator[Page]:
+    with browser() as driver:
+        page = Page(driver)
+        page.resize(WIDE, 900)
+        driver.get(f"{stack.api_url}/console#/users")
+        sign_in(page)
+        yield page
+
+
+@pytest.fixture
+def page(signed_in: Page) -> Iterator[Page]:
+    """The console, with somebody signed in; whatever a test does, nothing may go wrong unseen."""
+    signed_in.errors()
+    yield signed_in
+    signed_in.js("for (const dialog of document.querySelectorAll('dialog')) dialog.close()")
+    assert signed_in.errors() == []
+
+
+def sign_in(page: Page, button: str = ".welcome .main", user: str = "ada") -> None:
+    """Goes to the issuer, says who one is, and comes back."""
+    ready(page)
+    page.click(button)
+    wait_for(lambda: page.text("h1") == "Local sign-in", "the issuer's page")
+    page.fill("[name=subject]", user)
+    page.click("button.main")
+    wait_for(lambda: urlsplit(page.driver.current_url).path.endswith("/console"), "the way back")
+    ready(page)
+
+
+def ready(page: Page) -> None:
+    wait_for(lambda: page.js("return document.documentElement.dataset.ready"), "the page")
+
+
+def settled(page: Page) -> None:
+    """Returns when every answer has come."""
+    script = (
+        "return !document.querySelector('.waiting') && document.querySelector('#progress').hidden"
+    )
+    wait_for(lambda: page.js(script), "all answers")
+
+
+def show(page: Page, user_id: str, tab: str = "") -> None:
+    """Shows a user anew."""
+    page.js("location.hash = '#/users'")
+    wait_for(lambda: page.text("h1") == "Users", "the list")
+    page.js("location.hash = arguments[0]", f"#/users/{user_id}{tab}")
+    wait_for(lambda: user_id in page.text(".crumbs"), f"the page of {user_id}")
+    wait_for(lambda: page.js("return !!document.querySelector('#available')"), "what they have")
+    settled(page)
+
+
+def press(page: Page, words: str, within: str = "body") -> None:
+    """Presses the button with these words."""
+    found = page.driver.find_element(By.CSS_SELECTOR, within).find_elements(By.TAG_NAME, "button")
+    (button,) = [each for each in found if each.text == words and each.is_displayed()]
+    page.js("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", button)
+    button.click()
+
+
+def available(page: Page) -> int:
+    return int(page.text("#available strong").replace(",", ""))
+
+
+def history(api: Api, user_id: str) -> list[dict[str, Any]]:
+    path = f"/api/credits/history?user_id={user_id}&limit=100"
+    found: list[dict[str, Any]] = api.send("GET", path, api.admin).json["items"]
+    return found
+
+
+# The page's own fetch, whose answers get lost, or whose token has run out.
+LOSE_THE_NEXT_ANSWER = """
+const real = window.fetch
+window.keys = []
+window.fetch = async (url, asked) => {
+  const answer = await real(url, asked)
+  const isReal = asked.method === 'POST' && !JSON.parse(asked.body).dry_run
+  if (isReal) window.keys.push(asked.headers['Idempotency-Key'])
+  if (isReal && window.keys.length === 1) throw new TypeError('Failed to fetch')
+  return answer
+}
+window.mend = () => { window.fetch = real }
+"""
+USE_AN_EXPIRED_ONE = """
+const real = window.fetch
+window.fetch = (url, asked) => {
+  asked.headers.Authorization += 'x'
+  return real(url, asked)
+}
+"""
+
+
+# --- Sign-in --------------------------------------------------------------------------------------
+
+
+def test_tokens_are_in_memory_alone_and_the_address_has_no_code(page: Page) -> None:
+    kept = page.js(
+        "return JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie])"
+    )
+    assert json.loads(kept) == [{}, {}, ""]
+    assert urlsplit(page.driver.current_url).query == ""
+    assert page.text("#me .who") == "ada"
+    assert page.text("#stage") == "local"
+
+
+def test_the_policy_of_the_page_lets_nothing_else_in(stack: LocalStack, api: Api) -> None:
+    reply = api.send("GET", "/console")
+    assert reply.status == 200
+    policy = reply.headers["content-security-policy"]
+    assert "script-src 'self'; style-src 'self'" in policy
+    assert f"connect-src 'self' {stack.issuer}" in policy
+    again = api.send("GET", "/console", headers={"If-None-Match": reply.headers["etag"]})
+    assert (again.status, again.text) == (304, "")
+
+
+def test_the_page_is_found_with_a_slash_behind_it_too(api: Api) -> None:
+    reply = api.send("GET", "/console/")
+    assert (reply.status, reply.headers["location"]) == (308, "../console")
+
+
+# --- Finding --------------------------------------------------------------------------------------
+
+
+def test_users_are_found_by_id_by_address_and_from_a_list(page: Page, api: Api) -> None:
+    api.subscribe("support-paused", status="paused", email="paused@example.com")
+    page.js("location.hash = '#/users'")
+    wait_for(lambda: page.text("h1") == "Users", "the list")
+    for who in (ADA, "Support.Ada@example.com"):
+        page.fill("[name=who]", who)
+        page.press(Keys.ENTER)
+        wait_for(lambda: ADA in page.text(".crumbs"), "her page")
+        page.js("location.hash = '#/users'")
+        wait_for(lambda: page.text("h1") == "Users", "the list")
+    page.js(
+        "const box = document.querySelector('[name=status]'); box.value = 'paused';"
+        "box.dispatchEvent(new Event('change', {bubbles: true}))"
+    )
+    wait_for(lambda: "paused@example.com" in page.text(".people"), "who is paused")
+    settled(page)
+    assert set(page.texts(".people .status")) == {"Paused"}
+    press(page, "Clear")
+    settled(page)
+
+
+def test_nobody_found_is_said_with_the_next_step(page: Page) -> None:
+    page.js("location.hash = '#/users'")
+    wait_for(lambda: page.text("h1") == "Users", "the list")
+    settled(page)
+    page.fill("[name=who]", "nobody-at-all")
+    page.press(Keys.ENTER)
+    page.wait_for_text(".trouble", "Nobody has the id nobody-at-all.")
+    assert page.find(".trouble").get_attribute("role") == "alert"
+    # The browser itself says that something answered 404.
+    assert [message for message in page.errors() if "404" not in message] == []
+
+
+def test_why_no_credits_come_is_said_in_words(page: Page, api: Api) -> None:
+    api.subscribe("support-why", billing_interval="monthly", plan="pro")
+    show(page, "support-why")
+    reason = api.send("GET", "/api/subscriptions/support-why", api.admin).json
+    words = reason["not_allocated_because"]["words"]
+    assert words[1:] in page.text(".stats")
+
+
+# --- Acting ---------------------------------------------------------------------------------------
+
+
+def test_a_grant_is_shown_first_and_the_line_that_came_of_it_can_be_taken_back(
+    page: Page, api: Api
+) -> None:
+    show(page, ADA)
+    before = available(page)
+    press(page, "Grant credits")
+    page.fill("dialog [name=amount]", "50")
+    page.fill("dialog [name=description]", "Sorry <b>for</b> the outage")
+    press(page, "Review", "dialog")
+    page.wait_for_text("dialog h3", "This will happen")
+    assert "Sorry <b>for</b> the outage" in page.text("dialog .line")
+    assert f"Then {before + 50:,} credits can be used." in page.text("dialog")
+    assert api.balance(ADA) == before
+    press(page, "Grant", "dialog")
+    page.wait_for_text("dialog .success", "Done")
+    assert page.focused() == "Done [button]"
+    assert api.balance(ADA) == before + 50
+    press(page, "Undo …", "dialog")
+    page.wait_for_text("dialog h2", "Claw back credits")
+    press(page, "Review", "dialog")
+    page.wait_for_text("dialog h3", "This will happen")
+    press(page, "Claw back", "dialog")
+    page.wait_for_text("dialog .success", "Done")
+    press(page, "Done", "dialog")
+    wait_for(lambda: available(page) == before == api.balance(ADA), "what she had before")
+
+
+def test_to_repeat_after_a_lost_answer_changes_nothing(page: Page, api: Api) -> None:
+    show(page, ADA)
+    lines = len(history(api, ADA))
+    press(page, "Grant credits")
+    page.fill("dialog [name=amount]", "7")
+    page.fill("dialog [name=description]", "Once")
+    page.js(LOSE_THE_NEXT_ANSWER)
+    press(page, "Review", "dialog")
+    page.wait_for_text("dialog h3", "This will happen")
+    press(page, "Grant", "dialog")
+    page.wait_for_text("dialog .trouble", "The API cannot be reached.")
+    assert len(history(api, ADA)) == lines + 1
+    press(page, "Send it again", "dialog")
+    page.wait_for_text("dialog .success", "It was done already, once")
+    first, second = page.js("return window.keys")
+    assert first == second
+    assert len(history(api, ADA)) == lines + 1
+    page.js("window.mend()")
+
+
+def test_a_refusal_is_said_at_its_field_and_the_form_stays(page: Page, api: Api) -> None:
+    show(page, ADA)
+    before = api.balance(ADA)
+    press(page, "Claw back")
+    page.fill("dialog [name=amount]", "900000")
+    page.fill("dialog [name=description]", "Too much")
+    press(page, "Review", "dialog")
+    page.wait_for_text("dialog .trouble", "There are not enough credits")
+    assert page.find("dialog [name=amount]").get_attribute("value") == "900000"
+    assert api.balance(ADA) == before
+    assert [message for message in page.errors() if "402" not in message] == []
+
+
+def test_two_who_edit_at_once_are_told_and_neither_edit_is_lost(page: Page, api: Api) -> None:
+    show(page, ADA)
+    press(page, "Edit")
+    page.fill("dialog [name=allocation_amount]", "90")
+    path = f"/api/subscriptions/{ADA}"
+    api.send("PATCH", path, api.admin, {"timezone": "America/Chicago"})
+    press(page, "Review", "dialog")
+    page.wait_for_text("dialog .trouble", "Somebody else has changed it meanwhile")
+    assert "Timezone is now America/Chicago" in page.text("dialog .changes")
+    press(page, "Go on with my edit", "dialog")
+    press(page, "Review", "dialog")
+    page.wait_for_text("dialog h3", "This will happen")
+    assert page.text("dialog .changes") == "Allocation amount nothing → 90"
+    press(page, "Save", "dialog")
+    page.wait_for_text("dialog .success", "Done")
+    stored = api.send("GET", path, api.admin).json
+    assert (stored["timezone"], stored["allocation_amount"]) == ("America/Chicago", 90)
+    press(page, "Undo …", "dialog")
+    press(page, "Review", "dialog")
+    page.wait_for_text("dialog h3", "This will happen")
+    press(page, "Save", "dialog")
+    page.wait_for_text("dialog .success", "Done")
+    stored = api.send("GET", path, api.admin).json
+    assert (stored["timezone"], stored["allocation_amount"]) == ("America/Chicago", None)
+    assert [message for message in page.errors() if "412" not in message] == []
+
+
+def test_a_hold_is_released_and_a_usage_given_back(page: Page, api: Api) -> None:
+    api.subscribe("support-hold")
+    api.grant("support-hold", 100, key="support-hold")
+    job = {"user_id": "support-hold", "amount": 30, "description": "Crawl"}
+    api.send("POST", "/api/credits/holds", api.backend, job, key="support-hold-1")
+    use = {"user_id": "support-hold", "amount": 20, "description": "Export"}
+    api.send("POST", "/api/credits/use", api.backend, use, key="support-hold-2")
+    show(page, "support-hold")
+    assert available(page) == 50
+    press(page, "Release")
+    press(page, "Review", "dialog")
+    page.wait_for_text("dialog h3", "This will happen")
+    press(page, "Release", "dialog")
+    page.wait_for_text("dialog .success", "Done")
+    press(page, "Done", "dialog")
+    wait_for(lambda: available(page) == 80 == api.balance("support-hold"), "that 80 are free")
+    settled(page)
+    press(page, "Export")
+    press(page, "Give back …", "dialog")
+    page.fill("dialog [name=amount]", "5")
+    page.fill("dialog [name=description]", "Five were empty")
+    press(page, "Review", "dialog")
+    page.wait_for_text("dialog h3", "This will happen")
+    press(page, "Give back", "dialog")
+    page.wait_for_text("dialog .success", "Done")
+    press(page, "Done", "dialog")
+    wait_for(lambda: available(page) == 85 == api.balance("support-hold"), "that 85 are free")
+
+
+# --- What is shown --------------------------------------------------------------------------------
+
+
+def test_an_email_is_shown_in_a_frame_that_runs_and_loads_nothing(page: Page, api: Api) -> None:
+    api.subscribe("support-mail")
+    body = {"user_id": "support-mail", "amount": 9, "description": "Have <script>fun</script>"}
+    api.send("POST", "/api/credits/allocate", api.admin, body, key="support-mail")
+    show(page, "support-mail", "/emails")
+    page.click(".what button")
+    wait_for(lambda: page.js("return !!document.querySelector('iframe.mail')"), "the email")
+    frame = page.find("iframe.mail")
+    assert frame.get_attribute("sandbox") == "allow-same-origin"
+    inside = "return document.querySelector('iframe.mail').contentDocument"
+    wait_for(lambda: page.js(f"{inside}?.body.innerText.includes('Have <script>')"), "its text")
+    # Its styles are there, although the page allows none in markup.
+    assert page.js(f"{inside}.adoptedStyleSheets.length") == 1
+    assert page.js(f"{inside}.querySelectorAll('script, [href], [src]').length") == 0
+
+
+def test_who_edited_a_subscription_is_shown(page: Page, api: Api) -> None:
+    api.subscribe("support-edits")
+    api.send("PATCH", "/api/subscriptions/support-edits", api.billing, {"status": "paused"})
+    show(page, "support-edits", "/edits")
+    newest = page.texts(".trail > li")[0]
+    assert newest.startswith("till Billing")
+    assert "Status active → paused" in newest
+
+
+def test_nine_hundred_batches_are_one_glance_and_a_few_rows(page: Page) -> None:
+    """The API's answer is made here: to grant 900 times takes a minute."""
+    now = datetime.now(UTC)
+    batches = [
+        {
+            "batch_id": f"{ADA}-{number}",
+            "granted_amount": 10,
+            "remaining_amount": 10,
+            "granted_at": (now - timedelta(hours=number)).isoformat(),
+            "expires_at": (now + timedelta(days=number % 90 + 1)).isoformat(),
+            "held_amount": 0,
+            "priority": 50,
+            "source": "plan",
+        }
+        for number in range(900)
+    ]
+    page.js(
+        "const real = window.fetch, many = arguments[0];"
+        "window.fetch = async (url, asked) => {"
+        "  const answer = await real(url, asked);"
+        "  if (!String(url).includes('/credits/balance')) return answer;"
+        "  const body = await answer.json();"
+        "  return new Response(JSON.stringify({...body, batches: many}), {status: 200})"
+        "};"
+        "window.mend = () => { window.fetch = real }",
+        batches,
+    )
+    show(page, ADA)
+    assert len(page.texts(".timeline tbody tr")) == 8
+    assert "expire within a week" in page.text(".expiry")
+    press(page, "Show 50 more of 900")
+    assert len(page.texts(".timeline tbody tr")) == 58
+    page.js("window.mend()")
+
+
+# --- Everybody ------------------------------------------------------------------------------------
+
+
+def test_an_action_is_done_with_the_keyboard_alone(page: Page, api: Api) -> None:
+    show(page, ADA)
+    before = api.balance(ADA)
+    page.js(
+        "[...document.querySelectorAll('.heading button')]"
+        ".find((each) => each.textContent === 'Grant credits').focus()"
+    )
+    page.press(Keys.ENTER)
+    wait_for(lambda: page.focused() == "Credits [spinbutton]", "the first field")
+    page.press("3", Keys.TAB, *"Keys", Keys.ENTER)
+    page.wait_for_text("dialog h3", "This will happen")
+    # The focus is on the title of the new step; the buttons follow.
+    page.press(Keys.TAB, Keys.TAB, Keys.TAB)
+    wait_for(lambda: page.focused() == "Grant [button]", "the button")
+    page.press(Keys.ENTER)
+    page.wait_for_text("dialog .success", "Done")
+    page.press(Keys.ESCAPE)
+    wait_for(lambda: page.focused() == "Grant credits [button]", "the focus where it was")
+    assert api.balance(ADA) == before + 3
+
+
+@pytest.mark.parametrize("is_dark", [False, True])
+def test_axe_finds_nothing(page: Page, *, is_dark: bool) -> None:
+    axe = (install() / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
+    page.js(axe)
+    for width in (WIDE, NARROW):
+        page.resize(width, 900, is_dark=is_dark)
+        for path in ("", "/history", "/emails", "/edits"):
+            show(page, ADA, path)
+            assert violations(page) == [], path
+        press(page, "Grant credits")
+        assert violations(page) == [], "a dialog"
+        page.press(Keys.ESCAPE)
+        page.js("location.hash = '#/users'")
+        wait_for(lambda: page.text("h1") == "Users", "the list")
+        settled(page)
+        assert violations(page) == [], "the list"
+        assert page.js("return document.documentElement.scrollWidth") <= width
+    page.resize(WIDE, 900)
+
+
+def violations(page: Page) -> list[str]:
+    """What axe finds, by rule and place."""
+    found: list[str] = page.driver.execute_async_script(
+        "const done = arguments[arguments.length - 1];"
+        "axe.run(document, {iframes: false}).then((all) => done(all.violations.flatMap("
+        "(rule) => rule.nodes.map((node) => `${rule.id}: ${node.target} ${node.failureSummary}`))))"
+    )
+    return found
+
+
+# --- The end of a session -------------------------------------------------------------------------
+
+
+def test_an_expired_token_leads_to_a_sign_in_that_keeps_the_form(page: Page, api: Api) -> None:
+    show(page, ADA)
+    before = api.balance(ADA)
+    press(page, "Grant credits")
+    page.fill("dialog [name=amount]", "11")
+    page.fill("dialog [name=description]", "Kept")
+    page.js(USE_AN_EXPIRED_ONE)
+    press(page, "Review", "dialog")
+    page.wait_for_text("#expired", "What you typed is kept")
+    assert [message for message in page.errors() if "401" not in message] == []
+    sign_in(page, "#expired .main", user="grace")
+    assert page.text("#me .who") == "grace"
+    assert page.driver.current_url.endswith(f"#/users/{ADA}")
+    assert page.find("dialog [name=amount]").get_attribute("value") == "11"
+    assert page.find("dialog [name=description]").get_attribute("value") == "Kept"
+    assert page.js("return sessionStorage.length") == 0
+    press(page, "Review", "dialog")
+    page.wait_for_text("dialog h3", "This will happen")
+    press(page, "Grant", "dialog")
+    page.wait_for_text("dialog .success", "Done")
+    assert api.balance(ADA) == before + 11
+    assert history(api, ADA)[0]["actor"] == "grace"
+
+
+def test_an_answer_that_belongs_to_no_sign_in_is_refused_and_signing_out_forgets(
+    page: Page, stack: LocalStack
+) -> None:
+    press(page, "Sign out")
+    ready(page)
+    wait_for(lambda: page.text("h1") == "Credits console", "the start")
+    page.driver.get(f"{stack.api_url}/console?code=stolen&state=guessed")
+    ready(page)
+    page.wait_for_text(".trouble", "The answer belongs to no sign-in that this page began.")
+    assert urlsplit(page.driver.current_url).query == ""
