@@ -8,6 +8,8 @@ import { badge, button, credits, field, h, human, lastDay, localDay, newId, numb
 import { Lost, ask, get, userPath } from "./api.js";
 import { planNames } from "./people.js";
 
+const MOST_PAGES = 20;
+
 let open = null; // {name, subject, values, key, isUnknown}
 
 // The form that was not sent, for after the next sign-in.
@@ -120,9 +122,10 @@ const ACTIONS = {
       const zones = (values.zones ?? "").split(",").map((zone) => zone.trim()).filter(Boolean);
       return { period: values.period, ...(zones.length ? { zones } : {}) };
     },
+    tryAll: previewOfRun,
     said: (answer) =>
       answer.items
-        ? [...dueLines(answer.items, answer.not_judged), answer.next_cursor ? h("p", {}, "And more: this is the first page.") : null]
+        ? [...dueLines(answer.items, answer.not_judged), answer.next_cursor ? h("p", {}, "There may be more: not everybody was looked at.") : null]
         : [h("p", {}, `${number(answer.sweeps)} sweeps have started. The month's figures below follow within minutes.`)],
   },
   edit: {
@@ -193,8 +196,21 @@ function editLines(answer, subject, values) {
   ];
 }
 
+// A page of a preview can be empty and not be the last.
+async function previewOfRun(path, body) {
+  const found = { items: [], not_judged: [], next_cursor: null };
+  for (let page = 0; page < MOST_PAGES; page += 1) {
+    const { body: answer } = await ask("POST", path, { body: { ...body, dry_run: true, limit: 100, cursor: found.next_cursor } });
+    found.items.push(...answer.items);
+    found.not_judged.push(...answer.not_judged);
+    found.next_cursor = answer.next_cursor;
+    if (!answer.next_cursor) break;
+  }
+  return found;
+}
+
 function dueLines(items, notJudged = []) {
-  if (!items.length && !notJudged.length) return [h("p", {}, "Nothing is due: all credits of that month have come, or none are to come.")];
+  if (!items.length && !notJudged.length) return [h("p", {}, "Nothing was found that is due: the credits of that month have come, or none are to come.")];
   const sum = items.reduce((all, each) => all + each.amount, 0);
   return [
     items.length ? h("p", {}, h("strong", {}, `${credits(sum)} for ${items.length === 1 ? "one user" : `${number(items.length)} users`}`)) : null,
@@ -245,8 +261,9 @@ export function openAction({ name, subject, values = null, key = null, isUnknown
     title.focus();
   };
 
-  const request = (isDry) => {
+  const request = async (isDry) => {
     const sent = state.values;
+    if (isDry && action.tryAll) return { body: await action.tryAll(action.path(subject), action.body(subject, sent)) };
     return ask(action.method ?? "POST", action.path(subject), {
       body: { ...action.body(subject, sent), ...(isDry ? { dry_run: true } : {}) },
       key: action.keyed ? state.key : null,
@@ -357,6 +374,7 @@ export function openAction({ name, subject, values = null, key = null, isUnknown
   const done = async (answer, headers) => {
     state.isDone = true;
     state.isUnknown = false;
+    open = null;
     const isReplay = headers.get("Idempotency-Replayed") === "true";
     let line = null;
     if (answer.transaction_id) {

@@ -95,7 +95,11 @@ onExpired(() => {
   if ($("#expired")) return;
   const draft = draftOf();
   const again = button("Sign in again", () => signIn(draft), { class: "main" });
-  const words = draft ? "What you typed is kept: it is here again when you are back. Nothing was done." : "You come back to this page.";
+  const words = !draft
+    ? "You come back to this page."
+    : draft.isUnknown
+      ? "Whether your last request was done is not known yet. You come back to it, and can send it again: it is done once."
+      : "What you typed is kept: it is here again when you are back. Nothing was done.";
   const dialog = h(
     "dialog",
     { id: "expired", "aria-labelledby": "expired-title" },

@@ -71,7 +71,7 @@ function heading(state, subject) {
       "div",
       {},
       h("h1", {}, title, " ", subscription ? statusBadge(subscription.status) : null),
-      h("p", { class: "muted" }, subscription ? `${human(subscription.plan)}, billed ${subscription.billing_interval} · ${subscription.timezone} · ` : "No subscription · ", h("code", {}, state.userId)),
+      h("p", { class: "muted" }, subscription ? `${human(subscription.plan)}, billed ${subscription.billing_interval} · ${subscription.timezone} · ` : may.others ? "No subscription · " : null, h("code", {}, state.userId)),
     ),
     h(
       "div",
@@ -111,7 +111,7 @@ function tabs({ userId, tab, may }) {
 // --- Credits: batches and holds on a time line ---------------------------------------------------
 
 function overview(state, subject) {
-  return h("div", { class: "columns" }, h("div", {}, timeline(state), holds(state, subject), recent(state, subject)), h("div", {}, aboutThem(state)));
+  return h("div", { class: "columns" }, h("div", {}, timeline(state), holds(state, subject), recent(state, subject)), h("div", {}, state.may.others ? aboutThem(state) : null));
 }
 
 function recent(state, subject) {
