@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from chalicelib.store.reports import Reports
     from chalicelib.store.stripe import StripeStore
     from chalicelib.store.subscriptions import SubscriptionStore
+    from chalicelib.upkeep import Upkeep
 
 PLANS_FILE = Path(__file__).parent / "plans.toml"
 PRICES_FILE = Path(__file__).parent / "stripe.toml"
@@ -132,6 +133,13 @@ class Services:
         from chalicelib.event_bus import EventBus
 
         return EventBus(self.settings)
+
+    @cached_property
+    def upkeep(self) -> "Upkeep":
+        """The queues and the alarms, to look at."""
+        from chalicelib.upkeep import Upkeep
+
+        return Upkeep(self.settings)
 
     @cached_property
     def reports(self) -> "Reports":

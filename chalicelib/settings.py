@@ -52,6 +52,8 @@ class Settings:
     """Below which ledger balance an event says that it is low; 0 for never."""
     stripe_table: str = ""
     stripe_secret: str = ""
+    queue_urls: tuple[str, ...] = ()
+    """Every queue of the stage, for those who look how many messages wait."""
     clock_file: str = ""
     """The file with the seconds by which the clock of stage `local` is ahead; see `clock_of`."""
 
@@ -97,6 +99,7 @@ class Settings:
             low_balance=_number(environment, "LOW_BALANCE", int, 0, 0, 1_000_000),
             stripe_table=environment.get("STRIPE_TABLE", ""),
             stripe_secret=environment.get("STRIPE_SECRET", ""),
+            queue_urls=_words(environment.get("QUEUE_URLS", "")),
             clock_file=environment.get("CLOCK_FILE", ""),
         )
 

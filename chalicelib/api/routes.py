@@ -217,6 +217,22 @@ def allocation_runs(call: "Call") -> "Answer":
     return administration.allocation_runs(call)
 
 
+@_route("GET", "/api/months/{period}")
+def month(call: "Call") -> "Answer":
+    """Who was due for a month and who was allocated, moment by moment."""
+    from . import support
+
+    return support.month(call)
+
+
+@_route("GET", "/api/operations")
+def operations(call: "Call") -> "Answer":
+    """What waits in the queues, and which alarms ring."""
+    from . import support
+
+    return support.operations(call)
+
+
 @_route("GET", "/api/subscriptions")
 def find_subscriptions(call: "Call") -> "Answer":
     """Whose email address it is, or who has this plan, status or timezone."""

@@ -8,6 +8,7 @@ from urllib.parse import unquote
 
 from chalicelib.domain import calendar
 from chalicelib.domain.addresses import parse_email, same_address
+from chalicelib.domain.calendar import Period
 from chalicelib.domain.errors import Unreadable
 from chalicelib.domain.events import events_of
 from chalicelib.domain.fields import ENTRY_NUMBER, parse_choice, parse_plan_id, place_of
@@ -15,6 +16,7 @@ from chalicelib.domain.instants import format_instant
 from chalicelib.domain.subscriptions import Subscription, SubscriptionStatus
 from chalicelib.store.database import Item, text
 from chalicelib.store.subscriptions import FoundPage, read_subscription
+from chalicelib.upkeep import Ringing
 
 from . import cursors
 from .answers import Answer, Json
@@ -158,3 +160,67 @@ def _entry_of(call: Call) -> tuple[str, int]:
     """The user and the number of the entry in the path. Raises `NotFound`."""
     call.principal.may_support()
     return place_of(unquote(call.without_query().path["transaction_id"]))
+
+
+def month(call: Call) -> Answer:
+    """Who was due for a month and who was allocated, as it was counted last."""
+    from chalicelib.operations.months import month_of
+
+    call.principal.may_support()
+    period = Period.parse(unquote(call.without_query().path["period"]), "period")
+    found = month_of(call.services, period)
+    return Answer(
+        {
+            "period": str(period),
+            "counted_at": format_instant(found.counted_at),
+            "complete": found.together.is_complete,
+            **found.together.values(),
+            "instants": [
+                {
+                    "starts_at": each.at and format_instant(each.at),
+                    "zones": [
+                        {"timezone": zone, **tally.values()} for zone, tally in each.zones.items()
+                    ],
+                }
+                for each in found.instants
+            ],
+        },
+        tells_of=frozenset(
+            (
+                *found.together.missing_users,
+                *found.together.duplicate_users,
+                *found.together.unchecked_users,
+            )
+        ),
+    )
+
+
+def operations(call: Call) -> Answer:
+    """What waits in the queues, and which alarms ring; null where AWS did not answer at once."""
+    call.principal.may_support()
+    services = call.without_query().services
+    ringing = services.upkeep.ringing()
+    alarms = None if ringing is None else [_alarm(each) for each in ringing]
+    return Answer(
+        {
+            "queues": [
+                {
+                    "name": each.name,
+                    "holds_dead_letters": each.holds_dead_letters,
+                    "waiting": each.waiting,
+                    "in_flight": each.in_flight,
+                }
+                for each in services.upkeep.depths()
+            ],
+            "alarms": alarms,
+        }
+    )
+
+
+def _alarm(alarm: Ringing) -> Json:
+    return {
+        "name": alarm.name,
+        "meaning": alarm.meaning,
+        "since": format_instant(alarm.since),
+        "runbook": alarm.runbook,
+    }

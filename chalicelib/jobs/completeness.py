@@ -5,6 +5,8 @@
                                                           ├─ zones/<zone>
                                                           └─ summary.json and .txt, by the last one
 
+The newest summary of all zones is `completeness/<period>/newest.json`, too, for the API.
+
 A zone of many users is divided into ranges, like a sweep, and the last range adds them up. A range
 that proves too large is divided again, and its count starts again. If a message comes twice, a
 range may be reported as a whole and in parts: then the whole counts.
@@ -35,7 +37,7 @@ from chalicelib.domain.completeness import Tally, tally_of
 from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.errors import CreditsError, InvalidInput
 from chalicelib.domain.fields import FieldReader
-from chalicelib.domain.instants import parse_instant
+from chalicelib.domain.instants import format_instant, parse_instant
 from chalicelib.domain.plans import AllocateOn
 from chalicelib.domain.ranges import Range, bits_for, tiling
 from chalicelib.invocations import is_from_eventbridge
@@ -43,6 +45,7 @@ from chalicelib.jobs.answers import refusal
 from chalicelib.messages import UNKNOWN_ZONES, ZoneCheck
 from chalicelib.metrics import Metric, count
 from chalicelib.observability import correlation_id, logger
+from chalicelib.operations import months
 from chalicelib.operations.allocations import zones_of_run
 from chalicelib.services import Services
 from chalicelib.store.database import Item
@@ -276,6 +279,9 @@ def _summarize(services: Services, check: ZoneCheck, keys: list[str]) -> None:
         "by_zone": {zone: tally.values() for zone, tally in by_zone.items() if tally != Tally()},
     }
     services.reports.put(f"{folder}/summary.json", json.dumps(summary))
+    if check.zones >= len(calendar.zone_names()):
+        counted = summary | {"counted_at": format_instant(services.now())}
+        services.reports.put(months.key_of(check.period), json.dumps(counted))
     for metric, users in (
         (Metric.DUE, total.due),
         (Metric.MISSING, total.missing),

@@ -34,6 +34,10 @@ class Reports:
         body: bytes = self._client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
         return body.decode()
 
+    def find(self, key: str) -> str | None:
+        """A report that may not exist."""
+        return self.get(key) if key in self.keys(key) else None
+
     def keys(self, prefix: str) -> list[str]:
         """The keys with this beginning, including all reports put before."""
         pages = self._client.get_paginator("list_objects_v2").paginate(

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any, NamedTuple
+from unittest.mock import Mock
 
 import pytest
 from botocore.exceptions import EndpointConnectionError
@@ -15,13 +16,17 @@ from botocore.exceptions import EndpointConnectionError
 from app import app
 from chalicelib.api import VERSION
 from chalicelib.api.principal import Scope
+from chalicelib.domain.calendar import Period
+from chalicelib.domain.completeness import Tally
 from chalicelib.domain.entries import EntryType
 from chalicelib.domain.errors import Contention
 from chalicelib.domain.plans import BillingInterval
 from chalicelib.domain.subscriptions import NotAllocatedBecause, SubscriptionStatus
+from chalicelib.operations import months
+from chalicelib.upkeep import Upkeep
 from tests.aws import contract
 from tests.aws.api import ADMIN, BACKEND, BILLING, NOBODY, Api, Caller, Reply, user
-from tests.aws.world import World, at
+from tests.aws.world import World, at, client
 
 REQUEST_ID = "5f7c1b1e-8a52-4f0e-9f6e-3d1c2b4a6978"
 
@@ -278,6 +283,26 @@ def show_support(made: Examples, world: World) -> None:
     show("200", "GET", "/api/subscriptions/42/emails?limit=3", ADMIN)
     show("200", "GET", "/api/credits/transactions/42-2/email", ADMIN)
     show("200", "GET", "/api/credits/transactions/42-2/events", ADMIN)
+    counted = {
+        "by_zone": {
+            "Europe/Paris": Tally(2, 1, missing=1, missing_users=("7",)).values(),
+            "America/New_York": Tally(1, 1).values(),
+        },
+        "counted_at": "2025-06-02T13:30:04Z",
+    }
+    period = Period(2025, 6)
+    world.services.reports.put(months.key_of(period), json.dumps(counted))
+    show("200", "GET", f"/api/months/{period}", ADMIN)
+    alarm = {
+        "AlarmName": f"credits-{world.stage}-dead-letters-sweeps",
+        "AlarmDescription": "Messages of sweeps failed for good and wait in its dead-letter queue. "
+        "See docs/operating.md#dead-letters",
+        "StateUpdatedTimestamp": world.now,
+    }
+    answer = {"describe_alarms.return_value": {"MetricAlarms": [alarm]}}
+    world.services.upkeep = Upkeep(world.settings, client("sqs"), Mock(**answer))
+    world.sqs.send_message(QueueUrl=world.queue_url("sweeps-dlq"), MessageBody="dead")
+    show("200", "GET", "/api/operations", ADMIN)
 
 
 def places(document: dict[str, Any], example: Example) -> Iterator[tuple[dict[str, Any], object]]:

@@ -136,6 +136,8 @@ TABLE: tuple[tuple[str, str, object, tuple[int, ...]], ...] = (
         (401, 403, 403, 403, 403, 403, 403, 403, 202),
     ),
     ("GET", "/api/subscriptions", None, FOR_ADMINS),
+    ("GET", "/api/months/2026-01", None, FOR_ADMINS),
+    ("GET", "/api/operations", None, FOR_ADMINS),
     ("GET", "/api/subscriptions/1", None, (401, 403, 403, 403, 403, 403, 200, 200, 200)),
     ("PUT", "/api/subscriptions/1", SUBSCRIPTION, (401, 403, 403, 403, 403, 403, 200, 200, 200)),
     ("PATCH", "/api/subscriptions/1", {}, (401, 403, 403, 403, 403, 403, 200, 200, 200)),
@@ -146,7 +148,9 @@ TABLE: tuple[tuple[str, str, object, tuple[int, ...]], ...] = (
 
 @pytest.fixture
 def two_users(world: World) -> World:
-    """User 1 has credits and a usage to give back; user 2 exists."""
+    """User 1 has credits and a usage to give back; user 2 exists; a month was counted."""
+    counted: dict[str, object] = {"by_zone": {}, "counted_at": "2026-01-02T13:30:00Z"}
+    world.services.reports.put("completeness/2026-01/newest.json", json.dumps(counted))
     world.subscribe("1")
     world.subscribe("2")
     world.grant("1", 1000, "credits")
@@ -154,6 +158,9 @@ def two_users(world: World) -> World:
 
 
 # --- Who may do what ----------------------------------------------------------------------------
+
+
+NAMED = {"user_id": "1", "transaction_id": "1-1", "period": "2026-01"}
 
 
 def make_what_the_table_names(api: Api) -> None:
@@ -167,7 +174,7 @@ def make_what_the_table_names(api: Api) -> None:
 def test_who_may_do_what(two_users: World, api: Api) -> None:
     make_what_the_table_names(api)
     assert {(method, path.partition("?")[0]) for method, path, _, _ in TABLE} == {
-        (method, path.format(user_id="1", hold_id=hold_id, transaction_id="1-1"))
+        (method, path.format(**NAMED, hold_id=hold_id))
         for method, path in contract.operations()
         for hold_id in ["1-3" if path.endswith("capture") else "1-4"]
     }

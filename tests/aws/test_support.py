@@ -1,15 +1,25 @@
 """What those who answer users find, see and try over the API."""
 
+import json
 import re
 from dataclasses import replace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+from botocore.exceptions import EndpointConnectionError
 
 from chalicelib.domain import notifications
+from chalicelib.domain.calendar import Period
+from chalicelib.domain.completeness import Tally
 from chalicelib.domain.events import events_of
-from chalicelib.operations import on_request
+from chalicelib.jobs import completeness
+from chalicelib.operations import months, on_request
 from chalicelib.store.mails import record_id
+from chalicelib.upkeep import Upkeep
+from infra.deployment.alarm_resources import Alarm
+from infra.deployment.alarms import SYMPTOMS
+from infra.deployment.symptoms import Part
 from tests.aws.api import ADMIN, Api
 from tests.aws.world import World, at, client
 
@@ -327,3 +337,117 @@ def test_the_events_of_an_entry_are_those_that_are_published(world: World, api: 
     ]
     assert [each["detail"] for each in seen] == [dict(each.detail) for each in published]
     assert api.get("/api/credits/transactions/1-3/events", ADMIN).status == 404
+
+
+# --- Months -------------------------------------------------------------------------------------
+
+
+def test_a_month_is_shown_moment_by_moment_as_it_was_counted(
+    world: World, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zones = ("Asia/Tokyo", "Europe/Berlin", "Europe/Paris")
+    monkeypatch.setattr("chalicelib.domain.calendar.zone_names", lambda: zones)
+    world.subscribe("1", timezone="Asia/Tokyo")
+    world.subscribe("2", timezone="Europe/Paris")
+    world.subscribe("3", timezone="Europe/Berlin")
+    world.allocate_at("2026-01-31T15:00:00Z")
+    world.now = at("2026-02-02T13:30:00Z")
+    assert api.get("/api/months/2026-02", ADMIN).status == 404
+    completeness.start_checks(world.services, {"period": "2026-02"})
+    world.drain()
+    month = api.get("/api/months/2026-02", ADMIN).json
+    assert (month["complete"], month["due"], month["allocated"]) == (False, 3, 1)
+    assert month["missing_users"] == ["3", "2"]
+    assert month["counted_at"] == "2026-02-02T13:30:00Z"
+    assert [
+        (each["starts_at"], [(zone["timezone"], zone["missing"]) for zone in each["zones"]])
+        for each in month["instants"]
+    ] == [
+        ("2026-01-31T15:00:00Z", [("Asia/Tokyo", 0)]),
+        ("2026-01-31T23:00:00Z", [("Europe/Berlin", 1), ("Europe/Paris", 1)]),
+    ]
+
+
+def test_a_count_of_some_zones_is_not_that_of_the_month(world: World, api: Api) -> None:
+    world.subscribe("1")
+    world.now = at("2026-02-02T13:30:00Z")
+    completeness.start_checks(world.services, {"period": "2026-02", "zones": ["Europe/Paris"]})
+    world.drain()
+    assert api.get("/api/months/2026-02", ADMIN).status == 404
+
+
+def test_users_of_zones_that_nobody_knows_come_last(world: World, api: Api) -> None:
+    report = {
+        "counted_at": "2026-02-02T13:30:00Z",
+        "by_zone": {
+            "unknown": Tally.unchecked_of("9").values(),
+            "Europe/Paris": Tally(1, 1).values(),
+        },
+    }
+    key = months.key_of(Period(2026, 2))
+    world.services.reports.put(key, json.dumps(report))
+    month = api.get("/api/months/2026-02", ADMIN).json
+    assert (month["complete"], month["unchecked_users"]) == (False, ["9"])
+    assert [each["starts_at"] for each in month["instants"]] == ["2026-01-31T23:00:00Z", None]
+
+
+@pytest.mark.parametrize("text", ["{}", "x", "[]", '{"by_zone": {"UTC": {}}}'])
+def test_a_damaged_report_is_named(world: World, api: Api, text: str) -> None:
+    world.services.reports.put(months.key_of(Period(2026, 2)), text)
+    reply = api.get("/api/months/2026-02", ADMIN)
+    assert (reply.status, reply.json["code"]) == (500, "unreadable")
+
+
+def test_a_month_is_written_like_a_month(api: Api) -> None:
+    reply = api.get("/api/months/2026-13", ADMIN)
+    assert [error["field"] for error in reply.json["errors"]] == ["period"]
+
+
+# --- Operations ---------------------------------------------------------------------------------
+
+
+def test_queues_and_alarms_are_shown_and_what_does_not_answer_is_null(
+    world: World, api: Api
+) -> None:
+    for queue, messages in (("sweeps", 3), ("sweeps-dlq", 1)):
+        for _ in range(messages):
+            world.sqs.send_message(QueueUrl=world.queue_url(queue), MessageBody="x")
+    seen = api.get("/api/operations", ADMIN).json
+    assert seen["queues"] == [
+        {"name": "sweeps", "holds_dead_letters": False, "waiting": 3, "in_flight": 0},
+        {"name": "sweeps-dlq", "holds_dead_letters": True, "waiting": 1, "in_flight": 0},
+    ]
+    gone = EndpointConnectionError(endpoint_url="https://monitoring")
+    for broken in ("get_queue_attributes", "describe_alarms"):
+        fails = Mock(**{f"{broken}.side_effect": gone})
+        fails.describe_alarms.return_value = {"MetricAlarms": []}
+        is_queues = broken == "get_queue_attributes"
+        sqs = fails if is_queues else client("sqs")
+        world.services.upkeep = Upkeep(world.settings, sqs, fails)
+        seen = api.get("/api/operations", ADMIN).json
+        assert seen["alarms"] == ([] if is_queues else None)
+        assert [each["waiting"] for each in seen["queues"]] == (
+            [None, None] if is_queues else [3, 1]
+        )
+
+
+def test_only_the_alarms_of_the_stage_that_ring_are_asked_for(world: World) -> None:
+    cloudwatch = Mock(**{"describe_alarms.return_value": {"MetricAlarms": []}})
+    assert Upkeep(world.settings, Mock(), cloudwatch).ringing() == []
+    asked = cloudwatch.describe_alarms.call_args.kwargs
+    assert (asked["AlarmNamePrefix"], asked["StateValue"]) == ("credits-dev-", "ALARM")
+
+
+def test_every_alarm_names_a_section_of_the_runbook_as_the_api_reads_it(world: World) -> None:
+    for symptom in SYMPTOMS:
+        description = Alarm(symptom, Part("sweeps", {})).resource()["Properties"][
+            "AlarmDescription"
+        ]
+        ringing = {"AlarmName": "credits-dev-x", "AlarmDescription": description}
+        answer = {
+            "MetricAlarms": [{**ringing, "StateUpdatedTimestamp": at("2026-01-01T00:00:00Z")}]
+        }
+        cloudwatch = Mock(**{"describe_alarms.return_value": answer})
+        (found,) = Upkeep(world.settings, Mock(), cloudwatch).ringing() or ()
+        assert found.runbook == f"docs/operating.md#{symptom.name}"
+        assert found.meaning.endswith(".")

@@ -325,6 +325,7 @@ def test_every_route_that_reads_is_tried_here() -> None:
     """A new one that names a user is one more row; what names none is listed."""
     reads = {path for method, path in contract.operations() if method == "GET"}
     of_nobody = {"/api/health", "/api/openapi.json", "/api/plans", "/api/unsubscribe"}
+    of_nobody |= {"/api/operations", "/api/months/{period}"}
     of_user = "/api/subscriptions/{user_id}"
     of_subscriptions = {"/api/subscriptions", of_user, f"{of_user}/edits", f"{of_user}/emails"}
     of_entry = "/api/credits/transactions/{transaction_id}"

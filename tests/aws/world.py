@@ -44,6 +44,7 @@ from chalicelib.settings import Settings
 from chalicelib.store.anchors import Anchors
 from chalicelib.store.database import connect
 from chalicelib.store.reports import Reports
+from chalicelib.upkeep import Upkeep
 from tests.aws.bus import Bus
 from tests.aws.once import Stacks
 from tests.aws.outbox import Outbox
@@ -187,6 +188,7 @@ class World:
             events_queue_url="" if self.low_balance is None else self.queue_url("events"),
             event_bus=f"credits-{self.stage}",
             low_balance=self.low_balance or 0,
+            queue_urls=(self.queue_url("sweeps"), self.queue_url("sweeps-dlq")),
         )
         self.outbox = Outbox()
         self.bus = Bus()
@@ -199,6 +201,9 @@ class World:
             self.settings, clock=lambda: self.now, connection=_connection(), threads=1
         )
         services.queues = Queues(self.settings, client=client("sqs", "services"))
+        services.upkeep = Upkeep(
+            self.settings, client("sqs", "services"), client("cloudwatch", "services")
+        )
         services.reports = Reports(self.settings, client=client("s3", "services"))
         services.anchors = Anchors(self.settings, client=client("s3", "services"))
         services.mailer = Mailer(self.settings, client=self.outbox)

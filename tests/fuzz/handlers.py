@@ -387,7 +387,8 @@ def route(method: str, path: str) -> Callable[[Json], bool]:
         entry = quote(
             _text(request.get("hold_id", request.get("transaction_id", "42-4"))), safe="%"
         )
-        places = {"user_id": user_id, "hold_id": entry, "transaction_id": entry}
+        period = quote(_text(request.get("period", "2026-01")), safe="%")
+        places = {"user_id": user_id, "hold_id": entry, "transaction_id": entry, "period": period}
         named = {name: value for name, value in places.items() if f"{{{name}}}" in path}
         query = request.get("query")
         pairs = {
@@ -552,6 +553,8 @@ REQUESTS: dict[str, tuple[Json, ...]] = {
         asked("admin", body={"period": "2026-01"}),
         asked("admin", body={"period": "2026-01", "user_id": "42", "dry_run": True}),
     ),
+    "GET /api/months/{period}": (asked("admin", period="2026-01"),),
+    "GET /api/operations": (asked("admin"),),
     "GET /api/subscriptions": (
         asked("admin", query={"email": "ada@example.com", "limit": "1"}),
         asked("admin", query={"plan": "pro", "status": "active", "timezone": "Europe/Paris"}),

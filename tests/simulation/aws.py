@@ -132,10 +132,14 @@ class Services:
         if call.operation in ("SendMessageBatch", "PutEvents"):
             act = self._send if call.service == "sqs" else self._publish
             return act(call.parameters, most)
-        if call.service == "sqs" and call.operation == "ChangeMessageVisibilityBatch":
-            return self._delay(call.parameters)
-        if call.service == "sesv2" and call.operation == "SendEmail":
-            return self._mail(call.parameters)
+        acts = {
+            "ChangeMessageVisibilityBatch": self._delay,
+            "GetQueueAttributes": self._depth,
+            "DescribeAlarms": lambda _: {"MetricAlarms": []},
+            "SendEmail": self._mail,
+        }
+        if call.operation in acts:
+            return acts[call.operation](call.parameters)
         if call.service == ISSUER:
             return self.keys
         if call.service == "s3":
@@ -177,6 +181,11 @@ class Services:
             message.visible_at = self.clock() + entry["VisibilityTimeout"]
             done.append({"Id": entry["Id"]})
         return {"Successful": done, "Failed": failed}
+
+    def _depth(self, parameters: Json) -> Json:
+        waiting = len(self.state.queues[parameters["QueueUrl"].rpartition("/")[2]])
+        numbers = dict.fromkeys(parameters["AttributeNames"], "0")
+        return {"Attributes": numbers | {"ApproximateNumberOfMessages": str(waiting)}}
 
     def _mail(self, parameters: Json) -> Json:
         tags = {tag["Name"]: tag["Value"] for tag in parameters["EmailTags"]}

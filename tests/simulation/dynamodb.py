@@ -277,7 +277,7 @@ _PARAMETERS = {
         "Query": "TableName IndexName KeyConditionExpression ExpressionAttributeNames "
         "ExpressionAttributeValues Limit ScanIndexForward ConsistentRead ExclusiveStartKey",
         "Scan": "TableName ConsistentRead ExclusiveStartKey ExpressionAttributeNames Limit "
-        "ProjectionExpression",
+        "ProjectionExpression FilterExpression ExpressionAttributeValues",
         "TransactGetItems": "TransactItems",
         "UpdateItem": f"TableName Key UpdateExpression {_CONDITIONAL}",
     }.items()
@@ -348,11 +348,17 @@ class Tables:
         page = found[: parameters.get("Limit")]
         more = {"LastEvaluatedKey": table.key_item(page[-1])} if len(page) < len(found) else {}
         items = [table.items[key] for key in page]
+        if "FilterExpression" in parameters:
+            names = parameters["ExpressionAttributeNames"]
+            values = parameters["ExpressionAttributeValues"]
+            equal = [each.split(" = ") for each in parameters["FilterExpression"].split(" AND ")]
+            wanted = {names[name]: values[value] for name, value in equal}
+            items = [item for item in items if wanted.items() <= item.items()]
         if "ProjectionExpression" in parameters:
             words = parameters["ProjectionExpression"].split(",")
             names = [parameters["ExpressionAttributeNames"][word.strip()] for word in words]
             items = [{name: item[name] for name in names if name in item} for item in items]
-        return {"Items": items, "Count": len(items), "ScannedCount": len(items), **more}
+        return {"Items": items, "Count": len(items), "ScannedCount": len(page), **more}
 
     def _TransactGetItems(self, parameters: Json) -> Json:  # noqa: N802
         return {"Responses": [self._GetItem(entry["Get"]) for entry in parameters["TransactItems"]]}

@@ -37,6 +37,7 @@ from chalicelib.services import Services
 from chalicelib.settings import Settings
 from chalicelib.store.anchors import Anchors
 from chalicelib.store.reports import Reports
+from chalicelib.upkeep import Upkeep
 from tests.simulation import aws
 from tests.simulation.aws import Message
 from tests.simulation.faults import Killed, Trouble, Troubles
@@ -198,6 +199,7 @@ def simulated(
             ("chalicelib.jobs.notifications.ThreadPoolExecutor", InTurn),
             ("chalicelib.jobs.completeness.ThreadPoolExecutor", InTurn),
             ("chalicelib.jobs.completeness.USERS_A_PAGE", users_a_page),
+            ("chalicelib.upkeep.ThreadPoolExecutor", InTurn),
             # It would add one more line to the headers of the one client with every new process.
             (f"{_USER_AGENT}.register_feature_to_client", lambda **_: None),
             ("time.sleep", lambda _: None),
@@ -222,6 +224,9 @@ class Reply:
         return json.loads(self.text)
 
 
+WORKED = ("sweeps", "allocations", "expiries", "notifications", "checks", "events")
+"""The queues that a function reads."""
+
 SETTINGS = Settings(
     stage=STAGE,
     region=aws.REGION,
@@ -240,6 +245,14 @@ SETTINGS = Settings(
     reports_bucket=f"credits-{STAGE}-reports",
     anchors_bucket=f"credits-{STAGE}-anchors",
     stripe_table=f"credits-{STAGE}-stripe",
+    queue_urls=tuple(
+        f"https://sqs/credits-{STAGE}-{queue}{end}"
+        for queue, ends in (
+            *((worked, ("", "-dlq")) for worked in WORKED),
+            *((alone, ("-dlq",)) for alone in ("mail-events", "ledger-stream", "webhook")),
+        )
+        for end in ends
+    ),
 )
 
 
@@ -397,6 +410,9 @@ class World:
         self.services.reports = Reports(SETTINGS, client=aws.client("s3", 4))
         self.services.anchors = Anchors(SETTINGS, client=aws.client("s3", 4))
         self.services.queues = Queues(settings, client=aws.client("sqs", 4))
+        self.services.upkeep = Upkeep(
+            settings, sqs=aws.client("sqs", 1), cloudwatch=aws.client("cloudwatch", 1)
+        )
         self.services.mailer = Mailer(SETTINGS, client=aws.client("sesv2", 1))
         self.services.unsubscribe_links = UnsubscribeLinks(b"k" * 32, SETTINGS.unsubscribe_url)
 

@@ -133,6 +133,15 @@ def _mail(call: Call) -> Iterator[Right]:
         yield Right("ses:SendEmail", arn("ses", resource), (("ses:fromaddress", sender),))
 
 
+def _alarms(_: Call) -> Iterator[Right]:
+    """Who asks by a prefix asks for all.
+
+    (Amazon CloudWatch User Guide, "CloudWatch permissions reference",
+    https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/permissions-reference-cw.html)
+    """
+    yield Right("cloudwatch:DescribeAlarms", arn("cloudwatch", "alarm:*"))
+
+
 def _events(call: Call) -> Iterator[Right]:
     for entry in call.parameters["Entries"]:
         yield Right("events:PutEvents", arn("events", f"event-bus/{entry['EventBusName']}"))
@@ -179,6 +188,8 @@ _RIGHTS: dict[tuple[str, str], Callable[[Call], Iterator[Right]]] = {
     },
     ("sqs", "SendMessageBatch"): _queue("sqs:SendMessage"),
     ("sqs", "ChangeMessageVisibilityBatch"): _queue("sqs:ChangeMessageVisibility"),
+    ("sqs", "GetQueueAttributes"): _queue("sqs:GetQueueAttributes"),
+    ("cloudwatch", "DescribeAlarms"): _alarms,
     ("sesv2", "SendEmail"): _mail,
     ("eventbridge", "PutEvents"): _events,
     ("secrets-manager", "GetSecretValue"): _secret,

@@ -175,6 +175,8 @@ TABLE: tuple[tuple[str, str, object, tuple[int, ...]], ...] = (
         {"period": "2026-01", "zones": ["Antarctica/Troll"]},
         (*BAD, 403, 403, 403, 403, 202),
     ),
+    ("GET", "/api/months/1999-01", None, (*BAD, 403, 403, 403, 403, 404)),
+    ("GET", "/api/operations", None, (*BAD, 403, 403, 403, 403, 200)),
     ("GET", "/api/subscriptions?limit=1", None, (*BAD, 403, 403, 403, 403, 200)),
     ("GET", f"/api/subscriptions/{ANN}", None, (*BAD, 403, 403, 200, 200, 200)),
     ("PUT", f"/api/subscriptions/{ANN}", PLAN, (*BAD, 403, 403, 200, 200, 200)),

@@ -128,6 +128,8 @@ ASKS: Mapping[str, list[Callable[[Any], Any]]] = {
     "getSubscriptionEmails": [lambda c: c.subscription_emails_page("42", limit=5, cursor="abc")],
     "getTransactionEmail": [lambda c: c.transaction_email("42-10")],
     "getTransactionEvents": [lambda c: c.transaction_events("42-10")],
+    "getMonth": [lambda c: c.month("2026-12")],
+    "getOperations": [lambda c: c.operations()],
     "showUnsubscribe": [lambda c: c.unsubscribe_page("t")],
     "unsubscribe": [lambda c: c.unsubscribe("t")],
     "listPlans": [lambda c: c.plans()],

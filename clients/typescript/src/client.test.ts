@@ -384,6 +384,8 @@ const CALLS: [string, Call, Partial<Request>][] = [
   ["subscriptionEmails", (client) => client.subscriptionEmails(USER, { limit: 2 }), { method: "GET", path: `${OF_USER}/emails`, query: { limit: "2" } }],
   ["transactionEmail", (client) => client.transactionEmail("42-7"), { method: "GET", path: "/v1/api/credits/transactions/42-7/email" }],
   ["transactionEvents", (client) => client.transactionEvents("42-7"), { method: "GET", path: "/v1/api/credits/transactions/42-7/events" }],
+  ["month", (client) => client.month("2026-12"), { method: "GET", path: "/v1/api/months/2026-12" }],
+  ["operations", (client) => client.operations(), { method: "GET", path: "/v1/api/operations" }],
   ["subscriptionEdits", (client) => client.subscriptionEdits(USER, { limit: 2 }), { method: "GET", path: `${OF_USER}/edits`, query: { limit: "2" } }],
 ];
 

@@ -27,6 +27,8 @@ export type EmailsPage = Schemas["EmailsPage"];
 export type EmailsQuery = QueryOf<"getSubscriptionEmails">;
 export type EntryEmail = Schemas["EntryEmail"];
 export type EntryEvent = Schemas["EntryEvent"];
+export type Month = Schemas["Month"];
+export type Operations = Schemas["Operations"];
 export type UseRequest = Schemas["UseRequest"];
 export type UseAnswer = Schemas["UseAnswer"];
 export type ReverseRequest = Schemas["ReverseRequest"];
@@ -393,6 +395,16 @@ export class CreditsClient {
     const path = `/api/credits/transactions/${encodeURIComponent(transactionId)}/events`;
     const { events } = await this.#data<Schemas["EntryEvents"]>("GET", path, {});
     return events;
+  }
+
+  /** How a month such as `2026-12` went, as it was counted last. For admins. */
+  month(period: string, signal?: AbortSignal): Promise<Month> {
+    return this.#data("GET", `/api/months/${encodeURIComponent(period)}`, { signal });
+  }
+
+  /** What waits in the queues, and which alarms ring. For admins. */
+  operations(signal?: AbortSignal): Promise<Operations> {
+    return this.#data("GET", "/api/operations", { signal });
   }
 
   // --- Sending -------------------------------------------------------------------------------------

@@ -517,6 +517,75 @@ class EntryEvents:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MonthZone:
+    """How a month went in a timezone: how many users of each sort, and the first of them."""
+
+    timezone: str
+    due: int
+    allocated: int
+    missing: int
+    duplicate: int
+    unchecked: int
+    missing_users: tuple[str, ...]
+    duplicate_users: tuple[str, ...]
+    unchecked_users: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MonthInstant:
+    """A moment at which a month begins; None for zones that have left the database."""
+
+    starts_at: datetime | None
+    zones: tuple[MonthZone, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Month:
+    """How a month went, as it was counted last."""
+
+    period: str
+    counted_at: datetime
+    complete: bool
+    due: int
+    allocated: int
+    missing: int
+    duplicate: int
+    unchecked: int
+    missing_users: tuple[str, ...]
+    duplicate_users: tuple[str, ...]
+    unchecked_users: tuple[str, ...]
+    instants: tuple[MonthInstant, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueueDepth:
+    """About how many messages are in a queue; None if SQS did not answer at once."""
+
+    name: str
+    holds_dead_letters: bool
+    waiting: int | None
+    in_flight: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RingingAlarm:
+    """An alarm that rings."""
+
+    name: str
+    meaning: str
+    since: datetime
+    runbook: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operations:
+    """What waits in the queues, and which alarms ring; None if CloudWatch did not answer."""
+
+    queues: tuple[QueueDepth, ...]
+    alarms: tuple[RingingAlarm, ...] | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """What a subscription to this plan gets."""
 

@@ -253,6 +253,8 @@ class Credits(_Client[httpx.Client]):
     subscription_emails = _listing(routes.subscription_emails_page)
     transaction_email = _sending(routes.transaction_email)
     transaction_events = _sending(routes.transaction_events)
+    month = _sending(routes.month)
+    operations = _sending(routes.operations)
 
     unsubscribe_page = _sending(routes.unsubscribe_page)
     unsubscribe = _sending(routes.unsubscribe)
@@ -428,6 +430,8 @@ class AsyncCredits(_Client[httpx.AsyncClient]):
     subscription_emails = _listing_async(routes.subscription_emails_page)
     transaction_email = _sending_async(routes.transaction_email)
     transaction_events = _sending_async(routes.transaction_events)
+    month = _sending_async(routes.month)
+    operations = _sending_async(routes.operations)
 
     unsubscribe_page = _sending_async(routes.unsubscribe_page)
     unsubscribe = _sending_async(routes.unsubscribe)

@@ -550,6 +550,16 @@ def transaction_events(transaction_id: str) -> Request[tuple[answers.EntryEvent,
     return Request("GET", route, lambda response: found.read(response).events, found.path)
 
 
+def month(period: str) -> Request[answers.Month]:
+    """Who was due for a month such as ``2026-12`` and who was allocated. For admins."""
+    return _get("/api/months/{period}", answers.Month, path=_path(period=period))
+
+
+def operations() -> Request[answers.Operations]:
+    """What waits in the queues, and which alarms ring. For admins."""
+    return _get("/api/operations", answers.Operations)
+
+
 # --- Links in emails, and the API itself: no token ------------------------------------------------
 
 
