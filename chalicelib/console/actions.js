@@ -126,7 +126,7 @@ const ACTIONS = {
     said: (answer) =>
       answer.items
         ? [...dueLines(answer.items, answer.not_judged), answer.next_cursor ? h("p", {}, "There may be more: not everybody was looked at.") : null]
-        : [h("p", {}, `${number(answer.sweeps)} sweeps have started. The month's figures below follow within minutes.`)],
+        : [h("p", {}, `${answer.sweeps === 1 ? "One sweep has" : `${number(answer.sweeps)} sweeps have`} started. The credits come within minutes.`)],
   },
   edit: {
     title: "Edit the subscription",

@@ -428,7 +428,8 @@ function frameOf(mail) {
 
 // --- Edits ---------------------------------------------------------------------------------------
 
-const shownValue = (value) => (value === null ? "nothing" : Array.isArray(value) ? value.join(", ") || "none" : String(value));
+const isInstant = (value) => typeof value === "string" && /^\d{4}-\d\d-\d\dT/.test(value);
+const shownValue = (value, zone) => (isInstant(value) ? when(value, zone) : value === null ? "nothing" : Array.isArray(value) ? value.join(", ") || "none" : String(value));
 
 function edits(state) {
   const list = h("ol", { class: "trail" });
@@ -437,8 +438,8 @@ function edits(state) {
     {},
     h("p", {}, h("strong", {}, edit.edited_by.subject ?? human(edit.edited_by.kind)), edit.edited_by.subject ? h("span", { class: "muted" }, ` ${human(edit.edited_by.kind)}`) : null, " · ", when(edit.edited_at, state.zone), h("small", {}, ` version ${edit.version}`)),
     edit.changes.every((change) => change.before === null)
-      ? facts(edit.changes.map((change) => [human(change.field), shownValue(change.after)]))
-      : h("ul", { class: "changes" }, edit.changes.map((change) => h("li", {}, h("strong", {}, human(change.field)), " ", h("del", {}, shownValue(change.before)), " → ", h("ins", {}, shownValue(change.after))))),
+      ? facts(edit.changes.map((change) => [human(change.field), shownValue(change.after, state.zone)]))
+      : h("ul", { class: "changes" }, edit.changes.map((change) => h("li", {}, h("strong", {}, human(change.field)), " ", h("del", {}, shownValue(change.before, state.zone)), " → ", h("ins", {}, shownValue(change.after, state.zone))))),
   );
   const more = paged(list, async (cursor) => {
     const answer = await get(`${userPath(state.userId)}/edits`, { limit: 25, cursor });

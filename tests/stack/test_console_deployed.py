@@ -5,8 +5,11 @@ screenshots` runs the test that takes the pictures of docs/images/support.
 """
 
 import json
-from collections.abc import Iterator
+import os
+import re
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,6 +17,7 @@ import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+from infra.deployment import packaging
 from infra.local.stacks import LocalStack
 from tests.stack.api import Api
 from tests.stack.browser import Page, browser
@@ -22,6 +26,8 @@ from tests.stack.node import install
 
 ADA = "support-ada"
 WIDE, NARROW = 1280, 390
+PICTURES = packaging.ROOT / "docs" / "images" / "support"
+IS_PICTURED = bool(os.environ.get("SCREENSHOTS"))
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +55,9 @@ def page(signed_in: Page) -> Iterator[Page]:
     signed_in.errors()
     yield signed_in
     signed_in.js("for (const dialog of document.querySelectorAll('dialog')) dialog.close()")
-    assert signed_in.errors() == []
+    # The browser itself writes down each refusal of the API.
+    refusals = re.compile(r"server responded with a status of 4[0-9]{2} ")
+    assert [said for said in signed_in.errors() if not refusals.search(said)] == []
 
 
 def sign_in(page: Page, button: str = ".welcome .main", user: str = "ada") -> None:
@@ -124,6 +132,21 @@ window.fetch = (url, asked) => {
 }
 """
 
+ANSWER_WITH_MANY_BATCHES = """
+const real = window.fetch, many = arguments[0]
+window.fetch = async (url, asked) => {
+  const answer = await real(url, asked)
+  if (!String(url).includes('/credits/balance')) return answer
+  return new Response(JSON.stringify({...await answer.json(), batches: many}), {status: 200})
+}
+window.mend = () => { window.fetch = real }
+"""
+NO_NETWORK = """
+const real = window.fetch
+window.fetch = async () => { throw new TypeError('Failed to fetch') }
+window.mend = () => { window.fetch = real }
+"""
+
 
 # --- Sign-in --------------------------------------------------------------------------------------
 
@@ -185,8 +208,6 @@ def test_nobody_found_is_said_with_the_next_step(page: Page) -> None:
     page.press(Keys.ENTER)
     page.wait_for_text(".trouble", "Nobody has the id nobody-at-all.")
     assert page.find(".trouble").get_attribute("role") == "alert"
-    # The browser itself says that something answered 404.
-    assert [message for message in page.errors() if "404" not in message] == []
 
 
 def test_why_no_credits_come_is_said_in_words(page: Page, api: Api) -> None:
@@ -257,7 +278,6 @@ def test_a_refusal_is_said_at_its_field_and_the_form_stays(page: Page, api: Api)
     page.wait_for_text("dialog .trouble", "There are not enough credits")
     assert page.find("dialog [name=amount]").get_attribute("value") == "900000"
     assert api.balance(ADA) == before
-    assert [message for message in page.errors() if "402" not in message] == []
 
 
 def test_two_who_edit_at_once_are_told_and_neither_edit_is_lost(page: Page, api: Api) -> None:
@@ -284,7 +304,6 @@ def test_two_who_edit_at_once_are_told_and_neither_edit_is_lost(page: Page, api:
     page.wait_for_text("dialog .success", "Done")
     stored = api.send("GET", path, api.admin).json
     assert (stored["timezone"], stored["allocation_amount"]) == ("America/Chicago", None)
-    assert [message for message in page.errors() if "412" not in message] == []
 
 
 def test_a_hold_is_released_and_a_usage_given_back(page: Page, api: Api) -> None:
@@ -344,10 +363,9 @@ def test_who_edited_a_subscription_is_shown(page: Page, api: Api) -> None:
     assert "Status active → paused" in newest
 
 
-def test_nine_hundred_batches_are_one_glance_and_a_few_rows(page: Page) -> None:
-    """The API's answer is made here: to grant 900 times takes a minute."""
+def many_batches() -> list[dict[str, Any]]:
     now = datetime.now(UTC)
-    batches = [
+    return [
         {
             "batch_id": f"{ADA}-{number}",
             "granted_amount": 10,
@@ -360,23 +378,42 @@ def test_nine_hundred_batches_are_one_glance_and_a_few_rows(page: Page) -> None:
         }
         for number in range(900)
     ]
-    page.js(
-        "const real = window.fetch, many = arguments[0];"
-        "window.fetch = async (url, asked) => {"
-        "  const answer = await real(url, asked);"
-        "  if (!String(url).includes('/credits/balance')) return answer;"
-        "  const body = await answer.json();"
-        "  return new Response(JSON.stringify({...body, batches: many}), {status: 200})"
-        "};"
-        "window.mend = () => { window.fetch = real }",
-        batches,
-    )
+
+
+def test_nine_hundred_batches_are_one_glance_and_a_few_rows(page: Page) -> None:
+    """The API's answer is made here: to grant 900 times takes a minute."""
+    page.js(ANSWER_WITH_MANY_BATCHES, many_batches())
     show(page, ADA)
     assert len(page.texts(".timeline tbody tr")) == 8
     assert "expire within a week" in page.text(".expiry")
     press(page, "Show 50 more of 900")
     assert len(page.texts(".timeline tbody tr")) == 58
     page.js("window.mend()")
+
+
+def test_a_slow_api_is_told_of_and_no_answer_at_all_says_what_to_do(page: Page) -> None:
+    page.js(NO_NETWORK)
+    page.js("location.hash = '#/users'")
+    page.js("location.hash = '#/months'")
+    page.wait_for_text("#main .trouble", "The API cannot be reached. Is there a network?")
+    page.js("window.mend()")
+    press(page, "Try again", "#main > section > div:nth-of-type(2)")
+    wait_for(lambda: "counted" in page.text("#main > section > div:nth-of-type(2)"), "the month")
+
+
+def test_a_month_is_shown_and_run_after_a_preview(page: Page) -> None:
+    this_month = f"{datetime.now(UTC):%Y-%m}"
+    page.js("location.hash = arguments[0]", f"#/months/{this_month}")
+    wait_for(lambda: f"{datetime.now(UTC):%B}" in page.text("h1"), "the month")
+    settled(page)
+    assert "allocations" in page.text("#main")
+    press(page, "Run allocation")
+    page.fill("dialog [name=zones]", "America/Chicago")
+    press(page, "Review", "dialog")
+    page.wait_for_text("dialog h3", "This will happen")
+    press(page, "Start", "dialog")
+    page.wait_for_text("dialog .success", "Done")
+    assert "One sweep has started." in page.text("dialog")
 
 
 # --- Everybody ------------------------------------------------------------------------------------
@@ -433,6 +470,122 @@ def violations(page: Page) -> list[str]:
     return found
 
 
+# --- Pictures ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def ada(api: Api) -> str:
+    """Somebody to be pictured: batches of all kinds, holds, usages."""
+    api.subscribe("ada", timezone="America/New_York", plan="starter", email="ada@example.com")
+    grants: tuple[dict[str, object], ...] = (
+        {"amount": 100, "description": "Welcome"},
+        {"amount": 500, "description": "For the launch", "expires_in_days": 90},
+        {"amount": 40, "description": "Sorry for the outage", "expires_in_days": 5},
+        {"amount": 1200, "description": "Promotion", "expires_in_days": None},
+    )
+    for number, grant in enumerate(grants):
+        body: dict[str, object] = {"user_id": "ada", **grant}
+        api.send("POST", "/api/credits/allocate", api.admin, body, key=f"pictured-{number}")
+    sold = {"user_id": "ada", "payment_id": "pi_pictured", "amount": 300, "description": "Pack"}
+    api.send("POST", "/api/credits/purchases", api.billing, sold)
+    for number, job in enumerate(("Export of 70 pages", "Search", "Crawl of example.com")):
+        body = {"user_id": "ada", "amount": 70 - 20 * number, "description": job}
+        api.send("POST", "/api/credits/use", api.backend, body, key=f"pictured-use-{number}")
+    held: dict[str, object] = {
+        "user_id": "ada",
+        "amount": 120,
+        "description": "Report on 200 companies",
+    }
+    api.send("POST", "/api/credits/holds", api.backend, held, key="pictured-hold")
+    return "ada"
+
+
+def a_grant_before_it_is_made(page: Page, _: Api) -> None:
+    press(page, "Grant credits")
+    page.fill("dialog [name=amount]", "50")
+    page.fill("dialog [name=description]", "Sorry for the slow export")
+    press(page, "Review", "dialog")
+    page.wait_for_text("dialog h3", "This will happen")
+
+
+def a_lost_answer(page: Page, api: Api) -> None:
+    a_grant_before_it_is_made(page, api)
+    page.js(NO_NETWORK)
+    press(page, "Grant", "dialog")
+    page.wait_for_text("dialog .trouble", "The API cannot be reached.")
+    page.js("window.mend()")
+
+
+def two_edits_at_once(page: Page, api: Api) -> None:
+    press(page, "Edit")
+    page.fill("dialog [name=allocation_amount]", "90")
+    now = api.send("GET", "/api/subscriptions/ada", api.admin).json["status"]
+    other = {"status": "paused" if now == "active" else "active"}
+    api.send("PATCH", "/api/subscriptions/ada", api.admin, other)
+    press(page, "Review", "dialog")
+    page.wait_for_text("dialog .trouble", "Somebody else has changed it meanwhile")
+
+
+def nine_hundred_batches(page: Page, _: Api) -> None:
+    page.js(ANSWER_WITH_MANY_BATCHES, many_batches())
+    show(page, "ada")
+    page.js("window.mend()")
+
+
+def her_emails(page: Page, _: Api) -> None:
+    show(page, "ada", "/emails")
+    wait_for(lambda: len(page.texts(".what button")) > 3, "her emails")
+    page.click(".what button")
+    wait_for(lambda: page.js("return !!document.querySelector('iframe.mail')"), "the email")
+    settled(page)
+
+
+def the_list(page: Page, _: Api) -> None:
+    page.js("location.hash = '#/users'")
+    wait_for(lambda: page.text("h1") == "Users", "the list")
+    settled(page)
+
+
+def the_month(page: Page, _: Api) -> None:
+    page.js("location.hash = '#/months'")
+    wait_for(lambda: "Right now" in page.text("#main"), "the month")
+    settled(page)
+
+
+SCENES: dict[str, Callable[[Page, Api], None]] = {
+    "user": lambda page, _: show(page, "ada"),
+    "grant": a_grant_before_it_is_made,
+    "lost": a_lost_answer,
+    "conflict": two_edits_at_once,
+    "many": nine_hundred_batches,
+    "history": lambda page, _: show(page, "ada", "/history"),
+    "emails": her_emails,
+    "edits": lambda page, _: show(page, "ada", "/edits"),
+    "users": the_list,
+    "month": the_month,
+}
+
+
+@pytest.mark.parametrize("is_dark", [False, True], ids=["light", "dark"])
+def test_the_console_can_be_pictured(
+    page: Page, api: Api, ada: str, tmp_path: Path, *, is_dark: bool
+) -> None:
+    directory = PICTURES if IS_PICTURED else tmp_path
+    for name in SCENES if IS_PICTURED else ["user"]:
+        # The user in all four ways; of the others one wide and light, and one narrow and dark.
+        shapes = (WIDE, NARROW) if name == "user" else (NARROW if is_dark else WIDE,)
+        for width in shapes:
+            page.resize(width, 900, is_dark=is_dark)
+            show(page, ada)
+            SCENES[name](page, api)
+            shape = "wide" if width == WIDE else "narrow"
+            file = directory / f"{name}-{shape}-{'dark' if is_dark else 'light'}.png"
+            page.picture(file, width, is_dark=is_dark)
+            assert file.stat().st_size > 10_000
+            page.js("for (const dialog of document.querySelectorAll('dialog')) dialog.close()")
+    page.resize(WIDE, 900)
+
+
 # --- The end of a session -------------------------------------------------------------------------
 
 
@@ -445,7 +598,6 @@ def test_an_expired_token_leads_to_a_sign_in_that_keeps_the_form(page: Page, api
     page.js(USE_AN_EXPIRED_ONE)
     press(page, "Review", "dialog")
     page.wait_for_text("#expired", "What you typed is kept")
-    assert [message for message in page.errors() if "401" not in message] == []
     sign_in(page, "#expired .main", user="grace")
     assert page.text("#me .who") == "grace"
     assert page.driver.current_url.endswith(f"#/users/{ADA}")
