@@ -110,12 +110,14 @@ def history(call: Call) -> Answer:
     cursor = query.optional("cursor", cursors.parse_cursor)
     if since and until and since >= until:
         query.reject("to", "must be after from")
+    search = query.optional("search", _parse_search)
     wanted = _metadata_of(query)
     query.finish()
     ledger = call.services.ledger
     whose = call.principal.reads_credits_of(user_id)
     listing = f"history {whose} {kind} {since} {until}"
     listing += f" {wanted}" if wanted else ""
+    listing += f" {search!r}" if search else ""
     position = cursors.decode(listing, cursor, ENTRY_NUMBER.pattern)
     if position is not None:
         below = int(position)
@@ -123,7 +125,15 @@ def history(call: Call) -> Answer:
         below = ledger.account_at(whose, until - _MILLISECOND).next_number
     else:
         below = None
-    page = ledger.page(whose, limit or DEFAULT_PAGE, below, kind=kind, since=since, metadata=wanted)
+    page = ledger.page(
+        whose,
+        limit or DEFAULT_PAGE,
+        below,
+        kind=kind,
+        since=since,
+        metadata=wanted,
+        search=search or "",
+    )
     ensure_user(call.services, whose, has_entries=bool(page.entries or position))
     next_cursor = cursors.encode(listing, str(page.below)) if page.below else None
     items = [line(entry) for entry in page.entries]
@@ -131,6 +141,18 @@ def history(call: Call) -> Answer:
         more = {"Next-Cursor": next_cursor} if next_cursor else {}
         return Answer(_csv(items), headers={"Content-Type": "text/csv; charset=utf-8", **more})
     return Answer({"items": items, "next_cursor": next_cursor})
+
+
+def _parse_search(field: str, value: object) -> str:
+    """A text to look for, without blanks around it."""
+    text = parse_text(field, value)
+    if len(text) > MOST_SEARCHED:
+        raise InvalidInput.of(field, f"must have at most {MOST_SEARCHED} characters")
+    return text
+
+
+MOST_SEARCHED = 100
+"""The longest text to look for, in characters."""
 
 
 def _metadata_of(query: FieldReader) -> Metadata:

@@ -175,19 +175,24 @@ class LedgerReader:
         kind: EntryType | None = None,
         since: datetime | None = None,
         metadata: Metadata = (),
+        search: str = "",
     ) -> HistoryPage:
         """A page of the history: entries of a type if given, none posted before ``since``.
 
-        ``metadata``: the pairs that they must have. A page can hold fewer than ``limit`` entries
-        and still not be the last: such entries are searched for among `ENTRIES_A_SEARCH` at a time.
+        ``metadata``: the pairs that they must have. ``search``: a text that their description or a
+        value of their metadata must contain; capitals do not count. A page can hold fewer than
+        ``limit`` entries and still not be the last: such entries are searched for among
+        `ENTRIES_A_SEARCH` at a time.
         """
         found: list[LedgerEntry] = []
-        is_all = kind is None and not metadata
+        is_all = kind is None and not metadata and not search
+        sought = search.casefold()
         entries = self.newest_first(user_id, below, limit if is_all else ENTRIES_A_READ)
         for searched, entry in enumerate(entries, 1):
             if since is not None and entry.posted_at < since:
                 break
-            if (kind is None or entry.type is kind) and {*metadata} <= {*entry.metadata}:
+            is_wanted = (kind is None or entry.type is kind) and {*metadata} <= {*entry.metadata}
+            if is_wanted and (not sought or _says(entry, sought)):
                 found.append(entry)
             if len(found) == limit or searched == ENTRIES_A_SEARCH:
                 return HistoryPage(found, entry.number if entry.number > 1 else None)
@@ -397,6 +402,16 @@ class LedgerReader:
         if item is None:
             raise NotFound(f"user {user_id} has no transaction {user_id}-{entry_number}")
         return item
+
+
+def _says(entry: LedgerEntry, sought: str) -> bool:
+    """Whether an entry's texts contain another, which is case-folded."""
+    items = ((item.description, item.metadata) for item in entry.items)
+    return any(
+        sought in text.casefold()
+        for description, metadata in ((entry.description, entry.metadata), *items)
+        for text in (description, *(value for _, value in metadata))
+    )
 
 
 def _digests(operations: Iterable[Operation]) -> Iterator[str]:

@@ -20,7 +20,7 @@ from chalicelib.upkeep import Upkeep
 from infra.deployment.alarm_resources import Alarm
 from infra.deployment.alarms import SYMPTOMS
 from infra.deployment.symptoms import Part
-from tests.aws.api import ADMIN, Api
+from tests.aws.api import ADMIN, BACKEND, Api, user
 from tests.aws.world import World, at, client
 
 Json = dict[str, Any]
@@ -448,6 +448,56 @@ def test_every_alarm_names_a_section_of_the_runbook_as_the_api_reads_it(world: W
             "MetricAlarms": [{**ringing, "StateUpdatedTimestamp": at("2026-01-01T00:00:00Z")}]
         }
         cloudwatch = Mock(**{"describe_alarms.return_value": answer})
-        (found,) = Upkeep(world.settings, Mock(), cloudwatch).ringing() or ()
+        found = (Upkeep(world.settings, Mock(), cloudwatch).ringing() or [])[0]
         assert found.runbook == f"docs/operating.md#{symptom.name}"
         assert found.meaning.endswith(".")
+
+
+# --- Searching a history ------------------------------------------------------------------------
+
+
+def test_a_history_is_searched_by_its_texts(world: World, api: Api) -> None:
+    world.subscribe("1")
+    for number, text in enumerate(("Goodwill", "Outage in May", "Weiße Woche")):
+        world.grant("1", 10, f"k{number}", description=text)
+    body = {"amount": 1, "description": "Export", "metadata": {"campaign": "Outages"}}
+    assert api.post("/api/credits/use", user("1"), body, key="u").status == 200
+
+    def lines(query: str) -> list[str]:
+        reply = api.get(f"/api/credits/history?user_id=1&{query}", ADMIN)
+        assert reply.status == 200, reply.text
+        return [item["transaction_id"] for item in reply.json["items"]]
+
+    assert lines("search=OUTAGE") == ["1-4", "1-2"]
+    assert lines("search=outage&type=manual") == ["1-2"]
+    assert lines("search=WEISSE%20w") == ["1-3"]
+    assert lines("search=campaign") == []
+
+
+def test_a_usage_of_many_is_found_by_each_of_its_items(world: World, api: Api) -> None:
+    world.subscribe("1")
+    world.grant("1", 10, "g")
+    items = [
+        {"key": "a", "amount": 1, "description": "A lead"},
+        {"key": "b", "amount": 1, "description": "Rare", "metadata": {"firm": "Acme"}},
+    ]
+    many = {"user_id": "1", "items": items}
+    assert api.post("/api/credits/use-many", BACKEND, many).status == 200
+    for text in ("rare", "acme", "lead"):
+        reply = api.get(f"/api/credits/history?user_id=1&search={text}", ADMIN)
+        assert [item["transaction_id"] for item in reply.json["items"]] == ["1-2"]
+
+
+def test_a_search_is_a_text_of_some_length_and_its_cursor_its_own(world: World, api: Api) -> None:
+    world.subscribe("1")
+    for number in range(3):
+        world.grant("1", 10, f"k{number}", description=f"Goodwill {number}")
+    path = "/api/credits/history?user_id=1&limit=1"
+    for text in ("", "%20", "x" * 101, "a%0Ab"):
+        reply = api.get(f"{path}&search={text}", ADMIN)
+        assert [error["field"] for error in reply.json["errors"]] == ["search"]
+    first = api.get(f"{path}&search=goodwill", ADMIN).json
+    cursor = first["next_cursor"]
+    second = api.get(f"{path}&search=goodwill&cursor={cursor}", ADMIN).json
+    assert [item["transaction_id"] for item in second["items"]] == ["1-2"]
+    assert api.get(f"{path}&search=other&cursor={cursor}", ADMIN).status == 400

@@ -634,6 +634,7 @@ _NAMED = (
     (3, "subscriptions", "user_id"),
     (4, "holds", "hold_id"),
     (4, "transactions", "transaction_id"),
+    (3, "months", "period"),
 )
 
 

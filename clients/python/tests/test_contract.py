@@ -49,6 +49,7 @@ ASKS: Mapping[str, list[Callable[[Any], Any]]] = {
             since=NOW,
             until=NOW + timedelta(days=1),
             metadata={"campaign": "42"},
+            search="export",
             limit=5,
             cursor="abc",
         ),

@@ -113,19 +113,21 @@ def history_page(
     since: datetime | None = None,
     until: datetime | None = None,
     metadata: Mapping[str, str] | None = None,
+    search: str | None = None,
     limit: int | None = None,
     cursor: str | None = None,
 ) -> Request[answers.HistoryPage]:
     """One page of the history, newest first.
 
-    ``type`` such as ``usage``; ``metadata`` finds the entries with these pairs; ``since`` is
-    inclusive, ``until`` is not.
+    ``type`` such as ``usage``; ``metadata`` finds the entries with these pairs, ``search`` those
+    whose texts contain it; ``since`` is inclusive, ``until`` is not.
     """
     query = {
         "user_id": user_id,
         "type": type,
         "from": _text_of("since", since),
         "to": _text_of("until", until),
+        "search": search,
         "limit": limit,
         "cursor": cursor,
         **{f"metadata.{name}": value for name, value in (metadata or {}).items()},
@@ -432,8 +434,14 @@ def found_subscriptions_page(
     cursor: str | None = None,
 ) -> Request[answers.SubscriptionsPage]:
     """Whose address it is, or who has this plan, status or timezone: one page. For admins."""
-    query = {"email": email, "plan": plan, "status": status, "timezone": timezone}
-    query |= {"limit": limit, "cursor": cursor}
+    query = {
+        "email": email,
+        "plan": plan,
+        "status": status,
+        "timezone": timezone,
+        "limit": limit,
+        "cursor": cursor,
+    }
     return _get("/api/subscriptions", answers.SubscriptionsPage, query)
 
 
