@@ -161,12 +161,13 @@ class ConsoleSettings:
 
     ``client_id``: the console's client at the issuer. ``scope``: what it asks for. ``audience``:
     whose tokens it asks for, where the issuer wants to be told; empty where tokens name no
-    audience.
+    audience. ``product``: what the page calls itself by.
     """
 
     client_id: str
     scope: str
     audience: str
+    product: str
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> "ConsoleSettings | None":
@@ -180,6 +181,7 @@ class ConsoleSettings:
             client_id=client_id,
             scope=environment.get("CONSOLE_SCOPE") or "openid",
             audience=audiences[0] if audiences else "",
+            product=environment.get("PRODUCT_NAME") or "Credits",
         )
 
 

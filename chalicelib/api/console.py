@@ -55,6 +55,7 @@ def page(call: Call) -> Answer:
         return Answer("", 308, {"Location": "../console"})
     endpoints = issuer_endpoints().read()
     told = {
+        "product": settings.product,
         "stage": call.services.settings.stage,
         "issuer": token_settings().issuer,
         "client_id": settings.client_id,

@@ -56,7 +56,7 @@ async function show() {
   const view = found ? found[1](...found[0].slice(1)) : h("section", {}, h("h1", {}, "There is no such page"), h("p", {}, h("a", { href: start }, "To the start")));
   main.replaceChildren(view);
   const title = $("h1", main)?.textContent ?? "Console";
-  document.title = `${title} · Credits`;
+  document.title = `${title} · ${settings.product}`;
   if (isMove) {
     scrollTo(0, 0);
     main.focus({ preventScroll: true });
@@ -66,7 +66,7 @@ async function show() {
 
 function showSignIn(error = null, draft = null) {
   $("#bar").hidden = true;
-  document.title = "Sign in · Credits";
+  document.title = `Sign in · ${settings.product}`;
   const start = button("Sign in", async () => {
     start.disabled = true;
     try {
@@ -80,7 +80,7 @@ function showSignIn(error = null, draft = null) {
       "section",
       { class: "welcome" },
       h("img", { src: "console/icon.svg", alt: "", width: 48, height: 48 }),
-      h("h1", {}, "Credits console"),
+      h("h1", {}, `${settings.product} console`),
       h("p", {}, "For the people who answer users. Sign in with your account."),
       error ? trouble(error) : null,
       start,
@@ -114,6 +114,7 @@ onExpired(() => {
 
 async function begin() {
   const main = $("#main");
+  $("#product").textContent = settings.product;
   if (settings.stage !== "prod") $("#stage").textContent = settings.stage;
   const draft = takeDraft();
   try {

@@ -83,6 +83,7 @@ def test_the_page_is_told_where_to_sign_in_and_nothing_secret(api: Api) -> None:
     assert reply.status == 200
     assert reply.headers["content-type"] == "text/html; charset=utf-8"
     assert told(reply) == {
+        "product": "Credits",
         "stage": "dev",
         "issuer": ISSUER,
         "client_id": "the-console",

@@ -633,3 +633,19 @@ def test_an_answer_that_belongs_to_no_sign_in_is_refused_and_signing_out_forgets
     assert violations(page) == []
     press(page, "Decline")
     page.wait_for_text(".trouble", "the person declined")
+
+
+def test_scopes_decide_what_is_shown(page: Page, stack: LocalStack) -> None:
+    page.driver.get(f"{stack.api_url}/console?own")
+    ready(page)
+    page.click(".welcome .main")
+    wait_for(lambda: page.text("h1") == "Local sign-in", "the issuer's page")
+    page.fill("[name=subject]", ADA)
+    for scope in ("credits:admin", "credits:read"):
+        page.click(f"[value='{scope}']")
+    page.click("button.main")
+    wait_for(lambda: page.js("return !!document.querySelector('#available')"), "her own credits")
+    settled(page)
+    assert page.driver.current_url.endswith(f"#/users/{ADA}")
+    assert page.texts("#nav a") == page.texts(".heading button") == []
+    assert page.texts(".tabs a") == ["Credits", "History"]

@@ -151,7 +151,9 @@ def test_a_stage_has_a_console_only_if_it_names_its_client() -> None:
 
 def test_the_console_asks_for_the_first_audience_where_tokens_name_one() -> None:
     there = {"CONSOLE_CLIENT_ID": "the-client", "TOKEN_AUDIENCE": "https://a, https://b"}
-    assert ConsoleSettings.read(there) == ConsoleSettings("the-client", "openid", "https://a")
+    assert ConsoleSettings.read(there) == ConsoleSettings(
+        "the-client", "openid", "https://a", "Credits"
+    )
     # Cognito's tokens name their client: to ask for an audience would mean nothing.
-    by_client = {**there, "TOKEN_AUDIENCE_CLAIM": "client_id", "CONSOLE_SCOPE": "openid email"}
-    assert ConsoleSettings.read(by_client) == ConsoleSettings("the-client", "openid email", "")
+    by_client = {**there, "TOKEN_AUDIENCE_CLAIM": "client_id", "PRODUCT_NAME": "Acme"}
+    assert ConsoleSettings.read(by_client) == ConsoleSettings("the-client", "openid", "", "Acme")
