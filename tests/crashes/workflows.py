@@ -749,7 +749,7 @@ def _reading(world: CrashingWorld) -> None:
     world.ask("POST", "/api/credits/allocation-runs", ADMIN, body)
 
 
-def counted(world: CrashingWorld) -> None:
+def month_counted(world: CrashingWorld) -> None:
     """A month was counted, and nobody was due."""
     report = '{"by_zone": {}, "counted_at": "2026-02-02T13:30:00Z"}'
     world.services.reports.put("completeness/2026-02/newest.json", report)
@@ -757,7 +757,7 @@ def counted(world: CrashingWorld) -> None:
 
 @workflow(
     *("requests", "what those who answer users look at"),
-    *(subscribed("ada"), allocated, used, counted),
+    *(subscribed("ada"), allocated, used, month_counted),
 )
 def _looking(world: CrashingWorld) -> None:
     """What is not answered at once, or only in part, is looked for again."""

@@ -78,6 +78,8 @@ class Scene:
             values = {**SUBSCRIPTION, "timezone": timezone, "plan": "starter"}
             del values["user_id"]
             world.call("PUT", f"/api/subscriptions/{user_id}", ADMIN, values)
+        counted = '{"by_zone": {}, "counted_at": "2026-01-02T13:30:00Z"}'
+        world.services.reports.put("completeness/2026-01/newest.json", counted)
         world.now = at("2026-02-01T00:00:00Z")
         world.tick("allocation", at("2026-01-31T23:00:00Z"), ["Europe/Paris"])
         world.drain()
@@ -463,6 +465,7 @@ REQUESTS: dict[str, tuple[Json, ...]] = {
             headers={"Accept": "text/csv", "Origin": "https://app.example.com"},
         ),
         asked("admin", query={"user_id": "42", "cursor": CURSOR}),
+        asked("admin", query={"user_id": "42", "search": "report"}),
     ),
     "POST /api/credits/use": (keyed("user", amount=5, description="Report"),),
     "POST /api/credits/reverse": (

@@ -38,6 +38,7 @@ def test_every_setting_comes_from_its_own_variable() -> None:
             "LOW_BALANCE": "20",
             "STRIPE_TABLE": "what is known of Stripe",
             "STRIPE_SECRET": "Stripe's secret",
+            "QUEUE_URLS": "https://one https://two",
             "CLOCK_FILE": "clock.txt",
         }
     )
@@ -68,6 +69,7 @@ def test_every_setting_comes_from_its_own_variable() -> None:
         "low_balance": 20,
         "stripe_table": "what is known of Stripe",
         "stripe_secret": "Stripe's secret",
+        "queue_urls": ("https://one", "https://two"),
         "clock_file": "clock.txt",
     }
 
