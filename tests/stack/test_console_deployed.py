@@ -8,13 +8,14 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from selenium.webdriver.common.by import By
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.keys import Keys
 
 from infra.deployment import packaging
@@ -97,11 +98,26 @@ def show(page: Page, user_id: str, tab: str = "") -> None:
 
 
 def press(page: Page, words: str, within: str = "body") -> None:
-    """Presses the button with these words."""
-    found = page.driver.find_element(By.CSS_SELECTOR, within).find_elements(By.TAG_NAME, "button")
-    (button,) = [each for each in found if each.text == words and each.is_displayed()]
-    page.js("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", button)
-    button.click()
+    """Presses the one button with these words, as soon as it is there."""
+
+    def is_pressed() -> bool:
+        found = page.js(
+            "return [...document.querySelectorAll(`${arguments[0]} button`)].filter("
+            "(each) => each.innerText === arguments[1] && each.checkVisibility())",
+            within,
+            words,
+        )
+        # What an answer brings may take the place of a button that was just found.
+        with suppress(StaleElementReferenceException):
+            if len(found) == 1:
+                page.js(
+                    "arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", *found
+                )
+                found[0].click()
+                return True
+        return False
+
+    wait_for(is_pressed, f"the button {words}")
 
 
 def available(page: Page) -> int:
