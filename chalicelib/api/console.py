@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import cache
 from html import escape
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from chalicelib.domain.errors import NotFound
 from chalicelib.observability import logger
@@ -72,7 +72,7 @@ def file(call: Call) -> Answer:
     """One of the page's files."""
     call.without_query()
     _settings()
-    name = unquote(call.path["file"])
+    name = call.path["file"]
     if name == PAGE or name not in _names():
         raise NotFound("there is no such file")
     return _file(call, Path(name).suffix, _text(name), {})
