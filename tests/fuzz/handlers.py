@@ -129,7 +129,7 @@ def staged() -> Iterator[None]:
 
 _ISSUER = "https://issuer.example.com"
 _CLIENT = {"CONSOLE_CLIENT_ID": "console", "TOKEN_ISSUER": _ISSUER, "TOKEN_AUDIENCE": "credits"}
-CONSOLE = {
+CONSOLE: dict[str, Any] = {
     "console_settings": lambda: ConsoleSettings.read(_CLIENT),
     "token_settings": lambda: TokenSettings.read({**_CLIENT, "STAGE": "prod"}),
     "issuer_endpoints": lambda: console.IssuerEndpoints(dict, bool),
