@@ -195,8 +195,8 @@ reference: $(READY) | writable  ## write docs/api-reference.md from the contract
 screenshots: $(READY) | writable  ## picture both consoles, into docs/images (needs chromium and chromium-driver)
 	@SCREENSHOTS=1 $(RUN) -m pytest -q -n 0 tests/stack/test_console.py tests/stack/test_console_deployed.py -k pictured
 
-mails: $(READY) | writable  ## picture every kind of email, into docs/images/mails (needs chromium)
-	@$(RUN) -m infra mails
+mails: $(READY) | writable  ## picture the emails, into docs/images/mails; in your name: STAGE=prod (needs chromium)
+	@$(RUN) -m infra mails $(call option,stage,STAGE)
 
 dashboard: $(READY) | writable  ## draw the dashboard with sample data, into docs/images/dashboard
 	@$(RUN) -m infra dashboard

@@ -2,10 +2,12 @@
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TypeVar
 from urllib.parse import urljoin
+
+from chalicelib.product import Product
 
 TOKEN_ANSWER_SECONDS = 60
 """How long API Gateway keeps the authorizer's answer for a token."""
@@ -34,6 +36,7 @@ class Settings:
     mails_table: str = ""
     edits_table: str = ""
     mail_from: str = ""
+    product: Product = field(default_factory=Product)
     mail_configuration_set: str = ""
     mails_a_second: float = 0.0
     """How many emails a second one sender may send; 0 for as fast as SES answers."""
@@ -83,6 +86,7 @@ class Settings:
             mails_table=environment.get("MAILS_TABLE", ""),
             edits_table=environment.get("EDITS_TABLE", ""),
             mail_from=environment.get("MAIL_FROM", ""),
+            product=_product(environment),
             mail_configuration_set=environment.get("MAIL_CONFIGURATION_SET", ""),
             mails_a_second=_number(environment, "MAILS_A_SECOND", float, 0.0, 0.0, 1e6)
             / _number(environment, "MAIL_SENDERS", int, 1, 1, 1_000),
@@ -205,6 +209,11 @@ def _number(
     if value is None or not least <= value <= most:
         raise ValueError(f"{name} must be a number from {least} to {most}; is {text[:80]}")
     return value
+
+
+def _product(environment: Mapping[str, str]) -> Product:
+    given = {name: environment.get(f"PRODUCT_{name.upper()}", "") for name in Product._fields}
+    return Product(**{name: value for name, value in given.items() if value})
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -61,6 +61,7 @@ EDITS: Mapping[str, Mapping[Scope, Reach]] = {
     "started_at": _FREE,
     "ends_at": _FREE,
     "notifications": _FREE,
+    "language": _FREE,
     "observed_at": _FREE,
     "allocation_amount": _LESS,
     "eligible_from": _LESS,

@@ -3,66 +3,42 @@
 Opening the page changes nothing, because email scanners open every link. A POST changes the
 subscription: the button on the page sends one, and so does the button of email programs (RFC 8058),
 which shows no page at all.
+
+A page is in the language of the user's emails. For a user who is not known (any more) it is in that
+of their browser, so that the page does not reveal who was erased.
 """
 
+from collections.abc import Sequence
 from contextlib import suppress
-from html import escape
 
 from chalicelib.domain.edits import BY_LINK
 from chalicelib.domain.errors import InvalidInput, NotFound
-from chalicelib.domain.notifications import MailKind
+from chalicelib.domain.languages import DEFAULT, Language, preferred
 from chalicelib.domain.subscriptions import Subscription, without_mails
+from chalicelib.mails.links import Unsubscription
+from chalicelib.mails.rendering import Button, page_words, render_page
+from chalicelib.product import Product
 
 from .answers import Answer
 from .calls import Call
 
-_HEADERS = {
-    "Content-Type": "text/html; charset=utf-8",
-    "Content-Security-Policy": (
-        "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'"
-    ),
-}
-
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta name="robots" content="noindex">
-<title>{title}</title>
-<style>
-body {{ font: 17px/1.5 system-ui, sans-serif; max-width: 30em; margin: 12vh auto; padding: 0 1em }}
-h1 {{ font-size: 1.4em }}
-form {{ margin: 1em 0 }}
-button {{ font: inherit; padding: .6em 1em; cursor: pointer }}
-</style>
-</head>
-<body>
-<main>
-<h1>{title}</h1>
-{content}
-</main>
-</body>
-</html>
-"""
-
-_FORM = """<form method="post" action="?token={token}"><button>{words}</button></form>"""
-
 
 def show(call: Call) -> Answer:
     """The page that asks for confirmation."""
-    token = _token(call)
+    asked = _asked(call)
+    if asked is None:
+        return _invalid(call)
+    found = call.services.subscriptions.find(asked.user_id)
+    language = found.language if found else _of_browser(call)
     links = call.services.unsubscribe_links
-    try:
-        asked = links.read(token)
-    except InvalidInput:
-        return _invalid()
-    forms = [
-        _FORM.format(token=links.token(asked.user_id, kind), words=escape(words))
-        for kind, words in _choices(asked.kind)
+    buttons = [
+        Button(
+            page_words("stop" if kind else "stop_all", language, kind),
+            links.token(asked.user_id, kind),
+        )
+        for kind in ((asked.kind, None) if asked.kind else (None,))
     ]
-    return _page("Which mails should stop?", "\n".join(forms))
+    return _page(call, language, "question", "", buttons)
 
 
 def unsubscribe(call: Call) -> Answer:
@@ -71,11 +47,10 @@ def unsubscribe(call: Call) -> Answer:
     An erased user gets no more emails either, so the answer is the same: it reveals to nobody who
     was erased.
     """
-    token = _token(call)
-    try:
-        asked = call.services.unsubscribe_links.read(token)
-    except InvalidInput:
-        return _invalid()
+    asked = _asked(call)
+    if asked is None:
+        return _invalid(call)
+    language = _of_browser(call)
 
     def decide(present: Subscription | None) -> Subscription:
         if present is None:
@@ -83,31 +58,54 @@ def unsubscribe(call: Call) -> Answer:
         return without_mails(present, asked.kind)
 
     with suppress(NotFound):
-        call.services.subscriptions.change(asked.user_id, decide, BY_LINK, call.services.now())
-    about = f" about {escape(asked.kind.words)}" if asked.kind else ""
-    return _page("Done", f"<p>You will get no more mails{about} from us.</p>")
+        language = call.services.subscriptions.change(
+            asked.user_id, decide, BY_LINK, call.services.now()
+        ).language
+    words = page_words("fewer" if asked.kind else "none", language, asked.kind)
+    return _page(call, language, "done", words)
 
 
-def _token(call: Call) -> str:
-    """The token of the link; empty if it has none, so the link is not ours."""
+def _asked(call: Call) -> Unsubscription | None:
+    """What the link says; None if it is not ours. Raises `InvalidInput` for other parameters."""
     query = call.query()
     token = query.optional("token", lambda _, value: str(value))
     query.finish()
-    return token or ""
+    try:
+        return call.services.unsubscribe_links.read(token or "")
+    except InvalidInput:
+        return None
 
 
-def _choices(kind: MailKind | None) -> list[tuple[MailKind | None, str]]:
-    everything: tuple[MailKind | None, str] = (None, "Stop all mails about credits")
-    return [everything] if kind is None else [(kind, f"Stop mails about {kind.words}"), everything]
+def _of_browser(call: Call) -> Language:
+    return preferred(call.header("accept-language") or "") or DEFAULT
 
 
-def _page(title: str, content: str, status: int = 200) -> Answer:
-    return Answer(_PAGE.format(title=escape(title), content=content), status, _HEADERS)
+def _invalid(call: Call) -> Answer:
+    language = _of_browser(call)
+    return _page(call, language, "broken", page_words("advice", language), status=400)
 
 
-def _invalid() -> Answer:
-    return _page(
-        "This link does not work",
-        "<p>It is not complete. Please use the link in the mail as it is.</p>",
-        status=400,
-    )
+def _page(
+    call: Call,
+    language: Language,
+    title: str,
+    words: str,
+    buttons: Sequence[Button] = (),
+    status: int = 200,
+) -> Answer:
+    product = call.services.settings.product
+    content = render_page(product, language, page_words(title, language), words, buttons)
+    return Answer(content, status, _headers(product))
+
+
+def _headers(product: Product) -> dict[str, str]:
+    images = f"img-src {product.logo_origin}; " if product.logo_url else ""
+    return {
+        "Content-Type": "text/html; charset=utf-8",
+        "Content-Security-Policy": (
+            f"default-src 'none'; style-src 'unsafe-inline'; {images}form-action 'self'; "
+            "frame-ancestors 'none'"
+        ),
+        # The address of the page has the token.
+        "Referrer-Policy": "no-referrer",
+    }

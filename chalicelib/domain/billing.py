@@ -19,6 +19,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
+from .languages import Language
 from .plans import PlanCatalogue
 from .subscriptions import (
     Billed,
@@ -61,6 +62,7 @@ class Newcomer(NamedTuple):
     user_id: str
     email: str | None
     timezone: str
+    language: Language | None = None
 
 
 def with_report(

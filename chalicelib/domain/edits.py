@@ -126,6 +126,7 @@ def shown_fields(subscription: Subscription) -> dict[str, Any]:
         "eligible_from": _moment(subscription.eligible_from),
         "ends_at": _shown(subscription.ends_at),
         "allocation_amount": subscription.allocation_amount,
+        "language": subscription.language.value,
         "notifications": [kind.value for kind in MailKind if kind in subscription.notifications],
         "mail_suppressed_because": subscription.suppressed and subscription.suppressed.value,
         "resumed_at": _shown(subscription.resumed_at),

@@ -24,21 +24,6 @@ class MailKind(StrEnum):
     REFUND = "refund"
     LOW_BALANCE = "low_balance"
 
-    @property
-    def words(self) -> str:
-        """What it is about, for people."""
-        return _WORDS[self]
-
-
-_WORDS = {
-    MailKind.ALLOCATION: "monthly credits",
-    MailKind.EXPIRATION: "expired credits",
-    MailKind.EXPIRING_SOON: "credits that expire soon",
-    MailKind.MANUAL: "credits added or taken back by hand",
-    MailKind.PURCHASE: "credits that you bought",
-    MailKind.REFUND: "refunded credits",
-    MailKind.LOW_BALANCE: "a low balance",
-}
 
 ALL_KINDS = frozenset(MailKind)
 

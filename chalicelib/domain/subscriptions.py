@@ -13,6 +13,7 @@ from typing import NamedTuple
 from . import calendar
 from .addresses import same_address
 from .calendar import Period
+from .languages import DEFAULT, Language
 from .lifetimes import Lifetime, Months
 from .notifications import ALL_KINDS, MailKind
 from .plans import AllocateOn, BillingInterval, PlanCatalogue
@@ -181,7 +182,7 @@ class Subscription:
     ``allocation_amount``: the user's own monthly amount; None means the plan's.
     ``version`` counts the edits, from 1; it is what concurrent editors compare.
     ``notifications``: the kinds of emails that the user wants. ``suppressed``: why the address gets
-    no emails all the same; a new address gets them again.
+    no emails all the same; a new address gets them again. ``language``: that of the emails.
     ``sign_up``: what the plan gave to new subscribers at the first registration, if anything.
     ``raised``: what moving up in the latest period in which the amount changed came to.
     ``contracts``: those with a provider of payments that reports by itself; see `billing`.
@@ -207,6 +208,7 @@ class Subscription:
     sign_up: SignUp | None = None
     raised: Raised | None = None
     contracts: tuple[Contract, ...] = ()
+    language: Language = DEFAULT
 
     @property
     def is_swept(self) -> bool:

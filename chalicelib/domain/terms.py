@@ -28,6 +28,7 @@ from .instants import (
     parse_past,
     to_millisecond,
 )
+from .languages import DEFAULT, Language, parse_language
 from .notifications import ALL_KINDS, MailKind
 from .plans import BillingInterval, OnPlanChange, OnSignup, PlanCatalogue
 from .subscriptions import (
@@ -69,6 +70,7 @@ class Terms:
     allocation_amount: int | None
     notifications: frozenset[MailKind] | None
     observed_at: datetime | None = None
+    language: Language | None = None
 
     @classmethod
     def of(cls, subscription: Subscription) -> "Terms":
@@ -85,6 +87,7 @@ class Terms:
             ends_at=subscription.ends_at,
             allocation_amount=subscription.allocation_amount,
             notifications=subscription.notifications,
+            language=subscription.language,
         )
 
 
@@ -137,6 +140,7 @@ def read_terms(
         allocation_amount=optional("allocation_amount", parse_amount),
         notifications=optional("notifications", _parse_kinds),
         observed_at=optional("observed_at", parse_past(now)),
+        language=optional("language", parse_language),
     )
     amount, plan = terms.allocation_amount, terms.plan
     is_kept = stored and (stored.plan, stored.allocation_amount) == (plan, amount)
@@ -154,9 +158,9 @@ def successor(
 ) -> Subscription:
     """The subscription that terms make of the existing one, or of none.
 
-    Answers ``existing`` itself when nothing changes. ``notifications`` that the terms do not name
-    stay as they are: they are not the caller's to reset. Raises `OutdatedEdit` when the stored
-    subscription was observed after the terms were.
+    Answers ``existing`` itself when nothing changes. ``notifications`` and a ``language`` that the
+    terms do not name stay as they are: they are not the caller's to reset. Raises `OutdatedEdit`
+    when the stored subscription was observed after the terms were.
     """
     now = to_millisecond(now)
     described = _described(terms, existing, now)
@@ -184,9 +188,10 @@ def _described(terms: Terms, existing: Subscription | None, now: datetime) -> Su
     """What the terms ask for, with the defaults, as the first of its kind."""
     registered_at: datetime | None = now
     by_default: Moment = now
-    wanted = ALL_KINDS
+    wanted, language = ALL_KINDS, DEFAULT
     if existing:
         registered_at, wanted = existing.registered_at, existing.notifications
+        language = existing.language
         # Of a subscription from before registrations were kept, only the latter is known.
         by_default = existing.registered_at or existing.eligible_from
     return Subscription(
@@ -203,6 +208,7 @@ def _described(terms: Terms, existing: Subscription | None, now: datetime) -> Su
         registered_at=registered_at,
         ends_at=terms.ends_at,
         observed_at=terms.observed_at,
+        language=terms.language or language,
     )
 
 

@@ -1,8 +1,8 @@
 """Sends the emails that the messages of a queue request.
 
 A message only names the user and the entry. The email says what the entry says. Whether the user
-wants it, and the address, are read when it is sent. Nothing here writes to the ledger: credits stay
-the same, whether the email is sent or not.
+wants it, the address and the language are read when it is sent. Nothing here writes to the ledger:
+credits stay the same, whether the email is sent or not.
 """
 
 from collections import Counter
@@ -20,7 +20,7 @@ from chalicelib.domain.subscriptions import Subscription
 from chalicelib.mails import facts
 from chalicelib.mails.errors import MailPostponed, MailsUnrecorded
 from chalicelib.mails.facts import Facts
-from chalicelib.mails.rendering import render
+from chalicelib.mails.rendering import Frame, render
 from chalicelib.messages import EntryPosted, ExpiringSoon, Notification, parse_notification
 from chalicelib.metrics import Metric, count
 from chalicelib.observability import correlated, logger
@@ -235,12 +235,13 @@ class _Sender:
 
         def send() -> dict[str, Any]:
             nonlocal sent_now
-            mail = render(
-                kind,
-                told,
+            frame = Frame(
+                self._services.settings.product,
+                subscription.language,
                 links.link(subscription.user_id, kind),
                 links.link(subscription.user_id, None),
             )
+            mail = render(kind, told, frame)
             message_id = self._services.mailer.send(subscription.user_id, address, mail)
             sent_now = True
             sent_at = format_instant(self._services.now())

@@ -1,16 +1,17 @@
-"""The facts for the templates of each kind of email: amounts as numbers, dates as texts.
+"""The facts for the texts of each kind of email: amounts as numbers, dates as dates.
 
 An email about an entry says what the entry says, whenever it is sent. By the time of a redelivery
 the subscription, the catalogue and the credits may have changed; the entry has not. The emails word
 facts about the future, or about the time of sending, as such.
 
-Dates are local dates of the zone in which the credits were granted, written as the API writes them:
-the grant names that zone wherever credits can expire. Credits that expire at a midnight carry two:
-``expires_on``, the API's date, and ``last_day``, the day before it.
+Dates are local dates of the zone in which the credits were granted: the grant names that zone
+wherever credits can expire. The date of an expiry is the ``last_day`` on which they can be used;
+the API's ``expires_at`` is the midnight after it. Everything is ``told_on`` a date, a UTC one:
+others that are near it are written without a year.
 """
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any, NamedTuple
 
 from chalicelib.domain import calendar
@@ -33,8 +34,9 @@ def of_allocation(entry: LedgerEntry) -> Facts:
     ``balance_cap``.
     """
     return {
+        "told_on": entry.posted_at.date(),
         "amount": entry.amount,
-        "period": str(entry.allocated_through),
+        "period": entry.allocated_through,
         "is_first": entry.sign_up,
         "balance": entry.available_balance(),
         "expiry": _expiry_of_grant(entry),
@@ -46,6 +48,7 @@ def of_allocation(entry: LedgerEntry) -> Facts:
 def of_manual_change(entry: LedgerEntry) -> Facts:
     """``amount`` (unsigned), ``is_grant``, ``reason``, ``metadata``, ``balance``, ``expiry``."""
     return {
+        "told_on": entry.posted_at.date(),
         "amount": abs(entry.amount),
         "is_grant": entry.amount > 0,
         "reason": entry.description,
@@ -58,6 +61,7 @@ def of_manual_change(entry: LedgerEntry) -> Facts:
 def of_purchase(entry: LedgerEntry) -> Facts:
     """``amount``, ``description``, ``payment_id``, ``metadata``, ``balance``, ``expiry``."""
     return {
+        "told_on": entry.posted_at.date(),
         "amount": entry.amount,
         "description": entry.description,
         "payment_id": entry.payment_id,
@@ -70,6 +74,7 @@ def of_purchase(entry: LedgerEntry) -> Facts:
 def of_refund(entry: LedgerEntry) -> Facts:
     """``amount`` (without its sign), ``is_given_back``, ``reason``, ``payment_id``, ``balance``."""
     return {
+        "told_on": entry.posted_at.date(),
         "amount": abs(entry.amount),
         "is_given_back": entry.amount > 0,
         "reason": entry.description,
@@ -79,19 +84,19 @@ def of_refund(entry: LedgerEntry) -> Facts:
 
 
 def of_expiration(entry: LedgerEntry, grants: Mapping[int, LedgerEntry]) -> Facts:
-    """``amount`` in all, ``day``, ``batches`` (``amount``, ``granted_on``), ``balance``.
+    """``amount`` in all, ``last_day``, ``batches`` (``amount``, ``granted_on``), ``balance``.
 
-    ``grants``: by number, the entries that granted what has expired. The day is that of the batch
-    that expired last: the entry was due then.
+    ``grants``: by number, the entries that granted what has expired. The last day is that of the
+    batch that expired last: the entry was due then.
     """
     expired = [(leg.amount, _expiring(grants[leg.batch])) for leg in entry.legs]
     last = max((batch for _, batch in expired), key=lambda batch: batch.expires_at)
     return {
+        "told_on": entry.posted_at.date(),
         "amount": -entry.amount,
-        "day": _date(last.timezone, last.expires_at),
+        "last_day": last.last_day,
         "batches": [
-            {"amount": -amount, "granted_on": _date(batch.timezone, batch.granted_at)}
-            for amount, batch in expired
+            {"amount": -amount, "granted_on": batch.granted_on} for amount, batch in expired
         ],
         "balance": entry.available_balance(),
     }
@@ -105,6 +110,7 @@ def of_credits_expiring_soon(
     ``grant``: the entry that granted them, or the oldest of those that did.
     """
     return {
+        "told_on": now.date(),
         "amount": amount,
         "expiry": _expiry_of_grant(grant),
         "balance": account.available_balance(now),
@@ -120,12 +126,13 @@ def of_low_balance(
     """
     upcoming = next_allocation(subscription, catalogue, entry.allocated_through, now)
     return {
+        "told_on": entry.posted_at.date(),
         "balance": entry.available_balance(),
         "metadata": dict(entry.metadata),
         "next": upcoming
         and {
             "amount": upcoming.amount,
-            "on": upcoming.on.isoformat(),
+            "on": upcoming.on,
             "is_capped": upcoming.balance_cap is not None,
         },
     }
@@ -137,6 +144,14 @@ class _Expiring(NamedTuple):
     granted_at: datetime
     expires_at: datetime
     timezone: str
+
+    @property
+    def granted_on(self) -> date:
+        return calendar.local_date(self.timezone, self.granted_at)
+
+    @property
+    def last_day(self) -> date:
+        return calendar.local_date(self.timezone, self.expires_at - _MILLISECOND)
 
 
 def _expiring(grant: LedgerEntry) -> _Expiring:
@@ -150,12 +165,4 @@ def _expiry_of_grant(entry: LedgerEntry) -> Facts | None:
     batch = entry.granted_batch
     if batch is None or batch.expires_at is None:
         return None
-    expiring = _expiring(entry)
-    return {
-        "expires_on": _date(expiring.timezone, expiring.expires_at),
-        "last_day": _date(expiring.timezone, expiring.expires_at - _MILLISECOND),
-    }
-
-
-def _date(timezone: str, instant: datetime) -> str:
-    return calendar.local_date(timezone, instant).isoformat()
+    return {"last_day": _expiring(entry).last_day}

@@ -1,23 +1,41 @@
-"""Turns facts into an email with the templates in ``templates/``, which designers edit.
+"""Turns facts into an email, and a question into the page behind its link.
 
-Each kind of email has two templates: ``<kind>.txt``, whose first line is the subject, and
-``<kind>.html``. They can use the values from `facts`. Values are always escaped in HTML. A misspelt
-name in a template is an error, not a gap.
+The words are in ``templates/<language>.toml``, one file for each language, by kind; what they look
+like is in ``mail.html``, ``mail.txt`` and ``page.html``. The words can use the values from `facts`.
+Values are always escaped in HTML. A misspelt name is an error, not a gap.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, timedelta
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from jinja2 import (
+    Environment,
+    FileSystemLoader,
+    StrictUndefined,
+    Template,
+    pass_context,
+    select_autoescape,
+)
 
+from chalicelib import toml_file
+from chalicelib.domain.calendar import Period
+from chalicelib.domain.languages import DEFAULT, Language
 from chalicelib.domain.notifications import MailKind
+from chalicelib.product import Product
+from chalicelib.toml_file import FileError
 
 TEMPLATES = Path(__file__).parent / "templates"
 
-_SUBJECT = "Subject: "
+_PLACES = ("subject", "preheader", "lead", "quote", "closing")
+"""What an email can say besides its rows and notes."""
+
+_HALF_A_YEAR = timedelta(days=183)
+
+_NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,39 +49,176 @@ class Mail:
     unsubscribe_url: str
 
 
-def render(
-    kind: MailKind, facts: Mapping[str, object], unsubscribe_url: str, unsubscribe_all_url: str
-) -> Mail:
+class Frame(NamedTuple):
+    """What surrounds the facts: whose email it is, in which language, and how to end such emails.
+
+    None of it changes which email it is.
+    """
+
+    product: Product
+    language: Language
+    unsubscribe_url: str
+    unsubscribe_all_url: str
+
+
+class Button(NamedTuple):
+    """A button of a page, and the token that it sends."""
+
+    label: str
+    token: str
+
+
+def render(kind: MailKind, facts: Mapping[str, object], frame: Frame) -> Mail:
     """The mail of a kind about some facts."""
-    values: dict[str, Any] = {
-        **facts,
-        "kind": kind.value,
-        "kind_words": kind.words,
-        "unsubscribe_url": unsubscribe_url,
-        "unsubscribe_all_url": unsubscribe_all_url,
-    }
-    whole = _environment().get_template(f"{kind.value}.txt").render(values)
-    first_line, _, text = whole.partition("\n")
-    if not first_line.startswith(_SUBJECT):
-        raise ValueError(f"the first line of {kind.value}.txt must begin with {_SUBJECT!r}")
-    subject = first_line.removeprefix(_SUBJECT).strip()
-    html = _environment().get_template(f"{kind.value}.html").render(values, subject=subject)
-    return Mail(kind, subject, text.strip() + "\n", html, unsubscribe_url)
+    shared = {**frame._asdict(), "language": frame.language.value}
+    text, html = (
+        shared | _writer(frame.language, space).words_of(kind, facts, frame.product)
+        for space in (" ", _NO_BREAK_SPACE)
+    )
+    return Mail(
+        kind,
+        text["subject"],
+        _layouts().get_template("mail.txt").render(text).strip() + "\n",
+        # Mail programs shorten a subject as they like, and find it by its spaces.
+        _layouts().get_template("mail.html").render(html, title=text["subject"]),
+        frame.unsubscribe_url,
+    )
 
 
-def credits_in_words(amount: int) -> str:
-    """``1 credit``, ``2,000 credits``."""
-    return f"{amount:,} credit{'' if amount == 1 else 's'}"
+def page_words(name: str, language: Language, kind: MailKind | None = None) -> str:
+    """Words of the pages behind the links in emails, which can be about a kind of email."""
+    writer = _writer(language, " ")
+    about = {"about": about_in_words(kind, language)} if kind else {}
+    return writer.write(texts_of(language)["page"][name], about)
+
+
+def render_page(
+    product: Product, language: Language, title: str, words: str, buttons: Sequence[Button] = ()
+) -> str:
+    """A page behind a link in an email, as HTML."""
+    return (
+        _layouts()
+        .get_template("page.html")
+        .render(
+            language=language.value,
+            product=product,
+            title=title,
+            words=words,
+            buttons=buttons,
+            support=texts_of(language)["frame"]["support"],
+        )
+    )
 
 
 @cache
-def _environment() -> Environment:
-    environment = Environment(
+def texts_of(language: Language) -> dict[str, Any]:
+    """The texts of a language, as its file has them."""
+    file = TEMPLATES / f"{language.value}.toml"
+    return toml_file.read(file.read_text(encoding="utf-8"), file.name, lambda *_: (), FileError)
+
+
+def about_in_words(kind: MailKind, language: Language = DEFAULT) -> str:
+    """What a kind of email is about."""
+    words: str = texts_of(language)[kind.value]["about"]
+    return words
+
+
+def credits_in_words(amount: int, language: Language = DEFAULT, space: str = " ") -> str:
+    """``1 credit``, ``2,000 credits``."""
+    writing = texts_of(language)["writing"]
+    number = f"{amount:,}".replace(",", writing["thousands"])
+    return _joined(writing["one" if amount == 1 else "many"].format(amount=number), space)
+
+
+def day_in_words(day: date, told_on: date, language: Language = DEFAULT, space: str = " ") -> str:
+    """``30 May``; with the year, if that is not plain from when it is told."""
+    writing = texts_of(language)["writing"]
+    form = writing["day" if _is_near(day, told_on) else "day_of_year"]
+    month = writing["months"][day.month - 1]
+    return _joined(form.format(day=day.day, month=month, year=day.year), space)
+
+
+def month_in_words(
+    period: Period, told_on: date, language: Language = DEFAULT, space: str = " "
+) -> str:
+    """``May``; with the year, if that is not plain from when it is told."""
+    writing = texts_of(language)["writing"]
+    month: str = writing["months"][period.month - 1]
+    if _is_near(period.first_day, told_on):
+        return month
+    return _joined(writing["month_of_year"].format(month=month, year=period.year), space)
+
+
+class _Writer:
+    """Writes the texts of a language; dates and amounts have a ``space`` of their own in them."""
+
+    def __init__(self, language: Language, space: str) -> None:
+        self._language, self._texts = language, texts_of(language)
+        # The layouts escape what is written here.
+        self._environment = Environment(  # noqa: S701
+            undefined=StrictUndefined, trim_blocks=True
+        )
+        self._environment.filters |= {
+            "credits": lambda amount: credits_in_words(amount, language, space),
+            "day": pass_context(
+                lambda told, day: day_in_words(day, told["told_on"], language, space)
+            ),
+            "month": pass_context(
+                lambda told, period: month_in_words(period, told["told_on"], language, space)
+            ),
+        }
+        self._compiled: dict[str, Template] = {}
+
+    def words_of(
+        self, kind: MailKind, facts: Mapping[str, object], product: Product
+    ) -> dict[str, Any]:
+        """Everything that an email says, by its place in the layouts."""
+        texts = self._texts[kind.value]
+        about = {"about": about_in_words(kind, self._language), "product": product}
+        return {
+            **{name: self.write(texts.get(name, ""), facts) for name in _PLACES},
+            "rows": list(self._rows(texts["rows"], facts)),
+            "notes": [note for text in texts.get("notes", ()) if (note := self.write(text, facts))],
+            "frame": {name: self.write(text, about) for name, text in self._texts["frame"].items()},
+        }
+
+    def write(self, text: str, values: Mapping[str, object]) -> str:
+        """A text with its values in it."""
+        if text not in self._compiled:
+            self._compiled[text] = self._environment.from_string(text)
+        return self._compiled[text].render(values).strip()
+
+    def _rows(
+        self, rows: Sequence[Sequence[str]], facts: Mapping[str, Any]
+    ) -> Iterator[tuple[str, str]]:
+        """Labels and values. A third word names the facts of which each gets a row: an ``item``."""
+        for label, value, *each in rows:
+            for item in facts[each[0]] if each else (None,):
+                values = {**facts, "item": item}
+                if written := self.write(value, values):
+                    yield self.write(label, values), written
+
+
+@cache
+def _writer(language: Language, space: str) -> _Writer:
+    return _Writer(language, space)
+
+
+@cache
+def _layouts() -> Environment:
+    return Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=select_autoescape(["html"]),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["credits"] = credits_in_words
-    return environment
+
+
+def _is_near(day: date, told_on: date) -> bool:
+    """Whether people know the year of a date without being told."""
+    return abs(day - told_on) <= _HALF_A_YEAR
+
+
+def _joined(words: str, space: str) -> str:
+    return words.replace(" ", space)

@@ -7,6 +7,7 @@ answer is lost may have been carried out, so nothing here is ever tried a second
 import threading
 import time
 from collections.abc import Callable
+from email.utils import formataddr
 from typing import Any
 
 from botocore.exceptions import (
@@ -89,7 +90,7 @@ class Pace:
 
 
 class Mailer:
-    """Sends mails in our name."""
+    """Sends mails in the product's name."""
 
     def __init__(self, settings: Settings, client: Any = None, pace: Pace | None = None) -> None:
         self._settings = settings
@@ -114,11 +115,14 @@ class Mailer:
 
         Raises `MailPostponed`, `MailRefused` or `MailInDoubt`, none of which names the address.
         """
+        product = self._settings.product
         self._pace.wait()
         self._last_call = time.monotonic()
         try:
             answer = self._client.send_email(
-                FromEmailAddress=self._settings.mail_from,
+                # RFC 2047: SES wants names beyond ASCII encoded.
+                FromEmailAddress=formataddr((product.name, self._settings.mail_from)),
+                ReplyToAddresses=[product.replies_to] if product.replies_to else [],
                 Destination={"ToAddresses": [address]},
                 ConfigurationSetName=self._settings.mail_configuration_set,
                 # These tags come back with a bounce: whose email it was, so that we need not look

@@ -49,6 +49,7 @@ from chalicelib.domain.edits import Edit, Editor, changes
 from chalicelib.domain.errors import Contention, InvalidInput, NotFound, Unreadable
 from chalicelib.domain.fields import shown
 from chalicelib.domain.instants import parse_date, stored_instant, to_milliseconds
+from chalicelib.domain.languages import DEFAULT, Language, closest
 from chalicelib.domain.notifications import ALL_KINDS, MailKind
 from chalicelib.domain.plans import BillingInterval
 from chalicelib.domain.ranges import WHOLE, Range, place_of
@@ -465,6 +466,8 @@ def _of_mails(subscription: Subscription) -> Item:
     unwanted = ALL_KINDS - subscription.notifications
     if unwanted:
         item["unwanted_mails"] = text(" ".join(sorted(unwanted)))
+    if subscription.language is not DEFAULT:
+        item["language"] = text(subscription.language.value)
     if subscription.suppressed is not None:
         item["suppressed"] = text(subscription.suppressed.value)
     if subscription.suppressed_before is not None:
@@ -519,6 +522,7 @@ def _subscription(item: Item) -> Subscription:
         resumed_at=optional_of(item, "resumed_at", as_instant),
         ends_at=optional_of(item, "ends_at", as_instant),
         observed_at=optional_of(item, "observed_at", as_instant),
+        language=optional_of(item, "language", _language) or DEFAULT,
     )
 
 
@@ -530,6 +534,11 @@ def _kinds(attribute: Attribute) -> set[MailKind]:
     # A kind that this release does not know is one that it does not send.
     words = as_text(attribute).split()
     return {kind for kind in MailKind if kind.value in words}
+
+
+def _language(attribute: Attribute) -> Language:
+    # One that this release does not know is one that it has no texts of.
+    return closest(as_text(attribute)) or DEFAULT
 
 
 def _suppression(attribute: Attribute) -> Suppression:

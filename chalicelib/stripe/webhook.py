@@ -19,6 +19,7 @@ from chalicelib.domain.billing import MOST_CONTRACTS, Newcomer, reported, with_r
 from chalicelib.domain.edits import Editor, EditorKind
 from chalicelib.domain.errors import InvalidInput, NotAllowed, NotFound
 from chalicelib.domain.fields import USER_ID_ALPHABET, parse_user_id
+from chalicelib.domain.languages import closest
 from chalicelib.domain.price_list import PlanPrice
 from chalicelib.domain.prices import HIGHEST_PRICE, Price, parse_currency
 from chalicelib.domain.subscriptions import Subscription
@@ -168,7 +169,8 @@ def _subscription(services: Services, event: Event) -> str:
         if len(contracts) > MOST_CONTRACTS:
             raise Waiting(f"user {user_id} has {MOST_CONTRACTS} other subscriptions, none over")
         timezone = _timezone(found, services.price_list.timezone)
-        newcomer = Newcomer(user_id, email, timezone)
+        language = closest(found.metadata("language") or "")
+        newcomer = Newcomer(user_id, email, timezone, language)
         now = services.now()
         return reported(present, newcomer, contracts, event.seen_at, services.catalogue, now)
 

@@ -22,6 +22,7 @@ HERE: Mapping[str, Check] = {
     "parameters": account.parameters,
     "issuer": issuer.keys,
     "scopes": issuer.scopes,
+    "mail product": mail.product,
 }
 """The checks before a deployment that do not ask AWS."""
 
@@ -45,7 +46,7 @@ RUNNING: Mapping[str, Check] = {
 }
 """The checks of a deployed stack."""
 
-NOT_LOCAL = ("python", "parameters", "scopes", "mail identity", "alarm topic")
+NOT_LOCAL = ("python", "parameters", "scopes", "mail product", "mail identity", "alarm topic")
 """The checks that a stage on this machine does not need: its emails stay here, its alarms wake
 nobody, and everybody there may have any token."""
 

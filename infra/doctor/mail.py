@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from infra.deployment import product as products
 from infra.doctor import mail_dns, template
 from infra.doctor.finding import Finding, bad, fine, warning
 from infra.doctor.site import Json, Site, found
@@ -52,6 +53,21 @@ def judge_account(site: Site, account: Json, rate: float) -> Iterator[Finding]:
             f"Set MailsASecond = {quota['MaxSendRate']:g} under [{site.stage}] in "
             "infra/parameters.toml, or ask SES for a higher rate",
         )
+
+
+def product(site: Site) -> Iterator[Finding]:
+    """Whether emails say whose they are."""
+    missing = products.missing(site.parameters)
+    if missing:
+        yield site.needed(
+            "mail product",
+            f"emails do not say whose they are: {', '.join(missing)} "
+            f"{'is' if len(missing) == 1 else 'are'} not set",
+            f"Set them under [{site.stage}] in infra/parameters.toml; docs/mail.md#in-your-name",
+        )
+    else:
+        name = products.product_of(site.parameters).name
+        yield fine("mail product", f"emails come in the name of {name}")
 
 
 # --- The identity ---------------------------------------------------------------------------------

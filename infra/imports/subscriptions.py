@@ -33,7 +33,7 @@ COLUMNS = Columns(
         "status",
         "started_at",
     ),
-    optional=("email", "eligible_from", "allocation_amount", "ends_at", "observed_at"),
+    optional=("email", "eligible_from", "allocation_amount", "ends_at", "observed_at", "language"),
     amounts=frozenset({"allocation_amount"}),
     texts=frozenset({"email"}),
 )

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from chalicelib.domain.errors import Unreadable
 from chalicelib.domain.notifications import MailKind
+from chalicelib.mails.rendering import about_in_words
 from chalicelib.store.mails import MailStatus, read_mail
 from infra.local import stacks
 
@@ -77,7 +78,7 @@ def show_sent(stack: stacks.LocalStack, console: Console) -> None:
     table = Table("mails", "sent", title="Users were told", show_footer=True)
     table.columns[1].justify = "right"
     for kind in MailKind:
-        table.add_row(f"about {kind.words}", f"{counts.pop(kind.value, 0):,}")
+        table.add_row(f"about {about_in_words(kind)}", f"{counts.pop(kind.value, 0):,}")
     for name, count in counts.items():
         table.add_row(name, f"{count:,}")
     if dead := dead_letters(stack):

@@ -186,6 +186,10 @@ def parameters(issuer: str, stage: str = STAGE, origins: Collection[str] = ()) -
         "ConsoleClientId": sign_in.CLIENT_ID,
         "ConsoleScope": sign_in.SCOPE,
         "MailDomain": f"{stage}.example.com",
+        "ProductName": "Lighthouse",
+        "ProductUrl": "https://app.example.com/credits",
+        "ProductAddress": "Harbour Street 1, 20457 Hamburg, Germany",
+        "ProductSupport": "help@example.com",
         "MailsASecond": "0",  # the emulator's outbox takes any number
         "Events": "on",  # for `make events` to follow
         "LowBalance": "20",

@@ -1,27 +1,29 @@
-"""Takes pictures of every kind of email, for docs/images/mails/.
+"""Takes pictures of all emails and of the pages behind their links, for docs/images/mails/.
 
-Chromium renders an example of each kind, in a wide and a narrow window, in light and dark mode.
+Chromium renders an example of each in every language, in a wide and a narrow window, in light and
+dark mode.
 """
 
 from __future__ import annotations
 
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from chalicelib.domain import calendar, ledger
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.entries import LedgerEntry
+from chalicelib.domain.languages import Language
 from chalicelib.domain.ledger import Account, Request
 from chalicelib.domain.lifetimes import Days
 from chalicelib.domain.notifications import MailKind
-from chalicelib.domain.subscriptions import Subscription
 from chalicelib.domain.terms import read_terms, successor
 from chalicelib.mails import facts
-from chalicelib.mails.rendering import Mail, render
+from chalicelib.mails.rendering import Button, Frame, Mail, page_words, render, render_page
 from chalicelib.plans_file import parse_catalogue
+from chalicelib.product import Product
 from chalicelib.services import PLANS_FILE
 from infra.deployment import packaging
 
@@ -31,20 +33,57 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 # Width, height and mode of each picture. Nothing is cut off: the heights leave room.
 WINDOWS = {
-    "wide-light": (720, 620, False),
-    "wide-dark": (720, 620, True),
-    "narrow-light": (360, 700, False),
-    "narrow-dark": (360, 700, True),
+    "wide-light": (720, 680, False),
+    "wide-dark": (720, 680, True),
+    "narrow-light": (320, 820, False),
+    "narrow-dark": (320, 820, True),
 }
 
-_UNSUBSCRIBE = "https://api.example.com/v1/api/unsubscribe?token=..."
+IN_SHORT = ("wide-light", "narrow-dark")
+"""The windows for languages other than English."""
+
+_LINK = "https://api.example.com/v1/api/unsubscribe?token=..."
+
+LIGHTHOUSE = Product(
+    name="Lighthouse",
+    url="https://app.example.com/credits",
+    logo_url="https://static.example.com/logo.png",
+    address="Harbour Street 1, 20457 Hamburg, Germany",
+    support="help@example.com",
+)
+"""The product of the pictures in the docs."""
+
+_LOGO = Path(__file__).parent / "lighthouse.png"
 
 
 # --- Pictures -----------------------------------------------------------------------------------
 
 
-def examples() -> Iterator[Mail]:
+def examples(
+    product: Product = LIGHTHOUSE, language: Language = Language.ENGLISH
+) -> Iterator[Mail]:
     """One email of every kind, for a user in New York."""
+    frame = Frame(product, language, _LINK, _LINK)
+    for kind, told in _facts():
+        yield render(kind, told, frame)
+
+
+def pages(
+    product: Product = LIGHTHOUSE, language: Language = Language.ENGLISH
+) -> Iterator[tuple[str, str]]:
+    """The pages behind the links in emails, by name."""
+    kind = MailKind.ALLOCATION
+    buttons = [
+        Button(page_words("stop", language, kind), "..."),
+        Button(page_words("stop_all", language), "..."),
+    ]
+    question, done = (page_words(name, language) for name in ("question", "done"))
+    yield "stop", render_page(product, language, question, "", buttons)
+    words = page_words("fewer", language, kind)
+    yield "stopped", render_page(product, language, done, words)
+
+
+def _facts() -> Iterator[tuple[MailKind, facts.Facts]]:
     catalogue = parse_catalogue(PLANS_FILE.read_text(encoding="utf-8"), PLANS_FILE.name)
     start = datetime(2026, 5, 1, 4, 0, tzinfo=UTC)
     terms = read_terms(
@@ -66,72 +105,78 @@ def examples() -> Iterator[Mail]:
     def after(entry: LedgerEntry) -> Account:
         return Account("42", entry)
 
-    def mail(kind: MailKind, told: facts.Facts) -> Mail:
-        return render(kind, told, _UNSUBSCRIBE, _UNSUBSCRIBE)
-
     allocated = ledger.allocate(Account("42"), Period(2026, 5), 100, zone, Days(30), start)
-    yield mail(MailKind.ALLOCATION, facts.of_allocation(allocated))
+    yield MailKind.ALLOCATION, facts.of_allocation(allocated)
     reason = Request("manual", "ada", "Sorry for the long outage on 6 May: these are on us.")
     granted = ledger.grant(after(allocated), 50, reason, start + 7 * day, zone, Days(60))
-    yield mail(MailKind.MANUAL, facts.of_manual_change(granted))
+    yield MailKind.MANUAL, facts.of_manual_change(granted)
     usage = Request("usage", "shop", "Export")
     used = ledger.use(after(granted), 60, usage, start + 20 * day)
     expires_at = calendar.expires_at(zone, start, 30)
     soon = expires_at - 3 * day
-    yield mail(
-        MailKind.EXPIRING_SOON,
-        facts.of_credits_expiring_soon(40, allocated, after(used), soon),
-    )
+    reminder = facts.of_credits_expiring_soon(40, allocated, after(used), soon)
+    yield MailKind.EXPIRING_SOON, reminder
     if expired := ledger.expire(after(used), expires_at):
-        yield mail(MailKind.EXPIRATION, facts.of_expiration(expired, {1: allocated}))
+        yield MailKind.EXPIRATION, facts.of_expiration(expired, {1: allocated})
     yield from _payments(after(used), start + 20 * day, zone)
-    yield _low_balance(subscription, used, usage, start + 21 * day)
+    low = ledger.use(after(used), 75, usage, start + 21 * day)
+    told = facts.of_low_balance(low, subscription, catalogue, start + 21 * day)
+    yield MailKind.LOW_BALANCE, told
 
 
-def _payments(account: Account, now: datetime, zone: str) -> Iterator[Mail]:
+def _payments(account: Account, now: datetime, zone: str) -> Iterator[tuple[MailKind, facts.Facts]]:
     paid = Request("purchase#pi_3MtwBwLkdIwHu7ix", "till", "Pack of 500 credits")
     bought = ledger.purchase(account, 500, None, paid, now, zone)
-    yield render(MailKind.PURCHASE, facts.of_purchase(bought), _UNSUBSCRIBE, _UNSUBSCRIBE)
+    yield MailKind.PURCHASE, facts.of_purchase(bought)
     why = Request("refund#pi_3MtwBwLkdIwHu7ix", "till", "You asked for half of it back.")
     batch, after = bought.batches[-1], Account("42", bought)
     if refunded := ledger.refund(after, batch, None, 250, None, why, now):
-        told = facts.of_refund(refunded.entry)
-        yield render(MailKind.REFUND, told, _UNSUBSCRIBE, _UNSUBSCRIBE)
+        yield MailKind.REFUND, facts.of_refund(refunded.entry)
 
 
-def _low_balance(
-    subscription: Subscription, before: LedgerEntry, usage: Request, now: datetime
-) -> Mail:
-    catalogue = parse_catalogue(PLANS_FILE.read_text(encoding="utf-8"), PLANS_FILE.name)
-    low = ledger.use(Account("42", before), 75, usage, now)
-    told = facts.of_low_balance(low, subscription, catalogue, now)
-    return render(MailKind.LOW_BALANCE, told, _UNSUBSCRIBE, _UNSUBSCRIBE)
+def files(product: Product, languages: Iterable[Language]) -> Iterator[tuple[str, str]]:
+    """Every example as HTML, by the name of its file; English is in no name."""
+    for language in languages:
+        ending = "" if language is Language.ENGLISH else f"-{language.value}"
+        for mail in examples(product, language):
+            yield f"{mail.kind.value}{ending}", mail.html
+        for name, html in pages(product, language):
+            yield f"{name}{ending}", html
 
 
-def take_pictures(browser: str, directory: Path) -> list[Path]:
-    """Renders every example in every window; returns the pictures."""
-    directory.mkdir(parents=True, exist_ok=True)
-    pictures = []
+def take_pictures(
+    browser: str,
+    directory: Path,
+    product: Product = LIGHTHOUSE,
+    languages: Iterable[Language] = tuple(Language),
+) -> Iterator[Path]:
+    """Renders every example in every window; tells each picture as soon as it is there."""
     with tempfile.TemporaryDirectory() as temporary:
-        for mail in examples():
-            page = Path(temporary) / f"{mail.kind.value}.html"
-            page.write_text(mail.html, encoding="utf-8")
-            for name, (width, height, is_dark) in WINDOWS.items():
-                picture = directory / f"{mail.kind.value}-{name}.png"
-                subprocess.run(
-                    [
-                        *(browser, "--headless", "--no-sandbox", "--disable-gpu"),
-                        *("--disable-quic", "--no-first-run", "--disable-background-networking"),
-                        *("--disable-component-update", "--disable-sync", "--hide-scrollbars"),
-                        f"--user-data-dir={temporary}/profile-{mail.kind.value}-{name}",
-                        f"--window-size={width},{height}",
-                        f"--blink-settings=preferredColorScheme={0 if is_dark else 1}",
-                        f"--screenshot={picture}",
-                        page.as_uri(),
-                    ],
-                    check=True,
-                    capture_output=True,
-                    timeout=120,
-                )
-                pictures.append(picture)
-    return pictures
+        for name, html in files(product, languages):
+            page = Path(temporary) / f"{name}.html"
+            # The example's logo is nowhere on the web.
+            shown = html.replace(LIGHTHOUSE.logo_url, _LOGO.as_uri())
+            page.write_text(shown, encoding="utf-8")
+            for window in IN_SHORT if "-" in name else WINDOWS:
+                picture = directory / f"{name}-{window}.png"
+                _take(browser, page, picture, window)
+                yield picture
+
+
+def _take(browser: str, page: Path, picture: Path, window: str) -> None:
+    width, height, is_dark = WINDOWS[window]
+    subprocess.run(
+        [
+            *(browser, "--headless", "--no-sandbox", "--disable-gpu"),
+            *("--disable-quic", "--no-first-run", "--disable-background-networking"),
+            *("--disable-component-update", "--disable-sync", "--hide-scrollbars"),
+            f"--user-data-dir={page.parent}/profile-{picture.stem}",
+            f"--window-size={width},{height}",
+            f"--blink-settings=preferredColorScheme={0 if is_dark else 1}",
+            f"--screenshot={picture}",
+            page.as_uri(),
+        ],
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )

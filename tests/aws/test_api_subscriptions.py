@@ -39,6 +39,7 @@ def test_a_new_user_is_registered_with_what_follows_from_it(world: World, api: A
         "user_id": "42",
         **ADA,
         "allocation_amount": None,
+        "language": "en",
         "notifications": [kind.value for kind in MailKind],
         "mail_suppressed_because": None,
         "eligible_from": "2026-01-15T12:00:00Z",
@@ -109,8 +110,24 @@ def test_a_resumed_subscription_is_given_nothing_for_the_time_before_it_resumed(
     )
 
 
+@pytest.mark.parametrize("wrong", ["fr", "german", "", 7])
+def test_a_language_without_texts_is_refused_and_changes_nothing(api: Api, wrong: object) -> None:
+    api.put(PATH, BACKEND, ADA)
+    for reply in (
+        api.patch(PATH, BACKEND, {"language": wrong}),
+        api.put(PATH, BACKEND, {**ADA, "language": wrong}),
+    ):
+        assert (reply.status, fields(reply)) == (400, ["language"])
+        assert "en, de" in reply.json["errors"][0]["message"]
+    assert api.get(PATH, ADMIN).headers["etag"] == '"1"'
+    changed = api.patch(PATH, BACKEND, {"language": "de-AT"})
+    assert (changed.status, changed.json["language"]) == (200, "de")
+    kept = api.put(PATH, BACKEND, ADA)
+    assert (kept.json["language"], kept.headers["etag"]) == ("de", '"2"')
+
+
 EDITABLE = ("email", "timezone", "plan", "billing_interval", "status", "started_at")
-MORE = ("eligible_from", "ends_at", "allocation_amount", "notifications", "observed_at")
+MORE = ("eligible_from", "ends_at", "allocation_amount", "notifications", "language", "observed_at")
 
 
 def read_to_write_back(api: Api) -> dict[str, Any]:

@@ -97,8 +97,8 @@ def test_the_user_is_told_of_what_was_left_out_also_if_nothing_came(capped: Worl
     capped.queue_mails()
     assert capped.send_mails() == []
     (mail,) = capped.outbox.sent
-    assert mail.subject == "0 credits added for 2026-02"
-    assert "500 credits of 500 were left out" in mail.text
+    assert mail.subject == "No room for your February credits"
+    assert "Left out: 500 credits\n" in mail.text
     # And whoever does not wish to know is not.
     capped.subscribe("1", notifications=[])
     capped.allocate_at(MARCH)
@@ -113,8 +113,8 @@ def test_a_low_balance_says_that_up_to_so_many_come(capped: World, api: Api) -> 
     capped.queue_mails()
     assert capped.send_mails() == []
     (mail,) = capped.outbox.sent
-    assert "your next credits come on 2026-02-01: up to 500 credits." in mail.text
-    assert "up to 500 credits on 2026-02-01" in mail.html
+    assert "Next credits, as things stand: up to 500 credits on 1 February" in mail.text
+    assert "up to 500\N{NO-BREAK SPACE}credits on 1\N{NO-BREAK SPACE}February" in mail.html
 
 
 def test_a_month_that_brought_nothing_is_complete(capped: World) -> None:

@@ -28,6 +28,7 @@ VALUES: dict[str, object] = {
     "started_at": "2025-06-01T00:00:00Z",
     "ends_at": "2027-06-01T00:00:00Z",
     "notifications": ["manual"],
+    "language": "de",
     "observed_at": "2026-01-14T00:00:00Z",
     "allocation_amount": 200,
     "eligible_from": "2025-11-01T00:00:00Z",
@@ -353,6 +354,7 @@ def test_every_way_of_editing_is_recorded_with_who_when_and_what(world: World, a
             {
                 **{field: (None, value) for field, value in ADA.items()},
                 "eligible_from": (None, "2026-01-15T12:00:00Z"),
+                "language": (None, "en"),
                 "notifications": (None, kinds),
             },
         ),

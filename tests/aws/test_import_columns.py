@@ -44,6 +44,7 @@ GIVEN = {
     "allocation_amount": "1200",
     "ends_at": "2027-01-01T00:00:00Z",
     "observed_at": "2026-01-10T00:00:00Z",
+    "language": "de",
 }
 
 

@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
 
+from chalicelib.domain.languages import Language
 from chalicelib.domain.notifications import ALL_KINDS, MailKind
 from chalicelib.domain.plans import PlanCatalogue
 from chalicelib.domain.subscriptions import SuppressedBecause
 from chalicelib.messages import EntryPosted, ExpiringSoon
 from chalicelib.operations import on_request
+from chalicelib.product import Product
 from chalicelib.store.database import Item
 from tests.aws.outbox import THROTTLED, ses_error
 from tests.aws.world import BY_TEST, CORRELATION_ID, World, at, client
@@ -63,11 +65,13 @@ def test_an_allocation_is_told_with_its_amount_its_period_and_its_expiry(world: 
     assert tell(world) == []
     (mail,) = world.outbox.sent
     assert mail.to == "user1@example.com"
-    assert mail.subject == "100 credits added for 2026-02"
+    assert mail.subject == "Your February credits are here"
+    assert "We added 100 credits for February. Use them through 2 March." in mail.text
+    # No line of a date breaks within it, and each is said once.
+    assert "through 2\N{NO-BREAK SPACE}March." in mail.html
     for text in (mail.text, mail.html):
         assert "Starter" not in text  # the entry does not say on which plan it was granted
-        assert "2026-03-03" in text  # the date of the API's expires_at
-        assert "2026-03-02" in text  # the last day
+        assert text.count("March") == 1
     assert mail.tags == {"user": b"1".hex(), "kind": "allocation", "correlation": CORRELATION_ID}
 
 
@@ -80,8 +84,8 @@ def test_what_one_entry_expires_is_told_in_one_mail_with_all_batches_in_it(world
     assert tell(world) == []
     mail = world.outbox.sent[-1]
     assert Counter(mail.kind for mail in world.outbox.sent)["expiration"] == 1
-    assert mail.subject == "130 credits expired on 2026-03-03"
-    assert mail.text.count("granted on 2026-02-01") == 2
+    assert mail.subject == "130 credits expired on 2 March"
+    assert mail.text.count("Granted on 1 February: ") == 2
 
 
 def test_each_expiration_is_told_once_though_the_user_moves_before_the_message_comes_again(
@@ -101,8 +105,8 @@ def test_each_expiration_is_told_once_though_the_user_moves_before_the_message_c
         assert world.send_mails(bodies[::-1]) == []
     # The days on which they expired where the user lived when they were granted.
     assert sorted(world.outbox.subjects()) == [
-        "10 credits expired on 2026-01-26",
-        "20 credits expired on 2026-01-26",
+        "10 credits expired on 25 January",
+        "20 credits expired on 25 January",
     ]
 
 
@@ -126,9 +130,9 @@ def test_a_mail_says_what_its_entry_says_whatever_the_subscription_says_by_then(
     stayed, moved = told["user1@example.com"], told["user2@example.com"]
     assert stayed == moved
     assert {subject for subject, _ in moved} == {
-        "100 credits added for 2026-02",
+        "Your February credits are here",
         "30 credits added to your account",
-        "125 credits expired on 2026-03-03",
+        "125 credits expired on 2 March",
     }
 
 
@@ -141,7 +145,7 @@ def test_a_reminder_bears_the_date_of_the_place_where_the_credits_were_granted(
     world.zones |= {"Europe/Paris"}
     for _ in range(2):
         assert remind(world, "2026-02-27T23:00:00Z") == []
-    assert world.outbox.subjects() == ["100 credits will expire on 2026-03-03"]
+    assert world.outbox.subjects() == ["100 credits expire on 2 March"]
 
 
 def test_an_expiration_of_more_batches_than_one_read_takes_is_told_with_all_of_them(
@@ -153,8 +157,8 @@ def test_an_expiration_of_more_batches_than_one_read_takes_is_told_with_all_of_t
     world.expire_at("2026-01-25T23:00:00Z")
     assert tell(world) == []
     (mail,) = world.outbox.sent
-    assert mail.subject == "101 credits expired on 2026-01-26"
-    assert mail.text.count("1 credit granted on 2026-01-15") == 101
+    assert mail.subject == "101 credits expired on 25 January"
+    assert mail.text.count("Granted on 15 January: 1 credit\n") == 101
 
 
 def test_the_mail_of_a_grant_that_is_gone_is_a_failure_that_stops_no_other(world: World) -> None:
@@ -187,7 +191,7 @@ def test_credits_that_expire_in_three_days_are_announced_once_with_what_is_left(
     for time in ("2026-02-27T23:00:00Z", "2026-02-27T23:00:00Z", "2026-02-28T00:00:00Z"):
         assert remind(world, time) == []
     (mail,) = world.outbox.sent
-    assert mail.subject == "60 credits will expire on 2026-03-03"
+    assert mail.subject == "60 credits expire on 2 March"
     assert mail.kind == "expiring_soon"
 
 
@@ -211,7 +215,7 @@ def test_a_reminder_whose_tick_was_lost_comes_a_day_later_and_after_that_no_more
     assert remind(world, "2026-03-01T23:00:00Z") == []
     assert world.outbox.sent == []
     assert remind(world, "2026-02-28T23:00:00Z") == []
-    assert world.outbox.subjects() == ["100 credits will expire on 2026-03-03"]
+    assert world.outbox.subjects() == ["100 credits expire on 2 March"]
 
 
 def test_credits_that_are_spent_when_the_reminder_is_sent_are_not_announced(world: World) -> None:
@@ -262,7 +266,7 @@ def test_a_low_balance_is_told_once_per_crossing_and_again_after_a_grant(world: 
     use(world, 1, "further below")
     assert tell(world) == []
     assert world.outbox.subjects() == ["49 credits left"]
-    assert "As things stand, your next credits come on 2026-02-01" in world.outbox.sent[0].text
+    assert "Next credits, as things stand: 500 credits on 1 February" in world.outbox.sent[0].text
     assert "50" not in world.outbox.sent[0].text.replace(
         "500", ""
     )  # whose threshold, no entry says
@@ -314,6 +318,59 @@ def test_wishes_outlive_a_backend_that_does_not_know_of_them(world: World) -> No
         MailKind.MANUAL,
         MailKind.ALLOCATION,
     }
+
+
+def test_an_email_is_in_the_language_of_its_user_and_others_of_the_same_event_in_theirs(
+    world: World,
+) -> None:
+    world.subscribe("1", plan="starter", language="de-AT")
+    world.subscribe("2", plan="starter")
+    world.allocate_at(MIDNIGHT)
+    assert tell(world) == []
+    german, english = sorted(world.outbox.sent, key=lambda mail: mail.to)
+    assert german.subject == "Ihre Credits für Februar sind da"
+    assert "100 Credits erhalten, nutzbar bis einschließlich 2. März." in german.text
+    assert '<html lang="de"' in german.html
+    assert english.subject == "Your February credits are here"
+    assert '<html lang="en"' in english.html
+
+
+def test_an_email_that_was_sent_is_not_sent_again_in_another_language_or_name(
+    world: World,
+) -> None:
+    world.subscribe(language="de")
+    world.allocate_at(MIDNIGHT)
+    world.queue_mails()
+    (body,) = world.take("notifications")
+    assert world.send_mails([body]) == []
+    world.subscribe(language="en")
+    world.settings = replace(world.settings, product=Product(name="Lighthouse"))
+    world.services = world.restarted()
+    assert world.send_mails([body]) == []
+    assert world.outbox.subjects() == ["Ihre Credits für Februar sind da"]
+
+
+def test_a_language_stays_until_somebody_names_another_and_one_we_lack_is_english(
+    world: World,
+) -> None:
+    assert world.subscribe().language is Language.ENGLISH
+    table, key = world.settings.subscriptions_table, {"user_id": {"S": "1"}}
+    assert "language" not in client("dynamodb").get_item(TableName=table, Key=key)["Item"]
+    world.subscribe(language="de_CH")
+    assert client("dynamodb").get_item(TableName=table, Key=key)["Item"]["language"] == {"S": "de"}
+    assert world.subscribe(plan="business").language is Language.GERMAN
+    assert world.subscribe(language=None).language is Language.GERMAN
+    # A later release wrote one that this one has no texts of: it stays when this one edits.
+    client("dynamodb").update_item(
+        TableName=table,
+        Key=key,
+        UpdateExpression="SET #name = :value",
+        ExpressionAttributeNames={"#name": "language"},
+        ExpressionAttributeValues={":value": {"S": "fr"}},
+    )
+    assert world.services.subscriptions.get("1").language is Language.ENGLISH
+    world.subscribe(plan="pro")
+    assert client("dynamodb").get_item(TableName=table, Key=key)["Item"]["language"] == {"S": "fr"}
 
 
 def test_a_subscription_from_before_there_were_mails_wants_all_of_them(world: World) -> None:
@@ -500,7 +557,7 @@ def test_records_out_of_order_are_the_same_mails(world: World) -> None:
     random.Random(2).shuffle(bodies)
     assert world.send_mails(bodies) == []
     assert sorted(world.outbox.subjects()) == sorted(
-        ["100 credits added for 2026-02"]
+        ["Your February credits are here"]
         + [f"{10 + number} credits added to your account" for number in range(5)]
     )
     balances = {mail.subject: mail.text for mail in world.outbox.sent}
@@ -726,7 +783,7 @@ def test_a_reminder_adds_up_what_expires_at_the_same_midnight(world: World) -> N
         world.grant("1", amount, key, expires_in_days=days, notify=False)
     assert remind(world, "2026-02-27T23:00:00Z") == []
     (mail,) = world.outbox.sent
-    assert mail.subject == "134 credits will expire on 2026-03-03"
+    assert mail.subject == "134 credits expire on 2 March"
     assert "Available now, these included: 634 credits" in mail.text
 
 
@@ -787,4 +844,4 @@ def test_a_reminder_of_credits_from_two_places_bears_the_date_of_the_oldest(worl
         world.grant("1", amount, timezone, expires_in_days=10)
     reminder = ExpiringSoon("1", at("2026-01-26T10:00:00Z"), world.now).body()
     assert world.send_mails([reminder]) == []
-    assert world.outbox.subjects() == ["12 credits will expire on 2026-01-27"]
+    assert world.outbox.subjects() == ["12 credits expire on 26 January"]

@@ -29,7 +29,7 @@ REQUIRED = (
 )
 TEXTS = (
     *("email", "timezone", "plan", "billing_interval", "status", "eligible_on", "unwanted_mails"),
-    *("suppressed", "suppressed_before"),
+    *("suppressed", "suppressed_before", "language"),
 )
 NUMBERS = (
     *("started_at", "eligible_from", "allocation_amount", "version", "registered_at"),

@@ -141,8 +141,8 @@ def test_the_first_credits_are_told_as_such(world: World, api: Api) -> None:
     world.queue_mails()
     assert world.send_mails() == []
     (mail,) = world.outbox.sent
-    assert mail.subject == "275 credits added for 2026-01"
-    assert "Your first credits for 2026-01 are here: 275 credits." in mail.text
+    assert mail.subject == "Your first credits are here"
+    assert "We added 275 credits for January." in mail.text
 
 
 def test_first_credits_are_capped_like_others(world: World, api: Api) -> None:

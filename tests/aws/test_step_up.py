@@ -87,7 +87,7 @@ def test_the_user_is_told(world: World, api: Api) -> None:
     api.patch(PATH, BACKEND, {"plan": "pro"})
     world.queue_mails()
     assert world.send_mails() == []
-    assert "272 credits added for 2026-02" in world.outbox.subjects()
+    assert "Your February credits are here" in world.outbox.subjects()
 
 
 def test_a_step_that_is_stored_is_read_as_it_was_decided(world: World, api: Api) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from chalicelib.domain.billing import MOST_CONTRACTS
 from chalicelib.domain.edits import Editor, EditorKind
+from chalicelib.domain.languages import Language
 from chalicelib.domain.notifications import MailKind
 from chalicelib.domain.plans import OnSignup
 from chalicelib.domain.subscriptions import SubscriptionStatus
@@ -124,6 +125,15 @@ def test_the_timezone_of_a_newcomer_is_what_the_team_wrote_or_that_of_the_prices
         thing = subscription(name=f"sub_{user_id}", customer=f"cus_{user_id}", metadata=metadata)
         assert stripe.sends(CREATED, thing) == DONE
         assert stripe.user(user_id).timezone == expected
+
+
+def test_the_language_of_a_newcomer_is_what_the_team_wrote_or_english(stripe: Stripe) -> None:
+    said = ({"language": "de-AT"}, Language.GERMAN), ({"language": "fr"}, Language.ENGLISH)
+    for number, (more, expected) in enumerate((*said, ({}, Language.ENGLISH))):
+        metadata = {"user_id": f"{number}", **more}
+        thing = subscription(name=f"sub_{number}", customer=f"cus_{number}", metadata=metadata)
+        assert stripe.sends(CREATED, thing) == DONE
+        assert stripe.user(f"{number}").language is expected
 
 
 # --- Credits ------------------------------------------------------------------------------------

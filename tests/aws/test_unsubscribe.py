@@ -1,10 +1,12 @@
 """The pages behind the links in mails."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
 from chalicelib.domain.notifications import ALL_KINDS, MailKind
+from chalicelib.product import Product
 from tests.aws.api import NOBODY, Api
 from tests.aws.world import World
 
@@ -25,7 +27,7 @@ def test_looking_changes_nothing_and_offers_both_choices(world: World, api: Api)
     assert reply.status == 200
     assert reply.headers["content-type"] == "text/html; charset=utf-8"
     assert "default-src 'none'" in reply.headers["content-security-policy"]
-    assert "Stop mails about a low balance" in reply.text
+    assert "Stop emails about a low balance" in reply.text
     assert wishes(world) == ALL_KINDS
 
 
@@ -95,5 +97,37 @@ def test_the_link_of_an_erased_user_gets_the_same_calm_answer_as_any_other_each_
         # The form holds the token, which differs by itself.
         assert of_erased[0].text.count("<button>") == of_other[0].text.count("<button>")
         assert of_erased[1].text == of_other[1].text
-        assert "You will get no more mails" in of_erased[1].text
+        assert "You will get no more emails" in of_erased[1].text
     assert world.services.subscriptions.find("1") is None
+
+
+def test_the_pages_are_in_the_language_of_the_users_emails_and_of_their_family(
+    world: World, api: Api
+) -> None:
+    logo = "https://static.example.com/logo.png"
+    world.settings = replace(world.settings, product=Product("Lighthouse", logo_url=logo))
+    world.services = world.restarted()
+    world.subscribe(language="de")
+    link = path(world, MailKind.LOW_BALANCE)
+    page = api.get(link, NOBODY, headers={"Accept-Language": "en"})
+    assert "Welche E-Mails möchten Sie abbestellen?" in page.text
+    assert "E-Mails über ein niedriges Guthaben abbestellen" in page.text
+    assert f'<img src="{logo}"' in page.text
+    assert "Lighthouse</title>" in page.text
+    assert "img-src https://static.example.com;" in page.headers["content-security-policy"]
+    # Its address is all that it takes to end emails.
+    assert page.headers["referrer-policy"] == "no-referrer"
+    done = api.post(link, NOBODY).text
+    assert "Sie bekommen von uns keine E-Mails mehr über ein niedriges Guthaben." in done
+
+
+def test_without_a_user_the_language_is_that_of_the_browser(world: World, api: Api) -> None:
+    for header, words in (
+        ("de-DE,de;q=0.9,en;q=0.8", "Dieser Link funktioniert nicht"),
+        ("fr", "This link does not work"),
+    ):
+        reply = api.get(f"{PATH}?token=x", NOBODY, headers={"Accept-Language": header})
+        assert reply.status == 400
+        assert words in reply.text
+    erased = api.post(path(world, None, "9"), NOBODY, headers={"Accept-Language": "de"})
+    assert "Sie bekommen keine E-Mails mehr von uns." in erased.text

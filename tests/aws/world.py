@@ -182,7 +182,7 @@ class World:
             mails_table=f"credits-{self.stage}-mails",
             edits_table=f"credits-{self.stage}-edits",
             stripe_table=f"credits-{self.stage}-stripe",
-            mail_from="Credits <credits@example.com>",
+            mail_from="credits@example.com",
             mail_configuration_set=f"credits-{self.stage}",
             unsubscribe_url="https://api.example.com/v1/api/unsubscribe",
             events_queue_url="" if self.low_balance is None else self.queue_url("events"),

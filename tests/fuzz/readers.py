@@ -39,6 +39,7 @@ from chalicelib.domain.edits import BY_LINK, Change, Edit, Editor, EditorKind, s
 from chalicelib.domain.entries import FIRST_HASH, LedgerEntry, entry_hash
 from chalicelib.domain.errors import InvalidInput, LedgerCorrupt, Unreadable
 from chalicelib.domain.events import CreditEvent, EventName
+from chalicelib.domain.languages import parse_language
 from chalicelib.domain.ledger import Account, AllocationTerms, Request
 from chalicelib.domain.lifetimes import Days
 from chalicelib.domain.metadata import MOST_BYTES, MOST_PAIRS, parse_metadata
@@ -194,6 +195,7 @@ FIELDS = (
     field(fields.parse_days, 1, 3650, check=lambda days: 1 <= days <= 3650),
     field(fields.parse_boolean, *(True, False), check=lambda value: type(value) is bool),
     field(fields.parse_choice(MailKind), *MAIL_KINDS, name="choice", write=lambda kind: kind.value),
+    field(parse_language, "en", "de-AT", "de_CH", write=lambda language: language.value),
     field(
         instants.parse_instant,
         *(INSTANT, "2026-07-01T00:00:00-04:00", "2026-07-01t00:00:00.123456z"),
@@ -282,6 +284,7 @@ SUBSCRIPTIONS = (
             "eligible_from": "2999-12-31T23:59:59Z",
             "allocation_amount": 5,
             "notifications": ["manual"],
+            "language": "de-AT",
             "ends_at": "2026-12-31T23:59:59Z",
             "observed_at": "2026-01-01T00:00:00.5Z",
         },
@@ -507,6 +510,7 @@ def _subscription(**changes: object) -> Json:
 _SUBSCRIPTION = _subscription(
     eligible_from="2026-02-01", allocation_amount=7, ends_at=INSTANT, notifications=["manual"]
 ) | {
+    "language": {"S": "de"},
     "suppressed": {"S": "bounce"},
     "suppressed_before": {"S": f"complaint {'a' * 64}"},
     "resumed_at": {"N": "1760000000000"},

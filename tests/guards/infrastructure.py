@@ -638,6 +638,11 @@ _SINGLE: Rows = {
             ("TokenAudience/MinLength", 0),
             ("TokenJwksUrl/AllowedPattern", ".*"),
             ("MailDomain/AllowedPattern", ".*"),
+            ("ProductName/AllowedPattern", ".*"),
+            ("ProductUrl/AllowedPattern", ".*"),
+            ("ProductLogoUrl/AllowedPattern", ".*"),
+            ("ProductAddress/AllowedPattern", "(?s).*"),
+            ("ProductSupport/AllowedPattern", ".*"),
             ("AlarmEmail/AllowedPattern", ".*"),
         )
     },

@@ -5,6 +5,8 @@ from collections import defaultdict
 
 import pytest
 
+from infra.deployment import packaging
+from tests.guards.__main__ import packaging_in_process
 from tests.guards.infrastructure import ROOT, LostGuardError, found, without_text
 
 
@@ -37,3 +39,11 @@ def test_a_guard_that_is_not_where_it_was_is_an_error() -> None:
     for text in ("if amount > most:", "if amount > limit:\nif amount > limit:"):
         with pytest.raises(LostGuardError):
             lost(text)
+
+
+def test_what_is_replaced_to_package_faster_is_there_and_comes_back() -> None:
+    """A guard is tried in a process of its own: what is wrong here shows minutes later, in each."""
+    before = packaging._run
+    with packaging_in_process():
+        assert packaging._run is not before
+    assert packaging._run is before

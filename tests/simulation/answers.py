@@ -112,6 +112,7 @@ def edited(subscription: Subscription, ledger: Ledger, now: datetime) -> Json:
         "eligible_from": show(eligible),
         "ends_at": subscription.ends_at and show(subscription.ends_at),
         "observed_at": subscription.observed_at and show(subscription.observed_at),
+        "language": subscription.language,
         "notifications": [kind for kind in KINDS if kind in subscription.notifications],
         "next_credit_allocation": first_day(subscription, period),
         "credit_allocation_amount": subscription.amount_for(period) if period else 0,

@@ -133,6 +133,7 @@ EDITS: dict[str, st.SearchStrategy[Any]] = {
     "notifications": st.sampled_from(
         (sorted(ALL_KINDS), [], ["manual"], ["allocation", "expiration", "low_balance"])
     ),
+    "language": st.sampled_from(("en", "de")),
     "email": st.sampled_from(("old@example.com", "new@example.com", None)),
     "started_at": _days | _firsts | _lasts,
     "eligible_from": st.none() | _days | _firsts | _dates,

@@ -922,7 +922,7 @@ class Sender:
 
 EDITABLE = (
     *("email", "timezone", "plan", "billing_interval", "status", "started_at", "eligible_from"),
-    *("ends_at", "allocation_amount", "notifications", "observed_at"),
+    *("ends_at", "allocation_amount", "notifications", "observed_at", "language"),
 )
 """What an editor sends back of what they have read."""
 

@@ -597,8 +597,9 @@ class Oracle:
         left = sum(ledger.left[grant.number] - held[grant.number] for grant in expiring)
         if not left:
             return ("nothing",)
-        day = str(reference.local_day(expiring[0].timezone, end))
-        subject = reference.sent_subject("expiring_soon", left, day)
+        language = subscription.language
+        day = reference.day_in_words(reference.last_day(expiring[0]), now, language)
+        subject = reference.sent_subject(language, "expiring_soon", left, day)
         return ("send", ("expiring_soon", subscription.user_id, end), subject, ())
 
     def _mail(self, number: int, subscription: Subscription, ledger: Ledger) -> tuple[Any, ...]:
@@ -612,22 +613,34 @@ class Oracle:
             return ("nothing",)
         user_id = subscription.user_id
         available = ledger.until(number).available(line.posted_at)
+        language, told = subscription.language, line.posted_at
+        wording = reference.WORDINGS[language]
+
+        def words(day: date) -> str:
+            return reference.day_in_words(day, told, language)
+
         if kind == "low_balance":
             identity = (kind, user_id, reference.newest_grant(line, before))
-            return ("send", identity, reference.sent_subject(kind, available, ""), ())
-        texts = [f"Available after that: {reference.credits_in_words(available)}\n"]
+            return ("send", identity, reference.sent_subject(language, kind, available), ())
+        texts = [wording.available.format(reference.credits_in_words(available, language))]
+        about = ""
         if kind == "expiration":
-            about = str(reference.day_of(line, before))
+            about = words(reference.day_of(line, before))
             texts += [
-                f"granted on {reference.local_day(grant.timezone, grant.granted_at)}\n"
-                for grant in (before.grants[batch] for batch, _ in line.legs)
+                wording.granted.format(
+                    words(reference.local_day(grant.timezone, grant.granted_at)),
+                    reference.credits_in_words(abs(lost), language),
+                )
+                for grant, lost in ((before.grants[batch], lost) for batch, lost in line.legs)
             ]
-        else:
-            about = line.through or ""
-            if line.grant and line.grant.expires_at:
-                day = reference.local_day(line.grant.timezone, line.grant.expires_at)
-                texts.append(f" expire on {day};")
-        subject = reference.sent_subject(kind, line.amount, about)
+        elif kind == "allocation":
+            about = reference.month_in_words(line.through or "", told, language)
+        if line.grant and line.grant.expires_at:
+            texts.append(wording.through.format(words(reference.last_day(line.grant))).strip())
+        form = "first" if line.is_welcome else kind
+        form = "none" if kind == "allocation" and not line.amount else form
+        amount = abs(line.amount) if kind == "expiration" else line.amount
+        subject = reference.sent_subject(language, form, amount, about)
         return ("send", (kind, user_id, number), subject, tuple(texts))
 
     def sent_now(
@@ -807,6 +820,7 @@ def _read(item: Json) -> Subscription:
         notifications=ALL_KINDS - set(unwanted),
         ends_at=instant(item["ends_at"]) if "ends_at" in item else None,
         observed_at=instant(item["observed_at"]) if "observed_at" in item else None,
+        language=item["language"]["S"] if "language" in item else "en",
         suppressed=item["suppressed"]["S"] if "suppressed" in item else None,
         version=int(item["version"]["N"]),
         welcome=_welcome(item["sign_up"]["S"]) if "sign_up" in item else None,

@@ -249,6 +249,7 @@ class Subscription:
     notifications: frozenset[str] = frozenset()
     ends_at: datetime | None = None
     observed_at: datetime | None = None
+    language: str = "en"
     suppressed: str | None = None
     version: int = 1
     welcome: Welcome | None = None
@@ -524,8 +525,9 @@ class Subscription:
         chosen = changes.get("eligible_from")
         if "eligible_from" in changes and chosen is None:
             changes["eligible_from"] = self.registered_at
-        if changes.get("notifications", ()) is None:
-            del changes["notifications"]
+        for name in ("notifications", "language"):
+            if changes.get(name, ()) is None:
+                del changes[name]
         changed = replace(self, observed_at=observed or self.observed_at, **changes)
         if _mailbox(changed.email) != _mailbox(self.email):
             changed = replace(changed, suppressed=None)
@@ -1071,10 +1073,6 @@ class Ledger:
 # --- Mails ----------------------------------------------------------------------------------------
 
 
-def credits_in_words(amount: int) -> str:
-    return f"{amount:,} credit{'' if amount == 1 else 's'}"
-
-
 TOLD = ("allocation", "expiration", "manual", "purchase", "refund")
 """The lines that are told whatever they come to."""
 
@@ -1114,23 +1112,120 @@ def newest_grant(line: Line, before: Ledger) -> int:
     return max(grant.number for grant in before.open()) if before.open() else line.legs[-1][0]
 
 
-def sent_subject(kind: str, amount: int, more: str) -> str:
-    words = credits_in_words(abs(amount))
-    return {
-        "allocation": f"{words} added for {more}",
-        "expiration": f"{words} expired on {more}",
-        "expiring_soon": f"{words} will expire on {more}",
-        "low_balance": f"{words} left",
-        "manual": f"{words} {'added to' if amount > 0 else 'taken back from'} your account",
-        "purchase": f"{words} bought",
-        "refund": f"{words} {'given back' if amount > 0 else 'taken back after a refund'}",
-    }[kind]
+class Wording(NamedTuple):
+    """How a language writes what the emails of the simulation say; subjects by kind.
+
+    ``n``: so many credits; ``on``: a day, or a month. What is behind a bar is for a loss.
+    """
+
+    one: str
+    many: str
+    thousands: str
+    months: tuple[str, ...]
+    day: str
+    available: str
+    granted: str
+    through: str
+    subjects: Mapping[str, str]
+
+
+WORDINGS = {
+    "en": Wording(
+        one="1 credit",
+        many="{} credits",
+        thousands=",",
+        months=(
+            *("January", "February", "March", "April", "May", "June", "July", "August"),
+            *("September", "October", "November", "December"),
+        ),
+        day="{} {}",
+        available="Available after that: {}\n",
+        granted="Granted on {}: {}\n",
+        through=" through {}.",
+        subjects={
+            "none": "No room for your {on} credits",
+            "first": "Your first credits are here",
+            "allocation": "Your {on} credits are here",
+            "expiration": "{n} expired on {on}",
+            "expiring_soon": "{n} expire on {on}",
+            "low_balance": "{n} left",
+            "manual": "{n} added to your account|{n} taken back from your account",
+            "purchase": "Your {n} are here",
+            "refund": "{n} given back|{n} taken back after a refund",
+        },
+    ),
+    "de": Wording(
+        one="1 Credit",
+        many="{} Credits",
+        thousands=".",
+        months=(
+            *("Januar", "Februar", "März", "April", "Mai", "Juni", "Juli", "August"),
+            *("September", "Oktober", "November", "Dezember"),
+        ),
+        day="{}. {}",
+        available="Danach verfügbar: {}\n",
+        granted="Gutgeschrieben am {}: {}\n",
+        through=" bis einschließlich {}.",
+        subjects={
+            "none": "Kein Platz für Ihre Credits für {on}",
+            "first": "Ihre ersten Credits sind da",
+            "allocation": "Ihre Credits für {on} sind da",
+            "expiration": "{n} sind am {on} verfallen",
+            "expiring_soon": "{n} verfallen am {on}",
+            "low_balance": "Noch {n} übrig",
+            "manual": "{n} gutgeschrieben|{n} zurückgenommen",
+            "purchase": "Ihre {n} sind da",
+            "refund": "{n} zurückgegeben|{n} nach einer Erstattung zurückgenommen",
+        },
+    ),
+}
+
+OF_ONE = {
+    "1 credit expire on": "1 credit expires on",
+    "Your 1 credit are": "Your 1 credit is",
+    "1 Credit sind am": "1 Credit ist am",
+    "1 Credit verfallen am": "1 Credit verfällt am",
+    "Ihre 1 Credit sind": "Ihr 1 Credit ist",
+}
+
+
+def credits_in_words(amount: int, language: str = "en") -> str:
+    wording = WORDINGS[language]
+    number = f"{amount:,}".replace(",", wording.thousands)
+    return wording.one if amount == 1 else wording.many.format(number)
+
+
+def day_in_words(day: date, told: datetime, language: str) -> str:
+    wording = WORDINGS[language]
+    words = wording.day.format(day.day, wording.months[day.month - 1])
+    return words if abs((day - told.date()).days) <= 183 else f"{words} {day.year}"
+
+
+def month_in_words(period: str, told: datetime, language: str) -> str:
+    first = date.fromisoformat(f"{period}-01")
+    words = WORDINGS[language].months[first.month - 1]
+    return words if abs((first - told.date()).days) <= 183 else f"{words} {first.year}"
+
+
+def sent_subject(language: str, kind: str, amount: int, on: str = "") -> str:
+    gain, _, loss = WORDINGS[language].subjects[kind].partition("|")
+    words = (loss or gain) if amount < 0 else gain
+    subject = words.format(n=credits_in_words(abs(amount), language), on=on)
+    for many, one in OF_ONE.items():
+        subject = subject.replace(many, one) if subject.startswith(many) else subject
+    return subject
+
+
+def last_day(grant: Grant) -> date:
+    """The last day on which credits that expire can be used."""
+    assert grant.expires_at is not None
+    return local_day(grant.timezone, grant.expires_at - timedelta(milliseconds=1))
 
 
 def day_of(expiration: Line, ledger: Ledger) -> date:
-    """The day on which credits expired, where the user lived when they were granted."""
+    """The last day of credits that expired, where the user lived when they were granted."""
     ends = [
-        (grant.expires_at, local_day(grant.timezone, grant.expires_at))
+        (grant.expires_at, last_day(grant))
         for number, _ in expiration.legs
         if (grant := ledger.grants[number]).expires_at
     ]

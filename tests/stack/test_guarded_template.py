@@ -122,6 +122,11 @@ def test_the_reports_belong_to_the_account(template: Template, name: str) -> Non
         ("TokenIssuer", "https://issuer.example.com", ""),
         ("TokenJwksUrl", "", "keys.json"),
         ("MailDomain", "mail.example.com", "credits@example.com"),
+        ("ProductName", "Café & Co", "Lighthouse <b>"),
+        ("ProductUrl", "https://app.example.com/credits", "http://app.example.com"),
+        ("ProductLogoUrl", "https://example.com/logo.png", "https://example.com;x/logo.png"),
+        ("ProductAddress", "Harbour Street 1, Hamburg", "Harbour Street 1\nHamburg"),
+        ("ProductSupport", "help@example.com", "ask us"),
         ("AlarmEmail", "", "on-call"),
     ],
 )

@@ -73,9 +73,9 @@ def test_a_grant_is_mailed_and_its_link_ends_such_mails(
     assert mail["Subject"] == "50 credits added to your account"
     assert "Goodwill" in mail["BodyHtml"]
 
-    link = re.findall(r"https?://\S+", mail["BodyText"])[0]
+    link = re.findall(r"https?://\S+/unsubscribe\S+", mail["BodyText"])[0]
     with urllib.request.urlopen(link, timeout=30) as page:
-        assert "Stop mails about" in page.read().decode()
+        assert "Stop emails about" in page.read().decode()
     one_click = urllib.request.Request(
         link,
         b"List-Unsubscribe=One-Click",

@@ -692,7 +692,7 @@ def test_mails_are_sent_from_one_address_whatever_identity_ses_checks(template: 
         ]
     }
     sender = properties(template, "SendNotifications")["Environment"]["Variables"]["MAIL_FROM"]
-    assert sender == {"Fn::Sub": f"Credits <{address['Fn::Sub']}>"}
+    assert sender == address
 
 
 @pytest.mark.parametrize(
@@ -1253,7 +1253,7 @@ def test_the_links_in_mails_lead_to_the_api_whatever_it_is_called(template: Temp
 
 def test_mails_come_from_the_address_that_the_role_may_send_from(template: Template) -> None:
     variables = properties(template, "SendNotifications")["Environment"]["Variables"]
-    assert variables["MAIL_FROM"] == {"Fn::Sub": "Credits <credits@${MailDomain}>"}
+    assert variables["MAIL_FROM"] == {"Fn::Sub": "credits@${MailDomain}"}
 
 
 def test_a_month_is_counted_when_it_has_begun_for_a_day_in_every_zone(template: Template) -> None:

@@ -10,18 +10,21 @@ from chalicelib.domain import ledger
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.entries import EntryType, LedgerEntry
 from chalicelib.domain.errors import LedgerCorrupt
+from chalicelib.domain.languages import Language
 from chalicelib.domain.ledger import AllocationTerms
 from chalicelib.domain.lifetimes import Days
 from chalicelib.domain.notifications import MailKind, kind_of
 from chalicelib.domain.subscriptions import next_allocation
 from chalicelib.mails import facts
-from chalicelib.mails.rendering import render
+from chalicelib.mails.rendering import Frame, render
 from chalicelib.plans_file import CatalogueError, parse_catalogue
+from chalicelib.product import Product
 from tests.registered import register
 from tests.unit.test_holds import START, ZONE, Book, forged, why
 
 JULY, AUGUST = Period(2026, 7), Period(2026, 8)
 IN_AUGUST = START + timedelta(days=32)
+FRAME = Frame(Product(), Language.ENGLISH, "https://u", "https://a")
 PLAN = """
 [[plans]]
 id = "club"
@@ -214,7 +217,7 @@ def test_an_allocation_that_takes_and_says_that_it_left_out_is_found() -> None:
 
 
 def told(entry: LedgerEntry) -> tuple[str, str, str]:
-    mail = render(MailKind.ALLOCATION, facts.of_allocation(entry), "https://u", "https://a")
+    mail = render(MailKind.ALLOCATION, facts.of_allocation(entry), FRAME)
     return mail.subject, mail.text, mail.html
 
 
@@ -222,14 +225,14 @@ def test_the_mail_says_how_much_was_left_out_and_why() -> None:
     book = Book()
     book.grant(400)
     subject, text, html = told(allocated(book, 498))
-    assert subject == "98 credits added for 2026-07"
-    assert (
-        "2 credits of 100 were left out: monthly credits fill up what you have, reserved credits "
-        "included, to 498."
-    ) in text
+    assert subject == "Your July credits are here"
+    assert "We added 98 credits for July." in text
+    why = "Monthly credits fill up what you have, reserved credits included, to 498 credits."
+    assert why in text
+    assert why.replace("498 ", "498\N{NO-BREAK SPACE}") in html
     assert "They do not expire." in text
-    assert "<th>Left out</th><td>2 credits</td>" in html
-    assert "to 498 credits.</p>" in html
+    assert "Left out: 2 credits\n" in text
+    assert "2\N{NO-BREAK SPACE}credits</td>" in html
 
 
 def test_a_month_that_brought_nothing_is_told_and_says_nothing_of_an_expiry() -> None:
@@ -238,8 +241,8 @@ def test_a_month_that_brought_nothing_is_told_and_says_nothing_of_an_expiry() ->
     entry = allocated(book, 400, amount=1)
     assert kind_of(entry, None) is MailKind.ALLOCATION
     subject, text, html = told(entry)
-    assert subject == "0 credits added for 2026-07"
-    assert "1 credit of 1 was left out" in text
+    assert subject == "No room for your July credits"
+    assert "Left out: 1 credit\n" in text
     assert "expire" not in text
     assert "do not expire" not in html
 

@@ -11,8 +11,7 @@ import jwt
 import pytest
 from credits_client import ClientCredentials, Credits, NoToken
 
-from infra.local import tokens
-from infra.local import client_credentials
+from infra.local import client_credentials, tokens
 from infra.local.client_credentials import CLIENT_ID, CLIENT_SECRET, Refused, form_of
 
 FORM = "application/x-www-form-urlencoded"

@@ -213,6 +213,8 @@ def test_a_mistake_in_the_plans_is_told_by_every_command_before_it_does_anything
         ("clock --zone Mars/Base", "zone: unknown timezone"),
         ("token --user-id 42 --seconds 99999999999", "must be a whole number from 1 to 31,622,400"),
         ("mails --to /dev/null/mails", "--to: /dev/null"),
+        ("mails --stage prod", "Set ProductName, ProductUrl, ProductLogoUrl, ProductAddress"),
+        ("mails --stage prood", "There is no [prood]"),
     ],
 )
 def test_a_wrong_value_is_named_before_anything_is_looked_for(

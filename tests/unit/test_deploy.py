@@ -692,6 +692,14 @@ def test_a_command_goes_by_the_plans_that_are_deployed_not_by_those_of_the_check
         ("MailsASecond = nan", "MailsASecond must be a number"),
         ("ExpiringSoonDays = 61", "ExpiringSoonDays must be a number from 0 to 60"),
         ('Tracing = "on"', "Tracing must be one of Active, PassThrough; is 'on'"),
+        ('ProductUrl = "http://app.example.com"', "ProductUrl must be of the form (https://"),
+        ('ProductUrl = "javascript:alert(1)"', "ProductUrl must be"),
+        ('ProductLogoUrl = "https://example.com"', "ProductLogoUrl must be"),
+        ("ProductLogoUrl = \"https://a.example;script-src 'x'/y.png\"", "ProductLogoUrl must be"),
+        ('ProductName = "Light\\nhouse"', "ProductName must be"),
+        ('ProductName = "Lighthouse <b>"', "ProductName must be"),
+        ('ProductSupport = "ask us"', "ProductSupport must be"),
+        ('ProductAddress = "One\\nTwo"', "ProductAddress must be"),
     ],
 )
 def test_a_parameter_that_the_template_would_not_take_is_named_first(
@@ -712,12 +720,18 @@ def test_parameters_at_the_limits_are_taken(
     monkeypatch.setattr("infra.deployment.parameters.PARAMETERS_FILE", file)
     file.write_text(
         '[prod]\nMailsASecond = 0\nExpiringSoonDays = 60\nTokenIssuer = ""\nTracing = "Active"\n'
+        'ProductName = "Café & Co"\nProductLogoUrl = "https://example.com/a/logo.png?v=2"\n'
+        'ProductSupport = "help@example.com"\nProductUrl = ""\n'
     )
     assert parameters_of("prod") == {
         "MailsASecond": "0",
         "ExpiringSoonDays": "60",
         "TokenIssuer": "",
         "Tracing": "Active",
+        "ProductName": "Café & Co",
+        "ProductLogoUrl": "https://example.com/a/logo.png?v=2",
+        "ProductSupport": "help@example.com",
+        "ProductUrl": "",
     }
 
 

@@ -1,6 +1,7 @@
 """The doctor's findings, as judgements of facts: each of them fine, and not."""
 
 import io
+import itertools
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -403,6 +404,30 @@ def test_a_stage_that_sends_faster_than_ses_takes_is_told_the_rate() -> None:
     _, found = mail.judge_account(SITE, ACCOUNT, 15)
     assert found.state is State.WARNING
     assert found.fix.startswith("Set MailsASecond = 14 under [prod]")
+
+
+PRODUCT = {
+    "ProductName": "Lighthouse",
+    "ProductUrl": "https://app.example.com",
+    "ProductLogoUrl": "https://example.com/logo.png",
+    "ProductAddress": "Harbour Street 1",
+    "ProductSupport": "help@example.com",
+}
+
+
+def test_users_must_learn_whose_the_emails_are() -> None:
+    named = replace(SITE, parameters={**SITE.parameters, **PRODUCT})
+    assert only(mail.product(named)).state is State.FINE
+    for left_out, value in itertools.product(PRODUCT, ("", None)):
+        given = {**PRODUCT, left_out: value}
+        parameters = {name: said for name, said in given.items() if said is not None}
+        found = only(mail.product(replace(SITE, parameters=parameters)))
+        assert (found.state, found.stops) == (State.BAD, False)
+        assert found.says.endswith(f": {left_out} is not set")
+        assert "[prod] in infra/parameters.toml" in found.fix
+    assert only(mail.product(DEV)).state is State.WARNING
+    nobody = replace(SITE, parameters={**PRODUCT, "ProductName": "Credits"})
+    assert only(mail.product(nobody)).state is State.BAD
 
 
 IDENTITY = {

@@ -1,9 +1,12 @@
 """The parts of sending a mail: templates, links, the pace, and what is asked of SES."""
 
+import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from email.header import decode_header, make_header
+from email.utils import parseaddr
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,18 +18,31 @@ from botocore.config import Config
 from jinja2 import UndefinedError
 
 from chalicelib.domain import ledger
+from chalicelib.domain.calendar import Period
 from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.errors import InvalidInput
+from chalicelib.domain.languages import Language
 from chalicelib.domain.ledger import Account, Request
 from chalicelib.domain.lifetimes import Days
 from chalicelib.domain.notifications import MailKind
 from chalicelib.mails import facts
 from chalicelib.mails.errors import MailInDoubt, MailPostponed, MailRefused
 from chalicelib.mails.links import UnsubscribeLinks
-from chalicelib.mails.rendering import TEMPLATES, Mail, credits_in_words, render
+from chalicelib.mails.rendering import (
+    TEMPLATES,
+    Frame,
+    Mail,
+    credits_in_words,
+    day_in_words,
+    month_in_words,
+    render,
+    render_page,
+    texts_of,
+)
 from chalicelib.mails.sending import Mailer, Pace, user_of_tag
+from chalicelib.product import Product
 from chalicelib.settings import Settings
-from infra.pages.mail_pictures import examples
+from infra.pages.mail_pictures import LIGHTHOUSE, examples
 from tests.unit.test_subscriptions import ADA, CATALOGUE
 
 LINKS = UnsubscribeLinks(b"k" * 32, "https://api.example.com/v1/api/unsubscribe")
@@ -37,14 +53,135 @@ LINKS = UnsubscribeLinks(b"k" * 32, "https://api.example.com/v1/api/unsubscribe"
 def test_there_is_an_example_of_every_kind_and_each_says_its_fact_in_the_subject() -> None:
     subjects = {mail.kind: mail.subject for mail in examples()}
     assert subjects == {
-        MailKind.ALLOCATION: "100 credits added for 2026-05",
+        MailKind.ALLOCATION: "Your May credits are here",
         MailKind.MANUAL: "50 credits added to your account",
-        MailKind.EXPIRING_SOON: "40 credits will expire on 2026-05-31",
-        MailKind.EXPIRATION: "40 credits expired on 2026-05-31",
-        MailKind.PURCHASE: "500 credits bought",
+        MailKind.EXPIRING_SOON: "40 credits expire on 30 May",
+        MailKind.EXPIRATION: "40 credits expired on 30 May",
+        MailKind.PURCHASE: "Your 500 credits are here",
         MailKind.REFUND: "250 credits taken back after a refund",
         MailKind.LOW_BALANCE: "15 credits left",
     }
+
+
+def test_the_same_is_said_in_german() -> None:
+    subjects = {mail.kind: mail.subject for mail in examples(language=Language.GERMAN)}
+    assert subjects == {
+        MailKind.ALLOCATION: "Ihre Credits für Mai sind da",
+        MailKind.MANUAL: "50 Credits gutgeschrieben",
+        MailKind.EXPIRING_SOON: "40 Credits verfallen am 30. Mai",
+        MailKind.EXPIRATION: "40 Credits sind am 30. Mai verfallen",
+        MailKind.PURCHASE: "Ihre 500 Credits sind da",
+        MailKind.REFUND: "250 Credits nach einer Erstattung zurückgenommen",
+        MailKind.LOW_BALANCE: "Noch 15 Credits übrig",
+    }
+
+
+@pytest.mark.parametrize("language", Language)
+def test_every_language_has_all_texts_of_english_and_no_others(language: Language) -> None:
+    def places(texts: dict[str, Any]) -> dict[str, Any]:
+        """The names of the texts of each table, and how many rows and notes each has."""
+        return {
+            table: {
+                name: [len(row) if isinstance(row, list) else 1 for row in text]
+                if isinstance(text, list)
+                else None
+                for name, text in named.items()
+            }
+            for table, named in texts.items()
+        }
+
+    assert places(texts_of(language)) == places(texts_of(Language.ENGLISH))
+    assert {*MailKind} == texts_of(language).keys() - {"writing", "frame", "page"}
+    assert {path.stem for path in TEMPLATES.glob("*.toml")} == {*Language}
+
+
+@pytest.mark.parametrize("language", Language)
+def test_what_is_different_for_one_credit_or_in_other_cases_is_written_in_every_language(
+    language: Language,
+) -> None:
+    """No text names a fact that is not there, whichever way it turns."""
+    told_on, day = date(2026, 12, 20), {"last_day": date(2027, 9, 30)}
+    some: dict[str, Any] = {
+        "told_on": told_on,
+        "balance": 5,
+        "balance_cap": 9,
+        "period": Period(2026, 12),
+        "reason": "Why",
+        "description": "Pack",
+        "payment_id": "p",
+        "metadata": {},
+        "last_day": told_on,
+        "batches": [{"amount": 1, "granted_on": told_on}],
+    }
+    turns = itertools.product(
+        (0, 1, 2_000), (True, False), (day, None), (0, 3), (None, {"amount": 7, "on": told_on})
+    )
+    for amount, is_so, expiry, left_out, upcoming in turns:
+        for kind in MailKind:
+            if kind is MailKind.EXPIRING_SOON and expiry is None:
+                continue
+            told = some | {"amount": amount, "expiry": expiry, "left_out": left_out}
+            told |= dict.fromkeys(("is_first", "is_grant", "is_given_back"), is_so)
+            told |= {"next": upcoming and {**upcoming, "is_capped": is_so}}
+            mail = render(kind, told, Frame(LIGHTHOUSE, language, "https://one", "https://all"))
+            assert mail.subject
+            assert "  " not in mail.subject + mail.text.replace("\n  ", "")
+            assert "{" not in mail.text + mail.html.partition("</style>")[2]
+
+
+def test_a_date_says_its_year_only_where_people_would_not_know_it() -> None:
+    told_on = date(2026, 12, 20)
+    for day, english, german in (
+        (date(2026, 12, 1), "1 December", "1. Dezember"),
+        (date(2027, 1, 5), "5 January", "5. Januar"),
+        (date(2027, 6, 21), "21 June", "21. Juni"),
+        (date(2027, 6, 22), "22 June 2027", "22. Juni 2027"),
+        (date(2026, 3, 1), "1 March 2026", "1. März 2026"),
+    ):
+        assert day_in_words(day, told_on) == english
+        assert day_in_words(day, told_on, Language.GERMAN) == german
+    assert month_in_words(Period(2027, 1), told_on) == "January"
+    assert month_in_words(Period(2026, 3), told_on, Language.GERMAN) == "März 2026"
+    assert day_in_words(told_on, told_on, space="_") == "20_December"
+
+
+def test_an_email_names_the_product_and_leads_into_it() -> None:
+    for mail in examples():
+        for text in (mail.text, mail.html):
+            for word in (LIGHTHOUSE.name, LIGHTHOUSE.url, LIGHTHOUSE.address, LIGHTHOUSE.support):
+                assert word in text
+        assert f'<img src="{LIGHTHOUSE.logo_url}"' in mail.html
+        assert 'href="mailto:help@example.com"' in mail.html
+
+
+def test_what_is_not_known_of_the_product_leaves_no_gap() -> None:
+    for mail in examples(Product()):
+        assert "<img" not in mail.html
+        assert 'href=""' not in mail.html
+        assert "mailto:" not in mail.html
+        assert "\n\n\n" not in mail.text
+        assert mail.text.endswith("\n\nCredits\n")
+
+
+def test_a_web_address_for_support_is_a_link_and_takes_no_replies() -> None:
+    product = Product(support="https://example.com/help/")
+    assert (product.support_link, product.support_shown) == (
+        "https://example.com/help/",
+        "example.com/help",
+    )
+    assert product.replies_to is None
+    assert Product(support="help@example.com").replies_to == "help@example.com"
+    assert Product().replies_to is None
+
+
+def test_a_name_of_a_product_is_text_in_the_page_and_in_the_email() -> None:
+    product = Product(name="<b>&", address="<i>")
+    (mail, *_) = examples(product)
+    page = render_page(product, Language.ENGLISH, "Done", "")
+    for html in (mail.html, page):
+        assert "<b>" not in html
+        assert "<i>" not in html
+        assert "&lt;b&gt;&amp;" in html
 
 
 def test_every_mail_has_both_forms_and_both_links_in_both() -> None:
@@ -54,7 +191,6 @@ def test_every_mail_has_both_forms_and_both_links_in_both() -> None:
         assert "<" not in mail.text
         assert "{" not in mail.text
         assert f"<title>{mail.subject}</title>" in mail.html
-        assert "prefers-color-scheme: dark" in mail.html
 
 
 def test_the_text_has_no_gaps_where_lines_were_left_out() -> None:
@@ -62,14 +198,9 @@ def test_the_text_has_no_gaps_where_lines_were_left_out() -> None:
         assert "\n\n\n" not in mail.text, mail.text
 
 
-def test_every_template_belongs_to_a_kind() -> None:
-    kinds = {kind.value for kind in MailKind}
-    for suffix in (".html", ".txt"):
-        names = {path.stem for path in TEMPLATES.glob(f"*{suffix}")}
-        assert {name for name in names if not name.startswith("_")} == kinds
-
-
+FRAME = Frame(Product(), Language.ENGLISH, "one", "all")
 MANUAL: dict[str, Any] = {
+    "told_on": date(2026, 5, 1),
     "amount": 1,
     "is_grant": True,
     "reason": "Because",
@@ -81,12 +212,12 @@ MANUAL: dict[str, Any] = {
 def test_what_is_missing_from_the_facts_is_an_error_and_not_a_gap() -> None:
     known = {name: value for name, value in MANUAL.items() if name != "reason"}
     with pytest.raises(UndefinedError, match="reason"):
-        render(MailKind.MANUAL, known, "one", "all")
+        render(MailKind.MANUAL, known, FRAME)
 
 
 @pytest.mark.parametrize("reason", ["<script>alert(1)</script>", '"><img src=x>', "{{ 7 * 7 }}"])
 def test_whatever_a_reason_holds_it_is_text(reason: str) -> None:
-    mail = render(MailKind.MANUAL, {**MANUAL, "reason": reason}, "one", "all")
+    mail = render(MailKind.MANUAL, {**MANUAL, "reason": reason}, FRAME)
     assert reason in mail.text
     assert "<script" not in mail.html
     assert "<img" not in mail.html
@@ -100,6 +231,8 @@ def test_one_credit_is_a_credit() -> None:
         "2 credits",
         "2,000 credits",
     ]
+    assert credits_in_words(2_000_000, Language.GERMAN) == "2.000.000 Credits"
+    assert credits_in_words(1, Language.GERMAN) == "1 Credit"
 
 
 # --- Links --------------------------------------------------------------------------------------
@@ -187,7 +320,8 @@ def test_senders_share_the_rate_of_the_account() -> None:
 
 SETTINGS = replace(
     Settings.read({"STAGE": "prod", "AWS_REGION": "eu-west-1"}),
-    mail_from="Credits <credits@example.com>",
+    mail_from="credits@example.com",
+    product=Product(name="Café, Müller & Co", support="help@example.com"),
     mail_configuration_set="credits-prod",
 )
 MAIL = Mail(MailKind.MANUAL, "50 credits", "Text", "<p>HTML</p>", LINKS.link("1", None))
@@ -235,7 +369,12 @@ def test_what_is_asked_of_ses_is_complete() -> None:
     (request,) = wire.requests
     body: Any = request.body
     asked = json.loads(body)
-    assert asked["FromEmailAddress"] == "Credits <credits@example.com>"
+    # RFC 2047: SES takes ASCII, and encoded words for anything else.
+    assert asked["FromEmailAddress"].isascii()
+    name, address = parseaddr(asked["FromEmailAddress"])
+    assert str(make_header(decode_header(name))) == "Café, Müller & Co"
+    assert address == "credits@example.com"
+    assert asked["ReplyToAddresses"] == ["help@example.com"]
     assert asked["Destination"] == {"ToAddresses": ["ada@example.com"]}
     assert asked["ConfigurationSetName"] == "credits-prod"
     tags = {tag["Name"]: tag["Value"] for tag in asked["EmailTags"]}
@@ -343,10 +482,11 @@ def test_what_expired_is_told_batch_by_batch_in_the_local_dates_of_each() -> Non
     assert expired is not None
     assert facts.of_expiration(expired, {1: tokyo, 2: honolulu}) == {
         "amount": 37,
-        "day": "2026-01-31",
+        "told_on": date(2026, 3, 11),
+        "last_day": date(2026, 1, 30),
         "batches": [
-            {"amount": 30, "granted_on": "2026-01-11"},
-            {"amount": 7, "granted_on": "2026-01-10"},
+            {"amount": 30, "granted_on": date(2026, 1, 11)},
+            {"amount": 7, "granted_on": date(2026, 1, 10)},
         ],
         "balance": 500,
     }
@@ -355,7 +495,7 @@ def test_what_expired_is_told_batch_by_batch_in_the_local_dates_of_each() -> Non
     expired = ledger.expire(Account("42", longest_first), JANUARY + timedelta(days=60))
     assert expired is not None
     grants = {1: granted(None, 1, "UTC", 30), 2: longest_first}
-    assert facts.of_expiration(expired, grants)["day"] == "2026-02-10"
+    assert facts.of_expiration(expired, grants)["last_day"] == date(2026, 2, 9)
 
 
 def test_an_email_can_say_what_its_request_brought_along() -> None:
@@ -379,7 +519,8 @@ def test_credits_that_have_expired_are_no_balance_in_a_reminder() -> None:
     third = granted(second, 100, "Europe/Paris", None)
     now = JANUARY + timedelta(days=7)
     assert facts.of_credits_expiring_soon(40, second, Account("42", third), now) == {
+        "told_on": date(2026, 1, 17),
         "amount": 40,
-        "expiry": {"expires_on": "2026-01-21", "last_day": "2026-01-20"},
+        "expiry": {"last_day": date(2026, 1, 20)},
         "balance": 140,
     }

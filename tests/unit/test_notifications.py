@@ -34,22 +34,6 @@ def used(amount: int, before: LedgerEntry | None = None) -> LedgerEntry:
     return ledger.use(Account("42", before or granted()), amount, WHY, NOW)
 
 
-@pytest.mark.parametrize(
-    ("kind", "words"),
-    [
-        ("allocation", "monthly credits"),
-        ("expiration", "expired credits"),
-        ("expiring_soon", "credits that expire soon"),
-        ("manual", "credits added or taken back by hand"),
-        ("purchase", "credits that you bought"),
-        ("refund", "refunded credits"),
-        ("low_balance", "a low balance"),
-    ],
-)
-def test_a_user_reads_what_a_kind_of_mail_is_about(kind: str, words: str) -> None:
-    assert MailKind(kind).words == words
-
-
 def test_a_claw_back_that_found_nothing_left_calls_for_no_mail() -> None:
     nothing = ledger.claw_back_what_is_left(Account("42"), 5, WHY, NOW)
     some = ledger.claw_back_what_is_left(Account("42", granted()), 5, WHY, NOW)

@@ -4,6 +4,7 @@ from dataclasses import asdict
 
 import pytest
 
+from chalicelib.product import Product
 from chalicelib.settings import ConsoleSettings, Settings, TokenSettings
 
 NEEDED = {"STAGE": "prod", "AWS_REGION": "eu-west-1"}
@@ -24,7 +25,12 @@ def test_every_setting_comes_from_its_own_variable() -> None:
             "CHECKS_QUEUE_URL": "https://checks",
             "REPORTS_BUCKET": "the reports",
             "ANCHORS_BUCKET": "the anchors",
-            "MAIL_FROM": "Crédits <credits@example.com>",
+            "MAIL_FROM": "credits@example.com",
+            "PRODUCT_NAME": "Lighthouse",
+            "PRODUCT_URL": "https://app.example.com",
+            "PRODUCT_LOGO_URL": "https://example.com/logo.png",
+            "PRODUCT_ADDRESS": "Harbour Street 1",
+            "PRODUCT_SUPPORT": "help@example.com",
             "MAIL_CONFIGURATION_SET": "the set",
             "MAILS_A_SECOND": "14",
             "MAIL_SENDERS": "4",
@@ -56,7 +62,14 @@ def test_every_setting_comes_from_its_own_variable() -> None:
         "checks_queue_url": "https://checks",
         "reports_bucket": "the reports",
         "anchors_bucket": "the anchors",
-        "mail_from": "Crédits <credits@example.com>",
+        "mail_from": "credits@example.com",
+        "product": Product(
+            name="Lighthouse",
+            url="https://app.example.com",
+            logo_url="https://example.com/logo.png",
+            address="Harbour Street 1",
+            support="help@example.com",
+        ),
         "mail_configuration_set": "the set",
         "mails_a_second": 3.5,
         "mail_retry_seconds": 11,

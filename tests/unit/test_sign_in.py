@@ -202,7 +202,7 @@ def test_the_page_says_that_it_is_a_toy_and_leads_nowhere_else(issuer: Issuer) -
     assert "frame-ancestors 'none'" in policy(asked)
 
 
-# --- Over HTTP --------------------------------------------------------------------------------------
+# --- Over HTTP ------------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from chalicelib.domain import ledger
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.instants import parse_instant
+from chalicelib.domain.languages import Language
 from chalicelib.domain.ledger import Account, AllocationTerms
 from chalicelib.domain.notifications import MailKind
 from chalicelib.domain.subscriptions import (
@@ -23,11 +24,13 @@ from chalicelib.domain.subscriptions import (
 )
 from chalicelib.domain.terms import FIELDS
 from chalicelib.mails import facts
-from chalicelib.mails.rendering import render
+from chalicelib.mails.rendering import Frame, render
 from chalicelib.plans_file import CatalogueError, parse_catalogue
+from chalicelib.product import Product
 from tests.registered import register
 from tests.unit.test_holds import ZONE, Book, forged, why
 
+FRAME = Frame(Product(), Language.ENGLISH, "https://u", "https://a")
 PLANS = """
 [[plans]]
 id = "none"
@@ -379,11 +382,11 @@ def test_only_an_allocation_can_say_that_it_is_the_first() -> None:
 def test_the_mail_says_that_they_are_the_first() -> None:
     book = Book()
     for entry, words in (
-        (first(book), "Your first credits for 2026-07 are here"),
-        (ledger.allocate(Account("42"), JULY, 5, ZONE, None, NOW), "Your credits for 2026-07 are"),
+        (first(book), "Your first credits are here"),
+        (ledger.allocate(Account("42"), JULY, 5, ZONE, None, NOW), "Your July credits are here"),
     ):
-        mail = render(MailKind.ALLOCATION, facts.of_allocation(entry), "https://u", "https://a")
-        assert words in mail.text
+        mail = render(MailKind.ALLOCATION, facts.of_allocation(entry), FRAME)
+        assert words == mail.subject
         assert words in mail.html
 
 

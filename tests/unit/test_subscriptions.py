@@ -1173,8 +1173,8 @@ def test_all_wrong_fields_are_reported_at_once() -> None:
         FieldError(
             "colour",
             "is not a known field; the fields are allocation_amount, billing_interval, "
-            "eligible_from, email, ends_at, notifications, observed_at, plan, started_at, "
-            "status, timezone, user_id",
+            "eligible_from, email, ends_at, language, notifications, observed_at, plan, "
+            "started_at, status, timezone, user_id",
         ),
     )
 

@@ -36,6 +36,7 @@ ALL_OF_A_SUBSCRIPTION: dict[str, Any] = {
     "observed_at": NOW,
     "allocation_amount": 5,
     "notifications": ["manual"],
+    "language": "de",
 }
 
 # What is asked of each operation of the contract, with every argument there is.

@@ -61,6 +61,7 @@ SUBSCRIPTION: dict[str, Any] = {
     "credit_allocation_amount": 0,
     "not_allocated_because": {"code": "subscription_paused", "words": "It is paused."},
     "notifications": [],
+    "language": "en",
     "mail_suppressed_because": None,
 }
 

@@ -379,6 +379,7 @@ class Subscription:
     not_allocated_because: NotAllocatedBecause | None
     notifications: tuple[str, ...]
     mail_suppressed_because: str | None
+    language: str = "en"
     dry_run: bool | None = None
     due: tuple[DueAllocation, ...] | None = None
 

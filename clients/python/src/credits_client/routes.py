@@ -458,6 +458,7 @@ def put_subscription(  # noqa: PLR0913 - the fields of the API
     ends_at: datetime | None = None,
     observed_at: datetime | None = None,
     allocation_amount: int | None = None,
+    language: str | None = None,
     notifications: Iterable[str] | None = None,
     etag: str | None = None,
     only_new: bool = False,
@@ -479,6 +480,7 @@ def put_subscription(  # noqa: PLR0913 - the fields of the API
         "ends_at": ends_at,
         "observed_at": observed_at,
         "allocation_amount": allocation_amount,
+        "language": language,
         "notifications": None if notifications is None else list(notifications),
     }
     return _edit("PUT", user_id, _sent(body), etag, only_new=only_new)
@@ -498,6 +500,7 @@ def patch_subscription(  # noqa: PLR0913 - the fields of the API
     ends_at: datetime | Omitted | None = OMITTED,
     observed_at: datetime | Omitted = OMITTED,
     allocation_amount: int | Omitted | None = OMITTED,
+    language: str | Omitted = OMITTED,
     notifications: Iterable[str] | Omitted = OMITTED,
     mail_suppressed_because: Omitted | None = OMITTED,
     dry_run: bool | None = None,
@@ -518,6 +521,7 @@ def patch_subscription(  # noqa: PLR0913 - the fields of the API
         "ends_at": ends_at,
         "observed_at": observed_at,
         "allocation_amount": allocation_amount,
+        "language": language,
         "notifications": OMITTED if isinstance(notifications, Omitted) else list(notifications),
         "mail_suppressed_because": mail_suppressed_because,
     }
