@@ -410,7 +410,10 @@ function frameOf(mail) {
   const { content: parsed } = Object.assign(document.createElement("template"), { innerHTML: plain });
   const sheets = [...parsed.querySelectorAll("style")].map((style) => { style.remove(); return style.textContent; });
   for (const unwanted of parsed.querySelectorAll("title, script, link, meta, base, iframe, object, embed, form")) unwanted.remove();
-  for (const link of parsed.querySelectorAll("a")) link.removeAttribute("href");
+  for (const element of parsed.querySelectorAll("[href], [src]")) {
+    element.removeAttribute("href");
+    element.removeAttribute("src");
+  }
   const frame = h("iframe", { title: `Email: ${mail.subject}`, sandbox: "allow-same-origin", class: "mail" });
   frame.addEventListener("load", () => {
     const inside = frame.contentDocument;

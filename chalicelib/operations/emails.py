@@ -10,11 +10,12 @@ from typing import NamedTuple
 from chalicelib.domain import notifications
 from chalicelib.domain.entries import LedgerEntry
 from chalicelib.domain.errors import CreditsError, InvalidInput, NotFound, Unreadable
+from chalicelib.domain.languages import Language
 from chalicelib.domain.notifications import MailKind, kind_of
 from chalicelib.domain.subscriptions import Subscription
 from chalicelib.mails import facts
 from chalicelib.mails.facts import Facts
-from chalicelib.mails.rendering import Mail, render
+from chalicelib.mails.rendering import Frame, Mail, render
 from chalicelib.services import Services
 from chalicelib.store.database import Item
 from chalicelib.store.ledger_items import read_entry
@@ -103,7 +104,15 @@ def preview(services: Services, entry: LedgerEntry, subscription: Subscription |
     kind = called_for(services, entry, subscription)
     if kind is None:
         raise NotFound(f"transaction {entry.transaction_id} calls for no email")
-    return render(kind, facts_of(services, kind, entry, subscription), DEAD_LINK, DEAD_LINK)
+    return render(
+        kind, facts_of(services, kind, entry, subscription), _frame(services, subscription)
+    )
+
+
+def _frame(services: Services, subscription: Subscription | None) -> Frame:
+    """What surrounds an email that is only looked at: its links lead nowhere."""
+    language = subscription.language if subscription else Language.ENGLISH
+    return Frame(services.settings.product, language, DEAD_LINK, DEAD_LINK)
 
 
 def emails_about(
@@ -145,7 +154,7 @@ def _email(
         except CreditsError:
             pass  # the user is gone, or what their credits were granted by cannot be read
         else:
-            subject = render(kind, told, DEAD_LINK, DEAD_LINK).subject
+            subject = render(kind, told, _frame(services, subscription)).subject
     return Email(kind, entry, subject, state, sent_at)
 
 
