@@ -159,6 +159,36 @@ class TokenSettings:
         return url.startswith("https://") or (self.is_local and url.startswith("http://"))
 
 
+@dataclass(frozen=True, slots=True)
+class ConsoleSettings:
+    """How people sign in to the console.
+
+    ``client_id``: the console's client at the issuer. ``scope``: what it asks for. ``audience``:
+    whose tokens it asks for, where the issuer wants to be told; empty where tokens name no
+    audience. ``product``: what the page calls itself by.
+    """
+
+    client_id: str
+    scope: str
+    audience: str
+    product: str
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str]) -> "ConsoleSettings | None":
+        """The settings in an environment; None for a stage without a console."""
+        client_id = environment.get("CONSOLE_CLIENT_ID", "")
+        if not client_id:
+            return None
+        names_audience = (environment.get("TOKEN_AUDIENCE_CLAIM") or "aud") == "aud"
+        audiences = _words(environment.get("TOKEN_AUDIENCE", "")) if names_audience else ()
+        return cls(
+            client_id=client_id,
+            scope=environment.get("CONSOLE_SCOPE") or "openid",
+            audience=audiences[0] if audiences else "",
+            product=environment.get("PRODUCT_NAME") or "Credits",
+        )
+
+
 def _number(
     environment: Mapping[str, str],
     name: str,
@@ -212,6 +242,12 @@ def settings() -> Settings:
 def token_settings() -> TokenSettings:
     """The token settings of this process, which is then the authorizer's."""
     return TokenSettings.read(os.environ)
+
+
+@cache
+def console_settings() -> ConsoleSettings | None:
+    """How people sign in to this stage's console; None if it has none."""
+    return ConsoleSettings.read(os.environ)
 
 
 @cache

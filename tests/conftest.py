@@ -36,7 +36,7 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
 
     Python and make are all that this repository asks of a machine; a browser is more than that.
     """
-    return True if collection_path.name == "test_console.py" and _lacks_browser() else None
+    return True if collection_path.match("test_console*.py") and _lacks_browser() else None
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

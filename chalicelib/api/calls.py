@@ -139,6 +139,11 @@ class Call:
         return f"{self._request.method} {self._request.path}"
 
     @property
+    def ends_with_slash(self) -> bool:
+        """Whether the address, as it was sent, ends with a slash: routes do not tell the two."""
+        return str(self._request.context.get("path", "")).endswith("/")
+
+    @property
     def is_post(self) -> bool:
         """Whether the request asks for a change."""
         return bool(self._request.method == "POST")

@@ -185,15 +185,31 @@ def _issuer_key(data: object) -> IssuerKey:
 def fetch_keys(settings: TokenSettings, seconds: float = FETCH_SECONDS) -> Json:
     """The issuer's key set, from the configured address or the one in its discovery document.
 
-    Takes at most ``seconds``, whatever the issuer does. Raises OSError (TimeoutError is one),
-    HTTPException, ValueError or LookupError.
+    Takes at most ``seconds``, whatever the issuer does. Raises one of `FETCH_ERRORS`.
     """
+    return _within(seconds, lambda deadline: _key_set(settings, deadline))
+
+
+def fetch_discovery(settings: TokenSettings, seconds: float = FETCH_SECONDS) -> Json:
+    """What the issuer says of itself (OpenID Connect Discovery 1.0, section 4).
+
+    Takes at most ``seconds``. Raises one of `FETCH_ERRORS`.
+    """
+    return _within(seconds, lambda deadline: _discovery(settings, deadline))
+
+
+FETCH_ERRORS = (OSError, HTTPException, ValueError, LookupError)
+"""What is raised if the issuer's documents cannot be had; TimeoutError is an OSError."""
+
+
+def _within(seconds: float, ask: Callable[[float], Json]) -> Json:
+    """What is found before a deadline. Raises TimeoutError, and whatever ``ask`` raises."""
     deadline = time.monotonic() + seconds
     found: Future[Json] = Future()
 
     def fetch() -> None:
         try:
-            found.set_result(_key_set(settings, deadline))
+            found.set_result(ask(deadline))
         except BaseException as error:  # noqa: BLE001 - the waiting thread raises it again
             found.set_exception(error)
 
@@ -207,14 +223,16 @@ def fetch_keys(settings: TokenSettings, seconds: float = FETCH_SECONDS) -> Json:
 
 
 def _key_set(settings: TokenSettings, deadline: float) -> Json:
-    url = settings.jwks_url
-    if not url:
-        discovery = f"{settings.issuer.rstrip('/')}/.well-known/openid-configuration"
-        document = _get(discovery, settings, deadline)
-        if document["issuer"] != settings.issuer:
-            raise ValueError(f"{discovery} is of another issuer: {document['issuer']}")
-        url = document["jwks_uri"]
+    url = settings.jwks_url or _discovery(settings, deadline)["jwks_uri"]
     return _get(url, settings, deadline)
+
+
+def _discovery(settings: TokenSettings, deadline: float) -> Json:
+    url = f"{settings.issuer.rstrip('/')}/.well-known/openid-configuration"
+    document = _get(url, settings, deadline)
+    if document["issuer"] != settings.issuer:
+        raise ValueError(f"{url} is of another issuer: {document['issuer']}")
+    return document
 
 
 def _left(deadline: float) -> float:

@@ -325,3 +325,30 @@ def openapi(call: "Call") -> "Answer":
     from . import about
 
     return about.openapi(call)
+
+
+# --- The console --------------------------------------------------------------------------------
+
+
+@_route("GET", "/console", is_public=True)
+def console_page(call: "Call") -> "Answer":
+    """The page for the people who answer users."""
+    from . import console
+
+    return console.page(call)
+
+
+@_route("GET", "/console/{file}", is_public=True)
+def console_file(call: "Call") -> "Answer":
+    """A file of that page."""
+    from . import console
+
+    return console.file(call)
+
+
+@_route("GET", "/console/session")
+def console_session(call: "Call") -> "Answer":
+    """Who has signed in, and what they may do."""
+    from . import console
+
+    return console.session(call)

@@ -24,8 +24,8 @@ SCOPES = (Scope.BACKEND, Scope.BILLING)
 
 SECONDS = 3600
 METADATA: Mapping[str, object] = {
-    "grant_types_supported": ["client_credentials"],
-    "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+    "grant_types_supported": ["client_credentials", "authorization_code"],
+    "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "none"],
     "scopes_supported": list(SCOPES),
 }
 """What the discovery document says of it (RFC 8414, section 2)."""
@@ -44,9 +44,8 @@ class Refused(Exception):
         self.status = status
 
 
-def granted(content_type: str, authorization: str | None, body: bytes) -> str:
+def granted(form: Mapping[str, str], authorization: str | None) -> str:
     """The scopes that a request is granted, with spaces between. Raises `Refused`."""
-    form = _form(content_type, body)
     _authenticate(form, authorization)
     grant = form.get("grant_type")
     if grant is None:
@@ -61,8 +60,11 @@ def granted(content_type: str, authorization: str | None, body: bytes) -> str:
     return " ".join(scope for scope in SCOPES if scope in asked)
 
 
-def _form(content_type: str, body: bytes) -> dict[str, str]:
-    """The fields of a request; one without a value counts as left out (section 3.2)."""
+def form_of(content_type: str, body: bytes) -> dict[str, str]:
+    """The fields of a request; one without a value counts as left out (section 3.2).
+
+    Raises `Refused`.
+    """
     if content_type.partition(";")[0].strip().lower() != _FORM:
         raise Refused("invalid_request", f"Content-Type must be {_FORM}")
     try:

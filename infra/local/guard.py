@@ -41,12 +41,14 @@ def refusal(
     pages: Collection[str] = (),
     *,
     is_relayed: bool = False,
+    is_entrance: bool = False,
 ) -> str | None:
     """Why a request to a port is refused, for its sender to read; None for a good request.
 
     ``pages``: the origins of pages that may ask, besides those that the port serves itself. With
-    ``is_relayed`` the request may name another port of loopback: a relay passes on requests that
-    were signed for its own port.
+    ``is_entrance`` other pages may lead a person there, as a sign-in does, but not ask for it
+    themselves. With ``is_relayed`` the request may name another port of loopback: a relay passes on
+    requests that were signed for its own port.
     """
     said: dict[str, list[str]] = defaultdict(list)
     for name, value in headers:
@@ -68,7 +70,9 @@ def refusal(
             f"{_shown(origins)}. Pages may call the API alone, those of the origins in "
             "AllowedOrigins (ALLOWED_ORIGINS in infra/local/stacks.py)."
         )
-    if not origins and not _OURS.issuperset(sites):
+    is_led = is_entrance and said["sec-fetch-mode"] == ["navigate"]
+    is_led = is_led and said["sec-fetch-dest"] == ["document"]
+    if not origins and not is_led and not _OURS.issuperset(sites):
         return (
             f"{here}. It answers programs and pages of its own, and the header Sec-Fetch-Site was "
             f"{_shown(sites)}: a page of another origin sent you. Type the address by hand."
@@ -85,6 +89,11 @@ def is_api(host: str, path: str) -> bool:
     return path.startswith(_API_PATH) or _API_HOST.fullmatch(host.lower()) is not None
 
 
+def is_console(method: str, path: str) -> bool:
+    """Whether a request is for the page of the API's console, to which its sign-in leads back."""
+    return method == "GET" and path.startswith(_API_PATH) and path.endswith("/v1/console")
+
+
 class GuardedHandler(BaseHTTPRequestHandler):
     """A handler of `http.server` that answers bad requests with 403.
 
@@ -93,11 +102,24 @@ class GuardedHandler(BaseHTTPRequestHandler):
 
     server: HTTPServer
 
+    def pages(self) -> Collection[str]:
+        """The origins of other pages that may send this request."""
+        return ()
+
+    def is_entrance(self) -> bool:
+        """Whether other pages may lead a person to this address."""
+        return False
+
     def parse_request(self) -> bool:
         """Whether a method of the class may answer the request."""
         if not super().parse_request():
             return False
-        reason = refusal(self.headers.items(), self.server.server_port)
+        reason = refusal(
+            self.headers.items(),
+            self.server.server_port,
+            self.pages(),
+            is_entrance=self.is_entrance(),
+        )
         if reason is None:
             return True
         self.close_connection = True
@@ -123,7 +145,8 @@ def guarded(app: App, port: int, pages: Collection[str]) -> App:
         ]
         host = next((value for name, value in headers if name.lower() == "host"), "")
         allowed = pages if is_api(host, scope["path"]) else ()
-        reason = refusal(headers, port, allowed, is_relayed=True)
+        is_entrance = is_console(scope.get("method", ""), scope["path"])
+        reason = refusal(headers, port, allowed, is_relayed=True, is_entrance=is_entrance)
         if reason is None:
             await app(scope, receive, send)
         elif scope["type"] == "websocket":

@@ -20,7 +20,7 @@ import botocore.session
 
 from chalicelib.settings import LOCAL_STAGE
 from infra.deployment import deploy, gateway, packaging
-from infra.local import client_credentials, emulator, tokens
+from infra.local import client_credentials, emulator, sign_in, tokens
 from infra.session import make_client
 from infra.terminal import Say, say_nothing
 
@@ -183,6 +183,8 @@ def parameters(issuer: str, stage: str = STAGE, origins: Collection[str] = ()) -
         "TokenIssuer": issuer,
         "TokenAudience": client_credentials.AUDIENCE,
         "AllowedOrigins": ",".join((ALLOWED_ORIGINS, *origins)),
+        "ConsoleClientId": sign_in.CLIENT_ID,
+        "ConsoleScope": sign_in.SCOPE,
         "MailDomain": f"{stage}.example.com",
         "ProductName": "Lighthouse",
         "ProductUrl": "https://app.example.com/credits",
@@ -212,10 +214,12 @@ def _deploy(
     gateway.put_gateway_responses(
         _client(endpoint_url, "apigateway"), deployment.api_id, "v1", says_why=True
     )
+    # By path, not by host: <id>.execute-api.localhost only resolves on some machines.
+    api_url = f"{endpoint_url}/_aws/execute-api/{deployment.api_id}/v1"
+    tokens.lead_back_to(parameters["TokenIssuer"], [f"{api_url}/console"])
     return LocalStack(
         endpoint_url=endpoint_url,
-        # By path, not by host: <id>.execute-api.localhost only resolves on some machines.
-        api_url=f"{endpoint_url}/_aws/execute-api/{deployment.api_id}/v1",
+        api_url=api_url,
         stack=deployment.stack,
         stage=deployment.stage,
         functions=deployment.functions,

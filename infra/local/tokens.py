@@ -2,7 +2,8 @@
 
 The issuer is a small web server on loopback. It runs in the process of the stack and ends with it.
 It makes its key at the start and never writes it anywhere. It signs any token that it is asked for
-at `/token`, so it is only a toy. At `/oauth/token` it behaves like an issuer of a backend's tokens.
+at `/token`, so it is only a toy. At `/oauth/token` it behaves like an issuer of a backend's tokens,
+and with `/authorize` like one that people sign in at.
 """
 
 from __future__ import annotations
@@ -13,19 +14,20 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import urlsplit
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
 from chalicelib.api.principal import Scope
-from infra.local import client_credentials
+from infra.local import client_credentials, sign_in
 from infra.local.client_credentials import AUDIENCE
 from infra.local.guard import GuardedHandler
 
@@ -65,15 +67,28 @@ def issue(
         "exp": now + seconds,
         **(claims or {}),
     }
+    token: str = _ask(issuer, "/token", asked)["access_token"]
+    return token
+
+
+def lead_back_to(issuer: str, redirect_uris: Collection[str]) -> None:
+    """Tells a local stack's issuer to which addresses people return who signed in.
+
+    Raises `TokenError` when there is no such issuer.
+    """
+    _ask(issuer, "/redirect-uris", {"redirect_uris": [*redirect_uris]})
+
+
+def _ask(issuer: str, path: str, asked: Json) -> Json:
     request = urllib.request.Request(  # noqa: S310 - the local stack's own address
-        f"{issuer}/token",
+        f"{issuer}{path}",
         data=json.dumps(asked).encode(),
         headers={"Content-Type": "application/json"},
     )
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310
-            token: str = json.load(answer)["access_token"]
-            return token
+            told: Json = json.load(answer)
+            return told
     except urllib.error.URLError as error:
         raise TokenError(
             f"The local stack's issuer {issuer} gives no token ({error}). Start the stack again: "
@@ -105,12 +120,16 @@ class _Issuer(ThreadingHTTPServer):
         # RSA, because real issuers use it.
         self.key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         public_key = RSAAlgorithm.to_jwk(self.key.public_key(), as_dict=True)
+        self.sign_in = sign_in.SignIn()
         self.documents: dict[str, Json] = {
             "/.well-known/openid-configuration": {
                 "issuer": self.url,
                 "jwks_uri": f"{self.url}/jwks.json",
                 "token_endpoint": f"{self.url}{client_credentials.PATH}",
+                "authorization_endpoint": f"{self.url}{sign_in.PATH}",
                 **client_credentials.METADATA,
+                **sign_in.METADATA,
+                "scopes_supported": ["openid", *Scope],
             },
             "/jwks.json": {
                 "keys": [{**public_key, "kid": _KEY_ID, "alg": "RS256", "use": "sig"}],
@@ -125,41 +144,88 @@ class _Handler(GuardedHandler, BaseHTTPRequestHandler):
     server: _Issuer
     timeout = _TIMEOUT_SECONDS
 
+    def pages(self) -> Collection[str]:
+        """The console exchanges its code from its own origin."""
+        is_exchange = self.path == client_credentials.PATH
+        return self.server.sign_in.origins if is_exchange else ()
+
+    def is_entrance(self) -> bool:
+        """The console leads people to the page where they sign in, which changes nothing."""
+        return self.command == "GET" and urlsplit(self.path).path == sign_in.PATH
+
     def do_GET(self) -> None:
+        parts = urlsplit(self.path)
         document = self.server.documents.get(self.path)
-        if document is None:
+        if parts.path == sign_in.PATH:
+            self._sign_in(parts.query, None)
+        elif document is None:
             self._answer(404, {"error": "not_found"})
         else:
             self._answer(200, document)
 
     def do_POST(self) -> None:
+        parts = urlsplit(self.path)
         body = self._body()
+        # Only a program can send this: a page in a browser would have to ask first.
+        is_program = self.headers.get("Content-Type") == "application/json"
         if body is None:
             self._answer(400, {"error": "invalid_request"})
         elif self.path == client_credentials.PATH:
             self._grant(body)
-        # Only a program can send this: a page in a browser would have to ask first.
-        elif self.path == "/token" and self.headers.get("Content-Type") == "application/json":
+        elif parts.path == sign_in.PATH:
+            self._sign_in(parts.query, body.decode("utf-8", "replace"))
+        elif self.path == "/token" and is_program:
             self._answer(200, _answered(self.server.sign(json.loads(body))))
+        elif self.path == "/redirect-uris" and is_program:
+            self.server.sign_in.redirect_uris = frozenset(json.loads(body)["redirect_uris"])
+            self._answer(200, {})
         else:
             self._answer(400, {"error": "invalid_request"})
 
-    def _grant(self, body: bytes) -> None:
-        """A token for the backend, if it may have one."""
-        authorization = self.headers.get("Authorization")
+    def _sign_in(self, query: str, form: str | None) -> None:
+        """The page on which a person says who they are; with their answer, the way back."""
+        signing = self.server.sign_in
         try:
-            scopes = client_credentials.granted(
-                self.headers.get("Content-Type", ""), authorization, body
-            )
+            if form is None:
+                asked = signing.asked(query)
+                self._show(sign_in.page(asked), {"Content-Security-Policy": sign_in.policy(asked)})
+                return
+            way = signing.answered(query, form, self.server.url)
+        except sign_in.BadRequest as error:
+            # RFC 6749, section 4.1.2.1: nobody is sent to an address that is not known.
+            self._answer(400, {"error": "invalid_request", "error_description": str(error)})
+            return
+        except client_credentials.Refused as refused:
+            way = signing.where_to_refuse(query, refused)
+        self._show("", {"Location": way}, HTTPStatus.SEE_OTHER)
+
+    def _show(self, text: str, headers: Mapping[str, str], status: int = 200) -> None:
+        told = {"Content-Type": "text/html; charset=utf-8", "Referrer-Policy": "no-referrer"}
+        self._send(status, text.encode(), {**told, **headers})
+
+    def _grant(self, body: bytes) -> None:
+        """A token for the backend or for who signed in, if they may have one."""
+        authorization = self.headers.get("Authorization")
+        origin = self.headers.get("Origin")
+        cors = {"Access-Control-Allow-Origin": origin, "Vary": "Origin"} if origin else {}
+        try:
+            form = client_credentials.form_of(self.headers.get("Content-Type", ""), body)
+            if form.get("grant_type") == "authorization_code":
+                answer = self._exchanged(form)
+            else:
+                answer = self._granted(client_credentials.granted(form, authorization))
         except client_credentials.Refused as refused:
             # RFC 6749, section 5.2: who tries the header is told which scheme to use.
             is_told = refused.status == HTTPStatus.UNAUTHORIZED and authorization is not None
             self._answer(
                 refused.status,
                 {"error": refused.error, "error_description": refused.description},
-                {"WWW-Authenticate": 'Basic realm="local issuer"'} if is_told else {},
+                {**cors, **({"WWW-Authenticate": 'Basic realm="local issuer"'} if is_told else {})},
             )
             return
+        self._answer(200, answer, cors)
+
+    def _granted(self, scopes: str) -> Json:
         now = int(time.time())
         claims = {
             "iss": self.server.url,
@@ -171,7 +237,19 @@ class _Handler(GuardedHandler, BaseHTTPRequestHandler):
             "exp": now + client_credentials.SECONDS,
         }
         told = {"expires_in": client_credentials.SECONDS, "scope": scopes}
-        self._answer(200, _answered(self.server.sign(claims)) | told)
+        return _answered(self.server.sign(claims)) | told
+
+    def _exchanged(self, form: Mapping[str, str]) -> Json:
+        signed_in = self.server.sign_in.exchange(form)
+        now, seconds = int(time.time()), DEFAULT_SECONDS
+        answer = _answered(
+            self.server.sign({**sign_in.claims(self.server.url, signed_in, now, seconds)})
+        )
+        answer |= {"expires_in": seconds, "scope": signed_in.scope}
+        if "openid" in signed_in.scope.split():
+            told = sign_in.id_claims(self.server.url, signed_in, now, seconds)
+            answer["id_token"] = self.server.sign({**told})
+        return answer
 
     def _body(self) -> bytes | None:
         """The body of a request; None if its length is not said, or too great."""
@@ -183,9 +261,12 @@ class _Handler(GuardedHandler, BaseHTTPRequestHandler):
     def _answer(
         self, status: int, document: Json, headers: Mapping[str, str] = MappingProxyType({})
     ) -> None:
-        body = json.dumps(document).encode()
+        self._send(
+            status, json.dumps(document).encode(), {"Content-Type": "application/json", **headers}
+        )
+
+    def _send(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         # No token stays in a cache (RFC 6749, section 5.1).
         self.send_header("Cache-Control", "no-store")

@@ -48,7 +48,11 @@ GATEWAYS = {"TooManyRequests", "GatewayError"}
 
 def test_the_file_and_the_code_have_the_same_routes() -> None:
     assert set(contract.operations()) == {
-        (method, path) for path, methods in app.routes.items() for method in methods
+        (method, path)
+        for path, methods in app.routes.items()
+        for method in methods
+        # The console is a page: its routes may change with it.
+        if path.startswith("/api/")
     }
 
 

@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
+from unittest import mock
 from urllib.parse import quote
 
 import app
-from chalicelib.api import cursors
+from chalicelib.api import console, cursors
 from chalicelib.api.routes import _ROUTES
 from chalicelib.domain.anchors import user_digest
 from chalicelib.domain.calendar import Period
@@ -30,6 +31,7 @@ from chalicelib.messages import (
     UsersMessage,
     ZoneCheck,
 )
+from chalicelib.settings import ConsoleSettings, TokenSettings
 from tests.fuzz.readers import (
     CHATHAM,
     INSTANT,
@@ -121,8 +123,18 @@ def staged() -> Iterator[None]:
     with simulated((*ZONES, "UTC")):
         if not _SCENES:
             _SCENES.append(Scene())
-        with _SCENES[0].world.running():
+        with _SCENES[0].world.running(), mock.patch.multiple("chalicelib.api.console", **CONSOLE):
             yield
+
+
+_ISSUER = "https://issuer.example.com"
+_CLIENT = {"CONSOLE_CLIENT_ID": "console", "TOKEN_ISSUER": _ISSUER, "TOKEN_AUDIENCE": "credits"}
+CONSOLE: dict[str, Any] = {
+    "console_settings": lambda: ConsoleSettings.read(_CLIENT),
+    "token_settings": lambda: TokenSettings.read({**_CLIENT, "STAGE": "prod"}),
+    "issuer_endpoints": lambda: console.IssuerEndpoints(dict, bool),
+}
+"""A console that is on, and whose issuer says nothing: a request of ours goes nowhere else."""
 
 
 # --- Functions that are invoked -------------------------------------------------------------------
@@ -390,7 +402,14 @@ def route(method: str, path: str) -> Callable[[Json], bool]:
             _text(request.get("hold_id", request.get("transaction_id", "42-4"))), safe="%"
         )
         period = quote(_text(request.get("period", "2026-01")), safe="%")
-        places = {"user_id": user_id, "hold_id": entry, "transaction_id": entry, "period": period}
+        file = quote(_text(request.get("file", "main.js")), safe="%")
+        places = {
+            "user_id": user_id,
+            "hold_id": entry,
+            "transaction_id": entry,
+            "period": period,
+            "file": file,
+        }
         named = {name: value for name, value in places.items() if f"{{{name}}}" in path}
         query = request.get("query")
         pairs = {
@@ -586,6 +605,9 @@ REQUESTS: dict[str, tuple[Json, ...]] = {
         asked("admin", transaction_id="42-1"),
     ),
     "GET /api/subscriptions/{user_id}/edits": (asked("admin", user_id="42", query={"limit": "1"}),),
+    "GET /console": (asked("user"), asked("nobody", headers={"If-None-Match": '"x", W/"y"'})),
+    "GET /console/{file}": (asked("user", file="icon.svg"),),
+    "GET /console/session": (asked("admin"),),
     "GET /api/unsubscribe": (WITH_TOKEN,),
     "POST /api/unsubscribe": (WITH_TOKEN | {"body": "List-Unsubscribe=One-Click"},),
     "GET /api/plans": (asked("user"),),

@@ -87,7 +87,7 @@ NOT_FROM_OUTSIDE = {
     "infra/local/stacks.py _holder": "what another process of the local stack wrote of itself",
     "infra/local/stacks.py running_stack": "what this program wrote of the stack it runs",
     "infra/local/client_credentials.py _basic": "requests to the local issuer, on loopback",
-    "infra/local/client_credentials.py _form": "requests to the local issuer, on loopback",
+    "infra/local/client_credentials.py form_of": "requests to the local issuer, on loopback",
     "infra/local/events.py _received": "what the local stack's bus delivers to us",
     "infra/local/outbox.py sent_mails": "the emulator's outbox",
     "infra/deployment/packaging.py Package.template_for": "a template that was just made",
@@ -100,7 +100,10 @@ NOT_FROM_OUTSIDE = {
     "infra/commands/security.py are_packages_clean": "the report of pip-audit, pinned",
     "infra/ticks.py Ticks.invoke": "the answer of a function of ours",
     "infra/local/tokens.py _Handler.do_POST": "requests to the local issuer, on loopback",
-    "infra/local/tokens.py issue": "the answer of the local stack's own issuer",
+    "infra/local/sign_in.py SignIn.answered": "requests to the local issuer, on loopback",
+    "infra/local/sign_in.py SignIn.where_to_refuse": "the same, once they were refused",
+    "infra/local/sign_in.py _once": "requests to the local issuer, on loopback",
+    "infra/local/tokens.py _ask": "the answer of the local stack's own issuer",
 }
 """Readers that no target tries, and what they read."""
 

@@ -36,7 +36,7 @@ SWITCHES = (
 MISSING = (
     "There is no {} here, which the tests of the console need. On Debian and Ubuntu: "
     "apt install chromium chromium-driver. To run all the others: "
-    "make test ARGS='--ignore=tests/stack/test_console.py'"
+    "make test ARGS='--ignore-glob=tests/stack/test_console*'"
 )
 
 

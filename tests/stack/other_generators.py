@@ -13,7 +13,7 @@ import pytest
 from infra.deployment import packaging
 from infra.local.stacks import LocalStack
 from tests.generators import DAY, environment
-from tests.stack.test_typescript import NODE, npm
+from tests.stack.node import NODE, npm
 
 FOLDER = packaging.ROOT / "tests" / "generators"
 GENERATORS = ("hey-api", "orval")

@@ -787,6 +787,8 @@ PUBLIC = {
     ("/api/openapi.json", "get"),
     ("/api/unsubscribe", "get"),
     ("/api/unsubscribe", "post"),
+    ("/console", "get"),
+    ("/console/{file}", "get"),
 }
 
 
@@ -960,7 +962,7 @@ def test_a_key_is_asked_for_where_the_authorizer_is_and_nowhere_else(template: T
     paths = api["Properties"]["DefinitionBody"]["paths"]
     for (path, method), asks in asked_for_keys(asking).items():
         assert asks is ({"authorizer": []} in paths[path][method].get("security", [])), path
-    assert sum(asked_for_keys(asking).values()) == 26
+    assert sum(asked_for_keys(asking).values()) == 27
 
 
 def test_switching_the_keys_on_makes_a_new_deployment_of_the_api(template: Template) -> None:

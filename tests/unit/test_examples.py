@@ -331,7 +331,8 @@ def test_what_the_page_about_stripe_sends_to_it_names_the_user() -> None:
     exec(compile(shown, "docs/stripe.md", "exec"), {"stripe": stripe, "user": user})  # noqa: S102
     plan, pack = sent
     assert plan["mode"] == "subscription"
-    assert plan["subscription_data"]["metadata"] == {"user_id": "42", "timezone": "Europe/Paris"}
+    said = {"user_id": "42", "timezone": "Europe/Paris", "language": "de"}
+    assert plan["subscription_data"]["metadata"] == said
     assert pack["mode"] == "payment"
     assert pack["payment_intent_data"]["metadata"] == pack["metadata"]
     assert pack["metadata"] == {"user_id": "42", "price_id": pack["line_items"][0]["price"]}

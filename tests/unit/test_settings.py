@@ -5,7 +5,7 @@ from dataclasses import asdict
 import pytest
 
 from chalicelib.product import Product
-from chalicelib.settings import Settings, TokenSettings
+from chalicelib.settings import ConsoleSettings, Settings, TokenSettings
 
 NEEDED = {"STAGE": "prod", "AWS_REGION": "eu-west-1"}
 
@@ -157,3 +157,18 @@ def test_every_setting_of_tokens_comes_from_its_own_variable() -> None:
         "is_local": False,
         "lane_keys": "creditsprod",
     }
+
+
+def test_a_stage_has_a_console_only_if_it_names_its_client() -> None:
+    assert ConsoleSettings.read({}) is None
+    assert ConsoleSettings.read({"CONSOLE_CLIENT_ID": "", "CONSOLE_SCOPE": "openid"}) is None
+
+
+def test_the_console_asks_for_the_first_audience_where_tokens_name_one() -> None:
+    there = {"CONSOLE_CLIENT_ID": "the-client", "TOKEN_AUDIENCE": "https://a, https://b"}
+    assert ConsoleSettings.read(there) == ConsoleSettings(
+        "the-client", "openid", "https://a", "Credits"
+    )
+    # Cognito's tokens name their client: to ask for an audience would mean nothing.
+    by_client = {**there, "TOKEN_AUDIENCE_CLAIM": "client_id", "PRODUCT_NAME": "Acme"}
+    assert ConsoleSettings.read(by_client) == ConsoleSettings("the-client", "openid", "", "Acme")

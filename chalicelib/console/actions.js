@@ -1,0 +1,437 @@
+// What people of support do. Each action says first what it will do (the API's own dry run), asks,
+// shows the line that came of it, and offers the opposite where there is one.
+//
+// The idempotency key is made with the form, before the first try, and kept until an answer has come:
+// to send the same again after a lost answer changes nothing twice.
+
+import { badge, button, credits, field, h, human, lastDay, localDay, newId, number, say, select, signed, trouble } from "./dom.js";
+import { Lost, ask, get, userPath } from "./api.js";
+import { planNames } from "./people.js";
+
+const MOST_PAGES = 20;
+
+let open = null; // {name, subject, values, key, isUnknown}
+
+// The form that was not sent, for after the next sign-in.
+export const draftOf = () => open && { name: open.name, subject: open.subject, values: valuesOf(open), key: open.key, isUnknown: open.isUnknown };
+
+let changed = () => {};
+// What to do when an action has changed something.
+export const onChanged = (handler) => { changed = handler; };
+
+const text = (name, more) => h("input", { name, type: "text", autocomplete: "off", ...more });
+const whole = (name, more) => h("input", { name, type: "number", inputmode: "numeric", step: 1, autocomplete: "off", ...more });
+const amount = (most = null) => field("Credits", whole("amount", { min: 1, max: most, required: true }));
+const why = (hint) => field("Reason", text("description", { required: true, maxlength: 200 }), hint);
+
+// How long granted credits live; the days are asked for only where they count.
+function lifetime() {
+  const days = whole("days", { min: 1, max: 3650, required: true });
+  const asked = field("Days", days);
+  const life = select("life", [["plan", "As those of the user's plan"], ["days", "After some days"], ["never", "Never"]], "plan", { onchange: () => follow() });
+  const follow = () => { asked.hidden = days.disabled = life.value !== "days"; };
+  life.addEventListener("filled", follow);
+  follow();
+  return [field("They expire", life), asked];
+}
+
+const LIVES = { plan: () => "They expire as the credits of the user's plan do.", never: () => "They never expire.", days: (values) => `They expire after ${number(values.days)} days.` };
+
+// subject: whom and what it is about. Every action has a path and a body; `keyed` ones take a key.
+const ACTIONS = {
+  grant: {
+    title: "Grant credits",
+    verb: "Grant",
+    keyed: true,
+    fields: () => [
+      amount(),
+      why("The user sees it in their history and in the email."),
+      ...lifetime(),
+      h("label", { class: "check" }, h("input", { type: "checkbox", name: "notify", checked: true }), "Tell the user by email"),
+    ],
+    path: () => "api/credits/allocate",
+    body: (subject, values) => ({
+      user_id: subject.user_id,
+      amount: Number(values.amount),
+      description: values.description,
+      ...(values.life === "never" ? { expires_in_days: null } : values.life === "days" ? { expires_in_days: Number(values.days) } : {}),
+      notify: values.notify === "on",
+    }),
+    notes: (answer, values) => [LIVES[values.life](values)],
+    opposite: (subject, values, answer) => ["claw_back", subject, { amount: values.amount, description: `Undo ${answer.transaction_id}` }],
+  },
+  claw_back: {
+    title: "Claw back credits",
+    verb: "Claw back",
+    danger: true,
+    keyed: true,
+    fields: () => [
+      amount(),
+      why("The user sees it in their history and in the email."),
+      h("label", { class: "check" }, h("input", { type: "checkbox", name: "up_to_available" }), "Take what is left, if that is less"),
+      h("label", { class: "check" }, h("input", { type: "checkbox", name: "notify" }), "Tell the user by email"),
+    ],
+    path: () => "api/credits/allocate",
+    body: (subject, values) => ({
+      user_id: subject.user_id,
+      amount: -Number(values.amount),
+      description: values.description,
+      notify: values.notify === "on",
+      ...(values.up_to_available === "on" ? { up_to_available: true } : {}),
+    }),
+    opposite: (subject, values, answer) => ["grant", subject, { amount: String(Math.abs(answer.amount ?? values.amount)), description: `Undo ${answer.transaction_id}` }],
+  },
+  give_back: {
+    title: "Give a usage back",
+    verb: "Give back",
+    keyed: true,
+    fields: (subject) => [
+      field("Credits", whole("amount", { min: 1, max: subject.most, required: true, value: subject.most }), `At most ${number(subject.most)}, less what was given back before.`),
+      why("The user sees it in their history."),
+    ],
+    path: () => "api/credits/reverse",
+    body: (subject, values) => ({ user_id: subject.user_id, transaction_id: subject.transaction_id, amount: Number(values.amount), description: values.description }),
+    notes: (answer) => (answer.expired_amount ? [`${credits(answer.expired_amount)} of it have expired meanwhile and stay expired.`] : []),
+  },
+  release: {
+    title: "Release a hold",
+    verb: "Release",
+    danger: true,
+    fields: (subject) => [h("p", {}, `${credits(subject.amount)} are free again at once. Whoever holds them can no longer capture them: the job may fail, or be done for nothing.`)],
+    path: (subject) => `api/credits/holds/${encodeURIComponent(subject.hold_id)}/release`,
+    body: () => ({}),
+  },
+  allocate_due: {
+    title: "Allocate what is due",
+    verb: "Allocate",
+    fields: () => [field("Month", h("input", { type: "month", name: "period", required: true, value: new Date().toISOString().slice(0, 7) }), "Credits that came already do not come again.")],
+    path: () => "api/credits/allocation-runs",
+    body: (subject, values) => ({ period: values.period, user_id: subject.user_id }),
+    said: (answer) => dueLines(answer.items, answer.not_judged),
+    isNothing: (answer) => !answer.items.length,
+  },
+  run: {
+    title: "Run the allocation of a month",
+    verb: "Start",
+    fields: (subject) => [
+      field("Month", h("input", { type: "month", name: "period", required: true, value: subject.period })),
+      field("Timezones", text("zones", { placeholder: "All" }), "Separated by commas. Who has their credits already gets nothing."),
+    ],
+    path: () => "api/credits/allocation-runs",
+    body: (subject, values) => {
+      const zones = (values.zones ?? "").split(",").map((zone) => zone.trim()).filter(Boolean);
+      return { period: values.period, ...(zones.length ? { zones } : {}) };
+    },
+    tryAll: previewOfRun,
+    said: (answer) =>
+      answer.items
+        ? [...dueLines(answer.items, answer.not_judged), answer.next_cursor ? h("p", {}, "There may be more: not everybody was looked at.") : null]
+        : [h("p", {}, `${answer.sweeps === 1 ? "One sweep has" : `${number(answer.sweeps)} sweeps have`} started. The credits come within minutes.`)],
+  },
+  edit: {
+    title: "Edit the subscription",
+    verb: "Save",
+    method: "PATCH",
+    fields: (subject) => editFields(subject.subscription),
+    path: (subject) => userPath(subject.user_id),
+    body: (subject, values) => changesOf(subject.subscription, values),
+    match: (subject) => subject.etag,
+    said: (answer, subject, values) => editLines(answer, subject, values),
+    opposite: (subject, values, answer, headers) => [
+      "edit",
+      { ...subject, subscription: answer, etag: headers.get("ETag") },
+      Object.fromEntries(EDITED.map((name) => [name, asText(subject.subscription[name])])),
+    ],
+  },
+};
+
+// --- Editing a subscription ----------------------------------------------------------------------
+
+const EDITED = ["email", "plan", "billing_interval", "status", "timezone", "allocation_amount", "ends_at"];
+const asText = (value) => (value === null || value === undefined ? "" : String(value));
+
+function editFields(now) {
+  const plan = select("plan", [[now.plan, human(now.plan)]], now.plan);
+  planNames().then((found) => {
+    const chosen = plan.value;
+    plan.replaceChildren(...found.map((each) => h("option", { value: each.id }, each.name)));
+    if (!found.some((each) => each.id === chosen)) plan.append(h("option", { value: chosen }, chosen));
+    plan.value = chosen;
+  }, () => {});
+  const both = (name, options) => select(name, options.map((each) => [each, human(each)]), now[name]);
+  return [
+    field("Email", text("email", { value: asText(now.email), type: "email" })),
+    h("div", { class: "two" }, field("Plan", plan), field("Billed", both("billing_interval", ["yearly", "monthly"]))),
+    h("div", { class: "two" }, field("Status", both("status", ["active", "paused", "cancelled"])), field("Timezone", text("timezone", { value: now.timezone, list: "all-zones", required: true }))),
+    h("datalist", { id: "all-zones" }, (Intl.supportedValuesOf?.("timeZone") ?? []).map((zone) => h("option", { value: zone }))),
+    h(
+      "div",
+      { class: "two" },
+      field("Own amount a month", whole("allocation_amount", { min: 1, value: asText(now.allocation_amount) }), "Empty: that of the plan."),
+      field("Ends at", text("ends_at", { value: asText(now.ends_at), placeholder: "2027-01-31T00:00:00Z" }), "Empty: it goes on."),
+    ),
+  ];
+}
+
+function changesOf(now, values) {
+  const changes = {};
+  for (const name of EDITED) {
+    if (values[name] === undefined || values[name] === asText(now[name])) continue;
+    changes[name] = values[name] === "" ? null : name === "allocation_amount" ? Number(values[name]) : values[name];
+  }
+  return changes;
+}
+
+function editLines(answer, subject, values) {
+  const changes = Object.keys(changesOf(subject.subscription, values));
+  const next = answer.next_credit_allocation;
+  return [
+    h(
+      "ul",
+      { class: "changes" },
+      changes.map((name) => h("li", {}, h("strong", {}, human(name)), " ", h("del", {}, asText(subject.subscription[name]) || "nothing"), " → ", h("ins", {}, asText(answer[name]) || "nothing"))),
+    ),
+    h("p", {}, next ? `Next credits: ${number(answer.credit_allocation_amount)} on ${localDay(next)}.` : `No more credits come: ${answer.not_allocated_because?.words ?? "the plan grants none"}.`),
+    ...(answer.due?.length ? [h("p", {}, "It makes due at once:"), ...dueLines(answer.due, [])] : []),
+  ];
+}
+
+// A page of a preview can be empty and not be the last.
+async function previewOfRun(path, body) {
+  const found = { items: [], not_judged: [], next_cursor: null };
+  for (let page = 0; page < MOST_PAGES; page += 1) {
+    const { body: answer } = await ask("POST", path, { body: { ...body, dry_run: true, limit: 100, cursor: found.next_cursor } });
+    found.items.push(...answer.items);
+    found.not_judged.push(...answer.not_judged);
+    found.next_cursor = answer.next_cursor;
+    if (!answer.next_cursor) break;
+  }
+  return found;
+}
+
+function dueLines(items, notJudged = []) {
+  if (!items.length && !notJudged.length) return [h("p", {}, "Nothing was found that is due: the credits of that month have come, or none are to come.")];
+  const sum = items.reduce((all, each) => all + each.amount, 0);
+  return [
+    items.length ? h("p", {}, h("strong", {}, `${credits(sum)} for ${items.length === 1 ? "one user" : `${number(items.length)} users`}`)) : null,
+    h("ul", { class: "changes" }, items.slice(0, 8).map((each) => h("li", {}, `${each.user_id}: ${credits(each.amount)} for ${each.allocation_period}`, each.expires_at ? `, through ${lastDay(each.expires_at, each.timezone)}` : ""))),
+    items.length > 8 ? h("p", {}, `… and ${number(items.length - 8)} more.`) : null,
+    notJudged.length ? h("p", { class: "bad" }, `${notJudged.length} could not be judged: ${notJudged[0].user_id}, ${notJudged[0].words}.`) : null,
+  ].filter(Boolean);
+}
+
+// --- The dialog ----------------------------------------------------------------------------------
+
+const valuesOf = (state) => (state.form ? Object.fromEntries(new FormData(state.form)) : state.values);
+
+function fillIn(form, values) {
+  for (const element of form.elements) {
+    if (!element.name || !(element.name in values || element.type === "checkbox")) continue;
+    if (element.type === "checkbox") element.checked = values[element.name] === "on";
+    else {
+      if (element.tagName === "SELECT" && ![...element.options].some((option) => option.value === values[element.name])) element.append(h("option", { value: values[element.name] }, values[element.name]));
+      element.value = values[element.name];
+      element.dispatchEvent(new Event("filled"));
+    }
+  }
+}
+
+// Opens an action: {name, subject, values?, key?}. A draft has all four.
+export function openAction({ name, subject, values = null, key = null, isUnknown = false }) {
+  const action = ACTIONS[name];
+  const titleId = newId();
+  const title = h("h2", { id: titleId, tabindex: "-1" }, action.title);
+  const about = subject.user_id ? h("p", { class: "about" }, `User ${subject.user_id}`) : null;
+  const body = h("div", { class: "step" });
+  const dialog = h("dialog", { class: "action", "aria-labelledby": titleId }, h("div", { class: "top" }, h("div", {}, title, about), button("×", () => close(), { class: "close", "aria-label": "Close" })), body);
+  const state = { name, subject, action, key: key ?? crypto.randomUUID(), isUnknown, values, form: null };
+  open = state;
+  const from = document.activeElement;
+  const close = () => { dialog.close(); };
+  dialog.addEventListener("close", () => {
+    dialog.remove();
+    if (open === state) open = null;
+    if (from?.isConnected) from.focus();
+    if (state.isDone || state.isUnknown) changed();
+  });
+  document.body.append(dialog);
+  const step = (...parts) => {
+    body.replaceChildren(...parts.flat().filter(Boolean));
+    // Who reads with the ears hears the new step.
+    title.focus();
+  };
+
+  const request = async (isDry) => {
+    const sent = state.values;
+    if (isDry && action.tryAll) return { body: await action.tryAll(action.path(subject), action.body(subject, sent)) };
+    return ask(action.method ?? "POST", action.path(subject), {
+      body: { ...action.body(subject, sent), ...(isDry ? { dry_run: true } : {}) },
+      key: action.keyed ? state.key : null,
+      match: action.match?.(subject),
+    });
+  };
+
+  const showForm = (error = null) => {
+    const id = newId();
+    const next = h("button", { class: "main" }, "Review");
+    const form = h(
+      "form",
+      { id, onsubmit: (event) => { event.preventDefault(); state.values = valuesOf(state); review(next); } },
+      error ? trouble(error) : null,
+      action.fields(subject),
+      h("div", { class: "buttons" }, button("Cancel", close), next),
+    );
+    if (state.values) fillIn(form, state.values);
+    state.form = form;
+    step(form);
+    if (!error) (form.querySelector("input:not([type=checkbox]), select") ?? next).focus();
+    markFields(form, error);
+  };
+
+  const review = async (pressed) => {
+    if (action.method === "PATCH" && !Object.keys(action.body(subject, state.values)).length) {
+      return showForm(Object.assign(new Error("Change a field first."), { title: "Nothing has changed" }));
+    }
+    busy(pressed, "Checking …");
+    try {
+      const { body: answer } = await request(true);
+      ready(answer);
+    } catch (error) {
+      if (error.status === 401) return;
+      if (error.status === 412) return conflict();
+      showForm(error);
+    }
+  };
+
+  const ready = (answer) => {
+    const act = button(action.verb, () => send(act), { class: action.danger ? "danger" : "main" });
+    const isNothing = action.isNothing?.(answer);
+    state.form = null;
+    step(
+      h("h3", {}, "This will happen"),
+      ...outcome(answer),
+      h("div", { class: "buttons" }, button("Back", () => showForm()), isNothing ? null : act),
+    );
+    say("Nothing has been done yet. Check what will happen.");
+  };
+
+  const outcome = (answer) => {
+    const notes = (action.notes?.(answer, state.values) ?? []).map((words) => h("p", {}, words));
+    if (action.said) return [...action.said(answer, subject, state.values), ...notes];
+    return [answer.transaction ? lineCard(answer.transaction, subject.timezone) : null, h("p", {}, `Then ${credits(answer.new_balance)} can be used.`), ...notes];
+  };
+
+  const send = async (pressed) => {
+    busy(pressed, "Sending …");
+    try {
+      const { body: answer, headers } = await request(false);
+      await done(answer, headers);
+    } catch (error) {
+      if (error instanceof Lost) return lost(error);
+      if (error.status === 401) return;
+      if (error.status === 412) return conflict();
+      // The API has answered: whatever was unknown is known.
+      state.isUnknown = false;
+      showForm(error);
+    }
+  };
+
+  // Nobody knows whether it was done. The same key makes the second try harmless.
+  const lost = (error) => {
+    state.isUnknown = true;
+    const again = button("Send it again", () => send(again), { class: "main" });
+    step(
+      trouble(error),
+      h("p", {}, action.keyed || !action.method ? "It may have been done, or not. Send it again: it has the same key, so it is done once, however often you send it." : "It may have been done, or not. Send it again: if it was done, you are told that the subscription has changed."),
+      h("div", { class: "buttons" }, button("Close", close), again),
+    );
+    again.focus();
+  };
+
+  const conflict = async () => {
+    let now;
+    try {
+      now = await ask("GET", userPath(subject.user_id));
+    } catch (error) {
+      return showForm(error);
+    }
+    const mine = { ...action.body(subject, state.values) };
+    const theirs = EDITED.filter((each) => asText(now.body[each]) !== asText(subject.subscription[each]));
+    const mineIsThere = Object.keys(mine).every((each) => asText(now.body[each]) === asText(mine[each]));
+    subject = { ...subject, subscription: now.body, etag: now.headers.get("ETag") };
+    state.subject = subject;
+    state.isUnknown = false;
+    state.isDone = true;
+    // Their changes are taken over; what was typed here stays.
+    state.values = Object.fromEntries(EDITED.map((each) => [each, each in mine ? asText(mine[each]) : asText(now.body[each])]));
+    step(
+      h("div", { class: "trouble", role: "alert" }, h("div", {}, h("strong", {}, mineIsThere ? "It is as you wanted it" : "Somebody else has changed it meanwhile"), h("p", {}, mineIsThere ? "Your edit was made, or somebody made the same." : "Nothing of yours was saved. This is what they changed:"))),
+      h("ul", { class: "changes" }, theirs.map((each) => h("li", {}, h("strong", {}, human(each)), " is now ", h("ins", {}, asText(now.body[each]) || "nothing")))),
+      h("div", { class: "buttons" }, button("Close", close), mineIsThere ? null : button("Go on with my edit", () => showForm(), { class: "main" })),
+    );
+  };
+
+  const done = async (answer, headers) => {
+    state.isDone = true;
+    state.isUnknown = false;
+    open = null;
+    const isReplay = headers.get("Idempotency-Replayed") === "true";
+    let line = null;
+    if (answer.transaction_id) {
+      line = await get(`api/credits/transactions/${encodeURIComponent(answer.transaction_id)}`).catch(() => null);
+    }
+    const opposite = action.opposite?.(subject, state.values, answer, headers);
+    const finish = button("Done", close, { class: "main" });
+    step(
+      h("div", { class: "success" }, h("strong", {}, isReplay ? "It was done already, once" : "Done")),
+      line ? lineCard(line, subject.timezone) : null,
+      action.said ? action.said(answer, subject, state.values) : h("p", {}, `${credits(answer.new_balance)} can be used now.`),
+      h("div", { class: "buttons" }, opposite ? button("Undo …", () => { close(); openAction({ name: opposite[0], subject: opposite[1], values: opposite[2] }); }) : null, finish),
+    );
+    say("Done.");
+    finish.focus();
+  };
+
+  dialog.showModal();
+  if (isUnknown) lost(new Lost("Your session ended before the answer came."));
+  else showForm();
+}
+
+function busy(pressed, words) {
+  pressed.disabled = true;
+  pressed.textContent = words;
+}
+
+// Which field a refusal is about, at the field itself.
+function markFields(form, error) {
+  for (const { field: name, message } of error?.errors ?? []) {
+    const input = form.elements[{ expires_in_days: "days" }[name] ?? name];
+    if (!input?.setAttribute) continue;
+    const id = newId();
+    input.setAttribute("aria-invalid", "true");
+    input.setAttribute("aria-describedby", id);
+    input.after(h("small", { id, class: "bad" }, message));
+  }
+}
+
+export const TYPES = {
+  allocation: "Monthly credits",
+  expiration: "Expired",
+  usage: "Used",
+  manual: "By hand",
+  reversal: "Given back",
+  hold: "Held",
+  release: "Released",
+  purchase: "Bought",
+  refund: "Refunded",
+};
+
+// A line of the ledger, as it is shown after an action.
+export function lineCard(line, zone) {
+  return h(
+    "div",
+    { class: "line" },
+    h("div", {}, badge(TYPES[line.type] ?? human(line.type)), h("p", {}, line.description ?? "", " ", h("small", {}, line.actor ? `by ${line.actor}` : ""))),
+    h("div", { class: "end" }, h("strong", { class: line.amount > 0 ? "up" : "" }, line.amount ? signed(line.amount) : number(line.held_amount ?? line.released_amount ?? 0)), h("small", {}, `Balance ${number(line.balance_after)}`)),
+  );
+}

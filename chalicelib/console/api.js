@@ -1,0 +1,102 @@
+// Requests to the API: with the token, a limit of time, and errors that say the next step.
+
+import { $, say } from "./dom.js";
+import { forget, home, token } from "./session.js";
+
+const PATIENCE = 30_000; // a route has 29 seconds
+const SLOW = 5_000;
+
+// A refusal: a problem as RFC 9457 has it.
+export class Problem extends Error {
+  constructor(status, problem, requestId) {
+    super(inWords(status, problem, requestId));
+    this.status = status;
+    this.code = problem.code;
+    this.errors = problem.errors ?? [];
+    this.problem = problem;
+    this.title = TITLES[status] ?? "The API refused";
+  }
+}
+
+const TITLES = {
+  401: "Your session has ended",
+  402: "There are not enough credits",
+  403: "You may not do this",
+  404: "There is no such thing",
+  409: "Somebody else was faster",
+  412: "Somebody else has changed it",
+  429: "Too many requests",
+  500: "The API failed",
+  503: "The API is not available",
+};
+
+function inWords(status, problem, requestId) {
+  const fields = (problem.errors ?? []).map((error) => `${error.field}: ${error.message}`).join("; ");
+  const words = fields || problem.detail || `The API answered ${status}.`;
+  const next = status >= 500 && requestId ? ` The log has it as ${requestId}.` : "";
+  return words.replace(/^./, (letter) => letter.toUpperCase()).replace(/([^.])$/, "$1.") + next;
+}
+
+// No answer came, so nobody knows whether the request was done.
+export class Lost extends Error {
+  title = "No answer came";
+}
+
+let expired = () => {};
+// What to do when the API takes the token no longer.
+export const onExpired = (handler) => { expired = handler; };
+
+let waiting = 0;
+
+export async function ask(method, path, { body, key, match } = {}) {
+  const headers = { Authorization: `Bearer ${token()}` };
+  if (body !== undefined) headers["Content-Type"] = "application/json";
+  if (key) headers["Idempotency-Key"] = key;
+  if (match) headers["If-Match"] = match;
+  const slow = setTimeout(() => say("The API is slow. Still waiting."), SLOW);
+  $("#progress").hidden = !(waiting += 1);
+  let answer, text;
+  try {
+    answer = await fetch(new URL(path, home), {
+      method,
+      headers,
+      body: body === undefined ? undefined : JSON.stringify(body),
+      credentials: "omit",
+      cache: "no-store",
+      signal: AbortSignal.timeout(PATIENCE),
+    });
+    text = await answer.text();
+  } catch (error) {
+    throw new Lost(
+      error.name === "TimeoutError"
+        ? "The API has not answered for 30 seconds."
+        : navigator.onLine === false ? "This computer has no network." : "The API cannot be reached. Is there a network?",
+    );
+  } finally {
+    clearTimeout(slow);
+    $("#progress").hidden = !(waiting -= 1);
+  }
+  const found = parsed(text);
+  if (answer.ok) return { body: found, headers: answer.headers, status: answer.status };
+  const problem = new Problem(answer.status, found, answer.headers.get("X-Request-Id"));
+  if (answer.status === 401) {
+    forget();
+    expired();
+  }
+  throw problem;
+}
+
+function parsed(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return {};
+  }
+}
+
+export const get = async (path, query = {}) => {
+  const asked = new URLSearchParams(Object.entries(query).filter(([, value]) => value !== null && value !== undefined && value !== ""));
+  return (await ask("GET", asked.size ? `${path}?${asked}` : path)).body;
+};
+
+export const userPath = (userId) => `api/subscriptions/${encodeURIComponent(userId)}`;

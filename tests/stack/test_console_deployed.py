@@ -1,0 +1,667 @@
+"""The console of the deployed stack in a real browser: sign-in, what it shows, what it does.
+
+One person is signed in for all tests of the file, because a page is loaded in seconds. `make
+screenshots` runs the test that takes pictures, for docs/images/support and build/support.
+"""
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from selenium.common.exceptions import StaleElementReferenceException
+from selenium.webdriver.common.keys import Keys
+
+from infra.deployment import packaging
+from infra.local.stacks import LocalStack
+from tests.stack.api import Api
+from tests.stack.browser import Page, browser
+from tests.stack.conftest import wait_for
+from tests.stack.node import install
+
+ADA = "support-ada"
+WIDE, NARROW = 1280, 390
+PICTURES = packaging.ROOT / "docs" / "images" / "support"
+OTHER_PICTURES = packaging.BUILD / "support"
+"""Those that no page of the docs shows: for whoever changes the console to look at."""
+
+IS_PICTURED = bool(os.environ.get("SCREENSHOTS"))
+
+
+@pytest.fixture(scope="module")
+def api(stack: LocalStack) -> Api:
+    there = Api(stack)
+    there.subscribe(
+        ADA, timezone="America/New_York", plan="starter", email="support.ada@example.com"
+    )
+    return there
+
+
+@pytest.fixture(scope="module")
+def signed_in(stack: LocalStack) -> Iterator[Page]:
+    with browser() as driver:
+        page = Page(driver)
+        page.resize(WIDE, 900)
+        driver.get(f"{stack.api_url}/console#/users")
+        sign_in(page)
+        yield page
+
+
+@pytest.fixture
+def page(signed_in: Page) -> Iterator[Page]:
+    """The console, with somebody signed in; whatever a test does, nothing may go wrong unseen."""
+    signed_in.errors()
+    yield signed_in
+    signed_in.js("for (const dialog of document.querySelectorAll('dialog')) dialog.close()")
+    # The browser itself writes down each refusal of the API.
+    refusals = re.compile(r"server responded with a status of 4[0-9]{2} ")
+    assert [said for said in signed_in.errors() if not refusals.search(said)] == []
+
+
+def sign_in(page: Page, button: str = ".welcome .main", user: str = "ada") -> None:
+    """Goes to the issuer, says who one is, and comes back."""
+    ready(page)
+    page.click(button)
+    wait_for(lambda: page.text("h1") == "Local sign-in", "the issuer's page")
+    page.fill("[name=subject]", user)
+    page.click("button.main")
+    wait_for(lambda: urlsplit(page.driver.current_url).path.endswith("/console"), "the way back")
+    ready(page)
+
+
+def ready(page: Page) -> None:
+    wait_for(lambda: page.js("return document.documentElement.dataset.ready"), "the page")
+
+
+def settled(page: Page) -> None:
+    """Returns when every answer has come."""
+    script = (
+        "return !document.querySelector('.waiting') && document.querySelector('#progress').hidden"
+    )
+    wait_for(lambda: page.js(script), "all answers")
+
+
+def show(page: Page, user_id: str, tab: str = "") -> None:
+    """Shows a user anew."""
+    page.js("location.hash = '#/users'")
+    wait_for(lambda: page.text("h1") == "Users", "the list")
+    page.js("location.hash = arguments[0]", f"#/users/{user_id}{tab}")
+    wait_for(lambda: user_id in page.text(".crumbs"), f"the page of {user_id}")
+    wait_for(lambda: page.js("return !!document.querySelector('#available')"), "what they have")
+    settled(page)
+
+
+def press(page: Page, words: str, within: str = "body") -> None:
+    """Presses the one button with these words, as soon as it is there."""
+
+    def is_pressed() -> bool:
+        found = page.js(
+            "return [...document.querySelectorAll(`${arguments[0]} button`)].filter("
+            "(each) => each.innerText === arguments[1] && each.checkVisibility())",
+            within,
+            words,
+        )
+        # What an answer brings may take the place of a button that was just found.
+        with suppress(StaleElementReferenceException):
+            if len(found) == 1:
+                page.js(
+                    "arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", *found
+                )
+                found[0].click()
+                return True
+        return False
+
+    wait_for(is_pressed, f"the button {words}")
+
+
+def available(page: Page) -> int:
+    return int(page.text("#available strong").replace(",", ""))
+
+
+def history(api: Api, user_id: str) -> list[dict[str, Any]]:
+    path = f"/api/credits/history?user_id={user_id}&limit=100"
+    found: list[dict[str, Any]] = api.send("GET", path, api.admin).json["items"]
+    return found
+
+
+# The page's own fetch, whose answers get lost, or whose token has run out.
+LOSE_THE_NEXT_ANSWER = """
+const real = window.fetch
+window.keys = []
+window.fetch = async (url, asked) => {
+  const answer = await real(url, asked)
+  const isReal = asked.method === 'POST' && !JSON.parse(asked.body).dry_run
+  if (isReal) window.keys.push(asked.headers['Idempotency-Key'])
+  if (isReal && window.keys.length === 1) throw new TypeError('Failed to fetch')
+  return answer
+}
+window.mend = () => { window.fetch = real }
+"""
+USE_AN_EXPIRED_ONE = """
+const real = window.fetch
+window.fetch = (url, asked) => {
+  asked.headers.Authorization += 'x'
+  return real(url, asked)
+}
+"""
+
+ANSWER_WITH_MANY_BATCHES = """
+const real = window.fetch, many = arguments[0]
+window.fetch = async (url, asked) => {
+  const answer = await real(url, asked)
+  if (!String(url).includes('/credits/balance')) return answer
+  return new Response(JSON.stringify({...await answer.json(), batches: many}), {status: 200})
+}
+window.mend = () => { window.fetch = real }
+"""
+NO_NETWORK = """
+const real = window.fetch
+window.fetch = async () => { throw new TypeError('Failed to fetch') }
+window.mend = () => { window.fetch = real }
+"""
+
+
+# --- Sign-in --------------------------------------------------------------------------------------
+
+
+def test_tokens_are_in_memory_alone_and_the_address_has_no_code(page: Page) -> None:
+    kept = page.js(
+        "return JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie])"
+    )
+    assert json.loads(kept) == [{}, {}, ""]
+    assert urlsplit(page.driver.current_url).query == ""
+    assert page.text("#me .who") == "ada"
+    assert page.text("#stage") == "local"
+
+
+def test_the_policy_of_the_page_lets_nothing_else_in(stack: LocalStack, api: Api) -> None:
+    reply = api.send("GET", "/console")
+    assert reply.status == 200
+    policy = reply.headers["content-security-policy"]
+    assert "script-src 'self'; style-src 'self'" in policy
+    assert f"connect-src 'self' {stack.issuer}" in policy
+    again = api.send("GET", "/console", headers={"If-None-Match": reply.headers["etag"]})
+    assert (again.status, again.text) == (304, "")
+
+
+def test_the_page_is_found_with_a_slash_behind_it_too(api: Api) -> None:
+    reply = api.send("GET", "/console/")
+    assert (reply.status, reply.headers["location"]) == (308, "../console")
+
+
+# --- Finding --------------------------------------------------------------------------------------
+
+
+def test_users_are_found_by_id_by_address_and_from_a_list(page: Page, api: Api) -> None:
+    api.subscribe("support-paused", status="paused", email="paused@example.com")
+    page.js("location.hash = '#/users'")
+    wait_for(lambda: page.text("h1") == "Users", "the list")
+    for who in (ADA, "Support.Ada@example.com"):
+        page.fill("[name=who]", who)
+        page.press(Keys.ENTER)
+        wait_for(lambda: ADA in page.text(".crumbs"), "her page")
+        page.js("location.hash = '#/users'")
+        wait_for(lambda: page.text("h1") == "Users", "the list")
+    page.js(
+        "const box = document.querySelector('[name=status]'); box.value = 'paused';"
+        "box.dispatchEvent(new Event('change', {bubbles: true}))"
+    )
+    wait_for(lambda: "paused@example.com" in page.text(".people"), "who is paused")
+    settled(page)
+    assert set(page.texts(".people .status")) == {"Paused"}
+    press(page, "Clear")
+    settled(page)
+
+
+def test_nobody_found_is_said_with_the_next_step(page: Page) -> None:
+    page.js("location.hash = '#/users'")
+    wait_for(lambda: page.text("h1") == "Users", "the list")
+    settled(page)
+    page.fill("[name=who]", "nobody-at-all")
+    page.press(Keys.ENTER)
+    page.wait_for_text(".trouble", "Nobody has the id nobody-at-all.")
+    assert page.find(".trouble").get_attribute("role") == "alert"
+
+
+def test_why_no_credits_come_is_said_in_words(page: Page, api: Api) -> None:
+    api.subscribe("support-why", billing_interval="monthly", plan="pro")
+    show(page, "support-why")
+    reason = api.send("GET", "/api/subscriptions/support-why", api.admin).json
+    words = reason["not_allocated_because"]["words"]
+    assert words[1:] in page.text(".stats")
+
+
+# --- Acting ---------------------------------------------------------------------------------------
+
+
+def test_a_grant_is_shown_first_and_the_line_that_came_of_it_can_be_taken_back(
+    page: Page, api: Api
+) -> None:
+    show(page, ADA)
+    before = available(page)
+    press(page, "Grant credits")
+    page.fill("dialog [name=amount]", "50")
+    page.fill("dialog [name=description]", "Sorry <b>for</b> the outage")
+    press(page, "Review", "dialog")
+    page.wait_for_text("dialog h3", "This will happen")
+    assert "Sorry <b>for</b> the outage" in page.text("dialog .line")
+    assert f"Then {before + 50:,} credits can be used." in page.text("dialog")
+    assert api.balance(ADA) == before
+    press(page, "Grant", "dialog")
+    page.wait_for_text("dialog .success", "Done")
+    assert page.focused() == "Done [button]"
+    assert api.balance(ADA) == before + 50
+    press(page, "Undo …", "dialog")
+    page.wait_for_text("dialog h2", "Claw back credits")
+    press(page, "Review", "dialog")
+    page.wait_for_text("dialog h3", "This will happen")
+    press(page, "Claw back", "dialog")
+    page.wait_for_text("dialog .success", "Done")
+    press(page, "Done", "dialog")
+    wait_for(lambda: available(page) == before == api.balance(ADA), "what she had before")
+
+
+def test_to_repeat_after_a_lost_answer_changes_nothing(page: Page, api: Api) -> None:
+    show(page, ADA)
+    lines = len(history(api, ADA))
+    press(page, "Grant credits")
+    page.fill("dialog [name=amount]", "7")
+    page.fill("dialog [name=description]", "Once")
+    page.js(LOSE_THE_NEXT_ANSWER)
+    press(page, "Review", "dialog")
+    page.wait_for_text("dialog h3", "This will happen")
+    press(page, "Grant", "dialog")
+    page.wait_for_text("dialog .trouble", "The API cannot be reached.")
+    assert len(history(api, ADA)) == lines + 1
+    press(page, "Send it again", "dialog")
+    page.wait_for_text("dialog .success", "It was done already, once")
+    first, second = page.js("return window.keys")
+    assert first == second
+    assert len(history(api, ADA)) == lines + 1
+    page.js("window.mend()")
+
+
+def test_a_refusal_is_said_at_its_field_and_the_form_stays(page: Page, api: Api) -> None:
+    show(page, ADA)
+    before = api.balance(ADA)
+    press(page, "Claw back")
+    page.fill("dialog [name=amount]", "900000")
+    page.fill("dialog [name=description]", "Too much")
+    press(page, "Review", "dialog")
+    page.wait_for_text("dialog .trouble", "There are not enough credits")
+    assert page.find("dialog [name=amount]").get_attribute("value") == "900000"
+    assert api.balance(ADA) == before
+
+
+def test_two_who_edit_at_once_are_told_and_neither_edit_is_lost(page: Page, api: Api) -> None:
+    show(page, ADA)
+    press(page, "Edit")
+    page.fill("dialog [name=allocation_amount]", "90")
+    path = f"/api/subscriptions/{ADA}"
+    api.send("PATCH", path, api.admin, {"timezone": "America/Chicago"})
+    press(page, "Review", "dialog")
+    page.wait_for_text("dialog .trouble", "Somebody else has changed it meanwhile")
+    assert "Timezone is now America/Chicago" in page.text("dialog .changes")
+    press(page, "Go on with my edit", "dialog")
+    press(page, "Review", "dialog")
+    page.wait_for_text("dialog h3", "This will happen")
+    assert page.text("dialog .changes") == "Allocation amount nothing → 90"
+    press(page, "Save", "dialog")
+    page.wait_for_text("dialog .success", "Done")
+    stored = api.send("GET", path, api.admin).json
+    assert (stored["timezone"], stored["allocation_amount"]) == ("America/Chicago", 90)
+    press(page, "Undo …", "dialog")
+    press(page, "Review", "dialog")
+    page.wait_for_text("dialog h3", "This will happen")
+    press(page, "Save", "dialog")
+    page.wait_for_text("dialog .success", "Done")
+    stored = api.send("GET", path, api.admin).json
+    assert (stored["timezone"], stored["allocation_amount"]) == ("America/Chicago", None)
+
+
+def test_a_hold_is_released_and_a_usage_given_back(page: Page, api: Api) -> None:
+    api.subscribe("support-hold")
+    api.grant("support-hold", 100, key="support-hold")
+    job = {"user_id": "support-hold", "amount": 30, "description": "Crawl"}
+    api.send("POST", "/api/credits/holds", api.backend, job, key="support-hold-1")
+    use = {"user_id": "support-hold", "amount": 20, "description": "Export"}
+    api.send("POST", "/api/credits/use", api.backend, use, key="support-hold-2")
+    show(page, "support-hold")
+    assert available(page) == 50
+    press(page, "Release")
+    press(page, "Review", "dialog")
+    page.wait_for_text("dialog h3", "This will happen")
+    press(page, "Release", "dialog")
+    page.wait_for_text("dialog .success", "Done")
+    press(page, "Done", "dialog")
+    wait_for(lambda: available(page) == 80 == api.balance("support-hold"), "that 80 are free")
+    settled(page)
+    press(page, "Export")
+    press(page, "Give back …", "dialog")
+    page.fill("dialog [name=amount]", "5")
+    page.fill("dialog [name=description]", "Five were empty")
+    press(page, "Review", "dialog")
+    page.wait_for_text("dialog h3", "This will happen")
+    press(page, "Give back", "dialog")
+    page.wait_for_text("dialog .success", "Done")
+    press(page, "Done", "dialog")
+    wait_for(lambda: available(page) == 85 == api.balance("support-hold"), "that 85 are free")
+
+
+# --- What is shown --------------------------------------------------------------------------------
+
+
+def test_an_email_is_shown_in_a_frame_that_runs_and_loads_nothing(page: Page, api: Api) -> None:
+    api.subscribe("support-mail")
+    body = {"user_id": "support-mail", "amount": 9, "description": "Have <script>fun</script>"}
+    api.send("POST", "/api/credits/allocate", api.admin, body, key="support-mail")
+    show(page, "support-mail", "/emails")
+    page.click(".what button")
+    wait_for(lambda: page.js("return !!document.querySelector('iframe.mail')"), "the email")
+    frame = page.find("iframe.mail")
+    assert frame.get_attribute("sandbox") == "allow-same-origin"
+    inside = "return document.querySelector('iframe.mail').contentDocument"
+    wait_for(lambda: page.js(f"{inside}?.body.innerText.includes('Have <script>')"), "its text")
+    # Its styles are there, although the page allows none in markup.
+    assert page.js(f"{inside}.adoptedStyleSheets.length") == 1
+    assert page.js(f"{inside}.querySelectorAll('script, [href], [src]').length") == 0
+
+
+def test_who_edited_a_subscription_is_shown(page: Page, api: Api) -> None:
+    api.subscribe("support-edits")
+    api.send("PATCH", "/api/subscriptions/support-edits", api.billing, {"status": "paused"})
+    show(page, "support-edits", "/edits")
+    newest = page.texts(".trail > li")[0]
+    assert newest.startswith("till Billing")
+    assert "Status active → paused" in newest
+
+
+def many_batches() -> list[dict[str, Any]]:
+    now = datetime.now(UTC)
+    return [
+        {
+            "batch_id": f"{ADA}-{number}",
+            "granted_amount": 10,
+            "remaining_amount": 10,
+            "granted_at": (now - timedelta(hours=number)).isoformat(),
+            "expires_at": (now + timedelta(days=number % 90 + 1)).isoformat(),
+            "held_amount": 0,
+            "priority": 50,
+            "source": "plan",
+        }
+        for number in range(900)
+    ]
+
+
+def test_nine_hundred_batches_are_one_glance_and_a_few_rows(page: Page) -> None:
+    """The API's answer is made here: to grant 900 times takes a minute."""
+    page.js(ANSWER_WITH_MANY_BATCHES, many_batches())
+    show(page, ADA)
+    assert len(page.texts(".timeline tbody tr")) == 8
+    assert "expire within a week" in page.text(".expiry")
+    press(page, "Show 50 more of 900")
+    assert len(page.texts(".timeline tbody tr")) == 58
+    page.js("window.mend()")
+
+
+def test_a_slow_api_is_told_of_and_no_answer_at_all_says_what_to_do(page: Page) -> None:
+    page.js(NO_NETWORK)
+    page.js("location.hash = '#/users'")
+    page.js("location.hash = '#/months'")
+    page.wait_for_text("#main .trouble", "The API cannot be reached. Is there a network?")
+    page.js("window.mend()")
+    press(page, "Try again", "#main > section > div:nth-of-type(2)")
+    wait_for(lambda: "counted" in page.text("#main > section > div:nth-of-type(2)"), "the month")
+
+
+def test_a_month_is_shown_and_run_after_a_preview(page: Page) -> None:
+    this_month = f"{datetime.now(UTC):%Y-%m}"
+    page.js("location.hash = arguments[0]", f"#/months/{this_month}")
+    wait_for(lambda: f"{datetime.now(UTC):%B}" in page.text("h1"), "the month")
+    settled(page)
+    assert "allocations" in page.text("#main")
+    press(page, "Run allocation")
+    page.fill("dialog [name=zones]", "America/Chicago")
+    press(page, "Review", "dialog")
+    page.wait_for_text("dialog h3", "This will happen")
+    press(page, "Start", "dialog")
+    page.wait_for_text("dialog .success", "Done")
+    assert "One sweep has started." in page.text("dialog")
+
+
+# --- Everybody ------------------------------------------------------------------------------------
+
+
+def test_an_action_is_done_with_the_keyboard_alone(page: Page, api: Api) -> None:
+    show(page, ADA)
+    before = api.balance(ADA)
+    page.js(
+        "[...document.querySelectorAll('.heading button')]"
+        ".find((each) => each.textContent === 'Grant credits').focus()"
+    )
+    page.press(Keys.ENTER)
+    wait_for(lambda: page.focused() == "Credits [spinbutton]", "the first field")
+    page.press("3", Keys.TAB, *"Keys", Keys.ENTER)
+    page.wait_for_text("dialog h3", "This will happen")
+    # The focus is on the title of the new step; the buttons follow.
+    page.press(Keys.TAB, Keys.TAB, Keys.TAB)
+    wait_for(lambda: page.focused() == "Grant [button]", "the button")
+    page.press(Keys.ENTER)
+    page.wait_for_text("dialog .success", "Done")
+    page.press(Keys.ESCAPE)
+    wait_for(lambda: page.focused() == "Grant credits [button]", "the focus where it was")
+    assert api.balance(ADA) == before + 3
+
+
+@pytest.mark.parametrize(
+    ("width", "is_dark"), [(WIDE, False), (NARROW, True)], ids=["wide-light", "narrow-dark"]
+)
+def test_axe_finds_nothing(page: Page, width: int, *, is_dark: bool) -> None:
+    page.resize(width, 900, is_dark=is_dark)
+    for path in ("", "/history", "/emails", "/edits"):
+        show(page, ADA, path)
+        assert violations(page) == [], path
+    press(page, "Grant credits")
+    assert violations(page) == [], "a dialog"
+    page.press(Keys.ESCAPE)
+    for path in ("#/users", "#/months"):
+        page.js("location.hash = arguments[0]", path)
+        wait_for(lambda: page.text(".crumbs") == "", "another page")
+        settled(page)
+        assert violations(page) == [], path
+        assert page.js("return document.documentElement.scrollWidth") <= width
+    page.resize(WIDE, 900)
+
+
+def violations(page: Page) -> list[str]:
+    """What axe finds, by rule and place."""
+    if not page.js("return !!window.axe"):
+        page.js((install() / "axe-core" / "axe.min.js").read_text(encoding="utf-8"))
+    found: list[str] = page.driver.execute_async_script(
+        "const done = arguments[arguments.length - 1];"
+        "axe.run(document, {iframes: false}).then((all) => done(all.violations.flatMap("
+        "(rule) => rule.nodes.map((node) => `${rule.id}: ${node.target} ${node.failureSummary}`))))"
+    )
+    return found
+
+
+# --- Pictures ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def ada(api: Api) -> str:
+    """Somebody to be pictured: batches of all kinds, holds, usages."""
+    api.subscribe("ada", timezone="America/New_York", plan="starter", email="ada@example.com")
+    grants: tuple[dict[str, object], ...] = (
+        {"amount": 100, "description": "Welcome"},
+        {"amount": 500, "description": "For the launch", "expires_in_days": 90},
+        {"amount": 40, "description": "Sorry for the outage", "expires_in_days": 5},
+        {"amount": 1200, "description": "Promotion", "expires_in_days": None},
+    )
+    for number, grant in enumerate(grants):
+        body: dict[str, object] = {"user_id": "ada", **grant}
+        api.send("POST", "/api/credits/allocate", api.admin, body, key=f"pictured-{number}")
+    sold = {"user_id": "ada", "payment_id": "pi_pictured", "amount": 300, "description": "Pack"}
+    api.send("POST", "/api/credits/purchases", api.billing, sold)
+    for number, job in enumerate(("Export of 70 pages", "Search", "Crawl of example.com")):
+        body = {"user_id": "ada", "amount": 70 - 20 * number, "description": job}
+        api.send("POST", "/api/credits/use", api.backend, body, key=f"pictured-use-{number}")
+    held: dict[str, object] = {
+        "user_id": "ada",
+        "amount": 120,
+        "description": "Report on 200 companies",
+    }
+    api.send("POST", "/api/credits/holds", api.backend, held, key="pictured-hold")
+    return "ada"
+
+
+def a_grant_before_it_is_made(page: Page, _: Api) -> None:
+    press(page, "Grant credits")
+    page.fill("dialog [name=amount]", "50")
+    page.fill("dialog [name=description]", "Sorry for the slow export")
+    press(page, "Review", "dialog")
+    page.wait_for_text("dialog h3", "This will happen")
+
+
+def a_lost_answer(page: Page, api: Api) -> None:
+    a_grant_before_it_is_made(page, api)
+    page.js(NO_NETWORK)
+    press(page, "Grant", "dialog")
+    page.wait_for_text("dialog .trouble", "The API cannot be reached.")
+    page.js("window.mend()")
+
+
+def two_edits_at_once(page: Page, api: Api) -> None:
+    press(page, "Edit")
+    page.fill("dialog [name=allocation_amount]", "90")
+    api.send("PATCH", "/api/subscriptions/ada", api.admin, {"timezone": "America/Chicago"})
+    press(page, "Review", "dialog")
+    page.wait_for_text("dialog .trouble", "Somebody else has changed it meanwhile")
+    api.send("PATCH", "/api/subscriptions/ada", api.admin, {"timezone": "America/New_York"})
+
+
+def nine_hundred_batches(page: Page, _: Api) -> None:
+    page.js(ANSWER_WITH_MANY_BATCHES, many_batches())
+    show(page, "ada")
+    page.js("window.mend()")
+
+
+def her_emails(page: Page, _: Api) -> None:
+    show(page, "ada", "/emails")
+    wait_for(lambda: len(page.texts(".what button")) > 3, "her emails")
+    page.click(".what button")
+    wait_for(lambda: page.js("return !!document.querySelector('iframe.mail')"), "the email")
+    settled(page)
+
+
+def the_list(page: Page, _: Api) -> None:
+    page.js("location.hash = '#/users'")
+    wait_for(lambda: page.text("h1") == "Users", "the list")
+    settled(page)
+
+
+def the_month(page: Page, _: Api) -> None:
+    page.js("location.hash = '#/months'")
+    wait_for(lambda: "Right now" in page.text("#main"), "the month")
+    settled(page)
+
+
+SCENES: dict[str, Callable[[Page, Api], None]] = {
+    "user": lambda page, _: show(page, "ada"),
+    "grant": a_grant_before_it_is_made,
+    "lost": a_lost_answer,
+    "conflict": two_edits_at_once,
+    "many": nine_hundred_batches,
+    "history": lambda page, _: show(page, "ada", "/history"),
+    "emails": her_emails,
+    "edits": lambda page, _: show(page, "ada", "/edits"),
+    "users": the_list,
+    "month": the_month,
+}
+
+
+@pytest.mark.parametrize("is_dark", [False, True], ids=["light", "dark"])
+def test_the_console_can_be_pictured(
+    page: Page, api: Api, ada: str, tmp_path: Path, *, is_dark: bool
+) -> None:
+    for name in SCENES if IS_PICTURED else ["user"]:
+        # The user in all four ways; of the others one wide and light, and one narrow and dark.
+        shapes = (WIDE, NARROW) if name == "user" else (NARROW if is_dark else WIDE,)
+        for width in shapes:
+            page.resize(width, 900, is_dark=is_dark)
+            show(page, ada)
+            SCENES[name](page, api)
+            shape = "wide" if width == WIDE else "narrow"
+            directory = PICTURES if name == "user" else OTHER_PICTURES
+            directory = directory if IS_PICTURED else tmp_path
+            file = directory / f"{name}-{shape}-{'dark' if is_dark else 'light'}.png"
+            page.picture(file, width, is_dark=is_dark)
+            assert file.stat().st_size > 10_000
+            page.js("for (const dialog of document.querySelectorAll('dialog')) dialog.close()")
+    page.resize(WIDE, 900)
+
+
+# --- The end of a session -------------------------------------------------------------------------
+
+
+def test_an_expired_token_leads_to_a_sign_in_that_keeps_the_form(page: Page, api: Api) -> None:
+    show(page, ADA)
+    before = api.balance(ADA)
+    press(page, "Grant credits")
+    page.fill("dialog [name=amount]", "11")
+    page.fill("dialog [name=description]", "Kept")
+    page.js(USE_AN_EXPIRED_ONE)
+    press(page, "Review", "dialog")
+    page.wait_for_text("#expired", "What you typed is kept")
+    sign_in(page, "#expired .main", user="grace")
+    assert page.text("#me .who") == "grace"
+    assert page.driver.current_url.endswith(f"#/users/{ADA}")
+    assert page.find("dialog [name=amount]").get_attribute("value") == "11"
+    assert page.find("dialog [name=description]").get_attribute("value") == "Kept"
+    assert page.js("return sessionStorage.length") == 0
+    press(page, "Review", "dialog")
+    page.wait_for_text("dialog h3", "This will happen")
+    press(page, "Grant", "dialog")
+    page.wait_for_text("dialog .success", "Done")
+    assert api.balance(ADA) == before + 11
+    assert history(api, ADA)[0]["actor"] == "grace"
+
+
+def test_an_answer_that_belongs_to_no_sign_in_is_refused_and_signing_out_forgets(
+    page: Page, stack: LocalStack
+) -> None:
+    press(page, "Sign out")
+    ready(page)
+    wait_for(lambda: page.text("h1").endswith(" console"), "the start")
+    page.driver.get(f"{stack.api_url}/console?code=stolen&state=guessed")
+    ready(page)
+    page.wait_for_text(".trouble", "The answer belongs to no sign-in that this page began.")
+    assert urlsplit(page.driver.current_url).query == ""
+    assert violations(page) == []
+    page.click(".welcome .main")
+    wait_for(lambda: page.text("h1") == "Local sign-in", "the issuer's page")
+    assert violations(page) == []
+    press(page, "Decline")
+    page.wait_for_text(".trouble", "the person declined")
+
+
+def test_scopes_decide_what_is_shown(page: Page, stack: LocalStack) -> None:
+    page.driver.get(f"{stack.api_url}/console?own")
+    ready(page)
+    page.click(".welcome .main")
+    wait_for(lambda: page.text("h1") == "Local sign-in", "the issuer's page")
+    page.fill("[name=subject]", ADA)
+    for scope in ("credits:admin", "credits:read"):
+        page.click(f"[value='{scope}']")
+    page.click("button.main")
+    wait_for(lambda: page.js("return !!document.querySelector('#available')"), "her own credits")
+    settled(page)
+    assert page.driver.current_url.endswith(f"#/users/{ADA}")
+    assert page.texts("#nav a") == page.texts(".heading button") == []
+    assert page.texts(".tabs a") == ["Credits", "History"]
