@@ -27,7 +27,7 @@ from .wire.transport import Transport
 Item = dict[str, dict[str, Any]]
 """An item as DynamoDB's API has it: attribute name to type and value."""
 
-SENDS_BY_WIRE = False
+SENDS_BY_WIRE = True
 """The switch: whether requests are sent by `store.wire` or by the SDK (docs/decisions.md)."""
 
 CONNECT_TIMEOUT_SECONDS = 2
@@ -69,7 +69,7 @@ def connect(
     if SENDS_BY_WIRE:
         keys = Keys(access_key, secret_key) if access_key and secret_key else None
         shaped: Any = SdkShaped(_wire(region, threads, endpoint_url, keys))
-        connection._client = shaped
+        connection._client = shaped  # noqa: SLF001 - it takes any client only there
     _ = connection.client
     return connection
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 from moto import mock_aws
 
+from tests import wire
 from tests.aws import once, partiql
 from tests.aws.api import Api
 from tests.aws.repair import Terminal
@@ -22,6 +23,7 @@ def _in_process_aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", "credits")
     # Not with the test's own monkeypatch, which it may undo.
     with pytest.MonkeyPatch.context() as patch:
+        wire.install(patch)
         once.install(patch)
         partiql.install(patch)
         with mock_aws():

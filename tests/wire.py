@@ -1,0 +1,25 @@
+"""Lets the wire to DynamoDB end in this process: at moto, which else listens to botocore only."""
+
+from typing import Any
+
+import pytest
+from botocore.awsrequest import AWSPreparedRequest
+from moto.core.models import botocore_stubber
+
+from chalicelib.store.wire.transport import Answer, Transport
+
+
+def to_moto(transport: Transport, headers: dict[str, str], body: bytes) -> Answer:
+    """Moto's answer to the bytes that would have been sent."""
+    url = f"https://{transport.endpoint.host}/"
+    request = AWSPreparedRequest("POST", url, dict(headers), body, stream_output=False)
+    operation = headers["x-amz-target"].partition(".")[2]
+    response: Any = botocore_stubber(f"before-send.dynamodb.{operation}", request)
+    assert response is not None, "moto is not at work"
+    found = {name.lower(): str(value) for name, value in response.headers.items()}
+    return Answer(response.status_code, found, response.content)
+
+
+def install(patch: pytest.MonkeyPatch) -> None:
+    """All wires end at moto from now on."""
+    patch.setattr(Transport, "send", to_moto)
