@@ -1,11 +1,14 @@
 """Lets the wire to DynamoDB end in this process: at moto, which else listens to botocore only."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from botocore.awsrequest import AWSPreparedRequest
+from botocore.exceptions import ReadTimeoutError
 from moto.core.models import botocore_stubber
 
+from chalicelib.store.wire.errors import NoAnswer
 from chalicelib.store.wire.transport import Answer, Transport
 
 
@@ -23,3 +26,27 @@ def to_moto(transport: Transport, headers: dict[str, str], body: bytes) -> Answe
 def install(patch: pytest.MonkeyPatch) -> None:
     """All wires end at moto from now on."""
     patch.setattr(Transport, "send", to_moto)
+
+
+def meet(
+    patch: pytest.MonkeyPatch,
+    transport: Transport,
+    operation: str,
+    meddle: Callable[[bytes], None],
+) -> None:
+    """From now on something happens to an operation once DynamoDB has done it.
+
+    ``meddle`` is told the request; a timeout that it raises is one of the network.
+    """
+    original = transport.send
+
+    def send(headers: dict[str, str], body: bytes) -> Answer:
+        answer = original(headers, body)
+        try:
+            if headers["x-amz-target"].endswith(f".{operation}"):
+                meddle(body)
+        except ReadTimeoutError as error:
+            raise NoAnswer("lost", is_timeout=True) from error
+        return answer
+
+    patch.setattr(transport, "send", send)

@@ -140,7 +140,7 @@ class _Skewed(ServiceError):
 
 def _read(answer: Answer) -> Json:
     try:
-        said = json.loads(answer.body or b"{}")
+        said = json.loads(answer.body)
     except ValueError as error:
         raise NoAnswer("DynamoDB's answer is no JSON") from error
     if not isinstance(said, dict):

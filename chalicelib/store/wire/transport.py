@@ -34,8 +34,8 @@ class Transport:
         self, endpoint: Endpoint, connect_timeout: float, read_timeout: float, most_kept: int
     ) -> None:
         self.endpoint = endpoint
-        self._connect_timeout = connect_timeout
-        self._read_timeout = read_timeout
+        self.connect_timeout = connect_timeout
+        self.read_timeout = read_timeout
         self._most_kept = most_kept
         self._idle: list[HTTPConnection] = []  # the last one was used last; one step each: atomic
 
@@ -46,6 +46,8 @@ class Transport:
             connection.request("POST", "/", body, headers)
             response = connection.getresponse()
             content = response.read()
+            if response.headers.get("content-length") is None and not response.chunked:
+                raise HTTPException  # it broke off before it said how long it is
         except TimeoutError as error:
             connection.close()
             raise NoAnswer("DynamoDB took too long to answer", is_timeout=True) from error
@@ -73,10 +75,10 @@ class Transport:
             connection.close()
 
     def _opened(self) -> HTTPConnection:
-        connection = _made(self.endpoint, self._connect_timeout)
+        connection = _made(self.endpoint, self.connect_timeout)
         try:
             connection.connect()
-            connection.sock.settimeout(self._read_timeout)
+            connection.sock.settimeout(self.read_timeout)
         except (OSError, HTTPException) as error:
             connection.close()
             raise NoAnswer(
