@@ -4,7 +4,6 @@ PynamoDB's `Connection` is used directly rather than its models: a model class m
 own (50 to 150 ms of cold start each) and costs a worker about twice the CPU per item.
 """
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -28,7 +27,7 @@ from .wire.transport import Transport
 Item = dict[str, dict[str, Any]]
 """An item as DynamoDB's API has it: attribute name to type and value."""
 
-SENDS_BY_WIRE = os.environ.get("BENCH_WIRE") == "1"
+SENDS_BY_WIRE = False
 """The switch: whether requests are sent by `store.wire` or by the SDK (docs/decisions.md)."""
 
 CONNECT_TIMEOUT_SECONDS = 2

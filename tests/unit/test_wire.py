@@ -10,9 +10,20 @@ import pytest
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
+from botocore.exceptions import (
+    ClientError,
+    ConnectionClosedError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    ReadTimeoutError,
+)
 
+from chalicelib.store import database
+from chalicelib.store.errors import FAULTS, OutOfTime
+from chalicelib.store.partiql import cancelled_for
+from chalicelib.store.throttling import patient
 from chalicelib.store.wire import credentials
-from chalicelib.store.wire.client import Client
+from chalicelib.store.wire.client import MOST_ATTEMPTS, Client
 from chalicelib.store.wire.credentials import Found
 from chalicelib.store.wire.endpoints import endpoint_of
 from chalicelib.store.wire.errors import NoAnswer, ServiceError, WireError
@@ -21,6 +32,14 @@ from chalicelib.store.wire.signing import Keys, signed
 from chalicelib.store.wire.transport import Answer, Transport
 
 KEYS = Keys("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")
+STS = "".join(
+    (
+        "AQoDYXdzEPT//////////wEXAMPLEtc764bNrC9SAPBSM22wDOk4x4HIZ8j4FZTwdQWLWsKWHGBuFqwAeMicRX",
+        "mxfpSPfIeoIYRqTflfKD8YUuwthAx7mSEI/qkPpKPi/kMcGdQrmGdeehM4IC1NtBmUpp2wUE8phUZampKsburE",
+        "Dy0KPkyQDYwT7WZ0wq5VSXDvp75YU9HFvlRd8Tx6q6fE8YQcHNVXAkiY9q6d+xo0rKwT38xVqr7ZD0u0iPPkUL",
+        "64lIZbqBAz+scqKmlzm8FDrypNC9Yjc8fPOLn9FX9KSYvKTr4rvx3iSIlTJabIQwj2ICCR/oLxBA==",
+    )
+)
 NOW = 1440938160.0  # 2015-08-30T12:36:00Z, the moment of AWS's examples
 
 
@@ -73,17 +92,11 @@ def test_aws_example_of_a_signed_post_has_the_signature_that_aws_published() -> 
         "SignedHeaders=host;x-amz-date, "
         "Signature=5da7c1a2acd57cee7505fc6676e4e544621c30862966e37dddb68e92efbe5d6b"
     )
-    token = (  # noqa: S105 - of an example of AWS
-        "AQoDYXdzEPT//////////wEXAMPLEtc764bNrC9SAPBSM22wDOk4x4HIZ8j4FZTwdQWLWsKWHGBuFqwAeMicRXmxf"
-        "pSPfIeoIYRqTflfKD8YUuwthAx7mSEI/qkPpKPi/kMcGdQrmGdeehM4IC1NtBmUpp2wUE8phUZampKsburEDy0KPk"
-        "yQDYwT7WZ0wq5VSXDvp75YU9HFvlRd8Tx6q6fE8YQcHNVXAkiY9q6d+xo0rKwT38xVqr7ZD0u0iPPkUL64lIZbqBA"
-        "z+scqKmlzm8FDrypNC9Yjc8fPOLn9FX9KSYvKTr4rvx3iSIlTJabIQwj2ICCR/oLxBA=="
-    )
     headers = signed(
-        Keys(KEYS.access_key, KEYS.secret_key, token),
+        Keys(KEYS.access_key, KEYS.secret_key, STS),
         *("us-east-1", "service", {"host": "example.amazonaws.com"}, b"", NOW),
     )
-    assert headers["x-amz-security-token"] == token
+    assert headers["x-amz-security-token"] == STS
     assert headers["authorization"].endswith(
         "SignedHeaders=host;x-amz-date;x-amz-security-token, "
         "Signature=85d96828115b5dc0cfc3bd16ad9e210dd772bbebba041836c64533a82be05ead"
@@ -369,3 +382,77 @@ def test_a_clock_that_stays_wrong_ends_after_four_attempts(
     with pytest.raises(ServiceError):
         client(wire).call("Query", {})
     assert slept == [0, 0, 0]
+
+
+# --- In the shape of the SDK's client ------------------------------------------------------------
+
+
+def connected(monkeypatch: pytest.MonkeyPatch, *answers: Answer | WireError) -> Any:
+    """The client of a connection that sends by wire."""
+    monkeypatch.setattr(database, "SENDS_BY_WIRE", True)
+    keys = {"access_key": "who", "secret_key": "secret"}
+    client: Any = database.connect("eu-west-1", **keys).client  # type: ignore[arg-type]
+    monkeypatch.setattr(client.wire.transport, "send", Scripted(*answers).send)
+    return client
+
+
+def test_a_connection_sends_by_wire_within_the_limits_of_the_sdk(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(database, "SENDS_BY_WIRE", True)
+    given = {"endpoint_url": "http://127.0.0.1:9", "access_key": "who", "secret_key": "secret"}
+    client: Any = database.connect("eu-west-1", 20, **given).client  # type: ignore[arg-type]
+    transport = client.wire.transport
+    assert (transport.connect_timeout, transport.read_timeout) == (2, 5)
+    assert (transport.endpoint.host, transport._most_kept) == ("127.0.0.1:9", 20)
+    assert MOST_ATTEMPTS == 1 + database.MOST_SDK_RETRIES
+    assert client.wire._credentials() == Keys("who", "secret")
+    found: Any = database.connect("eu-west-1").client
+    assert isinstance(found.wire._credentials, Found)
+
+
+def test_a_method_is_the_operation_of_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = connected(monkeypatch, answer('{"Items": []}'))
+    assert client.transact_get_items(TransactItems=[]) == {"Items": []}
+    assert not hasattr(client, "_endpoint")
+
+
+def test_an_error_is_botocores(monkeypatch: pytest.MonkeyPatch) -> None:
+    body = '{"__type": "x#TransactionCanceledException", "CancellationReasons": [{"Code": "A"}]}'
+    client = connected(monkeypatch, answer(body, 400))
+    with pytest.raises(ClientError) as raised:
+        client.execute_transaction(TransactStatements=[])
+    assert cancelled_for(raised.value) == {"A"}
+    assert raised.value.operation_name == "ExecuteTransaction"
+
+
+@pytest.mark.parametrize(
+    ("failure", "kind"),
+    [
+        (NoAnswer("x", is_timeout=True), ReadTimeoutError),
+        (NoAnswer("x", is_timeout=True, is_connected=False), ConnectTimeoutError),
+        (NoAnswer("x", is_connected=False), EndpointConnectionError),
+        (NoAnswer("x"), ConnectionClosedError),
+    ],
+)
+def test_what_is_not_answered_is_a_fault_of_botocores_kind(
+    slept: list[float], monkeypatch: pytest.MonkeyPatch, failure: NoAnswer, kind: type[Exception]
+) -> None:
+    client = connected(monkeypatch, failure)
+    with pytest.raises(kind) as raised:
+        client.query(TableName="t")
+    assert isinstance(raised.value, FAULTS)
+    assert len(slept) == 3
+
+
+def test_a_throttled_table_is_waited_for_as_long_as_an_invocation_can(
+    slept: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    throttled = [refusal("ThrottlingException")] * 6
+    client = connected(monkeypatch, *throttled, answer())
+    with patient(lambda: 60_000, 5_000):
+        assert client.query(TableName="t") == {}
+    assert slept == pytest.approx([0.2, 0.4, 0.8, 1.6, 3.2, 4.0])
+    client = connected(monkeypatch, *throttled)
+    with patient(lambda: 0, 5_000), pytest.raises(OutOfTime):
+        client.query(TableName="t")
