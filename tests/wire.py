@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from botocore.awsrequest import AWSPreparedRequest
+from botocore.compat import HTTPHeaders
 from botocore.exceptions import ReadTimeoutError
 from moto.core.models import botocore_stubber
 
@@ -15,7 +16,9 @@ from chalicelib.store.wire.transport import Answer, Transport
 def to_moto(transport: Transport, headers: dict[str, str], body: bytes) -> Answer:
     """Moto's answer to the bytes that would have been sent."""
     url = f"https://{transport.endpoint.host}/"
-    request = AWSPreparedRequest("POST", url, dict(headers), body, stream_output=False)
+    request = AWSPreparedRequest(
+        "POST", url, HTTPHeaders.from_dict(headers), body, stream_output=False
+    )
     operation = headers["x-amz-target"].partition(".")[2]
     response: Any = botocore_stubber(f"before-send.dynamodb.{operation}", request)
     assert response is not None, "moto is not at work"

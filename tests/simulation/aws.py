@@ -384,7 +384,7 @@ def _attached(client: Any) -> Any:
 def dynamodb() -> Any:
     """The client that the product makes for itself."""
     with _quotas_known():
-        client = connect(REGION, access_key="simulated", secret_key="simulated").client  # noqa: S106
+        client: Any = connect(REGION, access_key="simulated", secret_key="simulated").client  # noqa: S106
     if not isinstance(client, SdkShaped):
         return _attached(client)
     _WIRES.append(client.wire)

@@ -245,7 +245,12 @@ def test_a_request_is_sent_four_times_with_pauses_that_double(slept: list[float]
 def test_pauses_are_random(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[float, float]] = []
     monkeypatch.setattr(time, "sleep", lambda _: None)
-    monkeypatch.setattr(random, "uniform", lambda low, high: asked.append((low, high)) or 0.0)
+
+    def uniform(low: float, high: float) -> float:
+        asked.append((low, high))
+        return 0.0
+
+    monkeypatch.setattr(random, "uniform", uniform)
     client(Scripted(NoAnswer("lost"), answer())).call("Query", {})
     assert asked == [(0, 1)]
 
@@ -362,7 +367,7 @@ def test_a_signature_that_is_wrong_for_other_reasons_is_sent_once(
     monkeypatch: pytest.MonkeyPatch, code: str, date: str | None
 ) -> None:
     monkeypatch.setattr(time, "time", lambda: NOW)
-    wire = Scripted(refusal(code, **({"date": date} if date else {})))
+    wire = Scripted(refusal(code, 400, **({"date": date} if date else {})))
     with pytest.raises(ServiceError):
         client(wire).call("Query", {})
     assert len(wire.sent) == 1
@@ -390,8 +395,8 @@ def test_a_clock_that_stays_wrong_ends_after_four_attempts(
 def connected(monkeypatch: pytest.MonkeyPatch, *answers: Answer | WireError) -> Any:
     """The client of a connection that sends by wire."""
     monkeypatch.setattr(database, "SENDS_BY_WIRE", True)
-    keys = {"access_key": "who", "secret_key": "secret"}
-    client: Any = database.connect("eu-west-1", **keys).client  # type: ignore[arg-type]
+    keys: dict[str, Any] = {"access_key": "who", "secret_key": "secret"}
+    client: Any = database.connect("eu-west-1", **keys).client
     monkeypatch.setattr(client.wire.transport, "send", Scripted(*answers).send)
     return client
 
@@ -400,8 +405,12 @@ def test_a_connection_sends_by_wire_within_the_limits_of_the_sdk(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(database, "SENDS_BY_WIRE", True)
-    given = {"endpoint_url": "http://127.0.0.1:9", "access_key": "who", "secret_key": "secret"}
-    client: Any = database.connect("eu-west-1", 20, **given).client  # type: ignore[arg-type]
+    given: dict[str, Any] = {
+        "endpoint_url": "http://127.0.0.1:9",
+        "access_key": "who",
+        "secret_key": "secret",
+    }
+    client: Any = database.connect("eu-west-1", 20, **given).client
     transport = client.wire.transport
     assert (transport.connect_timeout, transport.read_timeout) == (2, 5)
     assert (transport.endpoint.host, transport._most_kept) == ("127.0.0.1:9", 20)

@@ -16,6 +16,7 @@ from typing import Any
 import botocore.session
 import pytest
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from botocore.compat import HTTPHeaders
 from botocore.config import Config
 from botocore.endpoint_provider import EndpointProvider
 from botocore.exceptions import ClientError, HTTPClientError
@@ -111,14 +112,14 @@ class Sdk:
         self.sent: list[tuple[str, str]] = []
         self.answer: Answer | Exception = Answer(200, {}, b"{}")
 
-    def _answer(self, request: AWSPreparedRequest, **_: object) -> AWSResponse:
+    def _answer(self, request: AWSPreparedRequest, **_: object) -> Any:
         headers = {name.lower(): _text(value) for name, value in request.headers.items()}
         self.sent.append((headers["authorization"], _text(request.body)))
         if isinstance(self.answer, Exception):
             raise self.answer
         status, said, body = self.answer
         raw: Any = _Body(body)
-        return AWSResponse(request.url, status, said, raw)
+        return AWSResponse(request.url, status, HTTPHeaders.from_dict(said), raw)
 
     def outcome(self, operation: str, parameters: dict[str, Any]) -> Any:
         """What it answers, or the code of its error; and how often it sent."""
@@ -226,10 +227,13 @@ _TOKEN = {"ExecuteTransaction": {"ClientRequestToken": "one"}}
 
 _QUERY = {"TableName": "table"}
 
+_THROTTLED_CHECKER: Any = ThrottledRetryableChecker
+_TRANSIENT_CHECKER: Any = TransientRetryableChecker
+
 CODES = sorted(
     {
-        *ThrottledRetryableChecker._THROTTLED_ERROR_CODES,
-        *TransientRetryableChecker._TRANSIENT_ERROR_CODES,
+        *_THROTTLED_CHECKER._THROTTLED_ERROR_CODES,
+        *_TRANSIENT_CHECKER._TRANSIENT_ERROR_CODES,
         *("AccessDeniedException", "ConditionalCheckFailedException", "DuplicateItemException"),
         *("ExpiredTokenException", "InternalServerError", "ItemCollectionSizeLimitExceeded"),
         *("RequestTimeTooSkewed", "InvalidSignatureException", "ReplicatedWriteConflictException"),
@@ -279,9 +283,9 @@ def test_no_answer_is_met_as_often_as_with_botocore(both: tuple[Sdk, Wire]) -> N
 
 
 def test_the_codes_of_throttling_are_botocores() -> None:
-    assert {*ThrottledRetryableChecker._THROTTLED_ERROR_CODES} == retrying.THROTTLED
-    assert {*TransientRetryableChecker._TRANSIENT_ERROR_CODES} == retrying.TRANSIENT
-    statuses = TransientRetryableChecker._TRANSIENT_STATUS_CODES
+    assert {*_THROTTLED_CHECKER._THROTTLED_ERROR_CODES} == retrying.THROTTLED
+    assert {*_TRANSIENT_CHECKER._TRANSIENT_ERROR_CODES} == retrying.TRANSIENT
+    statuses = _TRANSIENT_CHECKER._TRANSIENT_STATUS_CODES
     assert {*statuses} == retrying.TRANSIENT_STATUSES
 
 
