@@ -231,6 +231,21 @@ def test_no_error_says_a_key_a_token_or_what_was_sent(
     assert slept or isinstance(failure, Answer)
 
 
+def test_what_aws_says_of_a_signature_is_said_without_the_headers_it_has_seen() -> None:
+    body = '{"__type": "a#InvalidSignatureException", "message": "No match.\\n\\ntoken:SECRET"}'
+    with pytest.raises(ServiceError) as raised:
+        client(Scripted(answer(body, 400))).call("Query", {})
+    assert raised.value.message == "No match."
+    assert "SECRET" not in f"{vars(raised.value)} {raised.value}"
+
+
+def test_credentials_that_no_header_may_have_are_refused_without_saying_them() -> None:
+    for keys in (Keys("SECRET\n", "x"), Keys("x", "x", "SECRET\n")):
+        with pytest.raises(ValueError, match="no header may have") as raised:
+            Client("eu-west-1", Scripted(answer()), lambda keys=keys: keys).call("Query", {})  # type: ignore[misc]
+        assert "SECRET" not in str(raised.value)
+
+
 # --- Retries -------------------------------------------------------------------------------------
 
 

@@ -244,6 +244,10 @@ def test_a_certificate_that_nobody_vouches_for_is_refused_before_anything_is_sen
             assert not raised.value.is_connected
         assert heard == []
         assert send("localhost", str(certificate)) == 200
+        ours = Transport(endpoint_of("eu-west-1", f"https://localhost:{port}"), 5, 5, 1)
+        used = [ours.send({}, b"{}").status and ours._idle[0] for _ in range(3)]
+        assert len({*used}) == 1, "one serves all three"
+        ours._idle.pop().close()
     finally:
         server.close()
         transport._verifying.cache_clear()

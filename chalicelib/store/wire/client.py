@@ -157,6 +157,9 @@ def _error(operation: str, answer: Answer) -> ServiceError:
     if not isinstance(said, dict):
         said = {}
     code = str(said.get("__type", answer.status)).split(":", 1)[0].rpartition("#")[2]
+    if code in SKEWED:
+        # What follows may be the headers as AWS has seen them, with the session's token.
+        said = {"message": str(said.get("message", said.get("Message", ""))).partition("\n")[0]}
     return ServiceError(operation, answer.status, code, said)
 
 

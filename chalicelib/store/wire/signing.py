@@ -29,8 +29,10 @@ def signed(
 ) -> dict[str, str]:
     """The headers of a POST to `/`, with its signature. ``headers``: with `host`, in small letters.
 
-    ``now``: seconds since 1970. All headers are signed.
+    ``now``: seconds since 1970. All headers are signed. Raises ValueError.
     """
+    if not (keys.access_key + keys.token).isprintable():  # else the error of HTTP would say them
+        raise ValueError("the credentials have a character that no header may have")
     at = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
     all_of_them = {**headers, "x-amz-date": at}
     if keys.token:
