@@ -78,6 +78,7 @@ lock: $(READY) | writable  ## write the lists of packages and hashes from pyproj
 clean:  ## remove all generated files, and .venv
 	rm -rf $(VENV) build .chalice/deployments .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	rm -rf clients/typescript/node_modules clients/typescript/build clients/typescript/src/contract.ts
+	rm -rf tests/generators/node_modules tests/generators/build
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 ##@ Deploy and operate (the running local stack, or STAGE=prod REGION=eu-west-1 in your AWS account)
@@ -214,14 +215,19 @@ $(READY): requirements.txt requirements-dev.txt
 	@# --clear would follow a link and empty an environment that others use.
 	@if [ -L $(VENV) ]; then \
 	  echo 'error: $(VENV) is a link to an environment that is out of date. Renew it where it is, or remove the link.' >&2; exit 1; fi
-	@echo 'Making $(VENV) (once, about a minute) ...' >&2
 	@$(call exported,PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	  echo 'error: Python has no venv module. On Debian and Ubuntu: apt install python3-venv' >&2; exit 1; }
-	@$(call exported,PYTHON) -m venv --clear $(VENV) >&2
-	@# A fifth of what is installed is ever imported; it is compiled then.
+	@# One at a time: `make up &` and `make env` of a new clone would clear each other's. The lock is on this
+	@# file, and ends with the shell. A fifth of what is installed is ever imported; it is compiled then.
 	@# Each package is named as it comes; the pipe would hide pip's failure, so a file remembers it.
-	@( $(VENV)/bin/pip install --no-compile --disable-pip-version-check --require-hashes --only-binary :all: -r requirements-dev.txt || touch $@.failed ) 2>&1 \
-	  | while read -r word rest; do case $$word in Collecting) echo "  $${rest%% *}";; ERROR:) echo "$$word $$rest";; esac; done >&2
-	@if [ -e $@.failed ]; then rm $@.failed; echo 'error: pip could not install requirements-dev.txt.' \
-	  'Is there a network, and a package index? Installing needs them; run make again when they are there.' >&2; exit 1; fi
-	@touch $@
+	@exec 9<Makefile; lock() { "$$GIVEN_PYTHON" -c "import fcntl; fcntl.flock(9, $$1)" 2>/dev/null; }; \
+	  lock 'fcntl.LOCK_EX | fcntl.LOCK_NB' || { \
+	    echo 'Waiting for another make, which is making $(VENV) ...' >&2; lock fcntl.LOCK_EX; }; \
+	  if [ $@ -nt requirements.txt ] && [ $@ -nt requirements-dev.txt ]; then exit 0; fi; \
+	  echo 'Making $(VENV) (once, about a minute) ...' >&2; \
+	  "$$GIVEN_PYTHON" -m venv --clear $(VENV) >&2 || exit 1; \
+	  ( $(VENV)/bin/pip install --no-compile --disable-pip-version-check --require-hashes --only-binary :all: -r requirements-dev.txt || touch $@.failed ) 2>&1 \
+	    | while read -r word rest; do case $$word in Collecting) echo "  $${rest%% *}";; ERROR:) echo "$$word $$rest";; esac; done >&2; \
+	  if [ -e $@.failed ]; then rm $@.failed; echo 'error: pip could not install requirements-dev.txt.' \
+	    'Is there a network, and a package index? Installing needs them; run make again when they are there.' >&2; exit 1; fi; \
+	  touch $@

@@ -55,7 +55,10 @@ OF_ENTRY: Mapping[EntryType, EventName] = {
     EntryType.PURCHASE: EventName.PURCHASED,
     EntryType.REFUND: EventName.REFUNDED,
 }
-"""The event that every entry of a type has. The other events are crossings."""
+"""The event that every entry of a type has."""
+
+CROSSINGS = frozenset(EventName) - frozenset(OF_ENTRY.values())
+"""The events of an entry that took the ledger balance over a threshold."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -202,6 +202,19 @@ def test_a_dry_run_comes_in_pages_and_every_user_is_on_one_of_them(
     assert first["next_cursor"]
 
 
+def test_a_dry_run_that_was_begun_under_the_release_before_goes_on(world: World, api: Api) -> None:
+    for user_id in ("1", "2"):
+        world.subscribe(user_id)
+    world.now = at("2026-02-02T12:00:00Z")
+    body = {"period": "2026-02", "zones": ["Europe/Paris"], "dry_run": True, "limit": 1}
+    first = api.post(RUNS, ADMIN, body).json
+    assert [item["user_id"] for item in first["items"]] == ["1"]
+    cursor = "ZDc1NzgzN2NFdXJvcGUvUGFyaXMgMQ"
+    assert first["next_cursor"] == cursor
+    rest = api.post(RUNS, ADMIN, {**body, "cursor": cursor}).json
+    assert [item["user_id"] for item in rest["items"]] == ["2"]
+
+
 def test_a_cursor_of_another_dry_run_is_refused(world: World, api: Api) -> None:
     world.subscribe("1")
     world.subscribe("2")

@@ -198,6 +198,18 @@ def test_an_edit_whose_ledger_cannot_be_read_is_an_error_and_changes_nothing(
     assert world.services.subscriptions.get("42") == before
 
 
+def test_an_edit_that_makes_several_months_due_is_answered_as_after_the_last_of_them(
+    world: World, api: Api
+) -> None:
+    api.put(PATH, ADMIN, ADA)
+    world.now = at("2026-03-15T12:00:00Z")
+    reply = api.patch(PATH, ADMIN, {"eligible_from": "2026-01-01"})
+    posted = [str(entry.allocated_through) for entry in world.history("42")]
+    assert posted == ["2026-01", "2026-02", "2026-03"]
+    assert reply.json["next_credit_allocation"] == "2026-04-01"
+    assert reply.json == api.get(PATH, ADMIN).json
+
+
 def test_a_subscription_ends_and_says_why_nothing_more_comes(world: World, api: Api) -> None:
     world.zones.add("Europe/Paris")
     api.put(PATH, BACKEND, {**ADA, "ends_at": "2026-02-28T23:00:00Z"})

@@ -2,10 +2,12 @@
 
 import io
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -32,7 +34,8 @@ Loses = Callable[[str, datetime], bool]
 class Stage:
     """In place of a local stack: a world whose clock is the file that a local clock moves.
 
-    A tick is all that follows from it, mails too. ``loses`` says what is lost on the way.
+    A tick is all that follows from it; mails too, unless it ``sends_later``. ``loses`` says what is
+    lost on the way.
     """
 
     def __init__(self, world: World, clock_file: Path) -> None:
@@ -43,6 +46,7 @@ class Stage:
         self.functions = {name: name for name in KINDS}
         self.queues = {name: world.queue_url(name) for name in (*QUEUES, "notifications")}
         self.loses: Loses = lambda _queue, _at: False
+        self.sends_later = False
         self.ticks: list[tuple[str, datetime, list[str]]] = []
         world.settings = replace(world.settings, clock_file=self.clock_file)
         world.services = world.restarted()
@@ -68,6 +72,8 @@ class Stage:
         records = self.world.stream()[self._streamed :]
         outbox.queue_notifications(self.world.services, {"Records": records})
         self._streamed += len(records)
+        if self.sends_later:
+            return
         bodies = self.world.take("notifications")
         if not self.loses("notifications", now):
             self.world.send_mails(bodies)
@@ -218,6 +224,29 @@ def test_users_are_reminded_once_three_days_before_or_by_the_next_repetition(
     stage.loses = lambda queue, at: queue == "notifications" and at < reminder + age
     clock.move(end - timedelta(minutes=1))
     assert [timedelta(0) <= at - reminder - age < A_LITTLE for at in told] == [True]
+
+
+def test_users_are_reminded_before_the_clock_goes_on_to_when_their_credits_have_expired(
+    stage: Stage, clock: LocalClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a stack, emails are sent while the clock waits for them, and not within the tick."""
+    stage.subscribe(plan="starter", notifications=["expiring_soon"])
+    stage.sends_later = True
+    (start,) = stage.months(PARIS, 1)
+    end = calendar.expires_at(PARIS, start, 30)
+    told: list[datetime] = []
+    send = stage.world.services.mailer.send
+
+    def note(*mail: Any) -> str:
+        told.append(stage.world.services.now())
+        return send(*mail)
+
+    setattr(stage.world.services.mailer, "send", note)  # noqa: B010
+    polled = SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: stage.world.send_mails())
+    monkeypatch.setattr("infra.ticks.time", polled)
+    clock.move(end + timedelta(days=1))
+    stage.world.send_mails()
+    assert [end - at > timedelta(days=2) for at in told] == [True]
 
 
 def test_a_user_who_wants_no_reminder_takes_no_time(stage: Stage, clock: LocalClock) -> None:

@@ -1,5 +1,6 @@
 """Who may edit which field of a subscription, how far, and what is recorded of it."""
 
+import base64
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -399,6 +400,18 @@ def test_edits_come_in_pages_newest_first(api: Api) -> None:
     first = api.get(f"{EDITS_PATH}?limit=2", ADMIN).json["next_cursor"]
     elsewhere = api.get(f"/api/subscriptions/43/edits?cursor={first}", ADMIN)
     assert (elsewhere.status, elsewhere.json["errors"][0]["field"]) == (400, "cursor")
+
+
+def test_a_listing_that_was_begun_under_the_release_before_goes_on(world: World, api: Api) -> None:
+    api.put(PATH, BACKEND, ADA)
+    api.patch(PATH, BACKEND, {"plan": "starter"})
+    newest, _ = world.services.edits.items("42")
+    cursor = (
+        base64.urlsafe_b64encode(f"9343ea38{newest['edit']['S']}".encode()).decode().rstrip("=")
+    )
+    assert api.get(f"{EDITS_PATH}?limit=1", ADMIN).json["next_cursor"] == cursor
+    page = api.get(f"{EDITS_PATH}?cursor={cursor}", ADMIN).json
+    assert [item["version"] for item in page["items"]] == [1]
 
 
 def test_a_page_has_twenty_edits_unless_it_says_otherwise(api: Api) -> None:

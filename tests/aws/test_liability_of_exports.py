@@ -10,7 +10,13 @@ from typing import Any
 
 import pytest
 from botocore.client import BaseClient
-from botocore.exceptions import ClientError
+from botocore.exceptions import (
+    ClientError,
+    EndpointConnectionError,
+    IncompleteReadError,
+    ReadTimeoutError,
+    ResponseStreamingError,
+)
 
 from chalicelib.domain.prices import Price
 from chalicelib.operations import purchases
@@ -406,6 +412,57 @@ def test_another_answer_of_s3_is_passed_on(ask: Ask, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(client("s3"), "get_object", refuse)
     assert "SlowDown" in refused(ask(AT, "--export", ledger))
+
+
+class Breaking:
+    """An object of S3 whose connection breaks after its first bytes."""
+
+    def __init__(self, body: Any, error: Exception) -> None:
+        self.body = body
+        self.error = error
+        self.is_begun = False
+
+    def read(self, size: int = -1) -> bytes:
+        if self.is_begun:
+            raise self.error
+        self.is_begun = True
+        found: bytes = self.body.read(min(size, 40) if size >= 0 else 40)
+        return found
+
+    def close(self) -> None:
+        self.body.close()
+
+
+@pytest.mark.parametrize("file", ["manifest-summary.json", "manifest-files.json", FIRST, LAST])
+@pytest.mark.parametrize(
+    "error",
+    [
+        EndpointConnectionError(endpoint_url="https://s3"),
+        ReadTimeoutError(endpoint_url="https://s3"),
+        ResponseStreamingError(error="reset"),
+        IncompleteReadError(actual_bytes=40, expected_bytes=400),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_connection_that_breaks_is_told_as_that_and_not_as_a_damaged_export(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch, file: str, error: Exception
+) -> None:
+    ledger = upload(export_of("ledger", AT, ITEMS))
+    get = client("s3").get_object
+
+    def breaking(**asked: Any) -> Any:
+        found = get(**asked)
+        if asked["Key"].endswith(file):
+            found["Body"] = Breaking(found["Body"], error)
+            if not file.startswith("data/"):
+                found["Body"].is_begun = True
+        return found
+
+    monkeypatch.setattr(client("s3"), "get_object", breaking)
+    said = refused(ask(AT, "--export", ledger))
+    assert str(error) in said
+    assert "is not as DynamoDB wrote it" not in said
+    assert "To make one" not in said
 
 
 # --- What is not as it was written ----------------------------------------------------------------

@@ -67,9 +67,35 @@ def test_the_text_that_ses_publishes_first_is_passed_over_and_no_other_text(worl
             suppress_addresses(world.services, event(text), world.context)
 
 
-def test_a_bounce_that_may_pass_marks_nothing(world: World) -> None:
+@pytest.mark.parametrize("kind", ["Transient", "Undetermined"])
+def test_a_bounce_that_may_pass_marks_nothing_whether_or_not_ses_knows_why(
+    world: World, kind: str
+) -> None:
+    """SES's types of bounces: these two, and Permanent (SES Developer Guide, bounce object)."""
     world.subscribe()
-    suppress_addresses(world.services, event(bounce(kind="Transient")), world.context)
+    suppress_addresses(world.services, event(bounce(kind=kind)), world.context)
+    assert suppressed(world) is None
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "Click",
+        "Delivery",
+        "DeliveryDelay",
+        "Open",
+        "Reject",
+        "Rendering Failure",
+        "Send",
+        "Subscription",
+    ],
+)
+def test_an_event_of_ses_that_is_no_bounce_and_no_complaint_marks_nothing(
+    world: World, kind: str
+) -> None:
+    world.subscribe()
+    others = {**complaint(), **bounce(), "eventType": kind}
+    suppress_addresses(world.services, event(others), world.context)
     assert suppressed(world) is None
 
 

@@ -200,3 +200,37 @@ def test_an_address_that_is_told_while_its_user_is_registered_is_given(
     assert stripe.sends(CREATED, subscription()) == (200, "subscription")
     assert known(stripe) == Customer("1", ADA)
     assert stripe.user().email == ADA
+
+
+def test_a_user_who_is_registered_while_their_address_is_learned_is_given_it(
+    stripe: Stripe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = stripe.world.services.stripe
+    learn = store.learn
+
+    def late(customer_id: str, said: Customer) -> Customer:
+        monkeypatch.setattr(store, "learn", learn)
+        assert stripe.sends(CREATED, subscription()) == (200, "subscription")
+        assert stripe.user().email is None
+        return learn(customer_id, said)
+
+    monkeypatch.setattr(store, "learn", late)
+    assert stripe.sends("customer.created", customer(user_id="1")) == (200, "customer")
+    assert stripe.user().email == ADA
+
+
+def test_a_user_who_becomes_known_while_an_address_is_learned_is_given_it(
+    stripe: Stripe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The event itself says nothing of whose address it is: only what is stored by then does."""
+    store = stripe.world.services.stripe
+    learn = store.learn
+
+    def late(customer_id: str, said: Customer) -> Customer:
+        monkeypatch.setattr(store, "learn", learn)
+        assert stripe.sends(CREATED, subscription()) == (200, "subscription")
+        return learn(customer_id, said)
+
+    monkeypatch.setattr(store, "learn", late)
+    assert stripe.sends("customer.created", customer()) == (200, "customer")
+    assert stripe.user().email == ADA

@@ -286,8 +286,9 @@ def _scheduled(
 ) -> Iterator[str]:
     """Whose message was acknowledged has all that was due by then, and nobody anything early.
 
-    A hold may end so many milliseconds before the message, and its line come after it: the thread
-    had read the clock, and was slow. What it frees waits for the next sweep.
+    A line may come so many milliseconds after the moment it tells of: its thread had read the
+    clock, and was slow. If it ends a hold, grants credits or gives them back, a sweep that came
+    between found nothing, and the next one does.
     """
     user_id, zone = subscription.user_id, subscription.timezone
     allocated = {
@@ -307,8 +308,11 @@ def _scheduled(
         period = period.next()
     swept = to_milliseconds(findings.messages["expire"].get(user_id, BEGIN))
     held = held_at(entries, swept) | held_at(entries, swept - stall)
+    grown = _last_growth(entries)
     for number, _, remaining, _, expires_at, *_ in entries[-1]["batches"] if entries else ():
-        if expires_at is not None and expires_at <= swept and remaining > held[number]:
+        was_there = grown[number] <= swept - stall
+        is_over = expires_at is not None and expires_at <= swept
+        if is_over and was_there and remaining > held[number]:
             yield f"{remaining} of batch {number} of {user_id} expired and are still there"
 
 
@@ -322,3 +326,16 @@ def _subscription(stored: Subscription, findings: Findings) -> Iterator[str]:
     made = stored.version - 1
     if not len(versions) <= made <= len(versions) + findings.edits_open[user_id]:
         yield f"{user_id} is of version {stored.version} after {len(versions)} edits"
+
+
+def _last_growth(entries: list[Entry]) -> dict[int, int]:
+    """By batch: the moment in the last line that granted it or gave something back to it."""
+    grown: dict[int, int] = {}
+    remaining: dict[int, int] = {}
+    for entry in entries:
+        now = {batch[0]: batch[2] for batch in entry["batches"]}
+        grown |= {
+            number: entry["posted"] for number in now if now[number] > remaining.get(number, 0)
+        }
+        remaining = now
+    return grown

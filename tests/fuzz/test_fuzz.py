@@ -158,7 +158,7 @@ def test_every_reader_of_the_product_is_reached_by_a_target_or_explained() -> No
     inputs = [
         (target, given)
         for target in TARGETS.values()
-        for given in (*target.seeds, *neighbours(target, 0, 299))
+        for given in (*target.seeds, *neighbours(target, 0, 1_499))
     ]
     seen: set[str] = set()
     with noting(seen):
@@ -231,7 +231,7 @@ def test_a_mistake_in_a_reader_is_found(mistake: str) -> None:
     target = TARGETS[name]
     with patch.object(owner, attribute, wrong):
         # A function takes a millisecond, and what is wrong with its message is far down the list.
-        found = hunt(target, 13 if name.startswith("queue") else 1, 400)
+        found = hunt(target, 19 if name.startswith(("queue", "event")) else 1, 400)
         assert found.failure
         with pytest.raises(Amiss):
             attempt(target, found.given)

@@ -42,6 +42,7 @@ PARTS = {
     "concurrency": Part("64 threads and killed processes lose nothing", ("tests.concurrency",)),
     "guards": Part("no guard of the infrastructure can be removed unnoticed", ("tests.guards",)),
     "fuzz": Part("hostile input is refused and nothing else", ("tests.fuzz",)),
+    "generators": Part("clients that generators make can call the API", ("tests.generators",)),
     "mutants": Part("tests notice small mistakes", ("tests.mutants",)),
 }
 

@@ -205,6 +205,14 @@ def test_what_is_held_is_shown_on_the_card_and_in_the_history(page: Page, stage:
     show(page, stage, "holding")
     assert shown_balance(page) == 100
     assert page.texts(".held li") == []
+    page.wait_for_text("#events", "credits.released")
+    # Newest first, and a crossing after the event of its own entry.
+    assert [line.split(" entry")[0] for line in page.texts("#events li")] == [
+        "credits.released",
+        "credits.held",
+        "credits.balance_recovered crossing of 20",
+        "credits.adjusted",
+    ]
     assert "50 free again balance 100" in page.texts("#history > li")[0]
     page.click("input[value=hold]")
     wait_for(lambda: len(page.texts("#history > li")) == 1, "the one hold")
@@ -224,6 +232,16 @@ def test_credits_are_spent_granted_and_given_back_and_the_curl_line_is_shown(
     spend(page, 30)
     page.wait_for_text("#said", f"Spent 30 credits. {before + 40:,} left.")
     assert shown_balance(page) == before + 40 == stage.api.balance(ANN)
+    page.wait_for_text("#events", "credits.used")
+    newest, *older = page.texts("#events li")
+    _, sent, _ = ask(stage, "GET", f"/local/events?user_id={ANN}")
+    used = sent["events"][0]
+    granted = next(event for event in sent["events"] if event["name"] == "credits.adjusted")
+    assert used["name"] == "credits.used"
+    assert used["number"] == granted["number"] + 1
+    assert newest.startswith(f"credits.used entry {used['number']} · ")
+    assert newest.endswith(f" · {used['hash']} {before + 40:,} available")
+    assert f" · {granted['hash']} {before + 70:,} available" in " ".join(older)
     line = page.text("#calls pre")
     assert line.startswith(f"curl -X POST {stage.stack.api_url}/api/credits/use")
     assert f'"Authorization: Bearer $(make -s token USER_ID={ANN})"' in line

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from chalicelib.api import problems
 from infra.deployment import packaging
 from infra.local.stacks import LocalStack
+from tests.generators import DAY, environment
 from tests.mutants import typescript
 from tests.mutants.__main__ import explained
 from tests.mutants.runner import Fate
@@ -100,11 +102,42 @@ def test_the_client_and_the_components_pass_their_own_tests(program: Path) -> No
     npm("test")
 
 
+@pytest.mark.usefixtures("program")
+def test_a_client_made_by_openapi_typescript_calls_the_api(
+    stack: LocalStack, tmp_path: Path
+) -> None:
+    """With openapi-fetch, as its own documentation has it."""
+    source = packaging.ROOT / "tests" / "generators" / "openapi-typescript.ts"
+    shutil.copy(source, tmp_path)
+    shutil.copy(CLIENT / "src" / "contract.ts", tmp_path)
+    (tmp_path / "node_modules").symlink_to(CLIENT / "node_modules")
+    (tmp_path / "package.json").write_text('{"type": "module"}')
+    settings = {
+        "extends": str(CLIENT / "tsconfig.json"),
+        "compilerOptions": {"rootDir": ".", "outDir": "build", "noEmitOnError": True},
+        "include": ["openapi-typescript.ts"],
+    }
+    (tmp_path / "tsconfig.json").write_text(json.dumps(settings))
+    npm("exec", "--", "tsc", "--project", str(tmp_path))
+    run = subprocess.run(
+        [NODE / "node", tmp_path / "build" / "openapi-typescript.js"],
+        env=environment(stack),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (run.returncode, run.stderr) == (0, "")
+    assert json.loads(run.stdout) == DAY
+
+
 # What the app around a snippet has.
 AROUND = """
 declare const session: { accessToken(options: { fresh: boolean }): Promise<string> };
 declare const report: { id: string };
 declare function offerMore(available: number): void;
+declare function crawl(job: { id: string }): Promise<string[]>;
+declare const job: { id: string; attempt: number };
+declare const user: { timezone: string };
 """
 
 
@@ -112,9 +145,15 @@ declare function offerMore(available: number): void;
 @pytest.mark.usefixtures("program")
 def test_what_a_page_shows_of_it_compiles(page: str, tmp_path: Path) -> None:
     text = (packaging.ROOT / page).read_text(encoding="utf-8")
-    (snippet,) = re.findall(r"^```ts\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    snippet = snippet.replace('"./client.js"', json.dumps(str(CLIENT / "src" / "client.js")))
-    (tmp_path / "snippet.ts").write_text(snippet + AROUND, encoding="utf-8")
+    blocks = re.findall(r"^```(ts|js|tsx)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    snippet = "".join(
+        # Elements beside each other are one value only within another.
+        re.sub(r"^((?:<.*>\n)+)", r"export const shown = <>\1</>;\n", block, flags=re.MULTILINE)
+        for _, block in blocks
+    )
+    snippet = snippet.replace('from "./', f'from "{CLIENT / "src"}/')
+    (tmp_path / "snippet.tsx").write_text(snippet + AROUND, encoding="utf-8")
+    (tmp_path / "node_modules").symlink_to(CLIENT / "node_modules")
     (tmp_path / "package.json").write_text('{"type": "module"}')
     settings = {
         "extends": str(CLIENT / "tsconfig.json"),
@@ -123,7 +162,7 @@ def test_what_a_page_shows_of_it_compiles(page: str, tmp_path: Path) -> None:
             "rootDir": "/",
             "typeRoots": [str(CLIENT / "node_modules" / "@types")],
         },
-        "include": ["snippet.ts"],
+        "include": ["snippet.tsx"],
     }
     (tmp_path / "tsconfig.json").write_text(json.dumps(settings))
     npm("exec", "--", "tsc", "--project", str(tmp_path))
@@ -160,12 +199,6 @@ def test_the_client_works_where_it_is_installed_from_its_archive(tmp_path: Path)
         [NODE / "node", "main.js"], cwd=app, capture_output=True, text=True, check=False
     )
     assert (run.stdout, run.stderr) == ("function\n", "")
-
-
-def test_the_lock_file_names_no_registry() -> None:
-    lock = json.loads((CLIENT / "package-lock.json").read_text())
-    assert not [name for name, package in lock["packages"].items() if "resolved" in package]
-    assert all("integrity" in package for name, package in lock["packages"].items() if name)
 
 
 def test_the_client_knows_every_code_of_a_problem() -> None:

@@ -1,5 +1,6 @@
 """What `make` is told arrives as it was given: in every target, whatever is in it."""
 
+import fcntl
 import os
 import re
 import shutil
@@ -266,6 +267,20 @@ def test_a_name_of_python_is_the_name_of_a_program(folder: Path) -> None:
     ended = run(folder, "up", "PYTHON=python3; touch made $(shell touch made) $9")
     assert ended.returncode == 2
     assert '"python3; touch made $(shell touch made) $9" is not' in ended.stderr
+
+
+def test_a_make_waits_for_another_that_sets_up_and_does_not_do_so_again(folder: Path) -> None:
+    """In a new clone `make up` and, in a second terminal, `make env` come one after the other."""
+    ready = folder / ".venv" / ".ready"
+    ready.unlink()
+    with (folder / "Makefile").open() as makefile:
+        fcntl.flock(makefile, fcntl.LOCK_EX)
+        second = subprocess.Popen(["make", "env"], cwd=folder, stderr=subprocess.PIPE, text=True)
+        assert second.stderr is not None
+        assert "Waiting for another make" in second.stderr.readline()
+        ready.touch()
+    _, said = second.communicate(timeout=60)
+    assert (second.returncode, said) == (0, "")
 
 
 # --- ARGS ---------------------------------------------------------------------------------------

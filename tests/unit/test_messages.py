@@ -1,5 +1,6 @@
 """The messages in the queues: what is written is read, and anything else is refused by name."""
 
+import inspect
 import json
 import re
 from collections.abc import Callable
@@ -11,9 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chalicelib import messages
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.completeness import Tally
 from chalicelib.domain.errors import FieldError, InvalidInput
+from chalicelib.domain.events import CreditEvent, EventName
 from chalicelib.domain.ranges import WHOLE, Range
 from chalicelib.messages import (
     USERS_A_MESSAGE,
@@ -23,6 +26,7 @@ from chalicelib.messages import (
     StrangeRecord,
     Sweep,
     SweepKind,
+    ToPublish,
     UsersMessage,
     ZoneCheck,
     parse_notification,
@@ -405,6 +409,22 @@ WRITTEN: list[tuple[Any, str]] = [
         ),
     ),
     (
+        Sweep(
+            SweepKind.ALLOCATION,
+            "Asia/Tokyo",
+            MIDNIGHT,
+            MIDNIGHT,
+            AS_OF,
+            correlation_id="tick-4",
+            day=31,
+        ),
+        (
+            '{"kind":"allocation","timezone":"Asia/Tokyo","first_midnight":"2026-06-30T22:00:00Z",'
+            '"midnight":"2026-06-30T22:00:00Z","as_of":"2026-06-30T22:15:00Z","range":null,'
+            '"cursor":null,"correlation_id":"tick-4","day":31}'
+        ),
+    ),
+    (
         UsersMessage(AS_OF, ("1", "b|2"), "tick-2"),
         '{"as_of":"2026-06-30T22:15:00Z","user_ids":["1","b|2"],"correlation_id":"tick-2"}',
     ),
@@ -424,6 +444,13 @@ WRITTEN: list[tuple[Any, str]] = [
         (
             '{"user_id":"1","expires_at":"2026-06-30T22:00:00Z","as_of":"2026-06-30T22:15:00Z",'
             '"correlation_id":"tick-3"}'
+        ),
+    ),
+    (
+        ToPublish(CreditEvent(EventName.USED, AS_OF, {"id": "credits.used 1-2", "é": 1}), "op-3"),
+        (
+            '{"name":"credits.used","at":"2026-06-30T22:15:00Z",'
+            '"detail":{"id":"credits.used 1-2","\\u00e9":1},"correlation_id":"op-3"}'
         ),
     ),
     (
@@ -451,3 +478,12 @@ def test_a_message_is_written_as_ever_and_those_of_the_release_before_are_read(
         assert parse_notification(body) == message
     else:
         assert type(message).parse(body) == message
+
+
+def test_every_kind_of_message_is_among_those_that_are_written_as_ever() -> None:
+    kinds = {
+        kind
+        for _, kind in inspect.getmembers(messages, inspect.isclass)
+        if kind.__module__ == messages.__name__ and hasattr(kind, "body")
+    }
+    assert kinds == {type(message) for message, _ in WRITTEN}

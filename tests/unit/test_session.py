@@ -276,6 +276,27 @@ def test_credentials_that_this_machine_cannot_give_are_no_traceback(
         open_session("eu-west-1")
 
 
+@pytest.mark.parametrize(
+    "error",
+    [ReadTimeoutError(endpoint_url=URL), ProxyConnectionError(proxy_url=URL)],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_aws_that_falls_silent_is_not_taken_for_credentials_that_cannot_be_had(
+    machine: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Some errors of the SDK are errors of the operating system, as those of programs are."""
+    machine("[default]\n")
+
+    def silent() -> None:
+        raise error
+
+    monkeypatch.setattr(
+        session, "make_client", lambda *_, **__: SimpleNamespace(get_caller_identity=silent)
+    )
+    with pytest.raises(UnreachableError, match="AWS cannot be reached"):
+        open_session("eu-west-1")
+
+
 # --- In every command -----------------------------------------------------------------------------
 
 REACHES = {

@@ -3,14 +3,17 @@
 import asyncio
 import logging
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import httpx
 import pytest
-from clients.python.tests.api import CAPTURED, HELD, RELEASED, Api, problem
+from clients.python.tests.api import CAPTURED, HELD, RELEASED, Answer, Api, problem
 
 from credits_client import (
     AsyncHeld,
+    CreditsError,
     Held,
     HoldEnded,
     InsufficientCredits,
@@ -182,6 +185,33 @@ def test_a_capture_that_is_asked_for_again_in_the_block_counts(kind: str) -> Non
 
         asyncio.run(work())
     assert len(api.sent) == 3
+
+
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        lambda: problem(503, "unavailable"),
+        lambda: httpx.ReadTimeout("slow"),
+        lambda: httpx.ConnectError("refused"),
+    ],
+    ids=["refused", "not answered", "not sent"],
+)
+def test_a_release_that_fails_in_the_block_is_tried_again_at_its_end(
+    kind: str, trouble: Callable[[], Answer]
+) -> None:
+    api = Api([held(), trouble(), released()])
+    if kind == "sync":
+        with api.client(attempts=1).hold("1", 50) as hold, suppress(CreditsError):
+            hold.release()
+    else:
+
+        async def work() -> None:
+            async with api.twin(attempts=1).hold("1", 50) as hold:
+                with suppress(CreditsError):
+                    await hold.release()
+
+        asyncio.run(work())
+    assert paths(api) == ["holds", "holds/1-5/release", "holds/1-5/release"]
 
 
 def test_a_hold_knows_what_it_is(kind: str) -> None:

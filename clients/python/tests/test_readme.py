@@ -80,7 +80,11 @@ def test_a_check_of_somebody_who_has_little_offers_more() -> None:
     assert offers == ["ada"]
 
 
-def test_every_example_of_the_first_page_works(books: Books) -> None:
+def test_every_example_of_the_first_page_works(
+    books: Books, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("API", "https://abc123.execute-api.eu-west-1.amazonaws.com/v1")
+    monkeypatch.setenv("TOKEN", "t")
     run("README.md")
     assert [line.type for line in FakeCredits(books).history("ada")] == ["usage", "hold", "manual"]
 

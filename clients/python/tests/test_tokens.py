@@ -130,6 +130,36 @@ def test_many_threads_that_need_a_token_ask_once() -> None:
     assert issuer.used.count("t2") == 8
 
 
+class Together:
+    """A lock that nobody gets before everybody waits for it: they all have seen no good token."""
+
+    def __init__(self, threads: int) -> None:
+        self.everybody = threading.Barrier(threads)
+        self.lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        self.everybody.wait(10)
+        self.lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release()
+
+
+def test_threads_that_wait_while_one_renews_the_token_take_the_new_one() -> None:
+    issuer = Issuer()
+    credentials = issuer.credentials()
+    credentials.renewing = Together(8)  # type: ignore[assignment] # all that is asked of it
+    http = httpx.Client(transport=httpx.MockTransport(issuer.answer))
+    client = Credits("https://api", credentials, http=http)
+    for newest in ("t1", "t2"):
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda _: client.use("1", 1), range(8)))
+        assert issuer.used == [newest] * 8
+        assert len(issuer.asked) == int(newest.removeprefix("t"))
+        issuer.used.clear()
+        issuer.now += 9999
+
+
 def test_many_tasks_that_need_a_token_ask_once() -> None:
     issuer = Issuer()
 

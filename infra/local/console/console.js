@@ -2,6 +2,7 @@
 
 import { OPS, Refusal, call, connect, local, localAction, signIn, userOf } from "./api.js";
 import { countDown, isNewsDue, showCard, showNothing, showSessionExpired } from "./card.js";
+import { showEvents } from "./events.js";
 import { clearHistory, showHistory } from "./history.js";
 import { clock, complain, count, credits, find, make, place, say } from "./page.js";
 import { bindStrip, followClock, showTurn, shownTurn } from "./turn.js";
@@ -100,6 +101,12 @@ async function showMails() {
   );
 }
 
+async function showNews() {
+  if (!user) return;
+  const { events } = await local(`/local/events?user_id=${encodeURIComponent(user)}`);
+  showEvents(events, zone);
+}
+
 function preview({ id, subject }) {
   find("#mail-title").textContent = subject;
   find("#mail-frame").src = `/local/mail?id=${encodeURIComponent(id)}`;
@@ -146,7 +153,7 @@ async function refresh() {
   const was_moving = isMoving;
   const moving = await readClock();
   if (moving) showMoving(moving);
-  await Promise.all([showWorld(), showQueues(), showMails()]);
+  await Promise.all([showWorld(), showQueues(), showMails(), showNews()]);
   if (!was_moving && !moving && !isNewsDue(now())) return;
   await showCredits();
   await showLines();
@@ -202,7 +209,7 @@ async function enter(user_id) {
     showNothing(`There is nothing to show for user ${user}.`);
   }
   tick();
-  await inform(showMails);
+  await inform(() => Promise.all([showMails(), showNews()]));
 }
 
 const ACTIONS = {

@@ -1,7 +1,8 @@
 """The console's own small server, for the local stack only.
 
 It serves the page, and everything that the public API does not offer: tokens of the local issuer,
-the local clock, the queues, the outbox. For credits the page calls the API, as any page does.
+the local clock, the queues, the outbox, the events. For credits the page calls the API, as any page
+does.
 
 It listens on loopback. A page of another origin can neither read its answers nor change anything:
 `infra/local/guard.py` guards it, and every write must be JSON.
@@ -24,12 +25,14 @@ from chalicelib.api.principal import Scope
 from chalicelib.domain import calendar
 from chalicelib.domain.calendar import Period
 from chalicelib.domain.errors import InvalidInput
+from chalicelib.domain.events import CROSSINGS
 from chalicelib.domain.fields import FieldReader, parse_user_id
 from chalicelib.domain.instants import format_instant
 from infra.local import stacks, tokens
 from infra.local.clock import STOPPED_BY, LocalClock, parse_moment
 from infra.local.console import reference
 from infra.local.console.world import World
+from infra.local.events import Heard, hearing
 from infra.local.guard import GuardedHandler
 
 FILES = {
@@ -124,8 +127,9 @@ class Mover:
 class _Stage:
     """The stack that the page shows, with its clock and readers."""
 
-    def __init__(self, stack: stacks.LocalStack) -> None:
+    def __init__(self, stack: stacks.LocalStack, heard: Heard) -> None:
         self.stack = stack
+        self.heard = heard
         self.clock = LocalClock(stack)
         self.mover = Mover(self.clock)
         self.world = World(stack, self.clock)
@@ -153,21 +157,22 @@ class Console(ThreadingHTTPServer):
     @contextmanager
     def showing(self, stack: stacks.LocalStack) -> Iterator[LocalClock]:
         """Shows a stack during the block, and runs its ticks; yields the stack's clock."""
-        stage = self.stage = _Stage(stack)
-        ended = threading.Event()
+        with hearing(stack) as heard:
+            stage = self.stage = _Stage(stack, heard)
+            ended = threading.Event()
 
-        def keep_time() -> None:
-            while not ended.wait(1):
-                stage.mover.keep_up()
+            def keep_time() -> None:
+                while not ended.wait(1):
+                    stage.mover.keep_up()
 
-        keeper = threading.Thread(target=keep_time, daemon=True, name="keeper")
-        keeper.start()
-        try:
-            yield stage.clock
-        finally:
-            self.stage = None
-            ended.set()
-            keeper.join()
+            keeper = threading.Thread(target=keep_time, daemon=True, name="keeper")
+            keeper.start()
+            try:
+                yield stage.clock
+            finally:
+                self.stage = None
+                ended.set()
+                keeper.join()
 
 
 @contextmanager
@@ -217,6 +222,22 @@ def _mails(stage: _Stage, query: Query) -> Answer:
     return _json(stage.world.mails(query.get("user_id")))
 
 
+def _events(stage: _Stage, query: Query) -> Answer:
+    heard = stage.heard.of(query.get("user_id", ""))
+    return _json(
+        {
+            "events": [
+                {
+                    "name": event["detail-type"],
+                    "is_crossing": event["detail-type"] in CROSSINGS,
+                    **event["detail"],
+                }
+                for event in heard
+            ]
+        }
+    )
+
+
 def _mail(stage: _Stage, query: Query) -> Answer:
     html = stage.world.mail(query.get("id", ""))
     if html is None:
@@ -263,6 +284,7 @@ _GET: dict[str, Callable[[_Stage, Query], Answer]] = {
     "/local/clock": _clock,
     "/local/turn": _turn,
     "/local/queues": _queues,
+    "/local/events": _events,
     "/local/mails": _mails,
     "/local/mail": _mail,
 }
