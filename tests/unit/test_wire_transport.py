@@ -167,6 +167,7 @@ def test_an_answer_that_takes_too_long_is_none_and_its_connection_is_not_kept() 
         assert (raised.value.is_timeout, raised.value.is_connected) == (True, True)
         assert ours._idle == []
         assert ours.send({}, b"{}").status == 200
+        assert ours._idle[0].sock.gettimeout() == ours.read_timeout
 
 
 def test_a_server_that_is_not_there_was_not_asked() -> None:
