@@ -1,4 +1,4 @@
-"""DynamoDB's answers without DynamoDB: the HTTP session of botocore answers from a dictionary.
+"""DynamoDB's answers without DynamoDB: a dictionary answers below botocore, and below the wire.
 
 Everything above the socket is real (signing, serialising, parsing, retries), so it measures only
 our own CPU and the SDK's.
@@ -13,6 +13,9 @@ from unittest.mock import patch
 import botocore.httpsession
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.compat import HTTPHeaders
+
+from chalicelib.store.wire import transport as wire
+from chalicelib.store.wire.transport import Answer
 
 _HEADERS = HTTPHeaders.from_dict(
     {"content-type": "application/x-amz-json-1.0", "x-amzn-requestid": "bench"}
@@ -53,4 +56,10 @@ class Transport:
             content = self.answers.get(operation, b"{}")
             return AWSResponse(request.url, 200, _HEADERS, _Body(content))
 
+        def send_by_wire(_wire: object, headers: dict[str, str], _body: bytes) -> Answer:
+            operation = headers["x-amz-target"].split(".")[-1]
+            self.calls.append(operation)
+            return Answer(200, {}, self.answers.get(operation, b"{}"))
+
         patch.object(botocore.httpsession.URLLib3Session, "send", send).start()
+        patch.object(wire.Transport, "send", send_by_wire).start()

@@ -54,18 +54,25 @@ class Meter:
     write_units: float = 0.0
 
     def watch(self, client: Any) -> None:
-        """Counts every call of a botocore client from now on."""
-        client.meta.events.register("after-call", self._after_call)
+        """Counts every call of a client from now on, whether of the SDK or of the wire."""
+        call = client._make_api_call  # noqa: SLF001 - all operations of both come here
 
-    def _after_call(self, model: Any, parsed: dict[str, Any], **_: Any) -> None:
+        def counted(operation: str, parameters: dict[str, Any]) -> Any:
+            answered = call(operation, parameters)
+            self._count(operation, answered)
+            return answered
+
+        client._make_api_call = counted  # noqa: SLF001
+
+    def _count(self, operation: str, parsed: dict[str, Any]) -> None:
         self.requests += 1
-        if model.name == "BatchGetItem" and "ConsumedCapacity" not in parsed:
+        if operation == "BatchGetItem" and "ConsumedCapacity" not in parsed:
             # The emulator reports no units for it. AWS: half a unit for each item of up to 4 KB.
             items = sum(len(items) for items in parsed["Responses"].values())
             self.read_units += 0.5 * items
         consumed = parsed.get("ConsumedCapacity", [])
         for part in consumed if isinstance(consumed, list) else [consumed]:
-            if model.name in READS:
+            if operation in READS:
                 self.read_units += part["CapacityUnits"]
             else:
                 self.write_units += part["CapacityUnits"]

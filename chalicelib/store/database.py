@@ -17,9 +17,18 @@ from chalicelib.metrics import Metric, count
 from chalicelib.retries import Pause, attempts
 
 from .throttling import ask_again, attempts_for_room
+from .wire.client import Client
+from .wire.credentials import Found
+from .wire.endpoints import endpoint_of
+from .wire.sdk_shaped import SdkShaped
+from .wire.signing import Keys
+from .wire.transport import Transport
 
 Item = dict[str, dict[str, Any]]
 """An item as DynamoDB's API has it: attribute name to type and value."""
+
+SENDS_BY_WIRE = False
+"""The switch: whether requests are sent by `store.wire` or by the SDK (docs/decisions.md)."""
 
 CONNECT_TIMEOUT_SECONDS = 2
 READ_TIMEOUT_SECONDS = 5
@@ -57,8 +66,30 @@ def connect(
     connection.session.set_default_client_config(user_agent)
     # With the session and not the client: the SDK's own answer must come after ours.
     connection.session.register("needs-retry.dynamodb", ask_again)  # type: ignore[arg-type]  # it may answer
+    if SENDS_BY_WIRE:
+        keys = Keys(access_key, secret_key) if access_key and secret_key else None
+        shaped: Any = SdkShaped(_wire(region, threads, endpoint_url, keys))
+        connection._client = shaped  # noqa: SLF001 - it takes any client only there
     _ = connection.client
     return connection
+
+
+def _wire(region: str, threads: int, endpoint_url: str | None, keys: Keys | None) -> Client:
+    """A wire with the limits of the SDK's client."""
+    transport = Transport(
+        endpoint_of(region, endpoint_url),
+        CONNECT_TIMEOUT_SECONDS,
+        READ_TIMEOUT_SECONDS,
+        most_kept=max(10, threads),
+    )
+    return Client(
+        region,
+        transport,
+        (lambda: keys) if keys else Found(),
+        lambda code, attempt: ask_again(
+            response=(None, {"Error": {"Code": code}}), attempts=attempt
+        ),
+    )
 
 
 def describe(

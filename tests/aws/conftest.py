@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 from moto import mock_aws
 
+from tests import wire
 from tests.aws import once, partiql
 from tests.aws.api import Api
 from tests.aws.repair import Terminal
@@ -13,15 +14,16 @@ from tests.aws.world import REGION, World
 
 
 @pytest.fixture(autouse=True)
-def _in_process_aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
-    monkeypatch.delenv("AWS_PROFILE", raising=False)
-    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
-    monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", "credits")
+def _in_process_aws() -> Iterator[None]:
     # Not with the test's own monkeypatch, which it may undo.
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ACCESS_KEY_ID", "testing")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+        patch.setenv("AWS_DEFAULT_REGION", REGION)
+        patch.delenv("AWS_PROFILE", raising=False)
+        patch.delenv("AWS_ENDPOINT_URL", raising=False)
+        patch.setenv("POWERTOOLS_SERVICE_NAME", "credits")
+        wire.install(patch)
         once.install(patch)
         partiql.install(patch)
         with mock_aws():

@@ -62,6 +62,8 @@ from chalicelib.store.mails import MailRecords, read_mail, record_id
 from chalicelib.store.partiql import cancelled_for, insert_into, is_lost_race
 from chalicelib.store.subscriptions import SubscriptionStore, new_edit_id, readable
 from chalicelib.store.throttling import patient
+from chalicelib.store.wire.sdk_shaped import SdkShaped
+from tests import wire as wires
 from tests.aws.world import BY_TEST, World, at, client
 
 DAY = 24 * 60 * 60
@@ -114,7 +116,11 @@ def at_http(
 
     What is raised there, the SDK takes for a fault of the network, and asks again.
     """
-    endpoint: Any = world.services._connection.client._endpoint
+    client: Any = world.services._connection.client
+    if isinstance(client, SdkShaped):
+        wires.meet(monkeypatch, client.wire.transport, operation, meddle)
+        return
+    endpoint: Any = client._endpoint
     original = endpoint._get_response
 
     def get_response(request: Any, operation_model: Any, context: Any) -> Any:
@@ -1888,19 +1894,29 @@ def test_an_answer_that_was_lost_is_asked_for_again_under_the_same_token(
 ) -> None:
     """DynamoDB may answer the second time that it is done, or that it is there: both are right."""
     granted(world, 1)
-    endpoint: Any = world.services._connection.client._endpoint
-    original = endpoint._get_response
+    client: Any = world.services._connection.client
     tokens: list[str] = []
 
-    def get_response(request: Any, operation_model: Any, context: Any) -> Any:
-        response = original(request, operation_model, context)
-        if operation_model.name == "ExecuteTransaction":
-            tokens.append(json.loads(request.body)["ClientRequestToken"])
-            if len(tokens) == 1:
-                return None, ReadTimeoutError(endpoint_url="dynamodb")
-        return response
+    def lose_the_first(body: bytes | None) -> None:
+        tokens.append(json.loads(body or b"{}")["ClientRequestToken"])
+        if len(tokens) == 1:
+            raise ReadTimeoutError(endpoint_url="dynamodb")
 
-    monkeypatch.setattr(endpoint, "_get_response", get_response)
+    if isinstance(client, SdkShaped):
+        wires.meet(monkeypatch, client.wire.transport, "ExecuteTransaction", lose_the_first)
+    else:
+        original = client._endpoint._get_response
+
+        def get_response(request: Any, operation_model: Any, context: Any) -> Any:
+            response = original(request, operation_model, context)
+            try:
+                if operation_model.name == "ExecuteTransaction":
+                    lose_the_first(request.body)
+            except ReadTimeoutError as error:
+                return None, error
+            return response
+
+        monkeypatch.setattr(client._endpoint, "_get_response", get_response)
     usage = used(world, "a", 3)
     assert len(tokens) == 2
     assert len({*tokens}) == 1

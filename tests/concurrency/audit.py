@@ -21,6 +21,7 @@ from chalicelib.domain.errors import LedgerCorrupt
 from chalicelib.domain.instants import parse_instant, to_milliseconds
 from chalicelib.domain.subscriptions import Subscription
 from chalicelib.services import Services
+from chalicelib.store.database import every_item
 from chalicelib.store.subscriptions import readable
 
 from .holds import check_holds, held_at
@@ -153,20 +154,18 @@ def _stored(
     markers: dict[str, tuple[str, int]] = {}
     links: dict[str, list[tuple[int, int]]] = defaultdict(list)
     client: Any = services._connection.client
-    for page in client.get_paginator("scan").paginate(
-        TableName=services.settings.ledger_table, ConsistentRead=True
-    ):
-        for item in page["Items"]:
-            user_id, key = item["user_id"]["S"], item["entry"]["S"]
-            if key == "operation":
-                digest = user_id.removeprefix("operation#")
-                markers[digest] = item["owner"]["S"], int(item["number"]["N"])
-            elif key.startswith("reversal#"):
-                _, usage, _ = key.split("#")
-                link = int(item["sequence"]["N"]), int(item["reversed_in_all"]["N"])
-                links[f"{user_id}-{int(usage)}"].append(link)
-            else:
-                ledgers[user_id].append(json.loads(item["body"]["S"]))
+    table = services.settings.ledger_table
+    for item in every_item(client.scan, TableName=table, ConsistentRead=True):
+        user_id, key = item["user_id"]["S"], item["entry"]["S"]
+        if key == "operation":
+            digest = user_id.removeprefix("operation#")
+            markers[digest] = item["owner"]["S"], int(item["number"]["N"])
+        elif key.startswith("reversal#"):
+            _, usage, _ = key.split("#")
+            link = int(item["sequence"]["N"]), int(item["reversed_in_all"]["N"])
+            links[f"{user_id}-{int(usage)}"].append(link)
+        else:
+            ledgers[user_id].append(json.loads(item["body"]["S"]))
     for entries in ledgers.values():
         entries.sort(key=lambda entry: int(entry["number"]))
     return ledgers, markers, links

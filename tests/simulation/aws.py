@@ -8,6 +8,7 @@ is not modelled stops the simulation by name: nothing is answered by guessing.
 import hashlib
 import io
 import json
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -22,9 +23,14 @@ import botocore.session
 import yaml
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from botocore.config import Config
+from botocore.exceptions import ConnectTimeoutError, ReadTimeoutError
 from botocore.retries import quota
 
 from chalicelib.store.database import connect
+from chalicelib.store.wire.client import Client
+from chalicelib.store.wire.errors import NoAnswer
+from chalicelib.store.wire.sdk_shaped import SdkShaped
+from chalicelib.store.wire.transport import Answer, Transport
 from tests.simulation.dynamodb import MOST_PAGE_BYTES, NotModelledError, Refused, Table, Tables
 
 REGION = "eu-west-1"
@@ -360,6 +366,12 @@ def refill_retries() -> None:
     """A client retries less once it had to retry much: makes it forget."""
     for bucket in _BUCKETS:
         bucket.release(bucket.INITIAL_CAPACITY)
+    for wire in _WIRES:
+        wire.quota.give_back(wire.quota.CAPACITY)
+
+
+_WIRES: list[Client] = []
+"""The wires to DynamoDB: each limits its retries itself."""
 
 
 class _KnownQuota(quota.RetryQuota):
@@ -381,9 +393,29 @@ def _attached(client: Any) -> Any:
 def dynamodb() -> Any:
     """The client that the product makes for itself."""
     with _quotas_known():
-        return _attached(
-            connect(REGION, access_key="simulated", secret_key="simulated").client  # noqa: S106
-        )
+        client: Any = connect(REGION, access_key="simulated", secret_key="simulated").client  # noqa: S106
+    if not isinstance(client, SdkShaped):
+        return _attached(client)
+    _WIRES.append(client.wire)
+    client.wire.transport = _Simulated(client.wire.transport.endpoint, 2, 5, 0)
+    return client
+
+
+class _Simulated(Transport):
+    """The end of a wire to DynamoDB: what is raised here, is raised by the network."""
+
+    def send(self, headers: dict[str, str], body: bytes) -> Answer:
+        operation = headers["x-amz-target"].partition(".")[2]
+        status, answer = 200, Json()
+        try:
+            answer = _ANSWERING[-1].answer(Call("dynamodb", operation, json.loads(body)))
+        except Refused as error:
+            status, answer = error.status, error.body
+        except (ConnectTimeoutError, ReadTimeoutError) as error:
+            is_connected = isinstance(error, ReadTimeoutError)
+            raise NoAnswer(str(error), is_timeout=True, is_connected=is_connected) from error
+        said = json.dumps(answer).encode()
+        return Answer(status, {"x-amz-crc32": str(zlib.crc32(said))}, said)
 
 
 @cache

@@ -13,6 +13,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from chalicelib.store import partiql
+from chalicelib.store.database import every_item
 from tests.simulation.aws import Table
 
 Json = dict[str, Any]
@@ -353,13 +354,7 @@ _SEEN: dict[str, Callable[[Any, Json, Json], Json]] = {
     },
     "query": lambda client, asked, found: {"pages": _pages(client, asked, found)},
     # In whatever order.
-    "scan": lambda client, asked, _found: {
-        "items": _items(
-            item
-            for page in client.get_paginator("scan").paginate(**asked)
-            for item in page["Items"]
-        )
-    },
+    "scan": lambda client, asked, _found: {"items": _items(every_item(client.scan, **asked))},
     "transact_get_items": lambda _client, _asked, found: {
         "items": [response.get("Item") for response in found["Responses"]]
     },
