@@ -27,6 +27,8 @@ UNKNOWN: list[Callable[[Credits], Any]] = [
     lambda client: client.subscription("1"),
     lambda client: client.balance("1", at=NOW),
     lambda client: list(client.history("1", since=NOW)),
+    lambda client: list(client.history("1", search="crawl")),
+    lambda client: client.release("1-2", dry_run=True),
 ]
 
 
@@ -34,9 +36,10 @@ UNKNOWN: list[Callable[[Credits], Any]] = [
 def test_what_the_fake_does_not_know_it_refuses_loudly(ask: Callable[[Credits], Any]) -> None:
     client = FakeCredits()
     client.grant("1", 10)
-    with pytest.raises(NotInTheFake, match="the fake"):
+    client.hold("1", 1, "Crawl", key="crawl")
+    with pytest.raises(NotInTheFake, match="the fake does not know"):
         ask(client)
-    assert client.balance("1").available_balance == 10
+    assert client.balance("1").available_balance == 9
 
 
 def test_a_fake_that_is_down_cannot_be_reached_until_it_is_up_again() -> None:
