@@ -26,6 +26,7 @@ def make_strict() -> None:
     _wait_for_subscribers()
     _look_for_dkim()
     _extract_metrics()
+    _ask_about_alarms()
     _count_hops()
 
 
@@ -256,6 +257,29 @@ def _extract_metrics() -> None:
                     )
 
     cloudwatch_logs._append_log_events = appended  # noqa: SLF001
+
+
+def _ask_about_alarms() -> None:
+    """Makes `DescribeAlarms` without names ask about all alarms, as AWS does.
+
+    (Service Authorization Reference, "Actions defined by Amazon CloudWatch":
+    https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazoncloudwatch.html;
+    Amazon CloudWatch API Reference, DescribeAlarms: with a narrower scope than `*` there are no
+    composite alarms in the answer.) ministack asks about `*`, which no right to alarms covers.
+    """
+    from ministack.core import iam_actions
+
+    known = iam_actions.extract_resource_arn
+
+    def arn(service: str, *request: Any) -> str:
+        found: str = known(service, *request)
+        *asked, region, account = request
+        action = iam_actions.extract_iam_action(service, *asked)
+        if found == "*" and action == "cloudwatch:DescribeAlarms":
+            return f"arn:aws:cloudwatch:{region}:{account}:alarm:*"
+        return found
+
+    iam_actions.extract_resource_arn = arn
 
 
 def _count_hops() -> None:

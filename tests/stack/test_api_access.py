@@ -409,6 +409,20 @@ def test_a_page_of_another_origin_does_not_get_as_far_as_the_local_api(
         assert "access-control-allow-origin" not in reply.headers
 
 
+def test_admins_see_every_queue_and_the_alarms_that_ring(api: Api, stack: LocalStack) -> None:
+    """What AWS does not answer is null: here it has the rights, and all of it is answered."""
+    seen = api.send("GET", "/api/operations", api.admin).json
+    assert {each["name"] for each in seen["queues"]} >= {"sweeps", "notifications", "sweeps-dlq"}
+    assert all(each["waiting"] is not None for each in seen["queues"])
+    alarms = stack.client("cloudwatch").describe_alarms(StateValue="ALARM")["MetricAlarms"]
+    prefix = f"{stack.stack}-"
+    assert {each["name"] for each in seen["alarms"]} == {
+        each["AlarmName"].removeprefix(prefix)
+        for each in alarms
+        if each["AlarmName"].startswith(prefix)
+    }
+
+
 # --- The roles ------------------------------------------------------------------------------------
 
 
